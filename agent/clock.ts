@@ -1,0 +1,123 @@
+// The one clock: monotonic instants, wall time and every timer of the agent.
+// Agent time = wall anchor + monotonic (METERING.md 7). Replay drives a virtual clock, the demo a scaled one, so no
+// other file asks the system for the time or sets a timer.
+import type { Nanos, UnixNanos } from "./model.ts";
+
+const NANOS_PER_MS = 1_000_000;
+
+/** Cancels a timer; calling it twice is harmless. */
+export type Cancel = () => void;
+
+/** Instants, agent time and timers. */
+export interface Clock {
+  /** Monotonic nanoseconds since the clock was made. */
+  now(): Nanos;
+  /** Agent time of an instant: wall anchor + monotonic. */
+  unixNanos(at: Nanos): UnixNanos;
+  /** The instant of an agent time; the inverse of `unixNanos`. */
+  instant(at: UnixNanos): Nanos;
+  /** Calls `run` once at or after `at`. A failure of `run` is the caller's to handle. */
+  at(at: Nanos, run: () => void | Promise<void>): Cancel;
+  /** Resolves after `ms`; rejects with the signal's reason when aborted first. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+/**
+ * Calls `run` at start + k x period, never two at once: beats missed while `run` was busy are skipped, not caught up.
+ * The first call comes at `first` (default: one period from now).
+ */
+export function every(
+  clock: Clock,
+  periodMs: number,
+  run: () => void | Promise<void>,
+  first?: Nanos,
+): Cancel {
+  const period = Math.round(periodMs * NANOS_PER_MS);
+  let next = first ?? clock.now() + period;
+  let cancelled = false;
+  let cancel: Cancel = () => {};
+  const beat = async (): Promise<void> => {
+    await run();
+    if (cancelled) return;
+    next += period;
+    const now = clock.now();
+    if (next < now) next += Math.ceil((now - next) / period) * period;
+    cancel = clock.at(next, beat);
+  };
+  cancel = clock.at(next, beat);
+  return () => {
+    cancelled = true;
+    cancel();
+  };
+}
+
+/** The system's clock; `speed` > 1 lets agent time pass faster than wall time (demo), all timers with it. */
+export function systemClock(options: { speed?: number } = {}): Clock {
+  const speed = options.speed ?? 1;
+  const origin = process.hrtime.bigint();
+  const anchor = BigInt(Date.now()) * 1_000_000n;
+  const now = (): Nanos => Math.round(Number(process.hrtime.bigint() - origin) * speed);
+  const clock: Clock = {
+    now,
+    unixNanos: (at) => anchor + BigInt(Math.round(at)),
+    instant: (at) => Number(at - anchor),
+    at: (at, run) => {
+      const timer = setTimeout(() => void run(), Math.max(0, (at - now()) / NANOS_PER_MS / speed));
+      return () => clearTimeout(timer);
+    },
+    sleep: (ms, signal) => sleepOn(clock, ms, signal),
+  };
+  return clock;
+}
+
+/** A clock that stands still until `advance` moves it; timers run in order of time, then of being set. */
+export interface VirtualClock extends Clock {
+  /** Runs every timer due up to `to`, awaiting each, then stands at `to`. */
+  advance(to: Nanos): Promise<void>;
+}
+
+/** A virtual clock whose instant 0 is `start`. */
+export function virtualClock(start: UnixNanos): VirtualClock {
+  let time: Nanos = 0;
+  let sequence = 0;
+  const timers: { at: Nanos; sequence: number; run: () => void | Promise<void> }[] = [];
+  const clock: VirtualClock = {
+    now: () => time,
+    unixNanos: (at) => start + BigInt(Math.round(at)),
+    instant: (at) => Number(at - start),
+    at: (at, run) => {
+      const timer = { at: Math.max(at, time), sequence: sequence++, run };
+      const place = timers.findIndex((other) => other.at > timer.at);
+      timers.splice(place === -1 ? timers.length : place, 0, timer);
+      return () => {
+        const index = timers.indexOf(timer);
+        if (index !== -1) timers.splice(index, 1);
+      };
+    },
+    sleep: (ms, signal) => sleepOn(clock, ms, signal),
+    advance: async (to) => {
+      for (let timer = timers[0]; timer !== undefined && timer.at <= to; timer = timers[0]) {
+        timers.shift();
+        time = Math.max(time, timer.at);
+        await timer.run();
+      }
+      time = Math.max(time, to);
+    },
+  };
+  return clock;
+}
+
+function sleepOn(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const onAbort = (): void => {
+      cancel();
+      reject(signal?.reason);
+    };
+    const cancel = clock.at(clock.now() + ms * NANOS_PER_MS, () => {
+      signal?.removeEventListener("abort", onAbort);
+      resolve();
+    });
+    signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}

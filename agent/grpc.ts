@@ -1,0 +1,103 @@
+// The one door to gRPC: channels with our keepalive and size rules, and our .proto files as service definitions.
+// Keepalive stays at 30 s or more because vLLM's server answers faster pings with GOAWAY (facts: smg servicer, 10 s
+// minimum); reconnects are capped at 30 s because grpc-js backs off up to 120 s by default.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type {
+  ChannelCredentials,
+  ChannelOptions,
+  GrpcObject,
+  ServiceClientConstructor,
+  ServiceDefinition,
+} from "@grpc/grpc-js";
+import { Client, credentials, loadPackageDefinition, Metadata } from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+
+export type {
+  CallOptions,
+  ClientReadableStream,
+  ClientUnaryCall,
+  handleClientStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+  ServerReadableStream,
+  ServerUnaryCall,
+  ServerWritableStream,
+  ServiceDefinition,
+  ServiceError,
+  sendUnaryData,
+} from "@grpc/grpc-js";
+export { Client, Metadata, Server, ServerCredentials, status } from "@grpc/grpc-js";
+
+/** Where and how to reach a gRPC peer. Files are read when a channel is opened, so rotation needs a reconnect. */
+export interface GrpcTarget {
+  /** `host:port`, `dns:///...` or `unix:/path`. */
+  readonly target: string;
+  /** Absent = plaintext. `true` = TLS with the system's roots. */
+  readonly tls?: true | { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string };
+  /** A file whose content is sent as `authorization: Bearer <content>`. */
+  readonly bearerFile?: string;
+  /** Extra metadata on each call. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Largest message accepted, bytes; default 16 MiB. */
+  readonly receiveBytesMax?: number;
+}
+
+const CHANNEL: ChannelOptions = {
+  "grpc.keepalive_time_ms": 30_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+  "grpc.keepalive_permit_without_calls": 0,
+  "grpc.initial_reconnect_backoff_ms": 500,
+  "grpc.max_reconnect_backoff_ms": 30_000,
+};
+
+/** Opens a channel; it connects at the first call. Throws when a certificate file cannot be read. */
+export function openChannel(target: GrpcTarget, options: ChannelOptions = {}): Client {
+  return new Client(target.target, channelCredentials(target), {
+    ...CHANNEL,
+    "grpc.max_receive_message_length": target.receiveBytesMax ?? 16 * 1024 * 1024,
+    ...options,
+  });
+}
+
+/** The metadata of one call: configured headers and the bearer token, read anew so that it can be rotated. */
+export function callMetadata(target: GrpcTarget): Metadata {
+  const metadata = new Metadata();
+  for (const [key, value] of Object.entries(target.headers ?? {})) metadata.set(key, value);
+  if (target.bearerFile !== undefined) {
+    metadata.set("authorization", `Bearer ${readFileSync(target.bearerFile, "utf8").trim()}`);
+  }
+  return metadata;
+}
+
+/** The folder of our .proto files, beside agent/ in the source tree and beside the bundle when packed. */
+export const protoFolder = fileURLToPath(new URL("../proto", import.meta.url));
+
+/**
+ * The definition of a service in `proto/<file>`, by full name, for clients and servers. 64-bit integers arrive as
+ * strings, absent scalars as their defaults; throws when the file or the service does not exist.
+ */
+export function serviceDefinition(file: string, service: string): ServiceDefinition {
+  const loaded = loadPackageDefinition(
+    loadSync(file, {
+      includeDirs: [protoFolder],
+      longs: String,
+      enums: String,
+      defaults: true,
+      oneofs: true,
+      arrays: true,
+      objects: true,
+    }),
+  );
+  let node: unknown = loaded;
+  for (const part of service.split(".")) node = (node as GrpcObject)?.[part];
+  if (typeof node !== "function") throw new Error(`Cannot find service ${service} in ${protoFolder}/${file}`);
+  return (node as ServiceClientConstructor).service;
+}
+
+function channelCredentials(target: GrpcTarget): ChannelCredentials {
+  if (target.tls === undefined) return credentials.createInsecure();
+  if (target.tls === true) return credentials.createSsl();
+  const read = (path: string | undefined): Buffer | null => (path === undefined ? null : readFileSync(path));
+  return credentials.createSsl(read(target.tls.caFile), read(target.tls.keyFile), read(target.tls.certFile));
+}

@@ -1,0 +1,324 @@
+// The vocabulary of tokenwatt: the nouns every room speaks, types only.
+// Quantities past a source are in base units: seconds, joules, watts, bytes, tokens, ratios 0-1. Booked quantities
+// are integers: tokens, nanoseconds, millijoules. `undefined` means "this host cannot say"; 0 is a measurement.
+
+/**
+ * Integer nanoseconds on the agent's monotonic clock, 0 at the agent's start. Above 2^53 (104 days) instants fall on
+ * even, later on fourfold nanoseconds; differences of such instants stay exact integers, so durations still add up.
+ */
+export type Nanos = number;
+
+/** Integer nanoseconds since 1970-01-01 UTC. */
+export type UnixNanos = bigint;
+
+// ---------------------------------------------------------------------------------------------- GPUs
+
+/** One GPU or MIG instance, as inventory found it. */
+export interface GpuInfo {
+  /** `GPU-...` or `MIG-...`; the key of everything said about it. */
+  readonly uuid: string;
+  /** UUID of the board under MIG. */
+  readonly parent?: string;
+  /** Share of the board: 1, or GPU-instance slices / slices of the full profile (METERING.md 2). */
+  readonly weight: number;
+  readonly index: number;
+  /** Product name, exported as `hw.model`. */
+  readonly name: string;
+  readonly pciBusId?: string;
+  readonly memoryTotalBytes?: number;
+  /** Enforced power limit. */
+  readonly powerLimitWatts?: number;
+  readonly driverVersion?: string;
+  readonly architecture?: string;
+  readonly migProfile?: string;
+  /** Why a reading is missing on this GPU: capability name -> reason. */
+  readonly unsupported?: Readonly<Record<string, string>>;
+}
+
+/** One value of a driver's own history; stands for the time since the point before it. */
+export interface RingPoint {
+  readonly at: Nanos;
+  readonly value: number;
+}
+
+export interface GpuProcess {
+  readonly pid: number;
+  readonly memoryBytes?: number;
+  /** MPS clients are compute processes too; the MPS server itself is never a resident. */
+  readonly type: "compute" | "mps";
+  /** Executable name where the source knows it: tells DCGM or display servers from workloads. */
+  readonly name?: string;
+}
+
+/** A driver sample of one process's share of the SMs since the sample before it. */
+export interface ProcessShare {
+  readonly pid: number;
+  readonly at: Nanos;
+  readonly smRatio: number;
+}
+
+/** One reading of one GPU. Every field but identity and instant may be absent. */
+export interface GpuSample {
+  readonly gpu: string;
+  /** The instant the reading stands for. */
+  readonly at: Nanos;
+  /** Cumulative since `energyEpoch` began, mJ. */
+  readonly energyMillijoules?: number;
+  /** Changes when the driver was reloaded or the GPU was reset. */
+  readonly energyEpoch?: string;
+  /** Mean over the last second where the GPU offers it. */
+  readonly powerWatts?: number;
+  readonly powerInstantWatts?: number;
+  /** Share of the last driver window with a kernel resident. */
+  readonly utilizationRatio?: number;
+  /** Share of time the memory controller was busy. */
+  readonly memoryBusyRatio?: number;
+  /** Busy share of each window of the driver's ring since the last reading, oldest first. */
+  readonly utilizationRing?: readonly RingPoint[];
+  /** Watts since the last reading, oldest first. */
+  readonly powerRing?: readonly RingPoint[];
+  readonly memoryUsedBytes?: number;
+  readonly processes?: readonly GpuProcess[];
+  readonly processShares?: readonly ProcessShare[];
+  readonly temperatureCelsius?: number;
+  readonly memoryTemperatureCelsius?: number;
+  readonly smClockHertz?: number;
+  readonly memoryClockHertz?: number;
+  /** GPM or DCGM, 0-1. */
+  readonly graphicsActiveRatio?: number;
+  readonly smActiveRatio?: number;
+  readonly tensorActiveRatio?: number;
+  readonly dramActiveRatio?: number;
+  /** Cumulative seconds per throttle reason. */
+  readonly throttleSeconds?: Readonly<Record<string, number>>;
+  /** Cumulative ECC errors. */
+  readonly eccErrors?: { readonly corrected?: number; readonly uncorrected?: number };
+  /** XID code -> events seen since the source opened. */
+  readonly xidEvents?: Readonly<Record<string, number>>;
+  /** Bytes since the source opened. */
+  readonly trafficBytes?: {
+    readonly pcieTransmit?: number;
+    readonly pcieReceive?: number;
+    readonly nvlinkTransmit?: number;
+    readonly nvlinkReceive?: number;
+  };
+}
+
+// ---------------------------------------------------------------------------------------------- tokens
+
+/** Disjoint: a token is of exactly one kind. Reasoning is a subset of output and no kind. */
+export type TokenKind = "input_uncached" | "input_cached" | "input_unsplit" | "output";
+export type Outcome = "ok" | "error" | "aborted" | "rejected";
+export type Role = "combined" | "prefill" | "decode";
+/** When counters move: with each engine step, when a request ends, or integrated from a rate. */
+export type ProgressKind = "step" | "finish" | "estimate";
+export type Family = "engine" | "gateway";
+
+/** Cumulative histogram; `counts` has one entry more than `bounds` (the last is above the highest bound). */
+export interface Histogram {
+  readonly bounds: readonly number[];
+  /** Per bucket, not cumulative over buckets. */
+  readonly counts: readonly number[];
+  readonly sum: number;
+  readonly count: number;
+}
+
+export type LatencyName =
+  | "time_to_first_token"
+  | "time_per_output_token"
+  | "inter_token_latency"
+  | "request_duration"
+  | "queue_time";
+
+/** Cumulative counters of one (model, tenant, endpoint) of a server, in the normal form of METERING.md 3. */
+export interface TokenReading {
+  readonly model?: string;
+  readonly tenant?: string;
+  readonly endpoint?: string;
+  readonly role: Role;
+  /** Booked tokens by kind; absent = the server does not say. */
+  readonly tokens: Readonly<Partial<Record<TokenKind, number>>>;
+  /** The same tokens split by outcome where the source knows it (gateways); kinds absent here count as ok. */
+  readonly tokensByOutcome?: Readonly<Partial<Record<Outcome, Readonly<Partial<Record<TokenKind, number>>>>>>;
+  readonly reasoningTokens?: number;
+  /** Counters that move soonest, for activity only; absent = `tokens`. */
+  readonly progress?: { readonly input: number; readonly output: number };
+  readonly requests: Readonly<Partial<Record<Outcome, number>>>;
+  readonly running?: number;
+  readonly waiting?: number;
+  readonly kvCacheUtilization?: number;
+  readonly latencies?: Readonly<Partial<Record<LatencyName, Histogram>>>;
+  readonly volume: ProgressKind;
+  /** How the source's counters that `progress` (or `tokens`) come from move; absent = `volume`. */
+  readonly progressKind?: ProgressKind;
+  /** Identity of the run these counters began with; absent = the source has none, only a fall shows a restart. */
+  readonly epoch?: string;
+  /** When that run began, if the server says so. */
+  readonly epochBegan?: Nanos;
+}
+
+/** One reading of one server. */
+export interface TokenSample {
+  readonly server: string;
+  readonly family: Family;
+  /** When the request left, when the answer was complete, and the instant the counters stand for in between. */
+  readonly sent: Nanos;
+  readonly received: Nanos;
+  readonly at: Nanos;
+  readonly readings: readonly TokenReading[];
+  /** Cumulative time with at least one request in execution, where the server publishes it. */
+  readonly activeNanos?: number;
+  /** Where the server says it runs. */
+  readonly gpus?: readonly string[];
+  readonly pids?: readonly number[];
+  readonly version?: string;
+  /** Samples dropped as NaN, negative or absurd, and page errors, in this reading. */
+  readonly ignoredSamples: number;
+  readonly errors: readonly string[];
+}
+
+/** A stretch a source could not be read, published instead of a repeated last value. */
+export interface Gap {
+  /** `gpu:<uuid>`, `gpu` (the whole backend) or `server:<id>`. */
+  readonly source: string;
+  readonly at: Nanos;
+  readonly reason: string;
+}
+
+/** A configured or discovered server, before any reading. */
+export interface ServerInfo {
+  readonly id: string;
+  /** Registry name: "vllm", "token-counters", ... */
+  readonly type: string;
+  readonly family: Family;
+  readonly address: string;
+  readonly pollMs: number;
+  /** Placement from the config (rung 1 of METERING.md 4). */
+  readonly gpus?: readonly string[];
+  readonly pids?: readonly number[];
+  /** Configured product endpoint. */
+  readonly endpoint?: string;
+}
+
+// ---------------------------------------------------------------------------------------------- settled intervals
+
+export type GpuState = "token_active" | "stalled" | "parked" | "other" | "free" | "unobserved";
+export type AllocatedState = "token_active" | "stalled" | "parked";
+export type AttributionMethod = "direct" | "equal" | "configured" | "sm_share" | "token_share" | "mig";
+export type ActivityMethod = "active_time" | "counter_gpu" | "counter_moved" | "in_flight" | "unknown";
+export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "none";
+
+/** What one resident got of one GPU in one interval. `server` is an id, or `unmetered` for all unknown processes. */
+export interface ResidentShare {
+  readonly server: string;
+  readonly nanos: Readonly<Record<AllocatedState, number>>;
+  readonly millijoules: Readonly<Record<AllocatedState, number>>;
+  readonly method: AttributionMethod;
+}
+
+export interface GpuInterval {
+  readonly gpu: string;
+  /** Sum to (to - from) x weight exactly. */
+  readonly nanos: Readonly<Record<GpuState, number>>;
+  /** Sum, `unattributed` included, to the accepted counter movement plus integrated windows exactly. */
+  readonly millijoules: Readonly<Record<GpuState | "unattributed", number>>;
+  readonly busyNanos: number;
+  readonly activityMethod: ActivityMethod;
+  readonly energyMethod: EnergyMethod;
+  /** Counter movement refused as physically impossible (METERING.md 4). */
+  readonly rejectedMillijoules: number;
+  readonly residents: readonly ResidentShare[];
+}
+
+/** Tokens, requests and latencies a poll saw move, per reading key; booked in the interval the poll ended in. */
+export interface TokenIncrement {
+  readonly server: string;
+  readonly family: Family;
+  readonly model?: string;
+  readonly tenant?: string;
+  readonly endpoint?: string;
+  readonly role: Role;
+  readonly tokens: Readonly<Partial<Record<TokenKind, number>>>;
+  readonly tokensByOutcome?: Readonly<Partial<Record<Outcome, Readonly<Partial<Record<TokenKind, number>>>>>>;
+  readonly reasoningTokens: number;
+  readonly requests: Readonly<Partial<Record<Outcome, number>>>;
+  readonly latencies: Readonly<Partial<Record<LatencyName, Histogram>>>;
+  readonly resets: number;
+  /** Read after a restart of the agent or a reconnect: real, but not matched to observed GPU time. */
+  readonly late: boolean;
+  readonly at: Nanos;
+}
+
+export interface ServerInterval {
+  readonly server: string;
+  /** Wall time of the server's own states; sums to (to - from) while the server is known. */
+  readonly nanos: Readonly<Record<AllocatedState | "unknown", number>>;
+  readonly activityMethod: ActivityMethod;
+  readonly increments: readonly TokenIncrement[];
+}
+
+/** One decided interval, final: posted and exported under its own times, never changed. */
+export interface SettledInterval {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly gpus: readonly GpuInterval[];
+  readonly servers: readonly ServerInterval[];
+  /** Samples that came after their interval had settled; their tokens are booked here. */
+  readonly lateSamples: number;
+  /** Broken laws found at settling; their interval is booked as `unattributed`. */
+  readonly violations: readonly string[];
+}
+
+// ---------------------------------------------------------------------------------------------- ledger
+
+/** Dimensions under their full OTLP attribute names, e.g. `tokenwatt.server.id`. */
+export type Dimensions = Readonly<Record<string, string>>;
+
+/** A movement of one booked quantity. Amounts are integers in the quantity's ledger unit, never negative. */
+export interface Posting {
+  /** Metric name of METERING.md 5, e.g. `tokenwatt.gpu.time`; its ledger unit is in the metrics table. */
+  readonly metric: string;
+  readonly dimensions: Dimensions;
+  readonly amount: number;
+}
+
+/** A movement of a histogram: counts and sums since the posting before. */
+export interface HistogramPosting {
+  readonly metric: string;
+  readonly dimensions: Dimensions;
+  readonly histogram: Histogram;
+}
+
+/** A value as last seen, not additive over time. */
+export interface Gauge {
+  readonly metric: string;
+  readonly dimensions: Dimensions;
+  readonly value: number;
+  readonly at: Nanos;
+  /** The source's poll interval: the gauge is not exported once three of them have passed without a new value. */
+  readonly everyMs: number;
+}
+
+/** One series as committed. */
+export interface LedgerPoint {
+  readonly metric: string;
+  readonly dimensions: Dimensions;
+  /** Stable for the life of the series: key of encoder caches. */
+  readonly series: number;
+  /** Start of the cumulative run; for gauges the instant of the value. */
+  readonly start: UnixNanos;
+  readonly time: UnixNanos;
+  /** Total in ledger units (integers as bigint), or the gauge's value. */
+  readonly value: bigint | number | Histogram;
+  /** First time this series is exported: send 0 at start + 1 ms before it. */
+  readonly isNew: boolean;
+  /** The series ends here: send NO_RECORDED_VALUE once. */
+  readonly ended: boolean;
+}
+
+/** What exporters may see: everything committed, nothing later. */
+export interface LedgerSnapshot {
+  readonly sequence: number;
+  readonly time: UnixNanos;
+  readonly points: readonly LedgerPoint[];
+}

@@ -1,0 +1,137 @@
+// What every source is given, what it returns and what it may throw. The rooms gpu/, servers/ and host/ implement
+// these; daemon.ts and cli/ call them. Error kinds: STYLE.md, "Errors".
+import type { z } from "zod";
+import type { Clock } from "./clock.ts";
+import type { Log } from "./log.ts";
+import type { Gap, GpuInfo, GpuSample, ServerInfo, TokenSample } from "./model.ts";
+
+/**
+ * absent: not on this host, skip. transient: retry with backoff. ended: the thing measured is gone, stop quietly.
+ * misconfigured: refuse to start. restart: only a restart of the agent helps (exit code 75).
+ */
+export type SourceErrorKind = "absent" | "transient" | "ended" | "misconfigured" | "restart";
+
+/** Why a source could not be read. `message` says what, where, what was seen and wanted; `hint` says how to fix it. */
+export class SourceError extends Error {
+  readonly kind: SourceErrorKind;
+  readonly hint: string | undefined;
+
+  constructor(kind: SourceErrorKind, message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "SourceError";
+    this.kind = kind;
+    this.hint = options.hint;
+  }
+}
+
+/** What every source is given. */
+export interface SourceContext {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Aborted when the source must stop. */
+  readonly signal: AbortSignal;
+}
+
+// ---------------------------------------------------------------------------------------------- GPU backends
+
+/** One round of readings; a GPU that could not be read is a gap, never a repeated last value. */
+export interface GpuPoll {
+  readonly sent: number;
+  readonly received: number;
+  readonly samples: readonly GpuSample[];
+  readonly gaps: readonly Gap[];
+}
+
+/** An open GPU backend. `poll` has its own deadline and throws SourceError when nothing could be read at all. */
+export interface GpuSource {
+  readonly backend: string;
+  inventory(): Promise<readonly GpuInfo[]>;
+  poll(): Promise<GpuPoll>;
+  /** Counts up when the set of GPUs changed: the caller asks for the inventory again. */
+  readonly generation: number;
+  /** Closes every device handle until `resume`; polls throw `transient` meanwhile. */
+  release?(): Promise<void>;
+  resume?(): Promise<void>;
+  close(): Promise<void>;
+  /** Facts for `/-/status` and `doctor`: path that won, versions, restarts, unsupported readings. */
+  status(): Readonly<Record<string, unknown>>;
+}
+
+/** One line of gpu/registry.ts. `config` is the section `gpu.<name>`; `{}` must be accepted. */
+export interface GpuBackend<Schema extends z.ZodType = z.ZodType> {
+  readonly name: string;
+  readonly config: Schema;
+  /** Whether this backend can work here, and why (shown by doctor). Cheap; never throws. */
+  detect(config: z.output<Schema>, context: SourceContext): Promise<Detection>;
+  open(config: z.output<Schema>, context: SourceContext): Promise<GpuSource>;
+}
+
+export interface Detection {
+  readonly usable: boolean;
+  /** One sentence: what was found or what was missing. */
+  readonly reason: string;
+  readonly facts?: Readonly<Record<string, unknown>>;
+}
+
+// ---------------------------------------------------------------------------------------------- servers
+
+/** A server that is asked: `poll` returns one reading, with sent and received instants, or throws SourceError. */
+export interface PullServerSource {
+  readonly kind: "pull";
+  readonly info: ServerInfo;
+  poll(): Promise<TokenSample>;
+  close(): Promise<void>;
+}
+
+/** A server that pushes: `accept` resolves once the reading is recorded, only then may the peer be told so. */
+export interface PushServerSource {
+  readonly kind: "push";
+  readonly info: ServerInfo;
+  run(accept: (reading: TokenSample | Gap) => Promise<void>): Promise<void>;
+  close(): Promise<void>;
+}
+
+export type ServerSource = PullServerSource | PushServerSource;
+
+/** One line of servers/registry.ts. `config` is one entry of the list `servers.<name>`. */
+export interface ServerType<Schema extends z.ZodType = z.ZodType> {
+  readonly name: string;
+  readonly config: Schema;
+  /** The smallest entry `config` accepts: the contract test, `config init` and the README show it. */
+  readonly example: Readonly<Record<string, unknown>>;
+  open(entry: z.output<Schema>, context: SourceContext): ServerSource;
+  /** Prometheus text: recognises a page by its label signature and reads it. Absent for gRPC sources. */
+  readonly page?: PageReader;
+}
+
+/** How one kind of server reads its Prometheus page. */
+export interface PageReader {
+  /** Why this page is of this server, or undefined if it is not. */
+  recognises(page: MetricPage): string | undefined;
+  read(page: MetricPage): PageReading;
+}
+
+export interface PageReading {
+  readonly readings: readonly import("./model.ts").TokenReading[];
+  /** Label sets that were summed into each reading, same order as `readings`. */
+  readonly summed: readonly (readonly Readonly<Record<string, string>>[])[];
+  readonly ignoredSamples: number;
+  readonly errors: readonly string[];
+}
+
+/** One sample line of a metric page; names are normalised (`:` to `_`, `_total` stripped from counters). */
+export interface MetricSample {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+/** A parsed Prometheus or OpenMetrics page, only the families that were asked for. */
+export interface MetricPage {
+  /** Samples by normalised name, as in the page, histogram parts under `<family>_bucket`, `_sum`, `_count`. */
+  readonly samples: ReadonlyMap<string, readonly MetricSample[]>;
+  /** NaN, infinite, negative counters and lines that could not be read. */
+  readonly ignoredSamples: number;
+  /** What was wrong with the page, with line numbers; bounded. */
+  readonly errors: readonly string[];
+}
