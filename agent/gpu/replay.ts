@@ -1,0 +1,201 @@
+// GPU readings from a recording, through the same seam as a driver's (formats 1 and 2, METERING.md 10).
+// A poll takes the newest line at or before it; a line seen before is not published again. In format 1 the first line of
+// gpu.jsonl is the device; `power_mw` is the 1 s average on the recorded H100, `gpu_util_pct` the driver's last window.
+import { z } from "zod";
+import type { GpuInfo, GpuProcess, GpuSample, Nanos, ProcessShare } from "../model.ts";
+import type { Detection, GpuBackend, GpuPoll, GpuSource, SourceContext } from "../source.ts";
+import { SourceError } from "../source.ts";
+import type { JsonLine } from "../text/recording.ts";
+import { finite, listRecording, readJsonLines, traceMicros } from "../text/recording.ts";
+import type { TraceTime } from "../text/trace-position.ts";
+import { recordedTime, runningTime } from "../text/trace-position.ts";
+
+const config = z.strictObject({
+  /** Folder of the recording; empty = this backend is not used. */
+  path: z.string().default(""),
+  /** `recorded`: agent time is recorded time. `now`: the recording starts when the source opens. */
+  time: z.enum(["recorded", "now"]).default("recorded"),
+  fromSeconds: z.number().min(0).default(0),
+  loop: z.boolean().default(false),
+});
+
+/** Replays recorded GPU readings: demo, tests and bug reports run the real path. */
+export const replayBackend: GpuBackend<typeof config> = {
+  name: "replay",
+  config,
+  detect: async (options): Promise<Detection> =>
+    options.path === ""
+      ? { usable: false, reason: "no recording is configured (gpu.replay.path)" }
+      : { usable: true, reason: `recording ${options.path}` },
+  open: async (options, context) => openReplay(options, context),
+};
+
+/** One GPU of a recording. */
+export interface RecordedGpu {
+  readonly info: GpuInfo;
+  readonly lines: readonly { readonly micros: number; readonly line: JsonLine }[];
+}
+
+/** The GPUs of a recording folder and what was wrong with its lines. Throws SourceError when there are none. */
+export function readGpus(folder: string): {
+  readonly gpus: readonly RecordedGpu[];
+  readonly problems: readonly string[];
+} {
+  const files = listRecording(folder);
+  const problems: string[] = [];
+  const gpus = files.gpus.map((path, index) => {
+    const read = readJsonLines(path);
+    problems.push(...read.problems);
+    const device = read.lines.find((line) => line["kind"] === "device");
+    if (device === undefined || typeof device["uuid"] !== "string") {
+      throw new SourceError(
+        "misconfigured",
+        `Cannot replay ${path}: wanted a device line with a uuid first`,
+        {
+          hint: "the first line of a recording's gpu.jsonl describes the GPU: kind, uuid, name, power_limit_mw, driver",
+        },
+      );
+    }
+    const lines = read.lines
+      .map((line) => ({ micros: traceMicros(line["t"]), line }))
+      .filter((entry): entry is { micros: number; line: JsonLine } => entry.micros !== undefined)
+      .sort((a, b) => a.micros - b.micros);
+    return { info: gpuInfo(device, index), lines };
+  });
+  if (gpus.every((gpu) => gpu.lines.length === 0)) {
+    throw new SourceError("misconfigured", `Cannot replay ${folder}: its gpu files hold no reading`);
+  }
+  return { gpus, problems };
+}
+
+/** First and last reading of a recording's GPUs, microseconds since 1970. */
+export function recordedSpan(gpus: readonly RecordedGpu[]): {
+  readonly first: number;
+  readonly last: number;
+} {
+  const times = gpus.flatMap((gpu) => [
+    gpu.lines[0]?.micros ?? Infinity,
+    gpu.lines.at(-1)?.micros ?? -Infinity,
+  ]);
+  return { first: Math.min(...times), last: Math.max(...times.filter((time) => time !== Infinity)) };
+}
+
+function openReplay(options: z.output<typeof config>, context: SourceContext): GpuSource {
+  const { gpus, problems } = readGpus(options.path);
+  const { first, last } = recordedSpan(gpus);
+  const time: TraceTime =
+    options.time === "recorded"
+      ? recordedTime(context.clock)
+      : runningTime(context.clock.now(), first, first + options.fromSeconds * 1e6, last, options.loop);
+  for (const problem of problems) context.log.warn("recording line left out", { cause: problem });
+  const cursors = gpus.map((gpu) => ({ gpu, index: -1, pass: 0 }));
+  return {
+    backend: "replay",
+    generation: 0,
+    inventory: async () => gpus.map((gpu) => gpu.info),
+    poll: async (): Promise<GpuPoll> => {
+      const now = context.clock.now();
+      const { micros, pass } = time.position(now);
+      const samples: GpuSample[] = [];
+      for (const cursor of cursors) {
+        const before = cursor.index;
+        if (cursor.pass !== pass) Object.assign(cursor, { pass, index: -1 });
+        const lines = cursor.gpu.lines;
+        while ((lines[cursor.index + 1]?.micros ?? Infinity) <= micros) cursor.index++;
+        const entry = lines[cursor.index];
+        if (entry === undefined || (cursor.index === before && cursor.pass === pass)) continue;
+        samples.push(gpuSample(cursor.gpu.info.uuid, entry.line, time.instant(entry.micros, pass), pass));
+      }
+      return { sent: now, received: now, samples, gaps: [] };
+    },
+    close: async () => {},
+    status: () => ({ path: options.path, problems: problems.length }),
+  };
+}
+
+function gpuInfo(device: JsonLine, index: number): GpuInfo {
+  const text = (key: string): string | undefined =>
+    typeof device[key] === "string" ? (device[key] as string) : undefined;
+  const limit = finite(device["power_limit_mw"]);
+  const memory = finite(device["memory_total_bytes"]);
+  const parent = text("parent");
+  const driver = text("driver");
+  return {
+    uuid: text("uuid") ?? `GPU-recorded-${index}`,
+    index,
+    name: text("name") ?? "unknown",
+    weight: finite(device["weight"]) ?? 1,
+    ...(parent === undefined ? {} : { parent }),
+    ...(memory === undefined ? {} : { memoryTotalBytes: memory }),
+    ...(limit === undefined ? {} : { powerLimitWatts: limit / 1000 }),
+    ...(driver === undefined ? {} : { driverVersion: driver }),
+  };
+}
+
+function gpuSample(gpu: string, line: JsonLine, at: Nanos, pass: number): GpuSample {
+  const gpm = (typeof line["gpm"] === "object" && line["gpm"] !== null ? line["gpm"] : {}) as JsonLine;
+  const scaled = (value: unknown, by: number): number | undefined => {
+    const number = finite(value);
+    return number === undefined ? undefined : number * by;
+  };
+  const fields = {
+    energyMillijoules: finite(line["energy_mj"]),
+    powerWatts: scaled(line["power_average_mw"] ?? line["power_mw"], 0.001),
+    powerInstantWatts: scaled(line["power_instant_mw"], 0.001),
+    utilizationRatio: scaled(line["gpu_util_pct"], 0.01),
+    memoryBusyRatio: scaled(line["mem_util_pct"], 0.01),
+    memoryUsedBytes: finite(line["mem_used_bytes"]),
+    temperatureCelsius: finite(line["temp_c"]),
+    smClockHertz: scaled(line["sm_clock_mhz"], 1e6),
+    graphicsActiveRatio: scaled(gpm["graphics_util_pct"], 0.01),
+    smActiveRatio: scaled(gpm["sm_util_pct"], 0.01),
+    tensorActiveRatio: scaled(gpm["any_tensor_util_pct"], 0.01),
+    dramActiveRatio: scaled(gpm["dram_bw_util_pct"], 0.01),
+    processes: processes(line["processes"]),
+    processShares: processShares(line["process_utilization"], at, finite(line["t"]) ?? 0),
+    utilizationRing: ring(line["util_ring"], 0.01, at, finite(line["t"]) ?? 0),
+    powerRing: ring(line["power_ring"], 0.001, at, finite(line["t"]) ?? 0),
+  };
+  const known = Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+  return { gpu, at, energyEpoch: `pass-${pass}`, ...known };
+}
+
+function processes(value: unknown): readonly GpuProcess[] | undefined {
+  if (!Array.isArray(value)) return undefined;
+  return value.flatMap((entry: JsonLine) => {
+    const pid = finite(entry["pid"]);
+    const memory = finite(entry["used_memory_bytes"]);
+    if (pid === undefined) return [];
+    const name = typeof entry["name"] === "string" ? { name: entry["name"] } : {};
+    return [
+      { pid, type: "compute" as const, ...(memory === undefined ? {} : { memoryBytes: memory }), ...name },
+    ];
+  });
+}
+
+/** Driver samples carry the driver's own time; their distance to the line's time is what counts. */
+function processShares(value: unknown, at: Nanos, lineSeconds: number): readonly ProcessShare[] | undefined {
+  if (!Array.isArray(value)) return undefined;
+  return value.flatMap((entry: JsonLine) => {
+    const pid = finite(entry["pid"]);
+    const stamp = finite(entry["timestamp_us"]);
+    const percent = finite(entry["sm_util_pct"]);
+    if (pid === undefined || stamp === undefined || percent === undefined || percent > 100 || stamp <= 0)
+      return [];
+    return [{ pid, at: at + Math.round((stamp - lineSeconds * 1e6) * 1000), smRatio: percent / 100 }];
+  });
+}
+
+function ring(
+  value: unknown,
+  scale: number,
+  at: Nanos,
+  lineSeconds: number,
+): readonly { readonly at: Nanos; readonly value: number }[] | undefined {
+  if (!Array.isArray(value)) return undefined;
+  return value.flatMap((pair: unknown) => {
+    const [seconds, reading] = Array.isArray(pair) ? [finite(pair[0]), finite(pair[1])] : [];
+    if (seconds === undefined || reading === undefined) return [];
+    return [{ at: at + Math.round((seconds - lineSeconds) * 1e6) * 1000, value: reading * scale }];
+  });
+}
