@@ -1,0 +1,16 @@
+// Every subcommand, in the order `--help` shows them. Adding one is a file beside this one that exports
+// `register(program, io)`, and a line here. Only the file of the command asked for is loaded, so keep its top level
+// light and import what is heavy inside the action.
+import type { Command } from "commander";
+import type { Io } from "./io.ts";
+
+/** The name typed and the file behind it. */
+export interface CommandEntry {
+  readonly name: string;
+  load(): Promise<{ register(program: Command, io: Io): void }>;
+}
+
+/** The subcommands; `start` is what runs when none is named. */
+export const commands: readonly CommandEntry[] = [
+  { name: "economics", load: () => import("./economics.ts") },
+];

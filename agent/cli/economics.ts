@@ -1,0 +1,145 @@
+// What one GPU earns in a year, sold by the hour and sold by the token: the worked example behind this project.
+// Without a ledger it computes the published figures (METERING.md 6): 3 USD/h at 70 % = 18,396 a year; 30 M tokens/h
+// at 60 % and 1 USD per million = 157,680. All money is integers of 1e-9 of the currency; division comes last.
+import type { Command } from "commander";
+import type { Io } from "./io.ts";
+import { printLine } from "./io.ts";
+import { formatNano, NANO, parseNano, parseNanoRatio } from "./numbers.ts";
+import { formatTable } from "./table.ts";
+
+const HOURS_PER_YEAR = 8760n;
+const MILLION = 1_000_000n;
+
+/** Inputs in 1e-9 of their unit. */
+export interface EconomicsInputs {
+  /** Currency per GPU-hour. */
+  readonly gpuHourPrice: bigint;
+  /** Share of hours sold. */
+  readonly utilization: bigint;
+  /** Tokens per hour at full load. */
+  readonly capacityTokensPerHour: bigint;
+  /** Currency per million tokens. */
+  readonly pricePerMillion: bigint;
+  /** Share of the capacity that is billed. */
+  readonly tokenActive: bigint;
+}
+
+/** Results in 1e-9 of their unit; `undefined` where the denominator is empty. */
+export interface Economics {
+  readonly gpuHourPerYear: bigint;
+  readonly tokenPerYear: bigint;
+  readonly tokensPerGpuHour: bigint;
+  readonly tokenPerGpuHour: bigint;
+  readonly tokenOverGpuHour: bigint | undefined;
+  readonly costPerMillion: bigint | undefined;
+  readonly breakEvenTokenActive: bigint | undefined;
+}
+
+interface EconomicsOptions extends EconomicsInputs {
+  readonly json?: boolean;
+}
+
+/** Adds `tokenwatt economics`. */
+export function register(program: Command, io: Io): void {
+  const command = program.command("economics");
+  const number = (flags: string, description: string, value: bigint, parse = parseNano): void => {
+    const option = command.createOption(flags, description).argParser(parse);
+    command.addOption(option.default(value, formatNano(value)));
+  };
+  number("--gpu-hour-price <usd>", "price of one GPU-hour", 3n * NANO);
+  number("--utilization <ratio>", "share of the hours that are sold", (7n * NANO) / 10n, parseNanoRatio);
+  number("--capacity-tokens-per-hour <tokens>", "tokens per hour at full load", 30n * MILLION * NANO);
+  number("--price-per-million <usd>", "price of a million tokens", NANO);
+  number("--token-active <ratio>", "share of the capacity that is billed", (6n * NANO) / 10n, parseNanoRatio);
+  command
+    .description("what one GPU earns in a year, sold by the hour and sold by the token")
+    .option("--json", "print one JSON object")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  tokenwatt economics                                        the published example: one H100
+  tokenwatt economics --capacity-tokens-per-hour 60e6        the same on a GPU twice as fast
+  tokenwatt economics --gpu-hour-price 2.2 --json | jq .token_over_gpu_hour`,
+    )
+    .action((options: EconomicsOptions) => {
+      const result = computeEconomics(options);
+      printLine(io, options.json === true ? toJson(options, result) : toTable(options, result));
+    });
+}
+
+/** Both ways of selling one GPU for a year of 8,760 hours. Fractions of 1e-9 are cut off at the end, never before. */
+export function computeEconomics(inputs: EconomicsInputs): Economics {
+  const { gpuHourPrice, utilization, capacityTokensPerHour, pricePerMillion, tokenActive } = inputs;
+  // Each product of k inputs is in 1e-9^k of its unit.
+  const gpuHour = gpuHourPrice * utilization;
+  const tokens = capacityTokensPerHour * tokenActive;
+  const token = tokens * pricePerMillion;
+  const capacity = capacityTokensPerHour * pricePerMillion;
+  return {
+    gpuHourPerYear: (gpuHour * HOURS_PER_YEAR) / NANO,
+    tokenPerYear: (token * HOURS_PER_YEAR) / (MILLION * NANO * NANO),
+    tokensPerGpuHour: tokens / NANO,
+    tokenPerGpuHour: token / (MILLION * NANO * NANO),
+    tokenOverGpuHour: divide(token, gpuHour * MILLION),
+    costPerMillion: divide(gpuHourPrice * MILLION * NANO * NANO, tokens),
+    breakEvenTokenActive: divide(gpuHour * MILLION * NANO, capacity),
+  };
+}
+
+function divide(numerator: bigint, denominator: bigint): bigint | undefined {
+  return denominator === 0n ? undefined : numerator / denominator;
+}
+
+function toJson(inputs: EconomicsInputs, result: Economics): string {
+  const fields: readonly (readonly [string, bigint | undefined])[] = [
+    ["gpu_hour_usd_per_year", result.gpuHourPerYear],
+    ["token_usd_per_year", result.tokenPerYear],
+    ["tokens_per_gpu_hour", result.tokensPerGpuHour],
+    ["token_usd_per_gpu_hour", result.tokenPerGpuHour],
+    ["token_over_gpu_hour", result.tokenOverGpuHour],
+    ["cost_usd_per_million_tokens", result.costPerMillion],
+    ["break_even_token_active", result.breakEvenTokenActive],
+    ["gpu_hour_price_usd", inputs.gpuHourPrice],
+    ["utilization", inputs.utilization],
+    ["capacity_tokens_per_hour", inputs.capacityTokensPerHour],
+    ["price_usd_per_million", inputs.pricePerMillion],
+    ["token_active", inputs.tokenActive],
+  ];
+  // Written from the integers: a JavaScript number would round large amounts.
+  const body = fields.map(([key, value]) => `"${key}":${value === undefined ? "null" : formatNano(value)}`);
+  return `{${body.join(",")}}`;
+}
+
+function toTable(inputs: EconomicsInputs, result: Economics): string {
+  const money = (value: bigint | undefined): string => amount(value, 2);
+  return formatTable(
+    [
+      ["", "by the hour", "by the token"],
+      ["price", `${money(inputs.gpuHourPrice)} USD/h`, `${money(inputs.pricePerMillion)} USD/1M tokens`],
+      ["capacity", "1 GPU-hour/h", `${amount(inputs.capacityTokensPerHour, 0)} tokens/h`],
+      ["sold", percent(inputs.utilization), percent(inputs.tokenActive)],
+      ["USD per GPU and hour", money(result.gpuHourPerYear / HOURS_PER_YEAR), money(result.tokenPerGpuHour)],
+      ["USD per GPU and year", amount(result.gpuHourPerYear, 0), amount(result.tokenPerYear, 0)],
+      ["", "", ""],
+      ["tokens sold per GPU-hour", "", amount(result.tokensPerGpuHour, 0)],
+      ["cost of 1M tokens sold, USD", "", amount(result.costPerMillion, 3)],
+      ["token revenue / hour revenue", "", amount(result.tokenOverGpuHour, 2)],
+      ["equal at a token-active share of", "", percent(result.breakEvenTokenActive)],
+    ],
+    { rightFrom: 1 },
+  );
+}
+
+function percent(ratio: bigint | undefined): string {
+  return ratio === undefined ? "-" : `${amount(ratio * 100n, 1)} %`;
+}
+
+function amount(value: bigint | undefined, decimals: number): string {
+  if (value === undefined) return "-";
+  const step = NANO / 10n ** BigInt(decimals);
+  const rounded = formatNano(((value + step / 2n) / step) * step);
+  const [whole = "0", fraction = ""] = rounded.split(".");
+  const grouped = whole.replaceAll(/\B(?=(\d{3})+$)/g, ",");
+  return decimals === 0 ? grouped : `${grouped}.${fraction.padEnd(decimals, "0")}`;
+}
