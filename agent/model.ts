@@ -168,6 +168,11 @@ export interface TokenSample {
   readonly readings: readonly TokenReading[];
   /** Cumulative time with at least one request in execution, where the server publishes it. */
   readonly activeNanos?: number;
+  /**
+   * The epoch this sample is complete for: a (model, tenant, endpoint) it does not name has counted nothing in that
+   * epoch (tokenwatt.v1 promises it). Absent = a missing label set says nothing.
+   */
+  readonly completeEpoch?: string;
   /** Where the server says it runs. */
   readonly gpus?: readonly string[];
   readonly pids?: readonly number[];
