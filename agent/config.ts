@@ -1,0 +1,173 @@
+// From file, environment and flags to one typed configuration. Later layers win: defaults, the file, OTEL_*,
+// TOKENWATT_*, `--set`. Everything that is wrong is reported at once (STYLE.md, "Config").
+import { existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import type { Overrides } from "./config/environment.ts";
+import { readEnvironment, readSettings } from "./config/environment.ts";
+import type { ConfigFile } from "./config/file.ts";
+import { readConfigFile } from "./config/file.ts";
+import type { JsonSchema } from "./config/key-tree.ts";
+import { allPaths, jsonSchemaOf, knownKeys } from "./config/key-tree.ts";
+import { readOtelEnvironment } from "./config/otel-environment.ts";
+import type { ConfigPath } from "./config/paths.ts";
+import { formatPath, leaves, valueAt, withValue } from "./config/paths.ts";
+import type { Problem } from "./config/problems.ts";
+import { ConfigError, problemsOf } from "./config/problems.ts";
+import { crossProblems } from "./config/rules.ts";
+import type { Config, Sources } from "./config/schema.ts";
+import { configSchema } from "./config/schema.ts";
+import { masked } from "./config/secrets.ts";
+import { gpuBackends } from "./gpu/registry.ts";
+import { serverTypes } from "./servers/registry.ts";
+import type { GpuBackend, ServerType } from "./source.ts";
+
+export { ConfigError } from "./config/problems.ts";
+export type { Config, Sources } from "./config/schema.ts";
+
+/** Where the package looks when nothing names a file. */
+export const DEFAULT_CONFIG_FILE = "/etc/tokenwatt/config.yaml";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** What a configuration is made from. */
+export interface ConfigInput {
+  readonly env: Environment;
+  /** `--config`; absent = TOKENWATT_CONFIG, then the default file if there is one. */
+  readonly file?: string | undefined;
+  /** `--set key=value`. */
+  readonly settings?: readonly string[] | undefined;
+  /** Replaces the registries, for tests. */
+  readonly sources?: Sources | undefined;
+}
+
+/** A configuration and where each of its values came from. */
+export interface LoadedConfig {
+  readonly config: Config;
+  /** The file read; absent = there is none. */
+  readonly file?: string;
+  /** `config.yaml:12:5`, an environment variable, `--set` or `default`. */
+  origin(path: ConfigPath): string;
+}
+
+/** Reads the configuration. Throws ConfigError with every problem found. */
+export function loadConfig(input: ConfigInput): LoadedConfig {
+  const sources = input.sources ?? registeredSources;
+  const schema = configSchema(sources, defaultStateDir(input.env));
+  let cachedSchema: JsonSchema | undefined;
+  const keys = (): JsonSchema => (cachedSchema ??= jsonSchemaOf(schema));
+
+  const name = configFileName(input);
+  const file = name === undefined ? undefined : readConfigFile(name);
+  if (file !== undefined && file.problems.length > 0) throw new ConfigError(file.problems);
+
+  const layers = [
+    readOtelEnvironment(input.env),
+    readEnvironment(input.env, keys),
+    readSettings(input.settings ?? [], keys),
+  ];
+  const root = overlay(file?.value ?? {}, layers);
+  const origin = originOf(file, layers);
+  const locate = (path: ConfigPath): string | undefined => overridden(path, layers) ?? file?.locate(path);
+
+  const parsed = schema.safeParse(root);
+  const problems: Problem[] = layers.flatMap((layer) => layer.problems);
+  if (!parsed.success) {
+    const context = {
+      root,
+      locate,
+      knownKeys: (path: ConfigPath) => knownKeys(keys(), path),
+      allPaths: () => allPaths(keys()),
+    };
+    problems.push(...problemsOf(parsed.error.issues, context));
+  }
+  problems.push(...crossProblems(parsed.success ? parsed.data : root, root, sources, locate));
+  if (!parsed.success || problems.length > 0) throw new ConfigError(problems);
+  const config = resolveFiles(parsed.data, file);
+  return { config, origin, ...(name === undefined ? {} : { file: name }) };
+}
+
+const registeredSources: Sources = { gpuBackends, serverTypes };
+
+/** The JSON Schema (2020-12) of the configuration file. */
+export function configJsonSchema(sources: Sources = registeredSources): JsonSchema {
+  return jsonSchemaOf(configSchema(sources, "/var/lib/tokenwatt"));
+}
+
+/** A configured server, its type and its entry with every default filled in. */
+export interface ConfiguredServer {
+  readonly type: ServerType;
+  readonly entry: unknown;
+  readonly path: string;
+}
+
+/** The configured servers in the order of the registry, then of the file. */
+export function configuredServers(config: Config, sources: Sources = registeredSources): ConfiguredServer[] {
+  return sources.serverTypes.flatMap((type) =>
+    (config.servers[type.name] ?? []).map((entry, index) => ({
+      type,
+      entry,
+      path: formatPath(["servers", type.name, index]),
+    })),
+  );
+}
+
+/** The backends to try, first choice first, each with its section. */
+export function configuredBackends(
+  config: Config,
+  sources: Sources = registeredSources,
+): { readonly backend: GpuBackend; readonly section: unknown }[] {
+  return sources.gpuBackends
+    .filter((backend) => config.gpu.backend === "auto" || config.gpu.backend === backend.name)
+    .map((backend) => ({ backend, section: config.gpu[backend.name] }));
+}
+
+/** Paths and values that differ between two configurations, secrets masked: what a reload changed. */
+export function changedValues(before: Config, after: Config): Record<string, { from: unknown; to: unknown }> {
+  const paths = [...leaves(before), ...leaves(after)].map(([path]) => path);
+  const changes = new Map<string, { from: unknown; to: unknown }>();
+  for (const path of paths) {
+    const [from, to] = [valueAt(before, path), valueAt(after, path)];
+    if (JSON.stringify(from) === JSON.stringify(to)) continue;
+    changes.set(formatPath(path), { from: masked(path, from), to: masked(path, to) });
+  }
+  return Object.fromEntries(changes);
+}
+
+function configFileName({ file, env }: ConfigInput): string | undefined {
+  const named = file ?? (env["TOKENWATT_CONFIG"] || undefined);
+  return named ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined);
+}
+
+/** systemd's StateDirectory, /var/lib/tokenwatt for root, the user's state folder for anyone else. */
+function defaultStateDir(env: Environment): string {
+  const granted = env["STATE_DIRECTORY"]?.split(":")[0];
+  if (granted) return granted;
+  if (process.getuid?.() === 0) return "/var/lib/tokenwatt";
+  return join(env["XDG_STATE_HOME"] || join(env["HOME"] || homedir(), ".local", "state"), "tokenwatt");
+}
+
+function overlay(value: unknown, layers: readonly Overrides[]): unknown {
+  let root = value;
+  for (const { overrides } of layers) {
+    for (const override of overrides) root = withValue(root, override.path, override.value);
+  }
+  return root;
+}
+
+function overridden(path: ConfigPath, layers: readonly Overrides[]): string | undefined {
+  const covers = (outer: ConfigPath): boolean => outer.every((step, index) => path[index] === step);
+  return layers
+    .flatMap((layer) => layer.overrides)
+    .filter((override) => covers(override.path))
+    .at(-1)?.origin;
+}
+
+function originOf(file: ConfigFile | undefined, layers: readonly Overrides[]): (path: ConfigPath) => string {
+  return (path) => overridden(path, layers) ?? (file?.has(path) === true ? file.locate(path) : "default");
+}
+
+function resolveFiles(config: Config, file: ConfigFile | undefined): Config {
+  if (config.prices === undefined || file === undefined) return config;
+  return { ...config, prices: resolve(dirname(file.name), config.prices) };
+}

@@ -1,0 +1,173 @@
+// What is wrong with a configuration, in words: zod's issues become sentences with place, value seen and a way out.
+// A schema may say what it wants (`error: "host:port"`) and how to get there (`params: {hint}` of a refinement, or a
+// second line `hint: ...` in the error).
+import type { z } from "zod";
+import { nearest } from "./nearest.ts";
+import type { ConfigPath } from "./paths.ts";
+import { formatPath, leaves, valueAt } from "./paths.ts";
+import { masked } from "./secrets.ts";
+
+/** One thing to fix. `at` is a place in a file, an environment variable or a flag. */
+export interface Problem {
+  readonly path: string;
+  readonly message: string;
+  readonly at?: string | undefined;
+  readonly hint?: string | undefined;
+}
+
+/** The configuration cannot be used; `problems` holds everything that is wrong with it. Ends with exit code 2. */
+export class ConfigError extends Error {
+  readonly kind = "misconfigured";
+  readonly problems: readonly Problem[];
+
+  constructor(problems: readonly Problem[]) {
+    super(problems.map(formatProblem).join("\n\n"));
+    this.name = "ConfigError";
+    this.problems = problems;
+  }
+}
+
+/** A problem as two or three lines of text. */
+export function formatProblem({ message, at, hint }: Problem): string {
+  return `${message}${at === undefined ? "" : `\nat: ${at}`}${hint === undefined ? "" : `\nhint: ${hint}`}`;
+}
+
+/** What problems are described with: the values seen, where each came from, and the keys there are. */
+export interface ProblemContext {
+  readonly root: unknown;
+  locate(path: ConfigPath): string | undefined;
+  /** Keys the schema knows at a path. */
+  knownKeys(path: ConfigPath): readonly string[];
+  /** Every key path of the schema. */
+  readonly allPaths: () => readonly string[];
+}
+
+/** The problems behind zod's issues, in the order of the file. */
+export function problemsOf(issues: readonly z.core.$ZodIssue[], context: ProblemContext): Problem[] {
+  return issues.flatMap((issue) => {
+    const path = issue.path as ConfigPath;
+    if (issue.code === "unrecognized_keys") {
+      return issue.keys.map((key) => unknownKey([...path, key], context));
+    }
+    if (issue.code === "invalid_union") return [unionProblem(issue, context)];
+    return [valueProblem(path, wantedBy(issue), hintOf(issue) ?? nearValue(issue, context), context)];
+  });
+}
+
+function unknownKey(path: ConfigPath, context: ProblemContext): Problem {
+  const key = String(path.at(-1));
+  const section = path.slice(0, -1);
+  const known = context.knownKeys(section);
+  const near = nearest(key, known);
+  const elsewhere = context.allPaths().filter((other) => other.split(/[.[\]]+/).at(-1) === key);
+  const serverTypes = formatPath(section) === "servers";
+  let hint = `known keys here: ${known.join(", ")}`;
+  if (serverTypes) hint = `known server types: ${known.join(", ") || "none in this build"}`;
+  if (near !== undefined) hint = `did you mean "${near}"?${serverTypes ? ` ${hint}` : ""}`;
+  else if (elsewhere.length > 0) hint = `did you mean ${elsewhere.slice(0, 3).join(" or ")}? ${hint}`;
+  const what = serverTypes ? "there is no such server type" : "there is no such key";
+  return {
+    path: formatPath(path),
+    message: `Cannot use ${formatPath(path)}: ${what}`,
+    at: context.locate(path),
+    hint,
+  };
+}
+
+function valueProblem(
+  path: ConfigPath,
+  wanted: string,
+  hint: string | undefined,
+  context: ProblemContext,
+): Problem {
+  const seen = valueAt(context.root, path);
+  const name = formatPath(path);
+  const message =
+    seen === undefined
+      ? `Cannot find ${name}: wanted ${wanted}`
+      : `Cannot read ${name} as ${wanted}: got ${shown(path, seen)}`;
+  return { path: name, message, at: context.locate(path), hint };
+}
+
+function unionProblem(issue: z.core.$ZodIssueInvalidUnion, context: ProblemContext): Problem {
+  const path = issue.path as ConfigPath;
+  const branches = issue.errors.filter((branch) => branch.length > 0);
+  const direct = branches.map((branch) => branch[0]).filter((first) => first?.path.length === 0);
+  const deeper = branches.filter((branch) => (branch[0]?.path.length ?? 0) > 0);
+  const closest = deeper.sort((a, b) => a.length - b.length)[0]?.[0];
+  if (closest !== undefined && typeof valueAt(context.root, path) === "object") {
+    const inner = { ...closest, path: [...path, ...closest.path] } as z.core.$ZodIssue;
+    const described = problemsOf([inner], context)[0];
+    if (described !== undefined) return described;
+  }
+  const wanted = [...new Set(direct.map((first) => (first === undefined ? "" : wantedBy(first))))];
+  const hint = direct.map((first) => (first === undefined ? undefined : hintOf(first))).find((text) => text);
+  return valueProblem(path, wanted.join(" or ") || "one of its forms", hint, context);
+}
+
+const TYPES: Readonly<Record<string, string>> = {
+  string: "text",
+  number: "a number",
+  int: "a whole number",
+  boolean: "true or false",
+  array: "a list",
+  object: "a section of keys",
+  record: "a section of keys",
+  undefined: "nothing",
+  null: "nothing",
+};
+
+function wantedBy(issue: z.core.$ZodIssue): string {
+  if (!/^(Invalid|Too|Unrecognized)/.test(issue.message)) {
+    return (issue.message.split("\n")[0] ?? "").replace(/^(wanted|expected) /i, "");
+  }
+  switch (issue.code) {
+    case "invalid_type":
+      return TYPES[issue.expected] ?? issue.expected;
+    case "invalid_value":
+      return issue.values.length === 1 ? String(issue.values[0]) : `one of ${issue.values.join(", ")}`;
+    case "too_small":
+      return bounded(issue.origin, issue.inclusive === false ? "more than" : "at least", issue.minimum);
+    case "too_big":
+      return bounded(issue.origin, issue.inclusive === false ? "less than" : "at most", issue.maximum);
+    case "invalid_format":
+      return issue.format === "regex" ? `text like ${issue.pattern ?? "its pattern"}` : `a ${issue.format}`;
+    default:
+      return issue.message;
+  }
+}
+
+function bounded(origin: string, relation: string, limit: number | bigint): string {
+  if (origin === "string")
+    return limit === 1 ? "text that is not empty" : `text of ${relation} ${limit} characters`;
+  if (origin === "array") return `a list of ${relation} ${limit} entries`;
+  if (origin === "number" || origin === "int" || origin === "bigint")
+    return `a number of ${relation} ${limit}`;
+  return `${relation} ${limit} keys`;
+}
+
+function nearValue(issue: z.core.$ZodIssue, context: ProblemContext): string | undefined {
+  if (issue.code !== "invalid_value") return undefined;
+  const seen = valueAt(context.root, issue.path as ConfigPath);
+  const near = typeof seen === "string" ? nearest(seen, issue.values.map(String)) : undefined;
+  return near === undefined ? undefined : `did you mean "${near}"?`;
+}
+
+function hintOf(issue: z.core.$ZodIssue): string | undefined {
+  const params = "params" in issue ? (issue.params as { hint?: unknown } | undefined) : undefined;
+  if (typeof params?.hint === "string") return params.hint;
+  return /\nhint: (.*)$/s.exec(issue.message)?.[1];
+}
+
+const SHOWN_MAX = 80;
+
+function shown(path: ConfigPath, value: unknown): string {
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === "object" && value !== null) {
+    return leaves(value).length === 0
+      ? "an empty section"
+      : `a section with ${Object.keys(value).join(", ")}`;
+  }
+  const text = JSON.stringify(masked(path, value)) ?? String(value);
+  return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}...` : text;
+}

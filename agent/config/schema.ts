@@ -1,0 +1,125 @@
+// Every section of the configuration that is not a source's own; gpu/ and servers/ bring theirs through the registries.
+// Defaults of METERING.md 2, 4, 5 and 11: untouched they fit one host.
+import { z } from "zod";
+import type { GpuBackend, ServerType } from "../source.ts";
+
+const milliseconds = (least: number, most: number): z.ZodNumber => z.number().min(least).max(most);
+
+/** `host:port` to listen on; an empty text switches the endpoint off. */
+const listenAddress = z
+  .string()
+  .refine((text) => text === "" || /^(\[[0-9a-fA-F:.]+\]|[^:\s/]+):\d{1,5}$/.test(text), {
+    error: "host:port",
+    params: {
+      hint: 'for example "127.0.0.1:9464", or "0.0.0.0:9464" for all interfaces; "" switches it off',
+    },
+  });
+
+const otlp = z.strictObject({
+  endpoint: z.string().default(""),
+});
+
+const common = {
+  stateDir: z.string().min(1).describe("Folder for what must survive a restart."),
+  logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
+  rates: z
+    .strictObject({
+      gpuMs: milliseconds(50, 60_000).default(1000).describe("Driver rings, energy, memory, processes."),
+      scrapeMs: milliseconds(100, 300_000).default(5000).describe("Prometheus text of each server."),
+      scrapeSingleMs: milliseconds(100, 300_000)
+        .default(1000)
+        .describe("The same while there is only one server."),
+      tickMs: milliseconds(100, 60_000).default(1000).describe("Length of an interval."),
+      exportMs: milliseconds(1000, 300_000).default(10_000).describe("Commit and export."),
+      inventoryMs: milliseconds(10_000, 86_400_000)
+        .default(600_000)
+        .describe("Search for GPUs and host facts anew."),
+    })
+    .prefault({}),
+  correlate: z
+    .strictObject({
+      stallAfterSeconds: z
+        .number()
+        .positive()
+        .max(3600)
+        .default(60)
+        .describe("Work without a token is stalled after."),
+      settleMsMax: milliseconds(1000, 120_000).default(30_000).describe("Longest wait for a late reading."),
+      shares: z
+        .record(z.string(), z.number().positive())
+        .default({})
+        .describe("Server id to its share of a GPU it does not have alone; equal where absent."),
+      weights: z
+        .strictObject({
+          output: z.number().min(0).default(2.5),
+          input: z.number().min(0).default(1),
+          cached: z.number().min(0).default(0.1),
+        })
+        .prefault({})
+        .describe("Cost of a token by kind where models or tenants share one server."),
+    })
+    .prefault({}),
+  series: z
+    .strictObject({
+      max: z.number().int().min(100).max(1_000_000).default(20_000).describe("Series this host may export."),
+      tenantsMax: z.number().int().min(0).max(1000).default(100),
+    })
+    .prefault({}),
+  aliases: z
+    .record(z.string(), z.string().min(1))
+    .default({})
+    .describe("Model name as requested to model as served."),
+  prices: z.string().min(1).optional().describe("File with prices, relative to this file."),
+  resource: z
+    .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
+    .default({})
+    .describe("OTLP resource attributes, for example deployment.environment.name."),
+  export: z
+    .strictObject({
+      otlp: otlp.prefault({}),
+      prometheus: z.strictObject({ listen: listenAddress.default("127.0.0.1:9464") }).prefault({}),
+    })
+    .prefault({}),
+};
+
+const commonSchema = z.strictObject(common);
+
+/** A configuration with every default filled in. Sections of sources have the type their schema gives them. */
+export interface Config extends z.output<typeof commonSchema> {
+  /** `auto` takes the first backend that can work here, in the registry's order. */
+  readonly gpu: { readonly backend: string } & Readonly<Record<string, unknown>>;
+  /** Entries by server type. */
+  readonly servers: Readonly<Record<string, readonly unknown[]>>;
+}
+
+/** The sources a configuration may name. */
+export interface Sources {
+  readonly gpuBackends: readonly GpuBackend[];
+  readonly serverTypes: readonly ServerType[];
+}
+
+/** The schema of a whole configuration file, composed with the sections of the sources. */
+export function configSchema(sources: Sources, stateDir: string): z.ZodType<Config> {
+  const backends = sources.gpuBackends.map((backend) => backend.name);
+  const gpu = z.strictObject({
+    backend: z.enum(["auto", ...backends]).default("auto"),
+    ...Object.fromEntries(sources.gpuBackends.map(({ name, config }) => [name, config.prefault({})])),
+  });
+  const servers = z.strictObject(
+    Object.fromEntries(sources.serverTypes.map(({ name, config }) => [name, z.array(config).default([])])),
+  );
+  const schema = z.strictObject({
+    stateDir: common.stateDir.default(stateDir),
+    logLevel: common.logLevel,
+    gpu: gpu.prefault({}),
+    servers: servers.prefault({}),
+    export: common.export,
+    rates: common.rates,
+    correlate: common.correlate,
+    series: common.series,
+    aliases: common.aliases,
+    prices: common.prices,
+    resource: common.resource,
+  });
+  return schema as unknown as z.ZodType<Config>;
+}
