@@ -1,0 +1,139 @@
+// The protobuf wire format, as far as OTLP needs it: sizes and writing of tags, varints, strings and 64-bit values.
+// https://protobuf.dev/programming-guides/encoding. Reading is in otlp-reader.ts.
+
+const WORD = 0x1_0000_0000;
+const text = new TextEncoder();
+
+/** Wire types. */
+export const VARINT = 0;
+export const FIXED64 = 1;
+export const BYTES = 2;
+export const FIXED32 = 5;
+
+/** Bytes a varint takes; for lengths and tags, below 2^32. */
+export function varintSize(value: number): number {
+  if (value < 0x80) return 1;
+  if (value < 0x4000) return 2;
+  if (value < 0x20_0000) return 3;
+  return value < 0x1000_0000 ? 4 : 5;
+}
+
+/** Bytes a length-delimited field takes whose tag is one byte. */
+export function fieldSize(length: number): number {
+  return 1 + varintSize(length) + length;
+}
+
+/** Writes into one buffer of known size, front to back. Writing past its end throws RangeError. */
+export class WireWriter {
+  readonly bytes: Uint8Array;
+  readonly #view: DataView;
+  #at = 0;
+  #lastInstant = -1n;
+  #low = 0;
+  #high = 0;
+
+  constructor(size: number) {
+    this.bytes = Buffer.allocUnsafeSlow(size);
+    this.#view = new DataView(this.bytes.buffer, this.bytes.byteOffset, size);
+  }
+
+  /** Bytes written so far. */
+  get length(): number {
+    return this.#at;
+  }
+
+  byte(value: number): void {
+    this.bytes[this.#at++] = value;
+  }
+
+  varint(value: number): void {
+    let rest = value;
+    while (rest >= 0x80) {
+      this.bytes[this.#at++] = (rest & 0x7f) | 0x80;
+      rest >>>= 7;
+    }
+    this.bytes[this.#at++] = rest;
+  }
+
+  raw(bytes: Uint8Array): void {
+    this.bytes.set(bytes, this.#at);
+    this.#at += bytes.length;
+  }
+
+  /** Tag and length of a field whose content follows. */
+  head(tag: number, length: number): void {
+    this.byte(tag);
+    this.varint(length);
+  }
+
+  field(tag: number, bytes: Uint8Array): void {
+    this.head(tag, bytes.length);
+    this.raw(bytes);
+  }
+
+  double(tag: number, value: number): void {
+    this.bytes[this.#at] = tag;
+    this.#view.setFloat64(this.#at + 1, value, true);
+    this.#at += 9;
+  }
+
+  /** An instant in nanoseconds; the same instant again costs no bigint arithmetic. */
+  instant(tag: number, value: bigint): void {
+    if (value !== this.#lastInstant) {
+      this.#lastInstant = value;
+      this.#low = Number(value & 0xffff_ffffn);
+      this.#high = Number(value >> 32n);
+    }
+    this.#words(tag, this.#low, this.#high);
+  }
+
+  /** A signed 64-bit integer; numbers must be safe integers. */
+  integer(tag: number, value: bigint | number): void {
+    if (typeof value === "number" && value >= 0) {
+      this.#words(tag, value % WORD, Math.floor(value / WORD));
+      return;
+    }
+    this.bytes[this.#at] = tag;
+    this.#view.setBigInt64(this.#at + 1, BigInt(value), true);
+    this.#at += 9;
+  }
+
+  /** A double of a packed field, without tag. */
+  packedDouble(value: number): void {
+    this.#view.setFloat64(this.#at, value, true);
+    this.#at += 8;
+  }
+
+  /** A non-negative safe integer of a packed fixed64 field, without tag. */
+  packedInteger(value: number): void {
+    this.#view.setUint32(this.#at, value % WORD, true);
+    this.#view.setUint32(this.#at + 4, Math.floor(value / WORD), true);
+    this.#at += 8;
+  }
+
+  #words(tag: number, low: number, high: number): void {
+    this.bytes[this.#at] = tag;
+    this.#view.setUint32(this.#at + 1, low, true);
+    this.#view.setUint32(this.#at + 5, high, true);
+    this.#at += 9;
+  }
+}
+
+/** A string field with a tag of one byte. */
+export function stringField(tag: number, value: string): Uint8Array {
+  return bytesField(tag, text.encode(value));
+}
+
+/** A length-delimited field with a tag of one byte. */
+export function bytesField(tag: number, value: Uint8Array): Uint8Array {
+  const writer = new WireWriter(fieldSize(value.length));
+  writer.field(tag, value);
+  return writer.bytes;
+}
+
+/** Byte strings end to end. */
+export function join(parts: readonly Uint8Array[]): Uint8Array {
+  const writer = new WireWriter(parts.reduce((sum, part) => sum + part.length, 0));
+  for (const part of parts) writer.raw(part);
+  return writer.bytes;
+}
