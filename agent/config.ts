@@ -67,7 +67,7 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
     readSettings(input.settings ?? [], keys),
   ];
   const root = overlay(file?.value ?? {}, layers);
-  const origin = originOf(file, layers);
+  const origin = originOf(file, layers, input.env);
   const locate = (path: ConfigPath): string | undefined => overridden(path, layers) ?? file?.locate(path);
 
   const parsed = schema.safeParse(root);
@@ -163,8 +163,17 @@ function overridden(path: ConfigPath, layers: readonly Overrides[]): string | un
     .at(-1)?.origin;
 }
 
-function originOf(file: ConfigFile | undefined, layers: readonly Overrides[]): (path: ConfigPath) => string {
-  return (path) => overridden(path, layers) ?? (file?.has(path) === true ? file.locate(path) : "default");
+function originOf(
+  file: ConfigFile | undefined,
+  layers: readonly Overrides[],
+  env: Environment,
+): (path: ConfigPath) => string {
+  return (path) => {
+    const override = overridden(path, layers);
+    if (override !== undefined) return override;
+    if (file?.has(path) === true) return file.locate(path);
+    return path[0] === "stateDir" && env["STATE_DIRECTORY"] ? "STATE_DIRECTORY" : "default";
+  };
 }
 
 function resolveFiles(config: Config, file: ConfigFile | undefined): Config {

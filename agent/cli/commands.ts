@@ -12,5 +12,6 @@ export interface CommandEntry {
 
 /** The subcommands; `start` is what runs when none is named. */
 export const commands: readonly CommandEntry[] = [
+  { name: "config", load: () => import("./config.ts") },
   { name: "economics", load: () => import("./economics.ts") },
 ];

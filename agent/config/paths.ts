@@ -23,8 +23,10 @@ export function parsePath(text: string): ConfigPath | undefined {
   let rest = text;
   while (rest !== "") {
     const match = STEP.exec(rest);
-    if (match === null || (path.length === 0) === rest.startsWith(".")) return undefined;
+    if (match === null) return undefined;
     const [whole, key, position, quoted] = match;
+    // A dot stands before every key but the first.
+    if (whole.startsWith(".") !== (key !== undefined && path.length > 0)) return undefined;
     if (key !== undefined) path.push(key);
     else if (position !== undefined) path.push(Number(position));
     else path.push(JSON.parse(quoted ?? '""') as string);
