@@ -201,6 +201,9 @@ export interface ServerInfo {
   /** Placement from the config (rung 1 of METERING.md 4). */
   readonly gpus?: readonly string[];
   readonly pids?: readonly number[];
+  /** systemd unit or cgroup path its processes are in. */
+  readonly unit?: string;
+  readonly cgroup?: string;
   /** Configured product endpoint. */
   readonly endpoint?: string;
 }

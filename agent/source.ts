@@ -106,6 +106,8 @@ export interface ServerType<Schema extends z.ZodType = z.ZodType> {
 
 /** How one kind of server reads its Prometheus page. */
 export interface PageReader {
+  /** Normalised family names the reader needs; other lines of a page are dropped unread. Absent = all. */
+  readonly families?: readonly string[];
   /** Why this page is of this server, or undefined if it is not. */
   recognises(page: MetricPage): string | undefined;
   read(page: MetricPage): PageReading;
