@@ -1,0 +1,115 @@
+// What every entry under `servers.<type>` may say, whatever the type: name, placement, labels, transport security.
+// Addresses are checked here so that a typo is refused at start with its path, not found at the first poll.
+import { z } from "zod";
+import type { GrpcTarget } from "../grpc.ts";
+import type { Family, ServerInfo } from "../model.ts";
+
+/** Keys of every entry: its name, where it runs (rung 1 of METERING.md 4), what its labels mean. */
+export const commonFields = {
+  /** Name in every metric; default `<type>@<endpoint>`. */
+  id: z.string().min(1).max(200).optional(),
+  gpus: z.array(z.string().min(1)).optional(),
+  pids: z.array(z.int().positive()).optional(),
+  unit: z.string().min(1).optional(),
+  cgroup: z.string().min(1).optional(),
+  /** The product endpoint a customer calls, where the server does not say. */
+  productEndpoint: z.string().min(1).optional(),
+  /** Name in the server's labels -> served model. */
+  modelAliases: z.record(z.string(), z.string().min(1)).optional(),
+};
+
+/** TLS as in `tls: true` or `tls: {caFile, certFile, keyFile}`. */
+export const tlsField = z.union([
+  z.literal(true),
+  z.strictObject({
+    caFile: z.string().min(1).optional(),
+    certFile: z.string().min(1).optional(),
+    keyFile: z.string().min(1).optional(),
+  }),
+]);
+
+/** Keys of every entry that is reached over gRPC. */
+export const grpcFields = {
+  ...commonFields,
+  endpoint: z.string().refine(isGrpcAddress, {
+    error: (issue) =>
+      `Cannot read as host:port: got ${JSON.stringify(issue.input)}; add the gRPC port, for example "localhost:8001"`,
+  }),
+  tls: tlsField.optional(),
+  bearerFile: z.string().min(1).optional(),
+  headers: z.record(z.string(), z.string()).optional(),
+  receiveBytesMax: z
+    .int()
+    .positive()
+    .max(256 * 1024 * 1024)
+    .optional(),
+};
+
+/** What the fields of every entry come to. */
+export interface CommonEntry {
+  readonly id?: string | undefined;
+  readonly endpoint: string;
+  readonly gpus?: readonly string[] | undefined;
+  readonly pids?: readonly number[] | undefined;
+  readonly unit?: string | undefined;
+  readonly cgroup?: string | undefined;
+  readonly productEndpoint?: string | undefined;
+  readonly modelAliases?: Readonly<Record<string, string>> | undefined;
+}
+
+/** What the fields of a gRPC entry come to. */
+export interface GrpcEntry extends CommonEntry {
+  readonly tls?: z.output<typeof tlsField> | undefined;
+  readonly bearerFile?: string | undefined;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly receiveBytesMax?: number | undefined;
+}
+
+/** The server an entry describes. */
+export function serverInfo(type: string, family: Family, entry: CommonEntry, pollMs: number): ServerInfo {
+  return {
+    id: entry.id ?? `${type}@${entry.endpoint}`,
+    type,
+    family,
+    address: entry.endpoint,
+    pollMs,
+    ...defined({
+      gpus: entry.gpus,
+      pids: entry.pids,
+      unit: entry.unit,
+      cgroup: entry.cgroup,
+      endpoint: entry.productEndpoint,
+    }),
+  };
+}
+
+/** How to reach a gRPC entry. */
+export function grpcTarget(entry: GrpcEntry): GrpcTarget {
+  const { tls, bearerFile, headers, receiveBytesMax } = entry;
+  return {
+    target: entry.endpoint,
+    ...defined({
+      tls: tls === undefined || tls === true ? tls : defined(tls),
+      bearerFile,
+      headers,
+      receiveBytesMax,
+    }),
+  };
+}
+
+/** Whether `text` is `host:port`, `[::1]:port`, `dns:...` or `unix:/path`. */
+export function isGrpcAddress(text: string): boolean {
+  if (/^unix:\/?\/?\/[^\s]+$/.test(text)) return true;
+  const bare = text.replace(/^(dns|ipv4|ipv6):(\/\/[^/]*\/)?/, "");
+  const match = /^(\[[0-9a-fA-F:.]+\]|[^\s:/[\]]+):(\d{1,5})$/.exec(bare);
+  return match !== null && Number(match[2]) >= 1 && Number(match[2]) <= 65535;
+}
+
+type Defined<T> = { [Key in keyof T]: Exclude<T[Key], undefined> };
+
+/** The object without its undefined members. */
+export function defined<T extends object>(object: T): Partial<Defined<T>> {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as Partial<
+    Defined<T>
+  >;
+}

@@ -1,0 +1,52 @@
+// What a failed gRPC call means, in words that say what to do. Facts: grpc-js 1.14 puts connection failures, an HTTP/1
+// answer and a refused certificate all into UNAVAILABLE with different details; HTTP/2 answers that are not gRPC become
+// the code of their HTTP status ("Received HTTP status code 404").
+import type { ServiceError } from "../grpc.ts";
+import { status } from "../grpc.ts";
+import { SourceError } from "../source.ts";
+
+/** A SourceError for a failed call of `service` at `target`; errors that already are one pass unchanged. */
+export function explainGrpcError(error: unknown, service: string, target: string): SourceError {
+  if (error instanceof SourceError) return error;
+  const { code, details = "" } = error as Partial<ServiceError>;
+  const what = `Cannot read ${service} at ${target}`;
+  const [reason, hint] = explain(code, details, service);
+  const seen = reason ?? (error instanceof Error ? error.message : String(error));
+  return new SourceError("transient", `${what}: ${seen}`, {
+    cause: error,
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
+
+function explain(code: number | undefined, details: string, service: string): [string | undefined, string?] {
+  if (code === status.UNIMPLEMENTED || /HTTP status code (404|405|415|200)/.test(details)) {
+    return [
+      `the server there does not offer ${service} (${details || "UNIMPLEMENTED"})`,
+      "check the port; `tokenwatt probe grpc://host:port` shows what is served there",
+    ];
+  }
+  if (code === status.UNAVAILABLE && /ECONNREFUSED/.test(details)) {
+    return ["nothing listens there", "start the server, or correct the port"];
+  }
+  if (
+    code === status.UNAVAILABLE &&
+    /Protocol error|Parse Error|HTTP_1_1_REQUIRED|WRONG_VERSION|wrong version/i.test(details)
+  ) {
+    return [
+      `the peer does not speak gRPC in the clear or over TLS as configured (${details})`,
+      "an HTTP or metrics port is read by a text source such as servers.vllm; else check the key `tls`",
+    ];
+  }
+  if (code === status.UNAUTHENTICATED || code === status.PERMISSION_DENIED) {
+    return [`refused: ${details || "no permission"}`, "set `bearerFile`, `headers` or a client certificate"];
+  }
+  if (code === status.RESOURCE_EXHAUSTED && /larger than max/.test(details)) {
+    return [`the answer is too large (${details})`, "raise `receiveBytesMax`"];
+  }
+  if (code === status.DEADLINE_EXCEEDED) return [`no answer in time (${details || "deadline exceeded"})`];
+  return [details === "" ? undefined : `${details} (${nameOf(code)})`];
+}
+
+function nameOf(code: number | undefined): string {
+  return code === undefined ? "no status" : (status[code] ?? `status ${code}`);
+}
