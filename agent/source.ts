@@ -30,6 +30,8 @@ export interface SourceContext {
   readonly log: Log;
   /** Aborted when the source must stop. */
   readonly signal: AbortSignal;
+  /** How often to read a server whose entry does not say (`rates.scrapeMs`, `rates.scrapeSingleMs`). */
+  readonly scrapeMs?: number;
 }
 
 // ---------------------------------------------------------------------------------------------- GPU backends
