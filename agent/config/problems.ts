@@ -118,9 +118,7 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 function wantedBy(issue: z.core.$ZodIssue): string {
-  if (!/^(Invalid|Too|Unrecognized)/.test(issue.message)) {
-    return (issue.message.split("\n")[0] ?? "").replace(/^(wanted|expected) /i, "");
-  }
+  if (!/^(Invalid|Too|Unrecognized)/.test(issue.message)) return ownWords(issue.message).wanted;
   switch (issue.code) {
     case "invalid_type":
       return TYPES[issue.expected] ?? issue.expected;
@@ -156,7 +154,14 @@ function nearValue(issue: z.core.$ZodIssue, context: ProblemContext): string | u
 function hintOf(issue: z.core.$ZodIssue): string | undefined {
   const params = "params" in issue ? (issue.params as { hint?: unknown } | undefined) : undefined;
   if (typeof params?.hint === "string") return params.hint;
-  return /\nhint: (.*)$/s.exec(issue.message)?.[1];
+  return ownWords(issue.message).hint;
+}
+
+/** A schema's own error: `host:port`, `Cannot read as host:port: got "x"; add the port`, or with `hint:` on a new line. */
+function ownWords(message: string): { readonly wanted: string; readonly hint: string | undefined } {
+  const match =
+    /^(?:cannot read as |wanted |expected )?(.*?)(?:: got .*?)?(?:(?:; |\nhint: )([^;]*))?$/is.exec(message);
+  return { wanted: match?.[1] ?? message, hint: match?.[2] };
 }
 
 const SHOWN_MAX = 80;

@@ -23,8 +23,8 @@ function duplicateIds(config: unknown, sources: Sources, locate: Locate): Proble
     const entries = valueAt(config, ["servers", name]);
     for (const [index, entry] of Array.isArray(entries) ? entries.entries() : []) {
       const path = ["servers", name, index, "id"];
-      const id = valueAt(entry, ["id"]);
-      if (typeof id !== "string") continue;
+      const id = idOf(name, entry);
+      if (id === undefined) continue;
       const first = firsts.get(id);
       if (first === undefined) {
         firsts.set(id, path);
@@ -39,6 +39,13 @@ function duplicateIds(config: unknown, sources: Sources, locate: Locate): Proble
     }
   }
   return problems;
+}
+
+/** The id an entry gets: its own, or `<type>@<endpoint>` as servers/ names one that has none. */
+function idOf(type: string, entry: unknown): string | undefined {
+  const [id, endpoint] = [valueAt(entry, ["id"]), valueAt(entry, ["endpoint"])];
+  if (typeof id === "string") return id;
+  return typeof endpoint === "string" ? `${type}@${endpoint}` : undefined;
 }
 
 function unusedBackends(written: unknown, sources: Sources, locate: Locate): Problem[] {

@@ -1,0 +1,217 @@
+// The room rules of the architecture, read off the import lines: who may import whom, who may touch the process, the
+// clock and each package. A rule that is broken names file and line.
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const agent = join(root, "agent");
+
+interface Source {
+  /** Relative to agent/. */
+  readonly name: string;
+  readonly room: string;
+  readonly text: string;
+  /** Without comments. */
+  readonly code: string;
+  readonly imports: readonly { readonly from: string; readonly typeOnly: boolean }[];
+}
+
+const sources = readdirSync(agent, { recursive: true, encoding: "utf8" })
+  .filter((name) => name.endsWith(".ts"))
+  .map((name) => readSource(name, readFileSync(join(agent, name), "utf8")));
+
+function readSource(name: string, text: string): Source {
+  const code = withoutComments(text);
+  const imports = [
+    ...code.matchAll(/^\s*(?:import|export)\s+(type\s+)?[^"';]*?\bfrom\s*["']([^"']+)["']/gm),
+    ...code.matchAll(/\bimport\s*()\(\s*["']([^"']+)["']\s*\)/g),
+    ...code.matchAll(/^\s*import\s*()["']([^"']+)["']/gm),
+  ].map((match) => ({ from: match[2] ?? "", typeOnly: (match[1] ?? "") !== "" }));
+  return { name, room: roomOf(name), text, code, imports };
+}
+
+function withoutComments(text: string): string {
+  return text.replaceAll(/\/\*[\s\S]*?\*\//g, "").replaceAll(/(^|[^:"'`/])\/\/.*$/gm, "$1");
+}
+
+/** The folder below agent/, or the file itself where it lies in agent/ directly. */
+function roomOf(name: string): string {
+  const [first = "", ...rest] = name.split("/");
+  return rest.length === 0 ? first : first;
+}
+
+/** What a room may import of others: as values, and as types only. */
+interface Rule {
+  readonly values: readonly string[];
+  readonly types?: readonly string[];
+}
+
+const SOURCE_ROOM: Rule = {
+  values: ["model.ts", "source.ts", "grpc.ts", "clock.ts", "text"],
+  types: ["log.ts"],
+};
+const RULES: Readonly<Record<string, Rule | "all">> = {
+  "model.ts": { values: [] },
+  "source.ts": { values: ["model.ts"], types: ["clock.ts", "log.ts"] },
+  "clock.ts": { values: ["model.ts"] },
+  "log.ts": { values: ["model.ts"] },
+  "grpc.ts": { values: ["model.ts"] },
+  "version.ts": { values: [] },
+  "notify.ts": { values: [], types: ["clock.ts", "log.ts"] },
+  gpu: SOURCE_ROOM,
+  servers: SOURCE_ROOM,
+  host: SOURCE_ROOM,
+  text: { values: ["model.ts", "source.ts"], types: ["clock.ts", "log.ts"] },
+  correlate: { values: ["model.ts"] },
+  // `ServerPoll` is the one noun the pure rooms share; it lives beside the activity it was made for.
+  meter: { values: ["model.ts"], types: ["correlate"] },
+  store: { values: ["model.ts", "log.ts"] },
+  export: { values: ["model.ts", "log.ts", "clock.ts", "grpc.ts", "store"] },
+  cli: "all",
+  config: "all",
+};
+const PURE_ROOMS = ["correlate", "meter"];
+
+/** Package -> the only files that may load it. Types may be imported anywhere; zod is spoken by every source. */
+const DOORS: Readonly<Record<string, RegExp>> = {
+  "@grpc/grpc-js": /^grpc\.ts$/,
+  "@grpc/proto-loader": /^grpc\.ts$/,
+  commander: /^cli\/program\.ts$/,
+  pino: /^log\.ts$/,
+  yaml: /^config\/file\.ts$/,
+  // One in the child that talks to the driver, one in the parent that talks to the service manager.
+  koffi: /^(gpu\/nvml\/[a-z-]+|notify)\.ts$/,
+  zod: /./,
+};
+
+/** Processes of their own: they end themselves and keep their own time. */
+const CHILD_ENTRY = /(^|[/-])(child|worker|receiver|token-server)\.ts$/;
+
+/** The clock itself; the log's repeat limit; the child's translation of driver time. */
+const OWN_TIME = /^(clock|log|gpu\/nvml\/driver-clock)\.ts$/;
+
+function broken(check: (source: Source) => readonly string[]): string[] {
+  return sources.flatMap((source) => check(source).map((what) => `agent/${source.name}: ${what}`));
+}
+
+/** The line numbers of code (comments aside) that match. */
+function linesMatching(source: Source, pattern: RegExp): string[] {
+  const code = source.text.split("\n").map((line) => (/^\s*(\/\/|\*|\/\*)/.test(line) ? "" : line));
+  return code.flatMap((line, index) => (pattern.test(line) ? [`line ${index + 1}: ${line.trim()}`] : []));
+}
+
+describe("rooms of agent/", () => {
+  test("imports between rooms follow the table", () => {
+    const violations = broken((source) => {
+      const rule = RULES[source.room] ?? (source.name.includes("/") ? undefined : "all");
+      if (rule === undefined) return [`room ${source.room} is not in the table`];
+      if (rule === "all") return [];
+      return source.imports.flatMap(({ from, typeOnly }) => {
+        if (!from.startsWith(".")) return [];
+        const room = roomOf(relative(agent, join(agent, dirname(source.name), from)));
+        const allowed = [source.room, ...rule.values, ...(typeOnly ? (rule.types ?? []) : [])];
+        return allowed.includes(room) ? [] : [`imports ${from}`];
+      });
+    });
+    expect(violations).toEqual([]);
+  });
+
+  test("correlate/ and meter/ are pure: no package, no node:, no globals of the outside", () => {
+    const violations = broken((source) => {
+      if (!PURE_ROOMS.includes(source.room)) return [];
+      const outside = source.imports
+        .filter(({ from }) => !from.startsWith("."))
+        .map(({ from }) => `imports ${from}`);
+      const globals = /\b(process|globalThis|fetch|console|Buffer|performance|crypto|Math\.random)\b[.(]/;
+      return [...outside, ...linesMatching(source, globals)];
+    });
+    expect(violations).toEqual([]);
+  });
+
+  test("only main.ts and child processes end a process", () => {
+    const violations = broken((source) =>
+      source.name === "main.ts" || CHILD_ENTRY.test(source.name)
+        ? []
+        : linesMatching(source, /\bprocess\.(exit|abort|reallyExit)\b|\bprocess\.exitCode\s*=/),
+    );
+    expect(violations).toEqual([]);
+  });
+
+  test("only clock.ts asks for the time or sets timers", () => {
+    const system = /\bDate\.now\b|\bnew Date\(\)|\bset(Timeout|Interval)\(|\bhrtime\b|\bperformance\.now\b/;
+    const violations = broken((source) =>
+      OWN_TIME.test(source.name) || CHILD_ENTRY.test(source.name) ? [] : linesMatching(source, system),
+    );
+    expect(violations).toEqual([]);
+  });
+
+  test("each package has one door", () => {
+    const doors = new Map<string, Set<string>>();
+    const violations = broken((source) =>
+      source.imports.flatMap(({ from, typeOnly }) => {
+        if (from.startsWith(".") || from.startsWith("node:") || typeOnly) return [];
+        const name = from
+          .split("/")
+          .slice(0, from.startsWith("@") ? 2 : 1)
+          .join("/");
+        doors.set(name, (doors.get(name) ?? new Set()).add(source.name));
+        const door = DOORS[name];
+        return door === undefined || door.test(source.name) ? [] : [`imports ${name}`];
+      }),
+    );
+    const several = [...doors].filter(([name, files]) => files.size > 1 && DOORS[name] === undefined);
+    expect(violations).toEqual([]);
+    expect(several.map(([name, files]) => `${name}: ${[...files].join(", ")}`)).toEqual([]);
+  });
+
+  test("node modules are imported with node:, own files with .ts", () => {
+    const violations = broken((source) =>
+      source.imports
+        .filter(({ from }) => from.startsWith(".") && !from.endsWith(".ts"))
+        .map(({ from }) => from),
+    );
+    expect(violations).toEqual([]);
+  });
+
+  test("no file passes 300 lines", () => {
+    const violations = broken((source) => {
+      const lines = source.text.split("\n").length - 1;
+      return lines > 300 ? [`${lines} lines`] : [];
+    });
+    expect(violations).toEqual([]);
+  });
+
+  test("every file begins with a comment, of 6 lines at most", () => {
+    const violations = broken((source) => {
+      const head = source.text.replace(/^#!.*\n/, "").match(/^(\/\/.*\n)+/)?.[0] ?? "";
+      const lines = head.split("\n").length - 1;
+      return lines >= 1 && lines <= 6 ? [] : [`${lines} lines of head comment`];
+    });
+    expect(violations).toEqual([]);
+  });
+
+  test("the program knows no test, fixture or development path", () => {
+    const violations = broken((source) =>
+      linesMatching(source, /["'`/](test|fixtures?|shared|work)\/|\.\.\/(deploy|systemd)\//),
+    );
+    expect(violations).toEqual([]);
+  });
+});
+
+describe("the rules themselves", () => {
+  test("imports are seen in every form", () => {
+    const text =
+      'import { a } from "./a.ts";\nimport type {\n  B,\n} from "../b.ts";\nconst c = await import("c");\nimport "d";\nexport { e } from "./e.ts";\n// import { f } from "./f.ts";\n';
+    const found = readSource("cli/x.ts", text).imports.map(
+      ({ from, typeOnly }) => `${from}${typeOnly ? " type" : ""}`,
+    );
+    expect(found.sort()).toEqual(["../b.ts type", "./a.ts", "./e.ts", "c", "d"]);
+  });
+
+  test("there is something to check", () => {
+    expect(sources.length).toBeGreaterThan(20);
+    expect(sources.flatMap((source) => source.imports).length).toBeGreaterThan(50);
+  });
+});
