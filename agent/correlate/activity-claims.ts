@@ -129,18 +129,18 @@ function claimed(subject: Subject): readonly WorkRun[] {
   const { interval, work, late } = subject;
   const flying = (interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0;
   if (flying && !late) return work;
-  if (interval.contended || late || work.some((piece) => !piece.seen))
-    return measured(work, wanted(subject, total(work)), sideOf(subject));
-  const isForeign = (piece: WorkRun) =>
+  if (interval.contended || late) return measured(work, wanted(subject, total(work)), sideOf(subject));
+  const isDoubtful = (piece: WorkRun) =>
+    !piece.seen ||
     (subject.foreignBefore && piece.from === interval.from) ||
     (subject.foreignAfter && piece.to === interval.to);
-  const own = work.filter((piece) => !isForeign(piece));
+  const own = work.filter((piece) => !isDoubtful(piece));
   if (own.length === work.length) return work;
-  const foreign = work.filter(isForeign);
-  const rest = wanted(subject, total(foreign)) - (subject.rate === undefined ? 0 : total(own));
+  const doubtful = work.filter(isDoubtful);
+  const rest = wanted(subject, total(doubtful)) - (subject.rate === undefined ? 0 : total(own));
   // Tokens that the undoubted work explains, within the accuracy of a rate, leave nothing to claim of the doubtful.
   if (own.length > 0 && rest < total(own) * (1 - fullRateRatio)) return own;
-  const taken = measured(foreign, rest, subject.foreignAfter ? "start" : "end");
+  const taken = measured(doubtful, rest, sideOf(subject));
   return [...own, ...taken].sort((left, right) => left.from - right.from);
 }
 

@@ -3,7 +3,7 @@
 import type { Nanos } from "../model.ts";
 import type { PeerStretch, PollInterval } from "./activity-intervals.ts";
 import type { WorkRun } from "./activity-runs.ts";
-import { crossing } from "./activity-runs.ts";
+import { crossing, longPauseNanos } from "./activity-runs.ts";
 
 /** Work may run this long ahead of the first token or gauge that explains it. */
 export const prefillNanosMax = 5_000_000_000;
@@ -31,12 +31,20 @@ export function prefillStarts(evidence: {
       first--;
     let start = Math.max(run.from, (intervals[first] as PollInterval).from);
     if (explained.from - start > Math.max(prefillNanosMax, evidence.pollNanos)) continue;
-    for (const peer of peers)
-      if (peer.from < explained.from && peer.to > start) start = Math.min(peer.to, explained.from);
+    const resumed = intervals[first - 1] !== undefined && intervals[first - 1]?.kind !== "quiet";
+    if (!(resumed && explained.from - start <= longPauseNanos))
+      start = clearOfPeers(peers, start, explained.from);
     for (let at = first; at < index; at++) {
       const quiet = intervals[at] as PollInterval;
       if (quiet.to > start) starts[at] = Math.max(start, quiet.from);
     }
   }
   return starts;
+}
+
+/** A peer explains work as well as a prefill does; only a short silence between two moves stays with the server. */
+function clearOfPeers(peers: readonly PeerStretch[], from: Nanos, to: Nanos): Nanos {
+  let start = from;
+  for (const peer of peers) if (peer.from < to && peer.to > start) start = Math.min(peer.to, to);
+  return start;
 }

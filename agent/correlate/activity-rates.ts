@@ -9,8 +9,8 @@ export interface Rates {
   readonly contended: number | undefined;
 }
 
-/** Intervals with less work than this teach no rate: their edges weigh too much. */
-const workNanosMin = 300_000_000;
+/** Intervals that work for a smaller share teach no rate: their edges weigh too much. */
+const workRatioMin = 0.25;
 /** Weight of the newest interval in a learned rate. */
 const learningRatio = 0.5;
 
@@ -40,8 +40,10 @@ export function learnRates(intervals: readonly PollInterval[], rates: Rates, ind
 function steadyRate(intervals: readonly PollInterval[], index: number): number | undefined {
   const interval = intervals[index];
   if (interval === undefined || interval.kind !== "moved" || interval.progress <= 0) return undefined;
-  if (interval.workNanos < workNanosMin || interval.work.some((piece) => !piece.seen)) return undefined;
-  const middle = intervals[index - 1]?.kind === "moved" && intervals[index + 1]?.kind === "moved";
+  if (interval.workNanos < (interval.to - interval.from) * workRatioMin) return undefined;
+  const flying = (interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0;
+  if (!flying && interval.work.some((piece) => !piece.seen)) return undefined;
+  const middle = flying || (intervals[index - 1]?.kind === "moved" && intervals[index + 1]?.kind === "moved");
   const quietNext = intervals[index + 1]?.kind === "quiet" && intervals[index + 1]?.workNanos !== 0;
   const quietBefore = intervals[index - 1]?.kind === "quiet" && intervals[index - 1]?.workNanos !== 0;
   if (interval.contended ? !middle : quietNext || quietBefore) return undefined;

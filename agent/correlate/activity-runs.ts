@@ -18,6 +18,10 @@ export const workingBusyRatio = 0.01;
 export const stepPauseNanos = 300_000_000;
 /** The same when a poll inside the pause read a request in flight, or a first request is being prepared. */
 export const longPauseNanos = 1_000_000_000;
+/** The same before the first token of a server's life. */
+const firstPauseNanos = 2_000_000_000;
+/** An edge is known to a driver window; a poll nearer to it does not tell on which side it fell. */
+const edgeNanos = 200_000_000;
 
 /**
  * Returns the runs of work in `[from, to)`, in order and apart, built from `windows` (in order, apart). Stretches
@@ -57,8 +61,9 @@ export function workRuns(
   return runs;
 }
 
+/** Work on both sides of a short stretch nobody saw is work in it as well. */
 function joins(window: ActivityWindow, next: ActivityWindow): boolean {
-  return next.busyRatio >= workingBusyRatio && next.from - window.to <= stepPauseNanos;
+  return next.busyRatio >= workingBusyRatio && next.from - window.to <= longPauseNanos;
 }
 
 /** The run of windows `first` to `last`, its edges moved inwards where an idle window lies right outside. */
@@ -105,24 +110,28 @@ function add(runs: WorkRun[], polls: readonly ServerPoll[], run: WorkRun): void 
 function bridges(polls: readonly ServerPoll[], last: WorkRun, next: WorkRun): boolean {
   const pause = next.from - last.to;
   if (pause <= stepPauseNanos) return true;
-  if (pause > longPauseNanos) return false;
-  const flying = polls.some((poll) => poll.at >= last.to && poll.at <= next.from && (poll.inFlight ?? 0) > 0);
-  return flying || preparesFirst(polls, last);
+  if (pause > firstPauseNanos) return false;
+  const from = last.to + edgeNanos;
+  const to = next.from - edgeNanos;
+  const flying = polls.some((poll) => poll.at >= from && poll.at <= to && (poll.inFlight ?? 0) > 0);
+  return pause <= (flying ? longPauseNanos : preparationPause(polls, last));
 }
 
 /**
- * Returns whether a run is a short piece of work after silence, which is how a first request begins: a kernel is loaded,
- * then the host prepares for up to a second, then the prefill runs (h100-solo-8b at its first two batches).
+ * Returns how long the GPU may pause after `run` for the work that follows to belong to the same request. A first request
+ * after silence begins with a short piece of work, up to a second in which the host prepares, then the prefill
+ * (h100-solo-8b); the very first request of a server compiles as well (h100-low-load-1b: 1.7 s).
  */
-export function preparesFirst(polls: readonly ServerPoll[], run: WorkRun): boolean {
-  if (run.to - run.from > stepPauseNanos) return false;
+export function preparationPause(polls: readonly ServerPoll[], run: WorkRun): Nanos {
   let index = polls.length - 1;
   while (index >= 0 && (polls[index] as ServerPoll).at > run.from) index--;
   const poll = polls[index];
-  if (poll === undefined || (poll.inFlight ?? 0) > 0) return false;
+  if (poll === undefined || (poll.inFlight ?? 0) > 0) return stepPauseNanos;
+  const length = run.to - run.from;
+  if (poll.inputTokens + poll.outputTokens === 0 && length <= 2 * stepPauseNanos) return firstPauseNanos;
   const before = polls[index - 1];
-  if (before === undefined) return poll.inputTokens === 0 && poll.outputTokens === 0;
-  return poll.inputTokens === before.inputTokens && poll.outputTokens === before.outputTokens;
+  const silent = poll.inputTokens === before?.inputTokens && poll.outputTokens === before.outputTokens;
+  return silent && length <= stepPauseNanos ? longPauseNanos : stepPauseNanos;
 }
 
 /** Returns the run that crosses an instant, undefined where none does. */

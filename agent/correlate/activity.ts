@@ -11,9 +11,10 @@ import type { Claim } from "./activity-place.ts";
 import { prefillNanosMax } from "./activity-prefill.ts";
 import type { Rates } from "./activity-rates.ts";
 import { learnRates } from "./activity-rates.ts";
+import type { WorkRun } from "./activity-runs.ts";
 import {
   longPauseNanos,
-  preparesFirst,
+  preparationPause,
   stepPauseNanos,
   workingBusyRatio,
   workRuns,
@@ -157,23 +158,53 @@ export function decidableUntil(activity: Activity, now: Nanos, settleNanos: Nano
   return Math.min(now, Math.max(settled, now - settleNanos, activity.decidedUntil));
 }
 
-/** Start of the stretch the next poll may still explain, Infinity for none. */
+/** Start of the stretch that the next window or the next poll may still explain, Infinity for none. */
 function heldOpenFrom(activity: Activity): Nanos {
   const { polls, peers, plateau, windows } = activity;
   const last = polls.at(-1);
-  if (last === undefined || polls.length < 2) return Infinity;
-  if (last.progress !== "step" && last.inFlight === undefined) return Infinity;
-  const reached = Math.min(last.at, windows.at(-1)?.to ?? last.at);
+  if (last === undefined) return Infinity;
+  const reached = windows.at(-1)?.to ?? last.at;
   const runs = workRuns(windows, polls, windows[0]?.from ?? reached, reached, plateau);
   const intervals = pollIntervals(polls, last.progress, runs, peers, last.at);
-  const newest = intervals.at(-1) as PollInterval;
+  return Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
+}
+
+/** The edge of a run needs the window after it; a pause, and tokens without work, need to see what follows. */
+function heldByWindows(
+  activity: Activity,
+  runs: readonly WorkRun[],
+  intervals: readonly PollInterval[],
+): Nanos {
+  const window = activity.windows.at(-1);
+  const newest = intervals.at(-1);
+  if (window === undefined) return Infinity;
+  if (window.busyRatio >= workingBusyRatio) return Math.max(window.from, runs.at(-1)?.from ?? window.from);
+  const run = runs.at(-1);
+  const lag = 2 * stepPauseNanos;
+  if (newest?.kind === "moved" && newest.work.length === 0 && window.to < newest.to + lag) return newest.from;
+  if (run === undefined || !run.seen) return Infinity;
+  const flying = (activity.polls.at(-1)?.inFlight ?? 0) > 0;
+  const pause = flying ? longPauseNanos : preparationPause(activity.polls, run);
+  return window.to - run.to < pause ? run.to : Infinity;
+}
+
+/** Work up to the last poll that nothing in flight explains may be a prefill; a shared GPU needs the next rate. */
+function heldByPolls(
+  activity: Activity,
+  runs: readonly WorkRun[],
+  intervals: readonly PollInterval[],
+): Nanos {
+  const last = activity.polls.at(-1);
+  const newest = intervals.at(-1);
+  if (last === undefined || newest === undefined) return Infinity;
+  if (last.progress !== "step" && last.inFlight === undefined) return Infinity;
   const flying = (last.inFlight ?? 0) > 0;
-  // The tokens of the next interval give the rate this one is measured by.
   if (newest.contended && newest.kind === "moved" && !(flying && (newest.inFlightFrom ?? 0) > 0))
     return newest.from;
-  const run = runs.at(-1);
+  const run = runs.findLast((candidate) => candidate.from < last.at);
   if (flying || run === undefined || !run.seen) return Infinity;
-  if (reached - run.to > (preparesFirst(polls, run) ? longPauseNanos : stepPauseNanos)) return Infinity;
+  const reached = Math.min(last.at, activity.windows.at(-1)?.to ?? last.at);
+  if (reached - run.to > preparationPause(activity.polls, run)) return Infinity;
   let from = last.at;
   for (let index = intervals.length - 1; index >= 0; index--) {
     const interval = intervals[index] as PollInterval;
