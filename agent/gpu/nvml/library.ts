@@ -1,0 +1,144 @@
+// Finds libnvidia-ml.so.1, opens it with koffi and binds each symbol on its own: a driver that lacks one call still
+// serves the others, a missing symbol answers FUNCTION_NOT_FOUND (13) as NVML itself would.
+// Runs only in the reader child: a wrong pointer kills the process, a driver call can hang for ever.
+import { existsSync } from "node:fs";
+import type { LibraryHandle } from "koffi";
+import koffi from "koffi";
+import { CODE } from "./codes.ts";
+
+/** Argument types of our NVML prototypes. Handles travel as uint64: the same registers as a pointer, no wrapping. */
+const PROTOTYPES = {
+  nvmlInit_v2: "",
+  nvmlShutdown: "",
+  nvmlSystemGetDriverVersion: "void *, unsigned int",
+  nvmlSystemGetNVMLVersion: "void *, unsigned int",
+  nvmlDeviceGetCount_v2: "void *",
+  nvmlDeviceGetHandleByIndex_v2: "unsigned int, void *",
+  nvmlDeviceGetUUID: "uint64_t, void *, unsigned int",
+  nvmlDeviceGetName: "uint64_t, void *, unsigned int",
+  nvmlDeviceGetPciInfo_v3: "uint64_t, void *",
+  nvmlDeviceGetArchitecture: "uint64_t, void *",
+  nvmlDeviceGetCudaComputeCapability: "uint64_t, void *, void *",
+  nvmlDeviceGetPersistenceMode: "uint64_t, void *",
+  nvmlDeviceGetEnforcedPowerLimit: "uint64_t, void *",
+  nvmlDeviceGetMemoryInfo_v2: "uint64_t, void *",
+  nvmlDeviceGetMemoryInfo: "uint64_t, void *",
+  nvmlDeviceGetUtilizationRates: "uint64_t, void *",
+  nvmlDeviceGetSamples: "uint64_t, unsigned int, uint64_t, void *, void *, void *",
+  nvmlDeviceGetTotalEnergyConsumption: "uint64_t, void *",
+  nvmlDeviceGetPowerUsage: "uint64_t, void *",
+  nvmlDeviceGetFieldValues: "uint64_t, int, void *",
+  nvmlDeviceGetComputeRunningProcesses_v3: "uint64_t, void *, void *",
+  nvmlDeviceGetMPSComputeRunningProcesses_v3: "uint64_t, void *, void *",
+  nvmlDeviceGetProcessUtilization: "uint64_t, void *, void *, uint64_t",
+  nvmlDeviceGetClockInfo: "uint64_t, unsigned int, void *",
+  nvmlDeviceGetTemperature: "uint64_t, unsigned int, void *",
+  nvmlDeviceGetTotalEccErrors: "uint64_t, unsigned int, unsigned int, void *",
+  nvmlDeviceGetMigMode: "uint64_t, void *, void *",
+  nvmlDeviceGetMaxMigDeviceCount: "uint64_t, void *",
+  nvmlDeviceGetMigDeviceHandleByIndex: "uint64_t, unsigned int, void *",
+  nvmlDeviceGetGpuInstanceId: "uint64_t, void *",
+  nvmlDeviceGetComputeInstanceId: "uint64_t, void *",
+  nvmlDeviceGetAttributes_v2: "uint64_t, void *",
+  nvmlGpmQueryDeviceSupport: "uint64_t, void *",
+  nvmlGpmSampleAlloc: "void *",
+  nvmlGpmSampleFree: "uint64_t",
+  nvmlGpmSampleGet: "uint64_t, uint64_t",
+  nvmlGpmMigSampleGet: "uint64_t, unsigned int, uint64_t",
+  nvmlGpmMetricsGet: "void *",
+  nvmlEventSetCreate: "void *",
+  nvmlEventSetFree: "uint64_t",
+  nvmlDeviceGetSupportedEventTypes: "uint64_t, void *",
+  nvmlDeviceRegisterEvents: "uint64_t, uint64_t, uint64_t",
+  nvmlEventSetWait_v2: "uint64_t, void *, unsigned int",
+} as const;
+
+export type NvmlCall = keyof typeof PROTOTYPES;
+type Argument = number | Uint8Array;
+
+/** An open library. */
+export interface Nvml {
+  readonly path: string;
+  /** Calls a symbol and returns its NVML code; 13 where the library does not have it. */
+  call(symbol: NvmlCall, ...values: Argument[]): number;
+  /** Calls a symbol on a thread of koffi's pool: for the calls that block by design. */
+  callAsync(symbol: NvmlCall, ...values: Argument[]): Promise<number>;
+  has(symbol: NvmlCall): boolean;
+}
+
+const NAME = "libnvidia-ml.so.1";
+const PLACES = [
+  "/usr/lib/x86_64-linux-gnu",
+  "/usr/lib/aarch64-linux-gnu",
+  "/usr/lib64",
+  "/usr/lib",
+  "/usr/local/nvidia/lib64",
+  "/run/nvidia/driver/usr/lib/x86_64-linux-gnu",
+  "/run/nvidia/driver/usr/lib/aarch64-linux-gnu",
+  "/run/nvidia/driver/usr/lib64",
+  "/home/kubernetes/bin/nvidia/lib64",
+  "/opt/nvidia/lib64",
+  "/run/opengl-driver/lib",
+  "/usr/lib/wsl/lib",
+] as const;
+
+/** Every path tried, in order: only the configured one if there is one, else the loader's own, then known places. */
+export function libraryCandidates(configured?: string): readonly string[] {
+  if (configured !== undefined) return [configured];
+  return [NAME, ...PLACES.map((place) => `${place}/${NAME}`).filter((path) => existsSync(path))];
+}
+
+/** Opens the first candidate that loads. Throws an Error that lists what was tried when none does. */
+export function openLibrary(configured?: string): Nvml {
+  const problems: string[] = [];
+  for (const path of libraryCandidates(configured)) {
+    try {
+      return bind(path, koffi.load(path));
+    } catch (error) {
+      problems.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  throw new Error(`Cannot load ${configured ?? NAME}: ${problems.join("; ")}`);
+}
+
+type Bound = ReturnType<LibraryHandle["func"]>;
+
+function bind(path: string, library: LibraryHandle): Nvml {
+  const bound = new Map<NvmlCall, Bound | undefined>();
+  const find = (symbol: NvmlCall): Bound | undefined => {
+    if (!bound.has(symbol)) bound.set(symbol, bindOne(library, symbol));
+    return bound.get(symbol);
+  };
+  return {
+    path,
+    call: (symbol, ...values) => find(symbol)?.(...values) ?? CODE.functionNotFound,
+    callAsync: (symbol, ...values) => {
+      const call = find(symbol);
+      if (call === undefined) return Promise.resolve(CODE.functionNotFound);
+      return new Promise((resolve, reject) => {
+        call.async(...values, (error: unknown, code: number) => (error ? reject(error) : resolve(code)));
+      });
+    },
+    has: (symbol) => find(symbol) !== undefined,
+  };
+}
+
+function bindOne(library: LibraryHandle, symbol: NvmlCall): Bound | undefined {
+  try {
+    return library.func(`int ${symbol}(${PROTOTYPES[symbol] || "void"})`);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Asks the kernel to kill this process when its parent dies, even while a driver call is stuck. Linux only. */
+export function dieWithParent(): void {
+  try {
+    const prctl = koffi
+      .load("libc.so.6")
+      .func("int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)");
+    prctl(1, 9, 0, 0, 0);
+  } catch {
+    // Not glibc: leaving on `disconnect` is then the only cure.
+  }
+}

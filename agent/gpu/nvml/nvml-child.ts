@@ -1,0 +1,88 @@
+// The NVML reader child: a process of its own, because a driver call can hang and cannot be cancelled, and a wrong
+// pointer kills whoever made the call. It answers the parent's asks one after another and owns no timer.
+// It outlives neither its parent (PDEATHSIG, disconnect) nor a Ctrl-C of its own: signals to the group are the parent's.
+import { setImmediate } from "node:timers/promises";
+import { NvmlFailure } from "./device.ts";
+import { dieWithParent, openLibrary } from "./library.ts";
+import type { Answer, Ask, Failure, OpenOptions } from "./protocol.ts";
+import { Reader } from "./reader.ts";
+
+dieWithParent();
+process.on("SIGINT", () => {});
+process.on("SIGTERM", () => {});
+process.on("SIGHUP", () => {});
+process.on("disconnect", () => process.exit(0));
+
+let reader: Reader | undefined;
+let queue: Promise<void> = Promise.resolve();
+
+process.on("message", (ask: Ask) => {
+  const arrived = monotonic();
+  queue = queue.then(() => answer(ask, arrived));
+});
+
+type Body<Kind = Answer> = Kind extends Answer ? Omit<Kind, "id" | "arrived" | "left"> : never;
+
+async function answer(ask: Ask, arrived: number): Promise<void> {
+  const say = (body: Body): void => {
+    if (process.connected) process.send?.({ ...body, id: ask.id, arrived, left: monotonic() });
+  };
+  try {
+    if (ask.ask === "open") say({ answer: "inventory", inventory: open(ask.options) });
+    else if (ask.ask === "enumerate") say({ answer: "inventory", inventory: opened().enumerate() });
+    else if (ask.ask === "poll") await poll(ask, say);
+    else {
+      reader?.close();
+      reader = undefined;
+      say({ answer: "closed" });
+    }
+  } catch (error) {
+    say({ answer: "failed", failure: failureOf(error) });
+  }
+}
+
+function open(options: OpenOptions): ReturnType<Reader["open"]> {
+  const opening = new Reader(openLibrary(options.libraryPath), options.slowMs);
+  const inventory = opening.open();
+  reader = opening;
+  return inventory;
+}
+
+function opened(): Reader {
+  if (reader === undefined) throw new Error("Cannot read GPUs: the library is not open");
+  return reader;
+}
+
+/** One round over all GPUs. When every GPU fails for a reason of the library, the round itself has failed. */
+async function poll(ask: Extract<Ask, { ask: "poll" }>, say: (body: Body) => void): Promise<void> {
+  const reader = opened();
+  let read = 0;
+  const lost: { gpu: string; failure: Failure; lifecycle: boolean }[] = [];
+  for (const found of reader.order(ask.skip, ask.last)) {
+    say({ answer: "begin", gpu: found.device.uuid });
+    const outcome = reader.read(found);
+    if ("reading" in outcome) {
+      read++;
+      say({ answer: "reading", reading: outcome.reading });
+    } else {
+      lost.push({ gpu: found.device.uuid, failure: outcome.lost, lifecycle: outcome.lifecycle });
+    }
+    // Lets the channel flush, so that the parent has what was read even if the next GPU hangs.
+    await setImmediate();
+  }
+  const library = lost.find(({ lifecycle }) => lifecycle);
+  if (read === 0 && library !== undefined) return say({ answer: "failed", failure: library.failure });
+  for (const { gpu, failure } of lost) say({ answer: "lost", gpu, failure });
+  reader.tidy();
+  const inventory = reader.topologyChanged() ? reader.enumerate() : undefined;
+  say({ answer: "done", ...(inventory === undefined ? {} : { inventory }), status: reader.status() });
+}
+
+function failureOf(error: unknown): Failure {
+  if (error instanceof NvmlFailure) return error.failure;
+  return { message: error instanceof Error ? error.message : String(error) };
+}
+
+function monotonic(): number {
+  return Number(process.hrtime.bigint());
+}

@@ -1,0 +1,169 @@
+// The agent's end of one NVML reader child: fork, ask with a deadline that every answer renews, kill.
+// Also maps the child's clock to the agent's: an ask cannot arrive before it was sent nor an answer come before it left,
+// so each exchange narrows the one constant difference between the two clocks.
+import type { ChildProcess } from "node:child_process";
+import { fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import type { Clock } from "../../clock.ts";
+import type { Nanos } from "../../model.ts";
+import type { Answer, Ask } from "./protocol.ts";
+
+const NANOS_PER_MS = 1e6;
+
+/** The child did not answer in time: `gpu` is the one it was reading. */
+export class Hung extends Error {
+  readonly gpu: string | undefined;
+
+  constructor(ask: string, gpu: string | undefined, timeoutMs: number) {
+    super(
+      `the NVML reader did not answer "${ask}" within ${timeoutMs} ms${gpu === undefined ? "" : ` at ${gpu}`}`,
+    );
+    this.name = "Hung";
+    this.gpu = gpu;
+  }
+}
+
+/** The child is gone: killed, crashed in the driver's library, or unable to start. */
+export class Gone extends Error {
+  override readonly name = "Gone";
+}
+
+type Unnumbered<Kind = Ask> = Kind extends Ask ? Omit<Kind, "id"> : never;
+
+interface Pending {
+  readonly id: number;
+  readonly ask: string;
+  readonly timeoutMs: number;
+  readonly onAnswer: (answer: Answer) => void;
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (error: Error) => void;
+  cancel: () => void;
+  gpu: string | undefined;
+}
+
+const FINAL: ReadonlySet<Answer["answer"]> = new Set(["inventory", "done", "failed", "closed"]);
+
+/** One child, from fork to exit. At most one ask is open at a time. */
+export class ReaderProcess {
+  readonly #clock: Clock;
+  readonly #child: ChildProcess;
+  readonly exited: Promise<void>;
+  #pending: Pending | undefined;
+  #asks = 0;
+  #lower = -Infinity;
+  #upper = Infinity;
+  #gone: string | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#child = fork(fileURLToPath(new URL("./nvml-child.ts", import.meta.url)), [], {
+      serialization: "advanced",
+      // No inspector port or test runner's flags: only what makes Node run this file.
+      execArgv: ["--max-semi-space-size=1"],
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+    });
+    this.#child.on("message", (answer: Answer) => this.#answered(answer));
+    this.exited = new Promise((resolve) => {
+      const end = (why: string): void => {
+        this.#gone ??= why;
+        this.#fail(new Gone(`the NVML reader process ${why}`));
+        resolve();
+      };
+      this.#child.once("exit", (code, signal) =>
+        end(signal === null ? `exited with ${code}` : `died of ${signal}`),
+      );
+      this.#child.once("error", (error) => end(`cannot run: ${error.message}`));
+    });
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  get alive(): boolean {
+    return this.#gone === undefined;
+  }
+
+  /** Sends an ask; resolves with its last answer, those before it go to `onAnswer`. Rejects with Hung or Gone. */
+  ask(ask: Unnumbered, timeoutMs: number, onAnswer: (answer: Answer) => void = () => {}): Promise<Answer> {
+    if (this.#pending !== undefined) return Promise.reject(new Error("the NVML reader is already asked"));
+    if (this.#gone !== undefined) return Promise.reject(new Gone(`the NVML reader process ${this.#gone}`));
+    const id = ++this.#asks;
+    return new Promise((resolve, reject) => {
+      const pending: Pending = {
+        id,
+        ask: ask.ask,
+        timeoutMs,
+        onAnswer,
+        resolve,
+        reject,
+        cancel: () => {},
+        gpu: undefined,
+      };
+      this.#pending = pending;
+      this.#arm(pending);
+      this.#sent = this.#clock.now();
+      this.#child.send({ ...ask, id }, (error) => {
+        if (error) this.#fail(new Gone(`the NVML reader process cannot be asked: ${error.message}`));
+      });
+    });
+  }
+
+  #sent: Nanos = 0;
+
+  /** The agent's instant of an instant of the child's clock. */
+  instant(childNanos: number): Nanos {
+    return Math.round(childNanos + (this.#lower + this.#upper) / 2);
+  }
+
+  /** Ends the child at once. A driver call in progress may keep it in the kernel; `exited` tells when it is gone. */
+  kill(): void {
+    this.#gone ??= "was stopped";
+    this.#child.kill("SIGKILL");
+    this.#fail(new Gone("the NVML reader process was stopped"));
+  }
+
+  /** Lets a child that waits for asks leave by itself. */
+  leave(): void {
+    this.#gone ??= "has left";
+    if (this.#child.connected) this.#child.disconnect();
+  }
+
+  #answered(answer: Answer): void {
+    const pending = this.#pending;
+    if (pending === undefined || answer.id !== pending.id) return;
+    this.#narrow(answer);
+    if (answer.answer === "begin") pending.gpu = answer.gpu;
+    if (FINAL.has(answer.answer)) {
+      pending.cancel();
+      this.#pending = undefined;
+      pending.resolve(answer);
+    } else {
+      this.#arm(pending);
+      pending.onAnswer(answer);
+    }
+  }
+
+  #arm(pending: Pending): void {
+    pending.cancel();
+    pending.cancel = this.#clock.at(this.#clock.now() + pending.timeoutMs * NANOS_PER_MS, () => {
+      this.#fail(new Hung(pending.ask, pending.gpu, pending.timeoutMs));
+    });
+  }
+
+  #fail(error: Error): void {
+    const pending = this.#pending;
+    if (pending === undefined) return;
+    pending.cancel();
+    this.#pending = undefined;
+    pending.reject(error);
+  }
+
+  #narrow(answer: Answer): void {
+    const lower = this.#sent - answer.arrived;
+    const upper = this.#clock.now() - answer.left;
+    this.#lower = Math.max(this.#lower, lower);
+    this.#upper = Math.min(this.#upper, upper);
+    if (this.#lower > this.#upper) [this.#lower, this.#upper] = [lower, upper];
+  }
+}

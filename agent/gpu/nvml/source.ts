@@ -1,0 +1,360 @@
+// The NVML GpuSource in the agent: one reader child at a time, restarted with backoff, and what is known of each GPU.
+// A GPU that hangs is read last when its time to be tried again comes, so the others lose nothing to it. A GPU that is
+// lost stays in the inventory, as gaps: its time is unobserved, not gone.
+import { existsSync } from "node:fs";
+import type { Cancel } from "../../clock.ts";
+import type { Gap, GpuInfo, GpuProcess, GpuSample, Nanos } from "../../model.ts";
+import type { GpuPoll, GpuSource, SourceContext } from "../../source.ts";
+import { SourceError } from "../../source.ts";
+import { FreshRings } from "../fresh-rings.ts";
+import { sane } from "../sane.ts";
+import { Backoff } from "./backoff.ts";
+import { CODE } from "./codes.ts";
+import type { NvmlConfig } from "./config.ts";
+import { restartAfterMs } from "./config.ts";
+import type { Answer, Failure, Inventory, ReaderStatus, Unreadable } from "./protocol.ts";
+import { Gone, Hung, ReaderProcess } from "./reader-process.ts";
+import { unpack } from "./unpack.ts";
+
+const NANOS_PER_MS = 1e6;
+const RESTART_FIRST_MS = 250;
+const RESTART_MOST_MS = 60_000;
+const TROUBLE_FIRST_MS = 10_000;
+const TROUBLE_MOST_MS = 600_000;
+/** Children that were killed but are still in the kernel: no more are started above this. */
+const STUCK_MAX = 3;
+const LEAVE_MS = 2000;
+const DRIVER_MODULE = "/sys/module/nvidia";
+/** Codes that a container keeps until it is started anew: its library or its device rights are of another time. */
+const RESTART_CODES: ReadonlySet<number> = new Set([
+  CODE.operatingSystem,
+  CODE.versionMismatch,
+  CODE.unknown,
+]);
+
+/** What is wrong with one GPU and when it is tried again. */
+interface Trouble {
+  readonly kind: "hung" | "lost";
+  readonly backoff: Backoff;
+  reason: string;
+}
+
+/** Reads GPUs through reader children until closed. */
+export class NvmlSource implements GpuSource {
+  readonly backend = "nvml";
+  generation = 0;
+  readonly #config: NvmlConfig;
+  readonly #context: SourceContext;
+  readonly #known = new Map<string, GpuInfo>();
+  readonly #trouble = new Map<string, Trouble>();
+  readonly #processes = new Map<string, readonly GpuProcess[]>();
+  readonly #fresh = new FreshRings();
+  readonly #restart = new Backoff(RESTART_FIRST_MS, RESTART_MOST_MS);
+  #process: ReaderProcess | undefined;
+  #starting: Promise<void> | undefined;
+  #failure: Failure | undefined;
+  #failingSince: Nanos | undefined;
+  #worked = false;
+  #released: { readonly since: Nanos; readonly module: boolean; gone: boolean } | undefined;
+  #closed = false;
+  #facts: Readonly<Record<string, unknown>> = {};
+  #unreadable: readonly Unreadable[] = [];
+  #status: ReaderStatus = { absurdReadings: 0, unsupported: {} };
+  #counts = { starts: 0, hangs: 0, deaths: 0, stuck: 0, absurd: 0 };
+
+  constructor(config: NvmlConfig, context: SourceContext) {
+    this.#config = config;
+    this.#context = context;
+  }
+
+  /** Starts the first reader; throws SourceError when the driver cannot be reached at all. */
+  async open(): Promise<void> {
+    await this.#ready(this.#config.openTimeoutMs);
+  }
+
+  async inventory(): Promise<readonly GpuInfo[]> {
+    if (this.#process?.alive && this.#starting === undefined && this.#released === undefined) {
+      const answer = await this.#process
+        .ask({ ask: "enumerate" }, this.#config.openTimeoutMs)
+        .catch(() => undefined);
+      if (answer?.answer === "inventory") this.#take(answer.inventory);
+    }
+    if (this.#known.size === 0) throw this.#error("no GPU was found");
+    return [...this.#known.values()];
+  }
+
+  async poll(): Promise<GpuPoll> {
+    const sent = this.#context.clock.now();
+    this.#refuseIfReleased(sent);
+    this.#recycleIfDue(sent);
+    await this.#ready(this.#config.callTimeoutMs);
+    const process = this.#process;
+    if (process === undefined) throw this.#error("the reader is not running");
+    const samples: GpuSample[] = [];
+    const lost = new Map<string, Failure>();
+    const names = (due: boolean): string[] =>
+      [...this.#trouble].flatMap(([uuid, { kind, backoff }]) =>
+        kind === "hung" && sent >= backoff.due === due ? [uuid] : [],
+      );
+    const [skip, last] = [names(false), names(true)];
+    try {
+      const end = await process.ask({ ask: "poll", skip, last }, this.#config.callTimeoutMs, (answer) => {
+        if (answer.answer === "reading") this.#accept(answer, process, samples);
+        if (answer.answer === "lost") lost.set(answer.gpu, answer.failure);
+      });
+      if (end.answer === "failed") throw this.#libraryFailed(end.failure);
+      if (end.answer === "done") this.#finished(end, lost);
+    } catch (error) {
+      this.#broke(process, error, samples.length);
+      if (samples.length === 0)
+        throw error instanceof SourceError ? error : this.#error((error as Error).message);
+    }
+    for (const { gpu } of samples) this.#heal(gpu);
+    return { sent, received: this.#context.clock.now(), samples, gaps: this.#gaps(samples) };
+  }
+
+  async release(): Promise<void> {
+    if (this.#released !== undefined) return;
+    this.#released = { since: this.#context.clock.now(), module: existsSync(DRIVER_MODULE), gone: false };
+    await this.#stop();
+    this.#context.log.info("GPU devices released", { source: "gpu" });
+  }
+
+  async resume(): Promise<void> {
+    if (this.#released === undefined) return;
+    this.#released = undefined;
+    this.#restart.succeeded();
+    this.#context.log.info("GPU devices taken again", { source: "gpu" });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#stop();
+  }
+
+  status(): Readonly<Record<string, unknown>> {
+    return {
+      ...this.#facts,
+      pid: this.#process?.pid,
+      generation: this.generation,
+      released: this.#released !== undefined,
+      failure: this.#failure?.message,
+      hint: this.#failure?.hint,
+      unreadable: this.#unreadable.map(({ index, failure }) => `GPU ${index}: ${failure.message}`),
+      trouble: Object.fromEntries([...this.#trouble].map(([uuid, { reason }]) => [uuid, reason])),
+      ...this.#counts,
+      absurd: this.#counts.absurd + this.#status.absurdReadings,
+      unsupported: this.#status.unsupported,
+    };
+  }
+
+  // -------------------------------------------------------------------------------------------- the child's life
+
+  /** Resolves once a reader answers; throws when it is not its time yet or it does not come up within `waitMs`. */
+  async #ready(waitMs: number): Promise<void> {
+    if (this.#closed) throw new SourceError("ended", "the NVML source is closed");
+    if (this.#process?.alive && this.#starting === undefined) return;
+    const now = this.#context.clock.now();
+    if (this.#starting === undefined) {
+      if (now < this.#restart.due) throw this.#error("the reader waits before it is started again");
+      if (this.#counts.stuck >= STUCK_MAX) throw this.#error("killed readers are still stuck in the driver");
+      this.#starting = this.#start().finally(() => {
+        this.#starting = undefined;
+      });
+      // A poll may stop waiting for it before it fails.
+      this.#starting.catch(() => {});
+    }
+    let cancel: Cancel = () => {};
+    const late = new Promise<never>((_, reject) => {
+      cancel = this.#context.clock.at(now + waitMs * NANOS_PER_MS, () =>
+        reject(new SourceError("transient", "Cannot read GPUs: the NVML reader is still starting")),
+      );
+    });
+    try {
+      await Promise.race([this.#starting, late]);
+    } finally {
+      cancel();
+    }
+  }
+
+  async #start(): Promise<void> {
+    const process = new ReaderProcess(this.#context.clock);
+    this.#process = process;
+    this.#counts.starts++;
+    this.#processes.clear();
+    const { libraryPath, slowMs, openTimeoutMs, events } = this.#config;
+    const options = { slowMs, events, ...(libraryPath === undefined ? {} : { libraryPath }) };
+    try {
+      const answer = await process.ask({ ask: "open", options }, openTimeoutMs);
+      if (answer.answer !== "inventory") throw this.#libraryFailed((answer as { failure: Failure }).failure);
+      this.#take(answer.inventory);
+      this.#failure = undefined;
+      this.#failingSince = undefined;
+      this.#worked = true;
+      this.#context.log.info("GPU reader started", {
+        source: "gpu",
+        pid: process.pid,
+        ...answer.inventory.facts,
+      });
+    } catch (error) {
+      this.#broke(process, error, 0);
+      throw error instanceof SourceError ? error : this.#error((error as Error).message);
+    }
+  }
+
+  /** After a failed exchange: the child is ended and the next one waits, unless only one GPU was at fault. */
+  #broke(process: ReaderProcess, error: unknown, readings: number): void {
+    const now = this.#context.clock.now();
+    if (error instanceof Hung) {
+      this.#counts.hangs++;
+      if (error.gpu !== undefined) this.#note(error.gpu, "hung", error.message);
+    } else if (error instanceof Gone) this.#counts.deaths++;
+    this.#context.log.warn("GPU reader stopped", {
+      source: "gpu",
+      cause: (error as Error).message,
+      pid: process.pid,
+    });
+    const blamed = error instanceof Hung && error.gpu !== undefined;
+    if (readings === 0 && !blamed) this.#restart.failed(now);
+    this.#end(process);
+  }
+
+  #end(process: ReaderProcess): void {
+    if (this.#process === process) this.#process = undefined;
+    process.kill();
+    this.#counts.stuck++;
+    void process.exited.then(() => this.#counts.stuck--);
+  }
+
+  /** Lets the child close its handles and leave; kills it when it does not within two seconds. */
+  async #stop(): Promise<void> {
+    await this.#starting?.catch(() => {});
+    const process = this.#process;
+    this.#process = undefined;
+    if (process === undefined) return;
+    await process.ask({ ask: "close" }, LEAVE_MS).catch(() => undefined);
+    process.leave();
+    const cancel = this.#context.clock.at(this.#context.clock.now() + LEAVE_MS * NANOS_PER_MS, () =>
+      process.kill(),
+    );
+    await Promise.race([process.exited, this.#context.clock.sleep(2 * LEAVE_MS)]);
+    cancel();
+  }
+
+  /** A lost GPU comes back only to a library that was initialised anew: replace the child when it is time. */
+  #recycleIfDue(now: Nanos): void {
+    const process = this.#process;
+    if (process === undefined || this.#starting !== undefined) return;
+    const due = [...this.#trouble.values()].filter(
+      ({ kind, backoff }) => kind === "lost" && now >= backoff.due,
+    );
+    if (due.length === 0) return;
+    for (const { backoff } of due) backoff.failed(now);
+    this.#end(process);
+  }
+
+  #refuseIfReleased(now: Nanos): void {
+    const released = this.#released;
+    if (released === undefined) return;
+    const module = existsSync(DRIVER_MODULE);
+    if (!module && released.module) released.gone = true;
+    const reloaded = released.gone && module;
+    if (reloaded || now - released.since > this.#config.releaseMaxMs * NANOS_PER_MS) void this.resume();
+    else
+      throw new SourceError(
+        "transient",
+        "Cannot read GPUs: their devices are released (tokenwatt gpu release)",
+      );
+  }
+
+  // -------------------------------------------------------------------------------------------- what a poll brought
+
+  #accept(
+    answer: Extract<Answer, { answer: "reading" }>,
+    process: ReaderProcess,
+    samples: GpuSample[],
+  ): void {
+    const sample = unpack(answer.reading, (nanos) => process.instant(nanos), this.#processes);
+    const checked = sane(sample, this.#context.clock.now());
+    this.#counts.absurd += checked?.dropped ?? 1;
+    if (checked !== undefined) samples.push(this.#fresh.keep(checked.sample));
+  }
+
+  #finished(end: Extract<Answer, { answer: "done" }>, lost: ReadonlyMap<string, Failure>): void {
+    this.#status = end.status;
+    this.#restart.succeeded();
+    for (const [uuid, failure] of lost) this.#note(uuid, "lost", failure.message);
+    if (end.inventory !== undefined) this.#take(end.inventory);
+  }
+
+  #take(inventory: Inventory): void {
+    const before = JSON.stringify([...this.#known.values()].map(identity));
+    this.#facts = inventory.facts;
+    this.#unreadable = inventory.unreadable;
+    const current = new Set(inventory.gpus.map(({ uuid }) => uuid));
+    const failed = new Map(inventory.unreadable.map(({ index, failure }) => [index, failure]));
+    for (const [uuid, info] of this.#known) {
+      if (current.has(uuid)) continue;
+      const board = info.parent === undefined ? info : this.#known.get(info.parent);
+      const failure = board === undefined || current.has(board.uuid) ? undefined : failed.get(board.index);
+      if (failure !== undefined) this.#note(uuid, "lost", failure.message);
+      else {
+        this.#known.delete(uuid);
+        this.#trouble.delete(uuid);
+      }
+    }
+    for (const info of inventory.gpus) this.#known.set(info.uuid, info);
+    if (JSON.stringify([...this.#known.values()].map(identity)) !== before) this.generation++;
+  }
+
+  #note(uuid: string, kind: Trouble["kind"], reason: string): void {
+    const now = this.#context.clock.now();
+    const trouble = this.#trouble.get(uuid) ?? {
+      kind,
+      backoff: new Backoff(TROUBLE_FIRST_MS, TROUBLE_MOST_MS),
+      reason,
+    };
+    trouble.reason = reason;
+    if (now >= trouble.backoff.due) trouble.backoff.failed(now);
+    this.#trouble.set(uuid, { ...trouble, kind });
+  }
+
+  #heal(uuid: string): void {
+    if (this.#trouble.delete(uuid)) this.#context.log.info("GPU read again", { source: `gpu:${uuid}` });
+  }
+
+  /** Every known GPU without a reading is a gap with its reason. */
+  #gaps(samples: readonly GpuSample[]): readonly Gap[] {
+    const read = new Set(samples.map(({ gpu }) => gpu));
+    const at = this.#context.clock.now();
+    return [...this.#known.values()].flatMap((info) => {
+      if (read.has(info.uuid)) return [];
+      const trouble = this.#trouble.get(info.uuid) ?? this.#trouble.get(info.parent ?? "");
+      return [
+        { source: `gpu:${info.uuid}`, at, reason: trouble?.reason ?? "the reader stopped before this GPU" },
+      ];
+    });
+  }
+
+  #libraryFailed(failure: Failure): SourceError {
+    const now = this.#context.clock.now();
+    this.#failure = failure;
+    this.#failingSince ??= now;
+    const patienceMs = restartAfterMs(this.#config);
+    const stuck = patienceMs > 0 && now - this.#failingSince > patienceMs * NANOS_PER_MS;
+    const curable = this.#worked && RESTART_CODES.has(failure.code ?? -1);
+    return this.#error(failure.message, stuck && curable ? "restart" : "transient");
+  }
+
+  #error(reason: string, kind: "transient" | "restart" = "transient"): SourceError {
+    const failure = this.#failure;
+    const known = failure === undefined || failure.message === reason ? "" : ` (${failure.message})`;
+    const hint = failure?.hint;
+    return new SourceError(kind, `Cannot read GPUs: ${reason}${known}`, hint === undefined ? {} : { hint });
+  }
+}
+
+/** What makes an inventory a different one: not the reasons for missing readings, which come and go. */
+function identity({ unsupported, ...info }: GpuInfo): unknown {
+  return info;
+}

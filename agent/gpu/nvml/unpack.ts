@@ -1,0 +1,50 @@
+// Turns a reading of the reader child into a GpuSample on the agent's clock.
+import type { GpuProcess, GpuSample, Nanos, ProcessShare, RingPoint } from "../../model.ts";
+import type { ProcessTable, Reading } from "./protocol.ts";
+
+/** `instant` maps the child's clock; `lists` keeps each GPU's processes for readings that say "same". */
+export function unpack(
+  reading: Reading,
+  instant: (childNanos: number) => Nanos,
+  lists: Map<string, readonly GpuProcess[]>,
+): GpuSample {
+  const { utilizationRing, powerRing, processShares, processes, ...scalars } = reading;
+  if (processes !== undefined && processes !== "same") lists.set(reading.gpu, unpackProcesses(processes));
+  const list = processes === undefined ? undefined : lists.get(reading.gpu);
+  return {
+    ...scalars,
+    at: instant(reading.at),
+    ...(utilizationRing === undefined ? {} : { utilizationRing: unpackRing(utilizationRing, instant) }),
+    ...(powerRing === undefined ? {} : { powerRing: unpackRing(powerRing, instant) }),
+    ...(processShares === undefined ? {} : { processShares: unpackShares(processShares, instant) }),
+    ...(list === undefined ? {} : { processes: list }),
+  };
+}
+
+function unpackRing(points: Float64Array, instant: (childNanos: number) => Nanos): readonly RingPoint[] {
+  return Array.from({ length: points.length / 2 }, (_, index) => ({
+    at: instant(points[index * 2] ?? Number.NaN),
+    value: points[index * 2 + 1] ?? Number.NaN,
+  }));
+}
+
+function unpackShares(shares: Float64Array, instant: (childNanos: number) => Nanos): readonly ProcessShare[] {
+  return Array.from({ length: shares.length / 3 }, (_, index) => ({
+    pid: shares[index * 3] ?? 0,
+    at: instant(shares[index * 3 + 1] ?? Number.NaN),
+    smRatio: shares[index * 3 + 2] ?? Number.NaN,
+  }));
+}
+
+function unpackProcesses(table: ProcessTable): readonly GpuProcess[] {
+  return Array.from(table.pids, (pid, index) => {
+    const memoryBytes = table.memory[index];
+    const name = table.names[index];
+    return {
+      pid,
+      type: table.mps[index] === 1 ? ("mps" as const) : ("compute" as const),
+      ...(memoryBytes === undefined || Number.isNaN(memoryBytes) ? {} : { memoryBytes }),
+      ...(name === undefined || name === "" ? {} : { name }),
+    };
+  });
+}

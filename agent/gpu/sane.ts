@@ -1,0 +1,95 @@
+// The last look at a GPU reading before it enters the agent: what no hardware can mean is dropped, never clamped.
+// Drivers and tools have been seen to answer with all-ones, NaN, 65535 % and stamps of another epoch.
+import type { GpuSample, Nanos, ProcessShare, RingPoint } from "../model.ts";
+
+const WATTS_MAX = 20_000;
+const HERTZ_MAX = 20e9;
+const CELSIUS_MAX = 200;
+const BYTES_MAX = 2 ** 50;
+const PID_MAX = 2 ** 31 - 1;
+/** No reading stands for a later instant than this after it was received. */
+const AHEAD_NANOS = 1_000_000_000;
+/** Driver rings hold 14 s; anything older is of another time. */
+const HISTORY_NANOS = 60_000_000_000;
+
+/** A reading with every absurd value left out, and how many were. */
+export interface Sane {
+  readonly sample: GpuSample;
+  readonly dropped: number;
+}
+
+/** Checks one reading received at `now`; undefined when its own instant is absurd. */
+export function sane(sample: GpuSample, now: Nanos): Sane | undefined {
+  if (!Number.isFinite(sample.at) || sample.at > now + AHEAD_NANOS || sample.at < now - HISTORY_NANOS)
+    return undefined;
+  const kept: Record<string, unknown> = { gpu: sample.gpu, at: sample.at };
+  let dropped = 0;
+  for (const [key, value] of Object.entries(sample)) {
+    if (key === "gpu" || key === "at" || value === undefined) continue;
+    const check = CHECKS[key as keyof GpuSample];
+    const result = check === undefined ? value : check(value as never, now);
+    if (result === undefined) dropped++;
+    else kept[key] = result;
+  }
+  return { sample: kept as unknown as GpuSample, dropped };
+}
+
+type Check = (value: never, now: Nanos) => unknown;
+
+const between =
+  (least: number, most: number) =>
+  (value: unknown): number | undefined =>
+    typeof value === "number" && value >= least && value <= most ? value : undefined;
+const ratio = between(0, 1);
+const watts = between(0, WATTS_MAX);
+const hertz = between(0, HERTZ_MAX);
+const celsius = between(0, CELSIUS_MAX);
+
+const CHECKS: Partial<Record<keyof GpuSample, Check>> = {
+  energyMillijoules: (value: number) => (Number.isSafeInteger(value) && value >= 0 ? value : undefined),
+  powerWatts: watts,
+  powerInstantWatts: watts,
+  utilizationRatio: ratio,
+  memoryBusyRatio: ratio,
+  memoryUsedBytes: between(0, BYTES_MAX),
+  temperatureCelsius: celsius,
+  memoryTemperatureCelsius: celsius,
+  smClockHertz: hertz,
+  memoryClockHertz: hertz,
+  graphicsActiveRatio: ratio,
+  smActiveRatio: ratio,
+  tensorActiveRatio: ratio,
+  dramActiveRatio: ratio,
+  utilizationRing: (points: readonly RingPoint[], now: Nanos) => ring(points, now, ratio),
+  powerRing: (points: readonly RingPoint[], now: Nanos) => ring(points, now, watts),
+  processes: (value: GpuSample["processes"]) =>
+    value?.every(({ pid }) => Number.isSafeInteger(pid) && pid > 0 && pid <= PID_MAX) ? value : undefined,
+  processShares: (value: readonly ProcessShare[], now: Nanos) =>
+    value.every(({ at, smRatio }) => inTime(at, now) && ratio(smRatio) !== undefined)
+      ? value
+      : value.filter(({ at, smRatio }) => inTime(at, now) && ratio(smRatio) !== undefined),
+  throttleSeconds: counters,
+  eccErrors: counters,
+  xidEvents: counters,
+  trafficBytes: counters,
+};
+
+function inTime(at: Nanos, now: Nanos): boolean {
+  return at <= now + AHEAD_NANOS && at >= now - HISTORY_NANOS;
+}
+
+function ring(
+  points: readonly RingPoint[],
+  now: Nanos,
+  check: (value: unknown) => number | undefined,
+): readonly RingPoint[] | undefined {
+  const good = points.filter(({ at, value }) => inTime(at, now) && check(value) !== undefined);
+  return good.length === 0 ? undefined : good.sort((left, right) => left.at - right.at);
+}
+
+function counters(value: Readonly<Record<string, number | undefined>>): unknown {
+  const good = Object.entries(value).filter(
+    ([, count]) => count !== undefined && count >= 0 && count < Infinity,
+  );
+  return good.length === 0 ? undefined : Object.fromEntries(good);
+}

@@ -1,0 +1,292 @@
+/* A libnvidia-ml.so.1 without a GPU: two GPUs by default, driven by the file "<path of this library>.scenario".
+ * The file is read again whenever it changes, so a test can lose a GPU or reconfigure MIG under a running reader.
+ * One directive per line: "gpus N", "fail CALL GPU CODE" (GPU -1 = all), "hang CALL GPU", "util GPU PERCENT",
+ * "power GPU MILLIWATTS", "energy GPU MILLIJOULES_PER_SECOND", "base GPU MILLIJOULES", "processes GPU N",
+ * "mig GPU SLICES,SLICES,..." with generation "miggen N", "clock unix|boot|odd", "garbage 1", "gpm nan|zero|ok",
+ * "arch N", "xid GPU CODE EVENTS", "calls 1" (append every call to "<path>.calls"). */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GPUS 16
+#define SLOTS 7
+#define RULES 32
+#define EXPORT __attribute__((visibility("default")))
+
+typedef struct { char call[64]; int gpu; int code; } Rule;
+typedef struct {
+  int gpus, arch, garbage, gpm, clock, calls, miggen;
+  double util[GPUS], power[GPUS], rate[GPUS], base[GPUS];
+  int processes[GPUS], mig[GPUS][SLOTS], migs[GPUS], xidCode[GPUS], xidEvents[GPUS];
+  Rule fail[RULES], hang[RULES];
+  int fails, hangs;
+} Scenario;
+
+static Scenario now_, *S = &now_;
+static char path_[4096];
+static struct timespec loaded_;
+static off_t size_ = -1;
+static pthread_mutex_t lock_ = PTHREAD_MUTEX_INITIALIZER;
+static int eventsSent[GPUS];
+
+static int64_t micros(clockid_t id) {
+  struct timespec t;
+  clock_gettime(id, &t);
+  return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+static int64_t driverNow(void) {
+  if (S->clock == 1) return micros(CLOCK_MONOTONIC);
+  if (S->clock == 2) return micros(CLOCK_MONOTONIC) + 7777777777LL;
+  return micros(CLOCK_REALTIME);
+}
+
+static void defaults(void) {
+  memset(S, 0, sizeof *S);
+  S->gpus = 2; S->arch = 9;
+  for (int i = 0; i < GPUS; i++) { S->util[i] = 50; S->power[i] = 300000; S->rate[i] = 300000; S->base[i] = 1e9; S->processes[i] = 1; }
+}
+
+static void directive(char *line) {
+  char word[64] = "", call[64] = "", rest[256] = "";
+  int gpu = 0, code = 0; double value = 0;
+  if (sscanf(line, "%63s", word) != 1) return;
+  if (!strcmp(word, "fail") && sscanf(line, "%*s %63s %d %d", call, &gpu, &code) == 3 && S->fails < RULES) {
+    Rule *r = &S->fail[S->fails++]; strcpy(r->call, call); r->gpu = gpu; r->code = code; return;
+  }
+  if (!strcmp(word, "hang") && sscanf(line, "%*s %63s %d", call, &gpu) == 2 && S->hangs < RULES) {
+    Rule *r = &S->hang[S->hangs++]; strcpy(r->call, call); r->gpu = gpu; return;
+  }
+  if (!strcmp(word, "clock") && sscanf(line, "%*s %63s", call) == 1) { S->clock = !strcmp(call, "boot") ? 1 : !strcmp(call, "odd") ? 2 : 0; return; }
+  if (!strcmp(word, "gpm") && sscanf(line, "%*s %63s", call) == 1) { S->gpm = !strcmp(call, "nan") ? 1 : !strcmp(call, "zero") ? 2 : 0; return; }
+  if (!strcmp(word, "mig") && sscanf(line, "%*s %d %255s", &gpu, rest) == 2 && gpu >= 0 && gpu < GPUS) {
+    S->migs[gpu] = 0;
+    for (char *p = strtok(rest, ","); p && S->migs[gpu] < SLOTS; p = strtok(NULL, ",")) S->mig[gpu][S->migs[gpu]++] = atoi(p);
+    return;
+  }
+  if (!strcmp(word, "xid") && sscanf(line, "%*s %d %d %d", &gpu, &code, &S->xidEvents[gpu & 15]) == 3) { S->xidCode[gpu & 15] = code; return; }
+  if (sscanf(line, "%*s %d %lf", &gpu, &value) == 2 && gpu >= 0 && gpu < GPUS) {
+    if (!strcmp(word, "util")) S->util[gpu] = value;
+    if (!strcmp(word, "power")) S->power[gpu] = value;
+    if (!strcmp(word, "energy")) S->rate[gpu] = value;
+    if (!strcmp(word, "base")) S->base[gpu] = value;
+    if (!strcmp(word, "processes")) S->processes[gpu] = (int)value;
+    return;
+  }
+  if (sscanf(line, "%*s %d", &gpu) != 1) return;
+  if (!strcmp(word, "gpus")) S->gpus = gpu > GPUS ? GPUS : gpu;
+  if (!strcmp(word, "arch")) S->arch = gpu;
+  if (!strcmp(word, "garbage")) S->garbage = gpu;
+  if (!strcmp(word, "calls")) S->calls = gpu;
+  if (!strcmp(word, "miggen")) S->miggen = gpu;
+}
+
+static void load(void) {
+  struct stat st;
+  if (!path_[0]) {
+    Dl_info info;
+    dladdr((void *)load, &info);
+    snprintf(path_, sizeof path_, "%s.scenario", info.dli_fname);
+    defaults();
+  }
+  if (stat(path_, &st) != 0) return;
+  if (st.st_mtim.tv_sec == loaded_.tv_sec && st.st_mtim.tv_nsec == loaded_.tv_nsec && st.st_size == size_) return;
+  FILE *f = fopen(path_, "r");
+  if (!f) return;
+  loaded_ = st.st_mtim; size_ = st.st_size;
+  defaults();
+  char line[512];
+  while (fgets(line, sizeof line, f)) directive(line);
+  fclose(f);
+}
+
+/* Every call starts here: notes the call, hangs or fails when told to. */
+static int enter(const char *call, int gpu) {
+  pthread_mutex_lock(&lock_);
+  load();
+  if (S->calls) {
+    char log[4200];
+    snprintf(log, sizeof log, "%s.calls", path_);
+    FILE *f = fopen(log, "a");
+    if (f) { fprintf(f, "%s %d\n", call, gpu); fclose(f); }
+  }
+  int code = 0, hang = 0;
+  for (int i = 0; i < S->hangs; i++) if (!strcmp(S->hang[i].call, call) && (S->hang[i].gpu == -1 || S->hang[i].gpu == gpu)) hang = 1;
+  for (int i = 0; i < S->fails; i++) if (!strcmp(S->fail[i].call, call) && (S->fail[i].gpu == -1 || S->fail[i].gpu == gpu)) code = S->fail[i].code;
+  for (int i = 0; i < S->fails; i++) if (!strcmp(S->fail[i].call, "device") && strcmp(call, "nvmlInit_v2") && gpu >= 0 && (S->fail[i].gpu == -1 || S->fail[i].gpu == gpu)) code = S->fail[i].code;
+  pthread_mutex_unlock(&lock_);
+  while (hang) pause();
+  return code;
+}
+#define ENTER(gpu) do { int code_ = enter(__func__, gpu); if (code_) return code_; } while (0)
+
+/* Handles: 0x7f0000000000 + 0x1000 * (gpu + 1) + 1 + MIG slot (0 = the board). */
+static uint64_t handleOf(int gpu, int slot) { return 0x7f0000000000ull + 0x1000ull * (gpu + 1) + 1 + slot; }
+static int gpuOf(uint64_t h) { return (int)((h - 0x7f0000000000ull) / 0x1000) - 1; }
+static int slotOf(uint64_t h) { return (int)((h & 0xfff) - 1); }
+static int isMig(uint64_t h) { return slotOf(h) > 0; }
+#define GPU gpuOf(h)
+static double seconds(void) { return micros(CLOCK_MONOTONIC) / 1e6; }
+static uint32_t absurd(uint32_t value) { return S->garbage ? (uint32_t)(value * 2654435761u) | 0x80000000u : value; }
+
+EXPORT int nvmlInit_v2(void) { ENTER(-1); return 0; }
+EXPORT int nvmlShutdown(void) { ENTER(-1); return 0; }
+EXPORT int nvmlSystemGetDriverVersion(char *o, unsigned n) { ENTER(-1); snprintf(o, n, "580.00.00"); return 0; }
+EXPORT int nvmlSystemGetNVMLVersion(char *o, unsigned n) { ENTER(-1); snprintf(o, n, "13.580.00"); return 0; }
+EXPORT int nvmlDeviceGetCount_v2(unsigned *o) { ENTER(-1); *o = S->gpus; return 0; }
+EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned i, uint64_t *o) { ENTER((int)i); if ((int)i >= S->gpus) return 2; *o = handleOf(i, 0); return 0; }
+EXPORT int nvmlDeviceGetUUID(uint64_t h, char *o, unsigned n) {
+  ENTER(GPU);
+  if (isMig(h)) snprintf(o, n, "MIG-%08d-0000-4000-8000-%06d%06d", GPU, S->miggen, slotOf(h));
+  else snprintf(o, n, "GPU-%08d-0000-4000-8000-000000000000", GPU);
+  return 0;
+}
+EXPORT int nvmlDeviceGetName(uint64_t h, char *o, unsigned n) {
+  ENTER(GPU);
+  if (isMig(h)) { int s = S->mig[GPU][slotOf(h) - 1]; snprintf(o, n, "NVIDIA Fake H100 MIG %dg.%dgb", s, s * 10); }
+  else snprintf(o, n, "NVIDIA Fake H100");
+  return 0;
+}
+EXPORT int nvmlDeviceGetPciInfo_v3(uint64_t h, char *o) { ENTER(GPU); memset(o, 0, 68); snprintf(o + 36, 32, "00000000:%02X:00.0", GPU + 1); return 0; }
+EXPORT int nvmlDeviceGetArchitecture(uint64_t h, unsigned *o) { ENTER(GPU); *o = S->arch; return 0; }
+EXPORT int nvmlDeviceGetCudaComputeCapability(uint64_t h, int *a, int *b) { ENTER(GPU); *a = S->arch == 7 ? 8 : S->arch; *b = 0; return 0; }
+EXPORT int nvmlDeviceGetPersistenceMode(uint64_t h, unsigned *o) { ENTER(GPU); *o = 1; return 0; }
+EXPORT int nvmlDeviceGetEnforcedPowerLimit(uint64_t h, unsigned *o) { ENTER(GPU); *o = 700000; return 0; }
+static uint64_t totalOf(uint64_t h) { return isMig(h) ? 10ull * (1ull << 30) * S->mig[GPU][slotOf(h) - 1] : 80ull << 30; }
+EXPORT int nvmlDeviceGetMemoryInfo_v2(uint64_t h, uint64_t *o) { ENTER(GPU); if ((uint32_t)o[0] != 0x02000028) return 25; o[1] = totalOf(h); o[2] = 1 << 20; o[4] = S->garbage ? o[1] * 5 : o[1] / 4; o[3] = o[1] - o[4]; return 0; }
+EXPORT int nvmlDeviceGetMemoryInfo(uint64_t h, uint64_t *o) { ENTER(GPU); o[0] = totalOf(h); o[2] = S->garbage ? ~0ull - 1 : o[0] / 4; o[1] = o[0] - o[2]; return 0; }
+EXPORT int nvmlDeviceGetUtilizationRates(uint64_t h, unsigned *o) { ENTER(GPU); if (isMig(h) || S->migs[GPU]) return 3; o[0] = absurd((unsigned)S->util[GPU]); o[1] = absurd(10); return 0; }
+EXPORT int nvmlDeviceGetSamples(uint64_t h, unsigned type, uint64_t last, unsigned *valueType, unsigned *n, uint64_t *o) {
+  ENTER(GPU);
+  if (type == 1 && (isMig(h) || S->migs[GPU])) return 3;
+  if (type == 1 && S->util[GPU] == 0) return 6;
+  int64_t step = type == 1 ? 200000 : 20000, t = driverNow() / step * step;
+  unsigned room = *n, count = 0, ring = type == 1 ? 71 : 119;
+  if (room < ring) { *n = ring; return 7; }
+  for (int i = (int)ring - 1; i >= 0; i--) {
+    int64_t at = t - i * step;
+    if (at <= (int64_t)last) continue;
+    o[count * 2] = S->garbage && i % 3 == 0 ? ~0ull >> (i % 13) : (uint64_t)at;
+    o[count * 2 + 1] = type == 1 ? absurd((uint32_t)S->util[GPU]) : absurd((uint32_t)S->power[GPU]);
+    count++;
+  }
+  *n = count; *valueType = S->garbage ? 99 : 1;
+  return count ? 0 : 6;
+}
+EXPORT int nvmlDeviceGetTotalEnergyConsumption(uint64_t h, uint64_t *o) {
+  ENTER(GPU);
+  if (isMig(h) || S->arch < 5) return 3;
+  *o = S->garbage ? ~0ull - 7 : (uint64_t)(S->base[GPU] + S->rate[GPU] * seconds());
+  return 0;
+}
+EXPORT int nvmlDeviceGetPowerUsage(uint64_t h, unsigned *o) { ENTER(GPU); if (isMig(h)) return 3; *o = absurd((unsigned)S->power[GPU]); return 0; }
+typedef struct { uint32_t id, scope; int64_t at, latency; uint32_t type, code; uint64_t value; } Field;
+EXPORT int nvmlDeviceGetFieldValues(uint64_t h, int n, Field *f) {
+  ENTER(GPU);
+  for (int i = 0; i < n; i++) {
+    f[i].type = 3; f[i].code = 0; f[i].at = driverNow(); f[i].latency = 0;
+    switch (f[i].id) {
+      case 185: case 186: f[i].value = (uint64_t)S->power[GPU]; f[i].type = 1; if (S->arch <= 7) f[i].code = 3; break;
+      case 82: f[i].value = 60; f[i].type = 1; break;
+      case 74: f[i].value = (uint64_t)(seconds() * 1e8); break;
+      case 75: case 269: case 270: case 271: f[i].value = 0; break;
+      case 197: f[i].value = (uint64_t)(seconds() * 1e6); break;
+      case 198: f[i].value = (uint64_t)(seconds() * 2e6); break;
+      case 138: case 139: f[i].value = (uint64_t)(seconds() * 1e3); break;
+      default: f[i].code = 3;
+    }
+    if (S->garbage) { f[i].value = ~0ull >> (i % 7); f[i].type = i % 9; }
+  }
+  return 0;
+}
+typedef struct { uint32_t pid, pad; uint64_t memory; uint32_t gi, ci; } Process;
+EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(uint64_t h, unsigned *n, Process *p) {
+  ENTER(GPU);
+  unsigned count = S->processes[GPU], room = *n;
+  *n = count;
+  if (count > room) return 7;
+  for (unsigned i = 0; i < count; i++) {
+    p[i].pid = S->garbage ? 0xfffffff0u + i : 1000000u + 10000u * GPU + 1000u * slotOf(h) + i;
+    p[i].memory = i % 5 == 4 ? ~0ull : (1ull << 30) + i;
+    p[i].gi = isMig(h) ? (uint32_t)slotOf(h) : 0xffffffffu; p[i].ci = p[i].gi;
+  }
+  return 0;
+}
+EXPORT int nvmlDeviceGetMPSComputeRunningProcesses_v3(uint64_t h, unsigned *n, Process *p) { (void)p; ENTER(GPU); *n = 0; return 0; }
+typedef struct { uint32_t pid, pad; uint64_t at; uint32_t sm, mem, enc, dec; } Share;
+EXPORT int nvmlDeviceGetProcessUtilization(uint64_t h, Share *s, unsigned *n, uint64_t last) {
+  ENTER(GPU);
+  if (isMig(h) || S->migs[GPU]) return 3;
+  unsigned count = S->processes[GPU], room = *n;
+  *n = count;
+  if (count > room) return 7;
+  uint64_t at = driverNow() / 200000 * 200000;
+  if (!count || at <= last) return 6;
+  for (unsigned i = 0; i < count; i++) {
+    s[i].pid = 1000000u + 10000u * GPU + i; s[i].at = i % 7 == 6 ? 0 : at; s[i].sm = i % 6 == 5 ? 4000 : (unsigned)(S->util[GPU] / count);
+    s[i].mem = s[i].enc = s[i].dec = 0;
+  }
+  return 0;
+}
+EXPORT int nvmlDeviceGetClockInfo(uint64_t h, unsigned type, unsigned *o) { ENTER(GPU); *o = absurd(type == 2 ? 2619 : 1980); return 0; }
+EXPORT int nvmlDeviceGetTemperature(uint64_t h, unsigned sensor, unsigned *o) { (void)sensor; ENTER(GPU); *o = absurd(55); return 0; }
+EXPORT int nvmlDeviceGetTotalEccErrors(uint64_t h, unsigned type, unsigned counter, uint64_t *o) { (void)counter; ENTER(GPU); *o = type ? 1 : 5; return 0; }
+EXPORT int nvmlDeviceGetMigMode(uint64_t h, unsigned *a, unsigned *b) { ENTER(GPU); *a = *b = S->migs[GPU] > 0; return 0; }
+EXPORT int nvmlDeviceGetMaxMigDeviceCount(uint64_t h, unsigned *o) { ENTER(GPU); *o = 7; return 0; }
+EXPORT int nvmlDeviceGetMigDeviceHandleByIndex(uint64_t h, unsigned i, uint64_t *o) { ENTER(GPU); if ((int)i >= S->migs[GPU]) return 6; *o = handleOf(GPU, i + 1); return 0; }
+EXPORT int nvmlDeviceGetGpuInstanceId(uint64_t h, unsigned *o) { ENTER(GPU); if (!isMig(h)) return 2; *o = slotOf(h); return 0; }
+EXPORT int nvmlDeviceGetComputeInstanceId(uint64_t h, unsigned *o) { ENTER(GPU); if (!isMig(h)) return 2; *o = 0; return 0; }
+EXPORT int nvmlDeviceGetAttributes_v2(uint64_t h, uint32_t *o) { ENTER(GPU); if (!isMig(h)) return 3; memset(o, 0, 40); int s = S->mig[GPU][slotOf(h) - 1]; o[0] = 16 * s; o[6] = s; o[7] = s; return 0; }
+
+/* GPM: a sample is a slot of ours with its instant; metrics are a function of the scenario. */
+typedef struct { double at; int gpu, instance; } Sample;
+typedef struct { uint32_t id, code; double value; void *a, *b, *c; } Metric;
+typedef struct { uint32_t version, count; Sample *one, *two; Metric metrics[]; } Metrics;
+EXPORT int nvmlGpmQueryDeviceSupport(uint64_t h, uint32_t *o) { ENTER(GPU); if (o[0] != 1) return 25; o[1] = S->arch >= 9; return 0; }
+EXPORT int nvmlGpmSampleAlloc(Sample **o) { ENTER(-1); *o = calloc(1, sizeof **o); return 0; }
+EXPORT int nvmlGpmSampleFree(Sample *s) { ENTER(-1); free(s); return 0; }
+EXPORT int nvmlGpmSampleGet(uint64_t h, Sample *s) { ENTER(GPU); s->at = seconds(); s->gpu = GPU; s->instance = -1; return 0; }
+EXPORT int nvmlGpmMigSampleGet(uint64_t h, unsigned gi, Sample *s) { ENTER(GPU); s->at = seconds(); s->gpu = GPU; s->instance = (int)gi; return 0; }
+EXPORT int nvmlGpmMetricsGet(Metrics *m) {
+  ENTER(-1);
+  if (m->version != 1) return 25;
+  int gpu = m->two->gpu;
+  if (m->two->at <= m->one->at) return 2;
+  for (uint32_t i = 0; i < m->count; i++) {
+    Metric *k = &m->metrics[i];
+    double percent = k->id == 1 ? S->util[gpu] : k->id == 2 ? S->util[gpu] * 0.8 : k->id == 5 ? S->util[gpu] * 0.5 : k->id == 10 ? S->util[gpu] * 0.6 : 12.5;
+    k->code = k->id <= 61 ? 0 : 3;
+    k->value = S->gpm == 1 ? 0.0 / 0.0 : S->gpm == 2 ? 0 : S->garbage ? 1e300 : percent;
+  }
+  return 0;
+}
+
+typedef struct { uint64_t device, type, data; uint32_t gi, ci; } Event;
+static int registered[GPUS];
+EXPORT int nvmlEventSetCreate(uint64_t *o) { ENTER(-1); *o = 0x7e0000000001ull; return 0; }
+EXPORT int nvmlEventSetFree(uint64_t s) { (void)s; ENTER(-1); return 0; }
+EXPORT int nvmlDeviceGetSupportedEventTypes(uint64_t h, uint64_t *o) { ENTER(GPU); *o = 0x8 | 0x10; return 0; }
+EXPORT int nvmlDeviceRegisterEvents(uint64_t h, uint64_t mask, uint64_t s) { (void)s; ENTER(GPU); if (mask & ~0x18ull) return 3; registered[GPU] = 1; return 0; }
+EXPORT int nvmlEventSetWait_v2(uint64_t s, Event *e, unsigned ms) {
+  (void)s;
+  ENTER(-1);
+  for (unsigned waited = 0; waited <= ms; waited += 10) {
+    pthread_mutex_lock(&lock_);
+    load();
+    for (int g = 0; g < S->gpus; g++) if (registered[g] && eventsSent[g] < S->xidEvents[g]) {
+      eventsSent[g]++;
+      e->device = handleOf(g, 0); e->type = 8; e->data = S->xidCode[g]; e->gi = e->ci = 0xffffffffu;
+      pthread_mutex_unlock(&lock_);
+      return 0;
+    }
+    pthread_mutex_unlock(&lock_);
+    usleep(10000);
+  }
+  return 10;
+}
