@@ -2,7 +2,6 @@
 // One flat row of numbers per label set, because a gateway may have a hundred thousand of them: NaN = never seen.
 // Values are floored on arrival, so that fractions of an estimated counter are carried and not dropped.
 import type {
-  Family,
   Histogram,
   LatencyName,
   Nanos,
@@ -11,6 +10,7 @@ import type {
   TokenIncrement,
   TokenKind,
   TokenReading,
+  TokenSample,
   UnixNanos,
 } from "../model.ts";
 import type { Relation } from "./histograms.ts";
@@ -82,6 +82,8 @@ export class KeyCounters {
   // Of the reading being taken in.
   #relation: Relation = "base";
   #ceiling = 0;
+  /** What a counter that was not on the pages before stood at then, where the source promises it. */
+  #unseen: 0 | undefined;
   #fell = false;
   #reset = false;
   #moved = false;
@@ -122,13 +124,14 @@ export class KeyCounters {
   take(
     reading: TokenReading,
     relation: Relation,
-    sample: { readonly server: string; readonly family: Family; readonly at: Nanos },
+    sample: Pick<TokenSample, "server" | "family" | "at" | "completeEpoch">,
     since: Nanos,
   ): KeyStep {
     this.#relation = relation;
     this.#ceiling = perSecondMax * Math.max(1, (sample.at - since) / 1e9);
     this.#fell = false;
     this.#reset = relation === "restart";
+    this.#unseen = reading.epoch !== undefined && reading.epoch === sample.completeEpoch ? 0 : undefined;
     this.#moved = false;
     this.#dropped = 0;
     const moved = this.#movements(reading);
@@ -249,8 +252,8 @@ export class KeyCounters {
     const relation = this.#relation;
     if (relation === "base") return 0;
     if (relation === "whole" || relation === "restart") return current;
-    // A counter of a known label set that was never seen before: its history is not ours.
-    if (Number.isNaN(previous)) return 0;
+    // A counter of a known label set that was never seen before: its history is not ours, if it can have one.
+    if (Number.isNaN(previous)) return this.#unseen === undefined ? 0 : current;
     if (current >= previous) return current - previous;
     if (relation === "same") return undefined;
     this.#reset = true;

@@ -79,6 +79,21 @@ describe("Increments.accept() at first sight", () => {
 });
 
 describe("Increments.accept() afterwards", () => {
+  it("takes the first look at a complete source as its base, however old", () => {
+    const more = { completeEpoch: "e" };
+    const values = [500, 520].map((value, at) => sample(at + 1, [reading(value, { epoch: "e" })], more));
+    expect(outputOf(fresh(), ...values)).toBe(20);
+  });
+  it("counts a counter that is new in a known label set only if the source promises it began at 0", () => {
+    const requests = (more: Partial<TokenSample>): unknown => {
+      const increments = fresh();
+      increments.accept(sample(1, [reading(5, { epoch: "e" })], more));
+      const later = reading(5, { epoch: "e", requests: { error: 4 } });
+      return increments.accept(sample(2, [later], more)).increments[0]?.requests;
+    };
+    expect(requests({ completeEpoch: "e" })).toEqual({ error: 4 });
+    expect(requests({})).toBeUndefined();
+  });
   it("counts the whole new value after a new epoch even when it is larger", () => {
     const increments = fresh();
     outputOf(increments, sample(1, [reading(100, { epoch: "a" })]));

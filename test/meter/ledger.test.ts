@@ -51,7 +51,8 @@ describe("Ledger.commit()", () => {
     const ledger = ledgerOf();
     const most = Number.MAX_SAFE_INTEGER;
     for (let i = 0; i < 5; i++) ledger.post([tokens("a", most), tokens("a", 1)], SECOND);
-    expect(find(commit(ledger, 10), "a")?.value).toBe(5n * (BigInt(most) + 1n));
+    ledger.post([tokens("a", 2 ** 52), tokens("a", most)], SECOND);
+    expect(find(commit(ledger, 10), "a")?.value).toBe(5n * (BigInt(most) + 1n) + 2n ** 52n + BigInt(most));
   });
   it.each([-1, 0.5, Number.NaN, 2 ** 53])("refuses to book %d", (amount) => {
     expect(() => ledgerOf().post([tokens("a", amount)], SECOND)).toThrow(/tokenwatt\.tokens.*integer/);
@@ -188,6 +189,13 @@ describe("Ledger over a cap", () => {
     expect(snapshot.points.find((point) => point.dimensions["tokenwatt.tenant"] === "other")?.value).toBe(
       299_700n,
     );
+  });
+  it("counts a folded point each time, also when the same attribute object comes again", () => {
+    const ledger = ledgerOf({ tenantsMax: 1 });
+    const [first, second] = [gateway("a", 1), gateway("b", 1)];
+    ledger.post([first, second, second], SECOND);
+    ledger.post([second], SECOND);
+    expect(total(commit(ledger, 10), "tokenwatt.series.folded")).toBe(3n);
   });
   it("conserves every metric under any cap", () => {
     const posting = fc.record({
