@@ -221,7 +221,10 @@ export interface ResidentShare {
   readonly server: string;
   readonly nanos: Readonly<Record<AllocatedState, number>>;
   readonly millijoules: Readonly<Record<AllocatedState, number>>;
+  /** How the energy above the floor was shared. */
   readonly method: AttributionMethod;
+  /** How the GPU-seconds were shared, where that is another method: equal or configured beside `sm_share`. */
+  readonly timeMethod?: AttributionMethod;
 }
 
 export interface GpuInterval {
