@@ -12,6 +12,10 @@ export interface CommandEntry {
 
 /** The subcommands; `start` is what runs when none is named. */
 export const commands: readonly CommandEntry[] = [
+  { name: "doctor", load: () => import("./doctor.ts") },
   { name: "config", load: () => import("./config.ts") },
+  { name: "signal", load: () => import("./signal.ts") },
+  { name: "gpu", load: () => import("./gpu.ts") },
+  { name: "metrics", load: () => import("./metrics.ts") },
   { name: "economics", load: () => import("./economics.ts") },
 ];

@@ -160,7 +160,9 @@ function hintOf(issue: z.core.$ZodIssue): string | undefined {
 /** A schema's own error: `host:port`, `Cannot read as host:port: got "x"; add the port`, or with `hint:` on a new line. */
 function ownWords(message: string): { readonly wanted: string; readonly hint: string | undefined } {
   const match =
-    /^(?:cannot read as |wanted |expected )?(.*?)(?:: got .*?)?(?:(?:; |\nhint: )([^;]*))?$/is.exec(message);
+    /^(?:cannot read as |wanted |expected )?(.*?)(?:[:,] got .*?)?(?:(?:; |\nhint: )([^;]*))?$/is.exec(
+      message,
+    );
   return { wanted: match?.[1] ?? message, hint: match?.[2] };
 }
 

@@ -1,6 +1,7 @@
 // Every section of the configuration that is not a source's own; gpu/ and servers/ bring theirs through the registries.
 // Defaults of METERING.md 2, 4, 5 and 11: untouched they fit one host.
 import { z } from "zod";
+import { otlpConfig } from "../export/otlp-config.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
 
 const milliseconds = (least: number, most: number): z.ZodNumber => z.number().min(least).max(most);
@@ -14,10 +15,6 @@ const listenAddress = z
       hint: 'for example "127.0.0.1:9464", or "0.0.0.0:9464" for all interfaces; "" switches it off',
     },
   });
-
-const otlp = z.strictObject({
-  endpoint: z.string().default(""),
-});
 
 const common = {
   stateDir: z.string().min(1).describe("Folder for what must survive a restart."),
@@ -76,7 +73,7 @@ const common = {
     .describe("OTLP resource attributes, for example deployment.environment.name."),
   export: z
     .strictObject({
-      otlp: otlp.prefault({}),
+      otlp: otlpConfig.prefault({}),
       prometheus: z.strictObject({ listen: listenAddress.default("127.0.0.1:9464") }).prefault({}),
     })
     .prefault({}),

@@ -1,0 +1,59 @@
+// state.writable: whether the state directory can be written and has room. Without it restarts lose totals.
+import { existsSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { Check, Finding } from "./check.ts";
+
+const ID = "state.writable";
+const FREE_BYTES_LEAST = 256 * 1024 * 1024;
+
+export const stateCheck: Check = {
+  ids: [ID],
+  run: async ({ loaded }) => (loaded === undefined ? [] : [judgeState(loaded.config.stateDir)]),
+};
+
+/** The verdict on a state directory. One that is missing is judged by its parent and not made: who made it would own it. */
+export function judgeState(folder: string): Finding {
+  const present = existsSync(folder);
+  const written = present ? folder : nearestFolder(folder);
+  try {
+    const probe = mkdtempSync(join(written, ".tokenwatt-doctor-"));
+    try {
+      writeFileSync(join(probe, "probe"), "tokenwatt", { flush: true });
+    } finally {
+      rmSync(probe, { recursive: true, force: true });
+    }
+    const { bavail, bsize } = statfsSync(written);
+    const freeBytes = bavail * bsize;
+    const facts = { folder, present, freeBytes };
+    const seen = `${folder} can be ${present ? "written" : "made"}, ${mebibytes(freeBytes)} free`;
+    if (freeBytes < FREE_BYTES_LEAST) {
+      const remedy = `make room: at least ${mebibytes(FREE_BYTES_LEAST)} are wanted`;
+      return { id: ID, verdict: "warn", seen, remedy, facts };
+    }
+    return { id: ID, verdict: "ok", seen, facts };
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    const seen = `cannot ${present ? "write to" : "make"} ${folder}: ${code}`;
+    return { id: ID, verdict: "fail", seen, remedy: REMEDIES[code] ?? "choose another folder with stateDir" };
+  }
+}
+
+/** The closest folder above that exists. */
+function nearestFolder(folder: string): string {
+  const parent = dirname(folder);
+  return existsSync(parent) || parent === folder ? parent : nearestFolder(parent);
+}
+
+const REMEDIES: Readonly<Record<string, string>> = {
+  EACCES: "give this user the folder (`chown`), or choose another with stateDir",
+  EPERM: "give this user the folder (`chown`), or choose another with stateDir",
+  EROFS:
+    "the file system is read-only: under systemd use StateDirectory=tokenwatt, in a pod mount a volume there",
+  ENOSPC: "the disk is full: make room, or choose another with stateDir",
+  ENOTDIR: "a part of the path is a file: choose another folder with stateDir",
+  EEXIST: "the path is a file: choose another folder with stateDir",
+};
+
+function mebibytes(bytes: number): string {
+  return `${Math.floor(bytes / 1024 / 1024).toLocaleString("en-US")} MiB`;
+}

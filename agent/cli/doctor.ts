@@ -1,0 +1,111 @@
+// `tokenwatt doctor`: everything that can be wrong on this host, each with what was seen and what to do.
+// Exits 0 when all is fine, 1 when the worst verdict is a warning, 2 when it is a failure.
+import type { Command } from "commander";
+import type { Finding, Verdict } from "./checks/check.ts";
+import type { ConfigOptions } from "./config-options.ts";
+import { addConfigOptions } from "./config-options.ts";
+import { UsageError } from "./errors.ts";
+import type { ExitCode, Io } from "./io.ts";
+import { exitCodes, printLine } from "./io.ts";
+
+interface DoctorOptions extends ConfigOptions {
+  readonly json?: boolean;
+  readonly only?: readonly string[];
+  readonly root: string;
+}
+
+const EXIT_OF: Readonly<Record<Verdict, ExitCode>> = {
+  ok: exitCodes.ok,
+  skip: exitCodes.ok,
+  warn: exitCodes.crashed,
+  fail: exitCodes.misconfigured,
+};
+
+/** Adds `tokenwatt doctor`. */
+export function register(program: Command, io: Io): void {
+  addConfigOptions(program.command("doctor"))
+    .description("check this host and say what to do")
+    .option("--json", "print one JSON object")
+    .option("--only <ids...>", "only the checks with these ids, or whose ids begin so: gpu, server.reachable")
+    .option(
+      "--root <folder>",
+      "look for proc/, sys/, dev/ and run/ here: a host mounted into a container",
+      "/",
+    )
+    .addHelpText(
+      "after",
+      `
+Exit code: 0 all fine, 1 warnings, 2 failures.
+
+Examples:
+  tokenwatt doctor
+  tokenwatt doctor --only gpu
+  tokenwatt doctor --json | jq '.findings[] | select(.verdict == "fail")'`,
+    )
+    .action((options: DoctorOptions) => doctor(options, io));
+}
+
+async function doctor(options: DoctorOptions, io: Io): Promise<void> {
+  const { worst } = await import("./checks/check.ts");
+  const findings = await examine(options, io);
+  const verdict = worst(findings);
+  printLine(io, options.json === true ? JSON.stringify({ verdict, findings }) : formatFindings(findings));
+  io.setExit(EXIT_OF[verdict]);
+}
+
+async function examine(options: DoctorOptions, io: Io): Promise<readonly Finding[]> {
+  const { checks } = await import("./checks/registry.ts");
+  const { systemClock } = await import("../clock.ts");
+  const { silentLog } = await import("../log.ts");
+  const { loadConfig } = await import("../config.ts");
+  const wanted = (id: string): boolean =>
+    options.only === undefined || options.only.some((only) => id === only || id.startsWith(`${only}.`));
+  const chosen = checks.filter((check) => check.ids.some(wanted));
+  if (chosen.length === 0) {
+    throw new UsageError(
+      "Cannot find a check for --only",
+      `ids are ${checks.flatMap((check) => check.ids).join(", ")}`,
+    );
+  }
+  const stop = new AbortController();
+  const base = { clock: systemClock(), log: silentLog, signal: stop.signal, env: io.env, root: options.root };
+  let configured: { loaded: ReturnType<typeof loadConfig> } | { configError: unknown };
+  try {
+    configured = { loaded: loadConfig({ env: io.env, file: options.config, settings: options.set }) };
+  } catch (configError) {
+    configured = { configError };
+  }
+  const found = await Promise.all(
+    chosen.map(async (check): Promise<readonly Finding[]> => {
+      try {
+        return await check.run({ ...base, ...configured });
+      } catch (error) {
+        const seen = `the check itself failed: ${String(error)}`;
+        return [{ id: check.ids[0] ?? "doctor", verdict: "fail", seen, remedy: "report this as a bug" }];
+      }
+    }),
+  );
+  stop.abort();
+  return found.flat().filter((finding) => wanted(finding.id));
+}
+
+/** The findings as lines for people: verdict, id, what was seen, and what to do below. */
+export function formatFindings(findings: readonly Finding[]): string {
+  const width = Math.max(0, ...findings.map((finding) => finding.id.length));
+  const indent = " ".repeat(width + 8);
+  const lines = findings.flatMap(({ id, subject, verdict, seen, remedy }) => {
+    const text = subject === undefined ? seen : `${subject}: ${seen}`;
+    const first = `${verdict.padEnd(4)}  ${id.padEnd(width)}  ${text.replaceAll("\n", `\n${indent}`)}`;
+    return remedy === undefined ? [first] : [first, `${indent}-> ${remedy}`];
+  });
+  const count = (verdict: Verdict, one: string, many = one): string => {
+    const found = findings.filter((finding) => finding.verdict === verdict).length;
+    return `${found} ${found === 1 ? one : many}`;
+  };
+  const counts = [
+    count("ok", "ok"),
+    count("warn", "warning", "warnings"),
+    count("fail", "failure", "failures"),
+  ];
+  return [...lines, "", [...counts, count("skip", "skipped")].join(", ")].join("\n");
+}

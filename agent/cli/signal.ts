@@ -1,0 +1,48 @@
+// `tokenwatt signal reload`: tells the running daemon to read its configuration again, after checking it here.
+// Exists because minimal hosts have no /bin/kill: the systemd unit's ExecReload calls it.
+import type { Command } from "commander";
+import type { ConfigOptions } from "./config-options.ts";
+import { addConfigOptions, loadConfigFor } from "./config-options.ts";
+import { UsageError } from "./errors.ts";
+import type { Io } from "./io.ts";
+import { tell } from "./io.ts";
+
+/** Adds `tokenwatt signal`. */
+export function register(program: Command, io: Io): void {
+  const signal = program.command("signal").description("talk to the running daemon");
+  addConfigOptions(signal.command("reload"))
+    .description("make the running daemon read its configuration again; a bad one is refused here and there")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  tokenwatt signal reload
+  tokenwatt signal reload -c /etc/tokenwatt/config.yaml`,
+    )
+    .action((options: ConfigOptions) => reload(options, io));
+}
+
+async function reload(options: ConfigOptions, io: Io): Promise<void> {
+  const { findDaemon } = await import("./daemon-process.ts");
+  const { config } = await loadConfigFor(options, io);
+  const found = findDaemon(config, io.env);
+  if ("missing" in found) {
+    throw new UsageError(
+      `Cannot find the running daemon: ${found.missing}`,
+      "give the daemon's own --config, so that stateDir is the same; `systemctl status tokenwatt` shows it",
+    );
+  }
+  sendSignal(found.pid, "SIGHUP");
+  tell(io, `told process ${found.pid} to reload; its log says what changed`);
+}
+
+/** Sends a signal. Throws UsageError when this user may not. */
+export function sendSignal(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "error";
+    const hint = code === "EPERM" ? "run it as root or as the daemon's user" : "it has just ended";
+    throw new UsageError(`Cannot send ${signal} to process ${pid}: ${code}`, hint);
+  }
+}
