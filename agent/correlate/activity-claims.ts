@@ -45,18 +45,33 @@ const gapPolls = 3;
 /** Tokens within this share of the full rate mean the server never paused. */
 const fullRateRatio = 0.85;
 
-/** Returns what the server claims, in order and apart. */
-export function claimedWork(evidence: Evidence): Claim[] {
+/** What a server claims, and what it leaves although it may be its own; each in order and apart. */
+export interface Claims {
+  readonly claims: readonly Claim[];
+  /** Work that is this server's or an active peer's, and was not claimed: for the GPU it is execution either way. */
+  readonly contested: readonly Claim[];
+}
+
+/** Returns what the server claims of the work on its GPUs. */
+export function claimedWork(evidence: Evidence): Claims {
   const { intervals, runs } = evidence;
-  if (intervals.some((interval) => interval.activeNanos !== undefined)) return timedClaims(intervals, runs);
+  if (intervals.some((interval) => interval.activeNanos !== undefined))
+    return { claims: timedClaims(intervals, runs), contested: [] };
   const starts = prefillStarts(evidence);
   const claims: Claim[] = [];
+  const contested: Claim[] = [];
   for (let index = 0; index < intervals.length; index++) {
-    const _interval = intervals[index] as PollInterval;
-    for (const piece of claimedPieces(evidence, starts, index))
-      append(claims, piece.from, piece.to, methodOf(evidence.progress, piece));
+    const { own, left } = claimedPieces(evidence, starts, index);
+    for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece));
+    for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
   }
-  return claims;
+  return { claims, contested };
+}
+
+/** Pieces of work a server takes for itself, and pieces it leaves to its peers. */
+interface Division {
+  readonly own: readonly WorkRun[];
+  readonly left: readonly WorkRun[];
 }
 
 function methodOf(progress: ProgressKind, piece: WorkRun): ActivityMethod {
@@ -67,14 +82,15 @@ function methodOf(progress: ProgressKind, piece: WorkRun): ActivityMethod {
 /** Where the prefill claimed in each interval starts, undefined for none. */
 type PrefillStarts = readonly (Nanos | undefined)[];
 
-function claimedPieces(evidence: Evidence, starts: PrefillStarts, index: number): readonly WorkRun[] {
+function claimedPieces(evidence: Evidence, starts: PrefillStarts, index: number): Division {
   const interval = evidence.intervals[index] as PollInterval;
   if (interval.kind === "quiet") {
     const start = starts[index];
-    return start === undefined ? tail(evidence, index) : clipped(evidence.runs, start, interval.to);
+    const own = start === undefined ? tail(evidence, index) : clipped(evidence.runs, start, interval.to);
+    return { own, left: [] };
   }
-  if (interval.open) return openPieces(evidence, interval);
-  return claimed(subjectOf(evidence, starts, index));
+  if (interval.open) return { own: openPieces(evidence, interval), left: [] };
+  return divided(subjectOf(evidence, starts, index));
 }
 
 /** The end of a run of the interval before that spills over the poll by no more than readings lag. */
@@ -125,23 +141,26 @@ function workOf(evidence: Evidence, index: number): readonly WorkRun[] {
   return near ? [] : [{ from: interval.from, to: interval.to, seen: false }];
 }
 
-function claimed(subject: Subject): readonly WorkRun[] {
+function divided(subject: Subject): Division {
   const { interval, work, late } = subject;
   const flying = (interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0;
-  if (flying && !late) return work;
-  if (interval.contended || late) return measured(work, wanted(subject, total(work)), sideOf(subject));
-  const isDoubtful = (piece: WorkRun) =>
-    !piece.seen ||
+  if (flying && !late) return { own: work, left: [] };
+  const isForeign = (piece: WorkRun) =>
     (subject.foreignBefore && piece.from === interval.from) ||
     (subject.foreignAfter && piece.to === interval.to);
-  const own = work.filter((piece) => !isDoubtful(piece));
-  if (own.length === work.length) return work;
-  const doubtful = work.filter(isDoubtful);
+  if (interval.contended || late) {
+    const left =
+      interval.kind === "moved" && !late ? work.filter((piece) => piece.seen && !isForeign(piece)) : [];
+    return { own: measured(work, wanted(subject, total(work)), sideOf(subject)), left };
+  }
+  const own = work.filter((piece) => piece.seen && !isForeign(piece));
+  if (own.length === work.length) return { own, left: [] };
+  const doubtful = work.filter((piece) => !own.includes(piece));
   const rest = wanted(subject, total(doubtful)) - (subject.rate === undefined ? 0 : total(own));
   // Tokens that the undoubted work explains, within the accuracy of a rate, leave nothing to claim of the doubtful.
-  if (own.length > 0 && rest < total(own) * (1 - fullRateRatio)) return own;
+  if (own.length > 0 && rest < total(own) * (1 - fullRateRatio)) return { own, left: [] };
   const taken = measured(doubtful, rest, sideOf(subject));
-  return [...own, ...taken].sort((left, right) => left.from - right.from);
+  return { own: [...own, ...taken].sort((first, second) => first.from - second.from), left: [] };
 }
 
 function measured(work: readonly WorkRun[], amount: Nanos, side: Side): readonly WorkRun[] {

@@ -9,6 +9,8 @@ export interface Labelling {
   readonly from: Nanos;
   readonly until: Nanos;
   readonly claims: readonly Claim[];
+  /** Work left to peers; what of it is claimed after all does not matter. */
+  readonly contested: readonly Claim[];
   readonly intervals: readonly PollInterval[];
   readonly progress: ProgressKind;
   readonly lastProgressAt: Nanos;
@@ -47,12 +49,13 @@ function push(
   to: Nanos,
   state: ServerState,
   method: ActivityMethod,
+  contested = false,
 ): void {
   if (to <= from) return;
   const last = segments.at(-1);
-  if (last !== undefined && last.state === state && last.method === method)
-    segments[segments.length - 1] = { from: last.from, to, state, method };
-  else segments.push({ from, to, state, method });
+  if (last?.state === state && last.method === method && (last.contested === true) === contested)
+    segments[segments.length - 1] = { ...last, to };
+  else segments.push(contested ? { from, to, state, method, contested } : { from, to, state, method });
 }
 
 /** Working without a token for longer than `stallAfterNanos` waits; only step counters can tell. */
@@ -98,10 +101,31 @@ function unclaimed(
     const start = Math.max(reached, interval.from);
     if (end <= start) continue;
     push(segments, reached, start, "idle", method);
-    push(segments, start, end, waits(interval, from, to) ? "waiting" : "idle", method);
+    marked(segments, labelling.contested, start, end, waits(interval, from, to) ? "waiting" : "idle", method);
     reached = end;
   }
   push(segments, reached, to, "idle", method);
+}
+
+/** One stretch of one state, cut where the work in it is contested. */
+function marked(
+  segments: ActivitySegment[],
+  contested: readonly Claim[],
+  from: Nanos,
+  to: Nanos,
+  state: ServerState,
+  method: ActivityMethod,
+): void {
+  let reached = from;
+  for (const piece of contested) {
+    const start = Math.max(piece.from, reached);
+    const end = Math.min(piece.to, to);
+    if (end <= start) continue;
+    push(segments, reached, start, state, method);
+    push(segments, start, end, state, method, true);
+    reached = end;
+  }
+  push(segments, reached, to, state, method);
 }
 
 /** In flight at both polls and no token between them, or a poll inside the idle stretch read it in flight. */

@@ -3,22 +3,16 @@
 // The windows say when the GPU worked, the polls whether that work was this server's: activity-runs.ts finds the
 // stretches of work, activity-claims.ts decides which of them the server claims. Energy and shares are not decided here.
 import type { ActivityMethod, Nanos, ProgressKind } from "../model.ts";
+import type { Claims } from "./activity-claims.ts";
 import { claimedWork } from "./activity-claims.ts";
+import { heldOpenFrom } from "./activity-hold.ts";
 import type { PeerStretch, PollInterval } from "./activity-intervals.ts";
 import { pollIntervals } from "./activity-intervals.ts";
 import { label } from "./activity-label.ts";
-import type { Claim } from "./activity-place.ts";
 import { prefillNanosMax } from "./activity-prefill.ts";
 import type { Rates } from "./activity-rates.ts";
 import { learnRates } from "./activity-rates.ts";
-import type { WorkRun } from "./activity-runs.ts";
-import {
-  longPauseNanos,
-  preparationPause,
-  stepPauseNanos,
-  workingBusyRatio,
-  workRuns,
-} from "./activity-runs.ts";
+import { stepPauseNanos, workingBusyRatio, workRuns } from "./activity-runs.ts";
 
 /** One fine window of GPU activity, typically 200 ms of the driver's ring; over several GPUs the busiest one's. */
 export interface ActivityWindow {
@@ -50,6 +44,11 @@ export interface ActivitySegment {
   readonly to: Nanos;
   readonly state: ServerState;
   readonly method: ActivityMethod;
+  /**
+   * The GPU worked, this server and a peer both moved tokens, and this server's tokens are accounted for elsewhere. If
+   * no resident is `active` in it, the GPU still is: whose execution it was is not known.
+   */
+  readonly contested?: boolean;
 }
 
 /** What an estimator is told once. */
@@ -112,11 +111,15 @@ export function createActivity(options: ActivityOptions): Activity {
   };
 }
 
-/** Takes a window in; returns false, and leaves it out, when it overlaps or precedes one already taken. */
+/**
+ * Takes a window in; returns false, and leaves it out, when it tells nothing after those already taken. The part of
+ * it that they cover is cut off.
+ */
 export function observeWindow(activity: Activity, window: ActivityWindow): boolean {
   const last = activity.windows.at(-1);
-  if (window.to <= window.from || (last !== undefined && window.from < last.to)) return false;
-  activity.windows.push(window);
+  const from = Math.max(window.from, last?.to ?? window.from);
+  if (window.to <= from) return false;
+  activity.windows.push(from === window.from ? window : { ...window, from });
   if (last !== undefined && last.busyRatio >= workingBusyRatio && window.busyRatio >= workingBusyRatio) {
     const level = Math.max(last.busyRatio, window.busyRatio);
     activity.plateau =
@@ -124,6 +127,15 @@ export function observeWindow(activity: Activity, window: ActivityWindow): boole
   }
   if (activity.windows.length > readingsMax) activity.windows.shift();
   return true;
+}
+
+/**
+ * Returns the window that a polled utilisation stands for: the time since the reading before, moved back by half of
+ * what the driver's refresh (200 ms) makes a reading late on average.
+ */
+export function polledWindow(before: Nanos, at: Nanos, busyRatio: number, pollNanos: Nanos): ActivityWindow {
+  const lag = Math.round(Math.min(pollNanos, 200_000_000) / 2);
+  return { from: before - lag, to: at - lag, busyRatio };
 }
 
 /** Takes a poll in; returns false, and leaves it out, when it does not follow the last one. */
@@ -135,7 +147,16 @@ export function observePoll(activity: Activity, poll: ServerPoll): boolean {
   return true;
 }
 
-/** Takes in that another server on the same GPUs moved its counters, or had something in flight, in `[from, to)`. */
+/** Returns whether a server was busy between two of its polls, so that it is a peer to the servers beside it. */
+export function busyBetween(before: ServerPoll, poll: ServerPoll): boolean {
+  const moved = poll.inputTokens + poll.outputTokens > before.inputTokens + before.outputTokens;
+  return moved || (poll.inFlight ?? 0) > 0 || (before.inFlight ?? 0) > 0;
+}
+
+/**
+ * Takes in that another server on the same GPUs was busy in `[from, to)`, the time between two of its polls
+ * (`busyBetween()`): work in it is no proof of this server's execution.
+ */
 export function observePeer(activity: Activity, from: Nanos, to: Nanos): void {
   const last = activity.peers.at(-1);
   if (last !== undefined && from <= last.to && from >= last.from)
@@ -158,62 +179,6 @@ export function decidableUntil(activity: Activity, now: Nanos, settleNanos: Nano
   return Math.min(now, Math.max(settled, now - settleNanos, activity.decidedUntil));
 }
 
-/** Start of the stretch that the next window or the next poll may still explain, Infinity for none. */
-function heldOpenFrom(activity: Activity): Nanos {
-  const { polls, peers, plateau, windows } = activity;
-  const last = polls.at(-1);
-  if (last === undefined) return Infinity;
-  const reached = windows.at(-1)?.to ?? last.at;
-  const runs = workRuns(windows, polls, windows[0]?.from ?? reached, reached, plateau);
-  const intervals = pollIntervals(polls, last.progress, runs, peers, last.at);
-  return Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
-}
-
-/** The edge of a run needs the window after it; a pause, and tokens without work, need to see what follows. */
-function heldByWindows(
-  activity: Activity,
-  runs: readonly WorkRun[],
-  intervals: readonly PollInterval[],
-): Nanos {
-  const window = activity.windows.at(-1);
-  const newest = intervals.at(-1);
-  if (window === undefined) return Infinity;
-  if (window.busyRatio >= workingBusyRatio) return Math.max(window.from, runs.at(-1)?.from ?? window.from);
-  const run = runs.at(-1);
-  const lag = 2 * stepPauseNanos;
-  if (newest?.kind === "moved" && newest.work.length === 0 && window.to < newest.to + lag) return newest.from;
-  if (run === undefined || !run.seen) return Infinity;
-  const flying = (activity.polls.at(-1)?.inFlight ?? 0) > 0;
-  const pause = flying ? longPauseNanos : preparationPause(activity.polls, run);
-  return window.to - run.to < pause ? run.to : Infinity;
-}
-
-/** Work up to the last poll that nothing in flight explains may be a prefill; a shared GPU needs the next rate. */
-function heldByPolls(
-  activity: Activity,
-  runs: readonly WorkRun[],
-  intervals: readonly PollInterval[],
-): Nanos {
-  const last = activity.polls.at(-1);
-  const newest = intervals.at(-1);
-  if (last === undefined || newest === undefined) return Infinity;
-  if (last.progress !== "step" && last.inFlight === undefined) return Infinity;
-  const flying = (last.inFlight ?? 0) > 0;
-  if (newest.contended && newest.kind === "moved" && !(flying && (newest.inFlightFrom ?? 0) > 0))
-    return newest.from;
-  const run = runs.findLast((candidate) => candidate.from < last.at);
-  if (flying || run === undefined || !run.seen) return Infinity;
-  const reached = Math.min(last.at, activity.windows.at(-1)?.to ?? last.at);
-  if (reached - run.to > preparationPause(activity.polls, run)) return Infinity;
-  let from = last.at;
-  for (let index = intervals.length - 1; index >= 0; index--) {
-    const interval = intervals[index] as PollInterval;
-    from = Math.max(run.from, interval.from);
-    if (interval.kind !== "quiet" || from === run.from) break;
-  }
-  return last.at - from > Math.max(prefillNanosMax, activity.pollNanos) ? Infinity : from;
-}
-
 /**
  * Decides everything before `until` and returns it as segments that cover `[decidedUntil, until)` without a gap. Call
  * it with what `decidableUntil()` said, or with less.
@@ -222,11 +187,12 @@ export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
   const from = activity.decidedUntil;
   if (until <= from) return [];
   const progress = activity.polls.at(-1)?.progress ?? "step";
-  const { intervals, claims } = evaluate(activity, progress, until);
+  const { intervals, claims, contested } = evaluate(activity, progress, until);
   const segments = label({
     from,
     until,
     claims,
+    contested,
     intervals,
     progress,
     lastProgressAt: activity.lastProgressAt,
@@ -242,25 +208,16 @@ function evaluate(
   activity: Activity,
   progress: ProgressKind,
   until: Nanos,
-): { intervals: PollInterval[]; claims: Claim[] } {
+): Claims & { readonly intervals: readonly PollInterval[] } {
   const { polls, windows, peers, plateau } = activity;
   const start = Math.min(polls[0]?.at ?? until, until);
   const horizon = Math.max(until, polls.at(-1)?.at ?? until, windows.at(-1)?.to ?? until);
   const runs = workRuns(windows, polls, start, until, plateau);
   const intervals = pollIntervals(polls, progress, runs, peers, horizon);
   const cannotSay = progress !== "step" && polls.at(-1)?.inFlight === undefined;
-  if (cannotSay && polls.at(-1)?.activeNanos === undefined) return { intervals, claims: [] };
-  return {
-    intervals,
-    claims: claimedWork({
-      intervals,
-      runs,
-      peers,
-      progress,
-      rates: activity.rates,
-      pollNanos: activity.pollNanos,
-    }),
-  };
+  if (cannotSay && polls.at(-1)?.activeNanos === undefined) return { intervals, claims: [], contested: [] };
+  const evidence = { intervals, runs, peers, progress, rates: activity.rates, pollNanos: activity.pollNanos };
+  return { intervals, ...claimedWork(evidence) };
 }
 
 function learn(activity: Activity, intervals: readonly PollInterval[]): void {
