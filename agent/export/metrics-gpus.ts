@@ -71,7 +71,7 @@ export const gpuMetrics: readonly Metric[] = [
   gauge("tokenwatt.gpu.sm_active", "1", GPU, "Share of SMs with a warp resident (GPM or DCGM)"),
   gauge("tokenwatt.gpu.tensor_active", "1", GPU, "Share of cycles with a tensor pipe active (GPM or DCGM)"),
   gauge("tokenwatt.gpu.dram_active", "1", GPU, "Share of cycles with GPU memory active (GPM or DCGM)"),
-  gauge("tokenwatt.gpu.clock", "Hz", [...GPU, "tokenwatt.clock"], "Clock of the SMs or the memory"),
+  gauge("tokenwatt.gpu.clock", "Hz", GPU, "Clock of the SMs"),
   seconds("tokenwatt.gpu.throttle_time", [...GPU, "reason"], "Seconds the clocks were held down, by reason"),
   count("tokenwatt.gpu.xid_events", "{event}", [...GPU, "code"], "XID errors the driver reported, by code"),
   gauge(

@@ -133,7 +133,7 @@ export const serverMetrics: readonly Metric[] = [
       ...SERVER,
       "tokenwatt.server.type",
       "tokenwatt.server.version",
-      "server.address",
+      "tokenwatt.server.address",
       "tokenwatt.server.role",
       "k8s.namespace.name",
       "k8s.pod.name",

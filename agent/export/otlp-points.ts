@@ -26,10 +26,14 @@ const WIDE = 9;
 
 /** What does not change of a series between snapshots, encoded: attributes, start, bounds. */
 export interface Prefix {
+  /** New with each prefix: tells which series, under which start, a request carries. */
+  readonly id: number;
   readonly bytes: Uint8Array;
   readonly start: UnixNanos;
   readonly bounds: readonly number[] | undefined;
 }
+
+let prefixes = 0;
 
 /** Whether a metric's points carry a start time and begin at zero. */
 export function isCumulative(metric: Metric): boolean {
@@ -48,7 +52,7 @@ export function prefixFor(metric: Metric, point: LedgerPoint, old: Prefix | unde
     rest.head(HISTOGRAM_BOUNDS, bounds.length * 8);
     for (const bound of bounds) rest.packedDouble(bound);
   }
-  return { bytes: join([attributes, rest.bytes]), start, bounds };
+  return { id: ++prefixes, bytes: join([attributes, rest.bytes]), start, bounds };
 }
 
 /** Data points a series sends: one, one more where it begins (zero first), one more where it ends (no value last). */

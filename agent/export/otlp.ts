@@ -2,7 +2,9 @@
 // Field numbers: opentelemetry-proto 1.x, metrics.proto. Written by hand because the SDK's serializer makes objects per
 // point and per attribute; here a series costs one copy of its cached bytes, an instant and a value.
 // Left out: exemplars, exponential histograms, summaries.
+import { randomInt } from "node:crypto";
 import type { LedgerPoint, LedgerSnapshot, UnixNanos } from "../model.ts";
+import type { SpoolEntry } from "../store/spool.ts";
 import type { Metric } from "./metrics.ts";
 import { findMetric } from "./metrics.ts";
 import type { Attributes, RequestHead } from "./otlp-attributes.ts";
@@ -16,14 +18,6 @@ const METRIC = 0x12;
 const CUMULATIVE = 2;
 /** Tag of the data by kind: gauge 5, sum 7, histogram 9. */
 const DATA_TAGS = { gauge: 0x2a, sum: 0x3a, level: 0x3a, histogram: 0x4a } as const;
-
-/** One request as it goes over the wire and into the spool. */
-export interface OtlpRequest {
-  readonly bytes: Uint8Array;
-  readonly points: number;
-  /** Time of the snapshot it came from. */
-  readonly time: UnixNanos;
-}
 
 export interface OtlpEncoderOptions {
   readonly resource: Attributes;
@@ -40,7 +34,7 @@ export interface OtlpEncoder {
    * Requests of at most `bytesMax` bytes and `pointsMax` points; a series is never split over two. Throws on a metric
    * the table does not know: that is our own mistake.
    */
-  encode(snapshot: LedgerSnapshot): readonly OtlpRequest[];
+  encode(snapshot: LedgerSnapshot): readonly SpoolEntry[];
   /** Series whose bytes are kept. */
   cachedSeries(): number;
 }
@@ -52,6 +46,9 @@ interface Group {
   readonly prefixes: Prefix[];
   readonly sizes: number[];
 }
+
+/** Distinguishes layouts of this process from those of processes before it. */
+const PROCESS = randomInt(2 ** 32);
 
 /** A run of one group's series that goes into one request. */
 interface Piece {
@@ -146,7 +143,7 @@ function plan(
   return requests;
 }
 
-function write(pieces: readonly Piece[], head: RequestHead, time: UnixNanos): OtlpRequest {
+function write(pieces: readonly Piece[], head: RequestHead, time: UnixNanos): SpoolEntry {
   let metricsBytes = 0;
   for (const piece of pieces) metricsBytes += fieldSize(metricSize(piece));
   const writer = head.begin(metricsBytes);
@@ -155,7 +152,23 @@ function write(pieces: readonly Piece[], head: RequestHead, time: UnixNanos): Ot
     writeMetric(writer, piece);
     points += piece.points;
   }
-  return { bytes: writer.bytes, points, time };
+  return { bytes: writer.bytes, points, time, layout: layoutOf(pieces) };
+}
+
+/** 52 bits over which series, with which start times, are in a request; 0 where one begins or ends. */
+function layoutOf(pieces: readonly Piece[]): number {
+  let low = PROCESS;
+  let high = 0;
+  for (const { group, from, to } of pieces) {
+    for (let i = from; i < to; i++) {
+      const point = group.points[i] as LedgerPoint;
+      if (point.isNew || point.ended) return 0;
+      const { id } = group.prefixes[i] as Prefix;
+      low = Math.imul(low ^ id, 0x0100_0193);
+      high = Math.imul(high + id, 0x85eb_ca6b) ^ (low >>> 13);
+    }
+  }
+  return (high & 0xf_ffff) * 2 ** 32 + (low >>> 0) || 1;
 }
 
 function writeMetric(writer: WireWriter, piece: Piece): void {
