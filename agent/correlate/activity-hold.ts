@@ -40,7 +40,7 @@ function heldByWindows(
   if (newest?.kind === "moved" && newest.work.length === 0 && window.to < newest.to + lag) return newest.from;
   if (run === undefined || !run.seen) return Infinity;
   const flying = (activity.polls.at(-1)?.inFlight ?? 0) > 0;
-  const pause = flying ? longPauseNanos : preparationPause(activity.polls, run);
+  const pause = flying ? longPauseNanos : preparationPause(activity.polls, run, window.to);
   return window.to - run.to < pause ? run.to : Infinity;
 }
 
@@ -61,7 +61,7 @@ function heldByPolls(
   const run = runs.findLast((candidate) => candidate.from < last.at);
   if (flying || run === undefined || !run.seen) return Infinity;
   const reached = Math.min(last.at, activity.windows.at(-1)?.to ?? last.at);
-  if (reached - run.to > preparationPause(activity.polls, run)) return Infinity;
+  if (reached - run.to > preparationPause(activity.polls, run, reached)) return Infinity;
   let from = last.at;
   for (let index = intervals.length - 1; index >= 0; index--) {
     const interval = intervals[index] as PollInterval;

@@ -114,24 +114,31 @@ function bridges(polls: readonly ServerPoll[], last: WorkRun, next: WorkRun): bo
   const from = last.to + edgeNanos;
   const to = next.from - edgeNanos;
   const flying = polls.some((poll) => poll.at >= from && poll.at <= to && (poll.inFlight ?? 0) > 0);
-  return pause <= (flying ? longPauseNanos : preparationPause(polls, last));
+  return pause <= (flying ? longPauseNanos : preparationPause(polls, last, next.from));
 }
 
 /**
  * Returns how long the GPU may pause after `run` for the work that follows to belong to the same request. A first request
  * after silence begins with a short piece of work, up to a second in which the host prepares, then the prefill
  * (h100-solo-8b); the very first request of a server compiles as well (h100-low-load-1b: 1.7 s).
+ * Tokens read before `until`, where the pause ends, say that the request was complete.
  */
-export function preparationPause(polls: readonly ServerPoll[], run: WorkRun): Nanos {
+export function preparationPause(polls: readonly ServerPoll[], run: WorkRun, until: Nanos): Nanos {
   let index = polls.length - 1;
   while (index >= 0 && (polls[index] as ServerPoll).at > run.from) index--;
   const poll = polls[index];
   if (poll === undefined || (poll.inFlight ?? 0) > 0) return stepPauseNanos;
+  const next = polls[index + 1];
+  if (next !== undefined && next.at <= until && tokensOf(next) !== tokensOf(poll)) return stepPauseNanos;
   const length = run.to - run.from;
-  if (poll.inputTokens + poll.outputTokens === 0 && length <= 2 * stepPauseNanos) return firstPauseNanos;
+  if (tokensOf(poll) === 0 && length <= 2 * stepPauseNanos) return firstPauseNanos;
   const before = polls[index - 1];
-  const silent = poll.inputTokens === before?.inputTokens && poll.outputTokens === before.outputTokens;
+  const silent = before !== undefined && tokensOf(before) === tokensOf(poll);
   return silent && length <= stepPauseNanos ? longPauseNanos : stepPauseNanos;
+}
+
+function tokensOf(poll: ServerPoll): number {
+  return poll.inputTokens + poll.outputTokens;
 }
 
 /** Returns the run that crosses an instant, undefined where none does. */
