@@ -33,8 +33,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** What a configuration is made from. */
 export interface ConfigInput {
   readonly env: Environment;
-  /** `--config`; absent = TOKENWATT_CONFIG, then the default file if there is one. */
-  readonly file?: string | undefined;
+  /** `--config`; absent = TOKENWATT_CONFIG, then the default file if there is one; false = no file. */
+  readonly file?: string | false | undefined;
   /** `--set key=value`. */
   readonly settings?: readonly string[] | undefined;
   /** Replaces the registries, for tests. */
@@ -135,6 +135,7 @@ export function changedValues(before: Config, after: Config): Record<string, { f
 }
 
 function configFileName({ file, env }: ConfigInput): string | undefined {
+  if (file === false) return undefined;
   const named = file ?? (env["TOKENWATT_CONFIG"] || undefined);
   return named ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined);
 }
