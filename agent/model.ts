@@ -333,3 +333,103 @@ export interface LedgerSnapshot {
   readonly time: UnixNanos;
   readonly points: readonly LedgerPoint[];
 }
+
+// ---------------------------------------------------------------------------------------------- durable state
+
+/** A series as plain data. Instants are decimal unix nanoseconds, totals decimal integers: they outgrow a double. */
+export interface SeriesState {
+  readonly series: number;
+  readonly metric: string;
+  readonly dimensions: Dimensions;
+  readonly start: string;
+  readonly total: string | Histogram;
+  /** Sequence of the first snapshot that carried it. */
+  readonly announced: number;
+  /** When it ended; absent while it lives. */
+  readonly ended?: string;
+}
+
+/** A remembered fact under a stable key, `value` as JSON: last source samples with epochs, carried remainders. */
+export interface StateRow {
+  readonly key: string;
+  readonly value: string;
+}
+
+/** Number of a 15-minute UTC bucket: unix seconds / 900. */
+export type BucketNumber = number;
+
+/** What one series moved within one bucket: an absolute total, so that writing it twice changes nothing. */
+export interface BucketRow {
+  readonly bucket: BucketNumber;
+  readonly series: number;
+  /** 0 until the bucket closed; a closed bucket changes only by the next revision. */
+  readonly revision: number;
+  readonly amount: bigint | Histogram;
+}
+
+/** How good the figures of a bucket are. */
+export interface BucketQuality {
+  readonly observedNanos: bigint;
+  readonly expectedNanos: bigint;
+  /** Energy integrated from power instead of counted, of all energy. */
+  readonly estimatedMillijoules: bigint;
+  readonly millijoules: bigint;
+  readonly resets: number;
+}
+
+/** A bucket that gets its last row with this commit. */
+export interface ClosedBucket {
+  readonly bucket: BucketNumber;
+  readonly revision: number;
+  readonly quality: BucketQuality;
+  /** Figures of the bucket that are no metric: engine minus gateway by model. */
+  readonly figures: Readonly<Record<string, unknown>>;
+}
+
+export type AuditKind =
+  | "start"
+  | "close"
+  | "revision"
+  | "rollup"
+  | "retention"
+  | "reset"
+  | "gap"
+  | "unmetered"
+  | "clock_step"
+  | "config"
+  | "price"
+  | "delivery"
+  | "quarantine";
+
+/** One entry of the hash-chained record. */
+export interface AuditEntry {
+  /** Unix nanoseconds, decimal. */
+  readonly at: string;
+  readonly kind: AuditKind;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+/** All of one export beat, stored in one transaction before anything of it is shown outside (METERING.md 1). */
+export interface LedgerBatch {
+  readonly sequence: number;
+  /** End of the last interval in it, decimal unix nanoseconds. */
+  readonly time: string;
+  readonly series: readonly SeriesState[];
+  /** Series that were forgotten; their rows stay. */
+  readonly removed: readonly number[];
+  readonly state: readonly StateRow[];
+  readonly rows: readonly BucketRow[];
+  readonly closed: readonly ClosedBucket[];
+  readonly audit: readonly AuditEntry[];
+}
+
+/** What a ledger continues from after a restart. */
+export interface LedgerRestored {
+  readonly sequence: number;
+  readonly time: string;
+  readonly nextSeries: number;
+  readonly series: readonly SeriesState[];
+  readonly state: readonly StateRow[];
+  /** Rows of buckets that were still open. */
+  readonly rows: readonly BucketRow[];
+}
