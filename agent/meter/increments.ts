@@ -1,7 +1,7 @@
 // From cumulative counters to what was counted since the last look: resets, gaps and glitches (METERING.md 7).
 // A server older than the agent never has its history counted; a restart never counts a token twice.
 // Time is an argument, state goes out and in as plain data; nothing here reads a clock or a disk.
-import type { Nanos, TokenIncrement, TokenReading, TokenSample, UnixNanos } from "../model.ts";
+import type { Nanos, StateRow, TokenIncrement, TokenReading, TokenSample, UnixNanos } from "../model.ts";
 import type { KeyState } from "./key-counters.ts";
 import { KeyCounters } from "./key-counters.ts";
 import type { ProgressPoll, Target } from "./look.ts";
@@ -40,12 +40,6 @@ export interface IncrementsOptions {
   readonly agentStarted: Nanos;
   /** Label sets remembered at most, over all servers; further ones are dropped and counted. */
   readonly keysMax?: number;
-}
-
-/** One remembered row, for the ledger store: `value` is JSON, `key` is unique and stable. */
-export interface IncrementsRow {
-  readonly key: string;
-  readonly value: string;
 }
 
 const keysMaxDefault = 100_000;
@@ -120,8 +114,8 @@ export class Increments {
   }
 
   /** Rows that changed since the last call (all of them at first), to be committed with the totals they led to. */
-  takeChanges(unixNanos: (at: Nanos) => UnixNanos): readonly IncrementsRow[] {
-    const rows: IncrementsRow[] = [];
+  takeChanges(unixNanos: (at: Nanos) => UnixNanos): readonly StateRow[] {
+    const rows: StateRow[] = [];
     for (const [server, target] of this.#targets) {
       if (!target.changed) continue;
       target.changed = false;
@@ -131,13 +125,13 @@ export class Increments {
           completeEpoch: target.completeEpoch,
           active: target.active,
         };
-        rows.push({ key: JSON.stringify([server]), value: JSON.stringify(look) });
+        rows.push({ key: JSON.stringify(["sample", server]), value: JSON.stringify(look) });
       }
       for (const [key, counters] of target.keys) {
         if (!counters.changed) continue;
         counters.changed = false;
         rows.push({
-          key: JSON.stringify([server, key]),
+          key: JSON.stringify(["sample", server, key]),
           value: JSON.stringify(counters.state(unixNanos)),
         });
       }
@@ -146,7 +140,7 @@ export class Increments {
   }
 
   /** Continues from rows of an earlier run. Rows that cannot be read are left out and counted. */
-  restore(rows: readonly IncrementsRow[], instant: (at: UnixNanos) => Nanos): number {
+  restore(rows: readonly StateRow[], instant: (at: UnixNanos) => Nanos): number {
     let unreadable = 0;
     for (const row of rows) {
       try {
@@ -159,7 +153,8 @@ export class Increments {
   }
 
   #restoreRow(key: unknown, value: unknown, instant: (at: UnixNanos) => Nanos): void {
-    const [server, label] = key as [string, string?];
+    const [kind, server, label] = key as [string, string, string?];
+    if (kind !== "sample") return;
     const target = this.#target(server);
     target.restored = true;
     if (label === undefined) {

@@ -5,16 +5,18 @@ import type {
   Dimensions,
   Gauge,
   Histogram,
+  LedgerBatch,
   LedgerPoint,
+  LedgerRestored,
   LedgerSnapshot,
   Nanos,
+  SeriesState,
   UnixNanos,
 } from "../model.ts";
 import { bucketNanos, bucketOf } from "./bucket-times.ts";
 import { foldAll, Tenants, tenantOf, withOtherTenant } from "./folding.ts";
 import type { AnyPosting } from "./meter.ts";
-import type { SeriesState } from "./series.ts";
-import { Series } from "./series.ts";
+import { isStale, Series, seriesKey } from "./series.ts";
 
 /** What a ledger is built with. */
 export interface LedgerOptions {
@@ -26,24 +28,23 @@ export interface LedgerOptions {
   /** Tenants that always keep their name. */
   readonly tenants?: readonly string[];
   /** Told of every booking after folding: the buckets' ear. */
-  readonly onBooked?: (series: number, moved: number | Histogram, to: UnixNanos) => void;
+  readonly onBooked?: (booking: Booking) => void;
 }
 
 /** What changed since the last call, for the store. */
-export interface LedgerChanges {
-  readonly sequence: number;
-  readonly time: UnixNanos;
-  readonly series: readonly SeriesState[];
-  /** Series that were forgotten: ended for longer than they are retained. */
-  readonly removed: readonly number[];
-}
+export type LedgerChanges = Pick<LedgerBatch, "sequence" | "time" | "series" | "removed">;
 
 /** A ledger as plain data. */
-export interface LedgerState {
-  readonly sequence: number;
-  readonly time: string;
-  readonly nextSeries: number;
-  readonly series: readonly SeriesState[];
+export type LedgerState = Pick<LedgerRestored, "sequence" | "time" | "nextSeries" | "series">;
+
+/** One booking, after folding. */
+export interface Booking {
+  readonly series: number;
+  readonly metric: string;
+  readonly dimensions: Dimensions;
+  readonly moved: number | Histogram;
+  /** End of the interval it belongs to. */
+  readonly to: UnixNanos;
 }
 
 const seriesMaxDefault = 20_000;
@@ -87,7 +88,11 @@ export class Ledger {
 
   /** Books the postings of one interval that ended at `to`. Throws on an amount that is negative or no integer. */
   post(postings: readonly AnyPosting[], to: Nanos): void {
-    const end = this.#unixNanos(to);
+    this.postUntil(postings, this.#unixNanos(to));
+  }
+
+  /** The same with an end in agent time: what is computed when a bucket closes. */
+  postUntil(postings: readonly AnyPosting[], end: UnixNanos): void {
     for (const posting of postings) {
       if ("histogram" in posting)
         this.#bookHistogram(posting.metric, posting.dimensions, posting.histogram, end);
@@ -118,10 +123,15 @@ export class Ledger {
     }
   }
 
-  /** Begins every series anew from zero at the last committed instant: after a step of the clock, or lost state. */
+  /** Drops every total; series begin anew at `start`, under new identities: the wall clock was stepped back for good. */
   startAnew(start: UnixNanos): void {
     this.#time = start;
-    for (const series of this.#byKey.values()) series.startAnew(start);
+    for (const [key, series] of this.#byKey) {
+      if (series.kind === "gauge") continue;
+      this.#byKey.delete(key);
+      if (series.announced !== undefined) this.#removed.push(series.id);
+    }
+    this.#byIdentity = new WeakMap();
   }
 
   /**
@@ -156,7 +166,7 @@ export class Ledger {
     }
     const removed = this.#removed;
     this.#removed = [];
-    return { sequence: this.#sequence, time: this.#time, series, removed };
+    return { sequence: this.#sequence, time: String(this.#time), series, removed };
   }
 
   /** Everything but the gauges as plain data, as of the last commit. */
@@ -180,7 +190,7 @@ export class Ledger {
       const series = Series.restored(one);
       // The last snapshot may never have left the host: announce again what began in it.
       if (series.announced === state.sequence) series.announced = undefined;
-      this.#byKey.set(keyOf(one.metric, one.dimensions), series);
+      this.#byKey.set(seriesKey(one.metric, one.dimensions), series);
       this.#nextSeries = Math.max(this.#nextSeries, one.series + 1);
       const tenant = tenantOf(one.dimensions);
       if (tenant !== undefined && series.life !== "ended") this.#tenants.admit(tenant, bucketOf(this.#time));
@@ -193,7 +203,7 @@ export class Ledger {
     }
     const series = this.#live("sum", metric, dimensions, end);
     series.add(amount);
-    this.#onBooked?.(series.id, amount, end);
+    this.#booked(series, amount, end);
   }
 
   #bookHistogram(metric: string, dimensions: Dimensions, moved: Histogram, end: UnixNanos): void {
@@ -207,7 +217,12 @@ export class Ledger {
       series.startWithBounds(this.#time, moved);
     }
     series.movedAfter = this.#sequence;
-    this.#onBooked?.(series.id, moved, end);
+    this.#booked(series, moved, end);
+  }
+
+  #booked(series: Series, moved: number | Histogram, to: UnixNanos): void {
+    if (this.#onBooked === undefined) return;
+    this.#onBooked({ series: series.id, metric: series.metric, dimensions: series.dimensions, moved, to });
   }
 
   #live(kind: Series["kind"], metric: string, dimensions: Dimensions, end: UnixNanos): Series {
@@ -227,16 +242,16 @@ export class Ledger {
       named = withOtherTenant(dimensions);
       this.#countFolded("tenants", end);
     }
-    const known = this.#byKey.get(keyOf(metric, named));
+    const known = this.#byKey.get(seriesKey(metric, named));
     if (known !== undefined) return this.#remember(dimensions, named, known);
     if (this.#byKey.size >= this.#seriesMax && metric !== foldedMetric) {
       named = foldAll(named);
       this.#countFolded("series", end);
-      const folded = this.#byKey.get(keyOf(metric, named));
+      const folded = this.#byKey.get(seriesKey(metric, named));
       if (folded !== undefined) return folded;
     }
     const series = new Series(this.#nextSeries++, kind, metric, named, this.#time);
-    this.#byKey.set(keyOf(metric, named), series);
+    this.#byKey.set(seriesKey(metric, named), series);
     return this.#remember(dimensions, named, series);
   }
 
@@ -281,15 +296,4 @@ export class Ledger {
     }
     if (forgotten) this.#byIdentity = new WeakMap();
   }
-}
-
-function isStale(series: Series, at: Nanos): boolean {
-  return at - series.at > 3 * series.everyMs * 1e6;
-}
-
-/** One text per series, whatever the order of its attributes. */
-function keyOf(metric: string, dimensions: Dimensions): string {
-  let key = metric;
-  for (const name of Object.keys(dimensions).sort()) key += `\u0000${name}\u0000${dimensions[name]}`;
-  return key;
 }

@@ -1,20 +1,7 @@
 // One series of the ledger: identity, start, running total, whether it ended (seam g).
 // Totals are bigint; amounts of a beat gather in a double that is folded in before it could lose a unit.
-import type { Dimensions, Histogram, LedgerPoint, Nanos, UnixNanos } from "../model.ts";
+import type { Dimensions, Histogram, LedgerPoint, Nanos, SeriesState, UnixNanos } from "../model.ts";
 import { addHistograms, sameBounds } from "./histograms.ts";
-
-/** A series as plain data, for the ledger store. Instants are decimal unix nanoseconds, totals decimal integers. */
-export interface SeriesState {
-  readonly series: number;
-  readonly metric: string;
-  readonly dimensions: Dimensions;
-  readonly start: string;
-  readonly total: string | Histogram;
-  /** Sequence of the first snapshot that carried it. */
-  readonly announced: number;
-  /** When it ended; absent while it lives. */
-  readonly ended?: string;
-}
 
 type Life = "live" | "ending" | "ended";
 
@@ -150,4 +137,16 @@ export class Series {
       ended: this.life === "ending",
     };
   }
+}
+
+/** Whether a gauge has had no new value for three of its periods. */
+export function isStale(series: Series, at: Nanos): boolean {
+  return at - series.at > 3 * series.everyMs * 1e6;
+}
+
+/** One text per series, whatever the order of its attributes. */
+export function seriesKey(metric: string, dimensions: Dimensions): string {
+  let key = metric;
+  for (const name of Object.keys(dimensions).sort()) key += `\u0000${name}\u0000${dimensions[name]}`;
+  return key;
 }
