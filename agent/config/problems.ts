@@ -49,7 +49,7 @@ export function problemsOf(issues: readonly z.core.$ZodIssue[], context: Problem
     if (issue.code === "unrecognized_keys") {
       return issue.keys.map((key) => unknownKey([...path, key], context));
     }
-    if (issue.code === "invalid_union") return [unionProblem(issue, context)];
+    if (issue.code === "invalid_union") return unionProblems(issue, context);
     return [valueProblem(path, wantedBy(issue), hintOf(issue) ?? nearValue(issue, context), context)];
   });
 }
@@ -89,20 +89,21 @@ function valueProblem(
   return { path: name, message, at: context.locate(path), hint };
 }
 
-function unionProblem(issue: z.core.$ZodIssueInvalidUnion, context: ProblemContext): Problem {
+/** Of a value with several forms: what keeps it from the form it is closest to, else all forms there are. */
+function unionProblems(issue: z.core.$ZodIssueInvalidUnion, context: ProblemContext): Problem[] {
   const path = issue.path as ConfigPath;
-  const branches = issue.errors.filter((branch) => branch.length > 0);
-  const direct = branches.map((branch) => branch[0]).filter((first) => first?.path.length === 0);
-  const deeper = branches.filter((branch) => (branch[0]?.path.length ?? 0) > 0);
-  const closest = deeper.sort((a, b) => a.length - b.length)[0]?.[0];
+  const forms = issue.errors.filter((issues) => issues.length > 0);
+  const sections = forms.filter((issues) =>
+    issues.every(({ code, path: inner }) => inner.length > 0 || code === "unrecognized_keys"),
+  );
+  const closest = sections.sort((a, b) => a.length - b.length)[0];
   if (closest !== undefined && typeof valueAt(context.root, path) === "object") {
-    const inner = { ...closest, path: [...path, ...closest.path] } as z.core.$ZodIssue;
-    const described = problemsOf([inner], context)[0];
-    if (described !== undefined) return described;
+    const inner = closest.map((one) => ({ ...one, path: [...path, ...one.path] }) as z.core.$ZodIssue);
+    return problemsOf(inner, context);
   }
-  const wanted = [...new Set(direct.map((first) => (first === undefined ? "" : wantedBy(first))))];
-  const hint = direct.map((first) => (first === undefined ? undefined : hintOf(first))).find((text) => text);
-  return valueProblem(path, wanted.join(" or ") || "one of its forms", hint, context);
+  const direct = forms.flatMap((issues) => issues.filter((inner) => inner.path.length === 0));
+  const wanted = [...new Set(direct.map(wantedBy))].join(" or ");
+  return [valueProblem(path, wanted || "one of its forms", direct.map(hintOf).find(Boolean), context)];
 }
 
 const TYPES: Readonly<Record<string, string>> = {
