@@ -36,11 +36,14 @@ export interface RecordedGpu {
   readonly lines: readonly { readonly micros: number; readonly line: JsonLine }[];
 }
 
-/** The GPUs of a recording folder and what was wrong with its lines. Throws SourceError when there are none. */
-export function readGpus(folder: string): {
+/** The GPUs of a recording and the texts of what was left out of it. */
+export interface GpuRecording {
   readonly gpus: readonly RecordedGpu[];
   readonly problems: readonly string[];
-} {
+}
+
+/** The GPUs of a recording folder and what was wrong with its lines. Throws SourceError when there are none. */
+export function readGpus(folder: string): GpuRecording {
   const files = listRecording(folder);
   const problems: string[] = [];
   const gpus = files.gpus.map((path, index) => {
@@ -81,12 +84,28 @@ export function recordedSpan(gpus: readonly RecordedGpu[]): {
 }
 
 function openReplay(options: z.output<typeof config>, context: SourceContext): GpuSource {
-  const { gpus, problems } = readGpus(options.path);
-  const { first, last } = recordedSpan(gpus);
-  const time: TraceTime =
+  const recording = readGpus(options.path);
+  const { first, last } = recordedSpan(recording.gpus);
+  const time =
     options.time === "recorded"
       ? recordedTime(context.clock)
-      : runningTime(context.clock.now(), first, first + options.fromSeconds * 1e6, last, options.loop);
+      : runningTime({
+          origin: context.clock.now(),
+          first,
+          from: first + options.fromSeconds * 1e6,
+          last,
+          loop: options.loop,
+        });
+  return openRecordedGpus(recording, time, context);
+}
+
+/** A GPU source that reads `recording` where `time` says the agent's clock stands in it. */
+export function openRecordedGpus(
+  recording: GpuRecording,
+  time: TraceTime,
+  context: SourceContext,
+): GpuSource {
+  const { gpus, problems } = recording;
   for (const problem of problems) context.log.warn("recording line left out", { cause: problem });
   const cursors = gpus.map((gpu) => ({ gpu, index: -1, pass: 0 }));
   return {
@@ -98,18 +117,18 @@ function openReplay(options: z.output<typeof config>, context: SourceContext): G
       const { micros, pass } = time.position(now);
       const samples: GpuSample[] = [];
       for (const cursor of cursors) {
-        const before = cursor.index;
+        const before = cursor.pass === pass ? cursor.index : -1;
         if (cursor.pass !== pass) Object.assign(cursor, { pass, index: -1 });
         const lines = cursor.gpu.lines;
-        while ((lines[cursor.index + 1]?.micros ?? Infinity) <= micros) cursor.index++;
+        while ((lines[cursor.index + 1]?.micros ?? Number.POSITIVE_INFINITY) <= micros) cursor.index++;
         const entry = lines[cursor.index];
-        if (entry === undefined || (cursor.index === before && cursor.pass === pass)) continue;
+        if (entry === undefined || cursor.index === before) continue;
         samples.push(gpuSample(cursor.gpu.info.uuid, entry.line, time.instant(entry.micros, pass), pass));
       }
       return { sent: now, received: now, samples, gaps: [] };
     },
     close: async () => {},
-    status: () => ({ path: options.path, problems: problems.length }),
+    status: () => ({ problems: problems.length }),
   };
 }
 

@@ -1,5 +1,5 @@
 // When to try again: each failure doubles the wait, a success forgets it.
-import type { Nanos } from "../../model.ts";
+import type { Nanos } from "../model.ts";
 
 const NANOS_PER_MS = 1e6;
 
