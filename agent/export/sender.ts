@@ -136,7 +136,7 @@ export class Sender {
   }
 
   /** Stops at once; a call under way is cancelled. */
-  async close(): Promise<void> {
+  async stop(): Promise<void> {
     this.#stop.abort();
     this.#timer?.();
     await this.#pumping;

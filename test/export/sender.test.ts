@@ -213,10 +213,10 @@ describe("Sender", () => {
     expect(sent).toHaveLength(2);
   });
 
-  test("close() keeps what was not sent and stops for good", async () => {
+  test("stop() keeps what was not sent and stops for good", async () => {
     const { beat, clock, sender, sent, spool } = bench(() => retry());
     await beat(1);
-    await sender.close();
+    await sender.stop();
     await clock.advance(600 * SECOND);
     expect(sent).toHaveLength(1);
     expect(sender.status().state).toBe("stopped");
