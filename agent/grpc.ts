@@ -95,7 +95,8 @@ export function serviceDefinition(file: string, service: string): ServiceDefinit
   return (node as ServiceClientConstructor).service;
 }
 
-function channelCredentials(target: GrpcTarget): ChannelCredentials {
+/** The credentials of a target, for clients that open their own channel. Throws when a file cannot be read. */
+export function channelCredentials(target: GrpcTarget): ChannelCredentials {
   if (target.tls === undefined) return credentials.createInsecure();
   if (target.tls === true) return credentials.createSsl();
   const read = (path: string | undefined): Buffer | null => (path === undefined ? null : readFileSync(path));
