@@ -1,0 +1,133 @@
+// Who gets the GPU-seconds and the joules of a piece: every row of METERING.md 4 but MIG, which board.ts puts on top.
+// GPU-seconds are shared equally, or as configured. Energy up to the floor is shared equally; above it, over the
+// residents that work in the piece: by SM share, else by tokens, else equally. A parked resident gets none of it.
+import type { AllocatedState, AttributionMethod, Nanos } from "../model.ts";
+import type { Claimant, Remainders } from "./apportion.ts";
+import { apportion } from "./apportion.ts";
+import type { Booking } from "./booking.ts";
+import { isAllocated, shareOf } from "./booking.ts";
+import type { Piece } from "./pieces.ts";
+import { unmetered } from "./pieces.ts";
+import type { TokenStep } from "./server-track.ts";
+
+/** Configured shares of GPU time, per server id; the rest is shared equally by those without one. */
+export type ConfiguredShares = Readonly<Record<string, number>>;
+
+/** How residents that work share energy, decided once per GPU and interval. */
+export interface EnergyRule {
+  readonly method: AttributionMethod;
+  /** Undefined = equally. */
+  readonly weights: ReadonlyMap<string, number> | undefined;
+}
+
+/** Remainders of one GPU, kept between intervals. */
+export interface GpuRemainders {
+  readonly nanos: Remainders;
+  readonly floor: Remainders;
+  readonly active: Remainders;
+}
+
+/** Output tokens cost this much more than input tokens (METERING.md 4). */
+const outputWeight = 2.5;
+const tokenWindow = 30_000_000_000;
+
+/** Returns remainders with nothing owed. */
+export function noRemainders(): GpuRemainders {
+  return { nanos: new Map(), floor: new Map(), active: new Map() };
+}
+
+/** Returns how the residents of an interval share time: alone, as configured, or equally. */
+export function timeMethod(servers: ReadonlySet<string>, shares: ConfiguredShares): AttributionMethod {
+  if (servers.size <= 1) return "direct";
+  return [...servers].some((server) => usable(shares[server])) ? "configured" : "equal";
+}
+
+/**
+ * Returns how the residents share energy above the floor: `smWeights` where there is enough of it, else tokens if every
+ * one of `working` shows some, else equally.
+ */
+export function energyRule(
+  servers: ReadonlySet<string>,
+  working: ReadonlySet<string>,
+  smWeights: ReadonlyMap<string, number> | undefined,
+  tokens: (server: string) => number | undefined,
+): EnergyRule {
+  if (servers.size <= 1) return { method: "direct", weights: undefined };
+  if (smWeights !== undefined) return { method: "sm_share", weights: smWeights };
+  const weights = new Map<string, number>();
+  for (const server of working) {
+    const weight = server === unmetered ? undefined : tokens(server);
+    if (weight === undefined || weight <= 0) return { method: "equal", weights: undefined };
+    weights.set(server, weight);
+  }
+  return weights.size === 0 ? { method: "equal", weights: undefined } : { method: "token_share", weights };
+}
+
+/** Weighted tokens in the 30 s before `at`, a step that reaches over an edge counted by its part inside. */
+export function tokenWeight(steps: readonly TokenStep[], at: Nanos): number | undefined {
+  if (steps.length === 0) return undefined;
+  const from = at - tokenWindow;
+  let weight = 0;
+  for (const step of steps) {
+    const inside = Math.min(step.to, at) - Math.max(step.from, from);
+    if (inside <= 0 || step.to <= step.from) continue;
+    weight += ((step.inputTokens + outputWeight * step.outputTokens) * inside) / (step.to - step.from);
+  }
+  return weight;
+}
+
+/** What there is to share in one piece. */
+export interface Portion {
+  readonly nanos: Nanos;
+  /** Energy that holding the GPU costs. */
+  readonly floorMillijoules: number;
+  /** Energy above it, for those that work. */
+  readonly activeMillijoules: number;
+}
+
+/** Books a piece: to the GPU's state, and to its residents under their own states. */
+export function bookPiece(
+  booking: Booking,
+  piece: Piece,
+  portion: Portion,
+  rule: EnergyRule,
+  shares: ConfiguredShares,
+  remainders: GpuRemainders,
+): void {
+  const { state, residents } = piece;
+  booking.nanos[state] += portion.nanos;
+  booking.millijoules[state] += portion.floorMillijoules + portion.activeMillijoules;
+  if (!isAllocated(state) || residents.length === 0) return;
+  const all = residents.map(({ server }) => server);
+  const own = new Map(residents.map((resident) => [resident.server, resident.state]));
+  const give = (
+    field: "nanos" | "millijoules",
+    servers: readonly string[],
+    amounts: readonly number[],
+  ): void =>
+    servers.forEach((server, index) => {
+      shareOf(booking, server)[field][own.get(server) as AllocatedState] += amounts[index] as number;
+    });
+  give("nanos", all, apportion(portion.nanos, timeClaims(all, shares), remainders.nanos));
+  give("millijoules", all, apportion(portion.floorMillijoules, equalClaims(all), remainders.floor));
+  const working = residents.filter((resident) => resident.state !== "parked").map(({ server }) => server);
+  const takers = working.length > 0 ? working : all;
+  const claims = takers.map((key) => ({ key, weight: rule.weights?.get(key) ?? (rule.weights ? 0 : 1) }));
+  give("millijoules", takers, apportion(portion.activeMillijoules, claims, remainders.active));
+}
+
+function equalClaims(servers: readonly string[]): Claimant[] {
+  return servers.map((key) => ({ key, weight: 1 }));
+}
+
+function timeClaims(servers: readonly string[], shares: ConfiguredShares): Claimant[] {
+  const configured = servers.filter((server) => usable(shares[server]));
+  const sum = configured.reduce((total, server) => total + (shares[server] as number), 0);
+  const others = servers.length - configured.length;
+  const rest = others === 0 ? 0 : Math.max(0, 1 - sum) / others;
+  return servers.map((key) => ({ key, weight: usable(shares[key]) ? (shares[key] as number) : rest }));
+}
+
+function usable(share: number | undefined): boolean {
+  return share !== undefined && Number.isFinite(share) && share > 0;
+}

@@ -1,0 +1,171 @@
+// One physical GPU in one interval: itself, or the MIG instances on it with the remainder (METERING.md 2 and 4).
+// The board's energy is read once and never repeated per instance: what holding costs is shared by weight, what is above
+// by activity x slices of the instances that work. Every nanosecond and millijoule of the board is booked once.
+import type { EnergyMethod, GpuInterval, Nanos } from "../model.ts";
+import type { Claimant } from "./apportion.ts";
+import { apportion } from "./apportion.ts";
+import { bookPiece } from "./attribution.ts";
+import type { Booking } from "./booking.ts";
+import { emptyBooking, finished } from "./booking.ts";
+import { EnergyBook } from "./energy-book.ts";
+import type { FloorState } from "./floor.ts";
+import { Floor } from "./floor.ts";
+import type { Member, Part, Settling } from "./member.ts";
+import { partOf, rowOf, weightOf } from "./member.ts";
+import type { Piece } from "./pieces.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** The piece each member is in; undefined for one that does not exist then. */
+type Pieces = readonly (Piece | undefined)[];
+
+/** What a board got in one interval. */
+export interface BoardInterval {
+  readonly rows: readonly GpuInterval[];
+  readonly parts: readonly Part[];
+  /** What its meter moved since the interval before, integrated windows included. */
+  readonly millijoules: number;
+}
+
+/** Key of what no instance holds. */
+const remainder = "";
+
+/** A physical GPU: `own` is its own timeline under MIG, if it has one; `members` are what work runs on. */
+export class Board {
+  readonly uuid: string;
+  own: Timeline | undefined;
+  members: readonly Member[] = [];
+  readonly floor: Floor;
+  readonly energy = new EnergyBook();
+  readonly #nanos = new Map<string, number>();
+  readonly #passive = new Map<string, number>();
+  readonly #active = new Map<string, number>();
+
+  constructor(uuid: string, floor?: FloorState) {
+    this.uuid = uuid;
+    this.floor = new Floor(floor);
+  }
+
+  /** True when the members are MIG instances. */
+  get sliced(): boolean {
+    return this.members.some(({ timeline }) => timeline.info.parent !== undefined);
+  }
+
+  /** All timelines, in the order in which energy is looked for on them: the board's own, then the instances. */
+  get timelines(): Timeline[] {
+    const instances = this.members.map(({ timeline }) => timeline);
+    return [...new Set(this.own === undefined ? instances : [this.own, ...instances])];
+  }
+
+  /** The timeline whose energy is the board's: repeated readings of it on instances are left alone. */
+  get meter(): Timeline | undefined {
+    return this.timelines.find((timeline) => timeline.metersEnergy) ?? this.timelines[0];
+  }
+
+  /** Books `[from, to)`: one row per member, and one for the remainder of a sliced board. */
+  settle(settling: Settling): BoardInterval {
+    const { from, to } = settling;
+    const parts = this.members.map((member) => partOf(member, settling));
+    const rest = emptyBooking();
+    this.energy.begin(this.meter, from);
+    const edges = [
+      ...new Set([
+        from,
+        to,
+        ...parts.flatMap(({ pieces }) => pieces.flatMap((piece) => [piece.from, piece.to])),
+      ]),
+    ];
+    edges.sort((left, right) => left - right);
+    for (let index = 0; index + 1 < edges.length; index++)
+      this.#book(parts, rest, settling, edges[index] as Nanos, edges[index + 1] as Nanos);
+    const first = parts[0];
+    const home = this.sliced || first === undefined ? rest : first.booking;
+    const millijoules = this.energy.finish(settling, home, first?.pieces ?? []);
+    return { rows: this.#rows(parts, rest, this.energy.method(settling)), parts, millijoules };
+  }
+
+  #rows(parts: readonly Part[], rest: Booking, energy: EnergyMethod): GpuInterval[] {
+    const rows = parts.map((part) => rowOf(part, energy, this.sliced));
+    if (!this.sliced) return rows;
+    const method = { activity: "unknown", energy, attribution: "mig", time: "mig" } as const;
+    return [...rows, finished(this.uuid, rest, method)];
+  }
+
+  /** Books a stretch in which no member changes. */
+  #book(parts: readonly Part[], rest: Booking, settling: Settling, from: Nanos, to: Nanos): void {
+    const pieces = parts.map((part) => part.pieces.find((piece) => piece.from <= from && piece.to > from));
+    const claims = this.#weights(parts, pieces);
+    const nanos = apportion(to - from, claims, this.#nanos);
+    const energy = this.energy.between(from, to);
+    const works = pieces.some((piece) => piece !== undefined && isWorking(piece));
+    const held = works ? Math.min(energy, Math.round((this.floor.watts() * (to - from)) / 1e6)) : energy;
+    const sharers = this.sliced ? claims : claims.slice(0, parts.length);
+    const passive = apportion(held, sharers, this.#passive);
+    const active = apportion(energy - held, this.#workers(parts, pieces, from, to), this.#active);
+    parts.forEach((part, index) => {
+      const portion = {
+        nanos: nanos[index] ?? 0,
+        floorMillijoules: passive[index] ?? 0,
+        activeMillijoules: active[index] ?? 0,
+      };
+      const piece = pieces[index];
+      if (piece !== undefined)
+        bookPiece(part.booking, piece, portion, part.rule, settling.shares, part.member.remainders);
+      else part.booking.millijoules.unattributed += portion.floorMillijoules + portion.activeMillijoules;
+    });
+    const state = this.#observed(pieces, from, to) ? "free" : "unobserved";
+    rest.nanos[state] += nanos[parts.length] ?? 0;
+    rest.millijoules[state] += passive[parts.length] ?? 0;
+    this.#feedFloor(pieces, from, to);
+  }
+
+  /** Slices of the members, and what none of them holds. */
+  #weights(parts: readonly Part[], pieces: Pieces): Claimant[] {
+    const claims = parts.map(({ member: { timeline } }, index) => ({
+      key: timeline.info.uuid,
+      weight: pieces[index] === undefined ? 0 : weightOf(timeline.info),
+    }));
+    const held = claims.reduce((sum, { weight }) => sum + weight, 0);
+    return [...claims, { key: remainder, weight: held > 1 - 1e-9 ? 0 : 1 - held }];
+  }
+
+  /** Activity x slices of the members that work; slices alone where no activity is known. */
+  #workers(parts: readonly Part[], pieces: Pieces, from: Nanos, to: Nanos): Claimant[] {
+    const working = parts.map(({ member: { timeline } }, index) => {
+      const piece = pieces[index];
+      return { timeline, weight: piece !== undefined && isWorking(piece) ? weightOf(timeline.info) : 0 };
+    });
+    const active = working.map(({ timeline, weight }) => weight * timeline.activeRatio(from, to));
+    const known = active.some((weight) => weight > 0);
+    return working.map(({ timeline, weight }, index) => ({
+      key: timeline.info.uuid,
+      weight: known ? (active[index] as number) : weight,
+    }));
+  }
+
+  /** Whether the remainder counts as observed: its board was read, or any instance on it. */
+  #observed(pieces: Pieces, from: Nanos, to: Nanos): boolean {
+    if (this.own?.readAt !== undefined)
+      return this.own.covers.some((cover) => cover.observed && cover.from < to && cover.to > from);
+    return pieces.some((piece) => piece !== undefined && piece.state !== "unobserved");
+  }
+
+  #feedFloor(pieces: Pieces, from: Nanos, to: Nanos): void {
+    const there = pieces.filter((piece) => piece !== undefined);
+    if (there.some((piece) => piece.works || isWorking(piece))) this.floor.worked(to);
+    else if (
+      there.some(({ state }) => state === "parked") &&
+      there.every(isResting) &&
+      this.energy.decided(to)
+    )
+      this.floor.parked(from, to, (start, end) => this.energy.between(start, end));
+  }
+}
+
+/** Energy above the floor goes to these. Unmetered work on an instance counts as work when the GPU is seen working. */
+function isWorking({ state, works }: Piece): boolean {
+  return state === "token_active" || state === "stalled" || (state === "other" && works);
+}
+
+function isResting({ state }: Piece): boolean {
+  return state === "parked" || state === "free";
+}

@@ -1,0 +1,90 @@
+// What one GPU got in one interval while it is being added up, and the finished row it becomes.
+import type {
+  ActivityMethod,
+  AllocatedState,
+  AttributionMethod,
+  EnergyMethod,
+  GpuInterval,
+  GpuState,
+  ResidentShare,
+} from "../model.ts";
+
+type States = Record<GpuState, number>;
+
+interface ShareBooking {
+  readonly nanos: Record<AllocatedState, number>;
+  readonly millijoules: Record<AllocatedState, number>;
+}
+
+/** Totals of one GPU in one interval, being added up. */
+export interface Booking {
+  readonly nanos: States;
+  readonly millijoules: States & { unattributed: number };
+  readonly residents: Map<string, ShareBooking>;
+  busyNanos: number;
+  rejectedMillijoules: number;
+}
+
+/** States in which a metered server holds the GPU. */
+export function isAllocated(state: GpuState): state is AllocatedState {
+  return state === "token_active" || state === "stalled" || state === "parked";
+}
+
+/** Returns a booking with nothing in it. */
+export function emptyBooking(): Booking {
+  return {
+    nanos: noStates(),
+    millijoules: { ...noStates(), unattributed: 0 },
+    residents: new Map(),
+    busyNanos: 0,
+    rejectedMillijoules: 0,
+  };
+}
+
+/** Returns the row of one resident, created at first use. */
+export function shareOf(booking: Booking, server: string): ShareBooking {
+  let share = booking.residents.get(server);
+  if (share === undefined) {
+    share = {
+      nanos: { token_active: 0, stalled: 0, parked: 0 },
+      millijoules: { token_active: 0, stalled: 0, parked: 0 },
+    };
+    booking.residents.set(server, share);
+  }
+  return share;
+}
+
+/** How the numbers of a booking came about. */
+export interface Methods {
+  readonly activity: ActivityMethod;
+  readonly energy: EnergyMethod;
+  readonly attribution: AttributionMethod;
+  readonly time: AttributionMethod;
+}
+
+/** Returns the finished row. */
+export function finished(gpu: string, booking: Booking, methods: Methods): GpuInterval {
+  const residents: ResidentShare[] = [...booking.residents]
+    .sort(([left], [right]) => (left < right ? -1 : 1))
+    .map(([server, { nanos, millijoules }]) => ({
+      server,
+      nanos,
+      millijoules,
+      method: methods.attribution,
+      timeMethod: methods.time,
+    }));
+  return {
+    gpu,
+    nanos: booking.nanos,
+    millijoules: booking.millijoules,
+    busyNanos: booking.busyNanos,
+    activityMethod: methods.activity,
+    energyMethod: methods.energy,
+    rejectedMillijoules: booking.rejectedMillijoules,
+    residents,
+  };
+}
+
+function noStates(): States {
+  return { token_active: 0, stalled: 0, parked: 0, other: 0, free: 0, unobserved: 0 };
+}

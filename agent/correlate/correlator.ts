@@ -1,0 +1,213 @@
+// Joins what the GPUs did with what the servers produced, interval by interval: the one door to this room.
+// Readings go in as they come; `settle` decides every interval that can be decided and returns it, final (METERING.md 2).
+// Interval k is [origin + k x interval, + interval). Time is an argument; nothing read from outside makes it throw.
+import type {
+  Gap,
+  GpuInfo,
+  GpuSample,
+  Nanos,
+  ServerInfo,
+  SettledInterval,
+  TokenIncrement,
+} from "../model.ts";
+import type { ServerPoll } from "./activity.ts";
+import type { ConfiguredShares } from "./attribution.ts";
+import { tokenWeight } from "./attribution.ts";
+import type { FloorState } from "./floor.ts";
+import { Gpus } from "./gpus.ts";
+import type { Placed, ProcessFacts, ServerHints } from "./placement.ts";
+import { Placement } from "./placement.ts";
+import { Servers } from "./servers.ts";
+
+/** What a correlator is told once. */
+export interface CorrelatorOptions {
+  /** Start of interval 0. */
+  readonly origin: Nanos;
+  readonly intervalNanos: Nanos;
+  /** The usual distance of GPU readings. */
+  readonly gpuPollMs: number;
+  /** In flight and working without a token for longer than this is stalled; default 60. */
+  readonly stallAfterSeconds?: number;
+  /** Configured shares of GPU time per server id, where several share a GPU. */
+  readonly shares?: ConfiguredShares;
+  /** Floors of an earlier run, by board UUID. */
+  readonly floors?: Readonly<Record<string, FloorState>>;
+  /** Broken laws throw instead of being booked as unattributed. */
+  readonly strict?: boolean;
+}
+
+/** Facts about the correlator for `/-/status`. */
+export interface CorrelatorStatus {
+  readonly settledUntil: Nanos;
+  readonly placements: readonly Placed[];
+  /** Readings refused: not a time, repeated, late, over a bound, or from the future. */
+  readonly refused: Readonly<
+    Record<"absurd" | "repeated" | "late" | "dropped" | "future" | "unknown", number>
+  >;
+  readonly energy: ReturnType<Gpus["energyTotals"]>;
+}
+
+/** After twice the slowest live poll an interval is decided with what there is, at most after this. */
+const settleMax = 30_000_000_000;
+/** Beyond that, how long the look-ahead of the estimators may hold an interval open. */
+const lookaheadMax = 3_000_000_000;
+/** Readings may run ahead of `now` by this much; more is a wrong clock. */
+const futureMax = 5_000_000_000;
+/** Intervals returned by one call at most: an hour of seconds. What is left comes with the next call. */
+const intervalsPerCall = 3600;
+
+/** The pure middle of the agent. */
+export class Correlator {
+  readonly #options: CorrelatorOptions;
+  readonly #placement = new Placement();
+  readonly #gpus: Gpus;
+  readonly #servers: Servers;
+  readonly #refused = { absurd: 0, repeated: 0, late: 0, dropped: 0, future: 0, unknown: 0 };
+  #settledUntil: Nanos;
+  #lateSamples = 0;
+
+  constructor(options: CorrelatorOptions) {
+    this.#options = options;
+    this.#settledUntil = options.origin;
+    this.#gpus = new Gpus(options.gpuPollMs, options.floors ?? {});
+    this.#servers = new Servers((options.stallAfterSeconds ?? 60) * 1e9, this.#placement);
+  }
+
+  /** Everything before is final. */
+  get settledUntil(): Nanos {
+    return this.#settledUntil;
+  }
+
+  /** Says which GPUs there are from `at` on; those not named end there. A settled past is not changed. */
+  setGpus(infos: readonly GpuInfo[], at: Nanos): void {
+    this.#gpus.set(infos, this.#open(at));
+  }
+
+  /** Says which servers there are from `at` on; those not named end there. */
+  setServers(infos: readonly ServerInfo[], at: Nanos): void {
+    this.#servers.set(infos, this.#open(at));
+  }
+
+  /** Says what a server's own readings or the kubelet told about its place. */
+  setServerHints(server: string, hints: ServerHints): void {
+    this.#servers.hint(server, hints);
+  }
+
+  /** Replaces the facts about processes that placement goes by. */
+  setProcessFacts(facts: readonly ProcessFacts[]): void {
+    this.#placement.setFacts(facts);
+  }
+
+  /** Takes a GPU reading in; readings of one GPU may come in any order until an interval needed later ones. */
+  acceptGpu(sample: GpuSample): void {
+    const acceptance = this.#gpus.accept(sample, this.#settledUntil);
+    if (acceptance === "accepted") return;
+    this.#refused[acceptance]++;
+    if (acceptance === "late") this.#lateSamples++;
+  }
+
+  /** Notes that a GPU, the whole GPU backend, or a server could not be read. */
+  acceptGap(gap: Gap): void {
+    if (gap.source.startsWith("server:")) this.#servers.gap(gap.source.slice("server:".length), gap.at);
+    else this.#gpus.gap(gap.source, gap.at);
+  }
+
+  /** Takes in what a poll of a server saw move; `poll` is undefined when only increments came. */
+  acceptTokens(server: string, poll: ServerPoll | undefined, increments: readonly TokenIncrement[]): void {
+    const at = poll?.at ?? increments[0]?.at;
+    if (at !== undefined && at < this.#settledUntil) this.#lateSamples++;
+    if (!this.#servers.accept(server, poll, increments, this.#settledUntil)) this.#refused.repeated++;
+  }
+
+  /** Decides every interval that can be decided at `now` and returns them in order. */
+  settle(now: Nanos): readonly SettledInterval[] {
+    if (!Number.isFinite(now)) return [];
+    this.#refused.future += this.#gpus.dropAfter(now + futureMax) + this.#servers.dropAfter(now + futureMax);
+    const settled: SettledInterval[] = [];
+    while (settled.length < intervalsPerCall) {
+      const to = this.#settledUntil + this.#options.intervalNanos;
+      if (!this.#decidable(to, now)) break;
+      settled.push(this.#decide(to, false));
+    }
+    return settled;
+  }
+
+  /** Decides everything up to `at` with what there is; the last interval is cut there. */
+  finish(at: Nanos): readonly SettledInterval[] {
+    const settled: SettledInterval[] = [];
+    while (Number.isFinite(at) && this.#settledUntil < at) {
+      const to = Math.min(this.#settledUntil + this.#options.intervalNanos, at);
+      this.#prepare(to, at, 0, true);
+      settled.push(this.#decide(to, to === at));
+    }
+    return settled;
+  }
+
+  /** Floors to persist, by board UUID. */
+  floors(): Readonly<Record<string, FloorState>> {
+    return this.#gpus.floors();
+  }
+
+  /** Facts for `/-/status`. */
+  status(): CorrelatorStatus {
+    return {
+      settledUntil: this.#settledUntil,
+      placements: this.#gpus.placements(),
+      refused: { ...this.#refused, dropped: this.#gpus.dropped() + this.#servers.dropped() },
+      energy: this.#gpus.energyTotals(),
+    };
+  }
+
+  #open(at: Nanos): Nanos {
+    return Number.isFinite(at) ? Math.max(Math.round(at), this.#settledUntil) : this.#settledUntil;
+  }
+
+  /** All live sources reach `to`, or nobody may wait longer. */
+  #decidable(to: Nanos, now: Nanos): boolean {
+    if (now < to) return false;
+    const slowest = Math.max(this.#gpus.slowestLive(now), this.#servers.slowestLive(now));
+    const settleNanos = Math.min(settleMax, 2 * slowest);
+    const overdue = now >= to + settleNanos;
+    if (!overdue && !(this.#gpus.reach(to, now) && this.#servers.reach(to, now))) return false;
+    const late = now >= to + settleNanos + lookaheadMax;
+    return this.#prepare(to, now, settleNanos + lookaheadMax, late);
+  }
+
+  /** Takes up readings until the estimators can decide up to `to`; true when they can, or when `force` says so. */
+  #prepare(to: Nanos, now: Nanos, waitNanos: Nanos, force: boolean): boolean {
+    this.#gpus.readTo(to);
+    for (;;) {
+      this.#servers.follow(this.#gpus, to);
+      const decided = this.#gpus.decided(to) && this.#servers.decided(to, now, waitNanos);
+      if (decided) return true;
+      if (this.#gpus.readOne()) continue;
+      if (force) this.#gpus.closeEarly(to);
+      return force;
+    }
+  }
+
+  #decide(to: Nanos, closing: boolean): SettledInterval {
+    const from = this.#settledUntil;
+    const own = this.#servers.settle(from, to);
+    const gpus = this.#gpus.settle({
+      from,
+      to,
+      own,
+      placement: this.#placement,
+      shares: this.#options.shares ?? {},
+      tokens: (server) => tokenWeight(this.#servers.stepsOf(server), to),
+    });
+    const servers = this.#servers.rows({ from, to, closing }, own, gpus.stalled);
+    const violations = [...gpus.violations, ...servers.violations].map(
+      ({ law, message }) => `${law}: ${message}`,
+    );
+    if (this.#options.strict && violations.length > 0)
+      throw new Error(`Cannot settle [${from}, ${to}) ns: ${violations.join("; ")}`);
+    const lateSamples = this.#lateSamples;
+    this.#lateSamples = 0;
+    this.#settledUntil = to;
+    this.#gpus.forget(to);
+    this.#servers.forget(to);
+    return { from, to, gpus: gpus.rows, servers: servers.rows, lateSamples, violations };
+  }
+}

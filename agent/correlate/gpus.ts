@@ -1,0 +1,254 @@
+// All GPUs of the host: boards, MIG instances, their timelines, and the laws their rows must keep.
+// Inventory may change at any instant: a member that is not named any more ends, new ones begin, a whole GPU that became
+// a MIG board keeps its timeline and with it its energy.
+import type { GpuInfo, GpuInterval, GpuSample, Nanos } from "../model.ts";
+import type { BoardInterval } from "./board.ts";
+import { Board } from "./board.ts";
+import type { EnergyTotals } from "./energy.ts";
+import { usableLimit } from "./energy.ts";
+import type { FloorState } from "./floor.ts";
+import type { Violation } from "./laws.ts";
+import { broken, brokenJoules, disowned } from "./laws.ts";
+import type { Member, Settling } from "./member.ts";
+import { createMember, lifeIn, weightOf } from "./member.ts";
+import type { Placed } from "./placement.ts";
+import type { Acceptance } from "./timeline.ts";
+import { Timeline } from "./timeline.ts";
+
+/** A stretch in which a resident of a GPU was stalled there. */
+export interface StalledSpan {
+  readonly server: string;
+  readonly from: Nanos;
+  readonly to: Nanos;
+}
+
+/** The settled rows of all GPUs. */
+export interface GpuSettlement {
+  readonly rows: readonly GpuInterval[];
+  readonly violations: readonly Violation[];
+  readonly stalled: readonly StalledSpan[];
+}
+
+/** A GPU is live, and covered between two readings, for this many polls. */
+const coverPolls = 3;
+/** Readings up to this long after an interval help to decide it. */
+const lookahead = 1_200_000_000;
+/** Windows stay this long for servers that are placed late. */
+const windowsKept = 10_000_000_000;
+
+/** The GPUs of the host. */
+export class Gpus {
+  readonly #pollNanos: Nanos;
+  readonly #floors: Readonly<Record<string, FloorState>>;
+  readonly #timelines = new Map<string, Timeline>();
+  readonly #boards = new Map<string, Board>();
+
+  constructor(gpuPollMs: number, floors: Readonly<Record<string, FloorState>>) {
+    this.#pollNanos = Math.round((Number.isFinite(gpuPollMs) && gpuPollMs > 0 ? gpuPollMs : 1000) * 1e6);
+    this.#floors = floors;
+  }
+
+  /** What work runs on: whole GPUs and MIG instances, ended ones included until they are settled. */
+  get members(): Member[] {
+    return [...this.#boards.values()].flatMap((board) => board.members);
+  }
+
+  /** Replaces the inventory from `at` on. */
+  set(infos: readonly GpuInfo[], at: Nanos): void {
+    const parents = new Set(infos.map(({ parent }) => parent));
+    const named = new Set(infos.filter(({ uuid }) => !parents.has(uuid)).map(({ uuid }) => uuid));
+    for (const member of this.members) {
+      const info = infos.find(({ uuid }) => uuid === member.timeline.info.uuid);
+      const moved = info !== undefined && !sameSlice(info, member.timeline.info);
+      if (!named.has(member.timeline.info.uuid) || moved) member.until ??= at;
+    }
+    for (const info of infos) {
+      const timeline = this.#timeline(info, at);
+      const board = this.#board(info.parent ?? info.uuid);
+      if (parents.has(info.uuid)) board.own = timeline;
+      else if (!board.members.some((member) => member.timeline === timeline && member.until === undefined))
+        board.members = [...board.members, createMember(timeline, at)];
+    }
+  }
+
+  /** Takes a reading in; unknown GPUs are refused. */
+  accept(sample: GpuSample, settledUntil: Nanos): Acceptance | "unknown" {
+    const timeline = this.#timelines.get(sample.gpu);
+    if (timeline === undefined) return "unknown";
+    const acceptance = timeline.accept(
+      Number.isInteger(sample.at) ? sample : { ...sample, at: Math.round(sample.at) },
+    );
+    return acceptance === "accepted" && sample.at < settledUntil ? "late" : acceptance;
+  }
+
+  /** Notes that one GPU (`gpu:<uuid>`) or all of them (`gpu`) could not be read. */
+  gap(source: string, at: Nanos): void {
+    for (const [uuid, timeline] of this.#timelines)
+      if (source === "gpu" || source === `gpu:${uuid}`) timeline.gap(at);
+  }
+
+  /** Drops waiting readings from after `latest`; returns how many. */
+  dropAfter(latest: Nanos): number {
+    let dropped = 0;
+    for (const timeline of this.#timelines.values()) dropped += timeline.dropAfter(latest);
+    return dropped;
+  }
+
+  /** Poll distance if any GPU is live, else 0. */
+  slowestLive(now: Nanos): Nanos {
+    return this.#live(now).length > 0 ? this.#pollNanos : 0;
+  }
+
+  /** True when every live GPU has a reading at or after `to`. */
+  reach(to: Nanos, now: Nanos): boolean {
+    return this.#live(now).every((timeline) => (timeline.newestAt ?? -Infinity) >= to);
+  }
+
+  /** Takes up readings up to `to`, and what follows closely. */
+  readTo(to: Nanos): void {
+    for (const timeline of this.#timelines.values())
+      while ((timeline.readAt ?? -Infinity) < to || (timeline.nextAt ?? Infinity) <= to + lookahead)
+        if (!timeline.step()) break;
+  }
+
+  /** Takes up one more reading of every GPU; false when there is none. */
+  readOne(): boolean {
+    let read = false;
+    for (const timeline of this.#timelines.values()) read = timeline.step() || read;
+    return read;
+  }
+
+  /** True when residency, windows and energy of every GPU that reaches `to` are decided up to there. */
+  decided(to: Nanos): boolean {
+    for (const board of this.#boards.values()) {
+      const meter = board.meter;
+      if (meter?.metersEnergy && (meter.readAt ?? -Infinity) >= to && (meter.energy.decidedUntil ?? to) < to)
+        return false;
+      for (const { timeline } of board.members) {
+        if ((timeline.readAt ?? -Infinity) < to) continue;
+        const window = timeline.windows.at(-1)?.to ?? to;
+        if (window < to && window > to - coverPolls * this.#pollNanos) return false;
+        if (timeline.presence.decidedUntil() < to) return false;
+      }
+    }
+    return true;
+  }
+
+  /** Closes windows of energy that reach over `to` without having been decided: nobody may wait longer. */
+  closeEarly(to: Nanos): void {
+    for (const { meter } of this.#boards.values())
+      if ((meter?.energy.decidedUntil ?? to) < to) meter?.energy.closeEarly();
+  }
+
+  /** Books an interval on every board; rows that break a law are booked as unattributed. */
+  settle(settling: Settling): GpuSettlement {
+    const rows: GpuInterval[] = [];
+    const violations: Violation[] = [];
+    const stalled: StalledSpan[] = [];
+    for (const board of this.#boards.values()) {
+      const settled = board.settle(settling);
+      const found = lawsOf(board, settled, settling);
+      violations.push(...found);
+      rows.push(...(found.length === 0 ? settled.rows : unattributed(board, settled, settling)));
+      for (const { pieces } of settled.parts)
+        for (const { from, to, residents } of pieces)
+          for (const { server, state } of residents)
+            if (state === "stalled") stalled.push({ server, from, to });
+    }
+    return { rows, violations, stalled };
+  }
+
+  /** Drops what no later interval needs. */
+  forget(before: Nanos): void {
+    for (const [uuid, board] of this.#boards) {
+      board.members = board.members.filter(({ until }) => until === undefined || until > before);
+      if (board.members.length === 0) this.#boards.delete(uuid);
+    }
+    const used = new Set([...this.#boards.values()].flatMap(({ timelines }) => timelines));
+    for (const [uuid, timeline] of this.#timelines)
+      if (used.has(timeline)) timeline.forget(before, before - windowsKept);
+      else this.#timelines.delete(uuid);
+  }
+
+  /** Floors to persist. */
+  floors(): Record<string, FloorState> {
+    return Object.fromEntries([...this.#boards].map(([uuid, board]) => [uuid, board.floor.state()]));
+  }
+
+  /** Whose every resident process was in the last interval. */
+  placements(): Placed[] {
+    return this.members.flatMap(({ placed }) => placed);
+  }
+
+  /** Energy counted over the life of each board. */
+  energyTotals(): Record<string, EnergyTotals> {
+    const totals: Record<string, EnergyTotals> = {};
+    for (const [uuid, { meter }] of this.#boards) if (meter !== undefined) totals[uuid] = meter.energy.totals;
+    return totals;
+  }
+
+  /** Readings dropped by a bound. */
+  dropped(): number {
+    let dropped = 0;
+    for (const timeline of this.#timelines.values()) dropped += timeline.dropped;
+    return dropped;
+  }
+
+  #timeline(info: GpuInfo, at: Nanos): Timeline {
+    const known = this.#timelines.get(info.uuid);
+    if (known !== undefined && sameSlice(known.info, info)) {
+      known.info = info;
+      known.energy.limitWatts = usableLimit(info.powerLimitWatts);
+      return known;
+    }
+    const timeline = new Timeline(info, at, coverPolls * this.#pollNanos);
+    this.#timelines.set(info.uuid, timeline);
+    return timeline;
+  }
+
+  #board(uuid: string): Board {
+    const known = this.#boards.get(uuid);
+    if (known !== undefined) return known;
+    const board = new Board(uuid, this.#floors[uuid]);
+    this.#boards.set(uuid, board);
+    return board;
+  }
+
+  #live(now: Nanos): Timeline[] {
+    const limit = now - coverPolls * this.#pollNanos;
+    return [...this.#timelines.values()].filter(
+      (timeline) => Math.max(timeline.newestAt ?? -Infinity, timeline.since) > limit,
+    );
+  }
+}
+
+function sameSlice(left: GpuInfo, right: GpuInfo): boolean {
+  return left.parent === right.parent && left.weight === right.weight;
+}
+
+function lawsOf(board: Board, { rows, parts, millijoules }: BoardInterval, settling: Settling): Violation[] {
+  const found = parts.flatMap(({ member }, index) => {
+    const { from, to } = lifeIn(member, settling);
+    const weight = weightOf(member.timeline.info);
+    const row = rows[index] as GpuInterval;
+    return broken(row, weight === 1 ? to - from : (to - from) * weight, weight === 1 ? 0 : 2);
+  });
+  return [...found, ...brokenJoules(board.uuid, rows, millijoules)];
+}
+
+/** All rows of a board with their time unobserved; what its meter moved is unattributed on the last of them. */
+function unattributed(board: Board, settled: BoardInterval, settling: Settling): GpuInterval[] {
+  let left = settling.to - settling.from;
+  return settled.rows.map((row, index) => {
+    const part = settled.parts[index];
+    const life = part === undefined ? undefined : lifeIn(part.member, settling);
+    const wanted =
+      life === undefined || part === undefined
+        ? left
+        : Math.round((life.to - life.from) * weightOf(part.member.timeline.info));
+    const wall = Math.min(left, wanted);
+    if (board.sliced) left -= wall;
+    const last = index === settled.rows.length - 1;
+    return disowned(row, wall, last ? Math.max(0, settled.millijoules) : 0);
+  });
+}

@@ -1,0 +1,91 @@
+// The conservation laws of METERING.md 4, checked on every settled row; what breaks one is booked as unattributed.
+import type { GpuInterval, Nanos, ServerInterval } from "../model.ts";
+
+/** A broken law, by name and with its figures. */
+export interface Violation {
+  readonly law: "states" | "joules" | "shares" | "sign";
+  readonly message: string;
+}
+
+/** Returns the laws a row breaks. `wallNanos` is what its states must sum to, within `slackNanos` under MIG. */
+export function broken(row: GpuInterval, wallNanos: Nanos, slackNanos: Nanos): Violation[] {
+  const found: Violation[] = [];
+  const nanos = sum(Object.values(row.nanos));
+  if (!(Math.abs(nanos - wallNanos) <= slackNanos))
+    found.push({
+      law: "states",
+      message: `states of ${row.gpu} sum to ${nanos} ns, wall time is ${wallNanos} ns`,
+    });
+  for (const [what, held, shared] of [
+    ["ns", allocated(row.nanos), sum(row.residents.map((share) => sum(Object.values(share.nanos))))],
+    [
+      "mJ",
+      allocated(row.millijoules),
+      sum(row.residents.map((share) => sum(Object.values(share.millijoules)))),
+    ],
+  ] as const)
+    if (held !== shared)
+      found.push({
+        law: "shares",
+        message: `shares of ${row.gpu} sum to ${shared} ${what} of ${held} allocated`,
+      });
+  const amounts = [
+    ...Object.values(row.nanos),
+    ...Object.values(row.millijoules),
+    row.busyNanos,
+    row.rejectedMillijoules,
+    ...row.residents.flatMap((share) => [...Object.values(share.nanos), ...Object.values(share.millijoules)]),
+  ];
+  const odd = amounts.find((amount) => !Number.isSafeInteger(amount) || amount < 0);
+  if (odd !== undefined)
+    found.push({ law: "sign", message: `${row.gpu} was given ${odd}, wanted an integer of 0 or more` });
+  return found;
+}
+
+/** Returns the states law for a server: its own states sum to the time it was known. */
+export function brokenServer(row: ServerInterval, wallNanos: Nanos): Violation[] {
+  const nanos = Object.values(row.nanos);
+  if (sum(nanos) === wallNanos && nanos.every((amount) => Number.isSafeInteger(amount) && amount >= 0))
+    return [];
+  return [
+    { law: "states", message: `states of server ${row.server} sum to ${sum(nanos)} ns of ${wallNanos}` },
+  ];
+}
+
+/** Returns the joules law for the rows of one board: together they hold what the board used. */
+export function brokenJoules(uuid: string, rows: readonly GpuInterval[], millijoules: number): Violation[] {
+  const booked = sum(rows.map((row) => sum(Object.values(row.millijoules))));
+  if (booked === millijoules) return [];
+  const message = `states of ${uuid} sum to ${booked} mJ, its meter moved ${millijoules} mJ`;
+  return [{ law: "joules", message }];
+}
+
+/** Returns the row with its time unobserved and its energy unattributed. */
+export function disowned(row: GpuInterval, wallNanos: Nanos, millijoules: number): GpuInterval {
+  return {
+    ...row,
+    nanos: { token_active: 0, stalled: 0, parked: 0, other: 0, free: 0, unobserved: wallNanos },
+    millijoules: {
+      token_active: 0,
+      stalled: 0,
+      parked: 0,
+      other: 0,
+      free: 0,
+      unobserved: 0,
+      unattributed: millijoules,
+    },
+    busyNanos: 0,
+    residents: [],
+  };
+}
+
+/** Sum of allocated amounts. */
+function allocated(amounts: GpuInterval["nanos"]): number {
+  return amounts.token_active + amounts.stalled + amounts.parked;
+}
+
+function sum(amounts: readonly number[]): number {
+  let total = 0;
+  for (const amount of amounts) total += amount;
+  return total;
+}

@@ -1,0 +1,161 @@
+// One GPU or MIG instance in one interval: its pieces, the rule its residents share energy by, and its finished row.
+import type { ActivityMethod, EnergyMethod, GpuInfo, GpuInterval, Nanos } from "../model.ts";
+import type { ConfiguredShares, EnergyRule, GpuRemainders } from "./attribution.ts";
+import { energyRule, noRemainders, timeMethod } from "./attribution.ts";
+import type { Booking } from "./booking.ts";
+import { emptyBooking, finished, isAllocated } from "./booking.ts";
+import type { Piece, Tenancy } from "./pieces.ts";
+import { cut, mainMethod, tenancy } from "./pieces.ts";
+import type { Placed, Placement } from "./placement.ts";
+import type { OwnStretch } from "./server-track.ts";
+import { SmShare } from "./sm-share.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** What is kept of a GPU or MIG instance between intervals. */
+export interface Member {
+  readonly timeline: Timeline;
+  readonly since: Nanos;
+  /** When inventory stopped naming it, or named it as a MIG board. */
+  until: Nanos | undefined;
+  readonly smShare: SmShare;
+  readonly remainders: GpuRemainders;
+  /** Kept while nobody works, so that a pause does not change the label. */
+  lastRule: EnergyRule;
+  lastActivity: ActivityMethod;
+  busyRoundedOff: number;
+  placed: readonly Placed[];
+}
+
+/** What an interval is settled with. */
+export interface Settling {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly own: ReadonlyMap<string, readonly OwnStretch[]>;
+  readonly placement: Placement;
+  readonly shares: ConfiguredShares;
+  /** Weighted tokens of a server over the last 30 s; undefined = it shows none. */
+  readonly tokens: (server: string) => number | undefined;
+}
+
+/** A member in an interval, being booked. */
+export interface Part {
+  readonly member: Member;
+  readonly pieces: readonly Piece[];
+  readonly rule: EnergyRule;
+  readonly servers: ReadonlySet<string>;
+  readonly shares: ConfiguredShares;
+  readonly booking: Booking;
+}
+
+/** Returns what is kept of a GPU, nothing known yet. */
+export function createMember(timeline: Timeline, since: Nanos): Member {
+  return {
+    timeline,
+    since,
+    until: undefined,
+    smShare: new SmShare(),
+    remainders: noRemainders(),
+    lastRule: { method: "equal", weights: undefined },
+    lastActivity: "unknown",
+    busyRoundedOff: 0,
+    placed: [],
+  };
+}
+
+/** Share of the board: 1, or slices under MIG; unusable weights count as 1. */
+export function weightOf({ weight }: GpuInfo): number {
+  return Number.isFinite(weight) && weight > 0 && weight <= 1 ? weight : 1;
+}
+
+/** The part of an interval in which a member exists. */
+export function lifeIn(
+  member: Member,
+  { from, to }: { readonly from: Nanos; readonly to: Nanos },
+): { readonly from: Nanos; readonly to: Nanos } {
+  const start = Math.min(to, Math.max(from, member.since));
+  return { from: start, to: Math.max(start, Math.min(to, member.until ?? to)) };
+}
+
+/** Cuts the interval and decides how residents share; nothing is booked yet but busy time. */
+export function partOf(member: Member, settling: Settling): Part {
+  const { own, placement, shares, tokens } = settling;
+  const { timeline } = member;
+  const { from, to } = lifeIn(member, settling);
+  const held = tenancy(timeline, placement, from, to);
+  member.placed = held.placed;
+  const pieces = cut({ timeline, tenancy: held, own, from, to });
+  const servers = new Set<string>();
+  const working = new Set<string>();
+  for (const piece of pieces) {
+    if (!isAllocated(piece.state)) continue;
+    for (const { server, state } of piece.residents) {
+      servers.add(server);
+      if (state !== "parked") working.add(server);
+    }
+    watchShares(member, held, piece);
+  }
+  const sm = servers.size > 1 ? member.smShare.weights(to) : undefined;
+  const rule = working.size > 0 ? energyRule(servers, working, sm, tokens) : member.lastRule;
+  if (working.size > 0 && servers.size > 1) member.lastRule = rule;
+  const direct: EnergyRule = { method: "direct", weights: undefined };
+  const booking = emptyBooking();
+  booking.busyNanos = busyNanos(member, pieces);
+  noteActivity(member, own, servers);
+  return { member, pieces, rule: servers.size > 1 ? rule : direct, servers, shares, booking };
+}
+
+/** Returns the finished row of a member. */
+export function rowOf(part: Part, energy: EnergyMethod, sliced: boolean): GpuInterval {
+  const { member, booking, rule, servers, shares } = part;
+  const alone = servers.size <= 1;
+  const label = sliced ? "mig" : "direct";
+  return finished(member.timeline.info.uuid, booking, {
+    activity: member.lastActivity,
+    energy,
+    attribution: alone ? label : rule.method,
+    time: alone ? label : timeMethod(servers, shares),
+  });
+}
+
+/** Notes how the driver shared the SMs in a piece in which two or more residents worked. */
+function watchShares({ timeline, smShare }: Member, { holdings }: Tenancy, piece: Piece): void {
+  const working = piece.residents.filter(({ state }) => state !== "parked").map(({ server }) => server);
+  if (working.length < 2) return;
+  for (const reading of timeline.shares) {
+    const from = Math.max(reading.from, piece.from);
+    const to = Math.min(reading.to, piece.to);
+    if (to <= from) continue;
+    const ratios = new Map(working.map((server) => [server, 0]));
+    for (const { server, pids } of holdings)
+      for (const pid of pids)
+        if (ratios.has(server))
+          ratios.set(server, (ratios.get(server) ?? 0) + (reading.ratios.get(pid) ?? 0));
+    smShare.add(to, to - from, ratios);
+  }
+}
+
+/** Busy share x length of the windows inside observed pieces, weighted, rounded down with the rest carried. */
+function busyNanos(member: Member, pieces: readonly Piece[]): number {
+  let busy = member.busyRoundedOff;
+  for (const piece of pieces) {
+    if (piece.state === "unobserved") continue;
+    for (const window of member.timeline.windows) {
+      const inside = Math.min(window.to, piece.to) - Math.max(window.from, piece.from);
+      if (inside > 0) busy += inside * window.busyRatio * weightOf(member.timeline.info);
+    }
+  }
+  const whole = Math.floor(busy);
+  member.busyRoundedOff = busy - whole;
+  return whole;
+}
+
+function noteActivity(
+  member: Member,
+  own: ReadonlyMap<string, readonly OwnStretch[]>,
+  servers: ReadonlySet<string>,
+): void {
+  const stretches = [...servers].flatMap((server) => own.get(server) ?? []);
+  const active = stretches.filter(({ state }) => state === "active");
+  const known = stretches.filter(({ state }) => state !== "unknown");
+  member.lastActivity = mainMethod(active) ?? mainMethod(known) ?? member.lastActivity;
+}

@@ -1,0 +1,219 @@
+// Cuts an interval of one GPU into pieces in which nothing changes, each in exactly one state (METERING.md 2).
+// The GPU's state is the highest of its residents' states. A resident whose counters stand still is stalled while the
+// GPU works and nobody is token-active on it, for then the work may be its own; else it is parked.
+import type { ActivityMethod, AllocatedState, GpuState, Nanos } from "../model.ts";
+import type { WorkRun } from "./activity-runs.ts";
+import { workRuns } from "./activity-runs.ts";
+import type { Placed, Placement } from "./placement.ts";
+import type { Stay } from "./presence.ts";
+import { isHelper, isResident } from "./presence.ts";
+import type { OwnStretch } from "./server-track.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** Name under which all unknown processes of a GPU share. */
+export const unmetered = "unmetered";
+
+/** A resident in a piece, with its own state. */
+export interface ResidentState {
+  readonly server: string;
+  readonly state: AllocatedState;
+}
+
+/** A stretch of a GPU in which nothing changes. */
+export interface Piece {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly state: GpuState;
+  readonly works: boolean;
+  readonly residents: readonly ResidentState[];
+}
+
+/** A stretch in which a resident holds the GPU. */
+export interface Holding {
+  readonly server: string;
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly pids: readonly number[];
+}
+
+/** Who holds a GPU in an interval. */
+export interface Tenancy {
+  readonly holdings: readonly Holding[];
+  /** Processes that are there but no residents (yet). */
+  readonly passing: readonly { readonly from: Nanos; readonly to: Nanos }[];
+  readonly placed: readonly Placed[];
+}
+
+/** Work is looked for this far around an interval, so that its edges are the same from both sides. */
+const workMargin = 2_000_000_000;
+
+/** Returns who holds the GPU in `[from, to)`. Without any process list the configuration alone answers. */
+export function tenancy(timeline: Timeline, placement: Placement, from: Nanos, to: Nanos): Tenancy {
+  const { info, presence } = timeline;
+  if (!presence.known) {
+    const servers = placement.configured(info.uuid, info.parent);
+    return { holdings: servers.map((server) => ({ server, from, to, pids: [] })), passing: [], placed: [] };
+  }
+  const stays = presence.stays.filter(
+    (stay) =>
+      stay.from < to && (stay.to ?? Infinity) > from && !isHelper(stay.name ?? placement.nameOf(stay.pid)),
+  );
+  const residents = stays.filter(isResident);
+  const passing = stays.filter((stay) => !isResident(stay)).map((stay) => clipped(stay, from, to));
+  const placed = placement.place(
+    info.uuid,
+    info.parent,
+    residents.map(({ pid }) => pid),
+  );
+  const shared = sharedByConfig(placement, timeline, placed);
+  const holdings: Holding[] = [];
+  residents.forEach((stay, index) => {
+    const server = placed[index]?.server;
+    const servers = server !== undefined ? [server] : shared.length > 0 ? shared : [unmetered];
+    for (const holder of servers)
+      holdings.push({ server: holder, ...clipped(stay, from, to), pids: [stay.pid] });
+  });
+  return { holdings, passing, placed };
+}
+
+/** Servers configured for this GPU none of whose processes could be told apart: they hold it together. */
+function sharedByConfig(placement: Placement, timeline: Timeline, placed: readonly Placed[]): string[] {
+  const { uuid, parent } = timeline.info;
+  const found = new Set(placed.map(({ server }) => server));
+  return placement.configured(uuid, parent).filter((server) => !found.has(server));
+}
+
+function clipped(stay: Stay, from: Nanos, to: Nanos): { from: Nanos; to: Nanos } {
+  return { from: Math.max(from, stay.from), to: Math.min(to, stay.to ?? to) };
+}
+
+/** What the pieces of one GPU are cut from. */
+export interface Cutting {
+  readonly timeline: Timeline;
+  readonly tenancy: Tenancy;
+  readonly own: ReadonlyMap<string, readonly OwnStretch[]>;
+  readonly from: Nanos;
+  readonly to: Nanos;
+}
+
+/** Returns pieces that cover `[from, to)` in order and without holes. */
+export function cut(cutting: Cutting): Piece[] {
+  const { timeline, from, to } = cutting;
+  const runs = workOf(timeline, from, to);
+  const edges = edgesOf(cutting, runs);
+  const pieces: Piece[] = [];
+  for (let index = 0; index + 1 < edges.length; index++) {
+    const piece = pieceOf(cutting, runs, edges[index] as Nanos, edges[index + 1] as Nanos);
+    const last = pieces.at(-1);
+    if (last !== undefined && alike(last, piece)) pieces[pieces.length - 1] = { ...last, to: piece.to };
+    else pieces.push(piece);
+  }
+  return pieces;
+}
+
+/** Seen runs of work that touch `[from, to)`. */
+export function workOf(timeline: Timeline, from: Nanos, to: Nanos): WorkRun[] {
+  const start = from - workMargin;
+  const near = timeline.windows.filter((window) => window.to > start && window.from < to + workMargin);
+  const first = near[0]?.from ?? from;
+  return workRuns(near, [], Math.min(first, from), near.at(-1)?.to ?? from, undefined).filter(
+    (run) => run.seen && run.to > from && run.from < to,
+  );
+}
+
+function edgesOf(cutting: Cutting, runs: readonly WorkRun[]): Nanos[] {
+  const { timeline, tenancy, own, from, to } = cutting;
+  const edges = new Set(from < to ? [from, to] : []);
+  const add = ({ from: start, to: end }: { readonly from: Nanos; readonly to: Nanos }): void => {
+    if (start > from && start < to) edges.add(Math.round(start));
+    if (end > from && end < to) edges.add(Math.round(end));
+  };
+  timeline.covers.forEach(add);
+  runs.forEach(add);
+  tenancy.passing.forEach(add);
+  for (const holding of tenancy.holdings) {
+    add(holding);
+    own.get(holding.server)?.forEach(add);
+  }
+  return [...edges].sort((left, right) => left - right);
+}
+
+function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Nanos): Piece {
+  const { timeline, tenancy, own } = cutting;
+  const middle = from + (to - from) / 2;
+  const holds = (span: { readonly from: Nanos; readonly to: Nanos }): boolean =>
+    span.from <= middle && span.to > middle;
+  const works = runs.some(holds);
+  if (!timeline.covers.some((cover) => cover.observed && holds(cover)))
+    return { from, to, state: "unobserved", works: false, residents: [] };
+  const servers = [...new Set(tenancy.holdings.filter(holds).map(({ server }) => server))];
+  if (servers.length === 0) {
+    const held = tenancy.passing.some(holds) || (!timeline.presence.known && works);
+    return { from, to, state: held ? "other" : "free", works, residents: [] };
+  }
+  if (servers.every((server) => server === unmetered))
+    return { from, to, state: "other", works, residents: [] };
+  const states = new Map(servers.map((server) => [server, own.get(server)?.find(holds)]));
+  const all = [...states.values()];
+  const active = all.some((stretch) => stretch?.state === "active");
+  // Somebody's execution for certain, nobody's in particular: activity.ts, `contested`.
+  const contested = works && all.some((stretch) => stretch?.contested);
+  const residents = servers.map((server) => ({
+    server,
+    state: ownState(cutting, server, states.get(server), works, active, from, to),
+  }));
+  return { from, to, state: contested ? "token_active" : highest(residents), works, residents };
+}
+
+function ownState(
+  cutting: Cutting,
+  server: string,
+  stretch: OwnStretch | undefined,
+  works: boolean,
+  someoneActive: boolean,
+  from: Nanos,
+  to: Nanos,
+): AllocatedState {
+  if (stretch?.state === "active") return "token_active";
+  if (stretch?.state === "waiting") return "stalled";
+  if (server === unmetered) return works && mayWork(cutting, from, to) ? "stalled" : "parked";
+  return works && !someoneActive ? "stalled" : "parked";
+}
+
+/** Unknown processes work unless the driver lists shares per process and credits none of them. */
+function mayWork({ timeline, tenancy }: Cutting, from: Nanos, to: Nanos): boolean {
+  const readings = timeline.shares.filter((reading) => reading.from < to && reading.to > from);
+  if (readings.length === 0) return true;
+  const pids = tenancy.holdings
+    .filter(({ server }) => server === unmetered)
+    .flatMap((holding) => holding.pids);
+  return readings.some((reading) => pids.some((pid) => (reading.ratios.get(pid) ?? 0) > 0));
+}
+
+function highest(residents: readonly ResidentState[]): AllocatedState {
+  if (residents.some(({ state }) => state === "token_active")) return "token_active";
+  return residents.some(({ state }) => state === "stalled") ? "stalled" : "parked";
+}
+
+function alike(left: Piece, right: Piece): boolean {
+  return (
+    left.state === right.state &&
+    left.works === right.works &&
+    left.residents.length === right.residents.length &&
+    left.residents.every(
+      (resident, index) =>
+        resident.server === right.residents[index]?.server &&
+        resident.state === right.residents[index]?.state,
+    )
+  );
+}
+
+/** The method most of the stretches of the residents were found by; undefined without any. */
+export function mainMethod(stretches: readonly OwnStretch[]): ActivityMethod | undefined {
+  const nanos = new Map<ActivityMethod, number>();
+  for (const { from, to, method } of stretches) nanos.set(method, (nanos.get(method) ?? 0) + to - from);
+  let best: ActivityMethod | undefined;
+  for (const [method, length] of nanos)
+    if (best === undefined || length > (nanos.get(best) ?? 0)) best = method;
+  return best;
+}

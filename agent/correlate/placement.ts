@@ -1,0 +1,205 @@
+// Which server does a GPU process belong to? The ladder of METERING.md 4: the first rung that answers, never a guess.
+// 1 config or the server's own word (pids, gpus, unit, cgroup); 2 container, pod or unit of the endpoint; 3 the port is
+// listened on in the process's network namespace under its uid, narrowed by --port and parents; 4 an owned socket.
+// Facts about processes come in as plain data from host/; what they do not say stays unplaced and shows as `other`.
+import type { ServerInfo } from "../model.ts";
+
+/** What /proc says about one process: of the GPU processes, their parents, and whoever listens on a server's port. */
+export interface ProcessFacts {
+  readonly pid: number;
+  /** Executable name. */
+  readonly name?: string;
+  readonly uid?: number;
+  /** Path of the process in the unified cgroup tree. */
+  readonly cgroup?: string;
+  /** systemd unit, container id and pod uid read off the cgroup. */
+  readonly unit?: string;
+  readonly container?: string;
+  readonly pod?: string;
+  /** Parents, nearest first. */
+  readonly parents?: readonly number[];
+  /** `--port` of the command line. */
+  readonly commandPort?: number;
+  /** TCP ports listened on in its network namespace, with the uid of each socket. */
+  readonly listening?: readonly { readonly port: number; readonly uid?: number }[];
+  /** Ports of sockets it holds itself, where rights allow to see them. */
+  readonly ownedPorts?: readonly number[];
+}
+
+/** What is known of a server beyond its configuration. */
+export interface ServerHints {
+  /** From the server's own readings. */
+  readonly gpus?: readonly string[];
+  readonly pids?: readonly number[];
+  /** From the kubelet or the container runtime. */
+  readonly container?: string;
+  readonly pod?: string;
+}
+
+/** Rung of the ladder that answered. */
+export type Rung = 1 | 2 | 3 | 4;
+
+/** A process of a GPU and whose it is; `server` undefined = no rung answered, or two servers did. */
+export interface Placed {
+  readonly gpu: string;
+  readonly pid: number;
+  readonly server: string | undefined;
+  readonly rung: Rung | undefined;
+  readonly reason: string;
+}
+
+interface Candidate {
+  readonly info: ServerInfo;
+  readonly hints: ServerHints;
+  readonly port: number | undefined;
+}
+
+/** The ladder, with the last known servers and facts. */
+export class Placement {
+  #candidates: readonly Candidate[] = [];
+  #facts: ReadonlyMap<number, ProcessFacts> = new Map();
+
+  /** Replaces the servers. */
+  setServers(infos: readonly ServerInfo[], hints: ReadonlyMap<string, ServerHints>): void {
+    this.#candidates = infos
+      .filter((info) => info.family === "engine")
+      .map((info) => ({ info, hints: hints.get(info.id) ?? {}, port: portOf(info.address) }));
+  }
+
+  /** Replaces the facts about processes. */
+  setFacts(facts: readonly ProcessFacts[]): void {
+    this.#facts = new Map(facts.map((fact) => [fact.pid, fact]));
+  }
+
+  /** Executable name of a process, if the host said so. */
+  nameOf(pid: number): string | undefined {
+    return this.#facts.get(pid)?.name;
+  }
+
+  /** Servers whose configuration or own readings name this GPU (or its board). */
+  configured(gpu: string, parent: string | undefined): string[] {
+    return this.#candidates
+      .filter(({ info, hints }) =>
+        [...(info.gpus ?? []), ...(hints.gpus ?? [])].some((name) => name === gpu || name === parent),
+      )
+      .map(({ info }) => info.id);
+  }
+
+  /** Returns whose each process of a GPU is, in the order given. */
+  place(gpu: string, parent: string | undefined, pids: readonly number[]): Placed[] {
+    const placed = pids.map((pid) => ({ gpu, pid, ...this.#byProcess(pid) }));
+    const found = new Set(placed.map(({ server }) => server));
+    const waiting = this.configured(gpu, parent).filter((server) => !found.has(server));
+    const [only] = waiting;
+    if (only === undefined || waiting.length > 1) return placed;
+    return placed.map((entry) =>
+      entry.server === undefined && entry.rung === undefined
+        ? { ...entry, server: only, rung: 1, reason: "the GPU is configured for this server alone" }
+        : entry,
+    );
+  }
+
+  #byProcess(pid: number): Omit<Placed, "gpu" | "pid"> {
+    const facts = this.#facts.get(pid);
+    for (const rung of [1, 2, 3, 4] as const) {
+      let answers = this.#candidates.filter((candidate) =>
+        answersOn(rung, candidate, pid, facts, this.#facts),
+      );
+      if (answers.length > 1 && rung === 3) answers = narrowed(answers, pid, facts, this.#facts);
+      const [first] = answers;
+      if (answers.length === 1 && first !== undefined)
+        return { server: first.info.id, rung, reason: reasons[rung] };
+      if (answers.length > 1) {
+        const names = answers.map(({ info }) => info.id).join(", ");
+        if (rung === 1)
+          return { server: undefined, rung, reason: `configured for several servers: ${names}` };
+      }
+    }
+    return { server: undefined, rung: undefined, reason: "no rung of the ladder answers" };
+  }
+}
+
+const reasons: Readonly<Record<Rung, string>> = {
+  1: "configured, or named by the server itself",
+  2: "in the container, pod or unit of the endpoint",
+  3: "the endpoint's port listens in its network namespace under its uid",
+  4: "it holds the endpoint's socket",
+};
+
+function answersOn(
+  rung: Rung,
+  { info, hints, port }: Candidate,
+  pid: number,
+  facts: ProcessFacts | undefined,
+  all: ReadonlyMap<number, ProcessFacts>,
+): boolean {
+  if (rung === 1) {
+    const named = [...(info.pids ?? []), ...(hints.pids ?? [])];
+    if (named.includes(pid) || facts?.parents?.some((parent) => named.includes(parent))) return true;
+    if (info.unit !== undefined && facts?.unit === info.unit) return true;
+    return info.cgroup !== undefined && within(facts?.cgroup, info.cgroup);
+  }
+  if (facts === undefined) return false;
+  if (rung === 2) return sharesHome(facts, hints, port, all);
+  if (port === undefined) return false;
+  if (rung === 3) return listens(facts, port);
+  return facts.ownedPorts?.includes(port) ?? false;
+}
+
+/** The process lives in the container, pod or unit of the endpoint, or of the process that owns the endpoint's socket. */
+function sharesHome(
+  facts: ProcessFacts,
+  hints: ServerHints,
+  port: number | undefined,
+  all: ReadonlyMap<number, ProcessFacts>,
+): boolean {
+  if (hints.container !== undefined && facts.container === hints.container) return true;
+  if (hints.pod !== undefined && facts.pod === hints.pod) return true;
+  if (port === undefined) return false;
+  for (const owner of all.values()) {
+    if (!owner.ownedPorts?.includes(port)) continue;
+    if (owner.container !== undefined && owner.container === facts.container) return true;
+    if (owner.pod !== undefined && owner.pod === facts.pod) return true;
+    if (owner.unit !== undefined && owner.unit === facts.unit && owner.unit.endsWith(".service")) return true;
+  }
+  return false;
+}
+
+function listens(facts: ProcessFacts, port: number): boolean {
+  return (facts.listening ?? []).some(
+    (socket) =>
+      socket.port === port &&
+      (socket.uid === undefined || facts.uid === undefined || socket.uid === facts.uid),
+  );
+}
+
+/** Several servers listen in one namespace under one uid: `--port` of the process or of a parent tells which. */
+function narrowed(
+  answers: readonly Candidate[],
+  pid: number,
+  facts: ProcessFacts | undefined,
+  all: ReadonlyMap<number, ProcessFacts>,
+): Candidate[] {
+  for (const relative of [pid, ...(facts?.parents ?? [])]) {
+    const port = all.get(relative)?.commandPort;
+    const match = port === undefined ? [] : answers.filter((answer) => answer.port === port);
+    if (match.length > 0) return match;
+  }
+  return [...answers];
+}
+
+/** True when `path` is `root` or below it. */
+function within(path: string | undefined, root: string): boolean {
+  if (path === undefined) return false;
+  const trimmed = root.endsWith("/") ? root.slice(0, -1) : root;
+  return trimmed !== "" && (path === trimmed || path.startsWith(`${trimmed}/`));
+}
+
+/** Port at the end of `host:port` or of a URL's authority; undefined where there is none. */
+export function portOf(address: string): number | undefined {
+  const authority = address.replace(/^[a-z][a-z0-9+.-]*:\/\//i, "").split("/", 1)[0] ?? "";
+  const match = /:(\d{1,5})$/.exec(authority);
+  if (match !== null) return Number(match[1]);
+  if (/^http:\/\//i.test(address)) return 80;
+  return /^https:\/\//i.test(address) ? 443 : undefined;
+}

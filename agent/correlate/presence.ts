@@ -1,0 +1,79 @@
+// Which compute processes held a GPU, from the process lists of its readings.
+// A process is there from the first reading that lists it to the first that does not. It is a resident once it was seen
+// for 2 s, and then from the beginning; MPS servers, DCGM, persistenced and display servers never are (METERING.md 4).
+import type { GpuProcess, GpuSample, Nanos } from "../model.ts";
+
+/** One process on one GPU. */
+export interface Stay {
+  readonly pid: number;
+  readonly name: string | undefined;
+  readonly from: Nanos;
+  /** Last reading that listed it. */
+  readonly seenAt: Nanos;
+  /** First reading that did not; undefined while it is there. */
+  readonly to: Nanos | undefined;
+}
+
+/** A process must have been seen for this long to be a resident. */
+export const residentAfterNanos = 2_000_000_000;
+/** Stays kept at most; a GPU lists a handful. */
+const staysMax = 1024;
+
+const helpers =
+  /^(nvidia-cuda-mps-(server|control)|nv-hostengine|dcgm.*|dcgmi|nvidia-persiste.*|Xorg|X|Xwayland|gnome-shell|gnome-remote-de.*|kwin.*|plasmashell|sddm.*|gdm.*|weston|sway|mutter|compiz|cinnamon|cosmic-comp)$/;
+
+/** True for processes that hold a GPU without being a workload, by executable name. */
+export function isHelper(name: string | undefined): boolean {
+  if (name === undefined) return false;
+  const path = name.split(/\s/, 1)[0] ?? name;
+  return helpers.test(path.slice(path.lastIndexOf("/") + 1));
+}
+
+/** The processes of one GPU. */
+export class Presence {
+  /** Any reading so far listed processes, be it none. */
+  known = false;
+  readonly stays: Stay[] = [];
+
+  /** Takes the process list of a reading in; a reading without one changes nothing. */
+  read(sample: GpuSample): void {
+    if (sample.processes === undefined) return;
+    this.known = true;
+    const listed = new Map<number, GpuProcess>();
+    for (const process of sample.processes)
+      if (Number.isInteger(process.pid) && process.pid > 0) listed.set(process.pid, process);
+    this.stays.forEach((stay, index) => {
+      if (stay.to !== undefined) return;
+      const process = listed.get(stay.pid);
+      listed.delete(stay.pid);
+      this.stays[index] =
+        process === undefined
+          ? { ...stay, to: sample.at }
+          : { ...stay, seenAt: sample.at, name: process.name ?? stay.name };
+    });
+    for (const { pid, name } of listed.values())
+      if (this.stays.length < staysMax)
+        this.stays.push({ pid, name, from: sample.at, seenAt: sample.at, to: undefined });
+  }
+
+  /** Returns the instant up to which residency is decided: the first sighting of a process still too young to tell. */
+  decidedUntil(): Nanos {
+    let decided = Infinity;
+    for (const stay of this.stays)
+      if (stay.to === undefined && stay.seenAt - stay.from < residentAfterNanos)
+        decided = Math.min(decided, stay.from);
+    return decided;
+  }
+
+  /** Drops stays that ended before `before`. */
+  forget(before: Nanos): void {
+    if (!this.stays.some((stay) => stay.to !== undefined && stay.to <= before)) return;
+    const kept = this.stays.filter((stay) => stay.to === undefined || stay.to > before);
+    this.stays.splice(0, this.stays.length, ...kept);
+  }
+}
+
+/** True once a process counts as a resident. A process that left earlier never does. */
+export function isResident(stay: Stay): boolean {
+  return stay.seenAt - stay.from >= residentAfterNanos;
+}

@@ -1,0 +1,270 @@
+// All servers of the host: who shares a GPU with whom, what each was doing, and which tokens an interval gets.
+// Tokens are never spread: they belong whole to the interval in which the poll that saw them ended, or to the open one
+// when that has settled.
+import type { Nanos, ServerInfo, ServerInterval, TokenIncrement } from "../model.ts";
+import type { ActivityWindow, ServerPoll } from "./activity.ts";
+import type { Gpus, StalledSpan } from "./gpus.ts";
+import type { Violation } from "./laws.ts";
+import { brokenServer } from "./laws.ts";
+import { mainMethod } from "./pieces.ts";
+import type { Placement, ServerHints } from "./placement.ts";
+import { isHelper } from "./presence.ts";
+import type { OwnStretch, TokenStep } from "./server-track.ts";
+import { ServerTrack } from "./server-track.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** The settled rows of all servers. */
+export interface ServerSettlement {
+  readonly rows: readonly ServerInterval[];
+  readonly violations: readonly Violation[];
+}
+
+/** Servers that were never announced but counted tokens; beyond it their tokens are dropped and counted. */
+const unannouncedMax = 256;
+
+/** The servers of the host. */
+export class Servers {
+  readonly #stallAfterNanos: Nanos;
+  readonly #placement: Placement;
+  readonly #tracks = new Map<string, ServerTrack>();
+  readonly #hints = new Map<string, ServerHints>();
+  #dropped = 0;
+
+  constructor(stallAfterNanos: Nanos, placement: Placement) {
+    this.#stallAfterNanos = stallAfterNanos;
+    this.#placement = placement;
+  }
+
+  /** Replaces the servers from `at` on. */
+  set(infos: readonly ServerInfo[], at: Nanos): void {
+    const named = new Set(infos.map(({ id }) => id));
+    for (const [id, track] of this.#tracks) if (!named.has(id)) track.until ??= at;
+    for (const info of infos) {
+      const track = this.#tracks.get(info.id);
+      if (track === undefined) this.#tracks.set(info.id, new ServerTrack(info, at, this.#stallAfterNanos));
+      else {
+        track.info = info;
+        track.until = undefined;
+      }
+    }
+    for (const id of this.#hints.keys()) if (!named.has(id)) this.#hints.delete(id);
+    this.#placement.setServers(infos, this.#hints);
+  }
+
+  /** Replaces what is known of a server's place beyond its configuration. */
+  hint(server: string, hints: ServerHints): void {
+    this.#hints.set(server, hints);
+    const infos = [...this.#tracks.values()]
+      .filter(({ until }) => until === undefined)
+      .map(({ info }) => info);
+    this.#placement.setServers(infos, this.#hints);
+  }
+
+  /** Takes a poll and its increments in; false when the poll could not be used. */
+  accept(
+    server: string,
+    poll: ServerPoll | undefined,
+    increments: readonly TokenIncrement[],
+    at: Nanos,
+  ): boolean {
+    const track = this.#tracks.get(server) ?? this.#unannounced(server, increments, at);
+    if (track !== undefined) return track.accept(poll, increments);
+    this.#dropped += increments.length;
+    return false;
+  }
+
+  /** Notes that a server could not be read. */
+  gap(server: string, at: Nanos): void {
+    this.#tracks.get(server)?.gap(at);
+  }
+
+  /** Drops waiting polls from after `latest`; returns how many. */
+  dropAfter(latest: Nanos): number {
+    let dropped = 0;
+    for (const track of this.#tracks.values()) dropped += track.dropAfter(latest);
+    return dropped;
+  }
+
+  /** The longest poll distance of the live servers, 0 without any. */
+  slowestLive(now: Nanos): Nanos {
+    return Math.max(0, ...this.#live(now).map((track) => track.pollNanos));
+  }
+
+  /** True when every live server was polled at or after `to`. */
+  reach(to: Nanos, now: Nanos): boolean {
+    return this.#live(now).every((track) => (track.polledAt ?? -Infinity) >= to);
+  }
+
+  /** Finds the GPUs of every server and hands the estimators windows and polls to decide up to `to`. */
+  follow(gpus: Gpus, to: Nanos): void {
+    const timelines = new Map<string, Timeline>();
+    for (const { timeline } of gpus.members) {
+      timelines.set(timeline.info.uuid, timeline);
+      this.#locate(timeline);
+    }
+    for (const track of this.#tracks.values()) {
+      if (track.info.family !== "engine") continue;
+      const own = [...track.gpus].flatMap((uuid) => timelines.get(uuid) ?? []);
+      track.feed(to, merged(own.map(({ windows }) => windows)), this.#peers(track));
+    }
+  }
+
+  /** True when every live server that was polled up to `to` can be decided up to there. */
+  decided(to: Nanos, now: Nanos, waitNanos: Nanos): boolean {
+    return this.#live(now).every(
+      (track) => (track.polledAt ?? -Infinity) < to || track.decidableUntil(now, waitNanos) >= to,
+    );
+  }
+
+  /** Decides the own states of `[from, to)`. */
+  settle(from: Nanos, to: Nanos): Map<string, readonly OwnStretch[]> {
+    const own = new Map<string, readonly OwnStretch[]>();
+    for (const [id, track] of this.#tracks)
+      if (track.info.family === "engine") own.set(id, track.settle(Math.max(from, track.since), to));
+    return own;
+  }
+
+  /** Progress of a server over the last minute. */
+  stepsOf(server: string): readonly TokenStep[] {
+    return this.#tracks.get(server)?.steps ?? [];
+  }
+
+  /** Returns a row per server known in `[from, to)`; `closing` hands out increments of polls at `to` as well. */
+  rows(
+    interval: { readonly from: Nanos; readonly to: Nanos; readonly closing: boolean },
+    own: ReadonlyMap<string, readonly OwnStretch[]>,
+    stalled: readonly StalledSpan[],
+  ): ServerSettlement {
+    const rows: ServerInterval[] = [];
+    const violations: Violation[] = [];
+    for (const [server, track] of this.#tracks) {
+      const increments = track.takeIncrements(interval.closing ? undefined : interval.to);
+      const from = Math.max(interval.from, track.since);
+      const to = Math.max(from, Math.min(interval.to, track.until ?? interval.to));
+      if (from >= to && increments.length === 0) continue;
+      const stretches = own.get(server) ?? [];
+      track.method =
+        mainMethod(stretches.filter(({ state }) => state === "active")) ??
+        mainMethod(stretches) ??
+        track.method;
+      const spans = stalled.filter((span) => span.server === server);
+      const nanos = ownNanos(stretches, spans, from, to);
+      const row = { server, nanos, activityMethod: track.method, increments };
+      violations.push(...brokenServer(row, to - from));
+      rows.push(row);
+    }
+    return { rows, violations };
+  }
+
+  /** Drops servers that ended and have nothing left to book. */
+  forget(before: Nanos): void {
+    for (const [id, track] of this.#tracks)
+      if (track.until !== undefined && track.until <= before && !track.hasIncrements) this.#tracks.delete(id);
+  }
+
+  /** Polls and increments dropped by a bound. */
+  dropped(): number {
+    let dropped = this.#dropped;
+    for (const track of this.#tracks.values()) dropped += track.dropped;
+    return dropped;
+  }
+
+  #locate(timeline: Timeline): void {
+    const { uuid, parent } = timeline.info;
+    for (const server of this.#placement.configured(uuid, parent)) this.#tracks.get(server)?.gpus.add(uuid);
+    const stays = timeline.presence.stays.filter(
+      ({ name, pid }) => !isHelper(name ?? this.#placement.nameOf(pid)),
+    );
+    const pids = stays.map(({ pid }) => pid);
+    this.#placement.place(uuid, parent, pids).forEach(({ server }, index) => {
+      const track = server === undefined ? undefined : this.#tracks.get(server);
+      track?.gpus.add(uuid);
+      if (track !== undefined)
+        track.expectedFrom = Math.max(track.expectedFrom, stays[index]?.from ?? -Infinity);
+    });
+  }
+
+  #peers(track: ServerTrack): ServerTrack[] {
+    return [...this.#tracks.values()].filter(
+      (other) => other !== track && [...other.gpus].some((uuid) => track.gpus.has(uuid)),
+    );
+  }
+
+  #live(now: Nanos): ServerTrack[] {
+    return [...this.#tracks.values()].filter(
+      (track) => track.info.family === "engine" && track.until === undefined && track.isLive(now),
+    );
+  }
+
+  /** A server nobody announced still has its tokens booked. */
+  #unannounced(id: string, increments: readonly TokenIncrement[], at: Nanos): ServerTrack | undefined {
+    if (this.#tracks.size >= unannouncedMax) return undefined;
+    const family = increments[0]?.family ?? "engine";
+    const info: ServerInfo = { id, type: "unannounced", family, address: "", pollMs: 1000 };
+    const track = new ServerTrack(info, at, this.#stallAfterNanos);
+    this.#tracks.set(id, track);
+    return track;
+  }
+}
+
+/** Wall time per own state. Idle time in which the server was stalled on one of its GPUs is stalled. */
+function ownNanos(
+  stretches: readonly OwnStretch[],
+  stalled: readonly StalledSpan[],
+  from: Nanos,
+  to: Nanos,
+): ServerInterval["nanos"] {
+  const nanos = { token_active: 0, stalled: 0, parked: 0, unknown: 0 };
+  let known = 0;
+  for (const stretch of stretches) {
+    const start = Math.max(from, stretch.from);
+    const length = Math.min(to, stretch.to) - start;
+    if (length <= 0) continue;
+    known += length;
+    if (stretch.state === "active") nanos.token_active += length;
+    else if (stretch.state === "waiting") nanos.stalled += length;
+    else if (stretch.state === "unknown") nanos.unknown += length;
+    else {
+      const working = overlap(stalled, start, start + length);
+      nanos.stalled += working;
+      nanos.parked += length - working;
+    }
+  }
+  nanos.unknown += to - from - known;
+  return nanos;
+}
+
+/** Length of the union of spans inside `[from, to)`. */
+function overlap(spans: readonly StalledSpan[], from: Nanos, to: Nanos): Nanos {
+  let reached = from;
+  let length = 0;
+  for (const span of [...spans].sort((left, right) => left.from - right.from)) {
+    const start = Math.max(reached, span.from);
+    const end = Math.min(to, span.to);
+    if (end <= start) continue;
+    length += end - start;
+    reached = end;
+  }
+  return length;
+}
+
+/** The windows of several GPUs as one series: the frame of the one with most, each with the busiest GPU's ratio. */
+function merged(series: readonly (readonly ActivityWindow[])[]): readonly ActivityWindow[] {
+  const [frame, ...others] = [...series].sort((left, right) => right.length - left.length);
+  if (frame === undefined || others.length === 0) return frame ?? [];
+  return frame.map((window) => {
+    const ratios = others.map((windows) => meanBusy(windows, window.from, window.to));
+    return { ...window, busyRatio: Math.max(window.busyRatio, ...ratios) };
+  });
+}
+
+function meanBusy(windows: readonly ActivityWindow[], from: Nanos, to: Nanos): number {
+  let busy = 0;
+  for (let index = windows.length - 1; index >= 0; index--) {
+    const window = windows[index] as ActivityWindow;
+    if (window.to <= from) break;
+    const inside = Math.min(window.to, to) - Math.max(window.from, from);
+    if (inside > 0) busy += inside * window.busyRatio;
+  }
+  return busy / (to - from);
+}

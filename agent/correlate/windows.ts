@@ -1,0 +1,87 @@
+// Fine GPU activity windows from readings: the driver's utilisation ring, else plain utilisation, else GPM graphics.
+// A ring point is the exact busy share of the 200 ms before it. Plain utilisation is such a window too, but read late:
+// on h100-solo-8b a reading describes the 200 ms that ended about 0.15 s before it, so its stretch is moved back.
+import type { GpuSample, Nanos, RingPoint } from "../model.ts";
+import type { ActivityWindow } from "./activity.ts";
+
+/** Length of a driver window on every GPU measured. */
+const driverWindow = 200_000_000;
+/** A ring point stands for at most this long; NVML documents windows of 1/6 s to 1 s. */
+const ringWindowMax = 1_000_000_000;
+/** Middle of what a utilisation reading describes, before the reading. */
+const utilizationAge = 275_000_000;
+/** A ring that went silent for this long is gone: plain readings count again. */
+const ringSilent = 3_000_000_000;
+
+/** Turns the readings of one GPU, given by rising time, into windows that are in order and apart. */
+export class WindowReader {
+  /** Ring points and ratios that were not between 0 and 1, or older than one already taken. */
+  ignored = 0;
+  #ringAt: Nanos | undefined;
+  #ringSeenAt: Nanos | undefined;
+  #reached: Nanos = -Infinity;
+
+  /** Returns the windows this reading adds; `previousAt` is undefined after a stretch nothing is known of. */
+  read(sample: GpuSample, previousAt: Nanos | undefined): ActivityWindow[] {
+    const ring = this.#ring(sample);
+    if (ring.length > 0) {
+      this.#ringSeenAt = sample.at;
+      return ring;
+    }
+    if (previousAt === undefined) return [];
+    const emptied = sample.utilizationRing !== undefined;
+    if (!emptied && this.#ringSeenAt !== undefined && sample.at - this.#ringSeenAt < ringSilent) return [];
+    const utilization = this.#ratio(sample.utilizationRatio);
+    if (utilization !== undefined) {
+      const length = sample.at - previousAt;
+      const late = emptied ? 0 : Math.max(0, Math.min(driverWindow, utilizationAge - Math.round(length / 2)));
+      return this.#push([], previousAt - late, sample.at - late, utilization, emptied);
+    }
+    const graphics = this.#ratio(sample.graphicsActiveRatio);
+    return graphics === undefined ? [] : this.#push([], previousAt, sample.at, graphics, false);
+  }
+
+  #ring(sample: GpuSample): ActivityWindow[] {
+    const windows: ActivityWindow[] = [];
+    for (const point of sorted(sample.utilizationRing ?? [])) {
+      const busy = this.#ratio(point.value);
+      if (busy === undefined || !Number.isFinite(point.at) || point.at > sample.at) continue;
+      const last = this.#ringAt;
+      if (last !== undefined && point.at <= last) continue;
+      const length = last === undefined || point.at - last > ringWindowMax ? driverWindow : point.at - last;
+      this.#push(windows, point.at - length, point.at, busy, false);
+      this.#ringAt = point.at;
+    }
+    return windows;
+  }
+
+  /** Appends what of the window lies after the last one; `fill` stretches it back to that one over a short hole. */
+  #push(
+    windows: ActivityWindow[],
+    from: Nanos,
+    to: Nanos,
+    busyRatio: number,
+    fill: boolean,
+  ): ActivityWindow[] {
+    const near = this.#reached > from || (fill && from - this.#reached < ringWindowMax);
+    const start = near ? this.#reached : from;
+    if (to <= start) return windows;
+    windows.push({ from: start, to, busyRatio });
+    this.#reached = to;
+    return windows;
+  }
+
+  #ratio(value: number | undefined): number | undefined {
+    if (value === undefined) return undefined;
+    if (Number.isFinite(value) && value >= 0 && value <= 1.01) return Math.min(1, value);
+    this.ignored++;
+    return undefined;
+  }
+}
+
+function sorted(points: readonly RingPoint[]): readonly RingPoint[] {
+  for (let index = 1; index < points.length; index++)
+    if ((points[index] as RingPoint).at < (points[index - 1] as RingPoint).at)
+      return [...points].sort((left, right) => left.at - right.at);
+  return points;
+}
