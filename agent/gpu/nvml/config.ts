@@ -19,6 +19,8 @@ export const config = z.strictObject({
    * 5 minutes in a container, never outside.
    */
   restartAfterMs: z.int().min(0).optional(),
+  /** First wait before a GPU that hung or was lost is tried again; doubles up to 10 minutes. */
+  retryGpuMs: z.int().min(100).max(600_000).default(10_000),
   /** Devices released for a driver upgrade are taken again when the driver was reloaded, or after this long. */
   releaseMaxMs: z.int().min(1000).default(900_000),
 });

@@ -1,9 +1,8 @@
-// The NVML GpuSource in the agent: one reader child at a time, restarted with backoff, and what is known of each GPU.
-// A GPU that hangs is read last when its time to be tried again comes, so the others lose nothing to it. A GPU that is
-// lost stays in the inventory, as gaps: its time is unobserved, not gone.
+// The NVML GpuSource in the agent: one reader child at a time, restarted with backoff.
+// A GPU that hangs is read last when its time to be tried again comes, so the others lose nothing to it.
 import { existsSync } from "node:fs";
 import type { Cancel } from "../../clock.ts";
-import type { Gap, GpuInfo, GpuProcess, GpuSample, Nanos } from "../../model.ts";
+import type { GpuInfo, GpuProcess, GpuSample, Nanos } from "../../model.ts";
 import type { GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
 import { Backoff } from "../backoff.ts";
@@ -12,6 +11,7 @@ import { sane } from "../sane.ts";
 import { CODE } from "./codes.ts";
 import type { NvmlConfig } from "./config.ts";
 import { restartAfterMs } from "./config.ts";
+import { KnownGpus } from "./known-gpus.ts";
 import type { Answer, Failure, Inventory, ReaderStatus, Unreadable } from "./protocol.ts";
 import { Gone, Hung, ReaderProcess } from "./reader-process.ts";
 import { unpack } from "./unpack.ts";
@@ -19,8 +19,6 @@ import { unpack } from "./unpack.ts";
 const NANOS_PER_MS = 1e6;
 const RESTART_FIRST_MS = 250;
 const RESTART_MOST_MS = 60_000;
-const TROUBLE_FIRST_MS = 10_000;
-const TROUBLE_MOST_MS = 600_000;
 /** Children that were killed but are still in the kernel: no more are started above this. */
 const STUCK_MAX = 3;
 const LEAVE_MS = 2000;
@@ -32,21 +30,13 @@ const RESTART_CODES: ReadonlySet<number> = new Set([
   CODE.unknown,
 ]);
 
-/** What is wrong with one GPU and when it is tried again. */
-interface Trouble {
-  readonly kind: "hung" | "lost";
-  readonly backoff: Backoff;
-  reason: string;
-}
-
 /** Reads GPUs through reader children until closed. */
 export class NvmlSource implements GpuSource {
   readonly backend = "nvml";
   generation = 0;
   readonly #config: NvmlConfig;
   readonly #context: SourceContext;
-  readonly #known = new Map<string, GpuInfo>();
-  readonly #trouble = new Map<string, Trouble>();
+  readonly #known: KnownGpus;
   readonly #processes = new Map<string, readonly GpuProcess[]>();
   readonly #fresh = new FreshRings();
   readonly #restart = new Backoff(RESTART_FIRST_MS, RESTART_MOST_MS);
@@ -65,6 +55,7 @@ export class NvmlSource implements GpuSource {
   constructor(config: NvmlConfig, context: SourceContext) {
     this.#config = config;
     this.#context = context;
+    this.#known = new KnownGpus(config.retryGpuMs);
   }
 
   /** Starts the first reader; throws SourceError when the driver cannot be reached at all. */
@@ -79,8 +70,8 @@ export class NvmlSource implements GpuSource {
         .catch(() => undefined);
       if (answer?.answer === "inventory") this.#take(answer.inventory);
     }
-    if (this.#known.size === 0) throw this.#error("no GPU was found");
-    return [...this.#known.values()];
+    if (this.#known.infos.length === 0) throw this.#error("no GPU was found");
+    return this.#known.infos;
   }
 
   async poll(): Promise<GpuPoll> {
@@ -92,11 +83,7 @@ export class NvmlSource implements GpuSource {
     if (process === undefined) throw this.#error("the reader is not running");
     const samples: GpuSample[] = [];
     const lost = new Map<string, Failure>();
-    const names = (due: boolean): string[] =>
-      [...this.#trouble].flatMap(([uuid, { kind, backoff }]) =>
-        kind === "hung" && sent >= backoff.due === due ? [uuid] : [],
-      );
-    const [skip, last] = [names(false), names(true)];
+    const { skip, last } = this.#known.hung(sent);
     try {
       const end = await process.ask({ ask: "poll", skip, last }, this.#config.callTimeoutMs, (answer) => {
         if (answer.answer === "reading") this.#accept(answer, process, samples);
@@ -109,8 +96,12 @@ export class NvmlSource implements GpuSource {
       if (samples.length === 0)
         throw error instanceof SourceError ? error : this.#error((error as Error).message);
     }
-    for (const { gpu } of samples) this.#heal(gpu);
-    return { sent, received: this.#context.clock.now(), samples, gaps: this.#gaps(samples) };
+    const received = this.#context.clock.now();
+    const read = new Set(samples.map(({ gpu }) => gpu));
+    for (const uuid of read) {
+      if (this.#known.heal(uuid)) this.#context.log.info("GPU read again", { source: `gpu:${uuid}` });
+    }
+    return { sent, received, samples, gaps: this.#known.gaps(read, received) };
   }
 
   async release(): Promise<void> {
@@ -141,7 +132,7 @@ export class NvmlSource implements GpuSource {
       failure: this.#failure?.message,
       hint: this.#failure?.hint,
       unreadable: this.#unreadable.map(({ index, failure }) => `GPU ${index}: ${failure.message}`),
-      trouble: Object.fromEntries([...this.#trouble].map(([uuid, { reason }]) => [uuid, reason])),
+      trouble: this.#known.reasons,
       ...this.#counts,
       absurd: this.#counts.absurd + this.#status.absurdReadings,
       unsupported: this.#status.unsupported,
@@ -207,7 +198,7 @@ export class NvmlSource implements GpuSource {
     const now = this.#context.clock.now();
     if (error instanceof Hung) {
       this.#counts.hangs++;
-      if (error.gpu !== undefined) this.#note(error.gpu, "hung", error.message);
+      if (error.gpu !== undefined) this.#known.note(error.gpu, "hung", error.message, now);
     } else if (error instanceof Gone) this.#counts.deaths++;
     this.#context.log.warn("GPU reader stopped", {
       source: "gpu",
@@ -245,12 +236,7 @@ export class NvmlSource implements GpuSource {
   #recycleIfDue(now: Nanos): void {
     const process = this.#process;
     if (process === undefined || this.#starting !== undefined) return;
-    const due = [...this.#trouble.values()].filter(
-      ({ kind, backoff }) => kind === "lost" && now >= backoff.due,
-    );
-    if (due.length === 0) return;
-    for (const { backoff } of due) backoff.failed(now);
-    this.#end(process);
+    if (this.#known.lostIsDue(now)) this.#end(process);
   }
 
   #refuseIfReleased(now: Nanos): void {
@@ -283,57 +269,15 @@ export class NvmlSource implements GpuSource {
   #finished(end: Extract<Answer, { answer: "done" }>, lost: ReadonlyMap<string, Failure>): void {
     this.#status = end.status;
     this.#restart.succeeded();
-    for (const [uuid, failure] of lost) this.#note(uuid, "lost", failure.message);
+    const now = this.#context.clock.now();
+    for (const [uuid, failure] of lost) this.#known.note(uuid, "lost", failure.message, now);
     if (end.inventory !== undefined) this.#take(end.inventory);
   }
 
   #take(inventory: Inventory): void {
-    const before = JSON.stringify([...this.#known.values()].map(identity));
     this.#facts = inventory.facts;
     this.#unreadable = inventory.unreadable;
-    const current = new Set(inventory.gpus.map(({ uuid }) => uuid));
-    const failed = new Map(inventory.unreadable.map(({ index, failure }) => [index, failure]));
-    for (const [uuid, info] of this.#known) {
-      if (current.has(uuid)) continue;
-      const board = info.parent === undefined ? info : this.#known.get(info.parent);
-      const failure = board === undefined || current.has(board.uuid) ? undefined : failed.get(board.index);
-      if (failure !== undefined) this.#note(uuid, "lost", failure.message);
-      else {
-        this.#known.delete(uuid);
-        this.#trouble.delete(uuid);
-      }
-    }
-    for (const info of inventory.gpus) this.#known.set(info.uuid, info);
-    if (JSON.stringify([...this.#known.values()].map(identity)) !== before) this.generation++;
-  }
-
-  #note(uuid: string, kind: Trouble["kind"], reason: string): void {
-    const now = this.#context.clock.now();
-    const trouble = this.#trouble.get(uuid) ?? {
-      kind,
-      backoff: new Backoff(TROUBLE_FIRST_MS, TROUBLE_MOST_MS),
-      reason,
-    };
-    trouble.reason = reason;
-    if (now >= trouble.backoff.due) trouble.backoff.failed(now);
-    this.#trouble.set(uuid, { ...trouble, kind });
-  }
-
-  #heal(uuid: string): void {
-    if (this.#trouble.delete(uuid)) this.#context.log.info("GPU read again", { source: `gpu:${uuid}` });
-  }
-
-  /** Every known GPU without a reading is a gap with its reason. */
-  #gaps(samples: readonly GpuSample[]): readonly Gap[] {
-    const read = new Set(samples.map(({ gpu }) => gpu));
-    const at = this.#context.clock.now();
-    return [...this.#known.values()].flatMap((info) => {
-      if (read.has(info.uuid)) return [];
-      const trouble = this.#trouble.get(info.uuid) ?? this.#trouble.get(info.parent ?? "");
-      return [
-        { source: `gpu:${info.uuid}`, at, reason: trouble?.reason ?? "the reader stopped before this GPU" },
-      ];
-    });
+    if (this.#known.take(inventory, this.#context.clock.now())) this.generation++;
   }
 
   #libraryFailed(failure: Failure): SourceError {
@@ -352,9 +296,4 @@ export class NvmlSource implements GpuSource {
     const hint = failure?.hint;
     return new SourceError(kind, `Cannot read GPUs: ${reason}${known}`, hint === undefined ? {} : { hint });
   }
-}
-
-/** What makes an inventory a different one: not the reasons for missing readings, which come and go. */
-function identity({ unsupported, ...info }: GpuInfo): unknown {
-  return info;
 }
