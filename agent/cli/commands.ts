@@ -7,15 +7,22 @@ import type { Io } from "./io.ts";
 /** The name typed and the file behind it. */
 export interface CommandEntry {
   readonly name: string;
-  load(): Promise<{ register(program: Command, io: Io): void }>;
+  /** `whole` builds the complete program anew, for commands that describe all the others. */
+  load(): Promise<{ register(program: Command, io: Io, whole: () => Promise<Command>): void }>;
 }
 
 /** The subcommands; `start` is what runs when none is named. */
 export const commands: readonly CommandEntry[] = [
+  { name: "start", load: () => import("./start.ts") },
+  { name: "run", load: () => import("./run.ts") },
+  { name: "demo", load: () => import("./demo.ts") },
+  { name: "replay", load: () => import("./replay.ts") },
   { name: "doctor", load: () => import("./doctor.ts") },
   { name: "config", load: () => import("./config.ts") },
   { name: "signal", load: () => import("./signal.ts") },
   { name: "gpu", load: () => import("./gpu.ts") },
   { name: "metrics", load: () => import("./metrics.ts") },
+  { name: "probe", load: () => import("./probe.ts") },
   { name: "economics", load: () => import("./economics.ts") },
+  { name: "completion", load: () => import("./completion.ts") },
 ];

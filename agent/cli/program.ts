@@ -35,7 +35,7 @@ export async function buildProgram(io: Io, words: readonly string[] = []): Promi
   const named = commands.filter((command) => command.name === words[0]);
   const versionOnly = words[0] === "-V" || words[0] === "--version";
   for (const command of versionOnly ? [] : named.length > 0 ? named : commands) {
-    (await command.load()).register(program, io);
+    (await command.load()).register(program, io, () => buildProgram(io));
   }
   return program;
 }
