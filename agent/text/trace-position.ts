@@ -24,19 +24,25 @@ export function recordedTime(clock: SourceContext["clock"]): TraceTime {
   };
 }
 
+/** How a recording runs beside the agent's clock; places are microseconds since 1970 as recorded. */
+export interface RunningTrace {
+  /** The instant at which `from` is reached; before it the recording stands still there. */
+  readonly origin: Nanos;
+  readonly first: number;
+  readonly from: number;
+  readonly last: number;
+  readonly loop: boolean;
+  /** The instant from which on the recording stands still. */
+  readonly until?: Nanos;
+}
+
 /** The recording [first, last] runs from `origin` on, its first pass beginning at `from`; ended passes start anew. */
-export function runningTime(
-  origin: Nanos,
-  first: number,
-  from: number,
-  last: number,
-  loop: boolean,
-): TraceTime {
+export function runningTime({ origin, first, from, last, loop, until }: RunningTrace): TraceTime {
   const opening = Math.max(1, last - from);
   const whole = Math.max(1, last - first);
   return {
     position: (now) => {
-      const elapsed = Math.max(0, Math.floor((now - origin) / 1000));
+      const elapsed = Math.max(0, Math.floor((Math.min(now, until ?? now) - origin) / 1000));
       if (!loop || elapsed < opening) return { micros: from + elapsed, pass: 0 };
       const later = elapsed - opening;
       return { micros: first + (later % whole), pass: 1 + Math.floor(later / whole) };

@@ -1,0 +1,96 @@
+// The demo's token server, a process of its own: streams a recorded server's counters by tokenwatt.v1 as if it ran now.
+// Says `{address}` to its parent once it listens, learns from it when the recording starts, ends with it.
+// active_nanos is the union of the recorded requests' times, which an engine that serves this contract knows of itself.
+import { systemClock } from "../clock.ts";
+import { readServer, totalsAt } from "../servers/replay.ts";
+import type { ServerSnapshot } from "../servers/token-counters-server.ts";
+import { serveTokenCounters } from "../servers/token-counters-server.ts";
+import { readJsonLines } from "../text/recording.ts";
+import type { RunningTrace, TraceTime } from "../text/trace-position.ts";
+import { runningTime } from "../text/trace-position.ts";
+
+/** What the parent gives as the first argument, as JSON. */
+export interface DemoServerOptions {
+  readonly path: string;
+  readonly model: string;
+  readonly speed: number;
+  readonly gpus: readonly string[];
+}
+
+/** The parent's message: the recording runs from this wall-clock instant on. */
+export interface DemoStart extends Omit<RunningTrace, "origin" | "until"> {
+  readonly startUnixMs: number;
+  readonly durationSeconds?: number;
+}
+
+process.on("SIGINT", () => {});
+process.on("SIGTERM", () => {});
+process.on("disconnect", () => process.exit(0));
+
+const options = JSON.parse(process.argv[2] ?? "{}") as DemoServerOptions;
+const clock = systemClock({ speed: options.speed });
+const server = readServer(options.path);
+const spans = busySpans(options.path);
+let time: TraceTime | undefined;
+
+process.on("message", (start: DemoStart) => {
+  const origin = clock.now() + (start.startUnixMs - Date.now()) * 1e6 * options.speed;
+  const until = start.durationSeconds === undefined ? undefined : origin + start.durationSeconds * 1e9;
+  time = runningTime({ ...start, origin, ...(until === undefined ? {} : { until }) });
+});
+
+const service = await serveTokenCounters("127.0.0.1:0", { clock, read });
+process.send?.({ address: service.address });
+
+function read(): readonly ServerSnapshot[] {
+  if (time === undefined) return [];
+  const { micros, pass } = time.position(clock.now());
+  const totals = totalsAt(server, micros);
+  if (totals === undefined) return [];
+  return [
+    {
+      epochId: `pass-${pass}`,
+      ...(server.startMicros === undefined ? {} : { epochUptimeNanos: (micros - server.startMicros) * 1000 }),
+      role: "combined",
+      family: "engine",
+      movement: "step",
+      version: "recorded",
+      gpus: options.gpus,
+      ...(server.pid === undefined ? {} : { pids: [server.pid] }),
+      activeNanos: activeMicros(micros) * 1000,
+      running: totals.running,
+      counters: [
+        {
+          model: options.model,
+          tokens: [
+            { kind: "input_unsplit", tokens: totals.inputTokens },
+            { kind: "output", tokens: totals.outputTokens },
+          ],
+          requests: { ok: totals.requests },
+        },
+      ],
+    },
+  ];
+}
+
+/** Recorded requests ran from `t - e2e_s` to `t`. */
+function busySpans(path: string): readonly (readonly [from: number, to: number])[] {
+  const merged: [number, number][] = [];
+  const requests = readJsonLines(path).lines.filter((line) => line["event"] === "req");
+  const all = requests.map((line): [number, number] => {
+    const to = Number(line["t"]);
+    return [Math.round((to - Number(line["e2e_s"])) * 1e6), Math.round(to * 1e6)];
+  });
+  for (const [from, to] of all.sort((a, b) => a[0] - b[0])) {
+    const last = merged.at(-1);
+    if (last !== undefined && from <= last[1]) last[1] = Math.max(last[1], to);
+    else merged.push([from, to]);
+  }
+  return merged;
+}
+
+function activeMicros(until: number): number {
+  let sum = 0;
+  for (const [from, to] of spans) if (from < until) sum += Math.min(to, until) - from;
+  return sum;
+}

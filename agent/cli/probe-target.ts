@@ -1,0 +1,160 @@
+// Reads one metric page or gRPC target for `tokenwatt probe` and `doctor`: which server it is, why, and its readings.
+import { readFileSync } from "node:fs";
+import { systemClock } from "../clock.ts";
+import { silentLog } from "../log.ts";
+import type { TokenReading } from "../model.ts";
+import { serverTypes } from "../servers/registry.ts";
+import { pageUrl } from "../servers/text-server.ts";
+import { readTokenCountersOnce } from "../servers/token-counters.ts";
+import type { MetricPage, PageReader, PageReading, SourceContext } from "../source.ts";
+import { SourceError } from "../source.ts";
+import { createPageFetcher } from "../text/fetch.ts";
+import { parsePage } from "../text/parse.ts";
+import { UsageError } from "./errors.ts";
+
+/** What a probe found, as `--json` prints it. */
+export interface ProbeResult {
+  readonly server: string | null;
+  readonly why: string;
+  readonly readings: readonly Readonly<Record<string, unknown>>[];
+  readonly ignored_samples: number;
+  readonly errors: readonly string[];
+}
+
+/** Where pages are, tried in this order when an address names no path (facts: probe order). */
+const PATHS = ["/metrics", "/v1/metrics", "/prometheus/metrics"];
+
+/** Reads `target` once. Throws SourceError or UsageError when there is nothing to read. */
+export async function probe(target: string, as?: string): Promise<ProbeResult> {
+  const context: SourceContext = {
+    clock: systemClock(),
+    log: silentLog,
+    signal: new AbortController().signal,
+  };
+  if (as !== undefined && pageOf(as) === undefined && as !== "token-counters") {
+    throw new UsageError(`Cannot probe as ${JSON.stringify(as)}: wanted one of ${pageTypes().join(", ")}`);
+  }
+  if (target.startsWith("grpc://"))
+    return probeGrpc(target.slice("grpc://".length).replace(/\/$/, ""), context);
+  const page = await pageAt(target, context);
+  return readPage(page, as);
+}
+
+async function pageAt(target: string, context: SourceContext): Promise<MetricPage> {
+  if (!/^(https?:\/\/|unix:)/.test(target)) return parsePage(fileAt(target));
+  const tried: string[] = [];
+  for (const url of new Set(PATHS.map((path) => pageUrl(target, path, false)))) {
+    const fetcher = createPageFetcher({ url }, context);
+    try {
+      return parsePage(Buffer.from((await fetcher.fetch()).body));
+    } catch (error) {
+      if (!(error instanceof SourceError)) throw error;
+      tried.push(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
+    } finally {
+      fetcher.close();
+    }
+  }
+  throw new SourceError("transient", tried.join("\n"));
+}
+
+function fileAt(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new SourceError("misconfigured", `Cannot read ${path}: ${(cause as Error).message}`, {
+      cause,
+      hint: "wanted a file, http(s)://host:port[/path], unix:/socket or grpc://host:port",
+    });
+  }
+}
+
+/** The readings of a page: as the server named, else as the first kind that recognises it. */
+export function readPage(page: MetricPage, as?: string): ProbeResult {
+  if (as !== undefined) {
+    const reader = pageOf(as) as PageReader;
+    const why = reader.recognises(page) ?? `--as ${as}; the page does not look like it`;
+    return toResult(as, why, reader.read(page));
+  }
+  for (const type of serverTypes) {
+    const why = type.page?.recognises(page);
+    if (type.page !== undefined && why !== undefined) return toResult(type.name, why, type.page.read(page));
+  }
+  return {
+    server: null,
+    why: `none of ${pageTypes().join(", ")} publishes this page`,
+    readings: [],
+    ignored_samples: page.ignoredSamples,
+    errors: page.errors,
+  };
+}
+
+async function probeGrpc(address: string, context: SourceContext): Promise<ProbeResult> {
+  const samples = await readTokenCountersOnce(address, context);
+  const readings = samples.flatMap((sample) =>
+    sample.readings.map((reading) => ({
+      ...toJson(reading, []),
+      server: sample.server,
+      active_nanos: sample.activeNanos ?? null,
+      gpus: sample.gpus ?? null,
+      pids: sample.pids ?? null,
+    })),
+  );
+  return {
+    server: "token-counters",
+    why: "tokenwatt.v1.TokenCounters answers",
+    readings,
+    ignored_samples: samples.reduce((sum, sample) => sum + sample.ignoredSamples, 0),
+    errors: samples.flatMap((sample) => sample.errors),
+  };
+}
+
+function toResult(server: string, why: string, read: PageReading): ProbeResult {
+  return {
+    server,
+    why,
+    readings: read.readings.map((reading, index) => toJson(reading, read.summed[index] ?? [])),
+    ignored_samples: read.ignoredSamples,
+    errors:
+      read.readings.length > 0
+        ? read.errors
+        : [...read.errors, `no token counter of ${server} is on the page`],
+  };
+}
+
+function toJson(
+  reading: TokenReading,
+  summed: readonly Readonly<Record<string, string>>[],
+): Readonly<Record<string, unknown>> {
+  const { tokens, requests } = reading;
+  return {
+    model: reading.model ?? null,
+    tenant: reading.tenant ?? null,
+    endpoint: reading.endpoint ?? null,
+    role: reading.role,
+    summed,
+    input_uncached: tokens.input_uncached ?? null,
+    input_cached: tokens.input_cached ?? null,
+    input_unsplit: tokens.input_unsplit ?? null,
+    output: tokens.output ?? null,
+    reasoning: reading.reasoningTokens ?? null,
+    requests: {
+      ok: requests.ok ?? null,
+      error: requests.error ?? null,
+      aborted: requests.aborted ?? null,
+      rejected: requests.rejected ?? null,
+    },
+    running: reading.running ?? null,
+    waiting: reading.waiting ?? null,
+    kv_cache_utilization: reading.kvCacheUtilization ?? null,
+    volume: reading.volume,
+    epoch: reading.epoch ?? null,
+  };
+}
+
+function pageOf(name: string): PageReader | undefined {
+  return serverTypes.find((type) => type.name === name)?.page;
+}
+
+function pageTypes(): readonly string[] {
+  return serverTypes.filter((type) => type.page !== undefined).map((type) => type.name);
+}

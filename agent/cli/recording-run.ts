@@ -1,0 +1,93 @@
+// Builds the production pipeline around a recording and a virtual clock; `replay` and the benchmarks run it.
+import { virtualClock } from "../clock.ts";
+import { loadConfig } from "../config.ts";
+import { createCore } from "../core.ts";
+import { readGpus, recordedSpan, replayBackend } from "../gpu/replay.ts";
+import { silentLog } from "../log.ts";
+import type { SettledInterval } from "../model.ts";
+import { Pipeline } from "../pipeline.ts";
+import { replayServer } from "../servers/replay.ts";
+import type { SourceContext } from "../source.ts";
+import { listRecording } from "../text/recording.ts";
+
+export interface RecordingOptions {
+  readonly folder: string;
+  readonly gpuPollMs: number;
+  readonly tokenPollMs: number;
+  readonly intervalMs: number;
+  readonly configFile?: string;
+  /** Told what was left out of the recording, a text each. */
+  readonly warn: (text: string) => void;
+  readonly onInterval: (interval: SettledInterval) => void;
+}
+
+/** A recording ready to run. */
+export interface RecordingRun {
+  readonly gpus: readonly string[];
+  readonly servers: readonly string[];
+  readonly durationSeconds: number;
+  /** Wall-clock seconds of an instant, as recorded. */
+  readonly seconds: (at: number) => number;
+  /** Meters the whole recording; resolves when its last interval was handed out. */
+  run(): Promise<void>;
+}
+
+/** Opens a recording folder. Throws SourceError when it is none. */
+export async function openRecording(options: RecordingOptions): Promise<RecordingRun> {
+  const { gpus, problems } = readGpus(options.folder);
+  for (const problem of problems) options.warn(`left out ${problem}`);
+  const { first, last } = recordedSpan(gpus);
+  const clock = virtualClock(BigInt(first) * 1000n);
+  const end = (last - first) * 1000;
+  const log = { ...silentLog, warn: (event: string, facts = {}) => warnOfLine(options.warn, event, facts) };
+  const context: SourceContext = { clock, log, signal: new AbortController().signal };
+  const gpu = await replayBackend.open(
+    { path: options.folder, time: "recorded", fromSeconds: 0, loop: false },
+    {
+      ...context,
+      log: silentLog,
+    },
+  );
+  const servers = listRecording(options.folder).servers.map((path) =>
+    replayServer.open({ path, pollMs: options.tokenPollMs }, context),
+  );
+  const { config } = loadConfig({ env: {}, file: options.configFile ?? false });
+  const pipeline = new Pipeline({
+    clock,
+    log: silentLog,
+    gpu,
+    servers,
+    ...createCore({
+      clock,
+      intervalMs: options.intervalMs,
+      gpuPollMs: options.gpuPollMs,
+      correlate: config.correlate,
+      series: config.series,
+      strict: true,
+    }),
+    gpuPollMs: options.gpuPollMs,
+    tickMs: options.intervalMs,
+    inventoryMs: 600_000,
+    onInterval: options.onInterval,
+  });
+  return {
+    gpus: gpus.map((recorded) => recorded.info.uuid),
+    servers: servers.map((server) => server.info.id),
+    durationSeconds: end / 1e9,
+    seconds: (at) => Number(clock.unixNanos(at) / 1000n) / 1e6,
+    run: async () => {
+      await pipeline.start();
+      await clock.advance(end);
+      await pipeline.pollAll();
+      await pipeline.stop(end);
+    },
+  };
+}
+
+function warnOfLine(
+  warn: (text: string) => void,
+  event: string,
+  facts: Readonly<Record<string, unknown>>,
+): void {
+  if (event === "recording line left out") warn(`left out ${String(facts["cause"])}`);
+}

@@ -1,0 +1,182 @@
+// The JSON lines of `tokenwatt replay --json`, as METERING.md section 9 fixes them.
+// Seconds, joules and ratios are JSON numbers; a KPI with an empty denominator is null.
+import type { KpiTotals } from "../meter/kpis.ts";
+import { kpis } from "../meter/kpis.ts";
+import type { AllocatedState, GpuInterval, GpuState, ServerInterval, SettledInterval } from "../model.ts";
+
+const GPU_STATES: readonly GpuState[] = ["token_active", "stalled", "parked", "other", "free", "unobserved"];
+const ALLOCATED: readonly AllocatedState[] = ["token_active", "stalled", "parked"];
+
+/** Wall-clock seconds of an instant. */
+export type ToSeconds = (at: number) => number;
+
+/** The lines of one settled interval: one per GPU, then one per server. */
+export function intervalLines(interval: SettledInterval, seconds: ToSeconds): readonly object[] {
+  const from = seconds(interval.from);
+  const to = seconds(interval.to);
+  return [
+    ...interval.gpus.map((gpu) => ({
+      type: "interval",
+      from,
+      to,
+      gpu: gpu.gpu,
+      state_seconds: scaled(GPU_STATES, gpu.nanos, 1e9),
+      energy_joules: scaled([...GPU_STATES, "unattributed"], gpu.millijoules, 1e3),
+      busy_seconds: gpu.busyNanos / 1e9,
+      servers: Object.fromEntries(
+        gpu.residents.map((resident) => [
+          resident.server,
+          {
+            gpu_seconds: scaled(ALLOCATED, resident.nanos, 1e9),
+            energy_joules: scaled(ALLOCATED, resident.millijoules, 1e3),
+            method: resident.method,
+          },
+        ]),
+      ),
+    })),
+    ...interval.servers.map((server) => serverLine(server, from, to)),
+  ];
+}
+
+/** Adds settled intervals up to the last line. Integers until the end, so that no rounding adds up. */
+export class ReplayTotals {
+  readonly #gpus = new Map<string, { nanos: Record<string, number>; millijoules: Record<string, number> }>();
+  readonly #servers = new Map<
+    string,
+    { input: number; output: number; nanos: number; millijoules: number }
+  >();
+
+  /** Makes a GPU or server appear in the totals although it never did anything. */
+  know(gpus: Iterable<string>, servers: Iterable<string>): void {
+    for (const gpu of gpus) this.#gpu(gpu);
+    for (const server of servers) this.#server(server);
+  }
+
+  add(interval: SettledInterval): void {
+    for (const gpu of interval.gpus) this.#addGpu(gpu);
+    for (const server of interval.servers) {
+      const total = this.#server(server.server);
+      total.input += tokens(server, "input");
+      total.output += tokens(server, "output");
+    }
+  }
+
+  /** The last line of a replay. */
+  line(): object {
+    const all = { nanos: zeros(GPU_STATES), millijoules: zeros([...GPU_STATES, "unattributed"]) };
+    for (const gpu of this.#gpus.values()) {
+      addTo(all.nanos, gpu.nanos);
+      addTo(all.millijoules, gpu.millijoules);
+    }
+    const servers = [...this.#servers.entries()].filter(
+      ([name]) => name !== "unmetered" && name !== "unattributed",
+    );
+    const totals: KpiTotals = {
+      gpuNanos: all.nanos as Record<GpuState, number>,
+      gpuMillijoules: all.millijoules as Record<GpuState, number>,
+      inputTokens: servers.reduce((sum, [, server]) => sum + server.input, 0),
+      outputTokens: servers.reduce((sum, [, server]) => sum + server.output, 0),
+    };
+    const ratios = kpis(totals);
+    return {
+      type: "totals",
+      gpus: Object.fromEntries(
+        [...this.#gpus].map(([uuid, gpu]) => [
+          uuid,
+          {
+            state_seconds: scaled(GPU_STATES, gpu.nanos, 1e9),
+            energy_joules: scaled([...GPU_STATES, "unattributed"], gpu.millijoules, 1e3),
+          },
+        ]),
+      ),
+      state_seconds: scaled(GPU_STATES, all.nanos, 1e9),
+      energy_joules: scaled([...GPU_STATES, "unattributed"], all.millijoules, 1e3),
+      servers: Object.fromEntries(
+        [...this.#servers].map(([id, server]) => [
+          id,
+          {
+            input_tokens: server.input,
+            output_tokens: server.output,
+            gpu_seconds: server.nanos / 1e9,
+            energy_joules: server.millijoules / 1e3,
+          },
+        ]),
+      ),
+      kpis: {
+        tokens_per_gpu_hour: ratios.tokensPerGpuHour ?? null,
+        output_tokens_per_gpu_hour: ratios.outputTokensPerGpuHour ?? null,
+        token_active_utilization: ratios.tokenActiveUtilization ?? null,
+        tokens_per_joule: ratios.tokensPerJoule ?? null,
+        output_tokens_per_joule: ratios.outputTokensPerJoule ?? null,
+      },
+    };
+  }
+
+  #addGpu(gpu: GpuInterval): void {
+    const total = this.#gpu(gpu.gpu);
+    addTo(total.nanos, gpu.nanos);
+    addTo(total.millijoules, gpu.millijoules);
+    for (const resident of gpu.residents) {
+      const server = this.#server(resident.server);
+      for (const state of ALLOCATED) {
+        server.nanos += resident.nanos[state];
+        server.millijoules += resident.millijoules[state];
+      }
+    }
+  }
+
+  #gpu(uuid: string): { nanos: Record<string, number>; millijoules: Record<string, number> } {
+    const known = this.#gpus.get(uuid);
+    if (known !== undefined) return known;
+    const fresh = { nanos: zeros(GPU_STATES), millijoules: zeros([...GPU_STATES, "unattributed"]) };
+    this.#gpus.set(uuid, fresh);
+    return fresh;
+  }
+
+  #server(id: string): { input: number; output: number; nanos: number; millijoules: number } {
+    const known = this.#servers.get(id);
+    if (known !== undefined) return known;
+    const fresh = { input: 0, output: 0, nanos: 0, millijoules: 0 };
+    this.#servers.set(id, fresh);
+    return fresh;
+  }
+}
+
+function serverLine(server: ServerInterval, from: number, to: number): object {
+  return {
+    type: "server",
+    from,
+    to,
+    server: server.server,
+    input_tokens: tokens(server, "input"),
+    output_tokens: tokens(server, "output"),
+    active_seconds: server.nanos.token_active / 1e9,
+  };
+}
+
+/** Tokens a server's increments booked: all input kinds, or output. */
+export function tokens(server: ServerInterval, side: "input" | "output"): number {
+  let sum = 0;
+  for (const increment of server.increments) {
+    for (const [kind, amount] of Object.entries(increment.tokens)) {
+      if ((kind === "output") === (side === "output")) sum += amount ?? 0;
+    }
+  }
+  return sum;
+}
+
+function zeros(keys: readonly string[]): Record<string, number> {
+  return Object.fromEntries(keys.map((key) => [key, 0]));
+}
+
+function addTo(total: Record<string, number>, part: Readonly<Record<string, number>>): void {
+  for (const [key, value] of Object.entries(part)) total[key] = (total[key] ?? 0) + value;
+}
+
+function scaled(
+  keys: readonly string[],
+  values: Readonly<Record<string, number>>,
+  by: number,
+): Record<string, number> {
+  return Object.fromEntries(keys.map((key) => [key, (values[key] ?? 0) / by]));
+}

@@ -1,0 +1,47 @@
+// The totals of a replay as a table for people.
+import { formatTable } from "./table.ts";
+
+interface Totals {
+  readonly state_seconds: Readonly<Record<string, number>>;
+  readonly energy_joules: Readonly<Record<string, number>>;
+  readonly servers: Readonly<
+    Record<
+      string,
+      { input_tokens: number; output_tokens: number; gpu_seconds: number; energy_joules: number }
+    >
+  >;
+  readonly kpis: Readonly<Record<string, number | null>>;
+}
+
+/** Readable totals: states, servers, KPIs, and how fast the recording ran. */
+export function summaryText(line: object, gpuSeconds: number, tookSeconds?: number): string {
+  const totals = line as Totals;
+  const states = Object.entries(totals.energy_joules).map(([state, joules]) => [
+    state,
+    fixed(totals.state_seconds[state], 1),
+    fixed(joules, 0),
+  ]);
+  const servers = Object.entries(totals.servers).map(([id, server]) => [
+    id,
+    String(server.input_tokens),
+    String(server.output_tokens),
+    fixed(server.gpu_seconds, 1),
+    fixed(server.energy_joules, 0),
+  ]);
+  const ratios = Object.entries(totals.kpis).map(([name, value]) => [
+    name,
+    value === null ? "-" : value >= 1000 ? Math.round(value).toLocaleString("en-US") : value.toFixed(3),
+  ]);
+  return [
+    formatTable([["state", "GPU-seconds", "joules"], ...states], { rightFrom: 1 }),
+    formatTable([["server", "input tokens", "output tokens", "GPU-seconds", "joules"], ...servers], {
+      rightFrom: 1,
+    }),
+    formatTable([["KPI", "value"], ...ratios], { rightFrom: 1 }),
+    `${fixed(gpuSeconds, 1)} s metered${tookSeconds === undefined ? "" : ` in ${fixed(tookSeconds, 2)} s`}`,
+  ].join("\n\n");
+}
+
+function fixed(value: number | undefined, digits: number): string {
+  return value === undefined ? "-" : value.toFixed(digits);
+}

@@ -1,0 +1,105 @@
+// Runs the daemon with its signals, until it is told to stop, its time is over or only a restart helps.
+import { unlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { systemClock } from "../clock.ts";
+import { ConfigError } from "../config.ts";
+import type { Agent } from "../daemon.ts";
+import { startAgent } from "../daemon.ts";
+import type { Log } from "../log.ts";
+import { createLog } from "../log.ts";
+import type { SettledInterval } from "../model.ts";
+import { loadConfigFor } from "./config-options.ts";
+import type { Io } from "./io.ts";
+import { exitCodes } from "./io.ts";
+import { LiveSession } from "./live-session.ts";
+import type { RunOptions } from "./run.ts";
+import type { StopCause } from "./until-stopped.ts";
+import { untilStopped } from "./until-stopped.ts";
+
+/** Metering ends, data is committed and sent within this time of a SIGTERM. */
+const FLUSH_MS = 7000;
+
+/** Runs the agent; resolves when it has stopped. Throws ConfigError or SourceError when it cannot start. */
+export async function runAgent(options: RunOptions & { readonly live?: boolean }, io: Io): Promise<void> {
+  const { config } = await loadConfigFor(options, io);
+  const clock = systemClock();
+  const log = createLog(config.logLevel);
+  const origin = clock.now();
+  const watching = options.json === true || options.live === true;
+  const session = watching
+    ? new LiveSession({ io, json: options.json === true || io.stdout.isTTY !== true, clock, origin })
+    : undefined;
+  const agent = await startAgent({
+    config,
+    clock,
+    log,
+    env: io.env,
+    origin,
+    strict: options.strict ?? false,
+    ...(session === undefined ? {} : { onInterval: (interval: SettledInterval) => session.add(interval) }),
+  });
+  const pidFile = writePidFile(config.stateDir, log);
+  handleReload(agent, options, io, log);
+  handleRelease(agent, log);
+  session?.show(agent, "tokenwatt", () => undefined);
+  const until = options.duration === undefined ? undefined : origin + options.duration * 1e6;
+  const cause = await untilStopped(clock, until, agent, () =>
+    log.warn("stopping at once on a second signal"),
+  );
+  log.info("stopping", describe(cause));
+  session?.stop();
+  await agent.stop({ flushMs: FLUSH_MS });
+  if (pidFile !== undefined) removeFile(pidFile);
+  if (session !== undefined) session.summary(agent, {});
+  else if (until !== undefined) new LiveSession({ io, json: true, clock, origin }).summary(agent, {});
+  log.info("stopped", agent.exports.status());
+  if (cause.why === "restart") io.setExit(exitCodes.restart);
+}
+
+function handleReload(agent: Agent, options: RunOptions, io: Io, log: Log): void {
+  process.on("SIGHUP", async () => {
+    try {
+      const { config } = await loadConfigFor(options, io);
+      const { applied, needRestart } = await agent.reload(config);
+      log.info("configuration reloaded", { applied, needRestart });
+    } catch (error) {
+      const problems = error instanceof ConfigError ? error.problems : (error as Error).message;
+      log.error("configuration refused, the old one stays in force", { problems });
+    }
+  });
+}
+
+function handleRelease(agent: Agent, log: Log): void {
+  process.on("SIGUSR2", () => {
+    const act = agent.released ? agent.resumeGpus() : agent.releaseGpus();
+    act.catch((error: Error) => log.error("GPU release failed", { cause: error.message }));
+  });
+}
+
+/** So that `tokenwatt signal` finds the daemon; a folder that cannot be written costs only that. */
+function writePidFile(stateDir: string, log: Log): string | undefined {
+  const file = join(stateDir, "tokenwatt.pid");
+  try {
+    writeFileSync(file, `${process.pid}\n`);
+    return file;
+  } catch (error) {
+    log.warn("pid file cannot be written", {
+      cause: (error as Error).message,
+      hint: `create ${stateDir} and give it to this user, or set stateDir`,
+    });
+    return undefined;
+  }
+}
+
+function removeFile(file: string): void {
+  try {
+    unlinkSync(file);
+  } catch {
+    // It is gone already, or the folder is: nothing is left to undo.
+  }
+}
+
+function describe(cause: StopCause): Readonly<Record<string, unknown>> {
+  if (cause.why === "restart") return { why: "restart", cause: cause.error.message, hint: cause.error.hint };
+  return cause;
+}

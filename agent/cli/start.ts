@@ -1,0 +1,45 @@
+// The bare `tokenwatt`, which is `npm start`: meters this host if it has an NVIDIA GPU, else says so and runs the demo.
+import type { Command } from "commander";
+import { addConfigOptions } from "./config-options.ts";
+import { addDemoOptions } from "./demo.ts";
+import type { Io } from "./io.ts";
+import { tell } from "./io.ts";
+import type { RunOptions } from "./run.ts";
+
+/** Adds the default command; `--help` does not list it. */
+export function register(program: Command, io: Io): void {
+  const command = addConfigOptions(program.command("start", { hidden: true }));
+  command
+    .description("meter this host, or run the demo where there is no NVIDIA GPU")
+    .option("--strict", "end when an accounting law is broken");
+  addDemoOptions(command).action(async (options: StartOptions) => {
+    const found = await findGpu(options, io);
+    if (found.usable) {
+      tell(io, `Metering this host: ${found.reason}`);
+      const { runAgent } = await import("./run-agent.ts");
+      await runAgent({ ...options, live: true }, io);
+      return;
+    }
+    tell(io, `No NVIDIA GPU on this host (${found.reason}): running the demo instead, a recorded H100.`);
+    const { runDemo } = await import("./demo-run.ts");
+    await runDemo(options, io);
+  });
+}
+
+interface StartOptions extends RunOptions {
+  readonly speed: number;
+  readonly from: number;
+  readonly log: "debug" | "info" | "warn" | "error";
+}
+
+async function findGpu(
+  options: StartOptions,
+  io: Io,
+): Promise<{ readonly usable: boolean; readonly reason: string }> {
+  const { loadConfigFor } = await import("./config-options.ts");
+  const { detectGpu } = await import("../sources.ts");
+  const { config } = await loadConfigFor(options, io);
+  const { systemClock } = await import("../clock.ts");
+  const { silentLog } = await import("../log.ts");
+  return detectGpu(config, { clock: systemClock(), log: silentLog, signal: new AbortController().signal });
+}

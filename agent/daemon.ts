@@ -1,0 +1,245 @@
+// Wiring and lifecycle: sources, pipeline, ledger, exporters and endpoints of one agent.
+// `run` and `demo` start it with different sources; it never exits the process and never reads argv. Two beats: the
+// pipeline's tick settles and meters, the export beat commits and ships only what was committed (METERING.md 1).
+import type { Cancel, Clock } from "./clock.ts";
+import { every } from "./clock.ts";
+import type { Config } from "./config.ts";
+import { changedValues } from "./config.ts";
+import type { Core } from "./core.ts";
+import { createCore } from "./core.ts";
+import { Exports } from "./exports.ts";
+import type { Log } from "./log.ts";
+import type { Nanos, SettledInterval } from "./model.ts";
+import { Pipeline } from "./pipeline.ts";
+import type { GpuSource, ServerSource, SourceContext, SourceError } from "./source.ts";
+import type { BackendTried, OpenServer } from "./sources.ts";
+import { chooseGpu, openServers } from "./sources.ts";
+import { agentStatus } from "./status.ts";
+
+const GPU_RETRY_MS = 30_000;
+
+export interface AgentOptions {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Given sources instead of the configured ones: demo and tests. */
+  readonly gpu?: GpuSource;
+  readonly servers?: readonly ServerSource[];
+  /** First instant that is metered; default now. */
+  readonly origin?: Nanos;
+  /** Nothing after this instant is metered: a recording's end. */
+  readonly until?: Nanos;
+  readonly strict?: boolean;
+  readonly onInterval?: (interval: SettledInterval) => void;
+}
+
+/** Builds and starts an agent. Throws SourceError when the configuration is at fault or its port is taken. */
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  const agent = new Agent(options);
+  try {
+    await agent.start();
+  } catch (error) {
+    await agent.stop();
+    throw error;
+  }
+  return agent;
+}
+
+/** A running agent. */
+export class Agent {
+  readonly #options: AgentOptions;
+  readonly #core: Core;
+  readonly #context: SourceContext;
+  readonly #abort = new AbortController();
+  readonly #cancels: Cancel[] = [];
+  readonly #restart = Promise.withResolvers<SourceError>();
+  readonly #exports: Exports;
+  #config: Config;
+  #pipeline: Pipeline;
+  #gpu: GpuSource | undefined;
+  #tried: readonly BackendTried[] = [];
+  #servers: readonly OpenServer[] = [];
+  #released = false;
+  #stopping: Promise<Nanos> | undefined;
+
+  constructor(options: AgentOptions) {
+    const { clock, config, log } = options;
+    this.#options = options;
+    this.#config = config;
+    this.#context = { clock, log, signal: this.#abort.signal };
+    this.#core = createCore({
+      clock,
+      intervalMs: config.rates.tickMs,
+      gpuPollMs: config.rates.gpuMs,
+      correlate: config.correlate,
+      series: config.series,
+      strict: options.strict ?? false,
+      ...(options.origin === undefined ? {} : { origin: options.origin }),
+    });
+    this.#pipeline = this.#newPipeline(options.gpu, []);
+    this.#exports = new Exports({
+      config,
+      clock,
+      log,
+      env: options.env,
+      ledger: this.#core.ledger,
+      settledUntil: () => this.#pipeline.settledUntil,
+      health: () => this.#pipeline.health,
+      restarts: () => ({ gpu: Number(this.#gpu?.status()["restarts"] ?? 0) }),
+      status: () => this.status(),
+      ready: () => this.ready(),
+    });
+  }
+
+  get pipeline(): Pipeline {
+    return this.#pipeline;
+  }
+
+  get exports(): Exports {
+    return this.#exports;
+  }
+
+  /** Rejected never; resolves with the cause when only a restart of the process helps (exit code 75). */
+  get restartNeeded(): Promise<SourceError> {
+    return this.#restart.promise;
+  }
+
+  /** Opens endpoints first, so that a taken port is known before anything is read; then sources and timers. */
+  async start(): Promise<void> {
+    const { clock, log, servers } = this.#options;
+    await this.#exports.start();
+    this.#gpu = this.#options.gpu ?? (await this.#findGpu());
+    if (servers === undefined) this.#servers = openServers(this.#config, this.#context);
+    this.#pipeline = this.#newPipeline(this.#gpu, servers ?? this.#servers.map((server) => server.source));
+    await this.#pipeline.start();
+    if (this.#gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
+    this.#exports.beat();
+    log.info("metering started", {
+      gpus: [...this.#pipeline.gpus.values()].map((gpu) => ({ uuid: gpu.uuid, model: gpu.name })),
+      backend: this.#gpu?.backend ?? "none",
+      servers: [...this.#pipeline.servers.keys()],
+      endpoint: this.#exports.address,
+      otlp: this.#exports.destination,
+    });
+  }
+
+  /** Ready once the first interval was settled: then every source has been read or declared absent. */
+  ready(): boolean {
+    return this.#stopping === undefined && this.#pipeline.settledIntervals > 0;
+  }
+
+  /** Takes over what a new configuration changes in servers and log level; returns the rest, which needs a restart. */
+  async reload(
+    config: Config,
+  ): Promise<{ readonly applied: readonly string[]; readonly needRestart: readonly string[] }> {
+    const changes = Object.keys(changedValues(this.#config, config));
+    const live = changes.filter((path) => path.startsWith("servers."));
+    const opened = openServers(config, this.#context);
+    const known = new Map(this.#servers.map((server) => [server.fingerprint, server]));
+    const next: OpenServer[] = [];
+    for (const server of opened) {
+      const kept = known.get(server.fingerprint);
+      if (kept !== undefined) {
+        known.delete(server.fingerprint);
+        next.push(kept);
+        await server.source.close();
+        continue;
+      }
+      next.push(server);
+    }
+    for (const gone of known.values()) await this.#pipeline.removeServer(gone.source);
+    for (const server of next) if (!this.#servers.includes(server)) this.#pipeline.addServer(server.source);
+    this.#servers = next;
+    this.#config = { ...this.#config, servers: config.servers };
+    return { applied: live, needRestart: changes.filter((path) => !live.includes(path)) };
+  }
+
+  /** Closes every GPU handle so that a driver can be unloaded; GPUs read as `unobserved` until `resumeGpus`. */
+  async releaseGpus(): Promise<void> {
+    if (this.#released) return;
+    this.#released = true;
+    await this.#gpu?.release?.();
+    this.#options.log.info("GPU handles released", { backend: this.#gpu?.backend });
+  }
+
+  async resumeGpus(): Promise<void> {
+    if (!this.#released) return;
+    this.#released = false;
+    await this.#gpu?.resume?.();
+    this.#options.log.info("GPU metering resumed", { backend: this.#gpu?.backend });
+  }
+
+  get released(): boolean {
+    return this.#released;
+  }
+
+  /** What `/-/status` shows. */
+  status(): Readonly<Record<string, unknown>> {
+    return agentStatus({
+      clock: this.#options.clock,
+      pipeline: this.#pipeline,
+      gpu: this.#gpu,
+      tried: this.#tried,
+      released: this.#released,
+      exports: this.#exports,
+      correlator: this.#core.correlator,
+    });
+  }
+
+  /**
+   * Settles up to `at` (default now), commits, sends what is queued within `flushMs` and closes everything; returns the
+   * instant metering ended. Calling it again waits for the first call.
+   */
+  stop(options: { readonly at?: Nanos; readonly flushMs?: number } = {}): Promise<Nanos> {
+    this.#stopping ??= this.#stop(options.at ?? this.#options.clock.now(), options.flushMs ?? 7000);
+    return this.#stopping;
+  }
+
+  async #stop(at: Nanos, flushMs: number): Promise<Nanos> {
+    for (const cancel of this.#cancels) cancel();
+    await this.#pipeline.stop(at);
+    this.#abort.abort();
+    await this.#exports.stop(flushMs);
+    return at;
+  }
+
+  #newPipeline(gpu: GpuSource | undefined, servers: readonly ServerSource[]): Pipeline {
+    const { clock, config, log, onInterval, until } = this.#options;
+    return new Pipeline({
+      clock,
+      log,
+      gpu,
+      servers,
+      ...this.#core,
+      gpuPollMs: config.rates.gpuMs,
+      tickMs: config.rates.tickMs,
+      inventoryMs: config.rates.inventoryMs,
+      ...(onInterval === undefined ? {} : { onInterval }),
+      ...(until === undefined ? {} : { until }),
+      onRestartNeeded: (error) => this.#restart.resolve(error),
+    });
+  }
+
+  async #findGpu(): Promise<GpuSource | undefined> {
+    const choice = await chooseGpu(this.#config, this.#context);
+    this.#tried = choice.tried;
+    if (choice.source === undefined) {
+      this.#options.log.warn("no GPU can be read", {
+        tried: choice.tried,
+        hint: "`tokenwatt doctor` says what is missing; the agent asks again every 30 s",
+      });
+    }
+    return choice.source;
+  }
+
+  async #retryGpu(): Promise<void> {
+    if (this.#gpu !== undefined || this.#stopping !== undefined) return;
+    const choice = await chooseGpu(this.#config, this.#context);
+    this.#tried = choice.tried;
+    if (choice.source === undefined) return;
+    this.#gpu = choice.source;
+    await this.#pipeline.setGpu(choice.source);
+    this.#options.log.info("GPUs found", { backend: choice.source.backend });
+  }
+}

@@ -1,0 +1,198 @@
+// The way out: the export beat commits the ledger, encodes the committed snapshot into the spool, and serves the same
+// snapshot as /metrics. Senders, one per destination, empty the spool at their own pace (METERING.md 1, rule 3).
+import type { Cancel, Clock } from "./clock.ts";
+import { every } from "./clock.ts";
+import type { Config } from "./config.ts";
+import type { HttpEndpoint } from "./export/http.ts";
+import { serveHttp } from "./export/http.ts";
+import type { OtlpEncoder } from "./export/otlp.ts";
+import { createOtlpEncoder } from "./export/otlp.ts";
+import type { Attributes } from "./export/otlp-attributes.ts";
+import { destinations } from "./export/otlp-config.ts";
+import { grpcTransport } from "./export/otlp-transport.ts";
+import { prometheusText } from "./export/prometheus.ts";
+import { agentResource } from "./export/resource.ts";
+import type { SelfMetrics } from "./export/self-metrics.ts";
+import { Sender } from "./export/sender.ts";
+import { readHostFacts } from "./host/inventory.ts";
+import { instanceId } from "./instance-id.ts";
+import type { Log } from "./log.ts";
+import type { Ledger } from "./meter/ledger.ts";
+import type { LedgerSnapshot, Nanos } from "./model.ts";
+import { selfStats } from "./self-stats.ts";
+import type { SourceHealth } from "./source-health.ts";
+import { memorySpool } from "./store/memory-spool.ts";
+import type { Spool } from "./store/spool.ts";
+import { programVersion } from "./version.ts";
+
+export interface ExportsOptions {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly ledger: Ledger;
+  /** End of the last settled interval. */
+  readonly settledUntil: () => Nanos;
+  readonly health: () => SourceHealth;
+  /** How often each source's process was restarted. */
+  readonly restarts: () => Readonly<Record<string, number>>;
+  readonly status: () => Readonly<Record<string, unknown>>;
+  readonly ready: () => boolean;
+}
+
+/** Everything behind the ledger. */
+export class Exports {
+  readonly #options: ExportsOptions;
+  readonly #spool: Spool;
+  readonly #senders: readonly Sender[];
+  #encoder: OtlpEncoder | undefined;
+  #resource: Attributes = {};
+  #http: HttpEndpoint | undefined;
+  #self: SelfMetrics | undefined;
+  #snapshot: LedgerSnapshot | undefined;
+  #cancel: Cancel = () => {};
+  #committing: Promise<void> = Promise.resolve();
+
+  constructor(options: ExportsOptions) {
+    const { clock, config, log } = options;
+    const found = destinations(config.export.otlp);
+    this.#options = options;
+    this.#spool = memorySpool(found.map((one) => one.name));
+    this.#senders = found.map(
+      (one) =>
+        new Sender({
+          destination: one.name,
+          transport: grpcTransport(one.target, { gzip: one.gzip }),
+          spool: this.#spool,
+          clock,
+          log,
+          timeoutMs: one.timeoutMs,
+          backlog: one.backlog,
+        }),
+    );
+    this.#spool.onLoss((loss) =>
+      log.error("telemetry lost", { ...loss, from: String(loss.from), to: String(loss.to) }),
+    );
+  }
+
+  /** `host:port` of the endpoints, undefined when switched off. */
+  get address(): string | undefined {
+    return this.#http?.address;
+  }
+
+  /** Where telemetry goes, for people. */
+  get destination(): string | undefined {
+    const endpoint = this.#options.config.export.otlp.endpoint;
+    return endpoint === "" ? undefined : endpoint;
+  }
+
+  /** What was shipped since start, over all destinations. */
+  get counts(): { readonly requests: number; readonly data_points: number } {
+    const all = this.#senders.map((sender) => sender.status());
+    return {
+      requests: all.reduce((sum, one) => sum + one.sentRequests, 0),
+      data_points: all.reduce((sum, one) => sum + one.sentPoints, 0),
+    };
+  }
+
+  /** Opens the endpoints and reads who this host is. Throws SourceError when the port is taken. */
+  async start(): Promise<void> {
+    const { clock, config, env, log, ready, status } = this.#options;
+    const listen = config.export.prometheus.listen;
+    if (listen !== "") {
+      this.#http = await serveHttp({
+        listen,
+        log,
+        metrics: (accept) => this.#page(accept),
+        healthy: () => true,
+        ready,
+        status,
+      });
+    }
+    const { hostName, hostId, hostArch, osDescription } = await readHostFacts(clock);
+    this.#resource = agentResource({
+      env,
+      facts: {
+        hostName,
+        hostArch,
+        osType: "linux",
+        instanceId: instanceId(config.stateDir, log),
+        ...(hostId === undefined ? {} : { hostId }),
+        ...(osDescription === undefined ? {} : { osDescription }),
+      },
+      configured: config.resource,
+      version: programVersion(),
+    });
+    this.#encoder = createOtlpEncoder({ resource: this.#resource, version: programVersion() });
+    for (const sender of this.#senders) sender.start();
+    this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
+    await this.#startSelfMetrics();
+  }
+
+  /** One export beat: commit, encode, spool, publish. Beats never overlap. */
+  beat(): Promise<void> {
+    this.#committing = this.#committing
+      .then(() => this.#commit())
+      .catch((error: Error) => {
+        this.#options.log.error("export beat failed", { cause: error.message });
+      });
+    return this.#committing;
+  }
+
+  /** Commits what was settled last and sends what is queued within `flushMs`; what is left is told. */
+  async stop(flushMs: number): Promise<void> {
+    this.#cancel();
+    if (this.#encoder !== undefined) await this.beat();
+    const delivered = await Promise.all(this.#senders.map((sender) => sender.flush(flushMs)));
+    if (delivered.includes(false)) {
+      this.#options.log.warn("not everything was delivered before the stop", { spool: this.#spool.status() });
+    }
+    await Promise.allSettled(this.#senders.map((sender) => sender.stop()));
+    await this.#self?.stop();
+    await this.#http?.close();
+    await this.#spool.close();
+  }
+
+  /** For `/-/status`. */
+  status(): Readonly<Record<string, unknown>> {
+    return {
+      sequence: this.#snapshot?.sequence ?? 0,
+      series: this.#snapshot?.points.length ?? 0,
+      spool: this.#spool.status(),
+      destinations: this.#senders.map((sender) => sender.status()),
+    };
+  }
+
+  async #commit(): Promise<void> {
+    const { clock, ledger, settledUntil } = this.#options;
+    const snapshot = ledger.commit(clock.unixNanos(settledUntil()), clock.now());
+    if (this.#senders.length > 0 && this.#encoder !== undefined) {
+      const sequence = await this.#spool.append(this.#encoder.encode(snapshot));
+      this.#spool.commit(sequence);
+    }
+    this.#snapshot = snapshot;
+  }
+
+  #page(accept: string | undefined): { readonly type: string; readonly text: string } {
+    return prometheusText(this.#snapshot, this.#resource, accept);
+  }
+
+  /** The SDK is loaded only where somebody listens. */
+  async #startSelfMetrics(): Promise<void> {
+    const target = destinations(this.#options.config.export.otlp)[0];
+    if (target === undefined) return;
+    const { startSelfMetrics } = await import("./export/self-metrics.ts");
+    this.#self = await startSelfMetrics({
+      destination: target,
+      resource: this.#resource,
+      intervalMs: this.#options.config.rates.exportMs,
+      stats: () =>
+        selfStats(
+          this.#senders.map((sender) => sender.status()),
+          this.#spool.status(),
+          this.#options.health(),
+          this.#options.restarts(),
+        ),
+    });
+  }
+}

@@ -1,0 +1,77 @@
+// Opens what the configuration names: the first GPU backend that works, and every configured server.
+// Nothing here is fatal but a misconfiguration: a host whose driver is not loaded yet is asked again later.
+import type { Config } from "./config.ts";
+import { configuredBackends, configuredServers } from "./config.ts";
+import type { GpuSource, ServerSource, SourceContext } from "./source.ts";
+import { SourceError } from "./source.ts";
+
+/** What became of one backend. */
+export interface BackendTried {
+  readonly backend: string;
+  readonly usable: boolean;
+  readonly reason: string;
+}
+
+export interface GpuChoice {
+  readonly source: GpuSource | undefined;
+  /** In the order they were tried. */
+  readonly tried: readonly BackendTried[];
+}
+
+/** Opens the first backend that can work here. Throws SourceError only when the configuration is at fault. */
+export async function chooseGpu(config: Config, context: SourceContext): Promise<GpuChoice> {
+  const tried: BackendTried[] = [];
+  for (const { backend, section } of configuredBackends(config)) {
+    const found = await backend.detect(section, context);
+    if (!found.usable && config.gpu.backend === "auto") {
+      tried.push({ backend: backend.name, usable: false, reason: found.reason });
+      continue;
+    }
+    try {
+      const source = await backend.open(section, context);
+      tried.push({ backend: backend.name, usable: true, reason: found.reason });
+      return { source, tried };
+    } catch (error) {
+      if (error instanceof SourceError && error.kind === "misconfigured") throw error;
+      tried.push({ backend: backend.name, usable: false, reason: (error as Error).message });
+    }
+  }
+  return { source: undefined, tried };
+}
+
+/** Whether this host has a GPU some backend can read, and why not. Opens nothing. */
+export async function detectGpu(
+  config: Config,
+  context: SourceContext,
+): Promise<{ readonly usable: boolean; readonly reason: string }> {
+  const reasons: string[] = [];
+  for (const { backend, section } of configuredBackends(config)) {
+    const found = await backend.detect(section, context);
+    if (found.usable) return { usable: true, reason: `${backend.name}: ${found.reason}` };
+    if (backend.name !== "replay") reasons.push(`${backend.name}: ${found.reason}`);
+  }
+  return { usable: false, reason: reasons.join("; ") };
+}
+
+/** A configured server and the place in the configuration it comes from, which is its identity over reloads. */
+export interface OpenServer {
+  readonly source: ServerSource;
+  /** Type and entry as JSON: equal texts are the same server. */
+  readonly fingerprint: string;
+}
+
+/** Opens every configured server; what cannot be opened is logged and left out. Connections come later. */
+export function openServers(config: Config, context: SourceContext): readonly OpenServer[] {
+  const entries = configuredServers(config);
+  const scrapeMs = entries.length > 1 ? config.rates.scrapeMs : config.rates.scrapeSingleMs;
+  return entries.flatMap(({ type, entry, path }) => {
+    try {
+      const source = type.open(entry, { ...context, scrapeMs });
+      return [{ source, fingerprint: JSON.stringify([type.name, entry, scrapeMs]) }];
+    } catch (error) {
+      const hint = error instanceof SourceError ? error.hint : undefined;
+      context.log.error("server left out", { source: path, cause: (error as Error).message, hint });
+      return [];
+    }
+  });
+}

@@ -1,0 +1,58 @@
+// `/-/status`: what the agent found, chose and why, as one JSON object for people and doctor.
+// No secrets: addresses of servers, placement and health only.
+import type { Clock } from "./clock.ts";
+import type { Correlator } from "./correlate/correlator.ts";
+import type { Exports } from "./exports.ts";
+import type { Pipeline } from "./pipeline.ts";
+import type { GpuSource } from "./source.ts";
+import type { BackendTried } from "./sources.ts";
+import { programVersion } from "./version.ts";
+
+export interface StatusParts {
+  readonly clock: Clock;
+  readonly pipeline: Pipeline;
+  readonly gpu: GpuSource | undefined;
+  readonly tried: readonly BackendTried[];
+  readonly released: boolean;
+  readonly exports: Exports;
+  readonly correlator: Correlator;
+}
+
+/** The object `/-/status` answers with. */
+export function agentStatus(parts: StatusParts): Readonly<Record<string, unknown>> {
+  const { clock, pipeline, gpu, exports } = parts;
+  const now = clock.now();
+  const ago = (at: number | undefined): number | null =>
+    at === undefined ? null : Math.round((now - at) / 1e6) / 1e3;
+  return {
+    version: programVersion(),
+    time: new Date(Number(clock.unixNanos(now) / 1_000_000n)).toISOString(),
+    uptime_seconds: Math.round(now / 1e6) / 1e3,
+    pid: process.pid,
+    settled_seconds_ago: ago(pipeline.settledUntil),
+    gpu_backend: {
+      chosen: gpu?.backend ?? null,
+      tried: parts.tried,
+      released: parts.released,
+      ...gpu?.status(),
+    },
+    gpus: [...pipeline.gpus.values()],
+    servers: [...pipeline.servers.values()],
+    correlation: parts.correlator.status(),
+    sources: Object.fromEntries(
+      [...pipeline.health.entries()].map(([source, health]) => [
+        source,
+        {
+          ok: health.ok,
+          reason: health.reason ?? null,
+          last_read_seconds_ago: ago(health.lastReadAt),
+          failing_for_seconds: ago(health.failingSince),
+          reads: health.reads,
+          failures: health.failures,
+          last_read_ms: Math.round(health.tookNanos / 1e4) / 100,
+        },
+      ]),
+    ),
+    export: exports.status(),
+  };
+}
