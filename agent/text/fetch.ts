@@ -1,0 +1,251 @@
+// One GET for a metric page: over http, https or a unix socket, with a deadline and a bound on the inflated size.
+// Asks for text/plain 0.0.4 alone, because any mention of OpenMetrics makes python servers rename their samples
+// (facts: prometheus_client 0.26). Answers that are no metric page (HTML, JSON) end in an error that says so.
+import { readFileSync } from "node:fs";
+import type { IncomingMessage, RequestOptions } from "node:http";
+import { Agent as HttpAgent, request as httpRequest } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import type { Readable } from "node:stream";
+import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
+import type { SourceContext } from "../source.ts";
+import { SourceError } from "../source.ts";
+
+/** Where a page is and how to get it. */
+export interface PageTarget {
+  /** `http://host:port/path`, `https://...` or `unix:/path/to/socket:/path`. */
+  readonly url: string;
+  readonly tls?: { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string };
+  /** A file whose content is sent as `authorization: Bearer <content>`; read anew for each request. */
+  readonly bearerFile?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Deadline of the whole request; default 5000. */
+  readonly timeoutMs?: number;
+  /** Largest page after inflating; default 32 MiB. */
+  readonly bytesMax?: number;
+}
+
+/** A page as it came. */
+export interface FetchedPage {
+  readonly body: Buffer;
+  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
+}
+
+/** Fetches pages of one target; keeps its connection and its buffer between requests. */
+export interface PageFetcher {
+  /** The page now; valid until the next call. Throws SourceError (transient) when there is none. */
+  fetch(signal?: AbortSignal): Promise<FetchedPage>;
+  close(): void;
+}
+
+const ACCEPT = "text/plain;version=0.0.4";
+const TIMEOUT_MS = 5000;
+const BYTES_MAX = 32 * 1024 * 1024;
+
+/** A fetcher for `target`. Throws SourceError (misconfigured) when the address or a certificate cannot be read. */
+export function createPageFetcher(target: PageTarget, context: Pick<SourceContext, "clock">): PageFetcher {
+  const { options, secure } = requestOptions(target);
+  const agent = secure
+    ? new HttpsAgent({ keepAlive: true, maxSockets: 1 })
+    : new HttpAgent({ keepAlive: true, maxSockets: 1 });
+  const limit = target.bytesMax ?? BYTES_MAX;
+  const buffer = pageBuffer(limit, target.url);
+  const get = (signal: AbortSignal): Promise<IncomingMessage> =>
+    new Promise((resolve, reject) => {
+      const headers = { ...(options.headers as Record<string, string>), ...authorization(target) };
+      const send = secure ? httpsRequest : httpRequest;
+      const request = send({ ...options, headers, agent, signal }, resolve);
+      request.on("error", reject);
+      request.end();
+    });
+  return {
+    fetch: async (outer) => {
+      const timeout = new AbortController();
+      const due = context.clock.now() + (target.timeoutMs ?? TIMEOUT_MS) * 1_000_000;
+      const cancel = context.clock.at(due, () => timeout.abort());
+      const signal = outer === undefined ? timeout.signal : AbortSignal.any([outer, timeout.signal]);
+      try {
+        const response = await get(signal);
+        const body = await buffer.fill(inflated(response), signal);
+        refuseNonPages(target.url, response, body);
+        return { body, headers: response.headers };
+      } catch (error) {
+        throw explainFetchError(error, target, timeout.signal.aborted);
+      } finally {
+        cancel();
+      }
+    },
+    close: () => agent.destroy(),
+  };
+}
+
+function requestOptions(target: PageTarget): { options: RequestOptions; secure: boolean } {
+  const headers = { accept: ACCEPT, "accept-encoding": "gzip", ...target.headers };
+  const socket = /^unix:(\/[^:]+)(?::(\/.*))?$/.exec(target.url);
+  if (socket !== null) {
+    return {
+      options: { socketPath: socket[1] as string, path: socket[2] ?? "/metrics", headers },
+      secure: false,
+    };
+  }
+  if (!URL.canParse(target.url) || !/^https?:$/.test(new URL(target.url).protocol)) {
+    throw new SourceError(
+      "misconfigured",
+      `Cannot read ${JSON.stringify(target.url)} as address of a metric page`,
+      {
+        hint: 'wanted for example "http://localhost:8000/metrics" or "unix:/run/server.sock:/metrics"',
+      },
+    );
+  }
+  const url = new URL(target.url);
+  const secure = url.protocol === "https:";
+  const options: RequestOptions = {
+    hostname: url.hostname.replace(/^\[|\]$/g, ""),
+    port: url.port,
+    path: `${url.pathname}${url.search}`,
+    headers,
+    ...(secure ? certificates(target) : {}),
+  };
+  return { options, secure };
+}
+
+function certificates(target: PageTarget): { ca?: Buffer; cert?: Buffer; key?: Buffer } {
+  const { caFile, certFile, keyFile } = target.tls ?? {};
+  return {
+    ...(caFile === undefined ? {} : { ca: fileOf(caFile, target) }),
+    ...(certFile === undefined ? {} : { cert: fileOf(certFile, target) }),
+    ...(keyFile === undefined ? {} : { key: fileOf(keyFile, target) }),
+  };
+}
+
+function authorization(target: PageTarget): { authorization?: string } {
+  if (target.bearerFile === undefined) return {};
+  return { authorization: `Bearer ${fileOf(target.bearerFile, target).toString("utf8").trim()}` };
+}
+
+function fileOf(path: string, target: PageTarget): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new SourceError("transient", `Cannot read ${target.url}: its file ${path} cannot be opened`, {
+      cause,
+    });
+  }
+}
+
+function inflated(response: IncomingMessage): Readable {
+  const encoding = response.headers["content-encoding"];
+  const inflater =
+    encoding === "gzip" || encoding === "x-gzip"
+      ? createGunzip()
+      : encoding === "deflate"
+        ? createInflate()
+        : encoding === "br"
+          ? createBrotliDecompress()
+          : undefined;
+  if (inflater === undefined) return response;
+  response.on("error", (error) => inflater.destroy(error));
+  response.on("aborted", () =>
+    inflater.destroy(new Error("the connection was closed in the middle of the page")),
+  );
+  return response.pipe(inflater);
+}
+
+/** A buffer that is filled again and again and never grows past `limit`. */
+function pageBuffer(
+  limit: number,
+  url: string,
+): { fill(stream: Readable, signal: AbortSignal): Promise<Buffer> } {
+  let bytes = Buffer.allocUnsafe(64 * 1024);
+  return {
+    fill: async (stream, signal) => {
+      let length = 0;
+      const onAbort = (): void => void stream.destroy(new Error("aborted"));
+      signal.addEventListener("abort", onAbort, { once: true });
+      try {
+        for await (const chunk of stream) {
+          const part = chunk as Buffer;
+          if (length + part.length > limit) {
+            throw new SourceError("transient", `Cannot read ${url}: the page is larger than ${limit} bytes`, {
+              hint: "raise `bytesMax` if that is expected",
+            });
+          }
+          if (length + part.length > bytes.length) {
+            const grown = Buffer.allocUnsafe(
+              Math.min(limit, Math.max(bytes.length * 2, length + part.length)),
+            );
+            bytes.copy(grown, 0, 0, length);
+            bytes = grown;
+          }
+          length += part.copy(bytes, length);
+        }
+      } finally {
+        signal.removeEventListener("abort", onAbort);
+      }
+      return bytes.subarray(0, length);
+    },
+  };
+}
+
+/** Throws unless the answer can be a metric page. */
+function refuseNonPages(url: string, response: IncomingMessage, body: Buffer): void {
+  const { statusCode = 0 } = response;
+  const type = (response.headers["content-type"] ?? "").split(";")[0]?.trim().toLowerCase() ?? "";
+  const start = body.toString("latin1", 0, 200).trimStart();
+  if (statusCode === 401 || statusCode === 403) {
+    throw new SourceError("transient", `Cannot read ${url}: it answers ${statusCode}`, {
+      hint: "set `bearerFile` or `headers`",
+    });
+  }
+  if (statusCode !== 200) {
+    throw new SourceError(
+      "transient",
+      `Cannot read ${url}: it answers ${statusCode} ${response.statusMessage ?? ""}`.trim(),
+      {
+        hint: "check port and path; many servers need a flag before they publish metrics",
+      },
+    );
+  }
+  if (type === "text/html" || /^<(!doctype|html|head|body)/i.test(start)) {
+    throw new SourceError(
+      "transient",
+      `Cannot read ${url}: it answers a web page (HTML), wanted Prometheus text`,
+      {
+        hint: "that is another service, or a login page: check port and path",
+      },
+    );
+  }
+  if (
+    type === "application/json" ||
+    (/^[[{]\s*["{[\]}]/.test(start) && !/^\{"[^"]*"[,}] ?\S*\s+[-+\d]/.test(start))
+  ) {
+    throw new SourceError("transient", `Cannot read ${url}: it answers JSON, wanted Prometheus text`, {
+      hint: "TensorRT-LLM's /metrics is JSON; its Prometheus page is /prometheus/metrics",
+    });
+  }
+}
+
+function explainFetchError(error: unknown, target: PageTarget, late: boolean): SourceError {
+  if (error instanceof SourceError) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  const what = `Cannot read ${target.url}`;
+  if (late) {
+    return new SourceError(
+      "transient",
+      `${what}: no full answer within ${target.timeoutMs ?? TIMEOUT_MS} ms`,
+      { cause: error },
+    );
+  }
+  if (code === "ECONNREFUSED" || code === "ENOENT") {
+    return new SourceError("transient", `${what}: nothing listens there`, {
+      cause: error,
+      hint: "start the server, or correct the address",
+    });
+  }
+  if (code?.startsWith("HPE_") === true) {
+    return new SourceError("transient", `${what}: the peer does not speak HTTP (${message})`, {
+      cause: error,
+      hint: "a gRPC port is read by a gRPC source such as servers.token-counters",
+    });
+  }
+  return new SourceError("transient", `${what}: ${message}`, { cause: error });
+}

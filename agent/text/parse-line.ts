@@ -1,0 +1,144 @@
+// One line of a metric page, looked at closely: the slow half of the parser, for lines not seen before.
+// Facts: Prometheus text format 0.0.4 and OpenMetrics 1.0; names in braces are the quoted UTF-8 form of Prometheus 3.
+// Names are normalised here: ":" and "." to "_", a trailing "_total" stripped.
+
+/** Where the parts of a sample line are; offsets into the page. */
+export interface LineParts {
+  /** Start of the value: everything before it is the key of the series. */
+  readonly value: number;
+  /** End of the metric name (exclusive). */
+  readonly nameEnd: number;
+}
+
+const COMMA = 44;
+const EQUALS = 61;
+const BRACE = 123;
+const CLOSE = 125;
+const QUOTE = 34;
+const BACKSLASH = 92;
+const SPACE = 32;
+const TAB = 9;
+
+/** Finds the value of the sample line in `[start, end)`, or says what is wrong with the line. */
+export function splitLine(bytes: Uint8Array, start: number, end: number): LineParts | string {
+  let position = start;
+  let byte = bytes[position] as number;
+  while (position < end && byte !== BRACE && byte !== SPACE && byte !== TAB) {
+    if (byte === 0) return "it holds a NUL byte";
+    byte = bytes[++position] as number;
+  }
+  const nameEnd = position;
+  position = skipBlanks(bytes, position, end);
+  if (position < end && bytes[position] === BRACE) {
+    position = skipLabels(bytes, position + 1, end, nameEnd === start);
+    if (position < 0) return "its labels cannot be read";
+  }
+  position = skipBlanks(bytes, position, end);
+  return position >= end ? "it has no value" : { value: position, nameEnd };
+}
+
+function skipBlanks(bytes: Uint8Array, from: number, end: number): number {
+  let position = from;
+  while (position < end && (bytes[position] === SPACE || bytes[position] === TAB)) position++;
+  return position;
+}
+
+/** The place behind the closing brace, or -1: `name="value"` parts with commas between, one after the last allowed. */
+function skipLabels(bytes: Uint8Array, from: number, end: number, nameInside: boolean): number {
+  let position = skipBlanks(bytes, from, end);
+  if (nameInside) {
+    position = skipBlanks(bytes, skipQuoted(bytes, position, end), end);
+    if (position < end && bytes[position] === COMMA) position = skipBlanks(bytes, position + 1, end);
+  }
+  while (position >= 0 && position < end && bytes[position] !== CLOSE) {
+    const name = position;
+    if (bytes[position] === QUOTE) position = skipQuoted(bytes, position, end);
+    else while (position < end && isWord(bytes[position] as number)) position++;
+    if (position <= name) return -1;
+    position = skipBlanks(bytes, position, end);
+    if (bytes[position] !== EQUALS) return -1;
+    position = skipQuoted(bytes, skipBlanks(bytes, position + 1, end), end);
+    if (position < 0) return -1;
+    position = skipBlanks(bytes, position, end);
+    if (bytes[position] === COMMA) position = skipBlanks(bytes, position + 1, end);
+    else if (bytes[position] !== CLOSE) return -1;
+  }
+  return position >= 0 && position < end ? position + 1 : -1;
+}
+
+function skipQuoted(bytes: Uint8Array, from: number, end: number): number {
+  if (from >= end || bytes[from] !== QUOTE) return -1;
+  for (let position = from + 1; position < end; position++) {
+    const byte = bytes[position] as number;
+    if (byte === QUOTE) return position + 1;
+    if (byte === BACKSLASH) position++;
+    else if (byte === 0) return -1;
+  }
+  return -1;
+}
+
+function isWord(byte: number): boolean {
+  return (
+    (byte >= 97 && byte <= 122) || byte === 95 || (byte >= 65 && byte <= 90) || (byte >= 46 && byte <= 58)
+  );
+}
+
+/** The name a sample is filed under: normalised, or undefined when it is none. */
+export function normaliseName(name: string): string | undefined {
+  if (!/^[A-Za-z_:][\w:.]*$/.test(name)) return undefined;
+  const plain = name.replaceAll(/[:.]/g, "_");
+  return plain.endsWith("_total") ? plain.slice(0, -"_total".length) : plain;
+}
+
+/** The family a sample name belongs to: without the suffix of a histogram part or of a start time. */
+export function familyOf(name: string): string {
+  return name.replace(/_(bucket|sum|count|created)$/, "");
+}
+
+/** The metric name in a key that starts with a brace, e.g. `{"my.name",label="x"} `; "" if there is none. */
+export function quotedName(key: string): string {
+  return /^\{\s*"((?:[^"\\]|\\.)*)"\s*[,}]/.exec(key)?.[1] ?? "";
+}
+
+const LABEL = /[\s,]*([^\s,={}"]+|"(?:[^"\\]|\\.)*")\s*=\s*"((?:[^"\\]|\\.)*)"/gy;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: anything beyond ASCII came as UTF-8 bytes
+const PLAIN = /^[\x00-\x5b\x5d-\x7f]*$/;
+const TIGHT = /^[^{\s]+\{[^\s]*\} ?$/;
+
+/** The labels in a key (latin1) that `splitLine` accepted. */
+export function readLabels(key: string): Readonly<Record<string, string>> {
+  const open = key.indexOf("{");
+  if (open === -1) return {};
+  const tight = open > 0 && PLAIN.test(key) && TIGHT.test(key) && !key.includes("__proto__");
+  return tight ? readTight(key, open + 1) : readLoose(key, open);
+}
+
+/** Labels as every server writes them: no blanks, no escapes, no quoted names, ASCII. */
+function readTight(key: string, from: number): Record<string, string> {
+  const labels: Record<string, string> = {};
+  let position = from;
+  while (key.charCodeAt(position) !== CLOSE) {
+    const equals = key.indexOf("=", position);
+    const close = key.indexOf('"', equals + 2);
+    labels[key.slice(position, equals)] = key.slice(equals + 2, close);
+    position = close + (key.charCodeAt(close + 1) === COMMA ? 2 : 1);
+  }
+  return labels;
+}
+
+function readLoose(key: string, open: number): Record<string, string> {
+  const labels: Record<string, string> = Object.create(null);
+  LABEL.lastIndex = open + 1;
+  if (open === 0) LABEL.lastIndex += (/^\s*"(?:[^"\\]|\\.)*"/.exec(key.slice(1))?.[0] ?? "").length;
+  for (let match = LABEL.exec(key); match !== null; match = LABEL.exec(key)) {
+    labels[decode(match[1] as string).replaceAll('"', "")] = decode(match[2] as string);
+  }
+  return labels;
+}
+
+function decode(text: string): string {
+  const plain = text.includes("\\")
+    ? text.replaceAll(/\\(.)/g, (_, escaped: string) => (escaped === "n" ? "\n" : escaped))
+    : text;
+  return PLAIN.test(plain) ? plain : Buffer.from(plain, "latin1").toString("utf8");
+}

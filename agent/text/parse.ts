@@ -1,0 +1,247 @@
+// Prometheus text and OpenMetrics pages, tolerant of both dialects and fast on a page seen before.
+// The parser remembers every line up to its value. A line that starts with the bytes expected at its place costs one
+// comparison and one number; only new lines are taken apart. A page is valid until the next one is parsed: unchanged
+// series keep their sample objects, whose values are overwritten. Values of the same series twice: the first counts.
+import type { MetricPage } from "../source.ts";
+import type { LineSample } from "./line-table.ts";
+import { LineTable, lineKinds, viewOf } from "./line-table.ts";
+import { familyOf, normaliseName, quotedName, splitLine } from "./parse-line.ts";
+import { parsedNumber, parseNumber } from "./parse-number.ts";
+
+const NEWLINE = 10;
+const RETURN = 13;
+const HASH = 35;
+const ERRORS_MAX = 10;
+const LINES_MAX = 500_000;
+const LINE_BYTES_MAX = 64 * 1024;
+/** How many expected lines may be missing before a line is looked up by its key. */
+const LOOKAHEAD = 8;
+/** Families every page keeps. */
+const ALWAYS = ["process_start_time_seconds"];
+
+/** Parses the pages of one server, one after the other. */
+export interface PageParser {
+  /** The page in `bytes`. Never throws: what cannot be read is counted and named in `errors`. */
+  parse(bytes: Uint8Array): MetricPage;
+}
+
+/** A parser that keeps only the families given (normalised names), or all. */
+export function createPageParser(families?: readonly string[]): PageParser {
+  return new Parser(families);
+}
+
+/** The samples of a page that is seen once. */
+export function parsePage(bytes: Uint8Array, families?: readonly string[]): MetricPage {
+  return new Parser(families).parse(bytes);
+}
+
+class Parser implements PageParser {
+  readonly #families: ReadonlySet<string> | undefined;
+  #lines = new LineTable();
+  // Line numbers in the order of the last page, and of this one.
+  #expected: number[] = [];
+  #order: number[] = [];
+  #count = 0;
+  #page = 0;
+  #bytes: Buffer = Buffer.alloc(0);
+  #view = viewOf(this.#bytes);
+  /** Whether this page has other series than the last. */
+  #changed = false;
+  #ignored = 0;
+  #errors: string[] = [];
+  #byName = new Map<string, LineSample[]>();
+  /** The line `# EOF`, once seen. */
+  #endMark: number | undefined;
+  // The name of the last new line: most lines repeat it.
+  #name = "";
+  #filed: string | undefined;
+  #wanted = false;
+
+  constructor(families: readonly string[] | undefined) {
+    this.#families = families === undefined ? undefined : new Set([...families, ...ALWAYS]);
+  }
+
+  parse(bytes: Uint8Array): MetricPage {
+    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#view = viewOf(bytes);
+    this.#page++;
+    this.#changed = false;
+    this.#ignored = 0;
+    this.#errors = [];
+    this.#count = 0;
+    this.#lines.adopt(this.#bytes);
+    this.#readLines();
+    this.#lines.settle();
+    if (this.#endMark !== undefined && this.#lines.stamps[this.#endMark] !== this.#page)
+      this.#fail("the page is cut: it ends without # EOF");
+    if (this.#count !== this.#expected.length) this.#changed = true;
+    this.#order.length = this.#count;
+    [this.#expected, this.#order] = [this.#order, this.#expected];
+    if (this.#changed) this.#refile();
+    this.#bytes = Buffer.alloc(0);
+    return { samples: this.#byName, ignoredSamples: this.#ignored, errors: this.#errors };
+  }
+
+  /** Every line of the page: the expected one at a comparison's cost, any other through `#meet`. */
+  #readLines(): void {
+    const { length } = this.#bytes;
+    let position = 0;
+    let place = 0;
+    while (position < length) {
+      if (place < this.#expected.length) {
+        const line = this.#expected[place] as number;
+        const next = this.#lines.startsAt(this.#view, position, line) ? this.#take(position, line) : -1;
+        if (next >= 0) {
+          position = next;
+          place++;
+          continue;
+        }
+      }
+      const end = this.#bytes.indexOf(NEWLINE, position);
+      const stop = end === -1 ? length : end;
+      const line = this.#meet(position, stop, place, end === -1);
+      if (line >= 0 && this.#take(position, line) < 0)
+        this.#refuse(`it has no value: ${this.#quote(position, stop)}`);
+      else if (line >= 0) {
+        this.#changed = true;
+        const was = this.#lines.places[line] as number;
+        if (was >= 0) place = was + 1;
+      }
+      position = stop + 1;
+    }
+  }
+
+  /** Takes the value of a known line; returns where the next line starts, or -1 if it is another line after all. */
+  #take(position: number, line: number): number {
+    const bytes = this.#bytes;
+    const { length } = bytes;
+    const kind = this.#lines.kinds[line];
+    let at = position + this.#lines.length(line);
+    if (kind === lineKinds.comment) {
+      if (at < length && bytes[at] !== NEWLINE) return -1;
+    } else {
+      const behind = parseNumber(bytes, at, length);
+      if (behind === at) return -1;
+      at = behind;
+      // A timestamp or an exemplar may follow; a line without its end is cut, and so may be its value.
+      if (at < length && bytes[at] !== NEWLINE) at = bytes.indexOf(NEWLINE, at);
+      if (at < 0 || at >= length) return -1;
+      if (kind === lineKinds.sample) this.#set(line);
+    }
+    this.#lines.stamps[line] = this.#page;
+    this.#order[this.#count++] = line;
+    return at + 1;
+  }
+
+  /** Gives the line's sample the value read last. */
+  #set(line: number): void {
+    const value = parsedNumber[0] as number;
+    const sample = this.#lines.samples[line] as LineSample;
+    if (this.#lines.stamps[line] === this.#page) {
+      this.#ignored++;
+      this.#fail(`a series stands there twice: ${sample.name} ${JSON.stringify(sample.labels)}`);
+      return;
+    }
+    if (Number.isNaN(value)) this.#ignored++;
+    if (Number.isNaN(value) !== Number.isNaN(sample.value)) this.#changed = true;
+    sample.value = value;
+  }
+
+  /** The number of a line that was not expected here; -1 when it cannot be used. */
+  #meet(start: number, end: number, place: number, cut: boolean): number {
+    const bytes = this.#bytes;
+    const stop = end > start && bytes[end - 1] === RETURN ? end - 1 : end;
+    if (stop === start) return -1;
+    if (bytes[start] === HASH) return this.#meetComment(start, end);
+    if (cut) return this.#refuse("the page is cut in its last line");
+    if (stop - start > LINE_BYTES_MAX) return this.#refuse(`a line of ${stop - start} bytes is too long`);
+    for (let ahead = place + 1; ahead <= place + LOOKAHEAD && ahead < this.#expected.length; ahead++) {
+      const line = this.#expected[ahead] as number;
+      if (this.#lines.kinds[line] !== lineKinds.comment && this.#lines.startsAt(this.#view, start, line))
+        return line;
+    }
+    const parts = splitLine(bytes, start, stop);
+    if (typeof parts === "string") return this.#refuse(`${parts}: ${this.#quote(start, stop)}`);
+    const known = this.#lines.find(this.#view, start, parts.value);
+    if (known >= 0) return known;
+    if (!this.#repeatsName(start, parts.nameEnd)) {
+      this.#judge(
+        parts.nameEnd === start
+          ? quotedName(bytes.toString("latin1", start, stop))
+          : bytes.toString("latin1", start, parts.nameEnd),
+      );
+    }
+    if (this.#filed === undefined) return this.#refuse(`its name is none: ${this.#quote(start, stop)}`);
+    return this.#wanted
+      ? this.#add(start, parts.value, lineKinds.sample, this.#filed)
+      : this.#add(start, parts.value, lineKinds.skipped);
+  }
+
+  #meetComment(start: number, end: number): number {
+    const known = this.#lines.find(this.#view, start, end);
+    if (known >= 0) return known;
+    const line = this.#add(start, end, lineKinds.comment);
+    if (end - start < 8 && this.#quote(start, end).trimEnd() === "# EOF") this.#endMark = line;
+    return line;
+  }
+
+  #add(start: number, end: number, kind: number, name?: string): number {
+    if (this.#lines.size >= LINES_MAX) return this.#refuse(`the page has more than ${LINES_MAX} lines`);
+    return this.#lines.add(this.#bytes, start, end, kind, name);
+  }
+
+  #repeatsName(start: number, end: number): boolean {
+    const name = this.#name;
+    if (name.length !== end - start || name.length === 0) return false;
+    for (let index = 0; index < name.length; index++) {
+      if (this.#bytes[start + index] !== name.charCodeAt(index)) return false;
+    }
+    return true;
+  }
+
+  /** Notes the name of a new line: what it is filed under and whether anybody wants it. */
+  #judge(name: string): void {
+    const filed = normaliseName(name);
+    const families = this.#families;
+    this.#name = name;
+    this.#filed = filed;
+    this.#wanted =
+      filed !== undefined && (families === undefined || families.has(filed) || families.has(familyOf(filed)));
+  }
+
+  /** Files the samples of this page anew, and forgets all lines once most of them are gone. */
+  #refile(): void {
+    const lines = this.#lines;
+    this.#byName = new Map();
+    lines.places.fill(-1);
+    for (const [place, line] of this.#expected.entries()) {
+      if ((lines.places[line] as number) >= 0) continue;
+      lines.places[line] = place;
+      const sample = lines.samples[line];
+      if (sample === undefined || Number.isNaN(sample.value)) continue;
+      const filed = this.#byName.get(sample.name);
+      if (filed === undefined) this.#byName.set(sample.name, [sample]);
+      else filed.push(sample);
+    }
+    if (lines.size > 2 * this.#expected.length + 1000) {
+      this.#lines = new LineTable();
+      this.#expected = [];
+      this.#endMark = undefined;
+    }
+  }
+
+  #quote(start: number, end: number): string {
+    return this.#bytes.toString("latin1", start, Math.min(end, start + 80));
+  }
+
+  #refuse(problem: string): number {
+    this.#ignored++;
+    this.#fail(problem);
+    return -1;
+  }
+
+  #fail(problem: string): void {
+    if (this.#errors.length < ERRORS_MAX) this.#errors.push(problem);
+    else if (this.#errors.length === ERRORS_MAX) this.#errors.push("further errors are left out");
+  }
+}

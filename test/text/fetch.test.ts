@@ -1,0 +1,115 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { createServer as createSocketServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { afterEach, describe, expect, test } from "vitest";
+import { systemClock } from "../../agent/clock.ts";
+import { createPageFetcher } from "../../agent/text/fetch.ts";
+
+const closing: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closing.splice(0)) close();
+});
+const context = { clock: systemClock() };
+
+async function serve(handler: (request: IncomingMessage, response: ServerResponse) => void, path?: string) {
+  const server = createServer(handler);
+  await new Promise<void>((resolve) =>
+    path === undefined ? server.listen(0, "127.0.0.1", resolve) : server.listen(path, resolve),
+  );
+  closing.push(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return path ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`;
+}
+
+function get(url: string, more: Partial<Parameters<typeof createPageFetcher>[0]> = {}) {
+  const fetcher = createPageFetcher({ url, timeoutMs: 2000, ...more }, context);
+  closing.push(() => fetcher.close());
+  return fetcher.fetch();
+}
+
+describe("createPageFetcher()", () => {
+  test("asks for text/plain 0.0.4 only, with gzip, and inflates the answer", async () => {
+    let seen: IncomingMessage["headers"] = {};
+    const url = await serve((request, response) => {
+      seen = request.headers;
+      response.setHeader("content-encoding", "gzip");
+      response.end(gzipSync("a 1\n"));
+    });
+    expect((await get(url)).body.toString()).toBe("a 1\n");
+    expect(seen.accept).toBe("text/plain;version=0.0.4");
+    expect(seen["accept-encoding"]).toBe("gzip");
+  });
+
+  test("reads a unix socket, sends the bearer file and extra headers", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "tokenwatt-fetch-"));
+    closing.push(() => rmSync(folder, { recursive: true }));
+    const socket = await serve(
+      (request, response) => {
+        response.end(
+          `seen{auth="${request.headers.authorization}",x="${request.headers["x-a"]}",at="${request.url}"} 1\n`,
+        );
+      },
+      join(folder, "s"),
+    );
+    writeFileSync(join(folder, "token"), "secret\n");
+    const page = await get(`unix:${socket}:/m`, {
+      bearerFile: join(folder, "token"),
+      headers: { "x-a": "b" },
+    });
+    expect(page.body.toString()).toBe('seen{auth="Bearer secret",x="b",at="/m"} 1\n');
+  });
+
+  test.each([
+    ["a web page", { "content-type": "text/html" }, "<!doctype html>", 200, "web page (HTML)"],
+    ["a web page of no type", {}, "\n<html>", 200, "web page (HTML)"],
+    ["JSON", { "content-type": "application/json" }, "[]", 200, "answers JSON"],
+    ["JSON of no type", {}, '[{"iter": 1}]', 200, "answers JSON"],
+    ["404", {}, "", 404, "answers 404"],
+    ["401", {}, "", 401, "answers 401"],
+  ])("says that the answer is %s", async (_, headers, body, status, message) => {
+    const url = await serve((_request, response) => response.writeHead(status, headers).end(body));
+    await expect(get(url)).rejects.toThrow(message);
+  });
+
+  test("refuses a page that inflates past its bound", async () => {
+    const url = await serve((_request, response) => {
+      response.setHeader("content-encoding", "gzip");
+      response.end(gzipSync(Buffer.alloc(5_000_000, 97)));
+    });
+    await expect(get(url, { bytesMax: 100_000 })).rejects.toThrow("larger than 100000 bytes");
+  });
+
+  test("gives up at its deadline, also in the middle of a page", async () => {
+    const url = await serve((_request, response) => void response.write("a 1\n"));
+    await expect(get(url, { timeoutMs: 100 })).rejects.toThrow("no full answer within 100 ms");
+  });
+
+  test("says when the connection breaks in the middle of a page", async () => {
+    const url = await serve((_request, response) => {
+      response.setHeader("content-length", 1000);
+      response.write("a 1\n");
+      setImmediate(() => response.destroy());
+    });
+    await expect(get(url)).rejects.toThrow("Cannot read");
+  });
+
+  test("says that nothing listens, and that the peer does not speak HTTP", async () => {
+    await expect(get("http://127.0.0.1:1/metrics")).rejects.toThrow("nothing listens there");
+    const raw = createSocketServer((socket) => socket.end("\0\0\x12\x04\0\0\0\0\0"));
+    await new Promise<void>((resolve) => raw.listen(0, "127.0.0.1", resolve));
+    closing.push(() => void raw.close());
+    const { port } = raw.address() as AddressInfo;
+    await expect(get(`http://127.0.0.1:${port}/metrics`)).rejects.toThrow("does not speak HTTP");
+  });
+
+  test("refuses an address it cannot read, before any request", () => {
+    expect(() => createPageFetcher({ url: "localhost" }, context)).toThrow("as address of a metric page");
+  });
+});

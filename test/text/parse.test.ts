@@ -1,0 +1,208 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { MetricPage } from "../../agent/source.ts";
+import { createPageParser, parsePage } from "../../agent/text/parse.ts";
+import { parsedNumber, parseNumber } from "../../agent/text/parse-number.ts";
+import { vllmPage } from "../bench/text-page.ts";
+
+const fixtures = fileURLToPath(new URL("../fixtures/servers", import.meta.url));
+const pages = readdirSync(fixtures)
+  .filter((name) => name.endsWith(".prom"))
+  .map((name) => readFileSync(`${fixtures}/${name}`));
+
+/** A page as plain data, in the order of the page. */
+function plain(page: MetricPage): [string, Record<string, string>, number][] {
+  return [...page.samples.values()].flat().map((sample) => [sample.name, { ...sample.labels }, sample.value]);
+}
+const parseText = (text: string, families?: string[]) => parsePage(Buffer.from(text), families);
+
+describe("parseNumber()", () => {
+  test.each([
+    ["8.128902e+06", 8128902],
+    ["1.7954209139811811e+09", 1795420913.9811811],
+    ["17.0", 17],
+    ["-0.5", -0.5],
+    ["1E-3", 0.001],
+    [".5", 0.5],
+    ["9007199254740993", 9007199254740992],
+    ["1e300", 1e300],
+  ])("reads %s as the engine's own parser does", (text, value) => {
+    expect(parseNumber(Buffer.from(`${text}\n`), 0, text.length + 1)).toBe(text.length);
+    expect(parsedNumber[0]).toBe(value);
+  });
+
+  test("agrees with Number() on every finite number, however written", () => {
+    const numbers = fc
+      .double({ noNaN: true, noDefaultInfinity: true })
+      .chain((value) =>
+        fc.constantFrom(String(value), value.toExponential(), value.toPrecision(6), value.toExponential(16)),
+      );
+    fc.assert(
+      fc.property(numbers, (text) => {
+        expect(parseNumber(Buffer.from(text), 0, text.length)).toBe(text.length);
+        expect(parsedNumber[0]).toBe(Number(text));
+      }),
+    );
+  });
+
+  test.each(["NaN", "+Inf", "-Inf", "12abc", "1e", "0x10", "1e999", "--1"])(
+    "takes %s for no number",
+    (text) => {
+      expect(parseNumber(Buffer.from(text), 0, text.length)).toBe(text.length);
+      expect(parsedNumber[0]).toBeNaN();
+    },
+  );
+});
+
+describe("parsePage()", () => {
+  test("normalises both dialects to one name", () => {
+    const classic = parseText('vllm:prompt_tokens_total{engine="0"} 1.0\n');
+    const open = parseText('vllm_prompt_tokens_total{engine="0"} 1\n# EOF\n');
+    expect(plain(classic)).toEqual([["vllm_prompt_tokens", { engine: "0" }, 1]]);
+    expect(plain(open)).toEqual(plain(classic));
+  });
+
+  test("reads escapes, UTF-8, empty values, spaces and trailing commas in labels", () => {
+    const page = parseText('a{ x="q\\"b\\\\n\\n", y="é", z="" , } 1 1700000000 # {t="1"} 2\nb 2\r\n');
+    expect(plain(page)).toEqual([
+      ["a", { x: 'q"b\\n\n', y: "é", z: "" }, 1],
+      ["b", {}, 2],
+    ]);
+  });
+
+  test("reads quoted names and a label called __proto__", () => {
+    const page = parseText('{"my.metric_total",le="1"} 3\nc{__proto__="p"} 4\n');
+    expect(page.samples.get("my_metric")?.[0]).toMatchObject({ value: 3 });
+    expect(page.samples.get("my_metric")?.[0]?.labels["le"]).toBe("1");
+    expect(Object.entries(page.samples.get("c")?.[0]?.labels ?? {})).toEqual([["__proto__", "p"]]);
+  });
+
+  test("skips and counts NaN, infinity and lines that cannot be read, and goes on", () => {
+    const page = parseText('a NaN\nb{x="1} 2\n9z 1\nc\nd{x=y} 1\ne{"x"} 1\n\nf +Inf\ng 7\n');
+    expect(plain(page)).toEqual([["g", {}, 7]]);
+    expect(page.ignoredSamples).toBe(7);
+    expect(page.errors).toHaveLength(5);
+  });
+
+  test("counts the first of two equal series and says so", () => {
+    const page = parseText('a{x="1"} 1\na{x="2"} 5\na{x="1"} 2\n');
+    expect(plain(page)).toEqual([
+      ["a", { x: "1" }, 1],
+      ["a", { x: "2" }, 5],
+    ]);
+    expect(page).toMatchObject({ ignoredSamples: 1, errors: [expect.stringContaining("twice")] });
+  });
+
+  test("never takes the value of a line that is cut", () => {
+    const parser = createPageParser();
+    expect(plain(parser.parse(Buffer.from("a 1000\nb 1234\n")))).toHaveLength(2);
+    const cut = parser.parse(Buffer.from("a 1001\nb 12"));
+    expect(plain(cut)).toEqual([["a", {}, 1001]]);
+    expect(cut.errors).toEqual([expect.stringContaining("cut")]);
+  });
+
+  test("says when a page that used to end in # EOF does not", () => {
+    const parser = createPageParser();
+    expect(parser.parse(Buffer.from("a 1\nb 2\n# EOF\n")).errors).toEqual([]);
+    expect(parser.parse(Buffer.from("a 1\n")).errors).toEqual([expect.stringContaining("# EOF")]);
+    expect(parser.parse(Buffer.from("a 1\nb 2\n# EOF\n")).errors).toEqual([]);
+  });
+
+  test("keeps only wanted families, their histogram parts and start times", () => {
+    const text =
+      'a_total 1\na_created 5\nh_bucket{le="1"} 1\nh_sum 2\nh_count 1\nb 3\nprocess_start_time_seconds 9\n';
+    expect([...parseText(text, ["a", "h"]).samples.keys()]).toEqual([
+      "a",
+      "a_created",
+      "h_bucket",
+      "h_sum",
+      "h_count",
+      "process_start_time_seconds",
+    ]);
+  });
+
+  test("keeps families apart however their lines are interleaved", () => {
+    const page = parseText(
+      '# TYPE a counter\na{x="1"} 1\n# TYPE b counter\nb 2\n# TYPE a counter\na{x="2"} 3\n',
+    );
+    expect(page.samples.get("a")?.map((sample) => sample.value)).toEqual([1, 3]);
+  });
+});
+
+describe("createPageParser()", () => {
+  test("gives for any sequence of pages what a fresh parser gives for each", () => {
+    const line = fc
+      .record({
+        name: fc.constantFrom("a", "b", "c_total", "h_bucket"),
+        label: fc.constantFrom("", '{x="1"}', '{x="2"}', '{x="2",y="ü"}', "{x"),
+        value: fc.oneof(fc.nat(10_000).map(String), fc.constantFrom("NaN", "1e+06", "-3", "7 123", "")),
+      })
+      .map(({ name, label, value }) => `${name}${label} ${value}`);
+    const comment = fc.constantFrom("# TYPE a counter", "# HELP b x", "# EOF", "");
+    const text = fc
+      .tuple(
+        fc.array(fc.oneof({ weight: 5, arbitrary: line }, comment), { maxLength: 25 }),
+        fc.constantFrom("\n", ""),
+      )
+      .map(([lines, end]) => lines.join("\n") + end);
+    fc.assert(
+      fc.property(fc.array(text, { maxLength: 6 }), (texts) => {
+        const parser = createPageParser(["a", "b", "c", "h"]);
+        for (const each of texts) {
+          const page = parser.parse(Buffer.from(each));
+          const fresh = parsePage(Buffer.from(each), ["a", "b", "c", "h"]);
+          expect(plain(page)).toEqual(plain(fresh));
+          expect(page.ignoredSamples).toBe(fresh.ignoredSamples);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("survives any bytes, and any recording with bytes changed, between good pages", () => {
+    const parser = createPageParser();
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...pages),
+        fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 20 }),
+        fc.uint8Array({ maxLength: 100 }),
+        (page, changes, noise) => {
+          const broken = Buffer.concat([page, noise]);
+          for (const [at, byte] of changes) broken[at % broken.length] = byte;
+          const read = parser.parse(broken);
+          expect(read.errors.length).toBeLessThanOrEqual(11);
+          for (const [, , value] of plain(read)) expect(value).not.toBeNaN();
+          expect(plain(parser.parse(page))).toEqual(plain(parsePage(page)));
+        },
+      ),
+    );
+  });
+
+  test("follows values, new series and lost series of a large page", () => {
+    const parser = createPageParser();
+    for (const round of [0, 1, 2]) {
+      const text = vllmPage(3000, round).split("\n");
+      if (round === 1) text.splice(500, 200);
+      if (round === 2) text.splice(700, 0, 'vllm:new_total{engine="0"} 5');
+      const bytes = Buffer.from(text.join("\n"));
+      expect(plain(parser.parse(bytes))).toEqual(plain(parsePage(bytes)));
+    }
+  });
+
+  test("keeps the objects of series that stay", () => {
+    const parser = createPageParser();
+    const first = parser.parse(Buffer.from("a 1\nb 2\n")).samples.get("a")?.[0];
+    expect(parser.parse(Buffer.from("a 9\nb 2\n")).samples.get("a")?.[0]).toBe(first);
+    expect(first?.value).toBe(9);
+  });
+
+  test("forgets series that are gone for good", () => {
+    const parser = createPageParser();
+    for (let round = 0; round < 200; round++) {
+      const lines = Array.from({ length: 100 }, (_, index) => `a{x="${round}-${index}"} 1`);
+      expect(parser.parse(Buffer.from(`${lines.join("\n")}\n`)).samples.get("a")).toHaveLength(100);
+    }
+  });
+});
