@@ -2,6 +2,7 @@
 import type { ServerType } from "../source.ts";
 import { replayServer } from "./replay.ts";
 import { tokenCounters } from "./token-counters.ts";
+import { vllm } from "./vllm.ts";
 
 /** The server types by name; a name is a file of this folder and the key of its list under `servers`. */
-export const serverTypes: readonly ServerType[] = [replayServer, tokenCounters];
+export const serverTypes: readonly ServerType[] = [replayServer, tokenCounters, vllm];

@@ -1,0 +1,323 @@
+// Gathers the samples of one metric page into readings: one per (model, tenant, endpoint), in the words of model.ts.
+// The server files say which sample means what; this file adds up, splits input into cached and uncached, turns
+// cumulative buckets into a Histogram and drops what cannot be a counter. Facts about formats: facts P12, P13, P24.
+import type {
+  Histogram,
+  LatencyName,
+  Outcome,
+  ProgressKind,
+  Role,
+  TokenKind,
+  TokenReading,
+} from "../model.ts";
+import type { MetricPage, MetricSample, PageReading } from "../source.ts";
+import { defined } from "./entry.ts";
+import { boundOf, histogramOf, mergeHistograms } from "./page-histograms.ts";
+
+/** What the configuration says about the labels of a page. */
+export interface ReaderOptions {
+  readonly modelLabel?: string | undefined;
+  readonly tenantLabel?: string | undefined;
+  readonly endpointLabel?: string | undefined;
+  readonly modelAliases?: Readonly<Record<string, string>> | undefined;
+  readonly role?: Role | undefined;
+}
+
+type Labels = Readonly<Record<string, string>>;
+type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+/** One reading in the making. */
+export interface ReadingDraft {
+  /** Adds tokens of a kind; negative or absurd amounts are dropped and counted. */
+  tokens(kind: TokenKind, amount: number, outcome?: Outcome): void;
+  reasoning(amount: number): void;
+  requests(outcome: Outcome, amount: number): void;
+  progress(input: number, output: number): void;
+}
+
+interface Draft {
+  readonly model: string | undefined;
+  readonly tenant: string | undefined;
+  readonly endpoint: string | undefined;
+  readonly role: Role;
+  readonly tokens: Partial<Record<TokenKind, number>>;
+  readonly byOutcome: Partial<Record<Outcome, Partial<Record<TokenKind, number>>>>;
+  readonly requests: Partial<Record<Outcome, number>>;
+  readonly latencies: Partial<Record<LatencyName, Histogram>>;
+  readonly summed: Map<string, Labels>;
+  reasoning?: number;
+  progress?: { input: number; output: number };
+  running?: number;
+  waiting?: number;
+  kv?: { sum: number; count: number };
+}
+
+/** The readings of one page. */
+export class PageReadings {
+  readonly page: MetricPage;
+  readonly options: ReaderOptions;
+  ignored: number;
+  readonly errors: string[];
+  readonly #drafts = new Map<string, Draft>();
+  readonly #volume: ProgressKind;
+  #progressKind: ProgressKind | undefined;
+  #epoch: string | undefined;
+
+  constructor(page: MetricPage, volume: ProgressKind, options: ReaderOptions) {
+    this.page = page;
+    this.options = options;
+    this.ignored = page.ignoredSamples;
+    this.errors = [...page.errors];
+    this.#volume = volume;
+  }
+
+  /** The usable samples of a counter: finite and not negative. */
+  counters(name: string): MetricSample[] {
+    const samples = this.page.samples.get(name) ?? [];
+    const usable = samples.filter((sample) => sample.value >= 0 && sample.value <= Number.MAX_SAFE_INTEGER);
+    this.ignored += samples.length - usable.length;
+    return usable;
+  }
+
+  /** The first of `names` that is on the page, or the last. */
+  firstOf(...names: readonly string[]): string {
+    return names.find((name) => this.page.samples.has(name)) ?? (names.at(-1) as string);
+  }
+
+  /** The reading the labels belong to; `summed` notes them as part of it. */
+  of(labels: Labels, summed: "summed" | "other" = "other", without: readonly string[] = []): ReadingDraft {
+    const draft = this.#draft(labels);
+    if (summed === "summed") {
+      const key = partOf(labels, without);
+      if (!draft.summed.has(key)) draft.summed.set(key, withoutLabels(labels, without));
+    }
+    return {
+      tokens: (kind, amount, outcome) => this.#tokens(draft, kind, amount, outcome),
+      reasoning: (amount) => {
+        draft.reasoning = (draft.reasoning ?? 0) + this.#whole(amount);
+      },
+      requests: (outcome, amount) => {
+        draft.requests[outcome] = (draft.requests[outcome] ?? 0) + this.#whole(amount);
+      },
+      progress: (input, output) => {
+        const { progress = { input: 0, output: 0 } } = draft;
+        draft.progress = { input: progress.input + input, output: progress.output + output };
+      },
+    };
+  }
+
+  /** Adds a counter whole to one kind. */
+  tokens(kind: TokenKind, name: string): void {
+    for (const sample of this.counters(name)) this.of(sample.labels, "summed").tokens(kind, sample.value);
+  }
+
+  /**
+   * Adds an input counter that includes cache hits. `cached` gives the hits of one part (labels without `without`), or
+   * undefined where the server does not say: those tokens stay unsplit.
+   */
+  input(name: string, cached: (part: string) => number | undefined): void {
+    for (const sample of this.counters(name)) {
+      const draft = this.of(sample.labels, "summed");
+      const hits = cached(partOf(sample.labels));
+      if (hits === undefined) draft.tokens("input_unsplit", sample.value);
+      else {
+        const kept = Math.min(hits, sample.value);
+        draft.tokens("input_cached", kept);
+        draft.tokens("input_uncached", sample.value - kept);
+      }
+    }
+  }
+
+  /** Sums a counter by part: its labels without `without`. */
+  parts(
+    name: string,
+    without: readonly string[] = [],
+    when?: (labels: Labels) => boolean,
+  ): Map<string, number> {
+    const sums = new Map<string, number>();
+    for (const sample of this.counters(name)) {
+      if (when !== undefined && !when(sample.labels)) continue;
+      const key = partOf(sample.labels, without);
+      sums.set(key, (sums.get(key) ?? 0) + sample.value);
+    }
+    return sums;
+  }
+
+  /** Adds a request counter; `outcome` judges its labels, undefined = do not count. */
+  requests(name: string, outcome: (labels: Labels) => Outcome | undefined): void {
+    for (const sample of this.counters(name)) {
+      const named = outcome(sample.labels);
+      if (named !== undefined) this.of(sample.labels).requests(named, sample.value);
+    }
+  }
+
+  /** Sums a gauge of requests in the server. */
+  inFlight(field: "running" | "waiting", name: string, when?: (labels: Labels) => boolean): void {
+    for (const sample of this.counters(name)) {
+      if (when !== undefined && !when(sample.labels)) continue;
+      const draft = this.#draft(sample.labels);
+      draft[field] = (draft[field] ?? 0) + Math.round(sample.value);
+    }
+  }
+
+  /** Averages a gauge of KV cache use over the parts that publish it. */
+  kvCache(name: string, when?: (labels: Labels) => boolean): void {
+    for (const sample of this.counters(name)) {
+      if (when !== undefined && !when(sample.labels)) continue;
+      const draft = this.#draft(sample.labels);
+      const { sum, count } = draft.kv ?? { sum: 0, count: 0 };
+      draft.kv = { sum: sum + Math.min(1, sample.value), count: count + 1 };
+    }
+  }
+
+  /** Adds a histogram; `scale` turns its unit into seconds. Parts with other bounds than the first are left out. */
+  latency(name: LatencyName, family: string, scale = 1, when?: (labels: Labels) => boolean): void {
+    const parts = new Map<
+      string,
+      { labels: Labels; buckets: [number, number][]; sum: number; count: number }
+    >();
+    const part = (labels: Labels) => {
+      const key = partOf(labels, ["le"]);
+      const known = parts.get(key) ?? { labels, buckets: [], sum: 0, count: 0 };
+      parts.set(key, known);
+      return known;
+    };
+    const each = (suffix: string, run: (sample: MetricSample) => void): void => {
+      for (const sample of this.counters(`${family}${suffix}`)) {
+        if (when === undefined || when(sample.labels)) run(sample);
+      }
+    };
+    each("_bucket", (sample) =>
+      part(sample.labels).buckets.push([boundOf(sample.labels["le"]), sample.value]),
+    );
+    each("_sum", (sample) => {
+      part(sample.labels).sum = sample.value;
+    });
+    each("_count", (sample) => {
+      part(sample.labels).count = sample.value;
+    });
+    for (const { labels, buckets, sum, count } of parts.values()) {
+      const histogram = histogramOf(buckets, sum * scale, count, scale);
+      const draft = this.#draft(labels);
+      const merged = histogram === undefined ? undefined : mergeHistograms(draft.latencies[name], histogram);
+      if (merged === undefined) this.#fault(`${family} has buckets that cannot be read together`);
+      else draft.latencies[name] = merged;
+    }
+  }
+
+  /**
+   * The identity of the run: the process's start time, else the earliest `_created` of the counters named. It changes
+   * with every restart and stays while the process lives.
+   */
+  epoch(...counters: readonly string[]): void {
+    const process = this.page.samples.get("process_start_time_seconds")?.[0]?.value;
+    const created = counters.flatMap((name) =>
+      (this.page.samples.get(`${name}_created`) ?? []).map((sample) => sample.value),
+    );
+    const start = process ?? (created.length > 0 ? created.reduce((a, b) => Math.min(a, b)) : undefined);
+    if (start !== undefined && start > 0) this.#epoch = startEpoch(start);
+  }
+
+  /** How the counters given to `progress` move, where that is sooner than the volume counters. */
+  progressMoves(kind: ProgressKind): void {
+    this.#progressKind = kind;
+  }
+
+  /** Everything gathered. A page without a single token counter says so in `errors`. */
+  finish(): PageReading {
+    const drafts = [...this.#drafts.values()];
+    return {
+      readings: drafts.map((draft) => this.#reading(draft)),
+      summed: drafts.map((draft) => [...draft.summed.values()]),
+      ignoredSamples: this.ignored,
+      errors: this.errors,
+    };
+  }
+
+  #reading(draft: Draft): TokenReading {
+    const split = Object.keys(draft.byOutcome).some((outcome) => outcome !== "ok");
+    return {
+      role: draft.role,
+      tokens: draft.tokens,
+      requests: draft.requests,
+      volume: this.#volume,
+      ...(split ? { tokensByOutcome: draft.byOutcome } : {}),
+      ...(Object.keys(draft.latencies).length > 0 ? { latencies: draft.latencies } : {}),
+      ...defined({
+        model: draft.model,
+        tenant: draft.tenant,
+        endpoint: draft.endpoint,
+        reasoningTokens: draft.reasoning,
+        progress: draft.progress,
+        progressKind: draft.progress === undefined ? undefined : this.#progressKind,
+        running: draft.running,
+        waiting: draft.waiting,
+        kvCacheUtilization: draft.kv === undefined ? undefined : draft.kv.sum / draft.kv.count,
+        epoch: this.#epoch,
+      }),
+    };
+  }
+
+  #draft(labels: Labels): Draft {
+    const { modelLabel, tenantLabel, endpointLabel, modelAliases, role = "combined" } = this.options;
+    const named = label(labels, modelLabel);
+    const model = named === undefined ? undefined : (modelAliases?.[named] ?? named);
+    const tenant = label(labels, tenantLabel);
+    const endpoint = label(labels, endpointLabel);
+    const key = `${model ?? "\u0001"}\u0000${tenant ?? "\u0001"}\u0000${endpoint ?? "\u0001"}`;
+    const known = this.#drafts.get(key);
+    if (known !== undefined) return known;
+    const draft: Draft = {
+      model,
+      tenant,
+      endpoint,
+      role,
+      tokens: {},
+      byOutcome: {},
+      requests: {},
+      latencies: {},
+      summed: new Map(),
+    };
+    this.#drafts.set(key, draft);
+    return draft;
+  }
+
+  #tokens(draft: Draft, kind: TokenKind, amount: number, outcome: Outcome = "ok"): void {
+    const whole = this.#whole(amount);
+    draft.tokens[kind] = (draft.tokens[kind] ?? 0) + whole;
+    const of: Mutable<Partial<Record<TokenKind, number>>> = draft.byOutcome[outcome] ?? {};
+    of[kind] = (of[kind] ?? 0) + whole;
+    draft.byOutcome[outcome] = of;
+  }
+
+  #whole(amount: number): number {
+    return Number.isFinite(amount) && amount >= 0 ? Math.floor(amount) : 0;
+  }
+
+  #fault(problem: string): void {
+    if (this.errors.length < 20) this.errors.push(problem);
+  }
+}
+
+/** The epoch of a run that began at a unix time in seconds; page-source.ts reads the time back from it. */
+export function startEpoch(unixSeconds: number): string {
+  return `start:${unixSeconds}`;
+}
+
+function label(labels: Labels, name: string | undefined): string | undefined {
+  const value = name === undefined ? undefined : labels[name];
+  return value === undefined || value === "" ? undefined : value;
+}
+
+/** A part of a sum: the label set without some labels, as a key. */
+export function partOf(labels: Labels, without: readonly string[] = []): string {
+  let key = "";
+  for (const name of Object.keys(labels).sort()) {
+    if (!without.includes(name)) key += `${name}\u0000${labels[name]}\u0000`;
+  }
+  return key;
+}
+
+function withoutLabels(labels: Labels, without: readonly string[]): Labels {
+  return Object.fromEntries(Object.entries(labels).filter(([name]) => !without.includes(name)));
+}

@@ -1,0 +1,163 @@
+// What all servers read by a metric page have in common: configuration, polling, epochs, and where the page is.
+// A server file says how its page is recognised and read; everything else is here.
+import { z } from "zod";
+import type { Family, ProgressKind, ServerInfo, TokenReading, TokenSample } from "../model.ts";
+import type { MetricPage, PageReader, PullServerSource, ServerType, SourceContext } from "../source.ts";
+import { createPageFetcher } from "../text/fetch.ts";
+import { createPageParser } from "../text/parse.ts";
+import { commonFields, defined, serverInfo, tlsField } from "./entry.ts";
+import type { ReaderOptions } from "./page-readings.ts";
+import { PageReadings, startEpoch } from "./page-readings.ts";
+
+const NANOS_PER_SECOND = 1e9;
+
+/** What one kind of server is. */
+export interface TextServer {
+  readonly name: string;
+  readonly family: Family;
+  /** Port and path of a default installation. */
+  readonly port: number;
+  readonly path: string;
+  /** Normalised names of the families the reader uses. */
+  readonly families: readonly string[];
+  /** How its volume counters move. */
+  readonly volume: ProgressKind;
+  /** Which labels mean what when the configuration does not say. */
+  readonly labels: Pick<ReaderOptions, "modelLabel" | "tenantLabel" | "endpointLabel">;
+  /** A response header that identifies the run, where the page does not. */
+  readonly epochHeader?: string;
+  /** Why this page is of this server, or undefined if it is not. */
+  recognises(page: MetricPage): string | undefined;
+  /** Gathers the page. */
+  read(readings: PageReadings): void;
+}
+
+const config = z.strictObject({
+  ...commonFields,
+  endpoint: z.string().refine(isPageAddress, {
+    error: (issue) =>
+      `Cannot read as host:port or URL: got ${JSON.stringify(issue.input)}; wanted for example "localhost:8000" or "http://localhost:8000/metrics"`,
+  }),
+  pollMs: z.int().min(100).max(600_000).default(5000),
+  timeoutMs: z.int().min(100).max(60_000).default(4000),
+  bytesMax: z
+    .int()
+    .positive()
+    .max(1024 * 1024 * 1024)
+    .optional(),
+  tls: tlsField.optional(),
+  bearerFile: z.string().min(1).optional(),
+  headers: z.record(z.string(), z.string()).optional(),
+  role: z.enum(["combined", "prefill", "decode"]).optional(),
+  modelLabel: z.string().min(1).optional(),
+  tenantLabel: z.string().min(1).optional(),
+  endpointLabel: z.string().min(1).optional(),
+});
+
+type Entry = z.output<typeof config>;
+
+/** The server type of a kind of server that is read by its metric page. */
+export function textServer(server: TextServer): ServerType<typeof config> & { readonly page: PageReader } {
+  return {
+    name: server.name,
+    config,
+    example: { endpoint: `localhost:${server.port}` },
+    open: (entry, context) => openTextServer(server, entry, context),
+    page: pageReader(server, {}),
+  };
+}
+
+/** Reads pages of a server under the label meanings of one configuration entry. */
+export function pageReader(server: TextServer, options: ReaderOptions): PageReader {
+  const labels: ReaderOptions = { ...server.labels, ...defined(options) };
+  return {
+    families: server.families,
+    recognises: server.recognises,
+    read: (page) => {
+      const readings = new PageReadings(page, server.volume, labels);
+      server.read(readings);
+      return readings.finish();
+    },
+  };
+}
+
+/** A source that polls the page. Throws SourceError (misconfigured) when the address cannot be read. */
+export function openTextServer(server: TextServer, entry: Entry, context: SourceContext): PullServerSource {
+  const info = serverInfo(server.name, server.family, entry, entry.pollMs);
+  const { tls, bearerFile, headers, bytesMax, timeoutMs } = entry;
+  const fetcher = createPageFetcher(
+    {
+      url: pageUrl(entry.endpoint, server.path, tls !== undefined),
+      timeoutMs,
+      ...defined({
+        tls: tls === undefined || tls === true ? undefined : defined(tls),
+        bearerFile,
+        headers,
+        bytesMax,
+      }),
+    },
+    context,
+  );
+  const parser = createPageParser(server.families);
+  const reader = pageReader(server, entry);
+  return {
+    kind: "pull",
+    info,
+    poll: async (): Promise<TokenSample> => {
+      const sent = context.clock.now();
+      const page = await fetcher.fetch(context.signal);
+      const received = context.clock.now();
+      const { readings, ignoredSamples, errors } = reader.read(parser.parse(page.body));
+      const header = server.epochHeader === undefined ? undefined : page.headers[server.epochHeader];
+      return {
+        server: info.id,
+        family: info.family,
+        sent,
+        received,
+        at: sent + Math.round((received - sent) / 2),
+        readings: readings.map((reading) => located(reading, info, header, context)),
+        ignoredSamples,
+        errors:
+          readings.length > 0 ? errors : [...errors, `no token counter of ${server.name} is on the page`],
+        ...defined({ gpus: info.gpus, pids: info.pids }),
+      };
+    },
+    close: async () => fetcher.close(),
+  };
+}
+
+/** The reading with what only the source knows: the product endpoint, and when its epoch began. */
+function located(
+  reading: TokenReading,
+  info: ServerInfo,
+  header: string | readonly string[] | undefined,
+  context: SourceContext,
+): TokenReading {
+  const epoch = reading.epoch ?? (typeof header === "string" ? startEpoch(Number(header)) : undefined);
+  const seconds = epoch === undefined ? Number.NaN : Number(epoch.slice(startEpoch(0).length - 1));
+  return {
+    ...reading,
+    ...defined({
+      epoch,
+      epochBegan: Number.isFinite(seconds)
+        ? context.clock.instant(BigInt(Math.round(seconds * 1e6)) * (BigInt(NANOS_PER_SECOND) / 1_000_000n))
+        : undefined,
+      endpoint: reading.endpoint ?? info.endpoint,
+    }),
+  };
+}
+
+/** The URL of the page behind `host:port`, `unix:/socket` or a URL with or without path. */
+export function pageUrl(endpoint: string, path: string, tls: boolean): string {
+  if (endpoint.startsWith("unix:")) return endpoint.includes(":/", 6) ? endpoint : `${endpoint}:${path}`;
+  if (!/^https?:\/\//.test(endpoint)) return `${tls ? "https" : "http"}://${endpoint}${path}`;
+  return /^https?:\/\/[^/]+\/?$/.test(endpoint) ? endpoint.replace(/\/?$/, path) : endpoint;
+}
+
+/** Whether `text` is `host:port`, an http(s) URL or `unix:/path[:/page]`. */
+export function isPageAddress(text: string): boolean {
+  if (/^unix:\/[^\s:]+(:\/\S*)?$/.test(text)) return true;
+  if (/^https?:\/\//.test(text)) return URL.canParse(text) && new URL(text).hostname !== "";
+  const match = /^(\[[0-9a-fA-F:.]+\]|[^\s:/[\]]+):(\d{1,5})$/.exec(text);
+  return match !== null && Number(match[2]) >= 1 && Number(match[2]) <= 65535;
+}
