@@ -119,6 +119,9 @@ export interface PageReading {
   readonly readings: readonly import("./model.ts").TokenReading[];
   /** Label sets that were summed into each reading, same order as `readings`. */
   readonly summed: readonly (readonly Readonly<Record<string, string>>[])[];
+  /** Cumulative time with at least one request in execution, and the GPUs used, where the page says so. */
+  readonly activeNanos?: number;
+  readonly gpus?: readonly string[];
   readonly ignoredSamples: number;
   readonly errors: readonly string[];
 }
