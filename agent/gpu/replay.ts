@@ -2,7 +2,7 @@
 // A poll takes the newest line at or before it; a line seen before is not published again. In format 1 the first line of
 // gpu.jsonl is the device; `power_mw` is the 1 s average on the recorded H100, `gpu_util_pct` the driver's last window.
 import { z } from "zod";
-import type { GpuInfo, GpuProcess, GpuSample, Nanos, ProcessShare } from "../model.ts";
+import type { GpuInfo, GpuProcess, GpuSample, Nanos, ProcessShare, RingPoint } from "../model.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import type { JsonLine } from "../text/recording.ts";
@@ -30,10 +30,16 @@ export const replayBackend: GpuBackend<typeof config> = {
   open: async (options, context) => openReplay(options, context),
 };
 
+/** A reading of a recording and its time, microseconds since 1970. */
+export interface RecordedLine {
+  readonly micros: number;
+  readonly line: JsonLine;
+}
+
 /** One GPU of a recording. */
 export interface RecordedGpu {
   readonly info: GpuInfo;
-  readonly lines: readonly { readonly micros: number; readonly line: JsonLine }[];
+  readonly lines: readonly RecordedLine[];
 }
 
 /** The GPUs of a recording and the texts of what was left out of it. */
@@ -61,7 +67,7 @@ export function readGpus(folder: string): GpuRecording {
     }
     const lines = read.lines
       .map((line) => ({ micros: traceMicros(line["t"]), line }))
-      .filter((entry): entry is { micros: number; line: JsonLine } => entry.micros !== undefined)
+      .filter((entry): entry is RecordedLine => entry.micros !== undefined)
       .sort((a, b) => a.micros - b.micros);
     return { info: gpuInfo(device, index), lines };
   });
@@ -99,11 +105,15 @@ function openReplay(options: z.output<typeof config>, context: SourceContext): G
   return openRecordedGpus(recording, time, context);
 }
 
-/** A GPU source that reads `recording` where `time` says the agent's clock stands in it. */
+/**
+ * A GPU source that reads `recording` where `time` says the agent's clock stands in it. With `rings` a reading carries
+ * every line since the one before, as a driver's own history would.
+ */
 export function openRecordedGpus(
   recording: GpuRecording,
   time: TraceTime,
   context: SourceContext,
+  { rings = false }: { readonly rings?: boolean } = {},
 ): GpuSource {
   const { gpus, problems } = recording;
   for (const problem of problems) context.log.warn("recording line left out", { cause: problem });
@@ -123,13 +133,29 @@ export function openRecordedGpus(
         while ((lines[cursor.index + 1]?.micros ?? Number.POSITIVE_INFINITY) <= micros) cursor.index++;
         const entry = lines[cursor.index];
         if (entry === undefined || cursor.index === before) continue;
-        samples.push(gpuSample(cursor.gpu.info.uuid, entry.line, time.instant(entry.micros, pass), pass));
+        const at = time.instant(entry.micros, pass);
+        const since = rings ? lines.slice(before + 1, cursor.index + 1) : [];
+        const history = rings ? ringsOf(since, (micros) => time.instant(micros, pass)) : {};
+        samples.push({ ...gpuSample(cursor.gpu.info.uuid, entry.line, at, pass), ...history });
       }
       return { sent: now, received: now, samples, gaps: [] };
     },
     close: async () => {},
     status: () => ({ problems: problems.length }),
   };
+}
+
+/** Lines as the history a driver keeps: busy share and power, oldest first. */
+function ringsOf(
+  lines: readonly RecordedLine[],
+  instant: (micros: number) => Nanos,
+): Pick<GpuSample, "utilizationRing" | "powerRing"> {
+  const points = (key: string, scale: number): RingPoint[] =>
+    lines.flatMap(({ micros, line }) => {
+      const value = finite(line[key]);
+      return value === undefined ? [] : [{ at: instant(micros), value: value * scale }];
+    });
+  return { utilizationRing: points("gpu_util_pct", 0.01), powerRing: points("power_instant_mw", 0.001) };
 }
 
 function gpuInfo(device: JsonLine, index: number): GpuInfo {

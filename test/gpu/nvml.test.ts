@@ -24,7 +24,12 @@ interface Opened {
 
 async function start(lines: string[] = [], options: Record<string, unknown> = {}): Promise<Opened> {
   const fake = fakeNvml(library ?? "", ...lines);
-  const config = nvmlBackend.config.parse({ libraryPath: fake.path, callTimeoutMs: 300, ...options });
+  const config = nvmlBackend.config.parse({
+    libraryPath: fake.path,
+    callTimeoutMs: 300,
+    events: false,
+    ...options,
+  });
   const gpu = await nvmlBackend.open(config, context);
   open.push(gpu);
   return { gpu, fake };
@@ -134,7 +139,7 @@ describe.skipIf(library === undefined)("nvml", () => {
   });
 
   test("MIG instances are GPUs of their own; a topology change replaces them", async () => {
-    const { gpu, fake } = await start(["mig 0 3,2,1"]);
+    const { gpu, fake } = await start(["mig 0 3,2,1"], { slowMs: 100 });
     const infos = await gpu.inventory();
     expect(infos.map(({ weight }) => Math.round(weight * 7))).toEqual([1, 3, 2, 1, 7]);
     expect(infos[1]).toMatchObject({
@@ -286,4 +291,61 @@ describe.skipIf(library === undefined)("nvml", () => {
 test("nvml config accepts an empty section and refuses unknown keys", () => {
   expect(nvmlBackend.config.parse({})).toMatchObject({ callTimeoutMs: 3000 });
   expect(nvmlBackend.config.safeParse({ library: "x" }).success).toBe(false);
+});
+
+describe.skipIf(library === undefined)("nvml on Hopper and later", () => {
+  const slow = { slowMs: 100 };
+
+  test("GPM gives activity ratios over windows of a second, per GPU", async () => {
+    const { gpu } = await start(["util 1 25"], slow);
+    await gpu.poll();
+    await context.clock.sleep(950);
+    const poll = await gpu.poll();
+    expect(of(poll, UUIDS[0])).toMatchObject({
+      graphicsActiveRatio: 0.5,
+      smActiveRatio: 0.4,
+      tensorActiveRatio: 0.25,
+    });
+    expect(of(poll, UUIDS[1])).toMatchObject({ graphicsActiveRatio: 0.25, dramActiveRatio: 0.15 });
+  });
+
+  test.each(["nan", "zero"])("GPM that reads %s while the GPU works is no reading", async (kind) => {
+    const { gpu } = await start([`gpm ${kind}`], slow);
+    await gpu.poll();
+    await context.clock.sleep(950);
+    const sample = of(await gpu.poll(), UUIDS[0]);
+    expect(sample.graphicsActiveRatio).toBeUndefined();
+    expect(sample.utilizationRatio).toBe(0.5);
+  });
+
+  test("GPM is per MIG instance, and remembered as unsupported before Hopper", async () => {
+    const { gpu } = await start(["mig 0 4,3"], slow);
+    const [, instance] = await gpu.inventory();
+    await gpu.poll();
+    await context.clock.sleep(950);
+    expect(of(await gpu.poll(), instance?.uuid).graphicsActiveRatio).toBe(0.5);
+    const old = await start(["arch 8"], slow);
+    await old.gpu.poll();
+    expect((await old.gpu.inventory())[0]?.unsupported?.["gpm"]).toMatch(/Hopper/);
+  });
+
+  test("XIDs are counted per code, over restarts of the reader", async () => {
+    const { gpu, fake } = await start(["xid 0 31 2"], { events: true });
+    const events = (poll: GpuPoll): unknown =>
+      poll.samples.find((sample) => sample.gpu === UUIDS[0])?.xidEvents;
+    await pollUntil(gpu, (poll) => JSON.stringify(events(poll)) === '{"31":2}');
+    process.kill(gpu.status()["pid"] as number, "SIGKILL");
+    fake.scenario("xid 0 79 1");
+    await pollUntil(gpu, (poll) => JSON.stringify(events(poll)) === '{"31":2,"79":1}');
+    expect(events(await gpu.poll())).toEqual({ 31: 2, 79: 1 });
+  });
+
+  test("ECC, throttle time and traffic come as totals", async () => {
+    const { gpu } = await start([], slow);
+    await gpu.poll();
+    const poll = await pollUntil(gpu, ({ samples }) => (samples[0]?.trafficBytes?.pcieTransmit ?? 0) > 0);
+    const { trafficBytes, eccErrors } = of(poll, UUIDS[0]);
+    expect(eccErrors).toEqual({ corrected: 5, uncorrected: 1 });
+    expect((trafficBytes?.pcieReceive ?? 0) / (trafficBytes?.pcieTransmit ?? 1)).toBeCloseTo(2, 1);
+  });
 });

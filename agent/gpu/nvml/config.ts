@@ -10,8 +10,8 @@ export const config = z.strictObject({
   callTimeoutMs: z.int().min(100).max(60_000).default(3000),
   /** Longest driver initialisation: 30 s have been seen without persistence mode. */
   openTimeoutMs: z.int().min(1000).max(600_000).default(60_000),
-  /** Period of clocks, temperatures, throttle and error counters, traffic and GPM. */
-  slowMs: z.int().min(1000).max(60_000).default(5000),
+  /** Period of clocks, temperatures, throttle time and GPM; error and traffic counters every fifth time. */
+  slowMs: z.int().min(100).max(60_000).default(2000),
   /** Count XID and other driver events. */
   events: z.boolean().default(true),
   /**

@@ -32,7 +32,7 @@ async function answer(ask: Ask, arrived: number): Promise<void> {
     else if (ask.ask === "enumerate") say({ answer: "inventory", inventory: opened().enumerate() });
     else if (ask.ask === "poll") await poll(ask, say);
     else {
-      reader?.close();
+      await reader?.close();
       reader = undefined;
       say({ answer: "closed" });
     }
@@ -42,7 +42,7 @@ async function answer(ask: Ask, arrived: number): Promise<void> {
 }
 
 function open(options: OpenOptions): ReturnType<Reader["open"]> {
-  const opening = new Reader(openLibrary(options.libraryPath), options.slowMs);
+  const opening = new Reader(openLibrary(options.libraryPath), options);
   const inventory = opening.open();
   reader = opening;
   return inventory;
@@ -75,7 +75,12 @@ async function poll(ask: Extract<Ask, { ask: "poll" }>, say: (body: Body) => voi
   for (const { gpu, failure } of lost) say({ answer: "lost", gpu, failure });
   reader.tidy();
   const inventory = reader.topologyChanged() ? reader.enumerate() : undefined;
-  say({ answer: "done", ...(inventory === undefined ? {} : { inventory }), status: reader.status() });
+  const status = reader.status();
+  say({
+    answer: "done",
+    ...(inventory === undefined ? {} : { inventory }),
+    ...(status === undefined ? {} : { status }),
+  });
 }
 
 function failureOf(error: unknown): Failure {

@@ -79,7 +79,7 @@ export type Answer =
   | (Stamped & { readonly answer: "begin"; readonly gpu: string })
   | (Stamped & { readonly answer: "reading"; readonly reading: Reading })
   | (Stamped & { readonly answer: "lost"; readonly gpu: string; readonly failure: Failure })
-  | (Stamped & { readonly answer: "done"; readonly inventory?: Inventory; readonly status: ReaderStatus })
+  | (Stamped & { readonly answer: "done"; readonly inventory?: Inventory; readonly status?: ReaderStatus })
   | (Stamped & { readonly answer: "failed"; readonly failure: Failure })
   | (Stamped & { readonly answer: "closed" });
 

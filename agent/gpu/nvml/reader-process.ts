@@ -43,12 +43,13 @@ interface Pending {
 
 const FINAL: ReadonlySet<Answer["answer"]> = new Set(["inventory", "done", "failed", "closed"]);
 
-/** One child, from fork to exit. At most one ask is open at a time. */
+/** One child, from fork to exit. Asks are served one after another. */
 export class ReaderProcess {
   readonly #clock: Clock;
   readonly #child: ChildProcess;
   readonly exited: Promise<void>;
   #pending: Pending | undefined;
+  #turn: Promise<void> = Promise.resolve();
   #asks = 0;
   #lower = -Infinity;
   #upper = Infinity;
@@ -84,9 +85,20 @@ export class ReaderProcess {
     return this.#gone === undefined;
   }
 
-  /** Sends an ask; resolves with its last answer, those before it go to `onAnswer`. Rejects with Hung or Gone. */
+  /**
+   * Sends an ask after those before it; resolves with its last answer, the others go to `onAnswer`. Rejects with Hung
+   * or Gone.
+   */
   ask(ask: Unnumbered, timeoutMs: number, onAnswer: (answer: Answer) => void = () => {}): Promise<Answer> {
-    if (this.#pending !== undefined) return Promise.reject(new Error("the NVML reader is already asked"));
+    const turn = this.#turn.then(() => this.#askNow(ask, timeoutMs, onAnswer));
+    this.#turn = turn.then(
+      () => {},
+      () => {},
+    );
+    return turn;
+  }
+
+  #askNow(ask: Unnumbered, timeoutMs: number, onAnswer: (answer: Answer) => void): Promise<Answer> {
     if (this.#gone !== undefined) return Promise.reject(new Gone(`the NVML reader process ${this.#gone}`));
     const id = ++this.#asks;
     return new Promise((resolve, reject) => {

@@ -3,9 +3,12 @@
 import { readFileSync } from "node:fs";
 import { ClockReader } from "./clocks.ts";
 import { CODE, meaning } from "./codes.ts";
+import { CounterReader } from "./counters.ts";
 import type { Device } from "./device.ts";
 import { NvmlFailure } from "./device.ts";
 import { readClocks } from "./driver-clock.ts";
+import { EventWatcher } from "./events.ts";
+import { GpmReader } from "./gpm.ts";
 import type { Enumeration, Found } from "./inventory.ts";
 import { enumerate, migFingerprint, versions } from "./inventory.ts";
 import type { Nvml } from "./library.ts";
@@ -16,9 +19,18 @@ import type { Draft, Failure, Inventory, ReaderStatus, Reading } from "./protoco
 import { RingReader } from "./rings.ts";
 
 const NANOS_PER_MS = 1e6;
+/** Counters and the MIG state of boards without instances are looked at every fifth slow beat. */
+const RARE = 5;
 
 /** What reading one GPU came to. */
 export type Outcome = { readonly reading: Reading } | { readonly lost: Failure; readonly lifecycle: boolean };
+
+/** When the slow readings of a GPU are due next, how many beats there were, and whether this poll is one. */
+interface Beat {
+  readonly due: number;
+  readonly count: number;
+  readonly fresh: boolean;
+}
 
 /** Owns the library between init and shutdown. */
 export class Reader {
@@ -30,7 +42,13 @@ export class Reader {
   readonly #memory = new MemoryReader();
   readonly #processes = new ProcessReader();
   readonly #clocks = new ClockReader(this.#fields);
-  readonly #slowDue = new Map<string, number>();
+  readonly #counters = new CounterReader(this.#fields);
+  readonly #gpm = new GpmReader();
+  readonly #events: EventWatcher;
+  readonly #watchEvents: boolean;
+  readonly #beats = new Map<string, Beat>();
+  #suspectTopology = false;
+  #statusSeen = "";
   readonly #fingerprints = new Map<string, string>();
   #enumeration: Enumeration = { found: [], unreadable: [] };
   #epoch = "";
@@ -39,9 +57,11 @@ export class Reader {
     nvml: undefined,
   };
 
-  constructor(nvml: Nvml, slowMs: number) {
+  constructor(nvml: Nvml, options: { readonly slowMs: number; readonly events: boolean }) {
     this.#nvml = nvml;
-    this.#slowNanos = slowMs * NANOS_PER_MS;
+    this.#slowNanos = options.slowMs * NANOS_PER_MS;
+    this.#watchEvents = options.events;
+    this.#events = new EventWatcher(nvml, () => this.#boards().map(({ device }) => device));
   }
 
   /** Initialises the library and finds the GPUs. Throws NvmlFailure when the library or the driver refuses. */
@@ -50,13 +70,18 @@ export class Reader {
     if (code !== CODE.success) throw new NvmlFailure("nvmlInit_v2", code);
     this.#versions = versions(this.#nvml);
     this.#epoch = `${bootId()}/${this.#versions.driver ?? "unknown driver"}`;
-    return this.enumerate();
+    const inventory = this.enumerate();
+    if (this.#watchEvents) this.#events.start();
+    return inventory;
   }
 
   /** Finds the GPUs anew; a device that kept its handle keeps what is remembered of it. */
   enumerate(): Inventory {
     const known = new Map(this.#enumeration.found.map(({ device }) => [device.uuid, device]));
     this.#enumeration = enumerate(this.#nvml, this.#memory, this.#versions.driver, known);
+    this.#suspectTopology = false;
+    this.#events.migChanged = false;
+    this.#gpm.keep(new Set(this.#enumeration.found.map(({ device }) => device)), this.#nvml);
     this.#fingerprints.clear();
     for (const { device } of this.#boards())
       this.#fingerprints.set(device.uuid, migFingerprint(this.#nvml, device));
@@ -99,15 +124,21 @@ export class Reader {
       return { reading: draft };
     } catch (error) {
       if (!(error instanceof NvmlFailure)) throw error;
+      if (meaning(error.code) === "stale") this.#suspectTopology = true;
       return { lost: error.failure, lifecycle: meaning(error.code) === "lifecycle" };
     }
   }
 
   /** After a round: whether MIG instances came or went, so that the caller must enumerate. */
   topologyChanged(): boolean {
-    return this.#boards().some(({ device }) => {
+    const asked = this.#suspectTopology || this.#events.migChanged;
+    this.#suspectTopology = false;
+    this.#events.migChanged = false;
+    return this.#boards().some(({ device, migEnabled }) => {
       const before = this.#fingerprints.get(device.uuid);
-      if (before === undefined) return false;
+      const beat = this.#beats.get(device.uuid);
+      const due = asked || (beat?.fresh && (migEnabled || beat.count % RARE === 1));
+      if (before === undefined || !due) return false;
       try {
         return migFingerprint(this.#nvml, device) !== before;
       } catch {
@@ -121,18 +152,34 @@ export class Reader {
     this.#processes.prune(this.#enumeration.found.map(({ device }) => device));
   }
 
-  status(): ReaderStatus {
-    const readers = [this.#rings, this.#power, this.#memory, this.#processes, this.#clocks];
+  /** What was counted and refused; undefined when nothing changed since the last time it was asked. */
+  status(): ReaderStatus | undefined {
+    const readers = [
+      this.#rings,
+      this.#power,
+      this.#memory,
+      this.#processes,
+      this.#clocks,
+      this.#counters,
+      this.#gpm,
+    ];
+    const absurdReadings = readers.reduce((sum, reader) => sum + reader.absurd, 0);
+    const refused = this.#enumeration.found.map(({ device }) => device.unsupported.size);
+    const seen = `${absurdReadings}/${refused.join()}`;
+    if (seen === this.#statusSeen) return undefined;
+    this.#statusSeen = seen;
     return {
-      absurdReadings: readers.reduce((sum, reader) => sum + reader.absurd, 0),
+      absurdReadings,
       unsupported: Object.fromEntries(
         this.#enumeration.found.map(({ device }) => [device.uuid, Object.fromEntries(device.unsupported)]),
       ),
     };
   }
 
-  /** Closes every device handle. */
-  close(): void {
+  /** Closes every device handle; takes up to a second where events are waited for. */
+  async close(): Promise<void> {
+    await this.#events.stop();
+    this.#gpm.keep(new Set(), this.#nvml);
     this.#enumeration = { found: [], unreadable: [] };
     this.#nvml.call("nvmlShutdown");
   }
@@ -148,22 +195,37 @@ export class Reader {
     this.#rings.read(this.#nvml, device, draft);
     // Under MIG the board lists the processes of all its instances: they are the instances' residents.
     if (!migEnabled) this.#processes.read(this.#nvml, device, draft);
-    if (this.#slowIsDue(device)) this.#clocks.read(this.#nvml, device, draft);
+    const beat = this.#beat(device);
+    if (beat.fresh) {
+      this.#clocks.read(this.#nvml, device, draft);
+      const traffic = this.#gpm.read(this.#nvml, device, this.#counters.needsRates(device), draft);
+      this.#counters.addWindow(device, traffic);
+      if (beat.count % RARE === 1) this.#counters.read(this.#nvml, device, draft);
+    }
+    const xids = this.#events.xids(device);
+    if (xids !== undefined) draft.xidEvents = { ...xids };
   }
 
+  /** GPM is all that tells whether an instance works, so it is read at every poll here. */
   #readInstance(device: Device, draft: Draft): void {
     this.#memory.read(this.#nvml, device, draft);
     this.#processes.read(this.#nvml, device, draft);
+    this.#gpm.read(this.#nvml, device, false, draft);
   }
 
-  /** Slow readings of the GPUs are spread over the polls, so that none carries them all. */
-  #slowIsDue(device: Device): boolean {
+  /** The slow beat of a GPU; beats of several GPUs are spread over the polls, so that none carries them all. */
+  #beat(device: Device): Beat {
     const now = readClocks().monotonicNanos;
-    const due = this.#slowDue.get(device.uuid) ?? 0;
-    if (now < due) return false;
-    const spread = due === 0 ? ((device.index % 5) / 5) * this.#slowNanos : 0;
-    this.#slowDue.set(device.uuid, now + this.#slowNanos - spread);
-    return true;
+    const before = this.#beats.get(device.uuid);
+    if (before !== undefined && now < before.due) {
+      const same = { ...before, fresh: false };
+      this.#beats.set(device.uuid, same);
+      return same;
+    }
+    const spread = before === undefined ? ((device.index % RARE) / RARE) * this.#slowNanos : 0;
+    const next = { due: now + this.#slowNanos - spread, count: (before?.count ?? 0) + 1, fresh: true };
+    this.#beats.set(device.uuid, next);
+    return next;
   }
 }
 

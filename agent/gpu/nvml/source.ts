@@ -1,6 +1,5 @@
 // The NVML GpuSource in the agent: one reader child at a time, restarted with backoff.
 // A GPU that hangs is read last when its time to be tried again comes, so the others lose nothing to it.
-import { existsSync } from "node:fs";
 import type { Cancel } from "../../clock.ts";
 import type { GpuInfo, GpuProcess, GpuSample, Nanos } from "../../model.ts";
 import type { GpuPoll, GpuSource, SourceContext } from "../../source.ts";
@@ -14,6 +13,8 @@ import { restartAfterMs } from "./config.ts";
 import { KnownGpus } from "./known-gpus.ts";
 import type { Answer, Failure, Inventory, ReaderStatus, Unreadable } from "./protocol.ts";
 import { Gone, Hung, ReaderProcess } from "./reader-process.ts";
+import { ReleasedDevices } from "./released-devices.ts";
+import { RunningTotals } from "./running-totals.ts";
 import { unpack } from "./unpack.ts";
 
 const NANOS_PER_MS = 1e6;
@@ -22,7 +23,6 @@ const RESTART_MOST_MS = 60_000;
 /** Children that were killed but are still in the kernel: no more are started above this. */
 const STUCK_MAX = 3;
 const LEAVE_MS = 2000;
-const DRIVER_MODULE = "/sys/module/nvidia";
 /** Codes that a container keeps until it is started anew: its library or its device rights are of another time. */
 const RESTART_CODES: ReadonlySet<number> = new Set([
   CODE.operatingSystem,
@@ -39,13 +39,14 @@ export class NvmlSource implements GpuSource {
   readonly #known: KnownGpus;
   readonly #processes = new Map<string, readonly GpuProcess[]>();
   readonly #fresh = new FreshRings();
+  readonly #totals = new RunningTotals();
   readonly #restart = new Backoff(RESTART_FIRST_MS, RESTART_MOST_MS);
   #process: ReaderProcess | undefined;
   #starting: Promise<void> | undefined;
   #failure: Failure | undefined;
   #failingSince: Nanos | undefined;
   #worked = false;
-  #released: { readonly since: Nanos; readonly module: boolean; gone: boolean } | undefined;
+  #released: ReleasedDevices | undefined;
   #closed = false;
   #facts: Readonly<Record<string, unknown>> = {};
   #unreadable: readonly Unreadable[] = [];
@@ -65,13 +66,14 @@ export class NvmlSource implements GpuSource {
 
   async inventory(): Promise<readonly GpuInfo[]> {
     if (this.#process?.alive && this.#starting === undefined && this.#released === undefined) {
-      const answer = await this.#process
-        .ask({ ask: "enumerate" }, this.#config.openTimeoutMs)
-        .catch(() => undefined);
+      XX;
       if (answer?.answer === "inventory") this.#take(answer.inventory);
     }
     if (this.#known.infos.length === 0) throw this.#error("no GPU was found");
-    return this.#known.infos;
+    return this.#known.infos.map((info) => {
+      const unsupported = { ...info.unsupported, ...this.#status.unsupported[info.uuid] };
+      return Object.keys(unsupported).length === 0 ? info : { ...info, unsupported };
+    });
   }
 
   async poll(): Promise<GpuPoll> {
@@ -93,8 +95,7 @@ export class NvmlSource implements GpuSource {
       if (end.answer === "done") this.#finished(end, lost);
     } catch (error) {
       this.#broke(process, error, samples.length);
-      if (samples.length === 0)
-        throw error instanceof SourceError ? error : this.#error((error as Error).message);
+      if (samples.length === 0) throw this.#asSourceError(error);
     }
     const received = this.#context.clock.now();
     const read = new Set(samples.map(({ gpu }) => gpu));
@@ -106,7 +107,7 @@ export class NvmlSource implements GpuSource {
 
   async release(): Promise<void> {
     if (this.#released !== undefined) return;
-    this.#released = { since: this.#context.clock.now(), module: existsSync(DRIVER_MODULE), gone: false };
+    this.#released = new ReleasedDevices(this.#context.clock.now());
     await this.#stop();
     this.#context.log.info("GPU devices released", { source: "gpu" });
   }
@@ -133,13 +134,12 @@ export class NvmlSource implements GpuSource {
       hint: this.#failure?.hint,
       unreadable: this.#unreadable.map(({ index, failure }) => `GPU ${index}: ${failure.message}`),
       trouble: this.#known.reasons,
+      restarts: Math.max(0, this.#counts.starts - 1),
       ...this.#counts,
       absurd: this.#counts.absurd + this.#status.absurdReadings,
       unsupported: this.#status.unsupported,
     };
   }
-
-  // -------------------------------------------------------------------------------------------- the child's life
 
   /** Resolves once a reader answers; throws when it is not its time yet or it does not come up within `waitMs`. */
   async #ready(waitMs: number): Promise<void> {
@@ -173,6 +173,7 @@ export class NvmlSource implements GpuSource {
     this.#process = process;
     this.#counts.starts++;
     this.#processes.clear();
+    this.#totals.restarted();
     const { libraryPath, slowMs, openTimeoutMs, events } = this.#config;
     const options = { slowMs, events, ...(libraryPath === undefined ? {} : { libraryPath }) };
     try {
@@ -189,7 +190,7 @@ export class NvmlSource implements GpuSource {
       });
     } catch (error) {
       this.#broke(process, error, 0);
-      throw error instanceof SourceError ? error : this.#error((error as Error).message);
+      throw this.#asSourceError(error);
     }
   }
 
@@ -240,20 +241,14 @@ export class NvmlSource implements GpuSource {
   }
 
   #refuseIfReleased(now: Nanos): void {
-    const released = this.#released;
-    if (released === undefined) return;
-    const module = existsSync(DRIVER_MODULE);
-    if (!module && released.module) released.gone = true;
-    const reloaded = released.gone && module;
-    if (reloaded || now - released.since > this.#config.releaseMaxMs * NANOS_PER_MS) void this.resume();
+    if (this.#released === undefined) return;
+    if (this.#released.isOver(now, this.#config.releaseMaxMs)) void this.resume();
     else
       throw new SourceError(
         "transient",
         "Cannot read GPUs: their devices are released (tokenwatt gpu release)",
       );
   }
-
-  // -------------------------------------------------------------------------------------------- what a poll brought
 
   #accept(
     answer: Extract<Answer, { answer: "reading" }>,
@@ -263,11 +258,11 @@ export class NvmlSource implements GpuSource {
     const sample = unpack(answer.reading, (nanos) => process.instant(nanos), this.#processes);
     const checked = sane(sample, this.#context.clock.now());
     this.#counts.absurd += checked?.dropped ?? 1;
-    if (checked !== undefined) samples.push(this.#fresh.keep(checked.sample));
+    if (checked !== undefined) samples.push(this.#totals.keep(this.#fresh.keep(checked.sample)));
   }
 
   #finished(end: Extract<Answer, { answer: "done" }>, lost: ReadonlyMap<string, Failure>): void {
-    this.#status = end.status;
+    this.#status = end.status ?? this.#status;
     this.#restart.succeeded();
     const now = this.#context.clock.now();
     for (const [uuid, failure] of lost) this.#known.note(uuid, "lost", failure.message, now);
@@ -290,10 +285,14 @@ export class NvmlSource implements GpuSource {
     return this.#error(failure.message, stuck && curable ? "restart" : "transient");
   }
 
+  #asSourceError(error: unknown): SourceError {
+    return error instanceof SourceError ? error : this.#error((error as Error).message);
+  }
+
   #error(reason: string, kind: "transient" | "restart" = "transient"): SourceError {
     const failure = this.#failure;
     const known = failure === undefined || failure.message === reason ? "" : ` (${failure.message})`;
-    const hint = failure?.hint;
-    return new SourceError(kind, `Cannot read GPUs: ${reason}${known}`, hint === undefined ? {} : { hint });
+    const options = failure?.hint === undefined ? {} : { hint: failure.hint };
+    return new SourceError(kind, `Cannot read GPUs: ${reason}${known}`, options);
   }
 }
