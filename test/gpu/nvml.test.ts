@@ -79,7 +79,7 @@ describe.skipIf(library === undefined)("nvml", () => {
     expect(b).toMatchObject({ powerWatts: 123, utilizationRatio: 0.25 });
     const joules = ((a.energyMillijoules ?? 0) - (of(first, UUIDS[0]).energyMillijoules ?? 0)) / 1000;
     const seconds = (a.at - of(first, UUIDS[0]).at) / 1e9;
-    expect(joules / seconds).toBeCloseTo(300, 0);
+    expect(Math.abs(joules / seconds - 300)).toBeLessThan(15);
     expect(b.utilizationRing?.map(({ value }) => value)).toEqual(b.utilizationRing?.map(() => 0.25));
     expect(b.utilizationRing?.length).toBeGreaterThanOrEqual(2);
     expect(b.powerRing?.length).toBeGreaterThanOrEqual(25);

@@ -65,8 +65,10 @@ export class NvmlSource implements GpuSource {
   }
 
   async inventory(): Promise<readonly GpuInfo[]> {
-    if (this.#process?.alive && this.#starting === undefined && this.#released === undefined) {
-      XX;
+    const process = this.#process;
+    if (process?.alive && this.#starting === undefined) {
+      const asked = process.ask({ ask: "enumerate" }, this.#config.openTimeoutMs);
+      const answer = await asked.catch(() => undefined);
       if (answer?.answer === "inventory") this.#take(answer.inventory);
     }
     if (this.#known.infos.length === 0) throw this.#error("no GPU was found");
