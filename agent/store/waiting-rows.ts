@@ -20,7 +20,7 @@ export class WaitingRows {
       this.#rows.delete(`${row.bucket} ${row.series} ${row.revision}`);
       this.#rows.set(`${row.bucket} ${row.series} ${row.revision}`, row);
     }
-    const newest = Math.max(...rows.map((row) => row.bucket));
+    const newest = rows.reduce((latest, row) => Math.max(latest, row.bucket), 0);
     for (const [key, row] of this.#rows) {
       if (row.bucket > newest - waitingMax) continue;
       this.#rows.delete(key);
@@ -28,10 +28,11 @@ export class WaitingRows {
     }
   }
 
-  /** Everything that waits; nothing waits afterwards. */
-  take(): readonly BucketRow[] {
-    const rows = [...this.#rows.values()];
+  all(): Iterable<BucketRow> {
+    return this.#rows.values();
+  }
+
+  clear(): void {
     this.#rows.clear();
-    return rows;
   }
 }

@@ -1,0 +1,255 @@
+// The ledger database of one agent: opened, checked, restored from, committed to, pruned. Synchronous: it lives in the
+// ledger worker, where a slow disk stops nobody. WAL with synchronous=FULL: what a commit returned survives a power cut.
+// A damaged file is put aside under another name and metering goes on in a new one; nothing is repaired in place.
+import { existsSync, mkdirSync, renameSync, statfsSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import type {
+  AuditEntry,
+  ClosedBucket,
+  LedgerBatch,
+  LedgerRestored,
+  SeriesState,
+  StateRow,
+} from "../model.ts";
+import { checkOf } from "./digests.ts";
+import { readRestored } from "./ledger-restore.ts";
+import type { Retention } from "./ledger-retention.ts";
+import { pruneLedger } from "./ledger-retention.ts";
+import { migrate } from "./ledger-schema.ts";
+import { LedgerWriter } from "./ledger-writer.ts";
+import { lockState } from "./state-lock.ts";
+import { WaitingRows } from "./waiting-rows.ts";
+
+/** How a ledger is kept. */
+export interface LedgerFileOptions {
+  readonly folder: string;
+  /** Shown to a second agent that wants the same folder. */
+  readonly pid: number;
+  /** Free bytes below which only running totals are written. */
+  readonly freeBytesMin?: number;
+  readonly retention?: Retention;
+}
+
+/** What opening found. */
+export interface LedgerOpened {
+  /** Absent in a new ledger. */
+  readonly restored: LedgerRestored | undefined;
+  /** Where a damaged file was put, and why. */
+  readonly quarantined: { readonly path: string; readonly reason: string } | undefined;
+}
+
+/** What of a batch is on disk. `totals`: rows wait in memory because the disk is nearly full. */
+export interface Stored {
+  readonly stored: "all" | "totals";
+  readonly waitingRows: number;
+  readonly lostRows: number;
+  /** Length and hash of the audit chain, to leave the host with the export. */
+  readonly head: { readonly length: number; readonly hash: string };
+}
+
+const freeBytesMinDefault = 64 * 1024 * 1024;
+const waitingEntriesMax = 10_000;
+const pruneEveryCommits = 360;
+
+/** An open ledger. */
+export class LedgerDatabase {
+  readonly opened: LedgerOpened;
+  readonly #database: DatabaseSync;
+  readonly #writer: LedgerWriter;
+  readonly #unlock: () => void;
+  readonly #folder: string;
+  readonly #freeBytes: (folder: string) => number;
+  readonly #freeBytesMin: number;
+  readonly #retention: Retention;
+  // Of beats that were not stored yet: this one's, and earlier ones' that found no room.
+  readonly #series = new Map<number, SeriesState>();
+  readonly #removed = new Set<number>();
+  readonly #state = new Map<string, StateRow>();
+  readonly #rows = new WaitingRows();
+  #closed: ClosedBucket[] = [];
+  #audit: AuditEntry[] = [];
+  #commits = 0;
+
+  /** Opens or creates the ledger in a folder. Throws `StateLocked` when another agent has it. */
+  constructor(options: LedgerFileOptions, freeBytes: (folder: string) => number = freeBytesOf) {
+    mkdirSync(options.folder, { recursive: true, mode: 0o750 });
+    this.#folder = options.folder;
+    this.#freeBytes = freeBytes;
+    this.#freeBytesMin = options.freeBytesMin ?? freeBytesMinDefault;
+    this.#retention = options.retention ?? {};
+    this.#unlock = lockState(options.folder, options.pid);
+    try {
+      const { database, ...opened } = openChecked(ledgerPath(options.folder));
+      this.#database = database;
+      this.#writer = new LedgerWriter(database);
+      this.opened = opened;
+    } catch (error) {
+      this.#unlock();
+      throw error;
+    }
+  }
+
+  /** Stores a beat in one transaction. Throws when the disk takes nothing at all; the next call stores both beats. */
+  commit(batch: LedgerBatch): Stored {
+    this.#take(batch);
+    const room = this.#freeBytes(this.#folder) >= this.#freeBytesMin;
+    this.#transaction(() => {
+      this.#writer.series(this.#series.values(), this.#removed);
+      this.#writer.state(this.#state.values());
+      this.#writer.setMeta("sequence", String(batch.sequence));
+      this.#writer.setMeta("time", batch.time);
+      if (room) this.#writeWaiting(batch.time);
+    });
+    this.#series.clear();
+    this.#removed.clear();
+    this.#state.clear();
+    if (room) {
+      this.#rows.clear();
+      this.#closed = [];
+      this.#audit = [];
+    }
+    if (this.#commits++ % pruneEveryCommits === 0 && room) this.prune(BigInt(batch.time));
+    return {
+      stored: room ? "all" : "totals",
+      waitingRows: this.#rows.size,
+      lostRows: this.#rows.lost,
+      head: this.head(),
+    };
+  }
+
+  /** Appends to the record outside a beat. */
+  note(entry: AuditEntry): void {
+    this.#transaction(() => this.#writer.audit(entry));
+  }
+
+  /** Replaces amounts in a closed bucket by a new revision. */
+  revise(...args: Parameters<LedgerWriter["revise"]>): void {
+    this.#transaction(() => this.#writer.revise(...args));
+  }
+
+  /** Remembers that a sink has every bucket before `bucket`: until then nothing of it is pruned. */
+  delivered(sink: string, bucket: number): void {
+    this.#database
+      .prepare(
+        "INSERT INTO deliveries VALUES (?, ?) ON CONFLICT (sink) DO UPDATE SET bucket = max(bucket, excluded.bucket)",
+      )
+      .run(sink, bucket);
+  }
+
+  /** Drops what is older than it is kept for, and delivered; returns the number of rows dropped. */
+  prune(time: bigint): number {
+    let pruned = 0;
+    this.#transaction(() => {
+      pruned = pruneLedger(this.#database, this.#writer, this.#retention, time);
+    });
+    return pruned;
+  }
+
+  /** Length and hash of the audit chain. */
+  head(): Stored["head"] {
+    const row = this.#database
+      .prepare("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1")
+      .get();
+    return { length: Number(row?.["sequence"] ?? 0), hash: String(row?.["hash"] ?? "") };
+  }
+
+  close(): void {
+    this.#database.close();
+    this.#unlock();
+  }
+
+  #take(batch: LedgerBatch): void {
+    for (const series of batch.series) this.#series.set(series.series, series);
+    for (const series of batch.removed) this.#removed.add(series);
+    for (const row of batch.state) this.#state.set(row.key, row);
+    this.#rows.add(batch.rows);
+    this.#closed.push(...batch.closed);
+    this.#audit.push(...batch.audit.slice(0, Math.max(0, waitingEntriesMax - this.#audit.length)));
+  }
+
+  #writeWaiting(time: string): void {
+    this.#writer.rows(this.#rows.all());
+    for (const closed of this.#closed) this.#writer.close(closed, time);
+    for (const entry of this.#audit) this.#writer.audit(entry);
+    this.#writer.rollUp(BigInt(time));
+  }
+
+  #transaction(run: () => void): void {
+    this.#database.exec("BEGIN IMMEDIATE");
+    try {
+      run();
+      this.#database.exec("COMMIT");
+    } catch (error) {
+      if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
+      throw error;
+    }
+  }
+}
+
+/** The ledger's file in a state directory. */
+export function ledgerPath(folder: string): string {
+  return join(folder, "ledger.db");
+}
+
+function freeBytesOf(folder: string): number {
+  const { bavail, bsize } = statfsSync(folder);
+  return bavail * bsize;
+}
+
+function openChecked(path: string): LedgerOpened & { readonly database: DatabaseSync } {
+  const existed = existsSync(path);
+  try {
+    const database = openDatabase(path);
+    return { database, restored: readRestored(database), quarantined: undefined };
+  } catch (error) {
+    const reason = (error as Error).message;
+    if (!existed || reason.startsWith("Cannot use")) throw error;
+    const aside = quarantine(path);
+    const database = openDatabase(path);
+    const writer = new LedgerWriter(database);
+    writer.audit({ at: "0", kind: "quarantine", body: { file: aside, reason } });
+    return { database, restored: undefined, quarantined: { path: aside, reason } };
+  }
+}
+
+function openDatabase(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { timeout: 5000 });
+  try {
+    database.exec("PRAGMA journal_mode = WAL");
+    database.exec("PRAGMA synchronous = FULL");
+    database.exec("PRAGMA journal_size_limit = 16777216");
+    const found = database.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];
+    if (found !== "ok") throw new Error(`quick_check says: ${String(found)}`);
+    migrate(database, path);
+    checkIdentities(database);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** A series under a changed name, or a base that was altered, would meter wrong for ever: better a new file. */
+function checkIdentities(database: DatabaseSync): void {
+  const series = database.prepare(`SELECT id, metric, dimensions, "check" FROM series WHERE live = 1`);
+  for (const row of series.iterate()) {
+    if (checkOf(String(row["metric"]), String(row["dimensions"])) === row["check"]) continue;
+    throw new Error(`series ${row["id"]} does not fit its check`);
+  }
+  for (const row of database.prepare(`SELECT key, value, "check" FROM state`).iterate()) {
+    if (checkOf(String(row["key"]), String(row["value"])) === row["check"]) continue;
+    throw new Error(`state ${row["key"]} does not fit its check`);
+  }
+}
+
+/** Puts the file and its journal aside under the first free name. */
+function quarantine(path: string): string {
+  let number = 1;
+  while (existsSync(`${path}.damaged-${number}`)) number++;
+  const aside = `${path}.damaged-${number}`;
+  for (const suffix of ["", "-wal", "-shm"]) {
+    if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
+  }
+  return aside;
+}

@@ -1,0 +1,91 @@
+// The tables of the ledger database and how an older file is brought to them.
+// Amounts are 64-bit integers in ledger units; a histogram is JSON. `rows` is clustered by bucket, so that a bucket is
+// written, read and pruned in one place, and holds the latest revision only; what a revision replaced is in `superseded`.
+// `carried` is what a series booked in days that were pruned, so that its total can still be proved. `check` columns hold the start of a SHA-256 and pinpoint a changed byte.
+import type { DatabaseSync } from "node:sqlite";
+
+/** Statements that lead from one version of the file to the next; never edited once released. */
+const migrations: readonly string[] = [
+  `
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE series (
+    id INTEGER PRIMARY KEY,
+    metric TEXT NOT NULL,
+    dimensions TEXT NOT NULL,
+    "check" TEXT NOT NULL,
+    start TEXT NOT NULL,
+    total INTEGER,
+    histogram TEXT,
+    carried INTEGER NOT NULL DEFAULT 0,
+    announced INTEGER NOT NULL,
+    ended TEXT,
+    live INTEGER NOT NULL DEFAULT 1
+  );
+  CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL, "check" TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE rows (
+    bucket INTEGER NOT NULL,
+    series INTEGER NOT NULL,
+    amount INTEGER,
+    histogram TEXT,
+    revision INTEGER NOT NULL,
+    PRIMARY KEY (bucket, series)
+  ) WITHOUT ROWID;
+  CREATE TABLE superseded (
+    bucket INTEGER NOT NULL,
+    series INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    amount INTEGER,
+    histogram TEXT,
+    PRIMARY KEY (bucket, series, revision)
+  ) WITHOUT ROWID;
+  CREATE TABLE buckets (
+    bucket INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    closed TEXT NOT NULL,
+    quality TEXT NOT NULL,
+    figures TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    checks BLOB NOT NULL,
+    PRIMARY KEY (bucket, revision)
+  ) WITHOUT ROWID;
+  CREATE TABLE days (
+    day INTEGER NOT NULL,
+    series INTEGER NOT NULL,
+    amount INTEGER,
+    histogram TEXT,
+    PRIMARY KEY (day, series)
+  ) WITHOUT ROWID;
+  CREATE TABLE audit (
+    sequence INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL,
+    hash TEXT NOT NULL
+  );
+  CREATE TABLE deliveries (sink TEXT PRIMARY KEY, bucket INTEGER NOT NULL) WITHOUT ROWID;
+  `,
+];
+
+/** Version of the file this program writes. */
+export const schemaVersion = migrations.length;
+
+/** Brings the file to this program's version; throws when the file is from a newer program. */
+export function migrate(database: DatabaseSync, path: string): void {
+  const found = Number(database.prepare("PRAGMA user_version").get()?.["user_version"] ?? 0);
+  if (found > schemaVersion) {
+    throw new Error(
+      `Cannot use ${path}: it has ledger format ${found}, this program knows up to ${schemaVersion}`,
+    );
+  }
+  for (let version = found; version < schemaVersion; version++) {
+    database.exec("BEGIN IMMEDIATE");
+    try {
+      database.exec(migrations[version] ?? "");
+      database.exec(`PRAGMA user_version = ${version + 1}`);
+      database.exec("COMMIT");
+    } catch (error) {
+      database.exec("ROLLBACK");
+      throw error;
+    }
+  }
+}
