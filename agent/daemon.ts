@@ -85,7 +85,7 @@ export class Agent {
       env: options.env,
       ledger: this.#core.ledger,
       settledUntil: () => this.#pipeline.settledUntil,
-      health: () => this.#pipeline.health,
+      health: () => this.#pipeline.intake.health,
       restarts: () => ({ gpu: Number(this.#gpu?.status()["restarts"] ?? 0) }),
       status: () => this.status(),
       ready: () => this.ready(),
@@ -116,9 +116,9 @@ export class Agent {
     if (this.#gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
     this.#exports.beat();
     log.info("metering started", {
-      gpus: [...this.#pipeline.gpus.values()].map((gpu) => ({ uuid: gpu.uuid, model: gpu.name })),
+      gpus: [...this.#pipeline.intake.gpus.values()].map((gpu) => ({ uuid: gpu.uuid, model: gpu.name })),
       backend: this.#gpu?.backend ?? "none",
-      servers: [...this.#pipeline.servers.keys()],
+      servers: [...this.#pipeline.intake.servers.keys()],
       endpoint: this.#exports.address,
       otlp: this.#exports.destination,
     });

@@ -95,9 +95,9 @@ export class Exports {
     };
   }
 
-  /** Opens the endpoints and reads who this host is. Throws SourceError when the port is taken. */
+  /** Opens the endpoints and begins to read who this host is. Throws SourceError when the port is taken. */
   async start(): Promise<void> {
-    const { clock, config, env, log, ready, status } = this.#options;
+    const { clock, config, log, ready, status } = this.#options;
     const listen = config.export.prometheus.listen;
     if (listen !== "") {
       this.#http = await serveHttp({
@@ -109,6 +109,13 @@ export class Exports {
         status,
       });
     }
+    this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
+    // Asking who this host is takes a process and up to 5 s; metering does not wait for it, the first beat does.
+    this.#committing = this.#identify();
+  }
+
+  async #identify(): Promise<void> {
+    const { clock, config, env, log } = this.#options;
     const { hostName, hostId, hostArch, osDescription } = await readHostFacts(clock);
     this.#resource = agentResource({
       env,
@@ -125,7 +132,6 @@ export class Exports {
     });
     this.#encoder = createOtlpEncoder({ resource: this.#resource, version: programVersion() });
     for (const sender of this.#senders) sender.start();
-    this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
     await this.#startSelfMetrics();
   }
 
@@ -142,7 +148,7 @@ export class Exports {
   /** Commits what was settled last and sends what is queued within `flushMs`; what is left is told. */
   async stop(flushMs: number): Promise<void> {
     this.#cancel();
-    if (this.#encoder !== undefined) await this.beat();
+    await this.beat();
     const delivered = await Promise.all(this.#senders.map((sender) => sender.flush(flushMs)));
     if (delivered.includes(false)) {
       this.#options.log.warn("not everything was delivered before the stop", { spool: this.#spool.status() });

@@ -36,11 +36,11 @@ export function agentStatus(parts: StatusParts): Readonly<Record<string, unknown
       released: parts.released,
       ...gpu?.status(),
     },
-    gpus: [...pipeline.gpus.values()],
-    servers: [...pipeline.servers.values()],
+    gpus: [...pipeline.intake.gpus.values()],
+    servers: [...pipeline.intake.servers.values()],
     correlation: parts.correlator.status(),
     sources: Object.fromEntries(
-      [...pipeline.health.entries()].map(([source, health]) => [
+      [...pipeline.intake.health.entries()].map(([source, health]) => [
         source,
         {
           ok: health.ok,

@@ -32,8 +32,8 @@ export interface DemoRunOptions {
   readonly log: "debug" | "info" | "warn" | "error";
 }
 
-/** Time from the helpers' readiness to the recording's first instant, for the agent's sources to connect. */
-const LEAD_MS = 350;
+/** From the helpers' readiness to the recording's first instant: the token server must have heard of it by then. */
+const LEAD_MS = 60;
 /** After the last instant the token server stands still: one more snapshot of it must arrive. */
 const SETTLE_NANOS = 1.2e9;
 
@@ -100,7 +100,7 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
     clock,
     log,
     env: io.env,
-    gpu: openRecordedGpus(recording, time, context),
+    gpu: openRecordedGpus(recording, time, context, { rings: true }),
     servers: [tokenCounters.open(entry, context)],
     origin,
     ...(until === undefined ? {} : { until }),

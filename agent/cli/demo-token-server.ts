@@ -32,10 +32,13 @@ const clock = systemClock({ speed: options.speed });
 const server = readServer(options.path);
 const spans = busySpans(options.path);
 let time: TraceTime | undefined;
+/** The first snapshot tells where the counters stood when the recording began, so that nothing played is missed. */
+let firstAt: number | undefined;
 
 process.on("message", (start: DemoStart) => {
   const origin = clock.now() + (start.startUnixMs - Date.now()) * 1e6 * options.speed;
   const until = start.durationSeconds === undefined ? undefined : origin + start.durationSeconds * 1e9;
+  firstAt = origin;
   time = runningTime({ ...start, origin, ...(until === undefined ? {} : { until }) });
 });
 
@@ -44,7 +47,8 @@ process.send?.({ address: service.address });
 
 function read(): readonly ServerSnapshot[] {
   if (time === undefined) return [];
-  const { micros, pass } = time.position(clock.now());
+  const { micros, pass } = time.position(firstAt ?? clock.now());
+  firstAt = undefined;
   const totals = totalsAt(server, micros);
   if (totals === undefined) return [];
   return [

@@ -12,6 +12,8 @@ import { renderScreen, screenLine } from "./live-view.ts";
 import { ReplayTotals } from "./replay-lines.ts";
 import { summaryText } from "./replay-summary.ts";
 
+/** A screen follows its interval, which come one a second, within this time. */
+const REFRESH_MS = 200;
 const CLEAR = "\x1b[H\x1b[2J\x1b[3J";
 
 /** What a summary says beside the totals. */
@@ -53,7 +55,7 @@ export class LiveSession {
   show(agent: Agent, title: string, received: () => Received | undefined): void {
     const { clock, io, json } = this.#options;
     let shown = 0;
-    this.#cancel = every(clock, 1000, () => {
+    this.#cancel = every(clock, REFRESH_MS, () => {
       if (this.#settled === shown) return;
       shown = this.#settled;
       const screen = this.#screen(agent, title, received());
@@ -70,7 +72,7 @@ export class LiveSession {
   /** The last line: totals, KPIs and what was shipped. */
   summary(agent: Agent, facts: SummaryFacts): void {
     const { io, json } = this.#options;
-    this.#totals.know(agent.pipeline.gpus.keys(), agent.pipeline.servers.keys());
+    this.#totals.know(agent.pipeline.intake.gpus.keys(), agent.pipeline.intake.servers.keys());
     const line = this.#totals.line() as Readonly<Record<string, unknown>>;
     const servers = Object.values(
       line["servers"] as Record<string, { input_tokens: number; output_tokens: number }>,
@@ -94,7 +96,7 @@ export class LiveSession {
 
   #screen(agent: Agent, title: string, received: Received | undefined): LiveScreen {
     const { clock, origin } = this.#options;
-    const { gpus, lastGpuSamples } = agent.pipeline;
+    const { gpus, lastGpuSamples } = agent.pipeline.intake;
     const exported = agent.exports.counts;
     const arrived =
       received === undefined ? "" : `, received ${received.data_points.toLocaleString("en-US")}`;

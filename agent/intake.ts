@@ -1,0 +1,154 @@
+// Takes readings in: increments, correlator, gauges and health of each source. Failures become gaps, never old values.
+// Nothing here sets a timer; pipeline.ts decides when sources are read.
+
+import type { Clock } from "./clock.ts";
+import type { Core } from "./core.ts";
+import type { Log } from "./log.ts";
+import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge } from "./meter/gauges.ts";
+import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, TokenSample } from "./model.ts";
+import type { GpuPoll } from "./source.ts";
+import { SourceError } from "./source.ts";
+import { SourceHealth } from "./source-health.ts";
+
+export interface IntakeParts extends Core {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly gpuPollMs: number;
+  readonly inventoryMs: number;
+  /** Called when a source says that only a restart of the agent helps. */
+  readonly onRestartNeeded?: (error: SourceError) => void;
+}
+
+/** What is known now of GPUs, servers and sources, and the way new readings take into the meter. */
+export class Intake {
+  readonly #parts: IntakeParts;
+  readonly health = new SourceHealth();
+  readonly gpus = new Map<string, GpuInfo>();
+  readonly servers = new Map<string, ServerInfo>();
+  readonly lastGpuSamples = new Map<string, GpuSample>();
+  readonly lastTokenSamples = new Map<string, TokenSample>();
+
+  constructor(parts: IntakeParts) {
+    this.#parts = parts;
+  }
+
+  /** Replaces the GPUs; those no longer named end. */
+  setGpus(infos: readonly GpuInfo[]): void {
+    const { clock, correlator, ledger } = this.#parts;
+    const gone = [...this.gpus.keys()].filter((uuid) => !infos.some((info) => info.uuid === uuid));
+    for (const uuid of gone) {
+      this.lastGpuSamples.delete(uuid);
+      this.health.forget(`gpu:${uuid}`);
+      ledger.endWhere((dimensions) => dimensions["hw.id"] === uuid);
+    }
+    this.gpus.clear();
+    for (const info of infos) this.gpus.set(info.uuid, info);
+    correlator.setGpus(infos, clock.now());
+  }
+
+  addServer(info: ServerInfo): void {
+    this.servers.set(info.id, info);
+    this.#announceServers();
+  }
+
+  /** Forgets the servers of a target and ends their series. */
+  removeServer(target: ServerInfo): void {
+    for (const [id, info] of this.servers) {
+      if (id !== target.id && (info.address !== target.address || info.type !== target.type)) continue;
+      this.servers.delete(id);
+      this.lastTokenSamples.delete(id);
+      this.health.forget(`server:${id}`);
+      this.#parts.ledger.endWhere((dimensions) => dimensions["tokenwatt.server.id"] === id);
+    }
+    this.#announceServers();
+  }
+
+  acceptGpus(poll: GpuPoll): void {
+    const { correlator, gpuPollMs, ledger } = this.#parts;
+    for (const sample of poll.samples) {
+      this.lastGpuSamples.set(sample.gpu, sample);
+      correlator.acceptGpu(sample);
+      const info = this.gpus.get(sample.gpu);
+      if (info !== undefined) for (const gauge of gpuGauges(info, sample, gpuPollMs)) ledger.observe(gauge);
+      this.#succeeded(`gpu:${sample.gpu}`, poll.received - poll.sent);
+    }
+    for (const gap of poll.gaps) this.gap(gap);
+    this.#succeeded("gpu", poll.received - poll.sent);
+  }
+
+  acceptTokens(info: ServerInfo, sample: TokenSample): void {
+    const { correlator, increments, ledger, log } = this.#parts;
+    const id = sample.server;
+    if (id !== info.id) this.#serverBehind(info, id);
+    if (sample.pids !== undefined || sample.gpus !== undefined) this.#hint(sample);
+    this.lastTokenSamples.set(id, sample);
+    const accepted = increments.accept(sample);
+    if (accepted.poll !== undefined) correlator.acceptTokens(id, accepted.poll, accepted.increments);
+    const known = this.servers.get(id) ?? info;
+    for (const gauge of serverGauges(known, sample)) ledger.observe(gauge);
+    ledger.observe(serverInfoGauge(known, sample));
+    this.#dropped(`server:${id}`, accepted.dropped + sample.ignoredSamples);
+    for (const error of sample.errors)
+      log.warn("metric page is damaged", { source: `server:${id}`, cause: error });
+    this.#succeeded(`server:${id}`, sample.received - sample.sent);
+  }
+
+  /** `tokenwatt.gpu.info` of every GPU, observed anew so that it does not go stale. */
+  observeInventory(): void {
+    const { clock, inventoryMs, ledger } = this.#parts;
+    for (const info of this.gpus.values()) ledger.observe(gpuInfoGauge(info, clock.now(), inventoryMs));
+  }
+
+  /** A source, or all of a backend's GPUs, could not be read. */
+  failed(source: string, error: unknown): void {
+    const { clock, log, onRestartNeeded } = this.#parts;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#parts.correlator.acceptGap({ source, at: clock.now(), reason });
+    const hint = error instanceof SourceError && error.hint !== undefined ? { hint: error.hint } : {};
+    if (this.health.failed(source, clock.now(), reason)) {
+      log.warn("source cannot be read", { source, cause: reason, ...hint });
+    }
+    if (error instanceof SourceError && error.kind === "restart") onRestartNeeded?.(error);
+    if (!(error instanceof SourceError)) {
+      log.error("source failed unexpectedly", { source, cause: reason, stack: (error as Error).stack });
+    }
+  }
+
+  /** A source says itself that it could not read something. */
+  gap(gap: Gap): void {
+    this.#parts.correlator.acceptGap(gap);
+    if (this.health.failed(gap.source, gap.at, gap.reason)) {
+      this.#parts.log.warn("source cannot be read", { source: gap.source, cause: gap.reason });
+    }
+  }
+
+  #succeeded(source: string, tookNanos: Nanos): void {
+    const { clock, log } = this.#parts;
+    if (this.health.succeeded(source, clock.now(), tookNanos)) log.info("source read again", { source });
+  }
+
+  /** A target with several servers: each takes the target's place under its own name. */
+  #serverBehind(target: ServerInfo, id: string): void {
+    if (this.servers.has(id)) return;
+    this.servers.delete(target.id);
+    this.servers.set(id, { ...target, id });
+    this.#announceServers();
+  }
+
+  #hint(sample: TokenSample): void {
+    this.#parts.correlator.setServerHints(sample.server, {
+      ...(sample.gpus === undefined ? {} : { gpus: sample.gpus }),
+      ...(sample.pids === undefined ? {} : { pids: sample.pids }),
+    });
+  }
+
+  #announceServers(): void {
+    this.#parts.correlator.setServers([...this.servers.values()], this.#parts.clock.now());
+  }
+
+  #dropped(source: string, amount: number): void {
+    if (amount === 0) return;
+    const dimensions = { "tokenwatt.source": source, reason: "invalid" };
+    this.#parts.ledger.post([{ metric: "tokenwatt.dropped", dimensions, amount }], this.#parts.clock.now());
+  }
+}
