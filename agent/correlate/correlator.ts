@@ -63,12 +63,14 @@ export class Correlator {
   readonly #gpus: Gpus;
   readonly #servers: Servers;
   readonly #refused = { absurd: 0, repeated: 0, late: 0, dropped: 0, future: 0, unknown: 0 };
+  readonly #intervalNanos: Nanos;
   #settledUntil: Nanos;
   #lateSamples = 0;
 
   constructor(options: CorrelatorOptions) {
     this.#options = options;
-    this.#settledUntil = options.origin;
+    this.#settledUntil = Math.round(options.origin);
+    this.#intervalNanos = Math.max(1, Math.round(options.intervalNanos));
     this.#gpus = new Gpus(options.gpuPollMs, options.floors ?? {});
     this.#servers = new Servers((options.stallAfterSeconds ?? 60) * 1e9, this.#placement);
   }
@@ -108,7 +110,7 @@ export class Correlator {
 
   /** Notes that a GPU, the whole GPU backend, or a server could not be read. */
   acceptGap(gap: Gap): void {
-    if (gap.source.startsWith("server:")) this.#servers.gap(gap.source.slice("server:".length), gap.at);
+    if (gap.source.startsWith("server:")) this.#servers.gap(gap.source.slice("server:".length));
     else this.#gpus.gap(gap.source, gap.at);
   }
 
@@ -125,7 +127,7 @@ export class Correlator {
     this.#refused.future += this.#gpus.dropAfter(now + futureMax) + this.#servers.dropAfter(now + futureMax);
     const settled: SettledInterval[] = [];
     while (settled.length < intervalsPerCall) {
-      const to = this.#settledUntil + this.#options.intervalNanos;
+      const to = this.#settledUntil + this.#intervalNanos;
       if (!this.#decidable(to, now)) break;
       settled.push(this.#decide(to, false));
     }
@@ -135,10 +137,10 @@ export class Correlator {
   /** Decides everything up to `at` with what there is; the last interval is cut there. */
   finish(at: Nanos): readonly SettledInterval[] {
     const settled: SettledInterval[] = [];
-    while (Number.isFinite(at) && this.#settledUntil < at) {
-      const to = Math.min(this.#settledUntil + this.#options.intervalNanos, at);
+    while (Number.isFinite(at) && this.#settledUntil < Math.round(at)) {
+      const to = Math.min(this.#settledUntil + this.#intervalNanos, Math.round(at));
       this.#prepare(to, at, 0, true);
-      settled.push(this.#decide(to, to === at));
+      settled.push(this.#decide(to, to >= Math.round(at)));
     }
     return settled;
   }

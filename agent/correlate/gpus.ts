@@ -8,7 +8,7 @@ import type { EnergyTotals } from "./energy.ts";
 import { usableLimit } from "./energy.ts";
 import type { FloorState } from "./floor.ts";
 import type { Violation } from "./laws.ts";
-import { broken, brokenJoules, disowned } from "./laws.ts";
+import { broken, brokenBoard, brokenJoules, disowned } from "./laws.ts";
 import type { Member, Settling } from "./member.ts";
 import { createMember, lifeIn, weightOf } from "./member.ts";
 import type { Placed } from "./placement.ts";
@@ -29,8 +29,9 @@ export interface GpuSettlement {
   readonly stalled: readonly StalledSpan[];
 }
 
-/** A GPU is live, and covered between two readings, for this many polls. */
+/** A GPU is live, and covered between two readings, for this many polls, and for a second at least. */
 const coverPolls = 3;
+const coverMin = 1_000_000_000;
 /** Readings up to this long after an interval help to decide it. */
 const lookahead = 1_200_000_000;
 /** Windows stay this long for servers that are placed late. */
@@ -39,12 +40,14 @@ const windowsKept = 10_000_000_000;
 /** The GPUs of the host. */
 export class Gpus {
   readonly #pollNanos: Nanos;
+  readonly #coverMax: Nanos;
   readonly #floors: Readonly<Record<string, FloorState>>;
   readonly #timelines = new Map<string, Timeline>();
   readonly #boards = new Map<string, Board>();
 
   constructor(gpuPollMs: number, floors: Readonly<Record<string, FloorState>>) {
     this.#pollNanos = Math.round((Number.isFinite(gpuPollMs) && gpuPollMs > 0 ? gpuPollMs : 1000) * 1e6);
+    this.#coverMax = Math.max(coverMin, coverPolls * this.#pollNanos);
     this.#floors = floors;
   }
 
@@ -127,7 +130,7 @@ export class Gpus {
       for (const { timeline } of board.members) {
         if ((timeline.readAt ?? -Infinity) < to) continue;
         const window = timeline.windows.at(-1)?.to ?? to;
-        if (window < to && window > to - coverPolls * this.#pollNanos) return false;
+        if (window < to && window > to - this.#coverMax) return false;
         if (timeline.presence.decidedUntil() < to) return false;
       }
     }
@@ -201,7 +204,7 @@ export class Gpus {
       known.energy.limitWatts = usableLimit(info.powerLimitWatts);
       return known;
     }
-    const timeline = new Timeline(info, at, coverPolls * this.#pollNanos);
+    const timeline = new Timeline(info, at, this.#coverMax);
     this.#timelines.set(info.uuid, timeline);
     return timeline;
   }
@@ -215,7 +218,7 @@ export class Gpus {
   }
 
   #live(now: Nanos): Timeline[] {
-    const limit = now - coverPolls * this.#pollNanos;
+    const limit = now - this.#coverMax;
     return [...this.#timelines.values()].filter(
       (timeline) => Math.max(timeline.newestAt ?? -Infinity, timeline.since) > limit,
     );
@@ -227,13 +230,18 @@ function sameSlice(left: GpuInfo, right: GpuInfo): boolean {
 }
 
 function lawsOf(board: Board, { rows, parts, millijoules }: BoardInterval, settling: Settling): Violation[] {
-  const found = parts.flatMap(({ member }, index) => {
-    const { from, to } = lifeIn(member, settling);
-    const weight = weightOf(member.timeline.info);
-    const row = rows[index] as GpuInterval;
-    return broken(row, weight === 1 ? to - from : (to - from) * weight, weight === 1 ? 0 : 2);
+  const weights = parts.map(({ member }) => weightOf(member.timeline.info));
+  const crowded = weights.reduce((sum, weight) => sum + weight, 0) > 1 + 1e-9;
+  const found = rows.flatMap((row, index) => {
+    const part = parts[index];
+    const weight = weights[index] ?? 1;
+    // The remainder, and slices that overlap, are judged by the sum over the board alone.
+    if (part === undefined || (board.sliced && crowded)) return broken(row, undefined, 0);
+    const { from, to } = lifeIn(part.member, settling);
+    return broken(row, (to - from) * weight, weight === 1 ? 0 : 2);
   });
-  return [...found, ...brokenJoules(board.uuid, rows, millijoules)];
+  const whole = board.sliced ? brokenBoard(board.uuid, rows, settling.to - settling.from) : [];
+  return [...found, ...whole, ...brokenJoules(board.uuid, rows, millijoules)];
 }
 
 /** All rows of a board with their time unobserved; what its meter moved is unattributed on the last of them. */

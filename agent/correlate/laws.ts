@@ -7,11 +7,14 @@ export interface Violation {
   readonly message: string;
 }
 
-/** Returns the laws a row breaks. `wallNanos` is what its states must sum to, within `slackNanos` under MIG. */
-export function broken(row: GpuInterval, wallNanos: Nanos, slackNanos: Nanos): Violation[] {
+/**
+ * Returns the laws a row breaks. `wallNanos` is what its states must sum to, within `slackNanos` under MIG; undefined =
+ * the board's rows are judged together.
+ */
+export function broken(row: GpuInterval, wallNanos: Nanos | undefined, slackNanos: Nanos): Violation[] {
   const found: Violation[] = [];
   const nanos = sum(Object.values(row.nanos));
-  if (!(Math.abs(nanos - wallNanos) <= slackNanos))
+  if (wallNanos !== undefined && !(Math.abs(nanos - wallNanos) <= slackNanos))
     found.push({
       law: "states",
       message: `states of ${row.gpu} sum to ${nanos} ns, wall time is ${wallNanos} ns`,
@@ -50,6 +53,13 @@ export function brokenServer(row: ServerInterval, wallNanos: Nanos): Violation[]
   return [
     { law: "states", message: `states of server ${row.server} sum to ${sum(nanos)} ns of ${wallNanos}` },
   ];
+}
+
+/** Returns the states law of a sliced board: instances and remainder together are its wall time. */
+export function brokenBoard(uuid: string, rows: readonly GpuInterval[], wallNanos: Nanos): Violation[] {
+  const nanos = sum(rows.map((row) => sum(Object.values(row.nanos))));
+  if (nanos === wallNanos) return [];
+  return [{ law: "states", message: `states on ${uuid} sum to ${nanos} ns, wall time is ${wallNanos} ns` }];
 }
 
 /** Returns the joules law for the rows of one board: together they hold what the board used. */

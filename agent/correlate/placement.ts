@@ -54,21 +54,29 @@ interface Candidate {
   readonly port: number | undefined;
 }
 
+/** Answers kept until servers or facts change; a host has a few hundred GPU processes at most. */
+const pidsMax = 4096;
+
 /** The ladder, with the last known servers and facts. */
 export class Placement {
   #candidates: readonly Candidate[] = [];
   #facts: ReadonlyMap<number, ProcessFacts> = new Map();
+  readonly #byPid = new Map<number, Omit<Placed, "gpu" | "pid">>();
+  readonly #byGpu = new Map<string, readonly string[]>();
 
   /** Replaces the servers. */
   setServers(infos: readonly ServerInfo[], hints: ReadonlyMap<string, ServerHints>): void {
     this.#candidates = infos
       .filter((info) => info.family === "engine")
       .map((info) => ({ info, hints: hints.get(info.id) ?? {}, port: portOf(info.address) }));
+    this.#byPid.clear();
+    this.#byGpu.clear();
   }
 
   /** Replaces the facts about processes. */
   setFacts(facts: readonly ProcessFacts[]): void {
     this.#facts = new Map(facts.map((fact) => [fact.pid, fact]));
+    this.#byPid.clear();
   }
 
   /** Executable name of a process, if the host said so. */
@@ -77,12 +85,16 @@ export class Placement {
   }
 
   /** Servers whose configuration or own readings name this GPU (or its board). */
-  configured(gpu: string, parent: string | undefined): string[] {
-    return this.#candidates
+  configured(gpu: string, parent: string | undefined): readonly string[] {
+    const known = this.#byGpu.get(gpu);
+    if (known !== undefined) return known;
+    const servers = this.#candidates
       .filter(({ info, hints }) =>
         [...(info.gpus ?? []), ...(hints.gpus ?? [])].some((name) => name === gpu || name === parent),
       )
       .map(({ info }) => info.id);
+    this.#byGpu.set(gpu, servers);
+    return servers;
   }
 
   /** Returns whose each process of a GPU is, in the order given. */
@@ -100,6 +112,15 @@ export class Placement {
   }
 
   #byProcess(pid: number): Omit<Placed, "gpu" | "pid"> {
+    const known = this.#byPid.get(pid);
+    if (known !== undefined) return known;
+    if (this.#byPid.size >= pidsMax) this.#byPid.clear();
+    const answer = this.#climb(pid);
+    this.#byPid.set(pid, answer);
+    return answer;
+  }
+
+  #climb(pid: number): Omit<Placed, "gpu" | "pid"> {
     const facts = this.#facts.get(pid);
     for (const rung of [1, 2, 3, 4] as const) {
       let answers = this.#candidates.filter((candidate) =>

@@ -16,6 +16,13 @@ export interface Stay {
 
 /** A process must have been seen for this long to be a resident. */
 export const residentAfterNanos = 2_000_000_000;
+/**
+ * Stands for processes that hold memory but are not listed: other containers' without the host's PID namespace, and
+ * sources without process lists (dcgm-exporter).
+ */
+export const unlistedPid = 0;
+/** Drivers keep up to 0.7 GB for themselves; a context with a model on it takes more than this. */
+const heldBytesMin = 2 * 1024 ** 3;
 /** Stays kept at most; a GPU lists a handful. */
 const staysMax = 1024;
 
@@ -33,15 +40,15 @@ export function isHelper(name: string | undefined): boolean {
 export class Presence {
   /** Any reading so far listed processes, be it none. */
   known = false;
+  /** Some reading listed a process: lists can be trusted. */
+  #seen = false;
   readonly stays: Stay[] = [];
 
-  /** Takes the process list of a reading in; a reading without one changes nothing. */
+  /** Takes the process list of a reading in; a reading that says nothing of processes changes nothing. */
   read(sample: GpuSample): void {
-    if (sample.processes === undefined) return;
+    const listed = this.#listed(sample);
+    if (listed === undefined) return;
     this.known = true;
-    const listed = new Map<number, GpuProcess>();
-    for (const process of sample.processes)
-      if (Number.isInteger(process.pid) && process.pid > 0) listed.set(process.pid, process);
     this.stays.forEach((stay, index) => {
       if (stay.to !== undefined) return;
       const process = listed.get(stay.pid);
@@ -63,6 +70,19 @@ export class Presence {
       if (stay.to === undefined && stay.seenAt - stay.from < residentAfterNanos)
         decided = Math.min(decided, stay.from);
     return decided;
+  }
+
+  /** By pid; where no process was ever listed, used memory stands for one that cannot be seen. */
+  #listed(sample: GpuSample): Map<number, GpuProcess> | undefined {
+    const listed = new Map<number, GpuProcess>();
+    for (const process of sample.processes ?? [])
+      if (Number.isInteger(process.pid) && process.pid > 0) listed.set(process.pid, process);
+    if (listed.size > 0) this.#seen = true;
+    const { memoryUsedBytes } = sample;
+    if (this.#seen || memoryUsedBytes === undefined)
+      return sample.processes === undefined ? undefined : listed;
+    if (memoryUsedBytes >= heldBytesMin) listed.set(unlistedPid, { pid: unlistedPid, type: "compute" });
+    return listed;
   }
 
   /** Drops stays that ended before `before`. */

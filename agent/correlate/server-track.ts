@@ -40,6 +40,8 @@ const feedAhead = 15_000_000_000;
 const stepsKept = 60_000_000_000;
 /** Without a next poll, the state is still told for this many polls. */
 const openPolls = 2;
+/** After this many failed polls in a row nobody waits for a server, until it answers or its process appears. */
+const failuresMax = 2;
 /** Reported over three polls ago: not live any more (METERING.md 2, "live source"). */
 export const livePolls = 3;
 
@@ -61,7 +63,8 @@ export class ServerTrack {
   #fed: ServerPoll | undefined;
   #firstAt: Nanos | undefined;
   #windowsUntil: Nanos = -Infinity;
-  #silentSince: Nanos | undefined;
+  /** Failed polls since the last good one. */
+  #failures = 0;
   #beganLate = false;
 
   constructor(info: ServerInfo, since: Nanos, stallAfterNanos: Nanos) {
@@ -87,10 +90,11 @@ export class ServerTrack {
   }
 
   /** Takes a poll and what it saw move; false when the poll does not follow the ones already used. */
-  accept(poll: ServerPoll | undefined, increments: readonly TokenIncrement[]): boolean {
+  accept(given: ServerPoll | undefined, increments: readonly TokenIncrement[]): boolean {
     this.#increments.push(...increments);
     if (increments.some(({ late }) => late)) this.#beganLate = true;
-    if (poll === undefined) return true;
+    if (given === undefined) return true;
+    const poll = Number.isInteger(given.at) ? given : { ...given, at: Math.round(given.at) };
     if (!Number.isFinite(poll.at) || (this.#fed !== undefined && poll.at <= this.#fed.at)) return false;
     let place = this.#polls.length;
     while (place > 0 && (this.#polls[place - 1] as ServerPoll).at > poll.at) place--;
@@ -100,13 +104,13 @@ export class ServerTrack {
       this.#polls.shift();
       this.dropped++;
     }
-    if (this.#silentSince !== undefined && poll.at > this.#silentSince) this.#silentSince = undefined;
+    this.#failures = 0;
     return true;
   }
 
-  /** Notes that the server could not be read at `at`. */
-  gap(at: Nanos): void {
-    if (Number.isFinite(at)) this.#silentSince = at;
+  /** Notes that the server could not be read. */
+  gap(): void {
+    this.#failures++;
   }
 
   /** Drops waiting polls from after `latest`: their clock is wrong. Returns how many. */
@@ -120,9 +124,7 @@ export class ServerTrack {
   isLive(now: Nanos): boolean {
     const heard = Math.max(this.polledAt ?? -Infinity, this.expectedFrom);
     if (now - heard > livePolls * this.pollNanos) return false;
-    return (
-      this.polledAt === undefined || this.#silentSince === undefined || this.expectedFrom > this.polledAt
-    );
+    return this.#failures < failuresMax || this.expectedFrom > (this.polledAt ?? -Infinity);
   }
 
   /** Hands the estimator what it needs to decide up to `until`; `peers` are told what this server did. */

@@ -74,8 +74,8 @@ export class Servers {
   }
 
   /** Notes that a server could not be read. */
-  gap(server: string, at: Nanos): void {
-    this.#tracks.get(server)?.gap(at);
+  gap(server: string): void {
+    this.#tracks.get(server)?.gap();
   }
 
   /** Drops waiting polls from after `latest`; returns how many. */

@@ -4,12 +4,15 @@
 import type { Nanos } from "../model.ts";
 
 interface Entry {
-  readonly to: Nanos;
-  readonly nanos: Nanos;
-  readonly weighted: ReadonlyMap<string, number>;
+  readonly from: Nanos;
+  to: Nanos;
+  nanos: Nanos;
+  readonly weighted: Map<string, number>;
 }
 
 const windowNanos = 30_000_000_000;
+/** Stretches are joined up to this length: the window slides in steps of it. */
+const entryNanos = 1_000_000_000;
 const neededNanos = 10_000_000_000;
 
 /** The sliding shares of one GPU. */
@@ -19,14 +22,20 @@ export class SmShare {
   /** Takes in a stretch in which the residents in `ratios` worked, each with its mean share of the SMs. */
   add(to: Nanos, nanos: Nanos, ratios: ReadonlyMap<string, number>): void {
     if (nanos <= 0) return;
-    const weighted = new Map([...ratios].map(([server, ratio]) => [server, ratio * nanos]));
-    this.#entries.push({ to, nanos, weighted });
+    this.#forget(to);
+    const last = this.#entries.at(-1);
+    const fits = last !== undefined && to >= last.to && to - last.from <= entryNanos;
+    const entry: Entry = fits ? last : { from: to - nanos, to, nanos: 0, weighted: new Map() };
+    if (!fits) this.#entries.push(entry);
+    entry.to = to;
+    entry.nanos += nanos;
+    for (const [server, ratio] of ratios)
+      entry.weighted.set(server, (entry.weighted.get(server) ?? 0) + ratio * nanos);
   }
 
   /** Returns the weight of each resident over the 30 s before `at`; undefined when there is too little to go by. */
   weights(at: Nanos): ReadonlyMap<string, number> | undefined {
-    while (this.#entries.length > 0 && (this.#entries[0] as Entry).to <= at - windowNanos)
-      this.#entries.shift();
+    this.#forget(at);
     let nanos = 0;
     const sums = new Map<string, number>();
     for (const entry of this.#entries) {
@@ -35,5 +44,10 @@ export class SmShare {
     }
     if (nanos < neededNanos) return undefined;
     return [...sums.values()].some((weight) => weight > 0) ? sums : undefined;
+  }
+
+  #forget(at: Nanos): void {
+    while (this.#entries.length > 0 && (this.#entries[0] as Entry).to <= at - windowNanos)
+      this.#entries.shift();
   }
 }

@@ -6,6 +6,8 @@ import type { ActivityWindow } from "./activity.ts";
 
 /** Length of a driver window on every GPU measured. */
 const driverWindow = 200_000_000;
+/** Plain readings closer together than this repeat one driver window. */
+const refreshMin = 180_000_000;
 /** A ring point stands for at most this long; NVML documents windows of 1/6 s to 1 s. */
 const ringWindowMax = 1_000_000_000;
 /** Middle of what a utilisation reading describes, before the reading. */
@@ -20,6 +22,8 @@ export class WindowReader {
   #ringAt: Nanos | undefined;
   #ringSeenAt: Nanos | undefined;
   #reached: Nanos = -Infinity;
+  /** Start of plain readings not used yet. */
+  #waitingFrom: Nanos | undefined;
 
   /** Returns the windows this reading adds; `previousAt` is undefined after a stretch nothing is known of. */
   read(sample: GpuSample, previousAt: Nanos | undefined): ActivityWindow[] {
@@ -28,17 +32,26 @@ export class WindowReader {
       this.#ringSeenAt = sample.at;
       return ring;
     }
+    const waiting = this.#waitingFrom;
+    this.#waitingFrom = undefined;
     if (previousAt === undefined) return [];
     const emptied = sample.utilizationRing !== undefined;
     if (!emptied && this.#ringSeenAt !== undefined && sample.at - this.#ringSeenAt < ringSilent) return [];
     const utilization = this.#ratio(sample.utilizationRatio);
-    if (utilization !== undefined) {
-      const length = sample.at - previousAt;
-      const late = emptied ? 0 : Math.max(0, Math.min(driverWindow, utilizationAge - Math.round(length / 2)));
-      return this.#push([], previousAt - late, sample.at - late, utilization, emptied);
-    }
+    if (utilization !== undefined) return this.#plain(sample.at, waiting ?? previousAt, utilization, emptied);
     const graphics = this.#ratio(sample.graphicsActiveRatio);
     return graphics === undefined ? [] : this.#push([], previousAt, sample.at, graphics, false);
+  }
+
+  /** A plain reading stands for the time since the last one used; more than one per driver window tells nothing new. */
+  #plain(at: Nanos, from: Nanos, busyRatio: number, emptied: boolean): ActivityWindow[] {
+    const length = at - from;
+    if (length < refreshMin) {
+      this.#waitingFrom = from;
+      return [];
+    }
+    const late = emptied ? 0 : Math.max(0, Math.min(driverWindow, utilizationAge - Math.round(length / 2)));
+    return this.#push([], from - late, at - late, busyRatio, emptied);
   }
 
   #ring(sample: GpuSample): ActivityWindow[] {
@@ -48,9 +61,10 @@ export class WindowReader {
       if (busy === undefined || !Number.isFinite(point.at) || point.at > sample.at) continue;
       const last = this.#ringAt;
       if (last !== undefined && point.at <= last) continue;
-      const length = last === undefined || point.at - last > ringWindowMax ? driverWindow : point.at - last;
-      this.#push(windows, point.at - length, point.at, busy, false);
-      this.#ringAt = point.at;
+      const at = Math.round(point.at);
+      const length = last === undefined || at - last > ringWindowMax ? driverWindow : at - last;
+      this.#push(windows, at - length, at, busy, false);
+      this.#ringAt = at;
     }
     return windows;
   }
