@@ -16,9 +16,10 @@ import { boundOf, histogramOf, mergeHistograms } from "./page-histograms.ts";
 
 /** What the configuration says about the labels of a page. */
 export interface ReaderOptions {
-  readonly modelLabel?: string | undefined;
-  readonly tenantLabel?: string | undefined;
-  readonly endpointLabel?: string | undefined;
+  /** The label that names the model, or several of which the first with a value counts; so for the others. */
+  readonly modelLabel?: string | readonly string[] | undefined;
+  readonly tenantLabel?: string | readonly string[] | undefined;
+  readonly endpointLabel?: string | readonly string[] | undefined;
   readonly modelAliases?: Readonly<Record<string, string>> | undefined;
   readonly role?: Role | undefined;
 }
@@ -39,7 +40,6 @@ interface Draft {
   readonly model: string | undefined;
   readonly tenant: string | undefined;
   readonly endpoint: string | undefined;
-  readonly role: Role;
   readonly tokens: Partial<Record<TokenKind, number>>;
   readonly byOutcome: Partial<Record<Outcome, Partial<Record<TokenKind, number>>>>;
   readonly requests: Partial<Record<Outcome, number>>;
@@ -62,6 +62,10 @@ export class PageReadings {
   readonly #volume: ProgressKind;
   #progressKind: ProgressKind | undefined;
   #epoch: string | undefined;
+  #activeNanos: number | undefined;
+  #gpus: readonly string[] | undefined;
+  /** Configured, else what the page says of itself. */
+  role: Role;
 
   constructor(page: MetricPage, volume: ProgressKind, options: ReaderOptions) {
     this.page = page;
@@ -69,6 +73,7 @@ export class PageReadings {
     this.ignored = page.ignoredSamples;
     this.errors = [...page.errors];
     this.#volume = volume;
+    this.role = options.role ?? "combined";
   }
 
   /** The usable samples of a counter: finite and not negative. */
@@ -113,19 +118,43 @@ export class PageReadings {
 
   /**
    * Adds an input counter that includes cache hits. `cached` gives the hits of one part (labels without `without`), or
-   * undefined where the server does not say: those tokens stay unsplit.
+   * undefined where the server does not say: those tokens stay unsplit. A decode server's input was counted where it was
+   * prefilled (METERING.md 3), so there it is left out.
    */
-  input(name: string, cached: (part: string) => number | undefined): void {
-    for (const sample of this.counters(name)) {
-      const draft = this.of(sample.labels, "summed");
-      const hits = cached(partOf(sample.labels));
-      if (hits === undefined) draft.tokens("input_unsplit", sample.value);
+  input(
+    name: string,
+    cached: (part: string) => number | undefined,
+    without: readonly string[] = [],
+    when?: (labels: Labels) => boolean,
+  ): void {
+    if (this.role === "decode") return;
+    for (const [part, { labels, value }] of this.sums(name, without, when)) {
+      const draft = this.of(labels, "summed", without);
+      const hits = cached(part);
+      if (hits === undefined) draft.tokens("input_unsplit", value);
       else {
-        const kept = Math.min(hits, sample.value);
+        const kept = Math.min(hits, value);
         draft.tokens("input_cached", kept);
-        draft.tokens("input_uncached", sample.value - kept);
+        draft.tokens("input_uncached", value - kept);
       }
     }
+  }
+
+  /** Sums a counter by part, with the labels of one of its samples. */
+  sums(
+    name: string,
+    without: readonly string[] = [],
+    when?: (labels: Labels) => boolean,
+  ): Map<string, { readonly labels: Labels; value: number }> {
+    const sums = new Map<string, { readonly labels: Labels; value: number }>();
+    for (const sample of this.counters(name)) {
+      if (when !== undefined && !when(sample.labels)) continue;
+      const key = partOf(sample.labels, without);
+      const known = sums.get(key);
+      if (known === undefined) sums.set(key, { labels: sample.labels, value: sample.value });
+      else known.value += sample.value;
+    }
+    return sums;
   }
 
   /** Sums a counter by part: its labels without `without`. */
@@ -134,13 +163,7 @@ export class PageReadings {
     without: readonly string[] = [],
     when?: (labels: Labels) => boolean,
   ): Map<string, number> {
-    const sums = new Map<string, number>();
-    for (const sample of this.counters(name)) {
-      if (when !== undefined && !when(sample.labels)) continue;
-      const key = partOf(sample.labels, without);
-      sums.set(key, (sums.get(key) ?? 0) + sample.value);
-    }
-    return sums;
+    return new Map([...this.sums(name, without, when)].map(([part, { value }]) => [part, value]));
   }
 
   /** Adds a request counter; `outcome` judges its labels, undefined = do not count. */
@@ -223,10 +246,25 @@ export class PageReadings {
     this.#progressKind = kind;
   }
 
+  /** Cumulative seconds with at least one request in execution. */
+  active(seconds: number | undefined): void {
+    if (seconds !== undefined && seconds >= 0) this.#activeNanos = Math.round(seconds * 1e9);
+  }
+
+  /** UUIDs of the GPUs the server uses. */
+  gpus(uuids: readonly string[]): void {
+    if (uuids.length > 0) this.#gpus = uuids;
+  }
+
   /** Everything gathered. A page without a single token counter says so in `errors`. */
   finish(): PageReading {
     const drafts = [...this.#drafts.values()];
+    // Where some counters move sooner than the booked ones, those that only book must not look like progress.
+    if (drafts.some((draft) => draft.progress !== undefined)) {
+      for (const draft of drafts) draft.progress ??= { input: 0, output: 0 };
+    }
     return {
+      ...defined({ activeNanos: this.#activeNanos, gpus: this.#gpus }),
       readings: drafts.map((draft) => this.#reading(draft)),
       summed: drafts.map((draft) => [...draft.summed.values()]),
       ignoredSamples: this.ignored,
@@ -237,7 +275,7 @@ export class PageReadings {
   #reading(draft: Draft): TokenReading {
     const split = Object.keys(draft.byOutcome).some((outcome) => outcome !== "ok");
     return {
-      role: draft.role,
+      role: this.role,
       tokens: draft.tokens,
       requests: draft.requests,
       volume: this.#volume,
@@ -259,7 +297,7 @@ export class PageReadings {
   }
 
   #draft(labels: Labels): Draft {
-    const { modelLabel, tenantLabel, endpointLabel, modelAliases, role = "combined" } = this.options;
+    const { modelLabel, tenantLabel, endpointLabel, modelAliases } = this.options;
     const named = label(labels, modelLabel);
     const model = named === undefined ? undefined : (modelAliases?.[named] ?? named);
     const tenant = label(labels, tenantLabel);
@@ -271,7 +309,6 @@ export class PageReadings {
       model,
       tenant,
       endpoint,
-      role,
       tokens: {},
       byOutcome: {},
       requests: {},
@@ -304,9 +341,14 @@ export function startEpoch(unixSeconds: number): string {
   return `start:${unixSeconds}`;
 }
 
-function label(labels: Labels, name: string | undefined): string | undefined {
-  const value = name === undefined ? undefined : labels[name];
-  return value === undefined || value === "" ? undefined : value;
+/** Values that mean "not set": an absent label, SGLang's empty one, LiteLLM's and Higress's words for it. */
+const UNSET: ReadonlySet<string | undefined> = new Set([undefined, "", "None", "none"]);
+
+function label(labels: Labels, names: string | readonly string[] | undefined): string | undefined {
+  if (names === undefined) return undefined;
+  if (typeof names === "string") return UNSET.has(labels[names]) ? undefined : labels[names];
+  const name = names.find((each) => !UNSET.has(labels[each]));
+  return name === undefined ? undefined : labels[name];
 }
 
 /** A part of a sum: the label set without some labels, as a key. */

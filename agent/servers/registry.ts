@@ -1,8 +1,51 @@
 // Every kind of server that counts tokens. Adding one is a file (or folder) and a line here.
+// The order is the order in which a page is tried: label signatures exclude each other, so it only matters for speed.
 import type { ServerType } from "../source.ts";
+import { aibrix } from "./aibrix.ts";
+import { dynamo } from "./dynamo.ts";
+import { dynamoWorker } from "./dynamo-worker.ts";
+import { envoyAiGateway } from "./envoy-ai-gateway.ts";
+import { higress } from "./higress.ts";
+import { kong } from "./kong.ts";
+import { kserve } from "./kserve.ts";
+import { litellm } from "./litellm.ts";
+import { llamaCpp } from "./llama-cpp.ts";
+import { llmDEpp } from "./llm-d-epp.ts";
+import { lmdeploy } from "./lmdeploy.ts";
+import { nim } from "./nim.ts";
+import { prometheusGeneric } from "./prometheus-generic.ts";
 import { replayServer } from "./replay.ts";
+import { sglang } from "./sglang.ts";
+import { smg } from "./smg.ts";
+import { tensorrtLlm } from "./tensorrt-llm.ts";
+import { tgi } from "./tgi.ts";
 import { tokenCounters } from "./token-counters.ts";
+import { triton } from "./triton.ts";
 import { vllm } from "./vllm.ts";
+import { vllmProductionStack } from "./vllm-production-stack.ts";
 
 /** The server types by name; a name is a file of this folder and the key of its list under `servers`. */
-export const serverTypes: readonly ServerType[] = [replayServer, tokenCounters, vllm];
+export const serverTypes: readonly ServerType[] = [
+  replayServer,
+  tokenCounters,
+  vllm,
+  sglang,
+  tgi,
+  tensorrtLlm,
+  triton,
+  nim,
+  dynamo,
+  dynamoWorker,
+  llamaCpp,
+  lmdeploy,
+  kserve,
+  smg,
+  llmDEpp,
+  envoyAiGateway,
+  litellm,
+  kong,
+  higress,
+  aibrix,
+  vllmProductionStack,
+  prometheusGeneric,
+];

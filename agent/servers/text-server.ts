@@ -8,6 +8,7 @@ import { createPageParser } from "../text/parse.ts";
 import { commonFields, defined, serverInfo, tlsField } from "./entry.ts";
 import type { ReaderOptions } from "./page-readings.ts";
 import { PageReadings, startEpoch } from "./page-readings.ts";
+import { holdVanished, watchFrozen } from "./page-watch.ts";
 
 const NANOS_PER_SECOND = 1e9;
 
@@ -24,6 +25,8 @@ export interface TextServer {
   readonly volume: ProgressKind;
   /** Which labels mean what when the configuration does not say. */
   readonly labels: Pick<ReaderOptions, "modelLabel" | "tenantLabel" | "endpointLabel">;
+  /** Series may vanish without a restart, and come back (facts P3). */
+  readonly vanishing?: boolean;
   /** A response header that identifies the run, where the page does not. */
   readonly epochHeader?: string;
   /** Why this page is of this server, or undefined if it is not. */
@@ -32,7 +35,8 @@ export interface TextServer {
   read(readings: PageReadings): void;
 }
 
-const config = z.strictObject({
+/** What an entry of any server that is read by its page may say. */
+export const textServerConfig = z.strictObject({
   ...commonFields,
   endpoint: z.string().refine(isPageAddress, {
     error: (issue) =>
@@ -54,13 +58,15 @@ const config = z.strictObject({
   endpointLabel: z.string().min(1).optional(),
 });
 
-type Entry = z.output<typeof config>;
+type Entry = z.output<typeof textServerConfig>;
 
 /** The server type of a kind of server that is read by its metric page. */
-export function textServer(server: TextServer): ServerType<typeof config> & { readonly page: PageReader } {
+export function textServer(
+  server: TextServer,
+): ServerType<typeof textServerConfig> & { readonly page: PageReader } {
   return {
     name: server.name,
-    config,
+    config: textServerConfig,
     example: { endpoint: `localhost:${server.port}` },
     open: (entry, context) => openTextServer(server, entry, context),
     page: pageReader(server, {}),
@@ -99,6 +105,8 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
     context,
   );
   const parser = createPageParser(server.families);
+  const hold = server.vanishing === true ? holdVanished() : (page: MetricPage): MetricPage => page;
+  const frozen = watchFrozen(context.clock);
   const reader = pageReader(server, entry);
   return {
     kind: "pull",
@@ -107,7 +115,9 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
       const sent = context.clock.now();
       const page = await fetcher.fetch(context.signal);
       const received = context.clock.now();
-      const { readings, ignoredSamples, errors } = reader.read(parser.parse(page.body));
+      const { readings, ignoredSamples, errors, activeNanos, gpus } = reader.read(
+        hold(parser.parse(page.body)),
+      );
       const header = server.epochHeader === undefined ? undefined : page.headers[server.epochHeader];
       return {
         server: info.id,
@@ -117,13 +127,18 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         at: sent + Math.round((received - sent) / 2),
         readings: readings.map((reading) => located(reading, info, header, context)),
         ignoredSamples,
-        errors:
-          readings.length > 0 ? errors : [...errors, `no token counter of ${server.name} is on the page`],
-        ...defined({ gpus: info.gpus, pids: info.pids }),
+        errors: [...errors, ...complaints(readings, frozen)],
+        ...defined({ activeNanos, gpus: info.gpus ?? gpus, pids: info.pids }),
       };
     },
     close: async () => fetcher.close(),
   };
+}
+
+function complaints(readings: readonly TokenReading[], frozen: ReturnType<typeof watchFrozen>): string[] {
+  if (readings.length === 0) return ["no token counter is on the page"];
+  const problem = frozen(readings);
+  return problem === undefined ? [] : [problem];
 }
 
 /** The reading with what only the source knows: the product endpoint, and when its epoch began. */

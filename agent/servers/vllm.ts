@@ -61,23 +61,23 @@ export function readVllm(readings: PageReadings): void {
     from("external_kv_transfer"),
   );
   const cached = readings.parts("vllm_prompt_tokens_cached");
+  const decode = readings.role === "decode";
   for (const sample of readings.counters("vllm_prompt_tokens")) {
     const part = partOf(sample.labels);
     const draft = readings.of(sample.labels, "summed");
     const uncached = computed.get(part);
-    if (uncached !== undefined || hits.has(part)) {
+    const hit = hits.get(part);
+    if (uncached !== undefined || hit !== undefined) {
       draft.tokens("input_uncached", uncached ?? 0);
       // What a decode server was handed over is no input of its own (METERING.md 3).
-      const handed = readings.options.role === "decode" ? 0 : (transferred.get(part) ?? 0);
-      draft.tokens("input_cached", (hits.get(part) ?? 0) + handed);
+      draft.tokens("input_cached", (hit ?? 0) + (decode ? 0 : (transferred.get(part) ?? 0)));
       continue;
     }
-    const hit = cached.get(part);
-    if (hit === undefined) draft.tokens("input_unsplit", sample.value);
-    else {
-      draft.tokens("input_cached", Math.min(hit, sample.value));
-      draft.tokens("input_uncached", Math.max(0, sample.value - hit));
-    }
+    const inCache = cached.get(part);
+    if (inCache !== undefined) {
+      if (!decode) draft.tokens("input_cached", Math.min(inCache, sample.value));
+      draft.tokens("input_uncached", Math.max(0, sample.value - inCache));
+    } else if (!decode) draft.tokens("input_unsplit", sample.value);
   }
   readings.tokens("output", "vllm_generation_tokens");
   readings.requests("vllm_request_success", (labels) => OUTCOMES[labels["finished_reason"] ?? ""] ?? "ok");

@@ -14,8 +14,10 @@ const recordings = readdirSync(fixtures).filter((name) => name.endsWith(".prom")
 const HELPERS = new Set([
   "entry",
   "grpc-errors",
+  "outcomes",
   "page-histograms",
   "page-readings",
+  "page-watch",
   "registry",
   "text-server",
   "token-counters-server",

@@ -1,0 +1,23 @@
+// KServe's python model server (python/kserve/kserve/metrics.py, aaac4e2): four latency histograms and no tokens.
+// Read for its requests and their duration; token counts come from the engine behind it, if that publishes any.
+import { textServer } from "./text-server.ts";
+
+/** A KServe python runtime. */
+export const kserve = textServer({
+  name: "kserve",
+  family: "engine",
+  port: 8080,
+  path: "/metrics",
+  volume: "finish",
+  labels: { modelLabel: "model_name" },
+  families: ["request_predict_seconds"],
+  recognises: (page) =>
+    page.samples.has("request_predict_seconds_count") && !page.samples.has("vllm_generation_tokens")
+      ? "request_predict_seconds"
+      : undefined,
+  read: (readings) => {
+    readings.requests("request_predict_seconds_count", () => "ok");
+    readings.latency("request_duration", "request_predict_seconds");
+    readings.epoch("request_predict_seconds");
+  },
+});

@@ -1,0 +1,51 @@
+// llama.cpp's server (tools/server, --metrics). No labels: the model's name is the configuration's to give.
+// Volume: prompt_tokens_total (evaluated tokens, prefix hits excluded) and tokens_predicted_total, when a slot is
+// released. Values have six significant digits: above 1e6 they move in steps of 10, above 1e7 of 100, and so on.
+// Progress: n_decode_total, once per decode call. The rate gauges are means since the last scrape of anyone and never
+// used; router mode wakes models unless the path names a loaded one (?model=), so it is read only with that path.
+import { textServer } from "./text-server.ts";
+
+/** llama.cpp's llama-server. */
+export const llamaCpp = textServer({
+  name: "llama-cpp",
+  family: "engine",
+  port: 8080,
+  path: "/metrics",
+  volume: "finish",
+  labels: {},
+  epochHeader: "process-start-time-unix",
+  families: [
+    "llamacpp_prompt_tokens",
+    "llamacpp_prompt_tokens_cached",
+    "llamacpp_tokens_predicted",
+    "llamacpp_prompt_seconds",
+    "llamacpp_tokens_predicted_seconds",
+    "llamacpp_n_decode",
+    "llamacpp_n_busy_slots_per_decode",
+    "llamacpp_requests_processing",
+    "llamacpp_requests_deferred",
+  ],
+  recognises: (page) =>
+    page.samples.has("llamacpp_tokens_predicted") || page.samples.has("llamacpp_requests_processing")
+      ? "llamacpp:* families"
+      : undefined,
+  read: (readings) => {
+    if (readings.role !== "decode") readings.tokens("input_uncached", "llamacpp_prompt_tokens");
+    if (readings.role !== "decode") readings.tokens("input_cached", "llamacpp_prompt_tokens_cached");
+    readings.tokens("output", "llamacpp_tokens_predicted");
+    const [decodes] = readings.counters("llamacpp_n_decode");
+    const [prompt] = readings.counters("llamacpp_prompt_tokens");
+    if (decodes !== undefined) readings.of(decodes.labels).progress(prompt?.value ?? 0, decodes.value);
+    readings.progressMoves("step");
+    // Slot seconds add up to active time only while one slot works at a time.
+    const [slots] = readings.counters("llamacpp_n_busy_slots_per_decode");
+    const [prefill] = readings.counters("llamacpp_prompt_seconds");
+    const [predict] = readings.counters("llamacpp_tokens_predicted_seconds");
+    if (slots !== undefined && slots.value <= 1 && prefill !== undefined && predict !== undefined) {
+      readings.active(prefill.value + predict.value);
+    }
+    readings.inFlight("running", "llamacpp_requests_processing");
+    readings.inFlight("waiting", "llamacpp_requests_deferred");
+    readings.epoch();
+  },
+});

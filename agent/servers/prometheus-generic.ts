@@ -1,0 +1,147 @@
+// Any server with a Prometheus page, mapped by configuration: which sample is which kind of token.
+// Nothing is assumed: names are given as on the page (":" and "_" alike, `_total` optional), `where` picks label values.
+// What a server counts twice is for the mapping to leave out.
+import { z } from "zod";
+import type { LatencyName, Outcome, TokenKind } from "../model.ts";
+import type { ServerType } from "../source.ts";
+import { familyOf, normaliseName } from "../text/parse-line.ts";
+import type { PageReadings } from "./page-readings.ts";
+import { openTextServer, textServerConfig } from "./text-server.ts";
+
+const selector = z.strictObject({
+  metric: z.string().refine((name) => normaliseName(name) !== undefined, {
+    error: (issue) => `Cannot read ${JSON.stringify(issue.input)} as a metric name`,
+  }),
+  /** Only samples whose labels have these values. */
+  where: z.record(z.string(), z.string()).optional(),
+});
+const selectors = z.array(selector).default([]);
+type Selector = z.output<typeof selector>;
+
+const config = textServerConfig.extend({
+  family: z.enum(["engine", "gateway"]).default("engine"),
+  volume: z.enum(["step", "finish", "estimate"]).default("finish"),
+  path: z.string().startsWith("/").default("/metrics"),
+  /** Samples summed into each kind; `input` includes cache hits, `cached` are those hits. */
+  tokens: z
+    .strictObject({
+      input: selectors,
+      cached: selectors,
+      input_uncached: selectors,
+      input_cached: selectors,
+      output: selectors,
+      reasoning: selectors,
+    })
+    .prefault({}),
+  requests: z
+    .strictObject({ ok: selectors, error: selectors, aborted: selectors, rejected: selectors })
+    .prefault({}),
+  running: selectors,
+  waiting: selectors,
+  kvCacheUtilization: selectors,
+  /** Histograms; `unit` is that of their bounds. */
+  latencies: z
+    .partialRecord(
+      z.enum([
+        "time_to_first_token",
+        "time_per_output_token",
+        "inter_token_latency",
+        "request_duration",
+        "queue_time",
+      ]),
+      selector.extend({ unit: z.enum(["s", "ms", "us"]).default("s") }),
+    )
+    .prefault({}),
+});
+
+type Entry = z.output<typeof config>;
+const SCALES = { s: 1, ms: 1e-3, us: 1e-6 } as const;
+
+/** A server that no other type knows. */
+export const prometheusGeneric: ServerType<typeof config> = {
+  name: "prometheus-generic",
+  config,
+  example: { endpoint: "localhost:9000", tokens: { output: [{ metric: "my_output_tokens_total" }] } },
+  open: (entry, context) =>
+    openTextServer(
+      {
+        name: "prometheus-generic",
+        family: entry.family,
+        port: 9000,
+        path: entry.path,
+        volume: entry.volume,
+        labels: {},
+        families: familiesOf(entry),
+        recognises: () => undefined,
+        read: (readings) => read(readings, entry),
+      },
+      entry,
+      context,
+    ),
+};
+
+function read(readings: PageReadings, entry: Entry): void {
+  const { tokens } = entry;
+  const cached = tokens.cached.map(({ metric, where }) =>
+    readings.parts(filed(metric), Object.keys(where ?? {}), is(where)),
+  );
+  const splits = cached.some((parts) => parts.size > 0);
+  for (const { metric, where } of tokens.input) {
+    const hits = (part: string): number => cached.reduce((sum, parts) => sum + (parts.get(part) ?? 0), 0);
+    readings.input(
+      filed(metric),
+      (part) => (splits ? hits(part) : undefined),
+      Object.keys(where ?? {}),
+      is(where),
+    );
+  }
+  for (const kind of ["input_uncached", "input_cached", "output"] as const)
+    addTokens(readings, kind, tokens[kind]);
+  for (const { metric, where } of tokens.reasoning) {
+    for (const sample of readings.counters(filed(metric))) {
+      if (is(where)(sample.labels)) readings.of(sample.labels).reasoning(sample.value);
+    }
+  }
+  for (const [outcome, each] of Object.entries(entry.requests)) {
+    for (const { metric, where } of each) {
+      readings.requests(filed(metric), (labels) => (is(where)(labels) ? (outcome as Outcome) : undefined));
+    }
+  }
+  for (const { metric, where } of entry.running) readings.inFlight("running", filed(metric), is(where));
+  for (const { metric, where } of entry.waiting) readings.inFlight("waiting", filed(metric), is(where));
+  for (const { metric, where } of entry.kvCacheUtilization) readings.kvCache(filed(metric), is(where));
+  for (const [name, histogram] of Object.entries(entry.latencies)) {
+    const { metric, where, unit } = histogram;
+    readings.latency(name as LatencyName, filed(metric), SCALES[unit], is(where));
+  }
+  readings.epoch(...tokens.output.map(({ metric }) => filed(metric)));
+}
+
+function addTokens(readings: PageReadings, kind: TokenKind, from: readonly Selector[]): void {
+  for (const { metric, where } of from) {
+    for (const sample of readings.counters(filed(metric))) {
+      if (is(where)(sample.labels)) readings.of(sample.labels, "summed").tokens(kind, sample.value);
+    }
+  }
+}
+
+function familiesOf(entry: Entry): string[] {
+  const all = [
+    ...Object.values(entry.tokens).flat(),
+    ...Object.values(entry.requests).flat(),
+    ...entry.running,
+    ...entry.waiting,
+    ...entry.kvCacheUtilization,
+    ...Object.values(entry.latencies),
+  ];
+  return [...new Set(all.flatMap(({ metric }) => [filed(metric), familyOf(filed(metric))]))];
+}
+
+function filed(metric: string): string {
+  return normaliseName(metric) ?? metric;
+}
+
+function is(where: Selector["where"]): (labels: Readonly<Record<string, string>>) => boolean {
+  const wanted = Object.entries(where ?? {});
+  return (labels) => wanted.every(([name, value]) => (labels[name] ?? "") === value);
+}

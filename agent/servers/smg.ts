@@ -1,0 +1,37 @@
+// The SGLang model gateway, smg (model_gateway/src/observability/metrics.rs, f8daa88, 2026-08). A gateway: tokens are
+// counted at the end of a gRPC streaming response only, so HTTP workers show requests and no tokens here. Its
+// /engine_metrics page merges the workers' own pages and is no source: names and values lose their colons there.
+import { outcomeOfStatus } from "./outcomes.ts";
+import { textServer } from "./text-server.ts";
+
+/** The SGLang model gateway. */
+export const smg = textServer({
+  name: "smg",
+  family: "gateway",
+  port: 29000,
+  path: "/metrics",
+  volume: "finish",
+  labels: { modelLabel: "model" },
+  families: [
+    "smg_router_tokens",
+    "smg_http_responses",
+    "smg_router_ttft_seconds",
+    "smg_router_tpot_seconds",
+    "smg_router_request_duration_seconds",
+  ],
+  recognises: (page) =>
+    [...page.samples.keys()].some((name) => name.startsWith("smg_")) ? "smg_* families" : undefined,
+  read: (readings) => {
+    for (const sample of readings.counters("smg_router_tokens")) {
+      const kind = sample.labels["token_type"] === "output" ? "output" : "input_unsplit";
+      readings.of(sample.labels, "summed", ["token_type"]).tokens(kind, sample.value);
+    }
+    readings.requests("smg_http_responses", (labels) =>
+      /^\/(v1\/|generate)/.test(labels["path"] ?? "") ? outcomeOfStatus(labels["status_code"]) : undefined,
+    );
+    readings.latency("time_to_first_token", "smg_router_ttft_seconds");
+    readings.latency("time_per_output_token", "smg_router_tpot_seconds");
+    readings.latency("request_duration", "smg_router_request_duration_seconds");
+    readings.epoch();
+  },
+});
