@@ -189,7 +189,7 @@ export class Ledger {
     for (const one of state.series) {
       const series = Series.restored(one);
       // The last snapshot may never have left the host: announce again what began in it.
-      if (series.announced === state.sequence) series.announced = undefined;
+      series.announceAgain = series.announced === state.sequence;
       this.#byKey.set(seriesKey(one.metric, one.dimensions), series);
       this.#nextSeries = Math.max(this.#nextSeries, one.series + 1);
       const tenant = tenantOf(one.dimensions);
@@ -272,8 +272,9 @@ export class Ledger {
   }
 
   #point(series: Series, now: UnixNanos): LedgerPoint {
-    const isNew = series.announced === undefined;
+    const isNew = series.announced === undefined || series.announceAgain;
     if (isNew) {
+      series.announceAgain = false;
       series.announced = this.#sequence;
       series.changed = true;
       if (series.kind !== "gauge" && series.start > now - widthMin) series.start = now - widthMin;

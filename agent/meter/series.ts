@@ -16,6 +16,8 @@ export class Series {
   start: UnixNanos;
   /** Sequence of the first snapshot that carried it; undefined before. */
   announced: number | undefined;
+  /** The snapshot that first carried it may have been seen by nobody. */
+  announceAgain = false;
   life: Life = "live";
   endedAt: UnixNanos | undefined;
   /** Differs from what was last handed to the store. */

@@ -1,0 +1,183 @@
+// All of the accounting behind one door: an interval in, postings of every family booked; a beat in, a snapshot for the
+// exporters and a batch for the store out. Buckets close here, and what is shared out per bucket is booked then.
+import type {
+  AuditEntry,
+  BucketNumber,
+  ClosedBucket,
+  Histogram,
+  LatencyName,
+  LedgerBatch,
+  LedgerRestored,
+  LedgerSnapshot,
+  Nanos,
+  Posting,
+  SettledInterval,
+  StateRow,
+  UnixNanos,
+} from "../model.ts";
+import { bucketOf } from "./bucket-times.ts";
+import { Buckets, endOf } from "./buckets.ts";
+import type { CapacityFacts, ConfiguredRates } from "./capacity.ts";
+import { CapacityMeter } from "./capacity.ts";
+import type { Catalogue } from "./catalogue.ts";
+import { addHistograms } from "./histograms.ts";
+import type { LedgerOptions } from "./ledger.ts";
+import { Ledger } from "./ledger.ts";
+import type { MeterFacts } from "./meter.ts";
+import { Meter } from "./meter.ts";
+import { Prices } from "./prices.ts";
+import type { Objective } from "./slo.ts";
+import { goodput } from "./slo.ts";
+import type { TokenWeights } from "./tenants.ts";
+import { defaultWeights, reconcile, sharePostings } from "./tenants.ts";
+
+/** What the books are kept with. */
+export interface BooksOptions extends Omit<LedgerOptions, "onBooked"> {
+  /** First instant that is metered. */
+  readonly start: UnixNanos;
+  readonly catalogue?: Catalogue;
+  readonly capacity?: ConfiguredRates;
+  readonly weights?: TokenWeights;
+  readonly objectives?: readonly Objective[];
+}
+
+/** Facts an interval is booked with; what is absent of the capacity facts lets nothing be learned. */
+export type BookFacts = MeterFacts & Partial<CapacityFacts>;
+
+/** What one beat hands out: the batch must be stored before the snapshot is shown. */
+export interface Beat {
+  readonly snapshot: LedgerSnapshot;
+  readonly batch: LedgerBatch;
+}
+
+/** A wall clock this far behind the stored time is not waited for: every series begins anew. */
+const backwardStepMax = 600_000_000_000n;
+const latencyOfMetric: Readonly<Record<string, LatencyName>> = {
+  "gen_ai.server.time_to_first_token": "time_to_first_token",
+  "gen_ai.server.time_per_output_token": "time_per_output_token",
+  "gen_ai.server.request.duration": "request_duration",
+  "tokenwatt.server.inter_token_latency": "inter_token_latency",
+  "tokenwatt.server.queue_time": "queue_time",
+};
+
+/** The books of one host. */
+export class Books {
+  readonly ledger: Ledger;
+  readonly meter = new Meter();
+  readonly #buckets = new Buckets();
+  readonly #capacity: CapacityMeter;
+  readonly #weights: TokenWeights;
+  readonly #objectives: readonly Objective[];
+  readonly #unixNanos: (at: Nanos) => UnixNanos;
+  #prices: Prices | undefined;
+  #audit: AuditEntry[] = [];
+
+  constructor(options: BooksOptions, restored?: LedgerRestored) {
+    const { catalogue, start, unixNanos } = options;
+    this.#unixNanos = unixNanos;
+    this.#weights = options.weights ?? defaultWeights;
+    this.#objectives = options.objectives ?? [];
+    this.#prices = catalogue === undefined ? undefined : new Prices(catalogue);
+    this.#capacity = new CapacityMeter(options.capacity ?? {}, catalogue);
+    const onBooked = (booking: Parameters<Buckets["book"]>[0]): void => this.#buckets.book(booking);
+    this.ledger = new Ledger(start, { ...options, onBooked }, restored);
+    if (restored !== undefined) this.#restore(restored, start);
+  }
+
+  /** Books one settled interval: tokens, seconds, joules, money, capacity. */
+  post(interval: SettledInterval, facts: BookFacts): void {
+    const end = this.#unixNanos(interval.to);
+    this.ledger.postUntil(this.meter.post(interval, facts), end);
+    const productOf = (server: string): string | undefined => this.meter.gpuModel(server);
+    if (this.#prices !== undefined) {
+      this.ledger.postUntil(this.#prices.post(interval, facts, end, productOf), end);
+    }
+    const capacityFacts = {
+      waiting: () => undefined,
+      objectivesMet: () => true,
+      whole: () => true,
+      ...facts,
+    };
+    this.ledger.postUntil(this.#capacity.post(interval, capacityFacts, end, productOf), end);
+  }
+
+  /** Prices from now on by another catalogue. */
+  setCatalogue(catalogue: Catalogue, at: Nanos): void {
+    const before = this.#prices?.version;
+    const prices = new Prices(catalogue);
+    if (this.#prices !== undefined) prices.remainders.restore(this.#prices.remainders.state());
+    this.#prices = prices;
+    this.note("price", at, { before: before ?? null, after: catalogue.version });
+  }
+
+  /** Adds an entry to the record; it is stored with the next beat. */
+  note(kind: AuditEntry["kind"], at: Nanos, body: Readonly<Record<string, unknown>>): void {
+    this.#audit.push({ at: String(this.#unixNanos(at)), kind, body });
+  }
+
+  /**
+   * Closes the beat. `time` is the end of the last booked interval, `at` the instant now, `state` what else must be
+   * stored in the same transaction (`Increments.takeChanges`).
+   */
+  commit(time: UnixNanos, at: Nanos, state: readonly StateRow[] = []): Beat {
+    const closed = this.#buckets.ended(time).map((bucket) => this.#close(bucket));
+    const snapshot = this.ledger.commit(time, at);
+    const audit = this.#audit;
+    this.#audit = [];
+    const own = [this.#capacity.state(), ...(this.#prices === undefined ? [] : [priceState(this.#prices)])];
+    const rows = this.#buckets.takeRows();
+    return {
+      snapshot,
+      batch: { ...this.ledger.takeChanges(), state: [...state, ...own], rows, closed, audit },
+    };
+  }
+
+  #close(bucket: BucketNumber): ClosedBucket {
+    const end = endOf(bucket);
+    this.ledger.postUntil(sharePostings(this.#buckets, bucket, this.#weights), end);
+    if (this.#objectives.length > 0) this.ledger.postUntil(this.#objectivePostings(bucket), end);
+    const reconciliation = reconcile(this.#buckets, bucket);
+    return this.#buckets.close(bucket, reconciliation.length === 0 ? {} : { reconciliation });
+  }
+
+  #objectivePostings(bucket: BucketNumber): readonly Posting[] {
+    const servers = new Map<string, Partial<Record<LatencyName, Histogram>>>();
+    for (const [metric, dimensions, histogram] of this.#buckets.histograms(bucket)) {
+      const [name, server] = [latencyOfMetric[metric], dimensions["tokenwatt.server.id"]];
+      if (name === undefined || server === undefined) continue;
+      const known = servers.get(server) ?? {};
+      const before = known[name];
+      known[name] = before === undefined ? histogram : (addHistograms(before, histogram) ?? histogram);
+      servers.set(server, known);
+    }
+    const posted: Posting[] = [];
+    for (const [server, histograms] of servers) {
+      for (const objective of this.#objectives) {
+        const met = goodput(objective, histograms);
+        if (met === undefined) continue;
+        const dimensions = { "tokenwatt.server.id": server, "tokenwatt.slo": objective.name };
+        posted.push({ metric: "tokenwatt.slo.met_requests_min", dimensions, amount: met.min });
+        posted.push({ metric: "tokenwatt.slo.met_requests_max", dimensions, amount: met.max });
+      }
+    }
+    return posted;
+  }
+
+  #restore(restored: LedgerRestored, start: UnixNanos): void {
+    const series = new Map(restored.series.map((one) => [one.series, one]));
+    const time = BigInt(restored.time);
+    this.#buckets.restore(restored.rows, bucketOf(time), (id) => series.get(id));
+    for (const row of restored.state) {
+      if (row.key === '["capacity"]') this.#capacity.restore(row);
+      if (row.key === '["prices"]') this.#prices?.remainders.restore(JSON.parse(row.value));
+    }
+    if (start >= time - backwardStepMax) return;
+    this.ledger.startAnew(start);
+    const body = { stored: restored.time, found: String(start), done: "series begin anew" };
+    this.#audit.push({ at: String(start), kind: "clock_step", body });
+  }
+}
+
+function priceState(prices: Prices): StateRow {
+  return { key: '["prices"]', value: JSON.stringify(prices.remainders.state()) };
+}
