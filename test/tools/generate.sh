@@ -2,5 +2,5 @@
 # Everything it writes is committed; tests fail when it is stale.
 set -e
 sh test/tools/pinned-node.sh
-buf generate
+buf generate proto --template test/tools/buf.gen.yaml
 node test/tools/metrics-page.ts
