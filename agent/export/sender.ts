@@ -186,8 +186,10 @@ export class Sender {
   async #deliver(next: Next): Promise<number | undefined> {
     const { spool, clock } = this.#options;
     const { header } = next;
+    let readable = true;
     if (this.#parts?.sequence !== header.sequence) {
       const bytes = await spool.read(header.sequence);
+      readable = bytes !== undefined;
       this.#parts = { sequence: header.sequence, left: bytes === undefined ? [] : [bytes] };
     }
     const { left } = this.#parts;
@@ -207,7 +209,7 @@ export class Sender {
       left.shift();
       refused += await this.#settle(delivery, bytes);
     }
-    this.#counts.sentPoints += Math.max(0, header.points - refused);
+    if (readable) this.#counts.sentPoints += Math.max(0, header.points - refused);
     this.#parts = undefined;
     await this.#backlog.done(next, clock.unixNanos(clock.now()));
     return undefined;

@@ -28,6 +28,7 @@ export interface Loss {
   readonly from: UnixNanos;
   readonly to: UnixNanos;
   readonly records: number;
+  /** 0 where damage left unknown how many there were. */
   readonly points: number;
   readonly why: "evicted_bytes" | "evicted_age" | "corrupt" | "disk_full" | "refused" | "skipped";
   /** Absent = lost for every destination that had not sent it. */

@@ -1,0 +1,73 @@
+// The file system as the spool uses it: one seam, so that tests can make the disk full or slow where they want.
+import { mkdir, open, readdir, rename, statfs, unlink } from "node:fs/promises";
+
+/** An open file; every method may fail with ENOSPC, EIO or EROFS. */
+export interface OpenFile {
+  write(bytes: Uint8Array, position: number): Promise<void>;
+  /** Reads up to `length` bytes; fewer at the end of the file. */
+  read(position: number, length: number): Promise<Buffer>;
+  size(): Promise<number>;
+  truncate(length: number): Promise<void>;
+  /** Data is on the disk when it resolves. */
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface Files {
+  makeFolder(path: string): Promise<void>;
+  list(path: string): Promise<string[]>;
+  /** `create` fails when the file exists, `read` and `update` when it does not. */
+  open(path: string, how: "create" | "update" | "read"): Promise<OpenFile>;
+  remove(path: string): Promise<void>;
+  move(from: string, to: string): Promise<void>;
+  /** Makes created, moved and removed names of a folder durable. */
+  syncFolder(path: string): Promise<void>;
+  freeBytes(path: string): Promise<number>;
+}
+
+const FLAGS = { create: "wx+", update: "r+", read: "r" } as const;
+
+/** The disk. */
+export const diskFiles: Files = {
+  makeFolder: async (path) => void (await mkdir(path, { recursive: true, mode: 0o750 })),
+  list: (path) => readdir(path),
+  remove: (path) => unlink(path),
+  move: (from, to) => rename(from, to),
+  freeBytes: async (path) => {
+    const { bavail, bsize } = await statfs(path);
+    return bavail * bsize;
+  },
+  syncFolder: async (path) => {
+    const folder = await open(path, "r");
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
+  },
+  open: async (path, how) => {
+    const file = await open(path, FLAGS[how], 0o640);
+    return {
+      write: async (bytes, position) => {
+        for (let done = 0; done < bytes.length; ) {
+          const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
+          done += bytesWritten;
+        }
+      },
+      read: async (position, length) => {
+        const buffer = Buffer.allocUnsafe(length);
+        let done = 0;
+        while (done < length) {
+          const { bytesRead } = await file.read(buffer, done, length - done, position + done);
+          if (bytesRead === 0) break;
+          done += bytesRead;
+        }
+        return buffer.subarray(0, done);
+      },
+      size: async () => (await file.stat()).size,
+      truncate: (length) => file.truncate(length),
+      sync: () => file.datasync(),
+      close: () => file.close(),
+    };
+  },
+};
