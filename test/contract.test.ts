@@ -1,7 +1,7 @@
 // What every source promises, checked for all of them alike: registry and folder name the same sources, the smallest
 // configuration is accepted, an unknown key is refused, and at least one recording proves it.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { gpuBackends } from "../agent/gpu/registry.ts";
@@ -37,6 +37,12 @@ function testsOf(room: string, name: string): string[] {
   return [file, ...inside].filter((path) => path.endsWith(".test.ts") && existsSync(path));
 }
 
+/** Sources that are no server or driver of their own, and the test that runs them on recordings of others. */
+const PROVEN_IN: Readonly<Record<string, readonly string[]>> = {
+  replay: ["test/cli/replay.test.ts"],
+  "prometheus-generic": ["test/servers/registry.test.ts"],
+};
+
 describe.each([
   ["gpu", gpuBackends],
   ["servers", serverTypes],
@@ -48,11 +54,18 @@ describe.each([
     for (const name of names) expect(name).toMatch(/^[a-z0-9]+(-[a-z0-9]+)*$/);
   });
 
-  // A recording is a file under test/fixtures; where the real thing is a library or a service, a fake that speaks its format.
-  test.each(names)("%s has a test of its own that reads a recording or drives a fake", (name) => {
-    const tests = testsOf(room, name);
-    expect(tests.map((path) => relative(root, path))).not.toEqual([]);
-    expect(tests.some((path) => /fixtures\/|fakes\/|-server\.ts"/.test(readFileSync(path, "utf8")))).toBe(true);
+  // A recording is a fixture named after the source; where the real thing is a library or a service, a fake.
+  test.each(names)("%s has a recording, or a test that drives a fake of it", (name) => {
+    const recordings = readdirSync(join(root, "test", "fixtures", room)).filter((file) =>
+      file.startsWith(`${name}-`),
+    );
+    const tests = testsOf(room, name).filter((path) =>
+      /fixtures\/|fakes\/|-server\.ts"/.test(readFileSync(path, "utf8")),
+    );
+    const elsewhere = (PROVEN_IN[name] ?? []).filter((path) =>
+      readFileSync(join(root, path), "utf8").includes(name),
+    );
+    expect([...recordings, ...tests, ...elsewhere]).not.toEqual([]);
   });
 });
 

@@ -60,7 +60,7 @@ const RULES: Readonly<Record<string, Rule | "all">> = {
   "grpc.ts": { values: ["model.ts"] },
   "process.ts": { values: ["model.ts", "source.ts", "clock.ts"], types: ["log.ts"] },
   "version.ts": { values: [] },
-  "notify.ts": { values: [], types: ["clock.ts", "log.ts"] },
+  "notify.ts": { values: ["clock.ts"], types: ["log.ts"] },
   gpu: SOURCE_ROOM,
   servers: SOURCE_ROOM,
   host: SOURCE_ROOM,
@@ -90,8 +90,8 @@ const DOORS: Readonly<Record<string, RegExp>> = {
 /** Processes of their own: they end themselves and keep their own time. */
 const CHILD_ENTRY = /(^|[/-])(child|worker|receiver|token-server)\.ts$/;
 
-/** The clock itself; the log's repeat limit; the child's translation of driver time. */
-const OWN_TIME = /^(clock|log|gpu\/nvml\/driver-clock)\.ts$/;
+/** The clock itself; the log's repeat limit; systemd's clock; the child's translation of driver time. */
+const OWN_TIME = /^(clock|log|notify|gpu\/nvml\/driver-clock)\.ts$/;
 
 function broken(check: (source: Source) => readonly string[]): string[] {
   return sources.flatMap((source) => check(source).map((what) => `agent/${source.name}: ${what}`));

@@ -75,6 +75,7 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
   const { config, receiver, recording, server } = parts;
   const clock = systemClock({ speed: options.speed });
   const log = createLog(options.log);
+  const wall = systemClock();
   const origin = clock.now() + LEAD_MS * 1e6 * options.speed;
   const seconds = options.duration === undefined ? undefined : (options.duration / 1000) * options.speed;
   const until = seconds === undefined ? undefined : origin + seconds * 1e9;
@@ -82,7 +83,7 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
   const running = { ...span, from: Math.min(span.last, span.first + options.from * 1000), loop: true };
   const start: DemoStart = {
     ...running,
-    startUnixMs: Date.now() + LEAD_MS,
+    startUnixMs: Number(wall.unixNanos(wall.now()) / 1_000_000n) + LEAD_MS,
     ...(seconds === undefined ? {} : { durationSeconds: seconds }),
   };
   server.send(start);

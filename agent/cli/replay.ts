@@ -45,7 +45,8 @@ Examples:
 async function replay(folder: string, options: ReplayOptions, io: Io): Promise<void> {
   const { openRecording } = await import("./recording-run.ts");
   const { intervalLines, ReplayTotals } = await import("./replay-lines.ts");
-  const started = performance.now();
+  const { systemClock } = await import("../clock.ts");
+  const wall = systemClock();
   const totals = new ReplayTotals();
   const lines: string[] = [];
   const recording = await openRecording({
@@ -71,5 +72,5 @@ async function replay(folder: string, options: ReplayOptions, io: Io): Promise<v
     return;
   }
   const { summaryText } = await import("./replay-summary.ts");
-  printLine(io, summaryText(line, recording.durationSeconds, (performance.now() - started) / 1000));
+  printLine(io, summaryText(line, recording.durationSeconds, wall.now() / 1e9));
 }

@@ -8,6 +8,8 @@ import { startAgent } from "../daemon.ts";
 import type { Log } from "../log.ts";
 import { createLog } from "../log.ts";
 import type { SettledInterval } from "../model.ts";
+import type { ServiceManager } from "../notify.ts";
+import { openServiceManager } from "../notify.ts";
 import { loadConfigFor } from "./config-options.ts";
 import type { Io } from "./io.ts";
 import { exitCodes } from "./io.ts";
@@ -18,6 +20,8 @@ import { untilStopped } from "./until-stopped.ts";
 
 /** Metering ends, data is committed and sent within this time of a SIGTERM. */
 const FLUSH_MS = 7000;
+/** Closing sources and files after the flush. */
+const STOP_MS = 3000;
 
 /** Runs the agent; resolves when it has stopped. Throws ConfigError or SourceError when it cannot start. */
 export async function runAgent(options: RunOptions & { readonly live?: boolean }, io: Io): Promise<void> {
@@ -29,6 +33,7 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   const session = watching
     ? new LiveSession({ io, json: options.json === true || io.stdout.isTTY !== true, clock, origin })
     : undefined;
+  const manager = await openServiceManager({ env: io.env, clock, log });
   const agent = await startAgent({
     config,
     clock,
@@ -39,25 +44,35 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
     ...(session === undefined ? {} : { onInterval: (interval: SettledInterval) => session.add(interval) }),
   });
   const pidFile = writePidFile(config.stateDir, log);
-  handleReload(agent, options, io, log);
+  handleReload(agent, options, io, log, manager);
   handleRelease(agent, log);
+  manager.ready(summary(agent));
   session?.show(agent, "tokenwatt", () => undefined);
   const until = options.duration === undefined ? undefined : origin + options.duration * 1e6;
   const cause = await untilStopped(clock, until, agent, () =>
     log.warn("stopping at once on a second signal"),
   );
   log.info("stopping", describe(cause));
+  manager.stopping(FLUSH_MS + STOP_MS);
   session?.stop();
   await agent.stop({ flushMs: FLUSH_MS });
   if (pidFile !== undefined) removeFile(pidFile);
   if (session !== undefined) session.summary(agent, {});
   else if (until !== undefined) new LiveSession({ io, json: true, clock, origin }).summary(agent, {});
   log.info("stopped", agent.exports.status());
+  manager.close();
   if (cause.why === "restart") io.setExit(exitCodes.restart);
 }
 
-function handleReload(agent: Agent, options: RunOptions, io: Io, log: Log): void {
+/** The line `systemctl status` shows. */
+function summary(agent: Agent): string {
+  const { gpus, servers } = agent.pipeline.intake;
+  return `${gpus.size} GPUs, ${servers.size} servers, OTLP to ${agent.exports.destination ?? "nowhere"}`;
+}
+
+function handleReload(agent: Agent, options: RunOptions, io: Io, log: Log, manager: ServiceManager): void {
   process.on("SIGHUP", async () => {
+    manager.reloading();
     try {
       const { config } = await loadConfigFor(options, io);
       const { applied, needRestart } = await agent.reload(config);
@@ -66,6 +81,7 @@ function handleReload(agent: Agent, options: RunOptions, io: Io, log: Log): void
       const problems = error instanceof ConfigError ? error.problems : (error as Error).message;
       log.error("configuration refused, the old one stays in force", { problems });
     }
+    manager.ready(summary(agent));
   });
 }
 
