@@ -10,6 +10,7 @@ import { parseApps } from "../../agent/gpu/nvidia-smi/apps.ts";
 import { failureOf } from "../../agent/gpu/nvidia-smi/failures.ts";
 import { chooseQuery, listedFields, parseLine } from "../../agent/gpu/nvidia-smi/fields.ts";
 import { nvidiaSmiBackend } from "../../agent/gpu/nvidia-smi/index.ts";
+import { PmonReader } from "../../agent/gpu/nvidia-smi/pmon.ts";
 import { parseValue } from "../../agent/gpu/nvidia-smi/values.ts";
 import { silentLog } from "../../agent/log.ts";
 import type { GpuPoll, GpuSource } from "../../agent/source.ts";
@@ -107,6 +108,22 @@ describe("nvidia-smi", () => {
     expect(gaps.map(({ source }) => source)).toContain(`gpu:${gpus[2]?.uuid}`);
   });
 
+  test("poll() takes processes and SM shares from pmon where it works", async () => {
+    const smi = await source({ FAKE_PMON: "h100-580-two-processes.pmon-um.txt" });
+    const { samples } = await pollUntil(smi, (poll) =>
+      poll.samples.some(({ processShares }) => processShares),
+    );
+    const sample = samples.find(({ processShares }) => processShares);
+    expect(sample?.processes).toEqual([
+      { pid: 559, type: "compute", memoryBytes: 21198 * 2 ** 20, name: "python3" },
+      { pid: 560, type: "compute", memoryBytes: 5086 * 2 ** 20, name: "python3" },
+    ]);
+    expect(sample?.processShares?.map(({ pid, smRatio }) => [pid, smRatio])).toEqual([
+      [560, expect.closeTo(0.98, 1)],
+    ]);
+    expect(smi.status()["processesFrom"]).toBe("pmon");
+  });
+
   test("poll() starts the tool again after it ended", async () => {
     const smi = await source({ FAKE_MODE: "short" });
     await expect(pollUntil(smi, () => false)).rejects.toMatchObject({ kind: "transient" });
@@ -117,7 +134,7 @@ describe("nvidia-smi", () => {
       } as GpuSource,
       ({ samples }) => samples.length > 0,
     );
-    expect(smi.status()["starts"]).toBeGreaterThan(1);
+    expect(smi.status()["restarts"]).toBeGreaterThan(0);
   });
 
   test("poll() leaves out garbage and says what is absent", async () => {
@@ -165,6 +182,26 @@ describe("nvidia-smi", () => {
 });
 
 describe("nvidia-smi text", () => {
+  test("PmonReader tells rounds apart by process, by GPU order and by rows of dashes", () => {
+    const reader = new PmonReader();
+    const rows = (lines: string[], at: number): void => lines.forEach((line) => void reader.accept(line, at));
+    rows(["# gpu  pid  type  sm  fb  command", "# Idx  #  C/G  %  MB  name"], 1);
+    rows(["  0   7  C   30  100  a b", "  0   8  M+C  500  -  c", "  1   -  -  -  -  -"], 2);
+    expect(reader.rounds.size).toBe(0);
+    rows(["  0   -  -  -  -  -"], 3);
+    expect(reader.rounds.get(0)).toEqual({
+      at: 3,
+      processes: [
+        { pid: 7, type: "compute", memoryBytes: 100 * 2 ** 20, name: "a b" },
+        { pid: 8, type: "mps", name: "c" },
+      ],
+      shares: [{ pid: 7, at: 2, smRatio: 0.3 }],
+    });
+    expect(reader.rounds.get(1)?.processes).toEqual([]);
+    rows(["  1   -  -  -  -  -", "  0  -  -  -  -  -"], 4);
+    expect(reader.rounds.get(0)?.processes).toEqual([]);
+  });
+
   test("parseValue() reads units and turns every non-value into a reason", () => {
     for (const [cell, value] of [
       ["8 %", 8],

@@ -7,8 +7,8 @@ export const config = z.strictObject({
   path: z.string().min(1).optional(),
   /** Period of the resident query. */
   intervalMs: z.int().min(100).max(60_000).default(1000),
-  /** Period of the list of compute processes, each a run of its own (20 ms of CPU). */
-  processesMs: z.int().min(1000).max(600_000).default(5000),
+  /** Period of the list of processes; where pmon does not work each list is a run of its own, at least 5 s apart. */
+  processesMs: z.int().min(1000).max(600_000).default(2000),
 });
 
 export type NvidiaSmiConfig = z.output<typeof config>;
