@@ -1,0 +1,102 @@
+// The dcgm-exporter backend on pages of both name eras, put together from published excerpts of real ones.
+import { readFileSync } from "node:fs";
+import type { Server } from "node:http";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import * as fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { systemClock } from "../../agent/clock.ts";
+import { dcgmExporterBackend, readPage } from "../../agent/gpu/dcgm-exporter.ts";
+import { DcgmScale, isBlank } from "../../agent/gpu/dcgm-readings.ts";
+import { silentLog } from "../../agent/log.ts";
+import { parsePage } from "../../agent/text/parse.ts";
+
+const page = (name: string): string =>
+  readFileSync(new URL(`../fixtures/gpu/dcgm-exporter-${name}.prom`, import.meta.url), "utf8");
+const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
+const A30 = "GPU-603a8873-0000-4000-8000-000000000000";
+let server: Server;
+let body = "";
+let url = "";
+
+beforeEach(async () => {
+  server = createServer((_, answer) => answer.setHeader("content-type", "text/plain").end(body));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`;
+});
+afterEach(() => {
+  server.closeAllConnections();
+  server.close();
+});
+
+describe("dcgm-exporter", () => {
+  test("reads classic names, one reading per GPU however many pods repeat it, blanks left out", async () => {
+    body = page("classic");
+    const gpu = await dcgmExporterBackend.open(dcgmExporterBackend.config.parse({ url }), context);
+    const infos = await gpu.inventory();
+    expect(infos).toMatchObject([
+      { uuid: A30, name: "NVIDIA A30", weight: 0.5, driverVersion: "565.63", memoryTotalBytes: 24 * 2 ** 30 },
+      { uuid: `MIG-${A30}/1/0`, parent: A30, weight: 0.5, migProfile: "2g.12gb" },
+    ]);
+    const { samples } = await gpu.poll();
+    expect(samples).toHaveLength(2);
+    expect(samples[0]).toEqual({
+      gpu: A30,
+      at: expect.any(Number),
+      powerWatts: 92.15,
+      energyMillijoules: 3456789012,
+      utilizationRatio: 0.37,
+      memoryUsedBytes: 4 * 2 ** 30,
+      smClockHertz: 1440e6,
+    });
+    expect(samples[1]?.graphicsActiveRatio).toBeCloseTo(0.381124);
+    await gpu.close();
+  });
+
+  test("reads 4.9 names with their units, and percentages under the name of a ratio", () => {
+    const rows = readPage(parsePage(Buffer.from(page("4.9"))), new DcgmScale());
+    const [row] = [...rows.values()];
+    expect(Object.fromEntries(row?.readings ?? [])).toEqual({
+      smClockHertz: 1980e6,
+      powerWatts: 412.5,
+      energyMillijoules: 3456789012,
+      utilizationRatio: 0.97,
+      memoryUsedBytes: 2 ** 32,
+      smActiveRatio: 0.75,
+    });
+    expect(row?.info.driverVersion).toBe("590.10");
+  });
+
+  test("a page that repeats itself gives no new reading, and a gap once it is stale", async () => {
+    body = page("classic");
+    const options = dcgmExporterBackend.config.parse({ url, intervalMs: 500, staleMs: 1000 });
+    const gpu = await dcgmExporterBackend.open(options, context);
+    expect((await gpu.poll()).samples).toHaveLength(2);
+    let poll = await gpu.poll();
+    expect(poll.samples).toEqual([]);
+    while (poll.gaps.length === 0) {
+      await context.clock.sleep(100);
+      poll = await gpu.poll();
+    }
+    expect(poll.gaps[0]).toMatchObject({ source: `gpu:${A30}`, reason: expect.stringContaining("repeats") });
+    body = page("classic").replace("3456789012", "3456799012");
+    while (poll.samples.length === 0) poll = await gpu.poll();
+    expect(poll.samples).toMatchObject([{ gpu: A30, energyMillijoules: 3456799012 }]);
+    await gpu.close();
+  });
+
+  test("detect() tells a page without GPUs and a closed port", async () => {
+    body = "up 1\n";
+    const there = await dcgmExporterBackend.detect(dcgmExporterBackend.config.parse({ url }), context);
+    expect(there).toMatchObject({ usable: false, reason: expect.stringContaining("names no GPU") });
+    const nowhere = dcgmExporterBackend.config.parse({ url: "http://127.0.0.1:1/metrics" });
+    expect((await dcgmExporterBackend.detect(nowhere, context)).usable).toBe(false);
+  });
+
+  test("isBlank() knows every blank and no reading", () => {
+    for (const blank of [2 ** 63 - 14, 140737488355328, 140737488355331, 0x7ffffff0, Number.NaN]) {
+      expect(isBlank(blank)).toBe(true);
+    }
+    fc.assert(fc.property(fc.double({ min: 0, max: 2e9, noNaN: true }), (value) => !isBlank(value)));
+  });
+});
