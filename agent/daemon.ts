@@ -114,7 +114,6 @@ export class Agent {
     this.#pipeline = this.#newPipeline(this.#gpu, servers ?? this.#servers.map((server) => server.source));
     await this.#pipeline.start();
     if (this.#gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
-    this.#exports.beat();
     log.info("metering started", {
       gpus: [...this.#pipeline.intake.gpus.values()].map((gpu) => ({ uuid: gpu.uuid, model: gpu.name })),
       backend: this.#gpu?.backend ?? "none",
@@ -124,9 +123,9 @@ export class Agent {
     });
   }
 
-  /** Ready once the first interval was settled: then every source has been read or declared absent. */
+  /** Ready once the first interval was settled and committed: then every source has been read or found missing. */
   ready(): boolean {
-    return this.#stopping === undefined && this.#pipeline.settledIntervals > 0;
+    return this.#stopping === undefined && this.#pipeline.settledIntervals > 0 && this.#exports.committed;
   }
 
   /** Takes over what a new configuration changes in servers and log level; returns the rest, which needs a restart. */
@@ -205,7 +204,7 @@ export class Agent {
   }
 
   #newPipeline(gpu: GpuSource | undefined, servers: readonly ServerSource[]): Pipeline {
-    const { clock, config, log, onInterval, until } = this.#options;
+    const { clock, config, log, until } = this.#options;
     return new Pipeline({
       clock,
       log,
@@ -215,10 +214,16 @@ export class Agent {
       gpuPollMs: config.rates.gpuMs,
       tickMs: config.rates.tickMs,
       inventoryMs: config.rates.inventoryMs,
-      ...(onInterval === undefined ? {} : { onInterval }),
+      onInterval: (interval) => this.#settled(interval),
       ...(until === undefined ? {} : { until }),
       onRestartNeeded: (error) => this.#restart.resolve(error),
     });
+  }
+
+  /** The first interval is exported at once: nobody should look at an empty page for a whole beat. */
+  #settled(interval: SettledInterval): void {
+    this.#options.onInterval?.(interval);
+    if (this.#pipeline.settledIntervals === 1) void this.#exports.beat();
   }
 
   async #findGpu(): Promise<GpuSource | undefined> {

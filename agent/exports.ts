@@ -80,6 +80,11 @@ export class Exports {
     return this.#http?.address;
   }
 
+  /** Whether anything may be seen from outside yet. */
+  get committed(): boolean {
+    return this.#snapshot !== undefined;
+  }
+
   /** Where telemetry goes, for people. */
   get destination(): string | undefined {
     const endpoint = this.#options.config.export.otlp.endpoint;

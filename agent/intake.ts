@@ -27,6 +27,7 @@ export class Intake {
   readonly servers = new Map<string, ServerInfo>();
   readonly lastGpuSamples = new Map<string, GpuSample>();
   readonly lastTokenSamples = new Map<string, TokenSample>();
+  #enumerated = false;
 
   constructor(parts: IntakeParts) {
     this.#parts = parts;
@@ -43,7 +44,9 @@ export class Intake {
     }
     this.gpus.clear();
     for (const info of infos) this.gpus.set(info.uuid, info);
-    correlator.setGpus(infos, clock.now());
+    // GPUs found first were there since the agent started: until their first reading they are unobserved.
+    correlator.setGpus(infos, this.#enumerated ? clock.now() : correlator.settledUntil);
+    this.#enumerated = true;
   }
 
   addServer(info: ServerInfo): void {
