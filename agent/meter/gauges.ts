@@ -1,0 +1,97 @@
+// What was last seen, not additive over time: hw.* and tokenwatt.* gauges from one reading (METERING.md 5).
+// hw.* names are the OpenTelemetry hardware conventions 1.44 (development). `hw.gpu.memory.utilization` is the share of
+// memory occupied, not how busy the memory controller is.
+import type { Dimensions, Gauge, GpuInfo, GpuSample, ServerInfo, TokenSample } from "../model.ts";
+
+/** The attributes every series of a GPU carries: `hw.id`, `hw.model`, under MIG `hw.parent`. */
+export function gpuDimensions(info: GpuInfo): Dimensions {
+  return {
+    "hw.id": info.uuid,
+    "hw.model": info.name,
+    ...(info.parent === undefined ? {} : { "hw.parent": info.parent }),
+  };
+}
+
+/** Gauges of one GPU reading; a value the reading lacks gives no gauge. */
+export function gpuGauges(info: GpuInfo, sample: GpuSample, everyMs: number): readonly Gauge[] {
+  const dimensions = gpuDimensions(info);
+  const hardware = { ...dimensions, "hw.type": "gpu" };
+  const gauges: Gauge[] = [];
+  const add = (metric: string, value: number | undefined, keys: Dimensions): void => {
+    if (value !== undefined && Number.isFinite(value)) {
+      gauges.push({ metric, dimensions: keys, value, at: sample.at, everyMs });
+    }
+  };
+  const used = sample.memoryUsedBytes;
+  const total = info.memoryTotalBytes;
+  add("hw.gpu.utilization", sample.utilizationRatio ?? sample.utilizationRing?.at(-1)?.value, hardware);
+  add("hw.gpu.memory.usage", used, hardware);
+  add("hw.gpu.memory.limit", total, hardware);
+  add("hw.gpu.memory.utilization", used !== undefined && total ? used / total : undefined, hardware);
+  add("hw.power", sample.powerWatts ?? sample.powerInstantWatts, hardware);
+  add("hw.temperature", sample.temperatureCelsius, hardware);
+  add("tokenwatt.gpu.sm_active", sample.smActiveRatio, dimensions);
+  add("tokenwatt.gpu.tensor_active", sample.tensorActiveRatio, dimensions);
+  add("tokenwatt.gpu.dram_active", sample.dramActiveRatio, dimensions);
+  add("tokenwatt.gpu.clock", sample.smClockHertz, dimensions);
+  return gauges;
+}
+
+/** `tokenwatt.gpu.info`: identity that does not belong on every series. */
+export function gpuInfoGauge(info: GpuInfo, at: number, everyMs: number): Gauge {
+  const text = (key: string, value: string | undefined): Dimensions =>
+    value === undefined ? {} : { [key]: value };
+  return {
+    metric: "tokenwatt.gpu.info",
+    dimensions: {
+      ...gpuDimensions(info),
+      "hw.name": String(info.index),
+      ...text("hw.driver_version", info.driverVersion),
+      ...text("tokenwatt.gpu.pci", info.pciBusId),
+      ...text("tokenwatt.gpu.mig_profile", info.migProfile),
+    },
+    value: 1,
+    at,
+    everyMs,
+  };
+}
+
+/** Gauges of one server reading, summed over its models, tenants and endpoints. */
+export function serverGauges(info: ServerInfo, sample: TokenSample): readonly Gauge[] {
+  const dimensions = { "tokenwatt.server.id": info.id };
+  const base = { dimensions, at: sample.at, everyMs: info.pollMs };
+  const sum = (
+    pick: (reading: TokenSample["readings"][number]) => number | undefined,
+  ): number | undefined => {
+    const known = sample.readings.map(pick).filter((value): value is number => value !== undefined);
+    return known.length === 0 ? undefined : known.reduce((total, value) => total + value, 0);
+  };
+  const caches = sample.readings.flatMap((reading) => reading.kvCacheUtilization ?? []);
+  const values: readonly (readonly [string, number | undefined])[] = [
+    ["tokenwatt.server.running", sum((reading) => reading.running)],
+    ["tokenwatt.server.waiting", sum((reading) => reading.waiting)],
+    ["tokenwatt.server.kv_cache.utilization", caches.length === 0 ? undefined : Math.max(...caches)],
+  ];
+  return values.flatMap(([metric, value]) =>
+    value === undefined || !Number.isFinite(value) ? [] : [{ metric, value, ...base }],
+  );
+}
+
+/** `tokenwatt.server.info`: what the server is, beside its id. */
+export function serverInfoGauge(info: ServerInfo, sample: TokenSample): Gauge {
+  const version = sample.version === undefined ? {} : { "tokenwatt.server.version": sample.version };
+  const role = sample.readings[0]?.role ?? "combined";
+  return {
+    metric: "tokenwatt.server.info",
+    dimensions: {
+      "tokenwatt.server.id": info.id,
+      "tokenwatt.server.type": info.type,
+      "tokenwatt.server.address": info.address,
+      "tokenwatt.server.role": role,
+      ...version,
+    },
+    value: 1,
+    at: sample.at,
+    everyMs: info.pollMs,
+  };
+}
