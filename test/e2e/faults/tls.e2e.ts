@@ -1,0 +1,151 @@
+// TLS and mTLS to a destination, and certificates that are replaced while the agent runs. Needs openssl for the keys.
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { ServerCredentials } from "../../../agent/grpc.ts";
+import { startCollector } from "../../fakes/otlp-collector.ts";
+import { FLAWLESS, Oracle } from "./oracle.ts";
+import { startRig } from "./rig.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "tls-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const openssl = (...args: string[]): void =>
+  void execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
+
+/** Whether openssl is there; says so loudly if not. */
+function hasOpenssl(): boolean {
+  try {
+    openssl("version");
+    return true;
+  } catch {
+    console.warn("SKIPPED: TLS tests need the openssl command, which is not installed");
+    return false;
+  }
+}
+
+/** An authority, and a server and a client certificate signed by it. */
+function authority(name: string): void {
+  const subject = ["-subj", `/CN=${name}`];
+  openssl(
+    "req",
+    "-x509",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:P-256",
+    "-nodes",
+    "-days",
+    "2",
+    ...subject,
+    "-keyout",
+    `${name}-ca.key`,
+    "-out",
+    `${name}-ca.pem`,
+  );
+  for (const role of ["server", "client"]) {
+    const stem = `${name}-${role}`;
+    writeFileSync(join(folder, "ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
+    openssl(
+      "req",
+      "-newkey",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:P-256",
+      "-nodes",
+      "-subj",
+      `/CN=${stem}`,
+      "-keyout",
+      `${stem}.key`,
+      "-out",
+      `${stem}.csr`,
+    );
+    openssl(
+      "x509",
+      "-req",
+      "-in",
+      `${stem}.csr`,
+      "-CA",
+      `${name}-ca.pem`,
+      "-CAkey",
+      `${name}-ca.key`,
+      "-CAcreateserial",
+      "-days",
+      "2",
+      "-extfile",
+      "ext",
+      "-out",
+      `${stem}.pem`,
+    );
+  }
+}
+
+function serverCredentials(name: string, clients: string | undefined): ServerCredentials {
+  const read = (file: string): Buffer => readFileSync(join(folder, file));
+  const pair = { private_key: read(`${name}-server.key`), cert_chain: read(`${name}-server.pem`) };
+  return ServerCredentials.createSsl(
+    clients === undefined ? null : read(`${clients}-ca.pem`),
+    [pair],
+    clients !== undefined,
+  );
+}
+
+/** Puts an authority's client files where the agent is configured to look. */
+function install(name: string): void {
+  for (const [from, to] of [
+    [`${name}-ca.pem`, "ca.pem"],
+    [`${name}-client.pem`, "cert.pem"],
+    [`${name}-client.key`, "key.pem"],
+  ] as const) {
+    copyFileSync(join(folder, from), join(folder, to));
+  }
+}
+
+describe.skipIf(!hasOpenssl())("a destination over TLS", () => {
+  test("mTLS delivers, a stranger's certificate does not, and rotated files are taken up without a restart", async () => {
+    authority("old");
+    authority("new");
+    install("old");
+    const first = await startCollector({ credentials: serverCredentials("old", "old") });
+    const tls = {
+      caFile: join(folder, "ca.pem"),
+      certFile: join(folder, "cert.pem"),
+      keyFile: join(folder, "key.pem"),
+    };
+    const rig = await startRig({ main: { target: `127.0.0.1:${first.port}`, tls } });
+    await rig.run(10);
+    expect(await rig.drained()).toBe(true);
+    expect(first.requests).toHaveLength(10);
+    await first.close();
+    const second = await startCollector({
+      listen: `127.0.0.1:${first.port}`,
+      credentials: serverCredentials("new", "new"),
+    });
+    await rig.run(10);
+    expect(await rig.senders.get("main")?.flush(600)).toBe(false);
+    expect(second.requests).toHaveLength(0);
+    install("new");
+    expect(await rig.drained()).toBe(true);
+    const oracle = new Oracle(rig.start);
+    for (const request of [...first.requests, ...second.requests]) oracle.accept(request);
+    const verdict = oracle.verdict(rig.beats.length, rig.beats);
+    console.log(`certificate rotated: lost ${verdict.lostTokens}, doubled ${verdict.doubledTokens}`);
+    expect(verdict).toEqual(FLAWLESS);
+    await rig.close();
+    await second.close();
+  });
+
+  test("without a client certificate an mTLS collector takes nothing", async () => {
+    authority("alone");
+    const collector = await startCollector({ credentials: serverCredentials("alone", "alone") });
+    const rig = await startRig({
+      main: { target: `127.0.0.1:${collector.port}`, tls: { caFile: join(folder, "alone-ca.pem") } },
+    });
+    await rig.run(2);
+    expect(await rig.senders.get("main")?.flush(500)).toBe(false);
+    expect(collector.seen()).toBe(0);
+    await rig.close();
+    await collector.close();
+  });
+});
