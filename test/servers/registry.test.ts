@@ -13,7 +13,10 @@ const recordings = readdirSync(fixtures).filter((name) => name.endsWith(".prom")
 /** Files of the room that are no server: shared by several of them. */
 const HELPERS = new Set([
   "entry",
+  "get-loads-facts",
+  "grpc-call",
   "grpc-errors",
+  "grpc-server-type",
   "outcomes",
   "page-histograms",
   "page-readings",

@@ -1,0 +1,286 @@
+// The laws of METERING.md 4 for any input: states sum to wall, shares to one, joules to the counter, tokens are conserved,
+// nothing is negative, nothing throws; and the order in which readings arrive does not matter.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { CorrelatorOptions } from "../../agent/correlate/correlator.ts";
+import { Correlator } from "../../agent/correlate/correlator.ts";
+import type { GpuInfo, GpuSample, SettledInterval, TokenIncrement } from "../../agent/model.ts";
+import { incrementOf } from "./correlator-replay.ts";
+import { gpuInfo, second, serverInfo, sum } from "./scene.ts";
+
+const ms = 1_000_000;
+
+interface Event {
+  readonly at: number;
+  readonly give: (correlator: Correlator) => void;
+  readonly tokens?: number;
+}
+
+const inventories: readonly (readonly GpuInfo[])[] = [
+  [gpuInfo("g"), gpuInfo("h")],
+  [
+    gpuInfo("g"),
+    gpuInfo("h"),
+    gpuInfo("m1", { parent: "h", weight: 3 / 7 }),
+    gpuInfo("m2", { parent: "h", weight: 1 / 7 }),
+  ],
+  [gpuInfo("g", { powerLimitWatts: 0 })],
+];
+const uuids = ["g", "h", "m1", "m2", "unknown"];
+const servers = [
+  serverInfo("a", { pids: [1] }),
+  serverInfo("b", { pids: [2], pollMs: 5000 }),
+  serverInfo("c", { gpus: ["m2"], pollMs: 500 }),
+];
+
+const absurd = fc.constantFrom(Number.NaN, Infinity, -Infinity, -1, 1e300, 2 ** 60, -1e9, 1e-320);
+const number = (max: number) =>
+  fc.oneof(
+    { weight: 6, arbitrary: fc.double({ min: 0, max, noNaN: true }) },
+    { weight: 1, arbitrary: absurd },
+  );
+const instant = fc.oneof(
+  { weight: 12, arbitrary: fc.integer({ min: 0, max: 20_000 }).map((t) => t * ms) },
+  { weight: 1, arbitrary: absurd },
+);
+const ring = (max: number) => fc.array(fc.record({ at: instant, value: number(max) }), { maxLength: 6 });
+const sample: fc.Arbitrary<GpuSample> = fc.record(
+  {
+    gpu: fc.constantFrom(...uuids),
+    at: instant,
+    energyMillijoules: number(3e6),
+    energyEpoch: fc.constantFrom("x", "x", "x", "y"),
+    powerWatts: number(800),
+    powerInstantWatts: number(800),
+    utilizationRatio: number(1),
+    utilizationRing: ring(1),
+    powerRing: ring(800),
+    graphicsActiveRatio: number(1),
+    smActiveRatio: number(1),
+    memoryUsedBytes: number(8e10),
+    processes: fc.array(
+      fc.record({ pid: fc.constantFrom(1, 2, 3, -4, Number.NaN), type: fc.constant("compute" as const) }),
+      {
+        maxLength: 4,
+      },
+    ),
+    processShares: fc.array(fc.record({ pid: fc.constantFrom(1, 2, 3), at: instant, smRatio: number(1) }), {
+      maxLength: 3,
+    }),
+  },
+  { requiredKeys: ["gpu", "at"] },
+);
+
+const event: fc.Arbitrary<Event> = fc.oneof(
+  {
+    weight: 10,
+    arbitrary: sample.map((reading) => ({ at: reading.at, give: (to: Correlator) => to.acceptGpu(reading) })),
+  },
+  {
+    weight: 5,
+    arbitrary: fc
+      .record({
+        server: fc.constantFrom("a", "b", "c", "nobody"),
+        at: instant,
+        inputTokens: number(1e6),
+        outputTokens: number(1e6),
+        inFlight: fc.option(number(4), { nil: undefined }),
+        activeNanos: fc.option(number(2e10), { nil: undefined }),
+        progress: fc.constantFrom("step" as const, "finish" as const, "estimate" as const),
+        tokens: fc.nat({ max: 1000 }),
+      })
+      .map(({ server, tokens, inFlight, activeNanos, ...poll }) => ({
+        at: poll.at,
+        tokens,
+        give: (to: Correlator) =>
+          to.acceptTokens(
+            server,
+            {
+              ...poll,
+              ...(inFlight === undefined ? {} : { inFlight }),
+              ...(activeNanos === undefined ? {} : { activeNanos }),
+            },
+            [increment(server, poll.at, tokens)],
+          ),
+      })),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .record({ source: fc.constantFrom("gpu", "gpu:g", "server:a", "gpu:zzz", "?"), at: instant })
+      .map((gap) => ({ at: gap.at, give: (to: Correlator) => to.acceptGap({ ...gap, reason: "lost" }) })),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .record({ infos: fc.constantFrom(...inventories), at: instant })
+      .map(({ infos, at }) => ({ at, give: (to: Correlator) => to.setGpus(infos, at) })),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .record({ count: fc.nat({ max: 3 }), at: instant })
+      .map(({ count, at }) => ({ at, give: (to: Correlator) => to.setServers(servers.slice(0, count), at) })),
+  },
+);
+
+function increment(server: string, at: number, output: number): TokenIncrement {
+  return incrementOf(server, at, { input: 0, output: 0, requests: 0 }, { input: 0, output, requests: 0 });
+}
+
+function correlator(more: Partial<CorrelatorOptions> = {}): Correlator {
+  const made = new Correlator({ origin: 0, intervalNanos: second, gpuPollMs: 500, strict: true, ...more });
+  made.setGpus(inventories[0] as GpuInfo[], 0);
+  made.setServers(servers, 0);
+  return made;
+}
+
+/** Hands events in by the tick they fall in (impossible times at once) and settles at every tick. */
+function play(events: readonly Event[], made: Correlator, end = 20): SettledInterval[] {
+  const intervals: SettledInterval[] = [];
+  let after = -Infinity;
+  for (let tick = 1; tick <= end; tick++) {
+    const now = tick * second;
+    for (const { at, give } of events)
+      if ((at > after && at <= now) || (tick === 1 && !Number.isFinite(at))) give(made);
+    after = now;
+    intervals.push(...made.settle(now));
+  }
+  for (const { at, give } of events) if (at > after && Number.isFinite(at)) give(made);
+  intervals.push(...made.finish(end * second));
+  return intervals;
+}
+
+function booked(intervals: readonly SettledInterval[]): number {
+  return sum(intervals.flatMap(({ gpus }) => gpus.flatMap((row) => Object.values(row.millijoules))));
+}
+
+describe("for any readings", () => {
+  test("intervals follow each other, every amount is an integer of 0 or more, tokens are conserved", () => {
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 120 }), (events) => {
+        const intervals = play(events, correlator());
+        let reached = 0;
+        for (const { from, to, gpus, servers: rows, violations } of intervals) {
+          expect([from, to > from || gpus.length === 0, violations]).toEqual([reached, true, []]);
+          reached = to;
+          for (const row of gpus) {
+            const amounts = [
+              row.nanos,
+              row.millijoules,
+              ...row.residents.flatMap((share) => [share.nanos, share.millijoules]),
+            ];
+            for (const amount of [
+              ...amounts.flatMap((record) => Object.values(record)),
+              row.busyNanos,
+              row.rejectedMillijoules,
+            ])
+              expect(Number.isSafeInteger(amount) && amount >= 0).toBe(true);
+            for (const field of ["nanos", "millijoules"] as const)
+              expect(sum(row.residents.flatMap((share) => Object.values(share[field])))).toBe(
+                row[field].token_active + row[field].stalled + row[field].parked,
+              );
+          }
+          for (const { nanos } of rows) expect(sum(Object.values(nanos))).toBeLessThanOrEqual(to - from);
+        }
+        expect(reached).toBe(20 * second);
+        const counted = intervals.flatMap((interval) => interval.servers.flatMap((row) => row.increments));
+        expect(sum(counted.map(({ tokens }) => tokens.output ?? 0))).toBe(
+          sum(events.map(({ tokens = 0 }) => tokens)),
+        );
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test("all joules of the accepted counter and of integrated windows are booked, once", () => {
+    const steady = fc.array(
+      sample.map((reading) => ({ ...reading, gpu: reading.gpu === "h" ? "h" : "g" })),
+      { maxLength: 80 },
+    );
+    fc.assert(
+      fc.property(steady, (samples) => {
+        const made = correlator();
+        const events = samples.map(
+          (reading): Event => ({ at: reading.at, give: (to) => to.acceptGpu(reading) }),
+        );
+        const intervals = play(events, made);
+        const meters = Object.values(made.status().energy);
+        expect(booked(intervals)).toBe(
+          sum(
+            meters.map(
+              ({ acceptedMillijoules, integratedMillijoules }) => acceptedMillijoules + integratedMillijoules,
+            ),
+          ),
+        );
+        expect(sum(intervals.flatMap(({ gpus }) => gpus.map((row) => row.rejectedMillijoules)))).toBe(
+          sum(meters.map(({ rejectedMillijoules }) => rejectedMillijoules)),
+        );
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test("a plausible counter is booked to the millijoule, gaps and forced settling included", () => {
+    const step = fc.record({
+      after: fc.integer({ min: 50, max: 6000 }),
+      watts: fc.integer({ min: 0, max: 700 }),
+      gap: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(
+        fc.array(step, { minLength: 1, maxLength: 30 }),
+        fc.integer({ min: 1, max: 4 }),
+        (steps, parts) => {
+          const made = correlator();
+          let [at, energy] = [0, 1000];
+          const events: Event[] = [];
+          const add = (gap: boolean): void => {
+            const reading: GpuSample = { gpu: "g", at, energyMillijoules: energy };
+            if (gap)
+              events.push({
+                at: at - 1,
+                give: (to) => to.acceptGap({ source: "gpu:g", at: reading.at - 1, reason: "x" }),
+              });
+            events.push({ at, give: (to) => to.acceptGpu(reading) });
+          };
+          add(false);
+          for (const { after, watts, gap } of steps) {
+            at += after * ms;
+            energy += Math.round((watts * after) / parts);
+            add(gap);
+          }
+          const intervals = play(events, made, Math.ceil(at / second) + 1);
+          expect(booked(intervals)).toBe(energy - 1000);
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  test("the order in which the readings of a second arrive does not matter", () => {
+    const distinct = fc.uniqueArray(event, { maxLength: 80, selector: ({ at }) => at });
+    fc.assert(
+      fc.property(distinct, fc.infiniteStream(fc.nat()), (events, keys) => {
+        const fixed = events.filter(
+          ({ give, at }) => Number.isFinite(at) && !/set(Gpus|Servers)/.test(give.toString()),
+        );
+        const shuffled = fixed
+          .map((entry) => ({ entry, key: keys.next().value as number }))
+          .sort((left, right) => left.key - right.key)
+          .map(({ entry }) => entry);
+        const sorted = [...fixed].sort((left, right) => left.at - right.at);
+        const plain = (intervals: readonly SettledInterval[]) =>
+          intervals.map(({ lateSamples, servers: rows, ...rest }) => ({
+            ...rest,
+            servers: rows.map(({ increments, ...row }) => ({
+              ...row,
+              tokens: sum(increments.map(({ tokens }) => tokens.output ?? 0)),
+            })),
+          }));
+        expect(plain(play(shuffled, correlator()))).toEqual(plain(play(sorted, correlator())));
+      }),
+      { numRuns: 100 },
+    );
+  });
+});

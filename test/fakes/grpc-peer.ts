@@ -1,0 +1,80 @@
+// A gRPC server over a real socket whose methods answer prepared bytes, for services we only read.
+import { Server, ServerCredentials, status } from "../../agent/grpc.ts";
+
+/** Answers of one method: bytes, or a function of the request. */
+export type Answer = Buffer | ((request: Buffer) => Buffer);
+
+export interface FakePeer {
+  readonly address: string;
+  /** Methods called so far, in order. */
+  readonly calls: readonly string[];
+  close(): void;
+}
+
+/** Serves unary `methods` (full paths), and reflection (v1alpha) for `services` if given. */
+export async function fakePeer(
+  methods: Readonly<Record<string, Answer>>,
+  services?: readonly string[],
+): Promise<FakePeer> {
+  const server = new Server();
+  const calls: string[] = [];
+  const bytes = (value: Buffer): Buffer => value;
+  for (const [path, answer] of Object.entries(methods)) {
+    server.register(
+      path,
+      (call: { request: Buffer }, callback: (error: object | null, value?: Buffer) => void) => {
+        calls.push(path);
+        if (answer.length === 0 && answer instanceof Buffer)
+          callback({ code: status.INTERNAL, details: "fake" });
+        else callback(null, typeof answer === "function" ? answer(call.request) : answer);
+      },
+      bytes,
+      bytes,
+      "unary",
+    );
+  }
+  if (services !== undefined) {
+    server.register(
+      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+      (call: { on(event: "data", run: () => void): void; write(value: Buffer): void; end(): void }) => {
+        call.on("data", () => {
+          const names = services.map((name) => field(1, field(1, name)));
+          call.write(field(6, Buffer.concat(names)));
+          call.end();
+        });
+      },
+      bytes,
+      bytes,
+      "bidi",
+    );
+  }
+  const port = await new Promise<number>((resolve, reject) =>
+    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    ),
+  );
+  return { address: `127.0.0.1:${port}`, calls, close: () => server.forceShutdown() };
+}
+
+/** A protobuf field by number: integers as varints, `{ double }` as doubles, text and bytes with their length. */
+export function field(number: number, value: number | string | Buffer | { double: number }): Buffer {
+  if (typeof value === "number") return Buffer.concat([varint(number * 8), varint(value)]);
+  if (typeof value === "object" && "double" in value) {
+    const bytes = Buffer.alloc(8);
+    bytes.writeDoubleLE(value.double);
+    return Buffer.concat([varint(number * 8 + 1), bytes]);
+  }
+  const bytes = Buffer.from(value as string);
+  return Buffer.concat([varint(number * 8 + 2), varint(bytes.length), bytes]);
+}
+
+/** A message of fields. */
+export const message = (...fields: Buffer[]): Buffer => Buffer.concat(fields);
+
+function varint(value: number): Buffer {
+  const bytes: number[] = [];
+  let rest = BigInt(value);
+  for (; rest > 127n; rest >>= 7n) bytes.push(Number(rest & 127n) | 128);
+  bytes.push(Number(rest));
+  return Buffer.from(bytes);
+}
