@@ -5,6 +5,7 @@ import { aibrix } from "./aibrix.ts";
 import { dynamo } from "./dynamo.ts";
 import { dynamoWorker } from "./dynamo-worker.ts";
 import { envoyAiGateway } from "./envoy-ai-gateway.ts";
+import { getLoads } from "./get-loads.ts";
 import { higress } from "./higress.ts";
 import { kong } from "./kong.ts";
 import { kserve } from "./kserve.ts";
@@ -21,6 +22,7 @@ import { tensorrtLlm } from "./tensorrt-llm.ts";
 import { tgi } from "./tgi.ts";
 import { tokenCounters } from "./token-counters.ts";
 import { triton } from "./triton.ts";
+import { tritonGrpc } from "./triton-grpc.ts";
 import { vllm } from "./vllm.ts";
 import { vllmProductionStack } from "./vllm-production-stack.ts";
 
@@ -48,4 +50,6 @@ export const serverTypes: readonly ServerType[] = [
   aibrix,
   vllmProductionStack,
   prometheusGeneric,
+  tritonGrpc,
+  getLoads,
 ];

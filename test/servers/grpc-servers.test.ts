@@ -160,8 +160,10 @@ describe("get-loads", () => {
   });
 
   test("gives up at its deadline", async () => {
-    const peer = await serve({ [`/${SGLANG}/GetLoads`]: () => new Promise(() => {}) as never }, [SGLANG]);
-    await expect(open(getLoads, peer.address, { timeoutMs: 150 }).poll()).rejects.toThrow();
+    const peer = await serve({ [`/${SGLANG}/GetLoads`]: () => undefined }, [SGLANG]);
+    await expect(open(getLoads, peer.address, { timeoutMs: 150 }).poll()).rejects.toThrow(
+      "no answer within 150 ms",
+    );
   });
 
   test("reads allowed keys of server_args only", () => {

@@ -1,0 +1,101 @@
+// Who an engine in gRPC mode is: model, role and version from GetServerInfo and GetModelInfo.
+// sglang's server_args is its whole argument list and can hold an API key: only the keys named here are ever read.
+import type { Role } from "../model.ts";
+import { defined } from "./entry.ts";
+import type { GrpcPeer } from "./grpc-call.ts";
+import { callUnary } from "./grpc-call.ts";
+import { tagOf, WireReader } from "./wire.ts";
+
+/** What a server says of itself; absent where it does not. */
+export interface ServerFacts {
+  readonly model?: string;
+  readonly role?: Role;
+  readonly version?: string;
+}
+
+const ALLOWED = new Set(["served_model_name", "model_path", "disaggregation_mode"]);
+const ROLES: Readonly<Record<string, Role>> = {
+  prefill: "prefill",
+  decode: "decode",
+  kv_producer: "prefill",
+  kv_consumer: "decode",
+};
+
+/** Facts of the server behind `service`; empty where it does not answer. Never throws. */
+export async function readServerFacts(peer: GrpcPeer, service: string): Promise<ServerFacts> {
+  const ask = async (method: string, decode: (bytes: Uint8Array) => ServerFacts): Promise<ServerFacts> =>
+    callUnary(peer, `/${service}/${method}`, Buffer.alloc(0), decode).catch(() => ({}));
+  if (service.startsWith("sglang.")) return ask("GetServerInfo", decodeSglangInfo);
+  if (service.startsWith("vllm.")) {
+    const [info, model] = [
+      await ask("GetServerInfo", decodeVllmInfo),
+      await ask("GetModelInfo", decodeVllmModel),
+    ];
+    return { ...info, ...model };
+  }
+  return {};
+}
+
+/** sglang GetServerInfoResponse: server_args (1, Struct), sglang_version (7). */
+export function decodeSglangInfo(bytes: Uint8Array): ServerFacts {
+  const reader = new WireReader(bytes);
+  const args = new Map<string, string>();
+  let version: string | undefined;
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(1, "bytes")) readStruct(reader, args);
+    else if (tag === tagOf(7, "bytes")) version = reader.text();
+    else reader.skip(tag);
+  }
+  return defined({
+    model: args.get("served_model_name") ?? args.get("model_path"),
+    role: ROLES[args.get("disaggregation_mode") ?? ""],
+    version,
+  });
+}
+
+/** google.protobuf.Struct: fields (1) as map entries of key (1) and value (2), whose string is field 3. */
+function readStruct(reader: WireReader, into: Map<string, string>): void {
+  const outer = reader.enter();
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(1, "bytes")) readEntry(reader, into);
+    else reader.skip(tag);
+  }
+  reader.leave(outer);
+}
+
+function readEntry(reader: WireReader, into: Map<string, string>): void {
+  let key = "";
+  const outer = reader.enter();
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(1, "bytes")) key = reader.text();
+    else if (tag === tagOf(2, "bytes") && ALLOWED.has(key)) {
+      const inner = reader.enter();
+      for (let field = reader.tag(); field !== 0; field = reader.tag()) {
+        if (field === tagOf(3, "bytes")) into.set(key, reader.text());
+        else reader.skip(field);
+      }
+      reader.leave(inner);
+    } else reader.skip(tag);
+  }
+  reader.leave(outer);
+}
+
+/** vLLM GetServerInfoResponse: kv_role (7). */
+function decodeVllmInfo(bytes: Uint8Array): ServerFacts {
+  return defined({ role: ROLES[readText(bytes, 7) ?? ""] });
+}
+
+/** vLLM GetModelInfoResponse: served_model_name (6), else model_path (1). */
+function decodeVllmModel(bytes: Uint8Array): ServerFacts {
+  return defined({ model: readText(bytes, 6) || readText(bytes, 1) || undefined });
+}
+
+function readText(bytes: Uint8Array, field: number): string | undefined {
+  const reader = new WireReader(bytes);
+  let text: string | undefined;
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(field, "bytes")) text = reader.text();
+    else reader.skip(tag);
+  }
+  return text;
+}

@@ -1,0 +1,185 @@
+// Triton's cumulative statistics over gRPC (common protobuf/grpc_service.proto, 83adf7c): requests, failures, responses.
+// The only cumulative statistics RPC of any server. It counts no tokens: for decoupled models each streamed chunk is one
+// response, so the responses are an estimate of output tokens (volume `estimate`); other models have none. Input is not
+// known. Statistics start again from zero with the server, which says no start time: a fall is the restart.
+// KServe's copy of this service lacks ModelStatistics and answers UNIMPLEMENTED.
+import type { TokenReading } from "../model.ts";
+import { defined } from "./entry.ts";
+import { callUnary } from "./grpc-call.ts";
+import { grpcServer } from "./grpc-server-type.ts";
+import { tagOf, WireReader } from "./wire.ts";
+
+const SERVICE = "inference.GRPCInferenceService";
+const MODELS_MAX = 1000;
+
+/** Triton Inference Server's gRPC port. */
+export const tritonGrpc = grpcServer({
+  name: "triton-grpc",
+  service: SERVICE,
+  port: 8001,
+  connect: (peer) => {
+    let version: string | undefined;
+    return async () => {
+      version ??= await callUnary(peer, `/${SERVICE}/ServerMetadata`, Buffer.alloc(0), decodeVersion);
+      // RepositoryIndex with ready = true: models that are gone keep statistics in some versions.
+      const ready = await callUnary(
+        peer,
+        `/${SERVICE}/RepositoryIndex`,
+        Buffer.from([0x10, 1]),
+        decodeIndex,
+      ).catch(() => undefined);
+      const statistics = await callUnary(
+        peer,
+        `/${SERVICE}/ModelStatistics`,
+        Buffer.alloc(0),
+        decodeModelStatistics,
+      );
+      const models = statistics.models.filter(
+        (model) => ready === undefined || ready.size === 0 || ready.has(model.name),
+      );
+      return { readings: models.map(toReading), version, ignoredSamples: statistics.ignored };
+    };
+  },
+});
+
+/** What one model version counted since the server started. */
+export interface ModelStatistics {
+  readonly name: string;
+  readonly version: string;
+  readonly succeeded: number;
+  readonly failed: number;
+  /** Responses sent; undefined for models that answer once. */
+  readonly responses: number | undefined;
+  readonly cancelled: number;
+}
+
+function toReading(model: ModelStatistics): TokenReading {
+  return {
+    model: model.name,
+    role: "combined",
+    tokens: defined({ output: model.responses }),
+    requests: {
+      ok: model.succeeded,
+      error: model.failed,
+      ...(model.cancelled > 0 ? { aborted: model.cancelled } : {}),
+    },
+    volume: "estimate",
+  };
+}
+
+/** A ModelStatisticsResponse: versions of one model are summed; counts no number can hold are dropped. */
+export function decodeModelStatistics(bytes: Uint8Array): { models: ModelStatistics[]; ignored: number } {
+  const reader = new WireReader(bytes);
+  const models = new Map<string, ModelStatistics>();
+  let ignored = 0;
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag !== tagOf(1, "bytes")) {
+      reader.skip(tag);
+      continue;
+    }
+    const model = readModel(reader);
+    const known = models.get(model.name);
+    const counts = [model.succeeded, model.failed, model.responses ?? 0, model.cancelled];
+    if (!counts.every(Number.isSafeInteger) || (known === undefined && models.size >= MODELS_MAX)) ignored++;
+    else if (known === undefined) models.set(model.name, model);
+    else models.set(model.name, add(known, model));
+  }
+  return { models: [...models.values()], ignored };
+}
+
+function readModel(reader: WireReader): ModelStatistics {
+  let name = "";
+  let version = "";
+  let [succeeded, failed] = [0, 0];
+  let responses: number | undefined;
+  let cancelled = 0;
+  const outer = reader.enter();
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(1, "bytes")) name = reader.text();
+    else if (tag === tagOf(2, "bytes")) version = reader.text();
+    else if (tag === tagOf(6, "bytes")) [succeeded = 0, failed = 0] = readCounts(reader, [1, 2]);
+    else if (tag === tagOf(9, "bytes")) {
+      const [sent = 0, stopped = 0] = readResponseEntry(reader);
+      responses = (responses ?? 0) + sent;
+      cancelled += stopped;
+    } else reader.skip(tag);
+  }
+  reader.leave(outer);
+  return { name, version, succeeded, failed, responses, cancelled };
+}
+
+/** One entry of the response_stats map: its value's success (3) and cancel (6) counts. Keys are not kept. */
+function readResponseEntry(reader: WireReader): number[] {
+  let counts: number[] = [];
+  const outer = reader.enter();
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(2, "bytes")) counts = readCounts(reader, [3, 6]);
+    else reader.skip(tag);
+  }
+  reader.leave(outer);
+  return counts;
+}
+
+/** The `count`s (1) of the StatisticDurations in the fields named. */
+function readCounts(reader: WireReader, fields: readonly number[]): number[] {
+  const counts = fields.map(() => 0);
+  const outer = reader.enter();
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    const index = tag % 8 === 2 ? fields.indexOf(Math.floor(tag / 8)) : -1;
+    if (index === -1) {
+      reader.skip(tag);
+      continue;
+    }
+    const inner = reader.enter();
+    for (let field = reader.tag(); field !== 0; field = reader.tag()) {
+      if (field === tagOf(1, "varint")) counts[index] = reader.uint();
+      else reader.skip(field);
+    }
+    reader.leave(inner);
+  }
+  reader.leave(outer);
+  return counts;
+}
+
+function add(a: ModelStatistics, b: ModelStatistics): ModelStatistics {
+  const responses =
+    a.responses === undefined && b.responses === undefined
+      ? undefined
+      : (a.responses ?? 0) + (b.responses ?? 0);
+  return {
+    ...a,
+    succeeded: a.succeeded + b.succeeded,
+    failed: a.failed + b.failed,
+    responses,
+    cancelled: a.cancelled + b.cancelled,
+  };
+}
+
+function decodeVersion(bytes: Uint8Array): string {
+  const reader = new WireReader(bytes);
+  let version = "";
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(2, "bytes")) version = reader.text();
+    else reader.skip(tag);
+  }
+  return version;
+}
+
+/** Names of the models in a RepositoryIndexResponse. */
+function decodeIndex(bytes: Uint8Array): Set<string> {
+  const reader = new WireReader(bytes);
+  const names = new Set<string>();
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag !== tagOf(1, "bytes") || names.size >= MODELS_MAX) {
+      reader.skip(tag);
+      continue;
+    }
+    const outer = reader.enter();
+    for (let field = reader.tag(); field !== 0; field = reader.tag()) {
+      if (field === tagOf(1, "bytes")) names.add(reader.text());
+      else reader.skip(field);
+    }
+    reader.leave(outer);
+  }
+  return names;
+}
