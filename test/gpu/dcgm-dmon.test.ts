@@ -44,7 +44,7 @@ describe("dcgm-dmon", () => {
     const [first, second] = UUIDS.map((uuid) => samples.find((sample) => sample.gpu === uuid));
     expect(first).toMatchObject({
       powerWatts: 72.315,
-      utilizationRatio: 0.35,
+      utilizationRatio: expect.closeTo(0.35),
       memoryUsedBytes: 4857 * 2 ** 20,
       smClockHertz: 1410e6,
       smActiveRatio: 0.352,
