@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import type { ConfigOptions } from "./config-options.ts";
 import { addConfigOptions, loadConfigFor } from "./config-options.ts";
+import { UsageError } from "./errors.ts";
 import type { Io } from "./io.ts";
 import { exitCodes, printLine, tell } from "./io.ts";
 
@@ -13,6 +14,7 @@ export function register(program: Command, io: Io): void {
     `
 Examples:
   tokenwatt config init > tokenwatt.yaml        a small commented file to start from
+  tokenwatt config init vllm litellm            the same with these servers in it
   tokenwatt config check -c tokenwatt.yaml      every problem at once, with its line
   tokenwatt config print                        what is in force, and where each value came from
   tokenwatt config schema > config.schema.json  for editors: JSON Schema 2020-12`,
@@ -33,8 +35,9 @@ Examples:
     .action(() => schema(io));
   config
     .command("init")
+    .argument("[types...]", "server types to put in; without any, all stand there as comments")
     .description("print a small commented configuration file")
-    .action(() => init(io));
+    .action((types: readonly string[]) => init(types, io));
 }
 
 interface CheckOptions extends ConfigOptions {
@@ -104,8 +107,16 @@ async function schema(io: Io): Promise<void> {
   printLine(io, JSON.stringify({ ...title, ...configJsonSchema() }, undefined, 2));
 }
 
-async function init(io: Io): Promise<void> {
+async function init(types: readonly string[], io: Io): Promise<void> {
   const { initialConfig } = await import("../config/initial.ts");
+  const { nearest } = await import("../config/nearest.ts");
   const { serverTypes } = await import("../servers/registry.ts");
-  io.stdout.write(initialConfig(serverTypes));
+  const known = serverTypes.map((type) => type.name);
+  const unknown = types.find((type) => !known.includes(type));
+  if (unknown !== undefined) {
+    const near = nearest(unknown, known);
+    const hint = near === undefined ? `server types: ${known.join(", ")}` : `did you mean ${near}?`;
+    throw new UsageError(`Cannot find server type ${JSON.stringify(unknown)}`, hint);
+  }
+  io.stdout.write(initialConfig(serverTypes, types));
 }

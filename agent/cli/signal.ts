@@ -9,7 +9,15 @@ import { tell } from "./io.ts";
 
 /** Adds `tokenwatt signal`. */
 export function register(program: Command, io: Io): void {
-  const signal = program.command("signal").description("talk to the running daemon");
+  const signal = program
+    .command("signal")
+    .description("talk to the running daemon")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  tokenwatt signal reload`,
+    );
   addConfigOptions(signal.command("reload"))
     .description("make the running daemon read its configuration again; a bad one is refused here and there")
     .addHelpText(

@@ -2,12 +2,17 @@
 import type { ServerType } from "../source.ts";
 import { formatYaml } from "./file.ts";
 
-/** A small commented configuration file, valid as it is and after any of its comments is opened. */
-export function initialConfig(types: readonly ServerType[]): string {
-  return `${HEAD}${types
-    .filter((type) => type.name !== "replay")
-    .map(serverExample)
-    .join("")}${TAIL}`;
+/**
+ * A small commented configuration file, valid as it is and after its comments are opened. The server types named in
+ * `open` stand open at their example address; without any, all there are stand there as comments.
+ */
+export function initialConfig(types: readonly ServerType[], open: readonly string[] = []): string {
+  const shown = types.filter((type) =>
+    open.length === 0 ? type.name !== "replay" : open.includes(type.name),
+  );
+  const mark = open.length === 0 ? "# " : "";
+  const examples = shown.map((type) => formatYaml({ [type.name]: [type.example] }));
+  return `${HEAD}${mark}servers:\n${examples.join("").replaceAll(/^(?=.)/gm, `${mark}  `)}${TAIL}`;
 }
 
 const HEAD = `# yaml-language-server: $schema=./config.schema.json
@@ -19,8 +24,7 @@ const HEAD = `# yaml-language-server: $schema=./config.schema.json
 gpu:
   backend: auto
 
-# The inference servers on this host, a list for each type. Open this line and those that you have.
-# servers:
+# The inference servers on this host, a list for each type.
 `;
 
 const TAIL = `
@@ -43,8 +47,3 @@ export:
 # resource:
 #   deployment.environment.name: production
 `;
-
-function serverExample(type: ServerType): string {
-  const lines = formatYaml({ [type.name]: [type.example] }).trimEnd();
-  return lines.replaceAll(/^/gm, "#   ").concat("\n");
-}
