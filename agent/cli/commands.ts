@@ -23,6 +23,8 @@ export const commands: readonly CommandEntry[] = [
   { name: "gpu", load: () => import("./gpu.ts") },
   { name: "metrics", load: () => import("./metrics.ts") },
   { name: "probe", load: () => import("./probe.ts") },
+  { name: "report", load: () => import("./report.ts") },
+  { name: "verify", load: () => import("./verify.ts") },
   { name: "economics", load: () => import("./economics.ts") },
   { name: "completion", load: () => import("./completion.ts") },
 ];

@@ -1,8 +1,8 @@
 // The ledger database of one agent: opened, checked, restored from, committed to, pruned. Synchronous: it lives in the
 // ledger worker, where a slow disk stops nobody. WAL with synchronous=FULL: what a commit returned survives a power cut.
 // A damaged file is put aside under another name and metering goes on in a new one; nothing is repaired in place.
+import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, statfsSync } from "node:fs";
-import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type {
   AuditEntry,
@@ -13,6 +13,7 @@ import type {
   StateRow,
 } from "../model.ts";
 import { checkOf } from "./digests.ts";
+import { ledgerPath } from "./ledger-path.ts";
 import { readRestored } from "./ledger-restore.ts";
 import type { Retention } from "./ledger-retention.ts";
 import { pruneLedger } from "./ledger-retention.ts";
@@ -24,6 +25,8 @@ import { WaitingRows } from "./waiting-rows.ts";
 /** How a ledger is kept. */
 export interface LedgerFileOptions {
   readonly folder: string;
+  /** The host's `service.instance.id`; a new ledger makes one where it is absent. */
+  readonly agentId?: string;
   /** Shown to a second agent that wants the same folder. */
   readonly pid: number;
   /** Free bytes below which only running totals are written. */
@@ -33,6 +36,8 @@ export interface LedgerFileOptions {
 
 /** What opening found. */
 export interface LedgerOpened {
+  /** Who keeps this ledger: part of every row's id. */
+  readonly agentId: string;
   /** Absent in a new ledger. */
   readonly restored: LedgerRestored | undefined;
   /** Where a damaged file was put, and why. */
@@ -83,7 +88,7 @@ export class LedgerDatabase {
       const { database, ...opened } = openChecked(ledgerPath(options.folder));
       this.#database = database;
       this.#writer = new LedgerWriter(database);
-      this.opened = opened;
+      this.opened = { ...opened, agentId: agentIdOf(this.#writer, options.agentId) };
     } catch (error) {
       this.#unlock();
       throw error;
@@ -187,17 +192,20 @@ export class LedgerDatabase {
   }
 }
 
-/** The ledger's file in a state directory. */
-export function ledgerPath(folder: string): string {
-  return join(folder, "ledger.db");
-}
-
 function freeBytesOf(folder: string): number {
   const { bavail, bsize } = statfsSync(folder);
   return bavail * bsize;
 }
 
-function openChecked(path: string): LedgerOpened & { readonly database: DatabaseSync } {
+function agentIdOf(writer: LedgerWriter, given: string | undefined): string {
+  const known = writer.meta("agentId");
+  if (known !== undefined && (given === undefined || given === known)) return known;
+  const fresh = given ?? randomUUID();
+  writer.setMeta("agentId", fresh);
+  return fresh;
+}
+
+function openChecked(path: string): Omit<LedgerOpened, "agentId"> & { readonly database: DatabaseSync } {
   const existed = existsSync(path);
   try {
     const database = openDatabase(path);

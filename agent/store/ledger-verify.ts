@@ -162,11 +162,10 @@ class Verifier {
   #compareDay(day: number, where: string): void {
     const differing = this.#database.prepare(`
       SELECT d.series AS series, d.amount AS rolled, coalesce(s.amount, 0) AS summed FROM days d LEFT JOIN
-        (SELECT series, sum(amount) AS amount FROM rows WHERE bucket >= ? AND bucket < ? AND revision = 0 GROUP BY series) s
+        (SELECT series, sum(amount) AS amount FROM rows WHERE bucket >= ? AND bucket < ? GROUP BY series) s
       ON s.series = d.series WHERE d.day = ? AND d.amount IS NOT NULL AND d.amount <> coalesce(s.amount, 0)`);
     differing.setReadBigInts(true);
     for (const row of differing.iterate(day * bucketsPerDay, (day + 1) * bucketsPerDay, day)) {
-      if (this.#wasRevised(Number(row["series"]), day)) continue;
       this.#report(
         `${where}, ${this.#name(Number(row["series"]))}`,
         `says ${row["rolled"]}, its rows sum to ${row["summed"]}`,
@@ -174,14 +173,7 @@ class Verifier {
     }
   }
 
-  #wasRevised(series: number, day: number): boolean {
-    const found = this.#database
-      .prepare("SELECT 1 AS found FROM superseded WHERE series = ? AND bucket >= ? AND bucket < ? LIMIT 1")
-      .get(series, day * bucketsPerDay, (day + 1) * bucketsPerDay);
-    return found !== undefined;
-  }
-
-  /** A running total is what was booked: pruned rollups carried, rollups kept, rows, and what revisions replaced. */
+  /** A running total is what was booked: what is carried for pruned rollups and revisions, rollups kept, rows. */
   #series(): number {
     const pruned = Number(new LedgerWriter(this.#database).meta("prunedDay") ?? -1);
     const statement = this.#database.prepare(`
@@ -190,9 +182,7 @@ class Verifier {
         + coalesce((SELECT sum(amount) FROM days d WHERE d.series = s.id AND d.day <= ?), 0)
         + coalesce(r.amount, 0) AS booked
       FROM series s LEFT JOIN (
-        SELECT n.series AS series, sum(coalesce(o.amount, n.amount)) AS amount FROM rows n
-        LEFT JOIN superseded o ON o.bucket = n.bucket AND o.series = n.series AND o.revision = 0
-        GROUP BY n.series) r ON r.series = s.id`);
+        SELECT series, sum(amount) AS amount FROM rows GROUP BY series) r ON r.series = s.id`);
     statement.setReadBigInts(true);
     let count = 0;
     for (const row of statement.iterate(pruned)) {

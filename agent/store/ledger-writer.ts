@@ -105,8 +105,13 @@ export class LedgerWriter {
       "INSERT INTO superseded SELECT bucket, series, revision, amount, histogram FROM rows WHERE bucket = ? AND series = ?",
     );
     const write = this.#run("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)");
+    // The running total stays what was exported; the difference is carried, so that it can still be proved.
+    const carry = this.#run(`
+      UPDATE series SET carried = carried + coalesce((SELECT amount FROM rows WHERE bucket = ? AND series = id), 0) - ?
+      WHERE id = ?`);
     for (const { amount, series } of changes) {
       keep.run(bucket, series);
+      if (typeof amount === "bigint") carry.run(bucket, amount, series);
       const [number, histogram] =
         typeof amount === "bigint" ? [amount, null] : [null, JSON.stringify(amount)];
       write.run(bucket, series, number, histogram, revision);
@@ -118,6 +123,9 @@ export class LedgerWriter {
       { bucket, revision, quality: JSON.parse(String(quality?.["quality"])), figures: { reason } },
       at,
     );
+    const day = Math.floor(bucket / bucketsPerDay);
+    if (day > Number(this.meta("rolledDay") ?? -1)) return;
+    this.#recordDay(day, at, this.#rollUpDay(day));
   }
 
   /** Appends to the chain. */
@@ -173,6 +181,10 @@ export class LedgerWriter {
         value: String(row["amount"] ?? row["histogram"]),
       };
     }
+  }
+
+  #recordDay(day: number, at: string, rows: number): void {
+    if (rows > 0) this.audit({ at, kind: "rollup", body: { day, rows, digest: this.dayDigest(day) } });
   }
 
   #rollUpDay(day: number): number {

@@ -2,7 +2,7 @@
 import { copyFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { ledgerPath } from "../../agent/store/ledger-database.ts";
+import { ledgerPath } from "../../agent/store/ledger-path.ts";
 import type { ChainHead, Verdict } from "../../agent/store/ledger-verify.ts";
 import { verifyLedger } from "../../agent/store/ledger-verify.ts";
 import { LedgerWriter } from "../../agent/store/ledger-writer.ts";
