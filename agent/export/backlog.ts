@@ -2,8 +2,7 @@
 // An outage ends for many hosts in the same second: ten times the live rate at most, begun at a random moment.
 import type { UnixNanos } from "../model.ts";
 import type { Spool, SpoolHeader } from "../store/spool.ts";
-
-const MINUTE = 60_000_000_000n;
+import { isSuperseded, THIN_AFTER_MS } from "../store/thinning.ts";
 
 /** How a destination takes what it missed; see `export.otlp.backlog`. */
 export type BacklogMode = "strict" | "parallel" | "skip";
@@ -17,7 +16,11 @@ export interface BacklogLimits {
   readonly jitterMs: number;
 }
 
-export const BACKLOG_LIMITS: BacklogLimits = { thinAfterMs: 300_000, drainTimesLive: 10, jitterMs: 300_000 };
+export const BACKLOG_LIMITS: BacklogLimits = {
+  thinAfterMs: THIN_AFTER_MS,
+  drainTimesLive: 10,
+  jitterMs: 300_000,
+};
 
 /** A record to send now, or at `notBefore`. */
 export interface Next {
@@ -70,7 +73,7 @@ export class Backlog {
       if (old && this.#mode === "skip") {
         this.#skippedPoints += header.points;
         position = await this.#pass(header.sequence);
-      } else if (old && this.#superseded(header)) {
+      } else if (old && isSuperseded(header, (after) => this.#spool.peek(after))) {
         this.#thinned++;
         position = await this.#pass(header.sequence);
       } else if (old && !urgent && now < this.#pausedUntil) {
@@ -115,18 +118,6 @@ export class Backlog {
 
   #isOld(header: SpoolHeader, now: UnixNanos): boolean {
     return now - header.time > BigInt(this.#limits.thinAfterMs) * 1_000_000n;
-  }
-
-  /** Whether a later record of the same minute carries the same series and nothing begins or ends in this one. */
-  #superseded(header: SpoolHeader): boolean {
-    if (header.layout === 0) return false;
-    const minute = header.time / MINUTE;
-    for (let after = header.sequence; ; ) {
-      const later = this.#spool.peek(after);
-      if (later === undefined || later.time / MINUTE !== minute) return false;
-      if (later.layout === header.layout) return true;
-      after = later.sequence;
-    }
   }
 
   /** The oldest record young enough to be live that was not sent yet. */

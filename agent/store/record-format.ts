@@ -25,6 +25,8 @@ export interface RecordHeader {
   readonly length: number;
   readonly rawLength: number;
   readonly payloadCrc: number;
+  /** How many sequences before it were left out on purpose. */
+  readonly skipped: number;
 }
 
 /** The header of a segment whose first record gets this sequence. */
@@ -45,7 +47,7 @@ export function readSegmentHeader(bytes: Buffer): number | undefined {
 
 /** A whole record: header and payload. */
 export function encodeRecord(
-  header: Omit<RecordHeader, "length" | "payloadCrc">,
+  header: Omit<RecordHeader, "length" | "payloadCrc" | "skipped">,
   payload: Uint8Array,
 ): Buffer {
   const bytes = Buffer.allocUnsafe(RECORD_HEADER_BYTES + payload.length);
@@ -62,6 +64,12 @@ export function encodeRecord(
   bytes.writeUInt32LE(crc32(bytes.subarray(8, RECORD_HEADER_BYTES)), 4);
   bytes.set(payload, RECORD_HEADER_BYTES);
   return bytes;
+}
+
+/** Writes into a record's header how many sequences before it were left out. */
+export function setSkipped(record: Buffer, skipped: number): void {
+  record.writeUInt32LE(skipped, 28);
+  record.writeUInt32LE(crc32(record.subarray(8, RECORD_HEADER_BYTES)), 4);
 }
 
 /** What the header at `offset` says; undefined when there is none, it is damaged or it cannot be true. */
@@ -83,6 +91,7 @@ export function readRecordHeader(bytes: Buffer, offset = 0): RecordHeader | unde
     length,
     rawLength,
     payloadCrc: bytes.readUInt32LE(offset + 8),
+    skipped: bytes.readUInt32LE(offset + 28),
   };
 }
 

@@ -8,18 +8,19 @@ import { MemorySegment } from "./memory-segment.ts";
 import { SEGMENT_HEADER_BYTES } from "./record-format.ts";
 import type { Entry } from "./segment.ts";
 import { Segment } from "./segment.ts";
-import type { Held } from "./segment-list.ts";
 import { SegmentList } from "./segment-list.ts";
 import type { Loss, Spool, SpoolEntry, SpoolHeader, SpoolStatus } from "./spool.ts";
 import type { PackedRecord } from "./spool-codec.ts";
 import { packRecord, unpackRecord } from "./spool-codec.ts";
 import type { SpoolFolder } from "./spool-folder.ts";
 import { openSpoolFolder, quarantineBytes } from "./spool-folder.ts";
+import { SpoolRoom } from "./spool-room.ts";
 import type { SpoolState } from "./spool-state.ts";
 
 const CACHE_BYTES_MAX = 4 * 1024 * 1024;
 const MEMORY_BYTES_MAX = 16 * 1024 * 1024;
 const FREE_BYTES_MIN = 64 * 1024 * 1024;
+const HOURS_MAX = 168;
 
 export interface SpoolOptions {
   readonly folder: string;
@@ -52,7 +53,7 @@ class SegmentSpool implements Spool {
   readonly #segmentBytes: number;
   readonly #listeners: (() => void)[] = [];
   readonly #cache = new Map<number, Uint8Array>();
-  #active: Segment | undefined;
+  readonly #room: SpoolRoom;
   #committed: number;
   #quarantined: number;
   #diskError: string | undefined;
@@ -66,6 +67,8 @@ class SegmentSpool implements Spool {
     this.#tornTails = found.tornTails;
     this.#segments = new SegmentList(found.segments);
     this.#segmentBytes = options.segmentBytes ?? Math.min(8 << 20, Math.max(64 << 10, eighth));
+    const { freeBytesMin = FREE_BYTES_MIN, hoursMax = HOURS_MAX } = options;
+    this.#room = new SpoolRoom({ ...options, freeBytesMin, hoursMax }, files, this.#segments, found.state);
     this.#committed = found.state.head;
     this.#quarantined = found.quarantined;
   }
@@ -77,11 +80,11 @@ class SegmentSpool implements Spool {
       for (const entry of entries) records.push(await packRecord(entry, next + records.length));
       const [first] = records;
       if (first === undefined) return this.#state.head;
-      await this.#dropOld(first.entry.time);
+      await this.#room.dropOld(first.entry.time);
       try {
         const size = records.reduce((sum, record) => sum + record.bytes.length, 0);
-        if (!this.#active?.fits(size)) await this.#rotate(next, size);
-        await this.#active?.append(records);
+        if (!this.#room.active?.fits(size)) await this.#rotate(first.entry, size);
+        await this.#room.active?.append(records);
         this.#diskError = undefined;
       } catch (error) {
         this.#holdInMemory(records, error as Error);
@@ -129,6 +132,8 @@ class SegmentSpool implements Spool {
       const facts = { source: "spool", cause: String(error), sequence };
       this.#options.log.warn("cannot read a spool record", facts);
     }
+    // Thinned, removed or given up while it was read: look again.
+    if (!this.#segments.all.includes(segment)) return this.read(sequence);
     await this.#putAside(segment, entry);
     return undefined;
   }
@@ -142,8 +147,8 @@ class SegmentSpool implements Spool {
     this.#state.positions.set(destination, sequence);
     this.#state.save();
     const { oldest } = this.#segments;
-    if (oldest !== undefined && oldest !== this.#active && oldest.last <= this.#state.passed) {
-      await this.#inTurn(() => this.#removePassed());
+    if (oldest !== undefined && oldest !== this.#room.active && oldest.last <= this.#state.passed) {
+      await this.#inTurn(() => this.#room.removePassed());
     }
   }
 
@@ -159,6 +164,7 @@ class SegmentSpool implements Spool {
       lostPoints: losses.points,
       facts: {
         segments: this.#segments.all.length,
+        thinnedRecords: this.#room.thinnedRecords,
         tornTails: this.#tornTails,
         quarantined: this.#quarantined,
         inMemory: this.#segments.all.filter((segment) => segment instanceof MemorySegment).length,
@@ -169,7 +175,7 @@ class SegmentSpool implements Spool {
 
   close(): Promise<void> {
     return this.#inTurn(async () => {
-      await this.#active?.seal().catch(() => {});
+      await this.#room.active?.seal().catch(() => {});
       for (const segment of this.#segments.all)
         if (segment instanceof Segment) await segment.close().catch(() => {});
       await this.#state.close();
@@ -183,29 +189,16 @@ class SegmentSpool implements Spool {
     return turn;
   }
 
-  /** Begins a segment, making room first: what is passed, then what is oldest. Throws when there is none to be had. */
-  async #rotate(first: number, size: number): Promise<void> {
-    const { bytesMax, folder, freeBytesMin = FREE_BYTES_MIN } = this.#options;
-    await this.#active?.seal().catch(() => {});
-    this.#active = undefined;
-    await this.#removePassed();
+  /** Begins a segment. Throws when there is no room for one. */
+  async #rotate(first: PackedRecord["entry"], size: number): Promise<void> {
     const wanted = Math.max(this.#segmentBytes, size + SEGMENT_HEADER_BYTES);
-    while (this.#segments.bytes + wanted > bytesMax) if (!(await this.#evict("evicted_bytes"))) break;
-    await this.#makeFree(folder, freeBytesMin + wanted);
-    const segment = await Segment.create(this.#files, folder, first, wanted);
-    this.#active = segment;
+    await this.#room.active?.seal().catch(() => {});
+    this.#room.active = undefined;
+    await this.#room.thinOne(first.time);
+    await this.#room.make(wanted);
+    const segment = await Segment.create(this.#files, this.#options.folder, first.sequence, wanted);
+    this.#room.active = segment;
     this.#segments.all.push(segment);
-  }
-
-  /** Gives up the oldest on a disk that others fill, but only where that is enough; else throws and gives up nothing. */
-  async #makeFree(folder: string, wanted: number): Promise<void> {
-    for (;;) {
-      const free = await this.#files.freeBytes(folder);
-      if (free >= wanted) return;
-      if (free + this.#segments.diskBytes < wanted || !(await this.#evict("disk_full"))) {
-        throw new Error(`less than ${wanted} bytes free on the disk`);
-      }
-    }
   }
 
   /** The disk takes nothing: delivery goes on from memory, within bounds, and the next append tries the disk again. */
@@ -215,7 +208,7 @@ class SegmentSpool implements Spool {
       this.#options.log.error("cannot write the spool, holding telemetry in memory", facts);
     }
     this.#diskError = error.message;
-    this.#active = undefined;
+    this.#room.active = undefined;
     const first = records[0]?.entry.sequence ?? this.#state.head;
     let held = this.#segments.newest;
     if (!(held instanceof MemorySegment)) {
@@ -224,64 +217,15 @@ class SegmentSpool implements Spool {
     }
     for (const { entry, raw } of records) held.add(entry, raw);
     this.#state.volatile = [this.#state.volatile?.[0] ?? first, held.last];
-    while (held.size > MEMORY_BYTES_MAX) this.#lose(held.dropOldest(), "disk_full");
-  }
-
-  /** Removes whole segments every destination has passed. */
-  async #removePassed(): Promise<void> {
-    const done = this.#state.passed;
-    const passed = this.#segments.all.filter((segment) => segment !== this.#active && segment.last <= done);
-    if (passed.length > 0) await this.#discard(passed);
-  }
-
-  async #dropOld(now: bigint): Promise<void> {
-    const age = BigInt(Math.round((this.#options.hoursMax ?? 168) * 3600)) * 1_000_000_000n;
-    const isOld = (segment: Held | undefined): boolean => now - (segment?.entries.at(-1)?.time ?? now) > age;
-    while (isOld(this.#segments.oldest) && (await this.#evict("evicted_age")));
-  }
-
-  /** Gives up the oldest segment; false when only the active one is left. */
-  async #evict(why: Loss["why"]): Promise<boolean> {
-    const { oldest } = this.#segments;
-    if (oldest === undefined || oldest === this.#active) return false;
-    this.#lose(oldest.entries, why);
-    await this.#discard([oldest]);
-    return true;
-  }
-
-  /** The state is on the disk before a file goes: a hole that the state does not explain is taken for damage. */
-  async #discard(segments: readonly Held[]): Promise<void> {
-    await this.#state.sync();
-    for (const segment of segments) {
-      this.#segments.all.splice(this.#segments.all.indexOf(segment), 1);
-      for (const { sequence } of segment.entries) this.#cache.delete(sequence);
-      if (!(segment instanceof Segment)) continue;
-      await segment.close().catch(() => {});
-      await this.#files.remove(segment.path).catch((error: Error) => {
-        this.#options.log.warn("cannot remove a spool segment", { source: "spool", cause: error.message });
-      });
-    }
+    while (held.size > MEMORY_BYTES_MAX) this.#room.lose(held.dropOldest(), "disk_full");
   }
 
   async #putAside(segment: Segment, entry: Entry): Promise<void> {
     const damage = { from: entry.offset, to: entry.offset + entry.length };
     this.#quarantined += await quarantineBytes(this.#files, this.#options.folder, segment, damage);
     segment.forget((one) => one.sequence === entry.sequence);
-    this.#lose([entry], "corrupt");
+    this.#room.lose([entry], "corrupt");
     this.#state.save();
-  }
-
-  /** Books what is lost for each destination that had not passed it. */
-  #lose(entries: readonly Entry[], why: Loss["why"]): void {
-    const { losses, positions } = this.#state;
-    for (const [destination, position] of positions) {
-      const missing = entries.filter((entry) => entry.sequence > position);
-      const [first, last] = [missing[0], missing.at(-1)];
-      if (first === undefined || last === undefined) continue;
-      const points = missing.reduce((sum, entry) => sum + entry.points, 0);
-      const loss = { from: first.time, to: last.time, records: missing.length, points, why };
-      losses.add(positions.size > 1 ? { ...loss, destination } : loss, [first.sequence, last.sequence]);
-    }
   }
 
   /** Keeps the newest requests as they were: a destination that is up never reads the disk. */

@@ -12,6 +12,7 @@ import {
   readSegmentHeader,
   SEGMENT_HEADER_BYTES,
   segmentHeader,
+  setSkipped,
 } from "./record-format.ts";
 
 const ZEROS = Buffer.alloc(256 * 1024);
@@ -24,6 +25,8 @@ export interface Entry {
   readonly layout: number;
   readonly offset: number;
   readonly length: number;
+  /** How many sequences before it were left out on purpose. */
+  readonly skipped?: number;
 }
 
 /** A stretch of a segment that is not what was written. */
@@ -138,6 +141,38 @@ export class Segment {
     this.size = this.#end;
   }
 
+  /** The same segment with only these of its records, in the place of the old file. On failure the old one stays. */
+  async rewrite(files: Files, kept: readonly Entry[]): Promise<Segment> {
+    const path = `${this.path}.tmp`;
+    await files.remove(path).catch(() => {});
+    const file = await files.open(path, "create");
+    try {
+      const smaller = new Segment(this.path, this.first, file, SEGMENT_HEADER_BYTES);
+      const chunks: Buffer[] = [segmentHeader(this.first)];
+      let before = this.first - 1;
+      for (const entry of kept) {
+        const bytes = await this.#file.read(entry.offset, entry.length);
+        if (readRecordHeader(bytes)?.sequence !== entry.sequence) throw new Error("a record is damaged");
+        const skipped = entry.sequence - before - 1;
+        setSkipped(bytes, skipped);
+        chunks.push(bytes);
+        smaller.entries.push({ ...entry, offset: smaller.size, skipped });
+        smaller.size += entry.length;
+        before = entry.sequence;
+      }
+      await file.write(Buffer.concat(chunks), 0);
+      await file.sync();
+      await files.move(path, this.path);
+      await files.syncFolder(this.path.slice(0, this.path.lastIndexOf("/")));
+      smaller.#end = smaller.size;
+      return smaller;
+    } catch (error) {
+      await file.close().catch(() => {});
+      await files.remove(path).catch(() => {});
+      throw error;
+    }
+  }
+
   /** Drops records from the index; their bytes stay. */
   forget(which: (entry: Entry) => boolean): void {
     const kept = this.entries.filter((entry) => !which(entry));
@@ -180,8 +215,8 @@ export class Segment {
       const header = readRecordHeader(await this.#file.read(at, RECORD_HEADER_BYTES));
       const next = header === undefined ? 0 : at + RECORD_HEADER_BYTES + header.length;
       if (header !== undefined && next <= this.size && header.sequence > this.last) {
-        const { sequence, time, points, layout } = header;
-        this.entries.push({ sequence, time, points, layout, offset: at, length: next - at });
+        const { sequence, time, points, layout, skipped } = header;
+        this.entries.push({ sequence, time, points, layout, skipped, offset: at, length: next - at });
         at = next;
         continue;
       }

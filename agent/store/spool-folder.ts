@@ -50,7 +50,10 @@ async function findSegments(files: Files, options: SpoolOptions) {
   const segments: Segment[] = [];
   let tornTails = 0;
   let quarantined = 0;
-  const names = (await files.list(folder)).filter((name) => name.endsWith(".segment")).sort();
+  const all = await files.list(folder);
+  const names = all.filter((name) => name.endsWith(".segment")).sort();
+  for (const name of all.filter((one) => one.endsWith(".tmp")))
+    await files.remove(`${folder}/${name}`).catch(() => {});
   for (const name of names) {
     try {
       const found = await Segment.find(files, `${folder}/${name}`);
@@ -109,9 +112,9 @@ function tellHoles(
     const why = inMemory ? "disk_full" : "corrupt";
     losses.add({ from: fromTime, to: toTime, records: missing.length, points: 0, why }, [from, to]);
   };
-  for (const { sequence, time } of entries) {
+  for (const { sequence, time, skipped = 0 } of entries) {
     const expected = (before?.sequence ?? Math.min(passed, sequence - 1)) + 1;
-    if (sequence > expected) tell(expected, sequence - 1, before?.time ?? time, time);
+    if (sequence - skipped > expected) tell(expected, sequence - skipped - 1, before?.time ?? time, time);
     before = { sequence, time };
   }
   const end = before ?? { sequence: passed, time: 0n };

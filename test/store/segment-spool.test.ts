@@ -207,6 +207,39 @@ describe("openSegmentSpool()", () => {
   });
 });
 
+describe("a backlog on disk", () => {
+  test("older than five minutes keeps one record a minute and all in which a series begins or ends", async () => {
+    const folder = newFolder();
+    const spool = await open(folder);
+    const layoutOf = (beat: number): number => (beat % 50 === 7 ? 0 : 1);
+    const beats = range(1, 360);
+    for (const beat of beats) {
+      const time = BigInt(beat * 10) * 1_000_000_000n;
+      spool.commit(await spool.append([{ ...entry(beat * 10), time, layout: layoutOf(beat) }]));
+    }
+    const before = spool.status();
+    expect(before.records).toBeLessThan(200);
+    expect(before).toMatchObject({ losses: [], lostPoints: 0 });
+    const held = async (one: Spool): Promise<number[]> => {
+      const got: number[] = [];
+      for (let after = 0, header = one.peek(0); header !== undefined; header = one.peek(after)) {
+        after = header.sequence;
+        expect(Buffer.from((await one.read(after)) ?? []).readUInt32LE(0)).toBe(header.sequence * 10);
+        got.push(header.sequence);
+      }
+      return got;
+    };
+    const kept = await held(spool);
+    for (const beat of beats) if (layoutOf(beat) === 0) expect(kept).toContain(beat);
+    for (let minute = 1; minute < 59; minute++) expect(kept).toContain(minute * 6 + 5);
+    await spool.close();
+    const again = await open(folder);
+    expect(await held(again)).toEqual(kept);
+    expect(again.status().losses).toEqual([]);
+    await again.close();
+  });
+});
+
 describe("a spool after a crash", () => {
   test("cuts a torn tail at any byte and loses nothing that was promised", async () => {
     const folder = newFolder();
