@@ -1,7 +1,7 @@
 // One physical GPU in one interval: itself, or the MIG instances on it with the remainder (METERING.md 2 and 4).
 // The board's energy is read once and never repeated per instance: what holding costs is shared by weight, what is above
 // by activity x slices of the instances that work. Every nanosecond and millijoule of the board is booked once.
-import type { EnergyMethod, GpuInterval, Nanos } from "../model.ts";
+import type { GpuInterval, Nanos } from "../model.ts";
 import type { Claimant } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
 import { bookPiece } from "./attribution.ts";
@@ -11,7 +11,7 @@ import { EnergyBook } from "./energy-book.ts";
 import type { FloorState } from "./floor.ts";
 import { Floor } from "./floor.ts";
 import type { Member, Part, Settling } from "./member.ts";
-import { partOf, rowOf, weightOf } from "./member.ts";
+import { lives, partOf, rowOf, weightOf } from "./member.ts";
 import type { Piece } from "./pieces.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -22,6 +22,10 @@ type Pieces = readonly (Piece | undefined)[];
 export interface BoardInterval {
   readonly rows: readonly GpuInterval[];
   readonly parts: readonly Part[];
+  /** Some member is a MIG instance. */
+  readonly sliced: boolean;
+  /** How much of the interval the board existed. */
+  readonly wallNanos: Nanos;
   /** What its meter moved since the interval before, integrated windows included. */
   readonly millijoules: number;
 }
@@ -45,11 +49,6 @@ export class Board {
     this.floor = new Floor(floor);
   }
 
-  /** True when the members are MIG instances. */
-  get sliced(): boolean {
-    return this.members.some(({ timeline }) => timeline.info.parent !== undefined);
-  }
-
   /** All timelines, in the order in which energy is looked for on them: the board's own, then the instances. */
   get timelines(): Timeline[] {
     const instances = this.members.map(({ timeline }) => timeline);
@@ -64,58 +63,62 @@ export class Board {
   /** Books `[from, to)`: one row per member, and one for the remainder of a sliced board. */
   settle(settling: Settling): BoardInterval {
     const { from, to } = settling;
-    const parts = this.members.map((member) => partOf(member, settling));
-    const rest = emptyBooking();
+    const parts = this.members
+      .filter((member) => lives(member, settling))
+      .map((member) => partOf(member, settling));
+    const sliced = parts.some(isSlice);
+    // In the interval of a change of topology the board itself was a member: remainder and member are one row.
+    const whole = parts.find(({ member }) => member.timeline.info.uuid === this.uuid);
+    const rest = whole?.booking ?? emptyBooking();
     this.energy.begin(this.meter, from);
-    const edges = [
-      ...new Set([
-        from,
-        to,
-        ...parts.flatMap(({ pieces }) => pieces.flatMap((piece) => [piece.from, piece.to])),
-      ]),
-    ];
-    edges.sort((left, right) => left - right);
+    const changes = parts.flatMap(({ pieces }) => pieces.flatMap((piece) => [piece.from, piece.to]));
+    const edges = [...new Set([from, to, ...changes])].sort((left, right) => left - right);
+    let wallNanos = 0;
     for (let index = 0; index + 1 < edges.length; index++)
-      this.#book(parts, rest, settling, edges[index] as Nanos, edges[index + 1] as Nanos);
-    const first = parts[0];
-    const home = this.sliced || first === undefined ? rest : first.booking;
-    const millijoules = this.energy.finish(settling, home, first?.pieces ?? []);
-    return { rows: this.#rows(parts, rest, this.energy.method(settling)), parts, millijoules };
+      wallNanos += this.#book(parts, rest, settling, edges[index] as Nanos, edges[index + 1] as Nanos);
+    const home = sliced ? rest : (parts[0]?.booking ?? rest);
+    const millijoules = this.energy.finish(settling, home, parts[0]?.pieces ?? []);
+    const energy = this.energy.method(settling);
+    const rows = parts.map((part) => rowOf(part, energy, sliced));
+    if (sliced && whole === undefined) {
+      const method = { activity: "unknown", energy, attribution: "mig", time: "mig" } as const;
+      rows.push(finished(this.uuid, rest, method));
+    }
+    return { rows, parts, sliced, wallNanos, millijoules };
   }
 
-  #rows(parts: readonly Part[], rest: Booking, energy: EnergyMethod): GpuInterval[] {
-    const rows = parts.map((part) => rowOf(part, energy, this.sliced));
-    if (!this.sliced) return rows;
-    const method = { activity: "unknown", energy, attribution: "mig", time: "mig" } as const;
-    return [...rows, finished(this.uuid, rest, method)];
-  }
-
-  /** Books a stretch in which no member changes. */
-  #book(parts: readonly Part[], rest: Booking, settling: Settling, from: Nanos, to: Nanos): void {
+  /** Books a stretch in which no member changes; returns how much of it the board existed. */
+  #book(parts: readonly Part[], rest: Booking, settling: Settling, from: Nanos, to: Nanos): Nanos {
     const pieces = parts.map((part) => part.pieces.find((piece) => piece.from <= from && piece.to > from));
+    const energy = this.energy.between(from, to);
+    if (pieces.every((piece) => piece === undefined)) {
+      rest.millijoules.unattributed += energy;
+      return 0;
+    }
+    const sliced = parts.some((part, index) => pieces[index] !== undefined && isSlice(part));
     const claims = this.#weights(parts, pieces);
     const nanos = apportion(to - from, claims, this.#nanos);
-    const energy = this.energy.between(from, to);
     const works = pieces.some((piece) => piece !== undefined && isWorking(piece));
     const held = works ? Math.min(energy, Math.round((this.floor.watts() * (to - from)) / 1e6)) : energy;
-    const sharers = this.sliced ? claims : claims.slice(0, parts.length);
-    const passive = apportion(held, sharers, this.#passive);
+    const passive = apportion(held, sliced ? claims : claims.slice(0, parts.length), this.#passive);
     const active = apportion(energy - held, this.#workers(parts, pieces, from, to), this.#active);
     parts.forEach((part, index) => {
+      const piece = pieces[index];
+      if (piece === undefined) return;
       const portion = {
         nanos: nanos[index] ?? 0,
         floorMillijoules: passive[index] ?? 0,
         activeMillijoules: active[index] ?? 0,
       };
-      const piece = pieces[index];
-      if (piece !== undefined)
-        bookPiece(part.booking, piece, portion, part.rule, settling.shares, part.member.remainders);
-      else part.booking.millijoules.unattributed += portion.floorMillijoules + portion.activeMillijoules;
+      bookPiece(part.booking, piece, portion, part.rule, settling.shares, part.member.remainders);
     });
-    const state = this.#observed(pieces, from, to) ? "free" : "unobserved";
-    rest.nanos[state] += nanos[parts.length] ?? 0;
-    rest.millijoules[state] += passive[parts.length] ?? 0;
     this.#feedFloor(pieces, from, to);
+    const left = nanos[parts.length] ?? 0;
+    if (!sliced) return to - from - left;
+    const state = this.#observed(pieces, from, to) ? "free" : "unobserved";
+    rest.nanos[state] += left;
+    rest.millijoules[state] += passive[parts.length] ?? 0;
+    return to - from;
   }
 
   /** Slices of the members, and what none of them holds. */
@@ -159,6 +162,10 @@ export class Board {
     )
       this.floor.parked(from, to, (start, end) => this.energy.between(start, end));
   }
+}
+
+function isSlice({ member }: Part): boolean {
+  return member.timeline.info.parent !== undefined;
 }
 
 /** Energy above the floor goes to these. Unmetered work on an instance counts as work when the GPU is seen working. */

@@ -63,13 +63,15 @@ export class Correlator {
   readonly #gpus: Gpus;
   readonly #servers: Servers;
   readonly #refused = { absurd: 0, repeated: 0, late: 0, dropped: 0, future: 0, unknown: 0 };
+  readonly #origin: Nanos;
   readonly #intervalNanos: Nanos;
   #settledUntil: Nanos;
   #lateSamples = 0;
 
   constructor(options: CorrelatorOptions) {
     this.#options = options;
-    this.#settledUntil = Math.round(options.origin);
+    this.#origin = Math.round(options.origin);
+    this.#settledUntil = this.#origin;
     this.#intervalNanos = Math.max(1, Math.round(options.intervalNanos));
     this.#gpus = new Gpus(options.gpuPollMs, options.floors ?? {});
     this.#servers = new Servers((options.stallAfterSeconds ?? 60) * 1e9, this.#placement);
@@ -117,14 +119,15 @@ export class Correlator {
   /** Takes in what a poll of a server saw move; `poll` is undefined when only increments came. */
   acceptTokens(server: string, poll: ServerPoll | undefined, increments: readonly TokenIncrement[]): void {
     const at = poll?.at ?? increments[0]?.at;
-    if (at !== undefined && at < this.#settledUntil) this.#lateSamples++;
+    if (at !== undefined && at <= this.#settledUntil && this.#settledUntil > this.#origin)
+      this.#lateSamples++;
     if (!this.#servers.accept(server, poll, increments, this.#settledUntil)) this.#refused.repeated++;
   }
 
   /** Decides every interval that can be decided at `now` and returns them in order. */
   settle(now: Nanos): readonly SettledInterval[] {
     if (!Number.isFinite(now)) return [];
-    this.#refused.future += this.#gpus.dropAfter(now + futureMax) + this.#servers.dropAfter(now + futureMax);
+    this.#dropFuture(now);
     const settled: SettledInterval[] = [];
     while (settled.length < intervalsPerCall) {
       const to = this.#settledUntil + this.#intervalNanos;
@@ -134,14 +137,20 @@ export class Correlator {
     return settled;
   }
 
-  /** Decides everything up to `at` with what there is; the last interval is cut there. */
+  /**
+   * Decides everything up to `at` with what there is; the last interval is cut there. Tokens that nothing is left to
+   * book in come in an interval of no length.
+   */
   finish(at: Nanos): readonly SettledInterval[] {
     const settled: SettledInterval[] = [];
-    while (Number.isFinite(at) && this.#settledUntil < Math.round(at)) {
-      const to = Math.min(this.#settledUntil + this.#intervalNanos, Math.round(at));
-      this.#prepare(to, at, 0, true);
-      settled.push(this.#decide(to, to >= Math.round(at)));
+    const end = Number.isFinite(at) ? Math.round(at) : this.#settledUntil;
+    this.#dropFuture(end);
+    while (this.#settledUntil < end) {
+      const to = Math.min(this.#settledUntil + this.#intervalNanos, end);
+      this.#prepare(to, end, 0, true);
+      settled.push(this.#decide(to, to === end));
     }
+    if (this.#servers.hasIncrements) settled.push(this.#decide(this.#settledUntil, true));
     return settled;
   }
 
@@ -158,6 +167,11 @@ export class Correlator {
       refused: { ...this.#refused, dropped: this.#gpus.dropped() + this.#servers.dropped() },
       energy: this.#gpus.energyTotals(),
     };
+  }
+
+  #dropFuture(now: Nanos): void {
+    const latest = now + futureMax;
+    this.#refused.future += this.#gpus.dropAfter(latest) + this.#servers.dropAfter(latest);
   }
 
   #open(at: Nanos): Nanos {
@@ -182,14 +196,13 @@ export class Correlator {
       this.#servers.follow(this.#gpus, to);
       const decided = this.#gpus.decided(to) && this.#servers.decided(to, now, waitNanos);
       if (decided) return true;
-      if (this.#gpus.readOne()) continue;
-      if (force) this.#gpus.closeEarly(to);
-      return force;
+      if (!this.#gpus.readOne()) return force;
     }
   }
 
   #decide(to: Nanos, closing: boolean): SettledInterval {
     const from = this.#settledUntil;
+    this.#gpus.closeEarly(to);
     const own = this.#servers.settle(from, to);
     const gpus = this.#gpus.settle({
       from,

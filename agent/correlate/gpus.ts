@@ -69,8 +69,11 @@ export class Gpus {
       const timeline = this.#timeline(info, at);
       const board = this.#board(info.parent ?? info.uuid);
       if (parents.has(info.uuid)) board.own = timeline;
-      else if (!board.members.some((member) => member.timeline === timeline && member.until === undefined))
-        board.members = [...board.members, createMember(timeline, at)];
+      else {
+        const known = board.members.find((member) => member.timeline === timeline);
+        if (known !== undefined) known.until = undefined;
+        else board.members = [...board.members, createMember(timeline, at)];
+      }
     }
   }
 
@@ -152,7 +155,7 @@ export class Gpus {
       const settled = board.settle(settling);
       const found = lawsOf(board, settled, settling);
       violations.push(...found);
-      rows.push(...(found.length === 0 ? settled.rows : unattributed(board, settled, settling)));
+      rows.push(...(found.length === 0 ? settled.rows : unattributed(settled)));
       for (const { pieces } of settled.parts)
         for (const { from, to, residents } of pieces)
           for (const { server, state } of residents)
@@ -229,34 +232,34 @@ function sameSlice(left: GpuInfo, right: GpuInfo): boolean {
   return left.parent === right.parent && left.weight === right.weight;
 }
 
-function lawsOf(board: Board, { rows, parts, millijoules }: BoardInterval, settling: Settling): Violation[] {
+function lawsOf(board: Board, settled: BoardInterval, settling: Settling): Violation[] {
+  const { rows, parts, sliced, wallNanos, millijoules } = settled;
   const weights = parts.map(({ member }) => weightOf(member.timeline.info));
-  const crowded = weights.reduce((sum, weight) => sum + weight, 0) > 1 + 1e-9;
   const found = rows.flatMap((row, index) => {
     const part = parts[index];
     const weight = weights[index] ?? 1;
     // The remainder, and slices that overlap, are judged by the sum over the board alone.
-    if (part === undefined || (board.sliced && crowded)) return broken(row, undefined, 0);
+    const alone = part !== undefined && !(sliced && (row.gpu === board.uuid || crowded(weights)));
+    if (!alone) return broken(row, undefined, 0);
     const { from, to } = lifeIn(part.member, settling);
     return broken(row, (to - from) * weight, weight === 1 ? 0 : 2);
   });
-  const whole = board.sliced ? brokenBoard(board.uuid, rows, settling.to - settling.from) : [];
+  const whole = sliced ? brokenBoard(board.uuid, rows, wallNanos) : [];
   return [...found, ...whole, ...brokenJoules(board.uuid, rows, millijoules)];
 }
 
+function crowded(weights: readonly number[]): boolean {
+  return weights.reduce((sum, weight) => sum + weight, 0) > 1 + 1e-9;
+}
+
 /** All rows of a board with their time unobserved; what its meter moved is unattributed on the last of them. */
-function unattributed(board: Board, settled: BoardInterval, settling: Settling): GpuInterval[] {
-  let left = settling.to - settling.from;
-  return settled.rows.map((row, index) => {
-    const part = settled.parts[index];
-    const life = part === undefined ? undefined : lifeIn(part.member, settling);
-    const wanted =
-      life === undefined || part === undefined
-        ? left
-        : Math.round((life.to - life.from) * weightOf(part.member.timeline.info));
-    const wall = Math.min(left, wanted);
-    if (board.sliced) left -= wall;
-    const last = index === settled.rows.length - 1;
-    return disowned(row, wall, last ? Math.max(0, settled.millijoules) : 0);
+function unattributed({ rows, parts, wallNanos, millijoules }: BoardInterval): GpuInterval[] {
+  let left = wallNanos;
+  return rows.map((row, index) => {
+    const last = index === rows.length - 1;
+    const weight = parts[index] === undefined ? 1 : weightOf(parts[index].member.timeline.info);
+    const wall = last ? left : Math.min(left, Math.round(wallNanos * weight));
+    left -= wall;
+    return disowned(row, wall, last ? Math.max(0, millijoules) : 0);
   });
 }

@@ -76,6 +76,12 @@ export function lifeIn(
   return { from: start, to: Math.max(start, Math.min(to, member.until ?? to)) };
 }
 
+/** True when a member exists in some part of an interval. */
+export function lives(member: Member, interval: { readonly from: Nanos; readonly to: Nanos }): boolean {
+  const { from, to } = lifeIn(member, interval);
+  return to > from;
+}
+
 /** Cuts the interval and decides how residents share; nothing is booked yet but busy time. */
 export function partOf(member: Member, settling: Settling): Part {
   const { own, placement, shares, tokens } = settling;

@@ -63,6 +63,7 @@ export class ServerTrack {
   #fed: ServerPoll | undefined;
   #firstAt: Nanos | undefined;
   #windowsUntil: Nanos = -Infinity;
+  #latest: Nanos = Infinity;
   /** Failed polls since the last good one. */
   #failures = 0;
   #beganLate = false;
@@ -113,8 +114,9 @@ export class ServerTrack {
     this.#failures++;
   }
 
-  /** Drops waiting polls from after `latest`: their clock is wrong. Returns how many. */
+  /** Drops waiting polls from after `latest`: their clock is wrong. What they counted is due at once. Returns how many. */
   dropAfter(latest: Nanos): number {
+    this.#latest = latest;
     let keep = this.#polls.length;
     while (keep > 0 && (this.#polls[keep - 1] as ServerPoll).at > latest) keep--;
     return this.#polls.splice(keep).length;
@@ -160,11 +162,11 @@ export class ServerTrack {
     return stretches;
   }
 
-  /** Increments whose polls ended before `until`, or at any time if it is undefined; each is handed out once. */
+  /** Increments whose polls ended at or before `until`, all of them if it is undefined; each is handed out once. */
   takeIncrements(until: Nanos | undefined): TokenIncrement[] {
-    const due = this.#increments.filter(({ at }) => until === undefined || !(at >= until));
-    if (due.length > 0)
-      this.#increments = this.#increments.filter(({ at }) => until !== undefined && at >= until);
+    const waits = (at: Nanos): boolean => until !== undefined && at > until && at <= this.#latest;
+    const due = this.#increments.filter(({ at }) => !waits(at));
+    if (due.length > 0) this.#increments = this.#increments.filter(({ at }) => waits(at));
     return due;
   }
 
@@ -215,7 +217,7 @@ function valid(poll: ServerPoll, last: ServerPoll | undefined): ServerPoll {
     outputTokens: rising(poll.outputTokens, last?.outputTokens ?? 0),
     ...(inFlight !== undefined && inFlight >= 0 && Number.isFinite(inFlight) ? { inFlight } : {}),
     ...(activeNanos !== undefined && Number.isFinite(activeNanos)
-      ? { activeNanos: rising(activeNanos, last?.activeNanos ?? 0) }
+      ? { activeNanos: Math.round(rising(activeNanos, last?.activeNanos ?? 0)) }
       : {}),
   };
 }
@@ -228,7 +230,7 @@ function append(
   known: { readonly from: Nanos; readonly to: Nanos },
 ): void {
   const cuts = [segment.from, known.from, known.to, segment.to];
-  const edges = cuts.map((cut) => Math.min(segment.to, Math.max(segment.from, from, cut)));
+  const edges = cuts.map((cut) => Math.round(Math.min(segment.to, Math.max(segment.from, from, cut))));
   edges.sort((left, right) => left - right);
   for (let index = 0; index + 1 < edges.length; index++) {
     const start = edges[index] as Nanos;

@@ -162,6 +162,11 @@ export class Servers {
       if (track.until !== undefined && track.until <= before && !track.hasIncrements) this.#tracks.delete(id);
   }
 
+  /** True while tokens wait to be booked. */
+  get hasIncrements(): boolean {
+    return [...this.#tracks.values()].some((track) => track.hasIncrements);
+  }
+
   /** Polls and increments dropped by a bound. */
   dropped(): number {
     let dropped = this.#dropped;

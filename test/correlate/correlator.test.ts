@@ -1,0 +1,265 @@
+import { describe, expect, test } from "vitest";
+import { Correlator } from "../../agent/correlate/correlator.ts";
+import type { SettledInterval } from "../../agent/model.ts";
+import { incrementOf } from "./correlator-replay.ts";
+import { gpuInfo, polls, readings, repeated, rowsOf, run, second, serverInfo, sum, totals } from "./scene.ts";
+
+const g = gpuInfo("g");
+const a = serverInfo("a", { pids: [1] });
+
+function counted(server: string, at: number, output: number) {
+  return incrementOf(server, at, { input: 0, output: 0, requests: 0 }, { input: 0, output, requests: 0 });
+}
+
+function outputOf({ servers }: SettledInterval): number {
+  return sum(servers.flatMap(({ increments }) => increments.map(({ tokens }) => tokens.output ?? 0)));
+}
+
+/** A correlator with one GPU read every second and one server. */
+function live(pollMs = 1000) {
+  const correlator = new Correlator({ origin: 0, intervalNanos: second, gpuPollMs: 1000, strict: true });
+  correlator.setGpus([g], 0);
+  correlator.setServers([{ ...a, pollMs }], 0);
+  const samples = readings("g", repeated(60, { pids: [1], busy: 1, watts: 200 }));
+  const gpuUntil = (t: number): void => {
+    for (const sample of samples.splice(0, samples.filter(({ at }) => at <= t * second).length))
+      correlator.acceptGpu(sample);
+  };
+  const poll = (t: number, tokens: number): void =>
+    correlator.acceptTokens(
+      "a",
+      { at: t * second, inputTokens: 0, outputTokens: t * 100, inFlight: 1, progress: "step" },
+      [counted("a", t * second, tokens)],
+    );
+  const settle = (t: number): number[][] =>
+    correlator.settle(t * second).map(({ from, to }) => [from / second, to / second]);
+  return { correlator, gpuUntil, poll, settle };
+}
+
+describe("Correlator.settle()", () => {
+  test("waits until every live source has a reading at or after the end", () => {
+    const { gpuUntil, poll, settle } = live();
+    poll(0, 0);
+    gpuUntil(2);
+    poll(0.9, 10);
+    expect(settle(1.2)).toEqual([]);
+    poll(1.9, 10);
+    expect(settle(2)).toEqual([[0, 1]]);
+  });
+
+  test("waits for a silent source no longer than twice the slowest live poll", () => {
+    const { gpuUntil, poll, settle } = live();
+    poll(0, 0);
+    poll(0.5, 10);
+    gpuUntil(2);
+    expect(settle(2.9)).toEqual([]);
+    gpuUntil(3);
+    expect(settle(3)).toEqual([[0, 1]]);
+    gpuUntil(10);
+    expect(settle(10).length).toBe(9);
+  });
+
+  test("holds intervals of a slow server until its next poll, and then decides them all", () => {
+    const { gpuUntil, poll, settle } = live(5000);
+    poll(0, 0);
+    gpuUntil(4);
+    expect(settle(4)).toEqual([]);
+    gpuUntil(5);
+    poll(5, 500);
+    // The window at the very end needs the one after it.
+    expect(settle(5).length).toBe(4);
+    gpuUntil(6);
+    expect(settle(6).length).toBe(1);
+  });
+
+  test("does not wait for a server that fails, nor for one that is gone", () => {
+    const { correlator, gpuUntil, poll, settle } = live();
+    poll(0, 0);
+    gpuUntil(3);
+    for (const t of [0.5, 0.9])
+      correlator.acceptGap({ source: "server:a", at: t * second, reason: "refused" });
+    expect(settle(3)).toEqual([
+      [0, 1],
+      [1, 2],
+      [2, 3],
+    ]);
+    correlator.setServers([], 3 * second);
+    gpuUntil(4);
+    expect(settle(4)).toEqual([[3, 4]]);
+  });
+
+  test("goes on without any source, and returns an hour per call after a long sleep", () => {
+    const correlator = new Correlator({ origin: 0, intervalNanos: second, gpuPollMs: 1000 });
+    expect(correlator.settle(3 * second).length).toBe(3);
+    expect(correlator.settle(5000 * second).length).toBe(3600);
+    expect(correlator.settle(5000 * second).length).toBe(1397);
+  });
+
+  test("ignores an instant that is none", () => {
+    const { correlator } = live();
+    for (const now of [Number.NaN, Infinity, -Infinity]) expect(correlator.settle(now)).toEqual([]);
+  });
+});
+
+describe("tokens", () => {
+  test("belong whole to the interval their poll ended in", () => {
+    const { correlator, gpuUntil, poll } = live(5000);
+    poll(0, 0);
+    gpuUntil(11);
+    poll(5, 500);
+    poll(9.5, 450);
+    const settled = correlator.settle(11 * second);
+    expect(settled.map(outputOf).slice(0, 9)).toEqual([0, 0, 0, 0, 500, 0, 0, 0, 0]);
+    expect(correlator.finish(11 * second).map(outputOf)).toEqual([450, 0]);
+  });
+
+  test("go to the open interval when theirs has settled, and are counted as late", () => {
+    const { correlator, gpuUntil, poll } = live();
+    gpuUntil(12);
+    poll(0, 0);
+    expect(correlator.settle(12 * second).length).toBeGreaterThan(5);
+    const open = correlator.settledUntil / second;
+    poll(2.5, 70);
+    const settled = correlator.finish((open + 2) * second);
+    expect(settled.map((interval) => [outputOf(interval), interval.lateSamples])).toEqual([
+      [70, 1],
+      [0, 0],
+    ]);
+  });
+
+  test("of a last poll at the end are booked, also when everything before has settled", () => {
+    const { correlator, gpuUntil, poll } = live();
+    poll(0, 0);
+    gpuUntil(4);
+    poll(4, 20);
+    expect(correlator.finish(4 * second).map(outputOf)).toEqual([0, 0, 0, 20]);
+    poll(4.001, 3);
+    const [last, ...none] = correlator.finish(4 * second);
+    expect([last?.from, last?.to, none]).toEqual([4 * second, 4 * second, []]);
+    expect(last === undefined ? 0 : outputOf(last)).toBe(3);
+  });
+
+  test("of a server nobody announced, or with a wrong clock, are booked all the same", () => {
+    const { correlator, gpuUntil } = live();
+    gpuUntil(3);
+    correlator.acceptTokens("stranger", undefined, [counted("stranger", second / 2, 8)]);
+    correlator.acceptTokens("a", undefined, [counted("a", 1e15, 5)]);
+    expect(sum([...correlator.settle(3 * second), ...correlator.finish(3 * second)].map(outputOf))).toBe(13);
+  });
+});
+
+describe("unobserved time", () => {
+  test("is what no two readings near each other enclose, and keeps its energy", () => {
+    const samples = readings("g", repeated(20, { pids: [1], watts: 200 })).filter(
+      ({ at }) => at <= 5 * second || at >= 15 * second,
+    );
+    const { intervals } = run({
+      gpus: [g],
+      servers: [a],
+      samples,
+      polls: { a: polls(repeated(20, 0)) },
+      seconds: 20,
+    });
+    const rows = rowsOf(intervals, "g");
+    expect(totals(rows, "nanos")).toMatchObject({ unobserved: 10 * second, parked: 10 * second });
+    expect(totals(rows, "millijoules")).toMatchObject({
+      unobserved: 2_000_000,
+      parked: 2_000_000,
+      unattributed: 0,
+    });
+  });
+
+  test("begins at the last reading before a gap and ends at the next", () => {
+    const samples = readings("g", repeated(6, { pids: [] }));
+    const { intervals } = run({
+      gpus: [g],
+      samples,
+      seconds: 6,
+      prepare: (correlator) => correlator.acceptGap({ source: "gpu", at: 2.5 * second, reason: "hung" }),
+    });
+    expect(rowsOf(intervals, "g").map(({ nanos }) => nanos.unobserved / second)).toEqual([0, 0, 1, 0, 0, 0]);
+  });
+
+  test("before the first reading, and all of it without any", () => {
+    const { intervals } = run({
+      gpus: [g, gpuInfo("h")],
+      samples: readings("g", repeated(3, { pids: [] }), second / 2),
+      seconds: 4,
+    });
+    const unobserved = rowsOf(intervals, "g").map(({ nanos }) => nanos.unobserved);
+    expect(unobserved).toEqual([second / 2, 0, 0, second / 2]);
+    expect(totals(rowsOf(intervals, "h"), "nanos")["unobserved"]).toBe(4 * second);
+  });
+});
+
+describe("a server's own states", () => {
+  test("sum to the time it is known, unknown where no poll speaks", () => {
+    const { intervals } = run({
+      gpus: [g],
+      servers: [a],
+      samples: readings("g", repeated(8, { pids: [1] })),
+      polls: { a: polls(repeated(3, 0)) },
+      seconds: 8,
+    });
+    const own = intervals.flatMap(({ servers }) => servers.map(({ nanos }) => nanos));
+    expect(own.map((nanos) => sum(Object.values(nanos)))).toEqual(repeated(8, second));
+    expect(sum(own.map(({ parked }) => parked))).toBe(5 * second);
+    expect(sum(own.map(({ unknown }) => unknown))).toBe(3 * second);
+  });
+
+  test("begin with the server, which may have started at zero while we watched", () => {
+    const { intervals } = run({
+      gpus: [g],
+      servers: [a],
+      samples: readings("g", [
+        ...repeated(2, { pids: [] }),
+        ...repeated(6, { pids: [1], busy: 1, watts: 300 }),
+      ]),
+      polls: { a: polls([0, 0, ...repeated(6, 40)]).slice(4) },
+      seconds: 8,
+    });
+    const active = totals(rowsOf(intervals, "g"), "nanos")["token_active"] ?? 0;
+    expect(active).toBeGreaterThanOrEqual(5 * second);
+  });
+});
+
+describe("status()", () => {
+  test("tells placements with their rung, what was refused, and energy", () => {
+    const { correlator } = run({
+      gpus: [g],
+      servers: [a],
+      samples: [
+        ...readings("g", repeated(4, { pids: [1, 9] })),
+        { gpu: "nobody", at: 0 },
+        { gpu: "g", at: second },
+      ],
+      seconds: 4,
+    });
+    correlator.acceptGpu({ gpu: "g", at: Number.NaN });
+    correlator.acceptGpu({ gpu: "g", at: 0.1 * second });
+    const { placements, refused, energy, settledUntil } = correlator.status();
+    expect(placements.map(({ pid, server, rung }) => [pid, server, rung])).toEqual([
+      [1, "a", 1],
+      [9, undefined, undefined],
+    ]);
+    expect(refused).toMatchObject({ unknown: 1, repeated: 1, absurd: 1, late: 1 });
+    expect([energy["g"]?.acceptedMillijoules, settledUntil]).toEqual([400_000, 4 * second]);
+  });
+
+  test("placement may come from hints and host facts, and later", () => {
+    const { correlator } = run({
+      gpus: [g],
+      servers: [serverInfo("a", { address: "127.0.0.1:8000" }), serverInfo("b")],
+      samples: readings("g", repeated(6, { pids: [1, 2] })),
+      seconds: 6,
+      prepare: (made) => {
+        made.setServerHints("b", { pids: [2] });
+        made.setProcessFacts([{ pid: 1, listening: [{ port: 8000 }] }]);
+      },
+    });
+    expect(correlator.status().placements.map(({ server, rung }) => [server, rung])).toEqual([
+      ["a", 3],
+      ["b", 1],
+    ]);
+  });
+});
