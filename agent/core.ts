@@ -1,12 +1,15 @@
-// The part of the agent that owns what was metered: increments, correlator, meter and ledger, ready to be wired.
-// The same for production, demo and replay.
+// The part of the agent that owns what was metered: increments, correlator and the books, ready to be wired.
+// The same for production, demo and replay; restored from an earlier run's state where there is one.
 import type { Clock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { Correlator } from "./correlate/correlator.ts";
+import type { FloorState } from "./correlate/floor.ts";
+import { Books } from "./meter/books.ts";
+import type { Catalogue } from "./meter/catalogue.ts";
 import { Increments } from "./meter/increments.ts";
-import { Ledger } from "./meter/ledger.ts";
-import { Meter } from "./meter/meter.ts";
-import type { Nanos } from "./model.ts";
+import type { LedgerRestored, Nanos, StateRow } from "./model.ts";
+
+const FLOORS_KEY = '["floors"]';
 
 export interface CoreOptions {
   readonly clock: Clock;
@@ -16,6 +19,10 @@ export interface CoreOptions {
   readonly gpuPollMs: number;
   readonly correlate: Config["correlate"];
   readonly series: Config["series"];
+  readonly catalogue?: Catalogue;
+  readonly capacity?: Config["capacity"];
+  readonly objectives?: Config["objectives"];
+  readonly restored?: LedgerRestored | undefined;
   /** A broken law throws instead of being booked as unattributed: tests, CI and `--strict`. */
   readonly strict: boolean;
 }
@@ -23,28 +30,54 @@ export interface CoreOptions {
 export interface Core {
   readonly correlator: Correlator;
   readonly increments: Increments;
-  readonly meter: Meter;
-  readonly ledger: Ledger;
+  readonly books: Books;
 }
 
-/** Everything between the sources and the exporters, empty. */
+/** Everything between the sources and the exporters. */
 export function createCore(options: CoreOptions): Core {
-  const origin = options.origin ?? options.clock.now();
-  return {
-    correlator: new Correlator({
-      origin,
-      intervalNanos: options.intervalMs * 1e6,
-      gpuPollMs: options.gpuPollMs,
-      stallAfterSeconds: options.correlate.stallAfterSeconds,
-      shares: options.correlate.shares,
-      strict: options.strict,
-    }),
-    increments: new Increments({ agentStarted: origin }),
-    meter: new Meter(),
-    ledger: new Ledger(options.clock.unixNanos(origin), {
-      seriesMax: options.series.max,
-      tenantsMax: options.series.tenantsMax,
-      unixNanos: (at) => options.clock.unixNanos(at),
-    }),
-  };
+  const { clock, correlate, restored, series } = options;
+  const origin = options.origin ?? clock.now();
+  const increments = new Increments({ agentStarted: origin });
+  if (restored !== undefined) increments.restore(restored.state, (at) => clock.instant(at));
+  const books = new Books(
+    {
+      start: clock.unixNanos(origin),
+      unixNanos: (at) => clock.unixNanos(at),
+      seriesMax: series.max,
+      tenantsMax: series.tenantsMax,
+      weights: correlate.weights,
+      ...(options.catalogue === undefined ? {} : { catalogue: options.catalogue }),
+      ...(options.capacity === undefined ? {} : { capacity: options.capacity }),
+      ...(options.objectives === undefined ? {} : { objectives: options.objectives }),
+    },
+    restored,
+  );
+  const correlator = new Correlator({
+    origin,
+    intervalNanos: options.intervalMs * 1e6,
+    gpuPollMs: options.gpuPollMs,
+    stallAfterSeconds: correlate.stallAfterSeconds,
+    shares: correlate.shares,
+    floors: restoredFloors(restored),
+    strict: options.strict,
+  });
+  return { correlator, increments, books };
+}
+
+/** What must be stored with a beat beside the books' own: last samples of the servers, idle floors of the GPUs. */
+export function coreState(core: Core, clock: Clock): readonly StateRow[] {
+  return [
+    ...core.increments.takeChanges((at) => clock.unixNanos(at)),
+    { key: FLOORS_KEY, value: JSON.stringify(core.correlator.floors()) },
+  ];
+}
+
+function restoredFloors(restored: LedgerRestored | undefined): Readonly<Record<string, FloorState>> {
+  const row = restored?.state.find(({ key }) => key === FLOORS_KEY);
+  if (row === undefined) return {};
+  try {
+    return JSON.parse(row.value) as Record<string, FloorState>;
+  } catch {
+    return {};
+  }
 }

@@ -1,20 +1,28 @@
 // Wiring and lifecycle: sources, pipeline, ledger, exporters and endpoints of one agent.
 // `run` and `demo` start it with different sources; it never exits the process and never reads argv. Two beats: the
 // pipeline's tick settles and meters, the export beat commits and ships only what was committed (METERING.md 1).
+import { uptime } from "node:os";
+import { bookAbsence } from "./absence.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { changedValues } from "./config.ts";
 import type { Core } from "./core.ts";
 import { createCore } from "./core.ts";
+import type { Durable } from "./durable.ts";
+import { forgetful, openDurable } from "./durable.ts";
+import { destinations } from "./export/otlp-config.ts";
 import { Exports } from "./exports.ts";
 import type { Log } from "./log.ts";
 import type { Nanos, SettledInterval } from "./model.ts";
 import { Pipeline } from "./pipeline.ts";
+import { readPrices } from "./prices-file.ts";
 import type { GpuSource, ServerSource, SourceContext, SourceError } from "./source.ts";
 import type { BackendTried, OpenServer } from "./sources.ts";
 import { chooseGpu, openServers } from "./sources.ts";
 import { agentStatus } from "./status.ts";
+import type { Spool } from "./store/spool.ts";
+import { programVersion } from "./version.ts";
 
 const GPU_RETRY_MS = 30_000;
 
@@ -31,12 +39,17 @@ export interface AgentOptions {
   /** Nothing after this instant is metered: a recording's end. */
   readonly until?: Nanos;
   readonly strict?: boolean;
+  /** Keeps nothing on disk: demo. */
+  readonly stateless?: boolean;
   readonly onInterval?: (interval: SettledInterval) => void;
 }
 
 /** Builds and starts an agent. Throws SourceError when the configuration is at fault or its port is taken. */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
-  const agent = new Agent(options);
+  const { config, log } = options;
+  const durable = options.stateless === true ? forgetful : await openDurable(config, log);
+  const spool = await durable.openSpool(destinations(config.export.otlp));
+  const agent = new Agent(options, durable, spool);
   try {
     await agent.start();
   } catch (error) {
@@ -55,6 +68,7 @@ export class Agent {
   readonly #cancels: Cancel[] = [];
   readonly #restart = Promise.withResolvers<SourceError>();
   readonly #exports: Exports;
+  readonly #durable: Durable;
   #config: Config;
   #pipeline: Pipeline;
   #gpu: GpuSource | undefined;
@@ -63,8 +77,9 @@ export class Agent {
   #released = false;
   #stopping: Promise<Nanos> | undefined;
 
-  constructor(options: AgentOptions) {
+  constructor(options: AgentOptions, durable: Durable, spool: Spool) {
     const { clock, config, log } = options;
+    this.#durable = durable;
     this.#options = options;
     this.#config = config;
     this.#context = { clock, log, signal: this.#abort.signal };
@@ -74,6 +89,10 @@ export class Agent {
       gpuPollMs: config.rates.gpuMs,
       correlate: config.correlate,
       series: config.series,
+      capacity: config.capacity,
+      objectives: config.objectives,
+      ...(config.prices === undefined ? {} : { catalogue: readPrices(config.prices) }),
+      restored: durable.restored,
       strict: options.strict ?? false,
       ...(options.origin === undefined ? {} : { origin: options.origin }),
     });
@@ -83,7 +102,9 @@ export class Agent {
       clock,
       log,
       env: options.env,
-      ledger: this.#core.ledger,
+      core: this.#core,
+      durable,
+      spool,
       settledUntil: () => this.#pipeline.settledUntil,
       health: () => this.#pipeline.intake.health,
       restarts: () => ({ gpu: Number(this.#gpu?.status()["restarts"] ?? 0) }),
@@ -113,6 +134,7 @@ export class Agent {
     if (servers === undefined) this.#servers = openServers(this.#config, this.#context);
     this.#pipeline = this.#newPipeline(this.#gpu, servers ?? this.#servers.map((server) => server.source));
     await this.#pipeline.start();
+    this.#noteStart();
     if (this.#gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
     log.info("metering started", {
       gpus: [...this.#pipeline.intake.gpus.values()].map((gpu) => ({ uuid: gpu.uuid, model: gpu.name })),
@@ -150,6 +172,8 @@ export class Agent {
     for (const gone of known.values()) await this.#pipeline.removeServer(gone.source);
     for (const server of next) if (!this.#servers.includes(server)) this.#pipeline.addServer(server.source);
     this.#servers = next;
+    if (changes.length > 0)
+      this.#core.books.note("config", this.#pipeline.settledUntil, { changed: changes });
     this.#config = { ...this.#config, servers: config.servers };
     return { applied: live, needRestart: changes.filter((path) => !live.includes(path)) };
   }
@@ -218,6 +242,22 @@ export class Agent {
       ...(until === undefined ? {} : { until }),
       onRestartNeeded: (error) => this.#restart.resolve(error),
     });
+  }
+
+  /** Books the time since an earlier run ended, and says in the record that metering begins. */
+  #noteStart(): void {
+    const { clock, config } = this.#options;
+    const { books } = this.#core;
+    const start = this.#pipeline.settledUntil;
+    books.note("start", start, { version: programVersion(), pid: process.pid, stateDir: config.stateDir });
+    const { restored } = this.#durable;
+    if (restored === undefined) return;
+    const absence = {
+      last: BigInt(restored.time),
+      booted: clock.unixNanos(clock.now()) - BigInt(Math.round(uptime() * 1e9)),
+      start: clock.unixNanos(start),
+    };
+    bookAbsence(books, absence, this.#pipeline.intake.gpus, (at) => clock.instant(at));
   }
 
   /** The first interval is exported at once: nobody should look at an empty page for a whole beat. */

@@ -3,6 +3,10 @@
 import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { Config } from "./config.ts";
+import type { Core } from "./core.ts";
+import { coreState } from "./core.ts";
+import type { Durable } from "./durable.ts";
+import { spoolRow } from "./durable.ts";
 import type { HttpEndpoint } from "./export/http.ts";
 import { serveHttp } from "./export/http.ts";
 import type { OtlpEncoder } from "./export/otlp.ts";
@@ -17,20 +21,23 @@ import { Sender } from "./export/sender.ts";
 import { readHostFacts } from "./host/inventory.ts";
 import { instanceId } from "./instance-id.ts";
 import type { Log } from "./log.ts";
-import type { Ledger } from "./meter/ledger.ts";
 import type { LedgerSnapshot, Nanos } from "./model.ts";
 import { selfStats } from "./self-stats.ts";
 import type { SourceHealth } from "./source-health.ts";
-import { memorySpool } from "./store/memory-spool.ts";
+import type { Stored } from "./store/ledger-database.ts";
 import type { Spool } from "./store/spool.ts";
 import { programVersion } from "./version.ts";
+
+const BUCKET_NANOS = 900_000_000_000n;
 
 export interface ExportsOptions {
   readonly config: Config;
   readonly clock: Clock;
   readonly log: Log;
   readonly env: Readonly<Record<string, string | undefined>>;
-  readonly ledger: Ledger;
+  readonly core: Core;
+  readonly durable: Durable;
+  readonly spool: Spool;
   /** End of the last settled interval. */
   readonly settledUntil: () => Nanos;
   readonly health: () => SourceHealth;
@@ -52,12 +59,14 @@ export class Exports {
   #snapshot: LedgerSnapshot | undefined;
   #cancel: Cancel = () => {};
   #committing: Promise<void> = Promise.resolve();
+  #stored: Stored | undefined;
+  readonly #delivered = new Map<string, number>();
 
   constructor(options: ExportsOptions) {
     const { clock, config, log } = options;
     const found = destinations(config.export.otlp);
     this.#options = options;
-    this.#spool = memorySpool(found.map((one) => one.name));
+    this.#spool = options.spool;
     this.#senders = found.map(
       (one) =>
         new Sender({
@@ -120,7 +129,7 @@ export class Exports {
   }
 
   async #identify(): Promise<void> {
-    const { clock, config, env, log } = this.#options;
+    const { clock, config, durable, env, log } = this.#options;
     const { hostName, hostId, hostArch, osDescription } = await readHostFacts(clock);
     this.#resource = agentResource({
       env,
@@ -128,7 +137,7 @@ export class Exports {
         hostName,
         hostArch,
         osType: "linux",
-        instanceId: instanceId(config.stateDir, log),
+        instanceId: durable.agentId ?? instanceId(config.stateDir, log),
         ...(hostId === undefined ? {} : { hostId }),
         ...(osDescription === undefined ? {} : { osDescription }),
       },
@@ -162,6 +171,7 @@ export class Exports {
     await this.#self?.stop();
     await this.#http?.close();
     await this.#spool.close();
+    await this.#options.durable.store?.close();
   }
 
   /** For `/-/status`. */
@@ -169,19 +179,39 @@ export class Exports {
     return {
       sequence: this.#snapshot?.sequence ?? 0,
       series: this.#snapshot?.points.length ?? 0,
+      ledger: this.#stored ?? null,
       spool: this.#spool.status(),
       destinations: this.#senders.map((sender) => sender.status()),
     };
   }
 
+  /** Segment on disk, then the ledger's transaction, then everyone may see it: in this order, or not at all. */
   async #commit(): Promise<void> {
-    const { clock, ledger, settledUntil } = this.#options;
-    const snapshot = ledger.commit(clock.unixNanos(settledUntil()), clock.now());
-    if (this.#senders.length > 0 && this.#encoder !== undefined) {
-      const sequence = await this.#spool.append(this.#encoder.encode(snapshot));
-      this.#spool.commit(sequence);
-    }
+    if (this.#encoder === undefined) return;
+    const { clock, core, durable, settledUntil } = this.#options;
+    const state = coreState(core, clock);
+    const { batch, snapshot } = core.books.commit(clock.unixNanos(settledUntil()), clock.now(), state);
+    const sequence =
+      this.#senders.length === 0 ? undefined : await this.#spool.append(this.#encoder.encode(snapshot));
+    const rows = sequence === undefined ? batch.state : [...batch.state, spoolRow(sequence)];
+    if (durable.store !== undefined) this.#stored = await durable.store.commit({ ...batch, state: rows });
+    if (sequence !== undefined) this.#spool.commit(sequence);
     this.#snapshot = snapshot;
+    await this.#noteDelivered();
+  }
+
+  /** Tells the ledger which buckets every destination has, so that retention never drops one that waits. */
+  async #noteDelivered(): Promise<void> {
+    const { durable } = this.#options;
+    if (durable.store === undefined || this.#snapshot === undefined) return;
+    for (const sender of this.#senders) {
+      const { destination, position } = sender.status();
+      const waiting = this.#spool.peek(position)?.time ?? this.#snapshot.time;
+      const bucket = Number(waiting / BUCKET_NANOS);
+      if (this.#delivered.get(destination) === bucket) continue;
+      this.#delivered.set(destination, bucket);
+      await durable.store.delivered(destination, bucket);
+    }
   }
 
   #page(accept: string | undefined): { readonly type: string; readonly text: string } {

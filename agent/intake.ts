@@ -35,12 +35,12 @@ export class Intake {
 
   /** Replaces the GPUs; those no longer named end. */
   setGpus(infos: readonly GpuInfo[]): void {
-    const { clock, correlator, ledger } = this.#parts;
+    const { books, clock, correlator } = this.#parts;
     const gone = [...this.gpus.keys()].filter((uuid) => !infos.some((info) => info.uuid === uuid));
     for (const uuid of gone) {
       this.lastGpuSamples.delete(uuid);
       this.health.forget(`gpu:${uuid}`);
-      ledger.endWhere((dimensions) => dimensions["hw.id"] === uuid);
+      books.ledger.endWhere((dimensions) => dimensions["hw.id"] === uuid);
     }
     this.gpus.clear();
     for (const info of infos) this.gpus.set(info.uuid, info);
@@ -61,18 +61,19 @@ export class Intake {
       this.servers.delete(id);
       this.lastTokenSamples.delete(id);
       this.health.forget(`server:${id}`);
-      this.#parts.ledger.endWhere((dimensions) => dimensions["tokenwatt.server.id"] === id);
+      this.#parts.books.ledger.endWhere((dimensions) => dimensions["tokenwatt.server.id"] === id);
     }
     this.#announceServers();
   }
 
   acceptGpus(poll: GpuPoll): void {
-    const { correlator, gpuPollMs, ledger } = this.#parts;
+    const { books, correlator, gpuPollMs } = this.#parts;
     for (const sample of poll.samples) {
       this.lastGpuSamples.set(sample.gpu, sample);
       correlator.acceptGpu(sample);
       const info = this.gpus.get(sample.gpu);
-      if (info !== undefined) for (const gauge of gpuGauges(info, sample, gpuPollMs)) ledger.observe(gauge);
+      if (info !== undefined)
+        for (const gauge of gpuGauges(info, sample, gpuPollMs)) books.ledger.observe(gauge);
       this.#succeeded(`gpu:${sample.gpu}`, poll.received - poll.sent);
     }
     for (const gap of poll.gaps) this.gap(gap);
@@ -80,7 +81,7 @@ export class Intake {
   }
 
   acceptTokens(info: ServerInfo, sample: TokenSample): void {
-    const { correlator, increments, ledger, log } = this.#parts;
+    const { books, correlator, increments, log } = this.#parts;
     const id = sample.server;
     if (id !== info.id) this.#serverBehind(info, id);
     if (sample.pids !== undefined || sample.gpus !== undefined) this.#hint(sample);
@@ -88,8 +89,8 @@ export class Intake {
     const accepted = increments.accept(sample);
     if (accepted.poll !== undefined) correlator.acceptTokens(id, accepted.poll, accepted.increments);
     const known = this.servers.get(id) ?? info;
-    for (const gauge of serverGauges(known, sample)) ledger.observe(gauge);
-    ledger.observe(serverInfoGauge(known, sample));
+    for (const gauge of serverGauges(known, sample)) books.ledger.observe(gauge);
+    books.ledger.observe(serverInfoGauge(known, sample));
     this.#dropped(`server:${id}`, accepted.dropped + sample.ignoredSamples);
     for (const error of sample.errors)
       log.warn("metric page is damaged", { source: `server:${id}`, cause: error });
@@ -98,8 +99,8 @@ export class Intake {
 
   /** `tokenwatt.gpu.info` of every GPU, observed anew so that it does not go stale. */
   observeInventory(): void {
-    const { clock, inventoryMs, ledger } = this.#parts;
-    for (const info of this.gpus.values()) ledger.observe(gpuInfoGauge(info, clock.now(), inventoryMs));
+    const { books, clock, inventoryMs } = this.#parts;
+    for (const info of this.gpus.values()) books.ledger.observe(gpuInfoGauge(info, clock.now(), inventoryMs));
   }
 
   /** A source, or all of a backend's GPUs, could not be read. */
@@ -152,6 +153,9 @@ export class Intake {
   #dropped(source: string, amount: number): void {
     if (amount === 0) return;
     const dimensions = { "tokenwatt.source": source, reason: "invalid" };
-    this.#parts.ledger.post([{ metric: "tokenwatt.dropped", dimensions, amount }], this.#parts.clock.now());
+    this.#parts.books.ledger.post(
+      [{ metric: "tokenwatt.dropped", dimensions, amount }],
+      this.#parts.clock.now(),
+    );
   }
 }

@@ -5,7 +5,7 @@ import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { IntakeParts } from "./intake.ts";
 import { Intake } from "./intake.ts";
-import type { Nanos, SettledInterval } from "./model.ts";
+import type { Nanos, SettledInterval, TokenSample } from "./model.ts";
 import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "./source.ts";
 
 const NANOS_PER_MS = 1_000_000;
@@ -117,11 +117,16 @@ export class Pipeline {
 
   #book(intervals: readonly SettledInterval[]): void {
     if (intervals.length === 0) return;
-    const { increments, ledger, log, meter, onInterval } = this.#parts;
-    const { gpus, servers } = this.intake;
-    const facts = { gpus, servers, soleModel: (server: string) => increments.soleModel(server) };
+    const { books, increments, log, onInterval } = this.#parts;
+    const { gpus, lastTokenSamples, servers } = this.intake;
+    const facts = {
+      gpus,
+      servers,
+      soleModel: (server: string) => increments.soleModel(server),
+      waiting: (server: string) => waiting(lastTokenSamples.get(server)),
+    };
     for (const interval of intervals) {
-      ledger.post(meter.post(interval, facts), interval.to);
+      books.post(interval, facts);
       for (const violation of interval.violations) log.error("accounting law broken", { cause: violation });
       this.#settledUntil = interval.to;
       this.#settledIntervals++;
@@ -174,4 +179,10 @@ export class Pipeline {
       this.intake.failed(`server:${source.info.id}`, error);
     }
   }
+}
+
+/** Requests a server has queued; undefined when it cannot say. */
+function waiting(sample: TokenSample | undefined): number | undefined {
+  const known = sample?.readings.flatMap((reading) => reading.waiting ?? []) ?? [];
+  return known.length === 0 ? undefined : known.reduce((sum, value) => sum + value, 0);
 }

@@ -104,6 +104,7 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
     gpu: openRecordedGpus(recording, time, context, { rings: true }),
     servers: [tokenCounters.open(entry, context)],
     origin,
+    stateless: true,
     ...(until === undefined ? {} : { until }),
     onInterval: (interval) => session.add(interval),
   });

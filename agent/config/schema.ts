@@ -4,6 +4,14 @@ import { z } from "zod";
 import { otlpConfig } from "../export/otlp-config.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
 
+const LATENCIES = [
+  "time_to_first_token",
+  "time_per_output_token",
+  "inter_token_latency",
+  "request_duration",
+  "queue_time",
+] as const;
+
 const milliseconds = (least: number, most: number): z.ZodNumber => z.number().min(least).max(most);
 
 /** `host:port` to listen on; an empty text switches the endpoint off. */
@@ -62,6 +70,23 @@ const common = {
       tenantsMax: z.number().int().min(0).max(1000).default(100),
     })
     .prefault({}),
+  capacity: z
+    .record(z.string(), z.number().positive())
+    .default({})
+    .describe(
+      "Server id to the tokens per GPU-hour it can sustain; learned or from the price file where absent.",
+    ),
+  objectives: z
+    .array(
+      z.strictObject({
+        name: z.string().min(1),
+        seconds: z.partialRecord(z.enum(LATENCIES), z.number().positive()),
+      }),
+    )
+    .default([])
+    .describe(
+      "Service level objectives: a request meets one when each named latency is at most this many seconds.",
+    ),
   aliases: z
     .record(z.string(), z.string().min(1))
     .default({})
@@ -114,6 +139,8 @@ export function configSchema(sources: Sources, stateDir: string): z.ZodType<Conf
     rates: common.rates,
     correlate: common.correlate,
     series: common.series,
+    capacity: common.capacity,
+    objectives: common.objectives,
     aliases: common.aliases,
     prices: common.prices,
     resource: common.resource,
