@@ -64,8 +64,8 @@ async function report(options: ReportOptions, io: Io): Promise<void> {
   const { groups, unit } = readGroups(options.by ?? "");
   const source = readSource(options.source, groups);
   const plan = planReport(groups, source);
-  if (plan.tokens === undefined && plan.time === undefined && plan.cost === undefined)
-    throw noAnswer(groups, source);
+  const nothing = plan.time === undefined && plan.cost === undefined;
+  if (plan.tokens === undefined && (nothing || options.source !== undefined)) throw noAnswer(groups, source);
   const reader = await openLedger(options, io);
   try {
     const range = readRange(options, unit, Number((reader.time ?? 0n) / 1_000_000n));
