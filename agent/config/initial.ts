@@ -36,6 +36,12 @@ export:
   prometheus:
     listen: 127.0.0.1:9464
 
+# Tokens per GPU-hour a server can sustain, and the latencies a request should meet.
+# capacity:
+#   llama-8b: 30000000
+# objectives:
+#   - {name: interactive, seconds: {time_to_first_token: 1, inter_token_latency: 0.05}}
+
 # Model names as requested, and the model that serves them.
 # aliases:
 #   my-product: org/model
