@@ -224,6 +224,18 @@ describe("Sender", () => {
   });
 });
 
+describe("Sender and the clock", () => {
+  test("delivers in order whatever the times in the records: an hour ahead, an hour back", async () => {
+    const { spool, sender, sent, clock } = bench(() => ({ kind: "accepted" }));
+    const encoder = createOtlpEncoder({ resource: {}, version: "0" });
+    await clock.advance(3_600 * SECOND);
+    for (const number of [360, 720, 361, 0, 362]) spool.commit(await spool.append(encoder.encode(bulk(4, number))));
+    await sender.settled();
+    await clock.advance(3_700 * SECOND);
+    expect(beats(sent)).toEqual([360, 720, 361, 0, 362]);
+  });
+});
+
 describe("Sender after an outage", () => {
   test("sends oldest first, one record per minute of what is older than five minutes, then every beat", async () => {
     let up = false;
