@@ -1,5 +1,6 @@
 // The way out: the export beat commits the ledger, encodes the committed snapshot into the spool, and serves the same
 // snapshot as /metrics. Senders, one per destination, empty the spool at their own pace (METERING.md 1, rule 3).
+import { join } from "node:path";
 import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { Config } from "./config.ts";
@@ -24,6 +25,7 @@ import type { Log } from "./log.ts";
 import type { LedgerSnapshot, Nanos } from "./model.ts";
 import { selfStats } from "./self-stats.ts";
 import type { SourceHealth } from "./source-health.ts";
+import { openDeadLetters } from "./store/dead-letters.ts";
 import type { Stored } from "./store/ledger-database.ts";
 import type { Spool } from "./store/spool.ts";
 import { programVersion } from "./version.ts";
@@ -67,6 +69,10 @@ export class Exports {
     const found = destinations(config.export.otlp);
     this.#options = options;
     this.#spool = options.spool;
+    const letters = openDeadLetters({ folder: join(config.stateDir, "dead-letters") });
+    const park = async (destination: string, bytes: Uint8Array, why: string): Promise<void> => {
+      await letters.put(destination, bytes, why, Number(clock.unixNanos(clock.now()) / 1_000_000n));
+    };
     this.#senders = found.map(
       (one) =>
         new Sender({
@@ -77,6 +83,7 @@ export class Exports {
           log,
           timeoutMs: one.timeoutMs,
           backlog: one.backlog,
+          ...(options.durable.store === undefined ? {} : { park }),
         }),
     );
     this.#spool.onLoss((loss) =>
@@ -117,6 +124,7 @@ export class Exports {
       this.#http = await serveHttp({
         listen,
         log,
+        tls: config.export.prometheus.tls,
         metrics: (accept) => this.#page(accept),
         healthy: () => true,
         ready,

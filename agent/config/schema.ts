@@ -1,6 +1,7 @@
 // Every section of the configuration that is not a source's own; gpu/ and servers/ bring theirs through the registries.
 // Defaults of METERING.md 2, 4, 5 and 11: untouched they fit one host.
 import { z } from "zod";
+import { listenTls } from "../export/listen-tls.ts";
 import { otlpConfig } from "../export/otlp-config.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
 
@@ -99,7 +100,9 @@ const common = {
   export: z
     .strictObject({
       otlp: otlpConfig.prefault({}),
-      prometheus: z.strictObject({ listen: listenAddress.default("127.0.0.1:9464") }).prefault({}),
+      prometheus: z
+        .strictObject({ listen: listenAddress.default("127.0.0.1:9464"), tls: listenTls.optional() })
+        .prefault({}),
     })
     .prefault({}),
 };

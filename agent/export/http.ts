@@ -1,10 +1,13 @@
 // The agent's own endpoints: /metrics, /-/healthy, /-/ready, /-/status. Loopback unless configured otherwise.
 // Everything a peer can make grow is bounded: headers, request time, connections; bodies are not read at all.
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerOptions, ServerResponse } from "node:http";
 import { createServer } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { gzipSync } from "node:zlib";
 import type { Log } from "../log.ts";
+import type { ListenTls } from "./listen-tls.ts";
+import { readTls, watchTls } from "./listen-tls.ts";
 import type { Page } from "./prometheus.ts";
 
 const HEADER_BYTES_MAX = 8 * 1024;
@@ -16,6 +19,7 @@ export interface HttpOptions {
   /** `host:port`; port 0 picks a free one. */
   readonly listen: string;
   readonly log: Log;
+  readonly tls?: ListenTls | undefined;
   /** The page for a scraper's Accept header. */
   readonly metrics: (accept: string | undefined) => Page;
   /** The process does its work; false asks a supervisor to restart it. */
@@ -47,22 +51,14 @@ export class ListenError extends Error {
 
 /** Listens. Throws ListenError with a hint when the address cannot be had. */
 export async function serveHttp(options: HttpOptions): Promise<HttpEndpoint> {
-  const server = createServer(
-    {
-      maxHeaderSize: HEADER_BYTES_MAX,
-      headersTimeout: REQUEST_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      keepAliveTimeout: 65_000,
-    },
-    (request, response) => {
-      try {
-        answer(options, request, response);
-      } catch (error) {
-        options.log.error("cannot answer a request", { cause: String(error), path: request.url });
-        plain(response, 500, "internal error\n");
-      }
-    },
-  );
+  const server = createListener(options, (request, response) => {
+    try {
+      answer(options, request, response);
+    } catch (error) {
+      options.log.error("cannot answer a request", { cause: String(error), path: request.url });
+      plain(response, 500, "internal error\n");
+    }
+  });
   server.maxConnections = CONNECTIONS_MAX;
   server.on("clientError", (_, socket) => socket.destroy());
   await listen(server, options.listen);
@@ -75,6 +71,34 @@ export async function serveHttp(options: HttpOptions): Promise<HttpEndpoint> {
         server.closeAllConnections();
       }),
   };
+}
+
+function createListener(
+  options: HttpOptions,
+  handle: (request: IncomingMessage, response: ServerResponse) => void,
+): Server {
+  const bounds: ServerOptions = {
+    maxHeaderSize: HEADER_BYTES_MAX,
+    headersTimeout: REQUEST_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: 65_000,
+  };
+  const { tls } = options;
+  if (tls === undefined) return createServer(bounds, handle);
+  try {
+    const server = createTlsServer({ ...bounds, ...readTls(tls) }, handle);
+    server.on("tlsClientError", (_, socket) => socket.destroy());
+    watchTls(server, tls, options.log);
+    return server;
+  } catch (error) {
+    const hint =
+      "the files of export.prometheus.tls must be readable PEM: certFile, keyFile and, for mTLS, clientCaFile";
+    throw new ListenError(
+      `Cannot listen on ${options.listen} with TLS: ${(error as Error).message}`,
+      hint,
+      error,
+    );
+  }
 }
 
 function answer(options: HttpOptions, request: IncomingMessage, response: ServerResponse): void {

@@ -1,10 +1,13 @@
 // TLS and mTLS to a destination, and certificates that are replaced while the agent runs. Needs openssl for the keys.
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { serveHttp } from "../../../agent/export/http.ts";
 import { ServerCredentials } from "../../../agent/grpc.ts";
+import { silentLog } from "../../../agent/log.ts";
 import { startCollector } from "../../fakes/otlp-collector.ts";
 import { FLAWLESS, Oracle } from "./oracle.ts";
 import { startRig } from "./rig.ts";
@@ -147,5 +150,64 @@ describe.skipIf(!hasOpenssl())("a destination over TLS", () => {
     expect(collector.seen()).toBe(0);
     await rig.close();
     await collector.close();
+  });
+});
+
+describe.skipIf(!hasOpenssl())("the agent's endpoints over TLS", () => {
+  test("answer only peers of the client authority, and take up rotated files", async () => {
+    authority("one");
+    authority("two");
+    const install = (name: string): void => {
+      for (const ending of ["pem", "key"])
+        copyFileSync(join(folder, `${name}-server.${ending}`), join(folder, `listen.${ending}`));
+      copyFileSync(join(folder, `${name}-ca.pem`), join(folder, "clients.pem"));
+    };
+    install("one");
+    const endpoint = await serveHttp({
+      listen: "127.0.0.1:0",
+      log: silentLog,
+      tls: {
+        certFile: join(folder, "listen.pem"),
+        keyFile: join(folder, "listen.key"),
+        clientCaFile: join(folder, "clients.pem"),
+      },
+      metrics: () => ({ type: "text/plain", text: "up 1\n" }),
+      healthy: () => true,
+      ready: () => true,
+      status: () => ({}),
+    });
+    const ask = (name: string | undefined, trust: string): Promise<number | string> =>
+      new Promise((resolve) => {
+        const read = (file: string): Buffer => readFileSync(join(folder, file));
+        const identity =
+          name === undefined ? {} : { cert: read(`${name}-client.pem`), key: read(`${name}-client.key`) };
+        const options = { ca: read(`${trust}-ca.pem`), ...identity, agent: false as const };
+        request(`https://${endpoint.address}/metrics`, options, (response) => {
+          response.resume();
+          resolve(response.statusCode ?? 0);
+        })
+          .on("error", (error) => resolve(error.message))
+          .end();
+      });
+    expect(await ask("one", "one")).toBe(200);
+    expect(typeof (await ask(undefined, "one"))).toBe("string");
+    expect(typeof (await ask("two", "one"))).toBe("string");
+    install("two");
+    expect(await ask("two", "two")).toBe(200);
+    expect(typeof (await ask("one", "two"))).toBe("string");
+    await endpoint.close();
+  });
+
+  test("a missing file is said clearly", async () => {
+    const tls = { certFile: "/nonexistent.pem", keyFile: "/nonexistent.key" };
+    const never = {
+      metrics: () => ({ type: "", text: "" }),
+      healthy: () => true,
+      ready: () => true,
+      status: () => ({}),
+    };
+    await expect(serveHttp({ listen: "127.0.0.1:0", log: silentLog, tls, ...never })).rejects.toThrow(
+      /Cannot listen on .* with TLS: .*nonexistent/,
+    );
   });
 });
