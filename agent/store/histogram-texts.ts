@@ -6,13 +6,13 @@ export function addHistogramTexts(one: string | undefined, other: string): strin
   return one === undefined ? other : JSON.stringify(addStored(JSON.parse(one), JSON.parse(other)));
 }
 
-/** The same on parsed histograms. */
-export function addStored(one: Histogram, other: Histogram): Histogram {
-  if (String(one.bounds) !== String(other.bounds)) return other;
+/** The same on parsed histograms; with `sign` -1 the other is taken off. */
+export function addStored(one: Histogram, other: Histogram, sign: 1 | -1 = 1): Histogram {
+  if (String(one.bounds) !== String(other.bounds)) return sign === 1 ? other : one;
   return {
     bounds: one.bounds,
-    counts: one.counts.map((count, bucket) => count + (other.counts[bucket] ?? 0)),
-    sum: one.sum + other.sum,
-    count: one.count + other.count,
+    counts: one.counts.map((count, bucket) => count + sign * (other.counts[bucket] ?? 0)),
+    sum: Math.max(0, one.sum + sign * other.sum),
+    count: one.count + sign * other.count,
   };
 }

@@ -1,5 +1,6 @@
 // Reads a ledger file beside the running agent: sums of any range of buckets, and single rows for delivery.
-// Whole days that were rolled up are read from their rollups, the rest from the rows.
+// Whole days that were rolled up are read from their rollups, the rest from the rows; a local day that shares most of
+// its length with a rolled-up UTC day is read as that day less the rest of it.
 import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import type { BucketNumber, Dimensions, Histogram } from "../model.ts";
@@ -23,6 +24,12 @@ export interface StoredRow extends StoredSeries {
   readonly before: bigint | undefined;
 }
 
+/** What a series moved: an amount, or a distribution. */
+export type Moved = bigint | Histogram;
+
+/** Stretches whose sums are kept. */
+const cachedMax = 8;
+
 /** There is no ledger to read. */
 export class NoLedger extends Error {
   readonly kind = "misconfigured";
@@ -38,6 +45,8 @@ export class NoLedger extends Error {
 /** An open ledger, for reading only. */
 export class LedgerReader {
   readonly #database: DatabaseSync;
+  readonly #cached = new Map<string, ReadonlyMap<number, Moved>>();
+  #cachedFor: ReadonlyMap<number, StoredSeries> | undefined;
 
   /** Opens a ledger file; throws `NoLedger` where there is none. */
   constructor(path: string) {
@@ -71,20 +80,17 @@ export class LedgerReader {
   }
 
   /** What each of these series moved in the buckets `[from, to)`. */
-  sums(
-    from: BucketNumber,
-    to: BucketNumber,
-    series: ReadonlyMap<number, unknown>,
-  ): Map<number, bigint | Histogram> {
-    const sums = new Map<number, bigint | Histogram>();
-    const [firstDay, lastDay] = this.#rolledDays(from, to);
-    if (firstDay >= lastDay) {
-      this.#addRows(sums, series, "rows", "bucket", from, to);
-      return sums;
-    }
-    this.#addRows(sums, series, "rows", "bucket", from, firstDay * bucketsPerDay);
-    this.#addRows(sums, series, "days", "day", firstDay, lastDay);
-    this.#addRows(sums, series, "rows", "bucket", lastDay * bucketsPerDay, to);
+  sums(from: BucketNumber, to: BucketNumber, series: ReadonlyMap<number, StoredSeries>): Map<number, Moved> {
+    const sums = new Map<number, Moved>();
+    const rolled = Number(this.#meta("rolledDay") ?? -1);
+    const [firstDay, endDay] = [Math.ceil(from / bucketsPerDay), Math.floor(to / bucketsPerDay)];
+    const wholeEnd = Math.min(endDay, rolled + 1);
+    if (firstDay < wholeEnd) add(sums, this.#read("days", firstDay, wholeEnd, series), 1);
+    const parts =
+      firstDay < wholeEnd
+        ? [[from, firstDay * bucketsPerDay] as const, [wholeEnd * bucketsPerDay, to] as const]
+        : splitAtMidnight(from, to);
+    for (const [start, end] of parts) this.#addPart(sums, start, end, rolled, series);
     return sums;
   }
 
@@ -116,44 +122,88 @@ export class LedgerReader {
     this.#database.close();
   }
 
-  /** Whole rolled-up days inside a range of buckets, half-open. */
-  #rolledDays(from: BucketNumber, to: BucketNumber): readonly [number, number] {
-    const rolled = Number(this.#meta("rolledDay") ?? -1);
-    return [Math.ceil(from / bucketsPerDay), Math.min(Math.floor(to / bucketsPerDay), rolled + 1)];
-  }
-
-  #addRows(
-    sums: Map<number, bigint | Histogram>,
-    series: ReadonlyMap<number, unknown>,
-    table: "rows" | "days",
-    key: "bucket" | "day",
-    from: number,
-    to: number,
+  /** A part of a day is read from its rows; the larger part of a rolled-up day is the day less the smaller one. */
+  #addPart(
+    sums: Map<number, Moved>,
+    from: BucketNumber,
+    to: BucketNumber,
+    rolled: number,
+    series: ReadonlyMap<number, StoredSeries>,
   ): void {
     if (from >= to) return;
-    const where = `WHERE ${key} >= ? AND ${key} < ?`;
+    const day = Math.floor(from / bucketsPerDay);
+    const [start, end] = [day * bucketsPerDay, (day + 1) * bucketsPerDay];
+    if (day > rolled || to > end || to - from <= bucketsPerDay / 2) {
+      add(sums, this.#read("rows", from, to, series), 1);
+      return;
+    }
+    add(sums, this.#read("days", day, day + 1, series), 1);
+    if (start < from) add(sums, this.#read("rows", start, from, series), -1);
+    if (to < end) add(sums, this.#read("rows", to, end, series), -1);
+  }
+
+  /** Sums of a stretch of one table. The last few are kept: neighbouring local days share their edges. */
+  #read(
+    table: "rows" | "days",
+    from: number,
+    to: number,
+    series: ReadonlyMap<number, StoredSeries>,
+  ): ReadonlyMap<number, Moved> {
+    if (this.#cachedFor !== series) this.#cached.clear();
+    this.#cachedFor = series;
+    const name = `${table} ${from} ${to}`;
+    const known = this.#cached.get(name);
+    if (known !== undefined) return known;
+    const key = table === "rows" ? "bucket" : "day";
+    const metrics = JSON.stringify([...new Set([...series.values()].map((one) => one.metric))]);
+    const where = `WHERE ${key} >= ? AND ${key} < ?
+      AND +series IN (SELECT id FROM series WHERE metric IN (SELECT value FROM json_each(?)))`;
+    const sums = new Map<number, Moved>();
     const amounts = this.#database.prepare(
       `SELECT series, sum(amount) AS amount FROM ${table} ${where} AND amount IS NOT NULL GROUP BY series`,
     );
     amounts.setReadBigInts(true);
-    for (const row of amounts.iterate(from, to)) {
-      const id = Number(row["series"]);
-      if (!series.has(id)) continue;
-      sums.set(id, ((sums.get(id) as bigint | undefined) ?? 0n) + (row["amount"] as bigint));
+    for (const row of amounts.iterate(from, to, metrics)) {
+      sums.set(Number(row["series"]), row["amount"] as bigint);
     }
     const histograms = this.#database.prepare(
       `SELECT series, histogram FROM ${table} ${where} AND histogram IS NOT NULL`,
     );
-    for (const row of histograms.iterate(from, to)) {
-      const id = Number(row["series"]);
-      if (!series.has(id)) continue;
-      const [known, more] = [sums.get(id), JSON.parse(String(row["histogram"])) as Histogram];
-      sums.set(id, known === undefined ? more : addStored(known as Histogram, more));
+    for (const row of histograms.iterate(from, to, metrics)) {
+      const more = new Map([[Number(row["series"]), JSON.parse(String(row["histogram"])) as Histogram]]);
+      add(sums, more, 1);
     }
+    if (this.#cached.size >= cachedMax) this.#cached.delete(this.#cached.keys().next().value ?? "");
+    this.#cached.set(name, sums);
+    return sums;
   }
 
   #meta(key: string): string | undefined {
     const row = this.#database.prepare("SELECT value FROM meta WHERE key = ?").get(key);
     return row === undefined ? undefined : String(row["value"]);
+  }
+}
+
+/** Pieces of a range that lie in one UTC day each. */
+function splitAtMidnight(
+  from: BucketNumber,
+  to: BucketNumber,
+): readonly (readonly [BucketNumber, BucketNumber])[] {
+  const parts: [BucketNumber, BucketNumber][] = [];
+  for (let at = from; at < to; ) {
+    const end = Math.min(to, (Math.floor(at / bucketsPerDay) + 1) * bucketsPerDay);
+    parts.push([at, end]);
+    at = end;
+  }
+  return parts;
+}
+
+function add(sums: Map<number, Moved>, more: ReadonlyMap<number, Moved>, sign: 1 | -1): void {
+  for (const [series, moved] of more) {
+    const known = sums.get(series);
+    if (typeof moved === "bigint") {
+      sums.set(series, ((known as bigint | undefined) ?? 0n) + BigInt(sign) * moved);
+    } else if (known === undefined) sums.set(series, moved);
+    else sums.set(series, addStored(known as Histogram, moved, sign));
   }
 }
