@@ -39,8 +39,7 @@ export:
 # Tokens per GPU-hour a server can sustain, and the latencies a request should meet.
 # capacity:
 #   llama-8b: 30000000
-# objectives:
-#   - {name: interactive, seconds: {time_to_first_token: 1, inter_token_latency: 0.05}}
+# objectives: [{name: interactive, seconds: {time_to_first_token: 1, inter_token_latency: 0.05}}]
 
 # Model names as requested, and the model that serves them.
 # aliases:
