@@ -17,6 +17,7 @@ export const commands: readonly CommandEntry[] = [
   { name: "run", load: () => import("./run.ts") },
   { name: "demo", load: () => import("./demo.ts") },
   { name: "replay", load: () => import("./replay.ts") },
+  { name: "record", load: () => import("./record.ts") },
   { name: "doctor", load: () => import("./doctor.ts") },
   { name: "config", load: () => import("./config.ts") },
   { name: "signal", load: () => import("./signal.ts") },

@@ -2,7 +2,7 @@
 // A poll takes the newest line at or before it; a line seen before is not published again. In format 1 the first line of
 // gpu.jsonl is the device; `power_mw` is the 1 s average on the recorded H100, `gpu_util_pct` the driver's last window.
 import { z } from "zod";
-import type { GpuInfo, GpuProcess, GpuSample, Nanos, ProcessShare, RingPoint } from "../model.ts";
+import type { Gap, GpuInfo, GpuProcess, GpuSample, Nanos, ProcessShare, RingPoint } from "../model.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import type { JsonLine } from "../text/recording.ts";
@@ -44,6 +44,7 @@ export interface RecordedGpu {
 
 /** The GPUs of a recording and the texts of what was left out of it. */
 export interface GpuRecording {
+  readonly format: 1 | 2;
   readonly gpus: readonly RecordedGpu[];
   readonly problems: readonly string[];
 }
@@ -74,7 +75,7 @@ export function readGpus(folder: string): GpuRecording {
   if (gpus.every((gpu) => gpu.lines.length === 0)) {
     throw new SourceError("misconfigured", `Cannot replay ${folder}: its gpu files hold no reading`);
   }
-  return { gpus, problems };
+  return { format: files.format, gpus, problems };
 }
 
 /** First and last reading of a recording's GPUs, microseconds since 1970. */
@@ -115,7 +116,7 @@ export function openRecordedGpus(
   context: SourceContext,
   { rings = false }: { readonly rings?: boolean } = {},
 ): GpuSource {
-  const { gpus, problems } = recording;
+  const { gpus, problems, format } = recording;
   for (const problem of problems) context.log.warn("recording line left out", { cause: problem });
   const cursors = gpus.map((gpu) => ({ gpu, index: -1, pass: 0 }));
   return {
@@ -126,6 +127,7 @@ export function openRecordedGpus(
       const now = context.clock.now();
       const { micros, pass } = time.position(now);
       const samples: GpuSample[] = [];
+      const gaps: Gap[] = [];
       for (const cursor of cursors) {
         const before = cursor.pass === pass ? cursor.index : -1;
         if (cursor.pass !== pass) Object.assign(cursor, { pass, index: -1 });
@@ -133,12 +135,23 @@ export function openRecordedGpus(
         while ((lines[cursor.index + 1]?.micros ?? Number.POSITIVE_INFINITY) <= micros) cursor.index++;
         const entry = lines[cursor.index];
         if (entry === undefined || cursor.index === before) continue;
+        const { uuid } = cursor.gpu.info;
+        if (format === 2) {
+          // Its lines carry the driver's history and gaps: none may be passed over.
+          for (const { micros: then, line } of lines.slice(before + 1, cursor.index + 1)) {
+            const at = time.instant(then, pass);
+            if (typeof line["error"] === "string")
+              gaps.push({ source: `gpu:${uuid}`, at, reason: line["error"] });
+            else samples.push(gpuSample(uuid, line, at, pass));
+          }
+          continue;
+        }
         const at = time.instant(entry.micros, pass);
         const since = rings ? lines.slice(before + 1, cursor.index + 1) : [];
         const history = rings ? ringsOf(since, (micros) => time.instant(micros, pass)) : {};
-        samples.push({ ...gpuSample(cursor.gpu.info.uuid, entry.line, at, pass), ...history });
+        samples.push({ ...gpuSample(uuid, entry.line, at, pass), ...history });
       }
-      return { sent: now, received: now, samples, gaps: [] };
+      return { sent: now, received: now, samples, gaps };
     },
     close: async () => {},
     status: () => ({ problems: problems.length }),
@@ -191,6 +204,12 @@ function gpuSample(gpu: string, line: JsonLine, at: Nanos, pass: number): GpuSam
     memoryBusyRatio: scaled(line["mem_util_pct"], 0.01),
     memoryUsedBytes: finite(line["mem_used_bytes"]),
     temperatureCelsius: finite(line["temp_c"]),
+    memoryTemperatureCelsius: finite(line["memory_temp_c"]),
+    memoryClockHertz: scaled(line["memory_clock_mhz"], 1e6),
+    throttleSeconds: counters(line["throttle_s"]),
+    eccErrors: counters(line["ecc_errors"]),
+    xidEvents: counters(line["xid_events"]),
+    trafficBytes: counters(line["traffic_bytes"]),
     smClockHertz: scaled(line["sm_clock_mhz"], 1e6),
     graphicsActiveRatio: scaled(gpm["graphics_util_pct"], 0.01),
     smActiveRatio: scaled(gpm["sm_util_pct"], 0.01),
@@ -202,7 +221,17 @@ function gpuSample(gpu: string, line: JsonLine, at: Nanos, pass: number): GpuSam
     powerRing: ring(line["power_ring"], 0.001, at, finite(line["t"]) ?? 0),
   };
   const known = Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
-  return { gpu, at, energyEpoch: `pass-${pass}`, ...known };
+  return { gpu, at, energyEpoch: `pass-${pass}${epochOf(line)}`, ...known };
+}
+
+/** The driver's own epoch where the recording has it. */
+function epochOf(line: JsonLine): string {
+  return typeof line["energy_epoch"] === "string" ? `/${line["energy_epoch"]}` : "";
+}
+
+function counters(value: unknown): Readonly<Record<string, number>> | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  return Object.fromEntries(Object.entries(value).filter((entry) => finite(entry[1]) !== undefined));
 }
 
 function processes(value: unknown): readonly GpuProcess[] | undefined {
@@ -212,9 +241,8 @@ function processes(value: unknown): readonly GpuProcess[] | undefined {
     const memory = finite(entry["used_memory_bytes"]);
     if (pid === undefined) return [];
     const name = typeof entry["name"] === "string" ? { name: entry["name"] } : {};
-    return [
-      { pid, type: "compute" as const, ...(memory === undefined ? {} : { memoryBytes: memory }), ...name },
-    ];
+    const type = entry["type"] === "mps" ? ("mps" as const) : ("compute" as const);
+    return [{ pid, type, ...(memory === undefined ? {} : { memoryBytes: memory }), ...name }];
   });
 }
 

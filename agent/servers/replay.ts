@@ -1,6 +1,7 @@
 // Token counters from a recording's server log, through the same seam as a live server (format 1, METERING.md 9, 10).
 // A poll takes the totals and `requests_running` of the last line at or before it and nothing else: phase lines and
 // measured latencies are the truth tests judge by, no input. A server whose `start` lies in the recording began at zero.
+// Format 2 files hold the polls themselves: replay-polls.ts.
 import { z } from "zod";
 import type { Nanos, ServerInfo, TokenSample } from "../model.ts";
 import type { PullServerSource, ServerType, SourceContext } from "../source.ts";
@@ -9,6 +10,7 @@ import type { JsonLine } from "../text/recording.ts";
 import { finite, readJsonLines, recordingName, traceMicros } from "../text/recording.ts";
 import type { TraceTime } from "../text/trace-position.ts";
 import { recordedTime } from "../text/trace-position.ts";
+import { holdsPolls, openRecordedPolls, recordedInfo } from "./replay-polls.ts";
 
 const config = z.strictObject({
   id: z.string().min(1).optional(),
@@ -23,7 +25,13 @@ export const replayServer: ServerType<typeof config> = {
   name: "replay",
   config,
   example: { path: "recording/tokens.jsonl" },
-  open: (entry, context) => openReplay(entry, context, recordedTime(context.clock)),
+  open: (entry, context) => {
+    const time = recordedTime(context.clock);
+    const { lines } = readJsonLines(entry.path);
+    return holdsPolls(lines)
+      ? openRecordedPolls(recordedInfo(entry.path, entry), lines, time, context)
+      : openReplay(entry, context, time);
+  },
 };
 
 /** Totals of a server at one place of its recording. */
