@@ -15,6 +15,7 @@ import type {
   StateRow,
   UnixNanos,
 } from "../model.ts";
+import { splitAtEdges } from "./bucket-edges.ts";
 import { bucketOf } from "./bucket-times.ts";
 import { Buckets, endOf } from "./buckets.ts";
 import type { CapacityFacts, ConfiguredRates } from "./capacity.ts";
@@ -87,18 +88,18 @@ export class Books {
   /** Books one settled interval: tokens, seconds, joules, money, capacity. */
   post(interval: SettledInterval, facts: BookFacts): void {
     const end = this.#unixNanos(interval.to);
-    this.ledger.postUntil(this.meter.post(interval, facts), end);
+    const posted = [...this.meter.post(interval, facts)];
     const productOf = (server: string): string | undefined => this.meter.gpuModel(server);
-    if (this.#prices !== undefined) {
-      this.ledger.postUntil(this.#prices.post(interval, facts, end, productOf), end);
-    }
+    if (this.#prices !== undefined) posted.push(...this.#prices.post(interval, facts, end, productOf));
     const capacityFacts = {
       waiting: () => undefined,
       objectivesMet: () => true,
       whole: () => true,
       ...facts,
     };
-    this.ledger.postUntil(this.#capacity.post(interval, capacityFacts, end, productOf), end);
+    posted.push(...this.#capacity.post(interval, capacityFacts, end, productOf));
+    const parts = splitAtEdges(posted, this.#unixNanos(interval.from), end);
+    for (const part of parts) this.ledger.postUntil(part.postings, part.end);
   }
 
   /** Prices from now on by another catalogue. */
