@@ -2,15 +2,14 @@
 // Inventory may change at any instant: a member that is not named any more ends, new ones begin, a whole GPU that became
 // a MIG board keeps its timeline and with it its energy.
 import type { GpuInfo, GpuInterval, GpuSample, Nanos } from "../model.ts";
-import type { BoardInterval } from "./board.ts";
 import { Board } from "./board.ts";
+import { judge } from "./board-laws.ts";
 import type { EnergyTotals } from "./energy.ts";
 import { usableLimit } from "./energy.ts";
 import type { FloorState } from "./floor.ts";
 import type { Violation } from "./laws.ts";
-import { broken, brokenBoard, brokenJoules, disowned } from "./laws.ts";
 import type { Member, Settling } from "./member.ts";
-import { createMember, lifeIn, weightOf } from "./member.ts";
+import { createMember } from "./member.ts";
 import type { Placed } from "./placement.ts";
 import type { Acceptance } from "./timeline.ts";
 import { Timeline } from "./timeline.ts";
@@ -153,9 +152,9 @@ export class Gpus {
     const stalled: StalledSpan[] = [];
     for (const board of this.#boards.values()) {
       const settled = board.settle(settling);
-      const found = lawsOf(board, settled, settling);
-      violations.push(...found);
-      rows.push(...(found.length === 0 ? settled.rows : unattributed(settled)));
+      const judged = judge(board.uuid, settled, settling);
+      violations.push(...judged.violations);
+      rows.push(...judged.rows);
       for (const { pieces } of settled.parts)
         for (const { from, to, residents } of pieces)
           for (const { server, state } of residents)
@@ -230,36 +229,4 @@ export class Gpus {
 
 function sameSlice(left: GpuInfo, right: GpuInfo): boolean {
   return left.parent === right.parent && left.weight === right.weight;
-}
-
-function lawsOf(board: Board, settled: BoardInterval, settling: Settling): Violation[] {
-  const { rows, parts, sliced, wallNanos, millijoules } = settled;
-  const weights = parts.map(({ member }) => weightOf(member.timeline.info));
-  const found = rows.flatMap((row, index) => {
-    const part = parts[index];
-    const weight = weights[index] ?? 1;
-    // The remainder, and slices that overlap, are judged by the sum over the board alone.
-    const alone = part !== undefined && !(sliced && (row.gpu === board.uuid || crowded(weights)));
-    if (!alone) return broken(row, undefined, 0);
-    const { from, to } = lifeIn(part.member, settling);
-    return broken(row, (to - from) * weight, weight === 1 ? 0 : 2);
-  });
-  const whole = sliced ? brokenBoard(board.uuid, rows, wallNanos) : [];
-  return [...found, ...whole, ...brokenJoules(board.uuid, rows, millijoules)];
-}
-
-function crowded(weights: readonly number[]): boolean {
-  return weights.reduce((sum, weight) => sum + weight, 0) > 1 + 1e-9;
-}
-
-/** All rows of a board with their time unobserved; what its meter moved is unattributed on the last of them. */
-function unattributed({ rows, parts, wallNanos, millijoules }: BoardInterval): GpuInterval[] {
-  let left = wallNanos;
-  return rows.map((row, index) => {
-    const last = index === rows.length - 1;
-    const weight = parts[index] === undefined ? 1 : weightOf(parts[index].member.timeline.info);
-    const wall = last ? left : Math.min(left, Math.round(wallNanos * weight));
-    left -= wall;
-    return disowned(row, wall, last ? Math.max(0, millijoules) : 0);
-  });
 }

@@ -1,6 +1,5 @@
-// Every row of METERING.md 4, scene by scene, through the Correlator.
+// Every row of METERING.md 4 but MIG, scene by scene, through the Correlator.
 import { describe, expect, test } from "vitest";
-import type { GpuSample } from "../../agent/model.ts";
 import type { Second } from "./scene.ts";
 import {
   gpuInfo,
@@ -143,6 +142,23 @@ describe("several servers on a GPU", () => {
     expect(shareTotals(active, "b", "nanos")).toMatchObject({ parked: (active.length * second) / 2 });
   });
 
+  test("an input token weighs 1, an output token 2.5", () => {
+    const withInput = polls(repeated(8, 0), repeated(8, 1)).map((poll, index) => ({
+      ...poll,
+      inputTokens: index * 250,
+    }));
+    const { intervals } = run({
+      gpus: [g],
+      servers: [a, b],
+      samples: readings("g", repeated(8, { watts: 400, busy: 1, pids: [1, 2] })),
+      polls: { a: withInput, b: polls(repeated(8, 300)) },
+      seconds: 8,
+    });
+    const rows = rowsOf(intervals, "g");
+    expect(rows[5]?.residents[0]?.method).toBe("token_share");
+    expect(shareTotals(rows, "a", "millijoules")["token_active"]).toBeCloseTo(8 * 100_000, -1);
+  });
+
   test("an unknown process the driver credits with nothing is parked", () => {
     const rows = shared({ shares: { 1: 0.9 } }, { a: 100, b: 0 }, { servers: [a] });
     expect(shareTotals(rows.slice(11), "unmetered", "millijoules")).toMatchObject({
@@ -226,102 +242,5 @@ describe("who holds a GPU", () => {
     const rows = rowsOf(intervals, "g");
     for (const server of ["a", "b"])
       expect(shareTotals(rows, server, "nanos")).toMatchObject({ parked: 2 * second });
-  });
-});
-
-describe("MIG", () => {
-  const board = gpuInfo("board", { weight: 1 });
-  const slices = [
-    gpuInfo("big", { parent: "board", weight: 3 / 7 }),
-    gpuInfo("small", { parent: "board", weight: 1 / 7 }),
-  ];
-  const onBig = serverInfo("a", { gpus: ["big"] });
-  const onSmall = serverInfo("b", { gpus: ["small"] });
-
-  const scene = (more: { repeatEnergy?: boolean; active?: [number, number] } = {}) => {
-    const [big = 1, small = 1] = more.active ?? [];
-    const seconds = [
-      ...repeated(10, { watts: 100, pids: [1] }),
-      ...repeated(10, { watts: 400, busy: 1, pids: [1] }),
-    ];
-    const withActive = (ratio: number) =>
-      seconds.map((entry, k) => ({ ...entry, active: k < 10 ? 0 : ratio }));
-    const strip = (sample: GpuSample): GpuSample => {
-      const { energyMillijoules, powerWatts, ...rest } = sample;
-      return more.repeatEnergy ? sample : rest;
-    };
-    return run({
-      gpus: [board, ...slices],
-      servers: [onBig, onSmall],
-      samples: [
-        ...readings("board", seconds).map(({ processes, ...rest }) => rest),
-        ...readings("big", withActive(big)).map(strip),
-        ...readings("small", withActive(small)).map(strip),
-      ],
-      polls: {
-        a: polls([...repeated(10, 0), ...repeated(10, 100)]),
-        b: polls([...repeated(10, 0), ...repeated(10, small > 0 ? 100 : 0)]),
-      },
-      seconds: 20,
-    }).intervals;
-  };
-
-  test("instances weigh their slices, the remainder is free under the parent, the board is whole", () => {
-    const intervals = scene();
-    const wall = (uuid: string) => sum(Object.values(totals(rowsOf(intervals, uuid), "nanos")));
-    expect(wall("big")).toBeCloseTo((20 * second * 3) / 7, -1);
-    expect(wall("small")).toBeCloseTo((20 * second) / 7, -1);
-    expect(wall("big") + wall("small") + wall("board")).toBe(20 * second);
-    expect(totals(rowsOf(intervals, "board"), "nanos")["free"]).toBe(wall("board"));
-    expect(rowsOf(intervals, "big")[12]?.residents[0]).toMatchObject({ method: "mig", timeMethod: "mig" });
-  });
-
-  test("board energy is booked once, even where every instance repeats it", () => {
-    for (const repeatEnergy of [false, true]) {
-      const intervals = scene({ repeatEnergy });
-      const all = ["board", "big", "small"].flatMap((uuid) => rowsOf(intervals, uuid));
-      expect(sum(Object.values(totals(all, "millijoules")))).toBe(10 * 100_000 + 10 * 400_000);
-    }
-  });
-
-  test("energy above the floor goes by activity x slices, a busy small slice is no big one", () => {
-    const intervals = scene({ active: [0.5, 1] }).slice(11, 19);
-    const energy = (uuid: string) => sum(Object.values(totals(rowsOf(intervals, uuid), "millijoules")));
-    const [floor, above] = [8 * 100_000, 8 * 300_000];
-    const big = (3 * 0.5) / (3 * 0.5 + 1 * 1);
-    expect(energy("big")).toBeCloseTo((floor * 3) / 7 + above * big, -2);
-    expect(energy("small")).toBeCloseTo(floor / 7 + above * (1 - big), -2);
-    expect(energy("board")).toBeCloseTo((floor * 3) / 7, -2);
-  });
-
-  test("overlapping slices are scaled to the board", () => {
-    const { intervals } = run({
-      gpus: [0, 1, 2].map((index) => gpuInfo(`i${index}`, { parent: "board", weight: 0.5 })),
-      samples: [0, 1, 2].flatMap((index) => readings(`i${index}`, repeated(3, { watts: 100, pids: [] }))),
-      seconds: 3,
-    });
-    expect(sum(intervals.flatMap(({ gpus }) => gpus.map(({ nanos }) => nanos.free)))).toBe(3 * second);
-    expect(sum(intervals.flatMap(({ gpus }) => gpus.flatMap((row) => Object.values(row.millijoules))))).toBe(
-      300_000,
-    );
-  });
-
-  test("a change of topology ends series and opens others at one instant, no energy lost", () => {
-    const samples = readings("board", repeated(8, { watts: 200, pids: [] }));
-    const { intervals } = run({
-      gpus: [board],
-      samples: [...samples, ...readings("big", repeated(4, { watts: 0, pids: [] }), 4.5 * second)],
-      seconds: 8,
-      prepare: (correlator) => correlator.setGpus([board, ...slices], 4.5 * second),
-    });
-    const rows = (uuid: string) => rowsOf(intervals, uuid);
-    for (const { gpus } of intervals) expect(new Set(gpus.map(({ gpu }) => gpu)).size).toBe(gpus.length);
-    expect(["board", "big", "small"].map((uuid) => rows(uuid).length)).toEqual([8, 4, 4]);
-    const wall = sum(["board", "big", "small"].flatMap((uuid) => Object.values(totals(rows(uuid), "nanos"))));
-    expect(wall).toBe(8 * second);
-    const energy = ["board", "big", "small"].flatMap((uuid) =>
-      Object.values(totals(rows(uuid), "millijoules")),
-    );
-    expect(sum(energy)).toBe(8 * 200_000);
   });
 });
