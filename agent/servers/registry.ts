@@ -4,6 +4,7 @@ import type { ServerType } from "../source.ts";
 import { aibrix } from "./aibrix.ts";
 import { dynamo } from "./dynamo.ts";
 import { dynamoWorker } from "./dynamo-worker.ts";
+import { envoyAccessLog } from "./envoy-access-log.ts";
 import { envoyAiGateway } from "./envoy-ai-gateway.ts";
 import { getLoads } from "./get-loads.ts";
 import { higress } from "./higress.ts";
@@ -14,6 +15,7 @@ import { llamaCpp } from "./llama-cpp.ts";
 import { llmDEpp } from "./llm-d-epp.ts";
 import { lmdeploy } from "./lmdeploy.ts";
 import { nim } from "./nim.ts";
+import { otlp } from "./otlp.ts";
 import { prometheusGeneric } from "./prometheus-generic.ts";
 import { replayServer } from "./replay.ts";
 import { sglang } from "./sglang.ts";
@@ -23,6 +25,7 @@ import { tgi } from "./tgi.ts";
 import { tokenCounters } from "./token-counters.ts";
 import { triton } from "./triton.ts";
 import { tritonGrpc } from "./triton-grpc.ts";
+import { usageReports } from "./usage-reports.ts";
 import { vllm } from "./vllm.ts";
 import { vllmProductionStack } from "./vllm-production-stack.ts";
 
@@ -52,4 +55,7 @@ export const serverTypes: readonly ServerType[] = [
   prometheusGeneric,
   tritonGrpc,
   getLoads,
+  otlp,
+  envoyAccessLog,
+  usageReports,
 ];

@@ -21,9 +21,11 @@ const HELPERS = new Set([
   "page-histograms",
   "page-readings",
   "page-watch",
+  "receiver",
   "registry",
   "text-server",
   "token-counters-server",
+  "usage-totals",
   "wire",
 ]);
 

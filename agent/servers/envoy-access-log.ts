@@ -1,0 +1,94 @@
+// Receives Envoy's gRPC access log (envoy.service.accesslog.v3, data-plane-api 2026): usage per request from the dynamic
+// metadata of Envoy AI Gateway, or of any filter that puts token counts there. Keys are the operator's choice; the
+// defaults are those of AI Gateway. Envoy never waits for an answer, so nothing can be asked again: what is refused is
+// counted as ignored. Volume: at the end of a request. Off unless configured.
+import { z } from "zod";
+import type { ServerReadableStream, ServiceError } from "../grpc.ts";
+import type { ServerType, SourceContext } from "../source.ts";
+import { decodeAccessLogs } from "./envoy-access-log/decode.ts";
+import { toUsage } from "./envoy-access-log/usage.ts";
+import type { ReceiverParts, ReceiverSource } from "./receiver.ts";
+import { openReceiver, receiverFields, refuseOpenListener } from "./receiver.ts";
+import { WireError } from "./wire.ts";
+
+/** Where in the dynamic metadata the numbers are. */
+export const metadataFields = z
+  .strictObject({
+    namespace: z.string().min(1).default("io.envoy.ai_gateway"),
+    input: z.string().min(1).default("llm_input_token"),
+    cachedInput: z.string().min(1).default("llm_cached_input_token"),
+    output: z.string().min(1).default("llm_output_token"),
+    reasoning: z.string().min(1).default("llm_reasoning_token"),
+    /** The first of these that has a value names the model. */
+    model: z.array(z.string().min(1)).default(["model_name_override", "response_model"]),
+    timeToFirstTokenMs: z.string().min(1).default("token_latency_ttft"),
+    interTokenMs: z.string().min(1).default("token_latency_itl"),
+  })
+  .prefault({});
+
+const config = z
+  .strictObject({
+    ...receiverFields,
+    metadata: metadataFields,
+    /** Request header (Envoy must be told to log it) or metadata key that names the tenant. */
+    tenantHeader: z.string().toLowerCase().min(1).optional(),
+    tenantMetadata: z.string().min(1).optional(),
+  })
+  .superRefine(refuseOpenListener);
+
+type Entry = z.output<typeof config>;
+
+/** A receiver for Envoy's gRPC access log. */
+export const envoyAccessLog: ServerType<typeof config> = {
+  name: "envoy-access-log",
+  config,
+  example: { endpoint: "127.0.0.1:9467" },
+  open: (entry, context) => openEnvoyAccessLog(entry, context),
+};
+
+/** A receiver that listens once `run` is called. */
+export function openEnvoyAccessLog(entry: Entry, context: SourceContext): ReceiverSource {
+  return openReceiver("envoy-access-log", entry, context, (parts) => serve(parts, entry, context));
+}
+
+function serve(parts: ReceiverParts, entry: Entry, context: SourceContext): void {
+  const log = context.log.with({ source: `server:${entry.endpoint}` });
+  const receive = (
+    call: ServerReadableStream<Buffer, Buffer>,
+    callback: (error: Partial<ServiceError> | null, value?: Buffer) => void,
+  ): void => {
+    call.on("data", (bytes: Buffer) => {
+      const refusal = parts.gate(call);
+      if (refusal !== undefined || parts.recorder().waiting >= parts.entry.waitingMax) {
+        parts.totals.ignored++;
+        log.warn("access log entries refused", { cause: refusal?.details ?? "too many wait to be recorded" });
+        return;
+      }
+      try {
+        for (const record of decodeAccessLogs(bytes)) {
+          const usage = toUsage(record, entry);
+          if (usage !== undefined) parts.totals.add(usage);
+        }
+      } catch (error) {
+        if (!(error instanceof WireError)) throw error;
+        parts.totals.ignored++;
+        log.warn("access log message unreadable", { cause: error.message });
+        return;
+      }
+      parts
+        .recorder()
+        .recorded()
+        .catch(() => {});
+    });
+    call.on("error", () => {});
+    call.on("end", () => callback(null, Buffer.alloc(0)));
+  };
+  const asBytes = (bytes: Buffer): Buffer => bytes;
+  parts.server.register(
+    "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
+    receive,
+    asBytes,
+    asBytes,
+    "clientStream",
+  );
+}

@@ -1,0 +1,80 @@
+// Receives OTLP over gRPC (opentelemetry-proto v1.9; MetricsService, TraceService, LogsService) and counts the GenAI
+// usage in it: Envoy AI Gateway, LiteLLM, OpenTelemetry SDKs, vLLM's and SGLang's request traces.
+// Volume: at the end of a request. A sender that sends the same usage as metrics, spans and records is read from the
+// signal that came first; the others are refused by partial success. Off unless configured.
+import { z } from "zod";
+import type { ServerType, SourceContext } from "../source.ts";
+import type { Claim } from "./otlp/metrics.ts";
+import { MetricsReader } from "./otlp/metrics.ts";
+import { RecordsReader } from "./otlp/records.ts";
+import { SeriesTable } from "./otlp/series.ts";
+import type { ReceiverSource } from "./receiver.ts";
+import { openReceiver, receiverFields, refuseOpenListener, serveUnary } from "./receiver.ts";
+import { WireWriter } from "./wire.ts";
+
+const SENDERS_MAX = 10_000;
+const SIGNALS = {
+  metrics: "opentelemetry.proto.collector.metrics.v1.MetricsService",
+  traces: "opentelemetry.proto.collector.trace.v1.TraceService",
+  logs: "opentelemetry.proto.collector.logs.v1.LogsService",
+} as const;
+type Signal = keyof typeof SIGNALS;
+
+const config = z
+  .strictObject({
+    ...receiverFields,
+    /** Signals that are read. */
+    signals: z.array(z.enum(["metrics", "traces", "logs"])).default(["metrics", "traces", "logs"]),
+    /** Attribute (of the point, span, record or its resource) that names the tenant, and the product endpoint. */
+    tenantAttribute: z.string().min(1).optional(),
+    endpointAttribute: z.string().min(1).optional(),
+  })
+  .superRefine(refuseOpenListener);
+
+type Entry = z.output<typeof config>;
+
+/** An OTLP receiver for GenAI usage. */
+export const otlp: ServerType<typeof config> = {
+  name: "otlp",
+  config,
+  example: { endpoint: "127.0.0.1:4317" },
+  open: (entry, context) => openOtlp(entry, context),
+};
+
+/** A receiver that listens once `run` is called. */
+export function openOtlp(entry: Entry, context: SourceContext): ReceiverSource {
+  return openReceiver("otlp", entry, context, (parts) => {
+    const readers = {
+      metrics: new MetricsReader(new SeriesTable(Number(parts.began)), entry),
+      traces: new RecordsReader("traces", entry),
+      logs: new RecordsReader("logs", entry),
+    };
+    const chosen = new Map<string, Signal>();
+    for (const signal of entry.signals) {
+      const claim: Claim = (service) => {
+        const known = chosen.get(service);
+        if (known === undefined && chosen.size < SENDERS_MAX) chosen.set(service, signal);
+        return known === undefined || known === signal;
+      };
+      const reader = readers[signal];
+      serveUnary(parts, `/${SIGNALS[signal]}/Export`, (bytes) =>
+        partialSuccess(reader.take(bytes, parts.totals, claim)),
+      );
+    }
+  });
+}
+
+/** Export*ServiceResponse: partial_success 1 {rejected 1, error_message 2}; empty when nothing was refused. */
+function partialSuccess(refused: number): Buffer {
+  const writer = new WireWriter();
+  if (refused > 0) {
+    writer.message(1, (partial) => {
+      partial.uint(1, refused);
+      partial.text(
+        2,
+        "refused: no counter, negative, or this sender's usage is already read from another signal",
+      );
+    });
+  }
+  return writer.finish();
+}

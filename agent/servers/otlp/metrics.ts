@@ -1,0 +1,286 @@
+// ExportMetricsServiceRequest to usage: only metrics with a GenAI meaning are looked into, everything else is skipped
+// unread. Facts: opentelemetry-proto v1.9 metrics.proto. Field numbers are written as tags (number x 8 + wire type).
+// A series is found by the bytes of its attributes; only new bytes are decoded. Cumulative series count from their first
+// look unless they began after this receiver; delta points count once, redelivered ones are known by their time.
+import type { Histogram } from "../../model.ts";
+import type { UsageTotals } from "../usage-totals.ts";
+import { WireReader } from "../wire.ts";
+import { ByteKeys, readAttribute, readAttributes } from "./byte-keys.ts";
+import type { AttributeNames, MeaningOfMetric } from "./meaning.ts";
+import { identityOf, metricMeanings } from "./meaning.ts";
+import type { Series, SeriesTable } from "./series.ts";
+
+const DELTA = 1;
+const RESOURCES_MAX = 10_000;
+
+/** Senders: whether a service's usage is read from this signal (each is read from one alone). */
+export type Claim = (service: string) => boolean;
+
+interface Sender {
+  readonly id: number;
+  readonly resource: ReadonlyMap<string, string>;
+  readonly service: string;
+  /** Per group of metrics, the variant this sender is read by. */
+  readonly variants: Map<string, string>;
+  readonly keys: Map<string, ByteKeys<Series | null>>;
+}
+
+/** One data point, reused for every point. */
+interface Point {
+  start: number;
+  time: number;
+  value: number;
+  count: number;
+  attributesFrom: number;
+  attributesTo: number;
+  buckets: number[];
+  bounds: number[];
+}
+
+/** Reads metric requests of any senders into `totals`. */
+export class MetricsReader {
+  readonly #senders = new ByteKeys<Sender>(RESOURCES_MAX);
+  readonly #table: SeriesTable;
+  readonly #names: AttributeNames;
+  #senderCount = 0;
+  #reader = new WireReader(new Uint8Array());
+  #view: DataView = new DataView(new ArrayBuffer(0));
+  readonly #point: Point = {
+    start: 0,
+    time: 0,
+    value: 0,
+    count: 0,
+    attributesFrom: -1,
+    attributesTo: -1,
+    buckets: [],
+    bounds: [],
+  };
+  #refused = 0;
+
+  constructor(table: SeriesTable, names: AttributeNames) {
+    this.#table = table;
+    this.#names = names;
+  }
+
+  /** Adds a request to the totals; returns how many points were refused. Throws WireError before anything is added. */
+  take(bytes: Uint8Array, totals: UsageTotals, claim: Claim): number {
+    this.#reader = new WireReader(bytes);
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#refused = 0;
+    this.#table.begin();
+    const reader = this.#reader;
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      if (tag === 10) this.#resourceMetrics(claim);
+      else reader.skip(tag);
+    }
+    this.#table.commit(totals);
+    return this.#refused;
+  }
+
+  #resourceMetrics(claim: Claim): void {
+    const reader = this.#reader;
+    const outer = reader.enter();
+    let sender: Sender | undefined;
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      if (tag === 10) {
+        const inner = reader.enter();
+        sender = this.#sender(reader.position, reader.end);
+        reader.leave(inner);
+      } else if (tag === 18) {
+        sender ??= this.#sender(reader.position, reader.position);
+        const inner = reader.enter();
+        for (let field = reader.tag(); field !== 0; field = reader.tag()) {
+          if (field === 18) this.#metric(sender, claim);
+          else reader.skip(field);
+        }
+        reader.leave(inner);
+      } else reader.skip(tag);
+    }
+    reader.leave(outer);
+  }
+
+  #sender(start: number, end: number): Sender {
+    const { bytes } = this.#reader;
+    const known = this.#senders.get(bytes, this.#view, start, end);
+    if (known !== undefined) return known;
+    const resource = readAttributes(bytes.subarray(start, end), 10);
+    const service = `${resource.get("service.name") ?? ""} ${resource.get("service.instance.id") ?? ""}`;
+    const sender = { id: this.#senderCount++, resource, service, variants: new Map(), keys: new Map() };
+    this.#senders.set(bytes, this.#view, start, end, sender);
+    return sender;
+  }
+
+  /** Metric: name 1, gauge 5, sum 7, histogram 9, exponential histogram 10. The name may come after the data. */
+  #metric(sender: Sender, claim: Claim): void {
+    const reader = this.#reader;
+    const outer = reader.enter();
+    let name = "";
+    let data = 0;
+    let at = 0;
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      if (tag === 10) name = reader.text();
+      else {
+        if (tag === 42 || tag === 58 || tag === 74 || tag === 82) {
+          data = tag;
+          at = reader.position;
+        }
+        reader.skip(tag);
+      }
+    }
+    const meaning = metricMeanings.get(name);
+    if (meaning !== undefined && data !== 0 && this.#reads(sender, meaning, claim)) {
+      const end = reader.position;
+      reader.position = at;
+      if (data === 42) this.#refuseAll();
+      else this.#points(sender, name, meaning, data);
+      reader.position = end;
+    }
+    reader.leave(outer);
+  }
+
+  #reads(sender: Sender, meaning: MeaningOfMetric, claim: Claim): boolean {
+    if (!claim(sender.service)) {
+      this.#refused++;
+      return false;
+    }
+    const variant = sender.variants.get(meaning.group);
+    if (variant === undefined) sender.variants.set(meaning.group, meaning.variant);
+    return variant === undefined || variant === meaning.variant;
+  }
+
+  /** Gauges are no counters. */
+  #refuseAll(): void {
+    this.#refused++;
+  }
+
+  /** Sum, Histogram, ExponentialHistogram: data_points 1, aggregation_temporality 2, which may follow the points. */
+  #points(sender: Sender, name: string, meaning: MeaningOfMetric, data: number): void {
+    const reader = this.#reader;
+    const outer = reader.enter();
+    const first = reader.position;
+    let temporality = 0;
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      if (tag === 16) temporality = reader.uint();
+      else reader.skip(tag);
+    }
+    reader.position = first;
+    let keys = sender.keys.get(name);
+    if (keys === undefined) {
+      keys = new ByteKeys(100_000);
+      sender.keys.set(name, keys);
+    }
+    const attributesTag = data === 58 ? 58 : data === 74 ? 74 : 10;
+    const histogram = meaning.group !== "usage";
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      if (tag !== 10) {
+        reader.skip(tag);
+        continue;
+      }
+      if (!this.#readPoint(data, attributesTag, histogram)) {
+        this.#refused++;
+        continue;
+      }
+      const series = this.#series(sender, name, meaning, keys, attributesTag);
+      if (series !== null)
+        this.#table.move(
+          series,
+          this.#point,
+          temporality === DELTA,
+          histogram ? this.#histogram() : undefined,
+        );
+    }
+    reader.leave(outer);
+  }
+
+  /**
+   * NumberDataPoint: start 2, time 3, double 4, int 6, attributes 7. HistogramDataPoint: start 2, time 3, count 4, sum 5,
+   * bucket_counts 6, explicit_bounds 7, attributes 9. ExponentialHistogramDataPoint: attributes 1, start 2, time 3,
+   * count 4, sum 5. False when the point has no value or its attributes do not stand together.
+   */
+  #readPoint(data: number, attributesTag: number, histogram: boolean): boolean {
+    const reader = this.#reader;
+    const point = this.#point;
+    point.start = point.time = point.count = 0;
+    point.value = Number.NaN;
+    point.attributesFrom = point.attributesTo = -1;
+    if (histogram) {
+      point.buckets = [];
+      point.bounds = [];
+    }
+    let together = true;
+    const outer = reader.enter();
+    for (
+      let before = reader.position, tag = reader.tag();
+      tag !== 0;
+      before = reader.position, tag = reader.tag()
+    ) {
+      if (tag === attributesTag) {
+        if (point.attributesFrom === -1) point.attributesFrom = before;
+        else if (point.attributesTo !== before) together = false;
+        reader.skip(tag);
+        point.attributesTo = reader.position;
+      } else if (tag === 17) point.start = reader.fixed64();
+      else if (tag === 25) point.time = reader.fixed64();
+      else if (data === 58 && tag === 33) point.value = reader.double();
+      else if (data === 58 && tag === 49) point.value = reader.sfixed64();
+      else if (data !== 58 && tag === 33) point.count = reader.fixed64();
+      else if (data !== 58 && tag === 41) point.value = reader.double();
+      else if (data === 74 && histogram && (tag === 50 || tag === 58)) this.#readPacked(tag);
+      else reader.skip(tag);
+    }
+    reader.leave(outer);
+    return together && point.value >= 0 && point.value <= Number.MAX_SAFE_INTEGER;
+  }
+
+  #readPacked(tag: number): void {
+    const reader = this.#reader;
+    const outer = reader.enter();
+    while (reader.position < reader.end) {
+      if (tag === 50) this.#point.buckets.push(reader.fixed64());
+      else this.#point.bounds.push(reader.double());
+    }
+    reader.leave(outer);
+  }
+
+  #histogram(): Histogram | undefined {
+    const { buckets, bounds, value, count } = this.#point;
+    if (buckets.length !== bounds.length + 1 || buckets.length > 500)
+      return { bounds: [], counts: [count], sum: value, count };
+    return { bounds, counts: buckets, sum: value, count };
+  }
+
+  /** The series of the point read last; null if it counts nothing that matters. */
+  #series(
+    sender: Sender,
+    name: string,
+    meaning: MeaningOfMetric,
+    keys: ByteKeys<Series | null>,
+    attributesTag: number,
+  ): Series | null {
+    const { bytes } = this.#reader;
+    const from = Math.max(0, this.#point.attributesFrom);
+    const to = Math.max(from, this.#point.attributesTo);
+    const known = keys.get(bytes, this.#view, from, to);
+    if (known !== undefined) return known;
+    const attributes = new Map<string, string>();
+    const reader = new WireReader(bytes.subarray(from, to));
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      if (tag === attributesTag) readAttribute(reader, attributes);
+      else reader.skip(tag);
+    }
+    const quantity = meaning.quantity(attributes);
+    const identity = identityOf(attributes, sender.resource, this.#names);
+    const sorted = [...attributes].sort(([a], [b]) => (a < b ? -1 : 1));
+    const series =
+      quantity === undefined
+        ? null
+        : this.#table.series(
+            JSON.stringify([sender.id, name, sorted]),
+            quantity,
+            identity,
+            attributes.get("error.type"),
+          );
+    keys.set(bytes, this.#view, from, to, series);
+    return series;
+  }
+}

@@ -1,0 +1,199 @@
+// The pushed series and what each added since its last point: delta and cumulative, restarts, redelivery.
+// A request is taken in whole or not at all: points move series only at `commit`, when everything could be read.
+import type { Histogram, LatencyName } from "../../model.ts";
+import type { Usage, UsageTotals } from "../usage-totals.ts";
+import type { Quantity } from "./meaning.ts";
+
+const SERIES_MAX = 100_000;
+
+/** One pushed series. */
+export interface Series {
+  readonly quantity: Quantity;
+  readonly account: Account;
+  readonly failed: boolean;
+  start: number;
+  time: number;
+  value: number;
+  histogram: Histogram | undefined;
+}
+
+/** Whom usage is counted for; input and cached input of one account are split together. */
+interface Account {
+  readonly identity: Pick<Usage, "model" | "tenant" | "endpoint">;
+  /** Whether cached input was ever seen: without, input stays unsplit. */
+  splits: boolean;
+  input: number;
+  cached: number;
+  output: number;
+  reasoning: number | undefined;
+}
+
+interface Movement {
+  readonly series: Series;
+  readonly start: number;
+  readonly time: number;
+  readonly value: number;
+  readonly delta: boolean;
+  readonly histogram: Histogram | undefined;
+}
+
+/** All series of one receiver. */
+export class SeriesTable {
+  readonly #openedUnixNanos: number;
+  readonly #series = new Map<string, Series>();
+  readonly #accounts = new Map<string, Account>();
+  #moves: Movement[] = [];
+
+  /** `openedUnixNanos`: cumulative series that began later count whole at first sight. */
+  constructor(openedUnixNanos: number) {
+    this.#openedUnixNanos = openedUnixNanos;
+  }
+
+  /** Starts a request. */
+  begin(): void {
+    this.#moves = [];
+  }
+
+  /** The series of a canonical key, new or known; null beyond the bound. */
+  series(
+    key: string,
+    quantity: Quantity,
+    identity: Account["identity"],
+    errorType: string | undefined,
+  ): Series | null {
+    const known = this.#series.get(key);
+    if (known !== undefined) return known;
+    if (this.#series.size >= SERIES_MAX) return null;
+    const failed = errorType !== undefined && errorType !== "";
+    const account = this.#account(identity);
+    const series: Series = { quantity, account, failed, start: -1, time: -1, value: 0, histogram: undefined };
+    this.#series.set(key, series);
+    return series;
+  }
+
+  /** Notes a point. */
+  move(
+    series: Series,
+    point: { readonly start: number; readonly time: number; readonly value: number },
+    delta: boolean,
+    histogram: Histogram | undefined,
+  ): void {
+    const { start, time, value } = point;
+    this.#moves.push({ series, start, time, value, delta, histogram });
+  }
+
+  /** Adds everything noted to the totals. */
+  commit(totals: UsageTotals): void {
+    const touched = new Set<Account>();
+    for (const move of this.#moves) {
+      const { series } = move;
+      // A point that is not newer than the last one was delivered before.
+      if (move.time <= series.time) continue;
+      const base = this.#base(move);
+      if (base !== undefined) this.#add(move, base, totals, touched);
+      series.start = move.start;
+      series.time = move.time;
+      series.value = move.value;
+      series.histogram = move.histogram;
+    }
+    this.#moves = [];
+    for (const account of touched) settle(account, totals);
+  }
+
+  /** What the point is counted from: nothing, the last point, or (undefined) it only sets the base. */
+  #base(move: Movement): { value: number; histogram: Histogram | undefined } | undefined {
+    const { series } = move;
+    const zero = { value: 0, histogram: undefined };
+    if (move.delta) return zero;
+    if (series.time === -1) return move.start > this.#openedUnixNanos ? zero : undefined;
+    if (move.start !== series.start) return zero;
+    if (move.value < series.value) return move.start === 0 ? zero : undefined;
+    return { value: series.value, histogram: series.histogram };
+  }
+
+  #add(
+    move: Movement,
+    base: { value: number; histogram: Histogram | undefined },
+    totals: UsageTotals,
+    touched: Set<Account>,
+  ): void {
+    const { quantity, account } = move.series;
+    if (move.histogram !== undefined) {
+      const histogram = difference(move.histogram, base.histogram);
+      if (histogram === undefined || histogram.count === 0) return;
+      const requests = quantity === "request_duration" ? { requests: histogram.count } : {};
+      const latencies =
+        histogram.bounds.length === 0 ? {} : { latencies: { [quantity as LatencyName]: histogram } };
+      totals.add({
+        ...account.identity,
+        outcome: move.series.failed ? "error" : "ok",
+        ...requests,
+        ...latencies,
+      });
+      return;
+    }
+    const amount = Math.round(move.value) - Math.round(base.value);
+    if (quantity === "input") account.input += amount;
+    else if (quantity === "output") account.output += amount;
+    else if (quantity === "reasoning") account.reasoning = (account.reasoning ?? 0) + amount;
+    else if (quantity === "cached") {
+      account.cached += amount;
+      account.splits = true;
+    }
+    touched.add(account);
+  }
+
+  #account(identity: Account["identity"]): Account {
+    const key = JSON.stringify([identity.model ?? null, identity.tenant ?? null, identity.endpoint ?? null]);
+    const known = this.#accounts.get(key);
+    if (known !== undefined) return known;
+    const account: Account = {
+      identity,
+      splits: false,
+      input: 0,
+      cached: 0,
+      output: 0,
+      reasoning: undefined,
+    };
+    this.#accounts.set(key, account);
+    return account;
+  }
+}
+
+/** Books what an account gathered in one request; cached input beyond the input waits for it. */
+function settle(account: Account, totals: UsageTotals): void {
+  const cached = Math.min(account.cached, account.input);
+  const tokens = account.splits
+    ? { input_cached: cached, input_uncached: account.input - cached }
+    : { input_unsplit: account.input };
+  const { reasoning } = account;
+  totals.add({
+    ...account.identity,
+    tokens: {
+      ...(account.input > 0 ? tokens : {}),
+      ...(account.output > 0 ? { output: account.output } : {}),
+    },
+    ...(reasoning === undefined ? {} : { reasoningTokens: reasoning }),
+  });
+  account.cached -= cached;
+  account.input = 0;
+  account.output = 0;
+  account.reasoning = undefined;
+}
+
+/** What a histogram gained; undefined when it fell or its buckets changed. */
+function difference(now: Histogram, before: Histogram | undefined): Histogram | undefined {
+  if (before === undefined) return now;
+  const same =
+    before.bounds.length === now.bounds.length &&
+    before.bounds.every((bound, index) => bound === now.bounds[index]);
+  if (!same) return undefined;
+  const counts = now.counts.map((count, index) => count - (before.counts[index] as number));
+  if (counts.some((count) => count < 0)) return undefined;
+  return {
+    bounds: now.bounds,
+    counts,
+    sum: Math.max(0, now.sum - before.sum),
+    count: counts.reduce((a, b) => a + b, 0),
+  };
+}
