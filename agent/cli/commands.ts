@@ -28,4 +28,5 @@ export const commands: readonly CommandEntry[] = [
   { name: "verify", load: () => import("./verify.ts") },
   { name: "economics", load: () => import("./economics.ts") },
   { name: "completion", load: () => import("./completion.ts") },
+  { name: "manual", load: () => import("./manual.ts") },
 ];

@@ -24,6 +24,13 @@ export function register(program: Command, io: Io): void {
     .option("--against <file>", "heads of the chain that left the host earlier")
     .option("--state-dir <folder>", "where the ledger lies (default: stateDir of the configuration)")
     .option("--json", "print one JSON object")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  tokenwatt verify
+  tokenwatt verify --against heads.jsonl`,
+    )
     .action((options: VerifyOptions) => verify(options, io));
 }
 

@@ -15,6 +15,7 @@ export interface JsonSchema {
   readonly allOf?: readonly JsonSchema[];
   readonly description?: string;
   readonly default?: unknown;
+  readonly enum?: readonly unknown[];
   readonly $ref?: string;
 }
 
