@@ -16,6 +16,7 @@ export class Recorder {
   readonly #clock: Clock;
   readonly #mask: Mask;
   readonly #started: Nanos;
+  readonly #gpuMs: number;
   readonly #files = new Map<string, WriteStream>();
   readonly #gpus = new Map<string, GpuInfo>();
   readonly #servers = new Map<string, ServerInfo>();
@@ -23,10 +24,11 @@ export class Recorder {
   lines = 0;
 
   /** Creates the folder; throws when it cannot, or when a recording is there already. */
-  constructor(folder: string, clock: Clock, options: { readonly mask: boolean }) {
+  constructor(folder: string, clock: Clock, options: { readonly mask: boolean; readonly gpuMs: number }) {
     this.#folder = folder;
     this.#clock = clock;
     this.#mask = new Mask(options.mask);
+    this.#gpuMs = options.gpuMs;
     this.#started = clock.now();
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, "recording.json"), "{}\n", { flag: "wx" });
@@ -74,6 +76,7 @@ export class Recorder {
     const recording = {
       format: 2,
       start_unix: this.#seconds(this.#started),
+      gpu_poll_ms: this.#gpuMs,
       gpus: [...this.#gpus.values()].map((info) => this.#device(info)),
       servers: [...this.#servers.values()].map((info) => ({
         id: info.id,

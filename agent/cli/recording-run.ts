@@ -34,7 +34,9 @@ export interface RecordingRun {
 
 /** Opens a recording folder. Throws SourceError when it is none. */
 export async function openRecording(options: RecordingOptions): Promise<RecordingRun> {
-  const { gpus, problems } = readGpus(options.folder);
+  const { gpus, problems, pollMs = 0 } = readGpus(options.folder);
+  // Readings a second apart are not to be taken for gaps because they are replayed at a finer beat.
+  const gpuPollMs = Math.max(options.gpuPollMs, pollMs);
   for (const problem of problems) options.warn(`left out ${problem}`);
   const { first, last } = recordedSpan(gpus);
   const clock = virtualClock(BigInt(first) * 1000n);
@@ -60,7 +62,7 @@ export async function openRecording(options: RecordingOptions): Promise<Recordin
     ...createCore({
       clock,
       intervalMs: options.intervalMs,
-      gpuPollMs: options.gpuPollMs,
+      gpuPollMs,
       correlate: config.correlate,
       series: config.series,
       strict: true,

@@ -1,6 +1,8 @@
 // GPU readings from a recording, through the same seam as a driver's (formats 1 and 2, METERING.md 10).
 // A poll takes the newest line at or before it; a line seen before is not published again. In format 1 the first line of
 // gpu.jsonl is the device; `power_mw` is the 1 s average on the recorded H100, `gpu_util_pct` the driver's last window.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { z } from "zod";
 import type { Gap, GpuInfo, GpuProcess, GpuSample, Nanos, ProcessShare, RingPoint } from "../model.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, SourceContext } from "../source.ts";
@@ -45,6 +47,8 @@ export interface RecordedGpu {
 /** The GPUs of a recording and the texts of what was left out of it. */
 export interface GpuRecording {
   readonly format: 1 | 2;
+  /** How often the recorded GPUs were polled, where the recording says it. */
+  readonly pollMs?: number;
   readonly gpus: readonly RecordedGpu[];
   readonly problems: readonly string[];
 }
@@ -75,7 +79,18 @@ export function readGpus(folder: string): GpuRecording {
   if (gpus.every((gpu) => gpu.lines.length === 0)) {
     throw new SourceError("misconfigured", `Cannot replay ${folder}: its gpu files hold no reading`);
   }
-  return { format: files.format, gpus, problems };
+  const pollMs = files.format === 2 ? recordedPollMs(folder) : undefined;
+  return { format: files.format, gpus, problems, ...(pollMs === undefined ? {} : { pollMs }) };
+}
+
+function recordedPollMs(folder: string): number | undefined {
+  try {
+    return finite(
+      (JSON.parse(readFileSync(join(folder, "recording.json"), "utf8")) as JsonLine)["gpu_poll_ms"],
+    );
+  } catch {
+    return undefined;
+  }
 }
 
 /** First and last reading of a recording's GPUs, microseconds since 1970. */

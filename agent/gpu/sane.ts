@@ -87,9 +87,9 @@ function ring(
   return good.length === 0 ? undefined : good.sort((left, right) => left.at - right.at);
 }
 
+/** Counts by name; an empty set is a measurement (no event yet), one of which nothing is left is none. */
 function counters(value: Readonly<Record<string, number | undefined>>): unknown {
-  const good = Object.entries(value).filter(
-    ([, count]) => count !== undefined && count >= 0 && count < Infinity,
-  );
-  return good.length === 0 ? undefined : Object.fromEntries(good);
+  const all = Object.entries(value);
+  const good = all.filter(([, count]) => count !== undefined && count >= 0 && count < Infinity);
+  return good.length === 0 && all.length > 0 ? undefined : Object.fromEntries(good);
 }

@@ -85,7 +85,7 @@ test("a recording meters to the totals of what was recorded", async () => {
 test("gaps of GPUs and servers are recorded and replayed", async () => {
   const folder = join(mkdtempSync(join(tmpdir(), "record-")), "recording");
   const clock = virtualClock(1_700_000_000_000_000_000n);
-  const recorder = new Recorder(folder, clock, { mask: false });
+  const recorder = new Recorder(folder, clock, { mask: false, gpuMs: 1000 });
   recorder.addGpus([{ uuid: "GPU-1", index: 0, name: "H100", weight: 1 }]);
   recorder.acceptGpu({ gpu: "GPU-1", at: 0, powerWatts: 70, powerRing: [{ at: 0, value: 71 }] });
   recorder.acceptGap({ source: "gpu:GPU-1", at: 1e9, reason: "lost" });
