@@ -1,5 +1,5 @@
 // The doctor's verdicts on a made-up host (proc/, sys/, dev/) and on real loopback sockets.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
@@ -79,6 +79,12 @@ describe("tokenwatt doctor", () => {
     const ids = checks.flatMap((check) => check.ids);
     expect(new Set(ids).size).toBe(ids.length);
     for (const id of ids) expect(id).toMatch(/^[a-z]+\.[a-z]+$/);
+  });
+
+  test("docs/doctor.md explains every id", () => {
+    const page = readFileSync(new URL("../../docs/doctor.md", import.meta.url), "utf8");
+    const explained = [...page.matchAll(/^\| `([a-z]+\.[a-z]+)` \|/gm)].map((match) => match[1]);
+    expect(explained).toEqual(checks.flatMap((check) => check.ids));
   });
 
   test("formatFindings() puts the remedy below what was seen", () => {

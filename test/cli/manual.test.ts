@@ -21,7 +21,7 @@ describe.each(["1", "5"] as const)("tokenwatt manual %s", (page) => {
       encoding: "utf8",
     });
     expect(stderr).toBe("");
-    expect(stdout).toContain("NAME");
+    expect(stdout).toContain("TOKENWATT");
   });
 
   test("has no line that roff would take for a request by accident", () => {
