@@ -4,7 +4,8 @@
 import type { Clock } from "./clock.ts";
 import type { Core } from "./core.ts";
 import type { Log } from "./log.ts";
-import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge } from "./meter/gauges.ts";
+import { DeviceCounters, GapTimes } from "./meter/device-counters.ts";
+import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge, statusGauges } from "./meter/gauges.ts";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, TokenSample } from "./model.ts";
 import type { GpuPoll } from "./source.ts";
 import { SourceError } from "./source.ts";
@@ -27,6 +28,8 @@ export class Intake {
   readonly servers = new Map<string, ServerInfo>();
   readonly lastGpuSamples = new Map<string, GpuSample>();
   readonly lastTokenSamples = new Map<string, TokenSample>();
+  readonly #deviceCounters = new DeviceCounters();
+  readonly #gapTimes = new GapTimes();
   #enumerated = false;
 
   constructor(parts: IntakeParts) {
@@ -72,8 +75,10 @@ export class Intake {
       this.lastGpuSamples.set(sample.gpu, sample);
       correlator.acceptGpu(sample);
       const info = this.gpus.get(sample.gpu);
-      if (info !== undefined)
+      if (info !== undefined) {
         for (const gauge of gpuGauges(info, sample, gpuPollMs)) books.ledger.observe(gauge);
+        books.ledger.post(this.#deviceCounters.post(info, sample), sample.at);
+      }
       this.#succeeded(`gpu:${sample.gpu}`, poll.received - poll.sent);
     }
     for (const gap of poll.gaps) this.gap(gap);
@@ -108,6 +113,7 @@ export class Intake {
     const { clock, log, onRestartNeeded } = this.#parts;
     const reason = error instanceof Error ? error.message : String(error);
     this.#parts.correlator.acceptGap({ source, at: clock.now(), reason });
+    this.#parts.books.ledger.post(this.#gapTimes.failed(source, clock.now(), reason), clock.now());
     const hint = error instanceof SourceError && error.hint !== undefined ? { hint: error.hint } : {};
     if (this.health.failed(source, clock.now(), reason)) {
       log.warn("source cannot be read", { source, cause: reason, ...hint });
@@ -120,14 +126,21 @@ export class Intake {
 
   /** A source says itself that it could not read something. */
   gap(gap: Gap): void {
-    this.#parts.correlator.acceptGap(gap);
+    const { books, clock, correlator, gpuPollMs } = this.#parts;
+    correlator.acceptGap(gap);
+    books.ledger.post(this.#gapTimes.failed(gap.source, gap.at, gap.reason), clock.now());
+    const info = this.gpus.get(gap.source.replace(/^gpu:/, ""));
+    if (info !== undefined) {
+      for (const gauge of statusGauges(info, "failed", gap.at, gpuPollMs)) books.ledger.observe(gauge);
+    }
     if (this.health.failed(gap.source, gap.at, gap.reason)) {
       this.#parts.log.warn("source cannot be read", { source: gap.source, cause: gap.reason });
     }
   }
 
   #succeeded(source: string, tookNanos: Nanos): void {
-    const { clock, log } = this.#parts;
+    const { books, clock, log } = this.#parts;
+    books.ledger.post(this.#gapTimes.succeeded(source, clock.now()), clock.now());
     if (this.health.succeeded(source, clock.now(), tookNanos)) log.info("source read again", { source });
   }
 

@@ -5,6 +5,7 @@ import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { IntakeParts } from "./intake.ts";
 import { Intake } from "./intake.ts";
+import { Convenience } from "./meter/convenience.ts";
 import type { Nanos, SettledInterval, TokenSample } from "./model.ts";
 import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "./source.ts";
 
@@ -32,6 +33,7 @@ export class Pipeline {
   #generation: number | undefined;
   #settledUntil: Nanos;
   #settledIntervals = 0;
+  readonly #convenience = new Convenience();
   #stopped = false;
 
   constructor(parts: PipelineParts) {
@@ -127,6 +129,7 @@ export class Pipeline {
     };
     for (const interval of intervals) {
       books.post(interval, facts);
+      for (const gauge of this.#convenience.add(interval, gpus)) books.ledger.observe(gauge);
       for (const violation of interval.violations) log.error("accounting law broken", { cause: violation });
       this.#settledUntil = interval.to;
       this.#settledIntervals++;

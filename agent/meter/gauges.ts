@@ -30,11 +30,28 @@ export function gpuGauges(info: GpuInfo, sample: GpuSample, everyMs: number): re
   add("hw.gpu.memory.utilization", used !== undefined && total ? used / total : undefined, hardware);
   add("hw.power", sample.powerWatts ?? sample.powerInstantWatts, hardware);
   add("hw.temperature", sample.temperatureCelsius, hardware);
+  gauges.push(...statusGauges(info, "ok", sample.at, everyMs));
   add("tokenwatt.gpu.sm_active", sample.smActiveRatio, dimensions);
   add("tokenwatt.gpu.tensor_active", sample.tensorActiveRatio, dimensions);
   add("tokenwatt.gpu.dram_active", sample.dramActiveRatio, dimensions);
   add("tokenwatt.gpu.clock", sample.smClockHertz, dimensions);
   return gauges;
+}
+
+/** `hw.status`: 1 for the state the GPU is in, 0 for the other. */
+export function statusGauges(
+  info: GpuInfo,
+  state: "ok" | "failed",
+  at: number,
+  everyMs: number,
+): readonly Gauge[] {
+  return ["ok", "failed"].map((one) => ({
+    metric: "hw.status",
+    dimensions: { ...gpuDimensions(info), "hw.type": "gpu", "hw.state": one },
+    value: one === state ? 1 : 0,
+    at,
+    everyMs,
+  }));
 }
 
 /** `tokenwatt.gpu.info`: identity that does not belong on every series. */
