@@ -1,7 +1,9 @@
 // What one GPU earns in a year, sold by the hour and sold by the token: the worked example behind this project.
 // Without a ledger it computes the published figures (METERING.md 6): 3 USD/h at 70 % = 18,396 a year; 30 M tokens/h
-// at 60 % and 1 USD per million = 157,680. All money is integers of 1e-9 of the currency; division comes last.
+// at 60 % and 1 USD per million = 157,680. With one (--state-dir) this host's own figures stand in. All money is integers of 1e-9 of the currency; division comes last.
 import type { Command } from "commander";
+import type { Measured } from "./economics-ledger.ts";
+import { UsageError } from "./errors.ts";
 import type { Io } from "./io.ts";
 import { printLine } from "./io.ts";
 import { formatNano, NANO, parseNano, parseNanoRatio } from "./numbers.ts";
@@ -9,6 +11,7 @@ import { formatTable } from "./table.ts";
 
 const HOURS_PER_YEAR = 8760n;
 const MILLION = 1_000_000n;
+const NANOS_PER_HOUR = 3_600_000_000_000n;
 
 /** Inputs in 1e-9 of their unit. */
 export interface EconomicsInputs {
@@ -37,7 +40,25 @@ export interface Economics {
 
 interface EconomicsOptions extends EconomicsInputs {
   readonly json?: boolean;
+  readonly stateDir?: string;
+  readonly from?: string;
+  readonly to?: string;
+  readonly timeZone: string;
 }
+
+/** The ledger's word on the inputs, where `--state-dir` named one. */
+interface FromLedger {
+  readonly measured: Measured;
+  readonly range: { readonly from: number; readonly to: number };
+}
+
+const FLAGS: readonly (readonly [keyof EconomicsInputs, string])[] = [
+  ["gpuHourPrice", "--gpu-hour-price"],
+  ["utilization", "--utilization"],
+  ["capacityTokensPerHour", "--capacity-tokens-per-hour"],
+  ["pricePerMillion", "--price-per-million"],
+  ["tokenActive", "--token-active"],
+];
 
 /** Adds `tokenwatt economics`. */
 export function register(program: Command, io: Io): void {
@@ -53,6 +74,10 @@ export function register(program: Command, io: Io): void {
   number("--token-active <ratio>", "share of the capacity that is billed", (6n * NANO) / 10n, parseNanoRatio);
   command
     .description("what one GPU earns in a year, sold by the hour and sold by the token")
+    .option("--state-dir <folder>", "take what no flag gives from the ledger in this folder")
+    .option("--from <time>", "start of the ledger's range, as for `report` (default: today)")
+    .option("--to <time>", "end, exclusive (default: as far as the ledger goes)")
+    .option("--time-zone <name>", "calendar of --from and --to", "UTC")
     .option("--json", "print one JSON object")
     .addHelpText(
       "after",
@@ -60,12 +85,49 @@ export function register(program: Command, io: Io): void {
 Examples:
   tokenwatt economics                                        the published example: one H100
   tokenwatt economics --capacity-tokens-per-hour 60e6        the same on a GPU twice as fast
-  tokenwatt economics --gpu-hour-price 2.2 --json | jq .token_over_gpu_hour`,
+  tokenwatt economics --gpu-hour-price 2.2 --json | jq .token_over_gpu_hour
+  tokenwatt economics --state-dir /var/lib/tokenwatt --from 2026-11-01    this host as it was
+  tokenwatt economics --state-dir /var/lib/tokenwatt --price-per-million 0.5    and at another price`,
     )
-    .action((options: EconomicsOptions) => {
-      const result = computeEconomics(options);
-      printLine(io, options.json === true ? toJson(options, result) : toTable(options, result));
+    .action(async (options: EconomicsOptions) => {
+      const ledger = options.stateDir === undefined ? undefined : await readLedger(options, options.stateDir);
+      const given = (key: string): boolean => command.getOptionValueSource(key) === "cli";
+      const inputs = ledger === undefined ? options : merge(options, ledger.measured.inputs, given);
+      const result = computeEconomics(inputs);
+      const print = options.json === true ? toJson : toTable;
+      printLine(io, print(inputs, result, ledger));
     });
+}
+
+async function readLedger(options: EconomicsOptions, folder: string): Promise<FromLedger> {
+  const { LedgerReader } = await import("../store/ledger-reader.ts");
+  const { ledgerPath } = await import("../store/ledger-path.ts");
+  const { readRange } = await import("./report-range.ts");
+  const { measure } = await import("./economics-ledger.ts");
+  const reader = new LedgerReader(ledgerPath(folder));
+  try {
+    const range = readRange(options, undefined, Number((reader.time ?? 0n) / MILLION));
+    return { measured: measure(reader, range.from, range.to), range };
+  } finally {
+    reader.close();
+  }
+}
+
+/** Flags first, then the ledger; what neither gives is asked for, because a default would be a made-up price. */
+function merge(
+  flags: EconomicsInputs,
+  measured: Partial<EconomicsInputs>,
+  given: (key: string) => boolean,
+): EconomicsInputs {
+  const missing = FLAGS.filter(([key]) => !given(key) && measured[key] === undefined).map(([, flag]) => flag);
+  if (missing.length > 0) {
+    throw new UsageError(
+      `Cannot compare with this ledger: the range does not tell ${missing.join(", ")}`,
+      "give them as flags, or meter with a price and capacity catalogue (config `prices`)",
+    );
+  }
+  const chosen = FLAGS.map(([key]) => [key, given(key) ? flags[key] : measured[key]]);
+  return Object.fromEntries(chosen) as unknown as EconomicsInputs;
 }
 
 /** Both ways of selling one GPU for a year of 8,760 hours. Fractions of 1e-9 are cut off at the end, never before. */
@@ -91,7 +153,7 @@ function divide(numerator: bigint, denominator: bigint): bigint | undefined {
   return denominator === 0n ? undefined : numerator / denominator;
 }
 
-function toJson(inputs: EconomicsInputs, result: Economics): string {
+function toJson(inputs: EconomicsInputs, result: Economics, ledger: FromLedger | undefined): string {
   const fields: readonly (readonly [string, bigint | undefined])[] = [
     ["gpu_hour_usd_per_year", result.gpuHourPerYear],
     ["token_usd_per_year", result.tokenPerYear],
@@ -108,22 +170,43 @@ function toJson(inputs: EconomicsInputs, result: Economics): string {
   ];
   // Written from the integers: a JavaScript number would round large amounts.
   const body = fields.map(([key, value]) => `"${key}":${value === undefined ? "null" : formatNano(value)}`);
-  return `{${body.join(",")}}`;
+  if (ledger === undefined) return `{${body.join(",")}}`;
+  const { billableTokens, cost, currency, gpuNanos, revenue, tokens } = ledger.measured;
+  const own = [
+    `"currency":${JSON.stringify(currency ?? null)}`,
+    `"from":"${new Date(ledger.range.from).toISOString()}"`,
+    `"to":"${new Date(ledger.range.to).toISOString()}"`,
+    `"gpu_hours":${formatNano((gpuNanos * NANO) / NANOS_PER_HOUR)}`,
+    `"tokens":${tokens}`,
+    `"billable_tokens":${billableTokens}`,
+    `"cost":${formatNano(cost)}`,
+    `"revenue":${formatNano(revenue)}`,
+  ];
+  return `{${body.join(",")},"ledger":{${own.join(",")}}}`;
 }
 
-function toTable(inputs: EconomicsInputs, result: Economics): string {
+function toTable(inputs: EconomicsInputs, result: Economics, ledger: FromLedger | undefined): string {
+  const currency = ledger?.measured.currency ?? "USD";
   const money = (value: bigint | undefined): string => amount(value, 2);
   return formatTable(
     [
       ["", "by the hour", "by the token"],
-      ["price", `${money(inputs.gpuHourPrice)} USD/h`, `${money(inputs.pricePerMillion)} USD/1M tokens`],
+      [
+        "price",
+        `${money(inputs.gpuHourPrice)} ${currency}/h`,
+        `${money(inputs.pricePerMillion)} ${currency}/1M tokens`,
+      ],
       ["capacity", "1 GPU-hour/h", `${amount(inputs.capacityTokensPerHour, 0)} tokens/h`],
       ["sold", percent(inputs.utilization), percent(inputs.tokenActive)],
-      ["USD per GPU and hour", money(result.gpuHourPerYear / HOURS_PER_YEAR), money(result.tokenPerGpuHour)],
-      ["USD per GPU and year", amount(result.gpuHourPerYear, 0), amount(result.tokenPerYear, 0)],
+      [
+        `${currency} per GPU and hour`,
+        money(result.gpuHourPerYear / HOURS_PER_YEAR),
+        money(result.tokenPerGpuHour),
+      ],
+      [`${currency} per GPU and year`, amount(result.gpuHourPerYear, 0), amount(result.tokenPerYear, 0)],
       ["", "", ""],
       ["tokens sold per GPU-hour", "", amount(result.tokensPerGpuHour, 0)],
-      ["cost of 1M tokens sold, USD", "", amount(result.costPerMillion, 3)],
+      [`cost of 1M tokens sold, ${currency}`, "", amount(result.costPerMillion, 3)],
       ["token revenue / hour revenue", "", amount(result.tokenOverGpuHour, 2)],
       ["equal at a token-active share of", "", percent(result.breakEvenTokenActive)],
     ],

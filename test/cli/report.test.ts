@@ -174,6 +174,41 @@ describe("tokenwatt report", () => {
   });
 });
 
+describe("tokenwatt economics with a ledger", () => {
+  const economics = (...words: string[]) =>
+    runCommand(["economics", "--json", "--state-dir", folder, "--from", "2026-11-01", ...words]);
+
+  test("takes price, utilisation and token price from the ledger and the rest from flags", async () => {
+    const { exitCode, stdout } = await economics(
+      "--capacity-tokens-per-hour",
+      "3200",
+      "--token-active",
+      "0.5",
+    );
+    expect(exitCode).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      gpu_hour_price_usd: 3,
+      utilization: 1,
+      price_usd_per_million: 1000,
+      token_usd_per_gpu_hour: 1.6,
+      ledger: {
+        currency: "USD",
+        gpu_hours: QUARTERS / 4,
+        cost: 0.75 * QUARTERS,
+        revenue: 77.6,
+        billable_tokens: 400 * QUARTERS,
+      },
+    });
+  });
+  test("asks for what neither tells instead of assuming it", async () => {
+    const { exitCode, stderr } = await economics();
+    expect([exitCode, stderr]).toEqual([
+      2,
+      expect.stringContaining("--capacity-tokens-per-hour, --token-active"),
+    ]);
+  });
+});
+
 describe("tokenwatt verify", () => {
   const verify = (...words: string[]) => runCommand(["verify", "--state-dir", folder, ...words]);
 
