@@ -7,7 +7,6 @@ import type { Agent } from "../daemon.ts";
 import { startAgent } from "../daemon.ts";
 import type { Log } from "../log.ts";
 import { createLog } from "../log.ts";
-import type { SettledInterval } from "../model.ts";
 import type { ServiceManager } from "../notify.ts";
 import { openServiceManager } from "../notify.ts";
 import { loadConfigFor } from "./config-options.ts";
@@ -29,10 +28,8 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   const clock = systemClock();
   const log = createLog(config.logLevel);
   const origin = clock.now();
-  const watching = options.json === true || options.live === true;
-  const session = watching
-    ? new LiveSession({ io, json: options.json === true || io.stdout.isTTY !== true, clock, origin })
-    : undefined;
+  const json = options.json === true || io.stdout.isTTY !== true;
+  const session = new LiveSession({ io, json, clock, origin });
   const manager = await openServiceManager({ env: io.env, clock, log });
   const agent = await startAgent({
     config,
@@ -41,24 +38,27 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
     env: io.env,
     origin,
     strict: options.strict ?? false,
-    ...(session === undefined ? {} : { onInterval: (interval: SettledInterval) => session.add(interval) }),
+    onInterval: (interval) => session.add(interval),
   });
   const pidFile = writePidFile(config.stateDir, log);
   handleReload(agent, options, io, log, manager);
   handleRelease(agent, log);
   manager.ready(summary(agent));
-  session?.show(agent, "tokenwatt", () => undefined);
+  const watching = options.json === true || options.live === true;
+  if (watching) session.show(agent, "tokenwatt", () => undefined);
   const until = options.duration === undefined ? undefined : origin + options.duration * 1e6;
-  const cause = await untilStopped(clock, until, agent, () =>
-    log.warn("stopping at once on a second signal"),
-  );
+  const forced = Promise.withResolvers<void>();
+  const cause = await untilStopped(clock, until, agent, () => {
+    log.warn("stopping at once on a second signal");
+    forced.resolve();
+  });
   log.info("stopping", describe(cause));
   manager.stopping(FLUSH_MS + STOP_MS);
-  session?.stop();
-  await agent.stop({ flushMs: FLUSH_MS });
+  session.stop();
+  // A source stuck in its driver must not keep the process: what was committed is on disk, the spool sends it later.
+  await Promise.race([agent.stop({ flushMs: FLUSH_MS }), forced.promise, clock.sleep(FLUSH_MS + STOP_MS)]);
   if (pidFile !== undefined) removeFile(pidFile);
-  if (session !== undefined) session.summary(agent, {});
-  else if (until !== undefined) new LiveSession({ io, json: true, clock, origin }).summary(agent, {});
+  if (watching || until !== undefined) session.summary(agent, {});
   log.info("stopped", agent.exports.status());
   manager.close();
   if (cause.why === "restart") io.setExit(exitCodes.restart);
