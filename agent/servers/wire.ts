@@ -40,6 +40,11 @@ export class WireReader {
   uint(): number {
     const { bytes, end } = this;
     let position = this.position;
+    const first = bytes[position] as number;
+    if (first < 0x80 && position < end) {
+      this.position = position + 1;
+      return first;
+    }
     let value = 0;
     let scale = 1;
     for (let count = 0; count < 10; count++) {
@@ -114,6 +119,19 @@ export class WireReader {
   leave(outer: number): void {
     this.position = this.end;
     this.end = outer;
+  }
+
+  /** Skips further length-delimited fields of `tag` (below 128), one after the other; stands before the first other. */
+  skipRun(tag: number): void {
+    const { bytes, end } = this;
+    let position = this.position;
+    while (position + 1 < end && bytes[position] === tag) {
+      const length = bytes[position + 1] as number;
+      // Longer fields, and anything cut off, go the general way.
+      if (length >= 0x80 || length > end - position - 2) break;
+      position += 2 + length;
+    }
+    this.position = position;
   }
 
   /** Skips the value of a field that nobody needs. */

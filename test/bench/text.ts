@@ -2,7 +2,7 @@
 // parse-prometheus-text-format in the same run. Run with `node test/bench/text.ts`.
 import parseAlternative from "parse-prometheus-text-format";
 import { createPageParser, parsePage } from "../../agent/text/parse.ts";
-import { vllmPage } from "./text-page.ts";
+import { vllmPage } from "./lib/text-page.ts";
 
 const SERIES = 10_000;
 const ROUNDS = 40;

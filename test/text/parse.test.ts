@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import type { MetricPage } from "../../agent/source.ts";
 import { createPageParser, parsePage } from "../../agent/text/parse.ts";
 import { parsedNumber, parseNumber } from "../../agent/text/parse-number.ts";
-import { vllmPage } from "../bench/text-page.ts";
+import { vllmPage } from "../bench/lib/text-page.ts";
 
 const fixtures = fileURLToPath(new URL("../fixtures/servers", import.meta.url));
 const pages = readdirSync(fixtures)

@@ -218,6 +218,7 @@ export class MetricsReader {
         if (point.attributesFrom === -1) point.attributesFrom = before;
         else if (point.attributesTo !== before) together = false;
         reader.skip(tag);
+        reader.skipRun(tag);
         point.attributesTo = reader.position;
       } else if (tag === 17) point.start = reader.fixed64();
       else if (tag === 25) point.time = reader.fixed64();
