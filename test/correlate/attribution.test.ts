@@ -142,6 +142,24 @@ describe("several servers on a GPU", () => {
     expect(shareTotals(active, "b", "nanos")).toMatchObject({ parked: (active.length * second) / 2 });
   });
 
+  test("keep their label while nobody works", () => {
+    const { intervals } = run({
+      gpus: [g],
+      servers: [a, b],
+      samples: readings("g", [
+        ...repeated(8, { watts: 400, busy: 1, pids: [1, 2] }),
+        ...repeated(8, { watts: 100, busy: 0, pids: [1, 2] }),
+      ]),
+      polls: {
+        a: polls([...repeated(8, 9), ...repeated(8, 0)]),
+        b: polls([...repeated(8, 9), ...repeated(8, 0)]),
+      },
+      seconds: 16,
+    });
+    const labels = rowsOf(intervals, "g").flatMap(({ residents }) => residents.map(({ method }) => method));
+    expect(new Set(labels)).toEqual(new Set(["token_share"]));
+  });
+
   test("an input token weighs 1, an output token 2.5", () => {
     const withInput = polls(repeated(8, 0), repeated(8, 1)).map((poll, index) => ({
       ...poll,

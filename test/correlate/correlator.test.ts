@@ -88,6 +88,28 @@ describe("Correlator.settle()", () => {
     expect(settle(4)).toEqual([[3, 4]]);
   });
 
+  test("waits for a server that never answered only while its process is new", () => {
+    const correlator = new Correlator({ origin: 0, intervalNanos: second, gpuPollMs: 1000, strict: true });
+    correlator.setGpus([g], 0);
+    correlator.setServers([{ ...a, pollMs: 4000 }], 0);
+    for (const sample of readings("g", [...repeated(20, { pids: [] }), ...repeated(30, { pids: [1] })]))
+      correlator.acceptGpu(sample);
+    // Announced at 0 with a poll of 4 s: not expected any more at 20 s, again when its process appears.
+    expect(correlator.settle(20 * second).length).toBe(19);
+    expect(correlator.settle(25 * second)).toEqual([]);
+    correlator.acceptTokens("a", { at: 27 * second, inputTokens: 0, outputTokens: 0, progress: "step" }, []);
+    expect(correlator.settle(27.5 * second).length).toBeGreaterThanOrEqual(5);
+  });
+
+  test("waits 30 s at most, however slow a poll is", () => {
+    const { correlator, gpuUntil, poll, settle } = live(120_000);
+    correlator.setServers([{ ...a, pollMs: 120_000 }], 0);
+    poll(0, 0);
+    gpuUntil(60);
+    expect(settle(30.9)).toEqual([]);
+    expect(settle(31)).toEqual([[0, 1]]);
+  });
+
   test("goes on without any source, and returns an hour per call after a long sleep", () => {
     const correlator = new Correlator({ origin: 0, intervalNanos: second, gpuPollMs: 1000 });
     expect(correlator.settle(3 * second).length).toBe(3);
