@@ -53,6 +53,9 @@ export interface Beat {
 
 /** A wall clock this far behind the stored time is not waited for: every series begins anew. */
 const backwardStepMax = 600_000_000_000n;
+/** Entries kept for one beat: a server that restarts in a loop must not fill the record. */
+const auditMax = 1000;
+const modelsNotedMax = 10;
 const latencyOfMetric: Readonly<Record<string, LatencyName>> = {
   "gen_ai.server.time_to_first_token": "time_to_first_token",
   "gen_ai.server.time_per_output_token": "time_per_output_token",
@@ -79,7 +82,7 @@ export class Books {
     this.#weights = options.weights ?? defaultWeights;
     this.#objectives = options.objectives ?? [];
     this.#prices = catalogue === undefined ? undefined : new Prices(catalogue);
-    this.#capacity = new CapacityMeter(options.capacity ?? {}, catalogue);
+    this.#capacity = new CapacityMeter(options.capacity ?? {}, catalogue, options.objectives);
     const onBooked = (booking: Parameters<Buckets["book"]>[0]): void => this.#buckets.book(booking);
     this.ledger = new Ledger(start, { ...options, onBooked }, restored);
     if (restored !== undefined) this.#restore(restored, start);
@@ -98,6 +101,7 @@ export class Books {
       ...facts,
     };
     posted.push(...this.#capacity.post(interval, capacityFacts, end, productOf));
+    this.#noteResets(interval);
     const parts = splitAtEdges(posted, this.#unixNanos(interval.from), end);
     for (const part of parts) this.ledger.postUntil(part.postings, part.end);
   }
@@ -108,11 +112,13 @@ export class Books {
     const prices = new Prices(catalogue);
     if (this.#prices !== undefined) prices.remainders.restore(this.#prices.remainders.state());
     this.#prices = prices;
+    this.#capacity.setCatalogue(catalogue);
     this.note("price", at, { before: before ?? null, after: catalogue.version });
   }
 
   /** Adds an entry to the record; it is stored with the next beat. */
   note(kind: AuditEntry["kind"], at: Nanos, body: Readonly<Record<string, unknown>>): void {
+    if (this.#audit.length >= auditMax) return;
     this.#audit.push({ at: String(this.#unixNanos(at)), kind, body });
   }
 
@@ -131,6 +137,17 @@ export class Books {
       snapshot,
       batch: { ...this.ledger.takeChanges(), state: [...state, ...own], rows, closed, audit },
     };
+  }
+
+  /** A restart the agent slept through is `unmetered`: what the server did before it was never seen. */
+  #noteResets(interval: SettledInterval): void {
+    for (const { increments, server } of interval.servers) {
+      const resets = increments.filter((increment) => increment.resets > 0);
+      if (resets.length === 0) continue;
+      const models = [...new Set(resets.map((increment) => increment.model ?? ""))].slice(0, modelsNotedMax);
+      const kind = resets.some((increment) => increment.late) ? "unmetered" : "reset";
+      this.note(kind, interval.to, { server, models, labelSets: resets.length });
+    }
   }
 
   #close(bucket: BucketNumber): ClosedBucket {

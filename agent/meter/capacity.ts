@@ -2,12 +2,15 @@
 // A configured rate wins over a catalogued one, and that over the learned one: the highest rate of any 5 minutes in
 // which requests queued and the objectives were met. Learned rates fade (half in 14 days), so that a slower model or
 // build is not measured by an old record for ever.
-import type { Posting, SettledInterval, StateRow, UnixNanos } from "../model.ts";
+import type { Histogram, LatencyName, Posting, SettledInterval, StateRow, UnixNanos } from "../model.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
+import { addHistograms } from "./histograms.ts";
 import type { MeterFacts } from "./meter.ts";
 import { allocatedStates } from "./meter.ts";
 import { modelRank } from "./prices.ts";
+import type { Objective } from "./slo.ts";
+import { goodput } from "./slo.ts";
 import { Remainders } from "./split.ts";
 
 /** Window a rate is learned over. */
@@ -16,13 +19,12 @@ const halfLifeNanos = 14 * 86_400e9;
 const nanosPerHour = 3_600_000_000_000n;
 /** Part of a window in which requests must have queued: else the server was not at its limit. */
 const queuedShareMin = 0.9;
+const metShareMin = 0.95;
 
 /** What is known of a server beside its counters. */
 export interface CapacityFacts {
   /** Requests waiting as last seen; undefined = the server cannot say, and nothing is learned. */
   readonly waiting: (server: string) => number | undefined;
-  /** Whether the objectives were met; a server without objectives meets them. */
-  readonly objectivesMet: (server: string) => boolean;
   /** Whether all of the server's GPUs are on this host: else its rate cannot be learned here. */
   readonly whole: (server: string) => boolean;
 }
@@ -37,7 +39,8 @@ interface Window {
   allocatedNanos: number;
   wallNanos: number;
   queuedNanos: number;
-  met: boolean;
+  whole: boolean;
+  readonly latencies: Partial<Record<LatencyName, Histogram>>;
 }
 
 interface Learned {
@@ -48,13 +51,24 @@ interface Learned {
 /** Knows each server's sustainable rate and integrates it. */
 export class CapacityMeter {
   readonly #configured: ConfiguredRates;
-  readonly #catalogue: Catalogue | undefined;
+  #catalogue: Catalogue | undefined;
+  readonly #objectives: readonly Objective[];
   readonly #windows = new Map<string, Window>();
   readonly #learned = new Map<string, Learned>();
   readonly #remainders = new Remainders();
 
-  constructor(configured: ConfiguredRates, catalogue: Catalogue | undefined) {
+  constructor(
+    configured: ConfiguredRates,
+    catalogue: Catalogue | undefined,
+    objectives: readonly Objective[] = [],
+  ) {
     this.#configured = configured;
+    this.#catalogue = catalogue;
+    this.#objectives = objectives;
+  }
+
+  /** Takes rates from another catalogue from now on. */
+  setCatalogue(catalogue: Catalogue): void {
     this.#catalogue = catalogue;
   }
 
@@ -142,14 +156,17 @@ export class CapacityMeter {
     window.wallNanos += length;
     window.allocatedNanos += allocatedNanos;
     if ((facts.waiting(server) ?? 0) > 0) window.queuedNanos += length;
-    window.met &&= facts.objectivesMet(server) && facts.whole(server);
+    window.whole &&= facts.whole(server);
     for (const one of interval.servers) {
-      if (one.server === server) window.tokens += engineTokens(one.increments);
+      if (one.server !== server) continue;
+      window.tokens += engineTokens(one.increments);
+      for (const increment of one.increments) addLatencies(window.latencies, increment.latencies);
     }
     if (window.wallNanos < windowNanos) return;
     this.#windows.set(server, emptyWindow());
     const queued = window.queuedNanos >= queuedShareMin * window.wallNanos;
-    if (!queued || !window.met || window.allocatedNanos === 0) return;
+    if (!queued || !window.whole || window.allocatedNanos === 0) return;
+    if (!this.#objectives.every((objective) => isMet(objective, window.latencies))) return;
     const seen = (window.tokens * Number(nanosPerHour)) / window.allocatedNanos;
     const known = this.#learned.get(server);
     if (known === undefined || seen > faded(known, end)) {
@@ -159,7 +176,21 @@ export class CapacityMeter {
 }
 
 function emptyWindow(): Window {
-  return { tokens: 0, allocatedNanos: 0, wallNanos: 0, queuedNanos: 0, met: true };
+  return { tokens: 0, allocatedNanos: 0, wallNanos: 0, queuedNanos: 0, whole: true, latencies: {} };
+}
+
+/** An objective counts as met by a window when 95 % of its requests certainly met it; unobserved is not met. */
+function isMet(objective: Objective, latencies: Window["latencies"]): boolean {
+  const met = goodput(objective, latencies);
+  return met !== undefined && met.min >= metShareMin * met.requests;
+}
+
+function addLatencies(sums: Window["latencies"], more: Window["latencies"]): void {
+  for (const name of Object.keys(more) as LatencyName[]) {
+    const [known, moved] = [sums[name], more[name]];
+    if (moved === undefined) continue;
+    sums[name] = known === undefined ? moved : (addHistograms(known, moved) ?? moved);
+  }
 }
 
 function faded(learned: Learned, at: UnixNanos): number {

@@ -205,6 +205,32 @@ describe("Books over time", () => {
       }),
     );
   });
+  it("keeps restarts in the record: seen as resets, slept through as unmetered", () => {
+    const books = booksOf();
+    postBucket(books, 0, [moved({ resets: 1 }), fromGateway("a", {}, { resets: 2, late: true })]);
+    expect(commit(books, 10).batch.audit).toMatchObject([
+      { kind: "reset", body: { server: "s", models: ["m"] } },
+      { kind: "unmetered", body: { server: "g" } },
+    ]);
+    expect(commit(books, 20).batch.audit).toEqual([]);
+  });
+  it("prices from the instant a new catalogue is set, and says so", () => {
+    const books = booksOf({ catalogue });
+    postBucket(books, 0, []);
+    const dearer = readCatalogue({
+      version: "w",
+      currency: "USD",
+      gpus: [{ gpu: "H100", pricePerGpuHour: 6 }],
+    });
+    books.setCatalogue(dearer.catalogue, 900 * SECOND);
+    postBucket(books, 900, []);
+    const { batch, snapshot } = commit(books, 1800);
+    expect(totals(snapshot, "tokenwatt.cost", "tokenwatt.price.version")).toEqual({
+      v: 750_000_000n,
+      w: 1_500_000_000n,
+    });
+    expect(batch.audit).toMatchObject([{ kind: "price", body: { before: "v", after: "w" } }]);
+  });
   it("begins every series anew, and says so, when the stored time is over ten minutes ahead of the clock", () => {
     const books = booksOf();
     postBucket(books, 0, [moved({ tokens: { output: 5 } })]);

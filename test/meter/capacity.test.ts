@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { CapacityFacts } from "../../agent/meter/capacity.ts";
 import { CapacityMeter } from "../../agent/meter/capacity.ts";
 import { readCatalogue } from "../../agent/meter/catalogue.ts";
+import type { Histogram } from "../../agent/model.ts";
 import { factsOf, intervalOf, moved, unixNanos } from "./fixtures.ts";
 
 const product = "NVIDIA H100 80GB HBM3";
@@ -15,15 +16,21 @@ const { catalogue } = readCatalogue({
 /** Runs minutes of one GPU at a token rate; returns the capacity tokens posted and their source. */
 function run(
   meter: CapacityMeter,
-  options: { from?: number; minutes: number; tokensPerSecond: number } & Partial<CapacityFacts>,
+  options: {
+    from?: number;
+    minutes: number;
+    tokensPerSecond: number;
+    latency?: Histogram;
+  } & Partial<CapacityFacts>,
 ): { tokens: number; sources: Set<string> } {
   const from = (options.from ?? 0) * 60;
-  const facts = { ...factsOf(), waiting: () => 1, objectivesMet: () => true, whole: () => true, ...options };
+  const facts = { ...factsOf(), waiting: () => 1, whole: () => true, ...options };
+  const latencies = options.latency === undefined ? {} : { time_to_first_token: options.latency };
   let tokens = 0;
   const sources = new Set<string>();
   for (let minute = 0; minute < options.minutes; minute++) {
     const [start, end] = [from + minute * 60, from + (minute + 1) * 60];
-    const increments = [moved({ tokens: { output: options.tokensPerSecond * 60 } })];
+    const increments = [moved({ tokens: { output: options.tokensPerSecond * 60 }, latencies })];
     const interval = intervalOf({ from: start, to: end, seconds: { token_active: 60 }, increments });
     for (const posting of meter.post(interval, facts, unixNanos(interval.to), () => product)) {
       tokens += posting.amount;
@@ -61,12 +68,21 @@ describe("CapacityMeter.post()", () => {
   it.each([
     ["nothing queued", { waiting: () => 0 }],
     ["the server cannot say what queued", { waiting: () => undefined }],
-    ["an objective was missed", { objectivesMet: () => false }],
     ["part of the server is on another host", { whole: () => false }],
   ])("learns nothing while %s", (_why, facts) => {
     const meter = new CapacityMeter({}, undefined);
     run(meter, { minutes: 20, tokensPerSecond: 1000, ...facts });
     expect(meter.rate("s", product, "m", unixNanos(0))).toBeUndefined();
+  });
+  it.each([
+    ["most requests met the objectives", [96, 4], true],
+    ["too many missed one", [94, 6], false],
+    ["nobody can tell", undefined, false],
+  ])("learns a rate at the limit while %s: %j", (_why, counts, learned) => {
+    const meter = new CapacityMeter({}, undefined, [{ name: "fast", seconds: { time_to_first_token: 0.5 } }]);
+    const latency = counts === undefined ? undefined : { bounds: [0.5], counts, sum: 1, count: 100 };
+    run(meter, { minutes: 5, tokensPerSecond: 1000, ...(latency === undefined ? {} : { latency }) });
+    expect(meter.rate("s", product, "m", unixNanos(0)) !== undefined).toBe(learned);
   });
   it("lets an old record fade by half in 14 days, and goes on after a restart", () => {
     const meter = new CapacityMeter({}, undefined);
