@@ -33,17 +33,17 @@ function isOurs(pid: number): boolean {
   }
 }
 
-/** `/-/status` of the daemon of this configuration, or undefined when nothing answers there within `ms`. */
+/** `/-/status` of the tokenwatt that listens at `host:port`, or undefined when none answers there within `ms`. */
 export async function readStatus(
-  config: Config,
+  listen: string,
   ms: number,
 ): Promise<Readonly<Record<string, unknown>> | undefined> {
-  const listen = config.export.prometheus.listen;
   if (listen === "") return undefined;
   const address = listen.replace(/^0\.0\.0\.0:/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:");
   try {
     const answer = await fetch(`http://${address}/-/status`, { signal: AbortSignal.timeout(ms) });
-    return (await answer.json()) as Readonly<Record<string, unknown>>;
+    const status = (await answer.json()) as Readonly<Record<string, unknown>>;
+    return "gpu_backend" in status ? status : undefined;
   } catch {
     return undefined;
   }

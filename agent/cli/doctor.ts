@@ -55,6 +55,7 @@ async function doctor(options: DoctorOptions, io: Io): Promise<void> {
 
 async function examine(options: DoctorOptions, io: Io): Promise<readonly Finding[]> {
   const { checks } = await import("./checks/registry.ts");
+  const { configCheck } = await import("./checks/config.ts");
   const { systemClock } = await import("../clock.ts");
   const { silentLog } = await import("../log.ts");
   const { loadConfig } = await import("../config.ts");
@@ -74,6 +75,8 @@ async function examine(options: DoctorOptions, io: Io): Promise<readonly Finding
     configured = { loaded: loadConfig({ env: io.env, file: options.config, settings: options.set }) };
   } catch (configError) {
     configured = { configError };
+    // Whatever was asked for: checks that need the configuration are silent without it, and silence is no verdict.
+    if (!chosen.includes(configCheck)) chosen.unshift(configCheck);
   }
   const found = await Promise.all(
     chosen.map(async (check): Promise<readonly Finding[]> => {
@@ -86,7 +89,8 @@ async function examine(options: DoctorOptions, io: Io): Promise<readonly Finding
     }),
   );
   stop.abort();
-  return found.flat().filter((finding) => wanted(finding.id));
+  const broken = "configError" in configured;
+  return found.flat().filter(({ id }) => wanted(id) || (broken && configCheck.ids.includes(id)));
 }
 
 /** The findings as lines for people: verdict, id, what was seen, and what to do below. */

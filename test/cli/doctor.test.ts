@@ -69,6 +69,19 @@ describe("tokenwatt doctor", () => {
     expect(failed.exitCode).toBe(2);
   });
 
+  test("says that the configuration is broken whatever was asked for", async () => {
+    const { stdout, exitCode } = await runCommand([
+      "doctor",
+      "--only",
+      "server",
+      "--json",
+      "--set",
+      "rates.gpuMs=x",
+    ]);
+    expect(JSON.parse(stdout)).toMatchObject({ verdict: "fail", findings: [{ id: "config.valid" }] });
+    expect(exitCode).toBe(2);
+  });
+
   test("refuses an id no check has", async () => {
     const { stderr, exitCode } = await runCommand(["doctor", "--only", "gpus"]);
     expect(exitCode).toBe(2);
@@ -200,6 +213,27 @@ describe("server checks", () => {
   });
 });
 
+describe("receivers", () => {
+  test("server.reachable says whether they can listen, and asks nobody for counters", async () => {
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
+    const { port } = taken.address() as AddressInfo;
+    const examine = async (endpoint: string): Promise<unknown> => {
+      const flags = ["--only", "server", "--json", "--set", `servers.otlp=[{endpoint: "${endpoint}"}]`];
+      return JSON.parse(
+        (await runCommand(["doctor", ...flags, "--set", "export.prometheus.listen="])).stdout,
+      );
+    };
+    expect(await examine(`127.0.0.1:${port}`)).toMatchObject({
+      findings: [{ verdict: "fail", seen: expect.stringContaining("EADDRINUSE") }],
+    });
+    await new Promise((resolve) => taken.close(resolve));
+    expect(await examine(`127.0.0.1:${port}`)).toMatchObject({
+      findings: [{ id: "server.reachable", verdict: "ok" }],
+    });
+  });
+});
+
 describe("host checks", () => {
   test("judgeNode() wants 24.20 and warns above 24", () => {
     expect(
@@ -208,23 +242,22 @@ describe("host checks", () => {
   });
 
   test("http.port tells a free port, a foreign program and a running tokenwatt apart", async () => {
-    const context = host({});
     const listen = async (server: ReturnType<typeof createServer>): Promise<string> => {
       await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
       return `127.0.0.1:${(server.address() as AddressInfo).port}`;
     };
     const foreign = createServer((socket) => socket.destroy());
-    const ours = createHttpServer((_, answer) => answer.end('{"program":"tokenwatt"}'));
+    const ours = createHttpServer((_, answer) => answer.end('{"version":"1","gpu_backend":{}}'));
     const taken = await listen(foreign);
-    expect(await judgePort(context, taken)).toMatchObject({
+    expect(await judgePort(taken)).toMatchObject({
       verdict: "fail",
       seen: `cannot listen on ${taken}: EADDRINUSE`,
     });
-    expect(await judgePort(context, await listen(ours))).toMatchObject({ verdict: "ok" });
+    expect(await judgePort(await listen(ours))).toMatchObject({ verdict: "ok" });
     foreign.close();
     ours.close();
-    expect(await judgePort(context, "127.0.0.1:0")).toMatchObject({ verdict: "ok" });
-    expect(await judgePort(context, "192.0.2.1:9464")).toMatchObject({
+    expect(await judgePort("127.0.0.1:0")).toMatchObject({ verdict: "ok" });
+    expect(await judgePort("192.0.2.1:9464")).toMatchObject({
       verdict: "fail",
       seen: expect.stringContaining("EADDRNOTAVAIL"),
     });

@@ -3,10 +3,13 @@
 import { configuredServers } from "../../config.ts";
 import type { Gap, ServerInfo, TokenReading, TokenSample } from "../../model.ts";
 import type { ServerSource, ServerType } from "../../source.ts";
+import { readStatus } from "../daemon-process.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";
+import { listenError } from "./port.ts";
 
 const READ_MS = 8000;
+const STATUS_MS = 2000;
 
 export const serversCheck: Check = {
   ids: ["server.reachable", "server.counters"],
@@ -44,6 +47,7 @@ async function judge(
   try {
     source = type.open(entry, context);
     info = source.info;
+    if (listens(source)) return [await judgeReceiver(context, info)];
     const reading = await within(context, READ_MS, `asking ${info.address}`, firstReading(source));
     if ("reason" in reading) return [fail(reading.reason, undefined)];
     return judgeSample(info, reading);
@@ -53,6 +57,24 @@ async function judge(
   } finally {
     await source?.close().catch(() => {});
   }
+}
+
+/** Whether the source is a receiver: others call it, so there is nobody to ask. */
+function listens(source: ServerSource): boolean {
+  return "listening" in source;
+}
+
+async function judgeReceiver(context: CheckContext, info: ServerInfo): Promise<Finding> {
+  const base = { id: "server.reachable", subject: info.id };
+  const code = info.address.startsWith("unix:") ? undefined : await listenError(info.address);
+  if (code === undefined)
+    return { ...base, verdict: "ok", seen: `${info.type} can listen on ${info.address}` };
+  const status = await readStatus(context.loaded?.config.export.prometheus.listen ?? "", STATUS_MS);
+  if (code === "EADDRINUSE" && status !== undefined) {
+    return { ...base, verdict: "ok", seen: `${info.address} is held, a tokenwatt is running` };
+  }
+  const remedy = "choose another endpoint for it, or stop what listens there (`ss -ltnp` names it)";
+  return { ...base, verdict: "fail", seen: `${info.type} cannot listen on ${info.address}: ${code}`, remedy };
 }
 
 async function firstReading(source: ServerSource): Promise<TokenSample | Gap> {
