@@ -221,9 +221,11 @@ export class Gpus {
 
   #live(now: Nanos): Timeline[] {
     const limit = now - this.#coverMax;
-    return [...this.#timelines.values()].filter(
-      (timeline) => Math.max(timeline.newestAt ?? -Infinity, timeline.since) > limit,
-    );
+    const named = [...this.#boards.values()].flatMap(({ own, members }) => [
+      ...(own === undefined ? [] : [own]),
+      ...members.filter(({ until }) => until === undefined).map(({ timeline }) => timeline),
+    ]);
+    return named.filter((timeline) => Math.max(timeline.newestAt ?? -Infinity, timeline.since) > limit);
   }
 }
 
