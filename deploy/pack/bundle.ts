@@ -1,0 +1,104 @@
+// The agent as ES modules in app/: one chunk for each entry point (processes and threads included) and shared chunks
+// beside them, so that what a command does not need is never parsed. Entry points are found, not listed: main.ts and
+// every module that a `new URL("./x.ts", import.meta.url)` names.
+import { readdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import type { Plugin } from "rolldown";
+import { rolldown } from "rolldown";
+import type { File } from "./files.ts";
+import { file } from "./files.ts";
+import { entryName, rewriteUrls } from "./source-urls.ts";
+
+/** What bundling gives. */
+export interface Bundle {
+  /** The chunks, as app/<name>.mjs. */
+  readonly files: readonly File[];
+  /** Folders of the npm packages that have code in it, relative to the project: `node_modules/zod`. */
+  readonly packages: readonly string[];
+  /** Files and folders the code reads beside itself, relative to the project: `proto`, `package.json`. */
+  readonly reads: readonly string[];
+}
+
+/** Bundles the agent of the project in folder `root`, minified. Fails on anything that could not be resolved. */
+export async function bundleAgent(root: string): Promise<Bundle> {
+  const { entries, reads } = findUrls(root);
+  const input: Record<string, string> = {};
+  for (const entry of ["agent/main.ts", ...entries]) {
+    const name = entryName(entry);
+    if (input[name] !== undefined && input[name] !== join(root, entry)) {
+      throw new Error(`Cannot pack ${entry}: another entry point is called ${name} too`);
+    }
+    input[name] = join(root, entry);
+  }
+  const build = await rolldown({
+    cwd: root,
+    input,
+    platform: "node",
+    plugins: [urls(root), commonJsTelemetry()],
+    onLog: (level, log) => {
+      if (log.code === "UNRESOLVED_IMPORT") throw new Error(`Cannot pack: ${log.message}`);
+      if (level === "warn" && log.code !== "EVAL") console.warn(`bundle: ${log.message}`);
+    },
+  });
+  const { output } = await build.generate({
+    format: "esm",
+    entryFileNames: "[name].mjs",
+    chunkFileNames: "[name]-[hash].mjs",
+    minify: true,
+    comments: { legal: false },
+  });
+  await build.close();
+  const modules = new Set(output.flatMap((chunk) => (chunk.type === "chunk" ? chunk.moduleIds : [])));
+  return {
+    files: output.map((chunk) =>
+      file(`app/${chunk.fileName}`, chunk.type === "chunk" ? chunk.code : chunk.source),
+    ),
+    packages: [
+      ...new Set([...modules].map((id) => packageFolder(root, id)).filter((id) => id !== undefined)),
+    ].sort(),
+    reads,
+  };
+}
+
+function findUrls(root: string): { entries: string[]; reads: string[] } {
+  const entries = new Set<string>();
+  const reads = new Set<string>();
+  for (const name of readdirSync(join(root, "agent"), { recursive: true, encoding: "utf8" })) {
+    if (!name.endsWith(".ts")) continue;
+    const path = `agent/${name}`;
+    const found = rewriteUrls(path, readFileSync(join(root, path), "utf8"));
+    for (const entry of found.entries) entries.add(entry);
+    for (const read of found.files) reads.add(read);
+  }
+  return { entries: [...entries].sort(), reads: [...reads].sort() };
+}
+
+function urls(root: string): Plugin {
+  return {
+    name: "source-urls",
+    transform: (code, id) => {
+      const path = relative(root, id);
+      if (!path.startsWith("agent/") || !code.includes("import.meta.url")) return null;
+      return rewriteUrls(path, code).code;
+    },
+  };
+}
+
+// The ES modules of @opentelemetry `require` grpc-js at the first export, which an ES bundle answers with an error that
+// nobody sees: the self-metrics would silently never arrive. Their CommonJS twins bundle right.
+function commonJsTelemetry(): Plugin {
+  return {
+    name: "commonjs-telemetry",
+    resolveId: async function (source, importer, options) {
+      if (!source.startsWith("@opentelemetry/") && !importer?.includes("/@opentelemetry/")) return null;
+      const resolved = await this.resolve(source, importer, { ...options, skipSelf: true });
+      if (resolved === null || !resolved.id.includes("/@opentelemetry/")) return resolved;
+      return { ...resolved, id: resolved.id.replace(/\.mjs$/, ".cjs") };
+    },
+  };
+}
+
+function packageFolder(root: string, id: string): string | undefined {
+  const path = relative(root, id);
+  return /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0];
+}

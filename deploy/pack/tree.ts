@@ -1,0 +1,142 @@
+// The program as installed: what lies in the tarball's folder and in /usr/lib/tokenwatt. Only node, koffi.node and the
+// SBOM differ between architectures.
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { Bundle } from "./bundle.ts";
+import { stripElf } from "./elf.ts";
+import type { File } from "./files.ts";
+import { file } from "./files.ts";
+import { licenceFiles, readPackage } from "./licences.ts";
+import { lockedFiles, readLockfile } from "./npm-package.ts";
+import { sbom } from "./sbom.ts";
+
+/** Architectures as Node names them. */
+export type Architecture = "x64" | "arm64";
+
+/** What an artefact is made from. */
+export interface Sources {
+  /** The project's folder. */
+  readonly root: string;
+  readonly version: string;
+  /** Seconds since 1970, for every file. */
+  readonly time: number;
+  readonly bundle: Bundle;
+  /** What the program prints about itself. */
+  readonly texts: Texts;
+}
+
+/** Files that the program itself prints. */
+export interface Texts {
+  readonly manual1: string;
+  readonly manual5: string;
+  readonly bash: string;
+  readonly zsh: string;
+  readonly schema: string;
+  readonly config: string;
+}
+
+/** The program for one architecture. */
+export function programTree(sources: Sources, architecture: Architecture): File[] {
+  const { bundle, root, texts } = sources;
+  const runtime = `node-linux-${architecture}`;
+  const node = lockedFiles(root, runtime, ["bin/node", "LICENSE"]);
+  const addon = `@koromix/koffi-linux-${architecture}`;
+  const native = `linux_${architecture}/koffi.node`;
+  const koffi = lockedFiles(root, addon, [native]);
+  const packages = bundle.packages.map((folder) => readPackage(root, folder));
+  const lockfile = readLockfile(root);
+  return [
+    file("bin/node", stripElf(node.get("bin/node") as Uint8Array), 0o755),
+    file("bin/tokenwatt", readFileSync(join(root, "deploy/pack/tokenwatt.sh")), 0o755),
+    ...bundle.files,
+    file(`node_modules/${addon}/koffi.node`, koffi.get(native) as Uint8Array),
+    file(`node_modules/${addon}/package.json`, `${JSON.stringify({ name: addon, main: "koffi.node" })}\n`),
+    ...bundle.reads.flatMap((path) =>
+      path === "package.json" ? [ownPackage(root)] : projectFiles(root, path),
+    ),
+    ...["LICENSE", "README.md", "systemd"].flatMap((path) => projectFiles(root, path)),
+    file("METRICS.md", readFileSync(join(root, "agent/export/METRICS.md"))),
+    ...licenceFiles(root, packages),
+    file("licenses/node/LICENSE", node.get("LICENSE") as Uint8Array),
+    file(
+      "sbom.cdx.json",
+      sbom({
+        ...sources,
+        architecture,
+        packages,
+        lockfile,
+        nodeVersion: lockfile[`node_modules/${runtime}`]?.version ?? "",
+      }),
+    ),
+    file("share/man/man1/tokenwatt.1", texts.manual1),
+    file("share/man/man5/tokenwatt.yaml.5", texts.manual5),
+    file("share/completions/tokenwatt.bash", texts.bash),
+    file("share/completions/_tokenwatt", texts.zsh),
+    file("share/config.schema.json", texts.schema),
+    file("share/config.yaml", texts.config),
+    file("share/example.yaml", readFileSync(join(root, "deploy/config/tokenwatt.yaml"))),
+  ];
+}
+
+/** What the bundled program prints about itself, run on this machine's Node. */
+export function askProgram(root: string, bundle: Bundle): Texts {
+  const cache = join(root, "node_modules/.cache/tokenwatt");
+  mkdirSync(cache, { recursive: true });
+  const folder = mkdtempSync(join(cache, "stage-"));
+  try {
+    writeTree(folder, [...bundle.files, ownPackage(root)]);
+    const ask = (...words: string[]): string => {
+      const { error, status, stderr, stdout } = spawnSync(
+        process.execPath,
+        [join(folder, "app/main.mjs"), ...words],
+        {
+          encoding: "utf8",
+          env: { NO_COLOR: "1", PATH: process.env["PATH"] },
+        },
+      );
+      if (status === 0 && stdout !== "") return stdout;
+      throw new Error(
+        `Cannot pack: the bundle's \`tokenwatt ${words.join(" ")}\` ended with ${status ?? error}: ${stderr}`,
+      );
+    };
+    return {
+      manual1: ask("manual", "1"),
+      manual5: ask("manual", "5"),
+      bash: ask("completion", "bash"),
+      zsh: ask("completion", "zsh"),
+      schema: ask("config", "schema"),
+      config: ask("config", "init"),
+    };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Writes files below a folder. */
+export function writeTree(folder: string, files: readonly File[]): void {
+  for (const entry of files) {
+    if ("link" in entry) continue;
+    const path = join(folder, entry.path);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, entry.bytes, { mode: entry.mode });
+  }
+}
+
+function ownPackage(root: string): File {
+  const { description, license, name, type, version } = JSON.parse(
+    readFileSync(join(root, "package.json"), "utf8"),
+  ) as Record<string, string>;
+  return file(
+    "package.json",
+    `${JSON.stringify({ name, version, description, license, type }, undefined, 2)}\n`,
+  );
+}
+
+function projectFiles(root: string, path: string): File[] {
+  const full = join(root, path);
+  if (!statSync(full).isDirectory()) return [file(path, readFileSync(full))];
+  return readdirSync(full)
+    .sort()
+    .flatMap((name) => projectFiles(root, `${path}/${name}`));
+}
