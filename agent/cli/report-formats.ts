@@ -160,13 +160,17 @@ export function reportObject(
     queries_per_second: line.queriesPerSecond ?? null,
     tokens_per_second: line.tokensPerSecond ?? null,
     latency_seconds: percentiles,
-    kpis: JSON.parse(
-      JSON.stringify(
-        { ...kpis, tokenActiveUtilization: utilization },
-        (_key, value: unknown) => value ?? null,
-      ),
-    ),
+    kpis: snakeCase({ ...kpis, tokenActiveUtilization: utilization }),
   };
+}
+
+/** Names as everywhere in JSON; what is not known is null. */
+function snakeCase(values: object): Record<string, unknown> {
+  const entries = Object.entries(values).map(([key, value]: [string, unknown]) => [
+    key.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+    typeof value === "object" && value !== null ? snakeCase(value) : (value ?? null),
+  ]);
+  return Object.fromEntries(entries) as Record<string, unknown>;
 }
 
 function hours({ line }: ReportEntry, plan: Plan): number | undefined {

@@ -73,10 +73,10 @@ describe("tokenwatt report", () => {
       cost: String(0.75 * QUARTERS),
       revenue: "77.6",
       kpis: {
-        tokensPerGpuHour: 2000,
-        tokenActiveUtilization: 2 / 3,
-        tokensPerJoule: 0.5,
-        costPerMillionTokens: { allocation: 1500 },
+        tokens_per_gpu_hour: 2000,
+        token_active_utilization: 2 / 3,
+        tokens_per_joule: 0.5,
+        cost_per_million_tokens: { allocation: 1500 },
       },
       latency_seconds: { time_to_first_token: { p50: 0.1, p99: expect.closeTo(0.198, 9) } },
     });

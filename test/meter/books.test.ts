@@ -205,6 +205,14 @@ describe("Books over time", () => {
       }),
     );
   });
+  it("books what ends before a closed bucket's end in the bucket after it: a sealed one takes nothing", () => {
+    const books = booksOf();
+    postBucket(books, 0, [moved({ tokens: { output: 5 } })]);
+    commit(books, 900);
+    postBucket(books, 0, [moved({ tokens: { output: 7 } })]);
+    const rows = commit(books, 900).batch.rows.filter((row) => row.amount === 7n);
+    expect(rows.map((row) => row.bucket)).toEqual([Number(START / 900_000_000_000n) + 1]);
+  });
   it("keeps restarts in the record: seen as resets, slept through as unmetered", () => {
     const books = booksOf();
     postBucket(books, 0, [moved({ resets: 1 }), fromGateway("a", {}, { resets: 2, late: true })]);
