@@ -1,7 +1,15 @@
 // The time nobody metered: from the last commit of an earlier run to this start. Since boot it is `unobserved` GPU time
 // (rent does not stop); while the host was off there were no GPU-seconds, and only the audit record says so.
 import type { Books } from "./meter/books.ts";
-import type { GpuInfo, GpuInterval, GpuState, Nanos, UnixNanos } from "./model.ts";
+import type {
+  GpuInfo,
+  GpuInterval,
+  GpuState,
+  Nanos,
+  SettledInterval,
+  TokenIncrement,
+  UnixNanos,
+} from "./model.ts";
 
 const BUCKET_NANOS = 900_000_000_000n;
 
@@ -35,6 +43,24 @@ export function bookAbsence(
     books.post({ from: instant(at), to: instant(to), ...interval }, { gpus, servers: new Map() });
     at = to;
   }
+}
+
+/** Tokens an earlier run had read but not booked, as an interval without time at `at`. */
+export function lateInterval(increments: readonly TokenIncrement[], at: Nanos): SettledInterval {
+  const servers = Map.groupBy(increments, (increment) => increment.server);
+  return {
+    from: at,
+    to: at,
+    gpus: [],
+    lateSamples: 0,
+    violations: [],
+    servers: [...servers].map(([server, own]) => ({
+      server,
+      nanos: { token_active: 0, stalled: 0, parked: 0, unknown: 0 },
+      activityMethod: "unknown",
+      increments: own,
+    })),
+  };
 }
 
 function unobserved(gpu: GpuInfo, nanos: number): GpuInterval {

@@ -7,6 +7,7 @@ import type { FloorState } from "./correlate/floor.ts";
 import { Books } from "./meter/books.ts";
 import type { Catalogue } from "./meter/catalogue.ts";
 import { Increments } from "./meter/increments.ts";
+import { Pending } from "./meter/pending.ts";
 import type { LedgerRestored, Nanos, StateRow } from "./model.ts";
 
 const FLOORS_KEY = '["floors"]';
@@ -31,6 +32,7 @@ export interface Core {
   readonly correlator: Correlator;
   readonly increments: Increments;
   readonly books: Books;
+  readonly pending: Pending;
 }
 
 /** Everything between the sources and the exporters. */
@@ -61,13 +63,14 @@ export function createCore(options: CoreOptions): Core {
     floors: restoredFloors(restored),
     strict: options.strict,
   });
-  return { correlator, increments, books };
+  return { correlator, increments, books, pending: new Pending() };
 }
 
-/** What must be stored with a beat beside the books' own: last samples of the servers, idle floors of the GPUs. */
+/** What must be stored with a beat beside the books' own: last samples, tokens not booked yet, idle floors. */
 export function coreState(core: Core, clock: Clock): readonly StateRow[] {
   return [
     ...core.increments.takeChanges((at) => clock.unixNanos(at)),
+    core.pending.row(),
     { key: FLOORS_KEY, value: JSON.stringify(core.correlator.floors()) },
   ];
 }

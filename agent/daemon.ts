@@ -2,7 +2,7 @@
 // `run` and `demo` start it with different sources; it never exits the process and never reads argv. Two beats: the
 // pipeline's tick settles and meters, the export beat commits and ships only what was committed (METERING.md 1).
 import { uptime } from "node:os";
-import { bookAbsence } from "./absence.ts";
+import { bookAbsence, lateInterval } from "./absence.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { Config } from "./config.ts";
@@ -14,6 +14,7 @@ import { forgetful, openDurable } from "./durable.ts";
 import { destinations } from "./export/otlp-config.ts";
 import { Exports } from "./exports.ts";
 import type { Log } from "./log.ts";
+import { restorePending } from "./meter/pending.ts";
 import type { Nanos, SettledInterval } from "./model.ts";
 import { Pipeline } from "./pipeline.ts";
 import { readPrices } from "./prices-file.ts";
@@ -240,6 +241,7 @@ export class Agent {
       inventoryMs: config.rates.inventoryMs,
       onInterval: (interval) => this.#settled(interval),
       ...(until === undefined ? {} : { until }),
+      recorded: () => this.#exports.recorded(),
       onRestartNeeded: (error) => this.#restart.resolve(error),
     });
   }
@@ -257,6 +259,8 @@ export class Agent {
       booted: clock.unixNanos(clock.now()) - BigInt(Math.round(uptime() * 1e9)),
       start: clock.unixNanos(start),
     };
+    const late = restorePending(restored.state);
+    if (late.length > 0) books.post(lateInterval(late, start), this.#pipeline.intake);
     bookAbsence(books, absence, this.#pipeline.intake.gpus, (at) => clock.instant(at));
   }
 

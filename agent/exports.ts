@@ -31,6 +31,9 @@ import type { Spool } from "./store/spool.ts";
 import { programVersion } from "./version.ts";
 
 const BUCKET_NANOS = 900_000_000_000n;
+/** Least distance of beats asked for by callers who wait for a commit, and how long they are collected. */
+const EARLY_BEAT_MS = 1000;
+const EARLY_BEAT_JOIN_MS = 50;
 
 export interface ExportsOptions {
   readonly config: Config;
@@ -62,6 +65,9 @@ export class Exports {
   #cancel: Cancel = () => {};
   #committing: Promise<void> = Promise.resolve();
   #stored: Stored | undefined;
+  #early: Promise<void> | undefined;
+  #lastBeat: Nanos = 0;
+  #failure: Error | undefined;
   readonly #delivered = new Map<string, number>();
 
   constructor(options: ExportsOptions) {
@@ -161,10 +167,32 @@ export class Exports {
   beat(): Promise<void> {
     this.#committing = this.#committing
       .then(() => this.#commit())
+      .then(() => {
+        this.#failure = undefined;
+      })
       .catch((error: Error) => {
+        this.#failure = error;
         this.#options.log.error("export beat failed", { cause: error.message });
       });
     return this.#committing;
+  }
+
+  /**
+   * Resolves once everything accepted before the call is on disk, rejects when the disk did not take it. Callers share a beat, at most one a second: a gateway
+   * that pushes must not make the agent commit at its pace.
+   */
+  recorded(): Promise<void> {
+    this.#early ??= this.#earlyBeat();
+    return this.#early;
+  }
+
+  async #earlyBeat(): Promise<void> {
+    const { clock } = this.#options;
+    const wait = this.#lastBeat + EARLY_BEAT_MS * 1e6 - clock.now();
+    await clock.sleep(Math.max(EARLY_BEAT_JOIN_MS, wait / 1e6));
+    this.#early = undefined;
+    await this.beat();
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** Commits what was settled last and sends what is queued within `flushMs`; what is left is told. */
@@ -197,6 +225,7 @@ export class Exports {
   async #commit(): Promise<void> {
     if (this.#encoder === undefined) return;
     const { clock, core, durable, settledUntil } = this.#options;
+    this.#lastBeat = clock.now();
     const state = coreState(core, clock);
     const { batch, snapshot } = core.books.commit(clock.unixNanos(settledUntil()), clock.now(), state);
     const sequence =

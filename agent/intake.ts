@@ -86,12 +86,13 @@ export class Intake {
   }
 
   acceptTokens(info: ServerInfo, sample: TokenSample): void {
-    const { books, correlator, increments, log } = this.#parts;
+    const { books, correlator, increments, log, pending } = this.#parts;
     const id = sample.server;
     if (id !== info.id) this.#serverBehind(info, id);
     if (sample.pids !== undefined || sample.gpus !== undefined) this.#hint(sample);
     this.lastTokenSamples.set(id, sample);
     const accepted = increments.accept(sample);
+    pending.add(accepted.increments);
     if (accepted.poll !== undefined) correlator.acceptTokens(id, accepted.poll, accepted.increments);
     const known = this.servers.get(id) ?? info;
     for (const gauge of serverGauges(known, sample)) books.ledger.observe(gauge);

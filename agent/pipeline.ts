@@ -16,6 +16,8 @@ export interface PipelineParts extends IntakeParts {
   readonly gpu: GpuSource | undefined;
   readonly servers: readonly ServerSource[];
   readonly tickMs: number;
+  /** Resolves once everything accepted so far is on disk. */
+  readonly recorded?: () => Promise<void>;
   /** Nothing after this instant is metered: a recording's end. */
   readonly until?: Nanos;
   /** Called with each settled interval after it was posted. */
@@ -119,7 +121,7 @@ export class Pipeline {
 
   #book(intervals: readonly SettledInterval[]): void {
     if (intervals.length === 0) return;
-    const { books, increments, log, onInterval } = this.#parts;
+    const { books, increments, log, onInterval, pending } = this.#parts;
     const { gpus, lastTokenSamples, servers } = this.intake;
     const facts = {
       gpus,
@@ -129,6 +131,7 @@ export class Pipeline {
     };
     for (const interval of intervals) {
       books.post(interval, facts);
+      pending.booked(interval);
       for (const gauge of this.#convenience.add(interval, gpus)) books.ledger.observe(gauge);
       for (const violation of interval.violations) log.error("accounting law broken", { cause: violation });
       this.#settledUntil = interval.to;
@@ -177,6 +180,7 @@ export class Pipeline {
         if ("reason" in reading) this.intake.gap(reading);
         else this.intake.acceptTokens(source.info, reading);
         this.tick();
+        if (source.acknowledges === true) await this.#parts.recorded?.();
       });
     } catch (error) {
       this.intake.failed(`server:${source.info.id}`, error);

@@ -89,6 +89,8 @@ export interface PullServerSource {
 export interface PushServerSource {
   readonly kind: "push";
   readonly info: ServerInfo;
+  /** The peer is told that its usage is recorded: `accept` then resolves on the commit, not on the booking. */
+  readonly acknowledges?: boolean;
   run(accept: (reading: TokenSample | Gap) => Promise<void>): Promise<void>;
   close(): Promise<void>;
 }

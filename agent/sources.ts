@@ -39,18 +39,18 @@ export async function chooseGpu(config: Config, context: SourceContext): Promise
   return { source: undefined, tried };
 }
 
-/** Whether this host has a GPU some backend can read, and why not. Opens nothing. */
+/** Whether this host has a GPU some backend can read, and why the first choice cannot. Opens nothing. */
 export async function detectGpu(
   config: Config,
   context: SourceContext,
 ): Promise<{ readonly usable: boolean; readonly reason: string }> {
-  const reasons: string[] = [];
+  let first: string | undefined;
   for (const { backend, section } of configuredBackends(config)) {
     const found = await backend.detect(section, context);
     if (found.usable) return { usable: true, reason: `${backend.name}: ${found.reason}` };
-    if (backend.name !== "replay") reasons.push(`${backend.name}: ${found.reason}`);
+    first ??= found.reason;
   }
-  return { usable: false, reason: reasons.join("; ") };
+  return { usable: false, reason: first ?? "no backend is configured" };
 }
 
 /** A configured server and the place in the configuration it comes from, which is its identity over reloads. */

@@ -206,7 +206,13 @@ describe("an agent with two GPUs and two servers", () => {
         ),
       };
     });
-    await until(() => setup.intervals.length >= 12);
+    const booked = (): number =>
+      sum(
+        setup.intervals
+          .flatMap((interval) => interval.servers.flatMap((server) => server.increments))
+          .flatMap((increment) => Object.values(increment.tokens)),
+      );
+    await until(() => setup.intervals.length >= 12 && booked() > 1000);
     await setup.agent.stop({ flushMs: 2000 * SPEED });
     const gpus = setup.intervals.flatMap((interval) => interval.gpus);
     const metered = sum(setup.intervals.map((interval) => interval.to - interval.from));
