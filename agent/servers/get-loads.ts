@@ -13,7 +13,7 @@ import type { GrpcPeer } from "./grpc-call.ts";
 import { callUnary, reflectServices } from "./grpc-call.ts";
 import type { GrpcServerEntry } from "./grpc-server-type.ts";
 import { grpcServer } from "./grpc-server-type.ts";
-import { startEpoch } from "./page-readings.ts";
+import { startEpoch } from "./page-labels.ts";
 import { tagOf, WireReader, WireWriter } from "./wire.ts";
 
 /** Field numbers of SchedulerLoad; running is 2 and waiting 3 in all three. */

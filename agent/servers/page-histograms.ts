@@ -1,14 +1,56 @@
 // Histograms of a metric page: cumulative buckets in any order, bounds in any unit, to model.ts's Histogram.
 // Facts: prometheus text format 0.0.4; writers differ in the order of buckets and in "1.0" against "1" (facts P24).
 import type { Histogram } from "../model.ts";
+import type { MetricSample } from "../source.ts";
+import type { Labels } from "./page-labels.ts";
+import { partOf } from "./page-labels.ts";
+
+interface Part {
+  readonly labels: Labels;
+  readonly buckets: [number, number][];
+  sum: number;
+  count: number;
+}
+
+/** A family's histograms by part (labels without `le`); `histogram` is undefined where buckets fall. */
+export function pageHistograms(
+  counters: (name: string) => readonly MetricSample[],
+  family: string,
+  scale: number,
+  when: ((labels: Labels) => boolean) | undefined,
+): { readonly labels: Labels; readonly histogram: Histogram | undefined }[] {
+  const parts = new Map<string, Part>();
+  const each = (suffix: string, run: (part: Part, sample: MetricSample) => void): void => {
+    for (const sample of counters(`${family}${suffix}`)) {
+      if (when !== undefined && !when(sample.labels)) continue;
+      const key = partOf(sample.labels, WITHOUT_BOUND);
+      const part = parts.get(key) ?? { labels: sample.labels, buckets: [], sum: 0, count: 0 };
+      parts.set(key, part);
+      run(part, sample);
+    }
+  };
+  each("_bucket", (part, { labels, value }) => part.buckets.push([boundOf(labels["le"]), value]));
+  each("_sum", (part, { value }) => {
+    part.sum = value;
+  });
+  each("_count", (part, { value }) => {
+    part.count = value;
+  });
+  return [...parts.values()].map(({ labels, buckets, sum, count }) => ({
+    labels,
+    histogram: histogramOf(buckets, sum * scale, count, scale),
+  }));
+}
+
+const WITHOUT_BOUND = ["le"];
 
 /** The bound in a `le` label; NaN when it is none. */
-export function boundOf(le: string | undefined): number {
+function boundOf(le: string | undefined): number {
   return le === "+Inf" ? Number.POSITIVE_INFINITY : Number(le ?? "none");
 }
 
 /** The histogram of one part, in seconds; undefined when its buckets fall. */
-export function histogramOf(
+function histogramOf(
   buckets: readonly (readonly [number, number])[],
   sum: number,
   total: number,

@@ -12,19 +12,10 @@ import type {
 } from "../model.ts";
 import type { MetricPage, MetricSample, PageReading } from "../source.ts";
 import { defined } from "./entry.ts";
-import { boundOf, histogramOf, mergeHistograms } from "./page-histograms.ts";
+import { mergeHistograms, pageHistograms } from "./page-histograms.ts";
+import type { Identity, Labels, ReaderOptions } from "./page-labels.ts";
+import { identifier, partOf, startEpoch, withoutLabels } from "./page-labels.ts";
 
-/** What the configuration says about the labels of a page. */
-export interface ReaderOptions {
-  /** The label that names the model, or several of which the first with a value counts; so for the others. */
-  readonly modelLabel?: string | readonly string[] | undefined;
-  readonly tenantLabel?: string | readonly string[] | undefined;
-  readonly endpointLabel?: string | readonly string[] | undefined;
-  readonly modelAliases?: Readonly<Record<string, string>> | undefined;
-  readonly role?: Role | undefined;
-}
-
-type Labels = Readonly<Record<string, string>>;
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
 /** One reading in the making. */
@@ -60,6 +51,7 @@ export class PageReadings {
   readonly errors: string[];
   readonly #drafts = new Map<string, Draft>();
   readonly #volume: ProgressKind;
+  readonly #identify: (labels: Labels) => Identity;
   #progressKind: ProgressKind | undefined;
   #epoch: string | undefined;
   #activeNanos: number | undefined;
@@ -73,6 +65,7 @@ export class PageReadings {
     this.ignored = page.ignoredSamples;
     this.errors = [...page.errors];
     this.#volume = volume;
+    this.#identify = identifier(options);
     this.role = options.role ?? "combined";
   }
 
@@ -195,32 +188,7 @@ export class PageReadings {
 
   /** Adds a histogram; `scale` turns its unit into seconds. Parts with other bounds than the first are left out. */
   latency(name: LatencyName, family: string, scale = 1, when?: (labels: Labels) => boolean): void {
-    const parts = new Map<
-      string,
-      { labels: Labels; buckets: [number, number][]; sum: number; count: number }
-    >();
-    const part = (labels: Labels) => {
-      const key = partOf(labels, ["le"]);
-      const known = parts.get(key) ?? { labels, buckets: [], sum: 0, count: 0 };
-      parts.set(key, known);
-      return known;
-    };
-    const each = (suffix: string, run: (sample: MetricSample) => void): void => {
-      for (const sample of this.counters(`${family}${suffix}`)) {
-        if (when === undefined || when(sample.labels)) run(sample);
-      }
-    };
-    each("_bucket", (sample) =>
-      part(sample.labels).buckets.push([boundOf(sample.labels["le"]), sample.value]),
-    );
-    each("_sum", (sample) => {
-      part(sample.labels).sum = sample.value;
-    });
-    each("_count", (sample) => {
-      part(sample.labels).count = sample.value;
-    });
-    for (const { labels, buckets, sum, count } of parts.values()) {
-      const histogram = histogramOf(buckets, sum * scale, count, scale);
+    for (const { labels, histogram } of pageHistograms((part) => this.counters(part), family, scale, when)) {
       const draft = this.#draft(labels);
       const merged = histogram === undefined ? undefined : mergeHistograms(draft.latencies[name], histogram);
       if (merged === undefined) this.#fault(`${family} has buckets that cannot be read together`);
@@ -297,12 +265,7 @@ export class PageReadings {
   }
 
   #draft(labels: Labels): Draft {
-    const { modelLabel, tenantLabel, endpointLabel, modelAliases } = this.options;
-    const named = label(labels, modelLabel);
-    const model = named === undefined ? undefined : (modelAliases?.[named] ?? named);
-    const tenant = label(labels, tenantLabel);
-    const endpoint = label(labels, endpointLabel);
-    const key = `${model ?? "\u0001"}\u0000${tenant ?? "\u0001"}\u0000${endpoint ?? "\u0001"}`;
+    const { key, model, tenant, endpoint } = this.#identify(labels);
     const known = this.#drafts.get(key);
     if (known !== undefined) return known;
     const draft: Draft = {
@@ -334,32 +297,4 @@ export class PageReadings {
   #fault(problem: string): void {
     if (this.errors.length < 20) this.errors.push(problem);
   }
-}
-
-/** The epoch of a run that began at a unix time in seconds; page-source.ts reads the time back from it. */
-export function startEpoch(unixSeconds: number): string {
-  return `start:${unixSeconds}`;
-}
-
-/** Values that mean "not set": an absent label, SGLang's empty one, LiteLLM's and Higress's words for it. */
-const UNSET: ReadonlySet<string | undefined> = new Set([undefined, "", "None", "none"]);
-
-function label(labels: Labels, names: string | readonly string[] | undefined): string | undefined {
-  if (names === undefined) return undefined;
-  if (typeof names === "string") return UNSET.has(labels[names]) ? undefined : labels[names];
-  const name = names.find((each) => !UNSET.has(labels[each]));
-  return name === undefined ? undefined : labels[name];
-}
-
-/** A part of a sum: the label set without some labels, as a key. */
-export function partOf(labels: Labels, without: readonly string[] = []): string {
-  let key = "";
-  for (const name of Object.keys(labels).sort()) {
-    if (!without.includes(name)) key += `${name}\u0000${labels[name]}\u0000`;
-  }
-  return key;
-}
-
-function withoutLabels(labels: Labels, without: readonly string[]): Labels {
-  return Object.fromEntries(Object.entries(labels).filter(([name]) => !without.includes(name)));
 }

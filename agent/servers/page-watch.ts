@@ -4,7 +4,7 @@
 import type { Clock } from "../clock.ts";
 import type { Nanos, TokenReading } from "../model.ts";
 import type { MetricPage, MetricSample } from "../source.ts";
-import { partOf } from "./page-readings.ts";
+import { partOf } from "./page-labels.ts";
 
 const HELD_MAX = 20_000;
 const FROZEN_NANOS = 120 * 1e9;

@@ -6,8 +6,9 @@ import type { MetricPage, PageReader, PullServerSource, ServerType, SourceContex
 import { createPageFetcher } from "../text/fetch.ts";
 import { createPageParser } from "../text/parse.ts";
 import { commonFields, defined, serverInfo, tlsField } from "./entry.ts";
-import type { ReaderOptions } from "./page-readings.ts";
-import { PageReadings, startEpoch } from "./page-readings.ts";
+import type { ReaderOptions } from "./page-labels.ts";
+import { startEpoch } from "./page-labels.ts";
+import { PageReadings } from "./page-readings.ts";
 import { holdVanished, watchFrozen } from "./page-watch.ts";
 
 const NANOS_PER_SECOND = 1e9;

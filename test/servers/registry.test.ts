@@ -1,33 +1,25 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { readPage } from "../../agent/cli/probe-target.ts";
 import { serverTypes } from "../../agent/servers/registry.ts";
+import type { ServerType } from "../../agent/source.ts";
 import { parsePage } from "../../agent/text/parse.ts";
 
 const folder = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const fixtures = folder("../fixtures/servers");
 const recordings = readdirSync(fixtures).filter((name) => name.endsWith(".prom"));
 
-/** Files of the room that are no server: shared by several of them. */
-const HELPERS = new Set([
-  "entry",
-  "get-loads-facts",
-  "grpc-call",
-  "grpc-errors",
-  "grpc-server-type",
-  "outcomes",
-  "page-histograms",
-  "page-readings",
-  "page-watch",
-  "receiver",
-  "registry",
-  "text-server",
-  "token-counters-server",
-  "usage-totals",
-  "wire",
-]);
+/** Names of the server types a file of the room exports. */
+async function typesIn(file: string): Promise<string[]> {
+  const exported = Object.values((await import(`../../agent/servers/${file}`)) as Record<string, unknown>);
+  return exported.flatMap((each) => {
+    const type = each as Partial<ServerType> | null;
+    return typeof type === "object" && type !== null && "example" in type && type.open
+      ? [type.name as string]
+      : [];
+  });
+}
 
 /** The server a recording is of: the longest registered name its file name starts with. */
 function serverOf(recording: string): string | undefined {
@@ -38,10 +30,18 @@ function serverOf(recording: string): string | undefined {
 }
 
 describe("the registry of servers", () => {
-  test("names exactly the files of the folder", () => {
-    const files = readdirSync(folder("../../agent/servers")).map((name) => basename(name, ".ts"));
-    const servers = [...new Set(files)].filter((name) => !HELPERS.has(name)).sort();
-    expect(serverTypes.map((type) => type.name).sort()).toEqual(servers);
+  test("names every server type of the folder, each in the file of its name", async () => {
+    const files = readdirSync(folder("../../agent/servers")).filter((name) =>
+      /^(?!registry).*\.ts$/.test(name),
+    );
+    const found: string[] = [];
+    for (const file of files) {
+      for (const name of await typesIn(file)) {
+        expect(file).toBe(`${name}.ts`);
+        found.push(name);
+      }
+    }
+    expect(serverTypes.map((type) => type.name).sort()).toEqual(found.sort());
   });
 
   test("keeps recordings named <server>-<version>-<situation>", () => {

@@ -1,0 +1,277 @@
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { fileURLToPath } from "node:url";
+import fc from "fast-check";
+import { afterEach, describe, expect, test } from "vitest";
+import { systemClock, virtualClock } from "../../agent/clock.ts";
+import { silentLog } from "../../agent/log.ts";
+import type { TokenReading } from "../../agent/model.ts";
+import { litellm } from "../../agent/servers/litellm.ts";
+import { llamaCpp } from "../../agent/servers/llama-cpp.ts";
+import { holdVanished, watchFrozen } from "../../agent/servers/page-watch.ts";
+import { prometheusGeneric } from "../../agent/servers/prometheus-generic.ts";
+import { serverTypes } from "../../agent/servers/registry.ts";
+import { pageReader, pageUrl } from "../../agent/servers/text-server.ts";
+import { vllm } from "../../agent/servers/vllm.ts";
+import type { PullServerSource, ServerType } from "../../agent/source.ts";
+import { createPageParser, parsePage } from "../../agent/text/parse.ts";
+
+const recording = (name: string): string =>
+  readFileSync(fileURLToPath(new URL(`../fixtures/servers/${name}`, import.meta.url)), "utf8");
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0)) await close();
+});
+const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
+
+async function serve(page: () => { body: string; headers?: Record<string, string> }): Promise<string> {
+  const server = createServer((_request, response) => {
+    const { body, headers } = page();
+    response.writeHead(200, headers).end(body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closing.push(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+function open(type: ServerType, entry: Record<string, unknown>): PullServerSource {
+  const source = type.open(type.config.parse(entry), context) as PullServerSource;
+  closing.push(() => source.close());
+  return source;
+}
+
+describe("a text server", () => {
+  test("polls its page and reads it under the entry's aliases, role and product endpoint", async () => {
+    const endpoint = await serve(() => ({ body: recording("vllm-0.16-two-engines.prom") }));
+    const source = open(vllm, {
+      endpoint,
+      id: "a",
+      modelAliases: { "llama-3.3-70b": "llama" },
+      productEndpoint: "chat",
+      gpus: ["GPU-1"],
+    });
+    const sample = await source.poll();
+    expect(sample).toMatchObject({
+      server: "a",
+      family: "engine",
+      gpus: ["GPU-1"],
+      ignoredSamples: 0,
+      errors: [],
+    });
+    expect(sample.readings).toMatchObject([
+      { model: "llama", endpoint: "chat", tokens: { output: 14969502 } },
+    ]);
+    expect(sample.sent).toBeLessThanOrEqual(sample.at);
+    expect(sample.at).toBeLessThanOrEqual(sample.received);
+    const began = Number(context.clock.unixNanos(sample.readings[0]?.epochBegan as number)) / 1e9;
+    expect(began).toBeCloseTo(1795420913.98, 1);
+  });
+
+  test("a decode server counts no input it was handed", () => {
+    const reader = pageReader(
+      { ...vllmLike, volume: "step", labels: { modelLabel: "model_name" } },
+      { role: "decode" },
+    );
+    const { readings } = reader.read(parsePage(Buffer.from(recording("vllm-0.16-two-engines.prom"))));
+    expect(readings[0]).toMatchObject({
+      role: "decode",
+      tokens: { input_uncached: 5201382, input_cached: 2927520, output: 14969502 },
+    });
+    expect(readings[0]?.tokens).not.toHaveProperty("input_unsplit");
+  });
+
+  test("says that a page has no token counter, and goes on", async () => {
+    const endpoint = await serve(() => ({ body: "up 1\n" }));
+    expect((await open(vllm, { endpoint }).poll()).errors).toEqual(["no token counter is on the page"]);
+  });
+
+  test("takes llama.cpp's run from its header", async () => {
+    let start = "1795420000";
+    const endpoint = await serve(() => ({
+      body: recording("llama-cpp-b6-serving.prom"),
+      headers: { "Process-Start-Time-Unix": start },
+    }));
+    const source = open(llamaCpp, { endpoint });
+    const before = (await source.poll()).readings[0];
+    start = "1795420999";
+    const after = (await source.poll()).readings[0];
+    expect(before?.epoch).toBe("start:1795420000");
+    expect(after?.epoch).not.toBe(before?.epoch);
+    expect(before).toMatchObject({ progress: { output: 612044 }, progressKind: "step", volume: "finish" });
+  });
+
+  test("reads any page by mapping", async () => {
+    const body = [
+      'my:tokens_total{kind="in",m="x",t="a"} 10',
+      'my:tokens_total{kind="hit",m="x",t="a"} 4',
+      'my:tokens_total{kind="out",m="x",t="a"} 7',
+      'my_done{code="ok",m="x",t="a"} 2',
+      'my_ms_bucket{m="x",t="a",le="100"} 1',
+      'my_ms_bucket{m="x",t="a",le="+Inf"} 2',
+      'my_ms_sum{m="x",t="a"} 400',
+      'my_ms_count{m="x",t="a"} 2\n',
+    ].join("\n");
+    const endpoint = await serve(() => ({ body }));
+    const kind = (value: string) => [{ metric: "my:tokens_total", where: { kind: value } }];
+    const source = open(prometheusGeneric, {
+      endpoint,
+      family: "gateway",
+      modelLabel: "m",
+      tenantLabel: "t",
+      tokens: { input: kind("in"), cached: kind("hit"), output: kind("out") },
+      requests: { ok: [{ metric: "my_done", where: { code: "ok" } }] },
+      latencies: { request_duration: { metric: "my_ms", unit: "ms" } },
+    });
+    expect((await source.poll()).readings).toMatchObject([
+      {
+        model: "x",
+        tenant: "a",
+        tokens: { input_cached: 4, input_uncached: 6, output: 7 },
+        requests: { ok: 2 },
+        latencies: { request_duration: { bounds: [0.1], counts: [1, 1], sum: 0.4, count: 2 } },
+      },
+    ]);
+  });
+
+  test.each([
+    ["localhost:8000", "http://localhost:8000/metrics"],
+    ["http://h:1", "http://h:1/metrics"],
+    ["http://h:1/x", "http://h:1/x"],
+    ["unix:/run/s", "unix:/run/s:/metrics"],
+  ])("finds the page behind %s", (endpoint, url) => {
+    expect(pageUrl(endpoint, "/metrics", false)).toBe(url);
+  });
+
+  test.each(["localhost", "http://", "host:99999", "a b:1"])("refuses the address %j", (endpoint) => {
+    expect(vllm.config.safeParse({ endpoint }).error?.issues[0]?.path).toEqual(["endpoint"]);
+  });
+});
+
+const vllmLike = {
+  name: "vllm",
+  family: "engine",
+  port: 8000,
+  path: "/metrics",
+  families: vllm.page.families ?? [],
+  recognises: () => undefined,
+  read: (await import("../../agent/servers/vllm.ts")).readVllm,
+} as const;
+
+describe("holdVanished()", () => {
+  const parser = createPageParser();
+  const hold = holdVanished();
+  const read = (page: string): number[] =>
+    (hold(parser.parse(Buffer.from(page))).samples.get("tokens") ?? []).map((sample) => sample.value);
+
+  test("keeps what a series counted when it vanishes, and its first value on return as base", () => {
+    const start = "process_start_time_seconds 5\n";
+    expect(read(`${start}tokens{user="a"} 100\ntokens{user="b"} 10\n`)).toEqual([100, 10]);
+    expect(read(`${start}tokens{user="b"} 12\n`)).toEqual([12, 100]);
+    expect(read(`${start}tokens{user="a"} 3\ntokens{user="b"} 12\n`)).toEqual([100, 12]);
+    expect(read(`${start}tokens{user="a"} 8\ntokens{user="b"} 12\n`)).toEqual([105, 12]);
+  });
+
+  test("forgets everything when the process restarts", () => {
+    expect(read('process_start_time_seconds 6\ntokens{user="a"} 1\n')).toEqual([1]);
+  });
+
+  test("gives sums that never fall while the process lives", async () => {
+    const pages = fc.array(fc.dictionary(fc.constantFrom("a", "b", "c"), fc.nat(50)), { maxLength: 12 });
+    fc.assert(
+      fc.property(pages, (all) => {
+        const held = holdVanished();
+        const totals: Record<string, number> = {};
+        let before = 0;
+        for (const moves of all) {
+          const lines = Object.entries(moves).map(([user, more]) => {
+            totals[user] = (totals[user] ?? 0) + more;
+            return `tokens{user="${user}"} ${totals[user]}\n`;
+          });
+          const page = held(parsePage(Buffer.from(lines.join(""))));
+          const sum = (page.samples.get("tokens") ?? []).reduce((total, sample) => total + sample.value, 0);
+          expect(sum).toBeGreaterThanOrEqual(before);
+          before = sum;
+        }
+      }),
+    );
+  });
+});
+
+describe("watchFrozen()", () => {
+  test("speaks up when requests run and nothing moves for two minutes", async () => {
+    const clock = virtualClock(0n);
+    const frozen = watchFrozen(clock);
+    const reading = (output: number, running: number): TokenReading[] => [
+      { role: "combined", tokens: { output }, requests: {}, running, volume: "step" },
+    ];
+    expect(frozen(reading(5, 3))).toBeUndefined();
+    await clock.advance(119e9);
+    expect(frozen(reading(5, 3))).toBeUndefined();
+    await clock.advance(121e9);
+    expect(frozen(reading(5, 3))).toContain("while 3 requests run");
+    expect(frozen(reading(6, 3))).toBeUndefined();
+  });
+});
+
+describe("every page reader", () => {
+  const readers = serverTypes.flatMap((type) =>
+    type.page === undefined ? [] : [[type.name, type.page] as const],
+  );
+  const pages = [
+    "sglang-2026-two-ranks",
+    "litellm-1-one-team",
+    "triton-26-vllm-and-trtllm",
+    "tgi-3-serving",
+  ].map((name) => Buffer.from(recording(`${name}.prom`)));
+
+  test.each(readers)("%s survives any page with changed bytes and never counts below zero", (_, reader) => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...pages),
+        fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 15 }),
+        (page, changes) => {
+          const broken = Buffer.from(page);
+          for (const [at, byte] of changes) broken[at % broken.length] = byte;
+          const parsed = parsePage(broken);
+          reader.recognises(parsed);
+          for (const reading of reader.read(parsed).readings) {
+            const counts = [...Object.values(reading.tokens), ...Object.values(reading.requests)];
+            for (const count of counts) expect(count).toBeGreaterThanOrEqual(0);
+          }
+        },
+      ),
+      { numRuns: 25 },
+    );
+  });
+
+  test("no page is recognised by two of them", () => {
+    for (const name of [
+      "vllm-rust-openmetrics",
+      "dynamo-worker-1.5-documented-vllm",
+      "vllm-production-stack-0.1-documented-router",
+      "triton-26-vllm-and-trtllm",
+      "nim-1-serving",
+      "kserve-0.15-documented",
+    ]) {
+      const page = parsePage(Buffer.from(recording(`${name}.prom`)));
+      const takers = readers
+        .filter(([, reader]) => reader.recognises(page) !== undefined)
+        .map(([type]) => type);
+      expect([name, takers.length]).toEqual([name, 1]);
+    }
+  });
+
+  test("litellm keeps unset tenants apart from named ones", () => {
+    const page =
+      'litellm_output_tokens_metric_total{model="m",team="None"} 1\nlitellm_output_tokens_metric_total{model="m",team="a"} 2\n';
+    const readings: readonly TokenReading[] = litellm.page.read(parsePage(Buffer.from(page))).readings;
+    expect(readings.map((reading) => [reading.tenant, reading.tokens.output])).toEqual([
+      [undefined, 1],
+      ["a", 2],
+    ]);
+  });
+});
