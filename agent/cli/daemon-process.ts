@@ -1,7 +1,12 @@
 // The running daemon as other commands find it: its pid file in the state directory and its /-/status.
 // A pid is believed only when /proc names the process as ours: pids are reused after a reboot.
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import type { IncomingMessage } from "node:http";
+import { get as httpGet } from "node:http";
+import { get as httpsGet } from "node:https";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import type { Config } from "../config.ts";
 import type { Environment } from "./io.ts";
 
@@ -33,16 +38,30 @@ function isOurs(pid: number): boolean {
   }
 }
 
-/** `/-/status` of the tokenwatt that listens at `host:port`, or undefined when none answers there within `ms`. */
+/** Where a tokenwatt serves its endpoints: the section `export.prometheus`. */
+export interface Endpoint {
+  readonly listen: string;
+  readonly tls?: object | undefined;
+}
+
+/**
+ * `/-/status` of the tokenwatt that listens there, or undefined when none answers within `ms`. Its certificate is not
+ * judged: nothing is told to it. One that wants a client's certificate does not answer.
+ */
 export async function readStatus(
-  listen: string,
+  { listen, tls }: Endpoint,
   ms: number,
 ): Promise<Readonly<Record<string, unknown>> | undefined> {
   if (listen === "") return undefined;
   const address = listen.replace(/^0\.0\.0\.0:/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:");
   try {
-    const answer = await fetch(`http://${address}/-/status`, { signal: AbortSignal.timeout(ms) });
-    const status = (await answer.json()) as Readonly<Record<string, unknown>>;
+    const signal = AbortSignal.timeout(ms);
+    const request =
+      tls === undefined
+        ? httpGet(`http://${address}/-/status`, { signal })
+        : httpsGet(`https://${address}/-/status`, { signal, rejectUnauthorized: false });
+    const [answer] = (await once(request, "response", { signal })) as [IncomingMessage];
+    const status = JSON.parse(await text(answer)) as Readonly<Record<string, unknown>>;
     return "gpu_backend" in status ? status : undefined;
   } catch {
     return undefined;

@@ -78,7 +78,7 @@ async function reaches(config: Config, released: boolean): Promise<boolean> {
 
 async function isReleased(config: Config): Promise<boolean | undefined> {
   const { readStatus } = await import("./daemon-process.ts");
-  const backend = (await readStatus(config.export.prometheus.listen, STATUS_MS))?.["gpu_backend"];
+  const backend = (await readStatus(config.export.prometheus, STATUS_MS))?.["gpu_backend"];
   const released = (backend as { released?: unknown } | undefined)?.released;
   return typeof released === "boolean" ? released : undefined;
 }

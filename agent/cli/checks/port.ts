@@ -10,17 +10,17 @@ export const portCheck: Check = {
   ids: [ID],
   run: async (context) => {
     if (context.loaded === undefined) return [];
-    const listen = context.loaded.config.export.prometheus.listen;
+    const { listen, tls } = context.loaded.config.export.prometheus;
     if (listen === "") return [{ id: ID, verdict: "skip", seen: "export.prometheus.listen is off" }];
-    return [await judgePort(listen)];
+    return [await judgePort(listen, tls)];
   },
 };
 
 /** The verdict on an address to listen on. A running tokenwatt may hold it. */
-export async function judgePort(listen: string): Promise<Finding> {
+export async function judgePort(listen: string, tls?: object): Promise<Finding> {
   const code = await listenError(listen);
   if (code === undefined) return { id: ID, verdict: "ok", seen: `${listen} is free` };
-  if (code === "EADDRINUSE" && (await readStatus(listen, ASK_MS)) !== undefined) {
+  if (code === "EADDRINUSE" && (await readStatus({ listen, tls }, ASK_MS)) !== undefined) {
     return { id: ID, verdict: "ok", seen: `${listen} is held by a running tokenwatt` };
   }
   return {

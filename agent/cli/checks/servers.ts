@@ -69,7 +69,7 @@ async function judgeReceiver(context: CheckContext, info: ServerInfo): Promise<F
   const code = info.address.startsWith("unix:") ? undefined : await listenError(info.address);
   if (code === undefined)
     return { ...base, verdict: "ok", seen: `${info.type} can listen on ${info.address}` };
-  const status = await readStatus(context.loaded?.config.export.prometheus.listen ?? "", STATUS_MS);
+  const status = await readStatus(context.loaded?.config.export.prometheus ?? { listen: "" }, STATUS_MS);
   if (code === "EADDRINUSE" && status !== undefined) {
     return { ...base, verdict: "ok", seen: `${info.address} is held, a tokenwatt is running` };
   }
