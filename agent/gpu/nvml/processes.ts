@@ -22,60 +22,108 @@ interface Row {
   readonly mps: boolean;
 }
 
+/** The last answer of a device. `complete` = every process of it has been looked up by name. */
+interface Known {
+  readonly compute: Buffer;
+  readonly mps: Buffer;
+  readonly table: ProcessTable;
+  readonly complete: boolean;
+}
+
+const COMPUTE = { call: "nvmlDeviceGetComputeRunningProcesses_v3", buffer: "compute" } as const;
+const MPS = { call: "nvmlDeviceGetMPSComputeRunningProcesses_v3", buffer: "mps" } as const;
+const NO_ROWS = Buffer.alloc(0);
+
 /** Reads processes of one device after another into the same buffers. */
 export class ProcessReader {
-  #rows = new Cell(256 * PROCESS.size);
+  readonly #rows = { compute: new Cell(256 * PROCESS.size), mps: new Cell(64 * PROCESS.size) };
   #shares = new Cell(256 * PROCESS_SAMPLE.size);
   readonly #count = new Cell(WORD);
-  readonly #tables = new WeakMap<Device, ProcessTable>();
+  readonly #known = new WeakMap<Device, Known>();
   readonly #names = new Map<number, string>();
+  #changed = false;
   absurd = 0;
 
   /** Sets `processes`, and `processShares` where more than one process makes them worth their 2.4 ms. */
   read(nvml: Nvml, device: Device, draft: Draft): void {
-    const compute = this.#list(nvml, device, "processes", "nvmlDeviceGetComputeRunningProcesses_v3", false);
+    const compute = this.#list(nvml, device, "processes", COMPUTE);
     if (compute === undefined) return;
-    const mps = this.#list(nvml, device, "mps_processes", "nvmlDeviceGetMPSComputeRunningProcesses_v3", true);
-    const table = this.#table([...compute, ...(mps ?? [])]);
-    const same = sameTable(this.#tables.get(device), table);
-    if (!same) this.#tables.set(device, table);
-    draft.processes = same ? "same" : table;
-    if (table.pids.length > 1 && device.parent === undefined) this.#readShares(nvml, device, draft);
+    const mps = this.#list(nvml, device, "mps_processes", MPS) ?? NO_ROWS;
+    const known = this.#known.get(device);
+    // Lists rarely change from second to second: an answer of the same bytes is not decoded again.
+    const same = known?.compute.equals(compute) && known.mps.equals(mps);
+    if (known !== undefined && same) draft.processes = this.#completeNames(device, known);
+    else draft.processes = this.#decode(device, Buffer.from(compute), Buffer.from(mps));
+    const count = this.#known.get(device)?.table.pids.length ?? 0;
+    if (count > 1 && device.parent === undefined) this.#readShares(nvml, device, draft);
   }
 
   /** Forgets names of processes that are gone; call once per poll with every device that was read. */
   prune(devices: readonly Device[]): void {
+    if (!this.#changed) return;
+    this.#changed = false;
     const alive = new Set<number>();
-    for (const device of devices) for (const pid of this.#tables.get(device)?.pids ?? []) alive.add(pid);
+    for (const device of devices) for (const pid of this.#known.get(device)?.table.pids ?? []) alive.add(pid);
     for (const pid of this.#names.keys()) if (!alive.has(pid)) this.#names.delete(pid);
   }
 
-  #list(nvml: Nvml, device: Device, capability: string, symbol: NvmlCall, mps: boolean): Row[] | undefined {
+  #decode(device: Device, compute: Buffer, mps: Buffer): ProcessTable | "same" {
+    const table = this.#table([...this.#rowsOf(compute, false), ...this.#rowsOf(mps, true)]);
+    const before = this.#known.get(device)?.table;
+    const complete = table.pids.every((pid) => this.#names.has(pid));
+    this.#known.set(device, { compute, mps, table, complete });
+    this.#changed = true;
+    return sameTable(before, table) ? "same" : table;
+  }
+
+  /** Looks up the next names of a list that has not changed; a name may show that a process is no resident. */
+  #completeNames(device: Device, known: Known): ProcessTable | "same" {
+    if (known.complete) return "same";
+    let lookups = 0;
+    for (const pid of known.table.pids) {
+      if (this.#names.has(pid)) continue;
+      if (lookups++ === NAMES_PER_READ) return "same";
+      this.#names.set(pid, commandOf(pid));
+    }
+    // Every name is known now: the list is put together once more.
+    return this.#decode(device, known.compute, known.mps);
+  }
+
+  /** The bytes of the driver's answer, valid until the next call; undefined when it cannot say. */
+  #list(
+    nvml: Nvml,
+    device: Device,
+    capability: string,
+    kind: { readonly call: NvmlCall; readonly buffer: "compute" | "mps" },
+  ): Buffer | undefined {
     if (!device.can(capability)) return undefined;
     let code = CODE.insufficientSize as number;
     for (let attempt = 0; attempt < 4 && code === CODE.insufficientSize; attempt++) {
-      const room = this.#rows.bytes.length / PROCESS.size;
+      const cell = this.#rows[kind.buffer];
+      const room = cell.bytes.length / PROCESS.size;
       this.#count.setU32(0, room);
-      code = nvml.call(symbol, device.handle, this.#count.bytes, this.#rows.bytes);
+      code = nvml.call(kind.call, device.handle, this.#count.bytes, cell.bytes);
       if (code === CODE.insufficientSize) {
         const wanted = Math.min(ROWS_MAX, Math.max(room, this.#count.u32()) * 2);
-        this.#rows = new Cell(wanted * PROCESS.size);
+        this.#rows[kind.buffer] = new Cell(wanted * PROCESS.size);
       }
     }
     if (code === CODE.insufficientSize) return undefined;
-    const outcome = device.judge(nvml, capability, symbol, code);
-    if (outcome !== "ok") return outcome === "empty" ? [] : undefined;
-    return this.#decodeRows(mps);
+    const outcome = device.judge(nvml, capability, kind.call, code);
+    if (outcome !== "ok") return outcome === "empty" ? NO_ROWS : undefined;
+    const { bytes } = this.#rows[kind.buffer];
+    return Buffer.from(bytes.buffer, 0, Math.min(this.#count.u32() * PROCESS.size, bytes.length));
   }
 
-  #decodeRows(mps: boolean): Row[] {
-    const count = Math.min(this.#count.u32(), this.#rows.bytes.length / PROCESS.size);
+  #rowsOf(bytes: Buffer, mps: boolean): Row[] {
     const rows: Row[] = [];
-    for (let index = 0; index < count; index++) {
-      const offset = index * PROCESS.size;
-      const pid = this.#rows.u32(offset + PROCESS.pid);
+    for (let offset = 0; offset + PROCESS.size <= bytes.length; offset += PROCESS.size) {
+      const pid = bytes.readUInt32LE(offset + PROCESS.pid);
+      const high = bytes.readUInt32LE(offset + PROCESS.memory + 4);
+      const memory = bytes.readUInt32LE(offset + PROCESS.memory) + high * 2 ** 32;
+      // All ones is how the driver says that it may not tell.
       if (pid === 0 || pid > 0x7fff_ffff) this.absurd++;
-      else rows.push({ pid, memory: this.#rows.u64(offset + PROCESS.memory) ?? Number.NaN, mps });
+      else rows.push({ pid, memory: memory > Number.MAX_SAFE_INTEGER ? Number.NaN : memory, mps });
     }
     return rows;
   }
@@ -122,31 +170,41 @@ export class ProcessReader {
     if (code === CODE.insufficientSize) return;
     if (device.judge(nvml, "process_share", "nvmlDeviceGetProcessUtilization", code) !== "ok") return;
     const shares = this.#decodeShares(device);
-    if (shares.length > 0) draft.processShares = Float64Array.from(shares);
+    if (shares !== undefined) draft.processShares = shares;
   }
 
-  #decodeShares(device: Device): number[] {
+  /** Shares newer than all before as [pid, at, ratio, ...]; undefined when there are none. */
+  #decodeShares(device: Device): Float64Array | undefined {
     const now = readClocks();
+    const after = device.lastSeen.processes;
     const count = Math.min(this.#count.u32(), this.#shares.bytes.length / PROCESS_SAMPLE.size);
-    const found: { pid: number; stamp: number; share: number }[] = [];
+    const found = new Float64Array(count * 3);
+    let length = 0;
+    let newest = 0;
     for (let index = 0; index < count; index++) {
       const offset = index * PROCESS_SAMPLE.size;
       const stamp = this.#shares.u64(offset + PROCESS_SAMPLE.at);
       const share = this.#shares.u32(offset + PROCESS_SAMPLE.sm);
       if (stamp === undefined || stamp === 0 || share > 100 || stamp > now.unixMicros + AHEAD_MICROS)
         this.absurd++;
-      else if (stamp > device.lastSeen.processes) {
-        found.push({ pid: this.#shares.u32(offset + PROCESS_SAMPLE.pid), stamp, share: share / 100 });
+      else if (stamp > after) {
+        newest = Math.max(newest, stamp);
+        // A silent process counts 0 anyway: most of a thousand are.
+        if (share === 0) continue;
+        found[length++] = this.#shares.u32(offset + PROCESS_SAMPLE.pid);
+        found[length++] = stamp;
+        found[length++] = share / 100;
       }
     }
-    const newest = found.reduce((most, { stamp }) => Math.max(most, stamp), 0);
-    if (newest === 0) return [];
+    if (newest === 0) return undefined;
     device.processClock.observe(newest, now);
-    const first = device.lastSeen.processes === 0;
     device.lastSeen.processes = newest;
     // The first answer holds whatever the driver remembers, of unknown age.
-    if (first) return [];
-    return found.flatMap(({ pid, stamp, share }) => [pid, device.processClock.nanos(stamp, now), share]);
+    if (after === 0 || length === 0) return undefined;
+    for (let place = 1; place < length; place += 3) {
+      found[place] = device.processClock.nanos(found[place] ?? 0, now);
+    }
+    return found.slice(0, length);
   }
 }
 

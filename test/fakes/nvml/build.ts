@@ -14,6 +14,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+// Reader children start in half the time when what they load is compiled already.
+process.env["NODE_COMPILE_CACHE"] ??= fileURLToPath(
+  new URL("../../../node_modules/.cache/node", import.meta.url),
+);
+
 const source = fileURLToPath(new URL("./fake-nvml.c", import.meta.url));
 
 /** A fake library of its own with a scenario file beside it. */

@@ -276,7 +276,7 @@ EXPORT int nvmlDeviceRegisterEvents(uint64_t h, uint64_t mask, uint64_t s) { (vo
 EXPORT int nvmlEventSetWait_v2(uint64_t s, Event *e, unsigned ms) {
   (void)s;
   ENTER(-1);
-  for (unsigned waited = 0; waited <= ms; waited += 10) {
+  for (unsigned waited = 0; waited <= ms; waited += 50) {
     pthread_mutex_lock(&lock_);
     load();
     for (int g = 0; g < S->gpus; g++) if (registered[g] && eventsSent[g] < S->xidEvents[g]) {
@@ -286,7 +286,7 @@ EXPORT int nvmlEventSetWait_v2(uint64_t s, Event *e, unsigned ms) {
       return 0;
     }
     pthread_mutex_unlock(&lock_);
-    usleep(10000);
+    usleep(50000);
   }
   return 10;
 }

@@ -1,0 +1,173 @@
+// The last look at a GPU reading: nothing absurd passes, nothing good is touched.
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { FreshRings } from "../../agent/gpu/fresh-rings.ts";
+import type { Now } from "../../agent/gpu/nvml/driver-clock.ts";
+import { DriverClock } from "../../agent/gpu/nvml/driver-clock.ts";
+import { Cell, decodeValue } from "../../agent/gpu/nvml/layouts.ts";
+import { unpack } from "../../agent/gpu/nvml/unpack.ts";
+import { sane } from "../../agent/gpu/sane.ts";
+import type { GpuSample } from "../../agent/model.ts";
+
+const NOW = 100e9;
+const anything = fc.oneof(
+  fc.double(),
+  fc.integer(),
+  fc.constantFrom(Number.NaN, -1, 0, 2 ** 53, 2 ** 64, 0xffffffff),
+);
+const at = fc.oneof(fc.integer({ min: 0, max: 200e9 }), anything);
+const point = fc.record({ at, value: anything });
+const counts = fc.dictionary(fc.string(), anything);
+const sample = fc.record(
+  {
+    gpu: fc.constant("GPU-1"),
+    at,
+    energyMillijoules: anything,
+    powerWatts: anything,
+    powerInstantWatts: anything,
+    utilizationRatio: anything,
+    memoryUsedBytes: anything,
+    temperatureCelsius: anything,
+    smActiveRatio: anything,
+    utilizationRing: fc.array(point),
+    powerRing: fc.array(point),
+    processes: fc.array(fc.record({ pid: anything, type: fc.constant("compute" as const) })),
+    processShares: fc.array(fc.record({ pid: anything, at, smRatio: anything })),
+    throttleSeconds: counts,
+    xidEvents: counts,
+    trafficBytes: counts,
+  },
+  { requiredKeys: ["gpu", "at"] },
+);
+
+function numbersOf(value: unknown): number[] {
+  if (typeof value === "number") return [value];
+  return typeof value === "object" && value !== null ? Object.values(value).flatMap(numbersOf) : [];
+}
+
+describe("sane()", () => {
+  test("lets nothing negative, infinite or not a number through, and no instant of another time", () => {
+    fc.assert(
+      fc.property(sample, (reading) => {
+        const checked = sane(reading as GpuSample, NOW);
+        if (checked === undefined) return;
+        for (const value of numbersOf(checked.sample)) {
+          expect(Number.isFinite(value)).toBe(true);
+          expect(value).toBeGreaterThanOrEqual(0);
+        }
+        const { utilizationRing = [], powerRing = [], processShares = [] } = checked.sample;
+        for (const { at: instant } of [...utilizationRing, ...powerRing, ...processShares]) {
+          expect(instant).toBeLessThanOrEqual(NOW + 1e9);
+          expect(instant).toBeGreaterThanOrEqual(NOW - 60e9);
+        }
+        const instants = powerRing.map((one) => one.at);
+        expect(instants).toEqual([...instants].sort((left, right) => left - right));
+      }),
+    );
+  });
+
+  test("leaves a good reading as it is", () => {
+    const good: GpuSample = {
+      gpu: "GPU-1",
+      at: NOW,
+      energyMillijoules: 123456789,
+      powerWatts: 700.5,
+      utilizationRatio: 1,
+      utilizationRing: [{ at: NOW - 1e8, value: 0.5 }],
+      processes: [{ pid: 1, type: "mps" }],
+      xidEvents: {},
+      energyEpoch: "boot/580",
+    };
+    expect(sane(good, NOW)).toEqual({ sample: good, dropped: 0 });
+  });
+});
+
+describe("FreshRings.keep()", () => {
+  test("lets each point through once, in order, however readings overlap", () => {
+    fc.assert(
+      fc.property(fc.array(fc.uniqueArray(fc.integer({ min: 1, max: 500 }), { minLength: 1 })), (polls) => {
+        const rings = new FreshRings();
+        const seen: number[] = [];
+        for (const stamps of polls) {
+          const powerRing = stamps
+            .sort((left, right) => left - right)
+            .map((stamp) => ({ at: stamp, value: 1 }));
+          seen.push(...(rings.keep({ gpu: "g", at: 500, powerRing }).powerRing ?? []).map((one) => one.at));
+        }
+        expect(seen).toEqual([...new Set(seen)].sort((left, right) => left - right));
+      }),
+    );
+  });
+});
+
+describe("DriverClock", () => {
+  const now = (monotonicNanos: number): Now => ({
+    monotonicNanos,
+    unixMicros: 1_795_000_000_000_000 + monotonicNanos / 1000,
+    bootMicros: 5_000_000_000 + monotonicNanos / 1000,
+  });
+
+  test.each([
+    ["unix", 1_795_000_000_000_000],
+    ["boot", 5_000_000_000],
+  ])("maps %s stamps exactly", (kind, base) => {
+    const clock = new DriverClock();
+    clock.observe(base + 900_000, now(1e9));
+    expect(clock.kind).toBe(kind);
+    expect(clock.nanos(base + 700_000, now(1e9))).toBe(0.7e9);
+  });
+
+  test("maps an unknown clock by the smallest lag seen", () => {
+    const clock = new DriverClock();
+    clock.observe(42_000_000 - 150_000, now(1e9));
+    clock.observe(43_000_000 - 10_000, now(2e9));
+    expect(clock.kind).toBe("unknown");
+    expect(clock.nanos(43_000_000 - 10_000, now(2e9))).toBe(2e9);
+    expect(clock.nanos(42_500_000 - 10_000, now(2e9))).toBe(1.5e9);
+  });
+});
+
+describe("wire and memory", () => {
+  test("decodeValue() never throws and gives a finite number or nothing", () => {
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ minLength: 8, maxLength: 8 }),
+        fc.integer({ min: -5, max: 300 }),
+        (bytes, type) => {
+          const value = decodeValue(new DataView(bytes.buffer, bytes.byteOffset, 8), 0, type);
+          expect(value === undefined || Number.isFinite(value)).toBe(true);
+        },
+      ),
+    );
+  });
+
+  test("Cell tells what the driver did not write", () => {
+    const cell = new Cell(16).fresh();
+    expect([cell.u32OrAbsent(), cell.u64(8)]).toEqual([undefined, undefined]);
+    cell.setU64(8, 2 ** 40 + 5);
+    expect(cell.u64(8)).toBe(2 ** 40 + 5);
+  });
+
+  test("unpack() keeps the last list of processes for a reading that says same", () => {
+    const lists = new Map();
+    const table = {
+      pids: Float64Array.of(7),
+      memory: Float64Array.of(Number.NaN),
+      mps: Uint8Array.of(1),
+      names: ["x"],
+    };
+    unpack({ gpu: "g", at: 1, processes: table }, (at) => at + 10, lists);
+    expect(
+      unpack(
+        { gpu: "g", at: 2, processes: "same", powerRing: Float64Array.of(1, 5) },
+        (at) => at + 10,
+        lists,
+      ),
+    ).toEqual({
+      gpu: "g",
+      at: 12,
+      powerRing: [{ at: 11, value: 5 }],
+      processes: [{ pid: 7, type: "mps", name: "x" }],
+    });
+  });
+});
