@@ -2,7 +2,7 @@
 // and how long a whole export cycle (encode and compress) takes at 5,000 series. Run with `node test/bench/otlp.ts`.
 import { ProtobufMetricsSerializer } from "@opentelemetry/otlp-transformer";
 import { createOtlpEncoder } from "../../agent/export/otlp.ts";
-import { bulk } from "../export/snapshots.ts";
+import { bulk } from "../export/bulk.ts";
 import { stockMetrics } from "../export/stock-metrics.ts";
 
 /** One line of facts for the bench's report. */

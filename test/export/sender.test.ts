@@ -229,7 +229,8 @@ describe("Sender and the clock", () => {
     const { spool, sender, sent, clock } = bench(() => ({ kind: "accepted" }));
     const encoder = createOtlpEncoder({ resource: {}, version: "0" });
     await clock.advance(3_600 * SECOND);
-    for (const number of [360, 720, 361, 0, 362]) spool.commit(await spool.append(encoder.encode(bulk(4, number))));
+    for (const number of [360, 720, 361, 0, 362])
+      spool.commit(await spool.append(encoder.encode(bulk(4, number))));
     await sender.settled();
     await clock.advance(3_700 * SECOND);
     expect(beats(sent)).toEqual([360, 720, 361, 0, 362]);

@@ -3,7 +3,7 @@ import { AggregationTemporality, DataPointType, InstrumentType } from "@opentele
 import type { Metric } from "../../agent/export/metrics.ts";
 import { findMetric, inUnit } from "../../agent/export/metrics.ts";
 import type { LedgerPoint, LedgerSnapshot } from "../../agent/model.ts";
-import { SECOND } from "./snapshots.ts";
+import { SECOND } from "./bulk.ts";
 
 const DATA_POINT_TYPES = {
   histogram: DataPointType.HISTOGRAM,

@@ -1,6 +1,6 @@
 # Builds the OpenTelemetry Collector (core, by its own builder) and Prometheus through the Go proxy, once per machine.
 # They land in $TOKENWATT_TOOLS, default ~/.cache/tokenwatt-tools. Without Go it says so and succeeds: the tests that
-# need them then skip, loudly. Takes several minutes the first time.
+# need them then skip, loudly. Takes minutes the first time, Prometheus most of them.
 set -e
 tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,0 +1,59 @@
+// One export cycle at 5,000 and at 20,000 series: commit to disk, compress, send over loopback gRPC into a process of
+// its own. Prints CPU per cycle, memory, and the cycle as a share of its 10 s beat.
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { systemClock } from "../../agent/clock.ts";
+import { createOtlpEncoder } from "../../agent/export/otlp.ts";
+import { grpcTransport } from "../../agent/export/otlp-transport.ts";
+import { Sender } from "../../agent/export/sender.ts";
+import { silentLog } from "../../agent/log.ts";
+import { openSegmentSpool } from "../../agent/store/segment-spool.ts";
+import { bulk } from "../export/bulk.ts";
+
+const receiver = fork(fileURLToPath(new URL("../../agent/export/receiver.ts", import.meta.url)));
+const [{ address }] = (await once(receiver, "message")) as [{ address: string }];
+
+const idle = process.memoryUsage.rss();
+for (const series of [5_000, 20_000]) {
+  const folder = mkdtempSync(join(tmpdir(), "bench-"));
+  const spool = await openSegmentSpool({
+    folder,
+    destinations: ["main"],
+    log: silentLog,
+    bytesMax: 100_000_000,
+  });
+  const transport = grpcTransport({ target: address }, { gzip: false });
+  const sender = new Sender({ destination: "main", transport, spool, clock: systemClock(), log: silentLog });
+  sender.start();
+  const encoder = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" });
+  const cycles: number[] = [];
+  for (let beat = 1; beat <= 30; beat++) {
+    const snapshot = bulk(series, beat);
+    const before = process.cpuUsage();
+    spool.commit(await spool.append(encoder.encode(snapshot)));
+    await sender.flush(10_000);
+    const { user, system } = process.cpuUsage(before);
+    cycles.push((user + system) / 1000);
+    // A beat is 10 s: the collector of garbage has time in between, here a little.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  const median = cycles.toSorted((a, b) => a - b)[15] ?? 0;
+  console.log(
+    JSON.stringify({
+      bench: "export",
+      series,
+      cycle_cpu_ms: Math.round(median * 10) / 10,
+      share_of_a_10_s_beat: median / 10_000,
+      idle_rss_megabytes: Math.round(idle / 1e6),
+      rss_megabytes: Math.round(process.memoryUsage.rss() / 1e6),
+    }),
+  );
+  await sender.stop();
+  await spool.close();
+  rmSync(folder, { recursive: true, force: true });
+}
+receiver.disconnect();
