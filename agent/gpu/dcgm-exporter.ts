@@ -189,7 +189,7 @@ class DcgmExporterSource implements GpuSource {
 
   #take(rows: ReadonlyMap<string, Row>): void {
     const before = this.#infos.map(({ uuid }) => uuid).join();
-    const all = [...rows.values()].map(({ info, readings }) => {
+    this.#infos = [...rows.values()].map(({ info, readings }) => {
       const memoryTotalBytes = totalMemory(readings);
       const powerLimitWatts = readings.get("powerLimitWatts");
       return {
@@ -197,10 +197,6 @@ class DcgmExporterSource implements GpuSource {
         ...(memoryTotalBytes === undefined ? {} : { memoryTotalBytes }),
         ...(powerLimitWatts === undefined ? {} : { powerLimitWatts }),
       };
-    });
-    this.#infos = all.map((info) => {
-      const used = all.reduce((sum, other) => sum + (other.parent === info.uuid ? other.weight : 0), 0);
-      return used === 0 ? info : { ...info, weight: Math.max(0, info.weight - used) };
     });
     if (this.#infos.map(({ uuid }) => uuid).join() !== before) this.generation++;
   }

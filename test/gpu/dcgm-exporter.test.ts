@@ -35,7 +35,7 @@ describe("dcgm-exporter", () => {
     const gpu = await dcgmExporterBackend.open(dcgmExporterBackend.config.parse({ url }), context);
     const infos = await gpu.inventory();
     expect(infos).toMatchObject([
-      { uuid: A30, name: "NVIDIA A30", weight: 0.5, driverVersion: "565.63", memoryTotalBytes: 24 * 2 ** 30 },
+      { uuid: A30, name: "NVIDIA A30", weight: 1, driverVersion: "565.63", memoryTotalBytes: 24 * 2 ** 30 },
       { uuid: `MIG-${A30}/1/0`, parent: A30, weight: 0.5, migProfile: "2g.12gb" },
     ]);
     const { samples } = await gpu.poll();

@@ -102,7 +102,7 @@ describe("nvidia-smi", () => {
   test("inventory() lists MIG instances with parent and weight, poll() says why they have no reading", async () => {
     const smi = await source({ FAKE_MIG: "1" });
     const gpus = await smi.inventory();
-    expect(gpus.map(({ weight }) => Math.round(weight * 7))).toEqual([3, 7, 3, 1]);
+    expect(gpus.map(({ weight }) => Math.round(weight * 7))).toEqual([7, 7, 3, 1]);
     expect(gpus[2]).toMatchObject({ parent: gpus[0]?.uuid, migProfile: "3g.40gb" });
     const { gaps } = await smi.poll();
     expect(gaps.map(({ source }) => source)).toContain(`gpu:${gpus[2]?.uuid}`);

@@ -141,7 +141,7 @@ describe.skipIf(library === undefined)("nvml", () => {
   test("MIG instances are GPUs of their own; a topology change replaces them", async () => {
     const { gpu, fake } = await start(["mig 0 3,2,1"], { slowMs: 100 });
     const infos = await gpu.inventory();
-    expect(infos.map(({ weight }) => Math.round(weight * 7))).toEqual([1, 3, 2, 1, 7]);
+    expect(infos.map(({ weight }) => Math.round(weight * 7))).toEqual([7, 3, 2, 1, 7]);
     expect(infos[1]).toMatchObject({
       parent: UUIDS[0],
       migProfile: "3g.30gb",
@@ -156,7 +156,7 @@ describe.skipIf(library === undefined)("nvml", () => {
     fake.scenario("mig 0 7", "miggen 1");
     await pollUntil(gpu, () => gpu.generation > before);
     const after = await gpu.inventory();
-    expect(after.map(({ weight }) => Math.round(weight * 7))).toEqual([0, 7, 7]);
+    expect(after.map(({ weight }) => Math.round(weight * 7))).toEqual([7, 7, 7]);
     expect((await gpu.poll()).samples.map((sample) => sample.gpu)).not.toContain(infos[1]?.uuid);
   });
 

@@ -66,16 +66,6 @@ export function migInstances(listing: string, boards: readonly GpuInfo[]): reado
   return instances;
 }
 
-/** Boards with what their instances leave of them. */
-export function withInstances(boards: readonly GpuInfo[], instances: readonly GpuInfo[]): readonly GpuInfo[] {
-  const rest = boards.map((board) => {
-    const own = instances.filter(({ parent }) => parent === board.uuid);
-    const used = own.reduce((sum, { weight }) => sum + weight, 0);
-    return own.length === 0 ? board : { ...board, weight: Math.max(0, 1 - used) };
-  });
-  return [...rest, ...instances];
-}
-
 /** `3g.40gb` holds 3 slices, `1c.3g.40gb` one compute slice of three. */
 function weightOf(profile: string, product: string): number {
   const slices = /^(?:(\d+)c\.)?(\d+)g\./.exec(profile);

@@ -92,12 +92,11 @@ function board(
     ...optional("architecture", architecture),
   };
   const instances = migInstances(nvml, memory, device, base, known);
-  const used = instances.reduce((sum, instance) => sum + instance.info.weight, 0);
   const info: GpuInfo = {
     ...base,
     uuid: device.uuid,
     index,
-    weight: instances.length === 0 ? 1 : Math.max(0, 1 - used),
+    weight: 1,
     ...optional("memoryTotalBytes", memory.measure(nvml, device)?.totalBytes),
     ...optional("powerLimitWatts", limit),
   };
