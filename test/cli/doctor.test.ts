@@ -94,8 +94,8 @@ describe("tokenwatt doctor", () => {
     for (const id of ids) expect(id).toMatch(/^[a-z]+\.[a-z]+$/);
   });
 
-  test("docs/doctor.md explains every id", () => {
-    const page = readFileSync(new URL("../../docs/doctor.md", import.meta.url), "utf8");
+  test("deploy/docs/doctor.md explains every id", () => {
+    const page = readFileSync(new URL("../../deploy/docs/doctor.md", import.meta.url), "utf8");
     const explained = [...page.matchAll(/^\| `([a-z]+\.[a-z]+)` \|/gm)].map((match) => match[1]);
     expect(explained).toEqual(checks.flatMap((check) => check.ids));
   });
