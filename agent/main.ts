@@ -12,4 +12,5 @@ const exitCode = await runProgram(process.argv.slice(2), {
   stderr: process.stderr,
   env: process.env,
 });
-process.exit(exitCode);
+// What was written to a pipe leaves the process only when the reader takes it: end after that, not before.
+process.stdout.write("", () => process.stderr.write("", () => process.exit(exitCode)));
