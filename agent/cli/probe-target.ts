@@ -1,12 +1,22 @@
 // Reads one metric page or gRPC target for `tokenwatt probe` and `doctor`: which server it is, why, and its readings.
 import { readFileSync } from "node:fs";
 import { systemClock } from "../clock.ts";
+import { openChannel } from "../grpc.ts";
 import { silentLog } from "../log.ts";
-import type { TokenReading } from "../model.ts";
+import type { TokenReading, TokenSample } from "../model.ts";
+import { typeOfServices } from "../servers/discover.ts";
+import { reflectServices } from "../servers/grpc-call.ts";
 import { serverTypes } from "../servers/registry.ts";
 import { pageUrl } from "../servers/text-server.ts";
 import { readTokenCountersOnce } from "../servers/token-counters.ts";
-import type { MetricPage, PageReader, PageReading, SourceContext } from "../source.ts";
+import type {
+  MetricPage,
+  PageReader,
+  PageReading,
+  PullServerSource,
+  ServerType,
+  SourceContext,
+} from "../source.ts";
 import { SourceError } from "../source.ts";
 import { createPageFetcher } from "../text/fetch.ts";
 import { parsePage } from "../text/parse.ts";
@@ -21,6 +31,9 @@ export interface ProbeResult {
   readonly errors: readonly string[];
 }
 
+/** Kinds of gRPC servers, tried in this order where a peer does not reflect. */
+const GRPC_TYPES: readonly string[] = ["token-counters", "triton-grpc", "get-loads"];
+
 /** Where pages are, tried in this order when an address names no path (facts: probe order). */
 const PATHS = ["/metrics", "/v1/metrics", "/prometheus/metrics"];
 
@@ -31,11 +44,11 @@ export async function probe(target: string, as?: string): Promise<ProbeResult> {
     log: silentLog,
     signal: new AbortController().signal,
   };
-  if (as !== undefined && pageOf(as) === undefined && as !== "token-counters") {
+  if (as !== undefined && pageOf(as) === undefined && !GRPC_TYPES.includes(as)) {
     throw new UsageError(`Cannot probe as ${JSON.stringify(as)}: wanted one of ${pageTypes().join(", ")}`);
   }
   if (target.startsWith("grpc://"))
-    return probeGrpc(target.slice("grpc://".length).replace(/\/$/, ""), context);
+    return probeGrpc(target.slice("grpc://".length).replace(/\/$/, ""), as, context);
   const page = await pageAt(target, context);
   return readPage(page, as);
 }
@@ -88,8 +101,64 @@ export function readPage(page: MetricPage, as?: string): ProbeResult {
   };
 }
 
-async function probeGrpc(address: string, context: SourceContext): Promise<ProbeResult> {
-  const samples = await readTokenCountersOnce(address, context);
+/** Reads a gRPC target once: as the service it reflects, else as each kind in turn until one answers. */
+async function probeGrpc(
+  address: string,
+  as: string | undefined,
+  context: SourceContext,
+): Promise<ProbeResult> {
+  const services = await servicesOf(address, context);
+  const reflected = as ?? typeOfServices(services ?? []);
+  if (reflected === undefined && services !== undefined) {
+    throw new SourceError(
+      "transient",
+      `Cannot read grpc://${address}: it serves ${services.join(", ") || "nothing"}`,
+    );
+  }
+  const failures: string[] = [];
+  for (const type of reflected === undefined ? GRPC_TYPES : [reflected]) {
+    try {
+      const samples =
+        type === "token-counters"
+          ? await readTokenCountersOnce(address, context)
+          : await pollOnce(type, address, context);
+      return toGrpcResult(
+        type,
+        reflected === undefined ? `it answers as ${type}` : `${type} services are reflected`,
+        samples,
+      );
+    } catch (error) {
+      if (!(error instanceof SourceError)) throw error;
+      failures.push(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
+    }
+  }
+  throw new SourceError("transient", failures.join("\n"));
+}
+
+async function servicesOf(address: string, context: SourceContext): Promise<readonly string[] | undefined> {
+  const target = { target: address };
+  const channel = openChannel(target);
+  try {
+    return await reflectServices({ channel, target, timeoutMs: 3000, clock: context.clock });
+  } catch {
+    // The readers say better what is wrong.
+    return undefined;
+  } finally {
+    channel.close();
+  }
+}
+
+async function pollOnce(name: string, endpoint: string, context: SourceContext): Promise<TokenSample[]> {
+  const type = serverTypes.find((each) => each.name === name) as ServerType;
+  const source = type.open(type.config.parse({ endpoint }), context) as PullServerSource;
+  try {
+    return [await source.poll()];
+  } finally {
+    await source.close();
+  }
+}
+
+function toGrpcResult(server: string, why: string, samples: readonly TokenSample[]): ProbeResult {
   const readings = samples.flatMap((sample) =>
     sample.readings.map((reading) => ({
       ...toJson(reading, []),
@@ -100,8 +169,8 @@ async function probeGrpc(address: string, context: SourceContext): Promise<Probe
     })),
   );
   return {
-    server: "token-counters",
-    why: "tokenwatt.v1.TokenCounters answers",
+    server,
+    why,
     readings,
     ignored_samples: samples.reduce((sum, sample) => sum + sample.ignoredSamples, 0),
     errors: samples.flatMap((sample) => sample.errors),

@@ -1,0 +1,181 @@
+// What /proc says about processes: who they are, where they live, what they listen on. The facts behind rungs 2 to 4 of
+// the placement ladder (METERING.md 4). Works without any capability: world-readable files, the caller's own and those
+// of its uid; what rights do not allow stays undefined.
+// Facts: proc(5), cgroups(7); cgroup names of systemd, Docker, containerd, CRI-O and the kubelet (deploy.md).
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
+import { listeningSockets, socketInodes } from "./sockets.ts";
+
+/** Facts about one process; the shape correlate/placement.ts takes. */
+export interface ProcessReading {
+  readonly pid: number;
+  readonly name?: string;
+  readonly uid?: number;
+  readonly cgroup?: string;
+  readonly unit?: string;
+  readonly container?: string;
+  readonly pod?: string;
+  readonly parents?: readonly number[];
+  readonly commandPort?: number;
+  readonly listening?: readonly { readonly port: number; readonly uid?: number }[];
+  readonly ownedPorts?: readonly number[];
+}
+
+const PARENTS_MAX = 16;
+const PROCESSES_MAX = 4096;
+
+/** Where to look; `/proc` unless a test or a container mounts the host's elsewhere. */
+export interface ProcessQuery {
+  readonly proc?: string;
+  /** Processes that hold a GPU. */
+  readonly pids: readonly number[];
+  /** Ports of the servers: processes started with one of them as `--port` are read too. */
+  readonly ports?: readonly number[];
+}
+
+/** Facts of the processes asked for, of their parents, and of those started with a server's port. Never throws. */
+export function readProcesses(query: ProcessQuery): ProcessReading[] {
+  const proc = query.proc ?? "/proc";
+  const wanted = new Set(query.pids);
+  for (const pid of startedWith(proc, new Set(query.ports ?? []))) wanted.add(pid);
+  for (const pid of [...wanted]) for (const parent of parentsOf(proc, pid)) wanted.add(parent);
+  const namespaces = new Map<string, ReturnType<typeof listeningSockets>>();
+  const readings: ProcessReading[] = [];
+  for (const pid of [...wanted].slice(0, PROCESSES_MAX)) {
+    const reading = readProcess(proc, pid, namespaces);
+    if (reading !== undefined) readings.push(reading);
+  }
+  return readings;
+}
+
+function readProcess(
+  proc: string,
+  pid: number,
+  namespaces: Map<string, ReturnType<typeof listeningSockets>>,
+): ProcessReading | undefined {
+  const status = text(join(proc, String(pid), "status"));
+  if (status === undefined) return undefined;
+  const uid = /^Uid:\s+(\d+)/m.exec(status)?.[1];
+  const name = /^Name:\s+(.+)$/m.exec(status)?.[1];
+  const sockets = socketsOf(proc, pid, namespaces);
+  const owned = socketInodes(join(proc, String(pid), "fd"));
+  const commandPort = portOfCommand(text(join(proc, String(pid), "cmdline")) ?? "");
+  const parents = parentsOf(proc, pid);
+  return {
+    pid,
+    ...homeOf(cgroupOf(text(join(proc, String(pid), "cgroup")) ?? "")),
+    ...(name === undefined ? {} : { name }),
+    ...(uid === undefined ? {} : { uid: Number(uid) }),
+    ...(parents.length === 0 ? {} : { parents }),
+    ...(commandPort === undefined ? {} : { commandPort }),
+    ...(sockets === undefined ? {} : { listening: sockets.map(({ port, uid }) => ({ port, uid })) }),
+    ...(sockets === undefined || owned === undefined
+      ? {}
+      : {
+          ownedPorts: [...new Set(sockets.filter(({ inode }) => owned.has(inode)).map(({ port }) => port))],
+        }),
+  };
+}
+
+/** Listening sockets of the process's network namespace; read once per namespace where its identity can be seen. */
+function socketsOf(
+  proc: string,
+  pid: number,
+  namespaces: Map<string, ReturnType<typeof listeningSockets>>,
+): ReturnType<typeof listeningSockets> {
+  const identity = link(join(proc, String(pid), "ns/net")) ?? `pid ${pid}`;
+  if (namespaces.get(identity) === undefined) {
+    namespaces.set(identity, listeningSockets(join(proc, String(pid), "net")));
+  }
+  return namespaces.get(identity);
+}
+
+/** Parents of a process, nearest first, without process 1. */
+function parentsOf(proc: string, pid: number): number[] {
+  const parents: number[] = [];
+  for (let current = pid; parents.length < PARENTS_MAX; ) {
+    const status = text(join(proc, String(current), "status"));
+    const parent = Number(/^PPid:\s+(\d+)/m.exec(status ?? "")?.[1] ?? 0);
+    if (parent <= 1 || parents.includes(parent)) break;
+    parents.push(parent);
+    current = parent;
+  }
+  return parents;
+}
+
+/** Processes whose command line names one of `ports` as `--port`. */
+function startedWith(proc: string, ports: ReadonlySet<number>): number[] {
+  if (ports.size === 0) return [];
+  const found: number[] = [];
+  for (const entry of names(proc)) {
+    if (!/^\d+$/.test(entry)) continue;
+    const port = portOfCommand(text(join(proc, entry, "cmdline")) ?? "");
+    if (port !== undefined && ports.has(port)) found.push(Number(entry));
+  }
+  return found;
+}
+
+/** `--port 8000` or `--port=8000` in a command line whose arguments end in NUL. */
+export function portOfCommand(commandLine: string): number | undefined {
+  const match = /(?:^|\0)--port(?:=|\0)(\d{1,5})(?:\0|$)/.exec(commandLine);
+  return match === null ? undefined : Number(match[1]);
+}
+
+/** The unified path of a /proc/PID/cgroup file, or on a version 1 host that of systemd's or the longest hierarchy. */
+export function cgroupOf(file: string): string | undefined {
+  const lines = file.split("\n").flatMap((line) => {
+    const match = /^(\d+):([^:]*):(\/.*)$/.exec(line);
+    return match === null ? [] : [{ id: match[1], controllers: match[2], path: match[3] as string }];
+  });
+  const unified = lines.find((line) => line.id === "0" && line.path !== "/");
+  const systemd = lines.find((line) => line.controllers === "name=systemd" && line.path !== "/");
+  return (unified ?? systemd ?? lines.toSorted((a, b) => b.path.length - a.path.length)[0])?.path;
+}
+
+/** The unit, container and pod a cgroup path names. */
+export function homeOf(
+  path: string | undefined,
+): Pick<ProcessReading, "cgroup" | "unit" | "container" | "pod"> {
+  if (path === undefined) return {};
+  const segments = path.split("/").filter((segment) => segment !== "");
+  const unit = segments.findLast((segment) => segment.endsWith(".service"));
+  const container = segments
+    .map((segment) => /(?:^|[-_])([0-9a-f]{64})(?:\.scope)?$/.exec(segment)?.[1])
+    .findLast((id) => id !== undefined);
+  const pod = segments
+    .map(
+      (segment) =>
+        /pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$/.exec(segment)?.[1],
+    )
+    .findLast((id) => id !== undefined);
+  return {
+    cgroup: path,
+    ...(unit === undefined ? {} : { unit }),
+    ...(container === undefined ? {} : { container }),
+    ...(pod === undefined ? {} : { pod: pod.replaceAll("_", "-") }),
+  };
+}
+
+function text(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+function link(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function names(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+}

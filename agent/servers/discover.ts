@@ -1,0 +1,111 @@
+// What listens at a port of this host: a metric page or a gRPC service this program can read, or nothing.
+// The caller says which ports to look at (those GPU processes listen on); nothing but loopback is ever asked. Probe order
+// of facts/tokens.md 6: /metrics, /v1/metrics, /prometheus/metrics, then gRPC by reflection, then the next port (where
+// SGLang's gRPC mode keeps its page). JSON at /metrics is TensorRT-LLM's queue, which is drained by reading: one request.
+import { openChannel } from "../grpc.ts";
+import type { ServerType, SourceContext } from "../source.ts";
+import { SourceError } from "../source.ts";
+import { createPageFetcher } from "../text/fetch.ts";
+import { parsePage } from "../text/parse.ts";
+import { reflectServices } from "./grpc-call.ts";
+import { serverTypes } from "./registry.ts";
+
+const TIMEOUT_MS = 2000;
+const PATHS = ["/metrics", "/v1/metrics", "/prometheus/metrics"];
+
+/** gRPC services by the type that reads them. */
+const SERVICES: Readonly<Record<string, string>> = {
+  "tokenwatt.v1.TokenCounters": "token-counters",
+  "inference.GRPCInferenceService": "triton-grpc",
+  "sglang.grpc.scheduler.SglangScheduler": "get-loads",
+  "vllm.grpc.engine.VllmEngine": "get-loads",
+  "tokenspeed.grpc.scheduler.TokenSpeedScheduler": "get-loads",
+};
+
+/** A server found, as an entry of the configuration would name it. */
+export interface Discovered {
+  readonly type: string;
+  readonly endpoint: string;
+  readonly why: string;
+}
+
+/** What was asked and what came of it, for `/-/status` and `doctor`. */
+export interface Discovery {
+  readonly found: Discovered | undefined;
+  readonly tried: readonly string[];
+}
+
+/** Looks at one port of this host. Never throws. */
+export async function discoverServer(port: number, context: SourceContext): Promise<Discovery> {
+  const tried: string[] = [];
+  const found =
+    (await discoverPage(port, context, tried)) ??
+    (await discoverGrpc(port, context, tried)) ??
+    (await discoverPage(port + 1, context, tried));
+  return { found, tried };
+}
+
+async function discoverPage(
+  port: number,
+  context: SourceContext,
+  tried: string[],
+): Promise<Discovered | undefined> {
+  for (const path of PATHS) {
+    const url = `http://127.0.0.1:${port}${path}`;
+    const fetcher = createPageFetcher({ url, timeoutMs: TIMEOUT_MS }, context);
+    try {
+      const page = parsePage(Buffer.from((await fetcher.fetch(context.signal)).body));
+      for (const type of serverTypes) {
+        const why = type.page?.recognises(page);
+        if (why !== undefined) return { type: type.name, endpoint: url, why };
+      }
+      tried.push(`${url}: a metric page of no known server`);
+    } catch (error) {
+      tried.push(error instanceof Error ? error.message : String(error));
+      // Nothing there, or nothing that speaks HTTP: the other paths would say the same.
+      if (
+        error instanceof SourceError &&
+        /nothing listens|does not speak HTTP|no full answer/.test(error.message)
+      )
+        break;
+    } finally {
+      fetcher.close();
+    }
+  }
+  return undefined;
+}
+
+async function discoverGrpc(
+  port: number,
+  context: SourceContext,
+  tried: string[],
+): Promise<Discovered | undefined> {
+  const endpoint = `127.0.0.1:${port}`;
+  const target = { target: endpoint };
+  const channel = openChannel(target, { "grpc.use_local_subchannel_pool": 1 });
+  try {
+    const services = await reflectServices({ channel, target, timeoutMs: TIMEOUT_MS, clock: context.clock });
+    for (const service of services ?? []) {
+      const type = SERVICES[service];
+      if (type !== undefined) return { type, endpoint, why: `${service} is reflected` };
+    }
+    tried.push(
+      `grpc://${endpoint}: ${services === undefined ? "no reflection" : `serves ${services.join(", ")}`}`,
+    );
+  } catch (error) {
+    tried.push(`grpc://${endpoint}: ${(error as { details?: string }).details ?? String(error)}`);
+  } finally {
+    channel.close();
+  }
+  return undefined;
+}
+
+/** The type a discovered server is opened with. */
+export function typeOf(found: Discovered): ServerType | undefined {
+  return serverTypes.find((type) => type.name === found.type);
+}
+
+/** The type that reads what a gRPC peer reflects, if one does. */
+export function typeOfServices(services: readonly string[]): string | undefined {
+  return services.map((service) => SERVICES[service]).find((type) => type !== undefined);
+}

@@ -1,0 +1,106 @@
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { fileURLToPath } from "node:url";
+import { afterEach, describe, expect, test } from "vitest";
+import { probe } from "../../agent/cli/probe-target.ts";
+import { systemClock } from "../../agent/clock.ts";
+import { silentLog } from "../../agent/log.ts";
+import { discoverServer, typeOf } from "../../agent/servers/discover.ts";
+import { fakePeer, field, message } from "../fakes/grpc-peer.ts";
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0)) await close();
+});
+const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
+const recording = (name: string): string =>
+  readFileSync(fileURLToPath(new URL(`../fixtures/servers/${name}`, import.meta.url)), "utf8");
+
+async function serve(pages: Readonly<Record<string, { type?: string; body: string }>>) {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request.url ?? "");
+    const page = pages[request.url ?? ""];
+    response.writeHead(
+      page === undefined ? 404 : 200,
+      page?.type === undefined ? {} : { "content-type": page.type },
+    );
+    response.end(page?.body ?? "");
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closing.push(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { port: (server.address() as AddressInfo).port, asked };
+}
+
+describe("discoverServer()", () => {
+  test("finds a server by the labels of its page, whatever the path", async () => {
+    const { port, asked } = await serve({ "/v1/metrics": { body: recording("nim-1-serving.prom") } });
+    const { found } = await discoverServer(port, context);
+    expect(found).toEqual({
+      type: "nim",
+      endpoint: `http://127.0.0.1:${port}/v1/metrics`,
+      why: "vLLM's names without a prefix",
+    });
+    expect(asked).toEqual(["/metrics", "/v1/metrics"]);
+    expect(
+      typeOf(found as NonNullable<typeof found>)?.config.safeParse({ endpoint: found?.endpoint }).success,
+    ).toBe(true);
+  });
+
+  test("goes past TensorRT-LLM's JSON queue after one look at it", async () => {
+    const { port, asked } = await serve({
+      "/metrics": { type: "application/json", body: '[{"iter":1}]' },
+      "/prometheus/metrics": { body: recording("tensorrt-llm-1.2-documented.prom") },
+    });
+    expect((await discoverServer(port, context)).found?.type).toBe("tensorrt-llm");
+    expect(asked.filter((path) => path === "/metrics")).toHaveLength(1);
+  });
+
+  test("finds a gRPC service by reflection", async () => {
+    const peer = await fakePeer({}, ["grpc.health.v1.Health", "sglang.grpc.scheduler.SglangScheduler"]);
+    closing.push(peer.close);
+    const { found } = await discoverServer(Number(peer.address.split(":")[1]), context);
+    expect(found).toMatchObject({ type: "get-loads", endpoint: peer.address });
+  });
+
+  test("says what it tried where nothing is to be found", async () => {
+    const { port } = await serve({ "/metrics": { body: "up 1\n" } });
+    const { found, tried } = await discoverServer(port, context);
+    expect(found).toBeUndefined();
+    expect(tried[0]).toContain("a metric page of no known server");
+    expect(tried.some((line) => line.startsWith("grpc://"))).toBe(true);
+  });
+});
+
+describe("probe()", () => {
+  test("reads a gRPC target as the service it reflects", async () => {
+    const service = "vllm.grpc.engine.VllmEngine";
+    const load = field(4, message(field(2, 3), field(3, 1), field(7, { double: 0.5 })));
+    const peer = await fakePeer({ [`/${service}/GetLoads`]: load }, [service]);
+    closing.push(peer.close);
+    const result = await probe(`grpc://${peer.address}`);
+    expect(result).toMatchObject({
+      server: "get-loads",
+      readings: [{ running: 3, waiting: 1, output: null }],
+    });
+  });
+
+  test("names what a gRPC target serves when it is nothing known", async () => {
+    const peer = await fakePeer({}, ["some.Service"]);
+    closing.push(peer.close);
+    await expect(probe(`grpc://${peer.address}`)).rejects.toThrow("it serves some.Service");
+  });
+
+  test("says for each kind what is wrong where a target does not reflect", async () => {
+    const { port } = await serve({});
+    await expect(probe(`grpc://127.0.0.1:${port}`)).rejects.toThrow("does not speak gRPC");
+  });
+
+  test("refuses a kind it does not know", async () => {
+    await expect(probe("x.prom", "vlm")).rejects.toThrow('Cannot probe as "vlm"');
+  });
+});
