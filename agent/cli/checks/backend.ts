@@ -1,8 +1,10 @@
-// gpu.backend: which backends can work here and which one wins. gpu.reading: whether it really reads.
+// gpu.backend: which backends can work here and which one wins. gpu.reading: whether it really reads. gpu.capabilities:
+// what each GPU cannot tell (capabilities.ts).
 // The reading goes through the same source as the daemon's; a driver that hangs shows as a failed check after 8 s.
 import { configuredBackends } from "../../config.ts";
 import type { GpuInfo } from "../../model.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource } from "../../source.ts";
+import { judgeCapabilities } from "./capabilities.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";
 
@@ -10,13 +12,13 @@ const DETECT_MS = 5000;
 const READ_MS = 8000;
 
 export const backendCheck: Check = {
-  ids: ["gpu.backend", "gpu.reading"],
+  ids: ["gpu.backend", "gpu.reading", "gpu.capabilities"],
   run: async (context) => {
     if (context.loaded === undefined) return [];
     const tried = await detectAll(context, context.loaded.config);
     const winner = tried.find(({ detection }) => detection.usable);
     const found = judgeBackends(tried, winner);
-    return winner === undefined ? [found] : [found, await judgeReading(context, winner)];
+    return winner === undefined ? [found] : [found, ...(await judgeReading(context, winner))];
   },
 };
 
@@ -69,20 +71,21 @@ function judgeBackends(tried: readonly Tried[], winner: Tried | undefined): Find
   };
 }
 
-async function judgeReading(context: CheckContext, { backend, section }: Tried): Promise<Finding> {
+async function judgeReading(context: CheckContext, { backend, section }: Tried): Promise<readonly Finding[]> {
   const id = "gpu.reading";
   let source: GpuSource | undefined;
-  const read = async (): Promise<Finding> => {
+  const read = async (): Promise<readonly Finding[]> => {
     source = await backend.open(section, context);
-    const gpus = await source.inventory();
     const poll = await source.poll();
-    return judgePoll(gpus, poll, source.status());
+    // After the poll: by then the backend knows what each GPU refuses.
+    const gpus = await source.inventory();
+    return [judgePoll(gpus, poll, source.status()), ...judgeCapabilities(gpus, poll.samples)];
   };
   try {
     return await within(context, READ_MS, `reading through ${backend.name}`, read());
   } catch (error) {
     const { seen, hint } = reasonOf(error);
-    return { id, verdict: "fail", seen, remedy: hint ?? "look for XID and NVRM messages in `dmesg`" };
+    return [{ id, verdict: "fail", seen, remedy: hint ?? "look for XID and NVRM messages in `dmesg`" }];
   } finally {
     await source?.close().catch(() => {});
   }
