@@ -26,19 +26,21 @@ interface Seen {
   readonly last: Map<string, number>;
   /** Start times by series: more than one means the series broke. */
   readonly starts: Map<string, Set<bigint>>;
+  readonly times: Map<string, bigint>;
   readonly falls: string[];
 }
 
 function seen(collector: FakeCollector, name: string): Seen {
-  const result: Seen = { last: new Map(), starts: new Map(), falls: [] };
+  const result: Seen = { last: new Map(), starts: new Map(), times: new Map(), falls: [] };
   for (const body of collector.requests) {
     for (const resource of fromBinary(ExportMetricsServiceRequestSchema, body).resourceMetrics) {
       for (const metric of resource.scopeMetrics.flatMap((scope) => scope.metrics)) {
         if (metric.name !== name || metric.data.case !== "sum") continue;
         for (const point of metric.data.value.dataPoints) {
           const key = point.attributes.map((one) => `${one.key}=${one.value?.value.value}`).join(",");
-          // NO_RECORDED_VALUE ends a series and carries no value.
-          if ((point.flags & 1) !== 0) continue;
+          // NO_RECORDED_VALUE ends a series and carries no value; what was sent before comes again after a kill.
+          if ((point.flags & 1) !== 0 || point.timeUnixNano <= (result.times.get(key) ?? 0n)) continue;
+          result.times.set(key, point.timeUnixNano);
           const value = Number(point.value.value ?? 0);
           const before = result.last.get(key) ?? 0;
           if (value < before) {
