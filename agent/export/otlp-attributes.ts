@@ -1,5 +1,5 @@
 // Attributes and the fixed head of a request (resource, scope) as OTLP bytes. opentelemetry-proto 1.x, common.proto.
-import { bytesField, fieldSize, join, stringField, WireWriter } from "./wire.ts";
+import { bytesField, fieldSize, join, stringField, varintSize, WireWriter } from "./wire.ts";
 
 /** Values a resource attribute may have. */
 export type AttributeValue = string | number | boolean;
@@ -13,31 +13,48 @@ const BOOL = 0x10;
 const INT = 0x18;
 const DOUBLE = 0x21;
 
-/**
- * Repeated KeyValue fields under `tag`, sorted by key, so that equal sets are equal bytes: readers may use them as the
- * identity of a series.
- */
-export function attributeBytes(tag: number, attributes: Attributes): Uint8Array {
-  const parts: Uint8Array[] = [];
-  for (const key of Object.keys(attributes).sort()) {
-    const value = attributes[key];
-    if (value === undefined) continue;
-    parts.push(bytesField(tag, join([stringField(KEY, key), bytesField(VALUE, anyValue(value))])));
-  }
-  return join(parts);
+/** Bytes of the attributes as repeated KeyValue fields. */
+export function attributesSize(attributes: Attributes): number {
+  let size = 0;
+  for (const key in attributes) size += fieldSize(pairSize(key, attributes[key] ?? ""));
+  return size;
 }
 
-function anyValue(value: AttributeValue): Uint8Array {
-  if (typeof value === "string") return stringField(STRING, value);
-  if (typeof value === "boolean") return Uint8Array.of(BOOL, value ? 1 : 0);
-  if (Number.isSafeInteger(value) && value >= 0 && value < 2 ** 31) {
-    const writer = new WireWriter(6);
-    writer.head(INT, value);
-    return writer.bytes.subarray(0, writer.length);
+/**
+ * Writes repeated KeyValue fields under `tag`, sorted by key, so that equal sets are equal bytes: readers may use them
+ * as the identity of a series.
+ */
+export function writeAttributes(writer: WireWriter, tag: number, attributes: Attributes): void {
+  for (const key of Object.keys(attributes).sort()) {
+    const value = attributes[key] ?? "";
+    writer.head(tag, pairSize(key, value));
+    writer.text(KEY, key, Buffer.byteLength(key));
+    writer.head(VALUE, valueSize(value));
+    if (typeof value === "string") {
+      writer.text(STRING, value, Buffer.byteLength(value));
+    } else if (typeof value === "boolean") {
+      writer.head(BOOL, value ? 1 : 0);
+    } else if (isSmall(value)) {
+      writer.head(INT, value);
+    } else {
+      writer.double(DOUBLE, value);
+    }
   }
-  const writer = new WireWriter(9);
-  writer.double(DOUBLE, value);
-  return writer.bytes;
+}
+
+function pairSize(key: string, value: AttributeValue): number {
+  return fieldSize(Buffer.byteLength(key)) + fieldSize(valueSize(value));
+}
+
+function valueSize(value: AttributeValue): number {
+  if (typeof value === "string") return fieldSize(Buffer.byteLength(value));
+  if (typeof value === "boolean") return 2;
+  return isSmall(value) ? 1 + varintSize(value) : 9;
+}
+
+/** Whether a number goes out as an integer; others as double. */
+function isSmall(value: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value < 2 ** 31;
 }
 
 /** What precedes the metrics of every request, and how to size the messages around them. */
@@ -50,7 +67,9 @@ export interface RequestHead {
 
 /** The head of requests of one resource and scope. */
 export function requestHead(resource: Attributes, scope: { name: string; version: string }): RequestHead {
-  const resourceField = bytesField(0x0a, attributeBytes(0x0a, resource));
+  const attributes = new WireWriter(attributesSize(resource));
+  writeAttributes(attributes, 0x0a, resource);
+  const resourceField = bytesField(0x0a, attributes.bytes);
   const scopeField = bytesField(
     0x0a,
     join([stringField(0x0a, scope.name), stringField(0x12, scope.version)]),

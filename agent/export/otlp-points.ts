@@ -3,8 +3,8 @@
 import type { Histogram, LedgerPoint, UnixNanos } from "../model.ts";
 import type { Metric } from "./metrics.ts";
 import { inUnit } from "./metrics.ts";
-import { attributeBytes } from "./otlp-attributes.ts";
-import { fieldSize, join, varintSize, WireWriter } from "./wire.ts";
+import { attributesSize, writeAttributes } from "./otlp-attributes.ts";
+import { fieldSize, varintSize, WireWriter } from "./wire.ts";
 
 const NANOS_PER_MS = 1_000_000n;
 const START = 0x11;
@@ -45,14 +45,16 @@ export function prefixFor(metric: Metric, point: LedgerPoint, old: Prefix | unde
   const start = isCumulative(metric) ? point.start : 0n;
   const bounds = histogramOf(metric, point)?.bounds;
   if (old !== undefined && old.start === start && sameBounds(old.bounds, bounds)) return old;
-  const attributes = attributeBytes(bounds ? HISTOGRAM_ATTRIBUTES : NUMBER_ATTRIBUTES, point.dimensions);
-  const rest = new WireWriter((start === 0n ? 0 : WIDE) + (bounds ? fieldSize(bounds.length * 8) : 0));
-  if (start !== 0n) rest.instant(START, start);
+  const timed = start === 0n ? 0 : WIDE;
+  const bounded = bounds === undefined ? 0 : fieldSize(bounds.length * 8);
+  const writer = new WireWriter(attributesSize(point.dimensions) + timed + bounded, true);
+  writeAttributes(writer, bounds ? HISTOGRAM_ATTRIBUTES : NUMBER_ATTRIBUTES, point.dimensions);
+  if (start !== 0n) writer.instant(START, start);
   if (bounds) {
-    rest.head(HISTOGRAM_BOUNDS, bounds.length * 8);
-    for (const bound of bounds) rest.packedDouble(bound);
+    writer.head(HISTOGRAM_BOUNDS, bounds.length * 8);
+    for (const bound of bounds) writer.packedDouble(bound);
   }
-  return { id: ++prefixes, bytes: join([attributes, rest.bytes]), start, bounds };
+  return { id: ++prefixes, bytes: writer.bytes, start, bounds };
 }
 
 /** Data points a series sends: one, one more where it begins (zero first), one more where it ends (no value last). */

@@ -2,6 +2,8 @@
 // https://protobuf.dev/programming-guides/encoding. Reading is in otlp-reader.ts.
 
 const WORD = 0x1_0000_0000;
+const SLAB_BYTES = 64 * 1024;
+const SLAB_SHARE_MAX = 4 * 1024;
 const text = new TextEncoder();
 
 /** Wire types. */
@@ -25,15 +27,16 @@ export function fieldSize(length: number): number {
 
 /** Writes into one buffer of known size, front to back. Writing past its end throws RangeError. */
 export class WireWriter {
-  readonly bytes: Uint8Array;
+  readonly bytes: Buffer;
   readonly #view: DataView;
   #at = 0;
   #lastInstant = -1n;
   #low = 0;
   #high = 0;
 
-  constructor(size: number) {
-    this.bytes = Buffer.allocUnsafeSlow(size);
+  /** `kept` = one of many small buffers that live long: they share slabs instead of having a backing store each. */
+  constructor(size: number, kept = false) {
+    this.bytes = kept && size <= SLAB_SHARE_MAX ? fromSlab(size) : Buffer.allocUnsafeSlow(size);
     this.#view = new DataView(this.bytes.buffer, this.bytes.byteOffset, size);
   }
 
@@ -69,6 +72,13 @@ export class WireWriter {
   field(tag: number, bytes: Uint8Array): void {
     this.head(tag, bytes.length);
     this.raw(bytes);
+  }
+
+  /** A string field; `size` is its length in UTF-8. */
+  text(tag: number, value: string, size: number): void {
+    this.head(tag, size);
+    this.bytes.write(value, this.#at, size, "utf8");
+    this.#at += size;
   }
 
   double(tag: number, value: number): void {
@@ -117,6 +127,15 @@ export class WireWriter {
     this.#view.setUint32(this.#at + 5, high, true);
     this.#at += 9;
   }
+}
+
+let slab = Buffer.alloc(0);
+
+function fromSlab(size: number): Buffer {
+  if (size > slab.length) slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+  const taken = slab.subarray(0, size);
+  slab = slab.subarray(size);
+  return taken;
 }
 
 /** A string field with a tag of one byte. */
