@@ -72,7 +72,8 @@ export class Backlog {
       const old = this.#isOld(header, now);
       if (old && this.#mode === "skip") {
         this.#skippedPoints += header.points;
-        position = await this.#pass(header.sequence);
+        await this.#spool.abandon(this.#destination, header);
+        position = header.sequence;
       } else if (old && isSuperseded(header, (after) => this.#spool.peek(after))) {
         this.#thinned++;
         position = await this.#pass(header.sequence);

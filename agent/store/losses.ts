@@ -1,6 +1,6 @@
 // What the spool could not keep: recent losses in full, totals for ever, and which sequences they were, so that the
 // same hole found again at the next start is not told twice.
-import type { Loss } from "./spool.ts";
+import type { Loss, SpoolHeader } from "./spool.ts";
 
 const RECENT_MAX = 50;
 const RANGES_MAX = 200;
@@ -34,11 +34,11 @@ export class LossBook {
     }
   }
 
-  /** Books a loss and tells it, or keeps it for the first listener. `range` = the sequences lost. */
-  add(loss: Loss, range: Range): void {
+  /** Books a loss and tells it, or keeps it for the first listener. `range` = sequences that are gone for everyone. */
+  add(loss: Loss, range?: Range): void {
     this.records += loss.records;
     this.points += loss.points;
-    this.know(range);
+    if (range !== undefined) this.know(range);
     const same = (one: Loss): boolean => one.why === loss.why && one.destination === loss.destination;
     const open = loss.why === "corrupt" ? undefined : this.recent.find(same);
     if (open === undefined) this.recent.push(loss);
@@ -80,4 +80,9 @@ function together(a: Loss, b: Loss): Loss {
   const from = a.from < b.from ? a.from : b.from;
   const to = a.to > b.to ? a.to : b.to;
   return { ...b, from, to, records: a.records + b.records, points: a.points + b.points };
+}
+
+/** The loss of one record to a destination that wants live telemetry only. */
+export function skippedLoss(destination: string, { points, time }: SpoolHeader): Loss {
+  return { from: time, to: time, records: 1, points, why: "skipped", destination };
 }

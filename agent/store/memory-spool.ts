@@ -1,7 +1,6 @@
 // A spool in memory: what is queued at a crash is gone. For demo, replay and hosts without a state folder.
+import { LossBook, skippedLoss } from "./losses.ts";
 import type { Loss, Spool, SpoolEntry, SpoolHeader, SpoolStatus } from "./spool.ts";
-
-const LOSSES_KEPT = 100;
 
 /** An empty spool for these destinations; beyond `bytesMax` the oldest records are dropped and told as losses. */
 export function memorySpool(destinations: readonly string[], bytesMax = 32 * 1024 * 1024): Spool {
@@ -13,14 +12,12 @@ type Held = SpoolHeader & { readonly bytes: Uint8Array };
 class MemorySpool implements Spool {
   readonly #bytesMax: number;
   readonly #positions: Map<string, number>;
-  readonly #losses: Loss[] = [];
+  readonly #losses = new LossBook();
   readonly #listeners: (() => void)[] = [];
-  readonly #lossListeners: ((loss: Loss) => void)[] = [];
   #records: Held[] = [];
   #bytes = 0;
   #last = 0;
   #committed = 0;
-  #lostPoints = 0;
 
   constructor(destinations: readonly string[], bytesMax: number) {
     this.#bytesMax = bytesMax;
@@ -46,7 +43,7 @@ class MemorySpool implements Spool {
   }
 
   onLoss(listener: (loss: Loss) => void): void {
-    this.#lossListeners.push(listener);
+    this.#losses.listen(listener);
   }
 
   peek(after: number): SpoolHeader | undefined {
@@ -76,6 +73,11 @@ class MemorySpool implements Spool {
     this.#records = this.#records.slice(kept);
   }
 
+  async abandon(destination: string, header: SpoolHeader): Promise<void> {
+    this.#losses.add(skippedLoss(destination, header));
+    await this.acknowledge(destination, header.sequence);
+  }
+
   status(): SpoolStatus {
     return {
       kind: "memory",
@@ -83,8 +85,8 @@ class MemorySpool implements Spool {
       bytes: this.#bytes,
       bytesMax: this.#bytesMax,
       oldest: this.#records[0]?.time,
-      losses: this.#losses,
-      lostPoints: this.#lostPoints,
+      losses: this.#losses.recent,
+      lostPoints: this.#losses.points,
     };
   }
 
@@ -103,11 +105,7 @@ class MemorySpool implements Spool {
     const record = this.#records.shift();
     if (record === undefined) return;
     this.#bytes -= record.bytes.length;
-    this.#lostPoints += record.points;
-    const { time, points } = record;
-    const loss: Loss = { from: time, to: time, records: 1, points, why: "evicted_bytes" };
-    this.#losses.push(loss);
-    if (this.#losses.length > LOSSES_KEPT) this.#losses.shift();
-    for (const listener of this.#lossListeners) listener(loss);
+    const { points, time } = record;
+    this.#losses.add({ from: time, to: time, records: 1, points, why: "evicted_bytes" });
   }
 }

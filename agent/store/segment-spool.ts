@@ -4,6 +4,7 @@
 import type { Log } from "../log.ts";
 import type { Files } from "./files.ts";
 import { diskFiles } from "./files.ts";
+import { skippedLoss } from "./losses.ts";
 import { MemorySegment } from "./memory-segment.ts";
 import { SEGMENT_HEADER_BYTES } from "./record-format.ts";
 import type { Entry } from "./segment.ts";
@@ -150,6 +151,11 @@ class SegmentSpool implements Spool {
     if (oldest !== undefined && oldest !== this.#room.active && oldest.last <= this.#state.passed) {
       await this.#inTurn(() => this.#room.removePassed());
     }
+  }
+
+  async abandon(destination: string, header: SpoolHeader): Promise<void> {
+    this.#state.losses.add(skippedLoss(destination, header));
+    await this.acknowledge(destination, header.sequence);
   }
 
   status(): SpoolStatus {

@@ -67,6 +67,8 @@ export interface Spool {
   position(destination: string): number;
   /** Moves a destination's position; records every known destination has passed are freed. */
   acknowledge(destination: string, sequence: number): Promise<void>;
+  /** Passes over a record a destination does not want any more, and tells it as a loss of that destination. */
+  abandon(destination: string, header: SpoolHeader): Promise<void>;
   status(): SpoolStatus;
   close(): Promise<void>;
 }

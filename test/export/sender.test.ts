@@ -292,13 +292,24 @@ describe("Sender after an outage", () => {
 
   test("in skip mode only what is live is sent and the rest is counted", async () => {
     let up = false;
-    const { beat, sent, sender } = bench(() => (up ? { kind: "accepted" } : retry()), { backlog: "skip" });
+    const { beat, sent, sender, spool } = bench(() => (up ? { kind: "accepted" } : retry()), {
+      backlog: "skip",
+    });
     for (let number = 1; number <= 100; number++) await beat(number);
     up = true;
     sent.length = 0;
     await beat(104);
     expect(Math.min(...beats(sent))).toBeGreaterThan(70);
-    expect(sender.status().skippedPoints).toBeGreaterThan(200);
+    const { skippedPoints } = sender.status();
+    expect(skippedPoints).toBeGreaterThan(200);
+    expect(spool.status().losses).toEqual([
+      expect.objectContaining({
+        why: "skipped",
+        destination: "main",
+        points: skippedPoints,
+        from: T0 + 10n ** 10n,
+      }),
+    ]);
   });
 
   test("never thins a record in which a series begins or ends", async () => {

@@ -1,0 +1,44 @@
+// Two slots written in turn: the newer intact one wins, whatever a crash left in the other.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { diskFiles } from "../../agent/store/files.ts";
+import { openSlotFile } from "../../agent/store/slot-file.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "slots-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe("openSlotFile()", () => {
+  test("gives back what was written last, and nothing of an empty file", async () => {
+    const path = join(folder, "a");
+    const file = await openSlotFile(diskFiles, path, 256);
+    expect(file.initial).toBeUndefined();
+    await Promise.all([1, 2, 3].map((n) => file.write({ n }, n === 3)));
+    await file.close();
+    expect((await openSlotFile(diskFiles, path, 256)).initial).toEqual({ n: 3 });
+  });
+
+  test("falls back to the write before when any byte of the last one is damaged", async () => {
+    const path = join(folder, "b");
+    const file = await openSlotFile(diskFiles, path, 256);
+    for (const n of [1, 2]) await file.write({ n }, true);
+    await file.close();
+    const whole = readFileSync(path);
+    for (let at = 256; at < 256 + 24 + 7; at++) {
+      const damaged = Buffer.from(whole);
+      damaged[at] = (damaged[at] ?? 0) ^ 0xff;
+      writeFileSync(path, damaged);
+      const found = (await openSlotFile(diskFiles, path, 256)).initial;
+      expect(found).toEqual({ n: 1 });
+    }
+  });
+
+  test("grows no file: a state larger than its slot is refused", async () => {
+    const file = await openSlotFile(diskFiles, join(folder, "c"), 128);
+    await expect(file.write("x".repeat(200), false)).rejects.toThrow(/200|202/);
+    await file.write({ fits: true }, false);
+    await file.close();
+    expect((await openSlotFile(diskFiles, join(folder, "c"), 128)).initial).toEqual({ fits: true });
+  });
+});
