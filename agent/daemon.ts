@@ -13,14 +13,16 @@ import type { Durable } from "./durable.ts";
 import { forgetful, openDurable } from "./durable.ts";
 import { destinations } from "./export/otlp-config.ts";
 import { Exports } from "./exports.ts";
+import { HostServices } from "./host-services.ts";
 import type { Log } from "./log.ts";
 import { restorePending } from "./meter/pending.ts";
 import type { Nanos, SettledInterval } from "./model.ts";
 import { Pipeline } from "./pipeline.ts";
 import { readPrices } from "./prices-file.ts";
+import { ServerSet } from "./server-set.ts";
 import type { GpuSource, ServerSource, SourceContext, SourceError } from "./source.ts";
-import type { BackendTried, OpenServer } from "./sources.ts";
-import { chooseGpu, openServers } from "./sources.ts";
+import type { BackendTried } from "./sources.ts";
+import { chooseGpu } from "./sources.ts";
 import { agentStatus } from "./status.ts";
 import type { Spool } from "./store/spool.ts";
 import { programVersion } from "./version.ts";
@@ -74,7 +76,8 @@ export class Agent {
   #pipeline: Pipeline;
   #gpu: GpuSource | undefined;
   #tried: readonly BackendTried[] = [];
-  #servers: readonly OpenServer[] = [];
+  #servers: ServerSet | undefined;
+  #host: HostServices | undefined;
   #released = false;
   #stopping: Promise<Nanos> | undefined;
 
@@ -132,10 +135,14 @@ export class Agent {
     const { clock, log, servers } = this.#options;
     await this.#exports.start();
     this.#gpu = this.#options.gpu ?? (await this.#findGpu());
-    if (servers === undefined) this.#servers = openServers(this.#config, this.#context);
-    this.#pipeline = this.#newPipeline(this.#gpu, servers ?? this.#servers.map((server) => server.source));
+    if (servers === undefined) this.#servers = new ServerSet(this.#config, this.#context);
+    this.#pipeline = this.#newPipeline(this.#gpu, servers ?? this.#servers?.sources ?? []);
     await this.#pipeline.start();
     this.#noteStart();
+    if (this.#options.gpu === undefined) {
+      const parts = { clock, config: this.#config, context: this.#context, core: this.#core, log };
+      this.#host = new HostServices({ ...parts, pipeline: this.#pipeline });
+    }
     if (this.#gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
     log.info("metering started", {
       gpus: [...this.#pipeline.intake.gpus.values()].map((gpu) => ({ uuid: gpu.uuid, model: gpu.name })),
@@ -157,22 +164,7 @@ export class Agent {
   ): Promise<{ readonly applied: readonly string[]; readonly needRestart: readonly string[] }> {
     const changes = Object.keys(changedValues(this.#config, config));
     const live = changes.filter((path) => path.startsWith("servers."));
-    const opened = openServers(config, this.#context);
-    const known = new Map(this.#servers.map((server) => [server.fingerprint, server]));
-    const next: OpenServer[] = [];
-    for (const server of opened) {
-      const kept = known.get(server.fingerprint);
-      if (kept !== undefined) {
-        known.delete(server.fingerprint);
-        next.push(kept);
-        await server.source.close();
-        continue;
-      }
-      next.push(server);
-    }
-    for (const gone of known.values()) await this.#pipeline.removeServer(gone.source);
-    for (const server of next) if (!this.#servers.includes(server)) this.#pipeline.addServer(server.source);
-    this.#servers = next;
+    await this.#servers?.reload(config, this.#pipeline);
     if (changes.length > 0)
       this.#core.books.note("config", this.#pipeline.settledUntil, { changed: changes });
     this.#config = { ...this.#config, servers: config.servers };
@@ -208,6 +200,7 @@ export class Agent {
       released: this.#released,
       exports: this.#exports,
       correlator: this.#core.correlator,
+      host: this.#host?.status() ?? {},
     });
   }
 
@@ -222,6 +215,7 @@ export class Agent {
 
   async #stop(at: Nanos, flushMs: number): Promise<Nanos> {
     for (const cancel of this.#cancels) cancel();
+    this.#host?.stop();
     await this.#pipeline.stop(at);
     this.#abort.abort();
     await this.#exports.stop(flushMs);
@@ -267,6 +261,7 @@ export class Agent {
   /** The first interval is exported at once: nobody should look at an empty page for a whole beat. */
   #settled(interval: SettledInterval): void {
     this.#options.onInterval?.(interval);
+    this.#host?.settled(interval);
     if (this.#pipeline.settledIntervals === 1) void this.#exports.beat();
   }
 

@@ -16,6 +16,7 @@ export interface StatusParts {
   readonly released: boolean;
   readonly exports: Exports;
   readonly correlator: Correlator;
+  readonly host: Readonly<Record<string, unknown>>;
 }
 
 /** The object `/-/status` answers with. */
@@ -39,6 +40,7 @@ export function agentStatus(parts: StatusParts): Readonly<Record<string, unknown
     gpus: [...pipeline.intake.gpus.values()],
     servers: [...pipeline.intake.servers.values()],
     correlation: parts.correlator.status(),
+    host: parts.host,
     sources: Object.fromEntries(
       [...pipeline.intake.health.entries()].map(([source, health]) => [
         source,

@@ -36,6 +36,12 @@ export:
   prometheus:
     listen: 127.0.0.1:9464
 
+# Factors of the site: facility energy is modelled from them, and from nothing else.
+# host: {pue: 1.3, hostOverhead: 1.3}
+
+# Servers behind the GPU processes are looked for on loopback; false leaves it at the list above.
+# discovery: {enabled: false}
+
 # Tokens per GPU-hour a server can sustain, and the latencies a request should meet.
 # capacity:
 #   llama-8b: 30000000

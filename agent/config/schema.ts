@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { listenTls } from "../export/listen-tls.ts";
 import { otlpConfig } from "../export/otlp-config.ts";
+import { hostConfig } from "../host/config.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
 
 const LATENCIES = [
@@ -69,6 +70,15 @@ const common = {
     .strictObject({
       max: z.number().int().min(100).max(1_000_000).default(20_000).describe("Series this host may export."),
       tenantsMax: z.number().int().min(0).max(1000).default(100),
+    })
+    .prefault({}),
+  host: hostConfig.prefault({}),
+  discovery: z
+    .strictObject({
+      enabled: z
+        .boolean()
+        .default(true)
+        .describe("Look for servers behind the GPU processes, on loopback only."),
     })
     .prefault({}),
   capacity: z
@@ -142,6 +152,8 @@ export function configSchema(sources: Sources, stateDir: string): z.ZodType<Conf
     rates: common.rates,
     correlate: common.correlate,
     series: common.series,
+    host: common.host,
+    discovery: common.discovery,
     capacity: common.capacity,
     objectives: common.objectives,
     aliases: common.aliases,

@@ -4,9 +4,9 @@
 /** Factors of the site, from its configuration. */
 export interface FacilityFactors {
   /** Power usage effectiveness, 1 or more. */
-  readonly pue?: number;
+  readonly pue?: number | undefined;
   /** Node energy per GPU energy, 1 or more: 8 x H100 are about 76 % of their node (arXiv 2506.14551). */
-  readonly hostOverhead?: number;
+  readonly hostOverhead?: number | undefined;
 }
 
 /** Joules at the facility for joules of one stretch of time; undefined where they cannot be modelled. */

@@ -1,0 +1,57 @@
+// What an agent watches of its host beside GPUs and servers: processes for placement, servers nobody named, host power.
+// Of a host that is metered, not of a recording.
+import type { Clock } from "./clock.ts";
+import type { Config } from "./config.ts";
+import type { Core } from "./core.ts";
+import { HostMeter } from "./host-meter.ts";
+import { HostWatch } from "./host-watch.ts";
+import type { Log } from "./log.ts";
+import type { SettledInterval } from "./model.ts";
+import type { Pipeline } from "./pipeline.ts";
+import type { SourceContext } from "./source.ts";
+
+export interface HostServicesParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly config: Config;
+  readonly context: SourceContext;
+  readonly core: Core;
+  readonly pipeline: Pipeline;
+}
+
+/** Runs until stopped. */
+export class HostServices {
+  readonly #watch: HostWatch;
+  readonly #meter: HostMeter;
+  readonly #stopMeter: () => void;
+
+  constructor({ clock, config, context, core, log, pipeline }: HostServicesParts) {
+    this.#watch = new HostWatch({
+      clock,
+      log,
+      context,
+      pipeline,
+      correlator: core.correlator,
+      discover: config.discovery.enabled,
+      scrapeMs: config.rates.scrapeMs,
+    });
+    this.#meter = new HostMeter(context, config.host, core.books.ledger);
+    this.#watch.start();
+    this.#stopMeter = this.#meter.start();
+  }
+
+  /** Told of each settled interval: facility energy may be modelled from it. */
+  settled(interval: SettledInterval): void {
+    this.#meter.accept(interval);
+  }
+
+  stop(): void {
+    this.#watch.stop();
+    this.#stopMeter();
+  }
+
+  /** For `/-/status`. */
+  status(): Readonly<Record<string, unknown>> {
+    return { discovery: this.#watch.status(), power: this.#meter.status() };
+  }
+}
