@@ -39,6 +39,8 @@ export interface GrpcTarget {
   readonly bearerFile?: string;
   /** Extra metadata on each call. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** A file of further metadata, a `name: value` per line. */
+  readonly headersFile?: string;
   /** Largest message accepted, bytes; default 16 MiB. */
   readonly receiveBytesMax?: number;
 }
@@ -60,10 +62,16 @@ export function openChannel(target: GrpcTarget, options: ChannelOptions = {}): C
   });
 }
 
-/** The metadata of one call: configured headers and the bearer token, read anew so that it can be rotated. */
+/** The metadata of one call: configured headers, those of files read anew, so that they can be rotated. */
 export function callMetadata(target: GrpcTarget): Metadata {
   const metadata = new Metadata();
   for (const [key, value] of Object.entries(target.headers ?? {})) metadata.set(key, value);
+  if (target.headersFile !== undefined) {
+    for (const line of readFileSync(target.headersFile, "utf8").split("\n")) {
+      const colon = line.indexOf(":");
+      if (colon > 0) metadata.set(line.slice(0, colon).trim(), line.slice(colon + 1).trim());
+    }
+  }
   if (target.bearerFile !== undefined) {
     metadata.set("authorization", `Bearer ${readFileSync(target.bearerFile, "utf8").trim()}`);
   }

@@ -18,6 +18,11 @@ const destination = {
     .default("")
     .describe('OTLP/gRPC, for example "http://localhost:4317" or "https://otel:4317"; "" switches it off.'),
   headers: z.record(z.string(), z.string()).default({}).describe("Metadata sent with each request."),
+  headersFile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("File of further metadata, a `name: value` per line, read anew for each request."),
   bearerFile: z.string().min(1).optional().describe("File with a bearer token, read anew for each request."),
   tls: z
     .strictObject({
@@ -93,10 +98,13 @@ export function destinations(config: OtlpConfig): readonly Destination[] {
       ...(keyFile === undefined ? {} : { keyFile }),
     };
     const tls = !parsed.tls ? {} : { tls: Object.keys(files).length === 0 ? (true as const) : files };
-    const bearer = one.bearerFile === undefined ? {} : { bearerFile: one.bearerFile };
+    const secrets = {
+      ...(one.bearerFile === undefined ? {} : { bearerFile: one.bearerFile }),
+      ...(one.headersFile === undefined ? {} : { headersFile: one.headersFile }),
+    };
     return {
       name: one.name,
-      target: { target: parsed.target, headers: one.headers, ...tls, ...bearer },
+      target: { target: parsed.target, headers: one.headers, ...tls, ...secrets },
       gzip: one.compression === "gzip",
       timeoutMs: one.timeoutMs,
       backlog: one.backlog,

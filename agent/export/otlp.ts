@@ -10,7 +10,7 @@ import { findMetric } from "./metrics.ts";
 import type { Attributes, RequestHead } from "./otlp-attributes.ts";
 import { requestHead } from "./otlp-attributes.ts";
 import type { Prefix } from "./otlp-points.ts";
-import { pointCount, pointSize, prefixFor, writePoint } from "./otlp-points.ts";
+import { isCumulative, pointCount, pointSize, prefixFor, writePoint } from "./otlp-points.ts";
 import type { WireWriter } from "./wire.ts";
 import { fieldSize, join, stringField } from "./wire.ts";
 
@@ -162,7 +162,7 @@ function layoutOf(pieces: readonly Piece[]): number {
   for (const { group, from, to } of pieces) {
     for (let i = from; i < to; i++) {
       const point = group.points[i] as LedgerPoint;
-      if (point.isNew || point.ended) return 0;
+      if (point.ended || (point.isNew && isCumulative(group.metric))) return 0;
       const { id } = group.prefixes[i] as Prefix;
       low = Math.imul(low ^ id, 0x0100_0193);
       high = Math.imul(high + id, 0x85eb_ca6b) ^ (low >>> 13);

@@ -1,5 +1,8 @@
 // The transport against a fake collector over a real socket: each kind of answer becomes the right Delivery.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { createOtlpEncoder } from "../../agent/export/otlp.ts";
 import type { Delivery, Transport } from "../../agent/export/otlp-transport.ts";
@@ -134,6 +137,27 @@ describe("grpcTransport()", () => {
     await new Promise<void>((resolve) => plain.listen(0, "127.0.0.1", resolve));
     const { port } = plain.address() as { port: number };
     expect(await transport(port).send(request(1), signal)).toMatchObject({ kind: "retry" });
+  });
+
+  test("reads headers and token from their files anew for each request", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "headers-"));
+    const [headersFile, bearerFile] = [join(folder, "headers"), join(folder, "token")];
+    const fake = await collector();
+    const made = grpcTransport(
+      { target: `127.0.0.1:${fake.port}`, headersFile, bearerFile },
+      { gzip: false },
+    );
+    open.push(made);
+    for (const round of ["1", "2"]) {
+      writeFileSync(headersFile, `x-scope-orgid: tenant-${round}\n\nx-other : a:b\n`);
+      writeFileSync(bearerFile, `secret-${round}\n`);
+      await made.send(request(1), new AbortController().signal);
+    }
+    const seen = (key: string) => fake.metadata.map((metadata) => metadata.get(key)[0]);
+    expect(seen("x-scope-orgid")).toEqual(["tenant-1", "tenant-2"]);
+    expect(seen("x-other")).toEqual(["a:b", "a:b"]);
+    expect(seen("authorization")).toEqual(["Bearer secret-1", "Bearer secret-2"]);
+    rmSync(folder, { recursive: true });
   });
 
   test("says which file is missing instead of throwing, and works once it is there", async () => {

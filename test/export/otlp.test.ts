@@ -150,6 +150,19 @@ describe("createOtlpEncoder()", () => {
     expect(only).toMatchObject({ start: T0 + SECOND, histogram: { bounds: [1, 2], counts: [1n, 2n, 3n] } });
   });
 
+  test("gives equal layouts to beats of the same series and none to a beat in which one begins or ends", () => {
+    const encoder = createOtlpEncoder({ resource, version: "0" });
+    const layout = (given: LedgerPoint[]): number => encoder.encode(snapshot(given))[0]?.layout ?? -1;
+    const two = [point("tokenwatt.tokens", 1n), point("hw.power", 1, { series: 2, isNew: true })];
+    const first = layout(two);
+    expect(first).toBeGreaterThan(0);
+    expect(layout(two.map((one) => ({ ...one, isNew: false, time: one.time + SECOND })))).toBe(first);
+    expect(layout(two.slice(0, 1))).not.toBe(first);
+    expect(layout(two.map((one) => ({ ...one, start: one.start + SECOND })))).not.toBe(first);
+    expect(layout([point("tokenwatt.tokens", 1n, { isNew: true })])).toBe(0);
+    expect(layout([point("hw.power", 1, { series: 2, ended: true })])).toBe(0);
+  });
+
   test("forgets series that are gone", () => {
     const encoder = createOtlpEncoder({ resource, version: "0" });
     encoder.encode(bulk(1_000));
