@@ -2,22 +2,19 @@
 // caller is told OK only once what it sent is recorded.
 // Calls within a fifth of a second share one sample and one commit. Over the high-water mark callers are asked to wait
 // (UNAVAILABLE with google.rpc.RetryInfo, as OTLP 1.5 wants it).
-import { createHash, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { z } from "zod";
 import type { ServerUnaryCall, ServiceError } from "../grpc.ts";
-import { Metadata, Server, ServerCredentials, status } from "../grpc.ts";
-import type { Gap, Nanos, TokenSample, UnixNanos } from "../model.ts";
+import { Server, ServerCredentials, status } from "../grpc.ts";
+import type { UnixNanos } from "../model.ts";
 import type { PushServerSource, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { commonFields, isGrpcAddress, serverInfo } from "./entry.ts";
+import type { Gate, Recorder } from "./receiver-limits.ts";
+import { createGate, createRecorder, retryLater, retrySeconds } from "./receiver-limits.ts";
 import { UsageTotals } from "./usage-totals.ts";
-import { WireError, WireWriter } from "./wire.ts";
-
-const SHARE_NANOS = 200_000_000;
-const RETRY_SECONDS = 5;
-const PEERS_MAX = 10_000;
+import { WireError } from "./wire.ts";
 
 /** Keys of every receiver. */
 export const receiverFields = {
@@ -74,7 +71,7 @@ export function refuseOpenListener(
 
 /** A source that listens once `run` is called. */
 export interface ReceiverSource extends PushServerSource {
-  /** The port it listens on; rejects when the address could not be had. */
+  /** The port it listens on, once it has it. */
   readonly listening: Promise<number>;
 }
 
@@ -97,40 +94,68 @@ export function openReceiver(
   serve: (parts: ReceiverParts) => void,
 ): ReceiverSource {
   const info = serverInfo(type, entry.family, entry, 1000);
-  const server = new Server({
-    "grpc.max_receive_message_length": entry.messageBytesMax,
-    "grpc.max_concurrent_streams": entry.streamsMax,
-  });
   const opened = context.clock.now();
   const began = context.clock.unixNanos(opened);
   const totals = new UsageTotals(info, opened, `received:${began}`, entry.labelSetsMax);
   const listening = Promise.withResolvers<number>();
-  listening.promise.catch(() => {});
   const finished = Promise.withResolvers<void>();
+  const stop = new AbortController();
   let recorder: Recorder | undefined;
   const gate = createGate(entry, context);
-  serve({ server, entry, totals, began, gate, recorder: () => recorder as Recorder });
+  let server: Server | undefined;
+  // A server whose address was taken cannot be bound again, so each attempt has its own.
+  const attempt = (): Promise<number> => {
+    server?.forceShutdown();
+    server = new Server({
+      "grpc.max_receive_message_length": entry.messageBytesMax,
+      "grpc.max_concurrent_streams": entry.streamsMax,
+    });
+    serve({ server, entry, totals, began, gate, recorder: () => recorder as Recorder });
+    return bindReceiver(server, entry);
+  };
   return {
     kind: "push",
     info,
     listening: listening.promise,
+    acknowledges: true,
     run: async (accept) => {
       recorder = createRecorder(context, (at) => totals.sample(at, entry.family), accept);
-      try {
-        listening.resolve(await bindReceiver(server, entry));
-        await accept(totals.sample(context.clock.now(), entry.family));
-        await finished.promise;
-      } catch (error) {
-        listening.reject(error);
-        throw error;
-      }
+      listening.resolve(
+        await listen(attempt, entry, context, stop.signal, (reason) =>
+          accept({ source: `server:${info.id}`, at: context.clock.now(), reason }),
+        ),
+      );
+      if (!stop.signal.aborted) await accept(totals.sample(context.clock.now(), entry.family));
+      await finished.promise;
     },
     close: async () => {
-      server.forceShutdown();
+      stop.abort();
+      server?.forceShutdown();
       await recorder?.close();
       finished.resolve();
     },
   };
+}
+
+/** Listens, trying again every 5 s while the address cannot be had; returns the port, or 0 when stopped. */
+async function listen(
+  attempt: () => Promise<number>,
+  entry: ReceiverEntry,
+  context: SourceContext,
+  stop: AbortSignal,
+  failed: (reason: string) => Promise<void>,
+): Promise<number> {
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (stop.aborted || context.signal.aborted) return 0;
+      const { message, hint } = error as SourceError;
+      context.log.warn("receiver cannot listen", { endpoint: entry.endpoint, cause: message, hint });
+      await failed(message);
+      await context.clock.sleep(retrySeconds * 1000, AbortSignal.any([stop, context.signal])).catch(() => {});
+    }
+  }
 }
 
 /** Binds `server` to the address of `entry`. Rejects with SourceError when it cannot be had. */
@@ -149,82 +174,6 @@ function listenCredentials(tls: ReceiverEntry["tls"]): ServerCredentials {
   const pair = { private_key: readFileSync(tls.keyFile), cert_chain: readFileSync(tls.certFile) };
   const clientCa = tls.clientCaFile === undefined ? null : readFileSync(tls.clientCaFile);
   return ServerCredentials.createSsl(clientCa, [pair], clientCa !== null);
-}
-
-/** Refuses a caller with the wrong token or too many messages. Returns what to answer, or undefined if all is well. */
-export type Gate = (call: {
-  readonly metadata: Metadata;
-  getPeer(): string;
-}) => Partial<ServiceError> | undefined;
-
-/** The gate of one receiver. */
-function createGate(entry: ReceiverEntry, context: SourceContext): Gate {
-  const buckets = new Map<string, { tokens: number; at: Nanos }>();
-  return (call) => {
-    if (entry.bearerFile !== undefined && !bearerMatches(entry.bearerFile, call.metadata)) {
-      return { code: status.UNAUTHENTICATED, details: "a bearer token is wanted" };
-    }
-    const peer = call.getPeer().replace(/:\d+$/, "");
-    const now = context.clock.now();
-    const rate = entry.messagesPerSecondMax;
-    const bucket = buckets.get(peer) ?? { tokens: rate, at: now };
-    bucket.tokens = Math.min(rate, bucket.tokens + ((now - bucket.at) / 1e9) * rate);
-    bucket.at = now;
-    if (buckets.size >= PEERS_MAX) buckets.clear();
-    buckets.set(peer, bucket);
-    if (bucket.tokens < 1) return retryLater(`more than ${rate} messages per second`);
-    bucket.tokens--;
-    return undefined;
-  };
-}
-
-function bearerMatches(file: string, metadata: Metadata): boolean {
-  const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
-  const wanted = `Bearer ${readFileSync(file, "utf8").trim()}`;
-  return timingSafeEqual(digest(wanted), digest(String(metadata.get("authorization")[0] ?? "")));
-}
-
-/** Records what was received; shared by all calls of one receiver. */
-export interface Recorder {
-  /** Calls not answered yet. */
-  readonly waiting: number;
-  /** Resolves once everything received so far is recorded. */
-  recorded(): Promise<void>;
-  /** Records what is left. */
-  close(): Promise<void>;
-}
-
-/** A recorder that asks `sample` for the totals and gives them to `accept`. */
-function createRecorder(
-  context: SourceContext,
-  sample: (at: Nanos) => TokenSample,
-  accept: (reading: TokenSample | Gap) => Promise<void>,
-): Recorder {
-  let shared: Promise<void> | undefined;
-  let waiting = 0;
-  const flush = (): Promise<void> => {
-    shared = undefined;
-    return accept(sample(context.clock.now()));
-  };
-  return {
-    get waiting() {
-      return waiting;
-    },
-    recorded: async () => {
-      shared ??= new Promise((resolve, reject) => {
-        context.clock.at(context.clock.now() + SHARE_NANOS, () => flush().then(resolve, reject));
-      });
-      waiting++;
-      try {
-        await shared;
-      } finally {
-        waiting--;
-      }
-    },
-    close: async () => {
-      if (shared !== undefined) await flush();
-    },
-  };
 }
 
 /** Serves a unary method: bytes in, `take` adds them up and gives the answer, which goes out once recorded. */
@@ -264,19 +213,4 @@ function toStatus(error: unknown): Partial<ServiceError> {
   if (error instanceof WireError) return { code: status.INVALID_ARGUMENT, details: error.message };
   if (typeof (error as Partial<ServiceError>).code === "number") return error as Partial<ServiceError>;
   return { code: status.INTERNAL, details: "internal error" };
-}
-
-/** UNAVAILABLE with google.rpc.RetryInfo in `grpc-status-details-bin`. */
-export function retryLater(details: string): Partial<ServiceError> {
-  const any = new WireWriter();
-  any.uint(1, status.UNAVAILABLE);
-  any.text(2, details);
-  any.message(3, (packed) => {
-    packed.text(1, "type.googleapis.com/google.rpc.RetryInfo");
-    // RetryInfo.retry_delay = 1: Duration{seconds = 1}.
-    packed.message(2, (info) => info.message(1, (delay) => delay.uint(1, RETRY_SECONDS)));
-  });
-  const metadata = new Metadata();
-  metadata.set("grpc-status-details-bin", any.finish());
-  return { code: status.UNAVAILABLE, details, metadata };
 }

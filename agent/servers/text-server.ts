@@ -12,6 +12,7 @@ import { PageReadings } from "./page-readings.ts";
 import { holdVanished, watchFrozen } from "./page-watch.ts";
 
 const NANOS_PER_SECOND = 1e9;
+const POLL_MS = 5000;
 
 /** What one kind of server is. */
 export interface TextServer {
@@ -43,7 +44,8 @@ export const textServerConfig = z.strictObject({
     error: (issue) =>
       `Cannot read as host:port or URL: got ${JSON.stringify(issue.input)}; wanted for example "localhost:8000" or "http://localhost:8000/metrics"`,
   }),
-  pollMs: z.int().min(100).max(600_000).default(5000),
+  /** Default: `rates.scrapeMs`. */
+  pollMs: z.int().min(100).max(600_000).optional(),
   timeoutMs: z.int().min(100).max(60_000).default(4000),
   bytesMax: z
     .int()
@@ -90,7 +92,7 @@ export function pageReader(server: TextServer, options: ReaderOptions): PageRead
 
 /** A source that polls the page. Throws SourceError (misconfigured) when the address cannot be read. */
 export function openTextServer(server: TextServer, entry: Entry, context: SourceContext): PullServerSource {
-  const info = serverInfo(server.name, server.family, entry, entry.pollMs);
+  const info = serverInfo(server.name, server.family, entry, entry.pollMs ?? context.scrapeMs ?? POLL_MS);
   const { tls, bearerFile, headers, bytesMax, timeoutMs } = entry;
   const fetcher = createPageFetcher(
     {

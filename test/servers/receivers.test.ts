@@ -1,7 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
+import { systemClock, virtualClock } from "../../agent/clock.ts";
 import { openChannel, status } from "../../agent/grpc.ts";
 import { silentLog } from "../../agent/log.ts";
 import type { Gap, TokenReading, TokenSample } from "../../agent/model.ts";
@@ -479,6 +479,25 @@ describe("receivers over real sockets", () => {
     });
     await unary(port, EXPORT, Buffer.alloc(0));
     await expect(unary(port, EXPORT, Buffer.alloc(0))).rejects.toMatchObject({ code: status.UNAVAILABLE });
+  });
+
+  test("publishes a gap while its port is taken and listens once it is free", async () => {
+    const first = receiver();
+    run(first);
+    const port = await first.listening;
+    const clock = virtualClock(0n);
+    const config = otlp.config.parse({ endpoint: `127.0.0.1:${port}` });
+    const second = openOtlp(config as Parameters<typeof openOtlp>[0], { ...context, clock });
+    closing.push(() => second.close());
+    const gap = Promise.withResolvers<Gap>();
+    void second.run(async (reading) => {
+      if ("reason" in reading) gap.resolve(reading);
+    });
+    expect((await gap.promise).reason).toContain(`Cannot listen on 127.0.0.1:${port}`);
+    await first.close();
+    await new Promise((resolve) => setImmediate(resolve));
+    await clock.advance(5e9);
+    expect(await second.listening).toBe(port);
   });
 
   test("counts a usage record once per source and id", async () => {

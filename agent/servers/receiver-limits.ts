@@ -1,0 +1,106 @@
+// Who may call a receiver, how often, and how calls wait until what they sent is recorded.
+// RetryInfo: google.rpc.Status in the trailer grpc-status-details-bin, as OTLP 1.5 wants it.
+import { createHash, timingSafeEqual } from "node:crypto";
+import { readFileSync } from "node:fs";
+import type { ServiceError } from "../grpc.ts";
+import { Metadata, status } from "../grpc.ts";
+import type { Gap, Nanos, TokenSample } from "../model.ts";
+import type { SourceContext } from "../source.ts";
+import type { ReceiverEntry } from "./receiver.ts";
+import { WireWriter } from "./wire.ts";
+
+const SHARE_NANOS = 200_000_000;
+const PEERS_MAX = 10_000;
+/** How long a caller is asked to wait, and a receiver waits for its address. */
+export const retrySeconds = 5;
+
+/** Refuses a caller with the wrong token or too many messages. Returns what to answer, or undefined if all is well. */
+export type Gate = (call: {
+  readonly metadata: Metadata;
+  getPeer(): string;
+}) => Partial<ServiceError> | undefined;
+
+/** The gate of one receiver. */
+export function createGate(entry: ReceiverEntry, context: SourceContext): Gate {
+  const buckets = new Map<string, { tokens: number; at: Nanos }>();
+  return (call) => {
+    if (entry.bearerFile !== undefined && !bearerMatches(entry.bearerFile, call.metadata)) {
+      return { code: status.UNAUTHENTICATED, details: "a bearer token is wanted" };
+    }
+    const peer = call.getPeer().replace(/:\d+$/, "");
+    const now = context.clock.now();
+    const rate = entry.messagesPerSecondMax;
+    const bucket = buckets.get(peer) ?? { tokens: rate, at: now };
+    bucket.tokens = Math.min(rate, bucket.tokens + ((now - bucket.at) / 1e9) * rate);
+    bucket.at = now;
+    if (buckets.size >= PEERS_MAX) buckets.clear();
+    buckets.set(peer, bucket);
+    if (bucket.tokens < 1) return retryLater(`more than ${rate} messages per second`);
+    bucket.tokens--;
+    return undefined;
+  };
+}
+
+function bearerMatches(file: string, metadata: Metadata): boolean {
+  const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
+  const wanted = `Bearer ${readFileSync(file, "utf8").trim()}`;
+  return timingSafeEqual(digest(wanted), digest(String(metadata.get("authorization")[0] ?? "")));
+}
+
+/** Records what was received; shared by all calls of one receiver. */
+export interface Recorder {
+  /** Calls not answered yet. */
+  readonly waiting: number;
+  /** Resolves once everything received so far is recorded. */
+  recorded(): Promise<void>;
+  /** Records what is left. */
+  close(): Promise<void>;
+}
+
+/** A recorder that asks `sample` for the totals and gives them to `accept`. */
+export function createRecorder(
+  context: SourceContext,
+  sample: (at: Nanos) => TokenSample,
+  accept: (reading: TokenSample | Gap) => Promise<void>,
+): Recorder {
+  let shared: Promise<void> | undefined;
+  let waiting = 0;
+  const flush = (): Promise<void> => {
+    shared = undefined;
+    return accept(sample(context.clock.now()));
+  };
+  return {
+    get waiting() {
+      return waiting;
+    },
+    recorded: async () => {
+      shared ??= new Promise((resolve, reject) => {
+        context.clock.at(context.clock.now() + SHARE_NANOS, () => flush().then(resolve, reject));
+      });
+      waiting++;
+      try {
+        await shared;
+      } finally {
+        waiting--;
+      }
+    },
+    close: async () => {
+      if (shared !== undefined) await flush();
+    },
+  };
+}
+
+/** UNAVAILABLE with google.rpc.RetryInfo in `grpc-status-details-bin`. */
+export function retryLater(details: string): Partial<ServiceError> {
+  const any = new WireWriter();
+  any.uint(1, status.UNAVAILABLE);
+  any.text(2, details);
+  any.message(3, (packed) => {
+    packed.text(1, "type.googleapis.com/google.rpc.RetryInfo");
+    // RetryInfo.retry_delay = 1: Duration{seconds = 1}.
+    packed.message(2, (info) => info.message(1, (delay) => delay.uint(1, retrySeconds)));
+  });
+  const metadata = new Metadata();
+  metadata.set("grpc-status-details-bin", any.finish());
+  return { code: status.UNAVAILABLE, details, metadata };
+}
