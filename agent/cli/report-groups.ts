@@ -3,8 +3,10 @@ import type { Period } from "../meter/calendar.ts";
 import type { Group, Plan, ReportLine } from "../meter/report.ts";
 import { groupKeys, plannedMetrics, reportLine, Sums } from "../meter/report.ts";
 import type { LedgerReader } from "../store/ledger-reader.ts";
+import { UsageError } from "./errors.ts";
 
 const BUCKET_MILLIS = 900_000;
+const DAY_MILLIS = 86_400_000;
 
 /** One group in one period. */
 export interface ReportEntry {
@@ -21,6 +23,7 @@ export function reportEntries(
   groups: readonly Group[],
   periods: readonly Period[],
 ): readonly ReportEntry[] {
+  refusePrunedEdges(reader, periods);
   const series = reader.series(plannedMetrics(plan));
   const entries: ReportEntry[] = [];
   for (const period of periods) {
@@ -41,4 +44,17 @@ export function reportEntries(
     }
   }
   return entries;
+}
+
+/** An edge inside a day whose rows were pruned would put all of that day on one side of it. */
+function refusePrunedEdges(reader: LedgerReader, periods: readonly Period[]): void {
+  const kept = reader.rowsFrom * BUCKET_MILLIS;
+  for (const { from, to } of periods) {
+    const edge = [from, to].find((at) => at < kept && at % DAY_MILLIS !== 0);
+    if (edge === undefined) continue;
+    throw new UsageError(
+      `Cannot divide a day at ${new Date(edge).toISOString()}: before ${new Date(kept).toISOString()} only whole UTC days are kept`,
+      "choose a later --from, or --time-zone UTC with days or months",
+    );
+  }
 }

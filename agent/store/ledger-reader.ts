@@ -65,6 +65,11 @@ export class LedgerReader {
     return time === undefined ? undefined : BigInt(time);
   }
 
+  /** First bucket whose rows are kept; of earlier days only rollups are, and those only as whole UTC days. */
+  get rowsFrom(): BucketNumber {
+    return (Number(this.#meta("prunedDay") ?? -1) + 1) * bucketsPerDay;
+  }
+
   /** Every series of these metrics, by id. */
   series(metrics: ReadonlySet<string>): ReadonlyMap<number, StoredSeries> {
     const found = new Map<number, StoredSeries>();
@@ -80,8 +85,15 @@ export class LedgerReader {
   }
 
   /** What each of these series moved in the buckets `[from, to)`. */
-  sums(from: BucketNumber, to: BucketNumber, series: ReadonlyMap<number, StoredSeries>): Map<number, Moved> {
+  sums(
+    wantedFrom: BucketNumber,
+    wantedTo: BucketNumber,
+    series: ReadonlyMap<number, StoredSeries>,
+  ): Map<number, Moved> {
     const sums = new Map<number, Moved>();
+    const held = this.#held();
+    const [from, to] = [Math.max(wantedFrom, held.from), Math.min(wantedTo, held.to)];
+    if (from >= to) return sums;
     const rolled = Number(this.#meta("rolledDay") ?? -1);
     const [firstDay, endDay] = [Math.ceil(from / bucketsPerDay), Math.floor(to / bucketsPerDay)];
     const wholeEnd = Math.min(endDay, rolled + 1);
@@ -120,6 +132,23 @@ export class LedgerReader {
 
   close(): void {
     this.#database.close();
+  }
+
+  /** The buckets anything is held of: a range may be wished far beyond them. */
+  #held(): { readonly from: BucketNumber; readonly to: BucketNumber } {
+    const rows = this.#database.prepare("SELECT min(bucket) AS first, max(bucket) AS last FROM rows").get();
+    const days = this.#database.prepare("SELECT min(day) AS first, max(day) AS last FROM days").get();
+    const starts: number[] = [];
+    const ends: number[] = [];
+    if (rows?.["last"] != null) {
+      starts.push(Number(rows["first"]));
+      ends.push(Number(rows["last"]) + 1);
+    }
+    if (days?.["last"] != null) {
+      starts.push(Number(days["first"]) * bucketsPerDay);
+      ends.push((Number(days["last"]) + 1) * bucketsPerDay);
+    }
+    return { from: Math.min(...starts), to: Math.max(...ends) };
   }
 
   /** A part of a day is read from its rows; the larger part of a rolled-up day is the day less the smaller one. */

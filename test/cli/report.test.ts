@@ -8,7 +8,7 @@ import { readCatalogue } from "../../agent/meter/catalogue.ts";
 import { LedgerDatabase } from "../../agent/store/ledger-database.ts";
 import { ledgerPath } from "../../agent/store/ledger-path.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "../meter/fixtures.ts";
-import { temporaryFolder } from "../store/ledger-fixture.ts";
+import { Bookkeeper, temporaryFolder, tokens } from "../store/ledger-fixture.ts";
 import { runCommand } from "./capture-io.ts";
 
 const { folder, remove } = temporaryFolder();
@@ -171,6 +171,41 @@ describe("tokenwatt report", () => {
     const { exitCode, stderr } = await report(...words);
     expect(stderr).toMatch(message);
     expect(exitCode).toBe(2);
+  });
+});
+
+describe("tokenwatt report after rows were pruned", () => {
+  const pruned = temporaryFolder();
+  beforeAll(() => {
+    const keeper = new Bookkeeper(pruned.folder, { retention: { rowDays: 1 } });
+    for (let day = 0; day < 4; day++) {
+      keeper.post(day * 86_400 + 100, tokens("a", 10));
+      keeper.beat(day * 86_400 + 110);
+    }
+    keeper.database.prune(START + 3n * 86_400_000_000_000n + 200_000_000_000n);
+    keeper.close();
+  });
+  afterAll(() => pruned.remove());
+  const of = (...words: string[]) =>
+    runCommand([
+      "report",
+      "--json",
+      "--state-dir",
+      pruned.folder,
+      "--by",
+      "day",
+      "--from",
+      "2026-11-01",
+      ...words,
+    ]);
+
+  test("still gives whole UTC days from their rollups", async () => {
+    const { lines } = JSON.parse((await of()).stdout) as { lines: { tokens: object }[] };
+    expect(lines.map((line) => line.tokens)).toEqual(Array(4).fill({ output: 10 }));
+  });
+  test("refuses to cut a day it no longer holds in pieces", async () => {
+    const { exitCode, stderr } = await of("--time-zone", "Asia/Kathmandu");
+    expect([exitCode, stderr]).toEqual([2, expect.stringContaining("only whole UTC days are kept")]);
   });
 });
 

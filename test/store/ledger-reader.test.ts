@@ -54,6 +54,12 @@ describe("LedgerReader.sums()", () => {
     reader.close();
     plain.close();
   });
+  it("takes no longer for a range far beyond what it holds", () => {
+    const reader = new LedgerReader(ledgerPath(folder));
+    const series = reader.series(new Set(["tokenwatt.tokens"]));
+    expect(reader.sums(0, 2 ** 31, series)).toEqual(reader.sums(first, first + 400, series));
+    reader.close();
+  });
   it("leaves out series nobody asked for", () => {
     const reader = new LedgerReader(ledgerPath(folder));
     expect(reader.sums(first, first + 300, reader.series(new Set(["tokenwatt.requests"]))).size).toBe(0);
