@@ -43,8 +43,11 @@ export interface Meter {
 /** A meter of this host, or why it has none of that kind. */
 export type MeterFound = Meter | { readonly missing: string };
 
+/** An open meter. */
 export interface HostPower {
   readonly method: HostPowerMethod;
+  /** False for RAPL, which sees processors and memory only: no node energy to model the facility's from. */
+  readonly wholeNode: boolean;
   readonly intervalMs: number;
   /** The host's power now; undefined when the meter did not answer this time. */
   read(): Promise<HostPowerReading | undefined>;
@@ -92,6 +95,10 @@ class MeteredHost implements HostPower {
 
   get method(): HostPowerMethod {
     return this.#meter.method;
+  }
+
+  get wholeNode(): boolean {
+    return this.method !== "rapl";
   }
 
   async read(): Promise<HostPowerReading | undefined> {

@@ -1,5 +1,5 @@
 // The NVML backend over the real FFI: a fake libnvidia-ml.so.1 in C, opened by the real reader child.
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { systemClock } from "../../agent/clock.ts";
 import { nvmlBackend } from "../../agent/gpu/nvml/index.ts";
 import { silentLog } from "../../agent/log.ts";
@@ -8,6 +8,7 @@ import type { GpuPoll, GpuSource } from "../../agent/source.ts";
 import type { FakeNvml } from "../fakes/nvml/build.ts";
 import { buildFakeNvml, fakeNvml } from "../fakes/nvml/build.ts";
 
+vi.setConfig({ testTimeout: 20_000 });
 const library = buildFakeNvml();
 const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
 const open: GpuSource[] = [];
@@ -185,6 +186,17 @@ describe.skipIf(library === undefined)("nvml", () => {
     await gpu.poll();
     expect(context.clock.now() - started).toBeLessThan(280e6);
     expect(gpu.status()).toMatchObject({ hangs: 1 });
+  });
+
+  test("a GPU that hangs when it is opened is left out, then probed and taken in", async () => {
+    const lines = ["hang nvmlDeviceGetHandleByIndex_v2 0"];
+    const { gpu, fake } = await start(lines, { openTimeoutMs: 400, retryGpuMs: 100 });
+    expect((await gpu.inventory()).map(({ uuid }) => uuid)).toEqual([UUIDS[1]]);
+    expect((await gpu.poll()).samples).toHaveLength(1);
+    expect(gpu.status()["unreadable"]).toEqual([expect.stringContaining("GPU 0")]);
+    fake.scenario();
+    await pollUntil(gpu, both);
+    expect(await gpu.inventory()).toHaveLength(2);
   });
 
   test("a reader killed from outside is replaced and the ring covers the outage", async () => {

@@ -1,6 +1,7 @@
 // The config section of the nvml backend.
 import { existsSync } from "node:fs";
 import { z } from "zod";
+import type { OpenOptions } from "./protocol.ts";
 
 /** The section `gpu.nvml`. */
 export const config = z.strictObject({
@@ -9,7 +10,7 @@ export const config = z.strictObject({
   /** Longest silence of the reader while it reads one GPU. */
   callTimeoutMs: z.int().min(100).max(60_000).default(3000),
   /** Longest driver initialisation: 30 s have been seen without persistence mode. */
-  openTimeoutMs: z.int().min(1000).max(600_000).default(60_000),
+  openTimeoutMs: z.int().min(100).max(600_000).default(40_000),
   /** Period of clocks, temperatures, throttle time and GPM; error and traffic counters every fifth time. */
   slowMs: z.int().min(100).max(60_000).default(2000),
   /** Count XID and other driver events. */
@@ -26,6 +27,11 @@ export const config = z.strictObject({
 });
 
 export type NvmlConfig = z.output<typeof config>;
+
+/** What every reader is opened with. */
+export function openOptions({ libraryPath, slowMs, events }: NvmlConfig): OpenOptions {
+  return { slowMs, events, ...(libraryPath === undefined ? {} : { libraryPath }) };
+}
 
 /** How long a failure that only a new container can cure is borne; 0 = for ever. */
 export function restartAfterMs(options: NvmlConfig): number {

@@ -38,6 +38,12 @@ export interface Enumeration {
   readonly unreadable: readonly Unreadable[];
 }
 
+/** Which indexes to look at, and who is told before each: a driver call may hang. */
+export interface IndexRules {
+  readonly wanted: (index: number) => boolean;
+  readonly begin: (index: number) => void;
+}
+
 /**
  * Enumerates all devices; a device in `known` that kept its handle is kept. Throws NvmlFailure when not even their
  * number can be read.
@@ -46,12 +52,18 @@ export function enumerate(
   nvml: Nvml,
   memory: MemoryReader,
   driverVersion: string | undefined,
-  known: ReadonlyMap<string, Device> = new Map(),
+  known: ReadonlyMap<string, Device>,
+  rules: IndexRules,
 ): Enumeration {
   const count = Math.min(number32(nvml, "nvmlDeviceGetCount_v2"), GPUS_MAX);
   const found: Found[] = [];
   const unreadable: Unreadable[] = [];
   for (let index = 0; index < count; index++) {
+    if (!rules.wanted(index)) {
+      unreadable.push({ index, failure: { message: `GPU ${index} hangs when it is opened` } });
+      continue;
+    }
+    rules.begin(index);
     try {
       found.push(...board(nvml, memory, index, driverVersion, known));
     } catch (error) {

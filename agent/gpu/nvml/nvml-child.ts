@@ -3,6 +3,7 @@
 // It outlives neither its parent (PDEATHSIG, disconnect) nor a Ctrl-C of its own: signals to the group are the parent's.
 import { setImmediate } from "node:timers/promises";
 import { NvmlFailure } from "./device.ts";
+import { indexName } from "./index-name.ts";
 import { dieWithParent, openLibrary } from "./library.ts";
 import type { Answer, Ask, Failure, OpenOptions } from "./protocol.ts";
 import { Reader } from "./reader.ts";
@@ -28,7 +29,7 @@ async function answer(ask: Ask, arrived: number): Promise<void> {
     if (process.connected) process.send?.({ ...body, id: ask.id, arrived, left: monotonic() });
   };
   try {
-    if (ask.ask === "open") say({ answer: "inventory", inventory: open(ask.options) });
+    if (ask.ask === "open") say({ answer: "inventory", inventory: open(ask.options, say) });
     else if (ask.ask === "enumerate") say({ answer: "inventory", inventory: opened().enumerate() });
     else if (ask.ask === "poll") await poll(ask, say);
     else {
@@ -41,8 +42,12 @@ async function answer(ask: Ask, arrived: number): Promise<void> {
   }
 }
 
-function open(options: OpenOptions): ReturnType<Reader["open"]> {
-  const opening = new Reader(openLibrary(options.libraryPath), options);
+function open(options: OpenOptions, say: (body: Body) => void): ReturnType<Reader["open"]> {
+  const { only, skip = [] } = options;
+  const opening = new Reader(openLibrary(options.libraryPath), options, {
+    wanted: (index) => (only === undefined ? !skip.includes(index) : index === only),
+    begin: (index) => say({ answer: "begin", gpu: indexName(index) }),
+  });
   const inventory = opening.open();
   reader = opening;
   return inventory;

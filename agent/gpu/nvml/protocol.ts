@@ -8,6 +8,10 @@ export interface OpenOptions {
   /** Period of the readings that change slowly or cost much: clocks, temperatures, counters, GPM. */
   readonly slowMs: number;
   readonly events: boolean;
+  /** Indexes to leave out: their driver calls hang. */
+  readonly skip?: readonly number[];
+  /** The only index to look at: a probe. */
+  readonly only?: number;
 }
 
 /** Every ask carries an id; every answer to it repeats that id. */

@@ -9,7 +9,7 @@ import { NvmlFailure } from "./device.ts";
 import { readClocks } from "./driver-clock.ts";
 import { EventWatcher } from "./events.ts";
 import { GpmReader } from "./gpm.ts";
-import type { Enumeration, Found } from "./inventory.ts";
+import type { Enumeration, Found, IndexRules } from "./inventory.ts";
 import { enumerate, migFingerprint, versions } from "./inventory.ts";
 import type { Nvml } from "./library.ts";
 import { MemoryReader } from "./memory.ts";
@@ -46,6 +46,7 @@ export class Reader {
   readonly #gpm = new GpmReader();
   readonly #events: EventWatcher;
   readonly #watchEvents: boolean;
+  readonly #rules: IndexRules;
   readonly #beats = new Map<string, Beat>();
   #suspectTopology = false;
   #statusSeen = "";
@@ -57,7 +58,8 @@ export class Reader {
     nvml: undefined,
   };
 
-  constructor(nvml: Nvml, options: { readonly slowMs: number; readonly events: boolean }) {
+  constructor(nvml: Nvml, options: { readonly slowMs: number; readonly events: boolean }, rules: IndexRules) {
+    this.#rules = rules;
     this.#nvml = nvml;
     this.#slowNanos = options.slowMs * NANOS_PER_MS;
     this.#watchEvents = options.events;
@@ -78,7 +80,7 @@ export class Reader {
   /** Finds the GPUs anew; a device that kept its handle keeps what is remembered of it. */
   enumerate(): Inventory {
     const known = new Map(this.#enumeration.found.map(({ device }) => [device.uuid, device]));
-    this.#enumeration = enumerate(this.#nvml, this.#memory, this.#versions.driver, known);
+    this.#enumeration = enumerate(this.#nvml, this.#memory, this.#versions.driver, known, this.#rules);
     this.#suspectTopology = false;
     this.#events.migChanged = false;
     this.#gpm.keep(new Set(this.#enumeration.found.map(({ device }) => device)), this.#nvml);

@@ -9,12 +9,13 @@ import { FreshRings } from "../fresh-rings.ts";
 import { sane } from "../sane.ts";
 import { CODE } from "./codes.ts";
 import type { NvmlConfig } from "./config.ts";
-import { restartAfterMs } from "./config.ts";
+import { openOptions, restartAfterMs } from "./config.ts";
 import { KnownGpus } from "./known-gpus.ts";
 import type { Answer, Failure, Inventory, ReaderStatus, Unreadable } from "./protocol.ts";
 import { Gone, Hung, ReaderProcess } from "./reader-process.ts";
 import { ReleasedDevices } from "./released-devices.ts";
 import { RunningTotals } from "./running-totals.ts";
+import { StuckIndexes } from "./stuck-indexes.ts";
 import { unpack } from "./unpack.ts";
 
 const NANOS_PER_MS = 1e6;
@@ -23,6 +24,8 @@ const RESTART_MOST_MS = 60_000;
 /** Children that were killed but are still in the kernel: no more are started above this. */
 const STUCK_MAX = 3;
 const LEAVE_MS = 2000;
+/** A GPU that hangs at opening costs one timeout before the others are read. */
+const OPEN_TRIES = 3;
 /** Codes that a container keeps until it is started anew: its library or its device rights are of another time. */
 const RESTART_CODES: ReadonlySet<number> = new Set([
   CODE.operatingSystem,
@@ -37,6 +40,7 @@ export class NvmlSource implements GpuSource {
   readonly #config: NvmlConfig;
   readonly #context: SourceContext;
   readonly #known: KnownGpus;
+  readonly #stuck: StuckIndexes;
   readonly #processes = new Map<string, readonly GpuProcess[]>();
   readonly #fresh = new FreshRings();
   readonly #totals = new RunningTotals();
@@ -57,18 +61,20 @@ export class NvmlSource implements GpuSource {
     this.#config = config;
     this.#context = context;
     this.#known = new KnownGpus(config.retryGpuMs);
+    const limits = { retryMs: config.retryGpuMs, timeoutMs: config.openTimeoutMs };
+    this.#stuck = new StuckIndexes(context.clock, openOptions(config), limits);
   }
 
   /** Starts the first reader; throws SourceError when the driver cannot be reached at all. */
   async open(): Promise<void> {
-    await this.#ready(this.#config.openTimeoutMs);
+    await this.#ready(OPEN_TRIES * this.#config.openTimeoutMs);
   }
 
   async inventory(): Promise<readonly GpuInfo[]> {
     const process = this.#process;
     if (process?.alive && this.#starting === undefined) {
       const asked = process.ask({ ask: "enumerate" }, this.#config.openTimeoutMs);
-      const answer = await asked.catch(() => undefined);
+      const answer = await asked.catch((error) => void this.#broke(process, error, 1));
       if (answer?.answer === "inventory") this.#take(answer.inventory);
     }
     if (this.#known.infos.length === 0) throw this.#error("no GPU was found");
@@ -176,41 +182,37 @@ export class NvmlSource implements GpuSource {
     this.#counts.starts++;
     this.#processes.clear();
     this.#totals.restarted();
-    const { libraryPath, slowMs, openTimeoutMs, events } = this.#config;
-    const options = { slowMs, events, ...(libraryPath === undefined ? {} : { libraryPath }) };
+    const options = { ...openOptions(this.#config), skip: this.#stuck.skip };
     try {
-      const answer = await process.ask({ ask: "open", options }, openTimeoutMs);
+      const answer = await process.ask({ ask: "open", options }, this.#config.openTimeoutMs);
       if (answer.answer !== "inventory") throw this.#libraryFailed((answer as { failure: Failure }).failure);
       this.#take(answer.inventory);
       this.#failure = undefined;
       this.#failingSince = undefined;
       this.#worked = true;
-      this.#context.log.info("GPU reader started", {
-        source: "gpu",
-        pid: process.pid,
-        ...answer.inventory.facts,
-      });
+      const facts = { source: "gpu", pid: process.pid, ...answer.inventory.facts };
+      this.#context.log.info("GPU reader started", facts);
     } catch (error) {
-      this.#broke(process, error, 0);
+      const blamed = this.#broke(process, error, 0);
+      // One GPU that hangs when it is opened: the next reader leaves it out.
+      if (blamed && !this.#closed) return this.#start();
       throw this.#asSourceError(error);
     }
   }
 
-  /** After a failed exchange: the child is ended and the next one waits, unless only one GPU was at fault. */
-  #broke(process: ReaderProcess, error: unknown, readings: number): void {
+  /** After a failed exchange: the child is ended and the next one waits; true when only one GPU was at fault. */
+  #broke(process: ReaderProcess, error: unknown, readings: number): boolean {
     const now = this.#context.clock.now();
-    if (error instanceof Hung) {
-      this.#counts.hangs++;
-      if (error.gpu !== undefined) this.#known.note(error.gpu, "hung", error.message, now);
-    } else if (error instanceof Gone) this.#counts.deaths++;
-    this.#context.log.warn("GPU reader stopped", {
-      source: "gpu",
-      cause: (error as Error).message,
-      pid: process.pid,
-    });
-    const blamed = error instanceof Hung && error.gpu !== undefined;
-    if (readings === 0 && !blamed) this.#restart.failed(now);
+    const gpu = error instanceof Hung ? error.gpu : undefined;
+    if (error instanceof Hung) this.#counts.hangs++;
+    if (error instanceof Gone) this.#counts.deaths++;
+    if (gpu !== undefined && !this.#stuck.note(gpu))
+      this.#known.note(gpu, "hung", (error as Error).message, now);
+    const facts = { source: "gpu", cause: (error as Error).message, pid: process.pid };
+    this.#context.log.warn("GPU reader stopped", facts);
+    if (readings === 0 && gpu === undefined) this.#restart.failed(now);
     this.#end(process);
+    return gpu !== undefined;
   }
 
   #end(process: ReaderProcess): void {
@@ -222,16 +224,16 @@ export class NvmlSource implements GpuSource {
 
   /** Lets the child close its handles and leave; kills it when it does not within two seconds. */
   async #stop(): Promise<void> {
+    this.#stuck.close();
     await this.#starting?.catch(() => {});
     const process = this.#process;
     this.#process = undefined;
     if (process === undefined) return;
     await process.ask({ ask: "close" }, LEAVE_MS).catch(() => undefined);
     process.leave();
-    const cancel = this.#context.clock.at(this.#context.clock.now() + LEAVE_MS * NANOS_PER_MS, () =>
-      process.kill(),
-    );
-    await Promise.race([process.exited, this.#context.clock.sleep(2 * LEAVE_MS)]);
+    const { clock } = this.#context;
+    const cancel = clock.at(clock.now() + LEAVE_MS * NANOS_PER_MS, () => process.kill());
+    await Promise.race([process.exited, clock.sleep(2 * LEAVE_MS)]);
     cancel();
   }
 
@@ -239,17 +241,15 @@ export class NvmlSource implements GpuSource {
   #recycleIfDue(now: Nanos): void {
     const process = this.#process;
     if (process === undefined || this.#starting !== undefined) return;
-    if (this.#known.lostIsDue(now)) this.#end(process);
+    if (this.#known.lostIsDue(now) || this.#stuck.takeFreed()) this.#end(process);
+    else this.#stuck.probe(now);
   }
 
   #refuseIfReleased(now: Nanos): void {
     if (this.#released === undefined) return;
-    if (this.#released.isOver(now, this.#config.releaseMaxMs)) void this.resume();
-    else
-      throw new SourceError(
-        "transient",
-        "Cannot read GPUs: their devices are released (tokenwatt gpu release)",
-      );
+    const message = "Cannot read GPUs: their devices are released (tokenwatt gpu release)";
+    if (!this.#released.isOver(now, this.#config.releaseMaxMs)) throw new SourceError("transient", message);
+    void this.resume();
   }
 
   #accept(
