@@ -4,6 +4,7 @@ import { GENAI_CONVENTION } from "./genai-names.ts";
 import type { Metric } from "./metrics.ts";
 import { metrics } from "./metrics.ts";
 import { prometheusName } from "./prometheus-names.ts";
+import { selfMetrics } from "./self-names.ts";
 
 const HEAD = `# Metrics
 
@@ -13,6 +14,12 @@ GenAI names follow ${GENAI_CONVENTION}. On \`/metrics\` attribute keys have \`_\
 \`host_name\` and \`k8s_node_name\` where known.
 `;
 
+const SELF = `
+## The agent itself
+
+Scope \`tokenwatt.agent\`, over OTLP only, through the OpenTelemetry SDK: from the process' start, without the spool.
+`;
+
 /** The page, ending in a newline. */
 export function metricsPage(): string {
   const rows = metrics.map(
@@ -20,7 +27,15 @@ export function metricsPage(): string {
       `| \`${metric.name}\` | ${type(metric)} | ${metric.unit} | ${metric.attributes.map((key) => `\`${key}\``).join(" ")} | \`${prometheusName(metric)}\` | ${metric.stability} | ${metric.description} |`,
   );
   const header = "| OTLP name | type | unit | attributes | Prometheus name | stability | meaning |";
-  return `${HEAD}\n${[header, "|---|---|---|---|---|---|---|", ...rows].join("\n")}\n`;
+  const own = Object.values(selfMetrics).map(
+    ({ attributes, description, kind, name, unit }) =>
+      `| \`${name}\` | ${kind} | ${unit} | ${attributes.map((key) => `\`${key}\``).join(" ")} | ${description} |`,
+  );
+  const contract = [header, "|---|---|---|---|---|---|---|", ...rows].join("\n");
+  const self = ["| OTLP name | type | unit | attributes | meaning |", "|---|---|---|---|---|", ...own].join(
+    "\n",
+  );
+  return `${HEAD}\n${contract}\n${SELF}\n${self}\n`;
 }
 
 function type(metric: Metric): string {

@@ -3,6 +3,7 @@
 // Load this file with import(): the SDK takes 17 MB. A second NodeSDK in one process reports nothing unless the first
 // one's provider was disabled, which `stop` does.
 import { monitorEventLoopDelay } from "node:perf_hooks";
+import type { ObservableResult } from "@opentelemetry/api";
 import { metrics as api } from "@opentelemetry/api";
 import { OTLPMetricExporter } from "@opentelemetry/exporter-metrics-otlp-grpc";
 import { resourceFromAttributes } from "@opentelemetry/resources";
@@ -11,6 +12,8 @@ import { NodeSDK } from "@opentelemetry/sdk-node";
 import { callMetadata, channelCredentials } from "../grpc.ts";
 import type { Attributes } from "./otlp-attributes.ts";
 import type { Destination } from "./otlp-config.ts";
+import type { SelfMetric } from "./self-names.ts";
+import { selfMetrics } from "./self-names.ts";
 
 /** Counted by name of what it is counted for: a reason, a source, a destination. */
 export type Tally = Readonly<Record<string, number>>;
@@ -80,58 +83,53 @@ export async function startSelfMetrics(options: {
 
 function observe(stats: () => SelfStats, delay: ReturnType<typeof monitorEventLoopDelay>): void {
   const meter = api.getMeter("tokenwatt.agent");
-  const counter = (name: string, unit: string, description: string) =>
-    meter.createObservableCounter(`tokenwatt.agent.${name}`, { unit, description });
-  const gauge = (name: string, unit: string, description: string) =>
-    meter.createObservableGauge(`tokenwatt.agent.${name}`, { unit, description });
-  const tally = (
-    name: string,
-    unit: string,
-    key: string,
-    description: string,
-    read: (now: SelfStats) => Tally,
+  const on = (
+    { description, kind, name, unit }: SelfMetric,
+    read: (result: ObservableResult) => void,
   ): void => {
-    counter(name, unit, description).addCallback((result) => {
-      for (const [value, count] of Object.entries(read(stats()))) result.observe(count, { [key]: value });
-    });
+    const options = { unit, description };
+    const made =
+      kind === "counter"
+        ? meter.createObservableCounter(name, options)
+        : meter.createObservableGauge(name, options);
+    made.addCallback(read);
   };
-  counter("cpu_time", "s", "Processor time of the agent").addCallback((result) => {
+  on(selfMetrics.cpuTime, (result) => {
     const { user, system } = process.cpuUsage();
     result.observe(user / 1e6, { "cpu.mode": "user" });
     result.observe(system / 1e6, { "cpu.mode": "system" });
   });
-  gauge("memory", "By", "Resident memory of the agent").addCallback((result) =>
-    result.observe(process.memoryUsage.rss()),
-  );
-  gauge("event_loop_delay", "s", "Longest delay of the event loop since the last report").addCallback(
-    (result) => {
-      result.observe(delay.max / 1e9);
-      delay.reset();
-    },
-  );
-  const destination = "tokenwatt.destination";
-  const source = "tokenwatt.source";
-  tally("exported_points", "{point}", destination, "Points delivered", (now) => now.exportedPoints);
-  tally("export_calls", "{call}", destination, "Calls to the destination", (now) => now.exportCalls);
-  tally("export_time", "s", destination, "Time spent in calls", (now) => now.exportSeconds);
-  tally("export_retries", "{call}", destination, "Calls that failed and are repeated", (now) => now.retries);
-  tally("polls", "{poll}", source, "Polls of a source", (now) => now.polls);
-  tally("poll_time", "s", source, "Time spent polling", (now) => now.pollSeconds);
-  tally("gaps", "{gap}", source, "Polls that gave no reading", (now) => now.gaps);
-  tally("source_restarts", "{restart}", source, "Restarts of a source", (now) => now.sourceRestarts);
-  counter("dropped_points", "{point}", "Points a destination refused for good").addCallback((result) => {
-    for (const [name, reasons] of Object.entries(stats().droppedPoints)) {
-      for (const [reason, count] of Object.entries(reasons))
-        result.observe(count, { [destination]: name, reason });
+  on(selfMetrics.memory, (result) => result.observe(process.memoryUsage.rss()));
+  on(selfMetrics.eventLoopDelay, (result) => {
+    result.observe(delay.max / 1e9);
+    delay.reset();
+  });
+  for (const key of TALLIES) {
+    const metric = selfMetrics[key];
+    on(metric, (result) => {
+      for (const [value, count] of Object.entries(stats()[key])) {
+        result.observe(count, { [metric.attributes[0] ?? ""]: value });
+      }
+    });
+  }
+  for (const key of PLAIN) on(selfMetrics[key], (result) => result.observe(stats()[key]));
+  on(selfMetrics.droppedPoints, (result) => {
+    for (const [destination, reasons] of Object.entries(stats().droppedPoints)) {
+      for (const [reason, count] of Object.entries(reasons)) {
+        result.observe(count, { "tokenwatt.destination": destination, reason });
+      }
     }
   });
-  counter("lost_points", "{point}", "Points the spool had to give up").addCallback((result) =>
-    result.observe(stats().lostPoints),
-  );
-  gauge("queued_records", "{record}", "Requests in the spool").addCallback((result) =>
-    result.observe(stats().queuedRecords),
-  );
-  gauge("queued_bytes", "By", "Size of the spool").addCallback((result) =>
-    result.observe(stats().queuedBytes),
-  );
 }
+
+const TALLIES = [
+  "exportedPoints",
+  "exportCalls",
+  "exportSeconds",
+  "retries",
+  "polls",
+  "pollSeconds",
+  "gaps",
+  "sourceRestarts",
+] as const;
+const PLAIN = ["lostPoints", "queuedRecords", "queuedBytes"] as const;
