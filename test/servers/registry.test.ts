@@ -44,6 +44,13 @@ describe("the registry of servers", () => {
     expect(serverTypes.map((type) => type.name).sort()).toEqual(found.sort());
   });
 
+  test("is described in SERVERS.md, every type and nothing else", () => {
+    const page = readFileSync(folder("../../agent/servers/SERVERS.md"), "utf8");
+    const described = [...page.matchAll(/^\| ([a-z][a-z0-9-]*) \|/gm)].map((row) => row[1]);
+    const types = serverTypes.map((type) => type.name).filter((name) => name !== "replay");
+    expect(described.filter((name) => name !== "type").sort()).toEqual(types.sort());
+  });
+
   test("keeps recordings named <server>-<version>-<situation>", () => {
     for (const recording of recordings) expect([recording, serverOf(recording)]).not.toContain(undefined);
   });
