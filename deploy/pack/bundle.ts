@@ -1,10 +1,11 @@
 // The agent as ES modules in app/: one chunk for each entry point (processes and threads included) and shared chunks
 // beside them, so that what a command does not need is never parsed. Entry points are found, not listed: main.ts and
 // every module that a `new URL("./x.ts", import.meta.url)` names.
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, realpathSync } from "node:fs";
 import { join, relative } from "node:path";
 import type { Plugin } from "rolldown";
 import { rolldown } from "rolldown";
+import { lazyBuiltins } from "./builtins.ts";
 import type { File } from "./files.ts";
 import { file } from "./files.ts";
 import { entryName, rewriteUrls } from "./source-urls.ts";
@@ -34,7 +35,7 @@ export async function bundleAgent(root: string): Promise<Bundle> {
     cwd: root,
     input,
     platform: "node",
-    plugins: [urls(root), commonJsTelemetry()],
+    plugins: [urls(root), lazyBuiltins(), commonJsTelemetry()],
     onLog: (level, log) => {
       if (log.code === "UNRESOLVED_IMPORT") throw new Error(`Cannot pack: ${log.message}`);
       if (level === "warn" && log.code !== "EVAL") console.warn(`bundle: ${log.message}`);
@@ -99,6 +100,6 @@ function commonJsTelemetry(): Plugin {
 }
 
 function packageFolder(root: string, id: string): string | undefined {
-  const path = relative(root, id);
+  const path = join("node_modules", relative(realpathSync(join(root, "node_modules")), id));
   return /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0];
 }

@@ -1,0 +1,148 @@
+// The packed program, not its sources: the demo's numbers, the daemon with a driver, a collector and a ledger, its own
+// metrics, reproducibility and size.
+import { execFileSync, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { decodeAll } from "../export/otlp-decode.ts";
+import { buildFakeNvml, fakeNvml } from "../fakes/nvml/build.ts";
+import { startCollector } from "../fakes/otlp-collector.ts";
+import { freePort, packFolder, startPacked } from "../tools/packed.ts";
+
+const project = fileURLToPath(new URL("../..", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "tokenwatt-pack-"));
+/** A bare host's environment: no npm, no Node, nothing inherited. */
+const bare = { PATH: "/usr/bin:/bin", NO_COLOR: "1" };
+let program = "";
+
+beforeAll(() => {
+  // Moved away from the project, so that nothing can be found there by accident.
+  program = join(folder, "elsewhere");
+  cpSync(packFolder(join(folder, "dist")), program, { recursive: true });
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function tokenwatt(...words: string[]): {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+} {
+  return spawnSync(join(program, "bin/tokenwatt"), words, { encoding: "utf8", env: bare, cwd: "/" });
+}
+
+describe("the packed program", () => {
+  test("plays the demo, its numbers those of the recording", () => {
+    const { status, stdout } = tokenwatt("demo", "--duration", "15s", "--json");
+    expect(status).toBe(0);
+    const check = join(project, "test/tools/check-demo.ts");
+    const verdict = spawnSync(process.execPath, [check], { input: stdout, encoding: "utf8" });
+    console.log(verdict.stdout.trim());
+    expect(verdict).toMatchObject({ status: 0, stderr: "" });
+  });
+
+  test("answers every command's help, and each from its own chunk", () => {
+    const { stdout } = tokenwatt("--help");
+    const commands = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1] as string);
+    expect(commands.length).toBeGreaterThan(10);
+    for (const command of commands)
+      expect([command, tokenwatt(command, "--help").status]).toEqual([command, 0]);
+  });
+
+  test("replays, checks a configuration and diagnoses", () => {
+    expect(tokenwatt("replay", join(program, "deploy/demo/h100-solo-8b"), "--json").status).toBe(0);
+    expect(tokenwatt("config", "check", "--config", join(program, "share/config.yaml")).status).toBe(0);
+    expect(
+      tokenwatt("config", "check", "--config", join(program, "share/example.yaml")).stderr,
+    ).not.toContain("nknown key");
+    const doctor = tokenwatt("doctor", "--json", "--set", `stateDir=${join(folder, "doctor")}`);
+    expect(doctor.stdout).toContain("nvml");
+  });
+
+  test("reads GPUs in its child, keeps its ledger in its worker, and its own metrics arrive", async () => {
+    const library = buildFakeNvml();
+    if (library === undefined) return;
+    const collector = await startCollector();
+    const state = join(folder, "state");
+    const daemon = await startPacked(program, await freePort(), {
+      TOKENWATT_GPU_BACKEND: "nvml",
+      TOKENWATT_GPU_NVML_LIBRARY_PATH: fakeNvml(library, "gpus 2").path,
+      TOKENWATT_STATE_DIR: state,
+      TOKENWATT_RATES_EXPORT_MS: "1000",
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${collector.port}`,
+    });
+    try {
+      const names = (): Set<string> => new Set(decodeAll(collector.requests).map((point) => point.metric));
+      for (let tries = 0; tries < 300 && !names().has("tokenwatt.agent.memory"); tries++) await sleep(100);
+      expect([...names()]).toContain("tokenwatt.agent.memory");
+      expect([...names()]).toContain("hw.gpu.utilization");
+      expect((await daemon.get("/metrics")).body).toMatch(/hw_id="GPU-/);
+    } finally {
+      expect(await daemon.stop()).toBe(0);
+      await collector.close();
+    }
+    expect(daemon.log()).not.toMatch(/"level":50/);
+    expect(tokenwatt("verify", "--set", `stateDir=${state}`)).toMatchObject({ status: 0 });
+  });
+
+  test("carries its licences, its SBOM and no path of the machine that made it", () => {
+    const sbom = JSON.parse(readFileSync(join(program, "sbom.cdx.json"), "utf8"));
+    expect(sbom.components.length).toBeGreaterThan(20);
+    for (const { name } of sbom.components) {
+      expect([name, existsSync(join(program, "licenses", name))]).toEqual([name, true]);
+    }
+    const found = readdirSync(join(program, "app")).filter((name) =>
+      readFileSync(join(program, "app", name), "utf8").includes(project),
+    );
+    expect(found).toEqual([]);
+  });
+});
+
+describe("npm run pack", () => {
+  test("gives the same bytes again, whatever the place, the zone, the umask and the language", () => {
+    const digest = (path: string): string => createHash("sha256").update(readFileSync(path)).digest("hex");
+    const archive = (place: string, environment: Record<string, string>): string => {
+      // A copy of what is committed: the checkout may change while this runs.
+      const copy = join(folder, place);
+      mkdirSync(copy, { recursive: true });
+      execFileSync("sh", ["-c", `git archive HEAD | tar -x -C '${copy}'`], { cwd: project });
+      symlinkSync(join(project, "node_modules"), join(copy, "node_modules"));
+      return `${packFolder(join(copy, "dist"), "tar", { SOURCE_DATE_EPOCH: "1790000000", ...environment }, copy)}.tar.xz`;
+    };
+    const first = digest(archive("one", { TZ: "UTC", LANG: "C" }));
+    const umask = process.umask(0o077);
+    try {
+      expect(digest(archive("another/deeper", { TZ: "Asia/Tokyo", LANG: "de_DE.UTF-8" }))).toBe(first);
+    } finally {
+      process.umask(umask);
+    }
+  });
+
+  test("unpacks with the system's tar to the same program", () => {
+    const out = join(folder, "unpacked");
+    mkdirSync(out);
+    const archive = readdirSync(join(folder, "one/dist")).find((name) => name.endsWith(".tar.xz")) as string;
+    execFileSync("tar", ["-xJf", join(folder, "one/dist", archive), "-C", out]);
+    const [name = ""] = readdirSync(out);
+    const launcher = join(out, name, "bin/tokenwatt");
+    expect(spawnSync(launcher, ["--version"], { encoding: "utf8", env: bare }).stdout).toMatch(
+      /^\d+\.\d+\.\d+\n$/,
+    );
+    expect(statSync(join(out, name, "app/main.mjs")).mtimeMs).toBe(1_790_000_000_000);
+    const owners = execFileSync("tar", ["-tvJf", join(folder, "one/dist", archive)], { encoding: "utf8" });
+    expect(owners.split("\n").filter((line) => line !== "" && !line.includes(" root/root "))).toEqual([]);
+  });
+});

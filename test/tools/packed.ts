@@ -1,0 +1,127 @@
+// The packed program for tests and benchmarks: made anew by deploy/pack, started as its launcher starts it.
+import type { ChildProcess } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+
+const project = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Packs the project into a folder for this machine and returns the program's folder. */
+export function packFolder(
+  out: string,
+  form = "folder",
+  environment: Readonly<Record<string, string>> = {},
+  root = project,
+): string {
+  execFileSync(
+    process.execPath,
+    [
+      join(root, "deploy/pack/main.ts"),
+      "--form",
+      form,
+      "--architecture",
+      process.arch,
+      "--out",
+      out,
+      "--preset",
+      "1",
+    ],
+    { stdio: ["ignore", "ignore", "inherit"], env: { ...process.env, ...environment } },
+  );
+  const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
+  return join(out, `tokenwatt-${version}-linux-${process.arch}`);
+}
+
+/** A started daemon. */
+export interface Packed {
+  readonly child: ChildProcess;
+  /** Milliseconds from start to the first 200 of /-/ready. */
+  readonly readyMs: number;
+  /** Its answer to GET. */
+  get(path: string): Promise<{ readonly status: number; readonly body: string }>;
+  /** What it wrote to stderr so far. */
+  log(): string;
+  /** SIGTERM; resolves with the exit code. */
+  stop(): Promise<number | null>;
+}
+
+/** Starts `bin/tokenwatt run` and waits for /-/ready; throws with its log when that takes over 20 s. */
+export async function startPacked(
+  folder: string,
+  port: number,
+  environment: Readonly<Record<string, string>>,
+): Promise<Packed> {
+  const started = performance.now();
+  const child = spawn(join(folder, "bin/tokenwatt"), ["run"], {
+    // Nothing of this process' environment: a bare host has no npm, no node, no NODE_OPTIONS.
+    env: {
+      PATH: "/usr/bin:/bin",
+      TOKENWATT_EXPORT_PROMETHEUS_LISTEN: `127.0.0.1:${port}`,
+      ...environment,
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  let log = "";
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (text) => (log += text));
+  const get = async (path: string) => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`);
+    return { status: response.status, body: await response.text() };
+  };
+  while (
+    !(await get("/-/ready").then(
+      (answer) => answer.status === 200,
+      () => false,
+    ))
+  ) {
+    if (performance.now() - started > 20_000 || child.exitCode !== null) {
+      child.kill("SIGKILL");
+      throw new Error(`the packed daemon is not ready (exit code ${child.exitCode}):\n${log}`);
+    }
+    await sleep(10);
+  }
+  return {
+    child,
+    readyMs: performance.now() - started,
+    get,
+    log: () => log,
+    stop: () => {
+      child.kill("SIGTERM");
+      return ended;
+    },
+  };
+}
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** A process and all below it, by pid. */
+export function processesOf(pid: number): number[] {
+  const below = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean);
+  return [pid, ...below.map(Number).flatMap(processesOf)];
+}
+
+/** Memory and processor time of one process, from /proc. */
+export function footprint(pid: number): {
+  readonly rssMb: number;
+  readonly pssMb: number;
+  readonly cpuSeconds: number;
+} {
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+  const mb = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(rollup)?.[1]) / 1024;
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
+  return { rssMb: mb("Rss"), pssMb: mb("Pss"), cpuSeconds: (Number(fields[11]) + Number(fields[12])) / 100 };
+}
