@@ -349,7 +349,10 @@ export interface SeriesState {
   readonly ended?: string;
 }
 
-/** A remembered fact under a stable key, `value` as JSON: last source samples with epochs, carried remainders. */
+/**
+ * A remembered fact under a stable key, `value` as JSON: last source samples with epochs, carried remainders. An empty
+ * `value` forgets the key.
+ */
 export interface StateRow {
   readonly key: string;
   readonly value: string;
