@@ -43,13 +43,20 @@ export interface IncrementsOptions {
 }
 
 const keysMaxDefault = 100_000;
-const retentionNanos = 35 * 86_400 * 1e9;
+const dayNanos = 86_400 * 1e9;
+/**
+ * How long a vanished label set is remembered: without an epoch nothing else tells its return from its birth; with one
+ * its epoch's begin does, and a gateway may name thousands of passing tenants.
+ */
+const retentionNanos = { open: 35 * dayNanos, epoch: 2 * dayNanos } as const;
 
 /** Last readings of every server. `accept` turns a new one into increments. */
 export class Increments {
   readonly #targets = new Map<string, Target>();
   readonly #agentStarted: Nanos;
   readonly #keysMax: number;
+  /** Keys of rows that were stored and are remembered no longer. */
+  #forgotten: string[] = [];
   #keys = 0;
   #prunedAt: Nanos;
 
@@ -109,13 +116,17 @@ export class Increments {
 
   /** Forgets a server that left the configuration. */
   forget(server: string): void {
-    this.#keys -= this.#targets.get(server)?.keys.size ?? 0;
+    const labels = this.#targets.get(server)?.keys;
+    if (labels === undefined) return;
+    this.#keys -= labels.size;
+    this.#forgotten.push(sampleKey(server), ...[...labels.keys()].map((key) => sampleKey(server, key)));
     this.#targets.delete(server);
   }
 
   /** Rows that changed since the last call (all of them at first), to be committed with the totals they led to. */
   takeChanges(unixNanos: (at: Nanos) => UnixNanos): readonly StateRow[] {
-    const rows: StateRow[] = [];
+    const rows: StateRow[] = this.#forgotten.map((key) => ({ key, value: "" }));
+    this.#forgotten = [];
     for (const [server, target] of this.#targets) {
       if (!target.changed) continue;
       target.changed = false;
@@ -125,13 +136,13 @@ export class Increments {
           completeEpoch: target.completeEpoch,
           active: target.active,
         };
-        rows.push({ key: JSON.stringify(["sample", server]), value: JSON.stringify(look) });
+        rows.push({ key: sampleKey(server), value: JSON.stringify(look) });
       }
       for (const [key, counters] of target.keys) {
         if (!counters.changed) continue;
         counters.changed = false;
         rows.push({
-          key: JSON.stringify(["sample", server, key]),
+          key: sampleKey(server, key),
           value: JSON.stringify(counters.state(unixNanos)),
         });
       }
@@ -187,16 +198,23 @@ export class Increments {
   }
 
   #prune(now: Nanos): void {
-    if (now - this.#prunedAt < retentionNanos / 35) return;
+    if (now - this.#prunedAt < dayNanos / 24) return;
     this.#prunedAt = now;
-    for (const target of this.#targets.values()) {
+    for (const [server, target] of this.#targets) {
       for (const [key, counters] of target.keys) {
-        if (now - counters.at <= retentionNanos) continue;
+        const kept = counters.epoch === undefined ? retentionNanos.open : retentionNanos.epoch;
+        // Measured from the server's last look: a server that is down has not let its label sets vanish.
+        if ((target.lastLook ?? now) - counters.at <= kept) continue;
         target.keys.delete(key);
         this.#keys--;
+        this.#forgotten.push(sampleKey(server, key));
       }
     }
   }
+}
+
+function sampleKey(...parts: readonly string[]): string {
+  return JSON.stringify(["sample", ...parts]);
 }
 
 function keyOf(reading: TokenReading): string {

@@ -53,7 +53,7 @@ const engineLatencies: Readonly<Record<LatencyName, string>> = {
 };
 /** An engine's counters do not tell chat from completion; the convention wants one value, and chat is the usual. */
 const operationName = "chat";
-const dimensionsMax = 20_000;
+const dimensionsMax = 10_000;
 
 /** Postings of one interval by a meter that remembers nothing of earlier ones. */
 export function postings(interval: SettledInterval, facts: MeterFacts): readonly AnyPosting[] {

@@ -21,6 +21,8 @@ export function split(total: bigint, weights: readonly bigint[]): bigint[] | und
   return parts;
 }
 
+const remaindersMax = 20_000;
+
 /** Remainders of divisions by key, so that many small amounts add up to the exact large one. */
 export class Remainders {
   readonly #rests = new Map<string, bigint>();
@@ -28,6 +30,8 @@ export class Remainders {
   /** The whole part of `amount / divisor` plus what was left over before under this key and divisor. */
   divide(key: string, amount: bigint, divisor: bigint): bigint {
     const full = `${divisor} ${key}`;
+    // Names come and go with servers; what is forgotten is less than one unit each.
+    if (this.#rests.size >= remaindersMax) this.#rests.clear();
     const sum = amount + (this.#rests.get(full) ?? 0n);
     this.#rests.set(full, sum % divisor);
     return sum / divisor;

@@ -58,7 +58,11 @@ export class LedgerWriter {
     const upsert = this.#run(
       `INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, "check" = excluded."check"`,
     );
-    for (const { key, value } of rows) upsert.run(key, value, checkOf(key, value));
+    const forget = this.#run("DELETE FROM state WHERE key = ?");
+    for (const { key, value } of rows) {
+      if (value === "") forget.run(key);
+      else upsert.run(key, value, checkOf(key, value));
+    }
   }
 
   rows(rows: Iterable<BucketRow>): void {

@@ -143,6 +143,21 @@ describe("Increments.accept() afterwards", () => {
     const flood = Array.from({ length: 25 }, (_, at) => reading(1, { tenant: `t${at}` }));
     expect(increments.accept(sample(1, flood)).dropped).toBe(15);
   });
+  it("forgets a label set that vanished two days ago, and says so to the store; one without an epoch is kept", () => {
+    const increments = fresh();
+    const day = 86_400;
+    const tenant = (name: string, epoch?: string): TokenReading =>
+      reading(5, { tenant: name, ...(epoch === undefined ? {} : { epoch }) });
+    increments.accept(sample(1, [tenant("a", "e"), tenant("b")]));
+    increments.takeChanges(BigInt);
+    increments.accept(sample(day, [reading(1)]));
+    expect(increments.takeChanges(BigInt).filter((row) => row.value === "")).toEqual([]);
+    increments.accept(sample(3 * day, [reading(1)]));
+    const forgotten = increments.takeChanges(BigInt).filter((row) => row.value === "");
+    expect(forgotten.map((row) => row.key)).toEqual([expect.stringContaining("\\u0000a\\u0000")]);
+    expect(outputOf(increments, sample(3 * day + 1, [tenant("b"), reading(1)]))).toBe(0);
+    expect(outputOf(increments, sample(3 * day + 2, [reading(9, { tenant: "b" })]))).toBe(4);
+  });
   it("carries fractions of an estimated counter", () => {
     const values = [0.4, 0.8, 1.2, 1.6, 2.4].map((value, at) => sample(at + 1, [reading(value)]));
     expect(outputOf(fresh(), ...values)).toBe(2);

@@ -55,6 +55,16 @@ describe("LedgerDatabase.commit()", () => {
     expect(second.beat(70).beat.snapshot.points).toMatchObject([{ value: 100n }]);
     second.close();
   });
+  it("forgets a state key whose value is empty", () => {
+    const keeper = new Bookkeeper(folder);
+    const beat = (value: string) =>
+      keeper.database.commit({ ...keeper.books.commit(START, 0).batch, state: [{ key: "k", value }] });
+    beat("1");
+    expect(read("SELECT value FROM state WHERE key = 'k'")).toEqual([{ value: "1" }]);
+    beat("");
+    expect(read("SELECT value FROM state WHERE key = 'k'")).toEqual([]);
+    keeper.close();
+  });
   it("closes buckets with a seal in the chain and keeps what came before", () => {
     const keeper = new Bookkeeper(folder);
     for (let bucket = 0; bucket < 4; bucket++) {
