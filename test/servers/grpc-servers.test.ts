@@ -81,6 +81,8 @@ describe("triton-grpc", () => {
 
   test("decodeModelStatistics() sums versions and survives any bytes", () => {
     const twice = message(field(1, llm), field(1, llm));
+    const absurd = message(field(1, "x"), chunk("0", 2 ** 60));
+    expect(decodeModelStatistics(message(field(1, absurd)))).toEqual({ models: [], ignored: 1 });
     expect(decodeModelStatistics(twice).models).toMatchObject([{ failed: 6, responses: 38 }]);
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(statistics.length), (noise, at) => {
@@ -132,6 +134,18 @@ describe("get-loads", () => {
     });
     await clock.advance(2e9);
     expect((await source.poll()).readings[0]?.tokens).toEqual({ output: 200 });
+  });
+
+  test("does not integrate the last rate an idle rank keeps showing", async () => {
+    const clock = virtualClock(0n);
+    const idle = load(0, field(7, { double: 0 }), field(8, { double: 100 }));
+    const peer = await serve({ [`/${SGLANG}/GetLoads`]: idle }, [SGLANG]);
+    const entry = getLoads.config.parse({ endpoint: peer.address });
+    const source = getLoads.open(entry, { ...context, clock }) as PullServerSource;
+    closing.push(() => source.close());
+    await source.poll();
+    await clock.advance(2e9);
+    expect((await source.poll()).readings[0]).toMatchObject({ tokens: { output: 0 }, running: 0 });
   });
 
   test("asks each dialect where the peer does not reflect; vLLM's zeros are unknown until something ran", async () => {

@@ -467,6 +467,13 @@ describe("receivers over real sockets", () => {
     }
   });
 
+  test("takes calls again once those before are recorded", async () => {
+    const source = receiver({ waitingMax: 1 });
+    run(source);
+    const port = await source.listening;
+    for (let call = 0; call < 2; call++) expect(await unary(port, EXPORT, usage)).toHaveLength(0);
+  });
+
   test("refuses unreadable messages, too many messages and messages that are too large", async () => {
     const source = receiver({ messageBytesMax: 1000, messagesPerSecondMax: 2 });
     run(source);

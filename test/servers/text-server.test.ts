@@ -12,6 +12,7 @@ import { llamaCpp } from "../../agent/servers/llama-cpp.ts";
 import { holdVanished, watchFrozen } from "../../agent/servers/page-watch.ts";
 import { prometheusGeneric } from "../../agent/servers/prometheus-generic.ts";
 import { serverTypes } from "../../agent/servers/registry.ts";
+import { sglang } from "../../agent/servers/sglang.ts";
 import { pageReader, pageUrl } from "../../agent/servers/text-server.ts";
 import { vllm } from "../../agent/servers/vllm.ts";
 import type { PullServerSource, ServerType } from "../../agent/source.ts";
@@ -72,16 +73,43 @@ describe("a text server", () => {
   });
 
   test("a decode server counts no input it was handed", () => {
-    const reader = pageReader(
-      { ...vllmLike, volume: "step", labels: { modelLabel: "model_name" } },
-      { role: "decode" },
-    );
+    const reader = pageReader(vllmLike, { role: "decode" });
     const { readings } = reader.read(parsePage(Buffer.from(recording("vllm-0.16-two-engines.prom"))));
     expect(readings[0]).toMatchObject({
       role: "decode",
       tokens: { input_uncached: 5201382, input_cached: 2927520, output: 14969502 },
     });
     expect(readings[0]?.tokens).not.toHaveProperty("input_unsplit");
+  });
+
+  test("what was transferred is cached input of a combined server and none of a decode server", () => {
+    const labels = 'engine="0",model_name="m"';
+    const page = parsePage(
+      Buffer.from(
+        [
+          `vllm:prompt_tokens_total{${labels}} 100`,
+          `vllm:prompt_tokens_by_source_total{${labels},source="local_compute"} 50`,
+          `vllm:prompt_tokens_by_source_total{${labels},source="local_cache_hit"} 20`,
+          `vllm:prompt_tokens_by_source_total{${labels},source="external_kv_transfer"} 30\n`,
+        ].join("\n"),
+      ),
+    );
+    const tokens = (role?: "decode") => pageReader(vllmLike, { role }).read(page).readings[0]?.tokens;
+    expect(tokens()).toEqual({ input_uncached: 50, input_cached: 50 });
+    expect(tokens("decode")).toEqual({ input_uncached: 50, input_cached: 20 });
+  });
+
+  test("SGLang's cached total counts only where no source is named", () => {
+    const read = (lines: string[]) =>
+      sglang.page.read(parsePage(Buffer.from(`${lines.join("\n")}\n`))).readings[0]?.tokens;
+    const prompt = 'sglang:prompt_tokens_total{model_name="m"} 100';
+    const cached = (source: string, value: number) =>
+      `sglang:cached_tokens_total{cache_source="${source}",model_name="m"} ${value}`;
+    expect(read([prompt, cached("total", 30)])).toEqual({ input_uncached: 70, input_cached: 30 });
+    expect(read([prompt, cached("device", 10), cached("host", 5), cached("total", 15)])).toEqual({
+      input_uncached: 85,
+      input_cached: 15,
+    });
   });
 
   test("says that a page has no token counter, and goes on", async () => {
@@ -156,6 +184,8 @@ const vllmLike = {
   family: "engine",
   port: 8000,
   path: "/metrics",
+  volume: "step",
+  labels: { modelLabel: "model_name" },
   families: vllm.page.families ?? [],
   recognises: () => undefined,
   read: (await import("../../agent/servers/vllm.ts")).readVllm,

@@ -1,10 +1,14 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../agent/clock.ts";
-import { Server, ServerCredentials } from "../../agent/grpc.ts";
+import type { Metadata } from "../../agent/grpc.ts";
+import { openChannel, Server, ServerCredentials, status } from "../../agent/grpc.ts";
 import { silentLog } from "../../agent/log.ts";
 import type { Gap, TokenSample } from "../../agent/model.ts";
 import { decodeWatchRequest, decodeWatchResponse } from "../../agent/servers/token-counters/decode.ts";
@@ -318,6 +322,62 @@ describe("token-counters over real sockets", () => {
       });
     }
     await expect(readTokenCountersOnce(`127.0.0.1:${port}`, context)).rejects.toThrow(message);
+  });
+
+  test("sends its token and asks in its version; refuses an answer in a newer one", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "tokenwatt-bearer-"));
+    open.push({ close: async () => rmSync(folder, { recursive: true }) });
+    writeFileSync(join(folder, "token"), "secret\n");
+    let seen: { version: number; authorization: unknown } | undefined;
+    const server = new Server();
+    server.register(
+      "/tokenwatt.v1.TokenCounters/Watch",
+      (call: { request: Buffer; metadata: Metadata; write(bytes: Buffer): void }) => {
+        const { protocolVersion } = decodeWatchRequest(call.request);
+        seen = { version: protocolVersion, authorization: call.metadata.get("authorization")[0] };
+        call.write(
+          encodeWatchResponse({ protocolVersion: 2, serverTimeUnixNanos: 0n, uptimeNanos: 1, servers: [] }),
+        );
+      },
+      (b: Buffer) => b,
+      (b: Buffer) => b,
+      "serverStream",
+    );
+    const port = await new Promise<number>((resolve) =>
+      server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (_, bound) => resolve(bound)),
+    );
+    open.push({ close: async () => server.forceShutdown() });
+    const { seen: readings, until } = tail(`127.0.0.1:${port}`, {
+      bearerFile: join(folder, "token"),
+    });
+    await until((all) => all.some(isGap));
+    expect(seen).toEqual({ version: 1, authorization: "Bearer secret" });
+    expect(readings.find(isGap)?.reason).toContain("answers in version 2, wanted at most 1");
+  });
+
+  test("refuses a client that names no version", async () => {
+    const server = await serve("127.0.0.1:0", () => [snapshot]);
+    const channel = openChannel({ target: server.address });
+    open.push({ close: async () => channel.close() });
+    const bytes = (buffer: Buffer): Buffer => buffer;
+    const call = channel.makeServerStreamRequest(
+      "/tokenwatt.v1.TokenCounters/Watch",
+      bytes,
+      bytes,
+      Buffer.alloc(0),
+    );
+    const error = await new Promise<{ code: number }>((resolve) => call.on("error", resolve as () => void));
+    expect(error.code).toBe(status.FAILED_PRECONDITION);
+  });
+
+  test("serves only the servers a client asks for", async () => {
+    const server = await serve("127.0.0.1:0", () => [
+      { ...snapshot, serverId: "a" },
+      { ...snapshot, serverId: "b" },
+    ]);
+    const { seen, until } = tail(server.address, { id: "t", servers: ["b"] });
+    await until((all) => all.length > 0);
+    expect(seen.map((reading) => ("server" in reading ? reading.server : ""))).toEqual(["t/b"]);
   });
 
   test("readTokenCountersOnce() returns the first snapshot", async () => {
