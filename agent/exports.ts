@@ -15,7 +15,7 @@ import { createOtlpEncoder } from "./export/otlp.ts";
 import type { Attributes } from "./export/otlp-attributes.ts";
 import { destinations } from "./export/otlp-config.ts";
 import { grpcTransport } from "./export/otlp-transport.ts";
-import { prometheusText } from "./export/prometheus.ts";
+import { prometheusText, withoutTenants } from "./export/prometheus.ts";
 import { agentResource } from "./export/resource.ts";
 import type { SelfMetrics } from "./export/self-metrics.ts";
 import { Sender } from "./export/sender.ts";
@@ -252,7 +252,10 @@ export class Exports {
   }
 
   #page(accept: string | undefined): { readonly type: string; readonly text: string } {
-    return prometheusText(this.#snapshot, this.#resource, accept);
+    const shown = this.#options.config.export.prometheus.tenants
+      ? this.#snapshot
+      : withoutTenants(this.#snapshot);
+    return prometheusText(shown, this.#resource, accept);
   }
 
   /** The SDK is loaded only where somebody listens. */

@@ -111,7 +111,14 @@ const common = {
     .strictObject({
       otlp: otlpConfig.prefault({}),
       prometheus: z
-        .strictObject({ listen: listenAddress.default("127.0.0.1:9464"), tls: listenTls.optional() })
+        .strictObject({
+          listen: listenAddress.default("127.0.0.1:9464"),
+          tls: listenTls.optional(),
+          tenants: z
+            .boolean()
+            .default(true)
+            .describe("Whether /metrics shows series with a tenant; OTLP and the ledger have them always."),
+        })
         .prefault({}),
     })
     .prefault({}),

@@ -75,6 +75,15 @@ export function prometheusText(
   return { type: CONTENT_TYPES[format], text: writer.write(shown, format) };
 }
 
+/** The snapshot without series of a tenant: who the customers are is not for everyone who reaches the port. */
+export function withoutTenants(snapshot: LedgerSnapshot | undefined): LedgerSnapshot | undefined {
+  if (snapshot === undefined) return undefined;
+  return {
+    ...snapshot,
+    points: snapshot.points.filter((one) => one.dimensions["tokenwatt.tenant"] === undefined),
+  };
+}
+
 /** The format an Accept header asks for; OpenMetrics only where it is named and not weighed below plain text. */
 export function negotiate(accept: string | undefined): TextFormat {
   let best: TextFormat = "prometheus";

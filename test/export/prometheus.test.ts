@@ -3,7 +3,7 @@ import fc from "fast-check";
 import parsePrometheus from "parse-prometheus-text-format";
 import { describe, expect, test } from "vitest";
 import { metrics } from "../../agent/export/metrics.ts";
-import { createPrometheusWriter, negotiate } from "../../agent/export/prometheus.ts";
+import { createPrometheusWriter, negotiate, withoutTenants } from "../../agent/export/prometheus.ts";
 import { prometheusLabel, prometheusName } from "../../agent/export/prometheus-names.ts";
 import { arbitrarySnapshot, point, snapshot, T0 } from "./snapshots.ts";
 
@@ -111,4 +111,13 @@ describe("negotiate()", () => {
   ])("answers %s with %s", (accept, format) => {
     expect(negotiate(accept)).toBe(format);
   });
+});
+
+test("withoutTenants() drops every series of a tenant and nothing else", () => {
+  const given = snapshot([
+    point("tokenwatt.gateway.tokens", 5n, { dimensions: { "tokenwatt.tenant": "blue" } }),
+    point("tokenwatt.tokens", 7n, { dimensions: { "tokenwatt.server.id": "chat" } }),
+  ]);
+  expect(withoutTenants(given)?.points).toEqual([given.points[1]]);
+  expect(withoutTenants(undefined)).toBeUndefined();
 });
