@@ -51,18 +51,19 @@ function read(): readonly ServerSnapshot[] {
   firstAt = undefined;
   const totals = totalsAt(server, micros);
   if (totals === undefined) return [];
+  const start = server.starts[totals.run];
   return [
     {
-      epochId: `pass-${pass}`,
-      ...(server.startMicros === undefined ? {} : { epochUptimeNanos: (micros - server.startMicros) * 1000 }),
+      epochId: `${pass}.${totals.run}`,
+      ...(start === undefined ? {} : { epochUptimeNanos: (micros - start) * 1000 }),
       role: "combined",
       family: "engine",
       movement: "step",
       version: "recorded",
       gpus: options.gpus,
-      ...(server.pid === undefined ? {} : { pids: [server.pid] }),
+      pids: server.pids,
       activeNanos: activeMicros(micros) * 1000,
-      running: totals.running,
+      ...(totals.running === undefined ? {} : { running: totals.running }),
       counters: [
         {
           model: options.model,

@@ -7,7 +7,7 @@ import { silentLog } from "../log.ts";
 import type { SettledInterval } from "../model.ts";
 import { Pipeline } from "../pipeline.ts";
 import { replayServer } from "../servers/replay.ts";
-import type { SourceContext } from "../source.ts";
+import type { ServerSource, SourceContext } from "../source.ts";
 import { listRecording } from "../text/recording.ts";
 
 export interface RecordingOptions {
@@ -16,6 +16,8 @@ export interface RecordingOptions {
   readonly tokenPollMs: number;
   readonly intervalMs: number;
   readonly configFile?: string;
+  /** A broken accounting law throws instead of being booked as unattributed. */
+  readonly strict?: boolean;
   /** Told what was left out of the recording, a text each. */
   readonly warn: (text: string) => void;
   readonly onInterval: (interval: SettledInterval) => void;
@@ -41,7 +43,8 @@ export async function openRecording(options: RecordingOptions): Promise<Recordin
   const { first, last } = recordedSpan(gpus);
   const clock = virtualClock(BigInt(first) * 1000n);
   const end = (last - first) * 1000;
-  const log = { ...silentLog, warn: (event: string, facts = {}) => warnOfLine(options.warn, event, facts) };
+  const tell = (event: string, facts = {}): void => warnOfLine(options.warn, event, facts);
+  const log = { ...silentLog, warn: tell, error: tell };
   const context: SourceContext = { clock, log, signal: new AbortController().signal };
   const gpu = await replayBackend.open(
     { path: options.folder, time: "recorded", fromSeconds: 0, loop: false },
@@ -50,13 +53,16 @@ export async function openRecording(options: RecordingOptions): Promise<Recordin
       log: silentLog,
     },
   );
-  const servers = listRecording(options.folder).servers.map((path) =>
-    replayServer.open({ path, pollMs: options.tokenPollMs }, context),
+  const servers = placed(
+    listRecording(options.folder).servers.map((path) =>
+      replayServer.open({ path, pollMs: options.tokenPollMs }, context),
+    ),
+    gpus.map((recorded) => recorded.info.uuid),
   );
   const { config } = loadConfig({ env: {}, file: options.configFile ?? false });
   const pipeline = new Pipeline({
     clock,
-    log: silentLog,
+    log,
     gpu,
     servers,
     ...createCore({
@@ -65,7 +71,7 @@ export async function openRecording(options: RecordingOptions): Promise<Recordin
       gpuPollMs,
       correlate: config.correlate,
       series: config.series,
-      strict: true,
+      strict: options.strict ?? false,
     }),
     gpuPollMs: options.gpuPollMs,
     tickMs: options.intervalMs,
@@ -86,10 +92,20 @@ export async function openRecording(options: RecordingOptions): Promise<Recordin
   };
 }
 
+/** A recording's only server without a pid of its own is the one its GPUs were recorded for. */
+function placed(servers: readonly ServerSource[], gpus: readonly string[]): readonly ServerSource[] {
+  const homeless = servers.filter(({ info }) => info.pids === undefined && info.gpus === undefined);
+  if (homeless.length !== 1) return servers;
+  return servers.map((source) =>
+    source === homeless[0] ? { ...source, info: { ...source.info, gpus } } : source,
+  );
+}
+
 function warnOfLine(
   warn: (text: string) => void,
   event: string,
   facts: Readonly<Record<string, unknown>>,
 ): void {
   if (event === "recording line left out") warn(`left out ${String(facts["cause"])}`);
+  if (event === "accounting law broken") warn(`accounting law broken: ${String(facts["cause"])}`);
 }

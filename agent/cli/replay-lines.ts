@@ -2,6 +2,7 @@
 // Seconds, joules and ratios are JSON numbers; a KPI with an empty denominator is null.
 import type { KpiTotals } from "../meter/kpis.ts";
 import { kpis } from "../meter/kpis.ts";
+import { Meter } from "../meter/meter.ts";
 import type { AllocatedState, GpuInterval, GpuState, ServerInterval, SettledInterval } from "../model.ts";
 
 const GPU_STATES: readonly GpuState[] = ["token_active", "stalled", "parked", "other", "free", "unobserved"];
@@ -40,6 +41,8 @@ export function intervalLines(interval: SettledInterval, seconds: ToSeconds): re
 
 /** Adds settled intervals up to the last line. Integers until the end, so that no rounding adds up. */
 export class ReplayTotals {
+  readonly #meter = new Meter();
+  readonly #unmatched = { input: 0, output: 0 };
   readonly #gpus = new Map<string, { nanos: Record<string, number>; millijoules: Record<string, number> }>();
   readonly #servers = new Map<
     string,
@@ -53,6 +56,11 @@ export class ReplayTotals {
   }
 
   add(interval: SettledInterval): void {
+    for (const posting of this.#meter.post(interval, { gpus: new Map(), servers: new Map() })) {
+      if (posting.metric !== "tokenwatt.unmatched_tokens" || !("amount" in posting)) continue;
+      const side = posting.dimensions["tokenwatt.token.kind"] === "output" ? "output" : "input";
+      this.#unmatched[side] += posting.amount;
+    }
     for (const gpu of interval.gpus) this.#addGpu(gpu);
     for (const server of interval.servers) {
       const total = this.#server(server.server);
@@ -76,6 +84,8 @@ export class ReplayTotals {
       gpuMillijoules: all.millijoules as Record<GpuState, number>,
       inputTokens: servers.reduce((sum, [, server]) => sum + server.input, 0),
       outputTokens: servers.reduce((sum, [, server]) => sum + server.output, 0),
+      unmatchedInputTokens: this.#unmatched.input,
+      unmatchedOutputTokens: this.#unmatched.output,
     };
     const ratios = kpis(totals);
     return {

@@ -8,6 +8,7 @@ import { printLine, tell } from "./io.ts";
 
 interface ReplayOptions {
   readonly json?: boolean;
+  readonly strict?: boolean;
   readonly tokenPoll: number;
   readonly gpuPoll: number;
   readonly interval: number;
@@ -30,6 +31,10 @@ export function register(program: Command, io: Io): void {
   duration("--token-poll <duration>", "how often the token counters are read", 1000);
   duration("--gpu-poll <duration>", "how often the GPUs are read", 200);
   duration("--interval <duration>", "length of a metered interval", 1000);
+  command.option(
+    "--strict",
+    "end with 1 when an accounting law is broken instead of booking it as unattributed",
+  );
   command.option("--config <file>", "configuration whose correlate section is used");
   command
     .addHelpText(
@@ -55,6 +60,7 @@ async function replay(folder: string, options: ReplayOptions, io: Io): Promise<v
     tokenPollMs: options.tokenPoll,
     intervalMs: options.interval,
     ...(options.config === undefined ? {} : { configFile: options.config }),
+    strict: options.strict === true,
     warn: (text) => tell(io, text),
     onInterval: (interval) => {
       totals.add(interval);

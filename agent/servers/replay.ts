@@ -40,14 +40,18 @@ export interface RecordedTotals {
   readonly inputTokens: number;
   readonly outputTokens: number;
   readonly requests: number;
-  readonly running: number;
+  /** Absent in a recording that never says. */
+  readonly running?: number;
+  /** Which run of the server: its process was started anew, or its counters fell. */
+  readonly run: number;
 }
 
-/** A server's recording: totals by time, and when its process started, if that lies inside. */
+/** A server's recording: its totals in order of time, and when each run started, where that lies inside. */
 export interface RecordedServer {
   readonly name: string;
-  readonly pid?: number;
-  readonly startMicros?: number;
+  /** Of every run. */
+  readonly pids: readonly number[];
+  readonly starts: readonly (number | undefined)[];
   readonly totals: readonly RecordedTotals[];
   readonly problems: readonly string[];
 }
@@ -55,37 +59,53 @@ export interface RecordedServer {
 /** Reads a server's recording. Throws SourceError when the file cannot be read or holds no counter. */
 export function readServer(path: string): RecordedServer {
   const { lines, problems } = readJsonLines(path);
-  const start = lines.find((line) => line["event"] === "start");
-  const startMicros = traceMicros(start?.["t"]);
-  const pid = finite(start?.["pid"]);
+  const idle = lines.some((line) => finite(line["requests_running"]) !== undefined) ? { running: 0 } : {};
+  const pids = new Set<number>();
+  const starts: (number | undefined)[] = [];
   const totals: RecordedTotals[] = [];
-  let last = { inputTokens: 0, outputTokens: 0, requests: 0, running: 0 };
   for (const line of lines) {
     const micros = traceMicros(line["t"]);
-    if (micros === undefined || !carriesTotals(line)) continue;
-    last = {
-      inputTokens: finite(line["prompt_tokens_total"]) ?? last.inputTokens,
-      outputTokens: finite(line["generation_tokens_total"]) ?? last.outputTokens,
-      requests: finite(line["requests_total"]) ?? last.requests,
-      running: finite(line["requests_running"]) ?? last.running,
-    };
-    totals.push({ micros, ...last });
+    if (micros === undefined) continue;
+    const pid = finite(line["pid"]);
+    if (line["event"] === "start") {
+      if (pid !== undefined) pids.add(pid);
+      starts.push(micros);
+      totals.push({ micros, inputTokens: 0, outputTokens: 0, requests: 0, run: starts.length - 1, ...idle });
+    } else if (carriesTotals(line)) {
+      totals.push(nextTotals(line, micros, totals.at(-1), starts));
+    }
   }
-  if (totals.length === 0 && startMicros === undefined) {
+  if (totals.length === 0) {
     throw new SourceError("misconfigured", `Cannot replay ${path}: no line carries a token counter`, {
       hint: "wanted lines with t, prompt_tokens_total, generation_tokens_total and requests_running",
     });
   }
+  return { name: recordingName(path), pids: [...pids], starts, totals, problems };
+}
+
+/** Totals after a line; counters that fell without a `start` line are a run of their own with an unknown start. */
+function nextTotals(
+  line: JsonLine,
+  micros: number,
+  last: RecordedTotals | undefined,
+  starts: (number | undefined)[],
+): RecordedTotals {
+  const inputTokens = finite(line["prompt_tokens_total"]) ?? last?.inputTokens ?? 0;
+  const outputTokens = finite(line["generation_tokens_total"]) ?? last?.outputTokens ?? 0;
+  const fell = last !== undefined && (inputTokens < last.inputTokens || outputTokens < last.outputTokens);
+  if (fell || starts.length === 0) starts.push(undefined);
+  const running = finite(line["requests_running"]) ?? last?.running;
   return {
-    name: recordingName(path),
-    totals,
-    problems,
-    ...(startMicros === undefined ? {} : { startMicros }),
-    ...(pid === undefined ? {} : { pid }),
+    micros,
+    inputTokens,
+    outputTokens,
+    requests: finite(line["requests_total"]) ?? (fell ? 0 : (last?.requests ?? 0)),
+    run: starts.length - 1,
+    ...(running === undefined ? {} : { running }),
   };
 }
 
-/** What a poll at `micros` sees: the totals of the last line at or before it, zeros since the start, else nothing. */
+/** What a poll at `micros` sees: the totals of the last line at or before it; nothing before the first. */
 export function totalsAt(server: RecordedServer, micros: number): RecordedTotals | undefined {
   let low = 0;
   let high = server.totals.length;
@@ -94,10 +114,7 @@ export function totalsAt(server: RecordedServer, micros: number): RecordedTotals
     if ((server.totals[middle] as RecordedTotals).micros <= micros) low = middle + 1;
     else high = middle;
   }
-  const found = server.totals[low - 1];
-  if (found !== undefined) return found;
-  if (server.startMicros === undefined || server.startMicros > micros) return undefined;
-  return { micros: server.startMicros, inputTokens: 0, outputTokens: 0, requests: 0, running: 0 };
+  return server.totals[low - 1];
 }
 
 function openReplay(
@@ -112,7 +129,7 @@ function openReplay(
     family: "engine",
     address: entry.path,
     pollMs: entry.pollMs,
-    ...(server.pid === undefined ? {} : { pids: [server.pid] }),
+    ...(server.pids.length === 0 ? {} : { pids: server.pids }),
   };
   for (const problem of server.problems) context.log.warn("recording line left out", { cause: problem });
   return {
@@ -128,8 +145,9 @@ function openReplay(
           `Cannot read server ${info.id}: it has not started yet in the recording`,
         );
       }
-      const began = server.startMicros === undefined ? undefined : time.instant(server.startMicros, pass);
-      return tokenSample(info, entry.model, totals, now, `pass-${pass}`, began);
+      const start = server.starts[totals.run];
+      const began = start === undefined ? undefined : time.instant(start, pass);
+      return tokenSample(info, entry.model, totals, now, `${pass}.${totals.run}`, began);
     },
     close: async () => {},
   };
@@ -155,7 +173,7 @@ function tokenSample(
         volume: "step",
         tokens: { input_unsplit: totals.inputTokens, output: totals.outputTokens },
         requests: { ok: totals.requests },
-        running: totals.running,
+        ...(totals.running === undefined ? {} : { running: totals.running }),
         epoch,
         ...(epochBegan === undefined ? {} : { epochBegan }),
         ...(model === undefined ? {} : { model }),
