@@ -7,5 +7,6 @@ if ! command -v python3 >/dev/null 2>&1; then
   exit 0
 fi
 [ -x "$tools/python/bin/python" ] || python3 -m venv "$tools/python"
-"$tools/python/bin/python" -c "import prometheus_client, opentelemetry.exporter.otlp.proto.grpc" 2>/dev/null ||
-  "$tools/python/bin/pip" install --quiet prometheus_client opentelemetry-sdk opentelemetry-exporter-otlp-proto-grpc
+"$tools/python/bin/python" -c "import prometheus_client, opentelemetry.exporter.otlp.proto.grpc, grpc_reflection, grpc_health" 2>/dev/null ||
+  "$tools/python/bin/pip" install --quiet prometheus_client opentelemetry-sdk \
+    opentelemetry-exporter-otlp-proto-grpc grpcio-reflection grpcio-health-checking

@@ -1,5 +1,4 @@
 // Real python peers: pages of prometheus_client in one process and in several, and an OpenTelemetry SDK that pushes.
-import type { ChildProcess } from "node:child_process";
 import { execFile, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
@@ -9,8 +8,10 @@ import { promisify } from "node:util";
 import { afterEach, describe, expect, test } from "vitest";
 import { probe } from "../../../agent/cli/probe-target.ts";
 import { systemClock } from "../../../agent/clock.ts";
+import { openChannel } from "../../../agent/grpc.ts";
 import { silentLog } from "../../../agent/log.ts";
 import type { TokenSample } from "../../../agent/model.ts";
+import { checkHealth, reflectServices } from "../../../agent/servers/grpc-call.ts";
 import { openOtlp, otlp } from "../../../agent/servers/otlp.ts";
 
 const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
@@ -25,22 +26,28 @@ afterEach(async () => {
   for (const close of closing.splice(0)) await close();
 });
 
-async function servePage(kind: "single" | "multi"): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), "tokenwatt-python-"));
-  const env = kind === "multi" ? { ...process.env, PROMETHEUS_MULTIPROC_DIR: folder } : process.env;
-  const child: ChildProcess = spawn(python, [script("metrics_server.py"), kind], {
-    env,
+/** Starts a script that prints its port first. */
+function start(
+  name: string,
+  args: readonly string[] = [],
+  env: Readonly<Record<string, string>> = {},
+): Promise<string> {
+  const child = spawn(python, [script(name), ...args], {
+    env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "inherit"],
   });
-  closing.push(() => {
-    child.kill();
-    rmSync(folder, { recursive: true });
-  });
-  const port = await new Promise<string>((resolve, reject) => {
+  closing.push(() => child.kill());
+  return new Promise((resolve, reject) => {
     child.stdout?.once("data", (data: Buffer) => resolve(data.toString().trim()));
-    child.once("exit", (code) => reject(new Error(`metrics_server.py ended with ${code}`)));
+    child.once("exit", (code) => reject(new Error(`${name} ended with ${code}`)));
   });
-  return `http://127.0.0.1:${port}/metrics`;
+}
+
+async function servePage(kind: "single" | "multi"): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), "tokenwatt-python-"));
+  closing.push(() => rmSync(folder, { recursive: true }));
+  const env: Record<string, string> = kind === "multi" ? { PROMETHEUS_MULTIPROC_DIR: folder } : {};
+  return `http://127.0.0.1:${await start("metrics_server.py", [kind], env)}/metrics`;
 }
 
 describe.runIf(usable)("python peers", () => {
@@ -67,6 +74,19 @@ describe.runIf(usable)("python peers", () => {
     expect(result.readings).toMatchObject([
       { model: "m", input_uncached: 1230, input_cached: 0, output: 123, running: 2, epoch: null },
     ]);
+  });
+
+  test("reflection and health of a python gRPC server", async () => {
+    const target = { target: `127.0.0.1:${await start("grpc_server.py")}` };
+    const channel = openChannel(target);
+    closing.push(() => channel.close());
+    const peer = { channel, target, timeoutMs: 5000, clock: systemClock() };
+    expect(await reflectServices(peer)).toEqual([
+      "grpc.health.v1.Health",
+      "grpc.reflection.v1alpha.ServerReflection",
+    ]);
+    expect(await checkHealth(peer)).toBe(true);
+    await expect(probe(`grpc://${target.target}`)).rejects.toThrow("it serves grpc.health.v1.Health");
   });
 
   test.each(["delta", "cumulative"])(
