@@ -173,21 +173,23 @@ export class Agent {
 
   /** Closes every GPU handle so that a driver can be unloaded; GPUs read as `unobserved` until `resumeGpus`. */
   async releaseGpus(): Promise<void> {
-    if (this.#released) return;
+    if (this.released) return;
     this.#released = true;
     await this.#gpu?.release?.();
     this.#options.log.info("GPU handles released", { backend: this.#gpu?.backend });
   }
 
   async resumeGpus(): Promise<void> {
-    if (!this.#released) return;
+    if (!this.released) return;
     this.#released = false;
     await this.#gpu?.resume?.();
     this.#options.log.info("GPU metering resumed", { backend: this.#gpu?.backend });
   }
 
+  /** Whether the GPUs are released now; a source may take them back by itself after a driver reload. */
   get released(): boolean {
-    return this.#released;
+    const told = this.#gpu?.status()["released"];
+    return typeof told === "boolean" ? told : this.#released;
   }
 
   /** What `/-/status` shows. */
@@ -197,7 +199,7 @@ export class Agent {
       pipeline: this.#pipeline,
       gpu: this.#gpu,
       tried: this.#tried,
-      released: this.#released,
+      released: this.released,
       exports: this.#exports,
       correlator: this.#core.correlator,
       host: this.#host?.status() ?? {},
