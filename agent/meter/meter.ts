@@ -17,6 +17,7 @@ import type {
 } from "../model.ts";
 import { gpuDimensions } from "./gauges.ts";
 import { outcomes, tokenKinds } from "./key-counters.ts";
+import { mergeEngineIncrements } from "./merge-increments.ts";
 
 /** What an interval is read with: the GPUs and servers known when it settled. */
 export interface MeterFacts {
@@ -55,6 +56,9 @@ const engineLatencies: Readonly<Record<LatencyName, string>> = {
 const operationName = "chat";
 const dimensionsMax = 10_000;
 
+/** Where the tokens that are billed are counted; a host with a gateway bills from it. */
+export type BillingSource = "engine" | "gateway";
+
 /** Postings of one interval by a meter that remembers nothing of earlier ones. */
 export function postings(interval: SettledInterval, facts: MeterFacts): readonly AnyPosting[] {
   return new Meter().post(interval, facts);
@@ -74,10 +78,15 @@ export class Meter {
     this.#posted = [];
     this.#remember(interval);
     for (const gpu of interval.gpus) this.#gpu(gpu);
+    const tenantsFromEngines = billingSource(facts) === "engine";
     for (const server of interval.servers) {
       for (const increment of server.increments) {
-        if (increment.family === "gateway") this.#gateway(increment);
-        else this.#engine(increment, interval);
+        // An engine that names tenants stands in for a gateway where there is none.
+        const named = tenantsFromEngines && increment.tenant !== undefined;
+        if (increment.family === "gateway" || named) this.#gateway(increment);
+      }
+      for (const increment of mergeEngineIncrements(server.increments)) {
+        if (increment.family === "engine") this.#engine(increment, interval);
         if (increment.resets > 0) {
           const source = { "tokenwatt.source": `server:${increment.server}` };
           this.#add("tokenwatt.counter_resets", source, increment.resets);
@@ -241,6 +250,12 @@ export class Meter {
     this.#interned.set(key, dimensions);
     return dimensions;
   }
+}
+
+/** Which family is billed: the gateways' where there is one, for it knows what a customer got. */
+export function billingSource(facts: MeterFacts): BillingSource {
+  for (const server of facts.servers.values()) if (server.family === "gateway") return "gateway";
+  return "engine";
 }
 
 /** The name of the law in a violation's text, which goes on with figures after a colon. */

@@ -14,17 +14,15 @@ import type {
 import type { Catalogue, GpuPrice } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
 import { tokenKinds } from "./key-counters.ts";
+import { mergeEngineIncrements } from "./merge-increments.ts";
 import type { MeterFacts } from "./meter.ts";
-import { allocatedStates, gpuStates } from "./meter.ts";
+import { allocatedStates, billingSource, gpuStates } from "./meter.ts";
 import { Remainders } from "./split.ts";
 
 const nanosPerHour = 3_600_000_000_000n;
 const million = 1_000_000n;
 /** Millijoules per kilowatt-hour, times the thousandths of the usage effectiveness. */
 const energyDivisor = 3_600_000_000n * 1000n;
-
-/** Where the tokens that are billed are counted; a host with a gateway bills from it. */
-export type BillingSource = "engine" | "gateway";
 
 /** Prices intervals by one catalogue. */
 export class Prices {
@@ -56,7 +54,7 @@ export class Prices {
     for (const gpu of interval.gpus) this.#gpu(posted, gpu, facts, end);
     const source = billingSource(facts);
     for (const server of interval.servers) {
-      for (const increment of server.increments) {
+      for (const increment of mergeEngineIncrements(server.increments)) {
         if (increment.family !== source) continue;
         this.#revenue(posted, increment, end, billedTo(increment, facts, gpuModelOf));
       }
@@ -136,12 +134,6 @@ export class Prices {
     const named = reason === "token_price" ? { "gen_ai.request.model": name } : { "hw.model": name };
     posted.push({ metric: "tokenwatt.catalog_misses", dimensions: { ...named, reason }, amount: 1 });
   }
-}
-
-/** Which family is billed: the gateways' where there is one, for it knows what a customer got. */
-export function billingSource(facts: MeterFacts): BillingSource {
-  for (const server of facts.servers.values()) if (server.family === "gateway") return "gateway";
-  return "engine";
 }
 
 /** Tokens of a kind a customer pays for: all an engine made, or those of a gateway's requests that ended well. */

@@ -208,6 +208,57 @@ describe("postings() of engines", () => {
   });
 });
 
+describe("postings() of engines that name tenants", () => {
+  const tenants = ["a", "b", "a"].map((tenant, index) =>
+    moved({
+      tenant,
+      endpoint: `e${index}`,
+      model: "m",
+      tokens: { output: 5 },
+      requests: { ok: 1 },
+      late: index === 2,
+    }),
+  );
+  const alone = {
+    ...facts,
+    servers: new Map([...facts.servers].filter(([, server]) => server.family === "engine")),
+  };
+
+  it("sums them in the engine's series, late ones told apart, and loses nothing", () => {
+    const posted = postings(interval(tenants), facts);
+    expect(all(posted, "tokenwatt.tokens").map((one) => ("amount" in one ? one.amount : 0))).toEqual([10, 5]);
+    expect(sum(posted, "tokenwatt.unmatched_tokens")).toBe(5);
+    expect(sum(posted, "tokenwatt.requests")).toBe(3);
+    expect(sum(posted, "tokenwatt.gateway.tokens")).toBe(0);
+  });
+  it("gives their tenants the gateway's family where no gateway is metered", () => {
+    const posted = postings(interval(tenants), alone);
+    expect(sum(posted, "tokenwatt.tokens")).toBe(15);
+    expect(all(posted, "tokenwatt.gateway.tokens").map((one) => one.dimensions["tokenwatt.tenant"])).toEqual([
+      "a",
+      "b",
+      "a",
+    ]);
+  });
+  it("keeps apart what has other latency bounds", () => {
+    const latency = (bound: number) => ({
+      queue_time: { bounds: [bound], counts: [1, 0], sum: bound, count: 1 },
+    });
+    const posted = postings(
+      interval([
+        moved({ tenant: "a", latencies: latency(1) }),
+        moved({ tenant: "b", latencies: latency(2) }),
+        moved({ tenant: "c", latencies: latency(1) }),
+      ]),
+      facts,
+    );
+    const counts = all(posted, "tokenwatt.server.queue_time").map((one) =>
+      "histogram" in one ? one.histogram.count : 0,
+    );
+    expect(counts).toEqual([2, 1]);
+  });
+});
+
 describe("postings() of gateways", () => {
   it("books them in a family of their own, each token under one outcome", () => {
     const increment = moved({
