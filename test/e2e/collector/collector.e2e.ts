@@ -152,6 +152,32 @@ describe.skipIf(otelcol === undefined || prometheusTool === undefined)(
       await judge();
     });
 
+    test("a destination in parallel mode gets live points first and its backlog after them, and Prometheus takes both", async () => {
+      const steadySeries = 'tokenwatt_tokens_total{tokenwatt_server_id="late"}';
+      const time = START + 200n * BEAT;
+      const late = (at: bigint, total: bigint, isNew: boolean) =>
+        encode([
+          point("tokenwatt.tokens", total, {
+            dimensions: { "tokenwatt.server.id": "late" },
+            start: START,
+            time: at,
+            isNew,
+          }),
+        ]);
+      for (const [at, total, isNew] of [
+        [time, 300n, false],
+        [time - 5n * BEAT, 200n, false],
+        [time - 9n * BEAT, 100n, true],
+      ] as const) {
+        spool.commit(await spool.append(late(at, total, isNew)));
+      }
+      expect(await sender.flush(20_000)).toBe(true);
+      expect(sender.status().droppedPoints).toEqual({});
+      expect(await value(`count_over_time(${steadySeries}[2h])`)).toBe(4);
+      expect(await value(`resets(${steadySeries}[2h])`)).toBe(0);
+      expect(await value(`last_over_time(${steadySeries}[2h])`)).toBe(300);
+    });
+
     test("a series that jumps once to 500 shows an increase of 500", async () => {
       const series = 'tokenwatt_tokens_total{tokenwatt_server_id="one-shot"}';
       expect(await value(`max_over_time(${series}[2h]) - min_over_time(${series}[2h])`)).toBe(500);
@@ -170,6 +196,7 @@ describe.skipIf(otelcol === undefined || prometheusTool === undefined)(
       spool.commit(await spool.append(encode(points)));
       expect(await sender.flush(20_000)).toBe(true);
       const found = await prometheus.query('{tokenwatt_server_id="names"}');
+      expect(found.every((one) => one.metric["host_name"] === "gpu-1")).toBe(true);
       const names = new Set(
         found.map((one) =>
           (one.metric["__name__"] ?? "").replace(/_(bucket|sum|count)$/, (suffix, _, at, whole) =>

@@ -1,10 +1,11 @@
 // The real OpenTelemetry Collector and Prometheus as child processes on free ports.
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync } from "node:fs";
 import { createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
 const folder = process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools");
@@ -17,48 +18,40 @@ export function findTool(name: "otelcol" | "prometheus"): string | undefined {
   return undefined;
 }
 
+/** A configuration as we ship it. */
+function shipped(name: string): string {
+  return fileURLToPath(new URL(`../../../deploy/backends/${name}`, import.meta.url));
+}
+
 export interface Tool {
   readonly port: number;
   stop(): Promise<void>;
 }
 
-/** A Collector that takes OTLP/gRPC and passes it on to Prometheus over OTLP/HTTP. */
+/** The Collector under the configuration we ship, in front of a Prometheus. */
 export async function startOtelcol(path: string, prometheusPort: number, port?: number): Promise<Tool> {
   const chosen = port ?? (await freePort());
-  const config = join(mkdtempSync(join(tmpdir(), "otelcol-")), "config.yaml");
-  writeFileSync(
-    config,
-    `receivers:
-  otlp:
-    protocols:
-      grpc:
-        endpoint: 127.0.0.1:${chosen}
-exporters:
-  otlphttp:
-    endpoint: http://127.0.0.1:${prometheusPort}/api/v1/otlp
-    tls: {insecure: true}
-    sending_queue: {enabled: false}
-service:
-  telemetry:
-    metrics: {level: none}
-  pipelines:
-    metrics: {receivers: [otlp], exporters: [otlphttp]}
-`,
-  );
-  const child = spawn(path, ["--config", config], { stdio: ["ignore", "ignore", "pipe"] });
+  const env = {
+    ...process.env,
+    OTLP_LISTEN: `127.0.0.1:${chosen}`,
+    PROMETHEUS_URL: `http://127.0.0.1:${prometheusPort}`,
+  };
+  const child = spawn(path, ["--config", shipped("collector.yaml")], {
+    env,
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   await ready(child, /Everything is ready/);
   return { port: chosen, stop: () => stop(child) };
 }
 
-/** A Prometheus with its OTLP endpoint on and a day of out-of-order samples allowed, as our shipped config has it. */
+/** Prometheus under the configuration we ship. */
 export async function startPrometheus(
   path: string,
 ): Promise<Tool & { query(text: string): Promise<Sample[]> }> {
   const port = await freePort();
   const home = mkdtempSync(join(tmpdir(), "prometheus-"));
-  writeFileSync(join(home, "prometheus.yml"), "storage:\n  tsdb:\n    out_of_order_time_window: 25h\n");
   const flags = [
-    `--config.file=${home}/prometheus.yml`,
+    `--config.file=${shipped("prometheus.yml")}`,
     `--storage.tsdb.path=${home}/data`,
     `--web.listen-address=127.0.0.1:${port}`,
     "--web.enable-otlp-receiver",
