@@ -8,18 +8,19 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { bundleAgent } from "./bundle.ts";
 import { gzip, haveXz, xz } from "./compress.ts";
+import { debianPackage } from "./deb.ts";
 import { below } from "./files.ts";
 import { tar } from "./tar.ts";
 import type { Architecture, Sources } from "./tree.ts";
 import { askProgram, programTree, writeTree } from "./tree.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const FORMS = ["folder", "tar"] as const;
+const FORMS = ["folder", "tar", "deb"] as const;
 const { values } = parseArgs({
   options: {
     out: { type: "string", default: join(root, "dist") },
     architecture: { type: "string", default: "x64,arm64" },
-    form: { type: "string", default: "tar" },
+    form: { type: "string", default: "tar,deb" },
     // For tests of reproducibility that need not wait for the last percent.
     preset: { type: "string", default: "9" },
   },
@@ -27,6 +28,7 @@ const { values } = parseArgs({
 const architectures = choose("architecture", values.architecture, ["x64", "arm64"] as const);
 const forms = choose("form", values.form, FORMS);
 const out = values.out;
+const preset = Number(values.preset);
 mkdirSync(out, { recursive: true });
 
 const written: string[] = [];
@@ -56,12 +58,13 @@ async function pack(architecture: Architecture): Promise<void> {
   }
   if (forms.includes("tar")) {
     const archive = tar(below(name, tree), { time: sources.time });
-    if (haveXz()) write(`${name}.tar.xz`, await xz(archive, Number(values.preset)));
+    if (haveXz()) write(`${name}.tar.xz`, await xz(archive, preset));
     else {
       console.warn("xz is not installed: the tarball is gzip, and larger than it should be");
       write(`${name}.tar.gz`, gzip(archive));
     }
   }
+  if (forms.includes("deb")) write(...(await debianPackage(sources, tree, architecture, preset)));
 }
 
 function write(name: string, bytes: Uint8Array): void {
