@@ -16,7 +16,7 @@ import { LedgerReader } from "../../agent/store/ledger-reader.ts";
 
 const START = 1_793_491_200_000_000_000n;
 const [GPUS, SERVERS, TENANTS] = [16, 32, 200];
-const days = Number(process.env["LEDGER_BENCH_DAYS"] ?? 30);
+const days = Number(process.env["LEDGER_BENCH_DAYS"] ?? 10);
 const folder = mkdtempSync(join(tmpdir(), "ledger-bench-"));
 
 function median(values: number[]): number {
