@@ -18,7 +18,7 @@ import type {
   SourceContext,
 } from "../source.ts";
 import { SourceError } from "../source.ts";
-import { createPageFetcher } from "../text/fetch.ts";
+import { createPageFetcher, notAPage } from "../text/fetch.ts";
 import { parsePage } from "../text/parse.ts";
 import { UsageError } from "./errors.ts";
 
@@ -54,7 +54,7 @@ export async function probe(target: string, as?: string): Promise<ProbeResult> {
 }
 
 async function pageAt(target: string, context: SourceContext): Promise<MetricPage> {
-  if (!/^(https?:\/\/|unix:)/.test(target)) return parsePage(fileAt(target));
+  if (!/^(https?:\/\/|unix:)/.test(target)) return parsePage(pageBytes(target));
   const tried: string[] = [];
   for (const url of new Set(PATHS.map((path) => pageUrl(target, path, false)))) {
     const fetcher = createPageFetcher({ url }, context);
@@ -68,6 +68,14 @@ async function pageAt(target: string, context: SourceContext): Promise<MetricPag
     }
   }
   throw new SourceError("transient", tried.join("\n"));
+}
+
+/** The bytes of a file that can be a page; anything else is named for what it is. */
+function pageBytes(path: string): Buffer {
+  const bytes = fileAt(path);
+  const foreign = notAPage(bytes);
+  if (foreign === undefined) return bytes;
+  throw new SourceError("misconfigured", `Cannot read ${path}: it holds ${foreign}, wanted Prometheus text`);
 }
 
 function fileAt(path: string): Buffer {
@@ -130,6 +138,8 @@ async function probeGrpc(
     } catch (error) {
       if (!(error instanceof SourceError)) throw error;
       failures.push(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
+      // The other kinds would say the same.
+      if (/nothing listens|does not speak gRPC/.test(error.message)) break;
     }
   }
   throw new SourceError("transient", failures.join("\n"));

@@ -65,7 +65,7 @@ export function refuseOpenListener(
   context.addIssue({
     code: "custom",
     path: ["endpoint"],
-    message: `Cannot listen on ${entry.endpoint} without TLS: wanted loopback, a unix socket, or the key tls`,
+    message: `Cannot read as an address of this host (any other needs the key tls): got ${JSON.stringify(entry.endpoint)}; wanted for example "127.0.0.1:4317" or "unix:/run/tokenwatt.sock"`,
   });
 }
 

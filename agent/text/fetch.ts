@@ -186,11 +186,27 @@ function pageBuffer(
   };
 }
 
+/** What bytes are that cannot be a metric page; undefined where they can. */
+export function notAPage(body: Uint8Array, contentType = ""): "a web page (HTML)" | "JSON" | undefined {
+  const type = contentType.split(";")[0]?.trim().toLowerCase() ?? "";
+  const start = Buffer.from(body.buffer, body.byteOffset, Math.min(200, body.length))
+    .toString("latin1")
+    .trimStart();
+  if (type === "text/html" || /^<(!doctype|html|head|body)/i.test(start)) return "a web page (HTML)";
+  // A brace may also open a quoted UTF-8 metric name, which a value follows.
+  const quotedName = /^\{"[^"]*"[,}] ?\S*\s+[-+\d]/.test(start);
+  if (type === "application/json" || (/^[[{]\s*["{[\]}]/.test(start) && !quotedName)) return "JSON";
+  return undefined;
+}
+
+const HINTS = {
+  "a web page (HTML)": "that is another service, or a login page: check port and path",
+  JSON: "TensorRT-LLM's /metrics is JSON; its Prometheus page is /prometheus/metrics",
+} as const;
+
 /** Throws unless the answer can be a metric page. */
 function refuseNonPages(url: string, response: IncomingMessage, body: Buffer): void {
-  const { statusCode = 0 } = response;
-  const type = (response.headers["content-type"] ?? "").split(";")[0]?.trim().toLowerCase() ?? "";
-  const start = body.toString("latin1", 0, 200).trimStart();
+  const { statusCode = 0, statusMessage = "" } = response;
   if (statusCode === 401 || statusCode === 403) {
     throw new SourceError("transient", `Cannot read ${url}: it answers ${statusCode}`, {
       hint: "set `bearerFile` or `headers`",
@@ -199,29 +215,17 @@ function refuseNonPages(url: string, response: IncomingMessage, body: Buffer): v
   if (statusCode !== 200) {
     throw new SourceError(
       "transient",
-      `Cannot read ${url}: it answers ${statusCode} ${response.statusMessage ?? ""}`.trim(),
+      `Cannot read ${url}: it answers ${statusCode} ${statusMessage}`.trim(),
       {
         hint: "check port and path; many servers need a flag before they publish metrics",
       },
     );
   }
-  if (type === "text/html" || /^<(!doctype|html|head|body)/i.test(start)) {
-    throw new SourceError(
-      "transient",
-      `Cannot read ${url}: it answers a web page (HTML), wanted Prometheus text`,
-      {
-        hint: "that is another service, or a login page: check port and path",
-      },
-    );
-  }
-  if (
-    type === "application/json" ||
-    (/^[[{]\s*["{[\]}]/.test(start) && !/^\{"[^"]*"[,}] ?\S*\s+[-+\d]/.test(start))
-  ) {
-    throw new SourceError("transient", `Cannot read ${url}: it answers JSON, wanted Prometheus text`, {
-      hint: "TensorRT-LLM's /metrics is JSON; its Prometheus page is /prometheus/metrics",
-    });
-  }
+  const foreign = notAPage(body, response.headers["content-type"]);
+  if (foreign === undefined) return;
+  throw new SourceError("transient", `Cannot read ${url}: it answers ${foreign}, wanted Prometheus text`, {
+    hint: HINTS[foreign],
+  });
 }
 
 function explainFetchError(error: unknown, target: PageTarget, late: boolean): SourceError {

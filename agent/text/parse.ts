@@ -10,6 +10,8 @@ import { parsedNumber, parseNumber } from "./parse-number.ts";
 
 const NEWLINE = 10;
 const RETURN = 13;
+const SPACE = 32;
+const TAB = 9;
 const HASH = 35;
 const ERRORS_MAX = 10;
 const LINES_MAX = 500_000;
@@ -157,8 +159,7 @@ class Parser implements PageParser {
     if (stop - start > LINE_BYTES_MAX) return this.#refuse(`a line of ${stop - start} bytes is too long`);
     for (let ahead = place + 1; ahead <= place + LOOKAHEAD && ahead < this.#expected.length; ahead++) {
       const line = this.#expected[ahead] as number;
-      if (this.#lines.kinds[line] !== lineKinds.comment && this.#lines.startsAt(this.#view, start, line))
-        return line;
+      if (this.#isSample(start, line)) return line;
     }
     const parts = splitLine(bytes, start, stop);
     if (typeof parts === "string") return this.#refuse(`${parts}: ${this.#quote(start, stop)}`);
@@ -175,6 +176,14 @@ class Parser implements PageParser {
     return this.#wanted
       ? this.#add(start, parts.value, lineKinds.sample, this.#filed)
       : this.#add(start, parts.value, lineKinds.skipped);
+  }
+
+  /** Whether a known series stands at `start`; more blanks before its value make it another line. */
+  #isSample(start: number, line: number): boolean {
+    if (this.#lines.kinds[line] === lineKinds.comment || !this.#lines.startsAt(this.#view, start, line))
+      return false;
+    const next = this.#bytes[start + this.#lines.length(line)];
+    return next !== SPACE && next !== TAB;
   }
 
   #meetComment(start: number, end: number): number {

@@ -1,6 +1,8 @@
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { probe } from "../../agent/cli/probe-target.ts";
@@ -98,6 +100,18 @@ describe("probe()", () => {
   test("says for each kind what is wrong where a target does not reflect", async () => {
     const { port } = await serve({});
     await expect(probe(`grpc://127.0.0.1:${port}`)).rejects.toThrow("does not speak gRPC");
+  });
+
+  test("says that a file is a web page or JSON", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "tokenwatt-probe-"));
+    closing.push(() => rmSync(folder, { recursive: true }));
+    writeFileSync(join(folder, "a"), "<html></html>");
+    writeFileSync(join(folder, "b"), '{"iter": 1}');
+    await expect(probe(join(folder, "a"))).rejects.toThrow(
+      "it holds a web page (HTML), wanted Prometheus text",
+    );
+    await expect(probe(join(folder, "b"))).rejects.toThrow("it holds JSON, wanted Prometheus text");
+    await expect(probe(join(folder, "c"))).rejects.toThrow("no such file");
   });
 
   test("refuses a kind it does not know", async () => {

@@ -180,6 +180,15 @@ describe("createPageParser()", () => {
     );
   });
 
+  test("reads a series again after a page in which the blank before its value was missing", () => {
+    const parser = createPageParser();
+    const good = Buffer.from('a{x="1"} 10\nb 2\nc 3\n');
+    parser.parse(Buffer.from('# x\na{x="1"}\u000010\nb 2\nc 3\n'));
+    expect(plain(parser.parse(good))).toEqual(plain(parsePage(good)));
+    parser.parse(Buffer.from('# x\na{x="1"}7\nb 2\nc 3\n'));
+    expect(plain(parser.parse(good))).toEqual(plain(parsePage(good)));
+  });
+
   test("follows values, new series and lost series of a large page", () => {
     const parser = createPageParser();
     for (const round of [0, 1, 2]) {
