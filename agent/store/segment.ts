@@ -90,26 +90,24 @@ export class Segment {
    */
   static async find(files: Files, path: string): Promise<FoundSegment | "empty" | undefined> {
     const file = await files.open(path, "update");
-    const size = await file.size();
-    const head = await file.read(0, SEGMENT_HEADER_BYTES);
-    const announced = readSegmentHeader(head);
-    if (announced === undefined && head.every((byte) => byte === 0)) {
-      await file.close();
-      return "empty";
-    }
-    const segment = new Segment(path, announced ?? 0, file, size);
-    const damages = await segment.#scan();
-    const tornTail = await segment.#checkTail(damages);
-    if (announced === undefined) {
-      const [salvaged] = segment.entries;
-      if (salvaged === undefined) {
-        await file.close();
-        return undefined;
+    let kept = false;
+    try {
+      const head = await file.read(0, SEGMENT_HEADER_BYTES);
+      const announced = readSegmentHeader(head);
+      const segment = new Segment(path, announced ?? 0, file, await file.size());
+      const damages = await segment.#scan();
+      const tornTail = await segment.#checkTail(damages);
+      if (announced === undefined) {
+        const [salvaged] = segment.entries;
+        if (salvaged === undefined) return head.every((byte) => byte === 0) ? "empty" : undefined;
+        segment.first = salvaged.sequence;
+        damages.push({ from: 0, to: SEGMENT_HEADER_BYTES });
       }
-      segment.first = salvaged.sequence;
-      damages.push({ from: 0, to: SEGMENT_HEADER_BYTES });
+      kept = true;
+      return { segment, damages, tornTail };
+    } finally {
+      if (!kept) await file.close();
     }
-    return { segment, damages, tornTail };
   }
 
   get last(): number {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { silentLog } from "../../agent/log.ts";
-import type { Files } from "../../agent/store/files.ts";
+import type { Files, OpenFile } from "../../agent/store/files.ts";
 import { diskFiles } from "../../agent/store/files.ts";
 import type { SpoolOptions } from "../../agent/store/segment-spool.ts";
 import { openSegmentSpool } from "../../agent/store/segment-spool.ts";
@@ -320,6 +320,21 @@ describe("a spool after a crash", () => {
     }
   });
 
+  test("salvages the records of a segment whose header was overwritten with zeros", async () => {
+    const folder = newFolder();
+    const spool = await open(folder, { segmentBytes: 65_536 });
+    await put(spool, 1, 6);
+    await spool.close();
+    const [name = ""] = segments(folder);
+    const bytes = readFileSync(join(folder, name));
+    bytes.fill(0, 0, 32);
+    writeFileSync(join(folder, name), bytes);
+    const again = await open(folder);
+    expect(await take(again)).toEqual(range(1, 6));
+    expect(again.status()).toMatchObject({ losses: [], facts: { quarantined: 1 } });
+    await again.close();
+  });
+
   test("starts with foreign files, a lost state and a state full of noise", async () => {
     const folder = newFolder();
     const spool = await open(folder);
@@ -382,7 +397,8 @@ describe("a spool after a crash", () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
         const folder = newFolder();
-        let spool = await open(folder);
+        const { files, closeAll } = trackedFiles();
+        let spool = await open(folder, { files });
         let appended = 0;
         let passed = 0;
         for (const { kind, count } of steps) {
@@ -396,7 +412,7 @@ describe("a spool after a crash", () => {
             passed = next;
           } else {
             await new Promise((resolve) => setImmediate(resolve));
-            spool = await open(folder);
+            spool = await open(folder, { files });
           }
           const position = spool.position("main");
           expect(position).toBeLessThanOrEqual(passed);
@@ -405,11 +421,26 @@ describe("a spool after a crash", () => {
         }
         expect(spool.status().losses).toEqual([]);
         await spool.close();
+        await closeAll();
       }),
       { numRuns: 8 },
     );
   });
 });
+
+/** The disk, with every file it opened remembered: a crashed spool closes none. */
+function trackedFiles(): { files: Files; closeAll: () => Promise<void> } {
+  const opened: OpenFile[] = [];
+  const files: Files = {
+    ...diskFiles,
+    open: async (path, how) => {
+      const file = await diskFiles.open(path, how);
+      opened.push(file);
+      return file;
+    },
+  };
+  return { files, closeAll: async () => void (await Promise.allSettled(opened.map((file) => file.close()))) };
+}
 
 async function firstOf(spool: Spool): Promise<number> {
   return spool.peek(spool.position("main"))?.sequence ?? 0;

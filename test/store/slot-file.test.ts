@@ -9,6 +9,13 @@ import { openSlotFile } from "../../agent/store/slot-file.ts";
 const folder = mkdtempSync(join(tmpdir(), "slots-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** What a file holds. */
+async function contentOf(path: string, slotBytes: number): Promise<unknown> {
+  const file = await openSlotFile(diskFiles, path, slotBytes);
+  await file.close();
+  return file.initial;
+}
+
 describe("openSlotFile()", () => {
   test("gives back what was written last, and nothing of an empty file", async () => {
     const path = join(folder, "a");
@@ -16,7 +23,7 @@ describe("openSlotFile()", () => {
     expect(file.initial).toBeUndefined();
     await Promise.all([1, 2, 3].map((n) => file.write({ n }, n === 3)));
     await file.close();
-    expect((await openSlotFile(diskFiles, path, 256)).initial).toEqual({ n: 3 });
+    expect(await contentOf(path, 256)).toEqual({ n: 3 });
   });
 
   test("falls back to the write before when any byte of the last one is damaged", async () => {
@@ -29,7 +36,7 @@ describe("openSlotFile()", () => {
       const damaged = Buffer.from(whole);
       damaged[at] = (damaged[at] ?? 0) ^ 0xff;
       writeFileSync(path, damaged);
-      const found = (await openSlotFile(diskFiles, path, 256)).initial;
+      const found = await contentOf(path, 256);
       expect(found).toEqual({ n: 1 });
     }
   });
@@ -39,6 +46,6 @@ describe("openSlotFile()", () => {
     await expect(file.write("x".repeat(200), false)).rejects.toThrow(/200|202/);
     await file.write({ fits: true }, false);
     await file.close();
-    expect((await openSlotFile(diskFiles, join(folder, "c"), 128)).initial).toEqual({ fits: true });
+    expect(await contentOf(join(folder, "c"), 128)).toEqual({ fits: true });
   });
 });
