@@ -198,8 +198,7 @@ export class Sender {
       const delivery = await this.#send(bytes);
       if (this.#stop.signal.aborted && delivery.kind === "retry") return 0;
       if (delivery.kind === "retry") return this.#retryPause(delivery);
-      if (this.#attempt > 0) this.#backlog.resumed(clock.unixNanos(clock.now()), this.#random());
-      this.#attempt = 0;
+      if (this.#attempt > 0) this.#recovered();
       const halves = delivery.kind === "too_large" ? splitRequest(bytes) : undefined;
       if (halves !== undefined) {
         this.#counts.splits++;
@@ -213,6 +212,17 @@ export class Sender {
     this.#parts = undefined;
     await this.#backlog.done(next, clock.unixNanos(clock.now()));
     return undefined;
+  }
+
+  /** The destination answers again. */
+  #recovered(): void {
+    const { clock, destination, log, spool } = this.#options;
+    const now = clock.unixNanos(clock.now());
+    const oldest = spool.peek(spool.position(destination))?.time ?? now;
+    const behindSeconds = Math.max(0, Number(now - oldest) / 1e9);
+    log.info("delivering again", { source: `otlp:${destination}`, attempts: this.#attempt, behindSeconds });
+    this.#attempt = 0;
+    this.#backlog.resumed(now, this.#random());
   }
 
   async #send(bytes: Uint8Array): Promise<Delivery> {
