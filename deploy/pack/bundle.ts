@@ -79,8 +79,9 @@ function urls(root: string): Plugin {
     name: "source-urls",
     transform: (code, id) => {
       const path = relative(root, id);
-      if (!path.startsWith("agent/") || !code.includes("import.meta.url")) return null;
-      return rewriteUrls(path, code).code;
+      if (!path.startsWith("agent/")) return null;
+      // The launcher starts it, so no chunk is a program of its own.
+      return rewriteUrls(path, code.replace(/^#!.*/, "")).code;
     },
   };
 }

@@ -11,7 +11,7 @@ import { tar } from "./tar.ts";
 import type { Architecture, Sources } from "./tree.ts";
 
 const DEBIAN: Readonly<Record<Architecture, string>> = { x64: "amd64", arm64: "arm64" };
-const MAINTAINER = "tokenwatt maintainers <tokenwatt@packages.debian.org>";
+const MAINTAINER = "tokenwatt maintainers <maintainers@tokenwatt.example>";
 const CONFFILES = ["etc/default/tokenwatt", "etc/tokenwatt/config.yaml"];
 
 /** Its file name and bytes. */
@@ -135,7 +135,7 @@ Comment: The program is bundled with the packages below and with Node.js. Their 
 ${lines.map((line) => ` ${line}`).join("\n")}
 
 Files: *
-Copyright: the tokenwatt authors
+Copyright: 2026 the tokenwatt authors
 License: Apache-2.0
  On Debian systems the text of the Apache License 2.0 is in
  /usr/share/common-licenses/Apache-2.0.

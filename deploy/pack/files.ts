@@ -3,7 +3,9 @@
 /** One entry of a tree; `path` is relative, without a leading "./". */
 export type File =
   | { readonly path: string; readonly mode: number; readonly bytes: Uint8Array }
-  | { readonly path: string; readonly link: string };
+  | { readonly path: string; readonly link: string }
+  /** A folder that is not plain 0755 of root; `owner` is user and group. */
+  | { readonly path: string; readonly mode: number; readonly owner: number };
 
 /** A plain file, 0644 unless said otherwise. */
 export function file(path: string, content: string | Uint8Array, mode = 0o644): File {

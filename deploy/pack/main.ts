@@ -10,17 +10,18 @@ import { bundleAgent } from "./bundle.ts";
 import { gzip, haveXz, xz } from "./compress.ts";
 import { debianPackage } from "./deb.ts";
 import { below } from "./files.ts";
+import { imageArchive } from "./oci.ts";
 import { tar } from "./tar.ts";
 import type { Architecture, Sources } from "./tree.ts";
 import { askProgram, programTree, writeTree } from "./tree.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const FORMS = ["folder", "tar", "deb"] as const;
+const FORMS = ["folder", "tar", "deb", "oci"] as const;
 const { values } = parseArgs({
   options: {
     out: { type: "string", default: join(root, "dist") },
     architecture: { type: "string", default: "x64,arm64" },
-    form: { type: "string", default: "tar,deb" },
+    form: { type: "string", default: "tar,deb,oci" },
     // For tests of reproducibility that need not wait for the last percent.
     preset: { type: "string", default: "9" },
   },
@@ -33,7 +34,11 @@ mkdirSync(out, { recursive: true });
 
 const written: string[] = [];
 const sources = await gather();
+const trees = new Map(
+  architectures.map((architecture) => [architecture, programTree(sources, architecture)]),
+);
 for (const architecture of architectures) await pack(architecture);
+if (forms.includes("oci")) write(`tokenwatt-${sources.version}-oci.tar`, imageArchive(sources, trees));
 for (const path of written) {
   const bytes = readFileSync(path);
   console.log(`${digestOf(bytes)}  ${basename(path)}  ${(bytes.length / 1e6).toFixed(1)} MB`);
@@ -50,7 +55,7 @@ async function gather(): Promise<Sources> {
 }
 
 async function pack(architecture: Architecture): Promise<void> {
-  const tree = programTree(sources, architecture);
+  const tree = trees.get(architecture) ?? [];
   const name = `tokenwatt-${sources.version}-linux-${architecture}`;
   if (forms.includes("folder")) {
     rmSync(join(out, name), { recursive: true, force: true });

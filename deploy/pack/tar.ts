@@ -16,32 +16,42 @@ export interface TarOptions {
 
 /** The archive of these files and of the folders they lie in. */
 export function tar(files: readonly File[], options: TarOptions): Buffer {
-  const prefix = options.prefix ?? "";
+  const { prefix = "", time } = options;
   const seen = new Set<string>();
-  const parts: Buffer[] = prefix === "./" ? [header("./", "5", 0o755, 0, options.time)] : [];
-  const entries = [
-    ...foldersOf(files).map((path) => ({ path: `${path}/`, file: undefined })),
-    ...files.map((entry) => ({ path: entry.path, file: entry })),
-  ].sort((a, b) => (a.path < b.path ? -1 : 1));
-  for (const { file, path } of entries) {
-    if (seen.has(path)) throw new Error(`Cannot write an archive: it would hold ${path} twice`);
-    seen.add(path);
-    const name = prefix + path;
-    if (file === undefined) parts.push(header(name, "5", 0o755, 0, options.time));
-    else if ("link" in file) parts.push(header(name, "2", 0o777, 0, options.time, file.link));
+  const parts: Uint8Array[] = prefix === "./" ? [header({ path: "./", type: "5", mode: 0o755, time })] : [];
+  const special = new Set(files.flatMap((entry) => ("owner" in entry ? [entry.path] : [])));
+  const plain = foldersOf(files).filter((path) => !special.has(path));
+  const entries = [...plain.map((path) => ({ path, mode: 0o755, owner: 0 })), ...files].sort((a, b) =>
+    a.path < b.path ? -1 : 1,
+  );
+  for (const entry of entries) {
+    if (seen.has(entry.path)) throw new Error(`Cannot write an archive: it would hold ${entry.path} twice`);
+    seen.add(entry.path);
+    const path = prefix + entry.path;
+    if ("owner" in entry) parts.push(header({ ...entry, path: `${path}/`, type: "5", time }));
+    else if ("link" in entry) parts.push(header({ path, type: "2", mode: 0o777, time, link: entry.link }));
     else {
-      parts.push(
-        header(name, "0", file.mode, file.bytes.length, options.time),
-        Buffer.from(file.bytes.buffer, file.bytes.byteOffset, file.bytes.length),
-      );
-      parts.push(Buffer.alloc(-file.bytes.length & (BLOCK - 1)));
+      const { bytes, mode } = entry;
+      parts.push(header({ path, type: "0", mode, size: bytes.length, time }), bytes);
+      parts.push(Buffer.alloc(-bytes.length & (BLOCK - 1)));
     }
   }
   parts.push(Buffer.alloc(2 * BLOCK));
   return Buffer.concat(parts);
 }
 
-function header(path: string, type: string, mode: number, size: number, time: number, link = ""): Buffer {
+interface Header {
+  readonly path: string;
+  /** 0 file, 2 symbolic link, 5 folder. */
+  readonly type: string;
+  readonly mode: number;
+  readonly time: number;
+  readonly size?: number;
+  readonly owner?: number;
+  readonly link?: string;
+}
+
+function header({ link = "", mode, owner = 0, path, size = 0, time, type }: Header): Buffer {
   const block = Buffer.alloc(BLOCK);
   const [folder, name] = split(path);
   const octal = (value: number, offset: number, length: number): void => {
@@ -50,16 +60,18 @@ function header(path: string, type: string, mode: number, size: number, time: nu
   if (Buffer.byteLength(link) > 100) throw new Error(`Cannot write an archive: the link ${link} is too long`);
   block.write(name, 0);
   octal(mode, 100, 8);
-  octal(0, 108, 8);
-  octal(0, 116, 8);
+  octal(owner, 108, 8);
+  octal(owner, 116, 8);
   octal(size, 124, 12);
   octal(time, 136, 12);
   block.write("        ", 148);
   block.write(type, 156);
   block.write(link, 157);
-  block.write("ustar\0" + "00", 257, "latin1");
-  block.write("root", 265);
-  block.write("root", 297);
+  block.write("ustar\x0000", 257, "latin1");
+  if (owner === 0) {
+    block.write("root", 265);
+    block.write("root", 297);
+  }
   block.write(folder, 345);
   const sum = block.reduce((a, b) => a + b, 0);
   block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");

@@ -116,7 +116,7 @@ export function askProgram(root: string, bundle: Bundle): Texts {
 /** Writes files below a folder. */
 export function writeTree(folder: string, files: readonly File[]): void {
   for (const entry of files) {
-    if ("link" in entry) continue;
+    if (!("bytes" in entry)) continue;
     const path = join(folder, entry.path);
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, entry.bytes, { mode: entry.mode });
