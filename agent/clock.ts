@@ -51,14 +51,55 @@ export function every(
   };
 }
 
+/** A step of the wall clock that agent time followed. `restarted`: it went back, so series must begin anew. */
+export interface ClockStep {
+  readonly nanos: bigint;
+  readonly restarted: boolean;
+}
+
+/** The system's clock, whose wall anchor can be brought after a stepped wall clock. */
+export interface SystemClock extends Clock {
+  /**
+   * Compares agent time with the wall (METERING.md 7): forward by over 1 s is followed at once; backward the anchor is
+   * kept until the wall catches up, or after 10 minutes followed as `restarted`. Undefined when nothing moved.
+   */
+  adjust(): ClockStep | undefined;
+}
+
+const FORWARD_MIN = 1_000_000_000n;
+const BACKWARD_PATIENCE_NANOS = 600e9;
+
+/** Where a system clock looks; tests bring their own. */
+export interface ClockSources {
+  /** Nanoseconds that never go back. */
+  readonly monotonic: () => bigint;
+  /** Milliseconds since 1970. */
+  readonly wall: () => number;
+}
+
 /** The system's clock; `speed` > 1 lets agent time pass faster than wall time (demo), all timers with it. */
-export function systemClock(options: { speed?: number } = {}): Clock {
+export function systemClock(options: { speed?: number; sources?: ClockSources } = {}): SystemClock {
   const speed = options.speed ?? 1;
-  const origin = process.hrtime.bigint();
-  const anchor = BigInt(Date.now()) * 1_000_000n;
-  const now = (): Nanos => Math.round(Number(process.hrtime.bigint() - origin) * speed);
-  const clock: Clock = {
+  const { monotonic, wall } = options.sources ?? { monotonic: process.hrtime.bigint, wall: Date.now };
+  const origin = monotonic();
+  let anchor = BigInt(wall()) * 1_000_000n;
+  let behindSince: Nanos | undefined;
+  const now = (): Nanos => Math.round(Number(monotonic() - origin) * speed);
+  const adjust = (): ClockStep | undefined => {
+    if (speed !== 1) return undefined;
+    const at = now();
+    const off = BigInt(wall()) * 1_000_000n - (anchor + BigInt(at));
+    if (off > -FORWARD_MIN) behindSince = undefined;
+    else behindSince ??= at;
+    const waited = behindSince !== undefined && at - behindSince >= BACKWARD_PATIENCE_NANOS;
+    if (off <= FORWARD_MIN && !waited) return undefined;
+    anchor += off;
+    behindSince = undefined;
+    return { nanos: off, restarted: off < 0n };
+  };
+  const clock: SystemClock = {
     now,
+    adjust,
     unixNanos: (at) => anchor + BigInt(Math.round(at)),
     instant: (at) => Number(at - anchor),
     at: (at, run) => {

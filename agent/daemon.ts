@@ -1,8 +1,7 @@
 // Wiring and lifecycle: sources, pipeline, ledger, exporters and endpoints of one agent.
 // `run` and `demo` start it with different sources; it never exits the process and never reads argv. Two beats: the
 // pipeline's tick settles and meters, the export beat commits and ships only what was committed (METERING.md 1).
-import { uptime } from "node:os";
-import { bookAbsence, lateInterval } from "./absence.ts";
+import { noteStart, watchWall } from "./chronicle.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { Config } from "./config.ts";
@@ -15,7 +14,6 @@ import { destinations } from "./export/otlp-config.ts";
 import { Exports } from "./exports.ts";
 import { HostServices } from "./host-services.ts";
 import type { Log } from "./log.ts";
-import { restorePending } from "./meter/pending.ts";
 import type { Nanos, SettledInterval } from "./model.ts";
 import { Pipeline } from "./pipeline.ts";
 import { readPrices } from "./prices-file.ts";
@@ -25,9 +23,9 @@ import type { BackendTried } from "./sources.ts";
 import { chooseGpu } from "./sources.ts";
 import { agentStatus } from "./status.ts";
 import type { Spool } from "./store/spool.ts";
-import { programVersion } from "./version.ts";
 
 const GPU_RETRY_MS = 30_000;
+const WALL_CHECK_MS = 1000;
 
 export interface AgentOptions {
   readonly config: Config;
@@ -138,11 +136,13 @@ export class Agent {
     if (servers === undefined) this.#servers = new ServerSet(this.#config, this.#context);
     this.#pipeline = this.#newPipeline(this.#gpu, servers ?? this.#servers?.sources ?? []);
     await this.#pipeline.start();
-    this.#noteStart();
+    const life = { books: this.#core.books, clock, log, pipeline: this.#pipeline };
+    noteStart(life, this.#config.stateDir, this.#durable.restored);
     if (this.#options.gpu === undefined) {
       const parts = { clock, config: this.#config, context: this.#context, core: this.#core, log };
       this.#host = new HostServices({ ...parts, pipeline: this.#pipeline });
     }
+    this.#cancels.push(every(clock, WALL_CHECK_MS, () => watchWall(life)));
     if (this.#gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
     log.info("metering started", {
       gpus: [...this.#pipeline.intake.gpus.values()].map((gpu) => ({ uuid: gpu.uuid, model: gpu.name })),
@@ -163,11 +163,17 @@ export class Agent {
     config: Config,
   ): Promise<{ readonly applied: readonly string[]; readonly needRestart: readonly string[] }> {
     const changes = Object.keys(changedValues(this.#config, config));
-    const live = changes.filter((path) => path.startsWith("servers."));
+    const live = changes.filter((path) => path.startsWith("servers.") || path === "prices");
     await this.#servers?.reload(config, this.#pipeline);
+    if (config.prices !== undefined) {
+      const catalogue = readPrices(config.prices);
+      if (catalogue.version !== this.#core.books.priceVersion) {
+        this.#core.books.setCatalogue(catalogue, this.#pipeline.settledUntil);
+      }
+    }
     if (changes.length > 0)
       this.#core.books.note("config", this.#pipeline.settledUntil, { changed: changes });
-    this.#config = { ...this.#config, servers: config.servers };
+    this.#config = { ...this.#config, servers: config.servers, prices: config.prices };
     return { applied: live, needRestart: changes.filter((path) => !live.includes(path)) };
   }
 
@@ -240,24 +246,6 @@ export class Agent {
       recorded: () => this.#exports.recorded(),
       onRestartNeeded: (error) => this.#restart.resolve(error),
     });
-  }
-
-  /** Books the time since an earlier run ended, and says in the record that metering begins. */
-  #noteStart(): void {
-    const { clock, config } = this.#options;
-    const { books } = this.#core;
-    const start = this.#pipeline.settledUntil;
-    books.note("start", start, { version: programVersion(), pid: process.pid, stateDir: config.stateDir });
-    const { restored } = this.#durable;
-    if (restored === undefined) return;
-    const absence = {
-      last: BigInt(restored.time),
-      booted: clock.unixNanos(clock.now()) - BigInt(Math.round(uptime() * 1e9)),
-      start: clock.unixNanos(start),
-    };
-    const late = restorePending(restored.state);
-    if (late.length > 0) books.post(lateInterval(late, start), this.#pipeline.intake);
-    bookAbsence(books, absence, this.#pipeline.intake.gpus, (at) => clock.instant(at));
   }
 
   /** The first interval is exported at once: nobody should look at an empty page for a whole beat. */

@@ -106,6 +106,11 @@ export class Books {
     for (const part of parts) this.ledger.postUntil(part.postings, part.end);
   }
 
+  /** Version of the price catalogue in force; undefined without one. */
+  get priceVersion(): string | undefined {
+    return this.#prices?.version;
+  }
+
   /** Prices from now on by another catalogue. */
   setCatalogue(catalogue: Catalogue, at: Nanos): void {
     const before = this.#prices?.version;
