@@ -1,12 +1,20 @@
 // Writes everything under deploy/ that is derived: `node deploy/generate.ts`. test/deploy/generated.test.ts fails when
 // a committed file is stale.
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { chartValuesSchema } from "./chart-values-schema.ts";
 import { recordingRules } from "./prometheus/recording-rules.ts";
 
 /** Path under deploy/ to content. */
 export function generated(): ReadonlyMap<string, string> {
-  return new Map([["prometheus/recording-rules.yaml", recordingRules()]]);
+  const alerts = readFileSync(new URL("prometheus/alerts.yaml", import.meta.url), "utf8");
+  return new Map([
+    ["prometheus/recording-rules.yaml", recordingRules()],
+    // A chart sees only files of its own folder.
+    ["chart/files/recording-rules.yaml", recordingRules()],
+    ["chart/files/alerts.yaml", alerts],
+    ["chart/values.schema.json", chartValuesSchema()],
+  ]);
 }
 
 if (import.meta.main) {

@@ -4,7 +4,6 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { generated } from "../../deploy/generate.ts";
 import { kpis } from "../../deploy/prometheus/kpis.ts";
 import { knownLabels, knownSeries, namesIn, rulesOf, unknownNames } from "./promql-names.ts";
 
@@ -22,10 +21,6 @@ interface TestFile {
 const cases = readdirSync(`${deploy}prometheus/tests`).flatMap(
   (file) => (parse(readFileSync(`${deploy}prometheus/tests/${file}`, "utf8")) as TestFile).tests,
 );
-
-test.each([...generated()])("deploy/%s is what deploy/generate.ts writes", (path, text) => {
-  expect(readFileSync(deploy + path, "utf8") === text, "stale: run node deploy/generate.ts").toBe(true);
-});
 
 describe("namesIn()", () => {
   test("finds series and labels, not functions, strings or clauses", () => {

@@ -2,9 +2,10 @@
 // recorded series. No parser: strings, durations and clauses are cut away, what is left and is no call is a series.
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
-import type { Metric, MetricKind } from "../../agent/export/metrics.ts";
+import type { Metric } from "../../agent/export/metrics.ts";
 import { metrics } from "../../agent/export/metrics.ts";
 import { prometheusLabel, prometheusName } from "../../agent/export/prometheus-names.ts";
+import { selfMetrics } from "../../agent/export/self-names.ts";
 
 const KEYWORDS = /^(and|or|unless|by|on|without|ignoring|group_left|group_right|offset|bool|Inf|NaN)$/;
 const CLAUSE = /\b(by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)/g;
@@ -44,14 +45,11 @@ export function knownLabels(): Set<string> {
   return new Set([...own, ...self, ...added, "label_nvidia_com_gpu_present"]);
 }
 
-/** The self-metrics have no table: their names are the calls in self-metrics.ts. */
+/** The agent's own health, under the names a Collector gives it. */
 function selfMetricNames(): string[] {
-  const source = readFileSync(new URL("../../agent/export/self-metrics.ts", import.meta.url), "utf8");
-  const calls = source.matchAll(/\b(counter|gauge|tally)\(\s*"(\w+)",\s*"([^"]+)"/g);
-  return [...calls].map(([, call, name, unit]) => {
-    const kind: MetricKind = call === "gauge" ? "gauge" : "sum";
-    return prometheusName({ name: `tokenwatt.agent.${name}`, unit, kind } as unknown as Metric);
-  });
+  return Object.values(selfMetrics).map(({ name, unit, kind }) =>
+    prometheusName({ name, unit, kind: kind === "gauge" ? "gauge" : "sum" } as Metric),
+  );
 }
 
 interface RuleFile {

@@ -4,3 +4,4 @@ set -e
 sh test/tools/pinned-node.sh
 buf generate proto --template test/tools/buf.gen.yaml
 node test/tools/metrics-page.ts
+node deploy/generate.ts
