@@ -18,7 +18,8 @@ import type { Nanos, SettledInterval } from "./model.ts";
 import { Pipeline } from "./pipeline.ts";
 import { readPrices } from "./prices-file.ts";
 import { ServerSet } from "./server-set.ts";
-import type { GpuSource, ServerSource, SourceContext, SourceError } from "./source.ts";
+import type { GpuSource, ServerSource, SourceContext } from "./source.ts";
+import { SourceError } from "./source.ts";
 import type { BackendTried } from "./sources.ts";
 import { chooseGpu } from "./sources.ts";
 import { agentStatus } from "./status.ts";
@@ -110,6 +111,10 @@ export class Agent {
       settledUntil: () => this.#pipeline.settledUntil,
       health: () => this.#pipeline.intake.health,
       restarts: () => ({ gpu: Number(this.#gpu?.status()["restarts"] ?? 0) }),
+      onStoreLost: (cause) => {
+        const message = "Cannot commit any more: the ledger's thread has ended";
+        this.#restart.resolve(new SourceError("restart", message, { cause }));
+      },
       status: () => this.status(),
       ready: () => this.ready(),
     });

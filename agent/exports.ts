@@ -27,6 +27,7 @@ import { selfStats } from "./self-stats.ts";
 import type { SourceHealth } from "./source-health.ts";
 import { openDeadLetters } from "./store/dead-letters.ts";
 import type { Stored } from "./store/ledger-database.ts";
+import { LedgerStoreError } from "./store/ledger-store.ts";
 import type { Spool } from "./store/spool.ts";
 import { programVersion } from "./version.ts";
 
@@ -48,6 +49,8 @@ export interface ExportsOptions {
   readonly health: () => SourceHealth;
   /** How often each source's process was restarted. */
   readonly restarts: () => Readonly<Record<string, number>>;
+  /** The ledger's thread is gone: nothing can be committed any more in this process. */
+  readonly onStoreLost: (error: Error) => void;
   readonly status: () => Readonly<Record<string, unknown>>;
   readonly ready: () => boolean;
 }
@@ -172,6 +175,7 @@ export class Exports {
       })
       .catch((error: Error) => {
         this.#failure = error;
+        if (isStoreLost(error)) this.#options.onStoreLost(error);
         this.#options.log.error("export beat failed", { cause: error.message });
       });
     return this.#committing;
@@ -276,4 +280,9 @@ export class Exports {
         ),
     });
   }
+}
+
+/** Errors of the ledger itself carry its class; any other means that the thread that owns it has ended. */
+function isStoreLost(error: Error): boolean {
+  return !(error instanceof LedgerStoreError) && /ledger worker ended/.test(error.message);
 }
