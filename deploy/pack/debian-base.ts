@@ -44,7 +44,8 @@ function packageFiles(root: string, one: Pinned): File[] {
     throw new Error(`Cannot read ${one.name}: its members are not tar.xz`);
   const libraries = untar(
     unxz(data),
-    (path) => /(^|\/)lib(64)?\/([^/]+-linux-gnu\/)?[^/]+\.so(\.\d+)*$/.test(path) || path.endsWith("/copyright"),
+    (path) =>
+      /(^|\/)lib(64)?\/([^/]+-linux-gnu\/)?[^/]+\.so(\.\d+)*$/.test(path) || path.endsWith("/copyright"),
   );
   const [facts] = untar(unxz(control), (path) => path === "control");
   if (facts === undefined || !("bytes" in facts))
