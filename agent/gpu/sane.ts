@@ -62,17 +62,18 @@ const CHECKS: Partial<Record<keyof GpuSample, Check>> = {
   dramActiveRatio: ratio,
   utilizationRing: (points: readonly RingPoint[], now: Nanos) => ring(points, now, ratio),
   powerRing: (points: readonly RingPoint[], now: Nanos) => ring(points, now, watts),
-  processes: (value: GpuSample["processes"]) =>
-    value?.every(({ pid }) => Number.isSafeInteger(pid) && pid > 0 && pid <= PID_MAX) ? value : undefined,
+  processes: (value: GpuSample["processes"]) => (value?.every(({ pid }) => isPid(pid)) ? value : undefined),
   processShares: (value: readonly ProcessShare[], now: Nanos) =>
-    value.every(({ at, smRatio }) => inTime(at, now) && ratio(smRatio) !== undefined)
-      ? value
-      : value.filter(({ at, smRatio }) => inTime(at, now) && ratio(smRatio) !== undefined),
+    value.filter(({ at, pid, smRatio }) => isPid(pid) && inTime(at, now) && ratio(smRatio) !== undefined),
   throttleSeconds: counters,
   eccErrors: counters,
   xidEvents: counters,
   trafficBytes: counters,
 };
+
+function isPid(pid: number): boolean {
+  return Number.isSafeInteger(pid) && pid > 0 && pid <= PID_MAX;
+}
 
 function inTime(at: Nanos, now: Nanos): boolean {
   return at <= now + AHEAD_NANOS && at >= now - HISTORY_NANOS;
