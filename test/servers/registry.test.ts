@@ -55,7 +55,7 @@ describe("the registry of servers", () => {
     for (const recording of recordings) expect([recording, serverOf(recording)]).not.toContain(undefined);
   });
 
-  describe.each(serverTypes.map((type) => [type.name, type] as const))("%s", (name, type) => {
+  describe.each(serverTypes.map((type) => [type.name, type] as const))("%s", (_name, type) => {
     test("accepts its example and refuses an unknown key", () => {
       expect(type.config.safeParse(type.example).error?.issues ?? []).toEqual([]);
       expect(type.config.safeParse({ ...type.example, bananas: 1 }).success).toBe(false);
