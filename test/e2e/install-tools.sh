@@ -9,6 +9,15 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$tools"
 missing() { echo "NOT INSTALLED: $1" >&2; }
 
+# From Debian: what judges packages, units and images, and makes the minimal system that units are booted in.
+for package in xz-utils lintian dpkg-dev systemd skopeo umoci mmdebstrap shellcheck gcc libc6-dev; do
+  [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] && continue
+  [ -n "${apt_updated-}" ] || apt-get update -q >/dev/null 2>&1 || true
+  apt_updated=1
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$package" >/dev/null 2>&1 ||
+    missing "$package: apt-get with root rights is needed"
+done
+
 if [ ! -x "$tools/promtool" ]; then
   (cd "$work" && apt-get download prometheus && dpkg -x prometheus_*.deb debian) >/dev/null 2>&1 &&
     mv "$work/debian/usr/bin/promtool" "$tools/promtool" ||

@@ -28,14 +28,20 @@ export function whyNot(): string | undefined {
   return undefined;
 }
 
-/** Builds the system and installs the unit as README.md in systemd/ says. Takes minutes the first time. */
-export function install(files: Readonly<Record<string, string>>): void {
+/** The folder of the minimal system, built if it is not there yet. */
+export function buildRoot(): string {
   if (!existsSync(`${root}.ready`)) {
     mkdirSync(root, { recursive: true });
     const wanted = "--include=systemd,systemd-sysv,dbus";
     execFileSync("mmdebstrap", ["--variant=minbase", wanted, "bookworm", root], { stdio: "pipe" });
     writeFileSync(`${root}.ready`, "");
   }
+  return root;
+}
+
+/** Builds the system and installs the unit as README.md in systemd/ says. Takes minutes the first time. */
+export function install(files: Readonly<Record<string, string>>): void {
+  buildRoot();
   const program = join(root, "usr/bin/tokenwatt");
   const node = "/opt/tokenwatt/node_modules/.bin/node";
   writeFileSync(program, `#!/bin/sh\nexec ${node} /opt/tokenwatt/agent/main.ts "$@"\n`);
