@@ -149,6 +149,7 @@ export class Agent {
     }
     this.#cancels.push(every(clock, WALL_CHECK_MS, () => watchWall(life)));
     if (this.#gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
+    void this.#exports.beat();
     log.info("metering started", {
       gpus: [...this.#pipeline.intake.gpus.values()].map((gpu) => ({ uuid: gpu.uuid, model: gpu.name })),
       backend: this.#gpu?.backend ?? "none",
@@ -158,9 +159,10 @@ export class Agent {
     });
   }
 
-  /** Ready once the first interval was settled and committed: then every source has been read or found missing. */
+  /** Ready once the ledger took a first beat and the GPUs were read, or found missing: pages are served from then on. */
   ready(): boolean {
-    return this.#stopping === undefined && this.#pipeline.settledIntervals > 0 && this.#exports.committed;
+    if (this.#stopping !== undefined || !this.#exports.committed) return false;
+    return this.#gpu === undefined || this.#pipeline.intake.health.get("gpu") !== undefined;
   }
 
   /** Takes over what a new configuration changes in servers and log level; returns the rest, which needs a restart. */
