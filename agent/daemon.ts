@@ -12,6 +12,7 @@ import type { Durable } from "./durable.ts";
 import { forgetful, openDurable } from "./durable.ts";
 import { destinations } from "./export/otlp-config.ts";
 import { Exports } from "./exports.ts";
+import { FlightRecorder } from "./flight-recorder.ts";
 import { HostServices } from "./host-services.ts";
 import type { Log } from "./log.ts";
 import type { Nanos, SettledInterval } from "./model.ts";
@@ -71,6 +72,7 @@ export class Agent {
   readonly #restart = Promise.withResolvers<SourceError>();
   readonly #exports: Exports;
   readonly #durable: Durable;
+  readonly #flight: FlightRecorder;
   #config: Config;
   #pipeline: Pipeline;
   #gpu: GpuSource | undefined;
@@ -86,6 +88,7 @@ export class Agent {
     this.#options = options;
     this.#config = config;
     this.#context = { clock, log, signal: this.#abort.signal };
+    this.#flight = new FlightRecorder(durable.store === undefined ? undefined : config.stateDir);
     this.#core = createCore({
       clock,
       intervalMs: config.rates.tickMs,
@@ -117,6 +120,7 @@ export class Agent {
       },
       status: () => this.status(),
       ready: () => this.ready(),
+      degraded: () => this.#flight.degraded?.last,
     });
   }
 
@@ -215,6 +219,7 @@ export class Agent {
       released: this.released,
       exports: this.#exports,
       correlator: this.#core.correlator,
+      flight: this.#flight,
       host: this.#host?.status() ?? {},
     });
   }
@@ -245,6 +250,7 @@ export class Agent {
       gpu,
       servers,
       ...this.#core,
+      flight: this.#flight,
       gpuPollMs: config.rates.gpuMs,
       tickMs: config.rates.tickMs,
       inventoryMs: config.rates.inventoryMs,

@@ -22,7 +22,7 @@ import { Sender } from "./export/sender.ts";
 import { readHostFacts } from "./host/inventory.ts";
 import { instanceId } from "./instance-id.ts";
 import type { Log } from "./log.ts";
-import type { LedgerSnapshot, Nanos } from "./model.ts";
+import type { LedgerSnapshot, Nanos, StateRow } from "./model.ts";
 import { selfStats } from "./self-stats.ts";
 import type { SourceHealth } from "./source-health.ts";
 import { openDeadLetters } from "./store/dead-letters.ts";
@@ -44,6 +44,8 @@ export interface ExportsOptions {
   readonly core: Core;
   readonly durable: Durable;
   readonly spool: Spool;
+  /** What sources must remember of what they gave away so far. */
+  readonly sourceState: () => readonly StateRow[];
   /** End of the last settled interval. */
   readonly settledUntil: () => Nanos;
   readonly health: () => SourceHealth;
@@ -53,6 +55,8 @@ export interface ExportsOptions {
   readonly onStoreLost: (error: Error) => void;
   readonly status: () => Readonly<Record<string, unknown>>;
   readonly ready: () => boolean;
+  /** What is wrong although metering goes on. */
+  readonly degraded: () => string | undefined;
 }
 
 /** Everything behind the ledger. */
@@ -127,7 +131,7 @@ export class Exports {
 
   /** Opens the endpoints and begins to read who this host is. Throws SourceError when the port is taken. */
   async start(): Promise<void> {
-    const { clock, config, log, ready, status } = this.#options;
+    const { clock, config, degraded, log, ready, status } = this.#options;
     const listen = config.export.prometheus.listen;
     if (listen !== "") {
       this.#http = await serveHttp({
@@ -136,6 +140,7 @@ export class Exports {
         tls: config.export.prometheus.tls,
         metrics: (accept) => this.#page(accept),
         healthy: () => true,
+        degraded,
         ready,
         status,
       });
@@ -228,9 +233,11 @@ export class Exports {
   /** Segment on disk, then the ledger's transaction, then everyone may see it: in this order, or not at all. */
   async #commit(): Promise<void> {
     if (this.#encoder === undefined) return;
-    const { clock, core, durable, settledUntil } = this.#options;
+    const { clock, core, durable, settledUntil, sourceState } = this.#options;
     this.#lastBeat = clock.now();
-    const state = coreState(core, clock);
+    // Sources first: what they hand over while they are asked belongs to this commit.
+    const remembered = sourceState();
+    const state = [...coreState(core, clock), ...remembered];
     const { batch, snapshot } = core.books.commit(clock.unixNanos(settledUntil()), clock.now(), state);
     const sequence =
       this.#senders.length === 0 ? undefined : await this.#spool.append(this.#encoder.encode(snapshot));

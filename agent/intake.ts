@@ -3,6 +3,7 @@
 
 import type { Clock } from "./clock.ts";
 import type { Core } from "./core.ts";
+import type { FlightRecorder } from "./flight-recorder.ts";
 import type { Log } from "./log.ts";
 import { DeviceCounters, GapTimes } from "./meter/device-counters.ts";
 import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge, statusGauges } from "./meter/gauges.ts";
@@ -16,6 +17,8 @@ export interface IntakeParts extends Core {
   readonly log: Log;
   readonly gpuPollMs: number;
   readonly inventoryMs: number;
+  /** Remembers the last readings for the case that a law breaks. */
+  readonly flight?: FlightRecorder;
   /** Called when a source says that only a restart of the agent helps. */
   readonly onRestartNeeded?: (error: SourceError) => void;
 }
@@ -70,8 +73,9 @@ export class Intake {
   }
 
   acceptGpus(poll: GpuPoll): void {
-    const { books, correlator, gpuPollMs } = this.#parts;
+    const { books, clock, correlator, flight, gpuPollMs } = this.#parts;
     for (const sample of poll.samples) {
+      flight?.add({ kind: "gpu", sample }, clock.now());
       this.lastGpuSamples.set(sample.gpu, sample);
       correlator.acceptGpu(sample);
       const info = this.gpus.get(sample.gpu);
@@ -90,6 +94,7 @@ export class Intake {
     const id = sample.server;
     if (id !== info.id) this.#serverBehind(info, id);
     if (sample.pids !== undefined || sample.gpus !== undefined) this.#hint(sample);
+    this.#parts.flight?.add({ kind: "tokens", sample }, this.#parts.clock.now());
     this.lastTokenSamples.set(id, sample);
     const accepted = increments.accept(sample);
     pending.add(accepted.increments);
@@ -113,7 +118,7 @@ export class Intake {
   failed(source: string, error: unknown): void {
     const { clock, log, onRestartNeeded } = this.#parts;
     const reason = error instanceof Error ? error.message : String(error);
-    this.#parts.correlator.acceptGap({ source, at: clock.now(), reason });
+    this.#toCorrelator({ source, at: clock.now(), reason });
     this.#parts.books.ledger.post(this.#gapTimes.failed(source, clock.now(), reason), clock.now());
     const hint = error instanceof SourceError && error.hint !== undefined ? { hint: error.hint } : {};
     if (this.health.failed(source, clock.now(), reason)) {
@@ -127,8 +132,8 @@ export class Intake {
 
   /** A source says itself that it could not read something. */
   gap(gap: Gap): void {
-    const { books, clock, correlator, gpuPollMs } = this.#parts;
-    correlator.acceptGap(gap);
+    const { books, clock, gpuPollMs } = this.#parts;
+    this.#toCorrelator(gap);
     books.ledger.post(this.#gapTimes.failed(gap.source, gap.at, gap.reason), clock.now());
     const info = this.gpus.get(gap.source.replace(/^gpu:/, ""));
     if (info !== undefined) {
@@ -137,6 +142,11 @@ export class Intake {
     if (this.health.failed(gap.source, gap.at, gap.reason)) {
       this.#parts.log.warn("source cannot be read", { source: gap.source, cause: gap.reason });
     }
+  }
+
+  #toCorrelator(gap: Gap): void {
+    this.#parts.flight?.add({ kind: "gap", gap }, this.#parts.clock.now());
+    this.#parts.correlator.acceptGap(gap);
   }
 
   #succeeded(source: string, tookNanos: Nanos): void {

@@ -6,8 +6,9 @@ import { every } from "./clock.ts";
 import type { IntakeParts } from "./intake.ts";
 import { Intake } from "./intake.ts";
 import { Convenience } from "./meter/convenience.ts";
-import type { Nanos, SettledInterval, TokenSample } from "./model.ts";
+import type { Nanos, SettledInterval, StateRow, TokenSample } from "./model.ts";
 import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "./source.ts";
+import { SourceMemory } from "./source-memory.ts";
 
 const NANOS_PER_MS = 1_000_000;
 
@@ -18,6 +19,8 @@ export interface PipelineParts extends IntakeParts {
   readonly tickMs: number;
   /** Resolves once everything accepted so far is on disk. */
   readonly recorded?: () => Promise<void>;
+  /** What sources remember over restarts; nothing survives where it is absent. */
+  readonly memory?: SourceMemory;
   /** Nothing after this instant is metered: a recording's end. */
   readonly until?: Nanos;
   /** Called with each settled interval after it was posted. */
@@ -35,6 +38,7 @@ export class Pipeline {
   #generation: number | undefined;
   #settledUntil: Nanos;
   #settledIntervals = 0;
+  readonly #memory: SourceMemory;
   readonly #convenience = new Convenience();
   #stopped = false;
 
@@ -42,6 +46,7 @@ export class Pipeline {
     this.#parts = parts;
     this.#clock = parts.clock;
     this.intake = new Intake(parts);
+    this.#memory = parts.memory ?? new SourceMemory();
     this.#settledUntil = parts.correlator.settledUntil;
   }
 
@@ -88,10 +93,17 @@ export class Pipeline {
 
   /** Lets a server go: its timers stop, its series end. */
   async removeServer(source: ServerSource): Promise<void> {
+    this.#memory.collect(source);
     this.#running.get(source)?.();
     this.#running.delete(source);
     this.intake.removeServer(source.info);
     await source.close();
+  }
+
+  /** What sources must remember of everything accepted so far, to be committed with it. */
+  sourceState(): readonly StateRow[] {
+    for (const source of this.#running.keys()) this.#memory.collect(source);
+    return this.#memory.takeChanges();
   }
 
   /** Settles what is decidable now and posts it. Throws only on a broken invariant of our own. */
@@ -109,6 +121,7 @@ export class Pipeline {
 
   /** Stops the timers, settles everything up to `at` (the last interval is cut there) and closes the sources. */
   async stop(at: Nanos = this.#clock.now()): Promise<void> {
+    for (const source of this.#running.keys()) this.#memory.collect(source);
     for (const cancel of this.#cancels) cancel();
     this.#cancels.clear();
     for (const cancel of this.#running.values()) cancel?.();
@@ -121,7 +134,7 @@ export class Pipeline {
 
   #book(intervals: readonly SettledInterval[]): void {
     if (intervals.length === 0) return;
-    const { books, increments, log, onInterval, pending } = this.#parts;
+    const { books, increments, onInterval, pending } = this.#parts;
     const { gpus, lastTokenSamples, servers } = this.intake;
     const facts = {
       gpus,
@@ -133,12 +146,23 @@ export class Pipeline {
       books.post(interval, facts);
       pending.booked(interval);
       for (const gauge of this.#convenience.add(interval, gpus)) books.ledger.observe(gauge);
-      for (const violation of interval.violations) log.error("accounting law broken", { cause: violation });
+      if (interval.violations.length > 0) this.#violated(interval);
       this.#settledUntil = interval.to;
       this.#settledIntervals++;
       onInterval?.(interval);
     }
     this.intake.observeInventory();
+  }
+
+  /** The interval was booked to nobody; what led to it is put on disk, and the error line names the file. */
+  #violated(interval: SettledInterval): void {
+    const { flight, log } = this.#parts;
+    const at = this.#clock.now();
+    const unixMillis = Number(this.#clock.unixNanos(at) / 1_000_000n);
+    const { gpus, servers } = this.intake;
+    const known = { gpus: gpus.values(), servers: servers.values() };
+    const recording = flight?.violated(interval, { at, unixMillis }, known) ?? null;
+    for (const cause of interval.violations) log.error("accounting law broken", { cause, recording });
   }
 
   async #enumerate(gpu: GpuSource): Promise<void> {

@@ -3,6 +3,7 @@
 import type { Clock } from "./clock.ts";
 import type { Correlator } from "./correlate/correlator.ts";
 import type { Exports } from "./exports.ts";
+import type { FlightRecorder } from "./flight-recorder.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { GpuSource } from "./source.ts";
 import type { BackendTried } from "./sources.ts";
@@ -16,6 +17,7 @@ export interface StatusParts {
   readonly released: boolean;
   readonly exports: Exports;
   readonly correlator: Correlator;
+  readonly flight: FlightRecorder;
   readonly host: Readonly<Record<string, unknown>>;
 }
 
@@ -30,6 +32,7 @@ export function agentStatus(parts: StatusParts): Readonly<Record<string, unknown
     time: new Date(Number(clock.unixNanos(now) / 1_000_000n)).toISOString(),
     uptime_seconds: Math.round(now / 1e6) / 1e3,
     pid: process.pid,
+    degraded: parts.flight.degraded ?? null,
     settled_seconds_ago: ago(pipeline.settledUntil),
     gpu_backend: {
       chosen: gpu?.backend ?? null,

@@ -24,6 +24,8 @@ export interface HttpOptions {
   readonly metrics: (accept: string | undefined) => Page;
   /** The process does its work; false asks a supervisor to restart it. */
   readonly healthy: () => boolean;
+  /** What is wrong although the process does its work: told, but no reason for a restart. */
+  readonly degraded?: () => string | undefined;
   /** Sources are found and a first snapshot was committed. */
   readonly ready: () => boolean;
   /** Must hold no secrets; bigints are written as strings. */
@@ -126,7 +128,14 @@ const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
       body(request, response, type, text);
     },
   ],
-  ["/-/healthy", ({ healthy }, _, response) => verdict(response, healthy(), "healthy")],
+  [
+    "/-/healthy",
+    ({ degraded, healthy }, _, response) => {
+      const cause = healthy() ? degraded?.() : undefined;
+      if (cause === undefined) verdict(response, healthy(), "healthy");
+      else plain(response, 200, `degraded: ${cause}\n`);
+    },
+  ],
   ["/-/ready", ({ ready }, _, response) => verdict(response, ready(), "ready")],
   [
     "/-/status",

@@ -69,6 +69,15 @@ describe("serveHttp()", () => {
     });
   });
 
+  test("says that it is degraded without asking for a restart, unless it is unhealthy too", async () => {
+    let healthy = true;
+    const { address } = await serve({ healthy: () => healthy, degraded: () => "joules: 1 mJ too many" });
+    const degraded = await fetch(`http://${address}/-/healthy`);
+    expect([degraded.status, await degraded.text()]).toEqual([200, "degraded: joules: 1 mJ too many\n"]);
+    healthy = false;
+    expect((await fetch(`http://${address}/-/healthy`)).status).toBe(503);
+  });
+
   test("answers what it does not know plainly", async () => {
     const { address } = await serve();
     expect((await fetch(`http://${address}/admin`)).status).toBe(404);
