@@ -2,6 +2,7 @@
 // Whole days that were rolled up are read from their rollups, the rest from the rows; a local day that shares most of
 // its length with a rolled-up UTC day is read as that day less the rest of it.
 import { existsSync } from "node:fs";
+import type { StatementSync } from "node:sqlite";
 import { DatabaseSync } from "node:sqlite";
 import type { BucketNumber, Dimensions, Histogram } from "../model.ts";
 import { addStored } from "./histogram-texts.ts";
@@ -45,6 +46,7 @@ export class NoLedger extends Error {
 /** An open ledger, for reading only. */
 export class LedgerReader {
   readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
   readonly #cached = new Map<string, ReadonlyMap<number, Moved>>();
   #cachedFor: ReadonlyMap<number, StoredSeries> | undefined;
 
@@ -136,8 +138,12 @@ export class LedgerReader {
 
   /** The buckets anything is held of: a range may be wished far beyond them. */
   #held(): { readonly from: BucketNumber; readonly to: BucketNumber } {
-    const rows = this.#database.prepare("SELECT min(bucket) AS first, max(bucket) AS last FROM rows").get();
-    const days = this.#database.prepare("SELECT min(day) AS first, max(day) AS last FROM days").get();
+    // One aggregate a query: SQLite looks an end of the key up, but scans the whole table for both ends at once.
+    const edges = (table: string, key: string): Record<string, unknown> | undefined =>
+      this.#prepared(
+        `SELECT (SELECT min(${key}) FROM ${table}) AS first, (SELECT max(${key}) FROM ${table}) AS last`,
+      ).get();
+    const [rows, days] = [edges("rows", "bucket"), edges("days", "day")];
     const starts: number[] = [];
     const ends: number[] = [];
     if (rows?.["last"] != null) {
@@ -188,14 +194,14 @@ export class LedgerReader {
     const where = `WHERE ${key} >= ? AND ${key} < ?
       AND +series IN (SELECT id FROM series WHERE metric IN (SELECT value FROM json_each(?)))`;
     const sums = new Map<number, Moved>();
-    const amounts = this.#database.prepare(
+    const amounts = this.#prepared(
       `SELECT series, sum(amount) AS amount FROM ${table} ${where} AND amount IS NOT NULL GROUP BY series`,
     );
     amounts.setReadBigInts(true);
     for (const row of amounts.iterate(from, to, metrics)) {
       sums.set(Number(row["series"]), row["amount"] as bigint);
     }
-    const histograms = this.#database.prepare(
+    const histograms = this.#prepared(
       `SELECT series, histogram FROM ${table} ${where} AND histogram IS NOT NULL`,
     );
     for (const row of histograms.iterate(from, to, metrics)) {
@@ -208,8 +214,14 @@ export class LedgerReader {
   }
 
   #meta(key: string): string | undefined {
-    const row = this.#database.prepare("SELECT value FROM meta WHERE key = ?").get(key);
+    const row = this.#prepared("SELECT value FROM meta WHERE key = ?").get(key);
     return row === undefined ? undefined : String(row["value"]);
+  }
+
+  #prepared(sql: string): StatementSync {
+    const known = this.#statements.get(sql) ?? this.#database.prepare(sql);
+    this.#statements.set(sql, known);
+    return known;
   }
 }
 
