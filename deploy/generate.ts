@@ -3,7 +3,10 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { chartValuesSchema } from "./chart-values-schema.ts";
+import { dashboards } from "./grafana/dashboards.ts";
+import { dashboardJson } from "./grafana/panels.ts";
 import { recordingRules } from "./prometheus/recording-rules.ts";
+import { queriesPage } from "./queries-page.ts";
 
 /** Path under deploy/ to content. */
 export function generated(): ReadonlyMap<string, string> {
@@ -14,6 +17,11 @@ export function generated(): ReadonlyMap<string, string> {
     ["chart/files/recording-rules.yaml", recordingRules()],
     ["chart/files/alerts.yaml", alerts],
     ["chart/values.schema.json", chartValuesSchema()],
+    ["docs/queries.md", queriesPage()],
+    ...Object.entries(dashboards).flatMap(([name, dashboard]): [string, string][] => [
+      [`grafana/${name}.json`, dashboardJson(dashboard)],
+      [`chart/files/dashboards/${name}.json`, dashboardJson(dashboard)],
+    ]),
   ]);
 }
 

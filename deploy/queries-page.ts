@@ -1,0 +1,88 @@
+// deploy/docs/queries.md: every KPI as PromQL and SQL, written from prometheus/kpis.ts.
+import { increaseView, kpiSql } from "./collector/sql.ts";
+import type { GroupName, Kpi } from "./prometheus/kpis.ts";
+import { kpis, latencies } from "./prometheus/kpis.ts";
+import { kpiPromql, seriesName } from "./prometheus/promql.ts";
+import { kpiRecord } from "./prometheus/recording-rules.ts";
+
+const HEAD = `# Queries
+
+Generated from \`deploy/prometheus/kpis.ts\` by \`node deploy/generate.ts\`; do not edit.
+
+Every figure is a quotient of sums over one window and group, never a mean of quotients; an empty denominator gives no
+value. Tokens of gateways and engines are two families and never added. A server over many hosts is joined by its
+\`tokenwatt_server_id\` (\`attributes['tokenwatt.server.id']\`): give it one id on all of them, and the sums below are its own.
+
+PromQL: replace the window at will. The recording rules hold the same over 5 minutes and 1 hour under the name given.
+SQL: ClickHouse, tables of the Collector's exporter, one view; \`from\` and \`to\` are parameters (\`--param_from=...\`).
+
+\`\`\`sql
+${increaseView};
+\`\`\`
+`;
+
+/** The page. */
+export function queriesPage(): string {
+  return [HEAD, ...kpis.map(section), latencySection(), reconciliation()].join("\n");
+}
+
+function section(kpi: Kpi): string {
+  const [first = "fleet"] = kpi.groups;
+  const others = kpi.groups.slice(1).map((group) => detail(kpi, group));
+  return [`## ${kpi.title}`, "", body(kpi, first), ...others].join("\n");
+}
+
+function body(kpi: Kpi, group: GroupName): string {
+  const promql = kpiPromql(kpi, group, "1h");
+  return `By ${group.replace("_", " ")}; recorded as \`${kpiRecord(kpi.name, group, "1h")}\`.
+
+\`\`\`promql
+${promql}
+\`\`\`
+
+\`\`\`sql
+${kpiSql(kpi, group)};
+\`\`\`
+`;
+}
+
+function detail(kpi: Kpi, group: GroupName): string {
+  return `<details><summary>by ${group.replace("_", " ")}</summary>
+
+${body(kpi, group)}
+</details>
+`;
+}
+
+function latencySection(): string {
+  const names = latencies.map((name) => `\`${seriesName(name)}\``).join(", ");
+  const example = seriesName(latencies[0] ?? "");
+  return `## Percentiles
+
+p50, p90, p95 and p99 of ${names} are recorded by server and by model. Buckets are as the servers publish them: sum only
+servers of one kind and version.
+
+\`\`\`promql
+histogram_quantile(0.95, sum by (tokenwatt_server_id, le) (rate(${example}_bucket[5m])))
+\`\`\`
+`;
+}
+
+function reconciliation(): string {
+  return `## Engines against gateways
+
+What engines made and no gateway accounted for: aborted requests, retries, traffic that passes the gateway by.
+
+\`\`\`promql
+sum by (gen_ai_request_model) (increase(tokenwatt_tokens_total[1d])) - sum by (gen_ai_request_model) (increase(tokenwatt_gateway_tokens_total[1d]))
+\`\`\`
+
+\`\`\`sql
+SELECT attributes['gen_ai.request.model'] AS model,
+    sumIf(increase, metric = 'tokenwatt.tokens') - sumIf(increase, metric = 'tokenwatt.gateway.tokens') AS difference
+FROM tokenwatt_increase(from = {from:DateTime64(9)}, to = {to:DateTime64(9)})
+GROUP BY model
+ORDER BY model;
+\`\`\`
+`;
+}
