@@ -21,6 +21,7 @@ import { readPrices } from "./prices-file.ts";
 import { ServerSet } from "./server-set.ts";
 import type { GpuSource, ServerSource, SourceContext } from "./source.ts";
 import { SourceError } from "./source.ts";
+import { SourceMemory } from "./source-memory.ts";
 import type { BackendTried } from "./sources.ts";
 import { chooseGpu } from "./sources.ts";
 import { agentStatus } from "./status.ts";
@@ -67,6 +68,7 @@ export class Agent {
   readonly #options: AgentOptions;
   readonly #core: Core;
   readonly #context: SourceContext;
+  readonly #memory: SourceMemory;
   readonly #abort = new AbortController();
   readonly #cancels: Cancel[] = [];
   readonly #restart = Promise.withResolvers<SourceError>();
@@ -87,7 +89,9 @@ export class Agent {
     this.#durable = durable;
     this.#options = options;
     this.#config = config;
-    this.#context = { clock, log, signal: this.#abort.signal };
+    this.#memory = new SourceMemory(durable.restored?.state);
+    const remembered = (server: string) => this.#memory.of(server);
+    this.#context = { clock, log, signal: this.#abort.signal, remembered };
     this.#flight = new FlightRecorder(durable.store === undefined ? undefined : config.stateDir);
     this.#core = createCore({
       clock,
@@ -111,6 +115,7 @@ export class Agent {
       core: this.#core,
       durable,
       spool,
+      sourceState: () => this.#pipeline.sourceState(),
       settledUntil: () => this.#pipeline.settledUntil,
       health: () => this.#pipeline.intake.health,
       restarts: () => ({ gpu: Number(this.#gpu?.status()["restarts"] ?? 0) }),
@@ -256,6 +261,7 @@ export class Agent {
       inventoryMs: config.rates.inventoryMs,
       onInterval: (interval) => this.#settled(interval),
       ...(until === undefined ? {} : { until }),
+      memory: this.#memory,
       recorded: () => this.#exports.recorded(),
       onRestartNeeded: (error) => this.#restart.resolve(error),
     });

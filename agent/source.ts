@@ -3,7 +3,7 @@
 import type { z } from "zod";
 import type { Clock } from "./clock.ts";
 import type { Log } from "./log.ts";
-import type { Gap, GpuInfo, GpuSample, ServerInfo, TokenSample } from "./model.ts";
+import type { Gap, GpuInfo, GpuSample, ServerInfo, StateRow, TokenSample } from "./model.ts";
 
 /**
  * absent: not on this host, skip. transient: retry with backoff. ended: the thing measured is gone, stop quietly.
@@ -32,6 +32,8 @@ export interface SourceContext {
   readonly signal: AbortSignal;
   /** How often to read a server whose entry does not say (`rates.scrapeMs`, `rates.scrapeSingleMs`). */
   readonly scrapeMs?: number;
+  /** Rows this source's `state` gave away earlier, in this run or one before, by server id. */
+  readonly remembered?: (server: string) => readonly StateRow[];
 }
 
 // ---------------------------------------------------------------------------------------------- GPU backends
@@ -92,6 +94,11 @@ export interface PushServerSource {
   /** The peer is told that its usage is recorded: `accept` then resolves on the commit, not on the booking. */
   readonly acknowledges?: boolean;
   run(accept: (reading: TokenSample | Gap) => Promise<void>): Promise<void>;
+  /**
+   * Rows that changed since the last call, to be stored in one transaction with everything accepted so far; keys begin
+   * `["receiver", <server id>`. May call `accept` first, so that what it remembers and what was booked agree.
+   */
+  state?(): readonly StateRow[];
   close(): Promise<void>;
 }
 

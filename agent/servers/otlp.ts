@@ -4,6 +4,7 @@
 // signal that came first; the others are refused by partial success. Off unless configured.
 import { z } from "zod";
 import type { ServerType, SourceContext } from "../source.ts";
+import { LastPoints } from "./otlp/last-points.ts";
 import type { Claim } from "./otlp/metrics.ts";
 import { MetricsReader } from "./otlp/metrics.ts";
 import { RecordsReader } from "./otlp/records.ts";
@@ -44,16 +45,22 @@ export const otlp: ServerType<typeof config> = {
 /** A receiver that listens once `run` is called. */
 export function openOtlp(entry: Entry, context: SourceContext): ReceiverSource {
   return openReceiver("otlp", entry, context, (parts) => {
+    const { memory } = parts;
+    const unixSeconds = (): number => Number(context.clock.unixNanos(context.clock.now()) / 1_000_000_000n);
+    const points = new LastPoints(Number(parts.began), memory);
     const readers = {
-      metrics: new MetricsReader(new SeriesTable(Number(parts.began)), entry),
-      traces: new RecordsReader("traces", entry),
-      logs: new RecordsReader("logs", entry),
+      metrics: new MetricsReader(new SeriesTable(points), entry),
+      traces: new RecordsReader("traces", entry, unixSeconds, memory),
+      logs: new RecordsReader("logs", entry, unixSeconds, memory),
     };
-    const chosen = new Map<string, Signal>();
+    const chosen = new Map(memory.restored("signals").map(({ name, value }) => [name, value as Signal]));
     for (const signal of entry.signals) {
       const claim: Claim = (service) => {
         const known = chosen.get(service);
-        if (known === undefined && chosen.size < SENDERS_MAX) chosen.set(service, signal);
+        if (known === undefined && chosen.size < SENDERS_MAX) {
+          chosen.set(service, signal);
+          memory.set("signals", service, () => signal);
+        }
         return known === undefined || known === signal;
       };
       const reader = readers[signal];

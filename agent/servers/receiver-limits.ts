@@ -53,6 +53,8 @@ export interface Recorder {
   readonly waiting: number;
   /** Resolves once everything received so far is recorded. */
   recorded(): Promise<void>;
+  /** Hands over what is left now, for those who commit; callers hear of it with their own turn. */
+  flush(): void;
   /** Records what is left. */
   close(): Promise<void>;
 }
@@ -83,6 +85,9 @@ export function createRecorder(
       } finally {
         waiting--;
       }
+    },
+    flush: () => {
+      if (shared !== undefined) accept(sample(context.clock.now())).catch(() => {});
     },
     close: async () => {
       if (shared !== undefined) await flush();

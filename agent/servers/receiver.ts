@@ -13,6 +13,7 @@ import { SourceError } from "../source.ts";
 import { commonFields, isGrpcAddress, serverInfo } from "./entry.ts";
 import type { Gate, Recorder } from "./receiver-limits.ts";
 import { createGate, createRecorder, retryLater, retrySeconds } from "./receiver-limits.ts";
+import { ReceiverMemory } from "./receiver-memory.ts";
 import { UsageTotals } from "./usage-totals.ts";
 import { WireError } from "./wire.ts";
 
@@ -81,6 +82,8 @@ export interface ReceiverParts {
   readonly entry: ReceiverEntry;
   readonly totals: UsageTotals;
   readonly began: UnixNanos;
+  /** What must be known again after a restart; committed with the totals it belongs to. */
+  readonly memory: ReceiverMemory;
   readonly gate: Gate;
   /** The recorder, once `run` was called; services are not reachable before. */
   readonly recorder: () => Recorder;
@@ -101,6 +104,7 @@ export function openReceiver(
   const finished = Promise.withResolvers<void>();
   const stop = new AbortController();
   let recorder: Recorder | undefined;
+  let memory: ReceiverMemory | undefined;
   const gate = createGate(entry, context);
   let server: Server | undefined;
   // A server whose address was taken cannot be bound again, so each attempt has its own.
@@ -110,7 +114,9 @@ export function openReceiver(
       "grpc.max_receive_message_length": entry.messageBytesMax,
       "grpc.max_concurrent_streams": entry.streamsMax,
     });
-    serve({ server, entry, totals, began, gate, recorder: () => recorder as Recorder });
+    // Nothing was received over an address that could not be had: each attempt reads what was remembered anew.
+    memory = new ReceiverMemory(info.id, context.remembered?.(info.id));
+    serve({ server, entry, totals, began, memory, gate, recorder: () => recorder as Recorder });
     return bindReceiver(server, entry);
   };
   return {
@@ -118,6 +124,10 @@ export function openReceiver(
     info,
     listening: listening.promise,
     acknowledges: true,
+    state: () => {
+      recorder?.flush();
+      return memory?.takeChanges() ?? [];
+    },
     run: async (accept) => {
       recorder = createRecorder(context, (at) => totals.sample(at, entry.family), accept);
       listening.resolve(

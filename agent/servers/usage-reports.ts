@@ -22,7 +22,7 @@ export const usageReports: ServerType<typeof config> = {
 /** A receiver that listens once `run` is called. */
 export function openUsageReports(entry: Entry, context: SourceContext): ReceiverSource {
   return openReceiver("usage-reports", entry, context, (parts) => {
-    const take = createUsageReader(parts.totals, context.clock, entry.modelAliases);
+    const take = createUsageReader(parts.totals, context.clock, entry.modelAliases, parts.memory);
     serveUnary(parts, "/tokenwatt.v1.UsageReports/ReportUsage", take);
   });
 }

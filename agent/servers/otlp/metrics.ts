@@ -17,7 +17,8 @@ const RESOURCES_MAX = 10_000;
 export type Claim = (service: string) => boolean;
 
 interface Sender {
-  readonly id: number;
+  /** Its attributes in order: the sender's identity, over restarts of either side. */
+  readonly id: string;
   readonly resource: ReadonlyMap<string, string>;
   readonly service: string;
   /** Per group of metrics, the variant this sender is read by. */
@@ -42,7 +43,6 @@ export class MetricsReader {
   readonly #senders = new ByteKeys<Sender>(RESOURCES_MAX);
   readonly #table: SeriesTable;
   readonly #names: AttributeNames;
-  #senderCount = 0;
   #reader = new WireReader(new Uint8Array());
   #view: DataView = new DataView(new ArrayBuffer(0));
   readonly #point: Point = {
@@ -105,7 +105,8 @@ export class MetricsReader {
     if (known !== undefined) return known;
     const resource = readAttributes(bytes.subarray(start, end), 10);
     const service = `${resource.get("service.name") ?? ""} ${resource.get("service.instance.id") ?? ""}`;
-    const sender = { id: this.#senderCount++, resource, service, variants: new Map(), keys: new Map() };
+    const id = JSON.stringify([...resource].sort(([a], [b]) => (a < b ? -1 : 1)));
+    const sender = { id, resource, service, variants: new Map(), keys: new Map() };
     this.#senders.set(bytes, this.#view, start, end, sender);
     return sender;
   }

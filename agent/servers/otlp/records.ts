@@ -1,7 +1,10 @@
 // Spans and log records with GenAI usage, one request each (ExportTraceServiceRequest, ExportLogsServiceRequest;
 // opentelemetry-proto v1.9). Spans: vLLM, SGLang, TGI and LiteLLM; log records: Envoy AI Gateway's access log.
 // Spans of agents and tools carry the sums of the model calls inside them and are left out. A record whose span was
-// counted before (redelivery) is left out too, as far as the last 100,000 are remembered.
+// counted before (redelivery) is left out too: the last 100,000 of two days are remembered, over restarts.
+
+import { ReceiverMemory } from "../receiver-memory.ts";
+import { SeenIds } from "../seen-ids.ts";
 import type { Usage, UsageTotals } from "../usage-totals.ts";
 import { tagOf, WireReader } from "../wire.ts";
 import { readAttribute } from "./byte-keys.ts";
@@ -9,7 +12,7 @@ import type { AttributeNames } from "./meaning.ts";
 import { identityOf } from "./meaning.ts";
 import type { Claim } from "./metrics.ts";
 
-const REMEMBERED = 100_000;
+const REMEMBERED = { idsMax: 100_000, seconds: 2 * 86_400 };
 const RECORDS_MAX = 100_000;
 
 /** Operations that are one call of a model. */
@@ -40,10 +43,17 @@ const LOG: Shape = { attributes: 6, traceId: 9, spanId: 10, start: 0, end: 1, st
 export class RecordsReader {
   readonly #shape: Shape;
   readonly #names: AttributeNames;
-  #recent = new Set<string>();
-  #former = new Set<string>();
+  readonly #seen: SeenIds;
+  readonly #unixSeconds: () => number;
 
-  constructor(signal: "traces" | "logs", names: AttributeNames) {
+  constructor(
+    signal: "traces" | "logs",
+    names: AttributeNames,
+    unixSeconds: () => number = () => 0,
+    memory: ReceiverMemory = new ReceiverMemory(""),
+  ) {
+    this.#seen = new SeenIds(memory, signal, REMEMBERED);
+    this.#unixSeconds = unixSeconds;
     this.#shape = signal === "traces" ? SPAN : LOG;
     this.#names = names;
   }
@@ -60,7 +70,8 @@ export class RecordsReader {
       }
       refused += this.#resource(reader, found, claim);
     }
-    for (const { id, usage } of found) if (this.#isNew(id)) totals.add(usage);
+    const now = this.#unixSeconds();
+    for (const { id, usage } of found) if (id === "" || this.#seen.add(id, now)) totals.add(usage);
     return refused;
   }
 
@@ -129,17 +140,6 @@ export class RecordsReader {
       },
     });
     return 0;
-  }
-
-  #isNew(id: string): boolean {
-    if (id === "") return true;
-    if (this.#recent.has(id) || this.#former.has(id)) return false;
-    if (this.#recent.size >= REMEMBERED / 2) {
-      this.#former = this.#recent;
-      this.#recent = new Set();
-    }
-    this.#recent.add(id);
-    return true;
   }
 }
 

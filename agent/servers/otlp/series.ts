@@ -2,6 +2,8 @@
 // A request is taken in whole or not at all: points move series only at `commit`, when everything could be read.
 import type { Histogram, LatencyName } from "../../model.ts";
 import type { Usage, UsageTotals } from "../usage-totals.ts";
+import type { LastPoint } from "./last-points.ts";
+import { LastPoints } from "./last-points.ts";
 import type { Quantity } from "./meaning.ts";
 
 const SERIES_MAX = 100_000;
@@ -11,10 +13,7 @@ export interface Series {
   readonly quantity: Quantity;
   readonly account: Account;
   readonly failed: boolean;
-  start: number;
-  time: number;
-  value: number;
-  histogram: Histogram | undefined;
+  readonly last: LastPoint;
 }
 
 /** Whom usage is counted for; input and cached input of one account are split together. */
@@ -39,14 +38,14 @@ interface Movement {
 
 /** All series of one receiver. */
 export class SeriesTable {
-  readonly #openedUnixNanos: number;
+  readonly #points: LastPoints;
   readonly #series = new Map<string, Series>();
   readonly #accounts = new Map<string, Account>();
   #moves: Movement[] = [];
 
-  /** `openedUnixNanos`: cumulative series that began later count whole at first sight. */
-  constructor(openedUnixNanos: number) {
-    this.#openedUnixNanos = openedUnixNanos;
+  /** Cumulative series that began after the points' `opened` count whole at first sight; a number stands for it. */
+  constructor(points: LastPoints | number) {
+    this.#points = typeof points === "number" ? new LastPoints(points) : points;
   }
 
   /** Starts a request. */
@@ -66,7 +65,7 @@ export class SeriesTable {
     if (this.#series.size >= SERIES_MAX) return null;
     const failed = errorType !== undefined && errorType !== "";
     const account = this.#account(identity);
-    const series: Series = { quantity, account, failed, start: -1, time: -1, value: 0, histogram: undefined };
+    const series: Series = { quantity, account, failed, last: this.#points.of(key) };
     this.#series.set(key, series);
     return series;
   }
@@ -86,15 +85,16 @@ export class SeriesTable {
   commit(totals: UsageTotals): void {
     const touched = new Set<Account>();
     for (const move of this.#moves) {
-      const { series } = move;
+      const { last } = move.series;
       // A point that is not newer than the last one was delivered before.
-      if (move.time <= series.time) continue;
+      if (move.time <= last.time) continue;
       const base = this.#base(move);
       if (base !== undefined) this.#add(move, base, totals, touched);
-      series.start = move.start;
-      series.time = move.time;
-      series.value = move.value;
-      series.histogram = move.histogram;
+      last.start = move.start;
+      last.time = move.time;
+      last.value = move.value;
+      last.histogram = move.histogram;
+      this.#points.moved(last);
     }
     this.#moves = [];
     for (const account of touched) settle(account, totals);
@@ -102,13 +102,13 @@ export class SeriesTable {
 
   /** What the point is counted from: nothing, the last point, or (undefined) it only sets the base. */
   #base(move: Movement): { value: number; histogram: Histogram | undefined } | undefined {
-    const { series } = move;
+    const { last } = move.series;
     const zero = { value: 0, histogram: undefined };
     if (move.delta) return zero;
-    if (series.time === -1) return move.start > this.#openedUnixNanos ? zero : undefined;
-    if (move.start !== series.start) return zero;
-    if (move.value < series.value) return move.start === 0 ? zero : undefined;
-    return { value: series.value, histogram: series.histogram };
+    if (last.time === -1) return move.start > this.#points.opened ? zero : undefined;
+    if (move.start !== last.start) return zero;
+    if (move.value < last.value) return move.start === 0 ? zero : undefined;
+    return { value: last.value, histogram: last.histogram };
   }
 
   #add(

@@ -1,8 +1,9 @@
 // ReportUsageRequest in, ReportUsageResponse out, usage added to totals in between.
-// Facts: proto/tokenwatt/v1/usage.proto. Ids are kept as 64-bit hashes in two generations, so the memory is bounded.
-import { createHash } from "node:crypto";
+// Facts: proto/tokenwatt/v1/usage.proto. A record counts once per (source, id), over restarts (seen-ids.ts).
 import type { Clock } from "../../clock.ts";
 import type { TokenKind } from "../../model.ts";
+import type { ReceiverMemory } from "../receiver-memory.ts";
+import { SeenIds } from "../seen-ids.ts";
 import { kinds, outcomes } from "../token-counters/messages.ts";
 import type { Usage, UsageTotals } from "../usage-totals.ts";
 import { tagOf, WireError, WireReader, WireWriter } from "../wire.ts";
@@ -10,7 +11,8 @@ import { tagOf, WireError, WireReader, WireWriter } from "../wire.ts";
 const RECORDS_MAX = 1000;
 const WINDOW_NANOS = 35n * 86_400n * 1_000_000_000n;
 const FUTURE_NANOS = 600n * 1_000_000_000n;
-const IDS_MAX = 1_000_000;
+/** An id outlives the last moment at which its record would be taken. */
+const REMEMBERED = { idsMax: 1_000_000, seconds: Number((WINDOW_NANOS + FUTURE_NANOS) / 1_000_000_000n) };
 
 interface UsageRecord {
   readonly id: string;
@@ -23,18 +25,9 @@ export function createUsageReader(
   totals: UsageTotals,
   clock: Pick<Clock, "now" | "unixNanos">,
   aliases: Readonly<Record<string, string>> | undefined,
+  memory: ReceiverMemory,
 ): (bytes: Buffer) => Buffer {
-  let recent = new Set<bigint>();
-  let former = new Set<bigint>();
-  const remember = (key: bigint): boolean => {
-    if (recent.has(key) || former.has(key)) return false;
-    if (recent.size >= IDS_MAX / 2) {
-      former = recent;
-      recent = new Set();
-    }
-    recent.add(key);
-    return true;
-  };
+  const seen = new SeenIds(memory, "ids", REMEMBERED);
   return (bytes) => {
     const { source, records } = decodeReport(bytes, aliases);
     if (source === "") throw new WireError("Cannot take usage without a source");
@@ -44,7 +37,7 @@ export function createUsageReader(
     for (const { id, endTime, usage } of records) {
       const reason = refusal(id, endTime, usage, now);
       if (reason !== undefined) refused.push({ id, reason });
-      else if (!remember(keyOf(source, id))) duplicates++;
+      else if (!seen.add(`${source}\u0000${id}`, Number(now / 1_000_000_000n))) duplicates++;
       else {
         accepted++;
         totals.add(usage);
@@ -60,10 +53,6 @@ function refusal(id: string, endTime: bigint, usage: Usage, now: bigint): string
   if (endTime > now + FUTURE_NANOS) return "it ends in the future";
   const amounts = [...Object.values(usage.tokens ?? {}), usage.reasoningTokens ?? 0, usage.requests ?? 0];
   return amounts.every(Number.isSafeInteger) ? undefined : "a count is above 2^53";
-}
-
-function keyOf(source: string, id: string): bigint {
-  return createHash("sha256").update(`${source}\u0000${id}`).digest().readBigUInt64LE();
 }
 
 function decodeReport(
