@@ -80,6 +80,8 @@ function manifest(
       Env: [
         "PATH=/usr/bin",
         "MALLOC_ARENA_MAX=2",
+        // As systemd says it; a configured stateDir wins.
+        "STATE_DIRECTORY=/var/lib/tokenwatt",
         "NVIDIA_VISIBLE_DEVICES=all",
         "NVIDIA_DRIVER_CAPABILITIES=utility",
       ],

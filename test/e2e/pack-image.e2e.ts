@@ -135,10 +135,12 @@ describe.skipIf(noApt)("the OCI image", () => {
     // What every container runtime mounts.
     for (const name of ["proc", "dev"]) mkdirSync(join(rootfs, name));
     const script = `mount -t proc proc '${rootfs}/proc' && mount --rbind /dev '${rootfs}/dev' && exec chroot --userspec=65534:65534 '${rootfs}' /usr/bin/tokenwatt "$@"`;
+    const { Env } = parse(blob(parse(blob(own)).config)).config as { Env: string[] };
+    const imageEnvironment = Object.fromEntries(Env.map((pair) => pair.split("=", 2)));
     const inside = (...words: string[]) =>
       spawnSync("unshare", ["--mount", "sh", "-c", script, "sh", ...words], {
         encoding: "utf8",
-        env: { PATH: process.env["PATH"] },
+        env: { ...imageEnvironment, PATH: process.env["PATH"] },
       });
     const demo = inside("demo", "--duration", "12s", "--json");
     expect([demo.status, demo.stderr]).toEqual([0, expect.anything()]);
