@@ -11,7 +11,7 @@ import type { Architecture, Sources } from "./tree.ts";
 
 const GOARCH: Readonly<Record<Architecture, string>> = { x64: "amd64", arm64: "arm64" };
 const HOME = "usr/lib/tokenwatt";
-const LAUNCHER = `#!/${HOME}/bin/node --max-semi-space-size=1\nimport "/${HOME}/app/main.mjs";\n`;
+const LAUNCHER = `#!/${HOME}/bin/node --max-semi-space-size=2\nimport "/${HOME}/app/main.mjs";\n`;
 const IN_IMAGE =
   /^(app|node_modules|proto|deploy|licenses|share)\/|^(package\.json|LICENSE|METRICS\.md|sbom\.cdx\.json)$/;
 
