@@ -1,6 +1,6 @@
 // The whole agent, killed with SIGKILL at random moments: every token of the server arrives once, no second is missing.
 // The server counts on while the agent is down; the collector sees one unbroken cumulative series per key.
-// 12 kills here, more with AGENT_KILLS.
+// 12 kills here, more with E2E_AGENT_KILLS.
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -16,7 +16,7 @@ import type { FakeCollector } from "../fakes/otlp-collector.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
 import { ExportMetricsServiceRequestSchema } from "../gen/opentelemetry/proto/collector/metrics/v1/metrics_service_pb.ts";
 
-const KILLS = Number(process.env["AGENT_KILLS"] ?? 12);
+const KILLS = Number(process.env["E2E_AGENT_KILLS"] ?? 12);
 const main = fileURLToPath(new URL("../../agent/main.ts", import.meta.url));
 const demo = fileURLToPath(new URL("../../deploy/demo/h100-solo-8b", import.meta.url));
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

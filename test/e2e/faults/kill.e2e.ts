@@ -1,4 +1,4 @@
-// kill -9 at random moments against a moody collector: 100 times here, 1,000 with TOKENWATT_KILLS=1000.
+// kill -9 at random moments against a moody collector: 100 times here, 1,000 with E2E_KILLS=1000.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -12,8 +12,8 @@ import type { Answer } from "../../fakes/otlp-collector.ts";
 import { startCollector } from "../../fakes/otlp-collector.ts";
 import { FLAWLESS, Oracle } from "./oracle.ts";
 
-const KILLS = Number(process.env["TOKENWATT_KILLS"] ?? 100);
-const SEED = Number(process.env["TOKENWATT_SEED"] ?? Date.now() % 1_000_000);
+const KILLS = Number(process.env["E2E_KILLS"] ?? 100);
+const SEED = Number(process.env["E2E_SEED"] ?? Date.now() % 1_000_000);
 
 /** Small, fast and repeatable. */
 function randomFrom(seed: number): () => number {

@@ -1,5 +1,5 @@
 // A collector gone for a day at 10,000 series every 10 s, on a virtual clock with the real encoder, spool and sender.
-// Shorter with TOKENWATT_OUTAGE_HOURS. Judged: nothing lost, every value true for its time, oldest first, the spool
+// Shorter with E2E_OUTAGE_HOURS. Judged: nothing lost, every value true for its time, oldest first, the spool
 // under 1 GB, the thinned backlog drained within half an hour of agent time.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,8 +14,8 @@ import { silentLog } from "../../../agent/log.ts";
 import type { LedgerPoint, LedgerSnapshot } from "../../../agent/model.ts";
 import { openSegmentSpool } from "../../../agent/store/segment-spool.ts";
 
-const HOURS = Number(process.env["TOKENWATT_OUTAGE_HOURS"] ?? 24);
-const SERIES = Number(process.env["TOKENWATT_OUTAGE_SERIES"] ?? 10_000);
+const HOURS = Number(process.env["E2E_OUTAGE_HOURS"] ?? 24);
+const SERIES = Number(process.env["E2E_OUTAGE_SERIES"] ?? 10_000);
 const BEAT_SECONDS = 10;
 const START = 1_767_225_600_000_000_000n;
 const BEATS = Math.round((HOURS * 3600) / BEAT_SECONDS);
