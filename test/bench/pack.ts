@@ -14,7 +14,7 @@ import { footprint, freePort, packFolder, processesOf, startPacked } from "../to
 import { vllmPage } from "../tools/vllm-page.ts";
 
 const SERVERS = 16;
-const MODELS = 4;
+const MODELS = Number(process.env["BENCH_MODELS"] ?? 2);
 const SECONDS = Number(process.env["BENCH_SECONDS"] ?? 60);
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-bench-"));
 const program = process.env["BENCH_PROGRAM"] ?? packFolder(folder);
@@ -24,7 +24,7 @@ const bar = (what: string, seen: number, most: number, unit: string): void => {
   );
 };
 try {
-  await idle();
+  if (process.env["BENCH_CASE"] !== "loaded") await idle();
   await loaded();
 } finally {
   rmSync(folder, { recursive: true, force: true });
@@ -78,8 +78,10 @@ async function loaded(): Promise<void> {
     TOKENWATT_STATE_DIR: join(folder, "loaded"),
     OTEL_EXPORTER_OTLP_ENDPOINT: `http://${collector.address}`,
   });
+  bar("loaded: start to ready", daemon.readyMs, 1000, "ms");
   await sleep(30_000);
   const pid = daemon.child.pid as number;
+  const warm = processesOf(pid).map((one) => footprint(one).cpuSeconds);
   const cpuAt = (): number => processesOf(pid).reduce((sum, one) => sum + footprint(one).cpuSeconds, 0);
   const before = cpuAt();
   await sleep(SECONDS * 1000);
@@ -91,8 +93,11 @@ async function loaded(): Promise<void> {
   console.log(
     `loaded: ${series} series on /metrics, ${collector.counts().data_points} OTLP points of ${collector.counts().series} series, ${processes.length} processes`,
   );
-  for (const { one, pssMb, rssMb } of processes) {
-    console.log(`  ${commandOf(one)}: RSS ${rssMb.toFixed(1)} MB, PSS ${pssMb.toFixed(1)} MB`);
+  for (const [index, { anonymousMb, cpuSeconds, one, pssMb, rssMb }] of processes.entries()) {
+    const percent = (100 * (cpuSeconds - (warm[index] ?? 0))) / SECONDS;
+    console.log(
+      `  ${commandOf(one)}: RSS ${rssMb.toFixed(1)} MB, PSS ${pssMb.toFixed(1)} MB, anonymous ${anonymousMb.toFixed(1)} MB, ${percent.toFixed(1)} %`,
+    );
   }
   if (!status.includes("engine-15")) console.log(`  odd: ${status.slice(0, 500)}`);
   bar(

@@ -115,6 +115,8 @@ export function processesOf(pid: number): number[] {
 export function footprint(pid: number): {
   readonly rssMb: number;
   readonly pssMb: number;
+  /** What is not the page cache of a file: its own memory, whatever the kernel maps of node. */
+  readonly anonymousMb: number;
   readonly cpuSeconds: number;
 } {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
@@ -123,5 +125,10 @@ export function footprint(pid: number): {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
     .replace(/^.*\) /, "")
     .split(" ");
-  return { rssMb: mb("Rss"), pssMb: mb("Pss"), cpuSeconds: (Number(fields[11]) + Number(fields[12])) / 100 };
+  return {
+    rssMb: mb("Rss"),
+    pssMb: mb("Pss"),
+    anonymousMb: mb("Anonymous"),
+    cpuSeconds: (Number(fields[11]) + Number(fields[12])) / 100,
+  };
 }
