@@ -8,6 +8,7 @@ import type { Log } from "./log.ts";
 import { DeviceCounters, GapTimes } from "./meter/device-counters.ts";
 import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge, statusGauges } from "./meter/gauges.ts";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, TokenSample } from "./model.ts";
+import { RecordKeeper } from "./record-keeper.ts";
 import type { GpuPoll } from "./source.ts";
 import { SourceError } from "./source.ts";
 import { SourceHealth } from "./source-health.ts";
@@ -35,8 +36,11 @@ export class Intake {
   readonly #gapTimes = new GapTimes();
   #enumerated = false;
 
+  readonly record: RecordKeeper;
+
   constructor(parts: IntakeParts) {
     this.#parts = parts;
+    this.record = new RecordKeeper(parts.books, parts.clock);
   }
 
   /** Replaces the GPUs; those no longer named end. */
@@ -45,7 +49,7 @@ export class Intake {
     const gone = [...this.gpus.keys()].filter((uuid) => !infos.some((info) => info.uuid === uuid));
     for (const uuid of gone) {
       this.lastGpuSamples.delete(uuid);
-      this.health.forget(`gpu:${uuid}`);
+      this.#forget(`gpu:${uuid}`);
       books.ledger.endWhere((dimensions) => dimensions["hw.id"] === uuid);
     }
     this.gpus.clear();
@@ -66,7 +70,7 @@ export class Intake {
       if (id !== target.id && (info.address !== target.address || info.type !== target.type)) continue;
       this.servers.delete(id);
       this.lastTokenSamples.delete(id);
-      this.health.forget(`server:${id}`);
+      this.#forget(`server:${id}`);
       this.#parts.books.ledger.endWhere((dimensions) => dimensions["tokenwatt.server.id"] === id);
     }
     this.#announceServers();
@@ -98,6 +102,7 @@ export class Intake {
     this.lastTokenSamples.set(id, sample);
     const accepted = increments.accept(sample);
     pending.add(accepted.increments);
+    if (accepted.unmetered) this.record.unmetered(id, this.#parts.clock.now());
     if (accepted.poll !== undefined) correlator.acceptTokens(id, accepted.poll, accepted.increments);
     const known = this.servers.get(id) ?? info;
     for (const gauge of serverGauges(known, sample)) books.ledger.observe(gauge);
@@ -121,7 +126,7 @@ export class Intake {
     this.#toCorrelator({ source, at: clock.now(), reason });
     this.#parts.books.ledger.post(this.#gapTimes.failed(source, clock.now(), reason), clock.now());
     const hint = error instanceof SourceError && error.hint !== undefined ? { hint: error.hint } : {};
-    if (this.health.failed(source, clock.now(), reason)) {
+    if (this.#failing(source, clock.now(), reason)) {
       log.warn("source cannot be read", { source, cause: reason, ...hint });
     }
     if (error instanceof SourceError && error.kind === "restart") onRestartNeeded?.(error);
@@ -139,9 +144,21 @@ export class Intake {
     if (info !== undefined) {
       for (const gauge of statusGauges(info, "failed", gap.at, gpuPollMs)) books.ledger.observe(gauge);
     }
-    if (this.health.failed(gap.source, gap.at, gap.reason)) {
+    if (this.#failing(gap.source, gap.at, gap.reason)) {
       this.#parts.log.warn("source cannot be read", { source: gap.source, cause: gap.reason });
     }
+  }
+
+  /** True when this is news. */
+  #failing(source: string, at: Nanos, reason: string): boolean {
+    const news = this.health.failed(source, at, reason);
+    this.record.failing(source, this.health.get(source)?.failingSince ?? at, at, reason);
+    return news;
+  }
+
+  #forget(source: string): void {
+    this.health.forget(source);
+    this.record.forget(source);
   }
 
   #toCorrelator(gap: Gap): void {
@@ -151,6 +168,8 @@ export class Intake {
 
   #succeeded(source: string, tookNanos: Nanos): void {
     const { books, clock, log } = this.#parts;
+    const since = this.health.get(source)?.failingSince;
+    if (since !== undefined) this.record.recovered(source, since, clock.now());
     books.ledger.post(this.#gapTimes.succeeded(source, clock.now()), clock.now());
     if (this.health.succeeded(source, clock.now(), tookNanos)) log.info("source read again", { source });
   }

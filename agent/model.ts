@@ -396,6 +396,7 @@ export type AuditKind =
   | "rollup"
   | "retention"
   | "reset"
+  | "rejected"
   | "gap"
   | "unmetered"
   | "clock_step"

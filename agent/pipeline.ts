@@ -1,12 +1,13 @@
 // The one data path: sources -> increments -> correlator -> meter -> ledger, driven by the injected clock.
 // Production, demo and replay run this same code; they differ in their sources and their clock only. Sources are read
 // at their own pace into bounded buffers; a tick settles what is decidable, meters it and posts it to the ledger.
+import { bookFacts } from "./book-facts.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { IntakeParts } from "./intake.ts";
 import { Intake } from "./intake.ts";
 import { Convenience } from "./meter/convenience.ts";
-import type { Nanos, SettledInterval, StateRow, TokenSample } from "./model.ts";
+import type { Nanos, SettledInterval, StateRow } from "./model.ts";
 import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "./source.ts";
 import { SourceMemory } from "./source-memory.ts";
 
@@ -134,18 +135,14 @@ export class Pipeline {
 
   #book(intervals: readonly SettledInterval[]): void {
     if (intervals.length === 0) return;
-    const { books, increments, onInterval, pending } = this.#parts;
-    const { gpus, lastTokenSamples, servers } = this.intake;
-    const facts = {
-      gpus,
-      servers,
-      soleModel: (server: string) => increments.soleModel(server),
-      waiting: (server: string) => waiting(lastTokenSamples.get(server)),
-    };
+    const { books, correlator, increments, onInterval, pending } = this.#parts;
+    const facts = bookFacts(this.intake, increments);
+    const { energy } = correlator.status();
     for (const interval of intervals) {
       books.post(interval, facts);
       pending.booked(interval);
-      for (const gauge of this.#convenience.add(interval, gpus)) books.ledger.observe(gauge);
+      this.intake.record.energy(interval, energy);
+      for (const gauge of this.#convenience.add(interval, facts.gpus)) books.ledger.observe(gauge);
       if (interval.violations.length > 0) this.#violated(interval);
       this.#settledUntil = interval.to;
       this.#settledIntervals++;
@@ -210,10 +207,4 @@ export class Pipeline {
       this.intake.failed(`server:${source.info.id}`, error);
     }
   }
-}
-
-/** Requests a server has queued; undefined when it cannot say. */
-function waiting(sample: TokenSample | undefined): number | undefined {
-  const known = sample?.readings.flatMap((reading) => reading.waiting ?? []) ?? [];
-  return known.length === 0 ? undefined : known.reduce((sum, value) => sum + value, 0);
 }

@@ -96,8 +96,7 @@ export class Books {
     if (this.#prices !== undefined) posted.push(...this.#prices.post(interval, facts, end, productOf));
     const capacityFacts = {
       waiting: () => undefined,
-      objectivesMet: () => true,
-      whole: () => true,
+      whole: () => false,
       ...facts,
     };
     posted.push(...this.#capacity.post(interval, capacityFacts, end, productOf));
@@ -144,14 +143,13 @@ export class Books {
     };
   }
 
-  /** A restart the agent slept through is `unmetered`: what the server did before it was never seen. */
+  /** Restarts seen as they came; those the agent slept through are noted where the reading is taken in. */
   #noteResets(interval: SettledInterval): void {
     for (const { increments, server } of interval.servers) {
-      const resets = increments.filter((increment) => increment.resets > 0);
+      const resets = increments.filter((increment) => increment.resets > 0 && !increment.late);
       if (resets.length === 0) continue;
       const models = [...new Set(resets.map((increment) => increment.model ?? ""))].slice(0, modelsNotedMax);
-      const kind = resets.some((increment) => increment.late) ? "unmetered" : "reset";
-      this.note(kind, interval.to, { server, models, labelSets: resets.length });
+      this.note("reset", interval.to, { server, models, labelSets: resets.length });
     }
   }
 

@@ -73,6 +73,8 @@ export class Look {
   finish(): ProgressPoll {
     const target = this.#target;
     const active = this.#active();
+    const [before, now] = [target.completeEpoch, this.#sample.completeEpoch];
+    this.unmetered ||= target.restored && before !== undefined && now !== undefined && before !== now;
     target.lastLook = this.#sample.at;
     target.completeEpoch = this.#sample.completeEpoch;
     target.restored = false;

@@ -213,12 +213,11 @@ describe("Books over time", () => {
     const rows = commit(books, 900).batch.rows.filter((row) => row.amount === 7n);
     expect(rows.map((row) => row.bucket)).toEqual([Number(START / 900_000_000_000n) + 1]);
   });
-  it("keeps restarts in the record: seen as resets, slept through as unmetered", () => {
+  it("keeps restarts it saw in the record, once", () => {
     const books = booksOf();
     postBucket(books, 0, [moved({ resets: 1 }), fromGateway("a", {}, { resets: 2, late: true })]);
     expect(commit(books, 10).batch.audit).toMatchObject([
       { kind: "reset", body: { server: "s", models: ["m"] } },
-      { kind: "unmetered", body: { server: "g" } },
     ]);
     expect(commit(books, 20).batch.audit).toEqual([]);
   });
