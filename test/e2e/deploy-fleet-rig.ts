@@ -1,7 +1,7 @@
 // A small fleet on one machine: the demo as agent, node Collector, gateway and Prometheus, each with its shipped file.
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,6 +19,11 @@ tokens:
 capacity: [{gpu: H100 80GB, model: decoder-8b, tokensPerGpuHour: 40000000}]
 `;
 
+// The agent refuses variables of its prefix that are no keys, such as TOKENWATT_TOOLS.
+const inherited = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith("TOKENWATT_")),
+);
+
 export interface Fleet {
   query(expr: string): Promise<readonly Series[]>;
   range(expr: string, seconds: number): Promise<readonly Series[]>;
@@ -27,6 +32,10 @@ export interface Fleet {
   >;
   /** What the agent itself says on /metrics. */
   page(): Promise<string>;
+  readonly ports: { readonly gateway: number };
+  /** Processor time of the gateway so far. */
+  gatewaySeconds(): number;
+  gatewayMebibytes(): number;
   stop(): Promise<void>;
 }
 
@@ -37,7 +46,11 @@ export interface Series {
 }
 
 /** Starts everything; the demo meters its recorded H100 until `stop`. */
-export async function startFleet(tools: { prometheus: string; otelcol: string }): Promise<Fleet> {
+export async function startFleet(tools: {
+  prometheus: string;
+  otelcol: string;
+  withDemo?: boolean;
+}): Promise<Fleet> {
   const folder = mkdtempSync(join(tmpdir(), "fleet-"));
   const children: ChildProcess[] = [];
   const [web, gateway, node, page, ...health] = await Promise.all(Array.from({ length: 6 }, freePort));
@@ -47,7 +60,7 @@ export async function startFleet(tools: { prometheus: string; otelcol: string })
     env: Record<string, string>,
     line?: RegExp,
   ): Promise<void> => {
-    const child = spawn(path, args, { env: { ...process.env, ...env }, stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(path, args, { env: { ...inherited, ...env }, stdio: ["ignore", "ignore", "pipe"] });
     children.push(child);
     if (line !== undefined) await ready(child, line);
     else child.stderr?.resume();
@@ -90,12 +103,14 @@ export async function startFleet(tools: { prometheus: string; otelcol: string })
     GATEWAY: `127.0.0.1:${gateway}`,
     GATEWAY_INSECURE: "true",
   });
-  await start(process.execPath, [main, "demo", "--json"], {
-    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${node}`,
-    TOKENWATT_EXPORT_PROMETHEUS_LISTEN: `127.0.0.1:${page}`,
-    TOKENWATT_PRICES: join(folder, "prices.yaml"),
-    OTEL_RESOURCE_ATTRIBUTES: "host.name=gpu-1",
-  });
+  if (tools.withDemo !== false) {
+    await start(process.execPath, [main, "demo", "--json"], {
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${node}`,
+      TOKENWATT_EXPORT_PROMETHEUS_LISTEN: `127.0.0.1:${page}`,
+      TOKENWATT_PRICES: join(folder, "prices.yaml"),
+      OTEL_RESOURCE_ATTRIBUTES: "host.name=gpu-1",
+    });
+  }
   const api = async (path: string): Promise<Record<string, unknown>> => {
     const answer = (await (await fetch(`http://127.0.0.1:${web}/api/v1/${path}`)).json()) as {
       data?: Record<string, unknown>;
@@ -118,6 +133,13 @@ export async function startFleet(tools: { prometheus: string; otelcol: string })
       return groups.flatMap((group) => group.rules);
     },
     page: async () => (await fetch(`http://127.0.0.1:${page}/metrics`)).text(),
+    ports: { gateway: gateway ?? 0 },
+    gatewaySeconds: () => {
+      const fields = readFileSync(`/proc/${children[1]?.pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+      return (Number(fields[11]) + Number(fields[12])) / 100;
+    },
+    gatewayMebibytes: () =>
+      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${children[1]?.pid}/status`, "utf8"))?.[1]) / 1024,
     stop: async () => {
       for (const child of children.toReversed()) await ended(child);
       rmSync(folder, { recursive: true, force: true });

@@ -1,6 +1,6 @@
 // Agent, node Collector, gateway and Prometheus with the shipped files, fed by the demo: totals arrive as the agent has
 // them, every rule evaluates, every expression of every dashboard does, and what the demo can show is shown.
-// TOKENWATT_PICTURES=1 also draws deploy/docs/pictures from the answers.
+// DRAW_PICTURES=1 also draws deploy/docs/pictures from the answers.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -125,7 +125,7 @@ describe.skipIf(prometheus === undefined || otelcol === undefined)("a fleet with
         drawn.push({ panel, answers });
       }
       expect(empty.filter((title) => !EMPTY_IN_DEMO.includes(title))).toEqual([]);
-      if (process.env["TOKENWATT_PICTURES"] === "1") {
+      if (process.env["DRAW_PICTURES"] === "1") {
         mkdirSync(join(deployFolder, "docs/pictures"), { recursive: true });
         writeFileSync(join(deployFolder, "docs/pictures", `${name}.svg`), picture(dashboard.title, drawn));
       }
