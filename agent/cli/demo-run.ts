@@ -127,7 +127,7 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
 
 function demoConfig(io: Io, stateDir: string, receiver: string | undefined): Config {
   const endpoint = receiver === undefined ? [] : [`export.otlp.endpoint=http://${receiver}`];
-  const settings = [`stateDir=${stateDir}`, "rates.gpuMs=200", "rates.exportMs=2000", ...endpoint];
+  const settings = [`stateDir=${stateDir}`, "rates.gpuMs=500", "rates.exportMs=2000", ...endpoint];
   return loadConfig({ env: io.env, file: false, settings }).config;
 }
 
