@@ -250,7 +250,7 @@ export class Exports {
 
   /** Tells the ledger which buckets every destination has, so that retention never drops one that waits. */
   async #noteDelivered(): Promise<void> {
-    const { durable } = this.#options;
+    const { clock, core, durable } = this.#options;
     if (durable.store === undefined || this.#snapshot === undefined) return;
     for (const sender of this.#senders) {
       const { destination, position } = sender.status();
@@ -259,6 +259,7 @@ export class Exports {
       if (this.#delivered.get(destination) === bucket) continue;
       this.#delivered.set(destination, bucket);
       await durable.store.delivered(destination, bucket);
+      core.books.note("delivery", clock.now(), { destination, before: bucket, head: this.#stored?.head });
     }
   }
 
@@ -284,6 +285,7 @@ export class Exports {
           this.#spool.status(),
           this.#options.health(),
           this.#options.restarts(),
+          this.#stored?.head,
         ),
     });
   }

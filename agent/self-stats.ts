@@ -10,6 +10,7 @@ export function selfStats(
   spool: SpoolStatus,
   health: SourceHealth,
   restarts: Readonly<Record<string, number>>,
+  ledgerHead: SelfStats["ledgerHead"],
 ): SelfStats {
   const by = (pick: (status: SenderStatus) => number): Record<string, number> =>
     Object.fromEntries(senders.map((status) => [status.destination, pick(status)]));
@@ -23,6 +24,7 @@ export function selfStats(
     queuedRecords: spool.records,
     queuedBytes: spool.bytes,
     lostPoints: spool.lostPoints,
+    ledgerHead,
     polls: Object.fromEntries(sources.map(([source, one]) => [source, one.reads])),
     pollSeconds: Object.fromEntries(sources.map(([source, one]) => [source, one.readNanos / 1e9])),
     gaps: Object.fromEntries(sources.map(([source, one]) => [source, one.failures])),

@@ -4,6 +4,7 @@ import { mkdtempSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { fromBinary } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Clock } from "../agent/clock.ts";
@@ -19,6 +20,7 @@ import type { TokenCountersServer } from "../agent/servers/token-counters-server
 import { serveTokenCounters } from "../agent/servers/token-counters-server.ts";
 import type { GpuSource, SourceContext } from "../agent/source.ts";
 import { SourceError } from "../agent/source.ts";
+import { ledgerPath } from "../agent/store/ledger-path.ts";
 import type { FakeCollector } from "./fakes/otlp-collector.ts";
 import { startCollector } from "./fakes/otlp-collector.ts";
 import { ExportMetricsServiceRequestSchema } from "./gen/opentelemetry/proto/collector/metrics/v1/metrics_service_pb.ts";
@@ -35,6 +37,7 @@ interface Setup {
   readonly intervals: SettledInterval[];
   readonly lines: { readonly level: string; readonly event: string; readonly facts: Facts }[];
   readonly context: SourceContext;
+  readonly stateDir: string;
 }
 
 /** A log that remembers. */
@@ -159,7 +162,7 @@ async function start(
     ...(await more(context)),
   });
   closing.push(() => agent.stop({ flushMs: 1000 * SPEED }));
-  return { agent, clock, intervals, lines, context };
+  return { agent, clock, intervals, lines, context, stateDir };
 }
 
 async function until(condition: () => boolean): Promise<void> {
@@ -186,6 +189,14 @@ function received(collector: FakeCollector, name: string): Map<string, number> {
     }
   }
   return values;
+}
+
+/** Bodies of the audit entries of a kind. */
+function onRecord(stateDir: string, kind: string): unknown[] {
+  const database = new DatabaseSync(ledgerPath(stateDir), { readOnly: true });
+  const rows = database.prepare("SELECT body FROM audit WHERE kind = ?").all(kind);
+  database.close();
+  return rows.map((row) => JSON.parse(String(row["body"])));
 }
 
 const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
@@ -240,6 +251,10 @@ describe("an agent with two GPUs and two servers", () => {
       const pair = /tokenwatt.server.id=server-(\d)/.exec(attributes)?.[1];
       expect(attributes).toContain(`hw.id=GPU-${pair}`);
     }
+    expect(onRecord(setup.stateDir, "delivery")[0]).toMatchObject({
+      destination: expect.any(String),
+      head: { hash: expect.stringMatching(/^[0-9a-f]{64}$/) },
+    });
   });
 
   test("shows the committed snapshot on /metrics, and its state on /-/status", async () => {
@@ -253,6 +268,10 @@ describe("an agent with two GPUs and two servers", () => {
     expect(text).toMatch(/tokenwatt_gpu_time_seconds_total\{[^}]*hw_id="GPU-1"[^}]*\} \d/);
     const status = (await (await page("/-/status")).json()) as Record<string, unknown>;
     expect(status).toMatchObject({ gpu_backend: { chosen: "test" }, sources: { gpu: { ok: true } } });
+    expect(status).toMatchObject({
+      degraded: null,
+      export: { ledger: { head: { hash: expect.stringMatching(/^[0-9a-f]{64}$/) } } },
+    });
   });
 
   test("stays up while the GPUs cannot be read, and books the time as unobserved", async () => {

@@ -1,6 +1,7 @@
 // `tokenwatt verify`: proves the ledger, or says which record, bucket or row does not fit.
 // `--against FILE`: heads of the audit chain that left the host earlier (lines of JSON with `length` and `hash`, as
-// `verify --json` and the agent's export give them); finds a history that was rewritten as a whole.
+// `verify --json`, `verify --print-head` and `/-/status` give them), or with a number as `head`, which the agent exports
+// beside the length every beat; finds a history that was rewritten as a whole.
 import type { Command } from "commander";
 import type { ChainHead, Verdict } from "../store/ledger-verify.ts";
 import type { ConfigOptions } from "./config-options.ts";
@@ -13,6 +14,7 @@ import { ledgerFile } from "./report.ts";
 interface VerifyOptions extends ConfigOptions {
   readonly against?: string;
   readonly json?: boolean;
+  readonly printHead?: boolean;
   readonly stateDir?: string;
 }
 
@@ -24,12 +26,20 @@ export function register(program: Command, io: Io): void {
     .option("--against <file>", "heads of the chain that left the host earlier")
     .option("--state-dir <folder>", "where the ledger lies (default: stateDir of the configuration)")
     .option("--json", "print one JSON object")
+    .option(
+      "--print-head",
+      "print length and last hash of the chain, to be kept elsewhere, and prove nothing",
+    )
     .addHelpText(
       "after",
       `
 Examples:
   tokenwatt verify
-  tokenwatt verify --against heads.jsonl`,
+  tokenwatt verify --print-head | ssh archive 'cat >> heads.jsonl'
+  tokenwatt verify --against heads.jsonl
+
+Heads leave the host with every export too: the gauges tokenwatt.agent.ledger_records and
+tokenwatt.agent.ledger_head at one instant make the line {"length": RECORDS, "head": HEAD}.`,
     )
     .action((options: VerifyOptions) => verify(options, io));
 }
@@ -40,6 +50,13 @@ async function verify(options: VerifyOptions, io: Io): Promise<void> {
   const { verifyLedger } = await import("../store/ledger-verify.ts");
   const path = await ledgerFile(options, io);
   if (!existsSync(path)) throw new NoLedger(path);
+  if (options.printHead === true) {
+    const { LedgerReader } = await import("../store/ledger-reader.ts");
+    const reader = new LedgerReader(path);
+    printLine(io, JSON.stringify(reader.head));
+    reader.close();
+    return;
+  }
   const heads = options.against === undefined ? [] : await readHeads(options.against);
   const verdict = verifyLedger(path, heads);
   if (options.json === true)
@@ -74,8 +91,8 @@ async function readHeads(file: string): Promise<readonly ChainHead[]> {
     const head = headOf(line);
     if (head === undefined) {
       throw new UsageError(
-        `Cannot read ${file}:${index + 1}: wanted JSON with length and hash`,
-        "keep what `tokenwatt verify --json` prints, one line each time",
+        `Cannot read ${file}:${index + 1}: wanted JSON with length and hash, or length and head as a number`,
+        "keep what `tokenwatt verify --print-head` prints, one line each time",
       );
     }
     heads.push(head);
@@ -84,11 +101,22 @@ async function readHeads(file: string): Promise<readonly ChainHead[]> {
   return heads;
 }
 
+/** Hexadecimal digits of a hash that leave the host as a number (export/self-metrics.ts). */
+const exportedDigits = 13;
+
+function numbered(length: unknown, head: number): ChainHead | undefined {
+  if (typeof length !== "number" || !Number.isSafeInteger(head) || head < 0) return undefined;
+  return { length, hash: length === 0 ? "" : head.toString(16).padStart(exportedDigits, "0") };
+}
+
 function headOf(line: string): ChainHead | undefined {
   try {
-    const value = JSON.parse(line) as { length?: unknown; hash?: unknown; head?: ChainHead };
-    const { hash, length } = value.head ?? value;
-    return typeof length === "number" && typeof hash === "string" ? { length, hash } : undefined;
+    const value = JSON.parse(line) as { length?: unknown; hash?: unknown; head?: unknown };
+    if (typeof value.head === "number") return numbered(value.length, value.head);
+    const { hash, length } = (value.head ?? value) as typeof value;
+    if (typeof length !== "number" || typeof hash !== "string") return undefined;
+    // Less than a number holds would fit too many histories; the head of an empty chain is empty.
+    return hash.length >= exportedDigits || length === 0 ? { length, hash } : undefined;
   } catch {
     return undefined;
   }

@@ -61,6 +61,12 @@ export class LedgerReader {
     return String(this.#meta("agentId") ?? "unknown");
   }
 
+  /** Length and last hash of the audit chain, unproved. */
+  get head(): { readonly length: number; readonly hash: string } {
+    const row = this.#prepared("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1").get();
+    return { length: Number(row?.["sequence"] ?? 0), hash: String(row?.["hash"] ?? "") };
+  }
+
   /** End of the last stored interval in unix nanoseconds; undefined in an empty ledger. */
   get time(): bigint | undefined {
     const time = this.#meta("time");

@@ -261,6 +261,27 @@ describe("tokenwatt verify", () => {
     writeFileSync(heads, "no json");
     expect((await verify("--against", heads)).exitCode).toBe(2);
   });
+  test("prints the head alone, and takes heads as the agent exports them", async () => {
+    const printed = await verify("--print-head");
+    expect(printed.exitCode).toBe(0);
+    const head = JSON.parse(printed.stdout) as { length: number; hash: string };
+    expect(head.hash).toMatch(/^[0-9a-f]{64}$/);
+    const heads = join(folder, "exported.jsonl");
+    const exported = Number.parseInt(head.hash.slice(0, 13), 16);
+    for (const [line, exitCode] of [
+      [head, 0],
+      [{ length: head.length, head: exported }, 0],
+      [{ length: head.length, head: exported + (exported % 2 === 0 ? 1 : -1) }, 1],
+      [{ length: head.length - 1, head: exported }, 1],
+      [{ length: head.length + 1, head: exported }, 1],
+      [{ length: head.length, hash: head.hash.slice(0, 6) }, 2],
+      [{ length: head.length, hash: "" }, 2],
+      [{ length: head.length, head: 0.5 }, 2],
+    ] as const) {
+      writeFileSync(heads, JSON.stringify(line));
+      expect([line, (await verify("--against", heads)).exitCode]).toEqual([line, exitCode]);
+    }
+  });
   test("names the row that was changed and exits 1", async () => {
     const database = new DatabaseSync(ledgerPath(folder));
     database.exec(

@@ -20,6 +20,7 @@ const reporting = await startSelfMetrics({
     queuedRecords: 4,
     queuedBytes: 4096,
     lostPoints: 0,
+    ledgerHead: { length: 7, hash: "fedcba9876543210".repeat(4) },
     polls: { gpu: 100 },
     pollSeconds: { gpu: 1.5 },
     gaps: { gpu: 2 },

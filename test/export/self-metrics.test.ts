@@ -27,6 +27,8 @@ describe("startSelfMetrics()", () => {
       "tokenwatt.agent.dropped_points main partial": 3,
       "tokenwatt.agent.queued_records": 4,
       "tokenwatt.agent.gaps gpu": 2,
+      "tokenwatt.agent.ledger_records": 7,
+      "tokenwatt.agent.ledger_head": 0xfedcba9876543,
     });
     expect(last.get("tokenwatt.agent.memory")).toBeGreaterThan(10e6);
     expect(last.get("tokenwatt.agent.cpu_time user")).toBeGreaterThan(0);
