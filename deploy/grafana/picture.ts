@@ -40,6 +40,7 @@ export function picture(title: string, panels: readonly Drawn[]): string {
   }
   const height = y + HEIGHT + 10;
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${24 * COLUMN}" height="${height}" font-family="sans-serif" font-size="11">
+<title>${escaped(title)}</title>
 <rect width="100%" height="100%" fill="#f4f5f5"/><text x="8" y="26" font-size="18">${escaped(title)}</text>
 ${parts.join("\n")}
 </svg>
