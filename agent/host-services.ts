@@ -5,6 +5,7 @@ import type { Config } from "./config.ts";
 import type { Core } from "./core.ts";
 import { HostMeter } from "./host-meter.ts";
 import { HostWatch } from "./host-watch.ts";
+import { KubernetesWatch } from "./kubernetes-watch.ts";
 import type { Log } from "./log.ts";
 import type { SettledInterval } from "./model.ts";
 import type { Pipeline } from "./pipeline.ts";
@@ -22,6 +23,7 @@ export interface HostServicesParts {
 /** Runs until stopped. */
 export class HostServices {
   readonly #watch: HostWatch;
+  readonly #kubernetes: KubernetesWatch;
   readonly #meter: HostMeter;
   readonly #stopMeter: () => void;
 
@@ -37,6 +39,9 @@ export class HostServices {
     });
     this.#meter = new HostMeter(context, config.host, core.books.ledger);
     this.#watch.start();
+    const { discovery, rates } = config;
+    this.#kubernetes = new KubernetesWatch({ context, pipeline, discovery, scrapeMs: rates.scrapeMs });
+    this.#kubernetes.start();
     this.#stopMeter = this.#meter.start();
   }
 
@@ -47,11 +52,16 @@ export class HostServices {
 
   stop(): void {
     this.#watch.stop();
+    this.#kubernetes.stop();
     this.#stopMeter();
   }
 
   /** For `/-/status`. */
   status(): Readonly<Record<string, unknown>> {
-    return { discovery: this.#watch.status(), power: this.#meter.status() };
+    return {
+      discovery: this.#watch.status(),
+      kubernetes: this.#kubernetes.status(),
+      power: this.#meter.status(),
+    };
   }
 }

@@ -204,6 +204,12 @@ export interface ServerInfo {
   /** systemd unit or cgroup path its processes are in. */
   readonly unit?: string;
   readonly cgroup?: string;
+  /** The Kubernetes pod it runs in; `uid` places its processes (rung 2). */
+  readonly pod?: {
+    readonly namespace: string;
+    readonly name: string;
+    readonly uid?: string | undefined;
+  };
   /** Configured product endpoint. */
   readonly endpoint?: string;
 }

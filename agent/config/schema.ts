@@ -4,6 +4,8 @@ import { z } from "zod";
 import { listenTls } from "../export/listen-tls.ts";
 import { otlpConfig } from "../export/otlp-config.ts";
 import { hostConfig } from "../host/config.ts";
+import { podResourcesSocket } from "../host/pod-resources.ts";
+import { podsSocket } from "../host/pods.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
 
 const LATENCIES = [
@@ -79,6 +81,18 @@ const common = {
         .boolean()
         .default(true)
         .describe("Look for servers behind the GPU processes, on loopback only."),
+      kubernetes: z
+        .enum(["auto", "off"])
+        .default("auto")
+        .describe(
+          "Take in pods of this node that have annotations tokenwatt.io/*, as the kubelet tells them.",
+        ),
+      podsSocket: z.string().min(1).default(podsSocket).describe("The kubelet's Pods API."),
+      podResourcesSocket: z
+        .string()
+        .min(1)
+        .default(podResourcesSocket)
+        .describe("The kubelet's pod-resources API: which pod was given which GPU."),
     })
     .prefault({}),
   capacity: z

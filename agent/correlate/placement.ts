@@ -68,7 +68,7 @@ export class Placement {
   setServers(infos: readonly ServerInfo[], hints: ReadonlyMap<string, ServerHints>): void {
     this.#candidates = infos
       .filter((info) => info.family === "engine")
-      .map((info) => ({ info, hints: hints.get(info.id) ?? {}, port: portOf(info.address) }));
+      .map((info) => ({ info, hints: withPod(info, hints.get(info.id)), port: portOf(info.address) }));
     this.#byPid.clear();
     this.#byGpu.clear();
   }
@@ -138,6 +138,10 @@ export class Placement {
     }
     return { server: undefined, rung: undefined, reason: "no rung of the ladder answers" };
   }
+}
+
+function withPod(info: ServerInfo, hints: ServerHints | undefined): ServerHints {
+  return { ...(info.pod?.uid === undefined ? {} : { pod: info.pod.uid }), ...hints };
 }
 
 const reasons: Readonly<Record<Rung, string>> = {

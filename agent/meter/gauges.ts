@@ -105,6 +105,9 @@ export function serverInfoGauge(info: ServerInfo, sample: TokenSample): Gauge {
       "tokenwatt.server.type": info.type,
       "tokenwatt.server.address": info.address,
       "tokenwatt.server.role": role,
+      ...(info.pod === undefined
+        ? {}
+        : { "k8s.namespace.name": info.pod.namespace, "k8s.pod.name": info.pod.name }),
       ...version,
     },
     value: 1,

@@ -1,5 +1,6 @@
 // What listens at a port of this host: a metric page or a gRPC service this program can read, or nothing.
-// The caller says which ports to look at (those GPU processes listen on); nothing but loopback is ever asked. Probe order
+// The caller says which ports to look at: those GPU processes listen on, on loopback, or one a pod of this node names, at
+// the pod's address; nothing else is ever asked. Probe order
 // of facts/tokens.md 6: /metrics, /v1/metrics, /prometheus/metrics, then gRPC by reflection, then the next port (where
 // SGLang's gRPC mode keeps its page). JSON at /metrics is TensorRT-LLM's queue, which is drained by reading: one request.
 import { openChannel } from "../grpc.ts";
@@ -35,23 +36,27 @@ export interface Discovery {
   readonly tried: readonly string[];
 }
 
-/** Looks at one port of this host. Never throws. */
-export async function discoverServer(port: number, context: SourceContext): Promise<Discovery> {
+/** Looks at one port of this host, or of a pod on it by its address. Never throws. */
+export async function discoverServer(
+  port: number,
+  context: SourceContext,
+  host = "127.0.0.1",
+): Promise<Discovery> {
   const tried: string[] = [];
   const found =
-    (await discoverPage(port, context, tried)) ??
-    (await discoverGrpc(port, context, tried)) ??
-    (await discoverPage(port + 1, context, tried));
+    (await discoverPage(`${host}:${port}`, context, tried)) ??
+    (await discoverGrpc(`${host}:${port}`, context, tried)) ??
+    (await discoverPage(`${host}:${port + 1}`, context, tried));
   return { found, tried };
 }
 
 async function discoverPage(
-  port: number,
+  address: string,
   context: SourceContext,
   tried: string[],
 ): Promise<Discovered | undefined> {
   for (const path of PATHS) {
-    const url = `http://127.0.0.1:${port}${path}`;
+    const url = `http://${address}${path}`;
     const fetcher = createPageFetcher({ url, timeoutMs: TIMEOUT_MS }, context);
     try {
       const page = parsePage(Buffer.from((await fetcher.fetch(context.signal)).body));
@@ -76,11 +81,10 @@ async function discoverPage(
 }
 
 async function discoverGrpc(
-  port: number,
+  endpoint: string,
   context: SourceContext,
   tried: string[],
 ): Promise<Discovered | undefined> {
-  const endpoint = `127.0.0.1:${port}`;
   const target = { target: endpoint };
   const channel = openChannel(target, { "grpc.use_local_subchannel_pool": 1 });
   try {
@@ -103,6 +107,14 @@ async function discoverGrpc(
 /** The type a discovered server is opened with. */
 export function typeOf(found: Discovered): ServerType | undefined {
   return serverTypes.find((type) => type.name === found.type);
+}
+
+/** The type of this name where a server of it can be asked: no receiver, and nothing that needs a mapping. */
+export function askedType(name: string): ServerType | undefined {
+  const asked = serverTypes.filter(
+    (type) => type.page !== undefined || Object.values(SERVICES).includes(type.name),
+  );
+  return asked.find((type) => type.name === name);
 }
 
 /** The type that reads what a gRPC peer reflects, if one does. */

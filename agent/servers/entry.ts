@@ -12,6 +12,14 @@ export const commonFields = {
   pids: z.array(z.int().positive()).optional(),
   unit: z.string().min(1).optional(),
   cgroup: z.string().min(1).optional(),
+  /** The Kubernetes pod it runs in; found by discovery where the kubelet tells. */
+  pod: z
+    .strictObject({
+      namespace: z.string().min(1),
+      name: z.string().min(1),
+      uid: z.string().min(1).optional(),
+    })
+    .optional(),
   /** The product endpoint a customer calls, where the server does not say. */
   productEndpoint: z.string().min(1).optional(),
   /** Name in the server's labels -> served model. */
@@ -53,6 +61,9 @@ export interface CommonEntry {
   readonly pids?: readonly number[] | undefined;
   readonly unit?: string | undefined;
   readonly cgroup?: string | undefined;
+  readonly pod?:
+    | { readonly namespace: string; readonly name: string; readonly uid?: string | undefined }
+    | undefined;
   readonly productEndpoint?: string | undefined;
   readonly modelAliases?: Readonly<Record<string, string>> | undefined;
 }
@@ -78,6 +89,7 @@ export function serverInfo(type: string, family: Family, entry: CommonEntry, pol
       pids: entry.pids,
       unit: entry.unit,
       cgroup: entry.cgroup,
+      pod: entry.pod,
       endpoint: entry.productEndpoint,
     }),
   };
