@@ -59,7 +59,7 @@ export function chartValuesSchema(): string {
       dashboards: section({ enabled: flag, label: text, folder: text }),
       networkPolicy: section({ enabled: flag, from: objects }),
       state: section({ hostPath: { type: "string", pattern: "^/" }, emptyDirSize: text }),
-      kubelet: section({ rootDir: { type: "string", pattern: "^/" }, podResources: flag }),
+      kubelet: section({ rootDir: { type: "string", pattern: "^/" }, podResources: flag, podsApi: flag }),
       resources: section({ requests: amounts, limits: amounts }),
       affinity: free,
       nodeSelector: texts,

@@ -38,7 +38,9 @@ describe.each(["restricted", "standard", "attribution"])("tokenwatt-%s.yaml", (p
       volume.hostPath === undefined ? [] : [volume.hostPath.path],
     );
     expect(paths.sort()).toEqual(
-      profile === "restricted" ? [] : ["/var/lib/kubelet/pod-resources", "/var/lib/tokenwatt"],
+      profile === "restricted"
+        ? []
+        : ["/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pods-api", "/var/lib/tokenwatt"],
     );
   });
   test("asks the API server for nothing", () => {
