@@ -106,6 +106,9 @@ export function recordedSpan(gpus: readonly RecordedGpu[]): {
 }
 
 function openReplay(options: z.output<typeof config>, context: SourceContext): GpuSource {
+  if (options.path === "") {
+    throw new SourceError("absent", "Cannot replay GPUs: no recording is configured (gpu.replay.path)");
+  }
   const recording = readGpus(options.path);
   const { first, last } = recordedSpan(recording.gpus);
   const time =

@@ -2,6 +2,7 @@
 // Needs libnvidia-ml.so.1 (Volta and later; energy by hardware counter) and read access to /dev/nvidia*, no root.
 import { existsSync } from "node:fs";
 import type { Detection, GpuBackend, GpuSource, SourceContext } from "../../source.ts";
+import { SourceError } from "../../source.ts";
 import type { NvmlConfig } from "./config.ts";
 import { config } from "./config.ts";
 import { NvmlSource } from "./source.ts";
@@ -12,6 +13,8 @@ export const nvmlBackend: GpuBackend<typeof config> = {
   config,
   detect,
   open: async (options, context) => {
+    const missing = missingDevice(options);
+    if (missing !== undefined) throw new SourceError("absent", `Cannot read GPUs: ${missing}`);
     const source = new NvmlSource(options, context);
     await source.open();
     return source;
@@ -20,10 +23,8 @@ export const nvmlBackend: GpuBackend<typeof config> = {
 
 /** Opens the library once, in a child: only that tells whether driver, library and device rights fit together. */
 async function detect(options: NvmlConfig, context: SourceContext): Promise<Detection> {
-  const devices = ["/dev/nvidiactl", "/dev/dxg"].filter((path) => existsSync(path));
-  if (devices.length === 0 && options.libraryPath === undefined) {
-    return { usable: false, reason: "no NVIDIA device: /dev/nvidiactl does not exist" };
-  }
+  const missing = missingDevice(options);
+  if (missing !== undefined) return { usable: false, reason: missing };
   const source: GpuSource & { open(): Promise<void> } = new NvmlSource(options, context);
   try {
     await source.open();
@@ -39,4 +40,12 @@ async function detect(options: NvmlConfig, context: SourceContext): Promise<Dete
   } finally {
     await source.close();
   }
+}
+
+/** What is missing before any library is looked for; a configured library is believed to know better. */
+function missingDevice(options: NvmlConfig): string | undefined {
+  const found = ["/dev/nvidiactl", "/dev/dxg"].some((path) => existsSync(path));
+  return found || options.libraryPath !== undefined
+    ? undefined
+    : "no NVIDIA device: /dev/nvidiactl does not exist";
 }
