@@ -240,7 +240,7 @@ export class Exports {
     const state = [...coreState(core, clock), ...remembered];
     const { batch, snapshot } = core.books.commit(clock.unixNanos(settledUntil()), clock.now(), state);
     const sequence =
-      this.#senders.length === 0 ? undefined : await this.#spool.append(this.#encoder.encode(snapshot));
+      this.#senders.length === 0 ? undefined : await this.#spool.append(this.#encoder.stream(snapshot));
     const rows = sequence === undefined ? batch.state : [...batch.state, spoolRow(sequence)];
     if (durable.store !== undefined) this.#stored = await durable.store.commit({ ...batch, state: rows });
     if (sequence !== undefined) this.#spool.commit(sequence);

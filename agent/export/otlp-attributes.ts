@@ -61,8 +61,8 @@ function isSmall(value: number): boolean {
 export interface RequestHead {
   /** Size of a whole request whose Metric fields take `metrics` bytes. */
   size(metrics: number): number;
-  /** A writer with everything up to the first Metric field written. */
-  begin(metrics: number): WireWriter;
+  /** A writer, into `buffer` where one is given, with everything up to the first Metric field written. */
+  begin(metrics: number, buffer?: Buffer): WireWriter;
 }
 
 /** The head of requests of one resource and scope. */
@@ -83,8 +83,8 @@ export function rawRequestHead(resourceField: Uint8Array, scopeField: Uint8Array
   const whole = (metrics: number): number => resourceField.length + fieldSize(scoped(metrics));
   return {
     size: (metrics) => fieldSize(whole(metrics)),
-    begin: (metrics) => {
-      const writer = new WireWriter(fieldSize(whole(metrics)));
+    begin: (metrics, buffer) => {
+      const writer = new WireWriter(fieldSize(whole(metrics)), buffer);
       writer.head(0x0a, whole(metrics));
       writer.raw(resourceField);
       writer.head(0x12, scoped(metrics));

@@ -47,7 +47,7 @@ export function prefixFor(metric: Metric, point: LedgerPoint, old: Prefix | unde
   if (old !== undefined && old.start === start && sameBounds(old.bounds, bounds)) return old;
   const timed = start === 0n ? 0 : WIDE;
   const bounded = bounds === undefined ? 0 : fieldSize(bounds.length * 8);
-  const writer = new WireWriter(attributesSize(point.dimensions) + timed + bounded, true);
+  const writer = new WireWriter(attributesSize(point.dimensions) + timed + bounded, "kept");
   writeAttributes(writer, bounds ? HISTOGRAM_ATTRIBUTES : NUMBER_ATTRIBUTES, point.dimensions);
   if (start !== 0n) writer.instant(START, start);
   if (bounds) {

@@ -35,6 +35,11 @@ export interface OtlpEncoder {
    * the table does not know: that is our own mistake.
    */
   encode(snapshot: LedgerSnapshot): readonly SpoolEntry[];
+  /**
+   * The same requests, each written when it is asked for, into one buffer that all of them use: the bytes of a request
+   * hold until the next is asked for.
+   */
+  stream(snapshot: LedgerSnapshot): Iterable<SpoolEntry>;
   /** Series whose bytes are kept. */
   cachedSeries(): number;
 }
@@ -64,22 +69,32 @@ export function createOtlpEncoder(options: OtlpEncoderOptions): OtlpEncoder {
   const head = requestHead(options.resource, { name: "tokenwatt", version: options.version });
   const limits = { bytes: options.bytesMax ?? 3_400_000, points: options.pointsMax ?? 8_000 };
   let cache = new Map<number, Prefix>();
+  let shared = Buffer.alloc(0);
+  const requests = (snapshot: LedgerSnapshot): Piece[][] => {
+    const groups = new Map<string, Group>();
+    const kept = cache.size > 2 * snapshot.points.length ? new Map<number, Prefix>() : cache;
+    for (const point of snapshot.points) {
+      const group = groupOf(groups, point.metric);
+      const old = cache.get(point.series);
+      const prefix = prefixFor(group.metric, point, old);
+      if (prefix !== old || kept !== cache) kept.set(point.series, prefix);
+      group.points.push(point);
+      group.prefixes.push(prefix);
+      group.sizes.push(pointSize(group.metric, point, prefix));
+    }
+    cache = kept;
+    return plan(groups.values(), head, limits);
+  };
   return {
     cachedSeries: () => cache.size,
-    encode(snapshot) {
-      const groups = new Map<string, Group>();
-      const kept = cache.size > 2 * snapshot.points.length ? new Map<number, Prefix>() : cache;
-      for (const point of snapshot.points) {
-        const group = groupOf(groups, point.metric);
-        const old = cache.get(point.series);
-        const prefix = prefixFor(group.metric, point, old);
-        if (prefix !== old || kept !== cache) kept.set(point.series, prefix);
-        group.points.push(point);
-        group.prefixes.push(prefix);
-        group.sizes.push(pointSize(group.metric, point, prefix));
-      }
-      cache = kept;
-      return plan(groups.values(), head, limits).map((pieces) => write(pieces, head, snapshot.time));
+    encode: (snapshot) => requests(snapshot).map((pieces) => write(pieces, head, snapshot.time)),
+    stream(snapshot) {
+      const planned = requests(snapshot);
+      return planned.values().map((pieces) => {
+        const size = head.size(metricsSize(pieces));
+        if (size > shared.length) shared = Buffer.allocUnsafeSlow(size);
+        return write(pieces, head, snapshot.time, shared);
+      });
     },
   };
 }
@@ -143,10 +158,12 @@ function plan(
   return requests;
 }
 
-function write(pieces: readonly Piece[], head: RequestHead, time: UnixNanos): SpoolEntry {
-  let metricsBytes = 0;
-  for (const piece of pieces) metricsBytes += fieldSize(metricSize(piece));
-  const writer = head.begin(metricsBytes);
+function metricsSize(pieces: readonly Piece[]): number {
+  return pieces.reduce((sum, piece) => sum + fieldSize(metricSize(piece)), 0);
+}
+
+function write(pieces: readonly Piece[], head: RequestHead, time: UnixNanos, buffer?: Buffer): SpoolEntry {
+  const writer = head.begin(metricsSize(pieces), buffer);
   let points = 0;
   for (const piece of pieces) {
     writeMetric(writer, piece);

@@ -34,9 +34,14 @@ export class WireWriter {
   #low = 0;
   #high = 0;
 
-  /** `kept` = one of many small buffers that live long: they share slabs instead of having a backing store each. */
-  constructor(size: number, kept = false) {
-    this.bytes = kept && size <= SLAB_SHARE_MAX ? fromSlab(size) : Buffer.allocUnsafeSlow(size);
+  /**
+   * Into a buffer of its own or the front of a given one. `"kept"` = one of many small buffers that live long: they
+   * share slabs instead of having a backing store each.
+   */
+  constructor(size: number, into?: "kept" | Buffer) {
+    if (Buffer.isBuffer(into)) this.bytes = into.subarray(0, size);
+    else
+      this.bytes = into === "kept" && size <= SLAB_SHARE_MAX ? fromSlab(size) : Buffer.allocUnsafeSlow(size);
     this.#view = new DataView(this.bytes.buffer, this.bytes.byteOffset, size);
   }
 

@@ -24,9 +24,9 @@ class MemorySpool implements Spool {
     this.#positions = new Map(destinations.map((name) => [name, 0]));
   }
 
-  async append(entries: readonly SpoolEntry[]): Promise<number> {
+  async append(entries: Iterable<SpoolEntry>): Promise<number> {
     for (const { bytes, points, time, layout } of entries) {
-      this.#records.push({ sequence: ++this.#last, bytes, points, time, layout });
+      this.#records.push({ sequence: ++this.#last, bytes: Uint8Array.from(bytes), points, time, layout });
       this.#bytes += bytes.length;
     }
     while (this.#bytes > this.#bytesMax && this.#records.length > 1) this.#evict();

@@ -7,18 +7,19 @@ import { diskFiles } from "./files.ts";
 import { skippedLoss } from "./losses.ts";
 import { MemorySegment } from "./memory-segment.ts";
 import { SEGMENT_HEADER_BYTES } from "./record-format.ts";
+import { RequestCache } from "./request-cache.ts";
 import type { Entry } from "./segment.ts";
 import { Segment } from "./segment.ts";
 import { SegmentList } from "./segment-list.ts";
 import type { Loss, Spool, SpoolEntry, SpoolHeader, SpoolStatus } from "./spool.ts";
 import type { PackedRecord } from "./spool-codec.ts";
-import { packRecord, unpackRecord } from "./spool-codec.ts";
+import { packRecord, requestOf, unpackRecord } from "./spool-codec.ts";
 import type { SpoolFolder } from "./spool-folder.ts";
 import { openSpoolFolder, quarantineBytes } from "./spool-folder.ts";
 import { SpoolRoom } from "./spool-room.ts";
 import type { SpoolState } from "./spool-state.ts";
 
-const CACHE_BYTES_MAX = 4 * 1024 * 1024;
+const CACHE_BYTES_MAX = 10 * 1024 * 1024;
 const MEMORY_BYTES_MAX = 16 * 1024 * 1024;
 const FREE_BYTES_MIN = 64 * 1024 * 1024;
 const HOURS_MAX = 168;
@@ -53,7 +54,7 @@ class SegmentSpool implements Spool {
   readonly #segments: SegmentList;
   readonly #segmentBytes: number;
   readonly #listeners: (() => void)[] = [];
-  readonly #cache = new Map<number, Uint8Array>();
+  readonly #cache = new RequestCache(CACHE_BYTES_MAX);
   readonly #room: SpoolRoom;
   #committed: number;
   #quarantined: number;
@@ -74,11 +75,17 @@ class SegmentSpool implements Spool {
     this.#quarantined = found.quarantined;
   }
 
-  append(entries: readonly SpoolEntry[]): Promise<number> {
+  append(entries: Iterable<SpoolEntry>): Promise<number> {
     return this.#inTurn(async () => {
       const records: PackedRecord[] = [];
       const next = this.#state.head + 1;
-      for (const entry of entries) records.push(await packRecord(entry, next + records.length));
+      // While a destination is behind, copies would only pile up before it comes to them.
+      const isDrained = this.#state.passed >= this.#state.head;
+      for (const entry of entries) {
+        const sequence = next + records.length;
+        records.push(await packRecord(entry, sequence));
+        if (isDrained) this.#cache.keep(sequence, entry.bytes);
+      }
       const [first] = records;
       if (first === undefined) return this.#state.head;
       await this.#room.dropOld(first.entry.time);
@@ -88,9 +95,8 @@ class SegmentSpool implements Spool {
         await this.#room.active?.append(records);
         this.#diskError = undefined;
       } catch (error) {
-        this.#holdInMemory(records, error as Error);
+        await this.#holdInMemory(records, error as Error);
       }
-      for (const { entry, raw } of records) this.#remember(entry.sequence, raw);
       this.#state.head += records.length;
       this.#state.save();
       return this.#state.head;
@@ -147,6 +153,7 @@ class SegmentSpool implements Spool {
     if (sequence <= this.position(destination)) return;
     this.#state.positions.set(destination, sequence);
     this.#state.save();
+    this.#cache.recycle(this.#state.passed);
     const { oldest } = this.#segments;
     if (oldest !== undefined && oldest !== this.#room.active && oldest.last <= this.#state.passed) {
       await this.#inTurn(() => this.#room.removePassed());
@@ -208,7 +215,7 @@ class SegmentSpool implements Spool {
   }
 
   /** The disk takes nothing: delivery goes on from memory, within bounds, and the next append tries the disk again. */
-  #holdInMemory(records: readonly PackedRecord[], error: Error): void {
+  async #holdInMemory(records: readonly PackedRecord[], error: Error): Promise<void> {
     if (this.#diskError !== error.message) {
       const facts = { source: "spool", cause: error.message };
       this.#options.log.error("cannot write the spool, holding telemetry in memory", facts);
@@ -221,7 +228,7 @@ class SegmentSpool implements Spool {
       held = new MemorySegment(first);
       this.#segments.all.push(held);
     }
-    for (const { entry, raw } of records) held.add(entry, raw);
+    for (const record of records) held.add(record.entry, await requestOf(record));
     this.#state.volatile = [this.#state.volatile?.[0] ?? first, held.last];
     while (held.size > MEMORY_BYTES_MAX) this.#room.lose(held.dropOldest(), "disk_full");
   }
@@ -232,17 +239,5 @@ class SegmentSpool implements Spool {
     segment.forget((one) => one.sequence === entry.sequence);
     this.#room.lose([entry], "corrupt");
     this.#state.save();
-  }
-
-  /** Keeps the newest requests as they were: a destination that is up never reads the disk. */
-  #remember(sequence: number, raw: Uint8Array): void {
-    this.#cache.set(sequence, raw);
-    let bytes = 0;
-    for (const one of this.#cache.values()) bytes += one.length;
-    for (const [oldest, one] of this.#cache) {
-      if (bytes <= CACHE_BYTES_MAX) return;
-      this.#cache.delete(oldest);
-      bytes -= one.length;
-    }
   }
 }

@@ -49,8 +49,11 @@ export interface SpoolStatus {
 
 /** A bounded queue with a position per destination. What its bounds drop is told as Loss. */
 export interface Spool {
-  /** Stores requests; durable where the spool is. Returns the sequence of the last one. Sent only once committed. */
-  append(entries: readonly SpoolEntry[]): Promise<number>;
+  /**
+   * Stores requests; durable where the spool is. Returns the sequence of the last one. Sent only once committed.
+   * The bytes of an entry are used only until the next is asked for: the caller may write them all into one buffer.
+   */
+  append(entries: Iterable<SpoolEntry>): Promise<number>;
   /** Lets everything up to `sequence` be sent: the totals in it are safe on disk. */
   commit(sequence: number): void;
   /** Calls `listener` after each commit. */
@@ -61,7 +64,10 @@ export interface Spool {
   peek(after: number): SpoolHeader | undefined;
   /** Sequence of the newest committed record, 0 when there never was one. */
   head(): number;
-  /** The bytes of a record; undefined when it was dropped or cannot be read any more. */
+  /**
+   * The bytes of a record; undefined when it was dropped or cannot be read any more. They hold until every destination
+   * has acknowledged the record: nobody may look at them after that.
+   */
   read(sequence: number): Promise<Uint8Array | undefined>;
   /** Last sequence this destination has done with, 0 at first. */
   position(destination: string): number;

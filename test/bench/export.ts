@@ -34,7 +34,7 @@ for (const series of [5_000, 20_000]) {
   for (let beat = 1; beat <= 30; beat++) {
     const snapshot = bulk(series, beat);
     const before = process.cpuUsage();
-    spool.commit(await spool.append(encoder.encode(snapshot)));
+    spool.commit(await spool.append(encoder.stream(snapshot)));
     await sender.flush(10_000);
     const { user, system } = process.cpuUsage(before);
     cycles.push((user + system) / 1000);

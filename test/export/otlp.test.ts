@@ -6,6 +6,7 @@ import type { Metric } from "../../agent/export/metrics.ts";
 import { findMetric, inUnit } from "../../agent/export/metrics.ts";
 import { createOtlpEncoder, encodeOtlp } from "../../agent/export/otlp.ts";
 import type { Histogram, LedgerPoint } from "../../agent/model.ts";
+import type { SpoolEntry } from "../../agent/store/spool.ts";
 import type { FlatPoint } from "./otlp-decode.ts";
 import { decode, decodeAll } from "./otlp-decode.ts";
 import { arbitrarySnapshot, bulk, point, SECOND, snapshot, T0 } from "./snapshots.ts";
@@ -116,6 +117,22 @@ describe("encodeOtlp()", () => {
 });
 
 describe("createOtlpEncoder()", () => {
+  test("streams the same requests through one buffer", () => {
+    const options = { resource, version: "0", bytesMax: 50_000 };
+    const encoder = createOtlpEncoder(options);
+    const whole = createOtlpEncoder(options).encode(bulk(3_000));
+    expect([...encoder.stream(bulk(3_000))]).toHaveLength(whole.length);
+    const buffers = new Set<unknown>();
+    const streamed = encoder.stream(bulk(3_000))[Symbol.iterator]();
+    for (const { bytes, points, time } of whole) {
+      const got = streamed.next().value as SpoolEntry;
+      expect({ ...got, bytes: Buffer.from(got.bytes) }).toMatchObject({ bytes, points, time });
+      buffers.add(got.bytes.buffer);
+    }
+    expect(streamed.next().done).toBe(true);
+    expect(buffers.size).toBe(1);
+  });
+
   test("keeps every request within bytesMax and pointsMax, and counts points truly", () => {
     const encoder = createOtlpEncoder({ resource, version: "0", bytesMax: 50_000, pointsMax: 300 });
     const requests = encoder.encode(bulk(3_000, 1, true));
