@@ -8,4 +8,4 @@ export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-2}"
 if [ -z "${NODE_COMPILE_CACHE:-}" ] && [ -n "${CACHE_DIRECTORY:-}" ] && [ -w "$CACHE_DIRECTORY" ]; then
   export NODE_COMPILE_CACHE="$CACHE_DIRECTORY/compile"
 fi
-exec "$home/bin/node" --max-semi-space-size=2 "$home/app/main.mjs" "$@"
+exec "$home/bin/node" --max-semi-space-size=2 --heap-growing-percent=70 "$home/app/main.mjs" "$@"
