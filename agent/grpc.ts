@@ -11,7 +11,6 @@ import type {
   ServiceDefinition,
 } from "@grpc/grpc-js";
 import { Client, credentials, loadPackageDefinition, Metadata } from "@grpc/grpc-js";
-import { loadSync } from "@grpc/proto-loader";
 
 export type {
   CallOptions,
@@ -83,9 +82,11 @@ export const protoFolder = fileURLToPath(new URL("../proto", import.meta.url));
 
 /**
  * The definition of a service in `proto/<file>`, by full name, for clients and servers. 64-bit integers arrive as
- * strings, absent scalars as their defaults; throws when the file or the service does not exist.
+ * strings, absent scalars as their defaults; rejects when the file or the service does not exist. The
+ * loader (10 MB) is brought in by the first call only.
  */
-export function serviceDefinition(file: string, service: string): ServiceDefinition {
+export async function serviceDefinition(file: string, service: string): Promise<ServiceDefinition> {
+  const { loadSync } = await import("@grpc/proto-loader");
   const loaded = loadPackageDefinition(
     loadSync(file, {
       includeDirs: [protoFolder],

@@ -1,25 +1,21 @@
 // Runs the demo: two helper processes, the agent, a screen a second, a summary at the end.
 // Agent time runs `speed` times as fast as wall time, so powers, rates and intervals keep their meaning.
-import type { ChildProcess } from "node:child_process";
-import { fork } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { loadConfig } from "../config.ts";
 import { startAgent } from "../daemon.ts";
-import type { Received } from "../export/receiver.ts";
 import type { GpuRecording } from "../gpu/replay.ts";
 import { openRecordedGpus, readGpus, recordedSpan } from "../gpu/replay.ts";
 import { createLog } from "../log.ts";
 import { tokenCounters } from "../servers/token-counters.ts";
 import type { SourceContext } from "../source.ts";
-import { listRecording } from "../text/recording.ts";
 import { runningTime } from "../text/trace-position.ts";
+import type { DemoHelpers, Helper } from "./demo-helpers.ts";
 import { demoFolder, demoRecording } from "./demo-recording.ts";
-import type { DemoServerOptions, DemoStart } from "./demo-token-server.ts";
+import type { DemoStart } from "./demo-token-server.ts";
 import type { Io } from "./io.ts";
 import { LiveSession } from "./live-session.ts";
 import { untilStopped } from "./until-stopped.ts";
@@ -37,23 +33,15 @@ const LEAD_MS = 60;
 /** After the last instant the token server stands still: one more snapshot of it must arrive. */
 const SETTLE_NANOS = 1.2e9;
 
-/** Runs until the duration is over or the process is told to stop; resolves after the summary. */
-export async function runDemo(options: DemoRunOptions, io: Io): Promise<void> {
-  const recording = readGpus(demoFolder);
-  const serverOptions: DemoServerOptions = {
-    path: listRecording(demoFolder).servers[0] as string,
-    model: "decoder-8b",
-    speed: options.speed,
-    gpus: recording.gpus.map((gpu) => gpu.info.uuid),
-  };
-  const external = io.env["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] ?? io.env["OTEL_EXPORTER_OTLP_ENDPOINT"];
+/** Runs until the duration is over or the process is told to stop; resolves after the summary. Ends the helpers. */
+export async function runDemo(
+  options: DemoRunOptions,
+  io: Io,
+  { receiver, server }: DemoHelpers,
+): Promise<void> {
   const stateDir = mkdtempSync(join(tmpdir(), "tokenwatt-demo-"));
-  const server = new Helper(new URL("./demo-token-server.ts", import.meta.url), [
-    JSON.stringify(serverOptions),
-  ]);
-  const receiver =
-    external === undefined ? new Helper(new URL("../export/receiver.ts", import.meta.url), []) : undefined;
   try {
+    const recording = readGpus(demoFolder);
     await Promise.all([server.ready(), receiver?.ready()]);
     const config = demoConfig(io, stateDir, receiver?.address);
     await play(options, io, { recording, config, server, receiver });
@@ -83,6 +71,7 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
   const running = { ...span, from: Math.min(span.last, span.first + options.from * 1000), loop: true };
   const start: DemoStart = {
     ...running,
+    gpus: recording.gpus.map((gpu) => gpu.info.uuid),
     startUnixMs: Number(wall.unixNanos(wall.now()) / 1_000_000n) + LEAD_MS,
     ...(seconds === undefined ? {} : { durationSeconds: seconds }),
   };
@@ -129,58 +118,4 @@ function demoConfig(io: Io, stateDir: string, receiver: string | undefined): Con
   const endpoint = receiver === undefined ? [] : [`export.otlp.endpoint=http://${receiver}`];
   const settings = [`stateDir=${stateDir}`, "rates.gpuMs=500", "rates.exportMs=2000", ...endpoint];
   return loadConfig({ env: io.env, file: false, settings }).config;
-}
-
-/** A process of the demo's own that says `{address}` once it listens, and what it received if it receives. */
-class Helper {
-  readonly #process: ChildProcess;
-  readonly #ready = Promise.withResolvers<void>();
-  #report = Promise.withResolvers<void>();
-  #address = "";
-  received: Received | undefined;
-
-  constructor(file: URL, args: readonly string[]) {
-    this.#process = fork(fileURLToPath(file), args, { stdio: ["ignore", "ignore", "inherit", "ipc"] });
-    this.#process.once("exit", (code) => {
-      this.#ready.reject(
-        new Error(`Cannot run the demo: its helper ${fileURLToPath(file)} ended with code ${code}`),
-      );
-      this.#report.resolve();
-    });
-    this.#process.on("message", (message: { readonly address: string } | Received) => {
-      if ("address" in message) {
-        this.#address = message.address;
-        this.#ready.resolve();
-      } else {
-        this.received = message;
-        this.#report.resolve();
-      }
-    });
-  }
-
-  /** `host:port` it listens on, once ready. */
-  get address(): string {
-    return this.#address;
-  }
-
-  ready(): Promise<void> {
-    return this.#ready.promise;
-  }
-
-  send(message: DemoStart): void {
-    this.#process.send(message);
-  }
-
-  /** Asks a receiver what it received; resolves when it has answered, or has ended. */
-  async report(): Promise<void> {
-    this.#report = Promise.withResolvers();
-    if (!this.#process.connected) return;
-    this.#process.send("report");
-    await this.#report.promise;
-  }
-
-  kill(): void {
-    this.#process.removeAllListeners("exit");
-    this.#process.kill("SIGKILL");
-  }
 }

@@ -14,12 +14,12 @@ export interface DemoServerOptions {
   readonly path: string;
   readonly model: string;
   readonly speed: number;
-  readonly gpus: readonly string[];
 }
 
 /** The parent's message: the recording runs from this wall-clock instant on. */
 export interface DemoStart extends Omit<RunningTrace, "origin" | "until"> {
   readonly startUnixMs: number;
+  readonly gpus: readonly string[];
   readonly durationSeconds?: number;
 }
 
@@ -34,11 +34,13 @@ const spans = busySpans(options.path);
 let time: TraceTime | undefined;
 /** The first snapshot tells where the counters stood when the recording began, so that nothing played is missed. */
 let firstAt: number | undefined;
+let gpus: readonly string[] = [];
 
 process.on("message", (start: DemoStart) => {
   const origin = clock.now() + (start.startUnixMs - Date.now()) * 1e6 * options.speed;
   const until = start.durationSeconds === undefined ? undefined : origin + start.durationSeconds * 1e9;
   firstAt = origin;
+  gpus = start.gpus;
   time = runningTime({ ...start, origin, ...(until === undefined ? {} : { until }) });
 });
 
@@ -60,7 +62,7 @@ function read(): readonly ServerSnapshot[] {
       family: "engine",
       movement: "step",
       version: "recorded",
-      gpus: options.gpus,
+      gpus,
       pids: server.pids,
       activeNanos: activeMicros(micros) * 1000,
       ...(totals.running === undefined ? {} : { running: totals.running }),

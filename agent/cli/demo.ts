@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import { parseDurationMs } from "./durations.ts";
 import type { Io } from "./io.ts";
 
-interface DemoOptions {
+export interface DemoOptions {
   readonly json?: boolean;
   readonly speed: number;
   readonly duration?: number;
@@ -27,9 +27,17 @@ Examples:
   OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4317 tokenwatt demo`,
     )
     .action(async (options: DemoOptions) => {
-      const { runDemo } = await import("./demo-run.ts");
-      await runDemo(options, io);
+      await demo(options, io);
     });
+}
+
+/** Starts the helpers, loads the agent meanwhile, and runs the demo. */
+export async function demo(options: DemoOptions, io: Io): Promise<void> {
+  const elsewhere = io.env["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] ?? io.env["OTEL_EXPORTER_OTLP_ENDPOINT"];
+  const { startHelpers } = await import("./demo-helpers.ts");
+  const helpers = startHelpers(options.speed, elsewhere === undefined);
+  const { runDemo } = await import("./demo-run.ts");
+  await runDemo(options, io, helpers);
 }
 
 /** The options `demo` and the bare `tokenwatt` share. */

@@ -1,7 +1,7 @@
 // The bare `tokenwatt`, which is `npm start`: meters this host if it has an NVIDIA GPU, else says so and runs the demo.
 import type { Command } from "commander";
 import { addConfigOptions } from "./config-options.ts";
-import { addDemoOptions } from "./demo.ts";
+import { addDemoOptions, demo } from "./demo.ts";
 import type { Io } from "./io.ts";
 import { tell } from "./io.ts";
 import type { RunOptions } from "./run.ts";
@@ -21,8 +21,7 @@ export function register(program: Command, io: Io): void {
       return;
     }
     tell(io, `No NVIDIA GPU on this host (${found.reason}): running the demo instead, a recorded H100.`);
-    const { runDemo } = await import("./demo-run.ts");
-    await runDemo(options, io);
+    await demo(options, io);
   });
 }
 

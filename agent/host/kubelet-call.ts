@@ -29,7 +29,7 @@ export async function callKubelet(
   { file, service, method, packages, what }: KubeletMethod,
 ): Promise<unknown> {
   if (!existsSync(socket)) throw new SourceError("absent", `Cannot ${what}: there is no socket ${socket}`);
-  const definition = serviceDefinition(file, service)[method];
+  const definition = (await serviceDefinition(file, service))[method];
   if (definition === undefined) throw new Error(`the method ${method} is missing in ${file}`);
   const { path, requestSerialize, responseDeserialize } = definition;
   const target = { target: `unix:${socket}`, receiveBytesMax: RECEIVE_BYTES };
