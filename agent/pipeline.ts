@@ -139,10 +139,10 @@ export class Pipeline {
     const facts = bookFacts(this.intake, increments);
     const { energy } = correlator.status();
     for (const interval of intervals) {
-      books.post(interval, facts);
+      const money = books.post(interval, facts);
       pending.booked(interval);
       this.intake.record.energy(interval, energy);
-      for (const gauge of this.#convenience.add(interval, facts.gpus)) books.ledger.observe(gauge);
+      for (const gauge of this.#convenience.add(interval, facts.gpus, money)) books.ledger.observe(gauge);
       if (interval.violations.length > 0) this.#violated(interval);
       this.#settledUntil = interval.to;
       this.#settledIntervals++;

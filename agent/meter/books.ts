@@ -88,12 +88,13 @@ export class Books {
     if (restored !== undefined) this.#restore(restored, start);
   }
 
-  /** Books one settled interval: tokens, seconds, joules, money, capacity. */
-  post(interval: SettledInterval, facts: BookFacts): void {
+  /** Books one settled interval: tokens, seconds, joules, money, capacity. Returns the money. */
+  post(interval: SettledInterval, facts: BookFacts): readonly Posting[] {
     const end = this.#unixNanos(interval.to);
     const posted = [...this.meter.post(interval, facts)];
     const productOf = (server: string): string | undefined => this.meter.gpuModel(server);
-    if (this.#prices !== undefined) posted.push(...this.#prices.post(interval, facts, end, productOf));
+    const money = this.#prices?.post(interval, facts, end, productOf) ?? [];
+    posted.push(...money);
     const capacityFacts = {
       waiting: () => undefined,
       whole: () => false,
@@ -103,6 +104,7 @@ export class Books {
     this.#noteResets(interval);
     const parts = splitAtEdges(posted, this.#unixNanos(interval.from), end);
     for (const part of parts) this.ledger.postUntil(part.postings, part.end);
+    return money;
   }
 
   /** Version of the price catalogue in force; undefined without one. */

@@ -22,7 +22,7 @@ export interface KpiTotals {
   readonly billableTokens?: Quantity;
   readonly capacityTokens?: Quantity;
   /** Cost by state, 1e-9 of the currency. */
-  readonly cost?: Readonly<Partial<Record<GpuState, Quantity>>>;
+  readonly cost?: Readonly<Partial<Record<CostState, Quantity>>>;
   /** 1e-9 of the currency. */
   readonly revenue?: Quantity;
   readonly gatewayTokens?: { readonly ok: Quantity; readonly all: Quantity };
@@ -30,6 +30,9 @@ export interface KpiTotals {
 
 /** A sum; bigint where it comes from the ledger. */
 export type Quantity = number | bigint;
+
+/** States cost is booked under; energy nobody can be given is `unattributed`, and belongs to the fleet. */
+export type CostState = GpuState | "unattributed";
 
 /** Which seconds carry the cost: all of them, those a server held, or only those that produced tokens. */
 export type CostBasis = "fleet" | "allocation" | "active";
@@ -71,6 +74,7 @@ export interface Kpis {
 const allocated: readonly AllocatedState[] = ["parked", "stalled", "token_active"];
 const observed: readonly GpuState[] = [...allocated, "free", "other"];
 const every: readonly GpuState[] = [...observed, "unobserved"];
+const wholeCost: readonly CostState[] = [...every, "unattributed"];
 const nanosPerHour = 3.6e12;
 const billionth = 1e9;
 
@@ -146,7 +150,8 @@ function money(
 /** Cost on one basis, in the currency; undefined while no GPU-second had a known price. */
 export function costOn(basis: CostBasis, cost: KpiTotals["cost"]): number | undefined {
   if (cost === undefined || Object.keys(cost).length === 0) return undefined;
-  const states = basis === "fleet" ? every : basis === "allocation" ? allocated : (["token_active"] as const);
+  const states =
+    basis === "fleet" ? wholeCost : basis === "allocation" ? allocated : (["token_active"] as const);
   return sum(cost, states) / billionth;
 }
 

@@ -167,7 +167,7 @@ export function reportLine(plan: Plan, sums: Sums, seconds: number): ReportLine 
   const energy = byPart([...gpuStates, "unattributed", "all"] as const, (state) =>
     sums.amount(plan.energy, state === "all" ? "" : state),
   );
-  const cost = byPart([...gpuStates, "all"] as const, (state) =>
+  const cost = byPart([...gpuStates, "unattributed", "all"] as const, (state) =>
     sums.amount(plan.cost, state === "all" ? "" : state),
   );
   const revenue = total(byPart(["", ...tokenKinds] as const, (kind) => sums.amount(plan.revenue, kind)));

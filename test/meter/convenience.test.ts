@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { readCatalogue } from "../../agent/meter/catalogue.ts";
 import { Convenience } from "../../agent/meter/convenience.ts";
+import { Prices } from "../../agent/meter/prices.ts";
 import type { Gauge, GpuInfo, SettledInterval } from "../../agent/model.ts";
 
 const gpus = new Map<string, GpuInfo>([["GPU-a", { uuid: "GPU-a", index: 0, name: "H100", weight: 1 }]]);
@@ -90,5 +92,66 @@ describe("Convenience", () => {
     const windows = new Convenience();
     const idle = { ...second(20, 0, 0), gpus: [] };
     expect(windows.add(idle, gpus)).toEqual([]);
+  });
+
+  /** 120 s at half activity, 100 tokens a second; prices as a function of the second. */
+  function costs(priceOf: (second: number) => number | undefined, products = ["H100"]): Map<string, number> {
+    const windows = new Convenience();
+    const boards = new Map<string, GpuInfo>(
+      products.map((name, index) => [`GPU-${index}`, { uuid: `GPU-${index}`, index, name, weight: 1 }]),
+    );
+    const facts = { gpus: boards, servers: new Map() };
+    const prices = new Map<number | undefined, Prices>();
+    let last: readonly Gauge[] = [];
+    for (let index = 0; index < 120; index++) {
+      const pricePerGpuHour = priceOf(index);
+      const gpus = pricePerGpuHour === undefined ? [] : [{ gpu: "H100", pricePerGpuHour }];
+      const { catalogue } = readCatalogue({ version: "v", currency: "USD", gpus });
+      const known = prices.get(pricePerGpuHour) ?? new Prices(catalogue);
+      prices.set(pricePerGpuHour, known);
+      const base = second(index, 100, 0.5);
+      const interval = {
+        ...base,
+        gpus: [...boards.keys()].flatMap((gpu) => base.gpus.map((one) => ({ ...one, gpu }))),
+      };
+      const money = known.post(interval, facts, BigInt(index + 1) * 1_000_000_000n, () => undefined);
+      last = windows.add(interval, boards, money);
+    }
+    return new Map(
+      last
+        .filter(({ metric }) => metric === "tokenwatt.cost_per_million_tokens")
+        .map(({ dimensions, value }) => [
+          [
+            dimensions["hw.model"] ?? dimensions["tokenwatt.server.id"],
+            dimensions["tokenwatt.window"],
+            dimensions["tokenwatt.basis"],
+            dimensions["tokenwatt.currency"],
+          ].join(" "),
+          value,
+        ]),
+    );
+  }
+
+  test("gives the cost of a million tokens per product on three bases, per server on the two it has", () => {
+    const found = costs(() => 3.6);
+    // 0.001 USD and 100 tokens a second: 10 USD a million, of which half was token-active.
+    for (const window of ["1m", "1h"]) {
+      for (const row of ["H100", "s"]) {
+        expect(found.get(`${row} ${window} allocation USD`)).toBeCloseTo(10, 6);
+        expect(found.get(`${row} ${window} active USD`)).toBeCloseTo(5, 6);
+      }
+      expect(found.get(`H100 ${window} fleet USD`)).toBeCloseTo(10, 6);
+    }
+    expect(found.size).toBe(10);
+  });
+
+  test("gives no cost for a window or server of which a part has no price", () => {
+    expect(costs(() => undefined).size).toBe(0);
+    const late = costs((second) => (second < 30 ? undefined : 3.6));
+    expect([...new Set([...late.keys()].map((key) => key.split(" ")[1]))]).toEqual(["1m"]);
+    const gone = costs((second) => (second < 90 ? 3.6 : undefined));
+    expect([...gone.keys()]).toEqual([]);
+    const mixed = costs(() => 3.6, ["H100", "B300"]);
+    expect([...new Set([...mixed.keys()].map((key) => key.split(" ")[0]))]).toEqual([]);
   });
 });
