@@ -1,67 +1,75 @@
 // Keeps the correlator's facts about processes fresh, and finds servers nobody configured behind the GPU processes.
-// Looked at when the set of GPU processes changes, and every 30 s otherwise. Only loopback is ever asked, and only ports a
-// GPU process was started with or holds itself; a port that answered nothing is asked again rarely.
+// Looked at when the set of GPU processes changes, and every 30 s otherwise. Only loopback is ever asked, and only ports
+// host-ports.ts knows of a GPU process; a port that answered nothing is asked again rarely.
 import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
-import type { Correlator } from "./correlate/correlator.ts";
 import type { ProcessReading } from "./host/processes.ts";
-import { readProcesses } from "./host/processes.ts";
+import { ephemeralPorts, readProcesses, socketsHere } from "./host/processes.ts";
+import type { PortCandidate } from "./host-ports.ts";
+import { candidatePorts } from "./host-ports.ts";
 import type { Log } from "./log.ts";
-import type { Nanos } from "./model.ts";
-import type { Pipeline } from "./pipeline.ts";
-import { discoverServer, typeOf } from "./servers/discover.ts";
-import type { ServerSource, SourceContext } from "./source.ts";
+import type { GpuSample, Nanos } from "./model.ts";
+import type { Outcome, ServerTaker } from "./server-search.ts";
+import { Place, portOf } from "./server-search.ts";
+import { discoverServer, typeOf, usualPorts } from "./servers/discover.ts";
+import type { SourceContext } from "./source.ts";
 
 const LOOK_MS = 1000;
 const REFRESH_NANOS = 30e9;
-/** A port that answered nothing: again after this, doubled each time up to the longest. */
-const RETRY_FIRST_NANOS = 15e9;
-const RETRY_LONGEST_NANOS = 600e9;
+/** Ports looked at on one host. */
+const PORTS_MAX = 256;
 
 export interface HostWatchParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly context: SourceContext;
-  readonly pipeline: Pipeline;
-  readonly correlator: Correlator;
+  readonly pipeline: ServerTaker & {
+    readonly intake: { readonly lastGpuSamples: ReadonlyMap<string, GpuSample> };
+  };
+  readonly correlator: { setProcessFacts(facts: readonly ProcessReading[]): void };
   readonly discover: boolean;
   readonly scrapeMs: number;
+  /** `/proc` unless a test brings its own. */
+  readonly proc?: string;
 }
 
-interface Port {
-  nextAt: Nanos;
-  waitNanos: Nanos;
-  outcome: string;
-  server?: ServerSource;
+interface PortPlace {
+  readonly place: Place;
+  pids: readonly number[];
+  inodes: string;
 }
 
 /** Watches the host's processes until stopped. */
 export class HostWatch {
   readonly #parts: HostWatchParts;
-  readonly #ports = new Map<number, Port>();
+  readonly #ports = new Map<number, PortPlace>();
   #cancel: Cancel = () => {};
   #seen = "";
-  #lookedAt = Number.NEGATIVE_INFINITY;
+  #lookedAt: Nanos = Number.NEGATIVE_INFINITY;
+  #gpuProcesses = { count: 0, visible: 0, names: [] as readonly string[] };
 
   constructor(parts: HostWatchParts) {
     this.#parts = parts;
   }
 
   start(): void {
-    this.#cancel = every(this.#parts.clock, LOOK_MS, () => this.#look(), this.#parts.clock.now());
+    this.#cancel = every(this.#parts.clock, LOOK_MS, () => this.look(), this.#parts.clock.now());
   }
 
   stop(): void {
     this.#cancel();
   }
 
-  /** Ports that were asked and what came of it, for `/-/status`. */
+  /** GPU processes seen, and what became of each port of theirs; for `/-/status` and `doctor`. */
   status(): Readonly<Record<string, unknown>> {
-    return Object.fromEntries([...this.#ports].map(([port, { outcome }]) => [port, outcome]));
+    const ports: Record<string, Outcome> = {};
+    for (const [port, { place }] of this.#ports) ports[port] = place.outcome;
+    return { enabled: this.#parts.discover, gpu_processes: this.#gpuProcesses, ports };
   }
 
-  async #look(): Promise<void> {
-    const { clock, correlator, discover, pipeline } = this.#parts;
+  /** Looks once, where something changed or it is time again. Never throws. */
+  async look(): Promise<void> {
+    const { clock, correlator, discover, pipeline, proc } = this.#parts;
     const samples = [...pipeline.intake.lastGpuSamples.values()];
     const pids = [
       ...new Set(samples.flatMap((sample) => (sample.processes ?? []).map(({ pid }) => pid))),
@@ -73,75 +81,74 @@ export class HostWatch {
     this.#lookedAt = now;
     const servers = [...pipeline.intake.servers.values()];
     const ports = servers.flatMap((server) => portOf(server.address) ?? []);
-    const readings = readProcesses({ pids, ports });
+    const readings = readProcesses({ pids, ports, ...(proc === undefined ? {} : { proc }) });
     correlator.setProcessFacts(readings);
-    if (discover) await this.#discover(readings, pids, new Set(ports));
+    const visible = readings.filter(({ pid }) => pids.includes(pid));
+    const names = [...new Set(visible.flatMap(({ name }) => name ?? []))].slice(0, 10);
+    this.#gpuProcesses = { count: pids.length, visible: visible.length, names };
+    if (discover) await this.#discover(readings, pids);
   }
 
-  async #discover(
-    readings: readonly ProcessReading[],
-    pids: readonly number[],
-    known: ReadonlySet<number>,
-  ): Promise<void> {
-    const now = this.#parts.clock.now();
-    const wanted = candidatePorts(readings, new Set(pids));
-    for (const [port, { server }] of this.#ports) {
-      if (wanted.has(port)) continue;
-      this.#ports.delete(port);
-      if (server !== undefined) await this.#parts.pipeline.removeServer(server);
-    }
-    for (const port of wanted) {
-      if (known.has(port) && this.#ports.get(port)?.server === undefined) continue;
-      const state = this.#ports.get(port) ?? {
-        nextAt: now,
-        waitNanos: RETRY_FIRST_NANOS,
-        outcome: "not asked yet",
-      };
-      this.#ports.set(port, state);
-      if (state.server !== undefined || now < state.nextAt) continue;
-      await this.#ask(port, state);
+  async #discover(readings: readonly ProcessReading[], pids: readonly number[]): Promise<void> {
+    const { clock, proc } = this.#parts;
+    const here = pids.length === 0 ? [] : socketsHere(proc);
+    const facts = { readings, pids, here, usual: usualPorts(), ephemeral: ephemeralPorts(proc) };
+    const wanted = candidatePorts(facts);
+    for (const port of [...this.#ports.keys()]) if (!wanted.has(port)) await this.#forget(port);
+    for (const candidate of wanted.values()) {
+      const known = this.#ports.get(candidate.port);
+      if (known === undefined && this.#ports.size >= PORTS_MAX) continue;
+      const state = known ?? { place: new Place(), pids: candidate.pids, inodes: candidate.inodes };
+      this.#ports.set(candidate.port, state);
+      if (state.inodes !== candidate.inodes) state.place.askAnew();
+      state.inodes = candidate.inodes;
+      state.pids = candidate.pids;
+      if (state.place.server !== undefined) continue;
+      const reader = this.#reader(candidate.port);
+      if (reader !== undefined) state.place.notAsked("known", `read already as ${reader}`, reader);
+      else if (candidate.not !== undefined) state.place.notAsked(candidate.not.state, candidate.not.why);
+      else if (state.place.due(clock)) await this.#ask(candidate, state.place);
     }
   }
 
-  async #ask(port: number, state: Port): Promise<void> {
+  /** The server that reads this port, wherever: one on another host may be this one by another name. */
+  #reader(port: number): string | undefined {
+    return [...this.#parts.pipeline.intake.servers.values()].find(({ address }) => portOf(address) === port)
+      ?.id;
+  }
+
+  async #forget(port: number): Promise<void> {
+    const server = this.#ports.get(port)?.place.server;
+    this.#ports.delete(port);
+    if (server !== undefined) await this.#parts.pipeline.removeServer(server);
+  }
+
+  async #ask({ from, pids, port }: PortCandidate, place: Place): Promise<void> {
     const { clock, context, log, pipeline, scrapeMs } = this.#parts;
-    const { found, tried } = await discoverServer(port, context);
+    const discovery = await discoverServer(port, context);
+    const { found } = discovery;
     const type = found === undefined ? undefined : typeOf(found);
     if (found === undefined || type === undefined) {
-      state.outcome = `no counters (${tried.join("; ")})`;
-      state.nextAt = clock.now() + state.waitNanos;
-      state.waitNanos = Math.min(RETRY_LONGEST_NANOS, 2 * state.waitNanos);
+      place.inVain(discovery, clock);
       return;
     }
-    const entry = type.config.parse({ endpoint: found.endpoint });
-    state.server = type.open(entry, { ...context, scrapeMs });
-    state.outcome = `${found.type}: ${found.why}`;
-    pipeline.addServer(state.server);
-    log.info("server found", { source: `server:${state.server.info.id}`, type: found.type, why: found.why });
+    const reader = this.#reader(portOf(found.endpoint) ?? port) ?? this.#otherView(found.type, pids);
+    if (reader !== undefined) {
+      place.notAsked("known", `read already as ${reader}: ${found.type} at ${found.endpoint}`, reader);
+      return;
+    }
+    const server = type.open(type.config.parse({ endpoint: found.endpoint }), { ...context, scrapeMs });
+    place.found(server, `${found.type}: ${found.why}; ${from}`);
+    pipeline.addServer(server);
+    log.info("server found", { source: `server:${server.info.id}`, type: found.type, why: found.why });
   }
-}
 
-/** Ports GPU processes or their parents were started with, or hold themselves. */
-export function candidatePorts(
-  readings: readonly ProcessReading[],
-  gpuPids: ReadonlySet<number>,
-): ReadonlySet<number> {
-  const family = new Set(gpuPids);
-  for (const reading of readings) {
-    if (gpuPids.has(reading.pid))
-      for (const parent of reading.parents ?? []) if (parent > 1) family.add(parent);
+  /** The server of the same processes that counts what a statistic over gRPC would estimate. */
+  #otherView(type: string, pids: readonly number[]): string | undefined {
+    if (type !== "triton-grpc" && type !== "get-loads") return undefined;
+    for (const { pids: others, place } of this.#ports.values()) {
+      if (place.server !== undefined && others.some((pid) => pids.includes(pid))) return place.server.info.id;
+    }
+    return undefined;
   }
-  const ports = readings
-    .filter((reading) => family.has(reading.pid))
-    .flatMap((reading) => [
-      ...(reading.ownedPorts ?? []),
-      ...((reading.commandPort ?? 0) ? [reading.commandPort as number] : []),
-    ]);
-  return new Set(ports);
-}
-
-/** The port of an address or URL. */
-export function portOf(address: string): number | undefined {
-  const port = Number(/:(\d{1,5})(?:\/|$)/.exec(address.replace(/^[a-z]+:\/\//, ""))?.[1]);
-  return Number.isInteger(port) && port > 0 ? port : undefined;
 }

@@ -1,47 +1,63 @@
-// Servers in pods of this node that ask to be read by annotations `tokenwatt.io/*`, kept in step with the kubelet.
-// Two unix sockets, no right in the cluster: the Pods API names pods and annotations, pod-resources their GPUs. Where
-// there is no kubelet this costs two looks at a path every 15 s. While the kubelet does not answer, what is known stays.
+// Servers in pods of this node, kept in step with the kubelet: those annotations `tokenwatt.io/*` ask for, and those in
+// containers that were given GPUs. Two unix sockets, no right in the cluster: the Pods API names pods, annotations and
+// ports, pod-resources their GPUs; older kubelets are asked over HTTPS where that is configured. Where there is no kubelet
+// this costs two looks at a path every 15 s. While the kubelet does not answer, what is known stays.
 import type { Cancel } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { Config } from "./config.ts";
 import type { PodGpus } from "./host/pod-resources.ts";
 import { listPodGpus } from "./host/pod-resources.ts";
 import type { Pod } from "./host/pods.ts";
-import { listPods } from "./host/pods.ts";
-import { portOf } from "./host-watch.ts";
-import type { Nanos } from "./model.ts";
-import type { Pipeline } from "./pipeline.ts";
-import type { PodServer } from "./pod-servers.ts";
-import { serverOfPod } from "./pod-servers.ts";
-import { discoverServer, typeOf } from "./servers/discover.ts";
-import type { ServerSource, ServerType, SourceContext } from "./source.ts";
+import { listPods, listPodsByHttps } from "./host/pods.ts";
+import type { PodServer, PodTarget } from "./pod-servers.ts";
+import { targetsOf } from "./pod-servers.ts";
+import type { Outcome, ServerTaker } from "./server-search.ts";
+import { Place, portOf } from "./server-search.ts";
+import { discoverAmong, typeOf } from "./servers/discover.ts";
+import type { ServerType, SourceContext } from "./source.ts";
+import { SourceError } from "./source.ts";
 
 const LOOK_MS = 15_000;
-const RETRY_FIRST_NANOS = 15e9;
-const RETRY_LONGEST_NANOS = 600e9;
-const PODS_MAX = 500;
+/** Places in pods; more are left out and said. */
+const TARGETS_MAX = 500;
+/** A look asks no further place once it has taken this long; those not asked come first in the next one. */
+const LOOK_NANOS_MAX = 10e9;
 
 export interface KubernetesWatchParts {
   readonly context: SourceContext;
-  readonly pipeline: Pipeline;
+  readonly pipeline: ServerTaker;
   readonly discovery: Config["discovery"];
   readonly scrapeMs: number;
 }
 
-interface Known {
+/** What one of the kubelet's APIs said last. */
+export interface ApiOutcome {
+  readonly ok: boolean;
+  readonly why: string;
+  /** What to do about it. */
+  readonly hint?: string;
+}
+
+class PodPlace extends Place {
+  readonly uid: string;
   readonly fingerprint: string;
-  outcome: string;
-  server?: ServerSource;
-  nextAt: Nanos;
-  waitNanos: Nanos;
+  readonly gpus: string;
+
+  constructor({ pod, server }: PodTarget) {
+    super();
+    this.uid = pod.uid;
+    this.fingerprint = "refused" in server ? server.refused : server.fingerprint;
+    this.gpus = gpusOf(server);
+  }
 }
 
 /** Watches the pods of this node until stopped. */
 export class KubernetesWatch {
   readonly #parts: KubernetesWatchParts;
-  /** By `namespace/name`. */
-  readonly #pods = new Map<string, Known>();
-  readonly #apis: Record<string, string> = {};
+  /** By the name of the target. */
+  readonly #places = new Map<string, PodPlace>();
+  readonly #apis: Record<string, ApiOutcome> = {};
+  #leftOut = 0;
   #cancel: Cancel = () => {};
 
   constructor(parts: KubernetesWatchParts) {
@@ -58,84 +74,102 @@ export class KubernetesWatch {
     this.#cancel();
   }
 
-  /** What the kubelet answered, and what became of each pod that asks to be read; for `/-/status`. */
+  /** What the kubelet answered, and what became of each place in its pods; for `/-/status` and `doctor`. */
   status(): Readonly<Record<string, unknown>> {
-    if (this.#parts.discovery.kubernetes === "off") return { off: "discovery.kubernetes" };
-    const pods = Object.fromEntries([...this.#pods].map(([name, { outcome }]) => [name, outcome]));
-    return { ...this.#apis, pods };
+    const from = this.#parts.discovery.kubernetes;
+    if (from === "off") return { from };
+    const pods: Record<string, Outcome> = {};
+    for (const [name, { outcome }] of this.#places) pods[name] = outcome;
+    return { from, ...this.#apis, pods, ...(this.#leftOut > 0 ? { left_out: this.#leftOut } : {}) };
   }
 
   /** Looks once. Never throws. */
   async look(): Promise<void> {
     const { context, discovery } = this.#parts;
-    const pods = await this.#ask("pods_api", () => listPods(context, discovery.podsSocket));
+    const { kubelet } = discovery;
     const gpus = await this.#ask("pod_resources", () => listPodGpus(context, discovery.podResourcesSocket));
-    if (pods === undefined) return;
-    await this.#follow(pods, gpus ?? []);
+    const pods =
+      (await this.#ask("pods_api", () => listPods(context, discovery.podsSocket))) ??
+      (kubelet === undefined
+        ? undefined
+        : await this.#ask("kubelet_https", () => listPodsByHttps(context, kubelet)));
+    if (pods !== undefined) await this.#follow(pods, gpus);
   }
 
   async #ask<T>(api: string, ask: () => Promise<readonly T[]>): Promise<readonly T[] | undefined> {
     try {
       const answer = await ask();
-      this.#apis[api] = `answers, ${answer.length} pods or containers`;
+      const what = api === "pod_resources" ? "containers with GPUs" : "running pods";
+      this.#apis[api] = { ok: true, why: `answers, ${answer.length} ${what}` };
       return answer;
     } catch (error) {
-      this.#apis[api] = (error as Error).message;
+      const hint = error instanceof SourceError ? error.hint : undefined;
+      this.#apis[api] = { ok: false, why: (error as Error).message, ...(hint === undefined ? {} : { hint }) };
       return undefined;
     }
   }
 
-  async #follow(pods: readonly Pod[], gpus: readonly PodGpus[]): Promise<void> {
-    const asking = new Map<string, { pod: Pod; wanted: NonNullable<ReturnType<typeof serverOfPod>> }>();
-    for (const pod of pods) {
-      const wanted = serverOfPod(pod, gpus);
-      if (wanted === undefined || asking.size >= PODS_MAX) continue;
-      asking.set(`${pod.namespace}/${pod.name}`, { pod, wanted });
-    }
+  /** `gpus` undefined: not known now. Places in GPU containers that were known then stay. */
+  async #follow(pods: readonly Pod[], gpus: readonly PodGpus[] | undefined): Promise<void> {
+    const from = this.#parts.discovery.kubernetes === "annotations" ? "annotations" : "auto";
+    const all = pods.flatMap((pod) => targetsOf(pod, gpus ?? [], from));
+    // Whoever asked for it comes first.
+    const targets = all.toSorted((a, b) => Number(asked(b)) - Number(asked(a))).slice(0, TARGETS_MAX);
+    this.#leftOut = all.length - targets.length;
+    const wanted = new Set(targets.map(({ name }) => name));
+    const running = new Set(pods.map(({ uid }) => uid));
     // Those that are gone first: an address goes to the next pod.
-    for (const name of [...this.#pods.keys()]) if (!asking.has(name)) await this.#forget(name);
-    for (const [name, { pod, wanted }] of asking) {
-      const fingerprint = "refused" in wanted ? wanted.refused : wanted.fingerprint;
-      if (this.#pods.get(name)?.fingerprint !== fingerprint) await this.#forget(name);
-      const known = this.#pods.get(name) ?? {
-        fingerprint,
-        outcome: "refused" in wanted ? wanted.refused : "not asked yet",
-        nextAt: 0,
-        waitNanos: RETRY_FIRST_NANOS,
-      };
-      this.#pods.set(name, known);
-      if (!("refused" in wanted) && known.server === undefined) await this.#take(pod, wanted, known);
+    for (const [name, { uid }] of [...this.#places]) {
+      const stays = gpus === undefined && running.has(uid);
+      if (!wanted.has(name) && !stays) await this.#forget(name);
     }
+    const { clock } = this.#parts.context;
+    const end = clock.now() + LOOK_NANOS_MAX;
+    for (const target of targets) {
+      const place = await this.#placeOf(target, gpus !== undefined);
+      const { server } = target;
+      if ("refused" in server) place.notAsked(server.wanted ? "refused" : "off", server.refused);
+      else if (place.due(clock) && clock.now() < end) await this.#take(target.pod, server, place);
+    }
+  }
+
+  /** The place of a target; a new one where what the pod says has changed. */
+  async #placeOf(target: PodTarget, gpusKnown: boolean): Promise<PodPlace> {
+    const { name } = target;
+    const place = new PodPlace(target);
+    const known = this.#places.get(name);
+    const same = known?.fingerprint === place.fingerprint && known.uid === place.uid;
+    if (known !== undefined && same && (known.gpus === place.gpus || !gpusKnown)) return known;
+    await this.#forget(name);
+    this.#places.set(name, place);
+    return place;
   }
 
   async #forget(name: string): Promise<void> {
-    const server = this.#pods.get(name)?.server;
-    this.#pods.delete(name);
+    const server = this.#places.get(name)?.server;
+    this.#places.delete(name);
     if (server !== undefined) await this.#parts.pipeline.removeServer(server);
   }
 
-  async #take(pod: Pod, wanted: PodServer, known: Known): Promise<void> {
+  async #take(pod: Pod, wanted: PodServer, place: Place): Promise<void> {
     const { context } = this.#parts;
-    const now = context.clock.now();
-    if (now < known.nextAt) return;
-    const taken = this.#alreadyRead(pod, wanted);
-    if (taken !== undefined) {
-      known.outcome = `read already as ${taken}`;
+    const { asked, gpus, host, ports, type } = wanted;
+    const entry = gpus.length === 0 ? wanted.entry : { ...wanted.entry, gpus };
+    for (const port of ports) {
+      const reader = this.#alreadyRead(pod, host, port);
+      if (reader === undefined) continue;
+      place.notAsked("known", `read already as ${reader}`, reader);
       return;
     }
-    if (wanted.type !== undefined) {
-      this.#open(pod, wanted.type, wanted.entry, "its annotation names the type", known);
+    if (type !== undefined) {
+      this.#open(pod, type, entry, "its annotation names the type", place);
       return;
     }
-    const { found, tried } = await discoverServer(wanted.port, context, wanted.host);
-    const type = found === undefined ? undefined : typeOf(found);
-    if (found !== undefined && type !== undefined) {
-      this.#open(pod, type, { ...wanted.entry, endpoint: found.endpoint }, found.why, known);
-      return;
-    }
-    known.outcome = `no counters (${tried.join("; ")})`;
-    known.nextAt = now + known.waitNanos;
-    known.waitNanos = Math.min(RETRY_LONGEST_NANOS, 2 * known.waitNanos);
+    const discovery = await discoverAmong(ports, context, host, asked);
+    const { found } = discovery;
+    const foundType = found === undefined ? undefined : typeOf(found);
+    if (found === undefined || foundType === undefined) place.inVain(discovery, context.clock);
+    else this.#open(pod, foundType, { ...entry, endpoint: found.endpoint }, found.why, place);
   }
 
   #open(
@@ -143,31 +177,45 @@ export class KubernetesWatch {
     type: ServerType,
     entry: Readonly<Record<string, unknown>>,
     why: string,
-    known: Known,
+    place: Place,
   ): void {
     const { context, pipeline, scrapeMs } = this.#parts;
-    const place = `${pod.namespace}/${pod.name}`;
-    const named = typeof entry["id"] === "string" ? entry["id"] : `${type.name}@${place}`;
-    // Pods of one template share their annotations: the second of a name is told apart by its pod.
-    const id = pipeline.intake.servers.has(named) ? `${named}@${place}` : named;
+    const where = `${pod.namespace}/${pod.name}`;
+    const named = typeof entry["id"] === "string" ? entry["id"] : `${type.name}@${where}`;
+    const id = freeId(named, where, pipeline.intake.servers);
     const parsed = type.config.safeParse({ ...entry, id });
     if (!parsed.success) {
-      known.outcome = `${type.name}: ${parsed.error.issues.map(({ message }) => message).join("; ")}`;
-      known.nextAt = Number.POSITIVE_INFINITY;
+      place.unusable(`${type.name}: ${parsed.error.issues.map(({ message }) => message).join("; ")}`);
       return;
     }
-    known.server = type.open(parsed.data, { ...context, scrapeMs });
-    known.outcome = `${type.name}: ${why}`;
-    pipeline.addServer(known.server);
-    context.log.info("server found", { source: `server:${id}`, type: type.name, why, pod: place });
+    const source = type.open(parsed.data, { ...context, scrapeMs });
+    place.found(source, `${type.name}: ${why}`);
+    pipeline.addServer(source);
+    context.log.info("server found", { source: `server:${id}`, type: type.name, why, pod: where });
   }
 
   /** The server that reads the same port: configured, or found behind a GPU process of a pod on the host's network. */
-  #alreadyRead(pod: Pod, { host, port }: PodServer): string | undefined {
+  #alreadyRead(pod: Pod, host: string, port: number): string | undefined {
     return [...this.#parts.pipeline.intake.servers.values()].find(({ address }) => {
       if (portOf(address) !== port) return false;
       const bare = address.replace(/^[a-z]+:\/\//, "");
       return bare.startsWith(`${host}:`) || (pod.hostNetwork && /^(127\.|localhost|\[::1\])/.test(bare));
     })?.id;
   }
+}
+
+function gpusOf(server: PodTarget["server"]): string {
+  return "refused" in server ? "" : server.gpus.join();
+}
+
+function asked({ server }: PodTarget): boolean {
+  return "refused" in server || server.asked;
+}
+
+/** Pods of one template share their annotations, containers of one pod its name: the second of a name is told apart. */
+function freeId(named: string, where: string, servers: ReadonlyMap<string, unknown>): string {
+  if (!servers.has(named)) return named;
+  const base = named.endsWith(`@${where}`) ? named : `${named}@${where}`;
+  if (!servers.has(base)) return base;
+  for (let number = 2; ; number++) if (!servers.has(`${base}#${number}`)) return `${base}#${number}`;
 }

@@ -3,7 +3,7 @@
 import type { z } from "zod";
 import type { Clock } from "./clock.ts";
 import type { Log } from "./log.ts";
-import type { Gap, GpuInfo, GpuSample, ServerInfo, StateRow, TokenSample } from "./model.ts";
+import type { Family, Gap, GpuInfo, GpuSample, ServerInfo, StateRow, TokenSample } from "./model.ts";
 
 /**
  * absent: not on this host, skip. transient: retry with backoff. ended: the thing measured is gone, stop quietly.
@@ -110,6 +110,8 @@ export interface ServerType<Schema extends z.ZodType = z.ZodType> {
   readonly config: Schema;
   /** The smallest entry `config` accepts: the contract test, `config init` and the README show it. */
   readonly example: Readonly<Record<string, unknown>>;
+  /** What it counts for, where that is the same for every server of the type. */
+  readonly family?: Family;
   open(entry: z.output<Schema>, context: SourceContext): ServerSource;
   /** Prometheus text: recognises a page by its label signature and reads it. Absent for gRPC sources. */
   readonly page?: PageReader;

@@ -1,20 +1,331 @@
-import { describe, expect, test } from "vitest";
-import { candidatePorts, portOf } from "../agent/host-watch.ts";
+// Which ports of a host are asked: real sockets on loopback, a made-up /proc that names them.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import type { Server } from "node:http";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, describe, expect, test } from "vitest";
+import { virtualClock } from "../agent/clock.ts";
+import { Placement } from "../agent/correlate/placement.ts";
+import type { ProcessReading } from "../agent/host/processes.ts";
+import { keepsAwake, servingPortsOf } from "../agent/host/processes.ts";
+import { candidatePorts } from "../agent/host-ports.ts";
+import { HostWatch } from "../agent/host-watch.ts";
+import { silentLog } from "../agent/log.ts";
+import type { GpuSample, ServerInfo } from "../agent/model.ts";
+import type { Outcome } from "../agent/server-search.ts";
+import { portOf } from "../agent/server-search.ts";
+import { usualPorts } from "../agent/servers/discover.ts";
+import type { ServerSource } from "../agent/source.ts";
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+const VLLM = readFileSync(
+  fileURLToPath(new URL("./fixtures/servers/vllm-0.16-two-engines.prom", import.meta.url)),
+  "utf8",
+);
+
+/** A server that answers `/metrics` by the given function; counts the requests by path. */
+async function pageServer(answer: (url: string) => [number, string]): Promise<{
+  port: number;
+  asked: string[];
+  server: Server;
+}> {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request.url ?? "");
+    const [status, body] = answer(request.url ?? "");
+    response.writeHead(status).end(body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closing.push(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { port: (server.address() as AddressInfo).port, asked, server };
+}
+const page = (url: string): [number, string] => (url === "/metrics" ? [200, VLLM] : [404, ""]);
+
+interface FakeProcess {
+  readonly uid?: number;
+  readonly parent?: number;
+  readonly words: readonly string[];
+  readonly name?: string;
+  readonly cgroup?: string;
+  /** Listening sockets of its network namespace: port and inode. */
+  readonly sockets?: readonly (readonly [number, number])[];
+}
+
+/** A /proc of the given processes; `self` has the sockets of our own namespace. */
+function fakeProc(processes: Readonly<Record<string, FakeProcess>>): string {
+  const proc = mkdtempSync(join(tmpdir(), "tokenwatt-proc-"));
+  closing.push(() => rmSync(proc, { recursive: true }));
+  const table = (uid: number, sockets: FakeProcess["sockets"] = []): string =>
+    [
+      "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
+      ...sockets.map(
+        ([port, inode]) =>
+          `   0: 0100007F:${port.toString(16).toUpperCase().padStart(4, "0")} 00000000:0000 0A 00000000:00000000 00:00000000 00000000  ${uid}        0 ${inode} 1 0 100 0 0 10 0`,
+      ),
+    ].join("\n");
+  for (const [pid, { cgroup, name, parent, sockets, uid = 1000, words }] of Object.entries(processes)) {
+    const folder = join(proc, pid);
+    mkdirSync(join(folder, "net"), { recursive: true });
+    writeFileSync(
+      join(folder, "status"),
+      `Name:\t${name ?? "python3"}\nPPid:\t${parent ?? 1}\nUid:\t${uid}\t${uid}\n`,
+    );
+    writeFileSync(join(folder, "cmdline"), words.map((word) => `${word}\0`).join(""));
+    writeFileSync(join(folder, "cgroup"), `0::${cgroup ?? "/system.slice/vllm.service"}\n`);
+    writeFileSync(join(folder, "net/tcp"), table(uid, sockets));
+  }
+  return proc;
+}
+
+function watch(proc: string, pids: readonly number[]) {
+  const clock = virtualClock(0n);
+  const servers = new Map<string, ServerInfo>();
+  const lastGpuSamples = new Map<string, GpuSample>([
+    ["GPU-1", { gpu: "GPU-1", at: 0, processes: pids.map((pid) => ({ pid, type: "compute" as const })) }],
+  ]);
+  let facts: readonly ProcessReading[] = [];
+  const opened: ServerSource[] = [];
+  const pipeline = {
+    intake: { servers, lastGpuSamples },
+    addServer: (source: ServerSource) => {
+      opened.push(source);
+      servers.set(source.info.id, source.info);
+    },
+    removeServer: async (source: ServerSource) => {
+      servers.delete(source.info.id);
+      await source.close();
+    },
+  };
+  closing.push(() => Promise.all(opened.map((source) => source.close())));
+  const context = { clock, log: silentLog, signal: new AbortController().signal };
+  const correlator = {
+    setProcessFacts: (readings: readonly ProcessReading[]) => {
+      facts = readings;
+    },
+  };
+  const common = { clock, log: silentLog, context, pipeline, correlator, discover: true, scrapeMs: 5000 };
+  const watched = new HostWatch({ ...common, proc });
+  const ports = () => watched.status()["ports"] as Record<string, Outcome>;
+  return { watched, servers, clock, ports, opened, facts: () => facts };
+}
+
+describe("HostWatch", () => {
+  test("finds a server by --port of a GPU process, places it without a capability, and lets it go with the process", async () => {
+    const { port } = await pageServer(page);
+    const words = ["python3", "-m", "vllm", "--port", String(port)];
+    const proc = fakeProc({
+      self: { words: [], sockets: [[port, 77]] },
+      10: { words, parent: 5, sockets: [[port, 77]] },
+      5: { words },
+    });
+    const { watched, servers, ports, facts } = watch(proc, [10]);
+    await watched.look();
+    expect([...servers.keys()]).toEqual([`vllm@http://127.0.0.1:${port}/metrics`]);
+    expect(ports()[port]).toMatchObject({
+      state: "found",
+      why: expect.stringContaining("was started with it"),
+    });
+    const placement = new Placement();
+    placement.setServers([...servers.values()], new Map());
+    placement.setFacts(facts());
+    expect(placement.place("GPU-1", undefined, [10])).toMatchObject([
+      { server: [...servers.keys()][0], rung: 3 },
+    ]);
+    const gone = watch(proc, []);
+    await gone.watched.look();
+    expect(gone.servers.size).toBe(0);
+  });
+
+  test("asks a port that is not open yet as soon as it is, and one that says nothing rarely", async () => {
+    const { port: silent, asked } = await pageServer(() => [404, ""]);
+    const processes = (open: boolean) => ({
+      self: { words: [], sockets: open ? ([[silent, 78]] as const) : [] },
+      10: { words: ["x", `--port=${silent}`], sockets: [] },
+    });
+    const proc = fakeProc(processes(false));
+    const { watched, clock, ports } = watch(proc, [10]);
+    await watched.look();
+    expect(ports()[silent]).toMatchObject({ state: "waiting" });
+    expect(asked).toEqual([]);
+    const open = readFileSync(join(fakeProc(processes(true)), "self/net/tcp"));
+    writeFileSync(join(proc, "self/net/tcp"), open);
+    const lookAt = async (seconds: number): Promise<number> => {
+      await clock.advance(seconds * 1e9);
+      await watched.look();
+      return asked.length;
+    };
+    const first = await lookAt(31);
+    expect(ports()[silent]?.state).toBe("nothing");
+    expect(first).toBeGreaterThan(0);
+    const second = await lookAt(62);
+    expect(second).toBeGreaterThan(first);
+    const third = await lookAt(93);
+    expect(third).toBeGreaterThan(second);
+    expect(await lookAt(124)).toBe(third);
+    const fourth = await lookAt(155);
+    expect(fourth).toBeGreaterThan(third);
+    // Another listener: whatever came of the last one says nothing about it.
+    writeFileSync(join(proc, "self/net/tcp"), open.toString().replace(" 78 ", " 79 "));
+    expect(await lookAt(186)).toBeGreaterThan(fourth);
+  }, 20_000);
+
+  test("never asks a llama.cpp router for a model, nor a server whose model sleeps when nobody asks", async () => {
+    const router = await pageServer((url) =>
+      url.startsWith("/metrics?model=")
+        ? [200, "llamacpp:tokens_predicted_total 1\n"]
+        : [400, '{"error":{}}'],
+    );
+    const child = await pageServer(() => [200, "llamacpp:tokens_predicted_total 1\n"]);
+    const proc = fakeProc({
+      self: {
+        words: [],
+        sockets: [
+          [router.port, 1],
+          [child.port, 2],
+        ],
+      },
+      20: { name: "llama-server", words: ["llama-server", "--port", String(router.port)] },
+      21: {
+        name: "llama-server",
+        parent: 20,
+        words: ["llama-server", "-m", "x.gguf", "--port", String(child.port), "--sleep-idle-seconds", "60"],
+      },
+    });
+    const { watched, servers, ports, clock } = watch(proc, [21]);
+    await watched.look();
+    await clock.advance(1200e9);
+    await watched.look();
+    expect(router.asked.length).toBeGreaterThan(0);
+    expect(router.asked.filter((url) => url.includes("model"))).toEqual([]);
+    expect(ports()[router.port]?.state).toBe("nothing");
+    expect(child.asked).toEqual([]);
+    expect(ports()[child.port]).toMatchObject({
+      state: "refused",
+      why: expect.stringContaining("keep its model"),
+    });
+    expect(servers.size).toBe(0);
+  }, 20_000);
+
+  test("says how many GPU processes it cannot see", async () => {
+    const { watched } = watch(fakeProc({ self: { words: [] }, 10: { words: ["x"] } }), [10, 11, 12]);
+    await watched.look();
+    expect(watched.status()["gpu_processes"]).toEqual({ count: 3, visible: 1, names: ["python3"] });
+  });
+
+  test("reads nothing twice: a port some server is read at is not asked", async () => {
+    const { port, asked } = await pageServer(page);
+    const proc = fakeProc({
+      self: { words: [], sockets: [[port, 77]] },
+      10: { words: ["x", "--port", String(port)] },
+    });
+    const { watched, servers, ports } = watch(proc, [10]);
+    const info = { id: "mine", type: "vllm", family: "engine", pollMs: 1000 } as const;
+    servers.set("mine", { ...info, address: `gpu-host-1:${port}` });
+    await watched.look();
+    expect(asked).toEqual([]);
+    expect(ports()[port]).toEqual({ state: "known", why: "read already as mine", server: "mine" });
+  });
+});
 
 describe("candidatePorts()", () => {
+  const socket = (port: number, uid = 1000, inode = String(port), address: "any" | "other" = "any") => ({
+    port,
+    uid,
+    inode,
+    address,
+  });
+  const facts = (
+    readings: readonly ProcessReading[],
+    here = [8000, 8080, 9001, 5432, 22].map((port) => socket(port)),
+  ) => ({
+    readings,
+    pids: [10],
+    here,
+    usual: [8000, 30000],
+    ephemeral: [32_768, 60_999] as const,
+  });
+  const asked = (readings: readonly ProcessReading[], here?: ReturnType<typeof socket>[]) =>
+    [...candidatePorts(facts(readings, here)).values()]
+      .filter(({ not }) => not === undefined)
+      .map(({ port }) => port);
+
   test("asks only ports a GPU process or its parents were started with or hold", () => {
     const readings = [
-      { pid: 10, parents: [5, 1], commandPort: 8000, ownedPorts: [9001] },
-      { pid: 5, parents: [1], commandPort: 8080 },
-      { pid: 99, commandPort: 5432, ownedPorts: [5432] },
+      { pid: 10, parents: [5, 1], servingPorts: [8000], ownedPorts: [9001, 40_001] },
+      { pid: 5, parents: [1], servingPorts: [8080] },
+      { pid: 99, servingPorts: [5432], ownedPorts: [5432] },
       { pid: 1, ownedPorts: [22] },
     ];
-    expect([...candidatePorts(readings, new Set([10]))].sort()).toEqual([8000, 8080, 9001]);
+    expect(asked(readings).sort()).toEqual([8000, 8080, 9001]);
+  });
+
+  test("asks what the user of a GPU process listens on where engines listen, which needs no capability", () => {
+    const own = [socket(8000, 1000), socket(30000, 0), socket(8080, 1000)];
+    const readings = [{ pid: 10, uid: 1000, listening: own }];
+    expect(asked(readings, own)).toEqual([8000]);
+    // The same port in another network namespace is somebody else's.
+    expect(asked(readings, [socket(8000, 1000, "other-inode")])).toEqual([]);
+  });
+
+  test("leaves a login's shell alone: a parent of another cgroup gives only what it was started with", () => {
+    const readings = [
+      { pid: 10, parents: [5, 4], cgroup: "/user.slice/session-1.scope" },
+      { pid: 5, cgroup: "/user.slice/session-1.scope", ownedPorts: [9001] },
+      { pid: 4, cgroup: "/system.slice/ssh.service", ownedPorts: [22] },
+    ];
+    expect(asked(readings)).toEqual([9001]);
+  });
+
+  test("tells what loopback does not reach, with why", () => {
+    const listening = [socket(7000, 1000, "in-container")];
+    const state = (reading: Partial<ProcessReading>, here = [socket(7001, 1000, "x", "other")]) =>
+      candidatePorts(facts([{ pid: 10, servingPorts: [7000, 7001], listening, ...reading }], here));
+    expect(state({}).get(7000)?.not).toMatchObject({
+      state: "refused",
+      why: expect.stringContaining("namespace"),
+    });
+    expect(state({ pod: "u1" }).get(7000)?.not).toMatchObject({ state: "off" });
+    expect(state({}).get(7001)?.not).toMatchObject({
+      state: "refused",
+      why: expect.stringContaining("another address"),
+    });
   });
 
   test("asks nothing where no process holds a GPU", () => {
-    expect(candidatePorts([{ pid: 99, commandPort: 5432 }], new Set()).size).toBe(0);
+    expect(candidatePorts(facts([{ pid: 99, servingPorts: [5432] }])).size).toBe(0);
   });
+});
+
+describe("the words of a command line", () => {
+  test("servingPortsOf() takes ports for serving, not those of masters", () => {
+    const line =
+      "tritonserver\0--http-port=8000\0--metrics-port\x008002\0--master-port\x0029500\0--port\x008001\0";
+    expect(servingPortsOf(line)).toEqual([8000, 8002, 8001]);
+  });
+
+  test.each([
+    [["--sleep-idle-seconds", "60"], true],
+    [["--sleep-idle-seconds=60"], true],
+    [["--sleep-idle-seconds", "-1"], false],
+    [["--port", "60"], false],
+  ])("keepsAwake(%j) is %s", (words, expected) => {
+    expect(keepsAwake(words)).toBe(expected);
+  });
+});
+
+test("usualPorts() are those of engines, no gateway's and no receiver's", () => {
+  const ports = usualPorts();
+  for (const port of [8000, 30000, 3000, 8080, 8002, 23333]) expect(ports).toContain(port);
+  for (const port of [4317, 9090, 4000, 22]) expect(ports).not.toContain(port);
 });
 
 describe("portOf()", () => {

@@ -1,20 +1,17 @@
 // Pods that ask to be read, told by a fake kubelet over real unix sockets, read over real ones.
-import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { virtualClock } from "../agent/clock.ts";
+import type { Config } from "../agent/config.ts";
 import { Placement } from "../agent/correlate/placement.ts";
 import { listPods } from "../agent/host/pods.ts";
-import { KubernetesWatch } from "../agent/kubernetes-watch.ts";
-import { silentLog } from "../agent/log.ts";
 import { serverInfoGauge } from "../agent/meter/gauges.ts";
 import type { ServerInfo } from "../agent/model.ts";
-import { serverOfPod } from "../agent/pod-servers.ts";
-import type { ServerSource } from "../agent/source.ts";
+import { targetsOf } from "../agent/pod-servers.ts";
 import type { FakeKubelet } from "./fakes/kubelet.ts";
 import { fakeKubelet } from "./fakes/kubelet.ts";
+import { annotated, servePage, watchKubelet } from "./kubernetes-rig.ts";
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -25,52 +22,8 @@ beforeEach(async () => {
   kubelet = await fakeKubelet();
   closing.push(() => kubelet.close());
 });
-
-/** A server with a metric page of vLLM; counts who asks it. */
-async function pageServer(): Promise<{ port: number; asked: () => number }> {
-  const path = fileURLToPath(new URL("./fixtures/servers/vllm-0.16-two-engines.prom", import.meta.url));
-  const page = readFileSync(path, "utf8");
-  let asked = 0;
-  const server = createServer((request, response) => {
-    asked++;
-    response.writeHead(request.url === "/metrics" ? 200 : 404).end(request.url === "/metrics" ? page : "");
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  closing.push(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  return { port: (server.address() as AddressInfo).port, asked: () => asked };
-}
-
-function watch(more: { kubernetes?: "auto" | "off" } = {}) {
-  const clock = virtualClock(0n);
-  const servers = new Map<string, ServerInfo>();
-  const sources = new Map<string, ServerSource>();
-  const pipeline = {
-    intake: { servers },
-    addServer: (source: ServerSource) => {
-      servers.set(source.info.id, source.info);
-      sources.set(source.info.id, source);
-    },
-    removeServer: async (source: ServerSource) => {
-      servers.delete(source.info.id);
-      await source.close();
-    },
-  };
-  const { podsSocket, podResourcesSocket } = kubelet;
-  const discovery = { enabled: true, kubernetes: "auto" as const, podsSocket, podResourcesSocket, ...more };
-  const context = { clock, log: silentLog, signal: new AbortController().signal };
-  const watched = new KubernetesWatch({ context, pipeline: pipeline as never, discovery, scrapeMs: 5000 });
-  closing.push(() => watched.stop());
-  closing.push(() => Promise.all([...sources.values()].map((source) => source.close())));
-  return { watched, servers, sources, clock };
-}
-
-const annotated = (port: number, more: Record<string, string> = {}) => ({
-  "tokenwatt.io/port": String(port),
-  ...more,
-});
+const pageServer = () => servePage(closing);
+const watch = (more: Partial<Config["discovery"]> = {}) => watchKubelet(kubelet, closing, more);
 
 describe("KubernetesWatch", () => {
   test("takes in what a pod's annotations name, with its GPUs, pod and labels, and lets it go with the pod", async () => {
@@ -110,7 +63,7 @@ describe("KubernetesWatch", () => {
       "k8s.pod.name": "llm-0",
     });
     expect(watched.status()).toMatchObject({
-      pods: { "team-a/llm-0": "vllm: its annotation names the type" },
+      pods: { "team-a/llm-0": { state: "found", why: "vllm: its annotation names the type", server: "llm" } },
     });
     kubelet.pods = [];
     await watched.look();
@@ -133,8 +86,9 @@ describe("KubernetesWatch", () => {
     const { watched, servers, clock } = watch();
     await watched.look();
     expect([...servers.keys()]).toEqual(["vllm@a/llm"]);
-    const status = watched.status()["pods"] as Record<string, string>;
-    expect(status["a/silent"]).toMatch(/^no counters \(.*\/metrics/);
+    expect(watched.status()["pods"]).toMatchObject({
+      "a/silent": { state: "nothing", why: expect.stringMatching(/\/metrics: it answers 404/) },
+    });
     const after = connections;
     await watched.look();
     expect(connections).toBe(after);
@@ -168,7 +122,10 @@ describe("KubernetesWatch", () => {
     kubelet.failing = true;
     await watched.look();
     expect(servers.size).toBe(1);
-    expect(watched.status()["pods_api"]).toMatch(/Cannot list pods at .*kubelet restarts/);
+    expect(watched.status()["pods_api"]).toMatchObject({
+      ok: false,
+      why: expect.stringMatching(/Cannot list pods at .*kubelet restarts/),
+    });
   });
 
   test("reads nothing twice: a server that is configured, or behind the same port of the host", async () => {
@@ -184,8 +141,8 @@ describe("KubernetesWatch", () => {
     await watched.look();
     expect([...servers.keys()]).toEqual(["configured"]);
     expect(watched.status()["pods"]).toEqual({
-      "a/same": "read already as configured",
-      "a/host": "read already as configured",
+      "a/same": { state: "known", why: "read already as configured", server: "configured" },
+      "a/host": { state: "known", why: "read already as configured", server: "configured" },
     });
     expect(asked()).toBe(0);
   });
@@ -195,15 +152,17 @@ describe("KubernetesWatch", () => {
     const off = watch({ kubernetes: "off" });
     off.watched.start();
     await off.clock.advance(60e9);
-    expect(off.watched.status()).toEqual({ off: "discovery.kubernetes" });
+    expect(off.watched.status()).toEqual({ from: "off" });
     kubelet = { ...kubelet, podsSocket: "/nowhere/pods.sock", podResourcesSocket: "/nowhere/kubelet.sock" };
     const none = watch();
     await none.watched.look();
-    expect(none.watched.status()["pods_api"]).toBe("Cannot list pods: there is no socket /nowhere/pods.sock");
+    expect(none.watched.status()["pods_api"]).toMatchObject({
+      why: "Cannot list pods: there is no socket /nowhere/pods.sock",
+    });
   });
 });
 
-describe("serverOfPod()", () => {
+describe("targetsOf()", () => {
   const pod = (annotations: Record<string, string>, address = "10.1.2.3") => ({
     namespace: "a",
     name: "llm",
@@ -211,11 +170,13 @@ describe("serverOfPod()", () => {
     address,
     hostNetwork: false,
     annotations,
+    containers: [],
   });
+  const only = (...args: Parameters<typeof targetsOf>) => targetsOf(...args)[0]?.server;
 
   test("refuses what would be read elsewhere or otherwise than meant, with the reason", () => {
     const refused = (annotations: Record<string, string>, address?: string) =>
-      (serverOfPod(pod(annotations, address), []) as { refused: string }).refused;
+      (only(pod(annotations, address), []) as { refused: string }).refused;
     expect(refused({ "tokenwatt.io/typ": "vllm" })).toMatch(/tokenwatt\.io\/typ: known are port, type/);
     expect(refused({ "tokenwatt.io/type": "vllm" })).toMatch(/port: it is missing|missing/);
     expect(refused(annotated(0))).toMatch(/got "0"/);
@@ -223,7 +184,7 @@ describe("serverOfPod()", () => {
     expect(refused(annotated(80, { "tokenwatt.io/type": "otlp" }))).toMatch(/no such type/);
     const path = { "tokenwatt.io/type": "vllm", "tokenwatt.io/path": "@evil.example/metrics" };
     expect(refused(annotated(80, path))).toMatch(/path/);
-    expect(serverOfPod(pod({ "prometheus.io/scrape": "true" }), [])).toBeUndefined();
+    expect(targetsOf(pod({ "prometheus.io/scrape": "true" }), [])).toEqual([]);
   });
 
   test("gives a pod the GPUs it has alone, never a share", () => {
@@ -232,11 +193,11 @@ describe("serverOfPod()", () => {
       { namespace: "a", pod: "llm", container: "y", gpus: ["GPU-9"], shared: true },
       { namespace: "b", pod: "llm", container: "x", gpus: ["GPU-7"], shared: false },
     ];
-    expect(serverOfPod(pod(annotated(80)), gpus)).toMatchObject({ entry: { gpus: ["GPU-1", "GPU-2"] } });
+    expect(only(pod(annotated(80)), gpus)).toMatchObject({ gpus: ["GPU-1", "GPU-2"] });
   });
 
   test("writes an IPv6 address as an address with a port is written", () => {
-    const found = serverOfPod(pod(annotated(80, { "tokenwatt.io/type": "vllm" }), "fd00::1"), []);
+    const found = only(pod(annotated(80, { "tokenwatt.io/type": "vllm" }), "fd00::1"), []);
     expect(found).toMatchObject({ entry: { endpoint: "[fd00::1]:80" } });
   });
 });
@@ -275,6 +236,7 @@ describe("listPods()", () => {
           address: "127.0.0.1",
           hostNetwork: true,
           annotations: { k: "v" },
+          containers: [{ name: "main", words: [], ports: [] }],
         },
       ]);
     }

@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { listenTls } from "../export/listen-tls.ts";
 import { otlpConfig } from "../export/otlp-config.ts";
-import { hostConfig } from "../host/config.ts";
+import { hostConfig, kubeletConfig } from "../host/config.ts";
 import { podResourcesSocket } from "../host/pod-resources.ts";
 import { podsSocket } from "../host/pods.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
@@ -82,10 +82,11 @@ const common = {
         .default(true)
         .describe("Look for servers behind the GPU processes, on loopback only."),
       kubernetes: z
-        .enum(["auto", "off"])
+        .enum(["auto", "annotations", "off"])
         .default("auto")
         .describe(
-          "Take in pods of this node that have annotations tokenwatt.io/*, as the kubelet tells them.",
+          "Servers in pods of this node, as the kubelet tells them. auto: those annotations tokenwatt.io/* name, and " +
+            "in containers that hold GPUs those at the TCP ports they declare; annotations: the first alone.",
         ),
       podsSocket: z.string().min(1).default(podsSocket).describe("The kubelet's Pods API."),
       podResourcesSocket: z
@@ -93,6 +94,7 @@ const common = {
         .min(1)
         .default(podResourcesSocket)
         .describe("The kubelet's pod-resources API: which pod was given which GPU."),
+      kubelet: kubeletConfig.optional(),
     })
     .prefault({}),
   capacity: z

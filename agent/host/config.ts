@@ -1,5 +1,7 @@
-// The section `host`: how the host's own power is read, and the factors of its site.
+// The section `host`: how the host's own power is read, and the factors of its site. The section `discovery.kubelet`: how
+// a kubelet without the Pods API is asked.
 import { z } from "zod";
+import { accountCaFile, accountTokenFile } from "./kubelet-https.ts";
 import { hostPowerConfig } from "./power.ts";
 
 /** The section `host`. */
@@ -12,3 +14,30 @@ export const hostConfig = z.strictObject({
 });
 
 export type HostConfig = z.output<typeof hostConfig>;
+
+/** The section `discovery.kubelet`; absent = the kubelet's HTTPS port is not asked. */
+export const kubeletConfig = z
+  .strictObject({
+    endpoint: z.string().refine((text) => /^https:\/\/(\[[0-9a-fA-F:.]+\]|[^:\s/]+):\d{1,5}$/.test(text), {
+      error: "https://host:port",
+      params: { hint: 'the kubelet of this node, for example "https://10.0.0.7:10250"' },
+    }),
+    tokenFile: z.string().min(1).default(accountTokenFile).describe("Needs `get` on nodes/pods."),
+    caFile: z
+      .string()
+      .min(1)
+      .default(accountCaFile)
+      .describe("Who signed the kubelet's certificate: the cluster, or the kubelet itself."),
+    serverName: z
+      .string()
+      .min(1)
+      .optional()
+      .describe("The name the certificate must bear; default the endpoint's host."),
+    insecureSkipVerify: z
+      .boolean()
+      .default(false)
+      .describe("Believe any certificate; whoever answers is shown the token."),
+  })
+  .describe(
+    "Ask the kubelet's /pods over HTTPS where its Pods API does not answer (kubelets older than 1.37).",
+  );

@@ -1,6 +1,7 @@
 // Which pod and container holds which GPU: the kubelet's pod-resources API on its unix socket (v1, Kubernetes 1.20 on).
 // Needs the socket's folder mounted and uid 0, and no right in the cluster. Device ids are those of NVIDIA's device
-// plugin: GPU and MIG UUIDs, "::<n>" behind them when time-sliced; index forms (GKE's "nvidia0") are left out.
+// plugin: GPU and MIG UUIDs, "::<n>" behind them when time-sliced. Index forms (GKE's "nvidia0") and claims of dynamic
+// resource allocation tell that a container holds GPUs, not which.
 import type { SourceContext } from "../source.ts";
 import { callKubelet } from "./kubelet-call.ts";
 
@@ -12,7 +13,7 @@ export interface PodGpus {
   readonly namespace: string;
   readonly pod: string;
   readonly container: string;
-  /** GPU or MIG UUIDs. */
+  /** GPU or MIG UUIDs; empty where only the fact is told. */
   readonly gpus: readonly string[];
   /** Whether a GPU may be given to other containers too (time slicing). */
   readonly shared: boolean;
@@ -25,11 +26,16 @@ interface ListResponse {
     readonly containers: readonly {
       readonly name: string;
       readonly devices: readonly { readonly resourceName: string; readonly deviceIds: readonly string[] }[];
+      readonly dynamicResources: readonly {
+        readonly claimResources: readonly { readonly driverName: string }[];
+      }[];
     }[];
   }[];
 }
 
 const SHARED = /::\d+$/;
+/** The driver of NVIDIA's GPUs under dynamic resource allocation (Kubernetes 1.34 on). */
+const DRA_DRIVER = "gpu.nvidia.com";
 
 /**
  * Containers with GPUs on this node. Throws SourceError: `absent` where there is no kubelet, `transient` when it does not
@@ -51,15 +57,22 @@ export async function listPodGpus(
 function gpusOf(response: ListResponse): PodGpus[] {
   return response.podResources.flatMap(({ name, namespace, containers }) =>
     containers.flatMap((container) => {
-      const ids = container.devices
-        .filter(({ resourceName }) => resourceName.startsWith("nvidia.com/"))
-        .flatMap(({ deviceIds }) => deviceIds)
-        .filter((id) => /^(GPU|MIG)-/.test(id));
-      if (ids.length === 0) return [];
-      const gpus = [...new Set(ids.map((id) => id.replace(SHARED, "")))];
-      return [
-        { namespace, pod: name, container: container.name, gpus, shared: ids.some((id) => SHARED.test(id)) },
-      ];
+      // Others of nvidia.com are network devices and switches.
+      const ids = container.devices.flatMap(({ resourceName, deviceIds }) =>
+        deviceIds.filter((id) => /^nvidia\.com\/(gpu|mig-)/.test(resourceName) || isUuid(resourceName, id)),
+      );
+      const claimed = container.dynamicResources.some(({ claimResources }) =>
+        claimResources.some(({ driverName }) => driverName === DRA_DRIVER),
+      );
+      if (ids.length === 0 && !claimed) return [];
+      const named = ids.filter((id) => isUuid("nvidia.com/", id));
+      const gpus = [...new Set(named.map((id) => id.replace(SHARED, "")))];
+      const shared = ids.some((id) => SHARED.test(id));
+      return [{ namespace, pod: name, container: container.name, gpus, shared }];
     }),
   );
+}
+
+function isUuid(resourceName: string, id: string): boolean {
+  return resourceName.startsWith("nvidia.com/") && /^(GPU|MIG)-/.test(id);
 }

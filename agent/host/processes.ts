@@ -4,6 +4,7 @@
 // Facts: proc(5), cgroups(7); cgroup names of systemd, Docker, containerd, CRI-O and the kubelet (deploy.md).
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
+import type { ListeningSocket } from "./sockets.ts";
 import { listeningSockets, socketInodes } from "./sockets.ts";
 
 /** Facts about one process; the shape correlate/placement.ts takes. */
@@ -17,8 +18,12 @@ export interface ProcessReading {
   readonly pod?: string;
   readonly parents?: readonly number[];
   readonly commandPort?: number;
-  readonly listening?: readonly { readonly port: number; readonly uid?: number }[];
+  /** That, and ports of the command line's other flags for serving. */
+  readonly servingPorts?: readonly number[];
+  readonly listening?: readonly ListeningSocket[];
   readonly ownedPorts?: readonly number[];
+  /** Being read keeps its model in memory. */
+  readonly keepsAwake?: true;
 }
 
 const PARENTS_MAX = 16;
@@ -59,7 +64,9 @@ function readProcess(
   const name = /^Name:\s+(.+)$/m.exec(status)?.[1];
   const sockets = socketsOf(proc, pid, namespaces);
   const owned = socketInodes(join(proc, String(pid), "fd"));
-  const commandPort = portOfCommand(text(join(proc, String(pid), "cmdline")) ?? "");
+  const commandLine = text(join(proc, String(pid), "cmdline")) ?? "";
+  const commandPort = portOfCommand(commandLine);
+  const servingPorts = servingPortsOf(commandLine);
   const parents = parentsOf(proc, pid);
   return {
     pid,
@@ -68,7 +75,9 @@ function readProcess(
     ...(uid === undefined ? {} : { uid: Number(uid) }),
     ...(parents.length === 0 ? {} : { parents }),
     ...(commandPort === undefined ? {} : { commandPort }),
-    ...(sockets === undefined ? {} : { listening: sockets.map(({ port, uid }) => ({ port, uid })) }),
+    ...(servingPorts.length === 0 ? {} : { servingPorts }),
+    ...(keepsAwake(commandLine.split("\0")) ? { keepsAwake: true } : {}),
+    ...(sockets === undefined ? {} : { listening: sockets }),
     ...(sockets === undefined || owned === undefined
       ? {}
       : {
@@ -119,6 +128,33 @@ function startedWith(proc: string, ports: ReadonlySet<number>): number[] {
 export function portOfCommand(commandLine: string): number | undefined {
   const match = /(?:^|\0)--port(?:=|\0)(\d{1,5})(?:\0|$)/.exec(commandLine);
   return match === null ? undefined : Number(match[1]);
+}
+
+/** Ports of `--port`, `--http-port`, `--grpc-port`, `--metrics-port`, `--server-port`: those of masters and links are not. */
+export function servingPortsOf(commandLine: string): number[] {
+  const matches = commandLine.matchAll(
+    /(?:^|\0)--(?:(?:http|grpc|metrics|server)[-_])?port(?:=|\0)(\d{1,5})(?=\0|$)/g,
+  );
+  return [...new Set([...matches].map((match) => Number(match[1])))];
+}
+
+/** Whether a llama-server with these arguments unloads its idle model: each read of its page counts as use (P11). */
+export function keepsAwake(words: readonly string[]): boolean {
+  return words.some((word, index) => {
+    const value = /^--sleep-idle-seconds(?:=(.*))?$/.exec(word);
+    return value !== null && Number(value[1] ?? words[index + 1]) > 0;
+  });
+}
+
+/** Listening sockets where this program's own loopback is; undefined where they cannot be read. */
+export function socketsHere(proc = "/proc"): readonly ListeningSocket[] | undefined {
+  return listeningSockets(join(proc, "self/net"));
+}
+
+/** First and last port the kernel gives to whoever names none; NCCL and torch listen there, servers do not. */
+export function ephemeralPorts(proc = "/proc"): readonly [number, number] {
+  const [first, last] = (text(join(proc, "sys/net/ipv4/ip_local_port_range")) ?? "").trim().split(/\s+/);
+  return [Number(first) || 32_768, Number(last) || 60_999];
 }
 
 /** The unified path of a /proc/PID/cgroup file, or on a version 1 host that of systemd's or the longest hierarchy. */

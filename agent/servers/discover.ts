@@ -1,8 +1,9 @@
 // What listens at a port of this host: a metric page or a gRPC service this program can read, or nothing.
 // The caller says which ports to look at: those GPU processes listen on, on loopback, or one a pod of this node names, at
-// the pod's address; nothing else is ever asked. Probe order
-// of facts/tokens.md 6: /metrics, /v1/metrics, /prometheus/metrics, then gRPC by reflection, then the next port (where
-// SGLang's gRPC mode keeps its page). JSON at /metrics is TensorRT-LLM's queue, which is drained by reading: one request.
+// the pod's address; nothing else is ever asked. Probe order of facts/tokens.md 6: /metrics, /v1/metrics,
+// /prometheus/metrics, then gRPC by reflection, then the next port, where SGLang's gRPC mode and Triton keep their page: a
+// page says more than a gRPC statistic, so it wins. JSON at /metrics is TensorRT-LLM's queue, which is drained by reading:
+// one request. A llama.cpp router answers /metrics without a model by an error and wakes none; it is never asked for one.
 import { openChannel } from "../grpc.ts";
 import type { ServerType, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
@@ -22,6 +23,8 @@ const SERVICES: Readonly<Record<string, string>> = {
   "vllm.grpc.engine.VllmEngine": "get-loads",
   "tokenspeed.grpc.scheduler.TokenSpeedScheduler": "get-loads",
 };
+/** Types that estimate what a page of the same server counts. */
+const ESTIMATES: readonly string[] = ["triton-grpc", "get-loads"];
 
 /** A server found, as an entry of the configuration would name it. */
 export interface Discovered {
@@ -34,6 +37,8 @@ export interface Discovered {
 export interface Discovery {
   readonly found: Discovered | undefined;
   readonly tried: readonly string[];
+  /** Somebody accepted a connection, or a packet was lost: asking again costs them something. */
+  readonly listens: boolean;
 }
 
 /** Looks at one port of this host, or of a pod on it by its address. Never throws. */
@@ -42,19 +47,42 @@ export async function discoverServer(
   context: SourceContext,
   host = "127.0.0.1",
 ): Promise<Discovery> {
-  const tried: string[] = [];
-  const found =
-    (await discoverPage(`${host}:${port}`, context, tried)) ??
-    (await discoverGrpc(`${host}:${port}`, context, tried)) ??
-    (await discoverPage(`${host}:${port + 1}`, context, tried));
-  return { found, tried };
+  return discoverAmong([port], context, host, true);
 }
 
+/**
+ * Looks at several ports of one server and takes one answer: the first page, else the first gRPC service. `beside`: the
+ * port after each may be asked, too. Never throws.
+ */
+export async function discoverAmong(
+  ports: readonly number[],
+  context: SourceContext,
+  host: string,
+  beside: boolean,
+): Promise<Discovery> {
+  const tried: string[] = [];
+  let listens = false;
+  let estimate: Discovered | undefined;
+  for (const port of ports) {
+    const page = await discoverPage(`${host}:${port}`, context, tried);
+    if (typeof page === "object") return { found: page, tried, listens: true };
+    if (page === "silent") continue;
+    listens = true;
+    const service = await discoverGrpc(`${host}:${port}`, context, tried);
+    if (service !== undefined && !ESTIMATES.includes(service.type)) return { found: service, tried, listens };
+    const next = beside ? await discoverPage(`${host}:${port + 1}`, context, tried) : undefined;
+    if (typeof next === "object") return { found: next, tried, listens };
+    estimate ??= service;
+  }
+  return { found: estimate, tried, listens };
+}
+
+/** The page's server, or whether anybody listens there. */
 async function discoverPage(
   address: string,
   context: SourceContext,
   tried: string[],
-): Promise<Discovered | undefined> {
+): Promise<Discovered | "silent" | "no page"> {
   for (const path of PATHS) {
     const url = `http://${address}${path}`;
     const fetcher = createPageFetcher({ url, timeoutMs: TIMEOUT_MS }, context);
@@ -67,17 +95,15 @@ async function discoverPage(
       tried.push(`${url}: a metric page of no known server`);
     } catch (error) {
       tried.push(error instanceof Error ? error.message : String(error));
-      // Nothing there, or nothing that speaks HTTP: the other paths would say the same.
-      if (
-        error instanceof SourceError &&
-        /nothing listens|does not speak HTTP|no full answer/.test(error.message)
-      )
-        break;
+      if (!(error instanceof SourceError)) continue;
+      if (/nothing listens/.test(error.message)) return "silent";
+      // Nothing that speaks HTTP: the other paths would say the same.
+      if (/does not speak HTTP|no full answer/.test(error.message)) break;
     } finally {
       fetcher.close();
     }
   }
-  return undefined;
+  return "no page";
 }
 
 async function discoverGrpc(
@@ -115,6 +141,15 @@ export function askedType(name: string): ServerType | undefined {
     (type) => type.page !== undefined || Object.values(SERVICES).includes(type.name),
   );
   return asked.find((type) => type.name === name);
+}
+
+/** Ports engines listen on where nobody names one, as their types know them. */
+export function usualPorts(): readonly number[] {
+  const endpoints = serverTypes
+    .filter(({ family, name }) => family === "engine" && askedType(name) !== undefined)
+    .map(({ example }) => String(example["endpoint"] ?? ""));
+  const ports = endpoints.flatMap((endpoint) => Number(/:(\d{1,5})(?:\/|$)/.exec(endpoint)?.[1]) || []);
+  return [...new Set(ports)];
 }
 
 /** The type that reads what a gRPC peer reflects, if one does. */

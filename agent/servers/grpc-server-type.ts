@@ -44,6 +44,7 @@ export function grpcServer(server: GrpcServer): ServerType<typeof grpcServerConf
     name: server.name,
     config: grpcServerConfig,
     example: { endpoint: `localhost:${server.port}` },
+    family: "engine",
     open: (entry, context) => openGrpcServer(server, entry, context),
   };
 }

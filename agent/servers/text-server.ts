@@ -71,6 +71,7 @@ export function textServer(
     name: server.name,
     config: textServerConfig,
     example: { endpoint: `localhost:${server.port}` },
+    family: server.family,
     open: (entry, context) => openTextServer(server, entry, context),
     page: pageReader(server, {}),
   };

@@ -15,7 +15,22 @@ export interface FakePod {
   readonly phase?: string;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly gpus?: readonly string[];
+  /** Default: one named `main` that holds `gpus` and declares nothing. */
+  readonly containers?: readonly FakeContainer[];
 }
+
+export interface FakeContainer {
+  readonly name: string;
+  readonly gpus?: readonly string[];
+  readonly ports?: readonly { readonly port: number; readonly name?: string; readonly protocol?: string }[];
+  readonly args?: readonly string[];
+  /** Listed among the init containers; `restartPolicy` Always makes it a sidecar that stays. */
+  readonly init?: true;
+  readonly restartPolicy?: string;
+}
+
+const containersOf = ({ containers, gpus = [] }: FakePod): readonly FakeContainer[] =>
+  containers ?? [{ name: "main", gpus }];
 
 /** A running fake; `pods` may be replaced at any time, `failing` makes it answer with an error. */
 export interface FakeKubelet {
@@ -23,6 +38,8 @@ export interface FakeKubelet {
   readonly podResourcesSocket: string;
   pods: readonly FakePod[];
   failing: boolean;
+  /** Only pod-resources fails. */
+  failingResources: boolean;
   close(): void;
 }
 
@@ -35,6 +52,7 @@ export async function fakeKubelet(packageName = "v1alpha1"): Promise<FakeKubelet
     podResourcesSocket: join(folder, "kubelet.sock"),
     pods: [],
     failing: false,
+    failingResources: false,
     close: () => {
       for (const server of servers) server.forceShutdown();
       rmSync(folder, { recursive: true, force: true });
@@ -45,7 +63,9 @@ export async function fakeKubelet(packageName = "v1alpha1"): Promise<FakeKubelet
     servers.push(server);
     const bytes = (value: Buffer): Buffer => value;
     const handle = (_: unknown, callback: (error: unknown, value?: Buffer) => void): void =>
-      fake.failing ? callback({ code: 14, details: "kubelet restarts" }) : callback(null, answer());
+      fake.failing || (fake.failingResources && socket === fake.podResourcesSocket)
+        ? callback({ code: 14, details: "kubelet restarts" })
+        : callback(null, answer());
     server.register(path, handle as never, bytes, bytes, "unary");
     await new Promise<void>((resolve, reject) =>
       server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) =>
@@ -71,7 +91,10 @@ function podOf(pod: FakePod): Buffer {
     field(5, pod.uid ?? `uid-of-${pod.name}`),
     ...annotations,
   );
-  const spec = message(field(11, pod.hostNetwork === true ? 1 : 0));
+  const spec = message(
+    ...containersOf(pod).map((container) => field(container.init === true ? 20 : 2, containerOf(container))),
+    field(11, pod.hostNetwork === true ? 1 : 0),
+  );
   const status = message(
     field(1, pod.phase ?? "Running"),
     field(5, "10.0.0.1"),
@@ -80,8 +103,27 @@ function podOf(pod: FakePod): Buffer {
   return field(1, message(field(1, metadata), field(2, spec), field(3, status)));
 }
 
+function containerOf({ args = [], name, ports = [], restartPolicy }: FakeContainer): Buffer {
+  return message(
+    field(1, name),
+    field(2, "registry.example.com/image"),
+    ...args.map((one) => field(4, one)),
+    ...ports.map((one) =>
+      field(6, message(field(1, one.name ?? ""), field(3, one.port), field(4, one.protocol ?? "TCP"))),
+    ),
+    field(9, message(field(1, "a-mount"))),
+    ...(restartPolicy === undefined ? [] : [field(24, restartPolicy)]),
+  );
+}
+
+/** As the kubelet lists them: init containers only where they stay (Kubernetes 1.29 on). */
 function resourcesOf(pod: FakePod): Buffer {
-  const devices = message(field(1, "nvidia.com/gpu"), ...(pod.gpus ?? []).map((id) => field(2, id)));
-  const container = message(field(1, "main"), field(2, devices));
-  return field(1, message(field(1, pod.name), field(2, pod.namespace), field(3, container)));
+  const containers = containersOf(pod).filter(
+    ({ init, restartPolicy }) => init !== true || restartPolicy === "Always",
+  );
+  const told = containers.map(({ gpus = [], name }) => {
+    const devices = message(field(1, "nvidia.com/gpu"), ...gpus.map((id) => field(2, id)));
+    return field(3, message(field(1, name), ...(gpus.length === 0 ? [] : [field(2, devices)])));
+  });
+  return field(1, message(field(1, pod.name), field(2, pod.namespace), ...told));
 }

@@ -33,6 +33,11 @@ async function kubelet(response: Buffer): Promise<string> {
 
 const devices = (resource: string, ...ids: string[]): Buffer =>
   field(2, message(field(1, resource), ...ids.map((id) => field(2, id))));
+const claim = (driver: string): Buffer =>
+  field(
+    5,
+    message(field(2, "a-claim"), field(4, message(field(2, driver), field(3, "pool"), field(4, "gpu-0")))),
+  );
 const container = (name: string, ...more: Buffer[]): Buffer => field(3, message(field(1, name), ...more));
 const pod = (name: string, ...more: Buffer[]): Buffer =>
   field(1, message(field(1, name), field(2, "team-a"), ...more));
@@ -49,13 +54,19 @@ describe("listPodGpus()", () => {
         pod("small-0", container("tgi", devices("nvidia.com/mig-1g.10gb", "MIG-7"))),
         pod(
           "web-0",
-          container("web", devices("example.com/nic", "nic0"), devices("nvidia.com/gpu", "nvidia0")),
+          container("web", devices("example.com/nic", "nic0"), devices("nvidia.com/rdma", "mlx5_0")),
         ),
+        pod("gke-0", container("tgi", devices("nvidia.com/gpu", "nvidia0"))),
+        pod("claim-0", container("vllm", claim("gpu.nvidia.com"))),
+        pod("claim-1", container("x", claim("dra.example.com"))),
       ),
     );
     expect(await listPodGpus(context, socket)).toEqual([
       { namespace: "team-a", pod: "llm-0", container: "vllm", gpus: ["GPU-1", "GPU-2"], shared: true },
       { namespace: "team-a", pod: "small-0", container: "tgi", gpus: ["MIG-7"], shared: false },
+      // That they hold GPUs is told, which ones is not.
+      { namespace: "team-a", pod: "gke-0", container: "tgi", gpus: [], shared: false },
+      { namespace: "team-a", pod: "claim-0", container: "vllm", gpus: [], shared: false },
     ]);
   });
 

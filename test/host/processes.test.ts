@@ -70,7 +70,8 @@ describe("readProcesses()", () => {
       name: "vllm",
       uid: 1000,
       commandPort: 8000,
-      listening: [{ port: 8000, uid: 1000 }],
+      servingPorts: [8000],
+      listening: [{ port: 8000, uid: 1000, inode: "77", address: "any" }],
       ownedPorts: [8000],
       ...home,
     });

@@ -1,0 +1,66 @@
+// A watch over a fake kubelet's sockets, and page servers for its pods, shared by the tests of KubernetesWatch.
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { fileURLToPath } from "node:url";
+import { virtualClock } from "../agent/clock.ts";
+import type { Config } from "../agent/config.ts";
+import { KubernetesWatch } from "../agent/kubernetes-watch.ts";
+import { silentLog } from "../agent/log.ts";
+import type { ServerInfo } from "../agent/model.ts";
+import type { ServerSource } from "../agent/source.ts";
+import type { FakeKubelet } from "./fakes/kubelet.ts";
+
+type Closing = (() => unknown)[];
+
+/** A server with a metric page of vLLM; counts who asks it. */
+export async function servePage(closing: Closing): Promise<{ port: number; asked: () => number }> {
+  const path = fileURLToPath(new URL("./fixtures/servers/vllm-0.16-two-engines.prom", import.meta.url));
+  const page = readFileSync(path, "utf8");
+  let asked = 0;
+  const server = createServer((request, response) => {
+    asked++;
+    response.writeHead(request.url === "/metrics" ? 200 : 404).end(request.url === "/metrics" ? page : "");
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closing.push(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { port: (server.address() as AddressInfo).port, asked: () => asked };
+}
+
+/** A watch over that kubelet that keeps what it takes in. */
+export function watchKubelet(
+  kubelet: FakeKubelet,
+  closing: Closing,
+  more: Partial<Config["discovery"]> = {},
+) {
+  const clock = virtualClock(0n);
+  const servers = new Map<string, ServerInfo>();
+  const sources = new Map<string, ServerSource>();
+  const pipeline = {
+    intake: { servers },
+    addServer: (source: ServerSource) => {
+      servers.set(source.info.id, source.info);
+      sources.set(source.info.id, source);
+    },
+    removeServer: async (source: ServerSource) => {
+      servers.delete(source.info.id);
+      await source.close();
+    },
+  };
+  const { podsSocket, podResourcesSocket } = kubelet;
+  const discovery = { enabled: true, kubernetes: "auto" as const, podsSocket, podResourcesSocket, ...more };
+  const context = { clock, log: silentLog, signal: new AbortController().signal };
+  const watched = new KubernetesWatch({ context, pipeline: pipeline as never, discovery, scrapeMs: 5000 });
+  closing.push(() => watched.stop());
+  closing.push(() => Promise.all([...sources.values()].map((source) => source.close())));
+  return { watched, servers, sources, clock };
+}
+
+/** Annotations that name a port. */
+export const annotated = (port: number, more: Record<string, string> = {}) => ({
+  "tokenwatt.io/port": String(port),
+  ...more,
+});

@@ -1,0 +1,207 @@
+// Pods that hold GPUs and ask for nothing: which of their ports are asked, and what is never asked.
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { Socket } from "node:net";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Config } from "../agent/config.ts";
+import type { FakeKubelet } from "./fakes/kubelet.ts";
+import { fakeKubelet } from "./fakes/kubelet.ts";
+import { fakeKubeletHttps } from "./fakes/kubelet-https.ts";
+import { annotated, servePage, watchKubelet } from "./kubernetes-rig.ts";
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+let kubelet: FakeKubelet;
+beforeEach(async () => {
+  kubelet = await fakeKubelet();
+  closing.push(() => kubelet.close());
+});
+const pageServer = () => servePage(closing);
+const watch = (more: Partial<Config["discovery"]> = {}) => watchKubelet(kubelet, closing, more);
+
+describe("KubernetesWatch and pods nobody annotated", () => {
+  test("finds a server at a declared port of the container that holds GPUs, and asks nothing else of its pod", async () => {
+    const [engine, proxy, init] = [await pageServer(), await pageServer(), await pageServer()];
+    const closed = { port: 9, protocol: "UDP" };
+    kubelet.pods = [
+      {
+        namespace: "ml",
+        name: "llm-0",
+        containers: [
+          { name: "mesh", init: true, restartPolicy: "Always", ports: [{ port: proxy.port }] },
+          { name: "fetch", init: true, gpus: ["GPU-1"], ports: [{ port: init.port }] },
+          { name: "proxy", ports: [{ port: proxy.port }] },
+          { name: "engine", gpus: ["GPU-1", "GPU-2"], ports: [closed, { port: engine.port }] },
+        ],
+      },
+    ];
+    const { watched, servers } = watch();
+    await watched.look();
+    expect([...servers.values()]).toMatchObject([
+      {
+        id: "vllm@ml/llm-0",
+        address: `http://127.0.0.1:${engine.port}/metrics`,
+        gpus: ["GPU-1", "GPU-2"],
+        pod: { namespace: "ml", name: "llm-0", uid: "uid-of-llm-0" },
+      },
+    ]);
+    expect(watched.status()["pods"]).toMatchObject({ "ml/llm-0/engine": { state: "found" } });
+    expect([engine.asked(), proxy.asked(), init.asked()]).toEqual([1, 0, 0]);
+  });
+
+  test("reads one server per container: a port that says metrics first, a sidecar that stays where it holds GPUs", async () => {
+    const [one, two, three] = [await pageServer(), await pageServer(), await pageServer()];
+    kubelet.pods = [
+      {
+        namespace: "ml",
+        name: "pair",
+        containers: [
+          {
+            name: "a",
+            gpus: ["GPU-1"],
+            ports: [{ port: one.port }, { port: two.port, name: "http-metrics" }],
+          },
+          { name: "b", init: true, restartPolicy: "Always", gpus: ["GPU-2"], ports: [{ port: three.port }] },
+        ],
+      },
+    ];
+    const { watched, servers } = watch();
+    await watched.look();
+    expect([...servers.values()].map(({ address, gpus, id }) => [id, address, gpus])).toEqual([
+      ["vllm@ml/pair", `http://127.0.0.1:${two.port}/metrics`, ["GPU-1"]],
+      ["vllm@ml/pair#2", `http://127.0.0.1:${three.port}/metrics`, ["GPU-2"]],
+    ]);
+    expect(one.asked()).toBe(0);
+    kubelet.pods = [];
+    await watched.look();
+    expect(servers.size).toBe(0);
+  });
+
+  test("lets an annotation win, also one that wants nothing asked, and a configuration that takes annotations alone", async () => {
+    const [named, declared] = [await pageServer(), await pageServer()];
+    const containers = [{ name: "engine", gpus: ["GPU-1"], ports: [{ port: declared.port }] }];
+    kubelet.pods = [
+      { namespace: "a", name: "says", containers, annotations: annotated(named.port) },
+      { namespace: "a", name: "none", containers, annotations: { "tokenwatt.io/port": "none" } },
+    ];
+    const { watched, servers } = watch();
+    await watched.look();
+    expect([...servers.values()].map(({ address }) => address)).toEqual([
+      `http://127.0.0.1:${named.port}/metrics`,
+    ]);
+    expect(watched.status()["pods"]).toMatchObject({ "a/none": { state: "off" } });
+    kubelet.pods = [{ namespace: "a", name: "silent", containers }];
+    const only = watch({ kubernetes: "annotations" });
+    await only.watched.look();
+    expect(only.watched.status()).toMatchObject({ from: "annotations", pods: {} });
+    expect(declared.asked()).toBe(0);
+  });
+
+  test("asks the pod's own address alone, four ports at most, and none beside those declared", async () => {
+    const connected: string[] = [];
+    const original = Socket.prototype.connect;
+    const nobody = createServer();
+    await new Promise<void>((resolve) => nobody.listen(0, "127.0.0.1", resolve));
+    const closed = (nobody.address() as AddressInfo).port;
+    await new Promise((resolve) => nobody.close(resolve));
+    const connect = vi.spyOn(Socket.prototype, "connect").mockImplementation(function (
+      this: Socket,
+      ...args
+    ) {
+      const [first] = args.flat() as { host?: string; hostname?: string; port?: number; path?: unknown }[];
+      if (typeof first?.path === "string") return original.apply(this, args as never);
+      connected.push(`${first?.host ?? first?.hostname}:${first?.port}`);
+      return original.apply(this, [closed, "127.0.0.1"] as never);
+    });
+    closing.push(() => connect.mockRestore());
+    kubelet.pods = [
+      {
+        namespace: "a",
+        name: "many",
+        address: "10.9.8.7",
+        containers: [{ name: "x", gpus: ["GPU-1"], ports: [1, 2, 3, 4, 5, 6].map((port) => ({ port })) }],
+      },
+    ];
+    const { watched } = watch();
+    await watched.look();
+    expect(connected).toEqual(["10.9.8.7:1", "10.9.8.7:2", "10.9.8.7:3", "10.9.8.7:4"]);
+    expect(watched.status()["pods"]).toMatchObject({ "a/many/x": { state: "waiting" } });
+  });
+
+  test("says what stands in the way: no declared port, a model that sleeps, more places than it looks at", async () => {
+    const ports = [{ port: 1 }];
+    kubelet.pods = [
+      { namespace: "a", name: "bare", gpus: ["GPU-1"] },
+      {
+        namespace: "a",
+        name: "sleeper",
+        containers: [
+          { name: "x", gpus: ["GPU-2"], ports, args: ["-m", "x.gguf", "--sleep-idle-seconds", "60"] },
+        ],
+      },
+    ];
+    const { watched } = watch();
+    await watched.look();
+    expect(watched.status()["pods"]).toEqual({
+      "a/bare/main": { state: "refused", why: expect.stringContaining("declares no TCP port") },
+      "a/sleeper/x": { state: "refused", why: expect.stringContaining("keep its model awake") },
+    });
+    kubelet.pods = Array.from({ length: 510 }, (_, index) => ({
+      namespace: "a",
+      name: `p${index}`,
+      gpus: [`GPU-${index}`],
+    }));
+    await watched.look();
+    expect(watched.status()["left_out"]).toBe(10);
+  });
+
+  test("keeps a server while pod-resources does not answer, and lets it go with its pod", async () => {
+    const { port } = await pageServer();
+    const containers = [{ name: "engine", gpus: ["GPU-1"], ports: [{ port }] }];
+    kubelet.pods = [{ namespace: "a", name: "llm", containers }];
+    const { watched, servers } = watch();
+    await watched.look();
+    expect(servers.size).toBe(1);
+    kubelet.failingResources = true;
+    await watched.look();
+    expect(watched.status()["pod_resources"]).toMatchObject({ ok: false });
+    expect([...servers.values()]).toMatchObject([{ gpus: ["GPU-1"] }]);
+    kubelet.pods = [{ namespace: "a", name: "llm", uid: "replaced", containers }];
+    await watched.look();
+    expect(servers.size).toBe(0);
+  });
+
+  test("asks an older kubelet over HTTPS where that is configured", async () => {
+    const { port } = await pageServer();
+    const https = await fakeKubeletHttps();
+    closing.push(https.close);
+    kubelet.pods = [{ namespace: "a", name: "llm", gpus: ["GPU-1"] }];
+    const container = { name: "main", ports: [{ containerPort: port }] };
+    https.body = JSON.stringify({
+      items: [
+        {
+          metadata: { namespace: "a", name: "llm", uid: "u" },
+          spec: { containers: [container] },
+          status: { phase: "Running", podIP: "127.0.0.1" },
+        },
+      ],
+    });
+    const { caFile, endpoint, tokenFile } = https;
+    const { watched, servers } = watch({
+      podsSocket: "/nowhere/pods.sock",
+      kubelet: { endpoint, tokenFile, caFile, insecureSkipVerify: false },
+    });
+    await watched.look();
+    expect([...servers.values()]).toMatchObject([{ id: "vllm@a/llm", gpus: ["GPU-1"] }]);
+    expect(watched.status()).toMatchObject({
+      pods_api: { ok: false },
+      kubelet_https: { ok: true, why: "answers, 1 running pods" },
+    });
+    const without = watch({ podsSocket: "/nowhere/pods.sock" });
+    await without.watched.look();
+    expect(without.watched.status()).not.toHaveProperty("kubelet_https");
+    expect(https.asked).toEqual(["GET /pods"]);
+  });
+});
