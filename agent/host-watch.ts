@@ -33,6 +33,18 @@ export interface HostWatchParts {
   readonly proc?: string;
 }
 
+/** What `status()` tells. */
+export interface HostStatus {
+  readonly enabled: boolean;
+  /** Processes that hold a GPU, how many of them /proc shows, and what those are called. */
+  readonly gpu_processes: {
+    readonly count: number;
+    readonly visible: number;
+    readonly names: readonly string[];
+  };
+  readonly ports: Readonly<Record<string, Outcome>>;
+}
+
 interface PortPlace {
   readonly place: Place;
   pids: readonly number[];
@@ -46,7 +58,7 @@ export class HostWatch {
   #cancel: Cancel = () => {};
   #seen = "";
   #lookedAt: Nanos = Number.NEGATIVE_INFINITY;
-  #gpuProcesses = { count: 0, visible: 0, names: [] as readonly string[] };
+  #gpuProcesses: HostStatus["gpu_processes"] = { count: 0, visible: 0, names: [] };
 
   constructor(parts: HostWatchParts) {
     this.#parts = parts;
@@ -61,7 +73,7 @@ export class HostWatch {
   }
 
   /** GPU processes seen, and what became of each port of theirs; for `/-/status` and `doctor`. */
-  status(): Readonly<Record<string, unknown>> {
+  status(): HostStatus {
     const ports: Record<string, Outcome> = {};
     for (const [port, { place }] of this.#ports) ports[port] = place.outcome;
     return { enabled: this.#parts.discover, gpu_processes: this.#gpuProcesses, ports };

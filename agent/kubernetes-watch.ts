@@ -14,8 +14,7 @@ import { targetsOf } from "./pod-servers.ts";
 import type { Outcome, ServerTaker } from "./server-search.ts";
 import { Place, portOf } from "./server-search.ts";
 import { discoverAmong, typeOf } from "./servers/discover.ts";
-import type { ServerType, SourceContext } from "./source.ts";
-import { SourceError } from "./source.ts";
+import type { ServerType, SourceContext, SourceError } from "./source.ts";
 
 const LOOK_MS = 15_000;
 /** Places in pods; more are left out and said. */
@@ -33,6 +32,8 @@ export interface KubernetesWatchParts {
 /** What one of the kubelet's APIs said last. */
 export interface ApiOutcome {
   readonly ok: boolean;
+  /** There is no such API here. */
+  readonly absent?: true;
   readonly why: string;
   /** What to do about it. */
   readonly hint?: string;
@@ -51,12 +52,26 @@ class PodPlace extends Place {
   }
 }
 
+/** What `status()` tells. */
+export interface KubernetesStatus {
+  readonly from: Config["discovery"]["kubernetes"];
+  readonly pods_api?: ApiOutcome;
+  readonly pod_resources?: ApiOutcome;
+  readonly kubelet_https?: ApiOutcome;
+  /** By `namespace/pod`, or `namespace/pod/container`. */
+  readonly pods?: Readonly<Record<string, Outcome>>;
+  /** Places beyond the most that are looked at. */
+  readonly left_out?: number;
+}
+
+type Api = "pods_api" | "pod_resources" | "kubelet_https";
+
 /** Watches the pods of this node until stopped. */
 export class KubernetesWatch {
   readonly #parts: KubernetesWatchParts;
   /** By the name of the target. */
   readonly #places = new Map<string, PodPlace>();
-  readonly #apis: Record<string, ApiOutcome> = {};
+  readonly #apis: Partial<Record<Api, ApiOutcome>> = {};
   #leftOut = 0;
   #cancel: Cancel = () => {};
 
@@ -75,7 +90,7 @@ export class KubernetesWatch {
   }
 
   /** What the kubelet answered, and what became of each place in its pods; for `/-/status` and `doctor`. */
-  status(): Readonly<Record<string, unknown>> {
+  status(): KubernetesStatus {
     const from = this.#parts.discovery.kubernetes;
     if (from === "off") return { from };
     const pods: Record<string, Outcome> = {};
@@ -96,15 +111,20 @@ export class KubernetesWatch {
     if (pods !== undefined) await this.#follow(pods, gpus);
   }
 
-  async #ask<T>(api: string, ask: () => Promise<readonly T[]>): Promise<readonly T[] | undefined> {
+  async #ask<T>(api: Api, ask: () => Promise<readonly T[]>): Promise<readonly T[] | undefined> {
     try {
       const answer = await ask();
       const what = api === "pod_resources" ? "containers with GPUs" : "running pods";
       this.#apis[api] = { ok: true, why: `answers, ${answer.length} ${what}` };
       return answer;
     } catch (error) {
-      const hint = error instanceof SourceError ? error.hint : undefined;
-      this.#apis[api] = { ok: false, why: (error as Error).message, ...(hint === undefined ? {} : { hint }) };
+      const { hint, kind, message } = error as SourceError;
+      this.#apis[api] = {
+        ok: false,
+        ...(kind === "absent" ? { absent: true } : {}),
+        why: message,
+        ...(hint === undefined ? {} : { hint }),
+      };
       return undefined;
     }
   }

@@ -15,7 +15,6 @@ import { candidatePorts } from "../agent/host-ports.ts";
 import { HostWatch } from "../agent/host-watch.ts";
 import { silentLog } from "../agent/log.ts";
 import type { GpuSample, ServerInfo } from "../agent/model.ts";
-import type { Outcome } from "../agent/server-search.ts";
 import { portOf } from "../agent/server-search.ts";
 import { usualPorts } from "../agent/servers/discover.ts";
 import type { ServerSource } from "../agent/source.ts";
@@ -114,7 +113,7 @@ function watch(proc: string, pids: readonly number[]) {
   };
   const common = { clock, log: silentLog, context, pipeline, correlator, discover: true, scrapeMs: 5000 };
   const watched = new HostWatch({ ...common, proc });
-  const ports = () => watched.status()["ports"] as Record<string, Outcome>;
+  const ports = () => watched.status().ports;
   return { watched, servers, clock, ports, opened, facts: () => facts };
 }
 
@@ -218,7 +217,7 @@ describe("HostWatch", () => {
   test("says how many GPU processes it cannot see", async () => {
     const { watched } = watch(fakeProc({ self: { words: [] }, 10: { words: ["x"] } }), [10, 11, 12]);
     await watched.look();
-    expect(watched.status()["gpu_processes"]).toEqual({ count: 3, visible: 1, names: ["python3"] });
+    expect(watched.status().gpu_processes).toEqual({ count: 3, visible: 1, names: ["python3"] });
   });
 
   test("reads nothing twice: a port some server is read at is not asked", async () => {

@@ -39,8 +39,9 @@ export:
 # Factors of the site: facility energy is modelled from them, and from nothing else.
 # host: {pue: 1.3, hostOverhead: 1.3}
 
-# Servers behind the GPU processes are looked for on loopback; false leaves it at the list above.
-# discovery: {enabled: false}
+# Servers behind the GPU processes are looked for on loopback, and those in pods of this node that hold GPUs or ask for it
+# by annotations; this leaves it at the list above.
+# discovery: {enabled: false, kubernetes: off}
 
 # Tokens per GPU-hour a server can sustain, and the latencies a request should meet.
 # capacity:

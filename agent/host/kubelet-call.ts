@@ -1,12 +1,13 @@
 // One call of a kubelet API on its unix socket. The channel lives as long as the call: a restarted kubelet makes a new
 // socket under the same name. A node with many pods answers more than gRPC's usual 4 MiB (dcgm-exporter#509).
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { callMetadata, openChannel, serviceDefinition, status } from "../grpc.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 
 const RECEIVE_BYTES = 32 * 1024 * 1024;
 const TIMEOUT_MS = 5000;
+const ROOT_ONLY = "the socket answers to uid 0 only; all capabilities may be dropped";
 
 /** A method that takes an empty request, by the file that describes it. */
 export interface KubeletMethod {
@@ -28,7 +29,7 @@ export async function callKubelet(
   socket: string,
   { file, service, method, packages, what }: KubeletMethod,
 ): Promise<unknown> {
-  if (!existsSync(socket)) throw new SourceError("absent", `Cannot ${what}: there is no socket ${socket}`);
+  lookAt(socket, what);
   const definition = (await serviceDefinition(file, service))[method];
   if (definition === undefined) throw new Error(`the method ${method} is missing in ${file}`);
   const { path, requestSerialize, responseDeserialize } = definition;
@@ -62,10 +63,7 @@ export async function callKubelet(
     }
   } catch (cause) {
     const { code, details } = cause as { code?: number; details?: string };
-    const hint =
-      code === status.UNAVAILABLE
-        ? "the socket answers to uid 0 only; all capabilities may be dropped"
-        : undefined;
+    const hint = code === status.UNAVAILABLE ? ROOT_ONLY : undefined;
     throw new SourceError("transient", `Cannot ${what} at ${socket}: ${details ?? String(cause)}`, {
       cause,
       ...(hint === undefined ? {} : { hint }),
@@ -74,4 +72,17 @@ export async function callKubelet(
     channel.close();
   }
   throw new SourceError("absent", `Cannot ${what}: ${socket} knows none of ${paths.join(", ")}`);
+}
+
+/** Throws where there is no socket, or none this user may look at. */
+function lookAt(socket: string, what: string): void {
+  try {
+    statSync(socket);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR")
+      throw new SourceError("absent", `Cannot ${what}: there is no socket ${socket}`, { cause });
+    const message = `Cannot ${what}: ${socket} cannot be looked at (${code}) by uid ${process.getuid?.()}`;
+    throw new SourceError("transient", message, { cause, hint: ROOT_ONLY });
+  }
 }

@@ -5,6 +5,7 @@ import { clockCheck } from "./clock.ts";
 import { collectorCheck } from "./collector.ts";
 import { configCheck } from "./config.ts";
 import { devicesCheck } from "./devices.ts";
+import { discoveryCheck } from "./discovery.ts";
 import { driverCheck } from "./driver.ts";
 import { nodeCheck } from "./node.ts";
 import { portCheck } from "./port.ts";
@@ -17,6 +18,7 @@ export const checks: readonly Check[] = [
   driverCheck,
   devicesCheck,
   backendCheck,
+  discoveryCheck,
   serversCheck,
   collectorCheck,
   portCheck,

@@ -1,12 +1,14 @@
-// server.reachable: whether each configured server answers. server.counters: whether it counts tokens.
+// server.reachable: whether each server answers, configured or found. server.counters: whether it counts tokens.
 // One poll through the server's own source, so that doctor sees what the daemon would see.
 import { configuredServers } from "../../config.ts";
-import type { Gap, ServerInfo, TokenReading, TokenSample } from "../../model.ts";
+import type { ServerInfo } from "../../model.ts";
 import type { ServerSource, ServerType } from "../../source.ts";
 import { readStatus } from "../daemon-process.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";
+import { lookOf } from "./look.ts";
 import { listenError } from "./port.ts";
+import { firstReading, judgeSample } from "./reading.ts";
 
 const READ_MS = 8000;
 const STATUS_MS = 2000;
@@ -16,15 +18,18 @@ export const serversCheck: Check = {
   run: async (context) => {
     if (context.loaded === undefined) return [];
     const servers = configuredServers(context.loaded.config);
-    if (servers.length === 0) {
-      const seen = "no server is configured: GPU time will be booked as other, not as token_active";
-      const remedy = "name your inference servers under `servers`; `tokenwatt config init` shows how";
-      return [{ id: "server.reachable", verdict: "warn", seen, remedy }];
-    }
-    const findings = await Promise.all(
-      servers.map(({ type, entry, path }) => judge(context, type, entry, path)),
-    );
-    return findings.flat();
+    const [look, ...findings] = await Promise.all([
+      lookOf(context, context.loaded),
+      ...servers.map(({ type, entry, path }) => judge(context, type, entry, path)),
+    ]);
+    const found = "failed" in look ? [] : look.found;
+    if (servers.length > 0 || found.length > 0) return [...findings.flat(), ...found];
+    const seen =
+      "no server is configured and none is found: GPU time will be booked as other, not as token_active";
+    const remedy =
+      "name your inference servers under `servers` (`tokenwatt config init` shows how), or see what discovery.host and " +
+      "discovery.kubernetes say";
+    return [{ id: "server.reachable", verdict: "warn", seen, remedy }];
   },
 };
 
@@ -75,46 +80,4 @@ async function judgeReceiver(context: CheckContext, info: ServerInfo): Promise<F
   }
   const remedy = "choose another endpoint for it, or stop what listens there (`ss -ltnp` names it)";
   return { ...base, verdict: "fail", seen: `${info.type} cannot listen on ${info.address}: ${code}`, remedy };
-}
-
-async function firstReading(source: ServerSource): Promise<TokenSample | Gap> {
-  if (source.kind === "pull") return source.poll();
-  const { promise, resolve, reject } = Promise.withResolvers<TokenSample | Gap>();
-  source
-    .run(async (reading) => resolve(reading))
-    .then(() => reject(new Error("the stream ended before its first reading")), reject);
-  return promise;
-}
-
-/** The verdicts on a server's first reading. */
-export function judgeSample(info: ServerInfo, sample: TokenSample): Finding[] {
-  const subject = info.id;
-  const ms = Math.round((sample.received - sample.sent) / 1e6);
-  const version = sample.version === undefined ? "" : ` ${sample.version}`;
-  const reachable: Finding = {
-    id: "server.reachable",
-    subject,
-    verdict: "ok",
-    seen: `${info.type}${version} at ${info.address} answered in ${ms} ms`,
-  };
-  const models = [...new Set(sample.readings.map((reading) => reading.model ?? "unnamed model"))];
-  const facts = { models, ignoredSamples: sample.ignoredSamples, errors: sample.errors };
-  const counters = { id: "server.counters", subject, facts };
-  if (!sample.readings.some(counts)) {
-    const seen = "it answers, but counts no tokens";
-    const remedy =
-      "send it one request: some servers publish counters only then. If they stay away, `tokenwatt probe " +
-      `${info.address}\` shows what is read, and the server may need metrics switched on`;
-    return [reachable, { ...counters, verdict: "warn", seen, remedy }];
-  }
-  if (sample.errors.length > 0 || sample.ignoredSamples > 0) {
-    const seen = `${sample.ignoredSamples} samples ignored; ${sample.errors[0] ?? "not finite, negative or absurd"}`;
-    const remedy = `\`tokenwatt probe ${info.address}\` shows what is read and what is not`;
-    return [reachable, { ...counters, verdict: "warn", seen, remedy }];
-  }
-  return [reachable, { ...counters, verdict: "ok", seen: `counts tokens of ${models.join(", ")}` }];
-}
-
-function counts(reading: TokenReading): boolean {
-  return Object.values(reading.tokens).some((value) => value !== undefined);
 }

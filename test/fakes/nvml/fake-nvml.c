@@ -1,7 +1,7 @@
 /* A libnvidia-ml.so.1 without a GPU: two GPUs by default, driven by the file "<path of this library>.scenario".
  * The file is read again whenever it changes, so a test can lose a GPU or reconfigure MIG under a running reader.
  * One directive per line: "gpus N", "fail CALL GPU CODE" (GPU -1 = all), "hang CALL GPU", "util GPU PERCENT",
- * "power GPU MILLIWATTS", "energy GPU MILLIJOULES_PER_SECOND", "base GPU MILLIJOULES", "processes GPU N",
+ * "power GPU MILLIWATTS", "energy GPU MILLIJOULES_PER_SECOND", "base GPU MILLIJOULES", "processes GPU N", "pid GPU FIRST",
  * "mig GPU SLICES,SLICES,..." with generation "miggen N", "clock unix|boot|odd", "garbage 1", "gpm nan|zero|ok",
  * "arch N", "xid GPU CODE EVENTS", "calls 1" (append every call to "<path>.calls"). */
 #define _GNU_SOURCE
@@ -24,7 +24,7 @@ typedef struct { char call[64]; int gpu; int code; } Rule;
 typedef struct {
   int gpus, arch, garbage, gpm, clock, calls, miggen;
   double util[GPUS], power[GPUS], rate[GPUS], base[GPUS];
-  int processes[GPUS], mig[GPUS][SLOTS], migs[GPUS], xidCode[GPUS], xidEvents[GPUS];
+  int processes[GPUS], pid[GPUS], mig[GPUS][SLOTS], migs[GPUS], xidCode[GPUS], xidEvents[GPUS];
   Rule fail[RULES], hang[RULES];
   int fails, hangs;
 } Scenario;
@@ -77,6 +77,7 @@ static void directive(char *line) {
     if (!strcmp(word, "energy")) S->rate[gpu] = value;
     if (!strcmp(word, "base")) S->base[gpu] = value;
     if (!strcmp(word, "processes")) S->processes[gpu] = (int)value;
+    if (!strcmp(word, "pid")) S->pid[gpu] = (int)value;
     return;
   }
   if (sscanf(line, "%*s %d", &gpu) != 1) return;
@@ -205,6 +206,7 @@ EXPORT int nvmlDeviceGetFieldValues(uint64_t h, int n, Field *f) {
   }
   return 0;
 }
+static uint32_t firstPid(int gpu) { return S->pid[gpu] ? (uint32_t)S->pid[gpu] : 1000000u + 10000u * gpu; }
 typedef struct { uint32_t pid, pad; uint64_t memory; uint32_t gi, ci; } Process;
 EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(uint64_t h, unsigned *n, Process *p) {
   ENTER(GPU);
@@ -212,7 +214,7 @@ EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(uint64_t h, unsigned *n, Proc
   *n = count;
   if (count > room) return 7;
   for (unsigned i = 0; i < count; i++) {
-    p[i].pid = S->garbage ? 0xfffffff0u + i : 1000000u + 10000u * GPU + 1000u * slotOf(h) + i;
+    p[i].pid = S->garbage ? 0xfffffff0u + i : firstPid(GPU) + 1000u * slotOf(h) + i;
     p[i].memory = i % 5 == 4 ? ~0ull : (1ull << 30) + i;
     p[i].gi = isMig(h) ? (uint32_t)slotOf(h) : 0xffffffffu; p[i].ci = p[i].gi;
   }
@@ -229,7 +231,7 @@ EXPORT int nvmlDeviceGetProcessUtilization(uint64_t h, Share *s, unsigned *n, ui
   uint64_t at = driverNow() / 200000 * 200000;
   if (!count || at <= last) return 6;
   for (unsigned i = 0; i < count; i++) {
-    s[i].pid = 1000000u + 10000u * GPU + i; s[i].at = i % 7 == 6 ? 0 : at; s[i].sm = i % 6 == 5 ? 4000 : (unsigned)(S->util[GPU] / count);
+    s[i].pid = firstPid(GPU) + i; s[i].at = i % 7 == 6 ? 0 : at; s[i].sm = i % 6 == 5 ? 4000 : (unsigned)(S->util[GPU] / count);
     s[i].mem = s[i].enc = s[i].dec = 0;
   }
   return 0;

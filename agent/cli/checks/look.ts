@@ -1,0 +1,216 @@
+// What discovery finds on this host, for the checks that need it: told by the running daemon's /-/status, else looked up
+// once by the daemon's own searches. Nothing found here is read beyond one first reading, and nothing is booked.
+import { join } from "node:path";
+import type { Config, LoadedConfig } from "../../config.ts";
+import { Placement } from "../../correlate/placement.ts";
+import type { ProcessReading } from "../../host/processes.ts";
+import type { HostStatus } from "../../host-watch.ts";
+import { HostWatch } from "../../host-watch.ts";
+import type { KubernetesStatus } from "../../kubernetes-watch.ts";
+import { KubernetesWatch } from "../../kubernetes-watch.ts";
+import type { GpuInfo, GpuSample, ServerInfo } from "../../model.ts";
+import type { GpuSource, ServerSource, SourceContext } from "../../source.ts";
+import { chooseGpu, openServers } from "../../sources.ts";
+import { readStatus } from "../daemon-process.ts";
+import type { CheckContext, Finding } from "./check.ts";
+import { reasonOf, within } from "./check.ts";
+import { firstReading, judgeSample } from "./reading.ts";
+
+const STATUS_MS = 2000;
+const LOOK_MS = 25_000;
+const READ_MS = 8000;
+
+/** What was found, and by whom. */
+export interface Look {
+  readonly by: "the running daemon" | "a look of its own";
+  readonly host: HostStatus;
+  readonly kubernetes: KubernetesStatus;
+  /** Servers that count tokens on GPUs, configured or found. */
+  readonly engines: readonly ServerInfo[];
+  /** Ids of those whose GPUs are known. */
+  readonly placed: ReadonlySet<string>;
+  /** Verdicts on servers that were found. */
+  readonly found: readonly Finding[];
+}
+
+/** Why nothing can be said. */
+export interface NoLook {
+  readonly failed: string;
+}
+
+const looks = new WeakMap<LoadedConfig, Promise<Look | NoLook>>();
+
+/** What discovery finds; looked up once for all checks of a run. Never rejects. */
+export function lookOf(context: CheckContext, loaded: LoadedConfig): Promise<Look | NoLook> {
+  const known = looks.get(loaded) ?? look(context, loaded.config);
+  looks.set(loaded, known);
+  return known;
+}
+
+async function look(context: CheckContext, config: Config): Promise<Look | NoLook> {
+  const status = await readStatus(config.export.prometheus, STATUS_MS);
+  const told = status === undefined ? undefined : lookOfStatus(status);
+  if (told !== undefined) return told;
+  const stop = new AbortController();
+  try {
+    return await within(context, LOOK_MS, "looking for servers", lookOnce(context, config, stop.signal));
+  } catch (error) {
+    return { failed: reasonOf(error).seen };
+  } finally {
+    stop.abort();
+  }
+}
+
+interface DaemonStatus {
+  readonly host?: {
+    readonly discovery?: Partial<HostStatus>;
+    readonly kubernetes?: Partial<KubernetesStatus>;
+  };
+  readonly servers?: readonly ServerInfo[];
+  readonly correlation?: { readonly placements?: readonly { readonly server?: string }[] };
+  readonly sources?: Readonly<Record<string, { readonly ok: boolean; readonly reason: string | null }>>;
+}
+
+/** What a daemon's status says; undefined where it is of a version that says less. */
+export function lookOfStatus(status: Readonly<Record<string, unknown>>): Look | undefined {
+  const { correlation, host, servers = [], sources = {} } = status as DaemonStatus;
+  const { discovery, kubernetes } = host ?? {};
+  if (discovery?.ports === undefined || discovery.gpu_processes === undefined) return undefined;
+  if (kubernetes?.from === undefined) return undefined;
+  const places = [...Object.values(discovery.ports), ...Object.values(kubernetes.pods ?? {})];
+  const found = new Set(places.flatMap(({ server, state }) => (state === "found" ? (server ?? []) : [])));
+  const engines = servers.filter(({ family }) => family === "engine");
+  return {
+    by: "the running daemon",
+    host: discovery as HostStatus,
+    kubernetes: kubernetes as KubernetesStatus,
+    engines,
+    placed: new Set([
+      ...withGpus(engines),
+      ...(correlation?.placements ?? []).flatMap(({ server }) => server ?? []),
+    ]),
+    found: servers
+      .filter(({ id }) => found.has(id))
+      .map((info) => judgeSource(info, sources[`server:${info.id}`])),
+  };
+}
+
+function judgeSource(
+  info: ServerInfo,
+  health: { readonly ok: boolean; readonly reason: string | null } | undefined,
+): Finding {
+  const base = { id: "server.reachable", subject: info.id };
+  if (health?.ok === false) {
+    const seen = health.reason ?? "the daemon cannot read it";
+    return {
+      ...base,
+      verdict: "fail",
+      seen,
+      remedy: `\`tokenwatt probe ${info.address}\` shows what it answers`,
+    };
+  }
+  return {
+    ...base,
+    verdict: "ok",
+    seen: `found without configuration; the daemon reads it at ${info.address}`,
+  };
+}
+
+/** Looks with the daemon's own searches, and reads what they find once. */
+async function lookOnce(context: CheckContext, config: Config, signal: AbortSignal): Promise<Look> {
+  const inner: SourceContext = { ...context, signal };
+  const configured = openServers(config, inner).map(({ source }) => source);
+  const servers = new Map(configured.map(({ info }) => [info.id, info]));
+  const opened: ServerSource[] = [];
+  const lastGpuSamples = new Map<string, GpuSample>();
+  const pipeline = {
+    intake: { servers, lastGpuSamples },
+    addServer: (source: ServerSource): void => {
+      opened.push(source);
+      servers.set(source.info.id, source.info);
+    },
+    removeServer: async (): Promise<void> => {},
+  };
+  try {
+    const gpus = await readGpus(config, inner, lastGpuSamples);
+    const scrapeMs = config.rates.scrapeMs;
+    const { discovery } = config;
+    let facts: readonly ProcessReading[] = [];
+    const correlator = {
+      setProcessFacts: (readings: readonly ProcessReading[]): void => {
+        facts = readings;
+      },
+    };
+    const kubernetes = new KubernetesWatch({ context: inner, pipeline, discovery, scrapeMs });
+    if (discovery.kubernetes !== "off") await kubernetes.look();
+    const proc = join(context.root, "proc");
+    const parts = { ...inner, context: inner, pipeline, correlator, scrapeMs, proc };
+    const host = new HostWatch({ ...parts, discover: discovery.enabled });
+    await host.look();
+    const engines = [...servers.values()].filter(({ family }) => family === "engine");
+    return {
+      by: "a look of its own",
+      host: host.status(),
+      kubernetes: kubernetes.status(),
+      engines,
+      placed: new Set([...withGpus(engines), ...placedOf(engines, facts, gpus, lastGpuSamples)]),
+      found: (await Promise.all(opened.map((source) => readOnce(inner, source)))).flat(),
+    };
+  } finally {
+    await Promise.allSettled([...configured, ...opened].map((source) => source.close()));
+  }
+}
+
+function withGpus(engines: readonly ServerInfo[]): string[] {
+  return engines.filter(({ gpus }) => (gpus ?? []).length > 0).map(({ id }) => id);
+}
+
+/** Fills `samples` from the first backend that works; without one there are none. */
+async function readGpus(
+  config: Config,
+  context: SourceContext,
+  samples: Map<string, GpuSample>,
+): Promise<readonly GpuInfo[]> {
+  let source: GpuSource | undefined;
+  try {
+    ({ source } = await chooseGpu(config, context));
+    const infos = (await source?.inventory()) ?? [];
+    for (const sample of (await source?.poll())?.samples ?? []) samples.set(sample.gpu, sample);
+    return infos;
+  } catch {
+    // gpu.backend and gpu.reading say what is wrong.
+    return [];
+  } finally {
+    await source?.close().catch(() => {});
+  }
+}
+
+function placedOf(
+  engines: readonly ServerInfo[],
+  facts: readonly ProcessReading[],
+  gpus: readonly GpuInfo[],
+  samples: ReadonlyMap<string, GpuSample>,
+): readonly string[] {
+  const placement = new Placement();
+  placement.setServers(engines, new Map());
+  placement.setFacts(facts);
+  return [...samples.values()].flatMap(({ gpu, processes = [] }) => {
+    const parent = gpus.find(({ uuid }) => uuid === gpu)?.parent;
+    const pids = processes.map(({ pid }) => pid);
+    return placement.place(gpu, parent, pids).flatMap(({ server }) => server ?? []);
+  });
+}
+
+async function readOnce(context: SourceContext, source: ServerSource): Promise<readonly Finding[]> {
+  const { info } = source;
+  const base = { id: "server.reachable", subject: info.id };
+  const remedy = `\`tokenwatt probe ${info.address}\` shows what it answers`;
+  try {
+    const reading = await within(context, READ_MS, `asking ${info.address}`, firstReading(source));
+    if ("reason" in reading) return [{ ...base, verdict: "fail", seen: reading.reason, remedy }];
+    return judgeSample(info, reading);
+  } catch (error) {
+    const { hint, seen } = reasonOf(error);
+    return [{ ...base, verdict: "fail", seen, remedy: hint ?? remedy }];
+  }
+}
