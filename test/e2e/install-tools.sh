@@ -34,6 +34,8 @@ fi
 
 sh "$here/collector/install.sh" || missing "the Collector or Prometheus"
 
+sh "$here/kubelet/install.sh" || missing "the kubelet's peer: the Go proxy is needed"
+
 if [ ! -x "$tools/otelcol-deploy" ] && command -v go >/dev/null 2>&1; then
   (GOBIN="$work" go install go.opentelemetry.io/collector/cmd/builder@v0.165.0 &&
     cp "$here/deploy-collector-builder.yaml" "$work" && cd "$work" &&
