@@ -50,6 +50,8 @@ const VARIANTS: readonly (readonly string[])[] = [
   ["networkPolicy.enabled=true", "networkPolicy.from[0].namespaceSelector.matchLabels.name=monitoring"],
   ["dashboards.enabled=true"],
   ["otlp.endpoint=https://otel.example.com:4317", "otlp.bearerSecret.name=otlp", "otlp.tlsSecret=otlp-tls"],
+  ["kubelet.https=true"],
+  ["profile=restricted", "kubelet.https=true", "kubelet.insecureSkipVerify=true", "otlp.endpoint="],
   ["otlp.endpoint=", "clusterName=east", "prometheus.address=[::]", "configFiles.prices\\.yaml=version: a"],
 ];
 
@@ -66,9 +68,34 @@ describe.skipIf(helm === undefined)("deploy/chart", () => {
       expect(status, text).toBe(0);
       expect(judgeReach(containerOf(daemonSet(manifests)))).toEqual([]);
       expect(JSON.stringify(manifests)).not.toContain("subPath");
-      expect(manifests.map((one) => one.kind)).not.toContain("ClusterRole");
+      const rights = manifests.map(({ kind }) => kind).filter((kind) => /Role/.test(kind));
+      expect(rights).toEqual(
+        settings.includes("kubelet.https=true") ? ["ClusterRole", "ClusterRoleBinding"] : [],
+      );
     },
   );
+
+  test("gives the right to read a kubelet's pods and nothing else, with a token, only where HTTPS is asked for", () => {
+    const { manifests } = template("kubelet.https=true");
+    const of = (kind: string) =>
+      manifests.find((one) => one.kind === kind) as unknown as Record<string, unknown>;
+    const rules = [{ apiGroups: [""], resources: ["nodes/pods"], verbs: ["get"] }];
+    expect(of("ClusterRole")["rules"]).toEqual(rules);
+    const { name } = of("ClusterRole")["metadata"] as { name: string };
+    expect(of("ClusterRoleBinding")).toMatchObject({
+      roleRef: { kind: "ClusterRole", name },
+      subjects: [{ kind: "ServiceAccount", name: "tw-tokenwatt", namespace: "metering" }],
+    });
+    const { spec } = daemonSet(manifests).spec.template;
+    expect(spec.automountServiceAccountToken).toBe(true);
+    const endpoint = (...settings: string[]) =>
+      environmentOf(containerOf(daemonSet(template("kubelet.https=true", ...settings).manifests)))[
+        "TOKENWATT_DISCOVERY_KUBELET_ENDPOINT"
+      ];
+    expect(endpoint()).toBe("https://$(HOST_IP):10250");
+    expect(endpoint("prometheus.address=[::]", "otlp.endpoint=")).toBe("https://[$(HOST_IP)]:10250");
+    expect(daemonSet(template().manifests).spec.template.spec.automountServiceAccountToken).toBe(false);
+  });
 
   test("renders operator objects only where their CRD is, or where they are asked for", () => {
     const kinds = (...settings: string[]) => template(...settings).manifests.map((one) => one.kind);
@@ -104,6 +131,7 @@ describe.skipIf(helm === undefined)("deploy/chart", () => {
     ["resources.limits.memroy=1Gi", "additional properties 'memroy'"],
     ["config.export.prometheus.listen=127.0.0.1:9464", "the probes must reach the address"],
     ["prometheus.clientAuth=true", "prometheus.clientAuth needs prometheus.tlsSecret"],
+    ["kubelet.insecureSkipVerify=true", "kubelet.insecureSkipVerify is about kubelet.https"],
   ])("refuses %s and says where", (setting, said) => {
     const { status, text } = template(setting);
     expect(status).not.toBe(0);

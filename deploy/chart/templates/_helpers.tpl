@@ -54,6 +54,12 @@ yes
 {{- if or (hasKey $export "listen") (hasKey $export "tenants") (hasKey $export "tls") -}}
 {{- fail "config.export.prometheus is set from the value prometheus: the probes must reach the address the agent listens on" -}}
 {{- end -}}
+{{- if and .Values.kubelet.insecureSkipVerify (not .Values.kubelet.https) -}}
+{{- fail "kubelet.insecureSkipVerify is about kubelet.https, which is off" -}}
+{{- end -}}
+{{- if and .Values.kubelet.https (dig "discovery" "kubelet" false .Values.config) -}}
+{{- fail "config.discovery.kubelet is set from the value kubelet.https" -}}
+{{- end -}}
 {{- if hasKey .Values.config "stateDir" -}}
 {{- fail "config.stateDir is set from the value state" -}}
 {{- end -}}
