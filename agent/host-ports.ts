@@ -64,7 +64,7 @@ function homesOf(
 
 function portsOf(
   reading: ProcessReading,
-  { ephemeral: [first, last], here, usual }: PortFacts,
+  { ephemeral: [first, last], usual }: PortFacts,
   holdsGpu: boolean,
   sameHome: boolean,
 ): ReadonlyMap<number, string> {
@@ -72,9 +72,9 @@ function portsOf(
   const name = `process ${reading.pid}${reading.name === undefined ? "" : ` (${reading.name})`}`;
   const listening = reading.listening ?? [];
   if (holdsGpu) {
-    for (const { inode, port, uid } of listening) {
+    for (const { here, port, uid } of listening) {
       const own = uid === reading.uid && usual.includes(port);
-      if (own && isHere(here, inode)) ports.set(port, `the user of ${name} listens there`);
+      if (own && here) ports.set(port, `the user of ${name} listens there`);
     }
   }
   // A parent outside its cgroup is a shell's session or a container's runtime: sshd holds port 22.
@@ -102,9 +102,7 @@ function judge(port: number, from: string, reading: ProcessReading, facts: PortF
   }
   if (facts.here === undefined) return base;
   if (listeners.length === 0) {
-    const elsewhere = (reading.listening ?? []).some(
-      (socket) => socket.port === port && !isHere(facts.here, socket.inode),
-    );
+    const elsewhere = (reading.listening ?? []).some((socket) => socket.port === port && !socket.here);
     if (!elsewhere) return not("waiting", "nothing listens on it yet");
     return reading.pod === undefined
       ? not("refused", "in a network namespace of its own, which loopback does not reach")
@@ -114,8 +112,4 @@ function judge(port: number, from: string, reading: ProcessReading, facts: PortF
     return not("refused", "it listens on another address than loopback");
   }
   return base;
-}
-
-function isHere(here: readonly ListeningSocket[] | undefined, inode: string): boolean {
-  return here?.some((socket) => socket.inode === inode && inode !== "0") ?? false;
 }

@@ -94,7 +94,7 @@ function watch(proc: string, pids: readonly number[]) {
   let facts: readonly ProcessReading[] = [];
   const opened: ServerSource[] = [];
   const pipeline = {
-    intake: { servers, lastGpuSamples },
+    intake: { servers, lastGpuSamples, lastTokenSamples: new Map() },
     addServer: (source: ServerSource) => {
       opened.push(source);
       servers.set(source.info.id, source.info);
@@ -241,6 +241,7 @@ describe("candidatePorts()", () => {
     uid,
     inode,
     address,
+    here: inode === String(port),
   });
   const facts = (
     readings: readonly ProcessReading[],
@@ -272,7 +273,8 @@ describe("candidatePorts()", () => {
     const readings = [{ pid: 10, uid: 1000, listening: own }];
     expect(asked(readings, own)).toEqual([8000]);
     // The same port in another network namespace is somebody else's.
-    expect(asked(readings, [socket(8000, 1000, "other-inode")])).toEqual([]);
+    const elsewhere = own.map((one) => ({ ...one, here: false }));
+    expect(asked([{ pid: 10, uid: 1000, listening: elsewhere }], own)).toEqual([]);
   });
 
   test("leaves a login's shell alone: a parent of another cgroup gives only what it was started with", () => {

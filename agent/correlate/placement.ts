@@ -20,8 +20,16 @@ export interface ProcessFacts {
   readonly parents?: readonly number[];
   /** `--port` of the command line. */
   readonly commandPort?: number;
-  /** TCP ports listened on in its network namespace, with the uid of each socket. */
-  readonly listening?: readonly { readonly port: number; readonly uid?: number }[];
+  /**
+   * TCP ports listened on in its network namespace, with the uid and inode of each socket; `here`: also where this
+   * program's own loopback is.
+   */
+  readonly listening?: readonly {
+    readonly port: number;
+    readonly uid?: number;
+    readonly inode?: string;
+    readonly here?: boolean;
+  }[];
   /** Ports of sockets it holds itself, where rights allow to see them. */
   readonly ownedPorts?: readonly number[];
 }
@@ -61,6 +69,8 @@ const pidsMax = 4096;
 export class Placement {
   #candidates: readonly Candidate[] = [];
   #facts: ReadonlyMap<number, ProcessFacts> = new Map();
+  /** Ports that listen in several network namespaces. */
+  readonly #manyPlaces = new Map<number, boolean>();
   readonly #byPid = new Map<number, Omit<Placed, "gpu" | "pid">>();
   readonly #byGpu = new Map<string, readonly string[]>();
 
@@ -77,6 +87,7 @@ export class Placement {
   setFacts(facts: readonly ProcessFacts[]): void {
     this.#facts = new Map(facts.map((fact) => [fact.pid, fact]));
     this.#byPid.clear();
+    this.#manyPlaces.clear();
   }
 
   /** Executable name of a process, if the host said so. */
@@ -124,7 +135,7 @@ export class Placement {
     const facts = this.#facts.get(pid);
     for (const rung of [1, 2, 3, 4] as const) {
       let answers = this.#candidates.filter((candidate) =>
-        answersOn(rung, candidate, pid, facts, this.#facts),
+        answersOn(rung, candidate, pid, facts, this.#facts, (one) => this.#reaches(candidate, one)),
       );
       if (answers.length > 1 && rung === 3) answers = narrowed(answers, pid, facts, this.#facts);
       const [first] = answers;
@@ -137,6 +148,28 @@ export class Placement {
       }
     }
     return { server: undefined, rung: undefined, reason: "no rung of the ladder answers" };
+  }
+
+  /**
+   * Whether the server's address can lead to a process that listens on its port: not into another pod, and where the same
+   * port listens in several network namespaces (containers, pods) only where this program itself would connect.
+   */
+  #reaches({ hints, port }: Candidate, facts: ProcessFacts): boolean {
+    if (hints.pod !== undefined && facts.pod !== undefined) return hints.pod === facts.pod;
+    if (port === undefined || !this.#inManyPlaces(port)) return true;
+    return facts.listening?.some((socket) => socket.port === port && socket.here === true) ?? false;
+  }
+
+  #inManyPlaces(port: number): boolean {
+    const known = this.#manyPlaces.get(port);
+    if (known !== undefined) return known;
+    const places = new Set<string>();
+    for (const { listening = [] } of this.#facts.values()) {
+      const inodes = listening.flatMap((socket) => (socket.port === port ? (socket.inode ?? []) : []));
+      if (inodes.length > 0) places.add(inodes.sort().join());
+    }
+    this.#manyPlaces.set(port, places.size > 1);
+    return places.size > 1;
   }
 }
 
@@ -157,6 +190,7 @@ function answersOn(
   pid: number,
   facts: ProcessFacts | undefined,
   all: ReadonlyMap<number, ProcessFacts>,
+  reaches: (facts: ProcessFacts) => boolean,
 ): boolean {
   if (rung === 1) {
     const named = [...(info.pids ?? []), ...(hints.pids ?? [])];
@@ -165,8 +199,8 @@ function answersOn(
     return info.cgroup !== undefined && within(facts?.cgroup, info.cgroup);
   }
   if (facts === undefined) return false;
-  if (rung === 2) return sharesHome(facts, hints, port, all);
-  if (port === undefined) return false;
+  if (rung === 2) return sharesHome(facts, hints, port, all, reaches);
+  if (port === undefined || !reaches(facts)) return false;
   if (rung === 3) return listens(facts, port);
   return facts.ownedPorts?.includes(port) ?? false;
 }
@@ -177,12 +211,13 @@ function sharesHome(
   hints: ServerHints,
   port: number | undefined,
   all: ReadonlyMap<number, ProcessFacts>,
+  reaches: (owner: ProcessFacts) => boolean,
 ): boolean {
   if (hints.container !== undefined && facts.container === hints.container) return true;
   if (hints.pod !== undefined && facts.pod === hints.pod) return true;
   if (port === undefined) return false;
   for (const owner of all.values()) {
-    if (!owner.ownedPorts?.includes(port)) continue;
+    if (!owner.ownedPorts?.includes(port) || !reaches(owner)) continue;
     if (owner.container !== undefined && owner.container === facts.container) return true;
     if (owner.pod !== undefined && owner.pod === facts.pod) return true;
     if (owner.unit !== undefined && owner.unit === facts.unit && owner.unit.endsWith(".service")) return true;

@@ -20,7 +20,8 @@ export interface ProcessReading {
   readonly commandPort?: number;
   /** That, and ports of the command line's other flags for serving. */
   readonly servingPorts?: readonly number[];
-  readonly listening?: readonly ListeningSocket[];
+  /** `here`: also where this program's own loopback is. */
+  readonly listening?: readonly (ListeningSocket & { readonly here: boolean })[];
   readonly ownedPorts?: readonly number[];
   /** Being read keeps its model in memory. */
   readonly keepsAwake?: true;
@@ -45,9 +46,10 @@ export function readProcesses(query: ProcessQuery): ProcessReading[] {
   for (const pid of startedWith(proc, new Set(query.ports ?? []))) wanted.add(pid);
   for (const pid of [...wanted]) for (const parent of parentsOf(proc, pid)) wanted.add(parent);
   const namespaces = new Map<string, ReturnType<typeof listeningSockets>>();
+  const here = new Set((socketsHere(proc) ?? []).map(({ inode }) => inode));
   const readings: ProcessReading[] = [];
   for (const pid of [...wanted].slice(0, PROCESSES_MAX)) {
-    const reading = readProcess(proc, pid, namespaces);
+    const reading = readProcess(proc, pid, namespaces, here);
     if (reading !== undefined) readings.push(reading);
   }
   return readings;
@@ -57,6 +59,7 @@ function readProcess(
   proc: string,
   pid: number,
   namespaces: Map<string, ReturnType<typeof listeningSockets>>,
+  here: ReadonlySet<string>,
 ): ProcessReading | undefined {
   const status = text(join(proc, String(pid), "status"));
   if (status === undefined) return undefined;
@@ -77,7 +80,9 @@ function readProcess(
     ...(commandPort === undefined ? {} : { commandPort }),
     ...(servingPorts.length === 0 ? {} : { servingPorts }),
     ...(keepsAwake(commandLine.split("\0")) ? { keepsAwake: true } : {}),
-    ...(sockets === undefined ? {} : { listening: sockets }),
+    ...(sockets === undefined
+      ? {}
+      : { listening: sockets.map((socket) => ({ ...socket, here: here.has(socket.inode) })) }),
     ...(sockets === undefined || owned === undefined
       ? {}
       : {

@@ -57,6 +57,40 @@ describe("Placement, rung by rung", () => {
     expect(placed([a, b], facts)).toEqual([["a", 2]]);
   });
 
+  test("3: not into another pod, nor another container where the same port listens", () => {
+    const listening = (inode: string, here = false) => [{ port: 8000, uid: 0, inode, here }];
+    const pod = serverInfo("a", { address: "10.0.0.1:8000", pod: { namespace: "n", name: "p", uid: "p1" } });
+    const stranger = { pid: 10, uid: 0, pod: "p2", listening: listening("7") };
+    expect(placed([pod], [stranger])).toEqual([[undefined, undefined]]);
+    const published = { pid: 10, uid: 0, container: "c1", listening: listening("7") };
+    const other = { pid: 11, uid: 0, container: "c2", listening: listening("8") };
+    // One container alone: its port is published. Two: whose is it? A process beside this program decides.
+    expect(placed([a], [published])).toEqual([["a", 3]]);
+    expect(placed([a], [published, other], [10, 11])).toEqual([
+      [undefined, undefined],
+      [undefined, undefined],
+    ]);
+    const beside = { pid: 12, uid: 0, listening: listening("9", true) };
+    expect(placed([a], [published, beside], [10, 12])).toEqual([
+      [undefined, undefined],
+      ["a", 3],
+    ]);
+  });
+
+  test("2 and 4: a port held in another container says nothing where it is held in several", () => {
+    const held = (pid: number, container: string, inode: string) => ({
+      pid,
+      container,
+      ownedPorts: [8000],
+      listening: [{ port: 8000, inode }],
+    });
+    expect(placed([a], [held(10, "c1", "7")])).toEqual([["a", 2]]);
+    expect(placed([a], [held(10, "c1", "7"), held(11, "c2", "8")], [10, 11])).toEqual([
+      [undefined, undefined],
+      [undefined, undefined],
+    ]);
+  });
+
   test("3: the port in the process's namespace under its uid", () => {
     expect(placed([a, b], [{ pid: 10, uid: 5, listening: [{ port: 8000, uid: 5 }] }])).toEqual([["a", 3]]);
     expect(placed([a, b], [{ pid: 10, uid: 5, listening: [{ port: 8000, uid: 6 }] }])).toEqual([

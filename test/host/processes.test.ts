@@ -71,7 +71,7 @@ describe("readProcesses()", () => {
       uid: 1000,
       commandPort: 8000,
       servingPorts: [8000],
-      listening: [{ port: 8000, uid: 1000, inode: "77", address: "any" }],
+      listening: [{ port: 8000, uid: 1000, inode: "77", address: "any", here: false }],
       ownedPorts: [8000],
       ...home,
     });
