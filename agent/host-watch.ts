@@ -10,7 +10,7 @@ import { candidatePorts } from "./host-ports.ts";
 import type { Log } from "./log.ts";
 import type { GpuSample, Nanos } from "./model.ts";
 import type { Outcome, ServerTaker } from "./server-search.ts";
-import { Place, portOf } from "./server-search.ts";
+import { isTwin, Place, portOf } from "./server-search.ts";
 import { discoverServer, typeOf, usualPorts } from "./servers/discover.ts";
 import type { SourceContext } from "./source.ts";
 
@@ -150,6 +150,7 @@ export class HostWatch {
       return;
     }
     const server = type.open(type.config.parse({ endpoint: found.endpoint }), { ...context, scrapeMs });
+    if (await isTwin(server, place, pipeline.intake, clock)) return;
     place.found(server, `${found.type}: ${found.why}; ${from}`);
     pipeline.addServer(server);
     log.info("server found", { source: `server:${server.info.id}`, type: found.type, why: found.why });

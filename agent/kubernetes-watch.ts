@@ -9,18 +9,21 @@ import type { PodGpus } from "./host/pod-resources.ts";
 import { listPodGpus } from "./host/pod-resources.ts";
 import type { Pod } from "./host/pods.ts";
 import { listPods, listPodsByHttps } from "./host/pods.ts";
+import type { Nanos } from "./model.ts";
 import type { PodServer, PodTarget } from "./pod-servers.ts";
 import { targetsOf } from "./pod-servers.ts";
 import type { Outcome, ServerTaker } from "./server-search.ts";
-import { Place, portOf } from "./server-search.ts";
+import { isTwin, Place, portOf, twinOf, unreadOf } from "./server-search.ts";
 import { discoverAmong, typeOf } from "./servers/discover.ts";
-import type { ServerType, SourceContext, SourceError } from "./source.ts";
+import type { ServerSource, ServerType, SourceContext, SourceError } from "./source.ts";
 
 const LOOK_MS = 15_000;
 /** Places in pods; more are left out and said. */
 const TARGETS_MAX = 500;
 /** A look asks no further place once it has taken this long; those not asked come first in the next one. */
 const LOOK_NANOS_MAX = 10e9;
+/** How long configured servers may take to be read before others are looked for. */
+const PATIENCE_NANOS = 60e9;
 
 export interface KubernetesWatchParts {
   readonly context: SourceContext;
@@ -72,11 +75,13 @@ export class KubernetesWatch {
   /** By the name of the target. */
   readonly #places = new Map<string, PodPlace>();
   readonly #apis: Partial<Record<Api, ApiOutcome>> = {};
+  readonly #patientUntil: Nanos;
   #leftOut = 0;
   #cancel: Cancel = () => {};
 
   constructor(parts: KubernetesWatchParts) {
     this.#parts = parts;
+    this.#patientUntil = parts.context.clock.now() + PATIENCE_NANOS;
   }
 
   start(): void {
@@ -145,10 +150,14 @@ export class KubernetesWatch {
     }
     const { clock } = this.#parts.context;
     const end = clock.now() + LOOK_NANOS_MAX;
+    const unread = clock.now() < this.#patientUntil ? unreadOf(this.#parts.pipeline.intake) : undefined;
     for (const target of targets) {
       const place = await this.#placeOf(target, gpus !== undefined);
       const { server } = target;
       if ("refused" in server) place.notAsked(server.wanted ? "refused" : "off", server.refused);
+      else if (place.server !== undefined && !server.asked) await this.#compare(place.server, place);
+      else if (unread !== undefined && !server.asked)
+        place.notAsked("waiting", `not asked before ${unread} was read, which may be the same server`);
       else if (place.due(clock) && clock.now() < end) await this.#take(target.pod, server, place);
     }
   }
@@ -182,23 +191,34 @@ export class KubernetesWatch {
       return;
     }
     if (type !== undefined) {
-      this.#open(pod, type, entry, "its annotation names the type", place);
+      await this.#open(pod, type, entry, "its annotation names the type", place);
       return;
     }
     const discovery = await discoverAmong(ports, context, host, asked);
     const { found } = discovery;
     const foundType = found === undefined ? undefined : typeOf(found);
     if (found === undefined || foundType === undefined) place.inVain(discovery, context.clock);
-    else this.#open(pod, foundType, { ...entry, endpoint: found.endpoint }, found.why, place);
+    else await this.#open(pod, foundType, { ...entry, endpoint: found.endpoint }, found.why, place, !asked);
   }
 
-  #open(
+  /** Lets a server go that nobody asked for where another one turns out to count the same. */
+  async #compare(source: ServerSource, place: Place): Promise<void> {
+    const { context, pipeline } = this.#parts;
+    const { info } = source;
+    const twin = twinOf(info, pipeline.intake.lastTokenSamples.get(info.id), pipeline.intake);
+    if (twin === undefined) return;
+    await pipeline.removeServer(source);
+    place.twin(twin.server, twin.why, context.clock);
+  }
+
+  async #open(
     pod: Pod,
     type: ServerType,
     entry: Readonly<Record<string, unknown>>,
     why: string,
     place: Place,
-  ): void {
+    compare = false,
+  ): Promise<void> {
     const { context, pipeline, scrapeMs } = this.#parts;
     const where = `${pod.namespace}/${pod.name}`;
     const named = typeof entry["id"] === "string" ? entry["id"] : `${type.name}@${where}`;
@@ -209,6 +229,7 @@ export class KubernetesWatch {
       return;
     }
     const source = type.open(parsed.data, { ...context, scrapeMs });
+    if (compare && (await isTwin(source, place, pipeline.intake, context.clock))) return;
     place.found(source, `${type.name}: ${why}`);
     pipeline.addServer(source);
     context.log.info("server found", { source: `server:${id}`, type: type.name, why, pod: where });

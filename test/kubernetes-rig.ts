@@ -7,7 +7,7 @@ import { virtualClock } from "../agent/clock.ts";
 import type { Config } from "../agent/config.ts";
 import { KubernetesWatch } from "../agent/kubernetes-watch.ts";
 import { silentLog } from "../agent/log.ts";
-import type { ServerInfo } from "../agent/model.ts";
+import type { ServerInfo, TokenSample } from "../agent/model.ts";
 import type { ServerSource } from "../agent/source.ts";
 import type { FakeKubelet } from "./fakes/kubelet.ts";
 
@@ -35,12 +35,14 @@ export function watchKubelet(
   kubelet: FakeKubelet,
   closing: Closing,
   more: Partial<Config["discovery"]> = {},
+  health?: Map<string, { ok: boolean }>,
 ) {
   const clock = virtualClock(0n);
   const servers = new Map<string, ServerInfo>();
   const sources = new Map<string, ServerSource>();
+  const lastTokenSamples = new Map<string, TokenSample>();
   const pipeline = {
-    intake: { servers },
+    intake: { servers, lastTokenSamples, ...(health === undefined ? {} : { health }) },
     addServer: (source: ServerSource) => {
       servers.set(source.info.id, source.info);
       sources.set(source.info.id, source);
@@ -53,10 +55,10 @@ export function watchKubelet(
   const { podsSocket, podResourcesSocket } = kubelet;
   const discovery = { enabled: true, kubernetes: "auto" as const, podsSocket, podResourcesSocket, ...more };
   const context = { clock, log: silentLog, signal: new AbortController().signal };
-  const watched = new KubernetesWatch({ context, pipeline: pipeline as never, discovery, scrapeMs: 5000 });
+  const watched = new KubernetesWatch({ context, pipeline, discovery, scrapeMs: 5000 });
   closing.push(() => watched.stop());
   closing.push(() => Promise.all([...sources.values()].map((source) => source.close())));
-  return { watched, servers, sources, clock };
+  return { watched, servers, sources, lastTokenSamples, clock };
 }
 
 /** Annotations that name a port. */

@@ -4,6 +4,9 @@ import type { AddressInfo } from "node:net";
 import { Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Config } from "../agent/config.ts";
+import type { TokenReading, TokenSample } from "../agent/model.ts";
+import { Place, twinOf } from "../agent/server-search.ts";
+import type { ServerSource } from "../agent/source.ts";
 import type { FakeKubelet } from "./fakes/kubelet.ts";
 import { fakeKubelet } from "./fakes/kubelet.ts";
 import { fakeKubeletHttps } from "./fakes/kubelet-https.ts";
@@ -48,7 +51,7 @@ describe("KubernetesWatch and pods nobody annotated", () => {
       },
     ]);
     expect(watched.status()["pods"]).toMatchObject({ "ml/llm-0/engine": { state: "found" } });
-    expect([engine.asked(), proxy.asked(), init.asked()]).toEqual([1, 0, 0]);
+    expect([engine.asked(), proxy.asked(), init.asked()]).toEqual([2, 0, 0]);
   });
 
   test("reads one server per container: a port that says metrics first, a sidecar that stays where it holds GPUs", async () => {
@@ -173,6 +176,47 @@ describe("KubernetesWatch and pods nobody annotated", () => {
     expect(servers.size).toBe(0);
   });
 
+  test("counts nothing twice: a pod behind a Service that is configured is told by its process start", async () => {
+    const { port, asked } = await pageServer();
+    const containers = [{ name: "engine", gpus: ["GPU-1"], ports: [{ port }] }];
+    kubelet.pods = [{ namespace: "a", name: "llm", containers }];
+    const health = new Map<string, { ok: boolean }>();
+    const { watched, servers, sources, lastTokenSamples, clock } = watchKubelet(kubelet, closing, {}, health);
+    const info = {
+      id: "chat",
+      type: "vllm",
+      family: "engine",
+      pollMs: 1000,
+      address: "http://vllm.ml",
+    } as const;
+    servers.set("chat", info);
+    // Before it was read nobody can tell.
+    await watched.look();
+    expect(asked()).toBe(0);
+    expect(watched.status().pods).toMatchObject({ "a/llm/engine": { state: "waiting" } });
+    health.set("server:chat", { ok: false });
+    await watched.look();
+    expect([...servers.keys()]).toEqual(["chat", "vllm@a/llm"]);
+    // Silent then, it answers now: the one that was found steps back.
+    const source = sources.get("vllm@a/llm");
+    const sample = source?.kind === "pull" ? await source.poll() : undefined;
+    if (sample === undefined) throw new Error("no sample");
+    lastTokenSamples.set("vllm@a/llm", sample);
+    lastTokenSamples.set("chat", { ...sample, server: "chat" });
+    await watched.look();
+    expect([...servers.keys()]).toEqual(["chat"]);
+    expect(watched.status().pods).toMatchObject({ "a/llm/engine": { state: "known", server: "chat" } });
+    // And is not taken in again while that lasts, but when it is gone.
+    lastTokenSamples.delete("vllm@a/llm");
+    await clock.advance(61e9);
+    await watched.look();
+    expect([...servers.keys()]).toEqual(["chat"]);
+    servers.delete("chat");
+    await clock.advance(122e9);
+    await watched.look();
+    expect([...servers.keys()]).toEqual(["vllm@a/llm"]);
+  });
+
   test("asks an older kubelet over HTTPS where that is configured", async () => {
     const { port } = await pageServer();
     const https = await fakeKubeletHttps();
@@ -203,5 +247,43 @@ describe("KubernetesWatch and pods nobody annotated", () => {
     await without.watched.look();
     expect(without.watched.status()).not.toHaveProperty("kubelet_https");
     expect(https.asked).toEqual(["GET /pods"]);
+  });
+});
+
+describe("twinOf()", () => {
+  const sample = (server: string, model: string, epoch?: string): TokenSample => ({
+    server,
+    family: "engine",
+    sent: 0,
+    received: 0,
+    at: 0,
+    readings: [{ model, ...(epoch === undefined ? {} : { epoch }) } as TokenReading],
+    ignoredSamples: 0,
+    errors: [],
+  });
+  const info = { id: "found", type: "vllm", family: "engine", pollMs: 1, address: "10.0.0.1:8000" } as const;
+  const twin = (theirs: TokenSample, ours: TokenSample, other: object = {}, found = false) => {
+    const chat = { ...info, id: "chat", ...other };
+    if (found) new Place().found({ info: chat } as ServerSource, "it was found");
+    const lastTokenSamples = new Map([["chat", theirs]]);
+    return twinOf(info, ours, { servers: new Map([["chat", chat]]), lastTokenSamples })?.server;
+  };
+
+  test.each([
+    ["the same start and model", "m", "start:1", "m", "start:1", "chat"],
+    ["another start", "m", "start:1", "m", "start:2", undefined],
+    ["another model", "m", "start:1", "n", "start:1", undefined],
+    ["no start on one side", "m", undefined, "m", "start:1", "chat"],
+  ])("%s", (_, model, epoch, itsModel, itsEpoch, expected) => {
+    expect(twin(sample("chat", itsModel, itsEpoch), sample("found", model, epoch))).toBe(expected);
+  });
+
+  test("a server of another type needs the start, one that was found is never the same", () => {
+    const [theirs, ours] = [sample("chat", "m"), sample("found", "m")];
+    expect(twin(theirs, ours, { type: "sglang" })).toBeUndefined();
+    expect(twin(theirs, ours, {}, true)).toBeUndefined();
+    expect(twin(sample("chat", "m", "s"), sample("found", "m", "s"), { type: "prometheus-generic" })).toBe(
+      "chat",
+    );
   });
 });

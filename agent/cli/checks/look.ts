@@ -8,7 +8,7 @@ import type { HostStatus } from "../../host-watch.ts";
 import { HostWatch } from "../../host-watch.ts";
 import type { KubernetesStatus } from "../../kubernetes-watch.ts";
 import { KubernetesWatch } from "../../kubernetes-watch.ts";
-import type { GpuInfo, GpuSample, ServerInfo } from "../../model.ts";
+import type { GpuInfo, GpuSample, ServerInfo, TokenSample } from "../../model.ts";
 import type { GpuSource, ServerSource, SourceContext } from "../../source.ts";
 import { chooseGpu, openServers } from "../../sources.ts";
 import { readStatus } from "../daemon-process.ts";
@@ -123,8 +123,9 @@ async function lookOnce(context: CheckContext, config: Config, signal: AbortSign
   const servers = new Map(configured.map(({ info }) => [info.id, info]));
   const opened: ServerSource[] = [];
   const lastGpuSamples = new Map<string, GpuSample>();
+  const lastTokenSamples = new Map<string, TokenSample>();
   const pipeline = {
-    intake: { servers, lastGpuSamples },
+    intake: { servers, lastGpuSamples, lastTokenSamples },
     addServer: (source: ServerSource): void => {
       opened.push(source);
       servers.set(source.info.id, source.info);
@@ -132,7 +133,10 @@ async function lookOnce(context: CheckContext, config: Config, signal: AbortSign
     removeServer: async (): Promise<void> => {},
   };
   try {
-    const gpus = await readGpus(config, inner, lastGpuSamples);
+    const [gpus] = await Promise.all([
+      readGpus(config, inner, lastGpuSamples),
+      ...configured.map((source) => sampleOf(inner, source, lastTokenSamples)),
+    ]);
     const scrapeMs = config.rates.scrapeMs;
     const { discovery } = config;
     let facts: readonly ProcessReading[] = [];
@@ -158,6 +162,21 @@ async function lookOnce(context: CheckContext, config: Config, signal: AbortSign
     };
   } finally {
     await Promise.allSettled([...configured, ...opened].map((source) => source.close()));
+  }
+}
+
+/** A configured server's reading tells whether one that is found is the same. */
+async function sampleOf(
+  context: SourceContext,
+  source: ServerSource,
+  samples: Map<string, TokenSample>,
+): Promise<void> {
+  if (source.kind !== "pull") return;
+  try {
+    const sample = await within(context, READ_MS, `asking ${source.info.address}`, source.poll());
+    samples.set(source.info.id, sample);
+  } catch {
+    // server.reachable says what is wrong.
   }
 }
 
