@@ -167,8 +167,7 @@ export class KubernetesWatch {
     const { name } = target;
     const place = new PodPlace(target);
     const known = this.#places.get(name);
-    const same = known?.fingerprint === place.fingerprint && known.uid === place.uid;
-    if (known !== undefined && same && (known.gpus === place.gpus || !gpusKnown)) return known;
+    if (known?.fingerprint === place.fingerprint && (known.gpus === place.gpus || !gpusKnown)) return known;
     await this.#forget(name);
     this.#places.set(name, place);
     return place;

@@ -3,10 +3,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import type { Server } from "node:http";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { virtualClock } from "../agent/clock.ts";
 import { Placement } from "../agent/correlate/placement.ts";
 import type { ProcessReading } from "../agent/host/processes.ts";
@@ -220,6 +221,33 @@ describe("HostWatch", () => {
     expect(watched.status().gpu_processes).toEqual({ count: 3, visible: 1, names: ["python3"] });
   });
 
+  test("connects to loopback and nowhere else", async () => {
+    const connected = new Set<string>();
+    const original = Socket.prototype.connect;
+    const connect = vi.spyOn(Socket.prototype, "connect").mockImplementation(function (
+      this: Socket,
+      ...args
+    ) {
+      const [first] = args.flat() as { host?: string; hostname?: string }[];
+      connected.add(String(first?.host ?? first?.hostname));
+      return original.apply(this, args as never);
+    });
+    closing.push(() => connect.mockRestore());
+    const elsewhere = "http://192.0.2.1:8000/metrics";
+    const server = createServer((_, response) => response.writeHead(302, { location: elsewhere }).end());
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    closing.push(() => server.close());
+    const { port } = server.address() as AddressInfo;
+    const proc = fakeProc({
+      self: { words: [], sockets: [[port, 77]] },
+      10: { words: ["x", "--port", String(port), "--host", "192.0.2.1"] },
+    });
+    const { watched, ports } = watch(proc, [10]);
+    await watched.look();
+    expect(ports()[port]).toMatchObject({ state: "nothing", why: expect.stringContaining("answers 302") });
+    expect([...connected]).toEqual(["127.0.0.1"]);
+  });
+
   test("reads nothing twice: a port some server is read at is not asked", async () => {
     const { port, asked } = await pageServer(page);
     const proc = fakeProc({
@@ -245,7 +273,7 @@ describe("candidatePorts()", () => {
   });
   const facts = (
     readings: readonly ProcessReading[],
-    here = [8000, 8080, 9001, 5432, 22].map((port) => socket(port)),
+    here = [8000, 8080, 9001, 5432, 22, 40_001].map((port) => socket(port)),
   ) => ({
     readings,
     pids: [10],

@@ -103,20 +103,26 @@ describe("KubernetesWatch and pods nobody annotated", () => {
   });
 
   test("asks the pod's own address alone, four ports at most, and none beside those declared", async () => {
-    const connected: string[] = [];
+    const connected = new Set<string>();
     const original = Socket.prototype.connect;
-    const nobody = createServer();
-    await new Promise<void>((resolve) => nobody.listen(0, "127.0.0.1", resolve));
-    const closed = (nobody.address() as AddressInfo).port;
-    await new Promise((resolve) => nobody.close(resolve));
+    // Somebody who answers, but publishes nothing.
+    const other = createServer((_, response) => response.writeHead(404).end());
+    await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+    closing.push(() => other.close());
+    const { port } = other.address() as AddressInfo;
     const connect = vi.spyOn(Socket.prototype, "connect").mockImplementation(function (
       this: Socket,
       ...args
     ) {
-      const [first] = args.flat() as { host?: string; hostname?: string; port?: number; path?: unknown }[];
+      const [first, ...rest] = args.flat() as {
+        host?: string;
+        hostname?: string;
+        port?: number;
+        path?: unknown;
+      }[];
       if (typeof first?.path === "string") return original.apply(this, args as never);
-      connected.push(`${first?.host ?? first?.hostname}:${first?.port}`);
-      return original.apply(this, [closed, "127.0.0.1"] as never);
+      connected.add(`${first?.host ?? first?.hostname}:${first?.port}`);
+      return original.apply(this, [port, "127.0.0.1", ...rest.filter((one) => one !== null)] as never);
     });
     closing.push(() => connect.mockRestore());
     kubelet.pods = [
@@ -124,13 +130,15 @@ describe("KubernetesWatch and pods nobody annotated", () => {
         namespace: "a",
         name: "many",
         address: "10.9.8.7",
-        containers: [{ name: "x", gpus: ["GPU-1"], ports: [1, 2, 3, 4, 5, 6].map((port) => ({ port })) }],
+        containers: [
+          { name: "x", gpus: ["GPU-1"], ports: [1, 3, 5, 7, 9, 11].map((one) => ({ port: one })) },
+        ],
       },
     ];
     const { watched } = watch();
     await watched.look();
-    expect(connected).toEqual(["10.9.8.7:1", "10.9.8.7:2", "10.9.8.7:3", "10.9.8.7:4"]);
-    expect(watched.status()["pods"]).toMatchObject({ "a/many/x": { state: "waiting" } });
+    expect([...connected]).toEqual(["10.9.8.7:1", "10.9.8.7:3", "10.9.8.7:5", "10.9.8.7:7"]);
+    expect(watched.status()["pods"]).toMatchObject({ "a/many/x": { state: "nothing" } });
   });
 
   test("says what stands in the way: no declared port, a model that sleeps, more places than it looks at", async () => {

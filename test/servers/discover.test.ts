@@ -8,7 +8,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { probe } from "../../agent/cli/probe-target.ts";
 import { systemClock } from "../../agent/clock.ts";
 import { silentLog } from "../../agent/log.ts";
-import { discoverServer, typeOf } from "../../agent/servers/discover.ts";
+import { discoverAmong, discoverServer, typeOf } from "../../agent/servers/discover.ts";
 import { fakePeer, field, message } from "../fakes/grpc-peer.ts";
 
 const closing: (() => unknown)[] = [];
@@ -19,7 +19,7 @@ const context = { clock: systemClock(), log: silentLog, signal: new AbortControl
 const recording = (name: string): string =>
   readFileSync(fileURLToPath(new URL(`../fixtures/servers/${name}`, import.meta.url)), "utf8");
 
-async function serve(pages: Readonly<Record<string, { type?: string; body: string }>>) {
+async function serve(pages: Readonly<Record<string, { type?: string; body: string }>>, wanted = 0) {
   const asked: string[] = [];
   const server = createServer((request, response) => {
     asked.push(request.url ?? "");
@@ -30,7 +30,10 @@ async function serve(pages: Readonly<Record<string, { type?: string; body: strin
     );
     response.end(page?.body ?? "");
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(wanted, "127.0.0.1", resolve);
+  });
   closing.push(() => {
     server.close();
     server.closeAllConnections();
@@ -67,6 +70,26 @@ describe("discoverServer()", () => {
     closing.push(peer.close);
     const { found } = await discoverServer(Number(peer.address.split(":")[1]), context);
     expect(found).toMatchObject({ type: "get-loads", endpoint: peer.address });
+  });
+
+  test("takes a page beside a gRPC port before what that port would estimate, where the port beside may be asked", async () => {
+    const pages = { "/metrics": { body: recording("triton-26-vllm-and-trtllm.prom") } };
+    // Two ports in a row, which somebody else may take meanwhile.
+    const inARow = async (): Promise<number> => {
+      const peer = await fakePeer({}, ["inference.GRPCInferenceService"]);
+      closing.push(peer.close);
+      const port = Number(peer.address.split(":")[1]);
+      return serve(pages, port + 1).then(() => port, inARow);
+    };
+    const port = await inARow();
+    expect((await discoverServer(port, context)).found).toMatchObject({
+      type: "triton",
+      endpoint: `http://127.0.0.1:${port + 1}/metrics`,
+    });
+    const alone = await discoverAmong([port], context, "127.0.0.1", false);
+    expect(alone.found?.type).toBe("triton-grpc");
+    const both = await discoverAmong([port, port + 1], context, "127.0.0.1", false);
+    expect(both.found?.type).toBe("triton");
   });
 
   test("says what it tried where nothing is to be found", async () => {
