@@ -12,7 +12,7 @@ import type { GpuSample, Nanos } from "./model.ts";
 import type { Outcome, ServerTaker } from "./server-search.ts";
 import { isTwin, Place, portOf } from "./server-search.ts";
 import { discoverServer, typeOf, usualPorts } from "./servers/discover.ts";
-import type { SourceContext } from "./source.ts";
+import type { ServerSource, SourceContext } from "./source.ts";
 
 const LOOK_MS = 1000;
 const REFRESH_NANOS = 30e9;
@@ -102,7 +102,7 @@ export class HostWatch {
   }
 
   async #discover(readings: readonly ProcessReading[], pids: readonly number[]): Promise<void> {
-    const { clock, proc } = this.#parts;
+    const { clock, pipeline, proc } = this.#parts;
     const here = pids.length === 0 ? [] : socketsHere(proc);
     const facts = { readings, pids, here, usual: usualPorts(), ephemeral: ephemeralPorts(proc) };
     const wanted = candidatePorts(facts);
@@ -115,8 +115,12 @@ export class HostWatch {
       if (state.inodes !== candidate.inodes) state.place.askAnew();
       state.inodes = candidate.inodes;
       state.pids = candidate.pids;
-      if (state.place.server !== undefined) continue;
-      const reader = this.#reader(candidate.port);
+      const own = state.place.server;
+      const reader = this.#reader(portOf(own?.info.address ?? "") ?? candidate.port, own);
+      if (own !== undefined && reader === undefined) continue;
+      // Configured since it was found.
+      if (own !== undefined) await pipeline.removeServer(own);
+      state.place.server = undefined;
       if (reader !== undefined) state.place.notAsked("known", `read already as ${reader}`, reader);
       else if (candidate.not !== undefined) state.place.notAsked(candidate.not.state, candidate.not.why);
       else if (state.place.due(clock)) await this.#ask(candidate, state.place);
@@ -124,9 +128,9 @@ export class HostWatch {
   }
 
   /** The server that reads this port, wherever: one on another host may be this one by another name. */
-  #reader(port: number): string | undefined {
-    return [...this.#parts.pipeline.intake.servers.values()].find(({ address }) => portOf(address) === port)
-      ?.id;
+  #reader(port: number, own?: ServerSource): string | undefined {
+    const servers = [...this.#parts.pipeline.intake.servers.values()];
+    return servers.find((info) => portOf(info.address) === port && info.id !== own?.info.id)?.id;
   }
 
   async #forget(port: number): Promise<void> {

@@ -155,7 +155,7 @@ export class KubernetesWatch {
       const place = await this.#placeOf(target, gpus !== undefined);
       const { server } = target;
       if ("refused" in server) place.notAsked(server.wanted ? "refused" : "off", server.refused);
-      else if (place.server !== undefined && !server.asked) await this.#compare(place.server, place);
+      else if (place.server !== undefined) await this.#compare(target.pod, server, place.server, place);
       else if (unread !== undefined && !server.asked)
         place.notAsked("waiting", `not asked before ${unread} was read, which may be the same server`);
       else if (place.due(clock) && clock.now() < end) await this.#take(target.pod, server, place);
@@ -200,11 +200,16 @@ export class KubernetesWatch {
     else await this.#open(pod, foundType, { ...entry, endpoint: found.endpoint }, found.why, place, !asked);
   }
 
-  /** Lets a server go that nobody asked for where another one turns out to count the same. */
-  async #compare(source: ServerSource, place: Place): Promise<void> {
+  /** Lets a server go where one that was configured since reads its port, or turns out to count the same. */
+  async #compare(pod: Pod, { asked, host }: PodServer, source: ServerSource, place: Place): Promise<void> {
     const { context, pipeline } = this.#parts;
     const { info } = source;
-    const twin = twinOf(info, pipeline.intake.lastTokenSamples.get(info.id), pipeline.intake);
+    const reader = this.#alreadyRead(pod, host, portOf(info.address) ?? 0, info.id);
+    const sample = asked ? undefined : pipeline.intake.lastTokenSamples.get(info.id);
+    const twin =
+      reader === undefined
+        ? twinOf(info, sample, pipeline.intake)
+        : { server: reader, why: `read already as ${reader}` };
     if (twin === undefined) return;
     await pipeline.removeServer(source);
     place.twin(twin.server, twin.why, context.clock);
@@ -235,9 +240,9 @@ export class KubernetesWatch {
   }
 
   /** The server that reads the same port: configured, or found behind a GPU process of a pod on the host's network. */
-  #alreadyRead(pod: Pod, host: string, port: number): string | undefined {
-    return [...this.#parts.pipeline.intake.servers.values()].find(({ address }) => {
-      if (portOf(address) !== port) return false;
+  #alreadyRead(pod: Pod, host: string, port: number, own?: string): string | undefined {
+    return [...this.#parts.pipeline.intake.servers.values()].find(({ address, id }) => {
+      if (portOf(address) !== port || id === own) return false;
       const bare = address.replace(/^[a-z]+:\/\//, "");
       return bare.startsWith(`${host}:`) || (pod.hostNetwork && /^(127\.|localhost|\[::1\])/.test(bare));
     })?.id;

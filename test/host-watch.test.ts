@@ -260,6 +260,13 @@ describe("HostWatch", () => {
     await watched.look();
     expect(asked).toEqual([]);
     expect(ports()[port]).toEqual({ state: "known", why: "read already as mine", server: "mine" });
+    // Found while nobody reads it, and let go when somebody does.
+    servers.clear();
+    await watched.look();
+    expect([...servers.keys()]).toEqual([`vllm@http://127.0.0.1:${port}/metrics`]);
+    servers.set("mine", { ...info, address: `127.0.0.1:${port}` });
+    await watched.look();
+    expect([...servers.keys()]).toEqual(["mine"]);
   });
 });
 

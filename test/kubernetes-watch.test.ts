@@ -145,6 +145,12 @@ describe("KubernetesWatch", () => {
       "a/host": { state: "known", why: "read already as configured", server: "configured" },
     });
     expect(asked()).toBe(0);
+    servers.delete("configured");
+    await watched.look();
+    expect([...servers.keys()]).toEqual(["vllm@a/same"]);
+    servers.set("configured", { ...info, address: `127.0.0.1:${port}` });
+    await watched.look();
+    expect([...servers.keys()]).toEqual(["configured"]);
   });
 
   test("asks nobody where it is switched off, and says why nothing is found where there is no kubelet", async () => {
