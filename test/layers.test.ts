@@ -49,7 +49,7 @@ interface Rule {
 }
 
 const SOURCE_ROOM: Rule = {
-  values: ["model.ts", "source.ts", "grpc.ts", "clock.ts", "process.ts", "text"],
+  values: ["model.ts", "source.ts", "grpc.ts", "tls.ts", "clock.ts", "process.ts", "text"],
   types: ["log.ts"],
 };
 const RULES: Readonly<Record<string, Rule | "all">> = {
@@ -58,6 +58,7 @@ const RULES: Readonly<Record<string, Rule | "all">> = {
   "clock.ts": { values: ["model.ts"] },
   "log.ts": { values: ["model.ts"] },
   "grpc.ts": { values: ["model.ts"] },
+  "tls.ts": { values: [], types: ["log.ts"] },
   "process.ts": { values: ["model.ts", "source.ts", "clock.ts"], types: ["log.ts"] },
   "version.ts": { values: [] },
   "notify.ts": { values: ["clock.ts"], types: ["log.ts"] },
@@ -69,7 +70,7 @@ const RULES: Readonly<Record<string, Rule | "all">> = {
   // `ServerPoll` is the one noun the pure rooms share; it lives beside the activity it was made for.
   meter: { values: ["model.ts"], types: ["correlate"] },
   store: { values: ["model.ts", "log.ts"] },
-  export: { values: ["model.ts", "log.ts", "clock.ts", "grpc.ts", "store"] },
+  export: { values: ["model.ts", "log.ts", "clock.ts", "grpc.ts", "tls.ts", "store"] },
   cli: "all",
   config: "all",
 };

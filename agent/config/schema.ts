@@ -1,12 +1,12 @@
 // Every section of the configuration that is not a source's own; gpu/ and servers/ bring theirs through the registries.
 // Defaults of METERING.md 2, 4, 5 and 11: untouched they fit one host.
 import { z } from "zod";
-import { listenTls } from "../export/listen-tls.ts";
 import { otlpConfig } from "../export/otlp-config.ts";
 import { hostConfig, kubeletConfig } from "../host/config.ts";
 import { podResourcesSocket } from "../host/pod-resources.ts";
 import { podsSocket } from "../host/pods.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
+import { listenTls } from "../tls.ts";
 
 const LATENCIES = [
   "time_to_first_token",
@@ -129,7 +129,11 @@ const common = {
       prometheus: z
         .strictObject({
           listen: listenAddress.default("127.0.0.1:9464"),
-          tls: listenTls.optional(),
+          tls: listenTls
+            .optional()
+            .describe(
+              "Serve /metrics and /-/ over TLS; replaced files are taken up with the next connection.",
+            ),
           tenants: z
             .boolean()
             .default(true)

@@ -6,8 +6,8 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { gzipSync } from "node:zlib";
 import type { Log } from "../log.ts";
-import type { ListenTls } from "./listen-tls.ts";
-import { readTls, watchTls } from "./listen-tls.ts";
+import type { ListenTls } from "../tls.ts";
+import { readTls, watchTls } from "../tls.ts";
 import type { Page } from "./prometheus.ts";
 
 const HEADER_BYTES_MAX = 8 * 1024;
@@ -90,7 +90,7 @@ function createListener(
   try {
     const server = createTlsServer({ ...bounds, ...readTls(tls) }, handle);
     server.on("tlsClientError", (_, socket) => socket.destroy());
-    watchTls(server, tls, options.log);
+    watchTls(server, tls, options.log.with({ source: "http" }));
     return server;
   } catch (error) {
     const hint =

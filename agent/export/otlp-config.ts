@@ -2,6 +2,7 @@
 // same keys by config/otel-environment.ts. OTLP over gRPC only: a Collector listens for it on port 4317.
 import { z } from "zod";
 import type { GrpcTarget } from "../grpc.ts";
+import { callTls } from "../tls.ts";
 
 const HTTP_PORT = "4318";
 
@@ -24,15 +25,7 @@ const destination = {
     .optional()
     .describe("File of further metadata, a `name: value` per line, read anew for each request."),
   bearerFile: z.string().min(1).optional().describe("File with a bearer token, read anew for each request."),
-  tls: z
-    .strictObject({
-      caFile: z.string().min(1).optional(),
-      certFile: z.string().min(1).optional(),
-      keyFile: z.string().min(1).optional(),
-    })
-    .refine((tls) => (tls.certFile === undefined) === (tls.keyFile === undefined), {
-      error: "certFile and keyFile together, or neither",
-    })
+  tls: callTls
     .prefault({})
     .describe("Files of https:// endpoints; a changed file is taken up with the next request."),
   compression: z.enum(["none", "gzip"]).default("gzip"),

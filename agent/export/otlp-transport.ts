@@ -1,9 +1,9 @@
 // One OTLP request over gRPC, and what its answer means for the queue behind it.
 // OTLP specification 1.x, "OTLP/gRPC Response" and "Throttling": only some codes may be retried, RESOURCE_EXHAUSTED only
 // with RetryInfo, a partial success never. Messages are passed as bytes; nothing is parsed on the way out.
-import { statSync } from "node:fs";
 import type { Client, GrpcTarget, ServiceError } from "../grpc.ts";
 import { callMetadata, openChannel, status } from "../grpc.ts";
+import { filesState } from "../tls.ts";
 import { Cursor } from "./otlp-reader.ts";
 
 const EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
@@ -42,7 +42,8 @@ export function grpcTransport(target: GrpcTarget, options: { gzip: boolean }): T
   let client: Client | undefined;
   let files = "";
   const channel = (): Client => {
-    const now = filesState(target);
+    const { tls } = target;
+    const now = tls === undefined || tls === true ? "" : filesState([tls.caFile, tls.certFile, tls.keyFile]);
     if (client === undefined || now !== files) {
       client?.close();
       client = openChannel(target, channelOptions);
@@ -163,17 +164,4 @@ function durationMs(retryInfo: Uint8Array): number {
     }
   }
   return ms;
-}
-
-/** Changes when a certificate file was replaced. */
-function filesState(target: GrpcTarget): string {
-  if (target.tls === undefined || target.tls === true) return "";
-  const { caFile, certFile, keyFile } = target.tls;
-  return [caFile, certFile, keyFile]
-    .map((path) => {
-      if (path === undefined) return "";
-      const { mtimeMs, ino, size } = statSync(path);
-      return `${mtimeMs} ${ino} ${size}`;
-    })
-    .join();
 }

@@ -3,6 +3,7 @@
 import { z } from "zod";
 import type { GrpcTarget } from "../grpc.ts";
 import type { Family, ServerInfo } from "../model.ts";
+import { callTls } from "../tls.ts";
 
 /** Keys of every entry: its name, where it runs (rung 1 of METERING.md 4), what its labels mean. */
 export const commonFields = {
@@ -27,14 +28,7 @@ export const commonFields = {
 };
 
 /** TLS as in `tls: true` or `tls: {caFile, certFile, keyFile}`. */
-export const tlsField = z.union([
-  z.literal(true),
-  z.strictObject({
-    caFile: z.string().min(1).optional(),
-    certFile: z.string().min(1).optional(),
-    keyFile: z.string().min(1).optional(),
-  }),
-]);
+export const tlsField = z.union([z.literal(true), callTls]);
 
 /** Keys of every entry that is reached over gRPC. */
 export const grpcFields = {

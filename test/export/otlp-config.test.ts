@@ -77,7 +77,7 @@ describe("otlpConfig", () => {
 
   test.each([
     [{ endpoint: "http://a:4318" }, "endpoint"],
-    [{ tls: { certFile: "/c" } }, "tls"],
+    [{ tls: { certFile: "/c" } }, "tls.keyFile"],
     [{ also: [{ name: "main", endpoint: "http://a:4317" }] }, "also"],
     [{ compresion: "gzip" }, ""],
     [{ timeoutMs: 1 }, "timeoutMs"],

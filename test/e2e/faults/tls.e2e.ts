@@ -1,6 +1,5 @@
 // TLS and mTLS to a destination, and certificates that are replaced while the agent runs. Needs openssl for the keys.
-import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,80 +8,13 @@ import { serveHttp } from "../../../agent/export/http.ts";
 import { ServerCredentials } from "../../../agent/grpc.ts";
 import { silentLog } from "../../../agent/log.ts";
 import { startCollector } from "../../fakes/otlp-collector.ts";
+import { authority, hasOpenssl } from "../../tools/authority.ts";
 import { FLAWLESS, Oracle } from "./oracle.ts";
 import { startRig } from "./rig.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tls-"));
+const installed = hasOpenssl();
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-const openssl = (...args: string[]): void =>
-  void execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
-
-/** Whether openssl is there; says so loudly if not. */
-function hasOpenssl(): boolean {
-  try {
-    openssl("version");
-    return true;
-  } catch {
-    console.warn("SKIPPED: TLS tests need the openssl command, which is not installed");
-    return false;
-  }
-}
-
-/** An authority, and a server and a client certificate signed by it. */
-function authority(name: string): void {
-  const subject = ["-subj", `/CN=${name}`];
-  openssl(
-    "req",
-    "-x509",
-    "-newkey",
-    "ec",
-    "-pkeyopt",
-    "ec_paramgen_curve:P-256",
-    "-nodes",
-    "-days",
-    "2",
-    ...subject,
-    "-keyout",
-    `${name}-ca.key`,
-    "-out",
-    `${name}-ca.pem`,
-  );
-  for (const role of ["server", "client"]) {
-    const stem = `${name}-${role}`;
-    writeFileSync(join(folder, "ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
-    openssl(
-      "req",
-      "-newkey",
-      "ec",
-      "-pkeyopt",
-      "ec_paramgen_curve:P-256",
-      "-nodes",
-      "-subj",
-      `/CN=${stem}`,
-      "-keyout",
-      `${stem}.key`,
-      "-out",
-      `${stem}.csr`,
-    );
-    openssl(
-      "x509",
-      "-req",
-      "-in",
-      `${stem}.csr`,
-      "-CA",
-      `${name}-ca.pem`,
-      "-CAkey",
-      `${name}-ca.key`,
-      "-CAcreateserial",
-      "-days",
-      "2",
-      "-extfile",
-      "ext",
-      "-out",
-      `${stem}.pem`,
-    );
-  }
-}
 
 function serverCredentials(name: string, clients: string | undefined): ServerCredentials {
   const read = (file: string): Buffer => readFileSync(join(folder, file));
@@ -105,10 +37,10 @@ function install(name: string): void {
   }
 }
 
-describe.skipIf(!hasOpenssl())("a destination over TLS", () => {
+describe.skipIf(!installed)("a destination over TLS", () => {
   test("mTLS delivers, a stranger's certificate does not, and rotated files are taken up without a restart", async () => {
-    authority("old");
-    authority("new");
+    authority(folder, "old");
+    authority(folder, "new");
     install("old");
     const first = await startCollector({ credentials: serverCredentials("old", "old") });
     const tls = {
@@ -140,7 +72,7 @@ describe.skipIf(!hasOpenssl())("a destination over TLS", () => {
   });
 
   test("without a client certificate an mTLS collector takes nothing", async () => {
-    authority("alone");
+    authority(folder, "alone");
     const collector = await startCollector({ credentials: serverCredentials("alone", "alone") });
     const rig = await startRig({
       main: { target: `127.0.0.1:${collector.port}`, tls: { caFile: join(folder, "alone-ca.pem") } },
@@ -153,10 +85,10 @@ describe.skipIf(!hasOpenssl())("a destination over TLS", () => {
   });
 });
 
-describe.skipIf(!hasOpenssl())("the agent's endpoints over TLS", () => {
+describe.skipIf(!installed)("the agent's endpoints over TLS", () => {
   test("answer only peers of the client authority, and take up rotated files", async () => {
-    authority("one");
-    authority("two");
+    authority(folder, "one");
+    authority(folder, "two");
     const install = (name: string): void => {
       for (const ending of ["pem", "key"])
         copyFileSync(join(folder, `${name}-server.${ending}`), join(folder, `listen.${ending}`));

@@ -1,0 +1,80 @@
+// TLS files, the same for all who listen and all who call: the config sections, what is read from the files, and taking
+// up files that were replaced. Files that do not fit together (one of a pair replaced so far) leave the old ones in use.
+import { readFileSync, statSync } from "node:fs";
+import type { TlsOptions } from "node:tls";
+import { z } from "zod";
+import type { Log } from "./log.ts";
+
+const file = z.string().min(1).optional();
+
+/** The files of one who calls: `tls: {caFile, certFile, keyFile}`. */
+export const callTls = z
+  .strictObject({ caFile: file, certFile: file, keyFile: file })
+  .superRefine((tls, context) => {
+    for (const [key, other] of [
+      ["keyFile", "certFile"],
+      ["certFile", "keyFile"],
+    ] as const) {
+      if (tls[key] !== undefined || tls[other] === undefined) continue;
+      const params = { hint: "certFile and keyFile together, or neither" };
+      context.addIssue({ code: "custom", path: [key], message: `a file, since ${other} is set`, params });
+    }
+  });
+
+/** The files of one who listens: `tls: {certFile, keyFile, clientCaFile}`. */
+export const listenTls = z.strictObject({
+  certFile: z.string().min(1),
+  keyFile: z.string().min(1),
+  clientCaFile: file.describe("Only peers with a certificate of this authority are answered."),
+});
+
+export type ListenTls = z.output<typeof listenTls>;
+
+/** What a TLS server of Node wants, read from the files. Throws when one cannot be read. */
+export function readTls(tls: ListenTls): TlsOptions {
+  const { certFile, clientCaFile, keyFile } = tls;
+  return {
+    cert: readFileSync(certFile),
+    key: readFileSync(keyFile),
+    ...(clientCaFile === undefined
+      ? {}
+      : { ca: readFileSync(clientCaFile), requestCert: true, rejectUnauthorized: true }),
+  };
+}
+
+/** Changes when one of the files was replaced, went or came back. Never throws. */
+export function filesState(files: readonly (string | undefined)[]): string {
+  return files
+    .map((path) => {
+      const stats = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
+      return stats === undefined ? "" : `${stats.ino} ${stats.mtimeMs} ${stats.ctimeMs} ${stats.size}`;
+    })
+    .join();
+}
+
+/** The part of a tls.Server or https.Server that takes up new files. */
+interface SecureServer {
+  prependListener(event: "connection", listener: () => void): unknown;
+  setSecureContext(options: TlsOptions): void;
+}
+
+/**
+ * Takes up replaced files before a connection's handshake; connections there are keep theirs. Files that cannot be used
+ * are tried and told once, and again when they change.
+ */
+export function watchTls(server: SecureServer, tls: ListenTls, log: Log): void {
+  const files = [tls.certFile, tls.keyFile, tls.clientCaFile];
+  let tried = filesState(files);
+  server.prependListener("connection", () => {
+    const now = filesState(files);
+    if (now === tried) return;
+    tried = now;
+    try {
+      server.setSecureContext(readTls(tls));
+      log.info("took up new TLS files", { files: files.filter((path) => path !== undefined) });
+    } catch (error) {
+      const hint = "the files before are still in use; certFile and keyFile must belong together";
+      log.error("cannot take up new TLS files", { cause: (error as Error).message, hint });
+    }
+  });
+}
