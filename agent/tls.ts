@@ -78,3 +78,55 @@ export function watchTls(server: SecureServer, tls: ListenTls, log: Log): void {
     }
   });
 }
+
+/** What a failed TLS connection means: what the peer did, and what helps. */
+export type TlsFailure = readonly [reason: string, hint: string];
+
+const FAILURES: readonly (readonly [RegExp, string, string])[] = [
+  [
+    /unable to (verify|get)|self[- _]signed|UNABLE_TO|SELF_SIGNED/i,
+    "its certificate is not signed by an authority trusted here",
+    "set `tls.caFile` to the certificate of the authority that signed it",
+  ],
+  [
+    /ALTNAME|altnames/,
+    "its certificate is for another name",
+    "call it by a name or address its certificate holds",
+  ],
+  [
+    /(has expired|not yet valid|HAS_EXPIRED|NOT_YET_VALID)/,
+    "its certificate has expired or is not valid yet",
+    "renew its certificate, or set this host's clock right",
+  ],
+  [
+    /alert certificate required/i,
+    "it answers only peers with a client certificate",
+    "set `tls.certFile` and `tls.keyFile`",
+  ],
+  [
+    /alert (unknown ca|bad certificate|certificate \w+|access denied|decrypt error)/i,
+    "it refuses our client certificate",
+    "`tls.certFile` must be signed by an authority it trusts, and be valid now",
+  ],
+  [
+    /wrong version number|WRONG_VERSION/i,
+    "it does not speak TLS",
+    "leave out the key `tls` (or `https://`), or correct the port",
+  ],
+  [
+    /key values mismatch|KEY_VALUES_MISMATCH/i,
+    "our certificate and key do not belong together",
+    "`tls.certFile` and `tls.keyFile` must be a pair; both are read anew for the next attempt",
+  ],
+  [
+    /no start line|PEM routines|PEM_/i,
+    "a file of `tls` is no PEM file",
+    "certificates and keys must be PEM (-----BEGIN ...)",
+  ],
+];
+
+/** Says what an error text of OpenSSL or Node means; undefined where it is about something else. */
+export function explainTls(text: string): TlsFailure | undefined {
+  const found = FAILURES.find(([pattern]) => pattern.test(text));
+  return found === undefined ? undefined : [found[1], found[2]];
+}

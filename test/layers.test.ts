@@ -65,7 +65,7 @@ const RULES: Readonly<Record<string, Rule | "all">> = {
   gpu: SOURCE_ROOM,
   servers: SOURCE_ROOM,
   host: SOURCE_ROOM,
-  text: { values: ["model.ts", "source.ts"], types: ["clock.ts", "log.ts"] },
+  text: { values: ["model.ts", "source.ts", "tls.ts"], types: ["clock.ts", "log.ts"] },
   correlate: { values: ["model.ts"] },
   // `ServerPoll` is the one noun the pure rooms share; it lives beside the activity it was made for.
   meter: { values: ["model.ts"], types: ["correlate"] },

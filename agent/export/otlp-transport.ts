@@ -3,7 +3,7 @@
 // with RetryInfo, a partial success never. Messages are passed as bytes; nothing is parsed on the way out.
 import type { Client, GrpcTarget, ServiceError } from "../grpc.ts";
 import { callMetadata, openChannel, status } from "../grpc.ts";
-import { filesState } from "../tls.ts";
+import { explainTls, filesState } from "../tls.ts";
 import { Cursor } from "./otlp-reader.ts";
 
 const EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
@@ -73,7 +73,7 @@ export function grpcTransport(target: GrpcTarget, options: { gzip: boolean }): T
           if (signal.aborted) call.cancel();
           else signal.addEventListener("abort", onAbort, { once: true });
         } catch (error) {
-          resolve({ kind: "retry", code: "LOCAL", message: String((error as Error).message) });
+          resolve({ kind: "retry", code: "LOCAL", message: words((error as Error).message) });
         }
       }),
     close: () => {
@@ -111,7 +111,7 @@ function partialSuccess(answer: Uint8Array): { rejectedPoints: number; message: 
 
 function failed(error: ServiceError): Delivery {
   const code = status[error.code] ?? String(error.code);
-  const message = error.details ?? error.message;
+  const message = words(error.details ?? error.message);
   if (error.code === status.RESOURCE_EXHAUSTED) {
     const delayMs = retryDelayMs(error);
     if (TOO_LARGE.test(message)) return { kind: "too_large", message };
@@ -122,6 +122,12 @@ function failed(error: ServiceError): Delivery {
   if (!RETRYABLE.has(error.code)) return { kind: "refused", code, message };
   const delayMs = retryDelayMs(error);
   return { kind: "retry", code, message, ...(delayMs === undefined ? {} : { delayMs }) };
+}
+
+/** What OpenSSL says of a refused certificate, in the words the servers' sources use too. */
+function words(message: string): string {
+  const [reason, hint] = explainTls(message) ?? [];
+  return reason === undefined ? message : `${reason}: ${hint}`;
 }
 
 /** RetryInfo.retry_delay of the grpc-status-details-bin trailer: google.rpc.Status{details: [Any{RetryInfo}]}. */

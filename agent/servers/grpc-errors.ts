@@ -1,16 +1,17 @@
 // What a failed gRPC call means, in words that say what to do. Facts: grpc-js 1.14 puts connection failures, an HTTP/1
 // answer and a refused certificate all into UNAVAILABLE with different details; HTTP/2 answers that are not gRPC become
-// the code of their HTTP status ("Received HTTP status code 404").
+// the code of their HTTP status ("Received HTTP status code 404"); "Failed to connect" means that the peer closed the
+// connection before HTTP/2 began, as one does that wants TLS or another client certificate.
 import type { ServiceError } from "../grpc.ts";
 import { status } from "../grpc.ts";
 import { SourceError } from "../source.ts";
+import { explainTls } from "../tls.ts";
 
 /** A SourceError for a failed call of `service` at `target`; errors that already are one pass unchanged. */
 export function explainGrpcError(error: unknown, service: string, target: string): SourceError {
   if (error instanceof SourceError) return error;
-  const { code, details = "" } = error as Partial<ServiceError>;
   const what = `Cannot read ${service} at ${target}`;
-  const [reason, hint] = explain(code, details, service);
+  const [reason, hint] = explainLocal(error) ?? explainCall(error as Partial<ServiceError>, service);
   const seen = reason ?? (error instanceof Error ? error.message : String(error));
   return new SourceError("transient", `${what}: ${seen}`, {
     cause: error,
@@ -18,7 +19,21 @@ export function explainGrpcError(error: unknown, service: string, target: string
   });
 }
 
-function explain(code: number | undefined, details: string, service: string): [string | undefined, string?] {
+/** A file that cannot be opened, or files that cannot be used: thrown before anything was sent. */
+function explainLocal(error: unknown): readonly [string, string] | undefined {
+  const { code, path, message = "" } = error as NodeJS.ErrnoException;
+  if (typeof code === "number") return undefined;
+  if (path !== undefined)
+    return [`its file ${path} cannot be opened (${code})`, "correct the path or its permissions"];
+  return explainTls(message);
+}
+
+function explainCall(
+  { code, details = "" }: Partial<ServiceError>,
+  service: string,
+): readonly [string | undefined, string?] {
+  const tls = code === status.UNAVAILABLE ? explainTls(details) : undefined;
+  if (tls !== undefined) return tls;
   if (code === status.UNIMPLEMENTED || /HTTP status code (404|405|415|200)/.test(details)) {
     return [
       `the server there does not offer ${service} (${details || "UNIMPLEMENTED"})`,
@@ -28,10 +43,16 @@ function explain(code: number | undefined, details: string, service: string): [s
   if (code === status.UNAVAILABLE && /ECONNREFUSED/.test(details)) {
     return ["nothing listens there", "start the server, or correct the port"];
   }
-  if (
-    code === status.UNAVAILABLE &&
-    /Protocol error|Parse Error|HTTP_1_1_REQUIRED|WRONG_VERSION|wrong version/i.test(details)
-  ) {
+  if (code === status.UNAVAILABLE && /Failed to connect|socket hang up|ECONNRESET|EPIPE/.test(details)) {
+    return [
+      "it closes the connection before a call can be made",
+      "it may want TLS (key `tls`), refuse the certificate of `tls.certFile`, or be no gRPC server",
+    ];
+  }
+  if (code === status.UNAVAILABLE && /Name resolution failed|ENOTFOUND|EAI_AGAIN/.test(details)) {
+    return ["its name cannot be resolved", "correct the name, or write the address"];
+  }
+  if (code === status.UNAVAILABLE && /Protocol error|Parse Error|HTTP_1_1_REQUIRED/i.test(details)) {
     return [
       `the peer does not speak gRPC in the clear or over TLS as configured (${details})`,
       "an HTTP or metrics port is read by a text source such as servers.vllm; else check the key `tls`",

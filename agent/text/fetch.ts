@@ -9,6 +9,7 @@ import type { Readable } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
+import { explainTls, filesState } from "../tls.ts";
 
 /** Where a page is and how to get it. */
 export interface PageTarget {
@@ -43,14 +44,24 @@ const BYTES_MAX = 32 * 1024 * 1024;
 
 /** A fetcher for `target`. Throws SourceError (misconfigured) when the address or a certificate cannot be read. */
 export function createPageFetcher(target: PageTarget, context: Pick<SourceContext, "clock">): PageFetcher {
-  const { options, secure } = requestOptions(target);
-  const agent = secure
-    ? new HttpsAgent({ keepAlive: true, maxSockets: 1 })
-    : new HttpAgent({ keepAlive: true, maxSockets: 1 });
+  const files = [target.tls?.caFile, target.tls?.certFile, target.tls?.keyFile];
+  const { secure } = requestOptions(target);
+  const connection = (): { options: RequestOptions; agent: HttpAgent; files: string } => ({
+    options: requestOptions(target).options,
+    agent: new (secure ? HttpsAgent : HttpAgent)({ keepAlive: true, maxSockets: 1 }),
+    files: filesState(files),
+  });
+  let open = connection();
   const limit = target.bytesMax ?? BYTES_MAX;
   const buffer = pageBuffer(limit, target.url);
   const get = (signal: AbortSignal): Promise<IncomingMessage> =>
     new Promise((resolve, reject) => {
+      // Replaced certificates are taken up with a connection of their own.
+      if (filesState(files) !== open.files) {
+        open.agent.destroy();
+        open = connection();
+      }
+      const { agent, options } = open;
       const headers = { ...(options.headers as Record<string, string>), ...authorization(target) };
       const send = secure ? httpsRequest : httpRequest;
       const request = send({ ...options, headers, agent, signal }, resolve);
@@ -74,7 +85,7 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
         cancel();
       }
     },
-    close: () => agent.destroy(),
+    close: () => open.agent.destroy(),
   };
 }
 
@@ -251,5 +262,7 @@ function explainFetchError(error: unknown, target: PageTarget, late: boolean): S
       hint: "a gRPC port is read by a gRPC source such as servers.token-counters",
     });
   }
-  return new SourceError("transient", `${what}: ${message}`, { cause: error });
+  const [reason, hint] = explainTls(`${code} ${message}`) ?? [message];
+  const options = { cause: error, ...(hint === undefined ? {} : { hint }) };
+  return new SourceError("transient", `${what}: ${reason}`, options);
 }

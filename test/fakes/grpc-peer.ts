@@ -1,4 +1,5 @@
 // A gRPC server over a real socket whose methods answer prepared bytes, for services we only read.
+import type { Metadata } from "../../agent/grpc.ts";
 import { Server, ServerCredentials } from "../../agent/grpc.ts";
 
 /** Answers of one method: bytes, or a function of the request; undefined = never answer. */
@@ -6,24 +7,37 @@ export type Answer = Buffer | ((request: Buffer) => Buffer | undefined);
 
 export interface FakePeer {
   readonly address: string;
-  /** Methods called so far, in order. */
+  /** Methods called so far, in order, and the token each call came with. */
   readonly calls: readonly string[];
+  readonly authorizations: readonly string[];
   close(): void;
+}
+
+/** Where a fake listens and what it shows; default a free port of loopback, in the clear. */
+export interface FakePlace {
+  readonly listen?: string;
+  readonly credentials?: ServerCredentials;
 }
 
 /** Serves unary `methods` (full paths), and reflection (v1alpha) for `services` if given. */
 export async function fakePeer(
   methods: Readonly<Record<string, Answer>>,
   services?: readonly string[],
+  place: FakePlace = {},
 ): Promise<FakePeer> {
   const server = new Server();
   const calls: string[] = [];
+  const authorizations: string[] = [];
   const bytes = (value: Buffer): Buffer => value;
   for (const [path, answer] of Object.entries(methods)) {
     server.register(
       path,
-      (call: { request: Buffer }, callback: (error: object | null, value?: Buffer) => void) => {
+      (
+        call: { request: Buffer; metadata: Metadata },
+        callback: (error: object | null, value?: Buffer) => void,
+      ) => {
         calls.push(path);
+        authorizations.push(String(call.metadata.get("authorization")[0] ?? ""));
         const value = typeof answer === "function" ? answer(call.request) : answer;
         if (value !== undefined) callback(null, value);
       },
@@ -47,12 +61,14 @@ export async function fakePeer(
       "bidi",
     );
   }
+  const { listen = "127.0.0.1:0", credentials = ServerCredentials.createInsecure() } = place;
   const port = await new Promise<number>((resolve, reject) =>
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
+    server.bindAsync(listen, credentials, (error, bound) =>
       error === null ? resolve(bound) : reject(error),
     ),
   );
-  return { address: `127.0.0.1:${port}`, calls, close: () => server.forceShutdown() };
+  const address = listen.startsWith("unix:") ? listen : listen.replace(/:\d+$/, `:${port}`);
+  return { address, calls, authorizations, close: () => server.forceShutdown() };
 }
 
 /** A protobuf field by number: integers as varints, `{ double }` as doubles, text and bytes with their length. */
