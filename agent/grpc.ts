@@ -19,6 +19,7 @@ export type {
   handleClientStreamingCall,
   handleServerStreamingCall,
   handleUnaryCall,
+  ServerInterceptor,
   ServerReadableStream,
   ServerUnaryCall,
   ServerWritableStream,
@@ -26,7 +27,15 @@ export type {
   ServiceError,
   sendUnaryData,
 } from "@grpc/grpc-js";
-export { Client, Metadata, Server, ServerCredentials, status } from "@grpc/grpc-js";
+export {
+  Client,
+  Metadata,
+  Server,
+  ServerCredentials,
+  ServerInterceptingCall,
+  ServerListenerBuilder,
+  status,
+} from "@grpc/grpc-js";
 
 /** Where and how to reach a gRPC peer. Files are read when a channel is opened, so rotation needs a reconnect. */
 export interface GrpcTarget {

@@ -1,7 +1,7 @@
 // Receives Envoy's gRPC access log (envoy.service.accesslog.v3, data-plane-api 2026): usage per request from the dynamic
 // metadata of Envoy AI Gateway, or of any filter that puts token counts there. Keys are the operator's choice; the
-// defaults are those of AI Gateway. Envoy never waits for an answer, so nothing can be asked again: what is refused is
-// counted as ignored. Volume: at the end of a request. Off unless configured.
+// defaults are those of AI Gateway. Envoy never waits for an answer, so nothing can be asked again: over its rate it is
+// held back, and counts itself what it drops. Volume: at the end of a request. Off unless configured.
 import { z } from "zod";
 import type { ServerReadableStream, ServiceError } from "../grpc.ts";
 import type { ServerType, SourceContext } from "../source.ts";
@@ -29,6 +29,10 @@ export const metadataFields = z
 const config = z
   .strictObject({
     ...receiverFields,
+    /** Each stream may hold one message; Envoy sends them at 16 KiB unless told otherwise. */
+    messageBytesMax: receiverFields.messageBytesMax.unwrap().default(1024 * 1024),
+    /** Envoy opens one per worker thread. */
+    streamsMax: receiverFields.streamsMax.unwrap().default(256),
     metadata: metadataFields,
     /** Request header (Envoy must be told to log it) or metadata key that names the tenant. */
     tenantHeader: z.string().toLowerCase().min(1).optional(),
@@ -53,32 +57,41 @@ export function openEnvoyAccessLog(entry: Entry, context: SourceContext): Receiv
 
 function serve(parts: ReceiverParts, entry: Entry, context: SourceContext): void {
   const log = context.log.with({ source: `server:${entry.endpoint}` });
+  const take = (bytes: Buffer): void => {
+    try {
+      for (const record of decodeAccessLogs(bytes)) {
+        const usage = toUsage(record, entry);
+        if (usage !== undefined) parts.totals.add(usage);
+      }
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      parts.totals.ignored++;
+      log.warn("access log message unreadable", { cause: error.message });
+    }
+  };
+  // Nobody waits for an answer, so one turn of the recorder serves all streams; what comes meanwhile gets the next.
+  let [recording, more] = [false, false];
+  const record = async (): Promise<void> => {
+    more = true;
+    if (recording) return;
+    recording = true;
+    while (more) {
+      more = false;
+      // What could not be recorded stays counted, and goes with the next turn.
+      await parts
+        .recorder()
+        .recorded()
+        .catch(() => {});
+    }
+    recording = false;
+  };
   const receive = (
     call: ServerReadableStream<Buffer, Buffer>,
     callback: (error: Partial<ServiceError> | null, value?: Buffer) => void,
   ): void => {
     call.on("data", (bytes: Buffer) => {
-      const refusal = parts.gate(call);
-      if (refusal !== undefined || parts.recorder().waiting >= parts.entry.waitingMax) {
-        parts.totals.ignored++;
-        log.warn("access log entries refused", { cause: refusal?.details ?? "too many wait to be recorded" });
-        return;
-      }
-      try {
-        for (const record of decodeAccessLogs(bytes)) {
-          const usage = toUsage(record, entry);
-          if (usage !== undefined) parts.totals.add(usage);
-        }
-      } catch (error) {
-        if (!(error instanceof WireError)) throw error;
-        parts.totals.ignored++;
-        log.warn("access log message unreadable", { cause: error.message });
-        return;
-      }
-      parts
-        .recorder()
-        .recorded()
-        .catch(() => {});
+      take(bytes);
+      void record();
     });
     call.on("error", () => {});
     call.on("end", () => callback(null, Buffer.alloc(0)));

@@ -1,51 +1,14 @@
-// Who may call a receiver, how often, and how calls wait until what they sent is recorded.
+// How calls wait until what they sent is recorded, and how a caller is asked to come again.
 // RetryInfo: google.rpc.Status in the trailer grpc-status-details-bin, as OTLP 1.5 wants it.
-import { createHash, timingSafeEqual } from "node:crypto";
-import { readFileSync } from "node:fs";
 import type { ServiceError } from "../grpc.ts";
 import { Metadata, status } from "../grpc.ts";
 import type { Gap, Nanos, TokenSample } from "../model.ts";
 import type { SourceContext } from "../source.ts";
-import type { ReceiverEntry } from "./receiver.ts";
 import { WireWriter } from "./wire.ts";
 
 const SHARE_NANOS = 200_000_000;
-const PEERS_MAX = 10_000;
 /** How long a caller is asked to wait, and a receiver waits for its address. */
 export const retrySeconds = 5;
-
-/** Refuses a caller with the wrong token or too many messages. Returns what to answer, or undefined if all is well. */
-export type Gate = (call: {
-  readonly metadata: Metadata;
-  getPeer(): string;
-}) => Partial<ServiceError> | undefined;
-
-/** The gate of one receiver. */
-export function createGate(entry: ReceiverEntry, context: SourceContext): Gate {
-  const buckets = new Map<string, { tokens: number; at: Nanos }>();
-  return (call) => {
-    if (entry.bearerFile !== undefined && !bearerMatches(entry.bearerFile, call.metadata)) {
-      return { code: status.UNAUTHENTICATED, details: "a bearer token is wanted" };
-    }
-    const peer = call.getPeer().replace(/:\d+$/, "");
-    const now = context.clock.now();
-    const rate = entry.messagesPerSecondMax;
-    const bucket = buckets.get(peer) ?? { tokens: rate, at: now };
-    bucket.tokens = Math.min(rate, bucket.tokens + ((now - bucket.at) / 1e9) * rate);
-    bucket.at = now;
-    if (buckets.size >= PEERS_MAX) buckets.clear();
-    buckets.set(peer, bucket);
-    if (bucket.tokens < 1) return retryLater(`more than ${rate} messages per second`);
-    bucket.tokens--;
-    return undefined;
-  };
-}
-
-function bearerMatches(file: string, metadata: Metadata): boolean {
-  const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
-  const wanted = `Bearer ${readFileSync(file, "utf8").trim()}`;
-  return timingSafeEqual(digest(wanted), digest(String(metadata.get("authorization")[0] ?? "")));
-}
 
 /** Records what was received; shared by all calls of one receiver. */
 export interface Recorder {
@@ -96,7 +59,7 @@ export function createRecorder(
 }
 
 /** UNAVAILABLE with google.rpc.RetryInfo in `grpc-status-details-bin`. */
-export function retryLater(details: string): Partial<ServiceError> {
+export function retryLater(details: string): Pick<ServiceError, "code" | "details" | "metadata"> {
   const any = new WireWriter();
   any.uint(1, status.UNAVAILABLE);
   any.text(2, details);

@@ -2,20 +2,29 @@
 // caller is told OK only once what it sent is recorded.
 // Calls within a fifth of a second share one sample and one commit. Over the high-water mark callers are asked to wait
 // (UNAVAILABLE with google.rpc.RetryInfo, as OTLP 1.5 wants it).
-import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { z } from "zod";
 import type { ServerUnaryCall, ServiceError } from "../grpc.ts";
-import { Server, ServerCredentials, status } from "../grpc.ts";
+import { Server, status } from "../grpc.ts";
 import type { UnixNanos } from "../model.ts";
-import type { PushServerSource, SourceContext } from "../source.ts";
-import { SourceError } from "../source.ts";
+import type { PushServerSource, SourceContext, SourceError } from "../source.ts";
+import { listenTls } from "../tls.ts";
 import { commonFields, isGrpcAddress, serverInfo } from "./entry.ts";
-import type { Gate, Recorder } from "./receiver-limits.ts";
-import { createGate, createRecorder, retryLater, retrySeconds } from "./receiver-limits.ts";
+import { createAdmission } from "./receiver-admission.ts";
+import type { Recorder } from "./receiver-limits.ts";
+import { createRecorder, retryLater, retrySeconds } from "./receiver-limits.ts";
+import type { Listener } from "./receiver-listener.ts";
+import { listenFor } from "./receiver-listener.ts";
 import { ReceiverMemory } from "./receiver-memory.ts";
 import { UsageTotals } from "./usage-totals.ts";
 import { WireError } from "./wire.ts";
+
+/** Connections that died are found within 80 s, idle ones let go after ten minutes: there is room for a few only. */
+const CONNECTION = {
+  "grpc.keepalive_time_ms": 60_000,
+  "grpc.keepalive_timeout_ms": 20_000,
+  "grpc.max_connection_idle_ms": 600_000,
+};
 
 /** Keys of every receiver. */
 export const receiverFields = {
@@ -24,14 +33,7 @@ export const receiverFields = {
   endpoint: z
     .string()
     .refine(isGrpcAddress, { error: "Cannot read as host:port or unix:/path to listen on" }),
-  tls: z
-    .strictObject({
-      certFile: z.string().min(1),
-      keyFile: z.string().min(1),
-      /** Callers must show a certificate signed by one of these. */
-      clientCaFile: z.string().min(1).optional(),
-    })
-    .optional(),
+  tls: listenTls.optional(),
   /** Callers must send this file's content as bearer token. */
   bearerFile: z.string().min(1).optional(),
   family: z.enum(["engine", "gateway"]).default("gateway"),
@@ -40,7 +42,9 @@ export const receiverFields = {
     .positive()
     .max(64 * 1024 * 1024)
     .default(4 * 1024 * 1024),
+  /** Calls and streams at a time, over all connections. */
   streamsMax: z.int().positive().max(10_000).default(100),
+  /** Of one caller; eight times as many of all together. */
   messagesPerSecondMax: z.int().positive().default(500),
   /** Calls waiting to be recorded before others are asked to wait. */
   waitingMax: z.int().positive().default(256),
@@ -84,7 +88,6 @@ export interface ReceiverParts {
   readonly began: UnixNanos;
   /** What must be known again after a restart; committed with the totals it belongs to. */
   readonly memory: ReceiverMemory;
-  readonly gate: Gate;
   /** The recorder, once `run` was called; services are not reachable before. */
   readonly recorder: () => Recorder;
 }
@@ -105,19 +108,29 @@ export function openReceiver(
   const stop = new AbortController();
   let recorder: Recorder | undefined;
   let memory: ReceiverMemory | undefined;
-  const gate = createGate(entry, context);
+  const admission = createAdmission(entry, context);
+  const log = context.log.with({ source: `server:${info.id}` });
   let server: Server | undefined;
-  // A server whose address was taken cannot be bound again, so each attempt has its own.
-  const attempt = (): Promise<number> => {
+  let listener: Listener | undefined;
+  const shut = (): void => {
+    listener?.close();
     server?.forceShutdown();
+  };
+  // A server whose address was taken cannot be bound again, so each attempt has its own.
+  const attempt = async (): Promise<number> => {
+    shut();
     server = new Server({
+      ...CONNECTION,
       "grpc.max_receive_message_length": entry.messageBytesMax,
       "grpc.max_concurrent_streams": entry.streamsMax,
+      interceptors: [admission],
     });
     // Nothing was received over an address that could not be had: each attempt reads what was remembered anew.
     memory = new ReceiverMemory(info.id, context.remembered?.(info.id));
-    serve({ server, entry, totals, began, memory, gate, recorder: () => recorder as Recorder });
-    return bindReceiver(server, entry);
+    serve({ server, entry, totals, began, memory, recorder: () => recorder as Recorder });
+    listener = await listenFor(server, entry, log);
+    if (stop.signal.aborted) shut();
+    return listener.port;
   };
   return {
     kind: "push",
@@ -140,7 +153,7 @@ export function openReceiver(
     },
     close: async () => {
       stop.abort();
-      server?.forceShutdown();
+      shut();
       await recorder?.close();
       finished.resolve();
     },
@@ -168,32 +181,18 @@ async function listen(
   }
 }
 
-/** Binds `server` to the address of `entry`. Rejects with SourceError when it cannot be had. */
-function bindReceiver(server: Server, entry: Pick<ReceiverEntry, "endpoint" | "tls">): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(entry.endpoint, listenCredentials(entry.tls), (error, port) => {
-      if (error === null) return resolve(port);
-      const options = { cause: error, hint: "choose another port, or stop what listens there" };
-      reject(new SourceError("transient", `Cannot listen on ${entry.endpoint}: ${error.message}`, options));
-    });
-  });
-}
-
-function listenCredentials(tls: ReceiverEntry["tls"]): ServerCredentials {
-  if (tls === undefined) return ServerCredentials.createInsecure();
-  const pair = { private_key: readFileSync(tls.keyFile), cert_chain: readFileSync(tls.certFile) };
-  const clientCa = tls.clientCaFile === undefined ? null : readFileSync(tls.clientCaFile);
-  return ServerCredentials.createSsl(clientCa, [pair], clientCa !== null);
+/** A message as it came. Calls wait for the commit without it: whoever reads it leaves nothing behind. */
+interface Message {
+  bytes: Buffer;
 }
 
 /** Serves a unary method: bytes in, `take` adds them up and gives the answer, which goes out once recorded. */
 export function serveUnary(parts: ReceiverParts, path: string, take: (bytes: Buffer) => Buffer): void {
-  const handle = async (call: ServerUnaryCall<Buffer, Buffer>): Promise<Buffer> => {
-    const refusal = parts.gate(call);
-    if (refusal !== undefined) throw refusal;
+  const handle = async (message: Message): Promise<Buffer> => {
     if (parts.recorder().waiting >= parts.entry.waitingMax)
       throw retryLater("too many calls wait to be recorded");
-    const answer = take(call.request);
+    const answer = take(message.bytes);
+    message.bytes = NOTHING;
     await parts
       .recorder()
       .recorded()
@@ -205,19 +204,21 @@ export function serveUnary(parts: ReceiverParts, path: string, take: (bytes: Buf
   parts.server.register(
     path,
     (
-      call: ServerUnaryCall<Buffer, Buffer>,
+      call: ServerUnaryCall<Message, Buffer>,
       callback: (error: Partial<ServiceError> | null, value?: Buffer) => void,
     ) => {
-      handle(call).then(
+      handle(call.request).then(
         (answer) => callback(null, answer),
         (error: unknown) => callback(toStatus(error)),
       );
     },
     (bytes: Buffer) => bytes,
-    (bytes: Buffer) => bytes,
+    (bytes: Buffer): Message => ({ bytes }),
     "unary",
   );
 }
+
+const NOTHING = Buffer.alloc(0);
 
 function toStatus(error: unknown): Partial<ServiceError> {
   if (error instanceof WireError) return { code: status.INVALID_ARGUMENT, details: error.message };

@@ -475,7 +475,7 @@ describe("receivers over real sockets", () => {
   });
 
   test("refuses unreadable messages, too many messages and messages that are too large", async () => {
-    const source = receiver({ messageBytesMax: 1000, messagesPerSecondMax: 2 });
+    const source = receiver({ messageBytesMax: 1000, messagesPerSecondMax: 3 });
     run(source);
     const port = await source.listening;
     await expect(unary(port, EXPORT, Buffer.from([10, 200]))).rejects.toMatchObject({
