@@ -57,11 +57,15 @@ export function openOtlp(entry: Entry, context: SourceContext): ReceiverSource {
     for (const signal of entry.signals) {
       const claim: Claim = (service) => {
         const known = chosen.get(service);
-        if (known === undefined && chosen.size < SENDERS_MAX) {
-          chosen.set(service, signal);
-          memory.set("signals", service, () => signal);
+        if (known !== undefined) return known === signal;
+        const [oldest] = chosen.size >= SENDERS_MAX ? chosen.keys() : [];
+        if (oldest !== undefined) {
+          chosen.delete(oldest);
+          memory.set("signals", oldest, () => undefined);
         }
-        return known === undefined || known === signal;
+        chosen.set(service, signal);
+        memory.set("signals", service, () => signal);
+        return true;
       };
       const reader = readers[signal];
       serveUnary(parts, `/${SIGNALS[signal]}/Export`, (bytes) =>

@@ -1,6 +1,8 @@
 // Protobuf on the wire: a pull reader without allocation per field, and a small writer.
 // Facts: protobuf.dev/programming-guides/encoding (2026). Groups, given up since proto2, are refused. 64-bit integers
-// come as numbers: exact up to 2^53, above that too large to pass Number.isSafeInteger, which callers check.
+// come as numbers: exact up to 2^53, above that too large to pass Number.isSafeInteger, which callers check. Nothing here
+// calls itself, so nesting costs nothing: what nobody reads is skipped by its length.
+import { createHash } from "node:crypto";
 
 /** Bytes that are not the protobuf message they should be. */
 export class WireError extends Error {
@@ -91,11 +93,15 @@ export class WireReader {
     return this.#view.getFloat64(this.#take(8), true);
   }
 
-  /** A UTF-8 string. */
+  /** A UTF-8 string: a name or a label. Over 256 bytes it is cut, and a hash of it tells it from others like it. */
   text(): string {
     const length = this.uint();
     const at = this.#take(length);
-    return utf8(this.bytes, at, at + length);
+    if (length <= TEXT_BYTES_MAX) return utf8(this.bytes, at, at + length);
+    const hash = createHash("sha256")
+      .update(this.bytes.subarray(at, at + length))
+      .digest("hex");
+    return `${utf8(this.bytes, at, at + CUT_BYTES)}…${hash.slice(0, 16)}`;
   }
 
   /** A view of length-delimited bytes. */
@@ -153,6 +159,9 @@ export class WireReader {
   }
 }
 
+/** Whoever sends longer names could fill the memory with them. */
+const TEXT_BYTES_MAX = 256;
+const CUT_BYTES = 200;
 const SHORT_TEXT = 48;
 
 /** The string in `bytes` from `start` to `end`; short ASCII, nearly every label, is built without a decoder call. */

@@ -1,6 +1,10 @@
 // Small integers for byte strings: which series a data point belongs to, without decoding its attributes again.
 import { WireReader } from "../wire.ts";
 
+/** Two views of a key, its place in the lists, and room to grow. */
+const ENTRY_BYTES = 256;
+const TABLE_BYTES = 1024;
+
 /** Entries by the bytes they were entered under. Full tables start over: entries are found again by their meaning. */
 export class ByteKeys<Entry> {
   readonly #max: number;
@@ -10,6 +14,8 @@ export class ByteKeys<Entry> {
   #hashes: number[] = [];
   #buckets = new Int32Array(64).fill(-1);
   #next = 0;
+  /** What the keys take in memory, about. */
+  bytes = TABLE_BYTES;
 
   constructor(max: number) {
     this.#max = max;
@@ -37,8 +43,9 @@ export class ByteKeys<Entry> {
 
   /** Enters a copy of bytes `[start, end)`. */
   set(bytes: Uint8Array, view: DataView, start: number, end: number, entry: Entry): void {
-    if (this.#entries.length >= this.#max) this.#clear();
+    if (this.#entries.length >= this.#max) this.clear();
     const key = bytes.slice(start, end);
+    this.bytes += key.length + ENTRY_BYTES;
     const index = this.#entries.length;
     this.#keys.push(key);
     this.#views.push(new DataView(key.buffer, key.byteOffset, key.byteLength));
@@ -75,7 +82,9 @@ export class ByteKeys<Entry> {
     for (const index of this.#hashes.keys()) this.#enter(index);
   }
 
-  #clear(): void {
+  /** Starts over. */
+  clear(): void {
+    this.bytes = TABLE_BYTES;
     this.#keys = [];
     this.#views = [];
     this.#entries = [];
@@ -93,11 +102,11 @@ function hashOf(view: DataView, start: number, end: number): number {
   return (hash ^ (hash >>> 16)) & 0x3fff_ffff;
 }
 
-const ATTRIBUTES_MAX = 64;
+const ATTRIBUTES_MAX = 128;
 
 /**
  * Reads the KeyValue message `reader` stands before (key 1, value 2: AnyValue) into `into`; values that are no scalar are
- * left out, and so is everything beyond 64 attributes.
+ * left out, and so is everything beyond 128 attributes.
  */
 export function readAttribute(reader: WireReader, into: Map<string, string>): void {
   let key = "";

@@ -22,6 +22,11 @@ interface Shard {
   readonly points: Map<string, LastPoint>;
 }
 
+/** What a series is known by: a hash, so that its attributes need not be kept. */
+export function seriesId(name: string): string {
+  return createHash("sha256").update(name).digest("base64url").slice(0, 16);
+}
+
 /** The last points of one receiver. */
 export class LastPoints {
   /** Unix nanoseconds: of a cumulative series that began later nothing can have been missed. */
@@ -52,9 +57,8 @@ export class LastPoints {
     }
   }
 
-  /** The last point of the series of this name, new or known. */
-  of(name: string): LastPoint {
-    const key = createHash("sha256").update(name).digest("base64url").slice(0, 16);
+  /** The last point of the series of this id, new or known. */
+  of(key: string): LastPoint {
     const known = this.#byKey.get(key);
     if (known !== undefined) return known;
     if (this.#shard.points.size >= SHARD) this.#shard = { number: this.#shard.number + 1, points: new Map() };

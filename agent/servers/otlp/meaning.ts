@@ -70,6 +70,17 @@ export interface AttributeNames {
   readonly modelAliases?: Readonly<Record<string, string>> | undefined;
 }
 
+const MODEL_NAMES = ["gen_ai.request.model", "gen_ai.response.model", "llm.model"];
+
+/** Those of a resource's attributes that `identityOf` may ask for. */
+export function meaningful(
+  resource: ReadonlyMap<string, string>,
+  names: AttributeNames,
+): ReadonlyMap<string, string> {
+  const wanted = [...MODEL_NAMES, names.tenantAttribute, names.endpointAttribute];
+  return new Map([...resource].filter(([name]) => wanted.includes(name)));
+}
+
 /** Whom attributes of a point, span or record belong to; those of its resource stand in where they say nothing. */
 export function identityOf(
   attributes: ReadonlyMap<string, string>,
@@ -82,7 +93,7 @@ export function identityOf(
 } {
   const find = (name: string | undefined): string | undefined =>
     name === undefined ? undefined : attributes.get(name) || resource.get(name) || undefined;
-  const model = find("gen_ai.request.model") ?? find("gen_ai.response.model") ?? find("llm.model");
+  const model = MODEL_NAMES.map(find).find((name) => name !== undefined);
   return {
     model: model === undefined ? undefined : (names.modelAliases?.[model] ?? model),
     tenant: find(names.tenantAttribute),

@@ -2,23 +2,28 @@
 // unread. Facts: opentelemetry-proto v1.9 metrics.proto. Field numbers are written as tags (number x 8 + wire type).
 // A series is found by the bytes of its attributes; only new bytes are decoded. Cumulative series count from their first
 // look unless they began after this receiver; delta points count once, redelivered ones are known by their time.
+import { createHash } from "node:crypto";
 import type { Histogram } from "../../model.ts";
 import type { UsageTotals } from "../usage-totals.ts";
 import { WireReader } from "../wire.ts";
 import { ByteKeys, readAttribute, readAttributes } from "./byte-keys.ts";
 import type { AttributeNames, MeaningOfMetric } from "./meaning.ts";
-import { identityOf, metricMeanings } from "./meaning.ts";
+import { identityOf, meaningful, metricMeanings } from "./meaning.ts";
 import type { Series, SeriesTable } from "./series.ts";
 
 const DELTA = 1;
-const RESOURCES_MAX = 10_000;
+const RESOURCES_MAX = 1000;
+const BUCKETS_MAX = 500;
+/** What the bytes of known series may take; beyond it they are met anew, and found again by their meaning. */
+const KEY_BYTES_MAX = 32 * 1024 * 1024;
 
 /** Senders: whether a service's usage is read from this signal (each is read from one alone). */
 export type Claim = (service: string) => boolean;
 
 interface Sender {
-  /** Its attributes in order: the sender's identity, over restarts of either side. */
+  /** Hash of its attributes in order: the sender's identity, over restarts of either side. */
   readonly id: string;
+  /** Those of its attributes that mean something here. */
   readonly resource: ReadonlyMap<string, string>;
   readonly service: string;
   /** Per group of metrics, the variant this sender is read by. */
@@ -56,6 +61,8 @@ export class MetricsReader {
     bounds: [],
   };
   #refused = 0;
+  /** The tables of all senders. */
+  #keys: ByteKeys<Series | null>[] = [];
 
   constructor(table: SeriesTable, names: AttributeNames) {
     this.#table = table;
@@ -74,7 +81,15 @@ export class MetricsReader {
       else reader.skip(tag);
     }
     this.#table.commit(totals);
+    this.#boundKeys();
     return this.#refused;
+  }
+
+  #boundKeys(): void {
+    const bytes = this.#keys.reduce((sum, keys) => sum + keys.bytes, 0);
+    if (bytes <= KEY_BYTES_MAX) return;
+    this.#senders.clear();
+    this.#keys = [];
   }
 
   #resourceMetrics(claim: Claim): void {
@@ -103,9 +118,11 @@ export class MetricsReader {
     const { bytes } = this.#reader;
     const known = this.#senders.get(bytes, this.#view, start, end);
     if (known !== undefined) return known;
-    const resource = readAttributes(bytes.subarray(start, end), 10);
-    const service = `${resource.get("service.name") ?? ""} ${resource.get("service.instance.id") ?? ""}`;
-    const id = JSON.stringify([...resource].sort(([a], [b]) => (a < b ? -1 : 1)));
+    const attributes = readAttributes(bytes.subarray(start, end), 10);
+    const service = `${attributes.get("service.name") ?? ""} ${attributes.get("service.instance.id") ?? ""}`;
+    const sorted = JSON.stringify([...attributes].sort(([a], [b]) => (a < b ? -1 : 1)));
+    const id = createHash("sha256").update(sorted).digest("base64url");
+    const resource = meaningful(attributes, this.#names);
     const sender = { id, resource, service, variants: new Map(), keys: new Map() };
     this.#senders.set(bytes, this.#view, start, end, sender);
     return sender;
@@ -132,7 +149,8 @@ export class MetricsReader {
     if (meaning !== undefined && data !== 0 && this.#reads(sender, meaning, claim)) {
       const end = reader.position;
       reader.position = at;
-      if (data === 42) this.#refuseAll();
+      // Gauges are no counters.
+      if (data === 42) this.#refused++;
       else this.#points(sender, name, meaning, data);
       reader.position = end;
     }
@@ -147,11 +165,6 @@ export class MetricsReader {
     const variant = sender.variants.get(meaning.group);
     if (variant === undefined) sender.variants.set(meaning.group, meaning.variant);
     return variant === undefined || variant === meaning.variant;
-  }
-
-  /** Gauges are no counters. */
-  #refuseAll(): void {
-    this.#refused++;
   }
 
   /** Sum, Histogram, ExponentialHistogram: data_points 1, aggregation_temporality 2, which may follow the points. */
@@ -169,6 +182,7 @@ export class MetricsReader {
     if (keys === undefined) {
       keys = new ByteKeys(100_000);
       sender.keys.set(name, keys);
+      this.#keys.push(keys);
     }
     const attributesTag = data === 58 ? 58 : data === 74 ? 74 : 10;
     const histogram = meaning.group !== "usage";
@@ -182,7 +196,8 @@ export class MetricsReader {
         continue;
       }
       const series = this.#series(sender, name, meaning, keys, attributesTag);
-      if (series !== null)
+      if (series === "full") this.#refused++;
+      else if (series !== null)
         this.#table.move(
           series,
           this.#point,
@@ -246,19 +261,19 @@ export class MetricsReader {
 
   #histogram(): Histogram | undefined {
     const { buckets, bounds, value, count } = this.#point;
-    if (buckets.length !== bounds.length + 1 || buckets.length > 500)
+    if (buckets.length !== bounds.length + 1 || buckets.length > BUCKETS_MAX)
       return { bounds: [], counts: [count], sum: value, count };
     return { bounds, counts: buckets, sum: value, count };
   }
 
-  /** The series of the point read last; null if it counts nothing that matters. */
+  /** The series of the point read last; null if it counts nothing that matters, "full" if there are too many. */
   #series(
     sender: Sender,
     name: string,
     meaning: MeaningOfMetric,
     keys: ByteKeys<Series | null>,
     attributesTag: number,
-  ): Series | null {
+  ): Series | null | "full" {
     const { bytes } = this.#reader;
     const from = Math.max(0, this.#point.attributesFrom);
     const to = Math.max(from, this.#point.attributesTo);
@@ -273,16 +288,10 @@ export class MetricsReader {
     const quantity = meaning.quantity(attributes);
     const identity = identityOf(attributes, sender.resource, this.#names);
     const sorted = [...attributes].sort(([a], [b]) => (a < b ? -1 : 1));
-    const series =
-      quantity === undefined
-        ? null
-        : this.#table.series(
-            JSON.stringify([sender.id, name, sorted]),
-            quantity,
-            identity,
-            attributes.get("error.type"),
-          );
-    keys.set(bytes, this.#view, from, to, series);
+    const key = JSON.stringify([sender.id, name, sorted]);
+    const errorType = attributes.get("error.type");
+    const series = quantity === undefined ? null : this.#table.series(key, quantity, identity, errorType);
+    if (series !== "full") keys.set(bytes, this.#view, from, to, series);
     return series;
   }
 }

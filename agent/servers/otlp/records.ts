@@ -13,7 +13,8 @@ import { identityOf } from "./meaning.ts";
 import type { Claim } from "./metrics.ts";
 
 const REMEMBERED = { idsMax: 100_000, seconds: 2 * 86_400 };
-const RECORDS_MAX = 100_000;
+/** Of one request: 4 MiB of real spans or records hold fewer. */
+const RECORDS_MAX = 20_000;
 
 /** Operations that are one call of a model. */
 const MODEL_CALLS = new Set([

@@ -3,10 +3,12 @@
 import type { Histogram, LatencyName } from "../../model.ts";
 import type { Usage, UsageTotals } from "../usage-totals.ts";
 import type { LastPoint } from "./last-points.ts";
-import { LastPoints } from "./last-points.ts";
+import { LastPoints, seriesId } from "./last-points.ts";
 import type { Quantity } from "./meaning.ts";
 
 const SERIES_MAX = 100_000;
+/** Bounds and counts of histograms kept over all series; beyond it histograms count requests only. */
+const NUMBERS_MAX = 2_000_000;
 
 /** One pushed series. */
 export interface Series {
@@ -42,6 +44,7 @@ export class SeriesTable {
   readonly #series = new Map<string, Series>();
   readonly #accounts = new Map<string, Account>();
   #moves: Movement[] = [];
+  #numbers = 0;
 
   /** Cumulative series that began after the points' `opened` count whole at first sight; a number stands for it. */
   constructor(points: LastPoints | number) {
@@ -53,20 +56,21 @@ export class SeriesTable {
     this.#moves = [];
   }
 
-  /** The series of a canonical key, new or known; null beyond the bound. */
+  /** The series of a canonical key, new or known; "full" beyond the bound. */
   series(
     key: string,
     quantity: Quantity,
     identity: Account["identity"],
     errorType: string | undefined,
-  ): Series | null {
-    const known = this.#series.get(key);
+  ): Series | "full" {
+    const id = seriesId(key);
+    const known = this.#series.get(id);
     if (known !== undefined) return known;
-    if (this.#series.size >= SERIES_MAX) return null;
+    if (this.#series.size >= SERIES_MAX) return "full";
     const failed = errorType !== undefined && errorType !== "";
     const account = this.#account(identity);
-    const series: Series = { quantity, account, failed, last: this.#points.of(key) };
-    this.#series.set(key, series);
+    const series: Series = { quantity, account, failed, last: this.#points.of(id) };
+    this.#series.set(id, series);
     return series;
   }
 
@@ -78,7 +82,7 @@ export class SeriesTable {
     histogram: Histogram | undefined,
   ): void {
     const { start, time, value } = point;
-    this.#moves.push({ series, start, time, value, delta, histogram });
+    this.#moves.push({ series, start, time, value, delta, histogram: this.#kept(histogram) });
   }
 
   /** Adds everything noted to the totals. */
@@ -93,11 +97,18 @@ export class SeriesTable {
       last.start = move.start;
       last.time = move.time;
       last.value = move.value;
+      this.#numbers += numbersOf(move.histogram) - numbersOf(last.histogram);
       last.histogram = move.histogram;
       this.#points.moved(last);
     }
     this.#moves = [];
     for (const account of touched) settle(account, totals);
+  }
+
+  /** The histogram, without its buckets where all together are too many to keep. */
+  #kept(histogram: Histogram | undefined): Histogram | undefined {
+    if (histogram === undefined || this.#numbers < NUMBERS_MAX) return histogram;
+    return { bounds: [], counts: [histogram.count], sum: histogram.sum, count: histogram.count };
   }
 
   /** What the point is counted from: nothing, the last point, or (undefined) it only sets the base. */
@@ -158,6 +169,10 @@ export class SeriesTable {
     this.#accounts.set(key, account);
     return account;
   }
+}
+
+function numbersOf(histogram: Histogram | undefined): number {
+  return histogram === undefined ? 0 : histogram.bounds.length + histogram.counts.length;
 }
 
 /** Books what an account gathered in one request; cached input beyond the input waits for it. */

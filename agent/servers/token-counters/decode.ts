@@ -7,6 +7,8 @@ import type { CounterSet, DecodedWatch, ServerSnapshot, WatchQuery } from "./mes
 import { families, kinds, labelSetsMax, latencies, movements, outcomes, roles } from "./messages.ts";
 
 const BUCKETS_MAX = 500;
+/** One more than is accepted: the list is refused as a whole. */
+const TOO_MANY = BUCKETS_MAX + 1;
 const NAMES_MAX = 64;
 
 /** A WatchRequest; throws WireError when the bytes are none. */
@@ -74,8 +76,8 @@ function readServer(decoding: Decoding): ServerSnapshot {
     else if (tag === tagOf(6, "varint")) setNamed(server, "movement", movements[reader.uint()]);
     else if (tag === tagOf(7, "bytes")) server.version = reader.text();
     else if (tag === tagOf(8, "bytes") && gpus.length < NAMES_MAX) gpus.push(reader.text());
-    else if (tag === tagOf(9, "varint")) pids.push(reader.uint());
-    else if (tag === tagOf(9, "bytes")) readPacked(reader, () => pids.push(reader.uint()));
+    else if (tag === tagOf(9, "varint")) pushUpTo(NAMES_MAX, pids, reader.uint());
+    else if (tag === tagOf(9, "bytes")) readPacked(reader, () => pushUpTo(NAMES_MAX, pids, reader.uint()));
     else if (tag === tagOf(10, "varint")) setNamed(server, "activeNanos", kept(decoding, reader.uint()));
     else if (tag === tagOf(11, "bytes")) readInFlight(decoding, server);
     else if (tag === tagOf(12, "bytes") && decoding.labelSets++ < labelSetsMax)
@@ -84,7 +86,7 @@ function readServer(decoding: Decoding): ServerSnapshot {
   }
   reader.leave(outer);
   if (gpus.length > 0) server.gpus = gpus;
-  if (pids.length > 0) server.pids = pids.slice(0, NAMES_MAX);
+  if (pids.length > 0) server.pids = pids;
   return server;
 }
 
@@ -160,10 +162,10 @@ function readLatency(decoding: Decoding, into: Partial<Record<LatencyName, Histo
   const outer = reader.enter();
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     if (tag === tagOf(1, "varint")) name = latencies[reader.uint()];
-    else if (tag === tagOf(2, "fixed64")) bounds.push(reader.double());
-    else if (tag === tagOf(2, "bytes")) readPacked(reader, () => bounds.push(reader.double()));
-    else if (tag === tagOf(3, "varint")) counts.push(reader.uint());
-    else if (tag === tagOf(3, "bytes")) readPacked(reader, () => counts.push(reader.uint()));
+    else if (tag === tagOf(2, "fixed64")) pushUpTo(TOO_MANY, bounds, reader.double());
+    else if (tag === tagOf(2, "bytes")) readPacked(reader, () => pushUpTo(TOO_MANY, bounds, reader.double()));
+    else if (tag === tagOf(3, "varint")) pushUpTo(TOO_MANY, counts, reader.uint());
+    else if (tag === tagOf(3, "bytes")) readPacked(reader, () => pushUpTo(TOO_MANY, counts, reader.uint()));
     else if (tag === tagOf(4, "fixed64")) sum = reader.double();
     else reader.skip(tag);
   }
@@ -182,6 +184,10 @@ function readPacked(reader: WireReader, read: () => void): void {
   const outer = reader.enter();
   while (reader.position < reader.end) read();
   reader.leave(outer);
+}
+
+function pushUpTo(max: number, list: number[], value: number): void {
+  if (list.length < max) list.push(value);
 }
 
 /** The count, or undefined (and counted as ignored) where a number cannot hold it exactly. */
