@@ -64,6 +64,12 @@ function explainCall(
   if (code === status.RESOURCE_EXHAUSTED && /larger than max/.test(details)) {
     return [`the answer is too large (${details})`, "raise `receiveBytesMax`"];
   }
+  if (code === status.FAILED_PRECONDITION) {
+    return [
+      `refused: ${details || "FAILED_PRECONDITION"}`,
+      "they speak no common version: update the older one",
+    ];
+  }
   if (code === status.DEADLINE_EXCEEDED) return [`no answer in time (${details || "deadline exceeded"})`];
   return [details === "" ? undefined : `${details} (${nameOf(code)})`];
 }

@@ -112,6 +112,10 @@ async function tail(
         if (failures > 0) log.info("watching again", { endpoint: entry.endpoint, failures });
         failures = 0;
         for (const sample of samples) await record(sample);
+        for (const server of readings.vanished()) {
+          const reason = `${SERVICE} at ${entry.endpoint} does not name it any more`;
+          await record({ source: `server:${server}`, at: context.clock.now(), reason });
+        }
       });
     } catch (error) {
       const failure = explainGrpcError(error, SERVICE, entry.endpoint);

@@ -48,6 +48,10 @@ const BOUNDS: Readonly<Record<LatencyName, readonly number[]>> = {
   queue_time: [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92],
 };
 
+/** More than this cannot have been used by what is reported at once; it would drown everything counted after it. */
+export const amountMax = 1e12;
+const SECONDS_MAX = 1e9;
+
 /** The running totals of one receiver. */
 export class UsageTotals {
   readonly #info: ServerInfo;
@@ -83,12 +87,12 @@ export class UsageTotals {
       totals.reasoning = (totals.reasoning ?? 0) + usage.reasoningTokens;
     }
     for (const [name, seconds] of Object.entries(usage.seconds ?? {})) {
-      if (seconds >= 0 && Number.isFinite(seconds)) this.#observe(totals, name as LatencyName, seconds);
+      if (seconds >= 0 && seconds <= SECONDS_MAX) this.#observe(totals, name as LatencyName, seconds);
       else this.ignored++;
     }
     for (const [name, histogram] of Object.entries(usage.latencies ?? {})) {
       const merged = mergeHistograms(totals.latencies[name as LatencyName], histogram);
-      if (merged === undefined) this.ignored++;
+      if (merged === undefined || !merged.counts.every(Number.isSafeInteger)) this.ignored++;
       else totals.latencies[name as LatencyName] = merged;
     }
   }
@@ -179,7 +183,7 @@ export class UsageTotals {
   }
 
   #counts(amount: number): boolean {
-    if (Number.isSafeInteger(amount) && amount >= 0) return true;
+    if (Number.isSafeInteger(amount) && amount >= 0 && amount <= amountMax) return true;
     this.ignored++;
     return false;
   }

@@ -2,6 +2,7 @@
 // A request is taken in whole or not at all: points move series only at `commit`, when everything could be read.
 import type { Histogram, LatencyName } from "../../model.ts";
 import type { Usage, UsageTotals } from "../usage-totals.ts";
+import { amountMax } from "../usage-totals.ts";
 import type { LastPoint } from "./last-points.ts";
 import { LastPoints, seriesId } from "./last-points.ts";
 import type { Quantity } from "./meaning.ts";
@@ -144,6 +145,7 @@ export class SeriesTable {
       return;
     }
     const amount = Math.round(move.value) - Math.round(base.value);
+    if (amount > amountMax) return void totals.ignored++;
     if (quantity === "input") account.input += amount;
     else if (quantity === "output") account.output += amount;
     else if (quantity === "reasoning") account.reasoning = (account.reasoning ?? 0) + amount;

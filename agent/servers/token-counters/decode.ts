@@ -105,7 +105,8 @@ function readCounters(decoding: Decoding): CounterSet {
     else if (tag === tagOf(5, "bytes")) readRequests(decoding, requests);
     else if (tag === tagOf(6, "varint")) setNamed(set, "reasoningTokens", kept(decoding, reader.uint()));
     else if (tag === tagOf(7, "bytes")) readInFlight(decoding, set);
-    else if (tag === tagOf(8, "fixed64")) set.kvCacheUtilization = reader.double();
+    else if (tag === tagOf(8, "fixed64"))
+      setNamed(set, "kvCacheUtilization", ratio(decoding, reader.double()));
     else if (tag === tagOf(9, "bytes")) readLatency(decoding, measured);
     else reader.skip(tag);
   }
@@ -116,7 +117,9 @@ function readCounters(decoding: Decoding): CounterSet {
 function readTokens(decoding: Decoding, into: CounterSet["tokens"][number][]): void {
   const [kind, outcome, tokens] = readThree(decoding.reader);
   const named = kinds[kind];
-  const value = kept(decoding, tokens);
+  // Counts of one kind are added up later, whatever their outcome.
+  const before = into.reduce((sum, count) => sum + (count.kind === named ? count.tokens : 0), 0);
+  const value = kept(decoding, before + tokens) === undefined ? undefined : tokens;
   if (named === undefined) decoding.ignored++;
   if (named === undefined || value === undefined || into.length >= NAMES_MAX) return;
   into.push({ kind: named, outcome: outcomes[outcome] ?? "ok", tokens: value });
@@ -124,9 +127,9 @@ function readTokens(decoding: Decoding, into: CounterSet["tokens"][number][]): v
 
 function readRequests(decoding: Decoding, into: Partial<Record<Outcome, number>>): void {
   const [outcome, requests] = readThree(decoding.reader);
-  const value = kept(decoding, requests);
   const named = outcomes[outcome] ?? "ok";
-  if (value !== undefined) into[named] = (into[named] ?? 0) + value;
+  const sum = kept(decoding, (into[named] ?? 0) + requests);
+  if (sum !== undefined) into[named] = sum;
 }
 
 /** A nested message of at most three varint fields. */
@@ -146,8 +149,8 @@ function readInFlight(decoding: Decoding, into: { running?: number; waiting?: nu
   const { reader } = decoding;
   const outer = reader.enter();
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
-    if (tag === tagOf(1, "varint")) into.running = reader.uint();
-    else if (tag === tagOf(2, "varint")) into.waiting = reader.uint();
+    if (tag === tagOf(1, "varint")) setNamed(into, "running", kept(decoding, reader.uint()));
+    else if (tag === tagOf(2, "varint")) setNamed(into, "waiting", kept(decoding, reader.uint()));
     else reader.skip(tag);
   }
   reader.leave(outer);
@@ -176,8 +179,9 @@ function readLatency(decoding: Decoding, into: Partial<Record<LatencyName, Histo
   );
   const fits =
     counts.length === bounds.length + 1 && counts.length <= BUCKETS_MAX && counts.every(Number.isSafeInteger);
-  if (!rising || !fits || !(sum >= 0)) decoding.ignored++;
-  else into[name] = { bounds, counts, sum, count: counts.reduce((total, count) => total + count, 0) };
+  const count = counts.reduce((total, each) => total + each, 0);
+  if (!rising || !fits || !(sum >= 0 && sum < Infinity) || !Number.isSafeInteger(count)) decoding.ignored++;
+  else into[name] = { bounds, counts, sum, count };
 }
 
 function readPacked(reader: WireReader, read: () => void): void {
@@ -193,6 +197,13 @@ function pushUpTo(max: number, list: number[], value: number): void {
 /** The count, or undefined (and counted as ignored) where a number cannot hold it exactly. */
 function kept(decoding: Decoding, value: number): number | undefined {
   if (Number.isSafeInteger(value)) return value;
+  decoding.ignored++;
+  return undefined;
+}
+
+/** The share, or undefined (and counted as ignored) where it is none. */
+function ratio(decoding: Decoding, value: number): number | undefined {
+  if (value >= 0 && value <= 1) return value;
   decoding.ignored++;
   return undefined;
 }

@@ -9,15 +9,19 @@ import type { CounterSet, DecodedWatch, ServerSnapshot } from "./messages.ts";
 
 const NANOS_PER_SECOND = 1_000_000_000;
 const DELAYS_KEPT = 60;
+/** Servers behind one target, over its whole life: each is remembered by the meter. */
+const SERVERS_MAX = 1000;
 /** A snapshot that claims to be older than this is taken to be of the instant it came. */
 const AGE_MAX_NANOS = 2 * NANOS_PER_SECOND;
 
 /** Turns the messages of one target into samples, over any number of streams. */
 export interface WatchReadings {
-  /** One sample per server in the message. */
+  /** One sample per server in the message; servers named twice, and those over the bound, are dropped and counted. */
   accept(message: DecodedWatch, received: Nanos): TokenSample[];
-  /** The servers of the last message, at least the target itself. */
+  /** The servers of the last message, or the target itself where it names none. */
   names(): readonly string[];
+  /** Servers the message before the last one named, and the last one did not. */
+  vanished(): readonly string[];
 }
 
 /** Readings of the target `info`; `aliases` maps the server's model names to served ones. */
@@ -26,14 +30,18 @@ export function watchReadings(
   aliases: Readonly<Record<string, string>> | undefined,
   clock: Pick<Clock, "now">,
 ): WatchReadings {
-  let names: readonly string[] = [info.id];
+  let names: readonly string[] = [];
+  let vanished: readonly string[] = [];
+  const known = new Set<string>();
   const instant = snapshotClock();
   return {
-    names: () => names,
+    names: () => (names.length > 0 ? names : [info.id]),
+    vanished: () => vanished,
     accept: (message, received) => {
       const at = instant(message.uptimeNanos, Math.min(received, clock.now()));
-      const samples = message.servers.map((server, index) => ({
-        server: nameOf(info, server),
+      const { servers, ignored, errors } = distinct(info, message, known);
+      const samples = [...servers].map(([name, server], index) => ({
+        server: name,
         family: server.family ?? info.family,
         sent: at,
         received,
@@ -46,13 +54,37 @@ export function watchReadings(
           pids: server.pids,
           version: server.version === "" ? undefined : server.version,
         }),
-        ignoredSamples: index === 0 ? message.ignored : 0,
-        errors: index === 0 ? message.errors : [],
+        ignoredSamples: index === 0 ? ignored : 0,
+        errors: index === 0 ? errors : [],
       }));
-      if (samples.length > 0) names = samples.map((sample) => sample.server);
+      vanished = names.filter((name) => !servers.has(name));
+      names = [...servers.keys()];
       return samples;
     },
   };
+}
+
+/** The servers of a message by name; `known` grows by those seen first. */
+function distinct(
+  info: ServerInfo,
+  message: DecodedWatch,
+  known: Set<string>,
+): { servers: Map<string, ServerSnapshot>; ignored: number; errors: readonly string[] } {
+  const servers = new Map<string, ServerSnapshot>();
+  let [twice, over] = [0, 0];
+  for (const server of message.servers) {
+    const name = nameOf(info, server);
+    if (servers.has(name)) twice++;
+    else if (!known.has(name) && known.size >= SERVERS_MAX) over++;
+    else {
+      known.add(name);
+      servers.set(name, server);
+    }
+  }
+  const errors = [...message.errors];
+  if (twice > 0) errors.push(`${twice} servers with an id that another one has were dropped`);
+  if (over > 0) errors.push(`${over} servers above the limit of ${SERVERS_MAX} per target were dropped`);
+  return { servers, ignored: message.ignored + twice + over, errors };
 }
 
 function nameOf(info: ServerInfo, server: ServerSnapshot): string {

@@ -6,6 +6,7 @@ import type { ReceiverMemory } from "../receiver-memory.ts";
 import { SeenIds } from "../seen-ids.ts";
 import { kinds, outcomes } from "../token-counters/messages.ts";
 import type { Usage, UsageTotals } from "../usage-totals.ts";
+import { amountMax } from "../usage-totals.ts";
 import { tagOf, WireError, WireReader, WireWriter } from "../wire.ts";
 
 const RECORDS_MAX = 1000;
@@ -52,7 +53,7 @@ function refusal(id: string, endTime: bigint, usage: Usage, now: bigint): string
   if (endTime < now - WINDOW_NANOS) return "it ended more than 35 days ago";
   if (endTime > now + FUTURE_NANOS) return "it ends in the future";
   const amounts = [...Object.values(usage.tokens ?? {}), usage.reasoningTokens ?? 0, usage.requests ?? 0];
-  return amounts.every(Number.isSafeInteger) ? undefined : "a count is above 2^53";
+  return amounts.every((amount) => amount <= amountMax) ? undefined : `a count is above ${amountMax}`;
 }
 
 function decodeReport(
