@@ -4,6 +4,7 @@ import type { Role } from "../model.ts";
 import { defined } from "./entry.ts";
 import type { GrpcPeer } from "./grpc-call.ts";
 import { callUnary } from "./grpc-call.ts";
+import type { ReadMethod } from "./read-methods.ts";
 import { tagOf, WireReader } from "./wire.ts";
 
 /** What a server says of itself; absent where it does not. */
@@ -13,6 +14,8 @@ export interface ServerFacts {
   readonly version?: string;
 }
 
+const SGLANG = "sglang.grpc.scheduler.SglangScheduler";
+const VLLM = "vllm.grpc.engine.VllmEngine";
 const ALLOWED = new Set(["served_model_name", "model_path", "disaggregation_mode"]);
 const ROLES: Readonly<Record<string, Role>> = {
   prefill: "prefill",
@@ -23,17 +26,12 @@ const ROLES: Readonly<Record<string, Role>> = {
 
 /** Facts of the server behind `service`; empty where it does not answer. Never throws. */
 export async function readServerFacts(peer: GrpcPeer, service: string): Promise<ServerFacts> {
-  const ask = async (method: string, decode: (bytes: Uint8Array) => ServerFacts): Promise<ServerFacts> =>
-    callUnary(peer, `/${service}/${method}`, Buffer.alloc(0), decode).catch(() => ({}));
-  if (service.startsWith("sglang.")) return ask("GetServerInfo", decodeSglangInfo);
-  if (service.startsWith("vllm.")) {
-    const [info, model] = [
-      await ask("GetServerInfo", decodeVllmInfo),
-      await ask("GetModelInfo", decodeVllmModel),
-    ];
-    return { ...info, ...model };
-  }
-  return {};
+  const ask = async (method: ReadMethod, decode: (bytes: Uint8Array) => ServerFacts): Promise<ServerFacts> =>
+    callUnary(peer, method, Buffer.alloc(0), decode).catch(() => ({}));
+  if (service === SGLANG) return ask(`/${SGLANG}/GetServerInfo`, decodeSglangInfo);
+  if (service !== VLLM) return {};
+  const info = await ask(`/${VLLM}/GetServerInfo`, decodeVllmInfo);
+  return { ...info, ...(await ask(`/${VLLM}/GetModelInfo`, decodeVllmModel)) };
 }
 
 /** sglang GetServerInfoResponse: server_args (1, Struct), sglang_version (7). */

@@ -17,17 +17,17 @@ import { startEpoch } from "./page-labels.ts";
 import { tagOf, WireReader, WireWriter } from "./wire.ts";
 
 /** Field numbers of SchedulerLoad; running is 2 and waiting 3 in all three. */
-interface Dialect {
-  readonly service: string;
+interface LoadFields {
   readonly tokenUsage: number;
   readonly genThroughput: number | undefined;
 }
 
-const DIALECTS: readonly Dialect[] = [
+const DIALECTS = [
   { service: "sglang.grpc.scheduler.SglangScheduler", tokenUsage: 7, genThroughput: 8 },
   { service: "vllm.grpc.engine.VllmEngine", tokenUsage: 7, genThroughput: undefined },
   { service: "tokenspeed.grpc.scheduler.TokenSpeedScheduler", tokenUsage: 8, genThroughput: 9 },
-];
+] as const;
+type Dialect = (typeof DIALECTS)[number];
 
 /** Engines that answer GetLoads. */
 export const getLoads = grpcServer({
@@ -124,10 +124,7 @@ function coreOnly(): Buffer {
 }
 
 /** The ranks of a GetLoadsResponse (loads = 4), by the field numbers of `dialect`. */
-export function decodeLoads(
-  bytes: Uint8Array,
-  dialect: Pick<Dialect, "tokenUsage" | "genThroughput">,
-): RankLoad[] {
+export function decodeLoads(bytes: Uint8Array, dialect: LoadFields): RankLoad[] {
   const reader = new WireReader(bytes);
   const loads: RankLoad[] = [];
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
@@ -137,7 +134,7 @@ export function decodeLoads(
   return loads;
 }
 
-function readLoad(reader: WireReader, dialect: Pick<Dialect, "tokenUsage" | "genThroughput">): RankLoad {
+function readLoad(reader: WireReader, dialect: LoadFields): RankLoad {
   const whole = new Map<number, number>();
   const ratio = new Map<number, number>();
   const outer = reader.enter();

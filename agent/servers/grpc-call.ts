@@ -1,9 +1,10 @@
 // One unary gRPC call as bytes in and out, and what a peer says of itself: reflection (v1, v1alpha) and health.
-// Only methods that read exist in this program; nothing here takes a method name from outside.
+// Only methods that read can be called (read-methods.ts); nothing here takes a method name from outside.
 // Facts: grpc.reflection.v1 and v1alpha share their field numbers; grpc.health.v1 (github.com/grpc/grpc-proto, 2026).
 import type { Cancel, Clock } from "../clock.ts";
 import type { Client, GrpcTarget, ServiceError } from "../grpc.ts";
 import { callMetadata, status } from "../grpc.ts";
+import type { ReadMethod } from "./read-methods.ts";
 import { tagOf, WireReader, WireWriter } from "./wire.ts";
 
 const SERVICES_MAX = 1000;
@@ -19,7 +20,7 @@ export interface GrpcPeer {
 /** The answer of a unary method, decoded. Rejects with the ServiceError of grpc-js. */
 export function callUnary<Answer>(
   peer: GrpcPeer,
-  method: string,
+  method: ReadMethod,
   request: Buffer,
   decode: (bytes: Buffer) => Answer,
 ): Promise<Answer> {
@@ -56,7 +57,7 @@ function limit(
 
 /** Full names of the services the peer has, or undefined where it does not reflect. */
 export async function reflectServices(peer: GrpcPeer): Promise<readonly string[] | undefined> {
-  for (const version of ["v1", "v1alpha"]) {
+  for (const version of ["v1", "v1alpha"] as const) {
     try {
       return await listServices(peer, `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`);
     } catch (error) {
@@ -66,7 +67,7 @@ export async function reflectServices(peer: GrpcPeer): Promise<readonly string[]
   return undefined;
 }
 
-function listServices(peer: GrpcPeer, method: string): Promise<readonly string[]> {
+function listServices(peer: GrpcPeer, method: ReadMethod): Promise<readonly string[]> {
   return new Promise((resolve, reject) => {
     const call = peer.channel.makeBidiStreamRequest(method, asBytes, asBytes, callMetadata(peer.target));
     const { stop, late } = limit(peer, call);

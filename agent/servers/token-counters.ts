@@ -9,13 +9,14 @@ import type { PushServerSource, ServerType, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { grpcFields, grpcTarget, serverInfo } from "./entry.ts";
 import { explainGrpcError } from "./grpc-errors.ts";
+import type { ReadMethod } from "./read-methods.ts";
 import { decodeWatchResponse } from "./token-counters/decode.ts";
 import { encodeWatchRequest } from "./token-counters/encode.ts";
 import { protocolVersion } from "./token-counters/messages.ts";
 import { watchReadings } from "./token-counters/readings.ts";
 
 const SERVICE = "tokenwatt.v1.TokenCounters";
-const METHOD = `/${SERVICE}/Watch`;
+const METHOD: ReadMethod = `/${SERVICE}/Watch`;
 const NANOS_PER_MS = 1_000_000;
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 30_000;

@@ -1,5 +1,3 @@
-import { readdirSync, readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock, virtualClock } from "../../agent/clock.ts";
@@ -226,15 +224,4 @@ describe("reflection and health", () => {
     expect(await reflectServices(grpcPeer)).toBeUndefined();
     expect(await checkHealth(grpcPeer)).toBeUndefined();
   });
-});
-
-test("no source names a method that changes anything", () => {
-  const folder = fileURLToPath(new URL("../../agent/servers", import.meta.url));
-  for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" })) {
-    if (!name.endsWith(".ts")) continue;
-    const methods = readFileSync(`${folder}/${name}`, "utf8").match(
-      /\/(Abort|Shutdown|Flush\w*|Sleep|WakeUp|ClearCache|StartProfile|ModelInfer|\w*Unload\w*)\b[`"]/g,
-    );
-    expect([name, methods]).toEqual([name, null]);
-  }
 });
