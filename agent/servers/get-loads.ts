@@ -29,6 +29,9 @@ const DIALECTS = [
 ] as const;
 type Dialect = (typeof DIALECTS)[number];
 
+/** No engine has more requests, or makes more tokens in a second. */
+const PLAUSIBLE_MAX = 1e9;
+
 /** Engines that answer GetLoads. */
 export const getLoads = grpcServer({
   name: "get-loads",
@@ -128,8 +131,12 @@ export function decodeLoads(bytes: Uint8Array, dialect: LoadFields): RankLoad[] 
   const reader = new WireReader(bytes);
   const loads: RankLoad[] = [];
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
-    if (tag === tagOf(4, "bytes") && loads.length < 1024) loads.push(readLoad(reader, dialect));
-    else reader.skip(tag);
+    if (tag !== tagOf(4, "bytes") || loads.length >= 1024) {
+      reader.skip(tag);
+      continue;
+    }
+    const load = readLoad(reader, dialect);
+    if (Math.max(load.rank, load.running, load.waiting) <= PLAUSIBLE_MAX) loads.push(load);
   }
   return loads;
 }
@@ -150,7 +157,7 @@ function readLoad(reader: WireReader, dialect: LoadFields): RankLoad {
     running: whole.get(2) ?? 0,
     waiting: whole.get(3) ?? 0,
     tokenUsage: Math.min(1, Math.max(0, finite(ratio.get(dialect.tokenUsage)))),
-    genThroughput: rate === undefined ? undefined : Math.max(0, finite(rate)),
+    genThroughput: rate === undefined || rate > PLAUSIBLE_MAX ? undefined : Math.max(0, finite(rate)),
   };
 }
 

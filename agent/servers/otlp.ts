@@ -46,10 +46,11 @@ export const otlp: ServerType<typeof config> = {
 export function openOtlp(entry: Entry, context: SourceContext): ReceiverSource {
   return openReceiver("otlp", entry, context, (parts) => {
     const { memory } = parts;
-    const unixSeconds = (): number => Number(context.clock.unixNanos(context.clock.now()) / 1_000_000_000n);
+    const unixNanos = (): number => Number(context.clock.unixNanos(context.clock.now()));
+    const unixSeconds = (): number => Math.floor(unixNanos() / 1e9);
     const points = new LastPoints(Number(parts.began), memory);
     const readers = {
-      metrics: new MetricsReader(new SeriesTable(points), entry),
+      metrics: new MetricsReader(new SeriesTable(points), entry, unixNanos),
       traces: new RecordsReader("traces", entry, unixSeconds, memory),
       logs: new RecordsReader("logs", entry, unixSeconds, memory),
     };
@@ -83,7 +84,7 @@ function partialSuccess(refused: number): Buffer {
       partial.uint(1, refused);
       partial.text(
         2,
-        "refused: no counter, negative, or this sender's usage is already read from another signal",
+        "refused: no counter, negative, of the future, one series too many, or read from another signal",
       );
     });
   }

@@ -79,10 +79,10 @@ export function decodeModelStatistics(bytes: Uint8Array): { models: ModelStatist
     }
     const model = readModel(reader);
     const known = models.get(model.name);
-    const counts = [model.succeeded, model.failed, model.responses ?? 0, model.cancelled];
+    const sum = known === undefined ? model : add(known, model);
+    const counts = [sum.succeeded, sum.failed, sum.responses ?? 0, sum.cancelled];
     if (!counts.every(Number.isSafeInteger) || (known === undefined && models.size >= MODELS_MAX)) ignored++;
-    else if (known === undefined) models.set(model.name, model);
-    else models.set(model.name, add(known, model));
+    else models.set(model.name, sum);
   }
   return { models: [...models.values()], ignored };
 }

@@ -92,7 +92,7 @@ export class UsageTotals {
     }
     for (const [name, histogram] of Object.entries(usage.latencies ?? {})) {
       const merged = mergeHistograms(totals.latencies[name as LatencyName], histogram);
-      if (merged === undefined || !merged.counts.every(Number.isSafeInteger)) this.ignored++;
+      if (merged === undefined || !isCountable(merged)) this.ignored++;
       else totals.latencies[name as LatencyName] = merged;
     }
   }
@@ -187,4 +187,8 @@ export class UsageTotals {
     this.ignored++;
     return false;
   }
+}
+
+function isCountable({ counts, count, sum }: Histogram): boolean {
+  return counts.every(Number.isSafeInteger) && Number.isSafeInteger(count) && sum >= 0 && sum < Infinity;
 }

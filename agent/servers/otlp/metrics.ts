@@ -3,17 +3,19 @@
 // A series is found by the bytes of its attributes; only new bytes are decoded. Cumulative series count from their first
 // look unless they began after this receiver; delta points count once, redelivered ones are known by their time.
 import { createHash } from "node:crypto";
-import type { Histogram } from "../../model.ts";
 import type { UsageTotals } from "../usage-totals.ts";
+import { amountMax } from "../usage-totals.ts";
 import { WireReader } from "../wire.ts";
 import { ByteKeys, readAttribute, readAttributes } from "./byte-keys.ts";
 import type { AttributeNames, MeaningOfMetric } from "./meaning.ts";
 import { identityOf, meaningful, metricMeanings } from "./meaning.ts";
+import { histogramOf, newPoint } from "./point.ts";
 import type { Series, SeriesTable } from "./series.ts";
 
 const DELTA = 1;
 const RESOURCES_MAX = 1000;
-const BUCKETS_MAX = 500;
+/** How far a sender's clock may be ahead. */
+const FUTURE_NANOS = 600e9;
 /** What the bytes of known series may take; beyond it they are met anew, and found again by their meaning. */
 const KEY_BYTES_MAX = 32 * 1024 * 1024;
 
@@ -31,18 +33,6 @@ interface Sender {
   readonly keys: Map<string, ByteKeys<Series | null>>;
 }
 
-/** One data point, reused for every point. */
-interface Point {
-  start: number;
-  time: number;
-  value: number;
-  count: number;
-  attributesFrom: number;
-  attributesTo: number;
-  buckets: number[];
-  bounds: number[];
-}
-
 /** Reads metric requests of any senders into `totals`. */
 export class MetricsReader {
   readonly #senders = new ByteKeys<Sender>(RESOURCES_MAX);
@@ -50,23 +40,19 @@ export class MetricsReader {
   readonly #names: AttributeNames;
   #reader = new WireReader(new Uint8Array());
   #view: DataView = new DataView(new ArrayBuffer(0));
-  readonly #point: Point = {
-    start: 0,
-    time: 0,
-    value: 0,
-    count: 0,
-    attributesFrom: -1,
-    attributesTo: -1,
-    buckets: [],
-    bounds: [],
-  };
+  readonly #point = newPoint();
   #refused = 0;
+  readonly #unixNanos: () => number;
+  /** No point is later; one that was would make all after it look old. */
+  #latest = 0;
   /** The tables of all senders. */
   #keys: ByteKeys<Series | null>[] = [];
 
-  constructor(table: SeriesTable, names: AttributeNames) {
+  /** `unixNanos`: now, for points that claim to be of the future. */
+  constructor(table: SeriesTable, names: AttributeNames, unixNanos: () => number = () => Infinity) {
     this.#table = table;
     this.#names = names;
+    this.#unixNanos = unixNanos;
   }
 
   /** Adds a request to the totals; returns how many points were refused. Throws WireError before anything is added. */
@@ -74,6 +60,7 @@ export class MetricsReader {
     this.#reader = new WireReader(bytes);
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#refused = 0;
+    this.#latest = this.#unixNanos() + FUTURE_NANOS;
     this.#table.begin();
     const reader = this.#reader;
     for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
@@ -202,7 +189,7 @@ export class MetricsReader {
           series,
           this.#point,
           temporality === DELTA,
-          histogram ? this.#histogram() : undefined,
+          histogram ? histogramOf(this.#point) : undefined,
         );
     }
     reader.leave(outer);
@@ -211,7 +198,7 @@ export class MetricsReader {
   /**
    * NumberDataPoint: start 2, time 3, double 4, int 6, attributes 7. HistogramDataPoint: start 2, time 3, count 4, sum 5,
    * bucket_counts 6, explicit_bounds 7, attributes 9. ExponentialHistogramDataPoint: attributes 1, start 2, time 3,
-   * count 4, sum 5. False when the point has no value or its attributes do not stand together.
+   * count 4, sum 5. False when the point has no value, is of the future or its attributes do not stand together.
    */
   #readPoint(data: number, attributesTag: number, histogram: boolean): boolean {
     const reader = this.#reader;
@@ -246,6 +233,7 @@ export class MetricsReader {
       else reader.skip(tag);
     }
     reader.leave(outer);
+    if (point.time > this.#latest || point.count > amountMax) return false;
     return together && point.value >= 0 && point.value <= Number.MAX_SAFE_INTEGER;
   }
 
@@ -257,13 +245,6 @@ export class MetricsReader {
       else this.#point.bounds.push(reader.double());
     }
     reader.leave(outer);
-  }
-
-  #histogram(): Histogram | undefined {
-    const { buckets, bounds, value, count } = this.#point;
-    if (buckets.length !== bounds.length + 1 || buckets.length > BUCKETS_MAX)
-      return { bounds: [], counts: [count], sum: value, count };
-    return { bounds, counts: buckets, sum: value, count };
   }
 
   /** The series of the point read last; null if it counts nothing that matters, "full" if there are too many. */

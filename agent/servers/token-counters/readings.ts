@@ -150,7 +150,10 @@ function snapshotClock(): (uptimeNanos: number, received: Nanos) => Nanos {
   let lastUptime = 0;
   let lastAt = Number.NEGATIVE_INFINITY;
   return (uptimeNanos, received) => {
-    if (uptimeNanos === 0) return received;
+    if (uptimeNanos === 0) {
+      lastAt = Math.max(lastAt, received);
+      return received;
+    }
     if (uptimeNanos < lastUptime) delays = [];
     lastUptime = uptimeNanos;
     delays.push(received - uptimeNanos);
