@@ -19,10 +19,10 @@ export interface FakePlace {
   readonly credentials?: ServerCredentials;
 }
 
-/** Serves unary `methods` (full paths), and reflection (v1alpha) for `services` if given. */
+/** Serves unary `methods` (full paths), and reflection (v1alpha) for `services` if given, or with what they return. */
 export async function fakePeer(
   methods: Readonly<Record<string, Answer>>,
-  services?: readonly string[],
+  services?: readonly string[] | (() => Buffer),
   place: FakePlace = {},
 ): Promise<FakePeer> {
   const server = new Server();
@@ -51,8 +51,7 @@ export async function fakePeer(
       "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
       (call: { on(event: "data", run: () => void): void; write(value: Buffer): void; end(): void }) => {
         call.on("data", () => {
-          const names = services.map((name) => field(1, field(1, name)));
-          call.write(field(6, Buffer.concat(names)));
+          call.write(typeof services === "function" ? services() : reflectionOf(services));
           call.end();
         });
       },
@@ -69,6 +68,11 @@ export async function fakePeer(
   );
   const address = listen.startsWith("unix:") ? listen : listen.replace(/:\d+$/, `:${port}`);
   return { address, calls, authorizations, close: () => server.forceShutdown() };
+}
+
+/** A ServerReflectionResponse that lists `services`. */
+export function reflectionOf(services: readonly string[]): Buffer {
+  return field(6, Buffer.concat(services.map((name) => field(1, field(1, name)))));
 }
 
 /** A protobuf field by number: integers as varints, `{ double }` as doubles, text and bytes with their length. */

@@ -3,6 +3,7 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../agent/clock.ts";
+import { openChannel } from "../../agent/grpc.ts";
 import { silentLog } from "../../agent/log.ts";
 import type { TokenReading, TokenSample } from "../../agent/model.ts";
 import { decodeAccessLogs } from "../../agent/servers/envoy-access-log/decode.ts";
@@ -10,6 +11,7 @@ import { toUsage } from "../../agent/servers/envoy-access-log/usage.ts";
 import { metadataFields } from "../../agent/servers/envoy-access-log.ts";
 import { decodeLoads, getLoads } from "../../agent/servers/get-loads.ts";
 import { decodeSglangInfo } from "../../agent/servers/get-loads-facts.ts";
+import { checkHealth } from "../../agent/servers/grpc-call.ts";
 import { MetricsReader } from "../../agent/servers/otlp/metrics.ts";
 import { RecordsReader } from "../../agent/servers/otlp/records.ts";
 import { SeriesTable } from "../../agent/servers/otlp/series.ts";
@@ -24,7 +26,7 @@ import { tagOf, WireError, WireReader } from "../../agent/servers/wire.ts";
 import type { PullServerSource } from "../../agent/source.ts";
 import { SourceError } from "../../agent/source.ts";
 import { brokenMessages } from "../fakes/broken-messages.ts";
-import { fakePeer, field, message } from "../fakes/grpc-peer.ts";
+import { fakePeer, field, message, reflectionOf } from "../fakes/grpc-peer.ts";
 import { accessLog, receiverKinds, runReceiver, send, usageReport } from "../fakes/receivers.ts";
 import { metricsRequest } from "./otlp-messages.ts";
 
@@ -390,11 +392,29 @@ describe("tails and polls under mutated answers", () => {
       [`/${service}/GetLoads`]: answers(load),
       [`/${service}/GetServerInfo`]: answers(info7),
     };
-    expect(await polls(getLoads, await fakePeer(methods, [service]))).toBeGreaterThan(10);
-    // A reflection answer that is no message at all.
-    const broken = await fakePeer(methods, [service, Buffer.alloc(300, 0xff).toString("latin1")]);
-    await polls(getLoads, broken);
+    const reflection = answers(reflectionOf(["grpc.health.v1.Health", service]));
+    expect(await polls(getLoads, await fakePeer(methods, reflection))).toBeGreaterThan(10);
   });
+});
+
+test("a health service that answers anything at all", async () => {
+  const healthy = field(1, 1);
+  const broken = fc.sample(brokenMessages(healthy), 40);
+  let asked = 0;
+  const peer = await fakePeer({ "/grpc.health.v1.Health/Check": () => broken[asked++ % 40] as Buffer });
+  closing.push(() => peer.close());
+  const target = { target: peer.address };
+  const channel = openChannel(target);
+  closing.push(() => channel.close());
+  for (let call = 0; call < 40; call++) {
+    const answer = checkHealth({ channel, target, timeoutMs: 1000, clock: systemClock() });
+    expect(["boolean", "number"]).toContain(
+      await answer.then(
+        (seen) => typeof seen,
+        (error) => typeof error.code,
+      ),
+    );
+  }
 });
 
 describe("WireReader", () => {
