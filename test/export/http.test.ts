@@ -1,10 +1,14 @@
 // The endpoints over a real socket: answers, bounds, compression, and a taken port said clearly.
+import { readFileSync } from "node:fs";
+import { request } from "node:https";
+import type { Socket } from "node:net";
 import { connect } from "node:net";
 import { gunzipSync } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
 import type { HttpEndpoint, HttpOptions } from "../../agent/export/http.ts";
 import { ListenError, serveHttp } from "../../agent/export/http.ts";
 import { silentLog } from "../../agent/log.ts";
+import { pem } from "../fakes/certificates.ts";
 
 const open: HttpEndpoint[] = [];
 afterEach(async () => {
@@ -119,5 +123,44 @@ describe("serveHttp()", () => {
     });
     await expect(serve({ listen: "nonsense" })).rejects.toThrow(/wanted host:port/);
     await expect(serve({ listen: "203.0.113.1:9464" })).rejects.toThrow(ListenError);
+  });
+
+  test("over TLS answers only peers of clientCaFile", async () => {
+    const tls = {
+      certFile: pem("trusted-server.pem"),
+      keyFile: pem("trusted-server.key"),
+      clientCaFile: pem("trusted-ca.pem"),
+    };
+    const { address } = await serve({ tls });
+    const ask = (identity: string | undefined, trusts = "trusted"): Promise<number | string> =>
+      new Promise((resolve) => {
+        const read = (name: string): Buffer => readFileSync(pem(name));
+        const own =
+          identity === undefined
+            ? {}
+            : { cert: read(`${identity}-client.pem`), key: read(`${identity}-client.key`) };
+        const options = { ca: read(`${trusts}-ca.pem`), ...own, agent: false as const };
+        request(`https://${address}/metrics`, options, (response) => {
+          response.resume();
+          resolve(response.statusCode ?? 0);
+        })
+          .on("error", (error) => resolve(error.message))
+          .end();
+      });
+    expect(await ask("trusted")).toBe(200);
+    expect(await ask(undefined)).toBeTypeOf("string");
+    expect(await ask("stranger")).toBeTypeOf("string");
+    expect(await ask("trusted", "stranger")).toBeTypeOf("string");
+  });
+
+  test("holds 64 connections; the next is closed at once", async () => {
+    const { address } = await serve();
+    const sockets = Array.from({ length: 66 }, () => connect(Number(address.split(":")[1]), "127.0.0.1"));
+    const closed = new Set<Socket>();
+    for (const socket of sockets) socket.on("error", () => {}).on("close", () => closed.add(socket));
+    while (closed.size < 2) await new Promise((resolve) => setImmediate(resolve));
+    for (let round = 0; round < 100; round++) await new Promise((resolve) => setImmediate(resolve));
+    expect(closed.size).toBe(2);
+    for (const socket of sockets) socket.destroy();
   });
 });

@@ -106,6 +106,20 @@ describe("OTLP metrics", () => {
     expect(readingsOf(totals)[0]?.tokens).toEqual({ output: 15 });
   });
 
+  test("refuses a point of the future or of absurd size, which does not silence those after it", () => {
+    const totals = newTotals();
+    const metrics = new MetricsReader(new SeriesTable(OPENED), {}, () => 1e18);
+    const point = (sum: number, time: number): number =>
+      metrics.take(metricsRequest([usage("output", sum, time, time - 1, true)]), totals, always);
+    expect(point(7, 1e18 + 3600e9)).toBe(1);
+    expect(point(2 ** 52, 1e18 - 3e9)).toBe(0);
+    expect(point(5, 1e18 - 2e9)).toBe(0);
+    expect(totals.sample(1, "gateway")).toMatchObject({
+      ignoredSamples: 1,
+      readings: [{ tokens: { output: 5 } }],
+    });
+  });
+
   test("reads the newer counters, and not a second view of the same usage", () => {
     const { totals, take } = reader();
     const counter = (name: string, value: number): MetricSpec => ({

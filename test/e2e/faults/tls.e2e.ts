@@ -1,13 +1,22 @@
-// TLS and mTLS to a destination, and certificates that are replaced while the agent runs. Needs openssl for the keys.
+// TLS and mTLS of destinations, endpoints, receivers and tails, and certificates that are replaced while the agent runs.
+// Needs openssl for the keys.
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { systemClock } from "../../../agent/clock.ts";
 import { serveHttp } from "../../../agent/export/http.ts";
-import { ServerCredentials } from "../../../agent/grpc.ts";
+import type { GrpcTarget } from "../../../agent/grpc.ts";
+import { openChannel, ServerCredentials } from "../../../agent/grpc.ts";
 import { silentLog } from "../../../agent/log.ts";
+import { Increments } from "../../../agent/meter/increments.ts";
+import { tokenCounters } from "../../../agent/servers/token-counters.ts";
+import { serveTokenCounters } from "../../../agent/servers/token-counters-server.ts";
+import type { PushServerSource } from "../../../agent/source.ts";
 import { startCollector } from "../../fakes/otlp-collector.ts";
+import type { ReceiverKind } from "../../fakes/receivers.ts";
+import { openStream, receiverKinds, runReceiver, send } from "../../fakes/receivers.ts";
 import { authority, hasOpenssl } from "../../tools/authority.ts";
 import { FLAWLESS, Oracle } from "./oracle.ts";
 import { startRig } from "./rig.ts";
@@ -143,3 +152,119 @@ describe.skipIf(!installed)("the agent's endpoints over TLS", () => {
     );
   });
 });
+
+describe.skipIf(!installed)("receivers and tails over TLS", () => {
+  const ROUNDS = 6;
+  const names = Array.from({ length: ROUNDS }, (_, round) => `round-${round}`);
+
+  test.each(receiverKinds)("$name goes on over certificates that are renewed under load", async (kind) => {
+    for (const name of names) authority(folder, name);
+    const at = (file: string): string => join(folder, `${kind.name}-${file}`);
+    const tls = { certFile: at("cert"), keyFile: at("key"), clientCaFile: at("clients") };
+    const own = { caFile: at("ca"), certFile: at("own-cert"), keyFile: at("own-key") };
+    const put = (from: string, to: string): void => copyFileSync(join(folder, from), to);
+    const renew = (name: string): void => {
+      put(`${name}-server.pem`, tls.certFile);
+      put(`${name}-server.key`, tls.keyFile);
+      put(`${name}-ca.pem`, tls.clientCaFile);
+      put(`${name}-ca.pem`, own.caFile);
+      put(`${name}-client.pem`, own.certFile);
+      put(`${name}-client.key`, own.keyFile);
+    };
+    renew(names[0] as string);
+    const running = runReceiver(kind, { tls, messagesPerSecondMax: 100_000 });
+    const target = { target: await running.address(), tls: own };
+    const [sent, refused] = await underLoad(kind, target, async () => {
+      for (const name of names) {
+        renew(name);
+        await new Promise((resolve) => setTimeout(resolve, 500));
+      }
+    });
+    await running.counted(sent);
+    console.log(
+      `${kind.name}: ${sent} reported over ${ROUNDS} authorities, ${refused} calls tried again, none lost`,
+    );
+    expect(sent).toBeGreaterThan(20);
+    await running.source.close();
+  });
+
+  test("Watch reads every count of a server whose authority changes again and again", async () => {
+    for (const name of names) authority(folder, name);
+    const clock = systemClock();
+    let output = 0;
+    const read = () => [
+      { epochId: "e", counters: [{ model: "m", tokens: [{ kind: "output" as const, tokens: ++output }] }] },
+    ];
+    install(names[0] as string);
+    const tls = {
+      caFile: join(folder, "ca.pem"),
+      certFile: join(folder, "cert.pem"),
+      keyFile: join(folder, "key.pem"),
+    };
+    const credentials = (name: string): ServerCredentials => serverCredentials(name, name);
+    let server = await serveTokenCounters("127.0.0.1:0", { clock, read }, credentials(names[0] as string));
+    const signal = new AbortController().signal;
+    const entry = tokenCounters.config.parse({ endpoint: server.address, tls, pollMs: 100 });
+    const source = tokenCounters.open(entry, { clock, log: silentLog, signal }) as PushServerSource;
+    const increments = new Increments({ agentStarted: clock.now() });
+    let [counted, first, last, samples] = [0, 0, 0, 0];
+    const running = source.run(async (reading) => {
+      if ("reason" in reading) return;
+      samples++;
+      last = reading.readings[0]?.tokens.output ?? 0;
+      first ||= last;
+      for (const one of increments.accept(reading).increments) counted += one.tokens.output ?? 0;
+    });
+    for (const name of names) {
+      await server.close();
+      install(name);
+      server = await serveTokenCounters(entry.endpoint, { clock, read }, credentials(name));
+      const before = samples;
+      while (samples < before + 3) await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    await source.close();
+    await running;
+    await server.close();
+    expect(counted).toBe(last - first);
+    console.log(`Watch: ${counted} tokens over ${ROUNDS} authorities, none lost or doubled`);
+  });
+});
+
+/** Reports one token after the other until `during` is over; calls are tried again until they are taken. */
+async function underLoad(
+  kind: ReceiverKind,
+  target: GrpcTarget,
+  during: () => Promise<void>,
+): Promise<[sent: number, refused: number]> {
+  let [sent, refused, over] = [0, 0, false];
+  const load = kind.stream ? stream() : Promise.all(Array.from({ length: 8 }, calls));
+  await during();
+  over = true;
+  await load;
+  return [sent, refused];
+
+  async function stream(): Promise<void> {
+    const channel = openChannel(target);
+    const open = openStream(channel, kind, target);
+    for (; !over; sent++) {
+      open.write(kind.report(1));
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    open.end();
+    await open.answer;
+    channel.close();
+  }
+
+  async function calls(): Promise<void> {
+    while (!over) {
+      const report = kind.report(1);
+      const taken = (): Promise<boolean> =>
+        send(kind, target, report).then(
+          () => true,
+          () => false,
+        );
+      while (!(await taken())) refused++;
+      sent++;
+    }
+  }
+}
