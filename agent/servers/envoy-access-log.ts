@@ -29,8 +29,8 @@ export const metadataFields = z
 const config = z
   .strictObject({
     ...receiverFields,
-    /** Each stream may hold one message; Envoy sends them at 16 KiB unless told otherwise. */
-    messageBytesMax: receiverFields.messageBytesMax.unwrap().default(1024 * 1024),
+    /** Each stream may hold one message; Envoy sends them at 16 KiB (`buffer_size_bytes`) unless told otherwise. */
+    messageBytesMax: receiverFields.messageBytesMax.unwrap().default(256 * 1024),
     /** Envoy opens one per worker thread. */
     streamsMax: receiverFields.streamsMax.unwrap().default(256),
     metadata: metadataFields,

@@ -1,7 +1,8 @@
 // Who may call a receiver, how often, and how much of what callers send is held at a time. Decided when a call begins,
 // before a byte of its messages is read: by token, by calls at a time, by rate. Messages of unary calls are read a few
 // at a time, the others wait in their connections, so that memory is bounded whatever the number of callers.
-// A stream is never answered before it ends, so its messages are held back where a call would be refused.
+// A stream is not answered before it ends, so its messages are held back where a call would be refused; they come as they
+// are, since grpc-js 1.14 inflates all messages of a frame at once, a thousandfold, for as many streams as there are.
 import { createHash, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { Metadata, ServerInterceptor, ServiceError } from "../grpc.ts";
@@ -11,7 +12,7 @@ import { PeerRates, peerOf } from "./peer-rates.ts";
 import { retryLater } from "./receiver-limits.ts";
 
 /** Bytes of messages being read at a time, where one message is not larger. */
-const READ_BYTES_MAX = 32 * 1024 * 1024;
+const READ_BYTES_MAX = 16 * 1024 * 1024;
 /** How long a caller may take to send the message it began. */
 const MESSAGE_MS = 10_000;
 
@@ -31,9 +32,11 @@ export function createAdmission(bounds: AdmissionBounds, context: SourceContext)
   const rates = new PeerRates(bounds.messagesPerSecondMax, clock);
   const turns = new Turns(Math.max(1, Math.floor(READ_BYTES_MAX / bounds.messageBytesMax)));
   let calls = 0;
-  const refusal = (peer: string, metadata: Metadata, stream: boolean): Status | undefined => {
+  const refusal = (peer: string, metadata: Metadata, stream: boolean, call: unknown): Status | undefined => {
     const unauthorized = checkBearer(bounds.bearerFile, metadata, context);
     if (unauthorized !== undefined) return unauthorized;
+    if (stream && isCompressed(call))
+      return { code: status.UNIMPLEMENTED, details: "streams are taken without compression" };
     if (calls >= bounds.streamsMax) return retryLater(`more than ${bounds.streamsMax} calls at a time`);
     if (stream || rates.take(peer) === 0) return undefined;
     return retryLater(`more than ${bounds.messagesPerSecondMax} messages per second`);
@@ -66,7 +69,7 @@ export function createAdmission(bounds: AdmissionBounds, context: SourceContext)
     };
     const listener = new ServerListenerBuilder()
       .withOnReceiveMetadata((metadata, next) => {
-        const refused = refusal(peer, metadata, method.requestStream);
+        const refused = refusal(peer, metadata, method.requestStream, call);
         if (refused !== undefined) return call.sendStatus(refused);
         calls++;
         ending.push(() => calls--);
@@ -126,6 +129,11 @@ class Turns {
       state = "done";
     };
   }
+}
+
+/** Whether a call's messages may be compressed. grpc-js takes the header away, so its own note of it is read. */
+function isCompressed(call: unknown): boolean {
+  return (call as { readonly incomingEncoding?: string }).incomingEncoding !== "identity";
 }
 
 function checkBearer(
