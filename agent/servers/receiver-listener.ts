@@ -142,9 +142,11 @@ function isForeign({ code }: NodeJS.ErrnoException): boolean {
 const HINTS: Readonly<Record<string, string>> = {
   EADDRINUSE: "choose another port, or stop what listens there",
   EADDRNOTAVAIL: "this host has no such address",
-  EACCES: "ports below 1024, and sockets in folders of others, need rights the agent does not have",
-  ENOENT: "the folder of the socket must exist",
+  // Said of a folder that does not exist, too.
+  EACCES:
+    "the folder of a socket must exist and be the agent's; ports below 1024 need rights it does not have",
   ENOTFOUND: "correct the name, or write the address",
+  EAI_AGAIN: "correct the name, or write the address",
 };
 
 function explained(error: NodeJS.ErrnoException, { endpoint, tls }: Place): SourceError {

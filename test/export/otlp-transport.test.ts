@@ -8,6 +8,7 @@ import { createOtlpEncoder } from "../../agent/export/otlp.ts";
 import type { Delivery, Transport } from "../../agent/export/otlp-transport.ts";
 import { grpcTransport } from "../../agent/export/otlp-transport.ts";
 import { status } from "../../agent/grpc.ts";
+import { clientFiles, serverCredentials } from "../fakes/certificates.ts";
 import type { Answer, CollectorOptions, FakeCollector } from "../fakes/otlp-collector.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
 import { decode } from "./otlp-decode.ts";
@@ -168,5 +169,20 @@ describe("grpcTransport()", () => {
     const delivery = await made.send(request(1), new AbortController().signal);
     expect(delivery).toMatchObject({ kind: "retry", code: "LOCAL" });
     expect((delivery as { message: string }).message).toContain("/nonexistent/ca.pem");
+  });
+
+  test("says in words what is wrong with a certificate, and goes on trying", async () => {
+    const fake = await collector({ credentials: serverCredentials("trusted", "trusted") });
+    const send = async (tls: ReturnType<typeof clientFiles>): Promise<Delivery> => {
+      const made = grpcTransport({ target: `127.0.0.1:${fake.port}`, tls }, { gzip: false });
+      open.push(made);
+      return made.send(request(1), new AbortController().signal);
+    };
+    expect(await send(clientFiles("stranger", "trusted"))).toMatchObject({
+      kind: "retry",
+      message:
+        "its certificate is not signed by an authority trusted here: set `tls.caFile` to the certificate of the authority that signed it",
+    });
+    expect(await send(clientFiles("trusted", "trusted"))).toEqual({ kind: "accepted" });
   });
 });

@@ -246,6 +246,20 @@ describe.each(receiverKinds)("$name on a unix socket", (kind) => {
   });
 });
 
+test.each([
+  ["unix:/nonexistent/s", "EACCES", "the folder of a socket must exist"],
+  ["203.0.113.1:4317", "EADDRNOTAVAIL", "this host has no such address"],
+])("says why it cannot listen on %s", async (endpoint, code, hint) => {
+  const { log, lines } = recordingLog();
+  const { gaps } = run(receiverKinds[0] as ReceiverKind, { endpoint, tls: listens("trusted") }, log);
+  while (lines.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  expect(gaps[0]?.reason).toContain(`Cannot listen on ${endpoint}: `);
+  expect(lines[0]?.[1]).toMatchObject({
+    cause: expect.stringContaining(code),
+    hint: expect.stringContaining(hint),
+  });
+});
+
 test("localhost is every address of that name, on one port", async () => {
   const kind = receiverKinds[0] as ReceiverKind;
   const { source, counted } = run(kind, { endpoint: "localhost:0" });

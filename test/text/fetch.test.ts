@@ -1,6 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:http";
+import type { ServerOptions } from "node:https";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { createServer as createSocketServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -9,6 +11,7 @@ import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../agent/clock.ts";
 import { createPageFetcher } from "../../agent/text/fetch.ts";
+import { pem } from "../fakes/certificates.ts";
 
 const closing: (() => void)[] = [];
 afterEach(() => {
@@ -111,5 +114,40 @@ describe("createPageFetcher()", () => {
 
   test("refuses an address it cannot read, before any request", () => {
     expect(() => createPageFetcher({ url: "localhost" }, context)).toThrow("as address of a metric page");
+  });
+
+  test("says what is wrong with a certificate, and reads its files again when they were replaced", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "tokenwatt-fetch-"));
+    closing.push(() => rmSync(folder, { recursive: true }));
+    const tls = { caFile: join(folder, "ca"), certFile: join(folder, "cert"), keyFile: join(folder, "key") };
+    const install = (trusts: string, identity: string): void => {
+      copyFileSync(pem(`${trusts}-ca.pem`), tls.caFile);
+      copyFileSync(pem(`${identity}-client.pem`), tls.certFile);
+      copyFileSync(pem(`${identity}-client.key`), tls.keyFile);
+    };
+    install("stranger", "stranger");
+    const [cert, key, ca] = ["server.pem", "server.key", "ca.pem"].map((end) =>
+      readFileSync(pem(`trusted-${end}`)),
+    );
+    const server = createTlsServer({ cert, key, ca, requestCert: true } as ServerOptions, (_, response) =>
+      response.end("a 1\n"),
+    );
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    closing.push(() => {
+      server.close();
+      server.closeAllConnections();
+    });
+    const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`;
+    const fetcher = createPageFetcher({ url, timeoutMs: 2000, tls }, context);
+    closing.push(() => fetcher.close());
+    await expect(fetcher.fetch()).rejects.toMatchObject({
+      message: `Cannot read ${url}: its certificate is not signed by an authority trusted here`,
+      hint: expect.stringContaining("tls.caFile"),
+    });
+    install("trusted", "stranger");
+    await expect(fetcher.fetch()).rejects.toThrow(`Cannot read ${url}: `);
+    install("trusted", "trusted");
+    expect((await fetcher.fetch()).body.toString()).toBe("a 1\n");
+    expect((await fetcher.fetch()).body.toString()).toBe("a 1\n");
   });
 });

@@ -1,6 +1,6 @@
 // Real python peers: pages of prometheus_client in one process and in several, and an OpenTelemetry SDK that pushes.
 import { execFile, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,7 +12,11 @@ import { openChannel } from "../../../agent/grpc.ts";
 import { silentLog } from "../../../agent/log.ts";
 import type { TokenSample } from "../../../agent/model.ts";
 import { checkHealth, reflectServices } from "../../../agent/servers/grpc-call.ts";
+import { explainGrpcError } from "../../../agent/servers/grpc-errors.ts";
 import { openOtlp, otlp } from "../../../agent/servers/otlp.ts";
+import { clientFiles, pem } from "../../fakes/certificates.ts";
+import type { ReceiverKind } from "../../fakes/receivers.ts";
+import { receiverKinds, runReceiver } from "../../fakes/receivers.ts";
 
 const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
 const python = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), "python/bin/python");
@@ -87,6 +91,60 @@ describe.runIf(usable)("python peers", () => {
     ]);
     expect(await checkHealth(peer)).toBe(true);
     await expect(probe(`grpc://${target.target}`)).rejects.toThrow("it serves grpc.health.v1.Health");
+  });
+
+  test("reflection and health of a python gRPC server with mTLS, and its refusals in words", async () => {
+    const address = `127.0.0.1:${await start("grpc_server.py", [pem("trusted")])}`;
+    const ask = async (tls: ReturnType<typeof clientFiles>): Promise<boolean | undefined> => {
+      const target = { target: address, tls };
+      const channel = openChannel(target, { "grpc.use_local_subchannel_pool": 1 });
+      closing.push(() => channel.close());
+      const peer = { channel, target, timeoutMs: 5000, clock: systemClock() };
+      try {
+        expect(await reflectServices(peer)).toContain("grpc.health.v1.Health");
+        return await checkHealth(peer);
+      } catch (error) {
+        throw explainGrpcError(error, "grpc.health.v1.Health", address);
+      }
+    };
+    expect(await ask(clientFiles("trusted", "trusted"))).toBe(true);
+    await expect(ask(clientFiles("stranger", "trusted"))).rejects.toThrow(
+      "not signed by an authority trusted here",
+    );
+    await expect(ask(clientFiles("trusted"))).rejects.toThrow(/client certificate|closes the connection/);
+    await expect(ask(clientFiles("trusted", "stranger"))).rejects.toThrow(
+      /client certificate|closes the connection/,
+    );
+  });
+
+  test("an OpenTelemetry SDK that pushes over mTLS with a token, and one with a stranger's files", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "tokenwatt-python-"));
+    closing.push(() => rmSync(folder, { recursive: true }));
+    writeFileSync(join(folder, "token"), "secret");
+    const [kind] = receiverKinds as [ReceiverKind];
+    const tls = {
+      certFile: pem("trusted-server.pem"),
+      keyFile: pem("trusted-server.key"),
+      clientCaFile: pem("trusted-ca.pem"),
+    };
+    const running = runReceiver(kind, { tls, bearerFile: join(folder, "token") });
+    closing.push(() => running.source.close());
+    const push = async (files: string, token: string): Promise<{ stderr: string }> =>
+      promisify(execFile)(python, [
+        script("otlp_push.py"),
+        await running.address(),
+        "delta",
+        pem(files),
+        token,
+      ]);
+    await push("trusted", "secret");
+    expect(running.samples.at(-1)?.readings).toMatchObject([
+      { tokens: { input_uncached: 180, input_cached: 120, output: 90 }, requests: { ok: 3 } },
+    ]);
+    const { length } = running.samples;
+    expect((await push("trusted", "wrong")).stderr).toContain("UNAUTHENTICATED");
+    expect((await push("stranger", "secret")).stderr).toMatch(/UNAVAILABLE|DEADLINE/);
+    expect(running.samples).toHaveLength(length);
   });
 
   test.each(["delta", "cumulative"])(
