@@ -145,7 +145,8 @@ export class Intake {
       for (const gauge of statusGauges(info, "failed", gap.at, gpuPollMs)) books.ledger.observe(gauge);
     }
     if (this.#failing(gap.source, gap.at, gap.reason)) {
-      this.#parts.log.warn("source cannot be read", { source: gap.source, cause: gap.reason });
+      const hint = gap.hint === undefined ? {} : { hint: gap.hint };
+      this.#parts.log.warn("source cannot be read", { source: gap.source, cause: gap.reason, ...hint });
     }
   }
 

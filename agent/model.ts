@@ -188,6 +188,8 @@ export interface Gap {
   readonly source: string;
   readonly at: Nanos;
   readonly reason: string;
+  /** How to mend it, where that is known. */
+  readonly hint?: string;
 }
 
 /** A configured or discovered server, before any reading. */

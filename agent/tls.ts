@@ -119,7 +119,7 @@ const FAILURES: readonly (readonly [RegExp, string, string])[] = [
     "`tls.certFile` and `tls.keyFile` must be a pair; both are read anew for the next attempt",
   ],
   [
-    /no start line|PEM routines|PEM_/i,
+    /no start line|PEM routines|PEM_|DECODER routines/i,
     "a file of `tls` is no PEM file",
     "certificates and keys must be PEM (-----BEGIN ...)",
   ],

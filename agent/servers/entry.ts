@@ -40,6 +40,8 @@ export const grpcFields = {
   tls: tlsField.optional(),
   bearerFile: z.string().min(1).optional(),
   headers: z.record(z.string(), z.string()).optional(),
+  /** A file of further metadata, a `name: value` per line, read anew for each call. */
+  headersFile: z.string().min(1).optional(),
   receiveBytesMax: z
     .int()
     .positive()
@@ -67,6 +69,7 @@ export interface GrpcEntry extends CommonEntry {
   readonly tls?: z.output<typeof tlsField> | undefined;
   readonly bearerFile?: string | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly headersFile?: string | undefined;
   readonly receiveBytesMax?: number | undefined;
 }
 
@@ -91,13 +94,14 @@ export function serverInfo(type: string, family: Family, entry: CommonEntry, pol
 
 /** How to reach a gRPC entry. */
 export function grpcTarget(entry: GrpcEntry): GrpcTarget {
-  const { tls, bearerFile, headers, receiveBytesMax } = entry;
+  const { tls, bearerFile, headers, headersFile, receiveBytesMax } = entry;
   return {
     target: entry.endpoint,
     ...defined({
       tls: tls === undefined || tls === true ? tls : defined(tls),
       bearerFile,
       headers,
+      headersFile,
       receiveBytesMax,
     }),
   };

@@ -9,7 +9,7 @@ import { Server, status } from "../grpc.ts";
 import type { UnixNanos } from "../model.ts";
 import type { PushServerSource, SourceContext, SourceError } from "../source.ts";
 import { listenTls } from "../tls.ts";
-import { commonFields, isGrpcAddress, serverInfo } from "./entry.ts";
+import { commonFields, defined, isGrpcAddress, serverInfo } from "./entry.ts";
 import { createAdmission } from "./receiver-admission.ts";
 import type { Recorder } from "./receiver-limits.ts";
 import { createRecorder, retryLater, retrySeconds } from "./receiver-limits.ts";
@@ -144,8 +144,8 @@ export function openReceiver(
     run: async (accept) => {
       recorder = createRecorder(context, (at) => totals.sample(at, entry.family), accept);
       listening.resolve(
-        await listen(attempt, entry, context, stop.signal, (reason) =>
-          accept({ source: `server:${info.id}`, at: context.clock.now(), reason }),
+        await listen(attempt, entry, context, stop.signal, (reason, hint) =>
+          accept({ source: `server:${info.id}`, at: context.clock.now(), reason, ...defined({ hint }) }),
         ),
       );
       if (!stop.signal.aborted) await accept(totals.sample(context.clock.now(), entry.family));
@@ -166,7 +166,7 @@ async function listen(
   entry: ReceiverEntry,
   context: SourceContext,
   stop: AbortSignal,
-  failed: (reason: string) => Promise<void>,
+  failed: (reason: string, hint: string | undefined) => Promise<void>,
 ): Promise<number> {
   for (;;) {
     try {
@@ -175,7 +175,7 @@ async function listen(
       if (stop.aborted || context.signal.aborted) return 0;
       const { message, hint } = error as SourceError;
       context.log.warn("receiver cannot listen", { endpoint: entry.endpoint, cause: message, hint });
-      await failed(message);
+      await failed(message, hint);
       await context.clock.sleep(retrySeconds * 1000, AbortSignal.any([stop, context.signal])).catch(() => {});
     }
   }

@@ -7,7 +7,7 @@ import { callMetadata, openChannel } from "../grpc.ts";
 import type { Gap, Nanos, ServerInfo, TokenSample } from "../model.ts";
 import type { PushServerSource, ServerType, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
-import { grpcFields, grpcTarget, serverInfo } from "./entry.ts";
+import { defined, grpcFields, grpcTarget, serverInfo } from "./entry.ts";
 import { explainGrpcError } from "./grpc-errors.ts";
 import type { ReadMethod } from "./read-methods.ts";
 import { decodeWatchResponse } from "./token-counters/decode.ts";
@@ -125,7 +125,8 @@ async function tail(
       failures++;
       log.warn("token counters lost", { cause: failure.message, hint: failure.hint, failures });
       for (const server of readings.names()) {
-        await record({ source: `server:${server}`, at: context.clock.now(), reason: failure.message });
+        const gap = { source: `server:${server}`, at: context.clock.now(), reason: failure.message };
+        await record({ ...gap, ...defined({ hint: failure.hint }) });
       }
     }
     const wait =

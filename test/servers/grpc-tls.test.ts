@@ -7,7 +7,6 @@ import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../agent/clock.ts";
 import type { ServerCredentials } from "../../agent/grpc.ts";
 import { ServerCredentials as Credentials, Server, status } from "../../agent/grpc.ts";
-import type { Facts, Log } from "../../agent/log.ts";
 import { silentLog } from "../../agent/log.ts";
 import type { Gap, TokenSample } from "../../agent/model.ts";
 import { getLoads } from "../../agent/servers/get-loads.ts";
@@ -137,15 +136,14 @@ async function serveWatch(credentials: ServerCredentials, listen = "127.0.0.1:0"
   return served({ address, authorizations, close: () => server.forceShutdown() });
 }
 
-/** A running Watch; `next` is its next sample or gap, with the hint that was logged. */
+/** A running Watch; `next` is its next sample or gap, with the hint of the gap. */
 function watch(entry: Record<string, unknown>) {
-  let hint: string | undefined;
-  const warn = (_: string, facts?: Facts): void => {
-    hint = facts?.["hint"] as string | undefined;
-  };
-  const log: Log = { ...silentLog, warn, with: () => log };
   const config = tokenCounters.config.parse({ pollMs: 100, ...entry });
-  const source = tokenCounters.open(config, { clock: systemClock(), log, signal }) as PushServerSource;
+  const source = tokenCounters.open(config, {
+    clock: systemClock(),
+    log: silentLog,
+    signal,
+  }) as PushServerSource;
   closing.push(() => source.close());
   const seen: (TokenSample | Gap)[] = [];
   let arrived = Promise.withResolvers<void>();
@@ -157,7 +155,9 @@ function watch(entry: Record<string, unknown>) {
     while (seen.length === 0) await arrived.promise;
     arrived = Promise.withResolvers();
     const reading = seen.shift() as TokenSample | Gap;
-    return "reason" in reading ? { reason: reading.reason, ...(hint === undefined ? {} : { hint }) } : {};
+    if (!("reason" in reading)) return {};
+    const { reason, hint } = reading;
+    return { reason, ...(hint === undefined ? {} : { hint }) };
   };
   return { next };
 }
@@ -258,7 +258,9 @@ describe.each(kinds)("$name over TLS", ({ serve, read }) => {
     expect(await read(entry)).toEqual({});
     writeFileSync(path, "second\n");
     expect(await read(entry)).toEqual({});
-    expect([...new Set(peer.authorizations)]).toEqual(["Bearer first", "Bearer second"]);
+    writeFileSync(path, "authorization: Bearer third\n");
+    expect(await read({ endpoint: peer.address, headersFile: path })).toEqual({});
+    expect([...new Set(peer.authorizations)]).toEqual(["Bearer first", "Bearer second", "Bearer third"]);
   });
 });
 

@@ -1,8 +1,11 @@
 // server.reachable: whether each server answers, configured or found. server.counters: whether it counts tokens.
 // One poll through the server's own source, so that doctor sees what the daemon would see.
+import { createSecureContext } from "node:tls";
 import { configuredServers } from "../../config.ts";
 import type { ServerInfo } from "../../model.ts";
 import type { ServerSource, ServerType } from "../../source.ts";
+import type { ListenTls } from "../../tls.ts";
+import { explainTls, readTls } from "../../tls.ts";
 import { readStatus } from "../daemon-process.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";
@@ -52,9 +55,9 @@ async function judge(
   try {
     source = type.open(entry, context);
     info = source.info;
-    if (listens(source)) return [await judgeReceiver(context, info)];
+    if (listens(source)) return [unusableFiles(info, entry) ?? (await judgeReceiver(context, info))];
     const reading = await within(context, READ_MS, `asking ${info.address}`, firstReading(source));
-    if ("reason" in reading) return [fail(reading.reason, undefined)];
+    if ("reason" in reading) return [fail(reading.reason, reading.hint)];
     return judgeSample(info, reading);
   } catch (error) {
     const { seen, hint } = reasonOf(error);
@@ -67,6 +70,20 @@ async function judge(
 /** Whether the source is a receiver: others call it, so there is nobody to ask. */
 function listens(source: ServerSource): boolean {
   return "listening" in source;
+}
+
+/** A receiver that cannot listen because of its TLS files. */
+function unusableFiles({ id, type }: ServerInfo, entry: unknown): Finding | undefined {
+  const { tls } = entry as { readonly tls?: ListenTls };
+  try {
+    if (tls !== undefined) createSecureContext(readTls(tls));
+    return undefined;
+  } catch (error) {
+    const { message } = error as Error;
+    const [reason, remedy] = explainTls(message) ?? [message, "correct the path or its permissions"];
+    const seen = `${type} cannot listen with TLS: ${reason}`;
+    return { id: "server.reachable", subject: id, verdict: "fail", seen, remedy };
+  }
 }
 
 async function judgeReceiver(context: CheckContext, info: ServerInfo): Promise<Finding> {
