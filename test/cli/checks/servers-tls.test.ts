@@ -16,25 +16,23 @@ async function doctor(
 
 describe("server.reachable", () => {
   test.each([
+    ["a missing file", "/nonexistent.pem", "trusted-server.key", "/nonexistent.pem", "correct the path"],
     [
-      { certFile: "/nonexistent.pem", keyFile: pem("trusted-server.key") },
-      "/nonexistent.pem",
-      "correct the path",
+      "a pair that does not fit",
+      "trusted-server.pem",
+      "stranger-server.key",
+      "do not belong together",
+      "a pair",
     ],
-    [
-      { certFile: pem("trusted-server.pem"), keyFile: pem("stranger-server.key") },
-      "our certificate and key do not belong together",
-      "must be a pair",
-    ],
-    [
-      { certFile: pem("trusted-server.pem"), keyFile: pem("trusted-server.pem") },
-      "a file of `tls` is no PEM file",
-      "-----BEGIN",
-    ],
-  ])("fails for a receiver with %j", async (tls, seen, remedy) => {
-    const finding = await doctor("otlp", { endpoint: "127.0.0.1:44317", tls });
+    ["a certificate for a key", "trusted-server.pem", "trusted-server.pem", "is no PEM file", "-----BEGIN"],
+  ])("fails for a receiver with %s", async (_, certificate, key, seen, remedy) => {
+    const certFile = certificate.startsWith("/") ? certificate : pem(certificate);
+    const finding = await doctor("otlp", {
+      endpoint: "127.0.0.1:44317",
+      tls: { certFile, keyFile: pem(key) },
+    });
     expect(finding).toMatchObject({ verdict: "fail", remedy: expect.stringContaining(remedy) });
-    expect(finding.seen).toContain(`otlp cannot listen with TLS: `);
+    expect(finding.seen).toContain("otlp cannot listen with TLS: ");
     expect(finding.seen).toContain(seen);
   });
 
