@@ -1,5 +1,6 @@
 // The file system as the spool uses it: one seam, so that tests can make the disk full or slow where they want.
 import { mkdir, open, readdir, rename, statfs, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
 
 /** An open file; every method may fail with ENOSPC, EIO or EROFS. */
 export interface OpenFile {
@@ -14,6 +15,7 @@ export interface OpenFile {
 }
 
 export interface Files {
+  /** Makes a folder and those above it that are missing; their names are on the disk when it resolves. */
   makeFolder(path: string): Promise<void>;
   list(path: string): Promise<string[]>;
   /** `create` fails when the file exists, `read` and `update` when it does not. */
@@ -29,7 +31,11 @@ const FLAGS = { create: "wx+", update: "r+", read: "r" } as const;
 
 /** The disk. */
 export const diskFiles: Files = {
-  makeFolder: async (path) => void (await mkdir(path, { recursive: true, mode: 0o750 })),
+  makeFolder: async (path) => {
+    const first = await mkdir(path, { recursive: true, mode: 0o750 });
+    if (first === undefined) return;
+    for (let made = path; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made));
+  },
   list: (path) => readdir(path),
   remove: (path) => unlink(path),
   move: (from, to) => rename(from, to),
@@ -37,14 +43,7 @@ export const diskFiles: Files = {
     const { bavail, bsize } = await statfs(path);
     return bavail * bsize;
   },
-  syncFolder: async (path) => {
-    const folder = await open(path, "r");
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
-  },
+  syncFolder,
   open: async (path, how) => {
     const file = await open(path, FLAGS[how], 0o640);
     return {
@@ -71,3 +70,12 @@ export const diskFiles: Files = {
     };
   },
 };
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, "r");
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}

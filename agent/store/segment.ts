@@ -177,13 +177,18 @@ export class Segment {
     if (kept.length < this.entries.length) this.entries.splice(0, this.entries.length, ...kept);
   }
 
-  /** Cuts off every record after a sequence. */
+  /**
+   * Cuts off every record after a sequence; they are gone from the disk when it resolves, or would come back with the
+   * next power cut under sequences that were given to others since. Where the disk refuses, it throws.
+   */
   async cutAfter(sequence: number): Promise<void> {
     const cut = this.entries.findIndex((entry) => entry.sequence > sequence);
     if (cut === -1) return;
     this.#end = this.entries[cut]?.offset ?? this.#end;
     this.entries.length = cut;
-    await this.seal().catch(() => {});
+    await this.#file.truncate(this.#end);
+    this.size = this.#end;
+    await this.#file.sync();
   }
 
   /** A record's header and payload; undefined when they are not what was written. */

@@ -1,11 +1,12 @@
-// A small state in a file of fixed size: two slots written in turn, the newer intact one wins.
-// Nothing is created, grown or renamed after the first write, so that a full disk cannot stop it and a crash in the
-// middle of a write leaves the other slot.
+// A small state in a file of fixed size: three slots, the newest intact one wins. A write goes to a slot that holds
+// neither the newest state nor the newest that was synced: a crash leaves the one, a power cut at least the other.
+// Nothing is created, grown or renamed after the first write, so that a full disk cannot stop it.
 import { crc32 } from "node:zlib";
 import type { Files, OpenFile } from "./files.ts";
 
 const HEADER_BYTES = 24;
 const MAGIC = 0x31505754;
+const SLOTS = [0, 1, 2];
 
 /** A state that survives; `write` overwrites it. */
 export interface SlotFile {
@@ -19,13 +20,17 @@ export interface SlotFile {
 /** Opens or creates the file. Content that is no such file is overwritten. */
 export async function openSlotFile(files: Files, path: string, slotBytes = 64 * 1024): Promise<SlotFile> {
   const file = await openOrCreate(files, path, slotBytes);
-  const slots = [await file.read(0, slotBytes), await file.read(slotBytes, slotBytes)].map(readSlot);
+  const slots = [];
+  for (const slot of SLOTS) slots.push(readSlot(await file.read(slot * slotBytes, slotBytes)));
   const newest = slots.reduce(
     (best, slot) => ((slot?.generation ?? 0) > (best?.generation ?? 0) ? slot : best),
     undefined,
   );
   let generation = newest?.generation ?? 0;
-  let target = newest !== undefined && newest === slots[0] ? 1 : 0;
+  let latest = newest === undefined ? -1 : slots.indexOf(newest);
+  // What was found may not be on the disk yet if only the process died; after this it is.
+  await file.sync().catch(() => {});
+  let synced = latest;
   let last: Promise<void> = Promise.resolve();
   const write = async (value: unknown, durable: boolean): Promise<void> => {
     const text = Buffer.from(JSON.stringify(value));
@@ -38,10 +43,12 @@ export async function openSlotFile(files: Files, path: string, slotBytes = 64 * 
     slot.writeUInt32LE(text.length, 16);
     slot.set(text, HEADER_BYTES);
     slot.writeUInt32LE(crc32(slot.subarray(8)), 4);
-    const position = target * slotBytes;
-    target = 1 - target;
-    await file.write(slot, position);
-    if (durable) await file.sync();
+    const target = SLOTS.find((one) => one !== latest && one !== synced) ?? 0;
+    await file.write(slot, target * slotBytes);
+    latest = target;
+    if (!durable) return;
+    await file.sync();
+    synced = target;
   };
   return {
     initial: newest?.value,
@@ -59,8 +66,9 @@ async function openOrCreate(files: Files, path: string, slotBytes: number): Prom
     if (error.code !== "ENOENT") throw error;
     return files.open(path, "create");
   });
-  const missing = 2 * slotBytes - (await file.size());
-  if (missing > 0) await file.write(Buffer.alloc(missing), 2 * slotBytes - missing);
+  const bytes = SLOTS.length * slotBytes;
+  const missing = bytes - (await file.size());
+  if (missing > 0) await file.write(Buffer.alloc(missing), bytes - missing);
   return file;
 }
 

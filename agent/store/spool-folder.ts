@@ -1,5 +1,7 @@
 // Opens a spool folder as a crash, a full disk or a stranger left it. Nothing in it can stop the start: what is whole is
 // kept, what is damaged goes to quarantine and is told as a loss, what was never promised is cut without a word.
+
+import type { Log } from "../log.ts";
 import type { UnixNanos } from "../model.ts";
 import type { Files } from "./files.ts";
 import { LossBook } from "./losses.ts";
@@ -30,15 +32,16 @@ export async function openSpoolFolder(files: Files, options: SpoolOptions): Prom
   const kept = slots?.initial as Partial<KeptState> | undefined;
   const losses = new LossBook(kept?.losses);
   const found = await findSegments(files, options);
+  const uncut = committed === undefined ? 0 : await cutUncommitted(found.segments, committed, losses, log);
   const entries = found.segments.flatMap((segment) => segment.entries);
-  if (committed !== undefined) for (const segment of found.segments) await segment.cutAfter(committed);
   for (const segment of found.segments) segment.forget((entry) => losses.knows(entry.sequence));
   const held = found.segments.filter((segment) => segment.entries.length > 0);
   for (const segment of found.segments) if (!held.includes(segment)) await discard(files, segment);
   const newest = held.at(-1)?.last ?? 0;
-  const head = Math.min(kept?.head ?? newest, committed ?? Number.POSITIVE_INFINITY);
+  // The ledger is synced with each beat, the state here is not: after a power cut it may be older.
+  const head = committed ?? kept?.head ?? newest;
   const positions = positionsOf(options, kept, Math.max(newest, head));
-  const last = Math.max(newest, head, committed ?? 0, ...positions.values());
+  const last = Math.max(newest, head, uncut, ...positions.values());
   const before = kept === undefined ? (entries[0]?.sequence ?? 1) - 1 : 0;
   tellHoles(entries, Math.max(before, Math.min(...positions.values())), head, losses, kept?.volatile);
   const state = new SpoolState({ positions, losses, head: last }, slots, log);
@@ -82,6 +85,25 @@ async function findSegments(files: Files, options: SpoolOptions) {
   }
   if (quarantined > 0) log.warn("damaged spool data was put aside", { source: "spool", quarantined, folder });
   return { segments, tornTails, quarantined };
+}
+
+/** Cuts what was never promised. Returns the newest sequence of what the disk would not cut, 0 when it cut all. */
+async function cutUncommitted(
+  segments: readonly Segment[],
+  committed: number,
+  losses: LossBook,
+  log: Log,
+): Promise<number> {
+  let uncut = 0;
+  for (const segment of segments) {
+    const { last } = segment;
+    await segment.cutAfter(committed).catch((error: Error) => {
+      log.warn("cannot cut an uncommitted spool record", { source: "spool", cause: error.message });
+      losses.know([committed + 1, last]);
+      uncut = last;
+    });
+  }
+  return uncut;
 }
 
 /** A destination nobody has heard of begins with what comes now, unless no position at all is known. */

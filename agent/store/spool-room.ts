@@ -9,6 +9,8 @@ import type { Loss } from "./spool.ts";
 import type { SpoolState } from "./spool-state.ts";
 import { isSuperseded, THIN_AFTER_MS } from "./thinning.ts";
 
+const MINUTE_NANOS = 60_000_000_000n;
+
 export interface RoomOptions {
   readonly folder: string;
   readonly log: Log;
@@ -95,8 +97,9 @@ export class SpoolRoom {
       const [first, last] = [missing[0], missing.at(-1)];
       if (first === undefined || last === undefined) continue;
       const points = missing.reduce((sum, entry) => sum + entry.points, 0);
-      const loss = { from: first.time, to: last.time, records: missing.length, points, why };
-      losses.add(positions.size > 1 ? { ...loss, destination } : loss, [first.sequence, last.sequence]);
+      const [from, range] = [beginOf(first), [first.sequence - (first.skipped ?? 0), last.sequence] as const];
+      const loss = { from, to: last.time, records: missing.length, points, why };
+      losses.add(positions.size > 1 ? { ...loss, destination } : loss, range);
     }
   }
 
@@ -116,6 +119,9 @@ export class SpoolRoom {
     const { oldest } = this.#segments;
     if (oldest === undefined || oldest === this.active) return false;
     this.lose(oldest.entries, why);
+    // Nobody waits for it any more; what was thinned out of it must not be taken for a hole at the next start.
+    const { positions } = this.#state;
+    for (const [name, position] of positions) positions.set(name, Math.max(position, oldest.last));
     await this.#discard([oldest]);
     return true;
   }
@@ -132,4 +138,9 @@ export class SpoolRoom {
       });
     }
   }
+}
+
+/** When what a record stands for began: one that others were thinned in favour of speaks for its whole minute. */
+function beginOf({ skipped = 0, time }: Entry): bigint {
+  return skipped === 0 ? time : time - (time % MINUTE_NANOS);
 }

@@ -291,7 +291,9 @@ describe("a spool after a crash", () => {
     }
   });
 
-  test("starts with any byte of a segment changed: whole records survive, the rest is told, never wrong", async () => {
+  test("starts with any byte of a segment changed: whole records survive, the rest is told, never wrong", {
+    timeout: 30_000,
+  }, async () => {
     const folder = newFolder();
     const spool = await open(folder, { segmentBytes: 65_536 });
     await put(spool, 1, 6, 120);
@@ -481,7 +483,7 @@ describe("a spool on a full disk", () => {
   }
 
   test("gives up the oldest at its watermark and goes on", async () => {
-    const files = smallDisk({ bytes: 160_000 });
+    const files = smallDisk({ bytes: 226_000 });
     const spool = await open(newFolder(), { files, freeBytesMin: 8_000 });
     await put(spool, 1, 80);
     const kept = await take(spool);

@@ -1,4 +1,4 @@
-// Two slots written in turn: the newer intact one wins, whatever a crash left in the other.
+// Slots written in turn: the newest intact one wins, whatever a crash or a power cut left in the others.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -39,6 +39,20 @@ describe("openSlotFile()", () => {
       const found = await contentOf(path, 256);
       expect(found).toEqual({ n: 1 });
     }
+  });
+
+  test("keeps what was synced last, whatever a power cut makes of every write since", async () => {
+    const path = join(folder, "d");
+    const file = await openSlotFile(diskFiles, path, 256);
+    await file.write({ n: 0 }, false);
+    await file.write({ n: 1 }, true);
+    const synced = readFileSync(path);
+    for (const n of [2, 3, 4, 5]) await file.write({ n }, false);
+    await file.close();
+    const after = readFileSync(path);
+    for (let at = 0; at < after.length; at++) if (after[at] !== synced[at]) after[at] = 0x5a;
+    writeFileSync(path, after);
+    expect(await contentOf(path, 256)).toEqual({ n: 1 });
   });
 
   test("grows no file: a state larger than its slot is refused", async () => {
