@@ -123,7 +123,8 @@ export class Backlog {
 
   /** The oldest record young enough to be live that was not sent yet. */
   #live(now: UnixNanos): Next | undefined {
-    const from = this.#ahead.at(-1)?.to ?? this.#firstYoung(now) - 1;
+    // What was left behind by an outage since the last live record is backlog by now.
+    const from = Math.max(this.#ahead.at(-1)?.to ?? 0, this.#firstYoung(now) - 1);
     const header = this.#spool.peek(from);
     return header === undefined ? undefined : { header, live: true };
   }
@@ -141,14 +142,20 @@ export class Backlog {
     return low + 1;
   }
 
+  /**
+   * Points of the newest beat over the time since the one before. After a day switched off that time says nothing: it
+   * counts as no longer than the oldest record that is still live.
+   */
   #livePointsPerSecond(): number {
+    const longest = this.#limits.thinAfterMs / 1000;
     const newest = this.#spool.peek(this.#spool.head() - 1);
     if (newest === undefined) return 0;
     let points = 0;
     for (let sequence = newest.sequence; ; sequence--) {
       const header = this.#spool.peek(sequence - 1);
-      if (header === undefined || header.sequence !== sequence) return 0;
-      if (header.time !== newest.time) return points / (Number(newest.time - header.time) / 1e9);
+      if (header?.sequence !== sequence) return points / longest;
+      const seconds = Number(newest.time - header.time) / 1e9;
+      if (seconds !== 0) return points / Math.min(longest, Math.max(1, seconds));
       points += header.points;
     }
   }

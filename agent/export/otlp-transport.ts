@@ -22,7 +22,8 @@ const TOO_LARGE =
 
 /** What became of one request. */
 export type Delivery =
-  | { readonly kind: "accepted" }
+  /** Taken whole; a message is the destination's warning. */
+  | { readonly kind: "accepted"; readonly message?: string }
   /** Taken, but some points refused for good; the request must not be sent again. */
   | { readonly kind: "partial"; readonly rejectedPoints: number; readonly message: string }
   | { readonly kind: "retry"; readonly code: string; readonly message: string; readonly delayMs?: number }
@@ -86,8 +87,10 @@ export function grpcTransport(target: GrpcTarget, options: { gzip: boolean }): T
 function accepted(answer: Buffer | undefined): Delivery {
   try {
     const partial = answer === undefined ? undefined : partialSuccess(answer);
-    if (partial === undefined || partial.rejectedPoints === 0) return { kind: "accepted" };
-    return { kind: "partial", ...partial };
+    if (partial === undefined) return { kind: "accepted" };
+    const { message, rejectedPoints } = partial;
+    if (rejectedPoints > 0) return { kind: "partial", ...partial };
+    return message === "" ? { kind: "accepted" } : { kind: "accepted", message };
   } catch {
     return { kind: "accepted" };
   }

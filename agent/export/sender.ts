@@ -10,6 +10,8 @@ import { readRequest, splitRequest } from "./otlp-reader.ts";
 import type { Delivery, Transport } from "./otlp-transport.ts";
 
 const NANOS_PER_MS = 1_000_000;
+/** A destination that asks for more is asked again all the same: one broken answer must not end delivery. */
+const RETRY_INFO_MS_MAX = 3_600_000;
 
 export interface SenderOptions {
   readonly destination: string;
@@ -259,7 +261,8 @@ export class Sender {
       cause: delivery.code,
       seen: delivery.message,
     });
-    return Math.max(delivery.delayMs ?? 0, grown * (0.5 + this.#random() / 2));
+    const asked = Math.min(RETRY_INFO_MS_MAX, delivery.delayMs ?? 0) || 0;
+    return Math.max(asked, grown * (0.5 + this.#random() / 2));
   }
 
   /** Books the final answer to one request; returns the points it refused. */
@@ -268,6 +271,12 @@ export class Sender {
     if (delivery.kind === "accepted" || delivery.kind === "partial") this.#counts.sentRequests++;
     if (delivery.kind === "accepted") {
       this.#lastError = undefined;
+      if (delivery.message !== undefined) {
+        log.warn("destination warns", {
+          source: `otlp:${destination}`,
+          cause: delivery.message.slice(0, 200),
+        });
+      }
       return 0;
     }
     const why = delivery.kind === "refused" ? delivery.code : delivery.kind;

@@ -63,7 +63,10 @@ describe("grpcTransport()", () => {
       { kind: "partial", rejected: 2, message: "too old" },
       { kind: "partial", rejectedPoints: 2, message: "too old" },
     ],
-    [{ kind: "partial", rejected: 0, message: "only a warning" }, { kind: "accepted" }],
+    [
+      { kind: "partial", rejected: 0, message: "only a warning" },
+      { kind: "accepted", message: "only a warning" },
+    ],
     [
       { kind: "error", code: status.UNAVAILABLE },
       { kind: "retry", code: "UNAVAILABLE", message: "told to fail" },
