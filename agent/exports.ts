@@ -1,11 +1,11 @@
 // The way out: the export beat commits the ledger, encodes the committed snapshot into the spool, and serves the same
 // snapshot as /metrics. Senders, one per destination, empty the spool at their own pace (METERING.md 1, rule 3).
-import { join } from "node:path";
 import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { Config } from "./config.ts";
 import type { Core } from "./core.ts";
 import { coreState } from "./core.ts";
+import { Deliveries } from "./deliveries.ts";
 import type { Durable } from "./durable.ts";
 import { spoolRow } from "./durable.ts";
 import type { HttpEndpoint } from "./export/http.ts";
@@ -14,18 +14,15 @@ import type { OtlpEncoder } from "./export/otlp.ts";
 import { createOtlpEncoder } from "./export/otlp.ts";
 import type { Attributes } from "./export/otlp-attributes.ts";
 import { destinations } from "./export/otlp-config.ts";
-import { grpcTransport } from "./export/otlp-transport.ts";
 import { prometheusText, withoutTenants } from "./export/prometheus.ts";
 import { agentResource } from "./export/resource.ts";
 import type { SelfMetrics } from "./export/self-metrics.ts";
-import { Sender } from "./export/sender.ts";
 import { readHostFacts } from "./host/inventory.ts";
 import { instanceId } from "./instance-id.ts";
 import type { Log } from "./log.ts";
 import type { LedgerSnapshot, Nanos, StateRow } from "./model.ts";
 import { selfStats } from "./self-stats.ts";
 import type { SourceHealth } from "./source-health.ts";
-import { openDeadLetters } from "./store/dead-letters.ts";
 import type { Stored } from "./store/ledger-database.ts";
 import { LedgerStoreError } from "./store/ledger-store.ts";
 import type { Spool } from "./store/spool.ts";
@@ -63,7 +60,7 @@ export interface ExportsOptions {
 export class Exports {
   readonly #options: ExportsOptions;
   readonly #spool: Spool;
-  readonly #senders: readonly Sender[];
+  readonly #deliveries: Deliveries;
   #encoder: OtlpEncoder | undefined;
   #resource: Attributes = {};
   #http: HttpEndpoint | undefined;
@@ -75,33 +72,15 @@ export class Exports {
   #early: Promise<void> | undefined;
   #lastBeat: Nanos = 0;
   #failure: Error | undefined;
+  #stopping = false;
   readonly #delivered = new Map<string, number>();
 
   constructor(options: ExportsOptions) {
-    const { clock, config, log } = options;
-    const found = destinations(config.export.otlp);
+    const { clock, config, core, durable, log, spool } = options;
     this.#options = options;
-    this.#spool = options.spool;
-    const letters = openDeadLetters({ folder: join(config.stateDir, "dead-letters") });
-    const park = async (destination: string, bytes: Uint8Array, why: string): Promise<void> => {
-      await letters.put(destination, bytes, why, Number(clock.unixNanos(clock.now()) / 1_000_000n));
-    };
-    this.#senders = found.map(
-      (one) =>
-        new Sender({
-          destination: one.name,
-          transport: grpcTransport(one.target, { gzip: one.gzip }),
-          spool: this.#spool,
-          clock,
-          log,
-          timeoutMs: one.timeoutMs,
-          backlog: one.backlog,
-          ...(options.durable.store === undefined ? {} : { park }),
-        }),
-    );
-    this.#spool.onLoss((loss) =>
-      log.error("telemetry lost", { ...loss, from: String(loss.from), to: String(loss.to) }),
-    );
+    this.#spool = spool;
+    const keepsLetters = durable.store !== undefined;
+    this.#deliveries = new Deliveries({ config, clock, log, spool, books: core.books, keepsLetters });
   }
 
   /** `host:port` of the endpoints, undefined when switched off. */
@@ -122,7 +101,7 @@ export class Exports {
 
   /** What was shipped since start, over all destinations. */
   get counts(): { readonly requests: number; readonly data_points: number } {
-    const all = this.#senders.map((sender) => sender.status());
+    const all = this.#deliveries.statuses();
     return {
       requests: all.reduce((sum, one) => sum + one.sentRequests, 0),
       data_points: all.reduce((sum, one) => sum + one.sentPoints, 0),
@@ -167,7 +146,7 @@ export class Exports {
       version: programVersion(),
     });
     this.#encoder = createOtlpEncoder({ resource: this.#resource, version: programVersion() });
-    for (const sender of this.#senders) sender.start();
+    for (const sender of this.#deliveries.senders) sender.start();
     await this.#startSelfMetrics();
   }
 
@@ -207,12 +186,13 @@ export class Exports {
   /** Commits what was settled last and sends what is queued within `flushMs`; what is left is told. */
   async stop(flushMs: number): Promise<void> {
     this.#cancel();
+    this.#stopping = true;
     await this.beat();
-    const delivered = await Promise.all(this.#senders.map((sender) => sender.flush(flushMs)));
+    const delivered = await Promise.all(this.#deliveries.senders.map((sender) => sender.flush(flushMs)));
     if (delivered.includes(false)) {
       this.#options.log.warn("not everything was delivered before the stop", { spool: this.#spool.status() });
     }
-    await Promise.allSettled(this.#senders.map((sender) => sender.stop()));
+    await Promise.allSettled(this.#deliveries.senders.map((sender) => sender.stop()));
     await this.#self?.stop();
     await this.#http?.close();
     await this.#spool.close();
@@ -226,7 +206,8 @@ export class Exports {
       series: this.#snapshot?.points.length ?? 0,
       ledger: this.#stored ?? null,
       spool: this.#spool.status(),
-      destinations: this.#senders.map((sender) => sender.status()),
+      destinations: this.#deliveries.statuses(),
+      deadLetters: this.#deliveries.deadLetters,
     };
   }
 
@@ -235,12 +216,15 @@ export class Exports {
     if (this.#encoder === undefined) return;
     const { clock, core, durable, settledUntil, sourceState } = this.#options;
     this.#lastBeat = clock.now();
+    await this.#deliveries.beforeCommit(this.#stopping);
     // Sources first: what they hand over while they are asked belongs to this commit.
     const remembered = sourceState();
     const state = [...coreState(core, clock), ...remembered];
     const { batch, snapshot } = core.books.commit(clock.unixNanos(settledUntil()), clock.now(), state);
     const sequence =
-      this.#senders.length === 0 ? undefined : await this.#spool.append(this.#encoder.stream(snapshot));
+      this.#deliveries.senders.length === 0
+        ? undefined
+        : await this.#spool.append(this.#encoder.stream(snapshot));
     const rows = sequence === undefined ? batch.state : [...batch.state, spoolRow(sequence)];
     if (durable.store !== undefined) this.#stored = await durable.store.commit({ ...batch, state: rows });
     if (sequence !== undefined) this.#spool.commit(sequence);
@@ -252,8 +236,7 @@ export class Exports {
   async #noteDelivered(): Promise<void> {
     const { clock, core, durable } = this.#options;
     if (durable.store === undefined || this.#snapshot === undefined) return;
-    for (const sender of this.#senders) {
-      const { destination, position } = sender.status();
+    for (const { destination, position } of this.#deliveries.statuses()) {
       const waiting = this.#spool.peek(position)?.time ?? this.#snapshot.time;
       const bucket = Number(waiting / BUCKET_NANOS);
       if (this.#delivered.get(destination) === bucket) continue;
@@ -281,8 +264,9 @@ export class Exports {
       intervalMs: this.#options.config.rates.exportMs,
       stats: () =>
         selfStats(
-          this.#senders.map((sender) => sender.status()),
+          this.#deliveries.statuses(),
           this.#spool.status(),
+          this.#deliveries.deadLetters,
           this.#options.health(),
           this.#options.restarts(),
           this.#stored?.head,

@@ -411,6 +411,7 @@ export type AuditKind =
   | "config"
   | "price"
   | "delivery"
+  | "loss"
   | "quarantine";
 
 /** One entry of the hash-chained record. */

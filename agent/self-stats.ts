@@ -1,6 +1,6 @@
 // The agent's own work as plain numbers, for its self-metrics: what was shipped, queued, lost, polled and missed.
 import type { SelfStats } from "./export/self-metrics.ts";
-import type { SenderStatus } from "./export/sender.ts";
+import type { SenderStatus } from "./export/sender-status.ts";
 import type { SourceHealth } from "./source-health.ts";
 import type { SpoolStatus } from "./store/spool.ts";
 
@@ -8,6 +8,7 @@ import type { SpoolStatus } from "./store/spool.ts";
 export function selfStats(
   senders: readonly SenderStatus[],
   spool: SpoolStatus,
+  deadLetters: number,
   health: SourceHealth,
   restarts: Readonly<Record<string, number>>,
   ledgerHead: SelfStats["ledgerHead"],
@@ -23,7 +24,9 @@ export function selfStats(
     retries: by((status) => status.retries),
     queuedRecords: spool.records,
     queuedBytes: spool.bytes,
-    lostPoints: spool.lostPoints,
+    lostPoints: spool.lostPointsBy,
+    unsentSeconds: by((status) => status.unsentSeconds),
+    deadLetters,
     ledgerHead,
     polls: Object.fromEntries(sources.map(([source, one]) => [source, one.reads])),
     pollSeconds: Object.fromEntries(sources.map(([source, one]) => [source, one.readNanos / 1e9])),

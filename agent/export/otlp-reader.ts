@@ -45,6 +45,16 @@ export function readRequest(bytes: Uint8Array, visit: (point: RawPoint) => void)
   }
 }
 
+/** Times of a request's oldest and newest point; 0 where it has none. */
+export function timesOf(bytes: Uint8Array): { readonly from: bigint; readonly to: bigint } {
+  let [from, to]: [bigint | undefined, bigint] = [undefined, 0n];
+  readRequest(bytes, ({ time }) => {
+    if (from === undefined || time < from) from = time;
+    if (time > to) to = time;
+  });
+  return { from: from ?? 0n, to };
+}
+
 /** A request in two halves of about equal points; undefined when it has fewer than two. */
 export function splitRequest(bytes: Uint8Array): readonly [Uint8Array, Uint8Array] | undefined {
   const points: RawPoint[] = [];

@@ -5,13 +5,12 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { ObservableResult } from "@opentelemetry/api";
 import { metrics as api } from "@opentelemetry/api";
-import { OTLPMetricExporter } from "@opentelemetry/exporter-metrics-otlp-grpc";
 import { resourceFromAttributes } from "@opentelemetry/resources";
 import { PeriodicExportingMetricReader } from "@opentelemetry/sdk-metrics";
 import { NodeSDK } from "@opentelemetry/sdk-node";
-import { callMetadata, channelCredentials } from "../grpc.ts";
 import type { Attributes } from "./otlp-attributes.ts";
 import type { Destination } from "./otlp-config.ts";
+import { selfExporter } from "./self-exporter.ts";
 import type { SelfMetric } from "./self-names.ts";
 import { selfMetrics } from "./self-names.ts";
 
@@ -28,7 +27,11 @@ export interface SelfStats {
   /** Now. */
   readonly queuedRecords: number;
   readonly queuedBytes: number;
-  readonly lostPoints: number;
+  /** By reason. */
+  readonly lostPoints: Tally;
+  readonly deadLetters: number;
+  /** By destination: age of the oldest record that waits for it. */
+  readonly unsentSeconds: Tally;
   /** The audit chain as last stored; absent without a ledger on disk. */
   readonly ledgerHead?: { readonly length: number; readonly hash: string } | undefined;
   readonly polls: Tally;
@@ -50,16 +53,8 @@ export async function startSelfMetrics(options: {
   readonly stats: () => SelfStats;
 }): Promise<SelfMetrics> {
   const { destination, resource, intervalMs, stats } = options;
-  const { target } = destination.target;
-  const secure = destination.target.tls !== undefined;
-  const exporter = new OTLPMetricExporter({
-    url: target.startsWith("unix:") ? target : `${secure ? "https" : "http"}://${target}`,
-    timeoutMillis: destination.timeoutMs,
-    metadata: callMetadata(destination.target),
-    ...(secure ? { credentials: channelCredentials(destination.target) } : {}),
-  });
   const reader = new PeriodicExportingMetricReader({
-    exporter,
+    exporter: selfExporter(destination),
     exportIntervalMillis: intervalMs,
     exportTimeoutMillis: Math.min(intervalMs, destination.timeoutMs),
   });
@@ -138,9 +133,11 @@ const TALLIES = [
   "exportCalls",
   "exportSeconds",
   "retries",
+  "unsentSeconds",
+  "lostPoints",
   "polls",
   "pollSeconds",
   "gaps",
   "sourceRestarts",
 ] as const;
-const PLAIN = ["lostPoints", "queuedRecords", "queuedBytes"] as const;
+const PLAIN = ["queuedRecords", "queuedBytes", "deadLetters"] as const;

@@ -3,11 +3,13 @@
 // or its bounds drop it and say so. Cumulative points make a repeated request harmless.
 import type { Cancel, Clock } from "../clock.ts";
 import type { Log } from "../log.ts";
+import type { UnixNanos } from "../model.ts";
 import type { Spool } from "../store/spool.ts";
 import type { BacklogLimits, BacklogMode, Next } from "./backlog.ts";
 import { BACKLOG_LIMITS, Backlog } from "./backlog.ts";
 import { readRequest, splitRequest } from "./otlp-reader.ts";
 import type { Delivery, Transport } from "./otlp-transport.ts";
+import type { SenderStatus } from "./sender-status.ts";
 
 const NANOS_PER_MS = 1_000_000;
 /** A destination that asks for more is asked again all the same: one broken answer must not end delivery. */
@@ -26,28 +28,8 @@ export interface SenderOptions {
   readonly retryMs?: { readonly first: number; readonly longest: number };
   /** 0 to 1, not including 1; tests pass their own. */
   readonly random?: () => number;
-  /** Takes what a destination refused for good, so that a person can look at it. */
-  readonly park?: (destination: string, bytes: Uint8Array, why: string) => Promise<void>;
-}
-
-/** Counts since start, for `/-/status` and the agent's own metrics. */
-export interface SenderStatus {
-  readonly destination: string;
-  readonly state: "idle" | "sending" | "waiting" | "retrying" | "stopped";
-  readonly sentRequests: number;
-  readonly sentPoints: number;
-  /** Attempts that failed and are repeated. */
-  readonly retries: number;
-  readonly splits: number;
-  /** Points the destination refused, by reason; not sent again. */
-  readonly droppedPoints: Readonly<Record<string, number>>;
-  readonly thinnedRecords: number;
-  readonly skippedPoints: number;
-  readonly position: number;
-  readonly lastError: string | undefined;
-  /** Time spent in calls, for a mean. */
-  readonly exportSeconds: number;
-  readonly calls: number;
+  /** Takes a request of which a destination refused `points` for good, so that a person can look at it. */
+  readonly park?: (destination: string, bytes: Uint8Array, why: string, points: number) => Promise<void>;
 }
 
 /** One destination's sender. `start` it once; it wakes with each commit of the spool. */
@@ -125,14 +107,16 @@ export class Sender {
   }
 
   status(): SenderStatus {
-    const { destination, spool } = this.#options;
+    const { clock, destination, spool } = this.#options;
+    const position = spool.position(destination);
     return {
       destination,
       state: this.#state,
       ...this.#counts,
       droppedPoints: Object.fromEntries(this.#dropped),
       ...this.#backlog.counts,
-      position: spool.position(destination),
+      position,
+      unsentSeconds: ageSeconds(spool.peek(position)?.time, clock.unixNanos(clock.now())),
       lastError: this.#lastError,
     };
   }
@@ -220,8 +204,7 @@ export class Sender {
   #recovered(): void {
     const { clock, destination, log, spool } = this.#options;
     const now = clock.unixNanos(clock.now());
-    const oldest = spool.peek(spool.position(destination))?.time ?? now;
-    const behindSeconds = Math.max(0, Number(now - oldest) / 1e9);
+    const behindSeconds = ageSeconds(spool.peek(spool.position(destination))?.time, now);
     log.info("delivering again", { source: `otlp:${destination}`, attempts: this.#attempt, behindSeconds });
     this.#attempt = 0;
     this.#backlog.resumed(now, this.#random());
@@ -285,13 +268,17 @@ export class Sender {
     this.#lastError = `${why}: ${delivery.message}`;
     const facts = { source: `otlp:${destination}`, cause: why, points, seen: delivery.message };
     log.error("destination refused points for good", facts);
-    await park?.(destination, bytes, why);
+    await park?.(destination, bytes, why, points);
     return points;
   }
 
   #random(): number {
     return (this.#options.random ?? Math.random)();
   }
+}
+
+function ageSeconds(time: UnixNanos | undefined, now: UnixNanos): number {
+  return time === undefined ? 0 : Math.max(0, Number(now - time) / 1e9);
 }
 
 function countPoints(bytes: Uint8Array): number {

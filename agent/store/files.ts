@@ -1,5 +1,5 @@
 // The file system as the spool uses it: one seam, so that tests can make the disk full or slow where they want.
-import { mkdir, open, readdir, rename, statfs, unlink } from "node:fs/promises";
+import { mkdir, open, readdir, rename, stat, statfs, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /** An open file; every method may fail with ENOSPC, EIO or EROFS. */
@@ -18,6 +18,8 @@ export interface Files {
   /** Makes a folder and those above it that are missing; their names are on the disk when it resolves. */
   makeFolder(path: string): Promise<void>;
   list(path: string): Promise<string[]>;
+  /** Bytes of a file that is not open. */
+  size(path: string): Promise<number>;
   /** `create` fails when the file exists, `read` and `update` when it does not. */
   open(path: string, how: "create" | "update" | "read"): Promise<OpenFile>;
   remove(path: string): Promise<void>;
@@ -37,6 +39,7 @@ export const diskFiles: Files = {
     for (let made = path; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made));
   },
   list: (path) => readdir(path),
+  size: async (path) => (await stat(path)).size,
   remove: (path) => unlink(path),
   move: (from, to) => rename(from, to),
   freeBytes: async (path) => {

@@ -11,6 +11,8 @@ type Range = readonly [from: number, to: number];
 export interface KeptLosses {
   readonly records: number;
   readonly points: number;
+  /** Absent in a book of an older version. */
+  readonly pointsBy?: Readonly<Record<string, number>>;
   readonly ranges: readonly Range[];
   /** Losses with their instants as text: JSON has no bigint. */
   readonly recent: readonly (Omit<Loss, "from" | "to"> & { readonly from: string; readonly to: string })[];
@@ -22,22 +24,30 @@ export class LossBook {
   readonly #listeners: ((loss: Loss) => void)[] = [];
   readonly #untold: Loss[] = [];
   #ranges: Range[] = [];
+  readonly #pointsBy = new Map<string, number>();
   records = 0;
   points = 0;
 
   constructor(kept: Partial<KeptLosses> = {}) {
     this.records = kept.records ?? 0;
     this.points = kept.points ?? 0;
+    for (const [why, points] of Object.entries(kept.pointsBy ?? {})) this.#pointsBy.set(why, points);
     this.#ranges = [...(kept.ranges ?? [])];
     for (const loss of kept.recent ?? []) {
       this.recent.push({ ...loss, from: BigInt(loss.from), to: BigInt(loss.to) });
     }
   }
 
+  /** Points lost since ever, by reason. */
+  get pointsBy(): Readonly<Record<string, number>> {
+    return Object.fromEntries(this.#pointsBy);
+  }
+
   /** Books a loss and tells it, or keeps it for the first listener. `range` = sequences that are gone for everyone. */
   add(loss: Loss, range?: Range): void {
     this.records += loss.records;
     this.points += loss.points;
+    this.#pointsBy.set(loss.why, (this.#pointsBy.get(loss.why) ?? 0) + loss.points);
     if (range !== undefined) this.know(range);
     const same = (one: Loss): boolean => one.why === loss.why && one.destination === loss.destination;
     const open = loss.why === "corrupt" ? undefined : this.recent.find(same);
@@ -69,9 +79,9 @@ export class LossBook {
   }
 
   keep(): KeptLosses {
-    const { points, records } = this;
+    const { points, pointsBy, records } = this;
     const recent = this.recent.map((loss) => ({ ...loss, from: String(loss.from), to: String(loss.to) }));
-    return { records, points, ranges: this.#ranges, recent };
+    return { records, points, pointsBy, ranges: this.#ranges, recent };
   }
 }
 

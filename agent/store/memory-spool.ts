@@ -87,6 +87,7 @@ class MemorySpool implements Spool {
       oldest: this.#records[0]?.time,
       losses: this.#losses.recent,
       lostPoints: this.#losses.points,
+      lostPointsBy: this.#losses.pointsBy,
     };
   }
 

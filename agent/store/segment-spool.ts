@@ -175,6 +175,7 @@ class SegmentSpool implements Spool {
       oldest: this.#segments.find(this.#state.passed)?.entry.time,
       losses: losses.recent,
       lostPoints: losses.points,
+      lostPointsBy: losses.pointsBy,
       facts: {
         segments: this.#segments.all.length,
         thinnedRecords: this.#room.thinnedRecords,

@@ -44,6 +44,8 @@ export interface SpoolStatus {
   readonly oldest: UnixNanos | undefined;
   readonly losses: readonly Loss[];
   readonly lostPoints: number;
+  /** The same by reason. */
+  readonly lostPointsBy: Readonly<Record<string, number>>;
   readonly facts?: Readonly<Record<string, unknown>>;
 }
 
