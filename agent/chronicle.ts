@@ -18,12 +18,19 @@ export interface Life {
   readonly pipeline: Pipeline;
 }
 
-/** Notes the start, and books what an earlier run read but did not book and the time since it ended. */
-export function noteStart(life: Life, stateDir: string, restored: LedgerRestored | undefined): void {
+/** Notes the start, and books what an earlier run read but did not book and the time since it ended, unless it was booked. */
+export function noteStart(
+  life: Life,
+  stateDir: string,
+  {
+    outdated,
+    restored,
+  }: { readonly outdated?: string | undefined; readonly restored: LedgerRestored | undefined },
+): void {
   const { books, clock, pipeline } = life;
   const start = pipeline.settledUntil;
   books.note("start", start, { version: programVersion(), pid: process.pid, stateDir });
-  if (restored === undefined) return;
+  if (restored === undefined || outdated === "behind" || outdated === "copied") return;
   const late = restorePending(restored.state);
   if (late.length > 0) books.post(lateInterval(late, start), pipeline.intake);
   const absence = {

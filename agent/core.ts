@@ -24,6 +24,8 @@ export interface CoreOptions {
   readonly capacity?: Config["capacity"];
   readonly objectives?: Config["objectives"];
   readonly restored?: LedgerRestored | undefined;
+  /** Restored totals may be below those seen outside: every series begins anew. */
+  readonly outdated?: string | undefined;
   /** A broken law throws instead of being booked as unattributed: tests, CI and `--strict`. */
   readonly strict: boolean;
 }
@@ -54,6 +56,10 @@ export function createCore(options: CoreOptions): Core {
     },
     restored,
   );
+  if (restored !== undefined && options.outdated !== undefined) {
+    books.ledger.startAnew(clock.unixNanos(origin));
+    books.note("restore", origin, { outdated: options.outdated, committed: restored.time });
+  }
   const correlator = new Correlator({
     origin,
     intervalNanos: options.intervalMs * 1e6,

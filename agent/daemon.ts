@@ -9,7 +9,7 @@ import { changedValues } from "./config.ts";
 import type { Core } from "./core.ts";
 import { createCore } from "./core.ts";
 import type { Durable } from "./durable.ts";
-import { forgetful, openDurable } from "./durable.ts";
+import { continueState, forgetful, openDurable } from "./durable.ts";
 import { destinations } from "./export/otlp-config.ts";
 import { Exports } from "./exports.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
@@ -51,8 +51,8 @@ export interface AgentOptions {
 /** Builds and starts an agent. Throws SourceError when the configuration is at fault or its port is taken. */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { config, log } = options;
-  const durable = options.stateless === true ? forgetful : await openDurable(config, log);
-  const spool = await durable.openSpool(destinations(config.export.otlp));
+  const opened = options.stateless === true ? forgetful : await openDurable(config, log);
+  const { durable, spool } = await continueState(opened, destinations(config.export.otlp), log);
   const agent = new Agent(options, durable, spool);
   try {
     await agent.start();
@@ -103,6 +103,7 @@ export class Agent {
       objectives: config.objectives,
       ...(config.prices === undefined ? {} : { catalogue: readPrices(config.prices) }),
       restored: durable.restored,
+      outdated: durable.outdated,
       strict: options.strict ?? false,
       ...(options.origin === undefined ? {} : { origin: options.origin }),
     });
@@ -120,7 +121,7 @@ export class Agent {
       health: () => this.#pipeline.intake.health,
       restarts: () => ({ gpu: Number(this.#gpu?.status()["restarts"] ?? 0) }),
       onStoreLost: (cause) => {
-        const message = "Cannot commit any more: the ledger's thread has ended";
+        const message = `Cannot commit any more: ${cause.message}`;
         this.#restart.resolve(new SourceError("restart", message, { cause }));
       },
       status: () => this.status(),
@@ -151,7 +152,7 @@ export class Agent {
     this.#pipeline = this.#newPipeline(this.#gpu, servers ?? this.#servers?.sources ?? []);
     await this.#pipeline.start();
     const life = { books: this.#core.books, clock, log, pipeline: this.#pipeline };
-    noteStart(life, this.#config.stateDir, this.#durable.restored);
+    noteStart(life, this.#config.stateDir, this.#durable);
     if (this.#options.gpu === undefined) {
       const parts = { clock, config: this.#config, context: this.#context, core: this.#core, log };
       this.#host = new HostServices({ ...parts, pipeline: this.#pipeline });

@@ -275,7 +275,7 @@ export class Exports {
   }
 }
 
-/** Errors of the ledger itself carry its class; any other means that the thread that owns it has ended. */
+/** The ledger's file is gone, or the thread that owns it has ended: other errors of it carry its class and may pass. */
 function isStoreLost(error: Error): boolean {
-  return !(error instanceof LedgerStoreError) && /ledger worker ended/.test(error.message);
+  return error instanceof LedgerStoreError ? error.gone : /ledger worker ended/.test(error.message);
 }

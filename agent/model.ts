@@ -412,6 +412,7 @@ export type AuditKind =
   | "price"
   | "delivery"
   | "loss"
+  | "restore"
   | "quarantine";
 
 /** One entry of the hash-chained record. */

@@ -140,13 +140,12 @@ describe("an agent that is started again", () => {
       expect(await report(first.socket("usage-reports"), ["a", "b"], began)).toMatchObject({ accepted: 2n });
       await push(first.socket("otlp"), 100, start, start + 1e9);
       // Killed: everything that was answered is on disk, whatever a stop would still have written.
-      let next = state;
-      if (end === "killed") {
-        next = folder();
-        cpSync(state, next, { recursive: true });
-      }
+      const atTheKill = folder();
+      cpSync(state, atTheKill, { recursive: true });
       await first.agent.stop({ flushMs: 1000 });
-      const second = await live(next, LATER_MS);
+      // Written over in place: a ledger in another file would be taken for a copy, and its series begin anew.
+      if (end === "killed") cpSync(atTheKill, state, { recursive: true });
+      const second = await live(state, LATER_MS);
       expect(await report(second.socket("usage-reports"), ["a", "b", "c"], began)).toMatchObject({
         accepted: 1n,
         duplicates: 2n,

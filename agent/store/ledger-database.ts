@@ -2,7 +2,7 @@
 // ledger worker, where a slow disk stops nobody. WAL with synchronous=FULL: what a commit returned survives a power cut.
 // A damaged file is put aside under another name and metering goes on in a new one; nothing is repaired in place.
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, renameSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, statfsSync, statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import type {
   AuditEntry,
@@ -13,6 +13,7 @@ import type {
   StateRow,
 } from "../model.ts";
 import { checkOf } from "./digests.ts";
+import { fileIdentity, isCopy, isSameFile } from "./file-identity.ts";
 import { ledgerPath } from "./ledger-path.ts";
 import { readRestored } from "./ledger-restore.ts";
 import type { Retention } from "./ledger-retention.ts";
@@ -42,6 +43,16 @@ export interface LedgerOpened {
   readonly restored: LedgerRestored | undefined;
   /** Where a damaged file was put, and why. */
   readonly quarantined: { readonly path: string; readonly reason: string } | undefined;
+  /** When this copy was made of the file that was last written, unix ms; undefined where it is no copy. */
+  readonly copiedAt: number | undefined;
+}
+
+/** The file was removed or replaced while it was open: what is written to it is gone with this process. */
+export class LedgerGone extends Error {
+  constructor(path: string) {
+    super(`Cannot commit to ${path}: it was removed or replaced while in use`);
+    this.name = "LedgerGone";
+  }
 }
 
 /** What of a batch is on disk. `totals`: rows wait in memory because the disk is nearly full. */
@@ -72,6 +83,8 @@ export class LedgerDatabase {
   readonly #removed = new Set<number>();
   readonly #state = new Map<string, StateRow>();
   readonly #rows = new WaitingRows();
+  readonly #inode: bigint;
+  #isIdentityKept = false;
   #closed: ClosedBucket[] = [];
   #audit: AuditEntry[] = [];
   #commits = 0;
@@ -88,7 +101,10 @@ export class LedgerDatabase {
       const { database, ...opened } = openChecked(ledgerPath(options.folder));
       this.#database = database;
       this.#writer = new LedgerWriter(database);
-      this.opened = { ...opened, agentId: agentIdOf(this.#writer, options.agentId) };
+      const path = ledgerPath(options.folder);
+      this.#inode = statSync(path, { bigint: true }).ino;
+      const copiedAt = isCopy(path, this.#writer.meta("file")) ? statSync(path).birthtimeMs : undefined;
+      this.opened = { ...opened, copiedAt, agentId: agentIdOf(this.#writer, options.agentId) };
     } catch (error) {
       this.#unlock();
       throw error;
@@ -98,6 +114,7 @@ export class LedgerDatabase {
   /** Stores a beat in one transaction. Throws when the disk takes nothing at all; the next call stores both beats. */
   commit(batch: LedgerBatch): Stored {
     this.#take(batch);
+    if (!isSameFile(ledgerPath(this.#folder), this.#inode)) throw new LedgerGone(ledgerPath(this.#folder));
     const room = this.#freeBytes(this.#folder) >= this.#freeBytesMin;
     this.#transaction(() => {
       this.#writer.series(this.#series.values(), this.#removed);
@@ -105,6 +122,7 @@ export class LedgerDatabase {
       this.#writer.setMeta("sequence", String(batch.sequence));
       this.#writer.setMeta("time", batch.time);
       if (room) this.#writeWaiting(batch.time);
+      this.#keepIdentity();
     });
     this.#series.clear();
     this.#removed.clear();
@@ -173,6 +191,15 @@ export class LedgerDatabase {
     this.#audit.push(...batch.audit.slice(0, Math.max(0, waitingEntriesMax - this.#audit.length)));
   }
 
+  /** Only once the totals that follow from it are stored: until then a copy is told from its original. */
+  #keepIdentity(): void {
+    if (this.#isIdentityKept) return;
+    const identity = fileIdentity(ledgerPath(this.#folder));
+    if (identity === undefined) return;
+    this.#writer.setMeta("file", identity);
+    this.#isIdentityKept = true;
+  }
+
   #writeWaiting(time: string): void {
     this.#writer.rows(this.#rows.all());
     for (const closed of this.#closed) this.#writer.close(closed, time);
@@ -205,7 +232,9 @@ function agentIdOf(writer: LedgerWriter, given: string | undefined): string {
   return fresh;
 }
 
-function openChecked(path: string): Omit<LedgerOpened, "agentId"> & { readonly database: DatabaseSync } {
+function openChecked(
+  path: string,
+): Omit<LedgerOpened, "agentId" | "copiedAt"> & { readonly database: DatabaseSync } {
   const existed = existsSync(path);
   try {
     const database = openDatabase(path);

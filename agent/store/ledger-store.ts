@@ -16,19 +16,29 @@ export type LedgerRequest =
 export interface LedgerAnswer {
   readonly id: number;
   readonly value?: unknown;
-  readonly error?: { readonly message: string; readonly hint?: string; readonly pid?: number };
+  readonly error?: {
+    readonly message: string;
+    readonly hint?: string;
+    readonly pid?: number;
+    readonly gone?: boolean;
+  };
 }
 
-/** Why the ledger cannot do what was asked. `pid` names the agent that has the state directory. */
+/**
+ * Why the ledger cannot do what was asked. `pid` names the agent that has the state directory; `gone`: the file is no
+ * longer there, and only opening anew helps.
+ */
 export class LedgerStoreError extends Error {
   readonly hint: string | undefined;
   readonly pid: number | undefined;
+  readonly gone: boolean;
 
   constructor(failure: NonNullable<LedgerAnswer["error"]>) {
     super(failure.message);
     this.name = "LedgerStoreError";
     this.hint = failure.hint;
     this.pid = failure.pid;
+    this.gone = failure.gone === true;
   }
 }
 

@@ -1,7 +1,7 @@
 // The thread that owns the ledger database: one request at a time, in order, answered when it is on disk.
 import { parentPort, workerData } from "node:worker_threads";
 import type { LedgerFileOptions } from "./ledger-database.ts";
-import { LedgerDatabase } from "./ledger-database.ts";
+import { LedgerDatabase, LedgerGone } from "./ledger-database.ts";
 import type { LedgerAnswer, LedgerRequest } from "./ledger-store.ts";
 import { StateLocked } from "./state-lock.ts";
 
@@ -18,7 +18,7 @@ function answer(request: LedgerRequest): LedgerAnswer {
   } catch (error) {
     const { message } = error as Error;
     if (error instanceof StateLocked) return { id, error: { message, hint: error.hint, pid: error.pid } };
-    return { id, error: { message } };
+    return { id, error: error instanceof LedgerGone ? { message, gone: true } : { message } };
   }
 }
 

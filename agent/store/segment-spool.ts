@@ -2,6 +2,7 @@
 // Order of a beat: segment synced -> ledger committed -> sent -> position moved -> segment removed. A crash between any
 // two repeats a request or leaves a file behind, never more. Bounds drop the oldest first and record the loss.
 import type { Log } from "../log.ts";
+import type { UnixNanos } from "../model.ts";
 import type { Files } from "./files.ts";
 import { diskFiles } from "./files.ts";
 import { skippedLoss } from "./losses.ts";
@@ -37,6 +38,8 @@ export interface SpoolOptions {
   readonly freeBytesMin?: number;
   /** Last sequence whose totals the ledger committed; later records are cut. Absent: all that is intact counts. */
   readonly committed?: number;
+  /** When that was: where the whole spool is gone, what waited until then is lost. */
+  readonly committedTime?: UnixNanos;
   readonly files?: Files;
 }
 
@@ -47,6 +50,7 @@ export async function openSegmentSpool(options: SpoolOptions): Promise<Spool> {
 }
 
 class SegmentSpool implements Spool {
+  readonly isAhead: boolean;
   readonly #options: SpoolOptions;
   readonly #files: Files;
   readonly #state: SpoolState;
@@ -64,13 +68,15 @@ class SegmentSpool implements Spool {
   constructor(options: SpoolOptions, files: Files, found: SpoolFolder) {
     const eighth = Math.floor(options.bytesMax / 8);
     this.#options = options;
+    this.isAhead = found.isAhead;
     this.#files = files;
     this.#state = found.state;
     this.#tornTails = found.tornTails;
     this.#segments = new SegmentList(found.segments);
     this.#segmentBytes = options.segmentBytes ?? Math.min(8 << 20, Math.max(64 << 10, eighth));
     const { freeBytesMin = FREE_BYTES_MIN, hoursMax = HOURS_MAX } = options;
-    this.#room = new SpoolRoom({ ...options, freeBytesMin, hoursMax }, files, this.#segments, found.state);
+    const room = { ...options, freeBytesMin, hoursMax, committedNow: () => this.#committed };
+    this.#room = new SpoolRoom(room, files, this.#segments, found.state);
     this.#committed = found.state.head;
     this.#quarantined = found.quarantined;
   }

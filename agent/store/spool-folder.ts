@@ -19,6 +19,8 @@ export interface SpoolFolder {
   readonly segments: Segment[];
   readonly tornTails: number;
   readonly quarantined: number;
+  /** The positions are beyond what the ledger committed. */
+  readonly isAhead: boolean;
 }
 
 /** Opens or makes the folder. Throws only when it can be neither made nor listed. */
@@ -43,9 +45,11 @@ export async function openSpoolFolder(files: Files, options: SpoolOptions): Prom
   const positions = positionsOf(options, kept, Math.max(newest, head));
   const last = Math.max(newest, head, uncut, ...positions.values());
   const before = kept === undefined ? (entries[0]?.sequence ?? 1) - 1 : 0;
-  tellHoles(entries, Math.max(before, Math.min(...positions.values())), head, losses, kept?.volatile);
+  if (kept === undefined && entries.length === 0) tellNothingLeft(options, losses);
+  else tellHoles(entries, Math.max(before, Math.min(...positions.values())), head, losses, kept?.volatile);
+  const isAhead = Object.values(kept?.positions ?? {}).some((position) => position > (committed ?? position));
   const state = new SpoolState({ positions, losses, head: last }, slots, log);
-  return { state, segments: held, tornTails: found.tornTails, quarantined: found.quarantined };
+  return { state, segments: held, tornTails: found.tornTails, quarantined: found.quarantined, isAhead };
 }
 
 async function findSegments(files: Files, options: SpoolOptions) {
@@ -114,6 +118,15 @@ function positionsOf(
 ): Map<string, number> {
   const known = kept?.positions;
   return new Map(options.destinations.map((name) => [name, known === undefined ? 0 : (known[name] ?? head)]));
+}
+
+/** Neither records nor positions although the ledger committed some: how much of it waited is not known. */
+function tellNothingLeft({ committed = 0, committedTime = 0n }: SpoolOptions, losses: LossBook): void {
+  if (committed === 0) return;
+  losses.add({ from: committedTime, to: committedTime, records: 0, points: 0, why: "corrupt" }, [
+    1,
+    committed,
+  ]);
 }
 
 /** Sequences between the positions and the head that are in no segment were lost: damaged, or only in memory. */

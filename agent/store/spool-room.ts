@@ -17,6 +17,7 @@ export interface RoomOptions {
   readonly bytesMax: number;
   readonly hoursMax: number;
   readonly freeBytesMin: number;
+  readonly committedNow: () => number;
 }
 
 /** Makes room; every change of the folder goes through here, one at a time. */
@@ -121,7 +122,8 @@ export class SpoolRoom {
     this.lose(oldest.entries, why);
     // Nobody waits for it any more; what was thinned out of it must not be taken for a hole at the next start.
     const { positions } = this.#state;
-    for (const [name, position] of positions) positions.set(name, Math.max(position, oldest.last));
+    const passed = Math.min(oldest.last, this.#options.committedNow());
+    for (const [name, position] of positions) positions.set(name, Math.max(position, passed));
     await this.#discard([oldest]);
     return true;
   }

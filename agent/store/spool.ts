@@ -51,6 +51,8 @@ export interface SpoolStatus {
 
 /** A bounded queue with a position per destination. What its bounds drop is told as Loss. */
 export interface Spool {
+  /** A destination has had records that the ledger never heard of: the ledger is an older copy. */
+  readonly isAhead: boolean;
   /**
    * Stores requests; durable where the spool is. Returns the sequence of the last one. Sent only once committed.
    * The bytes of an entry are used only until the next is asked for: the caller may write them all into one buffer.

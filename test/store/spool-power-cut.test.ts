@@ -159,3 +159,13 @@ test("what was thinned out of a segment that was evicted later is not taken for 
   expect(await held(again)).toEqual(kept);
   await again.close();
 });
+
+test("a spool that is gone altogether is told once: when, not how much, because nobody knows", async () => {
+  const folder = newFolder();
+  for (const _ of [1, 2]) {
+    const spool = await open(folder, { committed: 70, committedTime: 5n });
+    expect(spool.status().losses).toEqual([{ from: 5n, to: 5n, records: 0, points: 0, why: "corrupt" }]);
+    expect(await spool.append([entry(71)])).toBe(71);
+    await spool.close();
+  }
+});
