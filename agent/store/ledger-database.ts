@@ -14,11 +14,13 @@ import type {
 } from "../model.ts";
 import { checkOf } from "./digests.ts";
 import { fileIdentity, isCopy, isSameFile } from "./file-identity.ts";
+import { reserveRoom } from "./ledger-journal.ts";
 import { ledgerPath } from "./ledger-path.ts";
 import { readRestored } from "./ledger-restore.ts";
 import type { Retention } from "./ledger-retention.ts";
 import { pruneLedger } from "./ledger-retention.ts";
 import { migrate } from "./ledger-schema.ts";
+import { noteWaiting, settleWaiting } from "./ledger-settle.ts";
 import { LedgerWriter } from "./ledger-writer.ts";
 import { lockState } from "./state-lock.ts";
 import { WaitingRows } from "./waiting-rows.ts";
@@ -122,6 +124,7 @@ export class LedgerDatabase {
       this.#writer.setMeta("sequence", String(batch.sequence));
       this.#writer.setMeta("time", batch.time);
       if (room) this.#writeWaiting(batch.time);
+      noteWaiting(this.#writer, !room && this.#rows.size > 0);
       this.#keepIdentity();
     });
     this.#series.clear();
@@ -238,6 +241,7 @@ function openChecked(
   const existed = existsSync(path);
   try {
     const database = openDatabase(path);
+    settleWaiting(database, new LedgerWriter(database));
     return { database, restored: readRestored(database), quarantined: undefined };
   } catch (error) {
     const reason = (error as Error).message;
@@ -260,6 +264,7 @@ function openDatabase(path: string): DatabaseSync {
     if (found !== "ok") throw new Error(`quick_check says: ${String(found)}`);
     migrate(database, path);
     checkIdentities(database);
+    reserveRoom(database, path);
     return database;
   } catch (error) {
     database.close();
