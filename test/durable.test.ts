@@ -80,7 +80,7 @@ async function lived(stateDir: string, seconds: number, amounts: readonly number
   await life.end();
 }
 
-describe("continueState()", () => {
+describe("continueState()", { timeout: 30_000 }, () => {
   test.each([
     ["copied", (name: string) => name !== ""],
     ["behind", (name: string) => name.startsWith("ledger")],

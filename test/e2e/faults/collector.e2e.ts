@@ -3,6 +3,7 @@
 import type { Server, Socket } from "node:net";
 import { createServer } from "node:net";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
+import { systemClock } from "../../../agent/clock.ts";
 import { status } from "../../../agent/grpc.ts";
 import type { Answer, FakeCollector } from "../../fakes/otlp-collector.ts";
 import { startCollector } from "../../fakes/otlp-collector.ts";
@@ -174,6 +175,39 @@ describe("a collector that refuses for good", () => {
       expect(verdict).toEqual(FLAWLESS);
     },
   );
+});
+
+describe("a clock that jumps", () => {
+  test.each([
+    ["an hour forward", 3_600_000],
+    ["an hour back", -3_600_000],
+    ["a year forward", 31_536_000_000],
+  ])("%s and back, in the middle of a backlog", async (name, jump) => {
+    let offset = 0;
+    const sources = { monotonic: process.hrtime.bigint, wall: () => Date.now() + offset };
+    const clock = systemClock({ sources });
+    let up = false;
+    const fake = await collector({
+      answer: () => (up ? { kind: "ok" } : { kind: "error", code: status.UNAVAILABLE }),
+    });
+    const limits = { thinAfterMs: 300_000, drainTimesLive: 10, jitterMs: 0 };
+    const one = await rig(fake.port, { clock, sender: { limits } });
+    for (const next of [jump, 0, jump]) {
+      await one.run(10);
+      offset = next;
+      clock.adjust();
+    }
+    up = true;
+    await one.run(3);
+    expect(await one.drained()).toBe(true);
+    const oracle = new Oracle(one.start);
+    for (const request of fake.requests) oracle.accept(request);
+    // What looks an hour old may be thinned: totals and order are judged, not the presence of each beat.
+    const verdict = oracle.verdict(one.beats.length, []);
+    report.push(`clock ${name}: lost ${verdict.lostTokens}, doubled ${verdict.doubledTokens}`);
+    expect(verdict).toEqual(FLAWLESS);
+    expect(one.spool.status().losses).toEqual([]);
+  });
 });
 
 describe("two destinations", () => {
