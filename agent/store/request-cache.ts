@@ -35,6 +35,15 @@ export class RequestCache {
     }
   }
 
+  /** The requests up to this sequence were given up; one that is being sent keeps its bytes, so none is written over. */
+  forget(sequence: number): void {
+    for (const [one, { buffer }] of this.#held) {
+      if (one > sequence) continue;
+      this.#held.delete(one);
+      this.#bytes -= buffer.length;
+    }
+  }
+
   #take(length: number): Buffer | undefined {
     const fitting = this.#free.findIndex((buffer) => buffer.length >= length);
     if (fitting !== -1) return this.#free.splice(fitting, 1)[0];

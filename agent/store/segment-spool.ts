@@ -75,7 +75,8 @@ class SegmentSpool implements Spool {
     this.#segments = new SegmentList(found.segments);
     this.#segmentBytes = options.segmentBytes ?? Math.min(8 << 20, Math.max(64 << 10, eighth));
     const { freeBytesMin = FREE_BYTES_MIN, hoursMax = HOURS_MAX } = options;
-    const room = { ...options, freeBytesMin, hoursMax, committedNow: () => this.#committed };
+    const onEvict = (sequence: number): void => this.#cache.forget(sequence);
+    const room = { ...options, freeBytesMin, hoursMax, committedNow: () => this.#committed, onEvict };
     this.#room = new SpoolRoom(room, files, this.#segments, found.state);
     this.#committed = found.state.head;
     this.#quarantined = found.quarantined;

@@ -18,6 +18,8 @@ export interface RoomOptions {
   readonly hoursMax: number;
   readonly freeBytesMin: number;
   readonly committedNow: () => number;
+  /** Told when everything up to a sequence is given up. */
+  readonly onEvict: (sequence: number) => void;
 }
 
 /** Makes room; every change of the folder goes through here, one at a time. */
@@ -122,6 +124,7 @@ export class SpoolRoom {
     this.lose(oldest.entries, why);
     // Nobody waits for it any more; what was thinned out of it must not be taken for a hole at the next start.
     const { positions } = this.#state;
+    this.#options.onEvict(oldest.last);
     const passed = Math.min(oldest.last, this.#options.committedNow());
     for (const [name, position] of positions) positions.set(name, Math.max(position, passed));
     await this.#discard([oldest]);

@@ -70,7 +70,7 @@ export interface Spool {
   head(): number;
   /**
    * The bytes of a record; undefined when it was dropped or cannot be read any more. They hold until every destination
-   * has acknowledged the record: nobody may look at them after that.
+   * has acknowledged the record: nobody may look at them after that. Of a record that was given up they hold for good.
    */
   read(sequence: number): Promise<Uint8Array | undefined>;
   /** Last sequence this destination has done with, 0 at first. */

@@ -193,6 +193,22 @@ describe("openSegmentSpool()", () => {
     await spool.close();
   });
 
+  test("a request that a dead destination still holds keeps its bytes after it was evicted", async () => {
+    const spool = await open(newFolder(), { bytesMax: 20_000, destinations: ["alive", "dead"] });
+    await put(spool, 1, 1);
+    const held = await spool.read(1);
+    const before = Buffer.from(held ?? []);
+    for (let number = 2; number <= 100; number++) {
+      await put(spool, number, number);
+      await spool.acknowledge("alive", number);
+      if (number === 60) expect(await spool.read(1)).toBeUndefined();
+      // A moment in which everybody is done: from here copies are kept again.
+      if (number === 70) await spool.acknowledge("dead", number);
+    }
+    expect(Buffer.from(held ?? []).equals(before)).toBe(true);
+    await spool.close();
+  });
+
   test("abandon() is a loss of one destination only, also after a restart", async () => {
     const folder = newFolder();
     const destinations = ["live", "patient"];
