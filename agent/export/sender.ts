@@ -12,6 +12,8 @@ import type { Delivery, Transport } from "./otlp-transport.ts";
 import type { SenderStatus } from "./sender-status.ts";
 
 const NANOS_PER_MS = 1_000_000;
+/** A destination that was away for less is drained on at once: many hosts that begin together follow an outage. */
+const OUTAGE_MS = 60_000;
 /** A destination that asks for more is asked again all the same: one broken answer must not end delivery. */
 const RETRY_INFO_MS_MAX = 3_600_000;
 
@@ -44,6 +46,7 @@ export class Sender {
   #pumping: Promise<void> | undefined;
   #again = false;
   #attempt = 0;
+  #failingSince = 0;
   #lastError: string | undefined;
   #urgent = false;
   /** What is left of a record that had to be split, in order. */
@@ -207,6 +210,7 @@ export class Sender {
     const behindSeconds = ageSeconds(spool.peek(spool.position(destination))?.time, now);
     log.info("delivering again", { source: `otlp:${destination}`, attempts: this.#attempt, behindSeconds });
     this.#attempt = 0;
+    if (clock.now() - this.#failingSince < OUTAGE_MS * NANOS_PER_MS) return;
     this.#backlog.resumed(now, this.#random());
   }
 
@@ -235,7 +239,7 @@ export class Sender {
   #retryPause(delivery: Extract<Delivery, { kind: "retry" }>): number {
     const { first, longest } = this.#options.retryMs ?? { first: 1000, longest: 30_000 };
     const grown = Math.min(longest, first * 2 ** Math.min(this.#attempt, 20));
-    this.#attempt++;
+    if (this.#attempt++ === 0) this.#failingSince = this.#options.clock.now();
     this.#counts.retries++;
     this.#lastError = `${delivery.code}: ${delivery.message}`;
     const { destination, log } = this.#options;

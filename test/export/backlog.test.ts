@@ -100,6 +100,25 @@ describe("a backlog", () => {
   });
 });
 
+test("one failed call in a drain is no outage: the drain goes on without a new random start", async () => {
+  const clock = virtualClock(T0);
+  const spool = memorySpool(["main"]);
+  let up = false;
+  let calls = 0;
+  // From the tenth call on every tenth fails.
+  const isUp = (): boolean => up && ++calls % 10 !== 0;
+  const { sender, sent } = senderOf(spool, clock, isUp, { random: () => 0.99 });
+  for (let beat = 1; beat <= 720; beat++) {
+    await append(spool, clock, beat);
+    await sender.settled();
+  }
+  up = true;
+  await clock.advance(7200 * SECOND + 300 * SECOND + 300 * SECOND);
+  // 110 thinned minutes at one a second, 12 failures of a second or two, and one start within five minutes.
+  expect(sent.at(-1)?.beat).toBe(720);
+  await sender.stop();
+});
+
 test("an absurd RetryInfo holds a sender back for an hour at most", async () => {
   for (const delayMs of [1e15, Number.POSITIVE_INFINITY, Number.NaN, -5]) {
     const clock = virtualClock(T0);
