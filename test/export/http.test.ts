@@ -8,7 +8,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import type { HttpEndpoint, HttpOptions } from "../../agent/export/http.ts";
 import { ListenError, serveHttp } from "../../agent/export/http.ts";
 import { silentLog } from "../../agent/log.ts";
-import { pem } from "../fakes/certificates.ts";
+import { pem } from "../fakes/tls-files.ts";
 
 const open: HttpEndpoint[] = [];
 afterEach(async () => {

@@ -8,9 +8,9 @@ import { createOtlpEncoder } from "../../agent/export/otlp.ts";
 import type { Delivery, Transport } from "../../agent/export/otlp-transport.ts";
 import { grpcTransport } from "../../agent/export/otlp-transport.ts";
 import { status } from "../../agent/grpc.ts";
-import { clientFiles, serverCredentials } from "../fakes/certificates.ts";
 import type { Answer, CollectorOptions, FakeCollector } from "../fakes/otlp-collector.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
+import { clientFiles, serverCredentials } from "../fakes/tls-files.ts";
 import { decode } from "./otlp-decode.ts";
 import { bulk } from "./snapshots.ts";
 

@@ -14,8 +14,8 @@ import { encodeWatchResponse } from "../../agent/servers/token-counters/encode.t
 import { tokenCounters } from "../../agent/servers/token-counters.ts";
 import { tritonGrpc } from "../../agent/servers/triton-grpc.ts";
 import type { PullServerSource, PushServerSource, SourceError } from "../../agent/source.ts";
-import { clientFiles, pem, serverCredentials } from "../fakes/certificates.ts";
 import { fakePeer, field, message } from "../fakes/grpc-peer.ts";
+import { clientFiles, pem, serverCredentials } from "../fakes/tls-files.ts";
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {

@@ -12,9 +12,9 @@ import type { GrpcTarget } from "../../agent/grpc.ts";
 import { openChannel, status } from "../../agent/grpc.ts";
 import type { Facts, Log } from "../../agent/log.ts";
 import { silentLog } from "../../agent/log.ts";
-import { clientFiles, pem } from "../fakes/certificates.ts";
 import type { ReceiverKind } from "../fakes/receivers.ts";
 import { openStream, receiverKinds, runReceiver, send, sendOn } from "../fakes/receivers.ts";
+import { clientFiles, pem } from "../fakes/tls-files.ts";
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {

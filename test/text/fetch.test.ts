@@ -11,7 +11,7 @@ import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../agent/clock.ts";
 import { createPageFetcher } from "../../agent/text/fetch.ts";
-import { pem } from "../fakes/certificates.ts";
+import { pem } from "../fakes/tls-files.ts";
 
 const closing: (() => void)[] = [];
 afterEach(() => {

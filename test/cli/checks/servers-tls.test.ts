@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../../../agent/clock.ts";
 import { serveTokenCounters } from "../../../agent/servers/token-counters-server.ts";
-import { clientFiles, pem, serverCredentials } from "../../fakes/certificates.ts";
+import { clientFiles, pem, serverCredentials } from "../../fakes/tls-files.ts";
 import { runCommand } from "../capture-io.ts";
 
 async function doctor(

@@ -14,9 +14,9 @@ import type { TokenSample } from "../../../agent/model.ts";
 import { checkHealth, reflectServices } from "../../../agent/servers/grpc-call.ts";
 import { explainGrpcError } from "../../../agent/servers/grpc-errors.ts";
 import { openOtlp, otlp } from "../../../agent/servers/otlp.ts";
-import { clientFiles, pem } from "../../fakes/certificates.ts";
 import type { ReceiverKind } from "../../fakes/receivers.ts";
 import { receiverKinds, runReceiver } from "../../fakes/receivers.ts";
+import { clientFiles, pem } from "../../fakes/tls-files.ts";
 
 const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
 const python = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), "python/bin/python");
