@@ -1,10 +1,10 @@
 // What a page says only over time: series that vanish without a restart, and counters that stand while requests run.
 // Facts: P3 (LiteLLM evicts series of end users, llm-d those of collected flows, AIBrix those of pods) and P8 (a vLLM
-// output handler that died leaves all counters frozen while serving goes on).
+// output handler that died leaves all counters frozen while serving goes on). And that a tenant's first request counts.
 import type { Clock } from "../clock.ts";
 import type { Nanos, TokenReading } from "../model.ts";
 import type { MetricPage, MetricSample } from "../source.ts";
-import { partOf } from "./page-labels.ts";
+import { partOf, startEpoch } from "./page-labels.ts";
 
 const HELD_MAX = 20_000;
 const FROZEN_NANOS = 120 * 1e9;
@@ -68,6 +68,22 @@ function keep(held: Map<string, Held>, sample: MetricSample, page: number): Metr
 /** Start times and gauges are not held: a gauge that is gone says nothing. */
 function isCounter(name: string): boolean {
   return !/(_created|_running|_waiting|_seconds)$/.test(name);
+}
+
+/**
+ * The run whose page was already seen before this one: a label set or counter that is new on it began in between. Only
+ * what this source saw itself counts, for another configuration gives old series new names; and not the page on which a
+ * server begins to split its input, for that gives old tokens a new kind.
+ */
+export function watchBirths(): (page: MetricPage, readings: readonly TokenReading[]) => string | undefined {
+  let before: { readonly start: number | undefined; readonly unsplit: boolean } | undefined;
+  return (page, readings) => {
+    const start = page.samples.get("process_start_time_seconds")?.[0]?.value;
+    const unsplit = readings.some((reading) => reading.tokens.input_unsplit !== undefined);
+    const same = before !== undefined && start === before.start && (unsplit || !before.unsplit);
+    before = { start, unsplit };
+    return same && start !== undefined ? startEpoch(start) : undefined;
+  };
 }
 
 /** Says so when requests run for two minutes without any counter moving. */

@@ -9,7 +9,7 @@ import { commonFields, defined, serverInfo, tlsField } from "./entry.ts";
 import type { ReaderOptions } from "./page-labels.ts";
 import { startEpoch } from "./page-labels.ts";
 import { PageReadings } from "./page-readings.ts";
-import { holdVanished, watchFrozen } from "./page-watch.ts";
+import { holdVanished, watchBirths, watchFrozen } from "./page-watch.ts";
 
 const NANOS_PER_SECOND = 1e9;
 const POLL_MS = 5000;
@@ -29,6 +29,8 @@ export interface TextServer {
   readonly labels: Pick<ReaderOptions, "modelLabel" | "tenantLabel" | "endpointLabel">;
   /** Series may vanish without a restart, and come back (facts P3). */
   readonly vanishing?: boolean;
+  /** Its series appear with the first event they count, and the page is of one process: what is new began at zero. */
+  readonly bornAtZero?: boolean;
   /** A response header that identifies the run, where the page does not. */
   readonly epochHeader?: string;
   /** Why this page is of this server, or undefined if it is not. */
@@ -112,6 +114,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
   const hold = server.vanishing === true ? holdVanished() : (page: MetricPage): MetricPage => page;
   const frozen = watchFrozen(context.clock);
   const reader = pageReader(server, entry);
+  const born = server.bornAtZero === true ? watchBirths() : (): undefined => undefined;
   return {
     kind: "pull",
     info,
@@ -119,9 +122,8 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
       const sent = context.clock.now();
       const page = await fetcher.fetch(context.signal);
       const received = context.clock.now();
-      const { readings, ignoredSamples, errors, activeNanos, gpus } = reader.read(
-        hold(parser.parse(page.body)),
-      );
+      const samples = hold(parser.parse(page.body));
+      const { readings, ignoredSamples, errors, activeNanos, gpus } = reader.read(samples);
       const header = server.epochHeader === undefined ? undefined : page.headers[server.epochHeader];
       return {
         server: info.id,
@@ -132,7 +134,12 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         readings: readings.map((reading) => located(reading, info, header, context)),
         ignoredSamples,
         errors: [...errors, ...complaints(readings, frozen)],
-        ...defined({ activeNanos, gpus: info.gpus ?? gpus, pids: info.pids }),
+        ...defined({
+          completeEpoch: born(samples, readings),
+          activeNanos,
+          gpus: info.gpus ?? gpus,
+          pids: info.pids,
+        }),
       };
     },
     close: async () => fetcher.close(),

@@ -6,16 +6,17 @@ import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock, virtualClock } from "../../agent/clock.ts";
 import { silentLog } from "../../agent/log.ts";
+import { Increments } from "../../agent/meter/increments.ts";
 import type { TokenReading } from "../../agent/model.ts";
 import { litellm } from "../../agent/servers/litellm.ts";
 import { llamaCpp } from "../../agent/servers/llama-cpp.ts";
-import { holdVanished, watchFrozen } from "../../agent/servers/page-watch.ts";
+import { holdVanished, watchBirths, watchFrozen } from "../../agent/servers/page-watch.ts";
 import { prometheusGeneric } from "../../agent/servers/prometheus-generic.ts";
 import { serverTypes } from "../../agent/servers/registry.ts";
 import { sglang } from "../../agent/servers/sglang.ts";
 import { pageReader, pageUrl } from "../../agent/servers/text-server.ts";
 import { vllm } from "../../agent/servers/vllm.ts";
-import type { PullServerSource, ServerType } from "../../agent/source.ts";
+import type { MetricPage, PullServerSource, ServerType } from "../../agent/source.ts";
 import { createPageParser, parsePage } from "../../agent/text/parse.ts";
 
 const recording = (name: string): string =>
@@ -230,6 +231,49 @@ describe("holdVanished()", () => {
     );
   });
 });
+
+describe("watchBirths()", () => {
+  const page = (start: number): MetricPage => ({
+    samples: new Map([
+      ["process_start_time_seconds", [{ name: "process_start_time_seconds", labels: {}, value: start }]],
+    ]),
+    ignoredSamples: 0,
+    errors: [],
+  });
+  const reading = (tokens: TokenReading["tokens"]): TokenReading[] => [
+    { role: "combined", tokens, requests: {}, volume: "finish" },
+  ];
+
+  test("promises births from the second page of a run on, and not where unsplit input becomes split", () => {
+    const born = watchBirths();
+    expect(born(page(5), [])).toBeUndefined();
+    expect(born(page(5), reading({ input_unsplit: 10 }))).toBe("start:5");
+    expect(born(page(5), reading({ input_unsplit: 20 }))).toBe("start:5");
+    expect(born(page(5), reading({ input_uncached: 25, input_cached: 5 }))).toBeUndefined();
+    expect(born(page(5), reading({ input_uncached: 35, input_cached: 5 }))).toBe("start:5");
+    expect(born(page(6), reading({ input_uncached: 1 }))).toBeUndefined();
+  });
+
+  test("lets the meter count a tenant's first request, but no history of before the agent", async () => {
+    let body = `process_start_time_seconds 5\n${lines("old", 1000)}`;
+    const source = open(litellm, { endpoint: await serve(() => ({ body })) });
+    const increments = new Increments({ agentStarted: context.clock.now() });
+    const moved: unknown[] = [];
+    const poll = async (): Promise<void> => {
+      for (const { tenant, tokens } of increments.accept(await source.poll()).increments)
+        moved.push([tenant, tokens.output]);
+    };
+    await poll();
+    await poll();
+    body += lines("new", 70);
+    await poll();
+    await poll();
+    expect(moved).toEqual([["new", 70]]);
+  });
+});
+
+const lines = (team: string, tokens: number): string =>
+  `litellm_output_tokens_metric_total{model="m",team="${team}"} ${tokens}\n`;
 
 describe("watchFrozen()", () => {
   test("speaks up when requests run and nothing moves for two minutes", async () => {
