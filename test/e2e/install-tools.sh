@@ -43,6 +43,9 @@ if [ ! -x "$tools/otelcol-deploy" ] && command -v go >/dev/null 2>&1; then
     missing "the Collector with the ClickHouse exporter"
 fi
 
+sh "$here/python/install.sh" || missing "the python clients"
+sh "$here/litellm/install.sh" || missing "LiteLLM's proxy"
+
 # ClickHouse as a Python module, for the SQL of docs/queries.md.
 if [ ! -x "$tools/chdb/bin/python" ]; then
   (python3 -m venv "$tools/chdb" && "$tools/chdb/bin/pip" install --quiet chdb==4.4.0) ||

@@ -301,6 +301,20 @@ describe("OTLP traces and logs", () => {
     ]);
   });
 
+  test("counts LiteLLM's spans under its own operation names, and a call that failed as a request", () => {
+    const totals = newTotals();
+    const call = { "gen_ai.operation.name": "acompletion", "gen_ai.request.model": "m" };
+    const ok = span("a", { ...call, "gen_ai.usage.input_tokens": 9, "gen_ai.usage.output_tokens": 2 });
+    const failed = span("b", { ...call, "error.type": "InternalServerError" }, true);
+    const proxy = span("c", { "error.type": "ProxyException" }, true);
+    const raw = span("d", { "llm.openai.id": "x" });
+    new RecordsReader("traces", {}).take(traces(ok, failed, proxy, raw), totals, always);
+    expect(readingsOf(totals)).toMatchObject([
+      { model: "m", tokens: { input_unsplit: 9, output: 2 }, requests: { ok: 1, error: 1 } },
+    ]);
+    expect(readingsOf(totals)).toHaveLength(1);
+  });
+
   test("counts log records of a gateway", () => {
     const totals = newTotals();
     const record = message(

@@ -61,6 +61,23 @@ export const metricMeanings: ReadonlyMap<string, MeaningOfMetric> = new Map<stri
     "gen_ai.server.time_per_output_token",
     { group: "per_token", variant: "server", quantity: always("time_per_output_token") },
   ],
+  [
+    "gen_ai.client.operation.time_to_first_chunk",
+    { group: "first_token", variant: "chunk", quantity: always("time_to_first_token") },
+  ],
+  [
+    "gen_ai.client.operation.time_per_output_chunk",
+    { group: "per_token", variant: "chunk", quantity: always("time_per_output_token") },
+  ],
+  // LiteLLM's names, recorded from 1.89.7.
+  [
+    "gen_ai.client.response.time_to_first_token",
+    { group: "first_token", variant: "response", quantity: always("time_to_first_token") },
+  ],
+  [
+    "gen_ai.client.response.time_per_output_token",
+    { group: "per_token", variant: "response", quantity: always("time_per_output_token") },
+  ],
 ]);
 
 /** Which attributes name the customer's side, from the configuration. */

@@ -1,6 +1,7 @@
 // Spans and log records with GenAI usage, one request each (ExportTraceServiceRequest, ExportLogsServiceRequest;
 // opentelemetry-proto v1.9). Spans: vLLM, SGLang, TGI and LiteLLM; log records: Envoy AI Gateway's access log.
-// Spans of agents and tools carry the sums of the model calls inside them and are left out. A record whose span was
+// Spans of agents and tools carry the sums of the model calls inside them and are left out. LiteLLM (recorded from 1.89.7)
+// names its own call types as operation; a call that failed has no usage and counts as request. A record whose span was
 // counted before (redelivery) is left out too: the last 100,000 of two days are remembered, over restarts.
 
 import { ReceiverMemory } from "../receiver-memory.ts";
@@ -25,6 +26,11 @@ const MODEL_CALLS = new Set([
   "generate_content",
   "embeddings",
   "responses",
+  "acompletion",
+  "atext_completion",
+  "aembedding",
+  "aresponses",
+  "anthropic_messages",
 ]);
 
 /** Field numbers of a span or a log record. */
@@ -124,18 +130,19 @@ export class RecordsReader {
       else reader.skip(tag);
     }
     reader.leave(outer);
-    const usage = usageOf(attributes);
+    const errorType = attributes.get("error.type") ?? "";
+    failed ||= errorType !== "";
+    const usage = usageOf(attributes) ?? (failed ? failedCall(attributes) : undefined);
     if (usage === undefined) return 0;
     const service = `${resource.get("service.name") ?? ""} ${resource.get("service.instance.id") ?? ""}`;
     if (found.length >= RECORDS_MAX || !claim(service)) return 1;
-    const errorType = attributes.get("error.type") ?? "";
     const duration = start > 0 && end > start ? (end - start) / 1e9 : undefined;
     found.push({
       id: span === "" ? "" : `${trace}${span}`,
       usage: {
         ...identityOf(attributes, resource, this.#names),
         ...usage,
-        outcome: failed || errorType !== "" ? "error" : "ok",
+        outcome: failed ? "error" : "ok",
         requests: 1,
         ...(duration === undefined ? {} : { seconds: { request_duration: duration } }),
       },
@@ -154,6 +161,12 @@ function readFailed(reader: WireReader): boolean {
   }
   reader.leave(outer);
   return failed;
+}
+
+/** A failed call of a model, which used nothing known; undefined for any other failed span. */
+function failedCall(attributes: ReadonlyMap<string, string>): Pick<Usage, "tokens"> | undefined {
+  const operation = attributes.get("gen_ai.operation.name") ?? "";
+  return operation !== "" && MODEL_CALLS.has(operation) ? {} : undefined;
 }
 
 /** Tokens in the attributes of one model call, old and new names; undefined where there are none. */
