@@ -37,6 +37,8 @@ const config = z
     /** Request header (Envoy must be told to log it) or metadata key that names the tenant. */
     tenantHeader: z.string().toLowerCase().min(1).optional(),
     tenantMetadata: z.string().min(1).optional(),
+    /** Counts only what these upstreams answered, as address or address:port; for a gateway before several hosts. */
+    upstreams: z.array(z.string().min(1)).min(1).optional(),
   })
   .superRefine(refuseOpenListener);
 

@@ -6,6 +6,7 @@ import { openChannel, status } from "../../agent/grpc.ts";
 import { silentLog } from "../../agent/log.ts";
 import type { Gap, TokenReading, TokenSample } from "../../agent/model.ts";
 import { decodeAccessLogs } from "../../agent/servers/envoy-access-log/decode.ts";
+import { toUsage } from "../../agent/servers/envoy-access-log/usage.ts";
 import { envoyAccessLog, openEnvoyAccessLog } from "../../agent/servers/envoy-access-log.ts";
 import { MetricsReader } from "../../agent/servers/otlp/metrics.ts";
 import { RecordsReader } from "../../agent/servers/otlp/records.ts";
@@ -332,11 +333,12 @@ describe("OTLP traces and logs", () => {
 
 describe("Envoy access log", () => {
   const value = (key: string, content: Buffer): Buffer => field(1, message(field(1, key), field(2, content)));
-  const entry = (input: number, status = 200): Buffer =>
+  const entry = (input: number, status = 200, ...common: Buffer[]): Buffer =>
     message(
       field(
         1,
         message(
+          ...common,
           field(
             17,
             field(
@@ -398,6 +400,32 @@ describe("Envoy access log", () => {
       },
     ]);
     expect(samples.reduce((sum, sample) => sum + sample.ignoredSamples, 0)).toBe(1);
+  });
+
+  test("reads who cut an answer and who gave it, and leaves out entries of requests that go on", () => {
+    const flag = (number: number): Buffer => field(16, message(field(number, 1)));
+    const address = (host: string): Buffer =>
+      field(13, message(field(1, message(field(2, host), field(3, 8000)))));
+    const entries = decodeAccessLogs(
+      stream(
+        entry(1, 200, flag(15), address("10.0.0.1")),
+        entry(2, 200, flag(7), address("fd00::1")),
+        entry(3, 200, field(26, 1), field(33, 5)),
+        entry(4, 200, field(33, 9)),
+        entry(5, 503, flag(6), field(33, 6)),
+      ),
+    );
+    expect(entries.map(({ cutBy, upstream }) => [cutBy, upstream])).toEqual([
+      ["client", "10.0.0.1:8000"],
+      ["upstream", "[fd00::1]:8000"],
+      [undefined, undefined],
+    ]);
+    const keys = envoyAccessLog.config.parse({ endpoint: "127.0.0.1:1" }) as Parameters<typeof toUsage>[1];
+    expect(entries.map((each) => toUsage(each, keys)?.outcome)).toEqual(["aborted", "error", "error"]);
+    const only = (...upstreams: string[]): unknown[] =>
+      entries.map((each) => toUsage(each, { ...keys, upstreams })?.outcome);
+    expect(only("10.0.0.1")).toEqual(["aborted", undefined, undefined]);
+    expect(only("[fd00::1]:8000", "10.0.0.1:1")).toEqual([undefined, "error", undefined]);
   });
 
   test("decodeAccessLogs() refuses other bytes with WireError only", () => {

@@ -1,7 +1,8 @@
 // StreamAccessLogsMessage as bytes: the HTTP entries' dynamic metadata, status, headers, route and upstream.
-// Facts: envoy/service/accesslog/v3/als.proto and envoy/data/accesslog/v3/accesslog.proto (data-plane-api, 2026):
-// http_logs 2 {log_entry 1 {common 1, request 3, response 4}}; common: upstream address 13, cluster 15, metadata 17,
-// route_name 19, duration 23, stream_id 26; Metadata.filter_metadata 1 is a map of Struct. Nesting is read two levels deep.
+// Facts: envoy/service/accesslog/v3/als.proto and envoy/data/accesslog/v3/accesslog.proto, seen from Envoy 1.40:
+// http_logs 2 {log_entry 1 {common 1, request 3, response 4}}; common: upstream address 13, response flags 16, metadata 17,
+// route_name 19, duration 23, intermediate 26, access_log_type 33; Metadata.filter_metadata 1 is a map of Struct. Nesting is
+// read two levels deep. Entries of a request that still runs, and of its upstream attempts, say what its last one says.
 import { tagOf, WireError, WireReader } from "../wire.ts";
 
 const ENTRIES_MAX = 10_000;
@@ -15,6 +16,10 @@ export interface AccessLogEntry {
   readonly status: number | undefined;
   readonly route: string | undefined;
   readonly durationSeconds: number | undefined;
+  /** Who ended the answer before it was whole. */
+  readonly cutBy: "client" | "upstream" | undefined;
+  /** Address and port of who answered. */
+  readonly upstream: string | undefined;
 }
 
 interface Draft {
@@ -23,19 +28,32 @@ interface Draft {
   status: number | undefined;
   route: string | undefined;
   durationSeconds: number | undefined;
+  cutBy: "client" | "upstream" | undefined;
+  upstream: string | undefined;
+  last: boolean;
 }
+
+/** ResponseFlags that mean an answer from upstream broke off: timeout, reset, connection, idle, duration, protocol. */
+const UPSTREAM_FLAGS = [3, 5, 7, 17, 20, 23, 24];
+const CLIENT_FLAG = 15;
+/** AccessLogType: not set (by older Envoys), and the end of a request as its client saw it. */
+const FINAL_TYPES: readonly number[] = [0, 6];
 
 /** The HTTP entries of one message; throws WireError when it is none. */
 export function decodeAccessLogs(bytes: Uint8Array): AccessLogEntry[] {
   const reader = new WireReader(bytes);
   const entries: AccessLogEntry[] = [];
   within(reader, {
-    [message(2)]: () => into(reader, message(1), () => entries.push(readEntry(reader, entries.length))),
+    [message(2)]: () =>
+      into(reader, message(1), () => {
+        const { last, ...entry } = readEntry(reader, entries.length);
+        if (last) entries.push(entry);
+      }),
   });
   return entries;
 }
 
-function readEntry(reader: WireReader, count: number): AccessLogEntry {
+function readEntry(reader: WireReader, count: number): Draft {
   if (count >= ENTRIES_MAX) throw new WireError(`Cannot take more than ${ENTRIES_MAX} log entries at once`);
   const draft: Draft = {
     metadata: new Map(),
@@ -43,6 +61,9 @@ function readEntry(reader: WireReader, count: number): AccessLogEntry {
     status: undefined,
     route: undefined,
     durationSeconds: undefined,
+    cutBy: undefined,
+    upstream: undefined,
+    last: true,
   };
   const readStatus = (): void => {
     draft.status = reader.uint();
@@ -58,6 +79,12 @@ function readEntry(reader: WireReader, count: number): AccessLogEntry {
 
 function readCommon(reader: WireReader, draft: Draft): void {
   nested(reader, {
+    [message(13)]: () => {
+      draft.upstream = readAddress(reader);
+    },
+    [message(16)]: () => {
+      draft.cutBy = readFlags(reader);
+    },
     [message(17)]: () => into(reader, message(1), () => readNamespace(reader, draft)),
     [message(19)]: () => {
       draft.route = reader.text();
@@ -65,7 +92,39 @@ function readCommon(reader: WireReader, draft: Draft): void {
     [message(23)]: () => {
       draft.durationSeconds = readDuration(reader);
     },
+    [tagOf(26, "varint")]: () => {
+      if (reader.uint() !== 0) draft.last = false;
+    },
+    [tagOf(33, "varint")]: () => {
+      if (!FINAL_TYPES.includes(reader.uint())) draft.last = false;
+    },
   });
+}
+
+/** Address: socket_address 1 {address 2, port_value 3}; undefined for any other. */
+function readAddress(reader: WireReader): string | undefined {
+  let [host, port] = ["", 0];
+  const readSocket = (): void =>
+    nested(reader, {
+      [message(2)]: () => {
+        host = reader.text();
+      },
+      [tagOf(3, "varint")]: () => {
+        port = reader.uint();
+      },
+    });
+  nested(reader, { [message(1)]: readSocket });
+  return host === "" ? undefined : `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+function readFlags(reader: WireReader): Draft["cutBy"] {
+  let cutBy: Draft["cutBy"];
+  const set = (by: "client" | "upstream") => (): void => {
+    if (reader.uint() !== 0 && cutBy !== "client") cutBy = by;
+  };
+  const upstream = UPSTREAM_FLAGS.map((flag) => [tagOf(flag, "varint"), set("upstream")]);
+  nested(reader, { ...Object.fromEntries(upstream), [tagOf(CLIENT_FLAG, "varint")]: set("client") });
+  return cutBy;
 }
 
 function readDuration(reader: WireReader): number {

@@ -1,4 +1,5 @@
 // What one logged request used, under the metadata keys of the configuration.
+import type { Outcome } from "../../model.ts";
 import { outcomeOfStatus } from "../outcomes.ts";
 import type { Usage } from "../usage-totals.ts";
 import type { AccessLogEntry } from "./decode.ts";
@@ -17,13 +18,14 @@ export interface UsageKeys {
   };
   readonly tenantHeader?: string | undefined;
   readonly tenantMetadata?: string | undefined;
+  readonly upstreams?: readonly string[] | undefined;
   readonly modelAliases?: Readonly<Record<string, string>> | undefined;
 }
 
-/** The usage of a logged request; undefined where it is no model call. */
+/** The usage of a logged request; undefined where it is no model call, or was answered by others than asked for. */
 export function toUsage(entry: AccessLogEntry, keys: UsageKeys): Usage | undefined {
   const values = entry.metadata.get(keys.metadata.namespace);
-  if (values === undefined) return undefined;
+  if (values === undefined || !answeredBy(entry.upstream, keys.upstreams)) return undefined;
   const number = (key: string): number | undefined => {
     const value = Number(values.get(key) ?? Number.NaN);
     return Number.isSafeInteger(value) && value >= 0 ? value : undefined;
@@ -41,12 +43,29 @@ export function toUsage(entry: AccessLogEntry, keys: UsageKeys): Usage | undefin
     model: model === undefined ? undefined : (keys.modelAliases?.[model] ?? model),
     tenant: text(keys.tenantMetadata) ?? (header || undefined),
     endpoint: entry.route || undefined,
-    outcome: outcomeOfStatus(entry.status === undefined || entry.status === 0 ? "499" : String(entry.status)),
+    outcome: outcomeOf(entry),
     tokens: { ...inputs(input, cached), ...(output === undefined ? {} : { output }) },
     reasoningTokens: number(keys.metadata.reasoning),
     requests: 1,
     seconds: latencies(values, keys, entry.durationSeconds),
   };
+}
+
+/** With or without port. */
+function answeredBy(upstream: string | undefined, wanted: readonly string[] | undefined): boolean {
+  if (wanted === undefined) return true;
+  return (
+    upstream !== undefined &&
+    wanted.some((each) => each === upstream || each === upstream.replace(/:\d+$/, ""))
+  );
+}
+
+/** The status was sent before the answer broke off, so what cut it says more. */
+function outcomeOf({ status, cutBy }: AccessLogEntry): Outcome {
+  if (status === undefined || status === 0) return "aborted";
+  const outcome = outcomeOfStatus(String(status));
+  if (outcome !== "ok" || cutBy === undefined) return outcome;
+  return cutBy === "client" ? "aborted" : "error";
 }
 
 function inputs(input: number | undefined, cached: number | undefined): NonNullable<Usage["tokens"]> {

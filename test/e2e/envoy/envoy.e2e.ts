@@ -1,0 +1,300 @@
+// The real Envoy before a small upstream: its gRPC access log and its OpenTelemetry log into our receivers, in the clear
+// and by mTLS, over failures and restarts of either side.
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { createServer as createHttpServer, request } from "node:http";
+import type { AddressInfo, Server } from "node:net";
+import { createServer } from "node:net";
+import { homedir, tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+import { systemClock } from "../../../agent/clock.ts";
+import { silentLog } from "../../../agent/log.ts";
+import type { TokenReading, TokenSample } from "../../../agent/model.ts";
+import { envoyAccessLog, openEnvoyAccessLog } from "../../../agent/servers/envoy-access-log.ts";
+import { openOtlp, otlp } from "../../../agent/servers/otlp.ts";
+import type { ReceiverSource } from "../../../agent/servers/receiver.ts";
+import type { EnvoyConfig } from "./envoy-config.ts";
+import { envoyConfig } from "./envoy-config.ts";
+
+const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
+const program = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), "envoy/envoy");
+const usable = existsSync(program);
+if (!usable) console.warn(`SKIPPED: Envoy, because ${program} is not here; run test/e2e/install-tools.sh`);
+
+const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+const folder = (): string => {
+  const path = mkdtempSync(join(tmpdir(), "tokenwatt-envoy-"));
+  closing.push(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+};
+
+/** What the upstream reports of every answer. */
+const USAGE = {
+  prompt_tokens: 500,
+  completion_tokens: 20,
+  prompt_tokens_details: { cached_tokens: 300 },
+  completion_tokens_details: { reasoning_tokens: 5 },
+};
+const times = (answers: number): TokenReading["tokens"] => ({
+  input_uncached: answers * 200,
+  input_cached: answers * 300,
+  output: answers * 20,
+});
+
+/** Answers with usage; `x-ask` asks for a status, to stop in the middle ("hang", "break") or to take a second ("slow"). */
+function answer(incoming: IncomingMessage, response: ServerResponse): void {
+  const ask = incoming.headers["x-ask"] ?? "200";
+  const status = Number(ask) || 200;
+  const streams = ask === "hang" || ask === "break" || ask === "slow";
+  // Envoy's filter holds a JSON answer back until it is whole.
+  response.writeHead(status, { "content-type": streams ? "text/event-stream" : "application/json" });
+  if (streams) {
+    response.write("data: {}");
+    if (ask === "break") setImmediate(() => response.destroy());
+    if (ask === "slow") setTimeout(() => response.end(), 1000);
+    return;
+  }
+  response.end(JSON.stringify(status === 200 ? { model: "m-1", usage: USAGE } : { error: "no" }));
+}
+
+async function listening(server: Server): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return (server.address() as AddressInfo).port;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  const port = await listening(server);
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+interface Gateway {
+  readonly config: EnvoyConfig;
+  stop(): Promise<void>;
+}
+
+async function startEnvoy(given: Pick<EnvoyConfig, "logs" | "tls"> & Partial<EnvoyConfig>): Promise<Gateway> {
+  let { upstreamPort } = given;
+  if (upstreamPort === undefined) {
+    const upstream = createHttpServer(answer);
+    upstreamPort = await listening(upstream);
+    closing.push(() => {
+      upstream.close();
+      upstream.closeAllConnections();
+    });
+  }
+  const config = { port: await freePort(), adminPort: await freePort(), ...given, upstreamPort };
+  const path = join(folder(), "envoy.json");
+  writeFileSync(path, envoyConfig(config));
+  const args = ["--config-path", path, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"];
+  const child = spawn(program, args, { stdio: "ignore" });
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const stop = async (): Promise<void> => {
+    child.kill();
+    await ended;
+  };
+  closing.push(stop);
+  await until(async () => (await fetch(`http://127.0.0.1:${config.adminPort}/ready`)).ok);
+  return { config, stop };
+}
+
+/** Sends a request through the gateway; "hang" is given up by the client once the answer has begun. */
+function ask({ config }: Gateway, tenant: string, what = "200"): Promise<number> {
+  return new Promise((resolve) => {
+    const headers = { "x-tenant": tenant, "x-ask": what };
+    const sent = request({ host: "127.0.0.1", port: config.port, method: "POST", headers }, (response) => {
+      const status = response.statusCode ?? 0;
+      response.on("error", () => resolve(status));
+      response.on("end", () => resolve(status));
+      if (what === "hang") {
+        sent.destroy();
+        resolve(status);
+      } else response.resume();
+    });
+    sent.on("error", () => resolve(0));
+    sent.end();
+  });
+}
+
+/** Waits until `check` holds; failures on the way count as not yet. */
+async function until(check: () => Promise<boolean> | boolean): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    if (
+      await Promise.resolve()
+        .then(check)
+        .catch(() => false)
+    )
+      return;
+    if (tries > 300) throw new Error(`Gave up waiting until ${check}`);
+    await context.clock.sleep(100, context.signal);
+  }
+}
+
+interface Receiver {
+  readonly port: number;
+  readings(): readonly TokenReading[];
+  /** Requests of any outcome so far. */
+  requests(): number;
+  close(): Promise<void>;
+}
+
+async function receive(source: ReceiverSource): Promise<Receiver> {
+  let last: TokenSample | undefined;
+  void source.run(async (reading) => {
+    if (!("reason" in reading)) last = reading;
+  });
+  closing.push(() => source.close());
+  const readings = (): readonly TokenReading[] => last?.readings ?? [];
+  const requests = (): number =>
+    readings()
+      .flatMap((reading) => Object.values(reading.requests))
+      .reduce((sum, each) => sum + each, 0);
+  return { port: await source.listening, readings, requests, close: () => source.close() as Promise<void> };
+}
+
+function receiveAccessLog(more: object = {}, port = 0): Promise<Receiver> {
+  const entry = envoyAccessLog.config.parse({ endpoint: "127.0.0.1:1", tenantHeader: "x-tenant", ...more });
+  const open = { ...(entry as Parameters<typeof openEnvoyAccessLog>[0]), endpoint: `127.0.0.1:${port}` };
+  return receive(openEnvoyAccessLog(open, context));
+}
+
+const als = (port: number) => ({ logs: { kind: "als", port } }) as const;
+const byTenant = (readings: readonly TokenReading[], tenant: string): TokenReading | undefined =>
+  readings.find((reading) => reading.tenant === tenant);
+
+describe.runIf(usable)("Envoy's access log", () => {
+  test("gives tokens, tenant, model, route and outcome of every request, once", async () => {
+    const receiver = await receiveAccessLog();
+    const gateway = await startEnvoy(als(receiver.port));
+    expect(await ask(gateway, "a")).toBe(200);
+    expect(await ask(gateway, "a")).toBe(200);
+    expect(await ask(gateway, "b")).toBe(200);
+    expect(await ask(gateway, "b", "500")).toBe(500);
+    expect(await ask(gateway, "b", "429")).toBe(429);
+    expect(await ask(gateway, "b", "hang")).toBe(200);
+    expect(await ask(gateway, "b", "break")).toBe(200);
+    expect(await ask(gateway, "c", "slow")).toBe(200);
+    await until(() => receiver.requests() === 8);
+    expect(byTenant(receiver.readings(), "a")).toMatchObject({
+      model: "m",
+      endpoint: "chat",
+      tokens: times(2),
+      reasoningTokens: 10,
+      requests: { ok: 2 },
+      latencies: { request_duration: { count: 2 } },
+    });
+    expect(byTenant(receiver.readings(), "b")).toMatchObject({
+      tokens: times(1),
+      requests: { ok: 1, error: 2, rejected: 1, aborted: 1 },
+    });
+    expect(byTenant(receiver.readings(), "c")).toMatchObject({ tokens: {}, requests: { ok: 1 } });
+  });
+
+  test("counts only what the named upstreams answered, where asked to", async () => {
+    const [here, elsewhere] = [await receiveAccessLog({ upstreams: ["127.0.0.1"] }), "192.0.2.1"];
+    const gateway = await startEnvoy(als(here.port));
+    await ask(gateway, "a");
+    await until(() => here.requests() === 1);
+    const { upstreamPort } = gateway.config;
+    await gateway.stop();
+    await here.close();
+    const other = await receiveAccessLog({ upstreams: [`127.0.0.1:${upstreamPort + 1}`, elsewhere] });
+    const both = await startEnvoy({ ...als(other.port), upstreamPort });
+    await ask(both, "a");
+    await ask(both, "a");
+    await both.stop();
+    expect(other.requests()).toBe(0);
+  });
+
+  test("goes on over restarts of either side, and nothing it sent while both were up counts twice", async () => {
+    const first = await receiveAccessLog();
+    const gateway = await startEnvoy(als(first.port));
+    for (let sent = 0; sent < 20; sent++) await ask(gateway, "a");
+    await until(() => first.requests() === 20);
+    await first.close();
+    for (let sent = 0; sent < 5; sent++) await ask(gateway, "a");
+    const second = await receiveAccessLog({}, first.port);
+    // Envoy never hears whether an entry arrived: what it logged meanwhile may come late or be lost, but not twice.
+    await until(async () => {
+      await ask(gateway, "probe");
+      return byTenant(second.readings(), "probe") !== undefined;
+    });
+    for (let sent = 0; sent < 20; sent++) await ask(gateway, "b");
+    await until(() => byTenant(second.readings(), "b")?.requests.ok === 20);
+    const late = byTenant(second.readings(), "a")?.requests.ok ?? 0;
+    console.log(`of 5 requests while nobody listened ${late} were logged`);
+    expect(late).toBeLessThanOrEqual(5);
+    await gateway.stop();
+    const { upstreamPort } = gateway.config;
+    const again = await startEnvoy({ ...als(second.port), upstreamPort });
+    for (let sent = 0; sent < 20; sent++) await ask(again, "c");
+    await until(() => byTenant(second.readings(), "c")?.requests.ok === 20);
+    expect(byTenant(second.readings(), "b")).toMatchObject({ tokens: times(20), requests: { ok: 20 } });
+    expect(byTenant(second.readings(), "c")).toMatchObject({ tokens: times(20), requests: { ok: 20 } });
+  });
+
+  test("arrives by mTLS, and not without a certificate the receiver trusts", async () => {
+    const keys = folder();
+    authority(keys, "ours");
+    authority(keys, "others");
+    const at = (name: string): string => join(keys, name);
+    const tls = {
+      certFile: at("ours-end.pem"),
+      keyFile: at("ours-end.key"),
+      clientCaFile: at("ours-ca.pem"),
+    };
+    const receiver = await receiveAccessLog({ tls });
+    const as = (name: string) => ({
+      tls: { cert: at(`${name}-end.pem`), key: at(`${name}-end.key`), authority: at("ours-ca.pem") },
+    });
+    const trusted = await startEnvoy({ ...als(receiver.port), ...as("ours") });
+    const stranger = await startEnvoy({ ...als(receiver.port), ...as("others") });
+    await ask(stranger, "stranger");
+    await ask(trusted, "a");
+    await until(() => receiver.requests() === 1);
+    const stats = `http://127.0.0.1:${stranger.config.adminPort}/stats?filter=logs.upstream_cx_total`;
+    await until(async () => / [1-9]/.test(await (await fetch(stats)).text()));
+    expect(receiver.readings().map((reading) => reading.tenant)).toEqual(["a"]);
+  });
+});
+
+describe.runIf(usable)("Envoy's OpenTelemetry log", () => {
+  test("gives usage and outcome of every request", async () => {
+    const entry = otlp.config.parse({ endpoint: "127.0.0.1:1", tenantAttribute: "tenant" });
+    const open = { ...(entry as Parameters<typeof openOtlp>[0]), endpoint: "127.0.0.1:0" };
+    const receiver = await receive(openOtlp(open, context));
+    const gateway = await startEnvoy({ logs: { kind: "otlp", port: receiver.port } });
+    await ask(gateway, "a");
+    await ask(gateway, "a");
+    await ask(gateway, "b");
+    await until(() => receiver.requests() === 3);
+    expect(byTenant(receiver.readings(), "a")).toMatchObject({
+      model: "m",
+      tokens: times(2),
+      requests: { ok: 2 },
+    });
+    expect(byTenant(receiver.readings(), "b")).toMatchObject({
+      model: "m",
+      tokens: times(1),
+      requests: { ok: 1 },
+    });
+  });
+});
+
+/** An authority of this name, and a certificate signed by it for either end. */
+function authority(path: string, name: string): void {
+  const openssl = (...args: string[]): unknown => execFileSync("openssl", args, { cwd: path, stdio: "pipe" });
+  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", `/CN=${name}`];
+  openssl("req", "-x509", ...key, "-days", "2", "-keyout", `${name}-ca.key`, "-out", `${name}-ca.pem`);
+  writeFileSync(join(path, "ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
+  openssl("req", ...key, "-keyout", `${name}-end.key`, "-out", `${name}-end.csr`);
+  const signed = ["-CA", `${name}-ca.pem`, "-CAkey", `${name}-ca.key`, "-CAcreateserial", "-extfile", "ext"];
+  openssl("x509", "-req", "-in", `${name}-end.csr`, ...signed, "-days", "2", "-out", `${name}-end.pem`);
+}
