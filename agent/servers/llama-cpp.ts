@@ -1,8 +1,9 @@
-// llama.cpp's server (tools/server, --metrics). No labels: the model's name is the configuration's to give.
+// llama.cpp's server (tools/server, --metrics; recorded from 0.5.0). No labels: the model's name is the configuration's to
+// give. Its header Process-Start-Time-Unix counts microseconds of the monotonic clock: it tells runs apart, no more.
 // Volume: prompt_tokens_total (evaluated tokens, prefix hits excluded) and tokens_predicted_total, when a slot is
 // released. Values have six significant digits: above 1e6 they move in steps of 10, above 1e7 of 100, and so on.
 // Progress: n_decode_total, once per decode call. The rate gauges are means since the last scrape of anyone and never
-// used; router mode wakes models unless the path names a loaded one (?model=), so it is read only with that path.
+// used. Router mode answers 400 without ?model=, and loads the model named unless told not to, so it is told.
 import { textServer } from "./text-server.ts";
 
 /** llama.cpp's llama-server. */
@@ -14,6 +15,7 @@ export const llamaCpp = textServer({
   volume: "finish",
   labels: {},
   epochHeader: "process-start-time-unix",
+  harmless: (url) => (/[?&]model=/.test(url) && !/[?&]autoload=/.test(url) ? `${url}&autoload=false` : url),
   families: [
     "llamacpp_prompt_tokens",
     "llamacpp_prompt_tokens_cached",

@@ -78,7 +78,15 @@ export function withoutLabels(labels: Labels, without: readonly string[]): Label
   return Object.fromEntries(Object.entries(labels).filter(([name]) => !without.includes(name)));
 }
 
-/** The epoch of a run that began at a unix time in seconds; page-source.ts reads the time back from it. */
+const START = "start:";
+
+/** The epoch of a run that began at a unix time in seconds. */
 export function startEpoch(unixSeconds: number): string {
-  return `start:${unixSeconds}`;
+  return `${START}${unixSeconds}`;
+}
+
+/** The unix time in seconds at which the run of an epoch began; undefined where it does not say. */
+export function epochStart(epoch: string | undefined): number | undefined {
+  const seconds = epoch?.startsWith(START) ? Number(epoch.slice(START.length)) : Number.NaN;
+  return Number.isFinite(seconds) ? seconds : undefined;
 }

@@ -7,7 +7,7 @@ import { createPageFetcher } from "../text/fetch.ts";
 import { createPageParser } from "../text/parse.ts";
 import { commonFields, defined, serverInfo, tlsField } from "./entry.ts";
 import type { ReaderOptions } from "./page-labels.ts";
-import { startEpoch } from "./page-labels.ts";
+import { epochStart } from "./page-labels.ts";
 import { PageReadings } from "./page-readings.ts";
 import { holdVanished, watchBirths, watchFrozen } from "./page-watch.ts";
 
@@ -31,8 +31,10 @@ export interface TextServer {
   readonly vanishing?: boolean;
   /** Its series appear with the first event they count, and the page is of one process: what is new began at zero. */
   readonly bornAtZero?: boolean;
-  /** A response header that identifies the run, where the page does not. */
+  /** A response header that identifies the run, where the page does not; what it means is not asked. */
   readonly epochHeader?: string;
+  /** The page's URL made such that reading it changes nothing in the server. */
+  harmless?(url: string): string;
   /** Why this page is of this server, or undefined if it is not. */
   recognises(page: MetricPage): string | undefined;
   /** Gathers the page. */
@@ -99,7 +101,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
   const { tls, bearerFile, headers, bytesMax, timeoutMs } = entry;
   const fetcher = createPageFetcher(
     {
-      url: pageUrl(entry.endpoint, server.path, tls !== undefined),
+      url: (server.harmless ?? String)(pageUrl(entry.endpoint, server.path, tls !== undefined)),
       timeoutMs,
       ...defined({
         tls: tls === undefined || tls === true ? undefined : defined(tls),
@@ -159,15 +161,16 @@ function located(
   header: string | readonly string[] | undefined,
   context: SourceContext,
 ): TokenReading {
-  const epoch = reading.epoch ?? (typeof header === "string" ? startEpoch(Number(header)) : undefined);
-  const seconds = epoch === undefined ? Number.NaN : Number(epoch.slice(startEpoch(0).length - 1));
+  const epoch = reading.epoch ?? (typeof header === "string" ? `header:${header.slice(0, 64)}` : undefined);
+  const seconds = epochStart(epoch);
   return {
     ...reading,
     ...defined({
       epoch,
-      epochBegan: Number.isFinite(seconds)
-        ? context.clock.instant(BigInt(Math.round(seconds * 1e6)) * (BigInt(NANOS_PER_SECOND) / 1_000_000n))
-        : undefined,
+      epochBegan:
+        seconds !== undefined
+          ? context.clock.instant(BigInt(Math.round(seconds * 1e6)) * (BigInt(NANOS_PER_SECOND) / 1_000_000n))
+          : undefined,
       endpoint: reading.endpoint ?? info.endpoint,
     }),
   };

@@ -46,6 +46,7 @@ fi
 sh "$here/python/install.sh" || missing "the python clients"
 sh "$here/litellm/install.sh" || missing "LiteLLM's proxy"
 sh "$here/envoy/install.sh" || missing "Envoy"
+sh "$here/llama-cpp/install.sh" || missing "llama-server"
 
 # ClickHouse as a Python module, for the SQL of docs/queries.md.
 if [ ! -x "$tools/chdb/bin/python" ]; then

@@ -118,19 +118,35 @@ describe("a text server", () => {
     expect((await open(vllm, { endpoint }).poll()).errors).toEqual(["no token counter is on the page"]);
   });
 
-  test("takes llama.cpp's run from its header", async () => {
-    let start = "1795420000";
+  test("takes llama.cpp's run from its header, which is no time", async () => {
+    let start = "2466692687";
     const endpoint = await serve(() => ({
       body: recording("llama-cpp-b6-serving.prom"),
       headers: { "Process-Start-Time-Unix": start },
     }));
     const source = open(llamaCpp, { endpoint });
     const before = (await source.poll()).readings[0];
-    start = "1795420999";
+    start = "2507359344";
     const after = (await source.poll()).readings[0];
-    expect(before?.epoch).toBe("start:1795420000");
+    expect(before?.epoch).toBe("header:2466692687");
+    expect(before?.epochBegan).toBeUndefined();
     expect(after?.epoch).not.toBe(before?.epoch);
     expect(before).toMatchObject({ progress: { output: 612044 }, progressKind: "step", volume: "finish" });
+  });
+
+  test("reads llama.cpp's router without loading the model it names", async () => {
+    let asked: string | undefined;
+    const server = createServer((request, response) => {
+      asked = request.url;
+      response.end(recording("llama-cpp-0.5.0-after-work.prom"));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    closing.push(() => server.close());
+    const page = `http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`;
+    await open(llamaCpp, { endpoint: `${page}?model=m` }).poll();
+    expect(asked).toBe("/metrics?model=m&autoload=false");
+    await open(llamaCpp, { endpoint: page }).poll();
+    expect(asked).toBe("/metrics");
   });
 
   test("reads any page by mapping", async () => {
