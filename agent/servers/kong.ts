@@ -1,6 +1,7 @@
 // Kong's AI plugins seen through its prometheus plugin (prometheus/exporter.lua, 22246ef; `ai_metrics: true`).
 // A gateway: counters at the end of a request; input unsplit; token_type="total_tokens" is the sum of the others.
-// There is no outcome: every counted request was answered. The open-source tenant is the workspace.
+// There is no outcome: every counted request was answered. Tenant: the consumer, which newer pages name
+// (developer.konghq.com, monitor-ai-llm-metrics, 2026), else the workspace.
 import { textServer } from "./text-server.ts";
 
 const TOKENS = "kong_ai_llm_tokens";
@@ -12,7 +13,7 @@ export const kong = textServer({
   port: 8100,
   path: "/metrics",
   volume: "finish",
-  labels: { modelLabel: "ai_model", tenantLabel: "workspace" },
+  labels: { modelLabel: "ai_model", tenantLabel: ["consumer", "workspace"] },
   families: [TOKENS, "kong_ai_llm_requests", "kong_ai_llm_provider_latency_ms"],
   recognises: (page) =>
     page.samples.has(TOKENS) || page.samples.has("kong_ai_llm_requests")

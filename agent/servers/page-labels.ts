@@ -45,8 +45,8 @@ function identify(labels: Labels, options: ReaderOptions): Identity {
   return { key: JSON.stringify([model ?? null, tenant ?? null, endpoint ?? null]), model, tenant, endpoint };
 }
 
-/** Values that mean "not set": an absent label, SGLang's empty one, LiteLLM's and Higress's words for it. */
-const UNSET: ReadonlySet<string | undefined> = new Set([undefined, "", "None", "none"]);
+/** Values that mean "not set": an absent label, SGLang's empty one, LiteLLM's, Higress's and AI Gateway's words for it. */
+const UNSET: ReadonlySet<string | undefined> = new Set([undefined, "", "None", "none", "unknown"]);
 
 function label(labels: Labels, names: string | readonly string[] | undefined): string | undefined {
   if (names === undefined) return undefined;

@@ -8,8 +8,11 @@ import { systemClock, virtualClock } from "../../agent/clock.ts";
 import { silentLog } from "../../agent/log.ts";
 import { Increments } from "../../agent/meter/increments.ts";
 import type { TokenReading } from "../../agent/model.ts";
+import { envoyAiGateway } from "../../agent/servers/envoy-ai-gateway.ts";
+import { kong } from "../../agent/servers/kong.ts";
 import { litellm } from "../../agent/servers/litellm.ts";
 import { llamaCpp } from "../../agent/servers/llama-cpp.ts";
+import { llmDEpp } from "../../agent/servers/llm-d-epp.ts";
 import { holdVanished, watchBirths, watchFrozen } from "../../agent/servers/page-watch.ts";
 import { prometheusGeneric } from "../../agent/servers/prometheus-generic.ts";
 import { serverTypes } from "../../agent/servers/registry.ts";
@@ -353,6 +356,44 @@ describe("every page reader", () => {
         .map(([type]) => type);
       expect([name, takers.length]).toEqual([name, 1]);
     }
+  });
+
+  test("llm-d is read by the newest of its names only", () => {
+    const page = (...generations: string[]): string =>
+      generations
+        .flatMap((prefix) => [
+          `${prefix}input_tokens_sum{model_name="m",target_model_name="t"} 30`,
+          `${prefix}output_tokens_sum{model_name="m",target_model_name="t"} 7`,
+          `${prefix}output_tokens_count{model_name="m",target_model_name="t"} 2`,
+        ])
+        .join("\n");
+    for (const prefixes of [
+      ["inference_objective_"],
+      ["llm_d_router_epp_", "inference_objective_"],
+      ["llm_d_epp_request_", "llm_d_router_epp_", "inference_objective_"],
+    ]) {
+      const parsed = parsePage(Buffer.from(`${page(...prefixes)}\n`));
+      expect(llmDEpp.page.recognises(parsed)).toBe(`${prefixes[0]?.replace(/_(request_)?$/, "")}_* families`);
+      expect(llmDEpp.page.read(parsed).readings).toMatchObject([
+        { model: "t", tokens: { input_unsplit: 30, output: 7 }, requests: { ok: 2 } },
+      ]);
+    }
+  });
+
+  test("kong's tenant is the consumer where one is named, else the workspace", () => {
+    const line = (consumer: string, value: number): string =>
+      `kong_ai_llm_tokens_total{ai_model="m",token_type="prompt_tokens",workspace="w",consumer="${consumer}"} ${value}\n`;
+    const { readings } = kong.page.read(parsePage(Buffer.from(line("c", 3) + line("", 4))));
+    expect(readings.map((reading) => [reading.tenant, reading.tokens.input_unsplit])).toEqual([
+      ["c", 3],
+      ["w", 4],
+    ]);
+  });
+
+  test("AI Gateway's model `unknown` is none", () => {
+    const line =
+      'gen_ai_client_token_usage_sum{gen_ai_request_model="unknown",gen_ai_token_type="output"} 5\n';
+    expect(envoyAiGateway.page.read(parsePage(Buffer.from(line))).readings[0]).not.toHaveProperty("model");
   });
 
   test("litellm keeps unset tenants apart from named ones", () => {
