@@ -54,6 +54,7 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
   let open = connection();
   const limit = target.bytesMax ?? BYTES_MAX;
   const buffer = pageBuffer(limit, target.url);
+  let { path } = options;
   const get = (signal: AbortSignal): Promise<IncomingMessage> =>
     new Promise((resolve, reject) => {
       // Replaced certificates are taken up with a connection of their own.
@@ -64,7 +65,7 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
       const { agent, options } = open;
       const headers = { ...(options.headers as Record<string, string>), ...authorization(target) };
       const send = secure ? httpsRequest : httpRequest;
-      const request = send({ ...options, headers, agent, signal }, resolve);
+      const request = send({ ...options, path, headers, agent, signal }, resolve);
       request.on("error", reject);
       request.end();
     });
@@ -75,7 +76,14 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
       const cancel = context.clock.at(due, () => timeout.abort());
       const signal = outer === undefined ? timeout.signal : AbortSignal.any([outer, timeout.signal]);
       try {
-        const response = await get(signal);
+        let response = await get(signal);
+        const slashed = slashedPath(response, options.path);
+        if (slashed !== undefined) {
+          response.resume();
+          path = slashed;
+          response = await get(signal);
+        }
+        if (response.statusCode !== 200) path = options.path;
         const body = await buffer.fill(inflated(response), signal);
         refuseNonPages(target.url, response, body);
         return { body, headers: response.headers };
@@ -87,6 +95,20 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
     },
     close: () => open.agent.destroy(),
   };
+}
+
+/**
+ * The path with the slash at its end that the server asks for: python servers that mount their page do (LiteLLM 1.89.7).
+ * The same server is asked again, whatever host it names; no other redirect is followed.
+ */
+function slashedPath(response: IncomingMessage, path: string | null | undefined): string | undefined {
+  const { statusCode = 0, headers } = response;
+  if (statusCode < 300 || statusCode > 399 || headers.location === undefined || !path) return undefined;
+  const slashed = path.replace(/([^/?])(\?.*)?$/, "$1/$2");
+  const base = "http://localhost";
+  if (!URL.canParse(headers.location, base) || slashed === path) return undefined;
+  const { pathname, search } = new URL(headers.location, base);
+  return `${pathname}${search}` === slashed ? slashed : undefined;
 }
 
 function requestOptions(target: PageTarget): { options: RequestOptions; secure: boolean } {

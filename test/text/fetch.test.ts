@@ -81,6 +81,25 @@ describe("createPageFetcher()", () => {
     await expect(get(url)).rejects.toThrow(message);
   });
 
+  test("adds the slash a server asks for, once, and follows no other redirect", async () => {
+    const asked: (string | undefined)[] = [];
+    let location = "http://elsewhere.example/metrics/?model=m";
+    const url = await serve((request, response) => {
+      asked.push(request.url);
+      if (request.url === "/metrics/?model=m") response.end("a 1\n");
+      else response.writeHead(307, { location }).end();
+    });
+    const fetcher = createPageFetcher({ url: `${url}?model=m` }, context);
+    closing.push(() => fetcher.close());
+    for (let time = 0; time < 2; time++) expect((await fetcher.fetch()).body.toString()).toBe("a 1\n");
+    expect(asked).toEqual(["/metrics?model=m", "/metrics/?model=m", "/metrics/?model=m"]);
+    for (location of ["/login", "/metrics?model=m", "/other/?model=m", "http://[bad"]) {
+      const other = createPageFetcher({ url: `${url}?model=m` }, context);
+      closing.push(() => other.close());
+      await expect(other.fetch()).rejects.toThrow("it answers 307");
+    }
+  });
+
   test("refuses a page that inflates past its bound", async () => {
     const url = await serve((_request, response) => {
       response.setHeader("content-encoding", "gzip");

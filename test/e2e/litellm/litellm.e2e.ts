@@ -31,6 +31,7 @@ afterEach(async () => {
 
 interface Proxy {
   readonly url: string;
+  readonly folder: string;
   readonly upstream: Upstream;
   /** Sends a chat completion with a caller's key; returns the status. */
   ask(key: string, model: string, more?: object): Promise<number>;
@@ -75,7 +76,7 @@ general_settings: {custom_auth: teams.authorise, always_include_stream_usage: tr
   });
   const url = `http://127.0.0.1:${port}`;
   await until(async () => (await fetch(`${url}/health/liveliness`)).ok);
-  return { url, upstream, ask: (key, model, more) => ask(url, key, model, more) };
+  return { url, folder, upstream, ask: (key, model, more) => ask(url, key, model, more) };
 }
 
 async function ask(url: string, key: string, model: string, more: object = {}): Promise<number> {
@@ -118,8 +119,9 @@ const times = (requests: number): Record<string, number> => ({
 describe.runIf(usable)("LiteLLM's proxy", () => {
   test("counts what the upstream reported, by team and outcome, from a tenant's first request on", async () => {
     const proxy = await startProxy(["prometheus"]);
-    const headers = { authorization: "Bearer sk-none" };
-    const entry = litellm.config.parse({ endpoint: `${proxy.url}/metrics/`, headers });
+    const bearerFile = join(proxy.folder, "key");
+    writeFileSync(bearerFile, "sk-none\n");
+    const entry = litellm.config.parse({ endpoint: proxy.url, bearerFile });
     const source = litellm.open(entry, context) as PullServerSource;
     closing.push(() => source.close());
     const increments = new Increments({ agentStarted: context.clock.now() });
@@ -166,7 +168,7 @@ describe.runIf(usable)("LiteLLM's proxy", () => {
         queue_time: { count: 2 },
       },
     });
-    await expect(probe(`${proxy.url}/metrics/`)).rejects.toThrow("401");
+    await expect(probe(`${proxy.url}/metrics`)).rejects.toThrow("401");
   });
 
   test.each([

@@ -8,5 +8,5 @@ if ! command -v python3 >/dev/null 2>&1; then
 fi
 [ -x "$tools/python/bin/python" ] || python3 -m venv "$tools/python"
 "$tools/python/bin/python" -c "import prometheus_client, opentelemetry.exporter.otlp.proto.grpc, grpc_reflection, grpc_health" 2>/dev/null ||
-  "$tools/python/bin/pip" install --quiet prometheus_client opentelemetry-sdk \
-    opentelemetry-exporter-otlp-proto-grpc grpcio-reflection grpcio-health-checking
+  "$tools/python/bin/pip" install --quiet prometheus_client==0.26.0 opentelemetry-sdk==1.45.2 \
+    opentelemetry-exporter-otlp-proto-grpc==1.45.2 grpcio-reflection==1.85.1 grpcio-health-checking==1.85.1
