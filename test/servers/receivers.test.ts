@@ -316,6 +316,36 @@ describe("OTLP traces and logs", () => {
     expect(readingsOf(totals)).toHaveLength(1);
   });
 
+  test("takes a log record's outcome from its status, and a dash for nothing", () => {
+    const totals = newTotals();
+    const record = (status: string, ...more: [string, string][]): Buffer => {
+      const pairs = [
+        ["gen_ai.request.model", "m"],
+        ["tenant", "-"],
+        ["http.response.status_code", status],
+        ...more,
+      ];
+      return field(
+        2,
+        message(...pairs.map(([key, value]) => field(6, attribute(key as string, value as string)))),
+      );
+    };
+    const records = [
+      record("200", ["gen_ai.usage.input_tokens", "7"]),
+      record("200", ["gen_ai.usage.input_tokens", "-"]),
+      record("429", ["gen_ai.usage.input_tokens", "-"]),
+      record("0"),
+      record("503"),
+    ];
+    const logs = field(1, field(2, message(...records)));
+    new RecordsReader("logs", { tenantAttribute: "tenant" }).take(logs, totals, always);
+    expect(readingsOf(totals)).toMatchObject([
+      { model: "m", tokens: { input_unsplit: 7 }, requests: { ok: 1, rejected: 1, error: 1 } },
+    ]);
+    expect(readingsOf(totals)[0]?.requests).not.toHaveProperty("aborted");
+    expect(readingsOf(totals)[0]).not.toHaveProperty("tenant");
+  });
+
   test("counts log records of a gateway", () => {
     const totals = newTotals();
     const record = message(

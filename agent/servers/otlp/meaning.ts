@@ -109,11 +109,16 @@ export function identityOf(
   readonly endpoint: string | undefined;
 } {
   const find = (name: string | undefined): string | undefined =>
-    name === undefined ? undefined : attributes.get(name) || resource.get(name) || undefined;
+    name === undefined ? undefined : (said(attributes.get(name)) ?? said(resource.get(name)));
   const model = MODEL_NAMES.map(find).find((name) => name !== undefined);
   return {
     model: model === undefined ? undefined : (names.modelAliases?.[model] ?? model),
     tenant: find(names.tenantAttribute),
     endpoint: find(names.endpointAttribute),
   };
+}
+
+/** The value of an attribute, unless empty or "-", which Envoy's log formatter writes for what it does not have. */
+export function said(value: string | undefined): string | undefined {
+  return value === "" || value === "-" ? undefined : value;
 }

@@ -4,13 +4,15 @@
 // names its own call types as operation; a call that failed has no usage and counts as request. A record whose span was
 // counted before (redelivery) is left out too: the last 100,000 of two days are remembered, over restarts.
 
+import type { Outcome } from "../../model.ts";
+import { outcomeOfStatus } from "../outcomes.ts";
 import { ReceiverMemory } from "../receiver-memory.ts";
 import { SeenIds } from "../seen-ids.ts";
 import type { Usage, UsageTotals } from "../usage-totals.ts";
 import { tagOf, WireReader } from "../wire.ts";
 import { readAttribute } from "./byte-keys.ts";
 import type { AttributeNames } from "./meaning.ts";
-import { identityOf } from "./meaning.ts";
+import { identityOf, said } from "./meaning.ts";
 import type { Claim } from "./metrics.ts";
 
 const REMEMBERED = { idsMax: 100_000, seconds: 2 * 86_400 };
@@ -130,9 +132,8 @@ export class RecordsReader {
       else reader.skip(tag);
     }
     reader.leave(outer);
-    const errorType = attributes.get("error.type") ?? "";
-    failed ||= errorType !== "";
-    const usage = usageOf(attributes) ?? (failed ? failedCall(attributes) : undefined);
+    const outcome = outcomeOf(attributes, failed);
+    const usage = usageOf(attributes) ?? failedCall(attributes, outcome);
     if (usage === undefined) return 0;
     const service = `${resource.get("service.name") ?? ""} ${resource.get("service.instance.id") ?? ""}`;
     if (found.length >= RECORDS_MAX || !claim(service)) return 1;
@@ -142,7 +143,7 @@ export class RecordsReader {
       usage: {
         ...identityOf(attributes, resource, this.#names),
         ...usage,
-        outcome: failed ? "error" : "ok",
+        outcome,
         requests: 1,
         ...(duration === undefined ? {} : { seconds: { request_duration: duration } }),
       },
@@ -163,10 +164,26 @@ function readFailed(reader: WireReader): boolean {
   return failed;
 }
 
-/** A failed call of a model, which used nothing known; undefined for any other failed span. */
-function failedCall(attributes: ReadonlyMap<string, string>): Pick<Usage, "tokens"> | undefined {
+/** By the HTTP status where one is given, for that tells a refusal from an error. */
+function outcomeOf(attributes: ReadonlyMap<string, string>, failed: boolean): Outcome {
+  const [status] = /^\d+$/.exec(attributes.get("http.response.status_code") ?? "") ?? [];
+  const outcome = status === "0" ? "aborted" : outcomeOfStatus(status);
+  if (outcome !== "ok") return outcome;
+  return failed || (attributes.get("error.type") ?? "") !== "" ? "error" : "ok";
+}
+
+/**
+ * A failed call of a model, which used nothing known; undefined for any other record. Without a status nobody knows
+ * whether it has ended: Envoy can log requests that still run.
+ */
+function failedCall(
+  attributes: ReadonlyMap<string, string>,
+  outcome: Outcome,
+): Pick<Usage, "tokens"> | undefined {
+  if (outcome === "ok" || outcome === "aborted") return undefined;
   const operation = attributes.get("gen_ai.operation.name") ?? "";
-  return operation !== "" && MODEL_CALLS.has(operation) ? {} : undefined;
+  const named = operation !== "" || said(attributes.get("gen_ai.request.model")) !== undefined;
+  return named && MODEL_CALLS.has(operation) ? {} : undefined;
 }
 
 /** Tokens in the attributes of one model call, old and new names; undefined where there are none. */

@@ -274,7 +274,10 @@ describe.runIf(usable)("Envoy's OpenTelemetry log", () => {
     await ask(gateway, "a");
     await ask(gateway, "a");
     await ask(gateway, "b");
-    await until(() => receiver.requests() === 3);
+    await ask(gateway, "b", "500");
+    await ask(gateway, "b", "429");
+    await ask(gateway, "");
+    await until(() => receiver.requests() === 6);
     expect(byTenant(receiver.readings(), "a")).toMatchObject({
       model: "m",
       tokens: times(2),
@@ -283,8 +286,11 @@ describe.runIf(usable)("Envoy's OpenTelemetry log", () => {
     expect(byTenant(receiver.readings(), "b")).toMatchObject({
       model: "m",
       tokens: times(1),
-      requests: { ok: 1 },
+      requests: { ok: 1, error: 1, rejected: 1 },
     });
+    expect(receiver.readings().filter((reading) => reading.tenant === undefined)).toMatchObject([
+      { model: "m", tokens: times(1), requests: { ok: 1 } },
+    ]);
   });
 });
 
