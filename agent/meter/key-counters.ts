@@ -134,6 +134,7 @@ export class KeyCounters {
     this.#unseen = reading.epoch !== undefined && reading.epoch === sample.completeEpoch ? 0 : undefined;
     this.#moved = false;
     this.#dropped = 0;
+    if (relation === "restart") this.#beginAtZero();
     const moved = this.#movements(reading);
     const [progressInput, progressOutput] = this.#progress(reading, moved.tokens);
     this.#held = this.#fell ? this.#held + 1 : 0;
@@ -150,6 +151,16 @@ export class KeyCounters {
       reset: this.#reset,
       dropped: this.#dropped,
     };
+  }
+
+  /** A counter that is not yet on the first page of a new run has counted nothing in it. */
+  #beginAtZero(): void {
+    this.#values = this.#values.map((value) => (Number.isNaN(value) ? value : 0));
+    for (const name of latencyNames) {
+      const known = this.#histograms[name];
+      if (known !== undefined)
+        this.#histograms[name] = { ...known, counts: known.counts.map(() => 0), sum: 0, count: 0 };
+    }
   }
 
   #movements(
@@ -199,7 +210,10 @@ export class KeyCounters {
     for (const name of latencyNames) {
       const current = latencies[name];
       if (current === undefined) continue;
-      const step = histogramStep(this.#histograms[name], current, this.#relation);
+      const known = this.#histograms[name];
+      const born = known === undefined && this.#unseen === 0 && this.#relation !== "base";
+      const relation = born ? "whole" : this.#relation;
+      const step = histogramStep(known, current, relation);
       if (step === undefined) {
         this.#dropped++;
         continue;

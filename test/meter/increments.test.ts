@@ -52,6 +52,48 @@ describe("increment()", () => {
   });
 });
 
+describe("Increments.accept() after a restart", () => {
+  const histogram = (count: number): Histogram => ({
+    bounds: [1],
+    counts: [count, 0],
+    sum: count / 2,
+    count,
+  });
+  const page = (seconds: number, epoch: string, requests: number | undefined): TokenSample => {
+    const more = {
+      epoch,
+      requests: requests === undefined ? {} : { ok: requests },
+      ...(requests === undefined ? {} : { latencies: { request_duration: histogram(requests) } }),
+    };
+    return sample(seconds, [reading(requests ?? 0, more)]);
+  };
+
+  it("counts whole what the first page of the new run did not have yet", () => {
+    const increments = fresh();
+    const moved = [
+      page(1, "a", 10),
+      page(2, "a", 12),
+      page(3, "b", undefined),
+      page(4, "b", 1),
+      page(5, "b", 4),
+    ]
+      .flatMap((each) => increments.accept(each).increments)
+      .map(({ requests, latencies }) => [requests.ok ?? 0, latencies?.request_duration?.count ?? 0]);
+    const sums = moved.reduce(([a = 0, b = 0], [ok = 0, count = 0]) => [a + ok, b + count], [0, 0]);
+    expect(sums).toEqual([2 + 4, 2 + 4]);
+  });
+
+  it("counts latencies that a complete page did not have before", () => {
+    const increments = fresh();
+    const complete = { completeEpoch: "a" };
+    increments.accept(sample(1, [reading(5, { epoch: "a" })], complete));
+    increments.accept(sample(2, [reading(6, { epoch: "a" })], complete));
+    const last = reading(7, { epoch: "a", latencies: { request_duration: histogram(3) } });
+    const [moved] = increments.accept(sample(3, [last], complete)).increments;
+    expect(moved?.latencies?.request_duration?.count).toBe(3);
+  });
+});
+
 describe("Increments.accept() at first sight", () => {
   it("takes the history of a server older than the agent as its base", () => {
     const begun = { epoch: "a", epochBegan: -100 * SECOND };
