@@ -81,8 +81,11 @@ export function watchBirths(): (page: MetricPage, readings: readonly TokenReadin
     const start = page.samples.get("process_start_time_seconds")?.[0]?.value;
     const unsplit = readings.some((reading) => reading.tokens.input_unsplit !== undefined);
     const same = before !== undefined && start === before.start && (unsplit || !before.unsplit);
+    const first = before === undefined;
     before = { start, unsplit };
-    return same && start !== undefined ? startEpoch(start) : undefined;
+    if (first || start === undefined) return undefined;
+    // Named differently, it promises nothing of this page, yet the next one is not the first.
+    return same ? startEpoch(start) : `since ${startEpoch(start)}`;
   };
 }
 

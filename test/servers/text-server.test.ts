@@ -268,13 +268,17 @@ describe("watchBirths()", () => {
     expect(born(page(5), [])).toBeUndefined();
     expect(born(page(5), reading({ input_unsplit: 10 }))).toBe("start:5");
     expect(born(page(5), reading({ input_unsplit: 20 }))).toBe("start:5");
-    expect(born(page(5), reading({ input_uncached: 25, input_cached: 5 }))).toBeUndefined();
+    expect(born(page(5), reading({ input_uncached: 25, input_cached: 5 }))).toBe("since start:5");
     expect(born(page(5), reading({ input_uncached: 35, input_cached: 5 }))).toBe("start:5");
-    expect(born(page(6), reading({ input_uncached: 1 }))).toBeUndefined();
+    expect(born(page(6), reading({ input_uncached: 1 }))).toBe("since start:6");
+    expect(born(page(6), reading({ input_uncached: 2 }))).toBe("start:6");
   });
 
   test("lets the meter count a tenant's first request, but no history of before the agent", async () => {
     let body = `process_start_time_seconds 5\n${lines("old", 1000)}`;
+    const restarted = (): void => {
+      body = "process_start_time_seconds 6\n";
+    };
     const source = open(litellm, { endpoint: await serve(() => ({ body })) });
     const increments = new Increments({ agentStarted: context.clock.now() });
     const moved: unknown[] = [];
@@ -288,6 +292,14 @@ describe("watchBirths()", () => {
     await poll();
     await poll();
     expect(moved).toEqual([["new", 70]]);
+    restarted();
+    await poll();
+    body += lines("newer", 3) + lines("old", 5);
+    await poll();
+    expect(moved.slice(1)).toEqual([
+      ["newer", 3],
+      ["old", 5],
+    ]);
   });
 });
 

@@ -1,38 +1,21 @@
 // The real Envoy before a small upstream: its gRPC access log and its OpenTelemetry log into our receivers, in the clear
 // and by mTLS, over failures and restarts of either side.
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { createServer as createHttpServer, request } from "node:http";
-import type { AddressInfo, Server } from "node:net";
-import { createServer } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { createServer, request } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../../agent/clock.ts";
-import { silentLog } from "../../../agent/log.ts";
+import { describe, expect, test } from "vitest";
 import type { TokenReading, TokenSample } from "../../../agent/model.ts";
 import { envoyAccessLog, openEnvoyAccessLog } from "../../../agent/servers/envoy-access-log.ts";
 import { openOtlp, otlp } from "../../../agent/servers/otlp.ts";
 import type { ReceiverSource } from "../../../agent/servers/receiver.ts";
+import { afterTest, context, freePort, owned, scratchFolder, tool, until } from "../peers.ts";
 import type { EnvoyConfig } from "./envoy-config.ts";
 import { envoyConfig } from "./envoy-config.ts";
 
-const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-const program = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), "envoy/envoy");
-const usable = existsSync(program);
-if (!usable) console.warn(`SKIPPED: Envoy, because ${program} is not here; run test/e2e/install-tools.sh`);
-
-const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
-const closing: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-});
-const folder = (): string => {
-  const path = mkdtempSync(join(tmpdir(), "tokenwatt-envoy-"));
-  closing.push(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-};
+const program = tool("envoy/envoy", "Envoy");
 
 /** What the upstream reports of every answer. */
 const USAGE = {
@@ -63,44 +46,28 @@ function answer(incoming: IncomingMessage, response: ServerResponse): void {
   response.end(JSON.stringify(status === 200 ? { model: "m-1", usage: USAGE } : { error: "no" }));
 }
 
-async function listening(server: Server): Promise<number> {
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return (server.address() as AddressInfo).port;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  const port = await listening(server);
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 interface Gateway {
   readonly config: EnvoyConfig;
   stop(): Promise<void>;
 }
 
+async function startUpstream(): Promise<number> {
+  const server = createServer(answer);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  afterTest(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
 async function startEnvoy(given: Pick<EnvoyConfig, "logs" | "tls"> & Partial<EnvoyConfig>): Promise<Gateway> {
-  let { upstreamPort } = given;
-  if (upstreamPort === undefined) {
-    const upstream = createHttpServer(answer);
-    upstreamPort = await listening(upstream);
-    closing.push(() => {
-      upstream.close();
-      upstream.closeAllConnections();
-    });
-  }
+  const upstreamPort = given.upstreamPort ?? (await startUpstream());
   const config = { port: await freePort(), adminPort: await freePort(), ...given, upstreamPort };
-  const path = join(folder(), "envoy.json");
+  const path = join(scratchFolder("envoy"), "envoy.json");
   writeFileSync(path, envoyConfig(config));
   const args = ["--config-path", path, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"];
-  const child = spawn(program, args, { stdio: "ignore" });
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  const stop = async (): Promise<void> => {
-    child.kill();
-    await ended;
-  };
-  closing.push(stop);
+  const stop = owned(spawn(program as string, args, { stdio: "ignore" }));
   await until(async () => (await fetch(`http://127.0.0.1:${config.adminPort}/ready`)).ok);
   return { config, stop };
 }
@@ -123,20 +90,6 @@ function ask({ config }: Gateway, tenant: string, what = "200"): Promise<number>
   });
 }
 
-/** Waits until `check` holds; failures on the way count as not yet. */
-async function until(check: () => Promise<boolean> | boolean): Promise<void> {
-  for (let tries = 0; ; tries++) {
-    if (
-      await Promise.resolve()
-        .then(check)
-        .catch(() => false)
-    )
-      return;
-    if (tries > 300) throw new Error(`Gave up waiting until ${check}`);
-    await context.clock.sleep(100, context.signal);
-  }
-}
-
 interface Receiver {
   readonly port: number;
   readings(): readonly TokenReading[];
@@ -150,7 +103,7 @@ async function receive(source: ReceiverSource): Promise<Receiver> {
   void source.run(async (reading) => {
     if (!("reason" in reading)) last = reading;
   });
-  closing.push(() => source.close());
+  afterTest(() => source.close());
   const readings = (): readonly TokenReading[] => last?.readings ?? [];
   const requests = (): number =>
     readings()
@@ -169,7 +122,7 @@ const als = (port: number) => ({ logs: { kind: "als", port } }) as const;
 const byTenant = (readings: readonly TokenReading[], tenant: string): TokenReading | undefined =>
   readings.find((reading) => reading.tenant === tenant);
 
-describe.runIf(usable)("Envoy's access log", () => {
+describe.runIf(program !== undefined)("Envoy's access log", () => {
   test("gives tokens, tenant, model, route and outcome of every request, once", async () => {
     const receiver = await receiveAccessLog();
     const gateway = await startEnvoy(als(receiver.port));
@@ -241,7 +194,7 @@ describe.runIf(usable)("Envoy's access log", () => {
   });
 
   test("arrives by mTLS, and not without a certificate the receiver trusts", async () => {
-    const keys = folder();
+    const keys = scratchFolder("envoy");
     authority(keys, "ours");
     authority(keys, "others");
     const at = (name: string): string => join(keys, name);
@@ -265,7 +218,7 @@ describe.runIf(usable)("Envoy's access log", () => {
   });
 });
 
-describe.runIf(usable)("Envoy's OpenTelemetry log", () => {
+describe.runIf(program !== undefined)("Envoy's OpenTelemetry log", () => {
   test("gives usage and outcome of every request", async () => {
     const entry = otlp.config.parse({ endpoint: "127.0.0.1:1", tenantAttribute: "tenant" });
     const open = { ...(entry as Parameters<typeof openOtlp>[0]), endpoint: "127.0.0.1:0" };

@@ -1,58 +1,31 @@
-// The real llama-server on a tiny model: its page against the usage in its own answers, a restart, and router mode.
-import type { ChildProcess } from "node:child_process";
+// The real llama-server on a tiny model: its page against the usage in its own answers, a restart, router mode, and LiteLLM
+// before it, which must count the same.
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import type { AddressInfo } from "node:net";
-import { createServer } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../../agent/clock.ts";
-import { silentLog } from "../../../agent/log.ts";
+import { describe, expect, test } from "vitest";
 import { Increments } from "../../../agent/meter/increments.ts";
 import type { TokenReading, TokenSample } from "../../../agent/model.ts";
 import { llamaCpp } from "../../../agent/servers/llama-cpp.ts";
 import type { PullServerSource } from "../../../agent/source.ts";
+import { program as litellm, startProxy } from "../litellm/proxy.ts";
+import { afterTest, context, freePort, owned, scratchFolder, tool, until } from "../peers.ts";
 import { tinyModel } from "./tiny-model.ts";
 
-const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-const program = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), "llama-server");
-const usable = existsSync(program);
-if (!usable)
-  console.warn(
-    `SKIPPED: llama.cpp, because ${program} is not here; run TOKENWATT_BUILD_LLAMA_CPP=1 sh test/e2e/llama-cpp/install.sh`,
-  );
-
-const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
-const closing: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-});
+const program = tool(
+  "llama-server",
+  "llama.cpp",
+  "TOKENWATT_BUILD_LLAMA_CPP=1 sh test/e2e/llama-cpp/install.sh",
+);
 
 function modelFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), "tokenwatt-llama-"));
-  closing.push(() => rmSync(folder, { recursive: true, force: true }));
-  mkdirSync(join(folder, "models"));
-  writeFileSync(join(folder, "models", "tiny.gguf"), tinyModel());
-  return join(folder, "models");
+  const folder = join(scratchFolder("llama"), "models");
+  mkdirSync(folder);
+  writeFileSync(join(folder, "tiny.gguf"), tinyModel());
+  return folder;
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  child.kill();
-  await ended;
-}
-
-async function start(port: number, ...args: readonly string[]): Promise<ChildProcess> {
+async function start(port: number, ...args: readonly string[]): Promise<() => Promise<void>> {
   const where = [
     "--host",
     "127.0.0.1",
@@ -66,29 +39,14 @@ async function start(port: number, ...args: readonly string[]): Promise<ChildPro
     "-t",
     "1",
   ];
-  const child = spawn(program, [...where, ...args], { stdio: "ignore" });
-  closing.push(() => stop(child));
+  const stop = owned(spawn(program as string, [...where, ...args], { stdio: "ignore" }));
   await until(async () => (await fetch(`http://127.0.0.1:${port}/health`)).ok);
-  return child;
-}
-
-/** Waits until `check` holds; failures on the way count as not yet. */
-async function until(check: () => Promise<boolean> | boolean): Promise<void> {
-  for (let tries = 0; ; tries++) {
-    if (
-      await Promise.resolve()
-        .then(check)
-        .catch(() => false)
-    )
-      return;
-    if (tries > 300) throw new Error(`Gave up waiting until ${check}`);
-    await context.clock.sleep(100, context.signal);
-  }
+  return stop;
 }
 
 function open(endpoint: string): PullServerSource {
   const source = llamaCpp.open(llamaCpp.config.parse({ endpoint }), context) as PullServerSource;
-  closing.push(() => source.close());
+  afterTest(() => source.close());
   return source;
 }
 
@@ -119,10 +77,10 @@ function sum(usages: readonly Usage[]): TokenReading["tokens"] {
   };
 }
 
-describe.runIf(usable)("llama-server", () => {
+describe.runIf(program !== undefined)("llama-server", () => {
   test("counts as its own answers say, hits of the prompt cache apart, and tells its runs apart", async () => {
     const [model, port] = [join(modelFolder(), "tiny.gguf"), await freePort()];
-    const child = await start(port, "-m", model);
+    const stop = await start(port, "-m", model);
     await complete(port, "history of before the agent", 5);
     const source = open(`127.0.0.1:${port}`);
     const increments = new Increments({ agentStarted: context.clock.now() });
@@ -142,7 +100,7 @@ describe.runIf(usable)("llama-server", () => {
     expect(worked.activeNanos).toBeGreaterThan(idle.activeNanos ?? Number.POSITIVE_INFINITY);
     expect(worked.readings[0]?.epoch).toBe(idle.readings[0]?.epoch);
 
-    await stop(child);
+    await stop();
     await expect(source.poll()).rejects.toThrow("nothing listens");
     await start(port, "-m", model);
     const after = [await complete(port, prompt, 7), await complete(port, prompt, 8)];
@@ -169,5 +127,22 @@ describe.runIf(usable)("llama-server", () => {
     const { usage } = (await response.json()) as { usage: Usage };
     expect(await status()).toBe("loaded");
     expect((await source.poll()).readings).toMatchObject([{ tokens: sum([usage]) }]);
+  });
+
+  test.runIf(litellm !== undefined)("and LiteLLM before it count the same tokens", async () => {
+    const port = await freePort();
+    await start(port, "-m", join(modelFolder(), "tiny.gguf"));
+    const proxy = await startProxy(`http://127.0.0.1:${port}/v1`, { small: "tiny" }, ["prometheus"]);
+    const [engine, gateway] = [open(`127.0.0.1:${port}`), proxy.open()];
+    const more = { max_tokens: 20, ignore_eos: true };
+    for (const stream of [false, true, false]) {
+      expect(await proxy.ask("sk-a", "small", { ...more, stream })).toMatchObject({ status: 200 });
+    }
+    await until(async () => (await gateway.poll()).readings[0]?.requests.ok === 3);
+    const [made] = (await engine.poll()).readings;
+    const [seen] = (await gateway.poll()).readings;
+    expect(seen).toMatchObject({ model: "tiny", tenant: "team-a", tokens: made?.tokens });
+    expect(made?.tokens.output).toBe(60);
+    expect(made?.tokens.input_cached).toBeGreaterThan(0);
   });
 });
