@@ -1,122 +1,23 @@
 // The real Envoy before a small upstream: its gRPC access log and its OpenTelemetry log into our receivers, in the clear
 // and by mTLS, over failures and restarts of either side.
-import { execFileSync, spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
-import type { IncomingMessage, ServerResponse } from "node:http";
-import { createServer, request } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { TokenReading, TokenSample } from "../../../agent/model.ts";
+import type { TokenReading } from "../../../agent/model.ts";
 import { envoyAccessLog, openEnvoyAccessLog } from "../../../agent/servers/envoy-access-log.ts";
 import { openOtlp, otlp } from "../../../agent/servers/otlp.ts";
-import type { ReceiverSource } from "../../../agent/servers/receiver.ts";
-import { afterTest, context, freePort, owned, scratchFolder, tool, until } from "../peers.ts";
-import type { EnvoyConfig } from "./envoy-config.ts";
-import { envoyConfig } from "./envoy-config.ts";
-
-const program = tool("envoy/envoy", "Envoy");
-
-/** What the upstream reports of every answer. */
-const USAGE = {
-  prompt_tokens: 500,
-  completion_tokens: 20,
-  prompt_tokens_details: { cached_tokens: 300 },
-  completion_tokens_details: { reasoning_tokens: 5 },
-};
-const times = (answers: number): TokenReading["tokens"] => ({
-  input_uncached: answers * 200,
-  input_cached: answers * 300,
-  output: answers * 20,
-});
-
-/** Answers with usage; `x-ask` asks for a status, to stop in the middle ("hang", "break") or to take a second ("slow"). */
-function answer(incoming: IncomingMessage, response: ServerResponse): void {
-  const ask = incoming.headers["x-ask"] ?? "200";
-  const status = Number(ask) || 200;
-  const streams = ask === "hang" || ask === "break" || ask === "slow";
-  // Envoy's filter holds a JSON answer back until it is whole.
-  response.writeHead(status, { "content-type": streams ? "text/event-stream" : "application/json" });
-  if (streams) {
-    response.write("data: {}");
-    if (ask === "break") setImmediate(() => response.destroy());
-    if (ask === "slow") setTimeout(() => response.end(), 1000);
-    return;
-  }
-  response.end(JSON.stringify(status === 200 ? { model: "m-1", usage: USAGE } : { error: "no" }));
-}
-
-interface Gateway {
-  readonly config: EnvoyConfig;
-  stop(): Promise<void>;
-}
-
-async function startUpstream(): Promise<number> {
-  const server = createServer(answer);
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  afterTest(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  return (server.address() as AddressInfo).port;
-}
-
-async function startEnvoy(given: Pick<EnvoyConfig, "logs" | "tls"> & Partial<EnvoyConfig>): Promise<Gateway> {
-  const upstreamPort = given.upstreamPort ?? (await startUpstream());
-  const config = { port: await freePort(), adminPort: await freePort(), ...given, upstreamPort };
-  const path = join(scratchFolder("envoy"), "envoy.json");
-  writeFileSync(path, envoyConfig(config));
-  const args = ["--config-path", path, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"];
-  const stop = owned(spawn(program as string, args, { stdio: "ignore" }));
-  await until(async () => (await fetch(`http://127.0.0.1:${config.adminPort}/ready`)).ok);
-  return { config, stop };
-}
-
-/** A counter of Envoy's own. */
-async function stat({ config }: Gateway, name: string): Promise<number> {
-  const page = await (await fetch(`http://127.0.0.1:${config.adminPort}/stats?filter=^${name}$`)).text();
-  return Number(/: (\d+)/.exec(page)?.[1] ?? 0);
-}
-
-/** Sends a request through the gateway; "hang" is given up by the client once the answer has begun. */
-function ask({ config }: Gateway, tenant: string, what = "200"): Promise<number> {
-  return new Promise((resolve) => {
-    const headers = { "x-tenant": tenant, "x-ask": what };
-    const sent = request({ host: "127.0.0.1", port: config.port, method: "POST", headers }, (response) => {
-      const status = response.statusCode ?? 0;
-      response.on("error", () => resolve(status));
-      response.on("end", () => resolve(status));
-      if (what === "hang") {
-        sent.destroy();
-        resolve(status);
-      } else response.resume();
-    });
-    sent.on("error", () => resolve(0));
-    sent.end();
-  });
-}
-
-interface Receiver {
-  readonly port: number;
-  readings(): readonly TokenReading[];
-  /** Requests of any outcome so far. */
-  requests(): number;
-  close(): Promise<void>;
-}
-
-async function receive(source: ReceiverSource): Promise<Receiver> {
-  let last: TokenSample | undefined;
-  void source.run(async (reading) => {
-    if (!("reason" in reading)) last = reading;
-  });
-  afterTest(() => source.close());
-  const readings = (): readonly TokenReading[] => last?.readings ?? [];
-  const requests = (): number =>
-    readings()
-      .flatMap((reading) => Object.values(reading.requests))
-      .reduce((sum, each) => sum + each, 0);
-  return { port: await source.listening, readings, requests, close: () => source.close() as Promise<void> };
-}
+import { context, scratchFolder, until } from "../peers.ts";
+import type { Receiver } from "./rig.ts";
+import {
+  ask,
+  authority,
+  collector,
+  program,
+  receive,
+  startCollector,
+  startEnvoy,
+  stat,
+  times,
+} from "./rig.ts";
 
 function receiveAccessLog(more: object = {}, port = 0): Promise<Receiver> {
   const entry = envoyAccessLog.config.parse({ endpoint: "127.0.0.1:1", tenantHeader: "x-tenant", ...more });
@@ -252,6 +153,25 @@ describe.runIf(program !== undefined)("Envoy's OpenTelemetry log", () => {
     expect(byTenant(second.readings(), "b")).toMatchObject({ tokens: times(20), requests: { ok: 20 } });
   });
 
+  test.runIf(collector !== undefined)(
+    "through a Collector loses nothing while the agent is away",
+    async () => {
+      const first = await receiveLogs();
+      const port = await startCollector(first.port);
+      const gateway = await startEnvoy({ logs: { kind: "otlp", port } });
+      for (let sent = 0; sent < 5; sent++) await ask(gateway, "a");
+      await until(() => first.requests() === 5);
+      await first.close();
+      for (let sent = 0; sent < 5; sent++) await ask(gateway, "b");
+      // Envoy has handed over what it held once its next call to the Collector has succeeded.
+      const calls = await stat(gateway, "cluster.logs.upstream_rq_total");
+      await until(async () => (await stat(gateway, "cluster.logs.upstream_rq_total")) > calls);
+      const second = await receiveLogs(first.port);
+      await until(() => byTenant(second.readings(), "b")?.requests.ok === 5);
+      expect(second.readings()).toMatchObject([{ tenant: "b", tokens: times(5), requests: { ok: 5 } }]);
+    },
+  );
+
   test("gives usage and outcome of every request", async () => {
     const receiver = await receiveLogs();
     const gateway = await startEnvoy({ logs: { kind: "otlp", port: receiver.port } });
@@ -277,14 +197,3 @@ describe.runIf(program !== undefined)("Envoy's OpenTelemetry log", () => {
     ]);
   });
 });
-
-/** An authority of this name, and a certificate signed by it for either end. */
-function authority(path: string, name: string): void {
-  const openssl = (...args: string[]): unknown => execFileSync("openssl", args, { cwd: path, stdio: "pipe" });
-  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", `/CN=${name}`];
-  openssl("req", "-x509", ...key, "-days", "2", "-keyout", `${name}-ca.key`, "-out", `${name}-ca.pem`);
-  writeFileSync(join(path, "ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
-  openssl("req", ...key, "-keyout", `${name}-end.key`, "-out", `${name}-end.csr`);
-  const signed = ["-CA", `${name}-ca.pem`, "-CAkey", `${name}-ca.key`, "-CAcreateserial", "-extfile", "ext"];
-  openssl("x509", "-req", "-in", `${name}-end.csr`, ...signed, "-days", "2", "-out", `${name}-end.pem`);
-}
