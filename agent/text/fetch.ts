@@ -45,7 +45,7 @@ const BYTES_MAX = 32 * 1024 * 1024;
 /** A fetcher for `target`. Throws SourceError (misconfigured) when the address or a certificate cannot be read. */
 export function createPageFetcher(target: PageTarget, context: Pick<SourceContext, "clock">): PageFetcher {
   const files = [target.tls?.caFile, target.tls?.certFile, target.tls?.keyFile];
-  const { secure } = requestOptions(target);
+  const { options: configured, secure } = requestOptions(target);
   const connection = (): { options: RequestOptions; agent: HttpAgent; files: string } => ({
     options: requestOptions(target).options,
     agent: new (secure ? HttpsAgent : HttpAgent)({ keepAlive: true, maxSockets: 1 }),
@@ -54,7 +54,7 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
   let open = connection();
   const limit = target.bytesMax ?? BYTES_MAX;
   const buffer = pageBuffer(limit, target.url);
-  let { path } = options;
+  let { path } = configured;
   const get = (signal: AbortSignal): Promise<IncomingMessage> =>
     new Promise((resolve, reject) => {
       // Replaced certificates are taken up with a connection of their own.
@@ -77,13 +77,13 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
       const signal = outer === undefined ? timeout.signal : AbortSignal.any([outer, timeout.signal]);
       try {
         let response = await get(signal);
-        const slashed = slashedPath(response, options.path);
+        const slashed = slashedPath(response, configured.path);
         if (slashed !== undefined) {
           response.resume();
           path = slashed;
           response = await get(signal);
         }
-        if (response.statusCode !== 200) path = options.path;
+        if (response.statusCode !== 200) path = configured.path;
         const body = await buffer.fill(inflated(response), signal);
         refuseNonPages(target.url, response, body);
         return { body, headers: response.headers };
