@@ -1,7 +1,7 @@
 // What a failed gRPC call means, in words that say what to do. Facts: grpc-js 1.14 puts connection failures, an HTTP/1
 // answer and a refused certificate all into UNAVAILABLE with different details; HTTP/2 answers that are not gRPC become
 // the code of their HTTP status ("Received HTTP status code 404"); "Failed to connect" means that the peer closed the
-// connection before HTTP/2 began, as one does that wants TLS or another client certificate.
+// connection before HTTP/2 began, as one does that wants TLS or another client certificate, and Triton's HTTP ports (2.51).
 import type { ServiceError } from "../grpc.ts";
 import { status } from "../grpc.ts";
 import { SourceError } from "../source.ts";
@@ -46,7 +46,8 @@ function explainCall(
   if (code === status.UNAVAILABLE && /Failed to connect|socket hang up|ECONNRESET|EPIPE/.test(details)) {
     return [
       "it closes the connection before a call can be made",
-      "it may want TLS (key `tls`), refuse the certificate of `tls.certFile`, or be no gRPC server",
+      "it may want TLS (key `tls`), refuse the certificate of `tls.certFile`, or be no gRPC server: a metrics port is " +
+        "read by a text source such as servers.vllm",
     ];
   }
   if (code === status.UNAVAILABLE && /Name resolution failed|ENOTFOUND|EAI_AGAIN/.test(details)) {
@@ -58,6 +59,9 @@ function explainCall(
       "an HTTP or metrics port is read by a text source such as servers.vllm; else check the key `tls`",
     ];
   }
+  // Triton's --grpc-restricted-protocol answers UNAVAILABLE and names the header it misses.
+  const header = /restricted, expecting header '([^']+)'/.exec(details)?.[1];
+  if (header !== undefined) return [`refused: ${details}`, `set "${header}" under \`headers\``];
   if (code === status.UNAUTHENTICATED || code === status.PERMISSION_DENIED) {
     return [`refused: ${details || "no permission"}`, "set `bearerFile`, `headers` or a client certificate"];
   }

@@ -25,17 +25,17 @@ export interface ReadingDraft {
   reasoning(amount: number): void;
   requests(outcome: Outcome, amount: number): void;
   progress(input: number, output: number): void;
+  /** How its volume counters move, where that differs from the rest of the page. */
+  volume(kind: ProgressKind): void;
 }
 
-interface Draft {
-  readonly model: string | undefined;
-  readonly tenant: string | undefined;
-  readonly endpoint: string | undefined;
+interface Draft extends Identity {
   readonly tokens: Partial<Record<TokenKind, number>>;
   readonly byOutcome: Partial<Record<Outcome, Partial<Record<TokenKind, number>>>>;
   readonly requests: Partial<Record<Outcome, number>>;
   readonly latencies: Partial<Record<LatencyName, Histogram>>;
   readonly summed: Map<string, Labels>;
+  volume?: ProgressKind;
   reasoning?: number;
   progress?: { input: number; output: number };
   running?: number;
@@ -100,6 +100,9 @@ export class PageReadings {
       progress: (input, output) => {
         const { progress = { input: 0, output: 0 } } = draft;
         draft.progress = { input: progress.input + input, output: progress.output + output };
+      },
+      volume: (kind) => {
+        draft.volume = kind;
       },
     };
   }
@@ -246,7 +249,7 @@ export class PageReadings {
       role: this.role,
       tokens: draft.tokens,
       requests: draft.requests,
-      volume: this.#volume,
+      volume: draft.volume ?? this.#volume,
       ...(split ? { tokensByOutcome: draft.byOutcome } : {}),
       ...(Object.keys(draft.latencies).length > 0 ? { latencies: draft.latencies } : {}),
       ...defined({
@@ -265,20 +268,12 @@ export class PageReadings {
   }
 
   #draft(labels: Labels): Draft {
-    const { key, model, tenant, endpoint } = this.#identify(labels);
-    const known = this.#drafts.get(key);
+    const identity = this.#identify(labels);
+    const known = this.#drafts.get(identity.key);
     if (known !== undefined) return known;
-    const draft: Draft = {
-      model,
-      tenant,
-      endpoint,
-      tokens: {},
-      byOutcome: {},
-      requests: {},
-      latencies: {},
-      summed: new Map(),
-    };
-    this.#drafts.set(key, draft);
+    const counts = { tokens: {}, byOutcome: {}, requests: {}, latencies: {} };
+    const draft: Draft = { ...identity, ...counts, summed: new Map() };
+    this.#drafts.set(identity.key, draft);
     return draft;
   }
 

