@@ -1,5 +1,6 @@
-// Who an engine in gRPC mode is: model, role and version from GetServerInfo and GetModelInfo.
-// sglang's server_args is its whole argument list and can hold an API key: only the keys named here are ever read.
+// Who an engine in gRPC mode is: model, role and version from GetServerInfo and GetModelInfo (smg-grpc-proto 0.4.28).
+// server_args of sglang and TokenSpeed is the whole argument list and can hold an API key: only the keys named here are
+// ever read.
 import type { Role } from "../model.ts";
 import { defined } from "./entry.ts";
 import type { GrpcPeer } from "./grpc-call.ts";
@@ -14,8 +15,12 @@ export interface ServerFacts {
   readonly version?: string;
 }
 
-const SGLANG = "sglang.grpc.scheduler.SglangScheduler";
-const VLLM = "vllm.grpc.engine.VllmEngine";
+/** The services that answer GetLoads, by full name. */
+export type LoadService =
+  | "sglang.grpc.scheduler.SglangScheduler"
+  | "vllm.grpc.engine.VllmEngine"
+  | "tokenspeed.grpc.scheduler.TokenSpeedScheduler";
+
 const ALLOWED = new Set(["served_model_name", "model_path", "disaggregation_mode"]);
 const ROLES: Readonly<Record<string, Role>> = {
   prefill: "prefill",
@@ -25,17 +30,21 @@ const ROLES: Readonly<Record<string, Role>> = {
 };
 
 /** Facts of the server behind `service`; empty where it does not answer. Never throws. */
-export async function readServerFacts(peer: GrpcPeer, service: string): Promise<ServerFacts> {
+export async function readServerFacts(peer: GrpcPeer, service: LoadService): Promise<ServerFacts> {
   const ask = async (method: ReadMethod, decode: (bytes: Uint8Array) => ServerFacts): Promise<ServerFacts> =>
     callUnary(peer, method, Buffer.alloc(0), decode).catch(() => ({}));
-  if (service === SGLANG) return ask(`/${SGLANG}/GetServerInfo`, decodeSglangInfo);
-  if (service !== VLLM) return {};
-  const info = await ask(`/${VLLM}/GetServerInfo`, decodeVllmInfo);
-  return { ...info, ...(await ask(`/${VLLM}/GetModelInfo`, decodeVllmModel)) };
+  const vllm = service.startsWith("vllm.");
+  const info = await ask(`/${service}/GetServerInfo`, vllm ? decodeVllmInfo : decodeServerArgs);
+  // served_model_name is field 6, in TokenSpeed 3; model_path is field 1 in all.
+  const served = service.startsWith("tokenspeed.") ? 3 : 6;
+  const model = await ask(`/${service}/GetModelInfo`, (bytes) =>
+    defined({ model: readText(bytes, served) || readText(bytes, 1) || undefined }),
+  );
+  return { ...info, ...model };
 }
 
-/** sglang GetServerInfoResponse: server_args (1, Struct), sglang_version (7). */
-export function decodeSglangInfo(bytes: Uint8Array): ServerFacts {
+/** GetServerInfoResponse of sglang and TokenSpeed: server_args (1, Struct), version (7). */
+export function decodeServerArgs(bytes: Uint8Array): ServerFacts {
   const reader = new WireReader(bytes);
   const args = new Map<string, string>();
   let version: string | undefined;
@@ -81,11 +90,6 @@ function readEntry(reader: WireReader, into: Map<string, string>): void {
 /** vLLM GetServerInfoResponse: kv_role (7). */
 function decodeVllmInfo(bytes: Uint8Array): ServerFacts {
   return defined({ role: ROLES[readText(bytes, 7) ?? ""] });
-}
-
-/** vLLM GetModelInfoResponse: served_model_name (6), else model_path (1). */
-function decodeVllmModel(bytes: Uint8Array): ServerFacts {
-  return defined({ model: readText(bytes, 6) || readText(bytes, 1) || undefined });
 }
 
 function readText(bytes: Uint8Array, field: number): string | undefined {

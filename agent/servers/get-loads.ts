@@ -1,13 +1,14 @@
-// GetLoads of engines in gRPC mode: sglang.grpc.scheduler, vllm.grpc.engine and tokenspeed.grpc.scheduler (smg
-// crates/grpc_client/proto, 2026). Three dialects with one shape and different field numbers, chosen by the service's
-// full name, which the method path carries: one can never be decoded with another's table.
-// All of it is gauges. Output is integrated from gen_throughput per data-parallel rank (volume `estimate`); vLLM never
-// sets it, nor anything before its first step, so its zeros are "unknown" until a request was once seen running.
+// GetLoads of engines in gRPC mode: sglang.grpc.scheduler, vllm.grpc.engine and tokenspeed.grpc.scheduler (protos of
+// smg-grpc-proto 0.4.28, what fills them from smg-grpc-servicer 0.14.1). Three dialects with one shape and different
+// field numbers, chosen by the service's full name, which the method path carries: one can never be decoded with
+// another's table. All of it is gauges. Output is integrated from gen_throughput per data-parallel rank (volume
+// `estimate`), once a rate was seen: TokenSpeed and older vLLM never set it. vLLM's zeros are "unknown" until a request
+// was once seen running.
 import type { Nanos, TokenReading } from "../model.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { defined } from "./entry.ts";
-import type { ServerFacts } from "./get-loads-facts.ts";
+import type { LoadService, ServerFacts } from "./get-loads-facts.ts";
 import { readServerFacts } from "./get-loads-facts.ts";
 import type { GrpcPeer } from "./grpc-call.ts";
 import { callUnary, reflectServices } from "./grpc-call.ts";
@@ -17,17 +18,30 @@ import { startEpoch } from "./page-labels.ts";
 import { tagOf, WireReader, WireWriter } from "./wire.ts";
 
 /** Field numbers of SchedulerLoad; running is 2 and waiting 3 in all three. */
-interface LoadFields {
+export interface LoadFields {
   readonly tokenUsage: number;
-  readonly genThroughput: number | undefined;
+  readonly genThroughput: number;
+  /** Its rate is the mean of the last seconds and falls to zero by itself; else the last rate stays while idle. */
+  readonly windowed?: true;
+  /** It shows zeros before its first step. */
+  readonly zerosFirst?: true;
 }
 
-const DIALECTS = [
+interface Dialect extends LoadFields {
+  readonly service: LoadService;
+}
+
+const DIALECTS: readonly Dialect[] = [
   { service: "sglang.grpc.scheduler.SglangScheduler", tokenUsage: 7, genThroughput: 8 },
-  { service: "vllm.grpc.engine.VllmEngine", tokenUsage: 7, genThroughput: undefined },
+  {
+    service: "vllm.grpc.engine.VllmEngine",
+    tokenUsage: 7,
+    genThroughput: 8,
+    windowed: true,
+    zerosFirst: true,
+  },
   { service: "tokenspeed.grpc.scheduler.TokenSpeedScheduler", tokenUsage: 8, genThroughput: 9 },
-] as const;
-type Dialect = (typeof DIALECTS)[number];
+];
 
 /** No engine has more requests, or makes more tokens in a second. */
 const PLAUSIBLE_MAX = 1e9;
@@ -46,7 +60,13 @@ export interface RankLoad {
   readonly running: number;
   readonly waiting: number;
   readonly tokenUsage: number;
-  readonly genThroughput: number | undefined;
+  readonly genThroughput: number;
+}
+
+/** A GetLoadsResponse: its ranks, and the engine's version. */
+export interface Loads {
+  readonly ranks: readonly RankLoad[];
+  readonly version: string | undefined;
 }
 
 function connect(
@@ -55,7 +75,7 @@ function connect(
   context: SourceContext,
 ): () => Promise<{ readings: readonly TokenReading[]; version?: string | undefined }> {
   const began = context.clock.now();
-  const output = integrator();
+  let output: ReturnType<typeof integrator> | undefined;
   let dialect: Dialect | undefined;
   let facts: ServerFacts = {};
   let wasRunning = false;
@@ -64,35 +84,32 @@ function connect(
       dialect = await chooseDialect(peer);
       facts = await readServerFacts(peer, dialect.service);
     }
-    const { service } = dialect;
     const table = dialect;
-    const loads = await callUnary(peer, `/${service}/GetLoads`, coreOnly(), (bytes) =>
+    const { ranks, version } = await callUnary(peer, `/${table.service}/GetLoads`, coreOnly(), (bytes) =>
       decodeLoads(bytes, table),
     );
-    const running = sum(loads, (load) => load.running);
+    output ??= integrator(table.windowed === true);
+    const tokens = output(ranks, context.clock.now());
+    const running = sum(ranks, (load) => load.running);
     wasRunning ||= running > 0;
-    const known = wasRunning || table.genThroughput !== undefined;
-    const tokens = table.genThroughput === undefined ? {} : { output: output(loads, context.clock.now()) };
+    const known = wasRunning || table.zerosFirst === undefined;
     const reading: TokenReading = {
       role: facts.role ?? "combined",
-      tokens,
+      tokens: defined({ output: tokens }),
       requests: {},
       volume: "estimate",
       ...defined({
         model: facts.model,
         running: known ? running : undefined,
-        waiting: known ? sum(loads, (load) => load.waiting) : undefined,
+        waiting: known ? sum(ranks, (load) => load.waiting) : undefined,
         kvCacheUtilization:
-          known && loads.length > 0 ? sum(loads, (load) => load.tokenUsage) / loads.length : undefined,
+          known && ranks.length > 0 ? sum(ranks, (load) => load.tokenUsage) / ranks.length : undefined,
         // The integral starts with this channel, whatever the server's own age.
-        epoch:
-          table.genThroughput === undefined
-            ? undefined
-            : startEpoch(Number(context.clock.unixNanos(began)) / 1e9),
-        epochBegan: table.genThroughput === undefined ? undefined : began,
+        epoch: tokens === undefined ? undefined : startEpoch(Number(context.clock.unixNanos(began)) / 1e9),
+        epochBegan: tokens === undefined ? undefined : began,
       }),
     };
-    return { readings: [reading], version: facts.version };
+    return { readings: [reading], version: facts.version ?? version };
   };
 }
 
@@ -126,19 +143,19 @@ function coreOnly(): Buffer {
   return writer.finish();
 }
 
-/** The ranks of a GetLoadsResponse (loads = 4), by the field numbers of `dialect`. */
-export function decodeLoads(bytes: Uint8Array, dialect: LoadFields): RankLoad[] {
+/** A GetLoadsResponse (version = 2, loads = 4), by the field numbers of `dialect`. */
+export function decodeLoads(bytes: Uint8Array, dialect: LoadFields): Loads {
   const reader = new WireReader(bytes);
-  const loads: RankLoad[] = [];
+  const ranks: RankLoad[] = [];
+  let version: string | undefined;
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
-    if (tag !== tagOf(4, "bytes") || loads.length >= 1024) {
-      reader.skip(tag);
-      continue;
-    }
-    const load = readLoad(reader, dialect);
-    if (Math.max(load.rank, load.running, load.waiting) <= PLAUSIBLE_MAX) loads.push(load);
+    if (tag === tagOf(2, "bytes")) version = reader.text() || undefined;
+    else if (tag === tagOf(4, "bytes") && ranks.length < 1024) {
+      const load = readLoad(reader, dialect);
+      if (Math.max(load.rank, load.running, load.waiting) <= PLAUSIBLE_MAX) ranks.push(load);
+    } else reader.skip(tag);
   }
-  return loads;
+  return { ranks, version };
 }
 
 function readLoad(reader: WireReader, dialect: LoadFields): RankLoad {
@@ -151,13 +168,13 @@ function readLoad(reader: WireReader, dialect: LoadFields): RankLoad {
     else reader.skip(tag);
   }
   reader.leave(outer);
-  const rate = dialect.genThroughput === undefined ? undefined : (ratio.get(dialect.genThroughput) ?? 0);
+  const rate = finite(ratio.get(dialect.genThroughput));
   return {
     rank: whole.get(1) ?? 0,
     running: whole.get(2) ?? 0,
     waiting: whole.get(3) ?? 0,
     tokenUsage: Math.min(1, Math.max(0, finite(ratio.get(dialect.tokenUsage)))),
-    genThroughput: rate === undefined || rate > PLAUSIBLE_MAX ? undefined : Math.max(0, finite(rate)),
+    genThroughput: rate > PLAUSIBLE_MAX ? 0 : Math.max(0, rate),
   };
 }
 
@@ -165,18 +182,24 @@ function finite(value: number | undefined): number {
   return value !== undefined && Number.isFinite(value) ? value : 0;
 }
 
-/** Integrates tokens per second per rank; an idle rank's last rate, which some servers keep showing, counts nothing. */
-function integrator(): (loads: readonly RankLoad[], now: Nanos) => number {
+/**
+ * Integrates tokens per second per rank; undefined until a rate was seen. Where a rate is no mean of a window, an idle
+ * rank's last one, which some servers keep showing, counts nothing.
+ */
+function integrator(windowed: boolean): (loads: readonly RankLoad[], now: Nanos) => number | undefined {
   let before: { readonly at: Nanos; readonly rates: ReadonlyMap<number, number> } | undefined;
-  let total = 0;
+  let total: number | undefined;
   return (loads, now) => {
-    const rates = new Map(loads.map((load) => [load.rank, load.running > 0 ? (load.genThroughput ?? 0) : 0]));
-    if (before !== undefined) {
+    if (loads.some((load) => load.genThroughput > 0)) total ??= 0;
+    const rates = new Map(
+      loads.map((load) => [load.rank, windowed || load.running > 0 ? load.genThroughput : 0]),
+    );
+    if (before !== undefined && total !== undefined) {
       const seconds = (now - before.at) / 1e9;
       for (const [rank, rate] of rates) total += ((rate + (before.rates.get(rank) ?? 0)) / 2) * seconds;
     }
     before = { at: now, rates };
-    return Math.floor(total);
+    return total === undefined ? undefined : Math.floor(total);
   };
 }
 

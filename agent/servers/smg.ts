@@ -1,10 +1,15 @@
-// The SGLang model gateway, smg (model_gateway/src/observability/metrics.rs, f8daa88, 2026-08). A gateway: tokens are
-// counted at the end of a gRPC streaming response only, so HTTP workers show requests and no tokens here. Its
-// /engine_metrics page merges the workers' own pages and is no source: names and values lose their colons there.
+// The model gateway smg, once SGLang's (model_gateway/src/observability/metrics.rs, f8daa88; seen with 1.13.0). A
+// gateway: tokens are counted at the end of a gRPC streaming response only, so HTTP workers and answers that are not
+// streamed show requests and no tokens here. Requests have no model label. Its /engine_metrics page merges the workers'
+// own pages and is no source: names and values lose their colons there.
 import { outcomeOfStatus } from "./outcomes.ts";
 import { textServer } from "./text-server.ts";
 
-/** The SGLang model gateway. */
+/** Paths that generate or embed; others, such as /v1/models, are no requests to meter. */
+const PATHS =
+  /^\/(v1\/)?(chat\/completions|completions|responses|messages|generate|embeddings|rerank|classify|audio\/transcriptions)$/;
+
+/** The gateway smg. */
 export const smg = textServer({
   name: "smg",
   family: "gateway",
@@ -15,6 +20,7 @@ export const smg = textServer({
   families: [
     "smg_router_tokens",
     "smg_http_responses",
+    "smg_worker_requests_active",
     "smg_router_ttft_seconds",
     "smg_router_tpot_seconds",
     "smg_router_request_duration_seconds",
@@ -27,8 +33,9 @@ export const smg = textServer({
       readings.of(sample.labels, "summed", ["token_type"]).tokens(kind, sample.value);
     }
     readings.requests("smg_http_responses", (labels) =>
-      /^\/(v1\/|generate)/.test(labels["path"] ?? "") ? outcomeOfStatus(labels["status_code"]) : undefined,
+      PATHS.test(labels["path"] ?? "") ? outcomeOfStatus(labels["status_code"]) : undefined,
     );
+    readings.inFlight("running", "smg_worker_requests_active");
     readings.latency("time_to_first_token", "smg_router_ttft_seconds");
     readings.latency("time_per_output_token", "smg_router_tpot_seconds");
     readings.latency("request_duration", "smg_router_request_duration_seconds");

@@ -4,7 +4,7 @@ import { systemClock, virtualClock } from "../../agent/clock.ts";
 import { openChannel } from "../../agent/grpc.ts";
 import { silentLog } from "../../agent/log.ts";
 import { decodeLoads, getLoads } from "../../agent/servers/get-loads.ts";
-import { decodeSglangInfo } from "../../agent/servers/get-loads-facts.ts";
+import { decodeServerArgs } from "../../agent/servers/get-loads-facts.ts";
 import { checkHealth, reflectServices } from "../../agent/servers/grpc-call.ts";
 import { explainGrpcError } from "../../agent/servers/grpc-errors.ts";
 import { decodeModelStatistics, tritonGrpc } from "../../agent/servers/triton-grpc.ts";
@@ -161,6 +161,31 @@ describe("get-loads", () => {
     expect((await source.poll()).readings[0]).toMatchObject({ tokens: { output: 0 }, running: 0 });
   });
 
+  test("integrates vLLM's windowed rate to its end, and has no output before a rate was seen", async () => {
+    const clock = virtualClock(0n);
+    let [running, rate] = [0, 0];
+    const peer = await serve(
+      { [`/${VLLM}/GetLoads`]: () => message(load(running, field(8, { double: rate })), field(2, "0.33.0")) },
+      [VLLM],
+    );
+    const entry = getLoads.config.parse({ endpoint: peer.address });
+    const source = getLoads.open(entry, { ...context, clock }) as PullServerSource;
+    closing.push(() => source.close());
+    const first = await source.poll();
+    expect(first.version).toBe("0.33.0");
+    expect(first.readings[0]).not.toHaveProperty("epoch");
+    expect(first.readings[0]?.tokens).toEqual({});
+    // 100 tokens a second for 2 s, then the window empties while nothing runs.
+    const outputs: unknown[] = [];
+    const steps = [100, 100, 50, 0];
+    for (const [second, step] of steps.entries()) {
+      [running, rate] = [step === 100 ? 1 : 0, step];
+      await clock.advance((second + 1) * 1e9);
+      outputs.push((await source.poll()).readings[0]?.tokens.output);
+    }
+    expect(outputs).toEqual([50, 150, 225, 250]);
+  });
+
   test("asks each dialect where the peer does not reflect; vLLM's zeros are unknown until something ran", async () => {
     let running = 0;
     const peer = await serve({
@@ -207,17 +232,15 @@ describe("get-loads", () => {
       ),
       field(7, "0.5.9"),
     );
-    expect(decodeSglangInfo(info)).toEqual({ model: "m", role: "decode", version: "0.5.9" });
+    expect(decodeServerArgs(info)).toEqual({ model: "m", role: "decode", version: "0.5.9" });
   });
 
   test("decodeLoads() never yields a negative or absurd load", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => {
         try {
-          for (const rank of decodeLoads(message(field(4, Buffer.from(bytes))), {
-            tokenUsage: 7,
-            genThroughput: 8,
-          })) {
+          const table = { tokenUsage: 7, genThroughput: 8 };
+          for (const rank of decodeLoads(message(field(4, Buffer.from(bytes))), table).ranks) {
             expect(rank.tokenUsage).toBeGreaterThanOrEqual(0);
             expect(rank.genThroughput).toBeGreaterThanOrEqual(0);
           }
