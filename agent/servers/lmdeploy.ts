@@ -1,7 +1,10 @@
-// LMDeploy's metric page (lmdeploy/metrics/loggers.py, 1263d5c). Volume and progress: prompt and generation tokens per
+// LMDeploy's metric page (lmdeploy/metrics/loggers.py, 0.18.0). Volume and progress: prompt and generation tokens per
 // engine step, summed over `engine`. cached_tokens moves only when a request ends, so it cannot split the input without
-// making the split fall: input is unsplit. request_success counts every end, failures included.
+// making the split fall: input is unsplit. request_success counted every end, failures included, in older versions (0.9)
+// and only good ones since; num_requests_failed, a cumulative gauge, has the failed ones, given-up ones among them.
 import type { Outcome } from "../model.ts";
+import type { MetricSample } from "../source.ts";
+import type { PageReadings } from "./page-readings.ts";
 import { textServer } from "./text-server.ts";
 
 /** LMDeploy's api_server. */
@@ -16,6 +19,7 @@ export const lmdeploy = textServer({
     "lmdeploy_prompt_tokens",
     "lmdeploy_generation_tokens",
     "lmdeploy_request_success",
+    "lmdeploy_num_requests_failed",
     "lmdeploy_num_requests_running",
     "lmdeploy_num_requests_waiting",
     "lmdeploy_gpu_cache_usage_perc",
@@ -32,6 +36,7 @@ export const lmdeploy = textServer({
     readings.input("lmdeploy_prompt_tokens", () => undefined);
     readings.tokens("output", "lmdeploy_generation_tokens");
     readings.requests("lmdeploy_request_success", (labels) => outcomeOf(labels["finished_reason"] ?? ""));
+    readUnnamedFailures(readings);
     readings.inFlight("running", "lmdeploy_num_requests_running");
     readings.inFlight("waiting", "lmdeploy_num_requests_waiting");
     readings.kvCache("lmdeploy_gpu_cache_usage_perc");
@@ -42,6 +47,15 @@ export const lmdeploy = textServer({
     readings.epoch();
   },
 });
+
+/** Failures of versions whose request_success names none: there the gauge counts them, and never falls. */
+function readUnnamedFailures(readings: PageReadings): void {
+  const failed = ({ labels, value }: MetricSample): boolean =>
+    value > 0 && outcomeOf(labels["finished_reason"] ?? "") !== "ok";
+  if (readings.counters("lmdeploy_request_success").some(failed)) return;
+  for (const { labels, value } of readings.counters("lmdeploy_num_requests_failed"))
+    readings.of(labels).requests("error", value);
+}
 
 /** `ResponseType.FINISH` and the like. */
 function outcomeOf(reason: string): Outcome {

@@ -1,4 +1,4 @@
-// vLLM's own metric page, python and Rust front ends (vllm v1 metrics/loggers.py, docs/usage/metrics.md, 2026).
+// vLLM's own metric page, python and Rust front ends (vllm v1 metrics/loggers.py, 0.33.0; docs/usage/metrics.md, 2026).
 // Volume and progress: prompt_tokens and generation_tokens, both per engine step; input includes prefix hits, and lumps
 // at the end of a prefill. `engine` is a data-parallel rank: ranks count different tokens and are summed.
 // Left out: prefix_cache_queries/hits (inflated by repeated look-ups), corrupted and speculative counters. Aborted work
@@ -14,6 +14,8 @@ const OUTCOMES: Readonly<Record<string, Outcome>> = {
   length: "ok",
   abort: "aborted",
   error: "error",
+  // Ended for repeating itself: an answer was given.
+  repetition: "ok",
 };
 
 /** vLLM behind its OpenAI-compatible HTTP server. */
@@ -30,6 +32,7 @@ export const vllm = textServer({
     "vllm_prompt_tokens_cached",
     "vllm_generation_tokens",
     "vllm_request_success",
+    "vllm_admission_rejections",
     "vllm_num_requests_running",
     "vllm_num_requests_waiting",
     "vllm_kv_cache_usage_perc",
@@ -81,6 +84,7 @@ export function readVllm(readings: PageReadings): void {
   }
   readings.tokens("output", "vllm_generation_tokens");
   readings.requests("vllm_request_success", (labels) => OUTCOMES[labels["finished_reason"] ?? ""] ?? "ok");
+  readings.requests("vllm_admission_rejections", () => "rejected");
   readings.inFlight("running", "vllm_num_requests_running");
   readings.inFlight("waiting", "vllm_num_requests_waiting");
   readings.kvCache(readings.firstOf("vllm_kv_cache_usage_perc", "vllm_gpu_cache_usage_perc"));
