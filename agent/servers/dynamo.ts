@@ -1,6 +1,7 @@
-// Dynamo's frontend (lib/runtime/src/metrics/prometheus_names.rs, metrics catalogue v1.5): a router, so a gateway here;
-// the same tokens show again on the workers (servers.dynamo-worker). Output moves live, input and cached input are
-// histogram sums at the end of a request. DYN_METRICS_PREFIX can rename everything: use prometheus-generic then.
+// Dynamo's frontend (lib/runtime/src/metrics/prometheus_names.rs; seen with 1.6.1): a router, so a gateway here; the same
+// tokens show again on the workers (servers.dynamo-worker). Volume: histogram sums at the end of a request, cancelled
+// ones included. The live counter output_tokens_total is read only where they are absent: it misses streamed text
+// completions, whose input no family counts at all. DYN_METRICS_PREFIX can rename everything: use prometheus-generic then.
 import type { Outcome } from "../model.ts";
 import { textServer } from "./text-server.ts";
 
@@ -36,10 +37,9 @@ export const dynamo = textServer({
     readings.input("dynamo_frontend_input_sequence_tokens_sum", (part) =>
       splits ? (cached.get(part) ?? 0) : undefined,
     );
-    const live = readings.page.samples.has("dynamo_frontend_output_tokens");
     readings.tokens(
       "output",
-      live ? "dynamo_frontend_output_tokens" : "dynamo_frontend_output_sequence_tokens_sum",
+      readings.firstOf("dynamo_frontend_output_sequence_tokens_sum", "dynamo_frontend_output_tokens"),
     );
     readings.requests("dynamo_frontend_requests", (labels) => ERRORS[labels["error_type"] ?? ""] ?? "error");
     readings.inFlight("running", "dynamo_frontend_inflight_requests");

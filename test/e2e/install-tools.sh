@@ -33,7 +33,7 @@ if [ ! -x "$tools/helm" ] || [ ! -x "$tools/kubectl" ]; then
 fi
 
 # From PyPI, each into a virtual environment of its own: real peers.
-for peer in python triton smg engines; do
+for peer in python triton smg engines dynamo; do
   sh "$here/$peer/install.sh" || missing "$peer"
 done
 

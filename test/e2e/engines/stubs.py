@@ -1,5 +1,5 @@
 # Imports chosen modules of an engine's package as they are, without the engine: the package's other modules, and
-# libraries that are not installed (torch and the like), become empty stand-ins. Only for code that counts and never runs
+# libraries that are not installed (torch, numpy), become empty stand-ins. Only for code that counts and never runs
 # a model: a stand-in that is asked for anything but a name or a call fails loudly.
 import importlib.abc
 import importlib.machinery
@@ -60,7 +60,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 
-def install(package, folder, real, absent=("torch",)):
+def install(package, folder, real, absent=("torch", "numpy")):
     """Makes `package` importable from `folder`: the modules named in `real` as they are, the rest as stand-ins."""
     missing = [name for name in absent if importlib.util.find_spec(name) is None]
     sys.meta_path.insert(0, Finder(package, folder, set(real), set(missing)))
