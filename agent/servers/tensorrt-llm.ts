@@ -1,6 +1,7 @@
 // trtllm-serve's Prometheus page (tensorrt_llm/metrics/collector.py@050f80d; needs return_perf_metrics).
 // Volume and progress: at the end of a request. `/metrics` is a JSON queue that a reader drains: never read it.
-// Cached input is a subset of input. Early builds (1.1.0rc5) have no token counter.
+// Cached input is a subset of input; its counter has no series before the first hit, a histogram beside it has, from the
+// first request on. Early builds (1.1.0rc5) have no token counter.
 import type { PageReadings } from "./page-readings.ts";
 import { textServer } from "./text-server.ts";
 
@@ -16,6 +17,7 @@ export const tensorrtLlm = textServer({
     "trtllm_prompt_tokens",
     "trtllm_generation_tokens",
     "trtllm_prompt_cached_tokens",
+    "trtllm_prompt_cached_tokens_per_request",
     "trtllm_request_success",
     "trtllm_request_error",
     "trtllm_num_requests_running",
@@ -37,7 +39,8 @@ export const tensorrtLlm = textServer({
 /** Gathers TensorRT-LLM's families; other servers that pass them on share it. */
 export function readTensorrtLlm(readings: PageReadings): void {
   const cached = readings.parts("trtllm_prompt_cached_tokens");
-  const splits = cached.size > 0;
+  const splits =
+    cached.size > 0 || readings.page.samples.has("trtllm_prompt_cached_tokens_per_request_count");
   readings.input("trtllm_prompt_tokens", (part) => (splits ? (cached.get(part) ?? 0) : undefined));
   readings.tokens("output", "trtllm_generation_tokens");
   readings.requests("trtllm_request_success", (labels) =>

@@ -17,6 +17,7 @@ import { holdVanished, watchBirths, watchFrozen } from "../../agent/servers/page
 import { prometheusGeneric } from "../../agent/servers/prometheus-generic.ts";
 import { serverTypes } from "../../agent/servers/registry.ts";
 import { sglang } from "../../agent/servers/sglang.ts";
+import { tensorrtLlm } from "../../agent/servers/tensorrt-llm.ts";
 import { pageReader, pageUrl } from "../../agent/servers/text-server.ts";
 import { vllm } from "../../agent/servers/vllm.ts";
 import type { MetricPage, PullServerSource, ServerType } from "../../agent/source.ts";
@@ -113,6 +114,20 @@ describe("a text server", () => {
     expect(read([prompt, cached("device", 10), cached("host", 5), cached("total", 15)])).toEqual({
       input_uncached: 85,
       input_cached: 15,
+    });
+  });
+
+  test("TensorRT-LLM's input is split from the first request on, not only from the first hit", () => {
+    const labels = 'engine_type="trtllm",model_name="m"';
+    const prompt = `trtllm_prompt_tokens_total{${labels}} 100`;
+    const read = (...lines: string[]) =>
+      tensorrtLlm.page.read(parsePage(Buffer.from(`${[prompt, ...lines].join("\n")}\n`))).readings[0]?.tokens;
+    const known = `trtllm_prompt_cached_tokens_per_request_count{${labels}} 1`;
+    expect(read()).toEqual({ input_unsplit: 100 });
+    expect(read(known)).toEqual({ input_uncached: 100, input_cached: 0 });
+    expect(read(known, `trtllm_prompt_cached_tokens_total{${labels}} 30`)).toEqual({
+      input_uncached: 70,
+      input_cached: 30,
     });
   });
 
