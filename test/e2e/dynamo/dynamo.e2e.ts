@@ -1,7 +1,7 @@
 // A real Dynamo 1.6.1: its frontend in front of its mocker engine, found over a folder (no etcd, no NATS), and a worker of
 // its runtime that passes on the families of vLLM's own metrics code.
 import { spawn } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -38,7 +38,7 @@ function start(args: readonly string[], env: Readonly<Record<string, string>>): 
     DYN_EVENT_PLANE_HOST: "127.0.0.1",
   };
   const child = spawn(python, args, {
-    env: { ...process.env, ...loopback, DYN_LOG: "error", PYTHONDONTWRITEBYTECODE: "1", ...env },
+    env: { ...process.env, ...loopback, DYN_LOG: "off", PYTHONDONTWRITEBYTECODE: "1", ...env },
     stdio: ["ignore", "ignore", "inherit"],
   });
   closing.push(() => {
@@ -75,14 +75,14 @@ const of = (result: ProbeResult, model: string): unknown =>
 
 describe.runIf(usable)("a real Dynamo", () => {
   test("counts live output, input and cached input, and how requests ended, at its frontend", async () => {
-    const [model, env] = [folder(), { DYN_FILE_KV: folder() }];
-    for (const name of ["tokenizer.json", "tokenizer_config.json"])
-      copyFileSync(here(`../smg/tokenizer/${name}`), join(model, name));
-    copyFileSync(here("config.json"), join(model, "config.json"));
+    const env = { DYN_FILE_KV: folder() };
     const planes = ["--discovery-backend", "file", "--request-plane", "tcp", "--event-plane", "zmq"];
     const port = await freePort();
     start(["-m", "dynamo.frontend", "--http-host", "127.0.0.1", "--http-port", `${port}`, ...planes], env);
-    start(["-m", "dynamo.mocker", "--model-path", model, "--model-name", "one", ...planes], env);
+    start(
+      ["-m", "dynamo.mocker", "--model-path", here("../tiny-model"), "--model-name", "one", ...planes],
+      env,
+    );
     const url = `http://127.0.0.1:${port}`;
     await expect.poll(() => textAt(`${url}/v1/models`), patience).toContain('"id":"one"');
     const post = async (prompt: string, more: object): Promise<string> => {

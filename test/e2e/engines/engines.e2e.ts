@@ -1,7 +1,10 @@
 // The metrics code of engines themselves, from their released packages, driven without a model: what the page of vLLM,
 // SGLang, LMDeploy and KServe really says, against what was put in. Only torch and the like are stand-ins (stubs.py).
+// vLLM's Rust front end is the real program, in front of engines that speak its protocol.
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -21,15 +24,16 @@ function usable(wheel: string): boolean {
   return false;
 }
 
+const rustFrontEnd = join(source("vllm==0.33.0"), "vllm/vllm-rs");
+const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 const closing: (() => unknown)[] = [];
-afterEach(() => {
-  for (const close of closing.splice(0)) close();
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
 });
 
 /** Starts a script of this folder; resolves to the port it prints. */
 function start(script: string, wheel: string, args: readonly string[] = [], env = {}): Promise<string> {
-  const path = fileURLToPath(new URL(script, import.meta.url));
-  const child = spawn(join(tools, "bin/python"), [path, source(wheel), ...args], {
+  const child = spawn(join(tools, "bin/python"), [here(script), source(wheel), ...args], {
     env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -54,6 +58,50 @@ async function page(
   env = {},
 ): Promise<ProbeResult> {
   return probe(`http://127.0.0.1:${await start(script, wheel, args, env)}/metrics`);
+}
+
+/** vLLM's Rust front end in front of two engines of rust_engine.py; resolves to its URL. */
+async function startRustFrontEnd(): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), "tokenwatt-vllm-"));
+  closing.push(() => rmSync(folder, { recursive: true }));
+  // It starts its engines as `python3 -m vllm... --data-parallel-rpc-port PORT --data-parallel-size ENGINES`.
+  const shim = [
+    "#!/bin/sh",
+    'for arg in "$@"; do',
+    "  case $last in --data-parallel-rpc-port) port=$arg ;; --data-parallel-size) size=$arg ;; esac",
+    "  last=$arg",
+    "done",
+    `exec "${join(tools, "bin/python")}" "${here("rust_engine.py")}" "${source("vllm==0.33.0")}" "$port" "$size"`,
+  ];
+  writeFileSync(join(folder, "python3"), `${shim.join("\n")}\n`, { mode: 0o755 });
+  const port = await freePort();
+  const args = ["serve", here("../tiny-model"), "--host", "127.0.0.1", "--port", `${port}`];
+  const child = spawn(rustFrontEnd, [...args, "--served-model-name", "one", "--data-parallel-size", "2"], {
+    env: {
+      ...process.env,
+      PATH: `${folder}:${process.env["PATH"]}`,
+      PYTHONDONTWRITEBYTECODE: "1",
+      VLLM_LOGGING_LEVEL: "ERROR",
+    },
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  closing.push(() => new Promise((resolve) => child.once("exit", resolve) && child.kill()));
+  const url = `http://127.0.0.1:${port}`;
+  const models = (): Promise<string> =>
+    fetch(`${url}/v1/models`).then(
+      (response) => response.text(),
+      () => "",
+    );
+  await expect.poll(models, { timeout: 60_000, interval: 200 }).toContain('"id":"one"');
+  return url;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 const of = (result: ProbeResult, tenant: string | null): unknown =>
@@ -89,6 +137,39 @@ describe.runIf(usable("vllm==0.33.0"))("vLLM 0.33.0", () => {
     expect(result).toMatchObject({ server: "vllm", ignored_samples: 0, errors: [] });
     expect(result.readings).toMatchObject([
       { output: 4 * 700_019 + 4, requests: { ok: 12, aborted: 4, rejected: 8 }, running: 6, epoch: null },
+    ]);
+  });
+});
+
+describe.runIf(existsSync(rustFrontEnd))("vLLM's Rust front end 0.33.0", () => {
+  test("counts what two engines told it, in OpenMetrics without start times", async () => {
+    const url = await startRustFrontEnd();
+    const post = async (path: string, more: object): Promise<string> => {
+      const body = JSON.stringify({ model: "one", max_tokens: 5, ...more });
+      const headers = { "content-type": "application/json" };
+      return (await fetch(url + path, { method: "POST", headers, body })).text();
+    };
+    expect(await post("/v1/completions", { prompt: "a b c a" })).toContain('"completion_tokens":5');
+    expect(await post("/v1/completions", { prompt: "a b c a b c", stream: true })).toContain("[DONE]");
+    const messages = [{ role: "user", content: "a b c" }];
+    expect(await post("/v1/chat/completions", { messages, max_tokens: 7 })).toContain(
+      '"completion_tokens":7',
+    );
+    expect((await fetch(`${url}/metrics`)).headers.get("content-type")).toContain("openmetrics-text");
+    const result = await probe(url);
+    expect(result).toMatchObject({ server: "vllm", ignored_samples: 0, errors: [] });
+    expect(result.readings).toMatchObject([
+      {
+        model: "one",
+        // Half of each prompt, of 4, 6 and 7 tokens, came from the cache.
+        input_uncached: 2 + 3 + 4,
+        input_cached: 2 + 3 + 3,
+        output: 5 + 5 + 7,
+        requests: { ok: 3 },
+        running: 0,
+        waiting: 0,
+        epoch: null,
+      },
     ]);
   });
 });

@@ -27,6 +27,7 @@ KINDS = {
     "vllm": (vllm_engine_pb2, vllm_engine_pb2_grpc, "VllmEngine"),
     "tokenspeed": (tokenspeed_scheduler_pb2, tokenspeed_scheduler_pb2_grpc, "TokenSpeedScheduler"),
 }
+MODEL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tiny-model")
 DOUBLE, STRING = FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_STRING
 INTEGERS = (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_UINT32)
 
@@ -90,7 +91,7 @@ def servicer(kind, messages, base):
             bundle = io.BytesIO()
             with zipfile.ZipFile(bundle, "w") as archive:
                 for name in ("tokenizer.json", "tokenizer_config.json"):
-                    archive.write(os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer", name), name)
+                    archive.write(os.path.join(MODEL, name), name)
             data = bundle.getvalue()
             yield common_pb2.GetTokenizerChunk(data=data, sha256=sha256(data).hexdigest())
 
