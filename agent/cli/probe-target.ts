@@ -5,6 +5,7 @@ import { openChannel } from "../grpc.ts";
 import { silentLog } from "../log.ts";
 import type { TokenReading, TokenSample } from "../model.ts";
 import { typeOfServices } from "../servers/discover.ts";
+import { isGrpcAddress } from "../servers/entry.ts";
 import { reflectServices } from "../servers/grpc-call.ts";
 import { serverTypes } from "../servers/registry.ts";
 import { pageUrl } from "../servers/text-server.ts";
@@ -115,6 +116,9 @@ async function probeGrpc(
   as: string | undefined,
   context: SourceContext,
 ): Promise<ProbeResult> {
+  if (!isGrpcAddress(address)) {
+    throw new UsageError(`Cannot probe "grpc://${address}": wanted grpc://host:port or grpc://unix:/socket`);
+  }
   const services = await servicesOf(address, context);
   const reflected = as ?? typeOfServices(services ?? []);
   if (reflected === undefined && services !== undefined) {

@@ -120,6 +120,10 @@ describe("probe()", () => {
     await expect(probe(`grpc://${peer.address}`)).rejects.toThrow("it serves some.Service");
   });
 
+  test.each(["grpc://", "grpc://localhost", "grpc://h:99999"])("refuses the address %s", async (target) => {
+    await expect(probe(target)).rejects.toThrow("wanted grpc://host:port");
+  });
+
   test("says for each kind what is wrong where a target does not reflect", async () => {
     const { port } = await serve({});
     await expect(probe(`grpc://127.0.0.1:${port}`)).rejects.toThrow("does not speak gRPC");

@@ -1,6 +1,6 @@
-# An engine behind vLLM's Rust front end: rust_engine.py FOLDER HANDSHAKE_PORT ENGINES. It speaks the front end's protocol
-# with vLLM's own messages (vllm.v1.engine): handshake, requests in, tokens and scheduler statistics out. Each request
-# gets as many tokens as it allows, and half of its prompt comes from the prefix cache.
+# An engine behind vLLM's Rust front end, or smg's gRPC server for vLLM: rust_engine.py FOLDER HANDSHAKE_PORT ENGINES
+# [SECONDS_A_TOKEN]. It speaks their protocol with vLLM's own messages (vllm.v1.engine): handshake, requests in, tokens and
+# scheduler statistics out. Each request gets as many tokens as it allows; half of its prompt comes from the prefix cache.
 import sys
 import time
 
@@ -17,6 +17,7 @@ from vllm.v1.engine import (
 )
 from vllm.v1.metrics.stats import PrefillStats, SchedulerStats
 
+PACE = float(sys.argv[4]) if len(sys.argv) > 4 else 0
 encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
 READY = {
     "max_model_len": 2048,
@@ -73,6 +74,7 @@ class Engine:
         now = time.monotonic()
         events = [EngineCoreEvent(kind, now - 0.01) for kind in (EngineCoreEventType.QUEUED, EngineCoreEventType.SCHEDULED)]
         for token in range(count):
+            time.sleep(PACE)
             output = EngineCoreOutput(
                 request_id=request,
                 new_token_ids=[3],

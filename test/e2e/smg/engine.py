@@ -1,4 +1,4 @@
-# An engine in gRPC mode, built from the published protos (smg-grpc-proto): engine.py sglang|vllm|tokenspeed [PORT].
+# An engine in gRPC mode, built from the published protos (smg-grpc-proto): engine.py sglang|vllm|tokenspeed.
 # GetLoads, GetServerInfo and GetModelInfo answer with every field set, so that a field read for another is seen;
 # Generate streams as many tokens as the request allows. Prints its port. Reflection and health as the real ones have.
 import io
@@ -122,9 +122,11 @@ def main():
     for service in ("", full):
         healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection((full, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    print(server.add_insecure_port(f"127.0.0.1:{sys.argv[2] if len(sys.argv) > 2 else 0}"), flush=True)
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()
-    server.wait_for_termination()
+    # Ends with its parent, which closes this program's input.
+    sys.stdin.read()
+    server.stop(None)
 
 
 main()

@@ -1,17 +1,18 @@
-// The published protos of the engines' gRPC mode (smg-grpc-proto 0.4.28) against our decoders, and the real gateway smg
-// 1.13.0 in front of engines built from them: over gRPC, where it counts tokens, and over HTTP, where it does not.
+// The published protos of the engines' gRPC mode (smg-grpc-proto 0.4.28) against our decoders; the real gRPC server for
+// vLLM that smg 1.13.0 ships, in front of an engine that speaks vLLM's protocol; and the real gateway smg in front of
+// engines built from the protos: over gRPC, where it counts tokens, and over HTTP, where it does not.
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import type { RequestListener } from "node:http";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { homedir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import type { ProbeResult } from "../../../agent/cli/probe-target.ts";
 import { probe } from "../../../agent/cli/probe-target.ts";
-import { virtualClock } from "../../../agent/clock.ts";
+import { systemClock, virtualClock } from "../../../agent/clock.ts";
 import { silentLog } from "../../../agent/log.ts";
 import { getLoads } from "../../../agent/servers/get-loads.ts";
 import type { PullServerSource } from "../../../agent/source.ts";
@@ -19,6 +20,8 @@ import type { PullServerSource } from "../../../agent/source.ts";
 const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
 const tools = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), "smg/bin");
 const usable = existsSync(join(tools, "smg"));
+const vllm = join(tools, "../../engines/source/vllm==0.33.0");
+const poll = { timeout: 20_000, interval: 50 };
 if (!usable)
   console.warn(
     `SKIPPED: smg and its protos, because ${tools}/smg is not here; run test/e2e/install-tools.sh`,
@@ -29,16 +32,25 @@ afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
 
-/** Starts an engine of engine.py; resolves to its address. */
-function startEngine(kind: string): Promise<string> {
-  const script = fileURLToPath(new URL("engine.py", import.meta.url));
-  const child = spawn(join(tools, "python"), [script, kind], { stdio: ["ignore", "pipe", "inherit"] });
-  closing.push(() => child.kill());
+const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+
+/** Starts a script that ends with its input; resolves to the line it prints. */
+function start(script: string, ...args: readonly string[]): Promise<string> {
+  const child = spawn(join(tools, "python"), [here(script), ...args], { stdio: ["pipe", "pipe", "inherit"] });
+  const exit = new Promise((resolve) => child.once("exit", resolve));
+  closing.push(() => {
+    child.stdin.end();
+    const deadline = setTimeout(() => child.kill("SIGKILL"), 5000);
+    return exit.then(() => clearTimeout(deadline));
+  });
   return new Promise((resolve, reject) => {
-    child.stdout.once("data", (data: Buffer) => resolve(`127.0.0.1:${data.toString().trim()}`));
-    child.once("exit", (code) => reject(new Error(`engine.py ${kind} ended with ${code}`)));
+    child.stdout.once("data", (data: Buffer) => resolve(data.toString().trim()));
+    child.once("exit", (code) => reject(new Error(`${script} ${args.join(" ")} ended with ${code}`)));
   });
 }
+
+/** Starts an engine of engine.py; resolves to its address. */
+const startEngine = async (kind: string): Promise<string> => `127.0.0.1:${await start("engine.py", kind)}`;
 
 interface Gateway {
   /** The body of the answer to a POST, after its last byte. */
@@ -124,6 +136,42 @@ describe.runIf(usable)("published protos", () => {
       why: "get-loads services are reflected",
       readings: [{ model: "one", role: "decode", output: 0, running: 7, waiting: 11 }],
     });
+  });
+});
+
+describe.runIf(usable && existsSync(vllm))("smg's gRPC server for vLLM", () => {
+  test("shows a rate whose integral is what was streamed, and zeros until a request ran", async () => {
+    const sockets = mkdtempSync(join(tmpdir(), "tokenwatt-smg-"));
+    closing.push(() => rmSync(sockets, { recursive: true }));
+    const engine = join(tools, "../../engines/bin/python");
+    const endpoint = await start("vllm_grpc.py", engine, vllm, here("../tiny-model"), sockets);
+    const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
+    const source = getLoads.open(getLoads.config.parse({ endpoint }), context) as PullServerSource;
+    closing.push(() => source.close());
+    expect((await source.poll()).readings).toEqual([
+      { model: "one", role: "decode", tokens: {}, requests: {}, volume: "estimate" },
+    ]);
+    const gateway = await startGateway(`grpc://${endpoint}`);
+    const streamed = gateway.post("/v1/completions", {
+      model: "one",
+      prompt: "a b c",
+      max_tokens: 300,
+      stream: true,
+    });
+    let running = 0;
+    const output = async (): Promise<number | undefined> => {
+      const [reading] = (await source.poll()).readings;
+      running = Math.max(running, reading?.running ?? 0);
+      return reading?.tokens.output;
+    };
+    // The rate is the mean of two seconds, so the last token leaves it two seconds after the end.
+    await expect.poll(output, poll).toBeGreaterThan(280);
+    expect(await streamed).toContain("[DONE]");
+    const ended = performance.now();
+    await expect.poll(async () => [await output(), performance.now() - ended > 2500][1], poll).toBe(true);
+    expect(await output()).toBeGreaterThan(280);
+    expect(await output()).toBeLessThan(320);
+    expect(running).toBe(1);
   });
 });
 
