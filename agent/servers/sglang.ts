@@ -1,10 +1,9 @@
 // SGLang's metric page (python/sglang/srt/observability/metrics_collector.py, 0.5.23; --enable-metrics).
-// Volume: prompt_tokens and generation_tokens of the tokenizer, at the end of a request, tenant label included; newer
-// ones are split by is_streaming, cached_tokens is not. An aborted request that ran is counted there (and, since 0.5, in
-// num_requests beside num_aborted_requests), one that waited is not. Progress: realtime_tokens of the scheduler, every
-// stats interval, repeated work counted again. Schedulers of one data-parallel rank repeat the same tokens per tp, pp and
-// moe rank: only rank 0 is read. The series with cache_source="total" or priority="" are sums of others, where others
-// are named. cached_tokens has no series before the first hit.
+// Volume: prompt_tokens and generation_tokens of the tokenizer, at the end of a request, tenant label included. Aborted
+// requests that ran are counted there and, since 0.5, in num_requests beside num_aborted_requests. Progress:
+// realtime_tokens of the scheduler, every stats interval, repeated work counted again. Schedulers of one data-parallel
+// rank repeat the same tokens per tp, pp and moe rank: only rank 0 is read. The series with cache_source="total" or
+// priority="" are sums of others, where others are named. cached_tokens has no series before the first hit.
 import type { Role } from "../model.ts";
 import type { PageReadings } from "./page-readings.ts";
 import { textServer } from "./text-server.ts";
@@ -63,6 +62,7 @@ export function readSglang(readings: PageReadings): void {
     ["cache_source"],
     (labels) => !bySource || labels["cache_source"] !== "total",
   );
+  // Split by is_streaming since 0.5, while cached_tokens is not.
   readings.input("sglang_prompt_tokens", (part) => cached.get(part) ?? 0, ["is_streaming"]);
   readings.tokens("output", "sglang_generation_tokens");
   for (const sample of readings.counters("sglang_realtime_tokens")) {

@@ -1,10 +1,9 @@
 // Triton's cumulative statistics over gRPC (common protobuf/grpc_service.proto, 83adf7c; seen with 2.51): requests,
-// failures, responses. The only cumulative statistics RPC of any server. It counts no tokens: where a decoupled model's
-// back end reports its responses, each streamed chunk is one, so they are an estimate of output tokens (volume
-// `estimate`). Python models, vLLM's among them, report none, nor do models that answer once: their output is not known.
-// A request that was given up is among the failed ones, and a python model's error answer among the good ones.
-// Statistics start again from zero with the server, which says no start time: a fall is the restart.
-// KServe's copy of this service lacks ModelStatistics and answers UNIMPLEMENTED.
+// failures, responses; no tokens. Where a decoupled model's back end reports its responses, each streamed chunk is one, so
+// they are an estimate of output tokens (volume `estimate`); python models, vLLM's among them, report none. A request that
+// was given up is among the failed ones, a python model's error answer among the good ones. Input is not known. All starts
+// from zero with the server, which says no start time: a fall is the restart. KServe's copy of this service lacks
+// ModelStatistics and answers UNIMPLEMENTED.
 import type { TokenReading } from "../model.ts";
 import { defined } from "./entry.ts";
 import { callUnary } from "./grpc-call.ts";
