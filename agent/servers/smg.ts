@@ -1,8 +1,9 @@
-// The model gateway smg, once SGLang's (model_gateway/src/observability/metrics.rs, f8daa88; seen with 1.13.0). A
-// gateway: tokens are counted at the end of a gRPC streaming response only, so HTTP workers and answers that are not
-// streamed show requests and no tokens here. Requests have no model label. Its /engine_metrics page merges the workers'
-// own pages and is no source: names and values lose their colons there.
+// The model gateway smg, once SGLang's router (model_gateway/src/observability/metrics.rs, f8daa88; seen with smg 1.13.0
+// and sglang-router 0.3.2, which has the same names). A gateway: tokens are counted at the end of a gRPC streaming response
+// only, so HTTP workers and answers that are not streamed show requests and no tokens here. Its /engine_metrics page
+// merges the workers' own pages and is no source: names and values lose their colons there.
 import { outcomeOfStatus } from "./outcomes.ts";
+import type { PageReadings } from "./page-readings.ts";
 import { textServer } from "./text-server.ts";
 
 /** Paths that generate or embed; others, such as /v1/models, are no requests to meter. */
@@ -20,6 +21,7 @@ export const smg = textServer({
   families: [
     "smg_router_tokens",
     "smg_http_responses",
+    "smg_router_request_errors",
     "smg_worker_requests_active",
     "smg_router_ttft_seconds",
     "smg_router_tpot_seconds",
@@ -32,9 +34,7 @@ export const smg = textServer({
       const kind = sample.labels["token_type"] === "output" ? "output" : "input_unsplit";
       readings.of(sample.labels, "summed", ["token_type"]).tokens(kind, sample.value);
     }
-    readings.requests("smg_http_responses", (labels) =>
-      PATHS.test(labels["path"] ?? "") ? outcomeOfStatus(labels["status_code"]) : undefined,
-    );
+    readRequests(readings);
     readings.inFlight("running", "smg_worker_requests_active");
     readings.latency("time_to_first_token", "smg_router_ttft_seconds");
     readings.latency("time_per_output_token", "smg_router_tpot_seconds");
@@ -42,3 +42,15 @@ export const smg = textServer({
     readings.epoch();
   },
 });
+
+/** Responses by path; SGLang's router names none, but counts those that ended well and those that failed by model. */
+function readRequests(readings: PageReadings): void {
+  if (readings.counters("smg_http_responses").some(({ labels }) => labels["path"] !== undefined)) {
+    readings.requests("smg_http_responses", (labels) =>
+      PATHS.test(labels["path"] ?? "") ? outcomeOfStatus(labels["status_code"]) : undefined,
+    );
+    return;
+  }
+  readings.requests("smg_router_request_duration_seconds_count", () => "ok");
+  readings.requests("smg_router_request_errors", () => "error");
+}
