@@ -1,7 +1,16 @@
 // A real tritonserver on free ports of loopback, with the models beside this file and the back end of backend.c.
 import type { ChildProcess } from "node:child_process";
 import { execFile, execFileSync, spawn } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
@@ -75,6 +84,20 @@ export async function startTriton(...more: readonly string[]): Promise<Triton> {
     },
     stop,
   };
+}
+
+/** Files of an authority in a folder, and of a server and a client that it signed: `<name>.pem` and `<name>.key`. */
+export function certificates(folder: string): void {
+  const openssl = (...args: string[]): void =>
+    void execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
+  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  openssl("req", "-x509", ...key, "-subj", "/CN=ca", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem");
+  writeFileSync(join(folder, "ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
+  for (const name of ["server", "client"]) {
+    openssl("req", ...key, "-subj", `/CN=${name}`, "-keyout", `${name}.key`, "-out", `${name}.csr`);
+    const signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "ext"];
+    openssl("x509", "-req", "-in", `${name}.csr`, ...signed, "-out", `${name}.pem`);
+  }
 }
 
 function packages(): string {

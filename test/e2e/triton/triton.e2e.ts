@@ -1,5 +1,8 @@
 // A real Triton (tritonserver 2.51.0 of the nvidia-pytriton wheel, no GPU): statistics over gRPC, the metric page, the
 // restricted protocol, what is not gRPC, an unloaded model, and a restart.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { probe } from "../../../agent/cli/probe-target.ts";
 import { systemClock } from "../../../agent/clock.ts";
@@ -10,7 +13,7 @@ import { checkHealth, reflectServices } from "../../../agent/servers/grpc-call.t
 import { tritonGrpc } from "../../../agent/servers/triton-grpc.ts";
 import type { PullServerSource } from "../../../agent/source.ts";
 import type { Triton } from "./rig.ts";
-import { missing, startTriton } from "./rig.ts";
+import { certificates, missing, startTriton } from "./rig.ts";
 
 const lacking = missing();
 if (lacking !== undefined) console.warn(`SKIPPED: a real Triton, because ${lacking}`);
@@ -120,6 +123,27 @@ describe.runIf(lacking === undefined)("a real Triton", () => {
     await expect(open(restricted.grpc, { headers: { [header]: "wrong" } }).poll()).rejects.toThrow("refused");
     const { readings } = await open(restricted.grpc, { headers: { [header]: "secret" } }).poll();
     expect(readings).toHaveLength(3);
+  });
+
+  test("is read over mutual TLS, and says what is wrong without", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "tokenwatt-triton-"));
+    closing.push(() => rmSync(folder, { recursive: true }));
+    certificates(folder);
+    const file = (name: string): string => join(folder, name);
+    const secure = await start(
+      "--grpc-use-ssl-mutual=true",
+      `--grpc-server-cert=${file("server.pem")}`,
+      `--grpc-server-key=${file("server.key")}`,
+      `--grpc-root-cert=${file("ca.pem")}`,
+    );
+    const known = { caFile: file("ca.pem"), certFile: file("client.pem"), keyFile: file("client.key") };
+    expect((await open(secure.grpc, { tls: known }).poll()).readings).toHaveLength(3);
+    await expect(open(secure.grpc).poll()).rejects.toThrow("does not speak gRPC in the clear");
+    await expect(open(secure.grpc, { tls: { caFile: file("ca.pem") } }).poll()).rejects.toThrow(
+      "Cannot read inference.GRPCInferenceService",
+    );
+    await expect(open(secure.grpc, { tls: true }).poll()).rejects.toThrow(/certificate|issuer/);
+    await expect(open(triton.grpc, { tls: known }).poll()).rejects.toThrow("does not speak gRPC");
   });
 
   test("forgets a model that is unloaded, and everything when it starts again", async () => {
