@@ -28,6 +28,8 @@ export interface Triton {
   readonly grpc: string;
   readonly page: string;
   readonly http: string;
+  /** The ports of HTTP, gRPC and metrics. */
+  readonly ports: readonly number[];
   /** Sends requests by Triton's own client: a line per request, responses or error. */
   send(model: string, ...counts: readonly (number | string)[]): Promise<string[]>;
   stop(): Promise<void>;
@@ -46,8 +48,8 @@ export function missing(): string | undefined {
   }
 }
 
-/** Starts Triton with more arguments; resolves once its three ports are served. */
-export async function startTriton(...more: readonly string[]): Promise<Triton> {
+/** Starts Triton with more arguments; resolves once its three ports, free ones by default, are served. */
+export async function startTriton(more: readonly string[] = [], listen?: readonly number[]): Promise<Triton> {
   const folder = mkdtempSync(join(tmpdir(), "tokenwatt-triton-"));
   const backEnds = assembleBackEnds(folder);
   const library = join(backEnds, "counted/libtriton_counted.so");
@@ -55,7 +57,8 @@ export async function startTriton(...more: readonly string[]): Promise<Triton> {
   const models = join(folder, "models");
   cpSync(here("models"), models, { recursive: true });
   mkdirSync(join(models, "counted/1"));
-  const [http, grpc, page] = await freePorts();
+  const listening = listen ?? (await freePorts());
+  const [http, grpc, page] = listening;
   const addresses = ["http", "grpc", "metrics"].map((name) => `--${name}-address=127.0.0.1`);
   const ports = [`--http-port=${http}`, `--grpc-port=${grpc}`, `--metrics-port=${page}`];
   const child = spawn(
@@ -77,6 +80,7 @@ export async function startTriton(...more: readonly string[]): Promise<Triton> {
     grpc: `127.0.0.1:${grpc}`,
     page: `http://127.0.0.1:${page}/metrics`,
     http: `127.0.0.1:${http}`,
+    ports: listening,
     send: async (model, ...counts) => {
       const args = [here("requests.py"), `127.0.0.1:${grpc}`, model, ...counts.map(String)];
       const { stdout } = await promisify(execFile)(python, args, { timeout: 60_000 });

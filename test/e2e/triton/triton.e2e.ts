@@ -25,7 +25,7 @@ afterEach(async () => {
 const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
 
 async function start(...more: string[]): Promise<Triton> {
-  const triton = await startTriton(...more);
+  const triton = await startTriton(more);
   closing.push(triton.stop);
   return triton;
 }
