@@ -291,6 +291,7 @@ export class Agent {
     if (this.#gpu !== undefined || this.#stopping !== undefined) return;
     const choice = await chooseGpu(this.#config, this.#context);
     this.#tried = choice.tried;
+    if (choice.restart !== undefined) this.#restart.resolve(choice.restart);
     if (choice.source === undefined) return;
     this.#gpu = choice.source;
     await this.#pipeline.setGpu(choice.source);

@@ -16,11 +16,14 @@ export interface GpuChoice {
   readonly source: GpuSource | undefined;
   /** In the order they were tried. */
   readonly tried: readonly BackendTried[];
+  /** No backend works, and one of them would after a new start of this process. */
+  readonly restart?: SourceError;
 }
 
 /** Opens the first backend that can work here. Throws SourceError only when the configuration is at fault. */
 export async function chooseGpu(config: Config, context: SourceContext): Promise<GpuChoice> {
   const tried: BackendTried[] = [];
+  let restart: SourceError | undefined;
   for (const { backend, section } of configuredBackends(config)) {
     // Opening is the surest detection, and starting a reader twice would cost half a second of every start.
     try {
@@ -29,10 +32,11 @@ export async function chooseGpu(config: Config, context: SourceContext): Promise
       return { source, tried };
     } catch (error) {
       if (error instanceof SourceError && error.kind === "misconfigured") throw error;
+      if (error instanceof SourceError && error.kind === "restart") restart ??= error;
       tried.push({ backend: backend.name, usable: false, reason: (error as Error).message });
     }
   }
-  return { source: undefined, tried };
+  return { source: undefined, tried, ...(restart === undefined ? {} : { restart }) };
 }
 
 /** Whether this host has a GPU some backend can read, and why the first choice cannot. Opens nothing. */

@@ -1,10 +1,11 @@
 // The `nvml` backend: NVIDIA's management library, called by a watched child process (nvml-child.ts).
 // Needs libnvidia-ml.so.1 (Volta and later; energy by hardware counter) and read access to /dev/nvidia*, no root.
-import { existsSync } from "node:fs";
 import type { Detection, GpuBackend, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
 import type { NvmlConfig } from "./config.ts";
 import { config } from "./config.ts";
+import type { MissingDevice } from "./device-nodes.ts";
+import { missingDevice } from "./device-nodes.ts";
 import { NvmlSource } from "./source.ts";
 
 /** Reads NVIDIA GPUs through NVML. */
@@ -13,8 +14,10 @@ export const nvmlBackend: GpuBackend<typeof config> = {
   config,
   detect,
   open: async (options, context) => {
-    const missing = missingDevice(options);
-    if (missing !== undefined) throw new SourceError("absent", `Cannot read GPUs: ${missing}`);
+    const device = missing(options);
+    if (device !== undefined) {
+      throw new SourceError(device.restart ? "restart" : "absent", `Cannot read GPUs: ${device.reason}`);
+    }
     const source = new NvmlSource(options, context);
     await source.open();
     return source;
@@ -23,8 +26,8 @@ export const nvmlBackend: GpuBackend<typeof config> = {
 
 /** Opens the library once, in a child: only that tells whether driver, library and device rights fit together. */
 async function detect(options: NvmlConfig, context: SourceContext): Promise<Detection> {
-  const missing = missingDevice(options);
-  if (missing !== undefined) return { usable: false, reason: missing };
+  const device = missing(options);
+  if (device !== undefined) return { usable: false, reason: device.reason };
   const source: GpuSource & { open(): Promise<void> } = new NvmlSource(options, context);
   try {
     await source.open();
@@ -42,10 +45,7 @@ async function detect(options: NvmlConfig, context: SourceContext): Promise<Dete
   }
 }
 
-/** What is missing before any library is looked for; a configured library is believed to know better. */
-function missingDevice(options: NvmlConfig): string | undefined {
-  const found = ["/dev/nvidiactl", "/dev/dxg"].some((path) => existsSync(path));
-  return found || options.libraryPath !== undefined
-    ? undefined
-    : "no NVIDIA device: /dev/nvidiactl does not exist";
+/** A configured library is believed to know better than the device nodes. */
+function missing(options: NvmlConfig): MissingDevice | undefined {
+  return options.libraryPath === undefined ? missingDevice() : undefined;
 }

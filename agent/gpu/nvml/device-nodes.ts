@@ -1,0 +1,49 @@
+// Whether the driver's control node is there and may be opened, before any library is looked for. A cgroup that denies a
+// device refuses even access(2) of its node, so existsSync() calls it absent: stat(2) does not ask the cgroup.
+// systemd resolves DeviceAllow=char-nvidia* when the unit starts (systemd.resource-control(5)): nodes of a driver that was
+// loaded later stay denied until the unit starts anew.
+import { closeSync, constants, openSync, statSync } from "node:fs";
+
+/** /dev/dxg is the driver's node under WSL. */
+const CONTROL_NODES = ["/dev/nvidiactl", "/dev/dxg"] as const;
+
+/** Why no GPU can be read. */
+export interface MissingDevice {
+  readonly reason: string;
+  /** A new start of this process is the cure. */
+  readonly restart: boolean;
+}
+
+/** What is wrong with the nodes; undefined when one can be opened, or when only the library can say more. */
+export function missingDevice(nodes: readonly string[] = CONTROL_NODES): MissingDevice | undefined {
+  const node = nodes.find((path) => statSync(path, { throwIfNoEntry: false }) !== undefined);
+  if (node === undefined) return { reason: `no NVIDIA device: ${nodes[0]} does not exist`, restart: false };
+  return judgeRefusal(node, openError(node), statSync(node).ctimeMs > performance.timeOrigin);
+}
+
+/** The verdict on an error of open(2); `younger`: the node was made after this process had started. */
+export function judgeRefusal(
+  node: string,
+  code: string | undefined,
+  younger: boolean,
+): MissingDevice | undefined {
+  if (code === "EACCES") {
+    const reason = `${node} may not be opened (EACCES): this user is not in the group that owns it`;
+    return { reason, restart: false };
+  }
+  if (code !== "EPERM") return undefined;
+  const cure = younger ? "the driver came after the agent, which starts anew" : "restart the unit or the pod";
+  return {
+    reason: `${node} may not be opened (EPERM): the device cgroup denies it; ${cure}`,
+    restart: younger,
+  };
+}
+
+function openError(node: string): string | undefined {
+  try {
+    closeSync(openSync(node, constants.O_RDWR | constants.O_NONBLOCK));
+    return undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code;
+  }
+}
