@@ -1,6 +1,7 @@
 // The one door to pino: one JSON line per event, `event` a fixed sentence, facts as fields.
 // Repeats of one cause are limited to one line per 10 s; the next line says how many were held back.
 import pino from "pino";
+import { priorities, stderrIsJournal, withPriority } from "./journal.ts";
 
 const REPEAT_NANOS = 10_000_000_000n;
 const CAUSES_MAX = 1000;
@@ -20,11 +21,19 @@ export interface Log {
 
 /** A log of JSON lines on stderr. Warnings and errors of one event and `cause` are limited to one line per 10 s. */
 export function createLog(level: LogLevel | "silent" = "info"): Log {
+  const stderr = pino.destination({ fd: 2, sync: true });
   const logger = pino(
     { base: null, messageKey: "event", level, timestamp: pino.stdTimeFunctions.isoTime },
-    pino.destination({ fd: 2, sync: true }),
+    stderrIsJournal(process.env) ? { write: (line) => stderr.write(journalLine(line)) } : stderr,
   );
   return wrap(logger, {}, new Map());
+}
+
+/** A line as the journal reads it: pino writes `{"level":40,` first. */
+export function journalLine(line: string): string {
+  const { debug, error, info, warn } = priorities;
+  const priority = { "2": debug, "3": info, "4": warn }[line[9] ?? ""] ?? error;
+  return withPriority(line, priority);
 }
 
 /** A log that writes nothing: for pure tools and tests. */

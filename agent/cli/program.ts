@@ -1,6 +1,7 @@
 // The command line as a whole, and the one door to commander.
 // Help and version load no command, a named command loads only its own file: `--version` must not pay for gRPC.
 import { Command, CommanderError } from "commander";
+import { priorities, stderrIsJournal, withPriority } from "../journal.ts";
 import { programVersion } from "../version.ts";
 import { commands } from "./commands.ts";
 import { describeFailure } from "./errors.ts";
@@ -24,7 +25,7 @@ export async function runProgram(argv: readonly string[], io: Omit<Io, "setExit"
       return error.exitCode === 0 ? exitCode : exitCodes.misconfigured;
     }
     const failure = describeFailure(error);
-    tell(full, failure.text);
+    tell(full, stderrIsJournal(full.env) ? withPriority(failure.text, priorities.error) : failure.text);
     return failure.exitCode;
   }
 }
