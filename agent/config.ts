@@ -1,6 +1,6 @@
 // From file, environment and flags to one typed configuration. Later layers win: defaults, the file, OTEL_*,
 // TOKENWATT_*, `--set`. Everything that is wrong is reported at once (STYLE.md, "Config").
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { Overrides } from "./config/environment.ts";
@@ -27,6 +27,7 @@ export type { Config, Sources } from "./config/schema.ts";
 
 /** Where the package looks when nothing names a file. */
 export const DEFAULT_CONFIG_FILE = "/etc/tokenwatt/config.yaml";
+const SYSTEM_STATE_DIR = "/var/lib/tokenwatt";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -140,12 +141,22 @@ function configFileName({ file, env }: ConfigInput): string | undefined {
   return named ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined);
 }
 
-/** systemd's StateDirectory, /var/lib/tokenwatt for root, the user's state folder for anyone else. */
+/** systemd's StateDirectory; /var/lib/tokenwatt for root and the service's user; anyone else's own state folder. */
 function defaultStateDir(env: Environment): string {
   const granted = env["STATE_DIRECTORY"]?.split(":")[0];
   if (granted) return granted;
-  if (process.getuid?.() === 0) return "/var/lib/tokenwatt";
+  // Commands typed by the service's user (`sudo -u tokenwatt tokenwatt doctor`) must mean the daemon's folder.
+  const uid = process.getuid?.();
+  if (uid === 0 || (uid !== undefined && ownerOf(SYSTEM_STATE_DIR) === uid)) return SYSTEM_STATE_DIR;
   return join(env["XDG_STATE_HOME"] || join(env["HOME"] || homedir(), ".local", "state"), "tokenwatt");
+}
+
+function ownerOf(folder: string): number | undefined {
+  try {
+    return statSync(folder).uid;
+  } catch {
+    return undefined;
+  }
 }
 
 function overlay(value: unknown, layers: readonly Overrides[]): unknown {
