@@ -7,6 +7,7 @@ import type { Destination } from "./export/otlp-config.ts";
 import type { Log } from "./log.ts";
 import type { LedgerRestored, StateRow } from "./model.ts";
 import { SourceError } from "./source.ts";
+import { stateRemedy } from "./state-folder.ts";
 import { LedgerStore, LedgerStoreError } from "./store/ledger-store.ts";
 import { memorySpool } from "./store/memory-spool.ts";
 import { openSegmentSpool } from "./store/segment-spool.ts";
@@ -56,7 +57,7 @@ export async function openDurable(config: Config, log: Log): Promise<Durable> {
       cause,
       hint: isNewer
         ? "run the version that wrote it, or give this one a folder of its own (stateDir)"
-        : "give the folder to this user, or set stateDir",
+        : stateRemedy(message),
     });
     return forgetful;
   }

@@ -204,6 +204,7 @@ export class Exports {
     return {
       sequence: this.#snapshot?.sequence ?? 0,
       series: this.#snapshot?.points.length ?? 0,
+      durable: this.#options.durable.store !== undefined,
       ledger: this.#stored ?? null,
       spool: this.#spool.status(),
       destinations: this.#deliveries.statuses(),

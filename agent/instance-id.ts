@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Log } from "./log.ts";
+import { stateRemedy } from "./state-folder.ts";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -22,7 +23,7 @@ export function instanceId(stateDir: string, log: Log): string {
   } catch (error) {
     log.warn("state folder cannot be written, series begin anew with each start", {
       cause: (error as Error).message,
-      hint: `create ${stateDir} and give it to this user, or set stateDir`,
+      hint: stateRemedy(error),
     });
   }
   return fresh;

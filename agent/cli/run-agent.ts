@@ -1,14 +1,16 @@
 // Runs the daemon with its signals, until it is told to stop, its time is over or only a restart helps.
 import { unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { systemClock } from "../clock.ts";
+import { every, systemClock } from "../clock.ts";
 import { ConfigError } from "../config.ts";
 import type { Agent } from "../daemon.ts";
 import { startAgent } from "../daemon.ts";
 import type { Log } from "../log.ts";
 import { createLog } from "../log.ts";
+import { judgeMemoryLimit, memoryLimitBytes } from "../memory-limit.ts";
 import type { ServiceManager } from "../notify.ts";
 import { openServiceManager } from "../notify.ts";
+import { stateRemedy } from "../state-folder.ts";
 import { loadConfigFor } from "./config-options.ts";
 import type { Io } from "./io.ts";
 import { exitCodes } from "./io.ts";
@@ -19,6 +21,8 @@ import { untilStopped } from "./until-stopped.ts";
 
 /** Metering ends, data is committed and sent within this time of a SIGTERM. */
 const FLUSH_MS = 7000;
+/** GPUs and servers come and go: the status line follows them. */
+const STATUS_MS = 30_000;
 /** Closing sources and files after the flush. */
 const STOP_MS = 3000;
 
@@ -28,6 +32,9 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   const clock = systemClock();
   const log = createLog(config.logLevel);
   const origin = clock.now();
+  const narrow = judgeMemoryLimit(memoryLimitBytes());
+  if (narrow !== undefined)
+    log.error("memory limit is too small", { cause: narrow.seen, hint: narrow.remedy });
   const json = options.json === true || io.stdout.isTTY !== true;
   const session = new LiveSession({ io, json, clock, origin });
   const manager = await openServiceManager({ env: io.env, clock, log });
@@ -44,6 +51,7 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   handleReload(agent, options, io, log, manager);
   handleRelease(agent, log);
   manager.ready(summary(agent));
+  const unsay = every(clock, STATUS_MS, () => manager.status(summary(agent)));
   const watching = options.json === true || options.live === true;
   if (watching) session.show(agent, "tokenwatt", () => undefined);
   const until = options.duration === undefined ? undefined : origin + options.duration * 1e6;
@@ -53,6 +61,7 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
     forced.resolve();
   });
   log.info("stopping", describe(cause));
+  unsay();
   manager.stopping(FLUSH_MS + STOP_MS);
   session.stop();
   // A source stuck in its driver must not keep the process: what was committed is on disk, the spool sends it later.
@@ -64,10 +73,17 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   if (cause.why === "restart") io.setExit(exitCodes.restart);
 }
 
-/** The line `systemctl status` shows. */
+/** The line `systemctl status` shows: what is metered, and what needs somebody. */
 function summary(agent: Agent): string {
   const { gpus, servers } = agent.pipeline.intake;
-  return `${gpus.size} GPUs, ${servers.size} servers, OTLP to ${agent.exports.destination ?? "nowhere"}`;
+  const durable = agent.exports.status()["durable"] === true;
+  const parts = [
+    gpus.size === 0 ? "no GPU can be read" : `${gpus.size} GPUs`,
+    `${servers.size} servers`,
+    `OTLP to ${agent.exports.destination ?? "nowhere"}`,
+    ...(durable ? [] : ["NOTHING SURVIVES A RESTART"]),
+  ];
+  return `${parts.join(", ")}${gpus.size > 0 && durable ? "" : ": see `tokenwatt doctor`"}`;
 }
 
 function handleReload(agent: Agent, options: RunOptions, io: Io, log: Log, manager: ServiceManager): void {
@@ -101,7 +117,7 @@ function writePidFile(stateDir: string, log: Log): string | undefined {
   } catch (error) {
     log.warn("pid file cannot be written", {
       cause: (error as Error).message,
-      hint: `create ${stateDir} and give it to this user, or set stateDir`,
+      hint: stateRemedy(error),
     });
     return undefined;
   }

@@ -7,6 +7,7 @@ import { configCheck } from "./config.ts";
 import { devicesCheck } from "./devices.ts";
 import { discoveryCheck } from "./discovery.ts";
 import { driverCheck } from "./driver.ts";
+import { memoryCheck } from "./memory.ts";
 import { nodeCheck } from "./node.ts";
 import { portCheck } from "./port.ts";
 import { serversCheck } from "./servers.ts";
@@ -23,5 +24,6 @@ export const checks: readonly Check[] = [
   collectorCheck,
   portCheck,
   stateCheck,
+  memoryCheck,
   clockCheck,
 ];

@@ -1,6 +1,7 @@
 // state.writable: whether the state directory can be written and has room. Without it restarts lose totals.
 import { existsSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { stateRemedy } from "../../state-folder.ts";
 import type { Check, Finding } from "./check.ts";
 
 const ID = "state.writable";
@@ -34,7 +35,7 @@ export function judgeState(folder: string): Finding {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
     const seen = `cannot ${present ? "write to" : "make"} ${folder}: ${code}`;
-    return { id: ID, verdict: "fail", seen, remedy: REMEDIES[code] ?? "choose another folder with stateDir" };
+    return { id: ID, verdict: "fail", seen, remedy: stateRemedy(code) };
   }
 }
 
@@ -43,16 +44,6 @@ function nearestFolder(folder: string): string {
   const parent = dirname(folder);
   return existsSync(parent) || parent === folder ? parent : nearestFolder(parent);
 }
-
-const REMEDIES: Readonly<Record<string, string>> = {
-  EACCES: "give this user the folder (`chown`), or choose another with stateDir",
-  EPERM: "give this user the folder (`chown`), or choose another with stateDir",
-  EROFS:
-    "the file system is read-only: under systemd use StateDirectory=tokenwatt, in a pod mount a volume there",
-  ENOSPC: "the disk is full: make room, or choose another with stateDir",
-  ENOTDIR: "a part of the path is a file: choose another folder with stateDir",
-  EEXIST: "the path is a file: choose another folder with stateDir",
-};
 
 function mebibytes(bytes: number): string {
   return `${Math.floor(bytes / 1024 / 1024).toLocaleString("en-US")} MiB`;
