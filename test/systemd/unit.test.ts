@@ -24,13 +24,19 @@ describe("systemd/tokenwatt.service", () => {
     const commands = lines.flatMap(
       (line) => /^Exec\w+=[+-]*\/usr\/bin\/tokenwatt (.*)$/.exec(line)?.slice(1) ?? [],
     );
-    expect(commands.length).toBeGreaterThan(3);
+    expect(commands.length).toBeGreaterThanOrEqual(3);
     for (const command of commands) {
       const { exitCode, stdout } = await runCommand([...command.split(" "), "--help"]);
       expect(exitCode, command).toBe(0);
       for (const option of command.split(" ").filter((word) => word.startsWith("--")))
         expect(stdout).toContain(option);
     }
+  });
+
+  test("lets no exit status loop: what judges the configuration is the main process", () => {
+    // RestartPreventExitStatus heeds the main process alone, never ExecStartPre.
+    expect(lines.filter((line) => /^ExecStartPre=.*tokenwatt/.test(line))).toEqual([]);
+    expect(lines).toContain("RestartPreventExitStatus=2");
   });
 
   test("has every drop-in in the README, and each says why it exists", () => {
