@@ -1,24 +1,13 @@
 // The Debian package in a minimal Debian 12 of its own: lintian, installation, an upgrade over an edited configuration,
 // removal and purge. Needs root (chroot); the system is the one that the booted unit's tests build with mmdebstrap.
 import { execFileSync, spawnSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { packFolder } from "../tools/packed.ts";
-import { buildRoot, whyNot } from "./systemd-boot/machine.ts";
+import { whyNot } from "./systemd-boot/machine.ts";
+import { bareRoot, packVersion } from "./systemd-boot/package.ts";
 
-const project = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-deb-"));
 const root = join(folder, "root");
 const missing = (tool: string): boolean => spawnSync(tool, ["--version"]).error !== undefined;
@@ -30,19 +19,6 @@ if (missing("lintian")) console.warn("SKIPPED: lintian, because it is not instal
 
 let first = "";
 let next = "";
-
-/** A package from a copy of what is committed, with another version. */
-function packVersion(version: string): string {
-  const copy = join(folder, version);
-  mkdirSync(copy);
-  execFileSync("sh", ["-c", `git archive HEAD | tar -x -C '${copy}'`], { cwd: project });
-  symlinkSync(join(project, "node_modules"), join(copy, "node_modules"));
-  const file = join(copy, "package.json");
-  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), version }));
-  packFolder(join(copy, "dist"), "deb", { SOURCE_DATE_EPOCH: "1790000000" }, copy);
-  const name = readdirSync(join(copy, "dist")).find((one) => one.endsWith(".deb")) as string;
-  return join(copy, "dist", name);
-}
 
 beforeAll(() => {
   first = packVersion("1.0.0");
@@ -87,18 +63,7 @@ describe("the Debian package", () => {
 
 describe.skipIf(reason !== undefined)("installing it", () => {
   beforeAll(() => {
-    execFileSync("cp", ["-a", buildRoot(), root]);
-    // What the tests of the unit put there by hand.
-    for (const path of [
-      "usr/bin/tokenwatt",
-      "etc/systemd/system/tokenwatt.service",
-      "etc/systemd/system/tokenwatt.service.d",
-      "etc/tokenwatt",
-      "usr/lib/sysusers.d/tokenwatt.conf",
-    ]) {
-      rmSync(join(root, path), { recursive: true, force: true });
-    }
-    rmSync(join(root, "etc/systemd/system/multi-user.target.wants/tokenwatt.service"), { force: true });
+    bareRoot(root);
   });
 
   test("makes the user, enables the unit, and the program runs as that user", () => {

@@ -1,12 +1,14 @@
 #!/bin/sh
-# Boots the minimal system in folder $1 with the program's folder $2 at /opt/tokenwatt, as init of new namespaces.
-# Started through: unshare --fork --pid --mount --uts --ipc --cgroup boot.sh ROOT PROGRAM
+# Boots the minimal system in folder $1 as init of new namespaces; with the program's folder $2, if given, at /opt/tokenwatt.
+# Started through: unshare --fork --pid --mount --uts --ipc --cgroup --net boot.sh ROOT [PROGRAM]
 set -e
 root=$1
 mount --make-rprivate /
 mount --bind "$root" "$root"
-mount --bind "$2" "$root/opt/tokenwatt"
-mount -o remount,bind,ro "$root/opt/tokenwatt"
+if [ -n "${2-}" ]; then
+  mount --bind "$2" "$root/opt/tokenwatt"
+  mount -o remount,bind,ro "$root/opt/tokenwatt"
+fi
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"

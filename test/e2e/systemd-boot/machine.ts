@@ -76,12 +76,17 @@ export interface Machine {
   stop(): void;
 }
 
-/** Boots the installed system and waits until its init answers. */
-export async function boot(): Promise<Machine> {
+/** Boots the installed system and waits until its init answers. It has a loopback of its own and no other network. */
+export function boot(): Promise<Machine> {
+  return bootFolder(root, project);
+}
+
+/** Boots the system in a folder, with a program's folder at /opt/tokenwatt or without. */
+export async function bootFolder(folder: string, ...program: readonly string[]): Promise<Machine> {
   const script = fileURLToPath(new URL("boot.sh", import.meta.url));
-  const flags = ["--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--cgroup"];
-  const child = spawn("unshare", [...flags, script, root, project], { stdio: "ignore" });
-  const machine = machineOf(child);
+  const flags = ["--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--net"];
+  const child = spawn("unshare", [...flags, script, folder, ...program], { stdio: "ignore" });
+  const machine = machineOf(child, folder);
   await machine.until(
     "systemd answers",
     () => machine.run("systemctl", "show", "-p", "Version").status === 0,
@@ -89,15 +94,19 @@ export async function boot(): Promise<Machine> {
   return machine;
 }
 
-function machineOf(child: ChildProcess): Machine {
+function machineOf(child: ChildProcess, folder: string): Machine {
   const run: Machine["run"] = (...command) => {
     const init = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim();
-    const enter = ["-t", init, "-m", "-u", "-i", "-p", "-C", "-r", "-w/"];
+    const enter = ["-t", init, "-m", "-u", "-i", "-n", "-p", "-C", "-r"];
     const path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-    const { status, stdout, stderr } = spawnSync("nsenter", [...enter, "env", "-i", path, ...command], {
-      encoding: "utf8",
-      timeout: 30_000,
-    });
+    const { status, stdout, stderr } = spawnSync(
+      "nsenter",
+      [...enter, "env", "-i", "-C", "/", path, ...command],
+      {
+        encoding: "utf8",
+        timeout: 30_000,
+      },
+    );
     return { status, output: `${stdout}${stderr}` };
   };
   return {
@@ -112,7 +121,7 @@ function machineOf(child: ChildProcess): Machine {
         `not within 60 s: ${what}\n${run("journalctl", "-u", "tokenwatt", "-n", "20", "--no-pager").output}`,
       );
     },
-    write: (name, text) => writeFileSync(join(root, name), text),
+    write: (name, text) => writeFileSync(join(folder, name), text),
     stop: () => void child.kill("SIGKILL"),
   };
 }
