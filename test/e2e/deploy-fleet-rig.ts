@@ -8,8 +8,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { deployFolder } from "./deploy-tools.ts";
 
-const main = fileURLToPath(new URL("../../agent/main.ts", import.meta.url));
-const PRICES = `version: e2e
+/** The agent from source. */
+export const main = fileURLToPath(new URL("../../agent/main.ts", import.meta.url));
+/** Prices of everything the demo has. */
+export const PRICES = `version: e2e
 currency: USD
 gpus: [{gpu: H100 80GB, pricePerGpuHour: 3, energyIncluded: false}]
 energy: [{pricePerKilowattHour: 0.12, powerUsageEffectiveness: 1.3}]
@@ -19,8 +21,8 @@ tokens:
 capacity: [{gpu: H100 80GB, model: decoder-8b, tokensPerGpuHour: 40000000}]
 `;
 
-// The agent refuses variables of its prefix that are no keys, such as TOKENWATT_TOOLS.
-const inherited = Object.fromEntries(
+/** The agent refuses variables of its prefix that are no keys, such as TOKENWATT_TOOLS. */
+export const inherited = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !name.startsWith("TOKENWATT_")),
 );
 
@@ -147,7 +149,8 @@ export async function startFleet(tools: {
   };
 }
 
-function freePort(): Promise<number> {
+/** A port that was free a moment ago. */
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once("error", reject);
@@ -158,7 +161,8 @@ function freePort(): Promise<number> {
   });
 }
 
-function ready(child: ChildProcess, line: RegExp): Promise<void> {
+/** Resolves when a line of stderr matches; fails when it ends or says nothing for 60 s. */
+export function ready(child: ChildProcess, line: RegExp): Promise<void> {
   return new Promise((resolve, reject) => {
     let seen = "";
     const timer = setTimeout(() => reject(new Error(`not ready in 60 s: ${seen}`)), 60_000);
@@ -172,7 +176,8 @@ function ready(child: ChildProcess, line: RegExp): Promise<void> {
   });
 }
 
-async function ended(child: ChildProcess): Promise<void> {
+/** Ends it with SIGTERM and waits. */
+export async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exit = new Promise((resolve) => child.once("exit", resolve));
   child.kill("SIGTERM");

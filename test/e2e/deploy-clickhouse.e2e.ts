@@ -1,0 +1,184 @@
+// Demo, node Collector, gateway and ClickHouse, each with its shipped file: the exporter makes its tables and inserts, and
+// the SQL of docs/queries.md gives what the agent itself reports of the same run. ClickHouse is its own engine (chdb)
+// behind the part of the HTTP interface that the exporter's client speaks.
+import type { ChildProcess } from "node:child_process";
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { increaseView, kpiSql } from "../../deploy/collector/sql.ts";
+import { kpis } from "../../deploy/prometheus/kpis.ts";
+import type { ClickHouse } from "./clickhouse/server.ts";
+import { startClickHouse } from "./clickhouse/server.ts";
+import { ended, freePort, inherited, main, PRICES, ready } from "./deploy-fleet-rig.ts";
+import { deployFolder, deployTool } from "./deploy-tools.ts";
+
+const python = deployTool("chdb/bin/python");
+const otelcol = deployTool("otelcol-deploy");
+const usable = python !== undefined && otelcol !== undefined && existsSync(python);
+const DEMO = "40s";
+
+interface Summary {
+  readonly state_seconds: Readonly<Record<string, number>>;
+  readonly energy_joules: Readonly<Record<string, number>>;
+  readonly input_tokens: number;
+  readonly output_tokens: number;
+  readonly kpis: Readonly<Record<string, number>>;
+}
+
+describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () => {
+  const folder = mkdtempSync(join(tmpdir(), "gateway-clickhouse-"));
+  const children: ChildProcess[] = [];
+  let clickhouse: ClickHouse;
+  let summary: Summary;
+  let from = 0;
+  let to = 0;
+
+  beforeAll(async () => {
+    clickhouse = await startClickHouse(python ?? "");
+    const [gateway, node, ...health] = await Promise.all(Array.from({ length: 4 }, freePort));
+    const collector = async (file: string, env: Record<string, string>): Promise<void> => {
+      const config = ["--config", join(deployFolder, "collector", file)];
+      const child = spawn(otelcol ?? "", config, {
+        env: { ...inherited, TELEMETRY: "none", ...env },
+        stdio: ["ignore", "ignore", "pipe"],
+      });
+      children.push(child);
+      await ready(child, /Everything is ready/);
+    };
+    await collector("gateway-clickhouse.yaml", {
+      // Blocks as they are: the engine behind this address decompresses nothing.
+      CLICKHOUSE: `${clickhouse.url}?compress=none`,
+      OTLP_LISTEN: `127.0.0.1:${gateway}`,
+      HEALTH_LISTEN: `127.0.0.1:${health[0]}`,
+      STORAGE: join(folder, "gateway"),
+    });
+    await collector("node.yaml", {
+      GATEWAY: `127.0.0.1:${gateway}`,
+      GATEWAY_INSECURE: "true",
+      OTLP_LISTEN: `127.0.0.1:${node}`,
+      HEALTH_LISTEN: `127.0.0.1:${health[1]}`,
+      STORAGE: join(folder, "node"),
+    });
+    writeFileSync(join(folder, "prices.yaml"), PRICES);
+    from = Date.now() / 1000 - 60;
+    summary = await demo(`http://127.0.0.1:${node}`);
+    to = Date.now() / 1000 + 60;
+    await arrived();
+  }, 300_000);
+  afterAll(async () => {
+    for (const child of children.toReversed()) await ended(child);
+    await clickhouse?.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  /** Runs the demo to its end and returns what it says of itself. */
+  async function demo(endpoint: string): Promise<Summary> {
+    const child = spawn(process.execPath, [main, "demo", "--json", "--duration", DEMO], {
+      env: {
+        ...inherited,
+        OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+        TOKENWATT_PRICES: join(folder, "prices.yaml"),
+        OTEL_RESOURCE_ATTRIBUTES: "host.name=gpu-1",
+      },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    let out = "";
+    child.stdout.on("data", (chunk: Buffer) => {
+      out += chunk.toString();
+    });
+    await new Promise((resolve) => child.once("close", resolve));
+    return JSON.parse(out.trim().split("\n").at(-1) ?? "") as Summary;
+  }
+
+  /** The gateway gathers for 5 s; waits until nothing more comes. */
+  async function arrived(): Promise<void> {
+    let before = -1;
+    for (let tries = 0; tries < 30; tries++) {
+      await sleep(7000);
+      const [row] = await clickhouse.query("SELECT count() AS points FROM otel.otel_metrics_sum");
+      const points = Number(row?.["points"]);
+      if (points > 0 && points === before) return;
+      before = points;
+    }
+    throw new Error("points still come after the demo has ended");
+  }
+
+  const literal = (sql: string): string =>
+    sql
+      .replaceAll("{from:DateTime64(9)}", `toDateTime64(${from}, 9)`)
+      .replaceAll("{to:DateTime64(9)}", `toDateTime64(${to}, 9)`);
+
+  test("the exporter makes its tables and inserts; no dimension is lost", async () => {
+    const made = clickhouse.statements.filter((sql) => sql.startsWith("CREATE TABLE")).length;
+    expect(made).toBeGreaterThanOrEqual(5);
+    expect(clickhouse.statements.some((sql) => sql.includes('INSERT INTO "otel"."otel_metrics_sum"'))).toBe(
+      true,
+    );
+    const rows = await clickhouse.query(
+      `SELECT DISTINCT ServiceName AS service, ResourceAttributes['host.name'] AS host,
+       Attributes['tokenwatt.server.id'] AS server, Attributes['hw.model'] AS model
+       FROM otel.otel_metrics_sum WHERE MetricName = 'tokenwatt.tokens'`,
+    );
+    expect(rows).toEqual([
+      { service: "tokenwatt", host: "gpu-1", server: "decoder-8b", model: "NVIDIA H100 80GB HBM3" },
+    ]);
+  });
+
+  test("sums over the increases are the agent's own totals", async () => {
+    await clickhouse.query("USE otel");
+    await clickhouse.query(increaseView);
+    const sums = async (metric: string, attribute: string): Promise<Record<string, number>> => {
+      const rows = await clickhouse.query(
+        literal(`SELECT attributes['${attribute}'] AS key, sum(increase) AS total
+          FROM tokenwatt_increase(from = {from:DateTime64(9)}, to = {to:DateTime64(9)})
+          WHERE metric = '${metric}' GROUP BY key`),
+      );
+      return Object.fromEntries(rows.map(({ key, total }) => [String(key), Number(total)]));
+    };
+    const tokens = await sums("tokenwatt.tokens", "tokenwatt.token.kind");
+    expect(tokens["output"]).toBe(summary.output_tokens);
+    expect(
+      (tokens["input_unsplit"] ?? 0) + (tokens["input_uncached"] ?? 0) + (tokens["input_cached"] ?? 0),
+    ).toBe(summary.input_tokens);
+    for (const [metric, own] of [
+      ["tokenwatt.gpu.time", summary.state_seconds],
+      ["tokenwatt.gpu.energy", summary.energy_joules],
+    ] as const) {
+      const seen = await sums(metric, "tokenwatt.gpu.state");
+      for (const [state, value] of Object.entries(own)) {
+        expect([metric, state, seen[state] ?? 0]).toEqual([metric, state, expect.closeTo(value, 6)]);
+      }
+    }
+  });
+
+  test("the shipped SQL gives the agent's own key figures", async () => {
+    for (const name of [
+      "tokens_per_gpu_hour",
+      "output_tokens_per_gpu_hour",
+      "token_active_utilization",
+      "tokens_per_joule",
+      "output_tokens_per_joule",
+    ]) {
+      const kpi = kpis.find((one) => one.name === name);
+      if (kpi === undefined) throw new Error(`no KPI ${name}`);
+      for (const group of kpi.groups) {
+        const [row] = await clickhouse.query(literal(kpiSql(kpi, group)));
+        const ratio = Number(row?.[name]) / (summary.kpis[name] ?? Number.NaN);
+        expect([name, group, ratio]).toEqual([name, group, expect.closeTo(1, 9)]);
+      }
+    }
+  });
+
+  test("every other query of the page runs on these tables", async () => {
+    for (const kpi of kpis) {
+      for (const group of kpi.groups) await clickhouse.query(literal(kpiSql(kpi, group)));
+    }
+    const cost = kpis.find((one) => one.name === "cost_per_million_tokens");
+    const [row] = await clickhouse.query(literal(kpiSql(cost as (typeof kpis)[number], "fleet")));
+    expect(row).toMatchObject({ currency: "USD" });
+    expect(Number(row?.["cost_per_million_tokens"])).toBeGreaterThan(0);
+  });
+});
