@@ -1,33 +1,40 @@
-// `tokenwatt completion bash | zsh`: a completion script made from the command tree, with the configuration's keys for
+// `tokenwatt completion bash | zsh | fish`: a completion script made from the command tree, with the configuration's keys for
 // `--set`. It is static: completing a word starts no process.
 import type { Command } from "commander";
 import type { CommandFacts, OptionFacts } from "./command-tree.ts";
 import { commandFacts, flattened } from "./command-tree.ts";
+import { fishScript } from "./completion-fish.ts";
 import type { Io } from "./io.ts";
+
+const SHELLS = ["bash", "zsh", "fish"] as const;
+type Shell = (typeof SHELLS)[number];
 
 /** Adds `tokenwatt completion`. */
 export function register(program: Command, io: Io, whole: () => Promise<Command>): void {
   const command = program.command("completion").description("print a completion script for a shell");
   command
-    .addArgument(command.createArgument("<shell>", "the shell it is for").choices(["bash", "zsh"]))
+    .addArgument(command.createArgument("<shell>", "the shell it is for").choices(SHELLS))
     .addHelpText(
       "after",
       `
 Examples:
   tokenwatt completion bash > /usr/share/bash-completion/completions/tokenwatt
   source <(tokenwatt completion bash)
-  tokenwatt completion zsh > "\${fpath[1]}/_tokenwatt"`,
+  tokenwatt completion zsh > "\${fpath[1]}/_tokenwatt"
+  tokenwatt completion fish > ~/.config/fish/completions/tokenwatt.fish`,
     )
-    .action((shell: "bash" | "zsh") => print(shell, io, whole));
+    .action((shell: Shell) => print(shell, io, whole));
 }
 
-async function print(shell: "bash" | "zsh", io: Io, whole: () => Promise<Command>): Promise<void> {
+async function print(shell: Shell, io: Io, whole: () => Promise<Command>): Promise<void> {
   const { configJsonSchema } = await import("../config.ts");
   const { allPaths } = await import("../config/key-tree.ts");
   const tree = commandFacts(await whole());
   const keys = allPaths(configJsonSchema()).filter((path) => !path.includes("["));
-  io.stdout.write(shell === "bash" ? bashScript(tree, keys) : zshScript(tree, keys));
+  io.stdout.write(SCRIPTS[shell](tree, keys));
 }
+
+const SCRIPTS = { bash: bashScript, zsh: zshScript, fish: fishScript } as const;
 
 /** The script for bash 4.4 and newer; it does not need the bash-completion package. */
 export function bashScript(tree: CommandFacts, keys: readonly string[]): string {

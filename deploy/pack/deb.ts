@@ -80,6 +80,7 @@ export function debianFiles(sources: Sources, tree: readonly File[]): File[] {
     file("usr/share/man/man5/tokenwatt.yaml.5.gz", gzip(Buffer.from(texts.manual5))),
     file("usr/share/bash-completion/completions/tokenwatt", texts.bash),
     file("usr/share/zsh/vendor-completions/_tokenwatt", texts.zsh),
+    file("usr/share/fish/vendor_completions.d/tokenwatt.fish", texts.fish),
     ...below(
       documents,
       tree.filter(({ path }) => DOCUMENTS.test(path)),

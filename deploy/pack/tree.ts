@@ -32,6 +32,7 @@ export interface Texts {
   readonly manual5: string;
   readonly bash: string;
   readonly zsh: string;
+  readonly fish: string;
   readonly schema: string;
   readonly config: string;
 }
@@ -73,6 +74,7 @@ export function programTree(sources: Sources, architecture: Architecture): File[
     file("share/man/man5/tokenwatt.yaml.5", texts.manual5),
     file("share/completions/tokenwatt.bash", texts.bash),
     file("share/completions/_tokenwatt", texts.zsh),
+    file("share/completions/tokenwatt.fish", texts.fish),
     file("share/config.schema.json", texts.schema),
     file("share/config.yaml", texts.config),
     file("share/example.yaml", readFileSync(join(root, "deploy/config/tokenwatt.yaml"))),
@@ -105,6 +107,7 @@ export function askProgram(root: string, bundle: Bundle): Texts {
       manual5: ask("manual", "5"),
       bash: ask("completion", "bash"),
       zsh: ask("completion", "zsh"),
+      fish: ask("completion", "fish"),
       schema: ask("config", "schema"),
       config: ask("config", "init"),
     };

@@ -48,6 +48,18 @@ describe.skipIf(!existsSync("/bin/bash"))("tokenwatt completion bash", () => {
   });
 });
 
+describe("tokenwatt completion fish", () => {
+  test("has a rule for every command and option, each quoted to its end", async () => {
+    const { stdout } = await runCommand(["completion", "fish"]);
+    const rules = stdout.split("\n").filter((line) => line.startsWith("complete -c tokenwatt -n"));
+    for (const { name } of commands) {
+      if (name !== "start") expect(rules.join("\n")).toContain(` -a ${name} -d '`);
+    }
+    expect(rules.join("\n")).toMatch(/'\/doctor'" -l config -s c -r -F -d '/);
+    for (const line of rules) expect((line.replaceAll("\\'", "").match(/'/g) ?? []).length % 2, line).toBe(0);
+  });
+});
+
 describe("tokenwatt completion zsh", () => {
   test("has a function for every command and no unbalanced quote", async () => {
     const { stdout } = await runCommand(["completion", "zsh"]);
@@ -57,8 +69,8 @@ describe("tokenwatt completion zsh", () => {
   });
 
   test("refuses a shell it does not know, and names those it does", async () => {
-    const { stderr, exitCode } = await runCommand(["completion", "fish"]);
+    const { stderr, exitCode } = await runCommand(["completion", "tcsh"]);
     expect(exitCode).toBe(2);
-    expect(stderr).toContain("bash, zsh");
+    expect(stderr).toContain("bash, zsh, fish");
   });
 });

@@ -11,7 +11,7 @@ mkdir -p "$tools"
 missing() { echo "NOT INSTALLED: $1" >&2; }
 
 # From Debian: what judges packages, units and images, and makes the minimal system that units are booted in.
-for package in xz-utils lintian dpkg-dev systemd skopeo umoci mmdebstrap shellcheck gcc libc6-dev; do
+for package in xz-utils lintian dpkg-dev systemd skopeo umoci mmdebstrap shellcheck gcc libc6-dev zsh fish man-db; do
   [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] && continue
   [ -n "${apt_updated-}" ] || apt-get update -q >/dev/null 2>&1 || true
   apt_updated=1

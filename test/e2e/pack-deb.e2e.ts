@@ -78,6 +78,8 @@ describe.skipIf(reason !== undefined)("installing it", () => {
       "share/man/man1/tokenwatt.1.gz",
       "share/man/man5/tokenwatt.yaml.5.gz",
       "share/bash-completion/completions/tokenwatt",
+      "share/zsh/vendor-completions/_tokenwatt",
+      "share/fish/vendor_completions.d/tokenwatt.fish",
     ]) {
       expect([path, existsSync(join(root, "usr", path))]).toEqual([path, true]);
     }
