@@ -1,0 +1,44 @@
+// The arithmetic of docs/sizing.md: every figure of its table follows from the measured base above it.
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+
+const page = readFileSync(new URL("../../deploy/docs/sizing.md", import.meta.url), "utf8");
+const base = (pattern: RegExp): number => Number(pattern.exec(page)?.[1]?.replaceAll(",", ""));
+const seriesPerHost = base(/series of a host with 8 GPUs and 8 servers \| ([\d,]+)/);
+const beatSeconds = base(/beat \(`rates.exportMs`\) \| (\d+) s/);
+const bytesPerPoint = base(/bytes per point before compression \| (\d+)/);
+const coresPer10k = base(/processor seconds per 10,000 points \| ([\d.]+)/);
+
+const UNITS: Readonly<Record<string, number>> = { kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
+const amount = (text = ""): number => {
+  const [, number = "", unit = ""] = /([\d,.]+)(?: (kB|MB|GB|TB))?/.exec(text) ?? [];
+  return Number(number.replaceAll(",", "")) * (UNITS[unit] ?? 1);
+};
+const rows = page
+  .split("\n")
+  .filter((line) => /^\| [\d,]+ \| [\d,]+ \|/.test(line))
+  .map((line) =>
+    line
+      .split("|")
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+
+test("the table is of 1, 1,000 and 100,000 hosts", () => {
+  expect(rows.map(([hosts]) => amount(hosts))).toEqual([1, 1000, 100_000]);
+});
+
+test.each(rows.map((row) => [row[0] as string, row] as const))("%s hosts follow from the base", (_, row) => {
+  const [hosts, series, points, bytes, cores, memory, disk] = row;
+  const near = (seen: number, wanted: number, part: number): void => {
+    expect(Math.abs(seen / wanted - 1), `${seen} against ${wanted}`).toBeLessThan(part);
+  };
+  expect(amount(series)).toBe(amount(hosts) * seriesPerHost);
+  const rate = amount(series) / beatSeconds;
+  expect(amount(points)).toBe(rate);
+  near(amount(bytes), rate * bytesPerPoint, 0.05);
+  if (amount(hosts) > 1) near(amount(cores), (rate / 10_000) * coresPer10k, 0.05);
+  near(amount(memory?.replace("Mimir, ", "")), amount(series) * 8000, 0.05);
+  // One host is rounded to a tenth of a gigabyte.
+  near(amount(disk), rate * 2_592_000 * 1.5, amount(hosts) > 1 ? 0.01 : 0.08);
+});
