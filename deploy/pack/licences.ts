@@ -14,6 +14,8 @@ export interface Packaged {
   /** SPDX expression. */
   readonly licence: string;
   readonly author?: string;
+  /** The folder of the package whose licence texts are its own too; its own folder without. */
+  readonly textsIn?: string;
 }
 
 const LICENCE_FILE = /^(licen[cs]e|copying|notice|copyright|third[-_]party)/i;
@@ -44,12 +46,13 @@ export function readPackage(root: string, folder: string): Packaged {
 export function licenceFiles(root: string, packages: readonly Packaged[]): File[] {
   const files: File[] = [];
   const lines = packages.map((one) => {
-    const texts = readdirSync(join(root, one.folder), { withFileTypes: true })
+    const folder = join(root, one.textsIn ?? one.folder);
+    const texts = readdirSync(folder, { withFileTypes: true })
       .filter((entry) => entry.isFile() && LICENCE_FILE.test(entry.name))
       .map((entry) => entry.name)
       .sort();
     for (const text of texts) {
-      files.push(file(`licenses/${one.name}/${text}`, readFileSync(join(root, one.folder, text))));
+      files.push(file(`licenses/${one.name}/${text}`, readFileSync(join(folder, text))));
     }
     const where =
       texts.length > 0

@@ -7,7 +7,9 @@ import type { Bundle } from "./bundle.ts";
 import { stripElf } from "./elf.ts";
 import type { File } from "./files.ts";
 import { file } from "./files.ts";
+import type { Packaged } from "./licences.ts";
 import { licenceFiles, readPackage } from "./licences.ts";
+import type { Locked } from "./npm-package.ts";
 import { lockedFiles, readLockfile } from "./npm-package.ts";
 import { sbom } from "./sbom.ts";
 
@@ -45,8 +47,11 @@ export function programTree(sources: Sources, architecture: Architecture): File[
   const addon = `@koromix/koffi-linux-${architecture}`;
   const native = `linux_${architecture}/koffi.node`;
   const koffi = lockedFiles(root, addon, [native]);
-  const packages = bundle.packages.map((folder) => readPackage(root, folder));
   const lockfile = readLockfile(root);
+  const packages = [
+    ...bundle.packages.map((folder) => readPackage(root, folder)),
+    addonPackage(addon, lockfile[`node_modules/${addon}`]),
+  ];
   return [
     file("bin/node", stripElf(node.get("bin/node") as Uint8Array), 0o755),
     file("bin/tokenwatt", readFileSync(join(root, "deploy/pack/tokenwatt.sh")), 0o755),
@@ -79,6 +84,14 @@ export function programTree(sources: Sources, architecture: Architecture): File[
     file("share/config.yaml", texts.config),
     file("share/example.yaml", readFileSync(join(root, "deploy/config/tokenwatt.yaml"))),
   ];
+}
+
+/** The native code beside node: no bundler sees it, and its package brings no licence text but koffi's. */
+function addonPackage(name: string, locked: Locked | undefined): Packaged {
+  if (locked?.license === undefined)
+    throw new Error(`Cannot pack ${name}: package-lock.json has no licence of it`);
+  const { license, version } = locked;
+  return { folder: `node_modules/${name}`, name, version, licence: license, textsIn: "node_modules/koffi" };
 }
 
 /** What the bundled program prints about itself, run on this machine's Node. */

@@ -93,6 +93,13 @@ describe("the packed program", () => {
     for (const { name } of sbom.components) {
       expect([name, existsSync(join(program, "licenses", name))]).toEqual([name, true]);
     }
+    // Everything that is not the bundle: node, and each package that lies beside it.
+    const named = new Set(sbom.components.map((one: { name: string }) => one.name));
+    const beside = readdirSync(join(program, "node_modules"), { recursive: true, encoding: "utf8" })
+      .filter((path) => path.endsWith("package.json"))
+      .map((path) => path.replace("/package.json", ""));
+    expect(beside.length).toBeGreaterThan(0);
+    expect(["node", ...beside].filter((name) => !named.has(name))).toEqual([]);
     const found = readdirSync(join(program, "app")).filter((name) =>
       readFileSync(join(program, "app", name), "utf8").includes(project),
     );
