@@ -138,6 +138,19 @@ describe.skipIf(helm === undefined)("deploy/chart", () => {
     expect(text).toContain(said);
   });
 
+  test("says after the installation what a missing runtime class looks like, where one is used", () => {
+    const notes = (...settings: string[]): string => {
+      const flags = settings.flatMap((one) => ["--set", one]);
+      return (
+        runTool(helm ?? "", ["install", "tw", chart, "--dry-run=client", ...flags]).text.split("NOTES:")[1] ??
+        ""
+      );
+    };
+    expect(notes("nvidia.runtimeClassName=nvidia-cdi")).toContain('RuntimeClass "nvidia-cdi" not found');
+    expect(notes("nvidia.injection=default-runtime")).not.toContain("RuntimeClass");
+    expect(notes("prometheus.tenants=true")).toContain("can read the names of your customers");
+  });
+
   test("deploy/kubernetes is what the chart renders", () => {
     const out = join(folder, "kubernetes");
     mkdirSync(out);
