@@ -80,6 +80,7 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
       env: {
         ...inherited,
         OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+        TOKENWATT_EXPORT_PROMETHEUS_LISTEN: `127.0.0.1:${await freePort()}`,
         TOKENWATT_PRICES: join(folder, "prices.yaml"),
         OTEL_RESOURCE_ATTRIBUTES: "host.name=gpu-1",
       },

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { freePort } from "../tools/packed.ts";
 
 const project = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-image-"));
@@ -126,7 +127,7 @@ describe.skipIf(noApt)("the OCI image", () => {
     expect(unpack).toMatchObject({ status: 0 });
   });
 
-  test.skipIf(noRoot)("runs the demo as nobody, with no shell and no other program in it", () => {
+  test.skipIf(noRoot)("runs the demo as nobody, with no shell and no other program in it", async () => {
     const own = manifests().find((one) => one.platform?.architecture === goarch) as Descriptor;
     for (const layer of parse(blob(own)).layers as Descriptor[]) {
       execFileSync("tar", ["-xz", "-C", rootfs], { input: blob(layer) });
@@ -137,10 +138,15 @@ describe.skipIf(noApt)("the OCI image", () => {
     const script = `mount -t proc proc '${rootfs}/proc' && mount --rbind /dev '${rootfs}/dev' && exec chroot --userspec=65534:65534 '${rootfs}' /usr/bin/tokenwatt "$@"`;
     const { Env } = parse(blob(parse(blob(own)).config)).config as { Env: string[] };
     const imageEnvironment = Object.fromEntries(Env.map((pair) => pair.split("=", 2)));
+    const listen = `127.0.0.1:${await freePort()}`;
     const inside = (...words: string[]) =>
       spawnSync("unshare", ["--mount", "sh", "-c", script, "sh", ...words], {
         encoding: "utf8",
-        env: { ...imageEnvironment, PATH: process.env["PATH"] },
+        env: {
+          ...imageEnvironment,
+          PATH: process.env["PATH"],
+          TOKENWATT_EXPORT_PROMETHEUS_LISTEN: listen,
+        },
       });
     const demo = inside("demo", "--duration", "12s", "--json");
     expect([demo.status, demo.stderr]).toEqual([0, expect.anything()]);

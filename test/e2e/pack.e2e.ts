@@ -1,7 +1,17 @@
 // The packed program, not its sources: the demo's numbers, the daemon with a driver, a collector and a ledger, its own
 // metrics, its licences. The artefacts it comes in are judged by pack-artefacts.e2e.ts.
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -17,8 +27,11 @@ const folder = mkdtempSync(join(tmpdir(), "tokenwatt-pack-"));
 /** A bare host's environment: no npm, no Node, nothing inherited. */
 const bare = { PATH: "/usr/bin:/bin", NO_COLOR: "1" };
 let program = "";
+/** The default port may be somebody's on this machine. */
+let listen = "";
 
-beforeAll(() => {
+beforeAll(async () => {
+  listen = `127.0.0.1:${await freePort()}`;
   // Moved away from the project, so that nothing can be found there by accident.
   program = join(folder, "elsewhere");
   cpSync(packFolder(join(folder, "dist")), program, { recursive: true });
@@ -30,7 +43,34 @@ function tokenwatt(...words: string[]): {
   readonly stdout: string;
   readonly stderr: string;
 } {
-  return spawnSync(join(program, "bin/tokenwatt"), words, { encoding: "utf8", env: bare, cwd: "/" });
+  return spawnSync(join(program, "bin/tokenwatt"), words, {
+    encoding: "utf8",
+    env: { ...bare, TOKENWATT_EXPORT_PROMETHEUS_LISTEN: listen },
+    cwd: "/",
+  });
+}
+
+/** A memory cgroup of either version for processes to enter, undefined where none can be made. */
+function memoryGroup(): { folder: string; limit(mebibytes: number): void; remove(): void } | undefined {
+  for (const [parent, file] of [
+    ["/sys/fs/cgroup/memory", "memory.limit_in_bytes"],
+    ["/sys/fs/cgroup", "memory.max"],
+  ] as const) {
+    const group = join(parent, `tokenwatt-test-${process.pid}`);
+    try {
+      mkdirSync(group);
+    } catch {
+      continue;
+    }
+    const remove = (): void => rmdirSync(group);
+    if (existsSync(join(group, file))) {
+      const limit = (mebibytes: number): void =>
+        writeFileSync(join(group, file), String(mebibytes * 1_048_576));
+      return { folder: group, limit, remove };
+    }
+    remove();
+  }
+  return undefined;
 }
 
 describe("the packed program", () => {
@@ -85,6 +125,36 @@ describe("the packed program", () => {
     }
     expect(daemon.log()).not.toMatch(/"level":50/);
     expect(tokenwatt("verify", "--set", `stateDir=${state}`)).toMatchObject({ status: 0 });
+  });
+
+  test("says that the memory limit is too small before the kernel kills it", ({ skip }) => {
+    const group = memoryGroup();
+    if (group === undefined) {
+      console.warn("SKIPPED: a memory limit, because no memory cgroup can be made here");
+      return skip();
+    }
+    const inside = (mebibytes: number, ...words: string[]) => {
+      group.limit(mebibytes);
+      const script = `echo $$ >'${group.folder}/cgroup.procs'; exec "$@"`;
+      const command = ["-c", script, "sh", join(program, "bin/tokenwatt"), ...words];
+      const environment = {
+        ...bare,
+        TOKENWATT_STATE_DIR: join(folder, "narrow"),
+        TOKENWATT_EXPORT_PROMETHEUS_LISTEN: listen,
+      };
+      return spawnSync("sh", command, { encoding: "utf8", env: environment, timeout: 60_000 });
+    };
+    try {
+      const { signal, stderr } = inside(40, "run", "--duration", "30s");
+      expect([signal, stderr]).toEqual(["SIGKILL", expect.stringContaining('"memory limit is too small"')]);
+      expect(stderr).toContain("the memory limit is 40 MiB, the agent needs at least 128: it will be killed");
+      expect(inside(96, "doctor", "--only", "memory").stdout).toMatch(
+        /^fail +memory\.limit +the memory limit is 96/,
+      );
+      expect(inside(320, "doctor", "--only", "memory").stdout).toMatch(/^ok +memory\.limit +320 MiB/);
+    } finally {
+      group.remove();
+    }
   });
 
   test("carries its licences, its SBOM and no path of the machine that made it", () => {

@@ -221,6 +221,24 @@ describe.skipIf(reason !== undefined)("the Debian package on a booted system", (
     });
   });
 
+  test("a driver that comes after the unit: the daemon starts anew, and does not loop", async () => {
+    await broken(`mv /${CONFIG} /root/kept`, `rm /dev/nvidiactl; mv /root/kept /${CONFIG}`, async () => {
+      expect(start()).toBe(0);
+      sh("mknod -m 0666 /dev/nvidiactl c 195 255");
+      const closed = "systemd-run --quiet --pipe --wait -p DevicePolicy=closed head -c1 /dev/nvidiactl";
+      if (!sh(closed).output.includes("not permitted")) {
+        console.warn("SKIPPED: a driver after the unit, because this kernel filters no devices for systemd");
+        return;
+      }
+      // It looks again every 30 s.
+      await machine.until("it starts anew", () => machine.show("NRestarts") === "1");
+      await active();
+      expect(journal()).toContain("the driver came after the agent, which starts anew");
+      await machine.until("it has looked again", () => journal().includes("restart the unit or the pod"));
+      expect([machine.show("ActiveState"), machine.show("NRestarts")]).toEqual(["active", "1"]);
+    });
+  });
+
   test("remove stops it and keeps configuration and state; purge leaves nothing", () => {
     expect(start()).toBe(0);
     dpkg("-r", "tokenwatt");
