@@ -202,9 +202,10 @@ const kpiPanel = (
   more: Partial<Panel> = {},
 ): Panel => {
   const found = kpis.find((one) => one.name === name);
+  const by = group === "fleet" ? "" : ` by ${group === "gpu_model" ? "GPU model" : group}`;
   return {
-    title: found?.title ?? name,
-    description: `A quotient of sums by ${group.replace("_", " ")}, over the interval between points.`,
+    title: `${found?.title ?? name}${by}`,
+    description: `A quotient of sums${by}, over the interval between points.`,
     type: "timeseries",
     unit,
     queries: [{ expr: kpi(name, group, R), legend }],
