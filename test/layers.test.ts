@@ -49,7 +49,7 @@ interface Rule {
 }
 
 const SOURCE_ROOM: Rule = {
-  values: ["model.ts", "source.ts", "grpc.ts", "tls.ts", "clock.ts", "process.ts", "text"],
+  values: ["model.ts", "source.ts", "grpc.ts", "tls.ts", "clock.ts", "process.ts", "process-name.ts", "text"],
   types: ["log.ts"],
 };
 const RULES: Readonly<Record<string, Rule | "all">> = {
@@ -61,6 +61,7 @@ const RULES: Readonly<Record<string, Rule | "all">> = {
   "grpc.ts": { values: ["model.ts"] },
   "tls.ts": { values: [], types: ["log.ts"] },
   "process.ts": { values: ["model.ts", "source.ts", "clock.ts"], types: ["log.ts"] },
+  "process-name.ts": { values: [] },
   "version.ts": { values: [] },
   "notify.ts": { values: ["clock.ts"], types: ["log.ts"] },
   gpu: SOURCE_ROOM,

@@ -10,6 +10,7 @@ import { createLog } from "../log.ts";
 import { judgeMemoryLimit, memoryLimitBytes } from "../memory-limit.ts";
 import type { ServiceManager } from "../notify.ts";
 import { openServiceManager } from "../notify.ts";
+import { nameProcess } from "../process-name.ts";
 import { stateRemedy } from "../state-folder.ts";
 import { loadConfigFor } from "./config-options.ts";
 import type { Io } from "./io.ts";
@@ -29,6 +30,7 @@ const STOP_MS = 3000;
 /** Runs the agent; resolves when it has stopped. Throws ConfigError or SourceError when it cannot start. */
 export async function runAgent(options: RunOptions & { readonly live?: boolean }, io: Io): Promise<void> {
   const { config } = await loadConfigFor(options, io);
+  nameProcess("tokenwatt");
   const clock = systemClock();
   const log = createLog(config.logLevel);
   const origin = clock.now();

@@ -108,6 +108,11 @@ describe.skipIf(reason !== undefined)("the Debian package on a booted system", (
     await active();
     expect(machine.show("StatusText")).toBe("2 GPUs, 0 servers, OTLP to nowhere");
     await machine.until("GPU time is metered", () => metered().seconds > 2);
+    // What `ps`, `systemctl status` and the kernel's out-of-memory lines call them.
+    const names = sh(
+      `cat /sys/fs/cgroup/system.slice/tokenwatt.service/cgroup.procs | while read pid; do cat /proc/$pid/comm; done`,
+    );
+    expect(names.output.trim().split("\n").sort()).toEqual(["tokenwatt", "tokenwatt-nvml"]);
   });
 
   test("the watchdog kills a loop that stands still; totals and starts go on", async () => {

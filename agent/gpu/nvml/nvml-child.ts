@@ -2,12 +2,14 @@
 // pointer kills whoever made the call. It answers the parent's asks one after another and owns no timer.
 // It outlives neither its parent (PDEATHSIG, disconnect) nor a Ctrl-C of its own: signals to the group are the parent's.
 import { setImmediate } from "node:timers/promises";
+import { nameProcess } from "../../process-name.ts";
 import { NvmlFailure } from "./device.ts";
 import { indexName } from "./index-name.ts";
 import { dieWithParent, openLibrary } from "./library.ts";
 import type { Answer, Ask, Failure, OpenOptions } from "./protocol.ts";
 import { Reader } from "./reader.ts";
 
+nameProcess("tokenwatt-nvml");
 dieWithParent();
 process.on("SIGINT", () => {});
 process.on("SIGTERM", () => {});
