@@ -47,7 +47,7 @@ export function packVersion(version: string): string {
 /** A copy of the minimal system without anything of ours in it. */
 export function bareRoot(root: string): void {
   execFileSync("cp", ["-a", buildRoot(), root]);
-  // What the tests of the unit put there by hand.
+  // What the tests of the unit put there by hand, and what their boots wrote.
   for (const path of [
     "usr/bin/tokenwatt",
     "opt/tokenwatt",
@@ -58,6 +58,7 @@ export function bareRoot(root: string): void {
     "usr/lib/sysusers.d/tokenwatt.conf",
     "var/lib/tokenwatt",
     "var/lib/private/tokenwatt",
+    "var/log/journal",
   ]) {
     rmSync(join(root, path), { recursive: true, force: true });
   }
