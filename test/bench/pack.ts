@@ -1,119 +1,164 @@
-// The packed daemon as a host sees it: time to /-/ready, memory and processor time, idle and with 8 GPUs (a library that
-// speaks NVML), 16 vLLM pages of 300 KB every 5 s and about 5,000 series. Bars: ready under 1 s, main process at most
-// 130 MB RSS idle, all processes at most 180 MB PSS loaded, at most 3 % of a core.
+// The packed daemon as a host sees it, against a bare Node: time to /-/ready, memory and processor time, idle and on a host
+// at work (8 GPUs, 16 servers with 300 KB pages, 5,000 exported series, a receiver on loopback).
+// Bars: ready under 1 s, main process at most 130 MB RSS idle, all processes at most 180 MB PSS and 3 % of a core.
+// BENCH_PROGRAM = an unpacked tarball (default: packed anew), BENCH_SECONDS = measured time, BENCH_CASE = start, idle or loaded.
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startReceiver } from "../../agent/export/receiver.ts";
-import { buildFakeNvml, fakeNvml } from "../fakes/nvml/build.ts";
-import { footprint, freePort, packFolder, processesOf, startPacked } from "../tools/packed.ts";
-import { vllmPage } from "../tools/vllm-page.ts";
+import type { Packed, Used } from "../tools/packed.ts";
+import {
+  footprint,
+  freePort,
+  packFolder,
+  processesOf,
+  processorTimes,
+  programOf,
+  startPacked,
+} from "../tools/packed.ts";
+import type { LoadedHost } from "./lib/loaded-host.ts";
+import { startLoadedHost } from "./lib/loaded-host.ts";
 
-const SERVERS = 16;
-const MODELS = Number(process.env["BENCH_MODELS"] ?? 2);
 const SECONDS = Number(process.env["BENCH_SECONDS"] ?? 60);
+const WARM_SECONDS = Number(process.env["BENCH_WARM_SECONDS"] ?? 90);
+const STARTS = 7;
+const BEAT_SECONDS = 10;
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-bench-"));
 const program = process.env["BENCH_PROGRAM"] ?? packFolder(folder);
-const bar = (what: string, seen: number, most: number, unit: string): void => {
-  console.log(
-    `${what.padEnd(44)} ${seen.toFixed(1).padStart(8)} ${unit.padEnd(6)} bar ${most} ${seen <= most ? "" : "MISSED"}`,
-  );
-};
+const cases = (process.env["BENCH_CASE"] ?? "bare,idle,start,loaded").split(",");
+const host = await startLoadedHost(folder);
 try {
-  if (process.env["BENCH_CASE"] !== "loaded") await idle();
-  await loaded();
+  if (cases.includes("bare")) await bare();
+  if (cases.includes("idle")) await idle();
+  if (cases.includes("start") && host !== undefined) await start(host);
+  if (cases.includes("loaded") && host !== undefined) await loaded(host);
 } finally {
+  host?.close();
   rmSync(folder, { recursive: true, force: true });
+}
+
+/** The alternative to everything below: the same Node doing nothing. */
+async function bare(): Promise<void> {
+  const node = join(program, "bin/node");
+  const times = Array.from({ length: STARTS }, () => {
+    const began = performance.now();
+    spawnSync(node, ["-e", "0"]);
+    return performance.now() - began;
+  });
+  const child = spawn(node, ["-e", "console.log(1);setInterval(() => {}, 1e6)"], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  await once(child.stdout, "data");
+  const { pssMb, rssMb } = footprint(child.pid as number);
+  child.kill();
+  console.log(`bare Node: RSS ${mb(rssMb)}, PSS ${mb(pssMb)}, start to end ${median(times).toFixed(0)} ms`);
 }
 
 /** A host without GPU, server or Collector. */
 async function idle(): Promise<void> {
   const times: number[] = [];
-  for (let run = 0; run < 5; run++) {
+  for (let run = 0; run < STARTS; run++) {
     const daemon = await startPacked(program, await freePort(), {
       TOKENWATT_STATE_DIR: join(folder, `idle-${run}`),
     });
     times.push(daemon.readyMs);
-    if (run === 4) {
+    if (run === STARTS - 1) {
       await sleep(Math.min(20, SECONDS) * 1000);
       bar("idle: RSS of the main process", footprint(daemon.child.pid as number).rssMb, 130, "MB");
     }
     await daemon.stop();
   }
-  bar("idle: start to ready, median of 5", times.sort((a, b) => a - b)[2] as number, 1000, "ms");
+  bar(`idle: start to ready, median of ${STARTS}`, median(times), 1000, "ms");
 }
 
-/** 8 GPUs, 16 servers two to a GPU, about 5,000 series, a Collector that takes everything. */
-async function loaded(): Promise<void> {
-  const library = buildFakeNvml();
-  if (library === undefined) return;
-  const began = performance.now();
-  const pages = createServer((_, response) => {
-    response.setHeader("content-type", "text/plain; version=0.0.4");
-    response.end(vllmPage((performance.now() - began) / 1000, MODELS, 300_000));
-  }).listen(0, "127.0.0.1");
-  await once(pages, "listening");
-  const { port } = pages.address() as AddressInfo;
-  const collector = await startReceiver("127.0.0.1:0");
-  const config = join(folder, "config.yaml");
-  writeFileSync(
-    config,
-    JSON.stringify({
-      gpu: { backend: "nvml", nvml: { libraryPath: fakeNvml(library, "gpus 8").path } },
-      servers: {
-        vllm: Array.from({ length: SERVERS }, (_, index) => ({
-          id: `engine-${index}`,
-          endpoint: `http://127.0.0.1:${port}/engine/${index}`,
-          gpus: [`GPU-0000000${index % 8}-0000-4000-8000-000000000000`],
-        })),
-      },
-    }),
-  );
-  const daemon = await startPacked(program, await freePort(), {
-    TOKENWATT_CONFIG: config,
-    TOKENWATT_STATE_DIR: join(folder, "loaded"),
-    OTEL_EXPORTER_OTLP_ENDPOINT: `http://${collector.address}`,
-  });
-  bar("loaded: start to ready", daemon.readyMs, 1000, "ms");
-  await sleep(30_000);
-  const pid = daemon.child.pid as number;
-  const warm = processesOf(pid).map((one) => footprint(one).cpuSeconds);
-  const cpuAt = (): number => processesOf(pid).reduce((sum, one) => sum + footprint(one).cpuSeconds, 0);
-  const before = cpuAt();
-  await sleep(SECONDS * 1000);
-  const processes = processesOf(pid).map((one) => ({ one, ...footprint(one) }));
-  const cpu = (100 * (cpuAt() - before)) / SECONDS;
-  const page = (await daemon.get("/metrics")).body;
-  const status = (await daemon.get("/-/status")).body;
-  const series = page.split("\n").filter((line) => line !== "" && !line.startsWith("#")).length;
-  console.log(
-    `loaded: ${series} series on /metrics, ${collector.counts().data_points} OTLP points of ${collector.counts().series} series, ${processes.length} processes`,
-  );
-  for (const [index, { anonymousMb, cpuSeconds, one, pssMb, rssMb }] of processes.entries()) {
-    const percent = (100 * (cpuSeconds - (warm[index] ?? 0))) / SECONDS;
-    console.log(
-      `  ${commandOf(one)}: RSS ${rssMb.toFixed(1)} MB, PSS ${pssMb.toFixed(1)} MB, anonymous ${anonymousMb.toFixed(1)} MB, ${percent.toFixed(1)} %`,
-    );
+/** Cold starts on the host at work, each with an empty state directory, and what they cost in processor time. */
+async function start({ environment }: LoadedHost): Promise<void> {
+  const times: number[] = [];
+  const costs: number[] = [];
+  for (let run = 0; run < STARTS; run++) {
+    const daemon = await startPacked(program, await freePort(), {
+      ...environment,
+      TOKENWATT_STATE_DIR: join(folder, `start-${run}`),
+    });
+    times.push(daemon.readyMs);
+    costs.push(1000 * sum(processesOf(daemon.child.pid as number).map((pid) => footprint(pid).cpuSeconds)));
+    await daemon.stop();
   }
-  if (!status.includes("engine-15")) console.log(`  odd: ${status.slice(0, 500)}`);
-  bar(
-    "loaded: PSS of all processes",
-    processes.reduce((sum, one) => sum + one.pssMb, 0),
-    180,
-    "MB",
+  console.log(`loaded: processor time until ready ${median(costs).toFixed(0)} ms, median of ${STARTS}`);
+  bar(`loaded: start to ready, median of ${STARTS}`, median(times), 1000, "ms");
+}
+
+/** Memory after minutes and processor time over a minute, by process and thread. */
+async function loaded(host: LoadedHost): Promise<void> {
+  const daemon = await startPacked(program, await freePort(), {
+    ...host.environment,
+    TOKENWATT_STATE_DIR: join(folder, "loaded"),
+  });
+  await sleep(WARM_SECONDS * 1000);
+  const pids = processesOf(daemon.child.pid as number);
+  const before = new Map(pids.map((pid) => [pid, processorTimes(pid)]));
+  const received = host.received().data_points;
+  await sleep(SECONDS * 1000);
+  let cpu = 0;
+  let pss = 0;
+  for (const pid of pids) {
+    const used = spent(before.get(pid) ?? new Map(), processorTimes(pid));
+    cpu += sum(used.values());
+    pss += footprint(pid).pssMb;
+    printProcess(pid, used);
+  }
+  const beats = SECONDS / BEAT_SECONDS;
+  const points = Math.round((host.received().data_points - received) / beats);
+  console.log(
+    `loaded: ${points} points in a beat at the receiver, ${await linesOf(daemon)} lines on /metrics`,
   );
+  bar("loaded: PSS of all processes", pss, 180, "MB");
   bar("loaded: processor time, of one core", cpu, 3, "%");
   await daemon.stop();
   if (process.env["BENCH_LOG"] !== undefined) console.log(daemon.log());
-  pages.close();
-  collector.close();
 }
 
-function commandOf(pid: number): string {
-  const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-  return words.find((word) => word.endsWith(".mjs"))?.replace(/^.*\//, "") ?? words.join(" ");
+function printProcess(pid: number, used: Used): void {
+  const { anonymousMb, pssMb, rssMb } = footprint(pid);
+  console.log(
+    `  ${programOf(pid)}: RSS ${mb(rssMb)}, PSS ${mb(pssMb)}, anonymous ${mb(anonymousMb)}, ` +
+      `${sum(used.values()).toFixed(2)} %`,
+  );
+  const threads = [...used].filter(([, percent]) => percent > 0).sort(([, a], [, b]) => b - a);
+  console.log(
+    `    by thread: ${threads.map(([name, percent]) => `${name} ${percent.toFixed(2)} %`).join(", ")}`,
+  );
+}
+
+/** Percent of a core by name of thread. */
+function spent(before: Used, after: Used): Used {
+  return new Map(
+    [...after].map(([name, seconds]) => [name, (100 * (seconds - (before.get(name) ?? 0))) / SECONDS]),
+  );
+}
+
+async function linesOf(daemon: Packed): Promise<number> {
+  const page = (await daemon.get("/metrics")).body;
+  return page.split("\n").filter((line) => line !== "" && !line.startsWith("#")).length;
+}
+
+function bar(what: string, seen: number, most: number, unit: string): void {
+  const missed = seen <= most ? "" : "MISSED";
+  console.log(`${what.padEnd(44)} ${seen.toFixed(1).padStart(8)} ${unit.padEnd(6)} bar ${most} ${missed}`);
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+}
+
+function sum(values: Iterable<number>): number {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
+}
+
+function mb(value: number): string {
+  return `${value.toFixed(1)} MB`;
 }

@@ -1,10 +1,11 @@
 // The packed program for tests and benchmarks: made anew by deploy/pack, started as its launcher starts it.
 import type { ChildProcess } from "node:child_process";
 import { execFileSync, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { readdirSync, readFileSync } from "node:fs";
+import { createServer, get as httpGet } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
@@ -42,13 +43,19 @@ export function pack(out: string, packing: Packing): void {
   });
 }
 
+/** What an endpoint says. */
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
 /** A started daemon. */
 export interface Packed {
   readonly child: ChildProcess;
   /** Milliseconds from start to the first 200 of /-/ready. */
   readonly readyMs: number;
   /** Its answer to GET. */
-  get(path: string): Promise<{ readonly status: number; readonly body: string }>;
+  get(path: string): Promise<Answer>;
   /** What it wrote to stderr so far. */
   log(): string;
   /** SIGTERM; resolves with the exit code. */
@@ -74,10 +81,7 @@ export async function startPacked(
   const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
   let log = "";
   for (const stream of [child.stdout, child.stderr]) stream?.on("data", (text) => (log += text));
-  const get = async (path: string) => {
-    const response = await fetch(`http://127.0.0.1:${port}${path}`);
-    return { status: response.status, body: await response.text() };
-  };
+  const get = (path: string): Promise<Answer> => getOnce(`http://127.0.0.1:${port}${path}`);
   while (
     !(await get("/-/ready").then(
       (answer) => answer.status === 200,
@@ -100,6 +104,16 @@ export async function startPacked(
       return ended;
     },
   };
+}
+
+// Not fetch(): its first use takes long enough to be seen in the time to ready.
+function getOnce(url: string): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const request = httpGet(url, { agent: false }, (response) => {
+      text(response).then((body) => resolve({ status: response.statusCode ?? 0, body }), reject);
+    });
+    request.once("error", reject);
+  });
 }
 
 /** A port that was free a moment ago. */
@@ -128,13 +142,39 @@ export function footprint(pid: number): {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
   const mb = (name: string): number =>
     Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(rollup)?.[1]) / 1024;
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
-    .replace(/^.*\) /, "")
-    .split(" ");
   return {
     rssMb: mb("Rss"),
     pssMb: mb("Pss"),
     anonymousMb: mb("Anonymous"),
-    cpuSeconds: (Number(fields[11]) + Number(fields[12])) / 100,
+    cpuSeconds: cpuSecondsOf(`/proc/${pid}/stat`),
   };
+}
+
+/** Seconds of processor time by name of thread. */
+export type Used = ReadonlyMap<string, number>;
+
+/** What a process used so far, by name of thread; threads that have ended are in "ended". */
+export function processorTimes(pid: number): Used {
+  const used = new Map<string, number>();
+  let rest = cpuSecondsOf(`/proc/${pid}/stat`);
+  for (const task of readdirSync(`/proc/${pid}/task`)) {
+    const name = readFileSync(`/proc/${pid}/task/${task}/comm`, "utf8").trim();
+    const seconds = cpuSecondsOf(`/proc/${pid}/task/${task}/stat`);
+    used.set(name, (used.get(name) ?? 0) + seconds);
+    rest -= seconds;
+  }
+  return used.set("ended", Math.max(0, rest));
+}
+
+/** The program a process runs: the script that Node was given. */
+export function programOf(pid: number): string {
+  const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+  return words.find((word) => word.endsWith(".mjs"))?.replace(/^.*\//, "") ?? words.join(" ");
+}
+
+function cpuSecondsOf(stat: string): number {
+  const fields = readFileSync(stat, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }

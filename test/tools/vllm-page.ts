@@ -1,4 +1,5 @@
 // A vLLM metric page of a size asked for, whose counters move with time: what a busy server would show.
+import { padded } from "./litellm-page.ts";
 
 const BOUNDS = [
   0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 320,
@@ -21,7 +22,7 @@ const HISTOGRAMS = [
   "request_params_max_tokens",
 ];
 
-/** The page after `seconds` of serving `models` models, padded with a comment to at least `bytes`. */
+/** The page after `seconds` of serving `models` models, padded to at least `bytes`. */
 export function vllmPage(seconds: number, models: number, bytes: number): string {
   const lines: string[] = [];
   for (let model = 0; model < models; model++) {
@@ -42,14 +43,7 @@ export function vllmPage(seconds: number, models: number, bytes: number): string
     }
     for (const name of HISTOGRAMS) lines.push(...histogram(`vllm:${name}`, labels, Math.floor(tokens / 100)));
   }
-  const page = lines.join("\n");
-  const noise: string[] = [];
-  for (let size = page.length; size < bytes; ) {
-    const line = `vllm:other_metric_total{engine="0",position="${noise.length}"} ${noise.length}`;
-    noise.push(line);
-    size += line.length + 1;
-  }
-  return `${[page, ...noise].join("\n")}\n`;
+  return padded(lines, bytes, "vllm:other_metric_total");
 }
 
 function histogram(name: string, labels: string, count: number): string[] {
