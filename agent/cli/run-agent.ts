@@ -38,7 +38,10 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   if (narrow !== undefined)
     log.error("memory limit is too small", { cause: narrow.seen, hint: narrow.remedy });
   const json = options.json === true || io.stdout.isTTY !== true;
-  const session = new LiveSession({ io, json, clock, origin });
+  const watching = options.json === true || options.live === true;
+  const until = options.duration === undefined ? undefined : origin + options.duration * 1e6;
+  // Nobody looks at a daemon: it keeps no minute of intervals and no totals beside its ledger.
+  const session = watching || until !== undefined ? new LiveSession({ io, json, clock, origin }) : undefined;
   const manager = await openServiceManager({ env: io.env, clock, log });
   const agent = await startAgent({
     config,
@@ -47,16 +50,14 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
     env: io.env,
     origin,
     strict: options.strict ?? false,
-    onInterval: (interval) => session.add(interval),
+    onInterval: (interval) => session?.add(interval),
   });
   const pidFile = writePidFile(config.stateDir, log);
   handleReload(agent, options, io, log, manager);
   handleRelease(agent, log);
   manager.ready(summary(agent));
   const unsay = every(clock, STATUS_MS, () => manager.status(summary(agent)));
-  const watching = options.json === true || options.live === true;
-  if (watching) session.show(agent, "tokenwatt", () => undefined);
-  const until = options.duration === undefined ? undefined : origin + options.duration * 1e6;
+  if (watching) session?.show(agent, "tokenwatt", () => undefined);
   const forced = Promise.withResolvers<void>();
   const cause = await untilStopped(clock, until, agent, () => {
     log.warn("stopping at once on a second signal");
@@ -65,11 +66,11 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   log.info("stopping", describe(cause));
   unsay();
   manager.stopping(FLUSH_MS + STOP_MS);
-  session.stop();
+  session?.stop();
   // A source stuck in its driver must not keep the process: what was committed is on disk, the spool sends it later.
   await Promise.race([agent.stop({ flushMs: FLUSH_MS }), forced.promise, clock.sleep(FLUSH_MS + STOP_MS)]);
   if (pidFile !== undefined) removeFile(pidFile);
-  if (watching || until !== undefined) session.summary(agent, {});
+  session?.summary(agent, {});
   log.info("stopped", agent.exports.status());
   manager.close();
   if (cause.why === "restart") io.setExit(exitCodes.restart);
