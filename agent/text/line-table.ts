@@ -3,6 +3,8 @@
 import type { MetricSample } from "../source.ts";
 import { readLabels } from "./parse-line.ts";
 
+const BRACE = 123;
+
 /** What a line is: dropped unread, a sample somebody wants, or a comment. */
 export const lineKinds = { skipped: 0, sample: 1, comment: 2 } as const;
 
@@ -10,43 +12,78 @@ export const lineKinds = { skipped: 0, sample: 1, comment: 2 } as const;
 export class LineSample implements MetricSample {
   readonly name: string;
   value = Number.NaN;
+  #sets: LabelSets | undefined;
   #keys: Buffer | undefined;
   readonly #start: number;
   readonly #length: number;
-  #labels: Readonly<Record<string, string>> | undefined;
+  #labels: Labels | undefined;
 
-  constructor(name: string, keys: Buffer, start: number, length: number) {
+  constructor(name: string, sets: LabelSets, keys: Buffer, start: number, length: number) {
     this.name = name;
+    this.#sets = sets;
     this.#keys = keys;
     this.#start = start;
     this.#length = length;
   }
 
-  get labels(): Readonly<Record<string, string>> {
+  get labels(): Labels {
     if (this.#labels === undefined) {
-      this.#labels = readLabels(
-        (this.#keys as Buffer).toString("latin1", this.#start, this.#start + this.#length),
-      );
+      const end = this.#start + this.#length;
+      this.#labels = (this.#sets as LabelSets).read(this.#keys as Buffer, this.#start, end);
+      this.#sets = undefined;
       this.#keys = undefined;
     }
     return this.#labels;
   }
 }
 
+type Labels = Readonly<Record<string, string>>;
+
+/** Label sets by their text: a page repeats the same few in every family, and they need to be in memory once. */
+class LabelSets {
+  readonly #sets = new Map<string, Labels>();
+  readonly #values = new Map<string, string>();
+
+  /** The labels in the key `[start, end)` of `keys`. */
+  read(keys: Buffer, start: number, end: number): Labels {
+    const open = keys.indexOf(BRACE, start);
+    const text = open === -1 || open >= end ? "" : keys.toString("latin1", open, end);
+    // A name in the braces belongs to the sample, so its labels are nobody else's.
+    if (open === start) return readLabels(text, true, (value) => value);
+    const known = this.#sets.get(text);
+    if (known !== undefined) return known;
+    const labels = readLabels(text, false, (value) => this.#once(value));
+    this.#sets.set(text, labels);
+    return labels;
+  }
+
+  #once(value: string): string {
+    const known = this.#values.get(value);
+    if (known !== undefined) return known;
+    this.#values.set(value, value);
+    return value;
+  }
+}
+
+const LINES_AT_FIRST = 512;
+
 /** Lines by number, from 0. */
 export class LineTable {
   #keys: Buffer = Buffer.alloc(0);
   #view = viewOf(this.#keys);
   #end = 0;
-  readonly #starts: number[] = [];
-  readonly #lengths: number[] = [];
-  readonly #hashes: number[] = [];
-  #buckets = new Int32Array(1024).fill(-1);
-  readonly kinds: number[] = [];
-  readonly samples: (LineSample | undefined)[] = [];
+  #size = 0;
+  #starts = new Int32Array(LINES_AT_FIRST);
+  #lengths = new Int32Array(LINES_AT_FIRST);
+  #hashes = new Int32Array(LINES_AT_FIRST);
+  #buckets = new Int32Array(2 * LINES_AT_FIRST).fill(-1);
+  #sampleNumbers = new Int32Array(LINES_AT_FIRST);
+  readonly #samples: LineSample[] = [];
+  readonly #sets = new LabelSets();
+  kinds = new Uint8Array(LINES_AT_FIRST);
   /** The page each line was last on, and its place there (-1 = not on the last page). */
-  readonly stamps: number[] = [];
-  readonly places: number[] = [];
+  stamps = new Int32Array(LINES_AT_FIRST);
+  places = new Int32Array(LINES_AT_FIRST);
 
   /** Whether `#keys` is a copy of the page being read, so that new lines need no copy of their own. */
   #adopted = false;
@@ -69,7 +106,12 @@ export class LineTable {
 
   /** How many lines are known. */
   get size(): number {
-    return this.kinds.length;
+    return this.#size;
+  }
+
+  /** The sample on a line, if it is one. */
+  sample(line: number): LineSample | undefined {
+    return this.#samples[this.#sampleNumbers[line] as number];
   }
 
   /** Length of a line's key. */
@@ -114,15 +156,15 @@ export class LineTable {
   add(bytes: Buffer, start: number, end: number, kind: number, name?: string): number {
     const length = end - start;
     const at = this.#adopted ? start : this.#copy(bytes, start, end);
-    const line = this.kinds.length;
-    const sample = name === undefined ? undefined : new LineSample(name, this.#keys, at, length);
-    this.#starts.push(at);
-    this.#lengths.push(length);
-    this.#hashes.push(this.#hash);
-    this.kinds.push(kind);
-    this.samples.push(sample);
-    this.stamps.push(0);
-    this.places.push(-1);
+    const line = this.#size++;
+    if (line === this.kinds.length) this.#grow(2 * line);
+    this.#sampleNumbers[line] = name === undefined ? -1 : this.#samples.length;
+    if (name !== undefined) this.#samples.push(new LineSample(name, this.#sets, this.#keys, at, length));
+    this.#starts[line] = at;
+    this.#lengths[line] = length;
+    this.#hashes[line] = this.#hash;
+    this.kinds[line] = kind;
+    this.places[line] = -1;
     if (line * 2 >= this.#buckets.length) this.#rehash();
     else this.#enter(line);
     return line;
@@ -142,6 +184,23 @@ export class LineTable {
     return at;
   }
 
+  #grow(lines: number): void {
+    const longer = (column: Int32Array): Int32Array<ArrayBuffer> => {
+      const grown = new Int32Array(lines);
+      grown.set(column);
+      return grown;
+    };
+    this.#starts = longer(this.#starts);
+    this.#lengths = longer(this.#lengths);
+    this.#hashes = longer(this.#hashes);
+    this.#sampleNumbers = longer(this.#sampleNumbers);
+    this.stamps = longer(this.stamps);
+    this.places = longer(this.places);
+    const kinds = new Uint8Array(lines);
+    kinds.set(this.kinds);
+    this.kinds = kinds;
+  }
+
   #enter(line: number): void {
     const mask = this.#buckets.length - 1;
     let bucket = (this.#hashes[line] as number) & mask;
@@ -151,7 +210,7 @@ export class LineTable {
 
   #rehash(): void {
     this.#buckets = new Int32Array(this.#buckets.length * 2).fill(-1);
-    for (const line of this.#hashes.keys()) this.#enter(line);
+    for (let line = 0; line < this.#size; line++) this.#enter(line);
   }
 }
 

@@ -103,34 +103,40 @@ export function quotedName(key: string): string {
 const LABEL = /[\s,]*([^\s,={}"]+|"(?:[^"\\]|\\.)*")\s*=\s*"((?:[^"\\]|\\.)*)"/gy;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: anything beyond ASCII came as UTF-8 bytes
 const PLAIN = /^[\x00-\x5b\x5d-\x7f]*$/;
-const TIGHT = /^[^{\s]+\{[^\s]*\} ?$/;
+const TIGHT = /^\{[^\s]*\} ?$/;
 
-/** The labels in a key (latin1) that `splitLine` accepted. */
-export function readLabels(key: string): Readonly<Record<string, string>> {
-  const open = key.indexOf("{");
-  if (open === -1) return {};
-  const tight = open > 0 && PLAIN.test(key) && TIGHT.test(key) && !key.includes("__proto__");
-  return tight ? readTight(key, open + 1) : readLoose(key, open);
+/**
+ * The labels in the braces (latin1) of a key that `splitLine` accepted; `nameInside`: the quoted name is the first word.
+ * Each value goes through `once`, which may give back an equal one.
+ */
+export function readLabels(
+  text: string,
+  nameInside: boolean,
+  once: (value: string) => string,
+): Readonly<Record<string, string>> {
+  if (text === "") return {};
+  const tight = !nameInside && PLAIN.test(text) && TIGHT.test(text) && !text.includes("__proto__");
+  return tight ? readTight(text, once) : readLoose(text, nameInside);
 }
 
 /** Labels as every server writes them: no blanks, no escapes, no quoted names, ASCII. */
-function readTight(key: string, from: number): Record<string, string> {
+function readTight(text: string, once: (value: string) => string): Record<string, string> {
   const labels: Record<string, string> = {};
-  let position = from;
-  while (key.charCodeAt(position) !== CLOSE) {
-    const equals = key.indexOf("=", position);
-    const close = key.indexOf('"', equals + 2);
-    labels[key.slice(position, equals)] = key.slice(equals + 2, close);
-    position = close + (key.charCodeAt(close + 1) === COMMA ? 2 : 1);
+  let position = 1;
+  while (text.charCodeAt(position) !== CLOSE) {
+    const equals = text.indexOf("=", position);
+    const close = text.indexOf('"', equals + 2);
+    labels[text.slice(position, equals)] = once(text.slice(equals + 2, close));
+    position = close + (text.charCodeAt(close + 1) === COMMA ? 2 : 1);
   }
   return labels;
 }
 
-function readLoose(key: string, open: number): Record<string, string> {
+function readLoose(text: string, nameInside: boolean): Record<string, string> {
   const labels: Record<string, string> = Object.create(null);
-  LABEL.lastIndex = open + 1;
-  if (open === 0) LABEL.lastIndex += (/^\s*"(?:[^"\\]|\\.)*"/.exec(key.slice(1))?.[0] ?? "").length;
-  for (let match = LABEL.exec(key); match !== null; match = LABEL.exec(key)) {
+  LABEL.lastIndex = 1;
+  if (nameInside) LABEL.lastIndex += (/^\s*"(?:[^"\\]|\\.)*"/.exec(text.slice(1))?.[0] ?? "").length;
+  for (let match = LABEL.exec(text); match !== null; match = LABEL.exec(text)) {
     labels[decode(match[1] as string).replaceAll('"', "")] = decode(match[2] as string);
   }
   return labels;

@@ -41,8 +41,9 @@ class Parser implements PageParser {
   readonly #families: ReadonlySet<string> | undefined;
   #lines = new LineTable();
   // Line numbers in the order of the last page, and of this one.
-  #expected: number[] = [];
-  #order: number[] = [];
+  #expected = new Int32Array(0);
+  #expectedCount = 0;
+  #order = new Int32Array(0);
   #count = 0;
   #page = 0;
   #bytes: Buffer = Buffer.alloc(0);
@@ -76,9 +77,9 @@ class Parser implements PageParser {
     this.#lines.settle();
     if (this.#endMark !== undefined && this.#lines.stamps[this.#endMark] !== this.#page)
       this.#fail("the page is cut: it ends without # EOF");
-    if (this.#count !== this.#expected.length) this.#changed = true;
-    this.#order.length = this.#count;
+    if (this.#count !== this.#expectedCount) this.#changed = true;
     [this.#expected, this.#order] = [this.#order, this.#expected];
+    this.#expectedCount = this.#count;
     if (this.#changed) this.#refile();
     this.#bytes = Buffer.alloc(0);
     return { samples: this.#byName, ignoredSamples: this.#ignored, errors: this.#errors };
@@ -90,7 +91,7 @@ class Parser implements PageParser {
     let position = 0;
     let place = 0;
     while (position < length) {
-      if (place < this.#expected.length) {
+      if (place < this.#expectedCount) {
         const line = this.#expected[place] as number;
         const next = this.#lines.startsAt(this.#view, position, line) ? this.#take(position, line) : -1;
         if (next >= 0) {
@@ -131,6 +132,7 @@ class Parser implements PageParser {
       if (kind === lineKinds.sample) this.#set(line);
     }
     this.#lines.stamps[line] = this.#page;
+    if (this.#count === this.#order.length) this.#order = longer(this.#order);
     this.#order[this.#count++] = line;
     return at + 1;
   }
@@ -138,7 +140,7 @@ class Parser implements PageParser {
   /** Gives the line's sample the value read last. */
   #set(line: number): void {
     const value = parsedNumber[0] as number;
-    const sample = this.#lines.samples[line] as LineSample;
+    const sample = this.#lines.sample(line) as LineSample;
     if (this.#lines.stamps[line] === this.#page) {
       this.#ignored++;
       this.#fail(`a series stands there twice: ${sample.name} ${JSON.stringify(sample.labels)}`);
@@ -157,7 +159,7 @@ class Parser implements PageParser {
     if (bytes[start] === HASH) return this.#meetComment(start, end);
     if (cut) return this.#refuse("the page is cut in its last line");
     if (stop - start > LINE_BYTES_MAX) return this.#refuse(`a line of ${stop - start} bytes is too long`);
-    for (let ahead = place + 1; ahead <= place + LOOKAHEAD && ahead < this.#expected.length; ahead++) {
+    for (let ahead = place + 1; ahead <= place + LOOKAHEAD && ahead < this.#expectedCount; ahead++) {
       const line = this.#expected[ahead] as number;
       if (this.#isSample(start, line)) return line;
     }
@@ -223,18 +225,19 @@ class Parser implements PageParser {
     const lines = this.#lines;
     this.#byName = new Map();
     lines.places.fill(-1);
-    for (const [place, line] of this.#expected.entries()) {
+    for (let place = 0; place < this.#expectedCount; place++) {
+      const line = this.#expected[place] as number;
       if ((lines.places[line] as number) >= 0) continue;
       lines.places[line] = place;
-      const sample = lines.samples[line];
+      const sample = lines.sample(line);
       if (sample === undefined || Number.isNaN(sample.value)) continue;
       const filed = this.#byName.get(sample.name);
       if (filed === undefined) this.#byName.set(sample.name, [sample]);
       else filed.push(sample);
     }
-    if (lines.size > 2 * this.#expected.length + 1000) {
+    if (lines.size > 2 * this.#expectedCount + 1000) {
       this.#lines = new LineTable();
-      this.#expected = [];
+      this.#expectedCount = 0;
       this.#endMark = undefined;
     }
   }
@@ -253,4 +256,10 @@ class Parser implements PageParser {
     if (this.#errors.length < ERRORS_MAX) this.#errors.push(problem);
     else if (this.#errors.length === ERRORS_MAX) this.#errors.push("further errors are left out");
   }
+}
+
+function longer(column: Int32Array): Int32Array<ArrayBuffer> {
+  const grown = new Int32Array(Math.max(512, 2 * column.length));
+  grown.set(column);
+  return grown;
 }
