@@ -5,12 +5,28 @@ import type { MetricSample } from "../source.ts";
 import type { Labels } from "./page-labels.ts";
 import { partOf } from "./page-labels.ts";
 
+/** One histogram of a family: whose it is, and where its values stand in the family's lists of samples. */
 interface Part {
   readonly labels: Labels;
-  readonly buckets: [number, number][];
-  sum: number;
-  count: number;
+  /** Rising, in seconds; undefined where a bound is no number. */
+  readonly bounds: readonly number[] | undefined;
+  /** Positions of the buckets by rising bound, the last of them +Inf if `open`. */
+  readonly buckets: readonly number[];
+  readonly open: boolean;
+  readonly sum: number | undefined;
+  readonly count: number | undefined;
 }
+
+/** The parts of a family as long as its lists of samples stay the same. */
+interface Layout {
+  readonly sums: readonly MetricSample[];
+  readonly counts: readonly MetricSample[];
+  readonly scale: number;
+  readonly parts: readonly Part[];
+}
+
+// A page without new series keeps its lists of samples, and bounds are compared by identity further on.
+const layouts = new WeakMap<readonly MetricSample[], Layout>();
 
 /** A family's histograms by part (labels without `le`); `histogram` is undefined where buckets fall. */
 export function pageHistograms(
@@ -19,30 +35,65 @@ export function pageHistograms(
   scale: number,
   when: ((labels: Labels) => boolean) | undefined,
 ): { readonly labels: Labels; readonly histogram: Histogram | undefined }[] {
-  const parts = new Map<string, Part>();
-  const each = (suffix: string, run: (part: Part, sample: MetricSample) => void): void => {
-    for (const sample of counters(`${family}${suffix}`)) {
-      if (when !== undefined && !when(sample.labels)) continue;
-      const key = partOf(sample.labels, WITHOUT_BOUND);
-      const part = parts.get(key) ?? { labels: sample.labels, buckets: [], sum: 0, count: 0 };
-      parts.set(key, part);
-      run(part, sample);
-    }
-  };
-  each("_bucket", (part, { labels, value }) => part.buckets.push([boundOf(labels["le"]), value]));
-  each("_sum", (part, { value }) => {
-    part.sum = value;
-  });
-  each("_count", (part, { value }) => {
-    part.count = value;
-  });
-  return [...parts.values()].map(({ labels, buckets, sum, count }) => ({
-    labels,
-    histogram: histogramOf(buckets, sum * scale, count, scale),
+  const buckets = counters(`${family}_bucket`);
+  const sums = counters(`${family}_sum`);
+  const counts = counters(`${family}_count`);
+  let layout = layouts.get(buckets);
+  if (layout?.sums !== sums || layout.counts !== counts || layout.scale !== scale) {
+    layout = { sums, counts, scale, parts: partsOf(buckets, sums, counts, scale) };
+    layouts.set(buckets, layout);
+  }
+  const parts = when === undefined ? layout.parts : layout.parts.filter(({ labels }) => when(labels));
+  return parts.map((part) => ({
+    labels: part.labels,
+    histogram: histogramOf(
+      part,
+      buckets,
+      part.sum === undefined ? 0 : (sums[part.sum] as MetricSample).value * scale,
+      part.count === undefined ? 0 : (counts[part.count] as MetricSample).value,
+    ),
   }));
 }
 
 const WITHOUT_BOUND = ["le"];
+
+function partsOf(
+  buckets: readonly MetricSample[],
+  sums: readonly MetricSample[],
+  counts: readonly MetricSample[],
+  scale: number,
+): readonly Part[] {
+  const drafts = new Map<
+    string,
+    { labels: Labels; bounds: [number, number][]; sum?: number; count?: number }
+  >();
+  const draft = ({ labels }: MetricSample) => {
+    const key = partOf(labels, WITHOUT_BOUND);
+    const known = drafts.get(key) ?? { labels, bounds: [] };
+    drafts.set(key, known);
+    return known;
+  };
+  for (const [index, sample] of buckets.entries())
+    draft(sample).bounds.push([boundOf(sample.labels["le"]), index]);
+  for (const [index, sample] of sums.entries()) draft(sample).sum = index;
+  for (const [index, sample] of counts.entries()) draft(sample).count = index;
+  const shared = new Map<string, readonly number[]>();
+  return [...drafts.values()].map(({ labels, bounds, sum, count }) => {
+    const rising = bounds.toSorted(([a], [b]) => a - b);
+    const finite = rising.map(([bound]) => bound).filter((bound) => bound !== Number.POSITIVE_INFINITY);
+    const text = finite.join();
+    const known = shared.get(text) ?? finite.map((bound) => bound * scale);
+    shared.set(text, known);
+    return {
+      labels,
+      bounds: finite.some(Number.isNaN) ? undefined : known,
+      buckets: rising.map(([, index]) => index),
+      open: finite.length < rising.length,
+      sum,
+      count,
+    };
+  });
+}
 
 /** The bound in a `le` label; NaN when it is none. */
 function boundOf(le: string | undefined): number {
@@ -51,31 +102,31 @@ function boundOf(le: string | undefined): number {
 
 /** The histogram of one part, in seconds; undefined when its buckets fall. */
 function histogramOf(
-  buckets: readonly (readonly [number, number])[],
+  { bounds, buckets, open }: Part,
+  samples: readonly MetricSample[],
   sum: number,
   total: number,
-  scale: number,
 ): Histogram | undefined {
-  const rising = buckets.toSorted(([a], [b]) => a - b);
-  const bounds: number[] = [];
+  if (bounds === undefined) return undefined;
   const counts: number[] = [];
   let below = 0;
-  for (const [bound, cumulative] of rising) {
-    if (Number.isNaN(bound) || cumulative < below) return undefined;
-    if (bound !== Number.POSITIVE_INFINITY) bounds.push(bound * scale);
+  for (const index of buckets) {
+    const cumulative = (samples[index] as MetricSample).value;
+    if (cumulative < below) return undefined;
     counts.push(cumulative - below);
     below = cumulative;
   }
-  if (counts.length === bounds.length) counts.push(Math.max(0, total - below));
-  const count = counts.reduce((a, b) => a + b, 0);
-  return { bounds, counts, sum, count };
+  if (!open) counts.push(Math.max(0, total - below));
+  return { bounds, counts, sum, count: open ? below : Math.max(below, total) };
 }
 
 /** Two parts in one, or undefined when their bounds differ. */
 export function mergeHistograms(known: Histogram | undefined, more: Histogram): Histogram | undefined {
   if (known === undefined) return more;
   const same =
-    known.bounds.length === more.bounds.length && known.bounds.every((bound, i) => bound === more.bounds[i]);
+    known.bounds === more.bounds ||
+    (known.bounds.length === more.bounds.length &&
+      known.bounds.every((bound, i) => bound === more.bounds[i]));
   if (!same) return undefined;
   return {
     bounds: known.bounds,

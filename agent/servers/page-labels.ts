@@ -55,21 +55,27 @@ function label(labels: Labels, names: string | readonly string[] | undefined): s
   return name === undefined ? undefined : labels[name];
 }
 
-const parts = new WeakMap<Labels, Map<string, string>>();
+const parts = new Map<string, WeakMap<Labels, string>>();
 
 /** A part of a sum: the label set without some labels, as a key. */
 export function partOf(labels: Labels, without: readonly string[] = []): string {
   const named = without.length === 0 ? "" : without.join();
-  const known = parts.get(labels);
-  const found = known?.get(named);
-  if (found !== undefined) return found;
-  let key = "";
-  for (const name of Object.keys(labels).sort()) {
-    if (!without.includes(name)) key += `${name}\u0000${labels[name]}\u0000`;
+  let known = parts.get(named);
+  if (known === undefined) {
+    known = new WeakMap();
+    parts.set(named, known);
   }
-  if (known === undefined) parts.set(labels, new Map([[named, key]]));
-  else known.set(named, key);
-  return key;
+  let part = known.get(labels);
+  if (part === undefined) {
+    const names = Object.keys(labels).sort();
+    // Joined, not added up: a text added up piece by piece stays in memory as its pieces.
+    part = names
+      .filter((name) => !without.includes(name))
+      .map((name) => `${name}\u0000${labels[name]}`)
+      .join("\u0000");
+    known.set(labels, part);
+  }
+  return part;
 }
 
 /** The label set without some labels. */

@@ -1,47 +1,15 @@
 // Gathers the samples of one metric page into readings: one per (model, tenant, endpoint), in the words of model.ts.
 // The server files say which sample means what; this file adds up, splits input into cached and uncached, turns
 // cumulative buckets into a Histogram and drops what cannot be a counter. Facts about formats: facts P12, P13, P24.
-import type {
-  Histogram,
-  LatencyName,
-  Outcome,
-  ProgressKind,
-  Role,
-  TokenKind,
-  TokenReading,
-} from "../model.ts";
+import type { LatencyName, Outcome, ProgressKind, Role, TokenKind, TokenReading } from "../model.ts";
 import type { MetricPage, MetricSample, PageReading } from "../source.ts";
 import { defined } from "./entry.ts";
 import { mergeHistograms, pageHistograms } from "./page-histograms.ts";
 import type { Identity, Labels, ReaderOptions } from "./page-labels.ts";
-import { identifier, partOf, startEpoch, withoutLabels } from "./page-labels.ts";
+import { identifier, partOf, startEpoch } from "./page-labels.ts";
+import { ReadingDraft, summedLabels } from "./reading-draft.ts";
 
-type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
-
-/** One reading in the making. */
-export interface ReadingDraft {
-  /** Adds tokens of a kind; negative or absurd amounts are dropped and counted. */
-  tokens(kind: TokenKind, amount: number, outcome?: Outcome): void;
-  reasoning(amount: number): void;
-  requests(outcome: Outcome, amount: number): void;
-  progress(input: number, output: number): void;
-  /** How its volume counters move, where that differs from the rest of the page. */
-  volume(kind: ProgressKind): void;
-}
-
-interface Draft extends Identity {
-  readonly tokens: Partial<Record<TokenKind, number>>;
-  readonly byOutcome: Partial<Record<Outcome, Partial<Record<TokenKind, number>>>>;
-  readonly requests: Partial<Record<Outcome, number>>;
-  readonly latencies: Partial<Record<LatencyName, Histogram>>;
-  readonly summed: Map<string, Labels>;
-  volume?: ProgressKind;
-  reasoning?: number;
-  progress?: { input: number; output: number };
-  running?: number;
-  waiting?: number;
-  kv?: { sum: number; count: number };
-}
+const NONE: readonly MetricSample[] = [];
 
 /** The readings of one page. */
 export class PageReadings {
@@ -49,7 +17,7 @@ export class PageReadings {
   readonly options: ReaderOptions;
   ignored: number;
   readonly errors: string[];
-  readonly #drafts = new Map<string, Draft>();
+  readonly #drafts = new Map<string, ReadingDraft>();
   readonly #volume: ProgressKind;
   readonly #identify: (labels: Labels) => Identity;
   #progressKind: ProgressKind | undefined;
@@ -69,10 +37,11 @@ export class PageReadings {
     this.role = options.role ?? "combined";
   }
 
-  /** The usable samples of a counter: finite and not negative. */
-  counters(name: string): MetricSample[] {
-    const samples = this.page.samples.get(name) ?? [];
-    const usable = samples.filter((sample) => sample.value >= 0 && sample.value <= Number.MAX_SAFE_INTEGER);
+  /** The usable samples of a counter: finite and not negative. The same list as long as the page has the same series. */
+  counters(name: string): readonly MetricSample[] {
+    const samples = this.page.samples.get(name) ?? NONE;
+    if (samples.every(isCount)) return samples;
+    const usable = samples.filter(isCount);
     this.ignored += samples.length - usable.length;
     return usable;
   }
@@ -84,27 +53,14 @@ export class PageReadings {
 
   /** The reading the labels belong to; `summed` notes them as part of it. */
   of(labels: Labels, summed: "summed" | "other" = "other", without: readonly string[] = []): ReadingDraft {
-    const draft = this.#draft(labels);
-    if (summed === "summed") {
-      const key = partOf(labels, without);
-      if (!draft.summed.has(key)) draft.summed.set(key, withoutLabels(labels, without));
+    const identity = this.#identify(labels);
+    let draft = this.#drafts.get(identity.key);
+    if (draft === undefined) {
+      draft = new ReadingDraft(identity);
+      this.#drafts.set(identity.key, draft);
     }
-    return {
-      tokens: (kind, amount, outcome) => this.#tokens(draft, kind, amount, outcome),
-      reasoning: (amount) => {
-        draft.reasoning = (draft.reasoning ?? 0) + this.#whole(amount);
-      },
-      requests: (outcome, amount) => {
-        draft.requests[outcome] = (draft.requests[outcome] ?? 0) + this.#whole(amount);
-      },
-      progress: (input, output) => {
-        const { progress = { input: 0, output: 0 } } = draft;
-        draft.progress = { input: progress.input + input, output: progress.output + output };
-      },
-      volume: (kind) => {
-        draft.volume = kind;
-      },
-    };
+    if (summed === "summed") draft.summed.push({ labels, without });
+    return draft;
   }
 
   /** Adds a counter whole to one kind. */
@@ -174,7 +130,7 @@ export class PageReadings {
   inFlight(field: "running" | "waiting", name: string, when?: (labels: Labels) => boolean): void {
     for (const sample of this.counters(name)) {
       if (when !== undefined && !when(sample.labels)) continue;
-      const draft = this.#draft(sample.labels);
+      const draft = this.of(sample.labels);
       draft[field] = (draft[field] ?? 0) + Math.round(sample.value);
     }
   }
@@ -183,7 +139,7 @@ export class PageReadings {
   kvCache(name: string, when?: (labels: Labels) => boolean): void {
     for (const sample of this.counters(name)) {
       if (when !== undefined && !when(sample.labels)) continue;
-      const draft = this.#draft(sample.labels);
+      const draft = this.of(sample.labels);
       const { sum, count } = draft.kv ?? { sum: 0, count: 0 };
       draft.kv = { sum: sum + Math.min(1, sample.value), count: count + 1 };
     }
@@ -192,7 +148,7 @@ export class PageReadings {
   /** Adds a histogram; `scale` turns its unit into seconds. Parts with other bounds than the first are left out. */
   latency(name: LatencyName, family: string, scale = 1, when?: (labels: Labels) => boolean): void {
     for (const { labels, histogram } of pageHistograms((part) => this.counters(part), family, scale, when)) {
-      const draft = this.#draft(labels);
+      const draft = this.of(labels);
       const merged = histogram === undefined ? undefined : mergeHistograms(draft.latencies[name], histogram);
       if (merged === undefined) this.#fault(`${family} has buckets that cannot be read together`);
       else draft.latencies[name] = merged;
@@ -231,65 +187,50 @@ export class PageReadings {
   finish(): PageReading {
     const drafts = [...this.#drafts.values()];
     // Where some counters move sooner than the booked ones, those that only book must not look like progress.
-    if (drafts.some((draft) => draft.progress !== undefined)) {
-      for (const draft of drafts) draft.progress ??= { input: 0, output: 0 };
+    if (drafts.some((draft) => draft.progressed !== undefined)) {
+      for (const draft of drafts) draft.progressed ??= { input: 0, output: 0 };
     }
     return {
       ...defined({ activeNanos: this.#activeNanos, gpus: this.#gpus }),
       readings: drafts.map((draft) => this.#reading(draft)),
-      summed: drafts.map((draft) => [...draft.summed.values()]),
+      // Asked for by people only, not by every poll.
+      get summed() {
+        return drafts.map(summedLabels);
+      },
       ignoredSamples: this.ignored,
       errors: this.errors,
     };
   }
 
-  #reading(draft: Draft): TokenReading {
-    const split = Object.keys(draft.byOutcome).some((outcome) => outcome !== "ok");
+  #reading(draft: ReadingDraft): TokenReading {
+    const { byOutcome, identity, kv, latencies, progressed } = draft;
     return {
       role: this.role,
-      tokens: draft.tokens,
-      requests: draft.requests,
-      volume: draft.volume ?? this.#volume,
-      ...(split ? { tokensByOutcome: draft.byOutcome } : {}),
-      ...(Object.keys(draft.latencies).length > 0 ? { latencies: draft.latencies } : {}),
+      tokens: draft.tokensByKind,
+      requests: draft.requestsByOutcome,
+      volume: draft.volumeKind ?? this.#volume,
+      ...(byOutcome === undefined ? {} : { tokensByOutcome: byOutcome }),
+      ...(Object.keys(latencies).length > 0 ? { latencies } : {}),
       ...defined({
-        model: draft.model,
-        tenant: draft.tenant,
-        endpoint: draft.endpoint,
-        reasoningTokens: draft.reasoning,
-        progress: draft.progress,
-        progressKind: draft.progress === undefined ? undefined : this.#progressKind,
+        model: identity.model,
+        tenant: identity.tenant,
+        endpoint: identity.endpoint,
+        reasoningTokens: draft.reasoningTokens,
+        progress: progressed,
+        progressKind: progressed === undefined ? undefined : this.#progressKind,
         running: draft.running,
         waiting: draft.waiting,
-        kvCacheUtilization: draft.kv === undefined ? undefined : draft.kv.sum / draft.kv.count,
+        kvCacheUtilization: kv === undefined ? undefined : kv.sum / kv.count,
         epoch: this.#epoch,
       }),
     };
   }
 
-  #draft(labels: Labels): Draft {
-    const identity = this.#identify(labels);
-    const known = this.#drafts.get(identity.key);
-    if (known !== undefined) return known;
-    const counts = { tokens: {}, byOutcome: {}, requests: {}, latencies: {} };
-    const draft: Draft = { ...identity, ...counts, summed: new Map() };
-    this.#drafts.set(identity.key, draft);
-    return draft;
-  }
-
-  #tokens(draft: Draft, kind: TokenKind, amount: number, outcome: Outcome = "ok"): void {
-    const whole = this.#whole(amount);
-    draft.tokens[kind] = (draft.tokens[kind] ?? 0) + whole;
-    const of: Mutable<Partial<Record<TokenKind, number>>> = draft.byOutcome[outcome] ?? {};
-    of[kind] = (of[kind] ?? 0) + whole;
-    draft.byOutcome[outcome] = of;
-  }
-
-  #whole(amount: number): number {
-    return Number.isFinite(amount) && amount >= 0 ? Math.floor(amount) : 0;
-  }
-
   #fault(problem: string): void {
     if (this.errors.length < 20) this.errors.push(problem);
   }
+}
+
+function isCount({ value }: MetricSample): boolean {
+  return value >= 0 && value <= Number.MAX_SAFE_INTEGER;
 }

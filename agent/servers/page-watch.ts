@@ -20,49 +20,105 @@ interface Held {
   page: number;
 }
 
+/** What is held, by name and then by labels: names are few, and a text of both for each series would weigh more than it. */
+class HeldSeries {
+  readonly #byName = new Map<string, Map<string, Held>>();
+  size = 0;
+
+  get({ labels, name }: MetricSample): Held | undefined {
+    return this.#byName.get(name)?.get(partOf(labels));
+  }
+
+  add({ labels, name, value }: MetricSample, page: number): Held {
+    const held = { sample: { name, labels, value }, offset: 0, page };
+    const series = this.#byName.get(name) ?? new Map<string, Held>();
+    this.#byName.set(name, series.set(partOf(labels), held));
+    this.size++;
+    return held;
+  }
+
+  clear(): void {
+    this.#byName.clear();
+    this.size = 0;
+  }
+
+  *values(): Generator<Held> {
+    for (const series of this.#byName.values()) yield* series.values();
+  }
+}
+
 /**
  * Keeps the last value of counters that vanish, so that sums over them do not fall, and takes the first value of one that
  * comes back lower as its new base. Everything is forgotten when the process restarts. Series beyond 20,000 pass as is.
  */
 export function holdVanished(): (page: MetricPage) => MetricPage {
-  const held = new Map<string, Held>();
+  const held = new HeldSeries();
   let number = 0;
   let start: number | undefined;
+  let seen: MetricPage["samples"] | undefined;
+  let samples = new Map<string, readonly MetricSample[]>();
+  let pairs: Pair[] = [];
   return (page) => {
     const began = page.samples.get("process_start_time_seconds")?.[0]?.value;
-    if (began !== start) held.clear();
-    start = began;
     number++;
-    const samples = new Map<string, MetricSample[]>();
-    for (const [name, series] of page.samples) {
-      samples.set(name, isCounter(name) ? series.map((sample) => keep(held, sample, number)) : [...series]);
+    if (began === start && page.samples === seen) {
+      // The same series as on the page before: only values moved.
+      for (const { read, known } of pairs) update(known, read.value, number);
+    } else {
+      if (began !== start) held.clear();
+      pairs = [];
+      samples = keepAll(held, page, number, pairs);
     }
-    for (const { sample, page: last } of held.values()) {
-      if (last === number) continue;
-      const series = samples.get(sample.name) ?? [];
-      series.push(sample);
-      samples.set(sample.name, series);
-    }
+    start = began;
+    seen = page.samples;
     return { samples, ignoredSamples: page.ignoredSamples, errors: page.errors };
   };
 }
 
-function keep(held: Map<string, Held>, sample: MetricSample, page: number): MetricSample {
-  const key = `${sample.name}\u0000${partOf(sample.labels)}`;
-  const known = held.get(key);
-  if (known === undefined) {
-    if (held.size < HELD_MAX) {
-      const { name, labels, value } = sample;
-      held.set(key, { sample: { name, labels, value }, offset: 0, page });
-    }
-    return sample;
+/** A sample of the page and what is held for it. */
+interface Pair {
+  readonly read: MetricSample;
+  readonly known: Held;
+}
+
+function keepAll(
+  held: HeldSeries,
+  page: MetricPage,
+  number: number,
+  pairs: Pair[],
+): Map<string, readonly MetricSample[]> {
+  const samples = new Map<string, MetricSample[]>();
+  for (const [name, series] of page.samples) {
+    samples.set(
+      name,
+      isCounter(name) ? series.map((sample) => keep(held, sample, number, pairs)) : [...series],
+    );
   }
-  if (known.page !== page - 1 && sample.value + known.offset < known.sample.value) {
-    known.offset = known.sample.value - sample.value;
+  for (const { sample, page: last } of held.values()) {
+    if (last === number) continue;
+    const series = samples.get(sample.name) ?? [];
+    series.push(sample);
+    samples.set(sample.name, series);
+  }
+  return samples;
+}
+
+function keep(held: HeldSeries, read: MetricSample, page: number, pairs: Pair[]): MetricSample {
+  let known = held.get(read);
+  if (known === undefined) {
+    if (held.size >= HELD_MAX) return read;
+    known = held.add(read, page);
+  } else update(known, read.value, page);
+  pairs.push({ read, known });
+  return known.sample;
+}
+
+function update(known: Held, value: number, page: number): void {
+  if (known.page !== page - 1 && value + known.offset < known.sample.value) {
+    known.offset = known.sample.value - value;
   }
   known.page = page;
-  known.sample.value = sample.value + known.offset;
-  return known.sample;
+  known.sample.value = value + known.offset;
 }
 
 /** Start times and gauges are not held: a gauge that is gone says nothing. */
