@@ -29,6 +29,7 @@ import type { Spool } from "./store/spool.ts";
 
 const GPU_RETRY_MS = 30_000;
 const WALL_CHECK_MS = 1000;
+const SERVERS_APART_MS = 25;
 
 export interface AgentOptions {
   readonly config: Config;
@@ -259,6 +260,7 @@ export class Agent {
       flight: this.#flight,
       gpuPollMs: config.rates.gpuMs,
       tickMs: config.rates.tickMs,
+      ...(this.#options.servers === undefined ? { serversApartMs: SERVERS_APART_MS } : {}),
       inventoryMs: config.rates.inventoryMs,
       onInterval: (interval) => this.#settled(interval),
       ...(until === undefined ? {} : { until }),

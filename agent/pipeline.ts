@@ -18,6 +18,8 @@ export interface PipelineParts extends IntakeParts {
   readonly gpu: GpuSource | undefined;
   readonly servers: readonly ServerSource[];
   readonly tickMs: number;
+  /** Servers are asked this much after one another, so that not all their pages are in memory at once; default 0. */
+  readonly serversApartMs?: number;
   /** Resolves once everything accepted so far is on disk. */
   readonly recorded?: () => Promise<void>;
   /** What sources remember over restarts; nothing survives where it is absent. */
@@ -62,9 +64,12 @@ export class Pipeline {
 
   /** Reads the inventory, polls every source once and starts all timers. */
   async start(): Promise<void> {
-    const { gpu, servers, tickMs } = this.#parts;
+    const { gpu, servers, serversApartMs = 0, tickMs } = this.#parts;
     const now = this.#clock.now();
-    for (const source of servers) this.addServer(source, now);
+    for (const [index, source] of servers.entries()) {
+      const late = (index * serversApartMs) % (source.info.pollMs / 2);
+      this.addServer(source, now + late * NANOS_PER_MS);
+    }
     if (gpu !== undefined) await this.setGpu(gpu, now);
     this.#cancels.add(every(this.#clock, tickMs, () => this.tick(), now + tickMs * NANOS_PER_MS));
   }

@@ -60,7 +60,7 @@ async function pageAt(target: string, context: SourceContext): Promise<MetricPag
   for (const url of new Set(PATHS.map((path) => pageUrl(target, path, false)))) {
     const fetcher = createPageFetcher({ url }, context);
     try {
-      return parsePage(Buffer.from((await fetcher.fetch()).body));
+      return await fetcher.fetch(({ body }) => parsePage(body));
     } catch (error) {
       if (!(error instanceof SourceError)) throw error;
       tried.push(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);

@@ -154,8 +154,10 @@ class DcgmExporterSource implements GpuSource {
   }
 
   async #page(): Promise<ReadonlyMap<string, Row>> {
-    const { body } = await this.#fetcher.fetch(this.#context.signal);
-    const rows = readPage(this.#parser.parse(body), this.#scale);
+    const rows = await this.#fetcher.fetch(
+      ({ body }) => readPage(this.#parser.parse(body), this.#scale),
+      this.#context.signal,
+    );
     this.#counts.pages++;
     if (rows.size > 0) return rows;
     throw new SourceError("transient", `Cannot read GPUs from ${this.#options.url}: it names no GPU`, {

@@ -87,7 +87,7 @@ async function discoverPage(
     const url = `http://${address}${path}`;
     const fetcher = createPageFetcher({ url, timeoutMs: TIMEOUT_MS }, context);
     try {
-      const page = parsePage(Buffer.from((await fetcher.fetch(context.signal)).body));
+      const page = await fetcher.fetch(({ body }) => parsePage(body), context.signal);
       for (const type of serverTypes) {
         const why = type.page?.recognises(page);
         if (why !== undefined) return { type: type.name, endpoint: url, why };

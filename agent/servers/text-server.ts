@@ -122,11 +122,14 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
     info,
     poll: async (): Promise<TokenSample> => {
       const sent = context.clock.now();
-      const page = await fetcher.fetch(context.signal);
-      const received = context.clock.now();
-      const samples = hold(parser.parse(page.body));
-      const { readings, ignoredSamples, errors, activeNanos, gpus } = reader.read(samples);
-      const header = server.epochHeader === undefined ? undefined : page.headers[server.epochHeader];
+      const { complete, headers, received, reading } = await fetcher.fetch(({ body, headers }) => {
+        const received = context.clock.now();
+        const samples = hold(parser.parse(body));
+        const reading = reader.read(samples);
+        return { complete: born(samples, reading.readings), headers, received, reading };
+      }, context.signal);
+      const { readings, ignoredSamples, errors, activeNanos, gpus } = reading;
+      const header = server.epochHeader === undefined ? undefined : headers[server.epochHeader];
       return {
         server: info.id,
         family: info.family,
@@ -137,7 +140,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         ignoredSamples,
         errors: [...errors, ...complaints(readings, frozen)],
         ...defined({
-          completeEpoch: born(samples, readings),
+          completeEpoch: complete,
           activeNanos,
           gpus: info.gpus ?? gpus,
           pids: info.pids,

@@ -10,6 +10,7 @@ import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { explainTls, filesState } from "../tls.ts";
+import { PageBuffer } from "./page-buffer.ts";
 
 /** Where a page is and how to get it. */
 export interface PageTarget {
@@ -25,16 +26,16 @@ export interface PageTarget {
   readonly bytesMax?: number;
 }
 
-/** A page as it came. */
+/** A page as it came; its bytes are another page's once `use` has returned. */
 export interface FetchedPage {
   readonly body: Buffer;
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
 }
 
-/** Fetches pages of one target; keeps its connection and its buffer between requests. */
+/** Fetches pages of one target; keeps its connection between requests. */
 export interface PageFetcher {
-  /** The page now; valid until the next call. Throws SourceError (transient) when there is none. */
-  fetch(signal?: AbortSignal): Promise<FetchedPage>;
+  /** Lends the page of now to `use` and returns what that returns. Throws SourceError (transient) when there is none. */
+  fetch<Result>(use: (page: FetchedPage) => Result, signal?: AbortSignal): Promise<Result>;
   close(): void;
 }
 
@@ -53,7 +54,6 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
   });
   let open = connection();
   const limit = target.bytesMax ?? BYTES_MAX;
-  const buffer = pageBuffer(limit, target.url);
   let { path } = configured;
   const get = (signal: AbortSignal): Promise<IncomingMessage> =>
     new Promise((resolve, reject) => {
@@ -69,28 +69,36 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
       request.on("error", reject);
       request.end();
     });
+  const receive = async (buffer: PageBuffer, outer: AbortSignal | undefined): Promise<FetchedPage> => {
+    const timeout = new AbortController();
+    const due = context.clock.now() + (target.timeoutMs ?? TIMEOUT_MS) * 1_000_000;
+    const cancel = context.clock.at(due, () => timeout.abort());
+    const signal = outer === undefined ? timeout.signal : AbortSignal.any([outer, timeout.signal]);
+    try {
+      let response = await get(signal);
+      const slashed = slashedPath(response, configured.path);
+      if (slashed !== undefined) {
+        response.resume();
+        path = slashed;
+        response = await get(signal);
+      }
+      if (response.statusCode !== 200) path = configured.path;
+      const body = await buffer.fill(inflated(response), signal);
+      refuseNonPages(target.url, response, body);
+      return { body, headers: response.headers };
+    } catch (error) {
+      throw explainFetchError(error, target, timeout.signal.aborted);
+    } finally {
+      cancel();
+    }
+  };
   return {
-    fetch: async (outer) => {
-      const timeout = new AbortController();
-      const due = context.clock.now() + (target.timeoutMs ?? TIMEOUT_MS) * 1_000_000;
-      const cancel = context.clock.at(due, () => timeout.abort());
-      const signal = outer === undefined ? timeout.signal : AbortSignal.any([outer, timeout.signal]);
+    fetch: async (use, outer) => {
+      const buffer = new PageBuffer(limit, target.url);
       try {
-        let response = await get(signal);
-        const slashed = slashedPath(response, configured.path);
-        if (slashed !== undefined) {
-          response.resume();
-          path = slashed;
-          response = await get(signal);
-        }
-        if (response.statusCode !== 200) path = configured.path;
-        const body = await buffer.fill(inflated(response), signal);
-        refuseNonPages(target.url, response, body);
-        return { body, headers: response.headers };
-      } catch (error) {
-        throw explainFetchError(error, target, timeout.signal.aborted);
+        return use(await receive(buffer, outer));
       } finally {
-        cancel();
+        buffer.free();
       }
     },
     close: () => open.agent.destroy(),
@@ -181,42 +189,6 @@ function inflated(response: IncomingMessage): Readable {
     inflater.destroy(new Error("the connection was closed in the middle of the page")),
   );
   return response.pipe(inflater);
-}
-
-/** A buffer that is filled again and again and never grows past `limit`. */
-function pageBuffer(
-  limit: number,
-  url: string,
-): { fill(stream: Readable, signal: AbortSignal): Promise<Buffer> } {
-  let bytes = Buffer.allocUnsafe(64 * 1024);
-  return {
-    fill: async (stream, signal) => {
-      let length = 0;
-      const onAbort = (): void => void stream.destroy(new Error("aborted"));
-      signal.addEventListener("abort", onAbort, { once: true });
-      try {
-        for await (const chunk of stream) {
-          const part = chunk as Buffer;
-          if (length + part.length > limit) {
-            throw new SourceError("transient", `Cannot read ${url}: the page is larger than ${limit} bytes`, {
-              hint: "raise `bytesMax` if that is expected",
-            });
-          }
-          if (length + part.length > bytes.length) {
-            const grown = Buffer.allocUnsafe(
-              Math.min(limit, Math.max(bytes.length * 2, length + part.length)),
-            );
-            bytes.copy(grown, 0, 0, length);
-            bytes = grown;
-          }
-          length += part.copy(bytes, length);
-        }
-      } finally {
-        signal.removeEventListener("abort", onAbort);
-      }
-      return bytes.subarray(0, length);
-    },
-  };
 }
 
 /** What bytes are that cannot be a metric page; undefined where they can. */

@@ -31,10 +31,12 @@ async function serve(handler: (request: IncomingMessage, response: ServerRespons
   return path ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`;
 }
 
+const textOf = ({ body }: { body: Uint8Array }): string => Buffer.from(body).toString();
+
 function get(url: string, more: Partial<Parameters<typeof createPageFetcher>[0]> = {}) {
   const fetcher = createPageFetcher({ url, timeoutMs: 2000, ...more }, context);
   closing.push(() => fetcher.close());
-  return fetcher.fetch();
+  return fetcher.fetch(({ body, headers }) => ({ body: Buffer.from(body), headers }));
 }
 
 describe("createPageFetcher()", () => {
@@ -91,12 +93,12 @@ describe("createPageFetcher()", () => {
     });
     const fetcher = createPageFetcher({ url: `${url}?model=m` }, context);
     closing.push(() => fetcher.close());
-    for (let time = 0; time < 2; time++) expect((await fetcher.fetch()).body.toString()).toBe("a 1\n");
+    for (let time = 0; time < 2; time++) expect(await fetcher.fetch(textOf)).toBe("a 1\n");
     expect(asked).toEqual(["/metrics?model=m", "/metrics/?model=m", "/metrics/?model=m"]);
     for (location of ["/login", "/metrics?model=m", "/other/?model=m", "http://[bad"]) {
       const other = createPageFetcher({ url: `${url}?model=m` }, context);
       closing.push(() => other.close());
-      await expect(other.fetch()).rejects.toThrow("it answers 307");
+      await expect(other.fetch(textOf)).rejects.toThrow("it answers 307");
     }
   });
 
@@ -159,14 +161,14 @@ describe("createPageFetcher()", () => {
     const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`;
     const fetcher = createPageFetcher({ url, timeoutMs: 2000, tls }, context);
     closing.push(() => fetcher.close());
-    await expect(fetcher.fetch()).rejects.toMatchObject({
+    await expect(fetcher.fetch(textOf)).rejects.toMatchObject({
       message: `Cannot read ${url}: its certificate is not signed by an authority trusted here`,
       hint: expect.stringContaining("tls.caFile"),
     });
     install("trusted", "stranger");
-    await expect(fetcher.fetch()).rejects.toThrow(`Cannot read ${url}: `);
+    await expect(fetcher.fetch(textOf)).rejects.toThrow(`Cannot read ${url}: `);
     install("trusted", "trusted");
-    expect((await fetcher.fetch()).body.toString()).toBe("a 1\n");
-    expect((await fetcher.fetch()).body.toString()).toBe("a 1\n");
+    expect(await fetcher.fetch(textOf)).toBe("a 1\n");
+    expect(await fetcher.fetch(textOf)).toBe("a 1\n");
   });
 });

@@ -1,0 +1,61 @@
+// The bytes of a page while it is received and read. Servers are asked one shortly after the other, so that a few buffers
+// serve all of them: a page of its own for each of many servers would be most of the agent's memory.
+import type { Readable } from "node:stream";
+import { SourceError } from "../source.ts";
+
+const BYTES_AT_FIRST = 64 * 1024;
+/** Buffers kept for later pages, and how large each may be to be kept. */
+const KEPT_MAX = 2;
+const KEPT_BYTES_MAX = 4 * 1024 * 1024;
+
+const free: Buffer[] = [];
+
+/** A buffer that never grows past `limit`, for one page of `url`. */
+export class PageBuffer {
+  readonly #limit: number;
+  readonly #url: string;
+  #bytes: Buffer;
+
+  constructor(limit: number, url: string) {
+    this.#limit = limit;
+    this.#url = url;
+    this.#bytes = free.pop() ?? Buffer.allocUnsafeSlow(BYTES_AT_FIRST);
+  }
+
+  /** The whole of `stream`, valid until `free`. Throws SourceError (transient) when that is more than the limit. */
+  async fill(stream: Readable, signal: AbortSignal): Promise<Buffer> {
+    let length = 0;
+    const onAbort = (): void => void stream.destroy(new Error("aborted"));
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      for await (const chunk of stream) {
+        const part = chunk as Buffer;
+        this.#grow(length + part.length, length);
+        length += part.copy(this.#bytes, length);
+      }
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+    return this.#bytes.subarray(0, length);
+  }
+
+  /** Gives the bytes to a later page. */
+  free(): void {
+    if (free.length < KEPT_MAX && this.#bytes.length <= KEPT_BYTES_MAX) free.push(this.#bytes);
+    this.#bytes = Buffer.alloc(0);
+  }
+
+  #grow(wanted: number, used: number): void {
+    if (wanted > this.#limit) {
+      throw new SourceError(
+        "transient",
+        `Cannot read ${this.#url}: the page is larger than ${this.#limit} bytes`,
+        { hint: "raise `bytesMax` if that is expected" },
+      );
+    }
+    if (wanted <= this.#bytes.length) return;
+    const grown = Buffer.allocUnsafeSlow(Math.min(this.#limit, Math.max(this.#bytes.length * 2, wanted)));
+    this.#bytes.copy(grown, 0, 0, used);
+    this.#bytes = grown;
+  }
+}
