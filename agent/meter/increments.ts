@@ -219,5 +219,5 @@ function sampleKey(...parts: readonly string[]): string {
 
 function keyOf(reading: TokenReading): string {
   const { model, tenant, endpoint, role } = reading;
-  return `${role}\u0000${model ?? "\u0001"}\u0000${tenant ?? "\u0001"}\u0000${endpoint ?? "\u0001"}`;
+  return [role, model ?? "\u0001", tenant ?? "\u0001", endpoint ?? "\u0001"].join("\u0000");
 }

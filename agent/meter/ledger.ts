@@ -62,7 +62,8 @@ export class Ledger {
   readonly #unixNanos: (at: Nanos) => UnixNanos;
   readonly #onBooked: LedgerOptions["onBooked"];
   readonly #byKey = new Map<string, Series>();
-  #byIdentity = new WeakMap<Dimensions, Map<string, Series>>();
+  /** By metric, then by the attribute set's identity: the meter uses a set again and again. */
+  readonly #byIdentity = new Map<string, WeakMap<Dimensions, Series>>();
   #removed: number[] = [];
   #sequence = 0;
   #nextSeries = 1;
@@ -131,7 +132,7 @@ export class Ledger {
       this.#byKey.delete(key);
       if (series.announced !== undefined) this.#removed.push(series.id);
     }
-    this.#byIdentity = new WeakMap();
+    this.#byIdentity.clear();
   }
 
   /**
@@ -234,7 +235,7 @@ export class Ledger {
   }
 
   #find(kind: Series["kind"], metric: string, dimensions: Dimensions, end: UnixNanos): Series {
-    const fast = this.#byIdentity.get(dimensions)?.get(metric);
+    const fast = this.#byIdentity.get(metric)?.get(dimensions);
     if (fast !== undefined) return fast;
     let named = dimensions;
     const tenant = tenantOf(dimensions);
@@ -258,12 +259,8 @@ export class Ledger {
   /** Only what was not folded is found by identity: a folded name may be let in once the bucket ends. */
   #remember(dimensions: Dimensions, named: Dimensions, series: Series): Series {
     if (named !== dimensions) return series;
-    let metrics = this.#byIdentity.get(dimensions);
-    if (metrics === undefined) {
-      metrics = new Map();
-      this.#byIdentity.set(dimensions, metrics);
-    }
-    metrics.set(series.metric, series);
+    const sets = this.#byIdentity.get(series.metric) ?? new WeakMap<Dimensions, Series>();
+    this.#byIdentity.set(series.metric, sets.set(dimensions, series));
     return series;
   }
 
@@ -295,6 +292,6 @@ export class Ledger {
       if (series.kind !== "gauge") this.#removed.push(series.id);
       forgotten = true;
     }
-    if (forgotten) this.#byIdentity = new WeakMap();
+    if (forgotten) this.#byIdentity.clear();
   }
 }

@@ -9,12 +9,14 @@ import type {
   GpuState,
   HistogramPosting,
   LatencyName,
+  Outcome,
   Posting,
   ResidentShare,
   ServerInfo,
   SettledInterval,
   TokenIncrement,
 } from "../model.ts";
+import { Customers } from "./customer-sets.ts";
 import { gpuDimensions } from "./gauges.ts";
 import { outcomes, tokenKinds } from "./key-counters.ts";
 import { mergeEngineIncrements } from "./merge-increments.ts";
@@ -41,9 +43,6 @@ export const gpuStates: readonly GpuState[] = [
 /** The states in which a metered server holds the GPU. */
 export const allocatedStates: readonly AllocatedState[] = ["parked", "stalled", "token_active"];
 
-/** What a gateway's missing tenant, endpoint or model reads as. */
-export const unknownValue = "unknown";
-
 /** Names of the OpenTelemetry GenAI conventions 1.41 where they have one, ours where they have none. */
 const engineLatencies: Readonly<Record<LatencyName, string>> = {
   time_to_first_token: "gen_ai.server.time_to_first_token",
@@ -55,6 +54,8 @@ const engineLatencies: Readonly<Record<LatencyName, string>> = {
 /** An engine's counters do not tell chat from completion; the convention wants one value, and chat is the usual. */
 const operationName = "chat";
 const dimensionsMax = 10_000;
+/** Place of "ok" in `outcomes`. */
+const OK = 0;
 
 /** Where the tokens that are billed are counted; a host with a gateway bills from it. */
 export type BillingSource = "engine" | "gateway";
@@ -69,6 +70,7 @@ export class Meter {
   /** Server -> GPUs it was last seen on: an interval in which the GPU was not readable names no residents. */
   readonly #homes = new Map<string, readonly string[]>();
   readonly #interned = new Map<string, Dimensions>();
+  readonly #customers = new Customers();
   #facts: MeterFacts = { gpus: new Map(), servers: new Map() };
   #posted: AnyPosting[] = [];
 
@@ -183,33 +185,25 @@ export class Meter {
   }
 
   #gateway(increment: TokenIncrement): void {
-    const customer = {
-      "tokenwatt.tenant": increment.tenant || unknownValue,
-      "tokenwatt.endpoint": increment.endpoint || unknownValue,
-      "gen_ai.request.model": increment.model || unknownValue,
-    };
-    for (const kind of tokenKinds) {
+    const sets = this.#customers.of(increment);
+    for (const [place, kind] of tokenKinds.entries()) {
       let rest = increment.tokens[kind] ?? 0;
-      for (const outcome of outcomes) {
-        if (outcome === "ok") continue;
-        const amount = Math.min(rest, increment.tokensByOutcome?.[outcome]?.[kind] ?? 0);
+      if (rest === 0) continue;
+      for (let outcome = OK + 1; outcome < outcomes.length; outcome++) {
+        const named = outcomes[outcome] as Outcome;
+        const amount = Math.min(rest, increment.tokensByOutcome?.[named]?.[kind] ?? 0);
         rest -= amount;
-        this.#gatewayTokens(customer, kind, outcome, amount);
+        if (amount !== 0) this.#book("tokenwatt.gateway.tokens", sets.tokens(place, outcome), amount);
       }
-      this.#gatewayTokens(customer, kind, "ok", rest);
+      if (rest !== 0) this.#book("tokenwatt.gateway.tokens", sets.tokens(place, OK), rest);
     }
-    for (const outcome of outcomes) {
-      const amount = increment.requests[outcome] ?? 0;
-      this.#add("tokenwatt.gateway.requests", { ...customer, "tokenwatt.outcome": outcome }, amount);
+    for (const [outcome, named] of outcomes.entries()) {
+      const amount = increment.requests[named] ?? 0;
+      if (amount !== 0) this.#book("tokenwatt.gateway.requests", sets.requests(outcome), amount);
     }
     for (const name of Object.keys(increment.latencies) as LatencyName[]) {
-      this.#addHistogram(`tokenwatt.gateway.${name}`, customer, increment, name);
+      this.#addHistogram(`tokenwatt.gateway.${name}`, sets.customer, increment, name);
     }
-  }
-
-  #gatewayTokens(customer: Dimensions, kind: string, outcome: string, amount: number): void {
-    const attributes = { ...customer, "tokenwatt.token.kind": kind, "tokenwatt.outcome": outcome };
-    this.#add("tokenwatt.gateway.tokens", attributes, amount);
   }
 
   /** Why these tokens meet no observed GPU time, if so: read late, or mostly while the server's GPUs were not read. */
@@ -231,7 +225,11 @@ export class Meter {
   }
 
   #add(metric: string, dimensions: Dimensions, amount: number): void {
-    if (amount !== 0) this.#posted.push({ metric, dimensions: this.#intern(dimensions), amount });
+    if (amount !== 0) this.#book(metric, this.#intern(dimensions), amount);
+  }
+
+  #book(metric: string, dimensions: Dimensions, amount: number): void {
+    this.#posted.push({ metric, dimensions, amount });
   }
 
   #addHistogram(metric: string, dimensions: Dimensions, increment: TokenIncrement, name: LatencyName): void {
@@ -242,8 +240,8 @@ export class Meter {
 
   /** The same object for the same attributes: the ledger finds a series by it without building a key. */
   #intern(dimensions: Dimensions): Dimensions {
-    let key = "";
-    for (const name in dimensions) key += `${name}\u0000${dimensions[name]}\u0000`;
+    // Joined, not added up: a text added up piece by piece stays in memory as its pieces.
+    const key = Object.entries(dimensions).flat().join("\u0000");
     const known = this.#interned.get(key);
     if (known !== undefined) return known;
     if (this.#interned.size >= dimensionsMax) this.#interned.clear();

@@ -148,7 +148,8 @@ export function isStale(series: Series, at: Nanos): boolean {
 
 /** One text per series, whatever the order of its attributes. */
 export function seriesKey(metric: string, dimensions: Dimensions): string {
-  let key = metric;
-  for (const name of Object.keys(dimensions).sort()) key += `\u0000${name}\u0000${dimensions[name]}`;
-  return key;
+  // Joined, not added up: a text added up piece by piece stays in memory as its pieces.
+  const parts = [metric];
+  for (const name of Object.keys(dimensions).sort()) parts.push(name, dimensions[name] ?? "");
+  return parts.join("\u0000");
 }
