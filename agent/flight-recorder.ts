@@ -7,7 +7,8 @@ import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, SettledInterval, Token
 
 const KEPT_NANOS = 60e9;
 const READINGS_MAX = 20_000;
-const BYTES_MAX = 16 * 1024 * 1024;
+/** As much as a recording may hold: what would be left out of the file need not be kept. */
+const BYTES_MAX = 4 * 1024 * 1024;
 const FILE_BYTES_MAX = 4 * 1024 * 1024;
 const FILES_MAX = 20;
 const FILE_EVERY_NANOS = 60e9;
