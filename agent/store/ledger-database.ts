@@ -4,14 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, statfsSync, statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
-import type {
-  AuditEntry,
-  ClosedBucket,
-  LedgerBatch,
-  LedgerRestored,
-  SeriesState,
-  StateRow,
-} from "../model.ts";
+import type { AuditEntry, ClosedBucket, Histogram, LedgerRestored, SeriesState, StateRow } from "../model.ts";
 import { checkOf } from "./digests.ts";
 import { fileIdentity, isCopy, isSameFile } from "./file-identity.ts";
 import { reserveRoom } from "./ledger-journal.ts";
@@ -22,6 +15,8 @@ import { pruneLedger } from "./ledger-retention.ts";
 import { migrate } from "./ledger-schema.ts";
 import { noteWaiting, settleWaiting } from "./ledger-settle.ts";
 import { LedgerWriter } from "./ledger-writer.ts";
+import type { PackedBatch } from "./packed-batch.ts";
+import { rowsOf, totalsOf } from "./packed-batch.ts";
 import { lockState } from "./state-lock.ts";
 import { WaitingRows } from "./waiting-rows.ts";
 
@@ -80,8 +75,9 @@ export class LedgerDatabase {
   readonly #freeBytes: (folder: string) => number;
   readonly #freeBytesMin: number;
   readonly #retention: Retention;
-  // Of beats that were not stored yet: this one's, and earlier ones' that found no room.
+  // Of earlier beats that were not stored, or found no room.
   readonly #series = new Map<number, SeriesState>();
+  readonly #totals = new Map<number, bigint | Histogram>();
   readonly #removed = new Set<number>();
   readonly #state = new Map<string, StateRow>();
   readonly #rows = new WaitingRows();
@@ -114,27 +110,27 @@ export class LedgerDatabase {
   }
 
   /** Stores a beat in one transaction. Throws when the disk takes nothing at all; the next call stores both beats. */
-  commit(batch: LedgerBatch): Stored {
-    this.#take(batch);
-    if (!isSameFile(ledgerPath(this.#folder), this.#inode)) throw new LedgerGone(ledgerPath(this.#folder));
+  commit(batch: PackedBatch): Stored {
+    const path = ledgerPath(this.#folder);
     const room = this.#freeBytes(this.#folder) >= this.#freeBytesMin;
-    this.#transaction(() => {
-      this.#writer.series(this.#series.values(), this.#removed);
-      this.#writer.state(this.#state.values());
-      this.#writer.setMeta("sequence", String(batch.sequence));
-      this.#writer.setMeta("time", batch.time);
-      if (room) this.#writeWaiting(batch.time);
-      noteWaiting(this.#writer, !room && this.#rows.size > 0);
-      this.#keepIdentity();
-    });
+    try {
+      if (!isSameFile(path, this.#inode)) throw new LedgerGone(path);
+      this.#transaction(() => this.#write(batch, room));
+    } catch (error) {
+      this.#isIdentityKept = false;
+      this.#keepTotals(batch);
+      this.#keepRows(batch);
+      throw error;
+    }
     this.#series.clear();
+    this.#totals.clear();
     this.#removed.clear();
     this.#state.clear();
     if (room) {
       this.#rows.clear();
       this.#closed = [];
       this.#audit = [];
-    }
+    } else this.#keepRows(batch);
     if (this.#commits++ % pruneEveryCommits === 0 && room) this.prune(BigInt(batch.time));
     return {
       stored: room ? "all" : "totals",
@@ -185,13 +181,25 @@ export class LedgerDatabase {
     this.#unlock();
   }
 
-  #take(batch: LedgerBatch): void {
-    for (const series of batch.series) this.#series.set(series.series, series);
-    for (const series of batch.removed) this.#removed.add(series);
-    for (const row of batch.state) this.#state.set(row.key, row);
-    this.#rows.add(batch.rows);
-    this.#closed.push(...batch.closed);
-    this.#audit.push(...batch.audit.slice(0, Math.max(0, waitingEntriesMax - this.#audit.length)));
+  /** What waits from earlier beats, then this one: a series' name is written before its later totals. */
+  #write(batch: PackedBatch, room: boolean): void {
+    const writer = this.#writer;
+    writer.series(this.#series.values(), this.#removed);
+    writer.totals(this.#totals);
+    writer.state(this.#state.values());
+    writer.series(batch.series, batch.removed);
+    writer.totals(totalsOf(batch));
+    writer.state(batch.state);
+    writer.setMeta("sequence", String(batch.sequence));
+    writer.setMeta("time", batch.time);
+    this.#keepIdentity();
+    noteWaiting(writer, !room && this.#rows.size + batch.amounts.series.length + batch.rows.length > 0);
+    if (!room) return;
+    writer.rows(this.#rows.all());
+    writer.rows(rowsOf(batch));
+    for (const closed of [...this.#closed, ...batch.closed]) writer.close(closed, batch.time);
+    for (const entry of [...this.#audit, ...batch.audit]) writer.audit(entry);
+    writer.rollUp(BigInt(batch.time));
   }
 
   /** Only once the totals that follow from it are stored: until then a copy is told from its original. */
@@ -203,11 +211,20 @@ export class LedgerDatabase {
     this.#isIdentityKept = true;
   }
 
-  #writeWaiting(time: string): void {
-    this.#writer.rows(this.#rows.all());
-    for (const closed of this.#closed) this.#writer.close(closed, time);
-    for (const entry of this.#audit) this.#writer.audit(entry);
-    this.#writer.rollUp(BigInt(time));
+  #keepTotals(batch: PackedBatch): void {
+    for (const series of batch.series) {
+      this.#series.set(series.series, series);
+      this.#totals.delete(series.series);
+    }
+    for (const [series, total] of totalsOf(batch)) this.#totals.set(series, total);
+    for (const series of batch.removed) this.#removed.add(series);
+    for (const row of batch.state) this.#state.set(row.key, row);
+  }
+
+  #keepRows(batch: PackedBatch): void {
+    this.#rows.add([...rowsOf(batch)]);
+    this.#closed.push(...batch.closed);
+    this.#audit.push(...batch.audit.slice(0, Math.max(0, waitingEntriesMax - this.#audit.length)));
   }
 
   #transaction(run: () => void): void {

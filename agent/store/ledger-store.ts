@@ -3,11 +3,13 @@
 import { Worker } from "node:worker_threads";
 import type { AuditEntry, LedgerBatch } from "../model.ts";
 import type { LedgerFileOptions, LedgerOpened, Stored } from "./ledger-database.ts";
+import type { PackedBatch } from "./packed-batch.ts";
+import { BatchPacker } from "./packed-batch.ts";
 
 /** What the main thread asks. */
 export type LedgerRequest =
   | { readonly id: number; readonly kind: "open" }
-  | { readonly id: number; readonly kind: "commit"; readonly batch: LedgerBatch }
+  | { readonly id: number; readonly kind: "commit"; readonly batch: PackedBatch }
   | { readonly id: number; readonly kind: "delivered"; readonly sink: string; readonly bucket: number }
   | { readonly id: number; readonly kind: "note"; readonly entry: AuditEntry }
   | { readonly id: number; readonly kind: "close" };
@@ -48,6 +50,7 @@ type WithoutId<T> = T extends unknown ? Omit<T, "id"> : never;
 export class LedgerStore {
   readonly opened: LedgerOpened;
   readonly #port: Port;
+  readonly #packer = new BatchPacker();
 
   private constructor(port: Port, opened: LedgerOpened) {
     this.#port = port;
@@ -67,7 +70,7 @@ export class LedgerStore {
 
   /** Stores a beat. Rejects when the disk takes nothing; the next call stores both beats. */
   async commit(batch: LedgerBatch): Promise<Stored> {
-    return (await this.#port.ask({ kind: "commit", batch })) as Stored;
+    return (await this.#port.ask({ kind: "commit", batch: this.#packer.pack(batch) })) as Stored;
   }
 
   /** Remembers that a sink has every bucket before `bucket`. */

@@ -54,6 +54,16 @@ export class LedgerWriter {
     for (const id of removed) forget.run(id);
   }
 
+  /** New totals of series that are there. Throws when one is not: its name was never given. */
+  totals(totals: Iterable<readonly [series: number, total: bigint | Histogram]>): void {
+    const update = this.#run("UPDATE series SET total = ?, histogram = ? WHERE id = ?");
+    for (const [series, total] of totals) {
+      const isSum = typeof total === "bigint";
+      const { changes } = update.run(isSum ? total : null, isSum ? null : JSON.stringify(total), series);
+      if (changes !== 1) throw new Error(`Cannot store a total of series ${series}: its name is not known`);
+    }
+  }
+
   state(rows: Iterable<StateRow>): void {
     const upsert = this.#run(
       `INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, "check" = excluded."check"`,

@@ -8,6 +8,7 @@ import { LedgerDatabase } from "../../agent/store/ledger-database.ts";
 import { ledgerPath } from "../../agent/store/ledger-path.ts";
 import { LedgerStore } from "../../agent/store/ledger-store.ts";
 import { verifyLedger } from "../../agent/store/ledger-verify.ts";
+import { BatchPacker } from "../../agent/store/packed-batch.ts";
 import { StateLocked } from "../../agent/store/state-lock.ts";
 import { Bookkeeper, START, temporaryFolder, tokens } from "./ledger-fixture.ts";
 
@@ -57,8 +58,11 @@ describe("LedgerDatabase.commit()", () => {
   });
   it("forgets a state key whose value is empty", () => {
     const keeper = new Bookkeeper(folder);
+    const packer = new BatchPacker();
     const beat = (value: string) =>
-      keeper.database.commit({ ...keeper.books.commit(START, 0).batch, state: [{ key: "k", value }] });
+      keeper.database.commit(
+        packer.pack({ ...keeper.books.commit(START, 0).batch, state: [{ key: "k", value }] }),
+      );
     beat("1");
     expect(read("SELECT value FROM state WHERE key = 'k'")).toEqual([{ value: "1" }]);
     beat("");
@@ -137,11 +141,21 @@ describe("LedgerDatabase.commit()", () => {
     expect(() => keeper.beat(20)).toThrow("disk is full");
     other.exec("DROP TRIGGER refuse");
     other.close();
-    keeper.post(25, tokens("c", 7));
+    keeper.post(25, tokens("b", 1), tokens("c", 7));
     keeper.beat(30);
     keeper.close();
-    expect(read("SELECT total FROM series ORDER BY id")).toEqual([{ total: 3 }, { total: 5 }, { total: 7 }]);
+    expect(read("SELECT total FROM series ORDER BY id")).toEqual([{ total: 3 }, { total: 6 }, { total: 7 }]);
     expect(verifyLedger(ledgerPath(folder)).problems).toEqual([]);
+  });
+  it("refuses the total of a series whose name it was never given", () => {
+    const keeper = new Bookkeeper(folder);
+    const packer = new BatchPacker();
+    keeper.post(5, tokens("a", 1));
+    packer.pack(keeper.books.commit(START + 10_000_000_000n, 10e9).batch);
+    keeper.post(15, tokens("a", 2));
+    const later = packer.pack(keeper.books.commit(START + 20_000_000_000n, 20e9).batch);
+    expect(() => keeper.database.commit(later)).toThrow("Cannot store a total of series 1");
+    keeper.close();
   });
   it("revises a closed bucket under a new revision and keeps the old row", () => {
     const keeper = new Bookkeeper(folder);

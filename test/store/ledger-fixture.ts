@@ -8,6 +8,7 @@ import type { LedgerRestored, Posting } from "../../agent/model.ts";
 import type { Stored } from "../../agent/store/ledger-database.ts";
 import { LedgerDatabase } from "../../agent/store/ledger-database.ts";
 import type { Retention } from "../../agent/store/ledger-retention.ts";
+import { BatchPacker } from "../../agent/store/packed-batch.ts";
 
 /** 2026-11-01T00:00Z, on the bucket grid. */
 export const START = 1_793_491_200_000_000_000n;
@@ -29,6 +30,7 @@ export function tokens(server: string, amount: number, more: Record<string, stri
 export class Bookkeeper {
   readonly database: LedgerDatabase;
   readonly books: Books;
+  readonly #packer = new BatchPacker();
 
   constructor(
     folder: string,
@@ -60,7 +62,7 @@ export class Bookkeeper {
 
   beat(seconds: number): { readonly stored: Stored; readonly beat: ReturnType<Books["commit"]> } {
     const beat = this.books.commit(START + BigInt(seconds) * SECOND, seconds * 1e9);
-    return { beat, stored: this.database.commit(beat.batch) };
+    return { beat, stored: this.database.commit(this.#packer.pack(beat.batch)) };
   }
 
   close(): void {

@@ -4,6 +4,7 @@ import { silentLog } from "../../../../agent/log.ts";
 import { Books } from "../../../../agent/meter/books.ts";
 import type { LedgerBatch, LedgerSnapshot } from "../../../../agent/model.ts";
 import { LedgerDatabase } from "../../../../agent/store/ledger-database.ts";
+import { BatchPacker } from "../../../../agent/store/packed-batch.ts";
 import { openSegmentSpool } from "../../../../agent/store/segment-spool.ts";
 import type { Spool, SpoolEntry } from "../../../../agent/store/spool.ts";
 import { DESTINATIONS, SERIES, START, stepOf } from "./power-truth.ts";
@@ -40,6 +41,7 @@ export async function openPowerState(folder: string, bytesMax: number): Promise<
     ...(restored === undefined ? {} : { committed: kept(SPOOL_KEY) }),
   });
   const start = restored === undefined ? START : BigInt(restored.time);
+  const packer = new BatchPacker();
   const books = new Books({ start, unixNanos: (at) => START + BigInt(Math.round(at)) }, restored);
   return {
     spool,
@@ -56,7 +58,7 @@ export async function openPowerState(folder: string, bytesMax: number): Promise<
     },
     commit: async (batch, entries, promise) => {
       const sequence = await spool.append(entries);
-      ledger.commit({ ...batch, state: [...batch.state, spoolRow(sequence)] });
+      ledger.commit(packer.pack({ ...batch, state: [...batch.state, spoolRow(sequence)] }));
       promise();
       spool.commit(sequence);
     },
