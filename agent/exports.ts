@@ -16,11 +16,11 @@ import type { Attributes } from "./export/otlp-attributes.ts";
 import { destinations } from "./export/otlp-config.ts";
 import { prometheusText, withoutTenants } from "./export/prometheus.ts";
 import { agentResource } from "./export/resource.ts";
-import type { SelfMetrics } from "./export/self-metrics.ts";
-import { readHostFacts } from "./host/inventory.ts";
+import { hostIdentity } from "./host/inventory.ts";
 import { instanceId } from "./instance-id.ts";
 import type { Log } from "./log.ts";
 import type { LedgerSnapshot, Nanos, StateRow } from "./model.ts";
+import { SelfReport } from "./self-report.ts";
 import { selfStats } from "./self-stats.ts";
 import type { SourceHealth } from "./source-health.ts";
 import type { Stored } from "./store/ledger-database.ts";
@@ -64,7 +64,7 @@ export class Exports {
   #encoder: OtlpEncoder | undefined;
   #resource: Attributes = {};
   #http: HttpEndpoint | undefined;
-  #self: SelfMetrics | undefined;
+  #self: SelfReport | undefined;
   #snapshot: LedgerSnapshot | undefined;
   #cancel: Cancel = () => {};
   #committing: Promise<void> = Promise.resolve();
@@ -125,13 +125,12 @@ export class Exports {
       });
     }
     this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
-    // Asking who this host is takes a process and up to 5 s; metering does not wait for it, the first beat does.
-    this.#committing = this.#identify();
+    this.#identify();
   }
 
-  async #identify(): Promise<void> {
+  #identify(): void {
     const { clock, config, durable, env, log } = this.#options;
-    const { hostName, hostId, hostArch, osDescription } = await readHostFacts(clock);
+    const { hostName, hostId, hostArch, osDescription } = hostIdentity();
     this.#resource = agentResource({
       env,
       facts: {
@@ -147,7 +146,22 @@ export class Exports {
     });
     this.#encoder = createOtlpEncoder({ resource: this.#resource, version: programVersion() });
     for (const sender of this.#deliveries.senders) sender.start();
-    await this.#startSelfMetrics();
+    this.#self = new SelfReport({
+      clock,
+      log,
+      destination: destinations(config.export.otlp)[0],
+      resource: this.#resource,
+      intervalMs: config.rates.exportMs,
+      stats: () =>
+        selfStats(
+          this.#deliveries.statuses(),
+          this.#spool.status(),
+          this.#deliveries.deadLetters,
+          this.#options.health(),
+          this.#options.restarts(),
+          this.#stored?.head,
+        ),
+    });
   }
 
   /** One export beat: commit, encode, spool, publish. Beats never overlap. */
@@ -252,27 +266,6 @@ export class Exports {
       ? this.#snapshot
       : withoutTenants(this.#snapshot);
     return prometheusText(shown, this.#resource, accept);
-  }
-
-  /** The SDK is loaded only where somebody listens. */
-  async #startSelfMetrics(): Promise<void> {
-    const target = destinations(this.#options.config.export.otlp)[0];
-    if (target === undefined) return;
-    const { startSelfMetrics } = await import("./export/self-metrics.ts");
-    this.#self = await startSelfMetrics({
-      destination: target,
-      resource: this.#resource,
-      intervalMs: this.#options.config.rates.exportMs,
-      stats: () =>
-        selfStats(
-          this.#deliveries.statuses(),
-          this.#spool.status(),
-          this.#deliveries.deadLetters,
-          this.#options.health(),
-          this.#options.restarts(),
-          this.#stored?.head,
-        ),
-    });
   }
 }
 

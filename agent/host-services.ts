@@ -1,8 +1,10 @@
 // What an agent watches of its host beside GPUs and servers: processes for placement, servers nobody named, host power.
 // Of a host that is metered, not of a recording.
-import type { Clock } from "./clock.ts";
+import type { Cancel, Clock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import type { Core } from "./core.ts";
+import type { HostInventory } from "./host/inventory.ts";
+import { readHostInventory } from "./host/inventory.ts";
 import { HostMeter } from "./host-meter.ts";
 import { HostWatch } from "./host-watch.ts";
 import { KubernetesWatch } from "./kubernetes-watch.ts";
@@ -10,6 +12,9 @@ import type { Log } from "./log.ts";
 import type { SettledInterval } from "./model.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { SourceContext } from "./source.ts";
+
+/** What kind of machine it is takes a process to find out, and nothing waits for it: after the start. */
+const INVENTORY_AFTER_MS = 5000;
 
 export interface HostServicesParts {
   readonly clock: Clock;
@@ -26,6 +31,8 @@ export class HostServices {
   readonly #kubernetes: KubernetesWatch;
   readonly #meter: HostMeter;
   readonly #stopMeter: () => void;
+  readonly #cancelInventory: Cancel;
+  #inventory: HostInventory | undefined;
 
   constructor({ clock, config, context, core, log, pipeline }: HostServicesParts) {
     this.#watch = new HostWatch({
@@ -43,6 +50,9 @@ export class HostServices {
     this.#kubernetes = new KubernetesWatch({ context, pipeline, discovery, scrapeMs: rates.scrapeMs });
     this.#kubernetes.start();
     this.#stopMeter = this.#meter.start();
+    this.#cancelInventory = clock.at(clock.now() + INVENTORY_AFTER_MS * 1e6, async () => {
+      this.#inventory = await readHostInventory(clock);
+    });
   }
 
   /** Told of each settled interval: facility energy may be modelled from it. */
@@ -54,11 +64,13 @@ export class HostServices {
     this.#watch.stop();
     this.#kubernetes.stop();
     this.#stopMeter();
+    this.#cancelInventory();
   }
 
   /** For `/-/status`. */
   status(): Readonly<Record<string, unknown>> {
     return {
+      machine: this.#inventory ?? null,
       discovery: this.#watch.status(),
       kubernetes: this.#kubernetes.status(),
       power: this.#meter.status(),

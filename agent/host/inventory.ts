@@ -1,6 +1,7 @@
-// Facts about the host for resource attributes, through systeminformation in a short-lived process of its own: the
-// package shells out, has no timeout and cannot be cancelled, so process and group are killed after 5 s.
-// What it does not answer comes from node:os and /etc/machine-id.
+// Facts about the host. Its identity, for resource attributes, comes from node:os, /etc/machine-id and /etc/os-release
+// (os-release(5)) in an instant: nothing is exported before it is known. What kind of machine it is comes through
+// systeminformation in a short-lived process of its own: the package shells out, has no timeout and cannot be cancelled,
+// so process and group are killed after 5 s.
 import { readFileSync } from "node:fs";
 import { arch, hostname, release } from "node:os";
 import { fileURLToPath } from "node:url";
@@ -9,16 +10,20 @@ import { askModule } from "../process.ts";
 
 const TIMEOUT_MS = 5000;
 
-/** What is fixed about this host; absent = it does not say. */
-export interface HostFacts {
+/** Who this host is; absent = it does not say. */
+export interface HostIdentity {
   readonly hostName: string;
   /** /etc/machine-id, hashed by nobody: the OpenTelemetry `host.id` of a Linux host. */
   readonly hostId?: string;
   /** OpenTelemetry spelling: amd64, arm64. */
   readonly hostArch: string;
-  readonly osVersion?: string;
   readonly osDescription?: string;
   readonly kernelVersion: string;
+}
+
+/** What kind of machine it is; absent = it does not say. */
+export interface HostInventory {
+  readonly osVersion?: string;
   readonly cpuModel?: string;
   readonly cpuCount?: number;
   readonly memoryBytes?: number;
@@ -27,26 +32,41 @@ export interface HostFacts {
   readonly virtual?: boolean;
 }
 
-/** What the child reports. */
-export type ReportedFacts = Partial<
-  Pick<
-    HostFacts,
-    "osVersion" | "osDescription" | "cpuModel" | "cpuCount" | "memoryBytes" | "machine" | "virtual"
-  >
->;
-
-/** The host's facts; never fails and takes at most 5 s. */
-export async function readHostFacts(clock: Clock): Promise<HostFacts> {
-  const module = fileURLToPath(new URL("./host-inventory-child.ts", import.meta.url));
-  const reported = ((await askModule(clock, module, TIMEOUT_MS)) ?? {}) as ReportedFacts;
+/** Who this host is; never fails and waits for nothing. */
+export function hostIdentity(): HostIdentity {
   const hostId = machineId();
+  const osDescription = readOsDescription();
   return {
-    ...reported,
     hostName: hostname(),
     hostArch: arch() === "x64" ? "amd64" : arch(),
     kernelVersion: release(),
     ...(hostId === undefined ? {} : { hostId }),
+    ...(osDescription === undefined ? {} : { osDescription }),
   };
+}
+
+/** What kind of machine this is; never fails and takes at most 5 s. */
+export async function readHostInventory(clock: Clock): Promise<HostInventory> {
+  const module = fileURLToPath(new URL("./host-inventory-child.ts", import.meta.url));
+  return ((await askModule(clock, module, TIMEOUT_MS)) ?? {}) as HostInventory;
+}
+
+/** Name and version of an os-release file, without the code name behind them: "Debian GNU/Linux 12". */
+export function osDescriptionOf(osRelease: string): string | undefined {
+  const quoted = /^PRETTY_NAME=(.*)$/m.exec(osRelease)?.[1] ?? "";
+  const name = quoted.trim().replace(/^(["'])(.*)\1$/, "$2");
+  return name.replace(/ \([^)]*\)$/, "") || undefined;
+}
+
+function readOsDescription(): string | undefined {
+  for (const path of ["/etc/os-release", "/usr/lib/os-release"]) {
+    try {
+      return osDescriptionOf(readFileSync(path, "utf8"));
+    } catch {
+      // Minimal containers have none.
+    }
+  }
+  return undefined;
 }
 
 function machineId(): string | undefined {
