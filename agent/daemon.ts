@@ -23,7 +23,7 @@ import type { GpuSource, ServerSource, SourceContext } from "./source.ts";
 import { SourceError } from "./source.ts";
 import { SourceMemory } from "./source-memory.ts";
 import type { BackendTried } from "./sources.ts";
-import { chooseGpu } from "./sources.ts";
+import { chooseGpu, GpuSearch } from "./sources.ts";
 import { agentStatus } from "./status.ts";
 import type { Spool } from "./store/spool.ts";
 
@@ -51,17 +51,22 @@ export interface AgentOptions {
 
 /** Builds and starts an agent. Throws SourceError when the configuration is at fault or its port is taken. */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
-  const { config, log } = options;
-  const opened = options.stateless === true ? forgetful : await openDurable(config, log);
-  const { durable, spool } = await continueState(opened, destinations(config.export.otlp), log);
-  const agent = new Agent(options, durable, spool);
+  const { clock, config, log } = options;
+  const abort = new AbortController();
+  const context = { clock, log, signal: abort.signal };
+  const search = options.gpu === undefined ? new GpuSearch(config, context) : undefined;
+  let agent: Agent | undefined;
   try {
-    await agent.start();
+    const opened = options.stateless === true ? forgetful : await openDurable(config, log);
+    const { durable, spool } = await continueState(opened, destinations(config.export.otlp), log);
+    agent = new Agent(options, durable, spool, abort);
+    await agent.start(search);
+    return agent;
   } catch (error) {
-    await agent.stop();
+    await agent?.stop();
+    await search?.drop();
     throw error;
   }
-  return agent;
 }
 
 /** A running agent. */
@@ -70,7 +75,7 @@ export class Agent {
   readonly #core: Core;
   readonly #context: SourceContext;
   readonly #memory: SourceMemory;
-  readonly #abort = new AbortController();
+  readonly #abort: AbortController;
   readonly #cancels: Cancel[] = [];
   readonly #restart = Promise.withResolvers<SourceError>();
   readonly #exports: Exports;
@@ -85,8 +90,9 @@ export class Agent {
   #released = false;
   #stopping: Promise<Nanos> | undefined;
 
-  constructor(options: AgentOptions, durable: Durable, spool: Spool) {
+  constructor(options: AgentOptions, durable: Durable, spool: Spool, abort: AbortController) {
     const { clock, config, log } = options;
+    this.#abort = abort;
     this.#durable = durable;
     this.#options = options;
     this.#config = config;
@@ -145,10 +151,12 @@ export class Agent {
   }
 
   /** Opens endpoints first, so that a taken port is known before anything is read; then sources and timers. */
-  async start(): Promise<void> {
+  async start(search: GpuSearch | undefined): Promise<void> {
     const { clock, log, servers } = this.#options;
     await this.#exports.start();
-    this.#gpu = this.#options.gpu ?? (await this.#findGpu());
+    const choice = await search?.take();
+    this.#tried = choice?.tried ?? [];
+    this.#gpu = choice?.source ?? this.#options.gpu;
     if (servers === undefined) this.#servers = new ServerSet(this.#config, this.#context);
     this.#pipeline = this.#newPipeline(this.#gpu, servers ?? this.#servers?.sources ?? []);
     await this.#pipeline.start();
@@ -275,18 +283,6 @@ export class Agent {
     this.#options.onInterval?.(interval);
     this.#host?.settled(interval);
     if (this.#pipeline.settledIntervals === 1) void this.#exports.beat();
-  }
-
-  async #findGpu(): Promise<GpuSource | undefined> {
-    const choice = await chooseGpu(this.#config, this.#context);
-    this.#tried = choice.tried;
-    if (choice.source === undefined) {
-      this.#options.log.warn("no GPU can be read", {
-        tried: choice.tried,
-        hint: "`tokenwatt doctor` says what is missing; the agent asks again every 30 s",
-      });
-    }
-    return choice.source;
   }
 
   async #retryGpu(): Promise<void> {

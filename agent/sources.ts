@@ -2,6 +2,7 @@
 // Nothing here is fatal but a misconfiguration: a host whose driver is not loaded yet is asked again later.
 import type { Config } from "./config.ts";
 import { configuredBackends, configuredServers } from "./config.ts";
+import type { Log } from "./log.ts";
 import type { GpuSource, ServerSource, SourceContext } from "./source.ts";
 import { SourceError } from "./source.ts";
 
@@ -37,6 +38,39 @@ export async function chooseGpu(config: Config, context: SourceContext): Promise
     }
   }
   return { source: undefined, tried, ...(restart === undefined ? {} : { restart }) };
+}
+
+/** A search for GPUs that goes on while other things are opened: reaching the driver takes a process of its own. */
+export class GpuSearch {
+  readonly #choice: Promise<GpuChoice>;
+  readonly #log: Log;
+  #taken = false;
+
+  constructor(config: Config, context: SourceContext) {
+    this.#log = context.log;
+    this.#choice = chooseGpu(config, context);
+    this.#choice.catch(() => {});
+  }
+
+  /** What was found; whoever takes it closes it. Throws SourceError when the configuration is at fault. */
+  async take(): Promise<GpuChoice> {
+    this.#taken = true;
+    const choice = await this.#choice;
+    if (choice.source === undefined) {
+      this.#log.warn("no GPU can be read", {
+        tried: choice.tried,
+        hint: "`tokenwatt doctor` says what is missing; the agent asks again every 30 s",
+      });
+    }
+    return choice;
+  }
+
+  /** Closes what was found unless somebody took it. */
+  async drop(): Promise<void> {
+    if (this.#taken) return;
+    const choice = await this.#choice.catch(() => undefined);
+    await choice?.source?.close();
+  }
 }
 
 /** Whether this host has a GPU some backend can read, and why the first choice cannot. Opens nothing. */
