@@ -3,19 +3,43 @@
 // memory occupied, not how busy the memory controller is.
 import type { Dimensions, Gauge, GpuInfo, GpuSample, ServerInfo, TokenSample } from "../model.ts";
 
-/** The attributes every series of a GPU carries: `hw.id`, `hw.model`, under MIG `hw.parent`. */
-export function gpuDimensions(info: GpuInfo): Dimensions {
-  return {
+/** The attribute sets of one GPU. */
+interface GpuSets {
+  readonly plain: Dimensions;
+  readonly hardware: Dimensions;
+  readonly ok: Dimensions;
+  readonly failed: Dimensions;
+}
+
+// Made once for what the inventory says of a GPU: the ledger finds a series by the identity of its set.
+const gpuSets = new WeakMap<GpuInfo, GpuSets>();
+
+function setsOf(info: GpuInfo): GpuSets {
+  const known = gpuSets.get(info);
+  if (known !== undefined) return known;
+  const plain = {
     "hw.id": info.uuid,
     "hw.model": info.name,
     ...(info.parent === undefined ? {} : { "hw.parent": info.parent }),
   };
+  const hardware = { ...plain, "hw.type": "gpu" };
+  const [ok, failed] = [
+    { ...hardware, "hw.state": "ok" },
+    { ...hardware, "hw.state": "failed" },
+  ];
+  const sets = { plain, hardware, ok, failed };
+  gpuSets.set(info, sets);
+  return sets;
+}
+
+/** The attributes every series of a GPU carries: `hw.id`, `hw.model`, under MIG `hw.parent`. */
+export function gpuDimensions(info: GpuInfo): Dimensions {
+  return setsOf(info).plain;
 }
 
 /** Gauges of one GPU reading; a value the reading lacks gives no gauge. */
 export function gpuGauges(info: GpuInfo, sample: GpuSample, everyMs: number): readonly Gauge[] {
-  const dimensions = gpuDimensions(info);
-  const hardware = { ...dimensions, "hw.type": "gpu" };
+  const { hardware, plain: dimensions } = setsOf(info);
   const gauges: Gauge[] = [];
   const add = (metric: string, value: number | undefined, keys: Dimensions): void => {
     if (value !== undefined && Number.isFinite(value)) {
@@ -45,9 +69,9 @@ export function statusGauges(
   at: number,
   everyMs: number,
 ): readonly Gauge[] {
-  return ["ok", "failed"].map((one) => ({
+  return (["ok", "failed"] as const).map((one) => ({
     metric: "hw.status",
-    dimensions: { ...gpuDimensions(info), "hw.type": "gpu", "hw.state": one },
+    dimensions: setsOf(info)[one],
     value: one === state ? 1 : 0,
     at,
     everyMs,

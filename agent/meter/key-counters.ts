@@ -178,8 +178,9 @@ export class KeyCounters {
 
   #kinds(tokens: TokenReading["tokens"], slot: number): TokenIncrement["tokens"] {
     const moved: Mutable<TokenIncrement["tokens"]> = {};
-    for (const [index, kind] of tokenKinds.entries()) {
-      const amount = this.#step(slot + index, tokens[kind]);
+    let place = slot;
+    for (const kind of tokenKinds) {
+      const amount = this.#step(place++, tokens[kind]);
       if (amount > 0) moved[kind] = amount;
     }
     return moved;
@@ -198,8 +199,9 @@ export class KeyCounters {
 
   #requests(requests: TokenReading["requests"]): TokenIncrement["requests"] {
     const moved: Mutable<TokenIncrement["requests"]> = {};
-    for (const [index, outcome] of outcomes.entries()) {
-      const amount = this.#step(requestSlot + index, requests[outcome]);
+    let place = requestSlot;
+    for (const outcome of outcomes) {
+      const amount = this.#step(place++, requests[outcome]);
       if (amount > 0) moved[outcome] = amount;
     }
     return moved;

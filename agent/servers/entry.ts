@@ -119,7 +119,7 @@ type Defined<T> = { [Key in keyof T]: Exclude<T[Key], undefined> };
 
 /** The object without its undefined members. */
 export function defined<T extends object>(object: T): Partial<Defined<T>> {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as Partial<
-    Defined<T>
-  >;
+  const kept: { [Key in keyof T]?: T[Key] } = {};
+  for (const key in object) if (object[key] !== undefined) kept[key] = object[key];
+  return kept as Partial<Defined<T>>;
 }

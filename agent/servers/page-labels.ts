@@ -31,9 +31,11 @@ export function identifier(options: ReaderOptions): (labels: Labels) => Identity
   const known = identities.get(options) ?? new WeakMap<Labels, Identity>();
   identities.set(options, known);
   return (labels) => {
-    const found = known.get(labels) ?? identify(labels, options);
-    known.set(labels, found);
-    return found;
+    const found = known.get(labels);
+    if (found !== undefined) return found;
+    const made = identify(labels, options);
+    known.set(labels, made);
+    return made;
   };
 }
 

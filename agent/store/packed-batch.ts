@@ -25,33 +25,55 @@ export class BatchPacker {
   readonly #told = new Map<number, string>();
 
   pack(batch: LedgerBatch): PackedBatch {
-    const named: SeriesState[] = [];
-    const totals: (readonly [number, bigint])[] = [];
+    const series: SeriesState[] = [];
     const histograms: (readonly [number, Histogram])[] = [];
+    const totals = new ColumnWriter(batch.series.length);
     for (const one of batch.series) {
       const told = `${one.start} ${one.announced} ${one.ended ?? ""}`;
       const total = typeof one.total === "string" ? BigInt(one.total) : one.total;
       if (this.#told.get(one.series) !== told || tooLarge(total)) {
         this.#told.set(one.series, told);
-        named.push(one);
-      } else if (typeof total === "bigint") totals.push([one.series, total]);
+        series.push(one);
+      } else if (typeof total === "bigint") totals.add(one.series, total);
       else histograms.push([one.series, total]);
     }
-    for (const series of batch.removed) this.#told.delete(series);
-    const isPlain = ({ amount, revision }: BucketRow): boolean =>
-      typeof amount === "bigint" && revision === 0 && !tooLarge(amount);
-    const plain = batch.rows.filter(isPlain);
-    return {
-      ...batch,
-      series: named,
-      totals: column(totals),
-      histograms,
-      amounts: {
-        ...column(plain.map(({ amount, series }) => [series, amount as bigint])),
-        buckets: Float64Array.from(plain, ({ bucket }) => bucket),
-      },
-      rows: batch.rows.filter((row) => !isPlain(row)),
-    };
+    for (const one of batch.removed) this.#told.delete(one);
+    return { ...batch, series, totals: totals.column(), histograms, ...packRows(batch.rows) };
+  }
+}
+
+function packRows(all: readonly BucketRow[]): Pick<PackedBatch, "amounts" | "rows"> {
+  const rows: BucketRow[] = [];
+  const amounts = new ColumnWriter(all.length);
+  const buckets = new Float64Array(all.length);
+  for (const row of all) {
+    const { amount, bucket, revision, series } = row;
+    if (typeof amount === "bigint" && revision === 0 && !tooLarge(amount)) {
+      buckets[amounts.length] = bucket;
+      amounts.add(series, amount);
+    } else rows.push(row);
+  }
+  return { rows, amounts: { ...amounts.column(), buckets: buckets.slice(0, amounts.length) } };
+}
+
+class ColumnWriter {
+  readonly #series: Float64Array;
+  readonly #amounts: BigInt64Array;
+  length = 0;
+
+  constructor(lengthMax: number) {
+    this.#series = new Float64Array(lengthMax);
+    this.#amounts = new BigInt64Array(lengthMax);
+  }
+
+  add(series: number, amount: bigint): void {
+    this.#series[this.length] = series;
+    this.#amounts[this.length++] = amount;
+  }
+
+  /** What was added, without the room that was not needed: a view would be copied to the thread with all of it. */
+  column(): Column {
+    return { series: this.#series.slice(0, this.length), amounts: this.#amounts.slice(0, this.length) };
   }
 }
 
@@ -60,23 +82,18 @@ export function* totalsOf(
   batch: PackedBatch,
 ): Generator<readonly [series: number, total: bigint | Histogram]> {
   const { amounts, series } = batch.totals;
-  for (const [index, total] of amounts.entries()) yield [series[index] ?? 0, total];
+  for (let place = 0; place < amounts.length; place++) yield [series[place] ?? 0, amounts[place] ?? 0n];
   yield* batch.histograms;
 }
 
 /** The rows of a packed batch, one after the other. */
-export function* rowsOf({ amounts, rows }: PackedBatch): Generator<BucketRow> {
-  for (const [index, amount] of amounts.amounts.entries()) {
-    yield { bucket: amounts.buckets[index] ?? 0, series: amounts.series[index] ?? 0, revision: 0, amount };
+export function* rowsOf({ amounts: column, rows }: PackedBatch): Generator<BucketRow> {
+  const { amounts, buckets, series } = column;
+  for (let place = 0; place < amounts.length; place++) {
+    const [bucket, amount] = [buckets[place] ?? 0, amounts[place] ?? 0n];
+    yield { bucket, series: series[place] ?? 0, revision: 0, amount };
   }
   yield* rows;
-}
-
-function column(pairs: readonly (readonly [number, bigint])[]): Column {
-  return {
-    series: Float64Array.from(pairs, ([series]) => series),
-    amounts: BigInt64Array.from(pairs, ([, amount]) => amount),
-  };
 }
 
 /** A column would wrap it around; the database refuses it aloud. */
