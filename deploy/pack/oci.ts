@@ -6,12 +6,14 @@ import { gzip } from "./compress.ts";
 import { debianBase } from "./debian-base.ts";
 import type { File } from "./files.ts";
 import { below, file } from "./files.ts";
+import { MALLOC, NODE_FLAGS } from "./runtime.ts";
 import { tar } from "./tar.ts";
 import type { Architecture, Sources } from "./tree.ts";
 
 const GOARCH: Readonly<Record<Architecture, string>> = { x64: "amd64", arm64: "arm64" };
 const HOME = "usr/lib/tokenwatt";
-const LAUNCHER = `#!/${HOME}/bin/node --max-semi-space-size=2\nimport "/${HOME}/app/main.mjs";\n`;
+/** For people: `kubectl exec POD -- tokenwatt doctor`. The kernel passes one argument of this line. */
+const LAUNCHER = `#!/${HOME}/bin/node ${NODE_FLAGS[0]}\nimport "/${HOME}/app/main.mjs";\n`;
 const IN_IMAGE =
   /^(app|node_modules|proto|deploy|licenses|share)\/|^(package\.json|LICENSE|METRICS\.md|sbom\.cdx\.json)$/;
 
@@ -75,11 +77,11 @@ function manifest(
     config: {
       User: "65534:65534",
       WorkingDir: "/",
-      Entrypoint: ["/usr/bin/tokenwatt"],
+      Entrypoint: [`/${HOME}/bin/node`, ...NODE_FLAGS, `/${HOME}/app/main.mjs`],
       Cmd: ["run"],
       Env: [
         "PATH=/usr/bin",
-        "MALLOC_ARENA_MAX=2",
+        ...Object.entries(MALLOC).map(([name, value]) => `${name}=${value}`),
         // As systemd says it; a configured stateDir wins.
         "STATE_DIRECTORY=/var/lib/tokenwatt",
         "NVIDIA_VISIBLE_DEVICES=all",

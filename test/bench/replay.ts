@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { MALLOC, NODE_FLAGS } from "../../deploy/pack/runtime.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const demo = `${root}deploy/demo/h100-solo-8b`;
@@ -31,8 +32,7 @@ const MEASURED_SECONDS = 20;
 const child = spawn(
   process.execPath,
   [
-    "--max-semi-space-size=2",
-    "--heap-growing-percent=70",
+    ...NODE_FLAGS,
     `${root}agent/main.ts`,
     "demo",
     "--json",
@@ -41,7 +41,7 @@ const child = spawn(
   ],
   {
     stdio: ["ignore", "pipe", "inherit"],
-    env: { ...process.env, NODE_COMPILE_CACHE: `${root}node_modules/.cache/node` },
+    env: { ...process.env, ...MALLOC, NODE_COMPILE_CACHE: `${root}node_modules/.cache/node` },
   },
 );
 const begun = performance.now();

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { NODE_FLAGS } from "../../deploy/pack/runtime.ts";
 import { freePort } from "../tools/packed.ts";
 
 const project = fileURLToPath(new URL("../..", import.meta.url));
@@ -85,7 +86,7 @@ describe.skipIf(noApt)("the OCI image", () => {
       expect(config.rootfs.diff_ids).toEqual(diffs.map((hex) => `sha256:${hex}`));
       expect(config.config).toMatchObject({
         User: "65534:65534",
-        Entrypoint: ["/usr/bin/tokenwatt"],
+        Entrypoint: ["/usr/lib/tokenwatt/bin/node", ...NODE_FLAGS, "/usr/lib/tokenwatt/app/main.mjs"],
         Labels: {
           "org.opencontainers.image.title": "tokenwatt",
           "org.opencontainers.image.licenses": "Apache-2.0",
@@ -135,8 +136,11 @@ describe.skipIf(noApt)("the OCI image", () => {
     expect(readdirSync(join(rootfs, "usr/bin"))).toEqual(["tokenwatt"]);
     // What every container runtime mounts.
     for (const name of ["proc", "dev"]) mkdirSync(join(rootfs, name));
-    const script = `mount -t proc proc '${rootfs}/proc' && mount --rbind /dev '${rootfs}/dev' && exec chroot --userspec=65534:65534 '${rootfs}' /usr/bin/tokenwatt "$@"`;
-    const { Env } = parse(blob(parse(blob(own)).config)).config as { Env: string[] };
+    const script = `mount -t proc proc '${rootfs}/proc' && mount --rbind /dev '${rootfs}/dev' && exec chroot --userspec=65534:65534 '${rootfs}' "$@"`;
+    const { Entrypoint, Env } = parse(blob(parse(blob(own)).config)).config as Record<
+      "Entrypoint" | "Env",
+      string[]
+    >;
     const imageEnvironment = Object.fromEntries(Env.map((pair) => pair.split("=", 2)));
     const listen = `127.0.0.1:${await freePort()}`;
     const inside = (...words: string[]) =>
@@ -148,7 +152,7 @@ describe.skipIf(noApt)("the OCI image", () => {
           TOKENWATT_EXPORT_PROMETHEUS_LISTEN: listen,
         },
       });
-    const demo = inside("demo", "--duration", "12s", "--json");
+    const demo = inside("/usr/bin/tokenwatt", "demo", "--duration", "12s", "--json");
     expect([demo.status, demo.stderr]).toEqual([0, expect.anything()]);
     const verdict = spawnSync(process.execPath, [join(project, "test/tools/check-demo.ts")], {
       input: demo.stdout,
@@ -156,7 +160,7 @@ describe.skipIf(noApt)("the OCI image", () => {
     });
     expect(verdict).toMatchObject({ status: 0 });
     // Nobody can keep state in its own folder.
-    expect(inside("run", "--duration", "2s").status).toBe(0);
+    expect(inside(...Entrypoint, "run", "--duration", "2s").status).toBe(0);
     expect(readdirSync(join(rootfs, "var/lib/tokenwatt")).length).toBeGreaterThan(0);
   });
 });

@@ -1,0 +1,15 @@
+// How Node is started for the daemon, in every artefact; bin/tokenwatt (tokenwatt.sh) and `npm start` say the same, and a test
+// holds them together. The agent lives for months, holds little and must weigh little on somebody else's host.
+
+/** Flags of node: a small young generation, and an old one that is collected before it has grown by much. */
+export const NODE_FLAGS = ["--max-semi-space-size=4", "--heap-growing-percent=40"] as const;
+
+/**
+ * What glibc is told: one arena, and large blocks (pages, batches) given back to the system as soon as they are free. By
+ * default it learns from the first large block to keep them all.
+ */
+export const MALLOC = {
+  MALLOC_ARENA_MAX: "1",
+  MALLOC_MMAP_THRESHOLD_: "131072",
+  MALLOC_TRIM_THRESHOLD_: "131072",
+} as const;
