@@ -3,6 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { MALLOC, NODE_FLAGS } from "../../deploy/pack/runtime.ts";
 
 const folder = new URL("./", import.meta.url);
 const wanted = process.argv.slice(2);
@@ -17,8 +18,8 @@ if (unknown.length > 0) {
 }
 for (const name of names) {
   console.log(`\n== ${name}`);
-  const run = spawnSync(process.execPath, ["--expose-gc", fileURLToPath(new URL(`${name}.ts`, folder))], {
-    stdio: "inherit",
-  });
+  // With the flags the agent is started with: memory and the collector's time are part of what is measured.
+  const words = [...NODE_FLAGS, "--expose-gc", fileURLToPath(new URL(`${name}.ts`, folder))];
+  const run = spawnSync(process.execPath, words, { stdio: "inherit", env: { ...process.env, ...MALLOC } });
   if (run.status !== 0) process.exitCode = 1;
 }
