@@ -4,7 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, statfsSync, statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
-import type { AuditEntry, ClosedBucket, Histogram, LedgerRestored, SeriesState, StateRow } from "../model.ts";
+import type { AuditEntry, LedgerRestored } from "../model.ts";
 import { checkOf } from "./digests.ts";
 import { fileIdentity, isCopy, isSameFile } from "./file-identity.ts";
 import { reserveRoom } from "./ledger-journal.ts";
@@ -18,7 +18,7 @@ import { LedgerWriter } from "./ledger-writer.ts";
 import type { PackedBatch } from "./packed-batch.ts";
 import { rowsOf, totalsOf } from "./packed-batch.ts";
 import { lockState } from "./state-lock.ts";
-import { WaitingRows } from "./waiting-rows.ts";
+import { WaitingBatch } from "./waiting-batch.ts";
 
 /** How a ledger is kept. */
 export interface LedgerFileOptions {
@@ -62,7 +62,6 @@ export interface Stored {
 }
 
 const freeBytesMinDefault = 64 * 1024 * 1024;
-const waitingEntriesMax = 10_000;
 const pruneEveryCommits = 360;
 
 /** An open ledger. */
@@ -75,16 +74,9 @@ export class LedgerDatabase {
   readonly #freeBytes: (folder: string) => number;
   readonly #freeBytesMin: number;
   readonly #retention: Retention;
-  // Of earlier beats that were not stored, or found no room.
-  readonly #series = new Map<number, SeriesState>();
-  readonly #totals = new Map<number, bigint | Histogram>();
-  readonly #removed = new Set<number>();
-  readonly #state = new Map<string, StateRow>();
-  readonly #rows = new WaitingRows();
+  readonly #waiting = new WaitingBatch();
   readonly #inode: bigint;
   #isIdentityKept = false;
-  #closed: ClosedBucket[] = [];
-  #audit: AuditEntry[] = [];
   #commits = 0;
 
   /** Opens or creates the ledger in a folder. Throws `StateLocked` when another agent has it. */
@@ -118,24 +110,18 @@ export class LedgerDatabase {
       this.#transaction(() => this.#write(batch, room));
     } catch (error) {
       this.#isIdentityKept = false;
-      this.#keepTotals(batch);
-      this.#keepRows(batch);
+      this.#waiting.keepTotals(batch);
+      this.#waiting.keepRows(batch);
       throw error;
     }
-    this.#series.clear();
-    this.#totals.clear();
-    this.#removed.clear();
-    this.#state.clear();
-    if (room) {
-      this.#rows.clear();
-      this.#closed = [];
-      this.#audit = [];
-    } else this.#keepRows(batch);
+    this.#waiting.totalsStored();
+    if (room) this.#waiting.rowsStored();
+    else this.#waiting.keepRows(batch);
     if (this.#commits++ % pruneEveryCommits === 0 && room) this.prune(BigInt(batch.time));
     return {
       stored: room ? "all" : "totals",
-      waitingRows: this.#rows.size,
-      lostRows: this.#rows.lost,
+      waitingRows: this.#waiting.rows,
+      lostRows: this.#waiting.lostRows,
       head: this.head(),
     };
   }
@@ -184,21 +170,21 @@ export class LedgerDatabase {
   /** What waits from earlier beats, then this one: a series' name is written before its later totals. */
   #write(batch: PackedBatch, room: boolean): void {
     const writer = this.#writer;
-    writer.series(this.#series.values(), this.#removed);
-    writer.totals(this.#totals);
-    writer.state(this.#state.values());
+    this.#waiting.writeTotals(writer);
     writer.series(batch.series, batch.removed);
     writer.totals(totalsOf(batch));
     writer.state(batch.state);
     writer.setMeta("sequence", String(batch.sequence));
     writer.setMeta("time", batch.time);
     this.#keepIdentity();
-    noteWaiting(writer, !room && this.#rows.size + batch.amounts.series.length + batch.rows.length > 0);
+    const rows = this.#waiting.rows + batch.amounts.series.length + batch.rows.length;
+    noteWaiting(writer, !room && rows > 0);
     if (!room) return;
-    writer.rows(this.#rows.all());
+    const { audit, closed } = this.#waiting;
+    this.#waiting.writeRows(writer);
     writer.rows(rowsOf(batch));
-    for (const closed of [...this.#closed, ...batch.closed]) writer.close(closed, batch.time);
-    for (const entry of [...this.#audit, ...batch.audit]) writer.audit(entry);
+    for (const one of [...closed, ...batch.closed]) writer.close(one, batch.time);
+    for (const entry of [...audit, ...batch.audit]) writer.audit(entry);
     writer.rollUp(BigInt(batch.time));
   }
 
@@ -209,22 +195,6 @@ export class LedgerDatabase {
     if (identity === undefined) return;
     this.#writer.setMeta("file", identity);
     this.#isIdentityKept = true;
-  }
-
-  #keepTotals(batch: PackedBatch): void {
-    for (const series of batch.series) {
-      this.#series.set(series.series, series);
-      this.#totals.delete(series.series);
-    }
-    for (const [series, total] of totalsOf(batch)) this.#totals.set(series, total);
-    for (const series of batch.removed) this.#removed.add(series);
-    for (const row of batch.state) this.#state.set(row.key, row);
-  }
-
-  #keepRows(batch: PackedBatch): void {
-    this.#rows.add([...rowsOf(batch)]);
-    this.#closed.push(...batch.closed);
-    this.#audit.push(...batch.audit.slice(0, Math.max(0, waitingEntriesMax - this.#audit.length)));
   }
 
   #transaction(run: () => void): void {
