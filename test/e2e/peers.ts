@@ -3,20 +3,19 @@ import type { ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach } from "vitest";
 import { systemClock } from "../../agent/clock.ts";
 import { silentLog } from "../../agent/log.ts";
-
-const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
+import { toolsFolder } from "./tools-folder.ts";
 
 /** What sources are opened with. */
 export const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
 
 /** The path of an installed tool, or undefined after saying loudly what is skipped and how to install it. */
 export function tool(path: string, what: string, how = "sh test/e2e/install-tools.sh"): string | undefined {
-  const full = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), path);
+  const full = join(toolsFolder, path);
   if (existsSync(full)) return full;
   console.warn(`SKIPPED: ${what}, because ${full} is not here; run ${how}`);
   return undefined;

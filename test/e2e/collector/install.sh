@@ -1,8 +1,8 @@
 # Builds the OpenTelemetry Collector (core, by its own builder) and Prometheus through the Go proxy, once per machine.
-# They land in $TOKENWATT_TOOLS, default ~/.cache/tokenwatt-tools. Without Go it says so and succeeds: the tests that
+# They land in $E2E_TOOLS, default ~/.cache/tokenwatt-tools. Without Go it says so and succeeds: the tests that
 # need them then skip, loudly. Takes minutes the first time, Prometheus most of them.
 set -e
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 here=$(cd "$(dirname "$0")" && pwd)
 builder_version=v0.165.0
 prometheus_version=v0.316.0

@@ -3,18 +3,16 @@ import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync } from "node:fs";
 import { createServer } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-
-const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-const folder = process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools");
+import { toolsFolder } from "../tools-folder.ts";
 
 /** Where a tool is; undefined, said loudly, when it was not built. */
 export function findTool(name: "otelcol" | "prometheus"): string | undefined {
-  const path = join(folder, name);
+  const path = join(toolsFolder, name);
   if (existsSync(path)) return path;
-  console.warn(`SKIPPED: ${name} is not in ${folder}; build it with: sh test/e2e/collector/install.sh`);
+  console.warn(`SKIPPED: ${name} is not in ${toolsFolder}; build it with: sh test/e2e/collector/install.sh`);
   return undefined;
 }
 

@@ -3,15 +3,15 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import type { ProbeResult } from "../../../agent/cli/probe-target.ts";
 import { probe } from "../../../agent/cli/probe-target.ts";
+import { toolsFolder } from "../tools-folder.ts";
 
-const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-const tools = process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools");
+const tools = toolsFolder;
 const python = join(tools, "dynamo/bin/python");
 const vllm = join(tools, "engines/source/vllm==0.33.0");
 const usable = existsSync(python);

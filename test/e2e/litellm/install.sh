@@ -1,7 +1,7 @@
-# Puts LiteLLM's proxy into a virtual environment of its own in $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools), once
+# Puts LiteLLM's proxy into a virtual environment of its own in $E2E_TOOLS (default ~/.cache/tokenwatt-tools), once
 # per machine. The version is exact and was checked against the advisories; 1.82.7, 1.82.8 and 1.107.0 were compromised.
 set -e
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 version=1.89.7
 if ! command -v python3 >/dev/null 2>&1; then
   echo "NOT INSTALLED: LiteLLM needs python3 with venv and pip" >&2

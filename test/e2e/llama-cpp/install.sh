@@ -1,12 +1,12 @@
 # Builds the real llama-server (CPU only) from the source that the Python package llama-cpp-python carries, into
-# $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools). That is four to eight minutes of two cores, so it is done only
-# when asked for: TOKENWATT_BUILD_LLAMA_CPP=1.
+# $E2E_TOOLS (default ~/.cache/tokenwatt-tools). That is four to eight minutes of two cores, so it is done only
+# when asked for: E2E_LLAMA_CPP=1.
 set -e
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 version=0.3.36
 [ -x "$tools/llama-server" ] && exit 0
-if [ "${TOKENWATT_BUILD_LLAMA_CPP-}" != 1 ]; then
-  echo "NOT INSTALLED: llama-server is built only with TOKENWATT_BUILD_LLAMA_CPP=1" >&2
+if [ "${E2E_LLAMA_CPP-}" != 1 ]; then
+  echo "NOT INSTALLED: llama-server is built only with E2E_LLAMA_CPP=1" >&2
   exit 0
 fi
 for need in python3 cmake c++; do

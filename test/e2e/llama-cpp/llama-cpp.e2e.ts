@@ -12,11 +12,7 @@ import { program as litellm, startProxy } from "../litellm/proxy.ts";
 import { afterTest, context, freePort, owned, scratchFolder, tool, until } from "../peers.ts";
 import { tinyModel } from "./tiny-model.ts";
 
-const program = tool(
-  "llama-server",
-  "llama.cpp",
-  "TOKENWATT_BUILD_LLAMA_CPP=1 sh test/e2e/llama-cpp/install.sh",
-);
+const program = tool("llama-server", "llama.cpp", "E2E_LLAMA_CPP=1 sh test/e2e/llama-cpp/install.sh");
 
 function modelFolder(): string {
   const folder = join(scratchFolder("llama"), "models");

@@ -1,7 +1,7 @@
 # Puts a real Prometheus client and a real OpenTelemetry SDK for python into a virtual environment, once per machine, in
-# $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools). Without python it says so and succeeds: the tests then skip.
+# $E2E_TOOLS (default ~/.cache/tokenwatt-tools). Without python it says so and succeeds: the tests then skip.
 set -e
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 if ! command -v python3 >/dev/null 2>&1; then
   echo "NOT INSTALLED: python clients need python3" >&2
   exit 0

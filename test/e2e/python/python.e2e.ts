@@ -1,7 +1,7 @@
 // Real python peers: pages of prometheus_client in one process and in several, and an OpenTelemetry SDK that pushes.
 import { execFile, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -17,9 +17,9 @@ import { openOtlp, otlp } from "../../../agent/servers/otlp.ts";
 import type { ReceiverKind } from "../../fakes/receivers.ts";
 import { receiverKinds, runReceiver } from "../../fakes/receivers.ts";
 import { clientFiles, pem } from "../../fakes/tls-files.ts";
+import { toolsFolder } from "../tools-folder.ts";
 
-const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-const python = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), "python/bin/python");
+const python = join(toolsFolder, "python/bin/python");
 const usable = existsSync(python);
 if (!usable)
   console.warn(`SKIPPED: python peers, because ${python} is not here; run test/e2e/install-tools.sh`);

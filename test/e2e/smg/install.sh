@@ -1,7 +1,7 @@
 # Puts the real gateway smg and the published protos of the engines' gRPC mode (smg-grpc-proto) into a virtual
-# environment, once per machine, in $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools). What cannot be had is said and
+# environment, once per machine, in $E2E_TOOLS (default ~/.cache/tokenwatt-tools). What cannot be had is said and
 # left out: the tests then skip.
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 python="$tools/smg/bin/python"
 complete() { "$python" -c "import smg_grpc_proto, grpc_reflection, grpc_health" && [ -x "$tools/smg/bin/smg" ]; }
 complete 2>/dev/null && exit 0

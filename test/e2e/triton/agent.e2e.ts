@@ -36,9 +36,7 @@ async function startAgent(servers: object): Promise<() => Promise<Record<string,
   };
   writeFileSync(join(folder, "config.yaml"), JSON.stringify(config));
   const args = [main, "run", "--config", join(folder, "config.yaml")];
-  // The agent refuses variables that look like its own and are not.
-  const { TOKENWATT_TOOLS: _, ...env } = process.env;
-  const agent = spawn(process.execPath, args, { env, stdio: ["ignore", "ignore", "inherit"] });
+  const agent = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
   const exit = once(agent, "exit");
   closing.push(async () => {
     agent.kill("SIGTERM");

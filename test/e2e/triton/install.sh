@@ -1,7 +1,7 @@
-# Puts a real Triton into a virtual environment, once per machine, in $TOKENWATT_TOOLS (default ~/.cache/tokenwatt-tools):
+# Puts a real Triton into a virtual environment, once per machine, in $E2E_TOOLS (default ~/.cache/tokenwatt-tools):
 # the tritonserver of the nvidia-pytriton wheel (2.51.0, runs without a GPU), its python back end, and Triton's client.
 # What cannot be had is said and left out: the tests then skip.
-tools=${TOKENWATT_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
+tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 python="$tools/triton/bin/python"
 complete() { "$python" -c "import tritonclient.grpc, importlib.util; assert importlib.util.find_spec('pytriton')"; }
 complete 2>/dev/null && exit 0

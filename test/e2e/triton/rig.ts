@@ -13,13 +13,13 @@ import {
 } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { toolsFolder } from "../tools-folder.ts";
 
-const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
-const tools = join(process.env["TOKENWATT_TOOLS"] ?? join(cache, "tokenwatt-tools"), "triton");
+const tools = join(toolsFolder, "triton");
 const python = join(tools, "bin/python");
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
