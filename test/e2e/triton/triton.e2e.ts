@@ -138,12 +138,12 @@ describe.runIf(lacking === undefined)("a real Triton", () => {
     );
     const known = { caFile: file("ca.pem"), certFile: file("client.pem"), keyFile: file("client.key") };
     expect((await open(secure.grpc, { tls: known }).poll()).readings).toHaveLength(3);
-    await expect(open(secure.grpc).poll()).rejects.toThrow("does not speak gRPC in the clear");
+    await expect(open(secure.grpc).poll()).rejects.toThrow("closes the connection before a call");
     await expect(open(secure.grpc, { tls: { caFile: file("ca.pem") } }).poll()).rejects.toThrow(
       "Cannot read inference.GRPCInferenceService",
     );
     await expect(open(secure.grpc, { tls: true }).poll()).rejects.toThrow(/certificate|issuer/);
-    await expect(open(triton.grpc, { tls: known }).poll()).rejects.toThrow("does not speak gRPC");
+    await expect(open(triton.grpc, { tls: known }).poll()).rejects.toThrow("does not speak TLS");
   });
 
   test("forgets a model that is unloaded, and everything when it starts again", async () => {
