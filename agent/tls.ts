@@ -44,12 +44,18 @@ export function readTls(tls: ListenTls): TlsOptions {
 
 /** Changes when one of the files was replaced, went or came back. Never throws. */
 export function filesState(files: readonly (string | undefined)[]): string {
-  return files
-    .map((path) => {
-      const stats = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
-      return stats === undefined ? "" : `${stats.ino} ${stats.mtimeMs} ${stats.ctimeMs} ${stats.size}`;
-    })
-    .join();
+  return files.map(fileState).join();
+}
+
+function fileState(path: string | undefined): string {
+  if (path === undefined) return "";
+  try {
+    const { ctimeMs, ino, mtimeMs, size } = statSync(path);
+    return `${ino} ${mtimeMs} ${ctimeMs} ${size}`;
+  } catch (error) {
+    // Gone, or in a folder that may not be looked into: whoever reads it says so.
+    return String((error as NodeJS.ErrnoException).code);
+  }
 }
 
 /** The part of a tls.Server or https.Server that takes up new files. */

@@ -1,5 +1,5 @@
 // Files of a listener that are replaced while it serves, over real sockets with certificates of test/fixtures/tls.
-import { copyFileSync, mkdtempSync, rmSync, unlinkSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync, symlinkSync, unlinkSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -68,6 +68,19 @@ describe("watchTls()", () => {
     for (let visits = 0; visits < 2; visits++) expect(nameOf(await visit())).toBe("trusted-server");
     expect(lines).toHaveLength(2);
     expect(lines[1]?.[1]).toMatchObject({ cause: expect.stringContaining("ENOENT") });
+    install("stranger");
+    expect(nameOf(await visit())).toBe("stranger-server");
+  });
+});
+
+describe("filesState()", () => {
+  test("tells a path that cannot be looked at from one that can, and does not throw", async () => {
+    const { tls, install, lines, visit, nameOf } = await serve();
+    unlinkSync(tls.keyFile);
+    symlinkSync(tls.keyFile, tls.keyFile);
+    expect(nameOf(await visit())).toBe("trusted-server");
+    expect(lines.map(([event]) => event)).toEqual(["cannot take up new TLS files"]);
+    unlinkSync(tls.keyFile);
     install("stranger");
     expect(nameOf(await visit())).toBe("stranger-server");
   });
