@@ -64,6 +64,10 @@ export async function serveHttp(options: HttpOptions): Promise<HttpEndpoint> {
   server.maxConnections = CONNECTIONS_MAX;
   server.on("clientError", (_, socket) => socket.destroy());
   await listen(server, options.listen);
+  // Of a connection that cannot be accepted: out of descriptors or memory, which passes.
+  server.on("error", (error) =>
+    options.log.warn("cannot accept a connection", { source: "http", cause: error.message }),
+  );
   const { address, family, port } = server.address() as AddressInfo;
   return {
     address: family === "IPv6" ? `[${address}]:${port}` : `${address}:${port}`,

@@ -68,6 +68,8 @@ export async function listenFor(server: Server, place: Place, log: Log): Promise
         failures.push(error as NodeJS.ErrnoException);
         continue;
       }
+      // Of a connection that cannot be accepted: out of descriptors or memory, which passes.
+      listener.on("error", (error) => log.warn("cannot accept a connection", { cause: error.message }));
       servers.push(listener);
       if ("port" in address) ({ port } = listener.address() as AddressInfo);
     }

@@ -2,11 +2,12 @@
 import { readFileSync } from "node:fs";
 import { request } from "node:https";
 import type { Socket } from "node:net";
-import { connect } from "node:net";
+import { connect, Server } from "node:net";
 import { gunzipSync } from "node:zlib";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import type { HttpEndpoint, HttpOptions } from "../../agent/export/http.ts";
 import { ListenError, serveHttp } from "../../agent/export/http.ts";
+import type { Log } from "../../agent/log.ts";
 import { silentLog } from "../../agent/log.ts";
 import { pem } from "../fakes/tls-files.ts";
 
@@ -43,6 +44,18 @@ function raw(address: string, text: string): Promise<string> {
 }
 
 describe("serveHttp()", () => {
+  test("serves on when a connection cannot be accepted, and says so", async () => {
+    const listen = vi.spyOn(Server.prototype, "listen");
+    const lines: unknown[] = [];
+    const log: Log = { ...silentLog, warn: (event, facts) => lines.push([event, facts]) };
+    const { address } = await serve({ log });
+    const [server] = listen.mock.contexts as Server[];
+    listen.mockRestore();
+    server?.emit("error", new Error("accept ENFILE"));
+    expect(await raw(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).toContain("200 OK");
+    expect(lines).toEqual([["cannot accept a connection", { source: "http", cause: "accept ENFILE" }]]);
+  });
+
   test("serves /metrics in what the scraper accepts, gzipped only if asked", async () => {
     const { address } = await serve();
     const plain = await raw(

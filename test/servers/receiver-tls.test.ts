@@ -3,10 +3,10 @@
 
 import { lookup } from "node:dns/promises";
 import { copyFileSync, mkdtempSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { createServer, Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { virtualClock } from "../../agent/clock.ts";
 import type { GrpcTarget } from "../../agent/grpc.ts";
 import { openChannel, status } from "../../agent/grpc.ts";
@@ -58,6 +58,19 @@ describe.each(receiverKinds)("$name over TLS", (kind) => {
     await expect(send(kind, { target }, kind.report(1))).rejects.toMatchObject({ code: status.UNAVAILABLE });
     await send(kind, { target, tls: clientFiles("trusted") }, kind.report(2));
     await counted(7);
+  });
+
+  test("listens on when a connection cannot be accepted, and says so", async () => {
+    const listen = vi.spyOn(Server.prototype, "listen");
+    const { log, lines } = recordingLog();
+    const { address, counted } = run(kind, { tls: listens("trusted") }, log);
+    const target = await address();
+    const [server] = listen.mock.contexts as Server[];
+    listen.mockRestore();
+    server?.emit("error", new Error("accept ENFILE"));
+    await send(kind, { target, tls: clientFiles("trusted") }, kind.report(5));
+    await counted(5);
+    expect(lines).toEqual([["cannot accept a connection", { cause: "accept ENFILE" }]]);
   });
 
   test("wants a client certificate of clientCaFile, and takes nothing without", async () => {
