@@ -47,6 +47,8 @@ export function grpcTransport(target: GrpcTarget, options: { gzip: boolean }): T
     const now = tls === undefined || tls === true ? "" : filesState([tls.caFile, tls.certFile, tls.keyFile]);
     if (client === undefined || now !== files) {
       client?.close();
+      // A file that is gone leaves none: the closed one would be taken up again once the file is back as it was.
+      client = undefined;
       client = openChannel(target, channelOptions);
       files = now;
     }

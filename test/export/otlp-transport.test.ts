@@ -1,5 +1,5 @@
 // The transport against a fake collector over a real socket: each kind of answer becomes the right Delivery.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -172,6 +172,23 @@ describe("grpcTransport()", () => {
     const delivery = await made.send(request(1), new AbortController().signal);
     expect(delivery).toMatchObject({ kind: "retry", code: "LOCAL" });
     expect((delivery as { message: string }).message).toContain("/nonexistent/ca.pem");
+  });
+
+  test("delivers again once a file that was away is back as it was", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "tokenwatt-transport-"));
+    open.push({ close: () => rmSync(folder, { recursive: true }) });
+    const caFile = join(folder, "ca.pem");
+    const link = (): void => symlinkSync(clientFiles("trusted").caFile, caFile);
+    link();
+    const fake = await collector({ credentials: serverCredentials("trusted") });
+    const made = grpcTransport({ target: `127.0.0.1:${fake.port}`, tls: { caFile } }, { gzip: false });
+    open.push(made);
+    const send = (): Promise<Delivery> => made.send(request(1), new AbortController().signal);
+    expect(await send()).toEqual({ kind: "accepted" });
+    unlinkSync(caFile);
+    expect(await send()).toMatchObject({ kind: "retry", code: "LOCAL" });
+    link();
+    expect(await send()).toEqual({ kind: "accepted" });
   });
 
   test("says in words what is wrong with a certificate, and goes on trying", async () => {
