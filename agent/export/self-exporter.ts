@@ -1,10 +1,10 @@
 // The stock OTLP exporter behind the agent's own metrics, made anew whenever what it authenticates with changed.
 // It reads headers and certificates once, at its first export (@opentelemetry/otlp-grpc-exporter-base 0.301): after a
 // token was rotated it would be refused until the next restart.
-import { statSync } from "node:fs";
 import { OTLPMetricExporter } from "@opentelemetry/exporter-metrics-otlp-grpc";
 import type { PushMetricExporter } from "@opentelemetry/sdk-metrics";
 import { callMetadata, channelCredentials } from "../grpc.ts";
+import { filesState } from "../tls.ts";
 import type { Destination } from "./otlp-config.ts";
 
 type Export = PushMetricExporter["export"];
@@ -16,12 +16,15 @@ export function selfExporter(destination: Destination): PushMetricExporter {
   let inner: OTLPMetricExporter | undefined;
   let state = "";
   const current = (): OTLPMetricExporter => {
+    const { target, tls } = destination.target;
     const metadata = callMetadata(destination.target);
-    const now = JSON.stringify([metadata.getMap(), certificateTimes(destination)]);
+    const files = tls === undefined || tls === true ? [] : [tls.caFile, tls.certFile, tls.keyFile];
+    const now = JSON.stringify([metadata.getMap(), filesState(files)]);
     if (inner !== undefined && now === state) return inner;
     void inner?.shutdown().catch(() => {});
+    // Files that do not fit leave none: one that was shut down would not export again.
+    inner = undefined;
     state = now;
-    const { target, tls } = destination.target;
     const scheme = target.startsWith("unix:") ? "" : tls === undefined ? "http://" : "https://";
     inner = new OTLPMetricExporter({
       url: `${scheme}${target}`,
@@ -43,11 +46,4 @@ export function selfExporter(destination: Destination): PushMetricExporter {
     forceFlush: async () => inner?.forceFlush(),
     shutdown: async () => inner?.shutdown(),
   };
-}
-
-function certificateTimes({ target: { tls } }: Destination): readonly number[] {
-  if (tls === undefined || tls === true) return [];
-  return [tls.caFile, tls.certFile, tls.keyFile].map((path) =>
-    path === undefined ? 0 : statSync(path).mtimeMs,
-  );
 }

@@ -1,13 +1,14 @@
 // The agent's own metrics reach a collector over a real socket, in a process of their own: the SDK is global.
 import { fork } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { selfExporter } from "../../agent/export/self-exporter.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
+import { clientFiles, pem, serverCredentials } from "../fakes/tls-files.ts";
 import { decodeAll } from "./otlp-decode.ts";
 
 describe("startSelfMetrics()", () => {
@@ -44,6 +45,36 @@ describe("startSelfMetrics()", () => {
 });
 
 describe("selfExporter()", () => {
+  test("goes on with a new key that is as old as one that did not fit", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "self-"));
+    const collector = await startCollector({ credentials: serverCredentials("trusted", "trusted") });
+    const tls = { ...clientFiles("trusted", "trusted"), keyFile: join(folder, "key.pem") };
+    const install = (name: string, seconds: number): void => {
+      copyFileSync(pem(`${name}-client.key`), tls.keyFile);
+      utimesSync(tls.keyFile, seconds, seconds);
+    };
+    const target = { target: `127.0.0.1:${collector.port}`, tls };
+    const exporter = selfExporter({ name: "main", target, gzip: false, timeoutMs: 5_000, backlog: "strict" });
+    const metrics = { resource: { attributes: {} }, scopeMetrics: [] } as unknown as Parameters<
+      typeof exporter.export
+    >[0];
+    const codes: number[] = [];
+    for (const [name, seconds] of [
+      ["trusted", 1000],
+      ["stranger", 2000],
+      ["trusted", 2000],
+    ] as const) {
+      install(name, seconds);
+      codes.push(
+        await new Promise<number>((resolve) => exporter.export(metrics, ({ code }) => resolve(code))),
+      );
+    }
+    expect(codes).toEqual([0, 1, 0]);
+    await exporter.shutdown();
+    await collector.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
   test("takes up a rotated token, and fails only the exports it cannot read it for", async () => {
     const folder = mkdtempSync(join(tmpdir(), "self-"));
     const collector = await startCollector();
