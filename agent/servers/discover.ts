@@ -23,6 +23,7 @@ const SERVICES: Readonly<Record<string, string>> = {
   "vllm.grpc.engine.VllmEngine": "get-loads",
   "tokenspeed.grpc.scheduler.TokenSpeedScheduler": "get-loads",
 };
+const PORT_LAST = 65_535;
 /** Types that estimate what a page of the same server counts. */
 const ESTIMATES: readonly string[] = ["triton-grpc", "get-loads"];
 
@@ -70,7 +71,8 @@ export async function discoverAmong(
     listens = true;
     const service = await discoverGrpc(`${host}:${port}`, context, tried);
     if (service !== undefined && !ESTIMATES.includes(service.type)) return { found: service, tried, listens };
-    const next = beside ? await discoverPage(`${host}:${port + 1}`, context, tried) : undefined;
+    const next =
+      beside && port < PORT_LAST ? await discoverPage(`${host}:${port + 1}`, context, tried) : undefined;
     if (typeof next === "object") return { found: next, tried, listens };
     estimate ??= service;
   }

@@ -42,6 +42,18 @@ async function serve(pages: Readonly<Record<string, { type?: string; body: strin
 }
 
 describe("discoverServer()", () => {
+  test("asks no port beyond the last one", async () => {
+    const peer = createServer();
+    const taken = await new Promise<boolean>((resolve) => {
+      peer.once("error", () => resolve(true)).listen(65_535, "127.0.0.1", () => resolve(false));
+    });
+    closing.push(() => void peer.close());
+    // Whoever has it already answers in its place.
+    if (!taken) peer.on("request", (_, response) => response.writeHead(404).end());
+    const { found, listens } = await discoverServer(65_535, context);
+    expect([found, listens]).toEqual([undefined, true]);
+  });
+
   test("finds a server by the labels of its page, whatever the path", async () => {
     const { port, asked } = await serve({ "/v1/metrics": { body: recording("nim-1-serving.prom") } });
     const { found } = await discoverServer(port, context);
