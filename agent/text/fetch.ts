@@ -47,10 +47,11 @@ const BYTES_MAX = 32 * 1024 * 1024;
 export function createPageFetcher(target: PageTarget, context: Pick<SourceContext, "clock">): PageFetcher {
   const files = [target.tls?.caFile, target.tls?.certFile, target.tls?.keyFile];
   const { options: configured, secure } = requestOptions(target);
-  const connection = (): { options: RequestOptions; agent: HttpAgent; files: string } => ({
+  const connection = (): { files: string; options: RequestOptions; agent: HttpAgent } => ({
+    // Before they are read: what is replaced in between is seen with the next page.
+    files: filesState(files),
     options: requestOptions(target).options,
     agent: new (secure ? HttpsAgent : HttpAgent)({ keepAlive: true, maxSockets: 1 }),
-    files: filesState(files),
   });
   let open = connection();
   const limit = target.bytesMax ?? BYTES_MAX;
