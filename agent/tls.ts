@@ -90,7 +90,7 @@ export type TlsFailure = readonly [reason: string, hint: string];
 
 const FAILURES: readonly (readonly [RegExp, string, string])[] = [
   [
-    /unable to (verify|get)|self[- _]signed|UNABLE_TO|SELF_SIGNED/i,
+    /unable to (verify the first|get (local )?issuer) certificate|self[- ]signed certificate|UNABLE_TO_|SELF_SIGNED/,
     "its certificate is not signed by an authority trusted here",
     "set `tls.caFile` to the certificate of the authority that signed it",
   ],
@@ -100,7 +100,7 @@ const FAILURES: readonly (readonly [RegExp, string, string])[] = [
     "call it by a name or address its certificate holds",
   ],
   [
-    /(has expired|not yet valid|HAS_EXPIRED|NOT_YET_VALID)/,
+    /certificate (has expired|is not yet valid)|CERT_(HAS_EXPIRED|NOT_YET_VALID)/,
     "its certificate has expired or is not valid yet",
     "renew its certificate, or set this host's clock right",
   ],

@@ -116,7 +116,9 @@ function partialSuccess(answer: Uint8Array): { rejectedPoints: number; message: 
 
 function failed(error: ServiceError): Delivery {
   const code = status[error.code] ?? String(error.code);
-  const message = words(error.details ?? error.message);
+  const said = error.details ?? error.message;
+  // Any other code is the destination's own answer: its certificate was good.
+  const message = error.code === status.UNAVAILABLE ? words(said) : said;
   if (error.code === status.RESOURCE_EXHAUSTED) {
     const delayMs = retryDelayMs(error);
     if (TOO_LARGE.test(message)) return { kind: "too_large", message };

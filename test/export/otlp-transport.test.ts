@@ -92,6 +92,14 @@ describe("grpcTransport()", () => {
       { kind: "too_large", message: "grpc: received message larger than max (5 vs. 4)" },
     ],
     [
+      { kind: "error", code: status.UNAUTHENTICATED, message: "the token has expired" },
+      { kind: "refused", code: "UNAUTHENTICATED", message: "the token has expired" },
+    ],
+    [
+      { kind: "error", code: status.UNAVAILABLE, message: "unable to get tenant" },
+      { kind: "retry", code: "UNAVAILABLE", message: "unable to get tenant" },
+    ],
+    [
       { kind: "error", code: status.INVALID_ARGUMENT },
       { kind: "refused", code: "INVALID_ARGUMENT", message: "told to fail" },
     ],
