@@ -1,7 +1,7 @@
-// Envoy AI Gateway's extproc metrics (internal/metrics/genai.go, d55d320, metrics_impl.go, 0a4a25e): OpenTelemetry histograms in Prometheus
-// names. A model it never learned reads `unknown`. A gateway: sums of gen_ai.client.token.usage at the end of a request. cached_input and cache_creation_input
-// are subsets of input, reasoning of output. The tenant is a request header the operator maps to a label: name that
-// label as `tenantLabel`.
+// Envoy AI Gateway's extproc metrics (internal/metrics/genai.go, d55d320, metrics_impl.go, 0a4a25e): OpenTelemetry histograms
+// in Prometheus names. A gateway: sums of gen_ai.client.token.usage at the end of a request. cached_input and
+// cache_creation_input are subsets of input, reasoning of output. A model it never learned reads `unknown`. The tenant is a
+// request header the operator maps to a label: name that label as `tenantLabel`.
 import { textServer } from "./text-server.ts";
 
 const USAGE = "gen_ai_client_token_usage_sum";

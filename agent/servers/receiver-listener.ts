@@ -1,7 +1,6 @@
 // The sockets of a receiver: where it listens, TLS with files that may be replaced, and how many connections it holds.
 // grpc-js 1.14 binds ports itself but bounds no connections, drops everybody while a new certificate does not fit its
 // key, and tells callers of a unix socket not apart; so sockets are ours and it is handed connections.
-
 import { lookup } from "node:dns/promises";
 import { chmodSync, unlinkSync } from "node:fs";
 import type { AddressInfo, Server as NetServer, Socket } from "node:net";

@@ -3,7 +3,6 @@
 // Spans of agents and tools carry the sums of the model calls inside them and are left out. LiteLLM (recorded from 1.89.7)
 // names its own call types as operation; a call that failed has no usage and counts as request. A record whose span was
 // counted before (redelivery) is left out too: the last 100,000 of two days are remembered, over restarts.
-
 import type { Outcome } from "../../model.ts";
 import { outcomeOfStatus } from "../outcomes.ts";
 import { ReceiverMemory } from "../receiver-memory.ts";
