@@ -70,20 +70,33 @@ export function openChannel(target: GrpcTarget, options: ChannelOptions = {}): C
   });
 }
 
-/** The metadata of one call: configured headers, those of files read anew, so that they can be rotated. */
-export function callMetadata(target: GrpcTarget): Metadata {
+/**
+ * The metadata of one call: configured headers, those of files read anew, so that they can be rotated. Throws when a file
+ * cannot be read or a value cannot be sent, and does not tell the value.
+ */
+export function callMetadata({ bearerFile, headers, headersFile }: GrpcTarget): Metadata {
   const metadata = new Metadata();
-  for (const [key, value] of Object.entries(target.headers ?? {})) metadata.set(key, value);
-  if (target.headersFile !== undefined) {
-    for (const line of readFileSync(target.headersFile, "utf8").split("\n")) {
+  for (const [key, value] of Object.entries(headers ?? {})) setSecret(metadata, key, value, "headers");
+  if (headersFile !== undefined) {
+    for (const line of readFileSync(headersFile, "utf8").split("\n")) {
       const colon = line.indexOf(":");
-      if (colon > 0) metadata.set(line.slice(0, colon).trim(), line.slice(colon + 1).trim());
+      if (colon <= 0) continue;
+      setSecret(metadata, line.slice(0, colon).trim(), line.slice(colon + 1).trim(), headersFile);
     }
   }
-  if (target.bearerFile !== undefined) {
-    metadata.set("authorization", `Bearer ${readFileSync(target.bearerFile, "utf8").trim()}`);
+  if (bearerFile !== undefined) {
+    setSecret(metadata, "authorization", `Bearer ${readFileSync(bearerFile, "utf8").trim()}`, bearerFile);
   }
   return metadata;
+}
+
+/** The library's own error quotes name and value. */
+function setSecret(metadata: Metadata, key: string, value: string, from: string): void {
+  try {
+    metadata.set(key, value);
+  } catch {
+    throw new Error(`Cannot send metadata of ${from}: a name or value is not printable ASCII on one line`);
+  }
 }
 
 /** The folder of our .proto files, beside agent/ in the source tree and beside the bundle when packed. */

@@ -182,6 +182,18 @@ describe("grpcTransport()", () => {
     expect((delivery as { message: string }).message).toContain("/nonexistent/ca.pem");
   });
 
+  test.each(["bearerFile", "headersFile"])("tells no secret of a %s that cannot be sent", async (key) => {
+    const folder = mkdtempSync(join(tmpdir(), "tokenwatt-transport-"));
+    open.push({ close: () => rmSync(folder, { recursive: true }) });
+    const file = join(folder, "file");
+    writeFileSync(file, key === "bearerFile" ? "s3cret\nother" : "x-key: s3cret\u0007");
+    const made = grpcTransport({ target: "127.0.0.1:1", [key]: file }, { gzip: false });
+    open.push(made);
+    const delivery = await made.send(request(1), new AbortController().signal);
+    expect(delivery).toMatchObject({ kind: "retry", code: "LOCAL", message: expect.stringContaining(file) });
+    expect(JSON.stringify(delivery)).not.toContain("s3cret");
+  });
+
   test("delivers again once a file that was away is back as it was", async () => {
     const folder = mkdtempSync(join(tmpdir(), "tokenwatt-transport-"));
     open.push({ close: () => rmSync(folder, { recursive: true }) });
