@@ -15,6 +15,7 @@ import type {
 } from "../model.ts";
 import type { Relation } from "./histograms.ts";
 import { histogramStep } from "./histograms.ts";
+import { otherInput } from "./other-input.ts";
 
 /** What one reading of one label set added. */
 export interface KeyStep {
@@ -135,6 +136,7 @@ export class KeyCounters {
     this.#moved = false;
     this.#dropped = 0;
     if (relation === "restart") this.#beginAtZero();
+    for (const kind of otherInput(reading.tokens)) this.#forget(tokenKinds.indexOf(kind));
     const moved = this.#movements(reading);
     const [progressInput, progressOutput] = this.#progress(reading, moved.tokens);
     this.#held = this.#fell ? this.#held + 1 : 0;
@@ -156,11 +158,14 @@ export class KeyCounters {
   /** A counter that is not yet on the first page of a new run has counted nothing in it. */
   #beginAtZero(): void {
     this.#values = this.#values.map((value) => (Number.isNaN(value) ? value : 0));
-    for (const name of latencyNames) {
-      const known = this.#histograms[name];
-      if (known !== undefined)
-        this.#histograms[name] = { ...known, counts: known.counts.map(() => 0), sum: 0, count: 0 };
-    }
+    for (const [name, known] of Object.entries(this.#histograms) as [LatencyName, Histogram][])
+      this.#histograms[name] = { ...known, counts: known.counts.map(() => 0), sum: 0, count: 0 };
+  }
+
+  /** A kind, whole and by outcome, is as if never seen. */
+  #forget(kind: number): void {
+    for (let at = kind; at < this.#values.length; at += at === kind ? outcomeSlot : 4)
+      this.#values[at] = Number.NaN;
   }
 
   #movements(

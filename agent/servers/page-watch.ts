@@ -129,16 +129,20 @@ function isCounter(name: string): boolean {
 /**
  * The run whose page was already seen before this one: a label set or counter that is new on it began in between. Only
  * what this source saw itself counts, for another configuration gives old series new names; and not the page on which a
- * server begins to split its input, for that gives old tokens a new kind.
+ * server begins to split its input, or ceases to, for that gives old tokens a new kind.
  */
 export function watchBirths(): (page: MetricPage, readings: readonly TokenReading[]) => string | undefined {
-  let before: { readonly start: number | undefined; readonly unsplit: boolean } | undefined;
+  let before:
+    | { readonly start: number | undefined; readonly split: boolean; readonly unsplit: boolean }
+    | undefined;
   return (page, readings) => {
     const start = page.samples.get("process_start_time_seconds")?.[0]?.value;
     const unsplit = readings.some((reading) => reading.tokens.input_unsplit !== undefined);
-    const same = before !== undefined && start === before.start && (unsplit || !before.unsplit);
+    const split = readings.some((reading) => reading.tokens.input_uncached !== undefined);
+    const named = before !== undefined && (unsplit || !before.unsplit) && (split || !before.split);
+    const same = named && start === before?.start;
     const first = before === undefined;
-    before = { start, unsplit };
+    before = { start, split, unsplit };
     if (first || start === undefined) return undefined;
     // Named differently, it promises nothing of this page, yet the next one is not the first.
     return same ? startEpoch(start) : `since ${startEpoch(start)}`;

@@ -83,6 +83,23 @@ describe("Increments.accept() after a restart", () => {
     expect(sums).toEqual([2 + 4, 2 + 4]);
   });
 
+  it("counts no input twice when the new run begins to split it", () => {
+    const increments = fresh();
+    const page = (seconds: number, epoch: string, tokens: TokenReading["tokens"]): TokenSample =>
+      sample(seconds, [{ ...reading(0, { epoch }), tokens }]);
+    const moved = [
+      page(1, "a", { input_uncached: 50, input_cached: 5 }),
+      page(2, "a", { input_uncached: 60, input_cached: 5 }),
+      page(3, "b", { input_unsplit: 1000 }),
+      page(4, "b", { input_uncached: 990, input_cached: 10 }),
+      page(5, "b", { input_uncached: 992, input_cached: 11 }),
+    ]
+      .flatMap((each) => increments.accept(each).increments)
+      .map(({ tokens }) => [tokens.input_uncached, tokens.input_cached, tokens.input_unsplit]);
+    const sum = moved.flat().reduce<number>((total, amount) => total + (amount ?? 0), 0);
+    expect(sum).toBe(10 + 1000 + 3);
+  });
+
   it("counts latencies that a complete page did not have before", () => {
     const increments = fresh();
     const complete = { completeEpoch: "a" };

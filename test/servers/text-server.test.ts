@@ -278,13 +278,15 @@ describe("watchBirths()", () => {
     { role: "combined", tokens, requests: {}, volume: "finish" },
   ];
 
-  test("promises births from the second page of a run on, and not where unsplit input becomes split", () => {
+  test("promises births from the second page of a run on, and not where input changes its kind", () => {
     const born = watchBirths();
     expect(born(page(5), [])).toBeUndefined();
     expect(born(page(5), reading({ input_unsplit: 10 }))).toBe("start:5");
     expect(born(page(5), reading({ input_unsplit: 20 }))).toBe("start:5");
     expect(born(page(5), reading({ input_uncached: 25, input_cached: 5 }))).toBe("since start:5");
     expect(born(page(5), reading({ input_uncached: 35, input_cached: 5 }))).toBe("start:5");
+    expect(born(page(5), reading({ input_unsplit: 45 }))).toBe("since start:5");
+    expect(born(page(5), reading({ input_uncached: 45, input_cached: 5 }))).toBe("since start:5");
     expect(born(page(6), reading({ input_uncached: 1 }))).toBe("since start:6");
     expect(born(page(6), reading({ input_uncached: 2 }))).toBe("start:6");
   });
