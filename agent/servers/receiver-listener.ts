@@ -43,7 +43,10 @@ export async function listenFor(server: Server, place: Place, log: Log): Promise
     for (const each of servers) each.close();
     for (const socket of sockets) socket.destroy();
   };
+  // Who comes before every address is had waits: where one cannot be, what they sent would be forgotten with the attempt.
+  let early: Socket[] | undefined = [];
   const accept = (socket: Socket): void => {
+    if (early !== undefined) return void early.push(socket);
     // Callers of a unix socket have no address; each connection is told apart by a number.
     if (socket.remoteAddress === undefined)
       Object.defineProperty(socket, "remoteAddress", { value: `unix/${++unixConnections}` });
@@ -73,6 +76,9 @@ export async function listenFor(server: Server, place: Place, log: Log): Promise
       if ("port" in address) ({ port } = listener.address() as AddressInfo);
     }
     if (servers.length === 0) throw failures[0] ?? new Error("it stands for no address");
+    const waited = early.filter(({ destroyed }) => !destroyed);
+    early = undefined;
+    for (const socket of waited) accept(socket);
     return { port, close };
   } catch (error) {
     close();
