@@ -16,6 +16,8 @@ import type { ServerSource, SourceContext } from "./source.ts";
 
 const LOOK_MS = 1000;
 const REFRESH_NANOS = 30e9;
+/** How long readings may not say who holds a GPU before nobody does. */
+const HOLDERS_NANOS = 60e9;
 /** Ports looked at on one host. */
 const PORTS_MAX = 256;
 
@@ -55,6 +57,8 @@ interface PortPlace {
 export class HostWatch {
   readonly #parts: HostWatchParts;
   readonly #ports = new Map<number, PortPlace>();
+  /** Processes that hold each GPU, as it was last told. */
+  readonly #holders = new Map<string, { readonly at: Nanos; readonly pids: readonly number[] }>();
   #cancel: Cancel = () => {};
   #seen = "";
   #lookedAt: Nanos = Number.NEGATIVE_INFINITY;
@@ -83,9 +87,7 @@ export class HostWatch {
   async look(): Promise<void> {
     const { clock, correlator, discover, pipeline, proc } = this.#parts;
     const samples = [...pipeline.intake.lastGpuSamples.values()];
-    const pids = [
-      ...new Set(samples.flatMap((sample) => (sample.processes ?? []).map(({ pid }) => pid))),
-    ].sort();
+    const pids = [...new Set(samples.flatMap((sample) => this.#pidsOn(sample)))].sort();
     const seen = `${pids.join()} ${[...pipeline.intake.servers.keys()].join()}`;
     const now = clock.now();
     if (seen === this.#seen && now - this.#lookedAt < REFRESH_NANOS) return;
@@ -99,6 +101,13 @@ export class HostWatch {
     const names = [...new Set(visible.flatMap(({ name }) => name ?? []))].slice(0, 10);
     this.#gpuProcesses = { count: pids.length, visible: visible.length, names };
     if (discover) await this.#discover(readings, pids);
+  }
+
+  /** Who holds a GPU; for a while who was told last, where a reading does not say. */
+  #pidsOn({ at, gpu, processes }: GpuSample): readonly number[] {
+    if (processes !== undefined) this.#holders.set(gpu, { at, pids: processes.map(({ pid }) => pid) });
+    const told = this.#holders.get(gpu);
+    return told === undefined || at - told.at > HOLDERS_NANOS ? [] : told.pids;
   }
 
   async #discover(readings: readonly ProcessReading[], pids: readonly number[]): Promise<void> {

@@ -115,7 +115,7 @@ function watch(proc: string, pids: readonly number[]) {
   const common = { clock, log: silentLog, context, pipeline, correlator, discover: true, scrapeMs: 5000 };
   const watched = new HostWatch({ ...common, proc });
   const ports = () => watched.status().ports;
-  return { watched, servers, clock, ports, opened, facts: () => facts };
+  return { watched, servers, clock, ports, opened, lastGpuSamples, facts: () => facts };
 }
 
 describe("HostWatch", () => {
@@ -143,6 +143,29 @@ describe("HostWatch", () => {
     const gone = watch(proc, []);
     await gone.watched.look();
     expect(gone.servers.size).toBe(0);
+  });
+
+  test("keeps a server while a reading does not say which processes hold the GPU", async () => {
+    const { port } = await pageServer(page);
+    const words = ["python3", "-m", "vllm", "--port", String(port)];
+    const proc = fakeProc({
+      self: { words: [], sockets: [[port, 77]] },
+      10: { words, sockets: [[port, 77]] },
+    });
+    const { watched, servers, lastGpuSamples } = watch(proc, [10]);
+    await watched.look();
+    expect(servers.size).toBe(1);
+    const read = async (seconds: number, processes?: GpuSample["processes"]): Promise<number> => {
+      const sample = { gpu: "GPU-1", at: seconds * 1e9 };
+      lastGpuSamples.set("GPU-1", processes === undefined ? sample : { ...sample, processes });
+      await watched.look();
+      return servers.size;
+    };
+    expect(await read(1)).toBe(1);
+    expect(await read(59)).toBe(1);
+    expect(await read(60, [])).toBe(0);
+    expect(await read(61, [{ pid: 10, type: "compute" }])).toBe(1);
+    expect(await read(122)).toBe(0);
   });
 
   test("asks a port that is not open yet as soon as it is, and one that says nothing rarely", async () => {
