@@ -115,6 +115,57 @@ describe("LastPoints", () => {
   });
 });
 
+describe("SeriesTable", () => {
+  const HOUR = 3600 * 1e9;
+  const START = 1000 * HOUR;
+
+  /** A receiver with room for ten series; `send` returns the output tokens counted so far. */
+  function table(disk = store()) {
+    const memory = new ReceiverMemory("one", disk.rows());
+    const info = { id: "one", type: "otlp", family: "gateway", address: "x", pollMs: 1000 } as const;
+    const totals = new UsageTotals(info, 0, "e");
+    const reader = new MetricsReader(new SeriesTable(new LastPoints(START, memory), 10), {}, () => 1e18);
+    const send = (request: string, sum: number, time: number, delta: boolean, start = START + 1): number => {
+      const attributes = { "gen_ai.token.type": "output", request };
+      const points = [{ sum, start, time, attributes }];
+      const spec = { name: "gen_ai.client.token.usage", histogram: true, delta, points };
+      reader.take(metricsRequest([spec]), totals, () => true);
+      disk.commit(memory.takeChanges());
+      return totals.sample(1, "gateway").readings[0]?.tokens.output ?? 0;
+    };
+    return { disk, send };
+  }
+
+  test("lets go of series without a point for an hour, so that a series per request goes on for ever", () => {
+    const { disk, send } = table();
+    let counted = 0;
+    for (let hour = 0; hour < 50; hour++) {
+      for (let n = 0; n < 5; n++) counted = send(`${hour} ${n}`, 1, START + hour * 2 * HOUR + 10 + n, true);
+    }
+    expect(counted).toBe(250);
+    expect(disk.rows().length).toBeLessThan(10);
+  });
+
+  test.each([true, false])("counts what it let go of no second time, delta: %s", (delta) => {
+    const { disk, send } = table();
+    send("first", 7, START + 10, delta);
+    for (let n = 0; n < 9; n++) send(`${n}`, 1, START + 20, delta);
+    expect(send("other", 1, START + 2 * HOUR, delta, START + HOUR)).toBe(17);
+    expect(send("first", 7, START + 10, delta)).toBe(17);
+    // A cumulative series that comes back counts from what it says then.
+    expect(send("first", 9, START + 2 * HOUR + 1, delta)).toBe(delta ? 26 : 17);
+    expect(send("first", 12, START + 2 * HOUR + 2, delta)).toBe(delta ? 38 : 20);
+    expect(table(disk).send("first", 7, START + 10, delta)).toBe(0);
+  });
+
+  test("keeps series that have points: those beyond its room are refused", () => {
+    const { send } = table();
+    for (let n = 0; n < 10; n++) send(`${n}`, 1, START + 10 + n, false);
+    expect(send("more", 1, START + 30, false)).toBe(10);
+    expect(send("3", 5, START + 40, false)).toBe(14);
+  });
+});
+
 describe("SourceMemory", () => {
   test("hands a source its rows of this run and the one before", () => {
     const memory = new SourceMemory([

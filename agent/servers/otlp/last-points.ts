@@ -1,6 +1,7 @@
 // The last point of every pushed series, over restarts: what a cumulative value is counted from, and what time a delta
 // must be newer than. Stored in rows of 64 series; a row is written anew when one of its points moved.
-// Points older than two days are not taken over, and cumulative series that began before then count from their next look.
+// Points older than two days are not taken over, and cumulative series that began before then count from their next look;
+// so do those of a series that was forgotten to make room.
 import { createHash } from "node:crypto";
 import type { Histogram } from "../../model.ts";
 import { ReceiverMemory } from "../receiver-memory.ts";
@@ -30,7 +31,9 @@ export function seriesId(name: string): string {
 /** The last points of one receiver. */
 export class LastPoints {
   /** Unix nanoseconds: of a cumulative series that began later nothing can have been missed. */
-  readonly opened: number;
+  opened: number;
+  /** Unix nanoseconds: points up to then may be of series that were forgotten, counted before. */
+  forgotten: number;
   readonly #memory: ReceiverMemory;
   readonly #byKey = new Map<string, LastPoint>();
   #shard: Shard = { number: 0, points: new Map() };
@@ -40,6 +43,7 @@ export class LastPoints {
     this.#memory = memory;
     const first = memory.restored("opened").map(({ value }) => Number(value))[0];
     this.opened = first === undefined || !(first <= now) ? now : Math.max(first, now - KEPT_NANOS);
+    this.forgotten = memory.restored("forgotten").map(({ value }) => Number(value))[0] ?? 0;
     memory.set("opened", "", () => this.opened);
     for (const { name, value } of memory.restored("points")) {
       const shard: Shard = { number: Number(name), points: new Map() };
@@ -67,11 +71,26 @@ export class LastPoints {
 
   /** Says that a point was changed. */
   moved({ shard }: LastPoint): void {
-    this.#memory.set("points", String(shard.number), () =>
-      [...shard.points].flatMap(([key, { start, time, value, histogram }]) =>
+    this.#memory.set("points", String(shard.number), () => {
+      const points = [...shard.points].flatMap(([key, { start, time, value, histogram }]) =>
         time === -1 ? [] : [[key, start, time, value, ...(histogram === undefined ? [] : [histogram])]],
-      ),
-    );
+      );
+      return points.length === 0 ? undefined : points;
+    });
+  }
+
+  /** Forgets a series. What is not newer than its last point counts no more, whoever sends it. */
+  forget(key: string): void {
+    const known = this.#byKey.get(key);
+    if (known === undefined) return;
+    this.#byKey.delete(key);
+    known.shard.points.delete(key);
+    this.moved(known);
+    if (known.time <= this.forgotten) return;
+    this.forgotten = known.time;
+    this.opened = Math.max(this.opened, known.time);
+    this.#memory.set("forgotten", "", () => this.forgotten);
+    this.#memory.set("opened", "", () => this.opened);
   }
 
   #put(shard: Shard, key: string, point: Omit<LastPoint, "shard">): LastPoint {

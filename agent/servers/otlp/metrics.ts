@@ -47,6 +47,8 @@ export class MetricsReader {
   #latest = 0;
   /** The tables of all senders. */
   #keys: ByteKeys<Series | null>[] = [];
+  /** Of the table when the keys were cleared last. */
+  #generation = 0;
 
   /** `unixNanos`: now, for points that claim to be of the future. */
   constructor(table: SeriesTable, names: AttributeNames, unixNanos: () => number = () => Infinity) {
@@ -258,6 +260,7 @@ export class MetricsReader {
     const { bytes } = this.#reader;
     const from = Math.max(0, this.#point.attributesFrom);
     const to = Math.max(from, this.#point.attributesTo);
+    this.#dropStaleKeys();
     const known = keys.get(bytes, this.#view, from, to);
     if (known !== undefined) return known;
     const attributes = new Map<string, string>();
@@ -271,8 +274,16 @@ export class MetricsReader {
     const sorted = [...attributes].sort(([a], [b]) => (a < b ? -1 : 1));
     const key = JSON.stringify([sender.id, name, sorted]);
     const errorType = attributes.get("error.type");
-    const series = quantity === undefined ? null : this.#table.series(key, quantity, identity, errorType);
+    const { time } = this.#point;
+    const series =
+      quantity === undefined ? null : this.#table.series(key, quantity, identity, errorType, time);
     if (series !== "full") keys.set(bytes, this.#view, from, to, series);
     return series;
+  }
+  /** Series the table let go of are found by their meaning again. */
+  #dropStaleKeys(): void {
+    if (this.#generation === this.#table.generation) return;
+    this.#generation = this.#table.generation;
+    for (const keys of this.#keys) keys.clear();
   }
 }

@@ -8,6 +8,8 @@ import { LastPoints, seriesId } from "./last-points.ts";
 import type { Quantity } from "./meaning.ts";
 
 const SERIES_MAX = 100_000;
+/** A full table lets go of series that had no point for this long: those of requests, or of a process that is gone. */
+const IDLE_NANOS = 3600 * 1e9;
 /** Bounds and counts of histograms kept over all series; beyond it histograms count requests only. */
 const NUMBERS_MAX = 2_000_000;
 
@@ -42,13 +44,20 @@ interface Movement {
 /** All series of one receiver. */
 export class SeriesTable {
   readonly #points: LastPoints;
+  readonly #seriesMax: number;
   readonly #series = new Map<string, Series>();
   readonly #accounts = new Map<string, Account>();
   #moves: Movement[] = [];
   #numbers = 0;
+  /** Times of the newest point, and of the newest when series were last let go. */
+  #newest = 0;
+  #sweptAt = 0;
+  /** Changes when series were let go: what was found before may not be used any more. */
+  generation = 0;
 
   /** Cumulative series that began after the points' `opened` count whole at first sight; a number stands for it. */
-  constructor(points: LastPoints | number) {
+  constructor(points: LastPoints | number, seriesMax = SERIES_MAX) {
+    this.#seriesMax = seriesMax;
     this.#points = typeof points === "number" ? new LastPoints(points) : points;
   }
 
@@ -57,17 +66,19 @@ export class SeriesTable {
     this.#moves = [];
   }
 
-  /** The series of a canonical key, new or known; "full" beyond the bound. */
+  /** The series of a canonical key, new or known, for a point of `time`; "full" beyond the bound. */
   series(
     key: string,
     quantity: Quantity,
     identity: Account["identity"],
     errorType: string | undefined,
+    time: number,
   ): Series | "full" {
+    this.#newest = Math.max(this.#newest, time);
     const id = seriesId(key);
     const known = this.#series.get(id);
     if (known !== undefined) return known;
-    if (this.#series.size >= SERIES_MAX) return "full";
+    if (this.#series.size >= this.#seriesMax && !this.#letGoOfIdle()) return "full";
     const failed = errorType !== undefined && errorType !== "";
     const account = this.#account(identity);
     const series: Series = { quantity, account, failed, last: this.#points.of(id) };
@@ -93,6 +104,10 @@ export class SeriesTable {
       const { last } = move.series;
       // A point that is not newer than the last one was delivered before.
       if (move.time <= last.time) continue;
+      if (move.time <= this.#points.forgotten) {
+        totals.ignored++;
+        continue;
+      }
       const base = this.#base(move);
       if (base !== undefined) this.#add(move, base, totals, touched);
       last.start = move.start;
@@ -100,10 +115,27 @@ export class SeriesTable {
       last.value = move.value;
       this.#numbers += numbersOf(move.histogram) - numbersOf(last.histogram);
       last.histogram = move.histogram;
+      this.#newest = Math.max(this.#newest, move.time);
       this.#points.moved(last);
     }
     this.#moves = [];
     for (const account of touched) settle(account, totals);
+  }
+
+  /** Makes room; at most once in the time that makes a series idle, for it looks at all of them. */
+  #letGoOfIdle(): boolean {
+    if (this.#sweptAt + IDLE_NANOS > this.#newest) return false;
+    this.#sweptAt = this.#newest;
+    const moving = new Set(this.#moves.map(({ series }) => series));
+    for (const [id, series] of this.#series) {
+      const { last } = series;
+      if (last.time > this.#newest - IDLE_NANOS || moving.has(series)) continue;
+      this.#series.delete(id);
+      this.#numbers -= numbersOf(last.histogram);
+      this.#points.forget(id);
+    }
+    this.generation++;
+    return this.#series.size < this.#seriesMax;
   }
 
   /** The histogram, without its buckets where all together are too many to keep. */
