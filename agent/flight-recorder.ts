@@ -1,15 +1,17 @@
 // The readings of the last minute, kept so that a broken accounting law can be looked into afterwards (METERING.md 4).
 // An interval may wait 30 s to be settled, so a minute holds at least the 30 s before it. Bounded by time, count and
-// estimated bytes; a recording is written only when a law breaks, at most one a minute and 20 in all.
+// bytes; a recording is written only when a law breaks, at most one a minute and 20 in all.
+// Readings are kept as the text that would be written: as objects they take more than twice the memory and live just long
+// enough for the collector to move every one of them to the old generation.
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, SettledInterval, TokenSample } from "./model.ts";
+import { TextRing } from "./text-ring.ts";
 
 const KEPT_NANOS = 60e9;
 const READINGS_MAX = 20_000;
-/** As much as a recording may hold: what would be left out of the file need not be kept. */
+/** Text of readings kept, and at most in a file. */
 const BYTES_MAX = 4 * 1024 * 1024;
-const FILE_BYTES_MAX = 4 * 1024 * 1024;
 const FILES_MAX = 20;
 const FILE_EVERY_NANOS = 60e9;
 
@@ -35,21 +37,21 @@ export interface Degraded {
   readonly recording: string | undefined;
 }
 
+/** A reading and the place of its text. */
 interface Entry {
   readonly at: Nanos;
+  readonly place: number;
   readonly bytes: number;
-  readonly recorded: Recorded;
 }
 
 /** Keeps the last readings and writes them down when a law breaks. */
 export class FlightRecorder {
   readonly #folder: string | undefined;
   readonly #readingsMax: number;
-  readonly #bytesMax: number;
+  readonly #texts: TextRing;
   #entries: Entry[] = [];
   /** Entries before this index are gone; they are cut off in large pieces. */
-  #first = 0;
-  #bytes = 0;
+  #gone = 0;
   #degraded: Degraded | undefined;
   #written: Nanos | undefined;
 
@@ -57,7 +59,7 @@ export class FlightRecorder {
   constructor(stateDir: string | undefined, bounds: FlightBounds = {}) {
     this.#folder = stateDir === undefined ? undefined : join(stateDir, "violations");
     this.#readingsMax = bounds.readingsMax ?? READINGS_MAX;
-    this.#bytesMax = bounds.bytesMax ?? BYTES_MAX;
+    this.#texts = new TextRing(bounds.bytesMax ?? BYTES_MAX);
   }
 
   /** Undefined while no law was broken; stays until the agent restarts, so that somebody looks. */
@@ -67,18 +69,16 @@ export class FlightRecorder {
 
   /** Readings held now. */
   get size(): number {
-    return this.#entries.length - this.#first;
+    return this.#held().length;
   }
 
   /** Keeps a reading, as long as the bounds allow. */
   add(recorded: Recorded, at: Nanos): void {
-    const bytes = estimatedBytes(recorded);
-    this.#entries.push({ at, bytes, recorded });
-    this.#bytes += bytes;
-    while (this.size > 0 && this.#tooMuch(at)) this.#bytes -= this.#entries[this.#first++]?.bytes ?? 0;
-    if (this.#first < 1024 || this.#first < this.#entries.length / 2) return;
-    this.#entries = this.#entries.slice(this.#first);
-    this.#first = 0;
+    this.#entries.push({ at, ...this.#texts.add(JSON.stringify(recorded)) });
+    while (this.#gone < this.#entries.length && this.#tooMuch(at)) this.#gone++;
+    if (this.#gone < 1024 || this.#gone < this.#entries.length / 2) return;
+    this.#entries = this.#entries.slice(this.#gone);
+    this.#gone = 0;
   }
 
   /**
@@ -103,9 +103,14 @@ export class FlightRecorder {
     return recording;
   }
 
+  /** Those of the last minute whose text is still there. */
+  #held(): readonly Entry[] {
+    return this.#entries.slice(this.#gone).filter(({ place }) => this.#texts.has(place));
+  }
+
   #tooMuch(at: Nanos): boolean {
-    const oldest = this.#entries[this.#first]?.at ?? at;
-    return this.size > this.#readingsMax || this.#bytes > this.#bytesMax || oldest < at - KEPT_NANOS;
+    const oldest = this.#entries[this.#gone]?.at ?? at;
+    return this.#entries.length - this.#gone > this.#readingsMax || oldest < at - KEPT_NANOS;
   }
 
   #write(
@@ -122,7 +127,8 @@ export class FlightRecorder {
       gpus: [...known.gpus],
       servers: [...known.servers],
     };
-    const { omitted, texts } = this.#texts(FILE_BYTES_MAX);
+    const texts = this.#held().map(({ bytes, place }) => this.#texts.read(place, bytes));
+    const omitted = this.#entries.length - this.#gone - texts.length;
     const text = `${JSON.stringify({ ...head, omitted }).slice(0, -1)},"readings":[\n${texts.join(",\n")}\n]}\n`;
     const file = join(this.#folder, `${at.replaceAll(":", "-")}.json`);
     try {
@@ -136,39 +142,10 @@ export class FlightRecorder {
     }
   }
 
-  /** The readings as JSON, oldest first; the oldest are left out beyond the bound. */
-  #texts(bytesMax: number): { readonly texts: readonly string[]; readonly omitted: number } {
-    const texts: string[] = [];
-    let bytes = 0;
-    for (let index = this.#entries.length - 1; index >= this.#first; index--) {
-      const text = JSON.stringify(this.#entries[index]?.recorded);
-      bytes += text.length;
-      if (bytes > bytesMax) break;
-      texts.push(text);
-    }
-    return { texts: texts.reverse(), omitted: this.size - texts.length };
-  }
-
   #removeOldest(folder: string): void {
     const files = readdirSync(folder)
       .filter((name) => name.endsWith(".json"))
       .sort();
     for (const name of files.slice(0, Math.max(0, files.length - FILES_MAX))) rmSync(join(folder, name));
   }
-}
-
-/** Rough size of a reading in memory: its JSON would cost more to make than to keep. */
-function estimatedBytes(recorded: Recorded): number {
-  if (recorded.kind === "gap") return 200;
-  if (recorded.kind === "gpu") {
-    const { powerRing, processes, processShares, utilizationRing } = recorded.sample;
-    const lists = [powerRing, processes, processShares, utilizationRing];
-    return 500 + 60 * lists.reduce((sum, list) => sum + (list?.length ?? 0), 0);
-  }
-  let bytes = 300;
-  for (const { latencies } of recorded.sample.readings) {
-    bytes += 500;
-    for (const histogram of Object.values(latencies ?? {})) bytes += 16 * histogram.counts.length;
-  }
-  return bytes;
 }

@@ -56,12 +56,30 @@ describe("FlightRecorder", () => {
 
   test("holds its bounds of count and bytes whatever comes in one instant", () => {
     const few = new FlightRecorder(undefined, { readingsMax: 10 });
-    const small = new FlightRecorder(undefined, { bytesMax: 5000 });
-    const none = new FlightRecorder(undefined, { bytesMax: 100 });
+    const { length } = JSON.stringify({ kind: "gpu", sample: gpuSample(0) });
+    const small = new FlightRecorder(undefined, { bytesMax: 10 * length + 1 });
+    const none = new FlightRecorder(undefined, { bytesMax: length - 1 });
     for (let index = 0; index < 5000; index++) {
       for (const one of [few, small, none]) one.add({ kind: "gpu", sample: gpuSample(0) }, 0);
     }
     expect([few.size, small.size, none.size]).toEqual([10, 10, 0]);
+  });
+
+  test("writes the newest readings, whole, where older ones had to make room and one was too large", () => {
+    const recorder = new FlightRecorder(stateDir(), { bytesMax: 1000 });
+    const gap = (at: number, reason: string): void =>
+      recorder.add({ kind: "gap", gap: { source: "gpu", at, reason } }, 1e9);
+    for (let at = 0; at < 100; at++) gap(at, "žluťoučký".slice(0, 1 + (at % 9)));
+    gap(100, "m".repeat(2000));
+    gap(101, "last");
+    const { omitted, readings } = JSON.parse(
+      readFileSync(recorder.violated(broken, time(2), nobody) ?? "", "utf8"),
+    );
+    const kept = readings.map((one: { gap: { at: number } }) => one.gap.at);
+    expect(kept.length).toBeGreaterThan(8);
+    expect(omitted + kept.length).toBe(102);
+    const newest = Array.from({ length: kept.length - 1 }, (_, index) => 101 - kept.length + index);
+    expect(kept).toEqual([...newest, 101]);
   });
 
   test("writes one recording a minute, keeps the newest 20, and counts every violation", () => {
