@@ -123,12 +123,13 @@ export interface PageReader {
   readonly families?: readonly string[];
   /** Why this page is of this server, or undefined if it is not. */
   recognises(page: MetricPage): string | undefined;
-  read(page: MetricPage): PageReading;
+  /** `noting`: with the label sets that were summed, for people who look at one page. */
+  read(page: MetricPage, noting?: "noting"): PageReading;
 }
 
 export interface PageReading {
   readonly readings: readonly import("./model.ts").TokenReading[];
-  /** Label sets that were summed into each reading, same order as `readings`. */
+  /** Label sets that were summed into each reading, same order as `readings`; empty unless they were to be noted. */
   readonly summed: readonly (readonly Readonly<Record<string, string>>[])[];
   /** Cumulative time with at least one request in execution, and the GPUs used, where the page says so. */
   readonly activeNanos?: number;

@@ -95,11 +95,12 @@ export function readPage(page: MetricPage, as?: string): ProbeResult {
   if (as !== undefined) {
     const reader = pageOf(as) as PageReader;
     const why = reader.recognises(page) ?? `--as ${as}; the page does not look like it`;
-    return toResult(as, why, reader.read(page));
+    return toResult(as, why, reader.read(page, "noting"));
   }
   for (const type of serverTypes) {
     const why = type.page?.recognises(page);
-    if (type.page !== undefined && why !== undefined) return toResult(type.name, why, type.page.read(page));
+    if (type.page !== undefined && why !== undefined)
+      return toResult(type.name, why, type.page.read(page, "noting"));
   }
   return {
     server: null,

@@ -14,6 +14,7 @@ import { addHistograms } from "./histograms.ts";
 import type { Booking } from "./ledger.ts";
 
 interface Cell {
+  readonly series: number;
   readonly metric: string;
   readonly dimensions: Dimensions;
   amount: bigint;
@@ -101,8 +102,8 @@ export class Buckets {
     }
     let cell = cells.get(booking.series);
     if (cell === undefined) {
-      const { metric, dimensions } = booking;
-      cell = { metric, dimensions, amount: 0n, histogram: undefined, changed: true };
+      const { dimensions, metric, series } = booking;
+      cell = { series, metric, dimensions, amount: 0n, histogram: undefined, changed: true };
       cells.set(booking.series, cell);
     }
     return cell;
@@ -116,10 +117,10 @@ export function endOf(bucket: BucketNumber): UnixNanos {
 
 function changedRows(bucket: BucketNumber, cells: Map<number, Cell>): BucketRow[] {
   const rows: BucketRow[] = [];
-  for (const [series, cell] of cells) {
+  for (const cell of cells.values()) {
     if (!cell.changed) continue;
     cell.changed = false;
-    rows.push({ bucket, series, revision: 0, amount: cell.histogram ?? cell.amount });
+    rows.push({ bucket, series: cell.series, revision: 0, amount: cell.histogram ?? cell.amount });
   }
   return rows;
 }

@@ -28,6 +28,8 @@ export class Series {
   value = 0;
   at: Nanos = 0;
   everyMs = 0;
+  /** `start` as text, made once. */
+  #startText: { readonly start: UnixNanos; readonly text: string } | undefined;
   #total = 0n;
   #pending = 0;
   #histogram: Histogram | undefined;
@@ -67,11 +69,19 @@ export class Series {
       series: this.id,
       metric: this.metric,
       dimensions: this.dimensions,
-      start: String(this.start),
+      start: this.#startAsText(),
       total: this.kind === "histogram" ? this.histogram : String(this.total),
       announced: this.announced ?? 0,
       ...(this.endedAt === undefined ? {} : { ended: String(this.endedAt) }),
     };
+  }
+
+  #startAsText(): string {
+    const known = this.#startText;
+    if (known?.start === this.start) return known.text;
+    const text = String(this.start);
+    this.#startText = { start: this.start, text };
+    return text;
   }
 
   /** The running total; bigint whatever its size. */

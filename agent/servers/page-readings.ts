@@ -19,6 +19,8 @@ export class PageReadings {
   readonly errors: string[];
   readonly #drafts = new Map<string, ReadingDraft>();
   readonly #volume: ProgressKind;
+  /** Whether readings remember what they were summed of. */
+  readonly #noting: boolean;
   readonly #identify: (labels: Labels) => Identity;
   #progressKind: ProgressKind | undefined;
   #epoch: string | undefined;
@@ -27,12 +29,13 @@ export class PageReadings {
   /** Configured, else what the page says of itself. */
   role: Role;
 
-  constructor(page: MetricPage, volume: ProgressKind, options: ReaderOptions) {
+  constructor(page: MetricPage, volume: ProgressKind, options: ReaderOptions, noting?: "noting") {
     this.page = page;
     this.options = options;
     this.ignored = page.ignoredSamples;
     this.errors = [...page.errors];
     this.#volume = volume;
+    this.#noting = noting !== undefined;
     this.#identify = identifier(options);
     this.role = options.role ?? "combined";
   }
@@ -59,7 +62,7 @@ export class PageReadings {
       draft = new ReadingDraft(identity);
       this.#drafts.set(identity.key, draft);
     }
-    if (summed === "summed") draft.summed.push({ labels, without });
+    if (this.#noting && summed === "summed") draft.note(labels, without);
     return draft;
   }
 
@@ -193,10 +196,7 @@ export class PageReadings {
     return {
       ...defined({ activeNanos: this.#activeNanos, gpus: this.#gpus }),
       readings: drafts.map((draft) => this.#reading(draft)),
-      // Asked for by people only, not by every poll.
-      get summed() {
-        return drafts.map(summedLabels);
-      },
+      summed: this.#noting ? drafts.map(summedLabels) : [],
       ignoredSamples: this.ignored,
       errors: this.errors,
     };

@@ -12,7 +12,8 @@ export class ReadingDraft {
   byOutcome: Partial<Record<Outcome, Partial<Record<TokenKind, number>>>> | undefined;
   readonly requestsByOutcome: Partial<Record<Outcome, number>> = {};
   readonly latencies: Partial<Record<LatencyName, Histogram>> = {};
-  readonly summed: { readonly labels: Labels; readonly without: readonly string[] }[] = [];
+  /** Only where somebody looks at the page: what it was summed of. */
+  summed: { readonly labels: Labels; readonly without: readonly string[] }[] | undefined;
   volumeKind: ProgressKind | undefined;
   reasoningTokens: number | undefined;
   progressed: { readonly input: number; readonly output: number } | undefined;
@@ -51,6 +52,12 @@ export class ReadingDraft {
     this.progressed = { input: progressed.input + input, output: progressed.output + output };
   }
 
+  /** Remembers label sets as part of it. */
+  note(labels: Labels, without: readonly string[]): void {
+    this.summed ??= [];
+    this.summed.push({ labels, without });
+  }
+
   /** How its volume counters move, where that differs from the rest of the page. */
   volume(kind: ProgressKind): void {
     this.volumeKind = kind;
@@ -62,7 +69,7 @@ function wholeOf(amount: number): number {
 }
 
 /** The label sets that were summed into a reading, each part once. */
-export function summedLabels({ summed }: ReadingDraft): readonly Labels[] {
+export function summedLabels({ summed = [] }: ReadingDraft): readonly Labels[] {
   const parts = new Map<string, Labels>();
   for (const { labels, without } of summed) {
     const key = partOf(labels, without);

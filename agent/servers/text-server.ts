@@ -87,8 +87,8 @@ export function pageReader(server: TextServer, options: ReaderOptions): PageRead
   return {
     families: server.families,
     recognises: server.recognises,
-    read: (page) => {
-      const readings = new PageReadings(page, server.volume, labels);
+    read: (page, noting) => {
+      const readings = new PageReadings(page, server.volume, labels, noting);
       server.read(readings);
       return readings.finish();
     },
@@ -166,6 +166,8 @@ function located(
 ): TokenReading {
   const epoch = reading.epoch ?? (typeof header === "string" ? `header:${header.slice(0, 64)}` : undefined);
   const seconds = epochStart(epoch);
+  const endpoint = reading.endpoint ?? info.endpoint;
+  if (epoch === reading.epoch && seconds === undefined && endpoint === reading.endpoint) return reading;
   return {
     ...reading,
     ...defined({
@@ -174,7 +176,7 @@ function located(
         seconds !== undefined
           ? context.clock.instant(BigInt(Math.round(seconds * 1e6)) * (BigInt(NANOS_PER_SECOND) / 1_000_000n))
           : undefined,
-      endpoint: reading.endpoint ?? info.endpoint,
+      endpoint,
     }),
   };
 }

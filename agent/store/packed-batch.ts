@@ -21,18 +21,17 @@ export interface PackedBatch extends Omit<LedgerBatch, "rows"> {
 
 /** Packs the batches of one ledger for one thread: remembers what the thread was told. */
 export class BatchPacker {
-  /** What was told last of a series beside its total. */
-  readonly #told = new Map<number, string>();
+  /** What was told last of a series. */
+  readonly #told = new Map<number, SeriesState>();
 
   pack(batch: LedgerBatch): PackedBatch {
     const series: SeriesState[] = [];
     const histograms: (readonly [number, Histogram])[] = [];
     const totals = new ColumnWriter(batch.series.length);
     for (const one of batch.series) {
-      const told = `${one.start} ${one.announced} ${one.ended ?? ""}`;
       const total = typeof one.total === "string" ? BigInt(one.total) : one.total;
-      if (this.#told.get(one.series) !== told || tooLarge(total)) {
-        this.#told.set(one.series, told);
+      if (!sameName(this.#told.get(one.series), one) || tooLarge(total)) {
+        this.#told.set(one.series, one);
         series.push(one);
       } else if (typeof total === "bigint") totals.add(one.series, total);
       else histograms.push([one.series, total]);
@@ -40,6 +39,11 @@ export class BatchPacker {
     for (const one of batch.removed) this.#told.delete(one);
     return { ...batch, series, totals: totals.column(), histograms, ...packRows(batch.rows) };
   }
+}
+
+/** Whether nothing but the total differs from what was told. */
+function sameName(told: SeriesState | undefined, one: SeriesState): boolean {
+  return told?.start === one.start && told.announced === one.announced && told.ended === one.ended;
 }
 
 function packRows(all: readonly BucketRow[]): Pick<PackedBatch, "amounts" | "rows"> {
