@@ -2,7 +2,7 @@
 // holds them together. The agent lives for months, holds little and must weigh little on somebody else's host.
 
 /** Flags of node: a small young generation, and an old one that is collected before it has grown by much. */
-export const NODE_FLAGS = ["--max-semi-space-size=4", "--heap-growing-percent=40"] as const;
+export const NODE_FLAGS = ["--max-semi-space-size=1", "--heap-growing-percent=40"] as const;
 
 /**
  * What glibc is told: one arena, and large blocks (pages, batches) given back to the system as soon as they are free. By
