@@ -24,8 +24,8 @@ export interface ReceiverKind {
   readonly type: ServerType;
   readonly method: string;
   readonly stream: boolean;
-  /** A message that reports `tokens` output tokens, each time anew. */
-  report(tokens: number): Buffer;
+  /** A message that reports `tokens` output tokens, each time anew; `name` sets its series and ids apart from others. */
+  report(tokens: number, name?: string): Buffer;
 }
 
 export const receiverKinds: readonly ReceiverKind[] = [
@@ -34,9 +34,10 @@ export const receiverKinds: readonly ReceiverKind[] = [
     type: otlp,
     method: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
     stream: false,
-    report: (tokens) => {
+    report: (tokens, name) => {
       const time = Number(system.unixNanos(system.now())) + ++sent * 1e6;
-      const points = [{ sum: tokens, start: time - 1e6, time, attributes: {} }];
+      const attributes: Record<string, string> = name === undefined ? {} : { "gen_ai.request.model": name };
+      const points = [{ sum: tokens, start: time - 1e6, time, attributes }];
       return metricsRequest([{ name: "gen_ai.client.inference.usage.output_tokens", delta: true, points }]);
     },
   },
@@ -52,7 +53,7 @@ export const receiverKinds: readonly ReceiverKind[] = [
     type: usageReports,
     method: "/tokenwatt.v1.UsageReports/ReportUsage",
     stream: false,
-    report: (tokens) => usageReport(`${++sent}`, tokens),
+    report: (tokens, name = "") => usageReport(`${name}${++sent}`, tokens),
   },
 ];
 
