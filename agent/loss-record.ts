@@ -5,6 +5,7 @@ import type { Nanos } from "./model.ts";
 import type { Loss } from "./store/spool.ts";
 
 const TELL_EVERY_NANOS = 900e9;
+/** Reasons are a destination's own words; beyond so many kinds they are told as "other". */
 const KINDS_MAX = 200;
 
 /** A loss, and of a refusal the destination's reason. */
@@ -27,11 +28,11 @@ export class LossRecord {
   }
 
   add(loss: ToldLoss): void {
-    const key = [loss.why, loss.reason, loss.destination].join(" ");
-    const known = this.#kinds.get(key);
-    if (known === undefined && this.#kinds.size >= KINDS_MAX) return;
-    const kind = known ?? { untold: undefined, toldAt: Number.NEGATIVE_INFINITY };
-    kind.untold = kind.untold === undefined ? loss : together(kind.untold, loss);
+    const isKnown = this.#kinds.has(keyOf(loss)) || this.#kinds.size < KINDS_MAX;
+    const told = isKnown ? loss : { ...loss, reason: "other" };
+    const key = keyOf(told);
+    const kind = this.#kinds.get(key) ?? { untold: undefined, toldAt: Number.NEGATIVE_INFINITY };
+    kind.untold = kind.untold === undefined ? told : together(kind.untold, told);
     this.#kinds.set(key, kind);
   }
 
@@ -45,6 +46,10 @@ export class LossRecord {
       kind.toldAt = at;
     }
   }
+}
+
+function keyOf({ destination, reason, why }: ToldLoss): string {
+  return [why, reason, destination].join(" ");
 }
 
 function together(a: ToldLoss, b: ToldLoss): ToldLoss {

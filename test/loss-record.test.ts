@@ -46,4 +46,20 @@ describe("LossRecord", () => {
       points: 2,
     });
   });
+
+  test("drops none of many reasons: beyond 200 kinds they are told as one", () => {
+    const told: Record<string, unknown>[] = [];
+    const record = new LossRecord((_, body) => told.push(body));
+    for (let n = 0; n < 1000; n++) record.add(loss(n, 3, { why: "refused", reason: `words ${n}` }));
+    record.tell(0);
+    expect(told).toHaveLength(201);
+    expect(told.at(-1)).toEqual({
+      why: "refused",
+      reason: "other",
+      from: "200",
+      to: "1000",
+      records: 800,
+      points: 2400,
+    });
+  });
 });
