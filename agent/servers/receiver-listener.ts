@@ -129,7 +129,12 @@ async function listen(server: NetServer, address: Address): Promise<void> {
     unlinkSync(address.path);
     return once();
   });
-  chmodSync(address.path, SOCKET_MODE);
+  try {
+    chmodSync(address.path, SOCKET_MODE);
+  } catch (error) {
+    server.close();
+    throw error;
+  }
 }
 
 function isDead(path: string): Promise<boolean> {
