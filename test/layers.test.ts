@@ -49,7 +49,17 @@ interface Rule {
 }
 
 const SOURCE_ROOM: Rule = {
-  values: ["model.ts", "source.ts", "grpc.ts", "tls.ts", "clock.ts", "process.ts", "process-name.ts", "text"],
+  values: [
+    "model.ts",
+    "source.ts",
+    "grpc.ts",
+    "tls.ts",
+    "clock.ts",
+    "process.ts",
+    "process-name.ts",
+    "program-pages.ts",
+    "text",
+  ],
   types: ["log.ts"],
 };
 const RULES: Readonly<Record<string, Rule | "all">> = {
@@ -62,6 +72,7 @@ const RULES: Readonly<Record<string, Rule | "all">> = {
   "tls.ts": { values: [], types: ["log.ts"] },
   "process.ts": { values: ["model.ts", "source.ts", "clock.ts"], types: ["log.ts"] },
   "process-name.ts": { values: [] },
+  "program-pages.ts": { values: ["clock.ts"], types: ["log.ts"] },
   "version.ts": { values: [] },
   "notify.ts": { values: ["clock.ts"], types: ["log.ts"] },
   gpu: SOURCE_ROOM,
@@ -85,8 +96,8 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   commander: /^cli\/program\.ts$/,
   pino: /^log\.ts$/,
   yaml: /^config\/file\.ts$/,
-  // One in the child that talks to the driver, one in the parent that talks to the service manager.
-  koffi: /^(gpu\/nvml\/[a-z-]+|notify)\.ts$/,
+  // The child's calls of the driver; messages to the service manager; advice to the kernel on memory.
+  koffi: /^(gpu\/nvml\/[a-z-]+|notify|program-pages)\.ts$/,
   zod: /./,
 };
 

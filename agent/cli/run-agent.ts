@@ -11,6 +11,7 @@ import { judgeMemoryLimit, memoryLimitBytes } from "../memory-limit.ts";
 import type { ServiceManager } from "../notify.ts";
 import { openServiceManager } from "../notify.ts";
 import { nameProcess } from "../process-name.ts";
+import { keepProgramPagesFew } from "../program-pages.ts";
 import { stateRemedy } from "../state-folder.ts";
 import { loadConfigFor } from "./config-options.ts";
 import type { Io } from "./io.ts";
@@ -56,7 +57,10 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   handleReload(agent, options, io, log, manager);
   handleRelease(agent, log);
   manager.ready(summary(agent));
-  const unsay = every(clock, STATUS_MS, () => manager.status(summary(agent)));
+  const cancels = [
+    every(clock, STATUS_MS, () => manager.status(summary(agent))),
+    keepProgramPagesFew(clock, log),
+  ];
   if (watching) session?.show(agent, "tokenwatt", () => undefined);
   const forced = Promise.withResolvers<void>();
   const cause = await untilStopped(clock, until, agent, () => {
@@ -64,7 +68,7 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
     forced.resolve();
   });
   log.info("stopping", describe(cause));
-  unsay();
+  for (const cancel of cancels) cancel();
   manager.stopping(FLUSH_MS + STOP_MS);
   session?.stop();
   // A source stuck in its driver must not keep the process: what was committed is on disk, the spool sends it later.

@@ -20,7 +20,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { decodeAll } from "../export/otlp-decode.ts";
 import { buildFakeNvml, fakeNvml } from "../fakes/nvml/build.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
-import { freePort, packFolder, startPacked } from "../tools/packed.ts";
+import { footprint, freePort, packFolder, processesOf, programOf, startPacked } from "../tools/packed.ts";
 
 const project = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-pack-"));
@@ -119,6 +119,17 @@ describe("the packed program", () => {
       expect([...names()]).toContain("tokenwatt.agent.memory");
       expect([...names()]).toContain("hw.gpu.utilization");
       expect((await daemon.get("/metrics")).body).toMatch(/hw_id="GPU-/);
+      // Half a minute after the start each process gives back the pages of Node that only starting needed.
+      const pids = processesOf(daemon.child.pid as number).filter((pid) =>
+        ["main.mjs", "nvml-child.mjs"].includes(programOf(pid)),
+      );
+      expect(pids).toHaveLength(2);
+      const fileMb = (): number[] => pids.map((pid) => footprint(pid).fileMb);
+      const started = fileMb();
+      const few = (): boolean => fileMb().every((mb, index) => mb < 0.9 * (started[index] ?? 0));
+      for (let tries = 0; tries < 60 && !few(); tries++) await sleep(1000);
+      console.log(`file pages at start ${started.map(Math.round)} MB, later ${fileMb().map(Math.round)} MB`);
+      expect(few()).toBe(true);
     } finally {
       expect(await daemon.stop()).toBe(0);
       await collector.close();

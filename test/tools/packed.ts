@@ -23,6 +23,14 @@ export function packFolder(
   return join(out, `tokenwatt-${version}-linux-${process.arch}`);
 }
 
+/** Packs a tarball and unpacks it with the system's tar, as on a host; returns the program's folder. */
+export function unpackedTar(out: string): string {
+  pack(out, { forms: "tar", architectures: process.arch, preset: 0 });
+  const archive = readdirSync(out).find((name) => name.includes(".tar."));
+  execFileSync("tar", ["-xf", archive as string], { cwd: out });
+  return join(out, (archive as string).replace(/\.tar\..*/, ""));
+}
+
 /** What to pack, with commas between forms and between architectures. */
 export interface Packing {
   readonly forms: string;
@@ -137,6 +145,8 @@ export function footprint(pid: number): {
   readonly pssMb: number;
   /** What is not the page cache of a file: its own memory, whatever the kernel maps of node. */
   readonly anonymousMb: number;
+  /** The rest of the resident memory: pages of files. */
+  readonly fileMb: number;
   readonly cpuSeconds: number;
 } {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
@@ -146,6 +156,7 @@ export function footprint(pid: number): {
     rssMb: mb("Rss"),
     pssMb: mb("Pss"),
     anonymousMb: mb("Anonymous"),
+    fileMb: mb("Rss") - mb("Anonymous"),
     cpuSeconds: cpuSecondsOf(`/proc/${pid}/stat`),
   };
 }

@@ -1,8 +1,10 @@
 // The NVML reader child: a process of its own, because a driver call can hang and cannot be cancelled, and a wrong
-// pointer kills whoever made the call. It answers the parent's asks one after another and owns no timer.
+// pointer kills whoever made the call. It answers the parent's asks one after another; its only timer keeps its memory small.
 // It outlives neither its parent (PDEATHSIG, disconnect) nor a Ctrl-C of its own: signals to the group are the parent's.
 import { setImmediate } from "node:timers/promises";
+import { systemClock } from "../../clock.ts";
 import { nameProcess } from "../../process-name.ts";
+import { keepProgramPagesFew } from "../../program-pages.ts";
 import { NvmlFailure } from "./device.ts";
 import { indexName } from "./index-name.ts";
 import { dieWithParent, openLibrary } from "./library.ts";
@@ -11,6 +13,7 @@ import { Reader } from "./reader.ts";
 
 nameProcess("tokenwatt-nvml");
 dieWithParent();
+keepProgramPagesFew(systemClock());
 process.on("SIGINT", () => {});
 process.on("SIGTERM", () => {});
 process.on("SIGHUP", () => {});
