@@ -104,6 +104,8 @@ const LABEL = /[\s,]*([^\s,={}"]+|"(?:[^"\\]|\\.)*")\s*=\s*"((?:[^"\\]|\\.)*)"/g
 // biome-ignore lint/suspicious/noControlCharactersInRegex: anything beyond ASCII came as UTF-8 bytes
 const PLAIN = /^[\x00-\x5b\x5d-\x7f]*$/;
 const TIGHT = /^\{[^\s]*\} ?$/;
+/** An object that grew by computed keys to over 18 of them is a hash table to V8, three times as large as a copy of it. */
+const GROWN_LABELS = 16;
 
 /**
  * The labels in the braces (latin1) of a key that `splitLine` accepted; `nameInside`: the quoted name is the first word.
@@ -123,13 +125,14 @@ export function readLabels(
 function readTight(text: string, once: (value: string) => string): Record<string, string> {
   const labels: Record<string, string> = {};
   let position = 1;
-  while (text.charCodeAt(position) !== CLOSE) {
+  let count = 0;
+  for (; text.charCodeAt(position) !== CLOSE; count++) {
     const equals = text.indexOf("=", position);
     const close = text.indexOf('"', equals + 2);
     labels[text.slice(position, equals)] = once(text.slice(equals + 2, close));
     position = close + (text.charCodeAt(close + 1) === COMMA ? 2 : 1);
   }
-  return labels;
+  return count > GROWN_LABELS ? { ...labels } : labels;
 }
 
 function readLoose(text: string, nameInside: boolean): Record<string, string> {
