@@ -11,16 +11,26 @@ import type { Family, Gap, GpuInfo, GpuSample, ServerInfo, StateRow, TokenSample
  */
 export type SourceErrorKind = "absent" | "transient" | "ended" | "misconfigured" | "restart";
 
+/** What a peer that was asked did instead of answering: nobody listens there, it speaks otherwise, or took too long. */
+export type PeerFault = "nobody" | "foreign" | "late";
+
 /** Why a source could not be read. `message` says what, where, what was seen and wanted; `hint` says how to fix it. */
 export class SourceError extends Error {
   readonly kind: SourceErrorKind;
   readonly hint: string | undefined;
+  /** For whoever decides by it: the message is for people. Undefined where it was none of these, or nobody can tell. */
+  readonly peer: PeerFault | undefined;
 
-  constructor(kind: SourceErrorKind, message: string, options: { hint?: string; cause?: unknown } = {}) {
+  constructor(
+    kind: SourceErrorKind,
+    message: string,
+    options: { hint?: string; cause?: unknown; peer?: PeerFault } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "SourceError";
     this.kind = kind;
     this.hint = options.hint;
+    this.peer = options.peer;
   }
 }
 

@@ -98,9 +98,9 @@ async function discoverPage(
     } catch (error) {
       tried.push(error instanceof Error ? error.message : String(error));
       if (!(error instanceof SourceError)) continue;
-      if (/nothing listens/.test(error.message)) return "silent";
+      if (error.peer === "nobody") return "silent";
       // Nothing that speaks HTTP: the other paths would say the same.
-      if (/does not speak HTTP|no full answer/.test(error.message)) break;
+      if (error.peer === "foreign" || error.peer === "late") break;
     } finally {
       fetcher.close();
     }

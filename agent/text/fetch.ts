@@ -242,18 +242,20 @@ function explainFetchError(error: unknown, target: PageTarget, late: boolean): S
     return new SourceError(
       "transient",
       `${what}: no full answer within ${target.timeoutMs ?? TIMEOUT_MS} ms`,
-      { cause: error },
+      { cause: error, peer: "late" },
     );
   }
   if (code === "ECONNREFUSED" || code === "ENOENT") {
     return new SourceError("transient", `${what}: nothing listens there`, {
       cause: error,
+      peer: "nobody",
       hint: "start the server, or correct the address",
     });
   }
   if (code?.startsWith("HPE_") === true) {
     return new SourceError("transient", `${what}: the peer does not speak HTTP (${message})`, {
       cause: error,
+      peer: "foreign",
       hint: "a gRPC port is read by a gRPC source such as servers.token-counters",
     });
   }

@@ -1,12 +1,13 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
+import { createServer as createSocketServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { probe } from "../../agent/cli/probe-target.ts";
-import { systemClock } from "../../agent/clock.ts";
+import { systemClock, virtualClock } from "../../agent/clock.ts";
 import { silentLog } from "../../agent/log.ts";
 import { discoverAmong, discoverServer, typeOf } from "../../agent/servers/discover.ts";
 import { fakePeer, field, message } from "../fakes/grpc-peer.ts";
@@ -102,6 +103,31 @@ describe("discoverServer()", () => {
     expect(alone.found?.type).toBe("triton-grpc");
     const both = await discoverAmong([port, port + 1], context, "127.0.0.1", false);
     expect(both.found?.type).toBe("triton");
+  });
+
+  test("asks nothing else where nothing listens", async () => {
+    const { listens, tried } = await discoverAmong([1], context, "127.0.0.1", false);
+    expect([listens, tried.length]).toEqual([false, 1]);
+  });
+
+  test.each([
+    ["speaks something else", (socket: Socket) => void socket.end("220 mail ready\r\n")],
+    ["says nothing at all", () => {}],
+  ])("asks for one page where somebody %s, and then over gRPC", async (_, answer) => {
+    const clock = virtualClock(0n);
+    const server = createSocketServer((socket) => {
+      closing.push(() => void socket.destroy());
+      socket.on("error", () => {});
+      answer(socket);
+      // Whoever waits for an answer gives up.
+      socket.once("data", () => void clock.advance(clock.now() + 10e9));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    closing.push(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const { listens, tried } = await discoverAmong([port], { ...context, clock }, "127.0.0.1", false);
+    expect(listens).toBe(true);
+    expect(tried.map((line) => /\w+(?=:\/\/)/.exec(line)?.[0])).toEqual(["http", "grpc"]);
   });
 
   test("says what it tried where nothing is to be found", async () => {

@@ -112,7 +112,10 @@ describe("createPageFetcher()", () => {
 
   test("gives up at its deadline, also in the middle of a page", async () => {
     const url = await serve((_request, response) => void response.write("a 1\n"));
-    await expect(get(url, { timeoutMs: 100 })).rejects.toThrow("no full answer within 100 ms");
+    await expect(get(url, { timeoutMs: 100 })).rejects.toMatchObject({
+      message: expect.stringContaining("no full answer within 100 ms"),
+      peer: "late",
+    });
   });
 
   test("says when the connection breaks in the middle of a page", async () => {
@@ -125,12 +128,20 @@ describe("createPageFetcher()", () => {
   });
 
   test("says that nothing listens, and that the peer does not speak HTTP", async () => {
-    await expect(get("http://127.0.0.1:1/metrics")).rejects.toThrow("nothing listens there");
+    await expect(get("http://127.0.0.1:1/metrics")).rejects.toMatchObject({
+      message: expect.stringContaining("nothing listens there"),
+      peer: "nobody",
+    });
     const raw = createSocketServer((socket) => socket.end("\0\0\x12\x04\0\0\0\0\0"));
     await new Promise<void>((resolve) => raw.listen(0, "127.0.0.1", resolve));
     closing.push(() => void raw.close());
     const { port } = raw.address() as AddressInfo;
-    await expect(get(`http://127.0.0.1:${port}/metrics`)).rejects.toThrow("does not speak HTTP");
+    await expect(get(`http://127.0.0.1:${port}/metrics`)).rejects.toMatchObject({
+      message: expect.stringContaining("does not speak HTTP"),
+      peer: "foreign",
+    });
+    const url = await serve((_request, response) => response.writeHead(404).end());
+    await expect(get(url)).rejects.toMatchObject({ peer: undefined });
   });
 
   test("refuses an address it cannot read, before any request", () => {
