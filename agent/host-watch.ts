@@ -10,8 +10,8 @@ import { candidatePorts } from "./host-ports.ts";
 import type { Log } from "./log.ts";
 import type { GpuSample, Nanos } from "./model.ts";
 import type { Outcome, ServerTaker } from "./server-search.ts";
-import { isTwin, Place, portOf } from "./server-search.ts";
-import { discoverServer, typeOf, usualPorts } from "./servers/discover.ts";
+import { isTwin, letGo, Place, portOf, takeIn } from "./server-search.ts";
+import { discoverServer, isEstimate, typeOf, usualPorts } from "./servers/discover.ts";
 import type { ServerSource, SourceContext } from "./source.ts";
 
 const LOOK_MS = 1000;
@@ -111,7 +111,7 @@ export class HostWatch {
   }
 
   async #discover(readings: readonly ProcessReading[], pids: readonly number[]): Promise<void> {
-    const { clock, pipeline, proc } = this.#parts;
+    const { proc } = this.#parts;
     const here = pids.length === 0 ? [] : socketsHere(proc);
     const facts = { readings, pids, here, usual: usualPorts(), ephemeral: ephemeralPorts(proc) };
     const wanted = candidatePorts(facts);
@@ -124,16 +124,24 @@ export class HostWatch {
       if (state.inodes !== candidate.inodes) state.place.askAnew();
       state.inodes = candidate.inodes;
       state.pids = candidate.pids;
-      const own = state.place.server;
-      const reader = this.#reader(portOf(own?.info.address ?? "") ?? candidate.port, own);
-      if (own !== undefined && reader === undefined) continue;
-      // Configured since it was found.
-      if (own !== undefined) await pipeline.removeServer(own);
-      state.place.server = undefined;
-      if (reader !== undefined) state.place.notAsked("known", `read already as ${reader}`, reader);
-      else if (candidate.not !== undefined) state.place.notAsked(candidate.not.state, candidate.not.why);
-      else if (state.place.due(clock)) await this.#ask(candidate, state.place);
+      await this.#follow(candidate, state.place);
     }
+  }
+
+  async #follow(candidate: PortCandidate, place: Place): Promise<void> {
+    const { clock, pipeline } = this.#parts;
+    const own = place.server;
+    const reader = this.#reader(portOf(own?.info.address ?? "") ?? candidate.port, own);
+    if (reader !== undefined) {
+      // Configured since it was found.
+      await letGo(place, pipeline);
+      place.notAsked("known", `read already as ${reader}`, reader);
+    } else if (candidate.not !== undefined) {
+      // One that was found stays where it still loads, but not where whoever listens now must not be asked.
+      if (own !== undefined && (!place.inDoubt || candidate.not.state === "waiting")) return;
+      await letGo(place, pipeline);
+      place.notAsked(candidate.not.state, candidate.not.why);
+    } else if (place.due(clock)) await this.#ask(candidate, place);
   }
 
   /** The server that reads this port, wherever: one on another host may be this one by another name. */
@@ -143,9 +151,9 @@ export class HostWatch {
   }
 
   async #forget(port: number): Promise<void> {
-    const server = this.#ports.get(port)?.place.server;
+    const place = this.#ports.get(port)?.place;
     this.#ports.delete(port);
-    if (server !== undefined) await this.#parts.pipeline.removeServer(server);
+    if (place !== undefined) await letGo(place, this.#parts.pipeline);
   }
 
   async #ask({ from, pids, port }: PortCandidate, place: Place): Promise<void> {
@@ -157,23 +165,30 @@ export class HostWatch {
       place.inVain(discovery, clock);
       return;
     }
-    const reader = this.#reader(portOf(found.endpoint) ?? port) ?? this.#otherView(found.type, pids);
+    if (place.stays(found, clock)) return;
+    const foundPort = portOf(found.endpoint) ?? port;
+    const reader = this.#reader(foundPort, place.server) ?? this.#otherView(found.type, pids, place);
+    if (reader !== undefined && place.inDoubt && foundPort !== port) {
+      // A neighbour that is read at its own port does not say who listens at this one.
+      place.inVain({ tried: [`beside it is ${reader}`], listens: true }, clock);
+      return;
+    }
     if (reader !== undefined) {
+      await letGo(place, pipeline);
       place.notAsked("known", `read already as ${reader}: ${found.type} at ${found.endpoint}`, reader);
       return;
     }
     const server = type.open(type.config.parse({ endpoint: found.endpoint }), { ...context, scrapeMs });
-    if (await isTwin(server, place, pipeline.intake, clock)) return;
-    place.found(server, `${found.type}: ${found.why}; ${from}`);
-    pipeline.addServer(server);
-    log.info("server found", { source: `server:${server.info.id}`, type: found.type, why: found.why });
+    if (await isTwin(server, place, pipeline, clock)) return;
+    await takeIn(server, place, { why: found.why, from }, { log, pipeline });
   }
 
   /** The server of the same processes that counts what a statistic over gRPC would estimate. */
-  #otherView(type: string, pids: readonly number[]): string | undefined {
-    if (type !== "triton-grpc" && type !== "get-loads") return undefined;
+  #otherView(type: string, pids: readonly number[], own: Place): string | undefined {
+    if (!isEstimate(type)) return undefined;
     for (const { pids: others, place } of this.#ports.values()) {
-      if (place.server !== undefined && others.some((pid) => pids.includes(pid))) return place.server.info.id;
+      if (place.server !== undefined && place !== own && others.some((pid) => pids.includes(pid)))
+        return place.server.info.id;
     }
     return undefined;
   }

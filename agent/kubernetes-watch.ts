@@ -13,7 +13,7 @@ import type { Nanos } from "./model.ts";
 import type { PodServer, PodTarget } from "./pod-servers.ts";
 import { targetsOf } from "./pod-servers.ts";
 import type { Outcome, ServerTaker } from "./server-search.ts";
-import { isTwin, Place, portOf, twinOf, unreadOf } from "./server-search.ts";
+import { isTwin, letGo, Place, portOf, stepBack, takeIn, twinOf, unreadOf } from "./server-search.ts";
 import { discoverAmong, typeOf } from "./servers/discover.ts";
 import type { ServerSource, ServerType, SourceContext, SourceError } from "./source.ts";
 
@@ -46,12 +46,22 @@ class PodPlace extends Place {
   readonly uid: string;
   readonly fingerprint: string;
   readonly gpus: string;
+  #instance: string;
 
   constructor({ pod, server }: PodTarget) {
     super();
     this.uid = pod.uid;
     this.fingerprint = "refused" in server ? server.refused : server.fingerprint;
     this.gpus = gpusOf(server);
+    this.#instance = instanceOf(server);
+  }
+
+  /** Notes who runs there now; a restarted container may run another server. */
+  runs({ server }: PodTarget): void {
+    const instance = instanceOf(server);
+    if (instance === "" || instance === this.#instance) return;
+    if (this.#instance !== "") this.askAnew();
+    this.#instance = instance;
   }
 }
 
@@ -154,11 +164,16 @@ export class KubernetesWatch {
     for (const target of targets) {
       const place = await this.#placeOf(target, gpus !== undefined);
       const { server } = target;
-      if ("refused" in server) place.notAsked(server.wanted ? "refused" : "off", server.refused);
-      else if (place.server !== undefined) await this.#compare(target.pod, server, place.server, place);
-      else if (unread !== undefined && !server.asked)
+      if ("refused" in server) {
+        place.notAsked(server.wanted ? "refused" : "off", server.refused);
+        continue;
+      }
+      if (place.server !== undefined) await this.#compare(target.pod, server, place.server, place);
+      else if (unread !== undefined && !server.asked) {
         place.notAsked("waiting", `not asked before ${unread} was read, which may be the same server`);
-      else if (place.due(clock) && clock.now() < end) await this.#take(target.pod, server, place);
+        continue;
+      }
+      if (place.due(clock) && clock.now() < end) await this.#take(target.pod, server, place);
     }
   }
 
@@ -167,25 +182,29 @@ export class KubernetesWatch {
     const { name } = target;
     const place = new PodPlace(target);
     const known = this.#places.get(name);
-    if (known?.fingerprint === place.fingerprint && (known.gpus === place.gpus || !gpusKnown)) return known;
+    if (known?.fingerprint === place.fingerprint && (known.gpus === place.gpus || !gpusKnown)) {
+      known.runs(target);
+      return known;
+    }
     await this.#forget(name);
     this.#places.set(name, place);
     return place;
   }
 
   async #forget(name: string): Promise<void> {
-    const server = this.#places.get(name)?.server;
+    const place = this.#places.get(name);
     this.#places.delete(name);
-    if (server !== undefined) await this.#parts.pipeline.removeServer(server);
+    if (place !== undefined) await letGo(place, this.#parts.pipeline);
   }
 
   async #take(pod: Pod, wanted: PodServer, place: Place): Promise<void> {
-    const { context } = this.#parts;
+    const { context, pipeline } = this.#parts;
     const { asked, gpus, host, ports, type } = wanted;
     const entry = gpus.length === 0 ? wanted.entry : { ...wanted.entry, gpus };
     for (const port of ports) {
-      const reader = this.#alreadyRead(pod, host, port);
+      const reader = this.#alreadyRead(pod, host, port, place.server?.info.id);
       if (reader === undefined) continue;
+      await letGo(place, pipeline);
       place.notAsked("known", `read already as ${reader}`, reader);
       return;
     }
@@ -197,7 +216,8 @@ export class KubernetesWatch {
     const { found } = discovery;
     const foundType = found === undefined ? undefined : typeOf(found);
     if (found === undefined || foundType === undefined) place.inVain(discovery, context.clock);
-    else await this.#open(pod, foundType, { ...entry, endpoint: found.endpoint }, found.why, place, !asked);
+    else if (!place.stays(found, context.clock))
+      await this.#open(pod, foundType, { ...entry, endpoint: found.endpoint }, found.why, place, !asked);
   }
 
   /** Lets a server go where one that was configured since reads its port, or turns out to count the same. */
@@ -210,9 +230,7 @@ export class KubernetesWatch {
       reader === undefined
         ? twinOf(info, sample, pipeline.intake)
         : { server: reader, why: `read already as ${reader}` };
-    if (twin === undefined) return;
-    await pipeline.removeServer(source);
-    place.twin(twin.server, twin.why, context.clock);
+    if (twin !== undefined) await stepBack(place, twin, pipeline, context.clock);
   }
 
   async #open(
@@ -226,17 +244,17 @@ export class KubernetesWatch {
     const { context, pipeline, scrapeMs } = this.#parts;
     const where = `${pod.namespace}/${pod.name}`;
     const named = typeof entry["id"] === "string" ? entry["id"] : `${type.name}@${where}`;
-    const id = freeId(named, where, pipeline.intake.servers);
+    const others = [...pipeline.intake.servers.keys()].filter((id) => id !== place.server?.info.id);
+    const id = freeId(named, where, new Set(others));
     const parsed = type.config.safeParse({ ...entry, id });
     if (!parsed.success) {
+      await letGo(place, pipeline);
       place.unusable(`${type.name}: ${parsed.error.issues.map(({ message }) => message).join("; ")}`);
       return;
     }
     const source = type.open(parsed.data, { ...context, scrapeMs });
-    if (compare && (await isTwin(source, place, pipeline.intake, context.clock))) return;
-    place.found(source, `${type.name}: ${why}`);
-    pipeline.addServer(source);
-    context.log.info("server found", { source: `server:${id}`, type: type.name, why, pod: where });
+    if (compare && (await isTwin(source, place, pipeline, context.clock))) return;
+    await takeIn(source, place, { why, pod: where }, { log: context.log, pipeline });
   }
 
   /** The server that reads the same port: configured, or found behind a GPU process of a pod on the host's network. */
@@ -253,12 +271,17 @@ function gpusOf(server: PodTarget["server"]): string {
   return "refused" in server ? "" : server.gpus.join();
 }
 
+/** Empty where nothing of it may be another server's by now: its type is given, or nobody tells. */
+function instanceOf(server: PodTarget["server"]): string {
+  return "refused" in server || server.type !== undefined ? "" : server.instance;
+}
+
 function asked({ server }: PodTarget): boolean {
   return "refused" in server || server.asked;
 }
 
 /** Pods of one template share their annotations, containers of one pod its name: the second of a name is told apart. */
-function freeId(named: string, where: string, servers: ReadonlyMap<string, unknown>): string {
+function freeId(named: string, where: string, servers: ReadonlySet<string>): string {
   if (!servers.has(named)) return named;
   const base = named.endsWith(`@${where}`) ? named : `${named}@${where}`;
   if (!servers.has(base)) return base;

@@ -31,6 +31,8 @@ export interface PodServer {
   readonly entry: Readonly<Record<string, unknown>>;
   /** GPUs held alone. */
   readonly gpus: readonly string[];
+  /** Which containers run it, so that restarted ones are told apart; empty where the kubelet does not say. */
+  readonly instance: string;
 }
 
 /** Why nothing of a pod is asked; `wanted` where somebody should do something about it. */
@@ -106,7 +108,16 @@ function annotatedServer(pod: Pod, gpus: readonly PodGpus[]): PodServer | NotAsk
     pod: podOf(pod),
   };
   const fingerprint = JSON.stringify([address, name ?? null, entry]);
-  return { fingerprint, host: hostOf(pod), ports: [port], asked: true, type, entry, gpus: gpusOf(gpus) };
+  return {
+    fingerprint,
+    host: hostOf(pod),
+    ports: [port],
+    asked: true,
+    type,
+    entry,
+    gpus: gpusOf(gpus),
+    instance: pod.containers.flatMap(({ id }) => id ?? []).join(),
+  };
 }
 
 function serverIn(container: PodContainer, pod: Pod, gpus: readonly PodGpus[]): PodServer | NotAsked {
@@ -135,6 +146,7 @@ function serverIn(container: PodContainer, pod: Pod, gpus: readonly PodGpus[]): 
     type: undefined,
     entry,
     gpus: gpusOf(gpus),
+    instance: container.id ?? "",
   };
 }
 

@@ -1,8 +1,10 @@
 // What the searches for servers have in common: what became of each place that was looked at, when it is asked again,
-// and who takes a server in that was found.
+// who takes a server in that was found, and what happens to it when somebody else listens there.
 import type { Clock } from "./clock.ts";
+import type { Log } from "./log.ts";
 import type { Nanos, ServerInfo, TokenSample } from "./model.ts";
-import type { Discovery } from "./servers/discover.ts";
+import type { Discovered, Discovery } from "./servers/discover.ts";
+import { isEstimate } from "./servers/discover.ts";
 import type { ServerSource } from "./source.ts";
 
 /** A place that answers nothing useful: again after this, doubled each time up to the longest. */
@@ -45,25 +47,66 @@ const foundServers = new WeakSet<ServerInfo>();
 /** One place where a server may be. */
 export class Place {
   outcome: Outcome = { state: "waiting", why: "not asked yet" };
+  /** The server that is read here. */
   server: ServerSource | undefined;
+  #foundWhy = "";
+  /** Somebody else may listen here than when the server was found. */
+  #inDoubt = false;
   #nextAt: Nanos = Number.NEGATIVE_INFINITY;
   #waitNanos = RETRY_FIRST_NANOS;
 
+  /** Whether the server that is read here may be another one by now. */
+  get inDoubt(): boolean {
+    return this.server !== undefined && this.#inDoubt;
+  }
+
   /** Whether it is time to ask. */
   due({ now }: Pick<Clock, "now">): boolean {
-    return this.server === undefined && now() >= this.#nextAt;
+    return (this.server === undefined || this.#inDoubt) && now() >= this.#nextAt;
   }
 
   /** Notes that a server was found and is read. */
   found(source: ServerSource, why: string): void {
     this.server = source;
     foundServers.add(source.info);
-    this.outcome = { state: "found", why, server: source.info.id };
+    this.#foundWhy = why;
+    this.#confirm(source.info);
   }
 
-  /** Notes that asking gave nothing. A place where nothing listens may be a server that still loads: not put off. */
+  /**
+   * Whether what was found leaves the server that is read here as it is: it is that one, or has said too little yet. After
+   * a restart the page may come later than the gRPC service beside it, which is asked twice before it is believed.
+   */
+  stays({ endpoint, type }: Discovered, clock: Pick<Clock, "now">): boolean {
+    const info = this.server?.info;
+    if (info === undefined) return false;
+    const isSame = info.type === type && info.address === endpoint;
+    if (isSame) this.#confirm(info);
+    const isEarly = isEstimate(type) && !isEstimate(info.type) && this.#waitNanos === RETRY_FIRST_NANOS;
+    if (isEarly)
+      this.inVain({ tried: [`${type} at ${endpoint}, which only estimates`], listens: true }, clock);
+    return isSame || isEarly;
+  }
+
+  #confirm({ id }: ServerInfo): void {
+    this.#inDoubt = false;
+    this.outcome = { state: "found", why: this.#foundWhy, server: id };
+  }
+
+  /**
+   * Notes that asking gave nothing. A place where nothing listens may be a server that still loads: not put off. One that
+   * was read here stays until another one answers.
+   */
   inVain({ tried, listens }: Pick<Discovery, "tried" | "listens">, { now }: Pick<Clock, "now">): void {
-    this.outcome = { state: listens ? "nothing" : "waiting", why: tried.join("; ") };
+    const why = tried.join("; ");
+    this.outcome =
+      this.server === undefined
+        ? { state: listens ? "nothing" : "waiting", why }
+        : {
+            state: "found",
+            why: `${this.#foundWhy}; restarted or replaced since, and not known yet: ${why}`,
+            server: this.server.info.id,
+          };
     this.#nextAt = now() + (listens ? this.#waitNanos : RETRY_FIRST_NANOS);
     if (listens) this.#waitNanos = Math.min(RETRY_LONGEST_NANOS, 2 * this.#waitNanos);
   }
@@ -81,13 +124,13 @@ export class Place {
 
   /** Notes that another server counts the same: looked at again after a while. */
   twin(server: string, why: string, { now }: Pick<Clock, "now">): void {
-    this.server = undefined;
     this.outcome = { state: "known", why, server };
     this.#nextAt = now() + TWIN_NANOS;
   }
 
-  /** Ask as if for the first time: somebody else listens there now. */
+  /** Ask as if for the first time: somebody else listens there now. A server that is read stays until one answers. */
   askAnew(): void {
+    this.#inDoubt = true;
     this.#nextAt = Number.NEGATIVE_INFINITY;
     this.#waitNanos = RETRY_FIRST_NANOS;
   }
@@ -136,24 +179,68 @@ export function unreadOf({ health, servers }: ServerTaker["intake"]): string | u
 
 /**
  * Whether another server counts what this one would; told to `place`, and the source closed, then and where it cannot be
- * read.
+ * read. A server the place had is let go for the other one.
  */
 export async function isTwin(
   source: ServerSource,
   place: Place,
-  intake: ServerTaker["intake"],
+  pipeline: ServerTaker,
   clock: Pick<Clock, "now">,
 ): Promise<boolean> {
+  let twin: Twin | undefined;
   try {
     const sample = source.kind === "pull" ? await source.poll() : undefined;
-    const twin = twinOf(source.info, sample, intake);
+    twin = twinOf(source.info, sample, pipeline.intake);
     if (twin === undefined) return false;
-    place.twin(twin.server, twin.why, clock);
   } catch (error) {
     place.inVain({ tried: [(error as Error).message], listens: true }, clock);
   }
   await source.close();
+  if (twin !== undefined) await stepBack(place, twin, pipeline, clock);
   return true;
+}
+
+/** Lets the server of a place go, if it has one, for the one that counts the same. */
+export async function stepBack(
+  place: Place,
+  { server, why }: Twin,
+  pipeline: ServerTaker,
+  clock: Pick<Clock, "now">,
+): Promise<void> {
+  await letGo(place, pipeline);
+  place.twin(server, why, clock);
+}
+
+/** Lets the server of a place go, if it has one. */
+export async function letGo(place: Place, pipeline: ServerTaker): Promise<void> {
+  const { server } = place;
+  place.server = undefined;
+  if (server !== undefined) await pipeline.removeServer(server);
+}
+
+/** How a server was found: what its page or service looks like, and what led to its port. */
+export interface Finding {
+  readonly why: string;
+  readonly from?: string;
+  readonly pod?: string;
+}
+
+/** Has a server read that was found at a place, in the stead of the one that was read there. */
+export async function takeIn(
+  source: ServerSource,
+  place: Place,
+  finding: Finding,
+  { log, pipeline }: { readonly log: Log; readonly pipeline: ServerTaker },
+): Promise<void> {
+  const before = place.server?.info;
+  const { id, type } = source.info;
+  // It ends first: both may have one name.
+  await letGo(place, pipeline);
+  place.found(source, [`${type}: ${finding.why}`, finding.from ?? []].flat().join("; "));
+  pipeline.addServer(source);
+  const told = { source: `server:${id}`, type, ...finding };
+  if (before === undefined) log.info("server found", told);
+  else log.info("server replaced", { ...told, before: `server:${before.id}`, beforeType: before.type });
 }
 
 function modelsOf({ readings }: TokenSample): readonly string[] {

@@ -14,39 +14,45 @@ import type { ProcessReading } from "../agent/host/processes.ts";
 import { keepsAwake, servingPortsOf } from "../agent/host/processes.ts";
 import { candidatePorts } from "../agent/host-ports.ts";
 import { HostWatch } from "../agent/host-watch.ts";
+import type { Log } from "../agent/log.ts";
 import { silentLog } from "../agent/log.ts";
-import type { GpuSample, ServerInfo } from "../agent/model.ts";
+import type { GpuSample, ServerInfo, TokenSample } from "../agent/model.ts";
 import { portOf } from "../agent/server-search.ts";
 import { usualPorts } from "../agent/servers/discover.ts";
-import type { ServerSource } from "../agent/source.ts";
+import { serverTypes } from "../agent/servers/registry.ts";
+import type { ServerSource, ServerType } from "../agent/source.ts";
+import { fakePeer } from "./fakes/grpc-peer.ts";
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
-const VLLM = readFileSync(
-  fileURLToPath(new URL("./fixtures/servers/vllm-0.16-two-engines.prom", import.meta.url)),
-  "utf8",
-);
+const recording = (name: string): string =>
+  readFileSync(fileURLToPath(new URL(`./fixtures/servers/${name}.prom`, import.meta.url)), "utf8");
+const VLLM = recording("vllm-0.16-two-engines");
+const SGLANG = recording("sglang-0.5.23-two-tenants");
 
 /** A server that answers `/metrics` by the given function; counts the requests by path. */
-async function pageServer(answer: (url: string) => [number, string]): Promise<{
-  port: number;
-  asked: string[];
-  server: Server;
-}> {
+async function pageServer(
+  answer: (url: string) => [number, string],
+  wanted = 0,
+): Promise<{ port: number; asked: string[]; server: Server; stop(): Promise<unknown> }> {
   const asked: string[] = [];
   const server = createServer((request, response) => {
     asked.push(request.url ?? "");
     const [status, body] = answer(request.url ?? "");
     response.writeHead(status).end(body);
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  closing.push(() => {
-    server.close();
+  await new Promise<void>((resolve, reject) =>
+    server.once("error", reject).listen(wanted, "127.0.0.1", resolve),
+  );
+  const stop = (): Promise<unknown> => {
+    const stopped = new Promise((resolve) => server.close(resolve));
     server.closeAllConnections();
-  });
-  return { port: (server.address() as AddressInfo).port, asked, server };
+    return stopped;
+  };
+  closing.push(stop);
+  return { port: (server.address() as AddressInfo).port, asked, server, stop };
 }
 const page = (url: string): [number, string] => (url === "/metrics" ? [200, VLLM] : [404, ""]);
 
@@ -64,6 +70,11 @@ interface FakeProcess {
 function fakeProc(processes: Readonly<Record<string, FakeProcess>>): string {
   const proc = mkdtempSync(join(tmpdir(), "tokenwatt-proc-"));
   closing.push(() => rmSync(proc, { recursive: true }));
+  writeProcesses(proc, processes);
+  return proc;
+}
+
+function writeProcesses(proc: string, processes: Readonly<Record<string, FakeProcess>>): void {
   const table = (uid: number, sockets: FakeProcess["sockets"] = []): string =>
     [
       "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
@@ -83,7 +94,6 @@ function fakeProc(processes: Readonly<Record<string, FakeProcess>>): string {
     writeFileSync(join(folder, "cgroup"), `0::${cgroup ?? "/system.slice/vllm.service"}\n`);
     writeFileSync(join(folder, "net/tcp"), table(uid, sockets));
   }
-  return proc;
 }
 
 function watch(proc: string, pids: readonly number[]) {
@@ -94,8 +104,11 @@ function watch(proc: string, pids: readonly number[]) {
   ]);
   let facts: readonly ProcessReading[] = [];
   const opened: ServerSource[] = [];
+  const lastTokenSamples = new Map<string, TokenSample>();
+  const told: unknown[] = [];
+  const log: Log = { ...silentLog, info: (event, facts = {}) => void told.push({ event, ...facts }) };
   const pipeline = {
-    intake: { servers, lastGpuSamples, lastTokenSamples: new Map() },
+    intake: { servers, lastGpuSamples, lastTokenSamples },
     addServer: (source: ServerSource) => {
       opened.push(source);
       servers.set(source.info.id, source.info);
@@ -106,16 +119,26 @@ function watch(proc: string, pids: readonly number[]) {
     },
   };
   closing.push(() => Promise.all(opened.map((source) => source.close())));
-  const context = { clock, log: silentLog, signal: new AbortController().signal };
+  const context = { clock, log, signal: new AbortController().signal };
   const correlator = {
     setProcessFacts: (readings: readonly ProcessReading[]) => {
       facts = readings;
     },
   };
-  const common = { clock, log: silentLog, context, pipeline, correlator, discover: true, scrapeMs: 5000 };
+  const common = { clock, log, context, pipeline, correlator, discover: true, scrapeMs: 5000 };
   const watched = new HostWatch({ ...common, proc });
   const ports = () => watched.status().ports;
-  return { watched, servers, clock, ports, opened, lastGpuSamples, facts: () => facts };
+  return {
+    watched,
+    servers,
+    clock,
+    ports,
+    opened,
+    told,
+    lastGpuSamples,
+    lastTokenSamples,
+    facts: () => facts,
+  };
 }
 
 describe("HostWatch", () => {
@@ -290,6 +313,174 @@ describe("HostWatch", () => {
     servers.set("mine", { ...info, address: `127.0.0.1:${port}` });
     await watched.look();
     expect([...servers.keys()]).toEqual(["mine"]);
+  });
+});
+
+describe("HostWatch, when a found server's port is listened on anew", () => {
+  /** A GPU process with a vLLM that was found; `listen` starts another server on its port, `look` is the next look. */
+  async function replaceable() {
+    const engine = await pageServer(page);
+    const { port } = engine;
+    const processes = (inode: number | undefined, words: readonly string[] = []) => ({
+      self: { words: [], sockets: inode === undefined ? [] : ([[port, inode]] as const) },
+      10: { words: ["engine", "--port", String(port), ...words] },
+    });
+    const proc = fakeProc(processes(77));
+    const host = watch(proc, [10]);
+    await host.watched.look();
+    const stopped = engine.stop();
+    let inode = 77;
+    return {
+      ...host,
+      port,
+      vllm: `vllm@http://127.0.0.1:${port}/metrics`,
+      sglang: `sglang@http://127.0.0.1:${port}/metrics`,
+      listen: async (answer: (url: string) => [number, string], words: readonly string[] = []) => {
+        await stopped;
+        writeProcesses(proc, processes(++inode, words));
+        return pageServer(answer, port);
+      },
+      stop: async () => {
+        await stopped;
+        writeProcesses(proc, processes(undefined));
+      },
+      relisten: (words: readonly string[] = []) => writeProcesses(proc, processes(++inode, words)),
+      look: async () => {
+        await host.clock.advance(host.clock.now() + 31e9);
+        await host.watched.look();
+        return [...host.servers.keys()];
+      },
+      outcome: () => host.ports()[port],
+    };
+  }
+
+  test("keeps the source of a server that restarted, through the time it loads, and asks no more than that", async () => {
+    const { listen, look, opened, outcome, stop, vllm } = await replaceable();
+    const found = outcome();
+    await stop();
+    expect(await look()).toEqual([vllm]);
+    const again = await listen(page);
+    expect(await look()).toEqual([vllm]);
+    expect(opened).toHaveLength(1);
+    expect(outcome()).toEqual(found);
+    expect(again.asked).toEqual(["/metrics"]);
+    await look();
+    expect(again.asked).toEqual(["/metrics"]);
+  });
+
+  test("reads another type in the stead of the one before, and says from what to what", async () => {
+    const { listen, look, outcome, sglang, told, vllm } = await replaceable();
+    await listen((url) => (url === "/metrics" ? [200, SGLANG] : [404, ""]));
+    expect(await look()).toEqual([sglang]);
+    expect(outcome()).toMatchObject({ state: "found", server: sglang });
+    expect(told).toMatchObject([
+      { event: "server found", source: `server:${vllm}` },
+      {
+        event: "server replaced",
+        source: `server:${sglang}`,
+        type: "sglang",
+        before: `server:${vllm}`,
+        beforeType: "vllm",
+      },
+    ]);
+  });
+
+  test("reads the same type anew where it answers at another path", async () => {
+    const { listen, look, port } = await replaceable();
+    await listen((url) => (url === "/prometheus/metrics" ? [200, VLLM] : [404, ""]));
+    expect(await look()).toEqual([`vllm@http://127.0.0.1:${port}/prometheus/metrics`]);
+  });
+
+  test("keeps the source until something answers, and asks ever more rarely", async () => {
+    const { listen, look, outcome, sglang, vllm } = await replaceable();
+    let status = 503;
+    const { asked } = await listen((url) => (url === "/metrics" ? [status, SGLANG] : [404, ""]));
+    const counts: number[] = [];
+    for (let time = 0; time < 6; time++) {
+      expect(await look()).toEqual([vllm]);
+      counts.push(asked.filter((url) => url === "/metrics").length);
+    }
+    expect(counts).toEqual([1, 2, 3, 3, 4, 4]);
+    expect(outcome()).toMatchObject({
+      state: "found",
+      server: vllm,
+      why: expect.stringMatching(/was started with it; restarted or replaced since, .*answers 503/),
+    });
+    status = 200;
+    for (let time = 0; time < 4; time++) await look();
+    expect(await look()).toEqual([sglang]);
+  }, 20_000);
+
+  test("lets a server go whose port is now of one that must not be asked", async () => {
+    const { look, outcome, relisten } = await replaceable();
+    relisten(["--sleep-idle-seconds", "60"]);
+    expect(await look()).toEqual([]);
+    expect(outcome()).toMatchObject({ state: "refused" });
+  });
+
+  test("believes an estimate in the place of a page when it is asked again, and not that the old server gives it", async () => {
+    const { look, outcome, port, relisten, stop, vllm } = await replaceable();
+    await stop();
+    const service = "vllm.grpc.engine.VllmEngine";
+    const peer = await fakePeer({ [`/${service}/GetLoads`]: Buffer.alloc(0) }, [service], {
+      listen: `127.0.0.1:${port}`,
+    });
+    closing.push(peer.close);
+    relisten();
+    expect(await look()).toEqual([vllm]);
+    expect(outcome()).toMatchObject({ server: vllm, why: expect.stringContaining("only estimates") });
+    expect(await look()).toEqual([`get-loads@127.0.0.1:${port}`]);
+  });
+
+  test("steps back for a configured server that turns out to be the new one", async () => {
+    const { lastTokenSamples, listen, look, outcome, servers, sglang } = await replaceable();
+    await listen((url) => (url === "/metrics" ? [200, SGLANG] : [404, ""]));
+    const info = { type: "sglang", family: "engine", address: "http://chat", pollMs: 1000 } as const;
+    const other = await pageServer(() => [200, SGLANG]);
+    const same = serverTypes.find(({ name }) => name === "sglang") as ServerType;
+    const source = same.open(same.config.parse({ endpoint: `127.0.0.1:${other.port}` }), {
+      clock: virtualClock(0n),
+      log: silentLog,
+      signal: new AbortController().signal,
+    });
+    closing.push(() => source.close());
+    if (source.kind === "pull") lastTokenSamples.set("chat", await source.poll());
+    servers.set("chat", { ...info, id: "chat" });
+    expect(await look()).toEqual(["chat"]);
+    expect(outcome()).toMatchObject({ state: "known", server: "chat" });
+    servers.delete("chat");
+    await look();
+    expect(await look()).toEqual([sglang]);
+  });
+
+  test("takes no neighbour's page for that of a server that still loads", async () => {
+    const two = async (): Promise<readonly [Awaited<ReturnType<typeof pageServer>>, number]> => {
+      const one = await pageServer(page);
+      return pageServer(page, one.port + 1).then(() => [one, one.port] as const, two);
+    };
+    const [one, port] = await two();
+    const processes = (inode: number) => ({
+      self: {
+        words: [],
+        sockets: [
+          [port, inode],
+          [port + 1, 90],
+        ] as const,
+      },
+      10: { words: ["engine", "--port", String(port)] },
+      11: { words: ["engine", "--port", String(port + 1)] },
+    });
+    const proc = fakeProc(processes(77));
+    const { clock, opened, servers, watched } = watch(proc, [10, 11]);
+    await watched.look();
+    expect(servers.size).toBe(2);
+    await one.stop();
+    await pageServer(() => [503, ""], port);
+    writeProcesses(proc, processes(78));
+    await clock.advance(31e9);
+    await watched.look();
+    expect(opened).toHaveLength(2);
+    expect(servers.size).toBe(2);
   });
 });
 

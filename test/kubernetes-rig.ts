@@ -13,21 +13,28 @@ import type { FakeKubelet } from "./fakes/kubelet.ts";
 
 type Closing = (() => unknown)[];
 
-/** A server with a metric page of vLLM; counts who asks it. */
-export async function servePage(closing: Closing): Promise<{ port: number; asked: () => number }> {
-  const path = fileURLToPath(new URL("./fixtures/servers/vllm-0.16-two-engines.prom", import.meta.url));
-  const page = readFileSync(path, "utf8");
+/** A server with a metric page of vLLM, until it shows another recording or none; counts who asks it. */
+export async function servePage(
+  closing: Closing,
+): Promise<{ port: number; asked: () => number; show: (name: string | undefined) => void }> {
+  const read = (name: string): string =>
+    readFileSync(fileURLToPath(new URL(`./fixtures/servers/${name}.prom`, import.meta.url)), "utf8");
+  let page: string | undefined = read("vllm-0.16-two-engines");
   let asked = 0;
   const server = createServer((request, response) => {
     asked++;
-    response.writeHead(request.url === "/metrics" ? 200 : 404).end(request.url === "/metrics" ? page : "");
+    const shown = request.url === "/metrics" ? page : undefined;
+    response.writeHead(shown === undefined ? 404 : 200).end(shown);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   closing.push(() => {
     server.close();
     server.closeAllConnections();
   });
-  return { port: (server.address() as AddressInfo).port, asked: () => asked };
+  const show = (name: string | undefined): void => {
+    page = name === undefined ? undefined : read(name);
+  };
+  return { port: (server.address() as AddressInfo).port, asked: () => asked, show };
 }
 
 /** A watch over that kubelet that keeps what it takes in. */

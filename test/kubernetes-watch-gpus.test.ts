@@ -225,6 +225,64 @@ describe("KubernetesWatch and pods nobody annotated", () => {
     expect([...servers.keys()]).toEqual(["vllm@a/llm"]);
   });
 
+  test("asks a container that restarted what it runs: keeps the same, waits for one that loads, reads another", async () => {
+    const { port, asked, show } = await pageServer();
+    const runs = (id: string) => {
+      const containers = [{ name: "engine", gpus: ["GPU-1"], ports: [{ port }], id }];
+      kubelet.pods = [{ namespace: "a", name: "llm", containers }];
+    };
+    runs("containerd://1");
+    const { watched, servers, sources, clock } = watch();
+    await watched.look();
+    const [source] = sources.values();
+    const first = asked();
+    await watched.look();
+    expect(asked()).toBe(first);
+    runs("containerd://2");
+    await watched.look();
+    expect(asked()).toBe(first + 1);
+    expect([...servers.keys()]).toEqual(["vllm@a/llm"]);
+    expect([...sources.values()]).toEqual([source]);
+    show(undefined);
+    runs("containerd://3");
+    await watched.look();
+    expect([...servers.keys()]).toEqual(["vllm@a/llm"]);
+    expect(watched.status().pods?.["a/llm/engine"]).toMatchObject({ state: "found", server: "vllm@a/llm" });
+    show("sglang-0.5.23-two-tenants");
+    await clock.advance(16e9);
+    await watched.look();
+    expect([...servers.values()]).toMatchObject([
+      { id: "sglang@a/llm", type: "sglang", gpus: ["GPU-1"], pod: { name: "llm" } },
+    ]);
+  });
+
+  test("reads another type under the name an annotation gives, and asks none whose type it names", async () => {
+    const [open, named] = [await pageServer(), await pageServer()];
+    const runs = (id: string) => {
+      const pod = (name: string, port: number, more: Record<string, string>) => ({
+        namespace: "a",
+        name,
+        annotations: annotated(port, { "tokenwatt.io/id": name, ...more }),
+        containers: [{ name: "main", id: `${name}-${id}` }],
+      });
+      kubelet.pods = [pod("open", open.port, {}), pod("named", named.port, { "tokenwatt.io/type": "vllm" })];
+    };
+    runs("1");
+    const { watched, servers, sources } = watch();
+    await watched.look();
+    const source = sources.get("named");
+    for (const { show } of [open, named]) show("sglang-0.5.23-two-tenants");
+    runs("2");
+    await watched.look();
+    const types = [...servers.values()].map(({ id, type }) => [id, type]);
+    expect(types.sort()).toEqual([
+      ["named", "vllm"],
+      ["open", "sglang"],
+    ]);
+    expect(sources.get("named")).toBe(source);
+    expect(named.asked()).toBe(0);
+  });
+
   test("asks an older kubelet over HTTPS where that is configured", async () => {
     const { port } = await pageServer();
     const https = await fakeKubeletHttps();

@@ -26,13 +26,15 @@ export interface Pod {
 
 export interface PodContainer {
   readonly name: string;
+  /** Of the runtime: another one after each restart. Absent until it was started once. */
+  readonly id?: string;
   /** TCP ports it declares. */
   readonly ports: readonly { readonly port: number; readonly name?: string }[];
   /** Command and arguments as the pod gives them; those of the image are not known. */
   readonly words: readonly string[];
 }
 
-/** A pod as the APIs tell it; proto-loader and JSON spell one name differently, JSON leaves defaults out. */
+/** A pod as the APIs tell it; proto-loader and JSON spell some names differently, JSON leaves defaults out. */
 interface ToldPod {
   readonly metadata?: {
     readonly name?: string;
@@ -45,7 +47,19 @@ interface ToldPod {
     readonly containers?: readonly ToldContainer[];
     readonly initContainers?: readonly ToldContainer[];
   } | null;
-  readonly status?: { readonly phase?: string; readonly podIp?: string; readonly podIP?: string } | null;
+  readonly status?: {
+    readonly phase?: string;
+    readonly podIp?: string;
+    readonly podIP?: string;
+    readonly containerStatuses?: readonly ToldStatus[];
+    readonly initContainerStatuses?: readonly ToldStatus[];
+  } | null;
+}
+
+interface ToldStatus {
+  readonly name?: string;
+  readonly containerId?: string;
+  readonly containerID?: string;
 }
 
 interface ToldContainer {
@@ -94,6 +108,7 @@ function podOf({ metadata, spec, status }: ToldPod): Pod[] {
   const address = status?.podIp ?? status?.podIP ?? "";
   if (metadata?.name === undefined || status?.phase !== "Running" || address === "") return [];
   const { annotations, name, namespace = "", uid = "" } = metadata;
+  const statuses = [...(status.containerStatuses ?? []), ...(status.initContainerStatuses ?? [])];
   const sidecars = (spec?.initContainers ?? []).filter(({ restartPolicy }) => restartPolicy === "Always");
   return [
     {
@@ -103,15 +118,21 @@ function podOf({ metadata, spec, status }: ToldPod): Pod[] {
       address,
       hostNetwork: spec?.hostNetwork ?? false,
       annotations: { ...annotations },
-      containers: [...(spec?.containers ?? []), ...sidecars].map(containerOf),
+      containers: [...(spec?.containers ?? []), ...sidecars].map((told) => containerOf(told, statuses)),
     },
   ];
 }
 
-function containerOf({ name = "", command = [], args = [], ports = [] }: ToldContainer): PodContainer {
+function containerOf(
+  { name = "", command = [], args = [], ports = [] }: ToldContainer,
+  statuses: readonly ToldStatus[],
+): PodContainer {
+  const status = statuses.find((one) => one.name === name);
+  const id = status?.containerId ?? status?.containerID ?? "";
   const tcp = ports.filter(({ protocol }) => (protocol ?? "") === "" || protocol === "TCP");
   return {
     name,
+    ...(id === "" ? {} : { id }),
     words: [...command, ...args],
     ports: tcp.flatMap(({ containerPort: port = 0, name: label = "" }) =>
       port < 1 || port > 65_535 ? [] : [{ port, ...(label === "" ? {} : { name: label }) }],

@@ -24,7 +24,6 @@ const SERVICES: Readonly<Record<string, string>> = {
   "tokenspeed.grpc.scheduler.TokenSpeedScheduler": "get-loads",
 };
 const PORT_LAST = 65_535;
-/** Types that estimate what a page of the same server counts. */
 const ESTIMATES: readonly string[] = ["triton-grpc", "get-loads"];
 
 /** A server found, as an entry of the configuration would name it. */
@@ -70,7 +69,7 @@ export async function discoverAmong(
     if (page === "silent") continue;
     listens = true;
     const service = await discoverGrpc(`${host}:${port}`, context, tried);
-    if (service !== undefined && !ESTIMATES.includes(service.type)) return { found: service, tried, listens };
+    if (service !== undefined && !isEstimate(service.type)) return { found: service, tried, listens };
     const next =
       beside && port < PORT_LAST ? await discoverPage(`${host}:${port + 1}`, context, tried) : undefined;
     if (typeof next === "object") return { found: next, tried, listens };
@@ -130,6 +129,11 @@ async function discoverGrpc(
     channel.close();
   }
   return undefined;
+}
+
+/** Whether servers of this type estimate what a page of the same server counts. */
+export function isEstimate(type: string): boolean {
+  return ESTIMATES.includes(type);
 }
 
 /** The type a discovered server is opened with. */

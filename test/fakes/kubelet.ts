@@ -27,6 +27,8 @@ export interface FakeContainer {
   /** Listed among the init containers; `restartPolicy` Always makes it a sidecar that stays. */
   readonly init?: true;
   readonly restartPolicy?: string;
+  /** Its id at the runtime, of which each restart has another one. */
+  readonly id?: string;
 }
 
 const containersOf = ({ containers, gpus = [] }: FakePod): readonly FakeContainer[] =>
@@ -99,9 +101,15 @@ function podOf(pod: FakePod): Buffer {
     field(1, pod.phase ?? "Running"),
     field(5, "10.0.0.1"),
     field(6, pod.address ?? "127.0.0.1"),
+    ...containersOf(pod).flatMap(({ id, init, name }) =>
+      id === undefined ? [] : [field(init === true ? 10 : 8, statusOf(name, id))],
+    ),
   );
   return field(1, message(field(1, metadata), field(2, spec), field(3, status)));
 }
+
+const statusOf = (name: string, id: string): Buffer =>
+  message(field(1, name), field(5, 3), field(6, "registry.example.com/image"), field(8, id));
 
 function containerOf({ args = [], name, ports = [], restartPolicy }: FakeContainer): Buffer {
   return message(

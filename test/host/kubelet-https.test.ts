@@ -46,7 +46,12 @@ const POD = {
       },
     ],
   },
-  status: { phase: "Running", podIP: "10.0.0.9" },
+  status: {
+    phase: "Running",
+    podIP: "10.0.0.9",
+    containerStatuses: [{ name: "engine", containerID: "containerd://e" }],
+    initContainerStatuses: [{ name: "mesh", containerID: "containerd://m" }, { name: "fetch" }],
+  },
 };
 
 describe("listPodsByHttps()", () => {
@@ -63,8 +68,13 @@ describe("listPodsByHttps()", () => {
         hostNetwork: true,
         annotations: { "tokenwatt.io/port": "8000" },
         containers: [
-          { name: "engine", words: ["vllm", "serve"], ports: [{ port: 8000, name: "http" }, { port: 7 }] },
-          { name: "mesh", words: [], ports: [{ port: 1 }] },
+          {
+            name: "engine",
+            id: "containerd://e",
+            words: ["vllm", "serve"],
+            ports: [{ port: 8000, name: "http" }, { port: 7 }],
+          },
+          { name: "mesh", id: "containerd://m", words: [], ports: [{ port: 1 }] },
         ],
       },
     ]);

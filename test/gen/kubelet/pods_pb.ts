@@ -1,5 +1,6 @@
 // The part of the kubelet's Pods API (package v1alpha1 in Kubernetes 1.36 and 1.37, on by default since 1.37) that this
-// program reads: which pods run on this node, where they answer, what their annotations say and which ports they declare.
+// program reads: which pods run on this node, where they answer, what their annotations say, which ports they declare and
+// which containers run them.
 // Field numbers as in k8s.io/kubelet v0.37.2 pkg/apis/pods/v1alpha1/api.proto, whose pods are bytes of k8s.io/api v0.37.2
 // core/v1 Pod, and in generated.proto there and in apimachinery's meta/v1; everything else is left out.
 
@@ -16,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file kubelet/pods.proto.
  */
 export const file_kubelet_pods: GenFile = /*@__PURE__*/
-  fileDesc("ChJrdWJlbGV0L3BvZHMucHJvdG8SCHYxYWxwaGExIhEKD0xpc3RQb2RzUmVxdWVzdCIvChBMaXN0UG9kc1Jlc3BvbnNlEhsKBHBvZHMYASADKAsyDS52MWFscGhhMS5Qb2QicwoDUG9kEiYKCG1ldGFkYXRhGAEgASgLMhQudjFhbHBoYTEuT2JqZWN0TWV0YRIfCgRzcGVjGAIgASgLMhEudjFhbHBoYTEuUG9kU3BlYxIjCgZzdGF0dXMYAyABKAsyEy52MWFscGhhMS5Qb2RTdGF0dXMiqgEKCk9iamVjdE1ldGESDAoEbmFtZRgBIAEoCRIRCgluYW1lc3BhY2UYAyABKAkSCwoDdWlkGAUgASgJEjoKC2Fubm90YXRpb25zGAwgAygLMiUudjFhbHBoYTEuT2JqZWN0TWV0YS5Bbm5vdGF0aW9uc0VudHJ5GjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ2CgdQb2RTcGVjEicKCmNvbnRhaW5lcnMYAiADKAsyEy52MWFscGhhMS5Db250YWluZXISFAoMaG9zdF9uZXR3b3JrGAsgASgIEiwKD2luaXRfY29udGFpbmVycxgUIAMoCzITLnYxYWxwaGExLkNvbnRhaW5lciJ4CglDb250YWluZXISDAoEbmFtZRgBIAEoCRIPCgdjb21tYW5kGAMgAygJEgwKBGFyZ3MYBCADKAkSJgoFcG9ydHMYBiADKAsyFy52MWFscGhhMS5Db250YWluZXJQb3J0EhYKDnJlc3RhcnRfcG9saWN5GBggASgJIkcKDUNvbnRhaW5lclBvcnQSDAoEbmFtZRgBIAEoCRIWCg5jb250YWluZXJfcG9ydBgDIAEoBRIQCghwcm90b2NvbBgEIAEoCSIqCglQb2RTdGF0dXMSDQoFcGhhc2UYASABKAkSDgoGcG9kX2lwGAYgASgJMkkKBFBvZHMSQQoITGlzdFBvZHMSGS52MWFscGhhMS5MaXN0UG9kc1JlcXVlc3QaGi52MWFscGhhMS5MaXN0UG9kc1Jlc3BvbnNlYgZwcm90bzM");
+  fileDesc("ChJrdWJlbGV0L3BvZHMucHJvdG8SCHYxYWxwaGExIhEKD0xpc3RQb2RzUmVxdWVzdCIvChBMaXN0UG9kc1Jlc3BvbnNlEhsKBHBvZHMYASADKAsyDS52MWFscGhhMS5Qb2QicwoDUG9kEiYKCG1ldGFkYXRhGAEgASgLMhQudjFhbHBoYTEuT2JqZWN0TWV0YRIfCgRzcGVjGAIgASgLMhEudjFhbHBoYTEuUG9kU3BlYxIjCgZzdGF0dXMYAyABKAsyEy52MWFscGhhMS5Qb2RTdGF0dXMiqgEKCk9iamVjdE1ldGESDAoEbmFtZRgBIAEoCRIRCgluYW1lc3BhY2UYAyABKAkSCwoDdWlkGAUgASgJEjoKC2Fubm90YXRpb25zGAwgAygLMiUudjFhbHBoYTEuT2JqZWN0TWV0YS5Bbm5vdGF0aW9uc0VudHJ5GjIKEEFubm90YXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ2CgdQb2RTcGVjEicKCmNvbnRhaW5lcnMYAiADKAsyEy52MWFscGhhMS5Db250YWluZXISFAoMaG9zdF9uZXR3b3JrGAsgASgIEiwKD2luaXRfY29udGFpbmVycxgUIAMoCzITLnYxYWxwaGExLkNvbnRhaW5lciJ4CglDb250YWluZXISDAoEbmFtZRgBIAEoCRIPCgdjb21tYW5kGAMgAygJEgwKBGFyZ3MYBCADKAkSJgoFcG9ydHMYBiADKAsyFy52MWFscGhhMS5Db250YWluZXJQb3J0EhYKDnJlc3RhcnRfcG9saWN5GBggASgJIkcKDUNvbnRhaW5lclBvcnQSDAoEbmFtZRgBIAEoCRIWCg5jb250YWluZXJfcG9ydBgDIAEoBRIQCghwcm90b2NvbBgEIAEoCSKdAQoJUG9kU3RhdHVzEg0KBXBoYXNlGAEgASgJEg4KBnBvZF9pcBgGIAEoCRI1ChJjb250YWluZXJfc3RhdHVzZXMYCCADKAsyGS52MWFscGhhMS5Db250YWluZXJTdGF0dXMSOgoXaW5pdF9jb250YWluZXJfc3RhdHVzZXMYCiADKAsyGS52MWFscGhhMS5Db250YWluZXJTdGF0dXMiNQoPQ29udGFpbmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFAoMY29udGFpbmVyX2lkGAggASgJMkkKBFBvZHMSQQoITGlzdFBvZHMSGS52MWFscGhhMS5MaXN0UG9kc1JlcXVlc3QaGi52MWFscGhhMS5MaXN0UG9kc1Jlc3BvbnNlYgZwcm90bzM");
 
 /**
  * @generated from message v1alpha1.ListPodsRequest
@@ -211,6 +212,16 @@ export type PodStatus = Message<"v1alpha1.PodStatus"> & {
    * @generated from field: string pod_ip = 6;
    */
   podIp: string;
+
+  /**
+   * @generated from field: repeated v1alpha1.ContainerStatus container_statuses = 8;
+   */
+  containerStatuses: ContainerStatus[];
+
+  /**
+   * @generated from field: repeated v1alpha1.ContainerStatus init_container_statuses = 10;
+   */
+  initContainerStatuses: ContainerStatus[];
 };
 
 /**
@@ -219,6 +230,28 @@ export type PodStatus = Message<"v1alpha1.PodStatus"> & {
  */
 export const PodStatusSchema: GenMessage<PodStatus> = /*@__PURE__*/
   messageDesc(file_kubelet_pods, 7);
+
+/**
+ * @generated from message v1alpha1.ContainerStatus
+ */
+export type ContainerStatus = Message<"v1alpha1.ContainerStatus"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string container_id = 8;
+   */
+  containerId: string;
+};
+
+/**
+ * Describes the message v1alpha1.ContainerStatus.
+ * Use `create(ContainerStatusSchema)` to create a new message.
+ */
+export const ContainerStatusSchema: GenMessage<ContainerStatus> = /*@__PURE__*/
+  messageDesc(file_kubelet_pods, 8);
 
 /**
  * @generated from service v1alpha1.Pods
