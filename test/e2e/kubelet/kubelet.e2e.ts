@@ -109,6 +109,16 @@ const container = (name: string, port: number, more: object = {}): object => ({
   ports: [{ name: "http", containerPort: port, protocol: "TCP" }],
   ...more,
 });
+const runs = (name: string, containerID: string): object => ({
+  name,
+  containerID,
+  image: "registry.example.com/engine:1",
+  imageID: "registry.example.com/engine@sha256:0",
+  ready: true,
+  restartCount: 3,
+  started: true,
+  state: { running: { startedAt: "2026-01-02T03:04:07Z" } },
+});
 const holds = (name: string, ids: readonly string[], resource = "nvidia.com/gpu"): object => ({
   name,
   namespace: "ml",
@@ -142,10 +152,19 @@ async function node() {
           annotations: { "tokenwatt.io/port": String(ports.annotated), "tokenwatt.io/id": "chat" },
         },
       ),
-      pod("gpus", {
-        containers: [container("engine", ports.gpus)],
-        initContainers: [mesh, container("fetch", ports.proxy)],
-      }),
+      pod(
+        "gpus",
+        {
+          containers: [container("engine", ports.gpus)],
+          initContainers: [mesh, container("fetch", ports.proxy)],
+        },
+        {
+          status: {
+            containerStatuses: [runs("engine", "containerd://e")],
+            initContainerStatuses: [runs("proxy", "containerd://p"), runs("fetch", "containerd://f")],
+          },
+        },
+      ),
       pod("mig", { containers: [container("engine", ports.mig)] }),
       pod("slice", {
         containers: [container("engine", ports.slice, { command: ["llama-server"], args: ["-m", "x.gguf"] })],
@@ -179,8 +198,8 @@ describe.runIf(usable)("the kubelet's own code", () => {
       hostNetwork: false,
       annotations: { "kubernetes.io/config.source": "api" },
       containers: [
-        { name: "engine", words: [], ports: [{ port: ports.gpus, name: "http" }] },
-        { name: "proxy", words: [], ports: [{ port: ports.proxy, name: "http" }] },
+        { name: "engine", id: "containerd://e", words: [], ports: [{ port: ports.gpus, name: "http" }] },
+        { name: "proxy", id: "containerd://p", words: [], ports: [{ port: ports.proxy, name: "http" }] },
       ],
     });
     expect(pods.find(({ name }) => name === "host")?.hostNetwork).toBe(true);
