@@ -10,7 +10,7 @@ import { candidatePorts } from "./host-ports.ts";
 import type { Log } from "./log.ts";
 import type { GpuSample, Nanos } from "./model.ts";
 import type { Outcome, ServerTaker } from "./server-search.ts";
-import { isTwin, letGo, Place, portOf, takeIn } from "./server-search.ts";
+import { isOf, isTwin, letGo, Place, portOf, takeIn } from "./server-search.ts";
 import { discoverServer, isEstimate, typeOf, usualPorts } from "./servers/discover.ts";
 import type { ServerSource, SourceContext } from "./source.ts";
 
@@ -147,7 +147,7 @@ export class HostWatch {
   /** The server that reads this port, wherever: one on another host may be this one by another name. */
   #reader(port: number, own?: ServerSource): string | undefined {
     const servers = [...this.#parts.pipeline.intake.servers.values()];
-    return servers.find((info) => portOf(info.address) === port && info.id !== own?.info.id)?.id;
+    return servers.find((info) => portOf(info.address) === port && !isOf(own, info.id))?.id;
   }
 
   async #forget(port: number): Promise<void> {

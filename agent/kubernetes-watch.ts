@@ -13,7 +13,7 @@ import type { Nanos } from "./model.ts";
 import type { PodServer, PodTarget } from "./pod-servers.ts";
 import { targetsOf } from "./pod-servers.ts";
 import type { Outcome, ServerTaker } from "./server-search.ts";
-import { isTwin, letGo, Place, portOf, stepBack, takeIn, twinOf, unreadOf } from "./server-search.ts";
+import { isOf, isTwin, letGo, Place, portOf, stepBack, takeIn, twinOf, unreadOf } from "./server-search.ts";
 import { discoverAmong, typeOf } from "./servers/discover.ts";
 import type { ServerSource, ServerType, SourceContext, SourceError } from "./source.ts";
 
@@ -202,7 +202,7 @@ export class KubernetesWatch {
     const { asked, gpus, host, ports, type } = wanted;
     const entry = gpus.length === 0 ? wanted.entry : { ...wanted.entry, gpus };
     for (const port of ports) {
-      const reader = this.#alreadyRead(pod, host, port, place.server?.info.id);
+      const reader = this.#alreadyRead(pod, host, port, place.server);
       if (reader === undefined) continue;
       await letGo(place, pipeline);
       place.notAsked("known", `read already as ${reader}`, reader);
@@ -224,7 +224,7 @@ export class KubernetesWatch {
   async #compare(pod: Pod, { asked, host }: PodServer, source: ServerSource, place: Place): Promise<void> {
     const { context, pipeline } = this.#parts;
     const { info } = source;
-    const reader = this.#alreadyRead(pod, host, portOf(info.address) ?? 0, info.id);
+    const reader = this.#alreadyRead(pod, host, portOf(info.address) ?? 0, source);
     const sample = asked ? undefined : pipeline.intake.lastTokenSamples.get(info.id);
     const twin =
       reader === undefined
@@ -258,9 +258,9 @@ export class KubernetesWatch {
   }
 
   /** The server that reads the same port: configured, or found behind a GPU process of a pod on the host's network. */
-  #alreadyRead(pod: Pod, host: string, port: number, own?: string): string | undefined {
+  #alreadyRead(pod: Pod, host: string, port: number, own?: ServerSource): string | undefined {
     return [...this.#parts.pipeline.intake.servers.values()].find(({ address, id }) => {
-      if (portOf(address) !== port || id === own) return false;
+      if (portOf(address) !== port || isOf(own, id)) return false;
       const bare = address.replace(/^[a-z]+:\/\//, "");
       return bare.startsWith(`${host}:`) || (pod.hostNetwork && /^(127\.|localhost|\[::1\])/.test(bare));
     })?.id;

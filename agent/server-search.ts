@@ -243,6 +243,11 @@ export async function takeIn(
   else log.info("server replaced", { ...told, before: `server:${before.id}`, beforeType: before.type });
 }
 
+/** Whether this is the server of a source, or one of those behind it, which the intake names after it. */
+export function isOf(source: ServerSource | undefined, id: string): boolean {
+  return source !== undefined && (id === source.info.id || id.startsWith(`${source.info.id}/`));
+}
+
 function modelsOf({ readings }: TokenSample): readonly string[] {
   return readings.map(({ model }) => model ?? "");
 }

@@ -314,6 +314,21 @@ describe("HostWatch", () => {
     await watched.look();
     expect([...servers.keys()]).toEqual(["mine"]);
   });
+
+  test("keeps a source whose place the servers behind it have taken", async () => {
+    const { port } = await pageServer(page);
+    const proc = fakeProc({
+      self: { words: [], sockets: [[port, 77]] },
+      10: { words: ["x", "--port", String(port)] },
+    });
+    const { watched, servers, ports } = watch(proc, [10]);
+    await watched.look();
+    const [[id, info]] = [...servers] as [[string, ServerInfo]];
+    servers.clear();
+    for (const one of ["a", "b"]) servers.set(`${id}/${one}`, { ...info, id: `${id}/${one}` });
+    await watched.look();
+    expect(ports()[port]).toMatchObject({ state: "found", server: id });
+  });
 });
 
 describe("HostWatch, when a found server's port is listened on anew", () => {
