@@ -96,7 +96,7 @@ describe("nvidia-smi", () => {
     const poll = await pollUntil(smi, ({ samples }) => samples.length > 0);
     expect(poll.samples[0]?.memoryTemperatureCelsius).toBeUndefined();
     expect(poll.samples[0]?.smClockHertz).toBe(1980e6);
-    expect(smi.status()["missingFields"]).toContain("memoryTemperatureCelsius");
+    expect(smi.status()["missingFields"]).toContain("temperature.memory");
   });
 
   test("inventory() lists MIG instances with parent and weight, poll() says why they have no reading", async () => {

@@ -14,6 +14,7 @@ interface Wanted {
   readonly scale: number;
 }
 
+const THROTTLE = "throttle_";
 /** Field suffix -> reason, the same as the nvml backend exports. */
 const THROTTLES = {
   sw_power_cap: "power_cap",
@@ -37,7 +38,7 @@ const NUMBERS: readonly Wanted[] = [
   { reading: "eccUncorrected", names: ["ecc.errors.uncorrected.aggregate.total"], scale: 1 },
   { reading: "eccCorrected", names: ["ecc.errors.corrected.aggregate.total"], scale: 1 },
   ...Object.entries(THROTTLES).map(([name, reason]) => ({
-    reading: `throttle ${reason}`,
+    reading: `${THROTTLE}${reason}`,
     names: [`clocks_event_reasons_counters.${name}`, `clocks_throttle_reasons_counters.${name}`],
     scale: 1 / MICROS_PER_SECOND,
   })),
@@ -47,7 +48,7 @@ const NUMBERS: readonly Wanted[] = [
 export interface Query {
   readonly fields: readonly string[];
   readonly numbers: readonly { readonly reading: string; readonly scale: number }[];
-  /** Readings this driver has no field for. */
+  /** Fields this driver does not have, by their newest name. */
   readonly missing: readonly string[];
 }
 
@@ -63,7 +64,7 @@ export function chooseQuery(listed: ReadonlySet<string>): Query {
   return {
     fields: ["uuid", ...known.map(({ name }) => name)],
     numbers: known.map(({ reading, scale }) => ({ reading, scale })),
-    missing: chosen.filter(({ name }) => name === undefined).map(({ reading }) => reading),
+    missing: chosen.flatMap(({ name, names }) => (name === undefined ? names.slice(0, 1) : [])),
   };
 }
 
@@ -74,7 +75,7 @@ export function withoutField(query: Query, field: string): Query {
   return {
     fields: query.fields.toSpliced(index, 1),
     numbers: query.numbers.toSpliced(index - 1, 1),
-    missing: [...query.missing, query.numbers[index - 1]?.reading ?? field],
+    missing: [...query.missing, field],
   };
 }
 
@@ -124,7 +125,7 @@ function assemble(gpu: string, at: number, values: ReadonlyMap<string, number>):
   // Without an average field `power.draw` is instantaneous on GA100 and older parts, so it is taken as such.
   const instant = values.get("powerInstant") ?? (average === undefined ? values.get("power") : undefined);
   const throttle = [...values].flatMap(([reading, value]) =>
-    reading.startsWith("throttle ") ? [[reading.slice("throttle ".length), value] as const] : [],
+    reading.startsWith(THROTTLE) ? [[reading.slice(THROTTLE.length), value] as const] : [],
   );
   const corrected = values.get("eccCorrected");
   const uncorrected = values.get("eccUncorrected");
