@@ -213,7 +213,7 @@ export class Exports {
     await this.#options.durable.store?.close();
   }
 
-  /** For `/-/status`. */
+  /** For `/-/status`, and facts of the last line of the log. */
   status(): Readonly<Record<string, unknown>> {
     return {
       sequence: this.#snapshot?.sequence ?? 0,

@@ -1,10 +1,11 @@
 // `/-/status`: what the agent found, chose and why, as one JSON object for people and doctor.
-// No secrets: addresses of servers, placement and health only.
+// No secrets: addresses of servers, placement and health only. Its keys are snake_case, but for those that are data.
 import type { Clock } from "./clock.ts";
 import type { Correlator } from "./correlate/correlator.ts";
 import type { Exports } from "./exports.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
 import type { Pipeline } from "./pipeline.ts";
+import { snakeCased } from "./snake-case.ts";
 import type { GpuSource } from "./source.ts";
 import type { BackendTried } from "./sources.ts";
 import { programVersion } from "./version.ts";
@@ -21,8 +22,27 @@ export interface StatusParts {
   readonly host: Readonly<Record<string, unknown>>;
 }
 
+/** Objects of the status whose keys are data and stay as they are; what is in them has names of ours again. */
+const KEYED_BY_DATA: ReadonlySet<string> = new Set([
+  // UUIDs of GPUs.
+  "gpu_backend.trouble",
+  "gpu_backend.unsupported",
+  "correlation.energy",
+  // Port numbers; `namespace/pod`.
+  "host.discovery.ports",
+  "host.kubernetes.pods",
+  // `gpu:<uuid>`, `server:<id>`.
+  "sources",
+  // gRPC codes.
+  "export.destinations[].dropped_points",
+]);
+
 /** The object `/-/status` answers with. */
 export function agentStatus(parts: StatusParts): Readonly<Record<string, unknown>> {
+  return snakeCased(statusOf(parts), KEYED_BY_DATA) as Readonly<Record<string, unknown>>;
+}
+
+function statusOf(parts: StatusParts): Readonly<Record<string, unknown>> {
   const { clock, pipeline, gpu, exports } = parts;
   const now = clock.now();
   const ago = (at: number | undefined): number | null =>

@@ -3,10 +3,9 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { ApiOutcome, KubernetesStatus } from "../../kubernetes-watch.ts";
-import type { ServerInfo } from "../../model.ts";
 import type { Outcome } from "../../server-search.ts";
 import type { Check, CheckContext, Finding, Verdict } from "./check.ts";
-import type { Look } from "./look.ts";
+import type { Look, LookedAt } from "./look.ts";
 import { lookOf } from "./look.ts";
 
 const HOST = "discovery.host";
@@ -110,7 +109,7 @@ export function judgePlacement(look: Look): readonly Finding[] {
   }));
 }
 
-function reason({ pod }: ServerInfo, visible: number): string {
+function reason({ pod }: LookedAt, visible: number): string {
   if (visible > 0) return "no GPU process that is visible belongs to its pod or listens on its port";
   return pod === undefined
     ? "GPU processes are not visible from here (no host PID namespace)"

@@ -20,13 +20,16 @@ const STATUS_MS = 2000;
 const LOOK_MS = 25_000;
 const READ_MS = 8000;
 
+/** A server as both the status and a look of its own tell it: facts whose names are one word, alike in either. */
+export type LookedAt = Pick<ServerInfo, "id" | "address" | "family" | "gpus" | "pod">;
+
 /** What was found, and by whom. */
 export interface Look {
   readonly by: "the running daemon" | "a look of its own";
   readonly host: HostStatus;
   readonly kubernetes: KubernetesStatus;
   /** Servers that count tokens on GPUs, configured or found. */
-  readonly engines: readonly ServerInfo[];
+  readonly engines: readonly LookedAt[];
   /** Ids of those whose GPUs are known. */
   readonly placed: ReadonlySet<string>;
   /** Verdicts on servers that were found. */
@@ -66,7 +69,7 @@ interface DaemonStatus {
     readonly discovery?: Partial<HostStatus>;
     readonly kubernetes?: Partial<KubernetesStatus>;
   };
-  readonly servers?: readonly ServerInfo[];
+  readonly servers?: readonly LookedAt[];
   readonly correlation?: { readonly placements?: readonly { readonly server?: string }[] };
   readonly sources?: Readonly<Record<string, { readonly ok: boolean; readonly reason: string | null }>>;
 }
@@ -96,7 +99,7 @@ export function lookOfStatus(status: Readonly<Record<string, unknown>>): Look | 
 }
 
 function judgeSource(
-  info: ServerInfo,
+  info: LookedAt,
   health: { readonly ok: boolean; readonly reason: string | null } | undefined,
 ): Finding {
   const base = { id: "server.reachable", subject: info.id };
@@ -180,7 +183,7 @@ async function sampleOf(
   }
 }
 
-function withGpus(engines: readonly ServerInfo[]): string[] {
+function withGpus(engines: readonly LookedAt[]): string[] {
   return engines.filter(({ gpus }) => (gpus ?? []).length > 0).map(({ id }) => id);
 }
 
