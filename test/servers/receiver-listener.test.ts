@@ -1,7 +1,11 @@
-// A receiver's name that stands for two addresses, and a caller who is there between the first and the second.
+// A receiver's name that stands for two addresses, and a caller who is there between the first and the second; a socket
+// whose mode cannot be set.
 import { once } from "node:events";
+import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { connect, createServer, Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Server as GrpcServer } from "../../agent/grpc.ts";
 import { silentLog } from "../../agent/log.ts";
@@ -52,5 +56,30 @@ describe("listenFor()", () => {
     const { close } = await listening;
     closing.push(close);
     expect(handed).toHaveLength(1);
+  });
+
+  test("listens no more on a unix socket whose mode cannot be set", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "tokenwatt-listener-"));
+    closing.push(() => rmSync(folder, { recursive: true }));
+    const [path, moved] = [join(folder, "socket"), join(folder, "moved")];
+    // Moved as soon as it is there, and so before its mode is set.
+    const { listen } = Server.prototype;
+    const spy = vi.spyOn(Server.prototype, "listen").mockImplementation(function (this: Server, ...parts) {
+      closing.push(() => this.close());
+      return listen.apply(
+        this.prependOnceListener("listening", () => renameSync(path, moved)),
+        parts as never,
+      );
+    });
+    const grpc = { createConnectionInjector: () => ({}) } as unknown as GrpcServer;
+    await expect(listenFor(grpc, { endpoint: `unix:${path}` }, silentLog)).rejects.toThrow("ENOENT");
+    expect(spy).toHaveBeenCalledOnce();
+    const caller = connect(moved);
+    closing.push(() => caller.destroy());
+    const answer = once(caller, "connect").then(
+      () => "connected",
+      (error: NodeJS.ErrnoException) => error.code,
+    );
+    expect(await answer).toBe("ECONNREFUSED");
   });
 });
