@@ -2,6 +2,7 @@
 import { copyFileSync, mkdtempSync, renameSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterAll, describe, expect, test } from "vitest";
 import { fileIdentity, isCopy, isSameFile } from "../../agent/store/file-identity.ts";
 import { LedgerDatabase, LedgerGone } from "../../agent/store/ledger-database.ts";
@@ -68,6 +69,24 @@ describe("LedgerDatabase", () => {
     keeper.beat(50);
     keeper.close();
     expect(isCopied(folder)).toBe(false);
+    remove();
+  });
+
+  test("knows its file after a first beat that was taken back as a whole", () => {
+    const { folder, remove } = temporaryFolder();
+    const keeper = new Bookkeeper(folder);
+    const other = new DatabaseSync(ledgerPath(folder), { timeout: 0 });
+    // Rows are stored last: by then the file's identity was written in the same transaction.
+    other.exec("CREATE TRIGGER refuse BEFORE INSERT ON rows BEGIN SELECT raise(ABORT, 'disk is full'); END");
+    keeper.post(5, tokens("a", 100));
+    expect(() => keeper.beat(10)).toThrow("disk is full");
+    other.exec("DROP TRIGGER refuse");
+    keeper.beat(20);
+    const identity = fileIdentity(ledgerPath(folder));
+    const kept = other.prepare("SELECT value FROM meta WHERE key = 'file'").get();
+    other.close();
+    keeper.close();
+    expect(kept?.["value"]).toBe(identity);
     remove();
   });
 
