@@ -65,12 +65,18 @@ interface SecureServer {
 }
 
 /**
- * Takes up replaced files before a connection's handshake; connections there are keep theirs. Files that cannot be used
- * are tried and told once, and again when they change.
+ * A server that takes up replaced files before a connection's handshake; connections there are keep theirs. Files that
+ * cannot be used are tried and told once, and again when they change. Throws where the first ones cannot be used.
  */
-export function watchTls(server: SecureServer, tls: ListenTls, log: Log): void {
+export function serveTls<Listener extends SecureServer>(
+  tls: ListenTls,
+  log: Log,
+  create: (options: TlsOptions) => Listener,
+): Listener {
   const files = [tls.certFile, tls.keyFile, tls.clientCaFile];
+  // Before they are read: what is replaced in between is taken up with the next connection.
   let tried = filesState(files);
+  const server = create(readTls(tls));
   server.prependListener("connection", () => {
     const now = filesState(files);
     if (now === tried) return;
@@ -83,6 +89,7 @@ export function watchTls(server: SecureServer, tls: ListenTls, log: Log): void {
       log.error("cannot take up new TLS files", { cause: (error as Error).message, hint });
     }
   });
+  return server;
 }
 
 /** What a failed TLS connection means: what the peer did, and what helps. */

@@ -8,7 +8,7 @@ import { connect, createServer } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Facts, Log } from "../agent/log.ts";
 import { silentLog } from "../agent/log.ts";
-import { callTls, readTls, watchTls } from "../agent/tls.ts";
+import { callTls, serveTls } from "../agent/tls.ts";
 import { pem } from "./fakes/tls-files.ts";
 
 const closing: (() => unknown)[] = [];
@@ -26,12 +26,11 @@ async function serve() {
     copyFileSync(pem(`${key}-server.key`), tls.keyFile);
   };
   install("trusted");
-  const server = createServer(readTls(tls), (socket) => socket.on("error", () => {}));
-  server.on("tlsClientError", () => {});
   const lines: [string, Facts | undefined][] = [];
   const note = (event: string, facts?: Facts): void => void lines.push([event, facts]);
   const log: Log = { ...silentLog, info: note, error: note };
-  watchTls(server, tls, log);
+  const server = serveTls(tls, log, (files) => createServer(files, (socket) => socket.on("error", () => {})));
+  server.on("tlsClientError", () => {});
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   closing.push(() => server.close());
   /** Connects and says who the server is. */
@@ -46,7 +45,7 @@ async function serve() {
   return { tls, install, lines, visit, nameOf };
 }
 
-describe("watchTls()", () => {
+describe("serveTls()", () => {
   test("takes up replaced files with the next connection and keeps those there", async () => {
     const { install, lines, visit, nameOf } = await serve();
     const before = await visit();

@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net";
 import { gzipSync } from "node:zlib";
 import type { Log } from "../log.ts";
 import type { ListenTls } from "../tls.ts";
-import { readTls, watchTls } from "../tls.ts";
+import { serveTls } from "../tls.ts";
 import type { Page } from "./prometheus.ts";
 
 const HEADER_BYTES_MAX = 8 * 1024;
@@ -92,9 +92,10 @@ function createListener(
   const { tls } = options;
   if (tls === undefined) return createServer(bounds, handle);
   try {
-    const server = createTlsServer({ ...bounds, ...readTls(tls) }, handle);
+    const server = serveTls(tls, options.log.with({ source: "http" }), (files) =>
+      createTlsServer({ ...bounds, ...files }, handle),
+    );
     server.on("tlsClientError", (_, socket) => socket.destroy());
-    watchTls(server, tls, options.log.with({ source: "http" }));
     return server;
   } catch (error) {
     const hint =

@@ -11,7 +11,7 @@ import { ServerCredentials } from "../grpc.ts";
 import type { Log } from "../log.ts";
 import { SourceError } from "../source.ts";
 import type { ListenTls } from "../tls.ts";
-import { readTls, watchTls } from "../tls.ts";
+import { serveTls } from "../tls.ts";
 
 /** Connections of one receiver at a time; further ones are closed at once. */
 export const connectionsMax = 256;
@@ -90,13 +90,12 @@ let unixConnections = 0;
 
 function createListener(tls: ListenTls | undefined, accept: (socket: Socket) => void, log: Log): NetServer {
   if (tls === undefined) return createServer({ noDelay: true }, accept);
-  const options = { ...readTls(tls), ALPNProtocols: ["h2"], handshakeTimeout: HANDSHAKE_MS, noDelay: true };
-  const server = createTlsServer(options, accept);
+  const options = { ALPNProtocols: ["h2"], handshakeTimeout: HANDSHAKE_MS, noDelay: true };
+  const server = serveTls(tls, log, (files) => createTlsServer({ ...options, ...files }, accept));
   server.on("tlsClientError", (error, socket) => {
     log.debug("TLS handshake failed", { cause: error.message });
     socket.destroy();
   });
-  watchTls(server, tls, log);
   return server;
 }
 
