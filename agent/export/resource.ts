@@ -7,6 +7,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /** What the host room found out about this machine; everything may be unknown. */
 export interface HostFacts {
+  /** Of the machine; in a pod that knows its node the node's name is taken instead. */
   readonly hostName?: string;
   /** Stable over reboots: the machine id. */
   readonly hostId?: string;
@@ -45,7 +46,6 @@ export function agentResource(options: {
     "service.name": "tokenwatt",
     "service.version": version,
     "service.instance.id": facts.instanceId ?? randomUUID(),
-    "host.name": facts.hostName,
     "host.id": facts.hostId,
     "host.arch": facts.hostArch,
     "os.type": facts.osType,
@@ -56,6 +56,8 @@ export function agentResource(options: {
     const text = env[name]?.trim();
     if (text) found[key] = text;
   }
+  // A pod's own host name is the pod's, another one after each restart: series would begin anew and the old ones fall silent.
+  found["host.name"] = found["k8s.node.name"] ?? facts.hostName;
   Object.assign(found, parseAttributes(env["OTEL_RESOURCE_ATTRIBUTES"]), serviceName(env), configured);
   return Object.fromEntries(
     Object.entries(found).filter(

@@ -28,6 +28,13 @@ describe("agentResource()", () => {
     });
   });
 
+  test("names the host of a pod after its node: the pod's own name is another one after each restart", () => {
+    const resource = (env: Record<string, string>) =>
+      agentResource({ env, facts: { hostName: "tokenwatt-x7k2p" }, configured: {} })["host.name"];
+    expect(resource({ K8S_NODE_NAME: "node-a" })).toBe("node-a");
+    expect(resource({})).toBe("tokenwatt-x7k2p");
+  });
+
   test("says nothing it does not know but always has an instance id", () => {
     const made = agentResource({ env: { K8S_NODE_NAME: " " }, facts: {}, configured: {} });
     expect(Object.keys(made).sort()).toEqual(["service.instance.id", "service.name"]);
