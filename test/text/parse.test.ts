@@ -64,6 +64,15 @@ describe("parsePage()", () => {
     expect(plain(open)).toEqual(plain(classic));
   });
 
+  test("reads as many labels as a sample has, in their order", () => {
+    for (const count of [1, 16, 17, 40]) {
+      const labels = Array.from({ length: count }, (_, index) => [`label_${index}`, `value_${index}`]);
+      const text = labels.map(([name, value]) => `${name}="${value}"`).join(",");
+      const read = parseText(`wide{${text}} 1\n`).samples.get("wide")?.[0]?.labels ?? {};
+      expect(Object.entries(read)).toEqual(labels);
+    }
+  });
+
   test("reads escapes, UTF-8, empty values, spaces and trailing commas in labels", () => {
     const page = parseText('a{ x="q\\"b\\\\n\\n", y="é", z="" , } 1 1700000000 # {t="1"} 2\nb 2\r\n');
     expect(plain(page)).toEqual([
