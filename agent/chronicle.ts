@@ -2,13 +2,13 @@
 // wall clock.
 import { uptime } from "node:os";
 import { bookAbsence, lateInterval } from "./absence.ts";
-import type { Clock, SystemClock } from "./clock.ts";
-import type { Log } from "./log.ts";
 import type { Books } from "./meter/books.ts";
 import { restorePending } from "./meter/pending.ts";
 import type { LedgerRestored } from "./model.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { programVersion } from "./version.ts";
+import type { Clock, SystemClock } from "./platform/clock.ts";
+import type { Log } from "./platform/log.ts";
+import { programVersion } from "./platform/version.ts";
 
 /** Whose life is told. */
 export interface Life {

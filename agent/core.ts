@@ -1,6 +1,6 @@
 // The part of the agent that owns what was metered: increments, correlator and the books, ready to be wired.
 // The same for production, demo and replay; restored from an earlier run's state where there is one.
-import type { Clock } from "./clock.ts";
+
 import type { Config } from "./config.ts";
 import { Correlator } from "./correlate/correlator.ts";
 import type { FloorState } from "./correlate/floor.ts";
@@ -9,6 +9,7 @@ import type { Catalogue } from "./meter/catalogue.ts";
 import { Increments } from "./meter/increments.ts";
 import { Pending } from "./meter/pending.ts";
 import type { LedgerRestored, Nanos, StateRow } from "./model.ts";
+import type { Clock } from "./platform/clock.ts";
 
 const FLOORS_KEY = '["floors"]';
 

@@ -2,8 +2,6 @@
 // `run` and `demo` start it with different sources; it never exits the process and never reads argv. Two beats: the
 // pipeline's tick settles and meters, the export beat commits and ships only what was committed (METERING.md 1).
 import { noteStart, watchWall } from "./chronicle.ts";
-import type { Cancel, Clock } from "./clock.ts";
-import { every } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { changedValues } from "./config.ts";
 import type { Core } from "./core.ts";
@@ -14,9 +12,11 @@ import { destinations } from "./export/otlp-config.ts";
 import { Exports } from "./exports.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
 import { HostServices } from "./host-services.ts";
-import type { Log } from "./log.ts";
 import type { Nanos, SettledInterval } from "./model.ts";
 import { Pipeline } from "./pipeline.ts";
+import type { Cancel, Clock } from "./platform/clock.ts";
+import { every } from "./platform/clock.ts";
+import type { Log } from "./platform/log.ts";
 import { readPrices } from "./prices-file.ts";
 import { ServerSet } from "./server-set.ts";
 import type { GpuSource, ServerSource, SourceContext } from "./source.ts";

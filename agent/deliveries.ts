@@ -1,16 +1,17 @@
 // Everything between the spool and the destinations: a sender for each, the dead letters of what they refuse, and
 // every loss on the audit record.
-import type { Clock } from "./clock.ts";
+
 import type { Config } from "./config.ts";
 import { destinations } from "./export/otlp-config.ts";
 import { timesOf } from "./export/otlp-reader.ts";
 import { grpcTransport } from "./export/otlp-transport.ts";
 import { Sender } from "./export/sender.ts";
 import type { SenderStatus } from "./export/sender-status.ts";
-import type { Log } from "./log.ts";
 import type { ToldLoss } from "./loss-record.ts";
 import { LossRecord } from "./loss-record.ts";
 import type { Books } from "./meter/books.ts";
+import type { Clock } from "./platform/clock.ts";
+import type { Log } from "./platform/log.ts";
 import { deadLetterFolder, openDeadLetters } from "./store/dead-letters.ts";
 import type { Spool } from "./store/spool.ts";
 

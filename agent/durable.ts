@@ -4,8 +4,8 @@
 import { join } from "node:path";
 import type { Config } from "./config.ts";
 import type { Destination } from "./export/otlp-config.ts";
-import type { Log } from "./log.ts";
 import type { LedgerRestored, StateRow } from "./model.ts";
+import type { Log } from "./platform/log.ts";
 import { SourceError } from "./source.ts";
 import { stateRemedy } from "./state-folder.ts";
 import { LedgerStore, LedgerStoreError } from "./store/ledger-store.ts";

@@ -1,7 +1,6 @@
 // The way out: the export beat commits the ledger, encodes the committed snapshot into the spool, and serves the same
 // snapshot as /metrics. Senders, one per destination, empty the spool at their own pace (METERING.md 1, rule 3).
-import type { Cancel, Clock } from "./clock.ts";
-import { every } from "./clock.ts";
+
 import type { Config } from "./config.ts";
 import type { Core } from "./core.ts";
 import { coreState } from "./core.ts";
@@ -18,15 +17,17 @@ import { prometheusText, withoutTenants } from "./export/prometheus.ts";
 import { agentResource } from "./export/resource.ts";
 import { hostIdentity } from "./host/inventory.ts";
 import { instanceId } from "./instance-id.ts";
-import type { Log } from "./log.ts";
 import type { LedgerSnapshot, Nanos, StateRow } from "./model.ts";
+import type { Cancel, Clock } from "./platform/clock.ts";
+import { every } from "./platform/clock.ts";
+import type { Log } from "./platform/log.ts";
+import { programVersion } from "./platform/version.ts";
 import { SelfReport } from "./self-report.ts";
 import { selfStats } from "./self-stats.ts";
 import type { SourceHealth } from "./source-health.ts";
 import type { Stored } from "./store/ledger-database.ts";
 import { LedgerStoreError } from "./store/ledger-store.ts";
 import type { Spool } from "./store/spool.ts";
-import { programVersion } from "./version.ts";
 
 const BUCKET_NANOS = 900_000_000_000n;
 /** Least distance of beats asked for by callers who wait for a commit, and how long they are collected. */

@@ -1,12 +1,13 @@
 // Books the host's own energy beside that of its GPUs: hw.host.energy and hw.host.power from a meter where there is one,
 // tokenwatt.facility.energy where the site's factors are configured. Never added to GPU energy (METERING.md 5).
-import type { Cancel } from "./clock.ts";
-import { every } from "./clock.ts";
+
 import type { HostConfig } from "./host/config.ts";
 import { facilityJoules } from "./host/facility.ts";
 import type { HostPower } from "./host/power.ts";
 import { openHostPower } from "./host/power.ts";
 import type { Gauge, Posting, SettledInterval } from "./model.ts";
+import type { Cancel } from "./platform/clock.ts";
+import { every } from "./platform/clock.ts";
 import type { SourceContext } from "./source.ts";
 
 const METHOD = "tokenwatt.method";

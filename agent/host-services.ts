@@ -1,6 +1,6 @@
 // What an agent watches of its host beside GPUs and servers: processes for placement, servers nobody named, host power.
 // Of a host that is metered, not of a recording.
-import type { Cancel, Clock } from "./clock.ts";
+
 import type { Config } from "./config.ts";
 import type { Core } from "./core.ts";
 import type { HostInventory } from "./host/inventory.ts";
@@ -8,9 +8,10 @@ import { readHostInventory } from "./host/inventory.ts";
 import { HostMeter } from "./host-meter.ts";
 import { HostWatch } from "./host-watch.ts";
 import { KubernetesWatch } from "./kubernetes-watch.ts";
-import type { Log } from "./log.ts";
 import type { SettledInterval } from "./model.ts";
 import type { Pipeline } from "./pipeline.ts";
+import type { Cancel, Clock } from "./platform/clock.ts";
+import type { Log } from "./platform/log.ts";
 import type { SourceContext } from "./source.ts";
 
 /** What kind of machine it is takes a process to find out, and nothing waits for it: after the start. */

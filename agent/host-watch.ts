@@ -1,14 +1,15 @@
 // Keeps the correlator's facts about processes fresh, and finds servers nobody configured behind the GPU processes.
 // Looked at when the set of GPU processes changes, and every 30 s otherwise. Only loopback is ever asked, and only ports
 // host-ports.ts knows of a GPU process; a port that answered nothing is asked again rarely.
-import type { Cancel, Clock } from "./clock.ts";
-import { every } from "./clock.ts";
+
 import type { ProcessReading } from "./host/processes.ts";
 import { ephemeralPorts, readProcesses, socketsHere } from "./host/processes.ts";
 import type { PortCandidate } from "./host-ports.ts";
 import { candidatePorts } from "./host-ports.ts";
-import type { Log } from "./log.ts";
 import type { GpuSample, Nanos } from "./model.ts";
+import type { Cancel, Clock } from "./platform/clock.ts";
+import { every } from "./platform/clock.ts";
+import type { Log } from "./platform/log.ts";
 import type { Outcome, ServerTaker } from "./server-search.ts";
 import { isOf, isTwin, letGo, Place, portOf, takeIn } from "./server-search.ts";
 import { discoverServer, isEstimate, typeOf, usualPorts } from "./servers/discover.ts";

@@ -1,13 +1,13 @@
 // Takes readings in: increments, correlator, gauges and health of each source. Failures become gaps, never old values.
 // Nothing here sets a timer; pipeline.ts decides when sources are read.
 
-import type { Clock } from "./clock.ts";
 import type { Core } from "./core.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
-import type { Log } from "./log.ts";
 import { DeviceCounters, GapTimes } from "./meter/device-counters.ts";
 import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge, statusGauges } from "./meter/gauges.ts";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, TokenSample } from "./model.ts";
+import type { Clock } from "./platform/clock.ts";
+import type { Log } from "./platform/log.ts";
 import { RecordKeeper } from "./record-keeper.ts";
 import type { GpuPoll } from "./source.ts";
 import { SourceError } from "./source.ts";

@@ -2,14 +2,15 @@
 // containers that were given GPUs. Two unix sockets, no right in the cluster: the Pods API names pods, annotations and
 // ports, pod-resources their GPUs; older kubelets are asked over HTTPS where that is configured. Where there is no kubelet
 // this costs two looks at a path every 15 s. While the kubelet does not answer, what is known stays.
-import type { Cancel } from "./clock.ts";
-import { every } from "./clock.ts";
+
 import type { Config } from "./config.ts";
 import type { PodGpus } from "./host/pod-resources.ts";
 import { listPodGpus } from "./host/pod-resources.ts";
 import type { Pod } from "./host/pods.ts";
 import { listPods, listPodsByHttps } from "./host/pods.ts";
 import type { Nanos } from "./model.ts";
+import type { Cancel } from "./platform/clock.ts";
+import { every } from "./platform/clock.ts";
 import type { PodServer, PodTarget } from "./pod-servers.ts";
 import { targetsOf } from "./pod-servers.ts";
 import type { Outcome, ServerTaker } from "./server-search.ts";

@@ -2,12 +2,12 @@
 // Production, demo and replay run this same code; they differ in their sources and their clock only. Sources are read
 // at their own pace into bounded buffers; a tick settles what is decidable, meters it and posts it to the ledger.
 import { bookFacts } from "./book-facts.ts";
-import type { Cancel, Clock } from "./clock.ts";
-import { every } from "./clock.ts";
 import type { IntakeParts } from "./intake.ts";
 import { Intake } from "./intake.ts";
 import { Convenience } from "./meter/convenience.ts";
 import type { Nanos, SettledInterval, StateRow } from "./model.ts";
+import type { Cancel, Clock } from "./platform/clock.ts";
+import { every } from "./platform/clock.ts";
 import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "./source.ts";
 import { SourceMemory } from "./source-memory.ts";
 

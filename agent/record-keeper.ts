@@ -1,9 +1,10 @@
 // What sources did that belongs on the audit record: gaps from start to end, energy counters that began anew or moved
 // as no board can, and restarts of servers the agent slept through (METERING.md 7 and 8).
 // Each kind is bounded: a source that flaps all day, or a counter that is wrong for ever, must not fill the record.
-import type { Clock } from "./clock.ts";
+
 import type { Books } from "./meter/books.ts";
 import type { Nanos, SettledInterval } from "./model.ts";
+import type { Clock } from "./platform/clock.ts";
 
 /** A shorter gap is in `tokenwatt.gap_time` only. */
 const GAP_NANOS = 5e9;

@@ -1,10 +1,11 @@
 // The agent's reports about itself: begun a little after the start, because loading the OpenTelemetry SDK takes a tenth of a
 // second and 17 MB, and only where somebody listens.
-import type { Cancel, Clock } from "./clock.ts";
+
 import type { Attributes } from "./export/otlp-attributes.ts";
 import type { Destination } from "./export/otlp-config.ts";
 import type { SelfMetrics, SelfStats } from "./export/self-metrics.ts";
-import type { Log } from "./log.ts";
+import type { Cancel, Clock } from "./platform/clock.ts";
+import type { Log } from "./platform/log.ts";
 
 const AFTER_MS = 2000;
 

@@ -1,8 +1,9 @@
 // What the searches for servers have in common: what became of each place that was looked at, when it is asked again,
 // who takes a server in that was found, and what happens to it when somebody else listens there.
-import type { Clock } from "./clock.ts";
-import type { Log } from "./log.ts";
+
 import type { Nanos, ServerInfo, TokenSample } from "./model.ts";
+import type { Clock } from "./platform/clock.ts";
+import type { Log } from "./platform/log.ts";
 import type { Discovered, Discovery } from "./servers/discover.ts";
 import { isEstimate } from "./servers/discover.ts";
 import type { ServerSource } from "./source.ts";

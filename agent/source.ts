@@ -1,9 +1,9 @@
 // What every source is given, what it returns and what it may throw. The rooms gpu/, servers/ and host/ implement
 // these; daemon.ts and cli/ call them. Error kinds: STYLE.md, "Errors".
 import type { z } from "zod";
-import type { Clock } from "./clock.ts";
-import type { Log } from "./log.ts";
 import type { Family, Gap, GpuInfo, GpuSample, ServerInfo, StateRow, TokenSample } from "./model.ts";
+import type { Clock } from "./platform/clock.ts";
+import type { Log } from "./platform/log.ts";
 
 /**
  * absent: not on this host, skip. transient: retry with backoff. ended: the thing measured is gone, stop quietly.

@@ -2,7 +2,7 @@
 // Nothing here is fatal but a misconfiguration: a host whose driver is not loaded yet is asked again later.
 import type { Config } from "./config.ts";
 import { configuredBackends, configuredServers } from "./config.ts";
-import type { Log } from "./log.ts";
+import type { Log } from "./platform/log.ts";
 import type { GpuSource, ServerSource, SourceContext } from "./source.ts";
 import { SourceError } from "./source.ts";
 

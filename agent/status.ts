@@ -1,14 +1,15 @@
 // `/-/status`: what the agent found, chose and why, as one JSON object for people and doctor.
 // No secrets: addresses of servers, placement and health only. Its keys are snake_case, but for those that are data.
-import type { Clock } from "./clock.ts";
+
 import type { Correlator } from "./correlate/correlator.ts";
 import type { Exports } from "./exports.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
 import type { Pipeline } from "./pipeline.ts";
+import type { Clock } from "./platform/clock.ts";
+import { programVersion } from "./platform/version.ts";
 import { snakeCased } from "./snake-case.ts";
 import type { GpuSource } from "./source.ts";
 import type { BackendTried } from "./sources.ts";
-import { programVersion } from "./version.ts";
 
 export interface StatusParts {
   readonly clock: Clock;

@@ -1,10 +1,10 @@
 // bookFacts(): a rate is learned only of a server whose GPUs are all here.
 import { describe, expect, test } from "vitest";
 import { bookFacts } from "../agent/book-facts.ts";
-import { virtualClock } from "../agent/clock.ts";
 import { Books } from "../agent/meter/books.ts";
 import { Increments } from "../agent/meter/increments.ts";
 import type { GpuInfo, ServerInfo, TokenSample } from "../agent/model.ts";
+import { virtualClock } from "../agent/platform/clock.ts";
 import { engine, h100, intervalOf, moved, START } from "./meter/fixtures.ts";
 
 function sampleOf(

@@ -3,14 +3,14 @@ import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { virtualClock } from "../agent/clock.ts";
 import { loadConfig } from "../agent/config.ts";
 import { createCore } from "../agent/core.ts";
 import type { Durable } from "../agent/durable.ts";
 import { continueState, openDurable, spoolRow } from "../agent/durable.ts";
 import { destinations } from "../agent/export/otlp-config.ts";
-import { silentLog } from "../agent/log.ts";
 import type { LedgerSnapshot } from "../agent/model.ts";
+import { virtualClock } from "../agent/platform/clock.ts";
+import { silentLog } from "../agent/platform/log.ts";
 import { START, tokens } from "./store/ledger-fixture.ts";
 
 const folders: string[] = [];

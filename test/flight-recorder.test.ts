@@ -3,15 +3,15 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { virtualClock } from "../agent/clock.ts";
 import { createCore } from "../agent/core.ts";
 import { Correlator } from "../agent/correlate/correlator.ts";
 import { FlightRecorder } from "../agent/flight-recorder.ts";
-import type { Facts, Log } from "../agent/log.ts";
-import { silentLog } from "../agent/log.ts";
 import { defaultWeights } from "../agent/meter/tenants.ts";
 import type { GpuSample, SettledInterval, TokenSample } from "../agent/model.ts";
 import { Pipeline } from "../agent/pipeline.ts";
+import { virtualClock } from "../agent/platform/clock.ts";
+import type { Facts, Log } from "../agent/platform/log.ts";
+import { silentLog } from "../agent/platform/log.ts";
 import type { GpuSource, PullServerSource } from "../agent/source.ts";
 
 const folders: string[] = [];

@@ -3,11 +3,11 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
-import { virtualClock } from "../agent/clock.ts";
 import type { Config } from "../agent/config.ts";
 import { KubernetesWatch } from "../agent/kubernetes-watch.ts";
-import { silentLog } from "../agent/log.ts";
 import type { ServerInfo, TokenSample } from "../agent/model.ts";
+import { virtualClock } from "../agent/platform/clock.ts";
+import { silentLog } from "../agent/platform/log.ts";
 import type { ServerSource } from "../agent/source.ts";
 import type { FakeKubelet } from "./fakes/kubelet.ts";
 

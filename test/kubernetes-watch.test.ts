@@ -2,12 +2,12 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { virtualClock } from "../agent/clock.ts";
 import type { Config } from "../agent/config.ts";
 import { Placement } from "../agent/correlate/placement.ts";
 import { listPods } from "../agent/host/pods.ts";
 import { serverInfoGauge } from "../agent/meter/gauges.ts";
 import type { ServerInfo } from "../agent/model.ts";
+import { virtualClock } from "../agent/platform/clock.ts";
 import { targetsOf } from "../agent/pod-servers.ts";
 import type { FakeKubelet } from "./fakes/kubelet.ts";
 import { fakeKubelet } from "./fakes/kubelet.ts";

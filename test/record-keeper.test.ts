@@ -1,13 +1,13 @@
 // What sources did, on the audit record: complete where it matters, bounded whatever they do.
 import { describe, expect, test } from "vitest";
-import { virtualClock } from "../agent/clock.ts";
 import { createCore } from "../agent/core.ts";
 import { Intake } from "../agent/intake.ts";
-import { silentLog } from "../agent/log.ts";
 import { Books } from "../agent/meter/books.ts";
 import { defaultWeights } from "../agent/meter/tenants.ts";
 import type { AuditEntry, LedgerRestored, SettledInterval, TokenSample } from "../agent/model.ts";
 import { Pipeline } from "../agent/pipeline.ts";
+import { virtualClock } from "../agent/platform/clock.ts";
+import { silentLog } from "../agent/platform/log.ts";
 import { RecordKeeper } from "../agent/record-keeper.ts";
 import type { GpuSource } from "../agent/source.ts";
 import { engine, h100, intervalOf, START } from "./meter/fixtures.ts";

@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../agent/clock.ts";
 import { loadConfig } from "../agent/config.ts";
 import { startAgent } from "../agent/daemon.ts";
-import type { Facts, Log } from "../agent/log.ts";
+import { systemClock } from "../agent/platform/clock.ts";
+import type { Facts, Log } from "../agent/platform/log.ts";
 import type { GpuSource } from "../agent/source.ts";
 import { runCommand } from "./cli/capture-io.ts";
 

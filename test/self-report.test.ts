@@ -1,8 +1,8 @@
 // When the agent reports about itself: not at the start, only to somebody, and to the end.
 import { expect, test } from "vitest";
-import { systemClock, virtualClock } from "../agent/clock.ts";
 import type { SelfStats } from "../agent/export/self-metrics.ts";
-import { silentLog } from "../agent/log.ts";
+import { systemClock, virtualClock } from "../agent/platform/clock.ts";
+import { silentLog } from "../agent/platform/log.ts";
 import { SelfReport } from "../agent/self-report.ts";
 import { startCollector } from "./fakes/otlp-collector.ts";
 

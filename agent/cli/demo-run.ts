@@ -3,13 +3,13 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { loadConfig } from "../config.ts";
 import { startAgent } from "../daemon.ts";
 import type { GpuRecording } from "../gpu/replay.ts";
 import { openRecordedGpus, readGpus, recordedSpan } from "../gpu/replay.ts";
-import { createLog } from "../log.ts";
+import { systemClock } from "../platform/clock.ts";
+import { createLog } from "../platform/log.ts";
 import { tokenCounters } from "../servers/token-counters.ts";
 import type { SourceContext } from "../source.ts";
 import { runningTime } from "../text/trace-position.ts";

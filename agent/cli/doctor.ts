@@ -56,8 +56,8 @@ async function doctor(options: DoctorOptions, io: Io): Promise<void> {
 async function examine(options: DoctorOptions, io: Io): Promise<readonly Finding[]> {
   const { checks } = await import("./checks/registry.ts");
   const { configCheck } = await import("./checks/config.ts");
-  const { systemClock } = await import("../clock.ts");
-  const { silentLog } = await import("../log.ts");
+  const { systemClock } = await import("../platform/clock.ts");
+  const { silentLog } = await import("../platform/log.ts");
   const { loadConfig } = await import("../config.ts");
   const wanted = (id: string): boolean =>
     options.only === undefined || options.only.some((only) => id === only || id.startsWith(`${only}.`));

@@ -67,7 +67,7 @@ async function change(options: ConfigOptions, io: Io, release: boolean): Promise
 }
 
 async function reaches(config: Config, released: boolean): Promise<boolean> {
-  const { systemClock } = await import("../clock.ts");
+  const { systemClock } = await import("../platform/clock.ts");
   const clock = systemClock();
   for (let step = 0; step < WAIT_STEPS; step++) {
     if ((await isReleased(config)) === released) return true;

@@ -1,9 +1,10 @@
 // Shows a running agent: a screen redrawn each second on a terminal, a JSON line each second elsewhere, a summary last.
-import type { Clock } from "../clock.ts";
-import { every } from "../clock.ts";
+
 import type { Agent } from "../daemon.ts";
 import type { Received } from "../export/receiver.ts";
 import type { Nanos, SettledInterval } from "../model.ts";
+import type { Clock } from "../platform/clock.ts";
+import { every } from "../platform/clock.ts";
 import type { Io } from "./io.ts";
 import { printLine } from "./io.ts";
 import { LiveFigures } from "./live-figures.ts";

@@ -25,7 +25,7 @@ Examples:
 }
 
 async function print(page: "1" | "5", io: Io, whole: () => Promise<Command>): Promise<void> {
-  const { programVersion } = await import("../version.ts");
+  const { programVersion } = await import("../platform/version.ts");
   if (page === "1") {
     io.stdout.write(programManual(commandFacts(await whole()), programVersion()));
     return;

@@ -1,9 +1,9 @@
 // Reads one metric page or gRPC target for `tokenwatt probe` and `doctor`: which server it is, why, and its readings.
 import { readFileSync } from "node:fs";
-import { systemClock } from "../clock.ts";
-import { openChannel } from "../grpc.ts";
-import { silentLog } from "../log.ts";
 import type { TokenReading, TokenSample } from "../model.ts";
+import { systemClock } from "../platform/clock.ts";
+import { openChannel } from "../platform/grpc.ts";
+import { silentLog } from "../platform/log.ts";
 import { typeOfServices } from "../servers/discover.ts";
 import { isGrpcAddress } from "../servers/entry.ts";
 import { reflectServices } from "../servers/grpc-call.ts";

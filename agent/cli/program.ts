@@ -1,8 +1,8 @@
 // The command line as a whole, and the one door to commander.
 // Help and version load no command, a named command loads only its own file: `--version` must not pay for gRPC.
 import { Command, CommanderError } from "commander";
-import { priorities, stderrIsJournal, withPriority } from "../journal.ts";
-import { programVersion } from "../version.ts";
+import { priorities, stderrIsJournal, withPriority } from "../platform/journal.ts";
+import { programVersion } from "../platform/version.ts";
 import { commands } from "./commands.ts";
 import { describeFailure } from "./errors.ts";
 import type { ExitCode, Io } from "./io.ts";

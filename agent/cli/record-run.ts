@@ -1,8 +1,9 @@
 // Polls the configured sources at their own pace and hands every reading to a Recorder, until its time is over or a signal.
-import type { Cancel, Clock } from "../clock.ts";
-import { every, systemClock } from "../clock.ts";
+
 import type { Config } from "../config.ts";
-import { createLog } from "../log.ts";
+import type { Cancel, Clock } from "../platform/clock.ts";
+import { every, systemClock } from "../platform/clock.ts";
+import { createLog } from "../platform/log.ts";
 import type { GpuSource, ServerSource } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { chooseGpu, openServers } from "../sources.ts";

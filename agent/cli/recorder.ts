@@ -5,8 +5,8 @@ import { once } from "node:events";
 import type { WriteStream } from "node:fs";
 import { createWriteStream, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Clock } from "../clock.ts";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, TokenSample } from "../model.ts";
+import type { Clock } from "../platform/clock.ts";
 import type { JsonLine } from "../text/recording.ts";
 import { gpuLine, pollLine } from "../text/recording-lines.ts";
 

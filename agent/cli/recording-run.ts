@@ -1,11 +1,12 @@
 // Builds the production pipeline around a recording and a virtual clock; `replay` and the benchmarks run it.
-import { virtualClock } from "../clock.ts";
+
 import { loadConfig } from "../config.ts";
 import { createCore } from "../core.ts";
 import { readGpus, recordedSpan, replayBackend } from "../gpu/replay.ts";
-import { silentLog } from "../log.ts";
 import type { SettledInterval } from "../model.ts";
 import { Pipeline } from "../pipeline.ts";
+import { virtualClock } from "../platform/clock.ts";
+import { silentLog } from "../platform/log.ts";
 import { replayServer } from "../servers/replay.ts";
 import type { ServerSource, SourceContext } from "../source.ts";
 import { listRecording } from "../text/recording.ts";

@@ -50,7 +50,7 @@ Examples:
 async function replay(folder: string, options: ReplayOptions, io: Io): Promise<void> {
   const { openRecording } = await import("./recording-run.ts");
   const { intervalLines, ReplayTotals } = await import("./replay-lines.ts");
-  const { systemClock } = await import("../clock.ts");
+  const { systemClock } = await import("../platform/clock.ts");
   const wall = systemClock();
   const totals = new ReplayTotals();
   const lines: string[] = [];

@@ -1,17 +1,17 @@
 // Runs the daemon with its signals, until it is told to stop, its time is over or only a restart helps.
 import { unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { every, systemClock } from "../clock.ts";
 import { ConfigError } from "../config.ts";
 import type { Agent } from "../daemon.ts";
 import { startAgent } from "../daemon.ts";
-import type { Log } from "../log.ts";
-import { createLog } from "../log.ts";
-import { judgeMemoryLimit, memoryLimitBytes } from "../memory-limit.ts";
-import type { ServiceManager } from "../notify.ts";
-import { openServiceManager } from "../notify.ts";
-import { nameProcess } from "../process-name.ts";
-import { keepProgramPagesFew } from "../program-pages.ts";
+import { every, systemClock } from "../platform/clock.ts";
+import type { Log } from "../platform/log.ts";
+import { createLog } from "../platform/log.ts";
+import { judgeMemoryLimit, memoryLimitBytes } from "../platform/memory-limit.ts";
+import { keepProgramPagesFew } from "../platform/own-process.ts";
+import { nameProcess } from "../platform/process-name.ts";
+import type { ServiceManager } from "../platform/service-manager.ts";
+import { openServiceManager } from "../platform/service-manager.ts";
 import { stateRemedy } from "../state-folder.ts";
 import { loadConfigFor } from "./config-options.ts";
 import type { Io } from "./io.ts";

@@ -38,7 +38,7 @@ async function findGpu(
   const { loadConfigFor } = await import("./config-options.ts");
   const { detectGpu } = await import("../sources.ts");
   const { config } = await loadConfigFor(options, io);
-  const { systemClock } = await import("../clock.ts");
-  const { silentLog } = await import("../log.ts");
+  const { systemClock } = await import("../platform/clock.ts");
+  const { silentLog } = await import("../platform/log.ts");
   return detectGpu(config, { clock: systemClock(), log: silentLog, signal: new AbortController().signal });
 }

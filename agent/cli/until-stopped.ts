@@ -1,8 +1,9 @@
 // Waits until an agent is to end: its time is over, the process is told to stop, or only a restart helps.
 // Ctrl-C reaches the process twice within a millisecond under npm (terminal and npm), so only a signal more than a
 // second after the first means "at once".
-import type { Clock } from "../clock.ts";
+
 import type { Agent } from "../daemon.ts";
+import type { Clock } from "../platform/clock.ts";
 import type { SourceError } from "../source.ts";
 
 const FORCE_AFTER_NANOS = 1e9;

@@ -5,8 +5,8 @@ import { otlpConfig } from "../export/otlp-config.ts";
 import { hostConfig, kubeletConfig } from "../host/config.ts";
 import { podResourcesSocket } from "../host/pod-resources.ts";
 import { podsSocket } from "../host/pods.ts";
+import { listenTls } from "../platform/tls.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
-import { listenTls } from "../tls.ts";
 
 const LATENCIES = [
   "time_to_first_token",

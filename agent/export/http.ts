@@ -5,9 +5,9 @@ import { createServer } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { gzipSync } from "node:zlib";
-import type { Log } from "../log.ts";
-import type { ListenTls } from "../tls.ts";
-import { serveTls } from "../tls.ts";
+import type { Log } from "../platform/log.ts";
+import type { ListenTls } from "../platform/tls.ts";
+import { serveTls } from "../platform/tls.ts";
 import type { Page } from "./prometheus.ts";
 
 const HEADER_BYTES_MAX = 8 * 1024;

@@ -1,5 +1,12 @@
 // Attributes and the fixed head of a request (resource, scope) as OTLP bytes. opentelemetry-proto 1.x, common.proto.
-import { bytesField, fieldSize, join, stringField, varintSize, WireWriter } from "./wire.ts";
+import {
+  bytesField,
+  fieldSize,
+  join,
+  stringField,
+  varintSize,
+  WireWriter,
+} from "../platform/protobuf-writer.ts";
 
 /** Values a resource attribute may have. */
 export type AttributeValue = string | number | boolean;

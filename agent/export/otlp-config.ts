@@ -1,8 +1,8 @@
 // The config section `export.otlp` and the endpoints it accepts. The OTEL_EXPORTER_OTLP_* variables are read into the
 // same keys by config/otel-environment.ts. OTLP over gRPC only: a Collector listens for it on port 4317.
 import { z } from "zod";
-import type { GrpcTarget } from "../grpc.ts";
-import { callTls } from "../tls.ts";
+import type { GrpcTarget } from "../platform/grpc.ts";
+import { callTls } from "../platform/tls.ts";
 
 const HTTP_PORT = "4318";
 

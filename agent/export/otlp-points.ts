@@ -1,10 +1,10 @@
 // One series of a snapshot as OTLP data points: its size, its cached bytes and its writing.
 // Field numbers: opentelemetry-proto 1.x, metrics.proto, NumberDataPoint and HistogramDataPoint.
 import type { Histogram, LedgerPoint, UnixNanos } from "../model.ts";
+import { fieldSize, varintSize, WireWriter } from "../platform/protobuf-writer.ts";
 import type { Metric } from "./metrics.ts";
 import { inUnit } from "./metrics.ts";
 import { attributesSize, writeAttributes } from "./otlp-attributes.ts";
-import { fieldSize, varintSize, WireWriter } from "./wire.ts";
 
 const NANOS_PER_MS = 1_000_000n;
 const START = 0x11;

@@ -1,8 +1,9 @@
 // Reads OTLP metric requests point by point without building objects of them: for the receiver, for splitting a
 // request that is too large and for thinning a backlog. Bounds and wire types are checked; field numbers are those of
 // opentelemetry-proto 1.x, metrics.proto.
+
+import { BYTES, bytesField, FIXED32, FIXED64, join, VARINT } from "../platform/protobuf-writer.ts";
 import { rawRequestHead } from "./otlp-attributes.ts";
-import { BYTES, bytesField, FIXED32, FIXED64, join, VARINT } from "./wire.ts";
 
 /** What follows the points of a request apart from them: the parts to rebuild it from. */
 export interface RawMetric {

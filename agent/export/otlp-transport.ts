@@ -1,9 +1,9 @@
 // One OTLP request over gRPC, and what its answer means for the queue behind it.
 // OTLP specification 1.x, "OTLP/gRPC Response" and "Throttling": only some codes may be retried, RESOURCE_EXHAUSTED only
 // with RetryInfo, a partial success never. Messages are passed as bytes; nothing is parsed on the way out.
-import type { Client, GrpcTarget, ServiceError } from "../grpc.ts";
-import { callMetadata, openChannel, status } from "../grpc.ts";
-import { explainTls, filesState } from "../tls.ts";
+import type { Client, GrpcTarget, ServiceError } from "../platform/grpc.ts";
+import { callMetadata, openChannel, status } from "../platform/grpc.ts";
+import { explainTls, filesState } from "../platform/tls.ts";
 import { Cursor } from "./otlp-reader.ts";
 
 const EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";

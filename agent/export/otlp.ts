@@ -4,6 +4,8 @@
 // Left out: exemplars, exponential histograms, summaries.
 import { randomInt } from "node:crypto";
 import type { LedgerPoint, LedgerSnapshot, UnixNanos } from "../model.ts";
+import type { WireWriter } from "../platform/protobuf-writer.ts";
+import { fieldSize, join, stringField } from "../platform/protobuf-writer.ts";
 import type { SpoolEntry } from "../store/spool.ts";
 import type { Metric } from "./metrics.ts";
 import { findMetric } from "./metrics.ts";
@@ -11,8 +13,6 @@ import type { Attributes, RequestHead } from "./otlp-attributes.ts";
 import { requestHead } from "./otlp-attributes.ts";
 import type { Prefix } from "./otlp-points.ts";
 import { isCumulative, pointCount, pointSize, prefixFor, writePoint } from "./otlp-points.ts";
-import type { WireWriter } from "./wire.ts";
-import { fieldSize, join, stringField } from "./wire.ts";
 
 const METRIC = 0x12;
 const CUMULATIVE = 2;

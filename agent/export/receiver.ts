@@ -2,9 +2,9 @@
 // Forked, it sends `{address}` to its parent, answers each message with its counts, and leaves when the parent does.
 // Run by hand (`node agent/export/receiver.ts 127.0.0.1:4317`) it prints one JSON line of counts a second.
 
-import { every, systemClock } from "../clock.ts";
-import type { ServerUnaryCall, sendUnaryData } from "../grpc.ts";
-import { Server, ServerCredentials, status } from "../grpc.ts";
+import { every, systemClock } from "../platform/clock.ts";
+import type { ServerUnaryCall, sendUnaryData } from "../platform/grpc.ts";
+import { Server, ServerCredentials, status } from "../platform/grpc.ts";
 import { readRequest, seriesKey } from "./otlp-reader.ts";
 
 const SERIES_MAX = 100_000;

@@ -3,8 +3,8 @@
 // token was rotated it would be refused until the next restart.
 import { OTLPMetricExporter } from "@opentelemetry/exporter-metrics-otlp-grpc";
 import type { PushMetricExporter } from "@opentelemetry/sdk-metrics";
-import { callMetadata, channelCredentials } from "../grpc.ts";
-import { filesState } from "../tls.ts";
+import { callMetadata, channelCredentials } from "../platform/grpc.ts";
+import { filesState } from "../platform/tls.ts";
 import type { Destination } from "./otlp-config.ts";
 
 type Export = PushMetricExporter["export"];

@@ -1,9 +1,10 @@
 // Sends the spool's records to one destination: at least once, in order, for as long as it takes.
 // Retry rules: OTLP specification 1.x (see otlp-transport.ts). There is no retry deadline: what the spool holds is sent
 // or its bounds drop it and say so. Cumulative points make a repeated request harmless.
-import type { Cancel, Clock } from "../clock.ts";
-import type { Log } from "../log.ts";
+
 import type { UnixNanos } from "../model.ts";
+import type { Cancel, Clock } from "../platform/clock.ts";
+import type { Log } from "../platform/log.ts";
 import type { Spool } from "../store/spool.ts";
 import type { BacklogLimits, BacklogMode, Next } from "./backlog.ts";
 import { BACKLOG_LIMITS, Backlog } from "./backlog.ts";

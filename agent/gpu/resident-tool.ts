@@ -1,9 +1,10 @@
 // A tool that keeps printing readings, kept alive: started when asked, restarted with backoff after it ended, never two
 // at once. A tool stuck in the kernel cannot be killed; then no other is started and its owner reports gaps.
-import type { Cancel } from "../clock.ts";
+
 import type { Nanos } from "../model.ts";
-import type { Command, Resident } from "../process.ts";
-import { startResident } from "../process.ts";
+import type { Cancel } from "../platform/clock.ts";
+import type { Command, Resident } from "../platform/process.ts";
+import { startResident } from "../platform/process.ts";
 import type { SourceContext, SourceError } from "../source.ts";
 import { Backoff } from "./backoff.ts";
 

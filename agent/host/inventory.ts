@@ -5,8 +5,8 @@
 import { readFileSync } from "node:fs";
 import { arch, hostname, release } from "node:os";
 import { fileURLToPath } from "node:url";
-import type { Clock } from "../clock.ts";
-import { askModule } from "../process.ts";
+import type { Clock } from "../platform/clock.ts";
+import { askModule } from "../platform/process.ts";
 
 const TIMEOUT_MS = 5000;
 

@@ -1,7 +1,7 @@
 // One call of a kubelet API on its unix socket. The channel lives as long as the call: a restarted kubelet makes a new
 // socket under the same name. A node with many pods answers more than gRPC's usual 4 MiB (dcgm-exporter#509).
 import { statSync } from "node:fs";
-import { callMetadata, openChannel, serviceDefinition, status } from "../grpc.ts";
+import { callMetadata, openChannel, serviceDefinition, status } from "../platform/grpc.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 

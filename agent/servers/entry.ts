@@ -1,9 +1,9 @@
 // What every entry under `servers.<type>` may say, whatever the type: name, placement, labels, transport security.
 // Addresses are checked here so that a typo is refused at start with its path, not found at the first poll.
 import { z } from "zod";
-import type { GrpcTarget } from "../grpc.ts";
 import type { Family, ServerInfo } from "../model.ts";
-import { callTls } from "../tls.ts";
+import type { GrpcTarget } from "../platform/grpc.ts";
+import { callTls } from "../platform/tls.ts";
 
 /** Keys of every entry: its name, where it runs (rung 1 of METERING.md 4), what its labels mean. */
 export const commonFields = {

@@ -3,13 +3,13 @@
 // defaults are those of AI Gateway. Envoy never waits for an answer, so nothing can be asked again: over its rate it is
 // held back, and counts itself what it drops. Volume: at the end of a request. Off unless configured.
 import { z } from "zod";
-import type { ServerReadableStream, ServiceError } from "../grpc.ts";
+import type { ServerReadableStream, ServiceError } from "../platform/grpc.ts";
+import { WireError } from "../platform/protobuf-reader.ts";
 import type { ServerType, SourceContext } from "../source.ts";
 import { decodeAccessLogs } from "./envoy-access-log/decode.ts";
 import { toUsage } from "./envoy-access-log/usage.ts";
 import type { ReceiverParts, ReceiverSource } from "./receiver.ts";
 import { openReceiver, receiverFields, refuseOpenListener } from "./receiver.ts";
-import { WireError } from "./wire.ts";
 
 /** Where in the dynamic metadata the numbers are. */
 export const metadataFields = z

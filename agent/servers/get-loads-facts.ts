@@ -2,11 +2,11 @@
 // server_args of sglang and TokenSpeed is the whole argument list and can hold an API key: only the keys named here are
 // ever read.
 import type { Role } from "../model.ts";
+import { tagOf, WireReader } from "../platform/protobuf-reader.ts";
 import { defined } from "./entry.ts";
 import type { GrpcPeer } from "./grpc-call.ts";
 import { callUnary } from "./grpc-call.ts";
 import type { ReadMethod } from "./read-methods.ts";
-import { tagOf, WireReader } from "./wire.ts";
 
 /** What a server says of itself; absent where it does not. */
 export interface ServerFacts {

@@ -5,6 +5,7 @@
 // `estimate`), once a rate was seen: TokenSpeed and older vLLM never set it. vLLM's zeros are "unknown" until a request
 // was once seen running.
 import type { Nanos, TokenReading } from "../model.ts";
+import { tagOf, WireReader, WireWriter } from "../platform/protobuf-reader.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { defined } from "./entry.ts";
@@ -15,7 +16,6 @@ import { callUnary, reflectServices } from "./grpc-call.ts";
 import type { GrpcServerEntry } from "./grpc-server-type.ts";
 import { grpcServer } from "./grpc-server-type.ts";
 import { startEpoch } from "./page-labels.ts";
-import { tagOf, WireReader, WireWriter } from "./wire.ts";
 
 /** Field numbers of SchedulerLoad; running is 2 and waiting 3 in all three. */
 export interface LoadFields {

@@ -1,11 +1,11 @@
 // One unary gRPC call as bytes in and out, and what a peer says of itself: reflection (v1, v1alpha) and health.
 // Only methods that read can be called (read-methods.ts); nothing here takes a method name from outside.
 // Facts: grpc.reflection.v1 and v1alpha share their field numbers; grpc.health.v1 (github.com/grpc/grpc-proto, 2026).
-import type { Cancel, Clock } from "../clock.ts";
-import type { Client, GrpcTarget, ServiceError } from "../grpc.ts";
-import { callMetadata, status } from "../grpc.ts";
+import type { Cancel, Clock } from "../platform/clock.ts";
+import type { Client, GrpcTarget, ServiceError } from "../platform/grpc.ts";
+import { callMetadata, status } from "../platform/grpc.ts";
+import { tagOf, WireReader, WireWriter } from "../platform/protobuf-reader.ts";
 import type { ReadMethod } from "./read-methods.ts";
-import { tagOf, WireReader, WireWriter } from "./wire.ts";
 
 const SERVICES_MAX = 1000;
 

@@ -2,10 +2,10 @@
 // answer and a refused certificate all into UNAVAILABLE with different details; HTTP/2 answers that are not gRPC become
 // the code of their HTTP status ("Received HTTP status code 404"); "Failed to connect" means that the peer closed the
 // connection before HTTP/2 began, as one does that wants TLS or another client certificate, and Triton's HTTP ports (2.51).
-import type { ServiceError } from "../grpc.ts";
-import { status } from "../grpc.ts";
+import type { ServiceError } from "../platform/grpc.ts";
+import { status } from "../platform/grpc.ts";
+import { explainTls } from "../platform/tls.ts";
 import { SourceError } from "../source.ts";
-import { explainTls } from "../tls.ts";
 
 /** A SourceError for a failed call of `service` at `target`; errors that already are one pass unchanged. */
 export function explainGrpcError(error: unknown, service: string, target: string): SourceError {

@@ -1,8 +1,8 @@
 // What all servers polled over gRPC have in common: configuration, a channel that is opened anew after a failure, the
 // instants of a reading, and errors in words.
 import { z } from "zod";
-import { openChannel } from "../grpc.ts";
 import type { TokenReading, TokenSample } from "../model.ts";
+import { openChannel } from "../platform/grpc.ts";
 import type { PullServerSource, ServerType, SourceContext } from "../source.ts";
 import { commonFields, defined, grpcFields, grpcTarget, serverInfo } from "./entry.ts";
 import type { GrpcPeer } from "./grpc-call.ts";

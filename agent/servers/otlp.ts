@@ -3,6 +3,7 @@
 // Volume: at the end of a request. A sender that sends the same usage as metrics, spans and records is read from the
 // signal that came first; the others are refused by partial success. Off unless configured.
 import { z } from "zod";
+import { WireWriter } from "../platform/protobuf-reader.ts";
 import type { ServerType, SourceContext } from "../source.ts";
 import { LastPoints } from "./otlp/last-points.ts";
 import type { Claim } from "./otlp/metrics.ts";
@@ -11,7 +12,6 @@ import { RecordsReader } from "./otlp/records.ts";
 import { SeriesTable } from "./otlp/series.ts";
 import type { ReceiverSource } from "./receiver.ts";
 import { openReceiver, receiverFields, refuseOpenListener, serveUnary } from "./receiver.ts";
-import { WireWriter } from "./wire.ts";
 
 const SENDERS_MAX = 10_000;
 const SIGNALS = {

@@ -1,8 +1,9 @@
 // What a page says only over time: series that vanish without a restart, and counters that stand while requests run.
 // Facts: P3 (LiteLLM evicts series of end users, llm-d those of collected flows, AIBrix those of pods) and P8 (a vLLM
 // output handler that died leaves all counters frozen while serving goes on). And that a tenant's first request counts.
-import type { Clock } from "../clock.ts";
+
 import type { Nanos, TokenReading } from "../model.ts";
+import type { Clock } from "../platform/clock.ts";
 import type { MetricPage, MetricSample } from "../source.ts";
 import { partOf, startEpoch } from "./page-labels.ts";
 

@@ -1,8 +1,9 @@
 // How many messages each caller of a receiver may send: a bucket per caller, and one for all of them together.
 // A caller is an address, an IPv6 one by its first 64 bits, which is what one host is given (RFC 6177). On this host, where
 // all share an address, a caller is a connection: a busy gateway takes nothing from the others.
-import type { Clock } from "../clock.ts";
+
 import type { Nanos } from "../model.ts";
+import type { Clock } from "../platform/clock.ts";
 
 const PEERS_MAX = 10_000;
 /** All callers together may send this many times the rate of one. */

@@ -5,8 +5,8 @@
 // are, since grpc-js 1.14 inflates all messages of a frame at once, a thousandfold, for as many streams as there are.
 import { createHash, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
-import type { Metadata, ServerInterceptor, ServiceError } from "../grpc.ts";
-import { ServerInterceptingCall, ServerListenerBuilder, status } from "../grpc.ts";
+import type { Metadata, ServerInterceptor, ServiceError } from "../platform/grpc.ts";
+import { ServerInterceptingCall, ServerListenerBuilder, status } from "../platform/grpc.ts";
 import type { SourceContext } from "../source.ts";
 import { PeerRates, peerOf } from "./peer-rates.ts";
 import { retryLater } from "./receiver-limits.ts";

@@ -1,10 +1,11 @@
 // How calls wait until what they sent is recorded, and how a caller is asked to come again.
 // RetryInfo: google.rpc.Status in the trailer grpc-status-details-bin, as OTLP 1.5 wants it.
-import type { ServiceError } from "../grpc.ts";
-import { Metadata, status } from "../grpc.ts";
+
 import type { Gap, Nanos, TokenSample } from "../model.ts";
+import type { ServiceError } from "../platform/grpc.ts";
+import { Metadata, status } from "../platform/grpc.ts";
+import { WireWriter } from "../platform/protobuf-reader.ts";
 import type { SourceContext } from "../source.ts";
-import { WireWriter } from "./wire.ts";
 
 const SHARE_NANOS = 200_000_000;
 /** How long a caller is asked to wait, and a receiver waits for its address. */

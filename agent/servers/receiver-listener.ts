@@ -6,12 +6,12 @@ import { chmodSync, unlinkSync } from "node:fs";
 import type { AddressInfo, Server as NetServer, Socket } from "node:net";
 import { connect, createServer } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
-import type { Server } from "../grpc.ts";
-import { ServerCredentials } from "../grpc.ts";
-import type { Log } from "../log.ts";
+import type { Server } from "../platform/grpc.ts";
+import { ServerCredentials } from "../platform/grpc.ts";
+import type { Log } from "../platform/log.ts";
+import type { ListenTls } from "../platform/tls.ts";
+import { serveTls } from "../platform/tls.ts";
 import { SourceError } from "../source.ts";
-import type { ListenTls } from "../tls.ts";
-import { serveTls } from "../tls.ts";
 
 /** Connections of one receiver at a time; further ones are closed at once. */
 export const connectionsMax = 256;

@@ -4,11 +4,12 @@
 // (UNAVAILABLE with google.rpc.RetryInfo, as OTLP 1.5 wants it).
 import { isIP } from "node:net";
 import { z } from "zod";
-import type { ServerUnaryCall, ServiceError } from "../grpc.ts";
-import { Server, status } from "../grpc.ts";
 import type { UnixNanos } from "../model.ts";
+import type { ServerUnaryCall, ServiceError } from "../platform/grpc.ts";
+import { Server, status } from "../platform/grpc.ts";
+import { WireError } from "../platform/protobuf-reader.ts";
+import { listenTls } from "../platform/tls.ts";
 import type { PushServerSource, SourceContext, SourceError } from "../source.ts";
-import { listenTls } from "../tls.ts";
 import { commonFields, defined, isGrpcAddress, serverInfo } from "./entry.ts";
 import { createAdmission } from "./receiver-admission.ts";
 import type { Recorder } from "./receiver-limits.ts";
@@ -17,7 +18,6 @@ import type { Listener } from "./receiver-listener.ts";
 import { listenFor } from "./receiver-listener.ts";
 import { ReceiverMemory } from "./receiver-memory.ts";
 import { UsageTotals } from "./usage-totals.ts";
-import { WireError } from "./wire.ts";
 
 /** Connections that died are found within 80 s, idle ones let go after ten minutes: there is room for a few only. */
 const CONNECTION = {

@@ -1,10 +1,10 @@
 // The serving half of tokenwatt.v1 TokenCounters: give it a function that reads the counters, it answers every Watch.
 // For the demo's token server, for tests and for anyone who instruments an engine in JavaScript. Snapshots a slow
 // client has not taken yet are skipped, not queued: the next one holds everything.
-import type { Cancel, Clock } from "../clock.ts";
-import { every } from "../clock.ts";
-import type { ServerWritableStream } from "../grpc.ts";
-import { Server, ServerCredentials, status } from "../grpc.ts";
+import type { Cancel, Clock } from "../platform/clock.ts";
+import { every } from "../platform/clock.ts";
+import type { ServerWritableStream } from "../platform/grpc.ts";
+import { Server, ServerCredentials, status } from "../platform/grpc.ts";
 import { decodeWatchRequest } from "./token-counters/decode.ts";
 import { encodeWatchResponse } from "./token-counters/encode.ts";
 import type { ServerSnapshot, WatchQuery } from "./token-counters/messages.ts";

@@ -2,9 +2,9 @@
 // Facts: proto/tokenwatt/v1/token_counters.proto (version 1). A broken stream loses nothing: the next snapshot is
 // cumulative. Each attempt opens its own channel, so that rotated certificates and tokens are read again.
 import { z } from "zod";
-import type { ClientReadableStream } from "../grpc.ts";
-import { callMetadata, openChannel } from "../grpc.ts";
 import type { Gap, Nanos, ServerInfo, TokenSample } from "../model.ts";
+import type { ClientReadableStream } from "../platform/grpc.ts";
+import { callMetadata, openChannel } from "../platform/grpc.ts";
 import type { PushServerSource, ServerType, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { defined, grpcFields, grpcTarget, serverInfo } from "./entry.ts";

@@ -5,10 +5,10 @@
 // from zero with the server, which says no start time: a fall is the restart. KServe's copy of this service lacks
 // ModelStatistics and answers UNIMPLEMENTED.
 import type { TokenReading } from "../model.ts";
+import { tagOf, WireReader } from "../platform/protobuf-reader.ts";
 import { defined } from "./entry.ts";
 import { callUnary } from "./grpc-call.ts";
 import { grpcServer } from "./grpc-server-type.ts";
-import { tagOf, WireReader } from "./wire.ts";
 
 const SERVICE = "inference.GRPCInferenceService";
 const MODELS_MAX = 1000;

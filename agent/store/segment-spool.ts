@@ -1,8 +1,9 @@
 // The durable spool: requests compressed into segment files, in order, until every destination has passed them.
 // Order of a beat: segment synced -> ledger committed -> sent -> position moved -> segment removed. A crash between any
 // two repeats a request or leaves a file behind, never more. Bounds drop the oldest first and record the loss.
-import type { Log } from "../log.ts";
+
 import type { UnixNanos } from "../model.ts";
+import type { Log } from "../platform/log.ts";
 import type { Files } from "./files.ts";
 import { diskFiles } from "./files.ts";
 import { skippedLoss } from "./losses.ts";

@@ -1,7 +1,8 @@
 // Opens a spool folder as a crash, a full disk or a stranger left it. Nothing in it can stop the start: what is whole is
 // kept, what is damaged goes to quarantine and is told as a loss, what was never promised is cut without a word.
-import type { Log } from "../log.ts";
+
 import type { UnixNanos } from "../model.ts";
+import type { Log } from "../platform/log.ts";
 import type { Files } from "./files.ts";
 import { LossBook } from "./losses.ts";
 import type { Damage, Entry } from "./segment.ts";

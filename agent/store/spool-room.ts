@@ -1,6 +1,6 @@
 // How much room a spool takes, and what goes when there is too little: first what every destination has passed, then
 // what an old backlog can do without, then the oldest, told as a loss.
-import type { Log } from "../log.ts";
+import type { Log } from "../platform/log.ts";
 import type { Files } from "./files.ts";
 import type { Entry } from "./segment.ts";
 import { Segment } from "./segment.ts";

@@ -1,5 +1,5 @@
 // What a spool remembers beside its records: positions, losses, and how far it had come.
-import type { Log } from "../log.ts";
+import type { Log } from "../platform/log.ts";
 import type { KeptLosses, LossBook } from "./losses.ts";
 import type { SlotFile } from "./slot-file.ts";
 

@@ -7,9 +7,9 @@ import { Agent as HttpAgent, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import type { Readable } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
+import { explainTls, filesState } from "../platform/tls.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
-import { explainTls, filesState } from "../tls.ts";
 import { PageBuffer } from "./page-buffer.ts";
 
 /** Where a page is and how to get it. */

@@ -14,7 +14,7 @@ export interface SourceUrls {
   readonly files: readonly string[];
 }
 
-/** Rewrites the relative URLs of a source file, given its path in the project, such as `agent/grpc.ts`. */
+/** Rewrites the relative URLs of a source file, given its path in the project, such as `agent/platform/grpc.ts`. */
 export function rewriteUrls(path: string, code: string): SourceUrls {
   const entries: string[] = [];
   const files: string[] = [];

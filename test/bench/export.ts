@@ -6,11 +6,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { systemClock } from "../../agent/clock.ts";
 import { createOtlpEncoder } from "../../agent/export/otlp.ts";
 import { grpcTransport } from "../../agent/export/otlp-transport.ts";
 import { Sender } from "../../agent/export/sender.ts";
-import { silentLog } from "../../agent/log.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { openSegmentSpool } from "../../agent/store/segment-spool.ts";
 import { bulk } from "../export/bulk.ts";
 

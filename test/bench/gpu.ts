@@ -2,9 +2,9 @@
 // Prints CPU per GPU and second of the reader child (user time; the fake driver's own share is in it), its memory, and how
 // long a poll keeps the agent's event loop busy, each against its budget.
 import { readFileSync } from "node:fs";
-import { systemClock } from "../../agent/clock.ts";
 import { nvmlBackend } from "../../agent/gpu/nvml/index.ts";
-import { silentLog } from "../../agent/log.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { buildFakeNvml, fakeNvml } from "../fakes/nvml/build.ts";
 
 const SECONDS = 8;

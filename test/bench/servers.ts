@@ -4,8 +4,8 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { systemClock } from "../../agent/clock.ts";
-import { silentLog } from "../../agent/log.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { vllm } from "../../agent/servers/vllm.ts";
 import type { PullServerSource } from "../../agent/source.ts";
 import { benchOtlpReceive } from "./otlp-receive.ts";

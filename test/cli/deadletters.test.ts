@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { encodeOtlp } from "../../agent/export/otlp.ts";
-import { status } from "../../agent/grpc.ts";
+import { status } from "../../agent/platform/grpc.ts";
 import { deadLetterFolder, openDeadLetters } from "../../agent/store/dead-letters.ts";
 import { bulk } from "../export/snapshots.ts";
 import type { Answer, FakeCollector } from "../fakes/otlp-collector.ts";

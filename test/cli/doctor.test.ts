@@ -17,9 +17,9 @@ import { judgeSample } from "../../agent/cli/checks/reading.ts";
 import { checks } from "../../agent/cli/checks/registry.ts";
 import { judgeState } from "../../agent/cli/checks/state.ts";
 import { formatFindings } from "../../agent/cli/doctor.ts";
-import { systemClock, virtualClock } from "../../agent/clock.ts";
-import { silentLog } from "../../agent/log.ts";
 import type { GpuInfo, ServerInfo, TokenSample } from "../../agent/model.ts";
+import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { runCommand } from "./capture-io.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-doctor-"));

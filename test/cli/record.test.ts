@@ -9,9 +9,9 @@ import { recordSources } from "../../agent/cli/record-run.ts";
 import { Recorder } from "../../agent/cli/recorder.ts";
 import { openRecording } from "../../agent/cli/recording-run.ts";
 import { ReplayTotals } from "../../agent/cli/replay-lines.ts";
-import { virtualClock } from "../../agent/clock.ts";
 import { readGpus, recordedSpan, replayBackend } from "../../agent/gpu/replay.ts";
-import { silentLog } from "../../agent/log.ts";
+import { virtualClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { replayServer } from "../../agent/servers/replay.ts";
 import type { GpuSource, PullServerSource } from "../../agent/source.ts";
 

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { fromBinary } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
 import { serveTokenCounters } from "../../agent/servers/token-counters-server.ts";
 import type { FakeCollector } from "../fakes/otlp-collector.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";

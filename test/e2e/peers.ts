@@ -6,8 +6,8 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
-import { silentLog } from "../../agent/log.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { toolsFolder } from "./tools-folder.ts";
 
 /** What sources are opened with. */

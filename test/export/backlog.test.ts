@@ -1,11 +1,11 @@
 // A backlog that meets a second trouble: the agent was off for a day, the destination leaves again in mid-drain.
 import { describe, expect, test } from "vitest";
-import type { VirtualClock } from "../../agent/clock.ts";
-import { virtualClock } from "../../agent/clock.ts";
 import { createOtlpEncoder } from "../../agent/export/otlp.ts";
 import type { SenderOptions } from "../../agent/export/sender.ts";
 import { Sender } from "../../agent/export/sender.ts";
-import { silentLog } from "../../agent/log.ts";
+import type { VirtualClock } from "../../agent/platform/clock.ts";
+import { virtualClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { memorySpool } from "../../agent/store/memory-spool.ts";
 import type { Spool } from "../../agent/store/spool.ts";
 import { decode } from "./otlp-decode.ts";

@@ -7,8 +7,8 @@ import { gunzipSync } from "node:zlib";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { HttpEndpoint, HttpOptions } from "../../agent/export/http.ts";
 import { ListenError, serveHttp } from "../../agent/export/http.ts";
-import type { Log } from "../../agent/log.ts";
-import { silentLog } from "../../agent/log.ts";
+import type { Log } from "../../agent/platform/log.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { pem } from "../fakes/tls-files.ts";
 
 const open: HttpEndpoint[] = [];

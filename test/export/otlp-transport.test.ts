@@ -7,7 +7,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { createOtlpEncoder } from "../../agent/export/otlp.ts";
 import type { Delivery, Transport } from "../../agent/export/otlp-transport.ts";
 import { grpcTransport } from "../../agent/export/otlp-transport.ts";
-import { status } from "../../agent/grpc.ts";
+import { status } from "../../agent/platform/grpc.ts";
 import type { Answer, CollectorOptions, FakeCollector } from "../fakes/otlp-collector.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
 import { clientFiles, serverCredentials } from "../fakes/tls-files.ts";

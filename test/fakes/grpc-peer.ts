@@ -1,6 +1,6 @@
 // A gRPC server over a real socket whose methods answer prepared bytes, for services we only read.
-import type { Metadata } from "../../agent/grpc.ts";
-import { Server, ServerCredentials } from "../../agent/grpc.ts";
+import type { Metadata } from "../../agent/platform/grpc.ts";
+import { Server, ServerCredentials } from "../../agent/platform/grpc.ts";
 
 /** Answers of one method: bytes, or a function of the request; undefined = never answer. */
 export type Answer = Buffer | ((request: Buffer) => Buffer | undefined);

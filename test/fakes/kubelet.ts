@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Server, ServerCredentials } from "../../agent/grpc.ts";
+import { Server, ServerCredentials } from "../../agent/platform/grpc.ts";
 import { field, message } from "./grpc-peer.ts";
 
 /** A pod as the fake tells it. */

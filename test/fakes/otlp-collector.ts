@@ -2,8 +2,8 @@
 // Speaks the real wire format: statuses with grpc-status-details-bin, partial success, message limits, silence.
 import { create, toBinary } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
-import type { ServerUnaryCall, sendUnaryData } from "../../agent/grpc.ts";
-import { Metadata, Server, ServerCredentials, status } from "../../agent/grpc.ts";
+import type { ServerUnaryCall, sendUnaryData } from "../../agent/platform/grpc.ts";
+import { Metadata, Server, ServerCredentials, status } from "../../agent/platform/grpc.ts";
 import { RetryInfoSchema, StatusSchema } from "../gen/google/rpc/status_pb.ts";
 import { ExportMetricsServiceResponseSchema } from "../gen/opentelemetry/proto/collector/metrics/v1/metrics_service_pb.ts";
 

@@ -1,11 +1,12 @@
 // The three receivers on free ports of loopback, and callers that report output tokens to them in their own format.
-import type { Clock } from "../../agent/clock.ts";
-import { systemClock } from "../../agent/clock.ts";
-import type { Client, GrpcTarget, ServiceError } from "../../agent/grpc.ts";
-import { callMetadata, openChannel } from "../../agent/grpc.ts";
-import type { Log } from "../../agent/log.ts";
-import { silentLog } from "../../agent/log.ts";
+
 import type { Gap, TokenSample } from "../../agent/model.ts";
+import type { Clock } from "../../agent/platform/clock.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import type { Client, GrpcTarget, ServiceError } from "../../agent/platform/grpc.ts";
+import { callMetadata, openChannel } from "../../agent/platform/grpc.ts";
+import type { Log } from "../../agent/platform/log.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { envoyAccessLog } from "../../agent/servers/envoy-access-log.ts";
 import { otlp } from "../../agent/servers/otlp.ts";
 import type { ReceiverSource } from "../../agent/servers/receiver.ts";

@@ -2,7 +2,7 @@
 // They were made by test/tools/authority.ts and are valid from 2020 to 2126.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { ServerCredentials } from "../../agent/grpc.ts";
+import { ServerCredentials } from "../../agent/platform/grpc.ts";
 
 /** Path of a file of test/fixtures/tls, such as `trusted-server.pem`. */
 export function pem(name: string): string {

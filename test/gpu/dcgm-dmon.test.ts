@@ -5,11 +5,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
 import { dcgmDmonBackend } from "../../agent/gpu/dcgm-dmon/index.ts";
 import { DmonTable } from "../../agent/gpu/dcgm-dmon/table.ts";
-import { silentLog } from "../../agent/log.ts";
 import type { GpuSample } from "../../agent/model.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuPoll, GpuSource } from "../../agent/source.ts";
 
 const fake = fileURLToPath(new URL("../fakes/dcgmi", import.meta.url));

@@ -5,10 +5,10 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
 import { dcgmExporterBackend, readPage } from "../../agent/gpu/dcgm-exporter.ts";
 import { DcgmScale, isBlank } from "../../agent/gpu/dcgm-readings.ts";
-import { silentLog } from "../../agent/log.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { parsePage } from "../../agent/text/parse.ts";
 
 const page = (name: string): string =>

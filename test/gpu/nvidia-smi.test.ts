@@ -5,14 +5,14 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
 import { parseApps } from "../../agent/gpu/nvidia-smi/apps.ts";
 import { failureOf } from "../../agent/gpu/nvidia-smi/failures.ts";
 import { chooseQuery, listedFields, parseLine } from "../../agent/gpu/nvidia-smi/fields.ts";
 import { nvidiaSmiBackend } from "../../agent/gpu/nvidia-smi/index.ts";
 import { PmonReader } from "../../agent/gpu/nvidia-smi/pmon.ts";
 import { parseValue } from "../../agent/gpu/nvidia-smi/values.ts";
-import { silentLog } from "../../agent/log.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuPoll, GpuSource } from "../../agent/source.ts";
 
 const fake = fileURLToPath(new URL("../fakes/nvidia-smi", import.meta.url));

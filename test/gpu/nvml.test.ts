@@ -1,9 +1,9 @@
 // The NVML backend over the real FFI: a fake libnvidia-ml.so.1 in C, opened by the real reader child.
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
 import { nvmlBackend } from "../../agent/gpu/nvml/index.ts";
-import { silentLog } from "../../agent/log.ts";
 import type { GpuSample } from "../../agent/model.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuPoll, GpuSource } from "../../agent/source.ts";
 import type { FakeNvml } from "../fakes/nvml/build.ts";
 import { buildFakeNvml, fakeNvml } from "../fakes/nvml/build.ts";

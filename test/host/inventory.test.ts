@@ -1,8 +1,8 @@
 // Who this host is, and what kind of machine through the real systeminformation child.
 import { expect, test } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
 import { hostIdentity, osDescriptionOf, readHostInventory } from "../../agent/host/inventory.ts";
-import { askModule } from "../../agent/process.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { askModule } from "../../agent/platform/process.ts";
 
 test("hostIdentity() says who this host is", () => {
   const identity = hostIdentity();

@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { systemClock, virtualClock } from "../../agent/clock.ts";
 import type { HostPower } from "../../agent/host/power.ts";
 import { hostPowerConfig, openHostPower } from "../../agent/host/power.ts";
 import { parseDcmi } from "../../agent/host/power-ipmi.ts";
-import { silentLog } from "../../agent/log.ts";
+import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 
 const SECOND = 1e9;
 

@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { probe } from "../../agent/cli/probe-target.ts";
-import { systemClock, virtualClock } from "../../agent/clock.ts";
-import { silentLog } from "../../agent/log.ts";
+import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { discoverAmong, discoverServer, typeOf } from "../../agent/servers/discover.ts";
 import { fakePeer, field, message } from "../fakes/grpc-peer.ts";
 

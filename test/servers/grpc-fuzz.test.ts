@@ -2,10 +2,11 @@
 // refuses them with WireError; what it takes is counted in whole numbers that are not negative, and never falls.
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
-import { openChannel } from "../../agent/grpc.ts";
-import { silentLog } from "../../agent/log.ts";
 import type { TokenReading, TokenSample } from "../../agent/model.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { openChannel } from "../../agent/platform/grpc.ts";
+import { silentLog } from "../../agent/platform/log.ts";
+import { tagOf, WireError, WireReader } from "../../agent/platform/protobuf-reader.ts";
 import { decodeAccessLogs } from "../../agent/servers/envoy-access-log/decode.ts";
 import { toUsage } from "../../agent/servers/envoy-access-log/usage.ts";
 import { metadataFields } from "../../agent/servers/envoy-access-log.ts";
@@ -22,7 +23,6 @@ import { watchReadings } from "../../agent/servers/token-counters/readings.ts";
 import { decodeModelStatistics, tritonGrpc } from "../../agent/servers/triton-grpc.ts";
 import { createUsageReader } from "../../agent/servers/usage-reports/read.ts";
 import { UsageTotals } from "../../agent/servers/usage-totals.ts";
-import { tagOf, WireError, WireReader } from "../../agent/servers/wire.ts";
 import type { PullServerSource } from "../../agent/source.ts";
 import { SourceError } from "../../agent/source.ts";
 import { brokenMessages } from "../fakes/broken-messages.ts";

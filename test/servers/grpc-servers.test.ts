@@ -1,14 +1,14 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { systemClock, virtualClock } from "../../agent/clock.ts";
-import { openChannel } from "../../agent/grpc.ts";
-import { silentLog } from "../../agent/log.ts";
+import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
+import { openChannel } from "../../agent/platform/grpc.ts";
+import { silentLog } from "../../agent/platform/log.ts";
+import { WireError } from "../../agent/platform/protobuf-reader.ts";
 import { decodeLoads, getLoads } from "../../agent/servers/get-loads.ts";
 import { decodeServerArgs } from "../../agent/servers/get-loads-facts.ts";
 import { checkHealth, reflectServices } from "../../agent/servers/grpc-call.ts";
 import { explainGrpcError } from "../../agent/servers/grpc-errors.ts";
 import { decodeModelStatistics, tritonGrpc } from "../../agent/servers/triton-grpc.ts";
-import { WireError } from "../../agent/servers/wire.ts";
 import type { PullServerSource, ServerType } from "../../agent/source.ts";
 import type { FakePeer } from "../fakes/grpc-peer.ts";
 import { fakePeer, field, message } from "../fakes/grpc-peer.ts";

@@ -7,8 +7,8 @@ import { connect, createServer, Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import type { Server as GrpcServer } from "../../agent/grpc.ts";
-import { silentLog } from "../../agent/log.ts";
+import type { Server as GrpcServer } from "../../agent/platform/grpc.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { listenFor } from "../../agent/servers/receiver-listener.ts";
 
 vi.mock("node:dns/promises", () => ({

@@ -3,12 +3,12 @@
 import type { Server as NetServer, Socket } from "node:net";
 import { connect, createServer } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
-import { Server, ServerCredentials, status } from "../../agent/grpc.ts";
-import type { Facts, Log } from "../../agent/log.ts";
-import { silentLog } from "../../agent/log.ts";
 import { Increments } from "../../agent/meter/increments.ts";
 import type { Gap, TokenSample } from "../../agent/model.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { Server, ServerCredentials, status } from "../../agent/platform/grpc.ts";
+import type { Facts, Log } from "../../agent/platform/log.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { decodeWatchRequest } from "../../agent/servers/token-counters/decode.ts";
 import { encodeWatchResponse } from "../../agent/servers/token-counters/encode.ts";
 import type { CounterSet, ServerSnapshot, WatchQuery } from "../../agent/servers/token-counters/messages.ts";

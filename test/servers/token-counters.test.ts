@@ -7,18 +7,18 @@ import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
-import type { Metadata } from "../../agent/grpc.ts";
-import { openChannel, Server, ServerCredentials, status } from "../../agent/grpc.ts";
-import { silentLog } from "../../agent/log.ts";
 import type { Gap, TokenSample } from "../../agent/model.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import type { Metadata } from "../../agent/platform/grpc.ts";
+import { openChannel, Server, ServerCredentials, status } from "../../agent/platform/grpc.ts";
+import { silentLog } from "../../agent/platform/log.ts";
+import { WireError } from "../../agent/platform/protobuf-reader.ts";
 import { decodeWatchRequest, decodeWatchResponse } from "../../agent/servers/token-counters/decode.ts";
 import { encodeWatchRequest, encodeWatchResponse } from "../../agent/servers/token-counters/encode.ts";
 import type { ServerSnapshot } from "../../agent/servers/token-counters/messages.ts";
 import { watchReadings } from "../../agent/servers/token-counters/readings.ts";
 import { readTokenCountersOnce, tokenCounters } from "../../agent/servers/token-counters.ts";
 import { serveTokenCounters } from "../../agent/servers/token-counters-server.ts";
-import { WireError } from "../../agent/servers/wire.ts";
 import type { PushServerSource } from "../../agent/source.ts";
 import {
   TokenCountSchema,

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { silentLog } from "../../agent/log.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import type { Files, OpenFile } from "../../agent/store/files.ts";
 import { diskFiles } from "../../agent/store/files.ts";
 import type { SpoolOptions } from "../../agent/store/segment-spool.ts";

@@ -4,7 +4,7 @@ import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFile
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { silentLog } from "../../agent/log.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import type { Files } from "../../agent/store/files.ts";
 import { diskFiles } from "../../agent/store/files.ts";
 import type { SpoolOptions } from "../../agent/store/segment-spool.ts";

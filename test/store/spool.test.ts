@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { silentLog } from "../../agent/log.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { memorySpool } from "../../agent/store/memory-spool.ts";
 import { openSegmentSpool } from "../../agent/store/segment-spool.ts";
 import type { Spool, SpoolEntry } from "../../agent/store/spool.ts";

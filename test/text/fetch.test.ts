@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../agent/clock.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
 import { createPageFetcher } from "../../agent/text/fetch.ts";
 import { pem } from "../fakes/tls-files.ts";
 

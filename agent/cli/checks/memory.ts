@@ -1,5 +1,5 @@
 // memory.limit: whether the cgroup this runs in leaves the agent enough memory.
-import { judgeMemoryLimit, memoryLimitBytes } from "../../memory-limit.ts";
+import { judgeMemoryLimit, memoryLimitBytes } from "../../platform/memory-limit.ts";
 import type { Check } from "./check.ts";
 
 const ID = "memory.limit";

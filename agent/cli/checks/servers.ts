@@ -3,9 +3,9 @@
 import { createSecureContext } from "node:tls";
 import { configuredServers } from "../../config.ts";
 import type { ServerInfo } from "../../model.ts";
+import type { ListenTls } from "../../platform/tls.ts";
+import { explainTls, readTls } from "../../platform/tls.ts";
 import type { ServerSource, ServerType } from "../../source.ts";
-import type { ListenTls } from "../../tls.ts";
-import { explainTls, readTls } from "../../tls.ts";
 import { readStatus } from "../daemon-process.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";

@@ -3,7 +3,7 @@
 // Processes are not in it. If the host engine refuses profiling fields (no rights, Volta and older) they are left out.
 import { z } from "zod";
 import type { Gap, GpuInfo, GpuSample, Nanos } from "../../model.ts";
-import { run } from "../../process.ts";
+import { run } from "../../platform/process.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
 import { DCGM_FIELDS, dcgmSample } from "../dcgm-readings.ts";

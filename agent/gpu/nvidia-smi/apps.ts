@@ -1,8 +1,9 @@
 // Compute processes from `--query-compute-apps`, asked every few seconds by a run of its own: a resident query prints
 // nothing for an idle GPU, so its rounds could not be told apart.
-import type { Clock } from "../../clock.ts";
+
 import type { GpuProcess } from "../../model.ts";
-import type { Slot } from "../../process.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { Slot } from "../../platform/process.ts";
 import { isFailure } from "./failures.ts";
 import { tool } from "./inventory.ts";
 import { parseValue, splitCells } from "./values.ts";

@@ -1,10 +1,10 @@
 // Inventory for the nvidia-smi backend: node-nvidia-smi in a child of its own, else `--query-gpu`, then `-L` for MIG.
 import { delimiter, dirname, isAbsolute } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Clock } from "../../clock.ts";
 import type { GpuInfo } from "../../model.ts";
-import type { Ended, Slot } from "../../process.ts";
-import { askModule, run } from "../../process.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { Ended, Slot } from "../../platform/process.ts";
+import { askModule, run } from "../../platform/process.ts";
 import { failureOf, unknownField } from "./failures.ts";
 import { INVENTORY_FIELDS, parseInventoryLine } from "./fields.ts";
 import { migInstances } from "./inventory-xml.ts";

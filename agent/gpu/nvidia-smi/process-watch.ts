@@ -1,7 +1,7 @@
 // Where the nvidia-smi backend gets its processes from: `pmon`, which also knows SM shares, as long as it prints rows;
 // else `--query-compute-apps`, a run of its own every few seconds.
 import type { GpuInfo, GpuSample, Nanos } from "../../model.ts";
-import type { Slot } from "../../process.ts";
+import type { Slot } from "../../platform/process.ts";
 import type { SourceContext } from "../../source.ts";
 import { ResidentTool } from "../resident-tool.ts";
 import type { ProcessLists } from "./apps.ts";

@@ -2,7 +2,7 @@
 // a resident `pmon` for processes, or a compute-apps run every few seconds where pmon does not work.
 // The tool has no energy counter: the meter integrates its power.
 import type { Gap, GpuInfo, GpuSample, Nanos } from "../../model.ts";
-import type { Slot } from "../../process.ts";
+import type { Slot } from "../../platform/process.ts";
 import type { GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
 import { ResidentTool } from "../resident-tool.ts";

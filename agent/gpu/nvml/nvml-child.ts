@@ -2,9 +2,9 @@
 // pointer kills whoever made the call. It answers the parent's asks one after another; its only timer keeps its memory small.
 // It outlives neither its parent (PDEATHSIG, disconnect) nor a Ctrl-C of its own: signals to the group are the parent's.
 import { setImmediate } from "node:timers/promises";
-import { systemClock } from "../../clock.ts";
-import { nameProcess } from "../../process-name.ts";
-import { keepProgramPagesFew } from "../../program-pages.ts";
+import { systemClock } from "../../platform/clock.ts";
+import { keepProgramPagesFew } from "../../platform/own-process.ts";
+import { nameProcess } from "../../platform/process-name.ts";
 import { NvmlFailure } from "./device.ts";
 import { indexName } from "./index-name.ts";
 import { dieWithParent, openLibrary } from "./library.ts";

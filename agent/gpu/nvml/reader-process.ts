@@ -4,8 +4,8 @@
 import type { ChildProcess } from "node:child_process";
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import type { Clock } from "../../clock.ts";
 import type { Nanos } from "../../model.ts";
+import type { Clock } from "../../platform/clock.ts";
 import type { Answer, Ask } from "./protocol.ts";
 
 const NANOS_PER_MS = 1e6;

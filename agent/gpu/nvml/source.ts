@@ -1,7 +1,8 @@
 // The NVML GpuSource in the agent: one reader child at a time, restarted with backoff.
 // A GPU that hangs is read last when its time to be tried again comes, so the others lose nothing to it.
-import type { Cancel } from "../../clock.ts";
+
 import type { GpuInfo, GpuProcess, GpuSample, Nanos } from "../../model.ts";
+import type { Cancel } from "../../platform/clock.ts";
 import type { GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
 import { Backoff } from "../backoff.ts";

@@ -1,7 +1,8 @@
 // GPUs whose driver calls hang before their UUID is known: the next reader leaves their index out, so that the others
 // are read, and a probe in a process of its own tries it again with backoff. Its hang costs nobody anything.
-import type { Clock } from "../../clock.ts";
+
 import type { Nanos } from "../../model.ts";
+import type { Clock } from "../../platform/clock.ts";
 import { Backoff } from "../backoff.ts";
 import { indexOf } from "./index-name.ts";
 import type { OpenOptions } from "./protocol.ts";

@@ -3,7 +3,7 @@
 // http_logs 2 {log_entry 1 {common 1, request 3, response 4}}; common: upstream address 13, response flags 16, metadata 17,
 // route_name 19, duration 23, intermediate 26, access_log_type 33; Metadata.filter_metadata 1 is a map of Struct. Nesting is
 // read two levels deep. Entries of a request that still runs, and of its upstream attempts, say what its last one says.
-import { tagOf, WireError, WireReader } from "../wire.ts";
+import { tagOf, WireError, WireReader } from "../../platform/protobuf-reader.ts";
 
 const ENTRIES_MAX = 10_000;
 const VALUES_MAX = 200;

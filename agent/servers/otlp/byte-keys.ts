@@ -1,5 +1,5 @@
 // Small integers for byte strings: which series a data point belongs to, without decoding its attributes again.
-import { WireReader } from "../wire.ts";
+import { WireReader } from "../../platform/protobuf-reader.ts";
 
 /** Two views of a key, its place in the lists, and room to grow. */
 const ENTRY_BYTES = 256;

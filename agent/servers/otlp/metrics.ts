@@ -3,9 +3,9 @@
 // A series is found by the bytes of its attributes; only new bytes are decoded. Cumulative series count from their first
 // look unless they began after this receiver; delta points count once, redelivered ones are known by their time.
 import { createHash } from "node:crypto";
+import { WireReader } from "../../platform/protobuf-reader.ts";
 import type { UsageTotals } from "../usage-totals.ts";
 import { amountMax } from "../usage-totals.ts";
-import { WireReader } from "../wire.ts";
 import { ByteKeys, readAttribute, readAttributes } from "./byte-keys.ts";
 import type { AttributeNames, MeaningOfMetric } from "./meaning.ts";
 import { identityOf, meaningful, metricMeanings } from "./meaning.ts";

@@ -4,11 +4,11 @@
 // names its own call types as operation; a call that failed has no usage and counts as request. A record whose span was
 // counted before (redelivery) is left out too: the last 100,000 of two days are remembered, over restarts.
 import type { Outcome } from "../../model.ts";
+import { tagOf, WireReader } from "../../platform/protobuf-reader.ts";
 import { outcomeOfStatus } from "../outcomes.ts";
 import { ReceiverMemory } from "../receiver-memory.ts";
 import { SeenIds } from "../seen-ids.ts";
 import type { Usage, UsageTotals } from "../usage-totals.ts";
-import { tagOf, WireReader } from "../wire.ts";
 import { readAttribute } from "./byte-keys.ts";
 import type { AttributeNames } from "./meaning.ts";
 import { identityOf, said } from "./meaning.ts";

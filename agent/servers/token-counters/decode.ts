@@ -2,7 +2,7 @@
 // Facts: proto/tokenwatt/v1/token_counters.proto (protocol version 1). Unknown fields and enum values are skipped;
 // counts that no number can hold exactly are dropped and counted. Every list is bounded.
 import type { Histogram, LatencyName, Outcome } from "../../model.ts";
-import { tagOf, WireReader } from "../wire.ts";
+import { tagOf, WireReader } from "../../platform/protobuf-reader.ts";
 import type { CounterSet, DecodedWatch, ServerSnapshot, WatchQuery } from "./messages.ts";
 import { families, kinds, labelSetsMax, latencies, movements, outcomes, roles } from "./messages.ts";
 

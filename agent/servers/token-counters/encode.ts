@@ -1,7 +1,7 @@
 // Bytes of tokenwatt.v1 WatchRequest and WatchResponse.
 // Facts: proto/tokenwatt/v1/token_counters.proto (protocol version 1). Absent values are left out, zeros are written.
 import type { LatencyName, Outcome } from "../../model.ts";
-import { WireWriter } from "../wire.ts";
+import { WireWriter } from "../../platform/protobuf-reader.ts";
 import type { CounterSet, ServerSnapshot, WatchQuery, WatchSnapshot } from "./messages.ts";
 import { families, kinds, latencies, movements, outcomes, roles } from "./messages.ts";
 

@@ -2,8 +2,9 @@
 // A snapshot stands for the instant its server's uptime says: uptime plus the smallest (received - uptime) of the last
 // minute, so that network delay shifts it by the least delay only. The contract promises that a label set absent from
 // a snapshot has counted nothing in its epoch: samples are complete.
-import type { Clock } from "../../clock.ts";
+
 import type { Nanos, Outcome, ServerInfo, TokenKind, TokenReading, TokenSample } from "../../model.ts";
+import type { Clock } from "../../platform/clock.ts";
 import { defined } from "../entry.ts";
 import type { CounterSet, DecodedWatch, ServerSnapshot } from "./messages.ts";
 

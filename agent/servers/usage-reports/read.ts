@@ -1,13 +1,14 @@
 // ReportUsageRequest in, ReportUsageResponse out, usage added to totals in between.
 // Facts: proto/tokenwatt/v1/usage.proto. A record counts once per (source, id), over restarts (seen-ids.ts).
-import type { Clock } from "../../clock.ts";
+
 import type { TokenKind } from "../../model.ts";
+import type { Clock } from "../../platform/clock.ts";
+import { tagOf, WireError, WireReader, WireWriter } from "../../platform/protobuf-reader.ts";
 import type { ReceiverMemory } from "../receiver-memory.ts";
 import { SeenIds } from "../seen-ids.ts";
 import { kinds, outcomes } from "../token-counters/messages.ts";
 import type { Usage, UsageTotals } from "../usage-totals.ts";
 import { amountMax } from "../usage-totals.ts";
-import { tagOf, WireError, WireReader, WireWriter } from "../wire.ts";
 
 const RECORDS_MAX = 1000;
 const WINDOW_NANOS = 35n * 86_400n * 1_000_000_000n;

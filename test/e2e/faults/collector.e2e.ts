@@ -3,8 +3,8 @@
 import type { Server, Socket } from "node:net";
 import { createServer } from "node:net";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../../agent/clock.ts";
-import { status } from "../../../agent/grpc.ts";
+import { systemClock } from "../../../agent/platform/clock.ts";
+import { status } from "../../../agent/platform/grpc.ts";
 import type { Answer, FakeCollector } from "../../fakes/otlp-collector.ts";
 import { startCollector } from "../../fakes/otlp-collector.ts";
 import { FLAWLESS, Oracle } from "./oracle.ts";

@@ -4,10 +4,10 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, w
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { systemClock } from "../../../agent/clock.ts";
 import { createOtlpEncoder } from "../../../agent/export/otlp.ts";
 import { Sender } from "../../../agent/export/sender.ts";
-import { silentLog } from "../../../agent/log.ts";
+import { systemClock } from "../../../agent/platform/clock.ts";
+import { silentLog } from "../../../agent/platform/log.ts";
 import { openSegmentSpool } from "../../../agent/store/segment-spool.ts";
 import type { Spool } from "../../../agent/store/spool.ts";
 import { Oracle } from "./oracle.ts";

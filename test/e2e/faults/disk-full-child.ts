@@ -1,6 +1,6 @@
 // Fills the disk under a spool and empties it again; prints what became of every record. Run by disk-full.e2e.ts.
 import { rmSync, statfsSync, writeFileSync } from "node:fs";
-import { silentLog } from "../../../agent/log.ts";
+import { silentLog } from "../../../agent/platform/log.ts";
 import { openSegmentSpool } from "../../../agent/store/segment-spool.ts";
 import type { Spool } from "../../../agent/store/spool.ts";
 

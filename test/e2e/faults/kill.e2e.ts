@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { status } from "../../../agent/grpc.ts";
+import { status } from "../../../agent/platform/grpc.ts";
 import type { Answer } from "../../fakes/otlp-collector.ts";
 import { startCollector } from "../../fakes/otlp-collector.ts";
 import { FLAWLESS, Oracle } from "./oracle.ts";

@@ -5,13 +5,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { virtualClock } from "../../../agent/clock.ts";
 import { createOtlpEncoder } from "../../../agent/export/otlp.ts";
 import { readRequest } from "../../../agent/export/otlp-reader.ts";
 import type { Transport } from "../../../agent/export/otlp-transport.ts";
 import { Sender } from "../../../agent/export/sender.ts";
-import { silentLog } from "../../../agent/log.ts";
 import type { LedgerPoint, LedgerSnapshot } from "../../../agent/model.ts";
+import { virtualClock } from "../../../agent/platform/clock.ts";
+import { silentLog } from "../../../agent/platform/log.ts";
 import { openSegmentSpool } from "../../../agent/store/segment-spool.ts";
 
 const HOURS = Number(process.env["E2E_OUTAGE_HOURS"] ?? 24);

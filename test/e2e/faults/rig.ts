@@ -2,14 +2,14 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Clock } from "../../../agent/clock.ts";
-import { systemClock } from "../../../agent/clock.ts";
 import { createOtlpEncoder } from "../../../agent/export/otlp.ts";
 import { grpcTransport } from "../../../agent/export/otlp-transport.ts";
 import type { SenderOptions } from "../../../agent/export/sender.ts";
 import { Sender } from "../../../agent/export/sender.ts";
-import type { GrpcTarget } from "../../../agent/grpc.ts";
-import { silentLog } from "../../../agent/log.ts";
+import type { Clock } from "../../../agent/platform/clock.ts";
+import { systemClock } from "../../../agent/platform/clock.ts";
+import type { GrpcTarget } from "../../../agent/platform/grpc.ts";
+import { silentLog } from "../../../agent/platform/log.ts";
 import type { SpoolOptions } from "../../../agent/store/segment-spool.ts";
 import { openSegmentSpool } from "../../../agent/store/segment-spool.ts";
 import type { Spool } from "../../../agent/store/spool.ts";

@@ -1,8 +1,8 @@
 // The durable half of the power test's agent, opened the same way by the recorded process and by the judge.
 import { spoolRow } from "../../../../agent/durable.ts";
-import { silentLog } from "../../../../agent/log.ts";
 import { Books } from "../../../../agent/meter/books.ts";
 import type { LedgerBatch, LedgerSnapshot } from "../../../../agent/model.ts";
+import { silentLog } from "../../../../agent/platform/log.ts";
 import { LedgerDatabase } from "../../../../agent/store/ledger-database.ts";
 import { BatchPacker } from "../../../../agent/store/packed-batch.ts";
 import { openSegmentSpool } from "../../../../agent/store/segment-spool.ts";

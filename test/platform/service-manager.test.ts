@@ -4,10 +4,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { virtualClock } from "../agent/clock.ts";
-import type { Log } from "../agent/log.ts";
-import { silentLog } from "../agent/log.ts";
-import { openServiceManager } from "../agent/notify.ts";
+import { virtualClock } from "../../agent/platform/clock.ts";
+import type { Log } from "../../agent/platform/log.ts";
+import { silentLog } from "../../agent/platform/log.ts";
+import { openServiceManager } from "../../agent/platform/service-manager.ts";
 
 const python = spawnSync("python3", ["--version"]).status === 0;
 if (!python) console.warn("SKIPPED: notify over a real socket, because there is no python3 to listen");

@@ -6,10 +6,10 @@ import { join } from "node:path";
 import type { TLSSocket } from "node:tls";
 import { connect, createServer } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
-import type { Facts, Log } from "../agent/log.ts";
-import { silentLog } from "../agent/log.ts";
-import { callTls, serveTls } from "../agent/tls.ts";
-import { pem } from "./fakes/tls-files.ts";
+import type { Facts, Log } from "../../agent/platform/log.ts";
+import { silentLog } from "../../agent/platform/log.ts";
+import { callTls, serveTls } from "../../agent/platform/tls.ts";
+import { pem } from "../fakes/tls-files.ts";
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {

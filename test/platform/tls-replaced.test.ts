@@ -7,12 +7,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import { afterEach, expect, test, vi } from "vitest";
-import { systemClock } from "../agent/clock.ts";
-import { serveHttp } from "../agent/export/http.ts";
-import { silentLog } from "../agent/log.ts";
-import { createPageFetcher } from "../agent/text/fetch.ts";
-import { readTls } from "../agent/tls.ts";
-import { pem } from "./fakes/tls-files.ts";
+import { serveHttp } from "../../agent/export/http.ts";
+import { systemClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
+import { readTls } from "../../agent/platform/tls.ts";
+import { createPageFetcher } from "../../agent/text/fetch.ts";
+import { pem } from "../fakes/tls-files.ts";
 
 let afterRead: (path: unknown) => void = () => {};
 vi.mock("node:fs", async (original) => {

@@ -1,7 +1,7 @@
 // The one clock: monotonic instants, wall time and every timer of the agent.
 // Agent time = wall anchor + monotonic (METERING.md 7). Replay drives a virtual clock, the demo a scaled one, so no
 // other file asks the system for the time or sets a timer.
-import type { Nanos, UnixNanos } from "./model.ts";
+import type { Nanos, UnixNanos } from "../model.ts";
 
 const NANOS_PER_MS = 1_000_000;
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { every, systemClock, virtualClock } from "../agent/clock.ts";
+import { every, systemClock, virtualClock } from "../../agent/platform/clock.ts";
 
 /** Sources a test moves by hand. */
 function hands(): { monotonic: bigint; wallMs: number } {

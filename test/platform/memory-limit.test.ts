@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { judgeMemoryLimit } from "../agent/memory-limit.ts";
+import { judgeMemoryLimit } from "../../agent/platform/memory-limit.ts";
 
 test("judgeMemoryLimit() names a limit below what the agent needs, and none that is enough", () => {
   expect(judgeMemoryLimit(64 * 1024 * 1024)).toMatchObject({

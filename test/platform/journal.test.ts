@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { withPriority } from "../agent/journal.ts";
-import { journalLine } from "../agent/log.ts";
+import { withPriority } from "../../agent/platform/journal.ts";
+import { journalLine } from "../../agent/platform/log.ts";
 
-const main = fileURLToPath(new URL("../agent/main.ts", import.meta.url));
+const main = fileURLToPath(new URL("../../agent/main.ts", import.meta.url));
 
 test("withPriority() marks each line of a text and no empty one", () => {
   expect(withPriority("Cannot listen\nhint: another port\n", 3)).toBe(

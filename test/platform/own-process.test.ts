@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { virtualClock } from "../agent/clock.ts";
-import { silentLog } from "../agent/log.ts";
+import { virtualClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import {
   keepProgramPagesFew,
   mappedPages,
   programPages,
   releaseProgramPages,
-} from "../agent/program-pages.ts";
+} from "../../agent/platform/own-process.ts";
 
 const NODE = "/usr/lib/tokenwatt/bin/node";
 

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 
-const module = fileURLToPath(new URL("../agent/process-name.ts", import.meta.url));
+const module = fileURLToPath(new URL("../../agent/platform/process-name.ts", import.meta.url));
 
 test("nameProcess() changes what ps and the kernel call it, and not its command line", () => {
   const script = `import { readFileSync } from "node:fs";

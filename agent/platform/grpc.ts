@@ -100,7 +100,7 @@ function setSecret(metadata: Metadata, key: string, value: string, from: string)
 }
 
 /** The folder of our .proto files, beside agent/ in the source tree and beside the bundle when packed. */
-export const protoFolder = fileURLToPath(new URL("../proto", import.meta.url));
+export const protoFolder = fileURLToPath(new URL("../../proto", import.meta.url));
 
 /**
  * The definition of a service in `proto/<file>`, by full name, for clients and servers. 64-bit integers arrive as
@@ -121,7 +121,7 @@ export async function serviceDefinition(file: string, service: string): Promise<
     }),
   );
   let node: unknown = loaded;
-  for (const part of service.split(".")) node = (node as GrpcObject)?.[part];
+  for (const part of service.split("..")) node = (node as GrpcObject)?.[part];
   if (typeof node !== "function") throw new Error(`Cannot find service ${service} in ${protoFolder}/${file}`);
   return (node as ServiceClientConstructor).service;
 }
