@@ -1,6 +1,8 @@
 // Reads one metric page or gRPC target for `tokenwatt probe` and `doctor`: which server it is, why, and its readings.
 import { readFileSync } from "node:fs";
 import type { TokenReading, TokenSample } from "../model.ts";
+import { createPageFetcher, notAPage } from "../page/fetch.ts";
+import { parsePage } from "../page/parse.ts";
 import { systemClock } from "../platform/clock.ts";
 import { openChannel } from "../platform/grpc.ts";
 import { silentLog } from "../platform/log.ts";
@@ -19,8 +21,6 @@ import type {
   SourceContext,
 } from "../source.ts";
 import { SourceError } from "../source.ts";
-import { createPageFetcher, notAPage } from "../text/fetch.ts";
-import { parsePage } from "../text/parse.ts";
 import { UsageError } from "./errors.ts";
 
 /** What a probe found, as `--json` prints it. */

@@ -4,10 +4,10 @@ import type { Config } from "../config.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every, systemClock } from "../platform/clock.ts";
 import { createLog } from "../platform/log.ts";
+import { Recorder } from "../recording/recorder.ts";
 import type { GpuSource, ServerSource } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { chooseGpu, openServers } from "../sources.ts";
-import { Recorder } from "./recorder.ts";
 
 /** What a recording holds. */
 export interface Recorded {

@@ -7,9 +7,9 @@ import type { SettledInterval } from "../model.ts";
 import { Pipeline } from "../pipeline.ts";
 import { virtualClock } from "../platform/clock.ts";
 import { silentLog } from "../platform/log.ts";
+import { listRecording } from "../recording/files.ts";
 import { replayServer } from "../servers/replay.ts";
 import type { ServerSource, SourceContext } from "../source.ts";
-import { listRecording } from "../text/recording.ts";
 
 export interface RecordingOptions {
   readonly folder: string;

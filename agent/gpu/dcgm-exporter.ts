@@ -4,12 +4,12 @@
 // MIG instances are known by board and instance number only; processes, XID counts and events are not on the page.
 import { z } from "zod";
 import type { Gap, GpuInfo, GpuSample, Nanos } from "../model.ts";
+import type { PageFetcher } from "../page/fetch.ts";
+import { createPageFetcher } from "../page/fetch.ts";
+import type { PageParser } from "../page/parse.ts";
+import { createPageParser } from "../page/parse.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, MetricPage, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
-import type { PageFetcher } from "../text/fetch.ts";
-import { createPageFetcher } from "../text/fetch.ts";
-import type { PageParser } from "../text/parse.ts";
-import { createPageParser } from "../text/parse.ts";
 import { DCGM_FIELDS, DcgmScale, dcgmSample, totalMemory } from "./dcgm-readings.ts";
 import { sane } from "./sane.ts";
 

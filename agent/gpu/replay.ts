@@ -5,12 +5,12 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import type { Gap, GpuInfo, GpuProcess, GpuSample, Nanos, ProcessShare, RingPoint } from "../model.ts";
+import type { JsonLine } from "../recording/files.ts";
+import { finite, listRecording, readJsonLines, traceMicros } from "../recording/files.ts";
+import type { TraceTime } from "../recording/position.ts";
+import { recordedTime, runningTime } from "../recording/position.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
-import type { JsonLine } from "../text/recording.ts";
-import { finite, listRecording, readJsonLines, traceMicros } from "../text/recording.ts";
-import type { TraceTime } from "../text/trace-position.ts";
-import { recordedTime, runningTime } from "../text/trace-position.ts";
 
 const config = z.strictObject({
   /** Folder of the recording; empty = this backend is not used. */

@@ -4,11 +4,12 @@
 // /prometheus/metrics, then gRPC by reflection, then the next port, where SGLang's gRPC mode and Triton keep their page: a
 // page says more than a gRPC statistic, so it wins. JSON at /metrics is TensorRT-LLM's queue, which is drained by reading:
 // one request. A llama.cpp router answers /metrics without a model by an error and wakes none; it is never asked for one.
+
+import { createPageFetcher } from "../page/fetch.ts";
+import { parsePage } from "../page/parse.ts";
 import { openChannel } from "../platform/grpc.ts";
 import type { ServerType, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
-import { createPageFetcher } from "../text/fetch.ts";
-import { parsePage } from "../text/parse.ts";
 import { reflectServices } from "./grpc-call.ts";
 import { serverTypes } from "./registry.ts";
 

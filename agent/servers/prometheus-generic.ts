@@ -3,8 +3,8 @@
 // What a server counts twice is for the mapping to leave out.
 import { z } from "zod";
 import type { LatencyName, Outcome, TokenKind } from "../model.ts";
+import { familyOf, normaliseName } from "../page/parse-line.ts";
 import type { ServerType } from "../source.ts";
-import { familyOf, normaliseName } from "../text/parse-line.ts";
 import type { PageReadings } from "./page-readings.ts";
 import { openTextServer, textServerConfig } from "./text-server.ts";
 

@@ -3,11 +3,11 @@
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Gap, Nanos, ServerInfo, TokenSample } from "../model.ts";
+import type { JsonLine } from "../recording/files.ts";
+import { finite, recordingName } from "../recording/files.ts";
+import { pollOf } from "../recording/lines.ts";
+import type { TraceTime } from "../recording/position.ts";
 import type { PushServerSource, SourceContext } from "../source.ts";
-import type { JsonLine } from "../text/recording.ts";
-import { finite, recordingName } from "../text/recording.ts";
-import { pollOf } from "../text/recording-lines.ts";
-import type { TraceTime } from "../text/trace-position.ts";
 
 /** Whether these are the lines of a format 2 server. */
 export function holdsPolls(lines: readonly JsonLine[]): boolean {

@@ -4,12 +4,12 @@
 // Format 2 files hold the polls themselves: replay-polls.ts.
 import { z } from "zod";
 import type { Nanos, ServerInfo, TokenSample } from "../model.ts";
+import type { JsonLine } from "../recording/files.ts";
+import { finite, readJsonLines, recordingName, traceMicros } from "../recording/files.ts";
+import type { TraceTime } from "../recording/position.ts";
+import { recordedTime } from "../recording/position.ts";
 import type { PullServerSource, ServerType, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
-import type { JsonLine } from "../text/recording.ts";
-import { finite, readJsonLines, recordingName, traceMicros } from "../text/recording.ts";
-import type { TraceTime } from "../text/trace-position.ts";
-import { recordedTime } from "../text/trace-position.ts";
 import { holdsPolls, openRecordedPolls, recordedInfo } from "./replay-polls.ts";
 
 const config = z.strictObject({

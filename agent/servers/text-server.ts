@@ -2,9 +2,9 @@
 // A server file says how its page is recognised and read; everything else is here.
 import { z } from "zod";
 import type { Family, ProgressKind, ServerInfo, TokenReading, TokenSample } from "../model.ts";
+import { createPageFetcher } from "../page/fetch.ts";
+import { createPageParser } from "../page/parse.ts";
 import type { MetricPage, PageReader, PullServerSource, ServerType, SourceContext } from "../source.ts";
-import { createPageFetcher } from "../text/fetch.ts";
-import { createPageParser } from "../text/parse.ts";
 import { commonFields, defined, serverInfo, tlsField } from "./entry.ts";
 import type { ReaderOptions } from "./page-labels.ts";
 import { epochStart } from "./page-labels.ts";

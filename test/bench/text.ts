@@ -1,7 +1,7 @@
 // How fast a vLLM-shaped page of 10,000 series is parsed, repeated (same series, new values) and first seen, against
 // parse-prometheus-text-format in the same run. Run with `node test/bench/text.ts`.
 import parseAlternative from "parse-prometheus-text-format";
-import { createPageParser, parsePage } from "../../agent/text/parse.ts";
+import { createPageParser, parsePage } from "../../agent/page/parse.ts";
 import { vllmPage } from "./lib/text-page.ts";
 
 const SERIES = 10_000;

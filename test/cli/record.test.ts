@@ -6,12 +6,12 @@ import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { recordSources } from "../../agent/cli/record-run.ts";
-import { Recorder } from "../../agent/cli/recorder.ts";
 import { openRecording } from "../../agent/cli/recording-run.ts";
 import { ReplayTotals } from "../../agent/cli/replay-lines.ts";
 import { readGpus, recordedSpan, replayBackend } from "../../agent/gpu/replay.ts";
 import { virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
+import { Recorder } from "../../agent/recording/recorder.ts";
 import { replayServer } from "../../agent/servers/replay.ts";
 import type { GpuSource, PullServerSource } from "../../agent/source.ts";
 

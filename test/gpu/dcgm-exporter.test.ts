@@ -7,9 +7,9 @@ import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { dcgmExporterBackend, readPage } from "../../agent/gpu/dcgm-exporter.ts";
 import { DcgmScale, isBlank } from "../../agent/gpu/dcgm-readings.ts";
+import { parsePage } from "../../agent/page/parse.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
-import { parsePage } from "../../agent/text/parse.ts";
 
 const page = (name: string): string =>
   readFileSync(new URL(`../fixtures/gpu/dcgm-exporter-${name}.prom`, import.meta.url), "utf8");

@@ -8,10 +8,10 @@ import { join } from "node:path";
 import { connect } from "node:tls";
 import { afterEach, expect, test, vi } from "vitest";
 import { serveHttp } from "../../agent/export/http.ts";
+import { createPageFetcher } from "../../agent/page/fetch.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import { readTls } from "../../agent/platform/tls.ts";
-import { createPageFetcher } from "../../agent/text/fetch.ts";
 import { pem } from "../fakes/tls-files.ts";
 
 let afterRead: (path: unknown) => void = () => {};

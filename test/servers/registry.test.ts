@@ -2,9 +2,9 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { readPage } from "../../agent/cli/probe-target.ts";
+import { parsePage } from "../../agent/page/parse.ts";
 import { serverTypes } from "../../agent/servers/registry.ts";
 import type { ServerType } from "../../agent/source.ts";
-import { parsePage } from "../../agent/text/parse.ts";
 
 const folder = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const fixtures = folder("../fixtures/servers");

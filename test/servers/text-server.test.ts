@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { Increments } from "../../agent/meter/increments.ts";
 import type { TokenReading } from "../../agent/model.ts";
+import { createPageParser, parsePage } from "../../agent/page/parse.ts";
 import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import { envoyAiGateway } from "../../agent/servers/envoy-ai-gateway.ts";
@@ -21,7 +22,6 @@ import { tensorrtLlm } from "../../agent/servers/tensorrt-llm.ts";
 import { pageReader, pageUrl } from "../../agent/servers/text-server.ts";
 import { vllm } from "../../agent/servers/vllm.ts";
 import type { MetricPage, PullServerSource, ServerType } from "../../agent/source.ts";
-import { createPageParser, parsePage } from "../../agent/text/parse.ts";
 
 const fixtures = fileURLToPath(new URL("../fixtures/servers", import.meta.url));
 const recording = (name: string): string => readFileSync(`${fixtures}/${name}`, "utf8");

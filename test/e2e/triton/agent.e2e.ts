@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect, test } from "vitest";
-import { parsePage } from "../../../agent/text/parse.ts";
+import { parsePage } from "../../../agent/page/parse.ts";
 import { missing, startTriton } from "./rig.ts";
 
 const lacking = missing();

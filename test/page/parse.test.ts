@@ -2,9 +2,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { createPageParser, parsePage } from "../../agent/page/parse.ts";
+import { parsedNumber, parseNumber } from "../../agent/page/parse-number.ts";
 import type { MetricPage } from "../../agent/source.ts";
-import { createPageParser, parsePage } from "../../agent/text/parse.ts";
-import { parsedNumber, parseNumber } from "../../agent/text/parse-number.ts";
 import { vllmPage } from "../bench/lib/text-page.ts";
 
 const fixtures = fileURLToPath(new URL("../fixtures/servers", import.meta.url));

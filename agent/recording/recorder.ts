@@ -7,8 +7,8 @@ import { createWriteStream, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, TokenSample } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
-import type { JsonLine } from "../text/recording.ts";
-import { gpuLine, pollLine } from "../text/recording-lines.ts";
+import type { JsonLine } from "./files.ts";
+import { gpuLine, pollLine } from "./lines.ts";
 
 /** A recording being written. */
 export class Recorder {

@@ -10,8 +10,8 @@ import type {
   TokenReading,
   TokenSample,
 } from "../model.ts";
-import type { JsonLine } from "./recording.ts";
-import { finite } from "./recording.ts";
+import type { JsonLine } from "./files.ts";
+import { finite } from "./files.ts";
 
 /** Trace seconds of an instant. */
 export type Seconds = (at: Nanos) => number;

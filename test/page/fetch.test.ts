@@ -9,8 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, test } from "vitest";
+import { createPageFetcher } from "../../agent/page/fetch.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
-import { createPageFetcher } from "../../agent/text/fetch.ts";
 import { pem } from "../fakes/tls-files.ts";
 
 const closing: (() => void)[] = [];
