@@ -3,8 +3,8 @@
 
 import type { HostConfig } from "./host/config.ts";
 import { facilityJoules } from "./host/facility.ts";
-import type { HostPower } from "./host/power.ts";
-import { openHostPower } from "./host/power.ts";
+import type { HostPower } from "./host/power/power.ts";
+import { openHostPower } from "./host/power/power.ts";
 import type { Gauge, Posting, SettledInterval } from "./model.ts";
 import type { Cancel } from "./platform/clock.ts";
 import { every } from "./platform/clock.ts";

@@ -4,10 +4,10 @@
 // this costs two looks at a path every 15 s. While the kubelet does not answer, what is known stays.
 
 import type { Config } from "./config.ts";
-import type { PodGpus } from "./host/pod-resources.ts";
-import { listPodGpus } from "./host/pod-resources.ts";
-import type { Pod } from "./host/pods.ts";
-import { listPods, listPodsByHttps } from "./host/pods.ts";
+import type { PodGpus } from "./host/kubelet/pod-resources.ts";
+import { listPodGpus } from "./host/kubelet/pod-resources.ts";
+import type { Pod } from "./host/kubelet/pods.ts";
+import { listPods, listPodsByHttps } from "./host/kubelet/pods.ts";
 import type { Nanos } from "./model.ts";
 import type { Cancel } from "./platform/clock.ts";
 import { every } from "./platform/clock.ts";

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Config } from "../agent/config.ts";
 import { Placement } from "../agent/correlate/placement.ts";
-import { listPods } from "../agent/host/pods.ts";
+import { listPods } from "../agent/host/kubelet/pods.ts";
 import { serverInfoGauge } from "../agent/meter/gauges.ts";
 import type { ServerInfo } from "../agent/model.ts";
 import { virtualClock } from "../agent/platform/clock.ts";

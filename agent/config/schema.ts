@@ -3,8 +3,8 @@
 import { z } from "zod";
 import { otlpConfig } from "../export/otlp-config.ts";
 import { hostConfig, kubeletConfig } from "../host/config.ts";
-import { podResourcesSocket } from "../host/pod-resources.ts";
-import { podsSocket } from "../host/pods.ts";
+import { podResourcesSocket } from "../host/kubelet/pod-resources.ts";
+import { podsSocket } from "../host/kubelet/pods.ts";
 import { listenTls } from "../platform/tls.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
 

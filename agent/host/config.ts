@@ -1,8 +1,8 @@
 // The section `host`: how the host's own power is read, and the factors of its site. The section `discovery.kubelet`: how
 // a kubelet without the Pods API is asked.
 import { z } from "zod";
-import { accountCaFile, accountTokenFile } from "./kubelet-https.ts";
-import { hostPowerConfig } from "./power.ts";
+import { accountCaFile, accountTokenFile } from "./kubelet/https.ts";
+import { hostPowerConfig } from "./power/power.ts";
 
 /** The section `host`. */
 export const hostConfig = z.strictObject({

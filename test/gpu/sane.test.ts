@@ -1,10 +1,10 @@
 // The last look at a GPU reading: nothing absurd passes, nothing good is touched.
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { FreshRings } from "../../agent/gpu/fresh-rings.ts";
-import type { Now } from "../../agent/gpu/nvml/driver-clock.ts";
-import { DriverClock } from "../../agent/gpu/nvml/driver-clock.ts";
-import { Cell, decodeValue } from "../../agent/gpu/nvml/layouts.ts";
+import type { Now } from "../../agent/gpu/nvml/child/driver-clock.ts";
+import { DriverClock } from "../../agent/gpu/nvml/child/driver-clock.ts";
+import { Cell, decodeValue } from "../../agent/gpu/nvml/child/layouts.ts";
+import { FreshRings } from "../../agent/gpu/nvml/fresh-rings.ts";
 import { unpack } from "../../agent/gpu/nvml/unpack.ts";
 import { sane } from "../../agent/gpu/sane.ts";
 import type { GpuSample } from "../../agent/model.ts";

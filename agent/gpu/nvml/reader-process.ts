@@ -57,7 +57,7 @@ export class ReaderProcess {
 
   constructor(clock: Clock) {
     this.#clock = clock;
-    this.#child = fork(fileURLToPath(new URL("./nvml-child.ts", import.meta.url)), [], {
+    this.#child = fork(fileURLToPath(new URL("./child/main.ts", import.meta.url)), [], {
       serialization: "advanced",
       // No inspector port or test runner's flags: only what makes Node run this file.
       execArgv: ["--max-semi-space-size=1"],

@@ -6,16 +6,16 @@ import type { Cancel } from "../../platform/clock.ts";
 import type { GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
 import { Backoff } from "../backoff.ts";
-import { FreshRings } from "../fresh-rings.ts";
 import { sane } from "../sane.ts";
 import { CODE } from "./codes.ts";
 import type { NvmlConfig } from "./config.ts";
 import { openOptions, restartAfterMs } from "./config.ts";
+import { FreshRings } from "./fresh-rings.ts";
 import { KnownGpus } from "./known-gpus.ts";
+import { RunningTotals } from "./over-restarts.ts";
 import type { Answer, Failure, Inventory, ReaderStatus, Unreadable } from "./protocol.ts";
 import { Gone, Hung, ReaderProcess } from "./reader-process.ts";
 import { ReleasedDevices } from "./released-devices.ts";
-import { RunningTotals } from "./running-totals.ts";
 import { StuckIndexes } from "./stuck-indexes.ts";
 import { unpack } from "./unpack.ts";
 

@@ -2,11 +2,11 @@
 // or, where it is configured, the kubelet's /pods over HTTPS for older ones.
 // The socket needs its folder mounted and uid 0, and no right in the cluster. Only running pods with an address are told.
 // The package is v1alpha1 in 1.36 and 1.37; later ones are asked first. proto/kubelet/pods.proto names the fields read.
-import type { SourceContext } from "../source.ts";
-import { SourceError } from "../source.ts";
-import { callKubelet } from "./kubelet-call.ts";
-import type { KubeletHttps } from "./kubelet-https.ts";
-import { getFromKubelet } from "./kubelet-https.ts";
+import type { SourceContext } from "../../source.ts";
+import { SourceError } from "../../source.ts";
+import { callKubelet } from "./call.ts";
+import type { KubeletHttps } from "./https.ts";
+import { getFromKubelet } from "./https.ts";
 
 /** The kubelet's socket on a usual node. */
 export const podsSocket = "/var/lib/kubelet/pods-api/pods-api.sock";

@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { listPodGpus } from "../../agent/host/pod-resources.ts";
-import { systemClock } from "../../agent/platform/clock.ts";
-import { Server, ServerCredentials } from "../../agent/platform/grpc.ts";
-import { field, message } from "../fakes/grpc-peer.ts";
+import { listPodGpus } from "../../../agent/host/kubelet/pod-resources.ts";
+import { systemClock } from "../../../agent/platform/clock.ts";
+import { Server, ServerCredentials } from "../../../agent/platform/grpc.ts";
+import { field, message } from "../../fakes/grpc-peer.ts";
 
 const closing: (() => void)[] = [];
 afterEach(() => {

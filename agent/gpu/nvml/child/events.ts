@@ -1,7 +1,7 @@
 // XID and MIG events: a wait that blocks by design, on a thread of koffi's pool, beside the reading thread.
 // Only event types a GPU supports are registered, one unsupported bit would fail them all; a failed registration is
 // tried again. Events before registration are lost. nvmlEventSetWait may return early with TIMEOUT.
-import { CODE, meaning } from "./codes.ts";
+import { CODE, meaning } from "../codes.ts";
 import type { Device } from "./device.ts";
 import { Cell, EVENT, WORD } from "./layouts.ts";
 import type { Nvml } from "./library.ts";

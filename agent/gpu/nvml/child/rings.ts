@@ -1,13 +1,13 @@
 // The driver's own histories: utilisation (about 5 windows of 200 ms a second, each the exact busy share of its window)
 // and board power (about 50 values a second). One call a second replaces fast polling at a tenth of its cost.
 // The ring holds 71 and 119 samples on driver 580; empty (NOT_FOUND) while no process holds the GPU.
-import { CODE } from "./codes.ts";
+import { CODE } from "../codes.ts";
+import type { Draft } from "../protocol.ts";
 import type { Device, Outcome } from "./device.ts";
 import type { DriverClock, Now } from "./driver-clock.ts";
 import { readClocks } from "./driver-clock.ts";
 import { Cell, decodeValue, RING, SAMPLE, UTILIZATION, WORD } from "./layouts.ts";
 import type { Nvml } from "./library.ts";
-import type { Draft } from "./protocol.ts";
 
 const SAMPLES_MAX = 4096;
 const POWER_MILLIWATTS_MAX = 20_000_000;

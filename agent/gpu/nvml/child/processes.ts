@@ -3,12 +3,12 @@
 // process; asked with lastSeen = the newest stamp taken before, or stale history comes back. Values over 100 and
 // zero stamps are dropped (zombies return rows of 100). The MPS server itself is no workload and is left out.
 import { readFileSync } from "node:fs";
-import { CODE } from "./codes.ts";
+import { CODE } from "../codes.ts";
+import type { Draft, ProcessTable } from "../protocol.ts";
 import type { Device } from "./device.ts";
 import { readClocks } from "./driver-clock.ts";
 import { Cell, PROCESS, PROCESS_SAMPLE, WORD } from "./layouts.ts";
 import type { Nvml, NvmlCall } from "./library.ts";
-import type { Draft, ProcessTable } from "./protocol.ts";
 
 const ROWS_MAX = 65_536;
 const NAMES_PER_READ = 50;

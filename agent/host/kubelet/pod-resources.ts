@@ -2,8 +2,8 @@
 // Needs the socket's folder mounted and uid 0, and no right in the cluster. Device ids are those of NVIDIA's device
 // plugin: GPU and MIG UUIDs, "::<n>" behind them when time-sliced. Index forms (GKE's "nvidia0") and claims of dynamic
 // resource allocation tell that a container holds GPUs, not which.
-import type { SourceContext } from "../source.ts";
-import { callKubelet } from "./kubelet-call.ts";
+import type { SourceContext } from "../../source.ts";
+import { callKubelet } from "./call.ts";
 
 /** The kubelet's socket on a usual node. */
 export const podResourcesSocket = "/var/lib/kubelet/pod-resources/kubelet.sock";

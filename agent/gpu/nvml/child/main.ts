@@ -2,13 +2,13 @@
 // pointer kills whoever made the call. It answers the parent's asks one after another; its only timer keeps its memory small.
 // It outlives neither its parent (PDEATHSIG, disconnect) nor a Ctrl-C of its own: signals to the group are the parent's.
 import { setImmediate } from "node:timers/promises";
-import { systemClock } from "../../platform/clock.ts";
-import { keepProgramPagesFew } from "../../platform/own-process.ts";
-import { nameProcess } from "../../platform/process-name.ts";
+import { systemClock } from "../../../platform/clock.ts";
+import { keepProgramPagesFew } from "../../../platform/own-process.ts";
+import { nameProcess } from "../../../platform/process-name.ts";
+import { indexName } from "../index-name.ts";
+import type { Answer, Ask, Failure, OpenOptions } from "../protocol.ts";
 import { NvmlFailure } from "./device.ts";
-import { indexName } from "./index-name.ts";
 import { dieWithParent, openLibrary } from "./library.ts";
-import type { Answer, Ask, Failure, OpenOptions } from "./protocol.ts";
 import { Reader } from "./reader.ts";
 
 nameProcess("tokenwatt-nvml");

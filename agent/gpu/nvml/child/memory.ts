@@ -1,8 +1,9 @@
 // Memory in use. The v2 call leaves the driver's reserve out of `used`; the v1 call of old drivers counts it as used.
+
+import type { Draft } from "../protocol.ts";
 import type { Device } from "./device.ts";
 import { Cell, MEMORY, MEMORY_V2 } from "./layouts.ts";
 import type { Nvml } from "./library.ts";
-import type { Draft } from "./protocol.ts";
 
 /** Bytes of one GPU or MIG instance. */
 export interface MemoryReading {

@@ -2,11 +2,11 @@
 // Boundaries differ and the method says which: `ipmi` and `meter` are the whole node (on Grace the module, GPU included),
 // `rapl` is CPU packages and memory only. One source at a time, never added to each other nor to GPU energy.
 import { z } from "zod";
-import type { Nanos } from "../model.ts";
-import type { SourceContext } from "../source.ts";
-import { ipmiMeter } from "./power-ipmi.ts";
-import { hwmonMeter } from "./power-meter.ts";
-import { raplMeter } from "./power-rapl.ts";
+import type { Nanos } from "../../model.ts";
+import type { SourceContext } from "../../source.ts";
+import { hwmonMeter } from "./hwmon.ts";
+import { ipmiMeter } from "./ipmi.ts";
+import { raplMeter } from "./rapl.ts";
 
 const NANOS_PER_SECOND = 1e9;
 const WATTS_MAX = 200_000;

@@ -4,7 +4,7 @@
 import { existsSync } from "node:fs";
 import type { LibraryHandle } from "koffi";
 import koffi from "koffi";
-import { CODE } from "./codes.ts";
+import { CODE } from "../codes.ts";
 
 /** Argument types of our NVML prototypes. Handles travel as uint64: the same registers as a pointer, no wrapping. */
 const PROTOTYPES = {

@@ -2,12 +2,12 @@
 // samples. Windows are 1 s or more: shorter ones read NaN or exactly 0 with code 0 when both samples fall into one
 // internal refresh. Results are pre-filled and checked, because a header of another version shifts them silently.
 // Under MIG each instance has samples of its own, and nothing else tells whether it works.
-import { CODE } from "./codes.ts";
+import { CODE } from "../codes.ts";
+import type { Draft } from "../protocol.ts";
 import type { Device } from "./device.ts";
 import { readClocks } from "./driver-clock.ts";
 import { Cell, GPM_GET, GPM_METRIC, GPM_SUPPORT, WORD } from "./layouts.ts";
 import type { Nvml } from "./library.ts";
-import type { Draft } from "./protocol.ts";
 
 const WINDOW_NANOS = 900_000_000;
 const WINDOW_NANOS_MAX = 600_000_000_000;

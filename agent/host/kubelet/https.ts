@@ -5,8 +5,8 @@
 import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
-import type { SourceContext } from "../source.ts";
-import { SourceError } from "../source.ts";
+import type { SourceContext } from "../../source.ts";
+import { SourceError } from "../../source.ts";
 
 const ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 /** Where Kubernetes puts the token of a pod's service account, and the cluster's certificates. */

@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { HostPower } from "../../agent/host/power.ts";
-import { hostPowerConfig, openHostPower } from "../../agent/host/power.ts";
-import { parseDcmi } from "../../agent/host/power-ipmi.ts";
-import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
-import { silentLog } from "../../agent/platform/log.ts";
+import { parseDcmi } from "../../../agent/host/power/ipmi.ts";
+import type { HostPower } from "../../../agent/host/power/power.ts";
+import { hostPowerConfig, openHostPower } from "../../../agent/host/power/power.ts";
+import { systemClock, virtualClock } from "../../../agent/platform/clock.ts";
+import { silentLog } from "../../../agent/platform/log.ts";
 
 const SECOND = 1e9;
 
@@ -20,7 +20,7 @@ function tree(files: Record<string, string>): string {
 
 function put(root: string, files: Record<string, string>): void {
   for (const [path, text] of Object.entries(files)) {
-    mkdirSync(join(root, path, ".."), { recursive: true });
+    mkdirSync(join(root, path, "../.."), { recursive: true });
     writeFileSync(join(root, path), `${text}\n`);
   }
 }

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { judgeRefusal, missingDevice } from "../../agent/gpu/nvml/device-nodes.ts";
+import { judgeRefusal, missingDevice } from "../../../agent/gpu/nvml/device-nodes.ts";
 
 const NODE = "/dev/nvidiactl";
 

@@ -1,8 +1,8 @@
 // The BMC's power reading through `ipmitool dcmi power reading`: the whole node at its inlet, in watts.
 // Needs ipmitool and access to /dev/ipmi0 (root by default). A BMC answers in 0.1-2 s, so one run at a time.
-import type { Slot } from "../platform/process.ts";
-import { run } from "../platform/process.ts";
-import type { SourceContext } from "../source.ts";
+import type { Slot } from "../../platform/process.ts";
+import { run } from "../../platform/process.ts";
+import type { SourceContext } from "../../source.ts";
 import type { MeterFound } from "./power.ts";
 
 const TIMEOUT_MS = 5000;

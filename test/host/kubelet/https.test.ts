@@ -1,13 +1,13 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { kubeletConfig } from "../../agent/host/config.ts";
-import { getFromKubelet } from "../../agent/host/kubelet-https.ts";
-import { listPodsByHttps } from "../../agent/host/pods.ts";
-import { systemClock } from "../../agent/platform/clock.ts";
-import type { FakeCertificate } from "../fakes/certificates.ts";
-import { fakeCertificate } from "../fakes/certificates.ts";
-import { fakeKubeletHttps } from "../fakes/kubelet-https.ts";
+import { kubeletConfig } from "../../../agent/host/config.ts";
+import { getFromKubelet } from "../../../agent/host/kubelet/https.ts";
+import { listPodsByHttps } from "../../../agent/host/kubelet/pods.ts";
+import { systemClock } from "../../../agent/platform/clock.ts";
+import type { FakeCertificate } from "../../fakes/certificates.ts";
+import { fakeCertificate } from "../../fakes/certificates.ts";
+import { fakeKubeletHttps } from "../../fakes/kubelet-https.ts";
 
 const closing: (() => unknown)[] = [];
 afterEach(() => {

@@ -1,6 +1,6 @@
 // Lets each point of a driver's history through once. A reader that was restarted reads the driver's ring anew: what the
 // ring kept of the outage is new and welcome, what came before it is not.
-import type { GpuSample, Nanos, RingPoint } from "../model.ts";
+import type { GpuSample, Nanos, RingPoint } from "../../model.ts";
 
 /** Of the history a driver had before the first reading, only this much is taken. */
 const FIRST_NANOS = 1_000_000_000;

@@ -1,14 +1,14 @@
 // Which GPUs and MIG instances there are, and what is fixed about them.
 // Index order may change between boots, so everything is keyed by UUID. One index that answers with an error does not
 // hide the others. MIG: an instance is a GPU of its own with its parent and its share of the slices.
-import type { GpuInfo } from "../../model.ts";
-import { CODE, codeHint, codeName, meaning } from "./codes.ts";
+import type { GpuInfo } from "../../../model.ts";
+import { CODE, codeHint, codeName, meaning } from "../codes.ts";
+import type { Unreadable } from "../protocol.ts";
 import { Device, NvmlFailure } from "./device.ts";
 import { ATTRIBUTES, Cell, NAME_BYTES, PCI, UUID_BYTES, VERSION_BYTES, WORD } from "./layouts.ts";
 import type { Nvml, NvmlCall } from "./library.ts";
 import type { MemoryReader } from "./memory.ts";
 import { readPowerLimit } from "./power.ts";
-import type { Unreadable } from "./protocol.ts";
 
 const GPUS_MAX = 256;
 const ARCHITECTURES: Readonly<Record<number, string>> = {

@@ -1,10 +1,11 @@
 // Readings that change slowly or cost much, taken every few seconds: clocks, temperatures, throttle time.
 // Throttle time comes from the ns counters of field values; the instantaneous reason bits say nothing about duration.
+
+import type { Draft } from "../protocol.ts";
 import type { Device } from "./device.ts";
 import { Cell, FIELD_ID, WORD } from "./layouts.ts";
 import type { Nvml } from "./library.ts";
 import type { FieldReader } from "./power.ts";
-import type { Draft } from "./protocol.ts";
 
 const SM_CLOCK = 1;
 const MEMORY_CLOCK = 2;

@@ -1,10 +1,10 @@
 // One GPU as the reader child holds it: handle, identity, what it cannot do and why, and its buffers.
 // Every NVML call goes through `ask`, which turns the return code into one of three outcomes or a thrown NvmlFailure.
-import { CODE, codeHint, codeName, meaning } from "./codes.ts";
+import { CODE, codeHint, codeName, meaning } from "../codes.ts";
+import type { Failure } from "../protocol.ts";
 import { DriverClock } from "./driver-clock.ts";
 import { Cell, MEMORY } from "./layouts.ts";
 import type { Nvml } from "./library.ts";
-import type { Failure } from "./protocol.ts";
 
 /** A code that concerns more than one reading: this GPU is lost, its handle is stale, or the library must restart. */
 export class NvmlFailure extends Error {

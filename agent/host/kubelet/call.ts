@@ -1,9 +1,9 @@
 // One call of a kubelet API on its unix socket. The channel lives as long as the call: a restarted kubelet makes a new
 // socket under the same name. A node with many pods answers more than gRPC's usual 4 MiB (dcgm-exporter#509).
 import { statSync } from "node:fs";
-import { callMetadata, openChannel, serviceDefinition, status } from "../platform/grpc.ts";
-import type { SourceContext } from "../source.ts";
-import { SourceError } from "../source.ts";
+import { callMetadata, openChannel, serviceDefinition, status } from "../../platform/grpc.ts";
+import type { SourceContext } from "../../source.ts";
+import { SourceError } from "../../source.ts";
 
 const RECEIVE_BYTES = 32 * 1024 * 1024;
 const TIMEOUT_MS = 5000;
@@ -51,7 +51,7 @@ export async function callKubelet(
       );
       const cancel = clock.at(clock.now() + TIMEOUT_MS * 1e6, () => call.cancel());
     });
-  const name = service.split(".").at(-1);
+  const name = service.split("..").at(-1);
   const paths = packages?.map((one) => `/${one}.${name}/${method}`) ?? [path];
   try {
     for (const one of paths) {

@@ -1,12 +1,12 @@
 // Energy counter, power and the field values read with them.
 // The counter (mJ since driver load, Volta and later) is the dearest call, 3-5 ms: once a second at most.
 // Field 185 is a 1 s mean, 186 instantaneous; nvmlDeviceGetPowerUsage is a 1 s mean from Ampere on, except GA100.
-import { CODE } from "./codes.ts";
+import { CODE } from "../codes.ts";
+import type { Draft } from "../protocol.ts";
 import type { Device } from "./device.ts";
 import { readClocks } from "./driver-clock.ts";
 import { Cell, decodeValue, FIELD, FIELD_ID, WORD } from "./layouts.ts";
 import type { Nvml } from "./library.ts";
-import type { Draft } from "./protocol.ts";
 
 const WATTS_MAX = 20_000;
 

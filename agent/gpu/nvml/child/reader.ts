@@ -1,8 +1,9 @@
 // Everything the reader child does with an open library: enumerate, read every GPU once, notice what changed.
 // It holds no timer and no channel; nvml-child.ts drives it. Lost GPUs and lifecycle codes come out as values.
 import { readFileSync } from "node:fs";
+import { CODE, meaning } from "../codes.ts";
+import type { Draft, Failure, Inventory, ReaderStatus, Reading } from "../protocol.ts";
 import { ClockReader } from "./clocks.ts";
-import { CODE, meaning } from "./codes.ts";
 import { CounterReader } from "./counters.ts";
 import type { Device } from "./device.ts";
 import { NvmlFailure } from "./device.ts";
@@ -15,7 +16,6 @@ import type { Nvml } from "./library.ts";
 import { MemoryReader } from "./memory.ts";
 import { FieldReader, PowerReader } from "./power.ts";
 import { ProcessReader } from "./processes.ts";
-import type { Draft, Failure, Inventory, ReaderStatus, Reading } from "./protocol.ts";
 import { RingReader } from "./rings.ts";
 
 const NANOS_PER_MS = 1e6;

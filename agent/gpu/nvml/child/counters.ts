@@ -1,12 +1,13 @@
 // Counters read rarely: ECC errors and traffic over PCIe and NVLink, in bytes since the reader opened.
 // Traffic comes from the driver's byte counters, else from GPM rates times their window; never from
 // nvmlDeviceGetPcieThroughput, which blocks 20 ms per direction. A counter that falls has wrapped: that step is lost.
+
+import type { Draft } from "../protocol.ts";
 import type { Device } from "./device.ts";
 import type { Traffic } from "./gpm.ts";
 import { Cell, FIELD_ID, WORD } from "./layouts.ts";
 import type { Nvml } from "./library.ts";
 import type { FieldReader } from "./power.ts";
-import type { Draft } from "./protocol.ts";
 
 const KIB = 1024;
 /** NVLink counters of all links of the GPU together. */
