@@ -11,7 +11,7 @@ import { openRecordedGpus, readGpus, recordedSpan } from "../gpu/replay.ts";
 import { systemClock } from "../platform/clock.ts";
 import { createLog } from "../platform/log.ts";
 import { runningTime } from "../recording/position.ts";
-import { tokenCounters } from "../servers/token-counters.ts";
+import { tokenCounters } from "../servers/token-counters/index.ts";
 import type { SourceContext } from "../source.ts";
 import type { DemoHelpers, Helper } from "./demo-helpers.ts";
 import { demoFolder, demoRecording } from "./demo-recording.ts";

@@ -6,8 +6,8 @@ import { readJsonLines } from "../recording/files.ts";
 import type { RunningTrace, TraceTime } from "../recording/position.ts";
 import { runningTime } from "../recording/position.ts";
 import { readServer, totalsAt } from "../servers/replay.ts";
-import type { ServerSnapshot } from "../servers/token-counters-server.ts";
-import { serveTokenCounters } from "../servers/token-counters-server.ts";
+import type { ServerSnapshot } from "../servers/token-counters/server.ts";
+import { serveTokenCounters } from "../servers/token-counters/server.ts";
 
 /** What the parent gives as the first argument, as JSON. */
 export interface DemoServerOptions {

@@ -6,12 +6,12 @@ import { parsePage } from "../page/parse.ts";
 import { systemClock } from "../platform/clock.ts";
 import { openChannel } from "../platform/grpc.ts";
 import { silentLog } from "../platform/log.ts";
+import { reflectServices } from "../servers/call/call.ts";
 import { typeOfServices } from "../servers/discover.ts";
 import { isGrpcAddress } from "../servers/entry.ts";
-import { reflectServices } from "../servers/grpc-call.ts";
+import { pageUrl } from "../servers/page/server.ts";
 import { serverTypes } from "../servers/registry.ts";
-import { pageUrl } from "../servers/text-server.ts";
-import { readTokenCountersOnce } from "../servers/token-counters.ts";
+import { readTokenCountersOnce } from "../servers/token-counters/index.ts";
 import type {
   MetricPage,
   PageReader,

@@ -1,7 +1,7 @@
 // AIBrix's gateway plugin (pkg/metrics/gateway_metrics.go, e3e10f9). A gateway: counters at the end of a request, per
 // model and pod; pods are summed, and a pod's series vanish with it: that is no reset. Input unsplit, no tenant.
 // gateway_*_bucket_total are pseudo-histograms and not used.
-import { textServer } from "./text-server.ts";
+import { textServer } from "./page/server.ts";
 
 /** AIBrix's gateway plugin. */
 export const aibrix = textServer({

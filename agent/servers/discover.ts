@@ -10,7 +10,7 @@ import { parsePage } from "../page/parse.ts";
 import { openChannel } from "../platform/grpc.ts";
 import type { ServerType, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
-import { reflectServices } from "./grpc-call.ts";
+import { reflectServices } from "./call/call.ts";
 import { serverTypes } from "./registry.ts";
 
 const TIMEOUT_MS = 2000;

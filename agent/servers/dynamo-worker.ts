@@ -2,9 +2,9 @@
 // dynamo_component, dynamo_endpoint, worker_id and model added. Volume and progress are those of the engine behind.
 // The frontend's page shows the same tokens again; it is a gateway and never added to these.
 import type { MetricPage } from "../source.ts";
+import { textServer } from "./page/server.ts";
 import { readSglang, sglang } from "./sglang.ts";
 import { readTensorrtLlm, tensorrtLlm } from "./tensorrt-llm.ts";
-import { textServer } from "./text-server.ts";
 import { readVllm, vllm } from "./vllm.ts";
 
 /** The counter each engine is known by. */

@@ -3,7 +3,7 @@
 // ones included. The live counter output_tokens_total is read only where they are absent: it misses streamed text
 // completions, whose input no family counts at all. DYN_METRICS_PREFIX can rename everything: use prometheus-generic then.
 import type { Outcome } from "../model.ts";
-import { textServer } from "./text-server.ts";
+import { textServer } from "./page/server.ts";
 
 const ERRORS: Readonly<Record<string, Outcome>> = { "": "ok", overload: "rejected", cancelled: "aborted" };
 

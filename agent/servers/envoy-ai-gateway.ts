@@ -2,7 +2,7 @@
 // in Prometheus names. A gateway: sums of gen_ai.client.token.usage at the end of a request. cached_input and
 // cache_creation_input are subsets of input, reasoning of output. A model it never learned reads `unknown`. The tenant is a
 // request header the operator maps to a label: name that label as `tenantLabel`.
-import { textServer } from "./text-server.ts";
+import { textServer } from "./page/server.ts";
 
 const USAGE = "gen_ai_client_token_usage_sum";
 const TYPE = "gen_ai_token_type";

@@ -8,14 +8,14 @@ import type { Nanos, TokenReading } from "../model.ts";
 import { tagOf, WireReader, WireWriter } from "../platform/protobuf-reader.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
+import type { GrpcPeer } from "./call/call.ts";
+import { callUnary, reflectServices } from "./call/call.ts";
+import type { LoadService, ServerFacts } from "./call/get-loads-facts.ts";
+import { readServerFacts } from "./call/get-loads-facts.ts";
+import type { GrpcServerEntry } from "./call/server.ts";
+import { grpcServer } from "./call/server.ts";
 import { defined } from "./entry.ts";
-import type { LoadService, ServerFacts } from "./get-loads-facts.ts";
-import { readServerFacts } from "./get-loads-facts.ts";
-import type { GrpcPeer } from "./grpc-call.ts";
-import { callUnary, reflectServices } from "./grpc-call.ts";
-import type { GrpcServerEntry } from "./grpc-server-type.ts";
-import { grpcServer } from "./grpc-server-type.ts";
-import { startEpoch } from "./page-labels.ts";
+import { startEpoch } from "./page/labels.ts";
 
 /** Field numbers of SchedulerLoad; running is 2 and waiting 3 in all three. */
 export interface LoadFields {

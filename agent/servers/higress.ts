@@ -1,7 +1,7 @@
 // Higress's ai-statistics plugin on the gateway's Envoy page (plugins/wasm-go/extensions/ai-statistics, 4e0d691).
 // A gateway: counters at the end of a request, per route, model and consumer, the tenant (`none` when nobody is
 // authenticated). Input unsplit; durations are sums in milliseconds without buckets and not used.
-import { textServer } from "./text-server.ts";
+import { textServer } from "./page/server.ts";
 
 const PREFIX = "route_upstream_model_consumer_metric";
 

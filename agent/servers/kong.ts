@@ -2,7 +2,7 @@
 // A gateway: counters at the end of a request; input unsplit; token_type="total_tokens" is the sum of the others.
 // There is no outcome: every counted request was answered. Tenant: the consumer, which newer pages name
 // (developer.konghq.com, monitor-ai-llm-metrics, 2026), else the workspace.
-import { textServer } from "./text-server.ts";
+import { textServer } from "./page/server.ts";
 
 const TOKENS = "kong_ai_llm_tokens";
 

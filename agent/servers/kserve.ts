@@ -1,6 +1,6 @@
 // KServe's python model server (python/kserve/kserve/metrics.py, aaac4e2): four latency histograms and no tokens.
 // Read for its requests and their duration; token counts come from the engine behind it, if that publishes any.
-import { textServer } from "./text-server.ts";
+import { textServer } from "./page/server.ts";
 
 /** A KServe python runtime. */
 export const kserve = textServer({

@@ -5,8 +5,8 @@
 // proxy_total_requests names the model asked for, not the one deployed, so what went well is counted with its latency,
 // which names both; releases without `model_id` there (1.80) keep the name asked for.
 import { outcomeOfStatus } from "./outcomes.ts";
-import type { PageReadings } from "./page-readings.ts";
-import { textServer } from "./text-server.ts";
+import type { PageReadings } from "./page/readings.ts";
+import { textServer } from "./page/server.ts";
 
 const CACHED = "litellm_input_cached_tokens_metric";
 const REQUESTS = "litellm_proxy_total_requests_metric";

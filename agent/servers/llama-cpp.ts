@@ -4,7 +4,7 @@
 // released. Values have six significant digits: above 1e6 they move in steps of 10, above 1e7 of 100, and so on.
 // Progress: n_decode_total, once per decode call. The rate gauges are means since the last scrape of anyone and never
 // used. Router mode answers 400 without ?model=, and loads the model named unless told not to, so it is told.
-import { textServer } from "./text-server.ts";
+import { textServer } from "./page/server.ts";
 
 /** llama.cpp's llama-server. */
 export const llamaCpp = textServer({

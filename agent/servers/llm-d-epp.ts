@@ -4,7 +4,7 @@
 // without the tenant: read only where the newer names are absent. Series of collected flows vanish: that is no reset.
 import type { Outcome } from "../model.ts";
 import type { MetricPage } from "../source.ts";
-import { textServer } from "./text-server.ts";
+import { textServer } from "./page/server.ts";
 
 /** Names by release, newest first. */
 const GENERATIONS = [

@@ -4,8 +4,8 @@
 // and only good ones since; num_requests_failed, a cumulative gauge, has the failed ones, given-up ones among them.
 import type { Outcome } from "../model.ts";
 import type { MetricSample } from "../source.ts";
-import type { PageReadings } from "./page-readings.ts";
-import { textServer } from "./text-server.ts";
+import type { PageReadings } from "./page/readings.ts";
+import { textServer } from "./page/server.ts";
 
 /** LMDeploy's api_server. */
 export const lmdeploy = textServer({

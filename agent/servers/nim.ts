@@ -2,8 +2,8 @@
 // 1.x: vLLM's names without a prefix; volume and progress per engine step, input unsplit. 2.x and newer publish their
 // back end's own families under /v1/metrics: those are read as vLLM or SGLang. The 2.x prefix was not seen live.
 import type { Outcome } from "../model.ts";
+import { textServer } from "./page/server.ts";
 import { readSglang, sglang } from "./sglang.ts";
-import { textServer } from "./text-server.ts";
 import { readVllm, vllm } from "./vllm.ts";
 
 const REASONS: Readonly<Record<string, Outcome>> = { stop: "ok", length: "ok", abort: "aborted" };

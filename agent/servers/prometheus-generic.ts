@@ -5,8 +5,8 @@ import { z } from "zod";
 import type { LatencyName, Outcome, TokenKind } from "../model.ts";
 import { familyOf, normaliseName } from "../page/parse-line.ts";
 import type { ServerType } from "../source.ts";
-import type { PageReadings } from "./page-readings.ts";
-import { openTextServer, textServerConfig } from "./text-server.ts";
+import type { PageReadings } from "./page/readings.ts";
+import { openTextServer, textServerConfig } from "./page/server.ts";
 
 const selector = z.strictObject({
   metric: z.string().refine((name) => normaliseName(name) !== undefined, {

@@ -5,8 +5,8 @@
 // rank repeat the same tokens per tp, pp and moe rank: only rank 0 is read. The series with cache_source="total" or
 // priority="" are sums of others, where others are named. cached_tokens has no series before the first hit.
 import type { Role } from "../model.ts";
-import type { PageReadings } from "./page-readings.ts";
-import { textServer } from "./text-server.ts";
+import type { PageReadings } from "./page/readings.ts";
+import { textServer } from "./page/server.ts";
 
 type Labels = Readonly<Record<string, string>>;
 const RANKS = ["tp_rank", "pp_rank", "moe_ep_rank"];

@@ -3,8 +3,8 @@
 // only, so HTTP workers and answers that are not streamed show requests and no tokens here. Its /engine_metrics page
 // merges the workers' own pages and is no source: names and values lose their colons there.
 import { outcomeOfStatus } from "./outcomes.ts";
-import type { PageReadings } from "./page-readings.ts";
-import { textServer } from "./text-server.ts";
+import type { PageReadings } from "./page/readings.ts";
+import { textServer } from "./page/server.ts";
 
 /** Paths that generate or embed; others, such as /v1/models, are no requests to meter. */
 const PATHS =

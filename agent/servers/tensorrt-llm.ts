@@ -2,8 +2,8 @@
 // Volume and progress: at the end of a request. `/metrics` is a JSON queue that a reader drains: never read it.
 // Cached input is a subset of input; its counter has no series before the first hit, a histogram beside it has, from the
 // first request on. Early builds (1.1.0rc5) have no token counter.
-import type { PageReadings } from "./page-readings.ts";
-import { textServer } from "./text-server.ts";
+import type { PageReadings } from "./page/readings.ts";
+import { textServer } from "./page/server.ts";
 
 /** TensorRT-LLM behind trtllm-serve. */
 export const tensorrtLlm = textServer({

@@ -3,7 +3,7 @@
 // model label either (name it with `modelAliases` or read it from the gateway). Input includes prefix hits, unsplit.
 // Progress: prefill and decode calls, once per batch step. Counters have no `_total`; durations are seconds.
 import type { Outcome } from "../model.ts";
-import { textServer } from "./text-server.ts";
+import { textServer } from "./page/server.ts";
 
 const FAILURES: Readonly<Record<string, Outcome>> = { overloaded: "rejected", dropped: "aborted" };
 

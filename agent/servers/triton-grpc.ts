@@ -6,9 +6,9 @@
 // ModelStatistics and answers UNIMPLEMENTED.
 import type { TokenReading } from "../model.ts";
 import { tagOf, WireReader } from "../platform/protobuf-reader.ts";
+import { callUnary } from "./call/call.ts";
+import { grpcServer } from "./call/server.ts";
 import { defined } from "./entry.ts";
-import { callUnary } from "./grpc-call.ts";
-import { grpcServer } from "./grpc-server-type.ts";
 
 const SERVICE = "inference.GRPCInferenceService";
 const MODELS_MAX = 1000;

@@ -5,8 +5,8 @@
 // An ensemble counts one failure per level, a python model's error answer counts as success. nv_gpu_* names the GPUs by
 // UUID: placement for free.
 import type { Outcome } from "../model.ts";
-import type { PageReadings } from "./page-readings.ts";
-import { textServer } from "./text-server.ts";
+import type { PageReadings } from "./page/readings.ts";
+import { textServer } from "./page/server.ts";
 
 type Labels = Readonly<Record<string, string>>;
 const FAILURES: Readonly<Record<string, Outcome>> = { REJECTED: "rejected", CANCELED: "aborted" };

@@ -3,9 +3,9 @@
 // ends first; older records are refused. Volume: at the end of a request. Off unless configured.
 import { z } from "zod";
 import type { ServerType, SourceContext } from "../source.ts";
-import type { ReceiverSource } from "./receiver.ts";
-import { openReceiver, receiverFields, refuseOpenListener, serveUnary } from "./receiver.ts";
-import { createUsageReader } from "./usage-reports/read.ts";
+import { createUsageReader } from "./read.ts";
+import type { ReceiverSource } from "./receive/receiver.ts";
+import { openReceiver, receiverFields, refuseOpenListener, serveUnary } from "./receive/receiver.ts";
 
 const config = z.strictObject(receiverFields).superRefine(refuseOpenListener);
 

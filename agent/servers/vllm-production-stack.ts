@@ -1,7 +1,7 @@
 // The vLLM production stack's router (src/vllm_router/services/metrics_service, a6c01db). A gateway that speaks vllm:*
 // with a `server` label: tokens of non-streaming responses only, at their end, so never a measure of volume for an
 // engine. Its vllm:num_requests_running and the gauge vllm:gpu_prefix_cache_hits_total repeat the engines' and are left.
-import { textServer } from "./text-server.ts";
+import { textServer } from "./page/server.ts";
 
 /** The router of the vLLM production stack. */
 export const vllmProductionStack = textServer({

@@ -4,9 +4,9 @@
 // Left out: prefix_cache_queries/hits (inflated by repeated look-ups), corrupted and speculative counters. Aborted work
 // is inside the token counters but in no request counter (vllm#55634).
 import type { Outcome } from "../model.ts";
-import { partOf } from "./page-labels.ts";
-import type { PageReadings } from "./page-readings.ts";
-import { textServer } from "./text-server.ts";
+import { partOf } from "./page/labels.ts";
+import type { PageReadings } from "./page/readings.ts";
+import { textServer } from "./page/server.ts";
 
 /** What a request's end means. */
 const OUTCOMES: Readonly<Record<string, Outcome>> = {

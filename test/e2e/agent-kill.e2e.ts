@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { fromBinary } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { systemClock } from "../../agent/platform/clock.ts";
-import { serveTokenCounters } from "../../agent/servers/token-counters-server.ts";
+import { serveTokenCounters } from "../../agent/servers/token-counters/server.ts";
 import type { FakeCollector } from "../fakes/otlp-collector.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
 import { ExportMetricsServiceRequestSchema } from "../gen/opentelemetry/proto/collector/metrics/v1/metrics_service_pb.ts";

@@ -7,9 +7,9 @@ import type { Client, GrpcTarget, ServiceError } from "../../agent/platform/grpc
 import { callMetadata, openChannel } from "../../agent/platform/grpc.ts";
 import type { Log } from "../../agent/platform/log.ts";
 import { silentLog } from "../../agent/platform/log.ts";
-import { envoyAccessLog } from "../../agent/servers/envoy-access-log.ts";
-import { otlp } from "../../agent/servers/otlp.ts";
-import type { ReceiverSource } from "../../agent/servers/receiver.ts";
+import { envoyAccessLog } from "../../agent/servers/envoy-access-log/index.ts";
+import { otlp } from "../../agent/servers/otlp/index.ts";
+import type { ReceiverSource } from "../../agent/servers/receive/receiver.ts";
 import { usageReports } from "../../agent/servers/usage-reports.ts";
 import type { ServerType } from "../../agent/source.ts";
 import { metricsRequest } from "../servers/otlp-messages.ts";

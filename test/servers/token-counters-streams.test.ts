@@ -11,9 +11,9 @@ import type { Facts, Log } from "../../agent/platform/log.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import { decodeWatchRequest } from "../../agent/servers/token-counters/decode.ts";
 import { encodeWatchResponse } from "../../agent/servers/token-counters/encode.ts";
+import { tokenCounters } from "../../agent/servers/token-counters/index.ts";
 import type { CounterSet, ServerSnapshot, WatchQuery } from "../../agent/servers/token-counters/messages.ts";
 import { watchReadings } from "../../agent/servers/token-counters/readings.ts";
-import { tokenCounters } from "../../agent/servers/token-counters.ts";
 import type { PushServerSource } from "../../agent/source.ts";
 import { field, message } from "../fakes/grpc-peer.ts";
 

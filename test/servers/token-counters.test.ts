@@ -15,10 +15,10 @@ import { silentLog } from "../../agent/platform/log.ts";
 import { WireError } from "../../agent/platform/protobuf-reader.ts";
 import { decodeWatchRequest, decodeWatchResponse } from "../../agent/servers/token-counters/decode.ts";
 import { encodeWatchRequest, encodeWatchResponse } from "../../agent/servers/token-counters/encode.ts";
+import { readTokenCountersOnce, tokenCounters } from "../../agent/servers/token-counters/index.ts";
 import type { ServerSnapshot } from "../../agent/servers/token-counters/messages.ts";
 import { watchReadings } from "../../agent/servers/token-counters/readings.ts";
-import { readTokenCountersOnce, tokenCounters } from "../../agent/servers/token-counters.ts";
-import { serveTokenCounters } from "../../agent/servers/token-counters-server.ts";
+import { serveTokenCounters } from "../../agent/servers/token-counters/server.ts";
 import type { PushServerSource } from "../../agent/source.ts";
 import {
   TokenCountSchema,

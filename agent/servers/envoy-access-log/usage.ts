@@ -1,7 +1,7 @@
 // What one logged request used, under the metadata keys of the configuration.
 import type { Outcome } from "../../model.ts";
 import { outcomeOfStatus } from "../outcomes.ts";
-import type { Usage } from "../usage-totals.ts";
+import type { Usage } from "../receive/usage-totals.ts";
 import type { AccessLogEntry } from "./decode.ts";
 
 /** Where the numbers are, as the configuration says. */

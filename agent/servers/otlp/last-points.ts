@@ -4,7 +4,7 @@
 // so do those of a series that was forgotten to make room.
 import { createHash } from "node:crypto";
 import type { Histogram } from "../../model.ts";
-import { ReceiverMemory } from "../receiver-memory.ts";
+import { ReceiverMemory } from "../receive/memory.ts";
 
 const SHARD = 64;
 const KEPT_NANOS = 2 * 86_400 * 1e9;

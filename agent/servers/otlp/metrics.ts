@@ -4,8 +4,8 @@
 // look unless they began after this receiver; delta points count once, redelivered ones are known by their time.
 import { createHash } from "node:crypto";
 import { WireReader } from "../../platform/protobuf-reader.ts";
-import type { UsageTotals } from "../usage-totals.ts";
-import { amountMax } from "../usage-totals.ts";
+import type { UsageTotals } from "../receive/usage-totals.ts";
+import { amountMax } from "../receive/usage-totals.ts";
 import { ByteKeys, readAttribute, readAttributes } from "./byte-keys.ts";
 import type { AttributeNames, MeaningOfMetric } from "./meaning.ts";
 import { identityOf, meaningful, metricMeanings } from "./meaning.ts";

@@ -6,9 +6,9 @@
 import type { Outcome } from "../../model.ts";
 import { tagOf, WireReader } from "../../platform/protobuf-reader.ts";
 import { outcomeOfStatus } from "../outcomes.ts";
-import { ReceiverMemory } from "../receiver-memory.ts";
-import { SeenIds } from "../seen-ids.ts";
-import type { Usage, UsageTotals } from "../usage-totals.ts";
+import { ReceiverMemory } from "../receive/memory.ts";
+import { SeenIds } from "../receive/seen-ids.ts";
+import type { Usage, UsageTotals } from "../receive/usage-totals.ts";
 import { readAttribute } from "./byte-keys.ts";
 import type { AttributeNames } from "./meaning.ts";
 import { identityOf, said } from "./meaning.ts";

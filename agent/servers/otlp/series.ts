@@ -1,8 +1,8 @@
 // The pushed series and what each added since its last point: delta and cumulative, restarts, redelivery.
 // A request is taken in whole or not at all: points move series only at `commit`, when everything could be read.
 import type { Histogram, LatencyName } from "../../model.ts";
-import type { Usage, UsageTotals } from "../usage-totals.ts";
-import { amountMax } from "../usage-totals.ts";
+import type { Usage, UsageTotals } from "../receive/usage-totals.ts";
+import { amountMax } from "../receive/usage-totals.ts";
 import type { LastPoint } from "./last-points.ts";
 import { LastPoints, seriesId } from "./last-points.ts";
 import type { Quantity } from "./meaning.ts";

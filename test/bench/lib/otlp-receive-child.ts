@@ -3,7 +3,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { MetricsReader } from "../../../agent/servers/otlp/metrics.ts";
 import { SeriesTable } from "../../../agent/servers/otlp/series.ts";
-import { UsageTotals } from "../../../agent/servers/usage-totals.ts";
+import { UsageTotals } from "../../../agent/servers/receive/usage-totals.ts";
 import { ExportMetricsServiceRequestSchema } from "../../gen/opentelemetry/proto/collector/metrics/v1/metrics_service_pb.ts";
 import { metricsRequest } from "../../servers/otlp-messages.ts";
 

@@ -1,7 +1,7 @@
 // What doctor says of TLS files that cannot be used, of receivers and of tailed servers.
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../../../agent/platform/clock.ts";
-import { serveTokenCounters } from "../../../agent/servers/token-counters-server.ts";
+import { serveTokenCounters } from "../../../agent/servers/token-counters/server.ts";
 import { clientFiles, pem, serverCredentials } from "../../fakes/tls-files.ts";
 import { runCommand } from "../capture-io.ts";
 

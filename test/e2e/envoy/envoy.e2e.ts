@@ -3,8 +3,8 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { TokenReading } from "../../../agent/model.ts";
-import { envoyAccessLog, openEnvoyAccessLog } from "../../../agent/servers/envoy-access-log.ts";
-import { openOtlp, otlp } from "../../../agent/servers/otlp.ts";
+import { envoyAccessLog, openEnvoyAccessLog } from "../../../agent/servers/envoy-access-log/index.ts";
+import { openOtlp, otlp } from "../../../agent/servers/otlp/index.ts";
 import { context, scratchFolder, until } from "../peers.ts";
 import type { Receiver } from "./rig.ts";
 import {

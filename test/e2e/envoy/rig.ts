@@ -8,7 +8,7 @@ import type { AddressInfo } from "node:net";
 import { connect } from "node:net";
 import { join } from "node:path";
 import type { TokenReading, TokenSample } from "../../../agent/model.ts";
-import type { ReceiverSource } from "../../../agent/servers/receiver.ts";
+import type { ReceiverSource } from "../../../agent/servers/receive/receiver.ts";
 import { afterTest, freePort, owned, scratchFolder, tool, until } from "../peers.ts";
 import type { EnvoyConfig } from "./envoy-config.ts";
 import { envoyConfig } from "./envoy-config.ts";

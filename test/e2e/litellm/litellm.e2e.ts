@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { probe } from "../../../agent/cli/probe-target.ts";
 import { Increments } from "../../../agent/meter/increments.ts";
 import type { TokenSample } from "../../../agent/model.ts";
-import { openOtlp, otlp } from "../../../agent/servers/otlp.ts";
+import { openOtlp, otlp } from "../../../agent/servers/otlp/index.ts";
 import { afterTest, context, until } from "../peers.ts";
 import type { LitellmProxy } from "./proxy.ts";
 import { program, startProxy } from "./proxy.ts";

@@ -9,7 +9,7 @@ import type { TokenReading } from "../../../agent/model.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
 import { openChannel } from "../../../agent/platform/grpc.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
-import { checkHealth, reflectServices } from "../../../agent/servers/grpc-call.ts";
+import { checkHealth, reflectServices } from "../../../agent/servers/call/call.ts";
 import { tritonGrpc } from "../../../agent/servers/triton-grpc.ts";
 import type { PullServerSource } from "../../../agent/source.ts";
 import type { Triton } from "./rig.ts";

@@ -1,0 +1,236 @@
+// Gathers the samples of one metric page into readings: one per (model, tenant, endpoint), in the words of model.ts.
+// The server files say which sample means what; this file adds up, splits input into cached and uncached, turns
+// cumulative buckets into a Histogram and drops what cannot be a counter. Facts about formats: facts P12, P13, P24.
+import type { LatencyName, Outcome, ProgressKind, Role, TokenKind, TokenReading } from "../../model.ts";
+import type { MetricPage, MetricSample, PageReading } from "../../source.ts";
+import { defined } from "../entry.ts";
+import { ReadingDraft, summedLabels } from "./draft.ts";
+import { mergeHistograms, pageHistograms } from "./histograms.ts";
+import type { Identity, Labels, ReaderOptions } from "./labels.ts";
+import { identifier, partOf, startEpoch } from "./labels.ts";
+
+const NONE: readonly MetricSample[] = [];
+
+/** The readings of one page. */
+export class PageReadings {
+  readonly page: MetricPage;
+  readonly options: ReaderOptions;
+  ignored: number;
+  readonly errors: string[];
+  readonly #drafts = new Map<string, ReadingDraft>();
+  readonly #volume: ProgressKind;
+  /** Whether readings remember what they were summed of. */
+  readonly #noting: boolean;
+  readonly #identify: (labels: Labels) => Identity;
+  #progressKind: ProgressKind | undefined;
+  #epoch: string | undefined;
+  #activeNanos: number | undefined;
+  #gpus: readonly string[] | undefined;
+  /** Configured, else what the page says of itself. */
+  role: Role;
+
+  constructor(page: MetricPage, volume: ProgressKind, options: ReaderOptions, noting?: "noting") {
+    this.page = page;
+    this.options = options;
+    this.ignored = page.ignoredSamples;
+    this.errors = [...page.errors];
+    this.#volume = volume;
+    this.#noting = noting !== undefined;
+    this.#identify = identifier(options);
+    this.role = options.role ?? "combined";
+  }
+
+  /** The usable samples of a counter: finite and not negative. The same list as long as the page has the same series. */
+  counters(name: string): readonly MetricSample[] {
+    const samples = this.page.samples.get(name) ?? NONE;
+    if (samples.every(isCount)) return samples;
+    const usable = samples.filter(isCount);
+    this.ignored += samples.length - usable.length;
+    return usable;
+  }
+
+  /** The first of `names` that is on the page, or the last. */
+  firstOf(...names: readonly string[]): string {
+    return names.find((name) => this.page.samples.has(name)) ?? (names.at(-1) as string);
+  }
+
+  /** The reading the labels belong to; `summed` notes them as part of it. */
+  of(labels: Labels, summed: "summed" | "other" = "other", without: readonly string[] = []): ReadingDraft {
+    const identity = this.#identify(labels);
+    let draft = this.#drafts.get(identity.key);
+    if (draft === undefined) {
+      draft = new ReadingDraft(identity);
+      this.#drafts.set(identity.key, draft);
+    }
+    if (this.#noting && summed === "summed") draft.note(labels, without);
+    return draft;
+  }
+
+  /** Adds a counter whole to one kind. */
+  tokens(kind: TokenKind, name: string): void {
+    for (const sample of this.counters(name)) this.of(sample.labels, "summed").tokens(kind, sample.value);
+  }
+
+  /**
+   * Adds an input counter that includes cache hits. `cached` gives the hits of one part (labels without `without`), or
+   * undefined where the server does not say: those tokens stay unsplit. A decode server's input was counted where it was
+   * prefilled (METERING.md 3), so there it is left out.
+   */
+  input(
+    name: string,
+    cached: (part: string) => number | undefined,
+    without: readonly string[] = [],
+    when?: (labels: Labels) => boolean,
+  ): void {
+    if (this.role === "decode") return;
+    for (const [part, { labels, value }] of this.sums(name, without, when)) {
+      const draft = this.of(labels, "summed", without);
+      const hits = cached(part);
+      if (hits === undefined) draft.tokens("input_unsplit", value);
+      else {
+        const kept = Math.min(hits, value);
+        draft.tokens("input_cached", kept);
+        draft.tokens("input_uncached", value - kept);
+      }
+    }
+  }
+
+  /** Sums a counter by part, with the labels of one of its samples. */
+  sums(
+    name: string,
+    without: readonly string[] = [],
+    when?: (labels: Labels) => boolean,
+  ): Map<string, { readonly labels: Labels; value: number }> {
+    const sums = new Map<string, { readonly labels: Labels; value: number }>();
+    for (const sample of this.counters(name)) {
+      if (when !== undefined && !when(sample.labels)) continue;
+      const key = partOf(sample.labels, without);
+      const known = sums.get(key);
+      if (known === undefined) sums.set(key, { labels: sample.labels, value: sample.value });
+      else known.value += sample.value;
+    }
+    return sums;
+  }
+
+  /** Sums a counter by part: its labels without `without`. */
+  parts(
+    name: string,
+    without: readonly string[] = [],
+    when?: (labels: Labels) => boolean,
+  ): Map<string, number> {
+    return new Map([...this.sums(name, without, when)].map(([part, { value }]) => [part, value]));
+  }
+
+  /** Adds a request counter; `outcome` judges its labels, undefined = do not count. */
+  requests(name: string, outcome: (labels: Labels) => Outcome | undefined): void {
+    for (const sample of this.counters(name)) {
+      const named = outcome(sample.labels);
+      if (named !== undefined) this.of(sample.labels).requests(named, sample.value);
+    }
+  }
+
+  /** Sums a gauge of requests in the server. */
+  inFlight(field: "running" | "waiting", name: string, when?: (labels: Labels) => boolean): void {
+    for (const sample of this.counters(name)) {
+      if (when !== undefined && !when(sample.labels)) continue;
+      const draft = this.of(sample.labels);
+      draft[field] = (draft[field] ?? 0) + Math.round(sample.value);
+    }
+  }
+
+  /** Averages a gauge of KV cache use over the parts that publish it. */
+  kvCache(name: string, when?: (labels: Labels) => boolean): void {
+    for (const sample of this.counters(name)) {
+      if (when !== undefined && !when(sample.labels)) continue;
+      const draft = this.of(sample.labels);
+      const { sum, count } = draft.kv ?? { sum: 0, count: 0 };
+      draft.kv = { sum: sum + Math.min(1, sample.value), count: count + 1 };
+    }
+  }
+
+  /** Adds a histogram; `scale` turns its unit into seconds. Parts with other bounds than the first are left out. */
+  latency(name: LatencyName, family: string, scale = 1, when?: (labels: Labels) => boolean): void {
+    for (const { labels, histogram } of pageHistograms((part) => this.counters(part), family, scale, when)) {
+      const draft = this.of(labels);
+      const merged = histogram === undefined ? undefined : mergeHistograms(draft.latencies[name], histogram);
+      if (merged === undefined) this.#fault(`${family} has buckets that cannot be read together`);
+      else draft.latencies[name] = merged;
+    }
+  }
+
+  /**
+   * The identity of the run: the process's start time, else the earliest `_created` of the counters named. It changes
+   * with every restart and stays while the process lives.
+   */
+  epoch(...counters: readonly string[]): void {
+    const process = this.page.samples.get("process_start_time_seconds")?.[0]?.value;
+    const created = counters.flatMap((name) =>
+      (this.page.samples.get(`${name}_created`) ?? []).map((sample) => sample.value),
+    );
+    const start = process ?? (created.length > 0 ? created.reduce((a, b) => Math.min(a, b)) : undefined);
+    if (start !== undefined && start > 0) this.#epoch = startEpoch(start);
+  }
+
+  /** How the counters given to `progress` move, where that is sooner than the volume counters. */
+  progressMoves(kind: ProgressKind): void {
+    this.#progressKind = kind;
+  }
+
+  /** Cumulative seconds with at least one request in execution. */
+  active(seconds: number | undefined): void {
+    if (seconds !== undefined && seconds >= 0) this.#activeNanos = Math.round(seconds * 1e9);
+  }
+
+  /** UUIDs of the GPUs the server uses. */
+  gpus(uuids: readonly string[]): void {
+    if (uuids.length > 0) this.#gpus = uuids;
+  }
+
+  /** Everything gathered. A page without a single token counter says so in `errors`. */
+  finish(): PageReading {
+    const drafts = [...this.#drafts.values()];
+    // Where some counters move sooner than the booked ones, those that only book must not look like progress.
+    if (drafts.some((draft) => draft.progressed !== undefined)) {
+      for (const draft of drafts) draft.progressed ??= { input: 0, output: 0 };
+    }
+    return {
+      ...defined({ activeNanos: this.#activeNanos, gpus: this.#gpus }),
+      readings: drafts.map((draft) => this.#reading(draft)),
+      summed: this.#noting ? drafts.map(summedLabels) : [],
+      ignoredSamples: this.ignored,
+      errors: this.errors,
+    };
+  }
+
+  #reading(draft: ReadingDraft): TokenReading {
+    const { byOutcome, identity, kv, latencies, progressed } = draft;
+    return {
+      role: this.role,
+      tokens: draft.tokensByKind,
+      requests: draft.requestsByOutcome,
+      volume: draft.volumeKind ?? this.#volume,
+      ...(byOutcome === undefined ? {} : { tokensByOutcome: byOutcome }),
+      ...(Object.keys(latencies).length > 0 ? { latencies } : {}),
+      ...defined({
+        model: identity.model,
+        tenant: identity.tenant,
+        endpoint: identity.endpoint,
+        reasoningTokens: draft.reasoningTokens,
+        progress: progressed,
+        progressKind: progressed === undefined ? undefined : this.#progressKind,
+        running: draft.running,
+        waiting: draft.waiting,
+        kvCacheUtilization: kv === undefined ? undefined : kv.sum / kv.count,
+        epoch: this.#epoch,
+      }),
+    };
+  }
+
+  #fault(problem: string): void {
+    if (this.errors.length < 20) this.errors.push(problem);
+  }
+}
+
+function isCount({ value }: MetricSample): boolean {
+  return value >= 0 && value <= Number.MAX_SAFE_INTEGER;
+}

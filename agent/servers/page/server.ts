@@ -1,0 +1,197 @@
+// What all servers read by a metric page have in common: configuration, polling, epochs, and where the page is.
+// A server file says how its page is recognised and read; everything else is here.
+import { z } from "zod";
+import type { Family, ProgressKind, ServerInfo, TokenReading, TokenSample } from "../../model.ts";
+import { createPageFetcher } from "../../page/fetch.ts";
+import { createPageParser } from "../../page/parse.ts";
+import type { MetricPage, PageReader, PullServerSource, ServerType, SourceContext } from "../../source.ts";
+import { commonFields, defined, serverInfo, tlsField } from "../entry.ts";
+import type { ReaderOptions } from "./labels.ts";
+import { epochStart } from "./labels.ts";
+import { PageReadings } from "./readings.ts";
+import { holdVanished, watchBirths, watchFrozen } from "./watch.ts";
+
+const NANOS_PER_SECOND = 1e9;
+const POLL_MS = 5000;
+
+/** What one kind of server is. */
+export interface TextServer {
+  readonly name: string;
+  readonly family: Family;
+  /** Port and path of a default installation. */
+  readonly port: number;
+  readonly path: string;
+  /** Normalised names of the families the reader uses. */
+  readonly families: readonly string[];
+  /** How its volume counters move. */
+  readonly volume: ProgressKind;
+  /** Which labels mean what when the configuration does not say. */
+  readonly labels: Pick<ReaderOptions, "modelLabel" | "tenantLabel" | "endpointLabel">;
+  /** Series may vanish without a restart, and come back (facts P3). */
+  readonly vanishing?: boolean;
+  /** Its series appear with the first event they count, and the page is of one process: what is new began at zero. */
+  readonly bornAtZero?: boolean;
+  /** A response header that identifies the run, where the page does not; what it means is not asked. */
+  readonly epochHeader?: string;
+  /** The page's URL made such that reading it changes nothing in the server. */
+  harmless?(url: string): string;
+  /** Why this page is of this server, or undefined if it is not. */
+  recognises(page: MetricPage): string | undefined;
+  /** Gathers the page. */
+  read(readings: PageReadings): void;
+}
+
+/** What an entry of any server that is read by its page may say. */
+export const textServerConfig = z.strictObject({
+  ...commonFields,
+  endpoint: z.string().refine(isPageAddress, {
+    error: (issue) =>
+      `Cannot read as host:port or URL: got ${JSON.stringify(issue.input)}; wanted for example "localhost:8000" or "http://localhost:8000/metrics"`,
+  }),
+  /** Default: `rates.scrapeMs`. */
+  pollMs: z.int().min(100).max(600_000).optional(),
+  timeoutMs: z.int().min(100).max(60_000).default(4000),
+  bytesMax: z
+    .int()
+    .positive()
+    .max(1024 * 1024 * 1024)
+    .optional(),
+  tls: tlsField.optional(),
+  bearerFile: z.string().min(1).optional(),
+  headers: z.record(z.string(), z.string()).optional(),
+  role: z.enum(["combined", "prefill", "decode"]).optional(),
+  modelLabel: z.string().min(1).optional(),
+  tenantLabel: z.string().min(1).optional(),
+  endpointLabel: z.string().min(1).optional(),
+});
+
+type Entry = z.output<typeof textServerConfig>;
+
+/** The server type of a kind of server that is read by its metric page. */
+export function textServer(
+  server: TextServer,
+): ServerType<typeof textServerConfig> & { readonly page: PageReader } {
+  return {
+    name: server.name,
+    config: textServerConfig,
+    example: { endpoint: `localhost:${server.port}` },
+    family: server.family,
+    open: (entry, context) => openTextServer(server, entry, context),
+    page: pageReader(server, {}),
+  };
+}
+
+/** Reads pages of a server under the label meanings of one configuration entry. */
+export function pageReader(server: TextServer, options: ReaderOptions): PageReader {
+  const labels: ReaderOptions = { ...server.labels, ...defined(options) };
+  return {
+    families: server.families,
+    recognises: server.recognises,
+    read: (page, noting) => {
+      const readings = new PageReadings(page, server.volume, labels, noting);
+      server.read(readings);
+      return readings.finish();
+    },
+  };
+}
+
+/** A source that polls the page. Throws SourceError (misconfigured) when the address cannot be read. */
+export function openTextServer(server: TextServer, entry: Entry, context: SourceContext): PullServerSource {
+  const info = serverInfo(server.name, server.family, entry, entry.pollMs ?? context.scrapeMs ?? POLL_MS);
+  const { tls, bearerFile, headers, bytesMax, timeoutMs } = entry;
+  const fetcher = createPageFetcher(
+    {
+      url: (server.harmless ?? String)(pageUrl(entry.endpoint, server.path, tls !== undefined)),
+      timeoutMs,
+      ...defined({
+        tls: tls === undefined || tls === true ? undefined : defined(tls),
+        bearerFile,
+        headers,
+        bytesMax,
+      }),
+    },
+    context,
+  );
+  const parser = createPageParser(server.families);
+  const hold = server.vanishing === true ? holdVanished() : (page: MetricPage): MetricPage => page;
+  const frozen = watchFrozen(context.clock);
+  const reader = pageReader(server, entry);
+  const born = server.bornAtZero === true ? watchBirths() : (): undefined => undefined;
+  return {
+    kind: "pull",
+    info,
+    poll: async (): Promise<TokenSample> => {
+      const sent = context.clock.now();
+      const { complete, headers, received, reading } = await fetcher.fetch(({ body, headers }) => {
+        const received = context.clock.now();
+        const samples = hold(parser.parse(body));
+        const reading = reader.read(samples);
+        return { complete: born(samples, reading.readings), headers, received, reading };
+      }, context.signal);
+      const { readings, ignoredSamples, errors, activeNanos, gpus } = reading;
+      const header = server.epochHeader === undefined ? undefined : headers[server.epochHeader];
+      return {
+        server: info.id,
+        family: info.family,
+        sent,
+        received,
+        at: sent + Math.round((received - sent) / 2),
+        readings: readings.map((reading) => located(reading, info, header, context)),
+        ignoredSamples,
+        errors: [...errors, ...complaints(readings, frozen)],
+        ...defined({
+          completeEpoch: complete,
+          activeNanos,
+          gpus: info.gpus ?? gpus,
+          pids: info.pids,
+        }),
+      };
+    },
+    close: async () => fetcher.close(),
+  };
+}
+
+function complaints(readings: readonly TokenReading[], frozen: ReturnType<typeof watchFrozen>): string[] {
+  if (readings.length === 0) return ["no token counter is on the page"];
+  const problem = frozen(readings);
+  return problem === undefined ? [] : [problem];
+}
+
+/** The reading with what only the source knows: the product endpoint, and when its epoch began. */
+function located(
+  reading: TokenReading,
+  info: ServerInfo,
+  header: string | readonly string[] | undefined,
+  context: SourceContext,
+): TokenReading {
+  const epoch = reading.epoch ?? (typeof header === "string" ? `header:${header.slice(0, 64)}` : undefined);
+  const seconds = epochStart(epoch);
+  const endpoint = reading.endpoint ?? info.endpoint;
+  if (epoch === reading.epoch && seconds === undefined && endpoint === reading.endpoint) return reading;
+  return {
+    ...reading,
+    ...defined({
+      epoch,
+      epochBegan:
+        seconds !== undefined
+          ? context.clock.instant(BigInt(Math.round(seconds * 1e6)) * (BigInt(NANOS_PER_SECOND) / 1_000_000n))
+          : undefined,
+      endpoint,
+    }),
+  };
+}
+
+/** The URL of the page behind `host:port`, `unix:/socket` or a URL with or without path. */
+export function pageUrl(endpoint: string, path: string, tls: boolean): string {
+  if (endpoint.startsWith("unix:")) return endpoint.includes(":/", 6) ? endpoint : `${endpoint}:${path}`;
+  if (!/^https?:\/\//.test(endpoint)) return `${tls ? "https" : "http"}://${endpoint}${path}`;
+  return /^https?:\/\/[^/]+\/?$/.test(endpoint) ? endpoint.replace(/\/?$/, path) : endpoint;
+}
+
+/** Whether `text` is `host:port`, an http(s) URL or `unix:/path[:/page]`. */
+export function isPageAddress(text: string): boolean {
+  if (/^unix:\/[^\s:]+(:\/\S*)?$/.test(text)) return true;
+  if (/^https?:\/\//.test(text)) return URL.canParse(text) && new URL(text).hostname !== "";
+  const match = /^(\[[0-9a-fA-F:.]+\]|[^\s:/[\]]+):(\d{1,5})$/.exec(text);
+  return match !== null && Number(match[2]) >= 1 && Number(match[2]) <= 65535;
+}

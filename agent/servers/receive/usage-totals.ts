@@ -1,0 +1,194 @@
+// Cumulative totals of usage that was reported piece by piece: per request, or as increments of pushed counters.
+// Turns them into samples in the normal form. Keys are bounded: a tenant beyond the bound is folded into `other`, tokens
+// conserved. Totals begin with the receiver, so its start is their epoch, and every sample names all keys.
+import type {
+  Family,
+  Histogram,
+  LatencyName,
+  Nanos,
+  Outcome,
+  ServerInfo,
+  TokenKind,
+  TokenReading,
+  TokenSample,
+} from "../../model.ts";
+import { mergeHistograms } from "../page/histograms.ts";
+
+/** What some requests of one (model, tenant, endpoint) used. */
+export interface Usage {
+  readonly model?: string | undefined;
+  readonly tenant?: string | undefined;
+  readonly endpoint?: string | undefined;
+  readonly outcome?: Outcome;
+  readonly tokens?: Readonly<Partial<Record<TokenKind, number>>>;
+  readonly reasoningTokens?: number | undefined;
+  readonly requests?: number;
+  /** Latencies of one request, seconds. */
+  readonly seconds?: Readonly<Partial<Record<LatencyName, number>>>;
+  /** Latencies of many. */
+  readonly latencies?: Readonly<Partial<Record<LatencyName, Histogram>>>;
+}
+
+interface Totals {
+  readonly model: string | undefined;
+  readonly tenant: string | undefined;
+  readonly endpoint: string | undefined;
+  readonly byOutcome: Partial<Record<Outcome, Partial<Record<TokenKind, number>>>>;
+  readonly requests: Partial<Record<Outcome, number>>;
+  readonly latencies: Partial<Record<LatencyName, Histogram>>;
+  reasoning: number | undefined;
+}
+
+/** Bounds for latencies that come one by one: those of the OpenTelemetry GenAI conventions (v1.41), seconds. */
+const BOUNDS: Readonly<Record<LatencyName, readonly number[]>> = {
+  time_to_first_token: [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
+  time_per_output_token: [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5],
+  inter_token_latency: [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5],
+  request_duration: [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92],
+  queue_time: [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92],
+};
+
+/** More than this cannot have been used by what is reported at once; it would drown everything counted after it. */
+export const amountMax = 1e12;
+const SECONDS_MAX = 1e9;
+
+/** The running totals of one receiver. */
+export class UsageTotals {
+  readonly #info: ServerInfo;
+  readonly #epoch: string;
+  readonly #began: Nanos;
+  readonly #keysMax: number;
+  readonly #totals = new Map<string, Totals>();
+  /** Values that could not be added, and keys that were folded, since the last sample. */
+  ignored = 0;
+  folded = 0;
+
+  constructor(info: ServerInfo, began: Nanos, epoch: string, keysMax = 1000) {
+    this.#info = info;
+    this.#began = began;
+    this.#epoch = epoch;
+    this.#keysMax = keysMax;
+  }
+
+  /** Adds what was used. Values that are no counts are dropped and counted. */
+  add(usage: Usage): void {
+    const totals = this.#of(usage.model, usage.tenant, usage.endpoint ?? this.#info.endpoint);
+    const outcome = usage.outcome ?? "ok";
+    for (const [kind, amount] of Object.entries(usage.tokens ?? {})) {
+      if (!this.#counts(amount)) continue;
+      const of = totals.byOutcome[outcome] ?? {};
+      of[kind as TokenKind] = (of[kind as TokenKind] ?? 0) + amount;
+      totals.byOutcome[outcome] = of;
+    }
+    if (usage.requests !== undefined && this.#counts(usage.requests)) {
+      totals.requests[outcome] = (totals.requests[outcome] ?? 0) + usage.requests;
+    }
+    if (usage.reasoningTokens !== undefined && this.#counts(usage.reasoningTokens)) {
+      totals.reasoning = (totals.reasoning ?? 0) + usage.reasoningTokens;
+    }
+    for (const [name, seconds] of Object.entries(usage.seconds ?? {})) {
+      if (seconds >= 0 && seconds <= SECONDS_MAX) this.#observe(totals, name as LatencyName, seconds);
+      else this.ignored++;
+    }
+    for (const [name, histogram] of Object.entries(usage.latencies ?? {})) {
+      const merged = mergeHistograms(totals.latencies[name as LatencyName], histogram);
+      if (merged === undefined || !isCountable(merged)) this.ignored++;
+      else totals.latencies[name as LatencyName] = merged;
+    }
+  }
+
+  /** Everything added so far, as one sample at `at`; clears the counts of what was dropped. */
+  sample(at: Nanos, family: Family): TokenSample {
+    const { ignored, folded } = this;
+    this.ignored = 0;
+    this.folded = 0;
+    return {
+      server: this.#info.id,
+      family,
+      sent: at,
+      received: at,
+      at,
+      readings: [...this.#totals.values()].map((totals) => this.#reading(totals)),
+      completeEpoch: this.#epoch,
+      ignoredSamples: ignored,
+      errors:
+        folded > 0
+          ? [`${folded} records of tenants over the bound of ${this.#keysMax} label sets went to "other"`]
+          : [],
+    };
+  }
+
+  #reading(totals: Totals): TokenReading {
+    const { model, tenant, endpoint, byOutcome, requests, latencies, reasoning } = totals;
+    const tokens: Partial<Record<TokenKind, number>> = {};
+    for (const kinds of Object.values(byOutcome)) {
+      for (const [kind, amount] of Object.entries(kinds)) {
+        tokens[kind as TokenKind] = (tokens[kind as TokenKind] ?? 0) + amount;
+      }
+    }
+    const split = Object.keys(byOutcome).some((outcome) => outcome !== "ok");
+    return {
+      role: "combined",
+      tokens,
+      requests: { ...requests },
+      volume: "finish",
+      epoch: this.#epoch,
+      epochBegan: this.#began,
+      latencies: { ...latencies },
+      ...(split ? { tokensByOutcome: structuredClone(byOutcome) } : {}),
+      ...(model === undefined ? {} : { model }),
+      ...(tenant === undefined ? {} : { tenant }),
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(reasoning === undefined ? {} : { reasoningTokens: reasoning }),
+    };
+  }
+
+  #of(model: string | undefined, tenant: string | undefined, endpoint: string | undefined): Totals {
+    const key = JSON.stringify([model ?? null, tenant ?? null, endpoint ?? null]);
+    const known = this.#totals.get(key);
+    if (known !== undefined) return known;
+    const full = this.#totals.size >= this.#keysMax;
+    if (full && (tenant !== "other" || model !== undefined || endpoint !== undefined)) {
+      this.folded++;
+      // A last resort for models beyond the bound too: nothing is lost, only told apart no longer.
+      const other = this.#totals.get(JSON.stringify([model ?? null, "other", endpoint ?? null]));
+      return other ?? this.#of(undefined, "other", undefined);
+    }
+    const totals: Totals = {
+      model,
+      tenant,
+      endpoint,
+      byOutcome: {},
+      requests: {},
+      latencies: {},
+      reasoning: undefined,
+    };
+    this.#totals.set(key, totals);
+    return totals;
+  }
+
+  #observe(totals: Totals, name: LatencyName, seconds: number): void {
+    const bounds = BOUNDS[name];
+    const known = totals.latencies[name] ?? {
+      bounds,
+      counts: new Array<number>(bounds.length + 1).fill(0),
+      sum: 0,
+      count: 0,
+    };
+    if (known.bounds !== bounds) return void this.ignored++;
+    const place = bounds.findIndex((bound) => seconds <= bound);
+    const counts = known.counts.with(place === -1 ? bounds.length : place, 0);
+    counts[place === -1 ? bounds.length : place] = (known.counts.at(place) ?? 0) + 1;
+    totals.latencies[name] = { bounds, counts, sum: known.sum + seconds, count: known.count + 1 };
+  }
+
+  #counts(amount: number): boolean {
+    if (Number.isSafeInteger(amount) && amount >= 0 && amount <= amountMax) return true;
+    this.ignored++;
+    return false;
+  }
+}
+
+function isCountable({ counts, count, sum }: Histogram): boolean {
+  return counts.every(Number.isSafeInteger) && Number.isSafeInteger(count) && sum >= 0 && sum < Infinity;
+}
