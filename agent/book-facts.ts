@@ -1,7 +1,7 @@
 // What the books must know of GPUs and servers to book an interval, as the last readings told it.
 
 import type { BookFacts } from "./meter/books.ts";
-import type { Increments } from "./meter/increments.ts";
+import type { Increments } from "./meter/counters/increments.ts";
 import type { GpuInfo, ServerInfo, TokenSample } from "./model.ts";
 
 /** What intake.ts remembers of it. */

@@ -3,7 +3,7 @@
 import { uptime } from "node:os";
 import { bookAbsence, lateInterval } from "./absence.ts";
 import type { Books } from "./meter/books.ts";
-import { restorePending } from "./meter/pending.ts";
+import { restorePending } from "./meter/counters/pending.ts";
 import type { LedgerRestored } from "./model.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { Clock, SystemClock } from "./platform/clock.ts";

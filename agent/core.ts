@@ -3,11 +3,11 @@
 
 import type { Config } from "./config.ts";
 import { Correlator } from "./correlate/correlator.ts";
-import type { FloorState } from "./correlate/floor.ts";
+import type { FloorState } from "./correlate/energy/floor.ts";
 import { Books } from "./meter/books.ts";
-import type { Catalogue } from "./meter/catalogue.ts";
-import { Increments } from "./meter/increments.ts";
-import { Pending } from "./meter/pending.ts";
+import { Increments } from "./meter/counters/increments.ts";
+import { Pending } from "./meter/counters/pending.ts";
+import type { Catalogue } from "./meter/money/catalogue.ts";
 import type { LedgerRestored, Nanos, StateRow } from "./model.ts";
 import type { Clock } from "./platform/clock.ts";
 

@@ -4,7 +4,7 @@
 import { bookFacts } from "./book-facts.ts";
 import type { IntakeParts } from "./intake.ts";
 import { Intake } from "./intake.ts";
-import { Convenience } from "./meter/convenience.ts";
+import { Convenience } from "./meter/figures/ratios.ts";
 import type { Nanos, SettledInterval, StateRow } from "./model.ts";
 import type { Cancel, Clock } from "./platform/clock.ts";
 import { every } from "./platform/clock.ts";

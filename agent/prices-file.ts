@@ -2,8 +2,8 @@
 
 import { readConfigFile } from "./config/file.ts";
 import { ConfigError } from "./config.ts";
-import type { Catalogue } from "./meter/catalogue.ts";
-import { readCatalogue } from "./meter/catalogue.ts";
+import type { Catalogue } from "./meter/money/catalogue.ts";
+import { readCatalogue } from "./meter/money/catalogue.ts";
 
 /** Reads a catalogue file. Throws ConfigError with every problem found in it. */
 export function readPrices(path: string): Catalogue {

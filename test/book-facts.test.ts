@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { bookFacts } from "../agent/book-facts.ts";
 import { Books } from "../agent/meter/books.ts";
-import { Increments } from "../agent/meter/increments.ts";
+import { Increments } from "../agent/meter/counters/increments.ts";
 import type { GpuInfo, ServerInfo, TokenSample } from "../agent/model.ts";
 import { virtualClock } from "../agent/platform/clock.ts";
 import { engine, h100, intervalOf, moved, START } from "./meter/fixtures.ts";

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { createCore } from "../agent/core.ts";
 import { Correlator } from "../agent/correlate/correlator.ts";
 import { FlightRecorder } from "../agent/flight-recorder.ts";
-import { defaultWeights } from "../agent/meter/tenants.ts";
+import { defaultWeights } from "../agent/meter/money/tenants.ts";
 import type { GpuSample, SettledInterval, TokenSample } from "../agent/model.ts";
 import { Pipeline } from "../agent/pipeline.ts";
 import { virtualClock } from "../agent/platform/clock.ts";

@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { inForce, productRank } from "../agent/meter/catalogue.ts";
+import { inForce, productRank } from "../agent/meter/money/catalogue.ts";
 import { readPrices } from "../agent/prices-file.ts";
 
 const example = fileURLToPath(new URL("../deploy/config/prices.example.yaml", import.meta.url));

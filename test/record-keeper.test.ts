@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { createCore } from "../agent/core.ts";
 import { Intake } from "../agent/intake.ts";
 import { Books } from "../agent/meter/books.ts";
-import { defaultWeights } from "../agent/meter/tenants.ts";
+import { defaultWeights } from "../agent/meter/money/tenants.ts";
 import type { AuditEntry, LedgerRestored, SettledInterval, TokenSample } from "../agent/model.ts";
 import { Pipeline } from "../agent/pipeline.ts";
 import { virtualClock } from "../agent/platform/clock.ts";

@@ -1,7 +1,7 @@
 // The JSON lines of `tokenwatt replay --json`, as METERING.md section 9 fixes them.
 // Seconds, joules and ratios are JSON numbers; a KPI with an empty denominator is null.
-import type { KpiTotals } from "../meter/kpis.ts";
-import { kpis } from "../meter/kpis.ts";
+import type { KpiTotals } from "../meter/figures/kpis.ts";
+import { kpis } from "../meter/figures/kpis.ts";
 import { Meter } from "../meter/meter.ts";
 import type { AllocatedState, GpuInterval, GpuState, ServerInterval, SettledInterval } from "../model.ts";
 

@@ -1,10 +1,10 @@
 // Usage for billing systems: FOCUS-style CSV per period, and CloudEvents per bucket row.
 // FOCUS 1.x: periods in UTC, end exclusive, units as `Tokens`; our own columns begin with x_. CloudEvents 1.0 JSON, one
 // event a line, ids derived from the row's key: sending a row twice makes one event, a revision makes a new one.
-import type { Period } from "../meter/calendar.ts";
-import type { ReportSource } from "../meter/report.ts";
-import { planReport } from "../meter/report.ts";
-import { split } from "../meter/split.ts";
+import type { Period } from "../meter/figures/calendar.ts";
+import type { ReportSource } from "../meter/figures/report.ts";
+import { planReport } from "../meter/figures/report.ts";
+import { split } from "../meter/money/split.ts";
 import type { Dimensions } from "../model.ts";
 import { rowId } from "../store/digests.ts";
 import type { LedgerReader } from "../store/ledger-reader.ts";

@@ -1,8 +1,8 @@
 // A report as a table for people, as CSV and as JSON. Token counts are exact integers; money has at most 9 decimals.
 // An empty cell, and null in JSON, means that nothing was booked or nothing can say; 0 is a sum.
 
-import type { Group, Plan } from "../meter/report.ts";
-import { knowsStates } from "../meter/report.ts";
+import type { Group, Plan } from "../meter/figures/report.ts";
+import { knowsStates } from "../meter/figures/report.ts";
 import { formatNano } from "./numbers.ts";
 import type { ReportEntry } from "./report-groups.ts";
 import { formatTable } from "./table.ts";

@@ -1,7 +1,7 @@
 // Sums the ledger's rows for every period and group of a report.
-import type { Period } from "../meter/calendar.ts";
-import type { Group, Plan, ReportLine } from "../meter/report.ts";
-import { groupKeys, plannedMetrics, reportLine, Sums } from "../meter/report.ts";
+import type { Period } from "../meter/figures/calendar.ts";
+import type { Group, Plan, ReportLine } from "../meter/figures/report.ts";
+import { groupKeys, plannedMetrics, reportLine, Sums } from "../meter/figures/report.ts";
 import type { LedgerReader } from "../store/ledger-reader.ts";
 import { UsageError } from "./errors.ts";
 

@@ -1,7 +1,7 @@
 // The range and the calendar of a report: `--from`, `--to`, `--time-zone`, and hours, days or months inside them.
 // A date or time without a zone is local to --time-zone. Edges must lie on the 15-minute grid: nothing finer is kept.
-import type { Period, PeriodUnit } from "../meter/calendar.ts";
-import { isTimeZone, localInstant, offsetOf, periods } from "../meter/calendar.ts";
+import type { Period, PeriodUnit } from "../meter/figures/calendar.ts";
+import { isTimeZone, localInstant, offsetOf, periods } from "../meter/figures/calendar.ts";
 import { UsageError } from "./errors.ts";
 
 const BUCKET_MILLIS = 900_000;

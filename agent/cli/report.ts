@@ -1,8 +1,8 @@
 // `tokenwatt report`: totals and key figures from the ledger, for any range, calendar and group.
 // Reads the ledger file beside the running agent; needs no daemon and changes nothing.
 import type { Command } from "commander";
-import type { PeriodUnit } from "../meter/calendar.ts";
-import type { Group, Plan, ReportSource } from "../meter/report.ts";
+import type { PeriodUnit } from "../meter/figures/calendar.ts";
+import type { Group, Plan, ReportSource } from "../meter/figures/report.ts";
 import type { LedgerReader } from "../store/ledger-reader.ts";
 import type { ConfigOptions } from "./config-options.ts";
 import { addConfigOptions, loadConfigFor } from "./config-options.ts";
@@ -55,7 +55,7 @@ Examples:
 }
 
 async function report(options: ReportOptions, io: Io): Promise<void> {
-  const { planReport } = await import("../meter/report.ts");
+  const { planReport } = await import("../meter/figures/report.ts");
   const { readRange } = await import("./report-range.ts");
   const format = options.json === true ? "json" : options.format;
   if (!FORMATS.includes(format)) {

@@ -10,10 +10,10 @@ import type {
   SettledInterval,
   TokenIncrement,
 } from "../model.ts";
-import type { ServerPoll } from "./activity.ts";
+import type { ServerPoll } from "./activity/activity.ts";
 import type { ConfiguredShares } from "./attribution.ts";
 import { tokenWeight } from "./attribution.ts";
-import type { FloorState } from "./floor.ts";
+import type { FloorState } from "./energy/floor.ts";
 import { Gpus } from "./gpus.ts";
 import type { Placed, ProcessFacts, ServerHints } from "./placement.ts";
 import { Placement } from "./placement.ts";

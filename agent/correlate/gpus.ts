@@ -4,9 +4,9 @@
 import type { GpuInfo, GpuInterval, GpuSample, Nanos } from "../model.ts";
 import { Board } from "./board.ts";
 import { judge } from "./board-laws.ts";
-import type { EnergyTotals } from "./energy.ts";
-import { usableLimit } from "./energy.ts";
-import type { FloorState } from "./floor.ts";
+import type { FloorState } from "./energy/floor.ts";
+import type { EnergyTotals } from "./energy/meter.ts";
+import { usableLimit } from "./energy/meter.ts";
 import type { Violation } from "./laws.ts";
 import type { Member, Settling } from "./member.ts";
 import { createMember } from "./member.ts";

@@ -2,8 +2,8 @@
 // The GPU's state is the highest of its residents' states. A resident whose counters stand still is stalled while the
 // GPU works and nobody is token-active on it, for then the work may be its own; else it is parked.
 import type { ActivityMethod, AllocatedState, GpuState, Nanos } from "../model.ts";
-import type { WorkRun } from "./activity-runs.ts";
-import { workRuns } from "./activity-runs.ts";
+import type { WorkRun } from "./activity/runs.ts";
+import { workRuns } from "./activity/runs.ts";
 import type { Placed, Placement } from "./placement.ts";
 import type { Stay } from "./presence.ts";
 import { isHelper, isResident } from "./presence.ts";

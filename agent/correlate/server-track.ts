@@ -3,7 +3,7 @@
 // GPUs. A first poll that already counts tokens means that the counters began at zero while we watched: that is said
 // to the estimator as a poll of zeros.
 import type { ActivityMethod, Nanos, ServerInfo, TokenIncrement } from "../model.ts";
-import type { Activity, ActivitySegment, ActivityWindow, ServerPoll } from "./activity.ts";
+import type { Activity, ActivitySegment, ActivityWindow, ServerPoll } from "./activity/activity.ts";
 import {
   busyBetween,
   createActivity,
@@ -12,7 +12,7 @@ import {
   observePoll,
   observeWindow,
   settle,
-} from "./activity.ts";
+} from "./activity/activity.ts";
 
 /** A server's own state in a stretch; `unknown` where no poll speaks of it. */
 export interface OwnStretch {

@@ -2,7 +2,7 @@
 // Tokens are never spread: they belong whole to the interval in which the poll that saw them ended, or to the open one
 // when that has settled.
 import type { Nanos, ServerInfo, ServerInterval, TokenIncrement } from "../model.ts";
-import type { ActivityWindow, ServerPoll } from "./activity.ts";
+import type { ActivityWindow, ServerPoll } from "./activity/activity.ts";
 import type { Gpus, StalledSpan } from "./gpus.ts";
 import type { Violation } from "./laws.ts";
 import { brokenServer } from "./laws.ts";

@@ -2,8 +2,8 @@
 // Readings may arrive in any order until they are taken up; `advance` takes them up by time, once, and what comes later
 // than that is late. Every list is bounded; what a bound drops is counted.
 import type { GpuInfo, GpuSample, Nanos } from "../model.ts";
-import type { ActivityWindow } from "./activity.ts";
-import { EnergyMeter } from "./energy.ts";
+import type { ActivityWindow } from "./activity/activity.ts";
+import { EnergyMeter } from "./energy/meter.ts";
 import { Presence } from "./presence.ts";
 import { WindowReader } from "./windows.ts";
 

@@ -15,22 +15,22 @@ import type {
   StateRow,
   UnixNanos,
 } from "../model.ts";
-import { splitAtEdges } from "./bucket-edges.ts";
-import { bucketOf } from "./bucket-times.ts";
-import { Buckets, endOf } from "./buckets.ts";
-import type { CapacityFacts, ConfiguredRates } from "./capacity.ts";
-import { CapacityMeter } from "./capacity.ts";
-import type { Catalogue } from "./catalogue.ts";
-import { addHistograms } from "./histograms.ts";
-import type { LedgerOptions } from "./ledger.ts";
-import { Ledger } from "./ledger.ts";
+import { addHistograms } from "./counters/histograms.ts";
+import type { Objective } from "./figures/slo.ts";
+import { goodput } from "./figures/slo.ts";
+import { splitAtEdges } from "./ledger/bucket-edges.ts";
+import { Buckets, endOf } from "./ledger/buckets.ts";
+import { bucketOf } from "./ledger/grid.ts";
+import type { LedgerOptions } from "./ledger/ledger.ts";
+import { Ledger } from "./ledger/ledger.ts";
 import type { MeterFacts } from "./meter.ts";
 import { Meter } from "./meter.ts";
-import { Prices } from "./prices.ts";
-import type { Objective } from "./slo.ts";
-import { goodput } from "./slo.ts";
-import type { TokenWeights } from "./tenants.ts";
-import { defaultWeights, reconcile, sharePostings } from "./tenants.ts";
+import type { CapacityFacts, ConfiguredRates } from "./money/capacity.ts";
+import { CapacityMeter } from "./money/capacity.ts";
+import type { Catalogue } from "./money/catalogue.ts";
+import { Prices } from "./money/prices.ts";
+import type { TokenWeights } from "./money/tenants.ts";
+import { defaultWeights, reconcile, sharePostings } from "./money/tenants.ts";
 
 /** What the books are kept with. */
 export interface BooksOptions extends Omit<LedgerOptions, "onBooked"> {

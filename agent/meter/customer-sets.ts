@@ -1,7 +1,7 @@
 // The attribute sets of gateway series, each made once: a gateway of many tenants moves thousands of them at every poll, and
 // building a set, or a key to find it by, would cost more than booking it.
 import type { Dimensions, TokenIncrement } from "../model.ts";
-import { outcomes, tokenKinds } from "./key-counters.ts";
+import { outcomes, tokenKinds } from "./counters/key-counters.ts";
 
 /** What a gateway's missing tenant, endpoint or model reads as. */
 export const unknownValue = "unknown";

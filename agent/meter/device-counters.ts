@@ -2,8 +2,8 @@
 // A GPU seen first sets the base: what happened before the agent looked is nobody's increment. A counter that fell began
 // anew, and its new value counts (energy excepted: a fall there is left to the correlator's judgement, METERING.md 7).
 import type { Dimensions, GpuInfo, GpuSample, Nanos, Posting } from "../model.ts";
+import { increment } from "./counters/increments.ts";
 import { gpuDimensions } from "./gauges.ts";
-import { increment } from "./increments.ts";
 
 const COUNTERS_MAX = 20_000;
 

@@ -17,10 +17,10 @@ import type {
   TokenIncrement,
   TokenKind,
 } from "../model.ts";
+import { outcomes, tokenKinds } from "./counters/key-counters.ts";
+import { mergeEngineIncrements } from "./counters/merge-increments.ts";
 import { Customers } from "./customer-sets.ts";
 import { gpuDimensions } from "./gauges.ts";
-import { outcomes, tokenKinds } from "./key-counters.ts";
-import { mergeEngineIncrements } from "./merge-increments.ts";
 
 /** What an interval is read with: the GPUs and servers known when it settled. */
 export interface MeterFacts {

@@ -1,6 +1,6 @@
 // Every KPI of the metric contract as a quotient of additive totals, once, for all that computes them: recording rules,
 // the PromQL and SQL queries of docs/queries.md and the dashboards are written from this table.
-// Definitions: agent/meter/kpis.ts. Rates are never averaged; an empty denominator gives no value.
+// Definitions: agent/meter/figures/kpis.ts. Rates are never averaged; an empty denominator gives no value.
 
 /** Which points of a metric count: an attribute is (or is not) one of these values. */
 export interface Selector {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Books } from "../../agent/meter/books.ts";
-import { readCatalogue } from "../../agent/meter/catalogue.ts";
+import { readCatalogue } from "../../agent/meter/money/catalogue.ts";
 import { LedgerDatabase } from "../../agent/store/ledger-database.ts";
 import { ledgerPath } from "../../agent/store/ledger-path.ts";
 import { BatchPacker } from "../../agent/store/packed-batch.ts";

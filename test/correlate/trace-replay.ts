@@ -7,7 +7,7 @@ import type {
   ActivitySegment,
   ActivityWindow,
   ServerPoll,
-} from "../../agent/correlate/activity.ts";
+} from "../../agent/correlate/activity/activity.ts";
 import {
   busyBetween,
   createActivity,
@@ -16,7 +16,7 @@ import {
   observePoll,
   observeWindow,
   settle,
-} from "../../agent/correlate/activity.ts";
+} from "../../agent/correlate/activity/activity.ts";
 
 export const second = 1_000_000_000;
 export type Line = Record<string, number & string> & { t: number; event: string };

@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { BookFacts, BooksOptions } from "../../agent/meter/books.ts";
 import { Books } from "../../agent/meter/books.ts";
-import { readCatalogue } from "../../agent/meter/catalogue.ts";
+import { readCatalogue } from "../../agent/meter/money/catalogue.ts";
 import type { BucketRow, LedgerBatch, LedgerSnapshot, TokenIncrement } from "../../agent/model.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "./fixtures.ts";
 

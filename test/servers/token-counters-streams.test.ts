@@ -3,7 +3,7 @@
 import type { Server as NetServer, Socket } from "node:net";
 import { connect, createServer } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import { Increments } from "../../agent/meter/increments.ts";
+import { Increments } from "../../agent/meter/counters/increments.ts";
 import type { Gap, TokenSample } from "../../agent/model.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
 import { Server, ServerCredentials, status } from "../../agent/platform/grpc.ts";

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { serveHttp } from "../../../agent/export/http.ts";
-import { Increments } from "../../../agent/meter/increments.ts";
+import { Increments } from "../../../agent/meter/counters/increments.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
 import type { GrpcTarget } from "../../../agent/platform/grpc.ts";
 import { openChannel, ServerCredentials } from "../../../agent/platform/grpc.ts";

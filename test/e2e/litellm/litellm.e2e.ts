@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { describe, expect, test } from "vitest";
 import { probe } from "../../../agent/cli/probe-target.ts";
-import { Increments } from "../../../agent/meter/increments.ts";
+import { Increments } from "../../../agent/meter/counters/increments.ts";
 import type { TokenSample } from "../../../agent/model.ts";
 import { openOtlp, otlp } from "../../../agent/servers/otlp/index.ts";
 import { afterTest, context, until } from "../peers.ts";

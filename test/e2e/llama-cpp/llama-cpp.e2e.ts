@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { Increments } from "../../../agent/meter/increments.ts";
+import { Increments } from "../../../agent/meter/counters/increments.ts";
 import type { TokenReading, TokenSample } from "../../../agent/model.ts";
 import { llamaCpp } from "../../../agent/servers/llama-cpp.ts";
 import type { PullServerSource } from "../../../agent/source.ts";

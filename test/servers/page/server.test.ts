@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { Increments } from "../../../agent/meter/increments.ts";
+import { Increments } from "../../../agent/meter/counters/increments.ts";
 import type { TokenReading } from "../../../agent/model.ts";
 import { createPageParser, parsePage } from "../../../agent/page/parse.ts";
 import { systemClock, virtualClock } from "../../../agent/platform/clock.ts";

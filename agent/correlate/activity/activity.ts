@@ -1,0 +1,245 @@
+// When was a server token-active? Joins its polled counters with the fine activity of its GPUs (METERING.md 2).
+// Windows and polls go in as they arrive, settled segments come out: contiguous, exact, never changed afterwards.
+// The windows say when the GPU worked, the polls whether that work was this server's: activity-runs.ts finds the
+// stretches of work, activity-claims.ts decides which of them the server claims. Energy and shares are not decided here.
+import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
+import type { Claims } from "./claims.ts";
+import { claimedWork } from "./claims.ts";
+import { heldOpenFrom } from "./hold.ts";
+import type { PeerStretch, PollInterval } from "./intervals.ts";
+import { pollIntervals } from "./intervals.ts";
+import { label } from "./label.ts";
+import { prefillNanosMax } from "./prefill.ts";
+import type { Rates } from "./rates.ts";
+import { learnRates } from "./rates.ts";
+import { stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
+
+/** One fine window of GPU activity, typically 200 ms of the driver's ring; over several GPUs the busiest one's. */
+export interface ActivityWindow {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  /** 0 to 1. */
+  readonly busyRatio: number;
+}
+
+/** One accepted reading of a server's counters. */
+export interface ServerPoll {
+  readonly at: Nanos;
+  /** Cumulative progress counters, corrected for resets: they never fall. */
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  /** Requests running, as read at the poll; undefined = the server cannot say. */
+  readonly inFlight?: number;
+  /** Cumulative own busy time, where the server publishes it. */
+  readonly activeNanos?: number;
+  readonly progress: ProgressKind;
+}
+
+/** `active`: a request in execution. `waiting`: in flight without execution. `idle`: nothing in flight. */
+export type ServerState = "active" | "waiting" | "idle";
+
+/** A settled stretch of a server's own state. */
+export interface ActivitySegment {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly state: ServerState;
+  readonly method: ActivityMethod;
+  /**
+   * The GPU worked, this server and a peer both moved tokens, and this server's tokens are accounted for elsewhere. If
+   * no resident is `active` in it, the GPU still is: whose execution it was is not known.
+   */
+  readonly contested?: boolean;
+}
+
+/** What an estimator is told once. */
+export interface ActivityOptions {
+  /** First instant a segment is wanted for. */
+  readonly from: Nanos;
+  /** The usual distance of this server's polls. */
+  readonly pollNanos: Nanos;
+  /** The server started at `from` with its counters at zero. */
+  readonly beganAtZero?: boolean;
+  /** In flight and working without a token for longer than this is `waiting` (config `stallAfterSeconds`). */
+  readonly stallAfterNanos?: Nanos;
+}
+
+/** The estimator of one server. Owned by its caller; only the functions of this file change it. */
+export interface Activity {
+  readonly stallAfterNanos: Nanos;
+  pollNanos: Nanos;
+  readonly windows: ActivityWindow[];
+  readonly polls: ServerPoll[];
+  readonly peers: PeerStretch[];
+  /** Everything before is decided and final. */
+  decidedUntil: Nanos;
+  /** When tokens last moved, or nothing was in flight. */
+  lastProgressAt: Nanos;
+  /** Before this instant the rates have been learned. */
+  learnedUntil: Nanos;
+  rates: Rates;
+  /** Busy share of a window wholly at work, for runs of a single window. */
+  plateau: number | undefined;
+}
+
+/** Readings kept at most; older ones are dropped, and what they would have explained stays as it is. */
+const readingsMax = 1024;
+const stallAfterDefaultNanos = 60_000_000_000;
+
+/** Returns an estimator with nothing decided yet. */
+export function createActivity(options: ActivityOptions): Activity {
+  const polls: ServerPoll[] = [];
+  if (options.beganAtZero)
+    polls.push({
+      at: options.from,
+      inputTokens: 0,
+      outputTokens: 0,
+      inFlight: 0,
+      activeNanos: 0,
+      progress: "step",
+    });
+  return {
+    stallAfterNanos: options.stallAfterNanos ?? stallAfterDefaultNanos,
+    pollNanos: options.pollNanos,
+    windows: [],
+    polls,
+    peers: [],
+    decidedUntil: options.from,
+    lastProgressAt: options.from,
+    learnedUntil: options.from,
+    rates: { alone: undefined, contended: undefined },
+    plateau: undefined,
+  };
+}
+
+/**
+ * Takes a window in; returns false, and leaves it out, when it tells nothing after those already taken. The part of
+ * it that they cover is cut off.
+ */
+export function observeWindow(activity: Activity, window: ActivityWindow): boolean {
+  const last = activity.windows.at(-1);
+  const from = Math.max(window.from, last?.to ?? window.from);
+  if (window.to <= from) return false;
+  activity.windows.push(from === window.from ? window : { ...window, from });
+  if (last !== undefined && last.busyRatio >= workingBusyRatio && window.busyRatio >= workingBusyRatio) {
+    const level = Math.max(last.busyRatio, window.busyRatio);
+    activity.plateau =
+      activity.plateau === undefined ? level : activity.plateau + (level - activity.plateau) / 8;
+  }
+  if (activity.windows.length > readingsMax) activity.windows.shift();
+  return true;
+}
+
+/**
+ * Returns the window that a polled utilisation stands for: the time since the reading before, moved back by half of
+ * what the driver's refresh (200 ms) makes a reading late on average.
+ */
+export function polledWindow(before: Nanos, at: Nanos, busyRatio: number, pollNanos: Nanos): ActivityWindow {
+  const lag = Math.round(Math.min(pollNanos, 200_000_000) / 2);
+  return { from: before - lag, to: at - lag, busyRatio };
+}
+
+/** Takes a poll in; returns false, and leaves it out, when it does not follow the last one. */
+export function observePoll(activity: Activity, poll: ServerPoll): boolean {
+  const last = activity.polls.at(-1);
+  if (last !== undefined && poll.at <= last.at) return false;
+  activity.polls.push(poll);
+  if (activity.polls.length > readingsMax) activity.polls.shift();
+  return true;
+}
+
+/** Returns whether a server was busy between two of its polls, so that it is a peer to the servers beside it. */
+export function busyBetween(before: ServerPoll, poll: ServerPoll): boolean {
+  const moved = poll.inputTokens + poll.outputTokens > before.inputTokens + before.outputTokens;
+  return moved || (poll.inFlight ?? 0) > 0 || (before.inFlight ?? 0) > 0;
+}
+
+/**
+ * Takes in that another server on the same GPUs was busy in `[from, to)`, the time between two of its polls
+ * (`busyBetween()`): work in it is no proof of this server's execution.
+ */
+export function observePeer(activity: Activity, from: Nanos, to: Nanos): void {
+  const last = activity.peers.at(-1);
+  if (last !== undefined && from <= last.to && from >= last.from)
+    activity.peers[activity.peers.length - 1] = { from: last.from, to: Math.max(last.to, to) };
+  else activity.peers.push({ from, to });
+  if (activity.peers.length > readingsMax) activity.peers.shift();
+}
+
+/**
+ * Returns the instant up to which the server's state can be decided at `now`: where both its polls and its windows
+ * have arrived, less a stretch at the end that the next poll may still explain. Nothing is held open for longer than
+ * `settleNanos`, and a source silent for that long is not waited for.
+ */
+export function decidableUntil(activity: Activity, now: Nanos, settleNanos: Nanos): Nanos {
+  const polled = activity.polls.at(-1)?.at ?? -Infinity;
+  const seen = activity.windows.at(-1)?.to;
+  const live = seen !== undefined && seen > now - settleNanos;
+  const arrived = Math.min(polled, live ? seen : Infinity);
+  const settled = Math.min(arrived, heldOpenFrom(activity));
+  return Math.min(now, Math.max(settled, now - settleNanos, activity.decidedUntil));
+}
+
+/**
+ * Decides everything before `until` and returns it as segments that cover `[decidedUntil, until)` without a gap. Call
+ * it with what `decidableUntil()` said, or with less.
+ */
+export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
+  const from = activity.decidedUntil;
+  if (until <= from) return [];
+  const progress = activity.polls.at(-1)?.progress ?? "step";
+  const { intervals, claims, contested } = evaluate(activity, progress, until);
+  const segments = label({
+    from,
+    until,
+    claims,
+    contested,
+    intervals,
+    progress,
+    lastProgressAt: activity.lastProgressAt,
+    stallAfterNanos: activity.stallAfterNanos,
+  });
+  activity.decidedUntil = until;
+  learn(activity, intervals);
+  forget(activity);
+  return segments;
+}
+
+function evaluate(
+  activity: Activity,
+  progress: ProgressKind,
+  until: Nanos,
+): Claims & { readonly intervals: readonly PollInterval[] } {
+  const { polls, windows, peers, plateau } = activity;
+  const start = Math.min(polls[0]?.at ?? until, until);
+  const horizon = Math.max(until, polls.at(-1)?.at ?? until, windows.at(-1)?.to ?? until);
+  const runs = workRuns(windows, polls, start, until, plateau);
+  const intervals = pollIntervals(polls, progress, runs, peers, horizon);
+  const cannotSay = progress !== "step" && polls.at(-1)?.inFlight === undefined;
+  if (cannotSay && polls.at(-1)?.activeNanos === undefined) return { intervals, claims: [], contested: [] };
+  const evidence = { intervals, runs, peers, progress, rates: activity.rates, pollNanos: activity.pollNanos };
+  return { intervals, ...claimedWork(evidence) };
+}
+
+function learn(activity: Activity, intervals: readonly PollInterval[]): void {
+  for (let index = 0; index + 1 < intervals.length; index++) {
+    const interval = intervals[index] as PollInterval;
+    if (interval.from < activity.learnedUntil || interval.to > activity.decidedUntil) continue;
+    activity.rates = learnRates(intervals, activity.rates, index);
+    activity.learnedUntil = interval.to;
+    if (interval.kind === "moved" || interval.inFlightTo === 0) activity.lastProgressAt = interval.to;
+  }
+}
+
+/** Drops what no later decision can need: all before the longest prefill back from the last decision. */
+function forget(activity: Activity): void {
+  const { polls, windows, peers } = activity;
+  const cut = activity.decidedUntil - prefillNanosMax - activity.pollNanos;
+  let first = 0;
+  while (first + 2 < polls.length && (polls[first + 1] as ServerPoll).at <= cut) first++;
+  if (first > 0) polls.splice(0, first);
+  const kept = Math.min(cut, polls[0]?.at ?? cut) - 2 * stepPauseNanos;
+  let old = 0;
+  while (old < windows.length && (windows[old] as ActivityWindow).to <= kept) old++;
+  if (old > 0) windows.splice(0, old);
+  while (peers.length > 0 && (peers[0] as PeerStretch).to <= kept) peers.shift();
+}

@@ -1,0 +1,188 @@
+// Which stretches of GPU work a server may claim as its own execution.
+// (1) Work in an interval whose counters moved, or with requests in flight, is the server's. (2) Work leading up to it
+// is a prefill whose tokens came later (activity-prefill.ts). (3) Where the work may be someone else's (a peer is
+// active, it runs on after the server fell silent, the poll came very late), the tokens over the server's own rate
+// say how much to claim. (4) A server that publishes its own busy time gets exactly that (activity-timed.ts).
+import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
+import type { PeerStretch, PollInterval } from "./intervals.ts";
+import { clipped, total } from "./intervals.ts";
+import { prefillStarts } from "./prefill.ts";
+import type { Rates } from "./rates.ts";
+import { rateFor } from "./rates.ts";
+import type { WorkRun } from "./runs.ts";
+import { crossing, stepPauseNanos } from "./runs.ts";
+import type { Claim, Side } from "./stretches.ts";
+import { append, place } from "./stretches.ts";
+import { timedClaims } from "./timed.ts";
+
+/** What the claims are decided from. */
+export interface Evidence {
+  readonly intervals: readonly PollInterval[];
+  readonly runs: readonly WorkRun[];
+  readonly peers: readonly PeerStretch[];
+  readonly progress: ProgressKind;
+  readonly rates: Rates;
+  readonly pollNanos: Nanos;
+}
+
+/** One interval with what its neighbours say about its ends. */
+interface Subject {
+  readonly interval: PollInterval;
+  readonly work: readonly WorkRun[];
+  /** Work that crosses into the neighbouring interval although the server was silent there: someone else's. */
+  readonly foreignBefore: boolean;
+  readonly foreignAfter: boolean;
+  /** The server was busy at the end in question: in flight, or else its work goes on in a neighbour that it claims. */
+  readonly busyBefore: boolean;
+  readonly busyAfter: boolean;
+  /** Longer than a few polls: the server was not read in between. */
+  readonly late: boolean;
+  readonly rate: number | undefined;
+}
+
+/** An interval longer than this many polls is a gap. */
+const gapPolls = 3;
+/** Tokens within this share of the full rate mean the server never paused. */
+const fullRateRatio = 0.85;
+
+/** What a server claims, and what it leaves although it may be its own; each in order and apart. */
+export interface Claims {
+  readonly claims: readonly Claim[];
+  /** Work that is this server's or an active peer's, and was not claimed: for the GPU it is execution either way. */
+  readonly contested: readonly Claim[];
+}
+
+/** Returns what the server claims of the work on its GPUs. */
+export function claimedWork(evidence: Evidence): Claims {
+  const { intervals, runs } = evidence;
+  if (intervals.some((interval) => interval.activeNanos !== undefined))
+    return { claims: timedClaims(intervals, runs), contested: [] };
+  const starts = prefillStarts(evidence);
+  const claims: Claim[] = [];
+  const contested: Claim[] = [];
+  for (let index = 0; index < intervals.length; index++) {
+    const { own, left } = claimedPieces(evidence, starts, index);
+    for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece));
+    for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
+  }
+  return { claims, contested };
+}
+
+/** Pieces of work a server takes for itself, and pieces it leaves to its peers. */
+interface Division {
+  readonly own: readonly WorkRun[];
+  readonly left: readonly WorkRun[];
+}
+
+function methodOf(progress: ProgressKind, piece: WorkRun): ActivityMethod {
+  if (progress !== "step") return "in_flight";
+  return piece.seen ? "counter_gpu" : "counter_moved";
+}
+
+/** Where the prefill claimed in each interval starts, undefined for none. */
+type PrefillStarts = readonly (Nanos | undefined)[];
+
+function claimedPieces(evidence: Evidence, starts: PrefillStarts, index: number): Division {
+  const interval = evidence.intervals[index] as PollInterval;
+  if (interval.kind === "quiet") {
+    const start = starts[index];
+    const own = start === undefined ? tail(evidence, index) : clipped(evidence.runs, start, interval.to);
+    return { own, left: [] };
+  }
+  if (interval.open) return { own: openPieces(evidence, interval), left: [] };
+  return divided(subjectOf(evidence, starts, index));
+}
+
+/** The end of a run of the interval before that spills over the poll by no more than readings lag. */
+function tail(evidence: Evidence, index: number): WorkRun[] {
+  const interval = evidence.intervals[index] as PollInterval;
+  const before = evidence.intervals[index - 1];
+  const run = crossing(evidence.runs, interval.from);
+  if (before === undefined || before.kind === "quiet" || run === undefined) return [];
+  return run.to - interval.from <= stepPauseNanos ? clipped([run], interval.from, interval.to) : [];
+}
+
+/** Work since the last poll, claimed only while it continues what was in flight then, and for two polls at most. */
+function openPieces(evidence: Evidence, interval: PollInterval): WorkRun[] {
+  const run = crossing(evidence.runs, interval.from);
+  const to = Math.min(interval.to, interval.from + 2 * evidence.pollNanos);
+  return run === undefined ? [] : clipped([run], interval.from, to);
+}
+
+function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Subject {
+  const { intervals, runs } = evidence;
+  const interval = intervals[index] as PollInterval;
+  const before = intervals[index - 1];
+  const after = intervals[index + 1];
+  const into = crossing(runs, interval.from);
+  const outOf = crossing(runs, interval.to);
+  const silentBefore = before?.kind === "quiet" && starts[index - 1] === undefined;
+  const silentAfter = after?.kind === "quiet" && starts[index + 1] !== interval.to;
+  return {
+    interval,
+    work: workOf(evidence, index),
+    foreignBefore: silentBefore && into !== undefined && interval.from - into.from > stepPauseNanos,
+    foreignAfter: silentAfter && outOf !== undefined && outOf.to - interval.to > stepPauseNanos,
+    busyBefore:
+      (interval.inFlightFrom ?? 0) > 0 || (before !== undefined && !silentBefore && into !== undefined),
+    busyAfter: (interval.inFlightTo ?? 0) > 0 || (after !== undefined && !silentAfter && outOf !== undefined),
+    late: interval.to - interval.from > gapPolls * evidence.pollNanos,
+    rate: rateFor(intervals, evidence.rates, index),
+  };
+}
+
+/** Tokens that moved while no GPU work is in sight, lag of the readings included, stand for the whole interval. */
+function workOf(evidence: Evidence, index: number): readonly WorkRun[] {
+  const interval = evidence.intervals[index] as PollInterval;
+  if (interval.kind === "held") return interval.work.filter((piece) => piece.seen);
+  if (interval.work.length > 0 || interval.progress === 0) return interval.work;
+  const lag = 2 * stepPauseNanos;
+  const near = clipped(evidence.runs, interval.from - lag, interval.to + lag).some((run) => run.seen);
+  return near ? [] : [{ from: interval.from, to: interval.to, seen: false }];
+}
+
+function divided(subject: Subject): Division {
+  const { interval, work, late } = subject;
+  const flying = (interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0;
+  if (flying && !late) return { own: work, left: [] };
+  const isForeign = (piece: WorkRun) =>
+    (subject.foreignBefore && piece.from === interval.from) ||
+    (subject.foreignAfter && piece.to === interval.to);
+  if (interval.contended || late) {
+    const left =
+      interval.kind === "moved" && !late ? work.filter((piece) => piece.seen && !isForeign(piece)) : [];
+    return { own: measured(work, wanted(subject, total(work)), sideOf(subject)), left };
+  }
+  const own = work.filter((piece) => piece.seen && !isForeign(piece));
+  if (own.length === work.length) return { own, left: [] };
+  const doubtful = work.filter((piece) => !own.includes(piece));
+  const rest = wanted(subject, total(doubtful)) - (subject.rate === undefined ? 0 : total(own));
+  // Tokens that the undoubted work explains, within the accuracy of a rate, leave nothing to claim of the doubtful.
+  if (own.length > 0 && rest < total(own) * (1 - fullRateRatio)) return { own, left: [] };
+  const taken = measured(doubtful, rest, sideOf(subject));
+  return { own: [...own, ...taken].sort((first, second) => first.from - second.from), left: [] };
+}
+
+function measured(work: readonly WorkRun[], amount: Nanos, side: Side): readonly WorkRun[] {
+  return amount >= total(work) ? work : place(work, Math.max(0, amount), side);
+}
+
+/** How much execution the tokens of an interval stand for; without a rate all of `work`, or half if an end is open. */
+function wanted(subject: Subject, work: Nanos): Nanos {
+  const { interval, rate, late } = subject;
+  const continued = subject.busyBefore && subject.busyAfter && !late;
+  if (rate === undefined || interval.progress === 0) return continued ? work : Math.round(work / 2);
+  const amount = Math.round(interval.progress / rate);
+  return continued && amount >= work * fullRateRatio ? work : amount;
+}
+
+/** The end to claim at: where a request was read in flight, else where the work continues, else away from the foreign. */
+function sideOf(subject: Subject): Side {
+  const { interval, busyBefore, busyAfter } = subject;
+  const flyingBefore = (interval.inFlightFrom ?? 0) > 0;
+  const flyingAfter = (interval.inFlightTo ?? 0) > 0;
+  if (flyingBefore !== flyingAfter) return flyingBefore ? "start" : "end";
+  if (busyBefore !== busyAfter) return busyBefore ? "start" : "end";
+  if (busyBefore) return "both";
+  return subject.foreignBefore ? "end" : "start";
+}

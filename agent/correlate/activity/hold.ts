@@ -1,0 +1,77 @@
+// What cannot be decided yet: stretches at the end of the readings that the next window or poll may still explain.
+// How long they may be held open is the caller's decision (METERING.md 2, settleMs).
+import type { Nanos } from "../../model.ts";
+import type { Activity } from "./activity.ts";
+import type { PollInterval } from "./intervals.ts";
+import { pollIntervals } from "./intervals.ts";
+import { prefillNanosMax } from "./prefill.ts";
+import type { WorkRun } from "./runs.ts";
+import { longPauseNanos, preparationPause, stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
+
+/** Returns the start of the stretch that the next window or the next poll may still explain, Infinity for none. */
+export function heldOpenFrom(activity: Activity): Nanos {
+  const { polls, peers, plateau, windows } = activity;
+  const last = polls.at(-1);
+  if (last === undefined) return Infinity;
+  const reached = windows.at(-1)?.to ?? last.at;
+  const runs = workRuns(windows, polls, windows[0]?.from ?? reached, reached, plateau);
+  const intervals = pollIntervals(polls, last.progress, runs, peers, last.at);
+  return Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
+}
+
+/** The edge of a run needs the window after it; a pause, and tokens without work, need to see what follows. */
+function heldByWindows(
+  activity: Activity,
+  runs: readonly WorkRun[],
+  intervals: readonly PollInterval[],
+): Nanos {
+  const window = activity.windows.at(-1);
+  const newest = intervals.at(-1);
+  if (window === undefined) return Infinity;
+  if (window.busyRatio >= workingBusyRatio) return Math.max(window.from, runs.at(-1)?.from ?? window.from);
+  const run = runs.at(-1);
+  const lag = 2 * stepPauseNanos;
+  if (newest?.kind === "moved" && newest.work.length === 0 && window.to < newest.to + lag) return newest.from;
+  if (run === undefined || !run.seen) return Infinity;
+  const flying = (activity.polls.at(-1)?.inFlight ?? 0) > 0;
+  const pause = flying ? longPauseNanos : preparationPause(activity.polls, run, window.to);
+  return window.to - run.to < pause ? run.to : Infinity;
+}
+
+/** Work up to the last poll that nothing in flight explains may be a prefill; a shared GPU needs the next rate. */
+function heldByPolls(
+  activity: Activity,
+  runs: readonly WorkRun[],
+  intervals: readonly PollInterval[],
+): Nanos {
+  const last = activity.polls.at(-1);
+  const newest = intervals.at(-1);
+  if (last === undefined || newest === undefined) return Infinity;
+  if (last.progress !== "step" && last.inFlight === undefined) return Infinity;
+  if (newest.activeNanos !== undefined) return heldByBusyTime(intervals);
+  const flying = (last.inFlight ?? 0) > 0;
+  if (newest.contended && newest.kind === "moved" && !(flying && (newest.inFlightFrom ?? 0) > 0))
+    return newest.from;
+  const run = runs.findLast((candidate) => candidate.from < last.at);
+  if (flying || run === undefined || !run.seen) return Infinity;
+  const reached = Math.min(last.at, activity.windows.at(-1)?.to ?? last.at);
+  if (reached - run.to > preparationPause(activity.polls, run, reached)) return Infinity;
+  let from = last.at;
+  for (let index = intervals.length - 1; index >= 0; index--) {
+    const interval = intervals[index] as PollInterval;
+    from = Math.max(run.from, interval.from);
+    if (interval.kind !== "quiet" || from === run.from) break;
+  }
+  return last.at - from > Math.max(prefillNanosMax, activity.pollNanos) ? Infinity : from;
+}
+
+/** Work beyond the busy time published so far may be a long step: its time is published when it ends. */
+function heldByBusyTime(intervals: readonly PollInterval[]): Nanos {
+  let from = Infinity;
+  for (let index = intervals.length - 1; index >= 0; index--) {
+    const interval = intervals[index] as PollInterval;
+    if (interval.workNanos - (interval.activeNanos ?? 0) <= stepPauseNanos) break;
+    from = interval.from;
+  }
+  return from;
+}

@@ -1,0 +1,135 @@
+// From claims to states: claimed time is active, time in flight without execution waits, the rest is idle.
+import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
+import type { ActivitySegment, ServerState } from "./activity.ts";
+import type { PollInterval } from "./intervals.ts";
+import type { Claim } from "./stretches.ts";
+
+/** What the segments of one settled stretch are made of. */
+export interface Labelling {
+  readonly from: Nanos;
+  readonly until: Nanos;
+  readonly claims: readonly Claim[];
+  /** Work left to peers; what of it is claimed after all does not matter. */
+  readonly contested: readonly Claim[];
+  readonly intervals: readonly PollInterval[];
+  readonly progress: ProgressKind;
+  readonly lastProgressAt: Nanos;
+  readonly stallAfterNanos: Nanos;
+}
+
+/** Returns segments that cover `[from, until)` exactly, neighbours of one state and method joined. */
+export function label(labelling: Labelling): ActivitySegment[] {
+  const { from, until } = labelling;
+  const segments: ActivitySegment[] = [];
+  const method = methodBetween(labelling);
+  let reached = from;
+  for (const claim of labelling.claims) {
+    const start = Math.max(claim.from, reached);
+    const end = Math.min(claim.to, until);
+    if (end <= start) continue;
+    unclaimed(segments, labelling, reached, start, method);
+    claimed(segments, labelling, start, end, claim.method);
+    reached = end;
+  }
+  unclaimed(segments, labelling, reached, until, method);
+  return segments;
+}
+
+function methodBetween(labelling: Labelling): ActivityMethod {
+  const last = labelling.intervals.at(-1);
+  const timed = labelling.intervals.some((interval) => interval.activeNanos !== undefined);
+  if (timed) return "active_time";
+  if (labelling.progress === "step") return "counter_gpu";
+  return last?.inFlightFrom === undefined ? "unknown" : "in_flight";
+}
+
+function push(
+  segments: ActivitySegment[],
+  from: Nanos,
+  to: Nanos,
+  state: ServerState,
+  method: ActivityMethod,
+  contested = false,
+): void {
+  if (to <= from) return;
+  const last = segments.at(-1);
+  if (last?.state === state && last.method === method && (last.contested === true) === contested)
+    segments[segments.length - 1] = { ...last, to };
+  else segments.push(contested ? { from, to, state, method, contested } : { from, to, state, method });
+}
+
+/** Working without a token for longer than `stallAfterNanos` waits; only step counters can tell. */
+function claimed(
+  segments: ActivitySegment[],
+  labelling: Labelling,
+  from: Nanos,
+  to: Nanos,
+  method: ActivityMethod,
+): void {
+  if (labelling.progress !== "step" || method === "active_time") {
+    push(segments, from, to, "active", method);
+    return;
+  }
+  let progressAt = labelling.lastProgressAt;
+  let reached = from;
+  for (const interval of labelling.intervals) {
+    const end = Math.min(to, interval.to);
+    if (end > reached) {
+      const moves = interval.kind === "moved";
+      const stalls = moves ? end : Math.min(end, Math.max(reached, progressAt + labelling.stallAfterNanos));
+      push(segments, reached, stalls, "active", method);
+      push(segments, stalls, end, "waiting", method);
+      reached = end;
+    }
+    if (interval.kind === "moved" || interval.inFlightTo === 0)
+      progressAt = Math.max(progressAt, interval.to);
+  }
+  push(segments, reached, to, "active", method);
+}
+
+/** Time without execution: waiting where the polls around it read requests in flight, else idle. */
+function unclaimed(
+  segments: ActivitySegment[],
+  labelling: Labelling,
+  from: Nanos,
+  to: Nanos,
+  method: ActivityMethod,
+): void {
+  let reached = from;
+  for (const interval of labelling.intervals) {
+    const end = Math.min(to, interval.to);
+    const start = Math.max(reached, interval.from);
+    if (end <= start) continue;
+    push(segments, reached, start, "idle", method);
+    marked(segments, labelling.contested, start, end, waits(interval, from, to) ? "waiting" : "idle", method);
+    reached = end;
+  }
+  push(segments, reached, to, "idle", method);
+}
+
+/** One stretch of one state, cut where the work in it is contested. */
+function marked(
+  segments: ActivitySegment[],
+  contested: readonly Claim[],
+  from: Nanos,
+  to: Nanos,
+  state: ServerState,
+  method: ActivityMethod,
+): void {
+  let reached = from;
+  for (const piece of contested) {
+    const start = Math.max(piece.from, reached);
+    const end = Math.min(piece.to, to);
+    if (end <= start) continue;
+    push(segments, reached, start, state, method);
+    push(segments, start, end, state, method, true);
+    reached = end;
+  }
+  push(segments, reached, to, state, method);
+}
+
+/** In flight at both polls and no token between them, or a poll inside the idle stretch read it in flight. */
+function waits(interval: PollInterval, from: Nanos, to: Nanos): boolean {
+  if (!((interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0)) return false;
+  return interval.kind === "held" || from < interval.from || to > interval.to;
+}

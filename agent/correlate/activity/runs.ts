@@ -1,0 +1,147 @@
+// Runs of GPU work: the fine activity windows joined into stretches with exact edges.
+// A window works at a busy share of 1 % or more (METERING.md 2). The edge of a run lies inside its outermost window:
+// busy share over the plateau of the neighbouring window (0.99 for an 8B decoder, 0.05-0.2 for a host-bound 1B one).
+// Who the work belongs to is not decided here.
+import type { Nanos } from "../../model.ts";
+import type { ActivityWindow, ServerPoll } from "./activity.ts";
+
+/** A stretch in which the GPU works, or (`seen` false) in which nobody saw whether it does. */
+export interface WorkRun {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly seen: boolean;
+}
+
+/** Share of a window from which on the GPU counts as working. */
+export const workingBusyRatio = 0.01;
+/** A pause between two steps: shorter stretches of an idle GPU do not end a run. One driver window and a half. */
+export const stepPauseNanos = 300_000_000;
+/** The same when a poll inside the pause read a request in flight, or a first request is being prepared. */
+export const longPauseNanos = 1_000_000_000;
+/** The same before the first token of a server's life. */
+const firstPauseNanos = 2_000_000_000;
+/** An edge is known to a driver window; a poll nearer to it does not tell on which side it fell. */
+const edgeNanos = 200_000_000;
+
+/**
+ * Returns the runs of work in `[from, to)`, in order and apart, built from `windows` (in order, apart). Stretches
+ * without any window longer than a step pause become runs with `seen` false; `to` must not lie past what the windows can
+ * have reached while the GPU is live. `plateau` is the busy share to divide by where a run has a single window.
+ */
+export function workRuns(
+  windows: readonly ActivityWindow[],
+  polls: readonly ServerPoll[],
+  from: Nanos,
+  to: Nanos,
+  plateau: number | undefined,
+): WorkRun[] {
+  const runs: WorkRun[] = [];
+  let reached = from;
+  let index = 0;
+  while (index < windows.length) {
+    const window = windows[index] as ActivityWindow;
+    if (window.from - reached > stepPauseNanos)
+      add(runs, polls, { from: reached, to: window.from, seen: false });
+    if (window.busyRatio < workingBusyRatio) {
+      reached = Math.max(reached, window.to);
+      index++;
+      continue;
+    }
+    let last = index;
+    while (
+      last + 1 < windows.length &&
+      joins(windows[last] as ActivityWindow, windows[last + 1] as ActivityWindow)
+    )
+      last++;
+    add(runs, polls, edged(windows, index, last, plateau));
+    reached = Math.max(reached, (windows[last] as ActivityWindow).to);
+    index = last + 1;
+  }
+  if (to - reached > stepPauseNanos) add(runs, polls, { from: reached, to, seen: false });
+  return runs;
+}
+
+/** Work on both sides of a short stretch nobody saw is work in it as well. */
+function joins(window: ActivityWindow, next: ActivityWindow): boolean {
+  return next.busyRatio >= workingBusyRatio && next.from - window.to <= longPauseNanos;
+}
+
+/** The run of windows `first` to `last`, its edges moved inwards where an idle window lies right outside. */
+function edged(
+  windows: readonly ActivityWindow[],
+  first: number,
+  last: number,
+  plateau: number | undefined,
+): WorkRun {
+  const head = windows[first] as ActivityWindow;
+  const tail = windows[last] as ActivityWindow;
+  const before = windows[first - 1];
+  const after = windows[last + 1];
+  const opens = before !== undefined && head.from - before.to <= stepPauseNanos;
+  const closes = after !== undefined && after.from - tail.to <= stepPauseNanos;
+  if (first === last) {
+    const empty = Math.round((head.to - head.from) * (1 - filled(head, plateau ?? head.busyRatio)));
+    if (opens && closes)
+      return { from: head.from + (empty >> 1), to: head.to - (empty - (empty >> 1)), seen: true };
+    return { from: head.from + (opens ? empty : 0), to: head.to - (closes ? empty : 0), seen: true };
+  }
+  const inner = windows[first + 1] as ActivityWindow;
+  const outer = windows[last - 1] as ActivityWindow;
+  const late = opens ? Math.round((head.to - head.from) * (1 - filled(head, inner.busyRatio))) : 0;
+  const early = closes ? Math.round((tail.to - tail.from) * (1 - filled(tail, outer.busyRatio))) : 0;
+  return { from: head.from + late, to: tail.to - early, seen: true };
+}
+
+function filled(window: ActivityWindow, plateau: number): number {
+  return plateau > 0 ? Math.min(1, window.busyRatio / plateau) : 1;
+}
+
+/** Appends a run, or lengthens the last one over a pause that belongs to it. */
+function add(runs: WorkRun[], polls: readonly ServerPoll[], run: WorkRun): void {
+  const last = runs.at(-1);
+  if (last?.seen && run.seen && bridges(polls, last, run)) {
+    runs[runs.length - 1] = { from: last.from, to: run.to, seen: true };
+    return;
+  }
+  if (run.to > run.from) runs.push(run);
+}
+
+/** A pause between steps, a pause a poll saw with a request in flight, or one in the preparation of a first request. */
+function bridges(polls: readonly ServerPoll[], last: WorkRun, next: WorkRun): boolean {
+  const pause = next.from - last.to;
+  if (pause <= stepPauseNanos) return true;
+  if (pause > firstPauseNanos) return false;
+  const from = last.to + edgeNanos;
+  const to = next.from - edgeNanos;
+  const flying = polls.some((poll) => poll.at >= from && poll.at <= to && (poll.inFlight ?? 0) > 0);
+  return pause <= (flying ? longPauseNanos : preparationPause(polls, last, next.from));
+}
+
+/**
+ * Returns how long the GPU may pause after `run` for the work that follows to belong to the same request. A first request
+ * after silence begins with a short piece of work, up to a second in which the host prepares, then the prefill
+ * (h100-solo-8b); the very first request of a server compiles as well (h100-low-load-1b: 1.7 s).
+ * Tokens read before `until`, where the pause ends, say that the request was complete.
+ */
+export function preparationPause(polls: readonly ServerPoll[], run: WorkRun, until: Nanos): Nanos {
+  let index = polls.length - 1;
+  while (index >= 0 && (polls[index] as ServerPoll).at > run.from) index--;
+  const poll = polls[index];
+  if (poll === undefined || (poll.inFlight ?? 0) > 0) return stepPauseNanos;
+  const next = polls[index + 1];
+  if (next !== undefined && next.at <= until && tokensOf(next) !== tokensOf(poll)) return stepPauseNanos;
+  const length = run.to - run.from;
+  if (tokensOf(poll) === 0 && length <= 2 * stepPauseNanos) return firstPauseNanos;
+  const before = polls[index - 1];
+  const silent = before !== undefined && tokensOf(before) === tokensOf(poll);
+  return silent && length <= stepPauseNanos ? longPauseNanos : stepPauseNanos;
+}
+
+function tokensOf(poll: ServerPoll): number {
+  return poll.inputTokens + poll.outputTokens;
+}
+
+/** Returns the run that crosses an instant, undefined where none does. */
+export function crossing(runs: readonly WorkRun[], at: Nanos): WorkRun | undefined {
+  return runs.find((run) => run.seen && run.from < at && run.to > at);
+}

@@ -1,0 +1,212 @@
+// Millijoules of one GPU: judged windows of its hardware counter, else of integrated power (METERING.md 4 and 7).
+// A window is closed at the first reading 1 s or more after it opened; it is accepted when
+// 0 <= dE <= 1.2 x enforced limit x (dt + 0.2 s), else integrated and the counter's movement refused.
+// Closed windows are final, so energy of any stretch is a difference of one rising integer curve.
+import type { EnergyMethod, GpuSample, Nanos } from "../../model.ts";
+import { EnergyCurve } from "./curve.ts";
+import type { PowerStep } from "./power.ts";
+import { PowerSeries, shapes } from "./power.ts";
+
+/** What the meter is told of its GPU. */
+export interface EnergyOptions {
+  /** Enforced power limit; undefined or 0 = not known. */
+  readonly limitWatts: number | undefined;
+}
+
+/** Millijoules counted over the meter's life. */
+export interface EnergyTotals {
+  readonly acceptedMillijoules: number;
+  readonly integratedMillijoules: number;
+  readonly rejectedMillijoules: number;
+  /** Falls of the counter without a new epoch that stayed: one audit record each. */
+  readonly resets: number;
+  /** Counter readings that were negative, not a number or beyond 2^53. */
+  readonly ignoredReadings: number;
+}
+
+interface CounterReading {
+  readonly at: Nanos;
+  readonly millijoules: number;
+  readonly epoch: string | undefined;
+}
+
+const second = 1_000_000_000;
+/** A fall of the counter is taken for a reset at this many readings below the last good one. */
+const heldReadingsMax = 3;
+/** Without a counter reading for this long, power is integrated instead. */
+const counterLostAfter = 3 * second;
+/** Board limit to judge by where the driver names none: above every single board sold by 2026. */
+const limitUnknownWatts = 2_000;
+
+/** The energy of one GPU or MIG board. Readings go in by rising time. */
+export class EnergyMeter {
+  readonly curve = new EnergyCurve();
+  limitWatts: number;
+  readonly #power = new PowerSeries();
+  #openFrom: Nanos | undefined;
+  #lastAt: Nanos | undefined;
+  #counter: CounterReading | undefined;
+  /** Movement of the counter since the window opened. */
+  #moved = 0;
+  #held = 0;
+  #heldReading: CounterReading | undefined;
+  /** Counter readings of the open window as steps of power: the finest shape where the driver has no ring. */
+  #steps: PowerStep[] = [];
+  #roundedOff = 0;
+  #accepted = 0;
+  #integrated = 0;
+  #rejected = 0;
+  #resets = 0;
+  #ignored = 0;
+
+  constructor(options: EnergyOptions) {
+    this.limitWatts = usableLimit(options.limitWatts);
+  }
+
+  /** The instant up to which energy is final; undefined before the first reading. */
+  get decidedUntil(): Nanos | undefined {
+    return this.#openFrom;
+  }
+
+  get totals(): EnergyTotals {
+    return {
+      acceptedMillijoules: this.#accepted,
+      integratedMillijoules: this.#integrated,
+      rejectedMillijoules: this.#rejected,
+      resets: this.#resets,
+      ignoredReadings: this.#ignored + this.#power.ignored,
+    };
+  }
+
+  /** Takes a reading in. `observed`: readings cover the time since the one before it. */
+  take(sample: GpuSample, observed: boolean): void {
+    const previous = this.#lastAt;
+    if (previous !== undefined && sample.at <= previous) return;
+    if (previous !== undefined && !observed) this.closeEarly();
+    this.#power.take(sample, observed ? previous : undefined, 4 * this.limitWatts);
+    this.#openFrom ??= sample.at;
+    this.#lastAt = sample.at;
+    const counted = this.#count(sample);
+    const open = this.#openFrom;
+    if (sample.at <= open) return;
+    if (observed && sample.at - open < second) return;
+    this.#close(sample.at, counted, observed);
+  }
+
+  /** Closes the open window at the last reading although it is short: a gap follows, or nobody may wait longer. */
+  closeEarly(): void {
+    const { at } = this.#counter ?? {};
+    const open = this.#openFrom;
+    if (open === undefined || this.#lastAt === undefined) return;
+    if (this.#held > 0) {
+      this.#acceptReset();
+      this.#book(open, this.#lastAt, undefined, 0);
+    } else if (at === undefined) {
+      if (this.#lastAt > open) this.#book(open, this.#lastAt, undefined, 0);
+    } else if (at > open) this.#judge(open, at);
+  }
+
+  /** Drops what no later question is about. */
+  forget(before: Nanos): void {
+    this.curve.forget(before);
+    this.#power.forget(Math.min(before, this.#openFrom ?? before));
+  }
+
+  /** Moves the counter on; true when this reading can close a window. */
+  #count(sample: GpuSample): boolean {
+    const value = this.#validCounter(sample.energyMillijoules);
+    if (value === undefined) return false;
+    const reading = { at: sample.at, millijoules: value, epoch: sample.energyEpoch };
+    const last = this.#counter;
+    if (last === undefined) return this.#begin(reading);
+    if (last.epoch !== undefined && reading.epoch !== undefined && last.epoch !== reading.epoch) {
+      this.#moved += value;
+    } else if (value >= last.millijoules) {
+      this.#moved += value - last.millijoules;
+    } else {
+      this.#heldReading = reading;
+      if (++this.#held < heldReadingsMax) return false;
+      this.#acceptReset();
+      this.#book(this.#openFrom as Nanos, sample.at, undefined, 0);
+      return true;
+    }
+    this.#held = 0;
+    this.#counter = reading;
+    this.#steps.push(stepBetween(last, reading));
+    return true;
+  }
+
+  /** First counter reading: time before it is integrated, counting starts here from this base. */
+  #begin(reading: CounterReading): boolean {
+    const open = this.#openFrom as Nanos;
+    if (reading.at > open) this.#book(open, reading.at, undefined, 0);
+    this.#counter = reading;
+    this.#moved = 0;
+    return true;
+  }
+
+  /** The held value becomes the new base; what the counter moved in the window before its fall is refused with it. */
+  #acceptReset(): void {
+    this.#counter = this.#heldReading;
+    this.#heldReading = undefined;
+    this.#held = 0;
+    this.#rejected += this.#moved;
+    this.#moved = 0;
+    this.#resets++;
+  }
+
+  #close(at: Nanos, counted: boolean, observed: boolean): void {
+    const open = this.#openFrom as Nanos;
+    if (open >= at) return;
+    if (counted) this.#judge(open, at);
+    else if (this.#counter === undefined) this.#book(open, at, undefined, 0);
+    else if (this.#held === 0 && (!observed || at - this.#counter.at > counterLostAfter)) {
+      const refused = this.#moved;
+      this.#counter = undefined;
+      this.#book(open, at, undefined, refused);
+    }
+  }
+
+  /** Accepts the counter's movement over `[from, to)`, or integrates power and refuses it. */
+  #judge(from: Nanos, to: Nanos): void {
+    const most = 1.2 * this.limitWatts * ((to - from) / second + 0.2) * 1000;
+    if (this.#moved <= most) this.#book(from, to, this.#moved, 0);
+    else this.#book(from, to, undefined, this.#moved);
+  }
+
+  #book(from: Nanos, to: Nanos, counted: number | undefined, refused: number): void {
+    const integral = counted === undefined ? this.#power.integral(from, to) : undefined;
+    const method: EnergyMethod = counted === undefined ? (integral?.method ?? "none") : "counter";
+    let millijoules = counted ?? 0;
+    if (integral !== undefined) {
+      const exact = integral.millijoules + this.#roundedOff;
+      millijoules = Math.floor(exact);
+      this.#roundedOff = exact - millijoules;
+    }
+    if (counted === undefined) this.#integrated += millijoules;
+    else this.#accepted += millijoules;
+    this.#rejected += refused;
+    this.#moved = 0;
+    const steps = counted === undefined ? undefined : shapes(this.#steps, from, to);
+    this.curve.add({ from, to, millijoules, method, steps: this.#power.shape(from, to, steps) });
+    this.#steps = [];
+    this.#openFrom = to;
+  }
+
+  #validCounter(value: number | undefined): number | undefined {
+    if (value === undefined) return undefined;
+    if (Number.isFinite(value) && value >= 0 && value <= Number.MAX_SAFE_INTEGER) return Math.round(value);
+    this.#ignored++;
+    return undefined;
+  }
+}
+
+function stepBetween(last: CounterReading, reading: CounterReading): PowerStep {
+  const moved = Math.max(0, reading.millijoules - last.millijoules);
+  return { from: last.at, to: reading.at, watts: (moved * 1e6) / (reading.at - last.at) };
+}
+
+/** The limit to judge by: the driver's, or one no board exceeds where it names none. */
+export function usableLimit(watts: number | undefined): number {
+  return watts !== undefined && Number.isFinite(watts) && watts > 0 ? watts : limitUnknownWatts;
+}

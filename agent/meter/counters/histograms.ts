@@ -1,0 +1,96 @@
+// Arithmetic on latency histograms: steps between readings, sums, and percentiles (METERING.md 6 and 7).
+// Buckets are merged only where the bounds are equal; percentiles are never exported, only read from merged buckets.
+import type { Histogram } from "../../model.ts";
+
+/**
+ * How a reading relates to the one before. base: nothing counts. whole: all of it does. restart: all of it, and it
+ * is a reset. same: the epoch goes on, a fall is a glitch. open: no epoch, a fall is a reset of that counter.
+ */
+export type Relation = "base" | "whole" | "restart" | "same" | "open";
+
+/** From one cumulative reading to the next. */
+export interface HistogramStep {
+  /** What was observed since; absent when nothing was, or when it cannot be told. */
+  readonly moved: Histogram | undefined;
+  /** What the next reading is compared with. */
+  readonly base: Histogram;
+  readonly reset: boolean;
+  /** Fell inside an epoch: the old base is kept for now. */
+  readonly held: boolean;
+}
+
+/** The step from `previous` to `current`, bucket by bucket. Changed bounds are a new base. Undefined = unusable. */
+export function histogramStep(
+  previous: Histogram | undefined,
+  current: Histogram,
+  relation: Relation,
+): HistogramStep | undefined {
+  if (!isUsable(current)) return undefined;
+  const quiet = { moved: undefined, base: current, reset: false, held: false };
+  const whole = { ...quiet, moved: current.count > 0 ? current : undefined };
+  if (relation === "base") return quiet;
+  if (relation === "whole" || relation === "restart") return whole;
+  if (previous === undefined || !sameBounds(previous, current)) return quiet;
+  const counts = current.counts.map((count, bucket) => count - (previous.counts[bucket] ?? 0));
+  if (counts.some((count) => count < 0)) {
+    if (relation === "same") return { ...quiet, base: previous, held: true };
+    return { ...whole, reset: true };
+  }
+  const count = counts.reduce((sum, value) => sum + value, 0);
+  if (count === 0) return quiet;
+  const sum = Math.max(0, current.sum - previous.sum);
+  return { ...quiet, moved: { bounds: current.bounds, counts, sum, count } };
+}
+
+/** The sum of two histograms of equal bounds; undefined where the bounds differ. */
+export function addHistograms(one: Histogram, other: Histogram): Histogram | undefined {
+  if (!sameBounds(one, other)) return undefined;
+  return {
+    bounds: one.bounds,
+    counts: one.counts.map((count, bucket) => count + (other.counts[bucket] ?? 0)),
+    sum: one.sum + other.sum,
+    count: one.count + other.count,
+  };
+}
+
+/** Whether two histograms have the same bounds. */
+export function sameBounds(one: Histogram, other: Histogram): boolean {
+  if (one.bounds === other.bounds) return true;
+  return (
+    one.bounds.length === other.bounds.length && one.bounds.every((bound, at) => bound === other.bounds[at])
+  );
+}
+
+/**
+ * The value below which the share `quantile` of all observations lies, linear inside its bucket. Beyond the highest
+ * bound that bound is returned; without observations, or without bounds, undefined.
+ */
+export function percentile(histogram: Histogram, quantile: number): number | undefined {
+  const { bounds, counts } = histogram;
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  if (total === 0 || bounds.length === 0 || !(quantile >= 0 && quantile <= 1)) return undefined;
+  const rank = quantile * total;
+  let below = 0;
+  for (const [bucket, count] of counts.entries()) {
+    if (count > 0 && below + count >= rank) {
+      const upper = bounds[bucket];
+      if (upper === undefined) break;
+      const first = bounds[0] ?? 0;
+      const lower = bucket === 0 ? Math.min(0, first) : (bounds[bucket - 1] ?? 0);
+      return lower + (upper - lower) * Math.max(0, (rank - below) / count);
+    }
+    below += count;
+  }
+  return bounds.at(-1);
+}
+
+function isUsable(histogram: Histogram): boolean {
+  const { bounds, counts, sum, count } = histogram;
+  return (
+    counts.length === bounds.length + 1 &&
+    Number.isFinite(sum) &&
+    counts.every((value) => value >= 0 && value <= Number.MAX_SAFE_INTEGER) &&
+    count >= 0 &&
+    count <= Number.MAX_SAFE_INTEGER
+  );
+}

@@ -1,0 +1,223 @@
+// From cumulative counters to what was counted since the last look: resets, gaps and glitches (METERING.md 7).
+// A server older than the agent never has its history counted; a restart never counts a token twice.
+// Time is an argument, state goes out and in as plain data; nothing here reads a clock or a disk.
+import type { Nanos, StateRow, TokenIncrement, TokenReading, TokenSample, UnixNanos } from "../../model.ts";
+import type { KeyState } from "./key-counters.ts";
+import { KeyCounters } from "./key-counters.ts";
+import type { ProgressPoll, Target } from "./sample-step.ts";
+import { Look } from "./sample-step.ts";
+
+/** How a counter came to its new value, and what that adds to the total. */
+export interface CounterStep {
+  readonly kind: "first" | "difference" | "reset";
+  readonly amount: number;
+}
+
+/**
+ * What `current` adds after `previous`, for a source without epochs: nothing at first sight, the difference while it
+ * rises, and the whole new value after a fall.
+ */
+export function increment(previous: number | undefined, current: number): CounterStep {
+  if (previous === undefined) return { kind: "first", amount: 0 };
+  if (current < previous) return { kind: "reset", amount: current };
+  return { kind: "difference", amount: current - previous };
+}
+
+/** What one sample moved. */
+export interface Accepted {
+  readonly increments: readonly TokenIncrement[];
+  /** Absent when the sample is older than one already taken. */
+  readonly poll: ProgressPoll | undefined;
+  readonly resets: number;
+  /** Values refused as NaN, negative or absurd, held falls, repeated keys, keys over the bound, outdated samples. */
+  readonly dropped: number;
+  /** The server restarted while the agent was away: what it did before that was never seen. */
+  readonly unmetered: boolean;
+}
+
+/** What the increments are told once. */
+export interface IncrementsOptions {
+  readonly agentStarted: Nanos;
+  /** Label sets remembered at most, over all servers; further ones are dropped and counted. */
+  readonly keysMax?: number;
+}
+
+const keysMaxDefault = 100_000;
+const dayNanos = 86_400 * 1e9;
+/**
+ * How long a vanished label set is remembered: without an epoch nothing else tells its return from its birth; with one
+ * its epoch's begin does, and a gateway may name thousands of passing tenants.
+ */
+const retentionNanos = { open: 35 * dayNanos, epoch: 2 * dayNanos } as const;
+
+/** Last readings of every server. `accept` turns a new one into increments. */
+export class Increments {
+  readonly #targets = new Map<string, Target>();
+  readonly #agentStarted: Nanos;
+  readonly #keysMax: number;
+  /** Keys of rows that were stored and are remembered no longer. */
+  #forgotten: string[] = [];
+  #keys = 0;
+  #prunedAt: Nanos;
+
+  constructor(options: IncrementsOptions) {
+    this.#agentStarted = options.agentStarted;
+    this.#keysMax = options.keysMax ?? keysMaxDefault;
+    this.#prunedAt = options.agentStarted;
+  }
+
+  /** What this sample added since the last one, and the progress the correlator reads. Never throws on bad input. */
+  accept(sample: TokenSample): Accepted {
+    const target = this.#target(sample.server);
+    if (target.lastLook !== undefined && sample.at < target.lastLook) {
+      return { increments: [], poll: undefined, resets: 0, dropped: 1, unmetered: false };
+    }
+    const look = new Look(sample, target, target.lastLook ?? this.#agentStarted, this.#agentStarted);
+    const seen = new Set<string>();
+    for (const reading of sample.readings) {
+      const key = keyOf(reading);
+      const known = target.keys.get(key);
+      if (seen.has(key) || (known === undefined && this.#keys >= this.#keysMax)) {
+        look.dropped++;
+        continue;
+      }
+      seen.add(key);
+      if (known === undefined) this.#keys++;
+      const counters = known ?? new KeyCounters(reading);
+      if (known === undefined) target.keys.set(key, counters);
+      look.take(reading, counters, known !== undefined);
+    }
+    const poll = look.finish();
+    this.#prune(sample.at);
+    return {
+      increments: look.increments,
+      poll,
+      resets: look.resets,
+      dropped: look.dropped,
+      unmetered: look.unmetered,
+    };
+  }
+
+  /** When a server was last read, or undefined if never. */
+  lastLook(server: string): Nanos | undefined {
+    return this.#targets.get(server)?.lastLook;
+  }
+
+  /** The model a server serves, while it serves exactly one. */
+  soleModel(server: string): string | undefined {
+    let model: string | undefined;
+    for (const key of this.#targets.get(server)?.keys.values() ?? []) {
+      if (key.identity.model === undefined || key.identity.model === model) continue;
+      if (model !== undefined) return undefined;
+      model = key.identity.model;
+    }
+    return model;
+  }
+
+  /** Forgets a server that left the configuration. */
+  forget(server: string): void {
+    const labels = this.#targets.get(server)?.keys;
+    if (labels === undefined) return;
+    this.#keys -= labels.size;
+    this.#forgotten.push(sampleKey(server), ...[...labels.keys()].map((key) => sampleKey(server, key)));
+    this.#targets.delete(server);
+  }
+
+  /** Rows that changed since the last call (all of them at first), to be committed with the totals they led to. */
+  takeChanges(unixNanos: (at: Nanos) => UnixNanos): readonly StateRow[] {
+    const rows: StateRow[] = this.#forgotten.map((key) => ({ key, value: "" }));
+    this.#forgotten = [];
+    for (const [server, target] of this.#targets) {
+      if (!target.changed) continue;
+      target.changed = false;
+      if (target.lastLook !== undefined) {
+        const look = {
+          lastLook: String(unixNanos(target.lastLook)),
+          completeEpoch: target.completeEpoch,
+          active: target.active,
+        };
+        rows.push({ key: sampleKey(server), value: JSON.stringify(look) });
+      }
+      for (const [key, counters] of target.keys) {
+        if (!counters.changed) continue;
+        counters.changed = false;
+        rows.push({
+          key: sampleKey(server, key),
+          value: JSON.stringify(counters.state(unixNanos)),
+        });
+      }
+    }
+    return rows;
+  }
+
+  /** Continues from rows of an earlier run. Rows that cannot be read are left out and counted. */
+  restore(rows: readonly StateRow[], instant: (at: UnixNanos) => Nanos): number {
+    let unreadable = 0;
+    for (const row of rows) {
+      try {
+        this.#restoreRow(JSON.parse(row.key), JSON.parse(row.value), instant);
+      } catch {
+        unreadable++;
+      }
+    }
+    return unreadable;
+  }
+
+  #restoreRow(key: unknown, value: unknown, instant: (at: UnixNanos) => Nanos): void {
+    const [kind, server, label] = key as [string, string, string?];
+    if (kind !== "sample") return;
+    const target = this.#target(server);
+    target.restored = true;
+    if (label === undefined) {
+      const look = value as { lastLook: string; completeEpoch?: string; active?: number };
+      target.lastLook = instant(BigInt(look.lastLook));
+      target.completeEpoch = look.completeEpoch;
+      target.active = look.active;
+      return;
+    }
+    if (!target.keys.has(label)) this.#keys++;
+    target.keys.set(label, KeyCounters.restored(value as KeyState, instant));
+  }
+
+  #target(server: string): Target {
+    const known = this.#targets.get(server);
+    if (known !== undefined) return known;
+    const target: Target = {
+      keys: new Map(),
+      lastLook: undefined,
+      completeEpoch: undefined,
+      active: undefined,
+      activeTotal: 0,
+      inputTokens: 0,
+      outputTokens: 0,
+      restored: false,
+      changed: false,
+    };
+    this.#targets.set(server, target);
+    return target;
+  }
+
+  #prune(now: Nanos): void {
+    if (now - this.#prunedAt < dayNanos / 24) return;
+    this.#prunedAt = now;
+    for (const [server, target] of this.#targets) {
+      for (const [key, counters] of target.keys) {
+        const kept = counters.epoch === undefined ? retentionNanos.open : retentionNanos.epoch;
+        // Measured from the server's last look: a server that is down has not let its label sets vanish.
+        if ((target.lastLook ?? now) - counters.at <= kept) continue;
+        target.keys.delete(key);
+        this.#keys--;
+        this.#forgotten.push(sampleKey(server, key));
+      }
+    }
+  }
+}
+
+function sampleKey(...parts: readonly string[]): string {
+  return JSON.stringify(["sample", ...parts]);
+}
+
+function keyOf(reading: TokenReading): string {
+  const { model, tenant, endpoint, role } = reading;
+  return [role, model ?? "\u0001", tenant ?? "\u0001", endpoint ?? "\u0001"].join("\u0000");
+}

@@ -1,0 +1,44 @@
+// Tokens that were read but whose interval has not settled: stored with every beat, because the readings they came from
+// are. Without them a crash between a poll and its settling would lose what that poll saw.
+import type { SettledInterval, StateRow, TokenIncrement } from "../../model.ts";
+
+const KEY = '["pending"]';
+
+/** Increments on their way from the poll to the ledger. */
+export class Pending {
+  readonly #waiting = new Set<TokenIncrement>();
+
+  add(increments: readonly TokenIncrement[]): void {
+    for (const increment of increments) this.#waiting.add(increment);
+  }
+
+  /** The interval was booked: what it carried waits no longer. */
+  booked(interval: SettledInterval): void {
+    for (const server of interval.servers) {
+      for (const increment of server.increments) this.#waiting.delete(increment);
+    }
+  }
+
+  /** Increments that wait now. */
+  get size(): number {
+    return this.#waiting.size;
+  }
+
+  /** What waits, to be stored in the transaction that stores the readings. */
+  row(): StateRow {
+    return { key: KEY, value: JSON.stringify([...this.#waiting]) };
+  }
+}
+
+/** Increments an earlier run had read and not booked, marked late: they met no GPU time of this run. */
+export function restorePending(rows: readonly StateRow[]): readonly TokenIncrement[] {
+  const row = rows.find(({ key }) => key === KEY);
+  if (row === undefined) return [];
+  try {
+    const value = JSON.parse(row.value) as unknown;
+    if (!Array.isArray(value)) return [];
+    return (value as TokenIncrement[]).map((increment) => ({ ...increment, late: true }));
+  } catch {
+    return [];
+  }
+}

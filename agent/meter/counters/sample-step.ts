@@ -1,0 +1,126 @@
+// One sample of one server being taken in: which counters are new, which go on, which began again (METERING.md 7).
+// Changes what is remembered of the server; the counters of each label set are key-counters.ts.
+import type { Nanos, ProgressKind, TokenIncrement, TokenReading, TokenSample } from "../../model.ts";
+import type { Relation } from "./histograms.ts";
+import type { KeyCounters } from "./key-counters.ts";
+
+/** A server's progress as one pair of counters that never fall, whatever restarts (read by correlate/activity.ts). */
+export interface ProgressPoll {
+  readonly at: Nanos;
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  readonly inFlight?: number;
+  readonly activeNanos?: number;
+  readonly progress: ProgressKind;
+}
+
+/** What is remembered of one server. Owned by `Increments`. */
+export interface Target {
+  readonly keys: Map<string, KeyCounters>;
+  lastLook: Nanos | undefined;
+  completeEpoch: string | undefined;
+  active: number | undefined;
+  activeTotal: number;
+  inputTokens: number;
+  outputTokens: number;
+  /** Nothing was accepted since the state was restored. */
+  restored: boolean;
+  changed: boolean;
+}
+
+/** One sample being taken in, label set by label set; `finish` closes it. */
+export class Look {
+  readonly increments: TokenIncrement[] = [];
+  resets = 0;
+  dropped = 0;
+  unmetered = false;
+  readonly #sample: TokenSample;
+  readonly #target: Target;
+  readonly #since: Nanos;
+  readonly #agentStarted: Nanos;
+  /** A label set came back with a new epoch. */
+  #restarted = false;
+  #fresh = false;
+  #inFlight: number | undefined;
+  #progress: ProgressKind = "step";
+
+  constructor(sample: TokenSample, target: Target, since: Nanos, agentStarted: Nanos) {
+    this.#sample = sample;
+    this.#target = target;
+    this.#since = since;
+    this.#agentStarted = agentStarted;
+  }
+
+  take(reading: TokenReading, counters: KeyCounters, known: boolean): void {
+    const relation = known ? knownRelation(counters.epoch, reading.epoch) : this.#firstRelation(reading);
+    const late =
+      this.#target.restored && relation !== "base" && !atLeast(reading.epochBegan, this.#agentStarted);
+    const taken = counters.take(reading, relation, this.#sample, this.#since);
+    this.dropped += taken.dropped;
+    this.resets += taken.reset ? 1 : 0;
+    this.#restarted ||= relation === "restart";
+    this.#fresh ||= relation === "whole";
+    this.unmetered ||= taken.reset && this.#target.restored;
+    this.#target.inputTokens += taken.progressInput;
+    this.#target.outputTokens += taken.progressOutput;
+    if (reading.running !== undefined && reading.running >= 0) {
+      this.#inFlight = (this.#inFlight ?? 0) + reading.running;
+    }
+    this.#progress = weaker(this.#progress, reading.progressKind ?? reading.volume);
+    if (taken.moved !== undefined) this.increments.push({ ...taken.moved, late });
+  }
+
+  finish(): ProgressPoll {
+    const target = this.#target;
+    const active = this.#active();
+    const [before, now] = [target.completeEpoch, this.#sample.completeEpoch];
+    this.unmetered ||= target.restored && before !== undefined && now !== undefined && before !== now;
+    target.lastLook = this.#sample.at;
+    target.completeEpoch = this.#sample.completeEpoch;
+    target.restored = false;
+    target.changed = true;
+    return {
+      at: this.#sample.at,
+      inputTokens: target.inputTokens,
+      outputTokens: target.outputTokens,
+      ...(this.#inFlight === undefined ? {} : { inFlight: this.#inFlight }),
+      ...(active === undefined ? {} : { activeNanos: active }),
+      progress: this.#progress,
+    };
+  }
+
+  #firstRelation(reading: TokenReading): Relation {
+    const { completeEpoch: before } = this.#target;
+    const promised = reading.epoch !== undefined && reading.epoch === this.#sample.completeEpoch;
+    // A complete source was looked at before: the label set, or the whole epoch, has begun since.
+    if (promised && before !== undefined) return "whole";
+    return atLeast(reading.epochBegan, this.#since) ? "whole" : "base";
+  }
+
+  #active(): number | undefined {
+    const target = this.#target;
+    const current = this.#sample.activeNanos;
+    if (current === undefined || !(current >= 0)) return undefined;
+    const previous = target.active;
+    if (this.#restarted || (previous === undefined && this.#fresh)) target.activeTotal += current;
+    else if (previous !== undefined) target.activeTotal += current < previous ? current : current - previous;
+    target.active = current;
+    return target.activeTotal;
+  }
+}
+
+/** New epoch = restart; same epoch = a fall is a glitch; no epoch = only a fall shows a restart. */
+function knownRelation(before: string | undefined, now: string | undefined): Relation {
+  if (before === undefined || now === undefined) return "open";
+  return before === now ? "same" : "restart";
+}
+
+function atLeast(instant: Nanos | undefined, bound: Nanos): boolean {
+  return instant !== undefined && instant >= bound;
+}
+
+/** Of two kinds of movement the one that says less about the moment of work. */
+function weaker(one: ProgressKind, other: ProgressKind): ProgressKind {
+  const order: readonly ProgressKind[] = ["step", "finish", "estimate"];
+  return order[Math.max(order.indexOf(one), order.indexOf(other))] ?? one;
+}

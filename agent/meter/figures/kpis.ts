@@ -1,0 +1,190 @@
+// The key figures of METERING.md 6: every one a ratio of sums over one window and group, never a mean of ratios.
+// An empty denominator gives undefined, never 0 or infinity. Tokens are those of the engine family.
+// Money goes in as integers of 1e-9 of the currency and comes out in the currency.
+import type { AllocatedState, GpuState } from "../../model.ts";
+
+/** Sums over a window and group. What is absent is not known, and so are the figures made of it. */
+export interface KpiTotals {
+  /** GPU nanoseconds by state. */
+  readonly gpuNanos: Readonly<Record<GpuState, Quantity>>;
+  /** GPU-board millijoules by state. */
+  readonly gpuMillijoules: Readonly<Record<GpuState, Quantity>>;
+  /** All input kinds. */
+  readonly inputTokens: Quantity;
+  readonly outputTokens: Quantity;
+  /** The part of the input that came from a cache. */
+  readonly cachedInputTokens?: Quantity;
+  /** Tokens that meet no observed GPU time, of either side; they count for the bill but not for efficiency. */
+  readonly unmatchedInputTokens?: Quantity;
+  readonly unmatchedOutputTokens?: Quantity;
+  readonly unmatchedCachedTokens?: Quantity;
+  readonly busyNanos?: Quantity;
+  readonly billableTokens?: Quantity;
+  readonly capacityTokens?: Quantity;
+  /** Cost by state, 1e-9 of the currency. */
+  readonly cost?: Readonly<Partial<Record<CostState, Quantity>>>;
+  /** 1e-9 of the currency. */
+  readonly revenue?: Quantity;
+  readonly gatewayTokens?: { readonly ok: Quantity; readonly all: Quantity };
+}
+
+/** A sum; bigint where it comes from the ledger. */
+export type Quantity = number | bigint;
+
+/** States cost is booked under; energy nobody can be given is `unattributed`, and belongs to the fleet. */
+export type CostState = GpuState | "unattributed";
+
+/** Which seconds carry the cost: all of them, those a server held, or only those that produced tokens. */
+export type CostBasis = "fleet" | "allocation" | "active";
+
+/** The key figures. Undefined = an empty denominator, or something not known. */
+export interface Kpis {
+  /** Headline: all kinds per allocated GPU-hour. */
+  readonly tokensPerGpuHour: number | undefined;
+  readonly uncachedTokensPerGpuHour: number | undefined;
+  readonly outputTokensPerGpuHour: number | undefined;
+  readonly tokensPerFleetGpuHour: number | undefined;
+  readonly tokensPerTokenActiveGpuHour: number | undefined;
+  readonly tokensPerBusyGpuHour: number | undefined;
+  /** Time: token-active seconds per allocated second. */
+  readonly tokenActiveUtilization: number | undefined;
+  /** Capacity: billable tokens per capacity token. */
+  readonly capacityUtilization: number | undefined;
+  /** Capacity utilisation per time utilisation. */
+  readonly intensity: number | undefined;
+  /** At the GPU boards, allocated states; the same number as tokens per second per watt. */
+  readonly tokensPerJoule: number | undefined;
+  readonly outputTokensPerJoule: number | undefined;
+  readonly fleetTokensPerJoule: number | undefined;
+  readonly joulesPerToken: number | undefined;
+  readonly kilowattHoursPerMillionTokens: number | undefined;
+  readonly costPerMillionTokens: Readonly<Record<CostBasis, number | undefined>>;
+  readonly tokensPerCurrency: Readonly<Record<CostBasis, number | undefined>>;
+  readonly revenuePerGpuHour: number | undefined;
+  readonly marginPerGpuHour: number | undefined;
+  readonly grossMargin: number | undefined;
+  /** Gateway tokens with another outcome than ok, per token. */
+  readonly errorShare: number | undefined;
+  /** Share of the GPU time that was observed: shown beside everything else. */
+  readonly coverage: number | undefined;
+  /** Share of the observed energy spent while nothing was asked for: free and parked. */
+  readonly idleEnergyShare: number | undefined;
+}
+
+const allocated: readonly AllocatedState[] = ["parked", "stalled", "token_active"];
+const observed: readonly GpuState[] = [...allocated, "free", "other"];
+const every: readonly GpuState[] = [...observed, "unobserved"];
+const wholeCost: readonly CostState[] = [...every, "unattributed"];
+const nanosPerHour = 3.6e12;
+const billionth = 1e9;
+
+/** The key figures of these totals. */
+export function kpis(totals: KpiTotals): Kpis {
+  const input = Number(totals.inputTokens) - Number(totals.unmatchedInputTokens ?? 0);
+  const output = Number(totals.outputTokens) - Number(totals.unmatchedOutputTokens ?? 0);
+  const cached = less(totals.cachedInputTokens, totals.unmatchedCachedTokens);
+  const tokens = input + output;
+  const allocatedNanos = sum(totals.gpuNanos, allocated);
+  const allocatedHours = allocatedNanos / nanosPerHour;
+  const activeNanos = Number(totals.gpuNanos.token_active);
+  const joules = sum(totals.gpuMillijoules, allocated) / 1e3;
+  const observedJoules = sum(totals.gpuMillijoules, observed) / 1e3;
+  const tokensPerJoule = ratio(tokens, joules);
+  const time = ratio(activeNanos, allocatedNanos);
+  const capacity = ratio(number(totals.billableTokens), number(totals.capacityTokens));
+  return {
+    tokensPerGpuHour: ratio(tokens, allocatedHours),
+    uncachedTokensPerGpuHour: cached === undefined ? undefined : ratio(tokens - cached, allocatedHours),
+    outputTokensPerGpuHour: ratio(output, allocatedHours),
+    tokensPerFleetGpuHour: ratio(tokens, sum(totals.gpuNanos, observed) / nanosPerHour),
+    tokensPerTokenActiveGpuHour: ratio(tokens, activeNanos / nanosPerHour),
+    tokensPerBusyGpuHour: ratio(tokens, over(number(totals.busyNanos), nanosPerHour)),
+    tokenActiveUtilization: time,
+    capacityUtilization: capacity,
+    intensity: ratio(capacity, time),
+    tokensPerJoule,
+    outputTokensPerJoule: ratio(output, joules),
+    fleetTokensPerJoule: ratio(tokens, observedJoules),
+    joulesPerToken: ratio(1, tokensPerJoule),
+    // 1 J per token is 1e6 J, or 1/3.6 kWh, per million tokens.
+    kilowattHoursPerMillionTokens: over(ratio(1, tokensPerJoule), 3.6),
+    ...money(totals, allocatedHours),
+    errorShare: errorShare(totals.gatewayTokens),
+    coverage: ratio(sum(totals.gpuNanos, observed), sum(totals.gpuNanos, every)),
+    idleEnergyShare: ratio(sum(totals.gpuMillijoules, ["free", "parked"]) / 1e3, observedJoules),
+  };
+}
+
+/** The cost of a million tokens and the like. Billing counts every token, unmatched ones too. */
+function money(
+  totals: KpiTotals,
+  allocatedHours: number,
+): Pick<
+  Kpis,
+  "costPerMillionTokens" | "tokensPerCurrency" | "revenuePerGpuHour" | "marginPerGpuHour" | "grossMargin"
+> {
+  const tokens = Number(totals.inputTokens) + Number(totals.outputTokens);
+  const cost = (basis: CostBasis): number | undefined => costOn(basis, totals.cost);
+  const perMillion = (basis: CostBasis): number | undefined => ratio(scaled(cost(basis), 1e6), tokens);
+  const perCurrency = (basis: CostBasis): number | undefined => ratio(tokens, cost(basis));
+  const revenue = over(number(totals.revenue), billionth);
+  const spent = cost("allocation");
+  const margin = revenue === undefined || spent === undefined ? undefined : revenue - spent;
+  return {
+    costPerMillionTokens: {
+      fleet: perMillion("fleet"),
+      allocation: perMillion("allocation"),
+      active: perMillion("active"),
+    },
+    tokensPerCurrency: {
+      fleet: perCurrency("fleet"),
+      allocation: perCurrency("allocation"),
+      active: perCurrency("active"),
+    },
+    revenuePerGpuHour: ratio(revenue, allocatedHours),
+    marginPerGpuHour: ratio(margin, allocatedHours),
+    grossMargin: ratio(margin, revenue),
+  };
+}
+
+/** Cost on one basis, in the currency; undefined while no GPU-second had a known price. */
+export function costOn(basis: CostBasis, cost: KpiTotals["cost"]): number | undefined {
+  if (cost === undefined || Object.keys(cost).length === 0) return undefined;
+  const states =
+    basis === "fleet" ? wholeCost : basis === "allocation" ? allocated : (["token_active"] as const);
+  return sum(cost, states) / billionth;
+}
+
+function errorShare(gateway: KpiTotals["gatewayTokens"]): number | undefined {
+  return gateway === undefined
+    ? undefined
+    : ratio(Number(gateway.all) - Number(gateway.ok), Number(gateway.all));
+}
+
+function sum<State extends string>(
+  parts: Readonly<Partial<Record<State, Quantity>>>,
+  states: readonly State[],
+): number {
+  return states.reduce((total, state) => total + Number(parts[state] ?? 0), 0);
+}
+
+function ratio(numerator: number | undefined, denominator: number | undefined): number | undefined {
+  if (numerator === undefined || denominator === undefined || !(denominator > 0)) return undefined;
+  return numerator / denominator;
+}
+
+function over(value: number | undefined, divisor: number): number | undefined {
+  return value === undefined ? undefined : value / divisor;
+}
+
+function scaled(value: number | undefined, factor: number): number | undefined {
+  return value === undefined ? undefined : value * factor;
+}
+
+function less(value: Quantity | undefined, part: Quantity | undefined): number | undefined {
+  return value === undefined ? undefined : Number(value) - Number(part ?? 0);
+}
+
+function number(value: Quantity | undefined): number | undefined {
+  return value === undefined ? undefined : Number(value);
+}

@@ -1,0 +1,145 @@
+// What each series moved in each 15-minute UTC bucket, as absolute totals (METERING.md 8).
+// Rows of an open bucket grow and may be stored again and again; a closed bucket changes only by a new revision.
+import type {
+  BucketNumber,
+  BucketQuality,
+  BucketRow,
+  ClosedBucket,
+  Dimensions,
+  Histogram,
+  UnixNanos,
+} from "../../model.ts";
+import { addHistograms } from "../counters/histograms.ts";
+import { bucketNanos, bucketOfEnd } from "./grid.ts";
+import type { Booking } from "./ledger.ts";
+
+interface Cell {
+  readonly series: number;
+  readonly metric: string;
+  readonly dimensions: Dimensions;
+  amount: bigint;
+  histogram: Histogram | undefined;
+  changed: boolean;
+}
+
+/** The buckets that are not closed yet. */
+export class Buckets {
+  readonly #open = new Map<BucketNumber, Map<number, Cell>>();
+  /** Rows of closed buckets that were not handed out yet. */
+  #closedRows: BucketRow[] = [];
+  /** Everything that ends at or before this instant is in a closed bucket. */
+  #closedUntil: UnixNanos = 0n;
+
+  /** Adds a booking to the bucket its interval ended in. A closed bucket takes nothing: the oldest open one does. */
+  book(booking: Booking): void {
+    const end = booking.to > this.#closedUntil ? booking.to : this.#closedUntil + 1n;
+    const cell = this.#cell(Number(bucketOfEnd(end) / bucketNanos), booking);
+    if (typeof booking.moved === "number") cell.amount += BigInt(booking.moved);
+    else
+      cell.histogram = cell.histogram === undefined ? booking.moved : merged(cell.histogram, booking.moved);
+    cell.changed = true;
+  }
+
+  /** Numbers of the open buckets that end at or before `time`, oldest first. */
+  ended(time: UnixNanos): readonly BucketNumber[] {
+    return [...this.#open.keys()].filter((bucket) => endOf(bucket) <= time).sort((a, b) => a - b);
+  }
+
+  /** Every amount of one metric in one open bucket. */
+  *amounts(bucket: BucketNumber, metric: string): Generator<readonly [Dimensions, bigint]> {
+    for (const cell of this.#open.get(bucket)?.values() ?? []) {
+      if (cell.metric === metric && cell.histogram === undefined) yield [cell.dimensions, cell.amount];
+    }
+  }
+
+  /** Every histogram in one open bucket. */
+  *histograms(bucket: BucketNumber): Generator<readonly [string, Dimensions, Histogram]> {
+    for (const cell of this.#open.get(bucket)?.values() ?? []) {
+      if (cell.histogram !== undefined) yield [cell.metric, cell.dimensions, cell.histogram];
+    }
+  }
+
+  /** Closes a bucket: its last rows go out with the next `takeRows()`. */
+  close(bucket: BucketNumber, figures: Readonly<Record<string, unknown>> = {}): ClosedBucket {
+    const cells = this.#open.get(bucket) ?? new Map<number, Cell>();
+    const quality = qualityOf(cells.values());
+    this.#closedRows.push(...changedRows(bucket, cells));
+    this.#open.delete(bucket);
+    if (endOf(bucket) > this.#closedUntil) this.#closedUntil = endOf(bucket);
+    return { bucket, revision: 0, quality, figures };
+  }
+
+  /** Rows that changed since the last call, absolute. */
+  takeRows(): readonly BucketRow[] {
+    const rows = this.#closedRows;
+    this.#closedRows = [];
+    for (const [bucket, cells] of this.#open) rows.push(...changedRows(bucket, cells));
+    return rows;
+  }
+
+  /** Continues the open buckets of an earlier run. Rows of series that `seriesOf` does not know are left out. */
+  restore(
+    rows: readonly BucketRow[],
+    closedUntil: UnixNanos,
+    seriesOf: (series: number) => { readonly metric: string; readonly dimensions: Dimensions } | undefined,
+  ): void {
+    this.#closedUntil = closedUntil;
+    for (const row of rows) {
+      const series = seriesOf(row.series);
+      if (series === undefined) continue;
+      const cell = this.#cell(row.bucket, { ...series, series: row.series });
+      if (typeof row.amount === "bigint") cell.amount = row.amount;
+      else cell.histogram = row.amount;
+      cell.changed = false;
+    }
+  }
+
+  #cell(bucket: BucketNumber, booking: Pick<Booking, "series" | "metric" | "dimensions">): Cell {
+    let cells = this.#open.get(bucket);
+    if (cells === undefined) {
+      cells = new Map();
+      this.#open.set(bucket, cells);
+    }
+    let cell = cells.get(booking.series);
+    if (cell === undefined) {
+      const { dimensions, metric, series } = booking;
+      cell = { series, metric, dimensions, amount: 0n, histogram: undefined, changed: true };
+      cells.set(booking.series, cell);
+    }
+    return cell;
+  }
+}
+
+/** End of a bucket, exclusive. */
+export function endOf(bucket: BucketNumber): UnixNanos {
+  return (BigInt(bucket) + 1n) * bucketNanos;
+}
+
+function changedRows(bucket: BucketNumber, cells: Map<number, Cell>): BucketRow[] {
+  const rows: BucketRow[] = [];
+  for (const cell of cells.values()) {
+    if (!cell.changed) continue;
+    cell.changed = false;
+    rows.push({ bucket, series: cell.series, revision: 0, amount: cell.histogram ?? cell.amount });
+  }
+  return rows;
+}
+
+/** A source that changed its bounds inside a bucket: the later bounds stay, the earlier counts go. */
+function merged(one: Histogram, other: Histogram): Histogram {
+  return addHistograms(one, other) ?? other;
+}
+
+function qualityOf(cells: Iterable<Cell>): BucketQuality {
+  let [observedNanos, expectedNanos, estimatedMillijoules, millijoules, resets] = [0n, 0n, 0n, 0n, 0n];
+  for (const { metric, dimensions, amount } of cells) {
+    if (metric === "tokenwatt.gpu.time") {
+      expectedNanos += amount;
+      if (dimensions["tokenwatt.gpu.state"] !== "unobserved") observedNanos += amount;
+    } else if (metric === "tokenwatt.gpu.energy") {
+      millijoules += amount;
+      if (dimensions["tokenwatt.method"] !== "counter") estimatedMillijoules += amount;
+    } else if (metric === "tokenwatt.counter_resets") resets += amount;
+  }
+  return { observedNanos, expectedNanos, estimatedMillijoules, millijoules, resets: Number(resets) };
+}

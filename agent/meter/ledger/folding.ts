@@ -1,0 +1,67 @@
+// Caps on names that come from outside: what is over a cap is booked under `other`, and nothing is lost (METERING.md 5).
+// Names are let in first come, first served, and leave only when a bucket ends: a folded name stays folded in it.
+import type { Dimensions, UnixNanos } from "../../model.ts";
+
+/** The name everything over a cap is booked under. */
+export const otherValue = "other";
+
+const tenantKey = "tokenwatt.tenant";
+/** Attributes whose values come from outside; the rest are short lists of ours and are kept. */
+const openKeys: ReadonlySet<string> = new Set([
+  tenantKey,
+  "tokenwatt.endpoint",
+  "gen_ai.request.model",
+  "tokenwatt.server.id",
+  "gen_ai.provider.name",
+  "hw.id",
+  "hw.model",
+  "hw.parent",
+  "reason",
+  "code",
+  "tokenwatt.source",
+  "tokenwatt.law",
+  "tokenwatt.price.version",
+]);
+
+/** These attributes with every outside name replaced by `other`. */
+export function foldAll(dimensions: Dimensions): Dimensions {
+  return Object.fromEntries(
+    Object.entries(dimensions).map(([key, value]) => [key, openKeys.has(key) ? otherValue : value]),
+  );
+}
+
+/** Which tenants have a series of their own. */
+export class Tenants {
+  readonly #max: number;
+  readonly #always: ReadonlySet<string>;
+  /** Name -> when it was last booked, by bucket. */
+  readonly #admitted = new Map<string, UnixNanos>();
+
+  constructor(max: number, always: readonly string[] = []) {
+    this.#max = max;
+    this.#always = new Set([...always, otherValue, "unknown", "unattributed"]);
+  }
+
+  /** Whether this tenant is booked under its own name. */
+  admit(tenant: string, bucket: UnixNanos): boolean {
+    if (this.#always.has(tenant)) return true;
+    if (!this.#admitted.has(tenant) && this.#admitted.size >= this.#max) return false;
+    this.#admitted.set(tenant, bucket);
+    return true;
+  }
+
+  /** Forgets tenants not booked since `before`. Called when a bucket ends. */
+  release(before: UnixNanos): void {
+    for (const [tenant, bucket] of this.#admitted) if (bucket < before) this.#admitted.delete(tenant);
+  }
+}
+
+/** The tenant of a series, if it has one. */
+export function tenantOf(dimensions: Dimensions): string | undefined {
+  return dimensions[tenantKey];
+}
+
+/** The same attributes for the tenant `other`. */
+export function withOtherTenant(dimensions: Dimensions): Dimensions {
+  return { ...dimensions, [tenantKey]: otherValue };
+}

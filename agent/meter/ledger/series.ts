@@ -1,0 +1,165 @@
+// One series of the ledger: identity, start, running total, whether it ended (seam g).
+// Totals are bigint; amounts of a beat gather in a double that is folded in before it could lose a unit.
+import type { Dimensions, Histogram, LedgerPoint, Nanos, SeriesState, UnixNanos } from "../../model.ts";
+import { addHistograms, sameBounds } from "../counters/histograms.ts";
+
+type Life = "live" | "ending" | "ended";
+
+const pendingMax = 2 ** 52;
+
+/** A running total. Owned by the ledger. */
+export class Series {
+  readonly id: number;
+  readonly metric: string;
+  readonly dimensions: Dimensions;
+  readonly kind: "sum" | "histogram" | "gauge";
+  start: UnixNanos;
+  /** Sequence of the first snapshot that carried it; undefined before. */
+  announced: number | undefined;
+  /** The snapshot that first carried it may have been seen by nobody. */
+  announceAgain = false;
+  life: Life = "live";
+  endedAt: UnixNanos | undefined;
+  /** Differs from what was last handed to the store. */
+  changed = true;
+  /** Sequence of the snapshot before its last movement. */
+  movedAfter = 0;
+  // Of a gauge.
+  value = 0;
+  at: Nanos = 0;
+  everyMs = 0;
+  /** `start` as text, made once. */
+  #startText: { readonly start: UnixNanos; readonly text: string } | undefined;
+  #total = 0n;
+  #pending = 0;
+  #histogram: Histogram | undefined;
+
+  constructor(id: number, kind: Series["kind"], metric: string, dimensions: Dimensions, start: UnixNanos) {
+    this.id = id;
+    this.kind = kind;
+    this.metric = metric;
+    this.dimensions = dimensions;
+    this.start = start;
+  }
+
+  /** The series a state describes. */
+  static restored(state: SeriesState): Series {
+    const isSum = typeof state.total === "string";
+    const series = new Series(
+      state.series,
+      isSum ? "sum" : "histogram",
+      state.metric,
+      state.dimensions,
+      BigInt(state.start),
+    );
+    if (typeof state.total === "string") series.#total = BigInt(state.total);
+    else series.#histogram = state.total;
+    series.announced = state.announced;
+    series.changed = false;
+    if (state.ended !== undefined) {
+      series.life = "ended";
+      series.endedAt = BigInt(state.ended);
+    }
+    return series;
+  }
+
+  /** The series as plain data. Only of a series that was committed, and never of a gauge. */
+  state(): SeriesState {
+    return {
+      series: this.id,
+      metric: this.metric,
+      dimensions: this.dimensions,
+      start: this.#startAsText(),
+      total: this.kind === "histogram" ? this.histogram : String(this.total),
+      announced: this.announced ?? 0,
+      ...(this.endedAt === undefined ? {} : { ended: String(this.endedAt) }),
+    };
+  }
+
+  #startAsText(): string {
+    const known = this.#startText;
+    if (known?.start === this.start) return known.text;
+    const text = String(this.start);
+    this.#startText = { start: this.start, text };
+    return text;
+  }
+
+  /** The running total; bigint whatever its size. */
+  get total(): bigint {
+    if (this.#pending !== 0) {
+      this.#total += BigInt(this.#pending);
+      this.#pending = 0;
+    }
+    return this.#total;
+  }
+
+  get histogram(): Histogram {
+    return this.#histogram ?? { bounds: [], counts: [0], sum: 0, count: 0 };
+  }
+
+  /** Adds an integer that is not negative. */
+  add(amount: number): void {
+    if (this.#pending + amount > pendingMax) void this.total;
+    this.#pending += amount;
+    if (this.#pending > pendingMax) void this.total;
+  }
+
+  /** Adds a histogram; false when its bounds are not those of this series. */
+  addHistogram(moved: Histogram): boolean {
+    if (this.#histogram === undefined) this.#histogram = moved;
+    else {
+      const sum = sameBounds(this.#histogram, moved) ? addHistograms(this.#histogram, moved) : undefined;
+      if (sum === undefined) return false;
+      this.#histogram = sum;
+    }
+    return true;
+  }
+
+  /** Begins a new run from zero at `start`: the next snapshot announces it again. */
+  startAnew(start: UnixNanos): void {
+    this.#total = 0n;
+    this.#pending = 0;
+    this.#histogram =
+      this.#histogram === undefined
+        ? undefined
+        : { ...this.#histogram, counts: this.#histogram.counts.map(() => 0), sum: 0, count: 0 };
+    this.start = start;
+    this.announced = undefined;
+    this.changed = true;
+  }
+
+  /** Takes other bounds from zero on. */
+  startWithBounds(start: UnixNanos, moved: Histogram): void {
+    this.startAnew(start);
+    this.#histogram = moved;
+  }
+
+  /** The series as exporters see it. Total and histogram are values: later movements do not show in it. */
+  point(time: UnixNanos, isNew: boolean, instant: UnixNanos | undefined): LedgerPoint {
+    const value =
+      this.kind === "gauge" ? this.value : this.kind === "histogram" ? this.histogram : this.total;
+    return {
+      metric: this.metric,
+      dimensions: this.dimensions,
+      series: this.id,
+      start: instant ?? this.start,
+      time,
+      value,
+      isNew,
+      ended: this.life === "ending",
+    };
+  }
+}
+
+/** Whether a gauge has had no new value for three of its periods. */
+export function isStale(series: Series, at: Nanos): boolean {
+  return at - series.at > 3 * series.everyMs * 1e6;
+}
+
+/** One text per series, whatever the order of its attributes. */
+export function seriesKey(metric: string, dimensions: Dimensions): string {
+  // Joined, not added up: a text added up piece by piece stays in memory as its pieces.
+  const parts = [metric];
+  for (const name of Object.keys(dimensions).sort()) parts.push(name, dimensions[name] ?? "");
+  return parts.join("\u0000");
+}

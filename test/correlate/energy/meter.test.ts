@@ -1,0 +1,201 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { Floor } from "../../../agent/correlate/energy/floor.ts";
+import { EnergyMeter } from "../../../agent/correlate/energy/meter.ts";
+import type { GpuSample } from "../../../agent/model.ts";
+import { second } from "../scene.ts";
+
+type Fields = Partial<Omit<GpuSample, "gpu" | "at">>;
+
+function metered(
+  readings: readonly (Fields & { readonly t: number; readonly gap?: boolean })[],
+): EnergyMeter {
+  const meter = new EnergyMeter({ limitWatts: 700 });
+  for (const { t, gap, ...fields } of readings)
+    meter.take({ gpu: "g", at: Math.round(t * second), ...fields }, gap !== true);
+  meter.closeEarly();
+  return meter;
+}
+
+const none = { acceptedMillijoules: 0, integratedMillijoules: 0, rejectedMillijoules: 0, resets: 0 };
+
+describe("EnergyMeter", () => {
+  test("accepts a plausible counter to the millijoule, its first value as base", () => {
+    const meter = metered(
+      [0, 0.4, 1.1, 1.7, 2.3].map((t) => ({ t, energyMillijoules: 900_000 + t * 300_001 })),
+    );
+    expect(meter.totals).toMatchObject({ ...none, acceptedMillijoules: Math.round(2.3 * 300_001) });
+    expect(meter.curve.method(0, 2 * second)).toBe("counter");
+  });
+
+  test("refuses what the board cannot have used, and integrates power instead", () => {
+    const meter = metered([
+      { t: 0, energyMillijoules: 0, powerWatts: 200 },
+      { t: 1, energyMillijoules: 200_000, powerWatts: 200 },
+      { t: 2, energyMillijoules: 22_000_000, powerWatts: 250 },
+      { t: 3, energyMillijoules: 22_300_000, powerWatts: 300 },
+    ]);
+    expect(meter.totals).toMatchObject({
+      acceptedMillijoules: 500_000,
+      integratedMillijoules: 250_000,
+      rejectedMillijoules: 21_800_000,
+    });
+    expect(meter.curve.at(2 * second) - meter.curve.at(second)).toBe(250_000);
+    expect(meter.curve.method(second, 2 * second)).toBe("integrated");
+  });
+
+  test("judges at exactly 1.2 x limit x (dt + 0.2 s)", () => {
+    const most = 1.2 * 700 * 1.2 * 1000;
+    const of = (energyMillijoules: number) =>
+      metered([
+        { t: 0, energyMillijoules: 0 },
+        { t: 1, energyMillijoules },
+      ]).totals.acceptedMillijoules;
+    expect(of(most)).toBe(most);
+    expect(of(most + 1)).toBe(0);
+  });
+
+  test("sits out a counter that falls for two readings and comes back", () => {
+    const values = [22e6, 22.1e6, 200_000, 300_000, 22.4e6, 22.5e6];
+    const meter = metered(values.map((value, t) => ({ t, energyMillijoules: value, powerWatts: 90 })));
+    expect(meter.totals).toMatchObject({ ...none, acceptedMillijoules: 500_000 });
+  });
+
+  test("takes a fall that stays for a reset: power meanwhile, nothing of the new value", () => {
+    const values = [22e6, 22.1e6, 200_000, 300_000, 400_000, 500_000];
+    const meter = metered(values.map((value, t) => ({ t, energyMillijoules: value, powerWatts: 90 })));
+    expect(meter.totals).toMatchObject({
+      acceptedMillijoules: 200_000,
+      integratedMillijoules: 3 * 90_000,
+      rejectedMillijoules: 0,
+      resets: 1,
+    });
+  });
+
+  test("counts the whole new value after a new epoch, within what is plausible", () => {
+    const meter = metered([
+      { t: 0, energyMillijoules: 9e9, energyEpoch: "boot 1" },
+      { t: 1, energyMillijoules: 60_000, energyEpoch: "boot 2" },
+      { t: 2, energyMillijoules: 160_000, energyEpoch: "boot 2" },
+    ]);
+    expect(meter.totals).toMatchObject({ ...none, acceptedMillijoules: 160_000 });
+  });
+
+  test("integrates the 1 s average where no counter is, else instant power, and says which", () => {
+    const average = metered([0, 1, 2].map((t) => ({ t, powerWatts: 150, powerInstantWatts: 900 })));
+    expect(average.totals).toMatchObject({ ...none, integratedMillijoules: 300_000 });
+    expect(average.curve.method(0, second)).toBe("integrated");
+    const instant = metered([0, 1, 2].map((t) => ({ t, powerInstantWatts: 100 + 100 * t })));
+    expect(instant.totals.integratedMillijoules).toBe(150_000 + 250_000);
+    expect(instant.curve.method(0, second)).toBe("integrated_instant");
+    expect(metered([{ t: 0 }, { t: 1 }]).curve.method(0, second)).toBe("none");
+  });
+
+  test("changes to power when the counter stops, and back when it returns", () => {
+    const readings = [0, 1, 2, 3, 4, 5, 6, 7].map((t) => ({
+      t,
+      powerWatts: 100,
+      ...(t < 2 || t > 5 ? { energyMillijoules: 1_000_000 + t * 110_000 } : {}),
+    }));
+    const { totals } = metered(readings);
+    expect(totals.acceptedMillijoules).toBe(220_000);
+    expect(totals.integratedMillijoules).toBe(500_000);
+  });
+
+  test("bridges a gap with the counter, and leaves the energy before it where it was", () => {
+    const meter = metered([
+      { t: 0, energyMillijoules: 0 },
+      { t: 0.5, energyMillijoules: 40_000 },
+      { t: 60, energyMillijoules: 6_040_000, gap: true },
+      { t: 61, energyMillijoules: 6_140_000 },
+    ]);
+    expect(meter.curve.at(0.5 * second)).toBe(40_000);
+    expect(meter.curve.at(60 * second)).toBe(6_040_000);
+    expect(meter.totals).toMatchObject({ ...none, acceptedMillijoules: 6_140_000 });
+  });
+
+  test("follows the power ring inside a second, scaled to the counter", () => {
+    const ring = Array.from({ length: 50 }, (_, index) => ({
+      at: Math.round((1 + (index + 1) / 50) * second),
+      value: index < 25 ? 100 : 300,
+    }));
+    const meter = metered([
+      { t: 0, energyMillijoules: 0, powerRing: [{ at: 0, value: 100 }] },
+      { t: 1, energyMillijoules: 100_000, powerRing: [{ at: second, value: 100 }] },
+      { t: 2, energyMillijoules: 340_000, powerRing: ring },
+    ]);
+    expect(meter.curve.at(1.5 * second) - meter.curve.at(second)).toBe(60_000);
+    expect(meter.curve.at(2 * second)).toBe(340_000);
+  });
+
+  test("never falls and adds up for any readings", () => {
+    const value = fc.oneof(
+      fc.double({ min: 0, max: 2e6, noNaN: true }),
+      fc.constantFrom(Number.NaN, -5, 1e300, Infinity, 2 ** 60),
+    );
+    const reading = fc.record(
+      {
+        t: fc.double({ min: 0.01, max: 3, noNaN: true }),
+        gap: fc.boolean(),
+        energyMillijoules: value,
+        powerWatts: value,
+        powerInstantWatts: value,
+        energyEpoch: fc.constantFrom("a", "b"),
+        powerRing: fc.array(fc.record({ at: value, value }), { maxLength: 4 }),
+      },
+      { requiredKeys: ["t", "gap"] },
+    );
+    fc.assert(
+      fc.property(fc.array(reading, { maxLength: 40 }), (readings) => {
+        let t = 0;
+        const meter = metered(
+          readings.map((entry) => {
+            t += entry.t;
+            return { ...entry, t };
+          }),
+        );
+        const { acceptedMillijoules, integratedMillijoules, rejectedMillijoules } = meter.totals;
+        expect(meter.curve.totalMillijoules).toBe(acceptedMillijoules + integratedMillijoules);
+        expect(rejectedMillijoules).toBeGreaterThanOrEqual(0);
+        let before = 0;
+        for (let at = 0; at < t; at += t / 97) {
+          const now = meter.curve.at(Math.round(at * second));
+          expect(Number.isSafeInteger(now) && now >= before).toBe(true);
+          before = now;
+        }
+      }),
+    );
+  });
+});
+
+describe("Floor", () => {
+  const at100 = (from: number, to: number): number => ((to - from) * 100) / 1e6;
+
+  test("is 0 until 5 s of parked time exist", () => {
+    const floor = new Floor();
+    floor.parked(0, 4.9 * second, at100);
+    expect(floor.watts()).toBe(0);
+    floor.parked(4.9 * second, 5 * second, at100);
+    expect(floor.watts()).toBeCloseTo(100, 9);
+  });
+
+  test("leaves out the first 2 s after work", () => {
+    const floor = new Floor();
+    floor.worked(10 * second);
+    floor.parked(10 * second, 12 * second, () => 1e9);
+    floor.parked(11 * second, 17 * second, at100);
+    expect(floor.watts()).toBeCloseTo(100, 9);
+    expect(floor.state().parkedNanos).toBe(5 * second);
+  });
+
+  test("remembers 60 s and survives a restart", () => {
+    const floor = new Floor();
+    for (let t = 0; t < 200; t++)
+      floor.parked(t * second, (t + 1) * second, () => (t < 100 ? 300_000 : 100_000));
+    expect(floor.watts()).toBeCloseTo(100, 9);
+    const restored = new Floor(floor.state());
+    expect(restored.watts()).toBeCloseTo(100, 9);
+    expect(restored.state().parkedNanos).toBeLessThanOrEqual(60 * second);
+    expect(new Floor({ parkedNanos: Number.NaN, millijoules: -1 }).watts()).toBe(0);
+  });
+});

@@ -1,0 +1,387 @@
+// increments.ts by property: whatever a server does to its counters, what is counted is what it produced since the
+// agent first looked, and never a token more.
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { Increments, increment } from "../../../agent/meter/counters/increments.ts";
+import type { Histogram, TokenReading, TokenSample } from "../../../agent/model.ts";
+
+const SECOND = 1e9;
+
+function reading(output: number, more: Partial<TokenReading> = {}): TokenReading {
+  return { role: "combined", model: "m", tokens: { output }, requests: {}, volume: "step", ...more };
+}
+
+function sample(
+  seconds: number,
+  readings: readonly TokenReading[],
+  more: Partial<TokenSample> = {},
+): TokenSample {
+  const at = seconds * SECOND;
+  return {
+    server: "s",
+    family: "engine",
+    sent: at,
+    received: at,
+    at,
+    readings,
+    ignoredSamples: 0,
+    errors: [],
+    ...more,
+  };
+}
+
+function outputOf(increments: Increments, ...samples: TokenSample[]): number {
+  let sum = 0;
+  for (const one of samples) {
+    for (const moved of increments.accept(one).increments) sum += moved.tokens.output ?? 0;
+  }
+  return sum;
+}
+
+const fresh = (): Increments => new Increments({ agentStarted: 0 });
+
+describe("increment()", () => {
+  it("counts nothing at first sight", () => {
+    expect(increment(undefined, 500)).toEqual({ kind: "first", amount: 0 });
+  });
+  it("counts the difference while the counter rises", () => {
+    expect(increment(500, 620)).toEqual({ kind: "difference", amount: 120 });
+  });
+  it("counts everything since a restart", () => {
+    expect(increment(500, 20)).toEqual({ kind: "reset", amount: 20 });
+  });
+});
+
+describe("Increments.accept() after a restart", () => {
+  const histogram = (count: number): Histogram => ({
+    bounds: [1],
+    counts: [count, 0],
+    sum: count / 2,
+    count,
+  });
+  const page = (seconds: number, epoch: string, requests: number | undefined): TokenSample => {
+    const more = {
+      epoch,
+      requests: requests === undefined ? {} : { ok: requests },
+      ...(requests === undefined ? {} : { latencies: { request_duration: histogram(requests) } }),
+    };
+    return sample(seconds, [reading(requests ?? 0, more)]);
+  };
+
+  it("counts whole what the first page of the new run did not have yet", () => {
+    const increments = fresh();
+    const moved = [
+      page(1, "a", 10),
+      page(2, "a", 12),
+      page(3, "b", undefined),
+      page(4, "b", 1),
+      page(5, "b", 4),
+    ]
+      .flatMap((each) => increments.accept(each).increments)
+      .map(({ requests, latencies }) => [requests.ok ?? 0, latencies?.request_duration?.count ?? 0]);
+    const sums = moved.reduce(([a = 0, b = 0], [ok = 0, count = 0]) => [a + ok, b + count], [0, 0]);
+    expect(sums).toEqual([2 + 4, 2 + 4]);
+  });
+
+  it("counts no input twice when the new run begins to split it", () => {
+    const increments = fresh();
+    const page = (seconds: number, epoch: string, tokens: TokenReading["tokens"]): TokenSample =>
+      sample(seconds, [{ ...reading(0, { epoch }), tokens }]);
+    const moved = [
+      page(1, "a", { input_uncached: 50, input_cached: 5 }),
+      page(2, "a", { input_uncached: 60, input_cached: 5 }),
+      page(3, "b", { input_unsplit: 1000 }),
+      page(4, "b", { input_uncached: 990, input_cached: 10 }),
+      page(5, "b", { input_uncached: 992, input_cached: 11 }),
+    ]
+      .flatMap((each) => increments.accept(each).increments)
+      .map(({ tokens }) => [tokens.input_uncached, tokens.input_cached, tokens.input_unsplit]);
+    const sum = moved.flat().reduce<number>((total, amount) => total + (amount ?? 0), 0);
+    expect(sum).toBe(10 + 1000 + 3);
+  });
+
+  it("counts latencies that a complete page did not have before", () => {
+    const increments = fresh();
+    const complete = { completeEpoch: "a" };
+    increments.accept(sample(1, [reading(5, { epoch: "a" })], complete));
+    increments.accept(sample(2, [reading(6, { epoch: "a" })], complete));
+    const last = reading(7, { epoch: "a", latencies: { request_duration: histogram(3) } });
+    const [moved] = increments.accept(sample(3, [last], complete)).increments;
+    expect(moved?.latencies?.request_duration?.count).toBe(3);
+  });
+});
+
+describe("Increments.accept() at first sight", () => {
+  it("takes the history of a server older than the agent as its base", () => {
+    const begun = { epoch: "a", epochBegan: -100 * SECOND };
+    expect(outputOf(fresh(), sample(1, [reading(900, begun)]), sample(2, [reading(950, begun)]))).toBe(50);
+  });
+  it("takes the first value of a source without an epoch as its base", () => {
+    expect(outputOf(fresh(), sample(1, [reading(900)]), sample(2, [reading(950)]))).toBe(50);
+  });
+  it("counts the whole value of an epoch that began after the agent", () => {
+    expect(outputOf(fresh(), sample(5, [reading(900, { epoch: "a", epochBegan: 2 * SECOND })]))).toBe(900);
+  });
+  it("counts a label set of a watched server only if its epoch began after the last look", () => {
+    const late = (model: string, began: number): TokenReading =>
+      reading(70, { model, epoch: model, epochBegan: began * SECOND });
+    const start = sample(10, [reading(5)]);
+    expect(outputOf(fresh(), start, sample(15, [reading(5), late("new", 12)]))).toBe(70);
+    expect(outputOf(fresh(), start, sample(15, [reading(5), late("old", 8)]))).toBe(0);
+  });
+  it("counts a new label set of a complete source whose epoch goes on, even after an empty page", () => {
+    const more = { completeEpoch: "e" };
+    const increments = fresh();
+    expect(outputOf(increments, sample(1, [], more))).toBe(0);
+    expect(outputOf(increments, sample(2, [reading(30, { epoch: "e" })], more))).toBe(30);
+  });
+});
+
+describe("Increments.accept() afterwards", () => {
+  it("takes the first look at a complete source as its base, however old", () => {
+    const more = { completeEpoch: "e" };
+    const values = [500, 520].map((value, at) => sample(at + 1, [reading(value, { epoch: "e" })], more));
+    expect(outputOf(fresh(), ...values)).toBe(20);
+  });
+  it("counts a counter that is new in a known label set only if the source promises it began at 0", () => {
+    const requests = (more: Partial<TokenSample>): unknown => {
+      const increments = fresh();
+      increments.accept(sample(1, [reading(5, { epoch: "e" })], more));
+      const later = reading(5, { epoch: "e", requests: { error: 4 } });
+      return increments.accept(sample(2, [later], more)).increments[0]?.requests;
+    };
+    expect(requests({ completeEpoch: "e" })).toEqual({ error: 4 });
+    expect(requests({})).toBeUndefined();
+  });
+  it("counts the whole new value after a new epoch even when it is larger", () => {
+    const increments = fresh();
+    outputOf(increments, sample(1, [reading(100, { epoch: "a" })]));
+    const accepted = increments.accept(sample(2, [reading(150, { epoch: "b" })]));
+    expect(accepted.increments[0]?.tokens.output).toBe(150);
+    expect(accepted.resets).toBe(1);
+  });
+  it("holds a fall inside one epoch and goes on from the old value", () => {
+    const epoch = { epoch: "a" };
+    const values = [1000, 10, 1005].map((value, at) => sample(at + 1, [reading(value, epoch)]));
+    expect(outputOf(fresh(), ...values)).toBe(5);
+  });
+  it("believes a fall inside one epoch after three more readings and counts nothing of it", () => {
+    const values = [1000, 10, 11, 12, 13, 20].map((value, at) =>
+      sample(at + 1, [reading(value, { epoch: "a" })]),
+    );
+    expect(outputOf(fresh(), ...values)).toBe(7);
+  });
+  it("does not take a vanished label set for a reset", () => {
+    const two = sample(2, [reading(5, { model: "other" })]);
+    expect(outputOf(fresh(), sample(1, [reading(100)]), two, sample(3, [reading(130)]))).toBe(30);
+  });
+  it.each([Number.NaN, -1, Number.POSITIVE_INFINITY, 1e300, 9e15])(
+    "drops and counts %d, the rest of the page goes on",
+    (bad) => {
+      const increments = fresh();
+      increments.accept(sample(1, [reading(10), reading(10, { model: "n" })]));
+      const accepted = increments.accept(sample(2, [reading(bad), reading(14, { model: "n" })]));
+      expect(accepted.increments.map((one) => one.tokens)).toEqual([{ output: 4 }]);
+      expect(accepted.dropped).toBe(1);
+      expect(outputOf(increments, sample(3, [reading(12), reading(14, { model: "n" })]))).toBe(2);
+    },
+  );
+  it("drops a sample older than the last one instead of taking it for a reset", () => {
+    const increments = fresh();
+    outputOf(increments, sample(1, [reading(10)]), sample(3, [reading(30)]));
+    const accepted = increments.accept(sample(2, [reading(20)]));
+    expect(accepted).toMatchObject({ increments: [], poll: undefined, dropped: 1 });
+    expect(outputOf(increments, sample(4, [reading(35)]))).toBe(5);
+  });
+  it("drops a label set named twice on one page", () => {
+    const accepted = fresh().accept(sample(1, [reading(10), reading(20)]));
+    expect(accepted.dropped).toBe(1);
+  });
+  it("keeps at most keysMax label sets and counts what it drops", () => {
+    const increments = new Increments({ agentStarted: 0, keysMax: 10 });
+    const flood = Array.from({ length: 25 }, (_, at) => reading(1, { tenant: `t${at}` }));
+    expect(increments.accept(sample(1, flood)).dropped).toBe(15);
+  });
+  it("forgets a label set that vanished two days ago, and says so to the store; one without an epoch is kept", () => {
+    const increments = fresh();
+    const day = 86_400;
+    const tenant = (name: string, epoch?: string): TokenReading =>
+      reading(5, { tenant: name, ...(epoch === undefined ? {} : { epoch }) });
+    increments.accept(sample(1, [tenant("a", "e"), tenant("b")]));
+    increments.takeChanges(BigInt);
+    increments.accept(sample(day, [reading(1)]));
+    expect(increments.takeChanges(BigInt).filter((row) => row.value === "")).toEqual([]);
+    increments.accept(sample(3 * day, [reading(1)]));
+    const forgotten = increments.takeChanges(BigInt).filter((row) => row.value === "");
+    expect(forgotten.map((row) => row.key)).toEqual([expect.stringContaining("\\u0000a\\u0000")]);
+    expect(outputOf(increments, sample(3 * day + 1, [tenant("b"), reading(1)]))).toBe(0);
+    expect(outputOf(increments, sample(3 * day + 2, [reading(9, { tenant: "b" })]))).toBe(4);
+  });
+  it("carries fractions of an estimated counter", () => {
+    const values = [0.4, 0.8, 1.2, 1.6, 2.4].map((value, at) => sample(at + 1, [reading(value)]));
+    expect(outputOf(fresh(), ...values)).toBe(2);
+  });
+});
+
+describe("Increments by property", () => {
+  /** Runs of a server: tokens made per poll, and whether it restarts before the poll. */
+  const history = fc.array(fc.record({ made: fc.nat(5000), restart: fc.boolean(), polled: fc.boolean() }), {
+    minLength: 1,
+    maxLength: 60,
+  });
+  const run = (
+    steps: readonly { made: number; restart: boolean; polled: boolean }[],
+    onPoll: (increments: Increments, at: number) => Increments,
+  ): { counted: number; seen: number } => {
+    let increments = onPoll(fresh(), 0);
+    let [counter, epoch, unseen, counted, seen] = [0, 0, 0, 0, 0];
+    let began = 1;
+    for (const [index, step] of steps.entries()) {
+      const at = index + 2;
+      if (step.restart) {
+        // What was made since the last look dies with the process.
+        [counter, unseen, began, epoch] = [0, 0, at - 0.5, epoch + 1];
+      }
+      counter += step.made;
+      unseen += step.made;
+      if (!step.polled) continue;
+      seen += unseen;
+      unseen = 0;
+      const one = reading(counter, { epoch: String(epoch), epochBegan: began * SECOND });
+      counted += outputOf(increments, sample(at, [one]));
+      increments = onPoll(increments, at);
+    }
+    return { counted, seen };
+  };
+
+  it("counts exactly what was seen made over any pattern of restarts and missed polls", () => {
+    fc.assert(
+      fc.property(history, (steps) => {
+        const { counted, seen } = run(steps, (increments) => increments);
+        expect(counted).toBe(seen);
+      }),
+    );
+  });
+  it("goes on exactly where it was after its state went through a file, at any poll", () => {
+    fc.assert(
+      fc.property(history, fc.nat(60), (steps, cut) => {
+        const rows = new Map<string, string>();
+        const { counted, seen } = run(steps, (increments, at) => {
+          for (const row of increments.takeChanges(BigInt)) rows.set(row.key, row.value);
+          if (at !== cut) return increments;
+          const next = new Increments({ agentStarted: at * SECOND });
+          expect(
+            next.restore(
+              [...rows].map(([key, value]) => ({ key, value })),
+              Number,
+            ),
+          ).toBe(0);
+          return next;
+        });
+        expect(counted).toBe(seen);
+      }),
+    );
+  });
+  it("lets cumulative progress and every amount never fall, whatever the numbers", () => {
+    const wild = fc.oneof(fc.double(), fc.nat(1_000_000), fc.constant(Number.NaN), fc.integer());
+    const page = fc.record({
+      output: wild,
+      input: wild,
+      ok: wild,
+      epoch: fc.option(fc.constantFrom("a", "b"), { nil: undefined }),
+    });
+    fc.assert(
+      fc.property(fc.array(page, { maxLength: 40 }), (pages) => {
+        const increments = fresh();
+        let [input, output] = [0, 0];
+        for (const [index, one] of pages.entries()) {
+          const accepted = increments.accept(
+            sample(index + 1, [
+              {
+                role: "combined",
+                tokens: { output: one.output, input_unsplit: one.input },
+                requests: { ok: one.ok },
+                volume: "step",
+                ...(one.epoch === undefined ? {} : { epoch: one.epoch }),
+              },
+            ]),
+          );
+          expect(accepted.poll?.inputTokens).toBeGreaterThanOrEqual(input);
+          expect(accepted.poll?.outputTokens).toBeGreaterThanOrEqual(output);
+          [input, output] = [accepted.poll?.inputTokens ?? 0, accepted.poll?.outputTokens ?? 0];
+          for (const moved of accepted.increments) {
+            for (const amount of [...Object.values(moved.tokens), ...Object.values(moved.requests)]) {
+              expect(Number.isSafeInteger(amount) && amount >= 0).toBe(true);
+            }
+          }
+        }
+      }),
+    );
+  });
+});
+
+describe("Increments.accept() of everything but tokens", () => {
+  const histogram = (counts: number[], bounds = [0.1, 1]): Histogram => ({
+    bounds,
+    counts,
+    sum: counts.reduce((sum, count) => sum + count, 0) / 10,
+    count: counts.reduce((sum, count) => sum + count, 0),
+  });
+  const withLatency = (value: Histogram): TokenReading => reading(0, { latencies: { queue_time: value } });
+
+  it("takes histograms bucket by bucket", () => {
+    const increments = fresh();
+    increments.accept(sample(1, [withLatency(histogram([1, 2, 3]))]));
+    const moved = increments.accept(sample(2, [withLatency(histogram([1, 4, 3]))])).increments[0];
+    expect(moved?.latencies.queue_time).toMatchObject({ counts: [0, 2, 0], count: 2 });
+  });
+  it("takes changed bounds as a new base", () => {
+    const increments = fresh();
+    increments.accept(sample(1, [withLatency(histogram([1, 2, 3]))]));
+    expect(increments.accept(sample(2, [withLatency(histogram([9, 9, 9], [0.2, 2]))])).increments).toEqual(
+      [],
+    );
+    const moved = increments.accept(sample(3, [withLatency(histogram([9, 9, 10], [0.2, 2]))])).increments[0];
+    expect(moved?.latencies.queue_time?.counts).toEqual([0, 0, 1]);
+  });
+  it("reads requests in flight and own busy time, corrected for restarts", () => {
+    const increments = fresh();
+    const at = (seconds: number, epoch: string, activeNanos: number): number | undefined =>
+      increments.accept(sample(seconds, [reading(0, { epoch, running: 3 })], { activeNanos })).poll
+        ?.activeNanos;
+    expect([at(1, "a", 500), at(2, "a", 800), at(3, "b", 900)]).toEqual([0, 300, 1200]);
+    expect(
+      increments.accept(sample(4, [reading(0, { running: 3 }), reading(0, { model: "n", running: 1 })])).poll,
+    ).toMatchObject({ inFlight: 4 });
+  });
+  it("separates progress from volume", () => {
+    const increments = fresh();
+    increments.accept(
+      sample(1, [reading(0, { progress: { input: 5, output: 10 }, volume: "finish", progressKind: "step" })]),
+    );
+    const accepted = increments.accept(
+      sample(2, [reading(0, { progress: { input: 6, output: 30 }, volume: "finish", progressKind: "step" })]),
+    );
+    expect(accepted).toMatchObject({
+      increments: [],
+      poll: { inputTokens: 1, outputTokens: 20, progress: "step" },
+    });
+  });
+  it("marks what is read after a restart of the agent as late", () => {
+    const before = fresh();
+    before.accept(sample(1, [reading(10)]));
+    const after = new Increments({ agentStarted: 60 * SECOND });
+    after.restore(before.takeChanges(BigInt), Number);
+    expect(after.accept(sample(61, [reading(25)])).increments).toMatchObject([
+      { late: true, tokens: { output: 15 } },
+    ]);
+    expect(after.accept(sample(62, [reading(26)])).increments).toMatchObject([{ late: false }]);
+  });
+  it("tells the one model a server serves, and none when there are two", () => {
+    const increments = fresh();
+    increments.accept(sample(1, [reading(1)]));
+    expect(increments.soleModel("s")).toBe("m");
+    increments.accept(sample(2, [reading(1), reading(1, { model: "n" })]));
+    expect(increments.soleModel("s")).toBeUndefined();
+  });
+});

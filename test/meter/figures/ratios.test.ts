@@ -1,0 +1,157 @@
+import { describe, expect, test } from "vitest";
+import { Convenience } from "../../../agent/meter/figures/ratios.ts";
+import { readCatalogue } from "../../../agent/meter/money/catalogue.ts";
+import { Prices } from "../../../agent/meter/money/prices.ts";
+import type { Gauge, GpuInfo, SettledInterval } from "../../../agent/model.ts";
+
+const gpus = new Map<string, GpuInfo>([["GPU-a", { uuid: "GPU-a", index: 0, name: "H100", weight: 1 }]]);
+
+function second(index: number, tokens: number, active: number): SettledInterval {
+  const nanos = {
+    token_active: active * 1e9,
+    stalled: 0,
+    parked: (1 - active) * 1e9,
+    other: 0,
+    free: 0,
+    unobserved: 0,
+  };
+  const millijoules = {
+    token_active: 400_000 * active,
+    stalled: 0,
+    parked: 0,
+    other: 0,
+    free: 0,
+    unobserved: 0,
+    unattributed: 0,
+  };
+  return {
+    from: index * 1e9,
+    to: (index + 1) * 1e9,
+    lateSamples: 0,
+    violations: [],
+    gpus: [
+      {
+        gpu: "GPU-a",
+        nanos,
+        millijoules,
+        busyNanos: 0,
+        activityMethod: "counter_gpu",
+        energyMethod: "counter",
+        rejectedMillijoules: 0,
+        residents: [{ server: "s", nanos, millijoules, method: "direct" }],
+      },
+    ],
+    servers: [
+      {
+        server: "s",
+        nanos: { token_active: 0, stalled: 0, parked: 0, unknown: 0 },
+        activityMethod: "counter_gpu",
+        increments: [
+          {
+            server: "s",
+            family: "engine",
+            role: "combined",
+            tokens: { output: tokens },
+            reasoningTokens: 0,
+            requests: {},
+            latencies: {},
+            resets: 0,
+            late: false,
+            at: 0,
+          },
+        ],
+      },
+    ],
+  };
+}
+
+describe("Convenience", () => {
+  test("gives ratios of sums over its windows, per server and product, once per 10 s", () => {
+    const windows = new Convenience();
+    const batches: (readonly Gauge[])[] = [];
+    for (let index = 0; index < 120; index++)
+      batches.push(windows.add(second(index, index < 60 ? 0 : 100, 0.5), gpus));
+    expect(batches.filter((batch) => batch.length > 0)).toHaveLength(12);
+    const last = batches.at(-1) ?? [];
+    const value = (metric: string, window: string, key: string): number | undefined =>
+      last.find(
+        (gauge) =>
+          gauge.metric === metric &&
+          gauge.dimensions["tokenwatt.window"] === window &&
+          key in gauge.dimensions,
+      )?.value;
+    for (const key of ["tokenwatt.server.id", "hw.model"]) {
+      expect(value("tokenwatt.tokens_per_gpu_hour", "1m", key)).toBeCloseTo(360_000, 6);
+      expect(value("tokenwatt.tokens_per_gpu_hour", "1h", key)).toBeCloseTo(180_000, 6);
+      expect(value("tokenwatt.token_active_utilization", "1m", key)).toBeCloseTo(0.5, 9);
+      expect(value("tokenwatt.tokens_per_joule", "1m", key)).toBeCloseTo(0.5, 9);
+    }
+  });
+
+  test("gives nothing where a denominator is empty", () => {
+    const windows = new Convenience();
+    const idle = { ...second(20, 0, 0), gpus: [] };
+    expect(windows.add(idle, gpus)).toEqual([]);
+  });
+
+  /** 120 s at half activity, 100 tokens a second; prices as a function of the second. */
+  function costs(priceOf: (second: number) => number | undefined, products = ["H100"]): Map<string, number> {
+    const windows = new Convenience();
+    const boards = new Map<string, GpuInfo>(
+      products.map((name, index) => [`GPU-${index}`, { uuid: `GPU-${index}`, index, name, weight: 1 }]),
+    );
+    const facts = { gpus: boards, servers: new Map() };
+    const prices = new Map<number | undefined, Prices>();
+    let last: readonly Gauge[] = [];
+    for (let index = 0; index < 120; index++) {
+      const pricePerGpuHour = priceOf(index);
+      const gpus = pricePerGpuHour === undefined ? [] : [{ gpu: "H100", pricePerGpuHour }];
+      const { catalogue } = readCatalogue({ version: "v", currency: "USD", gpus });
+      const known = prices.get(pricePerGpuHour) ?? new Prices(catalogue);
+      prices.set(pricePerGpuHour, known);
+      const base = second(index, 100, 0.5);
+      const interval = {
+        ...base,
+        gpus: [...boards.keys()].flatMap((gpu) => base.gpus.map((one) => ({ ...one, gpu }))),
+      };
+      const money = known.post(interval, facts, BigInt(index + 1) * 1_000_000_000n, () => undefined);
+      last = windows.add(interval, boards, money);
+    }
+    return new Map(
+      last
+        .filter(({ metric }) => metric === "tokenwatt.cost_per_million_tokens")
+        .map(({ dimensions, value }) => [
+          [
+            dimensions["hw.model"] ?? dimensions["tokenwatt.server.id"],
+            dimensions["tokenwatt.window"],
+            dimensions["tokenwatt.basis"],
+            dimensions["tokenwatt.currency"],
+          ].join(" "),
+          value,
+        ]),
+    );
+  }
+
+  test("gives the cost of a million tokens per product on three bases, per server on the two it has", () => {
+    const found = costs(() => 3.6);
+    // 0.001 USD and 100 tokens a second: 10 USD a million, of which half was token-active.
+    for (const window of ["1m", "1h"]) {
+      for (const row of ["H100", "s"]) {
+        expect(found.get(`${row} ${window} allocation USD`)).toBeCloseTo(10, 6);
+        expect(found.get(`${row} ${window} active USD`)).toBeCloseTo(5, 6);
+      }
+      expect(found.get(`H100 ${window} fleet USD`)).toBeCloseTo(10, 6);
+    }
+    expect(found.size).toBe(10);
+  });
+
+  test("gives no cost for a window or server of which a part has no price", () => {
+    expect(costs(() => undefined).size).toBe(0);
+    const late = costs((second) => (second < 30 ? undefined : 3.6));
+    expect([...new Set([...late.keys()].map((key) => key.split(" ")[1]))]).toEqual(["1m"]);
+    const gone = costs((second) => (second < 90 ? 3.6 : undefined));
+    expect([...gone.keys()]).toEqual([]);
+    const mixed = costs(() => 3.6, ["H100", "B300"]);
+    expect([...new Set([...mixed.keys()].map((key) => key.split(" ")[0]))]).toEqual([]);
+  });
+});

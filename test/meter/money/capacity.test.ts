@@ -1,0 +1,95 @@
+// capacity.ts: configured before catalogued before learned; learned only at the limit and with objectives met.
+import { describe, expect, it } from "vitest";
+import type { CapacityFacts } from "../../../agent/meter/money/capacity.ts";
+import { CapacityMeter } from "../../../agent/meter/money/capacity.ts";
+import { readCatalogue } from "../../../agent/meter/money/catalogue.ts";
+import type { Histogram } from "../../../agent/model.ts";
+import { factsOf, intervalOf, moved, unixNanos } from "../fixtures.ts";
+
+const product = "NVIDIA H100 80GB HBM3";
+const { catalogue } = readCatalogue({
+  version: "v",
+  currency: "USD",
+  capacity: [{ gpu: "H100", model: "m", tokensPerGpuHour: 30e6 }],
+});
+
+/** Runs minutes of one GPU at a token rate; returns the capacity tokens posted and their source. */
+function run(
+  meter: CapacityMeter,
+  options: {
+    from?: number;
+    minutes: number;
+    tokensPerSecond: number;
+    latency?: Histogram;
+  } & Partial<CapacityFacts>,
+): { tokens: number; sources: Set<string> } {
+  const from = (options.from ?? 0) * 60;
+  const facts = { ...factsOf(), waiting: () => 1, whole: () => true, ...options };
+  const latencies = options.latency === undefined ? {} : { time_to_first_token: options.latency };
+  let tokens = 0;
+  const sources = new Set<string>();
+  for (let minute = 0; minute < options.minutes; minute++) {
+    const [start, end] = [from + minute * 60, from + (minute + 1) * 60];
+    const increments = [moved({ tokens: { output: options.tokensPerSecond * 60 }, latencies })];
+    const interval = intervalOf({ from: start, to: end, seconds: { token_active: 60 }, increments });
+    for (const posting of meter.post(interval, facts, unixNanos(interval.to), () => product)) {
+      tokens += posting.amount;
+      sources.add(posting.dimensions["tokenwatt.capacity.source"] ?? "");
+    }
+  }
+  return { tokens, sources };
+}
+
+describe("CapacityMeter.post()", () => {
+  it("integrates a configured rate over allocated GPU-seconds exactly, at odd rates too", () => {
+    expect(run(new CapacityMeter({ s: 30_000_001 }, catalogue), { minutes: 60, tokensPerSecond: 1 })).toEqual(
+      {
+        tokens: 30_000_001,
+        sources: new Set(["config"]),
+      },
+    );
+  });
+  it("takes the catalogue's rate for model and product where none is configured", () => {
+    expect(run(new CapacityMeter({}, catalogue), { minutes: 6, tokensPerSecond: 1 })).toEqual({
+      tokens: 3_000_000,
+      sources: new Set(["catalog"]),
+    });
+  });
+  it("learns the highest 5-minute rate seen while requests queued", () => {
+    const meter = new CapacityMeter({}, undefined);
+    expect(run(meter, { minutes: 4, tokensPerSecond: 1000 }).tokens).toBe(0);
+    run(meter, { from: 4, minutes: 6, tokensPerSecond: 1000 });
+    run(meter, { from: 10, minutes: 5, tokensPerSecond: 500 });
+    const rate = meter.rate("s", product, "m", unixNanos(15 * 60e9));
+    expect(rate?.source).toBe("learned");
+    expect(rate?.tokensPerGpuHour).toBeGreaterThan(3_599_000);
+    expect(rate?.tokensPerGpuHour).toBeLessThanOrEqual(3_600_000);
+  });
+  it.each([
+    ["nothing queued", { waiting: () => 0 }],
+    ["the server cannot say what queued", { waiting: () => undefined }],
+    ["part of the server is on another host", { whole: () => false }],
+  ])("learns nothing while %s", (_why, facts) => {
+    const meter = new CapacityMeter({}, undefined);
+    run(meter, { minutes: 20, tokensPerSecond: 1000, ...facts });
+    expect(meter.rate("s", product, "m", unixNanos(0))).toBeUndefined();
+  });
+  it.each([
+    ["most requests met the objectives", [96, 4], true],
+    ["too many missed one", [94, 6], false],
+    ["nobody can tell", undefined, false],
+  ])("learns a rate at the limit while %s: %j", (_why, counts, learned) => {
+    const meter = new CapacityMeter({}, undefined, [{ name: "fast", seconds: { time_to_first_token: 0.5 } }]);
+    const latency = counts === undefined ? undefined : { bounds: [0.5], counts, sum: 1, count: 100 };
+    run(meter, { minutes: 5, tokensPerSecond: 1000, ...(latency === undefined ? {} : { latency }) });
+    expect(meter.rate("s", product, "m", unixNanos(0)) !== undefined).toBe(learned);
+  });
+  it("lets an old record fade by half in 14 days, and goes on after a restart", () => {
+    const meter = new CapacityMeter({}, undefined);
+    run(meter, { minutes: 5, tokensPerSecond: 1000 });
+    const next = new CapacityMeter({}, undefined);
+    next.restore(meter.state());
+    const later = unixNanos(300e9 + 14 * 86_400e9);
+    expect(next.rate("s", product, "m", later)?.tokensPerGpuHour).toBeCloseTo(1_800_000, 3);
+  });
+});
