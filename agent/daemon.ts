@@ -8,7 +8,7 @@ import type { Core } from "./core.ts";
 import { createCore } from "./core.ts";
 import type { Durable } from "./durable.ts";
 import { continueState, forgetful, openDurable } from "./durable.ts";
-import { destinations } from "./export/otlp-config.ts";
+import { destinations } from "./export/otlp/config.ts";
 import { Exports } from "./exports.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
 import { HostServices } from "./host-services.ts";
@@ -25,7 +25,7 @@ import { SourceMemory } from "./source-memory.ts";
 import type { BackendTried } from "./sources.ts";
 import { chooseGpu, GpuSearch } from "./sources.ts";
 import { agentStatus } from "./status.ts";
-import type { Spool } from "./store/spool.ts";
+import type { Spool } from "./store/spool/spool.ts";
 
 const GPU_RETRY_MS = 30_000;
 const WALL_CHECK_MS = 1000;

@@ -2,18 +2,18 @@
 // every loss on the audit record.
 
 import type { Config } from "./config.ts";
-import { destinations } from "./export/otlp-config.ts";
-import { timesOf } from "./export/otlp-reader.ts";
-import { grpcTransport } from "./export/otlp-transport.ts";
-import { Sender } from "./export/sender.ts";
-import type { SenderStatus } from "./export/sender-status.ts";
+import { destinations } from "./export/otlp/config.ts";
+import { timesOf } from "./export/otlp/reader.ts";
+import { Sender } from "./export/otlp/sender.ts";
+import type { SenderStatus } from "./export/otlp/sender-status.ts";
+import { grpcTransport } from "./export/otlp/transport.ts";
 import type { ToldLoss } from "./loss-record.ts";
 import { LossRecord } from "./loss-record.ts";
 import type { Books } from "./meter/books.ts";
 import type { Clock } from "./platform/clock.ts";
 import type { Log } from "./platform/log.ts";
 import { deadLetterFolder, openDeadLetters } from "./store/dead-letters.ts";
-import type { Spool } from "./store/spool.ts";
+import type { Spool } from "./store/spool/spool.ts";
 
 export interface DeliveriesOptions {
   readonly config: Config;

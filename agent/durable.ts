@@ -3,15 +3,15 @@
 // a directory that another agent meters into is refused.
 import { join } from "node:path";
 import type { Config } from "./config.ts";
-import type { Destination } from "./export/otlp-config.ts";
+import type { Destination } from "./export/otlp/config.ts";
 import type { LedgerRestored, StateRow } from "./model.ts";
 import type { Log } from "./platform/log.ts";
 import { SourceError } from "./source.ts";
-import { stateRemedy } from "./state-folder.ts";
-import { LedgerStore, LedgerStoreError } from "./store/ledger-store.ts";
-import { memorySpool } from "./store/memory-spool.ts";
-import { openSegmentSpool } from "./store/segment-spool.ts";
-import type { Spool } from "./store/spool.ts";
+import { LedgerStore, LedgerStoreError } from "./store/ledger/store.ts";
+import { memorySpool } from "./store/spool/memory-spool.ts";
+import { openSegmentSpool } from "./store/spool/segment-spool.ts";
+import type { Spool } from "./store/spool/spool.ts";
+import { stateRemedy } from "./store/state-folder.ts";
 
 const MOVE_MS_MAX = 600_000;
 const SPOOL_KEY = '["spool"]';

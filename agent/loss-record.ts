@@ -2,7 +2,7 @@
 // The first loss of a kind is told with the next beat, further ones as one sum per quarter of an hour: an outage that
 // evicts all day must not fill the record.
 import type { Nanos } from "./model.ts";
-import type { Loss } from "./store/spool.ts";
+import type { Loss } from "./store/spool/spool.ts";
 
 const TELL_EVERY_NANOS = 900e9;
 /** Reasons are a destination's own words; beyond so many kinds they are told as "other". */

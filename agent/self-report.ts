@@ -1,9 +1,9 @@
 // The agent's reports about itself: begun a little after the start, because loading the OpenTelemetry SDK takes a tenth of a
 // second and 17 MB, and only where somebody listens.
 
-import type { Attributes } from "./export/otlp-attributes.ts";
-import type { Destination } from "./export/otlp-config.ts";
-import type { SelfMetrics, SelfStats } from "./export/self-metrics.ts";
+import type { Attributes } from "./export/otlp/attributes.ts";
+import type { Destination } from "./export/otlp/config.ts";
+import type { SelfMetrics, SelfStats } from "./export/self/metrics.ts";
 import type { Cancel, Clock } from "./platform/clock.ts";
 import type { Log } from "./platform/log.ts";
 
@@ -29,7 +29,7 @@ export class SelfReport {
       return;
     }
     this.#cancel = clock.at(clock.now() + AFTER_MS * 1e6, () => {
-      this.#metrics = import("./export/self-metrics.ts")
+      this.#metrics = import("./export/self/metrics.ts")
         .then(({ startSelfMetrics }) => startSelfMetrics({ destination, ...report }))
         .catch((error: Error) => {
           log.error("own metrics cannot be reported", { cause: error.message });

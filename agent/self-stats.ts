@@ -1,8 +1,9 @@
 // The agent's own work as plain numbers, for its self-metrics: what was shipped, queued, lost, polled and missed.
-import type { SelfStats } from "./export/self-metrics.ts";
-import type { SenderStatus } from "./export/sender-status.ts";
+
+import type { SenderStatus } from "./export/otlp/sender-status.ts";
+import type { SelfStats } from "./export/self/metrics.ts";
 import type { SourceHealth } from "./source-health.ts";
-import type { SpoolStatus } from "./store/spool.ts";
+import type { SpoolStatus } from "./store/spool/spool.ts";
 
 /** Totals since start, by destination and source. */
 export function selfStats(

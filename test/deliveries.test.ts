@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { loadConfig } from "../agent/config.ts";
 import { Deliveries } from "../agent/deliveries.ts";
-import { createOtlpEncoder } from "../agent/export/otlp.ts";
+import { createOtlpEncoder } from "../agent/export/otlp/encoder.ts";
 import { Books } from "../agent/meter/books.ts";
 import { systemClock } from "../agent/platform/clock.ts";
 import { status } from "../agent/platform/grpc.ts";
 import { silentLog } from "../agent/platform/log.ts";
 import { deadLetterFolder, openDeadLetters } from "../agent/store/dead-letters.ts";
-import { memorySpool } from "../agent/store/memory-spool.ts";
+import { memorySpool } from "../agent/store/spool/memory-spool.ts";
 import { bulk, T0 } from "./export/snapshots.ts";
 import { startCollector } from "./fakes/otlp-collector.ts";
 

@@ -7,11 +7,11 @@ import { loadConfig } from "../agent/config.ts";
 import { createCore } from "../agent/core.ts";
 import type { Durable } from "../agent/durable.ts";
 import { continueState, openDurable, spoolRow } from "../agent/durable.ts";
-import { destinations } from "../agent/export/otlp-config.ts";
+import { destinations } from "../agent/export/otlp/config.ts";
 import type { LedgerSnapshot } from "../agent/model.ts";
 import { virtualClock } from "../agent/platform/clock.ts";
 import { silentLog } from "../agent/platform/log.ts";
-import { START, tokens } from "./store/ledger-fixture.ts";
+import { START, tokens } from "./store/ledger/fixture.ts";
 
 const folders: string[] = [];
 afterEach(() => {

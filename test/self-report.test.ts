@@ -1,6 +1,6 @@
 // When the agent reports about itself: not at the start, only to somebody, and to the end.
 import { expect, test } from "vitest";
-import type { SelfStats } from "../agent/export/self-metrics.ts";
+import type { SelfStats } from "../agent/export/self/metrics.ts";
 import { systemClock, virtualClock } from "../agent/platform/clock.ts";
 import { silentLog } from "../agent/platform/log.ts";
 import { SelfReport } from "../agent/self-report.ts";

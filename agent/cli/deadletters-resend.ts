@@ -1,10 +1,10 @@
 // `tokenwatt deadletters resend`: one request after another, oldest first, with the credentials of the configuration.
 // A destination that is away is left alone with its first failure: its letters keep, the next call goes on.
-import type { Destination } from "../export/otlp-config.ts";
-import { destinations } from "../export/otlp-config.ts";
-import { splitRequest } from "../export/otlp-reader.ts";
-import type { Delivery, Transport } from "../export/otlp-transport.ts";
-import { grpcTransport } from "../export/otlp-transport.ts";
+import type { Destination } from "../export/otlp/config.ts";
+import { destinations } from "../export/otlp/config.ts";
+import { splitRequest } from "../export/otlp/reader.ts";
+import type { Delivery, Transport } from "../export/otlp/transport.ts";
+import { grpcTransport } from "../export/otlp/transport.ts";
 import type { DeadLetter, DeadLetters } from "../store/dead-letters.ts";
 import type { LetterOptions } from "./chosen-letters.ts";
 import { chosenLetters } from "./chosen-letters.ts";

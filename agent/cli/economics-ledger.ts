@@ -2,7 +2,7 @@
 // Everything is a quotient of sums over the range, in the integers the ledger keeps. What it does not hold must be
 // given as a flag; nothing is assumed.
 
-import type { LedgerReader } from "../store/ledger-reader.ts";
+import type { LedgerReader } from "../store/ledger/reader.ts";
 import type { EconomicsInputs } from "./economics.ts";
 import { UsageError } from "./errors.ts";
 import { NANO } from "./numbers.ts";

@@ -100,7 +100,7 @@ Examples:
 }
 
 async function readLedger(options: EconomicsOptions, folder: string): Promise<FromLedger> {
-  const { LedgerReader } = await import("../store/ledger-reader.ts");
+  const { LedgerReader } = await import("../store/ledger/reader.ts");
   const { ledgerPath } = await import("../store/ledger-path.ts");
   const { readRange } = await import("./report-range.ts");
   const { measure } = await import("./economics-ledger.ts");

@@ -29,11 +29,11 @@ Examples:
 }
 
 async function list(options: MetricsOptions, io: Io): Promise<void> {
-  const { metrics } = await import("../export/metrics.ts");
-  const { prometheusLabel, prometheusName } = await import("../export/prometheus-names.ts");
+  const { metrics } = await import("../export/metrics/metrics.ts");
+  const { prometheusLabel, prometheusName } = await import("../export/metrics/prometheus-names.ts");
   const { formatTable } = await import("./table.ts");
   if (options.markdown === true) {
-    const { metricsPage } = await import("../export/metrics-page.ts");
+    const { metricsPage } = await import("../export/metrics/page.ts");
     io.stdout.write(metricsPage());
     return;
   }

@@ -2,7 +2,7 @@
 import type { Period } from "../meter/figures/calendar.ts";
 import type { Group, Plan, ReportLine } from "../meter/figures/report.ts";
 import { groupKeys, plannedMetrics, reportLine, Sums } from "../meter/figures/report.ts";
-import type { LedgerReader } from "../store/ledger-reader.ts";
+import type { LedgerReader } from "../store/ledger/reader.ts";
 import { UsageError } from "./errors.ts";
 
 const BUCKET_MILLIS = 900_000;

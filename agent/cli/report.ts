@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import type { PeriodUnit } from "../meter/figures/calendar.ts";
 import type { Group, Plan, ReportSource } from "../meter/figures/report.ts";
-import type { LedgerReader } from "../store/ledger-reader.ts";
+import type { LedgerReader } from "../store/ledger/reader.ts";
 import type { ConfigOptions } from "./config-options.ts";
 import { addConfigOptions, loadConfigFor } from "./config-options.ts";
 import { UsageError } from "./errors.ts";
@@ -80,7 +80,7 @@ export async function openLedger(
   options: ConfigOptions & { readonly stateDir?: string },
   io: Io,
 ): Promise<LedgerReader> {
-  const { LedgerReader } = await import("../store/ledger-reader.ts");
+  const { LedgerReader } = await import("../store/ledger/reader.ts");
   return new LedgerReader(await ledgerFile(options, io));
 }
 

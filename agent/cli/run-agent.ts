@@ -12,7 +12,7 @@ import { keepProgramPagesFew } from "../platform/own-process.ts";
 import { nameProcess } from "../platform/process-name.ts";
 import type { ServiceManager } from "../platform/service-manager.ts";
 import { openServiceManager } from "../platform/service-manager.ts";
-import { stateRemedy } from "../state-folder.ts";
+import { stateRemedy } from "../store/state-folder.ts";
 import { loadConfigFor } from "./config-options.ts";
 import type { Io } from "./io.ts";
 import { exitCodes } from "./io.ts";

@@ -3,7 +3,7 @@
 // `verify --json`, `verify --print-head` and `/-/status` give them), or with a number as `head`, which the agent exports
 // beside the length every beat; finds a history that was rewritten as a whole.
 import type { Command } from "commander";
-import type { ChainHead, Verdict } from "../store/ledger-verify.ts";
+import type { ChainHead, Verdict } from "../store/ledger/verify.ts";
 import type { ConfigOptions } from "./config-options.ts";
 import { addConfigOptions } from "./config-options.ts";
 import { UsageError } from "./errors.ts";
@@ -46,12 +46,12 @@ tokenwatt.agent.ledger_head at one instant make the line {"length": RECORDS, "he
 
 async function verify(options: VerifyOptions, io: Io): Promise<void> {
   const { existsSync } = await import("node:fs");
-  const { NoLedger } = await import("../store/ledger-reader.ts");
-  const { verifyLedger } = await import("../store/ledger-verify.ts");
+  const { NoLedger } = await import("../store/ledger/reader.ts");
+  const { verifyLedger } = await import("../store/ledger/verify.ts");
   const path = await ledgerFile(options, io);
   if (!existsSync(path)) throw new NoLedger(path);
   if (options.printHead === true) {
-    const { LedgerReader } = await import("../store/ledger-reader.ts");
+    const { LedgerReader } = await import("../store/ledger/reader.ts");
     const reader = new LedgerReader(path);
     printLine(io, JSON.stringify(reader.head));
     reader.close();

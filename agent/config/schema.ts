@@ -1,7 +1,7 @@
 // Every section of the configuration that is not a source's own; gpu/ and servers/ bring theirs through the registries.
 // Defaults of METERING.md 2, 4, 5 and 11: untouched they fit one host.
 import { z } from "zod";
-import { otlpConfig } from "../export/otlp-config.ts";
+import { otlpConfig } from "../export/otlp/config.ts";
 import { hostConfig, kubeletConfig } from "../host/config.ts";
 import { podResourcesSocket } from "../host/kubelet/pod-resources.ts";
 import { podsSocket } from "../host/kubelet/pods.ts";

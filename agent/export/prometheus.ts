@@ -2,10 +2,10 @@
 // Names, units and labels as the Collector and Prometheus make them of the same OTLP points (prometheus-names.ts).
 // A scrape is stamped by the scraper, so points carry no times; ended series are left out, which ends them there.
 import type { Histogram, LedgerPoint, LedgerSnapshot, UnixNanos } from "../model.ts";
-import type { Metric } from "./metrics.ts";
-import { findMetric, inUnit } from "./metrics.ts";
-import type { Attributes } from "./otlp-attributes.ts";
-import { prometheusLabel, prometheusName, prometheusUnit } from "./prometheus-names.ts";
+import type { Metric } from "./metrics/metrics.ts";
+import { findMetric, inUnit } from "./metrics/metrics.ts";
+import { prometheusLabel, prometheusName, prometheusUnit } from "./metrics/prometheus-names.ts";
+import type { Attributes } from "./otlp/attributes.ts";
 
 export type TextFormat = "prometheus" | "openmetrics";
 

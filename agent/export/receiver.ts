@@ -5,7 +5,7 @@
 import { every, systemClock } from "../platform/clock.ts";
 import type { ServerUnaryCall, sendUnaryData } from "../platform/grpc.ts";
 import { Server, ServerCredentials, status } from "../platform/grpc.ts";
-import { readRequest, seriesKey } from "./otlp-reader.ts";
+import { readRequest, seriesKey } from "./otlp/reader.ts";
 
 const SERIES_MAX = 100_000;
 const TOKENS = "tokenwatt.tokens";

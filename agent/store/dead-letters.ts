@@ -4,8 +4,8 @@
 // between two calls.
 import { promisify } from "node:util";
 import { gunzip, gzip } from "node:zlib";
-import type { Files } from "./files.ts";
-import { diskFiles } from "./files.ts";
+import type { Files } from "./spool/files.ts";
+import { diskFiles } from "./spool/files.ts";
 
 const pack = promisify(gzip);
 const unpack = promisify(gunzip);

@@ -1,14 +1,14 @@
 // KPIs as PromQL over raw series, for any window and group: `promql(kpi, "server", "5m")`.
 // Labels are those of a scrape and of an OTLP ingest alike. `cluster`, where there is such a label, is kept.
-import { findMetric } from "../../agent/export/metrics.ts";
-import { prometheusLabel, prometheusName } from "../../agent/export/prometheus-names.ts";
+import { findMetric } from "../../agent/export/metrics/metrics.ts";
+import { prometheusLabel, prometheusName } from "../../agent/export/metrics/prometheus-names.ts";
 import type { GroupName, Kpi, Selector, Total, TotalName } from "./kpis.ts";
 import { groups, totals } from "./kpis.ts";
 
 /** The Prometheus name of a metric of the contract; throws when there is no such metric. */
 export function seriesName(metric: string): string {
   const found = findMetric(metric);
-  if (found === undefined) throw new Error(`No metric ${metric} in agent/export/metrics.ts`);
+  if (found === undefined) throw new Error(`No metric ${metric} in agent/export/metrics/metrics.ts`);
   return prometheusName(found);
 }
 

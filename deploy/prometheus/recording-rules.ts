@@ -1,7 +1,7 @@
 // deploy/prometheus/recording-rules.yaml: every KPI as recorded series over 5 minutes and 1 hour.
 // Names follow level:metric:operation; totals are recorded first, KPIs are quotients of what was recorded.
 import { stringify } from "yaml";
-import { prometheusLabel } from "../../agent/export/prometheus-names.ts";
+import { prometheusLabel } from "../../agent/export/metrics/prometheus-names.ts";
 import type { GroupName, TotalName } from "./kpis.ts";
 import { groups, kpis, latencies, percentiles } from "./kpis.ts";
 import { groupLabels, quotient, seriesName, totalPromql } from "./promql.ts";

@@ -6,12 +6,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { createOtlpEncoder } from "../../agent/export/otlp.ts";
-import { grpcTransport } from "../../agent/export/otlp-transport.ts";
-import { Sender } from "../../agent/export/sender.ts";
+import { createOtlpEncoder } from "../../agent/export/otlp/encoder.ts";
+import { Sender } from "../../agent/export/otlp/sender.ts";
+import { grpcTransport } from "../../agent/export/otlp/transport.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
-import { openSegmentSpool } from "../../agent/store/segment-spool.ts";
+import { openSegmentSpool } from "../../agent/store/spool/segment-spool.ts";
 import { bulk } from "../export/bulk.ts";
 
 const receiver = fork(fileURLToPath(new URL("../../agent/export/receiver.ts", import.meta.url)));

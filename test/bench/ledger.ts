@@ -10,10 +10,10 @@ import { Books } from "../../agent/meter/books.ts";
 import { periods } from "../../agent/meter/figures/calendar.ts";
 import { planReport } from "../../agent/meter/figures/report.ts";
 import type { GpuInfo, ServerInfo, SettledInterval, TokenIncrement } from "../../agent/model.ts";
-import { LedgerDatabase } from "../../agent/store/ledger-database.ts";
+import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
+import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
+import { LedgerReader } from "../../agent/store/ledger/reader.ts";
 import { ledgerPath } from "../../agent/store/ledger-path.ts";
-import { LedgerReader } from "../../agent/store/ledger-reader.ts";
-import { BatchPacker } from "../../agent/store/packed-batch.ts";
 
 const START = 1_793_491_200_000_000_000n;
 const [GPUS, SERVERS, TENANTS] = [16, 32, 200];

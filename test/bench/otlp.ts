@@ -1,7 +1,7 @@
 // How long our encoder takes for 10,000 points of 8 attributes, as a share of otlp-transformer's time in the same run,
 // and how long a whole export cycle (encode and compress) takes at 5,000 series. Run with `node test/bench/otlp.ts`.
 import { ProtobufMetricsSerializer } from "@opentelemetry/otlp-transformer";
-import { createOtlpEncoder } from "../../agent/export/otlp.ts";
+import { createOtlpEncoder } from "../../agent/export/otlp/encoder.ts";
 import { bulk } from "../export/bulk.ts";
 import { stockMetrics } from "../export/stock-metrics.ts";
 

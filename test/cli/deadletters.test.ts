@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { encodeOtlp } from "../../agent/export/otlp.ts";
+import { encodeOtlp } from "../../agent/export/otlp/encoder.ts";
 import { status } from "../../agent/platform/grpc.ts";
 import { deadLetterFolder, openDeadLetters } from "../../agent/store/dead-letters.ts";
 import { bulk } from "../export/snapshots.ts";

@@ -2,10 +2,10 @@
 // recorded series. No parser: strings, durations and clauses are cut away, what is left and is no call is a series.
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
-import type { Metric } from "../../agent/export/metrics.ts";
-import { metrics } from "../../agent/export/metrics.ts";
-import { prometheusLabel, prometheusName } from "../../agent/export/prometheus-names.ts";
-import { selfMetrics } from "../../agent/export/self-names.ts";
+import type { Metric } from "../../agent/export/metrics/metrics.ts";
+import { metrics } from "../../agent/export/metrics/metrics.ts";
+import { prometheusLabel, prometheusName } from "../../agent/export/metrics/prometheus-names.ts";
+import { selfMetrics } from "../../agent/export/self/names.ts";
 
 const KEYWORDS = /^(and|or|unless|by|on|without|ignoring|group_left|group_right|offset|bool|Inf|NaN)$/;
 const CLAUSE = /\b(by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)/g;

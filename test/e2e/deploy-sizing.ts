@@ -1,7 +1,7 @@
 // The measured base of deploy/docs/sizing.md: bytes a host sends per beat, and processor time a gateway takes for them.
 // Run by hand: node test/e2e/deploy-sizing.ts [hosts] [beats]; needs otelcol-deploy and prometheus.
-import { createOtlpEncoder } from "../../agent/export/otlp.ts";
-import { grpcTransport } from "../../agent/export/otlp-transport.ts";
+import { createOtlpEncoder } from "../../agent/export/otlp/encoder.ts";
+import { grpcTransport } from "../../agent/export/otlp/transport.ts";
 import type { LedgerPoint } from "../../agent/model.ts";
 import { startFleet } from "./deploy-fleet-rig.ts";
 import { deployTool } from "./deploy-tools.ts";

@@ -2,9 +2,9 @@
 import fc from "fast-check";
 import parsePrometheus from "parse-prometheus-text-format";
 import { describe, expect, test } from "vitest";
-import { metrics } from "../../agent/export/metrics.ts";
+import { metrics } from "../../agent/export/metrics/metrics.ts";
+import { prometheusLabel, prometheusName } from "../../agent/export/metrics/prometheus-names.ts";
 import { createPrometheusWriter, negotiate, withoutTenants } from "../../agent/export/prometheus.ts";
-import { prometheusLabel, prometheusName } from "../../agent/export/prometheus-names.ts";
 import { arbitrarySnapshot, point, snapshot, T0 } from "./snapshots.ts";
 
 const resource = { "service.name": "tokenwatt", "host.name": "gpu-1", "k8s.node.name": "node-a" };

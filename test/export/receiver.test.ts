@@ -3,8 +3,8 @@ import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { createOtlpEncoder } from "../../agent/export/otlp.ts";
-import { grpcTransport } from "../../agent/export/otlp-transport.ts";
+import { createOtlpEncoder } from "../../agent/export/otlp/encoder.ts";
+import { grpcTransport } from "../../agent/export/otlp/transport.ts";
 import { startReceiver } from "../../agent/export/receiver.ts";
 import { point, snapshot, T0 } from "./snapshots.ts";
 

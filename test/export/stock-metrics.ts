@@ -1,7 +1,7 @@
 // A snapshot in the shape the stock SDK hands to its own serializer, one stock metric per metric name.
 import { AggregationTemporality, DataPointType, InstrumentType } from "@opentelemetry/sdk-metrics";
-import type { Metric } from "../../agent/export/metrics.ts";
-import { findMetric, inUnit } from "../../agent/export/metrics.ts";
+import type { Metric } from "../../agent/export/metrics/metrics.ts";
+import { findMetric, inUnit } from "../../agent/export/metrics/metrics.ts";
 import type { LedgerPoint, LedgerSnapshot } from "../../agent/model.ts";
 import { SECOND } from "./bulk.ts";
 

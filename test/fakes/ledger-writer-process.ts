@@ -1,6 +1,6 @@
 // A process that meters into a ledger as fast as it can and prints each total once it is stored. Made to be killed.
 import { Books } from "../../agent/meter/books.ts";
-import { LedgerStore } from "../../agent/store/ledger-store.ts";
+import { LedgerStore } from "../../agent/store/ledger/store.ts";
 
 const START = 1_793_491_200_000_000_000n;
 const folder = process.argv[2] ?? "";

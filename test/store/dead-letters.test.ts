@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import type { DeadLetter, DeadLetters, Refusal } from "../../agent/store/dead-letters.ts";
 import { openDeadLetters } from "../../agent/store/dead-letters.ts";
-import { diskFiles } from "../../agent/store/files.ts";
+import { diskFiles } from "../../agent/store/spool/files.ts";
 
 const root = mkdtempSync(join(tmpdir(), "letters-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));

@@ -1,9 +1,9 @@
 // otlp.accepts: whether each OTLP destination takes an empty export, with our credentials and certificates.
 // An empty ExportMetricsServiceRequest is zero bytes long and books nothing anywhere.
-import type { Destination } from "../../export/otlp-config.ts";
-import { destinations } from "../../export/otlp-config.ts";
-import type { Delivery } from "../../export/otlp-transport.ts";
-import { grpcTransport } from "../../export/otlp-transport.ts";
+import type { Destination } from "../../export/otlp/config.ts";
+import { destinations } from "../../export/otlp/config.ts";
+import type { Delivery } from "../../export/otlp/transport.ts";
+import { grpcTransport } from "../../export/otlp/transport.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";
 

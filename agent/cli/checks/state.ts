@@ -1,7 +1,7 @@
 // state.writable: whether the state directory can be written and has room. Without it restarts lose totals.
 import { existsSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { stateRemedy } from "../../state-folder.ts";
+import { stateRemedy } from "../../store/state-folder.ts";
 import type { Check, Finding } from "./check.ts";
 
 const ID = "state.writable";

@@ -1,14 +1,14 @@
 // A minimal agent to be killed: known source -> encoder -> durable spool -> ledger file -> sender, in the real order.
 // Prints `beat N` once beat N is committed; on `SIGTERM` it drains and prints `drained true|false`.
 
-import { createOtlpEncoder } from "../../../agent/export/otlp.ts";
-import { grpcTransport } from "../../../agent/export/otlp-transport.ts";
-import { Sender } from "../../../agent/export/sender.ts";
+import { createOtlpEncoder } from "../../../agent/export/otlp/encoder.ts";
+import { Sender } from "../../../agent/export/otlp/sender.ts";
+import { grpcTransport } from "../../../agent/export/otlp/transport.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
-import { diskFiles } from "../../../agent/store/files.ts";
-import { openSegmentSpool } from "../../../agent/store/segment-spool.ts";
-import { openSlotFile } from "../../../agent/store/slot-file.ts";
+import { diskFiles } from "../../../agent/store/spool/files.ts";
+import { openSegmentSpool } from "../../../agent/store/spool/segment-spool.ts";
+import { openSlotFile } from "../../../agent/store/spool/slot-file.ts";
 import { snapshotAt } from "./truth.ts";
 
 interface Committed {

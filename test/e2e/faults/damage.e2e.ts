@@ -4,12 +4,12 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, w
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { createOtlpEncoder } from "../../../agent/export/otlp.ts";
-import { Sender } from "../../../agent/export/sender.ts";
+import { createOtlpEncoder } from "../../../agent/export/otlp/encoder.ts";
+import { Sender } from "../../../agent/export/otlp/sender.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
-import { openSegmentSpool } from "../../../agent/store/segment-spool.ts";
-import type { Spool } from "../../../agent/store/spool.ts";
+import { openSegmentSpool } from "../../../agent/store/spool/segment-spool.ts";
+import type { Spool } from "../../../agent/store/spool/spool.ts";
 import { Oracle } from "./oracle.ts";
 import { snapshotAt } from "./truth.ts";
 

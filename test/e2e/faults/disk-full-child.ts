@@ -1,8 +1,8 @@
 // Fills the disk under a spool and empties it again; prints what became of every record. Run by disk-full.e2e.ts.
 import { rmSync, statfsSync, writeFileSync } from "node:fs";
 import { silentLog } from "../../../agent/platform/log.ts";
-import { openSegmentSpool } from "../../../agent/store/segment-spool.ts";
-import type { Spool } from "../../../agent/store/spool.ts";
+import { openSegmentSpool } from "../../../agent/store/spool/segment-spool.ts";
+import type { Spool } from "../../../agent/store/spool/spool.ts";
 
 const folder = process.argv[2] ?? "";
 const filler = `${folder}/filler`;

@@ -1,5 +1,5 @@
 // Judges what a collector took against the truth: conservation, integrity, order and liveness.
-import { readRequest } from "../../../agent/export/otlp-reader.ts";
+import { readRequest } from "../../../agent/export/otlp/reader.ts";
 import { BEAT_NANOS, SERIES, total } from "./truth.ts";
 
 const NANOS_PER_MS = 1_000_000n;

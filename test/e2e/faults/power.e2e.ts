@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import type { Loss } from "../../../agent/store/spool.ts";
+import type { Loss } from "../../../agent/store/spool/spool.ts";
 import type { Call, Survival } from "./power/disk-model.ts";
 import { DiskModel, readCalls } from "./power/disk-model.ts";
 import type { PowerState } from "./power/power-state.ts";
@@ -179,7 +179,7 @@ async function goesOn(folder: string, scene: Scene, state: PowerState, encode: E
 type Encode = (snapshot: ReturnType<PowerState["post"]>["snapshot"]) => Parameters<PowerState["commit"]>[1];
 
 test.skipIf(!hasCompiler()).each(SCENES)("power cuts: $name", async (scene) => {
-  const { createOtlpEncoder } = await import("../../../agent/export/otlp.ts");
+  const { createOtlpEncoder } = await import("../../../agent/export/otlp/encoder.ts");
   const encoder = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" });
   const work = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "power-"));
   const calls = record(scene, work);

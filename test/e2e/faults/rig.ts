@@ -2,17 +2,17 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createOtlpEncoder } from "../../../agent/export/otlp.ts";
-import { grpcTransport } from "../../../agent/export/otlp-transport.ts";
-import type { SenderOptions } from "../../../agent/export/sender.ts";
-import { Sender } from "../../../agent/export/sender.ts";
+import { createOtlpEncoder } from "../../../agent/export/otlp/encoder.ts";
+import type { SenderOptions } from "../../../agent/export/otlp/sender.ts";
+import { Sender } from "../../../agent/export/otlp/sender.ts";
+import { grpcTransport } from "../../../agent/export/otlp/transport.ts";
 import type { Clock } from "../../../agent/platform/clock.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
 import type { GrpcTarget } from "../../../agent/platform/grpc.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
-import type { SpoolOptions } from "../../../agent/store/segment-spool.ts";
-import { openSegmentSpool } from "../../../agent/store/segment-spool.ts";
-import type { Spool } from "../../../agent/store/spool.ts";
+import type { SpoolOptions } from "../../../agent/store/spool/segment-spool.ts";
+import { openSegmentSpool } from "../../../agent/store/spool/segment-spool.ts";
+import type { Spool } from "../../../agent/store/spool/spool.ts";
 import { snapshotAt } from "./truth.ts";
 
 export interface Rig {

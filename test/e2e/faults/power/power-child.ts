@@ -3,8 +3,8 @@
 // Notes in `marks` that it began (`life <life>`), what it promised (`commit <beat> <life>`) and what was seen outside (`got <destination> <beat>`).
 // Usage: power-child.ts FOLDER LIFE SPACING_MS BYTES_MAX LIVES_MS SEED; it ends by SIGKILL after LIVES_MS.
 import { appendFileSync } from "node:fs";
-import { createOtlpEncoder } from "../../../../agent/export/otlp.ts";
-import { Sender } from "../../../../agent/export/sender.ts";
+import { createOtlpEncoder } from "../../../../agent/export/otlp/encoder.ts";
+import { Sender } from "../../../../agent/export/otlp/sender.ts";
 import { systemClock } from "../../../../agent/platform/clock.ts";
 import { silentLog } from "../../../../agent/platform/log.ts";
 import { openPowerState, START } from "./power-state.ts";

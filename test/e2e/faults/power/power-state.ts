@@ -3,10 +3,10 @@ import { spoolRow } from "../../../../agent/durable.ts";
 import { Books } from "../../../../agent/meter/books.ts";
 import type { LedgerBatch, LedgerSnapshot } from "../../../../agent/model.ts";
 import { silentLog } from "../../../../agent/platform/log.ts";
-import { LedgerDatabase } from "../../../../agent/store/ledger-database.ts";
-import { BatchPacker } from "../../../../agent/store/packed-batch.ts";
-import { openSegmentSpool } from "../../../../agent/store/segment-spool.ts";
-import type { Spool, SpoolEntry } from "../../../../agent/store/spool.ts";
+import { LedgerDatabase } from "../../../../agent/store/ledger/database.ts";
+import { BatchPacker } from "../../../../agent/store/ledger/packed-batch.ts";
+import { openSegmentSpool } from "../../../../agent/store/spool/segment-spool.ts";
+import type { Spool, SpoolEntry } from "../../../../agent/store/spool/spool.ts";
 import { DESTINATIONS, SERIES, START, stepOf } from "./power-truth.ts";
 
 export { START } from "./power-truth.ts";

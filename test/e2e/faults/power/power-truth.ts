@@ -1,5 +1,5 @@
 // What is true at every beat of the power test: tokens by series, and one series that tells which life made the beat.
-import { readRequest } from "../../../../agent/export/otlp-reader.ts";
+import { readRequest } from "../../../../agent/export/otlp/reader.ts";
 
 export const DESTINATIONS = ["patient", "away"] as const;
 export const SERIES = 8;

@@ -1,0 +1,84 @@
+// Metrics of GPUs and the host: where each second and joule went, and readings under OpenTelemetry's hardware names.
+// hw.*: semantic conventions 1.44, "development"; hw.type is always "gpu" here.
+import type { Metric } from "./metrics.ts";
+import { count, GPU, gauge, joules, level, seconds } from "./rows.ts";
+
+const STATE = "tokenwatt.gpu.state";
+const METHOD = "tokenwatt.method";
+const HARDWARE = [...GPU, "hw.type"] as const;
+const development = { stability: "development" } as const;
+
+/** Rows of the GPU side of METERING.md 5. */
+export const gpuMetrics: readonly Metric[] = [
+  seconds(
+    "tokenwatt.gpu.time",
+    [...GPU, STATE, METHOD],
+    "Seconds of a GPU by the one state it was in; the six states sum to wall time",
+  ),
+  joules(
+    "tokenwatt.gpu.energy",
+    [...GPU, STATE, METHOD],
+    "Energy of a GPU by state; unattributed is energy of no known second",
+  ),
+  seconds("tokenwatt.gpu.busy_time", GPU, "Seconds in which the GPU worked, whoever for"),
+  joules("hw.host.energy", [METHOD], "Energy of the whole host", development),
+  gauge("hw.host.power", "W", [METHOD], "Power of the whole host", development),
+  joules(
+    "tokenwatt.facility.energy",
+    [METHOD],
+    "Energy at the facility's meter: host energy times the configured PUE, integrated",
+  ),
+  gauge(
+    "hw.gpu.utilization",
+    "1",
+    HARDWARE,
+    "Share of the driver's last window with a kernel resident",
+    development,
+  ),
+  level("hw.gpu.memory.usage", "By", HARDWARE, "GPU memory in use", development),
+  level("hw.gpu.memory.limit", "By", HARDWARE, "GPU memory present", development),
+  gauge("hw.gpu.memory.utilization", "1", HARDWARE, "Share of GPU memory in use", development),
+  gauge(
+    "hw.power",
+    "W",
+    HARDWARE,
+    "GPU power, the mean of the driver's last second where it offers one",
+    development,
+  ),
+  joules(
+    "hw.energy",
+    HARDWARE,
+    "The GPU's energy counter as read, since the agent first saw it",
+    development,
+  ),
+  gauge("hw.temperature", "Cel", [...HARDWARE, "hw.sensor_location"], "GPU temperature", development),
+  {
+    ...count(
+      "hw.errors",
+      "{error}",
+      [...HARDWARE, "error.type"],
+      "ECC errors as read, since the agent first saw them",
+    ),
+    ...development,
+  },
+  level(
+    "hw.status",
+    "1",
+    [...HARDWARE, "hw.state"],
+    "1 for the state the GPU is in, 0 for the others",
+    development,
+  ),
+  gauge("tokenwatt.gpu.sm_active", "1", GPU, "Share of SMs with a warp resident (GPM or DCGM)"),
+  gauge("tokenwatt.gpu.tensor_active", "1", GPU, "Share of cycles with a tensor pipe active (GPM or DCGM)"),
+  gauge("tokenwatt.gpu.dram_active", "1", GPU, "Share of cycles with GPU memory active (GPM or DCGM)"),
+  gauge("tokenwatt.gpu.clock", "Hz", GPU, "Clock of the SMs"),
+  seconds("tokenwatt.gpu.throttle_time", [...GPU, "reason"], "Seconds the clocks were held down, by reason"),
+  count("tokenwatt.gpu.xid_events", "{event}", [...GPU, "code"], "XID errors the driver reported, by code"),
+  gauge(
+    "tokenwatt.gpu.info",
+    "1",
+    [...GPU, "hw.name", "tokenwatt.gpu.pci", "hw.driver_version", "tokenwatt.gpu.mig_profile"],
+    "1 per GPU; its attributes describe it",
+    { number: "int" },
+  ),
+];

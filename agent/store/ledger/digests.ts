@@ -1,0 +1,77 @@
+// SHA-256 over canonical text: of a bucket's rows, of a series' identity, and the chain of the audit record.
+// The same bytes on every host: keys sorted, integers in decimal, one line per row.
+import { createHash } from "node:crypto";
+import type { AuditEntry, BucketNumber, Dimensions } from "../../model.ts";
+
+/** Hash the chain begins with. */
+export const chainStart = "0".repeat(64);
+
+/** Attributes as JSON with sorted keys. */
+export function dimensionsText(dimensions: Dimensions): string {
+  return JSON.stringify(Object.fromEntries(Object.entries(dimensions).sort(([a], [b]) => (a < b ? -1 : 1))));
+}
+
+/** JSON with sorted keys all the way down; bigint as a decimal text. */
+export function canonicalText(value: unknown): string {
+  return JSON.stringify(value, (_key, inner: unknown) => {
+    if (typeof inner === "bigint") return String(inner);
+    if (typeof inner !== "object" || inner === null || Array.isArray(inner)) return inner;
+    return Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)));
+  });
+}
+
+/** The first 16 digits of a text's SHA-256. */
+export function checkOf(...parts: readonly string[]): string {
+  return sha256(parts.join("\n")).slice(0, 16);
+}
+
+/** Hash of an audit entry that follows the entry with hash `previous`. */
+export function chainHash(previous: string, sequence: number, entry: AuditEntry, body: string): string {
+  return sha256([previous, String(sequence), entry.at, entry.kind, body].join("\n"));
+}
+
+/** Deterministic id of a bucket row for receivers: the same row has the same id however often it is delivered. */
+export function rowId(
+  agent: string,
+  row: {
+    readonly metric: string;
+    readonly dimensions: string;
+    readonly bucket: BucketNumber;
+    readonly revision: number;
+  },
+): string {
+  return sha256(
+    [agent, row.metric, row.dimensions, String(row.bucket), String(row.revision)].join("\n"),
+  ).slice(0, 32);
+}
+
+/** A stored row with the identity of its series. */
+export interface DigestRow {
+  readonly series: number;
+  readonly identity: string;
+  readonly revision: number;
+  /** Decimal amount, or the histogram's JSON. */
+  readonly value: string;
+}
+
+/** Digest of a bucket over its rows in order of series, and two bytes per row that tell which row does not fit. */
+export function bucketDigest(
+  bucket: BucketNumber,
+  rows: Iterable<DigestRow>,
+): { readonly digest: string; readonly checks: Uint8Array; readonly count: number } {
+  const all = createHash("sha256").update(`${bucket}\n`);
+  const checks: number[] = [];
+  let count = 0;
+  for (const row of rows) {
+    const text = `${row.series} ${row.identity} ${row.revision} ${row.value}\n`;
+    all.update(text);
+    const one = createHash("sha256").update(text).digest();
+    checks.push(one[0] ?? 0, one[1] ?? 0);
+    count++;
+  }
+  return { digest: all.digest("hex"), checks: Uint8Array.from(checks), count };
+}
+
+function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}

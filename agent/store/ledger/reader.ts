@@ -1,0 +1,256 @@
+// Reads a ledger file beside the running agent: sums of any range of buckets, and single rows for delivery.
+// Whole days that were rolled up are read from their rollups, the rest from the rows; a local day that shares most of
+// its length with a rolled-up UTC day is read as that day less the rest of it.
+import { existsSync } from "node:fs";
+import type { StatementSync } from "node:sqlite";
+import { DatabaseSync } from "node:sqlite";
+import type { BucketNumber, Dimensions, Histogram } from "../../model.ts";
+import { addStored } from "./histogram-texts.ts";
+import { bucketsPerDay } from "./writer.ts";
+
+/** Identity of a stored series. */
+export interface StoredSeries {
+  readonly metric: string;
+  readonly dimensions: Dimensions;
+  /** `dimensions` as stored: sorted keys. */
+  readonly text: string;
+}
+
+/** One row of a closed bucket. */
+export interface StoredRow extends StoredSeries {
+  readonly bucket: BucketNumber;
+  readonly revision: number;
+  readonly amount: bigint;
+  /** What the row held before its last revision. */
+  readonly before: bigint | undefined;
+}
+
+/** What a series moved: an amount, or a distribution. */
+export type Moved = bigint | Histogram;
+
+/** Stretches whose sums are kept. */
+const cachedMax = 8;
+
+/** There is no ledger to read. */
+export class NoLedger extends Error {
+  readonly kind = "misconfigured";
+  readonly hint =
+    "the agent writes it into its state directory (stateDir); name that with --state-dir or --config";
+
+  constructor(path: string) {
+    super(`Cannot read ledger ${path}: there is no such file`);
+    this.name = "NoLedger";
+  }
+}
+
+/** An open ledger, for reading only. */
+export class LedgerReader {
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+  readonly #cached = new Map<string, ReadonlyMap<number, Moved>>();
+  #cachedFor: ReadonlyMap<number, StoredSeries> | undefined;
+
+  /** Opens a ledger file; throws `NoLedger` where there is none. */
+  constructor(path: string) {
+    if (!existsSync(path)) throw new NoLedger(path);
+    this.#database = new DatabaseSync(path, { readOnly: true, timeout: 5000 });
+  }
+
+  /** Identity of the agent that keeps the ledger. */
+  get agentId(): string {
+    return String(this.#meta("agentId") ?? "unknown");
+  }
+
+  /** Length and last hash of the audit chain, unproved. */
+  get head(): { readonly length: number; readonly hash: string } {
+    const row = this.#prepared("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1").get();
+    return { length: Number(row?.["sequence"] ?? 0), hash: String(row?.["hash"] ?? "") };
+  }
+
+  /** End of the last stored interval in unix nanoseconds; undefined in an empty ledger. */
+  get time(): bigint | undefined {
+    const time = this.#meta("time");
+    return time === undefined ? undefined : BigInt(time);
+  }
+
+  /** First bucket whose rows are kept; of earlier days only rollups are, and those only as whole UTC days. */
+  get rowsFrom(): BucketNumber {
+    return (Number(this.#meta("prunedDay") ?? -1) + 1) * bucketsPerDay;
+  }
+
+  /** Every series of these metrics, by id. */
+  series(metrics: ReadonlySet<string>): ReadonlyMap<number, StoredSeries> {
+    const found = new Map<number, StoredSeries>();
+    const marks = [...metrics].map(() => "?").join(", ");
+    const statement = this.#database.prepare(
+      `SELECT id, metric, dimensions FROM series WHERE metric IN (${marks})`,
+    );
+    for (const row of statement.iterate(...metrics)) {
+      const text = String(row["dimensions"]);
+      found.set(Number(row["id"]), { metric: String(row["metric"]), dimensions: JSON.parse(text), text });
+    }
+    return found;
+  }
+
+  /** What each of these series moved in the buckets `[from, to)`. */
+  sums(
+    wantedFrom: BucketNumber,
+    wantedTo: BucketNumber,
+    series: ReadonlyMap<number, StoredSeries>,
+  ): Map<number, Moved> {
+    const sums = new Map<number, Moved>();
+    const held = this.#held();
+    const [from, to] = [Math.max(wantedFrom, held.from), Math.min(wantedTo, held.to)];
+    if (from >= to) return sums;
+    const rolled = Number(this.#meta("rolledDay") ?? -1);
+    const [firstDay, endDay] = [Math.ceil(from / bucketsPerDay), Math.floor(to / bucketsPerDay)];
+    const wholeEnd = Math.min(endDay, rolled + 1);
+    if (firstDay < wholeEnd) add(sums, this.#read("days", firstDay, wholeEnd, series), 1);
+    const parts =
+      firstDay < wholeEnd
+        ? [[from, firstDay * bucketsPerDay] as const, [wholeEnd * bucketsPerDay, to] as const]
+        : splitAtMidnight(from, to);
+    for (const [start, end] of parts) this.#addPart(sums, start, end, rolled, series);
+    return sums;
+  }
+
+  /** Rows of closed buckets in `[from, to)` of one metric, in order. */
+  *rows(from: BucketNumber, to: BucketNumber, metric: string): Generator<StoredRow> {
+    const statement = this.#database.prepare(`
+      SELECT r.bucket AS bucket, r.amount AS amount, r.revision AS revision, s.metric AS metric, s.dimensions AS dimensions,
+        (SELECT amount FROM superseded o WHERE o.bucket = r.bucket AND o.series = r.series
+          ORDER BY revision DESC LIMIT 1) AS before
+      FROM rows r JOIN series s ON s.id = r.series
+      WHERE r.bucket >= ? AND r.bucket < ? AND s.metric = ? AND r.amount IS NOT NULL
+        AND r.bucket IN (SELECT bucket FROM buckets) ORDER BY r.bucket, r.series`);
+    statement.setReadBigInts(true);
+    for (const row of statement.iterate(from, to, metric)) {
+      const text = String(row["dimensions"]);
+      yield {
+        bucket: Number(row["bucket"]),
+        revision: Number(row["revision"]),
+        amount: row["amount"] as bigint,
+        before: (row["before"] as bigint | null) ?? undefined,
+        metric: String(row["metric"]),
+        dimensions: JSON.parse(text),
+        text,
+      };
+    }
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  /** The buckets anything is held of: a range may be wished far beyond them. */
+  #held(): { readonly from: BucketNumber; readonly to: BucketNumber } {
+    // One aggregate a query: SQLite looks an end of the key up, but scans the whole table for both ends at once.
+    const edges = (table: string, key: string): Record<string, unknown> | undefined =>
+      this.#prepared(
+        `SELECT (SELECT min(${key}) FROM ${table}) AS first, (SELECT max(${key}) FROM ${table}) AS last`,
+      ).get();
+    const [rows, days] = [edges("rows", "bucket"), edges("days", "day")];
+    const starts: number[] = [];
+    const ends: number[] = [];
+    if (rows?.["last"] != null) {
+      starts.push(Number(rows["first"]));
+      ends.push(Number(rows["last"]) + 1);
+    }
+    if (days?.["last"] != null) {
+      starts.push(Number(days["first"]) * bucketsPerDay);
+      ends.push((Number(days["last"]) + 1) * bucketsPerDay);
+    }
+    return { from: Math.min(...starts), to: Math.max(...ends) };
+  }
+
+  /** A part of a day is read from its rows; the larger part of a rolled-up day is the day less the smaller one. */
+  #addPart(
+    sums: Map<number, Moved>,
+    from: BucketNumber,
+    to: BucketNumber,
+    rolled: number,
+    series: ReadonlyMap<number, StoredSeries>,
+  ): void {
+    if (from >= to) return;
+    const day = Math.floor(from / bucketsPerDay);
+    const [start, end] = [day * bucketsPerDay, (day + 1) * bucketsPerDay];
+    if (day > rolled || to > end || to - from <= bucketsPerDay / 2) {
+      add(sums, this.#read("rows", from, to, series), 1);
+      return;
+    }
+    add(sums, this.#read("days", day, day + 1, series), 1);
+    if (start < from) add(sums, this.#read("rows", start, from, series), -1);
+    if (to < end) add(sums, this.#read("rows", to, end, series), -1);
+  }
+
+  /** Sums of a stretch of one table. The last few are kept: neighbouring local days share their edges. */
+  #read(
+    table: "rows" | "days",
+    from: number,
+    to: number,
+    series: ReadonlyMap<number, StoredSeries>,
+  ): ReadonlyMap<number, Moved> {
+    if (this.#cachedFor !== series) this.#cached.clear();
+    this.#cachedFor = series;
+    const name = `${table} ${from} ${to}`;
+    const known = this.#cached.get(name);
+    if (known !== undefined) return known;
+    const key = table === "rows" ? "bucket" : "day";
+    const metrics = JSON.stringify([...new Set([...series.values()].map((one) => one.metric))]);
+    const where = `WHERE ${key} >= ? AND ${key} < ?
+      AND +series IN (SELECT id FROM series WHERE metric IN (SELECT value FROM json_each(?)))`;
+    const sums = new Map<number, Moved>();
+    const amounts = this.#prepared(
+      `SELECT series, sum(amount) AS amount FROM ${table} ${where} AND amount IS NOT NULL GROUP BY series`,
+    );
+    amounts.setReadBigInts(true);
+    for (const row of amounts.iterate(from, to, metrics)) {
+      sums.set(Number(row["series"]), row["amount"] as bigint);
+    }
+    const histograms = this.#prepared(
+      `SELECT series, histogram FROM ${table} ${where} AND histogram IS NOT NULL`,
+    );
+    for (const row of histograms.iterate(from, to, metrics)) {
+      const more = new Map([[Number(row["series"]), JSON.parse(String(row["histogram"])) as Histogram]]);
+      add(sums, more, 1);
+    }
+    if (this.#cached.size >= cachedMax) this.#cached.delete(this.#cached.keys().next().value ?? "");
+    this.#cached.set(name, sums);
+    return sums;
+  }
+
+  #meta(key: string): string | undefined {
+    const row = this.#prepared("SELECT value FROM meta WHERE key = ?").get(key);
+    return row === undefined ? undefined : String(row["value"]);
+  }
+
+  #prepared(sql: string): StatementSync {
+    const known = this.#statements.get(sql) ?? this.#database.prepare(sql);
+    this.#statements.set(sql, known);
+    return known;
+  }
+}
+
+/** Pieces of a range that lie in one UTC day each. */
+function splitAtMidnight(
+  from: BucketNumber,
+  to: BucketNumber,
+): readonly (readonly [BucketNumber, BucketNumber])[] {
+  const parts: [BucketNumber, BucketNumber][] = [];
+  for (let at = from; at < to; ) {
+    const end = Math.min(to, (Math.floor(at / bucketsPerDay) + 1) * bucketsPerDay);
+    parts.push([at, end]);
+    at = end;
+  }
+  return parts;
+}
+
+function add(sums: Map<number, Moved>, more: ReadonlyMap<number, Moved>, sign: 1 | -1): void {
+  for (const [series, moved] of more) {
+    const known = sums.get(series);
+    if (typeof moved === "bigint") {
+      sums.set(series, ((known as bigint | undefined) ?? 0n) + BigInt(sign) * moved);
+    } else if (known === undefined) sums.set(series, moved);
+    else sums.set(series, addStored(known as Histogram, moved, sign));
+  }
+}

@@ -1,0 +1,57 @@
+// Bookings that a nearly full disk kept in memory die with the process, while the totals they belong to were committed.
+// At the next start the difference is booked in the bucket of the last commit: every token stays in the ledger, only the
+// quarter of an hour it is booked in is later than it was. An audit entry says so.
+import type { DatabaseSync } from "node:sqlite";
+import type { LedgerWriter } from "./writer.ts";
+
+const WAITING = "rowsWait";
+const BUCKET_NANOS = 900_000_000_000n;
+
+/** Remembers, within a commit, whether rows of it were left in memory. */
+export function noteWaiting(writer: LedgerWriter, isWaiting: boolean): void {
+  const value = isWaiting ? "1" : "0";
+  if ((writer.meta(WAITING) ?? "0") !== value) writer.setMeta(WAITING, value);
+}
+
+/** Books what totals say beyond the rows, where the last process left rows. A disk still full leaves it to the next start. */
+export function settleWaiting(database: DatabaseSync, writer: LedgerWriter): void {
+  const time = writer.meta("time");
+  if (writer.meta(WAITING) !== "1" || time === undefined) return;
+  try {
+    database.exec("BEGIN IMMEDIATE");
+    const missing = missingBookings(database, Number(writer.meta("prunedDay") ?? -1));
+    const bucket = firstOpen(database, Number(BigInt(time) / BUCKET_NANOS));
+    const add = database.prepare(`
+      INSERT INTO rows (bucket, series, amount, histogram, revision) VALUES (?, ?, ?, NULL, 0)
+      ON CONFLICT (bucket, series) DO UPDATE SET amount = amount + excluded.amount`);
+    for (const { amount, series } of missing) add.run(bucket, series, amount);
+    const body = {
+      why: "bookings waited for room on the disk when the agent ended",
+      bucket,
+      rows: missing.length,
+    };
+    if (missing.length > 0) writer.audit({ at: time, kind: "gap", body });
+    noteWaiting(writer, false);
+    database.exec("COMMIT");
+  } catch {
+    if (database.isTransaction) database.exec("ROLLBACK");
+  }
+}
+
+/** Series whose total says more than is booked: the check of `tokenwatt verify`. */
+function missingBookings(database: DatabaseSync, prunedDay: number): { series: bigint; amount: bigint }[] {
+  const statement = database.prepare(`
+    SELECT id, total - carried - coalesce((SELECT sum(amount) FROM days WHERE series = id AND day <= ?), 0)
+      - coalesce((SELECT sum(amount) FROM rows WHERE series = id), 0) AS missing
+    FROM series WHERE total IS NOT NULL`);
+  statement.setReadBigInts(true);
+  return statement
+    .all(prunedDay)
+    .map((row) => ({ series: row["id"] as bigint, amount: row["missing"] as bigint }))
+    .filter(({ amount }) => amount > 0n);
+}
+
+function firstOpen(database: DatabaseSync, from: number): number {
+  const sealed = database.prepare("SELECT max(bucket) AS bucket FROM buckets").get()?.["bucket"];
+  return Math.max(from, sealed == null ? from : Number(sealed) + 1);
+}

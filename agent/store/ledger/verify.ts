@@ -1,0 +1,243 @@
+// Proves a ledger: the audit chain, the seals of closed buckets, rollups against rows, running totals against bookings.
+// Reads only, and may run beside the agent. Every problem says where it is, down to the row; a rewritten history that
+// is consistent in itself is found with `--against`, a file of heads that left the host earlier.
+import { DatabaseSync } from "node:sqlite";
+import { bucketDigest, chainHash, chainStart, checkOf } from "./digests.ts";
+import { bucketsPerDay, LedgerWriter } from "./writer.ts";
+
+/** Something that does not fit. */
+export interface LedgerProblem {
+  /** The record, bucket, day, series or state it is in. */
+  readonly where: string;
+  readonly message: string;
+}
+
+/** The chain's length and last hash, or how that began, at some moment. */
+export interface ChainHead {
+  readonly length: number;
+  readonly hash: string;
+}
+
+/** What was read and what did not fit; sound when `problems` is empty. */
+export interface Verdict {
+  readonly records: number;
+  readonly buckets: number;
+  readonly rows: number;
+  readonly days: number;
+  readonly series: number;
+  readonly head: ChainHead;
+  readonly problems: readonly LedgerProblem[];
+}
+
+const problemsMax = 100;
+const rowsShownMax = 20;
+
+/** Reads a whole ledger file. Throws only when it cannot be opened at all. */
+export function verifyLedger(path: string, against: readonly ChainHead[] = []): Verdict {
+  const database = new DatabaseSync(path, { readOnly: true });
+  try {
+    return new Verifier(database).run(against);
+  } finally {
+    database.close();
+  }
+}
+
+class Verifier {
+  readonly #database: DatabaseSync;
+  readonly #problems: LedgerProblem[] = [];
+  readonly #sealed = new Map<string, string>();
+  readonly #rollups = new Map<number, string>();
+  readonly #hashes: string[] = [];
+  #rows = 0;
+
+  constructor(database: DatabaseSync) {
+    this.#database = database;
+  }
+
+  run(against: readonly ChainHead[]): Verdict {
+    const counts = { buckets: 0, days: 0, series: 0 };
+    // A damaged page may stop any of these; what can still be read is read.
+    this.#guarded("file", () => this.#integrity());
+    this.#guarded("audit record", () => this.#chain());
+    this.#guarded("buckets", () => (counts.buckets = this.#buckets()));
+    this.#guarded("rows", () => this.#countRows());
+    this.#guarded("days", () => (counts.days = this.#days()));
+    this.#guarded("series", () => (counts.series = this.#series()));
+    this.#guarded("state", () => this.#state());
+    for (const head of against) this.#against(head);
+    const head = { length: this.#hashes.length, hash: this.#hashes.at(-1) ?? "" };
+    return { records: head.length, rows: this.#rows, ...counts, head, problems: this.#problems };
+  }
+
+  #integrity(): void {
+    for (const row of this.#database.prepare("PRAGMA integrity_check(20)").all()) {
+      const found = String(row["integrity_check"]);
+      if (found !== "ok") this.#report("file", found);
+    }
+  }
+
+  #chain(): void {
+    let previous = chainStart;
+    let expected = 1;
+    const rows = this.#database.prepare("SELECT sequence, at, kind, body, hash FROM audit ORDER BY sequence");
+    for (const row of rows.iterate()) {
+      const [sequence, at, kind, body] = [
+        Number(row["sequence"]),
+        String(row["at"]),
+        String(row["kind"]),
+        String(row["body"]),
+      ];
+      const where = `audit record ${sequence} (${kind})`;
+      if (sequence !== expected)
+        this.#report(where, `follows record ${expected - 1}: records between are missing`);
+      const hash = String(row["hash"]);
+      const entry = { at, kind: kind as "close", body: {} };
+      if (chainHash(previous, sequence, entry, body) !== hash)
+        this.#report(where, "does not fit the chain: it or its hash was changed");
+      previous = hash;
+      expected = sequence + 1;
+      this.#hashes.push(hash);
+      this.#remember(kind, body);
+    }
+  }
+
+  #remember(kind: string, body: string): void {
+    if (kind !== "close" && kind !== "revision" && kind !== "rollup") return;
+    try {
+      const record = JSON.parse(body) as {
+        bucket?: number;
+        revision?: number;
+        day?: number;
+        digest?: string;
+      };
+      if (kind === "rollup") this.#rollups.set(record.day ?? -1, record.digest ?? "");
+      else this.#sealed.set(`${record.bucket} ${record.revision}`, record.digest ?? "");
+    } catch {
+      // Reported by the chain already.
+    }
+  }
+
+  #buckets(): number {
+    const writer = new LedgerWriter(this.#database);
+    const latest = this.#database.prepare(
+      "SELECT bucket, max(revision) AS revision, digest, checks FROM buckets GROUP BY bucket ORDER BY bucket",
+    );
+    let count = 0;
+    for (const sealed of latest.all()) {
+      count++;
+      const bucket = Number(sealed["bucket"]);
+      const where = `bucket ${bucketName(bucket)}`;
+      const rows = [...writer.digestRows(bucket)];
+      const { digest, checks } = bucketDigest(bucket, rows);
+      const recorded = this.#sealed.get(`${bucket} ${sealed["revision"]}`);
+      if (recorded !== String(sealed["digest"]))
+        this.#report(where, "its seal is not the one in the audit record");
+      if (digest === recorded) continue;
+      const kept = sealed["checks"] as Uint8Array;
+      this.#report(where, `its rows do not fit the seal (${kept.length / 2} sealed, ${rows.length} found)`);
+      let shown = 0;
+      for (const [index, row] of rows.entries()) {
+        if (checks[2 * index] === kept[2 * index] && checks[2 * index + 1] === kept[2 * index + 1]) continue;
+        if (shown++ < rowsShownMax)
+          this.#report(`${where}, ${this.#name(row.series)}`, `was changed: reads ${row.value}`);
+      }
+    }
+    return count;
+  }
+
+  #countRows(): void {
+    this.#rows = Number(this.#database.prepare("SELECT count(*) AS rows FROM rows").get()?.["rows"]);
+  }
+
+  #days(): number {
+    const writer = new LedgerWriter(this.#database);
+    const pruned = Number(writer.meta("prunedDay") ?? -1);
+    const days = this.#database.prepare("SELECT DISTINCT day FROM days ORDER BY day").all();
+    for (const { day: found } of days) {
+      const day = Number(found);
+      const where = `rollup of ${new Date(day * 86_400_000).toISOString().slice(0, 10)}`;
+      if (this.#rollups.get(day) !== writer.dayDigest(day))
+        this.#report(where, "does not fit its digest in the audit record");
+      if (day > pruned) this.#compareDay(day, where);
+    }
+    return days.length;
+  }
+
+  #compareDay(day: number, where: string): void {
+    const differing = this.#database.prepare(`
+      SELECT d.series AS series, d.amount AS rolled, coalesce(s.amount, 0) AS summed FROM days d LEFT JOIN
+        (SELECT series, sum(amount) AS amount FROM rows WHERE bucket >= ? AND bucket < ? GROUP BY series) s
+      ON s.series = d.series WHERE d.day = ? AND d.amount IS NOT NULL AND d.amount <> coalesce(s.amount, 0)`);
+    differing.setReadBigInts(true);
+    for (const row of differing.iterate(day * bucketsPerDay, (day + 1) * bucketsPerDay, day)) {
+      this.#report(
+        `${where}, ${this.#name(Number(row["series"]))}`,
+        `says ${row["rolled"]}, its rows sum to ${row["summed"]}`,
+      );
+    }
+  }
+
+  /** A running total is what was booked: what is carried for pruned rollups and revisions, rollups kept, rows. */
+  #series(): number {
+    const pruned = Number(new LedgerWriter(this.#database).meta("prunedDay") ?? -1);
+    const statement = this.#database.prepare(`
+      SELECT s.id AS id, s.metric AS metric, s.dimensions AS dimensions, s."check" AS "check", s.total AS total, s.live AS live,
+        s.carried
+        + coalesce((SELECT sum(amount) FROM days d WHERE d.series = s.id AND d.day <= ?), 0)
+        + coalesce(r.amount, 0) AS booked
+      FROM series s LEFT JOIN (
+        SELECT series, sum(amount) AS amount FROM rows GROUP BY series) r ON r.series = s.id`);
+    statement.setReadBigInts(true);
+    let count = 0;
+    for (const row of statement.iterate(pruned)) {
+      count++;
+      const where = this.#name(Number(row["id"]));
+      if (checkOf(String(row["metric"]), String(row["dimensions"])) !== row["check"]) {
+        this.#report(where, "its name was changed");
+      }
+      if (row["total"] === null || row["total"] === row["booked"]) continue;
+      this.#report(where, `its total says ${row["total"]}, its bookings sum to ${row["booked"]}`);
+    }
+    return count;
+  }
+
+  #state(): void {
+    for (const row of this.#database.prepare(`SELECT key, value, "check" FROM state`).iterate()) {
+      if (checkOf(String(row["key"]), String(row["value"])) === row["check"]) continue;
+      this.#report(`state ${row["key"]}`, "does not fit its check");
+    }
+  }
+
+  #against(head: ChainHead): void {
+    if (head.length === 0) return;
+    const found = this.#hashes[head.length - 1];
+    if (head.hash !== "" && found?.startsWith(head.hash) === true) return;
+    const seen = found === undefined ? `the chain ends at ${this.#hashes.length}` : `it reads ${found}`;
+    this.#report(
+      `audit record ${head.length}`,
+      `left the host as ${head.hash}, ${seen}: the history was rewritten`,
+    );
+  }
+
+  #name(series: number): string {
+    const row = this.#database.prepare("SELECT metric, dimensions FROM series WHERE id = ?").get(series);
+    return row === undefined ? `series ${series}` : `series ${series} ${row["metric"]} ${row["dimensions"]}`;
+  }
+
+  #guarded(where: string, check: () => unknown): void {
+    try {
+      check();
+    } catch (error) {
+      this.#report(where, `cannot be read: ${(error as Error).message}`);
+    }
+  }
+
+  #report(where: string, message: string): void {
+    if (this.#problems.length < problemsMax) this.#problems.push({ where, message });
+  }
+}
+
+/** A bucket by the instant it begins, as people and reports name it. */
+export function bucketName(bucket: number): string {
+  return `${new Date(bucket * 900_000).toISOString().slice(0, 16)}Z`;
+}

@@ -1,0 +1,77 @@
+// What earlier beats could not store: all of a beat the disk refused, or the rows of beats that found no room. Totals are
+// kept as they stand last, rows in their newest form, bounded; the next beat writes them before its own.
+import type { AuditEntry, ClosedBucket, Histogram, SeriesState, StateRow } from "../../model.ts";
+import type { PackedBatch } from "./packed-batch.ts";
+import { rowsOf, totalsOf } from "./packed-batch.ts";
+import { WaitingRows } from "./waiting-rows.ts";
+import type { LedgerWriter } from "./writer.ts";
+
+const ENTRIES_MAX = 10_000;
+
+/** Totals, rows, closed buckets and audit entries that wait for the disk. */
+export class WaitingBatch {
+  readonly #series = new Map<number, SeriesState>();
+  readonly #totals = new Map<number, bigint | Histogram>();
+  readonly #removed = new Set<number>();
+  readonly #state = new Map<string, StateRow>();
+  readonly #rows = new WaitingRows();
+  #closed: ClosedBucket[] = [];
+  #audit: AuditEntry[] = [];
+
+  /** Rows that wait. */
+  get rows(): number {
+    return this.#rows.size;
+  }
+
+  get closed(): readonly ClosedBucket[] {
+    return this.#closed;
+  }
+
+  get audit(): readonly AuditEntry[] {
+    return this.#audit;
+  }
+
+  /** Rows given up because the wait was too long. */
+  get lostRows(): number {
+    return this.#rows.lost;
+  }
+
+  keepTotals(batch: PackedBatch): void {
+    for (const series of batch.series) {
+      this.#series.set(series.series, series);
+      this.#totals.delete(series.series);
+    }
+    for (const [series, total] of totalsOf(batch)) this.#totals.set(series, total);
+    for (const series of batch.removed) this.#removed.add(series);
+    for (const row of batch.state) this.#state.set(row.key, row);
+  }
+
+  keepRows(batch: PackedBatch): void {
+    this.#rows.add([...rowsOf(batch)]);
+    this.#closed.push(...batch.closed);
+    this.#audit.push(...batch.audit.slice(0, Math.max(0, ENTRIES_MAX - this.#audit.length)));
+  }
+
+  writeTotals(writer: LedgerWriter): void {
+    writer.series(this.#series.values(), this.#removed);
+    writer.totals(this.#totals);
+    writer.state(this.#state.values());
+  }
+
+  writeRows(writer: LedgerWriter): void {
+    writer.rows(this.#rows.all());
+  }
+
+  totalsStored(): void {
+    this.#series.clear();
+    this.#totals.clear();
+    this.#removed.clear();
+    this.#state.clear();
+  }
+
+  rowsStored(): void {
+    this.#rows.clear();
+    this.#closed = [];
+    this.#audit = [];
+  }
+}

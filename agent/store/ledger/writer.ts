@@ -1,0 +1,232 @@
+// The statements behind a commit: series, state, bucket rows, closed buckets, day rollups and the audit chain.
+// Every method expects to run inside the caller's transaction.
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { AuditEntry, BucketRow, ClosedBucket, Histogram, SeriesState, StateRow } from "../../model.ts";
+import type { DigestRow } from "./digests.ts";
+import { bucketDigest, canonicalText, chainHash, chainStart, checkOf, dimensionsText } from "./digests.ts";
+import { addHistogramTexts } from "./histogram-texts.ts";
+
+/** Buckets in a UTC day. */
+export const bucketsPerDay = 96;
+
+/** Writes into an open ledger database. */
+export class LedgerWriter {
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+
+  constructor(database: DatabaseSync) {
+    this.#database = database;
+  }
+
+  meta(key: string): string | undefined {
+    const row = this.#run("SELECT value FROM meta WHERE key = ?").get(key);
+    return row === undefined ? undefined : String(row["value"]);
+  }
+
+  setMeta(key: string, value: string): void {
+    this.#run("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value").run(
+      key,
+      value,
+    );
+  }
+
+  series(changed: Iterable<SeriesState>, removed: Iterable<number>): void {
+    const upsert = this.#run(`
+      INSERT INTO series (id, metric, dimensions, "check", start, total, histogram, announced, ended, live)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)
+      ON CONFLICT (id) DO UPDATE SET start = excluded.start, total = excluded.total,
+        histogram = excluded.histogram, announced = excluded.announced, ended = excluded.ended, live = 1`);
+    for (const one of changed) {
+      const dimensions = dimensionsText(one.dimensions);
+      upsert.run(
+        one.series,
+        one.metric,
+        dimensions,
+        checkOf(one.metric, dimensions),
+        one.start,
+        typeof one.total === "string" ? BigInt(one.total) : null,
+        typeof one.total === "string" ? null : JSON.stringify(one.total),
+        one.announced,
+        one.ended ?? null,
+      );
+    }
+    const forget = this.#run("UPDATE series SET live = 0 WHERE id = ?");
+    for (const id of removed) forget.run(id);
+  }
+
+  /** New totals of series that are there. Throws when one is not: its name was never given. */
+  totals(totals: Iterable<readonly [series: number, total: bigint | Histogram]>): void {
+    const update = this.#run("UPDATE series SET total = ?, histogram = ? WHERE id = ?");
+    for (const [series, total] of totals) {
+      const isSum = typeof total === "bigint";
+      const { changes } = update.run(isSum ? total : null, isSum ? null : JSON.stringify(total), series);
+      if (changes !== 1) throw new Error(`Cannot store a total of series ${series}: its name is not known`);
+    }
+  }
+
+  state(rows: Iterable<StateRow>): void {
+    const upsert = this.#run(
+      `INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, "check" = excluded."check"`,
+    );
+    const forget = this.#run("DELETE FROM state WHERE key = ?");
+    for (const { key, value } of rows) {
+      if (value === "") forget.run(key);
+      else upsert.run(key, value, checkOf(key, value));
+    }
+  }
+
+  rows(rows: Iterable<BucketRow>): void {
+    const upsert = this.#run(`
+      INSERT INTO rows (bucket, series, amount, histogram, revision) VALUES (?, ?, ?, ?, ?)
+      ON CONFLICT (bucket, series) DO UPDATE SET amount = excluded.amount, histogram = excluded.histogram`);
+    for (const { amount, bucket, revision, series } of rows) {
+      const [number, histogram] =
+        typeof amount === "bigint" ? [amount, null] : [null, JSON.stringify(amount)];
+      upsert.run(bucket, series, number, histogram, revision);
+    }
+  }
+
+  /** Seals a bucket: its digest goes into the audit chain, so that no row can change unseen afterwards. */
+  close(closed: ClosedBucket, at: string): void {
+    const { digest, checks, count } = bucketDigest(closed.bucket, this.digestRows(closed.bucket));
+    const quality = canonicalText(closed.quality);
+    const figures = canonicalText(closed.figures);
+    this.#run("INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?)").run(
+      closed.bucket,
+      closed.revision,
+      at,
+      quality,
+      figures,
+      digest,
+      checks,
+    );
+    const body = { bucket: closed.bucket, revision: closed.revision, rows: count, digest };
+    const record = { ...body, quality: JSON.parse(quality), figures: JSON.parse(figures) };
+    this.audit({ at, kind: closed.revision === 0 ? "close" : "revision", body: record });
+  }
+
+  /** Replaces amounts in a closed bucket: the old rows are kept as superseded, the bucket is sealed anew. */
+  revise(
+    bucket: number,
+    changes: readonly { readonly series: number; readonly amount: bigint | Histogram }[],
+    at: string,
+    reason: string,
+  ): void {
+    const sealed = this.#run("SELECT max(revision) AS revision FROM buckets WHERE bucket = ?").get(bucket);
+    if (sealed?.["revision"] == null) throw new Error(`Cannot revise bucket ${bucket}: it was never closed`);
+    const revision = Number(sealed["revision"]) + 1;
+    const keep = this.#run(
+      "INSERT INTO superseded SELECT bucket, series, revision, amount, histogram FROM rows WHERE bucket = ? AND series = ?",
+    );
+    const write = this.#run("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)");
+    // The running total stays what was exported; the difference is carried, so that it can still be proved.
+    const carry = this.#run(`
+      UPDATE series SET carried = carried + coalesce((SELECT amount FROM rows WHERE bucket = ? AND series = id), 0) - ?
+      WHERE id = ?`);
+    for (const { amount, series } of changes) {
+      keep.run(bucket, series);
+      if (typeof amount === "bigint") carry.run(bucket, amount, series);
+      const [number, histogram] =
+        typeof amount === "bigint" ? [amount, null] : [null, JSON.stringify(amount)];
+      write.run(bucket, series, number, histogram, revision);
+    }
+    const quality = this.#run("SELECT quality FROM buckets WHERE bucket = ? ORDER BY revision DESC").get(
+      bucket,
+    );
+    this.close(
+      { bucket, revision, quality: JSON.parse(String(quality?.["quality"])), figures: { reason } },
+      at,
+    );
+    const day = Math.floor(bucket / bucketsPerDay);
+    if (day > Number(this.meta("rolledDay") ?? -1)) return;
+    this.#recordDay(day, at, this.#rollUpDay(day));
+  }
+
+  /** Appends to the chain. */
+  audit(entry: AuditEntry): void {
+    const last = this.#run("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1").get();
+    const sequence = Number(last?.["sequence"] ?? 0) + 1;
+    const body = canonicalText(entry.body);
+    const hash = chainHash(String(last?.["hash"] ?? chainStart), sequence, entry, body);
+    this.#run("INSERT INTO audit VALUES (?, ?, ?, ?, ?)").run(sequence, entry.at, entry.kind, body, hash);
+  }
+
+  /** Writes the rollup of every day that ended before `time` and has none yet. */
+  rollUp(time: bigint): void {
+    const today = Number(time / 86_400_000_000_000n);
+    const first = this.#run("SELECT min(bucket) AS bucket FROM rows").get()?.["bucket"];
+    if (first == null) return;
+    const from = Math.max(
+      Number(this.meta("rolledDay") ?? -1) + 1,
+      Math.floor(Number(first) / bucketsPerDay),
+    );
+    for (let day = from; day < today; day++) {
+      const count = this.#rollUpDay(day);
+      if (count > 0)
+        this.audit({
+          at: String(time),
+          kind: "rollup",
+          body: { day, rows: count, digest: this.dayDigest(day) },
+        });
+      this.setMeta("rolledDay", String(day));
+    }
+  }
+
+  /** Digest of a day's rollup. */
+  dayDigest(day: number): string {
+    const rows = this.#run("SELECT series, amount, histogram FROM days WHERE day = ? ORDER BY series");
+    rows.setReadBigInts(true);
+    const texts: string[] = [String(day)];
+    for (const row of rows.iterate(day)) texts.push(`${row["series"]} ${row["amount"] ?? row["histogram"]}`);
+    return checkOf(...texts);
+  }
+
+  /** The rows of a bucket as they enter its digest. */
+  *digestRows(bucket: number): Generator<DigestRow> {
+    const rows = this.#run(`
+      SELECT r.series AS series, r.amount AS amount, r.histogram AS histogram, r.revision AS revision, s."check" AS identity
+      FROM rows r LEFT JOIN series s ON s.id = r.series WHERE r.bucket = ? ORDER BY r.series`);
+    rows.setReadBigInts(true);
+    for (const row of rows.iterate(bucket)) {
+      yield {
+        series: Number(row["series"]),
+        identity: String(row["identity"] ?? ""),
+        revision: Number(row["revision"]),
+        value: String(row["amount"] ?? row["histogram"]),
+      };
+    }
+  }
+
+  #recordDay(day: number, at: string, rows: number): void {
+    if (rows > 0) this.audit({ at, kind: "rollup", body: { day, rows, digest: this.dayDigest(day) } });
+  }
+
+  #rollUpDay(day: number): number {
+    const [from, to] = [day * bucketsPerDay, (day + 1) * bucketsPerDay];
+    const added = this.#run(`
+      INSERT OR REPLACE INTO days (day, series, amount, histogram)
+      SELECT ?, series, sum(amount), NULL FROM rows
+      WHERE bucket >= ? AND bucket < ? AND amount IS NOT NULL GROUP BY series`).run(day, from, to);
+    const histograms = new Map<number, string>();
+    const rows = this.#run(
+      "SELECT series, histogram FROM rows WHERE bucket >= ? AND bucket < ? AND histogram IS NOT NULL",
+    );
+    for (const row of rows.iterate(from, to)) {
+      const series = Number(row["series"]);
+      histograms.set(series, addHistogramTexts(histograms.get(series), String(row["histogram"])));
+    }
+    const write = this.#run(
+      "INSERT OR REPLACE INTO days (day, series, amount, histogram) VALUES (?, ?, NULL, ?)",
+    );
+    for (const [series, histogram] of histograms) write.run(day, series, histogram);
+    return Number(added.changes) + histograms.size;
+  }
+
+  #run(sql: string): StatementSync {
+    const known = this.#statements.get(sql);
+    if (known !== undefined) return known;
+    const statement = this.#database.prepare(sql);
+    this.#statements.set(sql, statement);
+    return statement;
+  }
+}

@@ -1,0 +1,71 @@
+// ledger-reader.ts: any range read from rollups, rows and differences is what the rows alone sum to.
+import { DatabaseSync } from "node:sqlite";
+import * as fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { LedgerReader, NoLedger } from "../../../agent/store/ledger/reader.ts";
+import { ledgerPath } from "../../../agent/store/ledger-path.ts";
+import { Bookkeeper, START, temporaryFolder, tokens } from "./fixture.ts";
+
+const { folder, remove } = temporaryFolder();
+const first = Number(START / 900_000_000_000n);
+
+beforeAll(() => {
+  const keeper = new Bookkeeper(folder);
+  for (let quarter = 0; quarter < 96 * 3 + 10; quarter += 3) {
+    const latency = { bounds: [1], counts: [quarter, 1], sum: 0.25, count: quarter + 1 };
+    keeper.books.ledger.postUntil(
+      [{ metric: "tokenwatt.server.queue_time", dimensions: {}, histogram: latency }],
+      START + BigInt(quarter * 900 + 10) * 1_000_000_000n,
+    );
+    keeper.post(quarter * 900 + 10, tokens("a", quarter * quarter + 1));
+    keeper.beat(quarter * 900 + 20);
+  }
+  keeper.close();
+});
+afterAll(() => remove());
+
+describe("LedgerReader.sums()", () => {
+  it("sums any range like the rows do, whatever part of it was rolled up", () => {
+    const reader = new LedgerReader(ledgerPath(folder));
+    const plain = new DatabaseSync(ledgerPath(folder), { readOnly: true });
+    const truth = plain.prepare(
+      "SELECT coalesce(sum(amount), 0) AS amount FROM rows WHERE bucket >= ? AND bucket < ?",
+    );
+    const series = reader.series(new Set(["tokenwatt.tokens", "tokenwatt.server.queue_time"]));
+    const histogram = [...series].find(([, one]) => one.metric === "tokenwatt.server.queue_time")?.[0] ?? 0;
+    const edge = fc.integer({ min: 0, max: 96 * 3 + 20 });
+    fc.assert(
+      fc.property(edge, edge, (one, other) => {
+        const [from, to] = [first + Math.min(one, other), first + Math.max(one, other)];
+        const sums = reader.sums(from, to, series);
+        let [amount, quarters, posts] = [0n, 0, 0];
+        for (const moved of sums.values()) if (typeof moved === "bigint") amount += moved;
+        for (let quarter = 0; quarter < 96 * 3 + 10; quarter += 3) {
+          if (quarter < from - first || quarter >= to - first) continue;
+          quarters += quarter;
+          posts++;
+        }
+        expect(amount).toBe(BigInt(Number(truth.get(from, to)?.["amount"])));
+        const found = sums.get(histogram);
+        if (posts > 0 || found !== undefined) expect(found).toMatchObject({ counts: [quarters, posts] });
+      }),
+      { numRuns: 60 },
+    );
+    reader.close();
+    plain.close();
+  });
+  it("takes no longer for a range far beyond what it holds", () => {
+    const reader = new LedgerReader(ledgerPath(folder));
+    const series = reader.series(new Set(["tokenwatt.tokens"]));
+    expect(reader.sums(0, 2 ** 31, series)).toEqual(reader.sums(first, first + 400, series));
+    reader.close();
+  });
+  it("leaves out series nobody asked for", () => {
+    const reader = new LedgerReader(ledgerPath(folder));
+    expect(reader.sums(first, first + 300, reader.series(new Set(["tokenwatt.requests"]))).size).toBe(0);
+    reader.close();
+  });
+  it("says where it looked when there is no ledger", () => {
+    expect(() => new LedgerReader("/nonexistent/ledger.db")).toThrow(NoLedger);
+  });
+});

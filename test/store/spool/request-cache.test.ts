@@ -1,0 +1,49 @@
+// The copies a spool keeps of its newest requests: whose bytes hold how long.
+import { describe, expect, test } from "vitest";
+import { RequestCache } from "../../../agent/store/spool/request-cache.ts";
+
+describe("RequestCache", () => {
+  test("keeps a copy, whatever becomes of the original", () => {
+    const cache = new RequestCache(1000);
+    const original = Buffer.alloc(100, 1);
+    cache.keep(1, original);
+    original.fill(9);
+    expect(cache.get(1)).toEqual(Buffer.alloc(100, 1));
+  });
+
+  test("writes over nothing that was not recycled", () => {
+    const cache = new RequestCache(1000);
+    cache.keep(1, Buffer.alloc(100, 1));
+    cache.keep(2, Buffer.alloc(100, 2));
+    const [first, second] = [cache.get(1), cache.get(2)];
+    cache.recycle(1);
+    cache.keep(3, Buffer.alloc(100, 3));
+    cache.keep(4, Buffer.alloc(100, 4));
+    expect(second).toEqual(Buffer.alloc(100, 2));
+    expect(cache.get(1)).toBeUndefined();
+    expect(cache.get(3)?.buffer).toBe(first?.buffer);
+    expect(cache.get(4)?.buffer).not.toBe(second?.buffer);
+  });
+
+  test("takes the place of what was recycled, also for a request a little larger", () => {
+    const cache = new RequestCache(1000);
+    cache.keep(1, Buffer.alloc(400, 1));
+    const first = cache.get(1);
+    cache.recycle(1);
+    cache.keep(2, Buffer.alloc(420, 2));
+    expect(cache.get(2)).toEqual(Buffer.alloc(420, 2));
+    expect(cache.get(2)?.buffer).toBe(first?.buffer);
+  });
+
+  test("stays within its bytes, free buffers included", () => {
+    const cache = new RequestCache(1000);
+    cache.keep(1, Buffer.alloc(600, 1));
+    cache.keep(2, Buffer.alloc(600, 2));
+    expect(cache.get(2)).toBeUndefined();
+    cache.recycle(1);
+    cache.keep(3, Buffer.alloc(800, 3));
+    expect(cache.get(3)).toEqual(Buffer.alloc(800, 3));
+    cache.keep(4, Buffer.alloc(200, 4));
+    expect(cache.get(4)).toBeUndefined();
+  });
+});
