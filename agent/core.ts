@@ -1,7 +1,7 @@
 // The part of the agent that owns what was metered: increments, correlator and the books, ready to be wired.
 // The same for production, demo and replay; restored from an earlier run's state where there is one.
 
-import type { Config } from "./config.ts";
+import type { Config } from "./config/load.ts";
 import { Correlator } from "./correlate/correlator.ts";
 import type { FloorState } from "./correlate/energy/floor.ts";
 import { Books } from "./meter/books.ts";

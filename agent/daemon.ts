@@ -2,8 +2,9 @@
 // `run` and `demo` start it with different sources; it never exits the process and never reads argv. Two beats: the
 // pipeline's tick settles and meters, the export beat commits and ships only what was committed (METERING.md 1).
 import { noteStart, watchWall } from "./chronicle.ts";
-import type { Config } from "./config.ts";
-import { changedValues } from "./config.ts";
+import type { Config } from "./config/load.ts";
+import { changedValues } from "./config/load.ts";
+import { readPrices } from "./config/prices.ts";
 import type { Core } from "./core.ts";
 import { createCore } from "./core.ts";
 import type { Durable } from "./durable.ts";
@@ -17,7 +18,6 @@ import { Pipeline } from "./pipeline.ts";
 import type { Cancel, Clock } from "./platform/clock.ts";
 import { every } from "./platform/clock.ts";
 import type { Log } from "./platform/log.ts";
-import { readPrices } from "./prices-file.ts";
 import { ServerSet } from "./server-set.ts";
 import type { GpuSource, ServerSource, SourceContext } from "./source.ts";
 import { SourceError } from "./source.ts";

@@ -1,7 +1,7 @@
 // Everything between the spool and the destinations: a sender for each, the dead letters of what they refuse, and
 // every loss on the audit record.
 
-import type { Config } from "./config.ts";
+import type { Config } from "./config/load.ts";
 import { destinations } from "./export/otlp/config.ts";
 import { timesOf } from "./export/otlp/reader.ts";
 import { Sender } from "./export/otlp/sender.ts";

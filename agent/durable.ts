@@ -2,7 +2,7 @@
 // A directory that cannot be used costs durability, not metering: the agent says so loudly and goes on in memory. Only
 // a directory that another agent meters into is refused.
 import { join } from "node:path";
-import type { Config } from "./config.ts";
+import type { Config } from "./config/load.ts";
 import type { Destination } from "./export/otlp/config.ts";
 import type { LedgerRestored, StateRow } from "./model.ts";
 import type { Log } from "./platform/log.ts";

@@ -1,7 +1,7 @@
 // The way out: the export beat commits the ledger, encodes the committed snapshot into the spool, and serves the same
 // snapshot as /metrics. Senders, one per destination, empty the spool at their own pace (METERING.md 1, rule 3).
 
-import type { Config } from "./config.ts";
+import type { Config } from "./config/load.ts";
 import type { Core } from "./core.ts";
 import { coreState } from "./core.ts";
 import { Deliveries } from "./deliveries.ts";

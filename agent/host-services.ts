@@ -1,7 +1,7 @@
 // What an agent watches of its host beside GPUs and servers: processes for placement, servers nobody named, host power.
 // Of a host that is metered, not of a recording.
 
-import type { Config } from "./config.ts";
+import type { Config } from "./config/load.ts";
 import type { Core } from "./core.ts";
 import type { HostInventory } from "./host/inventory.ts";
 import { readHostInventory } from "./host/inventory.ts";

@@ -3,7 +3,7 @@
 // ports, pod-resources their GPUs; older kubelets are asked over HTTPS where that is configured. Where there is no kubelet
 // this costs two looks at a path every 15 s. While the kubelet does not answer, what is known stays.
 
-import type { Config } from "./config.ts";
+import type { Config } from "./config/load.ts";
 import type { PodGpus } from "./host/kubelet/pod-resources.ts";
 import { listPodGpus } from "./host/kubelet/pod-resources.ts";
 import type { Pod } from "./host/kubelet/pods.ts";

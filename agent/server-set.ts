@@ -1,6 +1,6 @@
 // The configured servers of a running agent, and how a new configuration replaces them: what did not change keeps
 // running, what is gone ends its series, what is new is taken in.
-import type { Config } from "./config.ts";
+import type { Config } from "./config/load.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { ServerSource, SourceContext } from "./source.ts";
 import type { OpenServer } from "./sources.ts";

@@ -1,7 +1,7 @@
 // Opens what the configuration names: the first GPU backend that works, and every configured server.
 // Nothing here is fatal but a misconfiguration: a host whose driver is not loaded yet is asked again later.
-import type { Config } from "./config.ts";
-import { configuredBackends, configuredServers } from "./config.ts";
+import type { Config } from "./config/load.ts";
+import { configuredBackends, configuredServers } from "./config/load.ts";
 import type { Log } from "./platform/log.ts";
 import type { GpuSource, ServerSource, SourceContext } from "./source.ts";
 import { SourceError } from "./source.ts";

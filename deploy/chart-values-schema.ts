@@ -1,6 +1,6 @@
 // deploy/chart/values.schema.json: what the chart's values may be. Unknown keys are refused at every level; the value
 // `config` is held against the agent's own schema, so that helm already names a typo in it.
-import { configJsonSchema } from "../agent/config.ts";
+import { configJsonSchema } from "../agent/config/load.ts";
 
 type Schema = Readonly<Record<string, unknown>>;
 

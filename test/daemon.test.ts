@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { fromBinary } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, test } from "vitest";
-import { loadConfig } from "../agent/config.ts";
+import { loadConfig } from "../agent/config/load.ts";
 import type { Agent, AgentOptions } from "../agent/daemon.ts";
 import { startAgent } from "../agent/daemon.ts";
 import type { GpuSample, SettledInterval } from "../agent/model.ts";

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { loadConfig } from "../agent/config.ts";
+import { loadConfig } from "../agent/config/load.ts";
 import { Deliveries } from "../agent/deliveries.ts";
 import { createOtlpEncoder } from "../agent/export/otlp/encoder.ts";
 import { Books } from "../agent/meter/books.ts";

@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { loadConfig } from "../agent/config.ts";
+import { loadConfig } from "../agent/config/load.ts";
 import { createCore } from "../agent/core.ts";
 import type { Durable } from "../agent/durable.ts";
 import { continueState, openDurable, spoolRow } from "../agent/durable.ts";

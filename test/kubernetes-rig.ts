@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
-import type { Config } from "../agent/config.ts";
+import type { Config } from "../agent/config/load.ts";
 import { KubernetesWatch } from "../agent/kubernetes-watch.ts";
 import type { ServerInfo, TokenSample } from "../agent/model.ts";
 import { virtualClock } from "../agent/platform/clock.ts";

@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Config } from "../agent/config.ts";
+import type { Config } from "../agent/config/load.ts";
 import type { TokenReading, TokenSample } from "../agent/model.ts";
 import { Place, twinOf } from "../agent/server-search.ts";
 import type { ServerSource } from "../agent/source.ts";

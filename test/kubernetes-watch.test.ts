@@ -2,7 +2,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { Config } from "../agent/config.ts";
+import type { Config } from "../agent/config/load.ts";
 import { Placement } from "../agent/correlate/placement.ts";
 import { listPods } from "../agent/host/kubelet/pods.ts";
 import { serverInfoGauge } from "../agent/meter/gauges.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, test } from "vitest";
-import { loadConfig } from "../agent/config.ts";
+import { loadConfig } from "../agent/config/load.ts";
 import type { Agent } from "../agent/daemon.ts";
 import { startAgent } from "../agent/daemon.ts";
 import { systemClock } from "../agent/platform/clock.ts";

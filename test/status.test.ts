@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
-import { loadConfig } from "../agent/config.ts";
+import { loadConfig } from "../agent/config/load.ts";
 import { startAgent } from "../agent/daemon.ts";
 import { systemClock } from "../agent/platform/clock.ts";
 import { status as grpcStatus } from "../agent/platform/grpc.ts";

@@ -27,7 +27,7 @@ Examples:
 }
 
 async function print(shell: Shell, io: Io, whole: () => Promise<Command>): Promise<void> {
-  const { configJsonSchema } = await import("../config.ts");
+  const { configJsonSchema } = await import("../config/load.ts");
   const { allPaths } = await import("../config/key-tree.ts");
   const tree = commandFacts(await whole());
   const keys = allPaths(configJsonSchema()).filter((path) => !path.includes("["));

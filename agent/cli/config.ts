@@ -46,7 +46,7 @@ interface CheckOptions extends ConfigOptions {
 }
 
 async function check(options: CheckOptions, io: Io): Promise<void> {
-  const { ConfigError, configuredServers } = await import("../config.ts");
+  const { ConfigError, configuredServers } = await import("../config/load.ts");
   try {
     const { config, file } = await loadConfigFor(options, io);
     const servers = configuredServers(config).length;
@@ -69,7 +69,7 @@ interface PrintOptions extends ConfigOptions {
 }
 
 async function print(options: PrintOptions, io: Io): Promise<void> {
-  const { configJsonSchema } = await import("../config.ts");
+  const { configJsonSchema } = await import("../config/load.ts");
   const { formatYaml } = await import("../config/file.ts");
   const { formatPath, leaves } = await import("../config/paths.ts");
   const { masked } = await import("../config/secrets.ts");
@@ -90,7 +90,7 @@ async function print(options: PrintOptions, io: Io): Promise<void> {
 }
 
 async function printVariables(
-  schema: ReturnType<typeof import("../config.ts").configJsonSchema>,
+  schema: ReturnType<typeof import("../config/load.ts").configJsonSchema>,
   io: Io,
 ): Promise<void> {
   const { allPaths } = await import("../config/key-tree.ts");
@@ -102,7 +102,7 @@ async function printVariables(
 }
 
 async function schema(io: Io): Promise<void> {
-  const { configJsonSchema } = await import("../config.ts");
+  const { configJsonSchema } = await import("../config/load.ts");
   const title = { title: "tokenwatt configuration", $schema: "https://json-schema.org/draft/2020-12/schema" };
   printLine(io, JSON.stringify({ ...title, ...configJsonSchema() }, undefined, 2));
 }

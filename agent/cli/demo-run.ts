@@ -3,8 +3,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Config } from "../config.ts";
-import { loadConfig } from "../config.ts";
+import type { Config } from "../config/load.ts";
+import { loadConfig } from "../config/load.ts";
 import { startAgent } from "../daemon.ts";
 import type { GpuRecording } from "../gpu/replay.ts";
 import { openRecordedGpus, readGpus, recordedSpan } from "../gpu/replay.ts";

@@ -58,7 +58,7 @@ async function examine(options: DoctorOptions, io: Io): Promise<readonly Finding
   const { configCheck } = await import("./checks/config.ts");
   const { systemClock } = await import("../platform/clock.ts");
   const { silentLog } = await import("../platform/log.ts");
-  const { loadConfig } = await import("../config.ts");
+  const { loadConfig } = await import("../config/load.ts");
   const wanted = (id: string): boolean =>
     options.only === undefined || options.only.some((only) => id === only || id.startsWith(`${only}.`));
   const chosen = checks.filter((check) => check.ids.some(wanted));

@@ -1,7 +1,7 @@
 // `tokenwatt gpu release | resume`: closes every /dev/nvidia* handle of the daemon, so that the driver can be unloaded,
 // and takes the GPUs back. Tokens are counted meanwhile, GPU time is unobserved.
 import type { Command } from "commander";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/load.ts";
 import type { ConfigOptions } from "./config-options.ts";
 import { addConfigOptions, loadConfigFor } from "./config-options.ts";
 import { UsageError } from "./errors.ts";

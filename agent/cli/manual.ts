@@ -30,7 +30,7 @@ async function print(page: "1" | "5", io: Io, whole: () => Promise<Command>): Pr
     io.stdout.write(programManual(commandFacts(await whole()), programVersion()));
     return;
   }
-  const { configJsonSchema } = await import("../config.ts");
+  const { configJsonSchema } = await import("../config/load.ts");
   const { allPaths, schemasAt } = await import("../config/key-tree.ts");
   const { parsePath } = await import("../config/paths.ts");
   const { environmentName } = await import("../config/environment.ts");

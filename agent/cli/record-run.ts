@@ -1,6 +1,6 @@
 // Polls the configured sources at their own pace and hands every reading to a Recorder, until its time is over or a signal.
 
-import type { Config } from "../config.ts";
+import type { Config } from "../config/load.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every, systemClock } from "../platform/clock.ts";
 import { createLog } from "../platform/log.ts";

@@ -1,6 +1,6 @@
 // Builds the production pipeline around a recording and a virtual clock; `replay` and the benchmarks run it.
 
-import { loadConfig } from "../config.ts";
+import { loadConfig } from "../config/load.ts";
 import { createCore } from "../core.ts";
 import { readGpus, recordedSpan, replayBackend } from "../gpu/replay.ts";
 import type { SettledInterval } from "../model.ts";

@@ -1,7 +1,7 @@
 // Runs the daemon with its signals, until it is told to stop, its time is over or only a restart helps.
 import { unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ConfigError } from "../config.ts";
+import { ConfigError } from "../config/load.ts";
 import type { Agent } from "../daemon.ts";
 import { startAgent } from "../daemon.ts";
 import { every, systemClock } from "../platform/clock.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { initialConfig } from "../../agent/config/initial.ts";
-import { configuredServers, loadConfig } from "../../agent/config.ts";
+import { configuredServers, loadConfig } from "../../agent/config/load.ts";
 import { serverTypes } from "../../agent/servers/registry.ts";
 import { runCommand } from "../cli/capture-io.ts";
 

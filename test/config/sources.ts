@@ -1,6 +1,6 @@
 // Two backends and two server types as small as they can be, so that config tests do not change with the registries.
 import { z } from "zod";
-import type { Sources } from "../../agent/config.ts";
+import type { Sources } from "../../agent/config/load.ts";
 import type { GpuBackend, ServerType } from "../../agent/source.ts";
 
 const refuse = (): never => {

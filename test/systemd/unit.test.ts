@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { environmentName } from "../../agent/config/environment.ts";
 import { allPaths } from "../../agent/config/key-tree.ts";
+import { configJsonSchema } from "../../agent/config/load.ts";
 import { parsePath } from "../../agent/config/paths.ts";
-import { configJsonSchema } from "../../agent/config.ts";
 import { runCommand } from "../cli/capture-io.ts";
 
 const folder = fileURLToPath(new URL("../../systemd", import.meta.url));

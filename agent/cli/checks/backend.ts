@@ -1,7 +1,7 @@
 // gpu.backend: which backends can work here and which one wins. gpu.reading: whether it really reads. gpu.capabilities:
 // what each GPU cannot tell (capabilities.ts).
 // The reading goes through the same source as the daemon's; a driver that hangs shows as a failed check after 8 s.
-import { configuredBackends } from "../../config.ts";
+import { configuredBackends } from "../../config/load.ts";
 import type { GpuInfo } from "../../model.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource } from "../../source.ts";
 import { judgeCapabilities } from "./capabilities.ts";

@@ -1,5 +1,5 @@
 // What a doctor's check is given and what it says. Ids are stable: documentation and support point at them.
-import type { LoadedConfig } from "../../config.ts";
+import type { LoadedConfig } from "../../config/load.ts";
 import type { SourceContext } from "../../source.ts";
 import type { Environment } from "../io.ts";
 

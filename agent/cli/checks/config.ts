@@ -1,5 +1,5 @@
 // config.valid: whether the configuration can be read, and from where.
-import { configuredServers } from "../../config.ts";
+import { configuredServers } from "../../config/load.ts";
 import type { Check } from "./check.ts";
 import { reasonOf } from "./check.ts";
 

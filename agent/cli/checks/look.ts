@@ -1,7 +1,7 @@
 // What discovery finds on this host, for the checks that need it: told by the running daemon's /-/status, else looked up
 // once by the daemon's own searches. Nothing found here is read beyond one first reading, and nothing is booked.
 import { join } from "node:path";
-import type { Config, LoadedConfig } from "../../config.ts";
+import type { Config, LoadedConfig } from "../../config/load.ts";
 import { Placement } from "../../correlate/placement.ts";
 import type { ProcessReading } from "../../host/processes.ts";
 import type { HostStatus } from "../../host-watch.ts";

@@ -1,7 +1,7 @@
 // server.reachable: whether each server answers, configured or found. server.counters: whether it counts tokens.
 // One poll through the server's own source, so that doctor sees what the daemon would see.
 import { createSecureContext } from "node:tls";
-import { configuredServers } from "../../config.ts";
+import { configuredServers } from "../../config/load.ts";
 import type { ServerInfo } from "../../model.ts";
 import type { ListenTls } from "../../platform/tls.ts";
 import { explainTls, readTls } from "../../platform/tls.ts";

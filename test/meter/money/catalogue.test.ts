@@ -1,6 +1,6 @@
 // catalogue.ts: what is in the file and nothing else; every problem at once; overlaps refused.
 import { describe, expect, it } from "vitest";
-import { parseDecimal } from "../../../agent/meter/catalogue-reader.ts";
+import { parseDecimal } from "../../../agent/config/catalogue-reader.ts";
 import { inForce, namesProduct, readCatalogue } from "../../../agent/meter/money/catalogue.ts";
 
 const good = {

@@ -3,27 +3,27 @@
 import { existsSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import type { Overrides } from "./config/environment.ts";
-import { readEnvironment, readSettings } from "./config/environment.ts";
-import type { ConfigFile } from "./config/file.ts";
-import { readConfigFile } from "./config/file.ts";
-import type { JsonSchema } from "./config/key-tree.ts";
-import { allPaths, jsonSchemaOf, knownKeys } from "./config/key-tree.ts";
-import { readOtelEnvironment } from "./config/otel-environment.ts";
-import type { ConfigPath } from "./config/paths.ts";
-import { formatPath, leaves, valueAt, withValue } from "./config/paths.ts";
-import type { Problem } from "./config/problems.ts";
-import { ConfigError, problemsOf } from "./config/problems.ts";
-import { crossProblems } from "./config/rules.ts";
-import type { Config, Sources } from "./config/schema.ts";
-import { configSchema } from "./config/schema.ts";
-import { masked } from "./config/secrets.ts";
-import { gpuBackends } from "./gpu/registry.ts";
-import { serverTypes } from "./servers/registry.ts";
-import type { GpuBackend, ServerType } from "./source.ts";
+import { gpuBackends } from "../gpu/registry.ts";
+import { serverTypes } from "../servers/registry.ts";
+import type { GpuBackend, ServerType } from "../source.ts";
+import type { Overrides } from "./environment.ts";
+import { readEnvironment, readSettings } from "./environment.ts";
+import type { ConfigFile } from "./file.ts";
+import { readConfigFile } from "./file.ts";
+import type { JsonSchema } from "./key-tree.ts";
+import { allPaths, jsonSchemaOf, knownKeys } from "./key-tree.ts";
+import { readOtelEnvironment } from "./otel-environment.ts";
+import type { ConfigPath } from "./paths.ts";
+import { formatPath, leaves, valueAt, withValue } from "./paths.ts";
+import type { Problem } from "./problems.ts";
+import { ConfigError, problemsOf } from "./problems.ts";
+import { crossProblems } from "./rules.ts";
+import type { Config, Sources } from "./schema.ts";
+import { configSchema } from "./schema.ts";
+import { masked } from "./secrets.ts";
 
-export { ConfigError } from "./config/problems.ts";
-export type { Config, Sources } from "./config/schema.ts";
+export { ConfigError } from "./problems.ts";
+export type { Config, Sources } from "./schema.ts";
 
 /** Where the package looks when nothing names a file. */
 export const DEFAULT_CONFIG_FILE = "/etc/tokenwatt/config.yaml";

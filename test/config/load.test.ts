@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import type { ConfigInput, LoadedConfig } from "../agent/config.ts";
+import type { ConfigInput, LoadedConfig } from "../../agent/config/load.ts";
 import {
   ConfigError,
   changedValues,
@@ -11,8 +11,8 @@ import {
   configuredBackends,
   configuredServers,
   loadConfig,
-} from "../agent/config.ts";
-import { sources } from "./config/sources.ts";
+} from "../../agent/config/load.ts";
+import { sources } from "./sources.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-config-"));
 afterAll(() => rmSync(folder, { recursive: true }));

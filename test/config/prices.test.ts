@@ -1,9 +1,9 @@
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { inForce, productRank } from "../agent/meter/money/catalogue.ts";
-import { readPrices } from "../agent/prices-file.ts";
+import { readPrices } from "../../agent/config/prices.ts";
+import { inForce, productRank } from "../../agent/meter/money/catalogue.ts";
 
-const example = fileURLToPath(new URL("../deploy/config/prices.example.yaml", import.meta.url));
+const example = fileURLToPath(new URL("../../deploy/config/prices.example.yaml", import.meta.url));
 
 test("the example price file is a catalogue, with one H100 price at each instant", () => {
   const { capacity, currency, gpus, tokens } = readPrices(example);
@@ -16,6 +16,6 @@ test("the example price file is a catalogue, with one H100 price at each instant
 });
 
 test("readPrices() reports every problem of a file that is no catalogue", () => {
-  const other = fileURLToPath(new URL("../deploy/config/tokenwatt.yaml", import.meta.url));
+  const other = fileURLToPath(new URL("../../deploy/config/tokenwatt.yaml", import.meta.url));
   expect(() => readPrices(other)).toThrow(/version|unknown key/);
 });

@@ -1,9 +1,9 @@
 // The price catalogue named by `prices` in the configuration, as the meter uses it.
 
-import { readConfigFile } from "./config/file.ts";
-import { ConfigError } from "./config.ts";
-import type { Catalogue } from "./meter/money/catalogue.ts";
-import { readCatalogue } from "./meter/money/catalogue.ts";
+import type { Catalogue } from "../meter/money/catalogue.ts";
+import { readCatalogue } from "../meter/money/catalogue.ts";
+import { readConfigFile } from "./file.ts";
+import { ConfigError } from "./load.ts";
 
 /** Reads a catalogue file. Throws ConfigError with every problem found in it. */
 export function readPrices(path: string): Catalogue {
