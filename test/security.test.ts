@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { loadConfig } from "../agent/config/load.ts";
-import { startAgent } from "../agent/daemon.ts";
+import { startAgent } from "../agent/daemon/agent.ts";
 import { systemClock } from "../agent/platform/clock.ts";
 import type { Facts, Log } from "../agent/platform/log.ts";
 import type { GpuSource } from "../agent/source.ts";

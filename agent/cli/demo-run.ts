@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Config } from "../config/load.ts";
 import { loadConfig } from "../config/load.ts";
-import { startAgent } from "../daemon.ts";
+import { startAgent } from "../daemon/agent.ts";
 import type { GpuRecording } from "../gpu/replay.ts";
 import { openRecordedGpus, readGpus, recordedSpan } from "../gpu/replay.ts";
 import { systemClock } from "../platform/clock.ts";

@@ -1,6 +1,6 @@
 // Shows a running agent: a screen redrawn each second on a terminal, a JSON line each second elsewhere, a summary last.
 
-import type { Agent } from "../daemon.ts";
+import type { Agent } from "../daemon/agent.ts";
 import type { Received } from "../export/receiver.ts";
 import type { Nanos, SettledInterval } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";

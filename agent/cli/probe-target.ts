@@ -1,5 +1,6 @@
 // Reads one metric page or gRPC target for `tokenwatt probe` and `doctor`: which server it is, why, and its readings.
 import { readFileSync } from "node:fs";
+import { typeOfServices } from "../discovery/ask.ts";
 import type { TokenReading, TokenSample } from "../model.ts";
 import { createPageFetcher, notAPage } from "../page/fetch.ts";
 import { parsePage } from "../page/parse.ts";
@@ -7,7 +8,6 @@ import { systemClock } from "../platform/clock.ts";
 import { openChannel } from "../platform/grpc.ts";
 import { silentLog } from "../platform/log.ts";
 import { reflectServices } from "../servers/call/call.ts";
-import { typeOfServices } from "../servers/discover.ts";
 import { isGrpcAddress } from "../servers/entry.ts";
 import { pageUrl } from "../servers/page/server.ts";
 import { serverTypes } from "../servers/registry.ts";

@@ -1,13 +1,13 @@
 // Polls the configured sources at their own pace and hands every reading to a Recorder, until its time is over or a signal.
 
 import type { Config } from "../config/load.ts";
+import { chooseGpu, openServers } from "../daemon/sources.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every, systemClock } from "../platform/clock.ts";
 import { createLog } from "../platform/log.ts";
 import { Recorder } from "../recording/recorder.ts";
 import type { GpuSource, ServerSource } from "../source.ts";
 import { SourceError } from "../source.ts";
-import { chooseGpu, openServers } from "../sources.ts";
 
 /** What a recording holds. */
 export interface Recorded {

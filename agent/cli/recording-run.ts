@@ -1,10 +1,10 @@
 // Builds the production pipeline around a recording and a virtual clock; `replay` and the benchmarks run it.
 
 import { loadConfig } from "../config/load.ts";
-import { createCore } from "../core.ts";
+import { createCore } from "../daemon/accounting.ts";
+import { Pipeline } from "../daemon/pipeline.ts";
 import { readGpus, recordedSpan, replayBackend } from "../gpu/replay.ts";
 import type { SettledInterval } from "../model.ts";
-import { Pipeline } from "../pipeline.ts";
 import { virtualClock } from "../platform/clock.ts";
 import { silentLog } from "../platform/log.ts";
 import { listRecording } from "../recording/files.ts";

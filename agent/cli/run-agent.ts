@@ -2,8 +2,8 @@
 import { unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "../config/load.ts";
-import type { Agent } from "../daemon.ts";
-import { startAgent } from "../daemon.ts";
+import type { Agent } from "../daemon/agent.ts";
+import { startAgent } from "../daemon/agent.ts";
 import { every, systemClock } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import { createLog } from "../platform/log.ts";

@@ -36,7 +36,7 @@ async function findGpu(
   io: Io,
 ): Promise<{ readonly usable: boolean; readonly reason: string }> {
   const { loadConfigFor } = await import("./config-options.ts");
-  const { detectGpu } = await import("../sources.ts");
+  const { detectGpu } = await import("../daemon/sources.ts");
   const { config } = await loadConfigFor(options, io);
   const { systemClock } = await import("../platform/clock.ts");
   const { silentLog } = await import("../platform/log.ts");

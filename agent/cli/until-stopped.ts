@@ -2,7 +2,7 @@
 // Ctrl-C reaches the process twice within a millisecond under npm (terminal and npm), so only a signal more than a
 // second after the first means "at once".
 
-import type { Agent } from "../daemon.ts";
+import type { Agent } from "../daemon/agent.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { SourceError } from "../source.ts";
 

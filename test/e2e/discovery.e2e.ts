@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
-import { usualPorts } from "../../agent/servers/discover.ts";
+import { usualPorts } from "../../agent/discovery/ask.ts";
 import { buildFakeNvml, fakeNvml } from "../fakes/nvml/build.ts";
 import { freePort } from "../tools/packed.ts";
 

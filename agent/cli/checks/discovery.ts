@@ -2,8 +2,8 @@
 // discovery.placement: whether each server's GPUs are known. The searches are the daemon's (look.ts).
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { ApiOutcome, KubernetesStatus } from "../../kubernetes-watch.ts";
-import type { Outcome } from "../../server-search.ts";
+import type { ApiOutcome, KubernetesStatus } from "../../discovery/kubernetes.ts";
+import type { Outcome } from "../../discovery/places.ts";
 import type { Check, CheckContext, Finding, Verdict } from "./check.ts";
 import type { Look, LookedAt } from "./look.ts";
 import { lookOf } from "./look.ts";

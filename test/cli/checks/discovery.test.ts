@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { judgeHost, judgeKubernetes, judgePlacement } from "../../../agent/cli/checks/discovery.ts";
 import type { Look } from "../../../agent/cli/checks/look.ts";
 import { lookOfStatus } from "../../../agent/cli/checks/look.ts";
-import type { KubernetesStatus } from "../../../agent/kubernetes-watch.ts";
+import type { KubernetesStatus } from "../../../agent/discovery/kubernetes.ts";
 import type { ServerInfo } from "../../../agent/model.ts";
 
 const engine: ServerInfo = {

@@ -14,7 +14,7 @@ import { kubeletConfig } from "../../../agent/host/config.ts";
 import { listPodGpus } from "../../../agent/host/kubelet/pod-resources.ts";
 import { listPods, listPodsByHttps } from "../../../agent/host/kubelet/pods.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
-import { watchKubelet } from "../../kubernetes-rig.ts";
+import { watchKubelet } from "../../discovery/kubernetes-rig.ts";
 import { freePort } from "../../tools/packed.ts";
 import { toolsFolder } from "../tools-folder.ts";
 

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { SourceMemory } from "../../../agent/daemon/source-memory.ts";
 import type { StateRow } from "../../../agent/model.ts";
 import { LastPoints } from "../../../agent/servers/otlp/last-points.ts";
 import { MetricsReader } from "../../../agent/servers/otlp/metrics.ts";
@@ -7,7 +8,6 @@ import { SeriesTable } from "../../../agent/servers/otlp/series.ts";
 import { ReceiverMemory } from "../../../agent/servers/receive/memory.ts";
 import { SeenIds } from "../../../agent/servers/receive/seen-ids.ts";
 import { UsageTotals } from "../../../agent/servers/receive/usage-totals.ts";
-import { SourceMemory } from "../../../agent/source-memory.ts";
 import type { MetricSpec } from "../otlp-messages.ts";
 import { metricsRequest } from "../otlp-messages.ts";
 

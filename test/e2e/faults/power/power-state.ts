@@ -1,5 +1,5 @@
 // The durable half of the power test's agent, opened the same way by the recorded process and by the judge.
-import { spoolRow } from "../../../../agent/durable.ts";
+import { spoolRow } from "../../../../agent/daemon/durable-state.ts";
 import { Books } from "../../../../agent/meter/books.ts";
 import type { LedgerBatch, LedgerSnapshot } from "../../../../agent/model.ts";
 import { silentLog } from "../../../../agent/platform/log.ts";

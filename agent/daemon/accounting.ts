@@ -1,0 +1,93 @@
+// The part of the agent that owns what was metered: increments, correlator and the books, ready to be wired.
+// The same for production, demo and replay; restored from an earlier run's state where there is one.
+
+import type { Config } from "../config/load.ts";
+import { Correlator } from "../correlate/correlator.ts";
+import type { FloorState } from "../correlate/energy/floor.ts";
+import { Books } from "../meter/books.ts";
+import { Increments } from "../meter/counters/increments.ts";
+import { Pending } from "../meter/counters/pending.ts";
+import type { Catalogue } from "../meter/money/catalogue.ts";
+import type { LedgerRestored, Nanos, StateRow } from "../model.ts";
+import type { Clock } from "../platform/clock.ts";
+
+const FLOORS_KEY = '["floors"]';
+
+export interface CoreOptions {
+  readonly clock: Clock;
+  /** First instant that is metered; default now. */
+  readonly origin?: Nanos;
+  readonly intervalMs: number;
+  readonly gpuPollMs: number;
+  readonly correlate: Config["correlate"];
+  readonly series: Config["series"];
+  readonly catalogue?: Catalogue;
+  readonly capacity?: Config["capacity"];
+  readonly objectives?: Config["objectives"];
+  readonly restored?: LedgerRestored | undefined;
+  /** Restored totals may be below those seen outside: every series begins anew. */
+  readonly outdated?: string | undefined;
+  /** A broken law throws instead of being booked as unattributed: tests, CI and `--strict`. */
+  readonly strict: boolean;
+}
+
+export interface Core {
+  readonly correlator: Correlator;
+  readonly increments: Increments;
+  readonly books: Books;
+  readonly pending: Pending;
+}
+
+/** Everything between the sources and the exporters. */
+export function createCore(options: CoreOptions): Core {
+  const { clock, correlate, restored, series } = options;
+  const origin = options.origin ?? clock.now();
+  const increments = new Increments({ agentStarted: origin });
+  if (restored !== undefined) increments.restore(restored.state, (at) => clock.instant(at));
+  const books = new Books(
+    {
+      start: clock.unixNanos(origin),
+      unixNanos: (at) => clock.unixNanos(at),
+      seriesMax: series.max,
+      tenantsMax: series.tenantsMax,
+      weights: correlate.weights,
+      ...(options.catalogue === undefined ? {} : { catalogue: options.catalogue }),
+      ...(options.capacity === undefined ? {} : { capacity: options.capacity }),
+      ...(options.objectives === undefined ? {} : { objectives: options.objectives }),
+    },
+    restored,
+  );
+  if (restored !== undefined && options.outdated !== undefined) {
+    books.ledger.startAnew(clock.unixNanos(origin));
+    books.note("restore", origin, { outdated: options.outdated, committed: restored.time });
+  }
+  const correlator = new Correlator({
+    origin,
+    intervalNanos: options.intervalMs * 1e6,
+    gpuPollMs: options.gpuPollMs,
+    stallAfterSeconds: correlate.stallAfterSeconds,
+    shares: correlate.shares,
+    floors: restoredFloors(restored),
+    strict: options.strict,
+  });
+  return { correlator, increments, books, pending: new Pending() };
+}
+
+/** What must be stored with a beat beside the books' own: last samples, tokens not booked yet, idle floors. */
+export function coreState(core: Core, clock: Clock): readonly StateRow[] {
+  return [
+    ...core.increments.takeChanges((at) => clock.unixNanos(at)),
+    core.pending.row(),
+    { key: FLOORS_KEY, value: JSON.stringify(core.correlator.floors()) },
+  ];
+}
+
+function restoredFloors(restored: LedgerRestored | undefined): Readonly<Record<string, FloorState>> {
+  const row = restored?.state.find(({ key }) => key === FLOORS_KEY);
+  if (row === undefined) return {};
+  try {
+    return JSON.parse(row.value) as Record<string, FloorState>;
+  } catch {
+    return {};
+  }
+}

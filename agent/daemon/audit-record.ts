@@ -1,0 +1,141 @@
+// What sources did that belongs on the audit record: gaps from start to end, energy counters that began anew or moved
+// as no board can, and restarts of servers the agent slept through (METERING.md 7 and 8).
+// Each kind is bounded: a source that flaps all day, or a counter that is wrong for ever, must not fill the record.
+
+import type { Books } from "../meter/books.ts";
+import type { Nanos, SettledInterval } from "../model.ts";
+import type { Clock } from "../platform/clock.ts";
+
+/** A shorter gap is in `tokenwatt.gap_time` only. */
+const GAP_NANOS = 5e9;
+const NOTES_PER_HOUR = 24;
+const HOUR_NANOS = 3600e9;
+const BUCKET_NANOS = 900e9;
+const NAMES_MAX = 10_000;
+const REASON_MAX = 200;
+
+interface Told {
+  hour: number;
+  notes: number;
+  skipped: number;
+  /** A gap whose start is on record. */
+  open: boolean;
+}
+
+interface Refused {
+  since: Nanos;
+  windows: number;
+  millijoules: number;
+}
+
+/** Writes entries into the books; they are stored with the next beat. */
+export class RecordKeeper {
+  readonly #books: Books;
+  readonly #clock: Clock;
+  readonly #sources = new Map<string, Told>();
+  readonly #refused = new Map<string, Refused>();
+  readonly #energyResets = new Map<string, number>();
+
+  constructor(books: Books, clock: Clock) {
+    this.#books = books;
+    this.#clock = clock;
+  }
+
+  /** A source fails at `at`, without a reading since `since`. */
+  failing(source: string, since: Nanos, at: Nanos, reason: string): void {
+    if (at - since < GAP_NANOS || this.#told(source, at).open) return;
+    this.#told(source, at).open = this.#note(source, at, {
+      from: this.#unix(since),
+      why: reason.slice(0, REASON_MAX),
+    });
+  }
+
+  /** A source that had no reading since `since` is read again. */
+  recovered(source: string, since: Nanos, at: Nanos): void {
+    if (at - since < GAP_NANOS) return;
+    // The end of a gap whose start was told is told whatever the bound says: at most one for each start.
+    const { open } = this.#told(source, at);
+    this.#note(source, at, { from: this.#unix(since), to: this.#unix(at) }, open);
+    this.#told(source, at).open = false;
+  }
+
+  /** A source is no longer read. */
+  forget(source: string): void {
+    this.#sources.delete(source);
+  }
+
+  /** The server restarted while the agent was away: what it did between was never seen. */
+  unmetered(server: string, at: Nanos): void {
+    this.#books.note("unmetered", at, { server, why: "restarted while nobody looked" });
+  }
+
+  /**
+   * Energy counters after an interval: `resets` counted since each board was found. One entry for each reset; of refused
+   * windows the first at once, then one sum per board and quarter of an hour.
+   */
+  energy(interval: SettledInterval, resets: Readonly<Record<string, { readonly resets: number }>>): void {
+    for (const [gpu, { resets: counted }] of Object.entries(resets)) {
+      const more = counted - Math.min(counted, this.#energyResets.get(gpu) ?? 0);
+      this.#energyResets.set(gpu, counted);
+      if (more === 0) continue;
+      this.#books.note("reset", interval.to, { gpu, counter: "energy", times: more });
+      const dimensions = { "tokenwatt.source": `gpu:${gpu}` };
+      const posting = { metric: "tokenwatt.counter_resets", dimensions, amount: more };
+      this.#books.ledger.post([posting], interval.to);
+    }
+    for (const { gpu, rejectedMillijoules } of interval.gpus) {
+      if (rejectedMillijoules > 0) this.#refuse(gpu, rejectedMillijoules, interval.to);
+    }
+    for (const [gpu, refused] of this.#refused) {
+      if (interval.to - refused.since < BUCKET_NANOS) continue;
+      if (refused.windows === 0) this.#refused.delete(gpu);
+      else this.#noteRefused(gpu, refused, interval.to);
+      Object.assign(refused, { since: interval.to, windows: 0, millijoules: 0 });
+    }
+  }
+
+  #refuse(gpu: string, millijoules: number, at: Nanos): void {
+    const known = this.#refused.get(gpu);
+    if (known !== undefined) {
+      known.windows++;
+      known.millijoules += millijoules;
+      return;
+    }
+    this.#refused.set(gpu, { since: at, windows: 0, millijoules: 0 });
+    this.#noteRefused(gpu, { windows: 1, millijoules }, at);
+  }
+
+  #noteRefused(gpu: string, { millijoules, windows }: Omit<Refused, "since">, at: Nanos): void {
+    this.#books.note("rejected", at, { gpu, counter: "energy", windows, millijoules });
+  }
+
+  #told(source: string, at: Nanos): Told {
+    const hour = Math.floor(at / HOUR_NANOS);
+    const known = this.#sources.get(source);
+    if (known === undefined && this.#sources.size >= NAMES_MAX) this.#sources.clear();
+    const told = known ?? { hour, notes: 0, skipped: 0, open: false };
+    if (known === undefined) this.#sources.set(source, told);
+    if (told.hour !== hour) Object.assign(told, { hour, notes: 0 });
+    return told;
+  }
+
+  #note(source: string, at: Nanos, body: Readonly<Record<string, unknown>>, always = false): boolean {
+    const told = this.#told(source, at);
+    if (told.notes >= NOTES_PER_HOUR && !always) {
+      told.skipped++;
+      return false;
+    }
+    told.notes++;
+    this.#books.note("gap", at, {
+      source,
+      ...body,
+      ...(told.skipped === 0 ? {} : { skipped: told.skipped }),
+    });
+    told.skipped = 0;
+    return true;
+  }
+
+  #unix(at: Nanos): string {
+    return String(this.#clock.unixNanos(at));
+  }
+}

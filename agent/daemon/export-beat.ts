@@ -1,0 +1,276 @@
+// The way out: the export beat commits the ledger, encodes the committed snapshot into the spool, and serves the same
+// snapshot as /metrics. Senders, one per destination, empty the spool at their own pace (METERING.md 1, rule 3).
+
+import type { Config } from "../config/load.ts";
+import type { HttpEndpoint } from "../export/http.ts";
+import { serveHttp } from "../export/http.ts";
+import type { Attributes } from "../export/otlp/attributes.ts";
+import { destinations } from "../export/otlp/config.ts";
+import type { OtlpEncoder } from "../export/otlp/encoder.ts";
+import { createOtlpEncoder } from "../export/otlp/encoder.ts";
+import { agentResource } from "../export/otlp/resource.ts";
+import { prometheusText, withoutTenants } from "../export/prometheus.ts";
+import { hostIdentity } from "../host/inventory.ts";
+import type { LedgerSnapshot, Nanos, StateRow } from "../model.ts";
+import type { Cancel, Clock } from "../platform/clock.ts";
+import { every } from "../platform/clock.ts";
+import type { Log } from "../platform/log.ts";
+import { programVersion } from "../platform/version.ts";
+import { instanceId } from "../store/instance-id.ts";
+import type { Stored } from "../store/ledger/database.ts";
+import { LedgerStoreError } from "../store/ledger/store.ts";
+import type { Spool } from "../store/spool/spool.ts";
+import type { Core } from "./accounting.ts";
+import { coreState } from "./accounting.ts";
+import { Deliveries } from "./deliveries.ts";
+import type { Durable } from "./durable-state.ts";
+import { spoolRow } from "./durable-state.ts";
+import { SelfReport } from "./self-report.ts";
+import { selfStats } from "./self-stats.ts";
+import type { SourceHealth } from "./source-health.ts";
+
+const BUCKET_NANOS = 900_000_000_000n;
+/** Least distance of beats asked for by callers who wait for a commit, and how long they are collected. */
+const EARLY_BEAT_MS = 1000;
+const EARLY_BEAT_JOIN_MS = 50;
+
+export interface ExportsOptions {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly core: Core;
+  readonly durable: Durable;
+  readonly spool: Spool;
+  /** What sources must remember of what they gave away so far. */
+  readonly sourceState: () => readonly StateRow[];
+  /** End of the last settled interval. */
+  readonly settledUntil: () => Nanos;
+  readonly health: () => SourceHealth;
+  /** How often each source's process was restarted. */
+  readonly restarts: () => Readonly<Record<string, number>>;
+  /** The ledger's thread is gone: nothing can be committed any more in this process. */
+  readonly onStoreLost: (error: Error) => void;
+  readonly status: () => Readonly<Record<string, unknown>>;
+  readonly ready: () => boolean;
+  /** What is wrong although metering goes on. */
+  readonly degraded: () => string | undefined;
+}
+
+/** Everything behind the ledger. */
+export class Exports {
+  readonly #options: ExportsOptions;
+  readonly #spool: Spool;
+  readonly #deliveries: Deliveries;
+  #encoder: OtlpEncoder | undefined;
+  #resource: Attributes = {};
+  #http: HttpEndpoint | undefined;
+  #self: SelfReport | undefined;
+  #snapshot: LedgerSnapshot | undefined;
+  #cancel: Cancel = () => {};
+  #committing: Promise<void> = Promise.resolve();
+  #stored: Stored | undefined;
+  #early: Promise<void> | undefined;
+  #lastBeat: Nanos = 0;
+  #failure: Error | undefined;
+  #stopping = false;
+  readonly #delivered = new Map<string, number>();
+
+  constructor(options: ExportsOptions) {
+    const { clock, config, core, durable, log, spool } = options;
+    this.#options = options;
+    this.#spool = spool;
+    const keepsLetters = durable.store !== undefined;
+    this.#deliveries = new Deliveries({ config, clock, log, spool, books: core.books, keepsLetters });
+  }
+
+  /** `host:port` of the endpoints, undefined when switched off. */
+  get address(): string | undefined {
+    return this.#http?.address;
+  }
+
+  /** Whether anything may be seen from outside yet. */
+  get committed(): boolean {
+    return this.#snapshot !== undefined;
+  }
+
+  /** Where telemetry goes, for people. */
+  get destination(): string | undefined {
+    const endpoint = this.#options.config.export.otlp.endpoint;
+    return endpoint === "" ? undefined : endpoint;
+  }
+
+  /** What was shipped since start, over all destinations. */
+  get counts(): { readonly requests: number; readonly data_points: number } {
+    const all = this.#deliveries.statuses();
+    return {
+      requests: all.reduce((sum, one) => sum + one.sentRequests, 0),
+      data_points: all.reduce((sum, one) => sum + one.sentPoints, 0),
+    };
+  }
+
+  /** Opens the endpoints and begins to read who this host is. Throws SourceError when the port is taken. */
+  async start(): Promise<void> {
+    const { clock, config, degraded, log, ready, status } = this.#options;
+    const listen = config.export.prometheus.listen;
+    if (listen !== "") {
+      this.#http = await serveHttp({
+        listen,
+        log,
+        tls: config.export.prometheus.tls,
+        metrics: (accept) => this.#page(accept),
+        healthy: () => true,
+        degraded,
+        ready,
+        status,
+      });
+    }
+    this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
+    this.#identify();
+  }
+
+  #identify(): void {
+    const { clock, config, durable, env, log } = this.#options;
+    const { hostName, hostId, hostArch, osDescription } = hostIdentity();
+    this.#resource = agentResource({
+      env,
+      facts: {
+        hostName,
+        hostArch,
+        osType: "linux",
+        instanceId: durable.agentId ?? instanceId(config.stateDir, log),
+        ...(hostId === undefined ? {} : { hostId }),
+        ...(osDescription === undefined ? {} : { osDescription }),
+      },
+      configured: config.resource,
+      version: programVersion(),
+    });
+    this.#encoder = createOtlpEncoder({ resource: this.#resource, version: programVersion() });
+    for (const sender of this.#deliveries.senders) sender.start();
+    this.#self = new SelfReport({
+      clock,
+      log,
+      destination: destinations(config.export.otlp)[0],
+      resource: this.#resource,
+      intervalMs: config.rates.exportMs,
+      stats: () =>
+        selfStats(
+          this.#deliveries.statuses(),
+          this.#spool.status(),
+          this.#deliveries.deadLetters,
+          this.#options.health(),
+          this.#options.restarts(),
+          this.#stored?.head,
+        ),
+    });
+  }
+
+  /** One export beat: commit, encode, spool, publish. Beats never overlap. */
+  beat(): Promise<void> {
+    this.#committing = this.#committing
+      .then(() => this.#commit())
+      .then(() => {
+        this.#failure = undefined;
+      })
+      .catch((error: Error) => {
+        this.#failure = error;
+        if (isStoreLost(error)) this.#options.onStoreLost(error);
+        this.#options.log.error("export beat failed", { cause: error.message });
+      });
+    return this.#committing;
+  }
+
+  /**
+   * Resolves once everything accepted before the call is on disk, rejects when the disk did not take it. Callers share a beat, at most one a second: a gateway
+   * that pushes must not make the agent commit at its pace.
+   */
+  recorded(): Promise<void> {
+    this.#early ??= this.#earlyBeat();
+    return this.#early;
+  }
+
+  async #earlyBeat(): Promise<void> {
+    const { clock } = this.#options;
+    const wait = this.#lastBeat + EARLY_BEAT_MS * 1e6 - clock.now();
+    await clock.sleep(Math.max(EARLY_BEAT_JOIN_MS, wait / 1e6));
+    this.#early = undefined;
+    await this.beat();
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Commits what was settled last and sends what is queued within `flushMs`; what is left is told. */
+  async stop(flushMs: number): Promise<void> {
+    this.#cancel();
+    this.#stopping = true;
+    await this.beat();
+    const delivered = await Promise.all(this.#deliveries.senders.map((sender) => sender.flush(flushMs)));
+    if (delivered.includes(false)) {
+      this.#options.log.warn("not everything was delivered before the stop", { spool: this.#spool.status() });
+    }
+    await Promise.allSettled(this.#deliveries.senders.map((sender) => sender.stop()));
+    await this.#self?.stop();
+    await this.#http?.close();
+    await this.#spool.close();
+    await this.#options.durable.store?.close();
+  }
+
+  /** For `/-/status`, and facts of the last line of the log. */
+  status(): Readonly<Record<string, unknown>> {
+    return {
+      sequence: this.#snapshot?.sequence ?? 0,
+      series: this.#snapshot?.points.length ?? 0,
+      durable: this.#options.durable.store !== undefined,
+      ledger: this.#stored ?? null,
+      spool: this.#spool.status(),
+      destinations: this.#deliveries.statuses(),
+      deadLetters: this.#deliveries.deadLetters,
+    };
+  }
+
+  /** Segment on disk, then the ledger's transaction, then everyone may see it: in this order, or not at all. */
+  async #commit(): Promise<void> {
+    if (this.#encoder === undefined) return;
+    const { clock, core, durable, settledUntil, sourceState } = this.#options;
+    this.#lastBeat = clock.now();
+    await this.#deliveries.beforeCommit(this.#stopping);
+    // Sources first: what they hand over while they are asked belongs to this commit.
+    const remembered = sourceState();
+    const state = [...coreState(core, clock), ...remembered];
+    const { batch, snapshot } = core.books.commit(clock.unixNanos(settledUntil()), clock.now(), state);
+    const sequence =
+      this.#deliveries.senders.length === 0
+        ? undefined
+        : await this.#spool.append(this.#encoder.stream(snapshot));
+    const rows = sequence === undefined ? batch.state : [...batch.state, spoolRow(sequence)];
+    if (durable.store !== undefined) this.#stored = await durable.store.commit({ ...batch, state: rows });
+    if (sequence !== undefined) this.#spool.commit(sequence);
+    this.#snapshot = snapshot;
+    await this.#noteDelivered();
+  }
+
+  /** Tells the ledger which buckets every destination has, so that retention never drops one that waits. */
+  async #noteDelivered(): Promise<void> {
+    const { clock, core, durable } = this.#options;
+    if (durable.store === undefined || this.#snapshot === undefined) return;
+    for (const { destination, position } of this.#deliveries.statuses()) {
+      const waiting = this.#spool.peek(position)?.time ?? this.#snapshot.time;
+      const bucket = Number(waiting / BUCKET_NANOS);
+      if (this.#delivered.get(destination) === bucket) continue;
+      this.#delivered.set(destination, bucket);
+      await durable.store.delivered(destination, bucket);
+      core.books.note("delivery", clock.now(), { destination, before: bucket, head: this.#stored?.head });
+    }
+  }
+
+  #page(accept: string | undefined): { readonly type: string; readonly text: string } {
+    const shown = this.#options.config.export.prometheus.tenants
+      ? this.#snapshot
+      : withoutTenants(this.#snapshot);
+    return prometheusText(shown, this.#resource, accept);
+  }
+}
+
+/** The ledger's file is gone, or the thread that owns it has ended: other errors of it carry its class and may pass. */
+function isStoreLost(error: Error): boolean {
+  return error instanceof LedgerStoreError ? error.gone : /ledger worker ended/.test(error.message);
+}

@@ -1,0 +1,205 @@
+// Takes readings in: increments, correlator, gauges and health of each source. Failures become gaps, never old values.
+// Nothing here sets a timer; pipeline.ts decides when sources are read.
+
+import { DeviceCounters, GapTimes } from "../meter/device-counters.ts";
+import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge, statusGauges } from "../meter/gauges.ts";
+import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, TokenSample } from "../model.ts";
+import type { Clock } from "../platform/clock.ts";
+import type { Log } from "../platform/log.ts";
+import type { GpuPoll } from "../source.ts";
+import { SourceError } from "../source.ts";
+import type { Core } from "./accounting.ts";
+import { RecordKeeper } from "./audit-record.ts";
+import type { FlightRecorder } from "./flight-recorder.ts";
+import { SourceHealth } from "./source-health.ts";
+
+export interface IntakeParts extends Core {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly gpuPollMs: number;
+  readonly inventoryMs: number;
+  /** Remembers the last readings for the case that a law breaks. */
+  readonly flight?: FlightRecorder;
+  /** Called when a source says that only a restart of the agent helps. */
+  readonly onRestartNeeded?: (error: SourceError) => void;
+}
+
+/** What is known now of GPUs, servers and sources, and the way new readings take into the meter. */
+export class Intake {
+  readonly #parts: IntakeParts;
+  readonly health = new SourceHealth();
+  readonly gpus = new Map<string, GpuInfo>();
+  readonly servers = new Map<string, ServerInfo>();
+  readonly lastGpuSamples = new Map<string, GpuSample>();
+  readonly lastTokenSamples = new Map<string, TokenSample>();
+  readonly #deviceCounters = new DeviceCounters();
+  readonly #gapTimes = new GapTimes();
+  #enumerated = false;
+
+  readonly record: RecordKeeper;
+
+  constructor(parts: IntakeParts) {
+    this.#parts = parts;
+    this.record = new RecordKeeper(parts.books, parts.clock);
+  }
+
+  /** Replaces the GPUs; those no longer named end. */
+  setGpus(infos: readonly GpuInfo[]): void {
+    const { books, clock, correlator } = this.#parts;
+    const gone = [...this.gpus.keys()].filter((uuid) => !infos.some((info) => info.uuid === uuid));
+    for (const uuid of gone) {
+      this.lastGpuSamples.delete(uuid);
+      this.#forget(`gpu:${uuid}`);
+      books.ledger.endWhere((dimensions) => dimensions["hw.id"] === uuid);
+    }
+    this.gpus.clear();
+    for (const info of infos) this.gpus.set(info.uuid, info);
+    // GPUs found first were there since the agent started: until their first reading they are unobserved.
+    correlator.setGpus(infos, this.#enumerated ? clock.now() : correlator.settledUntil);
+    this.#enumerated = true;
+  }
+
+  addServer(info: ServerInfo): void {
+    this.servers.set(info.id, info);
+    this.#announceServers();
+  }
+
+  /** Forgets the servers of a target and ends their series. */
+  removeServer(target: ServerInfo): void {
+    for (const [id, info] of this.servers) {
+      if (id !== target.id && (info.address !== target.address || info.type !== target.type)) continue;
+      this.servers.delete(id);
+      this.lastTokenSamples.delete(id);
+      this.#forget(`server:${id}`);
+      this.#parts.books.ledger.endWhere((dimensions) => dimensions["tokenwatt.server.id"] === id);
+    }
+    this.#announceServers();
+  }
+
+  acceptGpus(poll: GpuPoll): void {
+    const { books, clock, correlator, flight, gpuPollMs } = this.#parts;
+    for (const sample of poll.samples) {
+      flight?.add({ kind: "gpu", sample }, clock.now());
+      this.lastGpuSamples.set(sample.gpu, sample);
+      correlator.acceptGpu(sample);
+      const info = this.gpus.get(sample.gpu);
+      if (info !== undefined) {
+        for (const gauge of gpuGauges(info, sample, gpuPollMs)) books.ledger.observe(gauge);
+        books.ledger.post(this.#deviceCounters.post(info, sample), sample.at);
+      }
+      this.#succeeded(`gpu:${sample.gpu}`, poll.received - poll.sent);
+    }
+    for (const gap of poll.gaps) this.gap(gap);
+    this.#succeeded("gpu", poll.received - poll.sent);
+  }
+
+  acceptTokens(info: ServerInfo, sample: TokenSample): void {
+    const { books, correlator, increments, log, pending } = this.#parts;
+    const id = sample.server;
+    if (id !== info.id) this.#serverBehind(info, id);
+    if (sample.pids !== undefined || sample.gpus !== undefined) this.#hint(sample);
+    this.#parts.flight?.add({ kind: "tokens", sample }, this.#parts.clock.now());
+    this.lastTokenSamples.set(id, sample);
+    const accepted = increments.accept(sample);
+    pending.add(accepted.increments);
+    if (accepted.unmetered) this.record.unmetered(id, this.#parts.clock.now());
+    if (accepted.poll !== undefined) correlator.acceptTokens(id, accepted.poll, accepted.increments);
+    const known = this.servers.get(id) ?? info;
+    for (const gauge of serverGauges(known, sample)) books.ledger.observe(gauge);
+    books.ledger.observe(serverInfoGauge(known, sample));
+    this.#dropped(`server:${id}`, accepted.dropped + sample.ignoredSamples);
+    for (const error of sample.errors)
+      log.warn("metric page is damaged", { source: `server:${id}`, cause: error });
+    this.#succeeded(`server:${id}`, sample.received - sample.sent);
+  }
+
+  /** `tokenwatt.gpu.info` of every GPU, observed anew so that it does not go stale. */
+  observeInventory(): void {
+    const { books, clock, inventoryMs } = this.#parts;
+    for (const info of this.gpus.values()) books.ledger.observe(gpuInfoGauge(info, clock.now(), inventoryMs));
+  }
+
+  /** A source, or all of a backend's GPUs, could not be read. */
+  failed(source: string, error: unknown): void {
+    const { clock, log, onRestartNeeded } = this.#parts;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#toCorrelator({ source, at: clock.now(), reason });
+    this.#parts.books.ledger.post(this.#gapTimes.failed(source, clock.now(), reason), clock.now());
+    const hint = error instanceof SourceError && error.hint !== undefined ? { hint: error.hint } : {};
+    if (this.#failing(source, clock.now(), reason)) {
+      log.warn("source cannot be read", { source, cause: reason, ...hint });
+    }
+    if (error instanceof SourceError && error.kind === "restart") onRestartNeeded?.(error);
+    if (!(error instanceof SourceError)) {
+      log.error("source failed unexpectedly", { source, cause: reason, stack: (error as Error).stack });
+    }
+  }
+
+  /** A source says itself that it could not read something. */
+  gap(gap: Gap): void {
+    const { books, clock, gpuPollMs } = this.#parts;
+    this.#toCorrelator(gap);
+    books.ledger.post(this.#gapTimes.failed(gap.source, gap.at, gap.reason), clock.now());
+    const info = this.gpus.get(gap.source.replace(/^gpu:/, ""));
+    if (info !== undefined) {
+      for (const gauge of statusGauges(info, "failed", gap.at, gpuPollMs)) books.ledger.observe(gauge);
+    }
+    if (this.#failing(gap.source, gap.at, gap.reason)) {
+      const hint = gap.hint === undefined ? {} : { hint: gap.hint };
+      this.#parts.log.warn("source cannot be read", { source: gap.source, cause: gap.reason, ...hint });
+    }
+  }
+
+  /** True when this is news. */
+  #failing(source: string, at: Nanos, reason: string): boolean {
+    const news = this.health.failed(source, at, reason);
+    this.record.failing(source, this.health.get(source)?.failingSince ?? at, at, reason);
+    return news;
+  }
+
+  #forget(source: string): void {
+    this.health.forget(source);
+    this.record.forget(source);
+  }
+
+  #toCorrelator(gap: Gap): void {
+    this.#parts.flight?.add({ kind: "gap", gap }, this.#parts.clock.now());
+    this.#parts.correlator.acceptGap(gap);
+  }
+
+  #succeeded(source: string, tookNanos: Nanos): void {
+    const { books, clock, log } = this.#parts;
+    const since = this.health.get(source)?.failingSince;
+    if (since !== undefined) this.record.recovered(source, since, clock.now());
+    books.ledger.post(this.#gapTimes.succeeded(source, clock.now()), clock.now());
+    if (this.health.succeeded(source, clock.now(), tookNanos)) log.info("source read again", { source });
+  }
+
+  /** A target with several servers: each takes the target's place under its own name. */
+  #serverBehind(target: ServerInfo, id: string): void {
+    if (this.servers.has(id)) return;
+    this.servers.delete(target.id);
+    this.servers.set(id, { ...target, id });
+    this.#announceServers();
+  }
+
+  #hint(sample: TokenSample): void {
+    this.#parts.correlator.setServerHints(sample.server, {
+      ...(sample.gpus === undefined ? {} : { gpus: sample.gpus }),
+      ...(sample.pids === undefined ? {} : { pids: sample.pids }),
+    });
+  }
+
+  #announceServers(): void {
+    this.#parts.correlator.setServers([...this.servers.values()], this.#parts.clock.now());
+  }
+
+  #dropped(source: string, amount: number): void {
+    if (amount === 0) return;
+    const dimensions = { "tokenwatt.source": source, reason: "invalid" };
+    this.#parts.books.ledger.post(
+      [{ metric: "tokenwatt.dropped", dimensions, amount }],
+      this.#parts.clock.now(),
+    );
+  }
+}

@@ -1,0 +1,216 @@
+// The one data path: sources -> increments -> correlator -> meter -> ledger, driven by the injected clock.
+// Production, demo and replay run this same code; they differ in their sources and their clock only. Sources are read
+// at their own pace into bounded buffers; a tick settles what is decidable, meters it and posts it to the ledger.
+
+import { Convenience } from "../meter/figures/ratios.ts";
+import type { Nanos, SettledInterval, StateRow } from "../model.ts";
+import type { Cancel, Clock } from "../platform/clock.ts";
+import { every } from "../platform/clock.ts";
+import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "../source.ts";
+import { bookFacts } from "./book-facts.ts";
+import type { IntakeParts } from "./intake.ts";
+import { Intake } from "./intake.ts";
+import { SourceMemory } from "./source-memory.ts";
+
+const NANOS_PER_MS = 1_000_000;
+
+/** What a pipeline is built from; it owns none of these but its timers. */
+export interface PipelineParts extends IntakeParts {
+  readonly gpu: GpuSource | undefined;
+  readonly servers: readonly ServerSource[];
+  readonly tickMs: number;
+  /** Servers are asked this much after one another, so that not all their pages are in memory at once; default 0. */
+  readonly serversApartMs?: number;
+  /** Resolves once everything accepted so far is on disk. */
+  readonly recorded?: () => Promise<void>;
+  /** What sources remember over restarts; nothing survives where it is absent. */
+  readonly memory?: SourceMemory;
+  /** Nothing after this instant is metered: a recording's end. */
+  readonly until?: Nanos;
+  /** Called with each settled interval after it was posted. */
+  readonly onInterval?: (interval: SettledInterval) => void;
+}
+
+/** Runs the data path from `start` to `stop`. */
+export class Pipeline {
+  readonly #parts: PipelineParts;
+  readonly #clock: Clock;
+  readonly intake: Intake;
+  readonly #cancels = new Set<Cancel>();
+  readonly #running = new Map<ServerSource, Cancel | undefined>();
+  #gpu: GpuSource | undefined;
+  #generation: number | undefined;
+  #settledUntil: Nanos;
+  #settledIntervals = 0;
+  readonly #memory: SourceMemory;
+  readonly #convenience = new Convenience();
+  #stopped = false;
+
+  constructor(parts: PipelineParts) {
+    this.#parts = parts;
+    this.#clock = parts.clock;
+    this.intake = new Intake(parts);
+    this.#memory = parts.memory ?? new SourceMemory();
+    this.#settledUntil = parts.correlator.settledUntil;
+  }
+
+  /** End of the last settled interval. */
+  get settledUntil(): Nanos {
+    return this.#settledUntil;
+  }
+
+  get settledIntervals(): number {
+    return this.#settledIntervals;
+  }
+
+  /** Reads the inventory, polls every source once and starts all timers. */
+  async start(): Promise<void> {
+    const { gpu, servers, serversApartMs = 0, tickMs } = this.#parts;
+    const now = this.#clock.now();
+    for (const [index, source] of servers.entries()) {
+      const late = (index * serversApartMs) % (source.info.pollMs / 2);
+      this.addServer(source, now + late * NANOS_PER_MS);
+    }
+    if (gpu !== undefined) await this.setGpu(gpu, now);
+    this.#cancels.add(every(this.#clock, tickMs, () => this.tick(), now + tickMs * NANOS_PER_MS));
+  }
+
+  /** Takes the GPUs in: at start, or when a driver appeared later. */
+  async setGpu(gpu: GpuSource, first: Nanos = this.#clock.now()): Promise<void> {
+    const { gpuPollMs, inventoryMs } = this.#parts;
+    this.#gpu = gpu;
+    await this.#enumerate(gpu);
+    this.#cancels.add(every(this.#clock, gpuPollMs, () => this.#pollGpu(gpu), first));
+    this.#cancels.add(every(this.#clock, inventoryMs, () => this.#enumerate(gpu)));
+  }
+
+  /** Takes a server in: configured, found by discovery, or new in a reloaded config. */
+  addServer(source: ServerSource, first: Nanos = this.#clock.now()): void {
+    this.intake.addServer(source.info);
+    if (source.kind === "pull") {
+      this.#running.set(
+        source,
+        every(this.#clock, source.info.pollMs, () => this.#pollServer(source), first),
+      );
+    } else {
+      this.#running.set(source, undefined);
+      void this.#runServer(source);
+    }
+  }
+
+  /** Lets a server go: its timers stop, its series end. */
+  async removeServer(source: ServerSource): Promise<void> {
+    this.#memory.collect(source);
+    this.#running.get(source)?.();
+    this.#running.delete(source);
+    this.intake.removeServer(source.info);
+    await source.close();
+  }
+
+  /** What sources must remember of everything accepted so far, to be committed with it. */
+  sourceState(): readonly StateRow[] {
+    for (const source of this.#running.keys()) this.#memory.collect(source);
+    return this.#memory.takeChanges();
+  }
+
+  /** Settles what is decidable now and posts it. Throws only on a broken invariant of our own. */
+  tick(): void {
+    const { correlator, until } = this.#parts;
+    if (!this.#stopped)
+      this.#book(correlator.settle(Math.min(this.#clock.now(), until ?? Number.POSITIVE_INFINITY)));
+  }
+
+  /** Polls every source once more: the end of a recording, or the last reading before a stop. */
+  async pollAll(): Promise<void> {
+    if (this.#gpu !== undefined) await this.#pollGpu(this.#gpu);
+    for (const source of this.#running.keys()) if (source.kind === "pull") await this.#pollServer(source);
+  }
+
+  /** Stops the timers, settles everything up to `at` (the last interval is cut there) and closes the sources. */
+  async stop(at: Nanos = this.#clock.now()): Promise<void> {
+    for (const source of this.#running.keys()) this.#memory.collect(source);
+    for (const cancel of this.#cancels) cancel();
+    this.#cancels.clear();
+    for (const cancel of this.#running.values()) cancel?.();
+    this.#stopped = true;
+    this.#book(this.#parts.correlator.finish(at));
+    const sources = [...this.#running.keys()];
+    this.#running.clear();
+    await Promise.allSettled([...sources.map((source) => source.close()), this.#gpu?.close()]);
+  }
+
+  #book(intervals: readonly SettledInterval[]): void {
+    if (intervals.length === 0) return;
+    const { books, correlator, increments, onInterval, pending } = this.#parts;
+    const facts = bookFacts(this.intake, increments);
+    const { energy } = correlator.status();
+    for (const interval of intervals) {
+      const money = books.post(interval, facts);
+      pending.booked(interval);
+      this.intake.record.energy(interval, energy);
+      for (const gauge of this.#convenience.add(interval, facts.gpus, money)) books.ledger.observe(gauge);
+      if (interval.violations.length > 0) this.#violated(interval);
+      this.#settledUntil = interval.to;
+      this.#settledIntervals++;
+      onInterval?.(interval);
+    }
+    this.intake.observeInventory();
+  }
+
+  /** The interval was booked to nobody; what led to it is put on disk, and the error line names the file. */
+  #violated(interval: SettledInterval): void {
+    const { flight, log } = this.#parts;
+    const at = this.#clock.now();
+    const unixMillis = Number(this.#clock.unixNanos(at) / 1_000_000n);
+    const { gpus, servers } = this.intake;
+    const known = { gpus: gpus.values(), servers: servers.values() };
+    const recording = flight?.violated(interval, { at, unixMillis }, known) ?? null;
+    for (const cause of interval.violations) log.error("accounting law broken", { cause, recording });
+  }
+
+  async #enumerate(gpu: GpuSource): Promise<void> {
+    try {
+      const infos = await gpu.inventory();
+      this.#generation = gpu.generation;
+      this.intake.setGpus(infos);
+    } catch (error) {
+      this.intake.failed("gpu", error);
+    }
+  }
+
+  async #pollGpu(gpu: GpuSource): Promise<void> {
+    try {
+      const poll = await gpu.poll();
+      if (gpu.generation !== this.#generation) await this.#enumerate(gpu);
+      this.intake.acceptGpus(poll);
+    } catch (error) {
+      this.intake.failed("gpu", error);
+      return;
+    }
+    this.tick();
+  }
+
+  async #pollServer(source: PullServerSource): Promise<void> {
+    try {
+      this.intake.acceptTokens(source.info, await source.poll());
+    } catch (error) {
+      this.intake.failed(`server:${source.info.id}`, error);
+      return;
+    }
+    this.tick();
+  }
+
+  async #runServer(source: PushServerSource): Promise<void> {
+    try {
+      await source.run(async (reading) => {
+        if (!this.#running.has(source)) return;
+        if ("reason" in reading) this.intake.gap(reading);
+        else this.intake.acceptTokens(source.info, reading);
+        this.tick();
+        if (source.acknowledges === true) await this.#parts.recorded?.();
+      });
+    } catch (error) {
+      this.intake.failed(`server:${source.info.id}`, error);
+    }
+  }
+}

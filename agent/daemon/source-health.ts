@@ -1,0 +1,76 @@
+// Health of every source, kept apart from its data: when it was last read, since when it fails and why.
+// `/-/status`, `/-/ready` and the self-metrics show it.
+import type { Nanos } from "../model.ts";
+
+/** What is known of one source. */
+export interface Health {
+  readonly ok: boolean;
+  readonly lastReadAt: Nanos | undefined;
+  /** When the present failure began. */
+  readonly failingSince: Nanos | undefined;
+  readonly reason: string | undefined;
+  readonly reads: number;
+  readonly failures: number;
+  /** How long the last read took, nanoseconds. */
+  readonly tookNanos: Nanos;
+  /** How long all reads took together. */
+  readonly readNanos: Nanos;
+}
+
+const FRESH: Health = {
+  ok: false,
+  lastReadAt: undefined,
+  failingSince: undefined,
+  reason: undefined,
+  reads: 0,
+  failures: 0,
+  tookNanos: 0,
+  readNanos: 0,
+};
+
+/** The health of each source by name. */
+export class SourceHealth {
+  readonly #sources = new Map<string, Health>();
+
+  /** Books a read; returns true when the source had been failing. */
+  succeeded(source: string, at: Nanos, tookNanos: Nanos): boolean {
+    const before = this.#sources.get(source) ?? FRESH;
+    const wasFailing = before.failingSince !== undefined;
+    this.#sources.set(source, {
+      ...before,
+      ok: true,
+      lastReadAt: at,
+      failingSince: undefined,
+      reason: undefined,
+      reads: before.reads + 1,
+      tookNanos,
+      readNanos: before.readNanos + tookNanos,
+    });
+    return wasFailing;
+  }
+
+  /** Books a failure; returns true when it is the first, or has another reason than the one before. */
+  failed(source: string, at: Nanos, reason: string): boolean {
+    const before = this.#sources.get(source) ?? FRESH;
+    this.#sources.set(source, {
+      ...before,
+      ok: false,
+      failingSince: before.failingSince ?? at,
+      reason,
+      failures: before.failures + 1,
+    });
+    return before.reason !== reason;
+  }
+
+  forget(source: string): void {
+    this.#sources.delete(source);
+  }
+
+  get(source: string): Health | undefined {
+    return this.#sources.get(source);
+  }
+
+  entries(): IterableIterator<[string, Health]> {
+    return this.#sources.entries();
+  }
+}

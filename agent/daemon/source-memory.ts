@@ -1,0 +1,40 @@
+// What sources remember over restarts (ids that were counted, last points), kept in the ledger's state rows.
+// Collected when a commit is made and when a source goes, so that it is stored in one transaction with the tokens.
+import type { StateRow } from "../model.ts";
+import type { ServerSource } from "../source.ts";
+
+const MINE = '["receiver",';
+
+/** The rows of all sources, as far as they are known to be booked. */
+export class SourceMemory {
+  readonly #rows = new Map<string, string>();
+  readonly #changed = new Map<string, StateRow>();
+
+  /** Continues from the rows of an earlier run; those of others are passed over. */
+  constructor(restored: readonly StateRow[] = []) {
+    for (const { key, value } of restored) if (key.startsWith(MINE)) this.#rows.set(key, value);
+  }
+
+  /** The rows of one server. */
+  of(server: string): readonly StateRow[] {
+    const mine = `${MINE}${JSON.stringify(server)},`;
+    return [...this.#rows].flatMap(([key, value]) => (key.startsWith(mine) ? [{ key, value }] : []));
+  }
+
+  /** Takes over what a source has to remember of what it gave away so far. */
+  collect(source: ServerSource): void {
+    if (source.kind !== "push") return;
+    for (const row of source.state?.() ?? []) {
+      if (row.value === "") this.#rows.delete(row.key);
+      else this.#rows.set(row.key, row.value);
+      this.#changed.set(row.key, row);
+    }
+  }
+
+  /** Rows to be committed: all that changed since the last call. */
+  takeChanges(): readonly StateRow[] {
+    const rows = [...this.#changed.values()];
+    this.#changed.clear();
+    return rows;
+  }
+}

@@ -1,0 +1,84 @@
+// `/-/status`: what the agent found, chose and why, as one JSON object for people and doctor.
+// No secrets: addresses of servers, placement and health only. Its keys are snake_case, but for those that are data.
+
+import type { Correlator } from "../correlate/correlator.ts";
+import type { Clock } from "../platform/clock.ts";
+import { programVersion } from "../platform/version.ts";
+import type { GpuSource } from "../source.ts";
+import type { Exports } from "./export-beat.ts";
+import type { FlightRecorder } from "./flight-recorder.ts";
+import type { Pipeline } from "./pipeline.ts";
+import { snakeCased } from "./snake-case.ts";
+import type { BackendTried } from "./sources.ts";
+
+export interface StatusParts {
+  readonly clock: Clock;
+  readonly pipeline: Pipeline;
+  readonly gpu: GpuSource | undefined;
+  readonly tried: readonly BackendTried[];
+  readonly released: boolean;
+  readonly exports: Exports;
+  readonly correlator: Correlator;
+  readonly flight: FlightRecorder;
+  readonly host: Readonly<Record<string, unknown>>;
+}
+
+/** Objects of the status whose keys are data and stay as they are; what is in them has names of ours again. */
+const KEYED_BY_DATA: ReadonlySet<string> = new Set([
+  // UUIDs of GPUs.
+  "gpu_backend.trouble",
+  "gpu_backend.unsupported",
+  "correlation.energy",
+  // Port numbers; `namespace/pod`.
+  "host.discovery.ports",
+  "host.kubernetes.pods",
+  // `gpu:<uuid>`, `server:<id>`.
+  "sources",
+  // gRPC codes.
+  "export.destinations[].dropped_points",
+]);
+
+/** The object `/-/status` answers with. */
+export function agentStatus(parts: StatusParts): Readonly<Record<string, unknown>> {
+  return snakeCased(statusOf(parts), KEYED_BY_DATA) as Readonly<Record<string, unknown>>;
+}
+
+function statusOf(parts: StatusParts): Readonly<Record<string, unknown>> {
+  const { clock, pipeline, gpu, exports } = parts;
+  const now = clock.now();
+  const ago = (at: number | undefined): number | null =>
+    at === undefined ? null : Math.round((now - at) / 1e6) / 1e3;
+  return {
+    version: programVersion(),
+    time: new Date(Number(clock.unixNanos(now) / 1_000_000n)).toISOString(),
+    uptime_seconds: Math.round(now / 1e6) / 1e3,
+    pid: process.pid,
+    degraded: parts.flight.degraded ?? null,
+    settled_seconds_ago: ago(pipeline.settledUntil),
+    gpu_backend: {
+      chosen: gpu?.backend ?? null,
+      tried: parts.tried,
+      released: parts.released,
+      ...gpu?.status(),
+    },
+    gpus: [...pipeline.intake.gpus.values()],
+    servers: [...pipeline.intake.servers.values()],
+    correlation: parts.correlator.status(),
+    host: parts.host,
+    sources: Object.fromEntries(
+      [...pipeline.intake.health.entries()].map(([source, health]) => [
+        source,
+        {
+          ok: health.ok,
+          reason: health.reason ?? null,
+          last_read_seconds_ago: ago(health.lastReadAt),
+          failing_for_seconds: ago(health.failingSince),
+          reads: health.reads,
+          failures: health.failures,
+          last_read_ms: Math.round(health.tookNanos / 1e4) / 100,
+        },
+      ]),
+    ),
+    export: exports.status(),
+  };
+}

@@ -1,0 +1,66 @@
+// bookFacts(): a rate is learned only of a server whose GPUs are all here.
+import { describe, expect, test } from "vitest";
+import { bookFacts } from "../../agent/daemon/book-facts.ts";
+import { Books } from "../../agent/meter/books.ts";
+import { Increments } from "../../agent/meter/counters/increments.ts";
+import type { GpuInfo, ServerInfo, TokenSample } from "../../agent/model.ts";
+import { virtualClock } from "../../agent/platform/clock.ts";
+import { engine, h100, intervalOf, moved, START } from "../meter/fixtures.ts";
+
+function sampleOf(
+  more: Partial<TokenSample> & { readonly waiting?: number; readonly role?: "decode" },
+): TokenSample {
+  const { role = "combined", waiting, ...rest } = more;
+  const reading = { role, tokens: {}, requests: {}, volume: "step" } as const;
+  const readings = [waiting === undefined ? reading : { ...reading, waiting }, reading];
+  const plain = { server: "s", family: "engine", sent: 0, received: 0, at: 0 } as const;
+  return { ...plain, readings, ignoredSamples: 0, errors: [], ...rest };
+}
+
+function facts(server: Partial<ServerInfo>, sample?: TokenSample): ReturnType<typeof bookFacts> {
+  const slice: GpuInfo = { ...h100, uuid: "MIG-1", parent: "GPU-2", weight: 3 / 7 };
+  const known = {
+    gpus: new Map([h100, slice].map((info) => [info.uuid, info])),
+    servers: new Map([["s", { ...engine, ...server }]]),
+    lastTokenSamples: new Map(sample === undefined ? [] : [["s", sample]]),
+  };
+  return bookFacts(known, new Increments({ agentStarted: 0 }));
+}
+
+describe("bookFacts()", () => {
+  test.each<[string, Partial<ServerInfo>, TokenSample | undefined, boolean]>([
+    ["names no GPU", {}, undefined, true],
+    ["is configured for GPUs here", { gpus: ["GPU-1", "MIG-1", "GPU-2"] }, undefined, true],
+    ["is configured for a GPU of another host too", { gpus: ["GPU-1", "GPU-9"] }, undefined, false],
+    ["says it runs here", {}, sampleOf({ gpus: ["GPU-1"] }), true],
+    ["says it runs on another host too", {}, sampleOf({ gpus: ["GPU-1", "GPU-9"] }), false],
+    ["only decodes", {}, sampleOf({ role: "decode" }), false],
+  ])("whole() of a server that %s", (_what, server, sample, whole) => {
+    expect(facts(server, sample).whole?.("s")).toBe(whole);
+  });
+
+  test("waiting() sums what readings say, and says nothing where none does", () => {
+    expect(facts({}, sampleOf({ waiting: 3 })).waiting?.("s")).toBe(3);
+    expect(facts({}, sampleOf({})).waiting?.("s")).toBeUndefined();
+    expect(facts({}).waiting?.("s")).toBeUndefined();
+  });
+
+  test.each([
+    ["here", "GPU-1", true],
+    ["also elsewhere", "GPU-9", false],
+  ])("lets Books learn a capacity from a server that is %s", (_where, gpu, learned) => {
+    const clock = virtualClock(START);
+    const books = new Books({ start: START, unixNanos: (at) => clock.unixNanos(at) });
+    const told = facts({ gpus: ["GPU-1", gpu] }, sampleOf({ waiting: 1 }));
+    for (let minute = 0; minute < 10; minute++) {
+      const increments = [moved({ tokens: { output: 60_000 } })];
+      const times = { from: minute * 60, to: (minute + 1) * 60, seconds: { token_active: 60 } };
+      books.post(intervalOf({ ...times, increments }), told);
+    }
+    const { snapshot } = books.commit(clock.unixNanos(600e9), 600e9);
+    const sources = snapshot.points
+      .filter(({ metric }) => metric === "tokenwatt.capacity_tokens")
+      .map(({ dimensions }) => dimensions["tokenwatt.capacity.source"]);
+    expect(sources).toEqual(learned ? ["learned"] : []);
+  });
+});

@@ -1,0 +1,153 @@
+// A state directory that was brought back from a copy: nothing seen outside is shown again, and the record says so.
+import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+import { loadConfig } from "../../agent/config/load.ts";
+import { createCore } from "../../agent/daemon/accounting.ts";
+import type { Durable } from "../../agent/daemon/durable-state.ts";
+import { continueState, openDurable, spoolRow } from "../../agent/daemon/durable-state.ts";
+import { destinations } from "../../agent/export/otlp/config.ts";
+import type { LedgerSnapshot } from "../../agent/model.ts";
+import { virtualClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
+import { START, tokens } from "../store/ledger/fixture.ts";
+
+const folders: string[] = [];
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
+
+function newFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "durable-"));
+  folders.push(folder);
+  return folder;
+}
+
+interface Life {
+  readonly durable: Durable;
+  /** Books tokens, commits, spools and delivers one request. */
+  beat(amount: number): Promise<LedgerSnapshot>;
+  audit(): readonly string[];
+  end(): Promise<void>;
+}
+
+/** An agent from its state to its spool, `seconds` after START. */
+async function live(stateDir: string, seconds: number, origin = START): Promise<Life> {
+  const { config } = loadConfig({
+    env: {},
+    settings: [`stateDir=${stateDir}`, "export.otlp.endpoint=http://localhost:4317"],
+  });
+  const clock = virtualClock(origin + BigInt(seconds) * 1_000_000_000n);
+  const opened = await openDurable(config, silentLog);
+  const { durable, spool } = await continueState(opened, destinations(config.export.otlp), silentLog);
+  const { books } = createCore({
+    ...config,
+    clock,
+    intervalMs: 1000,
+    gpuPollMs: 1000,
+    restored: durable.restored,
+    outdated: durable.outdated,
+    strict: true,
+  });
+  const kinds: string[] = [];
+  return {
+    durable,
+    audit: () => kinds,
+    beat: async (amount) => {
+      await clock.advance(clock.now() + 1e9);
+      const time = clock.unixNanos(clock.now());
+      books.ledger.postUntil([tokens("a", amount)], time);
+      const { batch, snapshot } = books.commit(time, clock.now());
+      kinds.push(...batch.audit.map(({ kind }) => kind));
+      const entry = { bytes: Uint8Array.of(1), points: 1, time, layout: 0 };
+      const sequence = await spool.append([entry]);
+      await durable.store?.commit({ ...batch, state: [...batch.state, spoolRow(sequence)] });
+      spool.commit(sequence);
+      await spool.acknowledge("main", sequence);
+      return snapshot;
+    },
+    end: async () => {
+      await spool.close();
+      await durable.store?.close();
+    },
+  };
+}
+
+async function lived(stateDir: string, seconds: number, amounts: readonly number[]): Promise<void> {
+  const life = await live(stateDir, seconds);
+  for (const amount of amounts) await life.beat(amount);
+  await life.end();
+}
+
+describe("continueState()", { timeout: 30_000 }, () => {
+  test.each([
+    ["copied", (name: string) => name !== ""],
+    ["behind", (name: string) => name.startsWith("ledger")],
+  ])(
+    "a state that is %s begins every series anew, once, and puts it on record",
+    async (why, isBroughtBack) => {
+      const [stateDir, backup] = [newFolder(), newFolder()];
+      await lived(stateDir, 0, [100, 100]);
+      await lived(stateDir, 50, [100]);
+      cpSync(stateDir, backup, { recursive: true });
+      await lived(stateDir, 100, [100, 100]);
+      const names = readdirSync(stateDir).filter(isBroughtBack);
+      for (const name of names) rmSync(join(stateDir, name), { recursive: true });
+      for (const name of names) cpSync(join(backup, name), join(stateDir, name), { recursive: true });
+      const life = await live(stateDir, 200);
+      expect(life.durable.outdated).toBe(why);
+      const snapshot = await life.beat(7);
+      const shown = snapshot.points.filter(({ metric }) => metric === "tokenwatt.tokens");
+      expect(shown).toMatchObject([{ value: 7n, isNew: true }]);
+      expect(shown[0]?.start).toBeGreaterThanOrEqual(START + 200_000_000_000n);
+      expect(life.audit()).toContain("restore");
+      await life.end();
+      const next = await live(stateDir, 300);
+      expect(next.durable.outdated).toBeUndefined();
+      const after = await next.beat(1);
+      expect(after.points.filter(({ metric }) => metric === "tokenwatt.tokens")).toMatchObject([
+        { value: 8n, start: shown[0]?.start, isNew: false },
+      ]);
+      await next.end();
+    },
+  );
+
+  test("a state that was moved right after its last commit keeps its samples, under series that begin anew", async () => {
+    const [from, to] = [newFolder(), newFolder()];
+    const now = BigInt(Date.now()) * 1_000_000n - 60_000_000_000n;
+    for (const seconds of [0, 20]) {
+      const before = await live(from, seconds, now);
+      await before.beat(100);
+      await before.end();
+    }
+    cpSync(from, to, { recursive: true });
+    const life = await live(to, 50, now);
+    expect(life.durable.outdated).toBe("moved");
+    const opened = life.durable.restored?.state.map(({ key }) => key) ?? [];
+    expect(opened).toContain('["spool"]');
+    expect((await life.beat(7)).points[0]).toMatchObject({ value: 7n, isNew: true });
+    expect(life.audit()).toContain("restore");
+    await life.end();
+  });
+
+  test("a series that began in the last commit is announced once, but again where the spool was lost", async () => {
+    for (const isLost of [false, true]) {
+      const stateDir = newFolder();
+      await lived(stateDir, 0, [100]);
+      if (isLost) rmSync(join(stateDir, "spool"), { recursive: true });
+      const life = await live(stateDir, 50);
+      expect((await life.beat(1)).points[0]).toMatchObject({ value: 101n, start: START, isNew: isLost });
+      await life.end();
+    }
+  });
+
+  test("a state that was only used goes on", async () => {
+    const stateDir = newFolder();
+    await lived(stateDir, 0, [100, 100]);
+    const life = await live(stateDir, 50);
+    expect(life.durable.outdated).toBeUndefined();
+    expect((await life.beat(1)).points[0]).toMatchObject({ value: 201n, start: START });
+    await life.end();
+  });
+});

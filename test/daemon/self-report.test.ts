@@ -1,0 +1,61 @@
+// When the agent reports about itself: not at the start, only to somebody, and to the end.
+import { expect, test } from "vitest";
+import { SelfReport } from "../../agent/daemon/self-report.ts";
+import type { SelfStats } from "../../agent/export/self/metrics.ts";
+import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
+import { startCollector } from "../fakes/otlp-collector.ts";
+
+const stats = (): SelfStats => ({
+  exportedPoints: {},
+  droppedPoints: {},
+  exportCalls: {},
+  exportSeconds: {},
+  retries: {},
+  queuedRecords: 0,
+  queuedBytes: 0,
+  lostPoints: {},
+  unsentSeconds: {},
+  deadLetters: 0,
+  polls: {},
+  pollSeconds: {},
+  gaps: {},
+  sourceRestarts: {},
+});
+const report = { log: silentLog, resource: {}, intervalMs: 60_000, stats };
+
+function destination(port: number) {
+  return {
+    name: "main",
+    target: { target: `127.0.0.1:${port}` },
+    timeoutMs: 2000,
+    gzip: false,
+    backlog: "strict" as const,
+  };
+}
+
+test("SelfReport begins 2 s after the start, and reports once more when it is stopped", async () => {
+  const collector = await startCollector();
+  const clock = virtualClock(0n);
+  const self = new SelfReport({ ...report, clock, destination: destination(collector.port) });
+  await clock.advance(1.9e9);
+  expect(collector.requests).toHaveLength(0);
+  await clock.advance(2.1e9);
+  await self.stop();
+  expect(collector.requests).toHaveLength(1);
+  await collector.close();
+});
+
+test("SelfReport that is stopped before it began never begins", async () => {
+  const collector = await startCollector();
+  const clock = virtualClock(0n);
+  const self = new SelfReport({ ...report, clock, destination: destination(collector.port) });
+  await self.stop();
+  await clock.advance(10e9);
+  expect(collector.requests).toHaveLength(0);
+  await collector.close();
+});
+
+test("SelfReport without a destination does nothing", async () => {
+  await new SelfReport({ ...report, clock: systemClock(), destination: undefined }).stop();
+});
