@@ -2,7 +2,7 @@
 // `register(program, io)`, and a line here. Only the file of the command asked for is loaded, so keep its top level
 // light and import what is heavy inside the action.
 import type { Command } from "commander";
-import type { Io } from "./io.ts";
+import type { Io } from "./common/io.ts";
 
 /** The name typed and the file behind it. */
 export interface CommandEntry {

@@ -1,10 +1,10 @@
 // `tokenwatt completion bash | zsh | fish`: a completion script made from the command tree, with the configuration's keys for
 // `--set`. It is static: completing a word starts no process.
 import type { Command } from "commander";
-import type { CommandFacts, OptionFacts } from "./command-tree.ts";
-import { commandFacts, flattened } from "./command-tree.ts";
-import { fishScript } from "./completion-fish.ts";
-import type { Io } from "./io.ts";
+import type { Io } from "./common/io.ts";
+import type { CommandFacts, OptionFacts } from "./help/command-tree.ts";
+import { commandFacts, flattened } from "./help/command-tree.ts";
+import { fishScript } from "./help/fish.ts";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
 type Shell = (typeof SHELLS)[number];

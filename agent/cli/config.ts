@@ -1,10 +1,10 @@
 // `tokenwatt config check | print | schema | init`: everything about the configuration without starting anything.
 import type { Command } from "commander";
-import type { ConfigOptions } from "./config-options.ts";
-import { addConfigOptions, loadConfigFor } from "./config-options.ts";
-import { UsageError } from "./errors.ts";
-import type { Io } from "./io.ts";
-import { exitCodes, printLine, tell } from "./io.ts";
+import type { ConfigOptions } from "./common/config-options.ts";
+import { addConfigOptions, loadConfigFor } from "./common/config-options.ts";
+import { UsageError } from "./common/errors.ts";
+import type { Io } from "./common/io.ts";
+import { exitCodes, printLine, tell } from "./common/io.ts";
 
 /** Adds `tokenwatt config` and its four verbs. */
 export function register(program: Command, io: Io): void {
@@ -96,7 +96,7 @@ async function printVariables(
   const { allPaths } = await import("../config/key-tree.ts");
   const { environmentName } = await import("../config/environment.ts");
   const { parsePath } = await import("../config/paths.ts");
-  const { formatTable } = await import("./table.ts");
+  const { formatTable } = await import("./common/table.ts");
   const rows = allPaths(schema).map((path) => [environmentName(parsePath(path) ?? []), path]);
   printLine(io, formatTable(rows));
 }

@@ -3,12 +3,12 @@
 // the other removed. What is sent again carries its original times and totals, so nothing is counted twice.
 import type { Command } from "commander";
 import type { DeadLetter } from "../store/dead-letters.ts";
-import type { LetterOptions } from "./chosen-letters.ts";
-import { chosenLetters } from "./chosen-letters.ts";
-import { addConfigOptions } from "./config-options.ts";
-import { UsageError } from "./errors.ts";
-import type { Io } from "./io.ts";
-import { printLine, tell } from "./io.ts";
+import { addConfigOptions } from "./common/config-options.ts";
+import { UsageError } from "./common/errors.ts";
+import type { Io } from "./common/io.ts";
+import { printLine, tell } from "./common/io.ts";
+import type { LetterOptions } from "./dead-letters/chosen.ts";
+import { chosenLetters } from "./dead-letters/chosen.ts";
 
 interface DropOptions extends LetterOptions {
   readonly all?: boolean;
@@ -58,7 +58,7 @@ Examples:
   tokenwatt deadletters resend 179349120000000001 --out-of-order`,
     )
     .action(async (ids: string[], options: ResendOptions) => {
-      const { resend } = await import("./deadletters-resend.ts");
+      const { resend } = await import("./dead-letters/resend.ts");
       await resend(ids, options, io);
     });
   addOptions(group.command("drop [id...]"))
@@ -88,7 +88,7 @@ async function list(options: LetterOptions, io: Io): Promise<void> {
     return;
   }
   if (chosen.length === 0) return tell(io, `no dead letters in ${folder}`);
-  const { formatTable } = await import("./table.ts");
+  const { formatTable } = await import("./common/table.ts");
   const rows = chosen
     .map(shown)
     .map((one) => [

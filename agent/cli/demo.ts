@@ -2,8 +2,8 @@
 // The same sources, rooms and exporters as production: a token server in a process of its own streams counters over
 // gRPC, the replay backend feeds GPU readings, an OTLP/gRPC receiver in a process of its own counts what arrives.
 import type { Command } from "commander";
-import { parseDurationMs } from "./durations.ts";
-import type { Io } from "./io.ts";
+import { parseDurationMs } from "./common/durations.ts";
+import type { Io } from "./common/io.ts";
 
 export interface DemoOptions {
   readonly json?: boolean;
@@ -34,9 +34,9 @@ Examples:
 /** Starts the helpers, loads the agent meanwhile, and runs the demo. */
 export async function demo(options: DemoOptions, io: Io): Promise<void> {
   const elsewhere = io.env["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"] ?? io.env["OTEL_EXPORTER_OTLP_ENDPOINT"];
-  const { startHelpers } = await import("./demo-helpers.ts");
+  const { startHelpers } = await import("./demo/helpers.ts");
   const helpers = startHelpers(options.speed, elsewhere === undefined);
-  const { runDemo } = await import("./demo-run.ts");
+  const { runDemo } = await import("./demo/run.ts");
   await runDemo(options, io, helpers);
 }
 

@@ -2,11 +2,11 @@
 // Exits 0 when all is fine, 1 when the worst verdict is a warning, 2 when it is a failure.
 import type { Command } from "commander";
 import type { Finding, Verdict } from "./checks/check.ts";
-import type { ConfigOptions } from "./config-options.ts";
-import { addConfigOptions } from "./config-options.ts";
-import { UsageError } from "./errors.ts";
-import type { ExitCode, Io } from "./io.ts";
-import { exitCodes, printLine } from "./io.ts";
+import type { ConfigOptions } from "./common/config-options.ts";
+import { addConfigOptions } from "./common/config-options.ts";
+import { UsageError } from "./common/errors.ts";
+import type { ExitCode, Io } from "./common/io.ts";
+import { exitCodes, printLine } from "./common/io.ts";
 
 interface DoctorOptions extends ConfigOptions {
   readonly json?: boolean;

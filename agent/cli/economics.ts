@@ -2,12 +2,12 @@
 // Without a ledger it computes the published figures (METERING.md 6): 3 USD/h at 70 % = 18,396 a year; 30 M tokens/h
 // at 60 % and 1 USD per million = 157,680. With one (--state-dir) this host's own figures stand in. All money is integers of 1e-9 of the currency; division comes last.
 import type { Command } from "commander";
-import type { Measured } from "./economics-ledger.ts";
-import { UsageError } from "./errors.ts";
-import type { Io } from "./io.ts";
-import { printLine } from "./io.ts";
-import { formatNano, NANO, parseNano, parseNanoRatio } from "./numbers.ts";
-import { formatTable } from "./table.ts";
+import { UsageError } from "./common/errors.ts";
+import type { Io } from "./common/io.ts";
+import { printLine } from "./common/io.ts";
+import { formatNano, NANO, parseNano, parseNanoRatio } from "./common/numbers.ts";
+import { formatTable } from "./common/table.ts";
+import type { Measured } from "./report/measured-economics.ts";
 
 const HOURS_PER_YEAR = 8760n;
 const MILLION = 1_000_000n;
@@ -102,8 +102,8 @@ Examples:
 async function readLedger(options: EconomicsOptions, folder: string): Promise<FromLedger> {
   const { LedgerReader } = await import("../store/ledger/reader.ts");
   const { ledgerPath } = await import("../store/ledger-path.ts");
-  const { readRange } = await import("./report-range.ts");
-  const { measure } = await import("./economics-ledger.ts");
+  const { readRange } = await import("./report/range.ts");
+  const { measure } = await import("./report/measured-economics.ts");
   const reader = new LedgerReader(ledgerPath(folder));
   try {
     const range = readRange(options, undefined, Number((reader.time ?? 0n) / MILLION));

@@ -2,11 +2,11 @@
 // and takes the GPUs back. Tokens are counted meanwhile, GPU time is unobserved.
 import type { Command } from "commander";
 import type { Config } from "../config/load.ts";
-import type { ConfigOptions } from "./config-options.ts";
-import { addConfigOptions, loadConfigFor } from "./config-options.ts";
-import { UsageError } from "./errors.ts";
-import type { Io } from "./io.ts";
-import { exitCodes, tell } from "./io.ts";
+import type { ConfigOptions } from "./common/config-options.ts";
+import { addConfigOptions, loadConfigFor } from "./common/config-options.ts";
+import { UsageError } from "./common/errors.ts";
+import type { Io } from "./common/io.ts";
+import { exitCodes, tell } from "./common/io.ts";
 
 const STATUS_MS = 2000;
 const WAIT_STEP_MS = 250;
@@ -32,7 +32,7 @@ Examples:
 }
 
 async function change(options: ConfigOptions, io: Io, release: boolean): Promise<void> {
-  const { findDaemon } = await import("./daemon-process.ts");
+  const { findDaemon } = await import("./common/daemon-process.ts");
   const { sendSignal } = await import("./signal.ts");
   const { config } = await loadConfigFor(options, io);
   const found = findDaemon(config, io.env);
@@ -77,7 +77,7 @@ async function reaches(config: Config, released: boolean): Promise<boolean> {
 }
 
 async function isReleased(config: Config): Promise<boolean | undefined> {
-  const { readStatus } = await import("./daemon-process.ts");
+  const { readStatus } = await import("./common/daemon-process.ts");
   const backend = (await readStatus(config.export.prometheus, STATUS_MS))?.["gpu_backend"];
   const released = (backend as { released?: unknown } | undefined)?.released;
   return typeof released === "boolean" ? released : undefined;

@@ -2,9 +2,9 @@
 // configuration's schema, so that they cannot describe what does not exist. roff with man(7) macros.
 import type { Command } from "commander";
 import type { JsonSchema } from "../config/key-tree.ts";
-import type { CommandFacts } from "./command-tree.ts";
-import { commandFacts, flattened } from "./command-tree.ts";
-import type { Io } from "./io.ts";
+import type { Io } from "./common/io.ts";
+import type { CommandFacts } from "./help/command-tree.ts";
+import { commandFacts, flattened } from "./help/command-tree.ts";
 
 /** Adds `tokenwatt manual`. */
 export function register(program: Command, io: Io, whole: () => Promise<Command>): void {

@@ -1,7 +1,7 @@
 // `tokenwatt metrics`: the table of everything exported, the same that METRICS.md and the encoder are made from.
 import type { Command } from "commander";
-import type { Io } from "./io.ts";
-import { printLine } from "./io.ts";
+import type { Io } from "./common/io.ts";
+import { printLine } from "./common/io.ts";
 
 interface MetricsOptions {
   readonly json?: boolean;
@@ -31,7 +31,7 @@ Examples:
 async function list(options: MetricsOptions, io: Io): Promise<void> {
   const { metrics } = await import("../export/metrics/metrics.ts");
   const { prometheusLabel, prometheusName } = await import("../export/metrics/prometheus-names.ts");
-  const { formatTable } = await import("./table.ts");
+  const { formatTable } = await import("./common/table.ts");
   if (options.markdown === true) {
     const { metricsPage } = await import("../export/metrics/page.ts");
     io.stdout.write(metricsPage());

@@ -21,7 +21,7 @@ import type {
   SourceContext,
 } from "../source.ts";
 import { SourceError } from "../source.ts";
-import { UsageError } from "./errors.ts";
+import { UsageError } from "./common/errors.ts";
 
 /** What a probe found, as `--json` prints it. */
 export interface ProbeResult {

@@ -1,10 +1,10 @@
 // `tokenwatt probe`: what the agent makes of one metric page or one gRPC target (METERING.md 9).
 // Reads once, recognises the server by its labels (or takes --as), prints the readings and every problem met.
 import type { Command } from "commander";
-import type { Io } from "./io.ts";
-import { exitCodes, printLine } from "./io.ts";
+import type { Io } from "./common/io.ts";
+import { exitCodes, printLine } from "./common/io.ts";
+import { formatTable } from "./common/table.ts";
 import type { ProbeResult } from "./probe-target.ts";
-import { formatTable } from "./table.ts";
 
 interface ProbeOptions {
   readonly as?: string;

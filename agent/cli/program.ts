@@ -4,9 +4,9 @@ import { Command, CommanderError } from "commander";
 import { priorities, stderrIsJournal, withPriority } from "../platform/journal.ts";
 import { programVersion } from "../platform/version.ts";
 import { commands } from "./commands.ts";
-import { describeFailure } from "./errors.ts";
-import type { ExitCode, Io } from "./io.ts";
-import { exitCodes, tell } from "./io.ts";
+import { describeFailure } from "./common/errors.ts";
+import type { ExitCode, Io } from "./common/io.ts";
+import { exitCodes, tell } from "./common/io.ts";
 
 const DEFAULT_COMMAND = "start";
 const OWN_FLAGS = new Set(["-h", "--help", "-V", "--version"]);

@@ -1,11 +1,11 @@
 // `tokenwatt record DIR`: writes what the sources say, driver rings included, as a format 2 recording that `replay` meters
 // again with the same totals. Nothing is metered or exported meanwhile; identifiers are masked unless --no-mask.
 import type { Command } from "commander";
-import type { ConfigOptions } from "./config-options.ts";
-import { addConfigOptions } from "./config-options.ts";
-import { parseDurationMs } from "./durations.ts";
-import type { Io } from "./io.ts";
-import { tell } from "./io.ts";
+import type { ConfigOptions } from "./common/config-options.ts";
+import { addConfigOptions } from "./common/config-options.ts";
+import { parseDurationMs } from "./common/durations.ts";
+import type { Io } from "./common/io.ts";
+import { tell } from "./common/io.ts";
 
 interface RecordOptions extends ConfigOptions {
   readonly duration?: number;
@@ -30,7 +30,7 @@ Examples:
   tokenwatt replay incident`,
     )
     .action(async (folder: string, options: RecordOptions) => {
-      const { loadConfigFor } = await import("./config-options.ts");
+      const { loadConfigFor } = await import("./common/config-options.ts");
       const { record } = await import("./record-run.ts");
       const { config } = await loadConfigFor(options, io);
       const done = await record(folder, config, {

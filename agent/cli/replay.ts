@@ -2,9 +2,9 @@
 // Interval k = [t0 + k x interval, +interval), t0 = first GPU line, the last one cut at the last GPU line; polls at
 // t0 + k x poll and once at the end (METERING.md 9). Measured latencies and phases in the recording are never looked at.
 import type { Command } from "commander";
-import { formatDurationMs, parseDurationMs } from "./durations.ts";
-import type { Io } from "./io.ts";
-import { printLine, tell } from "./io.ts";
+import { formatDurationMs, parseDurationMs } from "./common/durations.ts";
+import type { Io } from "./common/io.ts";
+import { printLine, tell } from "./common/io.ts";
 
 interface ReplayOptions {
   readonly json?: boolean;
@@ -48,8 +48,8 @@ Examples:
 }
 
 async function replay(folder: string, options: ReplayOptions, io: Io): Promise<void> {
-  const { openRecording } = await import("./recording-run.ts");
-  const { intervalLines, ReplayTotals } = await import("./replay-lines.ts");
+  const { openRecording } = await import("./replay/run.ts");
+  const { intervalLines, ReplayTotals } = await import("./replay/lines.ts");
   const { systemClock } = await import("../platform/clock.ts");
   const wall = systemClock();
   const totals = new ReplayTotals();
@@ -77,6 +77,6 @@ async function replay(folder: string, options: ReplayOptions, io: Io): Promise<v
     printLine(io, lines.join("\n"));
     return;
   }
-  const { summaryText } = await import("./replay-summary.ts");
+  const { summaryText } = await import("./replay/summary.ts");
   printLine(io, summaryText(line, recording.durationSeconds, wall.now() / 1e9));
 }

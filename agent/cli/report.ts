@@ -4,12 +4,12 @@ import type { Command } from "commander";
 import type { PeriodUnit } from "../meter/figures/calendar.ts";
 import type { Group, Plan, ReportSource } from "../meter/figures/report.ts";
 import type { LedgerReader } from "../store/ledger/reader.ts";
-import type { ConfigOptions } from "./config-options.ts";
-import { addConfigOptions, loadConfigFor } from "./config-options.ts";
-import { UsageError } from "./errors.ts";
-import type { Io } from "./io.ts";
-import { printLine, tell } from "./io.ts";
-import type { ReportRange } from "./report-range.ts";
+import type { ConfigOptions } from "./common/config-options.ts";
+import { addConfigOptions, loadConfigFor } from "./common/config-options.ts";
+import { UsageError } from "./common/errors.ts";
+import type { Io } from "./common/io.ts";
+import { printLine, tell } from "./common/io.ts";
+import type { ReportRange } from "./report/range.ts";
 
 const FORMATS = ["table", "csv", "json", "focus", "cloudevents"] as const;
 const UNITS: readonly string[] = ["hour", "day", "month"];
@@ -56,7 +56,7 @@ Examples:
 
 async function report(options: ReportOptions, io: Io): Promise<void> {
   const { planReport } = await import("../meter/figures/report.ts");
-  const { readRange } = await import("./report-range.ts");
+  const { readRange } = await import("./report/range.ts");
   const format = options.json === true ? "json" : options.format;
   if (!FORMATS.includes(format)) {
     throw new UsageError(`Cannot write --format "${String(format)}"`, `wanted one of ${FORMATS.join(", ")}`);
@@ -105,7 +105,7 @@ interface Work {
 async function write(format: ReportOptions["format"], work: Work, io: Io): Promise<void> {
   const { groups, hasPeriods, plan, range, reader, source } = work;
   if (format === "focus" || format === "cloudevents") {
-    const { cloudEvents, focusCsv } = await import("./report-exchange.ts");
+    const { cloudEvents, focusCsv } = await import("./report/exchange.ts");
     if (format === "cloudevents") {
       for (const event of cloudEvents(reader, range, source)) printLine(io, event);
       return;
@@ -115,8 +115,8 @@ async function write(format: ReportOptions["format"], work: Work, io: Io): Promi
     if (unpriced > 0) tell(io, `${unpriced} rows have no cost: the price catalogue holds no price for them`);
     return;
   }
-  const { reportEntries } = await import("./report-groups.ts");
-  const { reportCsv, reportObject, reportTable } = await import("./report-formats.ts");
+  const { reportEntries } = await import("./report/groups.ts");
+  const { reportCsv, reportObject, reportTable } = await import("./report/formats.ts");
   const entries = reportEntries(reader, plan, groups, range.periods);
   if (format === "json") {
     const lines = entries.map((entry) => reportObject(entry, plan, groups));

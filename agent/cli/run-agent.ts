@@ -13,13 +13,13 @@ import { nameProcess } from "../platform/process-name.ts";
 import type { ServiceManager } from "../platform/service-manager.ts";
 import { openServiceManager } from "../platform/service-manager.ts";
 import { stateRemedy } from "../store/state-folder.ts";
-import { loadConfigFor } from "./config-options.ts";
-import type { Io } from "./io.ts";
-import { exitCodes } from "./io.ts";
-import { LiveSession } from "./live-session.ts";
+import { loadConfigFor } from "./common/config-options.ts";
+import type { Io } from "./common/io.ts";
+import { exitCodes } from "./common/io.ts";
+import type { StopCause } from "./common/until-stopped.ts";
+import { untilStopped } from "./common/until-stopped.ts";
+import { LiveSession } from "./live/session.ts";
 import type { RunOptions } from "./run.ts";
-import type { StopCause } from "./until-stopped.ts";
-import { untilStopped } from "./until-stopped.ts";
 
 /** Metering ends, data is committed and sent within this time of a SIGTERM. */
 const FLUSH_MS = 7000;

@@ -1,11 +1,11 @@
 // `tokenwatt signal reload`: tells the running daemon to read its configuration again, after checking it here.
 // Exists because minimal hosts have no /bin/kill: the systemd unit's ExecReload calls it.
 import type { Command } from "commander";
-import type { ConfigOptions } from "./config-options.ts";
-import { addConfigOptions, loadConfigFor } from "./config-options.ts";
-import { UsageError } from "./errors.ts";
-import type { Io } from "./io.ts";
-import { tell } from "./io.ts";
+import type { ConfigOptions } from "./common/config-options.ts";
+import { addConfigOptions, loadConfigFor } from "./common/config-options.ts";
+import { UsageError } from "./common/errors.ts";
+import type { Io } from "./common/io.ts";
+import { tell } from "./common/io.ts";
 
 /** Adds `tokenwatt signal`. */
 export function register(program: Command, io: Io): void {
@@ -31,7 +31,7 @@ Examples:
 }
 
 async function reload(options: ConfigOptions, io: Io): Promise<void> {
-  const { findDaemon } = await import("./daemon-process.ts");
+  const { findDaemon } = await import("./common/daemon-process.ts");
   const { config } = await loadConfigFor(options, io);
   const found = findDaemon(config, io.env);
   if ("missing" in found) {

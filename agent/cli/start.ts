@@ -1,9 +1,9 @@
 // The bare `tokenwatt`, which is `npm start`: meters this host if it has an NVIDIA GPU, else says so and runs the demo.
 import type { Command } from "commander";
-import { addConfigOptions } from "./config-options.ts";
+import { addConfigOptions } from "./common/config-options.ts";
+import type { Io } from "./common/io.ts";
+import { tell } from "./common/io.ts";
 import { addDemoOptions, demo } from "./demo.ts";
-import type { Io } from "./io.ts";
-import { tell } from "./io.ts";
 import type { RunOptions } from "./run.ts";
 
 /** Adds the default command; `--help` does not list it. */
@@ -35,7 +35,7 @@ async function findGpu(
   options: StartOptions,
   io: Io,
 ): Promise<{ readonly usable: boolean; readonly reason: string }> {
-  const { loadConfigFor } = await import("./config-options.ts");
+  const { loadConfigFor } = await import("./common/config-options.ts");
   const { detectGpu } = await import("../daemon/sources.ts");
   const { config } = await loadConfigFor(options, io);
   const { systemClock } = await import("../platform/clock.ts");

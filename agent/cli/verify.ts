@@ -4,11 +4,11 @@
 // beside the length every beat; finds a history that was rewritten as a whole.
 import type { Command } from "commander";
 import type { ChainHead, Verdict } from "../store/ledger/verify.ts";
-import type { ConfigOptions } from "./config-options.ts";
-import { addConfigOptions } from "./config-options.ts";
-import { UsageError } from "./errors.ts";
-import type { Io } from "./io.ts";
-import { exitCodes, printLine, tell } from "./io.ts";
+import type { ConfigOptions } from "./common/config-options.ts";
+import { addConfigOptions } from "./common/config-options.ts";
+import { UsageError } from "./common/errors.ts";
+import type { Io } from "./common/io.ts";
+import { exitCodes, printLine, tell } from "./common/io.ts";
 import { ledgerFile } from "./report.ts";
 
 interface VerifyOptions extends ConfigOptions {

@@ -49,7 +49,7 @@ async function dayOnDisk(series: number): Promise<void> {
 }
 
 async function drain(series: number): Promise<void> {
-  const receiver = fork(fileURLToPath(new URL("../../agent/export/receiver.ts", import.meta.url)));
+  const receiver = fork(fileURLToPath(new URL("../../agent/cli/demo/receiver.ts", import.meta.url)));
   const [{ address }] = (await once(receiver, "message")) as [{ address: string }];
   const spool = await open();
   const encoder = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" });

@@ -14,7 +14,7 @@ import { silentLog } from "../../agent/platform/log.ts";
 import { openSegmentSpool } from "../../agent/store/spool/segment-spool.ts";
 import { bulk } from "../export/bulk.ts";
 
-const receiver = fork(fileURLToPath(new URL("../../agent/export/receiver.ts", import.meta.url)));
+const receiver = fork(fileURLToPath(new URL("../../agent/cli/demo/receiver.ts", import.meta.url)));
 const [{ address }] = (await once(receiver, "message")) as [{ address: string }];
 
 const idle = process.memoryUsage.rss();

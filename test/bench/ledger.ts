@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { reportEntries } from "../../agent/cli/report-groups.ts";
+import { reportEntries } from "../../agent/cli/report/groups.ts";
 import { Books } from "../../agent/meter/books.ts";
 import { periods } from "../../agent/meter/figures/calendar.ts";
 import { planReport } from "../../agent/meter/figures/report.ts";

@@ -1,5 +1,5 @@
 // An Io that remembers what a command wrote and how it wanted to exit.
-import type { Environment, ExitCode, Io } from "../../agent/cli/io.ts";
+import type { Environment, ExitCode, Io } from "../../agent/cli/common/io.ts";
 import { runProgram } from "../../agent/cli/program.ts";
 
 export interface Captured {

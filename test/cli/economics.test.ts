@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { formatDurationMs, parseDurationMs } from "../../agent/cli/durations.ts";
+import { formatDurationMs, parseDurationMs } from "../../agent/cli/common/durations.ts";
+import { formatNano, NANO, parseNano, parseNanoRatio } from "../../agent/cli/common/numbers.ts";
 import { computeEconomics } from "../../agent/cli/economics.ts";
-import { formatNano, NANO, parseNano, parseNanoRatio } from "../../agent/cli/numbers.ts";
 import { runCommand } from "./capture-io.ts";
 
 async function economics(...flags: string[]): Promise<Record<string, number | null>> {

@@ -1,7 +1,7 @@
 // The command line as a whole: every command explains itself, errors become text and codes.
 import { describe, expect, test } from "vitest";
 import { commands } from "../../agent/cli/commands.ts";
-import { ArgumentError, describeFailure, UsageError } from "../../agent/cli/errors.ts";
+import { ArgumentError, describeFailure, UsageError } from "../../agent/cli/common/errors.ts";
 import { SourceError } from "../../agent/source.ts";
 import { runCommand } from "./capture-io.ts";
 

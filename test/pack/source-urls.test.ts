@@ -9,7 +9,7 @@ describe("rewriteUrls()", () => {
     expect(code).toBe(
       'fork(new URL("./nvml-child.mjs", import.meta.url)); new URL("./receiver.mjs", import.meta.url)',
     );
-    expect(entries).toEqual(["agent/gpu/nvml-child.ts", "agent/export/receiver.ts"]);
+    expect(entries).toEqual(["agent/gpu/nvml-child.ts", "agent/cli/demo/receiver.ts"]);
     expect(files).toEqual([]);
   });
 

@@ -1,7 +1,7 @@
 // What a doctor's check is given and what it says. Ids are stable: documentation and support point at them.
 import type { LoadedConfig } from "../../config/load.ts";
 import type { SourceContext } from "../../source.ts";
-import type { Environment } from "../io.ts";
+import type { Environment } from "../common/io.ts";
 
 export type Verdict = "ok" | "warn" | "fail" | "skip";
 

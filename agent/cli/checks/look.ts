@@ -11,7 +11,7 @@ import { KubernetesWatch } from "../../discovery/kubernetes.ts";
 import type { ProcessReading } from "../../host/processes.ts";
 import type { GpuInfo, GpuSample, ServerInfo, TokenSample } from "../../model.ts";
 import type { GpuSource, ServerSource, SourceContext } from "../../source.ts";
-import { readStatus } from "../daemon-process.ts";
+import { readStatus } from "../common/daemon-process.ts";
 import type { CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";
 import { firstReading, judgeSample } from "./reading.ts";

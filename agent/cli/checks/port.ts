@@ -1,6 +1,6 @@
 // http.port: whether the endpoint for /metrics and health can be opened.
 import { createServer } from "node:net";
-import { readStatus } from "../daemon-process.ts";
+import { readStatus } from "../common/daemon-process.ts";
 import type { Check, Finding } from "./check.ts";
 
 const ID = "http.port";

@@ -6,7 +6,7 @@ import type { ServerInfo } from "../../model.ts";
 import type { ListenTls } from "../../platform/tls.ts";
 import { explainTls, readTls } from "../../platform/tls.ts";
 import type { ServerSource, ServerType } from "../../source.ts";
-import { readStatus } from "../daemon-process.ts";
+import { readStatus } from "../common/daemon-process.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";
 import { lookOf } from "./look.ts";

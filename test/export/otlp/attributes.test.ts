@@ -1,7 +1,7 @@
 // What the meter posts is what the metrics table promises: every metric is in it, with no attribute it does not list.
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { openRecording } from "../../../agent/cli/recording-run.ts";
+import { openRecording } from "../../../agent/cli/replay/run.ts";
 import { findMetric } from "../../../agent/export/metrics/metrics.ts";
 import { gpuGauges, gpuInfoGauge, serverInfoGauge } from "../../../agent/meter/gauges.ts";
 import type { AnyPosting } from "../../../agent/meter/meter.ts";

@@ -1,13 +1,13 @@
 // The demo's token server, a process of its own: streams a recorded server's counters by tokenwatt.v1 as if it ran now.
 // Says `{address}` to its parent once it listens, learns from it when the recording starts, ends with it.
 // active_nanos is the union of the recorded requests' times, which an engine that serves this contract knows of itself.
-import { systemClock } from "../platform/clock.ts";
-import { readJsonLines } from "../recording/files.ts";
-import type { RunningTrace, TraceTime } from "../recording/position.ts";
-import { runningTime } from "../recording/position.ts";
-import { readServer, totalsAt } from "../servers/replay.ts";
-import type { ServerSnapshot } from "../servers/token-counters/server.ts";
-import { serveTokenCounters } from "../servers/token-counters/server.ts";
+import { systemClock } from "../../platform/clock.ts";
+import { readJsonLines } from "../../recording/files.ts";
+import type { RunningTrace, TraceTime } from "../../recording/position.ts";
+import { runningTime } from "../../recording/position.ts";
+import { readServer, totalsAt } from "../../servers/replay.ts";
+import type { ServerSnapshot } from "../../servers/token-counters/server.ts";
+import { serveTokenCounters } from "../../servers/token-counters/server.ts";
 
 /** What the parent gives as the first argument, as JSON. */
 export interface DemoServerOptions {

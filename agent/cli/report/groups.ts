@@ -1,9 +1,9 @@
 // Sums the ledger's rows for every period and group of a report.
-import type { Period } from "../meter/figures/calendar.ts";
-import type { Group, Plan, ReportLine } from "../meter/figures/report.ts";
-import { groupKeys, plannedMetrics, reportLine, Sums } from "../meter/figures/report.ts";
-import type { LedgerReader } from "../store/ledger/reader.ts";
-import { UsageError } from "./errors.ts";
+import type { Period } from "../../meter/figures/calendar.ts";
+import type { Group, Plan, ReportLine } from "../../meter/figures/report.ts";
+import { groupKeys, plannedMetrics, reportLine, Sums } from "../../meter/figures/report.ts";
+import type { LedgerReader } from "../../store/ledger/reader.ts";
+import { UsageError } from "../common/errors.ts";
 
 const BUCKET_MILLIS = 900_000;
 const DAY_MILLIS = 86_400_000;

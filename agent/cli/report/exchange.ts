@@ -1,17 +1,17 @@
 // Usage for billing systems: FOCUS-style CSV per period, and CloudEvents per bucket row.
 // FOCUS 1.x: periods in UTC, end exclusive, units as `Tokens`; our own columns begin with x_. CloudEvents 1.0 JSON, one
 // event a line, ids derived from the row's key: sending a row twice makes one event, a revision makes a new one.
-import type { Period } from "../meter/figures/calendar.ts";
-import type { ReportSource } from "../meter/figures/report.ts";
-import { planReport } from "../meter/figures/report.ts";
-import { split } from "../meter/money/split.ts";
-import type { Dimensions } from "../model.ts";
-import { rowId } from "../store/ledger/digests.ts";
-import type { LedgerReader } from "../store/ledger/reader.ts";
-import { formatNano } from "./numbers.ts";
-import { csv } from "./report-formats.ts";
-import { reportEntries } from "./report-groups.ts";
-import type { ReportRange } from "./report-range.ts";
+import type { Period } from "../../meter/figures/calendar.ts";
+import type { ReportSource } from "../../meter/figures/report.ts";
+import { planReport } from "../../meter/figures/report.ts";
+import { split } from "../../meter/money/split.ts";
+import type { Dimensions } from "../../model.ts";
+import { rowId } from "../../store/ledger/digests.ts";
+import type { LedgerReader } from "../../store/ledger/reader.ts";
+import { formatNano } from "../common/numbers.ts";
+import { csv } from "./formats.ts";
+import { reportEntries } from "./groups.ts";
+import type { ReportRange } from "./range.ts";
 
 const BUCKET_MILLIS = 900_000;
 

@@ -1,9 +1,9 @@
 // Which dead letters the subcommands of `tokenwatt deadletters` are about.
-import type { DeadLetter, DeadLetters } from "../store/dead-letters.ts";
-import type { ConfigOptions } from "./config-options.ts";
-import { loadConfigFor } from "./config-options.ts";
-import { UsageError } from "./errors.ts";
-import type { Io } from "./io.ts";
+import type { DeadLetter, DeadLetters } from "../../store/dead-letters.ts";
+import type { ConfigOptions } from "../common/config-options.ts";
+import { loadConfigFor } from "../common/config-options.ts";
+import { UsageError } from "../common/errors.ts";
+import type { Io } from "../common/io.ts";
 
 /** What all three take. */
 export interface LetterOptions extends ConfigOptions {
@@ -22,7 +22,7 @@ export async function chosenLetters(
   readonly chosen: readonly DeadLetter[];
   readonly folder: string;
 }> {
-  const { deadLetterFolder, openDeadLetters } = await import("../store/dead-letters.ts");
+  const { deadLetterFolder, openDeadLetters } = await import("../../store/dead-letters.ts");
   const folder = deadLetterFolder(options.stateDir ?? (await loadConfigFor(options, io)).config.stateDir);
   const letters = openDeadLetters({ folder });
   const all = await letters.list();

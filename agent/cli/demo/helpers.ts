@@ -2,9 +2,9 @@
 import type { ChildProcess } from "node:child_process";
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import type { Received } from "../export/receiver.ts";
-import { demoFolder } from "./demo-recording.ts";
-import type { DemoServerOptions, DemoStart } from "./demo-token-server.ts";
+import type { Received } from "./receiver.ts";
+import { demoFolder } from "./recording.ts";
+import type { DemoServerOptions, DemoStart } from "./token-server.ts";
 
 /** The processes of one demo; without a receiver its telemetry goes elsewhere. */
 export interface DemoHelpers {
@@ -16,8 +16,8 @@ export interface DemoHelpers {
 export function startHelpers(speed: number, withReceiver: boolean): DemoHelpers {
   const options: DemoServerOptions = { path: `${demoFolder}/tokens.jsonl.gz`, model: "decoder-8b", speed };
   return {
-    server: new Helper(new URL("./demo-token-server.ts", import.meta.url), [JSON.stringify(options)]),
-    receiver: withReceiver ? new Helper(new URL("../export/receiver.ts", import.meta.url), []) : undefined,
+    server: new Helper(new URL("./token-server.ts", import.meta.url), [JSON.stringify(options)]),
+    receiver: withReceiver ? new Helper(new URL("./receiver.ts", import.meta.url), []) : undefined,
   };
 }
 

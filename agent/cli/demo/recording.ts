@@ -5,4 +5,4 @@ import { fileURLToPath } from "node:url";
 export const demoRecording = "h100-solo-8b";
 
 /** Its folder, beside agent/ in the source tree and beside the bundle when packed. */
-export const demoFolder = fileURLToPath(new URL("../../deploy/demo/h100-solo-8b", import.meta.url));
+export const demoFolder = fileURLToPath(new URL("../../../deploy/demo/h100-solo-8b", import.meta.url));

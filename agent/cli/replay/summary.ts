@@ -1,5 +1,5 @@
 // The totals of a replay as a table for people.
-import { formatTable } from "./table.ts";
+import { formatTable } from "../common/table.ts";
 
 interface Totals {
   readonly state_seconds: Readonly<Record<string, number>>;

@@ -7,7 +7,7 @@ import { get as httpGet } from "node:http";
 import { get as httpsGet } from "node:https";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import type { Config } from "../config/load.ts";
+import type { Config } from "../../config/load.ts";
 import type { Environment } from "./io.ts";
 
 /** Why no daemon was found, for messages; or its pid. */

@@ -1,9 +1,9 @@
 // The JSON lines of `tokenwatt replay --json`, as METERING.md section 9 fixes them.
 // Seconds, joules and ratios are JSON numbers; a KPI with an empty denominator is null.
-import type { KpiTotals } from "../meter/figures/kpis.ts";
-import { kpis } from "../meter/figures/kpis.ts";
-import { Meter } from "../meter/meter.ts";
-import type { AllocatedState, GpuInterval, GpuState, ServerInterval, SettledInterval } from "../model.ts";
+import type { KpiTotals } from "../../meter/figures/kpis.ts";
+import { kpis } from "../../meter/figures/kpis.ts";
+import { Meter } from "../../meter/meter.ts";
+import type { AllocatedState, GpuInterval, GpuState, ServerInterval, SettledInterval } from "../../model.ts";
 
 const GPU_STATES: readonly GpuState[] = ["token_active", "stalled", "parked", "other", "free", "unobserved"];
 const ALLOCATED: readonly AllocatedState[] = ["token_active", "stalled", "parked"];

@@ -1,8 +1,8 @@
 // The range and the calendar of a report: `--from`, `--to`, `--time-zone`, and hours, days or months inside them.
 // A date or time without a zone is local to --time-zone. Edges must lie on the 15-minute grid: nothing finer is kept.
-import type { Period, PeriodUnit } from "../meter/figures/calendar.ts";
-import { isTimeZone, localInstant, offsetOf, periods } from "../meter/figures/calendar.ts";
-import { UsageError } from "./errors.ts";
+import type { Period, PeriodUnit } from "../../meter/figures/calendar.ts";
+import { isTimeZone, localInstant, offsetOf, periods } from "../../meter/figures/calendar.ts";
+import { UsageError } from "../common/errors.ts";
 
 const BUCKET_MILLIS = 900_000;
 const DAY_MILLIS = 86_400_000;

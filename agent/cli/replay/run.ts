@@ -1,15 +1,15 @@
 // Builds the production pipeline around a recording and a virtual clock; `replay` and the benchmarks run it.
 
-import { loadConfig } from "../config/load.ts";
-import { createCore } from "../daemon/accounting.ts";
-import { Pipeline } from "../daemon/pipeline.ts";
-import { readGpus, recordedSpan, replayBackend } from "../gpu/replay.ts";
-import type { SettledInterval } from "../model.ts";
-import { virtualClock } from "../platform/clock.ts";
-import { silentLog } from "../platform/log.ts";
-import { listRecording } from "../recording/files.ts";
-import { replayServer } from "../servers/replay.ts";
-import type { ServerSource, SourceContext } from "../source.ts";
+import { loadConfig } from "../../config/load.ts";
+import { createCore } from "../../daemon/accounting.ts";
+import { Pipeline } from "../../daemon/pipeline.ts";
+import { readGpus, recordedSpan, replayBackend } from "../../gpu/replay.ts";
+import type { SettledInterval } from "../../model.ts";
+import { virtualClock } from "../../platform/clock.ts";
+import { silentLog } from "../../platform/log.ts";
+import { listRecording } from "../../recording/files.ts";
+import { replayServer } from "../../servers/replay.ts";
+import type { ServerSource, SourceContext } from "../../source.ts";
 
 export interface RecordingOptions {
   readonly folder: string;

@@ -3,10 +3,10 @@ import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { createOtlpEncoder } from "../../agent/export/otlp/encoder.ts";
-import { grpcTransport } from "../../agent/export/otlp/transport.ts";
-import { startReceiver } from "../../agent/export/receiver.ts";
-import { point, snapshot, T0 } from "./snapshots.ts";
+import { startReceiver } from "../../../agent/cli/demo/receiver.ts";
+import { createOtlpEncoder } from "../../../agent/export/otlp/encoder.ts";
+import { grpcTransport } from "../../../agent/export/otlp/transport.ts";
+import { point, snapshot, T0 } from "../../export/snapshots.ts";
 
 const signal = new AbortController().signal;
 const encoder = createOtlpEncoder({ resource: {}, version: "0" });
@@ -34,7 +34,7 @@ describe("startReceiver()", () => {
   });
 
   test("forked, tells its address, answers with its counts and leaves with its parent", async () => {
-    const child = fork(fileURLToPath(new URL("../../agent/export/receiver.ts", import.meta.url)));
+    const child = fork(fileURLToPath(new URL("../../../agent/cli/demo/receiver.ts", import.meta.url)));
     const [{ address }] = (await once(child, "message")) as [{ address: string }];
     const transport = grpcTransport({ target: address }, { gzip: false });
     await transport.send(request(5n), signal);

@@ -1,17 +1,17 @@
 // Shows a running agent: a screen redrawn each second on a terminal, a JSON line each second elsewhere, a summary last.
 
-import type { Agent } from "../daemon/agent.ts";
-import type { Received } from "../export/receiver.ts";
-import type { Nanos, SettledInterval } from "../model.ts";
-import type { Clock } from "../platform/clock.ts";
-import { every } from "../platform/clock.ts";
-import type { Io } from "./io.ts";
-import { printLine } from "./io.ts";
-import { LiveFigures } from "./live-figures.ts";
-import type { LiveScreen } from "./live-view.ts";
-import { renderScreen, screenLine } from "./live-view.ts";
-import { ReplayTotals } from "./replay-lines.ts";
-import { summaryText } from "./replay-summary.ts";
+import type { Agent } from "../../daemon/agent.ts";
+import type { Nanos, SettledInterval } from "../../model.ts";
+import type { Clock } from "../../platform/clock.ts";
+import { every } from "../../platform/clock.ts";
+import type { Io } from "../common/io.ts";
+import { printLine } from "../common/io.ts";
+import type { Received } from "../demo/receiver.ts";
+import { ReplayTotals } from "../replay/lines.ts";
+import { summaryText } from "../replay/summary.ts";
+import { LiveFigures } from "./figures.ts";
+import type { LiveScreen } from "./view.ts";
+import { renderScreen, screenLine } from "./view.ts";
 
 /** A screen follows its interval, which come one a second, within this time. */
 const REFRESH_MS = 200;

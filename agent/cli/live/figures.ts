@@ -1,8 +1,8 @@
 // Figures of the last minute for a person watching: what each GPU does and what comes out of it.
 // Ratios of sums over a sliding window of settled intervals, as METERING.md 6 defines them; the ledger knows nothing of it.
-import { kpis } from "../meter/figures/kpis.ts";
-import type { GpuInfo, GpuSample, GpuState, SettledInterval } from "../model.ts";
-import { tokens } from "./replay-lines.ts";
+import { kpis } from "../../meter/figures/kpis.ts";
+import type { GpuInfo, GpuSample, GpuState, SettledInterval } from "../../model.ts";
+import { tokens } from "../replay/lines.ts";
 
 const STATES: readonly GpuState[] = ["token_active", "stalled", "parked", "other", "free", "unobserved"];
 

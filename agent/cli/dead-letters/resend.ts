@@ -1,17 +1,17 @@
 // `tokenwatt deadletters resend`: one request after another, oldest first, with the credentials of the configuration.
 // A destination that is away is left alone with its first failure: its letters keep, the next call goes on.
-import type { Destination } from "../export/otlp/config.ts";
-import { destinations } from "../export/otlp/config.ts";
-import { splitRequest } from "../export/otlp/reader.ts";
-import type { Delivery, Transport } from "../export/otlp/transport.ts";
-import { grpcTransport } from "../export/otlp/transport.ts";
-import type { DeadLetter, DeadLetters } from "../store/dead-letters.ts";
-import type { LetterOptions } from "./chosen-letters.ts";
-import { chosenLetters } from "./chosen-letters.ts";
-import { loadConfigFor } from "./config-options.ts";
-import { UsageError } from "./errors.ts";
-import type { Io } from "./io.ts";
-import { exitCodes, printLine, tell } from "./io.ts";
+import type { Destination } from "../../export/otlp/config.ts";
+import { destinations } from "../../export/otlp/config.ts";
+import { splitRequest } from "../../export/otlp/reader.ts";
+import type { Delivery, Transport } from "../../export/otlp/transport.ts";
+import { grpcTransport } from "../../export/otlp/transport.ts";
+import type { DeadLetter, DeadLetters } from "../../store/dead-letters.ts";
+import { loadConfigFor } from "../common/config-options.ts";
+import { UsageError } from "../common/errors.ts";
+import type { Io } from "../common/io.ts";
+import { exitCodes, printLine, tell } from "../common/io.ts";
+import type { LetterOptions } from "./chosen.ts";
+import { chosenLetters } from "./chosen.ts";
 
 /** What became of a letter: taken and removed, refused again, not sent, or gone before its turn. */
 interface Result {

@@ -1,11 +1,11 @@
 // A small OTLP/gRPC receiver that counts what arrives: the demo's other end, in a process of its own.
 // Forked, it sends `{address}` to its parent, answers each message with its counts, and leaves when the parent does.
-// Run by hand (`node agent/export/receiver.ts 127.0.0.1:4317`) it prints one JSON line of counts a second.
+// Run by hand (`node agent/cli/demo/receiver.ts 127.0.0.1:4317`) it prints one JSON line of counts a second.
 
-import { every, systemClock } from "../platform/clock.ts";
-import type { ServerUnaryCall, sendUnaryData } from "../platform/grpc.ts";
-import { Server, ServerCredentials, status } from "../platform/grpc.ts";
-import { readRequest, seriesKey } from "./otlp/reader.ts";
+import { readRequest, seriesKey } from "../../export/otlp/reader.ts";
+import { every, systemClock } from "../../platform/clock.ts";
+import type { ServerUnaryCall, sendUnaryData } from "../../platform/grpc.ts";
+import { Server, ServerCredentials, status } from "../../platform/grpc.ts";
 
 const SERIES_MAX = 100_000;
 const TOKENS = "tokenwatt.tokens";

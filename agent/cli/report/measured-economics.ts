@@ -2,10 +2,10 @@
 // Everything is a quotient of sums over the range, in the integers the ledger keeps. What it does not hold must be
 // given as a flag; nothing is assumed.
 
-import type { LedgerReader } from "../store/ledger/reader.ts";
-import type { EconomicsInputs } from "./economics.ts";
-import { UsageError } from "./errors.ts";
-import { NANO } from "./numbers.ts";
+import type { LedgerReader } from "../../store/ledger/reader.ts";
+import { UsageError } from "../common/errors.ts";
+import { NANO } from "../common/numbers.ts";
+import type { EconomicsInputs } from "../economics.ts";
 
 const NANOS_PER_HOUR = 3_600_000_000_000n;
 const MILLION = 1_000_000n;

@@ -1,6 +1,6 @@
 // The options every command with a configuration shares: `--config FILE` and `--set KEY=VALUE`.
 import type { Command } from "commander";
-import type { LoadedConfig } from "../config/load.ts";
+import type { LoadedConfig } from "../../config/load.ts";
 import type { Io } from "./io.ts";
 
 /** What `addConfigOptions` parses. */
@@ -25,6 +25,6 @@ export function addConfigOptions(command: Command): Command {
 
 /** The configuration these options and the environment ask for. Throws ConfigError with every problem. */
 export async function loadConfigFor(options: ConfigOptions, io: Io): Promise<LoadedConfig> {
-  const { loadConfig } = await import("../config/load.ts");
+  const { loadConfig } = await import("../../config/load.ts");
   return loadConfig({ env: io.env, file: options.config, settings: options.set });
 }

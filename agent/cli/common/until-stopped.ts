@@ -2,9 +2,9 @@
 // Ctrl-C reaches the process twice within a millisecond under npm (terminal and npm), so only a signal more than a
 // second after the first means "at once".
 
-import type { Agent } from "../daemon/agent.ts";
-import type { Clock } from "../platform/clock.ts";
-import type { SourceError } from "../source.ts";
+import type { Agent } from "../../daemon/agent.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { SourceError } from "../../source.ts";
 
 const FORCE_AFTER_NANOS = 1e9;
 

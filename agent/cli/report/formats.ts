@@ -1,11 +1,11 @@
 // A report as a table for people, as CSV and as JSON. Token counts are exact integers; money has at most 9 decimals.
 // An empty cell, and null in JSON, means that nothing was booked or nothing can say; 0 is a sum.
 
-import type { Group, Plan } from "../meter/figures/report.ts";
-import { knowsStates } from "../meter/figures/report.ts";
-import { formatNano } from "./numbers.ts";
-import type { ReportEntry } from "./report-groups.ts";
-import { formatTable } from "./table.ts";
+import type { Group, Plan } from "../../meter/figures/report.ts";
+import { knowsStates } from "../../meter/figures/report.ts";
+import { formatNano } from "../common/numbers.ts";
+import { formatTable } from "../common/table.ts";
+import type { ReportEntry } from "./groups.ts";
 
 interface Column {
   readonly name: string;
@@ -185,7 +185,7 @@ function cell(column: Column, value: bigint | number | string | undefined): stri
   if (typeof value === "bigint") return group(String(value));
   const [whole = "0", fraction] = Number(value)
     .toFixed(column.decimals ?? 0)
-    .split(".");
+    .split("..");
   return fraction === undefined ? group(whole) : `${group(whole)}.${fraction}`;
 }
 

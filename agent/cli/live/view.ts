@@ -1,7 +1,7 @@
 // The live table on a terminal, and its JSON twin off a terminal: one screen or one line a second.
-import type { GpuState } from "../model.ts";
-import type { LiveGpu, LiveRow } from "./live-figures.ts";
-import { formatTable } from "./table.ts";
+import type { GpuState } from "../../model.ts";
+import { formatTable } from "../common/table.ts";
+import type { LiveGpu, LiveRow } from "./figures.ts";
 
 /** What one refresh shows. */
 export interface LiveScreen {

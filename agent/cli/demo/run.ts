@@ -3,22 +3,22 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Config } from "../config/load.ts";
-import { loadConfig } from "../config/load.ts";
-import { startAgent } from "../daemon/agent.ts";
-import type { GpuRecording } from "../gpu/replay.ts";
-import { openRecordedGpus, readGpus, recordedSpan } from "../gpu/replay.ts";
-import { systemClock } from "../platform/clock.ts";
-import { createLog } from "../platform/log.ts";
-import { runningTime } from "../recording/position.ts";
-import { tokenCounters } from "../servers/token-counters/index.ts";
-import type { SourceContext } from "../source.ts";
-import type { DemoHelpers, Helper } from "./demo-helpers.ts";
-import { demoFolder, demoRecording } from "./demo-recording.ts";
-import type { DemoStart } from "./demo-token-server.ts";
-import type { Io } from "./io.ts";
-import { LiveSession } from "./live-session.ts";
-import { untilStopped } from "./until-stopped.ts";
+import type { Config } from "../../config/load.ts";
+import { loadConfig } from "../../config/load.ts";
+import { startAgent } from "../../daemon/agent.ts";
+import type { GpuRecording } from "../../gpu/replay.ts";
+import { openRecordedGpus, readGpus, recordedSpan } from "../../gpu/replay.ts";
+import { systemClock } from "../../platform/clock.ts";
+import { createLog } from "../../platform/log.ts";
+import { runningTime } from "../../recording/position.ts";
+import { tokenCounters } from "../../servers/token-counters/index.ts";
+import type { SourceContext } from "../../source.ts";
+import type { Io } from "../common/io.ts";
+import { untilStopped } from "../common/until-stopped.ts";
+import { LiveSession } from "../live/session.ts";
+import type { DemoHelpers, Helper } from "./helpers.ts";
+import { demoFolder, demoRecording } from "./recording.ts";
+import type { DemoStart } from "./token-server.ts";
 
 export interface DemoRunOptions {
   readonly json?: boolean;
