@@ -38,74 +38,57 @@ function withoutComments(text: string): string {
 
 /** The folder below agent/, or the file itself where it lies in agent/ directly. */
 function roomOf(name: string): string {
-  const [first = "", ...rest] = name.split("/");
-  return rest.length === 0 ? first : first;
+  return name.split("/")[0] ?? "";
 }
 
-/** What a room may import of others: as values, and as types only. */
-interface Rule {
-  readonly values: readonly string[];
-  readonly types?: readonly string[];
-}
-
-const SOURCE_ROOM: Rule = {
-  values: [
-    "model.ts",
-    "source.ts",
-    "grpc.ts",
-    "tls.ts",
-    "clock.ts",
-    "process.ts",
-    "process-name.ts",
-    "program-pages.ts",
-    "text",
+/**
+ * The rooms by floor, top first, each with the rooms it may import, types counted. A row names lower floors only, so
+ * that no circle of rooms can be written down.
+ */
+const ROOMS: Readonly<Record<string, readonly string[]>> = {
+  "main.ts": ["cli"],
+  cli: [
+    ...["daemon", "discovery", "config", "gpu", "servers", "page", "host", "recording", "export"],
+    ...["source.ts", "store", "correlate", "meter", "platform", "model.ts"],
   ],
-  types: ["log.ts"],
-};
-const RULES: Readonly<Record<string, Rule | "all">> = {
-  "model.ts": { values: [] },
-  "source.ts": { values: ["model.ts"], types: ["clock.ts", "log.ts"] },
-  "clock.ts": { values: ["model.ts"] },
-  "journal.ts": { values: [] },
-  "log.ts": { values: ["model.ts", "journal.ts"] },
-  "grpc.ts": { values: ["model.ts"] },
-  "tls.ts": { values: [], types: ["log.ts"] },
-  "process.ts": { values: ["model.ts", "source.ts", "clock.ts"], types: ["log.ts"] },
-  "process-name.ts": { values: [] },
-  "program-pages.ts": { values: ["clock.ts"], types: ["log.ts"] },
-  "version.ts": { values: [] },
-  "notify.ts": { values: ["clock.ts"], types: ["log.ts"] },
-  gpu: SOURCE_ROOM,
-  servers: SOURCE_ROOM,
-  host: SOURCE_ROOM,
-  text: { values: ["model.ts", "source.ts", "tls.ts"], types: ["clock.ts", "log.ts"] },
-  correlate: { values: ["model.ts"] },
-  // `ServerPoll` is the one noun the pure rooms share; it lives beside the activity it was made for.
-  meter: { values: ["model.ts"], types: ["correlate"] },
-  store: { values: ["model.ts", "log.ts"] },
-  export: { values: ["model.ts", "log.ts", "clock.ts", "grpc.ts", "tls.ts", "store"] },
-  cli: "all",
-  config: "all",
+  daemon: [
+    ...["discovery", "config", "host", "export"],
+    ...["source.ts", "store", "correlate", "meter", "platform", "model.ts"],
+  ],
+  discovery: ["config", "servers", "page", "host", "source.ts", "platform", "model.ts"],
+  config: ["gpu", "servers", "host", "export", "source.ts", "meter", "platform", "model.ts"],
+  gpu: ["page", "recording", "source.ts", "platform", "model.ts"],
+  servers: ["page", "recording", "source.ts", "platform", "model.ts"],
+  page: ["source.ts", "platform"],
+  host: ["source.ts", "platform", "model.ts"],
+  recording: ["source.ts", "platform", "model.ts"],
+  export: ["store", "platform", "model.ts"],
+  "source.ts": ["platform", "model.ts"],
+  store: ["platform", "model.ts"],
+  correlate: ["model.ts"],
+  meter: ["model.ts"],
+  platform: ["model.ts"],
+  "model.ts": [],
 };
 const PURE_ROOMS = ["correlate", "meter"];
 
 /** Package -> the only files that may load it. Types may be imported anywhere; zod is spoken by every source. */
 const DOORS: Readonly<Record<string, RegExp>> = {
-  "@grpc/grpc-js": /^grpc\.ts$/,
-  "@grpc/proto-loader": /^grpc\.ts$/,
+  "@grpc/grpc-js": /^platform\/grpc\.ts$/,
+  "@grpc/proto-loader": /^platform\/grpc\.ts$/,
   commander: /^cli\/program\.ts$/,
-  pino: /^log\.ts$/,
+  pino: /^platform\/log\.ts$/,
   yaml: /^config\/file\.ts$/,
   // The child's calls of the driver; messages to the service manager; advice to the kernel on memory.
-  koffi: /^(gpu\/nvml\/[a-z-]+|notify|program-pages)\.ts$/,
+  koffi: /^(gpu\/nvml\/child\/[a-z-]+|platform\/(service-manager|own-process))\.ts$/,
   zod: /./,
 };
 
 /** Processes of their own: they end themselves and keep their own time. */
-const CHILD_ENTRY = /(^|[/-])(child|worker|receiver|token-server)\.ts$/;
+const CHILD_ENTRY = /(^|[/-])(child|worker|receiver|token-server)\.ts$|\/child\/main\.ts$/;
 
 /** The clock itself; the log's repeat limit; systemd's clock; the child's translation of driver time. */
-const OWN_TIME = /^(clock|log|notify|gpu\/nvml\/driver-clock)\.ts$/;
+const OWN_TIME = /^(platform\/(clock|log|service-manager)|gpu\/nvml\/child\/driver-clock)\.ts$/;
 
 function broken(check: (source: Source) => readonly string[]): string[] {
   return sources.flatMap((source) => check(source).map((what) => `agent/${source.name}: ${what}`));
@@ -118,19 +101,32 @@ function linesMatching(source: Source, pattern: RegExp): string[] {
 }
 
 describe("rooms of agent/", () => {
-  test("imports between rooms follow the table", () => {
-    const violations = broken((source) => {
-      const rule = RULES[source.room] ?? (source.name.includes("/") ? undefined : "all");
-      if (rule === undefined) return [`room ${source.room} is not in the table`];
-      if (rule === "all") return [];
-      return source.imports.flatMap(({ from, typeOnly }) => {
+  test("are those of the table, and import what their row allows", () => {
+    expect([...new Set(sources.map((source) => source.room))].sort()).toEqual(Object.keys(ROOMS).sort());
+    const violations = broken((source) =>
+      source.imports.flatMap(({ from }) => {
         if (!from.startsWith(".")) return [];
         const room = roomOf(relative(agent, join(agent, dirname(source.name), from)));
-        const allowed = [source.room, ...rule.values, ...(typeOnly ? (rule.types ?? []) : [])];
-        return allowed.includes(room) ? [] : [`imports ${from}`];
-      });
-    });
+        return room === source.room || ROOMS[source.room]?.includes(room) ? [] : [`imports ${from}`];
+      }),
+    );
     expect(violations).toEqual([]);
+  });
+
+  test("import no room above them", () => {
+    const floors = Object.keys(ROOMS);
+    const upwards = floors.flatMap((room, floor) =>
+      (ROOMS[room] ?? [])
+        .filter((below) => floors.indexOf(below) <= floor)
+        .map((below) => `${room} > ${below}`),
+    );
+    expect(upwards).toEqual([]);
+  });
+
+  test("hold no file and folder of one name, commands and their machinery aside", () => {
+    const files = new Set(sources.filter(({ room }) => room !== "cli").map((source) => source.name));
+    const folders = new Set(sources.map((source) => dirname(source.name)));
+    expect([...folders].filter((folder) => files.has(`${folder}.ts`))).toEqual([]);
   });
 
   test("correlate/ and meter/ are pure: no package, no node:, no globals of the outside", () => {
@@ -191,12 +187,12 @@ describe("rooms of agent/", () => {
     expect(violations).toEqual([]);
   });
 
-  test("no file passes 300 lines", () => {
+  test("no file passes 400 lines; one over 300 wants a reason", () => {
     const violations = broken((source) => {
       const lines = source.text.split("\n").length - 1;
       // The vocabulary is types and their comments only: one place to look a noun up.
       if (source.name === "model.ts") return [];
-      return lines > 300 ? [`${lines} lines`] : [];
+      return lines > 400 ? [`${lines} lines`] : [];
     });
     expect(violations).toEqual([]);
   });

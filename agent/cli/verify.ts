@@ -101,7 +101,7 @@ async function readHeads(file: string): Promise<readonly ChainHead[]> {
   return heads;
 }
 
-/** Hexadecimal digits of a hash that leave the host as a number (export/self-metrics.ts). */
+/** Hexadecimal digits of a hash that leave the host as a number (export/self/metrics.ts). */
 const exportedDigits = 13;
 
 function numbered(length: unknown, head: number): ChainHead | undefined {

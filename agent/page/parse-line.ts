@@ -1,6 +1,6 @@
 // One line of a metric page, looked at closely: the slow half of the parser, for lines not seen before.
 // Facts: Prometheus text format 0.0.4 and OpenMetrics 1.0; names in braces are the quoted UTF-8 form of Prometheus 3.
-// Names are normalised here: ":" and "../text" to "_", a trailing "_total" stripped.
+// Names are normalised here: ":" and "." to "_", a trailing "_total" stripped.
 
 /** Where the parts of a sample line are; offsets into the page. */
 export interface LineParts {

@@ -121,7 +121,7 @@ export async function serviceDefinition(file: string, service: string): Promise<
     }),
   );
   let node: unknown = loaded;
-  for (const part of service.split("..")) node = (node as GrpcObject)?.[part];
+  for (const part of service.split(".")) node = (node as GrpcObject)?.[part];
   if (typeof node !== "function") throw new Error(`Cannot find service ${service} in ${protoFolder}/${file}`);
   return (node as ServiceClientConstructor).service;
 }

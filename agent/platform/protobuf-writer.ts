@@ -1,5 +1,5 @@
 // The protobuf wire format, as far as OTLP needs it: sizes and writing of tags, varints, strings and 64-bit values.
-// https://protobuf.dev/programming-guides/encoding. Reading is in otlp-reader.ts.
+// https://protobuf.dev/programming-guides/encoding. Reading is in protobuf-reader.ts.
 
 const WORD = 0x1_0000_0000;
 const SLAB_BYTES = 64 * 1024;

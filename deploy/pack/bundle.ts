@@ -25,11 +25,7 @@ export async function bundleAgent(root: string): Promise<Bundle> {
   const { entries, reads } = findUrls(root);
   const input: Record<string, string> = {};
   for (const entry of ["agent/main.ts", ...entries]) {
-    const name = entryName(entry);
-    if (input[name] !== undefined && input[name] !== join(root, entry)) {
-      throw new Error(`Cannot pack ${entry}: another entry point is called ${name} too`);
-    }
-    input[name] = join(root, entry);
+    input[entryName(entry)] = join(root, entry);
   }
   const build = await rolldown({
     cwd: root,

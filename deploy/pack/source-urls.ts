@@ -1,6 +1,6 @@
 // `new URL("./x.ts", import.meta.url)` names a file beside the source; in the bundle every chunk lies in app/. Entry
-// points (.ts) become app/<name>.mjs, everything else keeps its place in the project: ../proto, ../package.json.
-import { basename, dirname, join, relative } from "node:path/posix";
+// points (.ts) become app/<path>.mjs, everything else keeps its place in the project: ../proto, ../package.json.
+import { dirname, join, relative } from "node:path/posix";
 
 const RELATIVE_URL = /new URL\(\s*"(\.\.?\/[^"]*)",\s*import\.meta\.url\s*,?\s*\)/g;
 
@@ -30,7 +30,7 @@ export function rewriteUrls(path: string, code: string): SourceUrls {
   return { code: rewritten, entries, files };
 }
 
-/** The name of an entry point's chunk: its file's name, which must be unique in the agent. */
+/** The name of an entry point's chunk, from its path so that it is unique: `agent/gpu/nvml/child/main.ts` -> `gpu-nvml-child-main`. */
 export function entryName(path: string): string {
-  return basename(path, ".ts");
+  return relative("agent", path).replace(/\.ts$/, "").replaceAll("/", "-");
 }

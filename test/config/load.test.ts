@@ -78,7 +78,7 @@ export:
 stallAfterSeconds: 5
 logLevel: loud
 `);
-    await expect(`${text}\n`).toMatchFileSnapshot("fixtures/config/problems.txt");
+    await expect(`${text}\n`).toMatchFileSnapshot("../fixtures/config/problems.txt");
   });
 
   test("refuses a second server with one id, over all types, and defaults of one endpoint", async () => {
@@ -91,7 +91,7 @@ servers:
   token-counters:
     - { id: chat, endpoint: "c:1" }
 `);
-    await expect(`${text}\n`).toMatchFileSnapshot("fixtures/config/two-servers-with-one-id.txt");
+    await expect(`${text}\n`).toMatchFileSnapshot("../fixtures/config/two-servers-with-one-id.txt");
   });
 
   test("names the line and column of bad YAML and never quotes the file", () => {

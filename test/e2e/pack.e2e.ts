@@ -121,7 +121,7 @@ describe("the packed program", () => {
       expect((await daemon.get("/metrics")).body).toMatch(/hw_id="GPU-/);
       // Half a minute after the start each process gives back the pages of Node that only starting needed.
       const pids = processesOf(daemon.child.pid as number).filter((pid) =>
-        ["main.mjs", "nvml-child.mjs"].includes(programOf(pid)),
+        ["main.mjs", "gpu-nvml-child-main.mjs"].includes(programOf(pid)),
       );
       expect(pids).toHaveLength(2);
       const fileMb = (): number[] => pids.map((pid) => footprint(pid).fileMb);

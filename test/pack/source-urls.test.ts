@@ -4,12 +4,12 @@ import { rewriteUrls } from "../../deploy/pack/source-urls.ts";
 describe("rewriteUrls()", () => {
   test("turns a module into an entry point beside all chunks", () => {
     const source =
-      'fork(new URL("./nvml-child.ts", import.meta.url)); new URL(\n  "../export/receiver.ts",\n  import.meta.url,\n)';
+      'fork(new URL("./child/main.ts", import.meta.url)); new URL(\n  "../cli/demo/receiver.ts",\n  import.meta.url,\n)';
     const { code, entries, files } = rewriteUrls("agent/gpu/x.ts", source);
     expect(code).toBe(
-      'fork(new URL("./nvml-child.mjs", import.meta.url)); new URL("./receiver.mjs", import.meta.url)',
+      'fork(new URL("./gpu-child-main.mjs", import.meta.url)); new URL("./cli-demo-receiver.mjs", import.meta.url)',
     );
-    expect(entries).toEqual(["agent/gpu/nvml-child.ts", "agent/cli/demo/receiver.ts"]);
+    expect(entries).toEqual(["agent/gpu/child/main.ts", "agent/cli/demo/receiver.ts"]);
     expect(files).toEqual([]);
   });
 

@@ -31,13 +31,14 @@ function serverOf(recording: string): string | undefined {
 
 describe("the registry of servers", () => {
   test("names every server type of the folder, each in the file of its name", async () => {
-    const files = readdirSync(folder("../../agent/servers")).filter((name) =>
-      /^(?!registry).*\.ts$/.test(name),
+    const room = folder("../../agent/servers/");
+    const files = readdirSync(room, { recursive: true, encoding: "utf8" }).filter((name) =>
+      /^(?!registry)[^/]+(\/index)?\.ts$/.test(name),
     );
     const found: string[] = [];
     for (const file of files) {
       for (const name of await typesIn(file)) {
-        expect(file).toBe(`${name}.ts`);
+        expect([`${name}.ts`, `${name}/index.ts`]).toContain(file);
         found.push(name);
       }
     }

@@ -185,7 +185,7 @@ function cell(column: Column, value: bigint | number | string | undefined): stri
   if (typeof value === "bigint") return group(String(value));
   const [whole = "0", fraction] = Number(value)
     .toFixed(column.decimals ?? 0)
-    .split("..");
+    .split(".");
   return fraction === undefined ? group(whole) : `${group(whole)}.${fraction}`;
 }
 

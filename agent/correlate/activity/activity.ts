@@ -1,7 +1,7 @@
 // When was a server token-active? Joins its polled counters with the fine activity of its GPUs (METERING.md 2).
 // Windows and polls go in as they arrive, settled segments come out: contiguous, exact, never changed afterwards.
-// The windows say when the GPU worked, the polls whether that work was this server's: activity-runs.ts finds the
-// stretches of work, activity-claims.ts decides which of them the server claims. Energy and shares are not decided here.
+// The windows say when the GPU worked, the polls whether that work was this server's: runs.ts finds the
+// stretches of work, claims.ts decides which of them the server claims. Energy and shares are not decided here.
 import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";

@@ -1,8 +1,8 @@
 // Which stretches of GPU work a server may claim as its own execution.
 // (1) Work in an interval whose counters moved, or with requests in flight, is the server's. (2) Work leading up to it
-// is a prefill whose tokens came later (activity-prefill.ts). (3) Where the work may be someone else's (a peer is
+// is a prefill whose tokens came later (prefill.ts). (3) Where the work may be someone else's (a peer is
 // active, it runs on after the server fell silent, the poll came very late), the tokens over the server's own rate
-// say how much to claim. (4) A server that publishes its own busy time gets exactly that (activity-timed.ts).
+// say how much to claim. (4) A server that publishes its own busy time gets exactly that (timed.ts).
 import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
 import type { PeerStretch, PollInterval } from "./intervals.ts";
 import { clipped, total } from "./intervals.ts";

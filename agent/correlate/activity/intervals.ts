@@ -1,5 +1,5 @@
 // What the polls say: one interval per pair of neighbouring polls, with what moved in it, what was in flight at its
-// ends, and the GPU work inside it. Whose work it is, activity-claims.ts decides.
+// ends, and the GPU work inside it. Whose work it is, claims.ts decides.
 import type { Nanos, ProgressKind } from "../../model.ts";
 import type { ServerPoll } from "./activity.ts";
 import type { WorkRun } from "./runs.ts";

@@ -1,5 +1,5 @@
 // Sends the spool's records to one destination: at least once, in order, for as long as it takes.
-// Retry rules: OTLP specification 1.x (see otlp-transport.ts). There is no retry deadline: what the spool holds is sent
+// Retry rules: OTLP specification 1.x (see transport.ts). There is no retry deadline: what the spool holds is sent
 // or its bounds drop it and say so. Cumulative points make a repeated request harmless.
 
 import type { UnixNanos } from "../../model.ts";

@@ -1,4 +1,4 @@
-// What the agent says about itself (scope `tokenwatt.agent`), as data: self-metrics.ts makes instruments of it,
+// What the agent says about itself (scope `tokenwatt.agent`), as data: metrics.ts makes instruments of it,
 // METRICS.md a table. Kept apart so that the page needs no SDK.
 
 /** One metric of the agent's own. */

@@ -1,4 +1,4 @@
-// The `nvml` backend: NVIDIA's management library, called by a watched child process (nvml-child.ts).
+// The `nvml` backend: NVIDIA's management library, called by a watched child process (child/).
 // Needs libnvidia-ml.so.1 (Volta and later; energy by hardware counter) and read access to /dev/nvidia*, no root.
 import type { Detection, GpuBackend, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";

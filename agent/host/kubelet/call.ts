@@ -51,7 +51,7 @@ export async function callKubelet(
       );
       const cancel = clock.at(clock.now() + TIMEOUT_MS * 1e6, () => call.cancel());
     });
-  const name = service.split("..").at(-1);
+  const name = service.split(".").at(-1);
   const paths = packages?.map((one) => `/${one}.${name}/${method}`) ?? [path];
   try {
     for (const one of paths) {

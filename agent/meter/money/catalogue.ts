@@ -2,9 +2,9 @@
 // Nothing has a default: what the catalogue does not hold has no price, and the miss is counted (METERING.md 6).
 // `readCatalogue` takes the parsed file and reports every problem at once; overlapping entries are refused.
 
-import type { RawEntry } from "../../config/catalogue-reader.ts";
-import { CatalogueReader } from "../../config/catalogue-reader.ts";
 import type { TokenKind, UnixNanos } from "../../model.ts";
+import type { RawEntry } from "./catalogue-reader.ts";
+import { CatalogueReader } from "./catalogue-reader.ts";
 
 /** From when to when an entry holds: half-open, unbounded where absent. */
 export interface Validity {

@@ -1,4 +1,4 @@
-// The ledger database from the main thread's side: requests to the worker that owns it (ledger-worker.ts).
+// The ledger database from the main thread's side: requests to the worker that owns it (worker.ts).
 // A commit resolves once it is on disk; only then may its snapshot be shown to anyone (METERING.md 1).
 import { Worker } from "node:worker_threads";
 import type { AuditEntry, LedgerBatch } from "../../model.ts";

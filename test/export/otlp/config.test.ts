@@ -84,6 +84,6 @@ describe("otlpConfig", () => {
   ])("refuses %j", (input, path) => {
     const result = otlpConfig.safeParse(input);
     expect(result.success).toBe(false);
-    expect(result.error?.issues.map((issue) => issue.path.join(".."))).toContain(path);
+    expect(result.error?.issues.map((issue) => issue.path.join("."))).toContain(path);
   });
 });

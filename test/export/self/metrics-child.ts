@@ -1,4 +1,4 @@
-// Reports fixed figures once and leaves; run by self-metrics.test.ts.
+// Reports fixed figures once and leaves; run by metrics.test.ts.
 import { startSelfMetrics } from "../../../agent/export/self/metrics.ts";
 
 const reporting = await startSelfMetrics({

@@ -14,7 +14,7 @@ import { decodeAll } from "../otlp-decode.ts";
 describe("startSelfMetrics()", () => {
   test("reports cpu, memory, loop delay and every tally, once more at stop, and ends", async () => {
     const collector = await startCollector();
-    const child = fork(fileURLToPath(new URL("self-metrics-child.ts", import.meta.url)), [
+    const child = fork(fileURLToPath(new URL("metrics-child.ts", import.meta.url)), [
       `127.0.0.1:${collector.port}`,
     ]);
     const [code] = (await once(child, "exit")) as [number];

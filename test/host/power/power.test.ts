@@ -20,7 +20,7 @@ function tree(files: Record<string, string>): string {
 
 function put(root: string, files: Record<string, string>): void {
   for (const [path, text] of Object.entries(files)) {
-    mkdirSync(join(root, path, "../.."), { recursive: true });
+    mkdirSync(join(root, path, ".."), { recursive: true });
     writeFileSync(join(root, path), `${text}\n`);
   }
 }

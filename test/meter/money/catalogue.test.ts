@@ -1,7 +1,7 @@
 // catalogue.ts: what is in the file and nothing else; every problem at once; overlaps refused.
 import { describe, expect, it } from "vitest";
-import { parseDecimal } from "../../../agent/config/catalogue-reader.ts";
 import { inForce, namesProduct, readCatalogue } from "../../../agent/meter/money/catalogue.ts";
+import { parseDecimal } from "../../../agent/meter/money/catalogue-reader.ts";
 
 const good = {
   version: "2026-11",

@@ -39,21 +39,21 @@ describe("gRPC methods", () => {
   test("are called in four places, two of which take no other method than those", () => {
     const calls = /\bmake(Unary|ClientStream|ServerStream|BidiStream)Request\b|\bmakeClientConstructor\b/;
     expect(filesWith(calls)).toEqual([
-      "export/otlp-transport.ts",
-      "host/kubelet-call.ts",
-      "servers/grpc-call.ts",
-      "servers/token-counters.ts",
+      "export/otlp/transport.ts",
+      "host/kubelet/call.ts",
+      "servers/call/call.ts",
+      "servers/token-counters/index.ts",
     ]);
     const textOf = (name: string): string => sources.find((source) => source.name === name)?.text ?? "";
     // Typed by the list: the compiler refuses any other path, and nothing talks it out of that.
-    expect(textOf("servers/grpc-call.ts").match(/method: ReadMethod\b/g)).toHaveLength(2);
-    expect(textOf("servers/grpc-call.ts")).not.toMatch(/method: string/);
-    expect(textOf("servers/token-counters.ts")).toContain("const METHOD: ReadMethod =");
+    expect(textOf("servers/call/call.ts").match(/method: ReadMethod\b/g)).toHaveLength(2);
+    expect(textOf("servers/call/call.ts")).not.toMatch(/method: string/);
+    expect(textOf("servers/token-counters/index.ts")).toContain("const METHOD: ReadMethod =");
     expect(filesWith(/\bas ReadMethod\b|@ts-(ignore|expect-error|nocheck)/)).toEqual([]);
   });
 
   test("of destinations and the kubelet are one export and two lists", () => {
-    const exported = sources.find(({ name }) => name === "export/otlp-transport.ts")?.text ?? "";
+    const exported = sources.find(({ name }) => name === "export/otlp/transport.ts")?.text ?? "";
     expect(exported.match(/"\/[\w.]+\/\w+"/g)).toEqual([
       '"/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"',
     ]);

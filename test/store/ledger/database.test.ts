@@ -1,4 +1,4 @@
-// ledger-database.ts: what was committed is there after a restart, exactly once, and damage never stops metering.
+// database.ts: what was committed is there after a restart, exactly once, and damage never stops metering.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";

@@ -1,4 +1,4 @@
-// ledger-reader.ts: any range read from rollups, rows and differences is what the rows alone sum to.
+// reader.ts: any range read from rollups, rows and differences is what the rows alone sum to.
 import { DatabaseSync } from "node:sqlite";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";

@@ -1,4 +1,4 @@
-// ledger-verify.ts: a changed byte is found and named, wherever it is; a rewritten history needs the heads that left.
+// verify.ts: a changed byte is found and named, wherever it is; a rewritten history needs the heads that left.
 import { copyFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";

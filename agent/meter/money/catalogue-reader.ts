@@ -1,8 +1,8 @@
 // Reads the parts of a catalogue file and gathers what is wrong with them. Money goes from decimal text to integers
 // without passing through a double wherever the file gives text; a YAML number is read through its shortest decimal.
 
-import type { CatalogueProblem, Validity } from "../meter/money/catalogue.ts";
-import type { UnixNanos } from "../model.ts";
+import type { UnixNanos } from "../../model.ts";
+import type { CatalogueProblem, Validity } from "./catalogue.ts";
 
 /** One entry of a list, with its place in the file. */
 export interface RawEntry {
