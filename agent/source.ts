@@ -1,5 +1,5 @@
 // What every source is given, what it returns and what it may throw. The rooms gpu/, servers/ and host/ implement
-// these; daemon/ and cli/ call them. Error kinds: STYLE.md, "Errors".
+// these; daemon/ and cli/ call them. SourceError says which kinds of failure there are.
 import type { z } from "zod";
 import type { Family, Gap, GpuInfo, GpuSample, ServerInfo, StateRow, TokenSample } from "./model.ts";
 import type { Clock } from "./platform/clock.ts";

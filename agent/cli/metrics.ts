@@ -1,4 +1,4 @@
-// `tokenwatt metrics`: the table of everything exported, the same that METRICS.md and the encoder are made from.
+// `tokenwatt metrics`: the table of everything exported, the same that export/METRICS.md and the encoder are made from.
 import type { Command } from "commander";
 import type { Io } from "./common/io.ts";
 import { printLine } from "./common/io.ts";

@@ -1,5 +1,5 @@
 // From file, environment and flags to one typed configuration. Later layers win: defaults, the file, OTEL_*,
-// TOKENWATT_*, `--set`. Everything that is wrong is reported at once (STYLE.md, "Config").
+// TOKENWATT_*, `--set`. Everything that is wrong is reported at once, each with its path.
 import { existsSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";

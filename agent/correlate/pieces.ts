@@ -156,7 +156,7 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
   const states = new Map(servers.map((server) => [server, own.get(server)?.find(holds)]));
   const all = [...states.values()];
   const active = all.some((stretch) => stretch?.state === "active");
-  // Somebody's execution for certain, nobody's in particular: activity.ts, `contested`.
+  // Somebody's execution for certain, nobody's in particular: activity/activity.ts, `contested`.
   const contested = works && all.some((stretch) => stretch?.contested);
   const residents = servers.map((server) => ({
     server,

@@ -1,6 +1,6 @@
 // What listens at a port of this host: a metric page or a gRPC service this program can read, or nothing.
 // The caller says which ports to look at: those GPU processes listen on, on loopback, or one a pod of this node names, at
-// the pod's address; nothing else is ever asked. Probe order of facts/tokens.md 6: /metrics, /v1/metrics,
+// the pod's address; nothing else is ever asked. Probe order, by how often engines and gateways publish there: /metrics, /v1/metrics,
 // /prometheus/metrics, then gRPC by reflection, then the next port, where SGLang's gRPC mode and Triton keep their page: a
 // page says more than a gRPC statistic, so it wins. JSON at /metrics is TensorRT-LLM's queue, which is drained by reading:
 // one request. A llama.cpp router answers /metrics without a model by an error and wakes none; it is never asked for one.

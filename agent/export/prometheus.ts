@@ -1,5 +1,5 @@
 // A committed snapshot as Prometheus text: format 0.0.4, or OpenMetrics 1.0 when the scraper asks for it.
-// Names, units and labels as the Collector and Prometheus make them of the same OTLP points (prometheus-names.ts).
+// Names, units and labels as the Collector and Prometheus make them of the same OTLP points (metrics/prometheus-names.ts).
 // A scrape is stamped by the scraper, so points carry no times; ended series are left out, which ends them there.
 import type { Histogram, LedgerPoint, LedgerSnapshot, UnixNanos } from "../model.ts";
 import type { Metric } from "./metrics/metrics.ts";

@@ -1,7 +1,7 @@
 // What /proc says about processes: who they are, where they live, what they listen on. The facts behind rungs 2 to 4 of
 // the placement ladder (METERING.md 4). Works without any capability: world-readable files, the caller's own and those
 // of its uid; what rights do not allow stays undefined.
-// Facts: proc(5), cgroups(7); cgroup names of systemd, Docker, containerd, CRI-O and the kubelet (deploy.md).
+// Facts: proc(5), cgroups(7); cgroup names as systemd, Docker, containerd, CRI-O and the kubelet write them.
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import type { ListeningSocket } from "./sockets.ts";

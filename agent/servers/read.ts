@@ -1,5 +1,5 @@
 // ReportUsageRequest in, ReportUsageResponse out, usage added to totals in between.
-// Facts: proto/tokenwatt/v1/usage.proto. A record counts once per (source, id), over restarts (seen-ids.ts).
+// Facts: proto/tokenwatt/v1/usage.proto. A record counts once per (source, id), over restarts (receive/seen-ids.ts).
 
 import type { TokenKind } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";

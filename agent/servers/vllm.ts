@@ -1,4 +1,4 @@
-// vLLM's own metric page, python and Rust front ends (vllm v1 metrics/loggers.py, 0.33.0; docs/usage/metrics.md, 2026).
+// vLLM's own metric page, python and Rust front ends (vllm v1 metrics/loggers.py, 0.33.0; https://docs.vllm.ai/en/latest/usage/metrics.html).
 // Volume and progress: prompt_tokens and generation_tokens, both per engine step; input includes prefix hits, and lumps
 // at the end of a prefill. `engine` is a data-parallel rank: ranks count different tokens and are summed.
 // Left out: prefix_cache_queries/hits (inflated by repeated look-ups), corrupted and speculative counters. Aborted work

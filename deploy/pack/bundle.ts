@@ -1,6 +1,6 @@
 // The agent as ES modules in app/: one chunk for each entry point (processes and threads included) and shared chunks
 // beside them, so that what a command does not need is never parsed. Entry points are found, not listed: main.ts and
-// every module that a `new URL("./x.ts", import.meta.url)` names.
+// every module that a `new URL("./...", import.meta.url)` names.
 import { readdirSync, readFileSync, realpathSync } from "node:fs";
 import { join, relative } from "node:path";
 import type { Plugin } from "rolldown";

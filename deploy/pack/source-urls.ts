@@ -1,4 +1,4 @@
-// `new URL("./x.ts", import.meta.url)` names a file beside the source; in the bundle every chunk lies in app/. Entry
+// `new URL("./...", import.meta.url)` names a file beside the source; in the bundle every chunk lies in app/. Entry
 // points (.ts) become app/<path>.mjs, everything else keeps its place in the project: ../proto, ../package.json.
 import { dirname, join, relative } from "node:path/posix";
 

@@ -1,4 +1,4 @@
-// books.ts with buckets.ts and tenants.ts: buckets sum to totals, shares to what is shared, residuals are told.
+// books.ts with ledger/buckets.ts and money/tenants.ts: buckets sum to totals, shares to what is shared, residuals are told.
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { BookFacts, BooksOptions } from "../../agent/meter/books.ts";

@@ -4,7 +4,7 @@ import type { Nanos, ProgressKind, TokenIncrement, TokenReading, TokenSample } f
 import type { Relation } from "./histograms.ts";
 import type { KeyCounters } from "./key-counters.ts";
 
-/** A server's progress as one pair of counters that never fall, whatever restarts (read by correlate/activity.ts). */
+/** A server's progress as one pair of counters that never fall, whatever restarts (read by correlate/activity/activity.ts). */
 export interface ProgressPoll {
   readonly at: Nanos;
   readonly inputTokens: number;

@@ -1,4 +1,4 @@
-// One series of the ledger: identity, start, running total, whether it ended (seam g).
+// One series of the ledger: identity, start, running total, whether it ended.
 // Totals are bigint; amounts of a beat gather in a double that is folded in before it could lose a unit.
 import type { Dimensions, Histogram, LedgerPoint, Nanos, SeriesState, UnixNanos } from "../../model.ts";
 import { addHistograms, sameBounds } from "../counters/histograms.ts";

@@ -1,5 +1,6 @@
 // Histograms of a metric page: cumulative buckets in any order, bounds in any unit, to model.ts's Histogram.
-// Facts: prometheus text format 0.0.4; writers differ in the order of buckets and in "1.0" against "1" (facts P24).
+// Prometheus text format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats); writers differ in the order
+// of buckets and in "1.0" against "1".
 import type { Histogram } from "../../model.ts";
 import type { MetricSample } from "../../source.ts";
 import type { Labels } from "./labels.ts";

@@ -1,6 +1,6 @@
 // Gathers the samples of one metric page into readings: one per (model, tenant, endpoint), in the words of model.ts.
 // The server files say which sample means what; this file adds up, splits input into cached and uncached, turns
-// cumulative buckets into a Histogram and drops what cannot be a counter. Facts about formats: facts P12, P13, P24.
+// cumulative buckets into a Histogram and drops what cannot be a counter.
 import type { LatencyName, Outcome, ProgressKind, Role, TokenKind, TokenReading } from "../../model.ts";
 import type { MetricPage, MetricSample, PageReading } from "../../source.ts";
 import { defined } from "../entry.ts";

@@ -27,7 +27,7 @@ export interface TextServer {
   readonly volume: ProgressKind;
   /** Which labels mean what when the configuration does not say. */
   readonly labels: Pick<ReaderOptions, "modelLabel" | "tenantLabel" | "endpointLabel">;
-  /** Series may vanish without a restart, and come back (facts P3). */
+  /** Series may vanish without a restart, and come back: the server evicts label sets that are idle. */
   readonly vanishing?: boolean;
   /** Its series appear with the first event they count, and the page is of one process: what is new began at zero. */
   readonly bornAtZero?: boolean;

@@ -1,4 +1,4 @@
-// A llama model of random weights in GGUF version 3 (ggml/docs/gguf.md), small enough to be made on the spot: 320 tokens,
+// A llama model of random weights in GGUF version 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), small enough to be made on the spot: 320 tokens,
 // two layers of 32. What it says is noise; how many tokens it takes and gives is real.
 
 const [VOCABULARY, WIDTH, INNER, HEADS, LAYERS] = [320, 32, 64, 4, 2] as const;

@@ -1,5 +1,5 @@
 // Everything the reader child does with an open library: enumerate, read every GPU once, notice what changed.
-// It holds no timer and no channel; child/main.ts drives it. Lost GPUs and lifecycle codes come out as values.
+// It holds no timer and no channel; main.ts drives it. Lost GPUs and lifecycle codes come out as values.
 import { readFileSync } from "node:fs";
 import { CODE, meaning } from "../codes.ts";
 import type { Draft, Failure, Inventory, ReaderStatus, Reading } from "../protocol.ts";
