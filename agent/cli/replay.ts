@@ -63,7 +63,7 @@ async function replay(folder: string, options: ReplayOptions, io: Io): Promise<v
     strict: options.strict === true,
     warn: (text) => tell(io, text),
     onInterval: (interval) => {
-      totals.add(interval);
+      totals.addInterval(interval);
       if (!options.json) return;
       for (const line of intervalLines(interval, recording.seconds)) lines.push(JSON.stringify(line));
       if (lines.length > 1000) printLine(io, lines.splice(0).join("\n"));

@@ -10,7 +10,7 @@ export interface Claimant {
   readonly weight: number;
 }
 
-/** Receivers whose remainders are kept at most; beyond it the map starts anew, which costs less than a unit each. */
+/** Receivers whose remainders are kept at most; beyond it the map is emptied, which costs less than a unit each. */
 const remaindersMax = 1024;
 
 /**

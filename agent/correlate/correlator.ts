@@ -10,7 +10,7 @@ import type {
   SettledInterval,
   TokenIncrement,
 } from "../model.ts";
-import type { ServerPoll } from "./activity/activity.ts";
+import type { ServerPoll } from "./activity/evidence.ts";
 import type { ConfiguredShares } from "./attribution.ts";
 import { tokenWeight } from "./attribution.ts";
 import type { FloorState } from "./energy/floor.ts";
@@ -19,7 +19,7 @@ import type { Placed, ProcessFacts, ServerHints } from "./placement.ts";
 import { Placement } from "./placement.ts";
 import { Servers } from "./servers.ts";
 
-/** What a correlator is told once. */
+/** What a correlator knows from the beginning. */
 export interface CorrelatorOptions {
   /** Start of interval 0. */
   readonly origin: Nanos;
@@ -92,7 +92,7 @@ export class Correlator {
     this.#servers.set(infos, this.#open(at));
   }
 
-  /** Says what a server's own readings or the kubelet told about its place. */
+  /** Takes what a server's own readings or the kubelet say about its place. */
   setServerHints(server: string, hints: ServerHints): void {
     this.#servers.hint(server, hints);
   }
@@ -104,7 +104,7 @@ export class Correlator {
 
   /** Takes a GPU reading in; readings of one GPU may come in any order until an interval needed later ones. */
   acceptGpu(sample: GpuSample): void {
-    const acceptance = this.#gpus.accept(sample, this.#settledUntil);
+    const acceptance = this.#gpus.queueReading(sample, this.#settledUntil);
     if (acceptance === "accepted") return;
     this.#refused[acceptance]++;
     if (acceptance === "late") this.#lateSamples++;
@@ -112,8 +112,8 @@ export class Correlator {
 
   /** Notes that a GPU, the whole GPU backend, or a server could not be read. */
   acceptGap(gap: Gap): void {
-    if (gap.source.startsWith("server:")) this.#servers.gap(gap.source.slice("server:".length));
-    else this.#gpus.gap(gap.source, gap.at);
+    if (gap.source.startsWith("server:")) this.#servers.notePollFailed(gap.source.slice("server:".length));
+    else this.#gpus.noteGap(gap.source, gap.at);
   }
 
   /** Takes in what a poll of a server saw move; `poll` is undefined when only increments came. */
@@ -121,7 +121,7 @@ export class Correlator {
     const at = poll?.at ?? increments[0]?.at;
     if (at !== undefined && at <= this.#settledUntil && this.#settledUntil > this.#origin)
       this.#lateSamples++;
-    if (!this.#servers.accept(server, poll, increments, this.#settledUntil)) this.#refused.repeated++;
+    if (!this.#servers.takePoll(server, poll, increments, this.#settledUntil)) this.#refused.repeated++;
   }
 
   /** Decides every interval that can be decided at `now` and returns them in order. */
@@ -178,7 +178,7 @@ export class Correlator {
     return Number.isFinite(at) ? Math.max(Math.round(at), this.#settledUntil) : this.#settledUntil;
   }
 
-  /** All live sources reach `to`, or nobody may wait longer. */
+  /** All live sources reach `to`, or the interval is overdue. */
   #decidable(to: Nanos, now: Nanos): boolean {
     if (now < to) return false;
     const slowest = Math.max(this.#gpus.slowestLive(now), this.#servers.slowestLive(now));

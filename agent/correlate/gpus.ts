@@ -77,19 +77,19 @@ export class Gpus {
   }
 
   /** Takes a reading in; unknown GPUs are refused. */
-  accept(sample: GpuSample, settledUntil: Nanos): Acceptance | "unknown" {
+  queueReading(sample: GpuSample, settledUntil: Nanos): Acceptance | "unknown" {
     const timeline = this.#timelines.get(sample.gpu);
     if (timeline === undefined) return "unknown";
-    const acceptance = timeline.accept(
+    const acceptance = timeline.queueReading(
       Number.isInteger(sample.at) ? sample : { ...sample, at: Math.round(sample.at) },
     );
     return acceptance === "accepted" && sample.at < settledUntil ? "late" : acceptance;
   }
 
   /** Notes that one GPU (`gpu:<uuid>`) or all of them (`gpu`) could not be read. */
-  gap(source: string, at: Nanos): void {
+  noteGap(source: string, at: Nanos): void {
     for (const [uuid, timeline] of this.#timelines)
-      if (source === "gpu" || source === `gpu:${uuid}`) timeline.gap(at);
+      if (source === "gpu" || source === `gpu:${uuid}`) timeline.noteGap(at);
   }
 
   /** Drops waiting readings from after `latest`; returns how many. */
@@ -113,13 +113,13 @@ export class Gpus {
   readTo(to: Nanos): void {
     for (const timeline of this.#timelines.values())
       while ((timeline.readAt ?? -Infinity) < to || (timeline.nextAt ?? Infinity) <= to + lookahead)
-        if (!timeline.step()) break;
+        if (!timeline.takeUpNext()) break;
   }
 
-  /** Takes up one more reading of every GPU; false when there is none. */
+  /** Takes up one more reading of every GPU; false when no reading is left. */
   readOne(): boolean {
     let read = false;
-    for (const timeline of this.#timelines.values()) read = timeline.step() || read;
+    for (const timeline of this.#timelines.values()) read = timeline.takeUpNext() || read;
     return read;
   }
 
@@ -139,7 +139,7 @@ export class Gpus {
     return true;
   }
 
-  /** Closes windows of energy that reach over `to` without having been decided: nobody may wait longer. */
+  /** Closes windows of energy that reach over `to` without having been decided: the interval is overdue. */
   closeEarly(to: Nanos): void {
     for (const { meter } of this.#boards.values())
       if ((meter?.energy.decidedUntil ?? to) < to) meter?.energy.closeEarly();

@@ -19,7 +19,7 @@ export interface Member {
   until: Nanos | undefined;
   readonly smShare: SmShare;
   readonly remainders: GpuRemainders;
-  /** Kept while nobody works, so that a pause does not change the label. */
+  /** Kept while no resident works, so that a pause does not change the label. */
   lastRule: EnergyRule;
   lastActivity: ActivityMethod;
   busyRoundedOff: number;
@@ -136,7 +136,7 @@ function watchShares({ timeline, smShare }: Member, { holdings }: Tenancy, piece
       for (const pid of pids)
         if (ratios.has(server))
           ratios.set(server, (ratios.get(server) ?? 0) + (reading.ratios.get(pid) ?? 0));
-    smShare.add(to, to - from, ratios);
+    smShare.noteWork(to, to - from, ratios);
   }
 }
 

@@ -1,8 +1,8 @@
 // Cuts an interval of one GPU into pieces in which nothing changes, each in exactly one state (METERING.md 2).
 // The GPU's state is the highest of its residents' states. A resident whose counters stand still is stalled while the
-// GPU works and nobody is token-active on it, for then the work may be its own; else it is parked.
+// GPU works and no resident is token-active on it, for then the work may be its own; else it is parked.
 import type { ActivityMethod, AllocatedState, GpuState, Nanos } from "../model.ts";
-import type { WorkRun } from "./activity/runs.ts";
+import type { WorkRun } from "./activity/evidence.ts";
 import { workRuns } from "./activity/runs.ts";
 import type { Placed, Placement } from "./placement.ts";
 import type { Stay } from "./presence.ts";
@@ -76,7 +76,7 @@ export function tenancy(timeline: Timeline, placement: Placement, from: Nanos, t
   return { holdings, passing, placed };
 }
 
-/** Servers configured for this GPU none of whose processes could be told apart: they hold it together. */
+/** Servers configured for this GPU whose processes cannot be distinguished: they hold it together. */
 function sharedByConfig(placement: Placement, timeline: Timeline, placed: readonly Placed[]): string[] {
   const { uuid, parent } = timeline.info;
   const found = new Set(placed.map(({ server }) => server));
@@ -156,7 +156,7 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
   const states = new Map(servers.map((server) => [server, own.get(server)?.find(holds)]));
   const all = [...states.values()];
   const active = all.some((stretch) => stretch?.state === "active");
-  // Somebody's execution for certain, nobody's in particular: activity/activity.ts, `contested`.
+  // The execution of one of the residents, which of them is not known: activity/evidence.ts, `contested`.
   const contested = works && all.some((stretch) => stretch?.contested);
   const residents = servers.map((server) => ({
     server,

@@ -233,7 +233,7 @@ function listens(facts: ProcessFacts, port: number): boolean {
   );
 }
 
-/** Several servers listen in one namespace under one uid: `--port` of the process or of a parent tells which. */
+/** Several servers listen in one namespace under one uid: `--port` of the process or of a parent says which. */
 function narrowed(
   answers: readonly Candidate[],
   pid: number,

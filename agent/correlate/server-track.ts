@@ -3,7 +3,6 @@
 // GPUs. A first poll that already counts tokens means that the counters began at zero while we watched: that is said
 // to the estimator as a poll of zeros.
 import type { ActivityMethod, Nanos, ServerInfo, TokenIncrement } from "../model.ts";
-import type { Activity, ActivitySegment, ActivityWindow, ServerPoll } from "./activity/activity.ts";
 import {
   busyBetween,
   createActivity,
@@ -13,6 +12,7 @@ import {
   observeWindow,
   settle,
 } from "./activity/activity.ts";
+import type { Activity, ActivitySegment, ActivityWindow, ServerPoll } from "./activity/evidence.ts";
 
 /** A server's own state in a stretch; `unknown` where no poll speaks of it. */
 export interface OwnStretch {
@@ -20,7 +20,7 @@ export interface OwnStretch {
   readonly to: Nanos;
   readonly state: "active" | "waiting" | "idle" | "unknown";
   readonly method: ActivityMethod;
-  /** The GPU worked for this server or a peer, nobody can tell which. */
+  /** The GPU worked for this server or a peer; which of them is not known. */
   readonly contested: boolean;
 }
 
@@ -38,9 +38,9 @@ const pendingMax = 4096;
 const feedAhead = 15_000_000_000;
 /** Token steps are kept this long for token shares. */
 const stepsKept = 60_000_000_000;
-/** Without a next poll, the state is still told for this many polls. */
+/** Without a next poll, the state is still known for this many polls. */
 const openPolls = 2;
-/** After this many failed polls in a row nobody waits for a server, until it answers or its process appears. */
+/** After this many failed polls in a row no interval waits for a server, until it answers or its process appears. */
 const failuresMax = 2;
 /** Reported over three polls ago: not live any more (METERING.md 2, "live source"). */
 export const livePolls = 3;
@@ -91,7 +91,7 @@ export class ServerTrack {
   }
 
   /** Takes a poll and what it saw move; false when the poll does not follow the ones already used. */
-  accept(given: ServerPoll | undefined, increments: readonly TokenIncrement[]): boolean {
+  takePoll(given: ServerPoll | undefined, increments: readonly TokenIncrement[]): boolean {
     this.#increments.push(...increments);
     if (increments.some(({ late }) => late)) this.#beganLate = true;
     if (given === undefined) return true;
@@ -110,7 +110,7 @@ export class ServerTrack {
   }
 
   /** Notes that the server could not be read. */
-  gap(): void {
+  notePollFailed(): void {
     this.#failures++;
   }
 
@@ -129,7 +129,7 @@ export class ServerTrack {
     return this.#failures < failuresMax || this.expectedFrom > (this.polledAt ?? -Infinity);
   }
 
-  /** Hands the estimator what it needs to decide up to `until`; `peers` are told what this server did. */
+  /** Hands the estimator what it needs to decide up to `until`; `peers` learn what this server did. */
   feed(until: Nanos, windows: readonly ActivityWindow[], peers: readonly ServerTrack[]): void {
     const ahead = until + feedAhead;
     while (this.#polls.length > 0) {

@@ -2,7 +2,7 @@
 // Tokens are never spread: they belong whole to the interval in which the poll that saw them ended, or to the open one
 // when that has settled.
 import type { Nanos, ServerInfo, ServerInterval, TokenIncrement } from "../model.ts";
-import type { ActivityWindow, ServerPoll } from "./activity/activity.ts";
+import type { ActivityWindow, ServerPoll } from "./activity/evidence.ts";
 import type { Gpus, StalledSpan } from "./gpus.ts";
 import type { Violation } from "./laws.ts";
 import { brokenServer } from "./laws.ts";
@@ -61,21 +61,21 @@ export class Servers {
   }
 
   /** Takes a poll and its increments in; false when the poll could not be used. */
-  accept(
+  takePoll(
     server: string,
     poll: ServerPoll | undefined,
     increments: readonly TokenIncrement[],
     at: Nanos,
   ): boolean {
     const track = this.#tracks.get(server) ?? this.#unannounced(server, increments, at);
-    if (track !== undefined) return track.accept(poll, increments);
+    if (track !== undefined) return track.takePoll(poll, increments);
     this.#dropped += increments.length;
     return false;
   }
 
   /** Notes that a server could not be read. */
-  gap(server: string): void {
-    this.#tracks.get(server)?.gap();
+  notePollFailed(server: string): void {
+    this.#tracks.get(server)?.notePollFailed();
   }
 
   /** Drops waiting polls from after `latest`; returns how many. */
@@ -201,7 +201,7 @@ export class Servers {
     );
   }
 
-  /** A server nobody announced still has its tokens booked. */
+  /** Tokens of a server that was never announced are booked all the same. */
   #unannounced(id: string, increments: readonly TokenIncrement[], at: Nanos): ServerTrack | undefined {
     if (this.#tracks.size >= unannouncedMax) return undefined;
     const family = increments[0]?.family ?? "engine";

@@ -20,7 +20,7 @@ export class SmShare {
   readonly #entries: Entry[] = [];
 
   /** Takes in a stretch in which the residents in `ratios` worked, each with its mean share of the SMs. */
-  add(to: Nanos, nanos: Nanos, ratios: ReadonlyMap<string, number>): void {
+  noteWork(to: Nanos, nanos: Nanos, ratios: ReadonlyMap<string, number>): void {
     if (nanos <= 0) return;
     this.#forget(to);
     const last = this.#entries.at(-1);

@@ -1,8 +1,8 @@
 // What is known of one GPU over time: coverage, activity windows, processes, process shares, energy.
-// Readings may arrive in any order until they are taken up; `advance` takes them up by time, once, and what comes later
+// Readings may arrive in any order until they are taken up; `takeUpNext` takes them up by time, once, and what comes later
 // than that is late. Every list is bounded; what a bound drops is counted.
 import type { GpuInfo, GpuSample, Nanos } from "../model.ts";
-import type { ActivityWindow } from "./activity/activity.ts";
+import type { ActivityWindow } from "./activity/evidence.ts";
 import { EnergyMeter } from "./energy/meter.ts";
 import { Presence } from "./presence.ts";
 import { WindowReader } from "./windows.ts";
@@ -78,7 +78,7 @@ export class Timeline {
   }
 
   /** Takes a reading in by its time. */
-  accept(sample: GpuSample): Acceptance {
+  queueReading(sample: GpuSample): Acceptance {
     if (!Number.isFinite(sample.at)) return "absurd";
     if (this.readAt !== undefined && sample.at <= this.readAt)
       return sample.at === this.readAt ? "repeated" : "late";
@@ -94,7 +94,7 @@ export class Timeline {
   }
 
   /** Notes that the GPU could not be read at `at`: nothing covers the stretch around it. */
-  gap(at: Nanos): void {
+  noteGap(at: Nanos): void {
     if (!Number.isFinite(at)) return;
     this.#gaps.push(at);
     if (this.#gaps.length > pendingMax) this.#gaps.shift();
@@ -108,7 +108,7 @@ export class Timeline {
   }
 
   /** Takes up the next reading, if there is one; returns whether there was. */
-  step(): boolean {
+  takeUpNext(): boolean {
     const sample = this.#pending.shift();
     if (sample === undefined) return false;
     const previous = this.readAt;

@@ -2,7 +2,7 @@
 // A ring point is the exact busy share of the 200 ms before it. Plain utilisation is such a window too, but read late:
 // on h100-solo-8b a reading describes the 200 ms that ended about 0.15 s before it, so its stretch is moved back.
 import type { GpuSample, Nanos, RingPoint } from "../model.ts";
-import type { ActivityWindow } from "./activity/activity.ts";
+import type { ActivityWindow } from "./activity/evidence.ts";
 
 /** Length of a driver window on every GPU measured. */
 const driverWindow = 200_000_000;
@@ -43,7 +43,7 @@ export class WindowReader {
     return graphics === undefined ? [] : this.#push([], previousAt, sample.at, graphics, false);
   }
 
-  /** A plain reading stands for the time since the last one used; more than one per driver window tells nothing new. */
+  /** A plain reading stands for the time since the last one used; more than one per driver window adds nothing. */
   #plain(at: Nanos, from: Nanos, busyRatio: number, emptied: boolean): ActivityWindow[] {
     const length = at - from;
     if (length < refreshMin) {

@@ -62,7 +62,7 @@ async function totals(folder: string): Promise<Totals> {
     tokenPollMs: 1000,
     intervalMs: 1000,
     warn: () => {},
-    onInterval: (interval) => sums.add(interval),
+    onInterval: (interval) => sums.addInterval(interval),
   });
   sums.know(run.gpus, run.servers);
   await run.run();

@@ -14,8 +14,8 @@ function own(state: OwnStretch["state"], contested = false): OwnStretch {
 /** Pieces of 4 s in which the GPU works (or not) and the given residents are in the given states. */
 function pieces(states: Readonly<Record<string, OwnStretch>>, busy: number) {
   const timeline = new Timeline(gpuInfo("g"), 0, 3 * second);
-  for (const sample of readings("g", repeated(5, { busy, pids: [1] }))) timeline.accept(sample);
-  while (timeline.step());
+  for (const sample of readings("g", repeated(5, { busy, pids: [1] }))) timeline.queueReading(sample);
+  while (timeline.takeUpNext());
   const holdings = Object.keys(states).map((server): Holding => ({ server, ...whole, pids: [1] }));
   const cutting = {
     timeline,

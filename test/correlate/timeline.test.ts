@@ -9,9 +9,9 @@ const ms = 1_000_000;
 
 function timeline(samples: readonly Partial<GpuSample>[], gaps: readonly number[] = []): Timeline {
   const made = new Timeline(gpuInfo("g"), 0, 3 * second);
-  for (const at of gaps) made.gap(at);
-  for (const sample of samples) made.accept({ gpu: "g", at: 0, ...sample });
-  while (made.step());
+  for (const at of gaps) made.noteGap(at);
+  for (const sample of samples) made.queueReading({ gpu: "g", at: 0, ...sample });
+  while (made.takeUpNext());
   return made;
 }
 
@@ -33,14 +33,14 @@ describe("Timeline", () => {
 
   test("tells repeats, late and impossible readings apart, and bounds what waits", () => {
     const made = new Timeline(gpuInfo("g"), 0, second);
-    const accept = (at: number) => made.accept({ gpu: "g", at });
+    const accept = (at: number) => made.queueReading({ gpu: "g", at });
     expect([accept(1), accept(1), accept(Number.NaN), accept(Infinity)]).toEqual([
       "accepted",
       "repeated",
       "absurd",
       "absurd",
     ]);
-    made.step();
+    made.takeUpNext();
     expect([accept(0.5), accept(1)]).toEqual(["late", "repeated"]);
     for (let at = 2; at < 9000; at++) accept(at);
     expect(made.dropped).toBeGreaterThan(0);

@@ -2,12 +2,6 @@
 // a server was active from t - e2e_s to t of each `req` line (recording format 1, traces of three H100 runs).
 import { readdirSync, readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
-import type {
-  Activity,
-  ActivitySegment,
-  ActivityWindow,
-  ServerPoll,
-} from "../../agent/correlate/activity/activity.ts";
 import {
   busyBetween,
   createActivity,
@@ -17,6 +11,12 @@ import {
   observeWindow,
   settle,
 } from "../../agent/correlate/activity/activity.ts";
+import type {
+  Activity,
+  ActivitySegment,
+  ActivityWindow,
+  ServerPoll,
+} from "../../agent/correlate/activity/evidence.ts";
 
 export const second = 1_000_000_000;
 export type Line = Record<string, number & string> & { t: number; event: string };
@@ -93,6 +93,14 @@ function pollsOf(server: Server, length: number, pollSeconds: number, offset: nu
   return polls;
 }
 
+/** The estimator of a server whose counters were at zero when it started. */
+function startedAtZero(from: number, pollNanos: number): Activity {
+  const activity = createActivity({ from, pollNanos });
+  const zeros = { inputTokens: 0, outputTokens: 0, inFlight: 0, activeNanos: 0 };
+  observePoll(activity, { at: from, ...zeros, progress: "step" });
+  return activity;
+}
+
 /** Feeds one second at a time, as a live host would see it arrive, and settles what is decidable. */
 export function estimate(trace: Trace, pollSeconds: number, offset = 0): ActivitySegment[][] {
   const windows = windowsOf(trace);
@@ -100,11 +108,7 @@ export function estimate(trace: Trace, pollSeconds: number, offset = 0): Activit
   const runs = trace.servers.map((server) => ({
     from: nanos(server.start),
     polls: pollsOf(server, trace.length, pollSeconds, offset),
-    activity: createActivity({
-      from: nanos(server.start),
-      pollNanos: nanos(pollSeconds),
-      beganAtZero: true,
-    }),
+    activity: startedAtZero(nanos(server.start), nanos(pollSeconds)),
     segments: [] as ActivitySegment[],
   }));
   for (let tick = 1; ; tick++) {

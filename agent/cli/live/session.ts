@@ -48,7 +48,7 @@ export class LiveSession {
 
   add(interval: SettledInterval): void {
     this.#figures.add(interval);
-    this.#totals.add(interval);
+    this.#totals.addInterval(interval);
     this.#settled++;
   }
 

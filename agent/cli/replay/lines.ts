@@ -55,7 +55,7 @@ export class ReplayTotals {
     for (const server of servers) this.#server(server);
   }
 
-  add(interval: SettledInterval): void {
+  addInterval(interval: SettledInterval): void {
     for (const posting of this.#meter.post(interval, { gpus: new Map(), servers: new Map() })) {
       if (posting.metric !== "tokenwatt.unmatched_tokens" || !("amount" in posting)) continue;
       const side = posting.dimensions["tokenwatt.token.kind"] === "output" ? "output" : "input";

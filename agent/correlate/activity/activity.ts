@@ -2,83 +2,33 @@
 // Windows and polls go in as they arrive, settled segments come out: contiguous, exact, never changed afterwards.
 // The windows say when the GPU worked, the polls whether that work was this server's: runs.ts finds the
 // stretches of work, claims.ts decides which of them the server claims. Energy and shares are not decided here.
-import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
+
+import type { Nanos, ProgressKind } from "../../model.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
+import type {
+  Activity,
+  ActivitySegment,
+  ActivityWindow,
+  PeerStretch,
+  PollInterval,
+  ServerPoll,
+} from "./evidence.ts";
 import { heldOpenFrom } from "./hold.ts";
-import type { PeerStretch, PollInterval } from "./intervals.ts";
 import { pollIntervals } from "./intervals.ts";
 import { label } from "./label.ts";
 import { prefillNanosMax } from "./prefill.ts";
-import type { Rates } from "./rates.ts";
 import { learnRates } from "./rates.ts";
 import { stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
 
-/** One fine window of GPU activity, typically 200 ms of the driver's ring; over several GPUs the busiest one's. */
-export interface ActivityWindow {
-  readonly from: Nanos;
-  readonly to: Nanos;
-  /** 0 to 1. */
-  readonly busyRatio: number;
-}
-
-/** One accepted reading of a server's counters. */
-export interface ServerPoll {
-  readonly at: Nanos;
-  /** Cumulative progress counters, corrected for resets: they never fall. */
-  readonly inputTokens: number;
-  readonly outputTokens: number;
-  /** Requests running, as read at the poll; undefined = the server cannot say. */
-  readonly inFlight?: number;
-  /** Cumulative own busy time, where the server publishes it. */
-  readonly activeNanos?: number;
-  readonly progress: ProgressKind;
-}
-
-/** `active`: a request in execution. `waiting`: in flight without execution. `idle`: nothing in flight. */
-export type ServerState = "active" | "waiting" | "idle";
-
-/** A settled stretch of a server's own state. */
-export interface ActivitySegment {
-  readonly from: Nanos;
-  readonly to: Nanos;
-  readonly state: ServerState;
-  readonly method: ActivityMethod;
-  /**
-   * The GPU worked, this server and a peer both moved tokens, and this server's tokens are accounted for elsewhere. If
-   * no resident is `active` in it, the GPU still is: whose execution it was is not known.
-   */
-  readonly contested?: boolean;
-}
-
-/** What an estimator is told once. */
+/** What an estimator knows from the beginning. */
 export interface ActivityOptions {
   /** First instant a segment is wanted for. */
   readonly from: Nanos;
   /** The usual distance of this server's polls. */
   readonly pollNanos: Nanos;
-  /** The server started at `from` with its counters at zero. */
-  readonly beganAtZero?: boolean;
   /** In flight and working without a token for longer than this is `waiting` (config `stallAfterSeconds`). */
   readonly stallAfterNanos?: Nanos;
-}
-
-/** The estimator of one server. Owned by its caller; only the functions of this file change it. */
-export interface Activity {
-  readonly stallAfterNanos: Nanos;
-  pollNanos: Nanos;
-  readonly windows: ActivityWindow[];
-  readonly polls: ServerPoll[];
-  readonly peers: PeerStretch[];
-  /** Everything before is decided and final. */
-  decidedUntil: Nanos;
-  /** When tokens last moved, or nothing was in flight. */
-  lastProgressAt: Nanos;
-  /** Before this instant the rates have been learned. */
-  learnedUntil: Nanos;
-  rates: Rates;
-  /** Busy share of a window wholly at work, for runs of a single window. */
-  plateau: number | undefined;
 }
 
 /** Readings kept at most; older ones are dropped, and what they would have explained stays as it is. */
@@ -87,21 +37,11 @@ const stallAfterDefaultNanos = 60_000_000_000;
 
 /** Returns an estimator with nothing decided yet. */
 export function createActivity(options: ActivityOptions): Activity {
-  const polls: ServerPoll[] = [];
-  if (options.beganAtZero)
-    polls.push({
-      at: options.from,
-      inputTokens: 0,
-      outputTokens: 0,
-      inFlight: 0,
-      activeNanos: 0,
-      progress: "step",
-    });
   return {
     stallAfterNanos: options.stallAfterNanos ?? stallAfterDefaultNanos,
     pollNanos: options.pollNanos,
     windows: [],
-    polls,
+    polls: [],
     peers: [],
     decidedUntil: options.from,
     lastProgressAt: options.from,
@@ -112,8 +52,8 @@ export function createActivity(options: ActivityOptions): Activity {
 }
 
 /**
- * Takes a window in; returns false, and leaves it out, when it tells nothing after those already taken. The part of
- * it that they cover is cut off.
+ * Takes a window in; returns false, and leaves it out, when those already taken cover it. The part of it that they
+ * cover is cut off.
  */
 export function observeWindow(activity: Activity, window: ActivityWindow): boolean {
   const last = activity.windows.at(-1);
@@ -127,15 +67,6 @@ export function observeWindow(activity: Activity, window: ActivityWindow): boole
   }
   if (activity.windows.length > readingsMax) activity.windows.shift();
   return true;
-}
-
-/**
- * Returns the window that a polled utilisation stands for: the time since the reading before, moved back by half of
- * what the driver's refresh (200 ms) makes a reading late on average.
- */
-export function polledWindow(before: Nanos, at: Nanos, busyRatio: number, pollNanos: Nanos): ActivityWindow {
-  const lag = Math.round(Math.min(pollNanos, 200_000_000) / 2);
-  return { from: before - lag, to: at - lag, busyRatio };
 }
 
 /** Takes a poll in; returns false, and leaves it out, when it does not follow the last one. */

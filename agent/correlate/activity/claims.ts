@@ -4,15 +4,11 @@
 // active, it runs on after the server fell silent, the poll came very late), the tokens over the server's own rate
 // say how much to claim. (4) A server that publishes its own busy time gets exactly that (timed.ts).
 import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
-import type { PeerStretch, PollInterval } from "./intervals.ts";
-import { clipped, total } from "./intervals.ts";
+import type { Claim, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
 import { prefillStarts } from "./prefill.ts";
-import type { Rates } from "./rates.ts";
 import { rateFor } from "./rates.ts";
-import type { WorkRun } from "./runs.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
-import type { Claim, Side } from "./stretches.ts";
-import { append, place } from "./stretches.ts";
+import { append, clipped, place, total } from "./stretches.ts";
 import { timedClaims } from "./timed.ts";
 
 /** What the claims are decided from. */

@@ -1,11 +1,9 @@
 // What cannot be decided yet: stretches at the end of the readings that the next window or poll may still explain.
 // How long they may be held open is the caller's decision (METERING.md 2, settleMs).
 import type { Nanos } from "../../model.ts";
-import type { Activity } from "./activity.ts";
-import type { PollInterval } from "./intervals.ts";
+import type { Activity, PollInterval, WorkRun } from "./evidence.ts";
 import { pollIntervals } from "./intervals.ts";
 import { prefillNanosMax } from "./prefill.ts";
-import type { WorkRun } from "./runs.ts";
 import { longPauseNanos, preparationPause, stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
 
 /** Returns the start of the stretch that the next window or the next poll may still explain, Infinity for none. */

@@ -1,8 +1,6 @@
 // From claims to states: claimed time is active, time in flight without execution waits, the rest is idle.
 import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
-import type { ActivitySegment, ServerState } from "./activity.ts";
-import type { PollInterval } from "./intervals.ts";
-import type { Claim } from "./stretches.ts";
+import type { ActivitySegment, Claim, PollInterval, ServerState } from "./evidence.ts";
 
 /** What the segments of one settled stretch are made of. */
 export interface Labelling {

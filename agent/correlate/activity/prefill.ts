@@ -1,8 +1,7 @@
 // Work ahead of the first token. A long prefill runs over one or several polls before a counter or a gauge shows it
 // (h100-solo-8b: 1.2 s cold), so a run that leads into an interval with progress is claimed back to its beginning.
 import type { Nanos } from "../../model.ts";
-import type { PeerStretch, PollInterval } from "./intervals.ts";
-import type { WorkRun } from "./runs.ts";
+import type { PeerStretch, PollInterval, WorkRun } from "./evidence.ts";
 import { crossing, longPauseNanos } from "./runs.ts";
 
 /** Work may run this long ahead of the first token or gauge that explains it. */

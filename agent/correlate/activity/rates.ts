@@ -1,13 +1,7 @@
 // A server's own pace: output-token equivalents per nanosecond of activity, where nothing else explains the work.
 // Learned apart for a GPU to itself and a GPU shared with an active peer (h100-shared-8b-1b: 16,600 against 7,300
 // tokens a second for the same batch). The nearest interval of the same kind comes before what was learned.
-import type { PollInterval } from "./intervals.ts";
-
-/** Output-token equivalents per nanosecond of activity; undefined = not learned yet. */
-export interface Rates {
-  readonly alone: number | undefined;
-  readonly contended: number | undefined;
-}
+import type { PollInterval, Rates } from "./evidence.ts";
 
 /** Intervals that work for a smaller share teach no rate: their edges weigh too much. */
 const workRatioMin = 0.25;

@@ -2,15 +2,9 @@
 // A window works at a busy share of 1 % or more (METERING.md 2). The edge of a run lies inside its outermost window:
 // busy share over the plateau of the neighbouring window (0.99 for an 8B decoder, 0.05-0.2 for a host-bound 1B one).
 // Who the work belongs to is not decided here.
-import type { Nanos } from "../../model.ts";
-import type { ActivityWindow, ServerPoll } from "./activity.ts";
 
-/** A stretch in which the GPU works, or (`seen` false) in which nobody saw whether it does. */
-export interface WorkRun {
-  readonly from: Nanos;
-  readonly to: Nanos;
-  readonly seen: boolean;
-}
+import type { Nanos } from "../../model.ts";
+import type { ActivityWindow, ServerPoll, WorkRun } from "./evidence.ts";
 
 /** Share of a window from which on the GPU counts as working. */
 export const workingBusyRatio = 0.01;
@@ -61,7 +55,7 @@ export function workRuns(
   return runs;
 }
 
-/** Work on both sides of a short stretch nobody saw is work in it as well. */
+/** Work on both sides of a short stretch without readings is work in it as well. */
 function joins(window: ActivityWindow, next: ActivityWindow): boolean {
   return next.busyRatio >= workingBusyRatio && next.from - window.to <= longPauseNanos;
 }

@@ -1,17 +1,7 @@
 // Claims as stretches of time: joining them, and choosing a given amount out of several pieces of work.
+
 import type { ActivityMethod, Nanos } from "../../model.ts";
-import { total } from "./intervals.ts";
-import type { WorkRun } from "./runs.ts";
-
-/** A stretch in which the server executed requests, and how that is known. */
-export interface Claim {
-  readonly from: Nanos;
-  readonly to: Nanos;
-  readonly method: ActivityMethod;
-}
-
-/** The end of an interval at which the server is known to be busy. */
-export type Side = "start" | "end" | "both";
+import type { Claim, Side, WorkRun } from "./evidence.ts";
 
 /** Appends a claim, joined to the last one where they meet; an empty one is left out. */
 export function append(claims: Claim[], from: Nanos, to: Nanos, method: ActivityMethod): void {
@@ -36,4 +26,22 @@ export function place(pieces: readonly WorkRun[], amount: Nanos, side: Side): Wo
     passed += length;
   }
   return placed;
+}
+
+/** The parts of `runs` inside `[from, to)`. */
+export function clipped(runs: readonly WorkRun[], from: Nanos, to: Nanos): WorkRun[] {
+  const pieces: WorkRun[] = [];
+  for (const run of runs) {
+    if (run.to <= from) continue;
+    if (run.from >= to) break;
+    pieces.push({ from: Math.max(run.from, from), to: Math.min(run.to, to), seen: run.seen });
+  }
+  return pieces;
+}
+
+/** Total length of pieces. */
+export function total(pieces: readonly { readonly from: Nanos; readonly to: Nanos }[]): Nanos {
+  let sum = 0;
+  for (const piece of pieces) sum += piece.to - piece.from;
+  return sum;
 }

@@ -2,11 +2,8 @@
 // An increment goes onto the GPU work of its poll interval, then onto the idle rest of it. What is longer than the
 // interval belongs to a step that began before: it is carried backwards.
 import type { Nanos } from "../../model.ts";
-import type { PollInterval } from "./intervals.ts";
-import { clipped, total } from "./intervals.ts";
-import type { WorkRun } from "./runs.ts";
-import type { Claim } from "./stretches.ts";
-import { append, place } from "./stretches.ts";
+import type { Claim, PollInterval, WorkRun } from "./evidence.ts";
+import { append, clipped, place, total } from "./stretches.ts";
 
 /** Returns the claims whose sum per interval is the increment of the server's own busy time. */
 export function timedClaims(intervals: readonly PollInterval[], runs: readonly WorkRun[]): Claim[] {

@@ -38,7 +38,7 @@ export class EnergyCurve {
   }
 
   /** Appends a window; windows come in order and without holes. */
-  add(window: EnergyWindow): void {
+  appendWindow(window: EnergyWindow): void {
     this.#stretches.push({ ...window, before: this.#end, ...shaped(window) });
     this.#end += window.millijoules;
     if (this.#stretches.length > windowsMax) this.#stretches.shift();

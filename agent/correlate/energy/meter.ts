@@ -7,7 +7,7 @@ import { EnergyCurve } from "./curve.ts";
 import type { PowerStep } from "./power.ts";
 import { PowerSeries, shapes } from "./power.ts";
 
-/** What the meter is told of its GPU. */
+/** What the meter knows of its GPU from the beginning. */
 export interface EnergyOptions {
   /** Enforced power limit; undefined or 0 = not known. */
   readonly limitWatts: number | undefined;
@@ -93,7 +93,7 @@ export class EnergyMeter {
     this.#close(sample.at, counted, observed);
   }
 
-  /** Closes the open window at the last reading although it is short: a gap follows, or nobody may wait longer. */
+  /** Closes the open window at the last reading although it is short: a gap follows, or the interval is overdue. */
   closeEarly(): void {
     const { at } = this.#counter ?? {};
     const open = this.#openFrom;
@@ -188,7 +188,7 @@ export class EnergyMeter {
     this.#rejected += refused;
     this.#moved = 0;
     const steps = counted === undefined ? undefined : shapes(this.#steps, from, to);
-    this.curve.add({ from, to, millijoules, method, steps: this.#power.shape(from, to, steps) });
+    this.curve.appendWindow({ from, to, millijoules, method, steps: this.#power.shape(from, to, steps) });
     this.#steps = [];
     this.#openFrom = to;
   }

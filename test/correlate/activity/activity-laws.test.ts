@@ -1,7 +1,6 @@
 // Laws of the activity estimator that hold for any input: exact cover, wall time, bounded memory, order of arrival.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { ActivitySegment, ServerPoll } from "../../../agent/correlate/activity/activity.ts";
 import {
   createActivity,
   decidableUntil,
@@ -10,6 +9,7 @@ import {
   observeWindow,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
+import type { ActivitySegment, ServerPoll } from "../../../agent/correlate/activity/evidence.ts";
 import { second } from "../trace-replay.ts";
 
 describe("laws for any input", () => {

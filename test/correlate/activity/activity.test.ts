@@ -1,10 +1,5 @@
 // The activity estimator: accuracy on three measured traces, and what each kind of source allows to say.
 import { describe, expect, test } from "vitest";
-import type {
-  ActivitySegment,
-  ActivityWindow,
-  ServerPoll,
-} from "../../../agent/correlate/activity/activity.ts";
 import {
   createActivity,
   decidableUntil,
@@ -13,6 +8,11 @@ import {
   observeWindow,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
+import type {
+  ActivitySegment,
+  ActivityWindow,
+  ServerPoll,
+} from "../../../agent/correlate/activity/evidence.ts";
 import type { Line, Server, Trace } from "../trace-replay.ts";
 import { activeOf, errorsOf, estimate, second, traceOf, within } from "../trace-replay.ts";
 

@@ -1,0 +1,113 @@
+// The nouns of this folder: what goes into an estimator, what it concludes on the way, and what comes out.
+// Windows of GPU work and polls of one server go in; runs of work, intervals between polls and claims follow; segments of
+// the server's own state come out.
+import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
+
+/** One fine window of GPU activity, typically 200 ms of the driver's ring; over several GPUs the busiest one's. */
+export interface ActivityWindow {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  /** 0 to 1. */
+  readonly busyRatio: number;
+}
+
+/** One accepted reading of a server's counters. */
+export interface ServerPoll {
+  readonly at: Nanos;
+  /** Cumulative progress counters, corrected for resets: they never fall. */
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  /** Requests running, as read at the poll; undefined = the server cannot say. */
+  readonly inFlight?: number;
+  /** Cumulative own busy time, where the server publishes it. */
+  readonly activeNanos?: number;
+  readonly progress: ProgressKind;
+}
+
+/** A stretch in which the GPU works, or (`seen` false) in which no reading says whether it does. */
+export interface WorkRun {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly seen: boolean;
+}
+
+/**
+ * `moved`: the progress counters rose. `held`: they stood still with a request in flight at an end of the interval.
+ * `quiet`: neither.
+ */
+export type IntervalKind = "moved" | "held" | "quiet";
+
+/** The time between two polls of a server. The last one is `open`: no poll has ended it yet. */
+export interface PollInterval {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly open: boolean;
+  readonly kind: IntervalKind;
+  /** Progress in output-token equivalents. */
+  readonly progress: number;
+  /** Increment of the server's own busy time, where it publishes one. */
+  readonly activeNanos: number | undefined;
+  readonly inFlightFrom: number | undefined;
+  readonly inFlightTo: number | undefined;
+  /** Pieces of GPU work inside, in order. */
+  readonly work: readonly WorkRun[];
+  readonly workNanos: Nanos;
+  /** Another server moved tokens or had requests in flight somewhere in the interval: the work may be its work. */
+  readonly contended: boolean;
+}
+
+/** A stretch in which another server on the same GPUs moved its counters or had something in flight. */
+export interface PeerStretch {
+  readonly from: Nanos;
+  readonly to: Nanos;
+}
+
+/** Output-token equivalents per nanosecond of activity; undefined = not learned yet. */
+export interface Rates {
+  readonly alone: number | undefined;
+  readonly contended: number | undefined;
+}
+
+/** A stretch in which the server executed requests, and how that is known. */
+export interface Claim {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly method: ActivityMethod;
+}
+
+/** The end of an interval at which the server is known to be busy. */
+export type Side = "start" | "end" | "both";
+
+/** `active`: a request in execution. `waiting`: in flight without execution. `idle`: nothing in flight. */
+export type ServerState = "active" | "waiting" | "idle";
+
+/** A settled stretch of a server's own state. */
+export interface ActivitySegment {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly state: ServerState;
+  readonly method: ActivityMethod;
+  /**
+   * The GPU worked, this server and a peer both moved tokens, and this server's tokens are accounted for elsewhere. If
+   * no resident is `active` in it, the GPU still is: whose execution it was is not known.
+   */
+  readonly contested?: boolean;
+}
+
+/** The estimator of one server. Owned by its caller; only the functions of this file change it. */
+export interface Activity {
+  readonly stallAfterNanos: Nanos;
+  pollNanos: Nanos;
+  readonly windows: ActivityWindow[];
+  readonly polls: ServerPoll[];
+  readonly peers: PeerStretch[];
+  /** Everything before is decided and final. */
+  decidedUntil: Nanos;
+  /** When tokens last moved, or nothing was in flight. */
+  lastProgressAt: Nanos;
+  /** Before this instant the rates have been learned. */
+  learnedUntil: Nanos;
+  rates: Rates;
+  /** Busy share of a window wholly at work, for runs of a single window. */
+  plateau: number | undefined;
+}
