@@ -369,6 +369,9 @@ export interface StateRow {
 /** Number of a 15-minute UTC bucket: unix seconds / 900. */
 export type BucketNumber = number;
 
+/** Length of a bucket. */
+export const BUCKET_NANOS = 900_000_000_000n;
+
 /** What one series moved within one bucket: an absolute total, so that writing it twice changes nothing. */
 export interface BucketRow {
   readonly bucket: BucketNumber;

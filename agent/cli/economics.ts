@@ -101,7 +101,7 @@ Examples:
 
 async function readLedger(options: EconomicsOptions, folder: string): Promise<FromLedger> {
   const { LedgerReader } = await import("../store/ledger/reader.ts");
-  const { ledgerPath } = await import("../store/ledger-path.ts");
+  const { ledgerPath } = await import("../store/state-folder.ts");
   const { readRange } = await import("./report/range.ts");
   const { measure } = await import("./report/measured-economics.ts");
   const reader = new LedgerReader(ledgerPath(folder));

@@ -89,7 +89,7 @@ export async function ledgerFile(
   options: ConfigOptions & { readonly stateDir?: string },
   io: Io,
 ): Promise<string> {
-  const { ledgerPath } = await import("../store/ledger-path.ts");
+  const { ledgerPath } = await import("../store/state-folder.ts");
   return ledgerPath(options.stateDir ?? (await loadConfigFor(options, io)).config.stateDir);
 }
 

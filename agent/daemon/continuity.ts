@@ -10,8 +10,7 @@ import type {
   TokenIncrement,
   UnixNanos,
 } from "../model.ts";
-
-const BUCKET_NANOS = 900_000_000_000n;
+import { BUCKET_NANOS } from "../model.ts";
 
 /** What is known of the time before this start. */
 export interface Absence {

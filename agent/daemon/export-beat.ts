@@ -12,14 +12,15 @@ import { agentResource } from "../export/otlp/resource.ts";
 import { prometheusText, withoutTenants } from "../export/prometheus.ts";
 import { hostIdentity } from "../host/inventory.ts";
 import type { LedgerSnapshot, Nanos, StateRow } from "../model.ts";
+import { BUCKET_NANOS } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import { programVersion } from "../platform/version.ts";
-import { instanceId } from "../store/instance-id.ts";
 import type { Stored } from "../store/ledger/database.ts";
 import { LedgerStoreError } from "../store/ledger/store.ts";
 import type { Spool } from "../store/spool/spool.ts";
+import { instanceId } from "../store/state-folder.ts";
 import type { Core } from "./accounting.ts";
 import { coreState } from "./accounting.ts";
 import { Deliveries } from "./deliveries.ts";
@@ -29,7 +30,6 @@ import { SelfReport } from "./self-report.ts";
 import { selfStats } from "./self-stats.ts";
 import type { SourceHealth } from "./source-health.ts";
 
-const BUCKET_NANOS = 900_000_000_000n;
 /** Least distance of beats asked for by callers who wait for a commit, and how long they are collected. */
 const EARLY_BEAT_MS = 1000;
 const EARLY_BEAT_JOIN_MS = 50;

@@ -24,7 +24,7 @@ export interface HttpOptions {
   readonly metrics: (accept: string | undefined) => Page;
   /** The process does its work; false asks a supervisor to restart it. */
   readonly healthy: () => boolean;
-  /** What is wrong although the process does its work: told, but no reason for a restart. */
+  /** What is wrong although the process does its work: shown, but no reason for a restart. */
   readonly degraded?: () => string | undefined;
   /** Sources are found and a first snapshot was committed. */
   readonly ready: () => boolean;

@@ -2,8 +2,9 @@
 // Names, units and labels as the Collector and Prometheus make them of the same OTLP points (metrics/prometheus-names.ts).
 // A scrape is stamped by the scraper, so points carry no times; ended series are left out, which ends them there.
 import type { Histogram, LedgerPoint, LedgerSnapshot, UnixNanos } from "../model.ts";
-import type { Metric } from "./metrics/metrics.ts";
-import { findMetric, inUnit } from "./metrics/metrics.ts";
+import type { Metric } from "./metrics/metric.ts";
+import { inUnit } from "./metrics/metric.ts";
+import { findMetric } from "./metrics/metrics.ts";
 import { prometheusLabel, prometheusName, prometheusUnit } from "./metrics/prometheus-names.ts";
 import type { Attributes } from "./otlp/attributes.ts";
 
@@ -14,7 +15,7 @@ const CONTENT_TYPES: Readonly<Record<TextFormat, string>> = {
   openmetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8",
 };
 
-/** Resource attributes repeated as labels on every series, so that hosts can be told apart without a join. */
+/** Resource attributes repeated as labels on every series, so that hosts can be distinguished without a join. */
 const COMMON_LABELS = ["host.name", "k8s.node.name"];
 
 /** Writes snapshots; keeps the label text of each series between them. */

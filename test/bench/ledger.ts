@@ -13,7 +13,7 @@ import type { GpuInfo, ServerInfo, SettledInterval, TokenIncrement } from "../..
 import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
 import { LedgerReader } from "../../agent/store/ledger/reader.ts";
-import { ledgerPath } from "../../agent/store/ledger-path.ts";
+import { ledgerPath } from "../../agent/store/state-folder.ts";
 
 const START = 1_793_491_200_000_000_000n;
 const [GPUS, SERVERS, TENANTS] = [16, 32, 200];

@@ -7,7 +7,7 @@ import { Books } from "../../agent/meter/books.ts";
 import { readCatalogue } from "../../agent/meter/money/catalogue.ts";
 import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
-import { ledgerPath } from "../../agent/store/ledger-path.ts";
+import { ledgerPath } from "../../agent/store/state-folder.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "../meter/fixtures.ts";
 import { Bookkeeper, temporaryFolder, tokens } from "../store/ledger/fixture.ts";
 import { runCommand } from "./capture-io.ts";

@@ -20,7 +20,7 @@ import type { TokenCountersServer } from "../../agent/servers/token-counters/ser
 import { serveTokenCounters } from "../../agent/servers/token-counters/server.ts";
 import type { GpuSource, SourceContext } from "../../agent/source.ts";
 import { SourceError } from "../../agent/source.ts";
-import { ledgerPath } from "../../agent/store/ledger-path.ts";
+import { ledgerPath } from "../../agent/store/state-folder.ts";
 import type { FakeCollector } from "../fakes/otlp-collector.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
 import { ExportMetricsServiceRequestSchema } from "../gen/opentelemetry/proto/collector/metrics/v1/metrics_service_pb.ts";

@@ -2,7 +2,7 @@
 // recorded series. No parser: strings, durations and clauses are cut away, what is left and is no call is a series.
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
-import type { Metric } from "../../agent/export/metrics/metrics.ts";
+import type { Metric } from "../../agent/export/metrics/metric.ts";
 import { metrics } from "../../agent/export/metrics/metrics.ts";
 import { prometheusLabel, prometheusName } from "../../agent/export/metrics/prometheus-names.ts";
 import { selfMetrics } from "../../agent/export/self/names.ts";

@@ -1,6 +1,6 @@
 // Snapshots for tests and benches of the export room: fixed ones of a given size and arbitrary ones for properties.
 import fc from "fast-check";
-import type { Metric } from "../../agent/export/metrics/metrics.ts";
+import type { Metric } from "../../agent/export/metrics/metric.ts";
 import { findMetric, metrics } from "../../agent/export/metrics/metrics.ts";
 import type { LedgerPoint, LedgerSnapshot } from "../../agent/model.ts";
 import { SECOND, T0 } from "./bulk.ts";

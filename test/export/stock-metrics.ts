@@ -1,7 +1,8 @@
 // A snapshot in the shape the stock SDK hands to its own serializer, one stock metric per metric name.
 import { AggregationTemporality, DataPointType, InstrumentType } from "@opentelemetry/sdk-metrics";
-import type { Metric } from "../../agent/export/metrics/metrics.ts";
-import { findMetric, inUnit } from "../../agent/export/metrics/metrics.ts";
+import type { Metric } from "../../agent/export/metrics/metric.ts";
+import { inUnit } from "../../agent/export/metrics/metric.ts";
+import { findMetric } from "../../agent/export/metrics/metrics.ts";
 import type { LedgerPoint, LedgerSnapshot } from "../../agent/model.ts";
 import { SECOND } from "./bulk.ts";
 

@@ -1,5 +1,5 @@
 // Metrics of what the agent could not see or had to correct: gaps, resets, steps, drops, refused energy, broken laws.
-import type { Metric } from "./metrics.ts";
+import type { Metric } from "./metric.ts";
 import { count, joules, seconds } from "./rows.ts";
 
 const SOURCE = "tokenwatt.source";

@@ -1,6 +1,6 @@
 // Metrics of GPUs and the host: where each second and joule went, and readings under OpenTelemetry's hardware names.
 // hw.*: semantic conventions 1.44, "development"; hw.type is always "gpu" here.
-import type { Metric } from "./metrics.ts";
+import type { Metric } from "./metric.ts";
 import { count, GPU, gauge, joules, level, seconds } from "./rows.ts";
 
 const STATE = "tokenwatt.gpu.state";

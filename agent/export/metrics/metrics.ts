@@ -1,39 +1,9 @@
-// Every metric tokenwatt exports: name, type, unit, attributes and how the ledger's integers become that unit.
-// METERING.md 5 is the contract; METRICS.md beside this file is generated from here and a test fails when they differ.
-// Rows live in metrics-*.ts, one file per family.
+// Every metric tokenwatt exports. METERING.md 5 is the contract; METRICS.md beside this folder is generated from here and
+// a test fails when they differ. Rows live in servers.ts, gpus.ts and agent.ts, one file a family.
 import { agentMetrics } from "./agent.ts";
 import { gpuMetrics } from "./gpus.ts";
+import type { Metric } from "./metric.ts";
 import { serverMetrics } from "./servers.ts";
-
-/** sum: cumulative and monotonic. level: cumulative, may fall (OpenTelemetry's UpDownCounter). */
-export type MetricKind = "sum" | "level" | "gauge" | "histogram";
-
-/** What one unit of a ledger total is; divided by LEDGER_UNITS[unit] it is in the metric's own unit. */
-export type LedgerUnit = "one" | "nanosecond" | "millijoule" | "billionth";
-
-/** How many ledger units make one exported unit. */
-export const LEDGER_UNITS: Readonly<Record<LedgerUnit, number>> = {
-  one: 1,
-  nanosecond: 1e9,
-  millijoule: 1e3,
-  billionth: 1e9,
-};
-
-/** One row of the contract. */
-export interface Metric {
-  readonly name: string;
-  readonly kind: MetricKind;
-  /** Wire type of the value; histograms are double. */
-  readonly number: "int" | "double";
-  /** UCUM; annotations in braces. */
-  readonly unit: string;
-  readonly description: string;
-  readonly ledger: LedgerUnit;
-  /** Every attribute a point may carry, in the order of the page. */
-  readonly attributes: readonly string[];
-  /** `contract`: changes only with a migration note. `development`: follows an OpenTelemetry convention still moving. */
-  readonly stability: "contract" | "development";
-}
 
 /** Every metric, in the order of METRICS.md. */
 export const metrics: readonly Metric[] = [...serverMetrics, ...gpuMetrics, ...agentMetrics];
@@ -43,9 +13,4 @@ const byName: ReadonlyMap<string, Metric> = new Map(metrics.map((metric) => [met
 /** The row of a metric, undefined when no such metric is exported. */
 export function findMetric(name: string): Metric | undefined {
   return byName.get(name);
-}
-
-/** A ledger total in the metric's exported unit. Exact up to 2^53 ledger units, then to the nearest double. */
-export function inUnit(metric: Metric, value: bigint | number): number {
-  return Number(value) / LEDGER_UNITS[metric.ledger];
 }

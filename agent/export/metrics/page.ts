@@ -3,7 +3,7 @@
 
 import { selfMetrics } from "../self/names.ts";
 import { GENAI_CONVENTION } from "./genai-names.ts";
-import type { Metric } from "./metrics.ts";
+import type { Metric } from "./metric.ts";
 import { metrics } from "./metrics.ts";
 import { prometheusName } from "./prometheus-names.ts";
 

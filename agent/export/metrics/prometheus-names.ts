@@ -1,7 +1,7 @@
 // How OTLP names and units become Prometheus names, so that a scrape and an OTLP ingest name a series alike.
 // Rules: OpenTelemetry specification 1.60, "Prometheus and OpenMetrics Compatibility", as the Collector and
 // Prometheus' own OTLP endpoint apply them (strategy UnderscoreEscapingWithSuffixes).
-import type { Metric } from "./metrics.ts";
+import type { Metric } from "./metric.ts";
 
 const UNIT_WORDS: Readonly<Record<string, string>> = {
   s: "seconds",

@@ -1,6 +1,6 @@
 // Short hand for the rows of the metrics table: one function per kind of quantity, and the attribute sets that recur.
 import { genai } from "./genai-names.ts";
-import type { LedgerUnit, Metric } from "./metrics.ts";
+import type { LedgerUnit, Metric } from "./metric.ts";
 
 type Rest = Partial<Pick<Metric, "stability" | "number">>;
 

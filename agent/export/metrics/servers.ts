@@ -1,6 +1,6 @@
 // Metrics of inference servers, gateways, models and tenants: tokens, requests, their GPU time, energy, money, latency.
 import { genai } from "./genai-names.ts";
-import type { Metric } from "./metrics.ts";
+import type { Metric } from "./metric.ts";
 import { count, GATEWAY, GPU, gauge, joules, latency, money, SERVER, seconds } from "./rows.ts";
 
 const KIND = "tokenwatt.token.kind";

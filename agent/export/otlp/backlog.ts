@@ -2,7 +2,7 @@
 // An outage ends for many hosts in the same second: ten times the live rate at most, begun at a random moment.
 import type { UnixNanos } from "../../model.ts";
 import type { Spool, SpoolHeader } from "../../store/spool/spool.ts";
-import { isSuperseded, THIN_AFTER_MS } from "../../store/spool/thinning.ts";
+import { isSuperseded, THIN_AFTER_MS } from "../../store/spool/spool.ts";
 
 /** How a destination takes what it missed; see `export.otlp.backlog`. */
 export type BacklogMode = "strict" | "parallel" | "skip";

@@ -7,7 +7,7 @@ import type { LedgerPoint, LedgerSnapshot, UnixNanos } from "../../model.ts";
 import type { WireWriter } from "../../platform/protobuf-writer.ts";
 import { fieldSize, join, stringField } from "../../platform/protobuf-writer.ts";
 import type { SpoolEntry } from "../../store/spool/spool.ts";
-import type { Metric } from "../metrics/metrics.ts";
+import type { Metric } from "../metrics/metric.ts";
 import { findMetric } from "../metrics/metrics.ts";
 import type { Attributes, RequestHead } from "./attributes.ts";
 import { requestHead } from "./attributes.ts";

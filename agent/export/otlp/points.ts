@@ -2,8 +2,8 @@
 // Field numbers: opentelemetry-proto 1.x, metrics.proto, NumberDataPoint and HistogramDataPoint.
 import type { Histogram, LedgerPoint, UnixNanos } from "../../model.ts";
 import { fieldSize, varintSize, WireWriter } from "../../platform/protobuf-writer.ts";
-import type { Metric } from "../metrics/metrics.ts";
-import { inUnit } from "../metrics/metrics.ts";
+import type { Metric } from "../metrics/metric.ts";
+import { inUnit } from "../metrics/metric.ts";
 import { attributesSize, writeAttributes } from "./attributes.ts";
 
 const NANOS_PER_MS = 1_000_000n;
@@ -26,7 +26,7 @@ const WIDE = 9;
 
 /** What does not change of a series between snapshots, encoded: attributes, start, bounds. */
 export interface Prefix {
-  /** New with each prefix: tells which series, under which start, a request carries. */
+  /** New with each prefix: says which series, under which start, a request carries. */
   readonly id: number;
   readonly bytes: Uint8Array;
   readonly start: UnixNanos;

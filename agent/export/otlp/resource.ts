@@ -20,7 +20,7 @@ export interface HostFacts {
   readonly more?: Attributes;
 }
 
-/** Variables by which Kubernetes' downward API usually tells a pod where it is. */
+/** Variables in which Kubernetes' downward API usually says where a pod runs. */
 const FROM_ENVIRONMENT: readonly (readonly [string, string])[] = [
   ["K8S_NODE_NAME", "k8s.node.name"],
   ["NODE_NAME", "k8s.node.name"],
@@ -56,7 +56,7 @@ export function agentResource(options: {
     const text = env[name]?.trim();
     if (text) found[key] = text;
   }
-  // A pod's own host name is the pod's, another one after each restart: series would begin anew and the old ones fall silent.
+  // A pod's own host name is the pod's, another one after each restart: series would start from scratch and the old ones fall silent.
   found["host.name"] = found["k8s.node.name"] ?? facts.hostName;
   Object.assign(found, parseAttributes(env["OTEL_RESOURCE_ATTRIBUTES"]), serviceName(env), configured);
   return Object.fromEntries(
@@ -71,7 +71,7 @@ function serviceName(env: Environment): Attributes {
   return name ? { "service.name": name } : {};
 }
 
-/** `a=1,b=2`, percent-encoded. A pair that cannot be read is left out: the config reader has told about it. */
+/** `a=1,b=2`, percent-encoded. A pair that cannot be read is left out: the config reader has reported it. */
 function parseAttributes(text: string | undefined): Attributes {
   const found: Record<string, string> = {};
   for (const part of (text ?? "").split(",")) {

@@ -1,4 +1,4 @@
-// What a sender tells of itself.
+// What a sender says of itself.
 
 /** Counts since start, for `/-/status` and the agent's own metrics. */
 export interface SenderStatus {

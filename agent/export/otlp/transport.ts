@@ -37,7 +37,7 @@ export interface Transport {
   close(): void;
 }
 
-/** A transport over one gRPC channel; it is opened anew when a certificate file changed. */
+/** A transport over one gRPC channel; it is opened again when a certificate file changed. */
 export function grpcTransport(target: GrpcTarget, options: { gzip: boolean }): Transport {
   const channelOptions = options.gzip ? { "grpc.default_compression_algorithm": GZIP } : {};
   let client: Client | undefined;

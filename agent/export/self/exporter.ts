@@ -1,4 +1,4 @@
-// The stock OTLP exporter behind the agent's own metrics, made anew whenever what it authenticates with changed.
+// The stock OTLP exporter behind the agent's own metrics, made again whenever what it authenticates with changed.
 // It reads headers and certificates once, at its first export (@opentelemetry/otlp-grpc-exporter-base 0.301): after a
 // token was rotated it would be refused until the next restart.
 import { OTLPMetricExporter } from "@opentelemetry/exporter-metrics-otlp-grpc";

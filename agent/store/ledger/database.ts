@@ -1,12 +1,11 @@
 // The ledger database of one agent: opened, checked, restored from, committed to, pruned. Synchronous: it lives in the
-// ledger worker, where a slow disk stops nobody. WAL with synchronous=FULL: what a commit returned survives a power cut.
+// ledger worker, where a slow disk does not stop metering. WAL with synchronous=FULL: what a commit returned survives a power cut.
 // A damaged file is put aside under another name and metering goes on in a new one; nothing is repaired in place.
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, statfsSync, statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import type { AuditEntry, LedgerRestored } from "../../model.ts";
-import { ledgerPath } from "../ledger-path.ts";
-import { lockState } from "../state-lock.ts";
+import { ledgerPath, lockState } from "../state-folder.ts";
 import { checkOf } from "./digests.ts";
 import { fileIdentity, isCopy, isSameFile } from "./file-identity.ts";
 import { reserveRoom } from "./journal.ts";
@@ -188,7 +187,7 @@ export class LedgerDatabase {
     writer.rollUp(BigInt(batch.time));
   }
 
-  /** Only once the totals that follow from it are stored: until then a copy is told from its original. */
+  /** Only once the totals that follow from it are stored: until then a copy can be distinguished from its original. */
   #keepIdentity(): void {
     if (this.#isIdentityKept) return;
     const identity = fileIdentity(ledgerPath(this.#folder));

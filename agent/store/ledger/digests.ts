@@ -1,7 +1,8 @@
-// SHA-256 over canonical text: of a bucket's rows, of a series' identity, and the chain of the audit record.
+// Stored texts: SHA-256 over canonical text (a bucket's rows, a series' identity, the chain of the audit record), and
+// histograms as JSON, added bucket by bucket where their bounds are equal.
 // The same bytes on every host: keys sorted, integers in decimal, one line per row.
 import { createHash } from "node:crypto";
-import type { AuditEntry, BucketNumber, Dimensions } from "../../model.ts";
+import type { AuditEntry, BucketNumber, Dimensions, Histogram } from "../../model.ts";
 
 /** Hash the chain begins with. */
 export const chainStart = "0".repeat(64);
@@ -74,4 +75,20 @@ export function bucketDigest(
 
 function sha256(text: string): string {
   return createHash("sha256").update(text).digest("hex");
+}
+
+/** The sum of two stored histograms; where the bounds changed the later one stands alone. */
+export function addHistogramTexts(one: string | undefined, other: string): string {
+  return one === undefined ? other : JSON.stringify(addStored(JSON.parse(one), JSON.parse(other)));
+}
+
+/** The same on parsed histograms; with `sign` -1 the other is taken off. */
+export function addStored(one: Histogram, other: Histogram, sign: 1 | -1 = 1): Histogram {
+  if (String(one.bounds) !== String(other.bounds)) return sign === 1 ? other : one;
+  return {
+    bounds: one.bounds,
+    counts: one.counts.map((count, bucket) => count + sign * (other.counts[bucket] ?? 0)),
+    sum: Math.max(0, one.sum + sign * other.sum),
+    count: one.count + sign * other.count,
+  };
 }

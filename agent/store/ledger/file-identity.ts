@@ -1,18 +1,18 @@
 // Which file this is, by inode and time of birth: a copy brought back from a backup has the same content and another birth.
 import { statSync } from "node:fs";
 
-/** What tells a file from a copy of it; undefined where the file system does not say when a file was born. */
+/** What distinguishes a file from a copy of it; undefined where the file system does not say when a file was born. */
 export function fileIdentity(path: string): string | undefined {
   const { birthtimeNs, ctimeNs, ino } = statSync(path, { bigint: true });
   // Where birth is not known libuv gives 0 or the time of the last change.
   return birthtimeNs === 0n || birthtimeNs === ctimeNs ? undefined : `${ino} ${birthtimeNs}`;
 }
 
-/** Whether a file is another than the one this identity was taken of; false where that cannot be told. */
+/** Whether a file is another than the one this identity was taken of; false where that is not known. */
 export function isCopy(path: string, identity: string | undefined): boolean {
   if (identity === undefined) return false;
   const found = fileIdentity(path);
-  // A copy nobody wrote to yet was born with its last change: then the inode has to tell.
+  // A copy that was not written to yet was born with its last change: then the inode decides.
   if (found === undefined) return !isSameFile(path, BigInt(identity.split(" ")[0] ?? 0));
   return found !== identity;
 }

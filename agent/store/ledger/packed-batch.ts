@@ -10,7 +10,7 @@ interface Column {
 
 /** A batch in few objects: the same as its `LedgerBatch` once unpacked. */
 export interface PackedBatch extends Omit<LedgerBatch, "rows"> {
-  /** Totals of series whose name, start and end the thread was told before. */
+  /** Totals of series whose name, start and end the thread knows already. */
   readonly totals: Column;
   readonly histograms: readonly (readonly [series: number, total: Histogram])[];
   /** Rows of sums, in their first revision. */
@@ -19,10 +19,10 @@ export interface PackedBatch extends Omit<LedgerBatch, "rows"> {
   readonly rows: readonly BucketRow[];
 }
 
-/** Packs the batches of one ledger for one thread: remembers what the thread was told. */
+/** Packs the batches of one ledger for one thread: remembers what the thread knows. */
 export class BatchPacker {
-  /** What was told last of a series. */
-  readonly #told = new Map<number, SeriesState>();
+  /** What was sent last of a series. */
+  readonly #sent = new Map<number, SeriesState>();
 
   pack(batch: LedgerBatch): PackedBatch {
     const series: SeriesState[] = [];
@@ -30,20 +30,20 @@ export class BatchPacker {
     const totals = new ColumnWriter(batch.series.length);
     for (const one of batch.series) {
       const total = typeof one.total === "string" ? BigInt(one.total) : one.total;
-      if (!sameName(this.#told.get(one.series), one) || tooLarge(total)) {
-        this.#told.set(one.series, one);
+      if (!sameName(this.#sent.get(one.series), one) || tooLarge(total)) {
+        this.#sent.set(one.series, one);
         series.push(one);
       } else if (typeof total === "bigint") totals.add(one.series, total);
       else histograms.push([one.series, total]);
     }
-    for (const one of batch.removed) this.#told.delete(one);
+    for (const one of batch.removed) this.#sent.delete(one);
     return { ...batch, series, totals: totals.column(), histograms, ...packRows(batch.rows) };
   }
 }
 
-/** Whether nothing but the total differs from what was told. */
-function sameName(told: SeriesState | undefined, one: SeriesState): boolean {
-  return told?.start === one.start && told.announced === one.announced && told.ended === one.ended;
+/** Whether nothing but the total differs from what was sent. */
+function sameName(sent: SeriesState | undefined, one: SeriesState): boolean {
+  return sent?.start === one.start && sent.announced === one.announced && sent.ended === one.ended;
 }
 
 function packRows(all: readonly BucketRow[]): Pick<PackedBatch, "amounts" | "rows"> {
@@ -100,7 +100,7 @@ export function* rowsOf({ amounts: column, rows }: PackedBatch): Generator<Bucke
   yield* rows;
 }
 
-/** A column would wrap it around; the database refuses it aloud. */
+/** A column would wrap it around; the database rejects it with an error. */
 function tooLarge(amount: bigint | Histogram): boolean {
   return typeof amount === "bigint" && BigInt.asIntN(64, amount) !== amount;
 }

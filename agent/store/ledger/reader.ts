@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import type { StatementSync } from "node:sqlite";
 import { DatabaseSync } from "node:sqlite";
 import type { BucketNumber, Dimensions, Histogram } from "../../model.ts";
-import { addStored } from "./histogram-texts.ts";
+import { addStored } from "./digests.ts";
 import { bucketsPerDay } from "./writer.ts";
 
 /** Identity of a stored series. */

@@ -1,6 +1,7 @@
 // What an agent continues from: running totals, start times, last samples, and the rows of buckets not closed yet.
 import type { DatabaseSync } from "node:sqlite";
 import type { BucketRow, LedgerRestored, SeriesState } from "../../model.ts";
+import { BUCKET_NANOS } from "../../model.ts";
 
 /** The state of the last commit; undefined in a new file. */
 export function readRestored(database: DatabaseSync): LedgerRestored | undefined {
@@ -43,7 +44,7 @@ function readOpenRows(database: DatabaseSync, time: bigint): BucketRow[] {
     SELECT bucket, series, amount, histogram, revision FROM rows
     WHERE bucket >= ? AND bucket NOT IN (SELECT bucket FROM buckets)`);
   statement.setReadBigInts(true);
-  return statement.all(time / 900_000_000_000n).map((row) => ({
+  return statement.all(time / BUCKET_NANOS).map((row) => ({
     bucket: Number(row["bucket"]),
     series: Number(row["series"]),
     revision: Number(row["revision"]),

@@ -2,10 +2,10 @@
 // At the next start the difference is booked in the bucket of the last commit: every token stays in the ledger, only the
 // quarter of an hour it is booked in is later than it was. An audit entry says so.
 import type { DatabaseSync } from "node:sqlite";
+import { BUCKET_NANOS } from "../../model.ts";
 import type { LedgerWriter } from "./writer.ts";
 
 const WAITING = "rowsWait";
-const BUCKET_NANOS = 900_000_000_000n;
 
 /** Remembers, within a commit, whether rows of it were left in memory. */
 export function noteWaiting(writer: LedgerWriter, isWaiting: boolean): void {

@@ -28,7 +28,7 @@ export interface LedgerAnswer {
 
 /**
  * Why the ledger cannot do what was asked. `pid` names the agent that has the state directory; `gone`: the file is no
- * longer there, and only opening anew helps.
+ * longer there, and only opening it again helps.
  */
 export class LedgerStoreError extends Error {
   readonly hint: string | undefined;

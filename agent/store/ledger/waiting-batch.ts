@@ -1,12 +1,13 @@
 // What earlier beats could not store: all of a beat the disk refused, or the rows of beats that found no room. Totals are
 // kept as they stand last, rows in their newest form, bounded; the next beat writes them before its own.
-import type { AuditEntry, ClosedBucket, Histogram, SeriesState, StateRow } from "../../model.ts";
+import type { AuditEntry, BucketRow, ClosedBucket, Histogram, SeriesState, StateRow } from "../../model.ts";
 import type { PackedBatch } from "./packed-batch.ts";
 import { rowsOf, totalsOf } from "./packed-batch.ts";
-import { WaitingRows } from "./waiting-rows.ts";
 import type { LedgerWriter } from "./writer.ts";
 
 const ENTRIES_MAX = 10_000;
+/** Buckets whose rows may wait for a store that cannot take them; over it the oldest are lost, and counted. */
+const BUCKETS_MAX = 192;
 
 /** Totals, rows, closed buckets and audit entries that wait for the disk. */
 export class WaitingBatch {
@@ -73,5 +74,38 @@ export class WaitingBatch {
     this.#rows.clear();
     this.#closed = [];
     this.#audit = [];
+  }
+}
+
+/** Rows that a full disk keeps from being stored, bounded. */
+class WaitingRows {
+  readonly #rows = new Map<string, BucketRow>();
+  /** Rows lost because the wait was too long. */
+  lost = 0;
+
+  get size(): number {
+    return this.#rows.size;
+  }
+
+  /** Keeps the newest form of each row. */
+  add(rows: readonly BucketRow[]): void {
+    for (const row of rows) {
+      this.#rows.delete(`${row.bucket} ${row.series} ${row.revision}`);
+      this.#rows.set(`${row.bucket} ${row.series} ${row.revision}`, row);
+    }
+    const newest = rows.reduce((latest, row) => Math.max(latest, row.bucket), 0);
+    for (const [key, row] of this.#rows) {
+      if (row.bucket > newest - BUCKETS_MAX) continue;
+      this.#rows.delete(key);
+      this.lost++;
+    }
+  }
+
+  all(): Iterable<BucketRow> {
+    return this.#rows.values();
+  }
+
+  clear(): void {
+    this.#rows.clear();
   }
 }

@@ -1,6 +1,6 @@
 // The thread that owns the ledger database: one request at a time, in order, answered when it is on disk.
 import { parentPort, workerData } from "node:worker_threads";
-import { StateLocked } from "../state-lock.ts";
+import { StateLocked } from "../state-folder.ts";
 import type { LedgerFileOptions } from "./database.ts";
 import { LedgerDatabase, LedgerGone } from "./database.ts";
 import type { LedgerAnswer, LedgerRequest } from "./store.ts";

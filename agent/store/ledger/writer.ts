@@ -3,8 +3,15 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type { AuditEntry, BucketRow, ClosedBucket, Histogram, SeriesState, StateRow } from "../../model.ts";
 import type { DigestRow } from "./digests.ts";
-import { bucketDigest, canonicalText, chainHash, chainStart, checkOf, dimensionsText } from "./digests.ts";
-import { addHistogramTexts } from "./histogram-texts.ts";
+import {
+  addHistogramTexts,
+  bucketDigest,
+  canonicalText,
+  chainHash,
+  chainStart,
+  checkOf,
+  dimensionsText,
+} from "./digests.ts";
 
 /** Buckets in a UTC day. */
 export const bucketsPerDay = 96;
@@ -105,7 +112,7 @@ export class LedgerWriter {
     this.audit({ at, kind: closed.revision === 0 ? "close" : "revision", body: record });
   }
 
-  /** Replaces amounts in a closed bucket: the old rows are kept as superseded, the bucket is sealed anew. */
+  /** Replaces amounts in a closed bucket: the old rows are kept as superseded, the bucket is sealed again. */
   revise(
     bucket: number,
     changes: readonly { readonly series: number; readonly amount: bigint | Histogram }[],

@@ -1,5 +1,5 @@
 // Opens a spool folder as a crash, a full disk or a stranger left it. Nothing in it can stop the start: what is whole is
-// kept, what is damaged goes to quarantine and is told as a loss, what was never promised is cut without a word.
+// kept, what is damaged goes to quarantine and is reported as a loss, what was never promised is cut silently.
 
 import type { UnixNanos } from "../../model.ts";
 import type { Log } from "../../platform/log.ts";
@@ -7,8 +7,8 @@ import type { Files } from "./files.ts";
 import { LossBook } from "./losses.ts";
 import type { Damage, Entry } from "./segment.ts";
 import { Segment } from "./segment.ts";
-import type { SpoolOptions } from "./segment-spool.ts";
 import { openSlotFile } from "./slot-file.ts";
+import type { SpoolOptions } from "./spool.ts";
 import type { KeptState } from "./state.ts";
 import { SpoolState } from "./state.ts";
 
@@ -110,7 +110,7 @@ async function cutUncommitted(
   return uncut;
 }
 
-/** A destination nobody has heard of begins with what comes now, unless no position at all is known. */
+/** A destination that is not known yet begins with what comes now, unless no position at all is known. */
 function positionsOf(
   options: SpoolOptions,
   kept: Partial<KeptState> | undefined,

@@ -1,5 +1,5 @@
 // What the spool could not keep: recent losses in full, totals for ever, and which sequences they were, so that the
-// same hole found again at the next start is not told twice.
+// same hole found again at the next start is not reported twice.
 import type { Loss, SpoolHeader } from "./spool.ts";
 
 const RECENT_MAX = 50;
@@ -18,7 +18,7 @@ export interface KeptLosses {
   readonly recent: readonly (Omit<Loss, "from" | "to"> & { readonly from: string; readonly to: string })[];
 }
 
-/** Every loss of one spool, told once. */
+/** Every loss of one spool, reported once. */
 export class LossBook {
   readonly recent: Loss[] = [];
   readonly #listeners: ((loss: Loss) => void)[] = [];
@@ -43,7 +43,7 @@ export class LossBook {
     return Object.fromEntries(this.#pointsBy);
   }
 
-  /** Books a loss and tells it, or keeps it for the first listener. `range` = sequences that are gone for everyone. */
+  /** Books a loss and reports it, or keeps it for the first listener. `range` = sequences that are gone for everyone. */
   add(loss: Loss, range?: Range): void {
     this.records += loss.records;
     this.points += loss.points;

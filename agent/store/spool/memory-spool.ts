@@ -2,7 +2,7 @@
 import { LossBook, skippedLoss } from "./losses.ts";
 import type { Loss, Spool, SpoolEntry, SpoolHeader, SpoolStatus } from "./spool.ts";
 
-/** An empty spool for these destinations; beyond `bytesMax` the oldest records are dropped and told as losses. */
+/** An empty spool for these destinations; beyond `bytesMax` the oldest records are dropped and reported as losses. */
 export function memorySpool(destinations: readonly string[], bytesMax = 32 * 1024 * 1024): Spool {
   return new MemorySpool(destinations, bytesMax);
 }

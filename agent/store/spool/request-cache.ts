@@ -1,5 +1,5 @@
 // Copies of the newest requests, so that a destination that is up rarely reads the disk.
-// Megabytes that are allocated anew with each beat outlive the young generation and pile up until a full collection:
+// Megabytes that are allocated with each beat outlive the young generation and pile up until a full collection:
 // the copies of requests that every destination has are written over by the next ones.
 
 /** Keeps requests by sequence, in at most `bytesMax` bytes, free buffers included. */
@@ -26,7 +26,7 @@ export class RequestCache {
     return this.#held.get(sequence)?.request;
   }
 
-  /** Nobody reads the requests up to this sequence any more: later ones may take their place. */
+  /** The requests up to this sequence are not read any more: later ones may take their place. */
   recycle(sequence: number): void {
     for (const [one, { buffer }] of this.#held) {
       if (one > sequence) continue;

@@ -1,13 +1,13 @@
 // How much room a spool takes, and what goes when there is too little: first what every destination has passed, then
-// what an old backlog can do without, then the oldest, told as a loss.
+// what an old backlog can do without, then the oldest, reported as a loss.
 import type { Log } from "../../platform/log.ts";
 import type { Files } from "./files.ts";
 import type { Entry } from "./segment.ts";
 import { Segment } from "./segment.ts";
 import type { Held, SegmentList } from "./segment-list.ts";
 import type { Loss } from "./spool.ts";
+import { isSuperseded, THIN_AFTER_MS } from "./spool.ts";
 import type { SpoolState } from "./state.ts";
-import { isSuperseded, THIN_AFTER_MS } from "./thinning.ts";
 
 const MINUTE_NANOS = 60_000_000_000n;
 
@@ -18,7 +18,7 @@ export interface RoomOptions {
   readonly hoursMax: number;
   readonly freeBytesMin: number;
   readonly committedNow: () => number;
-  /** Told when everything up to a sequence is given up. */
+  /** Called when everything up to a sequence is given up. */
   readonly onEvict: (sequence: number) => void;
 }
 
@@ -122,7 +122,7 @@ export class SpoolRoom {
     const { oldest } = this.#segments;
     if (oldest === undefined || oldest === this.active) return false;
     this.lose(oldest.entries, why);
-    // Nobody waits for it any more; what was thinned out of it must not be taken for a hole at the next start.
+    // No destination waits for it any more; what was thinned out of it must not be taken for a hole at the next start.
     const { positions } = this.#state;
     this.#options.onEvict(oldest.last);
     const passed = Math.min(oldest.last, this.#options.committedNow());

@@ -2,8 +2,6 @@
 // Order of a beat: segment synced -> ledger committed -> sent -> position moved -> segment removed. A crash between any
 // two repeats a request or leaves a file behind, never more. Bounds drop the oldest first and record the loss.
 
-import type { UnixNanos } from "../../model.ts";
-import type { Log } from "../../platform/log.ts";
 import type { PackedRecord } from "./codec.ts";
 import { packRecord, requestOf, unpackRecord } from "./codec.ts";
 import type { Files } from "./files.ts";
@@ -11,38 +9,19 @@ import { diskFiles } from "./files.ts";
 import type { SpoolFolder } from "./folder.ts";
 import { openSpoolFolder, quarantineBytes } from "./folder.ts";
 import { skippedLoss } from "./losses.ts";
-import { MemorySegment } from "./memory-segment.ts";
 import { SEGMENT_HEADER_BYTES } from "./record-format.ts";
 import { RequestCache } from "./request-cache.ts";
 import { SpoolRoom } from "./room.ts";
 import type { Entry } from "./segment.ts";
 import { Segment } from "./segment.ts";
-import { SegmentList } from "./segment-list.ts";
-import type { Loss, Spool, SpoolEntry, SpoolHeader, SpoolStatus } from "./spool.ts";
+import { MemorySegment, SegmentList } from "./segment-list.ts";
+import type { Loss, Spool, SpoolEntry, SpoolHeader, SpoolOptions, SpoolStatus } from "./spool.ts";
 import type { SpoolState } from "./state.ts";
 
 const CACHE_BYTES_MAX = 10 * 1024 * 1024;
 const MEMORY_BYTES_MAX = 16 * 1024 * 1024;
 const FREE_BYTES_MIN = 64 * 1024 * 1024;
 const HOURS_MAX = 168;
-
-export interface SpoolOptions {
-  readonly folder: string;
-  readonly destinations: readonly string[];
-  readonly log: Log;
-  /** Disk it may take, at least four segments. */
-  readonly bytesMax: number;
-  readonly hoursMax?: number;
-  /** Default: an eighth of `bytesMax`, 64 KiB to 8 MiB. */
-  readonly segmentBytes?: number;
-  /** Free disk left to others; below it the oldest telemetry goes first. */
-  readonly freeBytesMin?: number;
-  /** Last sequence whose totals the ledger committed; later records are cut. Absent: all that is intact counts. */
-  readonly committed?: number;
-  /** When that was: where the whole spool is gone, what waited until then is lost. */
-  readonly committedTime?: UnixNanos;
-  readonly files?: Files;
-}
 
 /** Opens a spool folder whatever is in it; throws only when it can be neither made nor listed. */
 export async function openSegmentSpool(options: SpoolOptions): Promise<Spool> {

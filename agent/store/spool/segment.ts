@@ -39,7 +39,7 @@ export interface Damage {
 export interface FoundSegment {
   readonly segment: Segment;
   readonly damages: readonly Damage[];
-  /** The last write was cut by a crash: its record had been promised to nobody. */
+  /** The last write was cut by a crash: nothing had been promised about its record. */
   readonly tornTail: boolean;
 }
 

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Metric } from "../../../agent/export/metrics/metrics.ts";
+import type { Metric } from "../../../agent/export/metrics/metric.ts";
 import { metrics } from "../../../agent/export/metrics/metrics.ts";
 import { prometheusName } from "../../../agent/export/metrics/prometheus-names.ts";
 import { createOtlpEncoder } from "../../../agent/export/otlp/encoder.ts";

@@ -1,7 +1,7 @@
 // Fills the disk under a ledger and empties it again; prints what was stored meanwhile. Run by disk-full.e2e.ts.
 import { rmSync, statfsSync, writeFileSync } from "node:fs";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
-import { ledgerPath } from "../../../agent/store/ledger-path.ts";
+import { ledgerPath } from "../../../agent/store/state-folder.ts";
 import { Bookkeeper, tokens } from "../../store/ledger/fixture.ts";
 
 const folder = process.argv[2] ?? "";

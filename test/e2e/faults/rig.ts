@@ -10,9 +10,8 @@ import type { Clock } from "../../../agent/platform/clock.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
 import type { GrpcTarget } from "../../../agent/platform/grpc.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
-import type { SpoolOptions } from "../../../agent/store/spool/segment-spool.ts";
 import { openSegmentSpool } from "../../../agent/store/spool/segment-spool.ts";
-import type { Spool } from "../../../agent/store/spool/spool.ts";
+import type { Spool, SpoolOptions } from "../../../agent/store/spool/spool.ts";
 import { snapshotAt } from "./truth.ts";
 
 export interface Rig {

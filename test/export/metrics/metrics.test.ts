@@ -1,7 +1,8 @@
 // The metrics table is the contract: its page is up to date, its names and units obey METERING.md 5.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { findMetric, inUnit, LEDGER_UNITS, metrics } from "../../../agent/export/metrics/metrics.ts";
+import { inUnit, LEDGER_UNITS } from "../../../agent/export/metrics/metric.ts";
+import { findMetric, metrics } from "../../../agent/export/metrics/metrics.ts";
 import { metricsPage } from "../../../agent/export/metrics/page.ts";
 import { prometheusName } from "../../../agent/export/metrics/prometheus-names.ts";
 

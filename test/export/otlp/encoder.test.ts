@@ -2,8 +2,9 @@
 import { ProtobufMetricsSerializer } from "@opentelemetry/otlp-transformer";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Metric } from "../../../agent/export/metrics/metrics.ts";
-import { findMetric, inUnit } from "../../../agent/export/metrics/metrics.ts";
+import type { Metric } from "../../../agent/export/metrics/metric.ts";
+import { inUnit } from "../../../agent/export/metrics/metric.ts";
+import { findMetric } from "../../../agent/export/metrics/metrics.ts";
 import { createOtlpEncoder, encodeOtlp } from "../../../agent/export/otlp/encoder.ts";
 import type { Histogram, LedgerPoint } from "../../../agent/model.ts";
 import type { SpoolEntry } from "../../../agent/store/spool/spool.ts";

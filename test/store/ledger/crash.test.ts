@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { LedgerReader } from "../../../agent/store/ledger/reader.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
-import { ledgerPath } from "../../../agent/store/ledger-path.ts";
+import { ledgerPath } from "../../../agent/store/state-folder.ts";
 import { temporaryFolder } from "./fixture.ts";
 
 const KILLS = 6;

@@ -8,8 +8,7 @@ import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
 import { LedgerStore } from "../../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
-import { ledgerPath } from "../../../agent/store/ledger-path.ts";
-import { StateLocked } from "../../../agent/store/state-lock.ts";
+import { ledgerPath, StateLocked } from "../../../agent/store/state-folder.ts";
 import { Bookkeeper, START, temporaryFolder, tokens } from "./fixture.ts";
 
 let folder: string;

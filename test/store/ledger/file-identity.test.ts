@@ -6,7 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { afterAll, describe, expect, test } from "vitest";
 import { LedgerDatabase, LedgerGone } from "../../../agent/store/ledger/database.ts";
 import { fileIdentity, isCopy, isSameFile } from "../../../agent/store/ledger/file-identity.ts";
-import { ledgerPath } from "../../../agent/store/ledger-path.ts";
+import { ledgerPath } from "../../../agent/store/state-folder.ts";
 import { Bookkeeper, temporaryFolder, tokens } from "./fixture.ts";
 
 const root = mkdtempSync(join(tmpdir(), "identity-"));

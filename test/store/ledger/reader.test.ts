@@ -3,7 +3,7 @@ import { DatabaseSync } from "node:sqlite";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LedgerReader, NoLedger } from "../../../agent/store/ledger/reader.ts";
-import { ledgerPath } from "../../../agent/store/ledger-path.ts";
+import { ledgerPath } from "../../../agent/store/state-folder.ts";
 import { Bookkeeper, START, temporaryFolder, tokens } from "./fixture.ts";
 
 const { folder, remove } = temporaryFolder();

@@ -2,7 +2,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
-import { ledgerPath } from "../../../agent/store/ledger-path.ts";
+import { ledgerPath } from "../../../agent/store/state-folder.ts";
 import { Bookkeeper, temporaryFolder, tokens } from "./fixture.ts";
 
 test("bookings that waited for room when the agent was killed are in the ledger after its next start", () => {

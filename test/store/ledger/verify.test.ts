@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import type { ChainHead, Verdict } from "../../../agent/store/ledger/verify.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
 import { LedgerWriter } from "../../../agent/store/ledger/writer.ts";
-import { ledgerPath } from "../../../agent/store/ledger-path.ts";
+import { ledgerPath } from "../../../agent/store/state-folder.ts";
 import { Bookkeeper, temporaryFolder, tokens } from "./fixture.ts";
 
 const whole = temporaryFolder();

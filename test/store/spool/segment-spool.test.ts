@@ -7,9 +7,8 @@ import { afterEach, describe, expect, test } from "vitest";
 import { silentLog } from "../../../agent/platform/log.ts";
 import type { Files, OpenFile } from "../../../agent/store/spool/files.ts";
 import { diskFiles } from "../../../agent/store/spool/files.ts";
-import type { SpoolOptions } from "../../../agent/store/spool/segment-spool.ts";
 import { openSegmentSpool } from "../../../agent/store/spool/segment-spool.ts";
-import type { Loss, Spool, SpoolEntry } from "../../../agent/store/spool/spool.ts";
+import type { Loss, Spool, SpoolEntry, SpoolOptions } from "../../../agent/store/spool/spool.ts";
 
 const folders: string[] = [];
 afterEach(() => {
