@@ -1,7 +1,7 @@
 // When to try again: each failure doubles the wait, a success forgets it.
-import type { Nanos } from "../model.ts";
 
-const NANOS_PER_MS = 1e6;
+import type { Nanos } from "../model.ts";
+import { NANOS_PER_MS } from "../platform/clock.ts";
 
 /** One thing that may fail repeatedly. */
 export class Backoff {
@@ -17,12 +17,14 @@ export class Backoff {
     this.#waitMs = firstMs;
   }
 
-  failed(now: Nanos): void {
+  /** Puts the next try off from `now`, twice as long as the failure before. */
+  doubleWait(now: Nanos): void {
     this.due = now + this.#waitMs * NANOS_PER_MS;
     this.#waitMs = Math.min(this.#waitMs * 2, this.#mostMs);
   }
 
-  succeeded(): void {
+  /** The next try may be made at once. */
+  forgetFailures(): void {
     this.#waitMs = this.#firstMs;
     this.due = -Infinity;
   }

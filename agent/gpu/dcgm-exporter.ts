@@ -2,18 +2,19 @@
 // Classic and 4.9 names (dcgm-readings.ts). On a shared GPU each pod repeats its series: the first one counts. The page
 // holds the exporter's last collection (30 s by default), so a set of values seen before is no new reading.
 // MIG instances are known by board and instance number only; processes, XID counts and events are not on the page.
+
 import { z } from "zod";
 import type { Gap, GpuInfo, GpuSample, Nanos } from "../model.ts";
 import type { PageFetcher } from "../page/fetch.ts";
 import { createPageFetcher } from "../page/fetch.ts";
 import type { PageParser } from "../page/parse.ts";
 import { createPageParser } from "../page/parse.ts";
+import { NANOS_PER_MS } from "../platform/clock.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, MetricPage, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { DCGM_FIELDS, DcgmScale, dcgmSample, totalMemory } from "./dcgm-readings.ts";
 import { sane } from "./sane.ts";
 
-const NANOS_PER_MS = 1e6;
 const GPUS_MAX = 256;
 const PREFIX = /^DCGM_FI_(?:DEV_|PROF_)?/;
 

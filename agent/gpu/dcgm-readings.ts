@@ -117,7 +117,7 @@ export class DcgmScale {
     // The i32 blanks are legal as energy in mJ, whose own blank is an i64.
     if (factor === 1 ? value >= BLANK_F64 || !Number.isFinite(value) : isBlank(value)) return undefined;
     if (factor !== "ratio") return value * factor;
-    // 1.2 can still be rounding of a ratio; nobody prints 2 for 200 %.
+    // 1.2 can still be rounding of a ratio; no version prints 2 for 200 %.
     if (value > 1.5) this.#percent.add(name);
     return this.#percent.has(name) ? value / 100 : Math.min(value, 1);
   }

@@ -1,4 +1,4 @@
-// GPU readings from a recording, through the same seam as a driver's (formats 1 and 2, METERING.md 10).
+// GPU readings from a recording, the way a driver's are read (formats 1 and 2, METERING.md 10).
 // A poll takes the newest line at or before it; a line seen before is not published again. In format 1 the first line of
 // gpu.jsonl is the device; `power_mw` is the 1 s average on the recorded H100, `gpu_util_pct` the driver's last window.
 import { readFileSync } from "node:fs";

@@ -3,12 +3,12 @@
 
 import type { Nanos } from "../model.ts";
 import type { Cancel } from "../platform/clock.ts";
+import { NANOS_PER_MS } from "../platform/clock.ts";
 import type { Command, Resident } from "../platform/process.ts";
 import { startResident } from "../platform/process.ts";
 import type { SourceContext, SourceError } from "../source.ts";
 import { Backoff } from "./backoff.ts";
 
-const NANOS_PER_MS = 1e6;
 const RESTART_FIRST_MS = 1000;
 const RESTART_MOST_MS = 60_000;
 
@@ -21,6 +21,7 @@ export interface ToolRules {
   readonly explain: (output: string, cause: string | undefined) => SourceError | undefined;
 }
 
+/** Keeps one tool running from `ensure` to `stop`. */
 export class ResidentTool {
   readonly #context: SourceContext;
   readonly #rules: ToolRules;
@@ -67,7 +68,7 @@ export class ResidentTool {
 
   /** Forgets earlier failures: the next `ensure` starts at once. */
   forget(): void {
-    this.#restart.succeeded();
+    this.#restart.forgetFailures();
   }
 
   #start(): void {
@@ -82,7 +83,7 @@ export class ResidentTool {
   #line(line: string): void {
     if (!this.#rules.onLine(line, this.#context.clock.now())) return;
     this.failure = undefined;
-    this.#restart.succeeded();
+    this.#restart.forgetFailures();
     this.#first?.();
   }
 
@@ -94,7 +95,7 @@ export class ResidentTool {
       return;
     }
     this.failure = failure;
-    this.#restart.failed(this.#context.clock.now());
+    this.#restart.doubleWait(this.#context.clock.now());
     this.#context.log.warn("GPU tool ended", { source: "gpu", cause: failure.message });
     this.#first?.();
   }

@@ -88,7 +88,7 @@ function ring(
   return good.length === 0 ? undefined : good.sort((left, right) => left.at - right.at);
 }
 
-/** Counts by name; an empty set is a measurement (no event yet), one of which nothing is left is none. */
+/** Counts by name; an empty set is a measurement (no event yet), one of which nothing is left is absent. */
 function counters(value: Readonly<Record<string, number | undefined>>): unknown {
   const all = Object.entries(value);
   const good = all.filter(([, count]) => count !== undefined && count >= 0 && count < Infinity);

@@ -13,6 +13,7 @@ export const hostConfig = z.strictObject({
   hostOverhead: z.number().min(1).max(10).optional(),
 });
 
+/** The section as the agent is given it. */
 export type HostConfig = z.output<typeof hostConfig>;
 
 /** The section `discovery.kubelet`; absent = the kubelet's HTTPS port is not asked. */

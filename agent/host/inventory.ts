@@ -13,7 +13,7 @@ const TIMEOUT_MS = 5000;
 /** Who this host is; absent = it does not say. */
 export interface HostIdentity {
   readonly hostName: string;
-  /** /etc/machine-id, hashed by nobody: the OpenTelemetry `host.id` of a Linux host. */
+  /** /etc/machine-id, as it is: the OpenTelemetry `host.id` of a Linux host. */
   readonly hostId?: string;
   /** OpenTelemetry spelling: amd64, arm64. */
   readonly hostArch: string;
@@ -47,7 +47,7 @@ export function hostIdentity(): HostIdentity {
 
 /** What kind of machine this is; never fails and takes at most 5 s. */
 export async function readHostInventory(clock: Clock): Promise<HostInventory> {
-  const module = fileURLToPath(new URL("./host-inventory-child.ts", import.meta.url));
+  const module = fileURLToPath(new URL("./child/main.ts", import.meta.url));
   return ((await askModule(clock, module, TIMEOUT_MS)) ?? {}) as HostInventory;
 }
 

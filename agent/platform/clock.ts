@@ -3,7 +3,8 @@
 // other file asks the system for the time or sets a timer.
 import type { Nanos, UnixNanos } from "../model.ts";
 
-const NANOS_PER_MS = 1_000_000;
+/** Nanoseconds of a millisecond. */
+export const NANOS_PER_MS = 1_000_000;
 
 /** Cancels a timer; calling it twice is harmless. */
 export type Cancel = () => void;

@@ -8,8 +8,10 @@ import { SourceError } from "../source.ts";
 
 const MALFORMED_MAX = 20;
 
+/** One object of a JSON-lines file. */
 export type JsonLine = Readonly<Record<string, unknown>>;
 
+/** The objects of a file. */
 export interface JsonLines {
   readonly lines: readonly JsonLine[];
   /** What was wrong with the lines left out, with file and line number; at most 20 texts. */
@@ -17,6 +19,7 @@ export interface JsonLines {
   readonly malformed: number;
 }
 
+/** The files of a recording folder. */
 export interface RecordingFiles {
   readonly format: 1 | 2;
   readonly folder: string;

@@ -108,7 +108,7 @@ function readingLine(reading: TokenReading, seconds: Seconds): JsonLine {
   };
 }
 
-/** A server poll out of its line; undefined when the line is none. `instant` is the inverse of the writer's seconds. */
+/** A server poll out of its line; undefined when the line is no poll. `instant` is the inverse of the writer's seconds. */
 export function pollOf(
   line: JsonLine,
   server: string,

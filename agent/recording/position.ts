@@ -4,12 +4,13 @@
 import type { Nanos } from "../model.ts";
 import type { SourceContext } from "../source.ts";
 
-/** A place in a recording: microseconds since 1970 as recorded, and how often the recording began anew before. */
+/** A place in a recording: microseconds since 1970 as recorded, and how often the recording began again before. */
 export interface TracePosition {
   readonly micros: number;
   readonly pass: number;
 }
 
+/** How the agent's clock and a recording's time map to each other. */
 export interface TraceTime {
   position(now: Nanos): TracePosition;
   /** The instant at which the given place is reached. */
@@ -36,7 +37,7 @@ export interface RunningTrace {
   readonly until?: Nanos;
 }
 
-/** The recording [first, last] runs from `origin` on, its first pass beginning at `from`; ended passes start anew. */
+/** The recording [first, last] runs from `origin` on, its first pass beginning at `from`; ended passes start from the beginning. */
 export function runningTime({ origin, first, from, last, loop, until }: RunningTrace): TraceTime {
   const opening = Math.max(1, last - from);
   const whole = Math.max(1, last - first);

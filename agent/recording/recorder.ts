@@ -1,4 +1,4 @@
-// Writes a format 2 recording (METERING.md 10) from readings as they come. Identifiers are masked unless told not to:
+// Writes a format 2 recording (METERING.md 10) from readings as they come. Identifiers are masked unless `mask` is false:
 // UUIDs, tenants, endpoints, models and epochs become numbered names, the same name for the same thing throughout.
 
 import { once } from "node:events";
@@ -89,7 +89,7 @@ export class Recorder {
     };
     for (const file of this.#files.values()) {
       file.end();
-      if (!file.closed) await once(file, "close").catch((error: Error) => this.#failed(error));
+      if (!file.closed) await once(file, "close").catch((error: Error) => this.#keepProblem(error));
     }
     if (this.#problem !== undefined) throw this.#problem;
     writeFileSync(join(this.#folder, "recording.json"), `${JSON.stringify(recording, undefined, 2)}\n`);
@@ -121,12 +121,12 @@ export class Recorder {
     const open = this.#files.get(name);
     if (open !== undefined) return open;
     const stream = createWriteStream(join(this.#folder, name));
-    stream.on("error", (error) => this.#failed(error));
+    stream.on("error", (error) => this.#keepProblem(error));
     this.#files.set(name, stream);
     return stream;
   }
 
-  #failed(error: Error): void {
+  #keepProblem(error: Error): void {
     this.#problem ??= error;
   }
 

@@ -76,13 +76,13 @@ describe("dcgm-dmon", () => {
 
   test("DmonTable reads DCGM 2's header and survives any text", () => {
     const table = new DmonTable();
-    table.accept("# Entity        TENSO        POWER");
-    table.accept("      Id                     W");
-    expect(table.accept("GPU 0           0.500        72.3")?.readings.get("powerWatts")).toBe(72.3);
+    table.readLine("# Entity        TENSO        POWER");
+    table.readLine("      Id                     W");
+    expect(table.readLine("GPU 0           0.500        72.3")?.readings.get("powerWatts")).toBe(72.3);
     fc.assert(
       fc.property(fc.array(fc.string()), (lines) => {
         const any = new DmonTable();
-        for (const line of ["#Entity   POWER  TOTEC", ...lines]) any.accept(line);
+        for (const line of ["#Entity   POWER  TOTEC", ...lines]) any.readLine(line);
       }),
     );
   });

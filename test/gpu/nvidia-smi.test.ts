@@ -184,7 +184,8 @@ describe("nvidia-smi", () => {
 describe("nvidia-smi text", () => {
   test("PmonReader tells rounds apart by process, by GPU order and by rows of dashes", () => {
     const reader = new PmonReader();
-    const rows = (lines: string[], at: number): void => lines.forEach((line) => void reader.accept(line, at));
+    const rows = (lines: string[], at: number): void =>
+      lines.forEach((line) => void reader.readLine(line, at));
     rows(["# gpu  pid  type  sm  fb  command", "# Idx  #  C/G  %  MB  name"], 1);
     rows(["  0   7  C   30  100  a b", "  0   8  M+C  500  -  c", "  1   -  -  -  -  -"], 2);
     expect(reader.rounds.size).toBe(0);

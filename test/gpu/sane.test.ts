@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { Now } from "../../agent/gpu/nvml/child/driver-clock.ts";
 import { DriverClock } from "../../agent/gpu/nvml/child/driver-clock.ts";
 import { Cell, decodeValue } from "../../agent/gpu/nvml/child/layouts.ts";
-import { FreshRings } from "../../agent/gpu/nvml/fresh-rings.ts";
+import { FreshRings } from "../../agent/gpu/nvml/over-restarts.ts";
 import { unpack } from "../../agent/gpu/nvml/unpack.ts";
 import { sane } from "../../agent/gpu/sane.ts";
 import type { GpuSample } from "../../agent/model.ts";

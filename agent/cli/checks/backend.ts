@@ -11,6 +11,7 @@ import { reasonOf, within } from "./check.ts";
 const DETECT_MS = 5000;
 const READ_MS = 8000;
 
+/** Finds the GPU backend that works here and reads each GPU through it. */
 export const backendCheck: Check = {
   ids: ["gpu.backend", "gpu.reading", "gpu.capabilities"],
   run: async (context) => {

@@ -8,6 +8,7 @@ import { kernelDriverVersion } from "./driver.ts";
 
 const ID = "gpu.devices";
 
+/** Opens every device node of the driver. */
 export const devicesCheck: Check = { ids: [ID], run: async (context) => [judgeDevices(context)] };
 
 function judgeDevices({ root }: CheckContext): Finding {

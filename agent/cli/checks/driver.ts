@@ -7,6 +7,7 @@ import type { Check, CheckContext, Finding } from "./check.ts";
 
 const ID = "gpu.driver";
 
+/** Compares the loaded driver with the PCI bus. */
 export const driverCheck: Check = { ids: [ID], run: async (context) => [judgeDriver(context)] };
 
 function judgeDriver({ root }: CheckContext): Finding {

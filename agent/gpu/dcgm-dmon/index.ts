@@ -1,8 +1,10 @@
 // GPU readings from a resident `dcgmi dmon`: where a DCGM host engine runs, and on A100 MIG hosts the only activity.
 // Whole GPUs only: rows of MIG instances carry DCGM's own entity numbers, which say neither UUID nor profile.
 // Processes are not in it. If the host engine refuses profiling fields (no rights, Volta and older) they are left out.
+
 import { z } from "zod";
 import type { Gap, GpuInfo, GpuSample, Nanos } from "../../model.ts";
+import { NANOS_PER_MS } from "../../platform/clock.ts";
 import { run } from "../../platform/process.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
@@ -11,7 +13,6 @@ import { ResidentTool } from "../resident-tool.ts";
 import { sane } from "../sane.ts";
 import { DmonTable, parseDiscovery } from "./table.ts";
 
-const NANOS_PER_MS = 1e6;
 const TIMEOUT_MS = 5000;
 const QUEUE_MAX = 1024;
 const SILENT_INTERVALS = 3;
@@ -158,7 +159,7 @@ class DcgmDmonSource implements GpuSource {
   }
 
   #line(line: string, at: Nanos): boolean {
-    const row = this.#table.accept(line);
+    const row = this.#table.readLine(line);
     const info = this.#infos.find(({ index }) => index === row?.index);
     if (row === undefined || info === undefined) return false;
     this.#counts.rows++;

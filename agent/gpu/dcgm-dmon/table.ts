@@ -44,14 +44,14 @@ export interface DmonRow {
   readonly readings: ReadonlyMap<string, number>;
 }
 
-/** Reads dmon's lines one after another; the header tells where columns begin. */
+/** Reads dmon's lines one after another; the header shows where columns begin. */
 export class DmonTable {
   #columns: readonly Column[] = [];
   #unitsNext = false;
   readonly #scale = new DcgmScale();
 
   /** The row of a GPU; undefined for headers, other entities and anything else. */
-  accept(line: string): DmonRow | undefined {
+  readLine(line: string): DmonRow | undefined {
     if (line.startsWith("#")) {
       this.#columns = columnsOf(line);
       this.#unitsNext = true;

@@ -11,6 +11,7 @@ export const config = z.strictObject({
   processesMs: z.int().min(1000).max(600_000).default(2000),
 });
 
+/** The section as the backend is given it. */
 export type NvidiaSmiConfig = z.output<typeof config>;
 
 /** The tool to run. */

@@ -35,7 +35,7 @@ async function fromModule(clock: Clock, program: string): Promise<readonly GpuIn
   const path = isAbsolute(program)
     ? { PATH: `${dirname(program)}${delimiter}${process.env["PATH"] ?? ""}` }
     : {};
-  const module = fileURLToPath(new URL("./nvidia-smi-inventory-child.ts", import.meta.url));
+  const module = fileURLToPath(new URL("./child/main.ts", import.meta.url));
   const answer = (await askModule(clock, module, TIMEOUT_MS, path)) as
     | { gpus?: readonly GpuInfo[] }
     | undefined;

@@ -26,7 +26,7 @@ export class PmonReader {
   }
 
   /** Takes a line; true when it was a row. */
-  accept(line: string, at: Nanos): boolean {
+  readLine(line: string, at: Nanos): boolean {
     if (line.startsWith("#")) {
       const words = line.slice(1).trim().split(/\s+/);
       if (words[0] === "gpu") this.#columns = words;
@@ -45,7 +45,7 @@ export class PmonReader {
     this.#open.set(index, round);
     if (Number.isSafeInteger(pid) && pid > 0 && round.processes.length < PROCESSES_MAX) {
       round.pids.add(pid);
-      this.#add(round, pid, cell, cells, at);
+      this.#addProcess(round, pid, cell, cells, at);
     }
     return true;
   }
@@ -54,7 +54,7 @@ export class PmonReader {
     return Number.isNaN(pid) && this.#open.has(index);
   }
 
-  #add(
+  #addProcess(
     round: { processes: GpuProcess[]; shares: ProcessShare[] },
     pid: number,
     cell: (name: string) => string,

@@ -1,6 +1,8 @@
 // Where the nvidia-smi backend gets its processes from: `pmon`, which also knows SM shares, as long as it prints rows;
 // else `--query-compute-apps`, a run of its own every few seconds.
+
 import type { GpuInfo, GpuSample, Nanos } from "../../model.ts";
+import { NANOS_PER_MS } from "../../platform/clock.ts";
 import type { Slot } from "../../platform/process.ts";
 import type { SourceContext } from "../../source.ts";
 import { ResidentTool } from "../resident-tool.ts";
@@ -10,7 +12,6 @@ import type { NvidiaSmiConfig } from "./config.ts";
 import { failureOf } from "./failures.ts";
 import { PmonReader } from "./pmon.ts";
 
-const NANOS_PER_MS = 1e6;
 /** A compute-apps run costs 20 ms of CPU. */
 const APPS_MS = 5000;
 /** A list older than this many of its periods is not used any more. */
@@ -38,7 +39,7 @@ export class ProcessWatch {
         this.#reader = new PmonReader();
         return { program, arguments: ["pmon", "-s", "um", "-d", seconds] };
       },
-      onLine: (line, at) => this.#reader.accept(line, at),
+      onLine: (line, at) => this.#reader.readLine(line, at),
       explain: (output, cause) => failureOf(`${program} pmon`, output, cause),
     });
   }

@@ -1,7 +1,9 @@
 // The nvidia-smi GpuSource: one resident `--query-gpu ... -lms` whose lines become samples at the instant they arrive, and
 // a resident `pmon` for processes, or a compute-apps run every few seconds where pmon does not work.
 // The tool has no energy counter: the meter integrates its power.
+
 import type { Gap, GpuInfo, GpuSample, Nanos } from "../../model.ts";
+import { NANOS_PER_MS } from "../../platform/clock.ts";
 import type { Slot } from "../../platform/process.ts";
 import type { GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
@@ -14,7 +16,6 @@ import { chooseQuery, listedFields, parseLine, withoutField } from "./fields.ts"
 import { readInventory, tool } from "./inventory.ts";
 import { ProcessWatch } from "./process-watch.ts";
 
-const NANOS_PER_MS = 1e6;
 /** Lines kept between two polls. */
 const QUEUE_MAX = 1024;
 /** A GPU without a line for this many intervals is a gap. */

@@ -31,7 +31,7 @@ export const CODE = {
 
 /**
  * ok; unsupported: remember and stop asking until the GPUs change; empty: nothing to report now; grow: retry with a
- * larger buffer; permission: needs a right; lifecycle: the library must be loaded anew; lost: this GPU is down;
+ * larger buffer; permission: needs a right; lifecycle: the library must be loaded again; lost: this GPU is down;
  * stale: the handle is out of date, enumerate again.
  */
 export type Meaning = "ok" | "unsupported" | "empty" | "grow" | "permission" | "lifecycle" | "lost" | "stale";

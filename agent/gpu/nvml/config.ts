@@ -26,6 +26,7 @@ export const config = z.strictObject({
   releaseMaxMs: z.int().min(1000).default(900_000),
 });
 
+/** The section as the backend is given it. */
 export type NvmlConfig = z.output<typeof config>;
 
 /** What every reader is opened with. */
@@ -33,7 +34,7 @@ export function openOptions({ libraryPath, slowMs, events }: NvmlConfig): OpenOp
   return { slowMs, events, ...(libraryPath === undefined ? {} : { libraryPath }) };
 }
 
-/** How long a failure that only a new container can cure is borne; 0 = for ever. */
+/** How long a failure that only a new container can cure is endured; 0 = for ever. */
 export function restartAfterMs(options: NvmlConfig): number {
   if (options.restartAfterMs !== undefined) return options.restartAfterMs;
   const inContainer =

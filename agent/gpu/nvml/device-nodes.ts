@@ -1,9 +1,14 @@
 // Whether the driver's control node is there and may be opened, before any library is looked for. A cgroup that denies a
 // device refuses even access(2) of its node, so existsSync() calls it absent: stat(2) does not ask the cgroup.
 // systemd resolves DeviceAllow=char-nvidia* when the unit starts (systemd.resource-control(5)): nodes of a driver that was
-// loaded later stay denied until the unit starts anew.
-import { closeSync, constants, openSync, statSync } from "node:fs";
+// loaded later stay denied until the unit starts again.
+// Devices released for a driver upgrade are taken again once the driver's module was unloaded and is back, or after too
+// long a time: opening one earlier would stop the driver from unloading.
+import { closeSync, constants, existsSync, openSync, statSync } from "node:fs";
+import type { Nanos } from "../../model.ts";
+import { NANOS_PER_MS } from "../../platform/clock.ts";
 
+const DRIVER_MODULE = "/sys/module/nvidia";
 /** /dev/dxg is the driver's node under WSL. */
 const CONTROL_NODES = ["/dev/nvidiactl", "/dev/dxg"] as const;
 
@@ -32,7 +37,9 @@ export function judgeRefusal(
     return { reason, restart: false };
   }
   if (code !== "EPERM") return undefined;
-  const cure = younger ? "the driver came after the agent, which starts anew" : "restart the unit or the pod";
+  const cure = younger
+    ? "the driver came after the agent, which starts again"
+    : "restart the unit or the pod";
   return {
     reason: `${node} may not be opened (EPERM): the device cgroup denies it; ${cure}`,
     restart: younger,
@@ -45,5 +52,23 @@ function openError(node: string): string | undefined {
     return undefined;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code;
+  }
+}
+
+/** One release. */
+export class ReleasedDevices {
+  readonly #since: Nanos;
+  readonly #hadModule = existsSync(DRIVER_MODULE);
+  #unloaded = false;
+
+  constructor(since: Nanos) {
+    this.#since = since;
+  }
+
+  /** Whether the devices may be taken again. */
+  isOver(now: Nanos, mostMs: number): boolean {
+    const loaded = existsSync(DRIVER_MODULE);
+    if (this.#hadModule && !loaded) this.#unloaded = true;
+    return (this.#unloaded && loaded) || now - this.#since > mostMs * NANOS_PER_MS;
   }
 }

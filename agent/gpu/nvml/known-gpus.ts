@@ -41,7 +41,7 @@ export class KnownGpus {
       if (current.has(uuid)) continue;
       const board = info.parent === undefined ? info : this.#infos.get(info.parent);
       const failure = board === undefined || current.has(board.uuid) ? undefined : failed.get(board.index);
-      if (failure !== undefined) this.note(uuid, "lost", failure.message, now);
+      if (failure !== undefined) this.markUnread(uuid, "lost", failure.message, now);
       else {
         this.#infos.delete(uuid);
         this.#trouble.delete(uuid);
@@ -52,9 +52,9 @@ export class KnownGpus {
   }
 
   /** Books that a GPU could not be read; each failure after its due time doubles the wait. */
-  note(uuid: string, kind: Trouble["kind"], reason: string, now: Nanos): void {
+  markUnread(uuid: string, kind: Trouble["kind"], reason: string, now: Nanos): void {
     const backoff = this.#trouble.get(uuid)?.backoff ?? new Backoff(this.#retryMs, RETRY_MOST_MS);
-    if (now >= backoff.due) backoff.failed(now);
+    if (now >= backoff.due) backoff.doubleWait(now);
     this.#trouble.set(uuid, { kind, backoff, reason });
   }
 
@@ -72,12 +72,12 @@ export class KnownGpus {
     };
   }
 
-  /** Whether a lost GPU is due: it comes back only to a library that was initialised anew. Starts its next wait. */
+  /** Whether a lost GPU is due: it comes back only to a library that was initialised again. Starts its next wait. */
   lostIsDue(now: Nanos): boolean {
     const due = [...this.#trouble.values()].filter(
       ({ kind, backoff }) => kind === "lost" && now >= backoff.due,
     );
-    for (const { backoff } of due) backoff.failed(now);
+    for (const { backoff } of due) backoff.doubleWait(now);
     return due.length > 0;
   }
 

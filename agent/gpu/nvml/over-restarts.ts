@@ -1,5 +1,7 @@
-// Counts "since the source opened" over the lives of several reader children, each of which begins at zero.
-import type { GpuSample } from "../../model.ts";
+// What must not be lost or taken twice when a reader child is replaced: counts "since the source opened", of which each
+// child begins at zero, and the driver's rings, which each child reads from their start. What a ring kept of the outage
+// is new and welcome, what came before it is not.
+import type { GpuSample, Nanos, RingPoint } from "../../model.ts";
 
 type Counts = Readonly<Record<string, number>>;
 
@@ -37,4 +39,33 @@ function sum(before: Counts | undefined, now: Counts): Counts {
   const total: Record<string, number> = { ...before };
   for (const [key, count] of Object.entries(now)) total[key] = (total[key] ?? 0) + count;
   return total;
+}
+
+/** Of the history a driver had before the first reading, only this much is taken. */
+const FIRST_NANOS = 1_000_000_000;
+
+/** Remembers the newest point taken of every ring. */
+export class FreshRings {
+  readonly #newest = new Map<string, Nanos>();
+
+  /** The sample with only those ring points that are newer than all before. Points must be in order of time. */
+  keep(sample: GpuSample): GpuSample {
+    const { utilizationRing, powerRing, ...rest } = sample;
+    const utilization = this.#after(`${sample.gpu} utilization`, utilizationRing, sample.at);
+    const power = this.#after(`${sample.gpu} power`, powerRing, sample.at);
+    return {
+      ...rest,
+      ...(utilization === undefined ? {} : { utilizationRing: utilization }),
+      ...(power === undefined ? {} : { powerRing: power }),
+    };
+  }
+
+  #after(key: string, points: readonly RingPoint[] | undefined, at: Nanos): readonly RingPoint[] | undefined {
+    if (points === undefined) return undefined;
+    const newest = this.#newest.get(key) ?? at - FIRST_NANOS;
+    const fresh = points.filter((point) => point.at > newest);
+    const last = fresh.at(-1);
+    if (last !== undefined) this.#newest.set(key, last.at);
+    return fresh.length === 0 ? undefined : fresh;
+  }
 }

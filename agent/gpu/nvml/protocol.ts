@@ -3,6 +3,7 @@
 // Long lists travel as typed arrays: thousands of small objects would block the agent's event loop.
 import type { GpuInfo, GpuSample } from "../../model.ts";
 
+/** How a reader opens the library. */
 export interface OpenOptions {
   readonly libraryPath?: string;
   /** Period of the readings that change slowly or cost much: clocks, temperatures, counters, GPM. */
@@ -24,7 +25,7 @@ export type Ask =
       readonly skip: readonly string[];
       readonly last: readonly string[];
     }
-  /** Find the GPUs anew: limits change, instances come and go. */
+  /** Find the GPUs again: limits change, instances come and go. */
   | { readonly ask: "enumerate"; readonly id: number }
   | { readonly ask: "close"; readonly id: number };
 
@@ -41,12 +42,14 @@ export interface Unreadable {
   readonly failure: Failure;
 }
 
+/** What an enumeration found. */
 export interface Inventory {
   readonly gpus: readonly GpuInfo[];
   readonly unreadable: readonly Unreadable[];
   readonly facts: Readonly<Record<string, unknown>>;
 }
 
+/** The processes of one GPU, one entry a process in every list. */
 export interface ProcessTable {
   readonly pids: Float64Array;
   /** Bytes; NaN where the driver does not say. */
@@ -76,6 +79,7 @@ interface Stamped {
   readonly left: number;
 }
 
+/** What the child says; the last answer to an ask ends it. */
 export type Answer =
   /** To "open" and "enumerate". */
   | (Stamped & { readonly answer: "inventory"; readonly inventory: Inventory })
@@ -91,4 +95,16 @@ export type Answer =
 export interface ReaderStatus {
   readonly absurdReadings: number;
   readonly unsupported: Readonly<Record<string, Readonly<Record<string, string>>>>;
+}
+
+const INDEX_PREFIX = "index ";
+
+/** What a reader calls a GPU whose UUID it does not know yet: `index 3`. */
+export function indexName(index: number): string {
+  return `${INDEX_PREFIX}${index}`;
+}
+
+/** The index in such a name; undefined for a UUID. */
+export function indexOf(name: string | undefined): number | undefined {
+  return name?.startsWith(INDEX_PREFIX) ? Number(name.slice(INDEX_PREFIX.length)) : undefined;
 }

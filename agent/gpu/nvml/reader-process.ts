@@ -1,14 +1,14 @@
 // The agent's end of one NVML reader child: fork, ask with a deadline that every answer renews, kill.
 // Also maps the child's clock to the agent's: an ask cannot arrive before it was sent nor an answer come before it left,
 // so each exchange narrows the one constant difference between the two clocks.
+
 import type { ChildProcess } from "node:child_process";
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { Nanos } from "../../model.ts";
 import type { Clock } from "../../platform/clock.ts";
+import { NANOS_PER_MS } from "../../platform/clock.ts";
 import type { Answer, Ask } from "./protocol.ts";
-
-const NANOS_PER_MS = 1e6;
 
 /** The child did not answer in time: `gpu` is the one it was reading. */
 export class Hung extends Error {
@@ -128,7 +128,7 @@ export class ReaderProcess {
     return Math.round(childNanos + (this.#lower + this.#upper) / 2);
   }
 
-  /** Ends the child at once. A driver call in progress may keep it in the kernel; `exited` tells when it is gone. */
+  /** Ends the child at once. A driver call in progress may keep it in the kernel; `exited` resolves when it is gone. */
   kill(): void {
     this.#gone ??= "was stopped";
     this.#child.kill("SIGKILL");

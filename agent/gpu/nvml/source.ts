@@ -3,6 +3,7 @@
 
 import type { GpuInfo, GpuProcess, GpuSample, Nanos } from "../../model.ts";
 import type { Cancel } from "../../platform/clock.ts";
+import { NANOS_PER_MS } from "../../platform/clock.ts";
 import type { GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
 import { Backoff } from "../backoff.ts";
@@ -10,16 +11,14 @@ import { sane } from "../sane.ts";
 import { CODE } from "./codes.ts";
 import type { NvmlConfig } from "./config.ts";
 import { openOptions, restartAfterMs } from "./config.ts";
-import { FreshRings } from "./fresh-rings.ts";
+import { ReleasedDevices } from "./device-nodes.ts";
 import { KnownGpus } from "./known-gpus.ts";
-import { RunningTotals } from "./over-restarts.ts";
+import { FreshRings, RunningTotals } from "./over-restarts.ts";
 import type { Answer, Failure, Inventory, ReaderStatus, Unreadable } from "./protocol.ts";
 import { Gone, Hung, ReaderProcess } from "./reader-process.ts";
-import { ReleasedDevices } from "./released-devices.ts";
 import { StuckIndexes } from "./stuck-indexes.ts";
 import { unpack } from "./unpack.ts";
 
-const NANOS_PER_MS = 1e6;
 const RESTART_FIRST_MS = 250;
 const RESTART_MOST_MS = 60_000;
 /** Children that were killed but are still in the kernel: no more are started above this. */
@@ -27,7 +26,7 @@ const STUCK_MAX = 3;
 const LEAVE_MS = 2000;
 /** A GPU that hangs at opening costs one timeout before the others are read. */
 const OPEN_TRIES = 3;
-/** Codes that a container keeps until it is started anew: its library or its device rights are of another time. */
+/** Codes that a container keeps until it is started again: its library or its device rights are of another time. */
 const RESTART_CODES: ReadonlySet<number> = new Set([
   CODE.operatingSystem,
   CODE.versionMismatch,
@@ -97,7 +96,7 @@ export class NvmlSource implements GpuSource {
     const { skip, last } = this.#known.hung(sent);
     try {
       const end = await process.ask({ ask: "poll", skip, last }, this.#config.callTimeoutMs, (answer) => {
-        if (answer.answer === "reading") this.#accept(answer, process, samples);
+        if (answer.answer === "reading") this.#takeReading(answer, process, samples);
         if (answer.answer === "lost") lost.set(answer.gpu, answer.failure);
       });
       if (end.answer === "failed") throw this.#libraryFailed(end.failure);
@@ -124,7 +123,7 @@ export class NvmlSource implements GpuSource {
   async resume(): Promise<void> {
     if (this.#released === undefined) return;
     this.#released = undefined;
-    this.#restart.succeeded();
+    this.#restart.forgetFailures();
     this.#context.log.info("GPU devices taken again", { source: "gpu" });
   }
 
@@ -207,11 +206,11 @@ export class NvmlSource implements GpuSource {
     const gpu = error instanceof Hung ? error.gpu : undefined;
     if (error instanceof Hung) this.#counts.hangs++;
     if (error instanceof Gone) this.#counts.deaths++;
-    if (gpu !== undefined && !this.#stuck.note(gpu))
-      this.#known.note(gpu, "hung", (error as Error).message, now);
+    if (gpu !== undefined && !this.#stuck.markHung(gpu))
+      this.#known.markUnread(gpu, "hung", (error as Error).message, now);
     const facts = { source: "gpu", cause: (error as Error).message, pid: process.pid };
     this.#context.log.warn("GPU reader stopped", facts);
-    if (readings === 0 && gpu === undefined) this.#restart.failed(now);
+    if (readings === 0 && gpu === undefined) this.#restart.doubleWait(now);
     this.#end(process);
     return gpu !== undefined;
   }
@@ -238,7 +237,7 @@ export class NvmlSource implements GpuSource {
     cancel();
   }
 
-  /** A lost GPU comes back only to a library that was initialised anew: replace the child when it is time. */
+  /** A lost GPU comes back only to a library that was initialised again: replace the child when it is time. */
   #recycleIfDue(now: Nanos): void {
     const process = this.#process;
     if (process === undefined || this.#starting !== undefined) return;
@@ -253,7 +252,7 @@ export class NvmlSource implements GpuSource {
     void this.resume();
   }
 
-  #accept(
+  #takeReading(
     answer: Extract<Answer, { answer: "reading" }>,
     process: ReaderProcess,
     samples: GpuSample[],
@@ -266,9 +265,9 @@ export class NvmlSource implements GpuSource {
 
   #finished(end: Extract<Answer, { answer: "done" }>, lost: ReadonlyMap<string, Failure>): void {
     this.#status = end.status ?? this.#status;
-    this.#restart.succeeded();
+    this.#restart.forgetFailures();
     const now = this.#context.clock.now();
-    for (const [uuid, failure] of lost) this.#known.note(uuid, "lost", failure.message, now);
+    for (const [uuid, failure] of lost) this.#known.markUnread(uuid, "lost", failure.message, now);
     if (end.inventory !== undefined) this.#take(end.inventory);
   }
 

@@ -1,11 +1,11 @@
 // GPUs whose driver calls hang before their UUID is known: the next reader leaves their index out, so that the others
-// are read, and a probe in a process of its own tries it again with backoff. Its hang costs nobody anything.
+// are read, and a probe in a process of its own tries it again with backoff. Its hang delays no reading.
 
 import type { Nanos } from "../../model.ts";
 import type { Clock } from "../../platform/clock.ts";
 import { Backoff } from "../backoff.ts";
-import { indexOf } from "./index-name.ts";
 import type { OpenOptions } from "./protocol.ts";
+import { indexOf } from "./protocol.ts";
 import { ReaderProcess } from "./reader-process.ts";
 
 const RETRY_MOST_MS = 600_000;
@@ -33,11 +33,11 @@ export class StuckIndexes {
   }
 
   /** Books that a reader hung at this name; true when it is an index, which the next reader will leave out. */
-  note(name: string | undefined): boolean {
+  markHung(name: string | undefined): boolean {
     const index = indexOf(name);
     if (index === undefined) return false;
     const backoff = this.#stuck.get(index) ?? new Backoff(this.#limits.retryMs, RETRY_MOST_MS);
-    backoff.failed(this.#clock.now());
+    backoff.doubleWait(this.#clock.now());
     this.#stuck.set(index, backoff);
     return true;
   }
@@ -67,7 +67,7 @@ export class StuckIndexes {
           this.#stuck.delete(index);
           this.#freed = true;
         },
-        () => backoff.failed(this.#clock.now()),
+        () => backoff.doubleWait(this.#clock.now()),
       )
       .finally(() => probing.kill());
   }

@@ -11,9 +11,10 @@ import { SourceError } from "../../source.ts";
 const ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 /** Where Kubernetes puts the token of a pod's service account, and the cluster's certificates. */
 export const accountTokenFile = `${ACCOUNT}/token`;
+/** The certificate authority a pod is given for its cluster. */
 export const accountCaFile = `${ACCOUNT}/ca.crt`;
 
-/** Where the kubelet answers and what is shown to it. Files are read anew for each request: tokens rotate. */
+/** Where the kubelet answers and what is shown to it. Files are read again for each request: tokens rotate. */
 export interface KubeletHttps {
   /** `https://host:port`. */
   readonly endpoint: string;

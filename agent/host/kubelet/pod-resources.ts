@@ -13,7 +13,7 @@ export interface PodGpus {
   readonly namespace: string;
   readonly pod: string;
   readonly container: string;
-  /** GPU or MIG UUIDs; empty where only the fact is told. */
+  /** GPU or MIG UUIDs; empty where only the fact is known. */
   readonly gpus: readonly string[];
   /** Whether a GPU may be given to other containers too (time slicing). */
   readonly shared: boolean;

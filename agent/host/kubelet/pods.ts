@@ -1,6 +1,6 @@
 // The pods of this node: the kubelet's Pods API on its unix socket (KEP-4188; Kubernetes 1.37 on, a feature gate in 1.36),
 // or, where it is configured, the kubelet's /pods over HTTPS for older ones.
-// The socket needs its folder mounted and uid 0, and no right in the cluster. Only running pods with an address are told.
+// The socket needs its folder mounted and uid 0, and no right in the cluster. Only running pods with an address are listed.
 // The package is v1alpha1 in 1.36 and 1.37; later ones are asked first. proto/kubelet/pods.proto names the fields read.
 import type { SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
@@ -24,6 +24,7 @@ export interface Pod {
   readonly containers: readonly PodContainer[];
 }
 
+/** A container of a pod, sidecars included. */
 export interface PodContainer {
   readonly name: string;
   /** Of the runtime: another one after each restart. Absent until it was started once. */
@@ -89,7 +90,7 @@ export async function listPods(
   return pods.flatMap(podOf);
 }
 
-/** Running pods as the kubelet tells them over HTTPS. Throws SourceError (transient) when it does not. */
+/** Running pods as the kubelet lists them over HTTPS. Throws SourceError (transient) when it does not. */
 export async function listPodsByHttps(
   context: Pick<SourceContext, "clock">,
   kubelet: KubeletHttps,
@@ -118,7 +119,9 @@ function podOf({ metadata, spec, status }: ToldPod): Pod[] {
       address,
       hostNetwork: spec?.hostNetwork ?? false,
       annotations: { ...annotations },
-      containers: [...(spec?.containers ?? []), ...sidecars].map((told) => containerOf(told, statuses)),
+      containers: [...(spec?.containers ?? []), ...sidecars].map((container) =>
+        containerOf(container, statuses),
+      ),
     },
   ];
 }

@@ -1,8 +1,8 @@
-// Power meters in /sys/class/hwmon: `power_meter` is ACPI's (the whole node on servers; on Grace one per rail, told apart
+// Power meters in /sys/class/hwmon: `power_meter` is ACPI's (the whole node on servers; on Grace one per rail, named
 // by power1_oem_info). `power1_average` is in microwatts, a mean over the meter's own interval (Documentation/hwmon).
 // Of Grace's rails only "Module Power" is taken, which holds CPU, GPU and I/O; without it "Grace Power".
 import { readdirSync, readFileSync } from "node:fs";
-import type { MeterFound } from "./power.ts";
+import type { MeterFound } from "./meter.ts";
 
 interface Rail {
   readonly path: string;

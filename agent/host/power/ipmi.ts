@@ -3,7 +3,7 @@
 import type { Slot } from "../../platform/process.ts";
 import { run } from "../../platform/process.ts";
 import type { SourceContext } from "../../source.ts";
-import type { MeterFound } from "./power.ts";
+import type { MeterFound } from "./meter.ts";
 
 const TIMEOUT_MS = 5000;
 

@@ -6,6 +6,7 @@ import type { Nanos } from "../../model.ts";
 import type { SourceContext } from "../../source.ts";
 import { hwmonMeter } from "./hwmon.ts";
 import { ipmiMeter } from "./ipmi.ts";
+import type { HostPowerMethod, Meter, MeterFound } from "./meter.ts";
 import { raplMeter } from "./rapl.ts";
 
 const NANOS_PER_SECOND = 1e9;
@@ -22,8 +23,8 @@ export const hostPowerConfig = z.strictObject({
   ipmitool: z.string().min(1).default("ipmitool"),
 });
 
+/** The section as the opener is given it. */
 export type HostPowerConfig = z.output<typeof hostPowerConfig>;
-export type HostPowerMethod = "ipmi" | "meter" | "rapl";
 
 /** One reading. `joules` never falls: energy since the source opened, over the time it was observed. */
 export interface HostPowerReading {
@@ -32,16 +33,6 @@ export interface HostPowerReading {
   readonly watts?: number;
   readonly joules: number;
 }
-
-/** One way to measure; `joules` where it counts energy itself, else only `watts`. */
-export interface Meter {
-  readonly method: HostPowerMethod;
-  /** Cumulative joules of its own, wraps already taken out, or watts now; throws when it cannot be read. */
-  read(): Promise<{ readonly watts?: number; readonly joules?: number }>;
-}
-
-/** A meter of this host, or why it has none of that kind. */
-export type MeterFound = Meter | { readonly missing: string };
 
 /** An open meter. */
 export interface HostPower {

@@ -2,7 +2,7 @@
 // `energy_uj` is readable by root only since Linux 5.10 (CVE-2020-8694); systemd/drop-ins/40-host-power.conf grants it.
 // Counters wrap at max_energy_range_uj. Cores and uncore are parts of their package, psys is another boundary: left out.
 import { readdirSync, readFileSync } from "node:fs";
-import type { MeterFound } from "./power.ts";
+import type { MeterFound } from "./meter.ts";
 
 interface Zone {
   readonly path: string;

@@ -1,4 +1,4 @@
-// Builds the fake libnvidia-ml.so.1 with the system's C compiler, once per test run; without one, says so aloud.
+// Builds the fake libnvidia-ml.so.1 with the system's C compiler, once per test run; without one, says so on stderr.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {

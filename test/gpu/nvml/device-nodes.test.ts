@@ -19,7 +19,7 @@ test("judgeRefusal() tells a group from a cgroup, and asks for a restart only wh
     restart: false,
   });
   expect(judgeRefusal(NODE, "EPERM", true)).toMatchObject({
-    reason: expect.stringContaining("starts anew"),
+    reason: expect.stringContaining("starts again"),
     restart: true,
   });
   // The nodes were there at the start and still are denied: another start would change nothing, and loop.

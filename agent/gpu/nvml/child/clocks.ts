@@ -25,6 +25,7 @@ const THROTTLE = {
   throttle_power_brake: FIELD_ID.eventPowerBrake,
 } as const;
 
+/** Reads clocks, temperatures and throttle time of one device after another. */
 export class ClockReader {
   readonly #cell = new Cell(WORD);
   readonly #fields: FieldReader;

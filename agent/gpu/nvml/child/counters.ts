@@ -49,7 +49,11 @@ export class CounterReader {
     for (const [name, bytes] of counters) {
       const before = last.get(name);
       last.set(name, bytes);
-      this.#add(device, DIRECTIONS[name as keyof typeof DIRECTIONS], Math.max(0, bytes - (before ?? bytes)));
+      this.#addBytes(
+        device,
+        DIRECTIONS[name as keyof typeof DIRECTIONS],
+        Math.max(0, bytes - (before ?? bytes)),
+      );
     }
     const totals = this.#totals.get(device);
     if (totals !== undefined) draft.trafficBytes = { ...totals };
@@ -64,11 +68,11 @@ export class CounterReader {
   addWindow(device: Device, traffic: Traffic): void {
     for (const [name, direction] of Object.entries(DIRECTIONS)) {
       const bytes = traffic[direction];
-      if (bytes !== undefined && device.unsupported.has(name)) this.#add(device, direction, bytes);
+      if (bytes !== undefined && device.unsupported.has(name)) this.#addBytes(device, direction, bytes);
     }
   }
 
-  #add(device: Device, direction: string, bytes: number): void {
+  #addBytes(device: Device, direction: string, bytes: number): void {
     const totals = this.#totals.get(device) ?? {};
     totals[direction] = (totals[direction] ?? 0) + bytes;
     this.#totals.set(device, totals);

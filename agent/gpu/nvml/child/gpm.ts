@@ -1,7 +1,7 @@
 // GPU performance monitoring, Hopper and later: activity of graphics engine, SMs, tensor cores and memory between two
 // samples. Windows are 1 s or more: shorter ones read NaN or exactly 0 with code 0 when both samples fall into one
 // internal refresh. Results are pre-filled and checked, because a header of another version shifts them silently.
-// Under MIG each instance has samples of its own, and nothing else tells whether it works.
+// Under MIG each instance has samples of its own, and nothing else shows whether it works.
 import { CODE } from "../codes.ts";
 import type { Draft } from "../protocol.ts";
 import type { Device } from "./device.ts";

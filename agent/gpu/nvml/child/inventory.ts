@@ -33,12 +33,13 @@ export interface Found {
   readonly migEnabled: boolean;
 }
 
+/** The devices found and the indexes that answered with an error. */
 export interface Enumeration {
   readonly found: readonly Found[];
   readonly unreadable: readonly Unreadable[];
 }
 
-/** Which indexes to look at, and who is told before each: a driver call may hang. */
+/** Which indexes to look at, and a call before each, as a driver call may hang. */
 export interface IndexRules {
   readonly wanted: (index: number) => boolean;
   readonly begin: (index: number) => void;

@@ -4,12 +4,18 @@
 
 /** Room for one opaque handle or 64-bit value. */
 export const WORD = 8;
+/** Room for text, as nvml.h names it for each call. */
 export const UUID_BYTES = 96;
+/** See UUID_BYTES. */
 export const NAME_BYTES = 96;
+/** See UUID_BYTES. */
 export const VERSION_BYTES = 80;
 
+/** nvmlUtilization_t, percent. */
 export const UTILIZATION = { size: 8, gpu: 0, memory: 4 } as const;
+/** nvmlMemory_t. */
 export const MEMORY = { size: 24, total: 0, free: 8, used: 16 } as const;
+/** nvmlMemory_v2_t: `used` leaves the reserve out. */
 export const MEMORY_V2 = {
   size: 40,
   version: 0x02000028,
@@ -18,17 +24,25 @@ export const MEMORY_V2 = {
   free: 24,
   used: 32,
 } as const;
+/** nvmlPciInfo_t. */
 export const PCI = { size: 68, busId: 36, busIdBytes: 32 } as const;
+/** nvmlProcessInfo_t. */
 export const PROCESS = { size: 24, pid: 0, memory: 8, gpuInstance: 16, computeInstance: 20 } as const;
+/** nvmlProcessUtilizationSample_t. */
 export const PROCESS_SAMPLE = { size: 32, pid: 0, at: 8, sm: 16 } as const;
+/** nvmlSample_t. */
 export const SAMPLE = { size: 16, at: 0, value: 8 } as const;
+/** nvmlFieldValue_t. */
 export const FIELD = { size: 40, id: 0, scope: 4, valueType: 24, code: 28, value: 32 } as const;
+/** nvmlEventData_t. */
 export const EVENT = { size: 32, device: 0, type: 8, data: 16, gpuInstance: 24 } as const;
+/** One entry of nvmlGpmMetricsGet_t. */
 export const GPM_METRIC = { size: 40, id: 0, code: 4, value: 8 } as const;
 /** `version` is plain 1. Always 13344 bytes, the largest metric count any header knows. */
 export const GPM_GET = { size: 13344, version: 1, count: 4, sample1: 8, sample2: 16, metrics: 24 } as const;
 /** `version` is plain 1: a size-encoded version makes the call always fail (go-nvml 168). */
 export const GPM_SUPPORT = { size: 8, version: 1, supported: 4 } as const;
+/** nvmlDeviceAttributes_t. */
 export const ATTRIBUTES = { size: 40, smCount: 0, giSlices: 24, ciSlices: 28, memoryMib: 32 } as const;
 
 /** Field ids of nvmlDeviceGetFieldValues, with the scope that goes with them (0 = GPU). */

@@ -53,6 +53,7 @@ const PROTOTYPES = {
   nvmlEventSetWait_v2: "uint64_t, void *, unsigned int",
 } as const;
 
+/** A symbol of the library that we call. */
 export type NvmlCall = keyof typeof PROTOTYPES;
 type Argument = number | Uint8Array;
 

@@ -11,6 +11,7 @@ export interface MemoryReading {
   readonly usedBytes: number;
 }
 
+/** Reads memory of one device after another into the same buffer. */
 export class MemoryReader {
   readonly #cell = new Cell(MEMORY_V2.size);
   absurd = 0;

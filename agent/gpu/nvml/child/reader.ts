@@ -1,6 +1,7 @@
 // Everything the reader child does with an open library: enumerate, read every GPU once, notice what changed.
 // It holds no timer and no channel; main.ts drives it. Lost GPUs and lifecycle codes come out as values.
 import { readFileSync } from "node:fs";
+import { NANOS_PER_MS } from "../../../platform/clock.ts";
 import { CODE, meaning } from "../codes.ts";
 import type { Draft, Failure, Inventory, ReaderStatus, Reading } from "../protocol.ts";
 import { ClockReader } from "./clocks.ts";
@@ -18,7 +19,6 @@ import { FieldReader, PowerReader } from "./power.ts";
 import { ProcessReader } from "./processes.ts";
 import { RingReader } from "./rings.ts";
 
-const NANOS_PER_MS = 1e6;
 /** Counters and the MIG state of boards without instances are looked at every fifth slow beat. */
 const RARE = 5;
 
@@ -77,7 +77,7 @@ export class Reader {
     return inventory;
   }
 
-  /** Finds the GPUs anew; a device that kept its handle keeps what is remembered of it. */
+  /** Finds the GPUs again; a device that kept its handle keeps what is remembered of it. */
   enumerate(): Inventory {
     const known = new Map(this.#enumeration.found.map(({ device }) => [device.uuid, device]));
     this.#enumeration = enumerate(this.#nvml, this.#memory, this.#versions.driver, known, this.#rules);
@@ -208,7 +208,7 @@ export class Reader {
     if (xids !== undefined) draft.xidEvents = { ...xids };
   }
 
-  /** GPM is all that tells whether an instance works, so it is read at every poll here. */
+  /** Only GPM shows whether an instance works, so it is read at every poll here. */
   #readInstance(device: Device, draft: Draft): void {
     this.#memory.read(this.#nvml, device, draft);
     this.#processes.read(this.#nvml, device, draft);
@@ -231,7 +231,7 @@ export class Reader {
   }
 }
 
-/** Identity of this boot: the energy counter starts anew with it. */
+/** Identity of this boot: the energy counter starts from 0 with it. */
 function bootId(): string {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();

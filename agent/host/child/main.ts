@@ -1,6 +1,6 @@
 // A short-lived process around systeminformation; inventory.ts kills it, with whatever it started, after 5 s.
 import { cpu, mem, osInfo, system } from "systeminformation";
-import type { HostInventory } from "./inventory.ts";
+import type { HostInventory } from "../inventory.ts";
 
 const [processor, memory, os, machine] = await Promise.all([cpu(), mem(), osInfo(), system()]);
 const cpuModel = `${processor.manufacturer} ${processor.brand}`.trim();
