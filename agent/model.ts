@@ -177,6 +177,8 @@ export interface TokenSample {
   readonly gpus?: readonly string[];
   readonly pids?: readonly number[];
   readonly version?: string;
+  /** Why the time since the sample before is known less well than usual; absent = it is not. */
+  readonly doubt?: UncertainReason;
   /** Samples dropped as NaN, negative or absurd, and page errors, in this reading. */
   readonly ignoredSamples: number;
   readonly errors: readonly string[];
@@ -224,6 +226,35 @@ export type AttributionMethod = "direct" | "equal" | "configured" | "sm_share" |
 export type ActivityMethod = "active_time" | "counter_gpu" | "counter_moved" | "in_flight" | "unknown";
 export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "none";
 
+/**
+ * The assumption a figure rests on (METERING.md 1.5). `coarse_windows`: GPU readings too far apart to show when work
+ * began and ended. `cached_page`: the counters stood for an older instant than the poll. `busy_share`: requests shorter
+ * than a window, so their time is the busy share over the level of a wholly busy window. `half_of_work`: work that a
+ * server and somebody else may have done, halved. `unexplained_work`: work with a request in flight and no sign of
+ * progress. `floor_assumed`: the power of holding the GPU was never measured. `token_share`, `equal_share`: energy shared
+ * by tokens, or equally, for want of the driver's shares per process. `partial_counters`: counters read through a part of
+ * their series.
+ */
+export type UncertainReason =
+  | "coarse_windows"
+  | "cached_page"
+  | "busy_share"
+  | "half_of_work"
+  | "unexplained_work"
+  | "floor_assumed"
+  | "token_share"
+  | "equal_share"
+  | "partial_counters";
+
+/** Seconds and joules of a GPU that rest on one assumption; each second and each joule counts under one reason at most. */
+export interface Uncertain {
+  /** The server whose activity was assumed; absent where the assumption is about the GPU. */
+  readonly server?: string;
+  readonly reason: UncertainReason;
+  readonly nanos: number;
+  readonly millijoules: number;
+}
+
 /** What one resident got of one GPU in one interval. `server` is an id, or `unmetered` for all unknown processes. */
 export interface ResidentShare {
   readonly server: string;
@@ -247,6 +278,8 @@ export interface GpuInterval {
   /** Counter movement refused as physically impossible (METERING.md 4). */
   readonly rejectedMillijoules: number;
   readonly residents: readonly ResidentShare[];
+  /** What of the above rests on an assumption; absent = nothing does. */
+  readonly uncertain?: readonly Uncertain[];
 }
 
 /** Tokens, requests and latencies a poll saw move, per reading key; booked in the interval the poll ended in. */

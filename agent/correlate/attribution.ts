@@ -5,7 +5,7 @@ import type { AllocatedState, AttributionMethod, Nanos } from "../model.ts";
 import type { Claimant, Remainders } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
-import { isAllocated, shareOf } from "./booking.ts";
+import { isAllocated, noteUncertain, shareOf } from "./booking.ts";
 import type { Piece } from "./pieces.ts";
 import { unmetered } from "./pieces.ts";
 import type { TokenStep } from "./server-track.ts";
@@ -83,6 +83,8 @@ export interface Portion {
   readonly floorMillijoules: number;
   /** Energy above it, for those that work. */
   readonly activeMillijoules: number;
+  /** What holding costs was never measured. */
+  readonly floorAssumed: boolean;
 }
 
 /** Books a piece: to the GPU's state, and to its residents under their own states. */
@@ -97,6 +99,7 @@ export function bookPiece(
   const { state, residents } = piece;
   booking.nanos[state] += portion.nanos;
   booking.millijoules[state] += portion.floorMillijoules + portion.activeMillijoules;
+  noteDoubts(booking, piece, portion, rule);
   if (!isAllocated(state) || residents.length === 0) return;
   const all = residents.map(({ server }) => server);
   const own = new Map(residents.map((resident) => [resident.server, resident.state]));
@@ -114,6 +117,22 @@ export function bookPiece(
   const takers = working.length > 0 ? working : all;
   const claims = takers.map((key) => ({ key, weight: rule.weights?.get(key) ?? (rule.weights ? 0 : 1) }));
   give("millijoules", takers, apportion(portion.activeMillijoules, claims, remainders.active));
+}
+
+/** What of a piece rests on an assumption: all of it where its state does, else what its residents share by guesswork. */
+function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: EnergyRule): void {
+  const { floorMillijoules, activeMillijoules } = portion;
+  if (piece.doubt !== undefined) {
+    const { reason, server } = piece.doubt;
+    noteUncertain(booking, reason, server, portion.nanos, floorMillijoules + activeMillijoules);
+    return;
+  }
+  if (!isAllocated(piece.state) || piece.residents.length < 2) return;
+  if (portion.floorAssumed) noteUncertain(booking, "floor_assumed", undefined, 0, floorMillijoules);
+  const working = piece.residents.filter(({ state }) => state !== "parked");
+  if (working.length < 2) return;
+  if (rule.method === "token_share") noteUncertain(booking, "token_share", undefined, 0, activeMillijoules);
+  if (rule.method === "equal") noteUncertain(booking, "equal_share", undefined, 0, activeMillijoules);
 }
 
 function equalClaims(servers: readonly string[]): Claimant[] {

@@ -109,6 +109,7 @@ export class Board {
         nanos: nanos[index] ?? 0,
         floorMillijoules: passive[index] ?? 0,
         activeMillijoules: active[index] ?? 0,
+        floorAssumed: this.floor.watts() <= 0,
       };
       bookPiece(part.booking, piece, portion, part.rule, settling.shares, part.member.remainders);
     });

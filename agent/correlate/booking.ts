@@ -7,6 +7,8 @@ import type {
   GpuInterval,
   GpuState,
   ResidentShare,
+  Uncertain,
+  UncertainReason,
 } from "../model.ts";
 
 type States = Record<GpuState, number>;
@@ -21,6 +23,7 @@ export interface Booking {
   readonly nanos: States;
   readonly millijoules: States & { unattributed: number };
   readonly residents: Map<string, ShareBooking>;
+  readonly uncertain: Map<string, Uncertain>;
   busyNanos: number;
   rejectedMillijoules: number;
 }
@@ -36,6 +39,7 @@ export function emptyBooking(): Booking {
     nanos: noStates(),
     millijoules: { ...noStates(), unattributed: 0 },
     residents: new Map(),
+    uncertain: new Map(),
     busyNanos: 0,
     rejectedMillijoules: 0,
   };
@@ -52,6 +56,25 @@ export function shareOf(booking: Booking, server: string): ShareBooking {
     booking.residents.set(server, share);
   }
   return share;
+}
+
+/** Notes that part of what is booked rests on an assumption, about a server's activity or about the GPU. */
+export function noteUncertain(
+  { uncertain }: Booking,
+  reason: UncertainReason,
+  server: string | undefined,
+  nanos: number,
+  millijoules: number,
+): void {
+  if (nanos <= 0 && millijoules <= 0) return;
+  const key = `${reason} ${server ?? ""}`;
+  const known = uncertain.get(key);
+  uncertain.set(key, {
+    ...(server === undefined ? {} : { server }),
+    reason,
+    nanos: (known?.nanos ?? 0) + nanos,
+    millijoules: (known?.millijoules ?? 0) + millijoules,
+  });
 }
 
 /** How the numbers of a booking came about. */
@@ -82,6 +105,7 @@ export function finished(gpu: string, booking: Booking, methods: Methods): GpuIn
     energyMethod: methods.energy,
     rejectedMillijoules: booking.rejectedMillijoules,
     residents,
+    ...(booking.uncertain.size === 0 ? {} : { uncertain: [...booking.uncertain.values()] }),
   };
 }
 

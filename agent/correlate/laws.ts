@@ -37,8 +37,16 @@ export function broken(row: GpuInterval, wallNanos: Nanos | undefined, slackNano
     ...Object.values(row.millijoules),
     row.busyNanos,
     row.rejectedMillijoules,
+    ...(row.uncertain ?? []).flatMap(({ nanos, millijoules }) => [nanos, millijoules]),
     ...row.residents.flatMap((share) => [...Object.values(share.nanos), ...Object.values(share.millijoules)]),
   ];
+  const doubted = sum((row.uncertain ?? []).map((part) => part.nanos));
+  const given = sum(Object.values(row.nanos));
+  if (doubted > given)
+    found.push({
+      law: "states",
+      message: `${doubted} ns of ${row.gpu} are uncertain, of ${given} ns in all`,
+    });
   const odd = amounts.find((amount) => !Number.isSafeInteger(amount) || amount < 0);
   if (odd !== undefined)
     found.push({ law: "sign", message: `${row.gpu} was given ${odd}, wanted an integer of 0 or more` });
@@ -86,6 +94,7 @@ export function disowned(row: GpuInterval, wallNanos: Nanos, millijoules: number
     },
     busyNanos: 0,
     residents: [],
+    uncertain: [],
   };
 }
 

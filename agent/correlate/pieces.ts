@@ -1,7 +1,7 @@
 // Cuts an interval of one GPU into pieces in which nothing changes, each in exactly one state (METERING.md 2).
 // The GPU's state is the highest of its residents' states. A resident whose counters stand still is stalled while the
 // GPU works and no resident is token-active on it, for then the work may be its own; else it is parked.
-import type { ActivityMethod, AllocatedState, GpuState, Nanos } from "../model.ts";
+import type { ActivityMethod, AllocatedState, GpuState, Nanos, UncertainReason } from "../model.ts";
 import type { WorkRun } from "./activity/evidence.ts";
 import { workRuns } from "./activity/runs.ts";
 import type { Placed, Placement } from "./placement.ts";
@@ -26,6 +26,14 @@ export interface Piece {
   readonly state: GpuState;
   readonly works: boolean;
   readonly residents: readonly ResidentState[];
+  /** The assumption the state rests on, and whose activity it is about. */
+  readonly doubt?: Doubt | undefined;
+}
+
+/** An assumption about a server's activity. */
+export interface Doubt {
+  readonly server: string;
+  readonly reason: UncertainReason;
 }
 
 /** A stretch in which a resident holds the GPU. */
@@ -162,7 +170,19 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
     server,
     state: ownState(cutting, server, states.get(server), works, active, from, to),
   }));
-  return { from, to, state: contested ? "token_active" : highest(residents), works, residents };
+  const state = contested ? "token_active" : highest(residents);
+  return { from, to, state, works, residents, doubt: doubtOf(states, works) };
+}
+
+/** The doubt of the first resident that has one, of those that decide the state first. */
+function doubtOf(states: ReadonlyMap<string, OwnStretch | undefined>, works: boolean): Doubt | undefined {
+  let found: Doubt | undefined;
+  for (const [server, stretch] of states) {
+    if (stretch?.doubt === undefined) continue;
+    if (stretch.state === "active") return { server, reason: stretch.doubt };
+    if (works) found ??= { server, reason: stretch.doubt };
+  }
+  return found;
 }
 
 function ownState(
@@ -199,6 +219,8 @@ function alike(left: Piece, right: Piece): boolean {
   return (
     left.state === right.state &&
     left.works === right.works &&
+    left.doubt?.server === right.doubt?.server &&
+    left.doubt?.reason === right.doubt?.reason &&
     left.residents.length === right.residents.length &&
     left.residents.every(
       (resident, index) =>

@@ -2,7 +2,7 @@
 // Polls wait sorted until an interval needs them, then go to the activity estimator with the windows of the server's
 // GPUs. A first poll that already counts tokens means that the counters began at zero while we watched: that is said
 // to the estimator as a poll of zeros.
-import type { ActivityMethod, Nanos, ServerInfo, TokenIncrement } from "../model.ts";
+import type { ActivityMethod, Nanos, ServerInfo, TokenIncrement, UncertainReason } from "../model.ts";
 import {
   busyBetween,
   createActivity,
@@ -22,6 +22,8 @@ export interface OwnStretch {
   readonly method: ActivityMethod;
   /** The GPU worked for this server or a peer; which of them is not known. */
   readonly contested: boolean;
+  /** The assumption the state rests on; undefined = none. */
+  readonly doubt: UncertainReason | undefined;
 }
 
 /** Tokens a server made between two polls. */
@@ -238,6 +240,7 @@ function append(
     if (end <= start) continue;
     const state = start >= known.from && end <= known.to ? segment.state : "unknown";
     const contested = state !== "unknown" && segment.contested === true;
-    stretches.push({ from: start, to: end, state, method: segment.method, contested });
+    const { method, doubt } = segment;
+    stretches.push({ from: start, to: end, state, method, contested, doubt });
   }
 }

@@ -141,6 +141,11 @@ export class Meter {
     const rejected = { ...board, reason: "impossible" };
     this.#add("tokenwatt.rejected_energy", rejected, gpu.rejectedMillijoules);
     for (const resident of gpu.residents) this.#resident(resident, board);
+    for (const { server, reason, nanos, millijoules } of gpu.uncertain ?? []) {
+      const about = { ...board, ...text("tokenwatt.server.id", server), "tokenwatt.reason": reason };
+      this.#add("tokenwatt.uncertain_time", about, nanos);
+      this.#add("tokenwatt.uncertain_energy", about, millijoules);
+    }
   }
 
   #resident(resident: ResidentShare, board: Dimensions): void {

@@ -8,7 +8,7 @@ import { gpuInfo, readings, repeated, second } from "./scene.ts";
 const whole = { from: 0, to: 4 * second };
 
 function own(state: OwnStretch["state"], contested = false): OwnStretch {
-  return { ...whole, state, method: "counter_gpu", contested };
+  return { ...whole, state, method: "counter_gpu", contested, doubt: undefined };
 }
 
 /** Pieces of 4 s in which the GPU works (or not) and the given residents are in the given states. */

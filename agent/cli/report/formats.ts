@@ -52,6 +52,18 @@ function columnsOf(plan: Plan, groups: readonly Group[], hasPeriods: boolean): r
       value: ({ line }) => (states ? line.kpis.tokenActiveUtilization : undefined),
     },
     {
+      name: "uncertain_time_share",
+      title: "uncertain",
+      decimals: 3,
+      value: ({ line }) => line.kpis.uncertainTimeShare,
+    },
+    {
+      name: "uncertain_energy_share",
+      title: "of kWh",
+      decimals: 3,
+      value: ({ line }) => line.kpis.uncertainEnergyShare,
+    },
+    {
       name: "capacity_utilization",
       title: "of capacity",
       decimals: 3,

@@ -1,7 +1,7 @@
 // The nouns of this folder: what goes into an estimator, what it concludes on the way, and what comes out.
 // Windows of GPU work and polls of one server go in; runs of work, intervals between polls and claims follow; segments of
 // the server's own state come out.
-import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
+import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
 
 /** One fine window of GPU activity, typically 200 ms of the driver's ring; over several GPUs the busiest one's. */
 export interface ActivityWindow {
@@ -22,6 +22,8 @@ export interface ServerPoll {
   /** Cumulative own busy time, where the server publishes it. */
   readonly activeNanos?: number;
   readonly progress: ProgressKind;
+  /** Why the time since the poll before is known less well than usual. */
+  readonly doubt?: UncertainReason;
 }
 
 /** A stretch in which the GPU works, or (`seen` false) in which no reading says whether it does. */
@@ -54,6 +56,8 @@ export interface PollInterval {
   readonly workNanos: Nanos;
   /** Another server moved tokens or had requests in flight somewhere in the interval: the work may be its work. */
   readonly contended: boolean;
+  /** What the poll that ended it says against trusting it. */
+  readonly doubt: UncertainReason | undefined;
 }
 
 /** A stretch in which another server on the same GPUs moved its counters or had something in flight. */
@@ -92,6 +96,8 @@ export interface ActivitySegment {
    * no resident is `active` in it, the GPU still is: whose execution it was is not known.
    */
   readonly contested?: boolean;
+  /** The assumption the state rests on. */
+  readonly doubt?: UncertainReason;
 }
 
 /** The estimator of one server. Owned by its caller; only the functions of this file change it. */

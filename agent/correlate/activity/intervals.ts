@@ -59,6 +59,7 @@ function movement(poll: ServerPoll, next: ServerPoll | undefined, progress: Prog
     kind,
     progress: progress === "step" ? moved : 0,
     activeNanos,
+    doubt: next?.doubt,
     inFlightFrom: poll.inFlight,
     inFlightTo,
   };

@@ -30,7 +30,26 @@ export function label(labelling: Labelling): ActivitySegment[] {
     reached = end;
   }
   unclaimed(segments, labelling, reached, until, method);
-  return segments;
+  return doubted(segments, labelling.intervals);
+}
+
+/** Cuts segments where the doubt of the polls begins and ends. */
+function doubted(segments: ActivitySegment[], intervals: readonly PollInterval[]): ActivitySegment[] {
+  const doubts = intervals.filter(({ doubt }) => doubt !== undefined);
+  if (doubts.length === 0) return segments;
+  return segments.flatMap((segment) => {
+    const parts: ActivitySegment[] = [];
+    let reached = segment.from;
+    for (const { from, to, doubt } of doubts) {
+      const start = Math.max(from, reached);
+      const end = Math.min(to, segment.to);
+      if (end <= start || doubt === undefined) continue;
+      if (start > reached) parts.push({ ...segment, from: reached, to: start });
+      parts.push({ ...segment, from: start, to: end, doubt });
+      reached = end;
+    }
+    return reached < segment.to ? [...parts, { ...segment, from: reached }] : parts;
+  });
 }
 
 function methodBetween(labelling: Labelling): ActivityMethod {

@@ -21,6 +21,16 @@ export const gpuMetrics: readonly Metric[] = [
     "Energy of a GPU by state; unattributed is energy of no known second",
   ),
   seconds("tokenwatt.gpu.busy_time", GPU, "Seconds in which the GPU worked, whoever for"),
+  seconds(
+    "tokenwatt.uncertain_time",
+    [...GPU, "tokenwatt.server.id", "tokenwatt.reason"],
+    "Subset of tokenwatt.gpu.time whose state rests on an assumption, by the reason",
+  ),
+  joules(
+    "tokenwatt.uncertain_energy",
+    [...GPU, "tokenwatt.server.id", "tokenwatt.reason"],
+    "Subset of tokenwatt.gpu.energy whose state or sharing rests on an assumption, by the reason",
+  ),
   joules("hw.host.energy", [METHOD], "Energy of the whole host", development),
   gauge("hw.host.power", "W", [METHOD], "Power of the whole host", development),
   joules(

@@ -1,6 +1,13 @@
 // One sample of one server being taken in: which counters are new, which go on, which began again (METERING.md 7).
 // Changes what is remembered of the server; the counters of each label set are key-counters.ts.
-import type { Nanos, ProgressKind, TokenIncrement, TokenReading, TokenSample } from "../../model.ts";
+import type {
+  Nanos,
+  ProgressKind,
+  TokenIncrement,
+  TokenReading,
+  TokenSample,
+  UncertainReason,
+} from "../../model.ts";
 import type { Relation } from "./histograms.ts";
 import type { KeyCounters } from "./key-counters.ts";
 
@@ -12,6 +19,7 @@ export interface ProgressPoll {
   readonly inFlight?: number;
   readonly activeNanos?: number;
   readonly progress: ProgressKind;
+  readonly doubt?: UncertainReason;
 }
 
 /** What is remembered of one server. Owned by `Increments`. */
@@ -86,6 +94,7 @@ export class Look {
       ...(this.#inFlight === undefined ? {} : { inFlight: this.#inFlight }),
       ...(active === undefined ? {} : { activeNanos: active }),
       progress: this.#progress,
+      ...(this.#sample.doubt === undefined ? {} : { doubt: this.#sample.doubt }),
     };
   }
 

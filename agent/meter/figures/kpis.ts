@@ -25,6 +25,9 @@ export interface KpiTotals {
   readonly cost?: Readonly<Partial<Record<CostState, Quantity>>>;
   /** 1e-9 of the currency. */
   readonly revenue?: Quantity;
+  /** Time and energy of the GPUs that rest on an assumption (METERING.md 1.5). */
+  readonly uncertainNanos?: Quantity;
+  readonly uncertainMillijoules?: Quantity;
   readonly gatewayTokens?: { readonly ok: Quantity; readonly all: Quantity };
 }
 
@@ -67,6 +70,9 @@ export interface Kpis {
   readonly errorShare: number | undefined;
   /** Share of the GPU time that was observed: shown beside everything else. */
   readonly coverage: number | undefined;
+  /** Share of the observed time, and of the energy, that rests on an assumption. */
+  readonly uncertainTimeShare: number | undefined;
+  readonly uncertainEnergyShare: number | undefined;
   /** Share of the observed energy spent while nothing was asked for: free and parked. */
   readonly idleEnergyShare: number | undefined;
 }
@@ -111,6 +117,8 @@ export function kpis(totals: KpiTotals): Kpis {
     ...money(totals, allocatedHours),
     errorShare: errorShare(totals.gatewayTokens),
     coverage: ratio(sum(totals.gpuNanos, observed), sum(totals.gpuNanos, every)),
+    uncertainTimeShare: ratio(number(totals.uncertainNanos), sum(totals.gpuNanos, observed)),
+    uncertainEnergyShare: ratio(over(number(totals.uncertainMillijoules), 1e3), observedJoules),
     idleEnergyShare: ratio(sum(totals.gpuMillijoules, ["free", "parked"]) / 1e3, observedJoules),
   };
 }

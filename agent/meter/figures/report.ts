@@ -44,6 +44,8 @@ export interface Plan {
   readonly unmatched: string | undefined;
   readonly billable: string | undefined;
   readonly capacity: string | undefined;
+  readonly uncertainTime: string | undefined;
+  readonly uncertainEnergy: string | undefined;
   readonly latencies: Readonly<Partial<Record<LatencyName, string>>>;
 }
 
@@ -83,6 +85,8 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
     unmatched: engine ? first(["tokenwatt.unmatched_tokens", ["server", "model", "kind"]]) : undefined,
     billable: first(["tokenwatt.billable_tokens", ["server", "model", "gpu_type"]]),
     capacity: first(["tokenwatt.capacity_tokens", ["server", "model", "gpu_type"]]),
+    uncertainTime: first(["tokenwatt.uncertain_time", ["gpu", "gpu_type"]]),
+    uncertainEnergy: first(["tokenwatt.uncertain_energy", ["gpu", "gpu_type"]]),
     latencies: latencies === undefined ? {} : latencies === "engine" ? engineLatencies : gatewayLatencies,
   };
 }
@@ -200,6 +204,9 @@ export function reportLine(plan: Plan, sums: Sums, seconds: number): ReportLine 
       ...optional("capacityTokens", sums.amount(plan.capacity)),
       cost: { ...cost, ...(cost.all === undefined ? {} : { parked: cost.all }) },
       ...optional("revenue", revenue),
+      // Nothing booked as uncertain is a share of 0 where the metric carries the group at all.
+      ...optional("uncertainNanos", carried(plan.uncertainTime, sums)),
+      ...optional("uncertainMillijoules", carried(plan.uncertainEnergy, sums)),
       ...(ok === undefined || allTokens === undefined ? {} : { gatewayTokens: { ok, all: allTokens } }),
     }),
   };
@@ -266,6 +273,10 @@ function total(parts: Readonly<Partial<Record<string, bigint>>>): bigint | undef
 
 function inputOf(tokens: Readonly<Partial<Record<TokenKind, bigint>>>): bigint {
   return (tokens.input_uncached ?? 0n) + (tokens.input_cached ?? 0n) + (tokens.input_unsplit ?? 0n);
+}
+
+function carried(metric: string | undefined, sums: Sums): bigint | undefined {
+  return metric === undefined ? undefined : (sums.amount(metric) ?? 0n);
 }
 
 function rate(amount: bigint | undefined, seconds: number): number | undefined {

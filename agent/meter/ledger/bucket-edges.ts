@@ -9,6 +9,8 @@ const evenMetrics: ReadonlySet<string> = new Set([
   "tokenwatt.gpu.time",
   "tokenwatt.gpu.energy",
   "tokenwatt.gpu.busy_time",
+  "tokenwatt.uncertain_time",
+  "tokenwatt.uncertain_energy",
   "tokenwatt.server.gpu_time",
   "tokenwatt.server.energy",
   "tokenwatt.cost",

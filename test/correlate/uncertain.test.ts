@@ -1,0 +1,75 @@
+// What rests on an assumption is booked as uncertain: once, under one reason, and never more than there is.
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Uncertain } from "../../agent/model.ts";
+import { gpuInfo, polls, readings, repeated, rowsOf, run, second, serverInfo, sum } from "./scene.ts";
+
+const g = gpuInfo("g");
+
+function uncertainOf(rows: ReturnType<typeof rowsOf>): Uncertain[] {
+  return rows.flatMap(({ uncertain }) => uncertain ?? []);
+}
+
+describe("GpuInterval.uncertain", () => {
+  test("holds the time between two polls of which the later one is doubted", () => {
+    const all = polls(repeated(20, 100)).map((poll) =>
+      poll.at === 10 * second ? { ...poll, doubt: "partial_counters" as const } : poll,
+    );
+    const { intervals } = run({
+      gpus: [g],
+      servers: [serverInfo("a", { pids: [1] })],
+      samples: readings("g", repeated(20, { pids: [1], busy: 1, watts: 300 })),
+      polls: { a: all },
+      seconds: 20,
+    });
+    const found = uncertainOf(rowsOf(intervals, "g"));
+    expect(found).toEqual([{ server: "a", reason: "partial_counters", nanos: second, millijoules: 300_000 }]);
+  });
+
+  test("holds the energy above the floor where residents share it by tokens", () => {
+    const { intervals } = run({
+      gpus: [g],
+      servers: [serverInfo("a", { pids: [1] }), serverInfo("b", { pids: [2] })],
+      samples: readings("g", repeated(20, { pids: [1, 2], busy: 1, watts: 300 })),
+      polls: { a: polls(repeated(20, 100)), b: polls(repeated(20, 50)) },
+      seconds: 20,
+      floors: { g: { parkedNanos: 60 * second, millijoules: 6_000_000 } },
+    });
+    const found = uncertainOf(rowsOf(intervals, "g").slice(2, -2));
+    expect(new Set(found.map(({ reason }) => reason))).toEqual(new Set(["token_share"]));
+    expect(sum(found.map(({ nanos }) => nanos))).toBe(0);
+    // 200 W above a floor of 100 W.
+    expect(sum(found.map(({ millijoules }) => millijoules))).toBe(16 * 200_000);
+  });
+
+  test("is never more than the seconds and the joules of the GPU, whatever was doubted", () => {
+    const busy = fc.array(fc.constantFrom(0, 0.005, 0.1, 1), { minLength: 20, maxLength: 20 });
+    const moves = fc.array(fc.constantFrom(0, 100), { minLength: 20, maxLength: 20 });
+    const doubted = fc.array(fc.boolean(), { minLength: 21, maxLength: 21 });
+    fc.assert(
+      fc.property(busy, moves, moves, doubted, (shares, one, other, doubts) => {
+        const told = polls(one).map((poll, index) =>
+          doubts[index] ? { ...poll, doubt: "cached_page" as const } : poll,
+        );
+        const { intervals } = run({
+          gpus: [g],
+          servers: [serverInfo("a", { pids: [1] }), serverInfo("b", { pids: [2] })],
+          samples: readings(
+            "g",
+            shares.map((share) => ({ pids: [1, 2], busy: share, watts: 100 + 200 * share })),
+          ),
+          polls: { a: told, b: polls(other) },
+          seconds: 20,
+        });
+        for (const row of rowsOf(intervals, "g")) {
+          const found = row.uncertain ?? [];
+          expect(sum(found.map(({ nanos }) => nanos))).toBeLessThanOrEqual(sum(Object.values(row.nanos)));
+          expect(sum(found.map(({ millijoules }) => millijoules))).toBeLessThanOrEqual(
+            sum(Object.values(row.millijoules)),
+          );
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
