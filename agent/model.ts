@@ -341,6 +341,9 @@ export interface HistogramPosting {
   readonly histogram: Histogram;
 }
 
+/** A movement of a sum or of a histogram. */
+export type AnyPosting = Posting | HistogramPosting;
+
 /** A value as last seen, not additive over time. */
 export interface Gauge {
   readonly metric: string;

@@ -18,9 +18,8 @@ import type {
 import { addHistograms } from "./counters/histograms.ts";
 import type { Objective } from "./figures/slo.ts";
 import { goodput } from "./figures/slo.ts";
-import { splitAtEdges } from "./ledger/bucket-edges.ts";
 import { Buckets, endOf } from "./ledger/buckets.ts";
-import { bucketOf } from "./ledger/grid.ts";
+import { bucketOf, splitAtEdges } from "./ledger/grid.ts";
 import type { LedgerOptions } from "./ledger/ledger.ts";
 import { Ledger } from "./ledger/ledger.ts";
 import type { MeterFacts } from "./meter.ts";
@@ -51,7 +50,7 @@ export interface Beat {
   readonly batch: LedgerBatch;
 }
 
-/** A wall clock this far behind the stored time is not waited for: every series begins anew. */
+/** A wall clock this far behind the stored time is not waited for: every series begins again from zero. */
 const backwardStepMax = 600_000_000_000n;
 /** Entries kept for one beat: a server that restarts in a loop must not fill the record. */
 const auditMax = 1000;
@@ -196,7 +195,7 @@ export class Books {
     }
     if (start >= time - backwardStepMax) return;
     this.ledger.startAnew(start);
-    const body = { stored: restored.time, found: String(start), done: "series begin anew" };
+    const body = { stored: restored.time, found: String(start), done: "series begin again from zero" };
     this.#audit.push({ at: String(start), kind: "clock_step", body });
   }
 }

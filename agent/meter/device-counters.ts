@@ -1,6 +1,6 @@
 // The driver's own cumulative counters as totals of ours: energy, ECC errors, throttle time, XID events, and gaps.
-// A GPU seen first sets the base: what happened before the agent looked is nobody's increment. A counter that fell began
-// anew, and its new value counts (energy excepted: a fall there is left to the correlator's judgement, METERING.md 7).
+// A GPU seen first sets the base: what happened before the agent looked counts nothing. A counter that fell began
+// again from zero, and its new value counts (energy excepted: a fall there is left to the correlator's judgement, METERING.md 7).
 import type { Dimensions, GpuInfo, GpuSample, Nanos, Posting } from "../model.ts";
 import { increment } from "./counters/increments.ts";
 import { gpuDimensions } from "./gauges.ts";

@@ -3,14 +3,13 @@
 // Amounts are integers in ledger units (tokens, nanoseconds, millijoules); where nothing moved nothing is posted.
 import type {
   AllocatedState,
+  AnyPosting,
   Dimensions,
   GpuInfo,
   GpuInterval,
   GpuState,
-  HistogramPosting,
   LatencyName,
   Outcome,
-  Posting,
   ResidentShare,
   ServerInfo,
   SettledInterval,
@@ -30,8 +29,6 @@ export interface MeterFacts {
   readonly soleModel?: (server: string) => string | undefined;
 }
 
-export type AnyPosting = Posting | HistogramPosting;
-
 /** Every state of a GPU, in the order of METERING.md 2. */
 export const gpuStates: readonly GpuState[] = [
   "unobserved",
@@ -43,6 +40,16 @@ export const gpuStates: readonly GpuState[] = [
 ];
 /** The states in which a metered server holds the GPU. */
 export const allocatedStates: readonly AllocatedState[] = ["parked", "stalled", "token_active"];
+
+/** Nothing in any state. */
+export const zeroByState: Readonly<Record<GpuState, bigint>> = {
+  unobserved: 0n,
+  free: 0n,
+  other: 0n,
+  parked: 0n,
+  stalled: 0n,
+  token_active: 0n,
+};
 
 /** Names of the OpenTelemetry GenAI conventions 1.41 where they have one, ours where they have none. */
 const engineLatencies: Readonly<Record<LatencyName, string>> = {

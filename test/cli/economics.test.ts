@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { formatDurationMs, parseDurationMs } from "../../agent/cli/common/durations.ts";
 import { formatNano, NANO, parseNano, parseNanoRatio } from "../../agent/cli/common/numbers.ts";
-import { computeEconomics } from "../../agent/cli/economics.ts";
+import { computeEconomics } from "../../agent/cli/report/economics.ts";
 import { runCommand } from "./capture-io.ts";
 
 async function economics(...flags: string[]): Promise<Record<string, number | null>> {

@@ -1,9 +1,9 @@
 // meter.ts: an interval becomes postings whose sum, without any selector, is the interval's truth.
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { AnyPosting, MeterFacts } from "../../agent/meter/meter.ts";
+import type { MeterFacts } from "../../agent/meter/meter.ts";
 import { allocatedStates, gpuStates, Meter, postings } from "../../agent/meter/meter.ts";
-import type { GpuInfo, GpuInterval, SettledInterval, TokenIncrement } from "../../agent/model.ts";
+import type { AnyPosting, GpuInfo, GpuInterval, SettledInterval, TokenIncrement } from "../../agent/model.ts";
 
 const H100: GpuInfo = { uuid: "GPU-1", weight: 1, index: 0, name: "NVIDIA H100" };
 const facts: MeterFacts = {

@@ -4,6 +4,7 @@
 import type { Period } from "../../meter/figures/calendar.ts";
 import type { ReportSource } from "../../meter/figures/report.ts";
 import { planReport } from "../../meter/figures/report.ts";
+import { bucketMillis } from "../../meter/ledger/grid.ts";
 import { split } from "../../meter/money/split.ts";
 import type { Dimensions } from "../../model.ts";
 import { rowId } from "../../store/ledger/digests.ts";
@@ -12,8 +13,6 @@ import { formatNano } from "../common/numbers.ts";
 import { csv } from "./formats.ts";
 import { reportEntries } from "./groups.ts";
 import type { ReportRange } from "./range.ts";
-
-const BUCKET_MILLIS = 900_000;
 
 const FOCUS_COLUMNS = [
   "BillingAccountId",
@@ -136,7 +135,7 @@ export function* cloudEvents(
   source: ReportSource,
 ): Generator<string> {
   const metric = source === "gateway" ? "tokenwatt.gateway.tokens" : "tokenwatt.tokens";
-  const [from, to] = [range.from / BUCKET_MILLIS, range.to / BUCKET_MILLIS];
+  const [from, to] = [range.from / bucketMillis, range.to / bucketMillis];
   for (const row of reader.rows(from, to, metric)) {
     const { dimensions } = row;
     yield JSON.stringify({
@@ -145,7 +144,7 @@ export function* cloudEvents(
       source: `urn:tokenwatt:${reader.agentId}`,
       type: "tokenwatt.usage.tokens.v1",
       subject: dimensions["tokenwatt.tenant"] ?? dimensions["tokenwatt.server.id"] ?? "unknown",
-      time: iso((row.bucket + 1) * BUCKET_MILLIS - 1),
+      time: iso((row.bucket + 1) * bucketMillis - 1),
       datacontenttype: "application/json",
       data: {
         // Decimal texts: receivers must not round what is billed.
@@ -153,8 +152,8 @@ export function* cloudEvents(
         // What a receiver that sums must add: a revision corrects, it does not repeat.
         delta: String(row.amount - (row.before ?? 0n)),
         revision: row.revision,
-        bucket_start: iso(row.bucket * BUCKET_MILLIS),
-        bucket_end: iso((row.bucket + 1) * BUCKET_MILLIS),
+        bucket_start: iso(row.bucket * bucketMillis),
+        bucket_end: iso((row.bucket + 1) * bucketMillis),
         metering_source: source,
         kind: dimensions["tokenwatt.token.kind"],
         model: dimensions["gen_ai.request.model"],
@@ -203,7 +202,7 @@ function readRevenue(reader: LedgerReader, periods: readonly Period[]): Readonly
   const revenue = new Map<string, Cost>();
   const series = reader.series(new Set(["tokenwatt.revenue"]));
   for (const period of periods) {
-    for (const [id, amount] of reader.sums(period.from / BUCKET_MILLIS, period.to / BUCKET_MILLIS, series)) {
+    for (const [id, amount] of reader.sums(period.from / bucketMillis, period.to / bucketMillis, series)) {
       const dimensions: Dimensions = series.get(id)?.dimensions ?? {};
       const model = dimensions["gen_ai.request.model"] ?? "";
       const key = revenueKey(period, model, dimensions["tokenwatt.token.kind"] ?? "");

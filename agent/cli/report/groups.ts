@@ -2,10 +2,10 @@
 import type { Period } from "../../meter/figures/calendar.ts";
 import type { Group, Plan, ReportLine } from "../../meter/figures/report.ts";
 import { groupKeys, plannedMetrics, reportLine, Sums } from "../../meter/figures/report.ts";
+import { bucketMillis } from "../../meter/ledger/grid.ts";
 import type { LedgerReader } from "../../store/ledger/reader.ts";
 import { UsageError } from "../common/errors.ts";
 
-const BUCKET_MILLIS = 900_000;
 const DAY_MILLIS = 86_400_000;
 
 /** One group in one period. */
@@ -27,7 +27,7 @@ export function reportEntries(
   const series = reader.series(plannedMetrics(plan));
   const entries: ReportEntry[] = [];
   for (const period of periods) {
-    const sums = reader.sums(period.from / BUCKET_MILLIS, period.to / BUCKET_MILLIS, series);
+    const sums = reader.sums(period.from / bucketMillis, period.to / bucketMillis, series);
     const found = new Map<string, { readonly values: readonly string[]; readonly sums: Sums }>();
     for (const [id, moved] of sums) {
       const stored = series.get(id);
@@ -48,7 +48,7 @@ export function reportEntries(
 
 /** An edge inside a day whose rows were pruned would put all of that day on one side of it. */
 function refusePrunedEdges(reader: LedgerReader, periods: readonly Period[]): void {
-  const kept = reader.rowsFrom * BUCKET_MILLIS;
+  const kept = reader.rowsFrom * bucketMillis;
   for (const { from, to } of periods) {
     const edge = [from, to].find((at) => at < kept && at % DAY_MILLIS !== 0);
     if (edge === undefined) continue;

@@ -2,14 +2,14 @@
 // Everything is a quotient of sums over the range, in the integers the ledger keeps. What it does not hold must be
 // given as a flag; nothing is assumed.
 
+import { bucketMillis } from "../../meter/ledger/grid.ts";
 import type { LedgerReader } from "../../store/ledger/reader.ts";
 import { UsageError } from "../common/errors.ts";
 import { NANO } from "../common/numbers.ts";
-import type { EconomicsInputs } from "../economics.ts";
+import type { EconomicsInputs } from "./economics.ts";
 
 const NANOS_PER_HOUR = 3_600_000_000_000n;
 const MILLION = 1_000_000n;
-const BUCKET_MILLIS = 900_000;
 const ALLOCATED: readonly (string | undefined)[] = ["parked", "stalled", "token_active"];
 
 /** Sums of a range, and what they say about the inputs. */
@@ -27,7 +27,7 @@ export interface Measured {
 export function measure(reader: LedgerReader, from: number, to: number): Measured {
   const metrics = ["gpu.time", "tokens", "billable_tokens", "capacity_tokens", "cost", "revenue"];
   const series = reader.series(new Set(metrics.map((metric) => `tokenwatt.${metric}`)));
-  const sums = reader.sums(from / BUCKET_MILLIS, to / BUCKET_MILLIS, series);
+  const sums = reader.sums(from / bucketMillis, to / bucketMillis, series);
   let [all, allocated, tokens, billable, capacity, cost, revenue] = [0n, 0n, 0n, 0n, 0n, 0n, 0n];
   const currencies = new Set<string>();
   for (const [id, moved] of sums) {

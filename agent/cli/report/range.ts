@@ -2,9 +2,9 @@
 // A date or time without a zone is local to --time-zone. Edges must lie on the 15-minute grid: nothing finer is kept.
 import type { Period, PeriodUnit } from "../../meter/figures/calendar.ts";
 import { isTimeZone, localInstant, offsetOf, periods } from "../../meter/figures/calendar.ts";
+import { bucketMillis } from "../../meter/ledger/grid.ts";
 import { UsageError } from "../common/errors.ts";
 
-const BUCKET_MILLIS = 900_000;
 const DAY_MILLIS = 86_400_000;
 const LOCAL = /^(\d{4})-(\d{2})(?:-(\d{2})(?:[T ](\d{2}):(\d{2})(?::00)?)?)?$/;
 
@@ -31,7 +31,7 @@ export function readRange(
   }
   const from =
     options.from === undefined ? startOfDay(now, zone) : readInstant("--from", options.from, zone, now);
-  const end = Math.ceil(now / BUCKET_MILLIS) * BUCKET_MILLIS;
+  const end = Math.ceil(now / bucketMillis) * bucketMillis;
   const to = options.to === undefined ? Math.max(end, from) : readInstant("--to", options.to, zone, now);
   if (to < from || (to === from && options.to !== undefined)) {
     throw new UsageError(
@@ -51,7 +51,7 @@ function readInstant(flag: string, text: string, zone: string, now: number): num
       "wanted today, yesterday, 2026-11, 2026-11-01, 2026-11-01T06:15 (local to --time-zone) or 2026-11-01T06:15Z",
     );
   }
-  if (at % BUCKET_MILLIS !== 0) {
+  if (at % bucketMillis !== 0) {
     throw new UsageError(
       `Cannot use ${flag} ${text}: the ledger is kept in steps of 15 minutes`,
       "use :00, :15, :30 or :45",

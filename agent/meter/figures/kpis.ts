@@ -34,7 +34,7 @@ export interface KpiTotals {
 /** A sum; bigint where it comes from the ledger. */
 export type Quantity = number | bigint;
 
-/** States cost is booked under; energy nobody can be given is `unattributed`, and belongs to the fleet. */
+/** States cost is booked under; energy that belongs to no state is `unattributed`, and belongs to the fleet. */
 export type CostState = GpuState | "unattributed";
 
 /** Which seconds carry the cost: all of them, those a server held, or only those that produced tokens. */

@@ -145,7 +145,7 @@ function ratios(dimensions: Dimensions, window: string, sums: Sums, at: Nanos): 
   return [...gauges, ...costs(windowed, figures, sums, at)];
 }
 
-/** A server holds nothing but allocated time, so its fleet is nobody's figure. */
+/** A server holds nothing but allocated time, so a figure of its fleet means nothing. */
 function costs(windowed: Dimensions, figures: Kpis, sums: Sums, at: Nanos): readonly Gauge[] {
   const { currency } = sums;
   if (currency === undefined || sums.unpriced) return [];

@@ -1,9 +1,9 @@
 // From sums of ledger rows to the lines of a report: which metrics answer a grouping, and what follows from their sums.
 // A metric is used only where it carries every attribute grouped by; what none carries stays empty, never repeated.
 import type { Dimensions, GpuState, Histogram, LatencyName, Outcome, TokenKind } from "../../model.ts";
-import { percentile } from "../counters/histograms.ts";
+import { addHistograms, percentile } from "../counters/histograms.ts";
 import { outcomes, tokenKinds } from "../counters/key-counters.ts";
-import { gpuStates } from "../meter.ts";
+import { gpuStates, zeroByState } from "../meter.ts";
 import type { Kpis } from "./kpis.ts";
 import { kpis } from "./kpis.ts";
 
@@ -126,10 +126,10 @@ export class Sums {
       return;
     }
     const known = this.#histograms.get(metric);
-    const equal = known !== undefined && String(known.bounds) === String(moved.bounds);
+    const sum = known === undefined ? moved : addHistograms(known, moved);
     // Buckets of other bounds cannot be merged; the series with more observations speaks for the group.
-    if (known === undefined || (!equal && moved.count > known.count)) this.#histograms.set(metric, moved);
-    else if (equal) this.#histograms.set(metric, addUp(known, moved));
+    if (sum !== undefined) this.#histograms.set(metric, sum);
+    else if (moved.count > (known?.count ?? 0)) this.#histograms.set(metric, moved);
   }
 
   amount(metric: string | undefined, part = ""): bigint | undefined {
@@ -192,8 +192,16 @@ export function reportLine(plan: Plan, sums: Sums, seconds: number): ReportLine 
     percentiles: percentilesOf(plan, sums),
     kpis: kpis({
       // A metric without states holds allocated time only; nothing is known of its states.
-      gpuNanos: { ...zero, ...gpuNanos, ...(gpuNanos.all === undefined ? {} : { parked: gpuNanos.all }) },
-      gpuMillijoules: { ...zero, ...energy, ...(energy.all === undefined ? {} : { parked: energy.all }) },
+      gpuNanos: {
+        ...zeroByState,
+        ...gpuNanos,
+        ...(gpuNanos.all === undefined ? {} : { parked: gpuNanos.all }),
+      },
+      gpuMillijoules: {
+        ...zeroByState,
+        ...energy,
+        ...(energy.all === undefined ? {} : { parked: energy.all }),
+      },
       inputTokens: inputOf(tokens),
       outputTokens: tokens.output ?? 0n,
       ...(tokens.input_unsplit === undefined ? { cachedInputTokens: tokens.input_cached ?? 0n } : {}),
@@ -216,8 +224,6 @@ export function reportLine(plan: Plan, sums: Sums, seconds: number): ReportLine 
 export function knowsStates(plan: Plan): boolean {
   return plan.time === "tokenwatt.gpu.time" || plan.time === "tokenwatt.server.gpu_time";
 }
-
-const zero = { token_active: 0n, stalled: 0n, parked: 0n, other: 0n, free: 0n, unobserved: 0n };
 
 /** The attribute a line tells apart inside one metric: state, kind, kind and outcome, or outcome. */
 function partOf(dimensions: Dimensions): string {
@@ -285,13 +291,4 @@ function rate(amount: bigint | undefined, seconds: number): number | undefined {
 
 function optional<K extends string>(key: K, value: bigint | undefined): Partial<Record<K, bigint>> {
   return value === undefined ? {} : ({ [key]: value } as Partial<Record<K, bigint>>);
-}
-
-function addUp(one: Histogram, other: Histogram): Histogram {
-  return {
-    bounds: one.bounds,
-    counts: one.counts.map((count, bucket) => count + (other.counts[bucket] ?? 0)),
-    sum: one.sum + other.sum,
-    count: one.count + other.count,
-  };
 }

@@ -1,4 +1,4 @@
-// How many requests met an objective, as far as histograms can tell (facts: joint pass rates are not in them).
+// How many requests met an objective, as far as histograms can tell (a joint pass rate is not in them).
 // A histogram bounds each single share by the buckets around the target; several shares together are bounded by
 // Frechet: at least the sum of the shares less the rest, at most the smallest.
 import type { Histogram, LatencyName } from "../../model.ts";

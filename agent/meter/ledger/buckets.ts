@@ -9,8 +9,9 @@ import type {
   Histogram,
   UnixNanos,
 } from "../../model.ts";
+import { BUCKET_NANOS } from "../../model.ts";
 import { addHistograms } from "../counters/histograms.ts";
-import { bucketNanos, bucketOfEnd } from "./grid.ts";
+import { bucketOfEnd } from "./grid.ts";
 import type { Booking } from "./ledger.ts";
 
 interface Cell {
@@ -33,7 +34,7 @@ export class Buckets {
   /** Adds a booking to the bucket its interval ended in. A closed bucket takes nothing: the oldest open one does. */
   book(booking: Booking): void {
     const end = booking.to > this.#closedUntil ? booking.to : this.#closedUntil + 1n;
-    const cell = this.#cell(Number(bucketOfEnd(end) / bucketNanos), booking);
+    const cell = this.#cell(Number(bucketOfEnd(end) / BUCKET_NANOS), booking);
     if (typeof booking.moved === "number") cell.amount += BigInt(booking.moved);
     else
       cell.histogram = cell.histogram === undefined ? booking.moved : merged(cell.histogram, booking.moved);
@@ -112,7 +113,7 @@ export class Buckets {
 
 /** End of a bucket, exclusive. */
 export function endOf(bucket: BucketNumber): UnixNanos {
-  return (BigInt(bucket) + 1n) * bucketNanos;
+  return (BigInt(bucket) + 1n) * BUCKET_NANOS;
 }
 
 function changedRows(bucket: BucketNumber, cells: Map<number, Cell>): BucketRow[] {

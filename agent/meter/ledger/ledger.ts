@@ -2,6 +2,7 @@
 // A series starts at the end of the last committed interval before its first increment, and its total never falls.
 // The state goes out as plain data with every commit and comes back in after a restart.
 import type {
+  AnyPosting,
   Dimensions,
   Gauge,
   Histogram,
@@ -13,9 +14,9 @@ import type {
   SeriesState,
   UnixNanos,
 } from "../../model.ts";
-import type { AnyPosting } from "../meter.ts";
+import { BUCKET_NANOS } from "../../model.ts";
 import { foldAll, Tenants, tenantOf, withOtherTenant } from "./folding.ts";
-import { bucketNanos, bucketOf } from "./grid.ts";
+import { bucketOf } from "./grid.ts";
 import { isStale, Series, seriesKey } from "./series.ts";
 
 /** What a ledger is built with. */
@@ -27,7 +28,7 @@ export interface LedgerOptions {
   readonly tenantsMax?: number;
   /** Tenants that always keep their name. */
   readonly tenants?: readonly string[];
-  /** Told of every booking after folding: the buckets' ear. */
+  /** Called with every booking after folding, for the buckets. */
   readonly onBooked?: (booking: Booking) => void;
 }
 
@@ -124,7 +125,7 @@ export class Ledger {
     }
   }
 
-  /** Drops every total; series begin anew at `start`, under new identities: the wall clock was stepped back for good. */
+  /** Drops every total; series begin again from zero at `start`, under new identities: the wall clock was stepped back for good. */
   startAnew(start: UnixNanos): void {
     this.#time = start;
     for (const [key, series] of this.#byKey) {
@@ -210,7 +211,7 @@ export class Ledger {
   #bookHistogram(metric: string, dimensions: Dimensions, moved: Histogram, end: UnixNanos): void {
     const series = this.#live("histogram", metric, dimensions, end);
     if (!series.addHistogram(moved)) {
-      // Two sources of other bounds under one name cannot be added; a source that changed its bounds begins anew.
+      // Two sources of other bounds under one name cannot be added; a source that changed its bounds begins again from zero.
       if (series.movedAfter + 2 > this.#sequence + 1 && series.announced !== undefined) {
         this.#book("tokenwatt.dropped", { reason: "bounds" }, moved.count, end);
         return;
@@ -287,7 +288,7 @@ export class Ledger {
     for (const [key, series] of this.#byKey) {
       if (series.life !== "ended" || series.endedAt === undefined) continue;
       const retained = series.kind === "gauge" ? gaugeRetentionNanos : retentionNanos;
-      if (series.endedAt + retained > bucket + bucketNanos) continue;
+      if (series.endedAt + retained > bucket + BUCKET_NANOS) continue;
       this.#byKey.delete(key);
       if (series.kind !== "gauge") this.#removed.push(series.id);
       forgotten = true;

@@ -16,7 +16,7 @@ export class Series {
   start: UnixNanos;
   /** Sequence of the first snapshot that carried it; undefined before. */
   announced: number | undefined;
-  /** The snapshot that first carried it may have been seen by nobody. */
+  /** The snapshot that first carried it may never have left the host. */
   announceAgain = false;
   life: Life = "live";
   endedAt: UnixNanos | undefined;

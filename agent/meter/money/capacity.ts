@@ -104,7 +104,7 @@ export class CapacityMeter {
     return posted;
   }
 
-  /** The sustainable rate of a server's GPUs and where it comes from; undefined while nobody can say. */
+  /** The sustainable rate of a server's GPUs and where it comes from; undefined while no source can say. */
   rate(
     server: string,
     product: string | undefined,

@@ -1,6 +1,6 @@
 // Money by interval: what the GPU-seconds cost and what the tokens earn, at the price in force (METERING.md 6).
 // Cost accrues on every GPU-second with a known price, unobserved included; each second is charged once, to the server
-// that holds it or to nobody. Amounts are integers of 1e-9 of the currency; remainders are carried.
+// that holds it or to none. Amounts are integers of 1e-9 of the currency; remainders are carried.
 import type {
   Dimensions,
   GpuInfo,
@@ -13,9 +13,10 @@ import type {
 } from "../../model.ts";
 import { tokenKinds } from "../counters/key-counters.ts";
 import { mergeEngineIncrements } from "../counters/merge-increments.ts";
+import { bucketOfEnd } from "../ledger/grid.ts";
 import type { MeterFacts } from "../meter.ts";
 import { allocatedStates, billingSource, gpuStates } from "../meter.ts";
-import type { Catalogue, GpuPrice } from "./catalogue.ts";
+import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
 import { Remainders } from "./split.ts";
 
@@ -47,7 +48,7 @@ export class Prices {
     end: UnixNanos,
     gpuModelOf: (server: string) => string | undefined,
   ): readonly Posting[] {
-    const bucket = (end - 1n) / 900_000_000_000n;
+    const bucket = bucketOfEnd(end);
     if (bucket !== this.#bucket) this.#missed.clear();
     this.#bucket = bucket;
     const posted: Posting[] = [];
@@ -151,7 +152,7 @@ interface CostPart {
   readonly millijoules: number;
 }
 
-/** Every second and joule of a GPU once: the allocated ones under their servers, the rest under nobody. */
+/** Every second and joule of a GPU once: the allocated ones under their servers, the rest under none. */
 function* costParts(gpu: GpuInterval, facts: MeterFacts): Generator<CostPart> {
   const shared = gpu.residents.reduce(
     (sum, { nanos }) => sum + allocatedStates.reduce((one, state) => one + nanos[state], 0),
@@ -208,5 +209,3 @@ export function modelRank(pattern: string, model: string): number | undefined {
   if (pattern === model) return 1;
   return pattern === "*" ? 0 : undefined;
 }
-
-export type { GpuPrice };

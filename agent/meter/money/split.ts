@@ -2,7 +2,7 @@
 
 /**
  * `total` in parts proportional to the integer `weights`; the parts sum to `total` exactly. Without any weight all
- * parts are 0 and undefined is returned: nobody can be charged.
+ * parts are 0 and undefined is returned: there is none to charge.
  */
 export function split(total: bigint, weights: readonly bigint[]): bigint[] | undefined {
   const sum = weights.reduce((one, other) => one + other, 0n);

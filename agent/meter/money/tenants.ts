@@ -15,7 +15,7 @@ export interface TokenWeights {
 /** Weights of METERING.md 4. */
 export const defaultWeights: TokenWeights = { output: 2.5, input: 1, cached: 0.1 };
 
-/** The tenant, or model, of what nobody's records explain. */
+/** The tenant, or model, of what no record explains. */
 export const unattributed = "unattributed";
 
 type Amounts = Map<string, bigint>;

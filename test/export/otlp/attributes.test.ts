@@ -4,9 +4,9 @@ import { describe, expect, test } from "vitest";
 import { openRecording } from "../../../agent/cli/replay/run.ts";
 import { findMetric } from "../../../agent/export/metrics/metrics.ts";
 import { gpuGauges, gpuInfoGauge, serverInfoGauge } from "../../../agent/meter/gauges.ts";
-import type { AnyPosting } from "../../../agent/meter/meter.ts";
 import { Meter } from "../../../agent/meter/meter.ts";
 import type {
+  AnyPosting,
   Dimensions,
   GpuInfo,
   GpuSample,

@@ -1,7 +1,7 @@
 // bucket-edges.ts: parts sum to the whole, states fill each part exactly, tokens stay whole.
 import * as fc from "fast-check";
 import { expect, it } from "vitest";
-import { splitAtEdges } from "../../../agent/meter/ledger/bucket-edges.ts";
+import { splitAtEdges } from "../../../agent/meter/ledger/grid.ts";
 import type { Posting } from "../../../agent/model.ts";
 
 const EDGE = 1_793_491_200_000_000_000n;
