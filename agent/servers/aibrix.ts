@@ -1,5 +1,6 @@
-// AIBrix's gateway plugin (pkg/metrics/gateway_metrics.go, e3e10f9). A gateway: counters at the end of a request, per
-// model and pod; pods are summed, and a pod's series vanish with it: that is no reset. Input unsplit, no tenant.
+// AIBrix's gateway plugin (pkg/metrics/gateway_metrics.go, custom_metrics.go, e3e10f9). A gateway: counters at the end of a
+// request, per model and pod; pods are summed, and a pod's series vanish with it: that is no reset. Input unsplit, no tenant.
+// gateway_*_tokens_total are names anyone may use: AIBrix puts its own pod's name on every series (`gateway_pod`).
 // gateway_*_bucket_total are pseudo-histograms and not used.
 import { textServer } from "./page/server.ts";
 
@@ -19,8 +20,10 @@ export const aibrix = textServer({
     "gateway_request_model_fail",
   ],
   recognises: (page) =>
-    page.samples.has("gateway_output_tokens") || page.samples.has("gateway_requests_with_usage")
-      ? "gateway_*_tokens"
+    ["gateway_output_tokens", "gateway_request_model_success"].some(
+      (name) => page.samples.get(name)?.[0]?.labels["gateway_pod"] !== undefined,
+    )
+      ? "gateway_pod label on gateway_*"
       : undefined,
   read: (readings) => {
     readings.input("gateway_input_tokens", () => undefined);

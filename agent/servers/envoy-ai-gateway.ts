@@ -1,10 +1,12 @@
 // Envoy AI Gateway's extproc metrics (internal/metrics/genai.go, d55d320, metrics_impl.go, 0a4a25e): OpenTelemetry histograms
-// in Prometheus names. A gateway: sums of gen_ai.client.token.usage at the end of a request. cached_input and
-// cache_creation_input are subsets of input, reasoning of output. A model it never learned reads `unknown`. The tenant is a
-// request header the operator maps to a label: name that label as `tenantLabel`.
+// in Prometheus names. A gateway: sums of gen_ai.client.token.usage at the end of a request. 0.3 and 0.4 put the unit into
+// the name (`..._token_sum`, cmd/extproc/mainlib/admin_test.go at v0.4.0); before and since there is none. cached_input and
+// cache_creation_input are subsets of input, reasoning of output, `total` (until 0.3) the sum. A model it never learned reads
+// `unknown`. The tenant is a request header the operator maps to a label: name that label as `tenantLabel`.
 import { textServer } from "./page/server.ts";
 
-const USAGE = "gen_ai_client_token_usage_sum";
+/** By release: the unit is in the name or it is not. */
+const USAGES = ["gen_ai_client_token_usage", "gen_ai_client_token_usage_token"];
 const TYPE = "gen_ai_token_type";
 const DURATION = "gen_ai_server_request_duration_seconds";
 
@@ -17,17 +19,18 @@ export const envoyAiGateway = textServer({
   volume: "finish",
   labels: { modelLabel: ["gen_ai_request_model", "gen_ai_response_model", "gen_ai_original_model"] },
   families: [
-    "gen_ai_client_token_usage",
+    ...USAGES,
     DURATION,
     "gen_ai_server_time_to_first_token_seconds",
     "gen_ai_server_time_per_output_token_seconds",
   ],
-  recognises: (page) => (page.samples.has(USAGE) ? "gen_ai_client_token_usage" : undefined),
+  recognises: (page) => USAGES.find((name) => page.samples.has(`${name}_sum`)),
   read: (readings) => {
-    const cached = readings.parts(USAGE, [TYPE], is("cached_input"));
+    const usage = `${USAGES.find((name) => readings.page.samples.has(`${name}_sum`)) ?? USAGES[0]}_sum`;
+    const cached = readings.parts(usage, [TYPE], is("cached_input"));
     const splits = cached.size > 0;
-    readings.input(USAGE, (part) => (splits ? (cached.get(part) ?? 0) : undefined), [TYPE], is("input"));
-    for (const sample of readings.counters(USAGE)) {
+    readings.input(usage, (part) => (splits ? (cached.get(part) ?? 0) : undefined), [TYPE], is("input"));
+    for (const sample of readings.counters(usage)) {
       const type = sample.labels[TYPE];
       if (type === "output") readings.of(sample.labels, "summed", [TYPE]).tokens("output", sample.value);
       else if (type === "reasoning") readings.of(sample.labels).reasoning(sample.value);

@@ -12,7 +12,8 @@ export const kserve = textServer({
   labels: { modelLabel: "model_name" },
   families: ["request_predict_seconds"],
   recognises: (page) =>
-    page.samples.has("request_predict_seconds_count") && !page.samples.has("vllm_generation_tokens")
+    page.samples.get("request_predict_seconds_count")?.[0]?.labels["model_name"] !== undefined &&
+    !page.samples.has("vllm_generation_tokens")
       ? "request_predict_seconds"
       : undefined,
   read: (readings) => {

@@ -1,6 +1,7 @@
 // The llm-d endpoint picker (pkg/epp/metrics/metrics.go, ebab687), former Gateway API inference extension. A gateway:
 // histogram sums at the end of a request, per target model and fairness id, the tenant. Over 1000 tenants are folded
-// into `other` at the source. The twins llm_d_router_epp_* (b64f44e) and inference_objective_* show the same tokens
+// into `other` at the source. Before 1.1 the extension called them inference_model_* (pkg/epp/metrics/metrics.go, v0.1.0 to
+// v1.0.2), without latencies per token. The twins llm_d_router_epp_* (b64f44e) and inference_objective_* show the same tokens
 // without the tenant: read only where the newer names are absent. Series of collected flows vanish: that is no reset.
 import type { Outcome } from "../model.ts";
 import type { MetricPage } from "../source.ts";
@@ -34,6 +35,15 @@ const GENERATIONS = [
     first: "inference_objective_request_ttft_seconds",
     perToken: "inference_objective_request_tpot_seconds",
     duration: "inference_objective_request_duration_seconds",
+  },
+  {
+    input: "inference_model_input_tokens",
+    output: "inference_model_output_tokens",
+    cached: "inference_model_prompt_cached_tokens",
+    errors: "inference_model_request_error",
+    first: "inference_model_request_ttft_seconds",
+    perToken: "inference_model_request_tpot_seconds",
+    duration: "inference_model_request_duration_seconds",
   },
 ] as const;
 

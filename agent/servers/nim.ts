@@ -1,12 +1,17 @@
 // NVIDIA NIM for LLMs (docs.nvidia.com/nim/large-language-models; 1.x, and 2.x/3.x where the back end's names show).
 // 1.x: vLLM's names without a prefix; volume and progress per engine step, input unsplit. 2.x and newer publish their
 // back end's own families under /v1/metrics: those are read as vLLM or SGLang. The 2.x prefix was not seen live.
+// Names without a prefix are anyone's (MindIE has the same ones): a page is NIM's by `num_request_max`, `request_finish` or
+// the KV cache of a GPU beside them, with a model_name on every one.
 import type { Outcome } from "../model.ts";
 import { textServer } from "./page/server.ts";
 import { readSglang, sglang } from "./sglang.ts";
 import { readVllm, vllm } from "./vllm.ts";
 
 const REASONS: Readonly<Record<string, Outcome>> = { stop: "ok", length: "ok", abort: "aborted" };
+
+/** Families that no other server with these names has. */
+const SIGNS = ["num_request_max", "request_finish", "gpu_cache_usage_perc"];
 
 /** A NIM container. */
 export const nim = textServer({
@@ -32,8 +37,10 @@ export const nim = textServer({
     ...(sglang.page.families ?? []),
   ],
   recognises: (page) =>
-    page.samples.has("generation_tokens") || page.samples.has("num_request_max")
-      ? "vLLM's names without a prefix"
+    SIGNS.some((name) => page.samples.get(name)?.[0]?.labels["model_name"] !== undefined) &&
+    page.samples.get("generation_tokens")?.[0]?.labels["model_name"] !== undefined &&
+    !page.samples.has("npu_cache_usage_perc")
+      ? "vLLM's names without a prefix, beside NIM's own"
       : undefined,
   read: (readings) => {
     if (readings.page.samples.has("vllm_generation_tokens")) return readVllm(readings);

@@ -1,10 +1,12 @@
-// SGLang's metric page (python/sglang/srt/observability/metrics_collector.py, 0.5.23; --enable-metrics).
-// Volume: prompt_tokens and generation_tokens of the tokenizer, at the end of a request, tenant label included. Aborted
-// requests that ran are counted there and, since 0.5, in num_requests beside num_aborted_requests. Progress:
-// realtime_tokens of the scheduler, every stats interval, repeated work counted again. Schedulers of one data-parallel
-// rank repeat the same tokens per tp, pp and moe rank: only rank 0 is read. The series with cache_source="total" or
-// priority="" are sums of others, where others are named. cached_tokens has no series before the first hit.
+// SGLang's metric page (python/sglang/srt/observability/metrics_collector.py, 0.5.23; --enable-metrics), and its families where
+// another server passes them on. Volume: prompt_tokens and generation_tokens of the tokenizer, at the end of a request,
+// tenant label included. Aborted requests that ran are counted there and, since 0.5, in num_requests beside
+// num_aborted_requests. Progress: realtime_tokens of the scheduler, every stats interval, repeated work counted again.
+// Schedulers of one data-parallel rank repeat the same tokens per tp, pp and moe rank: only rank 0 is read; priority="" is
+// the sum over priorities.
 import type { Role } from "../model.ts";
+import type { MetricPage } from "../source.ts";
+import { mergedBy, refuseMerged } from "./merged-page.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 
@@ -20,79 +22,99 @@ export const sglang = textServer({
   path: "/metrics",
   volume: "finish",
   labels: { modelLabel: "model_name", tenantLabel: "tenant" },
-  families: [
-    "sglang_prompt_tokens",
-    "sglang_generation_tokens",
-    "sglang_cached_tokens",
-    "sglang_realtime_tokens",
-    "sglang_forward_execution_seconds",
-    "sglang_gpu_execution_seconds",
-    "sglang_num_requests",
-    "sglang_num_aborted_requests",
-    "sglang_num_running_reqs",
-    "sglang_num_queue_reqs",
-    "sglang_token_usage",
-    "sglang_time_to_first_token_seconds",
-    "sglang_inter_token_latency_seconds",
-    "sglang_time_per_output_token_seconds",
-    "sglang_e2e_request_latency_seconds",
-    "sglang_queue_time_seconds",
-  ],
+  families: sglangFamilies("sglang_"),
   recognises: (page) => {
-    const sample =
-      page.samples.get("sglang_num_running_reqs")?.[0] ?? page.samples.get("sglang_prompt_tokens")?.[0];
-    return sample === undefined || sample.labels["dynamo_component"] !== undefined
-      ? undefined
-      : "sglang:* without a Dynamo label";
+    const labels = sglangLabels(page, "sglang_");
+    if (labels === undefined || mergedBy(labels) !== undefined) return undefined;
+    return labels["dynamo_component"] === undefined ? "sglang:* without a Dynamo label" : undefined;
   },
   read: (readings) => readSglang(readings),
 });
 
-/** Gathers SGLang's families; other servers that pass them on share it. */
-export function readSglang(readings: PageReadings): void {
-  const scheduler =
-    readings.page.samples.get("sglang_realtime_tokens") ??
-    readings.page.samples.get("sglang_num_running_reqs");
-  readings.role = readings.options.role ?? ROLES[scheduler?.[0]?.labels["engine_type"] ?? ""] ?? "combined";
-  const bySource = (readings.page.samples.get("sglang_cached_tokens") ?? []).some(
-    ({ labels }) => labels["cache_source"] !== undefined && labels["cache_source"] !== "total",
-  );
-  const cached = readings.parts(
-    "sglang_cached_tokens",
-    ["cache_source"],
-    (labels) => !bySource || labels["cache_source"] !== "total",
-  );
-  // Split by is_streaming since 0.5, while cached_tokens is not.
-  readings.input("sglang_prompt_tokens", (part) => cached.get(part) ?? 0, ["is_streaming"]);
-  readings.tokens("output", "sglang_generation_tokens");
-  for (const sample of readings.counters("sglang_realtime_tokens")) {
+/** Labels of the series SGLang's families are known by, under a prefix; undefined where there is none. */
+export function sglangLabels(page: MetricPage, prefix: string): Labels | undefined {
+  const known = ["num_running_reqs", "prompt_tokens"].map((name) => page.samples.get(prefix + name)?.[0]);
+  return known.find((sample) => sample !== undefined)?.labels;
+}
+
+/** SGLang's families under a prefix. */
+export function sglangFamilies(prefix: string): readonly string[] {
+  return [
+    "prompt_tokens",
+    "generation_tokens",
+    "cached_tokens",
+    "uncached_prompt_tokens_histogram",
+    "realtime_tokens",
+    "forward_execution_seconds",
+    "gpu_execution_seconds",
+    "num_requests",
+    "num_aborted_requests",
+    "num_running_reqs",
+    "num_queue_reqs",
+    "token_usage",
+    "time_to_first_token_seconds",
+    "inter_token_latency_seconds",
+    "time_per_output_token_seconds",
+    "e2e_request_latency_seconds",
+    "queue_time_seconds",
+  ].map((name) => prefix + name);
+}
+
+/** Gathers SGLang's families under a prefix. */
+export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
+  if (refuseMerged(readings, [`${prefix}num_running_reqs`, `${prefix}prompt_tokens`])) return;
+  const { samples } = readings.page;
+  const scheduler = samples.get(`${prefix}realtime_tokens`) ?? samples.get(`${prefix}num_running_reqs`);
+  readings.role =
+    readings.options.role ?? ROLES[scheduler?.[0]?.labels["engine_type"] ?? ""] ?? readings.role;
+  readInput(readings, prefix);
+  readings.tokens("output", `${prefix}generation_tokens`);
+  for (const sample of readings.counters(`${prefix}realtime_tokens`)) {
     if (!isOwn(sample.labels)) continue;
     const decoded = sample.labels["mode"] === "decode";
     readings.of(sample.labels).progress(decoded ? 0 : sample.value, decoded ? sample.value : 0);
   }
   readings.progressMoves("step");
-  readBusy(readings);
-  readings.requests("sglang_num_requests", () => "ok");
-  readings.requests("sglang_num_aborted_requests", () => "aborted");
-  readings.inFlight("running", "sglang_num_running_reqs", isOwn);
-  readings.inFlight("waiting", "sglang_num_queue_reqs", isOwn);
-  readings.kvCache("sglang_token_usage", isOwn);
-  readings.latency("time_to_first_token", "sglang_time_to_first_token_seconds");
+  readBusy(readings, prefix);
+  readings.requests(`${prefix}num_requests`, () => "ok");
+  readings.requests(`${prefix}num_aborted_requests`, () => "aborted");
+  readings.inFlight("running", `${prefix}num_running_reqs`, isOwn);
+  readings.inFlight("waiting", `${prefix}num_queue_reqs`, isOwn);
+  readings.kvCache(`${prefix}token_usage`, isOwn);
+  readings.latency("time_to_first_token", `${prefix}time_to_first_token_seconds`);
   const interToken = readings.firstOf(
-    "sglang_inter_token_latency_seconds_count",
-    "sglang_time_per_output_token_seconds_count",
+    `${prefix}inter_token_latency_seconds_count`,
+    `${prefix}time_per_output_token_seconds_count`,
   );
   readings.latency("inter_token_latency", interToken.replace(/_count$/, ""));
-  readings.latency("request_duration", "sglang_e2e_request_latency_seconds");
-  readings.latency("queue_time", "sglang_queue_time_seconds", 1, isOwn);
-  readings.epoch("sglang_generation_tokens", "sglang_prompt_tokens");
+  readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
+  readings.latency("queue_time", `${prefix}queue_time_seconds`, 1, isOwn);
+  readings.epoch(`${prefix}generation_tokens`, `${prefix}prompt_tokens`);
+}
+
+/**
+ * Input by its cache hits, once the page shows that this release counts them: cached_tokens has no series before the first
+ * hit, and 0.4.3 had none at all (docs/references/production_metrics.md). Its sources are disjoint: cache_source="total" is
+ * for requests without details (observe_one_finished_request; https://github.com/sgl-project/sglang/pull/26590).
+ */
+function readInput(readings: PageReadings, prefix: string): void {
+  const { samples } = readings.page;
+  const cached = readings.parts(`${prefix}cached_tokens`, ["cache_source"]);
+  const counts =
+    cached.size > 0 ||
+    samples.has(`${prefix}realtime_tokens`) ||
+    samples.has(`${prefix}uncached_prompt_tokens_histogram_count`);
+  // Split by is_streaming since 0.5, while cached_tokens is not.
+  readings.input(`${prefix}prompt_tokens`, (part) => (counts ? (cached.get(part) ?? 0) : undefined), [
+    "is_streaming",
+  ]);
 }
 
 /** Busy seconds are a server's active time only where one scheduler works: ranks in parallel overlap. */
-function readBusy(readings: PageReadings): void {
-  const name = readings.firstOf("sglang_forward_execution_seconds", "sglang_gpu_execution_seconds");
+function readBusy(readings: PageReadings, prefix: string): void {
+  const name = readings.firstOf(`${prefix}forward_execution_seconds`, `${prefix}gpu_execution_seconds`);
   const schedulers = readings.parts(name, ["category"], isOwn);
-  const running = readings.parts("sglang_num_running_reqs", [], isOwn);
+  const running = readings.parts(`${prefix}num_running_reqs`, [], isOwn);
   if (schedulers.size === 1 && running.size <= 1) readings.active([...schedulers.values()][0]);
 }
 

@@ -28,7 +28,9 @@ export const smg = textServer({
     "smg_router_request_duration_seconds",
   ],
   recognises: (page) =>
-    [...page.samples.keys()].some((name) => name.startsWith("smg_")) ? "smg_* families" : undefined,
+    [...page.samples.keys()].some((name) => /^smg_(router|http|worker|engine)_/.test(name))
+      ? "smg_* families"
+      : undefined,
   read: (readings) => {
     for (const sample of readings.counters("smg_router_tokens")) {
       const kind = sample.labels["token_type"] === "output" ? "output" : "input_unsplit";

@@ -16,7 +16,10 @@ export const vllmProductionStack = textServer({
   recognises: (page) => {
     const sample =
       page.samples.get("vllm_output_tokens")?.[0] ?? page.samples.get("vllm_num_requests_running")?.[0];
-    return sample?.labels["server"] === undefined ? undefined : "server label on vllm:*";
+    const { server, model_name: model } = sample?.labels ?? {};
+    return server === undefined || model !== undefined
+      ? undefined
+      : "server label on vllm:* and no model_name";
   },
   read: (readings) => {
     readings.input("vllm_input_tokens", () => undefined);

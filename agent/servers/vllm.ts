@@ -1,12 +1,17 @@
-// vLLM's own metric page, python and Rust front ends (vllm v1 metrics/loggers.py, 0.33.0; https://docs.vllm.ai/en/latest/usage/metrics.html).
-// Volume and progress: prompt_tokens and generation_tokens, both per engine step; input includes prefix hits, and lumps
-// at the end of a prefill. `engine` is a data-parallel rank: ranks count different tokens and are summed.
-// Left out: prefix_cache_queries/hits (inflated by repeated look-ups), corrupted and speculative counters. Aborted work
-// is inside the token counters but in no request counter (vllm#55634).
+// vLLM's own metric page, python and Rust front ends (vllm v1 metrics/loggers.py, 0.33.0; docs/usage/metrics.md, 2026), and
+// its families where another server passes them on. Volume and progress: prompt_tokens and generation_tokens, both per
+// engine step; input includes prefix hits, and lumps at the end of a prefill. `engine` is a data-parallel rank: ranks count
+// different tokens and are summed. Left out: prefix_cache_queries/hits (inflated by repeated look-ups), corrupted and
+// speculative counters. Aborted work is inside the token counters but in no request counter
+// (https://github.com/vllm-project/vllm/issues/55634).
 import type { Outcome } from "../model.ts";
+import type { MetricPage } from "../source.ts";
+import { mergedBy, refuseMerged } from "./merged-page.ts";
 import { partOf } from "./page/labels.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
+
+type Labels = Readonly<Record<string, string>>;
 
 /** What a request's end means. */
 const OUTCOMES: Readonly<Record<string, Outcome>> = {
@@ -26,81 +31,108 @@ export const vllm = textServer({
   path: "/metrics",
   volume: "step",
   labels: { modelLabel: "model_name" },
-  families: [
-    "vllm_prompt_tokens",
-    "vllm_prompt_tokens_by_source",
-    "vllm_prompt_tokens_cached",
-    "vllm_generation_tokens",
-    "vllm_request_success",
-    "vllm_admission_rejections",
-    "vllm_num_requests_running",
-    "vllm_num_requests_waiting",
-    "vllm_kv_cache_usage_perc",
-    "vllm_gpu_cache_usage_perc",
-    "vllm_time_to_first_token_seconds",
-    "vllm_inter_token_latency_seconds",
-    "vllm_time_per_output_token_seconds",
-    "vllm_request_time_per_output_token_seconds",
-    "vllm_e2e_request_latency_seconds",
-    "vllm_request_queue_time_seconds",
-  ],
+  families: vllmFamilies("vllm_"),
   recognises: (page) => {
-    const sample =
-      page.samples.get("vllm_generation_tokens")?.[0] ?? page.samples.get("vllm_num_requests_running")?.[0];
-    if (sample?.labels["model_name"] === undefined) return undefined;
+    const labels = vllmLabels(page, "vllm_");
+    if (labels?.["model_name"] === undefined || mergedBy(labels) !== undefined) return undefined;
     // Dynamo's worker passes vLLM's page through with labels of its own.
-    return sample.labels["dynamo_component"] === undefined ? "model_name label on vllm:*" : undefined;
+    return labels["dynamo_component"] === undefined ? "model_name label on vllm:*" : undefined;
   },
   read: (readings) => readVllm(readings),
 });
 
-/** Gathers vLLM's families; other servers that pass them on share it. */
-export function readVllm(readings: PageReadings): void {
-  const computed = readings.parts("vllm_prompt_tokens_by_source", ["source"], from("local_compute"));
-  const hits = readings.parts("vllm_prompt_tokens_by_source", ["source"], from("local_cache_hit"));
-  const transferred = readings.parts(
-    "vllm_prompt_tokens_by_source",
-    ["source"],
-    from("external_kv_transfer"),
+/** Labels of the series vLLM's families are known by, under a prefix; undefined where there is none. */
+export function vllmLabels(page: MetricPage, prefix: string): Labels | undefined {
+  const known = ["generation_tokens", "num_requests_running"].map(
+    (name) => page.samples.get(prefix + name)?.[0],
   );
-  const cached = readings.parts("vllm_prompt_tokens_cached");
+  return known.find((sample) => sample !== undefined)?.labels;
+}
+
+/** vLLM's families under a prefix. */
+export function vllmFamilies(prefix: string): readonly string[] {
+  return [
+    "prompt_tokens",
+    "prompt_tokens_by_source",
+    "prompt_tokens_cached",
+    "generation_tokens",
+    "request_success",
+    "admission_rejections",
+    "num_requests_running",
+    "num_requests_waiting",
+    "kv_cache_usage_perc",
+    "gpu_cache_usage_perc",
+    "time_to_first_token_seconds",
+    "inter_token_latency_seconds",
+    "time_per_output_token_seconds",
+    "request_time_per_output_token_seconds",
+    "e2e_request_latency_seconds",
+    "request_queue_time_seconds",
+  ].map((name) => prefix + name);
+}
+
+/** Gathers vLLM's families under a prefix. */
+export function readVllm(readings: PageReadings, prefix = "vllm_"): void {
+  if (refuseMerged(readings, [`${prefix}generation_tokens`, `${prefix}num_requests_running`])) return;
+  readInput(readings, prefix);
+  readings.tokens("output", `${prefix}generation_tokens`);
+  readings.requests(
+    `${prefix}request_success`,
+    (labels) => OUTCOMES[labels["finished_reason"] ?? ""] ?? "ok",
+  );
+  readings.requests(`${prefix}admission_rejections`, () => "rejected");
+  readings.inFlight("running", `${prefix}num_requests_running`);
+  readings.inFlight("waiting", `${prefix}num_requests_waiting`);
+  readings.kvCache(readings.firstOf(`${prefix}kv_cache_usage_perc`, `${prefix}gpu_cache_usage_perc`));
+  readings.latency("time_to_first_token", `${prefix}time_to_first_token_seconds`);
+  readings.latency(
+    "inter_token_latency",
+    readings.page.samples.has(`${prefix}inter_token_latency_seconds_count`)
+      ? `${prefix}inter_token_latency_seconds`
+      : `${prefix}time_per_output_token_seconds`,
+  );
+  readings.latency("time_per_output_token", `${prefix}request_time_per_output_token_seconds`);
+  readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
+  readings.latency("queue_time", `${prefix}request_queue_time_seconds`);
+  readings.epoch(`${prefix}generation_tokens`, `${prefix}prompt_tokens`);
+}
+
+/**
+ * Input by where it came from; releases without the split give it unsplit. prompt_tokens is the truth: in 0.16 to 0.19 the
+ * last token of a transferred prompt is of two sources (https://github.com/vllm-project/vllm/pull/33290, disjoint since
+ * pull/37460), so the parts are cut to fit it.
+ */
+function readInput(readings: PageReadings, prefix: string): void {
+  const bySource = `${prefix}prompt_tokens_by_source`;
+  const source = (named: string): Map<string, number> =>
+    readings.parts(bySource, ["source"], (labels) => labels["source"] === named);
+  const [computed, hits, transferred] = [
+    source("local_compute"),
+    source("local_cache_hit"),
+    source("external_kv_transfer"),
+  ];
+  const cached = readings.parts(`${prefix}prompt_tokens_cached`);
   const decode = readings.role === "decode";
-  for (const sample of readings.counters("vllm_prompt_tokens")) {
-    const part = partOf(sample.labels);
-    const draft = readings.of(sample.labels, "summed");
-    const uncached = computed.get(part);
-    const hit = hits.get(part);
-    if (uncached !== undefined || hit !== undefined) {
-      draft.tokens("input_uncached", uncached ?? 0);
-      // What a decode server was handed over is no input of its own (METERING.md 3).
-      draft.tokens("input_cached", (hit ?? 0) + (decode ? 0 : (transferred.get(part) ?? 0)));
+  for (const { labels, value: total } of readings.counters(`${prefix}prompt_tokens`)) {
+    const part = partOf(labels);
+    const draft = readings.of(labels, "summed");
+    const hit = hits.get(part) ?? 0;
+    const moved = transferred.get(part) ?? 0;
+    if (computed.has(part) || hits.has(part)) {
+      // What a decode server was handed over is no input of its own (METERING.md 3), its last token included.
+      const own = decode ? Math.max(0, total - moved) : total;
+      const uncached = Math.min(computed.get(part) ?? 0, decode ? Math.max(0, own - hit) : own);
+      draft.tokens("input_uncached", uncached);
+      draft.tokens("input_cached", Math.min(hit + (decode ? 0 : moved), own - uncached));
       continue;
     }
     const inCache = cached.get(part);
-    if (inCache !== undefined) {
-      if (!decode) draft.tokens("input_cached", Math.min(inCache, sample.value));
-      draft.tokens("input_uncached", Math.max(0, sample.value - inCache));
-    } else if (!decode) draft.tokens("input_unsplit", sample.value);
+    if (decode) {
+      if (inCache !== undefined) draft.tokens("input_uncached", Math.max(0, total - inCache));
+    } else if (inCache === undefined) draft.tokens("input_unsplit", total);
+    else {
+      draft.tokens("input_cached", Math.min(inCache, total));
+      draft.tokens("input_uncached", Math.max(0, total - inCache));
+    }
   }
-  readings.tokens("output", "vllm_generation_tokens");
-  readings.requests("vllm_request_success", (labels) => OUTCOMES[labels["finished_reason"] ?? ""] ?? "ok");
-  readings.requests("vllm_admission_rejections", () => "rejected");
-  readings.inFlight("running", "vllm_num_requests_running");
-  readings.inFlight("waiting", "vllm_num_requests_waiting");
-  readings.kvCache(readings.firstOf("vllm_kv_cache_usage_perc", "vllm_gpu_cache_usage_perc"));
-  readings.latency("time_to_first_token", "vllm_time_to_first_token_seconds");
-  readings.latency(
-    "inter_token_latency",
-    readings.page.samples.has("vllm_inter_token_latency_seconds_count")
-      ? "vllm_inter_token_latency_seconds"
-      : "vllm_time_per_output_token_seconds",
-  );
-  readings.latency("time_per_output_token", "vllm_request_time_per_output_token_seconds");
-  readings.latency("request_duration", "vllm_e2e_request_latency_seconds");
-  readings.latency("queue_time", "vllm_request_queue_time_seconds");
-  readings.epoch("vllm_generation_tokens", "vllm_prompt_tokens");
-}
-
-function from(source: string): (labels: Readonly<Record<string, string>>) => boolean {
-  return (labels) => labels["source"] === source;
 }

@@ -4,10 +4,13 @@ import { describe, expect, test } from "vitest";
 import { readPage } from "../../agent/cli/probe-target.ts";
 import { parsePage } from "../../agent/page/parse.ts";
 import { serverTypes } from "../../agent/servers/registry.ts";
+import { sglang } from "../../agent/servers/sglang.ts";
+import { vllm } from "../../agent/servers/vllm.ts";
 import type { ServerType } from "../../agent/source.ts";
 
 const folder = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const fixtures = folder("../fixtures/servers");
+const unknown = folder("../fixtures/unknown-pages");
 const recordings = readdirSync(fixtures).filter((name) => name.endsWith(".prom"));
 
 /** Names of the server types a file of the room exports. */
@@ -62,6 +65,32 @@ describe("the registry of servers", () => {
       expect(type.config.safeParse({ ...type.example, bananas: 1 }).success).toBe(false);
     });
   });
+});
+
+describe("recognition", () => {
+  const pages = readdirSync(unknown);
+
+  test.each(recordings)("%s is taken for its own server and no other", (recording) => {
+    const page = parsePage(readFileSync(`${fixtures}/${recording}`));
+    const takers = serverTypes.filter((type) => type.page?.recognises(page) !== undefined);
+    expect(takers.map((type) => type.name)).toEqual([serverOf(recording)]);
+  });
+
+  test.each(pages)("unknown-pages/%s is taken for none, whichever type is asked", (name) => {
+    const page = parsePage(readFileSync(`${unknown}/${name}`));
+    expect(serverTypes.filter((type) => type.page?.recognises(page) !== undefined)).toEqual([]);
+  });
+
+  test.each(pages.filter((name) => /metrics|federation/.test(name)))(
+    "unknown-pages/%s is refused by the engine it was merged from",
+    (name) => {
+      const page = parsePage(readFileSync(`${unknown}/${name}`));
+      const engine = name.includes("sglang") ? sglang : vllm;
+      const { errors, readings } = engine.page.read(page);
+      expect(readings).toEqual([]);
+      expect(errors.join()).toMatch(/no engine of this host/);
+    },
+  );
 });
 
 describe("recordings", () => {

@@ -66,8 +66,12 @@ export class PageReadings {
     return draft;
   }
 
-  /** Adds a counter whole to one kind. */
+  /**
+   * Adds a counter whole to one kind. A prefill server makes one token per request only to hand the request on: the decode
+   * server counts it again, so it is no output here (METERING.md 3).
+   */
   tokens(kind: TokenKind, name: string): void {
+    if (kind === "output" && this.role === "prefill") return;
     for (const sample of this.counters(name)) this.of(sample.labels, "summed").tokens(kind, sample.value);
   }
 

@@ -76,7 +76,7 @@ describe.runIf(usable)("python peers", () => {
     const result = await probe(await servePage("multi"));
     expect(result).toMatchObject({ server: "sglang", errors: [] });
     expect(result.readings).toMatchObject([
-      { model: "m", input_uncached: 1230, input_cached: 0, output: 123, running: 2, epoch: null },
+      { model: "m", input_unsplit: 1230, output: 123, running: 2, epoch: null },
     ]);
   });
 

@@ -104,17 +104,20 @@ describe("a text server", () => {
     expect(tokens("decode")).toEqual({ input_uncached: 50, input_cached: 20 });
   });
 
-  test("SGLang's cached total counts only where no source is named", () => {
+  test("sources of SGLang's cached tokens are disjoint, and without the counter input stays unsplit", () => {
     const read = (lines: string[]) =>
       sglang.page.read(parsePage(Buffer.from(`${lines.join("\n")}\n`))).readings[0]?.tokens;
     const prompt = 'sglang:prompt_tokens_total{model_name="m"} 100';
     const cached = (source: string, value: number) =>
       `sglang:cached_tokens_total{cache_source="${source}",model_name="m"} ${value}`;
+    expect(read([prompt])).toEqual({ input_unsplit: 100 });
     expect(read([prompt, cached("total", 30)])).toEqual({ input_uncached: 70, input_cached: 30 });
     expect(read([prompt, cached("device", 10), cached("host", 5), cached("total", 15)])).toEqual({
-      input_uncached: 85,
-      input_cached: 15,
+      input_uncached: 70,
+      input_cached: 30,
     });
+    const realtime = 'sglang:realtime_tokens_total{mode="prefill_compute",model_name="m"} 100';
+    expect(read([prompt, realtime])).toEqual({ input_uncached: 100, input_cached: 0 });
   });
 
   test("TensorRT-LLM's input is split from the first request on, not only from the first hit", () => {
