@@ -2,9 +2,10 @@
 // The parser remembers every line up to its value. A line that starts with the bytes expected at its place costs one
 // comparison and one number; only new lines are taken apart. A page is valid until the next one is parsed: unchanged
 // series keep their sample objects, whose values are overwritten. Values of the same series twice: the first counts.
+import { longer, viewOf } from "../platform/byte-table.ts";
 import type { MetricPage } from "../source.ts";
 import type { LineSample } from "./line-table.ts";
-import { LineTable, lineKinds, viewOf } from "./line-table.ts";
+import { LineTable, lineKinds } from "./line-table.ts";
 import { familyOf, normaliseName, quotedName, splitLine } from "./parse-line.ts";
 import { parsedNumber, parseNumber } from "./parse-number.ts";
 
@@ -132,7 +133,7 @@ class Parser implements PageParser {
       if (kind === lineKinds.sample) this.#set(line);
     }
     this.#lines.stamps[line] = this.#page;
-    if (this.#count === this.#order.length) this.#order = longer(this.#order);
+    if (this.#count === this.#order.length) this.#order = longer(this.#order, Math.max(512, 2 * this.#count));
     this.#order[this.#count++] = line;
     return at + 1;
   }
@@ -198,7 +199,7 @@ class Parser implements PageParser {
 
   #add(start: number, end: number, kind: number, name?: string): number {
     if (this.#lines.size >= LINES_MAX) return this.#refuse(`the page has more than ${LINES_MAX} lines`);
-    return this.#lines.add(this.#bytes, start, end, kind, name);
+    return this.#lines.addLine(this.#bytes, start, end, kind, name);
   }
 
   #repeatsName(start: number, end: number): boolean {
@@ -256,10 +257,4 @@ class Parser implements PageParser {
     if (this.#errors.length < ERRORS_MAX) this.#errors.push(problem);
     else if (this.#errors.length === ERRORS_MAX) this.#errors.push("further errors are left out");
   }
-}
-
-function longer(column: Int32Array): Int32Array<ArrayBuffer> {
-  const grown = new Int32Array(Math.max(512, 2 * column.length));
-  grown.set(column);
-  return grown;
 }

@@ -1,4 +1,4 @@
-// Protobuf on the wire: a pull reader without allocation per field, and a small writer.
+// Protobuf on the wire: a pull reader without allocation per field. Writing is in protobuf-writer.ts.
 // Facts: protobuf.dev/programming-guides/encoding (2026). Groups, given up since proto2, are refused. 64-bit integers
 // come as numbers: exact up to 2^53, above that too large to pass Number.isSafeInteger, which callers check. Nothing here
 // calls itself, so nesting costs nothing: what nobody reads is skipped by its length.
@@ -86,6 +86,11 @@ export class WireReader {
   sfixed64(): number {
     const at = this.#take(8);
     return this.#view.getUint32(at, true) + this.#view.getInt32(at + 4, true) * 4_294_967_296;
+  }
+
+  /** A fixed 64-bit unsigned integer, exact. */
+  bigFixed64(): bigint {
+    return this.#view.getBigUint64(this.#take(8), true);
   }
 
   /** A double. */
@@ -177,73 +182,4 @@ function utf8(bytes: Uint8Array, start: number, end: number): string {
     if (at === end) return text;
   }
   return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString("utf8");
-}
-
-/** Writes one message field by field. Absent (`undefined`) values are left out. */
-export class WireWriter {
-  #bytes = Buffer.allocUnsafe(256);
-  #length = 0;
-
-  /** The message so far. */
-  finish(): Buffer {
-    return Buffer.from(this.#bytes.subarray(0, this.#length));
-  }
-
-  /** A varint field; 0 is written. */
-  uint(field: number, value: number | bigint | undefined): void {
-    if (value === undefined) return;
-    this.#varint(field * 8 + wireTypes.varint);
-    this.#varint(value);
-  }
-
-  /** A double field. */
-  double(field: number, value: number | undefined): void {
-    if (value === undefined) return;
-    this.#varint(field * 8 + wireTypes.fixed64);
-    this.#reserve(8);
-    this.#length = this.#bytes.writeDoubleLE(value, this.#length);
-  }
-
-  /** A string field; the empty string is left out. */
-  text(field: number, value: string | undefined): void {
-    if (value === undefined || value === "") return;
-    this.#varint(field * 8 + wireTypes.bytes);
-    const length = Buffer.byteLength(value);
-    this.#varint(length);
-    this.#reserve(length);
-    this.#length += this.#bytes.write(value, this.#length);
-  }
-
-  /** A nested message written by `write`. */
-  message(field: number, write: (nested: WireWriter) => void): void {
-    const nested = new WireWriter();
-    write(nested);
-    this.#varint(field * 8 + wireTypes.bytes);
-    this.#varint(nested.#length);
-    this.#reserve(nested.#length);
-    nested.#bytes.copy(this.#bytes, this.#length, 0, nested.#length);
-    this.#length += nested.#length;
-  }
-
-  #varint(value: number | bigint): void {
-    this.#reserve(10);
-    if (typeof value === "bigint") {
-      let rest = BigInt.asUintN(64, value);
-      for (; rest > 0x7fn; rest >>= 7n) this.#bytes[this.#length++] = Number(rest & 0x7fn) | 0x80;
-      this.#bytes[this.#length++] = Number(rest);
-      return;
-    }
-    if (!Number.isSafeInteger(value) || value < 0)
-      throw new WireError(`Cannot write ${value} as unsigned integer`);
-    let rest = value;
-    for (; rest > 0x7f; rest = Math.floor(rest / 128)) this.#bytes[this.#length++] = (rest % 128) | 0x80;
-    this.#bytes[this.#length++] = rest;
-  }
-
-  #reserve(more: number): void {
-    if (this.#length + more <= this.#bytes.length) return;
-    const grown = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.#length + more));
-    this.#bytes.copy(grown, 0, 0, this.#length);
-    this.#bytes = grown;
-  }
 }

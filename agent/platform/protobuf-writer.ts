@@ -1,16 +1,11 @@
-// The protobuf wire format, as far as OTLP needs it: sizes and writing of tags, varints, strings and 64-bit values.
-// https://protobuf.dev/programming-guides/encoding. Reading is in protobuf-reader.ts.
+// Writes protobuf: into a buffer of known size (OTLP requests, where sizes are added up first), or message by message
+// (replies). https://protobuf.dev/programming-guides/encoding. Reading is in protobuf-reader.ts.
+import { WireError, wireTypes } from "./protobuf-reader.ts";
 
 const WORD = 0x1_0000_0000;
 const SLAB_BYTES = 64 * 1024;
 const SLAB_SHARE_MAX = 4 * 1024;
 const text = new TextEncoder();
-
-/** Wire types. */
-export const VARINT = 0;
-export const FIXED64 = 1;
-export const BYTES = 2;
-export const FIXED32 = 5;
 
 /** Bytes a varint takes; for lengths and tags, below 2^32. */
 export function varintSize(value: number): number {
@@ -160,4 +155,73 @@ export function join(parts: readonly Uint8Array[]): Uint8Array {
   const writer = new WireWriter(parts.reduce((sum, part) => sum + part.length, 0));
   for (const part of parts) writer.raw(part);
   return writer.bytes;
+}
+
+/** Writes one message of unknown size field by field. Absent (`undefined`) values are left out. */
+export class MessageWriter {
+  #bytes = Buffer.allocUnsafe(256);
+  #length = 0;
+
+  /** The message so far. */
+  finish(): Buffer {
+    return Buffer.from(this.#bytes.subarray(0, this.#length));
+  }
+
+  /** A varint field; 0 is written. */
+  uint(field: number, value: number | bigint | undefined): void {
+    if (value === undefined) return;
+    this.#varint(field * 8 + wireTypes.varint);
+    this.#varint(value);
+  }
+
+  /** A double field. */
+  double(field: number, value: number | undefined): void {
+    if (value === undefined) return;
+    this.#varint(field * 8 + wireTypes.fixed64);
+    this.#reserve(8);
+    this.#length = this.#bytes.writeDoubleLE(value, this.#length);
+  }
+
+  /** A string field; the empty string is left out. */
+  text(field: number, value: string | undefined): void {
+    if (value === undefined || value === "") return;
+    this.#varint(field * 8 + wireTypes.bytes);
+    const length = Buffer.byteLength(value);
+    this.#varint(length);
+    this.#reserve(length);
+    this.#length += this.#bytes.write(value, this.#length);
+  }
+
+  /** A nested message written by `write`. */
+  message(field: number, write: (nested: MessageWriter) => void): void {
+    const nested = new MessageWriter();
+    write(nested);
+    this.#varint(field * 8 + wireTypes.bytes);
+    this.#varint(nested.#length);
+    this.#reserve(nested.#length);
+    nested.#bytes.copy(this.#bytes, this.#length, 0, nested.#length);
+    this.#length += nested.#length;
+  }
+
+  #varint(value: number | bigint): void {
+    this.#reserve(10);
+    if (typeof value === "bigint") {
+      let rest = BigInt.asUintN(64, value);
+      for (; rest > 0x7fn; rest >>= 7n) this.#bytes[this.#length++] = Number(rest & 0x7fn) | 0x80;
+      this.#bytes[this.#length++] = Number(rest);
+      return;
+    }
+    if (!Number.isSafeInteger(value) || value < 0)
+      throw new WireError(`Cannot write ${value} as unsigned integer`);
+    let rest = value;
+    for (; rest > 0x7f; rest = Math.floor(rest / 128)) this.#bytes[this.#length++] = (rest % 128) | 0x80;
+    this.#bytes[this.#length++] = rest;
+  }
+
+  #reserve(more: number): void {
+    if (this.#length + more <= this.#bytes.length) return;
+    const grown = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.#length + more));
+    this.#bytes.copy(grown, 0, 0, this.#length);
+    this.#bytes = grown;
+  }
 }

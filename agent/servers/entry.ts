@@ -1,7 +1,8 @@
 // What every entry under `servers.<type>` may say, whatever the type: name, placement, labels, transport security.
-// Addresses are checked here so that a typo is refused at start with its path, not found at the first poll.
+// Addresses are checked here so that a typo is refused at start with its path, not found at the first poll. And what an
+// HTTP status says of a request, for the gateways that publish one.
 import { z } from "zod";
-import type { Family, ServerInfo } from "../model.ts";
+import type { Family, Outcome, ServerInfo } from "../model.ts";
 import type { GrpcTarget } from "../platform/grpc.ts";
 import { callTls } from "../platform/tls.ts";
 
@@ -113,6 +114,13 @@ export function isGrpcAddress(text: string): boolean {
   const bare = text.replace(/^(dns|ipv4|ipv6):(\/\/[^/]*\/)?/, "");
   const match = /^(\[[0-9a-fA-F:.]+\]|[^\s:/[\]]+):(\d{1,5})$/.exec(bare);
   return match !== null && Number(match[2]) >= 1 && Number(match[2]) <= 65535;
+}
+
+/** What an HTTP status says of a request. 499 is "client closed the request" (nginx, Envoy). */
+export function outcomeOfStatus(status: string | undefined): Outcome {
+  if (status === undefined || /^[23]/.test(status)) return "ok";
+  if (status === "429") return "rejected";
+  return status === "499" ? "aborted" : "error";
 }
 
 type Defined<T> = { [Key in keyof T]: Exclude<T[Key], undefined> };

@@ -5,7 +5,8 @@
 // `estimate`), once a rate was seen: TokenSpeed and older vLLM never set it. vLLM's zeros are "unknown" until a request
 // was once seen running.
 import type { Nanos, TokenReading } from "../model.ts";
-import { tagOf, WireReader, WireWriter } from "../platform/protobuf-reader.ts";
+import { tagOf, WireReader } from "../platform/protobuf-reader.ts";
+import { MessageWriter } from "../platform/protobuf-writer.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import type { GrpcPeer } from "./call/call.ts";
@@ -138,7 +139,7 @@ async function answers(peer: GrpcPeer, dialect: Dialect): Promise<boolean> {
 
 /** GetLoadsRequest{include: ["core"]}. */
 function coreOnly(): Buffer {
-  const writer = new WireWriter();
+  const writer = new MessageWriter();
   writer.text(2, "core");
   return writer.finish();
 }

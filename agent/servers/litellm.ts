@@ -4,7 +4,7 @@
 // LiteLLM's own response cache and no token at all. Series of end users are dropped after a while: that is no reset.
 // proxy_total_requests names the model asked for, not the one deployed, so what went well is counted with its latency,
 // which names both; releases without `model_id` there (1.80) keep the name asked for.
-import { outcomeOfStatus } from "./outcomes.ts";
+import { outcomeOfStatus } from "./entry.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 

@@ -2,7 +2,7 @@
 // and sglang-router 0.3.2, which has the same names). A gateway: tokens are counted at the end of a gRPC streaming response
 // only, so HTTP workers and answers that are not streamed show requests and no tokens here. Its /engine_metrics page
 // merges the workers' own pages and is no source: names and values lose their colons there.
-import { outcomeOfStatus } from "./outcomes.ts";
+import { outcomeOfStatus } from "./entry.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 

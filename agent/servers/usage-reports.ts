@@ -2,10 +2,18 @@
 // Facts: proto/tokenwatt/v1/usage.proto. A record counts once per (source, id) for 35 days or a million ids, whichever
 // ends first; older records are refused. Volume: at the end of a request. Off unless configured.
 import { z } from "zod";
+import type { TokenKind } from "../model.ts";
+import type { Clock } from "../platform/clock.ts";
+import { tagOf, WireError, WireReader } from "../platform/protobuf-reader.ts";
+import { MessageWriter } from "../platform/protobuf-writer.ts";
 import type { ServerType, SourceContext } from "../source.ts";
-import { createUsageReader } from "./read.ts";
+import type { ReceiverMemory } from "./receive/memory.ts";
 import type { ReceiverSource } from "./receive/receiver.ts";
 import { openReceiver, receiverFields, refuseOpenListener, serveUnary } from "./receive/receiver.ts";
+import { SeenIds } from "./receive/seen-ids.ts";
+import type { Usage, UsageTotals } from "./receive/usage-totals.ts";
+import { amountMax } from "./receive/usage-totals.ts";
+import { kinds, outcomes } from "./token-counters/messages.ts";
 
 const config = z.strictObject(receiverFields).superRefine(refuseOpenListener);
 
@@ -25,4 +33,142 @@ export function openUsageReports(entry: Entry, context: SourceContext): Receiver
     const take = createUsageReader(parts.totals, context.clock, entry.modelAliases, parts.memory);
     serveUnary(parts, "/tokenwatt.v1.UsageReports/ReportUsage", take);
   });
+}
+
+const RECORDS_MAX = 1000;
+const WINDOW_NANOS = 35n * 86_400n * 1_000_000_000n;
+const FUTURE_NANOS = 600n * 1_000_000_000n;
+/** An id outlives the last moment at which its record would be taken. */
+const REMEMBERED = { idsMax: 1_000_000, seconds: Number((WINDOW_NANOS + FUTURE_NANOS) / 1_000_000_000n) };
+
+interface UsageRecord {
+  readonly id: string;
+  readonly endTime: bigint;
+  readonly usage: Usage;
+}
+
+/** Reads requests into `totals`; throws WireError for a batch that is unreadable or too large. */
+export function createUsageReader(
+  totals: UsageTotals,
+  clock: Pick<Clock, "now" | "unixNanos">,
+  aliases: Readonly<Record<string, string>> | undefined,
+  memory: ReceiverMemory,
+): (bytes: Buffer) => Buffer {
+  const seen = new SeenIds(memory, "ids", REMEMBERED);
+  return (bytes) => {
+    const { source, records } = decodeReport(bytes, aliases);
+    if (source === "") throw new WireError("Cannot take usage without a source");
+    const now = clock.unixNanos(clock.now());
+    let [accepted, duplicates] = [0, 0];
+    const refused: { readonly id: string; readonly reason: string }[] = [];
+    for (const { id, endTime, usage } of records) {
+      const reason = refusal(id, endTime, usage, now);
+      if (reason !== undefined) refused.push({ id, reason });
+      else if (!seen.add(`${source}\u0000${id}`, Number(now / 1_000_000_000n))) duplicates++;
+      else {
+        accepted++;
+        totals.add(usage);
+      }
+    }
+    return encodeResponse(accepted, duplicates, refused);
+  };
+}
+
+function refusal(id: string, endTime: bigint, usage: Usage, now: bigint): string | undefined {
+  if (id === "") return "it has no id";
+  if (endTime < now - WINDOW_NANOS) return "it ended more than 35 days ago";
+  if (endTime > now + FUTURE_NANOS) return "it ends in the future";
+  const amounts = [...Object.values(usage.tokens ?? {}), usage.reasoningTokens ?? 0, usage.requests ?? 0];
+  return amounts.every((amount) => amount <= amountMax) ? undefined : `a count is above ${amountMax}`;
+}
+
+function decodeReport(
+  bytes: Buffer,
+  aliases: Readonly<Record<string, string>> | undefined,
+): { source: string; records: UsageRecord[] } {
+  const reader = new WireReader(bytes);
+  const records: UsageRecord[] = [];
+  let source = "";
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(1, "bytes")) source = reader.text();
+    else if (tag === tagOf(2, "bytes")) records.push(decodeRecord(reader, aliases));
+    else reader.skip(tag);
+    if (records.length > RECORDS_MAX)
+      throw new WireError(`Cannot take more than ${RECORDS_MAX} records at once`);
+  }
+  return { source, records };
+}
+
+function decodeRecord(
+  reader: WireReader,
+  aliases: Readonly<Record<string, string>> | undefined,
+): UsageRecord {
+  const tokens: Partial<Record<TokenKind, number>> = {};
+  const named: { model?: string; tenant?: string; endpoint?: string } = {};
+  const seconds: { time_to_first_token?: number; request_duration?: number } = {};
+  let [id, endTime, outcome, requests] = ["", 0n, 0, 0];
+  let reasoning: number | undefined;
+  const outer = reader.enter();
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(1, "bytes")) id = reader.text();
+    else if (tag === tagOf(2, "varint")) endTime = reader.bigUint();
+    else if (tag === tagOf(3, "bytes")) named.model = reader.text();
+    else if (tag === tagOf(4, "bytes")) named.tenant = reader.text();
+    else if (tag === tagOf(5, "bytes")) named.endpoint = reader.text();
+    else if (tag === tagOf(6, "varint")) outcome = reader.uint();
+    else if (tag === tagOf(7, "bytes")) readTokens(reader, tokens);
+    else if (tag === tagOf(8, "varint")) reasoning = reader.uint();
+    else if (tag === tagOf(9, "varint")) requests = reader.uint();
+    else if (tag === tagOf(10, "fixed64")) seconds.time_to_first_token = reader.double();
+    else if (tag === tagOf(11, "fixed64")) seconds.request_duration = reader.double();
+    else reader.skip(tag);
+  }
+  reader.leave(outer);
+  const given = (text: string | undefined): string | undefined => (text === "" ? undefined : text);
+  const model = given(named.model);
+  return {
+    id,
+    endTime,
+    usage: {
+      model: model === undefined ? undefined : (aliases?.[model] ?? model),
+      tenant: given(named.tenant),
+      endpoint: given(named.endpoint),
+      outcome: outcomes[outcome] ?? "ok",
+      tokens,
+      reasoningTokens: reasoning,
+      requests: requests === 0 ? 1 : requests,
+      ...(requests > 1 ? {} : { seconds }),
+    },
+  };
+}
+
+/** TokenCount: kind 1, tokens 3; its outcome is the record's. */
+function readTokens(reader: WireReader, into: Partial<Record<TokenKind, number>>): void {
+  let [kind, tokens] = [0, 0];
+  const outer = reader.enter();
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(1, "varint")) kind = reader.uint();
+    else if (tag === tagOf(3, "varint")) tokens = reader.uint();
+    else reader.skip(tag);
+  }
+  reader.leave(outer);
+  const name = kinds[kind];
+  if (name !== undefined) into[name] = (into[name] ?? 0) + tokens;
+}
+
+function encodeResponse(
+  accepted: number,
+  duplicates: number,
+  refused: readonly { readonly id: string; readonly reason: string }[],
+): Buffer {
+  const writer = new MessageWriter();
+  writer.uint(1, accepted);
+  writer.uint(2, duplicates);
+  for (const { id, reason } of refused) {
+    writer.message(3, (nested) => {
+      nested.text(1, id);
+      nested.text(2, reason);
+    });
+  }
+  return writer.finish();
 }

@@ -2,7 +2,8 @@
 // request that is too large and for thinning a backlog. Bounds and wire types are checked; field numbers are those of
 // opentelemetry-proto 1.x, metrics.proto.
 
-import { BYTES, bytesField, FIXED32, FIXED64, join, VARINT } from "../../platform/protobuf-writer.ts";
+import { tagOf, WireError, WireReader, wireTypes } from "../../platform/protobuf-reader.ts";
+import { bytesField, join } from "../../platform/protobuf-writer.ts";
 import { rawRequestHead } from "./attributes.ts";
 
 /** What follows the points of a request apart from them: the parts to rebuild it from. */
@@ -31,9 +32,6 @@ export interface RawPoint {
   /** Attribute fields as found, one after another: with the metric's name the identity of the series. */
   readonly attributes: readonly Uint8Array[];
 }
-
-/** Thrown on bytes that are no OTLP request. */
-export class WireError extends Error {}
 
 /** Calls `visit` for each data point. Throws WireError on malformed bytes; points before them were visited. */
 export function readRequest(bytes: Uint8Array, visit: (point: RawPoint) => void): void {
@@ -98,18 +96,19 @@ function readMetric(
   scope: Uint8Array,
   visit: (point: RawPoint) => void,
 ): void {
-  const cursor = new Cursor(bytes);
+  const reader = new WireReader(bytes);
   const head: Uint8Array[] = [];
   let name = "";
   let dataTag = 0;
   let data: Uint8Array | undefined;
-  while (cursor.next()) {
-    if (cursor.field === 1) name = Buffer.from(cursor.bytes()).toString("utf8");
-    if (cursor.field <= 3) head.push(cursor.raw());
-    if (cursor.field >= 5 && cursor.field <= 11) {
-      dataTag = cursor.tag;
-      data = cursor.bytes();
-    }
+  for (let [from, tag] = [0, reader.tag()]; tag !== 0; [from, tag] = [reader.position, reader.tag()]) {
+    const field = tag >>> 3;
+    if (field >= 5 && field <= 11) {
+      dataTag = tag;
+      data = contentOf(reader, tag);
+    } else if (field === 1) name = Buffer.from(contentOf(reader, tag)).toString("utf8");
+    else reader.skip(tag);
+    if (field <= 3) head.push(bytes.subarray(from, reader.position));
   }
   if (data === undefined) return;
   const tail = join(rawFields(data, 2, 3));
@@ -118,123 +117,63 @@ function readMetric(
   for (const body of fieldsOf(data, 1)) visit(readPoint(metric, body, histogram));
 }
 
+const START = tagOf(2, "fixed64");
+const TIME = tagOf(3, "fixed64");
+const NUMBER = {
+  attributes: 7,
+  flags: tagOf(8, "varint"),
+  double: tagOf(4, "fixed64"),
+  integer: tagOf(6, "fixed64"),
+};
+const HISTOGRAM = { attributes: 9, flags: tagOf(10, "varint"), double: -1, integer: -1 };
+
 function readPoint(metric: RawMetric, body: Uint8Array, histogram: boolean): RawPoint {
-  const cursor = new Cursor(body);
+  const reader = new WireReader(body);
+  const tags = histogram ? HISTOGRAM : NUMBER;
   const attributes: Uint8Array[] = [];
   let start = 0n;
   let time = 0n;
   let flags = 0;
   let value: number | bigint | undefined;
-  while (cursor.next()) {
-    const { field } = cursor;
-    if (field === 2) start = cursor.fixed64();
-    else if (field === 3) time = cursor.fixed64();
-    else if (field === (histogram ? 9 : 7)) attributes.push(cursor.bytes());
-    else if (field === (histogram ? 10 : 8)) flags = cursor.varint();
-    else if (!histogram && field === 4) value = cursor.double();
-    else if (!histogram && field === 6) value = BigInt.asIntN(64, cursor.fixed64());
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === START) start = reader.bigFixed64();
+    else if (tag === TIME) time = reader.bigFixed64();
+    else if (tag >>> 3 === tags.attributes) attributes.push(contentOf(reader, tag));
+    else if (tag === tags.flags) flags = reader.uint();
+    else if (tag === tags.double) value = reader.double();
+    else if (tag === tags.integer) value = BigInt.asIntN(64, reader.bigFixed64());
+    else reader.skip(tag);
   }
   return { metric, body, start, time, flags, value, attributes };
+}
+
+/** What a length-delimited field holds. Throws WireError where the field is of another wire type. */
+function contentOf(reader: WireReader, tag: number): Uint8Array {
+  if (tag % 8 !== wireTypes.bytes)
+    throw new WireError(
+      `Cannot read field ${tag >>> 3}: got wire type ${tag % 8}, wanted ${wireTypes.bytes}`,
+    );
+  return reader.slice();
 }
 
 /** Contents of every length-delimited field of this number. */
 function fieldsOf(bytes: Uint8Array, field: number): Uint8Array[] {
   const found: Uint8Array[] = [];
-  const cursor = new Cursor(bytes);
-  while (cursor.next()) if (cursor.field === field) found.push(cursor.bytes());
+  const reader = new WireReader(bytes);
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag >>> 3 === field) found.push(contentOf(reader, tag));
+    else reader.skip(tag);
+  }
   return found;
 }
 
 /** Fields from one number to another, tags included. */
 function rawFields(bytes: Uint8Array, from: number, to = from): Uint8Array[] {
   const found: Uint8Array[] = [];
-  const cursor = new Cursor(bytes);
-  while (cursor.next()) if (cursor.field >= from && cursor.field <= to) found.push(cursor.raw());
+  const reader = new WireReader(bytes);
+  for (let [start, tag] = [0, reader.tag()]; tag !== 0; [start, tag] = [reader.position, reader.tag()]) {
+    reader.skip(tag);
+    if (tag >>> 3 >= from && tag >>> 3 <= to) found.push(bytes.subarray(start, reader.position));
+  }
   return found;
-}
-
-/** Steps over the fields of one message. */
-export class Cursor {
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-  #from = 0;
-  #content = 0;
-  #end = 0;
-  #wire = VARINT;
-  #number = 0;
-  tag = 0;
-  field = 0;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
-
-  /** Moves to the next field; false at the end of the message. */
-  next(): boolean {
-    if (this.#end >= this.#bytes.length) return false;
-    this.#from = this.#end;
-    this.#content = this.#end;
-    this.tag = this.#readVarint();
-    this.field = Math.floor(this.tag / 8);
-    this.#wire = this.tag & 7;
-    if (this.field === 0) throw new WireError("Cannot read a message: got field number 0");
-    if (this.#wire === VARINT) {
-      this.#number = this.#readVarint();
-      this.#end = this.#content;
-    } else {
-      const length = this.#wire === BYTES ? this.#readVarint() : this.#fixedLength();
-      this.#end = this.#content + length;
-    }
-    if (this.#end > this.#bytes.length) throw new WireError("Cannot read a message: a field passes its end");
-    return true;
-  }
-
-  /** The field with its tag, as found. */
-  raw(): Uint8Array {
-    return this.#bytes.subarray(this.#from, this.#end);
-  }
-
-  bytes(): Uint8Array {
-    this.#expect(BYTES);
-    return this.#bytes.subarray(this.#content, this.#end);
-  }
-
-  varint(): number {
-    this.#expect(VARINT);
-    return this.#number;
-  }
-
-  fixed64(): bigint {
-    this.#expect(FIXED64);
-    return this.#view.getBigUint64(this.#content, true);
-  }
-
-  double(): number {
-    this.#expect(FIXED64);
-    return this.#view.getFloat64(this.#content, true);
-  }
-
-  #expect(wire: number): void {
-    if (this.#wire !== wire)
-      throw new WireError(`Cannot read field ${this.field}: got wire type ${this.#wire}`);
-  }
-
-  #fixedLength(): number {
-    if (this.#wire === FIXED64) return 8;
-    if (this.#wire === FIXED32) return 4;
-    throw new WireError(`Cannot read a message: got wire type ${this.#wire}`);
-  }
-
-  /** Up to ten bytes; beyond 2^53 the value is only good for skipping. */
-  #readVarint(): number {
-    let value = 0;
-    for (let i = 0, scale = 1; i < 10; i++, scale *= 128) {
-      const byte = this.#bytes[this.#content++];
-      if (byte === undefined) throw new WireError("Cannot read a message: a number is cut");
-      value += (byte & 0x7f) * scale;
-      if (byte < 0x80) return value;
-    }
-    throw new WireError("Cannot read a message: a number is longer than ten bytes");
-  }
 }

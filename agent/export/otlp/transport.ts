@@ -3,8 +3,8 @@
 // with RetryInfo, a partial success never. Messages are passed as bytes; nothing is parsed on the way out.
 import type { Client, GrpcTarget, ServiceError } from "../../platform/grpc.ts";
 import { callMetadata, openChannel, status } from "../../platform/grpc.ts";
+import { tagOf, WireReader } from "../../platform/protobuf-reader.ts";
 import { explainTls, filesState } from "../../platform/tls.ts";
-import { Cursor } from "./reader.ts";
 
 const EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const GZIP = 2;
@@ -99,15 +99,19 @@ function accepted(answer: Buffer | undefined): Delivery {
 }
 
 function partialSuccess(answer: Uint8Array): { rejectedPoints: number; message: string } | undefined {
-  const outer = new Cursor(answer);
-  while (outer.next()) {
-    if (outer.field !== 1) continue;
-    const inner = new Cursor(outer.bytes());
+  const outer = new WireReader(answer);
+  for (let tag = outer.tag(); tag !== 0; tag = outer.tag()) {
+    if (tag !== tagOf(1, "bytes")) {
+      outer.skip(tag);
+      continue;
+    }
+    const inner = new WireReader(outer.slice());
     let rejectedPoints = 0;
     let message = "";
-    while (inner.next()) {
-      if (inner.field === 1) rejectedPoints = inner.varint();
-      if (inner.field === 2) message = Buffer.from(inner.bytes()).toString("utf8");
+    for (let seen = inner.tag(); seen !== 0; seen = inner.tag()) {
+      if (seen === tagOf(1, "varint")) rejectedPoints = inner.uint();
+      else if (seen === tagOf(2, "bytes")) message = Buffer.from(inner.slice()).toString("utf8");
+      else inner.skip(seen);
     }
     return { rejectedPoints, message };
   }
@@ -142,11 +146,12 @@ function retryDelayMs(error: ServiceError): number | undefined {
   const [details] = error.metadata?.get("grpc-status-details-bin") ?? [];
   if (!Buffer.isBuffer(details)) return undefined;
   try {
-    const outer = new Cursor(details);
-    while (outer.next()) {
-      if (outer.field !== 3) continue;
-      const any = anyOf(outer.bytes());
-      if (any.type.endsWith("google.rpc.RetryInfo")) return durationMs(any.value);
+    const outer = new WireReader(details);
+    for (let tag = outer.tag(); tag !== 0; tag = outer.tag()) {
+      if (tag === tagOf(3, "bytes")) {
+        const any = anyOf(outer.slice());
+        if (any.type.endsWith("google.rpc.RetryInfo")) return durationMs(any.value);
+      } else outer.skip(tag);
     }
   } catch {
     return undefined;
@@ -155,25 +160,30 @@ function retryDelayMs(error: ServiceError): number | undefined {
 }
 
 function anyOf(bytes: Uint8Array): { type: string; value: Uint8Array } {
-  const cursor = new Cursor(bytes);
+  const reader = new WireReader(bytes);
   let type = "";
   let value: Uint8Array = new Uint8Array(0);
-  while (cursor.next()) {
-    if (cursor.field === 1) type = Buffer.from(cursor.bytes()).toString("utf8");
-    if (cursor.field === 2) value = cursor.bytes();
+  for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+    if (tag === tagOf(1, "bytes")) type = Buffer.from(reader.slice()).toString("utf8");
+    else if (tag === tagOf(2, "bytes")) value = reader.slice();
+    else reader.skip(tag);
   }
   return { type, value };
 }
 
 function durationMs(retryInfo: Uint8Array): number {
-  const outer = new Cursor(retryInfo);
+  const outer = new WireReader(retryInfo);
   let ms = 0;
-  while (outer.next()) {
-    if (outer.field !== 1) continue;
-    const duration = new Cursor(outer.bytes());
-    while (duration.next()) {
-      if (duration.field === 1) ms += duration.varint() * 1000;
-      if (duration.field === 2) ms += duration.varint() / 1e6;
+  for (let tag = outer.tag(); tag !== 0; tag = outer.tag()) {
+    if (tag !== tagOf(1, "bytes")) {
+      outer.skip(tag);
+      continue;
+    }
+    const duration = new WireReader(outer.slice());
+    for (let seen = duration.tag(); seen !== 0; seen = duration.tag()) {
+      if (seen === tagOf(1, "varint")) ms += duration.uint() * 1000;
+      else if (seen === tagOf(2, "varint")) ms += duration.uint() / 1e6;
+      else duration.skip(seen);
     }
   }
   return ms;

@@ -4,7 +4,8 @@
 import type { Cancel, Clock } from "../../platform/clock.ts";
 import type { Client, GrpcTarget, ServiceError } from "../../platform/grpc.ts";
 import { callMetadata, status } from "../../platform/grpc.ts";
-import { tagOf, WireReader, WireWriter } from "../../platform/protobuf-reader.ts";
+import { tagOf, WireReader } from "../../platform/protobuf-reader.ts";
+import { MessageWriter } from "../../platform/protobuf-writer.ts";
 import type { ReadMethod } from "./read-methods.ts";
 
 const SERVICES_MAX = 1000;
@@ -86,7 +87,7 @@ function listServices(peer: GrpcPeer, method: ReadMethod): Promise<readonly stri
     });
     call.on("error", fail);
     call.on("end", () => fail(new Error("the reflection stream ended without an answer")));
-    const request = new WireWriter();
+    const request = new MessageWriter();
     // list_services, content unused but must not be empty for some servers.
     request.text(7, "*");
     call.write(request.finish());

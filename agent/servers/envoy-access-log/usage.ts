@@ -1,6 +1,6 @@
 // What one logged request used, under the metadata keys of the configuration.
 import type { Outcome } from "../../model.ts";
-import { outcomeOfStatus } from "../outcomes.ts";
+import { outcomeOfStatus } from "../entry.ts";
 import type { Usage } from "../receive/usage-totals.ts";
 import type { AccessLogEntry } from "./decode.ts";
 

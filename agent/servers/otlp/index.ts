@@ -3,7 +3,7 @@
 // Volume: at the end of a request. A sender that sends the same usage as metrics, spans and records is read from the
 // signal that came first; the others are refused by partial success. Off unless configured.
 import { z } from "zod";
-import { WireWriter } from "../../platform/protobuf-reader.ts";
+import { MessageWriter } from "../../platform/protobuf-writer.ts";
 import type { ServerType, SourceContext } from "../../source.ts";
 import type { ReceiverSource } from "../receive/receiver.ts";
 import { openReceiver, receiverFields, refuseOpenListener, serveUnary } from "../receive/receiver.ts";
@@ -78,7 +78,7 @@ export function openOtlp(entry: Entry, context: SourceContext): ReceiverSource {
 
 /** Export*ServiceResponse: partial_success 1 {rejected 1, error_message 2}; empty when nothing was refused. */
 function partialSuccess(refused: number): Buffer {
-  const writer = new WireWriter();
+  const writer = new MessageWriter();
   if (refused > 0) {
     writer.message(1, (partial) => {
       partial.uint(1, refused);

@@ -105,7 +105,7 @@ export class MetricsReader {
 
   #sender(start: number, end: number): Sender {
     const { bytes } = this.#reader;
-    const known = this.#senders.get(bytes, this.#view, start, end);
+    const known = this.#senders.get(this.#view, start, end);
     if (known !== undefined) return known;
     const attributes = readAttributes(bytes.subarray(start, end), 10);
     const service = `${attributes.get("service.name") ?? ""} ${attributes.get("service.instance.id") ?? ""}`;
@@ -113,7 +113,7 @@ export class MetricsReader {
     const id = createHash("sha256").update(sorted).digest("base64url");
     const resource = meaningful(attributes, this.#names);
     const sender = { id, resource, service, variants: new Map(), keys: new Map() };
-    this.#senders.set(bytes, this.#view, start, end, sender);
+    this.#senders.set(bytes, start, end, sender);
     return sender;
   }
 
@@ -261,7 +261,7 @@ export class MetricsReader {
     const from = Math.max(0, this.#point.attributesFrom);
     const to = Math.max(from, this.#point.attributesTo);
     this.#dropStaleKeys();
-    const known = keys.get(bytes, this.#view, from, to);
+    const known = keys.get(this.#view, from, to);
     if (known !== undefined) return known;
     const attributes = new Map<string, string>();
     const reader = new WireReader(bytes.subarray(from, to));
@@ -277,7 +277,7 @@ export class MetricsReader {
     const { time } = this.#point;
     const series =
       quantity === undefined ? null : this.#table.series(key, quantity, identity, errorType, time);
-    if (series !== "full") keys.set(bytes, this.#view, from, to, series);
+    if (series !== "full") keys.set(bytes, from, to, series);
     return series;
   }
   /** Series the table let go of are found by their meaning again. */

@@ -5,7 +5,7 @@
 // counted before (redelivery) is left out too: the last 100,000 of two days are remembered, over restarts.
 import type { Outcome } from "../../model.ts";
 import { tagOf, WireReader } from "../../platform/protobuf-reader.ts";
-import { outcomeOfStatus } from "../outcomes.ts";
+import { outcomeOfStatus } from "../entry.ts";
 import { ReceiverMemory } from "../receive/memory.ts";
 import { SeenIds } from "../receive/seen-ids.ts";
 import type { Usage, UsageTotals } from "../receive/usage-totals.ts";

@@ -4,7 +4,7 @@
 import type { Gap, Nanos, TokenSample } from "../../model.ts";
 import type { ServiceError } from "../../platform/grpc.ts";
 import { Metadata, status } from "../../platform/grpc.ts";
-import { WireWriter } from "../../platform/protobuf-reader.ts";
+import { MessageWriter } from "../../platform/protobuf-writer.ts";
 import type { SourceContext } from "../../source.ts";
 
 const SHARE_NANOS = 200_000_000;
@@ -61,7 +61,7 @@ export function createRecorder(
 
 /** UNAVAILABLE with google.rpc.RetryInfo in `grpc-status-details-bin`. */
 export function retryLater(details: string): Pick<ServiceError, "code" | "details" | "metadata"> {
-  const any = new WireWriter();
+  const any = new MessageWriter();
   any.uint(1, status.UNAVAILABLE);
   any.text(2, details);
   any.message(3, (packed) => {

@@ -1,13 +1,13 @@
 // Bytes of tokenwatt.v1 WatchRequest and WatchResponse.
 // Facts: proto/tokenwatt/v1/token_counters.proto (protocol version 1). Absent values are left out, zeros are written.
 import type { LatencyName, Outcome } from "../../model.ts";
-import { WireWriter } from "../../platform/protobuf-reader.ts";
+import { MessageWriter } from "../../platform/protobuf-writer.ts";
 import type { CounterSet, ServerSnapshot, WatchQuery, WatchSnapshot } from "./messages.ts";
 import { families, kinds, latencies, movements, outcomes, roles } from "./messages.ts";
 
 /** Bytes of a WatchRequest. */
 export function encodeWatchRequest(query: WatchQuery): Buffer {
-  const writer = new WireWriter();
+  const writer = new MessageWriter();
   writer.uint(1, query.protocolVersion);
   writer.uint(2, query.intervalMs);
   for (const id of query.serverIds) writer.text(3, id);
@@ -16,7 +16,7 @@ export function encodeWatchRequest(query: WatchQuery): Buffer {
 
 /** Bytes of a WatchResponse. Throws WireError when a count is negative, fractional or above 2^53. */
 export function encodeWatchResponse(snapshot: WatchSnapshot): Buffer {
-  const writer = new WireWriter();
+  const writer = new MessageWriter();
   writer.uint(1, snapshot.protocolVersion);
   writer.uint(2, snapshot.serverTimeUnixNanos);
   writer.uint(3, snapshot.uptimeNanos);
@@ -24,7 +24,7 @@ export function encodeWatchResponse(snapshot: WatchSnapshot): Buffer {
   return writer.finish();
 }
 
-function writeServer(writer: WireWriter, server: ServerSnapshot): void {
+function writeServer(writer: MessageWriter, server: ServerSnapshot): void {
   writer.text(1, server.serverId);
   writer.text(2, server.epochId);
   writer.uint(3, server.epochUptimeNanos);
@@ -39,7 +39,7 @@ function writeServer(writer: WireWriter, server: ServerSnapshot): void {
   for (const set of server.counters) writer.message(12, (nested) => writeCounters(nested, set));
 }
 
-function writeCounters(writer: WireWriter, set: CounterSet): void {
+function writeCounters(writer: MessageWriter, set: CounterSet): void {
   writer.text(1, set.model);
   writer.text(2, set.tenant);
   writer.text(3, set.endpoint);
@@ -70,7 +70,7 @@ function writeCounters(writer: WireWriter, set: CounterSet): void {
 }
 
 function writeInFlight(
-  writer: WireWriter,
+  writer: MessageWriter,
   field: number,
   from: { readonly running?: number; readonly waiting?: number },
 ): void {

@@ -3,13 +3,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { createOtlpEncoder } from "../../../agent/export/otlp/encoder.ts";
 import type { RawPoint } from "../../../agent/export/otlp/reader.ts";
-import {
-  buildRequest,
-  readRequest,
-  seriesKey,
-  splitRequest,
-  WireError,
-} from "../../../agent/export/otlp/reader.ts";
+import { buildRequest, readRequest, seriesKey, splitRequest } from "../../../agent/export/otlp/reader.ts";
+import { WireError } from "../../../agent/platform/protobuf-reader.ts";
 import { decode } from "../otlp-decode.ts";
 import { arbitrarySnapshot, bulk } from "../snapshots.ts";
 
