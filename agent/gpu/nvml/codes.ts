@@ -1,8 +1,10 @@
 // What an NVML return code means to us. Source: nvml.h 13.3 (nvmlReturn_t) and what other readers met in practice.
 // A code decides who is affected: this reading, this GPU, or the whole library.
 
-/** The codes NVML returns, by name. */
+/** The codes NVML returns, by name, and one of ours. */
 export const CODE = {
+  /** Our own: the call wrote behind a buffer, so this driver's struct is larger than any header we know. */
+  wrotePastBuffer: -1,
   success: 0,
   uninitialized: 1,
   invalidArgument: 2,
@@ -37,6 +39,7 @@ export const CODE = {
 export type Meaning = "ok" | "unsupported" | "empty" | "grow" | "permission" | "lifecycle" | "lost" | "stale";
 
 const TABLE: Readonly<Record<number, readonly [name: string, meaning: Meaning]>> = {
+  [-1]: ["WROTE_PAST_BUFFER", "unsupported"],
   0: ["SUCCESS", "ok"],
   1: ["UNINITIALIZED", "lifecycle"],
   2: ["INVALID_ARGUMENT", "stale"],
@@ -74,6 +77,7 @@ export function codeName(code: number): string {
 }
 
 const HINTS: Readonly<Record<number, string>> = {
+  [-1]: "this driver's struct is larger than the one we know: report the driver's version",
   4: "run with the rights this reading needs, or set NVreg_RestrictProfilingToAdminUsers=0",
   9: "load the NVIDIA kernel driver (modprobe nvidia) and check dmesg for NVRM lines",
   12: "install the NVIDIA driver's user libraries, or run the container with the utility capability",

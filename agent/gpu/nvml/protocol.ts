@@ -94,6 +94,8 @@ export type Answer =
 /** Counted by the child over its life. */
 export interface ReaderStatus {
   readonly absurdReadings: number;
+  /** Size of a row of the process lists as this driver writes them; absent before a process was listed. */
+  readonly processRowBytes?: number;
   readonly unsupported: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 

@@ -145,6 +145,7 @@ export class NvmlSource implements GpuSource {
       restarts: Math.max(0, this.#counts.starts - 1),
       ...this.#counts,
       absurd: this.#counts.absurd + this.#status.absurdReadings,
+      processRowBytes: this.#status.processRowBytes,
       unsupported: this.#status.unsupported,
     };
   }

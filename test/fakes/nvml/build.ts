@@ -28,9 +28,37 @@ export interface FakeNvml {
   scenario(...lines: string[]): void;
 }
 
+/** The binary interface of a driver: what its version decides. */
+export interface FakeDriver {
+  readonly version: string;
+  /** Bytes of a row of the process lists; 24 unless the driver has its own mind. */
+  readonly rowBytes?: 16 | 24 | 32;
+  /** Newest names of calls it exports: 1 = no suffix, 2 = _v2; absent = today's. */
+  readonly generation?: 1 | 2;
+}
+
+/** Drivers of which each has its own interface, by what they are known for. */
+export const FAKE_DRIVERS: Readonly<Record<"450" | "470" | "535" | "575" | "580", FakeDriver>> = {
+  "450": { version: "450.51.06", generation: 1, rowBytes: 16 },
+  "470": { version: "470.256.02", generation: 2 },
+  "535": { version: "535.86.05", rowBytes: 32 },
+  "575": { version: "575.57.08" },
+  "580": { version: "580.126.09" },
+};
+
+function definesOf({ version, rowBytes = 24, generation }: FakeDriver): readonly string[] {
+  const names = generation === undefined ? [] : [`-DDRIVER_GENERATION=${generation}`];
+  return [`-DDRIVER_VERSION="${version}"`, `-DROW_BYTES=${rowBytes}`, ...names];
+}
+
 /** Path of the built library, or undefined (said on stderr) where no C compiler works. */
-export function buildFakeNvml(): string | undefined {
-  const hash = createHash("sha256").update(readFileSync(source)).digest("hex").slice(0, 16);
+export function buildFakeNvml(driver: FakeDriver = { version: "580.00.00" }): string | undefined {
+  const defines = definesOf(driver);
+  const hash = createHash("sha256")
+    .update(readFileSync(source))
+    .update(defines.join())
+    .digest("hex")
+    .slice(0, 16);
   const folder = join(tmpdir(), "tokenwatt-fake-nvml");
   const library = join(folder, `${hash}.so`);
   if (existsSync(library)) return library;
@@ -41,6 +69,7 @@ export function buildFakeNvml(): string | undefined {
       "-shared",
       "-fPIC",
       "-O1",
+      ...defines,
       "-o",
       partial,
       source,

@@ -3,7 +3,10 @@
  * One directive per line: "gpus N", "fail CALL GPU CODE" (GPU -1 = all), "hang CALL GPU", "util GPU PERCENT",
  * "power GPU MILLIWATTS", "energy GPU MILLIJOULES_PER_SECOND", "base GPU MILLIJOULES", "processes GPU N", "pid GPU FIRST",
  * "mig GPU SLICES,SLICES,..." with generation "miggen N", "clock unix|boot|odd", "garbage 1", "gpm nan|zero|ok",
- * "arch N", "xid GPU CODE EVENTS", "calls 1" (append every call to "<path>.calls"). */
+ * "arch N", "xid GPU CODE EVENTS", "calls 1" (append every call to "<path>.calls"), "wide BYTES" (structs are that much
+ * longer than ours, the rest is written too), "name TEXT" (the product), "limit GPU MILLIWATTS", "slices N" (instances the
+ * board can hold).
+ * It is built as one driver: -DDRIVER_VERSION='"535.86.05"' has that driver's row sizes, symbols and field ids. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -15,6 +18,34 @@
 #include <time.h>
 #include <unistd.h>
 
+/* What a driver of some version is: the size of a row of the process lists, the generation of names it exports, where its
+ * throttle counters are. */
+#ifndef DRIVER_VERSION
+#define DRIVER_VERSION "580.00.00"
+#endif
+#ifndef ROW_BYTES
+#define ROW_BYTES 24
+#endif
+#if DRIVER_GENERATION == 2 /* 450 to 495: process calls end at _v2, no second memory call, no GPM. */
+#define nvmlDeviceGetComputeRunningProcesses_v3 nvmlDeviceGetComputeRunningProcesses_v2
+#define nvmlDeviceGetMPSComputeRunningProcesses_v3 nvmlDeviceGetMPSComputeRunningProcesses_v2
+#elif DRIVER_GENERATION == 1 /* Before: no suffix at all, rows of 16 bytes. */
+#define nvmlDeviceGetComputeRunningProcesses_v3 nvmlDeviceGetComputeRunningProcesses
+#define nvmlDeviceGetMPSComputeRunningProcesses_v3 nvmlDeviceGetMPSComputeRunningProcesses
+#define nvmlDeviceGetPciInfo_v3 nvmlDeviceGetPciInfo_v2
+#define nvmlEventSetWait_v2 nvmlEventSetWait
+#endif
+
+#if DRIVER_GENERATION /* What did not exist yet goes by a name that nobody asks for. */
+#define nvmlDeviceGetMemoryInfo_v2 absentMemoryInfo_v2
+#define nvmlGpmQueryDeviceSupport absentGpmQueryDeviceSupport
+#define nvmlGpmSampleAlloc absentGpmSampleAlloc
+#define nvmlGpmSampleFree absentGpmSampleFree
+#define nvmlGpmSampleGet absentGpmSampleGet
+#define nvmlGpmMigSampleGet absentGpmMigSampleGet
+#define nvmlGpmMetricsGet absentGpmMetricsGet
+#endif
+
 #define GPUS 16
 #define SLOTS 7
 #define RULES 32
@@ -22,8 +53,9 @@
 
 typedef struct { char call[64]; int gpu; int code; } Rule;
 typedef struct {
-  int gpus, arch, garbage, gpm, clock, calls, miggen;
-  double util[GPUS], power[GPUS], rate[GPUS], base[GPUS];
+  int gpus, arch, garbage, gpm, clock, calls, miggen, wide, slices;
+  char name[96];
+  double util[GPUS], power[GPUS], rate[GPUS], base[GPUS], limit[GPUS];
   int processes[GPUS], pid[GPUS], mig[GPUS][SLOTS], migs[GPUS], xidCode[GPUS], xidEvents[GPUS];
   Rule fail[RULES], hang[RULES];
   int fails, hangs;
@@ -49,8 +81,8 @@ static int64_t driverNow(void) {
 
 static void defaults(void) {
   memset(S, 0, sizeof *S);
-  S->gpus = 2; S->arch = 9;
-  for (int i = 0; i < GPUS; i++) { S->util[i] = 50; S->power[i] = 300000; S->rate[i] = 300000; S->base[i] = 1e9; S->processes[i] = 1; }
+  S->gpus = 2; S->arch = 9; S->slices = 7; strcpy(S->name, "NVIDIA Fake H100");
+  for (int i = 0; i < GPUS; i++) { S->util[i] = 50; S->power[i] = 300000; S->rate[i] = 300000; S->base[i] = 1e9; S->processes[i] = 1; S->limit[i] = 700000; }
 }
 
 static void directive(char *line) {
@@ -70,7 +102,9 @@ static void directive(char *line) {
     for (char *p = strtok(rest, ","); p && S->migs[gpu] < SLOTS; p = strtok(NULL, ",")) S->mig[gpu][S->migs[gpu]++] = atoi(p);
     return;
   }
-  if (!strcmp(word, "xid") && sscanf(line, "%*s %d %d %d", &gpu, &code, &S->xidEvents[gpu & 15]) == 3) { S->xidCode[gpu & 15] = code; return; }
+  if (!strcmp(word, "name") && sscanf(line, "%*s %95[^\n]", S->name) == 1) return;
+  int events = 0;
+  if (!strcmp(word, "xid") && sscanf(line, "%*s %d %d %d", &gpu, &code, &events) == 3 && gpu >= 0 && gpu < GPUS) { S->xidEvents[gpu] = events; S->xidCode[gpu] = code; return; }
   if (sscanf(line, "%*s %d %lf", &gpu, &value) == 2 && gpu >= 0 && gpu < GPUS) {
     if (!strcmp(word, "util")) S->util[gpu] = value;
     if (!strcmp(word, "power")) S->power[gpu] = value;
@@ -78,6 +112,7 @@ static void directive(char *line) {
     if (!strcmp(word, "base")) S->base[gpu] = value;
     if (!strcmp(word, "processes")) S->processes[gpu] = (int)value;
     if (!strcmp(word, "pid")) S->pid[gpu] = (int)value;
+    if (!strcmp(word, "limit")) S->limit[gpu] = value;
     return;
   }
   if (sscanf(line, "%*s %d", &gpu) != 1) return;
@@ -86,6 +121,8 @@ static void directive(char *line) {
   if (!strcmp(word, "garbage")) S->garbage = gpu;
   if (!strcmp(word, "calls")) S->calls = gpu;
   if (!strcmp(word, "miggen")) S->miggen = gpu;
+  if (!strcmp(word, "wide")) S->wide = gpu;
+  if (!strcmp(word, "slices")) S->slices = gpu;
 }
 
 static void load(void) {
@@ -134,11 +171,15 @@ static int slotOf(uint64_t h) { return (int)((h & 0xfff) - 1); }
 static int isMig(uint64_t h) { return slotOf(h) > 0; }
 #define GPU gpuOf(h)
 static double seconds(void) { return micros(CLOCK_MONOTONIC) / 1e6; }
+/* A struct that ends here is longer in this driver: it writes on. */
+static void spill(void *end) { memset(end, 0x5a, (size_t)S->wide); }
+/* The driver's version as one number: 580.82.07 is 580082. */
+static int version(void) { int a = 0, b = 0; sscanf(DRIVER_VERSION, "%d.%d", &a, &b); return a * 1000 + b; }
 static uint32_t absurd(uint32_t value) { return S->garbage ? (uint32_t)(value * 2654435761u) | 0x80000000u : value; }
 
 EXPORT int nvmlInit_v2(void) { ENTER(-1); return 0; }
 EXPORT int nvmlShutdown(void) { ENTER(-1); return 0; }
-EXPORT int nvmlSystemGetDriverVersion(char *o, unsigned n) { ENTER(-1); snprintf(o, n, "580.00.00"); return 0; }
+EXPORT int nvmlSystemGetDriverVersion(char *o, unsigned n) { ENTER(-1); snprintf(o, n, "%s", DRIVER_VERSION); return 0; }
 EXPORT int nvmlSystemGetNVMLVersion(char *o, unsigned n) { ENTER(-1); snprintf(o, n, "13.580.00"); return 0; }
 EXPORT int nvmlDeviceGetCount_v2(unsigned *o) { ENTER(-1); *o = S->gpus; return 0; }
 EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned i, uint64_t *o) { ENTER((int)i); if ((int)i >= S->gpus) return 2; *o = handleOf(i, 0); return 0; }
@@ -150,19 +191,23 @@ EXPORT int nvmlDeviceGetUUID(uint64_t h, char *o, unsigned n) {
 }
 EXPORT int nvmlDeviceGetName(uint64_t h, char *o, unsigned n) {
   ENTER(GPU);
-  if (isMig(h)) { int s = S->mig[GPU][slotOf(h) - 1]; snprintf(o, n, "NVIDIA Fake H100 MIG %dg.%dgb", s, s * 10); }
-  else snprintf(o, n, "NVIDIA Fake H100");
+  if (isMig(h)) { int s = S->mig[GPU][slotOf(h) - 1]; snprintf(o, n, "%s MIG %dg.%dgb", S->name, s, s * 10); }
+  else snprintf(o, n, "%s", S->name);
   return 0;
 }
-EXPORT int nvmlDeviceGetPciInfo_v3(uint64_t h, char *o) { ENTER(GPU); memset(o, 0, 68); snprintf(o + 36, 32, "00000000:%02X:00.0", GPU + 1); return 0; }
+EXPORT int nvmlDeviceGetPciInfo_v3(uint64_t h, char *o) { ENTER(GPU); memset(o, 0, 36); snprintf(o, 16, "0000:%02X:00.0", GPU + 1);
+#if DRIVER_GENERATION != 1
+  snprintf(o + 36, 32, "00000000:%02X:00.0", GPU + 1);
+#endif
+  spill(o + 68); return 0; }
 EXPORT int nvmlDeviceGetArchitecture(uint64_t h, unsigned *o) { ENTER(GPU); *o = S->arch; return 0; }
 EXPORT int nvmlDeviceGetCudaComputeCapability(uint64_t h, int *a, int *b) { ENTER(GPU); *a = S->arch == 7 ? 8 : S->arch; *b = 0; return 0; }
 EXPORT int nvmlDeviceGetPersistenceMode(uint64_t h, unsigned *o) { ENTER(GPU); *o = 1; return 0; }
-EXPORT int nvmlDeviceGetEnforcedPowerLimit(uint64_t h, unsigned *o) { ENTER(GPU); *o = 700000; return 0; }
+EXPORT int nvmlDeviceGetEnforcedPowerLimit(uint64_t h, unsigned *o) { ENTER(GPU); *o = (unsigned)S->limit[GPU]; return 0; }
 static uint64_t totalOf(uint64_t h) { return isMig(h) ? 10ull * (1ull << 30) * S->mig[GPU][slotOf(h) - 1] : 80ull << 30; }
-EXPORT int nvmlDeviceGetMemoryInfo_v2(uint64_t h, uint64_t *o) { ENTER(GPU); if ((uint32_t)o[0] != 0x02000028) return 25; o[1] = totalOf(h); o[2] = 1 << 20; o[4] = S->garbage ? o[1] * 5 : o[1] / 4; o[3] = o[1] - o[4]; return 0; }
-EXPORT int nvmlDeviceGetMemoryInfo(uint64_t h, uint64_t *o) { ENTER(GPU); o[0] = totalOf(h); o[2] = S->garbage ? ~0ull - 1 : o[0] / 4; o[1] = o[0] - o[2]; return 0; }
-EXPORT int nvmlDeviceGetUtilizationRates(uint64_t h, unsigned *o) { ENTER(GPU); if (isMig(h) || S->migs[GPU]) return 3; o[0] = absurd((unsigned)S->util[GPU]); o[1] = absurd(10); return 0; }
+EXPORT int nvmlDeviceGetMemoryInfo_v2(uint64_t h, uint64_t *o) { ENTER(GPU); if ((uint32_t)o[0] != 0x02000028) return 25; o[1] = totalOf(h); o[2] = 1 << 20; o[4] = S->garbage ? o[1] * 5 : o[1] / 4; o[3] = o[1] - o[4]; spill(o + 5); return 0; }
+EXPORT int nvmlDeviceGetMemoryInfo(uint64_t h, uint64_t *o) { ENTER(GPU); o[0] = totalOf(h); o[2] = S->garbage ? ~0ull - 1 : o[0] / 4; o[1] = o[0] - o[2]; spill(o + 3); return 0; }
+EXPORT int nvmlDeviceGetUtilizationRates(uint64_t h, unsigned *o) { ENTER(GPU); if (isMig(h) || S->migs[GPU]) return 3; o[0] = absurd((unsigned)S->util[GPU]); o[1] = absurd(10); spill(o + 2); return 0; }
 EXPORT int nvmlDeviceGetSamples(uint64_t h, unsigned type, uint64_t last, unsigned *valueType, unsigned *n, uint64_t *o) {
   ENTER(GPU);
   if (type == 1 && (isMig(h) || S->migs[GPU])) return 3;
@@ -177,6 +222,7 @@ EXPORT int nvmlDeviceGetSamples(uint64_t h, unsigned type, uint64_t last, unsign
     o[count * 2 + 1] = type == 1 ? absurd((uint32_t)S->util[GPU]) : absurd((uint32_t)S->power[GPU]);
     count++;
   }
+  spill(o + count * 2);
   *n = count; *valueType = S->garbage ? 99 : 1;
   return count ? 0 : 6;
 }
@@ -188,6 +234,12 @@ EXPORT int nvmlDeviceGetTotalEnergyConsumption(uint64_t h, uint64_t *o) {
 }
 EXPORT int nvmlDeviceGetPowerUsage(uint64_t h, unsigned *o) { ENTER(GPU); if (isMig(h)) return 3; *o = absurd((unsigned)S->power[GPU]); return 0; }
 typedef struct { uint32_t id, scope; int64_t at, latency; uint32_t type, code; uint64_t value; } Field;
+/* 0.3 s of throttling a second where the counter is, else a setting (575.51 and later) or nothing. */
+static void throttle(Field *f, int isCounter, uint32_t setting) {
+  if (isCounter) f->value = (uint64_t)(seconds() * 3e8);
+  else if (version() >= 575051) { f->value = setting; f->type = 1; }
+  else f->code = 3;
+}
 EXPORT int nvmlDeviceGetFieldValues(uint64_t h, int n, Field *f) {
   ENTER(GPU);
   for (int i = 0; i < n; i++) {
@@ -196,7 +248,10 @@ EXPORT int nvmlDeviceGetFieldValues(uint64_t h, int n, Field *f) {
       case 185: case 186: f[i].value = (uint64_t)S->power[GPU]; f[i].type = 1; if (S->arch <= 7) f[i].code = 3; break;
       case 82: f[i].value = 60; f[i].type = 1; break;
       case 74: f[i].value = (uint64_t)(seconds() * 1e8); break;
-      case 75: case 269: case 270: case 271: f[i].value = 0; break;
+      case 75: f[i].value = 0; break;
+      /* Thermal and brake counters: 251-253 from 575.51, 269-271 from 580.82; the others are settings of power smoothing. */
+      case 251: case 252: case 253: throttle(&f[i], version() >= 575051 && version() < 580082, f[i].id == 251 ? 2 : 90); break;
+      case 269: case 270: case 271: throttle(&f[i], version() >= 580082, f[i].id == 269 ? 2 : 4000); break;
       case 197: f[i].value = (uint64_t)(seconds() * 1e6); break;
       case 198: f[i].value = (uint64_t)(seconds() * 2e6); break;
       case 138: case 139: f[i].value = (uint64_t)(seconds() * 1e3); break;
@@ -204,19 +259,34 @@ EXPORT int nvmlDeviceGetFieldValues(uint64_t h, int n, Field *f) {
     }
     if (S->garbage) { f[i].value = ~0ull >> (i % 7); f[i].type = i % 9; }
   }
+  spill(f + n);
   return 0;
 }
 static uint32_t firstPid(int gpu) { return S->pid[gpu] ? (uint32_t)S->pid[gpu] : 1000000u + 10000u * gpu; }
+#if ROW_BYTES == 32
+typedef struct { uint32_t pid, pad; uint64_t memory; uint32_t gi, ci; uint64_t protected; } Process;
+#elif ROW_BYTES == 16
+typedef struct { uint32_t pid, pad; uint64_t memory; } Process;
+#else
 typedef struct { uint32_t pid, pad; uint64_t memory; uint32_t gi, ci; } Process;
-EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(uint64_t h, unsigned *n, Process *p) {
+#endif
+EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(uint64_t h, unsigned *n, Process *rows) {
   ENTER(GPU);
   unsigned count = S->processes[GPU], room = *n;
   *n = count;
   if (count > room) return 7;
   for (unsigned i = 0; i < count; i++) {
+    /* Row i, counted from the first: a wide driver's rows lie further apart. */
+    Process *p = (Process *)((char *)rows + i * (size_t)S->wide);
     p[i].pid = S->garbage ? 0xfffffff0u + i : firstPid(GPU) + 1000u * slotOf(h) + i;
     p[i].memory = i % 5 == 4 ? ~0ull : (1ull << 30) + i;
+#if ROW_BYTES > 16
     p[i].gi = isMig(h) ? (uint32_t)slotOf(h) : 0xffffffffu; p[i].ci = p[i].gi;
+#endif
+#if ROW_BYTES == 32
+    p[i].protected = i % 2 ? ~0ull : 0;
+#endif
+    spill(&p[i + 1]);
   }
   return 0;
 }
@@ -234,23 +304,24 @@ EXPORT int nvmlDeviceGetProcessUtilization(uint64_t h, Share *s, unsigned *n, ui
     s[i].pid = firstPid(GPU) + i; s[i].at = i % 7 == 6 ? 0 : at; s[i].sm = i % 6 == 5 ? 4000 : (unsigned)(S->util[GPU] / count);
     s[i].mem = s[i].enc = s[i].dec = 0;
   }
+  spill(s + count);
   return 0;
 }
 EXPORT int nvmlDeviceGetClockInfo(uint64_t h, unsigned type, unsigned *o) { ENTER(GPU); *o = absurd(type == 2 ? 2619 : 1980); return 0; }
 EXPORT int nvmlDeviceGetTemperature(uint64_t h, unsigned sensor, unsigned *o) { (void)sensor; ENTER(GPU); *o = absurd(55); return 0; }
 EXPORT int nvmlDeviceGetTotalEccErrors(uint64_t h, unsigned type, unsigned counter, uint64_t *o) { (void)counter; ENTER(GPU); *o = type ? 1 : 5; return 0; }
 EXPORT int nvmlDeviceGetMigMode(uint64_t h, unsigned *a, unsigned *b) { ENTER(GPU); *a = *b = S->migs[GPU] > 0; return 0; }
-EXPORT int nvmlDeviceGetMaxMigDeviceCount(uint64_t h, unsigned *o) { ENTER(GPU); *o = 7; return 0; }
+EXPORT int nvmlDeviceGetMaxMigDeviceCount(uint64_t h, unsigned *o) { ENTER(GPU); *o = (unsigned)S->slices; return 0; }
 EXPORT int nvmlDeviceGetMigDeviceHandleByIndex(uint64_t h, unsigned i, uint64_t *o) { ENTER(GPU); if ((int)i >= S->migs[GPU]) return 6; *o = handleOf(GPU, i + 1); return 0; }
 EXPORT int nvmlDeviceGetGpuInstanceId(uint64_t h, unsigned *o) { ENTER(GPU); if (!isMig(h)) return 2; *o = slotOf(h); return 0; }
 EXPORT int nvmlDeviceGetComputeInstanceId(uint64_t h, unsigned *o) { ENTER(GPU); if (!isMig(h)) return 2; *o = 0; return 0; }
-EXPORT int nvmlDeviceGetAttributes_v2(uint64_t h, uint32_t *o) { ENTER(GPU); if (!isMig(h)) return 3; memset(o, 0, 40); int s = S->mig[GPU][slotOf(h) - 1]; o[0] = 16 * s; o[6] = s; o[7] = s; return 0; }
+EXPORT int nvmlDeviceGetAttributes_v2(uint64_t h, uint32_t *o) { ENTER(GPU); if (!isMig(h)) return 3; memset(o, 0, 40); int s = S->mig[GPU][slotOf(h) - 1]; o[0] = 16 * s; o[6] = s; o[7] = s; spill(o + 10); return 0; }
 
 /* GPM: a sample is a slot of ours with its instant; metrics are a function of the scenario. */
 typedef struct { double at; int gpu, instance; } Sample;
 typedef struct { uint32_t id, code; double value; void *a, *b, *c; } Metric;
 typedef struct { uint32_t version, count; Sample *one, *two; Metric metrics[]; } Metrics;
-EXPORT int nvmlGpmQueryDeviceSupport(uint64_t h, uint32_t *o) { ENTER(GPU); if (o[0] != 1) return 25; o[1] = S->arch >= 9; return 0; }
+EXPORT int nvmlGpmQueryDeviceSupport(uint64_t h, uint32_t *o) { ENTER(GPU); if (o[0] != 1) return 25; o[1] = S->arch >= 9; spill(o + 2); return 0; }
 EXPORT int nvmlGpmSampleAlloc(Sample **o) { ENTER(-1); *o = calloc(1, sizeof **o); return 0; }
 EXPORT int nvmlGpmSampleFree(Sample *s) { ENTER(-1); free(s); return 0; }
 EXPORT int nvmlGpmSampleGet(uint64_t h, Sample *s) { ENTER(GPU); s->at = seconds(); s->gpu = GPU; s->instance = -1; return 0; }
@@ -266,6 +337,9 @@ EXPORT int nvmlGpmMetricsGet(Metrics *m) {
     k->code = k->id <= 61 ? 0 : 3;
     k->value = S->gpm == 1 ? 0.0 / 0.0 : S->gpm == 2 ? 0 : S->garbage ? 1e300 : percent;
   }
+  /* Header 13.5: 477 metrics, 19104 bytes; this driver clears what was not asked for. */
+  memset(&m->metrics[m->count], 0, (477 - m->count) * sizeof(Metric));
+  spill(&m->metrics[477]);
   return 0;
 }
 
@@ -283,7 +357,12 @@ EXPORT int nvmlEventSetWait_v2(uint64_t s, Event *e, unsigned ms) {
     load();
     for (int g = 0; g < S->gpus; g++) if (registered[g] && eventsSent[g] < S->xidEvents[g]) {
       eventsSent[g]++;
-      e->device = handleOf(g, 0); e->type = 8; e->data = S->xidCode[g]; e->gi = e->ci = 0xffffffffu;
+      e->device = handleOf(g, 0); e->type = 8; e->data = S->xidCode[g];
+#if DRIVER_GENERATION != 1
+      e->gi = e->ci = 0xffffffffu;
+      spill(e + 1);
+#endif
+
       pthread_mutex_unlock(&lock_);
       return 0;
     }

@@ -1,8 +1,11 @@
 // Readings that change slowly or cost much, taken every few seconds: clocks, temperatures, throttle time.
 // Throttle time comes from the ns counters of field values; the instantaneous reason bits say nothing about duration.
+// Three of the counters moved to other ids between drivers, where the old ids now mean settings of power smoothing.
 
 import type { Draft } from "../protocol.ts";
 import type { Device } from "./device.ts";
+import type { DriverVersion } from "./driver-version.ts";
+import { throttleFields } from "./driver-version.ts";
 import { Cell, FIELD_ID, WORD } from "./layouts.ts";
 import type { Nvml } from "./library.ts";
 import type { FieldReader } from "./power.ts";
@@ -20,21 +23,40 @@ const THROTTLE = {
   throttle_board_limit: FIELD_ID.violationBoard,
   throttle_low_utilization: FIELD_ID.violationLowUtilization,
   throttle_reliability: FIELD_ID.violationReliability,
-  throttle_software_thermal: FIELD_ID.eventSoftwareThermal,
-  throttle_hardware_thermal: FIELD_ID.eventHardwareThermal,
-  throttle_power_brake: FIELD_ID.eventPowerBrake,
 } as const;
+
+/** What a GPU is said to lack where the ids of the moved counters are not known. */
+const MOVED = "throttle_thermal_and_brake";
 
 /** Reads clocks, temperatures and throttle time of one device after another. */
 export class ClockReader {
   readonly #cell = new Cell(WORD);
   readonly #fields: FieldReader;
+  #throttle: Readonly<Record<string, number>> = THROTTLE;
+  /** Why the counters whose ids moved are not asked; undefined where they are. */
+  #notAsked: string | undefined;
   absurd = 0;
 
   constructor(fields: FieldReader) {
     this.#fields = fields;
   }
 
+  /** Chooses the fields of the driver that is read. */
+  expect(driver: DriverVersion | undefined): void {
+    const moved = throttleFields(driver);
+    this.#notAsked = "absent" in moved ? moved.absent : undefined;
+    if ("absent" in moved) this.#throttle = THROTTLE;
+    else {
+      this.#throttle = {
+        ...THROTTLE,
+        throttle_software_thermal: moved.softwareThermal,
+        throttle_hardware_thermal: moved.hardwareThermal,
+        throttle_power_brake: moved.powerBrake,
+      };
+    }
+  }
+
+  /** Sets clocks, temperatures and throttle time as far as the GPU says them. */
   read(nvml: Nvml, device: Device, draft: Draft): void {
     const sm = this.#clock(nvml, device, "sm_clock", SM_CLOCK);
     const memory = this.#clock(nvml, device, "memory_clock", MEMORY_CLOCK);
@@ -46,7 +68,7 @@ export class ClockReader {
 
   #clock(nvml: Nvml, device: Device, capability: string, type: number): number | undefined {
     if (!device.can(capability)) return undefined;
-    const code = nvml.call("nvmlDeviceGetClockInfo", device.handle, type, this.#cell.fresh().bytes);
+    const code = nvml.call("nvmlDeviceGetClockInfo", device.handle, type, this.#cell.fresh());
     if (device.judge(nvml, capability, "nvmlDeviceGetClockInfo", code) !== "ok") return undefined;
     const megahertz = this.#cell.u32();
     if (megahertz <= MEGAHERTZ_MAX) return megahertz * 1e6;
@@ -56,22 +78,23 @@ export class ClockReader {
 
   #readTemperature(nvml: Nvml, device: Device, draft: Draft): void {
     if (!device.can("temperature")) return;
-    const code = nvml.call("nvmlDeviceGetTemperature", device.handle, 0, this.#cell.fresh().bytes);
+    const code = nvml.call("nvmlDeviceGetTemperature", device.handle, 0, this.#cell.fresh());
     if (device.judge(nvml, "temperature", "nvmlDeviceGetTemperature", code) !== "ok") return;
     const celsius = this.#celsius(this.#cell.u32());
     if (celsius !== undefined) draft.temperatureCelsius = celsius;
   }
 
   #readFields(nvml: Nvml, device: Device, draft: Draft): void {
+    if (this.#notAsked !== undefined && !device.unsupported.has(MOVED)) device.refuse(MOVED, this.#notAsked);
     const fields = this.#fields.read(nvml, device, {
       memory_temperature: FIELD_ID.memoryTemperature,
-      ...THROTTLE,
+      ...this.#throttle,
     });
     const memory = fields.get("memory_temperature");
     const celsius = memory === undefined ? undefined : this.#celsius(memory);
     if (celsius !== undefined) draft.memoryTemperatureCelsius = celsius;
     const throttle: Record<string, number> = {};
-    for (const name of Object.keys(THROTTLE)) {
+    for (const name of Object.keys(this.#throttle)) {
       const nanos = fields.get(name);
       if (nanos === undefined) continue;
       if (nanos >= 0) throttle[name.slice("throttle_".length)] = nanos / NANOS_PER_SECOND;

@@ -90,8 +90,8 @@ export class CounterReader {
 
   #ecc(nvml: Nvml, device: Device, capability: string, type: number): number | undefined {
     if (!device.can(capability)) return undefined;
-    const bytes = this.#cell.fresh().bytes;
-    const code = nvml.call("nvmlDeviceGetTotalEccErrors", device.handle, type, AGGREGATE, bytes);
+    const cell = this.#cell.fresh();
+    const code = nvml.call("nvmlDeviceGetTotalEccErrors", device.handle, type, AGGREGATE, cell);
     if (device.judge(nvml, capability, "nvmlDeviceGetTotalEccErrors", code) !== "ok") return undefined;
     const errors = this.#cell.u64();
     if (errors === undefined) this.absurd++;

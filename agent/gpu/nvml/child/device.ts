@@ -107,7 +107,7 @@ export class Device {
 
   /** Whether the GPU still answers its simplest question. */
   answers(nvml: Nvml): boolean {
-    const code = nvml.call("nvmlDeviceGetMemoryInfo", this.handle, this.#probe.bytes);
+    const code = nvml.call("nvmlDeviceGetMemoryInfo", this.handle, this.#probe);
     return code === CODE.success || meaning(code) === "unsupported";
   }
 }

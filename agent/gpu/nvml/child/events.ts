@@ -39,7 +39,7 @@ export class EventWatcher {
 
   start(): void {
     const cell = new Cell(WORD);
-    if (this.#nvml.call("nvmlEventSetCreate", cell.bytes) !== CODE.success) return;
+    if (this.#nvml.call("nvmlEventSetCreate", cell) !== CODE.success) return;
     this.#set = cell.handle();
     this.#waiting = this.#watch(this.#set);
   }
@@ -59,7 +59,7 @@ export class EventWatcher {
         // Nothing to wait for: the loop ends, and with it its thread.
         return;
       }
-      const code = await this.#nvml.callAsync("nvmlEventSetWait_v2", set, this.#event.fresh().bytes, WAIT_MS);
+      const code = await this.#nvml.callAsync("nvmlEventSetWait_v2", set, this.#event.fresh(), WAIT_MS);
       if (code === CODE.success) this.#count();
       else if (meaning(code) !== "empty") return;
     }
@@ -69,8 +69,7 @@ export class EventWatcher {
     for (const device of this.#devices()) {
       if (this.#registered.has(device.handle)) continue;
       const cell = new Cell(WORD);
-      if (this.#nvml.call("nvmlDeviceGetSupportedEventTypes", device.handle, cell.bytes) !== CODE.success)
-        continue;
+      if (this.#nvml.call("nvmlDeviceGetSupportedEventTypes", device.handle, cell) !== CODE.success) continue;
       const mask = cell.u32() & (XID | MIG_CONFIGURATION);
       if (mask === 0) device.refuse("events", "this GPU reports no XID events");
       else if (this.#nvml.call("nvmlDeviceRegisterEvents", device.handle, mask, set) === CODE.success) {

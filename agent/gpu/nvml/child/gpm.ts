@@ -88,7 +88,7 @@ export class GpmReader {
     const cell = new Cell(GPM_SUPPORT.size);
     cell.setU32(0, GPM_SUPPORT.version);
     const board = device.parent ?? device;
-    const code = nvml.call("nvmlGpmQueryDeviceSupport", board.handle, cell.bytes);
+    const code = nvml.call("nvmlGpmQueryDeviceSupport", board.handle, cell);
     if (device.judge(nvml, "gpm", "nvmlGpmQueryDeviceSupport", code) !== "ok") return false;
     if (cell.u32(GPM_SUPPORT.supported) === 1) return true;
     device.refuse("gpm", "this GPU has no performance monitoring (Hopper and later have)");
@@ -96,7 +96,7 @@ export class GpmReader {
   }
 
   #allocate(nvml: Nvml): number | undefined {
-    const code = nvml.call("nvmlGpmSampleAlloc", this.#word.bytes);
+    const code = nvml.call("nvmlGpmSampleAlloc", this.#word);
     return code === CODE.success ? this.#word.handle() : undefined;
   }
 
@@ -118,7 +118,7 @@ export class GpmReader {
       cell.view.setFloat64(offset + GPM_METRIC.value, Number.NaN, true);
     });
     const values = new Map<number, number>();
-    const code = nvml.call("nvmlGpmMetricsGet", cell.bytes);
+    const code = nvml.call("nvmlGpmMetricsGet", cell);
     if (device.judge(nvml, "gpm", "nvmlGpmMetricsGet", code) !== "ok") return values;
     ids.forEach((id, index) => {
       const offset = GPM_GET.metrics + index * GPM_METRIC.size;

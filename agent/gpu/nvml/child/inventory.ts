@@ -79,9 +79,7 @@ export function enumerate(
 export function versions(nvml: Nvml): { driver: string | undefined; nvml: string | undefined } {
   const ask = (symbol: NvmlCall): string | undefined => {
     const cell = new Cell(VERSION_BYTES);
-    return nvml.call(symbol, cell.bytes, VERSION_BYTES) === CODE.success
-      ? cell.text(0, VERSION_BYTES)
-      : undefined;
+    return nvml.call(symbol, cell, VERSION_BYTES) === CODE.success ? cell.text(0, VERSION_BYTES) : undefined;
   };
   return { driver: ask("nvmlSystemGetDriverVersion"), nvml: ask("nvmlSystemGetNVMLVersion") };
 }
@@ -132,14 +130,14 @@ function kept(known: ReadonlyMap<string, Device>, identity: ConstructorParameter
 function isMeanPower(nvml: Nvml, device: Device, architecture: string | undefined): boolean {
   const major = new Cell(WORD).fresh();
   const minor = new Cell(WORD).fresh();
-  const code = nvml.call("nvmlDeviceGetCudaComputeCapability", device.handle, major.bytes, minor.bytes);
+  const code = nvml.call("nvmlDeviceGetCudaComputeCapability", device.handle, major, minor);
   if (code === CODE.success) return major.u32() > 8 || (major.u32() === 8 && minor.u32() > 0);
   return architecture === "ada" || architecture === "hopper" || architecture === "blackwell";
 }
 
 function notePersistence(nvml: Nvml, device: Device): void {
   const cell = new Cell(WORD).fresh();
-  const code = nvml.call("nvmlDeviceGetPersistenceMode", device.handle, cell.bytes);
+  const code = nvml.call("nvmlDeviceGetPersistenceMode", device.handle, cell);
   if (code === CODE.success && cell.u32() === 0) {
     device.refuse("persistence_mode", "off: the first call after idle is slow; run nvidia-persistenced");
   }
@@ -151,7 +149,7 @@ function notePersistence(nvml: Nvml, device: Device): void {
 export function migEnabled(nvml: Nvml, device: Device): boolean {
   const current = new Cell(WORD);
   const pending = new Cell(WORD);
-  const code = nvml.call("nvmlDeviceGetMigMode", device.handle, current.bytes, pending.bytes);
+  const code = nvml.call("nvmlDeviceGetMigMode", device.handle, current, pending);
   return code === CODE.success && current.u32() === 1;
 }
 
@@ -174,7 +172,7 @@ function migHandles(nvml: Nvml, device: Device): number[] {
   const handles: number[] = [];
   for (let slot = 0; slot < migSlots(nvml, device); slot++) {
     // NOT_FOUND and INVALID_ARGUMENT are empty slots: keep looking.
-    const code = nvml.call("nvmlDeviceGetMigDeviceHandleByIndex", device.handle, slot, cell.bytes);
+    const code = nvml.call("nvmlDeviceGetMigDeviceHandleByIndex", device.handle, slot, cell);
     if (code === CODE.success) handles.push(cell.handle());
     else if (meaning(code) === "lost" || meaning(code) === "lifecycle") {
       throw new NvmlFailure("nvmlDeviceGetMigDeviceHandleByIndex", code);
@@ -186,7 +184,7 @@ function migHandles(nvml: Nvml, device: Device): number[] {
 /** Instances the board can hold, which is also the slices of its full profile: 7, 4 on A30. */
 function migSlots(nvml: Nvml, device: Device): number {
   const cell = new Cell(WORD).fresh();
-  const code = nvml.call("nvmlDeviceGetMaxMigDeviceCount", device.handle, cell.bytes);
+  const code = nvml.call("nvmlDeviceGetMaxMigDeviceCount", device.handle, cell);
   return code === CODE.success && cell.u32() > 0 && cell.u32() <= 64 ? cell.u32() : 7;
 }
 
@@ -226,11 +224,11 @@ function migInstances(
 
 function instanceOf(nvml: Nvml, handle: number): Instance {
   const cell = new Cell(ATTRIBUTES.size).fresh();
-  const known = nvml.call("nvmlDeviceGetAttributes_v2", handle, cell.bytes) === CODE.success;
+  const known = nvml.call("nvmlDeviceGetAttributes_v2", handle, cell) === CODE.success;
   const sane = (value: number): number => (known && value >= 1 && value <= 64 ? value : 1);
   const gpuSlices = sane(cell.u32(ATTRIBUTES.giSlices));
   const computeSlices = sane(cell.u32(ATTRIBUTES.ciSlices));
-  const code = nvml.call("nvmlDeviceGetGpuInstanceId", handle, cell.fresh().bytes);
+  const code = nvml.call("nvmlDeviceGetGpuInstanceId", handle, cell.fresh());
   return { handle, gpuInstance: code === CODE.success ? cell.u32() : -1, gpuSlices, computeSlices };
 }
 
@@ -246,40 +244,41 @@ function weightOf(instance: Instance, all: readonly Instance[], slices: number):
 
 function number32(nvml: Nvml, symbol: NvmlCall): number {
   const cell = new Cell(WORD);
-  const code = nvml.call(symbol, cell.bytes);
+  const code = nvml.call(symbol, cell);
   if (code !== CODE.success) throw new NvmlFailure(symbol, code);
   return cell.u32();
 }
 
 function handleOf(nvml: Nvml, symbol: NvmlCall, index: number): number {
   const cell = new Cell(WORD);
-  const code = nvml.call(symbol, index, cell.bytes);
+  const code = nvml.call(symbol, index, cell);
   if (code !== CODE.success) throw new NvmlFailure(symbol, code);
   return cell.handle();
 }
 
 function uuidOf(nvml: Nvml, handle: number): string {
   const cell = new Cell(UUID_BYTES);
-  const code = nvml.call("nvmlDeviceGetUUID", handle, cell.bytes, UUID_BYTES);
+  const code = nvml.call("nvmlDeviceGetUUID", handle, cell, UUID_BYTES);
   if (code !== CODE.success) throw new NvmlFailure("nvmlDeviceGetUUID", code);
   return cell.text(0, UUID_BYTES);
 }
 
 function textOf(nvml: Nvml, device: Device, symbol: NvmlCall, size: number): string | undefined {
   const cell = new Cell(size);
-  const code = nvml.call(symbol, device.handle, cell.bytes, size);
+  const code = nvml.call(symbol, device.handle, cell, size);
   return code === CODE.success ? cell.text(0, size) : undefined;
 }
 
 function busIdOf(nvml: Nvml, device: Device): string | undefined {
+  // Older calls leave the long form unwritten and know the short one only.
   const cell = new Cell(PCI.size);
-  const code = nvml.call("nvmlDeviceGetPciInfo_v3", device.handle, cell.bytes);
-  return code === CODE.success ? cell.text(PCI.busId, PCI.busIdBytes) || undefined : undefined;
+  if (nvml.call("nvmlDeviceGetPciInfo_v3", device.handle, cell) !== CODE.success) return undefined;
+  return cell.text(PCI.busId, PCI.busIdBytes) || cell.text(PCI.shortBusId, PCI.shortBusIdBytes) || undefined;
 }
 
 function architectureOf(nvml: Nvml, device: Device): string | undefined {
   const cell = new Cell(WORD);
-  const code = nvml.call("nvmlDeviceGetArchitecture", device.handle, cell.bytes);
+  const code = nvml.call("nvmlDeviceGetArchitecture", device.handle, cell);
   if (code === CODE.success) return ARCHITECTURES[cell.u32()];
   device.refuse(
     "architecture",

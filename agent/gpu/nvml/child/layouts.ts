@@ -1,6 +1,8 @@
 // Byte layouts of the NVML structs we read, little-endian x86_64 and aarch64, natural alignment.
-// Offsets come from compiling nvml.h 13.3.29; we decode with DataView instead of marshalling structs, so the hot path
-// allocates nothing. A versioned struct carries size | version << 24 in its first word, exceptions are marked plain.
+// Sizes and offsets are those of nvml.h 11.8 to 13.5 (PyPI nvidia-nvml-dev), which test/e2e compiles; we decode with
+// DataView instead of marshalling structs, so the hot path allocates nothing. A versioned struct carries
+// size | version << 24 in its first word, exceptions are marked plain. A struct grows without notice: every buffer has
+// room behind it that shows a driver writing past the struct we know.
 
 /** Room for one opaque handle or 64-bit value. */
 export const WORD = 8;
@@ -25,9 +27,25 @@ export const MEMORY_V2 = {
   used: 32,
 } as const;
 /** nvmlPciInfo_t. */
-export const PCI = { size: 68, busId: 36, busIdBytes: 32 } as const;
-/** nvmlProcessInfo_t. */
-export const PROCESS = { size: 24, pid: 0, memory: 8, gpuInstance: 16, computeInstance: 20 } as const;
+export const PCI = { size: 68, shortBusId: 0, shortBusIdBytes: 16, busId: 36, busIdBytes: 32 } as const;
+/**
+ * nvmlProcessInfo_t. Rows are 16 bytes behind the first call, 24 behind _v2 and _v3, and 32 behind _v3 of drivers
+ * 535.54.03 to 535.98 (go-nvml#75, pynvml#48), which add a 64-bit word. `written` is the end of the last field that each
+ * kind of row is known to fill.
+ */
+export const PROCESS = {
+  size: 24,
+  sizeMax: 32,
+  pid: 0,
+  memory: 8,
+  gpuInstance: 16,
+  computeInstance: 20,
+  rows: [
+    { size: 24, written: 24 },
+    { size: 32, written: 24 },
+    { size: 16, written: 16 },
+  ],
+} as const;
 /** nvmlProcessUtilizationSample_t. */
 export const PROCESS_SAMPLE = { size: 32, pid: 0, at: 8, sm: 16 } as const;
 /** nvmlSample_t. */
@@ -38,8 +56,8 @@ export const FIELD = { size: 40, id: 0, scope: 4, valueType: 24, code: 28, value
 export const EVENT = { size: 32, device: 0, type: 8, data: 16, gpuInstance: 24 } as const;
 /** One entry of nvmlGpmMetricsGet_t. */
 export const GPM_METRIC = { size: 40, id: 0, code: 4, value: 8 } as const;
-/** `version` is plain 1. Always 13344 bytes, the largest metric count any header knows. */
-export const GPM_GET = { size: 13344, version: 1, count: 4, sample1: 8, sample2: 16, metrics: 24 } as const;
+/** nvmlGpmMetricsGet_t; `version` is plain 1. 19104 bytes in header 13.5, 3944 in 11.8: room for what comes next. */
+export const GPM_GET = { size: 32768, version: 1, count: 4, sample1: 8, sample2: 16, metrics: 24 } as const;
 /** `version` is plain 1: a size-encoded version makes the call always fail (go-nvml 168). */
 export const GPM_SUPPORT = { size: 8, version: 1, supported: 4 } as const;
 /** nvmlDeviceAttributes_t. */
@@ -60,22 +78,49 @@ export const FIELD_ID = {
   violationBoard: 77,
   violationLowUtilization: 78,
   violationReliability: 79,
-  eventSoftwareThermal: 269,
-  eventHardwareThermal: 270,
-  eventPowerBrake: 271,
 } as const;
 
 /** nvmlSamplingType_t. */
 export const RING = { power: 0, utilization: 1 } as const;
 
-/** A buffer with its view. `fresh()` fills it with 0xff, so that what the driver did not write is recognised. */
+/** Bytes behind every buffer that no call may touch; drivers have grown a struct by 8 to 16 bytes at a time. */
+export const GUARD_BYTES = 256;
+const GUARD = 0xa5;
+
+/**
+ * A buffer with its view. `fresh()` fills it with 0xff, so that what the driver did not write is recognised; behind it
+ * lies room in which a driver that writes past the struct does no harm and is found out.
+ */
 export class Cell {
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  readonly #guard: Buffer;
 
   constructor(size: number) {
-    this.bytes = new Uint8Array(size);
-    this.view = new DataView(this.bytes.buffer);
+    const memory = new Uint8Array(size + GUARD_BYTES);
+    this.bytes = memory.subarray(0, size);
+    this.view = new DataView(memory.buffer, 0, size);
+    this.#guard = Buffer.from(memory.buffer, size, GUARD_BYTES).fill(GUARD);
+  }
+
+  /** Whether a call wrote behind the buffer since this was asked last. */
+  takeOverrun(): boolean {
+    if (this.#guard.equals(UNTOUCHED)) return false;
+    this.#guard.fill(GUARD);
+    return true;
+  }
+
+  /** Fills the buffer with a pattern that no reading has, for `rowSize`. */
+  mark(): this {
+    this.bytes.fill(GUARD);
+    return this;
+  }
+
+  /** The end of what was written since `mark()` below `limit`, in bytes. */
+  writtenEnd(limit: number): number {
+    let end = Math.min(limit, this.bytes.length);
+    while (end > 0 && this.bytes[end - 1] === GUARD) end--;
+    return end;
   }
 
   fresh(length = this.bytes.length): this {
@@ -119,6 +164,22 @@ export class Cell {
     const end = part.indexOf(0);
     return Buffer.from(part.subarray(0, end === -1 ? length : end)).toString("latin1");
   }
+}
+
+const UNTOUCHED = Buffer.alloc(GUARD_BYTES, GUARD);
+
+/**
+ * The size of the rows a call wrote into a marked buffer: the one that fits to where its writing ended. Undefined when
+ * none does, because this driver's rows are of a size no header knows.
+ */
+export function rowSize(
+  cell: Cell,
+  count: number,
+  kinds: readonly { readonly size: number; readonly written: number }[],
+): number | undefined {
+  const largest = Math.max(...kinds.map(({ size }) => size));
+  const end = cell.writtenEnd(count * largest + GUARD_BYTES);
+  return kinds.find(({ size, written }) => end <= count * size && end >= (count - 1) * size + written)?.size;
 }
 
 /** Decodes an nvmlValue_t union; undefined for a type no header knows or a value out of range. */

@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import type { LibraryHandle } from "koffi";
 import koffi from "koffi";
 import { CODE } from "../codes.ts";
+import type { Cell } from "./layouts.ts";
 
 /** Argument types of our NVML prototypes. Handles travel as uint64: the same registers as a pointer, no wrapping. */
 const PROTOTYPES = {
@@ -55,16 +56,40 @@ const PROTOTYPES = {
 
 /** A symbol of the library that we call. */
 export type NvmlCall = keyof typeof PROTOTYPES;
-type Argument = number | Uint8Array;
+type Argument = number | Cell;
+
+/**
+ * Names a call had in older libraries, newest first, tried where the newest is not exported: 470 ends at _v2 of the
+ * process lists, whose rows are those of _v3; older structs are shorter and their buffers keep what was not written.
+ */
+const OLDER: Partial<Record<NvmlCall, readonly string[]>> = {
+  nvmlInit_v2: ["nvmlInit"],
+  nvmlDeviceGetCount_v2: ["nvmlDeviceGetCount"],
+  nvmlDeviceGetHandleByIndex_v2: ["nvmlDeviceGetHandleByIndex"],
+  nvmlDeviceGetPciInfo_v3: ["nvmlDeviceGetPciInfo_v2", "nvmlDeviceGetPciInfo"],
+  nvmlDeviceGetComputeRunningProcesses_v3: [
+    "nvmlDeviceGetComputeRunningProcesses_v2",
+    "nvmlDeviceGetComputeRunningProcesses",
+  ],
+  nvmlDeviceGetMPSComputeRunningProcesses_v3: [
+    "nvmlDeviceGetMPSComputeRunningProcesses_v2",
+    "nvmlDeviceGetMPSComputeRunningProcesses",
+  ],
+  nvmlEventSetWait_v2: ["nvmlEventSetWait"],
+};
 
 /** An open library. */
 export interface Nvml {
   readonly path: string;
-  /** Calls a symbol and returns its NVML code; 13 where the library does not have it. */
+  /**
+   * Calls a symbol, or the newest older one the library has, and returns its NVML code; 13 where it has none, -1 when
+   * the driver wrote past one of the buffers.
+   */
   call(symbol: NvmlCall, ...values: Argument[]): number;
   /** Calls a symbol on a thread of koffi's pool: for the calls that block by design. */
   callAsync(symbol: NvmlCall, ...values: Argument[]): Promise<number>;
-  has(symbol: NvmlCall): boolean;
+  /** The symbol that answers for this one: itself or an older one; itself where there is none. */
+  nameOf(symbol: NvmlCall): string;
 }
 
 const NAME = "libnvidia-ml.so.1";
@@ -102,34 +127,55 @@ export function openLibrary(configured?: string): Nvml {
   throw new Error(`Cannot load ${configured ?? NAME}: ${problems.join("; ")}`);
 }
 
-type Bound = ReturnType<LibraryHandle["func"]>;
+interface Bound {
+  readonly name: string;
+  readonly call: ReturnType<LibraryHandle["func"]>;
+}
 
 function bind(path: string, library: LibraryHandle): Nvml {
   const bound = new Map<NvmlCall, Bound | undefined>();
   const find = (symbol: NvmlCall): Bound | undefined => {
-    if (!bound.has(symbol)) bound.set(symbol, bindOne(library, symbol));
+    if (!bound.has(symbol)) bound.set(symbol, bindNewest(library, symbol));
     return bound.get(symbol);
   };
   return {
     path,
-    call: (symbol, ...values) => find(symbol)?.(...values) ?? CODE.functionNotFound,
+    call: (symbol, ...values) => {
+      const code = find(symbol)?.call(...values.map(pointer));
+      return code === undefined ? CODE.functionNotFound : judgeBuffers(code, values);
+    },
     callAsync: (symbol, ...values) => {
-      const call = find(symbol);
+      const call = find(symbol)?.call;
       if (call === undefined) return Promise.resolve(CODE.functionNotFound);
       return new Promise((resolve, reject) => {
-        call.async(...values, (error: unknown, code: number) => (error ? reject(error) : resolve(code)));
+        call.async(...values.map(pointer), (error: unknown, code: number) =>
+          error ? reject(error) : resolve(judgeBuffers(code, values)),
+        );
       });
     },
-    has: (symbol) => find(symbol) !== undefined,
+    nameOf: (symbol) => find(symbol)?.name ?? symbol,
   };
 }
 
-function bindOne(library: LibraryHandle, symbol: NvmlCall): Bound | undefined {
-  try {
-    return library.func(`int ${symbol}(${PROTOTYPES[symbol] || "void"})`);
-  } catch {
-    return undefined;
+function pointer(value: Argument): number | Uint8Array {
+  return typeof value === "number" ? value : value.bytes;
+}
+
+function judgeBuffers(code: number, values: readonly Argument[]): number {
+  let overrun = false;
+  for (const value of values) if (typeof value !== "number") overrun = value.takeOverrun() || overrun;
+  return overrun ? CODE.wrotePastBuffer : code;
+}
+
+function bindNewest(library: LibraryHandle, symbol: NvmlCall): Bound | undefined {
+  for (const name of [symbol, ...(OLDER[symbol] ?? [])]) {
+    try {
+      return { name, call: library.func(`int ${name}(${PROTOTYPES[symbol] || "void"})`) };
+    } catch {
+      // Not in this library.
+    }
   }
+  return undefined;
 }
 
 /** Asks the kernel to kill this process when its parent dies, even while a driver call is stuck. Linux only. */

@@ -30,7 +30,7 @@ export class MemoryReader {
     if (!device.can("memory_v2")) return undefined;
     const cell = this.#cell.fresh();
     cell.setU32(0, MEMORY_V2.version);
-    const code = nvml.call("nvmlDeviceGetMemoryInfo_v2", device.handle, cell.bytes);
+    const code = nvml.call("nvmlDeviceGetMemoryInfo_v2", device.handle, cell);
     if (device.judge(nvml, "memory_v2", "nvmlDeviceGetMemoryInfo_v2", code) !== "ok") return undefined;
     return this.#sane(cell.u64(MEMORY_V2.total), cell.u64(MEMORY_V2.used));
   }
@@ -38,7 +38,7 @@ export class MemoryReader {
   #first(nvml: Nvml, device: Device): MemoryReading | undefined {
     if (!device.can("memory")) return undefined;
     const cell = this.#cell.fresh();
-    const code = nvml.call("nvmlDeviceGetMemoryInfo", device.handle, cell.bytes);
+    const code = nvml.call("nvmlDeviceGetMemoryInfo", device.handle, cell);
     if (device.judge(nvml, "memory", "nvmlDeviceGetMemoryInfo", code) !== "ok") return undefined;
     return this.#sane(cell.u64(MEMORY.total), cell.u64(MEMORY.used));
   }

@@ -9,6 +9,10 @@ import { Cell, decodeValue, FIELD, FIELD_ID, WORD } from "./layouts.ts";
 import type { Nvml } from "./library.ts";
 
 const WATTS_MAX = 20_000;
+/** Ids that are counters of nanoseconds on some drivers and 32-bit settings on others. */
+const MOVED_COUNTERS: ReadonlySet<number> = new Set([251, 252, 253, 269, 270, 271]);
+/** unsigned long, unsigned long long, signed long long of nvmlValueType_t. */
+const WIDE_TYPES: ReadonlySet<number> = new Set([2, 3, 4]);
 
 /** A batch of field values of one GPU. `read` returns the value of each id the GPU answered. */
 export class FieldReader {
@@ -23,7 +27,7 @@ export class FieldReader {
       cell.setU32(index * FIELD.size + FIELD.id, id);
       cell.setU32(index * FIELD.size + FIELD.scope, scope);
     });
-    const code = nvml.call("nvmlDeviceGetFieldValues", device.handle, wanted.length, cell.bytes);
+    const code = nvml.call("nvmlDeviceGetFieldValues", device.handle, wanted.length, cell);
     if (device.judge(nvml, "field_values", "nvmlDeviceGetFieldValues", code) !== "ok") return found;
     wanted.forEach(([name, id], index) => {
       const value = this.#one(nvml, device, name, id, index * FIELD.size);
@@ -37,7 +41,12 @@ export class FieldReader {
     if (own === 0xffff_ffff || this.#cell.u32(offset + FIELD.id) !== id) return undefined;
     const outcome = device.judge(nvml, name, `nvmlDeviceGetFieldValues field ${id}`, own);
     if (outcome !== "ok") return undefined;
-    return decodeValue(this.#cell.view, offset + FIELD.value, this.#cell.u32(offset + FIELD.valueType));
+    const type = this.#cell.u32(offset + FIELD.valueType);
+    if (MOVED_COUNTERS.has(id) && !WIDE_TYPES.has(type)) {
+      device.refuse(name, `nvmlDeviceGetFieldValues field ${id}: a setting on this driver, no counter`);
+      return undefined;
+    }
+    return decodeValue(this.#cell.view, offset + FIELD.value, type);
   }
 }
 
@@ -68,7 +77,7 @@ export class PowerReader {
   #readEnergy(nvml: Nvml, device: Device, draft: Draft): void {
     draft.at = readClocks().monotonicNanos;
     if (!device.can("energy")) return;
-    const code = nvml.call("nvmlDeviceGetTotalEnergyConsumption", device.handle, this.#cell.fresh().bytes);
+    const code = nvml.call("nvmlDeviceGetTotalEnergyConsumption", device.handle, this.#cell.fresh());
     if (device.judge(nvml, "energy", "nvmlDeviceGetTotalEnergyConsumption", code) !== "ok") return;
     draft.at = readClocks().monotonicNanos;
     const energy = this.#cell.u64();
@@ -78,7 +87,7 @@ export class PowerReader {
 
   #readUsage(nvml: Nvml, device: Device, meanPower: boolean, draft: Draft): void {
     if (!device.can("power")) return;
-    const code = nvml.call("nvmlDeviceGetPowerUsage", device.handle, this.#cell.fresh().bytes);
+    const code = nvml.call("nvmlDeviceGetPowerUsage", device.handle, this.#cell.fresh());
     if (device.judge(nvml, "power", "nvmlDeviceGetPowerUsage", code) !== "ok") return;
     const watts = this.#watts(this.#cell.u32OrAbsent());
     if (watts === undefined) return;
@@ -98,8 +107,7 @@ export class PowerReader {
 /** The enforced power limit in watts; undefined where the board has none (DGX Spark). */
 export function readPowerLimit(nvml: Nvml, device: Device): number | undefined {
   const cell = new Cell(WORD).fresh();
-  if (nvml.call("nvmlDeviceGetEnforcedPowerLimit", device.handle, cell.bytes) !== CODE.success)
-    return undefined;
+  if (nvml.call("nvmlDeviceGetEnforcedPowerLimit", device.handle, cell) !== CODE.success) return undefined;
   const milliwatts = cell.u32OrAbsent();
   return milliwatts === undefined || milliwatts > WATTS_MAX * 1000 ? undefined : milliwatts / 1000;
 }

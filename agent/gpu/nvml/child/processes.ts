@@ -1,4 +1,6 @@
 // Compute processes, MPS clients and each process's share of the SMs.
+// The size of a row differs by driver under one name: it is found in a marked buffer, and no more rows are announced than
+// fit at the largest size.
 // Process ids are the host's: inside a PID namespace they match nothing. Shares: the driver credits each 200 ms window to one
 // process; asked with lastSeen = the newest stamp taken before, or stale history comes back. Values over 100 and
 // zero stamps are dropped (zombies return rows of 100). The MPS server itself is no workload and is left out.
@@ -7,7 +9,9 @@ import { CODE } from "../codes.ts";
 import type { Draft, ProcessTable } from "../protocol.ts";
 import type { Device } from "./device.ts";
 import { readClocks } from "./driver-clock.ts";
-import { Cell, PROCESS, PROCESS_SAMPLE, WORD } from "./layouts.ts";
+import type { DriverVersion } from "./driver-version.ts";
+import { processRowBytes } from "./driver-version.ts";
+import { Cell, PROCESS, PROCESS_SAMPLE, rowSize, WORD } from "./layouts.ts";
 import type { Nvml, NvmlCall } from "./library.ts";
 
 const ROWS_MAX = 65_536;
@@ -22,27 +26,47 @@ interface Row {
   readonly mps: boolean;
 }
 
+/** Rows as the driver wrote them, and how long each is. */
+interface Rows {
+  readonly bytes: Buffer;
+  readonly size: number;
+}
+
 /** The last answer of a device. `complete` = every process of it has been looked up by name. */
 interface Known {
-  readonly compute: Buffer;
-  readonly mps: Buffer;
+  readonly compute: Rows;
+  readonly mps: Rows;
   readonly table: ProcessTable;
   readonly complete: boolean;
 }
 
 const COMPUTE = { call: "nvmlDeviceGetComputeRunningProcesses_v3", buffer: "compute" } as const;
 const MPS = { call: "nvmlDeviceGetMPSComputeRunningProcesses_v3", buffer: "mps" } as const;
-const NO_ROWS = Buffer.alloc(0);
+const NO_ROWS: Rows = { bytes: Buffer.alloc(0), size: PROCESS.size };
 
 /** Reads processes of one device after another into the same buffers. */
 export class ProcessReader {
-  readonly #rows = { compute: new Cell(256 * PROCESS.size), mps: new Cell(64 * PROCESS.size) };
-  #shares = new Cell(256 * PROCESS_SAMPLE.size);
+  readonly #rows = {
+    compute: new Cell(256 * PROCESS.sizeMax),
+    mps: new Cell(64 * PROCESS.sizeMax),
+  };
+  #shares = new Cell(2 * 256 * PROCESS_SAMPLE.size);
   readonly #count = new Cell(WORD);
   readonly #known = new WeakMap<Device, Known>();
   readonly #names = new Map<number, string>();
   #changed = false;
+  #rowKinds: readonly (typeof PROCESS.rows)[number][] = PROCESS.rows;
   absurd = 0;
+  /** Bytes of a row as last seen; undefined before a process was listed. */
+  rowBytes: number | undefined;
+
+  /** Tells the reader which driver it reads: its size of rows is tried first. */
+  expect(driver: DriverVersion | undefined): void {
+    const expected = processRowBytes(driver);
+    this.#rowKinds = PROCESS.rows.toSorted(
+      (a, b) => Number(b.size === expected) - Number(a.size === expected),
+    );
+  }
 
   /** Sets `processes`, and `processShares` where more than one process makes them worth their 2.4 ms. */
   read(nvml: Nvml, device: Device, draft: Draft): void {
@@ -51,9 +75,9 @@ export class ProcessReader {
     const mps = this.#list(nvml, device, "mps_processes", MPS) ?? NO_ROWS;
     const known = this.#known.get(device);
     // Lists rarely change from second to second: an answer of the same bytes is not decoded again.
-    const same = known?.compute.equals(compute) && known.mps.equals(mps);
-    if (known !== undefined && same) draft.processes = this.#completeNames(device, known);
-    else draft.processes = this.#decode(device, Buffer.from(compute), Buffer.from(mps));
+    const same = known !== undefined && sameRows(known.compute, compute) && sameRows(known.mps, mps);
+    if (same) draft.processes = this.#completeNames(device, known);
+    else draft.processes = this.#decode(device, copyOf(compute), copyOf(mps));
     const count = this.#known.get(device)?.table.pids.length ?? 0;
     if (count > 1 && device.parent === undefined) this.#readShares(nvml, device, draft);
   }
@@ -67,7 +91,7 @@ export class ProcessReader {
     for (const pid of this.#names.keys()) if (!alive.has(pid)) this.#names.delete(pid);
   }
 
-  #decode(device: Device, compute: Buffer, mps: Buffer): ProcessTable | "same" {
+  #decode(device: Device, compute: Rows, mps: Rows): ProcessTable | "same" {
     const table = this.#table([...this.#rowsOf(compute, false), ...this.#rowsOf(mps, true)]);
     const before = this.#known.get(device)?.table;
     const complete = table.pids.every((pid) => this.#names.has(pid));
@@ -89,35 +113,45 @@ export class ProcessReader {
     return this.#decode(device, known.compute, known.mps);
   }
 
-  /** The bytes of the driver's answer, valid until the next call; undefined when it cannot say. */
+  /** The driver's rows, valid until the next call; undefined when it cannot say. */
   #list(
     nvml: Nvml,
     device: Device,
     capability: string,
     kind: { readonly call: NvmlCall; readonly buffer: "compute" | "mps" },
-  ): Buffer | undefined {
+  ): Rows | undefined {
     if (!device.can(capability)) return undefined;
     let code = CODE.insufficientSize as number;
     for (let attempt = 0; attempt < 4 && code === CODE.insufficientSize; attempt++) {
-      const cell = this.#rows[kind.buffer];
-      const room = cell.bytes.length / PROCESS.size;
+      const cell = this.#rows[kind.buffer].mark();
+      const room = cell.bytes.length / PROCESS.sizeMax;
       this.#count.setU32(0, room);
-      code = nvml.call(kind.call, device.handle, this.#count.bytes, cell.bytes);
+      code = nvml.call(kind.call, device.handle, this.#count, cell);
       if (code === CODE.insufficientSize) {
         const wanted = Math.min(ROWS_MAX, Math.max(room, this.#count.u32()) * 2);
-        this.#rows[kind.buffer] = new Cell(wanted * PROCESS.size);
+        this.#rows[kind.buffer] = new Cell(wanted * PROCESS.sizeMax);
       }
     }
     if (code === CODE.insufficientSize) return undefined;
-    const outcome = device.judge(nvml, capability, kind.call, code);
+    const name = nvml.nameOf(kind.call);
+    const outcome = device.judge(nvml, capability, name, code);
     if (outcome !== "ok") return outcome === "empty" ? NO_ROWS : undefined;
-    const { bytes } = this.#rows[kind.buffer];
-    return Buffer.from(bytes.buffer, 0, Math.min(this.#count.u32() * PROCESS.size, bytes.length));
+    const cell = this.#rows[kind.buffer];
+    const count = Math.min(this.#count.u32(), cell.bytes.length / PROCESS.sizeMax);
+    if (count === 0) return NO_ROWS;
+    const size = rowSize(cell, count, this.#rowKinds);
+    if (size === undefined) {
+      const reason = `${name}: wrote ${count} rows of a size no known driver has; report the driver's version`;
+      device.refuse(capability, reason, true);
+      return undefined;
+    }
+    this.rowBytes = size;
+    return { bytes: Buffer.from(cell.bytes.buffer, 0, count * size), size };
   }
 
-  #rowsOf(bytes: Buffer, mps: boolean): Row[] {
+  #rowsOf({ bytes, size }: Rows, mps: boolean): Row[] {
     const rows: Row[] = [];
-    for (let offset = 0; offset + PROCESS.size <= bytes.length; offset += PROCESS.size) {
+    for (let offset = 0; offset + size <= bytes.length; offset += size) {
       const pid = bytes.readUInt32LE(offset + PROCESS.pid);
       const high = bytes.readUInt32LE(offset + PROCESS.memory + 4);
       const memory = bytes.readUInt32LE(offset + PROCESS.memory) + high * 2 ** 32;
@@ -152,19 +186,15 @@ export class ProcessReader {
     if (!device.can("process_share")) return;
     let code = CODE.insufficientSize as number;
     for (let attempt = 0; attempt < 3 && code === CODE.insufficientSize; attempt++) {
-      const room = this.#shares.bytes.length / PROCESS_SAMPLE.size;
+      // Half of the room: rows of twice our size would still fit.
+      const room = this.#shares.bytes.length / PROCESS_SAMPLE.size / 2;
+      this.#shares.bytes.fill(0);
       this.#count.setU32(0, room);
       const after = device.lastSeen.processes;
-      code = nvml.call(
-        "nvmlDeviceGetProcessUtilization",
-        device.handle,
-        this.#shares.bytes,
-        this.#count.bytes,
-        after,
-      );
+      code = nvml.call("nvmlDeviceGetProcessUtilization", device.handle, this.#shares, this.#count, after);
       if (code === CODE.insufficientSize) {
         const wanted = Math.min(ROWS_MAX, Math.max(room, this.#count.u32()) * 2);
-        this.#shares = new Cell(wanted * PROCESS_SAMPLE.size);
+        this.#shares = new Cell(2 * wanted * PROCESS_SAMPLE.size);
       }
     }
     if (code === CODE.insufficientSize) return;
@@ -177,7 +207,7 @@ export class ProcessReader {
   #decodeShares(device: Device): Float64Array | undefined {
     const now = readClocks();
     const after = device.lastSeen.processes;
-    const count = Math.min(this.#count.u32(), this.#shares.bytes.length / PROCESS_SAMPLE.size);
+    const count = Math.min(this.#count.u32(), this.#shares.bytes.length / PROCESS_SAMPLE.size / 2);
     const found = new Float64Array(count * 3);
     let length = 0;
     let newest = 0;
@@ -216,6 +246,15 @@ function sameTable(before: ProcessTable | undefined, now: ProcessTable): boolean
       return false;
   }
   return true;
+}
+
+function sameRows(before: Rows, now: Rows): boolean {
+  return before.size === now.size && before.bytes.equals(now.bytes);
+}
+
+/** The rows apart from the buffer that the next call overwrites. */
+function copyOf({ bytes, size }: Rows): Rows {
+  return { bytes: Buffer.from(bytes), size };
 }
 
 function commandOf(pid: number): string {

@@ -9,6 +9,7 @@ import { CounterReader } from "./counters.ts";
 import type { Device } from "./device.ts";
 import { NvmlFailure } from "./device.ts";
 import { readClocks } from "./driver-clock.ts";
+import { parseDriverVersion } from "./driver-version.ts";
 import { EventWatcher } from "./events.ts";
 import { GpmReader } from "./gpm.ts";
 import type { Enumeration, Found, IndexRules } from "./inventory.ts";
@@ -72,6 +73,9 @@ export class Reader {
     if (code !== CODE.success) throw new NvmlFailure("nvmlInit_v2", code);
     this.#versions = versions(this.#nvml);
     this.#epoch = `${bootId()}/${this.#versions.driver ?? "unknown driver"}`;
+    const driver = parseDriverVersion(this.#versions.driver);
+    this.#processes.expect(driver);
+    this.#clocks.expect(driver);
     const inventory = this.enumerate();
     if (this.#watchEvents) this.#events.start();
     return inventory;
@@ -167,11 +171,13 @@ export class Reader {
     ];
     const absurdReadings = readers.reduce((sum, reader) => sum + reader.absurd, 0);
     const refused = this.#enumeration.found.map(({ device }) => device.unsupported.size);
-    const seen = `${absurdReadings}/${refused.join()}`;
+    const { rowBytes } = this.#processes;
+    const seen = `${absurdReadings}/${rowBytes}/${refused.join()}`;
     if (seen === this.#statusSeen) return undefined;
     this.#statusSeen = seen;
     return {
       absurdReadings,
+      ...(rowBytes === undefined ? {} : { processRowBytes: rowBytes }),
       unsupported: Object.fromEntries(
         this.#enumeration.found.map(({ device }) => [device.uuid, Object.fromEntries(device.unsupported)]),
       ),

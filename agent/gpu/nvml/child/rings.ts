@@ -20,7 +20,7 @@ const AHEAD_MICROS = 1_000_000;
 
 /** Reads both rings of one GPU after another into the same buffers. */
 export class RingReader {
-  #samples = new Cell(256 * SAMPLE.size);
+  #samples = new Cell(2 * 256 * SAMPLE.size);
   readonly #type = new Cell(WORD);
   readonly #count = new Cell(WORD);
   readonly #utilization = new Cell(UTILIZATION.size);
@@ -46,7 +46,7 @@ export class RingReader {
   #readSnapshot(nvml: Nvml, device: Device, draft: Draft): void {
     if (!device.can("utilization")) return;
     const cell = this.#utilization.fresh();
-    const code = nvml.call("nvmlDeviceGetUtilizationRates", device.handle, cell.bytes);
+    const code = nvml.call("nvmlDeviceGetUtilizationRates", device.handle, cell);
     if (device.judge(nvml, "utilization", "nvmlDeviceGetUtilizationRates", code) !== "ok") return;
     const busy = percent(cell.u32(UTILIZATION.gpu));
     const memory = percent(cell.u32(UTILIZATION.memory));
@@ -108,7 +108,9 @@ export class RingReader {
   /** Asks for every sample after `after`; grows the buffer when the driver says it is too small. */
   #fetch(nvml: Nvml, device: Device, type: number, after: number): number {
     for (let attempt = 0; ; attempt++) {
-      const room = this.#samples.bytes.length / SAMPLE.size;
+      // Half of the room: rows of twice our size would still fit.
+      const room = this.#samples.bytes.length / SAMPLE.size / 2;
+      this.#samples.bytes.fill(0);
       this.#count.setU32(0, room);
       this.#type.fresh();
       const code = nvml.call(
@@ -116,19 +118,19 @@ export class RingReader {
         device.handle,
         type,
         after,
-        this.#type.bytes,
-        this.#count.bytes,
-        this.#samples.bytes,
+        this.#type,
+        this.#count,
+        this.#samples,
       );
       if (code !== CODE.insufficientSize || attempt === 3 || room >= SAMPLES_MAX) return code;
       const wanted = Math.min(SAMPLES_MAX, Math.max(this.#count.u32(), room) * 2);
-      this.#samples = new Cell(wanted * SAMPLE.size);
+      this.#samples = new Cell(2 * wanted * SAMPLE.size);
     }
   }
 
   /** Samples newer than `after` in order of time; zero stamps and absurd values are dropped. */
   #decode(after: number, now: Now, convert: (value: number) => number | undefined): Stamped[] {
-    const count = Math.min(this.#count.u32(), this.#samples.bytes.length / SAMPLE.size);
+    const count = Math.min(this.#count.u32(), this.#samples.bytes.length / SAMPLE.size / 2);
     const type = this.#type.u32();
     const found: Stamped[] = [];
     for (let index = 0; index < count; index++) {
