@@ -4,12 +4,11 @@
 import type { Config } from "../config/load.ts";
 import type { HttpEndpoint } from "../export/http.ts";
 import { serveHttp } from "../export/http.ts";
-import type { Attributes } from "../export/otlp/attributes.ts";
 import { destinations } from "../export/otlp/config.ts";
 import type { OtlpEncoder } from "../export/otlp/encoder.ts";
 import { createOtlpEncoder } from "../export/otlp/encoder.ts";
 import { agentResource } from "../export/otlp/resource.ts";
-import { prometheusText, withoutTenants } from "../export/prometheus.ts";
+import { PrometheusPages } from "../export/prometheus.ts";
 import { hostIdentity } from "../host/inventory.ts";
 import type { LedgerSnapshot, Nanos, StateRow } from "../model.ts";
 import { BUCKET_NANOS } from "../model.ts";
@@ -63,7 +62,6 @@ export class Exports {
   readonly #spool: Spool;
   readonly #deliveries: Deliveries;
   #encoder: OtlpEncoder | undefined;
-  #resource: Attributes = {};
   #http: HttpEndpoint | undefined;
   #self: SelfReport | undefined;
   #snapshot: LedgerSnapshot | undefined;
@@ -74,12 +72,14 @@ export class Exports {
   #lastBeat: Nanos = 0;
   #failure: Error | undefined;
   #stopping = false;
+  #pages: PrometheusPages;
   readonly #delivered = new Map<string, number>();
 
   constructor(options: ExportsOptions) {
     const { clock, config, core, durable, log, spool } = options;
     this.#options = options;
     this.#spool = spool;
+    this.#pages = new PrometheusPages({}, config.export.prometheus);
     const keepsLetters = durable.store !== undefined;
     this.#deliveries = new Deliveries({ config, clock, log, spool, books: core.books, keepsLetters });
   }
@@ -118,8 +118,8 @@ export class Exports {
         listen,
         log,
         tls: config.export.prometheus.tls,
-        metrics: (accept) => this.#page(accept),
-        healthy: () => true,
+        metrics: (accept) => this.#pages.page(this.#snapshot, accept),
+        unhealthy: () => undefined,
         degraded,
         ready,
         status,
@@ -132,7 +132,7 @@ export class Exports {
   #identify(): void {
     const { clock, config, durable, env, log } = this.#options;
     const { hostName, hostId, hostArch, osDescription } = hostIdentity();
-    this.#resource = agentResource({
+    const resource = agentResource({
       env,
       facts: {
         hostName,
@@ -145,13 +145,14 @@ export class Exports {
       configured: config.resource,
       version: programVersion(),
     });
-    this.#encoder = createOtlpEncoder({ resource: this.#resource, version: programVersion() });
+    this.#pages = new PrometheusPages(resource, config.export.prometheus);
+    this.#encoder = createOtlpEncoder({ resource, version: programVersion() });
     for (const sender of this.#deliveries.senders) sender.start();
     this.#self = new SelfReport({
       clock,
       log,
       destination: destinations(config.export.otlp)[0],
-      resource: this.#resource,
+      resource,
       intervalMs: config.rates.exportMs,
       stats: () =>
         selfStats(
@@ -260,13 +261,6 @@ export class Exports {
       await durable.store.delivered(destination, bucket);
       core.books.note("delivery", clock.now(), { destination, before: bucket, head: this.#stored?.head });
     }
-  }
-
-  #page(accept: string | undefined): { readonly type: string; readonly text: string } {
-    const shown = this.#options.config.export.prometheus.tenants
-      ? this.#snapshot
-      : withoutTenants(this.#snapshot);
-    return prometheusText(shown, this.#resource, accept);
   }
 }
 

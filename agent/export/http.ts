@@ -1,18 +1,26 @@
 // The agent's own endpoints: /metrics, /-/healthy, /-/ready, /-/status. Loopback unless configured otherwise.
-// Everything a peer can make grow is bounded: headers, request time, connections; bodies are not read at all.
+// Everything a peer can make grow is bounded: headers, request time, connections, answers; bodies are not read at all.
+// On loopback a request that names a foreign host is not answered: a web page may point its own name at 127.0.0.1 and
+// have the browser read what only this host should see (DNS rebinding). Probes tell nothing and are always answered.
 import type { IncomingMessage, Server, ServerOptions, ServerResponse } from "node:http";
 import { createServer } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import { isIP } from "node:net";
+import { hostname } from "node:os";
 import { gzipSync } from "node:zlib";
 import type { Log } from "../platform/log.ts";
 import type { ListenTls } from "../platform/tls.ts";
 import { serveTls } from "../platform/tls.ts";
+import { holdUntilAnswered, keepConnections } from "./connections.ts";
 import type { Page } from "./prometheus.ts";
 
 const HEADER_BYTES_MAX = 8 * 1024;
-const CONNECTIONS_MAX = 64;
+const CONNECTION_BOUNDS = { connectionsMax: 64, perAddressMax: 32 };
 const REQUEST_TIMEOUT_MS = 10_000;
+/** An answer of which the peer takes nothing for this long is given up. */
+const ANSWER_TIMEOUT_MS = 30_000;
+const KEEP_ALIVE_MS = 65_000;
 const GZIP_FROM_BYTES = 1024;
 
 export interface HttpOptions {
@@ -20,10 +28,10 @@ export interface HttpOptions {
   readonly listen: string;
   readonly log: Log;
   readonly tls?: ListenTls | undefined;
-  /** The page for a scraper's Accept header. */
+  /** The page for a scraper's Accept header; the same object as long as its content is the same. */
   readonly metrics: (accept: string | undefined) => Page;
-  /** The process does its work; false asks a supervisor to restart it. */
-  readonly healthy: () => boolean;
+  /** Why the process does not do its work, which asks a supervisor to restart it; undefined while it does. */
+  readonly unhealthy: () => string | undefined;
   /** What is wrong although the process does its work: shown, but no reason for a restart. */
   readonly degraded?: () => string | undefined;
   /** Sources are found and a first snapshot was committed. */
@@ -53,15 +61,14 @@ export class ListenError extends Error {
 
 /** Listens. Throws ListenError with a hint when the address cannot be had. */
 export async function serveHttp(options: HttpOptions): Promise<HttpEndpoint> {
+  const answers = new Answers(options);
   const server = createListener(options, (request, response) => {
-    try {
-      answer(options, request, response);
-    } catch (error) {
-      options.log.error("cannot answer a request", { cause: String(error), path: request.url });
-      plain(response, 500, "internal error\n");
-    }
+    request.resume();
+    holdUntilAnswered(request.socket, response);
+    answers.answer(request, response);
   });
-  server.maxConnections = CONNECTIONS_MAX;
+  keepConnections(server, options.tls === undefined ? "connection" : "secureConnection", CONNECTION_BOUNDS);
+  server.timeout = ANSWER_TIMEOUT_MS;
   server.on("clientError", (_, socket) => socket.destroy());
   await listen(server, options.listen);
   // Of a connection that cannot be accepted: out of descriptors or memory, which passes.
@@ -87,13 +94,13 @@ function createListener(
     maxHeaderSize: HEADER_BYTES_MAX,
     headersTimeout: REQUEST_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
-    keepAliveTimeout: 65_000,
+    keepAliveTimeout: KEEP_ALIVE_MS,
   };
   const { tls } = options;
   if (tls === undefined) return createServer(bounds, handle);
   try {
     const server = serveTls(tls, options.log.with({ source: "http" }), (files) =>
-      createTlsServer({ ...bounds, ...files }, handle),
+      createTlsServer({ ...bounds, ...files, handshakeTimeout: REQUEST_TIMEOUT_MS }, handle),
     );
     server.on("tlsClientError", (_, socket) => socket.destroy());
     return server;
@@ -108,66 +115,100 @@ function createListener(
   }
 }
 
-function answer(options: HttpOptions, request: IncomingMessage, response: ServerResponse): void {
-  const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
-  const handler = HANDLERS.get(path);
-  request.resume();
-  if (handler === undefined) {
-    plain(response, 404, "not found; try /metrics, /-/healthy, /-/ready or /-/status\n");
-  } else if (request.method !== "GET" && request.method !== "HEAD") {
-    response.setHeader("allow", "GET, HEAD");
-    plain(response, 405, "only GET and HEAD\n");
-  } else {
-    handler(options, request, response);
+/** What is answered to a request. */
+class Answers {
+  readonly #options: HttpOptions;
+  readonly #isLoopback: boolean;
+  readonly #names: ReadonlySet<string>;
+  /** Pages compressed, once for every scraper. */
+  readonly #zipped = new WeakMap<Page, Buffer>();
+  #status: Page | undefined;
+
+  constructor(options: HttpOptions) {
+    const listened = addressOf(options.listen)?.name ?? "";
+    this.#options = options;
+    this.#isLoopback = /^(127\.|::1$|localhost$)/.test(listened);
+    this.#names = new Set(["", "localhost", listened.toLowerCase(), hostname().toLowerCase()]);
+  }
+
+  answer(request: IncomingMessage, response: ServerResponse): void {
+    try {
+      this.#route(request, response);
+    } catch (error) {
+      this.#options.log.error("cannot answer a request", { cause: String(error), path: request.url });
+      plain(response, 500, "internal error\n");
+    }
+  }
+
+  #route(request: IncomingMessage, response: ServerResponse): void {
+    const { ready } = this.#options;
+    const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
+    if (!PATHS.has(path)) {
+      plain(response, 404, "not found; try /metrics, /-/healthy, /-/ready or /-/status\n");
+    } else if (request.method !== "GET" && request.method !== "HEAD") {
+      response.setHeader("allow", "GET, HEAD");
+      plain(response, 405, "only GET and HEAD\n");
+    } else if (path === "/-/healthy") this.#health(response);
+    else if (path === "/-/ready") plain(response, ready() ? 200 : 503, ready() ? "ready\n" : "not ready\n");
+    else if (!this.#isOwnName(request.headers.host)) {
+      const hint =
+        "ask for it by an address or as localhost; a proxy in front has to send its own Host header";
+      plain(response, 421, `this is not ${JSON.stringify(request.headers.host)}: ${hint}\n`);
+    } else if (path === "/") plain(response, 200, "tokenwatt: /metrics /-/healthy /-/ready /-/status\n");
+    else this.#send(request, response, path === "/metrics" ? this.#page(request) : this.#statusPage());
+  }
+
+  #health(response: ServerResponse): void {
+    const { degraded, unhealthy } = this.#options;
+    const cause = unhealthy();
+    const warning = degraded?.();
+    if (cause !== undefined) plain(response, 503, `not healthy: ${cause}\n`);
+    else plain(response, 200, warning === undefined ? "healthy\n" : `degraded: ${warning}\n`);
+  }
+
+  /** An address cannot be pointed elsewhere, a name can: only names that are this host's own are taken. */
+  #isOwnName(host: string | undefined): boolean {
+    if (!this.#isLoopback) return true;
+    const name = (host ?? "")
+      .replace(/:\d*$/, "")
+      .replace(/^\[(.*)\]$/, "$1")
+      .toLowerCase();
+    return isIP(name) > 0 || name.endsWith(".localhost") || this.#names.has(name);
+  }
+
+  #page(request: IncomingMessage): Page {
+    return this.#options.metrics(request.headers.accept);
+  }
+
+  /** Made once for all who ask for it at the same moment. */
+  #statusPage(): Page {
+    if (this.#status !== undefined) return this.#status;
+    const asText = (_: string, value: unknown): unknown =>
+      typeof value === "bigint" ? String(value) : value;
+    const text = `${JSON.stringify(this.#options.status(), asText, 2)}\n`;
+    this.#status = { type: "application/json; charset=utf-8", bytes: Buffer.from(text) };
+    setImmediate(() => {
+      this.#status = undefined;
+    });
+    return this.#status;
+  }
+
+  #send(request: IncomingMessage, response: ServerResponse, page: Page): void {
+    response.setHeader("content-type", page.type);
+    response.setHeader("vary", "accept, accept-encoding");
+    let { bytes } = page;
+    if (bytes.length >= GZIP_FROM_BYTES && acceptsGzip(request.headers["accept-encoding"])) {
+      const zipped = this.#zipped.get(page) ?? gzipSync(bytes, { level: 1 });
+      this.#zipped.set(page, zipped);
+      response.setHeader("content-encoding", "gzip");
+      bytes = zipped;
+    }
+    response.setHeader("content-length", bytes.length);
+    response.end(request.method === "HEAD" ? undefined : bytes);
   }
 }
 
-type Handler = (options: HttpOptions, request: IncomingMessage, response: ServerResponse) => void;
-
-const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
-  ["/", (_, __, response) => plain(response, 200, "tokenwatt: /metrics /-/healthy /-/ready /-/status\n")],
-  [
-    "/metrics",
-    ({ metrics }, request, response) => {
-      const { type, text } = metrics(request.headers.accept);
-      body(request, response, type, text);
-    },
-  ],
-  [
-    "/-/healthy",
-    ({ degraded, healthy }, _, response) => {
-      const cause = healthy() ? degraded?.() : undefined;
-      if (cause === undefined) verdict(response, healthy(), "healthy");
-      else plain(response, 200, `degraded: ${cause}\n`);
-    },
-  ],
-  ["/-/ready", ({ ready }, _, response) => verdict(response, ready(), "ready")],
-  [
-    "/-/status",
-    ({ status }, request, response) => {
-      const text = JSON.stringify(
-        status(),
-        (_, value) => (typeof value === "bigint" ? String(value) : value),
-        2,
-      );
-      body(request, response, "application/json; charset=utf-8", `${text}\n`);
-    },
-  ],
-]);
-
-function verdict(response: ServerResponse, good: boolean, word: string): void {
-  plain(response, good ? 200 : 503, good ? `${word}\n` : `not ${word}\n`);
-}
-
-function body(request: IncomingMessage, response: ServerResponse, type: string, text: string): void {
-  response.setHeader("content-type", type);
-  response.setHeader("vary", "accept, accept-encoding");
-  const gzip = text.length >= GZIP_FROM_BYTES && acceptsGzip(request.headers["accept-encoding"]);
-  if (gzip) response.setHeader("content-encoding", "gzip");
-  const bytes = gzip ? gzipSync(text, { level: 1 }) : Buffer.from(text);
-  response.setHeader("content-length", bytes.length);
-  response.end(request.method === "HEAD" ? undefined : bytes);
-}
+const PATHS: ReadonlySet<string> = new Set(["/", "/metrics", "/-/healthy", "/-/ready", "/-/status"]);
 
 function acceptsGzip(header: string | string[] | undefined): boolean {
   return String(header ?? "")
@@ -189,21 +230,27 @@ function plain(response: ServerResponse, code: number, text: string): void {
   response.end(text);
 }
 
+function addressOf(listen: string): { readonly name: string; readonly port: string } | undefined {
+  const [, ipv6, name = "", port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(listen) ?? [];
+  return port === undefined ? undefined : { name: ipv6 ?? name, port };
+}
+
 async function listen(server: Server, address: string): Promise<void> {
-  const [, ipv6, name, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(address) ?? [];
-  if (port === undefined) {
+  const found = addressOf(address);
+  if (found === undefined) {
     const wanted = `Cannot listen on ${JSON.stringify(address)}: wanted host:port`;
     throw new ListenError(wanted, 'for example "127.0.0.1:9464"');
   }
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
-      server.listen(Number(port), ipv6 ?? name, () => {
+      server.listen(Number(found.port), found.name, () => {
         server.off("error", reject);
         resolve();
       });
     });
   } catch (error) {
+    const { port } = found;
     const taken = (error as NodeJS.ErrnoException).code === "EADDRINUSE";
     const seen = taken ? "the port is in use" : (error as Error).message;
     const hint = taken

@@ -55,26 +55,36 @@ export function createPrometheusWriter(resource: Attributes): PrometheusWriter {
 /** A page as an HTTP answer. */
 export interface Page {
   readonly type: string;
-  readonly text: string;
+  readonly bytes: Buffer;
 }
 
-const writers = new WeakMap<Attributes, PrometheusWriter>();
+/** The pages of one resource: each is built once for a snapshot and a format, whoever asks for it. */
+export class PrometheusPages {
+  readonly #writer: PrometheusWriter;
+  readonly #withTenants: boolean;
+  readonly #pages = new Map<TextFormat, Page>();
+  #snapshot: LedgerSnapshot | undefined;
 
-/** The page of a snapshot in the format the scraper accepts; before the first commit only `target_info`. */
-export function prometheusText(
-  snapshot: LedgerSnapshot | undefined,
-  resource: Attributes,
-  accept: string | undefined,
-): Page {
-  let writer = writers.get(resource);
-  if (writer === undefined) {
-    writer = createPrometheusWriter(resource);
-    writers.set(resource, writer);
+  constructor(resource: Attributes, options: { readonly tenants: boolean }) {
+    this.#writer = createPrometheusWriter(resource);
+    this.#withTenants = options.tenants;
   }
-  const format = negotiate(accept);
-  const shown = snapshot ?? { sequence: 0, time: 0n, points: [] };
-  return { type: CONTENT_TYPES[format], text: writer.write(shown, format) };
+
+  /** The page of a snapshot in the format the scraper accepts; before the first commit only `target_info`. */
+  page(snapshot: LedgerSnapshot | undefined, accept: string | undefined): Page {
+    if (snapshot !== this.#snapshot) this.#pages.clear();
+    this.#snapshot = snapshot;
+    const format = negotiate(accept);
+    const known = this.#pages.get(format);
+    if (known !== undefined) return known;
+    const shown = (this.#withTenants ? snapshot : withoutTenants(snapshot)) ?? EMPTY;
+    const page = { type: CONTENT_TYPES[format], bytes: Buffer.from(this.#writer.write(shown, format)) };
+    this.#pages.set(format, page);
+    return page;
+  }
 }
+
+const EMPTY: LedgerSnapshot = { sequence: 0, time: 0n, points: [] };
 
 /** The snapshot without series of a tenant: who the customers are is not for everyone who reaches the port. */
 export function withoutTenants(snapshot: LedgerSnapshot | undefined): LedgerSnapshot | undefined {

@@ -86,7 +86,7 @@ test("a listener shows its next caller that its files were replaced after it rea
     log: silentLog,
     tls,
     metrics: no,
-    healthy: no,
+    unhealthy: no,
     ready: no,
     status: no,
   });

@@ -112,8 +112,8 @@ describe.skipIf(!installed)("the agent's endpoints over TLS", () => {
         keyFile: join(folder, "listen.key"),
         clientCaFile: join(folder, "clients.pem"),
       },
-      metrics: () => ({ type: "text/plain", text: "up 1\n" }),
-      healthy: () => true,
+      metrics: () => ({ type: "text/plain", bytes: Buffer.from("up 1\n") }),
+      unhealthy: () => undefined,
       ready: () => true,
       status: () => ({}),
     });
@@ -142,8 +142,8 @@ describe.skipIf(!installed)("the agent's endpoints over TLS", () => {
   test("a missing file is said clearly", async () => {
     const tls = { certFile: "/nonexistent.pem", keyFile: "/nonexistent.key" };
     const never = {
-      metrics: () => ({ type: "", text: "" }),
-      healthy: () => true,
+      metrics: () => ({ type: "", bytes: Buffer.alloc(0) }),
+      unhealthy: () => undefined,
       ready: () => true,
       status: () => ({}),
     };
