@@ -130,10 +130,10 @@ class OneAtATime extends Duplex {
   }
 
   /** The server's idle time; it counts what moves on the wire. */
-  setTimeout(milliseconds: number): this {
+  readonly setTimeout = (milliseconds: number): this => {
     this.#socket.setTimeout(milliseconds);
     return this;
-  }
+  };
 
   override _read(): void {
     this.#isWanted = true;
