@@ -77,6 +77,8 @@ export interface GpuBackend<Schema extends z.ZodType = z.ZodType> {
   readonly config: Schema;
   /** Whether this backend can work here, and why (shown by doctor). Cheap; never throws. */
   detect(config: z.output<Schema>, context: SourceContext): Promise<Detection>;
+  /** Throws SourceError (misconfigured) where `open` would, because of files the section names; starts nothing. */
+  check?(config: z.output<Schema>): void;
   open(config: z.output<Schema>, context: SourceContext): Promise<GpuSource>;
 }
 
@@ -123,6 +125,8 @@ export interface ServerType<Schema extends z.ZodType = z.ZodType> {
   /** What it counts for, where that is the same for every server of the type. */
   readonly family?: Family;
   open(entry: z.output<Schema>, context: SourceContext): ServerSource;
+  /** Throws SourceError (misconfigured) where `open` would, because of files the entry names; starts nothing. */
+  check?(entry: z.output<Schema>): void;
   /** Prometheus text: recognises a page by its label signature and reads it. Absent for gRPC sources. */
   readonly page?: PageReader;
 }

@@ -1,7 +1,7 @@
 // `tokenwatt config check | print | schema | init`: everything about the configuration without starting anything.
 import type { Command } from "commander";
 import type { ConfigOptions } from "./common/config-options.ts";
-import { addConfigOptions, loadConfigFor } from "./common/config-options.ts";
+import { addConfigOptions, loadConfigFor, loadUsableConfigFor } from "./common/config-options.ts";
 import { UsageError } from "./common/errors.ts";
 import type { Io } from "./common/io.ts";
 import { exitCodes, printLine, tell } from "./common/io.ts";
@@ -48,7 +48,7 @@ interface CheckOptions extends ConfigOptions {
 async function check(options: CheckOptions, io: Io): Promise<void> {
   const { ConfigError, configuredServers } = await import("../config/load.ts");
   try {
-    const { config, file } = await loadConfigFor(options, io);
+    const { config, file } = await loadUsableConfigFor(options, io);
     const servers = configuredServers(config).length;
     if (options.json === true) {
       printLine(io, JSON.stringify({ valid: true, file: file ?? null, servers, problems: [] }));

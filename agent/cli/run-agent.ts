@@ -13,7 +13,7 @@ import { nameProcess } from "../platform/process-name.ts";
 import type { ServiceManager } from "../platform/service-manager.ts";
 import { openServiceManager } from "../platform/service-manager.ts";
 import { stateRemedy } from "../store/state-folder.ts";
-import { loadConfigFor } from "./common/config-options.ts";
+import { loadUsableConfigFor } from "./common/config-options.ts";
 import type { Io } from "./common/io.ts";
 import { exitCodes } from "./common/io.ts";
 import type { StopCause } from "./common/until-stopped.ts";
@@ -30,7 +30,7 @@ const STOP_MS = 3000;
 
 /** Runs the agent; resolves when it has stopped. Throws ConfigError or SourceError when it cannot start. */
 export async function runAgent(options: RunOptions & { readonly live?: boolean }, io: Io): Promise<void> {
-  const { config } = await loadConfigFor(options, io);
+  const { catalogue, config } = await loadUsableConfigFor(options, io);
   nameProcess("tokenwatt");
   const clock = systemClock();
   const log = createLog(config.logLevel);
@@ -46,6 +46,7 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   const manager = await openServiceManager({ env: io.env, clock, log });
   const agent = await startAgent({
     config,
+    catalogue,
     clock,
     log,
     env: io.env,
@@ -97,8 +98,8 @@ function handleReload(agent: Agent, options: RunOptions, io: Io, log: Log, manag
   process.on("SIGHUP", async () => {
     manager.reloading();
     try {
-      const { config } = await loadConfigFor(options, io);
-      const { applied, needRestart } = await agent.reload(config);
+      const { catalogue, config } = await loadUsableConfigFor(options, io);
+      const { applied, needRestart } = await agent.reload(config, catalogue);
       log.info("configuration reloaded", { applied, needRestart });
     } catch (error) {
       const problems = error instanceof ConfigError ? error.problems : (error as Error).message;

@@ -49,6 +49,8 @@ export interface LoadedConfig {
   readonly file?: string;
   /** `config.yaml:12:5`, an environment variable, `--set` or `default`. */
   origin(path: ConfigPath): string;
+  /** Where the configuration names a file that is not a default: certificates, tokens, prices. */
+  readonly files: readonly ConfigPath[];
 }
 
 /** Reads the configuration. Throws ConfigError with every problem found. */
@@ -75,6 +77,7 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
   const problems: Problem[] = layers.flatMap((layer) => layer.problems);
   if (!parsed.success) {
     const context = {
+      whole: "the configuration",
       root,
       locate,
       knownKeys: (path: ConfigPath) => knownKeys(keys(), path),
@@ -84,8 +87,10 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
   }
   problems.push(...crossProblems(parsed.success ? parsed.data : root, root, sources, locate));
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems);
-  const config = resolveFiles(parsed.data, file);
-  return { config, origin, ...(name === undefined ? {} : { file: name }) };
+  const files = namedFiles(parsed.data, keys()).filter((path) => origin(path) !== "default");
+  const inFile = files.filter((path) => overridden(path, layers) === undefined);
+  const config = file === undefined ? parsed.data : resolveFiles(parsed.data, inFile, dirname(file.name));
+  return { config, origin, files, ...(name === undefined ? {} : { file: name }) };
 }
 
 const registeredSources: Sources = { gpuBackends, serverTypes };
@@ -162,9 +167,22 @@ function ownerOf(folder: string): number | undefined {
 function overlay(value: unknown, layers: readonly Overrides[]): unknown {
   let root = value;
   for (const { overrides } of layers) {
-    for (const override of overrides) root = withValue(root, override.path, override.value);
+    for (const { path, value: given } of overrides)
+      if (hasRoom(root, path)) root = withValue(root, path, given);
   }
   return root;
+}
+
+/** Where the file has a list or a word in the place of a section, that is refused, not written over. */
+function hasRoom(root: unknown, path: ConfigPath): boolean {
+  return path.every((step, depth) => {
+    const above = valueAt(root, path.slice(0, depth));
+    return (
+      above === undefined ||
+      above === null ||
+      (Array.isArray(above) ? typeof step === "number" : typeof above === "object")
+    );
+  });
 }
 
 function overridden(path: ConfigPath, layers: readonly Overrides[]): string | undefined {
@@ -188,7 +206,18 @@ function originOf(
   };
 }
 
-function resolveFiles(config: Config, file: ConfigFile | undefined): Config {
-  if (config.prices === undefined || file === undefined) return config;
-  return { ...config, prices: resolve(dirname(file.name), config.prices) };
+function namedFiles(config: Config, schema: JsonSchema): ConfigPath[] {
+  const keys = new Set(allPaths(schema).filter((path) => path === "prices" || path.endsWith("File")));
+  const inList = (step: string | number): string | number => (typeof step === "number" ? 0 : step);
+  return leaves(config)
+    .map(([path]) => path)
+    .filter((path) => keys.has(formatPath(path.map(inList))));
+}
+
+/** Files named in the configuration file are relative to it; all others to the working folder. */
+function resolveFiles(config: Config, files: readonly ConfigPath[], folder: string): Config {
+  return files.reduce<Config>(
+    (root, path) => withValue(root, path, resolve(folder, String(valueAt(root, path)))) as Config,
+    config,
+  );
 }

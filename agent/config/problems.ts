@@ -34,6 +34,8 @@ export function formatProblem({ message, at, hint }: Problem): string {
 
 /** What problems are described with: the values seen, where each came from, and the keys there are. */
 export interface ProblemContext {
+  /** What the root is called: "the configuration", "the price file". */
+  readonly whole: string;
   readonly root: unknown;
   locate(path: ConfigPath): string | undefined;
   /** Keys the schema knows at a path. */
@@ -42,16 +44,29 @@ export interface ProblemContext {
   readonly allPaths: () => readonly string[];
 }
 
-/** The problems behind zod's issues, in the order of the file. */
+/** Problems shown of one file: who has more fixes these first, and a hundred thousand would take minutes to describe. */
+const PROBLEMS_MAX = 50;
+
+/** At most 50 problems, and how many there are beyond. */
+export function shortened(problems: readonly Problem[], total = problems.length): Problem[] {
+  const kept = problems.slice(0, PROBLEMS_MAX);
+  const more = total - kept.length;
+  if (more > 0) kept.push({ path: "", message: `There are ${more} more problems like these` });
+  return kept;
+}
+
+/** The problems behind zod's issues, in the order of the file; at most 50, and how many there are beyond. */
 export function problemsOf(issues: readonly z.core.$ZodIssue[], context: ProblemContext): Problem[] {
-  return issues.flatMap((issue) => {
+  const single = issues.flatMap((issue): z.core.$ZodIssue[] =>
+    issue.code === "unrecognized_keys" ? issue.keys.map((key) => ({ ...issue, keys: [key] })) : [issue],
+  );
+  const described = single.slice(0, PROBLEMS_MAX).flatMap((issue) => {
     const path = issue.path as ConfigPath;
-    if (issue.code === "unrecognized_keys") {
-      return issue.keys.map((key) => unknownKey([...path, key], context));
-    }
+    if (issue.code === "unrecognized_keys") return [unknownKey([...path, issue.keys[0] ?? ""], context)];
     if (issue.code === "invalid_union") return unionProblems(issue, context);
     return [valueProblem(path, wantedBy(issue), hintOf(issue) ?? nearValue(issue, context), context)];
   });
+  return shortened(described, described.length + Math.max(0, single.length - PROBLEMS_MAX));
 }
 
 function unknownKey(path: ConfigPath, context: ProblemContext): Problem {
@@ -68,7 +83,7 @@ function unknownKey(path: ConfigPath, context: ProblemContext): Problem {
   const what = serverTypes ? "there is no such server type" : "there is no such key";
   return {
     path: formatPath(path),
-    message: `Cannot use ${formatPath(path)}: ${what}`,
+    message: `Cannot use ${printable(formatPath(path))}: ${what}`,
     at: context.locate(path),
     hint,
   };
@@ -81,12 +96,12 @@ function valueProblem(
   context: ProblemContext,
 ): Problem {
   const seen = valueAt(context.root, path);
-  const name = formatPath(path);
+  const name = path.length === 0 ? context.whole : printable(formatPath(path));
   const message =
     seen === undefined
       ? `Cannot find ${name}: wanted ${wanted}`
       : `Cannot read ${name} as ${wanted}: got ${shown(path, seen)}`;
-  return { path: name, message, at: context.locate(path), hint };
+  return { path: path.length === 0 ? "" : formatPath(path), message, at: context.locate(path), hint };
 }
 
 /** Of a value with several forms: what keeps it from the form it is closest to, else all forms there are. */
@@ -174,8 +189,18 @@ function shown(path: ConfigPath, value: unknown): string {
   if (typeof value === "object" && value !== null) {
     return leaves(value).length === 0
       ? "an empty section"
-      : `a section with ${Object.keys(value).join(", ")}`;
+      : `a section with ${printable(Object.keys(value).join(", "))}`;
   }
-  const text = JSON.stringify(masked(path, value)) ?? String(value);
-  return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}...` : text;
+  // A whole file that is no section may be anything, a private key too.
+  if (path.length === 0 && typeof value === "string") return "text";
+  return printable(JSON.stringify(masked(path, value)) ?? String(value));
+}
+
+/** The text, shortened, and without characters that would move a terminal's cursor or turn its writing round. */
+function printable(text: string): string {
+  const short = text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}...` : text;
+  return short.replaceAll(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }

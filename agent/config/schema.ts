@@ -19,14 +19,17 @@ const LATENCIES = [
 const milliseconds = (least: number, most: number): z.ZodNumber => z.number().min(least).max(most);
 
 /** `host:port` to listen on; an empty text switches the endpoint off. */
-const listenAddress = z
-  .string()
-  .refine((text) => text === "" || /^(\[[0-9a-fA-F:.]+\]|[^:\s/]+):\d{1,5}$/.test(text), {
-    error: "host:port",
-    params: {
-      hint: 'for example "127.0.0.1:9464", or "0.0.0.0:9464" for all interfaces; "" switches it off',
-    },
-  });
+const listenAddress = z.string().refine((text) => text === "" || isListenAddress(text), {
+  error: "host:port with a port of 65535 or less",
+  params: {
+    hint: 'for example "127.0.0.1:9464", or "0.0.0.0:9464" for all interfaces; "" switches it off',
+  },
+});
+
+function isListenAddress(text: string): boolean {
+  const [, port] = /^(?:\[[0-9a-fA-F:.]+\]|[^:\s/]+):(\d{1,5})$/.exec(text) ?? [];
+  return port !== undefined && Number(port) <= 65_535;
+}
 
 const common = {
   stateDir: z.string().min(1).describe("Folder for what must survive a restart."),

@@ -4,8 +4,8 @@
 
 import type { Config } from "../config/load.ts";
 import { changedValues } from "../config/load.ts";
-import { readPrices } from "../config/prices.ts";
 import { destinations } from "../export/otlp/config.ts";
+import type { Catalogue } from "../meter/money/catalogue.ts";
 import type { Nanos, SettledInterval } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
@@ -34,6 +34,8 @@ const SERVERS_APART_MS = 25;
 
 export interface AgentOptions {
   readonly config: Config;
+  /** What the configured price file holds; absent = nothing has a cost. */
+  readonly catalogue?: Catalogue | undefined;
   readonly clock: Clock;
   readonly log: Log;
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -109,7 +111,7 @@ export class Agent {
       series: config.series,
       capacity: config.capacity,
       objectives: config.objectives,
-      ...(config.prices === undefined ? {} : { catalogue: readPrices(config.prices) }),
+      ...(options.catalogue === undefined ? {} : { catalogue: options.catalogue }),
       restored: durable.restored,
       outdated: durable.outdated,
       strict: options.strict ?? false,
@@ -188,15 +190,15 @@ export class Agent {
   /** Takes over what a new configuration changes in servers and log level; returns the rest, which needs a restart. */
   async reload(
     config: Config,
+    catalogue?: Catalogue,
   ): Promise<{ readonly applied: readonly string[]; readonly needRestart: readonly string[] }> {
     const changes = Object.keys(changedValues(this.#config, config));
-    const live = changes.filter((path) => path.startsWith("servers.") || path === "prices");
+    const live = changes.filter(
+      (path) => path.startsWith("servers.") || (path === "prices" && catalogue !== undefined),
+    );
     await this.#servers?.reload(config, this.#pipeline);
-    if (config.prices !== undefined) {
-      const catalogue = readPrices(config.prices);
-      if (catalogue.version !== this.#core.books.priceVersion) {
-        this.#core.books.setCatalogue(catalogue, this.#pipeline.settledUntil);
-      }
+    if (catalogue !== undefined && catalogue.version !== this.#core.books.priceVersion) {
+      this.#core.books.setCatalogue(catalogue, this.#pipeline.settledUntil);
     }
     if (changes.length > 0)
       this.#core.books.note("config", this.#pipeline.settledUntil, { changed: changes });

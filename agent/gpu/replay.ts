@@ -29,6 +29,9 @@ export const replayBackend: GpuBackend<typeof config> = {
     options.path === ""
       ? { usable: false, reason: "no recording is configured (gpu.replay.path)" }
       : { usable: true, reason: `recording ${options.path}` },
+  check: ({ path }) => {
+    if (path !== "") readGpus(path);
+  },
   open: async (options, context) => openReplay(options, context),
 };
 

@@ -1,12 +1,13 @@
 // One GET for a metric page: over http, https or a unix socket, with a deadline and a bound on the inflated size.
 // Asks for text/plain 0.0.4 alone, because any mention of OpenMetrics makes python servers rename their samples
 // (facts: prometheus_client 0.26). Answers that are no metric page (HTML, JSON) end in an error that says so.
-import { readFileSync } from "node:fs";
 import type { IncomingMessage, RequestOptions } from "node:http";
 import { Agent as HttpAgent, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import type { Readable } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
+import type { FileError } from "../platform/files.ts";
+import { readFileOf } from "../platform/files.ts";
 import { explainTls, filesState } from "../platform/tls.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
@@ -166,11 +167,15 @@ function authorization(target: PageTarget): { authorization?: string } {
 
 function fileOf(path: string, target: PageTarget): Buffer {
   try {
-    return readFileSync(path);
+    return readFileOf(path);
   } catch (cause) {
-    throw new SourceError("transient", `Cannot read ${target.url}: its file ${path} cannot be opened`, {
-      cause,
-    });
+    throw new SourceError(
+      "transient",
+      `Cannot read ${target.url}: its file ${path}: ${(cause as FileError).reason}`,
+      {
+        cause,
+      },
+    );
   }
 }
 

@@ -1,7 +1,6 @@
 // The one door to gRPC: channels with our keepalive and size rules, and our .proto files as service definitions.
 // Keepalive stays at 30 s or more because vLLM's server answers faster pings with GOAWAY (facts: smg servicer, 10 s
 // minimum); reconnects are capped at 30 s because grpc-js backs off up to 120 s by default.
-import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type {
   ChannelCredentials,
@@ -11,6 +10,7 @@ import type {
   ServiceDefinition,
 } from "@grpc/grpc-js";
 import { Client, credentials, loadPackageDefinition, Metadata } from "@grpc/grpc-js";
+import { readFileOf, readTextOf } from "./files.ts";
 
 export type {
   CallOptions,
@@ -78,14 +78,14 @@ export function callMetadata({ bearerFile, headers, headersFile }: GrpcTarget): 
   const metadata = new Metadata();
   for (const [key, value] of Object.entries(headers ?? {})) setSecret(metadata, key, value, "headers");
   if (headersFile !== undefined) {
-    for (const line of readFileSync(headersFile, "utf8").split("\n")) {
+    for (const line of readTextOf(headersFile).split("\n")) {
       const colon = line.indexOf(":");
       if (colon <= 0) continue;
       setSecret(metadata, line.slice(0, colon).trim(), line.slice(colon + 1).trim(), headersFile);
     }
   }
   if (bearerFile !== undefined) {
-    setSecret(metadata, "authorization", `Bearer ${readFileSync(bearerFile, "utf8").trim()}`, bearerFile);
+    setSecret(metadata, "authorization", `Bearer ${readTextOf(bearerFile).trim()}`, bearerFile);
   }
   return metadata;
 }
@@ -130,6 +130,6 @@ export async function serviceDefinition(file: string, service: string): Promise<
 export function channelCredentials(target: GrpcTarget): ChannelCredentials {
   if (target.tls === undefined) return credentials.createInsecure();
   if (target.tls === true) return credentials.createSsl();
-  const read = (path: string | undefined): Buffer | null => (path === undefined ? null : readFileSync(path));
+  const read = (path: string | undefined): Buffer | null => (path === undefined ? null : readFileOf(path));
   return credentials.createSsl(read(target.tls.caFile), read(target.tls.keyFile), read(target.tls.certFile));
 }

@@ -1,8 +1,9 @@
 // TLS files, the same for all who listen and all who call: the config sections, what is read from the files, and taking
 // up files that were replaced. Files that do not fit together (one of a pair replaced so far) leave the old ones in use.
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import type { TlsOptions } from "node:tls";
 import { z } from "zod";
+import { readFileOf } from "./files.ts";
 import type { Log } from "./log.ts";
 
 const file = z.string().min(1).optional();
@@ -34,11 +35,11 @@ export type ListenTls = z.output<typeof listenTls>;
 export function readTls(tls: ListenTls): TlsOptions {
   const { certFile, clientCaFile, keyFile } = tls;
   return {
-    cert: readFileSync(certFile),
-    key: readFileSync(keyFile),
+    cert: readFileOf(certFile),
+    key: readFileOf(keyFile),
     ...(clientCaFile === undefined
       ? {}
-      : { ca: readFileSync(clientCaFile), requestCert: true, rejectUnauthorized: true }),
+      : { ca: readFileOf(clientCaFile), requestCert: true, rejectUnauthorized: true }),
   };
 }
 

@@ -1,12 +1,14 @@
 // Recordings on disk: which files a recording folder holds, and its JSON lines.
 // Format 1 is one `gpu.jsonl` and `tokens*.jsonl`; format 2 has a `recording.json`, `gpu-*.jsonl` and `server-*.jsonl`
 // (METERING.md 10). Files may be gzipped (`.gz`). Lines that are no JSON are left out and named.
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { gunzipSync } from "node:zlib";
+import { readFileOf } from "../platform/files.ts";
 import { SourceError } from "../source.ts";
 
 const MALFORMED_MAX = 20;
+const FILE_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** One object of a JSON-lines file. */
 export type JsonLine = Readonly<Record<string, unknown>>;
@@ -98,8 +100,9 @@ export function finite(value: unknown): number | undefined {
 
 function readText(path: string): string {
   try {
-    const bytes = readFileSync(path);
-    return (path.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString("utf8");
+    const bytes = readFileOf(path, FILE_BYTES_MAX);
+    const plain = path.endsWith(".gz") ? gunzipSync(bytes, { maxOutputLength: FILE_BYTES_MAX }) : bytes;
+    return plain.toString("utf8");
   } catch (cause) {
     throw new SourceError("misconfigured", `Cannot read ${path}: ${(cause as Error).message}`, { cause });
   }

@@ -25,6 +25,9 @@ export const replayServer: ServerType<typeof config> = {
   name: "replay",
   config,
   example: { path: "recording/tokens.jsonl" },
+  check: ({ path }) => {
+    if (!holdsPolls(readJsonLines(path).lines)) readServer(path);
+  },
   open: (entry, context) => {
     const time = recordedTime(context.clock);
     const { lines } = readJsonLines(entry.path);

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Books } from "../../agent/meter/books.ts";
-import { readCatalogue } from "../../agent/meter/money/catalogue.ts";
 import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
+import { catalogueOf } from "../fakes/catalogue.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "../meter/fixtures.ts";
 import { Bookkeeper, temporaryFolder, tokens } from "../store/ledger/fixture.ts";
 import { runCommand } from "./capture-io.ts";
@@ -17,7 +17,7 @@ const QUARTERS = 2 * 96 + 2;
 
 /** Every quarter of an hour: 900 s allocated, 600 of them active, 1 kJ; tenant a 300 and b 100 output tokens. */
 beforeAll(() => {
-  const { catalogue } = readCatalogue({
+  const catalogue = catalogueOf({
     version: "v",
     currency: "USD",
     gpus: [{ gpu: "H100", pricePerGpuHour: 3 }],

@@ -102,7 +102,7 @@ servers:
 
   test("refuses a key that stands twice", () => {
     expect(problems("logLevel: info\nlogLevel: debug\n")).toBe(
-      "Cannot read YAML: map keys must be unique\nat: config.yaml:2:1\nhint: each key may stand once in its section; merge the two",
+      "Cannot read YAML: this key stands in its section already\nat: config.yaml:2:1\nhint: each key may stand once in its section; merge the two",
     );
   });
 
@@ -125,6 +125,19 @@ servers:
     const text = problems('servers: { vllm: [ { endpoint: "a:1", headers: { authorization: [s3cret] } } ] }');
     expect(text).toContain("headers.authorization");
     expect(text).not.toContain("s3cret");
+  });
+
+  test("refuses a word where a section stands, whatever is set over it", () => {
+    const set = { env: { TOKENWATT_RATES_GPU_MS: "500" }, settings: ["export.otlp.endpoint="] };
+    expect(problems("rates: fast\nexport: [1]\n", set)).toContain("Cannot read rates as a section of keys");
+    expect(problems("rates: fast\nexport: [1]\n", set)).toContain("Cannot read export as a section of keys");
+    expect(problems("- 1\n", set)).toContain("Cannot read the configuration as a section of keys");
+    expect(load("rates:\n", set).config.rates.gpuMs).toBe(500);
+  });
+
+  test("reads a file of 30,000 keys in one pass, and names 50 of its problems", () => {
+    const keys = Array.from({ length: 30_000 }, (_, index) => `key${index}: 1`).join("\n");
+    expect(problems(keys)).toContain("There are 29950 more problems like these");
   });
 
   test("says that a named file is missing", () => {

@@ -3,11 +3,11 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { BookFacts, BooksOptions } from "../../agent/meter/books.ts";
 import { Books } from "../../agent/meter/books.ts";
-import { readCatalogue } from "../../agent/meter/money/catalogue.ts";
 import type { BucketRow, LedgerBatch, LedgerSnapshot, TokenIncrement } from "../../agent/model.ts";
+import { catalogueOf } from "../fakes/catalogue.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "./fixtures.ts";
 
-const { catalogue } = readCatalogue({
+const catalogue = catalogueOf({
   version: "v",
   currency: "USD",
   gpus: [{ gpu: "H100", pricePerGpuHour: 3 }],
@@ -224,12 +224,12 @@ describe("Books over time", () => {
   it("prices from the instant a new catalogue is set, and says so", () => {
     const books = booksOf({ catalogue });
     postBucket(books, 0, []);
-    const dearer = readCatalogue({
+    const dearer = catalogueOf({
       version: "w",
       currency: "USD",
       gpus: [{ gpu: "H100", pricePerGpuHour: 6 }],
     });
-    books.setCatalogue(dearer.catalogue, 900 * SECOND);
+    books.setCatalogue(dearer, 900 * SECOND);
     postBucket(books, 900, []);
     const { batch, snapshot } = commit(books, 1800);
     expect(totals(snapshot, "tokenwatt.cost", "tokenwatt.price.version")).toEqual({

@@ -1,18 +1,23 @@
-// config.valid: whether the configuration can be read, and from where.
+// config.valid: whether the configuration and every file it names can be used, and from where it is.
 import { configuredServers } from "../../config/load.ts";
+import { readNamedFiles } from "../../config/usable.ts";
 import type { Check } from "./check.ts";
 import { reasonOf } from "./check.ts";
 
+const ID = "config.valid";
+
 export const configCheck: Check = {
-  ids: ["config.valid"],
+  ids: [ID],
   run: async ({ loaded, configError }) => {
-    const id = "config.valid";
-    if (loaded === undefined) {
+    try {
+      if (loaded === undefined) throw configError;
+      readNamedFiles(loaded);
+    } catch (error) {
       const remedy = "fix every problem above; `tokenwatt config check` shows them again";
-      return [{ id, verdict: "fail", seen: reasonOf(configError).seen, remedy }];
+      return [{ id: ID, verdict: "fail", seen: reasonOf(error).seen, remedy }];
     }
     const servers = configuredServers(loaded.config).length;
     const seen = `${loaded.file ?? "no file, defaults"}; ${servers} server${servers === 1 ? "" : "s"} configured`;
-    return [{ id, verdict: "ok", seen }];
+    return [{ id: ID, verdict: "ok", seen }];
   },
 };

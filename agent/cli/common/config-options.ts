@@ -1,6 +1,7 @@
 // The options every command with a configuration shares: `--config FILE` and `--set KEY=VALUE`.
 import type { Command } from "commander";
 import type { LoadedConfig } from "../../config/load.ts";
+import type { Catalogue } from "../../meter/money/catalogue.ts";
 import type { Io } from "./io.ts";
 
 /** What `addConfigOptions` parses. */
@@ -27,4 +28,14 @@ export function addConfigOptions(command: Command): Command {
 export async function loadConfigFor(options: ConfigOptions, io: Io): Promise<LoadedConfig> {
   const { loadConfig } = await import("../../config/load.ts");
   return loadConfig({ env: io.env, file: options.config, settings: options.set });
+}
+
+/** The same with every file it names, as the agent needs it. Throws ConfigError as `config check` would show it. */
+export async function loadUsableConfigFor(
+  options: ConfigOptions,
+  io: Io,
+): Promise<LoadedConfig & { readonly catalogue: Catalogue | undefined }> {
+  const { readNamedFiles } = await import("../../config/usable.ts");
+  const loaded = await loadConfigFor(options, io);
+  return { ...loaded, catalogue: readNamedFiles(loaded) };
 }

@@ -2,9 +2,10 @@
 // The right needed is `get` on nodes/pods (KEP-2862: alpha 1.32, beta 1.33, stable 1.36); nodes/proxy would let its
 // holder run commands in any container, so it is never asked for. Serving certificates are signed by the cluster where
 // serverTLSBootstrap is on; else the kubelet signs its own, for its host name alone (kubeadm#1223, #1602).
-import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
+import type { FileError } from "../../platform/files.ts";
+import { readTextOf } from "../../platform/files.ts";
 import type { SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
 
@@ -83,9 +84,9 @@ function send(kubelet: KubeletHttps, path: string, signal: AbortSignal): Promise
 
 function fileOf(path: string, { endpoint }: KubeletHttps): string {
   try {
-    return readFileSync(path, "utf8");
+    return readTextOf(path);
   } catch (cause) {
-    const message = `Cannot ask ${endpoint}: its file ${path} cannot be read (${(cause as NodeJS.ErrnoException).code})`;
+    const message = `Cannot ask ${endpoint}: its file ${path}: ${(cause as FileError).reason}`;
     const hint = "a pod has it with automountServiceAccountToken: true (chart value kubelet.https)";
     throw new SourceError("transient", message, { cause, hint });
   }

@@ -1,10 +1,7 @@
 // The price and capacity catalogue: what a GPU-hour, a million tokens and a kilowatt-hour cost, from when to when.
 // Nothing has a default: what the catalogue does not hold has no price, and the miss is counted (METERING.md 6).
-// `readCatalogue` takes the parsed file and reports every problem at once; overlapping entries are refused.
-
+// Read from the price file and checked by config/prices.ts.
 import type { TokenKind, UnixNanos } from "../../model.ts";
-import type { RawEntry } from "./catalogue-reader.ts";
-import { CatalogueReader } from "./catalogue-reader.ts";
 
 /** From when to when an entry holds: half-open, unbounded where absent. */
 export interface Validity {
@@ -45,7 +42,7 @@ export interface Capacity extends Entry {
   readonly tokensPerGpuHour: bigint;
 }
 
-/** A catalogue that was found to be consistent. */
+/** A catalogue that was found to be consistent: of one name no two entries hold at one instant. */
 export interface Catalogue {
   readonly version: string;
   readonly currency: string;
@@ -54,72 +51,6 @@ export interface Catalogue {
   readonly energy: readonly EnergyPrice[];
   readonly capacity: readonly Capacity[];
 }
-
-/** What is wrong with a catalogue file: where, what was seen, what was wanted. */
-export interface CatalogueProblem {
-  readonly path: string;
-  readonly message: string;
-  readonly hint?: string;
-}
-
-const kinds: Readonly<Record<string, readonly TokenKind[]>> = {
-  input: ["input_uncached", "input_unsplit"],
-  cached: ["input_cached"],
-  output: ["output"],
-  input_uncached: ["input_uncached"],
-  input_cached: ["input_cached"],
-  input_unsplit: ["input_unsplit"],
-};
-
-/** The catalogue in a parsed file, and everything that is wrong with it. Usable only where `problems` is empty. */
-export function readCatalogue(raw: unknown): {
-  readonly catalogue: Catalogue;
-  readonly problems: readonly CatalogueProblem[];
-} {
-  const reader = new CatalogueReader();
-  const file = reader.object("", raw, ["version", "currency", "gpus", "tokens", "energy", "capacity"]);
-  const version = reader.text("version", file["version"]) ?? "";
-  const currency = reader.text("currency", file["currency"]) ?? "";
-  const entry = (one: RawEntry): Entry => {
-    const validity = reader.validity(one);
-    const since = one.fields["from"] === undefined ? "" : `/${reader.day(validity.from)}`;
-    return { ...validity, version: `${version}${since}`, source: reader.optionalText(one, "source") };
-  };
-  const gpus = reader.list("gpus", file["gpus"], gpuKeys).map((one) => ({
-    ...entry(one),
-    gpu: reader.required(one, "gpu"),
-    perGpuHour: reader.money(one, "pricePerGpuHour"),
-    energyIncluded: reader.flag(one, "energyIncluded", true),
-  }));
-  const tokens = reader.list("tokens", file["tokens"], tokenKeys).flatMap((one) => {
-    const base = { ...entry(one), model: reader.required(one, "model") };
-    const perMillion = reader.money(one, "pricePerMillionTokens");
-    return reader.oneOf(one, "kind", kinds).map((kind) => ({ ...base, kind, perMillion }));
-  });
-  const energy = reader.list("energy", file["energy"], energyKeys).map((one) => ({
-    ...entry(one),
-    perKilowattHour: reader.money(one, "pricePerKilowattHour"),
-    usageEffectivenessMilli: reader.thousandths(one, "powerUsageEffectiveness", 1000n),
-  }));
-  const capacity = reader.list("capacity", file["capacity"], capacityKeys).map((one) => ({
-    ...entry(one),
-    gpu: reader.required(one, "gpu"),
-    model: reader.required(one, "model"),
-    tokensPerGpuHour: reader.count(one, "tokensPerGpuHour"),
-  }));
-  reader.overlaps("gpus", gpus, (one) => one.gpu);
-  reader.overlaps("tokens", tokens, (one) => `${one.model} ${one.kind}`);
-  reader.overlaps("energy", energy, () => "");
-  reader.overlaps("capacity", capacity, (one) => `${one.gpu} ${one.model}`);
-  const catalogue = { version, currency, gpus, tokens, energy, capacity };
-  return { catalogue, problems: reader.problems };
-}
-
-const validityKeys = ["from", "to", "source", "asOf", "note"];
-const gpuKeys = ["gpu", "pricePerGpuHour", "energyIncluded", "basis", ...validityKeys];
-const tokenKeys = ["model", "kind", "pricePerMillionTokens", ...validityKeys];
-const energyKeys = ["pricePerKilowattHour", "powerUsageEffectiveness", ...validityKeys];
-const capacityKeys = ["gpu", "model", "tokensPerGpuHour", "precision", "slo", ...validityKeys];
 
 /**
  * Whether a catalogue name means this product: equal, or all its words occur in the product's name in any order

@@ -2,6 +2,8 @@
 // answer and a refused certificate all into UNAVAILABLE with different details; HTTP/2 answers that are not gRPC become
 // the code of their HTTP status ("Received HTTP status code 404"); "Failed to connect" means that the peer closed the
 // connection before HTTP/2 began, as one does that wants TLS or another client certificate, and Triton's HTTP ports (2.51).
+
+import { FileError } from "../../platform/files.ts";
 import type { ServiceError } from "../../platform/grpc.ts";
 import { status } from "../../platform/grpc.ts";
 import { explainTls } from "../../platform/tls.ts";
@@ -21,10 +23,10 @@ export function explainGrpcError(error: unknown, service: string, target: string
 
 /** A file that cannot be opened, or files that cannot be used: thrown before anything was sent. */
 function explainLocal(error: unknown): readonly [string, string] | undefined {
-  const { code, path, message = "" } = error as NodeJS.ErrnoException;
+  const { code, message = "" } = error as NodeJS.ErrnoException;
   if (typeof code === "number") return undefined;
-  if (path !== undefined)
-    return [`its file ${path} cannot be opened (${code})`, "correct the path or its permissions"];
+  if (error instanceof FileError)
+    return [`its file ${error.path}: ${error.reason}`, "correct the path or its permissions"];
   return explainTls(message);
 }
 

@@ -4,7 +4,7 @@
 // A stream is not answered before it ends, so its messages are held back where a call would be refused; they come as they
 // are, since grpc-js 1.14 inflates all messages of a frame at once, a thousandfold, for as many streams as there are.
 import { createHash, timingSafeEqual } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readTextOf } from "../../platform/files.ts";
 import type { Metadata, ServerInterceptor, ServiceError } from "../../platform/grpc.ts";
 import { ServerInterceptingCall, ServerListenerBuilder, status } from "../../platform/grpc.ts";
 import type { SourceContext } from "../../source.ts";
@@ -144,7 +144,7 @@ function checkBearer(
   if (file === undefined) return undefined;
   const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
   try {
-    const token = readFileSync(file, "utf8").trim();
+    const token = readTextOf(file).trim();
     const seen = digest(String(metadata.get("authorization")[0] ?? ""));
     if (token !== "" && timingSafeEqual(digest(`Bearer ${token}`), seen)) return undefined;
   } catch (error) {

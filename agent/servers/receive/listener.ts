@@ -6,6 +6,7 @@ import { chmodSync, unlinkSync } from "node:fs";
 import type { AddressInfo, Server as NetServer, Socket } from "node:net";
 import { connect, createServer } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
+import { FileError } from "../../platform/files.ts";
 import type { Server } from "../../platform/grpc.ts";
 import { ServerCredentials } from "../../platform/grpc.ts";
 import type { Log } from "../../platform/log.ts";
@@ -161,9 +162,8 @@ const HINTS: Readonly<Record<string, string>> = {
 };
 
 function explained(error: NodeJS.ErrnoException, { endpoint, tls }: Place): SourceError {
-  const { code = "", message, syscall } = error;
-  const ofFiles =
-    tls !== undefined && (syscall === "open" || code.startsWith("ERR_OSSL") || code === "EISDIR");
+  const { code = "", message } = error;
+  const ofFiles = tls !== undefined && (error instanceof FileError || code.startsWith("ERR_OSSL"));
   const hint = ofFiles
     ? "certFile and keyFile must be readable PEM files that belong together, clientCaFile PEM too"
     : HINTS[code];

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { Convenience } from "../../../agent/meter/figures/ratios.ts";
-import { readCatalogue } from "../../../agent/meter/money/catalogue.ts";
 import { Prices } from "../../../agent/meter/money/prices.ts";
 import type { Gauge, GpuInfo, SettledInterval } from "../../../agent/model.ts";
+import { catalogueOf } from "../../fakes/catalogue.ts";
 
 const gpus = new Map<string, GpuInfo>([["GPU-a", { uuid: "GPU-a", index: 0, name: "H100", weight: 1 }]]);
 
@@ -106,7 +106,7 @@ describe("Convenience", () => {
     for (let index = 0; index < 120; index++) {
       const pricePerGpuHour = priceOf(index);
       const gpus = pricePerGpuHour === undefined ? [] : [{ gpu: "H100", pricePerGpuHour }];
-      const { catalogue } = readCatalogue({ version: "v", currency: "USD", gpus });
+      const catalogue = catalogueOf({ version: "v", currency: "USD", gpus });
       const known = prices.get(pricePerGpuHour) ?? new Prices(catalogue);
       prices.set(pricePerGpuHour, known);
       const base = second(index, 100, 0.5);

@@ -2,12 +2,12 @@
 import { describe, expect, it } from "vitest";
 import type { CapacityFacts } from "../../../agent/meter/money/capacity.ts";
 import { CapacityMeter } from "../../../agent/meter/money/capacity.ts";
-import { readCatalogue } from "../../../agent/meter/money/catalogue.ts";
 import type { Histogram } from "../../../agent/model.ts";
+import { catalogueOf } from "../../fakes/catalogue.ts";
 import { factsOf, intervalOf, moved, unixNanos } from "../fixtures.ts";
 
 const product = "NVIDIA H100 80GB HBM3";
-const { catalogue } = readCatalogue({
+const catalogue = catalogueOf({
   version: "v",
   currency: "USD",
   capacity: [{ gpu: "H100", model: "m", tokensPerGpuHour: 30e6 }],

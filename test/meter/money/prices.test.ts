@@ -1,10 +1,10 @@
 // prices.ts: every second with a known price costs exactly once, in integers; what has no price is counted, not 0.
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { readCatalogue } from "../../../agent/meter/money/catalogue.ts";
 import { Prices } from "../../../agent/meter/money/prices.ts";
 import { split } from "../../../agent/meter/money/split.ts";
 import type { Posting, SettledInterval } from "../../../agent/model.ts";
+import { catalogueOf } from "../../fakes/catalogue.ts";
 import { factsOf, intervalOf, moved, unixNanos } from "../fixtures.ts";
 
 const file = {
@@ -17,9 +17,7 @@ const file = {
   ],
 };
 function pricesOf(more: object = {}): Prices {
-  const { catalogue, problems } = readCatalogue({ ...file, ...more });
-  expect(problems).toEqual([]);
-  return new Prices(catalogue);
+  return new Prices(catalogueOf({ ...file, ...more }));
 }
 function post(prices: Prices, interval: SettledInterval, facts = factsOf()): readonly Posting[] {
   return prices.post(interval, facts, unixNanos(interval.to), () => "NVIDIA H100 80GB HBM3");

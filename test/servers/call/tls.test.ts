@@ -232,7 +232,7 @@ describe.each(kinds)("$name over TLS", ({ serve, read }) => {
       "a file that is not there",
       (): ServerCredentials => serverCredentials("trusted"),
       (): Files => ({ caFile: "/nonexistent/ca.pem" }),
-      "/nonexistent/ca.pem cannot be opened (ENOENT)",
+      "/nonexistent/ca.pem: there is no such file",
       "correct the path",
     ],
   ] as const)("says what is wrong with %s", async (_, credentials, tls, reason, hint) => {
@@ -253,7 +253,7 @@ describe.each(kinds)("$name over TLS", ({ serve, read }) => {
     const path = join(folder(), "token");
     const peer = await serve(Credentials.createInsecure());
     const entry = { endpoint: peer.address, bearerFile: path };
-    expect((await read(entry)).reason).toContain(`${path} cannot be opened (ENOENT)`);
+    expect((await read(entry)).reason).toContain(`${path}: there is no such file`);
     writeFileSync(path, "first\n");
     expect(await read(entry)).toEqual({});
     writeFileSync(path, "second\n");
