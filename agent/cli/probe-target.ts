@@ -198,10 +198,7 @@ function toResult(server: string, why: string, read: PageReading): ProbeResult {
     why,
     readings: read.readings.map((reading, index) => toJson(reading, read.summed[index] ?? [])),
     ignored_samples: read.ignoredSamples,
-    errors:
-      read.readings.length > 0
-        ? read.errors
-        : [...read.errors, `no token counter of ${server} is on the page`],
+    errors: read.errors,
   };
 }
 

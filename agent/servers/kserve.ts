@@ -9,12 +9,13 @@ export const kserve = textServer({
   port: 8080,
   path: "/metrics",
   volume: "finish",
+  withoutTokens: "never",
   labels: { modelLabel: "model_name" },
   families: ["request_predict_seconds"],
   recognises: (page) =>
     page.samples.get("request_predict_seconds_count")?.[0]?.labels["model_name"] !== undefined &&
     !page.samples.has("vllm_generation_tokens")
-      ? "request_predict_seconds"
+      ? "request_predict_seconds; it counts requests and no tokens"
       : undefined,
   read: (readings) => {
     readings.requests("request_predict_seconds_count", () => "ok");

@@ -6,7 +6,6 @@
 // the sum over priorities.
 import type { Role } from "../model.ts";
 import type { MetricPage } from "../source.ts";
-import { mergedBy, refuseMerged } from "./merged-page.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 
@@ -25,7 +24,7 @@ export const sglang = textServer({
   families: sglangFamilies("sglang_"),
   recognises: (page) => {
     const labels = sglangLabels(page, "sglang_");
-    if (labels === undefined || mergedBy(labels) !== undefined) return undefined;
+    if (labels === undefined) return undefined;
     return labels["dynamo_component"] === undefined ? "sglang:* without a Dynamo label" : undefined;
   },
   read: (readings) => readSglang(readings),
@@ -62,7 +61,6 @@ export function sglangFamilies(prefix: string): readonly string[] {
 
 /** Gathers SGLang's families under a prefix. */
 export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
-  if (refuseMerged(readings, [`${prefix}num_running_reqs`, `${prefix}prompt_tokens`])) return;
   const { samples } = readings.page;
   const scheduler = samples.get(`${prefix}realtime_tokens`) ?? samples.get(`${prefix}num_running_reqs`);
   readings.role =
@@ -70,7 +68,7 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
   readInput(readings, prefix);
   readings.tokens("output", `${prefix}generation_tokens`);
   for (const sample of readings.counters(`${prefix}realtime_tokens`)) {
-    if (!isOwn(sample.labels)) continue;
+    if (!isFirstRank(sample.labels)) continue;
     const decoded = sample.labels["mode"] === "decode";
     readings.of(sample.labels).progress(decoded ? 0 : sample.value, decoded ? sample.value : 0);
   }
@@ -78,9 +76,9 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
   readBusy(readings, prefix);
   readings.requests(`${prefix}num_requests`, () => "ok");
   readings.requests(`${prefix}num_aborted_requests`, () => "aborted");
-  readings.inFlight("running", `${prefix}num_running_reqs`, isOwn);
-  readings.inFlight("waiting", `${prefix}num_queue_reqs`, isOwn);
-  readings.kvCache(`${prefix}token_usage`, isOwn);
+  readings.inFlight("running", `${prefix}num_running_reqs`, isFirstRank);
+  readings.inFlight("waiting", `${prefix}num_queue_reqs`, isFirstRank);
+  readings.kvCache(`${prefix}token_usage`, isFirstRank);
   readings.latency("time_to_first_token", `${prefix}time_to_first_token_seconds`);
   const interToken = readings.firstOf(
     `${prefix}inter_token_latency_seconds_count`,
@@ -88,7 +86,7 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
   );
   readings.latency("inter_token_latency", interToken.replace(/_count$/, ""));
   readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
-  readings.latency("queue_time", `${prefix}queue_time_seconds`, 1, isOwn);
+  readings.latency("queue_time", `${prefix}queue_time_seconds`, 1, isFirstRank);
   readings.epoch(`${prefix}generation_tokens`, `${prefix}prompt_tokens`);
 }
 
@@ -113,13 +111,13 @@ function readInput(readings: PageReadings, prefix: string): void {
 /** Busy seconds are a server's active time only where one scheduler works: ranks in parallel overlap. */
 function readBusy(readings: PageReadings, prefix: string): void {
   const name = readings.firstOf(`${prefix}forward_execution_seconds`, `${prefix}gpu_execution_seconds`);
-  const schedulers = readings.parts(name, ["category"], isOwn);
-  const running = readings.parts(`${prefix}num_running_reqs`, [], isOwn);
+  const schedulers = readings.parts(name, ["category"], isFirstRank);
+  const running = readings.parts(`${prefix}num_running_reqs`, [], isFirstRank);
   if (schedulers.size === 1 && running.size <= 1) readings.active([...schedulers.values()][0]);
 }
 
 /** Whether a scheduler's series counts: the first of the ranks that repeat each other, and no sub-total. */
-function isOwn(labels: Labels): boolean {
+export function isFirstRank(labels: Labels): boolean {
   const first = RANKS.every((rank) => labels[rank] === undefined || labels[rank] === "0");
   return first && (labels["priority"] === undefined || labels["priority"] === "");
 }

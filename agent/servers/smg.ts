@@ -17,6 +17,7 @@ export const smg = textServer({
   port: 29000,
   path: "/metrics",
   volume: "finish",
+  withoutTokens: "it counts tokens of gRPC streaming responses only; count at the engines",
   labels: { modelLabel: "model" },
   families: [
     "smg_router_tokens",

@@ -12,6 +12,8 @@ export const tensorrtLlm = textServer({
   port: 8000,
   path: "/prometheus/metrics",
   volume: "finish",
+  withoutTokens:
+    "trtllm-serve publishes token counters since 1.2 (1.1.0rc5 had none); update it, or count at a gateway",
   labels: { modelLabel: "model_name" },
   families: [
     "trtllm_prompt_tokens",

@@ -6,7 +6,6 @@
 // (https://github.com/vllm-project/vllm/issues/55634).
 import type { Outcome } from "../model.ts";
 import type { MetricPage } from "../source.ts";
-import { mergedBy, refuseMerged } from "./merged-page.ts";
 import { partOf } from "./page/labels.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
@@ -34,7 +33,7 @@ export const vllm = textServer({
   families: vllmFamilies("vllm_"),
   recognises: (page) => {
     const labels = vllmLabels(page, "vllm_");
-    if (labels?.["model_name"] === undefined || mergedBy(labels) !== undefined) return undefined;
+    if (labels?.["model_name"] === undefined) return undefined;
     // Dynamo's worker passes vLLM's page through with labels of its own.
     return labels["dynamo_component"] === undefined ? "model_name label on vllm:*" : undefined;
   },
@@ -71,15 +70,16 @@ export function vllmFamilies(prefix: string): readonly string[] {
   ].map((name) => prefix + name);
 }
 
+/** What vLLM's `finished_reason` says of a request; one that is not known counted as a success there. */
+export function outcomeOfReason(reason: string | undefined): Outcome {
+  return OUTCOMES[reason ?? ""] ?? "ok";
+}
+
 /** Gathers vLLM's families under a prefix. */
 export function readVllm(readings: PageReadings, prefix = "vllm_"): void {
-  if (refuseMerged(readings, [`${prefix}generation_tokens`, `${prefix}num_requests_running`])) return;
   readInput(readings, prefix);
   readings.tokens("output", `${prefix}generation_tokens`);
-  readings.requests(
-    `${prefix}request_success`,
-    (labels) => OUTCOMES[labels["finished_reason"] ?? ""] ?? "ok",
-  );
+  readings.requests(`${prefix}request_success`, (labels) => outcomeOfReason(labels["finished_reason"]));
   readings.requests(`${prefix}admission_rejections`, () => "rejected");
   readings.inFlight("running", `${prefix}num_requests_running`);
   readings.inFlight("waiting", `${prefix}num_requests_waiting`);

@@ -61,7 +61,7 @@ describe("discoverServer()", () => {
     expect(found).toEqual({
       type: "nim",
       endpoint: `http://127.0.0.1:${port}/v1/metrics`,
-      why: "vLLM's names without a prefix",
+      why: "vLLM's names without a prefix, beside NIM's own",
     });
     expect(asked).toEqual(["/metrics", "/v1/metrics"]);
     expect(

@@ -4,10 +4,18 @@ import { z } from "zod";
 import type { Family, ProgressKind, ServerInfo, TokenReading, TokenSample } from "../../model.ts";
 import { createPageFetcher } from "../../page/fetch.ts";
 import { createPageParser } from "../../page/parse.ts";
-import type { MetricPage, PageReader, PullServerSource, ServerType, SourceContext } from "../../source.ts";
+import type {
+  MetricPage,
+  PageReader,
+  PageReading,
+  PullServerSource,
+  ServerType,
+  SourceContext,
+} from "../../source.ts";
 import { commonFields, defined, serverInfo, tlsField } from "../entry.ts";
 import type { ReaderOptions } from "./labels.ts";
 import { epochStart } from "./labels.ts";
+import { mergedBy } from "./merged.ts";
 import { PageReadings } from "./readings.ts";
 import { holdVanished, watchBirths, watchFrozen } from "./watch.ts";
 
@@ -33,6 +41,13 @@ export interface TextServer {
   readonly bornAtZero?: boolean;
   /** A response header that identifies the run, where the page does not; what it means is not asked. */
   readonly epochHeader?: string;
+  /**
+   * Its page speaks for several engines of this host. Others that show the labels of a merged page are refused: they would
+   * count the tokens of a fleet.
+   */
+  readonly merges?: boolean;
+  /** Which releases count requests and no tokens; "never" where no release counts any. */
+  readonly withoutTokens?: string;
   /** The page's URL made such that reading it changes nothing in the server. */
   harmless?(url: string): string;
   /** Why this page is of this server, or undefined if it is not. */
@@ -86,13 +101,35 @@ export function pageReader(server: TextServer, options: ReaderOptions): PageRead
   const labels: ReaderOptions = { ...server.labels, ...defined(options) };
   return {
     families: server.families,
-    recognises: server.recognises,
+    recognises: (page) => (refusal(server, page) === undefined ? server.recognises(page) : undefined),
     read: (page, noting) => {
+      const refused = refusal(server, page);
+      if (refused !== undefined) return nothing(page, `this page is no engine of this host: ${refused}`);
       const readings = new PageReadings(page, server.volume, labels, noting);
       server.read(readings);
-      return readings.finish();
+      const reading = readings.finish();
+      const missing = missingTokens(server, reading.readings);
+      return missing === undefined ? reading : { ...reading, errors: [...reading.errors, missing] };
     },
   };
+}
+
+function refusal(server: TextServer, page: MetricPage): string | undefined {
+  return server.family === "engine" && server.merges !== true ? mergedBy(page) : undefined;
+}
+
+function nothing(page: MetricPage, problem: string): PageReading {
+  return { readings: [], summed: [], ignoredSamples: page.ignoredSamples, errors: [...page.errors, problem] };
+}
+
+/** Says that a page shows no token counter: no tokens are not 0 tokens. */
+function missingTokens(server: TextServer, readings: readonly TokenReading[]): string | undefined {
+  if (server.withoutTokens === "never" || readings.some(({ tokens }) => Object.keys(tokens).length > 0))
+    return undefined;
+  const worked = readings.some(({ requests }) => Object.values(requests).some((count) => count > 0));
+  if (!worked) return `no token counter of ${server.name} is on the page`;
+  const why = server.withoutTokens === undefined ? "" : `: ${server.withoutTokens}`;
+  return `${server.name} counts requests on this page and no tokens${why}`;
 }
 
 /** A source that polls the page. Throws SourceError (misconfigured) when the address cannot be read. */
@@ -152,7 +189,6 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
 }
 
 function complaints(readings: readonly TokenReading[], frozen: ReturnType<typeof watchFrozen>): string[] {
-  if (readings.length === 0) return ["no token counter is on the page"];
   const problem = frozen(readings);
   return problem === undefined ? [] : [problem];
 }

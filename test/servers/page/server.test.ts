@@ -136,7 +136,9 @@ describe("a text server", () => {
 
   test("says that a page has no token counter, and goes on", async () => {
     const endpoint = await serve(() => ({ body: "up 1\n" }));
-    expect((await open(vllm, { endpoint }).poll()).errors).toEqual(["no token counter is on the page"]);
+    expect((await open(vllm, { endpoint }).poll()).errors).toEqual([
+      "no token counter of vllm is on the page",
+    ]);
   });
 
   test("takes llama.cpp's run from its header, which is no time", async () => {

@@ -1,0 +1,79 @@
+// A GPUStack worker's page (gpustack/worker/runtime_metrics_aggregator.py and assets/metrics_config, 47277d7, 2.2): the counters of
+// every engine it runs on this host (vLLM, SGLang, MindIE) under one name, with the worker's and the instance's labels. An
+// engine that is read here is not to be read at its own port, too. Volume as the engine behind (`runtime`): vLLM's per step,
+// others at the end. Series of an engine that did not answer the worker vanish for a while: that is no reset.
+import type { PageReadings } from "./page/readings.ts";
+import { textServer } from "./page/server.ts";
+import { isFirstRank } from "./sglang.ts";
+import { outcomeOfReason } from "./vllm.ts";
+
+const PROMPT = "gpustack_prompt_tokens";
+const CACHED = "gpustack_prompt_tokens_cached";
+const OUTPUT = "gpustack_generation_tokens";
+/** What GPUStack adds to every series; any other label is the engine's own and differs between its families. */
+const OWN: ReadonlySet<string> = new Set([
+  "worker_id",
+  "worker_name",
+  "model_id",
+  "model_name",
+  "model_instance_id",
+  "model_instance_name",
+  "runtime",
+]);
+
+/** A GPUStack worker. */
+export const gpustack = textServer({
+  name: "gpustack",
+  family: "engine",
+  port: 10151,
+  path: "/metrics",
+  volume: "step",
+  labels: { modelLabel: "model_name" },
+  vanishing: true,
+  merges: true,
+  families: [
+    PROMPT,
+    CACHED,
+    OUTPUT,
+    "gpustack_request_success",
+    "gpustack_num_requests_running",
+    "gpustack_num_requests_waiting",
+    "gpustack_kv_cache_usage_ratio",
+    "gpustack_time_to_first_token_seconds",
+    "gpustack_inter_token_latency_seconds",
+    "gpustack_e2e_request_latency_seconds",
+    "gpustack_request_queue_time_seconds",
+  ],
+  recognises: (page) =>
+    [OUTPUT, "gpustack_num_requests_running"].some((name) => page.samples.has(name))
+      ? "gpustack:* families"
+      : undefined,
+  read: (readings) => {
+    const foreign = foreignLabels(readings, PROMPT, CACHED);
+    const cached = readings.parts(CACHED, foreign);
+    readings.input(PROMPT, (part) => cached.get(part), foreign);
+    readings.tokens("output", OUTPUT);
+    for (const { labels } of readings.counters(OUTPUT)) {
+      if (labels["runtime"] !== "vLLM") readings.of(labels).volume("finish");
+    }
+    readings.requests("gpustack_request_success", (labels) => outcomeOfReason(labels["finished_reason"]));
+    readings.inFlight("running", "gpustack_num_requests_running", isFirstRank);
+    readings.inFlight("waiting", "gpustack_num_requests_waiting", isFirstRank);
+    readings.kvCache("gpustack_kv_cache_usage_ratio", isFirstRank);
+    readings.latency("time_to_first_token", "gpustack_time_to_first_token_seconds");
+    readings.latency("inter_token_latency", "gpustack_inter_token_latency_seconds");
+    readings.latency("request_duration", "gpustack_e2e_request_latency_seconds");
+    readings.latency("queue_time", "gpustack_request_queue_time_seconds", 1, isFirstRank);
+  },
+});
+
+/** Labels of these families that are the engine's own: by them input and hits cannot be matched. */
+function foreignLabels(readings: PageReadings, ...families: readonly string[]): readonly string[] {
+  const names = new Set<string>();
+  for (const family of families) {
+    for (const { labels } of readings.counters(family)) {
+      for (const name in labels) if (!OWN.has(name)) names.add(name);
+    }
+  }
+  return [...names].sort();
+}
