@@ -1,6 +1,6 @@
-// Wiring and lifecycle: sources, pipeline, ledger, exporters and endpoints of one agent.
-// `run` and `demo` start it with different sources; it never exits the process and never reads argv. Two beats: the
-// pipeline's tick settles and meters, the export beat commits and ships only what was committed (METERING.md 1).
+// One agent, wired, and its life: sources -> pipeline -> ledger -> export beat. Two beats: the pipeline's tick settles and
+// meters, the export beat commits and ships only what was committed (METERING.md 1).
+// `run` and `demo` start it with different sources; it never exits the process and never reads argv.
 
 import type { Config } from "../config/load.ts";
 import { changedValues } from "../config/load.ts";
@@ -10,28 +10,28 @@ import type { Nanos, SettledInterval } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
-import type { GpuSource, ServerSource, SourceContext } from "../source.ts";
-import { SourceError } from "../source.ts";
+import type { GpuSource, ServerSource, SourceContext, SourceError } from "../source.ts";
 import type { Spool } from "../store/spool/spool.ts";
 import type { Core } from "./accounting.ts";
 import { createCore } from "./accounting.ts";
-import { noteStart, watchWall } from "./chronicle.ts";
+import { noteStart, watchWall } from "./continuity.ts";
 import type { Durable } from "./durable-state.ts";
 import { continueState, forgetful, openDurable } from "./durable-state.ts";
 import { Exports } from "./export-beat.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
 import { HostServices } from "./host-services.ts";
+import type { AgentLife } from "./life.ts";
 import { Pipeline } from "./pipeline.ts";
-import { ServerSet } from "./server-set.ts";
 import { SourceMemory } from "./source-memory.ts";
 import type { BackendTried } from "./sources.ts";
-import { chooseGpu, GpuSearch } from "./sources.ts";
+import { chooseGpu, GpuSearch, ServerSet } from "./sources.ts";
 import { agentStatus } from "./status.ts";
 
 const GPU_RETRY_MS = 30_000;
 const WALL_CHECK_MS = 1000;
 const SERVERS_APART_MS = 25;
 
+/** What an agent is started with. */
 export interface AgentOptions {
   readonly config: Config;
   /** What the configured price file holds; absent = nothing has a cost. */
@@ -56,8 +56,9 @@ export interface AgentOptions {
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { clock, config, log } = options;
   const abort = new AbortController();
-  const context = { clock, log, signal: abort.signal };
-  const search = options.gpu === undefined ? new GpuSearch(config, context) : undefined;
+  // Reaching a driver takes a process of its own, so the search runs while the ledger is opened.
+  const search =
+    options.gpu === undefined ? new GpuSearch(config, { clock, log, signal: abort.signal }) : undefined;
   let agent: Agent | undefined;
   try {
     const opened = options.stateless === true ? forgetful : await openDurable(config, log);
@@ -73,20 +74,20 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 }
 
 /** A running agent. */
-export class Agent {
+export class Agent implements AgentLife {
+  /** The way in: sources, increments, correlator, books. */
+  readonly pipeline: Pipeline;
+  /** The way out: commit, spool, destinations, /metrics. */
+  readonly exports: Exports;
   readonly #options: AgentOptions;
-  readonly #core: Core;
   readonly #context: SourceContext;
-  readonly #memory: SourceMemory;
   readonly #abort: AbortController;
-  readonly #cancels: Cancel[] = [];
-  readonly #restart = Promise.withResolvers<SourceError>();
-  readonly #exports: Exports;
   readonly #durable: Durable;
   readonly #flight: FlightRecorder;
+  readonly #core: Core;
+  readonly #cancels: Cancel[] = [];
+  readonly #restart = Promise.withResolvers<SourceError>();
   #config: Config;
-  #pipeline: Pipeline;
-  #gpu: GpuSource | undefined;
   #tried: readonly BackendTried[] = [];
   #servers: ServerSet | undefined;
   #host: HostServices | undefined;
@@ -94,151 +95,63 @@ export class Agent {
   #stopping: Promise<Nanos> | undefined;
 
   constructor(options: AgentOptions, durable: Durable, spool: Spool, abort: AbortController) {
-    const { clock, config, log } = options;
-    this.#abort = abort;
-    this.#durable = durable;
+    const { clock, config, env, log } = options;
+    const memory = new SourceMemory(durable.restored?.state);
     this.#options = options;
     this.#config = config;
-    this.#memory = new SourceMemory(durable.restored?.state);
-    const remembered = (server: string) => this.#memory.of(server);
-    this.#context = { clock, log, signal: this.#abort.signal, remembered };
+    this.#durable = durable;
+    this.#abort = abort;
+    this.#context = { clock, log, signal: abort.signal, remembered: (server) => memory.of(server) };
     this.#flight = new FlightRecorder(durable.store === undefined ? undefined : config.stateDir);
-    this.#core = createCore({
+    this.#core = coreOf(options, durable);
+    this.pipeline = new Pipeline({
+      ...this.#core,
       clock,
-      intervalMs: config.rates.tickMs,
+      log,
+      memory,
+      flight: this.#flight,
+      life: this,
       gpuPollMs: config.rates.gpuMs,
-      correlate: config.correlate,
-      series: config.series,
-      capacity: config.capacity,
-      objectives: config.objectives,
-      ...(options.catalogue === undefined ? {} : { catalogue: options.catalogue }),
-      restored: durable.restored,
-      outdated: durable.outdated,
-      strict: options.strict ?? false,
-      ...(options.origin === undefined ? {} : { origin: options.origin }),
+      tickMs: config.rates.tickMs,
+      inventoryMs: config.rates.inventoryMs,
+      ...(options.servers === undefined ? { serversApartMs: SERVERS_APART_MS } : {}),
+      ...(options.until === undefined ? {} : { until: options.until }),
     });
-    this.#pipeline = this.#newPipeline(options.gpu, []);
-    this.#exports = new Exports({
+    const { pipeline } = this;
+    this.exports = new Exports({
       config,
       clock,
       log,
-      env: options.env,
+      env,
       core: this.#core,
+      pipeline,
       durable,
       spool,
-      sourceState: () => this.#pipeline.sourceState(),
-      settledUntil: () => this.#pipeline.settledUntil,
-      health: () => this.#pipeline.intake.health,
-      restarts: () => ({ gpu: Number(this.#gpu?.status()["restarts"] ?? 0) }),
-      onStoreLost: (cause) => {
-        const message = `Cannot commit any more: ${cause.message}`;
-        this.#restart.resolve(new SourceError("restart", message, { cause }));
-      },
-      status: () => this.status(),
-      ready: () => this.ready(),
-      degraded: () => this.#flight.degraded?.last,
+      life: this,
     });
-  }
-
-  get pipeline(): Pipeline {
-    return this.#pipeline;
-  }
-
-  get exports(): Exports {
-    return this.#exports;
-  }
-
-  /** Rejected never; resolves with the cause when only a restart of the process helps (exit code 75). */
-  get restartNeeded(): Promise<SourceError> {
-    return this.#restart.promise;
   }
 
   /** Opens endpoints first, so that a taken port is known before anything is read; then sources and timers. */
   async start(search: GpuSearch | undefined): Promise<void> {
     const { clock, log, servers } = this.#options;
-    await this.#exports.start();
-    const choice = await search?.take();
-    this.#tried = choice?.tried ?? [];
-    this.#gpu = choice?.source ?? this.#options.gpu;
+    const { exports, pipeline } = this;
+    await exports.start();
+    const found = await search?.take();
+    this.#tried = found?.tried ?? [];
     if (servers === undefined) this.#servers = new ServerSet(this.#config, this.#context);
-    this.#pipeline = this.#newPipeline(this.#gpu, servers ?? this.#servers?.sources ?? []);
-    await this.#pipeline.start();
-    const life = { books: this.#core.books, clock, log, pipeline: this.#pipeline };
-    noteStart(life, this.#config.stateDir, this.#durable);
-    if (this.#options.gpu === undefined) {
-      const parts = { clock, config: this.#config, context: this.#context, core: this.#core, log };
-      this.#host = new HostServices({ ...parts, pipeline: this.#pipeline });
-    }
-    this.#cancels.push(every(clock, WALL_CHECK_MS, () => watchWall(life)));
-    if (this.#gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
-    void this.#exports.beat();
+    await pipeline.start(found?.source ?? this.#options.gpu, servers ?? this.#servers?.sources ?? []);
+    const history = { books: this.#core.books, clock, log, pipeline };
+    noteStart(history, this.#config.stateDir, this.#durable);
+    if (search !== undefined) this.#host = this.#watchHost();
+    this.#cancels.push(every(clock, WALL_CHECK_MS, () => watchWall(history)));
+    if (pipeline.gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
+    void exports.beat();
     log.info("metering started", {
-      gpus: [...this.#pipeline.intake.gpus.values()].map((gpu) => ({ uuid: gpu.uuid, model: gpu.name })),
-      backend: this.#gpu?.backend ?? "none",
-      servers: [...this.#pipeline.intake.servers.keys()],
-      endpoint: this.#exports.address,
-      otlp: this.#exports.destination,
-    });
-  }
-
-  /** Ready once the ledger took a first beat and the GPUs were read, or found missing: pages are served from then on. */
-  ready(): boolean {
-    if (this.#stopping !== undefined || !this.#exports.committed) return false;
-    return this.#gpu === undefined || this.#pipeline.intake.health.get("gpu") !== undefined;
-  }
-
-  /** Takes over what a new configuration changes in servers and log level; returns the rest, which needs a restart. */
-  async reload(
-    config: Config,
-    catalogue?: Catalogue,
-  ): Promise<{ readonly applied: readonly string[]; readonly needRestart: readonly string[] }> {
-    const changes = Object.keys(changedValues(this.#config, config));
-    const live = changes.filter(
-      (path) => path.startsWith("servers.") || (path === "prices" && catalogue !== undefined),
-    );
-    await this.#servers?.reload(config, this.#pipeline);
-    if (catalogue !== undefined && catalogue.version !== this.#core.books.priceVersion) {
-      this.#core.books.setCatalogue(catalogue, this.#pipeline.settledUntil);
-    }
-    if (changes.length > 0)
-      this.#core.books.note("config", this.#pipeline.settledUntil, { changed: changes });
-    this.#config = { ...this.#config, servers: config.servers, prices: config.prices };
-    return { applied: live, needRestart: changes.filter((path) => !live.includes(path)) };
-  }
-
-  /** Closes every GPU handle so that a driver can be unloaded; GPUs read as `unobserved` until `resumeGpus`. */
-  async releaseGpus(): Promise<void> {
-    if (this.released) return;
-    this.#released = true;
-    await this.#gpu?.release?.();
-    this.#options.log.info("GPU handles released", { backend: this.#gpu?.backend });
-  }
-
-  async resumeGpus(): Promise<void> {
-    if (!this.released) return;
-    this.#released = false;
-    await this.#gpu?.resume?.();
-    this.#options.log.info("GPU metering resumed", { backend: this.#gpu?.backend });
-  }
-
-  /** Whether the GPUs are released now; a source may take them back by itself after a driver reload. */
-  get released(): boolean {
-    const told = this.#gpu?.status()["released"];
-    return typeof told === "boolean" ? told : this.#released;
-  }
-
-  /** What `/-/status` shows. */
-  status(): Readonly<Record<string, unknown>> {
-    return agentStatus({
-      clock: this.#options.clock,
-      pipeline: this.#pipeline,
-      gpu: this.#gpu,
-      tried: this.#tried,
-      released: this.released,
-      exports: this.#exports,
-      correlator: this.#core.correlator,
-      flight: this.#flight,
-      host: this.#host?.status() ?? {},
+      gpus: [...pipeline.intake.gpus.values()].map((gpu) => ({ uuid: gpu.uuid, model: gpu.name })),
+      backend: pipeline.gpu?.backend ?? "none",
+      servers: [...pipeline.intake.servers.keys()],
+      endpoint: exports.address,
+      otlp: exports.destination,
     });
   }
 
@@ -254,48 +167,124 @@ export class Agent {
   async #stop(at: Nanos, flushMs: number): Promise<Nanos> {
     for (const cancel of this.#cancels) cancel();
     this.#host?.stop();
-    await this.#pipeline.stop(at);
+    await this.pipeline.stop(at);
     this.#abort.abort();
-    await this.#exports.stop(flushMs);
+    await this.exports.stop(flushMs);
     return at;
   }
 
-  #newPipeline(gpu: GpuSource | undefined, servers: readonly ServerSource[]): Pipeline {
-    const { clock, config, log, until } = this.#options;
-    return new Pipeline({
-      clock,
-      log,
-      gpu,
-      servers,
-      ...this.#core,
+  /** Takes over what a new configuration changes in servers and prices; returns the rest, which needs a restart. */
+  async reload(
+    config: Config,
+    catalogue?: Catalogue,
+  ): Promise<{ readonly applied: readonly string[]; readonly needRestart: readonly string[] }> {
+    const { books } = this.#core;
+    const changes = Object.keys(changedValues(this.#config, config));
+    const isLive = (path: string): boolean =>
+      path.startsWith("servers.") || (path === "prices" && catalogue !== undefined);
+    await this.#servers?.reload(config, this.pipeline);
+    if (catalogue !== undefined && catalogue.version !== books.priceVersion) {
+      books.setCatalogue(catalogue, this.pipeline.settledUntil);
+    }
+    if (changes.length > 0) books.note("config", this.pipeline.settledUntil, { changed: changes });
+    this.#config = { ...this.#config, servers: config.servers, prices: config.prices };
+    return { applied: changes.filter(isLive), needRestart: changes.filter((path) => !isLive(path)) };
+  }
+
+  /** Closes every GPU handle so that a driver can be unloaded; GPUs read as `unobserved` until `resumeGpus`. */
+  async releaseGpus(): Promise<void> {
+    if (this.released) return;
+    this.#released = true;
+    await this.pipeline.gpu?.release?.();
+    this.#options.log.info("GPU handles released", { backend: this.pipeline.gpu?.backend });
+  }
+
+  /** Opens them again. */
+  async resumeGpus(): Promise<void> {
+    if (!this.released) return;
+    this.#released = false;
+    await this.pipeline.gpu?.resume?.();
+    this.#options.log.info("GPU metering resumed", { backend: this.pipeline.gpu?.backend });
+  }
+
+  /** Whether the GPUs are released now; a source may take them back by itself after a driver reload. */
+  get released(): boolean {
+    const said = this.pipeline.gpu?.status()["released"];
+    return typeof said === "boolean" ? said : this.#released;
+  }
+
+  /** Never rejects; resolves with the cause when only a restart of the process helps (exit code 75). */
+  get restartNeeded(): Promise<SourceError> {
+    return this.#restart.promise;
+  }
+
+  needRestart(cause: SourceError): void {
+    this.#restart.resolve(cause);
+  }
+
+  /** The first interval is exported at once: a page should not stay empty for a whole beat. */
+  intervalSettled(interval: SettledInterval): void {
+    this.#options.onInterval?.(interval);
+    this.#host?.bookInterval(interval);
+    if (this.pipeline.settledIntervals === 1) void this.exports.beat();
+  }
+
+  recorded(): Promise<void> {
+    return this.exports.recorded();
+  }
+
+  ready(): boolean {
+    if (this.#stopping !== undefined || !this.exports.committed) return false;
+    return this.pipeline.gpu === undefined || this.pipeline.intake.health.get("gpu") !== undefined;
+  }
+
+  degraded(): string | undefined {
+    return this.#flight.degraded?.last;
+  }
+
+  status(): Readonly<Record<string, unknown>> {
+    return agentStatus({
+      clock: this.#options.clock,
+      pipeline: this.pipeline,
+      tried: this.#tried,
+      released: this.released,
+      exports: this.exports,
+      correlator: this.#core.correlator,
       flight: this.#flight,
-      gpuPollMs: config.rates.gpuMs,
-      tickMs: config.rates.tickMs,
-      ...(this.#options.servers === undefined ? { serversApartMs: SERVERS_APART_MS } : {}),
-      inventoryMs: config.rates.inventoryMs,
-      onInterval: (interval) => this.#settled(interval),
-      ...(until === undefined ? {} : { until }),
-      memory: this.#memory,
-      recorded: () => this.#exports.recorded(),
-      onRestartNeeded: (error) => this.#restart.resolve(error),
+      host: this.#host?.status() ?? {},
     });
   }
 
-  /** The first interval is exported at once: nobody should look at an empty page for a whole beat. */
-  #settled(interval: SettledInterval): void {
-    this.#options.onInterval?.(interval);
-    this.#host?.settled(interval);
-    if (this.#pipeline.settledIntervals === 1) void this.#exports.beat();
+  #watchHost(): HostServices {
+    const { clock, log } = this.#options;
+    const [config, context, core, pipeline] = [this.#config, this.#context, this.#core, this.pipeline];
+    return new HostServices({ clock, log, config, context, core, pipeline });
   }
 
   async #retryGpu(): Promise<void> {
-    if (this.#gpu !== undefined || this.#stopping !== undefined) return;
+    if (this.pipeline.gpu !== undefined || this.#stopping !== undefined) return;
     const choice = await chooseGpu(this.#config, this.#context);
     this.#tried = choice.tried;
-    if (choice.restart !== undefined) this.#restart.resolve(choice.restart);
+    if (choice.restart !== undefined) this.needRestart(choice.restart);
     if (choice.source === undefined) return;
-    this.#gpu = choice.source;
-    await this.#pipeline.setGpu(choice.source);
+    await this.pipeline.setGpu(choice.source);
     this.#options.log.info("GPUs found", { backend: choice.source.backend });
   }
+}
+
+function coreOf({ catalogue, clock, config, origin, strict }: AgentOptions, durable: Durable): Core {
+  return createCore({
+    clock,
+    intervalMs: config.rates.tickMs,
+    gpuPollMs: config.rates.gpuMs,
+    correlate: config.correlate,
+    series: config.series,
+    capacity: config.capacity,
+    objectives: config.objectives,
+    restored: durable.restored,
+    outdated: durable.outdated,
+    strict: strict ?? false,
+    ...(catalogue === undefined ? {} : { catalogue }),
+    ...(origin === undefined ? {} : { origin }),
+  });
 }

@@ -1,10 +1,11 @@
-// What sources did that belongs on the audit record: gaps from start to end, energy counters that began anew or moved
-// as no board can, and restarts of servers the agent slept through (METERING.md 7 and 8).
+// What belongs on the audit record: gaps of sources from start to end, energy counters that were reset or moved as no
+// board can, restarts of servers the agent did not see, and what no destination got (METERING.md 7 and 8).
 // Each kind is bounded: a source that flaps all day, or a counter that is wrong for ever, must not fill the record.
 
 import type { Books } from "../meter/books.ts";
 import type { Nanos, SettledInterval } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
+import type { Loss } from "../store/spool/spool.ts";
 
 /** A shorter gap is in `tokenwatt.gap_time` only. */
 const GAP_NANOS = 5e9;
@@ -14,7 +15,7 @@ const BUCKET_NANOS = 900e9;
 const NAMES_MAX = 10_000;
 const REASON_MAX = 200;
 
-interface Told {
+interface Source {
   hour: number;
   notes: number;
   skipped: number;
@@ -32,7 +33,7 @@ interface Refused {
 export class RecordKeeper {
   readonly #books: Books;
   readonly #clock: Clock;
-  readonly #sources = new Map<string, Told>();
+  readonly #sources = new Map<string, Source>();
   readonly #refused = new Map<string, Refused>();
   readonly #energyResets = new Map<string, number>();
 
@@ -43,8 +44,8 @@ export class RecordKeeper {
 
   /** A source fails at `at`, without a reading since `since`. */
   failing(source: string, since: Nanos, at: Nanos, reason: string): void {
-    if (at - since < GAP_NANOS || this.#told(source, at).open) return;
-    this.#told(source, at).open = this.#note(source, at, {
+    if (at - since < GAP_NANOS || this.#source(source, at).open) return;
+    this.#source(source, at).open = this.#note(source, at, {
       from: this.#unix(since),
       why: reason.slice(0, REASON_MAX),
     });
@@ -53,10 +54,10 @@ export class RecordKeeper {
   /** A source that had no reading since `since` is read again. */
   recovered(source: string, since: Nanos, at: Nanos): void {
     if (at - since < GAP_NANOS) return;
-    // The end of a gap whose start was told is told whatever the bound says: at most one for each start.
-    const { open } = this.#told(source, at);
+    // The end of a gap whose start was written is written whatever the bound says: at most one for each start.
+    const { open } = this.#source(source, at);
     this.#note(source, at, { from: this.#unix(since), to: this.#unix(at) }, open);
-    this.#told(source, at).open = false;
+    this.#source(source, at).open = false;
   }
 
   /** A source is no longer read. */
@@ -66,14 +67,17 @@ export class RecordKeeper {
 
   /** The server restarted while the agent was away: what it did between was never seen. */
   unmetered(server: string, at: Nanos): void {
-    this.#books.note("unmetered", at, { server, why: "restarted while nobody looked" });
+    this.#books.note("unmetered", at, { server, why: "restarted while the agent was down" });
   }
 
   /**
    * Energy counters after an interval: `resets` counted since each board was found. One entry for each reset; of refused
    * windows the first at once, then one sum per board and quarter of an hour.
    */
-  energy(interval: SettledInterval, resets: Readonly<Record<string, { readonly resets: number }>>): void {
+  recordEnergy(
+    interval: SettledInterval,
+    resets: Readonly<Record<string, { readonly resets: number }>>,
+  ): void {
     for (const [gpu, { resets: counted }] of Object.entries(resets)) {
       const more = counted - Math.min(counted, this.#energyResets.get(gpu) ?? 0);
       this.#energyResets.set(gpu, counted);
@@ -109,33 +113,90 @@ export class RecordKeeper {
     this.#books.note("rejected", at, { gpu, counter: "energy", windows, millijoules });
   }
 
-  #told(source: string, at: Nanos): Told {
+  #source(source: string, at: Nanos): Source {
     const hour = Math.floor(at / HOUR_NANOS);
     const known = this.#sources.get(source);
     if (known === undefined && this.#sources.size >= NAMES_MAX) this.#sources.clear();
-    const told = known ?? { hour, notes: 0, skipped: 0, open: false };
-    if (known === undefined) this.#sources.set(source, told);
-    if (told.hour !== hour) Object.assign(told, { hour, notes: 0 });
-    return told;
+    const kept = known ?? { hour, notes: 0, skipped: 0, open: false };
+    if (known === undefined) this.#sources.set(source, kept);
+    if (kept.hour !== hour) Object.assign(kept, { hour, notes: 0 });
+    return kept;
   }
 
   #note(source: string, at: Nanos, body: Readonly<Record<string, unknown>>, always = false): boolean {
-    const told = this.#told(source, at);
-    if (told.notes >= NOTES_PER_HOUR && !always) {
-      told.skipped++;
+    const kept = this.#source(source, at);
+    if (kept.notes >= NOTES_PER_HOUR && !always) {
+      kept.skipped++;
       return false;
     }
-    told.notes++;
+    kept.notes++;
     this.#books.note("gap", at, {
       source,
       ...body,
-      ...(told.skipped === 0 ? {} : { skipped: told.skipped }),
+      ...(kept.skipped === 0 ? {} : { skipped: kept.skipped }),
     });
-    told.skipped = 0;
+    kept.skipped = 0;
     return true;
   }
 
   #unix(at: Nanos): string {
     return String(this.#clock.unixNanos(at));
   }
+}
+
+/** Reasons are a destination's own words; beyond so many kinds they are written as "other". */
+const LOSS_KINDS_MAX = 200;
+
+/** A loss, and of a refusal the destination's reason. */
+export interface RecordedLoss extends Loss {
+  readonly reason?: string;
+}
+
+interface LossKind {
+  unwritten: RecordedLoss | undefined;
+  writtenAt: Nanos;
+}
+
+/**
+ * What did not reach a destination: from when to when, how much and why. The first loss of a kind is written with the next
+ * beat, further ones as one sum per quarter of an hour: an outage that evicts all day must not fill the record.
+ */
+export class LossRecord {
+  readonly #note: (at: Nanos, body: Readonly<Record<string, unknown>>) => void;
+  readonly #kinds = new Map<string, LossKind>();
+
+  constructor(note: (at: Nanos, body: Readonly<Record<string, unknown>>) => void) {
+    this.#note = note;
+  }
+
+  /** Adds a loss to those of its kind. */
+  addLoss(loss: RecordedLoss): void {
+    const isKnown = this.#kinds.has(keyOf(loss)) || this.#kinds.size < LOSS_KINDS_MAX;
+    const kept = isKnown ? loss : { ...loss, reason: "other" };
+    const key = keyOf(kept);
+    const kind = this.#kinds.get(key) ?? { unwritten: undefined, writtenAt: Number.NEGATIVE_INFINITY };
+    kind.unwritten = kind.unwritten === undefined ? kept : together(kind.unwritten, kept);
+    this.#kinds.set(key, kind);
+  }
+
+  /** Writes what is due; `all` also what is not: the agent stops. */
+  writeDue(at: Nanos, all = false): void {
+    for (const kind of this.#kinds.values()) {
+      if (kind.unwritten === undefined || (!all && at - kind.writtenAt < BUCKET_NANOS)) continue;
+      const { from, to, ...rest } = kind.unwritten;
+      this.#note(at, { ...rest, from: String(from), to: String(to) });
+      kind.unwritten = undefined;
+      kind.writtenAt = at;
+    }
+  }
+}
+
+function keyOf({ destination, reason, why }: RecordedLoss): string {
+  return [why, reason, destination].join(" ");
+}
+
+function together(a: RecordedLoss, b: RecordedLoss): RecordedLoss {
+  const from = a.from < b.from ? a.from : b.from;
+  const to = a.to > b.to ? a.to : b.to;
+  return { ...b, from, to, records: a.records + b.records, points: a.points + b.points };
 }

@@ -1,19 +1,70 @@
-// The time nobody metered: from the last commit of an earlier run to this start. Since boot it is `unobserved` GPU time
-// (rent does not stop); while the host was off there were no GPU-seconds, and only the audit record says so.
+// The agent's own history in the ledger: its start, what an earlier run read but did not book, steps of the wall clock,
+// and the time without an agent: from the last commit of an earlier run to this start. Since boot that is `unobserved` GPU
+// time (rent does not stop); while the host was off there were no GPU-seconds, and only the audit record says so.
+import { uptime } from "node:os";
 import type { Books } from "../meter/books.ts";
+import { restorePending } from "../meter/counters/pending.ts";
 import type {
   GpuInfo,
   GpuInterval,
   GpuState,
+  LedgerRestored,
   Nanos,
   SettledInterval,
   TokenIncrement,
   UnixNanos,
 } from "../model.ts";
 import { BUCKET_NANOS } from "../model.ts";
+import type { Clock, SystemClock } from "../platform/clock.ts";
+import type { Log } from "../platform/log.ts";
+import { programVersion } from "../platform/version.ts";
+import type { Pipeline } from "./pipeline.ts";
+
+/** The parts that history is written with. */
+export interface History {
+  readonly books: Books;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly pipeline: Pipeline;
+}
+
+/** Notes the start, and books what an earlier run read but did not book and the time since it ended, unless it was booked. */
+export function noteStart(
+  history: History,
+  stateDir: string,
+  {
+    outdated,
+    restored,
+  }: { readonly outdated?: string | undefined; readonly restored: LedgerRestored | undefined },
+): void {
+  const { books, clock, pipeline } = history;
+  const start = pipeline.settledUntil;
+  books.note("start", start, { version: programVersion(), pid: process.pid, stateDir });
+  if (restored === undefined || outdated === "behind" || outdated === "copied") return;
+  const late = restorePending(restored.state);
+  if (late.length > 0) books.post(lateInterval(late, start), pipeline.intake);
+  const absence = {
+    last: BigInt(restored.time),
+    booted: clock.unixNanos(clock.now()) - BigInt(Math.round(uptime() * 1e9)),
+    start: clock.unixNanos(start),
+  };
+  bookAbsence(books, absence, pipeline.intake.gpus, (at) => clock.instant(at));
+}
+
+/** Follows a stepped wall clock and puts the step on record; a step back begins every series anew. */
+export function watchWall({ books, clock, log, pipeline }: History): void {
+  const step = "adjust" in clock ? (clock as SystemClock).adjust() : undefined;
+  if (step === undefined) return;
+  const at = pipeline.settledUntil;
+  const facts = { seconds: Number(step.nanos) / 1e9, seriesBeginAnew: step.restarted };
+  if (step.restarted) books.ledger.startAnew(clock.unixNanos(at));
+  books.note("clock_step", at, facts);
+  books.ledger.post([{ metric: "tokenwatt.clock_steps", dimensions: {}, amount: 1 }], at);
+  log.warn("wall clock stepped", facts);
+}
 
 /** What is known of the time before this start. */
-export interface Absence {
+interface Absence {
   /** End of the last committed interval. */
   readonly last: UnixNanos;
   readonly booted: UnixNanos;
@@ -21,7 +72,7 @@ export interface Absence {
 }
 
 /** Books the absence of every GPU, in the buckets it lies in, and notes it. */
-export function bookAbsence(
+function bookAbsence(
   books: Books,
   absence: Absence,
   gpus: ReadonlyMap<string, GpuInfo>,
@@ -45,7 +96,7 @@ export function bookAbsence(
 }
 
 /** Tokens an earlier run had read but not booked, as an interval without time at `at`. */
-export function lateInterval(increments: readonly TokenIncrement[], at: Nanos): SettledInterval {
+function lateInterval(increments: readonly TokenIncrement[], at: Nanos): SettledInterval {
   const servers = Map.groupBy(increments, (increment) => increment.server);
   return {
     from: at,

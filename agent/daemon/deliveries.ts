@@ -12,9 +12,10 @@ import type { Clock } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import { deadLetterFolder, openDeadLetters } from "../store/dead-letters.ts";
 import type { Spool } from "../store/spool/spool.ts";
-import type { ToldLoss } from "./loss-record.ts";
-import { LossRecord } from "./loss-record.ts";
+import type { RecordedLoss } from "./audit-record.ts";
+import { LossRecord } from "./audit-record.ts";
 
+/** What deliveries are made from. */
 export interface DeliveriesOptions {
   readonly config: Config;
   readonly clock: Clock;
@@ -62,7 +63,7 @@ export class Deliveries {
     );
     spool.onLoss((loss) => {
       log.error("telemetry lost", { ...loss, cause: loss.why, from: String(loss.from), to: String(loss.to) });
-      this.#losses.add(loss);
+      this.#losses.addLoss(loss);
     });
   }
 
@@ -71,13 +72,14 @@ export class Deliveries {
     return this.#waiting;
   }
 
+  /** How each sender stands. */
   statuses(): readonly SenderStatus[] {
     return this.senders.map((sender) => sender.status());
   }
 
   /** Puts what was lost on record, for the commit that follows, and counts dead letters: others may remove them. */
   async beforeCommit(isLast: boolean): Promise<void> {
-    this.#losses.tell(this.#options.clock.now(), isLast);
+    this.#losses.writeDue(this.#options.clock.now(), isLast);
     if (!this.#options.keepsLetters) return;
     this.#waiting = (await this.#letters.list().catch(() => [])).length;
   }
@@ -85,8 +87,8 @@ export class Deliveries {
   async #park(destination: string, bytes: Uint8Array, reason: string, points: number): Promise<void> {
     const { clock, keepsLetters, log } = this.#options;
     const { from, to } = timesOf(bytes);
-    const loss: ToldLoss = { why: "refused", reason, destination, from, to, records: 1, points };
-    this.#losses.add(loss);
+    const loss: RecordedLoss = { why: "refused", reason, destination, from, to, records: 1, points };
+    this.#losses.addLoss(loss);
     if (!keepsLetters) return;
     const dataSeconds = Number(to / 1_000_000_000n);
     const unixMs = Number(clock.unixNanos(clock.now()) / 1_000_000n);

@@ -10,12 +10,13 @@ import { createOtlpEncoder } from "../export/otlp/encoder.ts";
 import { agentResource } from "../export/otlp/resource.ts";
 import { PrometheusPages } from "../export/prometheus.ts";
 import { hostIdentity } from "../host/inventory.ts";
-import type { LedgerSnapshot, Nanos, StateRow } from "../model.ts";
+import type { LedgerSnapshot, Nanos } from "../model.ts";
 import { BUCKET_NANOS } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import { programVersion } from "../platform/version.ts";
+import { SourceError } from "../source.ts";
 import type { Stored } from "../store/ledger/database.ts";
 import { LedgerStoreError } from "../store/ledger/store.ts";
 import type { Spool } from "../store/spool/spool.ts";
@@ -25,35 +26,26 @@ import { coreState } from "./accounting.ts";
 import { Deliveries } from "./deliveries.ts";
 import type { Durable } from "./durable-state.ts";
 import { spoolRow } from "./durable-state.ts";
-import { SelfReport } from "./self-report.ts";
-import { selfStats } from "./self-stats.ts";
-import type { SourceHealth } from "./source-health.ts";
+import type { AgentLife } from "./life.ts";
+import type { Pipeline } from "./pipeline.ts";
+import { SelfReport, selfStats } from "./self-report.ts";
 
 /** Least distance of beats asked for by callers who wait for a commit, and how long they are collected. */
 const EARLY_BEAT_MS = 1000;
 const EARLY_BEAT_JOIN_MS = 50;
 
+/** What the way out is built from. */
 export interface ExportsOptions {
   readonly config: Config;
   readonly clock: Clock;
   readonly log: Log;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly core: Core;
+  /** What was settled, what sources must remember with it, and how they are. */
+  readonly pipeline: Pipeline;
   readonly durable: Durable;
   readonly spool: Spool;
-  /** What sources must remember of what they gave away so far. */
-  readonly sourceState: () => readonly StateRow[];
-  /** End of the last settled interval. */
-  readonly settledUntil: () => Nanos;
-  readonly health: () => SourceHealth;
-  /** How often each source's process was restarted. */
-  readonly restarts: () => Readonly<Record<string, number>>;
-  /** The ledger's thread is gone: nothing can be committed any more in this process. */
-  readonly onStoreLost: (error: Error) => void;
-  readonly status: () => Readonly<Record<string, unknown>>;
-  readonly ready: () => boolean;
-  /** What is wrong although metering goes on. */
-  readonly degraded: () => string | undefined;
+  readonly life: Pick<AgentLife, "needRestart" | "ready" | "degraded" | "status">;
 }
 
 /** Everything behind the ledger. */
@@ -111,7 +103,7 @@ export class Exports {
 
   /** Opens the endpoints and begins to read who this host is. Throws SourceError when the port is taken. */
   async start(): Promise<void> {
-    const { clock, config, degraded, log, ready, status } = this.#options;
+    const { clock, config, life, log } = this.#options;
     const listen = config.export.prometheus.listen;
     if (listen !== "") {
       this.#http = await serveHttp({
@@ -120,9 +112,9 @@ export class Exports {
         tls: config.export.prometheus.tls,
         metrics: (accept) => this.#pages.page(this.#snapshot, accept),
         unhealthy: () => undefined,
-        degraded,
-        ready,
-        status,
+        degraded: () => life.degraded(),
+        ready: () => life.ready(),
+        status: () => life.status(),
       });
     }
     this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
@@ -130,7 +122,7 @@ export class Exports {
   }
 
   #identify(): void {
-    const { clock, config, durable, env, log } = this.#options;
+    const { clock, config, durable, env, log, pipeline } = this.#options;
     const { hostName, hostId, hostArch, osDescription } = hostIdentity();
     const resource = agentResource({
       env,
@@ -159,8 +151,8 @@ export class Exports {
           this.#deliveries.statuses(),
           this.#spool.status(),
           this.#deliveries.deadLetters,
-          this.#options.health(),
-          this.#options.restarts(),
+          pipeline.intake.health,
+          { gpu: Number(pipeline.gpu?.status()["restarts"] ?? 0) },
           this.#stored?.head,
         ),
     });
@@ -175,7 +167,10 @@ export class Exports {
       })
       .catch((error: Error) => {
         this.#failure = error;
-        if (isStoreLost(error)) this.#options.onStoreLost(error);
+        if (isStoreLost(error)) {
+          const message = `Cannot commit any more: ${error.message}`;
+          this.#options.life.needRestart(new SourceError("restart", message, { cause: error }));
+        }
         this.#options.log.error("export beat failed", { cause: error.message });
       });
     return this.#committing;
@@ -231,13 +226,13 @@ export class Exports {
   /** Segment on disk, then the ledger's transaction, then everyone may see it: in this order, or not at all. */
   async #commit(): Promise<void> {
     if (this.#encoder === undefined) return;
-    const { clock, core, durable, settledUntil, sourceState } = this.#options;
+    const { clock, core, durable, pipeline } = this.#options;
     this.#lastBeat = clock.now();
     await this.#deliveries.beforeCommit(this.#stopping);
     // Sources first: what they hand over while they are asked belongs to this commit.
-    const remembered = sourceState();
+    const remembered = pipeline.sourceState();
     const state = [...coreState(core, clock), ...remembered];
-    const { batch, snapshot } = core.books.commit(clock.unixNanos(settledUntil()), clock.now(), state);
+    const { batch, snapshot } = core.books.commit(clock.unixNanos(pipeline.settledUntil), clock.now(), state);
     const sequence =
       this.#deliveries.senders.length === 0
         ? undefined

@@ -6,7 +6,6 @@
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, SettledInterval, TokenSample } from "../model.ts";
-import { TextRing } from "./text-ring.ts";
 
 const KEPT_NANOS = 60e9;
 const READINGS_MAX = 20_000;
@@ -55,14 +54,14 @@ export class FlightRecorder {
   #degraded: Degraded | undefined;
   #written: Nanos | undefined;
 
-  /** `stateDir` undefined: nothing is written, but violations are still told. */
+  /** `stateDir` undefined: nothing is written, but violations are still counted. */
   constructor(stateDir: string | undefined, bounds: FlightBounds = {}) {
     this.#folder = stateDir === undefined ? undefined : join(stateDir, "violations");
     this.#readingsMax = bounds.readingsMax ?? READINGS_MAX;
     this.#texts = new TextRing(bounds.bytesMax ?? BYTES_MAX);
   }
 
-  /** Undefined while no law was broken; stays until the agent restarts, so that somebody looks. */
+  /** Undefined while no law was broken; stays until the agent restarts, so that it is seen. */
   get degraded(): Degraded | undefined {
     return this.#degraded;
   }
@@ -73,8 +72,8 @@ export class FlightRecorder {
   }
 
   /** Keeps a reading, as long as the bounds allow. */
-  add(recorded: Recorded, at: Nanos): void {
-    this.#entries.push({ at, ...this.#texts.add(JSON.stringify(recorded)) });
+  keep(recorded: Recorded, at: Nanos): void {
+    this.#entries.push({ at, ...this.#texts.append(JSON.stringify(recorded)) });
     while (this.#gone < this.#entries.length && this.#tooMuch(at)) this.#gone++;
     if (this.#gone < 1024 || this.#gone < this.#entries.length / 2) return;
     this.#entries = this.#entries.slice(this.#gone);
@@ -147,5 +146,45 @@ export class FlightRecorder {
       .filter((name) => name.endsWith(".json"))
       .sort();
     for (const name of files.slice(0, Math.max(0, files.length - FILES_MAX))) rmSync(join(folder, name));
+  }
+}
+
+/** Where a text lies; places count on, round after round. */
+interface Placed {
+  readonly place: number;
+  readonly bytes: number;
+}
+
+/** The last texts, as many as fit in one piece of memory: nothing of them is left to a collector. */
+class TextRing {
+  readonly #memory: Buffer;
+  #end = 0;
+
+  /** Memory is taken from the system as it is written to. */
+  constructor(bytesMax: number) {
+    this.#memory = Buffer.allocUnsafeSlow(bytesMax);
+  }
+
+  /** Adds a text; what lay in its way is gone. One larger than everything is not kept. */
+  append(text: string): Placed {
+    const size = this.#memory.length;
+    const bytes = Buffer.byteLength(text);
+    if (bytes > size) return { place: -1, bytes };
+    const offset = this.#end % size;
+    const place = offset + bytes > size ? this.#end + size - offset : this.#end;
+    this.#memory.write(text, place % size);
+    this.#end = place + bytes;
+    return { place, bytes };
+  }
+
+  /** Whether the text at a place is still there. */
+  has(place: number): boolean {
+    return place >= 0 && place >= this.#end - this.#memory.length;
+  }
+
+  /** The text at a place that `has` it. */
+  read(place: number, bytes: number): string {
+    const offset = place % this.#memory.length;
+    return this.#memory.toString("utf8", offset, offset + bytes);
   }
 }

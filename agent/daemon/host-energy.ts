@@ -8,7 +8,6 @@ import type { Gauge, Posting, SettledInterval } from "../model.ts";
 import type { Cancel } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { SourceContext } from "../source.ts";
-import { facilityJoules } from "./facility.ts";
 
 const METHOD = "tokenwatt.method";
 
@@ -47,7 +46,7 @@ export class HostMeter {
   }
 
   /** Models the facility from GPU energy where the node itself is not measured. */
-  accept(interval: SettledInterval): void {
+  bookInterval(interval: SettledInterval): void {
     if (this.#measuresNode()) return;
     const millijoules = interval.gpus.reduce(
       (sum, gpu) => sum + Object.values(gpu.millijoules).reduce((total, part) => total + part, 0),
@@ -92,7 +91,7 @@ export class HostMeter {
 
   /** RAPL sees processors and memory only: that is not the node. */
   #measuresNode(): boolean {
-    return this.#power !== undefined && this.#power.method !== "rapl";
+    return this.#power?.wholeNode === true;
   }
 
   #bookFacility(measured: Parameters<typeof facilityJoules>[0], at: number): void {
@@ -106,4 +105,19 @@ export class HostMeter {
     this.#carried.set(metric, exact - amount);
     if (amount > 0) this.#books.post([{ metric, dimensions, amount }], at);
   }
+}
+
+/**
+ * Joules at the facility's meter for joules of one stretch of time, always a model: node energy x PUE where the node can be
+ * measured, else GPU energy x host overhead x PUE (8 x H100 are about 76 % of their node, arXiv 2506.14551). Undefined
+ * where the factors are not configured.
+ */
+function facilityJoules(
+  measured: { readonly nodeJoules?: number; readonly gpuJoules?: number },
+  { pue, hostOverhead }: Pick<HostConfig, "pue" | "hostOverhead">,
+): number | undefined {
+  if (pue === undefined) return undefined;
+  if (measured.nodeJoules !== undefined) return measured.nodeJoules * pue;
+  if (measured.gpuJoules === undefined || hostOverhead === undefined) return undefined;
+  return measured.gpuJoules * hostOverhead * pue;
 }

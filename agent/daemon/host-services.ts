@@ -1,4 +1,4 @@
-// What an agent watches of its host beside GPUs and servers: processes for placement, servers nobody named, host power.
+// What an agent watches of its host beside GPUs and servers: processes for placement, servers that are not configured, host power.
 // Of a host that is metered, not of a recording.
 
 import type { Config } from "../config/load.ts";
@@ -56,11 +56,12 @@ export class HostServices {
     });
   }
 
-  /** Told of each settled interval: facility energy may be modelled from it. */
-  settled(interval: SettledInterval): void {
-    this.#meter.accept(interval);
+  /** Models the facility's energy of a settled interval where the node is not measured. */
+  bookInterval(interval: SettledInterval): void {
+    this.#meter.bookInterval(interval);
   }
 
+  /** Ends every watch. */
   stop(): void {
     this.#watch.stop();
     this.#kubernetes.stop();

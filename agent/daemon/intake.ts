@@ -1,6 +1,7 @@
 // Takes readings in: increments, correlator, gauges and health of each source. Failures become gaps, never old values.
 // Nothing here sets a timer; pipeline.ts decides when sources are read.
 
+import type { BookFacts } from "../meter/books.ts";
 import { DeviceCounters, GapTimes } from "../meter/device-counters.ts";
 import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge, statusGauges } from "../meter/gauges.ts";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, TokenSample } from "../model.ts";
@@ -11,6 +12,7 @@ import { SourceError } from "../source.ts";
 import type { Core } from "./accounting.ts";
 import { RecordKeeper } from "./audit-record.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
+import type { PipelineLife } from "./life.ts";
 import { SourceHealth } from "./source-health.ts";
 
 export interface IntakeParts extends Core {
@@ -20,8 +22,7 @@ export interface IntakeParts extends Core {
   readonly inventoryMs: number;
   /** Remembers the last readings for the case that a law breaks. */
   readonly flight?: FlightRecorder;
-  /** Called when a source says that only a restart of the agent helps. */
-  readonly onRestartNeeded?: (error: SourceError) => void;
+  readonly life: Pick<PipelineLife, "needRestart">;
 }
 
 /** What is known now of GPUs, servers and sources, and the way new readings take into the meter. */
@@ -79,7 +80,7 @@ export class Intake {
   acceptGpus(poll: GpuPoll): void {
     const { books, clock, correlator, flight, gpuPollMs } = this.#parts;
     for (const sample of poll.samples) {
-      flight?.add({ kind: "gpu", sample }, clock.now());
+      flight?.keep({ kind: "gpu", sample }, clock.now());
       this.lastGpuSamples.set(sample.gpu, sample);
       correlator.acceptGpu(sample);
       const info = this.gpus.get(sample.gpu);
@@ -89,7 +90,7 @@ export class Intake {
       }
       this.#succeeded(`gpu:${sample.gpu}`, poll.received - poll.sent);
     }
-    for (const gap of poll.gaps) this.gap(gap);
+    for (const gap of poll.gaps) this.acceptGap(gap);
     this.#succeeded("gpu", poll.received - poll.sent);
   }
 
@@ -98,7 +99,7 @@ export class Intake {
     const id = sample.server;
     if (id !== info.id) this.#serverBehind(info, id);
     if (sample.pids !== undefined || sample.gpus !== undefined) this.#hint(sample);
-    this.#parts.flight?.add({ kind: "tokens", sample }, this.#parts.clock.now());
+    this.#parts.flight?.keep({ kind: "tokens", sample }, this.#parts.clock.now());
     this.lastTokenSamples.set(id, sample);
     const accepted = increments.accept(sample);
     pending.add(accepted.increments);
@@ -113,15 +114,40 @@ export class Intake {
     this.#succeeded(`server:${id}`, sample.received - sample.sent);
   }
 
-  /** `tokenwatt.gpu.info` of every GPU, observed anew so that it does not go stale. */
+  /** What the books must know of GPUs and servers to book an interval, as the last readings say; read when asked. */
+  bookFacts(): BookFacts {
+    const { gpus, lastTokenSamples, servers } = this;
+    return {
+      gpus,
+      servers,
+      soleModel: (server) => this.#parts.increments.soleModel(server),
+      waiting: (server) => requestsWaiting(lastTokenSamples.get(server)),
+      whole: (server) => this.#isWhole(server),
+    };
+  }
+
+  /**
+   * False as soon as the configuration or the server itself names a GPU that is not on this host, or a part of it is a
+   * prefill or decode worker: its rate is then not that of the GPUs seen here. A server that names none counts as whole:
+   * its processes were placed here, and nothing points elsewhere.
+   */
+  #isWhole(server: string): boolean {
+    const sample = this.lastTokenSamples.get(server);
+    if (sample?.readings.some(({ role }) => role !== "combined") === true) return false;
+    const named = [...(this.servers.get(server)?.gpus ?? []), ...(sample?.gpus ?? [])];
+    const here = new Set([...this.gpus.values()].flatMap(({ parent, uuid }) => [uuid, parent]));
+    return named.every((gpu) => here.has(gpu));
+  }
+
+  /** `tokenwatt.gpu.info` of every GPU, observed again so that it does not go stale. */
   observeInventory(): void {
     const { books, clock, inventoryMs } = this.#parts;
     for (const info of this.gpus.values()) books.ledger.observe(gpuInfoGauge(info, clock.now(), inventoryMs));
   }
 
   /** A source, or all of a backend's GPUs, could not be read. */
-  failed(source: string, error: unknown): void {
-    const { clock, log, onRestartNeeded } = this.#parts;
+  acceptFailure(source: string, error: unknown): void {
+    const { clock, life, log } = this.#parts;
     const reason = error instanceof Error ? error.message : String(error);
     this.#toCorrelator({ source, at: clock.now(), reason });
     this.#parts.books.ledger.post(this.#gapTimes.failed(source, clock.now(), reason), clock.now());
@@ -129,14 +155,14 @@ export class Intake {
     if (this.#failing(source, clock.now(), reason)) {
       log.warn("source cannot be read", { source, cause: reason, ...hint });
     }
-    if (error instanceof SourceError && error.kind === "restart") onRestartNeeded?.(error);
+    if (error instanceof SourceError && error.kind === "restart") life.needRestart(error);
     if (!(error instanceof SourceError)) {
       log.error("source failed unexpectedly", { source, cause: reason, stack: (error as Error).stack });
     }
   }
 
   /** A source says itself that it could not read something. */
-  gap(gap: Gap): void {
+  acceptGap(gap: Gap): void {
     const { books, clock, gpuPollMs } = this.#parts;
     this.#toCorrelator(gap);
     books.ledger.post(this.#gapTimes.failed(gap.source, gap.at, gap.reason), clock.now());
@@ -152,7 +178,7 @@ export class Intake {
 
   /** True when this is news. */
   #failing(source: string, at: Nanos, reason: string): boolean {
-    const news = this.health.failed(source, at, reason);
+    const news = this.health.bookFailure(source, at, reason);
     this.record.failing(source, this.health.get(source)?.failingSince ?? at, at, reason);
     return news;
   }
@@ -163,7 +189,7 @@ export class Intake {
   }
 
   #toCorrelator(gap: Gap): void {
-    this.#parts.flight?.add({ kind: "gap", gap }, this.#parts.clock.now());
+    this.#parts.flight?.keep({ kind: "gap", gap }, this.#parts.clock.now());
     this.#parts.correlator.acceptGap(gap);
   }
 
@@ -172,7 +198,7 @@ export class Intake {
     const since = this.health.get(source)?.failingSince;
     if (since !== undefined) this.record.recovered(source, since, clock.now());
     books.ledger.post(this.#gapTimes.succeeded(source, clock.now()), clock.now());
-    if (this.health.succeeded(source, clock.now(), tookNanos)) log.info("source read again", { source });
+    if (this.health.bookRead(source, clock.now(), tookNanos)) log.info("source read again", { source });
   }
 
   /** A target with several servers: each takes the target's place under its own name. */
@@ -202,4 +228,10 @@ export class Intake {
       this.#parts.clock.now(),
     );
   }
+}
+
+/** Requests a server has queued; undefined when it cannot say. */
+function requestsWaiting(sample: TokenSample | undefined): number | undefined {
+  const said = sample?.readings.flatMap((reading) => reading.waiting ?? []) ?? [];
+  return said.length === 0 ? undefined : said.reduce((sum, value) => sum + value, 0);
 }

@@ -7,28 +7,23 @@ import type { Nanos, SettledInterval, StateRow } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "../source.ts";
-import { bookFacts } from "./book-facts.ts";
 import type { IntakeParts } from "./intake.ts";
 import { Intake } from "./intake.ts";
+import type { PipelineLife } from "./life.ts";
 import { SourceMemory } from "./source-memory.ts";
 
 const NANOS_PER_MS = 1_000_000;
 
-/** What a pipeline is built from; it owns none of these but its timers. */
+/** What a pipeline is built from; it owns none of these. */
 export interface PipelineParts extends IntakeParts {
-  readonly gpu: GpuSource | undefined;
-  readonly servers: readonly ServerSource[];
   readonly tickMs: number;
   /** Servers are asked this much after one another, so that not all their pages are in memory at once; default 0. */
   readonly serversApartMs?: number;
-  /** Resolves once everything accepted so far is on disk. */
-  readonly recorded?: () => Promise<void>;
   /** What sources remember over restarts; nothing survives where it is absent. */
   readonly memory?: SourceMemory;
   /** Nothing after this instant is metered: a recording's end. */
   readonly until?: Nanos;
-  /** Called with each settled interval after it was posted. */
-  readonly onInterval?: (interval: SettledInterval) => void;
+  readonly life: PipelineLife;
 }
 
 /** Runs the data path from `start` to `stop`. */
@@ -54,18 +49,9 @@ export class Pipeline {
     this.#settledUntil = parts.correlator.settledUntil;
   }
 
-  /** End of the last settled interval. */
-  get settledUntil(): Nanos {
-    return this.#settledUntil;
-  }
-
-  get settledIntervals(): number {
-    return this.#settledIntervals;
-  }
-
-  /** Reads the inventory, polls every source once and starts all timers. */
-  async start(): Promise<void> {
-    const { gpu, servers, serversApartMs = 0, tickMs } = this.#parts;
+  /** Takes the sources in, each polled once at once, and starts all timers. */
+  async start(gpu: GpuSource | undefined, servers: readonly ServerSource[]): Promise<void> {
+    const { serversApartMs = 0, tickMs } = this.#parts;
     const now = this.#clock.now();
     for (const [index, source] of servers.entries()) {
       const late = (index * serversApartMs) % (source.info.pollMs / 2);
@@ -73,6 +59,21 @@ export class Pipeline {
     }
     if (gpu !== undefined) await this.setGpu(gpu, now);
     this.#cancels.add(every(this.#clock, tickMs, () => this.tick(), now + tickMs * NANOS_PER_MS));
+  }
+
+  /** The GPUs that are read; undefined until a backend works here. */
+  get gpu(): GpuSource | undefined {
+    return this.#gpu;
+  }
+
+  /** End of the last settled interval. */
+  get settledUntil(): Nanos {
+    return this.#settledUntil;
+  }
+
+  /** How many intervals were settled since start. */
+  get settledIntervals(): number {
+    return this.#settledIntervals;
   }
 
   /** Takes the GPUs in: at start, or when a driver appeared later. */
@@ -141,23 +142,23 @@ export class Pipeline {
 
   #book(intervals: readonly SettledInterval[]): void {
     if (intervals.length === 0) return;
-    const { books, correlator, increments, onInterval, pending } = this.#parts;
-    const facts = bookFacts(this.intake, increments);
+    const { books, correlator, life, pending } = this.#parts;
+    const facts = this.intake.bookFacts();
     const { energy } = correlator.status();
     for (const interval of intervals) {
       const money = books.post(interval, facts);
       pending.booked(interval);
-      this.intake.record.energy(interval, energy);
+      this.intake.record.recordEnergy(interval, energy);
       for (const gauge of this.#convenience.add(interval, facts.gpus, money)) books.ledger.observe(gauge);
       if (interval.violations.length > 0) this.#violated(interval);
       this.#settledUntil = interval.to;
       this.#settledIntervals++;
-      onInterval?.(interval);
+      life.intervalSettled(interval);
     }
     this.intake.observeInventory();
   }
 
-  /** The interval was booked to nobody; what led to it is put on disk, and the error line names the file. */
+  /** The interval was booked as unattributed; what led to it is put on disk, and the error line names the file. */
   #violated(interval: SettledInterval): void {
     const { flight, log } = this.#parts;
     const at = this.#clock.now();
@@ -174,7 +175,7 @@ export class Pipeline {
       this.#generation = gpu.generation;
       this.intake.setGpus(infos);
     } catch (error) {
-      this.intake.failed("gpu", error);
+      this.intake.acceptFailure("gpu", error);
     }
   }
 
@@ -184,7 +185,7 @@ export class Pipeline {
       if (gpu.generation !== this.#generation) await this.#enumerate(gpu);
       this.intake.acceptGpus(poll);
     } catch (error) {
-      this.intake.failed("gpu", error);
+      this.intake.acceptFailure("gpu", error);
       return;
     }
     this.tick();
@@ -194,7 +195,7 @@ export class Pipeline {
     try {
       this.intake.acceptTokens(source.info, await source.poll());
     } catch (error) {
-      this.intake.failed(`server:${source.info.id}`, error);
+      this.intake.acceptFailure(`server:${source.info.id}`, error);
       return;
     }
     this.tick();
@@ -204,13 +205,13 @@ export class Pipeline {
     try {
       await source.run(async (reading) => {
         if (!this.#running.has(source)) return;
-        if ("reason" in reading) this.intake.gap(reading);
+        if ("reason" in reading) this.intake.acceptGap(reading);
         else this.intake.acceptTokens(source.info, reading);
         this.tick();
-        if (source.acknowledges === true) await this.#parts.recorded?.();
+        if (source.acknowledges === true) await this.#parts.life.recorded();
       });
     } catch (error) {
-      this.intake.failed(`server:${source.info.id}`, error);
+      this.intake.acceptFailure(`server:${source.info.id}`, error);
     }
   }
 }

@@ -1,14 +1,18 @@
 // The agent's reports about itself: begun a little after the start, because loading the OpenTelemetry SDK takes a tenth of a
-// second and 17 MB, and only where somebody listens.
+// second and 17 MB, and only where there is a destination.
 
 import type { Attributes } from "../export/otlp/attributes.ts";
 import type { Destination } from "../export/otlp/config.ts";
+import type { SenderStatus } from "../export/otlp/sender-status.ts";
 import type { SelfMetrics, SelfStats } from "../export/self/metrics.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
+import type { SpoolStatus } from "../store/spool/spool.ts";
+import type { SourceHealth } from "./source-health.ts";
 
 const AFTER_MS = 2000;
 
+/** What the reports are made from and where they go. */
 export interface SelfReportParts {
   readonly clock: Clock;
   readonly log: Log;
@@ -43,4 +47,35 @@ export class SelfReport {
     this.#cancel();
     await (await this.#metrics)?.stop();
   }
+}
+
+/** The agent's own work as plain numbers: what was shipped, queued, lost, polled and missed since start. */
+export function selfStats(
+  senders: readonly SenderStatus[],
+  spool: SpoolStatus,
+  deadLetters: number,
+  health: SourceHealth,
+  restarts: Readonly<Record<string, number>>,
+  ledgerHead: SelfStats["ledgerHead"],
+): SelfStats {
+  const by = (pick: (status: SenderStatus) => number): Record<string, number> =>
+    Object.fromEntries(senders.map((status) => [status.destination, pick(status)]));
+  const sources = [...health.entries()];
+  return {
+    exportedPoints: by((status) => status.sentPoints),
+    droppedPoints: Object.fromEntries(senders.map((status) => [status.destination, status.droppedPoints])),
+    exportCalls: by((status) => status.calls),
+    exportSeconds: by((status) => status.exportSeconds),
+    retries: by((status) => status.retries),
+    queuedRecords: spool.records,
+    queuedBytes: spool.bytes,
+    lostPoints: spool.lostPointsBy,
+    unsentSeconds: by((status) => status.unsentSeconds),
+    deadLetters,
+    ledgerHead,
+    polls: Object.fromEntries(sources.map(([source, one]) => [source, one.reads])),
+    pollSeconds: Object.fromEntries(sources.map(([source, one]) => [source, one.readNanos / 1e9])),
+    gaps: Object.fromEntries(sources.map(([source, one]) => [source, one.failures])),
+    sourceRestarts: restarts,
+  };
 }

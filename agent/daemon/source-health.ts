@@ -33,7 +33,7 @@ export class SourceHealth {
   readonly #sources = new Map<string, Health>();
 
   /** Books a read; returns true when the source had been failing. */
-  succeeded(source: string, at: Nanos, tookNanos: Nanos): boolean {
+  bookRead(source: string, at: Nanos, tookNanos: Nanos): boolean {
     const before = this.#sources.get(source) ?? FRESH;
     const wasFailing = before.failingSince !== undefined;
     this.#sources.set(source, {
@@ -50,7 +50,7 @@ export class SourceHealth {
   }
 
   /** Books a failure; returns true when it is the first, or has another reason than the one before. */
-  failed(source: string, at: Nanos, reason: string): boolean {
+  bookFailure(source: string, at: Nanos, reason: string): boolean {
     const before = this.#sources.get(source) ?? FRESH;
     this.#sources.set(source, {
       ...before,
@@ -62,14 +62,17 @@ export class SourceHealth {
     return before.reason !== reason;
   }
 
+  /** Drops a source that is no longer read. */
   forget(source: string): void {
     this.#sources.delete(source);
   }
 
+  /** The health of one source; undefined before its first read or failure. */
   get(source: string): Health | undefined {
     return this.#sources.get(source);
   }
 
+  /** Every source with its health. */
   entries(): IterableIterator<[string, Health]> {
     return this.#sources.entries();
   }

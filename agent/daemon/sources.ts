@@ -5,6 +5,7 @@ import { configuredBackends, configuredServers } from "../config/load.ts";
 import type { Log } from "../platform/log.ts";
 import type { GpuSource, ServerSource, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
+import type { Pipeline } from "./pipeline.ts";
 
 /** What became of one backend. */
 export interface BackendTried {
@@ -13,6 +14,7 @@ export interface BackendTried {
   readonly reason: string;
 }
 
+/** The GPUs that were found, and what was tried for them. */
 export interface GpuChoice {
   readonly source: GpuSource | undefined;
   /** In the order they were tried. */
@@ -52,7 +54,7 @@ export class GpuSearch {
     this.#choice.catch(() => {});
   }
 
-  /** What was found; whoever takes it closes it. Throws SourceError when the configuration is at fault. */
+  /** What was found; the caller closes it. Throws SourceError when the configuration is at fault. */
   async take(): Promise<GpuChoice> {
     this.#taken = true;
     const choice = await this.#choice;
@@ -65,7 +67,7 @@ export class GpuSearch {
     return choice;
   }
 
-  /** Closes what was found unless somebody took it. */
+  /** Closes what was found unless it was taken. */
   async drop(): Promise<void> {
     if (this.#taken) return;
     const choice = await this.#choice.catch(() => undefined);
@@ -85,6 +87,40 @@ export async function detectGpu(
     first ??= found.reason;
   }
   return { usable: false, reason: first ?? "no backend is configured" };
+}
+
+/**
+ * The configured servers of a running agent. A new configuration replaces them: what did not change keeps running, what is
+ * gone ends its series, what is new is taken in.
+ */
+export class ServerSet {
+  readonly #context: SourceContext;
+  #servers: readonly OpenServer[];
+
+  constructor(config: Config, context: SourceContext) {
+    this.#context = context;
+    this.#servers = openServers(config, context);
+  }
+
+  /** Their sources, in the order of the configuration. */
+  get sources(): readonly ServerSource[] {
+    return this.#servers.map((server) => server.source);
+  }
+
+  /** Takes over the servers of a new configuration. */
+  async reload(config: Config, pipeline: Pipeline): Promise<void> {
+    const known = new Map(this.#servers.map((server) => [server.fingerprint, server]));
+    const next: OpenServer[] = [];
+    for (const server of openServers(config, this.#context)) {
+      const kept = known.get(server.fingerprint);
+      known.delete(server.fingerprint);
+      next.push(kept ?? server);
+      if (kept !== undefined) await server.source.close();
+    }
+    for (const gone of known.values()) await pipeline.removeServer(gone.source);
+    for (const server of next) if (!this.#servers.includes(server)) pipeline.addServer(server.source);
+    this.#servers = next;
+  }
 }
 
 /** A configured server and the place in the configuration it comes from, which is its identity over reloads. */

@@ -4,17 +4,15 @@
 import type { Correlator } from "../correlate/correlator.ts";
 import type { Clock } from "../platform/clock.ts";
 import { programVersion } from "../platform/version.ts";
-import type { GpuSource } from "../source.ts";
 import type { Exports } from "./export-beat.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { snakeCased } from "./snake-case.ts";
 import type { BackendTried } from "./sources.ts";
 
+/** What the status is read from. */
 export interface StatusParts {
   readonly clock: Clock;
   readonly pipeline: Pipeline;
-  readonly gpu: GpuSource | undefined;
   readonly tried: readonly BackendTried[];
   readonly released: boolean;
   readonly exports: Exports;
@@ -44,7 +42,8 @@ export function agentStatus(parts: StatusParts): Readonly<Record<string, unknown
 }
 
 function statusOf(parts: StatusParts): Readonly<Record<string, unknown>> {
-  const { clock, pipeline, gpu, exports } = parts;
+  const { clock, pipeline, exports } = parts;
+  const { gpu } = pipeline;
   const now = clock.now();
   const ago = (at: number | undefined): number | null =>
     at === undefined ? null : Math.round((now - at) / 1e6) / 1e3;
@@ -81,4 +80,26 @@ function statusOf(parts: StatusParts): Readonly<Record<string, unknown>> {
     ),
     export: exports.status(),
   };
+}
+
+/**
+ * The same value with the keys of its objects in snake_case. Where keys are data (ids, ports, codes) they stay as they
+ * are: `keyedByData` names the paths of those objects, such as `host.ports`, `gpus[].errors` or, below a key that is data,
+ * `ports.*.codes`.
+ */
+function snakeCased(value: unknown, keyedByData: ReadonlySet<string>, path = ""): unknown {
+  if (Array.isArray(value)) return value.map((one) => snakeCased(one, keyedByData, `${path}[]`));
+  if (typeof value !== "object" || value === null) return value;
+  const isData = keyedByData.has(path);
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => {
+      const name = isData ? key : snakeCase(key);
+      const step = isData ? "*" : name;
+      return [name, snakeCased(inner, keyedByData, path === "" ? step : `${path}.${step}`)];
+    }),
+  );
+}
+
+function snakeCase(name: string): string {
+  return name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

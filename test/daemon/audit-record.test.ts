@@ -1,8 +1,10 @@
 // What sources did, on the audit record: complete where it matters, bounded whatever they do.
 import { describe, expect, test } from "vitest";
 import { createCore } from "../../agent/daemon/accounting.ts";
-import { RecordKeeper } from "../../agent/daemon/audit-record.ts";
+import type { RecordedLoss } from "../../agent/daemon/audit-record.ts";
+import { LossRecord, RecordKeeper } from "../../agent/daemon/audit-record.ts";
 import { Intake } from "../../agent/daemon/intake.ts";
+import { standalone } from "../../agent/daemon/life.ts";
 import { Pipeline } from "../../agent/daemon/pipeline.ts";
 import { Books } from "../../agent/meter/books.ts";
 import { defaultWeights } from "../../agent/meter/money/tenants.ts";
@@ -73,11 +75,11 @@ const refused = (second: number, millijoules: number): SettledInterval => {
   return { ...interval, gpus: interval.gpus.map((gpu) => ({ ...gpu, rejectedMillijoules: millijoules })) };
 };
 
-describe("RecordKeeper.energy()", () => {
+describe("RecordKeeper.recordEnergy()", () => {
   test("notes each reset of a counter once, and counts it", () => {
     const { entries, record } = keeper();
     for (const [second, resets] of [0, 1, 1, 3].entries())
-      record.energy(intervalOf({ from: second, to: second + 1 }), { "GPU-1": { resets } });
+      record.recordEnergy(intervalOf({ from: second, to: second + 1 }), { "GPU-1": { resets } });
     expect(entries()).toEqual([
       { at: unix(2), kind: "reset", body: { gpu: "GPU-1", counter: "energy", times: 1 } },
       { at: unix(4), kind: "reset", body: { gpu: "GPU-1", counter: "energy", times: 2 } },
@@ -86,7 +88,7 @@ describe("RecordKeeper.energy()", () => {
 
   test("notes the first refused window at once and the rest once a quarter of an hour", () => {
     const { entries, record } = keeper();
-    for (let second = 0; second < 1000; second++) record.energy(refused(second, 500), {});
+    for (let second = 0; second < 1000; second++) record.recordEnergy(refused(second, 500), {});
     expect(entries()).toEqual([
       {
         at: unix(1),
@@ -117,7 +119,14 @@ function core(restored?: LedgerRestored): ReturnType<typeof createCore> {
 describe("Intake and Pipeline", () => {
   test("put a counter of 22 MJ that falls to 200 J, and a GPU that went away, on record", async () => {
     const time = virtualClock(START);
-    const parts = { ...core(), clock: time, log: silentLog, gpuPollMs: 1000, inventoryMs: 60_000 };
+    const parts = {
+      ...core(),
+      clock: time,
+      log: silentLog,
+      gpuPollMs: 1000,
+      inventoryMs: 60_000,
+      life: standalone,
+    };
     const gpu: GpuSource = {
       backend: "test",
       generation: 0,
@@ -137,8 +146,8 @@ describe("Intake and Pipeline", () => {
       close: async () => {},
       status: () => ({}),
     };
-    const pipeline = new Pipeline({ ...parts, gpu, servers: [], tickMs: 1000 });
-    await pipeline.start();
+    const pipeline = new Pipeline({ ...parts, tickMs: 1000 });
+    await pipeline.start(gpu, []);
     await time.advance(70e9);
     await pipeline.stop();
     const { batch, snapshot } = parts.books.commit(time.unixNanos(70e9), 70e9);
@@ -162,7 +171,7 @@ describe("Intake and Pipeline", () => {
       ["one", []],
     ] as const) {
       const first = core();
-      const parts = { clock, log: silentLog, gpuPollMs: 1000, inventoryMs: 60_000 };
+      const parts = { clock, log: silentLog, gpuPollMs: 1000, inventoryMs: 60_000, life: standalone };
       const sample = (named: string, output: number): TokenSample => ({
         server: "s",
         family: "engine",
@@ -184,5 +193,66 @@ describe("Intake and Pipeline", () => {
       const { audit } = second.books.commit(START + 1_000_000_000n, 1e9).batch;
       expect(audit.map(({ kind }) => kind)).toEqual(expected);
     }
+  });
+});
+
+const MINUTE = 60e9;
+
+function loss(from: number, points: number, rest: Partial<RecordedLoss> = {}): RecordedLoss {
+  return { from: BigInt(from), to: BigInt(from + 1), records: 1, points, why: "evicted_bytes", ...rest };
+}
+
+describe("LossRecord", () => {
+  test("writes the first at once, later ones as a sum per quarter of an hour, the rest at the end", () => {
+    const written: Record<string, unknown>[] = [];
+    const record = new LossRecord((at, body) => written.push({ at: at / MINUTE, ...body }));
+    for (let minute = 0; minute <= 40; minute++) {
+      record.addLoss(loss(minute, 10));
+      record.writeDue(minute * MINUTE);
+    }
+    record.writeDue(41 * MINUTE, true);
+    expect(written.map(({ at, from, to, points, records }) => [at, from, to, points, records])).toEqual([
+      [0, "0", "1", 10, 1],
+      [15, "1", "16", 150, 15],
+      [30, "16", "31", 150, 15],
+      [41, "31", "41", 100, 10],
+    ]);
+  });
+
+  test("tells kinds apart by why, reason and destination, and says nothing without a loss", () => {
+    const written: unknown[] = [];
+    const record = new LossRecord((_, body) => written.push(body));
+    record.writeDue(0);
+    record.addLoss(loss(1, 1));
+    record.addLoss(loss(1, 2, { why: "refused", reason: "UNAUTHENTICATED", destination: "main" }));
+    record.addLoss(loss(1, 4, { why: "refused", reason: "INVALID_ARGUMENT", destination: "main" }));
+    record.writeDue(0);
+    record.writeDue(90 * MINUTE, true);
+    expect(written).toHaveLength(3);
+    expect(written[1]).toEqual({
+      why: "refused",
+      reason: "UNAUTHENTICATED",
+      destination: "main",
+      from: "1",
+      to: "2",
+      records: 1,
+      points: 2,
+    });
+  });
+
+  test("drops none of many reasons: beyond 200 kinds they are written as one", () => {
+    const written: Record<string, unknown>[] = [];
+    const record = new LossRecord((_, body) => written.push(body));
+    for (let n = 0; n < 1000; n++) record.addLoss(loss(n, 3, { why: "refused", reason: `words ${n}` }));
+    record.writeDue(0);
+    expect(written).toHaveLength(201);
+    expect(written.at(-1)).toEqual({
+      why: "refused",
+      reason: "other",
+      from: "200",
+      to: "1000",
+      records: 800,
+      points: 2400,
+    });
   });
 });

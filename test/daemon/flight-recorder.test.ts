@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { Correlator } from "../../agent/correlate/correlator.ts";
 import { createCore } from "../../agent/daemon/accounting.ts";
 import { FlightRecorder } from "../../agent/daemon/flight-recorder.ts";
+import { standalone } from "../../agent/daemon/life.ts";
 import { Pipeline } from "../../agent/daemon/pipeline.ts";
 import { defaultWeights } from "../../agent/meter/money/tenants.ts";
 import type { GpuSample, SettledInterval, TokenSample } from "../../agent/model.ts";
@@ -43,7 +44,7 @@ describe("FlightRecorder", () => {
   test("keeps a minute of readings and writes them, oldest first, with the interval", () => {
     const recorder = new FlightRecorder(stateDir());
     for (let second = 0; second <= 100; second++)
-      recorder.add({ kind: "gpu", sample: gpuSample(second) }, second * 1e9);
+      recorder.keep({ kind: "gpu", sample: gpuSample(second) }, second * 1e9);
     expect(recorder.size).toBe(61);
     const file = recorder.violated(broken, time(100), nobody) ?? "";
     const written = JSON.parse(readFileSync(file, "utf8"));
@@ -60,7 +61,7 @@ describe("FlightRecorder", () => {
     const small = new FlightRecorder(undefined, { bytesMax: 10 * length + 1 });
     const none = new FlightRecorder(undefined, { bytesMax: length - 1 });
     for (let index = 0; index < 5000; index++) {
-      for (const one of [few, small, none]) one.add({ kind: "gpu", sample: gpuSample(0) }, 0);
+      for (const one of [few, small, none]) one.keep({ kind: "gpu", sample: gpuSample(0) }, 0);
     }
     expect([few.size, small.size, none.size]).toEqual([10, 10, 0]);
   });
@@ -68,7 +69,7 @@ describe("FlightRecorder", () => {
   test("writes the newest readings, whole, where older ones had to make room and one was too large", () => {
     const recorder = new FlightRecorder(stateDir(), { bytesMax: 1000 });
     const gap = (at: number, reason: string): void =>
-      recorder.add({ kind: "gap", gap: { source: "gpu", at, reason } }, 1e9);
+      recorder.keep({ kind: "gap", gap: { source: "gpu", at, reason } }, 1e9);
     for (let at = 0; at < 100; at++) gap(at, "žluťoučký".slice(0, 1 + (at % 9)));
     gap(100, "m".repeat(2000));
     gap(101, "last");
@@ -100,7 +101,7 @@ describe("FlightRecorder", () => {
     const recorder = new FlightRecorder(stateDir());
     const long = "m".repeat(100_000);
     for (let second = 0; second < 60; second++)
-      recorder.add({ kind: "gap", gap: { source: "gpu", at: second, reason: long } }, second * 1e9);
+      recorder.keep({ kind: "gap", gap: { source: "gpu", at: second, reason: long } }, second * 1e9);
     const text = readFileSync(recorder.violated(broken, time(60), nobody) ?? "", "utf8");
     expect(text.length).toBeLessThan(4.3 * 1024 * 1024);
     const { omitted, readings } = JSON.parse(text);
@@ -150,13 +151,15 @@ describe("Pipeline with a correlator that breaks a law", () => {
       clock,
       log,
       flight,
-      gpu: gpuSource(() => clock.now()),
-      servers: [tokenSource(() => clock.now())],
+      life: standalone,
       gpuPollMs: 1000,
       tickMs: 1000,
       inventoryMs: 60_000,
     });
-    await pipeline.start();
+    await pipeline.start(
+      gpuSource(() => clock.now()),
+      [tokenSource(() => clock.now())],
+    );
     await clock.advance(10e9);
     await pipeline.stop();
     expect(lines.map(({ event }) => event)).toEqual(["accounting law broken"]);

@@ -2,6 +2,7 @@
 
 import { loadConfig } from "../../config/load.ts";
 import { createCore } from "../../daemon/accounting.ts";
+import { standalone } from "../../daemon/life.ts";
 import { Pipeline } from "../../daemon/pipeline.ts";
 import { readGpus, recordedSpan, replayBackend } from "../../gpu/replay.ts";
 import type { SettledInterval } from "../../model.ts";
@@ -64,8 +65,6 @@ export async function openRecording(options: RecordingOptions): Promise<Recordin
   const pipeline = new Pipeline({
     clock,
     log,
-    gpu,
-    servers,
     ...createCore({
       clock,
       intervalMs: options.intervalMs,
@@ -77,7 +76,7 @@ export async function openRecording(options: RecordingOptions): Promise<Recordin
     gpuPollMs: options.gpuPollMs,
     tickMs: options.intervalMs,
     inventoryMs: 600_000,
-    onInterval: options.onInterval,
+    life: { ...standalone, intervalSettled: options.onInterval },
   });
   return {
     gpus: gpus.map((recorded) => recorded.info.uuid),
@@ -85,7 +84,7 @@ export async function openRecording(options: RecordingOptions): Promise<Recordin
     durationSeconds: end / 1e9,
     seconds: (at) => Number(clock.unixNanos(at) / 1000n) / 1e6,
     run: async () => {
-      await pipeline.start();
+      await pipeline.start(gpu, servers);
       await clock.advance(end);
       await pipeline.pollAll();
       await pipeline.stop(end);

@@ -1,10 +1,14 @@
-// bookFacts(): a rate is learned only of a server whose GPUs are all here.
+// Intake.bookFacts(): a rate is learned only of a server whose GPUs are all here.
 import { describe, expect, test } from "vitest";
-import { bookFacts } from "../../agent/daemon/book-facts.ts";
+import { createCore } from "../../agent/daemon/accounting.ts";
+import { Intake } from "../../agent/daemon/intake.ts";
+import { standalone } from "../../agent/daemon/life.ts";
+import type { BookFacts } from "../../agent/meter/books.ts";
 import { Books } from "../../agent/meter/books.ts";
-import { Increments } from "../../agent/meter/counters/increments.ts";
-import type { GpuInfo, ServerInfo, TokenSample } from "../../agent/model.ts";
+import { defaultWeights } from "../../agent/meter/money/tenants.ts";
+import type { ServerInfo, TokenSample } from "../../agent/model.ts";
 import { virtualClock } from "../../agent/platform/clock.ts";
+import { silentLog } from "../../agent/platform/log.ts";
 import { engine, h100, intervalOf, moved, START } from "../meter/fixtures.ts";
 
 function sampleOf(
@@ -17,17 +21,32 @@ function sampleOf(
   return { ...plain, readings, ignoredSamples: 0, errors: [], ...rest };
 }
 
-function facts(server: Partial<ServerInfo>, sample?: TokenSample): ReturnType<typeof bookFacts> {
-  const slice: GpuInfo = { ...h100, uuid: "MIG-1", parent: "GPU-2", weight: 3 / 7 };
-  const known = {
-    gpus: new Map([h100, slice].map((info) => [info.uuid, info])),
-    servers: new Map([["s", { ...engine, ...server }]]),
-    lastTokenSamples: new Map(sample === undefined ? [] : [["s", sample]]),
-  };
-  return bookFacts(known, new Increments({ agentStarted: 0 }));
+function facts(server: Partial<ServerInfo>, sample?: TokenSample): BookFacts {
+  const clock = virtualClock(START);
+  const core = createCore({
+    clock,
+    intervalMs: 1000,
+    gpuPollMs: 1000,
+    correlate: { stallAfterSeconds: 60, settleMsMax: 30_000, shares: {}, weights: defaultWeights },
+    series: { max: 1000, tenantsMax: 10 },
+    strict: true,
+  });
+  const intake = new Intake({
+    ...core,
+    clock,
+    log: silentLog,
+    gpuPollMs: 1000,
+    inventoryMs: 60_000,
+    life: standalone,
+  });
+  intake.setGpus([h100, { ...h100, uuid: "MIG-1", parent: "GPU-2", weight: 3 / 7 }]);
+  const info = { ...engine, ...server, id: "s" };
+  intake.addServer(info);
+  if (sample !== undefined) intake.acceptTokens(info, sample);
+  return intake.bookFacts();
 }
 
-describe("bookFacts()", () => {
+describe("Intake.bookFacts()", () => {
   test.each<[string, Partial<ServerInfo>, TokenSample | undefined, boolean]>([
     ["names no GPU", {}, undefined, true],
     ["is configured for GPUs here", { gpus: ["GPU-1", "MIG-1", "GPU-2"] }, undefined, true],
@@ -51,11 +70,11 @@ describe("bookFacts()", () => {
   ])("lets Books learn a capacity from a server that is %s", (_where, gpu, learned) => {
     const clock = virtualClock(START);
     const books = new Books({ start: START, unixNanos: (at) => clock.unixNanos(at) });
-    const told = facts({ gpus: ["GPU-1", gpu] }, sampleOf({ waiting: 1 }));
+    const known = facts({ gpus: ["GPU-1", gpu] }, sampleOf({ waiting: 1 }));
     for (let minute = 0; minute < 10; minute++) {
       const increments = [moved({ tokens: { output: 60_000 } })];
       const times = { from: minute * 60, to: (minute + 1) * 60, seconds: { token_active: 60 } };
-      books.post(intervalOf({ ...times, increments }), told);
+      books.post(intervalOf({ ...times, increments }), known);
     }
     const { snapshot } = books.commit(clock.unixNanos(600e9), 600e9);
     const sources = snapshot.points
