@@ -13,13 +13,13 @@ import { nameProcess } from "../platform/process-name.ts";
 import type { ServiceManager } from "../platform/service-manager.ts";
 import { openServiceManager } from "../platform/service-manager.ts";
 import { stateRemedy } from "../store/state-folder.ts";
+import type { ConfigOptions } from "./common/config-options.ts";
 import { loadUsableConfigFor } from "./common/config-options.ts";
 import type { Io } from "./common/io.ts";
 import { exitCodes } from "./common/io.ts";
 import type { StopCause } from "./common/until-stopped.ts";
 import { untilStopped } from "./common/until-stopped.ts";
 import { LiveSession } from "./live/session.ts";
-import type { RunOptions } from "./run.ts";
 
 /** Metering ends, data is committed and sent within this time of a SIGTERM. */
 const FLUSH_MS = 7000;
@@ -27,6 +27,13 @@ const FLUSH_MS = 7000;
 const STATUS_MS = 30_000;
 /** Closing sources and files after the flush. */
 const STOP_MS = 3000;
+
+/** What `run` and the bare `tokenwatt` are told. */
+export interface RunOptions extends ConfigOptions {
+  readonly duration?: number;
+  readonly strict?: boolean;
+  readonly json?: boolean;
+}
 
 /** Runs the agent; resolves when it has stopped. Throws ConfigError or SourceError when it cannot start. */
 export async function runAgent(options: RunOptions & { readonly live?: boolean }, io: Io): Promise<void> {

@@ -1,17 +1,10 @@
 // `tokenwatt run`: the daemon. SIGTERM drains and flushes within 10 s, SIGHUP takes over a valid configuration and
 // keeps the old one otherwise, SIGUSR2 releases every GPU handle and, a second time, takes them back.
 import type { Command } from "commander";
-import type { ConfigOptions } from "./common/config-options.ts";
 import { addConfigOptions } from "./common/config-options.ts";
 import { parseDurationMs } from "./common/durations.ts";
 import type { Io } from "./common/io.ts";
-
-/** What `run` and the bare `tokenwatt` are told. */
-export interface RunOptions extends ConfigOptions {
-  readonly duration?: number;
-  readonly strict?: boolean;
-  readonly json?: boolean;
-}
+import type { RunOptions } from "./run-agent.ts";
 
 /** Adds `tokenwatt run`. */
 export function register(program: Command, io: Io): void {

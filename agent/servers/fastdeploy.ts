@@ -1,5 +1,5 @@
-// PaddlePaddle FastDeploy 2.x's metric page (fastdeploy/metrics/metrics.py and output/token_processor.py; docs/online_serving/
-// metrics.md). Volume: prompt_tokens when a request is taken in, generation_tokens per engine step, which is the progress. No
+// PaddlePaddle FastDeploy 2.x's metric page (fastdeploy/metrics/metrics.py and output/token_processor.py, and
+// its documentation of online serving). Volume: prompt_tokens when a request is taken in, generation_tokens per engine step, which is the progress. No
 // model label (name it with `modelAliases` or at the gateway). prefix_cache_token_num, the hits, moves when a request is
 // scheduled, later than the input, so that a split would fall: input is unsplit.
 import { textServer } from "./page/server.ts";

@@ -92,7 +92,7 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
 
 /**
  * Input by its cache hits, once the page shows that this release counts them: cached_tokens has no series before the first
- * hit, and 0.4.3 had none at all (docs/references/production_metrics.md). Its sources are disjoint: cache_source="total" is
+ * hit, and 0.4.3 had none at all (its page on production metrics). Its sources are disjoint: cache_source="total" is
  * for requests without details (observe_one_finished_request; https://github.com/sgl-project/sglang/pull/26590).
  */
 function readInput(readings: PageReadings, prefix: string): void {

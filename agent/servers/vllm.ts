@@ -1,4 +1,4 @@
-// vLLM's own metric page, python and Rust front ends (vllm v1 metrics/loggers.py, 0.33.0; docs/usage/metrics.md, 2026), and
+// vLLM's own metric page, python and Rust front ends (vllm v1 metrics/loggers.py, 0.33.0; its page on metrics, 2026), and
 // its families where another server passes them on. Volume and progress: prompt_tokens and generation_tokens, both per
 // engine step; input includes prefix hits, and lumps at the end of a prefill. `engine` is a data-parallel rank: ranks count
 // different tokens and are summed. Left out: prefix_cache_queries/hits (inflated by repeated look-ups), corrupted and

@@ -15,14 +15,14 @@ import { readTls } from "../../agent/platform/tls.ts";
 import { pem } from "../fakes/tls-files.ts";
 
 let afterRead: (path: unknown) => void = () => {};
-vi.mock("node:fs", async (original) => {
-  const real = await original<typeof import("node:fs")>();
-  const readFileSync = (...parts: Parameters<typeof real.readFileSync>): unknown => {
-    const bytes = real.readFileSync(...parts);
+vi.mock("../../agent/platform/files.ts", async (original) => {
+  const real = await original<typeof import("../../agent/platform/files.ts")>();
+  const readFileOf = (...parts: Parameters<typeof real.readFileOf>): Buffer => {
+    const bytes = real.readFileOf(...parts);
     afterRead(parts[0]);
     return bytes;
   };
-  return { ...real, readFileSync };
+  return { ...real, readFileOf };
 });
 
 const closing: (() => unknown)[] = [];

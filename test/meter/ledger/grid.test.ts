@@ -1,4 +1,4 @@
-// bucket-edges.ts: parts sum to the whole, states fill each part exactly, tokens stay whole.
+// grid.ts: parts sum to the whole, states fill each part exactly, tokens stay whole.
 import * as fc from "fast-check";
 import { expect, it } from "vitest";
 import { splitAtEdges } from "../../../agent/meter/ledger/grid.ts";
