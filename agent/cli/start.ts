@@ -4,7 +4,7 @@ import { addConfigOptions } from "./common/config-options.ts";
 import type { Io } from "./common/io.ts";
 import { tell } from "./common/io.ts";
 import { addDemoOptions, demo } from "./demo.ts";
-import type { RunOptions } from "./run.ts";
+import type { RunOptions } from "./run-agent.ts";
 
 /** Adds the default command; `--help` does not list it. */
 export function register(program: Command, io: Io): void {
