@@ -1,5 +1,5 @@
 // Runs the daemon with its signals, until it is told to stop, its time is over or only a restart helps.
-import { unlinkSync, writeFileSync } from "node:fs";
+import { unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "../config/load.ts";
 import type { Agent } from "../daemon/agent.ts";
@@ -12,6 +12,7 @@ import { keepProgramPagesFew } from "../platform/own-process.ts";
 import { nameProcess } from "../platform/process-name.ts";
 import type { ServiceManager } from "../platform/service-manager.ts";
 import { openServiceManager } from "../platform/service-manager.ts";
+import { writePrivateFile } from "../store/private-files.ts";
 import { stateRemedy } from "../store/state-folder.ts";
 import type { ConfigOptions } from "./common/config-options.ts";
 import { loadUsableConfigFor } from "./common/config-options.ts";
@@ -39,6 +40,8 @@ export interface RunOptions extends ConfigOptions {
 export async function runAgent(options: RunOptions & { readonly live?: boolean }, io: Io): Promise<void> {
   const { catalogue, config } = await loadUsableConfigFor(options, io);
   nameProcess("tokenwatt");
+  // Whatever is made from here on is for the user and its group.
+  process.umask(0o027);
   const clock = systemClock();
   const log = createLog(config.logLevel);
   const origin = clock.now();
@@ -127,7 +130,7 @@ function handleRelease(agent: Agent, log: Log): void {
 function writePidFile(stateDir: string, log: Log): string | undefined {
   const file = join(stateDir, "tokenwatt.pid");
   try {
-    writeFileSync(file, `${process.pid}\n`);
+    writePrivateFile(file, `${process.pid}\n`);
     return file;
   } catch (error) {
     log.warn("pid file cannot be written", {

@@ -9,6 +9,7 @@ import type { SenderStatus } from "../export/otlp/sender-status.ts";
 import { grpcTransport } from "../export/otlp/transport.ts";
 import type { Books } from "../meter/books.ts";
 import type { Clock } from "../platform/clock.ts";
+import { proxyOf } from "../platform/grpc.ts";
 import type { Log } from "../platform/log.ts";
 import { deadLetterFolder, openDeadLetters } from "../store/dead-letters.ts";
 import type { Spool } from "../store/spool/spool.ts";
@@ -22,6 +23,7 @@ export interface DeliveriesOptions {
   readonly log: Log;
   readonly spool: Spool;
   readonly books: Books;
+  readonly env: Readonly<Record<string, string | undefined>>;
   /** Whether there is a state directory for dead letters. */
   readonly keepsLetters: boolean;
 }
@@ -52,7 +54,7 @@ export class Deliveries {
       (one) =>
         new Sender({
           destination: one.name,
-          transport: grpcTransport(one.target, { gzip: one.gzip }),
+          transport: grpcTransport(one.target, { gzip: one.gzip, clock }),
           spool,
           clock,
           log,
@@ -61,6 +63,10 @@ export class Deliveries {
           park: (destination, bytes, why, points) => this.#park(destination, bytes, why, points),
         }),
     );
+    for (const { name, target } of destinations(config.export.otlp)) {
+      const proxy = proxyOf(target.target, options.env);
+      if (proxy !== undefined) log.info("a proxy stands before a destination", { destination: name, proxy });
+    }
     spool.onLoss((loss) => {
       log.error("telemetry lost", { ...loss, cause: loss.why, from: String(loss.from), to: String(loss.to) });
       this.#losses.addLoss(loss);

@@ -8,6 +8,7 @@ import type { LedgerRestored, StateRow } from "../model.ts";
 import type { Log } from "../platform/log.ts";
 import { SourceError } from "../source.ts";
 import { LedgerStore, LedgerStoreError } from "../store/ledger/store.ts";
+import { narrowFolder } from "../store/private-files.ts";
 import { memorySpool } from "../store/spool/memory-spool.ts";
 import { openSegmentSpool } from "../store/spool/segment-spool.ts";
 import type { Spool } from "../store/spool/spool.ts";
@@ -44,8 +45,10 @@ export const forgetful: Durable = {
 export async function openDurable(config: Config, log: Log): Promise<Durable> {
   let store: LedgerStore;
   try {
+    closeToOthers(config.stateDir, log);
     store = await LedgerStore.open({ folder: config.stateDir, pid: process.pid });
   } catch (error) {
+    if (error instanceof SourceError) throw error;
     const hint = error instanceof LedgerStoreError && error.hint !== undefined ? { hint: error.hint } : {};
     const { message } = error as Error;
     if (error instanceof LedgerStoreError && error.pid !== undefined) {
@@ -72,6 +75,32 @@ export async function openDurable(config: Config, log: Log): Promise<Durable> {
     outdated: outdatedBy(copiedAt, restored),
     openSpool: (destinations) => openSpool(config, log, destinations, restored),
   };
+}
+
+/** Takes from others what an older version, a copy or an administrator left open. Throws where a file of ours is a link. */
+function closeToOthers(stateDir: string, log: Log): void {
+  const { links, narrowed, open } = narrowFolder(stateDir);
+  if (narrowed.length > 0)
+    log.warn("the state was open to others, it is for this user and its group now", {
+      stateDir,
+      files: narrowed.length,
+      first: narrowed.slice(0, 5),
+    });
+  if (open.length > 0)
+    log.warn("the state is open to others", {
+      stateDir,
+      files: open.length,
+      first: open.slice(0, 5),
+      hint: "it belongs to another user: chmod it to 0750, files to 0640",
+    });
+  if (links.length > 0)
+    throw new SourceError(
+      "misconfigured",
+      `Cannot use ${stateDir}: a link is in the place of ${links.join(", ")}`,
+      {
+        hint: "remove the link; to keep the state elsewhere name that folder with stateDir",
+      },
+    );
 }
 
 /** The queue in front of the destinations, and the state as it may be continued with it. */

@@ -68,12 +68,12 @@ export class Exports {
   readonly #delivered = new Map<string, number>();
 
   constructor(options: ExportsOptions) {
-    const { clock, config, core, durable, log, spool } = options;
+    const { clock, config, core, durable, env, log, spool } = options;
     this.#options = options;
     this.#spool = spool;
     this.#pages = new PrometheusPages({}, config.export.prometheus);
     const keepsLetters = durable.store !== undefined;
-    this.#deliveries = new Deliveries({ config, clock, log, spool, books: core.books, keepsLetters });
+    this.#deliveries = new Deliveries({ config, clock, log, spool, books: core.books, env, keepsLetters });
   }
 
   /** `host:port` of the endpoints, undefined when switched off. */

@@ -3,9 +3,10 @@
 // bytes; a recording is written only when a law breaks, at most one a minute and 20 in all.
 // Readings are kept as the text that would be written: as objects they take more than twice the memory and live just long
 // enough for the collector to move every one of them to the old generation.
-import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, SettledInterval, TokenSample } from "../model.ts";
+import { makeFolder, writePrivateFile } from "../store/private-files.ts";
 
 const KEPT_NANOS = 60e9;
 const READINGS_MAX = 20_000;
@@ -131,8 +132,8 @@ export class FlightRecorder {
     const text = `${JSON.stringify({ ...head, omitted }).slice(0, -1)},"readings":[\n${texts.join(",\n")}\n]}\n`;
     const file = join(this.#folder, `${at.replaceAll(":", "-")}.json`);
     try {
-      mkdirSync(this.#folder, { recursive: true, mode: 0o750 });
-      writeFileSync(`${file}.new`, text, { mode: 0o640 });
+      makeFolder(this.#folder);
+      writePrivateFile(`${file}.new`, text);
       renameSync(`${file}.new`, file);
       this.#removeOldest(this.#folder);
       return file;

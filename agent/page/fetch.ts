@@ -8,7 +8,7 @@ import type { Readable } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
 import type { FileError } from "../platform/files.ts";
 import { readFileOf } from "../platform/files.ts";
-import { explainTls, filesState } from "../platform/tls.ts";
+import { expiredCertificate, explainTls, filesState } from "../platform/tls.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { PageBuffer } from "./page-buffer.ts";
@@ -89,7 +89,8 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
       refuseNonPages(target.url, response, body);
       return { body, headers: response.headers };
     } catch (error) {
-      throw explainFetchError(error, target, timeout.signal.aborted);
+      const unixMs = Number(context.clock.unixNanos(context.clock.now()) / 1_000_000n);
+      throw explainFetchError(error, target, timeout.signal.aborted, unixMs);
     } finally {
       cancel();
     }
@@ -239,7 +240,7 @@ function refuseNonPages(url: string, response: IncomingMessage, body: Buffer): v
   });
 }
 
-function explainFetchError(error: unknown, target: PageTarget, late: boolean): SourceError {
+function explainFetchError(error: unknown, target: PageTarget, late: boolean, unixMs: number): SourceError {
   if (error instanceof SourceError) return error;
   const { code, message } = error as NodeJS.ErrnoException;
   const what = `Cannot read ${target.url}`;
@@ -264,7 +265,11 @@ function explainFetchError(error: unknown, target: PageTarget, late: boolean): S
       hint: "a gRPC port is read by a gRPC source such as servers.token-counters",
     });
   }
-  const [reason, hint] = explainTls(`${code} ${message}`) ?? [message];
+  const expired = expiredCertificate(target.tls?.certFile, unixMs);
+  const renew = "renew the certificate of `tls.certFile`; it is taken up without a restart";
+  const [reason, hint] =
+    explainTls(`${code} ${message}`) ??
+    (expired === undefined ? [message] : [`${expired} (${message})`, renew]);
   const options = { cause: error, ...(hint === undefined ? {} : { hint }) };
   return new SourceError("transient", `${what}: ${reason}`, options);
 }

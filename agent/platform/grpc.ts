@@ -66,8 +66,44 @@ export function openChannel(target: GrpcTarget, options: ChannelOptions = {}): C
   return new Client(target.target, channelCredentials(target), {
     ...CHANNEL,
     "grpc.max_receive_message_length": target.receiveBytesMax ?? 16 * 1024 * 1024,
+    ...(isLoopback(target.target) ? { "grpc.enable_http_proxy": 0 } : {}),
     ...options,
   });
+}
+
+/** Whether a target is this host: grpc-js would ask a proxy of the environment for that too. */
+function isLoopback(target: string): boolean {
+  return /^(?:dns:\/*|ipv4:|ipv6:)?(?:localhost|127(?:\.\d+){3}|\[::1\]|\[::ffff:127(?:\.\d+){3}\])(?::\d+)?$/i.test(
+    target,
+  );
+}
+
+/**
+ * The proxy, without credentials, through which grpc-js reaches a target: it honours `grpc_proxy`, `https_proxy` and
+ * `http_proxy`, in this order, but for names of `no_grpc_proxy` or `no_proxy`. Undefined where it connects itself.
+ */
+export function proxyOf(
+  target: string,
+  env: Readonly<Record<string, string | undefined>>,
+): string | undefined {
+  const proxy = env["grpc_proxy"] || env["https_proxy"] || env["http_proxy"];
+  if (!proxy || target.startsWith("unix:") || isLoopback(target) || !URL.canParse(proxy)) return undefined;
+  const host = /^(?:dns:\/*)?(?:\[(.+)\]|([^:]+))(?::\d+)?$/.exec(target);
+  const name = host?.[1] ?? host?.[2] ?? target;
+  const direct = (env["no_grpc_proxy"] || env["no_proxy"] || "").split(",");
+  if (direct.some((one) => one !== "" && name.endsWith(one))) return undefined;
+  return new URL(proxy).host;
+}
+
+/** Keeps clients whose channel is not ours (the OpenTelemetry SDK's) from asking a proxy for this host. */
+export function keepLoopbackDirect(env: Record<string, string | undefined> = process.env): void {
+  if (!(env["grpc_proxy"] || env["https_proxy"] || env["http_proxy"])) return;
+  const known = env["no_grpc_proxy"] || env["no_proxy"];
+  env["no_grpc_proxy"] = [
+    ...(known === undefined || known === "" ? [] : [known]),
+    "localhost",
+    "127.0.0.0/8",
+  ].join();
 }
 
 /**

@@ -11,7 +11,7 @@ const NANOS_PER_MS = 1e6;
 export interface Command {
   readonly program: string;
   readonly arguments: readonly string[];
-  /** Added to the agent's environment; LC_ALL=C is always set, so that numbers have decimal points. */
+  /** Added to what `childEnvironment` leaves of the agent's. */
   readonly environment?: Readonly<Record<string, string>>;
 }
 
@@ -164,7 +164,7 @@ export function askModule(
       serialization: "advanced",
       execArgv: [],
       stdio: ["ignore", "ignore", "ignore", "ipc"],
-      env: { ...process.env, LC_ALL: "C", ...environment },
+      env: { ...childEnvironment(), ...environment },
     });
     let cancel: Cancel = () => {};
     const finish = (answer: unknown): void => {
@@ -179,11 +179,26 @@ export function askModule(
   });
 }
 
+/** Variables that other programs may need; the agent's configuration, tokens and proxies are not among them. */
+const INHERITED =
+  /^(PATH|HOME|USER|LOGNAME|LANG|TZ|TMPDIR|XDG_RUNTIME_DIR|LD_[A-Z_]+|MALLOC_[A-Z_]+|NODE_COMPILE_CACHE|NVIDIA_[A-Z_]+|CUDA_[A-Z_]+|DCGM_[A-Z_]+)$/;
+
+/** What a child process inherits of the agent's environment: an allow list, so that no secret is in a child's. */
+export function childEnvironment(
+  own: Readonly<Record<string, string | undefined>> = process.env,
+): Record<string, string> {
+  const passed = Object.entries(own).flatMap(([name, value]) =>
+    value !== undefined && INHERITED.test(name) ? [[name, value] as const] : [],
+  );
+  // Numbers with decimal points, whatever the host speaks.
+  return { ...Object.fromEntries(passed), LC_ALL: "C" };
+}
+
 function start(command: Command): ChildProcess {
   return spawn(command.program, command.arguments, {
     detached: true,
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, LC_ALL: "C", ...command.environment },
+    env: { ...childEnvironment(), ...command.environment },
   });
 }
 

@@ -1,7 +1,9 @@
 // TLS files, the same for all who listen and all who call: the config sections, what is read from the files, and taking
 // up files that were replaced. Files that do not fit together (one of a pair replaced so far) leave the old ones in use.
+import { X509Certificate } from "node:crypto";
 import { statSync } from "node:fs";
-import type { TlsOptions } from "node:tls";
+import type { Socket } from "node:net";
+import type { TLSSocket, TlsOptions } from "node:tls";
 import { z } from "zod";
 import { readFileOf } from "./files.ts";
 import type { Log } from "./log.ts";
@@ -61,7 +63,8 @@ function fileState(path: string | undefined): string {
 
 /** The part of a tls.Server or https.Server that takes up new files. */
 interface SecureServer {
-  prependListener(event: "connection", listener: () => void): unknown;
+  prependListener(event: "connection", listener: (socket: Socket) => void): unknown;
+  on(event: "tlsClientError", listener: (error: Error, socket: TLSSocket) => void): unknown;
   setSecureContext(options: TlsOptions): void;
 }
 
@@ -78,6 +81,7 @@ export function serveTls<Listener extends SecureServer>(
   // Before they are read: what is replaced in between is taken up with the next connection.
   let tried = filesState(files);
   const server = create(readTls(tls));
+  if (tls.clientCaFile !== undefined) reportRefusals(server, log);
   server.prependListener("connection", () => {
     const now = filesState(files);
     if (now === tried) return;
@@ -91,6 +95,41 @@ export function serveTls<Listener extends SecureServer>(
     }
   });
   return server;
+}
+
+/** Why a peer's certificate was not believed, by Node's code (`authorizationError`). */
+const REFUSALS: Readonly<Record<string, string>> = {
+  CERT_HAS_EXPIRED: "its client certificate has expired",
+  CERT_NOT_YET_VALID: "its client certificate is not valid yet, or a clock is wrong",
+  ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE: "it showed no client certificate",
+};
+
+/** Says which callers a listener turns away and why: they see no more than a closed connection. */
+function reportRefusals(server: SecureServer, log: Log): void {
+  server.on("tlsClientError", (error: NodeJS.ErrnoException, socket: TLSSocket) => {
+    const code = String(socket.authorizationError ?? error.code ?? error.message);
+    // Who leaves before the handshake ends, or does not speak TLS, is no caller that was refused.
+    if (socket.authorizationError == null && REFUSALS[code] === undefined) return;
+    const { remoteAddress: peer } = socket;
+    log.warn("refused a caller", {
+      cause: REFUSALS[code] ?? `its client certificate is not of clientCaFile (${code})`,
+      ...(peer === undefined ? {} : { peer }),
+      hint: "the caller needs a valid certificate of the authority in clientCaFile",
+    });
+  });
+}
+
+/** Which certificate of ours has expired: "tls.certFile /path expired on 2026-01-01"; undefined while it is valid. */
+export function expiredCertificate(certFile: string | undefined, unixMs: number): string | undefined {
+  if (certFile === undefined) return undefined;
+  try {
+    const until = new X509Certificate(readFileOf(certFile)).validToDate;
+    if (until.getTime() > unixMs) return undefined;
+    return `our client certificate ${certFile} expired on ${until.toISOString().slice(0, 10)}`;
+  } catch {
+    // What cannot be read fails the connection, and is named there.
+    return undefined;
+  }
 }
 
 /** What a failed TLS connection means: what the peer did, and what helps. */
@@ -111,6 +150,11 @@ const FAILURES: readonly (readonly [RegExp, string, string])[] = [
     /certificate (has expired|is not yet valid)|CERT_(HAS_EXPIRED|NOT_YET_VALID)/,
     "its certificate has expired or is not valid yet",
     "renew its certificate, or set this host's clock right",
+  ],
+  [
+    /alert certificate expired/i,
+    "it refuses our client certificate: it has expired",
+    "renew the certificate of `tls.certFile`; it is taken up without a restart",
   ],
   [
     /alert certificate required/i,

@@ -2,9 +2,10 @@
 // where it cannot be used. The lock is SQLite's own exclusive lock on a small file, held for the life of the process: the
 // kernel drops it when the process dies, however it dies, so there is no stale lock to remove by hand.
 import { randomUUID } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Log } from "../platform/log.ts";
+import { makeFolder, makePrivateFile, writePrivateFile } from "./private-files.ts";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -24,8 +25,8 @@ export function instanceId(stateDir: string, log: Log): string {
   }
   const fresh = randomUUID();
   try {
-    mkdirSync(stateDir, { recursive: true, mode: 0o750 });
-    writeFileSync(file, `${fresh}\n`, { mode: 0o640 });
+    makeFolder(stateDir);
+    writePrivateFile(file, `${fresh}\n`);
   } catch (error) {
     log.warn("state folder cannot be written, series start from scratch with each start", {
       cause: (error as Error).message,
@@ -53,7 +54,9 @@ export function lockState(folder: string, pid: number): () => void {
   const pidFile = join(folder, "agent.pid");
   // Loaded where a lock is taken, not with this file: the main thread names files of the folder and needs no SQLite.
   const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
-  const database = new DatabaseSync(join(folder, "agent.lock"), { timeout: 0 });
+  const lockFile = join(folder, "agent.lock");
+  makePrivateFile(lockFile);
+  const database = new DatabaseSync(lockFile, { timeout: 0 });
   try {
     database.exec("PRAGMA journal_mode = DELETE");
     database.exec("BEGIN EXCLUSIVE");
@@ -62,7 +65,7 @@ export function lockState(folder: string, pid: number): () => void {
     if (!String((error as Error).message).includes("locked")) throw error;
     throw new StateLocked(folder, readPid(pidFile));
   }
-  writeFileSync(pidFile, `${pid}\n`);
+  writePrivateFile(pidFile, `${pid}\n`);
   return () => database.close();
 }
 
@@ -88,5 +91,9 @@ const REMEDIES: Readonly<Record<string, string>> = {
     "the file system is read-only: under systemd use StateDirectory=tokenwatt, in a pod mount a volume there",
   ENOSPC: "the disk is full: make room, or choose another with stateDir",
   ENOTDIR: "a part of the path is a file: choose another folder with stateDir",
+  ENOENT:
+    "no folder can be made there (a link that leads nowhere, or a file system such as /proc): choose another with stateDir",
+  ELOOP:
+    "a part of the path is a symbolic link where none may be: remove it, or choose another folder with stateDir",
   EEXIST: "the path is a file: choose another folder with stateDir",
 };

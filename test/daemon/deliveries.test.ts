@@ -32,7 +32,15 @@ test("Deliveries keep what is refused for good and put it on record with from, t
   const clock = systemClock();
   const books = new Books({ start: T0, unixNanos: (at) => clock.unixNanos(at) });
   const spool = memorySpool(["main"], 1_500);
-  const deliveries = new Deliveries({ config, clock, log: silentLog, spool, books, keepsLetters: true });
+  const deliveries = new Deliveries({
+    config,
+    clock,
+    log: silentLog,
+    spool,
+    books,
+    env: {},
+    keepsLetters: true,
+  });
   const [sender] = deliveries.senders;
   const encoder = createOtlpEncoder({ resource: {}, version: "0" });
   sender?.start();

@@ -13,14 +13,18 @@ export interface FakeCertificate {
 const ECDSA_SHA256 = sequence(oid("1.2.840.10045.4.3.2"));
 const DAY_MS = 86_400_000;
 
-/** A certificate for names and IPv4 addresses; without an issuer it signs itself and may sign others. */
+/**
+ * A certificate for names and IPv4 addresses; without an issuer it signs itself and may sign others. It
+ * is valid for a day, or `until` an instant of unix milliseconds.
+ */
 export function fakeCertificate(
   name: string,
   {
     addresses = [],
     issuer,
     names = [],
-  }: Partial<{ names: string[]; addresses: string[]; issuer: FakeCertificate }> = {},
+    until = Date.now() + DAY_MS,
+  }: Partial<{ names: string[]; addresses: string[]; issuer: FakeCertificate; until: number }> = {},
 ): FakeCertificate {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const alternatives = [
@@ -37,7 +41,7 @@ export function fakeCertificate(
     tagged(0x02, Buffer.concat([Buffer.from([1]), randomBytes(8)])),
     ECDSA_SHA256,
     commonName(issuer?.name ?? name),
-    sequence(time(Date.now() - DAY_MS), time(Date.now() + DAY_MS)),
+    sequence(time(Math.min(Date.now(), until) - DAY_MS), time(until)),
     commonName(name),
     publicKey.export({ type: "spki", format: "der" }),
     tagged(0xa3, sequence(...extensions)),

@@ -1,5 +1,5 @@
 // Files of a listener that are replaced while it serves, over real sockets with certificates of test/fixtures/tls.
-import { copyFileSync, mkdtempSync, rmSync, symlinkSync, unlinkSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +8,8 @@ import { connect, createServer } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Facts, Log } from "../../agent/platform/log.ts";
 import { silentLog } from "../../agent/platform/log.ts";
-import { callTls, serveTls } from "../../agent/platform/tls.ts";
+import { callTls, expiredCertificate, serveTls } from "../../agent/platform/tls.ts";
+import { fakeCertificate } from "../fakes/certificates.ts";
 import { pem } from "../fakes/tls-files.ts";
 
 const closing: (() => unknown)[] = [];
@@ -95,4 +96,61 @@ describe("callTls", () => {
     ] as const)
       expect(callTls.safeParse(half).error?.issues[0]?.path).toEqual([missing]);
   });
+});
+
+test("a listener names callers whose client certificate it refuses, which see a closed connection alone", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "tokenwatt-tls-"));
+  closing.push(() => rmSync(folder, { recursive: true }));
+  const authority = fakeCertificate("authority");
+  const show = fakeCertificate("localhost", { issuer: authority, names: ["localhost"] });
+  const files = { certFile: join(folder, "c"), keyFile: join(folder, "k"), clientCaFile: join(folder, "ca") };
+  writeFileSync(files.certFile, show.cert);
+  writeFileSync(files.keyFile, show.key);
+  writeFileSync(files.clientCaFile, authority.cert);
+  const causes: unknown[] = [];
+  const log: Log = { ...silentLog, warn: (_, facts) => causes.push(facts?.["cause"]) };
+  const server = serveTls(files, log, (options) => createServer(options, (socket) => socket.end()));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closing.push(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const expired = fakeCertificate("client", { issuer: authority, until: Date.now() - 86_400_000 });
+  const callers = [
+    expired,
+    fakeCertificate("stranger"),
+    undefined,
+    fakeCertificate("fine", { issuer: authority }),
+  ];
+  for (const caller of callers) {
+    const identity = caller === undefined ? {} : { cert: caller.cert, key: caller.key };
+    const socket = connect({
+      port,
+      host: "127.0.0.1",
+      ca: authority.cert,
+      servername: "localhost",
+      ...identity,
+    });
+    await new Promise<void>((resolve) =>
+      socket
+        .on("error", () => {})
+        .on("close", () => resolve())
+        .resume(),
+    );
+  }
+  expect(causes).toEqual([
+    "its client certificate has expired",
+    expect.stringMatching(/its client certificate is not of clientCaFile/),
+    "it showed no client certificate",
+  ]);
+});
+
+test("expiredCertificate() names the file and the day, and is silent while it is valid or cannot be read", () => {
+  const folder = mkdtempSync(join(tmpdir(), "tokenwatt-tls-"));
+  closing.push(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "own.pem");
+  const until = Date.UTC(2026, 2, 4, 12);
+  writeFileSync(file, fakeCertificate("own", { until }).cert);
+  expect(expiredCertificate(file, until + 1)).toBe(`our client certificate ${file} expired on 2026-03-04`);
+  expect(expiredCertificate(file, until - 1)).toBeUndefined();
+  expect(expiredCertificate(join(folder, "absent"), until)).toBeUndefined();
+  expect(expiredCertificate(undefined, until)).toBeUndefined();
 });

@@ -4,6 +4,7 @@ import type { Destination } from "../../export/otlp/config.ts";
 import { destinations } from "../../export/otlp/config.ts";
 import type { Delivery } from "../../export/otlp/transport.ts";
 import { grpcTransport } from "../../export/otlp/transport.ts";
+import { proxyOf } from "../../platform/grpc.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";
 
@@ -23,8 +24,9 @@ export const collectorCheck: Check = {
 
 async function judge(context: CheckContext, destination: Destination): Promise<Finding> {
   const base = { id: ID, subject: destination.name };
-  const address = destination.target.target;
-  const transport = grpcTransport(destination.target, { gzip: destination.gzip });
+  const proxy = proxyOf(destination.target.target, context.env);
+  const address = `${destination.target.target}${proxy === undefined ? "" : ` through the proxy ${proxy}`}`;
+  const transport = grpcTransport(destination.target, { gzip: destination.gzip, clock: context.clock });
   const stop = new AbortController();
   try {
     const sent = transport.send(new Uint8Array(0), stop.signal);

@@ -1,6 +1,7 @@
 // state.writable: whether the state directory can be written and has room. Without it restarts lose totals.
-import { existsSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { existingFolder } from "../../store/private-files.ts";
 import { stateRemedy } from "../../store/state-folder.ts";
 import type { Check, Finding } from "./check.ts";
 
@@ -14,9 +15,10 @@ export const stateCheck: Check = {
 
 /** The verdict on a state directory. One that is missing is judged by its parent and not made: who made it would own it. */
 export function judgeState(folder: string): Finding {
-  const present = existsSync(folder);
-  const written = present ? folder : nearestFolder(folder);
+  let present = true;
   try {
+    const written = existingFolder(folder);
+    present = written === folder;
     const probe = mkdtempSync(join(written, ".tokenwatt-doctor-"));
     try {
       writeFileSync(join(probe, "probe"), "tokenwatt", { flush: true });
@@ -37,12 +39,6 @@ export function judgeState(folder: string): Finding {
     const seen = `cannot ${present ? "write to" : "make"} ${folder}: ${code}`;
     return { id: ID, verdict: "fail", seen, remedy: stateRemedy(code) };
   }
-}
-
-/** The closest folder above that exists. */
-function nearestFolder(folder: string): string {
-  const parent = dirname(folder);
-  return existsSync(parent) || parent === folder ? parent : nearestFolder(parent);
 }
 
 function mebibytes(bytes: number): string {

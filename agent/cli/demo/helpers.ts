@@ -2,6 +2,7 @@
 import type { ChildProcess } from "node:child_process";
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { childEnvironment } from "../../platform/process.ts";
 import type { Received } from "./receiver.ts";
 import { demoFolder } from "./recording.ts";
 import type { DemoServerOptions, DemoStart } from "./token-server.ts";
@@ -30,7 +31,10 @@ export class Helper {
   received: Received | undefined;
 
   constructor(file: URL, args: readonly string[]) {
-    this.#process = fork(fileURLToPath(file), args, { stdio: ["ignore", "ignore", "inherit", "ipc"] });
+    this.#process = fork(fileURLToPath(file), args, {
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+      env: childEnvironment(),
+    });
     this.#process.once("exit", (code) => {
       this.#ready.reject(
         new Error(`Cannot run the demo: its helper ${fileURLToPath(file)} ended with code ${code}`),

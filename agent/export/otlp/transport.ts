@@ -1,10 +1,11 @@
 // One OTLP request over gRPC, and what its answer means for the queue behind it.
 // OTLP specification 1.x, "OTLP/gRPC Response" and "Throttling": only some codes may be retried, RESOURCE_EXHAUSTED only
 // with RetryInfo, a partial success never. Messages are passed as bytes; nothing is parsed on the way out.
+import type { Clock } from "../../platform/clock.ts";
 import type { Client, GrpcTarget, ServiceError } from "../../platform/grpc.ts";
 import { callMetadata, openChannel, status } from "../../platform/grpc.ts";
 import { tagOf, WireReader } from "../../platform/protobuf-reader.ts";
-import { explainTls, filesState } from "../../platform/tls.ts";
+import { expiredCertificate, explainTls, filesState } from "../../platform/tls.ts";
 
 const EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const GZIP = 2;
@@ -38,7 +39,10 @@ export interface Transport {
 }
 
 /** A transport over one gRPC channel; it is opened again when a certificate file changed. */
-export function grpcTransport(target: GrpcTarget, options: { gzip: boolean }): Transport {
+export function grpcTransport(
+  target: GrpcTarget,
+  options: { readonly gzip: boolean; readonly clock?: Clock },
+): Transport {
   const channelOptions = options.gzip ? { "grpc.default_compression_algorithm": GZIP } : {};
   let client: Client | undefined;
   let files = "";
@@ -53,6 +57,15 @@ export function grpcTransport(target: GrpcTarget, options: { gzip: boolean }): T
       files = now;
     }
     return client;
+  };
+  /** A server that does not believe our certificate closes the connection, and says nothing of why. */
+  const named = (delivery: Delivery): Delivery => {
+    const { tls } = target;
+    const { clock } = options;
+    if (delivery.kind !== "retry" || delivery.code !== "UNAVAILABLE" || typeof tls !== "object" || !clock)
+      return delivery;
+    const expired = expiredCertificate(tls.certFile, Number(clock.unixNanos(clock.now()) / 1_000_000n));
+    return expired === undefined ? delivery : { ...delivery, message: `${expired} (${delivery.message})` };
   };
   return {
     send: (bytes, signal) =>
@@ -69,7 +82,7 @@ export function grpcTransport(target: GrpcTarget, options: { gzip: boolean }): T
             metadata,
             (error, answer) => {
               signal.removeEventListener("abort", onAbort);
-              resolve(error === null ? accepted(answer) : failed(error));
+              resolve(error === null ? accepted(answer) : named(failed(error)));
             },
           );
           const onAbort = (): void => call.cancel();

@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import type { Nanos } from "../../model.ts";
 import type { Clock } from "../../platform/clock.ts";
 import { NANOS_PER_MS } from "../../platform/clock.ts";
+import { childEnvironment } from "../../platform/process.ts";
 import type { Answer, Ask } from "./protocol.ts";
 
 /** The child did not answer in time: `gpu` is the one it was reading. */
@@ -62,6 +63,7 @@ export class ReaderProcess {
       // No inspector port or test runner's flags: only what makes Node run this file.
       execArgv: ["--max-semi-space-size=1"],
       stdio: ["ignore", "ignore", "inherit", "ipc"],
+      env: childEnvironment(),
     });
     this.#child.on("message", (answer: Answer) => this.#answered(answer));
     this.exited = new Promise((resolve) => {

@@ -2,9 +2,10 @@
 // ledger worker, where a slow disk does not stop metering. WAL with synchronous=FULL: what a commit returned survives a power cut.
 // A damaged file is put aside under another name and metering goes on in a new one; nothing is repaired in place.
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, renameSync, statfsSync, statSync } from "node:fs";
+import { existsSync, renameSync, statfsSync, statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import type { AuditEntry, LedgerRestored } from "../../model.ts";
+import { makeFolder, makePrivateFile } from "../private-files.ts";
 import { ledgerPath, lockState } from "../state-folder.ts";
 import { checkOf } from "./digests.ts";
 import { fileIdentity, isCopy, isSameFile } from "./file-identity.ts";
@@ -80,7 +81,7 @@ export class LedgerDatabase {
 
   /** Opens or creates the ledger in a folder. Throws `StateLocked` when another agent has it. */
   constructor(options: LedgerFileOptions, freeBytes: (folder: string) => number = freeBytesOf) {
-    mkdirSync(options.folder, { recursive: true, mode: 0o750 });
+    makeFolder(options.folder);
     this.#folder = options.folder;
     this.#freeBytes = freeBytes;
     this.#freeBytesMin = options.freeBytesMin ?? freeBytesMinDefault;
@@ -241,6 +242,7 @@ function openChecked(
 }
 
 function openDatabase(path: string): DatabaseSync {
+  makePrivateFile(path);
   const database = new DatabaseSync(path, { timeout: 5000 });
   try {
     database.exec("PRAGMA journal_mode = WAL");

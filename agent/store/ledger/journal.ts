@@ -2,7 +2,7 @@
 // room for a whole checkpoint in the WAL and for new pages in the database, totals go on being committed, and exported.
 // SQLite reads a WAL up to the first frame that is not its own: zeros behind the last one change nothing
 // (sqlite.org/fileformat2.html, 4.5). It holds no lock on that file, so closing ours gives none away.
-import { closeSync, existsSync, fstatSync, openSync, writeSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, openSync, writeSync } from "node:fs";
 import type { DatabaseSync } from "node:sqlite";
 
 const PAGE_BYTES = 4096;
@@ -33,7 +33,7 @@ function reservePages(database: DatabaseSync): void {
 
 function extendJournal(journal: string): void {
   if (!existsSync(journal)) return;
-  const file = openSync(journal, "r+");
+  const file = openSync(journal, constants.O_RDWR | constants.O_NOFOLLOW);
   try {
     for (let at = fstatSync(file).size; at < JOURNAL_BYTES; at += ZEROS.length) {
       writeSync(file, ZEROS, 0, Math.min(ZEROS.length, JOURNAL_BYTES - at), at);

@@ -1,6 +1,8 @@
 // The file system as the spool uses it: one seam, so that tests can make the disk full or slow where they want.
-import { mkdir, open, readdir, rename, stat, statfs, unlink } from "node:fs/promises";
+import { constants } from "node:fs";
+import { open, readdir, rename, stat, statfs, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
+import { FILE_MODE, makeFolder } from "../private-files.ts";
 
 /** An open file; every method may fail with ENOSPC, EIO or EROFS. */
 export interface OpenFile {
@@ -29,12 +31,18 @@ export interface Files {
   freeBytes(path: string): Promise<number>;
 }
 
-const FLAGS = { create: "wx+", update: "r+", read: "r" } as const;
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
+/** None follows a link. */
+const FLAGS = {
+  create: O_RDWR | O_CREAT | O_EXCL,
+  update: O_RDWR | O_NOFOLLOW,
+  read: O_RDONLY | O_NOFOLLOW,
+} as const;
 
 /** The disk. */
 export const diskFiles: Files = {
   makeFolder: async (path) => {
-    const first = await mkdir(path, { recursive: true, mode: 0o750 });
+    const first = makeFolder(path);
     if (first === undefined) return;
     for (let made = path; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made));
   },
@@ -48,7 +56,7 @@ export const diskFiles: Files = {
   },
   syncFolder,
   open: async (path, how) => {
-    const file = await open(path, FLAGS[how], 0o640);
+    const file = await open(path, FLAGS[how], FILE_MODE);
     return {
       write: async (bytes, position) => {
         for (let done = 0; done < bytes.length; ) {
