@@ -42,6 +42,8 @@ export interface SourceContext {
   readonly signal: AbortSignal;
   /** How often to read a server whose entry does not say (`rates.scrapeMs`, `rates.scrapeSingleMs`). */
   readonly scrapeMs?: number;
+  /** What a page seems to be on which a server's reader found no tokens: another server, or one to map. */
+  readonly explainPage?: (page: Uint8Array) => string | undefined;
   /** Rows this source's `state` gave away earlier, in this run or one before, by server id. */
   readonly remembered?: (server: string) => readonly StateRow[];
 }
@@ -135,6 +137,8 @@ export interface ServerType<Schema extends z.ZodType = z.ZodType> {
 export interface PageReader {
   /** Normalised family names the reader needs; other lines of a page are dropped unread. Absent = all. */
   readonly families?: readonly string[];
+  /** Where a default installation has the page. */
+  readonly path?: string;
   /** Why this page is of this server, or undefined if it is not. */
   recognises(page: MetricPage): string | undefined;
   /** `noting`: with the label sets that were summed, for people who look at one page. */

@@ -1,6 +1,7 @@
 // Reads one metric page or gRPC target for `tokenwatt probe` and `doctor`: which server it is, why, and its readings.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { typeOfServices } from "../discovery/ask.ts";
+import { explainPage, recognise } from "../discovery/explain.ts";
 import type { TokenReading, TokenSample } from "../model.ts";
 import { createPageFetcher, notAPage } from "../page/fetch.ts";
 import { parsePage } from "../page/parse.ts";
@@ -9,19 +10,17 @@ import { openChannel } from "../platform/grpc.ts";
 import { silentLog } from "../platform/log.ts";
 import { reflectServices } from "../servers/call/call.ts";
 import { isGrpcAddress } from "../servers/entry.ts";
-import { pageUrl } from "../servers/page/server.ts";
+import { mergedBy } from "../servers/page/merged.ts";
+import { isPageAddress, pageUrl } from "../servers/page/server.ts";
+import type { Mapping, TokenFamily } from "../servers/page/token-families.ts";
+import { findTokenFamilies, mappingOf } from "../servers/page/token-families.ts";
+import { genericReader } from "../servers/prometheus-generic.ts";
 import { serverTypes } from "../servers/registry.ts";
 import { readTokenCountersOnce } from "../servers/token-counters/index.ts";
-import type {
-  MetricPage,
-  PageReader,
-  PageReading,
-  PullServerSource,
-  ServerType,
-  SourceContext,
-} from "../source.ts";
+import type { PageReader, PageReading, PullServerSource, ServerType, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { UsageError } from "./common/errors.ts";
+import { readMapping } from "./probe/mapping.ts";
 
 /** What a probe found, as `--json` prints it. */
 export interface ProbeResult {
@@ -30,40 +29,104 @@ export interface ProbeResult {
   readonly readings: readonly Readonly<Record<string, unknown>>[];
   readonly ignored_samples: number;
   readonly errors: readonly string[];
+  /** Of a page no type knows: families that look like tokens, and a mapping to start from. */
+  readonly token_families?: readonly TokenFamily[];
+  readonly mapping?: Mapping;
 }
+
+/** How a target is read. */
+export interface ProbeOptions {
+  /** The server type to read it as. */
+  readonly as?: string | undefined;
+  /** A file with a mapping for `prometheus-generic`. */
+  readonly map?: string | undefined;
+}
+
+const GENERIC = "prometheus-generic";
 
 /** Kinds of gRPC servers, tried in this order where a peer does not reflect. */
 const GRPC_TYPES: readonly string[] = ["token-counters", "triton-grpc", "get-loads"];
 
-/** Where pages are, tried in this order when an address names no path (facts: probe order). */
+/** Where pages are, tried in this order when an address names no path: most servers, NIM, trtllm-serve. */
 const PATHS = ["/metrics", "/v1/metrics", "/prometheus/metrics"];
 
-/** Reads `target` once. Throws SourceError or UsageError when there is nothing to read. */
-export async function probe(target: string, as?: string): Promise<ProbeResult> {
+/** Reads `target` once. Throws SourceError, ConfigError or UsageError when there is nothing to read. */
+export async function probe(target: string, { as, map }: ProbeOptions = {}): Promise<ProbeResult> {
   const context: SourceContext = {
     clock: systemClock(),
     log: silentLog,
     signal: new AbortController().signal,
   };
-  if (as !== undefined && pageOf(as) === undefined && !GRPC_TYPES.includes(as)) {
-    throw new UsageError(`Cannot probe as ${JSON.stringify(as)}: wanted one of ${pageTypes().join(", ")}`);
-  }
-  if (target.startsWith("grpc://"))
-    return probeGrpc(target.slice("grpc://".length).replace(/\/$/, ""), as, context);
-  const page = await pageAt(target, context);
-  return readPage(page, as);
+  refuseType(as, map);
+  const reader = as === undefined && map === undefined ? undefined : readerOf(as, map, target);
+  const grpc = grpcAddress(target, as);
+  if (grpc !== undefined) return probeGrpc(grpc, as, context);
+  const bytes = await pageAt(target, reader?.path, context);
+  const name = as ?? (map === undefined ? undefined : GENERIC);
+  return readPage(bytes, name, reader, endpointOf(target));
 }
 
-async function pageAt(target: string, context: SourceContext): Promise<MetricPage> {
-  if (!/^(https?:\/\/|unix:)/.test(target)) return parsePage(pageBytes(target));
+/** What a page seems to count, for a mapping or a server file to start from. Throws like `probe`. */
+export async function suggest(target: string): Promise<Mapping> {
+  const context: SourceContext = {
+    clock: systemClock(),
+    log: silentLog,
+    signal: new AbortController().signal,
+  };
+  const bytes = await pageAt(target, undefined, context);
+  const page = parsePage(bytes);
+  return mappingOf(endpointOf(target), findTokenFamilies(bytes, page), page);
+}
+
+function refuseType(as: string | undefined, map: string | undefined): void {
+  if (map !== undefined && as !== undefined && as !== GENERIC)
+    throw new UsageError(`Cannot map a page of ${as}: --map is for --as ${GENERIC}`);
+  if (as === GENERIC && map === undefined) {
+    throw new UsageError(
+      `Cannot probe as ${GENERIC} without a mapping`,
+      "give --map FILE; without --as, `tokenwatt probe` of an unknown page prints a mapping to start from",
+    );
+  }
+  if (as !== undefined && as !== GENERIC && pageOf(as) === undefined && !GRPC_TYPES.includes(as)) {
+    const all = [...pageTypes(), GENERIC, ...GRPC_TYPES].join(", ");
+    throw new UsageError(`Cannot probe as ${JSON.stringify(as)}: wanted one of ${all}`);
+  }
+}
+
+function readerOf(as: string | undefined, map: string | undefined, target: string): PageReader | undefined {
+  return map === undefined ? pageOf(as as string) : genericReader(readMapping(map, endpointOf(target)));
+}
+
+/** The address of a gRPC target: `grpc://host:port`, or as in the configuration of a type that is reached so. */
+function grpcAddress(target: string, as: string | undefined): string | undefined {
+  if (target.startsWith("grpc://")) return target.slice("grpc://".length).replace(/\/$/, "");
+  const isGrpc = as !== undefined && GRPC_TYPES.includes(as) && isGrpcAddress(target);
+  return isGrpc && !existsSync(target) ? target : undefined;
+}
+
+/** What a target would be called in the configuration; a file stands for a server that is not known. */
+function endpointOf(target: string): string {
+  return isPage(target) ? target : "localhost:9000";
+}
+
+/** Whether a target is an address as in the configuration. A file of that name is meant before a host. */
+function isPage(target: string): boolean {
+  return isPageAddress(target) && !existsSync(target);
+}
+
+async function pageAt(target: string, path: string | undefined, context: SourceContext): Promise<Buffer> {
+  if (!isPage(target)) return pageBytes(target);
   const tried: string[] = [];
-  for (const url of new Set(PATHS.map((path) => pageUrl(target, path, false)))) {
+  const paths = path === undefined ? [...PATHS, ...pagePaths()] : [path];
+  for (const url of new Set(paths.map((each) => pageUrl(target, each, false)))) {
     const fetcher = createPageFetcher({ url }, context);
     try {
-      return await fetcher.fetch(({ body }) => parsePage(body));
+      return await fetcher.fetch(({ body }) => Buffer.from(body));
     } catch (error) {
       if (!(error instanceof SourceError)) throw error;
       tried.push(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
+      // Nothing that speaks HTTP: the other paths would say the same.
+      if (error.peer !== undefined) break;
     } finally {
       fetcher.close();
     }
@@ -85,29 +148,43 @@ function fileAt(path: string): Buffer {
   } catch (cause) {
     throw new SourceError("misconfigured", `Cannot read ${path}: ${(cause as Error).message}`, {
       cause,
-      hint: "wanted a file, http(s)://host:port[/path], unix:/socket or grpc://host:port",
+      hint: "wanted a file, host:port, http(s)://host:port[/path], unix:/socket or grpc://host:port",
     });
   }
 }
 
-/** The readings of a page: as the server named, else as the first kind that recognises it. */
-export function readPage(page: MetricPage, as?: string): ProbeResult {
-  if (as !== undefined) {
-    const reader = pageOf(as) as PageReader;
-    const why = reader.recognises(page) ?? `--as ${as}; the page does not look like it`;
-    return toResult(as, why, reader.read(page, "noting"));
+/** The readings of a page: by a reader, as the server named, else as the first kind that recognises it. */
+export function readPage(
+  bytes: Buffer,
+  as?: string,
+  reader = pageOf(as ?? ""),
+  endpoint = "localhost:9000",
+): ProbeResult {
+  const page = parsePage(bytes);
+  const known = recognise(page);
+  if (as !== undefined && reader !== undefined) {
+    const why = as === GENERIC ? "mapped by --map" : reader.recognises(page);
+    const result = toResult(
+      as,
+      why ?? `--as ${as}; the page does not look like it`,
+      reader.read(page, "noting"),
+    );
+    if (why !== undefined) return result;
+    const other = explainPage(bytes);
+    return other === undefined ? result : { ...result, errors: [...result.errors, other] };
   }
-  for (const type of serverTypes) {
-    const why = type.page?.recognises(page);
-    if (type.page !== undefined && why !== undefined)
-      return toResult(type.name, why, type.page.read(page, "noting"));
-  }
+  if (known !== undefined) return toResult(known.type, known.why, known.page.read(page, "noting"));
+  const families = findTokenFamilies(bytes, page);
+  const merged = mergedBy(page);
   return {
     server: null,
-    why: `none of ${pageTypes().join(", ")} publishes this page`,
+    why: merged ?? "no server type recognises this page",
     readings: [],
     ignored_samples: page.ignoredSamples,
     errors: page.errors,
+    ...(families.length === 0 || merged !== undefined
+      ? {}
+      : { token_families: families, mapping: mappingOf(endpoint, families, page) }),
   };
 }
 
@@ -234,6 +311,11 @@ function toJson(
 
 function pageOf(name: string): PageReader | undefined {
   return serverTypes.find((type) => type.name === name)?.page;
+}
+
+/** Paths of pages that types know beyond the usual ones. */
+function pagePaths(): readonly string[] {
+  return serverTypes.flatMap((type) => type.page?.path ?? []);
 }
 
 function pageTypes(): readonly string[] {

@@ -1,5 +1,6 @@
 // `tokenwatt probe`: what the agent makes of one metric page or one gRPC target (METERING.md 9).
-// Reads once, recognises the server by its labels (or takes --as), prints the readings and every problem met.
+// Reads once, recognises the server by its labels (or takes --as), prints the readings and every problem met. Of a page no
+// type knows it lists what looks like tokens and prints a mapping, or with --draft a server file, to start from.
 import type { Command } from "commander";
 import type { Io } from "./common/io.ts";
 import { exitCodes, printLine } from "./common/io.ts";
@@ -8,6 +9,8 @@ import type { ProbeResult } from "./probe-target.ts";
 
 interface ProbeOptions {
   readonly as?: string;
+  readonly map?: string;
+  readonly draft?: true | string;
   readonly json?: boolean;
 }
 
@@ -16,26 +19,36 @@ export function register(program: Command, io: Io): void {
   program
     .command("probe")
     .description("show what the agent makes of a metric page or a gRPC target")
-    .argument("<target>", "a file, http(s)://host:port[/path], unix:/socket or grpc://host:port")
+    .argument("<target>", "a file, host:port, http(s)://host:port[/path], unix:/socket or grpc://host:port")
     .option("--as <server>", "read it as this kind of server, for example vllm")
+    .option("--map <file>", "read it by a mapping, as prometheus-generic")
+    .option("--draft [name]", "print the skeleton of a server file for this page")
     .option("--json", "print one JSON object")
     .addHelpText(
       "after",
       `
 Examples:
-  tokenwatt probe http://localhost:8000/metrics
+  tokenwatt probe localhost:8000
   tokenwatt probe page.prom --as vllm --json | jq .readings
+  tokenwatt probe localhost:9000 --map mapping.yaml
+  tokenwatt probe localhost:9000 --draft my-server > agent/servers/my-server.ts
   tokenwatt probe grpc://localhost:9465`,
     )
     .action(async (target: string, options: ProbeOptions) => {
-      const { probe } = await import("./probe-target.ts");
-      const result = await probe(target, options.as);
-      printLine(io, options.json === true ? JSON.stringify(result) : toTable(result));
+      const { probe, suggest } = await import("./probe-target.ts");
+      const { draft } = options;
+      if (draft !== undefined) {
+        const { draftOf } = await import("./probe/draft.ts");
+        const text = draftOf(draft === true ? "my-server" : draft, await suggest(target));
+        return printLine(io, text.trimEnd());
+      }
+      const result = await probe(target, options);
+      printLine(io, options.json === true ? JSON.stringify(result) : await toText(result));
       if (result.server === null) io.setExit(exitCodes.crashed);
     });
 }
 
-function toTable(result: ProbeResult): string {
+async function toText(result: ProbeResult): Promise<string> {
   const columns = [
     "model",
     "tenant",
@@ -47,11 +60,26 @@ function toTable(result: ProbeResult): string {
     "running",
   ];
   const rows = result.readings.map((reading) => columns.map((column) => String(reading[column] ?? "-")));
-  const notes = [
-    result.ignored_samples > 0 ? `${result.ignored_samples} samples ignored` : undefined,
+  return [
+    `${result.server ?? "unknown"}: ${result.why}`,
+    ...(rows.length === 0 ? [] : [formatTable([columns, ...rows])]),
+    ...(result.ignored_samples > 0 ? [`${result.ignored_samples} samples ignored`] : []),
     ...result.errors,
-  ].filter((note) => note !== undefined);
-  return [`${result.server ?? "unknown"}: ${result.why}`, formatTable([columns, ...rows]), ...notes].join(
-    "\n",
-  );
+    ...(await suggestion(result)),
+  ].join("\n");
+}
+
+/** What to do about a page no type knows. */
+async function suggestion({ mapping, token_families: families }: ProbeResult): Promise<string[]> {
+  if (mapping === undefined || families === undefined) return [];
+  const { familiesText, mappingText } = await import("./probe/mapping.ts");
+  return [
+    "",
+    "These families look like tokens:",
+    familiesText(families),
+    "",
+    "A mapping to start from. Check it against the server's documentation: does input include cache hits, is a",
+    "family the sum of others, when do the counters move (volume: step or finish)? Then probe with --map FILE.",
+    mappingText(mapping),
+  ];
 }

@@ -95,11 +95,12 @@ export class Intake {
   }
 
   acceptTokens(info: ServerInfo, sample: TokenSample): void {
-    const { books, correlator, increments, log, pending } = this.#parts;
+    const { books, correlator, increments, pending } = this.#parts;
     const id = sample.server;
     if (id !== info.id) this.#serverBehind(info, id);
     if (sample.pids !== undefined || sample.gpus !== undefined) this.#hint(sample);
     this.#parts.flight?.keep({ kind: "tokens", sample }, this.#parts.clock.now());
+    this.#tellProblems(id, sample.errors);
     this.lastTokenSamples.set(id, sample);
     const accepted = increments.accept(sample);
     pending.add(accepted.increments);
@@ -109,8 +110,6 @@ export class Intake {
     for (const gauge of serverGauges(known, sample)) books.ledger.observe(gauge);
     books.ledger.observe(serverInfoGauge(known, sample));
     this.#dropped(`server:${id}`, accepted.dropped + sample.ignoredSamples);
-    for (const error of sample.errors)
-      log.warn("metric page is damaged", { source: `server:${id}`, cause: error });
     this.#succeeded(`server:${id}`, sample.received - sample.sent);
   }
 
@@ -137,6 +136,16 @@ export class Intake {
     const named = [...(this.servers.get(server)?.gpus ?? []), ...(sample?.gpus ?? [])];
     const here = new Set([...this.gpus.values()].flatMap(({ parent, uuid }) => [uuid, parent]));
     return named.every((gpu) => here.has(gpu));
+  }
+
+  /** Logs what is wrong with a server's page once, not at every poll; `/-/status` shows it as long as it lasts. */
+  #tellProblems(server: string, errors: readonly string[]): void {
+    if (errors.length === 0) return;
+    const known = new Set(this.lastTokenSamples.get(server)?.errors.map(withoutNumbers));
+    for (const error of errors) {
+      if (!known.has(withoutNumbers(error)))
+        this.#parts.log.warn("problem on a metric page", { source: `server:${server}`, cause: error });
+    }
   }
 
   /** `tokenwatt.gpu.info` of every GPU, observed again so that it does not go stale. */
@@ -234,4 +243,9 @@ export class Intake {
 function requestsWaiting(sample: TokenSample | undefined): number | undefined {
   const said = sample?.readings.flatMap((reading) => reading.waiting ?? []) ?? [];
   return said.length === 0 ? undefined : said.reduce((sum, value) => sum + value, 0);
+}
+
+/** A problem's text as the same problem will have it at the next poll. */
+function withoutNumbers(problem: string): string {
+  return problem.replaceAll(/\d+/g, "#");
 }

@@ -61,7 +61,10 @@ function statusOf(parts: StatusParts): Readonly<Record<string, unknown>> {
       ...gpu?.status(),
     },
     gpus: [...pipeline.intake.gpus.values()],
-    servers: [...pipeline.intake.servers.values()],
+    servers: [...pipeline.intake.servers.values()].map((info) => ({
+      ...info,
+      problems: pipeline.intake.lastTokenSamples.get(info.id)?.errors ?? [],
+    })),
     correlation: parts.correlator.status(),
     host: parts.host,
     sources: Object.fromEntries(

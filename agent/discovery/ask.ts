@@ -1,17 +1,18 @@
 // What listens at a port of this host: a metric page or a gRPC service this program can read, or nothing.
 // The caller says which ports to look at: those GPU processes listen on, on loopback, or one a pod of this node names, at
-// the pod's address; nothing else is ever asked. Probe order, by how often engines and gateways publish there: /metrics, /v1/metrics,
-// /prometheus/metrics, then gRPC by reflection, then the next port, where SGLang's gRPC mode and Triton keep their page: a
-// page says more than a gRPC statistic, so it wins. JSON at /metrics is TensorRT-LLM's queue, which is drained by reading:
-// one request. A llama.cpp router answers /metrics without a model by an error and wakes none; it is never asked for one.
-
+// the pod's address; no other is ever asked. Order: /metrics, /v1/metrics (NIM), /prometheus/metrics (trtllm-serve), then gRPC
+// by reflection, then the next port, where SGLang's gRPC mode and Triton keep their page: a page says more than a gRPC
+// statistic, so it wins. JSON at /metrics is TensorRT-LLM's queue, which reading drains: one request. A llama.cpp router
+// answers /metrics without a model by an error and wakes none; it is never asked for one.
 import { createPageFetcher } from "../page/fetch.ts";
 import { parsePage } from "../page/parse.ts";
 import { openChannel } from "../platform/grpc.ts";
 import { reflectServices } from "../servers/call/call.ts";
+import { mergedBy } from "../servers/page/merged.ts";
 import { serverTypes } from "../servers/registry.ts";
 import type { ServerType, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
+import { explainUnknown, recognise } from "./explain.ts";
 
 const TIMEOUT_MS = 2000;
 const PATHS = ["/metrics", "/v1/metrics", "/prometheus/metrics"];
@@ -89,12 +90,12 @@ async function discoverPage(
     const url = `http://${address}${path}`;
     const fetcher = createPageFetcher({ url, timeoutMs: TIMEOUT_MS }, context);
     try {
-      const page = await fetcher.fetch(({ body }) => parsePage(body), context.signal);
-      for (const type of serverTypes) {
-        const why = type.page?.recognises(page);
-        if (why !== undefined) return { type: type.name, endpoint: url, why };
-      }
-      tried.push(`${url}: a metric page of no known server`);
+      const found = await fetcher.fetch(({ body }) => {
+        const page = parsePage(body);
+        return recognise(page) ?? mergedBy(page) ?? explainUnknown(body, page);
+      }, context.signal);
+      if (typeof found === "object") return { type: found.type, endpoint: url, why: found.why };
+      tried.push(`${url}: a metric page of no known server${found === undefined ? "" : `; ${found}`}`);
     } catch (error) {
       tried.push(error instanceof Error ? error.message : String(error));
       if (!(error instanceof SourceError)) continue;

@@ -4,9 +4,10 @@
 import { z } from "zod";
 import type { LatencyName, Outcome, TokenKind } from "../model.ts";
 import { familyOf, normaliseName } from "../page/parse-line.ts";
-import type { ServerType } from "../source.ts";
+import type { PageReader, ServerType } from "../source.ts";
 import type { PageReadings } from "./page/readings.ts";
-import { openTextServer, textServerConfig } from "./page/server.ts";
+import type { TextServer } from "./page/server.ts";
+import { openTextServer, pageReader, textServerConfig } from "./page/server.ts";
 
 const selector = z.strictObject({
   metric: z.string().refine((name) => normaliseName(name) !== undefined, {
@@ -57,28 +58,54 @@ const config = textServerConfig.extend({
 type Entry = z.output<typeof config>;
 const SCALES = { s: 1, ms: 1e-3, us: 1e-6 } as const;
 
+/** What one mapped entry of the configuration says, its defaults filled in. */
+export type GenericEntry = Entry;
+
 /** A server that no other type knows. */
 export const prometheusGeneric: ServerType<typeof config> = {
   name: "prometheus-generic",
   config,
   example: { endpoint: "localhost:9000", tokens: { output: [{ metric: "my_output_tokens_total" }] } },
-  open: (entry, context) =>
-    openTextServer(
-      {
-        name: "prometheus-generic",
-        family: entry.family,
-        port: 9000,
-        path: entry.path,
-        volume: entry.volume,
-        labels: {},
-        families: familiesOf(entry),
-        recognises: () => undefined,
-        read: (readings) => read(readings, entry),
-      },
-      entry,
-      context,
-    ),
+  open: (entry, context) => openTextServer(serverOf(entry), entry, context),
 };
+
+/** Reads pages by one mapping, and says which of its metrics a page does not have. */
+export function genericReader(entry: GenericEntry): PageReader {
+  const reader = pageReader(serverOf(entry), entry);
+  return {
+    ...reader,
+    read: (page, noting) => {
+      const reading = reader.read(page, noting);
+      const missing = selectorsOf(entry).flatMap(([key, { metric, where }]) => {
+        const samples = [filed(metric), `${filed(metric)}_count`].flatMap(
+          (name) => page.samples.get(name) ?? [],
+        );
+        if (samples.length === 0) return [`${key}: ${metric} is not on the page`];
+        const picked = samples.some(({ labels }) => is(where)(labels));
+        return picked ? [] : [`${key}: no sample of ${metric} has ${JSON.stringify(where)}`];
+      });
+      return { ...reading, errors: [...reading.errors, ...missing] };
+    },
+  };
+}
+
+function serverOf(entry: Entry): TextServer {
+  return {
+    name: "prometheus-generic",
+    family: entry.family,
+    port: 9000,
+    path: entry.path,
+    volume: entry.volume,
+    labels: {},
+    // The mapping says whose tokens these are.
+    merges: true,
+    families: [
+      ...new Set(selectorsOf(entry).flatMap(([, { metric }]) => [filed(metric), familyOf(filed(metric))])),
+    ],
+    recognises: () => undefined,
+    read: (readings) => read(readings, entry),
+  };
+}
 
 function read(readings: PageReadings, entry: Entry): void {
   const { tokens } = entry;
@@ -125,16 +152,17 @@ function addTokens(readings: PageReadings, kind: TokenKind, from: readonly Selec
   }
 }
 
-function familiesOf(entry: Entry): string[] {
-  const all = [
-    ...Object.values(entry.tokens).flat(),
-    ...Object.values(entry.requests).flat(),
-    ...entry.running,
-    ...entry.waiting,
-    ...entry.kvCacheUtilization,
-    ...Object.values(entry.latencies),
+/** Every selector of an entry, with the key it stands under. */
+function selectorsOf(entry: Entry): readonly (readonly [key: string, selector: Selector])[] {
+  const under = (key: string, of: Readonly<Record<string, readonly Selector[]>>): [string, Selector][] =>
+    Object.entries(of).flatMap(([name, all]) => all.map((each): [string, Selector] => [key + name, each]));
+  const { tokens, requests, running, waiting, kvCacheUtilization, latencies } = entry;
+  return [
+    ...under("tokens.", tokens),
+    ...under("requests.", requests),
+    ...under("", { running, waiting, kvCacheUtilization }),
+    ...Object.entries(latencies).map(([name, each]): [string, Selector] => [`latencies.${name}`, each]),
   ];
-  return [...new Set(all.flatMap(({ metric }) => [filed(metric), familyOf(filed(metric))]))];
 }
 
 function filed(metric: string): string {

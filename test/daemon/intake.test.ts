@@ -8,6 +8,7 @@ import { Books } from "../../agent/meter/books.ts";
 import { defaultWeights } from "../../agent/meter/money/tenants.ts";
 import type { ServerInfo, TokenSample } from "../../agent/model.ts";
 import { virtualClock } from "../../agent/platform/clock.ts";
+import type { Log } from "../../agent/platform/log.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import { engine, h100, intervalOf, moved, START } from "../meter/fixtures.ts";
 
@@ -21,7 +22,7 @@ function sampleOf(
   return { ...plain, readings, ignoredSamples: 0, errors: [], ...rest };
 }
 
-function facts(server: Partial<ServerInfo>, sample?: TokenSample): BookFacts {
+function intakeWith(log: Log): Intake {
   const clock = virtualClock(START);
   const core = createCore({
     clock,
@@ -31,14 +32,18 @@ function facts(server: Partial<ServerInfo>, sample?: TokenSample): BookFacts {
     series: { max: 1000, tenantsMax: 10 },
     strict: true,
   });
-  const intake = new Intake({
+  return new Intake({
     ...core,
     clock,
-    log: silentLog,
+    log,
     gpuPollMs: 1000,
     inventoryMs: 60_000,
     life: standalone,
   });
+}
+
+function facts(server: Partial<ServerInfo>, sample?: TokenSample): BookFacts {
+  const intake = intakeWith(silentLog);
   intake.setGpus([h100, { ...h100, uuid: "MIG-1", parent: "GPU-2", weight: 3 / 7 }]);
   const info = { ...engine, ...server, id: "s" };
   intake.addServer(info);
@@ -81,5 +86,20 @@ describe("Intake.bookFacts()", () => {
       .filter(({ metric }) => metric === "tokenwatt.capacity_tokens")
       .map(({ dimensions }) => dimensions["tokenwatt.capacity.source"]);
     expect(sources).toEqual(learned ? ["learned"] : []);
+  });
+});
+
+describe("Intake.acceptTokens()", () => {
+  test("logs a problem of a page once while it lasts, and again when it comes back", () => {
+    const logged: unknown[] = [];
+    const intake = intakeWith({
+      ...silentLog,
+      warn: (_event, fields) => void logged.push(fields?.["cause"]),
+    });
+    const info = { ...engine, id: "s" };
+    intake.addServer(info);
+    const polls = [["a", "stands for 120 s"], ["a", "stands for 125 s"], ["b", "a"], [], ["a"]];
+    for (const errors of polls) intake.acceptTokens(info, sampleOf({ errors }));
+    expect(logged).toEqual(["a", "stands for 120 s", "b", "a"]);
   });
 });

@@ -180,6 +180,6 @@ describe("probe()", () => {
   });
 
   test("refuses a kind it does not know", async () => {
-    await expect(probe("x.prom", "vlm")).rejects.toThrow('Cannot probe as "vlm"');
+    await expect(probe("x.prom", { as: "vlm" })).rejects.toThrow('Cannot probe as "vlm"');
   });
 });

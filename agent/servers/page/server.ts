@@ -17,6 +17,7 @@ import type { ReaderOptions } from "./labels.ts";
 import { epochStart } from "./labels.ts";
 import { mergedBy } from "./merged.ts";
 import { PageReadings } from "./readings.ts";
+import { filedName, inAnySpelling } from "./spelling.ts";
 import { holdVanished, watchBirths, watchFrozen } from "./watch.ts";
 
 const NANOS_PER_SECOND = 1e9;
@@ -29,7 +30,7 @@ export interface TextServer {
   /** Port and path of a default installation. */
   readonly port: number;
   readonly path: string;
-  /** Normalised names of the families the reader uses. */
+  /** The families the reader uses, as on the page or as filed: ":" and "." as "_", without `_total`. */
   readonly families: readonly string[];
   /** How its volume counters move. */
   readonly volume: ProgressKind;
@@ -100,9 +101,12 @@ export function textServer(
 export function pageReader(server: TextServer, options: ReaderOptions): PageReader {
   const labels: ReaderOptions = { ...server.labels, ...defined(options) };
   return {
-    families: server.families,
-    recognises: (page) => (refusal(server, page) === undefined ? server.recognises(page) : undefined),
-    read: (page, noting) => {
+    families: server.families.map(filedName),
+    path: server.path,
+    recognises: (page) =>
+      refusal(server, page) === undefined ? server.recognises(inAnySpelling(page)) : undefined,
+    read: (read, noting) => {
+      const page = inAnySpelling(read);
       const refused = refusal(server, page);
       if (refused !== undefined) return nothing(page, `this page is no engine of this host: ${refused}`);
       const readings = new PageReadings(page, server.volume, labels, noting);
@@ -149,11 +153,12 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
     },
     context,
   );
-  const parser = createPageParser(server.families);
+  const parser = createPageParser(server.families.map(filedName));
   const hold = server.vanishing === true ? holdVanished() : (page: MetricPage): MetricPage => page;
   const frozen = watchFrozen(context.clock);
   const reader = pageReader(server, entry);
   const born = server.bornAtZero === true ? watchBirths() : (): undefined => undefined;
+  const explain = explainOnce(context);
   return {
     kind: "pull",
     info,
@@ -163,7 +168,13 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         const received = context.clock.now();
         const samples = hold(parser.parse(body));
         const reading = reader.read(samples);
-        return { complete: born(samples, reading.readings), headers, received, reading };
+        const errors = explain(body, reading);
+        return {
+          complete: born(samples, reading.readings),
+          headers,
+          received,
+          reading: { ...reading, errors },
+        };
       }, context.signal);
       const { readings, ignoredSamples, errors, activeNanos, gpus } = reading;
       const header = server.epochHeader === undefined ? undefined : headers[server.epochHeader];
@@ -185,6 +196,24 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
       };
     },
     close: async () => fetcher.close(),
+  };
+}
+
+/**
+ * The errors of a reading and, where it has no tokens, what the page seems to be instead. A page is looked at as a whole
+ * once, until tokens were seen on it.
+ */
+function explainOnce(context: SourceContext): (body: Uint8Array, reading: PageReading) => readonly string[] {
+  let said = "";
+  let looked = false;
+  return (body, { errors, readings }) => {
+    if (readings.some(({ tokens }) => Object.keys(tokens).length > 0)) {
+      looked = false;
+      return errors;
+    }
+    if (!looked) said = context.explainPage?.(body) ?? "";
+    looked = true;
+    return said === "" || errors.some((error) => error.includes(said)) ? errors : [...errors, said];
   };
 }
 

@@ -226,7 +226,7 @@ describe.runIf(usable("kserve==0.21.0"))("KServe 0.21.0", () => {
 
   test("has no statistics in its copy of Triton's service, and that is said", async () => {
     const port = await start("kserve_peer.py", "kserve==0.21.0", ["grpc"]);
-    await expect(probe(`grpc://127.0.0.1:${port}`, "triton-grpc")).rejects.toThrow(
+    await expect(probe(`grpc://127.0.0.1:${port}`, { as: "triton-grpc" })).rejects.toThrow(
       "does not offer inference.GRPCInferenceService",
     );
   });

@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
+import { explainPage } from "../../../agent/discovery/explain.ts";
 import { Increments } from "../../../agent/meter/counters/increments.ts";
 import type { TokenReading } from "../../../agent/model.ts";
 import { createPageParser, parsePage } from "../../../agent/page/parse.ts";
@@ -139,6 +140,25 @@ describe("a text server", () => {
     expect((await open(vllm, { endpoint }).poll()).errors).toEqual([
       "no token counter of vllm is on the page",
     ]);
+  });
+
+  test("says once what a page without its counters seems to be, as long as it has none", async () => {
+    let looks = 0;
+    let body = recording("sglang-2026-two-ranks.prom");
+    const endpoint = await serve(() => ({ body }));
+    const explain = (page: Uint8Array): string | undefined => {
+      looks++;
+      return explainPage(page);
+    };
+    const source = vllm.open(vllm.config.parse({ endpoint }), { ...context, explainPage: explain });
+    closing.push(() => source.close());
+    const poll = async () => ((await (source as PullServerSource).poll()).errors ?? []).join("; ");
+    expect(await poll()).toMatch(/no token counter of vllm is on the page; the page looks like sglang/);
+    expect(await poll()).toMatch(/the page looks like sglang/);
+    expect(looks).toBe(1);
+    body = recording("vllm-0.16-two-engines.prom");
+    expect(await poll()).toBe("");
+    expect(looks).toBe(1);
   });
 
   test("takes llama.cpp's run from its header, which is no time", async () => {
