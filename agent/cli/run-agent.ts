@@ -29,7 +29,7 @@ const STATUS_MS = 30_000;
 /** Closing sources and files after the flush. */
 const STOP_MS = 3000;
 
-/** What `run` and the bare `tokenwatt` are told. */
+/** What `run` and the bare `tokenwatt` are given. */
 export interface RunOptions extends ConfigOptions {
   readonly duration?: number;
   readonly strict?: boolean;

@@ -3,7 +3,7 @@ import type { ChildProcess } from "node:child_process";
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { childEnvironment } from "../../platform/process.ts";
-import type { Received } from "./receiver.ts";
+import type { Received } from "../live/session.ts";
 import { demoFolder } from "./recording.ts";
 import type { DemoServerOptions, DemoStart } from "./token-server.ts";
 

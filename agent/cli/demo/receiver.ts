@@ -6,24 +6,13 @@ import { readRequest, seriesKey } from "../../export/otlp/reader.ts";
 import { every, systemClock } from "../../platform/clock.ts";
 import type { ServerUnaryCall, sendUnaryData } from "../../platform/grpc.ts";
 import { Server, ServerCredentials, status } from "../../platform/grpc.ts";
+import type { Received } from "../live/session.ts";
 
 const SERIES_MAX = 100_000;
 const TOKENS = "tokenwatt.tokens";
 const NO_RECORDED_VALUE = 1;
 
-/** What arrived since start. */
-export interface Received {
-  readonly requests: number;
-  readonly data_points: number;
-  readonly series: number;
-  /** Sum of the last values of `tokenwatt.tokens`. */
-  readonly tokens: number;
-  /** Latest time of any point, seconds since 1970; null before the first. */
-  readonly last_time: number | null;
-  /** Requests that could not be read. */
-  readonly refused: number;
-}
-
+/** A receiver that listens. */
 export interface Receiver {
   /** `host:port` it listens on. */
   readonly address: string;

@@ -6,7 +6,6 @@ import type { Clock } from "../../platform/clock.ts";
 import { every } from "../../platform/clock.ts";
 import type { Io } from "../common/io.ts";
 import { printLine } from "../common/io.ts";
-import type { Received } from "../demo/receiver.ts";
 import { ReplayTotals } from "../replay/lines.ts";
 import { summaryText } from "../replay/summary.ts";
 import { LiveFigures } from "./figures.ts";
@@ -16,6 +15,19 @@ import { renderScreen, screenLine } from "./view.ts";
 /** A screen follows its interval, which come one a second, within this time. */
 const REFRESH_MS = 200;
 const CLEAR = "\x1b[H\x1b[2J\x1b[3J";
+
+/** What the demo's receiver counted since its start. */
+export interface Received {
+  readonly requests: number;
+  readonly data_points: number;
+  readonly series: number;
+  /** Sum of the last values of `tokenwatt.tokens`. */
+  readonly tokens: number;
+  /** Latest time of any point, seconds since 1970; null before the first. */
+  readonly last_time: number | null;
+  /** Requests that could not be read. */
+  readonly refused: number;
+}
 
 /** What a summary says beside the totals. */
 export interface SummaryFacts {
