@@ -201,6 +201,8 @@ export interface ServerInfo {
   readonly type: string;
   readonly family: Family;
   readonly address: string;
+  /** The TCP port of its address; absent where it has none. */
+  readonly port?: number;
   readonly pollMs: number;
   /** Placement from the config (rung 1 of METERING.md 4). */
   readonly gpus?: readonly string[];

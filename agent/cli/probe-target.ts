@@ -5,13 +5,14 @@ import { explainPage, recognise } from "../discovery/explain.ts";
 import type { TokenReading, TokenSample } from "../model.ts";
 import { createPageFetcher, notAPage } from "../page/fetch.ts";
 import { parsePage } from "../page/parse.ts";
+import { isFault } from "../platform/address.ts";
 import { systemClock } from "../platform/clock.ts";
 import { openChannel } from "../platform/grpc.ts";
 import { silentLog } from "../platform/log.ts";
 import { reflectServices } from "../servers/call/call.ts";
-import { isGrpcAddress } from "../servers/entry.ts";
+import { parseGrpcAddress } from "../servers/entry.ts";
 import { mergedBy } from "../servers/page/merged.ts";
-import { isPageAddress, pageUrl } from "../servers/page/server.ts";
+import { pageUrl, parsePageAddress } from "../servers/page/server.ts";
 import type { Mapping, TokenFamily } from "../servers/page/token-families.ts";
 import { findTokenFamilies, mappingOf } from "../servers/page/token-families.ts";
 import { genericReader } from "../servers/prometheus-generic.ts";
@@ -100,7 +101,7 @@ function readerOf(as: string | undefined, map: string | undefined, target: strin
 /** The address of a gRPC target: `grpc://host:port`, or as in the configuration of a type that is reached so. */
 function grpcAddress(target: string, as: string | undefined): string | undefined {
   if (target.startsWith("grpc://")) return target.slice("grpc://".length).replace(/\/$/, "");
-  const isGrpc = as !== undefined && GRPC_TYPES.includes(as) && isGrpcAddress(target);
+  const isGrpc = as !== undefined && GRPC_TYPES.includes(as) && !isFault(parseGrpcAddress(target));
   return isGrpc && !existsSync(target) ? target : undefined;
 }
 
@@ -111,7 +112,7 @@ function endpointOf(target: string): string {
 
 /** Whether a target is an address as in the configuration. A file of that name is meant before a host. */
 function isPage(target: string): boolean {
-  return isPageAddress(target) && !existsSync(target);
+  return !isFault(parsePageAddress(target)) && !existsSync(target);
 }
 
 async function pageAt(target: string, path: string | undefined, context: SourceContext): Promise<Buffer> {
@@ -194,8 +195,12 @@ async function probeGrpc(
   as: string | undefined,
   context: SourceContext,
 ): Promise<ProbeResult> {
-  if (!isGrpcAddress(address)) {
-    throw new UsageError(`Cannot probe "grpc://${address}": wanted grpc://host:port or grpc://unix:/socket`);
+  const parsed = parseGrpcAddress(address);
+  if (isFault(parsed)) {
+    throw new UsageError(
+      `Cannot probe this target: wanted grpc://${parsed.wanted} or grpc://unix:/socket`,
+      parsed.hint,
+    );
   }
   const services = await servicesOf(address, context);
   const reflected = as ?? typeOfServices(services ?? []);

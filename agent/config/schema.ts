@@ -5,6 +5,7 @@ import { otlpConfig } from "../export/otlp/config.ts";
 import { hostConfig, kubeletConfig } from "../host/config.ts";
 import { podResourcesSocket } from "../host/kubelet/pod-resources.ts";
 import { podsSocket } from "../host/kubelet/pods.ts";
+import { addressText, parseHostPort } from "../platform/address.ts";
 import { listenTls } from "../platform/tls.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
 
@@ -18,18 +19,10 @@ const LATENCIES = [
 
 const milliseconds = (least: number, most: number): z.ZodNumber => z.number().min(least).max(most);
 
-/** `host:port` to listen on; an empty text switches the endpoint off. */
-const listenAddress = z.string().refine((text) => text === "" || isListenAddress(text), {
-  error: "host:port with a port of 65535 or less",
-  params: {
-    hint: 'for example "127.0.0.1:9464", or "0.0.0.0:9464" for all interfaces; "" switches it off',
-  },
-});
-
-function isListenAddress(text: string): boolean {
-  const [, port] = /^(?:\[[0-9a-fA-F:.]+\]|[^:\s/]+):(\d{1,5})$/.exec(text) ?? [];
-  return port !== undefined && Number(port) <= 65_535;
-}
+/** `host:port` to listen on; an empty text switches the endpoint off, port 0 takes any free one. */
+const listenAddress = addressText((text) =>
+  text === "" ? undefined : parseHostPort(text, { anyPort: true, examplePort: 9464 }),
+);
 
 const common = {
   stateDir: z.string().min(1).describe("Folder for what must survive a restart."),

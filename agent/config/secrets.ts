@@ -39,6 +39,7 @@ function maskAll(value: object): unknown {
 
 function maskUrl(text: string): string {
   return text
+    .replace(/^([a-z][a-z0-9+.-]*:\/\/)?[^/@\s]*:[^/@\s]*@/i, `$1${MASK}@`)
     .replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/@\s]*@/i, `$1${MASK}@`)
     .replaceAll(/([?&](?:[a-z_-]*(?:token|key|secret|password))=)[^&#\s]*/gi, `$1${MASK}`);
 }

@@ -78,7 +78,7 @@ export class Placement {
   setServers(infos: readonly ServerInfo[], hints: ReadonlyMap<string, ServerHints>): void {
     this.#candidates = infos
       .filter((info) => info.family === "engine")
-      .map((info) => ({ info, hints: withPod(info, hints.get(info.id)), port: portOf(info.address) }));
+      .map((info) => ({ info, hints: withPod(info, hints.get(info.id)), port: info.port }));
     this.#byPid.clear();
     this.#byGpu.clear();
   }
@@ -253,13 +253,4 @@ function within(path: string | undefined, root: string): boolean {
   if (path === undefined) return false;
   const trimmed = root.endsWith("/") ? root.slice(0, -1) : root;
   return trimmed !== "" && (path === trimmed || path.startsWith(`${trimmed}/`));
-}
-
-/** Port at the end of `host:port` or of a URL's authority; undefined where there is none. */
-export function portOf(address: string): number | undefined {
-  const authority = address.replace(/^[a-z][a-z0-9+.-]*:\/\//i, "").split("/", 1)[0] ?? "";
-  const match = /:(\d{1,5})$/.exec(authority);
-  if (match !== null) return Number(match[1]);
-  if (/^http:\/\//i.test(address)) return 80;
-  return /^https:\/\//i.test(address) ? 443 : undefined;
 }

@@ -6,6 +6,7 @@
 // answers /metrics without a model by an error and wakes none; it is never asked for one.
 import { createPageFetcher } from "../page/fetch.ts";
 import { parsePage } from "../page/parse.ts";
+import { portOf } from "../platform/address.ts";
 import { openChannel } from "../platform/grpc.ts";
 import { reflectServices } from "../servers/call/call.ts";
 import { mergedBy } from "../servers/page/merged.ts";
@@ -151,12 +152,12 @@ export function askedType(name: string): ServerType | undefined {
   return asked.find((type) => type.name === name);
 }
 
-/** Ports engines listen on where nobody names one, as their types know them. */
+/** Ports engines listen on where no port is named, as their types know them. */
 export function usualPorts(): readonly number[] {
   const endpoints = serverTypes
     .filter(({ family, name }) => family === "engine" && askedType(name) !== undefined)
     .map(({ example }) => String(example["endpoint"] ?? ""));
-  const ports = endpoints.flatMap((endpoint) => Number(/:(\d{1,5})(?:\/|$)/.exec(endpoint)?.[1]) || []);
+  const ports = endpoints.flatMap((endpoint) => portOf(endpoint) ?? []);
   return [...new Set(ports)];
 }
 

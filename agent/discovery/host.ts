@@ -5,6 +5,7 @@
 import type { ProcessReading } from "../host/processes.ts";
 import { ephemeralPorts, readProcesses, socketsHere } from "../host/processes.ts";
 import type { GpuSample, Nanos } from "../model.ts";
+import { portOf } from "../platform/address.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
@@ -13,7 +14,7 @@ import { discoverServer, isEstimate, typeOf, usualPorts } from "./ask.ts";
 import type { PortCandidate } from "./host-ports.ts";
 import { candidatePorts } from "./host-ports.ts";
 import type { Outcome, ServerTaker } from "./places.ts";
-import { isOf, isTwin, letGo, Place, portOf, takeIn } from "./places.ts";
+import { isOf, isTwin, letGo, Place, takeIn } from "./places.ts";
 
 const LOOK_MS = 1000;
 const REFRESH_NANOS = 30e9;
@@ -95,7 +96,7 @@ export class HostWatch {
     this.#seen = seen;
     this.#lookedAt = now;
     const servers = [...pipeline.intake.servers.values()];
-    const ports = servers.flatMap((server) => portOf(server.address) ?? []);
+    const ports = servers.flatMap((server) => server.port ?? []);
     const readings = readProcesses({ pids, ports, ...(proc === undefined ? {} : { proc }) });
     correlator.setProcessFacts(readings);
     const visible = readings.filter(({ pid }) => pids.includes(pid));
@@ -132,7 +133,7 @@ export class HostWatch {
   async #follow(candidate: PortCandidate, place: Place): Promise<void> {
     const { clock, pipeline } = this.#parts;
     const own = place.server;
-    const reader = this.#reader(portOf(own?.info.address ?? "") ?? candidate.port, own);
+    const reader = this.#reader(own?.info.port ?? candidate.port, own);
     if (reader !== undefined) {
       // Configured since it was found.
       await letGo(place, pipeline);
@@ -148,7 +149,7 @@ export class HostWatch {
   /** The server that reads this port, wherever: one on another host may be this one by another name. */
   #reader(port: number, own?: ServerSource): string | undefined {
     const servers = [...this.#parts.pipeline.intake.servers.values()];
-    return servers.find((info) => portOf(info.address) === port && !isOf(own, info.id))?.id;
+    return servers.find((info) => info.port === port && !isOf(own, info.id))?.id;
   }
 
   async #forget(port: number): Promise<void> {

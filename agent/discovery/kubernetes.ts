@@ -14,7 +14,7 @@ import { every } from "../platform/clock.ts";
 import type { ServerSource, ServerType, SourceContext, SourceError } from "../source.ts";
 import { discoverAmong, typeOf } from "./ask.ts";
 import type { Outcome, ServerTaker } from "./places.ts";
-import { isOf, isTwin, letGo, Place, portOf, stepBack, takeIn, twinOf, unreadOf } from "./places.ts";
+import { isOf, isTwin, letGo, Place, stepBack, takeIn, twinOf, unreadOf } from "./places.ts";
 import type { PodServer, PodTarget } from "./pods.ts";
 import { targetsOf } from "./pods.ts";
 
@@ -225,7 +225,7 @@ export class KubernetesWatch {
   async #compare(pod: Pod, { asked, host }: PodServer, source: ServerSource, place: Place): Promise<void> {
     const { context, pipeline } = this.#parts;
     const { info } = source;
-    const reader = this.#alreadyRead(pod, host, portOf(info.address) ?? 0, source);
+    const reader = this.#alreadyRead(pod, host, info.port ?? 0, source);
     const sample = asked ? undefined : pipeline.intake.lastTokenSamples.get(info.id);
     const twin =
       reader === undefined
@@ -260,8 +260,8 @@ export class KubernetesWatch {
 
   /** The server that reads the same port: configured, or found behind a GPU process of a pod on the host's network. */
   #alreadyRead(pod: Pod, host: string, port: number, own?: ServerSource): string | undefined {
-    return [...this.#parts.pipeline.intake.servers.values()].find(({ address, id }) => {
-      if (portOf(address) !== port || isOf(own, id)) return false;
+    return [...this.#parts.pipeline.intake.servers.values()].find(({ address, id, port: taken }) => {
+      if (taken !== port || isOf(own, id)) return false;
       const bare = address.replace(/^[a-z]+:\/\//, "");
       return bare.startsWith(`${host}:`) || (pod.hostNetwork && /^(127\.|localhost|\[::1\])/.test(bare));
     })?.id;

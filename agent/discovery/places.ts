@@ -256,9 +256,3 @@ function modelsOf({ readings }: TokenSample): readonly string[] {
 function startsOf({ readings }: TokenSample): readonly string[] {
   return readings.flatMap(({ epoch }) => epoch ?? []);
 }
-
-/** The port of an address or URL. */
-export function portOf(address: string): number | undefined {
-  const port = Number(/:(\d{1,5})(?:\/|$)/.exec(address.replace(/^[a-z]+:\/\//, ""))?.[1]);
-  return Number.isInteger(port) && port > 0 ? port : undefined;
-}

@@ -9,6 +9,7 @@ import type { AddressInfo } from "node:net";
 import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { gzipSync } from "node:zlib";
+import { isFault, parseHostPort } from "../platform/address.ts";
 import type { Log } from "../platform/log.ts";
 import type { ListenTls } from "../platform/tls.ts";
 import { serveTls } from "../platform/tls.ts";
@@ -125,7 +126,8 @@ class Answers {
   #status: Page | undefined;
 
   constructor(options: HttpOptions) {
-    const listened = addressOf(options.listen)?.name ?? "";
+    const address = parseHostPort(options.listen, { anyPort: true });
+    const listened = isFault(address) ? "" : address.host;
     this.#options = options;
     this.#isLoopback = /^(127\.|::1$|localhost$)/.test(listened);
     this.#names = new Set(["", "localhost", listened.toLowerCase(), hostname().toLowerCase()]);
@@ -230,21 +232,15 @@ function plain(response: ServerResponse, code: number, text: string): void {
   response.end(text);
 }
 
-function addressOf(listen: string): { readonly name: string; readonly port: string } | undefined {
-  const [, ipv6, name = "", port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(listen) ?? [];
-  return port === undefined ? undefined : { name: ipv6 ?? name, port };
-}
-
 async function listen(server: Server, address: string): Promise<void> {
-  const found = addressOf(address);
-  if (found === undefined) {
-    const wanted = `Cannot listen on ${JSON.stringify(address)}: wanted host:port`;
-    throw new ListenError(wanted, 'for example "127.0.0.1:9464"');
+  const found = parseHostPort(address, { anyPort: true, examplePort: 9464 });
+  if (isFault(found)) {
+    throw new ListenError(`Cannot listen on ${JSON.stringify(address)}: wanted ${found.wanted}`, found.hint);
   }
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
-      server.listen(Number(found.port), found.name, () => {
+      server.listen(found.port, found.host, () => {
         server.off("error", reject);
         resolve();
       });

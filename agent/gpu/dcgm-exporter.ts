@@ -9,6 +9,7 @@ import type { PageFetcher } from "../page/fetch.ts";
 import { createPageFetcher } from "../page/fetch.ts";
 import type { PageParser } from "../page/parse.ts";
 import { createPageParser } from "../page/parse.ts";
+import { addressText, parseWebAddress } from "../platform/address.ts";
 import { NANOS_PER_MS } from "../platform/clock.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, MetricPage, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
@@ -20,7 +21,7 @@ const PREFIX = /^DCGM_FI_(?:DEV_|PROF_)?/;
 
 const config = z.strictObject({
   /** The exporter's page. */
-  url: z.string().min(1).default("http://127.0.0.1:9400/metrics"),
+  url: addressText(parseWebAddress).default("http://127.0.0.1:9400/metrics"),
   /** Shortest time between two scrapes; the exporter's own collect interval should be 1000 ms for good ratios. */
   intervalMs: z.int().min(500).max(600_000).default(1000),
   timeoutMs: z.int().min(100).max(60_000).default(2000),

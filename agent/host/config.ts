@@ -1,6 +1,8 @@
 // The section `host`: how the host's own power is read, and the factors of its site. The section `discovery.kubelet`: how
 // a kubelet without the Pods API is asked.
 import { z } from "zod";
+import type { Parsed } from "../platform/address.ts";
+import { addressText, isFault, parseWebAddress } from "../platform/address.ts";
 import { accountCaFile, accountTokenFile } from "./kubelet/https.ts";
 import { hostPowerConfig } from "./power/power.ts";
 
@@ -19,10 +21,7 @@ export type HostConfig = z.output<typeof hostConfig>;
 /** The section `discovery.kubelet`; absent = the kubelet's HTTPS port is not asked. */
 export const kubeletConfig = z
   .strictObject({
-    endpoint: z.string().refine((text) => /^https:\/\/(\[[0-9a-fA-F:.]+\]|[^:\s/]+):\d{1,5}$/.test(text), {
-      error: "https://host:port",
-      params: { hint: 'the kubelet of this node, for example "https://10.0.0.7:10250"' },
-    }),
+    endpoint: addressText(parseKubeletAddress).describe('"https://host:port", the kubelet of this node.'),
     tokenFile: z.string().min(1).default(accountTokenFile).describe("Needs `get` on nodes/pods."),
     caFile: z
       .string()
@@ -42,3 +41,10 @@ export const kubeletConfig = z
   .describe(
     "Ask the kubelet's /pods over HTTPS where its Pods API does not answer (kubelets older than 1.37).",
   );
+
+function parseKubeletAddress(text: string): Parsed {
+  const address = parseWebAddress(text);
+  const hint = 'the kubelet of this node, for example "https://10.0.0.7:10250"';
+  if (isFault(address)) return { ...address, hint: text.includes("@") ? address.hint : hint };
+  return address.secure && /:\d+$/.test(text) ? address : { wanted: "https://host:port", hint };
+}

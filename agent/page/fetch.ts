@@ -6,6 +6,7 @@ import { Agent as HttpAgent, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import type { Readable } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
+import { isFault, parseUnixSocket, parseWebAddress } from "../platform/address.ts";
 import type { FileError } from "../platform/files.ts";
 import { readFileOf } from "../platform/files.ts";
 import { expiredCertificate, explainTls, filesState } from "../platform/tls.ts";
@@ -124,32 +125,30 @@ function slashedPath(response: IncomingMessage, path: string | null | undefined)
 
 function requestOptions(target: PageTarget): { options: RequestOptions; secure: boolean } {
   const headers = { accept: ACCEPT, "accept-encoding": "gzip", ...target.headers };
-  const socket = /^unix:(\/[^:]+)(?::(\/.*))?$/.exec(target.url);
-  if (socket !== null) {
-    return {
-      options: { socketPath: socket[1] as string, path: socket[2] ?? "/metrics", headers },
-      secure: false,
-    };
+  const unix = parseUnixSocket(target.url);
+  if (unix !== undefined) {
+    const { page = "/metrics", socket } = unix;
+    return { options: { socketPath: socket, path: page, headers }, secure: false };
   }
-  if (!URL.canParse(target.url) || !/^https?:$/.test(new URL(target.url).protocol)) {
+  const address = parseWebAddress(target.url);
+  if (isFault(address)) {
     throw new SourceError(
       "misconfigured",
-      `Cannot read ${JSON.stringify(target.url)} as address of a metric page`,
+      `Cannot read the address of a metric page: wanted ${address.wanted}`,
       {
-        hint: 'wanted for example "http://localhost:8000/metrics" or "unix:/run/server.sock:/metrics"',
+        hint: address.hint,
       },
     );
   }
   const url = new URL(target.url);
-  const secure = url.protocol === "https:";
   const options: RequestOptions = {
-    hostname: url.hostname.replace(/^\[|\]$/g, ""),
-    port: url.port,
+    hostname: address.host,
+    port: address.port,
     path: `${url.pathname}${url.search}`,
     headers,
-    ...(secure ? certificates(target) : {}),
+    ...(address.secure ? certificates(target) : {}),
   };
-  return { options, secure };
+  return { options, secure: address.secure };
 }
 
 function certificates(target: PageTarget): { ca?: Buffer; cert?: Buffer; key?: Buffer } {

@@ -3,6 +3,8 @@
 // HTTP status says of a request, for the gateways that publish one.
 import { z } from "zod";
 import type { Family, Outcome, ServerInfo } from "../model.ts";
+import type { Parsed } from "../platform/address.ts";
+import { addressText, parseHostPort, parseUnixSocket, portOf, withoutResolver } from "../platform/address.ts";
 import type { GrpcTarget } from "../platform/grpc.ts";
 import { callTls } from "../platform/tls.ts";
 
@@ -34,10 +36,7 @@ export const tlsField = z.union([z.literal(true), callTls]);
 /** Keys of every entry that is reached over gRPC. */
 export const grpcFields = {
   ...commonFields,
-  endpoint: z.string().refine(isGrpcAddress, {
-    error: (issue) =>
-      `Cannot read as host:port: got ${JSON.stringify(issue.input)}; add the gRPC port, for example "localhost:8001"`,
-  }),
+  endpoint: addressText(parseGrpcAddress),
   tls: tlsField.optional(),
   bearerFile: z.string().min(1).optional(),
   headers: z.record(z.string(), z.string()).optional(),
@@ -83,6 +82,7 @@ export function serverInfo(type: string, family: Family, entry: CommonEntry, pol
     address: entry.endpoint,
     pollMs,
     ...defined({
+      port: portOf(entry.endpoint),
       gpus: entry.gpus,
       pids: entry.pids,
       unit: entry.unit,
@@ -108,12 +108,9 @@ export function grpcTarget(entry: GrpcEntry): GrpcTarget {
   };
 }
 
-/** Whether `text` is `host:port`, `[::1]:port`, `dns:...` or `unix:/path`. */
-export function isGrpcAddress(text: string): boolean {
-  if (/^unix:\/?\/?\/[^\s]+$/.test(text)) return true;
-  const bare = text.replace(/^(dns|ipv4|ipv6):(\/\/[^/]*\/)?/, "");
-  const match = /^(\[[0-9a-fA-F:.]+\]|[^\s:/[\]]+):(\d{1,5})$/.exec(bare);
-  return match !== null && Number(match[2]) >= 1 && Number(match[2]) <= 65535;
+/** `host:port`, `[::1]:port`, either behind a resolver's name (`dns:///host:port`), or `unix:/path`. */
+export function parseGrpcAddress(text: string): Parsed {
+  return parseUnixSocket(text) ?? parseHostPort(withoutResolver(text), { examplePort: 8001 });
 }
 
 /** What an HTTP status says of a request. 499 is "client closed the request" (nginx, Envoy). */

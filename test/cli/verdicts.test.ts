@@ -76,6 +76,18 @@ const rows: readonly (readonly [what: string, yaml: string, words?: string])[] =
     "export.otlp.endpoint",
   ],
 
+  [
+    "a password in a server's address",
+    'servers: { vllm: [{ endpoint: "http://reader:s3cret@h:1" }] }\n',
+    "credentials go into `bearerFile` or `headers`",
+  ],
+  [
+    "a password in the collector's address",
+    'export: { otlp: { endpoint: "http://writer:s3cret@h:4317" } }\n',
+    "credentials go into `bearerFile` or `headers`",
+  ],
+  ["an exporter's page that is no address", "gpu: { dcgm-exporter: { url: h } }\n", "gpu.dcgm-exporter.url"],
+
   ["an anchor that holds itself", "resource: &r {x: *r}\n", "alias *r stands inside of what it means"],
   ["an alias without an anchor", "resource: *r\n", "alias *r has no anchor before it"],
   ["aliases of aliases of aliases", laughs, "stand for more than 10000 values"],
@@ -158,6 +170,7 @@ describe("config check, doctor and run", () => {
   test.each(rows)("judge %s alike", async (_what, yaml = "", words) => {
     for (const { refused, text } of await verdicts(yaml)) {
       expect(text).not.toMatch(/this is a bug|\n\s+at .*:\d+:\d+\)?\n/);
+      expect(text).not.toContain("s3cret");
       expect(refused, text).toBe(words !== undefined);
       if (words !== undefined) expect(text).toContain(words);
     }

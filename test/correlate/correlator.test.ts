@@ -271,7 +271,7 @@ describe("status()", () => {
   test("placement may come from hints and host facts, and later", () => {
     const { correlator } = run({
       gpus: [g],
-      servers: [serverInfo("a", { address: "127.0.0.1:8000" }), serverInfo("b")],
+      servers: [serverInfo("a", { address: "127.0.0.1:8000", port: 8000 }), serverInfo("b")],
       samples: readings("g", repeated(6, { pids: [1, 2] })),
       seconds: 6,
       prepare: (made) => {

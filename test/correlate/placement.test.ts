@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { ProcessFacts, ServerHints } from "../../agent/correlate/placement.ts";
-import { Placement, portOf } from "../../agent/correlate/placement.ts";
+import { Placement } from "../../agent/correlate/placement.ts";
 import type { ServerInfo } from "../../agent/model.ts";
 import { serverInfo } from "./scene.ts";
 
@@ -16,8 +16,8 @@ function placed(
   return placement.place("GPU-1", undefined, pids).map(({ server, rung }) => [server, rung]);
 }
 
-const a = serverInfo("a", { address: "127.0.0.1:8000" });
-const b = serverInfo("b", { address: "http://127.0.0.1:8001/metrics" });
+const a = serverInfo("a", { address: "127.0.0.1:8000", port: 8000 });
+const b = serverInfo("b", { address: "http://127.0.0.1:8001/metrics", port: 8001 });
 
 describe("Placement, rung by rung", () => {
   test("1: pids of the config, of the server's readings, and their children", () => {
@@ -59,7 +59,11 @@ describe("Placement, rung by rung", () => {
 
   test("3: not into another pod, nor another container where the same port listens", () => {
     const listening = (inode: string, here = false) => [{ port: 8000, uid: 0, inode, here }];
-    const pod = serverInfo("a", { address: "10.0.0.1:8000", pod: { namespace: "n", name: "p", uid: "p1" } });
+    const pod = serverInfo("a", {
+      address: "10.0.0.1:8000",
+      port: 8000,
+      pod: { namespace: "n", name: "p", uid: "p1" },
+    });
     const stranger = { pid: 10, uid: 0, pod: "p2", listening: listening("7") };
     expect(placed([pod], [stranger])).toEqual([[undefined, undefined]]);
     const published = { pid: 10, uid: 0, container: "c1", listening: listening("7") };
@@ -137,10 +141,4 @@ describe("Placement, rung by rung", () => {
     placement.setServers([b], new Map());
     expect(placement.place("GPU-1", undefined, [10])[0]?.server).toBeUndefined();
   });
-});
-
-test("portOf() reads the port of addresses and URLs", () => {
-  expect(
-    ["h:1", "[::1]:8000", "grpc://h:50051", "https://h/x", "http://h", "unix:/run/x", ""].map(portOf),
-  ).toEqual([1, 8000, 50051, 443, 80, undefined, undefined]);
 });

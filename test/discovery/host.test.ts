@@ -12,7 +12,6 @@ import { Placement } from "../../agent/correlate/placement.ts";
 import { usualPorts } from "../../agent/discovery/ask.ts";
 import { HostWatch } from "../../agent/discovery/host.ts";
 import { candidatePorts } from "../../agent/discovery/host-ports.ts";
-import { portOf } from "../../agent/discovery/places.ts";
 import type { ProcessReading } from "../../agent/host/processes.ts";
 import { keepsAwake, servingPortsOf } from "../../agent/host/processes.ts";
 import type { GpuSample, ServerInfo, TokenSample } from "../../agent/model.ts";
@@ -302,7 +301,7 @@ describe("HostWatch", () => {
     });
     const { watched, servers, ports } = watch(proc, [10]);
     const info = { id: "mine", type: "vllm", family: "engine", pollMs: 1000 } as const;
-    servers.set("mine", { ...info, address: `gpu-host-1:${port}` });
+    servers.set("mine", { ...info, address: `gpu-host-1:${port}`, port });
     await watched.look();
     expect(asked).toEqual([]);
     expect(ports()[port]).toEqual({ state: "known", why: "read already as mine", server: "mine" });
@@ -310,7 +309,7 @@ describe("HostWatch", () => {
     servers.clear();
     await watched.look();
     expect([...servers.keys()]).toEqual([`vllm@http://127.0.0.1:${port}/metrics`]);
-    servers.set("mine", { ...info, address: `127.0.0.1:${port}` });
+    servers.set("mine", { ...info, address: `127.0.0.1:${port}`, port });
     await watched.look();
     expect([...servers.keys()]).toEqual(["mine"]);
   });
@@ -591,16 +590,4 @@ test("usualPorts() are those of engines, no gateway's and no receiver's", () => 
   const ports = usualPorts();
   for (const port of [8000, 30000, 3000, 8080, 8002, 23333]) expect(ports).toContain(port);
   for (const port of [4317, 9090, 4000, 22]) expect(ports).not.toContain(port);
-});
-
-describe("portOf()", () => {
-  test.each([
-    ["localhost:8000", 8000],
-    ["http://127.0.0.1:9464/metrics", 9464],
-    ["[::1]:50051", 50051],
-    ["unix:/run/engine.sock", undefined],
-    ["localhost", undefined],
-  ])("%s is %s", (address, port) => {
-    expect(portOf(address)).toBe(port);
-  });
 });

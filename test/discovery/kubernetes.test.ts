@@ -137,7 +137,7 @@ describe("KubernetesWatch", () => {
     ];
     const { watched, servers } = watch();
     const info = { id: "configured", type: "vllm", family: "engine", pollMs: 1000 } as const;
-    servers.set("configured", { ...info, address: `127.0.0.1:${port}` });
+    servers.set("configured", { ...info, address: `127.0.0.1:${port}`, port });
     await watched.look();
     expect([...servers.keys()]).toEqual(["configured"]);
     expect(watched.status()["pods"]).toEqual({
@@ -148,7 +148,7 @@ describe("KubernetesWatch", () => {
     servers.delete("configured");
     await watched.look();
     expect([...servers.keys()]).toEqual(["vllm@a/same"]);
-    servers.set("configured", { ...info, address: `127.0.0.1:${port}` });
+    servers.set("configured", { ...info, address: `127.0.0.1:${port}`, port });
     await watched.look();
     expect([...servers.keys()]).toEqual(["configured"]);
   });

@@ -145,7 +145,7 @@ describe("createPageFetcher()", () => {
   });
 
   test("refuses an address it cannot read, before any request", () => {
-    expect(() => createPageFetcher({ url: "localhost" }, context)).toThrow("as address of a metric page");
+    expect(() => createPageFetcher({ url: "localhost" }, context)).toThrow("the address of a metric page");
   });
 
   test("says what is wrong with a certificate, and reads its files again when they were replaced", async () => {

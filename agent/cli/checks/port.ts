@@ -1,5 +1,6 @@
 // http.port: whether the endpoint for /metrics and health can be opened.
 import { createServer } from "node:net";
+import { isFault, parseHostPort } from "../../platform/address.ts";
 import { readStatus } from "../common/daemon-process.ts";
 import type { Check, Finding } from "./check.ts";
 
@@ -40,13 +41,11 @@ const REMEDIES: Readonly<Record<string, string>> = {
 
 /** Why nothing can listen on `host:port`, as an error code, or undefined when it is free. */
 export function listenError(listen: string): Promise<string | undefined> {
-  const split = listen.lastIndexOf(":");
-  const host = listen.slice(0, split).replaceAll(/[[\]]/g, "");
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
+  const address = parseHostPort(listen, { anyPort: true });
+  if (isFault(address)) return Promise.resolve(`wanted ${address.wanted}`);
   const server = createServer();
   server.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-  server.listen({ host, port: Number(listen.slice(split + 1)), exclusive: true }, () =>
-    server.close(() => resolve(undefined)),
-  );
+  server.listen({ ...address, exclusive: true }, () => server.close(() => resolve(undefined)));
   return promise;
 }

@@ -8,6 +8,7 @@ import { get as httpsGet } from "node:https";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { Config } from "../../config/load.ts";
+import { formatHostPort, isFault, parseHostPort } from "../../platform/address.ts";
 import type { Environment } from "./io.ts";
 
 /** Why no daemon was found, for messages; or its pid. */
@@ -38,6 +39,9 @@ function isOurs(pid: number): boolean {
   }
 }
 
+/** Where what listens on every address is asked. */
+const LOOPBACK: Readonly<Record<string, string>> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
+
 /** Where a tokenwatt serves its endpoints: the section `export.prometheus`. */
 export interface Endpoint {
   readonly listen: string;
@@ -53,7 +57,9 @@ export async function readStatus(
   ms: number,
 ): Promise<Readonly<Record<string, unknown>> | undefined> {
   if (listen === "") return undefined;
-  const address = listen.replace(/^0\.0\.0\.0:/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:");
+  const place = parseHostPort(listen);
+  if (isFault(place)) return undefined;
+  const address = formatHostPort({ ...place, host: LOOPBACK[place.host] ?? place.host });
   try {
     const signal = AbortSignal.timeout(ms);
     const request =

@@ -3,6 +3,7 @@
 // Run by hand (`node agent/cli/demo/receiver.ts 127.0.0.1:4317`) it prints one JSON line of counts a second.
 
 import { readRequest, seriesKey } from "../../export/otlp/reader.ts";
+import { formatHostPort, isFault, parseHostPort } from "../../platform/address.ts";
 import { every, systemClock } from "../../platform/clock.ts";
 import type { ServerUnaryCall, sendUnaryData } from "../../platform/grpc.ts";
 import { Server, ServerCredentials, status } from "../../platform/grpc.ts";
@@ -50,13 +51,15 @@ export async function startReceiver(listen = "127.0.0.1:0"): Promise<Receiver> {
       }
     },
   });
+  const place = parseHostPort(listen, { anyPort: true });
+  if (isFault(place)) throw new Error(`Cannot listen on ${JSON.stringify(listen)}: wanted ${place.wanted}`);
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync(listen, ServerCredentials.createInsecure(), (error, bound) =>
       error === null ? resolve(bound) : reject(error),
     );
   });
   return {
-    address: `${listen.slice(0, listen.lastIndexOf(":"))}:${port}`,
+    address: formatHostPort({ ...place, port }),
     counts: () => ({
       requests: totals.requests,
       data_points: totals.points,

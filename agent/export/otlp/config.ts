@@ -1,10 +1,11 @@
 // The config section `export.otlp` and the endpoints it accepts. The OTEL_EXPORTER_OTLP_* variables are read into the
 // same keys by config/otel-environment.ts. OTLP over gRPC only: a Collector listens for it on port 4317.
 import { z } from "zod";
+import { formatHostPort, isFault, parseHostPort, parseUnixSocket } from "../../platform/address.ts";
 import type { GrpcTarget } from "../../platform/grpc.ts";
 import { callTls } from "../../platform/tls.ts";
 
-const HTTP_PORT = "4318";
+const HTTP_PORT = 4318;
 
 const endpoint = z.string().superRefine((text, context) => {
   if (text === "") return;
@@ -105,6 +106,7 @@ export function destinations(config: OtlpConfig): readonly Destination[] {
   });
 }
 
+/** An endpoint that was read, or why it is none. */
 export type Endpoint =
   | { readonly target: string; readonly tls: boolean }
   | { readonly problem: string; readonly hint: string };
@@ -114,34 +116,24 @@ export type Endpoint =
  * plaintext. An OTLP/HTTP address is refused: its port or path would only fail at the first send.
  */
 export function parseEndpoint(text: string): Endpoint {
-  if (text.startsWith("unix:")) return { target: text, tls: false };
-  const [, scheme = "", rest = ""] = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(.*)$/i.exec(text) ?? [];
+  if (parseUnixSocket(text) !== undefined) return { target: text, tls: false };
+  const [, scheme = "", rest = ""] = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(.*)$/is.exec(text) ?? [];
   const kind = scheme.toLowerCase();
   if (kind !== "" && kind !== "http" && kind !== "https") {
     return {
-      problem: `an endpoint with http:// or https://, got ${quoted(text)}`,
+      problem: "an endpoint with http:// or https://",
       hint: 'for example "http://localhost:4317"',
     };
   }
   const [authority = "", ...path] = rest.split("/");
-  const found = /^(\[[0-9a-f:.]+\]|[^\s:@[\]]+)(?::(\d{1,5}))?$/i.exec(authority);
-  if (found === null || Number(found[2] ?? 0) > 65_535) {
+  const defaultPort = kind === "" ? 4317 : kind === "https" ? 443 : 80;
+  const place = parseHostPort(authority, { defaultPort, examplePort: 4317 });
+  if (isFault(place)) return { problem: place.wanted, hint: place.hint };
+  if (place.port === HTTP_PORT || path.join("/") !== "") {
     return {
-      problem: `host:port, got ${quoted(text)}`,
-      hint: 'for example "http://localhost:4317"; credentials go into headers or bearerFile',
+      problem: "an OTLP/gRPC endpoint, not one of OTLP/HTTP",
+      hint: `tokenwatt speaks OTLP over gRPC, a Collector's port 4317: "${kind || "http"}://${formatHostPort({ ...place, port: 4317 })}"`,
     };
   }
-  const port = found[2] ?? (kind === "https" ? "443" : kind === "http" ? "80" : "4317");
-  if (port === HTTP_PORT || path.join("/") !== "") {
-    return {
-      problem: `an OTLP/gRPC endpoint, got the OTLP/HTTP address ${quoted(text)}`,
-      hint: `tokenwatt speaks OTLP over gRPC, a Collector's port 4317: "${kind || "http"}://${found[1]}:4317"`,
-    };
-  }
-  return { target: `${found[1]}:${port}`, tls: kind !== "http" };
-}
-
-/** The text without what may be a credential before an `@`. */
-function quoted(text: string): string {
-  return JSON.stringify(text.replace(/\/\/[^/]*@/, "//…@"));
+  return { target: formatHostPort(place), tls: kind !== "http" };
 }

@@ -4,6 +4,7 @@
 
 import { z } from "zod";
 import type { Gap, GpuInfo, GpuSample, Nanos } from "../../model.ts";
+import { addressText, parseHostPort, parseUnixSocket } from "../../platform/address.ts";
 import { NANOS_PER_MS } from "../../platform/clock.ts";
 import { run } from "../../platform/process.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, SourceContext } from "../../source.ts";
@@ -23,8 +24,8 @@ const FIXED: ReadonlySet<string> = new Set(["memoryTotalBytes", "memoryFreeBytes
 const config = z.strictObject({
   /** The tool; absent = `dcgmi` from PATH. */
   path: z.string().min(1).default("dcgmi"),
-  /** Host engine, `host:port`; absent = the local one. */
-  host: z.string().min(1).optional(),
+  /** Host engine, `host`, `host:port` or `unix:///path`; absent = the local one. */
+  host: addressText((text) => parseUnixSocket(text) ?? parseHostPort(text, { defaultPort: 5555 })).optional(),
   intervalMs: z.int().min(100).max(60_000).default(1000),
 });
 

@@ -4,6 +4,14 @@ import { z } from "zod";
 import type { Family, ProgressKind, ServerInfo, TokenReading, TokenSample } from "../../model.ts";
 import { createPageFetcher } from "../../page/fetch.ts";
 import { createPageParser } from "../../page/parse.ts";
+import type { Parsed } from "../../platform/address.ts";
+import {
+  addressText,
+  isFault,
+  parseHostPort,
+  parseUnixSocket,
+  parseWebAddress,
+} from "../../platform/address.ts";
 import type {
   MetricPage,
   PageReader,
@@ -60,10 +68,7 @@ export interface TextServer {
 /** What an entry of any server that is read by its page may say. */
 export const textServerConfig = z.strictObject({
   ...commonFields,
-  endpoint: z.string().refine(isPageAddress, {
-    error: (issue) =>
-      `Cannot read as host:port or URL: got ${JSON.stringify(issue.input)}; wanted for example "localhost:8000" or "http://localhost:8000/metrics"`,
-  }),
+  endpoint: addressText(parsePageAddress),
   /** Default: `rates.scrapeMs`. */
   pollMs: z.int().min(100).max(600_000).optional(),
   timeoutMs: z.int().min(100).max(60_000).default(4000),
@@ -253,10 +258,9 @@ export function pageUrl(endpoint: string, path: string, tls: boolean): string {
   return /^https?:\/\/[^/]+\/?$/.test(endpoint) ? endpoint.replace(/\/?$/, path) : endpoint;
 }
 
-/** Whether `text` is `host:port`, an http(s) URL or `unix:/path[:/page]`. */
-export function isPageAddress(text: string): boolean {
-  if (/^unix:\/[^\s:]+(:\/\S*)?$/.test(text)) return true;
-  if (/^https?:\/\//.test(text)) return URL.canParse(text) && new URL(text).hostname !== "";
-  const match = /^(\[[0-9a-fA-F:.]+\]|[^\s:/[\]]+):(\d{1,5})$/.exec(text);
-  return match !== null && Number(match[2]) >= 1 && Number(match[2]) <= 65535;
+/** `host:port`, an http(s) address or `unix:/path[:/page]`. */
+export function parsePageAddress(text: string): Parsed {
+  if (/^https?:\/\//i.test(text)) return parseWebAddress(text);
+  const parsed = parseUnixSocket(text) ?? parseHostPort(text);
+  return isFault(parsed) ? { ...parsed, wanted: `${parsed.wanted} or an address with http://` } : parsed;
 }

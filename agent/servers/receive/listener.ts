@@ -6,6 +6,7 @@ import { chmodSync, unlinkSync } from "node:fs";
 import type { AddressInfo, Server as NetServer, Socket } from "node:net";
 import { connect, createServer } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
+import { isFault, parseHostPort, parseUnixSocket } from "../../platform/address.ts";
 import { FileError } from "../../platform/files.ts";
 import type { Server } from "../../platform/grpc.ts";
 import { ServerCredentials } from "../../platform/grpc.ts";
@@ -102,12 +103,12 @@ function createListener(tls: ListenTls | undefined, accept: (socket: Socket) => 
 
 /** The addresses an endpoint stands for: `localhost` is two. */
 async function addressesOf(endpoint: string): Promise<readonly Address[]> {
-  if (endpoint.startsWith("unix:")) return [{ path: endpoint.replace(/^unix:\/*/, "/") }];
-  const bare = endpoint.replace(/^(dns|ipv4|ipv6):(\/\/[^/]*\/)?/, "");
-  const colon = bare.lastIndexOf(":");
-  const name = bare.slice(0, colon).replace(/^\[|\]$/g, "");
-  const port = Number(bare.slice(colon + 1));
-  return (await lookup(name, { all: true })).map(({ address }) => ({ host: address, port }));
+  const unix = parseUnixSocket(endpoint);
+  if (unix !== undefined) return [{ path: unix.socket }];
+  const place = parseHostPort(endpoint, { anyPort: true });
+  if (isFault(place)) throw new Error(`it is no address, wanted ${place.wanted}`);
+  const { host, port } = place;
+  return (await lookup(host, { all: true })).map(({ address }) => ({ host: address, port }));
 }
 
 async function listen(server: NetServer, address: Address): Promise<void> {

@@ -5,12 +5,13 @@
 import { isIP } from "node:net";
 import { z } from "zod";
 import type { UnixNanos } from "../../model.ts";
+import { addressText, isFault, parseHostPort, parseUnixSocket } from "../../platform/address.ts";
 import type { ServerUnaryCall, ServiceError } from "../../platform/grpc.ts";
 import { Server, status } from "../../platform/grpc.ts";
 import { WireError } from "../../platform/protobuf-reader.ts";
 import { listenTls } from "../../platform/tls.ts";
 import type { PushServerSource, SourceContext, SourceError } from "../../source.ts";
-import { commonFields, defined, isGrpcAddress, serverInfo } from "../entry.ts";
+import { commonFields, defined, serverInfo } from "../entry.ts";
 import { createAdmission } from "./admission.ts";
 import type { Listener } from "./listener.ts";
 import { listenFor } from "./listener.ts";
@@ -30,9 +31,9 @@ const CONNECTION = {
 export const receiverFields = {
   ...commonFields,
   /** Where to listen: loopback or a unix socket, or any address with `tls`. */
-  endpoint: z
-    .string()
-    .refine(isGrpcAddress, { error: "Cannot read as host:port or unix:/path to listen on" }),
+  endpoint: addressText(
+    (text) => parseUnixSocket(text) ?? parseHostPort(text, { anyPort: true, examplePort: 4317 }),
+  ),
   tls: listenTls.optional(),
   /** Callers must send this file's content as bearer token. */
   bearerFile: z.string().min(1).optional(),
@@ -60,13 +61,11 @@ export function refuseOpenListener(
   entry: Pick<ReceiverEntry, "endpoint" | "tls">,
   context: { addIssue(issue: { code: "custom"; path: string[]; message: string }): void },
 ): void {
-  const host = entry.endpoint.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");
-  const local =
-    entry.endpoint.startsWith("unix:") ||
-    host === "localhost" ||
-    host === "::1" ||
-    (isIP(host) === 4 && host.startsWith("127."));
-  if (local || entry.tls !== undefined) return;
+  const place = parseHostPort(entry.endpoint, { anyPort: true });
+  if (entry.tls !== undefined || isFault(place)) return;
+  const { host } = place;
+  const local = host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
+  if (local) return;
   context.addIssue({
     code: "custom",
     path: ["endpoint"],
