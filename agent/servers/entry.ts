@@ -16,7 +16,7 @@ export const commonFields = {
   pids: z.array(z.int().positive()).optional(),
   unit: z.string().min(1).optional(),
   cgroup: z.string().min(1).optional(),
-  /** The Kubernetes pod it runs in; found by discovery where the kubelet tells. */
+  /** The Kubernetes pod it runs in; found by discovery where the kubelet knows it. */
   pod: z
     .strictObject({
       namespace: z.string().min(1),
@@ -40,7 +40,7 @@ export const grpcFields = {
   tls: tlsField.optional(),
   bearerFile: z.string().min(1).optional(),
   headers: z.record(z.string(), z.string()).optional(),
-  /** A file of further metadata, a `name: value` per line, read anew for each call. */
+  /** A file of further metadata, a `name: value` per line, read again for each call. */
   headersFile: z.string().min(1).optional(),
   receiveBytesMax: z
     .int()

@@ -1,5 +1,5 @@
 // LightLLM's metric page (lightllm/server/metrics/metrics.py, httpserver/manager.py, fc72ffa, 2025-07). Volume: the sums of two
-// length histograms: input when a request comes, output when it ends (aborted ones never), so no counter tells progress. No
+// length histograms: input when a request comes, output when it ends (aborted ones never), so no counter shows progress. No
 // model label (name it with `modelAliases` or at the gateway). lightllm_cache_length, the hits, moves only at the end of a
 // request, later than the input, so that a split would fall: input is unsplit. The PD master's page shows the same families
 // without input: its tokens are those of the nodes behind it.

@@ -1,9 +1,9 @@
 // llama.cpp's server (tools/server, --metrics; recorded from 0.5.0). No labels: the model's name is the configuration's to
-// give. Its header Process-Start-Time-Unix counts microseconds of the monotonic clock: it tells runs apart, no more.
+// give. Its header Process-Start-Time-Unix counts microseconds of the monotonic clock: it distinguishes runs, no more.
 // Volume: prompt_tokens_total (evaluated tokens, prefix hits excluded) and tokens_predicted_total, when a slot is
 // released. Values have six significant digits: above 1e6 they move in steps of 10, above 1e7 of 100, and so on.
 // Progress: n_decode_total, once per decode call. The rate gauges are means since the last scrape of anyone and never
-// used. Router mode answers 400 without ?model=, and loads the model named unless told not to, so it is told.
+// used. Router mode answers 400 without ?model=, and loads the model named unless asked not to, so it is asked not to.
 import { textServer } from "./page/server.ts";
 
 /** llama.cpp's llama-server. */

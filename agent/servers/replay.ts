@@ -45,7 +45,7 @@ export interface RecordedTotals {
   readonly requests: number;
   /** Absent in a recording that never says. */
   readonly running?: number;
-  /** Which run of the server: its process was started anew, or its counters fell. */
+  /** Which run of the server: its process was started again, or its counters fell. */
   readonly run: number;
 }
 
