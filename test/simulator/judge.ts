@@ -1,0 +1,170 @@
+// Judges what the real pipeline makes of a simulated recording against its truth, by the bars of METERING.md 2.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openRecording } from "../../agent/cli/replay/run.ts";
+import type { SettledInterval } from "../../agent/model.ts";
+import type { Regime, Truth } from "./meters.ts";
+import { record } from "./meters.ts";
+
+/** Errors as shares of the recording's length, energy relative to the truth. */
+export interface Figures {
+  /** The worst GPU: whole recording, and 10 s windows. */
+  readonly whole: number;
+  readonly windows: number;
+  readonly servers: Readonly<
+    Record<
+      string,
+      {
+        readonly duty: number;
+        readonly active: number;
+        readonly windows: number;
+        /** Own active time over the truth, less 1. */
+        readonly relative: number;
+        readonly energy: number;
+        readonly uncertain: number;
+      }
+    >
+  >;
+  readonly boardEnergy: number;
+  readonly missed: readonly string[];
+}
+
+const windowSeconds = 10;
+
+/** Records the regime into a folder of its own, replays it and compares. */
+export async function judge(regime: Regime, folder?: string): Promise<Figures> {
+  const into = folder ?? mkdtempSync(join(tmpdir(), "regime-"));
+  try {
+    const truth = record(regime, into);
+    const intervals: SettledInterval[] = [];
+    const run = await openRecording({
+      folder: into,
+      gpuPollMs: regime.gpus.everyMs,
+      tokenPollMs: 1000,
+      intervalMs: 1000,
+      strict: true,
+      warn: (text) => {
+        throw new Error(text);
+      },
+      onInterval: (interval) => intervals.push(interval),
+    });
+    await run.run();
+    return figuresOf(regime, truth, intervals);
+  } finally {
+    if (folder === undefined) rmSync(into, { recursive: true });
+  }
+}
+
+/** Bars of METERING.md 2: whole, windows, per server. */
+function barsOf(pollMs: number): readonly [number, number, number] {
+  return pollMs <= 2000 ? [0.02, 0.035, 0.02] : [0.03, 0.055, 0.08];
+}
+
+function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInterval[]): Figures {
+  const length = truth.lengthSeconds;
+  const polls = Object.values(regime.pages).map(({ pollMs }) => pollMs);
+  const [wholeMax, windowsMax, serverMax] = barsOf(Math.max(...polls));
+  const missed: string[] = [];
+  let [whole, windows] = [0, 0];
+  Object.entries(truth.gpus).forEach(([gpu, { active }], index) => {
+    const weight = regime.mig === undefined ? 1 : (regime.mig[index] as number) / 7;
+    const found = perSecond(intervals, length, ({ gpus }) => {
+      const row = gpus.find((candidate) => candidate.gpu === gpu);
+      return (row?.nanos.token_active ?? 0) / 1e9 / weight;
+    });
+    const error = compared(found, active);
+    if (Math.abs(error.whole) > Math.abs(whole)) whole = error.whole;
+    windows = Math.max(windows, error.windows);
+  });
+  if (Math.abs(whole) > wholeMax) missed.push(`GPU ${whole.toFixed(3)} L`);
+  if (windows > windowsMax) missed.push(`GPU windows ${windows.toFixed(3)} L`);
+  const servers: Record<string, Figures["servers"][string]> = {};
+  const shared = regime.mig !== undefined || Object.keys(truth.servers).length + regime.host.jobs.length > 1;
+  for (const [id, own] of Object.entries(truth.servers)) {
+    const found = perSecond(intervals, length, (interval) => {
+      const row = interval.servers.find(({ server }) => server === id);
+      return (row?.nanos.token_active ?? 0) / 1e9;
+    });
+    const error = compared(found, own.active);
+    const seconds = sum(own.active) / 1000;
+    const relative = seconds > 0 ? (error.whole * length) / seconds : 0;
+    const energy = energyOf(intervals, id) / own.joules - 1;
+    const uncertain = uncertainOf(intervals, id) / length;
+    servers[id] = {
+      duty: seconds / length,
+      active: error.whole,
+      windows: error.windows,
+      relative,
+      energy,
+      uncertain,
+    };
+    if (Math.abs(error.whole) > serverMax) missed.push(`${id} ${error.whole.toFixed(3)} L`);
+    if (error.windows > Math.max(windowsMax, serverMax))
+      missed.push(`${id} windows ${error.windows.toFixed(3)} L`);
+    if (seconds > 0.01 * length && Math.abs(relative) > 0.15)
+      missed.push(`${id} ${percent(relative)} active`);
+    if (Math.abs(energy) > (shared ? 0.1 : 0.02)) missed.push(`${id} ${percent(energy)} energy`);
+  }
+  const booked =
+    sum(intervals.flatMap(({ gpus }) => gpus.flatMap((row) => Object.values(row.millijoules)))) / 1000;
+  const all = Object.values(truth.gpus).map(({ joules }) => joules);
+  const wanted = regime.mig === undefined ? sum(all) : (all[0] as number);
+  const boardEnergy = booked / wanted - 1;
+  if (Math.abs(boardEnergy) > 0.01) missed.push(`board ${percent(boardEnergy)} energy`);
+  return { whole, windows, servers, boardEnergy, missed };
+}
+
+/** Seconds found in each second of the recording. */
+function perSecond(
+  intervals: readonly SettledInterval[],
+  length: number,
+  found: (interval: SettledInterval) => number,
+): number[] {
+  const seconds = Array.from({ length }, () => 0);
+  for (const interval of intervals) {
+    if (interval.to <= interval.from) continue;
+    const at = Math.min(length - 1, Math.floor(interval.from / 1e9));
+    seconds[at] = (seconds[at] as number) + found(interval);
+  }
+  return seconds;
+}
+
+function compared(found: readonly number[], active: Uint8Array): { whole: number; windows: number } {
+  let [whole, windows] = [0, 0];
+  for (let from = 0; from < found.length; from += windowSeconds) {
+    const truth = sum(active.subarray(from * 1000, (from + windowSeconds) * 1000)) / 1000;
+    const error = sum(found.slice(from, from + windowSeconds)) - truth;
+    whole += error;
+    windows += Math.abs(error);
+  }
+  return { whole: whole / found.length, windows: windows / found.length };
+}
+
+function energyOf(intervals: readonly SettledInterval[], id: string): number {
+  let millijoules = 0;
+  for (const { gpus } of intervals)
+    for (const { residents } of gpus)
+      for (const share of residents)
+        if (share.server === id) millijoules += sum(Object.values(share.millijoules));
+  return millijoules / 1000;
+}
+
+function uncertainOf(intervals: readonly SettledInterval[], id: string): number {
+  let nanos = 0;
+  for (const { gpus } of intervals)
+    for (const { uncertain } of gpus)
+      for (const part of uncertain ?? []) if (part.server === id) nanos += part.nanos;
+  return nanos / 1e9;
+}
+
+/** A relative error as people write it. */
+export function percent(ratio: number): string {
+  return `${ratio >= 0 ? "+" : ""}${(100 * ratio).toFixed(1)} %`;
+}
+
+function sum(amounts: Iterable<number>): number {
+  let total = 0;
+  for (const amount of amounts) total += amount;
+  return total;
+}

@@ -1,0 +1,429 @@
+// How drivers and pages show a simulated host: the lines of a format 2 recording (METERING.md 10), and the truth beside.
+// Driver as measured on an H100: a utilisation ring of 200 ms windows in whole percent, a power ring of 20 ms, an energy
+// counter refreshed each 100 ms, one process credited per 200 ms window.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Random } from "./random.ts";
+import type { Counters, Engine, EngineTruth, GpuTruth, Host } from "./world.ts";
+import { simulate } from "./world.ts";
+
+/** How the GPUs are read. */
+export interface GpuReading {
+  /** Distance of readings, ms. */
+  readonly everyMs: number;
+  /** `rings`: the driver's history. `window`: the last 200 ms window only. `mean`: GPM or DCGM activity since the last. */
+  readonly activity: "rings" | "window" | "mean";
+  readonly counter: boolean;
+  readonly processes: boolean;
+  readonly processShares: boolean;
+  /** Share of readings that are lost. */
+  readonly lostShare: number;
+  /** Utilisation samples that are lost out of the ring. */
+  readonly lostWindows: number;
+}
+
+/** How a server's page is read. */
+export interface PageReading {
+  readonly pollMs: number;
+  /** From asking to the whole answer. */
+  readonly answerMs: number;
+  /** The page shows what was so at its last refresh. */
+  readonly refreshMs: number;
+  readonly gauge: boolean;
+  readonly durations: boolean;
+  readonly kind: "step" | "finish";
+  readonly activeTime: boolean;
+}
+
+export interface Regime {
+  readonly name: string;
+  readonly seed: number;
+  readonly host: Host;
+  readonly gpus: GpuReading;
+  readonly pages: Readonly<Record<string, PageReading>>;
+  /** GPU-instance slices of each GPU of the host, as instances of one board. */
+  readonly mig?: readonly number[];
+  /** Product name. */
+  readonly gpuName: string;
+}
+
+/** The truth a judge compares with. */
+export interface Truth {
+  readonly lengthSeconds: number;
+  readonly gpus: Readonly<Record<string, { readonly active: Uint8Array; readonly joules: number }>>;
+  readonly servers: Readonly<
+    Record<
+      string,
+      {
+        readonly active: Uint8Array;
+        readonly inputTokens: number;
+        readonly outputTokens: number;
+        readonly joules: number;
+        readonly phases: Pick<EngineTruth, "joules" | "gpuMs">;
+      }
+    >
+  >;
+}
+
+const origin = 1_800_000_000;
+const windowMs = 200;
+/** A driver keeps this much of its rings. */
+const utilizationKept = 71;
+const powerKept = 119;
+
+/** Writes the recording of a regime into a folder and returns the truth. */
+export function record(regime: Regime, folder: string): Truth {
+  const { host } = regime;
+  const random = new Random(regime.seed * 7 + 1);
+  const { engines, gpus } = simulate(host);
+  mkdirSync(folder, { recursive: true });
+  const uuid = (index: number): string =>
+    `${regime.mig ? "MIG" : "GPU"}-0000000${index}-0000-4000-8000-000000000000`;
+  const powers = gpus.map((gpu, index) => powerOf(host, gpu, index));
+  const shares = regime.mig;
+  if (shares === undefined)
+    gpus.forEach((gpu, index) => {
+      const lines = gpuLines(regime, gpu, powers[index] as Float32Array, index, random);
+      writeLines(folder, `gpu-${uuid(index)}.jsonl`, [device(regime, uuid(index), {}), ...lines]);
+    });
+  else writeMig(regime, folder, gpus, powers, shares, uuid, random);
+  host.engines.forEach((engine, index) => {
+    const lines = pageLines(regime, engine, engines[index] as EngineTruth, random);
+    writeLines(folder, `server-${engine.id}.jsonl`, lines);
+  });
+  const recording = {
+    format: 2,
+    start_unix: origin,
+    gpu_poll_ms: regime.gpus.everyMs,
+    gpus: gpus.map((_, index) => ({ uuid: uuid(index), name: regime.gpuName })),
+    servers: host.engines.map((engine) => ({
+      id: engine.id,
+      type: "vllm",
+      family: "engine",
+      poll_ms: regime.pages[engine.id]?.pollMs,
+      ...(regime.gpus.processes
+        ? { pids: engine.ranks.flatMap(({ pids }) => pids) }
+        : { gpus: engine.ranks.flatMap((rank) => rank.gpus.map(uuid)) }),
+    })),
+  };
+  writeFileSync(join(folder, "recording.json"), JSON.stringify(recording));
+  return truthOf(regime, engines, gpus, powers, uuid);
+}
+
+function writeLines(folder: string, name: string, lines: readonly object[]): void {
+  writeFileSync(join(folder, name), `${lines.map((line) => JSON.stringify(line)).join("\n")}\n`);
+}
+
+function device(regime: Regime, uuid: string, more: object): object {
+  return {
+    kind: "device",
+    uuid,
+    name: regime.gpuName,
+    memory_total_bytes: 85_520_809_984,
+    power_limit_mw: 700_000,
+    driver: "580.159.04",
+    ...more,
+  };
+}
+
+/** Watts per ms: floor while a process holds the GPU, what it draws free otherwise, and what kernels add. */
+function powerOf(host: Host, gpu: GpuTruth, index: number): Float32Array {
+  const { floorWatts, freeWatts } = host.gpus[index] as Host["gpus"][number];
+  const power = new Float32Array(host.milliseconds);
+  for (let ms = 0; ms < host.milliseconds; ms++)
+    power[ms] = (residents(host, index, ms).length > 0 ? floorWatts : freeWatts) + (gpu.watts[ms] as number);
+  return power;
+}
+
+/** Servers with a process on a GPU at `ms`; all jobs together are one. */
+function residents(host: Host, gpu: number, ms: number): string[] {
+  const servers = host.engines
+    .filter(({ from, ranks }) => ms >= from && ranks.some(({ gpus }) => gpus.includes(gpu)))
+    .map(({ id }) => id);
+  const jobs = host.jobs.some((job) => job.gpu === gpu && ms >= job.from && ms < job.to);
+  return jobs ? [...servers, "unmetered"] : servers;
+}
+
+function pidsAt(host: Host, gpu: number, ms: number): number[] {
+  const engines = host.engines
+    .filter(({ from }) => ms >= from)
+    .flatMap(({ ranks }) => ranks)
+    .flatMap((rank) => rank.gpus.flatMap((on, index) => (on === gpu ? [rank.pids[index] as number] : [])));
+  const jobs = host.jobs.filter((job) => job.gpu === gpu && ms >= job.from && ms < job.to);
+  return [...engines, ...jobs.map(({ pid }) => pid)];
+}
+
+function gpuLines(
+  regime: Regime,
+  gpu: GpuTruth,
+  power: Float32Array,
+  index: number,
+  random: Random,
+): object[] {
+  const { host, gpus: how } = regime;
+  const phase = random.whole(0, windowMs - 1);
+  const lines: object[] = [];
+  let last = 0;
+  for (let at = 0; at <= host.milliseconds; at += how.everyMs) {
+    const pids = pidsAt(host, index, Math.min(at, host.milliseconds - 1));
+    if (at > 0 && random.next() < how.lostShare) continue;
+    lines.push({
+      t: seconds(at),
+      ...energyOf(how, power, at, random),
+      ...activityOf(how, gpu, phase, last, at, random),
+      ...(how.activity === "rings" ? { power_ring: powerRing(power, last, at, random) } : {}),
+      mem_used_bytes: 2e9 + 30e9 * Math.min(pids.length, 2),
+      ...(how.processes ? { processes: pids.map((pid) => ({ pid, type: "compute" })) } : {}),
+      ...(how.processShares ? { process_utilization: processShares(gpu, phase, last, at) } : {}),
+    });
+    last = at;
+  }
+  return lines;
+}
+
+function seconds(ms: number): number {
+  return Number((origin + ms / 1000).toFixed(6));
+}
+
+function mean(values: Float32Array, from: number, to: number): number {
+  const start = Math.max(0, from);
+  if (to <= start) return values[Math.min(start, values.length - 1)] as number;
+  let sum = 0;
+  for (let ms = start; ms < to; ms++) sum += values[ms] as number;
+  return sum / (to - start);
+}
+
+const counters = new WeakMap<Float32Array, Float64Array>();
+
+/** Millijoules since the start, at the last 100 ms before `at`. */
+function counterAt(power: Float32Array, at: number): number {
+  let sums = counters.get(power);
+  if (sums === undefined) {
+    sums = new Float64Array(power.length + 1);
+    for (let ms = 0; ms < power.length; ms++) sums[ms + 1] = (sums[ms] as number) + (power[ms] as number);
+    counters.set(power, sums);
+  }
+  return Math.round(5_000_000 + (sums[Math.floor(at / 100) * 100] as number));
+}
+
+function energyOf(how: GpuReading, power: Float32Array, at: number, random: Random): object {
+  const average = mean(power, at - 1000, at) * (1 + 0.002 * random.normal());
+  return {
+    ...(how.counter ? { energy_mj: counterAt(power, at) } : {}),
+    power_average_mw: Math.round(average * 1000),
+    ...(how.activity === "rings" ? { power_instant_mw: Math.round(mean(power, at - 20, at) * 1000) } : {}),
+  };
+}
+
+function activityOf(
+  how: GpuReading,
+  gpu: GpuTruth,
+  phase: number,
+  last: number,
+  at: number,
+  random: Random,
+): object {
+  const ends: number[] = [];
+  const newest = at - ((at - phase + windowMs) % windowMs);
+  for (
+    let end = newest;
+    end > last - windowMs && end >= windowMs && ends.length < utilizationKept;
+    end -= windowMs
+  )
+    ends.unshift(end);
+  const percent = (end: number): number => Math.round(100 * mean(gpu.busy, end - windowMs, end));
+  const now = newest >= windowMs ? percent(newest) : 0;
+  if (how.activity === "window") return { gpu_util_pct: now };
+  if (how.activity === "mean")
+    return { gpm: { graphics_util_pct: Number((100 * mean(gpu.busy, last, at)).toFixed(2)) } };
+  const fresh = ends.filter((end) => end > last && random.next() >= how.lostWindows);
+  return { gpu_util_pct: now, util_ring: fresh.map((end) => [seconds(end), percent(end)]) };
+}
+
+function powerRing(power: Float32Array, last: number, at: number, random: Random): number[][] {
+  const points: number[][] = [];
+  for (let end = Math.max(last + 20, at - 20 * powerKept); end <= at; end += 20)
+    points.push([
+      seconds(end),
+      Math.round(1000 * mean(power, end - 20, end) * (1 + 0.015 * random.normal())),
+    ]);
+  return points;
+}
+
+/** The newest sample of each process: each window credits the process that ran last in it. */
+function processShares(gpu: GpuTruth, phase: number, last: number, at: number): object[] {
+  const newest = new Map<number, object>();
+  for (let end = at - ((at - phase + windowMs) % windowMs); end > last && end >= windowMs; end -= windowMs) {
+    let ran = 0;
+    for (let ms = end - 1; ms >= end - windowMs && ran === 0; ms--) ran = gpu.ran[ms] as number;
+    if (ran === 0) continue;
+    const pid = gpu.pids[ran - 1] as number;
+    if (newest.has(pid)) continue;
+    let share = 0;
+    for (let ms = end - windowMs; ms < end; ms++) if (gpu.ran[ms] === ran) share += gpu.busy[ms] as number;
+    newest.set(pid, {
+      pid,
+      timestamp_us: (origin + end / 1000) * 1e6,
+      sm_util_pct: Math.round((100 * share) / windowMs),
+    });
+  }
+  return [...newest.values()];
+}
+
+/** MIG: activity per instance, energy of the board alone. */
+function writeMig(
+  regime: Regime,
+  folder: string,
+  gpus: readonly GpuTruth[],
+  powers: readonly Float32Array[],
+  slices: readonly number[],
+  uuid: (index: number) => string,
+  random: Random,
+): void {
+  const board = "GPU-0000000b-0000-4000-8000-000000000000";
+  const total = boardPower(regime, powers);
+  const lines = gpuLines(
+    { ...regime, gpus: { ...regime.gpus, activity: "mean", processes: false, processShares: false } },
+    { ...(gpus[0] as GpuTruth), busy: new Float32Array(total.length) },
+    total,
+    0,
+    random,
+  ).map((line) => ({ ...line, gpm: undefined, mem_used_bytes: undefined }));
+  writeLines(folder, `gpu-${board}.jsonl`, [device(regime, board, {}), ...lines]);
+  gpus.forEach((gpu, index) => {
+    const own = gpuLines(regime, gpu, powers[index] as Float32Array, index, random).map((line) => ({
+      ...line,
+      energy_mj: undefined,
+      power_average_mw: undefined,
+    }));
+    const more = { parent: board, weight: (slices[index] as number) / 7 };
+    writeLines(folder, `gpu-${uuid(index)}.jsonl`, [device(regime, uuid(index), more), ...own]);
+  });
+}
+
+function boardPower({ host }: Regime, powers: readonly Float32Array[]): Float32Array {
+  const total = new Float32Array(host.milliseconds);
+  const floor = host.gpus[0]?.floorWatts ?? 0;
+  // Each instance's power holds the whole floor: the board's is counted once.
+  for (let ms = 0; ms < total.length; ms++)
+    total[ms] = powers.reduce((sum, power) => sum + (power[ms] as number) - floor, floor);
+  return total;
+}
+
+function pageLines(regime: Regime, engine: Engine, truth: EngineTruth, random: Random): object[] {
+  const how = regime.pages[engine.id] as PageReading;
+  const lines: object[] = [];
+  const refreshPhase = random.whole(0, Math.max(0, how.refreshMs - 1));
+  let sent = engine.from + random.whole(50, how.pollMs - 1);
+  while (sent + how.answerMs < regime.host.milliseconds) {
+    const answer = Math.max(2, Math.round(how.answerMs * random.between(0.9, 1.1)));
+    const read = sent + Math.max(1, Math.round(answer / 2));
+    const shown =
+      how.refreshMs > 0 ? Math.max(0, read - ((read - refreshPhase + how.refreshMs) % how.refreshMs)) : read;
+    lines.push({
+      t_sent: seconds(sent),
+      t: seconds(sent + answer),
+      t_at: seconds(read),
+      family: "engine",
+      ...(how.activeTime ? { active_nanos: countersAt(truth, shown).activeMs * 1e6 } : {}),
+      readings: readingsAt(how, engine, truth, shown),
+    });
+    sent = Math.max(sent + how.pollMs + random.whole(-20, 20), sent + answer);
+  }
+  return lines;
+}
+
+function countersAt({ counters }: EngineTruth, ms: number): Counters {
+  let low = 0;
+  let high = counters.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if ((counters[middle] as Counters).at <= ms) low = middle;
+    else high = middle - 1;
+  }
+  return counters[low] as Counters;
+}
+
+function readingsAt(how: PageReading, engine: Engine, truth: EngineTruth, ms: number): object[] {
+  const counters = countersAt(truth, ms);
+  const finish = how.kind === "finish";
+  const running = truth.running.map((rank) => rank[Math.min(ms, rank.length - 1)] as number);
+  const all = running.reduce((sum, count) => sum + count, 0);
+  const gauge = how.gauge ? { running: all, waiting: truth.waiting[ms] ?? 0 } : {};
+  const durations = {
+    request_duration: {
+      bounds: [1, 10, 60],
+      counts: [counters.finished, 0, 0, 0],
+      sum: counters.durationSeconds,
+      count: counters.finished,
+    },
+  };
+  return [
+    {
+      role: "combined",
+      input_unsplit: finish ? counters.finishedInput : counters.input,
+      output: finish ? counters.finishedOutput : counters.output,
+      requests: { ok: counters.finished },
+      volume: how.kind,
+      epoch: "e0",
+      epoch_began: seconds(engine.from),
+      ...gauge,
+      ...(how.durations ? { latencies: durations } : {}),
+    },
+  ];
+}
+
+function truthOf(
+  regime: Regime,
+  engines: readonly EngineTruth[],
+  gpus: readonly GpuTruth[],
+  powers: readonly Float32Array[],
+  uuid: (index: number) => string,
+): Truth {
+  const { host } = regime;
+  const board = regime.mig === undefined ? undefined : boardPower(regime, powers);
+  const gpuTruth = gpus.map((_, index) => {
+    const active = new Uint8Array(host.milliseconds);
+    host.engines.forEach((engine, at) => {
+      engine.ranks.forEach((rank, lane) => {
+        if (!rank.gpus.includes(index)) return;
+        const own = engines[at]?.rankActive[lane] as Uint8Array;
+        for (let ms = 0; ms < active.length; ms++) if (own[ms] === 1) active[ms] = 1;
+      });
+    });
+    const all = (power: Float32Array): number =>
+      (mean(power, 0, host.milliseconds) * host.milliseconds) / 1000;
+    return [uuid(index), { active, joules: all(board ?? (powers[index] as Float32Array)) }] as const;
+  });
+  const servers = host.engines.map((engine, at) => {
+    const truth = engines[at] as EngineTruth;
+    const last = truth.counters.at(-1) as Counters;
+    const finish = regime.pages[engine.id]?.kind === "finish";
+    return [
+      engine.id,
+      {
+        active: truth.active,
+        inputTokens: finish ? last.finishedInput : last.input,
+        outputTokens: finish ? last.finishedOutput : last.output,
+        joules: truth.joules.prefill + truth.joules.decode + floorJoules(host, engine, regime.mig),
+        phases: { joules: truth.joules, gpuMs: truth.gpuMs },
+      },
+    ] as const;
+  });
+  return {
+    lengthSeconds: host.milliseconds / 1000,
+    gpus: Object.fromEntries(gpuTruth),
+    servers: Object.fromEntries(servers),
+  };
+}
+
+/** An equal part of what holding each of its GPUs cost while it was there; by slices under MIG. */
+function floorJoules(host: Host, engine: Engine, mig: Regime["mig"]): number {
+  let joules = 0;
+  for (const gpu of new Set(engine.ranks.flatMap(({ gpus }) => gpus)))
+    for (let ms = engine.from; ms < host.milliseconds; ms++) {
+      const share = mig === undefined ? 1 : (mig[gpu] as number) / 7;
+      joules += ((host.gpus[gpu]?.floorWatts ?? 0) * share) / residents(host, gpu, ms).length / 1000;
+    }
+  return joules;
+}
