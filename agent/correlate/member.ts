@@ -4,10 +4,11 @@ import type { ConfiguredShares, EnergyRule, GpuRemainders } from "./attribution.
 import { energyRule, noRemainders, timeMethod } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
 import { emptyBooking, finished, isAllocated } from "./booking.ts";
+import type { OwnStates } from "./own-states.ts";
+import { statesOn } from "./own-states.ts";
 import type { Piece, Tenancy } from "./pieces.ts";
 import { cut, mainMethod, tenancy } from "./pieces.ts";
 import type { Placed, Placement } from "./placement.ts";
-import type { OwnStretch } from "./server-track.ts";
 import { SmShare } from "./sm-share.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -30,7 +31,7 @@ export interface Member {
 export interface Settling {
   readonly from: Nanos;
   readonly to: Nanos;
-  readonly own: ReadonlyMap<string, readonly OwnStretch[]>;
+  readonly own: ReadonlyMap<string, OwnStates>;
   readonly placement: Placement;
   readonly shares: ConfiguredShares;
   /** Weighted tokens of a server over the last 30 s; undefined = it shows none. */
@@ -157,10 +158,10 @@ function busyNanos(member: Member, pieces: readonly Piece[]): number {
 
 function noteActivity(
   member: Member,
-  own: ReadonlyMap<string, readonly OwnStretch[]>,
+  own: ReadonlyMap<string, OwnStates>,
   servers: ReadonlySet<string>,
 ): void {
-  const stretches = [...servers].flatMap((server) => own.get(server) ?? []);
+  const stretches = [...servers].flatMap((server) => statesOn(own.get(server), member.timeline.info.uuid));
   const active = stretches.filter(({ state }) => state === "active");
   const known = stretches.filter(({ state }) => state !== "unknown");
   member.lastActivity = mainMethod(active) ?? mainMethod(known) ?? member.lastActivity;

@@ -4,10 +4,11 @@
 import type { ActivityMethod, AllocatedState, GpuState, Nanos, UncertainReason } from "../model.ts";
 import type { WorkRun } from "./activity/evidence.ts";
 import { workRuns } from "./activity/runs.ts";
+import type { OwnStates, OwnStretch } from "./own-states.ts";
+import { statesOn } from "./own-states.ts";
 import type { Placed, Placement } from "./placement.ts";
 import type { Stay } from "./presence.ts";
 import { isHelper, isResident } from "./presence.ts";
-import type { OwnStretch } from "./server-track.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** Name under which all unknown processes of a GPU share. */
@@ -99,7 +100,7 @@ function clipped(stay: Stay, from: Nanos, to: Nanos): { from: Nanos; to: Nanos }
 export interface Cutting {
   readonly timeline: Timeline;
   readonly tenancy: Tenancy;
-  readonly own: ReadonlyMap<string, readonly OwnStretch[]>;
+  readonly own: ReadonlyMap<string, OwnStates>;
   readonly from: Nanos;
   readonly to: Nanos;
 }
@@ -141,7 +142,7 @@ function edgesOf(cutting: Cutting, runs: readonly WorkRun[]): Nanos[] {
   tenancy.passing.forEach(add);
   for (const holding of tenancy.holdings) {
     add(holding);
-    own.get(holding.server)?.forEach(add);
+    statesOn(own.get(holding.server), timeline.info.uuid).forEach(add);
   }
   return [...edges].sort((left, right) => left - right);
 }
@@ -161,7 +162,9 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
   }
   if (servers.every((server) => server === unmetered))
     return { from, to, state: "other", works, residents: [] };
-  const states = new Map(servers.map((server) => [server, own.get(server)?.find(holds)]));
+  const states = new Map(
+    servers.map((server) => [server, statesOn(own.get(server), timeline.info.uuid).find(holds)]),
+  );
   const all = [...states.values()];
   const active = all.some((stretch) => stretch?.state === "active");
   // The execution of one of the residents, which of them is not known: activity/evidence.ts, `contested`.

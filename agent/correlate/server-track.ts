@@ -2,9 +2,10 @@
 // Polls wait sorted until an interval needs them, then go to the activity estimator with the windows of the server's
 // GPUs. A first poll that already counts tokens means that the counters began at zero while we watched: that is said
 // to the estimator as a poll of zeros.
-import type { ActivityMethod, Nanos, ServerInfo, TokenIncrement, UncertainReason } from "../model.ts";
+import type { ActivityMethod, Nanos, ServerInfo, TokenIncrement } from "../model.ts";
 import {
   busyBetween,
+  copyActivity,
   createActivity,
   decidableUntil,
   observePeer,
@@ -13,18 +14,9 @@ import {
   settle,
 } from "./activity/activity.ts";
 import type { Activity, ActivitySegment, ActivityWindow, ServerPoll } from "./activity/evidence.ts";
-
-/** A server's own state in a stretch; `unknown` where no poll speaks of it. */
-export interface OwnStretch {
-  readonly from: Nanos;
-  readonly to: Nanos;
-  readonly state: "active" | "waiting" | "idle" | "unknown";
-  readonly method: ActivityMethod;
-  /** The GPU worked for this server or a peer; which of them is not known. */
-  readonly contested: boolean;
-  /** The assumption the state rests on; undefined = none. */
-  readonly doubt: UncertainReason | undefined;
-}
+import type { OwnStates, OwnStretch } from "./own-states.ts";
+import { joined } from "./own-states.ts";
+import { PageAge } from "./page-age.ts";
 
 /** Tokens a server made between two polls. */
 export interface TokenStep {
@@ -47,6 +39,15 @@ const failuresMax = 2;
 /** Reported over three polls ago: not live any more (METERING.md 2, "live source"). */
 export const livePolls = 3;
 
+/** The estimator of a server on one GPU. */
+interface Place {
+  readonly activity: Activity;
+  windowsUntil: Nanos;
+}
+
+/** Name of the place of a server none of whose GPUs is known. */
+const nowhere = "";
+
 /** One server. */
 export class ServerTrack {
   info: ServerInfo;
@@ -59,12 +60,13 @@ export class ServerTrack {
   method: ActivityMethod = "unknown";
   readonly steps: TokenStep[] = [];
   dropped = 0;
-  readonly #activity: Activity;
+  /** An estimator per GPU; under the empty name while no GPU of the server is known. */
+  readonly #places = new Map<string, Place>();
   readonly #polls: ServerPoll[] = [];
   #increments: TokenIncrement[] = [];
   #fed: ServerPoll | undefined;
+  readonly #age = new PageAge();
   #firstAt: Nanos | undefined;
-  #windowsUntil: Nanos = -Infinity;
   #latest: Nanos = Infinity;
   /** Failed polls since the last good one. */
   #failures = 0;
@@ -74,17 +76,20 @@ export class ServerTrack {
     this.info = info;
     this.since = since;
     this.expectedFrom = since;
-    this.#activity = createActivity({ from: since, pollNanos: this.pollNanos, stallAfterNanos });
+    const activity = createActivity({ from: since, pollNanos: this.pollNanos, stallAfterNanos });
+    this.#places.set(nowhere, { activity, windowsUntil: -Infinity });
   }
 
+  /** The distance its readings reach: as configured, or longer where answers are slow or the page is a copy. */
   get pollNanos(): Nanos {
     const { pollMs } = this.info;
-    return Math.round((Number.isFinite(pollMs) && pollMs > 0 ? pollMs : 1000) * 1e6);
+    const configured = Math.round((Number.isFinite(pollMs) && pollMs > 0 ? pollMs : 1000) * 1e6);
+    return Math.max(this.#age.distanceNanos(configured), this.#age.copyNanos ?? 0);
   }
 
   /** Time of the newest poll. */
   get polledAt(): Nanos | undefined {
-    return this.#polls.at(-1)?.at ?? this.#fed?.at;
+    return this.#polls.at(-1)?.at ?? this.#age.newest;
   }
 
   /** True while increments wait to be booked. */
@@ -98,7 +103,7 @@ export class ServerTrack {
     if (increments.some(({ late }) => late)) this.#beganLate = true;
     if (given === undefined) return true;
     const poll = Number.isInteger(given.at) ? given : { ...given, at: Math.round(given.at) };
-    if (!Number.isFinite(poll.at) || (this.#fed !== undefined && poll.at <= this.#fed.at)) return false;
+    if (!Number.isFinite(poll.at) || poll.at <= (this.#age.newest ?? -Infinity)) return false;
     let place = this.#polls.length;
     while (place > 0 && (this.#polls[place - 1] as ServerPoll).at > poll.at) place--;
     if (this.#polls[place - 1]?.at === poll.at) return false;
@@ -131,37 +136,70 @@ export class ServerTrack {
     return this.#failures < failuresMax || this.expectedFrom > (this.polledAt ?? -Infinity);
   }
 
-  /** Hands the estimator what it needs to decide up to `until`; `peers` learn what this server did. */
-  feed(until: Nanos, windows: readonly ActivityWindow[], peers: readonly ServerTrack[]): void {
+  /** Hands the estimators what they need to decide up to `until`; `peers` learn what this server did. */
+  feed(
+    until: Nanos,
+    windows: ReadonlyMap<string, readonly ActivityWindow[]>,
+    peers: readonly ServerTrack[],
+  ): void {
+    for (const gpu of windows.keys()) this.#settleOn(gpu);
     const ahead = until + feedAhead;
     while (this.#polls.length > 0) {
       const poll = this.#polls[0] as ServerPoll;
       if (poll.at > ahead && (this.#fed?.at ?? -Infinity) >= until) break;
       this.#polls.shift();
-      this.#take(valid(poll, this.#fed), peers);
+      const read = valid(poll, this.#fed);
+      if (!this.#age.repeats(read)) this.#take(this.#doubted(read), peers);
     }
-    this.#activity.pollNanos = this.pollNanos;
-    for (const window of windows) {
-      if (window.to <= this.#windowsUntil) continue;
-      const from = Math.max(window.from, this.#windowsUntil);
-      if (observeWindow(this.#activity, { ...window, from })) this.#windowsUntil = window.to;
+    for (const [gpu, place] of this.#places) {
+      place.activity.pollNanos = this.pollNanos;
+      place.activity.hasOthers = this.#places.size > 1;
+      for (const window of windows.get(gpu) ?? []) {
+        if (window.to <= place.windowsUntil) continue;
+        const from = Math.max(window.from, place.windowsUntil);
+        if (observeWindow(place.activity, { ...window, from })) place.windowsUntil = window.to;
+      }
     }
   }
 
-  /** Returns the instant up to which the estimator can decide. */
+  /** Returns the instant up to which the estimators can decide. */
   decidableUntil(now: Nanos, settleNanos: Nanos): Nanos {
-    return decidableUntil(this.#activity, now, settleNanos);
+    const instants = [...this.#places.values()].map(({ activity }) =>
+      decidableUntil(activity, now, settleNanos),
+    );
+    return Math.min(...instants);
   }
 
   /** Decides `[from, until)` for good. */
-  settle(from: Nanos, until: Nanos): OwnStretch[] {
+  settle(from: Nanos, until: Nanos): OwnStates {
     const known = {
       from: this.#firstAt ?? Infinity,
       to: (this.#fed?.at ?? -Infinity) + openPolls * this.pollNanos,
     };
-    const stretches: OwnStretch[] = [];
-    for (const segment of settle(this.#activity, until)) append(stretches, segment, from, known);
-    return stretches;
+    const byGpu = new Map<string, OwnStretch[]>();
+    for (const [gpu, { activity }] of this.#places) {
+      const stretches: OwnStretch[] = [];
+      for (const segment of settle(activity, until)) append(stretches, segment, from, known);
+      byGpu.set(gpu, stretches);
+    }
+    return joined(byGpu);
+  }
+
+  /** Takes in that a server on some of the same GPUs was busy in `[from, to)`. */
+  observePeerOn(gpus: ReadonlySet<string>, from: Nanos, to: Nanos): void {
+    for (const [gpu, { activity }] of this.#places) if (gpus.has(gpu)) observePeer(activity, from, to);
+  }
+
+  /** Gives a GPU an estimator: the first one goes on with what is known without a GPU, later ones with a copy of it. */
+  #settleOn(gpu: string): void {
+    if (this.#places.has(gpu)) return;
+    const first = [...this.#places][0];
+    if (first === undefined) return;
+    const [name, place] = first;
+    if (name === nowhere) {
+      this.#places.delete(nowhere);
+      this.#places.set(gpu, place);
+    } else this.#places.set(gpu, { activity: copyActivity(place.activity), windowsUntil: -Infinity });
   }
 
   /** Increments whose polls ended at or before `until`, all of them if it is undefined; each is handed out once. */
@@ -174,7 +212,7 @@ export class ServerTrack {
 
   #take(poll: ServerPoll, peers: readonly ServerTrack[]): void {
     const previous = this.#fed ?? this.#began(poll);
-    if (!observePoll(this.#activity, poll)) return;
+    if (!this.#observe(poll)) return;
     this.#firstAt ??= poll.at;
     this.#fed = poll;
     if (previous === undefined) return;
@@ -187,12 +225,26 @@ export class ServerTrack {
     this.steps.push(step);
     while (this.steps.length > 0 && (this.steps[0] as TokenStep).to < poll.at - stepsKept) this.steps.shift();
     if (busyBetween(previous, poll))
-      for (const peer of peers) observePeer(peer.#activity, previous.at, poll.at);
+      for (const peer of peers) peer.observePeerOn(this.gpus, previous.at, poll.at);
+  }
+
+  /** Counters of a copied page stood for an older instant than their poll. */
+  #doubted(poll: ServerPoll): ServerPoll {
+    return this.#age.copyNanos === undefined || poll.doubt !== undefined
+      ? poll
+      : { ...poll, doubt: "cached_page" };
+  }
+
+  #observe(poll: ServerPoll): boolean {
+    let taken = false;
+    for (const { activity } of this.#places.values()) taken = observePoll(activity, poll) || taken;
+    return taken;
   }
 
   /** The poll of zeros before a first poll that already counts. */
   #began(poll: ServerPoll): ServerPoll | undefined {
-    const at = Math.max(this.#activity.decidedUntil, this.since);
+    const decided = [...this.#places.values()].map(({ activity }) => activity.decidedUntil);
+    const at = Math.max(...decided, this.since);
     if (this.#beganLate || poll.inputTokens + poll.outputTokens <= 0 || at >= poll.at) return undefined;
     const zero: ServerPoll = {
       at,
@@ -202,7 +254,7 @@ export class ServerTrack {
       ...(poll.inFlight === undefined ? {} : { inFlight: 0 }),
       ...(poll.activeNanos === undefined ? {} : { activeNanos: 0 }),
     };
-    if (!observePoll(this.#activity, zero)) return undefined;
+    if (!this.#observe(zero)) return undefined;
     this.#firstAt = at;
     return zero;
   }

@@ -6,10 +6,11 @@ import type { ActivityWindow, ServerPoll } from "./activity/evidence.ts";
 import type { Gpus, StalledSpan } from "./gpus.ts";
 import type { Violation } from "./laws.ts";
 import { brokenServer } from "./laws.ts";
+import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { mainMethod } from "./pieces.ts";
 import type { Placement, ServerHints } from "./placement.ts";
 import { isHelper } from "./presence.ts";
-import type { OwnStretch, TokenStep } from "./server-track.ts";
+import type { TokenStep } from "./server-track.ts";
 import { ServerTrack } from "./server-track.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -104,8 +105,12 @@ export class Servers {
     }
     for (const track of this.#tracks.values()) {
       if (track.info.family !== "engine") continue;
-      const own = [...track.gpus].flatMap((uuid) => timelines.get(uuid) ?? []);
-      track.feed(to, merged(own.map(({ windows }) => windows)), this.#peers(track));
+      const windows = new Map<string, readonly ActivityWindow[]>();
+      for (const uuid of track.gpus) {
+        const timeline = timelines.get(uuid);
+        if (timeline !== undefined) windows.set(uuid, timeline.windows);
+      }
+      track.feed(to, windows, this.#peers(track));
     }
   }
 
@@ -117,8 +122,8 @@ export class Servers {
   }
 
   /** Decides the own states of `[from, to)`. */
-  settle(from: Nanos, to: Nanos): Map<string, readonly OwnStretch[]> {
-    const own = new Map<string, readonly OwnStretch[]>();
+  settle(from: Nanos, to: Nanos): Map<string, OwnStates> {
+    const own = new Map<string, OwnStates>();
     for (const [id, track] of this.#tracks)
       if (track.info.family === "engine") own.set(id, track.settle(Math.max(from, track.since), to));
     return own;
@@ -132,7 +137,7 @@ export class Servers {
   /** Returns a row per server known in `[from, to)`; `closing` hands out increments of polls at `to` as well. */
   rows(
     interval: { readonly from: Nanos; readonly to: Nanos; readonly closing: boolean },
-    own: ReadonlyMap<string, readonly OwnStretch[]>,
+    own: ReadonlyMap<string, OwnStates>,
     stalled: readonly StalledSpan[],
   ): ServerSettlement {
     const rows: ServerInterval[] = [];
@@ -142,7 +147,7 @@ export class Servers {
       const from = Math.max(interval.from, track.since);
       const to = Math.max(from, Math.min(interval.to, track.until ?? interval.to));
       if (from >= to && increments.length === 0) continue;
-      const stretches = own.get(server) ?? [];
+      const stretches = own.get(server)?.all ?? [];
       track.method =
         mainMethod(stretches.filter(({ state }) => state === "active")) ??
         mainMethod(stretches) ??
@@ -251,25 +256,4 @@ function overlap(spans: readonly StalledSpan[], from: Nanos, to: Nanos): Nanos {
     reached = end;
   }
   return length;
-}
-
-/** The windows of several GPUs as one series: the frame of the one with most, each with the busiest GPU's ratio. */
-function merged(series: readonly (readonly ActivityWindow[])[]): readonly ActivityWindow[] {
-  const [frame, ...others] = [...series].sort((left, right) => right.length - left.length);
-  if (frame === undefined || others.length === 0) return frame ?? [];
-  return frame.map((window) => {
-    const ratios = others.map((windows) => meanBusy(windows, window.from, window.to));
-    return { ...window, busyRatio: Math.max(window.busyRatio, ...ratios) };
-  });
-}
-
-function meanBusy(windows: readonly ActivityWindow[], from: Nanos, to: Nanos): number {
-  let busy = 0;
-  for (let index = windows.length - 1; index >= 0; index--) {
-    const window = windows[index] as ActivityWindow;
-    if (window.to <= from) break;
-    const inside = Math.min(window.to, to) - Math.max(window.from, from);
-    if (inside > 0) busy += inside * window.busyRatio;
-  }
-  return busy / (to - from);
 }

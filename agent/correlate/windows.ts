@@ -6,6 +6,8 @@ import type { ActivityWindow } from "./activity/evidence.ts";
 
 /** Length of a driver window on every GPU measured. */
 const driverWindow = 200_000_000;
+/** A plain reading that stands for longer than this is a sample. */
+const driverWindowMax = 500_000_000;
 /** Plain readings closer together than this repeat one driver window. */
 const refreshMin = 180_000_000;
 /** A ring point stands for at most this long; NVML documents windows of 1/6 s to 1 s. */
@@ -51,7 +53,7 @@ export class WindowReader {
       return [];
     }
     const late = emptied ? 0 : Math.max(0, Math.min(driverWindow, utilizationAge - Math.round(length / 2)));
-    return this.#push([], from - late, at - late, busyRatio, emptied);
+    return this.#push([], from - late, at - late, busyRatio, emptied, !emptied);
   }
 
   #ring(sample: GpuSample): ActivityWindow[] {
@@ -76,11 +78,13 @@ export class WindowReader {
     to: Nanos,
     busyRatio: number,
     fill: boolean,
+    isSample = false,
   ): ActivityWindow[] {
     const near = this.#reached > from || (fill && from - this.#reached < ringWindowMax);
     const start = near ? this.#reached : from;
     if (to <= start) return windows;
-    windows.push({ from: start, to, busyRatio });
+    const sampled = isSample && to - start > driverWindowMax;
+    windows.push(sampled ? { from: start, to, busyRatio, sampled } : { from: start, to, busyRatio });
     this.#reached = to;
     return windows;
   }

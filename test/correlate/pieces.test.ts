@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
+import type { OwnStretch } from "../../agent/correlate/own-states.ts";
 import type { Holding } from "../../agent/correlate/pieces.ts";
 import { cut, unmetered } from "../../agent/correlate/pieces.ts";
-import type { OwnStretch } from "../../agent/correlate/server-track.ts";
 import { Timeline } from "../../agent/correlate/timeline.ts";
 import { gpuInfo, readings, repeated, second } from "./scene.ts";
 
@@ -20,7 +20,9 @@ function pieces(states: Readonly<Record<string, OwnStretch>>, busy: number) {
   const cutting = {
     timeline,
     tenancy: { holdings, passing: [], placed: [] },
-    own: new Map(Object.entries(states).map(([server, stretch]) => [server, [stretch]])),
+    own: new Map(
+      Object.entries(states).map(([server, stretch]) => [server, { all: [stretch], byGpu: new Map() }]),
+    ),
     ...whole,
   };
   return cut(cutting).map(({ state, residents }) => [state, ...residents.map((resident) => resident.state)]);

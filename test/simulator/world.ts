@@ -120,6 +120,8 @@ interface Lane {
   readonly queue: Flight[];
   running: Flight[];
   step: Step | undefined;
+  /** It was in a step in this ms, be it for a part of it. */
+  worked: boolean;
 }
 
 /** Longest turn of a process on a shared GPU, ms. */
@@ -145,6 +147,7 @@ export function simulate(host: Host): { engines: EngineTruth[]; gpus: GpuTruth[]
         queue: [],
         running: [],
         step: undefined,
+        worked: false,
       }),
     ),
   );
@@ -297,6 +300,7 @@ function advance(
   now: number,
 ): void {
   const { step } = lane;
+  lane.worked = step !== undefined;
   if (step === undefined) return;
   if (step.gpuLeft > 0) {
     if (!granted) return;
@@ -386,7 +390,7 @@ function note(
   for (const lane of lanes) {
     const truth = engines[lane.engine] as EngineTruth;
     const started = new Set([...lane.running, ...(lane.step?.batch ?? [])]);
-    if (started.size > 0 || lane.step !== undefined) {
+    if (started.size > 0 || lane.worked) {
       truth.active[now] = 1;
       (truth.rankActive[lane.rank] as Uint8Array)[now] = 1;
     }

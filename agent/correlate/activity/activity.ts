@@ -14,9 +14,11 @@ import type {
   PollInterval,
   ServerPoll,
 } from "./evidence.ts";
+import { gaugesOf } from "./evidence.ts";
 import { heldOpenFrom } from "./hold.ts";
 import { pollIntervals } from "./intervals.ts";
 import { label } from "./label.ts";
+import { createLevel, executionPerBusy, hasShortRequests, observeGauge, observeRoughness } from "./level.ts";
 import { prefillNanosMax } from "./prefill.ts";
 import { learnRates } from "./rates.ts";
 import { stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
@@ -40,6 +42,7 @@ export function createActivity(options: ActivityOptions): Activity {
   return {
     stallAfterNanos: options.stallAfterNanos ?? stallAfterDefaultNanos,
     pollNanos: options.pollNanos,
+    hasOthers: false,
     windows: [],
     polls: [],
     peers: [],
@@ -48,6 +51,20 @@ export function createActivity(options: ActivityOptions): Activity {
     learnedUntil: options.from,
     rates: { alone: undefined, contended: undefined },
     plateau: undefined,
+    level: createLevel(),
+  };
+}
+
+/** Returns an estimator of the same server for another GPU: what the polls said stays, what the GPU did is not known. */
+export function copyActivity(activity: Activity): Activity {
+  return {
+    ...activity,
+    windows: [],
+    polls: [...activity.polls],
+    peers: [],
+    rates: { alone: undefined, contended: undefined },
+    plateau: undefined,
+    level: createLevel(),
   };
 }
 
@@ -65,6 +82,7 @@ export function observeWindow(activity: Activity, window: ActivityWindow): boole
     activity.plateau =
       activity.plateau === undefined ? level : activity.plateau + (level - activity.plateau) / 8;
   }
+  observeRoughness(activity.level, activity.windows);
   if (activity.windows.length > readingsMax) activity.windows.shift();
   return true;
 }
@@ -143,11 +161,18 @@ function evaluate(
   const { polls, windows, peers, plateau } = activity;
   const start = Math.min(polls[0]?.at ?? until, until);
   const horizon = Math.max(until, polls.at(-1)?.at ?? until, windows.at(-1)?.to ?? until);
-  const runs = workRuns(windows, polls, start, until, plateau);
+  const runs = workRuns(windows, gaugesOf(activity), start, until, plateau);
   const intervals = pollIntervals(polls, progress, runs, peers, horizon);
   const cannotSay = progress !== "step" && polls.at(-1)?.inFlight === undefined;
   if (cannotSay && polls.at(-1)?.activeNanos === undefined) return { intervals, claims: [], contested: [] };
-  const evidence = { intervals, runs, peers, progress, rates: activity.rates, pollNanos: activity.pollNanos };
+  const { hasOthers, level, pollNanos, rates } = activity;
+  const perBusy = executionPerBusy(level);
+  const short = hasShortRequests(level);
+  const evidence = {
+    ...{ intervals, runs, peers, progress, rates, pollNanos, hasOthers },
+    shares: { windows, intervals, perBusy },
+    short,
+  };
   return { intervals, ...claimedWork(evidence) };
 }
 
@@ -155,6 +180,9 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
   for (let index = 0; index + 1 < intervals.length; index++) {
     const interval = intervals[index] as PollInterval;
     if (interval.from < activity.learnedUntil || interval.to > activity.decidedUntil) continue;
+    const poll = activity.polls.find(({ at }) => at === interval.to);
+    if (poll !== undefined && !activity.hasOthers && !interval.contended)
+      observeGauge(activity.level, poll, activity.windows);
     activity.rates = learnRates(intervals, activity.rates, index);
     activity.learnedUntil = interval.to;
     if (interval.kind === "moved" || interval.inFlightTo === 0) activity.lastProgressAt = interval.to;
@@ -164,7 +192,8 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
 /** Drops what no later decision can need: all before the longest prefill back from the last decision. */
 function forget(activity: Activity): void {
   const { polls, windows, peers } = activity;
-  const cut = activity.decidedUntil - prefillNanosMax - activity.pollNanos;
+  const longest = windows.find(({ to }) => to > activity.decidedUntil)?.from ?? activity.decidedUntil;
+  const cut = Math.min(activity.decidedUntil - prefillNanosMax, longest) - activity.pollNanos;
   let first = 0;
   while (first + 2 < polls.length && (polls[first + 1] as ServerPoll).at <= cut) first++;
   if (first > 0) polls.splice(0, first);

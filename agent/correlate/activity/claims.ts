@@ -3,11 +3,13 @@
 // is a prefill whose tokens came later (prefill.ts). (3) Where the work may be someone else's (a peer is
 // active, it runs on after the server fell silent, the poll came very late), the tokens over the server's own rate
 // say how much to claim. (4) A server that publishes its own busy time gets exactly that (timed.ts).
-import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
+import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
 import type { Claim, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
 import { prefillStarts } from "./prefill.ts";
 import { rateFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
+import type { ShareEvidence } from "./shares.ts";
+import { isCoarse, sharedPieces } from "./shares.ts";
 import { append, clipped, place, total } from "./stretches.ts";
 import { timedClaims } from "./timed.ts";
 
@@ -19,6 +21,11 @@ export interface Evidence {
   readonly progress: ProgressKind;
   readonly rates: Rates;
   readonly pollNanos: Nanos;
+  /** The server has other GPUs, where its tokens may have come from. */
+  readonly hasOthers: boolean;
+  readonly shares: ShareEvidence;
+  /** Requests come and go inside the windows. */
+  readonly short: boolean;
 }
 
 /** One interval with what its neighbours say about its ends. */
@@ -57,11 +64,25 @@ export function claimedWork(evidence: Evidence): Claims {
   const claims: Claim[] = [];
   const contested: Claim[] = [];
   for (let index = 0; index < intervals.length; index++) {
-    const { own, left } = claimedPieces(evidence, starts, index);
-    for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece));
+    const doubt = sharedBy(evidence, intervals[index] as PollInterval);
+    const { own, left } =
+      doubt === undefined
+        ? claimedPieces(evidence, starts, index)
+        : { own: sharedPieces(evidence.shares, intervals[index] as PollInterval), left: [] };
+    for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), doubt);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
   }
   return { claims, contested };
+}
+
+/** Why an interval's windows count with their busy shares, undefined where they count as a whole. */
+function sharedBy(evidence: Evidence, interval: PollInterval): UncertainReason | undefined {
+  if (interval.open || interval.contended) return undefined;
+  if (interval.to - interval.from > gapPolls * evidence.pollNanos) return undefined;
+  if (isCoarse(evidence.shares.windows, interval.from, interval.to)) return "coarse_windows";
+  // Silence with a gauge at 0: nothing. Without a gauge it may be a prefill.
+  if (interval.kind === "quiet" && interval.inFlightTo === undefined) return undefined;
+  return evidence.short && interval.work.some(({ seen }) => seen) ? "busy_share" : undefined;
 }
 
 /** Pieces of work a server takes for itself, and pieces it leaves to its peers. */
@@ -131,7 +152,7 @@ function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Su
 function workOf(evidence: Evidence, index: number): readonly WorkRun[] {
   const interval = evidence.intervals[index] as PollInterval;
   if (interval.kind === "held") return interval.work.filter((piece) => piece.seen);
-  if (interval.work.length > 0 || interval.progress === 0) return interval.work;
+  if (interval.work.length > 0 || interval.progress === 0 || evidence.hasOthers) return interval.work;
   const lag = 2 * stepPauseNanos;
   const near = clipped(evidence.runs, interval.from - lag, interval.to + lag).some((run) => run.seen);
   return near ? [] : [{ from: interval.from, to: interval.to, seen: false }];

@@ -1,6 +1,7 @@
 // The nouns of this folder: what goes into an estimator, what it concludes on the way, and what comes out.
 // Windows of GPU work and polls of one server go in; runs of work, intervals between polls and claims follow; segments of
 // the server's own state come out.
+
 import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
 
 /** One fine window of GPU activity, typically 200 ms of the driver's ring; over several GPUs the busiest one's. */
@@ -9,6 +10,8 @@ export interface ActivityWindow {
   readonly to: Nanos;
   /** 0 to 1. */
   readonly busyRatio: number;
+  /** The ratio is that of the driver's last window alone, which stands for a longer time. */
+  readonly sampled?: boolean;
 }
 
 /** One accepted reading of a server's counters. */
@@ -77,6 +80,7 @@ export interface Claim {
   readonly from: Nanos;
   readonly to: Nanos;
   readonly method: ActivityMethod;
+  readonly doubt?: UncertainReason | undefined;
 }
 
 /** The end of an interval at which the server is known to be busy. */
@@ -100,10 +104,24 @@ export interface ActivitySegment {
   readonly doubt?: UncertainReason;
 }
 
+/** What is learned of a server on one GPU. */
+export interface Level {
+  /** Log likelihood of each level in `levels`, and of long requests, by the polls so far. */
+  readonly short: Float64Array;
+  long: number;
+  /** Change of the busy share from window to window, over the busy share, and how many pairs it was learned from. */
+  roughness: number;
+  pairs: number;
+  /** How busy the busiest windows were. */
+  peak: number;
+}
+
 /** The estimator of one server. Owned by its caller; only the functions of this file change it. */
 export interface Activity {
   readonly stallAfterNanos: Nanos;
   pollNanos: Nanos;
+  /** The server has other GPUs: its counters and gauges speak of all of them together. */
+  hasOthers: boolean;
   readonly windows: ActivityWindow[];
   readonly polls: ServerPoll[];
   readonly peers: PeerStretch[];
@@ -116,4 +134,10 @@ export interface Activity {
   rates: Rates;
   /** Busy share of a window wholly at work, for runs of a single window. */
   plateau: number | undefined;
+  readonly level: Level;
+}
+
+/** The polls whose gauges speak of this GPU: none where the server has others. */
+export function gaugesOf({ hasOthers, polls }: Activity): readonly ServerPoll[] {
+  return hasOthers ? [] : polls;
 }

@@ -2,6 +2,7 @@
 // How long they may be held open is the caller's decision (METERING.md 2, settleMs).
 import type { Nanos } from "../../model.ts";
 import type { Activity, PollInterval, WorkRun } from "./evidence.ts";
+import { gaugesOf } from "./evidence.ts";
 import { pollIntervals } from "./intervals.ts";
 import { prefillNanosMax } from "./prefill.ts";
 import { longPauseNanos, preparationPause, stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
@@ -12,7 +13,7 @@ export function heldOpenFrom(activity: Activity): Nanos {
   const last = polls.at(-1);
   if (last === undefined) return Infinity;
   const reached = windows.at(-1)?.to ?? last.at;
-  const runs = workRuns(windows, polls, windows[0]?.from ?? reached, reached, plateau);
+  const runs = workRuns(windows, gaugesOf(activity), windows[0]?.from ?? reached, reached, plateau);
   const intervals = pollIntervals(polls, last.progress, runs, peers, last.at);
   return Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
 }

@@ -1,5 +1,5 @@
 // From claims to states: claimed time is active, time in flight without execution waits, the rest is idle.
-import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
+import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
 import type { ActivitySegment, Claim, PollInterval, ServerState } from "./evidence.ts";
 
 /** What the segments of one settled stretch are made of. */
@@ -26,7 +26,9 @@ export function label(labelling: Labelling): ActivitySegment[] {
     const end = Math.min(claim.to, until);
     if (end <= start) continue;
     unclaimed(segments, labelling, reached, start, method);
+    const before = segments.length;
     claimed(segments, labelling, start, end, claim.method);
+    if (claim.doubt !== undefined) doubtFrom(segments, before, start, claim.doubt);
     reached = end;
   }
   unclaimed(segments, labelling, reached, until, method);
@@ -52,6 +54,17 @@ function doubted(segments: ActivitySegment[], intervals: readonly PollInterval[]
   });
 }
 
+/** Marks what was just claimed; a segment that began before the claim is cut there. */
+function doubtFrom(segments: ActivitySegment[], before: number, start: Nanos, doubt: UncertainReason): void {
+  const last = segments[before - 1];
+  if (last !== undefined && last.to > start) {
+    segments[before - 1] = { ...last, to: start };
+    segments.splice(before, 0, { ...last, from: start, doubt });
+  }
+  for (let index = before; index < segments.length; index++)
+    segments[index] = { ...(segments[index] as ActivitySegment), doubt };
+}
+
 function methodBetween(labelling: Labelling): ActivityMethod {
   const last = labelling.intervals.at(-1);
   const timed = labelling.intervals.some((interval) => interval.activeNanos !== undefined);
@@ -70,7 +83,12 @@ function push(
 ): void {
   if (to <= from) return;
   const last = segments.at(-1);
-  if (last?.state === state && last.method === method && (last.contested === true) === contested)
+  if (
+    last?.state === state &&
+    last.method === method &&
+    last.doubt === undefined &&
+    (last.contested === true) === contested
+  )
     segments[segments.length - 1] = { ...last, to };
   else segments.push(contested ? { from, to, state, method, contested } : { from, to, state, method });
 }

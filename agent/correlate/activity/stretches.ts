@@ -1,14 +1,20 @@
 // Claims as stretches of time: joining them, and choosing a given amount out of several pieces of work.
 
-import type { ActivityMethod, Nanos } from "../../model.ts";
+import type { ActivityMethod, Nanos, UncertainReason } from "../../model.ts";
 import type { Claim, Side, WorkRun } from "./evidence.ts";
 
 /** Appends a claim, joined to the last one where they meet; an empty one is left out. */
-export function append(claims: Claim[], from: Nanos, to: Nanos, method: ActivityMethod): void {
+export function append(
+  claims: Claim[],
+  from: Nanos,
+  to: Nanos,
+  method: ActivityMethod,
+  doubt?: UncertainReason,
+): void {
   const last = claims.at(-1);
-  if (last !== undefined && last.to === from && last.method === method)
-    claims[claims.length - 1] = { from: last.from, to, method };
-  else if (to > from) claims.push({ from, to, method });
+  if (last !== undefined && last.to === from && last.method === method && last.doubt === doubt)
+    claims[claims.length - 1] = { ...last, to };
+  else if (to > from) claims.push({ from, to, method, doubt });
 }
 
 /** Returns `amount` of the pieces, taken from the start, from the end, or half from each. */

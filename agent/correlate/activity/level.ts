@@ -1,0 +1,123 @@
+// How busy the GPU is while the server executes (its level), and whether requests fill the work that is seen.
+// Long requests fill it: a pause between two steps belongs to a request, and a window at work is execution as a whole.
+// Short ones do not: several come and go inside a window, which then counts with its busy share over the level.
+// Which of the two holds is learned from the gauge: polls inside seen work that read no request in flight speak against
+// long ones, and how often a request is read in windows of a busy share says what the level is. Before there are polls
+// enough, neighbouring windows decide: long requests keep the GPU evenly busy, short ones do not.
+import type { ActivityWindow, Level, ServerPoll } from "./evidence.ts";
+import { workingBusyRatio } from "./runs.ts";
+
+/** Levels considered, and what is thought of them before any evidence: most engines keep the GPU busy. */
+const levels = [0.05, 0.08, 0.12, 0.18, 0.25, 0.35, 0.5, 0.65, 0.8, 0.9, 1];
+const priors = [0.0005, 0.0007, 0.001, 0.002, 0.003, 0.005, 0.012, 0.06, 0.26, 0.42, 0.24].map(Math.log);
+/** No single poll proves anything: gauges lag, clocks differ. */
+const [oddsMin, oddsMax] = [0.02, 0.98];
+/** Polls this near to an edge of seen work do not tell on which side they fell. */
+const edgeNanos = 200_000_000;
+/** Windows this busy are execution whatever the level. */
+const fullBusyRatio = 0.9;
+/** Older evidence fades with each poll: engines change their load. */
+const fadeRatio = 0.995;
+/** Weight of the newest pair of windows in the roughness. */
+const roughnessRatio = 0.05;
+/** What is thought of it before the first pair, and how many pairs that weighs. */
+const [roughnessFirst, pairsFirst] = [0.15, 6];
+/** Roughness at which short and long requests are equally likely, and how much the distance from it says. */
+const evenRoughness = 0.4;
+const roughnessWeight = 15;
+const roughnessMax = 4;
+/** A level is ruled out by windows busier than it, by this weight; one odd window is not enough. */
+const [peakRatio, peakFadeRatio, beatenLog] = [0.95, 0.9998, -8];
+/** Longer windows hide when work began and ended. */
+export const coarseNanos = 500_000_000;
+
+/** Returns a level with nothing learned. */
+export function createLevel(): Level {
+  return { short: new Float64Array(levels.length), long: 0, roughness: roughnessFirst, pairs: 0, peak: 0 };
+}
+
+/**
+ * Takes in a window, the last of `windows`. What counts is inside seen work: the middle two of four windows at work, and
+ * an idle window between two at work, which no long request leaves.
+ */
+export function observeRoughness(level: Level, windows: readonly ActivityWindow[]): void {
+  const newest = windows.at(-1)?.busyRatio ?? 0;
+  level.peak = newest > level.peak ? (level.peak + newest) / 2 : level.peak * peakFadeRatio;
+  const [first, second, third, fourth] = windows.slice(-4).map(({ busyRatio }) => busyRatio);
+  if (first === undefined || second === undefined || third === undefined || fourth === undefined) return;
+  const works = (ratio: number): boolean => ratio >= workingBusyRatio;
+  if (!works(second) || !works(fourth)) return;
+  if (works(third) && !works(first)) return;
+  const rough = works(third) ? Math.abs(second - third) / Math.max(second, third) : 1;
+  level.pairs++;
+  const weight = Math.max(roughnessRatio, 1 / (level.pairs + pairsFirst));
+  level.roughness += (rough - level.roughness) * weight;
+}
+
+/** Takes in what a poll read in flight, with the windows around it. */
+export function observeGauge(level: Level, poll: ServerPoll, windows: readonly ActivityWindow[]): void {
+  if (poll.inFlight === undefined) return;
+  const index = windows.findLastIndex(({ from }) => from <= poll.at);
+  const window = windows[index];
+  if (window === undefined || window.to <= poll.at) return;
+  const { busyRatio } = window;
+  if (busyRatio >= fullBusyRatio) return;
+  const isPause = busyRatio < workingBusyRatio;
+  if (isPause && !(isWork(windows[index - 1]) && isWork(windows[index + 1]))) return;
+  const seen = poll.inFlight > 0;
+  const says = (odds: number): number => {
+    const bounded = Math.min(oddsMax, Math.max(oddsMin, odds));
+    return Math.log(seen ? bounded : 1 - bounded);
+  };
+  levels.forEach((value, place) => {
+    level.short[place] = (level.short[place] as number) * fadeRatio + says(busyRatio / value);
+  });
+  // At an edge a long request fills its window as little as a short one.
+  const inside =
+    isWorkAt(windows, index, poll.at - edgeNanos) && isWorkAt(windows, index, poll.at + edgeNanos);
+  const long = inside || isPause ? says(1) : says(busyRatio);
+  level.long = level.long * fadeRatio + long;
+}
+
+function isWork(window: ActivityWindow | undefined): boolean {
+  return window !== undefined && window.busyRatio >= workingBusyRatio;
+}
+
+function isWorkAt(windows: readonly ActivityWindow[], near: number, at: number): boolean {
+  for (let index = Math.max(0, near - 2); index <= near + 2 && index < windows.length; index++) {
+    const window = windows[index] as ActivityWindow;
+    if (window.from <= at && window.to > at) return isWork(window);
+  }
+  return false;
+}
+
+/** True where requests come and go inside the windows. */
+export function hasShortRequests(level: Level): boolean {
+  const by = (evenRoughness - level.roughness) * roughnessWeight;
+  const prior = Math.min(roughnessMax, Math.max(-roughnessMax, by));
+  return logSum(posterior(level)) > level.long + prior;
+}
+
+/** Returns the execution a second of busy GPU stands for, 1 or more: the middle of the likely levels. */
+export function executionPerBusy(level: Level): number {
+  const logs = posterior(level);
+  const whole = logSum(logs);
+  let mean = 0;
+  levels.forEach((value, place) => {
+    mean -= Math.exp((logs[place] as number) - whole) * Math.log(value);
+  });
+  return Math.exp(mean);
+}
+
+/** Log weight of each level; one that windows were busier than cannot be. */
+function posterior(level: Level): number[] {
+  return levels.map((value, place) => {
+    const beaten = value < peakRatio * level.peak ? beatenLog : 0;
+    return (level.short[place] as number) + (priors[place] as number) + beaten;
+  });
+}
+
+function logSum(logs: readonly number[]): number {
+  const most = Math.max(...logs);
+  return most + Math.log(logs.reduce((sum, log) => sum + Math.exp(log - most), 0));
+}

@@ -1,0 +1,109 @@
+// Execution where windows hide its edges: each window counts with its busy share over the level (level.ts), never as a
+// whole. Fine windows say themselves where in a second the work was; in coarse ones (5 to 30 s of a dcgm-exporter) the
+// polls say it: intervals with a request in flight at both ends first, then those in which something moved.
+import type { Nanos } from "../../model.ts";
+import type { ActivityWindow, PollInterval, WorkRun } from "./evidence.ts";
+import { coarseNanos } from "./level.ts";
+
+/** What the shares are taken from. */
+export interface ShareEvidence {
+  readonly windows: readonly ActivityWindow[];
+  readonly intervals: readonly PollInterval[];
+  /** Execution a second of busy GPU stands for. */
+  readonly perBusy: number;
+}
+
+/** A last window read this far apart says nothing of the time between two readings. */
+const sampleNanosMax = 2_000_000_000;
+/** Share of an interval that a request takes which no gauge saw. */
+const unseenShare = 0.25;
+/** Execution is placed in the middle of stretches of this length, on the same grid for every GPU of a server. */
+const slotNanos = 1_000_000_000;
+
+/** True where most of an interval is covered by windows that hide when work began and ended. */
+export function isCoarse(windows: readonly ActivityWindow[], from: Nanos, to: Nanos): boolean {
+  let coarse = 0;
+  for (let index = windows.length - 1; index >= 0; index--) {
+    const window = windows[index] as ActivityWindow;
+    if (window.to <= from) break;
+    if (window.to - window.from <= coarseNanos) continue;
+    coarse += Math.max(0, Math.min(window.to, to) - Math.max(window.from, from));
+  }
+  return 2 * coarse > to - from;
+}
+
+/** Returns the execution in an interval as pieces, one per second at most. */
+export function sharedPieces(evidence: ShareEvidence, interval: PollInterval): WorkRun[] {
+  const pieces: WorkRun[] = [];
+  const { from, to } = interval;
+  for (let slot = Math.floor(from / slotNanos) * slotNanos; slot < to; slot += slotNanos) {
+    const start = Math.max(slot, from);
+    const end = Math.min(slot + slotNanos, to);
+    const amount = Math.round(executedIn(evidence, interval, start, end));
+    if (amount <= 0) continue;
+    const middle = start + Math.floor((end - start - amount) / 2);
+    pieces.push({ from: middle, to: middle + amount, seen: true });
+  }
+  return pieces;
+}
+
+function executedIn(evidence: ShareEvidence, interval: PollInterval, from: Nanos, to: Nanos): number {
+  const { windows, perBusy } = evidence;
+  if (interval.kind === "quiet") return 0;
+  let amount = 0;
+  for (let index = windows.length - 1; index >= 0; index--) {
+    const window = windows[index] as ActivityWindow;
+    if (window.to <= from) break;
+    const inside = Math.min(window.to, to) - Math.max(window.from, from);
+    if (inside <= 0) continue;
+    const share =
+      window.to - window.from > coarseNanos
+        ? shareOfInterval(evidence, window, interval)
+        : Math.min(1, window.busyRatio * perBusy);
+    amount += inside * share;
+  }
+  return Math.min(amount, to - from);
+}
+
+/** The share of an interval that was execution, by the coarse window over it and the intervals beside it. */
+function shareOfInterval(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
+  if (window.sampled) return shareBySample(evidence, window, interval);
+  const length = window.to - window.from;
+  let left = length * Math.min(1, window.busyRatio * evidence.perBusy);
+  const inside = ({ from, to }: PollInterval): number =>
+    Math.max(0, Math.min(to, window.to) - Math.max(from, window.from));
+  for (const belongs of [isSure, isLikely, isPossible]) {
+    const members = evidence.intervals.filter((candidate) => belongs(candidate) && inside(candidate) > 0);
+    const room = members.reduce((sum, member) => sum + inside(member), 0);
+    const share = room > 0 ? Math.min(1, left / room) : 0;
+    if (members.includes(interval)) return share;
+    left -= share * room;
+  }
+  return 0;
+}
+
+/**
+ * A driver's last window stands for itself alone: the gauges at both ends say more of the time between two readings, and
+ * over a long time they say all there is to know.
+ */
+function shareBySample(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
+  const long = window.to - window.from > sampleNanosMax;
+  if (isSure(interval)) return long || window.busyRatio > 0 ? 1 : 0;
+  if (!long) return Math.min(1, window.busyRatio * evidence.perBusy);
+  if (interval.inFlightFrom === undefined) return 1;
+  return isLikely(interval) ? 0.5 : unseenShare;
+}
+
+function isSure({ inFlightFrom, inFlightTo }: PollInterval): boolean {
+  return (inFlightFrom ?? 0) > 0 && (inFlightTo ?? 0) > 0;
+}
+
+function isLikely(interval: PollInterval): boolean {
+  if (isSure(interval) || interval.kind === "quiet") return false;
+  const gauges = interval.inFlightFrom !== undefined && interval.inFlightTo !== undefined;
+  return !gauges || (interval.inFlightFrom ?? 0) > 0 || (interval.inFlightTo ?? 0) > 0;
+}
+
+function isPossible(interval: PollInterval): boolean {
+  return interval.kind !== "quiet" && !isSure(interval) && !isLikely(interval);
+}

@@ -1,0 +1,98 @@
+// A server's own states over time, on each of its GPUs and over all of them. A server executes while it executes on any
+// of its GPUs; on the others it is idle then, for a rank without a request does not wait (METERING.md 2).
+import type { ActivityMethod, Nanos, UncertainReason } from "../model.ts";
+
+/** A server's own state in a stretch; `unknown` where no poll speaks of it. */
+export interface OwnStretch {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly state: "active" | "waiting" | "idle" | "unknown";
+  readonly method: ActivityMethod;
+  /** The GPU worked for this server or a peer; which of them is not known. */
+  readonly contested: boolean;
+  /** The assumption the state rests on; undefined = none. */
+  readonly doubt: UncertainReason | undefined;
+}
+
+/** The states of one server in an interval. */
+export interface OwnStates {
+  /** Of the server as a whole. */
+  readonly all: readonly OwnStretch[];
+  /** On each of its GPUs; a GPU that is not named has the states of the whole. */
+  readonly byGpu: ReadonlyMap<string, readonly OwnStretch[]>;
+}
+
+/** The states of a server on one GPU. */
+export function statesOn(states: OwnStates | undefined, gpu: string): readonly OwnStretch[] {
+  return states?.byGpu.get(gpu) ?? states?.all ?? [];
+}
+
+/** Joins the states of a server on its GPUs, each list in order and covering the same time. */
+export function joined(byGpu: ReadonlyMap<string, readonly OwnStretch[]>): OwnStates {
+  const lists = [...byGpu.values()];
+  const [only] = lists;
+  if (only === undefined) return { all: [], byGpu };
+  if (lists.length === 1) return { all: only, byGpu };
+  const all = united(lists);
+  const settled = new Map<string, readonly OwnStretch[]>();
+  for (const [gpu, list] of byGpu) settled.set(gpu, withoutWaiting(list, all));
+  return { all, byGpu: settled };
+}
+
+/** The highest state of the lists at any time. */
+function united(lists: readonly (readonly OwnStretch[])[]): OwnStretch[] {
+  const edges = new Set<Nanos>();
+  for (const list of lists) for (const { from, to } of list) edges.add(from).add(to);
+  const instants = [...edges].sort((left, right) => left - right);
+  const places = lists.map(() => 0);
+  const result: OwnStretch[] = [];
+  for (let index = 0; index + 1 < instants.length; index++) {
+    const from = instants[index] as Nanos;
+    const to = instants[index + 1] as Nanos;
+    let best: OwnStretch | undefined;
+    lists.forEach((list, place) => {
+      while ((list[places[place] as number]?.to ?? Infinity) <= from)
+        places[place] = (places[place] as number) + 1;
+      const here = list[places[place] as number];
+      if (here !== undefined && here.from <= from && (best === undefined || rank(here) > rank(best)))
+        best = here;
+    });
+    if (best !== undefined) append(result, { ...(best as OwnStretch), from, to });
+  }
+  return result;
+}
+
+/** In flight without execution here, while the server executes elsewhere, is idle here. */
+function withoutWaiting(list: readonly OwnStretch[], all: readonly OwnStretch[]): OwnStretch[] {
+  const result: OwnStretch[] = [];
+  for (const stretch of list) {
+    if (stretch.state !== "waiting") {
+      append(result, stretch);
+      continue;
+    }
+    for (const whole of all) {
+      const from = Math.max(stretch.from, whole.from);
+      const to = Math.min(stretch.to, whole.to);
+      if (to <= from) continue;
+      append(result, { ...stretch, from, to, state: whole.state === "active" ? "idle" : "waiting" });
+    }
+  }
+  return result;
+}
+
+function rank({ state, contested }: OwnStretch): number {
+  return 2 * ["unknown", "idle", "waiting", "active"].indexOf(state) + (contested ? 1 : 0);
+}
+
+function append(list: OwnStretch[], stretch: OwnStretch): void {
+  const last = list.at(-1);
+  const same =
+    last !== undefined &&
+    last.to === stretch.from &&
+    last.state === stretch.state &&
+    last.method === stretch.method &&
+    last.contested === stretch.contested &&
+    last.doubt === stretch.doubt;
+  if (same) list[list.length - 1] = { ...last, to: stretch.to };
+  else list.push(stretch);
+}

@@ -1,0 +1,85 @@
+// How far apart the readings of a server really are: the time a page takes to answer, and the time it stays unchanged
+// because something keeps a copy of it (METERING.md 2). Learned from the polls alone, per server.
+
+import type { Nanos } from "../model.ts";
+import type { ServerPoll } from "./activity/evidence.ts";
+
+/** Distances remembered of each kind. */
+const keptMax = 8;
+/** Changes of a page seen before it is taken for a copy. */
+const changesMin = 1;
+/** A page that changes at every poll changes within this many. */
+const copyPolls = 1.5;
+/** A copy is renewed within this many of its usual distances. */
+const renewedWithin = 1.3;
+/** Longer distances are gaps, not habits. */
+const distanceMax = 30_000_000_000;
+
+/** The habit of one server's page. Polls go in by rising time. */
+export class PageAge {
+  readonly #distances: Nanos[] = [];
+  readonly #changes: Nanos[] = [];
+  #last: ServerPoll | undefined;
+  /** The first poll that showed what the last one shows. */
+  #news: ServerPoll | undefined;
+  /** When a copy is known to have been renewed. */
+  #renewedAt: Nanos = -Infinity;
+
+  /**
+   * Takes a poll in; true when it is the copy already seen, which says nothing about the time since. The first polls of
+   * a copied page pass for readings, until its habit is known.
+   */
+  repeats(poll: ServerPoll): boolean {
+    const { newest } = this;
+    if (newest !== undefined && poll.at > newest) keep(this.#distances, poll.at - newest);
+    this.#last = poll;
+    const news = this.#news;
+    const { copyNanos } = this;
+    if (news === undefined || !alike(news, poll)) {
+      // Only of a server at work can a change be expected at every poll, and only of one that counts each step.
+      if (news !== undefined && (news.inFlight ?? 0) > 0 && poll.progress === "step")
+        keep(this.#changes, poll.at - news.at);
+      this.#news = poll;
+      this.#renewedAt = poll.at;
+      return false;
+    }
+    if (copyNanos !== undefined && poll.at - this.#renewedAt < renewedWithin * copyNanos) return true;
+    // Nothing changed for longer than a copy lives: the server does nothing, or is stuck.
+    this.#renewedAt = poll.at;
+    return false;
+  }
+
+  /** The newest poll, be it a copy. */
+  get newest(): Nanos | undefined {
+    return this.#last?.at;
+  }
+
+  /** How long a copy of the page lives; undefined while every poll shows the page itself. */
+  get copyNanos(): Nanos | undefined {
+    if (this.#changes.length < changesMin) return undefined;
+    const least = Math.min(...this.#changes);
+    return least > copyPolls * this.distanceNanos(0) && least <= distanceMax ? least : undefined;
+  }
+
+  /** The usual distance of polls: as configured, or what the server's answers make of it. */
+  distanceNanos(configuredNanos: Nanos): Nanos {
+    const sorted = this.#distances
+      .filter((nanos) => nanos <= distanceMax)
+      .sort((left, right) => left - right);
+    return Math.max(configuredNanos, sorted[sorted.length >> 1] ?? 0);
+  }
+}
+
+function keep(list: Nanos[], nanos: Nanos): void {
+  list.push(nanos);
+  if (list.length > keptMax) list.shift();
+}
+
+function alike(one: ServerPoll, other: ServerPoll): boolean {
+  return (
+    one.inputTokens === other.inputTokens &&
+    one.outputTokens === other.outputTokens &&
+    one.inFlight === other.inFlight &&
+    one.activeNanos === other.activeNanos
+  );
+}
