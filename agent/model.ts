@@ -179,9 +179,25 @@ export interface TokenSample {
   readonly version?: string;
   /** Why the time since the sample before is known less well than usual; absent = it is not. */
   readonly doubt?: UncertainReason;
+  /** What single requests used since the last sample, each at its own time; absent = the readings are booked instead. */
+  readonly usage?: readonly UsagePiece[];
   /** Samples dropped as NaN, negative or absurd, and page errors, in this reading. */
   readonly ignoredSamples: number;
   readonly errors: readonly string[];
+}
+
+/** What requests of one customer used, and when. */
+export interface UsagePiece {
+  readonly model?: string;
+  readonly tenant?: string;
+  readonly endpoint?: string;
+  readonly outcome: Outcome;
+  readonly tokens: Readonly<Partial<Record<TokenKind, number>>>;
+  readonly requests: number;
+  /** When it ended; absent = the source does not say, and it counts as used when it arrived. */
+  readonly at?: UnixNanos;
+  /** Takes back what was booked before under the same names: a correction or a void. */
+  readonly takesBack?: boolean;
 }
 
 /** A stretch a source could not be read, published instead of a repeated last value. */
@@ -334,6 +350,17 @@ export interface Posting {
   readonly metric: string;
   readonly dimensions: Dimensions;
   readonly amount: number;
+  /**
+   * Attributes the ledger keeps it under where they are more than what is exported: a price, the product behind a
+   * subset. `false` = exported only; the ledger has it in other rows.
+   */
+  readonly kept?: Dimensions | false;
+  /** Kept by the ledger and not exported. */
+  readonly keptOnly?: true;
+  /** The instant it belongs to, where that is not the interval's: its bucket may be closed already. */
+  readonly at?: UnixNanos;
+  /** Takes back what was booked before under `kept`; exported totals never fall. */
+  readonly takesBack?: true;
 }
 
 /** A movement of a histogram: counts and sums since the posting before. */
@@ -393,7 +420,11 @@ export interface SeriesState {
   readonly announced: number;
   /** When it ended; absent while it lives. */
   readonly ended?: string;
+  /** `exported`: its rows are kept under other series. `kept`: it has rows and is never exported. Absent = both. */
+  readonly role?: SeriesRole;
 }
+
+export type SeriesRole = "exported" | "kept";
 
 /**
  * A remembered fact under a stable key, `value` as JSON: last source samples with epochs, carried remainders. An empty
@@ -417,6 +448,14 @@ export interface BucketRow {
   /** 0 until the bucket closed; a closed bucket changes only by the next revision. */
   readonly revision: number;
   readonly amount: bigint | Histogram;
+}
+
+/** What is added to a row of a closed bucket, in a new revision. */
+export interface LateRow {
+  readonly bucket: BucketNumber;
+  readonly series: number;
+  /** Negative: taken back. */
+  readonly amount: bigint;
 }
 
 /** How good the figures of a bucket are. */
@@ -475,6 +514,8 @@ export interface LedgerBatch {
   readonly state: readonly StateRow[];
   readonly rows: readonly BucketRow[];
   readonly closed: readonly ClosedBucket[];
+  /** Usage of buckets that were closed before it arrived. */
+  readonly late?: readonly LateRow[];
   readonly audit: readonly AuditEntry[];
 }
 

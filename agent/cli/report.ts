@@ -2,7 +2,8 @@
 // Reads the ledger file beside the running agent; needs no daemon and changes nothing.
 import type { Command } from "commander";
 import type { PeriodUnit } from "../meter/figures/calendar.ts";
-import type { Group, Plan, ReportSource } from "../meter/figures/report.ts";
+import type { Group, ReportSource } from "../meter/figures/report-plan.ts";
+import { bucketMillis } from "../meter/ledger/grid.ts";
 import type { LedgerReader } from "../store/ledger/reader.ts";
 import type { ConfigOptions } from "./common/config-options.ts";
 import { addConfigOptions, loadConfigFor } from "./common/config-options.ts";
@@ -12,7 +13,10 @@ import { printLine, tell } from "./common/io.ts";
 import type { ReportRange } from "./report/range.ts";
 
 const FORMATS = ["table", "csv", "json", "focus", "cloudevents"] as const;
-const UNITS: readonly string[] = ["hour", "day", "month"];
+const UNITS: readonly string[] = ["hour", "day", "week", "month"];
+const GROUPS: readonly string[] = [
+  ...["tenant", "model", "endpoint", "gpu_type", "gpu", "server", "kind", "outcome", "state"],
+];
 
 interface ReportOptions extends ConfigOptions {
   readonly by?: string;
@@ -22,6 +26,11 @@ interface ReportOptions extends ConfigOptions {
   readonly format: (typeof FORMATS)[number];
   readonly json?: boolean;
   readonly source?: ReportSource;
+  readonly where: readonly string[];
+  readonly sort?: string;
+  readonly top?: string;
+  readonly waste?: boolean;
+  readonly reprice?: string;
   readonly stateDir?: string;
 }
 
@@ -31,15 +40,23 @@ export function register(program: Command, io: Io): void {
   addConfigOptions(command)
     .option(
       "--by <list>",
-      "hour, day or month, and any of tenant, model, endpoint, gpu_type, gpu, server, kind, outcome, state",
+      "hour, day, week or month, and any of tenant, model, endpoint, gpu_type, gpu, server, kind, outcome, state",
     )
     .option(
       "--from <time>",
-      "start: today, yesterday, 2026-11, 2026-11-01, 2026-11-01T06:15Z (default: today)",
+      "start: today, yesterday, 7d, 24h, last-week, last-month, 2026-11, 2026-11-01, 2026-11-01T06:15Z (default: today)",
     )
     .option("--to <time>", "end, exclusive (default: as far as the ledger goes)")
-    .option("--time-zone <name>", "calendar of hours, days and months, for example Asia/Kathmandu", "UTC")
+    .option(
+      "--time-zone <name>",
+      "calendar of hours, days, weeks and months, for example Asia/Kathmandu",
+      "UTC",
+    )
     .option("--source <family>", "engine, or gateway (default where grouped by tenant or endpoint)")
+    .option("--where <group=name>", "only this tenant, model, ...; may be given again", collect, [])
+    .option("--sort <column>", "largest first by a column of the CSV, for example revenue")
+    .option("--top <number>", "the first lines only; the total stays that of all")
+    .option("--waste", "hours and money of GPUs that were held or free and made nothing, by server and GPU")
     .option("--format <name>", FORMATS.join(", "), "table")
     .option("--json", "the same as --format json")
     .option("--state-dir <folder>", "where the ledger lies (default: stateDir of the configuration)")
@@ -48,28 +65,40 @@ export function register(program: Command, io: Io): void {
       `
 Examples:
   tokenwatt report --by day,model --from 2026-11-01 --to 2026-12-01
-  tokenwatt report --by tenant,model --from yesterday --to today --time-zone Europe/Berlin --format csv
+  tokenwatt report --by tenant --from last-month --time-zone Europe/Berlin --sort revenue --top 10
+  tokenwatt report --by tenant,model --where tenant=acme --from 7d --format csv
+  tokenwatt report --format focus --from last-month > charges.csv
   tokenwatt report --format cloudevents --from 2026-11-01T00:00Z | curl --data-binary @- ...`,
     )
     .action((options: ReportOptions) => report(options, io));
 }
 
+function collect(value: string, before: readonly string[]): readonly string[] {
+  return [...before, value];
+}
+
 async function report(options: ReportOptions, io: Io): Promise<void> {
-  const { planReport } = await import("../meter/figures/report.ts");
   const { readRange } = await import("./report/range.ts");
   const format = options.json === true ? "json" : options.format;
   if (!FORMATS.includes(format)) {
     throw new UsageError(`Cannot write --format "${String(format)}"`, `wanted one of ${FORMATS.join(", ")}`);
   }
   const { groups, unit } = readGroups(options.by ?? "");
-  const source = readSource(options.source, groups);
-  const plan = planReport(groups, source);
-  const nothing = plan.time === undefined && plan.cost === undefined;
-  if (plan.tokens === undefined && (nothing || options.source !== undefined)) throw noAnswer(groups, source);
+  const where = options.where.map(readWhere);
+  const given = readSource(options.source);
   const reader = await openLedger(options, io);
   try {
     const range = readRange(options, unit, Number((reader.time ?? 0n) / 1_000_000n));
-    await write(format, { reader, range, plan, groups, source, hasPeriods: unit !== undefined }, io);
+    if (format === "focus" || format === "cloudevents") {
+      await exchange(format, reader, range, given ?? billedSource(reader), io);
+    } else if (options.waste === true) {
+      const { wasteReport } = await import("./report/waste.ts");
+      printLine(io, wasteReport(reader, range, format));
+    } else {
+      const hasPeriods = unit !== undefined;
+      await figures(format, { options, reader, range, groups, where, given, hasPeriods }, io);
+    }
+    tellIfEmpty(reader, range, io);
   } finally {
     reader.close();
   }
@@ -94,86 +123,142 @@ export async function ledgerFile(
 }
 
 interface Work {
+  readonly options: ReportOptions;
   readonly reader: LedgerReader;
   readonly range: ReportRange;
-  readonly plan: Plan;
   readonly groups: readonly Group[];
-  readonly source: ReportSource;
+  readonly where: readonly (readonly [Group, string])[];
+  readonly given: ReportSource | undefined;
   readonly hasPeriods: boolean;
 }
 
-async function write(format: ReportOptions["format"], work: Work, io: Io): Promise<void> {
-  const { groups, hasPeriods, plan, range, reader, source } = work;
-  if (format === "focus" || format === "cloudevents") {
-    const { cloudEvents, focusCsv } = await import("./report/exchange.ts");
-    if (format === "cloudevents") {
-      for (const event of cloudEvents(reader, range, source)) printLine(io, event);
-      return;
-    }
-    const { text, unpriced } = focusCsv(reader, range, source);
-    printLine(io, text);
-    if (unpriced > 0) tell(io, `${unpriced} rows have no cost: the price catalogue holds no price for them`);
+async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Promise<void> {
+  const { planReport } = await import("../meter/figures/report-plan.ts");
+  const { readReport } = await import("./report/groups.ts");
+  const { arrange } = await import("./report/arrange.ts");
+  const { lineObject, reportCsv, reportObject, reportTable } = await import("./report/formats.ts");
+  const { groups, hasPeriods, options, range, reader, where } = work;
+  const named = [...new Set([...groups, ...where.map(([group]) => group)])];
+  const source = work.given ?? defaultSource(named);
+  const plan = planReport(named, source);
+  const nothing = plan.time === undefined && plan.cost === undefined && plan.priced.length === 0;
+  if (plan.tokens === undefined && (nothing || options.source !== undefined)) throw noAnswer(named, source);
+  const answer = readReport(reader, { plan, groups, where, periods: range.periods });
+  const layout = { plan, groups, hasPeriods };
+  const { entries, left } = arrange(answer.entries, layout, options);
+  if (format === "csv") printLine(io, reportCsv(entries, layout));
+  else if (format === "json") {
+    const head = { from: iso(range.from), to: iso(range.to), time_zone: range.zone, source, by: groups };
+    const until = answer.settledUntil === undefined ? {} : { settled_until: iso(answer.settledUntil) };
+    const lines = entries.map((entry) => reportObject(entry, layout));
+    const total = lineObject(answer.total, plan);
+    printLine(io, JSON.stringify({ ...head, ...until, lines, total }));
+  } else {
+    printLine(io, reportTable(entries, answer.total, layout, io.stdout.columns ?? columnsOf(io)));
+    tell(io, `${iso(range.from)} to ${iso(range.to)}, ${source} tokens, days of ${range.zone}`);
+  }
+  if (left > 0) tell(io, `${left} more lines are in the total and not shown`);
+  if (format === "json") return;
+  if (answer.settledUntil !== undefined) {
+    tell(io, `GPU time and what follows from it is known until ${iso(answer.settledUntil)}`);
+  }
+  const { unpricedTokens } = answer.total;
+  if (unpricedTokens > 0n && answer.total.money.length > 0) {
+    tell(io, `${unpricedTokens} tokens of customers have no price and are not in the revenue`);
+  }
+}
+
+async function exchange(
+  format: "focus" | "cloudevents",
+  reader: LedgerReader,
+  range: ReportRange,
+  source: ReportSource,
+  io: Io,
+): Promise<void> {
+  if (format === "cloudevents") {
+    const { cloudEvents } = await import("./report/exchange.ts");
+    for (const event of cloudEvents(reader, range, source)) printLine(io, event);
     return;
   }
-  const { reportEntries } = await import("./report/groups.ts");
-  const { reportCsv, reportObject, reportTable } = await import("./report/formats.ts");
-  const entries = reportEntries(reader, plan, groups, range.periods);
-  if (format === "json") {
-    const lines = entries.map((entry) => reportObject(entry, plan, groups));
-    const { from, to, zone } = range;
-    const head = {
-      from: new Date(from).toISOString(),
-      to: new Date(to).toISOString(),
-      time_zone: zone,
-      source,
-    };
-    printLine(io, JSON.stringify({ ...head, by: groups, lines }));
-  } else if (format === "csv") printLine(io, reportCsv(entries, plan, groups, hasPeriods));
-  else {
-    printLine(io, reportTable(entries, plan, groups, hasPeriods));
-    const period = `${new Date(range.from).toISOString()} to ${new Date(range.to).toISOString()}`;
-    tell(io, `${period}, ${source} tokens, days of ${range.zone}`);
+  const { focusCsv } = await import("./report/focus.ts");
+  const focus = focusCsv(reader, range, source);
+  printLine(io, focus.text);
+  if (focus.unpricedTokens === 0n) return;
+  const models = focus.unpricedModels.slice(0, 5).join(", ");
+  tell(
+    io,
+    `${focus.unpricedTokens} tokens (${models}) have no price: their costs are empty, which FOCUS does not allow`,
+  );
+  tell(
+    io,
+    source === billedSource(reader)
+      ? "hint: add them to the price file"
+      : "hint: a gateway bills here, --source gateway",
+  );
+}
+
+/** Whose tokens are billed: a gateway's where the ledger has any. */
+function billedSource(reader: LedgerReader): ReportSource {
+  return reader.series(new Set(["tokenwatt.gateway.tokens"])).size > 0 ? "gateway" : "engine";
+}
+
+function tellIfEmpty(reader: LedgerReader, range: ReportRange, io: Io): void {
+  const { held } = reader;
+  if (held === undefined) {
+    tell(io, "the ledger holds nothing yet");
+    return;
   }
+  const [from, to] = [held.from * bucketMillis, held.to * bucketMillis];
+  if (range.from < to && range.to > from) return;
+  tell(io, `nothing is booked in this range: the ledger holds ${iso(from)} to ${iso(to)}`);
+}
+
+/** How wide a table may be: what the shell says where the output is no terminal. */
+function columnsOf(io: Io): number | undefined {
+  const columns = Number(io.env["COLUMNS"]);
+  return Number.isSafeInteger(columns) && columns >= 40 ? columns : undefined;
 }
 
 function readGroups(text: string): {
   readonly groups: readonly Group[];
   readonly unit: PeriodUnit | undefined;
 } {
-  const known: readonly string[] = [
-    "tenant",
-    "model",
-    "endpoint",
-    "gpu_type",
-    "gpu",
-    "server",
-    "kind",
-    "outcome",
-    "state",
-  ];
   const words = text
     .split(",")
     .map((word) => word.trim().replaceAll("-", "_"))
     .filter((word) => word !== "");
-  const wrong = words.filter((word) => !known.includes(word) && !UNITS.includes(word));
+  const wrong = words.filter((word) => !GROUPS.includes(word) && !UNITS.includes(word));
   if (wrong.length > 0) {
     throw new UsageError(
       `Cannot group by "${wrong.join('", "')}"`,
-      `known: ${[...UNITS, ...known].join(", ")}`,
+      `known: ${[...UNITS, ...GROUPS].join(", ")}`,
     );
   }
   const units = words.filter((word) => UNITS.includes(word));
   if (units.length > 1)
     throw new UsageError(`Cannot group by ${units.join(" and ")} at once`, "name one of them");
-  const groups = [...new Set(words.filter((word) => known.includes(word)))] as Group[];
+  const groups = [...new Set(words.filter((word) => GROUPS.includes(word)))] as Group[];
   return { groups, unit: units[0] as PeriodUnit | undefined };
 }
 
-function readSource(given: string | undefined, groups: readonly Group[]): ReportSource {
-  if (given === undefined)
-    return groups.includes("tenant") || groups.includes("endpoint") ? "gateway" : "engine";
-  if (given === "engine" || given === "gateway") return given;
+function readWhere(text: string): readonly [Group, string] {
+  const place = text.indexOf("=");
+  const group = text.slice(0, Math.max(0, place)).trim().replaceAll("-", "_");
+  if (place > 0 && GROUPS.includes(group)) return [group as Group, text.slice(place + 1)];
+  throw new UsageError(
+    `Cannot read --where "${text}"`,
+    `wanted group=name, for example tenant=acme; groups: ${GROUPS.join(", ")}`,
+  );
+}
+
+function readSource(given: string | undefined): ReportSource | undefined {
+  if (given === undefined || given === "engine" || given === "gateway") return given;
   throw new UsageError(`Cannot use --source "${given}"`, "wanted engine or gateway");
+}
+
+/** Only gateways know customers and how a request's tokens ended. */
+function defaultSource(groups: readonly Group[]): ReportSource {
+  return groups.includes("tenant") || groups.includes("endpoint") ? "gateway" : "engine";
 }
 
 function noAnswer(groups: readonly Group[], source: ReportSource): UsageError {
@@ -182,4 +267,8 @@ function noAnswer(groups: readonly Group[], source: ReportSource): UsageError {
     `Cannot group ${source} figures by ${groups.join(" and ")}: nothing the ledger keeps carries all of them`,
     `try --source ${other}, or fewer groups: engines know server, model, gpu_type and kind; gateways tenant, model, endpoint, kind and outcome`,
   );
+}
+
+function iso(at: number): string {
+  return new Date(at).toISOString();
 }

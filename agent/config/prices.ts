@@ -120,9 +120,20 @@ const lists = {
 };
 type ListName = keyof typeof lists;
 
+/** ISO 4217, as the runtime's own data knows it: finance systems take no other. */
+const currency = z
+  .string()
+  .refine((written) => currencies.has(written), { error: "a currency code of ISO 4217, such as USD or EUR" });
+const currencies: ReadonlySet<string> = new Set(Intl.supportedValuesOf("currency"));
+
 const priceFile = z.strictObject({
   version: text,
-  currency: text,
+  currency,
+  /** Requests that ended so are billed; what the others used is kept and costs nothing. */
+  outcomes: z
+    .array(z.enum(["ok", "error", "aborted", "rejected"]))
+    .min(1)
+    .default(["ok"]),
   gpus: z.array(gpu).default([]),
   tokens: z.array(token).default([]),
   energy: z.array(energy).default([]),
@@ -198,7 +209,7 @@ function compare(one: UnixNanos | undefined, other: UnixNanos | undefined): numb
   return one === undefined || (other !== undefined && one < other) ? -1 : 1;
 }
 
-function catalogueOf({ version, currency, ...file }: z.output<typeof priceFile>): Catalogue {
+function catalogueOf({ version, currency, outcomes, ...file }: z.output<typeof priceFile>): Catalogue {
   // Bookings of successive prices are told apart by the day the price began, two of one day by the instant.
   const beginnings = new Map<string, Set<UnixNanos>>();
   for (const { from } of Object.values(file).flat()) {
@@ -220,6 +231,7 @@ function catalogueOf({ version, currency, ...file }: z.output<typeof priceFile>)
   return {
     version,
     currency,
+    outcomes: [...new Set(outcomes)],
     gpus: file.gpus.map((one) => ({
       ...entryOf(one),
       gpu: one.gpu,

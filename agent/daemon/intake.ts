@@ -2,6 +2,7 @@
 // Nothing here sets a timer; pipeline.ts decides when sources are read.
 
 import type { BookFacts } from "../meter/books.ts";
+import type { Accepted } from "../meter/counters/increments.ts";
 import { DeviceCounters, GapTimes } from "../meter/device-counters.ts";
 import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge, statusGauges } from "../meter/gauges.ts";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, TokenSample } from "../model.ts";
@@ -23,6 +24,17 @@ export interface IntakeParts extends Core {
   /** Remembers the last readings for the case that a law breaks. */
   readonly flight?: FlightRecorder;
   readonly life: Pick<PipelineLife, "needRestart">;
+}
+
+/** The increments of a sample whose requests are booked at times of their own: what is left are its latencies. */
+function withoutUsage(accepted: Accepted, usage: TokenSample["usage"]): Accepted {
+  if (usage === undefined) return accepted;
+  const increments = accepted.increments.map(({ tokensByOutcome: _, ...one }) => ({
+    ...one,
+    tokens: {},
+    requests: {},
+  }));
+  return { ...accepted, increments };
 }
 
 /** What is known now of GPUs, servers and sources, and the way new readings take into the meter. */
@@ -94,7 +106,9 @@ export class Intake {
     this.#succeeded("gpu", poll.received - poll.sent);
   }
 
-  acceptTokens(info: ServerInfo, sample: TokenSample): void {
+  acceptTokens(info: ServerInfo, received: TokenSample): void {
+    // What single requests used is booked and not remembered: neither as a last sample nor for a broken law.
+    const { usage, ...sample } = received;
     const { books, correlator, increments, pending } = this.#parts;
     const id = sample.server;
     if (id !== info.id) this.#serverBehind(info, id);
@@ -102,7 +116,10 @@ export class Intake {
     this.#parts.flight?.keep({ kind: "tokens", sample }, this.#parts.clock.now());
     this.#tellProblems(id, sample.errors);
     this.lastTokenSamples.set(id, sample);
-    const accepted = increments.accept(sample);
+    const accepted = withoutUsage(increments.accept(sample), usage);
+    if (usage !== undefined && usage.length > 0) {
+      books.postUsage(usage, this.bookFacts(), this.#parts.clock.now());
+    }
     pending.add(accepted.increments);
     if (accepted.unmetered) this.record.unmetered(id, this.#parts.clock.now());
     if (accepted.poll !== undefined) correlator.acceptTokens(id, accepted.poll, accepted.increments);
@@ -120,6 +137,7 @@ export class Intake {
       gpus,
       servers,
       soleModel: (server) => this.#parts.increments.soleModel(server),
+      serves: (server, model) => this.#parts.increments.serves(server, model),
       waiting: (server) => requestsWaiting(lastTokenSamples.get(server)),
       whole: (server) => this.#isWhole(server),
     };

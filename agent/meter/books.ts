@@ -14,6 +14,7 @@ import type {
   SettledInterval,
   StateRow,
   UnixNanos,
+  UsagePiece,
 } from "../model.ts";
 import { addHistograms } from "./counters/histograms.ts";
 import type { Objective } from "./figures/slo.ts";
@@ -24,6 +25,7 @@ import type { LedgerOptions } from "./ledger/ledger.ts";
 import { Ledger } from "./ledger/ledger.ts";
 import type { MeterFacts } from "./meter.ts";
 import { Meter } from "./meter.ts";
+import { Billing } from "./money/billing.ts";
 import type { CapacityFacts, ConfiguredRates } from "./money/capacity.ts";
 import { CapacityMeter } from "./money/capacity.ts";
 import type { Catalogue } from "./money/catalogue.ts";
@@ -50,6 +52,8 @@ export interface Beat {
   readonly batch: LedgerBatch;
 }
 
+/** Time the ledger covers: what rates are divided by. */
+const covered = { metric: "tokenwatt.covered_time", dimensions: {}, keptOnly: true } as const;
 /** A wall clock this far behind the stored time is not waited for: every series begins again from zero. */
 const backwardStepMax = 600_000_000_000n;
 /** Entries kept for one beat: a server that restarts in a loop must not fill the record. */
@@ -66,7 +70,8 @@ const latencyOfMetric: Readonly<Record<string, LatencyName>> = {
 /** The books of one host. */
 export class Books {
   readonly ledger: Ledger;
-  readonly meter = new Meter();
+  readonly #billing = new Billing();
+  readonly meter = new Meter(this.#billing);
   readonly #buckets = new Buckets();
   readonly #capacity: CapacityMeter;
   readonly #weights: TokenWeights;
@@ -85,14 +90,22 @@ export class Books {
     const onBooked = (booking: Parameters<Buckets["book"]>[0]): void => this.#buckets.book(booking);
     this.ledger = new Ledger(start, { ...options, onBooked }, restored);
     if (restored !== undefined) this.#restore(restored, start);
+    if (catalogue !== undefined) this.#billing.take(catalogue, start);
+  }
+
+  /** Books what requests used at times of their own, also in buckets that are closed. */
+  postUsage(usage: readonly UsagePiece[], facts: MeterFacts, now: Nanos): void {
+    const at = this.#unixNanos(now);
+    this.ledger.postUntil(this.meter.postUsage(usage, facts, at), at);
   }
 
   /** Books one settled interval: tokens, seconds, joules, money, capacity. Returns the money. */
   post(interval: SettledInterval, facts: BookFacts): readonly Posting[] {
     const end = this.#unixNanos(interval.to);
-    const posted = [...this.meter.post(interval, facts)];
+    const posted = [...this.meter.post(interval, facts, end)];
+    posted.push({ ...covered, amount: interval.to - interval.from });
     const productOf = (server: string): string | undefined => this.meter.gpuModel(server);
-    const money = this.#prices?.post(interval, facts, end, productOf) ?? [];
+    const money = this.#prices?.post(interval, facts, end) ?? [];
     posted.push(...money);
     const capacityFacts = {
       waiting: () => undefined,
@@ -118,6 +131,7 @@ export class Books {
     if (this.#prices !== undefined) prices.remainders.restore(this.#prices.remainders.state());
     this.#prices = prices;
     this.#capacity.setCatalogue(catalogue);
+    this.#billing.take(catalogue, this.#unixNanos(at));
     this.note("price", at, { before: before ?? null, after: catalogue.version });
   }
 
@@ -133,14 +147,17 @@ export class Books {
    */
   commit(time: UnixNanos, at: Nanos, state: readonly StateRow[] = []): Beat {
     const closed = this.#buckets.ended(time).map((bucket) => this.#close(bucket));
+    this.#buckets.closeUntil(time);
     const snapshot = this.ledger.commit(time, at);
     const audit = this.#audit;
     this.#audit = [];
-    const own = [this.#capacity.state(), ...(this.#prices === undefined ? [] : [priceState(this.#prices)])];
+    const own = [this.#capacity.state(), ...this.#billing.takeChanges()];
+    if (this.#prices !== undefined) own.push(priceState(this.#prices));
     const rows = this.#buckets.takeRows();
+    const late = this.#buckets.takeLate();
     return {
       snapshot,
-      batch: { ...this.ledger.takeChanges(), state: [...state, ...own], rows, closed, audit },
+      batch: { ...this.ledger.takeChanges(), state: [...state, ...own], rows, closed, late, audit },
     };
   }
 
@@ -191,6 +208,7 @@ export class Books {
     this.#buckets.restore(restored.rows, bucketOf(time), (id) => series.get(id));
     for (const row of restored.state) {
       if (row.key === '["capacity"]') this.#capacity.restore(row);
+      this.#billing.restore(row);
       if (row.key === '["prices"]') this.#prices?.remainders.restore(JSON.parse(row.value));
     }
     if (start >= time - backwardStepMax) return;

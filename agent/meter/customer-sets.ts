@@ -1,23 +1,40 @@
 // The attribute sets of gateway series, each made once: a gateway of many tenants moves thousands of them at every poll, and
-// building a set, or a key to find it by, would cost more than booking it.
-import type { Dimensions, TokenIncrement } from "../model.ts";
+// building a set, or a key to find it by, would cost more than booking it. Tokens have two: the exported one, and the
+// one the ledger keeps them under, with the price they were used at and the server that billed for them.
+import type { Dimensions } from "../model.ts";
 import { outcomes, tokenKinds } from "./counters/key-counters.ts";
+import type { UnitPrice } from "./money/price-book.ts";
+import { decimalOf } from "./money/split.ts";
+import { attributeOf } from "./names.ts";
 
-/** What a gateway's missing tenant, endpoint or model reads as. */
-export const unknownValue = "unknown";
 const customersMax = 10_000;
+
+/** Who used something, under the names a gateway gives. */
+export interface Customer {
+  readonly model?: string;
+  readonly tenant?: string;
+  readonly endpoint?: string;
+}
+
+interface PricedSet {
+  readonly price: UnitPrice | undefined;
+  readonly payer: Dimensions;
+  readonly isHere: boolean;
+  readonly dimensions: Dimensions;
+}
 
 /** The sets of one tenant, endpoint and model, made as they are needed. */
 export class CustomerSets {
   readonly customer: Dimensions;
   readonly #tokens: (Dimensions | undefined)[] = [];
   readonly #requests: (Dimensions | undefined)[] = [];
+  readonly #priced: (PricedSet | undefined)[] = [];
 
-  constructor({ endpoint, model, tenant }: TokenIncrement) {
+  constructor({ endpoint, model, tenant }: Customer) {
     this.customer = {
-      "tokenwatt.tenant": tenant || unknownValue,
-      "tokenwatt.endpoint": endpoint || unknownValue,
-      "gen_ai.request.model": model || unknownValue,
+      "tokenwatt.tenant": attributeOf(tenant),
+      "tokenwatt.endpoint": attributeOf(endpoint),
+      "gen_ai.request.model": attributeOf(model),
     };
   }
 
@@ -32,6 +49,27 @@ export class CustomerSets {
     return this.#tokens[slot];
   }
 
+  /** The same as the ledger keeps it: at a price, billed by a server of this host where one is known, served here or not. */
+  priced(
+    kind: number,
+    outcome: number,
+    price: UnitPrice | undefined,
+    payer: Dimensions,
+    isHere: boolean,
+  ): Dimensions {
+    const slot = kind * outcomes.length + outcome;
+    const known = this.#priced[slot];
+    if (known?.price === price && known?.payer === payer && known.isHere === isHere) return known.dimensions;
+    const dimensions = {
+      ...payer,
+      ...this.tokens(kind, outcome),
+      ...(isHere ? { "tokenwatt.upstream": "here" } : {}),
+      ...priceDimensions(price),
+    };
+    this.#priced[slot] = { price, payer, isHere, dimensions };
+    return dimensions;
+  }
+
   /** Of requests of an outcome. */
   requests(outcome: number): Dimensions {
     this.#requests[outcome] ??= { ...this.customer, "tokenwatt.outcome": outcomes[outcome] ?? "" };
@@ -43,15 +81,26 @@ export class CustomerSets {
 export class Customers {
   readonly #sets = new Map<string, CustomerSets>();
 
-  /** The sets an increment of a gateway is booked under. */
-  of(increment: TokenIncrement): CustomerSets {
-    const { endpoint = "", model = "", tenant = "" } = increment;
-    const key = [tenant, endpoint, model].join("\u0000");
+  /** The sets what a customer used is booked under. */
+  of(used: Customer): CustomerSets {
+    const { endpoint = "", model = "", tenant = "" } = used;
+    const key = `${tenant.length} ${endpoint.length} ${tenant}${endpoint}${model}`;
     const known = this.#sets.get(key);
     if (known !== undefined) return known;
     if (this.#sets.size >= customersMax) this.#sets.clear();
-    const sets = new CustomerSets(increment);
+    const sets = new CustomerSets(used);
     this.#sets.set(key, sets);
     return sets;
   }
+}
+
+/** A price as attributes of a ledger row: with the tokens in it, what they cost follows exactly. */
+export function priceDimensions(price: UnitPrice | undefined): Dimensions {
+  if (price === undefined) return {};
+  return {
+    "tokenwatt.currency": price.currency,
+    "tokenwatt.price.version": price.version,
+    "tokenwatt.price.per_million": decimalOf(price.perMillion, 9),
+    ...(price.isBilled ? {} : { "tokenwatt.billed": "no" }),
+  };
 }

@@ -15,11 +15,17 @@ import type {
   SettledInterval,
   TokenIncrement,
   TokenKind,
+  UnixNanos,
+  UsagePiece,
 } from "../model.ts";
 import { outcomes, tokenKinds } from "./counters/key-counters.ts";
 import { mergeEngineIncrements } from "./counters/merge-increments.ts";
-import { Customers } from "./customer-sets.ts";
+import type { CustomerSets } from "./customer-sets.ts";
+import { Customers, priceDimensions } from "./customer-sets.ts";
 import { gpuDimensions } from "./gauges.ts";
+import type { OwnTime } from "./money/billing.ts";
+import { Billing } from "./money/billing.ts";
+import { attributeOf, unknownName } from "./names.ts";
 
 /** What an interval is read with: the GPUs and servers known when it settled. */
 export interface MeterFacts {
@@ -27,6 +33,8 @@ export interface MeterFacts {
   readonly servers: ReadonlyMap<string, ServerInfo>;
   /** The model a server serves while it serves exactly one (`Increments.soleModel`). */
   readonly soleModel?: (server: string) => string | undefined;
+  /** Whether a server's pages name this model; absent = known of sole models only. */
+  readonly serves?: (server: string, model: string) => boolean;
 }
 
 /** Every state of a GPU, in the order of METERING.md 2. */
@@ -64,6 +72,8 @@ const operationName = "chat";
 const dimensionsMax = 10_000;
 /** Place of "ok" in `outcomes`. */
 const OK = 0;
+/** Used when the interval was booked, which is all that a counter can say. */
+const inInterval: OwnTime = {};
 
 /** Where the tokens that are billed are counted; a host with a gateway bills from it. */
 export type BillingSource = "engine" | "gateway";
@@ -71,6 +81,12 @@ export type BillingSource = "engine" | "gateway";
 /** Postings of one interval by a meter that remembers nothing of earlier ones. */
 export function postings(interval: SettledInterval, facts: MeterFacts): readonly AnyPosting[] {
   return new Meter().post(interval, facts);
+}
+
+/** Who bills for a model's tokens, and whether an engine of this host serves it. */
+interface Payer {
+  readonly payer: Dimensions;
+  readonly isHere: boolean;
 }
 
 /** Turns intervals into postings. Remembers where servers live, and reuses attribute sets so that ledgers need not. */
@@ -81,22 +97,29 @@ export class Meter {
   readonly #customers = new Customers();
   #facts: MeterFacts = { gpus: new Map(), servers: new Map() };
   #posted: AnyPosting[] = [];
+  readonly #billing: Billing;
+  /** Who bills for a model's tokens here, in the interval that is booked. */
+  readonly #payers = new Map<string, Payer>();
 
-  /** The postings of one interval, to be booked together. */
-  post(interval: SettledInterval, facts: MeterFacts): readonly AnyPosting[] {
-    this.#facts = facts;
-    this.#posted = [];
+  constructor(billing: Billing = new Billing()) {
+    this.#billing = billing;
+  }
+
+  /** The postings of one interval that ended at `end`, to be booked together. */
+  post(interval: SettledInterval, facts: MeterFacts, end: UnixNanos = 1n): readonly AnyPosting[] {
+    this.#begin(facts);
     this.#remember(interval);
     for (const gpu of interval.gpus) this.#gpu(gpu);
-    const tenantsFromEngines = billingSource(facts) === "engine";
+    const fromEngines = billingSource(facts) === "engine";
     for (const server of interval.servers) {
+      // An engine that names tenants stands in for a gateway where there is none.
+      const namesTenants = fromEngines && server.increments.some((one) => one.tenant !== undefined);
       for (const increment of server.increments) {
-        // An engine that names tenants stands in for a gateway where there is none.
-        const named = tenantsFromEngines && increment.tenant !== undefined;
-        if (increment.family === "gateway" || named) this.#gateway(increment);
+        if (increment.family === "gateway" || namesTenants) this.#gateway(increment, end - 1n);
       }
+      const pricedAt = fromEngines && !namesTenants ? end - 1n : undefined;
       for (const increment of mergeEngineIncrements(server.increments)) {
-        if (increment.family === "engine") this.#engine(increment, interval);
+        if (increment.family === "engine") this.#engine(increment, interval, pricedAt);
         if (increment.resets > 0) {
           const source = { "tokenwatt.source": `server:${increment.server}` };
           this.#add("tokenwatt.counter_resets", source, increment.resets);
@@ -107,7 +130,37 @@ export class Meter {
     for (const violation of interval.violations) {
       this.#add("tokenwatt.invariant_violations", { "tokenwatt.law": lawOf(violation) }, 1);
     }
+    this.#posted.push(...this.#billing.postings());
     return this.#posted;
+  }
+
+  /** Postings of what requests used at times of their own; one without a time was used now, at `now`. */
+  postUsage(usage: readonly UsagePiece[], facts: MeterFacts, now: UnixNanos): readonly AnyPosting[] {
+    this.#begin(facts);
+    for (const piece of usage) {
+      const sets = this.#customers.of(piece);
+      const outcome = outcomes.indexOf(piece.outcome);
+      const own = {
+        at: piece.at ?? now,
+        ...(piece.takesBack === true ? ({ takesBack: true } as const) : {}),
+      };
+      for (let kind = 0; kind < tokenKinds.length; kind++) {
+        const amount = piece.tokens[tokenKinds[kind] as TokenKind] ?? 0;
+        if (amount !== 0) this.#customerTokens(sets, piece.model, kind, outcome, amount, own.at, own);
+      }
+      if (piece.requests === 0) continue;
+      const dimensions = sets.requests(outcome);
+      const kept = { metric: "tokenwatt.gateway.requests", dimensions, kept: dimensions };
+      this.#posted.push({ ...kept, amount: piece.requests, ...own });
+    }
+    this.#posted.push(...this.#billing.postings());
+    return this.#posted;
+  }
+
+  #begin(facts: MeterFacts): void {
+    this.#facts = facts;
+    this.#posted = [];
+    this.#payers.clear();
   }
 
   /** The product name of a server's GPUs while they are all alike. */
@@ -169,17 +222,35 @@ export class Meter {
     }
   }
 
-  #engine(increment: TokenIncrement, interval: SettledInterval): void {
+  #engine(increment: TokenIncrement, interval: SettledInterval, pricedAt: UnixNanos | undefined): void {
     const server = this.#server(increment.server, increment.model);
     const hardware = text("hw.model", this.gpuModel(increment.server));
     const role = { "tokenwatt.server.role": increment.role };
     const reason = this.#unmatched(increment, interval);
+    const payer = this.#intern({
+      ...server,
+      "gen_ai.request.model": increment.model ?? unknownName,
+      ...hardware,
+    });
     for (const kind of tokenKinds) {
       const amount = increment.tokens[kind] ?? 0;
+      if (amount === 0) continue;
       const named = { "tokenwatt.token.kind": kind };
-      this.#add("tokenwatt.tokens", { ...server, ...hardware, ...named, ...role }, amount);
+      const dimensions = this.#intern({ ...server, ...hardware, ...named, ...role });
+      const price =
+        pricedAt === undefined ? undefined : this.#billing.price(increment.model, kind, undefined, pricedAt);
+      const kept = this.#intern({ ...dimensions, ...priceDimensions(price) });
+      this.#posted.push({ metric: "tokenwatt.tokens", dimensions, kept, amount });
+      if (price !== undefined) this.#billing.earn(price, payer, kind, amount, {});
       if (reason === undefined) continue;
-      this.#add("tokenwatt.unmatched_tokens", { ...server, ...named, reason }, amount);
+      const unmatched = this.#intern({ ...server, ...named, reason });
+      const product = this.#intern({ ...unmatched, ...hardware });
+      this.#posted.push({
+        metric: "tokenwatt.unmatched_tokens",
+        dimensions: unmatched,
+        kept: product,
+        amount,
+      });
     }
     this.#add("tokenwatt.reasoning_tokens", server, increment.reasoningTokens);
     for (const outcome of outcomes) {
@@ -197,8 +268,9 @@ export class Meter {
     }
   }
 
-  #gateway(increment: TokenIncrement): void {
+  #gateway(increment: TokenIncrement, instant: UnixNanos): void {
     const sets = this.#customers.of(increment);
+    const { model } = increment;
     // Counted, not iterated with entries(): this runs for every customer, and V8 makes a pair for each step.
     for (let kind = 0; kind < tokenKinds.length; kind++) {
       const name = tokenKinds[kind] as TokenKind;
@@ -207,17 +279,59 @@ export class Meter {
       for (let outcome = OK + 1; outcome < outcomes.length; outcome++) {
         const amount = Math.min(rest, increment.tokensByOutcome?.[outcomes[outcome] as Outcome]?.[name] ?? 0);
         rest -= amount;
-        if (amount !== 0) this.#book("tokenwatt.gateway.tokens", sets.tokens(kind, outcome), amount);
+        if (amount !== 0) this.#customerTokens(sets, model, kind, outcome, amount, instant, inInterval);
       }
-      if (rest !== 0) this.#book("tokenwatt.gateway.tokens", sets.tokens(kind, OK), rest);
+      if (rest !== 0) this.#customerTokens(sets, model, kind, OK, rest, instant, inInterval);
     }
     for (let outcome = 0; outcome < outcomes.length; outcome++) {
       const amount = increment.requests[outcomes[outcome] as Outcome] ?? 0;
-      if (amount !== 0) this.#book("tokenwatt.gateway.requests", sets.requests(outcome), amount);
+      if (amount === 0) continue;
+      const dimensions = sets.requests(outcome);
+      this.#posted.push({ metric: "tokenwatt.gateway.requests", dimensions, kept: dimensions, amount });
     }
     for (const name of Object.keys(increment.latencies) as LatencyName[]) {
       this.#addHistogram(`tokenwatt.gateway.${name}`, sets.customer, increment, name);
     }
+  }
+
+  /** Books a customer's tokens of one kind and outcome, at the price of the instant they were used. */
+  #customerTokens(
+    sets: CustomerSets,
+    model: string | undefined,
+    kind: number,
+    outcome: number,
+    amount: number,
+    instant: UnixNanos,
+    own: OwnTime,
+  ): void {
+    const [name, how] = [tokenKinds[kind] as TokenKind, outcomes[outcome] as Outcome];
+    const { isHere, payer } = this.#payer(model);
+    const price = this.#billing.price(model, name, how, instant);
+    const [dimensions, kept] = [sets.tokens(kind, outcome), sets.priced(kind, outcome, price, payer, isHere)];
+    this.#posted.push({ metric: "tokenwatt.gateway.tokens", dimensions, kept, amount, ...own });
+    if (price !== undefined) this.#billing.earn(price, payer, name, amount, own);
+  }
+
+  /** Who bills for a model's tokens: the one engine here that serves it, if it is one. */
+  #payer(model: string | undefined): Payer {
+    const name = attributeOf(model);
+    const known = this.#payers.get(name);
+    if (known !== undefined) return known;
+    const { servers, serves, soleModel } = this.#facts;
+    const engines: string[] = [];
+    for (const { family, id } of servers.values()) {
+      if (family !== "engine" || model === undefined) continue;
+      if (serves?.(id, model) ?? soleModel?.(id) === model) engines.push(id);
+    }
+    const [server] = engines.length === 1 ? engines : [];
+    const payer = this.#intern({
+      ...text("tokenwatt.server.id", server),
+      "gen_ai.request.model": name,
+      ...text("hw.model", server === undefined ? undefined : this.gpuModel(server)),
+    });
+    const found = { payer, isHere: engines.length > 0 };
+    this.#payers.set(name, found);
+    return found;
   }
 
   /** Why these tokens meet no observed GPU time, if so: read late, or mostly while the server's GPUs were not read. */

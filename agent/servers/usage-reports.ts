@@ -67,7 +67,7 @@ export function createUsageReader(
       else if (!seen.add(`${source}\u0000${id}`, Number(now / 1_000_000_000n))) duplicates++;
       else {
         accepted++;
-        totals.add(usage);
+        totals.add({ ...usage, endTime });
       }
     }
     return encodeResponse(accepted, duplicates, refused);

@@ -5,10 +5,10 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { reportEntries } from "../../agent/cli/report/groups.ts";
+import { readReport } from "../../agent/cli/report/groups.ts";
 import { Books } from "../../agent/meter/books.ts";
 import { periods } from "../../agent/meter/figures/calendar.ts";
-import { planReport } from "../../agent/meter/figures/report.ts";
+import { planReport } from "../../agent/meter/figures/report-plan.ts";
 import type { GpuInfo, ServerInfo, SettledInterval, TokenIncrement } from "../../agent/model.ts";
 import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
@@ -205,7 +205,13 @@ const timed = (
 ): void => {
   let lines = 0;
   const took = milliseconds(
-    () => (lines = reportEntries(reader, planReport(groups, "engine"), groups, pieces).length),
+    () =>
+      (lines = readReport(reader, {
+        plan: planReport(groups, "engine"),
+        groups,
+        where: [],
+        periods: pieces,
+      }).entries.length),
   );
   console.log(`${name}: ${lines} lines in ${took.toFixed(0)} ms`);
 };

@@ -1,179 +1,181 @@
-// A report as a table for people, as CSV and as JSON. Token counts are exact integers; money has at most 9 decimals.
+// A report as a table for people, as CSV and as JSON. Token counts are exact integers, revenue is exact to its last decimal.
 // An empty cell, and null in JSON, means that nothing was booked or nothing can say; 0 is a sum.
-
-import type { Group, Plan } from "../../meter/figures/report.ts";
-import { knowsStates } from "../../meter/figures/report.ts";
-import { formatNano } from "../common/numbers.ts";
+// Money of two currencies takes two rows: the second one carries no other figure, so that columns still sum up.
+import type { ReportLine } from "../../meter/figures/report.ts";
+import type { Group, Plan } from "../../meter/figures/report-plan.ts";
+import { knowsStates } from "../../meter/figures/report-plan.ts";
 import { formatTable } from "../common/table.ts";
+import type { Column, Row, Value } from "./columns.ts";
+import { columnsOf, costText, revenueText } from "./columns.ts";
 import type { ReportEntry } from "./groups.ts";
 
-interface Column {
-  readonly name: string;
-  /** Shorter, for the table. */
-  readonly title: string;
-  /** Decimals in the table. */
-  readonly decimals?: number;
-  readonly value: (entry: ReportEntry) => bigint | number | string | undefined;
+/** What a report is written with. */
+export interface Layout {
+  readonly plan: Plan;
+  readonly groups: readonly Group[];
+  readonly hasPeriods: boolean;
 }
 
-/** The columns of a report: groups first, then what the plan can answer. */
-function columnsOf(plan: Plan, groups: readonly Group[], hasPeriods: boolean): readonly Column[] {
-  const states = knowsStates(plan);
-  return [
-    ...(hasPeriods
-      ? [{ name: "period", title: "period", value: ({ period }: ReportEntry) => period.name }]
-      : []),
-    ...groups.map((group, index) => ({
-      name: group,
-      title: group,
-      value: ({ values }: ReportEntry) => values[index] ?? "",
-    })),
-    { name: "requests", title: "requests", value: ({ line }) => sum(Object.values(line.requests)) },
-    { name: "input_uncached", title: "in uncached", value: ({ line }) => line.tokens.input_uncached },
-    { name: "input_cached", title: "in cached", value: ({ line }) => line.tokens.input_cached },
-    { name: "input_unsplit", title: "in unsplit", value: ({ line }) => line.tokens.input_unsplit },
-    { name: "output", title: "output", value: ({ line }) => line.tokens.output },
-    { name: "tokens", title: "tokens", value: ({ line }) => line.allTokens },
-    { name: "gpu_hours", title: "GPU-h", decimals: 3, value: (entry) => hours(entry, plan) },
-    { name: "energy_kwh", title: "kWh", decimals: 3, value: ({ line }) => over(line.millijoules, 3.6e9) },
-    { name: "cost", title: "cost", decimals: 2, value: ({ line }) => money(line.cost) },
-    { name: "revenue", title: "revenue", decimals: 2, value: ({ line }) => money(line.revenue) },
-    {
-      name: "tokens_per_gpu_hour",
-      title: "tok/GPU-h",
-      decimals: 0,
-      value: ({ line }) => line.kpis.tokensPerGpuHour,
-    },
-    { name: "tokens_per_joule", title: "tok/J", decimals: 2, value: ({ line }) => line.kpis.tokensPerJoule },
-    {
-      name: "token_active_utilization",
-      title: "active",
-      decimals: 3,
-      value: ({ line }) => (states ? line.kpis.tokenActiveUtilization : undefined),
-    },
-    {
-      name: "uncertain_time_share",
-      title: "uncertain",
-      decimals: 3,
-      value: ({ line }) => line.kpis.uncertainTimeShare,
-    },
-    {
-      name: "uncertain_energy_share",
-      title: "of kWh",
-      decimals: 3,
-      value: ({ line }) => line.kpis.uncertainEnergyShare,
-    },
-    {
-      name: "capacity_utilization",
-      title: "of capacity",
-      decimals: 3,
-      value: ({ line }) => line.kpis.capacityUtilization,
-    },
-    {
-      name: "cost_per_million_tokens",
-      title: "cost/1M",
-      decimals: 3,
-      value: ({ line }) => line.kpis.costPerMillionTokens.allocation,
-    },
-    { name: "gross_margin", title: "margin", decimals: 3, value: ({ line }) => line.kpis.grossMargin },
-    { name: "error_share", title: "errors", decimals: 4, value: ({ line }) => line.kpis.errorShare },
-    {
-      name: "ttft_p50_seconds",
-      title: "TTFT p50",
-      decimals: 3,
-      value: ({ line }) => line.percentiles.time_to_first_token?.p50,
-    },
-    {
-      name: "ttft_p99_seconds",
-      title: "p99",
-      decimals: 3,
-      value: ({ line }) => line.percentiles.time_to_first_token?.p99,
-    },
-    {
-      name: "e2e_p50_seconds",
-      title: "e2e p50",
-      decimals: 3,
-      value: ({ line }) => line.percentiles.request_duration?.p50,
-    },
-    {
-      name: "e2e_p99_seconds",
-      title: "p99",
-      decimals: 3,
-      value: ({ line }) => line.percentiles.request_duration?.p99,
-    },
-  ];
-}
-
-/** Lines for people; columns nothing is known of are left out. */
+/** Lines for people, their total last; columns nothing is known of are left out. Wider than `width`: several blocks. */
 export function reportTable(
   entries: readonly ReportEntry[],
-  plan: Plan,
-  groups: readonly Group[],
-  hasPeriods: boolean,
+  total: ReportLine,
+  layout: Layout,
+  width: number | undefined,
 ): string {
-  const columns = columnsOf(plan, groups, hasPeriods);
-  const labels = groups.length + (hasPeriods ? 1 : 0);
-  const shown = columns.filter(
-    (column, index) => index < labels || entries.some((entry) => column.value(entry) !== undefined),
+  const columns = columnsOf(layout.plan, layout.groups, layout.hasPeriods);
+  const labels = columns.filter((column) => column.isLabel === true);
+  const rows = entries.flatMap(rowsOf);
+  if (labels.length > 0) {
+    const totals = { period: { name: "" }, values: [], line: total };
+    rows.push(...rowsOf(totals).map((row) => ({ ...row, period: "total", values: ["total"] })));
+  }
+  const known = columns.filter(
+    (column) => column.isLabel !== true && rows.some((row) => column.value(row) !== undefined),
   );
-  const rows = entries.map((entry) => shown.map((column) => cell(column, column.value(entry))));
-  return formatTable([shown.map((column) => column.title), ...rows], { rightFrom: labels });
+  const blocks = blocksOf(labels, known, rows, width);
+  return blocks.map((block) => tableOf(labels, block, rows)).join("\n\n");
 }
 
 /** RFC 4180, one header line, every column always there. */
-export function reportCsv(
-  entries: readonly ReportEntry[],
-  plan: Plan,
-  groups: readonly Group[],
-  hasPeriods: boolean,
-): string {
-  const range: readonly Column[] = [
-    { name: "from", title: "", value: ({ period }) => new Date(period.from).toISOString() },
-    { name: "to", title: "", value: ({ period }) => new Date(period.to).toISOString() },
-  ];
-  const columns = [...range, ...columnsOf(plan, groups, hasPeriods)];
-  return csv([
-    columns.map((column) => column.name),
-    ...entries.map((entry) => columns.map((column) => String(column.value(entry) ?? ""))),
-  ]);
+export function reportCsv(entries: readonly ReportEntry[], layout: Layout): string {
+  const columns = columnsOf(layout.plan, layout.groups, layout.hasPeriods);
+  const lines = entries.flatMap((entry) => {
+    const range = [iso(entry.period.from), iso(entry.period.to)];
+    return rowsOf(entry).map((row) => [...range, ...columns.map((column) => plain(column.value(row)))]);
+  });
+  return csv([["from", "to", ...columns.map((column) => column.name)], ...lines]);
 }
 
 /** Lines of cells as RFC 4180. A cell that a spreadsheet would run as a formula is kept as text. */
 export function csv(rows: readonly (readonly string[])[]): string {
   const quote = (text: string): string => {
-    const safe = /^[=+@\t\r]|^-\D/.test(text) ? `'${text}` : text;
-    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+    const safe = isFormula(text) ? `'${text}` : text;
+    return /[",;\r\n\t]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   return rows.map((row) => row.map(quote).join(",")).join("\r\n");
 }
 
+// OWASP, CSV injection: = + - @, their full-width forms, tab and carriage return. A plain number may begin with a sign.
+const formula = /^[\s\u00a0\u3000]*[=+@\uff1d\uff0b\uff20\uff0d-]|^[\t\r\n]/u;
+const plainNumber = /^-\d+(?:\.\d+)?$/;
+
+function isFormula(text: string): boolean {
+  return formula.test(text) && !plainNumber.test(text);
+}
+
 /** Everything a line knows, as a plain object for JSON; integers beyond 2^53 become decimal texts. */
-export function reportObject(
-  entry: ReportEntry,
-  plan: Plan,
-  groups: readonly Group[],
-): Record<string, unknown> {
+export function reportObject(entry: ReportEntry, layout: Layout): Record<string, unknown> {
   const { line, period } = entry;
-  const { cost, gpuNanos, kpis, millijoules, percentiles, requests, revenue, tokens } = line;
+  return {
+    from: iso(period.from),
+    to: iso(period.to),
+    ...(period.name === "" ? {} : { period: period.name }),
+    ...Object.fromEntries(layout.groups.map((group, index) => [group, entry.values[index] ?? ""])),
+    ...lineObject(line, layout.plan),
+  };
+}
+
+/** The figures of a line. `money` has them by currency; beside it stand those of the only one, if it is one. */
+export function lineObject(line: ReportLine, plan: Plan): Record<string, unknown> {
+  const { gpuNanos, kpis, millijoules, percentiles, requests, tokens } = line;
+  const only = line.money.length === 1 ? line.money[0] : undefined;
   const utilization = knowsStates(plan) ? kpis.tokenActiveUtilization : undefined;
   return {
-    from: new Date(period.from).toISOString(),
-    to: new Date(period.to).toISOString(),
-    ...(period.name === "" ? {} : { period: period.name }),
-    ...Object.fromEntries(groups.map((group, index) => [group, entry.values[index] ?? ""])),
     tokens: numbers(tokens),
     requests: numbers(requests),
     gpu_seconds: Object.fromEntries(
       Object.entries(gpuNanos).map(([state, nanos]) => [state, Number(nanos) / 1e9]),
     ),
-    energy_joules: over(millijoules, 1e3) ?? null,
-    cost: money(cost) ?? null,
-    revenue: money(revenue) ?? null,
+    energy_joules: millijoules === undefined ? null : Number(millijoules) / 1e3,
+    cost: costText(only) ?? null,
+    revenue: revenueText(only) ?? null,
+    currency: only?.currency ?? null,
+    money: line.money.map((money) => ({
+      currency: money.currency,
+      cost: costText(money) ?? null,
+      revenue: revenueText(money) ?? null,
+    })),
     queries_per_second: line.queriesPerSecond ?? null,
     tokens_per_second: line.tokensPerSecond ?? null,
     latency_seconds: percentiles,
     kpis: snakeCase({ ...kpis, tokenActiveUtilization: utilization }),
   };
+}
+
+function rowsOf(entry: {
+  readonly period: { readonly name: string };
+  readonly values: readonly string[];
+  readonly line: ReportLine;
+}): Row[] {
+  const { line, values } = entry;
+  const [first, ...more] = line.money;
+  const labels = { period: entry.period.name, values };
+  return [{ ...labels, line, money: first }, ...more.map((money) => ({ ...labels, line: undefined, money }))];
+}
+
+/** Columns side by side as far as the width goes; the labels are repeated with every block. */
+function blocksOf(
+  labels: readonly Column[],
+  known: readonly Column[],
+  rows: readonly Row[],
+  width: number | undefined,
+): readonly (readonly Column[])[] {
+  if (width === undefined) return [known];
+  const room = width - labels.reduce((all, column) => all + widthOf(column, rows) + 2, 0);
+  const blocks: Column[][] = [];
+  let used = Number.POSITIVE_INFINITY;
+  for (const column of known) {
+    const wide = widthOf(column, rows) + 2;
+    if (used + wide > room + 2) {
+      blocks.push([]);
+      used = 0;
+    }
+    blocks.at(-1)?.push(column);
+    used += wide;
+  }
+  return blocks.length === 0 ? [[]] : blocks;
+}
+
+function widthOf(column: Column, rows: readonly Row[]): number {
+  return Math.max(column.title.length, ...rows.map((row) => cell(column, column.value(row)).length));
+}
+
+function tableOf(labels: readonly Column[], block: readonly Column[], rows: readonly Row[]): string {
+  const columns = [...labels, ...block];
+  // A row that only adds money of another currency says nothing in a block without money.
+  const shown = rows.filter(
+    (row) => row.line !== undefined || block.some((column) => column.value(row) !== undefined),
+  );
+  const lines = shown.map((row) => columns.map((column) => cell(column, column.value(row))));
+  return formatTable([columns.map((column) => column.title), ...lines], { rightFrom: labels.length });
+}
+
+function cell(column: Column, value: Value): string {
+  if (value === undefined) return "-";
+  if (typeof value === "string" && column.decimals === undefined) return value;
+  if (typeof value === "bigint") return group(String(value));
+  if (typeof value === "string") return rounded(value, column.decimals ?? 0);
+  const [whole = "0", fraction] = value.toFixed(column.decimals ?? 0).split(".");
+  return fraction === undefined ? group(whole) : `${group(whole)}.${fraction}`;
+}
+
+/** An exact decimal as people read it; what is not 0 is never shown as 0. */
+function rounded(decimal: string, decimals: number): string {
+  const value = Number(decimal);
+  const text = value.toFixed(decimals);
+  if (value !== 0 && Number(text) === 0) return value.toPrecision(1);
+  const [whole = "0", fraction] = text.split(".");
+  return fraction === undefined ? group(whole) : `${group(whole)}.${fraction}`;
+}
+
+function group(digits: string): string {
+  return digits.replaceAll(/\B(?=(\d{3})+$)/g, ",");
+}
+
+function plain(value: Value): string {
+  if (value === undefined) return "";
+  return typeof value === "number" ? String(Number(value.toPrecision(12))) : String(value);
 }
 
 /** Names as everywhere in JSON; what is not known is null. */
@@ -185,39 +187,6 @@ function snakeCase(values: object): Record<string, unknown> {
   return Object.fromEntries(entries) as Record<string, unknown>;
 }
 
-function hours({ line }: ReportEntry, plan: Plan): number | undefined {
-  const { all, parked, stalled, token_active } = line.gpuNanos;
-  if (!knowsStates(plan)) return over(all, 3.6e12);
-  return over(sum([parked, stalled, token_active]), 3.6e12);
-}
-
-function cell(column: Column, value: bigint | number | string | undefined): string {
-  if (value === undefined) return "-";
-  if (typeof value === "string" && column.decimals === undefined) return value;
-  if (typeof value === "bigint") return group(String(value));
-  const [whole = "0", fraction] = Number(value)
-    .toFixed(column.decimals ?? 0)
-    .split(".");
-  return fraction === undefined ? group(whole) : `${group(whole)}.${fraction}`;
-}
-
-function group(digits: string): string {
-  return digits.replaceAll(/\B(?=(\d{3})+$)/g, ",");
-}
-
-function sum(parts: readonly (bigint | undefined)[]): bigint | undefined {
-  const known = parts.filter((part) => part !== undefined);
-  return known.length === 0 ? undefined : known.reduce((total, part) => total + part, 0n);
-}
-
-function over(value: bigint | undefined, divisor: number): number | undefined {
-  return value === undefined ? undefined : Number(value) / divisor;
-}
-
-function money(value: bigint | undefined): string | undefined {
-  return value === undefined ? undefined : formatNano(value);
-}
-
 function numbers(parts: Readonly<Partial<Record<string, bigint>>>): Record<string, number | string> {
   return Object.fromEntries(
     Object.entries(parts).map(([key, value]) => [
@@ -225,4 +194,8 @@ function numbers(parts: Readonly<Partial<Record<string, bigint>>>): Record<strin
       value !== undefined && value > BigInt(Number.MAX_SAFE_INTEGER) ? String(value) : Number(value),
     ]),
   );
+}
+
+function iso(at: number): string {
+  return new Date(at).toISOString();
 }

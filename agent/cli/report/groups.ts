@@ -1,56 +1,168 @@
 // Sums the ledger's rows for every period and group of a report.
 import type { Period } from "../../meter/figures/calendar.ts";
-import type { Group, Plan, ReportLine } from "../../meter/figures/report.ts";
-import { groupKeys, plannedMetrics, reportLine, Sums } from "../../meter/figures/report.ts";
+import type { LineFacts, ReportLine } from "../../meter/figures/report.ts";
+import { reportLine, Sums } from "../../meter/figures/report.ts";
+import type { Group, Plan } from "../../meter/figures/report-plan.ts";
+import { groupKeys, isShared, plannedMetrics } from "../../meter/figures/report-plan.ts";
 import { bucketMillis } from "../../meter/ledger/grid.ts";
-import type { LedgerReader } from "../../store/ledger/reader.ts";
+import { nameOf } from "../../meter/names.ts";
+import type { LedgerReader, StoredSeries } from "../../store/ledger/reader.ts";
 import { UsageError } from "../common/errors.ts";
 
-const DAY_MILLIS = 86_400_000;
+const dayMillis = 86_400_000;
+const coveredMetric = "tokenwatt.covered_time";
+const gpuTimeMetric = "tokenwatt.gpu.time";
 
 /** One group in one period. */
 export interface ReportEntry {
   readonly period: Period;
-  /** Values in the order of the groups; empty where a series does not carry the attribute. */
+  /** Names in the order of the groups; `(no server)` and the like where a series does not carry the attribute. */
   readonly values: readonly string[];
   readonly line: ReportLine;
 }
 
-/** Every group of every period that has anything booked, periods in order, groups by value. */
-export function reportEntries(
-  reader: LedgerReader,
-  plan: Plan,
-  groups: readonly Group[],
-  periods: readonly Period[],
-): readonly ReportEntry[] {
+/** What is asked of the ledger. */
+export interface Question {
+  readonly plan: Plan;
+  readonly groups: readonly Group[];
+  readonly periods: readonly Period[];
+  /** Names a group must have. */
+  readonly where: readonly (readonly [group: Group, name: string])[];
+}
+
+/** The lines of a report and their total. */
+export interface Answer {
+  readonly entries: readonly ReportEntry[];
+  readonly total: ReportLine;
+  /** End of the last closed bucket in unix milliseconds, where figures end with it before the range does. */
+  readonly settledUntil: number | undefined;
+}
+
+interface Found {
+  readonly values: readonly string[];
+  readonly isNamed: boolean;
+  readonly sums: Sums;
+  readonly settled: Sums;
+}
+
+/** Every group of every period that has anything booked, periods in order, groups by name; and all of them together. */
+export function readReport(reader: LedgerReader, question: Question): Answer {
+  const { groups, periods, plan, where } = question;
   refusePrunedEdges(reader, periods);
   const series = reader.series(plannedMetrics(plan));
+  const kept = new Map([...series].filter(([, one]) => fits(one, where)));
+  const seconds = coveredSeconds(reader, periods);
+  const closed = isShared(plan) ? reader.closedUntil * bucketMillis : Number.POSITIVE_INFINITY;
   const entries: ReportEntry[] = [];
-  for (const period of periods) {
-    const sums = reader.sums(period.from / bucketMillis, period.to / bucketMillis, series);
-    const found = new Map<string, { readonly values: readonly string[]; readonly sums: Sums }>();
-    for (const [id, moved] of sums) {
-      const stored = series.get(id);
-      if (stored === undefined) continue;
-      const values = groups.map((group) => stored.dimensions[groupKeys[group]] ?? "");
-      const key = values.join("\u0000");
-      const group = found.get(key) ?? { values, sums: new Sums() };
-      found.set(key, group);
-      group.sums.add(stored.metric, stored.dimensions, moved);
-    }
-    const seconds = (period.to - period.from) / 1000;
-    for (const [, group] of [...found].sort(([one], [other]) => (one < other ? -1 : 1))) {
-      entries.push({ period, values: group.values, line: reportLine(plan, group.sums, seconds) });
+  const whole = { sums: new Sums(plan), settled: new Sums(plan) };
+  for (const [index, period] of periods.entries()) {
+    const found = sumPeriod(reader, question, kept, period, closed);
+    for (const group of [...found.values()].sort(byName)) {
+      const { isNamed, settled, sums, values } = group;
+      const facts: LineFacts = { seconds: seconds[index], settled, isNamed };
+      entries.push({ period, values, line: reportLine(plan, sums, facts) });
+      whole.sums.addSums(sums);
+      whole.settled.addSums(settled);
     }
   }
-  return entries;
+  const all = seconds.every((one) => one === undefined) ? undefined : sum(seconds);
+  const facts = { seconds: all, settled: whole.settled, isNamed: true };
+  const end = periods.at(-1)?.to ?? 0;
+  return {
+    entries,
+    total: reportLine(plan, whole.sums, facts),
+    settledUntil: closed < end && groups.length > 0 ? closed : undefined,
+  };
+}
+
+/** By name; what has none of its own, in brackets, comes last. */
+function byName(one: Found, other: Found): number {
+  const [a, b] = [one, other].map(({ values }) => values.map((value) => value.replace(/^\(/, "\uffff")));
+  return String(a) < String(b) ? -1 : 1;
+}
+
+/** What a group is called: as it was given, or why it has no name. */
+export function groupName(group: Group, value: string | undefined): string {
+  if (value === undefined || value === "") return `(no ${group})`;
+  return group === "tenant" || group === "endpoint" || group === "model" ? nameOf(value) : value;
+}
+
+function sumPeriod(
+  reader: LedgerReader,
+  { groups, plan }: Question,
+  series: ReadonlyMap<number, StoredSeries>,
+  period: Period,
+  closed: number,
+): ReadonlyMap<string, Found> {
+  const found = new Map<string, Found>();
+  const settledTo = Math.min(period.to, closed);
+  const parts: readonly (readonly [from: number, to: number, isSettled: boolean])[] = [
+    [period.from, Math.max(period.from, settledTo), true],
+    [Math.max(period.from, settledTo), period.to, false],
+  ];
+  for (const [from, to, isSettled] of parts) {
+    if (from >= to) continue;
+    for (const [id, moved] of reader.sums(from / bucketMillis, to / bucketMillis, series)) {
+      const stored = series.get(id);
+      if (stored === undefined || !counts(stored, plan)) continue;
+      const raw = groups.map((group) => stored.dimensions[groupKeys[group]]);
+      const values = groups.map((group, index) => groupName(group, raw[index]));
+      const key = values.join("\u0000");
+      const group = found.get(key) ?? {
+        values,
+        isNamed: raw.every((value) => value !== undefined && value !== ""),
+        sums: new Sums(plan),
+        settled: new Sums(plan),
+      };
+      found.set(key, group);
+      group.sums.addMoved(stored.metric, stored.dimensions, moved);
+      if (isSettled) group.settled.addMoved(stored.metric, stored.dimensions, moved);
+    }
+  }
+  return found;
+}
+
+/** Tokens that are read for what they earned are of no group of the report where they earned nothing. */
+function counts({ dimensions, metric }: StoredSeries, plan: Plan): boolean {
+  if (!plan.priced.includes(metric) || dimensions["tokenwatt.currency"] !== undefined) return true;
+  return metric === plan.tokens || metric === plan.kpiTokens;
+}
+
+function fits({ dimensions }: StoredSeries, where: Question["where"]): boolean {
+  return where.every(([group, name]) => groupName(group, dimensions[groupKeys[group]]) === name);
+}
+
+/** Seconds of each period that the ledger covers: while the agent ran, or was known to be away. */
+function coveredSeconds(reader: LedgerReader, periods: readonly Period[]): readonly (number | undefined)[] {
+  const series = reader.series(new Set([coveredMetric, gpuTimeMetric]));
+  return periods.map(({ from, to }) => {
+    let covered: bigint | undefined;
+    const byGpu = new Map<string, bigint>();
+    for (const [id, moved] of reader.sums(from / bucketMillis, to / bucketMillis, series)) {
+      const one = series.get(id);
+      if (one === undefined || typeof moved !== "bigint") continue;
+      if (one.metric === coveredMetric) covered = (covered ?? 0n) + moved;
+      else {
+        const gpu = one.dimensions["hw.id"] ?? "";
+        byGpu.set(gpu, (byGpu.get(gpu) ?? 0n) + moved);
+      }
+    }
+    // Ledgers of before kept no such sum; every second of every GPU is in them.
+    const longest = [...byGpu.values()].reduce((most, one) => (one > most ? one : most), 0n);
+    const nanos = covered !== undefined && covered >= longest ? covered : longest;
+    return nanos === 0n ? undefined : Number(nanos) / 1e9;
+  });
+}
+
+function sum(parts: readonly (number | undefined)[]): number {
+  return parts.reduce<number>((all, part) => all + (part ?? 0), 0);
 }
 
 /** An edge inside a day whose rows were pruned would put all of that day on one side of it. */
 function refusePrunedEdges(reader: LedgerReader, periods: readonly Period[]): void {
   const kept = reader.rowsFrom * bucketMillis;
   for (const { from, to } of periods) {
-    const edge = [from, to].find((at) => at < kept && at % DAY_MILLIS !== 0);
+    const edge = [from, to].find((at) => at < kept && at % dayMillis !== 0);
     if (edge === undefined) continue;
     throw new UsageError(
       `Cannot divide a day at ${new Date(edge).toISOString()}: before ${new Date(kept).toISOString()} only whole UTC days are kept`,

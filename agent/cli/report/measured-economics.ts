@@ -3,6 +3,7 @@
 // given as a flag; nothing is assumed.
 
 import { bucketMillis } from "../../meter/ledger/grid.ts";
+import { integerOf } from "../../meter/money/split.ts";
 import type { LedgerReader } from "../../store/ledger/reader.ts";
 import { UsageError } from "../common/errors.ts";
 import { NANO } from "../common/numbers.ts";
@@ -25,7 +26,7 @@ export interface Measured {
 
 /** Reads a range in unix milliseconds. An input is absent where its denominator is empty or nothing was priced. */
 export function measure(reader: LedgerReader, from: number, to: number): Measured {
-  const metrics = ["gpu.time", "tokens", "billable_tokens", "capacity_tokens", "cost", "revenue"];
+  const metrics = ["gpu.time", "tokens", "gateway.tokens", "billable_tokens", "capacity_tokens", "cost"];
   const series = reader.series(new Set(metrics.map((metric) => `tokenwatt.${metric}`)));
   const sums = reader.sums(from / bucketMillis, to / bucketMillis, series);
   let [all, allocated, tokens, billable, capacity, cost, revenue] = [0n, 0n, 0n, 0n, 0n, 0n, 0n];
@@ -35,6 +36,8 @@ export function measure(reader: LedgerReader, from: number, to: number): Measure
     if (one === undefined || typeof moved !== "bigint") continue;
     const currency = one.dimensions["tokenwatt.currency"];
     if (currency !== undefined) currencies.add(currency);
+    const price = one.dimensions["tokenwatt.price.per_million"];
+    if (price !== undefined) revenue += moved * integerOf(price, 9);
     if (one.metric === "tokenwatt.gpu.time") {
       all += moved;
       if (ALLOCATED.includes(one.dimensions["tokenwatt.gpu.state"])) allocated += moved;
@@ -42,7 +45,6 @@ export function measure(reader: LedgerReader, from: number, to: number): Measure
     else if (one.metric === "tokenwatt.billable_tokens") billable += moved;
     else if (one.metric === "tokenwatt.capacity_tokens") capacity += moved;
     else if (one.metric === "tokenwatt.cost") cost += moved;
-    else revenue += moved;
   }
   if (currencies.size > 1) {
     throw new UsageError(
@@ -55,7 +57,7 @@ export function measure(reader: LedgerReader, from: number, to: number): Measure
     gpuHourPrice: cost === 0n ? undefined : ratio(cost * NANOS_PER_HOUR, all),
     utilization: ratio(allocated * NANO, all),
     capacityTokensPerHour: capacity === 0n ? undefined : perHour,
-    pricePerMillion: revenue === 0n ? undefined : ratio(revenue * MILLION, billable),
+    pricePerMillion: revenue === 0n ? undefined : ratio(revenue, billable),
     tokenActive: capacity === 0n ? undefined : ratio(billable * allocated * NANO, capacity * all),
   };
   const known = Object.entries(inputs).filter(([, value]) => value !== undefined);
@@ -66,7 +68,7 @@ export function measure(reader: LedgerReader, from: number, to: number): Measure
     tokens,
     billableTokens: billable,
     cost,
-    revenue,
+    revenue: revenue / MILLION,
   };
 }
 

@@ -1,12 +1,16 @@
-// The range and the calendar of a report: `--from`, `--to`, `--time-zone`, and hours, days or months inside them.
+// The range and the calendar of a report: `--from`, `--to`, `--time-zone`, and hours, days, weeks or months inside them.
+// `7d` and `24h` count back from the end of the ledger; `last-week` and `last-month` name their own end.
 // A date or time without a zone is local to --time-zone. Edges must lie on the 15-minute grid: nothing finer is kept.
 import type { Period, PeriodUnit } from "../../meter/figures/calendar.ts";
-import { isTimeZone, localInstant, offsetOf, periods } from "../../meter/figures/calendar.ts";
+import { endOfPeriod, isTimeZone, localInstant, periods, startOf } from "../../meter/figures/calendar.ts";
 import { bucketMillis } from "../../meter/ledger/grid.ts";
 import { UsageError } from "../common/errors.ts";
 
 const DAY_MILLIS = 86_400_000;
 const LOCAL = /^(\d{4})-(\d{2})(?:-(\d{2})(?:[T ](\d{2}):(\d{2})(?::00)?)?)?$/;
+
+const NAMED = /^(this|last)-(week|month)$/;
+const BACK = /^(\d{1,4})([dh])$/;
 
 /** A half-open range in unix milliseconds, on the grid. */
 export interface ReportRange {
@@ -30,9 +34,12 @@ export function readRange(
     );
   }
   const from =
-    options.from === undefined ? startOfDay(now, zone) : readInstant("--from", options.from, zone, now);
+    options.from === undefined ? startOf(now, "day", zone) : readInstant("--from", options.from, zone, now);
   const end = Math.ceil(now / bucketMillis) * bucketMillis;
-  const to = options.to === undefined ? Math.max(end, from) : readInstant("--to", options.to, zone, now);
+  const to =
+    options.to === undefined
+      ? Math.max(namedEnd(options.from, from, zone) ?? end, from)
+      : readInstant("--to", options.to, zone, now);
   if (to < from || (to === from && options.to !== undefined)) {
     throw new UsageError(
       `Cannot report from ${new Date(from).toISOString()} to ${new Date(to).toISOString()}: the range is empty`,
@@ -43,12 +50,18 @@ export function readRange(
   return { from, to, zone, periods: unit === undefined ? [whole] : periods(from, to, unit, zone) };
 }
 
+/** A past week or month that is named ends where it ends, not where the ledger does. */
+function namedEnd(text: string | undefined, from: number, zone: string): number | undefined {
+  const [, which, unit] = NAMED.exec(text ?? "") ?? [];
+  return which === "last" ? endOfPeriod(from, unit as "week" | "month", zone) : undefined;
+}
+
 function readInstant(flag: string, text: string, zone: string, now: number): number {
   const at = parseInstant(text, zone, now);
   if (at === undefined) {
     throw new UsageError(
       `Cannot read ${flag}: got "${text}"`,
-      "wanted today, yesterday, 2026-11, 2026-11-01, 2026-11-01T06:15 (local to --time-zone) or 2026-11-01T06:15Z",
+      "wanted today, yesterday, 7d, 24h, last-week, last-month, 2026-11, 2026-11-01, 2026-11-01T06:15 (local to --time-zone) or 2026-11-01T06:15Z",
     );
   }
   if (at % bucketMillis !== 0) {
@@ -61,8 +74,19 @@ function readInstant(flag: string, text: string, zone: string, now: number): num
 }
 
 function parseInstant(text: string, zone: string, now: number): number | undefined {
-  if (text === "today") return startOfDay(now, zone);
-  if (text === "yesterday") return startOfDay(startOfDay(now, zone) - 1, zone);
+  if (text === "today") return startOf(now, "day", zone);
+  if (text === "yesterday") return startOf(startOf(now, "day", zone) - 1, "day", zone);
+  const named = NAMED.exec(text);
+  if (named !== null) {
+    const unit = named[2] as "week" | "month";
+    const start = startOf(now, unit, zone);
+    return named[1] === "this" ? start : startOf(start - 1, unit, zone);
+  }
+  const back = BACK.exec(text);
+  if (back !== null) {
+    const millis = Number(back[1]) * (back[2] === "d" ? DAY_MILLIS : DAY_MILLIS / 24);
+    return Math.floor((Math.ceil(now / bucketMillis) * bucketMillis - millis) / bucketMillis) * bucketMillis;
+  }
   const local = LOCAL.exec(text);
   if (local !== null) {
     const [year = 0, month = 1, day = 1, hour = 0, minute = 0] = local
@@ -77,9 +101,4 @@ function parseInstant(text: string, zone: string, now: number): number | undefin
   if (!/(Z|[+-]\d{2}:\d{2})$/.test(text)) return undefined;
   const at = Date.parse(text);
   return Number.isFinite(at) ? at : undefined;
-}
-
-function startOfDay(at: number, zone: string): number {
-  const wall = at + offsetOf(at, zone);
-  return localInstant(Math.floor(wall / DAY_MILLIS) * DAY_MILLIS, zone);
 }

@@ -114,6 +114,13 @@ export class Increments {
     return model;
   }
 
+  /** Whether a server's pages name this model. */
+  serves(server: string, model: string): boolean {
+    for (const key of this.#targets.get(server)?.keys.values() ?? [])
+      if (key.identity.model === model) return true;
+    return false;
+  }
+
   /** Forgets a server that left the configuration. */
   forget(server: string): void {
     const labels = this.#targets.get(server)?.keys;

@@ -1,4 +1,4 @@
-// Local hours, days and months as instants, for sums of 15-minute buckets (METERING.md 8).
+// Local hours, days, weeks and months as instants, for sums of 15-minute buckets (METERING.md 8).
 // Offsets come from the runtime's own time-zone data through Intl. A day may have 23, 24 or 25 hours; a skipped midnight
 // begins where the clock lands, a repeated one where it comes first.
 
@@ -10,7 +10,7 @@ export interface Period {
   readonly name: string;
 }
 
-export type PeriodUnit = "hour" | "day" | "month";
+export type PeriodUnit = "hour" | "day" | "week" | "month";
 
 const hourMillis = 3_600_000;
 const dayMillis = 86_400_000;
@@ -67,14 +67,42 @@ function nextStart(at: number, unit: PeriodUnit, zone: string): number {
   if (unit === "hour") return at + hourMillis - (((wall % hourMillis) + hourMillis) % hourMillis);
   const date = new Date(wall);
   const [year, month, day] = [date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate()];
-  const next = unit === "day" ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1, 1);
-  return localInstant(next, zone);
+  if (unit === "month") return localInstant(Date.UTC(year, month + 1, 1), zone);
+  const days = unit === "day" ? 1 : 7 - daysSinceMonday(date);
+  return localInstant(Date.UTC(year, month, day + days), zone);
+}
+
+/** Start of the local day, week or month an instant lies in. Weeks begin on Monday (ISO 8601). */
+export function startOf(at: number, unit: Exclude<PeriodUnit, "hour">, zone: string): number {
+  const date = new Date(at + offsetOf(at, zone));
+  const [year, month, day] = [date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate()];
+  if (unit === "month") return localInstant(Date.UTC(year, month, 1), zone);
+  return localInstant(Date.UTC(year, month, day - (unit === "day" ? 0 : daysSinceMonday(date))), zone);
+}
+
+/** End of the local day, week or month an instant lies in, exclusive. */
+export function endOfPeriod(at: number, unit: PeriodUnit, zone: string): number {
+  return nextStart(at, unit, zone);
+}
+
+function daysSinceMonday(date: Date): number {
+  return (date.getUTCDay() + 6) % 7;
+}
+
+/** `2026-W45` of ISO 8601: a week belongs to the year its Thursday is in. */
+function weekName(wall: number): string {
+  const date = new Date(wall);
+  const thursday = new Date(wall + (3 - daysSinceMonday(date)) * dayMillis);
+  const year = thursday.getUTCFullYear();
+  const week = Math.floor((thursday.getTime() - Date.UTC(year, 0, 1)) / dayMillis / 7) + 1;
+  return `${year}-W${String(week).padStart(2, "0")}`;
 }
 
 function nameOf(at: number, unit: PeriodUnit, zone: string): string {
   const offset = offsetOf(at, zone);
   const wall = new Date(at + offset).toISOString();
   if (unit === "month") return wall.slice(0, 7);
+  if (unit === "week") return weekName(at + offset);
   if (unit === "day") return wall.slice(0, 10);
   return wall.slice(0, 16) + offsetName(offset);
 }

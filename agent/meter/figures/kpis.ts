@@ -10,10 +10,10 @@ export interface KpiTotals {
   /** GPU-board millijoules by state. */
   readonly gpuMillijoules: Readonly<Record<GpuState, Quantity>>;
   /** All input kinds. */
-  readonly inputTokens: Quantity;
-  readonly outputTokens: Quantity;
+  readonly inputTokens?: Quantity | undefined;
+  readonly outputTokens?: Quantity | undefined;
   /** The part of the input that came from a cache. */
-  readonly cachedInputTokens?: Quantity;
+  readonly cachedInputTokens?: Quantity | undefined;
   /** Tokens that meet no observed GPU time, of either side; they count for the bill but not for efficiency. */
   readonly unmatchedInputTokens?: Quantity;
   readonly unmatchedOutputTokens?: Quantity;
@@ -86,10 +86,10 @@ const billionth = 1e9;
 
 /** The key figures of these totals. */
 export function kpis(totals: KpiTotals): Kpis {
-  const input = Number(totals.inputTokens) - Number(totals.unmatchedInputTokens ?? 0);
-  const output = Number(totals.outputTokens) - Number(totals.unmatchedOutputTokens ?? 0);
+  const input = less(totals.inputTokens, totals.unmatchedInputTokens);
+  const output = less(totals.outputTokens, totals.unmatchedOutputTokens);
   const cached = less(totals.cachedInputTokens, totals.unmatchedCachedTokens);
-  const tokens = input + output;
+  const tokens = input === undefined || output === undefined ? undefined : input + output;
   const allocatedNanos = sum(totals.gpuNanos, allocated);
   const allocatedHours = allocatedNanos / nanosPerHour;
   const activeNanos = Number(totals.gpuNanos.token_active);
@@ -100,7 +100,8 @@ export function kpis(totals: KpiTotals): Kpis {
   const capacity = ratio(number(totals.billableTokens), number(totals.capacityTokens));
   return {
     tokensPerGpuHour: ratio(tokens, allocatedHours),
-    uncachedTokensPerGpuHour: cached === undefined ? undefined : ratio(tokens - cached, allocatedHours),
+    uncachedTokensPerGpuHour:
+      cached === undefined || tokens === undefined ? undefined : ratio(tokens - cached, allocatedHours),
     outputTokensPerGpuHour: ratio(output, allocatedHours),
     tokensPerFleetGpuHour: ratio(tokens, sum(totals.gpuNanos, observed) / nanosPerHour),
     tokensPerTokenActiveGpuHour: ratio(tokens, activeNanos / nanosPerHour),
@@ -114,7 +115,7 @@ export function kpis(totals: KpiTotals): Kpis {
     joulesPerToken: ratio(1, tokensPerJoule),
     // 1 J per token is 1e6 J, or 1/3.6 kWh, per million tokens.
     kilowattHoursPerMillionTokens: over(ratio(1, tokensPerJoule), 3.6),
-    ...money(totals, allocatedHours),
+    ...money(totals, tokens, allocatedHours),
     errorShare: errorShare(totals.gatewayTokens),
     coverage: ratio(sum(totals.gpuNanos, observed), sum(totals.gpuNanos, every)),
     uncertainTimeShare: ratio(number(totals.uncertainNanos), sum(totals.gpuNanos, observed)),
@@ -123,15 +124,15 @@ export function kpis(totals: KpiTotals): Kpis {
   };
 }
 
-/** The cost of a million tokens and the like. Billing counts every token, unmatched ones too. */
+/** The cost of a million tokens and the like: of tokens that met observed GPU time, for only that is in the cost. */
 function money(
   totals: KpiTotals,
+  tokens: number | undefined,
   allocatedHours: number,
 ): Pick<
   Kpis,
   "costPerMillionTokens" | "tokensPerCurrency" | "revenuePerGpuHour" | "marginPerGpuHour" | "grossMargin"
 > {
-  const tokens = Number(totals.inputTokens) + Number(totals.outputTokens);
   const cost = (basis: CostBasis): number | undefined => costOn(basis, totals.cost);
   const perMillion = (basis: CostBasis): number | undefined => ratio(scaled(cost(basis), 1e6), tokens);
   const perCurrency = (basis: CostBasis): number | undefined => ratio(tokens, cost(basis));
@@ -157,9 +158,11 @@ function money(
 
 /** Cost on one basis, in the currency; undefined while no GPU-second had a known price. */
 export function costOn(basis: CostBasis, cost: KpiTotals["cost"]): number | undefined {
-  if (cost === undefined || Object.keys(cost).length === 0) return undefined;
-  const states =
-    basis === "fleet" ? wholeCost : basis === "allocation" ? allocated : (["token_active"] as const);
+  if (cost === undefined) return undefined;
+  const states: readonly CostState[] =
+    basis === "fleet" ? wholeCost : basis === "allocation" ? allocated : ["token_active"];
+  // Nothing booked in these states says nothing of their price.
+  if (!states.some((state) => cost[state] !== undefined)) return undefined;
   return sum(cost, states) / billionth;
 }
 

@@ -1,135 +1,78 @@
-// From sums of ledger rows to the lines of a report: which metrics answer a grouping, and what follows from their sums.
-// A metric is used only where it carries every attribute grouped by; what none carries stays empty, never repeated.
+// From sums of ledger rows to the lines of a report. Money is summed by currency and never over two: what tokens earned is
+// their number times the price they were booked with, exact in 1e-15 of the currency.
 import type { Dimensions, GpuState, Histogram, LatencyName, Outcome, TokenKind } from "../../model.ts";
 import { addHistograms, percentile } from "../counters/histograms.ts";
 import { outcomes, tokenKinds } from "../counters/key-counters.ts";
 import { gpuStates, zeroByState } from "../meter.ts";
-import type { Kpis } from "./kpis.ts";
+import { integerOf } from "../money/split.ts";
+import type { CostState, Kpis } from "./kpis.ts";
 import { kpis } from "./kpis.ts";
+import type { Plan } from "./report-plan.ts";
+import { isShared, knowsStates } from "./report-plan.ts";
 
-/** What a report may be grouped by. */
-export type Group =
-  | "tenant"
-  | "model"
-  | "endpoint"
-  | "gpu_type"
-  | "gpu"
-  | "server"
-  | "kind"
-  | "outcome"
-  | "state";
-export type ReportSource = "engine" | "gateway";
-
-/** Attribute behind each group. */
-export const groupKeys: Readonly<Record<Group, string>> = {
-  tenant: "tokenwatt.tenant",
-  model: "gen_ai.request.model",
-  endpoint: "tokenwatt.endpoint",
-  gpu_type: "hw.model",
-  gpu: "hw.id",
-  server: "tokenwatt.server.id",
-  kind: "tokenwatt.token.kind",
-  outcome: "tokenwatt.outcome",
-  state: "tokenwatt.gpu.state",
-};
-
-/** The metrics that answer a grouping, by what they stand for. Absent = nothing carries all its attributes. */
-export interface Plan {
-  readonly tokens: string | undefined;
-  readonly requests: string | undefined;
-  readonly time: string | undefined;
-  readonly energy: string | undefined;
-  readonly cost: string | undefined;
-  readonly revenue: string | undefined;
-  readonly unmatched: string | undefined;
-  readonly billable: string | undefined;
-  readonly capacity: string | undefined;
-  readonly uncertainTime: string | undefined;
-  readonly uncertainEnergy: string | undefined;
-  readonly latencies: Readonly<Partial<Record<LatencyName, string>>>;
+/** Money of one currency: cost in 1e-9 of it, revenue in 1e-15. */
+export interface Money {
+  readonly currency: string;
+  readonly cost: bigint | undefined;
+  readonly revenue: bigint | undefined;
 }
 
-type Carrier = readonly [metric: string, groups: readonly Group[]];
+/** 1e-9 of a currency in 1e-15. */
+const revenuePerCost = 1_000_000n;
+const costParts = [...gpuStates, "unattributed", "all"] as const;
+type CostPart = CostState | "all";
 
-const timeCarriers: readonly Carrier[] = [
-  ["tokenwatt.gpu.", ["gpu", "gpu_type", "state"]],
-  ["tokenwatt.server.", ["server", "gpu", "gpu_type", "state"]],
-  ["tokenwatt.model.", ["model"]],
-  ["tokenwatt.server.", ["server", "model", "gpu", "gpu_type", "state"]],
-  ["tokenwatt.tenant.", ["tenant", "model"]],
-];
-
-/** Which metrics a report by these groups is made of. */
-export function planReport(groups: readonly Group[], source: ReportSource): Plan {
-  const first = (...carriers: readonly Carrier[]): string | undefined =>
-    carriers.find(([, carried]) => groups.every((group) => carried.includes(group)))?.[0];
-  const time = first(...timeCarriers);
-  const engine = source === "engine";
-  const latencies = first(
-    engine ? ["engine", ["server", "model"]] : ["gateway", ["tenant", "endpoint", "model"]],
-  );
-  return {
-    tokens: engine
-      ? first(["tokenwatt.tokens", ["server", "model", "gpu_type", "kind"]])
-      : first(["tokenwatt.gateway.tokens", ["tenant", "endpoint", "model", "kind", "outcome"]]),
-    requests: engine
-      ? first(["tokenwatt.requests", ["server", "model", "outcome"]])
-      : first(["tokenwatt.gateway.requests", ["tenant", "endpoint", "model", "outcome"]]),
-    time: time === undefined ? undefined : `${time}${time === "tokenwatt.gpu." ? "time" : "gpu_time"}`,
-    energy: time === undefined ? undefined : `${time}energy`,
-    cost: first(
-      ["tokenwatt.cost", ["gpu_type", "server", "model", "state"]],
-      ["tokenwatt.tenant.cost", ["tenant", "model"]],
-    ),
-    revenue: first(["tokenwatt.revenue", ["server", "model", "kind"]]),
-    unmatched: engine ? first(["tokenwatt.unmatched_tokens", ["server", "model", "kind"]]) : undefined,
-    billable: first(["tokenwatt.billable_tokens", ["server", "model", "gpu_type"]]),
-    capacity: first(["tokenwatt.capacity_tokens", ["server", "model", "gpu_type"]]),
-    uncertainTime: first(["tokenwatt.uncertain_time", ["gpu", "gpu_type"]]),
-    uncertainEnergy: first(["tokenwatt.uncertain_energy", ["gpu", "gpu_type"]]),
-    latencies: latencies === undefined ? {} : latencies === "engine" ? engineLatencies : gatewayLatencies,
-  };
-}
-
-const engineLatencies: Readonly<Record<LatencyName, string>> = {
-  time_to_first_token: "gen_ai.server.time_to_first_token",
-  time_per_output_token: "gen_ai.server.time_per_output_token",
-  inter_token_latency: "tokenwatt.server.inter_token_latency",
-  request_duration: "gen_ai.server.request.duration",
-  queue_time: "tokenwatt.server.queue_time",
-};
-const gatewayLatencies: Readonly<Record<LatencyName, string>> = {
-  time_to_first_token: "tokenwatt.gateway.time_to_first_token",
-  time_per_output_token: "tokenwatt.gateway.time_per_output_token",
-  inter_token_latency: "tokenwatt.gateway.inter_token_latency",
-  request_duration: "tokenwatt.gateway.request_duration",
-  queue_time: "tokenwatt.gateway.queue_time",
-};
-
-/** Every metric a plan reads. */
-export function plannedMetrics(plan: Plan): ReadonlySet<string> {
-  const { latencies, ...rest } = plan;
-  return new Set(
-    [...Object.values(rest), ...Object.values(latencies)].filter((metric) => metric !== undefined),
-  );
+interface MoneySums {
+  cost: Partial<Record<CostPart, bigint>>;
+  /** Of what was served by this host, as key figures count it. */
+  kpiRevenue: bigint | undefined;
+  kpiCost: Partial<Record<CostPart, bigint>>;
+  revenue: bigint | undefined;
 }
 
 /** Sums of one group and period: amounts by metric and the attribute a line tells apart, histograms by metric. */
 export class Sums {
+  readonly #plan: Plan;
   readonly #amounts = new Map<string, bigint>();
   readonly #histograms = new Map<string, Histogram>();
+  readonly #money = new Map<string, MoneySums>();
+  /** Customers' tokens that were booked without a price. */
+  unpriced = 0n;
 
-  add(metric: string, dimensions: Dimensions, moved: bigint | Histogram): void {
-    if (typeof moved === "bigint") {
-      const key = `${metric} ${partOf(dimensions)}`;
-      this.#amounts.set(key, (this.#amounts.get(key) ?? 0n) + moved);
+  constructor(plan: Plan) {
+    this.#plan = plan;
+  }
+
+  /** Adds what one series moved. */
+  addMoved(metric: string, dimensions: Dimensions, moved: bigint | Histogram): void {
+    if (typeof moved !== "bigint") {
+      const known = this.#histograms.get(metric);
+      const sum = known === undefined ? moved : addHistograms(known, moved);
+      // Buckets of other bounds cannot be merged; the series with more observations speaks for the group.
+      if (sum !== undefined) this.#histograms.set(metric, sum);
+      else if (moved.count > (known?.count ?? 0)) this.#histograms.set(metric, moved);
       return;
     }
-    const known = this.#histograms.get(metric);
-    const sum = known === undefined ? moved : addHistograms(known, moved);
-    // Buckets of other bounds cannot be merged; the series with more observations speaks for the group.
-    if (sum !== undefined) this.#histograms.set(metric, sum);
-    else if (moved.count > (known?.count ?? 0)) this.#histograms.set(metric, moved);
+    this.#addMoney(metric, dimensions, moved);
+    const key = `${metric} ${partOf(dimensions)}`;
+    this.#amounts.set(key, (this.#amounts.get(key) ?? 0n) + moved);
+  }
+
+  /** Adds all of another group's sums: a total over groups. */
+  addSums(other: Sums): void {
+    for (const [key, amount] of other.#amounts)
+      this.#amounts.set(key, (this.#amounts.get(key) ?? 0n) + amount);
+    for (const [metric, histogram] of other.#histograms) this.addMoved(metric, {}, histogram);
+    for (const [currency, more] of other.#money) {
+      const money = this.#moneyOf(currency);
+      for (const field of ["cost", "kpiCost"] as const) {
+        for (const [part, amount] of Object.entries(more[field]) as [CostPart, bigint][])
+          money[field][part] = (money[field][part] ?? 0n) + amount;
+      }
+      if (more.revenue !== undefined) money.revenue = (money.revenue ?? 0n) + more.revenue;
+      if (more.kpiRevenue !== undefined) money.kpiRevenue = (money.kpiRevenue ?? 0n) + more.kpiRevenue;
+    }
+    this.unpriced += other.unpriced;
   }
 
   amount(metric: string | undefined, part = ""): bigint | undefined {
@@ -139,17 +82,61 @@ export class Sums {
   histogram(metric: string | undefined): Histogram | undefined {
     return metric === undefined ? undefined : this.#histograms.get(metric);
   }
+
+  /** By currency, in order of its name. */
+  money(): readonly (readonly [currency: string, sums: MoneySums])[] {
+    return [...this.#money].sort(([one], [other]) => (one < other ? -1 : 1));
+  }
+
+  #addMoney(metric: string, dimensions: Dimensions, moved: bigint): void {
+    const { cost, kpiCost, oldRevenue, priced } = this.#plan;
+    const currency = dimensions["tokenwatt.currency"];
+    if (currency === undefined) {
+      if (metric === "tokenwatt.gateway.tokens") this.unpriced += moved;
+      return;
+    }
+    const money = this.#moneyOf(currency);
+    const part = (dimensions["tokenwatt.gpu.state"] ?? "all") as CostPart;
+    if (metric === cost) money.cost[part] = (money.cost[part] ?? 0n) + moved;
+    if (metric === kpiCost) money.kpiCost[part] = (money.kpiCost[part] ?? 0n) + moved;
+    if (metric === oldRevenue) earn(money, moved * revenuePerCost, true);
+    const price = dimensions["tokenwatt.price.per_million"];
+    if (!priced.includes(metric) || price === undefined) return;
+    earn(money, moved * integerOf(price, 9), isServedHere(metric, dimensions));
+  }
+
+  #moneyOf(currency: string): MoneySums {
+    const known = this.#money.get(currency) ?? {
+      cost: {},
+      kpiCost: {},
+      revenue: undefined,
+      kpiRevenue: undefined,
+    };
+    this.#money.set(currency, known);
+    return known;
+  }
 }
 
-/** One line of a report. Undefined = nothing was booked, or nothing can say. Money in 1e-9 of the currency. */
+function earn(money: MoneySums, amount: bigint, isHere: boolean): void {
+  money.revenue = (money.revenue ?? 0n) + amount;
+  if (isHere) money.kpiRevenue = (money.kpiRevenue ?? 0n) + amount;
+}
+
+/** A gateway may send elsewhere too; what that earns has no cost here. */
+function isServedHere(metric: string, dimensions: Dimensions): boolean {
+  return metric === "tokenwatt.tokens" || dimensions["tokenwatt.upstream"] === "here";
+}
+
+/** One line of a report. Undefined = nothing was booked, or nothing can say. */
 export interface ReportLine {
   readonly tokens: Readonly<Partial<Record<TokenKind, bigint>>>;
   readonly allTokens: bigint | undefined;
   readonly requests: Readonly<Partial<Record<Outcome, bigint>>>;
   readonly gpuNanos: Readonly<Partial<Record<GpuState | "all", bigint>>>;
   readonly millijoules: bigint | undefined;
-  readonly cost: bigint | undefined;
-  readonly revenue: bigint | undefined;
+  /** By currency; empty where nothing had a price. */
+  readonly money: readonly Money[];
+  readonly unpricedTokens: bigint;
   readonly queriesPerSecond: number | undefined;
   readonly tokensPerSecond: number | undefined;
   readonly percentiles: Readonly<
@@ -161,68 +148,120 @@ export interface ReportLine {
 export type Quantile = "p50" | "p90" | "p95" | "p99";
 const quantiles: Readonly<Record<Quantile, number>> = { p50: 0.5, p90: 0.9, p95: 0.95, p99: 0.99 };
 
-/** What follows from the sums of one group over `seconds`. */
-export function reportLine(plan: Plan, sums: Sums, seconds: number): ReportLine {
-  const tokens = byPart(tokenKinds, (kind) => sumOutcomes(sums, plan.tokens, kind));
+/** What a line is made of beside its sums. */
+export interface LineFacts {
+  /** Seconds the ledger covers; undefined = not known, and no rate is given. */
+  readonly seconds: number | undefined;
+  /** Sums of the closed buckets alone, where GPU time is shared out when a bucket closes. */
+  readonly settled: Sums;
+  /** False: an attribute grouped by is missing here, so that figures of two series would not be of the same subjects. */
+  readonly isNamed: boolean;
+}
+
+/** What follows from the sums of one group. */
+export function reportLine(plan: Plan, sums: Sums, facts: LineFacts): ReportLine {
+  const tokens = tokensOf(sums, plan.tokens);
   const requests = byPart(outcomes, (outcome) => sums.amount(plan.requests, outcome));
-  const gpuNanos = byPart([...gpuStates, "all"] as const, (state) =>
-    sums.amount(plan.time, state === "all" ? "" : state),
-  );
-  const energy = byPart([...gpuStates, "unattributed", "all"] as const, (state) =>
-    sums.amount(plan.energy, state === "all" ? "" : state),
-  );
-  const cost = byPart([...gpuStates, "unattributed", "all"] as const, (state) =>
-    sums.amount(plan.cost, state === "all" ? "" : state),
-  );
-  const revenue = total(byPart(["", ...tokenKinds] as const, (kind) => sums.amount(plan.revenue, kind)));
-  const unmatched = byPart(tokenKinds, (kind) => sums.amount(plan.unmatched, kind));
   const allTokens = total(tokens);
-  const allRequests = total(requests);
-  const ok = plan.tokens?.includes("gateway") ? sumKinds(sums, plan.tokens, "ok") : undefined;
   return {
     tokens,
     allTokens,
     requests,
-    gpuNanos,
-    millijoules: total(energy),
-    cost: total(cost),
-    revenue,
-    queriesPerSecond: rate(allRequests, seconds),
-    tokensPerSecond: rate(allTokens, seconds),
-    percentiles: percentilesOf(plan, sums),
-    kpis: kpis({
-      // A metric without states holds allocated time only; nothing is known of its states.
-      gpuNanos: {
-        ...zeroByState,
-        ...gpuNanos,
-        ...(gpuNanos.all === undefined ? {} : { parked: gpuNanos.all }),
-      },
-      gpuMillijoules: {
-        ...zeroByState,
-        ...energy,
-        ...(energy.all === undefined ? {} : { parked: energy.all }),
-      },
-      inputTokens: inputOf(tokens),
-      outputTokens: tokens.output ?? 0n,
-      ...(tokens.input_unsplit === undefined ? { cachedInputTokens: tokens.input_cached ?? 0n } : {}),
-      unmatchedInputTokens: inputOf(unmatched),
-      unmatchedOutputTokens: unmatched.output ?? 0n,
-      unmatchedCachedTokens: unmatched.input_cached ?? 0n,
-      ...optional("billableTokens", sums.amount(plan.billable)),
-      ...optional("capacityTokens", sums.amount(plan.capacity)),
-      cost: { ...cost, ...(cost.all === undefined ? {} : { parked: cost.all }) },
-      ...optional("revenue", revenue),
-      // Nothing booked as uncertain is a share of 0 where the metric carries the group at all.
-      ...optional("uncertainNanos", carried(plan.uncertainTime, sums)),
-      ...optional("uncertainMillijoules", carried(plan.uncertainEnergy, sums)),
-      ...(ok === undefined || allTokens === undefined ? {} : { gatewayTokens: { ok, all: allTokens } }),
+    gpuNanos: byPart([...gpuStates, "all"] as const, (state) =>
+      sums.amount(plan.time, state === "all" ? "" : state),
+    ),
+    millijoules: total(byPart(costParts, (state) => sums.amount(plan.energy, state === "all" ? "" : state))),
+    money: sums.money().flatMap(([currency, { cost, revenue }]) => {
+      const all = total(cost);
+      return all === undefined && revenue === undefined ? [] : [{ currency, cost: all, revenue }];
     }),
+    unpricedTokens: sums.unpriced,
+    queriesPerSecond: rate(total(requests), facts.seconds),
+    tokensPerSecond: rate(allTokens, facts.seconds),
+    percentiles: percentilesOf(plan, sums),
+    kpis: { ...(facts.isNamed ? kpisOf(plan, facts.settled) : kpis(nothing)), ...errorShare(plan, sums) },
   };
 }
 
-/** Whether a plan's GPU time is told apart by state; else no share of states can be given. */
-export function knowsStates(plan: Plan): boolean {
-  return plan.time === "tokenwatt.gpu.time" || plan.time === "tokenwatt.server.gpu_time";
+const nothing = { gpuNanos: zeroByState, gpuMillijoules: zeroByState };
+
+/** Key figures of one group: tokens, seconds and money of the same subjects over the same buckets. */
+function kpisOf(plan: Plan, sums: Sums): Kpis {
+  const states = <K extends string>(parts: readonly K[], metric: string | undefined) =>
+    byPart(parts, (state) => sums.amount(metric, state === "all" ? "" : state));
+  const gpuNanos = states([...gpuStates, "all"] as const, plan.time);
+  const energy = states([...gpuStates, "all"] as const, plan.energy);
+  const tokens = tokensOf(sums, plan.kpiTokens);
+  const isKnown = total(tokens) !== undefined;
+  // The tenants' tokens are shared out without those that met no GPU time.
+  const unmatched =
+    isShared(plan) && plan.kpiTokens !== "tokenwatt.tokens" ? {} : tokensOf(sums, plan.unmatched);
+  const money = sums.money();
+  const cost = money.length === 1 ? money[0]?.[1].kpiCost : undefined;
+  const revenue = money.length === 1 ? money[0]?.[1].kpiRevenue : undefined;
+  const figures = kpis({
+    // A metric without states holds allocated time only; nothing is known of its states.
+    gpuNanos: { ...zeroByState, ...gpuNanos, ...asParked(gpuNanos.all) },
+    gpuMillijoules: { ...zeroByState, ...energy, ...asParked(energy.all) },
+    ...(isKnown ? { inputTokens: inputOf(tokens), outputTokens: tokens.output ?? 0n } : {}),
+    ...(isKnown && tokens.input_unsplit === undefined
+      ? { cachedInputTokens: tokens.input_cached ?? 0n }
+      : {}),
+    unmatchedInputTokens: inputOf(unmatched),
+    unmatchedOutputTokens: unmatched.output ?? 0n,
+    unmatchedCachedTokens: unmatched.input_cached ?? 0n,
+    ...optional("billableTokens", sums.amount(plan.billable)),
+    ...optional("capacityTokens", sums.amount(plan.capacity)),
+    ...(cost === undefined ? {} : { cost: { ...cost, ...asParked(cost.all) } }),
+    ...(revenue === undefined ? {} : { revenue: Number(revenue) / Number(revenuePerCost) }),
+    // Nothing booked as uncertain is a share of 0 where the metric carries the group at all.
+    ...(plan.uncertainTime === undefined ? {} : { uncertainNanos: sums.amount(plan.uncertainTime) ?? 0n }),
+    ...(plan.uncertainEnergy === undefined
+      ? {}
+      : { uncertainMillijoules: sums.amount(plan.uncertainEnergy) ?? 0n }),
+  });
+  return onlyKnown(plan, figures);
+}
+
+/** Leaves out what a metric of some states, or of none, cannot say. */
+function onlyKnown(plan: Plan, figures: Kpis): Kpis {
+  const none = undefined;
+  const fleet = {
+    tokensPerFleetGpuHour: none,
+    fleetTokensPerJoule: none,
+    coverage: none,
+    uncertainTimeShare: none,
+    uncertainEnergyShare: none,
+    idleEnergyShare: none,
+  };
+  const { allocation } = figures.costPerMillionTokens;
+  const { allocation: perCurrency } = figures.tokensPerCurrency;
+  if (plan.time === "tokenwatt.gpu.time") return figures;
+  if (knowsStates(plan)) {
+    return {
+      ...figures,
+      ...fleet,
+      costPerMillionTokens: { ...figures.costPerMillionTokens, fleet: none },
+      tokensPerCurrency: { ...figures.tokensPerCurrency, fleet: none },
+    };
+  }
+  return {
+    ...figures,
+    ...fleet,
+    tokenActiveUtilization: none,
+    tokensPerTokenActiveGpuHour: none,
+    intensity: none,
+    costPerMillionTokens: { fleet: none, allocation, active: none },
+    tokensPerCurrency: { fleet: none, allocation: perCurrency, active: none },
+  };
+}
+
+function errorShare(plan: Plan, sums: Sums): Partial<Kpis> {
+  if (plan.tokens?.includes("gateway") !== true) return {};
+  const all = total(tokensOf(sums, plan.tokens));
+  if (all === undefined || all <= 0n) return {};
+  const ok = tokenKinds.reduce((sum, kind) => sum + (sums.amount(plan.tokens, `${kind} ok`) ?? 0n), 0n);
+  return { errorShare: Number(all - ok) / Number(all) };
 }
 
 /** The attribute a line tells apart inside one metric: state, kind, kind and outcome, or outcome. */
@@ -236,16 +275,14 @@ function partOf(dimensions: Dimensions): string {
   return state ?? kind ?? outcome ?? "";
 }
 
-function sumOutcomes(sums: Sums, metric: string | undefined, kind: TokenKind): bigint | undefined {
-  return total(
-    byPart(["", ...outcomes] as const, (outcome) =>
-      sums.amount(metric, outcome === "" ? kind : `${kind} ${outcome}`),
+function tokensOf(sums: Sums, metric: string | undefined): Partial<Record<TokenKind, bigint>> {
+  return byPart(tokenKinds, (kind) =>
+    total(
+      byPart(["", ...outcomes] as const, (outcome) =>
+        sums.amount(metric, outcome === "" ? kind : `${kind} ${outcome}`),
+      ),
     ),
   );
-}
-
-function sumKinds(sums: Sums, metric: string, outcome: Outcome): bigint {
-  return tokenKinds.reduce((all, kind) => all + (sums.amount(metric, `${kind} ${outcome}`) ?? 0n), 0n);
 }
 
 function percentilesOf(plan: Plan, sums: Sums): ReportLine["percentiles"] {
@@ -272,6 +309,10 @@ function byPart<K extends string>(
   return found;
 }
 
+function asParked(all: bigint | undefined): { readonly parked?: bigint } {
+  return all === undefined ? {} : { parked: all };
+}
+
 function total(parts: Readonly<Partial<Record<string, bigint>>>): bigint | undefined {
   const known = Object.values(parts).filter((part) => part !== undefined);
   return known.length === 0 ? undefined : known.reduce((sum, part) => sum + part, 0n);
@@ -281,12 +322,10 @@ function inputOf(tokens: Readonly<Partial<Record<TokenKind, bigint>>>): bigint {
   return (tokens.input_uncached ?? 0n) + (tokens.input_cached ?? 0n) + (tokens.input_unsplit ?? 0n);
 }
 
-function carried(metric: string | undefined, sums: Sums): bigint | undefined {
-  return metric === undefined ? undefined : (sums.amount(metric) ?? 0n);
-}
-
-function rate(amount: bigint | undefined, seconds: number): number | undefined {
-  return amount === undefined || !(seconds > 0) ? undefined : Number(amount) / seconds;
+function rate(amount: bigint | undefined, seconds: number | undefined): number | undefined {
+  return amount === undefined || seconds === undefined || !(seconds > 0)
+    ? undefined
+    : Number(amount) / seconds;
 }
 
 function optional<K extends string>(key: K, value: bigint | undefined): Partial<Record<K, bigint>> {

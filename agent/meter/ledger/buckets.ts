@@ -7,11 +7,12 @@ import type {
   ClosedBucket,
   Dimensions,
   Histogram,
+  LateRow,
   UnixNanos,
 } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
 import { addHistograms } from "../counters/histograms.ts";
-import { bucketOfEnd } from "./grid.ts";
+import { bucketOf, bucketOfEnd } from "./grid.ts";
 import type { Booking } from "./ledger.ts";
 
 interface Cell {
@@ -28,17 +29,46 @@ export class Buckets {
   readonly #open = new Map<BucketNumber, Map<number, Cell>>();
   /** Rows of closed buckets that were not handed out yet. */
   #closedRows: BucketRow[] = [];
+  /** What was booked at an instant of a closed bucket, by bucket and series. */
+  #late = new Map<string, LateRow>();
   /** Everything that ends at or before this instant is in a closed bucket. */
   #closedUntil: UnixNanos = 0n;
 
-  /** Adds a booking to the bucket its interval ended in. A closed bucket takes nothing: the oldest open one does. */
+  /**
+   * Adds a booking to the bucket its interval ended in; a closed one takes nothing, the oldest open one does. A booking
+   * with an instant of its own goes to the bucket of that instant, as a late row where it is closed.
+   */
   book(booking: Booking): void {
+    if (booking.at !== undefined && typeof booking.moved === "number") {
+      this.#bookAt(booking, booking.at, BigInt(booking.moved));
+      return;
+    }
     const end = booking.to > this.#closedUntil ? booking.to : this.#closedUntil + 1n;
     const cell = this.#cell(Number(bucketOfEnd(end) / BUCKET_NANOS), booking);
     if (typeof booking.moved === "number") cell.amount += BigInt(booking.moved);
     else
       cell.histogram = cell.histogram === undefined ? booking.moved : merged(cell.histogram, booking.moved);
     cell.changed = true;
+  }
+
+  /** Late rows since the last call. */
+  takeLate(): readonly LateRow[] {
+    const late = [...this.#late.values()];
+    this.#late = new Map();
+    return late;
+  }
+
+  #bookAt(booking: Booking, at: UnixNanos, moved: bigint): void {
+    const bucket = Number(bucketOf(at) / BUCKET_NANOS);
+    if (endOf(bucket) > this.#closedUntil) {
+      const cell = this.#cell(bucket, booking);
+      cell.amount += moved;
+      cell.changed = true;
+      return;
+    }
+    const key = `${bucket} ${booking.series}`;
+    const amount = (this.#late.get(key)?.amount ?? 0n) + moved;
+    this.#late.set(key, { bucket, series: booking.series, amount });
   }
 
   /** Numbers of the open buckets that end at or before `time`, oldest first. */
@@ -68,6 +98,11 @@ export class Buckets {
     this.#open.delete(bucket);
     if (endOf(bucket) > this.#closedUntil) this.#closedUntil = endOf(bucket);
     return { bucket, revision: 0, quality, figures };
+  }
+
+  /** From now on nothing is added to a bucket that ended at or before `time`, whether anything was booked in it or not. */
+  closeUntil(time: UnixNanos): void {
+    if (bucketOf(time) > this.#closedUntil) this.#closedUntil = bucketOf(time);
   }
 
   /** Rows that changed since the last call, absolute. */

@@ -1,9 +1,7 @@
 // Caps on names that come from outside: what is over a cap is booked under `other`, and nothing is lost (METERING.md 5).
 // Names are let in first come, first served, and leave only when a bucket ends: a folded name stays folded in it.
 import type { Dimensions, UnixNanos } from "../../model.ts";
-
-/** The name everything over a cap is booked under. */
-export const otherValue = "other";
+import { otherName, unattributedName, unknownName } from "../names.ts";
 
 const tenantKey = "tokenwatt.tenant";
 /** Attributes whose values come from outside; the rest are short lists of ours and are kept. */
@@ -26,7 +24,7 @@ const openKeys: ReadonlySet<string> = new Set([
 /** These attributes with every outside name replaced by `other`. */
 export function foldAll(dimensions: Dimensions): Dimensions {
   return Object.fromEntries(
-    Object.entries(dimensions).map(([key, value]) => [key, openKeys.has(key) ? otherValue : value]),
+    Object.entries(dimensions).map(([key, value]) => [key, openKeys.has(key) ? otherName : value]),
   );
 }
 
@@ -39,7 +37,7 @@ export class Tenants {
 
   constructor(max: number, always: readonly string[] = []) {
     this.#max = max;
-    this.#always = new Set([...always, otherValue, "unknown", "unattributed"]);
+    this.#always = new Set([...always, otherName, unknownName, unattributedName]);
   }
 
   /** Whether this tenant is booked under its own name. */
@@ -63,5 +61,5 @@ export function tenantOf(dimensions: Dimensions): string | undefined {
 
 /** The same attributes for the tenant `other`. */
 export function withOtherTenant(dimensions: Dimensions): Dimensions {
-  return { ...dimensions, [tenantKey]: otherValue };
+  return { ...dimensions, [tenantKey]: otherName };
 }

@@ -11,12 +11,14 @@ import type {
   LedgerRestored,
   LedgerSnapshot,
   Nanos,
+  Posting,
   SeriesState,
   UnixNanos,
 } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
 import { foldAll, Tenants, tenantOf, withOtherTenant } from "./folding.ts";
 import { bucketOf } from "./grid.ts";
+import { KeptSeries } from "./kept-series.ts";
 import { isStale, Series, seriesKey } from "./series.ts";
 
 /** What a ledger is built with. */
@@ -26,6 +28,8 @@ export interface LedgerOptions {
   /** Series held at most, ended ones included; over it names fold into `other`. */
   readonly seriesMax?: number;
   readonly tenantsMax?: number;
+  /** Names the ledger keeps beside the exported series, in memory; over it even the ledger folds, and counts it. */
+  readonly keptMax?: number;
   /** Tenants that always keep their name. */
   readonly tenants?: readonly string[];
   /** Called with every booking after folding, for the buckets. */
@@ -46,11 +50,15 @@ export interface Booking {
   readonly moved: number | Histogram;
   /** End of the interval it belongs to. */
   readonly to: UnixNanos;
+  /** The instant it belongs to, where that is not the interval's. */
+  readonly at?: UnixNanos;
 }
 
 const seriesMaxDefault = 20_000;
 const tenantsMaxDefault = 100;
 const retentionNanos = 35n * 86_400_000_000_000n;
+/** As long as usage of a bucket is taken its rows are found under the same number. */
+const keptNanos = 36n * 86_400_000_000_000n;
 const gaugeRetentionNanos = 3_600_000_000_000n;
 /** The zero before a new series' first value stands 1 ms after its start. */
 const widthMin = 2_000_000n;
@@ -65,6 +73,10 @@ export class Ledger {
   readonly #byKey = new Map<string, Series>();
   /** By metric, then by the attribute set's identity: the meter uses a set again and again. */
   readonly #byIdentity = new Map<string, WeakMap<Dimensions, Series>>();
+  /** Series of the ledger alone: under every name, whatever the caps on what is exported. */
+  readonly #kept: KeptSeries;
+  /** Whether the series found last is booked under a name that is not its own. */
+  #isFolded = false;
   #removed: number[] = [];
   #sequence = 0;
   #nextSeries = 1;
@@ -79,6 +91,7 @@ export class Ledger {
     this.#unixNanos = options.unixNanos;
     this.#onBooked = options.onBooked;
     this.#time = start;
+    this.#kept = new KeptSeries(options.keptMax, () => this.#nextSeries++);
     if (state !== undefined) this.#restore(state);
     this.#bucket = bucketOf(this.#time);
   }
@@ -98,7 +111,7 @@ export class Ledger {
     for (const posting of postings) {
       if ("histogram" in posting)
         this.#bookHistogram(posting.metric, posting.dimensions, posting.histogram, end);
-      else this.#book(posting.metric, posting.dimensions, posting.amount, end);
+      else this.#book(posting, end);
     }
   }
 
@@ -134,6 +147,7 @@ export class Ledger {
       if (series.announced !== undefined) this.#removed.push(series.id);
     }
     this.#byIdentity.clear();
+    this.#kept.clear();
   }
 
   /**
@@ -166,7 +180,8 @@ export class Ledger {
       one.changed = false;
       series.push(one.state());
     }
-    const removed = this.#removed;
+    series.push(...this.#kept.takeChanges(this.#sequence));
+    const removed = [...this.#removed, ...this.#kept.takeRemoved()];
     this.#removed = [];
     return { sequence: this.#sequence, time: String(this.#time), series, removed };
   }
@@ -180,7 +195,7 @@ export class Ledger {
       sequence: this.#sequence,
       time: String(this.#time),
       nextSeries: this.#nextSeries,
-      series: kept.map((series) => series.state()),
+      series: [...kept.map((series) => series.state()), ...this.#kept.states()],
     };
   }
 
@@ -189,23 +204,39 @@ export class Ledger {
     this.#nextSeries = state.nextSeries;
     if (BigInt(state.time) > this.#time) this.#time = BigInt(state.time);
     for (const one of state.series) {
+      this.#nextSeries = Math.max(this.#nextSeries, one.series + 1);
       const series = Series.restored(one);
+      if (one.role === "kept") {
+        this.#kept.restore(series, this.#time);
+        continue;
+      }
       // The last snapshot may never have left the host: announce again what began in it.
       series.announceAgain = series.announced === state.sequence;
       this.#byKey.set(seriesKey(one.metric, one.dimensions), series);
-      this.#nextSeries = Math.max(this.#nextSeries, one.series + 1);
       const tenant = tenantOf(one.dimensions);
       if (tenant !== undefined && series.life !== "ended") this.#tenants.admit(tenant, bucketOf(this.#time));
     }
   }
 
-  #book(metric: string, dimensions: Dimensions, amount: number, end: UnixNanos): void {
+  #book(posting: Posting, end: UnixNanos): void {
+    const { amount, at, dimensions, kept, keptOnly, metric, takesBack } = posting;
     if (!Number.isSafeInteger(amount) || amount < 0) {
       throw new Error(`Cannot book ${metric}: got ${amount}, wanted an integer that is not negative`);
     }
-    const series = this.#live("sum", metric, dimensions, end);
-    series.add(amount);
-    this.#booked(series, amount, end);
+    let series: Series | undefined;
+    if (keptOnly !== true && takesBack !== true) {
+      series = this.#live("sum", metric, dimensions, end);
+      series.add(amount);
+      if (kept !== undefined || this.#isFolded) series.role = "exported";
+    }
+    if (kept === false || this.#onBooked === undefined) return;
+    if (series === undefined || series.role === "exported") {
+      const row = this.#kept.find("sum", metric, kept ?? dimensions, this.#time);
+      if (row.folded) this.#countFolded("ledger", end);
+      series = row.series;
+      series.add(takesBack === true ? -amount : amount);
+    }
+    this.#booked(series, takesBack === true ? -amount : amount, end, at);
   }
 
   #bookHistogram(metric: string, dimensions: Dimensions, moved: Histogram, end: UnixNanos): void {
@@ -213,18 +244,28 @@ export class Ledger {
     if (!series.addHistogram(moved)) {
       // Two sources of other bounds under one name cannot be added; a source that changed its bounds begins again from zero.
       if (series.movedAfter + 2 > this.#sequence + 1 && series.announced !== undefined) {
-        this.#book("tokenwatt.dropped", { reason: "bounds" }, moved.count, end);
+        this.#book(
+          { metric: "tokenwatt.dropped", dimensions: { reason: "bounds" }, amount: moved.count },
+          end,
+        );
         return;
       }
       series.startWithBounds(this.#time, moved);
     }
     series.movedAfter = this.#sequence;
-    this.#booked(series, moved, end);
+    if (this.#isFolded) series.role = "exported";
+    let row = series;
+    if (series.role === "exported") {
+      row = this.#kept.find("histogram", metric, dimensions, this.#time).series;
+      if (!row.addHistogram(moved)) row.startWithBounds(this.#time, moved);
+    }
+    this.#booked(row, moved, end);
   }
 
-  #booked(series: Series, moved: number | Histogram, to: UnixNanos): void {
-    if (this.#onBooked === undefined) return;
-    this.#onBooked({ series: series.id, metric: series.metric, dimensions: series.dimensions, moved, to });
+  #booked(series: Series, moved: number | Histogram, to: UnixNanos, at?: UnixNanos): void {
+    const { dimensions, id, metric } = series;
+    const own = at === undefined ? {} : { at };
+    this.#onBooked?.({ series: id, metric, dimensions, moved, to, ...own });
   }
 
   #live(kind: Series["kind"], metric: string, dimensions: Dimensions, end: UnixNanos): Series {
@@ -236,6 +277,7 @@ export class Ledger {
   }
 
   #find(kind: Series["kind"], metric: string, dimensions: Dimensions, end: UnixNanos): Series {
+    this.#isFolded = false;
     const fast = this.#byIdentity.get(metric)?.get(dimensions);
     if (fast !== undefined) return fast;
     let named = dimensions;
@@ -243,12 +285,14 @@ export class Ledger {
     if (tenant !== undefined && !this.#tenants.admit(tenant, this.#bucket)) {
       named = withOtherTenant(dimensions);
       this.#countFolded("tenants", end);
+      this.#isFolded = true;
     }
     const known = this.#byKey.get(seriesKey(metric, named));
     if (known !== undefined) return this.#remember(dimensions, named, known);
     if (this.#byKey.size >= this.#seriesMax && metric !== foldedMetric) {
       named = foldAll(named);
       this.#countFolded("series", end);
+      this.#isFolded = true;
       const folded = this.#byKey.get(seriesKey(metric, named));
       if (folded !== undefined) return folded;
     }
@@ -266,7 +310,9 @@ export class Ledger {
   }
 
   #countFolded(reason: string, end: UnixNanos): void {
-    this.#book(foldedMetric, { reason }, 1, end);
+    const isFolded = this.#isFolded;
+    this.#book({ metric: foldedMetric, dimensions: { reason }, amount: 1 }, end);
+    this.#isFolded = isFolded;
   }
 
   #point(series: Series, now: UnixNanos): LedgerPoint {
@@ -294,5 +340,6 @@ export class Ledger {
       forgotten = true;
     }
     if (forgotten) this.#byIdentity.clear();
+    this.#kept.forgetBefore(bucket - keptNanos);
   }
 }

@@ -1,6 +1,14 @@
 // One series of the ledger: identity, start, running total, whether it ended.
 // Totals are bigint; amounts of a beat gather in a double that is folded in before it could lose a unit.
-import type { Dimensions, Histogram, LedgerPoint, Nanos, SeriesState, UnixNanos } from "../../model.ts";
+import type {
+  Dimensions,
+  Histogram,
+  LedgerPoint,
+  Nanos,
+  SeriesRole,
+  SeriesState,
+  UnixNanos,
+} from "../../model.ts";
 import { addHistograms, sameBounds } from "../counters/histograms.ts";
 
 type Life = "live" | "ending" | "ended";
@@ -13,6 +21,7 @@ export class Series {
   readonly metric: string;
   readonly dimensions: Dimensions;
   readonly kind: "sum" | "histogram" | "gauge";
+  role: SeriesRole | undefined;
   start: UnixNanos;
   /** Sequence of the first snapshot that carried it; undefined before. */
   announced: number | undefined;
@@ -56,6 +65,7 @@ export class Series {
     else series.#histogram = state.total;
     series.announced = state.announced;
     series.changed = false;
+    series.role = state.role;
     if (state.ended !== undefined) {
       series.life = "ended";
       series.endedAt = BigInt(state.ended);
@@ -73,6 +83,7 @@ export class Series {
       total: this.kind === "histogram" ? this.histogram : String(this.total),
       announced: this.announced ?? 0,
       ...(this.endedAt === undefined ? {} : { ended: String(this.endedAt) }),
+      ...(this.role === undefined ? {} : { role: this.role }),
     };
   }
 
@@ -97,11 +108,11 @@ export class Series {
     return this.#histogram ?? { bounds: [], counts: [0], sum: 0, count: 0 };
   }
 
-  /** Adds an integer that is not negative. */
+  /** Adds an integer; negative only where the series is never exported. */
   add(amount: number): void {
-    if (this.#pending + amount > pendingMax) void this.total;
+    if (Math.abs(this.#pending + amount) > pendingMax) void this.total;
     this.#pending += amount;
-    if (this.#pending > pendingMax) void this.total;
+    if (Math.abs(this.#pending) > pendingMax) void this.total;
   }
 
   /** Adds a histogram; false when its bounds are not those of this series. */

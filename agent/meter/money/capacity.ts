@@ -10,7 +10,7 @@ import type { MeterFacts } from "../meter.ts";
 import { allocatedStates } from "../meter.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
-import { modelRank } from "./prices.ts";
+import { modelRank } from "./price-book.ts";
 import { Remainders } from "./split.ts";
 
 /** Window a rate is learned over. */

@@ -1,7 +1,7 @@
 // The price and capacity catalogue: what a GPU-hour, a million tokens and a kilowatt-hour cost, from when to when.
 // Nothing has a default: what the catalogue does not hold has no price, and the miss is counted (METERING.md 6).
 // Read from the price file and checked by config/prices.ts.
-import type { TokenKind, UnixNanos } from "../../model.ts";
+import type { Outcome, TokenKind, UnixNanos } from "../../model.ts";
 
 /** From when to when an entry holds: half-open, unbounded where absent. */
 export interface Validity {
@@ -46,6 +46,8 @@ export interface Capacity extends Entry {
 export interface Catalogue {
   readonly version: string;
   readonly currency: string;
+  /** Outcomes whose tokens are billed; absent = those that ended well. */
+  readonly outcomes?: readonly Outcome[];
   readonly gpus: readonly GpuPrice[];
   readonly tokens: readonly TokenPrice[];
   readonly energy: readonly EnergyPrice[];

@@ -1,27 +1,15 @@
-// Money by interval: what the GPU-seconds cost and what the tokens earn, at the price in force (METERING.md 6).
+// Money by interval: what the GPU-seconds cost, at the price in force (METERING.md 6). What tokens earn: billing.ts.
 // Cost accrues on every GPU-second with a known price, unobserved included; each second is charged once, to the server
 // that holds it or to none. Amounts are integers of 1e-9 of the currency; remainders are carried.
-import type {
-  Dimensions,
-  GpuInfo,
-  GpuInterval,
-  Posting,
-  SettledInterval,
-  TokenIncrement,
-  TokenKind,
-  UnixNanos,
-} from "../../model.ts";
-import { tokenKinds } from "../counters/key-counters.ts";
-import { mergeEngineIncrements } from "../counters/merge-increments.ts";
+import type { Dimensions, GpuInfo, GpuInterval, Posting, SettledInterval, UnixNanos } from "../../model.ts";
 import { bucketOfEnd } from "../ledger/grid.ts";
 import type { MeterFacts } from "../meter.ts";
-import { allocatedStates, billingSource, gpuStates } from "../meter.ts";
+import { allocatedStates, gpuStates } from "../meter.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
 import { Remainders } from "./split.ts";
 
 const nanosPerHour = 3_600_000_000_000n;
-const million = 1_000_000n;
 /** Millijoules per kilowatt-hour, times the thousandths of the usage effectiveness. */
 const energyDivisor = 3_600_000_000n * 1000n;
 
@@ -41,25 +29,13 @@ export class Prices {
     return this.#catalogue.version;
   }
 
-  /** Cost, revenue, billable tokens and misses of one interval that ended at `end`. */
-  post(
-    interval: SettledInterval,
-    facts: MeterFacts,
-    end: UnixNanos,
-    gpuModelOf: (server: string) => string | undefined,
-  ): readonly Posting[] {
+  /** Cost and misses of one interval that ended at `end`. */
+  post(interval: SettledInterval, facts: MeterFacts, end: UnixNanos): readonly Posting[] {
     const bucket = bucketOfEnd(end);
     if (bucket !== this.#bucket) this.#missed.clear();
     this.#bucket = bucket;
     const posted: Posting[] = [];
     for (const gpu of interval.gpus) this.#gpu(posted, gpu, facts, end);
-    const source = billingSource(facts);
-    for (const server of interval.servers) {
-      for (const increment of mergeEngineIncrements(server.increments)) {
-        if (increment.family !== source) continue;
-        this.#revenue(posted, increment, end, billedTo(increment, facts, gpuModelOf));
-      }
-    }
     return posted;
   }
 
@@ -75,52 +51,36 @@ export class Prices {
     if (!price.energyIncluded && energy === undefined) this.#miss(posted, product, "energy_price");
     for (const part of costParts(gpu, facts)) {
       const base = { ...hardware(info, product), ...part.holder, "tokenwatt.gpu.state": part.state };
+      const board = { "hw.id": gpu.gpu };
       const key = `${gpu.gpu} ${part.holder["tokenwatt.server.id"] ?? ""} ${part.state}`;
       const rent = this.remainders.divide(
         `${key} ${price.version}`,
         BigInt(part.nanos) * price.perGpuHour,
         nanosPerHour,
       );
-      this.#cost(posted, base, "gpu", price.version, rent);
+      this.#cost(posted, base, board, "gpu", price.version, rent);
       if (energy === undefined) continue;
       const power = this.remainders.divide(
         `${key} ${energy.version}`,
         BigInt(part.millijoules) * energy.perKilowattHour * energy.usageEffectivenessMilli,
         energyDivisor,
       );
-      this.#cost(posted, base, "energy", energy.version, power);
+      this.#cost(posted, base, board, "energy", energy.version, power);
     }
   }
 
-  #cost(posted: Posting[], base: Dimensions, component: string, version: string, amount: bigint): void {
+  #cost(
+    posted: Posting[],
+    base: Dimensions,
+    board: Dimensions,
+    component: string,
+    version: string,
+    amount: bigint,
+  ): void {
     if (amount === 0n) return;
     const dimensions = { ...base, "tokenwatt.cost.component": component, ...this.#priced(version) };
-    posted.push({ metric: "tokenwatt.cost", dimensions, amount: Number(amount) });
-  }
-
-  #revenue(posted: Posting[], increment: TokenIncrement, end: UnixNanos, payer: Dimensions): void {
-    let billable = 0;
-    for (const kind of tokenKinds) {
-      const tokens = billedTokens(increment, kind);
-      if (tokens === 0) continue;
-      const model = increment.model ?? "unknown";
-      const price = inForce(this.#catalogue.tokens, end - 1n, (entry) =>
-        entry.kind === kind ? modelRank(entry.model, model) : undefined,
-      );
-      if (price === undefined) {
-        if (this.#catalogue.tokens.length > 0) this.#miss(posted, model, "token_price");
-        continue;
-      }
-      billable += tokens;
-      const { "hw.model": _hardware, ...who } = payer;
-      const dimensions = { ...who, "tokenwatt.token.kind": kind, ...this.#priced(price.version) };
-      const key = Object.values(dimensions).join(" ");
-      const amount = this.remainders.divide(key, BigInt(tokens) * price.perMillion, million);
-      if (amount > 0n) posted.push({ metric: "tokenwatt.revenue", dimensions, amount: Number(amount) });
-    }
-    if (billable > 0) {
-      posted.push({ metric: "tokenwatt.billable_tokens", dimensions: payer, amount: billable });
-    }
+    const kept = { ...dimensions, ...board };
+    posted.push({ metric: "tokenwatt.cost", dimensions, kept, amount: Number(amount) });
   }
 
   #priced(version: string): Dimensions {
@@ -132,17 +92,9 @@ export class Prices {
     const key = `${reason} ${name}`;
     if (this.#missed.has(key)) return;
     this.#missed.add(key);
-    const named = reason === "token_price" ? { "gen_ai.request.model": name } : { "hw.model": name };
-    posted.push({ metric: "tokenwatt.catalog_misses", dimensions: { ...named, reason }, amount: 1 });
+    const dimensions = { "hw.model": name, reason };
+    posted.push({ metric: "tokenwatt.catalog_misses", dimensions, amount: 1 });
   }
-}
-
-/** Tokens of a kind a customer pays for: all an engine made, or those of a gateway's requests that ended well. */
-export function billedTokens(increment: TokenIncrement, kind: TokenKind): number {
-  const all = increment.tokens[kind] ?? 0;
-  if (increment.family === "engine") return all;
-  const { error, aborted, rejected } = increment.tokensByOutcome ?? {};
-  return Math.max(0, all - (error?.[kind] ?? 0) - (aborted?.[kind] ?? 0) - (rejected?.[kind] ?? 0));
 }
 
 interface CostPart {
@@ -178,34 +130,6 @@ function* costParts(gpu: GpuInterval, facts: MeterFacts): Generator<CostPart> {
   }
 }
 
-/** Who is billed for these tokens: the engine, or of a gateway's the one engine here that serves the model. */
-function billedTo(
-  increment: TokenIncrement,
-  facts: MeterFacts,
-  gpuModelOf: (server: string) => string | undefined,
-): Dimensions {
-  const model = increment.model ?? "unknown";
-  let server: string | undefined = increment.server;
-  if (increment.family === "gateway") {
-    const engines = [...facts.servers.values()].filter(
-      ({ family, id }) => family === "engine" && facts.soleModel?.(id) === model,
-    );
-    server = engines.length === 1 ? engines[0]?.id : undefined;
-  }
-  const product = server === undefined ? undefined : gpuModelOf(server);
-  return {
-    ...(server === undefined ? {} : { "tokenwatt.server.id": server }),
-    "gen_ai.request.model": model,
-    ...(product === undefined ? {} : { "hw.model": product }),
-  };
-}
-
 function hardware(info: GpuInfo | undefined, product: string): Dimensions {
   return info === undefined ? {} : { "hw.model": product };
-}
-
-/** Exact names first, `*` for every model last. */
-export function modelRank(pattern: string, model: string): number | undefined {
-  if (pattern === model) return 1;
-  return pattern === "*" ? 0 : undefined;
 }

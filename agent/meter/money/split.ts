@@ -21,6 +21,20 @@ export function split(total: bigint, weights: readonly bigint[]): bigint[] | und
   return parts;
 }
 
+/** An integer of `10^-digits` as an exact decimal without trailing zeros: `18396`, `0.0725`. */
+export function decimalOf(value: bigint, digits: number): string {
+  const unit = 10n ** BigInt(digits);
+  const absolute = value < 0n ? -value : value;
+  const fraction = (absolute % unit).toString().padStart(digits, "0").replace(/0+$/, "");
+  return `${value < 0n ? "-" : ""}${absolute / unit}${fraction === "" ? "" : `.${fraction}`}`;
+}
+
+/** The integer of `10^-digits` in a decimal that `decimalOf` wrote. */
+export function integerOf(decimal: string, digits: number): bigint {
+  const [whole = "0", fraction = ""] = decimal.split(".");
+  return BigInt(whole + fraction.padEnd(digits, "0").slice(0, digits));
+}
+
 const remaindersMax = 20_000;
 
 /** Remainders of divisions by key, so that many small amounts add up to the exact large one. */

@@ -3,6 +3,7 @@
 // bucket closes, from the gateway's records of models this host serves. What they do not explain is `unattributed`.
 import type { BucketNumber, Dimensions, Posting } from "../../model.ts";
 import type { Buckets } from "../ledger/buckets.ts";
+import { unattributedName, unknownName } from "../names.ts";
 import { split } from "./split.ts";
 
 /** What a token costs the GPU, by side: output, computed input, cached input. */
@@ -14,9 +15,6 @@ export interface TokenWeights {
 
 /** Weights of METERING.md 4. */
 export const defaultWeights: TokenWeights = { output: 2.5, input: 1, cached: 0.1 };
-
-/** The tenant, or model, of what no record explains. */
-export const unattributed = "unattributed";
 
 type Amounts = Map<string, bigint>;
 
@@ -38,10 +36,11 @@ export function sharePostings(
   const servers = readServers(buckets, bucket, weights);
   const tenants = readTenants(buckets, bucket, weights);
   const engineByModel = sumByModel(servers);
+  const matched = matchedByModel(buckets, bucket, weights, engineByModel);
   const sums = new Map<string, Posting>();
   for (const server of servers.values()) {
     const models = [...server.models.keys()];
-    const names = models.length === 0 ? [unattributed] : models;
+    const names = models.length === 0 ? [unattributedName] : models;
     const method = models.length <= 1 ? "direct" : "token_share";
     const modelWeights = names.map((name) => (models.length <= 1 ? 1n : (server.models.get(name) ?? 0n)));
     const parts = (total: bigint): bigint[] => split(total, modelWeights) ?? modelWeights.map(() => 0n);
@@ -51,12 +50,41 @@ export function sharePostings(
       const by = { "gen_ai.request.model": model, "tokenwatt.method": method };
       add(sums, "tokenwatt.model.gpu_time", by, share.nanos);
       add(sums, "tokenwatt.model.energy", by, share.millijoules);
-      if (tenants.size === 0) continue;
       const costs = [...server.cost].map(([priced, cost]) => [priced, parts(cost)[index] ?? 0n] as const);
+      for (const [priced, amount] of costs)
+        addKept(sums, "tokenwatt.model.cost", { ...by, ...pricedAs(priced) }, amount);
+      if (tenants.size === 0) continue;
       addTenants(sums, model, share, costs, tenants.get(model), engineByModel.get(model) ?? 0n);
     }
   }
+  for (const [dimensions, amount] of buckets.amounts(bucket, "tokenwatt.gateway.tokens")) {
+    const model = modelOf(dimensions);
+    const explained = [...(tenants.get(model)?.values() ?? [])].reduce((sum, weight) => sum + weight, 0n);
+    const here = matched.get(model) ?? 0n;
+    const tokens = here >= explained || explained === 0n ? amount : (amount * here) / explained;
+    const by = {
+      "tokenwatt.tenant": dimensions["tokenwatt.tenant"] ?? unknownName,
+      "gen_ai.request.model": model,
+      "tokenwatt.token.kind": dimensions["tokenwatt.token.kind"] ?? "",
+    };
+    if (here > 0n) addKept(sums, "tokenwatt.tenant.tokens", by, tokens);
+  }
   return [...sums.values()];
+}
+
+/** Weighted tokens this host's engines made of each model, without those that met no observed GPU time. */
+function matchedByModel(
+  buckets: Buckets,
+  bucket: BucketNumber,
+  weights: TokenWeights,
+  engine: Amounts,
+): Amounts {
+  const matched = new Map(engine);
+  for (const [dimensions, amount] of buckets.amounts(bucket, "tokenwatt.unmatched_tokens")) {
+    const model = modelOf(dimensions);
+    bump(matched, model, -weighted(dimensions, amount, weights));
+  }
+  return matched;
 }
 
 /** Shares out one model's part of one server over the tenants the gateway saw. */
@@ -72,7 +100,7 @@ function addTenants(
   const explained = named.reduce((sum, [, weight]) => sum + weight, 0n);
   // The gateway may also send elsewhere: then its tokens exceed the engine's, and nothing stays unexplained.
   const rest = engineWeight > explained ? engineWeight - explained : 0n;
-  const names = [...named.map(([name]) => name), unattributed];
+  const names = [...named.map(([name]) => name), unattributedName];
   const weights: bigint[] = [...named.map(([, weight]) => weight), rest];
   if (!weights.some((weight) => weight > 0n)) weights[weights.length - 1] = 1n;
   const parts = (total: bigint): bigint[] => split(total, weights) ?? [];
@@ -87,9 +115,7 @@ function addTenants(
     add(sums, "tokenwatt.tenant.gpu_time", by, nanos[index] ?? 0n);
     add(sums, "tokenwatt.tenant.energy", by, millijoules[index] ?? 0n);
     for (const [priced, amounts] of costParts) {
-      const [currency = "", version = ""] = priced.split("\u0000");
-      const dimensions = { ...by, "tokenwatt.currency": currency, "tokenwatt.price.version": version };
-      add(sums, "tokenwatt.tenant.cost", dimensions, amounts[index] ?? 0n);
+      add(sums, "tokenwatt.tenant.cost", { ...by, ...pricedAs(priced) }, amounts[index] ?? 0n);
     }
   }
 }
@@ -218,6 +244,19 @@ function add(sums: Map<string, Posting>, metric: string, dimensions: Dimensions,
   const key = `${metric} ${Object.values(dimensions).join("\u0000")}`;
   const known = sums.get(key);
   sums.set(key, { metric, dimensions, amount: (known?.amount ?? 0) + Number(amount) });
+}
+
+/** Kept by the ledger alone. */
+function addKept(sums: Map<string, Posting>, metric: string, dimensions: Dimensions, amount: bigint): void {
+  if (amount <= 0n) return;
+  const key = `${metric} ${Object.values(dimensions).join("\u0000")}`;
+  const known = sums.get(key)?.amount ?? 0;
+  sums.set(key, { metric, dimensions, keptOnly: true, amount: known + Number(amount) });
+}
+
+function pricedAs(priced: string): Dimensions {
+  const [currency = "", version = ""] = priced.split("\u0000");
+  return { "tokenwatt.currency": currency, "tokenwatt.price.version": version };
 }
 
 function bump(amounts: Amounts, name: string, amount: bigint): void {

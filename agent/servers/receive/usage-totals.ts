@@ -11,7 +11,10 @@ import type {
   TokenKind,
   TokenReading,
   TokenSample,
+  UnixNanos,
+  UsagePiece,
 } from "../../model.ts";
+import { defined } from "../entry.ts";
 import { mergeHistograms } from "../page/histograms.ts";
 
 /** What some requests of one (model, tenant, endpoint) used. */
@@ -20,6 +23,10 @@ export interface Usage {
   readonly tenant?: string | undefined;
   readonly endpoint?: string | undefined;
   readonly outcome?: Outcome;
+  /** When it ended, where the source says so. */
+  readonly endTime?: UnixNanos;
+  /** Takes back what was counted before: a correction or a void. */
+  readonly takesBack?: boolean;
   readonly tokens?: Readonly<Partial<Record<TokenKind, number>>>;
   readonly reasoningTokens?: number | undefined;
   readonly requests?: number;
@@ -50,7 +57,10 @@ const BOUNDS: Readonly<Record<LatencyName, readonly number[]>> = {
 
 /** More than this cannot have been used by what is reported at once; it would drown everything counted after it. */
 export const amountMax = 1e12;
+const SECOND = 1_000_000_000n;
 const SECONDS_MAX = 1e9;
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** The running totals of one receiver. */
 export class UsageTotals {
@@ -59,6 +69,8 @@ export class UsageTotals {
   readonly #began: Nanos;
   readonly #keysMax: number;
   readonly #totals = new Map<string, Totals>();
+  /** What was used since the last sample, each at its own second. */
+  #pieces = new Map<string, Mutable<UsagePiece>>();
   /** Values that could not be added, and keys that were folded, since the last sample. */
   ignored = 0;
   folded = 0;
@@ -72,6 +84,8 @@ export class UsageTotals {
 
   /** Adds what was used. Values that are no counts are dropped and counted. */
   add(usage: Usage): void {
+    if (this.#info.family === "gateway") this.#addPiece(usage);
+    if (usage.takesBack === true) return;
     const totals = this.#of(usage.model, usage.tenant, usage.endpoint ?? this.#info.endpoint);
     const outcome = usage.outcome ?? "ok";
     for (const [kind, amount] of Object.entries(usage.tokens ?? {})) {
@@ -102,6 +116,8 @@ export class UsageTotals {
     const { ignored, folded } = this;
     this.ignored = 0;
     this.folded = 0;
+    const usage = [...this.#pieces.values()];
+    this.#pieces = new Map();
     return {
       server: this.#info.id,
       family,
@@ -110,12 +126,32 @@ export class UsageTotals {
       at,
       readings: [...this.#totals.values()].map((totals) => this.#reading(totals)),
       completeEpoch: this.#epoch,
+      ...(family === "gateway" ? { usage } : {}),
       ignoredSamples: ignored,
-      errors:
-        folded > 0
-          ? [`${folded} records of tenants over the bound of ${this.#keysMax} label sets went to "other"`]
-          : [],
+      errors: folded > 0 ? [foldedMessage(folded, this.#keysMax, family)] : [],
     };
+  }
+
+  /** Names are not folded here: what is billed keeps every tenant. */
+  #addPiece(usage: Usage): void {
+    const { endTime, model, outcome = "ok", takesBack, tenant } = usage;
+    const endpoint = usage.endpoint ?? this.#info.endpoint;
+    const second = endTime === undefined ? null : String(endTime / SECOND);
+    const key = JSON.stringify([model, tenant, endpoint, outcome, second, takesBack]);
+    const known = this.#pieces.get(key);
+    const piece: Mutable<UsagePiece> = known ?? {
+      outcome,
+      tokens: {},
+      requests: 0,
+      ...defined({ model, tenant, endpoint, at: endTime, takesBack }),
+    };
+    const tokens = { ...piece.tokens };
+    for (const [kind, amount] of Object.entries(usage.tokens ?? {}) as [TokenKind, number][]) {
+      if (isCount(amount)) tokens[kind] = (tokens[kind] ?? 0) + amount;
+    }
+    piece.tokens = tokens;
+    if (usage.requests !== undefined && isCount(usage.requests)) piece.requests += usage.requests;
+    this.#pieces.set(key, piece);
   }
 
   #reading(totals: Totals): TokenReading {
@@ -183,10 +219,19 @@ export class UsageTotals {
   }
 
   #counts(amount: number): boolean {
-    if (Number.isSafeInteger(amount) && amount >= 0 && amount <= amountMax) return true;
+    if (isCount(amount)) return true;
     this.ignored++;
     return false;
   }
+}
+
+function isCount(amount: number): boolean {
+  return Number.isSafeInteger(amount) && amount >= 0 && amount <= amountMax;
+}
+
+function foldedMessage(folded: number, keysMax: number, family: Family): string {
+  const what = family === "gateway" ? "latencies of " : "";
+  return `${what}${folded} records of tenants over the bound of ${keysMax} label sets went to "other"`;
 }
 
 function isCountable({ counts, count, sum }: Histogram): boolean {

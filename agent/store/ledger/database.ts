@@ -177,13 +177,15 @@ export class LedgerDatabase {
     writer.setMeta("sequence", String(batch.sequence));
     writer.setMeta("time", batch.time);
     this.#keepIdentity();
-    const rows = this.#waiting.rows + batch.amounts.series.length + batch.rows.length;
+    const late = this.#waiting.late.length + (batch.late?.length ?? 0);
+    const rows = this.#waiting.rows + batch.amounts.series.length + batch.rows.length + late;
     noteWaiting(writer, !room && rows > 0);
     if (!room) return;
     const { audit, closed } = this.#waiting;
     this.#waiting.writeRows(writer);
     writer.rows(rowsOf(batch));
     for (const one of [...closed, ...batch.closed]) writer.close(one, batch.time);
+    writer.addLate([...this.#waiting.late, ...(batch.late ?? [])], batch.time);
     for (const entry of [...audit, ...batch.audit]) writer.audit(entry);
     writer.rollUp(BigInt(batch.time));
   }

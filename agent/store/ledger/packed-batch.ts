@@ -43,7 +43,12 @@ export class BatchPacker {
 
 /** Whether nothing but the total differs from what was sent. */
 function sameName(sent: SeriesState | undefined, one: SeriesState): boolean {
-  return sent?.start === one.start && sent.announced === one.announced && sent.ended === one.ended;
+  return (
+    sent?.start === one.start &&
+    sent.announced === one.announced &&
+    sent.ended === one.ended &&
+    sent.role === one.role
+  );
 }
 
 function packRows(all: readonly BucketRow[]): Pick<PackedBatch, "amounts" | "rows"> {

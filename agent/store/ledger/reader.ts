@@ -78,6 +78,18 @@ export class LedgerReader {
     return (Number(this.#meta("prunedDay") ?? -1) + 1) * bucketsPerDay;
   }
 
+  /** First bucket that is not closed yet: what is shared out when a bucket closes is known before it. */
+  get closedUntil(): BucketNumber {
+    const last = this.#prepared("SELECT max(bucket) AS bucket FROM buckets").get()?.["bucket"];
+    return last == null ? 0 : Number(last) + 1;
+  }
+
+  /** First and last instant anything is kept of, in buckets; undefined in an empty ledger. */
+  get held(): { readonly from: BucketNumber; readonly to: BucketNumber } | undefined {
+    const held = this.#held();
+    return held.from < held.to ? held : undefined;
+  }
+
   /** Every series of these metrics, by id. */
   series(metrics: ReadonlySet<string>): ReadonlyMap<number, StoredSeries> {
     const found = new Map<number, StoredSeries>();
@@ -111,6 +123,10 @@ export class LedgerReader {
         ? [[from, firstDay * bucketsPerDay] as const, [wholeEnd * bucketsPerDay, to] as const]
         : splitAtMidnight(from, to);
     for (const [start, end] of parts) this.#addPart(sums, start, end, rolled, series);
+    // A day less the rest of it: what moved in the rest alone is nothing here, not a zero.
+    for (const [id, moved] of sums) {
+      if (moved === 0n || (typeof moved !== "bigint" && moved.count === 0)) sums.delete(id);
+    }
     return sums;
   }
 

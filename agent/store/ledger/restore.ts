@@ -1,6 +1,6 @@
 // What an agent continues from: running totals, start times, last samples, and the rows of buckets not closed yet.
 import type { DatabaseSync } from "node:sqlite";
-import type { BucketRow, LedgerRestored, SeriesState } from "../../model.ts";
+import type { BucketRow, LedgerRestored, SeriesRole, SeriesState } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
 
 /** The state of the last commit; undefined in a new file. */
@@ -36,6 +36,7 @@ function readSeries(database: DatabaseSync): SeriesState[] {
     total: row["histogram"] === null ? String(row["total"]) : JSON.parse(String(row["histogram"])),
     announced: Number(row["announced"]),
     ...(row["ended"] === null ? {} : { ended: String(row["ended"]) }),
+    ...(row["role"] === null ? {} : { role: row["role"] as SeriesRole }),
   }));
 }
 

@@ -64,6 +64,8 @@ const migrations: readonly string[] = [
   );
   CREATE TABLE deliveries (sink TEXT PRIMARY KEY, bucket INTEGER NOT NULL) WITHOUT ROWID;
   `,
+  // 'exported': rows of what it moved are kept under other series; 'kept': never exported; NULL: both.
+  `ALTER TABLE series ADD COLUMN role TEXT;`,
 ];
 
 /** Version of the file this program writes. */

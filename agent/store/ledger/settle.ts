@@ -43,7 +43,7 @@ function missingBookings(database: DatabaseSync, prunedDay: number): { series: b
   const statement = database.prepare(`
     SELECT id, total - carried - coalesce((SELECT sum(amount) FROM days WHERE series = id AND day <= ?), 0)
       - coalesce((SELECT sum(amount) FROM rows WHERE series = id), 0) AS missing
-    FROM series WHERE total IS NOT NULL`);
+    FROM series WHERE total IS NOT NULL AND role IS NOT 'exported'`);
   statement.setReadBigInts(true);
   return statement
     .all(prunedDay)

@@ -1,6 +1,14 @@
 // What earlier beats could not store: all of a beat the disk refused, or the rows of beats that found no room. Totals are
 // kept as they stand last, rows in their newest form, bounded; the next beat writes them before its own.
-import type { AuditEntry, BucketRow, ClosedBucket, Histogram, SeriesState, StateRow } from "../../model.ts";
+import type {
+  AuditEntry,
+  BucketRow,
+  ClosedBucket,
+  Histogram,
+  LateRow,
+  SeriesState,
+  StateRow,
+} from "../../model.ts";
 import type { PackedBatch } from "./packed-batch.ts";
 import { rowsOf, totalsOf } from "./packed-batch.ts";
 import type { LedgerWriter } from "./writer.ts";
@@ -17,6 +25,7 @@ export class WaitingBatch {
   readonly #state = new Map<string, StateRow>();
   readonly #rows = new WaitingRows();
   #closed: ClosedBucket[] = [];
+  #late: LateRow[] = [];
   #audit: AuditEntry[] = [];
 
   /** Rows that wait. */
@@ -26,6 +35,10 @@ export class WaitingBatch {
 
   get closed(): readonly ClosedBucket[] {
     return this.#closed;
+  }
+
+  get late(): readonly LateRow[] {
+    return this.#late;
   }
 
   get audit(): readonly AuditEntry[] {
@@ -50,6 +63,8 @@ export class WaitingBatch {
   keepRows(batch: PackedBatch): void {
     this.#rows.add([...rowsOf(batch)]);
     this.#closed.push(...batch.closed);
+    // Never given up: what was used must be paid, and a reporter was told that it is kept.
+    this.#late.push(...(batch.late ?? []));
     this.#audit.push(...batch.audit.slice(0, Math.max(0, ENTRIES_MAX - this.#audit.length)));
   }
 
@@ -73,6 +88,7 @@ export class WaitingBatch {
   rowsStored(): void {
     this.#rows.clear();
     this.#closed = [];
+    this.#late = [];
     this.#audit = [];
   }
 }

@@ -1,7 +1,16 @@
 // The statements behind a commit: series, state, bucket rows, closed buckets, day rollups and the audit chain.
 // Every method expects to run inside the caller's transaction.
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import type { AuditEntry, BucketRow, ClosedBucket, Histogram, SeriesState, StateRow } from "../../model.ts";
+import type {
+  AuditEntry,
+  BucketQuality,
+  BucketRow,
+  ClosedBucket,
+  Histogram,
+  LateRow,
+  SeriesState,
+  StateRow,
+} from "../../model.ts";
 import type { DigestRow } from "./digests.ts";
 import {
   addHistogramTexts,
@@ -15,6 +24,15 @@ import {
 
 /** Buckets in a UTC day. */
 export const bucketsPerDay = 96;
+
+/** Quality of a bucket in which the agent did not run. */
+const unobserved: BucketQuality = {
+  observedNanos: 0n,
+  expectedNanos: 0n,
+  estimatedMillijoules: 0n,
+  millijoules: 0n,
+  resets: 0,
+};
 
 /** Writes into an open ledger database. */
 export class LedgerWriter {
@@ -39,10 +57,11 @@ export class LedgerWriter {
 
   series(changed: Iterable<SeriesState>, removed: Iterable<number>): void {
     const upsert = this.#run(`
-      INSERT INTO series (id, metric, dimensions, "check", start, total, histogram, announced, ended, live)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)
+      INSERT INTO series (id, metric, dimensions, "check", start, total, histogram, announced, ended, role, live)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)
       ON CONFLICT (id) DO UPDATE SET start = excluded.start, total = excluded.total,
-        histogram = excluded.histogram, announced = excluded.announced, ended = excluded.ended, live = 1`);
+        histogram = excluded.histogram, announced = excluded.announced, ended = excluded.ended,
+        role = excluded.role, live = 1`);
     for (const one of changed) {
       const dimensions = dimensionsText(one.dimensions);
       upsert.run(
@@ -55,6 +74,7 @@ export class LedgerWriter {
         typeof one.total === "string" ? null : JSON.stringify(one.total),
         one.announced,
         one.ended ?? null,
+        one.role ?? null,
       );
     }
     const forget = this.#run("UPDATE series SET live = 0 WHERE id = ?");
@@ -112,6 +132,21 @@ export class LedgerWriter {
     this.audit({ at, kind: closed.revision === 0 ? "close" : "revision", body: record });
   }
 
+  /** Adds usage that arrived after its bucket was closed: each bucket gets a revision, the old rows are superseded. */
+  addLate(late: Iterable<LateRow>, at: string): void {
+    const byBucket = new Map<number, LateRow[]>();
+    for (const row of late) {
+      const known = byBucket.get(row.bucket) ?? [];
+      known.push(row);
+      byBucket.set(row.bucket, known);
+    }
+    const prunedDay = Number(this.meta("prunedDay") ?? -1);
+    for (const [bucket, rows] of byBucket) {
+      if (Math.floor(bucket / bucketsPerDay) <= prunedDay) this.#addToDay(bucket, rows, at);
+      else this.#addToBucket(bucket, rows, at);
+    }
+  }
+
   /** Replaces amounts in a closed bucket: the old rows are kept as superseded, the bucket is sealed again. */
   revise(
     bucket: number,
@@ -137,13 +172,41 @@ export class LedgerWriter {
         typeof amount === "bigint" ? [amount, null] : [null, JSON.stringify(amount)];
       write.run(bucket, series, number, histogram, revision);
     }
+    this.#sealAgain(bucket, revision, at, reason);
+  }
+
+  #addToBucket(bucket: number, rows: readonly LateRow[], at: string): void {
+    const sealed = this.#run("SELECT max(revision) AS revision FROM buckets WHERE bucket = ?").get(bucket);
+    const revision = sealed?.["revision"] == null ? 0 : Number(sealed["revision"]) + 1;
+    const keep = this.#run(
+      "INSERT INTO superseded SELECT bucket, series, revision, amount, histogram FROM rows WHERE bucket = ? AND series = ?",
+    );
+    const write = this.#run(`
+      INSERT INTO rows (bucket, series, amount, histogram, revision) VALUES (?, ?, ?, NULL, ?)
+      ON CONFLICT (bucket, series) DO UPDATE SET amount = amount + excluded.amount, revision = excluded.revision`);
+    for (const { amount, series } of rows) {
+      if (revision > 0) keep.run(bucket, series);
+      write.run(bucket, series, amount, revision);
+    }
+    this.#sealAgain(bucket, revision, at, "usage that arrived late");
+  }
+
+  /** Of a day whose rows were pruned the rollup is all there is. */
+  #addToDay(bucket: number, rows: readonly LateRow[], at: string): void {
+    const day = Math.floor(bucket / bucketsPerDay);
+    const write = this.#run(`
+      INSERT INTO days (day, series, amount, histogram) VALUES (?, ?, ?, NULL)
+      ON CONFLICT (day, series) DO UPDATE SET amount = amount + excluded.amount`);
+    for (const { amount, series } of rows) write.run(day, series, amount);
+    this.#recordDay(day, at, rows.length);
+  }
+
+  #sealAgain(bucket: number, revision: number, at: string, reason: string): void {
     const quality = this.#run("SELECT quality FROM buckets WHERE bucket = ? ORDER BY revision DESC").get(
       bucket,
     );
-    this.close(
-      { bucket, revision, quality: JSON.parse(String(quality?.["quality"])), figures: { reason } },
-      at,
-    );
+    const known = quality === undefined ? unobserved : JSON.parse(String(quality["quality"]));
+    this.close({ bucket, revision, quality: known, figures: { reason } }, at);
     const day = Math.floor(bucket / bucketsPerDay);
     if (day > Number(this.meta("rolledDay") ?? -1)) return;
     this.#recordDay(day, at, this.#rollUpDay(day));

@@ -114,7 +114,7 @@ describe("Convenience", () => {
         ...base,
         gpus: [...boards.keys()].flatMap((gpu) => base.gpus.map((one) => ({ ...one, gpu }))),
       };
-      const money = known.post(interval, facts, BigInt(index + 1) * 1_000_000_000n, () => undefined);
+      const money = known.post(interval, facts, BigInt(index + 1) * 1_000_000_000n);
       last = windows.add(interval, boards, money);
     }
     return new Map(

@@ -1,11 +1,13 @@
 // prices.ts: every second with a known price costs exactly once, in integers; what has no price is counted, not 0.
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { Meter } from "../../../agent/meter/meter.ts";
+import { Billing } from "../../../agent/meter/money/billing.ts";
 import { Prices } from "../../../agent/meter/money/prices.ts";
 import { split } from "../../../agent/meter/money/split.ts";
 import type { Posting, SettledInterval } from "../../../agent/model.ts";
 import { catalogueOf } from "../../fakes/catalogue.ts";
-import { factsOf, intervalOf, moved, unixNanos } from "../fixtures.ts";
+import { factsOf, intervalOf, moved, START, unixNanos } from "../fixtures.ts";
 
 const file = {
   version: "v",
@@ -20,7 +22,7 @@ function pricesOf(more: object = {}): Prices {
   return new Prices(catalogueOf({ ...file, ...more }));
 }
 function post(prices: Prices, interval: SettledInterval, facts = factsOf()): readonly Posting[] {
-  return prices.post(interval, facts, unixNanos(interval.to), () => "NVIDIA H100 80GB HBM3");
+  return prices.post(interval, facts, unixNanos(interval.to));
 }
 function sum(posted: readonly Posting[], metric: string, where: Record<string, string> = {}): number {
   return posted
@@ -137,16 +139,23 @@ describe("Prices.post() of GPU time", () => {
   });
 });
 
-describe("Prices.post() of tokens", () => {
+describe("Meter.post() of tokens with a price", () => {
+  /** Postings of an interval by a meter with the file's prices. */
+  const post = (interval: SettledInterval, facts = factsOf()): readonly Posting[] => {
+    const billing = new Billing();
+    billing.take(catalogueOf(file), START);
+    const posted = new Meter(billing).post(interval, facts, unixNanos(interval.to));
+    return posted.filter((one) => "amount" in one);
+  };
   const made = (more: object): SettledInterval => intervalOf({ from: 0, to: 1, increments: [moved(more)] });
 
   it("earns the price of each kind and counts billable tokens", () => {
-    const posted = post(pricesOf(), made({ tokens: { output: 18_000_000, input_unsplit: 1_000_000 } }));
+    const posted = post(made({ tokens: { output: 18_000_000, input_unsplit: 1_000_000 } }));
     expect(sum(posted, "tokenwatt.revenue")).toBe(18_500_000_000);
     expect(sum(posted, "tokenwatt.billable_tokens")).toBe(19_000_000);
   });
   it("earns nothing for a kind without a price, counts the miss and does not call it billable", () => {
-    const posted = post(pricesOf(), made({ tokens: { input_cached: 10 } }));
+    const posted = post(made({ tokens: { input_cached: 10 } }));
     expect(sum(posted, "tokenwatt.revenue") + sum(posted, "tokenwatt.billable_tokens")).toBe(0);
     expect(sum(posted, "tokenwatt.catalog_misses")).toBe(1);
   });
@@ -161,7 +170,7 @@ describe("Prices.post() of tokens", () => {
         tokensByOutcome: { aborted: { output: 30 } },
       }),
     ];
-    const posted = post(pricesOf(), intervalOf({ from: 0, to: 1, increments }), factsOf({ gateway: true }));
+    const posted = post(intervalOf({ from: 0, to: 1, increments }), factsOf({ gateway: true }));
     expect(sum(posted, "tokenwatt.billable_tokens")).toBe(50);
     expect(sum(posted, "tokenwatt.billable_tokens", { "tokenwatt.server.id": "s" })).toBe(50);
     expect(sum(posted, "tokenwatt.revenue")).toBe(50_000);

@@ -1,0 +1,50 @@
+// The order of a report's lines: largest first by a column, and the first of them only.
+import { UsageError } from "../common/errors.ts";
+import type { Column } from "./columns.ts";
+import { columnsOf } from "./columns.ts";
+import type { Layout } from "./formats.ts";
+import type { ReportEntry } from "./groups.ts";
+
+/** Lines as asked for, and how many were left out. Throws UsageError for a column there is not. */
+export function arrange(
+  entries: readonly ReportEntry[],
+  layout: Layout,
+  options: { readonly sort?: string; readonly top?: string },
+): { readonly entries: readonly ReportEntry[]; readonly left: number } {
+  const most = readTop(options.top);
+  const sorted = options.sort === undefined ? entries : sortBy(entries, layout, options.sort);
+  return { entries: sorted.slice(0, most), left: Math.max(0, entries.length - most) };
+}
+
+function sortBy(entries: readonly ReportEntry[], layout: Layout, name: string): readonly ReportEntry[] {
+  const columns = columnsOf(layout.plan, layout.groups, layout.hasPeriods);
+  const column = columns.find((one) => one.name === name.replaceAll("-", "_"));
+  if (column === undefined) {
+    throw new UsageError(
+      `Cannot sort by "${name}"`,
+      `wanted one of ${columns.map((one) => one.name).join(", ")}`,
+    );
+  }
+  return [...entries].sort((one, other) => compare(sortedBy(column, one), sortedBy(column, other)));
+}
+
+function sortedBy(column: Column, { line, period, values }: ReportEntry): string | number | undefined {
+  const value = column.value({ period: period.name, values, line, money: line.money[0] });
+  if (value === undefined || column.isLabel === true) return value as string | undefined;
+  const number = Number(value);
+  return Number.isFinite(number) ? number : String(value);
+}
+
+/** Numbers fall, names rise, what is not known comes last. */
+function compare(one: string | number | undefined, other: string | number | undefined): number {
+  if (one === undefined || other === undefined) return one === other ? 0 : one === undefined ? 1 : -1;
+  if (typeof one === "number" && typeof other === "number") return other - one;
+  return String(one) < String(other) ? -1 : String(one) > String(other) ? 1 : 0;
+}
+
+function readTop(text: string | undefined): number {
+  if (text === undefined) return Number.POSITIVE_INFINITY;
+  const most = Number(text);
+  if (Number.isSafeInteger(most) && most > 0) return most;
+  throw new UsageError(`Cannot use --top "${text}"`, "wanted a whole number above 0");
+}

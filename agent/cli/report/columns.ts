@@ -1,0 +1,164 @@
+// The columns of a report as a table and as CSV: name, title and how a line gives the value.
+// Amounts of money stand beside their currency; hours are told apart by what the GPUs did in them.
+
+import type { Money, Quantile, ReportLine } from "../../meter/figures/report.ts";
+import type { Group, Plan } from "../../meter/figures/report-plan.ts";
+import { knowsStates } from "../../meter/figures/report-plan.ts";
+import { decimalOf } from "../../meter/money/split.ts";
+import type { LatencyName } from "../../model.ts";
+
+/** One row of cells: a group in a period, or more of its money in a further currency. */
+export interface Row {
+  readonly period: string;
+  readonly values: readonly string[];
+  /** Absent where the row only adds money of another currency. */
+  readonly line: ReportLine | undefined;
+  readonly money: Money | undefined;
+}
+
+export type Value = bigint | number | string | undefined;
+
+/** A column. */
+export interface Column {
+  readonly name: string;
+  /** Shorter, for the table. */
+  readonly title: string;
+  /** Decimals in the table. */
+  readonly decimals?: number;
+  readonly isLabel?: true;
+  readonly value: (row: Row) => Value;
+}
+
+const nanosPerHour = 3.6e12;
+const hourStates = ["token_active", "stalled", "parked", "other", "free", "unobserved"] as const;
+const latencies: readonly (readonly [LatencyName, string])[] = [
+  ["time_to_first_token", "ttft"],
+  ["request_duration", "e2e"],
+];
+
+/** The columns of a report: groups first, then what the plan can answer. */
+export function columnsOf(plan: Plan, groups: readonly Group[], hasPeriods: boolean): readonly Column[] {
+  return [
+    ...(hasPeriods
+      ? [{ name: "period", title: "period", isLabel: true, value: ({ period }: Row) => period } as const]
+      : []),
+    ...groups.map((group, index) => ({
+      name: group,
+      title: group,
+      isLabel: true as const,
+      value: ({ values }: Row) => values[index] ?? "",
+    })),
+    ...requestColumns,
+    ...tokenColumns,
+    ...moneyColumns,
+    ...hourColumns(plan),
+    ...kpiColumns(knowsStates(plan)),
+    ...latencyColumns(),
+  ];
+}
+
+const requestColumns: readonly Column[] = [
+  column("requests", "requests", (line) => sum(Object.values(line.requests))),
+  column("requests_failed", "failed", (line) => sum([line.requests.error, line.requests.aborted])),
+  column("requests_rejected", "rejected", (line) => line.requests.rejected),
+  column("queries_per_second", "req/s", (line) => line.queriesPerSecond, 4),
+];
+
+const tokenColumns: readonly Column[] = [
+  column("input_uncached", "in uncached", (line) => line.tokens.input_uncached),
+  column("input_cached", "in cached", (line) => line.tokens.input_cached),
+  column("input_unsplit", "in unsplit", (line) => line.tokens.input_unsplit),
+  column("output", "output", (line) => line.tokens.output),
+  column("tokens", "tokens", (line) => line.allTokens),
+  column("tokens_per_second", "tok/s", (line) => line.tokensPerSecond, 1),
+  column("error_share", "error share", (line) => line.kpis.errorShare, 4),
+];
+
+const moneyColumns: readonly Column[] = [
+  { name: "cost", title: "cost", decimals: 2, value: ({ money }) => costText(money) },
+  { name: "revenue", title: "revenue", decimals: 2, value: ({ money }) => revenueText(money) },
+  { name: "currency", title: "currency", value: ({ money }) => money?.currency },
+];
+
+/** Cost as an exact decimal. */
+export function costText(money: Money | undefined): string | undefined {
+  return money?.cost === undefined ? undefined : decimalOf(money.cost, 9);
+}
+
+/** Revenue as an exact decimal. */
+export function revenueText(money: Money | undefined): string | undefined {
+  return money?.revenue === undefined ? undefined : decimalOf(money.revenue, 15);
+}
+
+function hourColumns(plan: Plan): readonly Column[] {
+  const states = knowsStates(plan);
+  return [
+    column(
+      "gpu_hours",
+      "GPU-h",
+      ({ gpuNanos }) => {
+        const { all, parked, stalled, token_active } = gpuNanos;
+        return over(states ? sum([parked, stalled, token_active]) : all, nanosPerHour);
+      },
+      3,
+    ),
+    ...hourStates.map((state) =>
+      column(
+        `gpu_hours_${state}`,
+        `${state.replace("token_active", "active").replace("unobserved", "unseen")} h`,
+        ({ gpuNanos }) => over(gpuNanos[state], nanosPerHour),
+        3,
+      ),
+    ),
+    column("energy_kwh", "kWh", (line) => over(line.millijoules, 3.6e9), 3),
+  ];
+}
+
+function kpiColumns(states: boolean): readonly Column[] {
+  return [
+    column("tokens_per_gpu_hour", "tok/GPU-h", ({ kpis }) => kpis.tokensPerGpuHour, 0),
+    column("tokens_per_joule", "tok/J", ({ kpis }) => kpis.tokensPerJoule, 2),
+    column(
+      "token_active_utilization",
+      "active share",
+      ({ kpis }) => (states ? kpis.tokenActiveUtilization : undefined),
+      3,
+    ),
+    column("capacity_utilization", "of capacity", ({ kpis }) => kpis.capacityUtilization, 3),
+    column("uncertain_time_share", "uncertain", ({ kpis }) => kpis.uncertainTimeShare, 3),
+    column("uncertain_energy_share", "of kWh", ({ kpis }) => kpis.uncertainEnergyShare, 3),
+    column("cost_per_million_tokens", "cost/1M", ({ kpis }) => kpis.costPerMillionTokens.allocation, 3),
+    column("gross_margin", "margin", ({ kpis }) => kpis.grossMargin, 3),
+  ];
+}
+
+function latencyColumns(): readonly Column[] {
+  return latencies.flatMap(([latency, short]) =>
+    (["p50", "p90", "p95", "p99"] as const).map((quantile: Quantile) =>
+      column(
+        `${short}_${quantile}_seconds`,
+        `${short === "ttft" ? "TTFT" : "e2e"} ${quantile}`,
+        ({ percentiles }) => percentiles[latency]?.[quantile],
+        3,
+      ),
+    ),
+  );
+}
+
+function column(name: string, title: string, value: (line: ReportLine) => Value, decimals?: number): Column {
+  return {
+    name,
+    title,
+    ...(decimals === undefined ? {} : { decimals }),
+    value: ({ line }) => (line === undefined ? undefined : value(line)),
+  };
+}
+
+function sum(parts: readonly (bigint | undefined)[]): bigint | undefined {
+  const known = parts.filter((part) => part !== undefined);
+  return known.length === 0 ? undefined : known.reduce((total, part) => total + part, 0n);
+}
+
+function over(value: bigint | undefined, divisor: number): number | undefined {
+  return value === undefined ? undefined : Number(value) / divisor;
+}

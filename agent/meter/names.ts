@@ -1,0 +1,37 @@
+// Names from outside as attribute values: what a gateway calls its tenants and endpoints.
+// `other`, `unknown` and `unattributed` are words of ours (METERING.md 3 and 5): a tenant of such a name is kept apart by a
+// mark in front. Control characters are written out, for no receiver of events or tables takes them.
+
+/** What a missing tenant, endpoint or model reads as. */
+export const unknownName = "unknown";
+/** The name everything over a cap on exported series is booked under. */
+export const otherName = "other";
+/** The tenant, or model, of what no record explains. */
+export const unattributedName = "unattributed";
+
+const reserved = /^~*(?:other|unknown|unattributed)$/;
+// What a text of CloudEvents 1.0 may not hold: controls, noncharacters and halves of surrogate pairs; and line separators.
+const unprintable = /[\p{Cc}\p{Zl}\p{Zp}\p{Cs}\p{Noncharacter_Code_Point}]/u;
+const unprintables = new RegExp(unprintable.source, "gu");
+
+/** The attribute value of a name from outside; a missing or empty one is `unknown`. No two names share a value. */
+export function attributeOf(name: string | undefined): string {
+  if (name === undefined || name === "") return unknownName;
+  const printable = printableName(name);
+  return reserved.test(printable) ? `~${printable}` : printable;
+}
+
+/** The name behind an attribute value: words of ours in brackets, everything else as it was given. */
+export function nameOf(value: string): string {
+  if (value === unknownName || value === otherName || value === unattributedName) return `(${value})`;
+  return reserved.test(value) ? value.slice(1) : value;
+}
+
+/** A text without characters that cannot be printed: each is written as its number, such as `\\x0a`. */
+export function printableName(name: string): string {
+  if (!unprintable.test(name)) return name;
+  return name.replaceAll("\\", "\\\\").replaceAll(unprintables, (found) => {
+    const digits = (found.codePointAt(0) ?? 0).toString(16);
+    return digits.length <= 2 ? `\\x${digits.padStart(2, "0")}` : `\\u${digits.padStart(4, "0")}`;
+  });
+}

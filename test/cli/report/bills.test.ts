@@ -1,0 +1,433 @@
+// The laws of a bill, against an oracle that knows nothing of ledgers: any tenants, outcomes, prices that change and
+// currencies, records late, early and on days of 23 and 25 hours, over restarts. The oracle prices every record by itself,
+// with its own reading of the price files, and every format and grouping must give its sums to the last unit.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as fc from "fast-check";
+import { afterAll, describe, expect, test } from "vitest";
+import { Books } from "../../../agent/meter/books.ts";
+import type { Catalogue } from "../../../agent/meter/money/catalogue.ts";
+import type { Outcome, TokenKind, UsagePiece } from "../../../agent/model.ts";
+import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
+import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
+import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
+import { factsOf } from "../../meter/fixtures.ts";
+import { runCommand } from "../capture-io.ts";
+import { parseCsv } from "./parse-csv.ts";
+
+const MINUTE = 60_000;
+const FEMTO = 1_000_000_000_000_000n;
+const kinds: readonly TokenKind[] = ["input_uncached", "input_cached", "input_unsplit", "output"];
+const outcomes: readonly Outcome[] = ["ok", "error", "aborted", "rejected"];
+const tenants = [
+  "acme",
+  "beta",
+  "other",
+  "unknown",
+  "unattributed",
+  "~other",
+  "(unknown)",
+  "=1+1",
+  'a,b"c',
+  "-5",
+  "",
+];
+const models = ["m", "free", "rare", "no-price"];
+
+interface Record {
+  /** Minutes after the start. */
+  readonly used: number;
+  /** Minutes after it was used. */
+  readonly late: number;
+  readonly tenant: string;
+  readonly endpoint: string;
+  readonly model: string;
+  readonly outcome: Outcome;
+  readonly tokens: Partial<{ [K in TokenKind]: number }>;
+}
+interface Prices {
+  /** Minutes after the start at which the file is read. */
+  readonly since: number;
+  readonly currency: string;
+  readonly outcomes: readonly Outcome[] | undefined;
+  readonly entries: readonly {
+    readonly model: string;
+    readonly kind: TokenKind;
+    /** 1e-9 per million. */
+    readonly perMillion: bigint;
+    /** Minutes after the start; undefined = open. */
+    readonly from: number | undefined;
+    readonly to: number | undefined;
+  }[];
+}
+interface Case {
+  readonly zone: string;
+  /** UTC, just before a change of the clocks in one of the zones. */
+  readonly start: number;
+  readonly records: readonly Record[];
+  readonly files: readonly Prices[];
+  /** After so many records the agent is started again. */
+  readonly restart: number;
+}
+
+const minutes = fc.integer({ min: 0, max: 60 * 30 });
+const record: fc.Arbitrary<Record> = fc.record({
+  used: minutes,
+  late: fc.oneof(
+    { weight: 3, arbitrary: fc.constant(0) },
+    { weight: 1, arbitrary: fc.integer({ min: 1, max: 60 * 24 * 3 }) },
+  ),
+  tenant: fc.constantFrom(...tenants),
+  endpoint: fc.constantFrom("chat", "", "other"),
+  model: fc.constantFrom(...models),
+  outcome: fc.constantFrom(...outcomes),
+  tokens: fc.record(
+    Object.fromEntries(kinds.map((kind) => [kind, fc.integer({ min: 1, max: 5_000_000 })])) as {
+      [K in TokenKind]: fc.Arbitrary<number>;
+    },
+    { requiredKeys: [] },
+  ),
+});
+const file = (since: fc.Arbitrary<number>): fc.Arbitrary<Prices> =>
+  fc.record({
+    since,
+    currency: fc.constantFrom("USD", "EUR", "JPY"),
+    outcomes: fc.option(fc.subarray([...outcomes]), { nil: undefined }),
+    entries: fc
+      .tuple(
+        fc.bigInt({ min: 0n, max: 90_000_000_000n }),
+        fc.bigInt({ min: 0n, max: 90_000_000_000n }),
+        fc.option(minutes, { nil: undefined }),
+        fc.boolean(),
+      )
+      .map(([price, later, change, hasRare]) =>
+        kinds.flatMap((kind) => [
+          { model: "m", kind, perMillion: price, from: undefined, to: change },
+          ...(change === undefined
+            ? []
+            : [{ model: "m", kind, perMillion: later, from: change, to: undefined }]),
+          { model: "free", kind, perMillion: 0n, from: undefined, to: undefined },
+          ...(hasRare ? [{ model: "rare", kind, perMillion: 1n, from: undefined, to: undefined }] : []),
+        ]),
+      ),
+  });
+const bill: fc.Arbitrary<Case> = fc.record({
+  zone: fc.constantFrom("UTC", "Europe/Berlin", "Asia/Kathmandu", "America/New_York", "Australia/Lord_Howe"),
+  start: fc.constantFrom("2026-10-24T20:00Z", "2026-10-31T15:00Z", "2026-10-03T10:00Z").map(Date.parse),
+  records: fc.array(record, { minLength: 1, maxLength: 25 }),
+  files: fc
+    .tuple(file(fc.constant(0)), fc.array(file(fc.integer({ min: 1, max: 60 * 30 })), { maxLength: 2 }))
+    .map(([one, more]) => [one, ...more].sort((a, b) => a.since - b.since)),
+  restart: fc.integer({ min: 0, max: 30 }),
+});
+
+interface Charge {
+  readonly record: Record;
+  readonly kind: TokenKind;
+  readonly tokens: bigint;
+  readonly at: number;
+  /** Undefined: no price is known. */
+  readonly currency: string | undefined;
+  readonly cost: bigint;
+}
+
+/** What every token costs, from the records and the files alone. */
+function oracle({ files, records, start }: Case): readonly Charge[] {
+  return records.flatMap((one) =>
+    kinds.flatMap((kind): Charge[] => {
+      const tokens = BigInt(one.tokens[kind] ?? 0);
+      if (tokens === 0n) return [];
+      const used = one.used;
+      const inForce = files.filter(({ since }) => since <= used).at(-1) ?? files[0];
+      const entry = inForce?.entries.find(
+        (candidate) =>
+          candidate.model === one.model &&
+          candidate.kind === kind &&
+          (candidate.from === undefined || candidate.from <= used) &&
+          (candidate.to === undefined || used < candidate.to),
+      );
+      const at = start + used * MINUTE;
+      if (inForce === undefined || entry === undefined)
+        return [{ record: one, kind, tokens, at, currency: undefined, cost: 0n }];
+      const billed = (inForce.outcomes ?? ["ok"]).includes(one.outcome);
+      const cost = billed ? tokens * entry.perMillion : 0n;
+      return [{ record: one, kind, tokens, at, currency: inForce.currency, cost }];
+    }),
+  );
+}
+
+function catalogueOf({ currency, entries, outcomes: billed, since }: Prices, start: number): Catalogue {
+  const unix = (minute: number | undefined): bigint | undefined =>
+    minute === undefined ? undefined : BigInt(start + minute * MINUTE) * 1_000_000n;
+  return {
+    version: `v${since}`,
+    currency,
+    ...(billed === undefined ? {} : { outcomes: billed }),
+    gpus: [],
+    energy: [],
+    capacity: [],
+    tokens: entries.map((one) => ({
+      ...one,
+      version: `v${since}${one.from === undefined ? "" : `/${one.from}`}`,
+      source: undefined,
+      from: unix(one.from),
+      to: unix(one.to),
+    })),
+  };
+}
+
+/** Plays the records in the order they arrive, as an agent would, and gives the ledger's folder. */
+function play(one: Case, folder: string): void {
+  const { files, records, restart, start } = one;
+  const origin = BigInt(start) * 1_000_000n;
+  const unixNanos = (at: number): bigint => origin + BigInt(Math.round(at));
+  const facts = factsOf({ gateway: true });
+  const arrivals = [...records].sort((a, b) => a.used + a.late - (b.used + b.late));
+  let database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
+  let packer = new BatchPacker();
+  let next = 0;
+  const bookOf = (): Books =>
+    new Books(
+      {
+        start: origin,
+        unixNanos,
+        tenantsMax: 3,
+        catalogue: catalogueOf(files[Math.max(0, next - 1)] as Prices, start),
+      },
+      database.opened.restored,
+    );
+  let books = bookOf();
+  next = 1;
+  const beat = (minute: number): void => {
+    const at = minute * MINUTE * 1e6;
+    database.commit(packer.pack(books.commit(unixNanos(at), at).batch));
+  };
+  for (const [index, record] of arrivals.entries()) {
+    const now = record.used + record.late;
+    for (let prices = files[next]; prices !== undefined && prices.since <= now; prices = files[next]) {
+      books.setCatalogue(catalogueOf(prices, start), prices.since * MINUTE * 1e6);
+      next++;
+    }
+    beat(now);
+    if (index === restart) {
+      database.close();
+      database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
+      packer = new BatchPacker();
+      books = bookOf();
+    }
+    const piece: UsagePiece = {
+      model: record.model,
+      tenant: record.tenant,
+      endpoint: record.endpoint,
+      outcome: record.outcome,
+      tokens: record.tokens,
+      requests: 1,
+      at: unixNanos(record.used * MINUTE * 1e6),
+    };
+    books.postUsage([piece], facts, now * MINUTE * 1e6);
+  }
+  beat(60 * 24 * 5);
+  database.close();
+}
+
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+const shown: { readonly [tenant: string]: string } = { "": "(unknown)" };
+
+function named(tenant: string): string {
+  return shown[tenant] ?? tenant;
+}
+
+function localName(at: number, unit: "day" | "month" | "hour", zone: string): string {
+  const format = new Intl.DateTimeFormat("sv-SE", { timeZone: zone, dateStyle: "short", timeStyle: "short" });
+  const text = format.format(at);
+  return unit === "month" ? text.slice(0, 7) : text.slice(0, 10);
+}
+
+type Sums = Map<string, { tokens: bigint; money: Map<string, bigint> }>;
+
+function sumBy(charges: readonly Charge[], key: (charge: Charge) => string): Sums {
+  const sums: Sums = new Map();
+  for (const charge of charges) {
+    const known = sums.get(key(charge)) ?? { tokens: 0n, money: new Map<string, bigint>() };
+    sums.set(key(charge), known);
+    known.tokens += charge.tokens;
+    if (charge.currency !== undefined)
+      known.money.set(charge.currency, (known.money.get(charge.currency) ?? 0n) + charge.cost);
+  }
+  return sums;
+}
+
+/** A group may have requests and no tokens. */
+function dropEmpty(sums: Sums): void {
+  for (const [key, { money, tokens }] of sums) if (tokens === 0n && money.size === 0) sums.delete(key);
+}
+
+function femto(decimal: string): bigint {
+  const [whole = "0", fraction = ""] = decimal.split(".");
+  expect(fraction.length).toBeLessThanOrEqual(15);
+  return BigInt(whole) * FEMTO + BigInt(fraction.padEnd(15, "0"));
+}
+
+async function run(folder: string, ...words: string[]): Promise<string> {
+  const { exitCode, stderr, stdout } = await runCommand([
+    "report",
+    "--state-dir",
+    folder,
+    "--from",
+    "2026-10-01",
+    ...words,
+  ]);
+  expect(exitCode, stderr).toBe(0);
+  return stdout;
+}
+
+const groupings: readonly (readonly [by: string, key: (charge: Charge, zone: string) => string])[] = [
+  ["", () => ""],
+  ["tenant", ({ record }) => named(record.tenant)],
+  ["model", ({ record }) => record.model],
+  ["endpoint", ({ record }) => (record.endpoint === "" ? "(unknown)" : record.endpoint)],
+  ["kind", ({ kind }) => kind],
+  ["outcome", ({ record }) => record.outcome],
+  ["tenant,model,kind", ({ kind, record }) => `${named(record.tenant)}|${record.model}|${kind}`],
+  ["day,tenant", ({ at, record }, zone) => `${localName(at, "day", zone)}|${named(record.tenant)}`],
+  ["month", ({ at }, zone) => localName(at, "month", zone)],
+];
+
+/** A CSV or JSON report as sums by its labels. */
+function sumsOf(rows: readonly { [name: string]: string }[], by: string): Sums {
+  const labels = by.split(",").map((word) => (word === "day" || word === "month" ? "period" : word));
+  const sums: Sums = new Map();
+  for (const row of rows) {
+    const unprotected = (text: string): string => (/^'[=+@-]/.test(text) ? text.slice(1) : text);
+    const key = by === "" ? "" : labels.map((label) => unprotected(row[label] ?? "")).join("|");
+    const known = sums.get(key) ?? { tokens: 0n, money: new Map<string, bigint>() };
+    sums.set(key, known);
+    known.tokens += BigInt(row["tokens"] || 0);
+    if ((row["revenue"] ?? "") === "") continue;
+    expect(row["currency"]).not.toBe("");
+    const currency = row["currency"] ?? "";
+    known.money.set(currency, (known.money.get(currency) ?? 0n) + femto(row["revenue"] ?? ""));
+  }
+  dropEmpty(sums);
+  return sums;
+}
+
+describe("tokenwatt report", () => {
+  test("bills what an oracle bills, to the last unit, in every format and grouping", async () => {
+    await fc.assert(
+      fc.asyncProperty(bill, async (one) => {
+        const charges = oracle(one);
+        fc.pre(charges.length > 0);
+        const folder = mkdtempSync(join(tmpdir(), "bills-"));
+        folders.push(folder);
+        play(one, folder);
+        expect(verifyLedger(join(folder, "ledger.db")).problems).toEqual([]);
+        const zone = ["--time-zone", one.zone, "--source", "gateway"];
+        for (const [by, key] of groupings) {
+          const wanted = sumBy(charges, (charge) => key(charge, one.zone));
+          const words = by === "" ? zone : [...zone, "--by", by];
+          const csv = parseCsv(await run(folder, ...words, "--format", "csv"));
+          expect(sumsOf(csv, by), by).toEqual(wanted);
+          checkJson(
+            JSON.parse(await run(folder, ...words, "--json")),
+            by,
+            wanted,
+            sumBy(charges, () => ""),
+          );
+        }
+        checkFocus(
+          parseCsv(await run(folder, ...zone, "--by", "day", "--format", "focus")),
+          charges,
+          one.zone,
+        );
+        checkEvents(await run(folder, ...zone, "--format", "cloudevents"), charges);
+        rmSync(folder, { recursive: true, force: true });
+      }),
+      { numRuns: 15 },
+    );
+  }, 120_000);
+});
+
+interface Line {
+  readonly [name: string]: unknown;
+  readonly tokens: { readonly [kind: string]: number };
+  readonly money: readonly { readonly currency: string; readonly revenue: string | null }[];
+}
+
+function checkJson(
+  report: { readonly lines: readonly Line[]; readonly total: Line },
+  by: string,
+  wanted: Sums,
+  whole: Sums,
+): void {
+  const labels =
+    by === "" ? [] : by.split(",").map((word) => (word === "day" || word === "month" ? "period" : word));
+  const sums: Sums = new Map();
+  const add = (key: string, line: Line): void => {
+    const known = sums.get(key) ?? { tokens: 0n, money: new Map<string, bigint>() };
+    sums.set(key, known);
+    for (const tokens of Object.values(line.tokens)) known.tokens += BigInt(tokens);
+    for (const { currency, revenue } of line.money)
+      if (revenue !== null) known.money.set(currency, (known.money.get(currency) ?? 0n) + femto(revenue));
+  };
+  for (const line of report.lines) add(labels.map((label) => String(line[label])).join("|"), line);
+  dropEmpty(sums);
+  expect(sums, `${by} as JSON`).toEqual(wanted);
+  sums.clear();
+  add("", report.total);
+  expect(sums, `total by ${by}`).toEqual(whole);
+}
+
+/** Quantity x unit price = cost in every row; rows of a tenant and day sum to what it owes; periods hold each other. */
+function checkFocus(
+  rows: readonly { [name: string]: string }[],
+  charges: readonly Charge[],
+  zone: string,
+): void {
+  const sums: Sums = new Map();
+  for (const row of rows) {
+    const tenant = (row["SubAccountId"] ?? "").replace(/^'/, "");
+    const day = localName(Date.parse(row["ChargePeriodStart"] ?? ""), "day", zone);
+    const known = sums.get(`${tenant}|${day}`) ?? { tokens: 0n, money: new Map<string, bigint>() };
+    sums.set(`${tenant}|${day}`, known);
+    known.tokens += BigInt(row["ConsumedQuantity"] ?? "");
+    for (const [inner, outer] of [
+      ["ChargePeriodStart", "BillingPeriodStart"],
+      ["BillingPeriodEnd", "ChargePeriodEnd"],
+    ])
+      expect(Date.parse(row[inner as string] ?? "")).toBeGreaterThanOrEqual(
+        Date.parse(row[outer as string] ?? ""),
+      );
+    if (row["BillingCurrency"] === "") continue;
+    const cost = femto(row["BilledCost"] ?? "");
+    expect(BigInt(row["PricingQuantity"] ?? "") * femto(row["ListUnitPrice"] ?? "")).toBe(cost);
+    expect(BigInt(row["ConsumedQuantity"] ?? "") * femto(row["ContractedUnitPrice"] ?? "")).toBe(cost);
+    expect([row["EffectiveCost"], row["ListCost"], row["ContractedCost"]]).toEqual(
+      Array(3).fill(row["BilledCost"]),
+    );
+    const currency = row["BillingCurrency"] ?? "";
+    known.money.set(currency, (known.money.get(currency) ?? 0n) + cost);
+  }
+  expect(sums).toEqual(sumBy(charges, ({ at, record }) => `${record.tenant}|${localName(at, "day", zone)}`));
+}
+
+/** Deltas sum to what was used; subjects are texts CloudEvents takes; no id comes twice. */
+function checkEvents(text: string, charges: readonly Charge[]): void {
+  const events = text
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { id: string; subject: string; data: { [name: string]: string } });
+  expect(new Set(events.map(({ id }) => id)).size).toBe(events.length);
+  const rows = events.map(({ data, subject }) => ({
+    tenant: subject,
+    tokens: data["tokens"] ?? "",
+    revenue: data["cost"] ?? "",
+    currency: data["currency"] ?? "",
+  }));
+  expect(sumsOf(rows, "tenant")).toEqual(sumBy(charges, ({ record }) => named(record.tenant)));
+}
