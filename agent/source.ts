@@ -44,6 +44,8 @@ export interface SourceContext {
   readonly scrapeMs?: number;
   /** What a page seems to be on which a server's reader found no tokens: another server, or one to map. */
   readonly explainPage?: (page: Uint8Array) => string | undefined;
+  /** Model name as a server or gateway says it, to model as served; an entry's own names go before. */
+  readonly aliases?: Readonly<Record<string, string>>;
   /** Rows this source's `state` gave away earlier, in this run or one before, by server id. */
   readonly remembered?: (server: string) => readonly StateRow[];
 }

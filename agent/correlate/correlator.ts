@@ -28,6 +28,8 @@ export interface CorrelatorOptions {
   readonly gpuPollMs: number;
   /** In flight and working without a token for longer than this is stalled; default 60. */
   readonly stallAfterSeconds?: number;
+  /** After twice the slowest live poll an interval is decided with what there is, at most after this; default 30 s. */
+  readonly settleMsMax?: number;
   /** Configured shares of GPU time per server id, where several share a GPU. */
   readonly shares?: ConfiguredShares;
   /** Floors of an earlier run, by board UUID. */
@@ -47,8 +49,7 @@ export interface CorrelatorStatus {
   readonly energy: ReturnType<Gpus["energyTotals"]>;
 }
 
-/** After twice the slowest live poll an interval is decided with what there is, at most after this. */
-const settleMax = 30_000_000_000;
+const settleMsMax = 30_000;
 /** Beyond that, how long the look-ahead of the estimators may hold an interval open. */
 const lookaheadMax = 3_000_000_000;
 /** Readings may run ahead of `now` by this much; more is a wrong clock. */
@@ -182,7 +183,7 @@ export class Correlator {
   #decidable(to: Nanos, now: Nanos): boolean {
     if (now < to) return false;
     const slowest = Math.max(this.#gpus.slowestLive(now), this.#servers.slowestLive(now));
-    const settleNanos = Math.min(settleMax, 2 * slowest);
+    const settleNanos = Math.min((this.#options.settleMsMax ?? settleMsMax) * 1e6, 2 * slowest);
     const overdue = now >= to + settleNanos;
     if (!overdue && !(this.#gpus.reach(to, now) && this.#servers.reach(to, now))) return false;
     const late = now >= to + settleNanos + lookaheadMax;

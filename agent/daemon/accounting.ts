@@ -66,6 +66,7 @@ export function createCore(options: CoreOptions): Core {
     intervalNanos: options.intervalMs * 1e6,
     gpuPollMs: options.gpuPollMs,
     stallAfterSeconds: correlate.stallAfterSeconds,
+    settleMsMax: correlate.settleMsMax,
     shares: correlate.shares,
     floors: restoredFloors(restored),
     strict: options.strict,

@@ -101,7 +101,13 @@ export class Agent implements AgentLife {
     this.#config = config;
     this.#durable = durable;
     this.#abort = abort;
-    this.#context = { clock, log, signal: abort.signal, remembered: (server) => memory.of(server) };
+    this.#context = {
+      clock,
+      log,
+      signal: abort.signal,
+      aliases: config.aliases,
+      remembered: (server) => memory.of(server),
+    };
     this.#flight = new FlightRecorder(durable.store === undefined ? undefined : config.stateDir);
     this.#core = coreOf(options, durable);
     this.pipeline = new Pipeline({
@@ -182,7 +188,8 @@ export class Agent implements AgentLife {
     const changes = Object.keys(changedValues(this.#config, config));
     const isLive = (path: string): boolean =>
       path.startsWith("servers.") || (path === "prices" && catalogue !== undefined);
-    await this.#servers?.reload(config, this.pipeline);
+    // Servers that discovery found keep the aliases of the start, so the configured ones do too.
+    await this.#servers?.reload({ ...config, aliases: this.#config.aliases }, this.pipeline);
     if (catalogue !== undefined && catalogue.version !== books.priceVersion) {
       books.setCatalogue(catalogue, this.pipeline.settledUntil);
     }

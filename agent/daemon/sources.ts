@@ -2,6 +2,7 @@
 // Nothing here is fatal but a misconfiguration: a host whose driver is not loaded yet is asked again later.
 import type { Config } from "../config/load.ts";
 import { configuredBackends, configuredServers } from "../config/load.ts";
+import { openServer } from "../config/open-server.ts";
 import { explainPage } from "../discovery/explain.ts";
 import type { Log } from "../platform/log.ts";
 import type { GpuSource, ServerSource, SourceContext } from "../source.ts";
@@ -137,7 +138,7 @@ export function openServers(config: Config, context: SourceContext): readonly Op
   const scrapeMs = entries.length > 1 ? config.rates.scrapeMs : config.rates.scrapeSingleMs;
   return entries.flatMap(({ type, entry, path }) => {
     try {
-      const source = type.open(entry, { ...context, scrapeMs, explainPage });
+      const source = openServer(type, entry, { ...context, aliases: config.aliases, scrapeMs, explainPage });
       return [{ source, fingerprint: JSON.stringify([type.name, entry, scrapeMs]) }];
     } catch (error) {
       const hint = error instanceof SourceError ? error.hint : undefined;

@@ -2,6 +2,7 @@
 // Looked at when the set of GPU processes changes, and every 30 s otherwise. Only loopback is ever asked, and only ports
 // host-ports.ts knows of a GPU process; a port that answered nothing is asked again rarely.
 
+import { openServer } from "../config/open-server.ts";
 import type { ProcessReading } from "../host/processes.ts";
 import { ephemeralPorts, readProcesses, socketsHere } from "../host/processes.ts";
 import type { GpuSample, Nanos } from "../model.ts";
@@ -180,7 +181,8 @@ export class HostWatch {
       place.notAsked("known", `read already as ${reader}: ${found.type} at ${found.endpoint}`, reader);
       return;
     }
-    const server = type.open(type.config.parse({ endpoint: found.endpoint }), { ...context, scrapeMs });
+    const entry = type.config.parse({ endpoint: found.endpoint });
+    const server = openServer(type, entry, { ...context, scrapeMs });
     if (await isTwin(server, place, pipeline, clock)) return;
     await takeIn(server, place, { why: found.why, from }, { log, pipeline });
   }

@@ -4,6 +4,7 @@
 // this costs two looks at a path every 15 s. While the kubelet does not answer, what is known stays.
 
 import type { Config } from "../config/load.ts";
+import { openServer } from "../config/open-server.ts";
 import type { PodGpus } from "../host/kubelet/pod-resources.ts";
 import { listPodGpus } from "../host/kubelet/pod-resources.ts";
 import type { Pod } from "../host/kubelet/pods.ts";
@@ -253,7 +254,7 @@ export class KubernetesWatch {
       place.unusable(`${type.name}: ${parsed.error.issues.map(({ message }) => message).join("; ")}`);
       return;
     }
-    const source = type.open(parsed.data, { ...context, scrapeMs });
+    const source = openServer(type, parsed.data, { ...context, scrapeMs });
     if (compare && (await isTwin(source, place, pipeline, context.clock))) return;
     await takeIn(source, place, { why, pod: where }, { log: context.log, pipeline });
   }

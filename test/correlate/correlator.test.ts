@@ -16,8 +16,9 @@ function outputOf({ servers }: SettledInterval): number {
 }
 
 /** A correlator with one GPU read every second and one server. */
-function live(pollMs = 1000) {
-  const correlator = new Correlator({ origin: 0, intervalNanos: second, gpuPollMs: 1000, strict: true });
+function live(pollMs = 1000, more: { readonly settleMsMax?: number } = {}) {
+  const options = { origin: 0, intervalNanos: second, gpuPollMs: 1000, strict: true, ...more };
+  const correlator = new Correlator(options);
   correlator.setGpus([g], 0);
   correlator.setServers([{ ...a, pollMs }], 0);
   const samples = readings("g", repeated(60, { pids: [1], busy: 1, watts: 200 }));
@@ -108,6 +109,15 @@ describe("Correlator.settle()", () => {
     gpuUntil(60);
     expect(settle(30.9)).toEqual([]);
     expect(settle(31)).toEqual([[0, 1]]);
+  });
+
+  test("waits no longer than settleMsMax", () => {
+    const { correlator, gpuUntil, poll, settle } = live(120_000, { settleMsMax: 5000 });
+    correlator.setServers([{ ...a, pollMs: 120_000 }], 0);
+    poll(0, 0);
+    gpuUntil(60);
+    expect(settle(5.9)).toEqual([]);
+    expect(settle(6)).toEqual([[0, 1]]);
   });
 
   test("goes on without any source, and returns an hour per call after a long sleep", () => {
