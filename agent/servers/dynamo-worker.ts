@@ -5,7 +5,7 @@ import type { Role } from "../model.ts";
 import type { MetricPage } from "../source.ts";
 import { textServer } from "./page/server.ts";
 import { readSglang, sglang } from "./sglang.ts";
-import { readTensorrtLlm, tensorrtLlm } from "./tensorrt-llm.ts";
+import { readTensorrtLlm, tensorrtLlmFamilies } from "./tensorrt-llm.ts";
 import { readVllm, vllm } from "./vllm.ts";
 
 /** The counter each engine is known by. */
@@ -24,7 +24,7 @@ export const dynamoWorker = textServer({
   families: [
     ...(vllm.page.families ?? []),
     ...(sglang.page.families ?? []),
-    ...(tensorrtLlm.page.families ?? []),
+    ...tensorrtLlmFamilies("trtllm_"),
   ],
   recognises: (page) =>
     engineOf(page) === undefined ? undefined : "dynamo_component label on an engine's families",

@@ -8,6 +8,7 @@ import { textServer } from "./page/server.ts";
 /** By release: the unit is in the name or it is not. */
 const USAGES = ["gen_ai_client_token_usage", "gen_ai_client_token_usage_token"];
 const TYPE = "gen_ai_token_type";
+const CLIENT_DURATION = "gen_ai_client_operation_duration_seconds_count";
 const DURATION = "gen_ai_server_request_duration_seconds";
 
 /** Envoy AI Gateway. */
@@ -24,7 +25,15 @@ export const envoyAiGateway = textServer({
     "gen_ai_server_time_to_first_token_seconds",
     "gen_ai_server_time_per_output_token_seconds",
   ],
-  recognises: (page) => USAGES.find((name) => page.samples.has(`${name}_sum`)),
+  // Any program with OpenTelemetry's GenAI metrics has these names: its scope is its own, and so are client durations.
+  recognises: (page) =>
+    USAGES.find((name) => {
+      const [sample] = page.samples.get(`${name}_sum`) ?? [];
+      const scope = sample?.labels["otel_scope_name"];
+      const isOwn =
+        scope === undefined ? !page.samples.has(CLIENT_DURATION) : scope === "envoyproxy/ai-gateway";
+      return sample !== undefined && isOwn;
+    }),
   read: (readings) => {
     const usage = `${USAGES.find((name) => readings.page.samples.has(`${name}_sum`)) ?? USAGES[0]}_sum`;
     const cached = readings.parts(usage, [TYPE], is("cached_input"));

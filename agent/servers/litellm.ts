@@ -8,10 +8,23 @@ import { outcomeOfStatus } from "./entry.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 
-const CACHED = "litellm_input_cached_tokens_metric";
+/** What the provider read from its cache, by release (https://github.com/BerriAI/litellm/pull/28372, pull/27660). */
+const CACHES = ["litellm_input_cached_tokens_metric", "litellm_provider_cache_read_input_tokens_metric"];
 const REQUESTS = "litellm_proxy_total_requests_metric";
 const DURATION = "litellm_request_total_latency_metric";
 const QUEUE = "litellm_request_queue_time_seconds";
+
+/** Families of the proxy itself; exporters of its database use the prefix, too. */
+const SIGNS = [
+  "litellm_input_tokens_metric",
+  "litellm_input_tokens",
+  REQUESTS,
+  "litellm_requests_metric",
+  "litellm_deployment_state",
+  "litellm_deployment_total_requests",
+  "litellm_in_flight_requests",
+  "litellm_self_latency_bucket",
+];
 
 /** LiteLLM's proxy. */
 export const litellm = textServer({
@@ -28,25 +41,28 @@ export const litellm = textServer({
     "litellm_output_tokens_metric",
     "litellm_input_tokens",
     "litellm_output_tokens",
-    CACHED,
+    ...CACHES,
     "litellm_output_reasoning_tokens_metric",
     REQUESTS,
     "litellm_llm_api_time_to_first_token_metric",
     DURATION,
     QUEUE,
+    "litellm_requests_metric",
   ],
   recognises: (page) =>
-    [...page.samples.keys()].some((name) => name.startsWith("litellm_")) ? "litellm_* families" : undefined,
+    SIGNS.some((name) => page.samples.has(name)) ? "litellm_* families of the proxy" : undefined,
   read: (readings) => {
     const input = readings.firstOf("litellm_input_tokens_metric", "litellm_input_tokens");
-    const unshared = labelsOnlyIn(readings, input, CACHED);
-    const cached = readings.parts(CACHED, unshared);
+    const hits = readings.firstOf(...CACHES);
+    const unshared = labelsOnlyIn(readings, input, hits);
+    const cached = readings.parts(hits, unshared);
     const splits = cached.size > 0;
     readings.input(input, (part) => (splits ? (cached.get(part) ?? 0) : undefined), unshared);
     readings.tokens("output", readings.firstOf("litellm_output_tokens_metric", "litellm_output_tokens"));
     for (const sample of readings.counters("litellm_output_reasoning_tokens_metric")) {
       readings.of(sample.labels).reasoning(sample.value);
     }
+    if (!readings.page.samples.has(REQUESTS)) readings.requests("litellm_requests_metric", () => "ok");
     const deployed = readings.counters(REQUESTS).some((sample) => "model_id" in sample.labels);
     if (deployed) readings.requests(`${DURATION}_count`, () => "ok");
     readings.requests(REQUESTS, (labels) => {

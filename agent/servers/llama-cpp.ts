@@ -26,6 +26,8 @@ export const llamaCpp = textServer({
     "llamacpp_n_busy_slots_per_decode",
     "llamacpp_requests_processing",
     "llamacpp_requests_deferred",
+    // Until https://github.com/ggml-org/llama.cpp/pull/13660.
+    "llamacpp_kv_cache_usage_ratio",
   ],
   recognises: (page) =>
     page.samples.has("llamacpp_tokens_predicted") || page.samples.has("llamacpp_requests_processing")
@@ -48,6 +50,7 @@ export const llamaCpp = textServer({
     }
     readings.inFlight("running", "llamacpp_requests_processing");
     readings.inFlight("waiting", "llamacpp_requests_deferred");
+    readings.kvCache("llamacpp_kv_cache_usage_ratio");
     readings.epoch();
   },
 });

@@ -80,7 +80,9 @@ export const llmDEpp = textServer({
 });
 
 function generationOf(page: MetricPage): (typeof GENERATIONS)[number] | undefined {
-  return GENERATIONS.find((names) => page.samples.has(`${names.output}_sum`));
+  return GENERATIONS.find(
+    ({ output }) => page.samples.get(`${output}_sum`)?.[0]?.labels["target_model_name"] !== undefined,
+  );
 }
 
 /** Codes are gRPC names (`ResourceExhausted`) or HTTP statuses. */

@@ -20,7 +20,8 @@ export const sglang = textServer({
   port: 30000,
   path: "/metrics",
   volume: "finish",
-  labels: { modelLabel: "model_name", tenantLabel: "tenant" },
+  // `name` until 0.3.
+  labels: { modelLabel: ["model_name", "name"], tenantLabel: "tenant" },
   families: sglangFamilies("sglang_"),
   recognises: (page) => {
     const labels = sglangLabels(page, "sglang_");

@@ -51,7 +51,7 @@ describe("a target", () => {
   });
 
   test("read as a type is asked for that type's page only", async () => {
-    const page = readFileSync(recording("tensorrt-llm-1.2-documented.prom"));
+    const page = readFileSync(recording("tensorrt-llm-1.3-documented.prom"));
     const { address, asked } = await serve("/prometheus/metrics", page);
     expect(await json(address, "--as", "tensorrt-llm")).toMatchObject({ server: "tensorrt-llm" });
     expect(asked).toEqual(["/prometheus/metrics"]);

@@ -72,7 +72,7 @@ describe("discoverServer()", () => {
   test("goes past TensorRT-LLM's JSON queue after one look at it", async () => {
     const { port, asked } = await serve({
       "/metrics": { type: "application/json", body: '[{"iter":1}]' },
-      "/prometheus/metrics": { body: recording("tensorrt-llm-1.2-documented.prom") },
+      "/prometheus/metrics": { body: recording("tensorrt-llm-1.3-documented.prom") },
     });
     expect((await discoverServer(port, context)).found?.type).toBe("tensorrt-llm");
     expect(asked.filter((path) => path === "/metrics")).toHaveLength(1);

@@ -47,8 +47,18 @@ function identify(labels: Labels, options: ReaderOptions): Identity {
   return { key: JSON.stringify([model ?? null, tenant ?? null, endpoint ?? null]), model, tenant, endpoint };
 }
 
-/** Values that mean "not set": an absent label, SGLang's empty one, LiteLLM's, Higress's and AI Gateway's words for it. */
-const UNSET: ReadonlySet<string | undefined> = new Set([undefined, "", "None", "none", "unknown"]);
+/**
+ * Values that mean "not set": an absent label, SGLang's empty one, LiteLLM's, Higress's and AI Gateway's words for it, and
+ * what TensorRT-LLM wrote as every model's name (https://github.com/NVIDIA/TensorRT-LLM/pull/12545).
+ */
+const UNSET: ReadonlySet<string | undefined> = new Set([
+  undefined,
+  "",
+  "None",
+  "none",
+  "unknown",
+  "undefined",
+]);
 
 function label(labels: Labels, names: string | readonly string[] | undefined): string | undefined {
   if (names === undefined) return undefined;
