@@ -29,13 +29,22 @@ function isSource(value: unknown): boolean {
   );
 }
 
-/** Test files that import the source's own module or name it. */
+const tests = readdirSync(join(root, "test"), { recursive: true, encoding: "utf8" })
+  .filter((file) => file.endsWith(".test.ts"))
+  .map((file) => [file, readFileSync(join(root, "test", file), "utf8")] as const);
+
+/** Test files that import the source's own module. Its name in quotes proves nothing: it may be any word. */
 function testsOf(room: string, name: string): string[] {
-  const folder = join(root, "test");
-  const mentions = new RegExp(`${room}/${name}(/index)?\\.ts"|"${name}"|\\b${name}: \\[`);
-  return readdirSync(folder, { recursive: true, encoding: "utf8" })
-    .filter((file) => file.endsWith(".test.ts") && file !== "contract.test.ts" && !file.startsWith("config"))
-    .filter((file) => mentions.test(readFileSync(join(folder, file), "utf8")));
+  const imported = new RegExp(`from "[./]*/agent/${room}/${name}(/index)?\\.ts"`);
+  return tests.filter(([, text]) => imported.test(text)).map(([file]) => file);
+}
+
+/** Fixtures named after the source, and not after another whose name only begins so. */
+function recordingsOf(room: string, name: string, names: readonly string[]): string[] {
+  const longer = names.filter((other) => other.startsWith(`${name}-`));
+  return readdirSync(join(root, "test", "fixtures", room)).filter(
+    (file) => file.startsWith(`${name}-`) && !longer.some((other) => file.startsWith(`${other}-`)),
+  );
 }
 
 describe.each([
@@ -51,10 +60,7 @@ describe.each([
 
   // A recording is a fixture named after the source; where the real thing is a library or a service, its test has a fake.
   test.each(names)("%s has a recording, or a test that drives a fake of it", (name) => {
-    const recordings = readdirSync(join(root, "test", "fixtures", room)).filter((file) =>
-      file.startsWith(`${name}-`),
-    );
-    expect([...recordings, ...testsOf(room, name)]).not.toEqual([]);
+    expect([...recordingsOf(room, name, names), ...testsOf(room, name)]).not.toEqual([]);
   });
 });
 
@@ -76,4 +82,11 @@ describe.each(serverTypes.map((type) => [type.name, type] as const))("servers.%s
   test("takes an id, so that two of a kind can be told apart", () => {
     expect(type.config.safeParse({ ...type.example, id: "one" }).error).toBeUndefined();
   });
+});
+
+test("a source without a recording and a test of its module is found", () => {
+  expect(recordingsOf("servers", "triton", ["triton", "triton-grpc"])).not.toEqual([]);
+  expect(recordingsOf("servers", "trito", ["trito", "triton"])).toEqual([]);
+  // A word that stands in quotes in many tests.
+  expect(testsOf("servers", "gateway")).toEqual([]);
 });

@@ -2,7 +2,8 @@
 import { expect, test } from "vitest";
 import { SelfReport } from "../../agent/daemon/self-report.ts";
 import type { SelfStats } from "../../agent/export/self/metrics.ts";
-import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
+import type { Clock } from "../../agent/platform/clock.ts";
+import { virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
 
@@ -56,6 +57,15 @@ test("SelfReport that is stopped before it began never begins", async () => {
   await collector.close();
 });
 
-test("SelfReport without a destination does nothing", async () => {
-  await new SelfReport({ ...report, clock: systemClock(), destination: undefined }).stop();
+test("SelfReport without a destination sets no timer, so that the SDK is never loaded", async () => {
+  const timers: number[] = [];
+  const at = (time: number): (() => void) => {
+    timers.push(time);
+    return () => {};
+  };
+  const clock: Clock = { ...virtualClock(0n), at };
+  await new SelfReport({ ...report, clock, destination: undefined }).stop();
+  expect(timers).toEqual([]);
+  await new SelfReport({ ...report, clock, destination: destination(9) }).stop();
+  expect(timers).toEqual([2e9]);
 });

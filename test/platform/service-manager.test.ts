@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import type { Clock } from "../../agent/platform/clock.ts";
 import { virtualClock } from "../../agent/platform/clock.ts";
 import type { Log } from "../../agent/platform/log.ts";
 import { silentLog } from "../../agent/platform/log.ts";
@@ -46,10 +47,26 @@ async function listen(path: string, count: number): Promise<Promise<string[]>[]>
 
 describe("openServiceManager()", () => {
   test("does nothing where no service manager listens", async () => {
-    const manager = await openServiceManager({ env: {}, clock: virtualClock(0n), log: silentLog });
-    manager.ready("fine");
-    manager.stopping(1000);
-    manager.close();
+    const said: string[] = [];
+    const log: Log = { ...silentLog, warn: (event) => said.push(event), error: (event) => said.push(event) };
+    const at = (): (() => void) => {
+      said.push("a heartbeat is set");
+      return () => {};
+    };
+    const clock: Clock = { ...virtualClock(0n), at };
+    for (const env of [{}, { NOTIFY_SOCKET: "" }, { NOTIFY_SOCKET: "", WATCHDOG_USEC: "60000000" }]) {
+      const manager = await openServiceManager({ env, clock, log });
+      manager.ready("fine");
+      manager.status("fine");
+      manager.reloading();
+      manager.stopping(1000);
+      manager.close();
+    }
+    expect(said).toEqual([]);
+    // The same clock is used where a service manager listens.
+    const env = { NOTIFY_SOCKET: join(folder, "gone"), WATCHDOG_USEC: "60000000" };
+    (await openServiceManager({ env, clock, log })).close();
+    expect(said).toContain("a heartbeat is set");
   });
 
   test("logs and goes on when the socket is gone", async () => {
