@@ -28,10 +28,11 @@ export function judgeSample(info: ServerInfo, sample: TokenSample): Finding[] {
   const facts = { models, ignoredSamples: sample.ignoredSamples, errors: sample.errors };
   const counters = { id: "server.counters", subject, facts };
   if (!sample.readings.some(counts)) {
-    const seen = "it answers, but counts no tokens";
+    const problem = sample.errors.length === 0 ? "" : `: ${sample.errors.join("; ")}`;
+    const seen = `it answers, but counts no tokens${problem}`;
     const remedy =
       "send it one request: some servers publish counters only then. If they stay away, `tokenwatt probe " +
-      `${info.address}\` shows what is read, and the server may need metrics switched on`;
+      `${info.address}\` shows what is read, and the server may need metrics switched on or another type`;
     return [reachable, { ...counters, verdict: "warn", seen, remedy }];
   }
   if (sample.errors.length > 0 || sample.ignoredSamples > 0) {
