@@ -43,7 +43,7 @@ export interface SourceContext {
   /** How often to read a server whose entry does not say (`rates.scrapeMs`, `rates.scrapeSingleMs`). */
   readonly scrapeMs?: number;
   /** What a page seems to be on which a server's reader found no tokens: another server, or one to map. */
-  readonly explainPage?: (page: Uint8Array) => string | undefined;
+  readonly explainPage?: (page: Uint8Array, type: string) => string | undefined;
   /** Model name as a server or gateway says it, to model as served; an entry's own names go before. */
   readonly aliases?: Readonly<Record<string, string>>;
   /** Rows this source's `state` gave away earlier, in this run or one before, by server id. */

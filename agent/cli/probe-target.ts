@@ -171,7 +171,7 @@ export function readPage(
       reader.read(page, "noting"),
     );
     if (why !== undefined) return result;
-    const other = explainPage(bytes);
+    const other = explainPage(bytes, as);
     return other === undefined ? result : { ...result, errors: [...result.errors, other] };
   }
   if (known !== undefined) return toResult(known.type, known.why, known.page.read(page, "noting"));

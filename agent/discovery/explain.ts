@@ -21,10 +21,11 @@ export function recognise(page: MetricPage): Recognised | undefined {
   return undefined;
 }
 
-/** One sentence on a page that a server's reader found nothing in; undefined where there is nothing to say. */
-export function explainPage(bytes: Uint8Array): string | undefined {
+/** One sentence on a page that the reader of `type` found no tokens in; undefined where there is nothing to say. */
+export function explainPage(bytes: Uint8Array, type: string): string | undefined {
   const page = parsePage(bytes);
   const known = recognise(page);
+  if (known?.type === type) return undefined;
   if (known !== undefined) return `the page looks like ${known.type} (${known.why})`;
   return mergedBy(page) ?? explainUnknown(bytes, page);
 }

@@ -163,7 +163,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
   const frozen = watchFrozen(context.clock);
   const reader = pageReader(server, entry);
   const born = server.bornAtZero === true ? watchBirths() : (): undefined => undefined;
-  const explain = explainOnce(context);
+  const explain = explainOnce(server, context);
   return {
     kind: "pull",
     info,
@@ -208,7 +208,10 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
  * The errors of a reading and, where it has no tokens, what the page seems to be instead. A page is looked at as a whole
  * once, until tokens were seen on it.
  */
-function explainOnce(context: SourceContext): (body: Uint8Array, reading: PageReading) => readonly string[] {
+function explainOnce(
+  server: TextServer,
+  context: SourceContext,
+): (body: Uint8Array, reading: PageReading) => readonly string[] {
   let said = "";
   let looked = false;
   return (body, { errors, readings }) => {
@@ -216,7 +219,7 @@ function explainOnce(context: SourceContext): (body: Uint8Array, reading: PageRe
       looked = false;
       return errors;
     }
-    if (!looked) said = context.explainPage?.(body) ?? "";
+    if (!looked) said = context.explainPage?.(body, server.name) ?? "";
     looked = true;
     return said === "" || errors.some((error) => error.includes(said)) ? errors : [...errors, said];
   };

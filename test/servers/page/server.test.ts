@@ -148,7 +148,7 @@ describe("a text server", () => {
     const endpoint = await serve(() => ({ body }));
     const explain = (page: Uint8Array): string | undefined => {
       looks++;
-      return explainPage(page);
+      return explainPage(page, "vllm");
     };
     const source = vllm.open(vllm.config.parse({ endpoint }), { ...context, explainPage: explain });
     closing.push(() => source.close());
