@@ -93,15 +93,18 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
 
 /** The line `systemctl status` shows: what is metered, and what needs somebody. */
 function summary(agent: Agent): string {
-  const { gpus, servers } = agent.pipeline.intake;
+  const { gpu, intake } = agent.pipeline;
+  const { gpus, servers } = intake;
+  // GPUs of an earlier run are expected, and not read yet.
+  const isRead = gpu !== undefined && gpus.size > 0;
   const durable = agent.exports.status()["durable"] === true;
   const parts = [
-    gpus.size === 0 ? "no GPU can be read" : `${gpus.size} GPUs`,
+    isRead ? `${gpus.size} GPUs` : "no GPU can be read",
     `${servers.size} servers`,
     `OTLP to ${agent.exports.destination ?? "nowhere"}`,
     ...(durable ? [] : ["NOTHING SURVIVES A RESTART"]),
   ];
-  return `${parts.join(", ")}${gpus.size > 0 && durable ? "" : ": see `tokenwatt doctor`"}`;
+  return `${parts.join(", ")}${isRead && durable ? "" : ": see `tokenwatt doctor`"}`;
 }
 
 function handleReload(agent: Agent, options: RunOptions, io: Io, log: Log, manager: ServiceManager): void {

@@ -14,7 +14,7 @@ import type { GpuSource, ServerSource, SourceContext, SourceError } from "../sou
 import type { Spool } from "../store/spool/spool.ts";
 import type { Core } from "./accounting.ts";
 import { createCore } from "./accounting.ts";
-import { noteStart, watchWall } from "./continuity.ts";
+import { bookPast, watchWall } from "./continuity.ts";
 import type { Durable } from "./durable-state.ts";
 import { continueState, forgetful, openDurable } from "./durable-state.ts";
 import { Exports } from "./export-beat.ts";
@@ -29,6 +29,7 @@ import { agentStatus } from "./status.ts";
 
 const GPU_RETRY_MS = 30_000;
 const WALL_CHECK_MS = 1000;
+const LAW_BROKEN_LATELY_NANOS = 600e9;
 const SERVERS_APART_MS = 25;
 
 /** What an agent is started with. */
@@ -137,17 +138,21 @@ export class Agent implements AgentLife {
     });
   }
 
-  /** Opens endpoints first, so that a taken port is known before anything is read; then sources and timers. */
+  /** Books what the last run left; opens endpoints, so that a taken port is known before anything is read; then sources. */
   async start(search: GpuSearch | undefined): Promise<void> {
     const { clock, log, servers } = this.#options;
     const { exports, pipeline } = this;
+    if (servers === undefined) this.#servers = new ServerSet(this.#config, this.#context);
+    const sources = servers ?? this.#servers?.sources ?? [];
+    const history = { books: this.#core.books, clock, log, pipeline };
+    const { outdated, restored } = this.#durable;
+    const { stateDir } = this.#config;
+    // Beats begin with the endpoints, and finding the GPUs may take long: what the last run left comes before both.
+    bookPast(history, { stateDir, outdated, restored, servers: sources.map(({ info }) => info) });
     await exports.start();
     const found = await search?.take();
     this.#tried = found?.tried ?? [];
-    if (servers === undefined) this.#servers = new ServerSet(this.#config, this.#context);
-    await pipeline.start(found?.source ?? this.#options.gpu, servers ?? this.#servers?.sources ?? []);
-    const history = { books: this.#core.books, clock, log, pipeline };
-    noteStart(history, this.#config.stateDir, this.#durable);
+    await pipeline.start(found?.source ?? this.#options.gpu, sources);
     if (search !== undefined) this.#host = this.#watchHost();
     this.#cancels.push(every(clock, WALL_CHECK_MS, () => watchWall(history)));
     if (pipeline.gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
@@ -245,8 +250,21 @@ export class Agent implements AgentLife {
     return this.pipeline.gpu === undefined || this.pipeline.intake.health.get("gpu") !== undefined;
   }
 
+  unhealthy(): string | undefined {
+    return this.exports.stuck ?? this.#brokenLaw(true);
+  }
+
   degraded(): string | undefined {
-    return this.#flight.degraded?.last;
+    return this.exports.unkept ?? this.#brokenLaw(false);
+  }
+
+  /** A law that was broken lately asks for a restart; one of long ago is only shown. */
+  #brokenLaw(lately: boolean): string | undefined {
+    const { clock } = this.#options;
+    const broken = this.#flight.degraded;
+    if (broken === undefined) return undefined;
+    const isLate = clock.now() - broken.instant < LAW_BROKEN_LATELY_NANOS;
+    return isLate === lately ? `an accounting law was broken: ${broken.last}` : undefined;
   }
 
   status(): Readonly<Record<string, unknown>> {

@@ -1,7 +1,6 @@
 // The agent's own history in the ledger: its start, what an earlier run read but did not book, steps of the wall clock,
 // and the time without an agent: from the last commit of an earlier run to this start. Since boot that is `unobserved` GPU
 // time (rent does not stop); while the host was off there were no GPU-seconds, and only the audit record says so.
-import { uptime } from "node:os";
 import type { Books } from "../meter/books.ts";
 import { restorePending } from "../meter/counters/pending.ts";
 import type {
@@ -10,6 +9,7 @@ import type {
   GpuState,
   LedgerRestored,
   Nanos,
+  ServerInfo,
   SettledInterval,
   TokenIncrement,
   UnixNanos,
@@ -18,6 +18,7 @@ import { BUCKET_NANOS } from "../model.ts";
 import type { Clock, SystemClock } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import { programVersion } from "../platform/version.ts";
+import { GPUS_KEY } from "./intake.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 /** The parts that history is written with. */
@@ -28,27 +29,57 @@ export interface History {
   readonly pipeline: Pipeline;
 }
 
-/** Notes the start, and books what an earlier run read but did not book and the time since it ended, unless it was booked. */
-export function noteStart(
-  history: History,
-  stateDir: string,
-  {
-    outdated,
-    restored,
-  }: { readonly outdated?: string | undefined; readonly restored: LedgerRestored | undefined },
-): void {
+/** What the last run left. */
+export interface Past {
+  readonly stateDir: string;
+  readonly outdated?: string | undefined;
+  readonly restored: LedgerRestored | undefined;
+  /** The servers of the configuration: what waited of them is booked as theirs. */
+  readonly servers: readonly ServerInfo[];
+}
+
+/**
+ * Notes the start, books what an earlier run read but did not book and the time since it ended, and expects the GPUs it
+ * had. Call it before anything may be committed: a commit stores a later time and an empty row of what waits, and a kill
+ * after it would lose both. GPUs that no reader finds stay `unobserved`: their rent goes on.
+ */
+export function bookPast(history: History, past: Past): void {
   const { books, clock, pipeline } = history;
+  const { outdated, restored, servers, stateDir } = past;
   const start = pipeline.settledUntil;
   books.note("start", start, { version: programVersion(), pid: process.pid, stateDir });
   if (restored === undefined || outdated === "behind" || outdated === "copied") return;
+  pipeline.intake.expectGpus(knownGpus(restored));
+  const { gpus } = pipeline.intake;
   const late = restorePending(restored.state);
-  if (late.length > 0) books.post(lateInterval(late, start), pipeline.intake);
-  const absence = {
-    last: BigInt(restored.time),
-    booted: clock.unixNanos(clock.now()) - BigInt(Math.round(uptime() * 1e9)),
-    start: clock.unixNanos(start),
-  };
-  bookAbsence(books, absence, pipeline.intake.gpus, (at) => clock.instant(at));
+  const facts = { gpus, servers: new Map(servers.map((info) => [info.id, info])) };
+  if (late.length > 0) books.post(lateInterval(late, start), facts);
+  const absence = { last: BigInt(restored.time), booted: clock.booted(), start: clock.unixNanos(start) };
+  bookAbsence(books, absence, gpus, (at) => clock.instant(at));
+}
+
+/** The GPUs an earlier run had; of a ledger that does not list them yet, those whose time it still counted. */
+function knownGpus({ series, state }: LedgerRestored): readonly GpuInfo[] {
+  const row = state.find(({ key }) => key === GPUS_KEY);
+  if (row !== undefined) return parsedGpus(row.value);
+  const found = new Map<string, GpuInfo>();
+  for (const { dimensions, ended, metric } of series) {
+    const uuid = dimensions["hw.id"];
+    if (metric !== "tokenwatt.gpu.time" || uuid === undefined || ended !== undefined) continue;
+    // The share of a MIG instance is not in its series.
+    if (dimensions["hw.parent"] !== undefined) continue;
+    found.set(uuid, { uuid, weight: 1, index: found.size, name: dimensions["hw.model"] ?? "" });
+  }
+  return [...found.values()];
+}
+
+function parsedGpus(text: string): readonly GpuInfo[] {
+  try {
+    const value = JSON.parse(text) as readonly GpuInfo[];
+    return Array.isArray(value) ? value.filter((one) => typeof one.uuid === "string" && one.weight > 0) : [];
+  } catch {
+    return [];
+  }
 }
 
 /** Follows a stepped wall clock and puts the step on record; a step back begins every series anew. */
@@ -88,7 +119,7 @@ function bookAbsence(
   for (let at = from; at < start; ) {
     const bucketEnd = at - (at % BUCKET_NANOS) + BUCKET_NANOS;
     const to = bucketEnd < start ? bucketEnd : start;
-    const rows = [...gpus.values()].map((gpu) => unobserved(gpu, Number(to - at)));
+    const rows = [...gpus.values()].map((gpu) => unobserved(gpu, Number(to - at) * ownShare(gpu, gpus)));
     const interval = { gpus: rows, servers: [], lateSamples: 0, violations: [] };
     books.post({ from: instant(at), to: instant(to), ...interval }, { gpus, servers: new Map() });
     at = to;
@@ -113,6 +144,13 @@ function lateInterval(increments: readonly TokenIncrement[], at: Nanos): Settled
   };
 }
 
+/** What of a board's time is its own: all of it, its slice, or under MIG what no instance has. */
+function ownShare(gpu: GpuInfo, gpus: ReadonlyMap<string, GpuInfo>): number {
+  let share = gpu.weight;
+  for (const one of gpus.values()) if (one.parent === gpu.uuid) share -= one.weight;
+  return Math.max(0, share);
+}
+
 function unobserved(gpu: GpuInfo, nanos: number): GpuInterval {
   const none = (): Record<GpuState, number> => ({
     token_active: 0,
@@ -124,7 +162,7 @@ function unobserved(gpu: GpuInfo, nanos: number): GpuInterval {
   });
   return {
     gpu: gpu.uuid,
-    nanos: { ...none(), unobserved: Math.round(nanos * gpu.weight) },
+    nanos: { ...none(), unobserved: Math.round(nanos) },
     millijoules: { ...none(), unattributed: 0 },
     busyNanos: 0,
     activityMethod: "unknown",

@@ -21,6 +21,8 @@ const SPOOL_KEY = '["spool"]';
 export interface Durable {
   /** Absent: nothing survives this process. */
   readonly store: LedgerStore | undefined;
+  /** Why the state folder cannot be used; undefined where it is, or none is wanted. */
+  readonly unusable?: string;
   readonly restored: LedgerRestored | undefined;
   readonly agentId: string | undefined;
   /**
@@ -62,7 +64,7 @@ export async function openDurable(config: Config, log: Log): Promise<Durable> {
         ? "run the version that wrote it, or give this one a folder of its own (stateDir)"
         : stateRemedy(message),
     });
-    return forgetful;
+    return { ...forgetful, unusable: message };
   }
   const { agentId, copiedAt, quarantined, restored } = store.opened;
   if (quarantined !== undefined) {

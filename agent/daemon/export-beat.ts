@@ -30,6 +30,9 @@ import type { AgentLife } from "./life.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { SelfReport, selfStats } from "./self-report.ts";
 
+/** Commits that fail for less are a passing fault. */
+const STUCK_MS = 120_000;
+const STUCK_BEATS = 6;
 /** Least distance of beats asked for by callers who wait for a commit, and how long they are collected. */
 const EARLY_BEAT_MS = 1000;
 const EARLY_BEAT_JOIN_MS = 50;
@@ -45,7 +48,7 @@ export interface ExportsOptions {
   readonly pipeline: Pipeline;
   readonly durable: Durable;
   readonly spool: Spool;
-  readonly life: Pick<AgentLife, "needRestart" | "ready" | "degraded" | "status">;
+  readonly life: Pick<AgentLife, "needRestart" | "ready" | "unhealthy" | "degraded" | "status">;
 }
 
 /** Everything behind the ledger. */
@@ -63,6 +66,8 @@ export class Exports {
   #early: Promise<void> | undefined;
   #lastBeat: Nanos = 0;
   #failure: Error | undefined;
+  /** End of the last beat that was stored; the start before there was one. */
+  #lastStored: Nanos;
   #stopping = false;
   #pages: PrometheusPages;
   readonly #delivered = new Map<string, number>();
@@ -72,6 +77,7 @@ export class Exports {
     this.#options = options;
     this.#spool = spool;
     this.#pages = new PrometheusPages({}, config.export.prometheus);
+    this.#lastStored = clock.now();
     const keepsLetters = durable.store !== undefined;
     this.#deliveries = new Deliveries({ config, clock, log, spool, books: core.books, env, keepsLetters });
   }
@@ -90,6 +96,23 @@ export class Exports {
   get destination(): string | undefined {
     const endpoint = this.#options.config.export.otlp.endpoint;
     return endpoint === "" ? undefined : endpoint;
+  }
+
+  /** That nothing was stored for longer than a passing fault lasts, and why; undefined while beats are stored. */
+  get stuck(): string | undefined {
+    const { clock, config } = this.#options;
+    const seconds = Math.floor((clock.now() - this.#lastStored) / 1e9);
+    if (seconds * 1000 < Math.max(STUCK_MS, STUCK_BEATS * config.rates.exportMs)) return undefined;
+    return `nothing was committed for ${seconds} s: ${this.#failure?.message ?? "a beat does not end"}`;
+  }
+
+  /** That what is metered is not kept as it should be; undefined where it is. */
+  get unkept(): string | undefined {
+    const { durable } = this.#options;
+    if (durable.unusable !== undefined) return `nothing survives a restart: ${durable.unusable}`;
+    if (this.#stored?.stored !== "totals") return undefined;
+    const { lostRows, waitingRows } = this.#stored;
+    return `the disk is nearly full: ${waitingRows} ledger rows wait in memory, ${lostRows} were lost`;
   }
 
   /** What was shipped since start, over all destinations. */
@@ -111,7 +134,7 @@ export class Exports {
         log,
         tls: config.export.prometheus.tls,
         metrics: (accept) => this.#pages.page(this.#snapshot, accept),
-        unhealthy: () => undefined,
+        unhealthy: () => life.unhealthy(),
         degraded: () => life.degraded(),
         ready: () => life.ready(),
         status: () => life.status(),
@@ -164,6 +187,7 @@ export class Exports {
       .then(() => this.#commit())
       .then(() => {
         this.#failure = undefined;
+        this.#lastStored = this.#options.clock.now();
       })
       .catch((error: Error) => {
         this.#failure = error;
@@ -238,10 +262,25 @@ export class Exports {
         ? undefined
         : await this.#spool.append(this.#encoder.stream(snapshot));
     const rows = sequence === undefined ? batch.state : [...batch.state, spoolRow(sequence)];
-    if (durable.store !== undefined) this.#stored = await durable.store.commit({ ...batch, state: rows });
+    if (durable.store !== undefined) this.#noteStored(await durable.store.commit({ ...batch, state: rows }));
     if (sequence !== undefined) this.#spool.commit(sequence);
     this.#snapshot = snapshot;
     await this.#noteDelivered();
+  }
+
+  /** One line when rows begin to wait for room, and one when they are stored. */
+  #noteStored(stored: Stored): void {
+    const { config, log } = this.#options;
+    const before = this.#stored?.stored ?? "all";
+    this.#stored = stored;
+    if (stored.stored === before) return;
+    const facts = { source: "ledger", stateDir: config.stateDir };
+    if (stored.stored === "all") log.info("ledger rows that waited for room are stored", facts);
+    else
+      log.warn("the disk is nearly full: totals are stored, ledger rows wait in memory", {
+        ...facts,
+        hint: "make room: 64 MiB at least must be free",
+      });
   }
 
   /** Tells the ledger which buckets every destination has, so that retention never drops one that waits. */

@@ -33,6 +33,8 @@ export interface Degraded {
   readonly last: string;
   /** RFC 3339. */
   readonly at: string;
+  /** The same on the agent's clock. */
+  readonly instant: Nanos;
   /** The newest recording of the inputs; undefined where nothing can be written. */
   readonly recording: string | undefined;
 }
@@ -98,6 +100,7 @@ export class FlightRecorder {
       violations: (this.#degraded?.violations ?? 0) + interval.violations.length,
       last: interval.violations.at(-1) ?? "",
       at,
+      instant: now.at,
       recording,
     };
     return recording;

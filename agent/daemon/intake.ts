@@ -5,7 +5,7 @@ import type { BookFacts } from "../meter/books.ts";
 import type { Accepted } from "../meter/counters/increments.ts";
 import { DeviceCounters, GapTimes } from "../meter/device-counters.ts";
 import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge, statusGauges } from "../meter/gauges.ts";
-import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, TokenSample } from "../model.ts";
+import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, StateRow, TokenSample } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import type { GpuPoll } from "../source.ts";
@@ -15,6 +15,9 @@ import { RecordKeeper } from "./audit-record.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
 import type { PipelineLife } from "./life.ts";
 import { SourceHealth } from "./source-health.ts";
+
+/** Key of the row that lists the GPUs. */
+export const GPUS_KEY = '["gpus"]';
 
 export interface IntakeParts extends Core {
   readonly clock: Clock;
@@ -54,6 +57,18 @@ export class Intake {
   constructor(parts: IntakeParts) {
     this.#parts = parts;
     this.record = new RecordKeeper(parts.books, parts.clock);
+  }
+
+  /** The GPUs of this host, to be stored with a beat: the next start expects them. */
+  gpusRow(): StateRow {
+    return { key: GPUS_KEY, value: JSON.stringify([...this.gpus.values()]) };
+  }
+
+  /** GPUs that an earlier run had: until a reader finds or misses them their time is `unobserved`. */
+  expectGpus(infos: readonly GpuInfo[]): void {
+    const { correlator } = this.#parts;
+    for (const info of infos) this.gpus.set(info.uuid, info);
+    correlator.setGpus(infos, correlator.settledUntil);
   }
 
   /** Replaces the GPUs; those no longer named end. */
@@ -169,6 +184,8 @@ export class Intake {
   /** `tokenwatt.gpu.info` of every GPU, observed again so that it does not go stale. */
   observeInventory(): void {
     const { books, clock, inventoryMs } = this.#parts;
+    // What is only expected may have been taken out of the host.
+    if (!this.#enumerated) return;
     for (const info of this.gpus.values()) books.ledger.observe(gpuInfoGauge(info, clock.now(), inventoryMs));
   }
 

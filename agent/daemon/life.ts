@@ -13,6 +13,8 @@ export interface AgentLife {
   recorded(): Promise<void>;
   /** Whether GPUs were read, or found missing, and the ledger took a first beat. */
   ready(): boolean;
+  /** Why a supervisor should restart the agent; undefined while it does its work. */
+  unhealthy(): string | undefined;
   /** What is wrong although metering goes on. */
   degraded(): string | undefined;
   /** What `/-/status` shows. */

@@ -111,7 +111,7 @@ export class Pipeline {
   /** What sources must remember of everything accepted so far, to be committed with it. */
   sourceState(): readonly StateRow[] {
     for (const source of this.#running.keys()) this.#memory.collect(source);
-    return this.#memory.takeChanges();
+    return [...this.#memory.takeChanges(), this.intake.gpusRow()];
   }
 
   /** Settles what is decidable now and posts it. Throws only on a broken invariant of our own. */

@@ -1,6 +1,7 @@
 // The one clock: monotonic instants, wall time and every timer of the agent.
 // Agent time = wall anchor + monotonic (METERING.md 7). Replay drives a virtual clock, the demo a scaled one, so no
 // other file asks the system for the time or sets a timer.
+import { uptime } from "node:os";
 import type { Nanos, UnixNanos } from "../model.ts";
 
 /** Nanoseconds of a millisecond. */
@@ -17,6 +18,8 @@ export interface Clock {
   unixNanos(at: Nanos): UnixNanos;
   /** The instant of an agent time; the inverse of `unixNanos`. */
   instant(at: UnixNanos): Nanos;
+  /** Agent time at which the host booted, by the time that counts sleep too (CLOCK_BOOTTIME). */
+  booted(): UnixNanos;
   /** Calls `run` once at or after `at`. A failure of `run` is the caller's to handle. */
   at(at: Nanos, run: () => void | Promise<void>): Cancel;
   /** Resolves after `ms`; rejects with the signal's reason when aborted first. */
@@ -76,12 +79,18 @@ export interface ClockSources {
   readonly monotonic: () => bigint;
   /** Milliseconds since 1970. */
   readonly wall: () => number;
+  /** Seconds since the host booted, sleep included; default, the system's. */
+  readonly uptime?: () => number;
 }
 
 /** The system's clock; `speed` > 1 lets agent time pass faster than wall time (demo), all timers with it. */
 export function systemClock(options: { speed?: number; sources?: ClockSources } = {}): SystemClock {
   const speed = options.speed ?? 1;
-  const { monotonic, wall } = options.sources ?? { monotonic: process.hrtime.bigint, wall: Date.now };
+  const {
+    monotonic,
+    uptime: upSeconds = uptime,
+    wall,
+  } = options.sources ?? { monotonic: process.hrtime.bigint, wall: Date.now };
   const origin = monotonic();
   let anchor = BigInt(wall()) * 1_000_000n;
   let behindSince: Nanos | undefined;
@@ -103,6 +112,7 @@ export function systemClock(options: { speed?: number; sources?: ClockSources } 
     adjust,
     unixNanos: (at) => anchor + BigInt(Math.round(at)),
     instant: (at) => Number(at - anchor),
+    booted: () => anchor + BigInt(now()) - BigInt(Math.round(upSeconds() * 1e9)),
     at: (at, run) => {
       const timer = setTimeout(() => void run(), Math.max(0, (at - now()) / NANOS_PER_MS / speed));
       return () => clearTimeout(timer);
@@ -118,8 +128,8 @@ export interface VirtualClock extends Clock {
   advance(to: Nanos): Promise<void>;
 }
 
-/** A virtual clock whose instant 0 is `start`. */
-export function virtualClock(start: UnixNanos): VirtualClock {
+/** A virtual clock whose instant 0 is `start`, on a host that booted at `booted`: default, at its beginning. */
+export function virtualClock(start: UnixNanos, booted: UnixNanos = start): VirtualClock {
   let time: Nanos = 0;
   let sequence = 0;
   const timers: { at: Nanos; sequence: number; run: () => void | Promise<void> }[] = [];
@@ -127,6 +137,7 @@ export function virtualClock(start: UnixNanos): VirtualClock {
     now: () => time,
     unixNanos: (at) => start + BigInt(Math.round(at)),
     instant: (at) => Number(at - start),
+    booted: () => booted,
     at: (at, run) => {
       const timer = { at: Math.max(at, time), sequence: sequence++, run };
       const place = timers.findIndex((other) => other.at > timer.at);

@@ -104,9 +104,11 @@ export class LedgerDatabase {
   /** Stores a beat in one transaction. Throws when the disk takes nothing at all; the next call stores both beats. */
   commit(batch: PackedBatch): Stored {
     const path = ledgerPath(this.#folder);
-    const room = this.#freeBytes(this.#folder) >= this.#freeBytesMin;
+    let room: boolean;
     try {
+      // First: of a folder that was removed nothing else can be asked.
       if (!isSameFile(path, this.#inode)) throw new LedgerGone(path);
+      room = this.#freeBytes(this.#folder) >= this.#freeBytesMin;
       this.#transaction(() => this.#write(batch, room));
     } catch (error) {
       this.#isIdentityKept = false;
