@@ -154,7 +154,7 @@ function fileAt(path: string): Buffer {
   }
 }
 
-/** The readings of a page: by a reader, as the server named, else as the first kind that recognises it. */
+/** The readings of a page: by a reader, as the server named, else as the first kind that recognises it. Exported for its test: recordings are read by it without a file each. */
 export function readPage(
   bytes: Buffer,
   as?: string,

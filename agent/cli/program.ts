@@ -31,7 +31,7 @@ export async function runProgram(argv: readonly string[], io: Omit<Io, "setExit"
 }
 
 /** The whole command tree, or only the branch that `words` name: for help texts, completions and man pages. */
-export async function buildProgram(io: Io, words: readonly string[] = []): Promise<Command> {
+async function buildProgram(io: Io, words: readonly string[] = []): Promise<Command> {
   const program = emptyProgram(io);
   const named = commands.filter((command) => command.name === words[0]);
   const versionOnly = words[0] === "-V" || words[0] === "--version";

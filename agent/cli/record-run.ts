@@ -37,7 +37,7 @@ export async function record(
   return recordSources({ clock, gpu, servers, folder, gpuMs: config.rates.gpuMs, stop, ...options });
 }
 
-/** Records given sources; the part of `record` that tests drive. */
+/** Records given sources; the part of `record` that tests drive. Exported for its test: which has its own clock and sources. */
 export async function recordSources(options: {
   readonly clock: Clock;
   readonly gpu: GpuSource | undefined;

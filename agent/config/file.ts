@@ -56,7 +56,7 @@ export function readConfigFile(name: string, kind: FileKind = CONFIGURATION): Co
 }
 
 /** Reads the text of a YAML file; `name` is what messages call it. */
-export function parseConfigText(name: string, text: string, kind: FileKind = CONFIGURATION): ConfigFile {
+function parseConfigText(name: string, text: string, kind: FileKind = CONFIGURATION): ConfigFile {
   const lines = new LineCounter();
   const at = (offset: number): string => {
     const { line, col } = lines.linePos(offset);

@@ -26,7 +26,7 @@ export { ConfigError } from "./problems.ts";
 export type { Config, Sources } from "./schema.ts";
 
 /** Where the package looks when nothing names a file. */
-export const DEFAULT_CONFIG_FILE = "/etc/tokenwatt/config.yaml";
+const DEFAULT_CONFIG_FILE = "/etc/tokenwatt/config.yaml";
 const SYSTEM_STATE_DIR = "/var/lib/tokenwatt";
 
 type Environment = Readonly<Record<string, string | undefined>>;

@@ -28,7 +28,7 @@ export class ConfigError extends Error {
 }
 
 /** A problem as two or three lines of text. */
-export function formatProblem({ message, at, hint }: Problem): string {
+function formatProblem({ message, at, hint }: Problem): string {
   return `${message}${at === undefined ? "" : `\nat: ${at}`}${hint === undefined ? "" : `\nhint: ${hint}`}`;
 }
 

@@ -3,7 +3,7 @@
 import type { ConfigPath } from "./paths.ts";
 
 /** What stands in the place of a secret. */
-export const MASK = "********";
+const MASK = "********";
 
 const SECRET_KEY =
   /^(authorization|bearer|token|credentials?|secret|password|passphrase|apikey|api_key|key)$/i;

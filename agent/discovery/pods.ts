@@ -10,7 +10,7 @@ import type { ServerType } from "../source.ts";
 import { askedType } from "./ask.ts";
 
 /** What annotations begin with. */
-export const annotationPrefix = "tokenwatt.io/";
+const annotationPrefix = "tokenwatt.io/";
 
 const KEYS = ["port", "type", "path", "id", "product-endpoint", "tenant-label", "model-label"];
 /** Ports asked of one container; a server declares two or three. */

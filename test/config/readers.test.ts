@@ -11,7 +11,9 @@ const code = readdirSync(root, { recursive: true, encoding: "utf8" })
   // The schema composes sections and reads none of them.
   .filter((name) => name.endsWith(".ts") && name !== "config/schema.ts")
   .map((name) => readFileSync(`${root}/${name}`, "utf8"))
-  .map((text) => text.replaceAll(/\/\*[\s\S]*?\*\//g, "").replaceAll(/(^|[^:"'`/])\/\/.*$/gm, "$1"))
+  .map((text) =>
+    text.replaceAll(/(^|[\s(])\/\*[\s\S]*?\*\//g, "$1").replaceAll(/(^|[^:"'`/])\/\/.*$/gm, "$1"),
+  )
   .join("\n");
 
 /** Names that are taken out of an object somewhere: `.name`, `["name"]`, or in a pattern `{ name }`. */

@@ -92,7 +92,7 @@ async function judgeReading(context: CheckContext, { backend, section }: Tried):
   }
 }
 
-/** The verdict on one inventory and poll. */
+/** The verdict on one inventory and poll. Exported for its test: no fake driver is that broken. */
 export function judgePoll(
   gpus: readonly GpuInfo[],
   poll: GpuPoll,

@@ -31,7 +31,7 @@ export const discoveryCheck: Check = {
   },
 };
 
-/** The verdicts on GPU processes and their ports. */
+/** The verdicts on GPU processes and their ports. Exported for its test: looks at hosts of every kind. */
 export function judgeHost({ by, engines, host, kubernetes }: Look): readonly Finding[] {
   const { enabled, gpu_processes: processes, ports } = host;
   const facts = { by, ...host };
@@ -53,7 +53,7 @@ export function judgeHost({ by, engines, host, kubernetes }: Look): readonly Fin
   return engines.length > 0 ? one("ok", seen) : one("warn", seen, NO_PORTS);
 }
 
-/** The verdicts on the kubelet's APIs and the pods of this node. */
+/** The verdicts on the kubelet's APIs and the pods of this node. Exported for its test: looks at hosts of every kind. */
 export function judgeKubernetes(status: KubernetesStatus, here: boolean): readonly Finding[] {
   const {
     from,
@@ -88,7 +88,7 @@ export function judgeKubernetes(status: KubernetesStatus, here: boolean): readon
   ];
 }
 
-/** The verdicts on servers whose GPUs are not known. */
+/** The verdicts on servers whose GPUs are not known. Exported for its test: looks at hosts of every kind. */
 export function judgePlacement(look: Look): readonly Finding[] {
   const { engines, host, placed } = look;
   const { count, visible } = host.gpu_processes;

@@ -74,7 +74,7 @@ interface DaemonStatus {
   readonly sources?: Readonly<Record<string, { readonly ok: boolean; readonly reason: string | null }>>;
 }
 
-/** What a daemon's status says; undefined where it is of a version that says less. */
+/** What a daemon's status says; undefined where it is of a version that says less. Exported for its test: statuses of every kind. */
 export function lookOfStatus(status: Readonly<Record<string, unknown>>): Look | undefined {
   const { correlation, host, servers = [], sources = {} } = status as DaemonStatus;
   const { discovery, kubernetes } = host ?? {};

@@ -9,7 +9,7 @@ export const nodeCheck: Check = {
   run: async () => [judgeNode(process.versions.node)],
 };
 
-/** The verdict on a Node version. */
+/** The verdict on a Node version. Exported for its test: this process has one version. */
 export function judgeNode(version: string): Finding {
   const [major = 0, minor = 0] = version.split(".").map(Number);
   const id = "node.version";

@@ -17,7 +17,7 @@ export const portCheck: Check = {
   },
 };
 
-/** The verdict on an address to listen on. A running tokenwatt may hold it. */
+/** The verdict on an address to listen on. A running tokenwatt may hold it. Exported for its test: addresses of every kind. */
 export async function judgePort(listen: string, tls?: object): Promise<Finding> {
   const code = await listenError(listen);
   if (code === undefined) return { id: ID, verdict: "ok", seen: `${listen} is free` };

@@ -13,7 +13,7 @@ export const stateCheck: Check = {
   run: async ({ loaded }) => (loaded === undefined ? [] : [judgeState(loaded.config.stateDir)]),
 };
 
-/** The verdict on a state directory. One that is missing is judged by its parent and not made: who made it would own it. */
+/** The verdict on a state directory. One that is missing is judged by its parent and not made: who made it would own it. Exported for its test: folders of every kind. */
 export function judgeState(folder: string): Finding {
   let present = true;
   try {

@@ -21,7 +21,7 @@ export interface Receiver {
   close(): void;
 }
 
-/** Listens on `host:port` (port 0 picks one). Rejects when the address cannot be had. */
+/** Listens on `host:port` (port 0 picks one). Rejects when the address cannot be had. Exported for its test: which counts without a process. */
 export async function startReceiver(listen = "127.0.0.1:0"): Promise<Receiver> {
   const series = new Map<string, number>();
   const totals = { requests: 0, points: 0, refused: 0, last: 0n };
