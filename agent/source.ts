@@ -141,6 +141,8 @@ export interface PageReader {
   readonly families?: readonly string[];
   /** Where a default installation has the page. */
   readonly path?: string;
+  /** It repeats what engines of this host show themselves: read only where configured, never found beside them. */
+  readonly merges?: boolean;
   /** Why this page is of this server, or undefined if it is not. */
   recognises(page: MetricPage): string | undefined;
   /** `noting`: with the label sets that were summed, for people who look at one page. */

@@ -13,6 +13,7 @@ import { mergedBy } from "../servers/page/merged.ts";
 import { serverTypes } from "../servers/registry.ts";
 import type { ServerType, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
+import type { Recognised } from "./explain.ts";
 import { explainUnknown, recognise } from "./explain.ts";
 
 const TIMEOUT_MS = 2000;
@@ -95,8 +96,9 @@ async function discoverPage(
         const page = parsePage(body);
         return recognise(page) ?? mergedBy(page) ?? explainUnknown(body, page);
       }, context.signal);
-      if (typeof found === "object") return { type: found.type, endpoint: url, why: found.why };
-      tried.push(`${url}: a metric page of no known server${found === undefined ? "" : `; ${found}`}`);
+      if (typeof found === "object" && found.page.merges !== true)
+        return { type: found.type, endpoint: url, why: found.why };
+      tried.push(`${url}: ${notTaken(found)}`);
     } catch (error) {
       tried.push(error instanceof Error ? error.message : String(error));
       if (!(error instanceof SourceError)) continue;
@@ -108,6 +110,13 @@ async function discoverPage(
     }
   }
   return "no page";
+}
+
+/** Why a page is not taken: no type knows it, or its engines are found by themselves and would count twice. */
+function notTaken(found: Recognised | string | undefined): string {
+  if (typeof found === "object")
+    return `${found.type}, whose engines are read themselves; name it under servers.${found.type} to read it instead`;
+  return `a metric page of no known server${found === undefined ? "" : `; ${found}`}`;
 }
 
 async function discoverGrpc(
@@ -155,7 +164,9 @@ export function askedType(name: string): ServerType | undefined {
 /** Ports engines listen on where no port is named, as their types know them. */
 export function usualPorts(): readonly number[] {
   const endpoints = serverTypes
-    .filter(({ family, name }) => family === "engine" && askedType(name) !== undefined)
+    .filter(({ family, name, page }) => {
+      return family === "engine" && askedType(name) !== undefined && page?.merges !== true;
+    })
     .map(({ example }) => String(example["endpoint"] ?? ""));
   const ports = endpoints.flatMap((endpoint) => portOf(endpoint) ?? []);
   return [...new Set(ports)];

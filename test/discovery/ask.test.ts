@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { probe } from "../../agent/cli/probe-target.ts";
-import { discoverAmong, discoverServer, typeOf } from "../../agent/discovery/ask.ts";
+import { discoverAmong, discoverServer, typeOf, usualPorts } from "../../agent/discovery/ask.ts";
 import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import { fakePeer, field, message } from "../fakes/grpc-peer.ts";
@@ -128,6 +128,21 @@ describe("discoverServer()", () => {
     const { listens, tried } = await discoverAmong([port], { ...context, clock }, "127.0.0.1", false);
     expect(listens).toBe(true);
     expect(tried.map((line) => /\w+(?=:\/\/)/.exec(line)?.[0])).toEqual(["http", "grpc"]);
+  });
+
+  test("takes no page that repeats the engines of this host", async () => {
+    const body = recording("gpustack-2.2-vllm-and-sglang.prom");
+    const { port } = await serve({ "/metrics": { body } });
+    const { found, tried } = await discoverServer(port, context);
+    expect(found).toBeUndefined();
+    expect(tried[0]).toMatch(/gpustack, whose engines are read themselves; name it under servers\.gpustack/);
+    expect(usualPorts()).not.toContain(10_151);
+    expect(usualPorts()).toContain(8000);
+  });
+
+  test("names what looks like tokens on a page of no known server", async () => {
+    const { port } = await serve({ "/metrics": { body: 'acme_output_tokens_total{model="m"} 3\n' } });
+    expect((await discoverServer(port, context)).tried[0]).toMatch(/look like tokens \(acme_output_tokens\)/);
   });
 
   test("says what it tried where nothing is to be found", async () => {

@@ -108,6 +108,7 @@ export function pageReader(server: TextServer, options: ReaderOptions): PageRead
   return {
     families: server.families.map(filedName),
     path: server.path,
+    merges: server.merges === true,
     recognises: (page) =>
       refusal(server, page) === undefined ? server.recognises(inAnySpelling(page)) : undefined,
     read: (read, noting) => {
