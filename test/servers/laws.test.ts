@@ -54,6 +54,11 @@ function counts(readings: readonly TokenReading[], scale = 1): Record<string, un
 
 const isSample = (line: string): boolean => line !== "" && !line.startsWith("#");
 
+/** The family of a sample line, as it is spelled there. */
+function familyAt(line: string): string {
+  return (/^[^{\s]+/.exec(line)?.[0] ?? "").replace(/_(bucket|sum|count|created|total)$/, "");
+}
+
 /** The value of a sample line, times `scale`. */
 function times(line: string, scale: number): string {
   const match = /^(\S*\{.*\}|\S+) (\S+)(.*)$/.exec(line);
@@ -83,6 +88,19 @@ describe.each(recorded.map((each) => [each.name, each] as const))("%s", (_name, 
       /process_start_time_seconds|_created/.test(line) ? line : times(line, 2),
     );
     expect(counts(read(reader, doubled))).toEqual(counts(read(reader, lines), 2));
+  });
+
+  test("is taken for no other server, whichever of its families are not there yet", () => {
+    const families = [...new Set(lines.filter(isSample).map(familyAt))];
+    fc.assert(
+      fc.property(fc.subarray(families), (kept) => {
+        const shown = lines.filter((line) => isSample(line) && kept.includes(familyAt(line)));
+        const page = parsePage(Buffer.from(`${shown.join("\n")}\n`));
+        const takers = serverTypes.filter((type) => type.page?.recognises(page) !== undefined);
+        expect(takers.filter((type) => type.page !== reader).map((type) => type.name)).toEqual([]);
+      }),
+      { numRuns: 40 },
+    );
   });
 
   test("counts no token that stands on no line", () => {
