@@ -1,39 +1,25 @@
 // Reads one metric page or gRPC target for `tokenwatt probe` and `doctor`: which server it is, why, and its readings.
 import { existsSync, readFileSync } from "node:fs";
-import { typeOfServices } from "../discovery/ask.ts";
 import { explainPage, recognise } from "../discovery/explain.ts";
-import type { TokenReading, TokenSample } from "../model.ts";
 import { createPageFetcher, notAPage } from "../page/fetch.ts";
 import { parsePage } from "../page/parse.ts";
 import { isFault } from "../platform/address.ts";
 import { systemClock } from "../platform/clock.ts";
-import { openChannel } from "../platform/grpc.ts";
 import { silentLog } from "../platform/log.ts";
-import { reflectServices } from "../servers/call/call.ts";
 import { parseGrpcAddress } from "../servers/entry.ts";
 import { mergedBy } from "../servers/page/merged.ts";
 import { pageUrl, parsePageAddress } from "../servers/page/server.ts";
-import type { Mapping, TokenFamily } from "../servers/page/token-families.ts";
+import type { Mapping } from "../servers/page/token-families.ts";
 import { findTokenFamilies, mappingOf } from "../servers/page/token-families.ts";
 import { genericReader } from "../servers/prometheus-generic.ts";
 import { serverTypes } from "../servers/registry.ts";
-import { readTokenCountersOnce } from "../servers/token-counters/index.ts";
-import type { PageReader, PageReading, PullServerSource, ServerType, SourceContext } from "../source.ts";
+import type { PageReader, PageReading, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { UsageError } from "./common/errors.ts";
+import { GRPC_TYPES, probeGrpc } from "./probe/grpc.ts";
 import { readMapping } from "./probe/mapping.ts";
-
-/** What a probe found, as `--json` prints it. */
-export interface ProbeResult {
-  readonly server: string | null;
-  readonly why: string;
-  readonly readings: readonly Readonly<Record<string, unknown>>[];
-  readonly ignored_samples: number;
-  readonly errors: readonly string[];
-  /** Of a page no type knows: families that look like tokens, and a mapping to start from. */
-  readonly token_families?: readonly TokenFamily[];
-  readonly mapping?: Mapping;
-}
+import type { ProbeResult } from "./probe/result.ts";
+import { readingJson } from "./probe/result.ts";
 
 /** How a target is read. */
 export interface ProbeOptions {
@@ -44,9 +30,6 @@ export interface ProbeOptions {
 }
 
 const GENERIC = "prometheus-generic";
-
-/** Kinds of gRPC servers, tried in this order where a peer does not reflect. */
-const GRPC_TYPES: readonly string[] = ["token-counters", "triton-grpc", "get-loads"];
 
 /** Where pages are, tried in this order when an address names no path: most servers, NIM, trtllm-serve. */
 const PATHS = ["/metrics", "/v1/metrics", "/prometheus/metrics"];
@@ -189,128 +172,13 @@ export function readPage(
   };
 }
 
-/** Reads a gRPC target once: as the service it reflects, else as each kind in turn until one answers. */
-async function probeGrpc(
-  address: string,
-  as: string | undefined,
-  context: SourceContext,
-): Promise<ProbeResult> {
-  const parsed = parseGrpcAddress(address);
-  if (isFault(parsed)) {
-    throw new UsageError(
-      `Cannot probe this target: wanted grpc://${parsed.wanted} or grpc://unix:/socket`,
-      parsed.hint,
-    );
-  }
-  const services = await servicesOf(address, context);
-  const reflected = as ?? typeOfServices(services ?? []);
-  if (reflected === undefined && services !== undefined) {
-    throw new SourceError(
-      "transient",
-      `Cannot read grpc://${address}: it serves ${services.join(", ") || "nothing"}`,
-    );
-  }
-  const failures: string[] = [];
-  for (const type of reflected === undefined ? GRPC_TYPES : [reflected]) {
-    try {
-      const samples =
-        type === "token-counters"
-          ? await readTokenCountersOnce(address, context)
-          : await pollOnce(type, address, context);
-      return toGrpcResult(
-        type,
-        reflected === undefined ? `it answers as ${type}` : `${type} services are reflected`,
-        samples,
-      );
-    } catch (error) {
-      if (!(error instanceof SourceError)) throw error;
-      failures.push(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
-      // The other kinds would say the same.
-      if (/nothing listens|does not speak gRPC/.test(error.message)) break;
-    }
-  }
-  throw new SourceError("transient", failures.join("\n"));
-}
-
-async function servicesOf(address: string, context: SourceContext): Promise<readonly string[] | undefined> {
-  const target = { target: address };
-  const channel = openChannel(target);
-  try {
-    return await reflectServices({ channel, target, timeoutMs: 3000, clock: context.clock });
-  } catch {
-    // The readers say better what is wrong.
-    return undefined;
-  } finally {
-    channel.close();
-  }
-}
-
-async function pollOnce(name: string, endpoint: string, context: SourceContext): Promise<TokenSample[]> {
-  const type = serverTypes.find((each) => each.name === name) as ServerType;
-  const source = type.open(type.config.parse({ endpoint }), context) as PullServerSource;
-  try {
-    return [await source.poll()];
-  } finally {
-    await source.close();
-  }
-}
-
-function toGrpcResult(server: string, why: string, samples: readonly TokenSample[]): ProbeResult {
-  const readings = samples.flatMap((sample) =>
-    sample.readings.map((reading) => ({
-      ...toJson(reading, []),
-      server: sample.server,
-      active_nanos: sample.activeNanos ?? null,
-      gpus: sample.gpus ?? null,
-      pids: sample.pids ?? null,
-    })),
-  );
-  return {
-    server,
-    why,
-    readings,
-    ignored_samples: samples.reduce((sum, sample) => sum + sample.ignoredSamples, 0),
-    errors: samples.flatMap((sample) => sample.errors),
-  };
-}
-
 function toResult(server: string, why: string, read: PageReading): ProbeResult {
   return {
     server,
     why,
-    readings: read.readings.map((reading, index) => toJson(reading, read.summed[index] ?? [])),
+    readings: read.readings.map((reading, index) => readingJson(reading, read.summed[index] ?? [])),
     ignored_samples: read.ignoredSamples,
     errors: read.errors,
-  };
-}
-
-function toJson(
-  reading: TokenReading,
-  summed: readonly Readonly<Record<string, string>>[],
-): Readonly<Record<string, unknown>> {
-  const { tokens, requests } = reading;
-  return {
-    model: reading.model ?? null,
-    tenant: reading.tenant ?? null,
-    endpoint: reading.endpoint ?? null,
-    role: reading.role,
-    summed,
-    input_uncached: tokens.input_uncached ?? null,
-    input_cached: tokens.input_cached ?? null,
-    input_unsplit: tokens.input_unsplit ?? null,
-    output: tokens.output ?? null,
-    reasoning: reading.reasoningTokens ?? null,
-    requests: {
-      ok: requests.ok ?? null,
-      error: requests.error ?? null,
-      aborted: requests.aborted ?? null,
-      rejected: requests.rejected ?? null,
-    },
-    running: reading.running ?? null,
-    waiting: reading.waiting ?? null,
-    kv_cache_utilization: reading.kvCacheUtilization ?? null,
-    volume: reading.volume,
-    epoch: reading.epoch ?? null,
   };
 }
 

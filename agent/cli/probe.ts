@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import type { Io } from "./common/io.ts";
 import { exitCodes, printLine } from "./common/io.ts";
 import { formatTable } from "./common/table.ts";
-import type { ProbeResult } from "./probe-target.ts";
+import type { ProbeResult } from "./probe/result.ts";
 
 interface ProbeOptions {
   readonly as?: string;

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
-import type { ProbeResult } from "../../../agent/cli/probe-target.ts";
+import type { ProbeResult } from "../../../agent/cli/probe/result.ts";
 import { probe } from "../../../agent/cli/probe-target.ts";
 import { toolsFolder } from "../tools-folder.ts";
 
