@@ -7,7 +7,7 @@ import type { Io } from "./common/io.ts";
 /** The name typed and the file behind it. */
 export interface CommandEntry {
   readonly name: string;
-  /** `whole` builds the complete program anew, for commands that describe all the others. */
+  /** `whole` builds another complete program, for commands that describe all the others. */
   load(): Promise<{ register(program: Command, io: Io, whole: () => Promise<Command>): void }>;
 }
 

@@ -5,6 +5,7 @@ import type { Command } from "commander";
 import { parseDurationMs } from "./common/durations.ts";
 import type { Io } from "./common/io.ts";
 
+/** What `demo` is given. */
 export interface DemoOptions {
   readonly json?: boolean;
   readonly speed: number;

@@ -1,4 +1,4 @@
-// Runs the daemon with its signals, until it is told to stop, its time is over or only a restart helps.
+// Runs the daemon with its signals, until it is asked to stop, its time is over or only a restart helps.
 import { unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "../config/load.ts";
@@ -51,7 +51,7 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   const json = options.json === true || io.stdout.isTTY !== true;
   const watching = options.json === true || options.live === true;
   const until = options.duration === undefined ? undefined : origin + options.duration * 1e6;
-  // Nobody looks at a daemon: it keeps no minute of intervals and no totals beside its ledger.
+  // No screen shows a daemon: it keeps no minute of intervals and no totals beside its ledger.
   const session = watching || until !== undefined ? new LiveSession({ io, json, clock, origin }) : undefined;
   const manager = await openServiceManager({ env: io.env, clock, log });
   const agent = await startAgent({
@@ -62,7 +62,7 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
     env: io.env,
     origin,
     strict: options.strict ?? false,
-    onInterval: (interval) => session?.add(interval),
+    onInterval: (interval) => session?.addInterval(interval),
   });
   const pidFile = writePidFile(config.stateDir, log);
   handleReload(agent, options, io, log, manager);

@@ -10,7 +10,7 @@ import type { RunOptions } from "./run-agent.ts";
 export function register(program: Command, io: Io): void {
   const command = addConfigOptions(program.command("run"));
   addRunOptions(command)
-    .description("meter this host until told to stop")
+    .description("meter this host until stopped")
     .addHelpText(
       "after",
       `

@@ -1,4 +1,4 @@
-// `tokenwatt signal reload`: tells the running daemon to read its configuration again, after checking it here.
+// `tokenwatt signal reload`: asks the running daemon to read its configuration again, after checking it here.
 // Exists because minimal hosts have no /bin/kill: the systemd unit's ExecReload calls it.
 import type { Command } from "commander";
 import type { ConfigOptions } from "./common/config-options.ts";
@@ -41,7 +41,7 @@ async function reload(options: ConfigOptions, io: Io): Promise<void> {
     );
   }
   sendSignal(found.pid, "SIGHUP");
-  tell(io, `told process ${found.pid} to reload; its log says what changed`);
+  tell(io, `asked process ${found.pid} to reload; its log says what changed`);
 }
 
 /** Sends a signal. Throws UsageError when this user may not. */

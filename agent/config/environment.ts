@@ -18,6 +18,7 @@ export interface Override {
   readonly origin: string;
 }
 
+/** What a layer over the file sets, and what is wrong with it. */
 export interface Overrides {
   readonly overrides: readonly Override[];
   readonly problems: readonly Problem[];

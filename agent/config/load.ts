@@ -45,7 +45,7 @@ export interface ConfigInput {
 /** A configuration and where each of its values came from. */
 export interface LoadedConfig {
   readonly config: Config;
-  /** The file read; absent = there is none. */
+  /** The file read; absent where no file was read. */
   readonly file?: string;
   /** `config.yaml:12:5`, an environment variable, `--set` or `default`. */
   origin(path: ConfigPath): string;

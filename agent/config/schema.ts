@@ -38,7 +38,7 @@ const common = {
       exportMs: milliseconds(1000, 300_000).default(10_000).describe("Commit and export."),
       inventoryMs: milliseconds(10_000, 86_400_000)
         .default(600_000)
-        .describe("Search for GPUs and host facts anew."),
+        .describe("Search for GPUs and host facts again."),
     })
     .prefault({}),
   correlate: z
@@ -81,7 +81,7 @@ const common = {
         .enum(["auto", "annotations", "off"])
         .default("auto")
         .describe(
-          "Servers in pods of this node, as the kubelet tells them. auto: those annotations tokenwatt.io/* name, and " +
+          "Servers in pods of this node, as the kubelet lists them. auto: those annotations tokenwatt.io/* name, and " +
             "in containers that hold GPUs those at the TCP ports they declare; annotations: the first alone.",
         ),
       podsSocket: z.string().min(1).default(podsSocket).describe("The kubelet's Pods API."),

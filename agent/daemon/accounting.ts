@@ -13,6 +13,7 @@ import type { Clock } from "../platform/clock.ts";
 
 const FLOORS_KEY = '["floors"]';
 
+/** What the accounting is built from. */
 export interface CoreOptions {
   readonly clock: Clock;
   /** First instant that is metered; default now. */
@@ -25,12 +26,13 @@ export interface CoreOptions {
   readonly capacity?: Config["capacity"];
   readonly objectives?: Config["objectives"];
   readonly restored?: LedgerRestored | undefined;
-  /** Restored totals may be below those seen outside: every series begins anew. */
+  /** Restored totals may be below those seen outside: every series starts from 0. */
   readonly outdated?: string | undefined;
   /** A broken law throws instead of being booked as unattributed: tests, CI and `--strict`. */
   readonly strict: boolean;
 }
 
+/** The parts that own what was metered. */
 export interface Core {
   readonly correlator: Correlator;
   readonly increments: Increments;

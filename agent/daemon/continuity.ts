@@ -82,7 +82,7 @@ function parsedGpus(text: string): readonly GpuInfo[] {
   }
 }
 
-/** Follows a stepped wall clock and puts the step on record; a step back begins every series anew. */
+/** Follows a stepped wall clock and puts the step on record; a step back starts every series from 0. */
 export function watchWall({ books, clock, log, pipeline }: History): void {
   const step = "adjust" in clock ? (clock as SystemClock).adjust() : undefined;
   if (step === undefined) return;

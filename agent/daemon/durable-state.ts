@@ -68,7 +68,7 @@ export async function openDurable(config: Config, log: Log): Promise<Durable> {
   }
   const { agentId, copiedAt, quarantined, restored } = store.opened;
   if (quarantined !== undefined) {
-    log.error("damaged ledger put aside, totals begin anew", { ...quarantined });
+    log.error("damaged ledger put aside, totals start from 0", { ...quarantined });
   }
   return {
     store,
@@ -125,7 +125,7 @@ function outdatedBy(copiedAt: number | undefined, restored: LedgerRestored | und
 }
 
 /**
- * The state as it may be continued. Where the ledger may be older than what was delivered every series begins anew.
+ * The state as it may be continued. Where the ledger may be older than what was delivered every series starts from 0.
  * Where it most likely is, its last samples are forgotten too: the difference to them was delivered already.
  */
 function continued(durable: Durable, spool: Spool, targets: readonly Destination[], log: Log): Durable {
@@ -137,7 +137,7 @@ function continued(durable: Durable, spool: Spool, targets: readonly Destination
       ? { ...durable, restored: announcedBefore(restored) }
       : durable;
   }
-  log.error("the ledger is a copy, series begin anew", { outdated, committed: restored.time });
+  log.error("the ledger is a copy, series start from 0", { outdated, committed: restored.time });
   if (outdated === "moved") return durable;
   const state = restored.state.filter(({ key }) => !/^\["(sample|pending)"/.test(key));
   return { ...durable, outdated, restored: { ...restored, state } };

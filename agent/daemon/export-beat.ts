@@ -218,7 +218,7 @@ export class Exports {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** Commits what was settled last and sends what is queued within `flushMs`; what is left is told. */
+  /** Commits what was settled last and sends what is queued within `flushMs`; what is left is logged. */
   async stop(flushMs: number): Promise<void> {
     this.#cancel();
     this.#stopping = true;
@@ -283,7 +283,7 @@ export class Exports {
       });
   }
 
-  /** Tells the ledger which buckets every destination has, so that retention never drops one that waits. */
+  /** Records in the ledger which buckets every destination has, so that retention never drops one that waits. */
   async #noteDelivered(): Promise<void> {
     const { clock, core, durable } = this.#options;
     if (durable.store === undefined || this.#snapshot === undefined) return;

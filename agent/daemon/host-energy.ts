@@ -36,7 +36,7 @@ export class HostMeter {
     this.#books = books;
   }
 
-  /** Looks for a meter and reads it from then on; the result ends that. Where there is none it does nothing. */
+  /** Looks for a meter and reads it from then on; the result ends that. Without a meter it does nothing. */
   start(): Cancel {
     void this.#open();
     return () => {

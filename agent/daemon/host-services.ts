@@ -17,6 +17,7 @@ import type { Pipeline } from "./pipeline.ts";
 /** What kind of machine it is takes a process to find out, and nothing waits for it: after the start. */
 const INVENTORY_AFTER_MS = 5000;
 
+/** What the services watch with. */
 export interface HostServicesParts {
   readonly clock: Clock;
   readonly log: Log;

@@ -19,6 +19,7 @@ import { SourceHealth } from "./source-health.ts";
 /** Key of the row that lists the GPUs. */
 export const GPUS_KEY = '["gpus"]';
 
+/** What readings are taken into. */
 export interface IntakeParts extends Core {
   readonly clock: Clock;
   readonly log: Log;

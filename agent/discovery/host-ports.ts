@@ -1,6 +1,6 @@
 // Which ports of this host may be a server's: those GPU processes or their parents were started with, hold themselves, or
 // listen on under their uid at a port engines are known to use. The last needs no capability (METERING.md 4, rung 3);
-// sockets of other users' processes cannot be seen without one. Ports that cannot be asked on loopback are told with why.
+// sockets of other users' processes cannot be seen without one. Ports that cannot be asked on loopback are named with the reason.
 import type { ProcessReading } from "../host/processes.ts";
 import type { ListeningSocket } from "../host/sockets.ts";
 
@@ -13,10 +13,11 @@ export interface PortCandidate {
   readonly from: string;
   /** Why it is not asked; `waiting` = nothing listens yet. */
   readonly not?: { readonly state: "waiting" | "refused" | "off"; readonly why: string };
-  /** Who listens here, so that another one is told apart. */
+  /** Who listens here, so that another one is noticed. */
   readonly inodes: string;
 }
 
+/** What is known of the ports of a GPU process. */
 export interface PortFacts {
   readonly readings: readonly ProcessReading[];
   /** Processes that hold a GPU. */

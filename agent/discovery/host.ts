@@ -1,4 +1,4 @@
-// Keeps the correlator's facts about processes fresh, and finds servers nobody configured behind the GPU processes.
+// Keeps the correlator's facts about processes fresh, and finds servers that are not configured behind the GPU processes.
 // Looked at when the set of GPU processes changes, and every 30 s otherwise. Only loopback is ever asked, and only ports
 // host-ports.ts knows of a GPU process; a port that answered nothing is asked again rarely.
 
@@ -19,11 +19,12 @@ import { isOf, isTwin, letGo, Place, takeIn } from "./places.ts";
 
 const LOOK_MS = 1000;
 const REFRESH_NANOS = 30e9;
-/** How long readings may not say who holds a GPU before nobody does. */
+/** How long readings may not say who holds a GPU before it counts as free. */
 const HOLDERS_NANOS = 60e9;
 /** Ports looked at on one host. */
 const PORTS_MAX = 256;
 
+/** What the watch works with. */
 export interface HostWatchParts {
   readonly clock: Clock;
   readonly log: Log;
@@ -38,7 +39,7 @@ export interface HostWatchParts {
   readonly proc?: string;
 }
 
-/** What `status()` tells. */
+/** What `status()` returns. */
 export interface HostStatus {
   readonly enabled: boolean;
   /** Processes that hold a GPU, how many of them /proc shows, and what those are called. */
@@ -60,7 +61,7 @@ interface PortPlace {
 export class HostWatch {
   readonly #parts: HostWatchParts;
   readonly #ports = new Map<number, PortPlace>();
-  /** Processes that hold each GPU, as it was last told. */
+  /** Processes that hold each GPU, as last read. */
   readonly #holders = new Map<string, { readonly at: Nanos; readonly pids: readonly number[] }>();
   #cancel: Cancel = () => {};
   #seen = "";
@@ -106,11 +107,11 @@ export class HostWatch {
     if (discover) await this.#discover(readings, pids);
   }
 
-  /** Who holds a GPU; for a while who was told last, where a reading does not say. */
+  /** Who holds a GPU; for a while the last known, where a reading does not say. */
   #pidsOn({ at, gpu, processes }: GpuSample): readonly number[] {
     if (processes !== undefined) this.#holders.set(gpu, { at, pids: processes.map(({ pid }) => pid) });
-    const told = this.#holders.get(gpu);
-    return told === undefined || at - told.at > HOLDERS_NANOS ? [] : told.pids;
+    const held = this.#holders.get(gpu);
+    return held === undefined || at - held.at > HOLDERS_NANOS ? [] : held.pids;
   }
 
   async #discover(readings: readonly ProcessReading[], pids: readonly number[]): Promise<void> {

@@ -27,6 +27,7 @@ const LOOK_NANOS_MAX = 10e9;
 /** How long configured servers may take to be read before others are looked for. */
 const PATIENCE_NANOS = 60e9;
 
+/** What the watch works with. */
 export interface KubernetesWatchParts {
   readonly context: SourceContext;
   readonly pipeline: ServerTaker;
@@ -67,7 +68,7 @@ class PodPlace extends Place {
   }
 }
 
-/** What `status()` tells. */
+/** What `status()` returns. */
 export interface KubernetesStatus {
   readonly from: Config["discovery"]["kubernetes"];
   readonly pods_api?: ApiOutcome;
@@ -273,7 +274,7 @@ function gpusOf(server: PodTarget["server"]): string {
   return "refused" in server ? "" : server.gpus.join();
 }
 
-/** Empty where nothing of it may be another server's by now: its type is given, or nobody tells. */
+/** Empty where nothing of it may be another server's by now: its type is given, or nothing says so. */
 function instanceOf(server: PodTarget["server"]): string {
   return "refused" in server || server.type !== undefined ? "" : server.instance;
 }
@@ -282,7 +283,7 @@ function asked({ server }: PodTarget): boolean {
   return "refused" in server || server.asked;
 }
 
-/** Pods of one template share their annotations, containers of one pod its name: the second of a name is told apart. */
+/** Pods of one template share their annotations, containers of one pod its name: the second of a name gets its own. */
 function freeId(named: string, where: string, servers: ReadonlySet<string>): string {
   if (!servers.has(named)) return named;
   const base = named.endsWith(`@${where}`) ? named : `${named}@${where}`;

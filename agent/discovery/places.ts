@@ -145,7 +145,7 @@ export interface Twin {
 
 /**
  * The configured server that is the same one by another address (a Kubernetes Service, a proxy, a host name): one process
- * start and a model in common, or where no start is told the type and a model.
+ * start and a model in common, or without a start time the type and a model.
  */
 export function twinOf(
   { id, type }: ServerInfo,
@@ -179,7 +179,7 @@ export function unreadOf({ health, servers }: ServerTaker["intake"]): string | u
 }
 
 /**
- * Whether another server counts what this one would; told to `place`, and the source closed, then and where it cannot be
+ * Whether another server counts what this one would; noted in `place`, and the source closed, then and where it cannot be
  * read. A server the place had is let go for the other one.
  */
 export async function isTwin(
@@ -226,7 +226,7 @@ export interface Finding {
   readonly pod?: string;
 }
 
-/** Has a server read that was found at a place, in the stead of the one that was read there. */
+/** Has a server read that was found at a place, and replaces the one that was read there. */
 export async function takeIn(
   source: ServerSource,
   place: Place,
@@ -239,9 +239,9 @@ export async function takeIn(
   await letGo(place, pipeline);
   place.found(source, [`${type}: ${finding.why}`, finding.from ?? []].flat().join("; "));
   pipeline.addServer(source);
-  const told = { source: `server:${id}`, type, ...finding };
-  if (before === undefined) log.info("server found", told);
-  else log.info("server replaced", { ...told, before: `server:${before.id}`, beforeType: before.type });
+  const facts = { source: `server:${id}`, type, ...finding };
+  if (before === undefined) log.info("server found", facts);
+  else log.info("server replaced", { ...facts, before: `server:${before.id}`, beforeType: before.type });
 }
 
 /** Whether this is the server of a source, or one of those behind it, which the intake names after it. */

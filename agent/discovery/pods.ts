@@ -1,7 +1,7 @@
 // Which servers a pod of this node may hold: the one its annotations `tokenwatt.io/*` name, else one in each container
 // that was given GPUs, at the TCP ports that container declares. Containers beside it (proxies, exporters) and init
 // containers hold no GPU and are never asked: a proxy would answer with the engine's own page.
-// The address is always the pod's own, as the kubelet of this node tells it: an annotation cannot send the agent elsewhere.
+// The address is always the pod's own, as the kubelet of this node gives it: an annotation cannot send the agent elsewhere.
 import { isIP } from "node:net";
 import type { PodGpus } from "../host/kubelet/pod-resources.ts";
 import type { Pod, PodContainer } from "../host/kubelet/pods.ts";
@@ -31,7 +31,7 @@ export interface PodServer {
   readonly entry: Readonly<Record<string, unknown>>;
   /** GPUs held alone. */
   readonly gpus: readonly string[];
-  /** Which containers run it, so that restarted ones are told apart; empty where the kubelet does not say. */
+  /** Which containers run it, so that restarted ones can be distinguished; empty where the kubelet does not say. */
   readonly instance: string;
 }
 

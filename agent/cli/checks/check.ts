@@ -3,6 +3,7 @@ import type { LoadedConfig } from "../../config/load.ts";
 import type { SourceContext } from "../../source.ts";
 import type { Environment } from "../common/io.ts";
 
+/** How bad a finding is; `skip` where it does not apply. */
 export type Verdict = "ok" | "warn" | "fail" | "skip";
 
 /** What one check found. */
@@ -35,7 +36,7 @@ export interface Check {
   run(context: CheckContext): Promise<readonly Finding[]>;
 }
 
-/** The worst verdict of several; `ok` when there is none. */
+/** The worst verdict of several; `ok` without findings. */
 export function worst(findings: readonly Finding[]): Verdict {
   for (const verdict of ["fail", "warn", "ok"] as const) {
     if (findings.some((finding) => finding.verdict === verdict)) return verdict;

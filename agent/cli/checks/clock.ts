@@ -12,6 +12,7 @@ const SERVICES = [
   ["ntpd", "run/ntpd.pid"],
 ] as const;
 
+/** Judges the clock of this host. */
 export const clockCheck: Check = { ids: [ID], run: async (context) => [judgeClock(context)] };
 
 function judgeClock({ clock, root }: CheckContext): Finding {

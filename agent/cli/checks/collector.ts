@@ -11,6 +11,7 @@ import { reasonOf, within } from "./check.ts";
 const ID = "otlp.accepts";
 const SEND_MS = 5000;
 
+/** Sends an empty request to each destination. */
 export const collectorCheck: Check = {
   ids: [ID],
   run: async (context) => {

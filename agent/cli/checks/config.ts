@@ -6,6 +6,7 @@ import { reasonOf } from "./check.ts";
 
 const ID = "config.valid";
 
+/** Reads the configuration and every file it names, as `run` does. */
 export const configCheck: Check = {
   ids: [ID],
   run: async ({ loaded, configError }) => {

@@ -11,9 +11,10 @@ import { lookOf } from "./look.ts";
 const HOST = "discovery.host";
 const KUBERNETES = "discovery.kubernetes";
 const PLACEMENT = "discovery.placement";
-/** Places told one by one; the rest are counted. */
+/** Places named one by one; the rest are counted. */
 const PLACES_MAX = 50;
 
+/** Judges what discovery found, and which GPUs each engine has. */
 export const discoveryCheck: Check = {
   ids: [HOST, KUBERNETES, PLACEMENT],
   run: async (context) => {
@@ -49,7 +50,7 @@ export function judgeHost({ by, engines, host, kubernetes }: Look): readonly Fin
   }
   const places = Object.entries(ports);
   if (places.length > 0) return placeFindings(HOST, places, PORT_REMEDIES, facts, portName);
-  const seen = `${count} GPU processes (${names.join(", ")}) listen on no port that can be told to be a server's`;
+  const seen = `${count} GPU processes (${names.join(", ")}) listen on no port that can be known as a server's`;
   return engines.length > 0 ? one("ok", seen) : one("warn", seen, NO_PORTS);
 }
 
@@ -72,9 +73,9 @@ export function judgeKubernetes(status: KubernetesStatus, here: boolean): readon
     ...judgeApi("pod_resources", resources, false, NO_POD_RESOURCES),
     ...judgeApi("kubelet_https", https, api?.ok === true, NO_HTTPS),
   ];
-  const told = api?.ok === true || https?.ok === true;
+  const answered = api?.ok === true || https?.ok === true;
   const places = Object.entries(pods ?? {});
-  if (places.length === 0 && told) {
+  if (places.length === 0 && answered) {
     const wanted = from === "auto" ? "holds a GPU or asks to be read" : "asks to be read by annotations";
     apis.push({ id: KUBERNETES, verdict: "ok", seen: `no pod of this node ${wanted}` });
   }
@@ -103,7 +104,7 @@ export function judgePlacement(look: Look): readonly Finding[] {
     id: PLACEMENT,
     subject: info.id,
     verdict: "warn",
-    seen: `it answers at ${info.address}, but which GPUs are its own cannot be told: ${reason(info, visible)}`,
+    seen: `it answers at ${info.address}, but which GPUs are its own is not known: ${reason(info, visible)}`,
     remedy: visible === 0 ? NO_PROCESSES : NO_PLACE,
     facts: { by: look.by },
   }));
@@ -141,9 +142,9 @@ function placeFindings(
     return remedy === undefined ? { ...base, verdict: "ok" } : { ...base, verdict: "warn", remedy };
   });
   // What needs somebody first.
-  const told = findings.toSorted((a, b) => Number(a.verdict === "ok") - Number(b.verdict === "ok"));
-  const [first, ...rest] = told.slice(0, PLACES_MAX);
-  const more = told.length - PLACES_MAX;
+  const sorted = findings.toSorted((a, b) => Number(a.verdict === "ok") - Number(b.verdict === "ok"));
+  const [first, ...rest] = sorted.slice(0, PLACES_MAX);
+  const more = sorted.length - PLACES_MAX;
   return [
     ...(first === undefined ? [] : [{ ...first, facts }, ...rest]),
     ...(more > 0 ? [{ id, verdict: "ok" as const, seen: `${more} more, see /-/status` }] : []),

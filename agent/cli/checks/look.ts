@@ -1,4 +1,4 @@
-// What discovery finds on this host, for the checks that need it: told by the running daemon's /-/status, else looked up
+// What discovery finds on this host, for the checks that need it: from the running daemon's /-/status, else looked up
 // once by the daemon's own searches. Nothing found here is read beyond one first reading, and nothing is booked.
 import { join } from "node:path";
 import type { Config, LoadedConfig } from "../../config/load.ts";
@@ -52,8 +52,8 @@ export function lookOf(context: CheckContext, loaded: LoadedConfig): Promise<Loo
 
 async function look(context: CheckContext, config: Config): Promise<Look | NoLook> {
   const status = await readStatus(config.export.prometheus, STATUS_MS);
-  const told = status === undefined ? undefined : lookOfStatus(status);
-  if (told !== undefined) return told;
+  const seen = status === undefined ? undefined : lookOfStatus(status);
+  if (seen !== undefined) return seen;
   const stop = new AbortController();
   try {
     return await within(context, LOOK_MS, "looking for servers", lookOnce(context, config, stop.signal));
@@ -168,7 +168,7 @@ async function lookOnce(context: CheckContext, config: Config, signal: AbortSign
   }
 }
 
-/** A configured server's reading tells whether one that is found is the same. */
+/** A configured server's reading shows whether one that is found is the same. */
 async function sampleOf(
   context: SourceContext,
   source: ServerSource,

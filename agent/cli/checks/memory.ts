@@ -4,6 +4,7 @@ import type { Check } from "./check.ts";
 
 const ID = "memory.limit";
 
+/** Judges the memory limit of this process. */
 export const memoryCheck: Check = {
   ids: [ID],
   run: async () => {

@@ -4,6 +4,7 @@ import type { Check, Finding } from "./check.ts";
 const MAJOR_TESTED = 24;
 const MINOR_LEAST = 20;
 
+/** Judges the version of Node. */
 export const nodeCheck: Check = {
   ids: ["node.version"],
   run: async () => [judgeNode(process.versions.node)],

@@ -7,6 +7,7 @@ import type { Check, Finding } from "./check.ts";
 const ID = "http.port";
 const ASK_MS = 2000;
 
+/** Tries to listen where `export.prometheus.listen` says. */
 export const portCheck: Check = {
   ids: [ID],
   run: async (context) => {

@@ -13,6 +13,7 @@ import { portCheck } from "./port.ts";
 import { serversCheck } from "./servers.ts";
 import { stateCheck } from "./state.ts";
 
+/** Every check, in the order of its findings. */
 export const checks: readonly Check[] = [
   nodeCheck,
   configCheck,

@@ -16,6 +16,7 @@ import { firstReading, judgeSample } from "./reading.ts";
 const READ_MS = 8000;
 const STATUS_MS = 2000;
 
+/** Reads each configured server once. */
 export const serversCheck: Check = {
   ids: ["server.reachable", "server.counters"],
   run: async (context) => {
@@ -67,7 +68,7 @@ async function judge(
   }
 }
 
-/** Whether the source is a receiver: others call it, so there is nobody to ask. */
+/** Whether the source is a receiver: others call it, so there is nothing to ask. */
 function listens(source: ServerSource): boolean {
   return "listening" in source;
 }

@@ -8,6 +8,7 @@ import type { Check, Finding } from "./check.ts";
 const ID = "state.writable";
 const FREE_BYTES_LEAST = 256 * 1024 * 1024;
 
+/** Writes to the state directory. */
 export const stateCheck: Check = {
   ids: [ID],
   run: async ({ loaded }) => (loaded === undefined ? [] : [judgeState(loaded.config.stateDir)]),

@@ -14,10 +14,10 @@ import type { Environment } from "./io.ts";
 /** Why no daemon was found, for messages; or its pid. */
 export type DaemonProcess = { readonly pid: number } | { readonly missing: string };
 
-/** The daemon of this configuration. `MAINPID` is what systemd tells the commands of ExecReload. */
+/** The daemon of this configuration. `MAINPID` is what systemd gives the commands of ExecReload. */
 export function findDaemon(config: Config, env: Environment): DaemonProcess {
-  const told = Number(env["MAINPID"]);
-  if (Number.isSafeInteger(told) && told > 1) return { pid: told };
+  const given = Number(env["MAINPID"]);
+  if (Number.isSafeInteger(given) && given > 1) return { pid: given };
   const file = join(config.stateDir, "tokenwatt.pid");
   let pid: number;
   try {
@@ -50,7 +50,7 @@ export interface Endpoint {
 
 /**
  * `/-/status` of the tokenwatt that listens there, or undefined when none answers within `ms`. Its certificate is not
- * judged: nothing is told to it. One that wants a client's certificate does not answer.
+ * judged: nothing is sent to it. One that wants a client's certificate does not answer.
  */
 export async function readStatus(
   { listen, tls }: Endpoint,

@@ -7,6 +7,7 @@
  */
 export const exitCodes = { ok: 0, crashed: 1, misconfigured: 2, restart: 75 } as const;
 
+/** One of them. */
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
 /** Where text goes; `process.stdout` is one. */
@@ -16,6 +17,7 @@ export interface Output {
   readonly columns?: number;
 }
 
+/** Environment variables by name. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** What every command is given. */

@@ -1,4 +1,4 @@
-// Waits until an agent is to end: its time is over, the process is told to stop, or only a restart helps.
+// Waits until an agent is to end: its time is over, the process is asked to stop, or only a restart helps.
 // Ctrl-C reaches the process twice within a millisecond under npm (terminal and npm), so only a signal more than a
 // second after the first means "at once".
 

@@ -20,6 +20,7 @@ import type { DemoHelpers, Helper } from "./helpers.ts";
 import { demoFolder, demoRecording } from "./recording.ts";
 import type { DemoStart } from "./token-server.ts";
 
+/** What a demo is played with. */
 export interface DemoRunOptions {
   readonly json?: boolean;
   readonly speed: number;
@@ -33,7 +34,7 @@ const LEAD_MS = 60;
 /** After the last instant the token server stands still: one more snapshot of it must arrive. */
 const SETTLE_NANOS = 1.2e9;
 
-/** Runs until the duration is over or the process is told to stop; resolves after the summary. Ends the helpers. */
+/** Runs until the duration is over or the process is asked to stop; resolves after the summary. Ends the helpers. */
 export async function runDemo(
   options: DemoRunOptions,
   io: Io,
@@ -95,7 +96,7 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
     origin,
     stateless: true,
     ...(until === undefined ? {} : { until }),
-    onInterval: (interval) => session.add(interval),
+    onInterval: (interval) => session.addInterval(interval),
   });
   const faster = options.speed === 1 ? "" : `, ${options.speed} x as fast as recorded`;
   session.show(agent, `tokenwatt demo: recorded H100 (${demoRecording})${faster}`, () => {

@@ -32,7 +32,7 @@ const clock = systemClock({ speed: options.speed });
 const server = readServer(options.path);
 const spans = busySpans(options.path);
 let time: TraceTime | undefined;
-/** The first snapshot tells where the counters stood when the recording began, so that nothing played is missed. */
+/** The first snapshot says where the counters stood when the recording began, so that nothing played is missed. */
 let firstAt: number | undefined;
 let gpus: readonly string[] = [];
 

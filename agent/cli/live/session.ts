@@ -38,6 +38,7 @@ export interface SummaryFacts {
   readonly received?: Received;
 }
 
+/** What a session shows with. */
 export interface LiveSessionOptions {
   readonly io: Io;
   readonly json: boolean;
@@ -58,8 +59,9 @@ export class LiveSession {
     this.#options = options;
   }
 
-  add(interval: SettledInterval): void {
-    this.#figures.add(interval);
+  /** Takes a settled interval into the screen and the summary. */
+  addInterval(interval: SettledInterval): void {
+    this.#figures.addInterval(interval);
     this.#totals.addInterval(interval);
     this.#settled++;
   }
@@ -78,6 +80,7 @@ export class LiveSession {
     });
   }
 
+  /** Draws no more. */
   stop(): void {
     this.#cancel?.();
   }
@@ -119,7 +122,7 @@ export class LiveSession {
       gpus: [...gpus.values()].map((info) => this.#figures.gpu(info, lastGpuSamples.get(info.uuid))),
       host: this.#figures.host(),
       notes: [
-        `OTLP: ${exported.data_points.toLocaleString("en-US")} data points shipped to ${agent.exports.destination ?? "nobody"}${arrived}`,
+        `OTLP: ${exported.data_points.toLocaleString("en-US")} data points shipped to ${agent.exports.destination ?? "no destination"}${arrived}`,
         ...(agent.exports.address === undefined ? [] : [`metrics: http://${agent.exports.address}/metrics`]),
       ],
     };

@@ -43,6 +43,8 @@ export function intervalLines(interval: SettledInterval, seconds: ToSeconds): re
 export class ReplayTotals {
   readonly #meter = new Meter();
   readonly #unmatched = { input: 0, output: 0 };
+  /** Of engines alone: a gateway counts the same tokens again. */
+  readonly #engines = { input: 0, output: 0 };
   readonly #gpus = new Map<string, { nanos: Record<string, number>; millijoules: Record<string, number> }>();
   readonly #servers = new Map<
     string,
@@ -55,6 +57,7 @@ export class ReplayTotals {
     for (const server of servers) this.#server(server);
   }
 
+  /** Adds an interval. */
   addInterval(interval: SettledInterval): void {
     for (const posting of this.#meter.post(interval, { gpus: new Map(), servers: new Map() })) {
       if (posting.metric !== "tokenwatt.unmatched_tokens" || !("amount" in posting)) continue;
@@ -66,6 +69,9 @@ export class ReplayTotals {
       const total = this.#server(server.server);
       total.input += tokens(server, "input");
       total.output += tokens(server, "output");
+      const increments = server.increments.filter(({ family }) => family === "engine");
+      this.#engines.input += tokens({ increments }, "input");
+      this.#engines.output += tokens({ increments }, "output");
     }
   }
 
@@ -76,14 +82,11 @@ export class ReplayTotals {
       addTo(all.nanos, gpu.nanos);
       addTo(all.millijoules, gpu.millijoules);
     }
-    const servers = [...this.#servers.entries()].filter(
-      ([name]) => name !== "unmetered" && name !== "unattributed",
-    );
     const totals: KpiTotals = {
       gpuNanos: all.nanos as Record<GpuState, number>,
       gpuMillijoules: all.millijoules as Record<GpuState, number>,
-      inputTokens: servers.reduce((sum, [, server]) => sum + server.input, 0),
-      outputTokens: servers.reduce((sum, [, server]) => sum + server.output, 0),
+      inputTokens: this.#engines.input,
+      outputTokens: this.#engines.output,
       unmatchedInputTokens: this.#unmatched.input,
       unmatchedOutputTokens: this.#unmatched.output,
     };
@@ -165,7 +168,7 @@ function serverLine(server: ServerInterval, from: number, to: number): object {
 }
 
 /** Tokens a server's increments booked: all input kinds, or output. */
-export function tokens(server: ServerInterval, side: "input" | "output"): number {
+function tokens(server: Pick<ServerInterval, "increments">, side: "input" | "output"): number {
   let sum = 0;
   for (const increment of server.increments) {
     for (const [kind, amount] of Object.entries(increment.tokens)) {

@@ -12,6 +12,7 @@ import { listRecording } from "../../recording/files.ts";
 import { replayServer } from "../../servers/replay.ts";
 import type { ServerSource, SourceContext } from "../../source.ts";
 
+/** What a recording is replayed with. */
 export interface RecordingOptions {
   readonly folder: string;
   readonly gpuPollMs: number;
@@ -20,7 +21,7 @@ export interface RecordingOptions {
   readonly configFile?: string;
   /** A broken accounting law throws instead of being booked as unattributed. */
   readonly strict?: boolean;
-  /** Told what was left out of the recording, a text each. */
+  /** Called with what was left out of the recording, a text each. */
   readonly warn: (text: string) => void;
   readonly onInterval: (interval: SettledInterval) => void;
 }
@@ -36,7 +37,7 @@ export interface RecordingRun {
   run(): Promise<void>;
 }
 
-/** Opens a recording folder. Throws SourceError when it is none. */
+/** Opens a recording folder. Throws SourceError when it is no recording. */
 export async function openRecording(options: RecordingOptions): Promise<RecordingRun> {
   const { gpus, problems, pollMs = 0 } = readGpus(options.folder);
   // Readings a second apart are not to be taken for gaps because they are replayed at a finer beat.

@@ -2,9 +2,11 @@
 // They are gauges and described "do not aggregate": a fleet's figure is a quotient of sums of the counters, never a mean
 // of these. Windows advance in steps of 10 s, so an hour costs 360 sums a row. A cost is given only for a window in which
 // every second of the row had a price, in one currency.
-import type { Dimensions, Gauge, GpuInfo, GpuState, Nanos, Posting, SettledInterval } from "../../model.ts";
+import type { Dimensions, Gauge, GpuInfo, Nanos, Posting, SettledInterval } from "../../model.ts";
 import type { CostBasis, CostState, Kpis } from "./kpis.ts";
 import { kpis } from "./kpis.ts";
+import type { WindowSums } from "./sums.ts";
+import { addStates, addTokens, emptySums } from "./sums.ts";
 
 const STEP_NANOS = 10e9;
 const WINDOWS = [
@@ -14,11 +16,7 @@ const WINDOWS = [
 const EVERY_MS = 10_000;
 const ROWS_MAX = 500;
 
-interface Sums {
-  readonly nanos: Record<GpuState, number>;
-  readonly millijoules: Record<GpuState, number>;
-  input: number;
-  output: number;
+interface Sums extends WindowSums {
   /** 1e-9 of the currency, by state. */
   readonly cost: Partial<Record<CostState, number>>;
   /** Undefined: nothing had a price. */
@@ -71,10 +69,7 @@ export class Convenience {
       const products = [...(homes.get(server.server) ?? [])];
       // A server over GPUs of two products has no one product its tokens belong to.
       if (products.length === 1) targets.push(row(step, { "hw.model": products[0] as string }));
-      for (const increment of server.increments) {
-        if (increment.family !== "engine" || increment.late) continue;
-        for (const { sums } of targets) addTokens(sums, increment.tokens);
-      }
+      for (const { sums } of targets) addTokens(sums, server);
     }
     for (const posting of money) if (posting.metric === "tokenwatt.cost") addCost(step, posting);
     if (interval.to - this.#reported < STEP_NANOS) return [];
@@ -198,32 +193,5 @@ function row(step: Step, dimensions: Dimensions): Row {
 }
 
 function empty(): Sums {
-  const zeros = (): Record<GpuState, number> => ({
-    token_active: 0,
-    stalled: 0,
-    parked: 0,
-    other: 0,
-    free: 0,
-    unobserved: 0,
-  });
-  const sums = { nanos: zeros(), millijoules: zeros(), input: 0, output: 0 };
-  return { ...sums, cost: {}, currency: undefined, unpriced: false };
-}
-
-function addStates(
-  sums: Sums,
-  nanos: Readonly<Partial<Record<GpuState, number>>>,
-  millijoules: Readonly<Partial<Record<GpuState, number>>>,
-): void {
-  for (const state of Object.keys(sums.nanos) as GpuState[]) {
-    sums.nanos[state] += nanos[state] ?? 0;
-    sums.millijoules[state] += millijoules[state] ?? 0;
-  }
-}
-
-function addTokens(sums: Sums, tokens: Readonly<Record<string, number>>): void {
-  for (const [kind, amount] of Object.entries(tokens)) {
-    if (kind === "output") sums.output += amount;
-    else sums.input += amount;
-  }
+  return { ...emptySums(), cost: {}, currency: undefined, unpriced: false };
 }

@@ -1,0 +1,47 @@
+// What ratios for people who look at one host are made of: states, joules and tokens of a window, added up. Tokens are those
+// of engines that met observed GPU time (METERING.md 6): a gateway counts the same tokens again, late ones have no time.
+import type { GpuState, ServerInterval } from "../../model.ts";
+
+/** Sums of a window. */
+export interface WindowSums {
+  readonly nanos: Record<GpuState, number>;
+  readonly millijoules: Record<GpuState, number>;
+  input: number;
+  output: number;
+}
+
+/** Sums of nothing. */
+export function emptySums(): WindowSums {
+  const zeros = (): Record<GpuState, number> => ({
+    token_active: 0,
+    stalled: 0,
+    parked: 0,
+    other: 0,
+    free: 0,
+    unobserved: 0,
+  });
+  return { nanos: zeros(), millijoules: zeros(), input: 0, output: 0 };
+}
+
+/** Adds the time and energy of a GPU or of a server's part of one. */
+export function addStates(
+  sums: WindowSums,
+  nanos: Readonly<Partial<Record<GpuState, number>>>,
+  millijoules: Readonly<Partial<Record<GpuState, number>>>,
+): void {
+  for (const state of Object.keys(sums.nanos) as GpuState[]) {
+    sums.nanos[state] += nanos[state] ?? 0;
+    sums.millijoules[state] += millijoules[state] ?? 0;
+  }
+}
+
+/** Adds an engine's tokens of an interval, or an equal part of them where it runs on several GPUs. */
+export function addTokens(sums: WindowSums, { increments }: ServerInterval, parts = 1): void {
+  for (const { family, late, tokens } of increments) {
+    if (family !== "engine" || late) continue;
+    for (const [kind, amount] of Object.entries(tokens)) {
+      if (kind === "output") sums.output += amount / parts;
+      else sums.input += amount / parts;
+    }
+  }
+}

@@ -1,0 +1,34 @@
+// Live figures and a replay's totals count what engines made, once: a gateway in front of them counts the same tokens again.
+import { expect, test } from "vitest";
+import { LiveFigures } from "../../../agent/cli/live/figures.ts";
+import { ReplayTotals } from "../../../agent/cli/replay/lines.ts";
+import { h100, intervalOf, moved } from "../../meter/fixtures.ts";
+
+const interval = intervalOf({
+  from: 0,
+  to: 1,
+  seconds: { token_active: 0.5, parked: 0.5 },
+  joules: { token_active: 100, parked: 50 },
+  increments: [
+    moved({ tokens: { output: 300, input_unsplit: 150 } }),
+    moved({ server: "g", family: "gateway", tokens: { output: 300, input_unsplit: 150 } }),
+    moved({ late: true, tokens: { output: 1000 } }),
+  ],
+});
+
+test("LiveFigures leave out a gateway's tokens and late ones, for the host and for a GPU", () => {
+  const figures = new LiveFigures();
+  figures.addInterval(interval);
+  for (const row of [figures.host(), figures.gpu(h100, undefined)]) {
+    expect(row).toMatchObject({ tokensPerSecond: 450, tokensPerGpuHour: 450 * 3600, tokensPerJoule: 3 });
+  }
+});
+
+test("ReplayTotals agree, and still name what each server counted", () => {
+  const totals = new ReplayTotals();
+  totals.addInterval(interval);
+  expect(totals.line()).toMatchObject({
+    kpis: { tokens_per_gpu_hour: 450 * 3600, tokens_per_joule: 3 },
+    servers: { g: { input_tokens: 150, output_tokens: 300 } },
+  });
+});
