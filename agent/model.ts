@@ -33,6 +33,8 @@ export interface GpuInfo {
   readonly migProfile?: string;
   /** Why a reading is missing on this GPU: capability name -> reason. */
   readonly unsupported?: Readonly<Record<string, string>>;
+  /** Why nothing of it can be read although it is counted; its time is unobserved. */
+  readonly unreadable?: string;
 }
 
 /** One value of a driver's own history; stands for the time since the point before it. */
@@ -486,6 +488,7 @@ export type AuditKind =
   | "reset"
   | "rejected"
   | "gap"
+  | "gpu"
   | "unmetered"
   | "clock_step"
   | "config"

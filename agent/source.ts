@@ -90,6 +90,8 @@ export interface Detection {
   readonly usable: boolean;
   /** One sentence: what was found or what was missing. */
   readonly reason: string;
+  /** What to do about it, where the reason says it. */
+  readonly hint?: string;
   readonly facts?: Readonly<Record<string, unknown>>;
 }
 

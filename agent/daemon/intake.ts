@@ -74,9 +74,12 @@ export class Intake {
 
   /** Replaces the GPUs; those no longer named end. */
   setGpus(infos: readonly GpuInfo[]): void {
-    const { books, clock, correlator } = this.#parts;
+    const { books, clock, correlator, log } = this.#parts;
     const gone = [...this.gpus.keys()].filter((uuid) => !infos.some((info) => info.uuid === uuid));
     for (const uuid of gone) {
+      const { name, parent } = this.gpus.get(uuid) ?? {};
+      log.warn("GPU left", { source: `gpu:${uuid}`, name, parent });
+      books.note("gpu", clock.now(), { gpu: uuid, name, parent, why: "left" });
       this.lastGpuSamples.delete(uuid);
       this.#forget(`gpu:${uuid}`);
       books.ledger.endWhere((dimensions) => dimensions["hw.id"] === uuid);
@@ -196,6 +199,7 @@ export class Intake {
     const reason = error instanceof Error ? error.message : String(error);
     this.#toCorrelator({ source, at: clock.now(), reason });
     this.#parts.books.ledger.post(this.#gapTimes.failed(source, clock.now(), reason), clock.now());
+    if (source === "gpu") for (const info of this.gpus.values()) this.#showFailed(info, clock.now());
     const hint = error instanceof SourceError && error.hint !== undefined ? { hint: error.hint } : {};
     if (this.#failing(source, clock.now(), reason)) {
       log.warn("source cannot be read", { source, cause: reason, ...hint });
@@ -208,17 +212,20 @@ export class Intake {
 
   /** A source says itself that it could not read something. */
   acceptGap(gap: Gap): void {
-    const { books, clock, gpuPollMs } = this.#parts;
+    const { books, clock } = this.#parts;
     this.#toCorrelator(gap);
     books.ledger.post(this.#gapTimes.failed(gap.source, gap.at, gap.reason), clock.now());
     const info = this.gpus.get(gap.source.replace(/^gpu:/, ""));
-    if (info !== undefined) {
-      for (const gauge of statusGauges(info, "failed", gap.at, gpuPollMs)) books.ledger.observe(gauge);
-    }
+    if (info !== undefined) this.#showFailed(info, gap.at);
     if (this.#failing(gap.source, gap.at, gap.reason)) {
       const hint = gap.hint === undefined ? {} : { hint: gap.hint };
       this.#parts.log.warn("source cannot be read", { source: gap.source, cause: gap.reason, ...hint });
     }
+  }
+
+  #showFailed(info: GpuInfo, at: Nanos): void {
+    const { books, gpuPollMs } = this.#parts;
+    for (const gauge of statusGauges(info, "failed", at, gpuPollMs)) books.ledger.observe(gauge);
   }
 
   /** True when this is news. */

@@ -1,7 +1,9 @@
 // GPU readings from a dcgm-exporter's page: for hosts where the agent has no access to the devices.
 // Classic and 4.9 names (dcgm-readings.ts). On a shared GPU each pod repeats its series: the first one counts. The page
 // holds the exporter's last collection (30 s by default), so a set of values seen before is no new reading.
-// MIG instances are known by board and instance number only; processes, XID counts and events are not on the page.
+// MIG instances are known by board and instance number only; processes, XID counts and events are not on the page. Under
+// MIG the page repeats what the board has once (power, energy, temperature, clocks) on each instance and has no row for the
+// board (dcgm-exporter#50, #257, #561): those values are read once and belong to the board.
 
 import { z } from "zod";
 import type { Gap, GpuInfo, GpuSample, Nanos } from "../model.ts";
@@ -14,9 +16,12 @@ import { NANOS_PER_MS } from "../platform/clock.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, MetricPage, SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
 import { DCGM_FIELDS, DcgmScale, dcgmSample, totalMemory } from "./dcgm-readings.ts";
-import { sane } from "./sane.ts";
+import { KnownBoards } from "./known-boards.ts";
+import { profileName, sharesOf } from "./mig-weight.ts";
+import { isSilent, sane } from "./sane.ts";
 
 const GPUS_MAX = 256;
+const INSTANCES_MAX = 64;
 const PREFIX = /^DCGM_FI_(?:DEV_|PROF_)?/;
 
 const config = z.strictObject({
@@ -51,7 +56,8 @@ async function detect(options: DcgmExporterConfig, context: SourceContext): Prom
     await source.close();
     return { usable: true, reason: `${gpus.length} GPUs on ${options.url}` };
   } catch (error) {
-    return { usable: false, reason: (error as Error).message };
+    const { hint, message } = error as SourceError;
+    return { usable: false, reason: message, ...(hint === undefined ? {} : { hint }) };
   }
 }
 
@@ -61,51 +67,116 @@ interface Row {
   readonly readings: Map<string, number>;
 }
 
+/** Readings that an instance has of its own; all others are the board's. */
+const OF_INSTANCE: ReadonlySet<string> = new Set([
+  ...["memoryUsedBytes", "memoryFreeBytes", "memoryTotalBytes"],
+  ...["graphicsActiveRatio", "smActiveRatio", "tensorActiveRatio", "dramActiveRatio"],
+]);
+
 /** All GPUs of a page. Of several series with one name and GPU, which are its pods, the first counts. */
 export function readPage(page: MetricPage, scale: DcgmScale): ReadonlyMap<string, Row> {
-  const rows = new Map<string, Row>();
+  const boards = new Map<string, Board>();
   for (const [name, samples] of page.samples) {
     const stem = name.replace(PREFIX, "");
     const field = DCGM_FIELDS.find(({ names }) => Object.hasOwn(names, stem));
     if (field === undefined || !PREFIX.test(name)) continue;
     for (const { labels, value } of samples) {
-      const info = infoOf(labels);
-      if (info === undefined) continue;
-      const row = rows.get(info.uuid) ?? { info, readings: new Map<string, number>() };
-      if (rows.size < GPUS_MAX) rows.set(info.uuid, row);
-      if (row.readings.has(field.reading)) continue;
+      const readings = readingsFor(boards, labels, field.reading);
+      if (readings === undefined || readings.has(field.reading)) continue;
       const scaled = scale.apply(name, value, field.names[stem] ?? 1);
-      if (scaled !== undefined) row.readings.set(field.reading, scaled);
+      if (scaled !== undefined) readings.set(field.reading, scaled);
     }
   }
-  return rows;
+  return new Map([...boards.values()].flatMap(rowsOf).map((row) => [row.info.uuid, row]));
 }
 
-function infoOf(labels: Readonly<Record<string, string>>): GpuInfo | undefined {
-  const board = labels["UUID"] ?? labels["uuid"];
-  if (board === undefined || !/^(GPU|MIG)-/.test(board)) return undefined;
-  const instance = labels["GPU_I_ID"];
-  const profile = labels["GPU_I_PROFILE"];
-  const name = labels["modelName"] ?? "unknown";
-  const isInstance = instance !== undefined && instance !== "" && profile !== undefined && profile !== "";
+interface Board extends Row {
+  readonly instances: Map<string, Instance>;
+}
+
+interface Instance {
+  readonly uuid: string;
+  readonly index: number;
+  readonly migProfile?: string;
+  readonly readings: Map<string, number>;
+}
+
+/** Where a series' value belongs: to its instance, or to the board it names. */
+function readingsFor(
+  boards: Map<string, Board>,
+  labels: Readonly<Record<string, string>>,
+  reading: string,
+): Map<string, number> | undefined {
+  const info = boardOf(labels);
+  if (info === undefined) return undefined;
+  const board = boards.get(info.uuid) ?? { info, readings: new Map(), instances: new Map() };
+  if (boards.size < GPUS_MAX) boards.set(info.uuid, board);
+  const id = labels["GPU_I_ID"] ?? "";
+  if (id === "") return board.readings;
+  const known = board.instances.get(id);
+  const migProfile = known?.migProfile ?? profileName(labels["GPU_I_PROFILE"]);
+  const instance: Instance = {
+    // The page does not know the instance's own UUID: this is how drivers before R470 spelled it.
+    uuid: `MIG-${info.uuid}/${id}/0`,
+    index: Number(id) || 0,
+    ...(migProfile === undefined ? {} : { migProfile }),
+    readings: known?.readings ?? new Map(),
+  };
+  if (board.instances.size < INSTANCES_MAX || known !== undefined) board.instances.set(id, instance);
+  return OF_INSTANCE.has(reading) ? instance.readings : board.readings;
+}
+
+function boardOf(labels: Readonly<Record<string, string>>): GpuInfo | undefined {
+  const uuid = labels["UUID"] ?? labels["uuid"];
+  if (uuid === undefined || !/^(GPU|MIG)-/.test(uuid)) return undefined;
   const pci = labels["pci_bus_id"];
   const driver = labels["DCGM_FI_DRIVER_VERSION"] ?? labels["DCGM_FI_SYSTEM_DRIVER_VERSION"];
   return {
-    // The page does not know the instance's own UUID: this is how drivers before R470 spelled it.
-    uuid: isInstance ? `MIG-${board}/${instance}/0` : board,
-    index: Number(isInstance ? instance : (labels["gpu"] ?? 0)) || 0,
-    name,
-    weight: isInstance ? sliceWeight(profile, name) : 1,
-    ...(isInstance ? { parent: board, migProfile: profile } : {}),
+    uuid,
+    index: Number(labels["gpu"] ?? 0) || 0,
+    name: labels["modelName"] ?? "unknown",
+    weight: 1,
     ...(pci === undefined ? {} : { pciBusId: pci }),
     ...(driver === undefined ? {} : { driverVersion: driver }),
   };
 }
 
-/** `2g.12gb` on an A30 is two slices of four, elsewhere of seven. */
-function sliceWeight(profile: string, product: string): number {
-  const slices = Number(/^(\d+)g\./.exec(profile)?.[1] ?? 1);
-  return Math.min(1, slices / (/\bA30\b/.test(product) ? 4 : 7));
+/** The board and its instances; the board alone where the share of an instance is not known. */
+function rowsOf({ info, instances, readings }: Board): readonly Row[] {
+  const parts = [...instances.values()];
+  const shares = sharesOf(info, parts);
+  if ("unknown" in shares) {
+    const whole = { ...info, unsupported: { mig_weight: shares.unknown } };
+    return [{ info: whole, readings: wholeReadings(readings, parts) }];
+  }
+  const { driverVersion, name } = info;
+  const own = { info, readings };
+  if (parts.length === 0) return [own];
+  return [
+    // A page without any value of the board itself does not make it a GPU that fails.
+    ...(isSilent(dcgmSample(info.uuid, 0, readings)) ? [] : [own]),
+    ...shares.instances.map(({ readings: its, ...instance }) => ({
+      info: {
+        ...instance,
+        parent: info.uuid,
+        name,
+        ...(driverVersion === undefined ? {} : { driverVersion }),
+      },
+      readings: its,
+    })),
+  ];
+}
+
+/** Instances that cannot be weighed, seen as one GPU: it works when one of them does, and holds what all of them hold. */
+function wholeReadings(board: ReadonlyMap<string, number>, parts: readonly Instance[]): Map<string, number> {
+  const whole = new Map(board);
+  for (const reading of OF_INSTANCE) {
+    const values = parts.flatMap(({ readings }) => readings.get(reading) ?? []);
+    if (values.length === 0 || whole.has(reading)) continue;
+    const isMemory = reading.endsWith("Bytes");
+    whole.set(reading, isMemory ? values.reduce((sum, value) => sum + value, 0) : Math.max(...values));
+  }
+  return whole;
 }
 
 class DcgmExporterSource implements GpuSource {
@@ -118,8 +189,11 @@ class DcgmExporterSource implements GpuSource {
   readonly #scale = new DcgmScale();
   readonly #seen = new Map<string, { readonly values: string; readonly at: Nanos }>();
   readonly #counts = { pages: 0, repeats: 0, absurd: 0 };
-  #infos: readonly GpuInfo[] = [];
+  readonly #known = new KnownBoards();
+  /** GPUs whose row on the last page held no reading. */
+  readonly #silent = new Set<string>();
   #due: Nanos = -Infinity;
+  #since: Nanos = 0;
 
   constructor(options: DcgmExporterConfig, context: SourceContext) {
     this.#options = options;
@@ -128,11 +202,12 @@ class DcgmExporterSource implements GpuSource {
   }
 
   async open(): Promise<void> {
+    this.#since = this.#context.clock.now();
     this.#take(await this.#page());
   }
 
   async inventory(): Promise<readonly GpuInfo[]> {
-    return this.#infos;
+    return this.#known.infos;
   }
 
   async poll(): Promise<GpuPoll> {
@@ -170,30 +245,37 @@ class DcgmExporterSource implements GpuSource {
   /** A reading when anything in it changed since the last one: the page repeats itself between collections. */
   #sample(row: Row, at: Nanos): GpuSample | undefined {
     const { uuid } = row.info;
+    const sample = dcgmSample(uuid, at, row.readings);
+    if (isSilent(sample)) {
+      this.#silent.add(uuid);
+      return undefined;
+    }
+    this.#silent.delete(uuid);
     const values = JSON.stringify([...row.readings]);
     if (this.#seen.get(uuid)?.values === values) {
       this.#counts.repeats++;
       return undefined;
     }
     this.#seen.set(uuid, { values, at });
-    const checked = sane(dcgmSample(uuid, at, row.readings), at);
+    const checked = sane(sample, at);
     this.#counts.absurd += checked?.dropped ?? 1;
     return checked?.sample;
   }
 
   #gaps(now: Nanos): readonly Gap[] {
     const oldest = now - this.#options.staleMs * NANOS_PER_MS;
-    return this.#infos.flatMap(({ uuid }) => {
-      const seen = this.#seen.get(uuid);
-      if (seen !== undefined && seen.at >= oldest) return [];
-      const reason = `the page repeats the same values for over ${this.#options.staleMs / 1000} s`;
-      return [{ source: `gpu:${uuid}`, at: now, reason }];
+    return this.#known.gaps(now, ({ index, parent, uuid }) => {
+      const what = parent === undefined ? `GPU ${index}` : `instance ${index}`;
+      if (this.#silent.has(uuid))
+        return `${what}: the page holds blanks in place of its readings: it is lost or needs a reset`;
+      if (this.#known.left.has(uuid)) return `${what}: the page does not name it any more`;
+      if ((this.#seen.get(uuid)?.at ?? this.#since) >= oldest) return undefined;
+      return `${what}: the page repeats the same values for over ${this.#options.staleMs / 1000} s`;
     });
   }
 
   #take(rows: ReadonlyMap<string, Row>): void {
-    const before = this.#infos.map(({ uuid }) => uuid).join();
-    this.#infos = [...rows.values()].map(({ info, readings }) => {
+    const infos = [...rows.values()].map(({ info, readings }) => {
       const memoryTotalBytes = totalMemory(readings);
       const powerLimitWatts = readings.get("powerLimitWatts");
       return {
@@ -202,6 +284,6 @@ class DcgmExporterSource implements GpuSource {
         ...(powerLimitWatts === undefined ? {} : { powerLimitWatts }),
       };
     });
-    if (this.#infos.map(({ uuid }) => uuid).join() !== before) this.generation++;
+    if (this.#known.take(infos)) this.generation++;
   }
 }

@@ -28,7 +28,7 @@ export class ResidentTool {
   readonly #restart = new Backoff(RESTART_FIRST_MS, RESTART_MOST_MS);
   #resident: Resident | undefined;
   #stopped: Resident | undefined;
-  #first: (() => void) | undefined;
+  #first: { readonly done: () => void; readonly enough: () => boolean } | undefined;
   starts = 0;
   /** Why there is nothing to read; cleared by the next reading. */
   failure: SourceError | undefined;
@@ -47,12 +47,12 @@ export class ResidentTool {
     if (this.#resident === undefined && now >= this.#restart.due) this.#start();
   }
 
-  /** Starts the tool and waits for its first reading, its end, or `waitMs`. */
-  async begin(waitMs: number): Promise<void> {
+  /** Starts the tool and waits for as many readings as are `enough`, for its end, or for `waitMs`. */
+  async begin(waitMs: number, enough: () => boolean = () => true): Promise<void> {
     const { clock } = this.#context;
     let cancel: Cancel = () => {};
     await new Promise<void>((resolve) => {
-      this.#first = resolve;
+      this.#first = { done: resolve, enough };
       cancel = clock.at(clock.now() + waitMs * NANOS_PER_MS, resolve);
       this.ensure(clock.now());
     });
@@ -84,7 +84,7 @@ export class ResidentTool {
     if (!this.#rules.onLine(line, this.#context.clock.now())) return;
     this.failure = undefined;
     this.#restart.forgetFailures();
-    this.#first?.();
+    if (this.#first?.enough()) this.#first.done();
   }
 
   #ended(output: string, cause: string | undefined): void {
@@ -97,6 +97,6 @@ export class ResidentTool {
     this.failure = failure;
     this.#restart.doubleWait(this.#context.clock.now());
     this.#context.log.warn("GPU tool ended", { source: "gpu", cause: failure.message });
-    this.#first?.();
+    this.#first?.done();
   }
 }

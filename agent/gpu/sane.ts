@@ -34,6 +34,18 @@ export function sane(sample: GpuSample, now: Nanos): Sane | undefined {
   return { sample: kept as unknown as GpuSample, dropped };
 }
 
+/** What shows that a GPU answers; a temperature alone does not say whether anything runs on it. */
+const EVIDENCE: readonly (keyof GpuSample)[] = [
+  ...(["energyMillijoules", "powerWatts", "powerInstantWatts", "powerRing"] as const),
+  ...(["utilizationRatio", "utilizationRing", "memoryBusyRatio", "memoryUsedBytes"] as const),
+  ...(["graphicsActiveRatio", "smActiveRatio", "tensorActiveRatio", "dramActiveRatio"] as const),
+];
+
+/** Whether a reading says nothing about what the GPU did: it is a gap then, not an idle GPU. */
+export function isSilent(sample: GpuSample): boolean {
+  return EVIDENCE.every((key) => sample[key] === undefined);
+}
+
 type Check = (value: never, now: Nanos) => unknown;
 
 const between =

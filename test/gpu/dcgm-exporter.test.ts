@@ -67,6 +67,70 @@ describe("dcgm-exporter", () => {
     expect(row?.info.driverVersion).toBe("590.10");
   });
 
+  test.each([
+    ["dcgm-mig-board-values", [3 / 7, 2 / 7, 1 / 7]],
+    ["dcgm-mig-rtx-pro-6000", [2 / 4, 1 / 4, 1 / 4]],
+  ])("%s: what the board has once is read once, its instances have their shares", async (name, weights) => {
+    body = readFileSync(new URL(`../fixtures/gpu/${name}.prom`, import.meta.url), "utf8");
+    const gpu = await dcgmExporterBackend.open(dcgmExporterBackend.config.parse({ url }), context);
+    const [board, ...instances] = await gpu.inventory();
+    expect(instances.map(({ weight }) => weight)).toEqual(weights);
+    expect(instances.every(({ parent }) => parent === board?.uuid)).toBe(true);
+    const { gaps, samples } = await gpu.poll();
+    expect(gaps).toEqual([]);
+    const powers = samples.flatMap(({ gpu: uuid, powerWatts }) =>
+      powerWatts === undefined ? [] : [[uuid, powerWatts]],
+    );
+    expect(powers).toEqual([[board?.uuid, 300.18]]);
+    const owners = samples.filter(
+      ({ energyMillijoules, temperatureCelsius }) => energyMillijoules ?? temperatureCelsius,
+    );
+    expect(owners.map((sample) => sample.gpu)).toEqual([board?.uuid]);
+    expect(samples.slice(1).map(({ graphicsActiveRatio }) => graphicsActiveRatio)).toEqual([0.6, 0.2, 0]);
+    await gpu.close();
+  });
+
+  test("without a profile no share is invented: the board is one GPU, and says why", async () => {
+    body = readFileSync(new URL("../fixtures/gpu/dcgm-mig-null-profile.prom", import.meta.url), "utf8");
+    const gpu = await dcgmExporterBackend.open(dcgmExporterBackend.config.parse({ url }), context);
+    const infos = await gpu.inventory();
+    expect(infos).toHaveLength(1);
+    expect(infos[0]).toMatchObject({
+      weight: 1,
+      unsupported: { mig_weight: expect.stringContaining("MIG instance 1 (no profile)") },
+    });
+    expect(JSON.stringify(infos)).not.toContain("NULL");
+    const { samples } = await gpu.poll();
+    expect(samples).toMatchObject([
+      { powerWatts: 300.18, graphicsActiveRatio: 0.6, memoryUsedBytes: 16000 * 2 ** 20 },
+    ]);
+    await gpu.close();
+  });
+
+  test("a GPU the page stops naming, or names with blanks only, is a gap", async () => {
+    const of = (index: number, power: string): string =>
+      `DCGM_FI_DEV_POWER_USAGE{gpu="${index}",UUID="GPU-${index}",modelName="H100"} ${power}\n`;
+    body = of(0, "100") + of(1, "200");
+    const gpu = await dcgmExporterBackend.open(
+      dcgmExporterBackend.config.parse({ url, intervalMs: 500 }),
+      context,
+    );
+    await gpu.poll();
+    for (const [left, reason] of [
+      [of(0, "101"), /does not name it/],
+      [of(0, "102") + of(1, "140737488355328.000000"), /blanks/],
+    ] as const) {
+      body = left;
+      await context.clock.sleep(500);
+      const { gaps, samples } = await gpu.poll();
+      expect(samples.map((sample) => sample.gpu)).toEqual(["GPU-0"]);
+      expect(gaps.map(({ source }) => source)).toEqual(["gpu:GPU-1"]);
+      expect(gaps[0]?.reason).toMatch(reason);
+      expect(await gpu.inventory()).toHaveLength(2);
+    }
+    await gpu.close();
+  });
+
   test("a page that repeats itself gives no new reading, and a gap once it is stale", async () => {
     body = page("classic");
     const options = dcgmExporterBackend.config.parse({ url, intervalMs: 500, staleMs: 1000 });

@@ -191,8 +191,10 @@ describe.skipIf(library === undefined)("nvml", () => {
   test("a GPU that hangs when it is opened is left out, then probed and taken in", async () => {
     const lines = ["hang nvmlDeviceGetHandleByIndex_v2 0"];
     const { gpu, fake } = await start(lines, { openTimeoutMs: 400, retryGpuMs: 100 });
-    expect((await gpu.inventory()).map(({ uuid }) => uuid)).toEqual([UUIDS[1]]);
-    expect((await gpu.poll()).samples).toHaveLength(1);
+    expect((await gpu.inventory()).map(({ uuid }) => uuid).sort()).toEqual([UUIDS[1], "index-0"]);
+    const first = await gpu.poll();
+    expect(first.samples).toHaveLength(1);
+    expect(first.gaps).toMatchObject([{ source: "gpu:index-0", reason: expect.stringContaining("hangs") }]);
     expect(gpu.status()["unreadable"]).toEqual([expect.stringContaining("GPU 0")]);
     fake.scenario();
     await pollUntil(gpu, both);

@@ -1,19 +1,26 @@
-// gpu.backend: which backends can work here and which one wins. gpu.reading: whether it really reads. gpu.capabilities:
-// what each GPU cannot tell (capabilities.ts).
-// The reading goes through the same source as the daemon's; a driver that hangs shows as a failed check after 8 s.
+// gpu.backend: which backends can work here and which one wins. gpu.reading: whether it really reads. gpu.energy: whether
+// counter and power agree (energy.ts). gpu.capabilities: what each GPU cannot say (capabilities.ts).
+// The reading goes through the same source as the daemon's; a driver that hangs shows as a failed check after 12 s.
 import { configuredBackends } from "../../config/load.ts";
-import type { GpuInfo } from "../../model.ts";
+import type { GpuInfo, GpuSample } from "../../model.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource } from "../../source.ts";
 import { judgeCapabilities } from "./capabilities.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";
+import { judgeEnergy } from "./energy.ts";
 
 const DETECT_MS = 5000;
-const READ_MS = 8000;
+const READ_MS = 12_000;
+/** How long readings are waited for that come one by one. */
+const EACH_MS = 5000;
+/** The energy counter moves every 100 ms, and averages lag by a second: shorter says nothing. */
+const ENERGY_MS = 3000;
+const POLL_MS = 250;
+const GAPS_MAX = 3;
 
 /** Finds the GPU backend that works here and reads each GPU through it. */
 export const backendCheck: Check = {
-  ids: ["gpu.backend", "gpu.reading", "gpu.capabilities"],
+  ids: ["gpu.backend", "gpu.reading", "gpu.energy", "gpu.capabilities"],
   run: async (context) => {
     if (context.loaded === undefined) return [];
     const tried = await detectAll(context, context.loaded.config);
@@ -65,22 +72,40 @@ function judgeBackends(tried: readonly Tried[], winner: Tried | undefined): Find
     id: "gpu.backend",
     verdict: "fail",
     seen: `no GPU backend can work here (${reasons.join("; ")})`,
-    remedy:
-      "on a GPU host install the driver's library libnvidia-ml.so.1 or put nvidia-smi on PATH; in a container use the " +
-      "NVIDIA runtime with NVIDIA_DRIVER_CAPABILITIES=utility. Without a GPU tokens are still counted, GPU time is not",
+    remedy: remedyOf(tried),
     facts,
   };
 }
+
+/** The hint of the backend that came furthest: one whose tool or library is there before one that is not installed. */
+function remedyOf(tried: readonly Tried[]): string {
+  const furthest = tried.toSorted((a, b) => Number(isAbsent(a)) - Number(isAbsent(b)));
+  return furthest.find(({ detection }) => detection.hint !== undefined)?.detection.hint ?? INSTALL;
+}
+
+/** Whether a backend lacks its own tool, library or service: that is no word on why the GPU cannot be read. */
+function isAbsent({ detection: { hint, reason } }: Tried): boolean {
+  return (
+    hint === undefined ||
+    /ENOENT|EACCES: |Cannot load|does not exist|nothing listens|refused|no recording/i.test(reason)
+  );
+}
+
+const INSTALL =
+  "on a GPU host install the driver's library libnvidia-ml.so.1 or put nvidia-smi on PATH; in a container use the " +
+  "NVIDIA runtime with NVIDIA_DRIVER_CAPABILITIES=utility. Without a GPU tokens are still counted, GPU time is not";
 
 async function judgeReading(context: CheckContext, { backend, section }: Tried): Promise<readonly Finding[]> {
   const id = "gpu.reading";
   let source: GpuSource | undefined;
   const read = async (): Promise<readonly Finding[]> => {
     source = await backend.open(section, context);
-    const poll = await source.poll();
-    // After the poll: by then the backend knows what each GPU refuses.
+    const { polls, tookMs } = await readEach(context, source);
+    // After the polls: by then the backend knows what each GPU refuses.
     const gpus = await source.inventory();
-    return [judgePoll(gpus, poll, source.status()), ...judgeCapabilities(gpus, poll.samples)];
+    const poll = merged(polls);
+    const energy = judgeEnergy(gpus, polls);
+    return [judgePoll(gpus, poll, source.status(), tookMs), ...energy, ...judgeCapabilities(gpus, poll)];
   };
   try {
     return await within(context, READ_MS, `reading through ${backend.name}`, read());
@@ -92,49 +117,91 @@ async function judgeReading(context: CheckContext, { backend, section }: Tried):
   }
 }
 
-/** The verdict on one inventory and poll. Exported for its test: no fake driver is that broken. */
+/**
+ * Polls until every GPU was read or is known to fail, and for as long as an energy counter takes to be compared with
+ * power. Rows of a tool come one by one, and a page changes once in a while.
+ */
+async function readEach(
+  context: CheckContext,
+  source: GpuSource,
+): Promise<{ readonly polls: readonly GpuPoll[]; readonly tookMs: number }> {
+  const { clock } = context;
+  const first = await source.poll();
+  const polls = [first];
+  const expected = await source.inventory();
+  const until = clock.now() + EACH_MS * 1e6;
+  const pending = (): boolean => {
+    const seen = polls.flatMap(({ gaps, samples }) => [
+      ...samples.map(({ gpu }) => gpu),
+      ...gaps.map((gap) => gap.source.slice("gpu:".length)),
+    ]);
+    return expected.some(({ uuid }) => !seen.includes(uuid));
+  };
+  const counts = (): boolean =>
+    polls.some(({ samples }) => samples.some(({ energyMillijoules }) => energyMillijoules !== undefined));
+  while (
+    clock.now() < until &&
+    (pending() || (counts() && clock.now() < until - (EACH_MS - ENERGY_MS) * 1e6))
+  ) {
+    await clock.sleep(POLL_MS, context.signal);
+    polls.push(await source.poll());
+  }
+  return { polls, tookMs: Math.round((first.received - first.sent) / 1e6) };
+}
+
+/** The polls as one: the newest reading of every GPU, and the gaps of the last. A GPU that was read has no gap. */
+function merged(polls: readonly GpuPoll[]): GpuPoll {
+  const last = polls.at(-1) as GpuPoll;
+  const samples = new Map<string, GpuSample>();
+  for (const poll of polls)
+    for (const sample of poll.samples) samples.set(sample.gpu, { ...samples.get(sample.gpu), ...sample });
+  return { ...last, samples: [...samples.values()] };
+}
+
+/** The verdict on one inventory and its readings. Exported for its test: no fake driver is that broken. */
 export function judgePoll(
   gpus: readonly GpuInfo[],
   poll: GpuPoll,
   status: Readonly<Record<string, unknown>>,
+  ms = Math.round((poll.received - poll.sent) / 1e6),
 ): Finding {
   const id = "gpu.reading";
   const names = [...new Set(gpus.map((gpu) => gpu.name))].join(", ");
-  const ms = Math.round((poll.received - poll.sent) / 1e6);
   const facts = { gpus, gaps: poll.gaps, tookMs: ms, status };
   const count = `${gpus.length} GPU${gpus.length === 1 ? "" : "s"} (${names})`;
   if (gpus.length === 0) {
     return { id, verdict: "fail", seen: "the driver answers, but shows no GPU", remedy: NO_GPU, facts };
   }
   if (poll.gaps.length > 0) {
-    const [gap] = poll.gaps;
-    const seen = `${count}; ${poll.gaps.length} could not be read: ${gap?.source}: ${gap?.reason}`;
-    return { id, verdict: "fail", seen, remedy: "look for XID and NVRM messages in `dmesg`", facts };
+    const named = poll.gaps.slice(0, GAPS_MAX).map(({ reason, source }) => `${source}: ${reason}`);
+    const more = poll.gaps.length > GAPS_MAX ? ` and ${poll.gaps.length - GAPS_MAX} more` : "";
+    const seen = `${count}; ${poll.gaps.length} could not be read: ${named.join("; ")}${more}`;
+    const hints = [...new Set(poll.gaps.flatMap(({ hint }) => hint ?? []))];
+    const remedy = hints.length === 0 ? "look for XID and NVRM messages in `dmesg`" : hints.join("; ");
+    return { id, verdict: "fail", seen, remedy, facts };
   }
-  const missing = poll.samples.filter(
-    (sample) => sample.powerWatts === undefined && sample.energyMillijoules === undefined,
-  );
-  if (missing.length > 0) {
-    const seen = `${count}; ${missing.length} tell neither energy nor power, so there will be no joules for them`;
-    return {
-      id,
-      verdict: "warn",
-      seen,
-      remedy: "energy needs Volta or newer, or a board that reports its power",
-      facts,
-    };
+  const missing = withoutJoules(gpus, poll.samples);
+  if (missing > 0) {
+    const seen = `${count}; ${missing} report neither energy nor power, so there will be no joules for them`;
+    const remedy = "energy needs Volta or newer, or a board that reports its power";
+    return { id, verdict: "warn", seen, remedy, facts };
   }
   if (ms > 1000) {
     const remedy = "enable persistence mode: `nvidia-smi -pm 1`, or run nvidia-persistenced";
-    return {
-      id,
-      verdict: "warn",
-      seen: `${count} read in ${ms} ms, slower than once a second`,
-      remedy,
-      facts,
-    };
+    const seen = `${count} read in ${ms} ms, slower than once a second`;
+    return { id, verdict: "warn", seen, remedy, facts };
   }
   return { id, verdict: "ok", seen: `${count} read in ${ms} ms`, facts };
+}
+
+/** GPUs whose energy is neither counted nor can be integrated. An instance has its board's. */
+function withoutJoules(gpus: readonly GpuInfo[], samples: readonly GpuSample[]): number {
+  const boards = new Set(gpus.filter(({ parent }) => parent === undefined).map(({ uuid }) => uuid));
+  return samples.filter(
+    ({ energyMillijoules, gpu, powerInstantWatts, powerRing, powerWatts }) =>
+      boards.has(gpu) &&
+      [energyMillijoules, powerInstantWatts, powerRing, powerWatts].every((value) => value === undefined),
+  ).length;
 }
 
 const NO_GPU = "check NVIDIA_VISIBLE_DEVICES in a container, and `nvidia-smi -L` on the host";

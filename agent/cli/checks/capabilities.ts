@@ -1,6 +1,7 @@
-// gpu.capabilities: what each GPU cannot tell, why, and what the agent does without it; readings that contradict
+// gpu.capabilities: what each GPU cannot say, why, and what the agent does without it; readings that contradict
 // each other. Reasons are the ones the backend remembers in GpuInfo.unsupported.
 import type { GpuInfo, GpuSample } from "../../model.ts";
+import type { GpuPoll } from "../../source.ts";
 import type { Finding } from "./check.ts";
 
 const ID = "gpu.capabilities";
@@ -18,43 +19,61 @@ const CONSEQUENCES: Readonly<Record<string, string>> = {
   process_share: "energy of a shared GPU is split by tokens or equally, method token_share or equal",
   gpm: "SM, tensor and memory activity are not known",
   events: "XID events are not counted",
+  throttle_thermal_and_brake: "thermal and brake throttling are not counted apart",
 };
-const REMEDIES: Readonly<Record<string, string>> = {
-  persistence_mode: "run nvidia-persistenced, or `nvidia-smi -pm 1`",
-  processes:
-    "give the agent the host's PID namespace (hostPID: true), or name gpus in each server's configuration",
+/** What can be done, by the reason a reading is missing. */
+const REMEDIES: Readonly<Record<string, (reason: string) => string>> = {
+  persistence_mode: () => "run nvidia-persistenced, or `nvidia-smi -pm 1`",
+  processes: (reason) => {
+    if (/FUNCTION_NOT_FOUND/.test(reason))
+      return "this driver has no call for process lists: update it, or name gpus in each server's configuration";
+    if (/no known driver|WROTE_PAST_BUFFER/.test(reason))
+      return "report the driver's version; until then name gpus in each server's configuration";
+    if (/NO_PERMISSION/.test(reason))
+      return "give the agent the host's PID namespace (hostPID: true), or name gpus in each server's configuration";
+    return "name gpus in each server's configuration: this GPU has no process list";
+  },
+  mig_weight: () =>
+    "read this host through nvml, or update DCGM and dcgm-exporter until the page names GPU_I_PROFILE of each instance",
 };
 
 /** One finding per GPU: ok, or a warning where something that matters is missing or contradictory. */
 export function judgeCapabilities(
   gpus: readonly GpuInfo[],
-  samples: readonly GpuSample[],
+  { gaps = [], samples }: Pick<GpuPoll, "samples"> & Partial<Pick<GpuPoll, "gaps">>,
 ): readonly Finding[] {
-  return gpus.map((info) =>
-    judgeGpu(
-      info,
-      samples.find(({ gpu }) => gpu === info.uuid),
-    ),
-  );
+  return gpus.flatMap((info) => {
+    // gpu.reading says what is wrong with a GPU that was not read; nothing can be said about what it can do.
+    if (gaps.some(({ source }) => source === `gpu:${info.uuid}`)) return [];
+    const sample = samples.find(({ gpu }) => gpu === info.uuid);
+    return sample === undefined ? [notRead(info)] : [judgeGpu(info, sample)];
+  });
 }
 
-function judgeGpu(info: GpuInfo, sample: GpuSample | undefined): Finding {
+function notRead({ unsupported = {}, uuid }: GpuInfo): Finding {
+  const about = { id: ID, subject: uuid, facts: { unsupported } };
+  const remedy = "ask again: a tool or page that is slow to answer shows nothing at first";
+  return { ...about, verdict: "warn", seen: "no reading of it came while doctor looked", remedy };
+}
+
+function judgeGpu(info: GpuInfo, sample: GpuSample): Finding {
   const unsupported = info.unsupported ?? {};
   // A MIG instance has no power, clock or event of its own: that is no loss.
   const missing = info.parent === undefined ? Object.keys(unsupported) : [];
-  const doubts = sample === undefined ? [] : contradictions(info, sample);
+  const doubts = contradictions(info, sample);
   const known = missing
     .filter((name) => name in CONSEQUENCES)
     .map((name) => `${name}: ${CONSEQUENCES[name]}`);
-  const remedies = Object.keys(REMEDIES).filter((name) => missing.includes(name));
+  const remedies = Object.entries(REMEDIES).filter(([name]) => missing.includes(name));
   const facts = { unsupported };
   const about = { id: ID, subject: info.uuid, facts };
   if (doubts.length > 0) {
     return { ...about, verdict: "warn", seen: doubts.join("; "), remedy: DOUBT };
   }
   if (remedies.length > 0) {
-    const seen = remedies.map((name) => `${name}: ${unsupported[name]}`).join("; ");
-    return { ...about, verdict: "warn", seen, remedy: remedies.map((name) => REMEDIES[name]).join("; ") };
+    const seen = remedies.map(([name]) => `${name}: ${unsupported[name]}`).join("; ");
+    const remedy = remedies.map(([name, remedyFor]) => remedyFor(unsupported[name] ?? "")).join("; ");
+    return { ...about, verdict: "warn", seen, remedy };
   }
   const seen = known.length === 0 ? "everything the meter needs is read" : known.join("; ");
   return { ...about, verdict: "ok", seen };

@@ -4,7 +4,7 @@
 import { closeSync, constants, openSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Check, CheckContext, Finding } from "./check.ts";
-import { kernelDriverVersion } from "./driver.ts";
+import { kernelDriverVersion, nvidiaCards } from "./driver.ts";
 
 const ID = "gpu.devices";
 
@@ -24,6 +24,13 @@ function judgeDevices({ root }: CheckContext): Finding {
         "on a host run `nvidia-modprobe -c 0`; in a container give it the devices: the NVIDIA runtime class with " +
         "NVIDIA_VISIBLE_DEVICES=all, or CDI device management.nvidia.com/gpu=all",
     };
+  }
+  const driver = kernelDriverVersion(root);
+  const onlyControl = nodes.every((node) => node.endsWith("/nvidiactl"));
+  if (onlyControl && driver === undefined && nvidiaCards(root).length === 0) {
+    // The driver's library makes the control node when it is asked for GPUs, on hosts without one too.
+    const seen = `no NVIDIA GPU and no driver; ${nodes.join(", ")} is left by the driver's library`;
+    return { id: ID, verdict: "skip", seen, facts: { nodes } };
   }
   const refused = nodes.flatMap((node) => {
     const error = openError(node);

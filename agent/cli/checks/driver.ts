@@ -43,7 +43,8 @@ export function kernelDriverVersion(root: string): string | undefined {
   }
 }
 
-function nvidiaCards(root: string): string[] {
+/** The NVIDIA display devices on the PCI bus, by address. */
+export function nvidiaCards(root: string): string[] {
   const folder = join(root, "sys/bus/pci/devices");
   try {
     return readdirSync(folder).filter((device) => {

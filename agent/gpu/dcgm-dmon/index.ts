@@ -10,8 +10,9 @@ import { run } from "../../platform/process.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
 import { DCGM_FIELDS, dcgmSample } from "../dcgm-readings.ts";
+import { KnownBoards } from "../known-boards.ts";
 import { ResidentTool } from "../resident-tool.ts";
-import { sane } from "../sane.ts";
+import { isSilent, sane } from "../sane.ts";
 import { DmonTable, parseDiscovery } from "./table.ts";
 
 const TIMEOUT_MS = 5000;
@@ -40,7 +41,8 @@ export const dcgmDmonBackend: GpuBackend<typeof config> = {
       const gpus = await discover(options, context);
       return { usable: true, reason: `${gpus.length} GPUs through ${options.path}` };
     } catch (error) {
-      return { usable: false, reason: (error as Error).message };
+      const { hint, message } = error as SourceError;
+      return { usable: false, reason: message, ...(hint === undefined ? {} : { hint }) };
     }
   },
   open: async (options, context) => {
@@ -93,13 +95,16 @@ class DcgmDmonSource implements GpuSource {
   readonly #counts = { rows: 0, absurd: 0, droppedRows: 0 };
   #table = new DmonTable();
   #profiling = true;
-  #infos: readonly GpuInfo[];
+  readonly #known = new KnownBoards();
+  /** GPUs whose last row held no reading. */
+  readonly #silent = new Set<string>();
+  #since: Nanos = 0;
   #queue: GpuSample[] = [];
 
   constructor(options: DcgmDmonConfig, context: SourceContext, infos: readonly GpuInfo[]) {
     this.#options = options;
     this.#context = context;
-    this.#infos = infos;
+    this.#known.take(infos);
     this.#tool = new ResidentTool(context, {
       command: () => {
         this.#table = new DmonTable();
@@ -111,14 +116,17 @@ class DcgmDmonSource implements GpuSource {
   }
 
   async begin(): Promise<void> {
-    await this.#tool.begin(SILENT_INTERVALS * this.#options.intervalMs);
+    this.#since = this.#context.clock.now();
+    // Rows come one by one: the first poll has all of them.
+    await this.#tool.begin(SILENT_INTERVALS * this.#options.intervalMs, () =>
+      this.#known.infos.every(({ uuid }) => this.#lastRow.has(uuid)),
+    );
   }
 
   async inventory(): Promise<readonly GpuInfo[]> {
-    const before = this.#infos.map(({ uuid }) => uuid).join();
-    this.#infos = await discover(this.#options, this.#context).catch(() => this.#infos);
-    if (this.#infos.map(({ uuid }) => uuid).join() !== before) this.generation++;
-    return this.#infos;
+    const listed = await discover(this.#options, this.#context).catch(() => undefined);
+    if (listed !== undefined && this.#known.take(listed)) this.generation++;
+    return this.#known.infos;
   }
 
   async poll(): Promise<GpuPoll> {
@@ -161,13 +169,19 @@ class DcgmDmonSource implements GpuSource {
 
   #line(line: string, at: Nanos): boolean {
     const row = this.#table.readLine(line);
-    const info = this.#infos.find(({ index }) => index === row?.index);
+    const info = this.#known.infos.find(({ index }) => index === row?.index);
     if (row === undefined || info === undefined) return false;
     this.#counts.rows++;
     this.#lastRow.set(info.uuid, at);
     const checked = sane(dcgmSample(info.uuid, at, row.readings), at);
     this.#counts.absurd += checked?.dropped ?? 1;
     if (checked === undefined) return false;
+    if (isSilent(checked.sample)) {
+      this.#silent.add(info.uuid);
+      return true;
+    }
+    this.#silent.delete(info.uuid);
+    this.#known.markRead(info.uuid);
     if (this.#queue.length >= QUEUE_MAX) {
       this.#queue.shift();
       this.#counts.droppedRows++;
@@ -191,15 +205,11 @@ class DcgmDmonSource implements GpuSource {
 
   #gaps(now: Nanos): readonly Gap[] {
     const oldest = now - SILENT_INTERVALS * this.#options.intervalMs * NANOS_PER_MS;
-    return this.#infos.flatMap(({ uuid }) => {
-      if ((this.#lastRow.get(uuid) ?? -Infinity) >= oldest) return [];
-      return [
-        {
-          source: `gpu:${uuid}`,
-          at: now,
-          reason: this.#tool.failure?.message ?? "dcgmi printed no row for this GPU",
-        },
-      ];
+    return this.#known.gaps(now, ({ index, uuid }) => {
+      if (this.#silent.has(uuid))
+        return `GPU ${index}: dcgmi prints N/A in place of its readings: it is lost or needs a reset`;
+      if ((this.#lastRow.get(uuid) ?? this.#since) >= oldest) return undefined;
+      return this.#tool.failure?.message ?? `GPU ${index}: dcgmi printed no row for it`;
     });
   }
 }

@@ -42,9 +42,10 @@ const PATTERNS: readonly Pattern[] = [
   },
 ];
 
-/** Whether a line of output is a message of the tool instead of data. */
+/** Whether a line of output is a message of the tool instead of data. A bracketed cell is one value that is not there. */
 export function isFailure(line: string): boolean {
-  return PATTERNS.some(({ text }) => text.test(line)) || /^NVIDIA-SMI has failed/i.test(line);
+  const said = line.replaceAll(/\[[^\]]*\]/g, "");
+  return PATTERNS.some(({ text }) => text.test(said)) || /^NVIDIA-SMI has failed/i.test(said);
 }
 
 /** The error for a run that did not print what was asked. */

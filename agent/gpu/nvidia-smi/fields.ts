@@ -2,7 +2,8 @@
 // The tool aborts on one unknown field, so names are chosen from `--help-query-gpu` (driver 580 lists 218). Its output
 // header echoes other names than were asked, so cells are mapped by position.
 import type { GpuInfo, GpuSample } from "../../model.ts";
-import { parseText, parseValue } from "./values.ts";
+import { unreadGpu } from "../known-boards.ts";
+import { parseText, parseValue, quoted } from "./values.ts";
 
 const MIB = 2 ** 20;
 const MICROS_PER_SECOND = 1e6;
@@ -161,7 +162,7 @@ export const INVENTORY_FIELDS = [
   "name",
 ] as const;
 
-/** One GPU of the inventory query; undefined when the line is no data. */
+/** One GPU of the inventory query, its index where it does not say who it is; undefined when the line is no data. */
 export function parseInventoryLine(fields: readonly string[], line: string): GpuInfo | undefined {
   const cells = line.split(",");
   // The product name is asked last and takes the rest: it may hold a comma.
@@ -171,8 +172,13 @@ export function parseInventoryLine(fields: readonly string[], line: string): Gpu
     const parsed = parseValue(cell(name));
     return "value" in parsed && parsed.value >= 0 ? parsed.value * scale : undefined;
   };
+  if (cells.length < fields.length) return undefined;
   const uuid = parseText(cell("uuid"));
-  if (cells.length < fields.length || uuid === undefined || !uuid.startsWith("GPU-")) return undefined;
+  if (uuid?.startsWith("GPU-") !== true) {
+    const index = number("index", 1);
+    if (index === undefined || !Number.isInteger(index)) return undefined;
+    return unreadGpu(index, `GPU ${index}: nvidia-smi says ${quoted(cell("uuid"))} in place of its UUID`);
+  }
   const pciBusId = parseText(cell("pci.bus_id"));
   const driverVersion = parseText(cell("driver_version"));
   const memoryTotalBytes = number("memory.total", MIB);

@@ -28,5 +28,6 @@ async function detect(options: NvidiaSmiConfig, context: SourceContext): Promise
   }
   const output = `${ended.stdout}\n${ended.stderr}\n${ended.problem ?? ""}`.trim();
   const failure = failureOf(program, output, ended.cause);
-  return { usable: false, reason: failure.message, facts: { program, hint: failure.hint } };
+  const hint = failure.hint === undefined ? {} : { hint: failure.hint };
+  return { usable: false, reason: failure.message, facts: { program }, ...hint };
 }

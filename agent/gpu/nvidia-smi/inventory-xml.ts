@@ -1,11 +1,11 @@
 // GPUs and MIG instances out of `nvidia-smi -q -x` as node-nvidia-smi hands it over: every value is text, one GPU is an
 // object and several are an array. Elements were renamed across drivers, so each is looked up by a list of paths.
 import type { GpuInfo } from "../../model.ts";
-import { parseText, parseValue } from "./values.ts";
+import { unreadGpu } from "../known-boards.ts";
+import { sharesOf } from "../mig-weight.ts";
+import { parseText, parseValue, quoted } from "./values.ts";
 
 const MIB = 2 ** 20;
-const WEIGHT_A30 = 4;
-const WEIGHT_FULL = 7;
 
 type Element = Readonly<Record<string, unknown>>;
 
@@ -15,17 +15,22 @@ export function inventoryOf(document: unknown): readonly GpuInfo[] {
   const driverVersion = text(log, ["driver_version"]);
   return list(log["gpu"]).flatMap((gpu, index) => {
     const uuid = text(gpu, ["uuid"]);
-    if (uuid?.startsWith("GPU-") !== true) return [];
+    const bus = text(gpu, ["pci.pci_bus_id"]) ?? attribute(gpu, "id");
+    if (uuid?.startsWith("GPU-") !== true) {
+      const said = raw(gpu, ["uuid"]) ?? "nothing";
+      return bus === undefined
+        ? []
+        : [unreadGpu(bus, `GPU ${bus}: nvidia-smi says ${quoted(said)} in place of its UUID`)];
+    }
     const memoryTotalBytes = number(gpu, ["fb_memory_usage.total"], MIB);
     const powerLimitWatts = number(gpu, LIMITS, 1);
     const architecture = text(gpu, ["product_architecture"])?.toLowerCase();
-    const pciBusId = text(gpu, ["pci.pci_bus_id"]) ?? attribute(gpu, "id");
     const info: GpuInfo = {
       uuid,
       index,
       name: text(gpu, ["product_name"]) ?? "unknown",
       weight: 1,
-      ...(pciBusId === undefined ? {} : { pciBusId }),
+      ...(bus === undefined ? {} : { pciBusId: bus }),
       ...(driverVersion === undefined ? {} : { driverVersion }),
       ...(architecture === undefined ? {} : { architecture }),
       ...(memoryTotalBytes === undefined ? {} : { memoryTotalBytes }),
@@ -43,34 +48,61 @@ const LIMITS = [
   "power_readings.power_limit",
 ];
 
-/** MIG instances of `nvidia-smi -L`, whose lines follow the line of their board. */
-export function migInstances(listing: string, boards: readonly GpuInfo[]): readonly GpuInfo[] {
-  const instances: GpuInfo[] = [];
-  let board: GpuInfo | undefined;
+/**
+ * What `nvidia-smi -L` adds to the boards found: their indexes, MIG instances, whose lines follow the line of their
+ * board, and GPUs it counts but cannot name.
+ */
+export function withListing(listing: string, boards: readonly GpuInfo[]): readonly GpuInfo[] {
+  const unread: GpuInfo[] = [];
+  const found = new Map<string, { board: GpuInfo; instances: Instance[] }>();
+  let current: { board: GpuInfo; instances: Instance[] } | undefined;
   for (const line of listing.split("\n")) {
-    const gpu = /^GPU (\d+): .*\(UUID: (GPU-[^)]+)\)/.exec(line);
-    if (gpu !== null) board = boards.find(({ uuid }) => uuid === gpu[2]);
+    const gpu = /^GPU (\d+): .*\(UUID: ([^)]+)\)/.exec(line);
+    const lost = /Unable to determine the device handle for gpu\s*:?\s*([0-9a-f:.]*[0-9a-f]):?\s*(.*)$/i.exec(
+      line,
+    );
     const mig = /^\s+MIG (\S+)\s+Device\s+(\d+): \(UUID: (MIG-[^)]+)\)/.exec(line);
-    if (mig === null || board === undefined) continue;
-    const [, profile = "", index = "0", uuid = ""] = mig;
-    instances.push({
-      uuid,
-      parent: board.uuid,
-      index: Number(index),
-      name: board.name,
-      weight: weightOf(profile, board.name),
-      migProfile: profile,
-      ...(board.driverVersion === undefined ? {} : { driverVersion: board.driverVersion }),
-    });
+    if (gpu !== null) {
+      const [, index = "0", uuid = ""] = gpu;
+      const board = boards.find((known) => known.uuid === uuid);
+      current =
+        board === undefined ? undefined : { board: { ...board, index: Number(index) }, instances: [] };
+      if (current !== undefined) found.set(uuid, current);
+      else if (!uuid.startsWith("GPU-"))
+        unread.push(
+          unreadGpu(Number(index), `GPU ${index}: nvidia-smi says ${quoted(uuid)} in place of its UUID`),
+        );
+    } else if (lost !== null)
+      unread.push(unreadGpu(lost[1] ?? "", `GPU ${lost[1]}: ${lost[2] || "cannot be opened"}`));
+    else if (mig !== null)
+      current?.instances.push({ migProfile: mig[1] ?? "", index: Number(mig[2]), uuid: mig[3] ?? "" });
   }
-  return instances;
+  const all = boards.flatMap((board) => {
+    const listed = found.get(board.uuid);
+    return listed === undefined ? [board] : withInstances(listed.board, listed.instances);
+  });
+  return [...all, ...unread.filter((one) => !all.some(({ uuid }) => uuid === one.uuid))];
 }
 
-/** `3g.40gb` holds 3 slices, `1c.3g.40gb` one compute slice of three. */
-function weightOf(profile: string, product: string): number {
-  const slices = /^(?:(\d+)c\.)?(\d+)g\./.exec(profile);
-  const part = Number(slices?.[1] ?? slices?.[2] ?? 1);
-  return Math.min(1, part / (/\bA30\b/.test(product) ? WEIGHT_A30 : WEIGHT_FULL));
+interface Instance {
+  readonly uuid: string;
+  readonly index: number;
+  readonly migProfile: string;
+}
+
+function withInstances(board: GpuInfo, instances: readonly Instance[]): readonly GpuInfo[] {
+  const shares = sharesOf(board, instances);
+  if ("unknown" in shares)
+    return [{ ...board, unsupported: { ...board.unsupported, mig_weight: shares.unknown } }];
+  return [
+    board,
+    ...shares.instances.map((instance) => ({
+      ...instance,
+      parent: board.uuid,
+      name: board.name,
+      ...(board.driverVersion === undefined ? {} : { driverVersion: board.driverVersion }),
+    })),
+  ];
 }
 
 function element(value: unknown): Element {

@@ -7,7 +7,7 @@ import type { Ended, Slot } from "../../platform/process.ts";
 import { askModule, run } from "../../platform/process.ts";
 import { failureOf, unknownField } from "./failures.ts";
 import { INVENTORY_FIELDS, parseInventoryLine } from "./fields.ts";
-import { migInstances } from "./inventory-xml.ts";
+import { withListing } from "./inventory-xml.ts";
 
 const TIMEOUT_MS = 5000;
 const BYTES_MAX = 4 * 2 ** 20;
@@ -21,7 +21,7 @@ export async function readInventory(
   const parsed = await fromModule(clock, program);
   const boards = parsed.length > 0 ? parsed : await fromQuery(clock, program, slot);
   const listing = await tool(clock, program, ["-L"], slot);
-  const gpus = [...boards, ...migInstances(listing.stdout, boards)];
+  const gpus = withListing(`${listing.stdout}\n${listing.stderr}`, boards);
   return { gpus, from: parsed.length > 0 ? "node-nvidia-smi" : "--query-gpu" };
 }
 

@@ -37,6 +37,8 @@ export class PmonReader {
     const index = Number(cell("gpu"));
     if (this.#columns.length === 0 || !Number.isSafeInteger(index) || index < 0) return false;
     const pid = Number(cell("pid"));
+    // A dash is an idle GPU; anything else that is no number says nothing of it.
+    if (Number.isNaN(pid) && cell("pid") !== "-") return false;
     // GPUs come in order: a lower index, or a process seen already, begins the next round.
     if (index < this.#lastIndex || this.#open.get(index)?.pids.has(pid) || this.#isIdleAgain(index, pid))
       this.#close(at);

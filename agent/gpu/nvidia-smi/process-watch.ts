@@ -7,7 +7,7 @@ import type { Slot } from "../../platform/process.ts";
 import type { SourceContext } from "../../source.ts";
 import { ResidentTool } from "../resident-tool.ts";
 import type { ProcessLists } from "./apps.ts";
-import { readApps } from "./apps.ts";
+import { processesOf, readApps } from "./apps.ts";
 import type { NvidiaSmiConfig } from "./config.ts";
 import { failureOf } from "./failures.ts";
 import { PmonReader } from "./pmon.ts";
@@ -70,7 +70,8 @@ export class ProcessWatch {
       return { ...sample, processes: round.processes, ...shares };
     }
     if (this.#apps === undefined || this.#apps.at < oldest) return sample;
-    return { ...sample, processes: this.#apps.lists.get(sample.gpu) ?? [] };
+    const processes = processesOf(this.#apps.lists, sample.gpu);
+    return processes === undefined ? sample : { ...sample, processes };
   }
 
   stop(): void {

@@ -7,14 +7,16 @@ import { NANOS_PER_MS } from "../../platform/clock.ts";
 import type { Slot } from "../../platform/process.ts";
 import type { GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
+import { isUnread, KnownBoards } from "../known-boards.ts";
 import { ResidentTool } from "../resident-tool.ts";
-import { sane } from "../sane.ts";
+import { isSilent, sane } from "../sane.ts";
 import type { NvidiaSmiConfig } from "./config.ts";
 import { failureOf, isFailure, unknownField } from "./failures.ts";
 import type { Query } from "./fields.ts";
 import { chooseQuery, listedFields, parseLine, withoutField } from "./fields.ts";
 import { readInventory, tool } from "./inventory.ts";
 import { ProcessWatch } from "./process-watch.ts";
+import { silenceOf } from "./values.ts";
 
 /** Lines kept between two polls. */
 const QUEUE_MAX = 1024;
@@ -30,7 +32,10 @@ export class NvidiaSmiSource implements GpuSource {
   readonly #program: string;
   readonly #slot: Slot = { busy: false };
   readonly #strangers = new Set<string>();
-  readonly #known = new Map<string, GpuInfo>();
+  readonly #known = new KnownBoards();
+  /** GPUs whose last row was no reading, and why. */
+  readonly #silent = new Map<string, string>();
+  #since: Nanos = 0;
   readonly #lastLine = new Map<string, Nanos>();
   readonly #absent = new Map<string, Readonly<Record<string, string>>>();
   readonly #counts = { lines: 0, unreadableLines: 0, absurd: 0, droppedLines: 0 };
@@ -72,7 +77,11 @@ export class NvidiaSmiSource implements GpuSource {
     }
     await this.inventory();
     this.#processes.ensure(this.#context.clock.now());
-    await this.#tool.begin(SILENT_INTERVALS * this.#config.intervalMs);
+    this.#since = this.#context.clock.now();
+    // Rows come one by one: the first poll has all of them.
+    await this.#tool.begin(SILENT_INTERVALS * this.#config.intervalMs, () =>
+      this.#known.infos.every((info) => this.#lastLine.has(info.uuid) || neverPrinted(info)),
+    );
   }
 
   async inventory(): Promise<readonly GpuInfo[]> {
@@ -81,9 +90,9 @@ export class NvidiaSmiSource implements GpuSource {
       this.#inventoryFrom = from;
       this.#take(gpus);
     } catch (error) {
-      if (this.#known.size === 0) throw error;
+      if (this.#known.infos.length === 0) throw error;
     }
-    return [...this.#known.values()];
+    return this.#known.infos;
   }
 
   async poll(): Promise<GpuPoll> {
@@ -144,23 +153,36 @@ export class NvidiaSmiSource implements GpuSource {
       return false;
     }
     this.#counts.lines++;
+    const { sample, absent } = parsed;
+    this.#absent.set(sample.gpu, absent);
+    this.#lastLine.set(sample.gpu, at);
+    const utilizationOrPower =
+      (sample.utilizationRatio ?? sample.powerWatts ?? sample.powerInstantWatts) !== undefined;
+    const silence = silenceOf({ any: !isSilent(sample), utilizationOrPower }, absent);
+    if (silence === undefined) this.#silent.delete(sample.gpu);
+    else this.#silent.set(sample.gpu, silence);
+    this.#askForStranger(sample.gpu);
+    if (silence !== undefined) return true;
     const checked = sane(parsed.sample, at);
     this.#counts.absurd += checked?.dropped ?? 1;
     if (checked === undefined) return false;
-    const { gpu } = checked.sample;
-    this.#absent.set(gpu, parsed.absent);
-    this.#lastLine.set(gpu, at);
+    // What is left of absurd values may be nothing.
+    if (isSilent(checked.sample)) this.#silent.set(sample.gpu, "values no GPU can have");
+    if (isSilent(checked.sample)) return true;
     if (this.#queue.length >= QUEUE_MAX) {
       this.#queue.shift();
       this.#counts.droppedLines++;
     }
+    this.#known.markRead(sample.gpu);
     this.#queue.push(checked.sample);
-    // A GPU the inventory does not have: asked for once.
-    if (!this.#known.has(gpu) && !this.#strangers.has(gpu)) {
-      this.#strangers.add(gpu);
-      this.generation++;
-    }
     return true;
+  }
+
+  /** A GPU the inventory does not have: asked for once. */
+  #askForStranger(gpu: string): void {
+    if (this.#known.get(gpu) !== undefined || this.#strangers.has(gpu)) return;
+    this.#strangers.add(gpu);
+    this.generation++;
   }
 
   #explain(output: string, cause: string | undefined): SourceError | undefined {
@@ -174,21 +196,21 @@ export class NvidiaSmiSource implements GpuSource {
 
   #gaps(now: Nanos): readonly Gap[] {
     const oldest = now - SILENT_INTERVALS * this.#config.intervalMs * NANOS_PER_MS;
-    return [...this.#known.values()].flatMap((info) => {
-      if ((this.#lastLine.get(info.uuid) ?? -Infinity) >= oldest) return [];
-      const reason =
-        info.parent === undefined
-          ? (this.#tool.failure?.message ?? "nvidia-smi printed no line for this GPU")
-          : "nvidia-smi reads no MIG instance; use nvml or DCGM";
-      return [{ source: `gpu:${info.uuid}`, at: now, reason }];
+    return this.#known.gaps(now, (info) => {
+      const said = this.#silent.get(info.uuid);
+      if (said !== undefined) return `GPU ${info.index}: nvidia-smi says "${said}" in place of its readings`;
+      if ((this.#lastLine.get(info.uuid) ?? this.#since) >= oldest && !neverPrinted(info)) return undefined;
+      if (info.parent !== undefined) return "nvidia-smi reads no MIG instance; use nvml or DCGM";
+      return this.#tool.failure?.message ?? `GPU ${info.index}: nvidia-smi printed no line for it`;
     });
   }
 
   #take(gpus: readonly GpuInfo[]): void {
-    const before = [...this.#known.keys()].join();
-    const known = new Set(gpus.map(({ uuid }) => uuid));
-    for (const uuid of this.#known.keys()) if (!known.has(uuid)) this.#known.delete(uuid);
-    for (const info of gpus) this.#known.set(info.uuid, info);
-    if ([...this.#known.keys()].join() !== before) this.generation++;
+    if (this.#known.take(gpus)) this.generation++;
   }
+}
+
+/** Whether the resident query has no line for it: MIG instances, and GPUs that do not say who they are. */
+function neverPrinted(info: GpuInfo): boolean {
+  return info.parent !== undefined || isUnread(info);
 }

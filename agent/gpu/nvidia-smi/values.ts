@@ -14,10 +14,32 @@ export function parseValue(cell: string): Value {
   return { absent: reasonOf(text) };
 }
 
+/** A cell's text as a message shows it: without brackets, in quotes. */
+export function quoted(cell: string): string {
+  return `"${reasonOf(cell.trim())}"`;
+}
+
 /** Text of a cell; undefined for a non-value. */
 export function parseText(cell: string): string | undefined {
   const text = cell.trim();
   return text === "" || text === "N/A" || text === "ERR!" || /^\[.*\]$/.test(text) ? undefined : text;
+}
+
+/** What a GPU that cannot be read says in place of a value; other reasons are about this one reading. */
+const GPU_FAILED = /reset|lost|unknown error|^ERR!|bus|handle/i;
+
+/**
+ * Why a row is no reading: it shows nothing of what the GPU did, or the GPU failed. Undefined for a row that is one.
+ * `evidence` = whether any value in it shows that the GPU answers, `absent` = the reasons of the others.
+ */
+export function silenceOf(
+  evidence: { readonly any: boolean; readonly utilizationOrPower: boolean },
+  absent: Readonly<Record<string, string>>,
+): string | undefined {
+  const reasons = Object.values(absent);
+  const failed = reasons.find((reason) => GPU_FAILED.test(reason));
+  if (evidence.any && (evidence.utilizationOrPower || failed === undefined)) return undefined;
+  return failed ?? reasons[0] ?? "no value";
 }
 
 function reasonOf(text: string): string {

@@ -17,12 +17,18 @@ export interface MissingDevice {
   readonly reason: string;
   /** A new start of this process is the cure. */
   readonly restart: boolean;
+  readonly hint: string;
 }
+
+const NO_NODE =
+  "on a GPU host load the driver (`modprobe nvidia`) and run `nvidia-modprobe -c 0`; in a container use the NVIDIA " +
+  "runtime with NVIDIA_DRIVER_CAPABILITIES=utility. Without a GPU tokens are still counted, GPU time is not";
 
 /** What is wrong with the nodes; undefined when one can be opened, or when only the library can say more. */
 export function missingDevice(nodes: readonly string[] = CONTROL_NODES): MissingDevice | undefined {
   const node = nodes.find((path) => statSync(path, { throwIfNoEntry: false }) !== undefined);
-  if (node === undefined) return { reason: `no NVIDIA device: ${nodes[0]} does not exist`, restart: false };
+  if (node === undefined)
+    return { reason: `no NVIDIA device: ${nodes[0]} does not exist`, restart: false, hint: NO_NODE };
   return judgeRefusal(node, openError(node), statSync(node).ctimeMs > performance.timeOrigin);
 }
 
@@ -34,7 +40,7 @@ export function judgeRefusal(
 ): MissingDevice | undefined {
   if (code === "EACCES") {
     const reason = `${node} may not be opened (EACCES): this user is not in the group that owns it`;
-    return { reason, restart: false };
+    return { reason, restart: false, hint: "add this user to that group (often video or render)" };
   }
   if (code !== "EPERM") return undefined;
   const cure = younger
@@ -43,6 +49,9 @@ export function judgeRefusal(
   return {
     reason: `${node} may not be opened (EPERM): the device cgroup denies it; ${cure}`,
     restart: younger,
+    hint:
+      "under systemd restart the unit after the driver is loaded; in a container pass the devices in again, they are " +
+      "lost by `systemctl daemon-reload`",
   };
 }
 

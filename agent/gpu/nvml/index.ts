@@ -16,7 +16,8 @@ export const nvmlBackend: GpuBackend<typeof config> = {
   open: async (options, context) => {
     const device = missing(options);
     if (device !== undefined) {
-      throw new SourceError(device.restart ? "restart" : "absent", `Cannot read GPUs: ${device.reason}`);
+      const { hint, reason, restart } = device;
+      throw new SourceError(restart ? "restart" : "absent", `Cannot read GPUs: ${reason}`, { hint });
     }
     const source = new NvmlSource(options, context);
     await source.open();
@@ -27,7 +28,7 @@ export const nvmlBackend: GpuBackend<typeof config> = {
 /** Opens the library once, in a child: only that tells whether driver, library and device rights fit together. */
 async function detect(options: NvmlConfig, context: SourceContext): Promise<Detection> {
   const device = missing(options);
-  if (device !== undefined) return { usable: false, reason: device.reason };
+  if (device !== undefined) return { usable: false, reason: device.reason, hint: device.hint };
   const source: GpuSource & { open(): Promise<void> } = new NvmlSource(options, context);
   try {
     await source.open();
@@ -39,7 +40,9 @@ async function detect(options: NvmlConfig, context: SourceContext): Promise<Dete
       facts: { ...facts, gpus: gpus.map(({ uuid, name }) => `${uuid} ${name}`) },
     };
   } catch (error) {
-    return { usable: false, reason: (error as Error).message, facts: source.status() };
+    const { hint, message } = error as SourceError;
+    const facts = source.status();
+    return { usable: false, reason: message, facts, ...(hint === undefined ? {} : { hint }) };
   } finally {
     await source.close();
   }

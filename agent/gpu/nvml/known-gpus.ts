@@ -1,14 +1,19 @@
 // What the agent knows of each GPU between polls: its inventory entry and, when it cannot be read, why and when it is
-// tried again. A GPU that is lost or hangs stays known: its time is unobserved, not gone.
+// tried again. A GPU that is lost, hangs or is no longer listed stays known: its time is unobserved, not gone. An index that
+// the driver counts and never opened is a GPU too; its place stands for its UUID.
 import type { Gap, GpuInfo, Nanos } from "../../model.ts";
 import { Backoff } from "../backoff.ts";
+import { gapHint, KnownBoards, unreadGpu } from "../known-boards.ts";
 import type { Inventory } from "./protocol.ts";
 
 const RETRY_MOST_MS = 600_000;
+/** Why a board that left the driver's list cannot be read. */
+const LEFT = "the driver no longer lists it: it fell off the bus or was removed";
 
 /** What is wrong with one GPU and when it is tried again. */
 interface Trouble {
-  readonly kind: "hung" | "lost";
+  /** hung while it was read; lost: only a library that is initialised again finds it; stuck: hangs when it is opened. */
+  readonly kind: "hung" | "lost" | "stuck";
   readonly backoff: Backoff;
   readonly reason: string;
 }
@@ -16,7 +21,7 @@ interface Trouble {
 /** The GPUs of this host as last enumerated, with their troubles. */
 export class KnownGpus {
   readonly #retryMs: number;
-  readonly #infos = new Map<string, GpuInfo>();
+  readonly #boards = new KnownBoards();
   readonly #trouble = new Map<string, Trouble>();
 
   constructor(retryMs: number) {
@@ -24,7 +29,7 @@ export class KnownGpus {
   }
 
   get infos(): readonly GpuInfo[] {
-    return [...this.#infos.values()];
+    return this.#boards.infos;
   }
 
   /** Reasons by UUID. */
@@ -34,21 +39,21 @@ export class KnownGpus {
 
   /** Takes an inventory over; true when the set of GPUs, or what is fixed about one, changed. */
   take(inventory: Inventory, now: Nanos): boolean {
-    const before = this.#fingerprint();
-    const current = new Set(inventory.gpus.map(({ uuid }) => uuid));
-    const failed = new Map(inventory.unreadable.map(({ index, failure }) => [index, failure]));
-    for (const [uuid, info] of [...this.#infos]) {
-      if (current.has(uuid)) continue;
-      const board = info.parent === undefined ? info : this.#infos.get(info.parent);
-      const failure = board === undefined || current.has(board.uuid) ? undefined : failed.get(board.index);
-      if (failure !== undefined) this.markUnread(uuid, "lost", failure.message, now);
-      else {
-        this.#infos.delete(uuid);
-        this.#trouble.delete(uuid);
-      }
+    const unread = inventory.unreadable.map(({ failure, index }) =>
+      unreadGpu(index, `GPU ${index}: ${failure.message}`),
+    );
+    const changed = this.#boards.take([...inventory.gpus, ...unread]);
+    const known = new Set(this.infos.map(({ uuid }) => uuid));
+    for (const uuid of this.#trouble.keys()) if (!known.has(uuid)) this.#trouble.delete(uuid);
+    const stuck = new Set(
+      unread.flatMap(({ unreadable }, place) => (inventory.unreadable[place]?.hangs ? unreadable : [])),
+    );
+    for (const { uuid, unreadable } of this.infos) {
+      if (unreadable !== undefined)
+        this.markUnread(uuid, stuck.has(unreadable) ? "stuck" : "lost", unreadable, now);
+      else if (this.#boards.left.has(uuid)) this.markUnread(uuid, "lost", LEFT, now);
     }
-    for (const info of inventory.gpus) this.#infos.set(info.uuid, info);
-    return this.#fingerprint() !== before;
+    return changed;
   }
 
   /** Books that a GPU could not be read; each failure after its due time doubles the wait. */
@@ -60,6 +65,7 @@ export class KnownGpus {
 
   /** Books that a GPU was read; true when it had been in trouble. */
   heal(uuid: string): boolean {
+    this.#boards.markRead(uuid);
     return this.#trouble.delete(uuid);
   }
 
@@ -86,14 +92,8 @@ export class KnownGpus {
     return this.infos.flatMap((info) => {
       if (read.has(info.uuid)) return [];
       const trouble = this.#trouble.get(info.uuid) ?? this.#trouble.get(info.parent ?? "");
-      return [
-        { source: `gpu:${info.uuid}`, at, reason: trouble?.reason ?? "the reader stopped before this GPU" },
-      ];
+      const reason = trouble?.reason ?? "the reader stopped before this GPU";
+      return [{ source: `gpu:${info.uuid}`, at, reason, ...gapHint(reason) }];
     });
-  }
-
-  /** Not the reasons for missing readings, which come and go. */
-  #fingerprint(): string {
-    return JSON.stringify(this.infos.map(({ unsupported, ...fixed }) => fixed));
   }
 }

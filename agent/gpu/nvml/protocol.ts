@@ -40,6 +40,8 @@ export interface Failure {
 export interface Unreadable {
   readonly index: number;
   readonly failure: Failure;
+  /** It was not asked, because its calls hang. */
+  readonly hangs?: boolean;
 }
 
 /** What an enumeration found. */

@@ -5,7 +5,7 @@ import type { GpuInfo } from "../../../agent/model.ts";
 
 const info: GpuInfo = { uuid: "GPU-1", index: 0, name: "H100", weight: 1, powerLimitWatts: 700 };
 const judge = (gpu: Partial<GpuInfo>, sample: object = {}) =>
-  judgeCapabilities([{ ...info, ...gpu }], [{ gpu: "GPU-1", at: 0, ...sample }])[0];
+  judgeCapabilities([{ ...info, ...gpu }], { samples: [{ gpu: "GPU-1", at: 0, ...sample }] })[0];
 
 test("judgeCapabilities() says what is done without a reading, and is content with the rest", () => {
   expect(judge({})).toMatchObject({

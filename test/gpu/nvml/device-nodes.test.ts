@@ -8,6 +8,7 @@ test("missingDevice() names the node that is not there, and is content with one 
   const absent = join(import.meta.dirname, "nvidiactl");
   expect(missingDevice([absent, `${absent}2`])).toEqual({
     reason: `no NVIDIA device: ${absent} does not exist`,
+    hint: expect.stringContaining("modprobe nvidia"),
     restart: false,
   });
   expect(missingDevice([absent, "/dev/null"])).toBeUndefined();

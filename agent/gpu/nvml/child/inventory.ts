@@ -2,6 +2,7 @@
 // Index order may change between boots, so everything is keyed by UUID. One index that answers with an error does not
 // hide the others. MIG: an instance is a GPU of its own with its parent and its share of the slices.
 import type { GpuInfo } from "../../../model.ts";
+import { migWeight, profileName } from "../../mig-weight.ts";
 import { CODE, codeHint, codeName, meaning } from "../codes.ts";
 import type { Unreadable } from "../protocol.ts";
 import { Device, NvmlFailure } from "./device.ts";
@@ -61,7 +62,7 @@ export function enumerate(
   const unreadable: Unreadable[] = [];
   for (let index = 0; index < count; index++) {
     if (!rules.wanted(index)) {
-      unreadable.push({ index, failure: { message: `GPU ${index} hangs when it is opened` } });
+      unreadable.push({ index, failure: { message: "hangs when it is opened" }, hangs: true });
       continue;
     }
     rules.begin(index);
@@ -94,7 +95,7 @@ function board(
   const handle = handleOf(nvml, "nvmlDeviceGetHandleByIndex_v2", index);
   const device = kept(known, { handle, uuid: uuidOf(nvml, handle), index });
   const architecture = architectureOf(nvml, device);
-  const name = textOf(nvml, device, "nvmlDeviceGetName", NAME_BYTES) ?? "unknown";
+  const name = textOf(nvml, device.handle, "nvmlDeviceGetName", NAME_BYTES) ?? "unknown";
   const limit = readPowerLimit(nvml, device);
   const base = {
     name,
@@ -113,7 +114,9 @@ function board(
   };
   notePersistence(nvml, device);
   const meanPower = isMeanPower(nvml, device, architecture);
-  return [{ device, info, meanPower, migEnabled: migEnabled(nvml, device) }, ...instances];
+  // A board whose instances cannot be weighed is metered as one GPU, with the processes of all of them.
+  const sliced = migEnabled(nvml, device) && !device.unsupported.has(MIG_WEIGHT);
+  return [{ device, info, meanPower, migEnabled: sliced }, ...instances];
 }
 
 function kept(known: ReadonlyMap<string, Device>, identity: ConstructorParameters<typeof Device>[0]): Device {
@@ -191,9 +194,14 @@ function migSlots(nvml: Nvml, device: Device): number {
 interface Instance {
   readonly handle: number;
   readonly gpuInstance: number;
-  readonly gpuSlices: number;
-  readonly computeSlices: number;
+  readonly migProfile: string | undefined;
+  /** Undefined where the driver does not say. */
+  readonly gpuSlices: number | undefined;
+  readonly computeSlices: number | undefined;
 }
+
+/** What a board is said to lack whose instances have no known share. */
+const MIG_WEIGHT = "mig_weight";
 
 function migInstances(
   nvml: Nvml,
@@ -205,18 +213,28 @@ function migInstances(
   if (!migEnabled(nvml, parent)) return [];
   const slices = migSlots(nvml, parent);
   const instances = migHandles(nvml, parent).map((handle) => instanceOf(nvml, handle));
+  const weights = instances.map((instance) => weightOf(instance, instances, slices, base));
+  const unknown = weights.indexOf(undefined);
+  if (unknown !== -1) {
+    const profile = instances[unknown]?.migProfile ?? "no profile";
+    parent.refuse(
+      MIG_WEIGHT,
+      `the share of MIG instance ${unknown} (${profile}) is not known: the board is metered as one GPU`,
+    );
+    return [];
+  }
+  parent.unsupported.delete(MIG_WEIGHT);
   return instances.map((instance, slot) => {
-    const { handle, gpuInstance } = instance;
+    const { handle, gpuInstance, migProfile } = instance;
     const device = kept(known, { handle, uuid: uuidOf(nvml, handle), index: slot, parent, gpuInstance });
-    const profile = /\bMIG (\S+)/.exec(textOf(nvml, device, "nvmlDeviceGetName", NAME_BYTES) ?? "")?.[1];
     const info: GpuInfo = {
       ...base,
       uuid: device.uuid,
       parent: parent.uuid,
       index: slot,
-      weight: weightOf(instance, instances, slices),
+      weight: weights[slot] ?? 1,
       ...optional("memoryTotalBytes", memory.measure(nvml, device)?.totalBytes),
-      ...optional("migProfile", profile),
+      ...optional("migProfile", migProfile),
     };
     return { device, info, meanPower: false, migEnabled: false };
   });
@@ -225,19 +243,32 @@ function migInstances(
 function instanceOf(nvml: Nvml, handle: number): Instance {
   const cell = new Cell(ATTRIBUTES.size).fresh();
   const known = nvml.call("nvmlDeviceGetAttributes_v2", handle, cell) === CODE.success;
-  const sane = (value: number): number => (known && value >= 1 && value <= 64 ? value : 1);
+  const sane = (value: number): number | undefined =>
+    known && value >= 1 && value <= 64 ? value : undefined;
   const gpuSlices = sane(cell.u32(ATTRIBUTES.giSlices));
   const computeSlices = sane(cell.u32(ATTRIBUTES.ciSlices));
   const code = nvml.call("nvmlDeviceGetGpuInstanceId", handle, cell.fresh());
-  return { handle, gpuInstance: code === CODE.success ? cell.u32() : -1, gpuSlices, computeSlices };
+  const gpuInstance = code === CODE.success ? cell.u32() : -1;
+  const name = textOf(nvml, handle, "nvmlDeviceGetName", NAME_BYTES);
+  const migProfile = profileName(/\bMIG (\S+)/.exec(name ?? "")?.[1]);
+  return { handle, gpuInstance, migProfile, gpuSlices, computeSlices };
 }
 
-/** GPU-instance slices over the full profile's; compute instances that share one divide it by their own slices. */
-function weightOf(instance: Instance, all: readonly Instance[], slices: number): number {
-  const shared = all.filter((other) => other.gpuInstance === instance.gpuInstance);
-  const total = shared.reduce((sum, other) => sum + other.computeSlices, 0);
-  const part = shared.length === 1 ? 1 : instance.computeSlices / total;
-  return Math.min(1, (instance.gpuSlices / slices) * part);
+/**
+ * GPU-instance slices over the full profile's; compute instances that share one divide it by their own slices. By the
+ * profile's name where the driver does not say; undefined where that does not either.
+ */
+function weightOf(
+  { computeSlices, gpuInstance, gpuSlices, migProfile }: Instance,
+  all: readonly Instance[],
+  slices: number,
+  board: Pick<GpuInfo, "name">,
+): number | undefined {
+  if (gpuSlices === undefined || computeSlices === undefined) return migWeight(migProfile, board);
+  const shared = all.filter((other) => other.gpuInstance === gpuInstance);
+  const total = shared.reduce((sum, other) => sum + (other.computeSlices ?? 0), 0);
+  const part = shared.length === 1 ? 1 : computeSlices / total;
+  return Math.min(1, (gpuSlices / slices) * part);
 }
 
 // ---------------------------------------------------------------------------------------------- single questions
@@ -263,9 +294,9 @@ function uuidOf(nvml: Nvml, handle: number): string {
   return cell.text(0, UUID_BYTES);
 }
 
-function textOf(nvml: Nvml, device: Device, symbol: NvmlCall, size: number): string | undefined {
+function textOf(nvml: Nvml, handle: number, symbol: NvmlCall, size: number): string | undefined {
   const cell = new Cell(size);
-  const code = nvml.call(symbol, device.handle, cell, size);
+  const code = nvml.call(symbol, handle, cell, size);
   return code === CODE.success ? cell.text(0, size) : undefined;
 }
 
