@@ -86,6 +86,11 @@ export interface GpuSample {
   readonly memoryTemperatureCelsius?: number;
   readonly smClockHertz?: number;
   readonly memoryClockHertz?: number;
+  /** Share of the last driver window in which the video encoder or decoder worked. */
+  readonly encoderRatio?: number;
+  readonly decoderRatio?: number;
+  /** Enforced limit now: an operator may change it at any time. */
+  readonly powerLimitWatts?: number;
   /** GPM or DCGM, 0-1. */
   readonly graphicsActiveRatio?: number;
   readonly smActiveRatio?: number;

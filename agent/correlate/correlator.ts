@@ -14,6 +14,7 @@ import type { ServerPoll } from "./activity/evidence.ts";
 import type { ConfiguredShares } from "./attribution.ts";
 import { tokenWeight } from "./attribution.ts";
 import type { FloorState } from "./energy/floor.ts";
+import type { CounterState } from "./energy/meter.ts";
 import { Gpus } from "./gpus.ts";
 import type { Placed, ProcessFacts, ServerHints } from "./placement.ts";
 import { Placement } from "./placement.ts";
@@ -34,6 +35,8 @@ export interface CorrelatorOptions {
   readonly shares?: ConfiguredShares;
   /** Floors of an earlier run, by board UUID. */
   readonly floors?: Readonly<Record<string, FloorState>>;
+  /** Energy counters of an earlier run, by GPU UUID, each with the instant up to which it was booked. */
+  readonly counters?: Readonly<Record<string, CounterState & { readonly at: Nanos }>>;
   /** Broken laws throw instead of being booked as unattributed. */
   readonly strict?: boolean;
 }
@@ -74,7 +77,7 @@ export class Correlator {
     this.#origin = Math.round(options.origin);
     this.#settledUntil = this.#origin;
     this.#intervalNanos = Math.max(1, Math.round(options.intervalNanos));
-    this.#gpus = new Gpus(options.gpuPollMs, options.floors ?? {});
+    this.#gpus = new Gpus(options.gpuPollMs, options.floors ?? {}, options.counters);
     this.#servers = new Servers((options.stallAfterSeconds ?? 60) * 1e9, this.#placement);
   }
 
@@ -158,6 +161,11 @@ export class Correlator {
   /** Floors to persist, by board UUID. */
   floors(): Readonly<Record<string, FloorState>> {
     return this.#gpus.floors();
+  }
+
+  /** Energy counters as they stood at `settledUntil`, to persist, by GPU UUID. */
+  counters(): Readonly<Record<string, CounterState>> {
+    return this.#gpus.counters(this.#settledUntil);
   }
 
   /** Facts for `/-/status`. */

@@ -5,7 +5,7 @@ import type { GpuInfo, GpuInterval, GpuSample, Nanos } from "../model.ts";
 import { Board } from "./board.ts";
 import { judge } from "./board-laws.ts";
 import type { FloorState } from "./energy/floor.ts";
-import type { EnergyTotals } from "./energy/meter.ts";
+import type { CounterState, EnergyOptions, EnergyTotals } from "./energy/meter.ts";
 import { usableLimit } from "./energy/meter.ts";
 import type { Violation } from "./laws.ts";
 import type { Member, Settling } from "./member.ts";
@@ -41,10 +41,17 @@ export class Gpus {
   readonly #pollNanos: Nanos;
   readonly #coverMax: Nanos;
   readonly #floors: Readonly<Record<string, FloorState>>;
+  /** Counters of an earlier run, each until its GPU is found. */
+  readonly #counters: Map<string, NonNullable<EnergyOptions["before"]>>;
   readonly #timelines = new Map<string, Timeline>();
   readonly #boards = new Map<string, Board>();
 
-  constructor(gpuPollMs: number, floors: Readonly<Record<string, FloorState>>) {
+  constructor(
+    gpuPollMs: number,
+    floors: Readonly<Record<string, FloorState>>,
+    counters: Readonly<Record<string, NonNullable<EnergyOptions["before"]>>> = {},
+  ) {
+    this.#counters = new Map(Object.entries(counters));
     this.#pollNanos = Math.round((Number.isFinite(gpuPollMs) && gpuPollMs > 0 ? gpuPollMs : 1000) * 1e6);
     this.#coverMax = Math.max(coverMin, coverPolls * this.#pollNanos);
     this.#floors = floors;
@@ -180,6 +187,16 @@ export class Gpus {
     return Object.fromEntries([...this.#boards].map(([uuid, board]) => [uuid, board.floor.state()]));
   }
 
+  /** Energy counters as they stood at `at`, to persist, by the UUID they are read under. */
+  counters(at: Nanos): Record<string, CounterState> {
+    return Object.fromEntries(
+      [...this.#boards.values()].flatMap(({ meter }) => {
+        const state = meter?.energy.counterAt(at);
+        return meter === undefined || state === undefined ? [] : [[meter.info.uuid, state]];
+      }),
+    );
+  }
+
   /** Whose every resident process was in the last interval. */
   placements(): Placed[] {
     return this.members.flatMap(({ placed }) => placed);
@@ -206,7 +223,8 @@ export class Gpus {
       known.energy.limitWatts = usableLimit(info.powerLimitWatts);
       return known;
     }
-    const timeline = new Timeline(info, at, this.#coverMax);
+    const timeline = new Timeline(info, at, this.#coverMax, this.#counters.get(info.uuid));
+    this.#counters.delete(info.uuid);
     this.#timelines.set(info.uuid, timeline);
     return timeline;
   }

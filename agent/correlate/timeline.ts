@@ -3,6 +3,7 @@
 // than that is late. Every list is bounded; what a bound drops is counted.
 import type { GpuInfo, GpuSample, Nanos } from "../model.ts";
 import type { ActivityWindow } from "./activity/evidence.ts";
+import type { EnergyOptions } from "./energy/meter.ts";
 import { EnergyMeter } from "./energy/meter.ts";
 import { Presence } from "./presence.ts";
 import { WindowReader } from "./windows.ts";
@@ -60,11 +61,16 @@ export class Timeline {
   readonly #reader = new WindowReader();
   #sharesAt: Nanos | undefined;
 
-  constructor(info: GpuInfo, since: Nanos, coverMax: Nanos) {
+  /** `counter`: where its energy counter stood when an earlier run settled last. */
+  constructor(info: GpuInfo, since: Nanos, coverMax: Nanos, counter?: EnergyOptions["before"]) {
     this.info = info;
     this.since = since;
     this.coverMax = coverMax;
-    this.energy = new EnergyMeter({ limitWatts: info.powerLimitWatts });
+    this.energy = new EnergyMeter({
+      limitWatts: info.powerLimitWatts,
+      since,
+      ...(counter === undefined ? {} : { before: counter }),
+    });
   }
 
   /** Time of the newest reading, taken up or not. */

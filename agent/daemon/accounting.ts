@@ -4,14 +4,16 @@
 import type { Config } from "../config/load.ts";
 import { Correlator } from "../correlate/correlator.ts";
 import type { FloorState } from "../correlate/energy/floor.ts";
+import type { CounterState } from "../correlate/energy/meter.ts";
 import { Books } from "../meter/books.ts";
 import { Increments } from "../meter/counters/increments.ts";
 import { Pending } from "../meter/counters/pending.ts";
 import type { Catalogue } from "../meter/money/catalogue.ts";
-import type { LedgerRestored, Nanos, StateRow } from "../model.ts";
+import type { LedgerRestored, Nanos, StateRow, UnixNanos } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
 
 const FLOORS_KEY = '["floors"]';
+const COUNTERS_KEY = '["counters"]';
 
 /** What the accounting is built from. */
 export interface CoreOptions {
@@ -71,17 +73,25 @@ export function createCore(options: CoreOptions): Core {
     settleMsMax: correlate.settleMsMax,
     shares: correlate.shares,
     floors: restoredFloors(restored),
+    counters: restoredCounters(restored, (at) => clock.instant(at)),
     strict: options.strict,
   });
   return { correlator, increments, books, pending: new Pending() };
 }
 
-/** What must be stored with a beat beside the books' own: last samples, tokens not booked yet, idle floors. */
+/** What must be stored with a beat beside the books' own: last samples, tokens not booked yet, idle floors, energy counters. */
 export function coreState(core: Core, clock: Clock): readonly StateRow[] {
   return [
     ...core.increments.takeChanges((at) => clock.unixNanos(at)),
     core.pending.row(),
     { key: FLOORS_KEY, value: JSON.stringify(core.correlator.floors()) },
+    {
+      key: COUNTERS_KEY,
+      value: JSON.stringify({
+        at: String(clock.unixNanos(core.correlator.settledUntil)),
+        counters: core.correlator.counters(),
+      }),
+    },
   ];
 }
 
@@ -90,6 +100,24 @@ function restoredFloors(restored: LedgerRestored | undefined): Readonly<Record<s
   if (row === undefined) return {};
   try {
     return JSON.parse(row.value) as Record<string, FloorState>;
+  } catch {
+    return {};
+  }
+}
+
+/** Counters with the instant up to which they were booked; none where the row is missing or damaged. */
+function restoredCounters(
+  restored: LedgerRestored | undefined,
+  instant: (at: UnixNanos) => Nanos,
+): Readonly<Record<string, CounterState & { readonly at: Nanos }>> {
+  const row = restored?.state.find(({ key }) => key === COUNTERS_KEY);
+  if (row === undefined) return {};
+  try {
+    const { at, counters } = JSON.parse(row.value) as { at: string; counters: Record<string, CounterState> };
+    const booked = instant(BigInt(at));
+    return Object.fromEntries(
+      Object.entries(counters).map(([gpu, counter]) => [gpu, { ...counter, at: booked }]),
+    );
   } catch {
     return {};
   }

@@ -139,7 +139,7 @@ function continued(durable: Durable, spool: Spool, targets: readonly Destination
   }
   log.error("the ledger is a copy, series start from 0", { outdated, committed: restored.time });
   if (outdated === "moved") return durable;
-  const state = restored.state.filter(({ key }) => !/^\["(sample|pending)"/.test(key));
+  const state = restored.state.filter(({ key }) => !/^\["(sample|pending|counters)"/.test(key));
   return { ...durable, outdated, restored: { ...restored, state } };
 }
 

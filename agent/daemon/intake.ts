@@ -30,6 +30,9 @@ export interface IntakeParts extends Core {
   readonly life: Pick<PipelineLife, "needRestart">;
 }
 
+/** Drivers print limits rounded differently. */
+const LIMIT_STEP_WATTS = 0.5;
+
 /** The increments of a sample whose requests are booked at times of their own: what is left are its latencies. */
 function withoutUsage(accepted: Accepted, usage: TokenSample["usage"]): Accepted {
   if (usage === undefined) return accepted;
@@ -116,6 +119,7 @@ export class Intake {
       correlator.acceptGpu(sample);
       const info = this.gpus.get(sample.gpu);
       if (info !== undefined) {
+        this.#followLimit(info, sample);
         for (const gauge of gpuGauges(info, sample, gpuPollMs)) books.ledger.observe(gauge);
         books.ledger.post(this.#deviceCounters.post(info, sample), sample.at);
       }
@@ -221,6 +225,19 @@ export class Intake {
       const hint = gap.hint === undefined ? {} : { hint: gap.hint };
       this.#parts.log.warn("source cannot be read", { source: gap.source, cause: gap.reason, ...hint });
     }
+  }
+
+  /** An operator changed a board's power limit: on record, and energy is judged by the new one. */
+  #followLimit(info: GpuInfo, { at, gpu, powerLimitWatts: after }: GpuSample): void {
+    const before = info.powerLimitWatts;
+    if (after === undefined || (before !== undefined && Math.abs(after - before) < LIMIT_STEP_WATTS)) return;
+    const { books, clock, correlator, log } = this.#parts;
+    if (before !== undefined) {
+      log.info("GPU power limit changed", { source: `gpu:${gpu}`, beforeWatts: before, afterWatts: after });
+      books.note("gpu", at, { gpu, why: "power limit", beforeWatts: before, afterWatts: after });
+    }
+    this.gpus.set(gpu, { ...info, powerLimitWatts: after });
+    correlator.setGpus([...this.gpus.values()], clock.now());
   }
 
   #showFailed(info: GpuInfo, at: Nanos): void {

@@ -7,6 +7,7 @@ import type { Nanos, SettledInterval, StateRow } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "../source.ts";
+import { CounterDoubts } from "./counter-doubts.ts";
 import type { IntakeParts } from "./intake.ts";
 import { Intake } from "./intake.ts";
 import type { PipelineLife } from "./life.ts";
@@ -38,6 +39,7 @@ export class Pipeline {
   #settledUntil: Nanos;
   #settledIntervals = 0;
   readonly #memory: SourceMemory;
+  readonly #doubts: CounterDoubts;
   readonly #convenience = new Convenience();
   #stopped = false;
 
@@ -45,6 +47,7 @@ export class Pipeline {
     this.#parts = parts;
     this.#clock = parts.clock;
     this.intake = new Intake(parts);
+    this.#doubts = new CounterDoubts(parts.books, parts.log);
     this.#memory = parts.memory ?? new SourceMemory();
     this.#settledUntil = parts.correlator.settledUntil;
   }
@@ -149,6 +152,7 @@ export class Pipeline {
       const money = books.post(interval, facts);
       pending.booked(interval);
       this.intake.record.recordEnergy(interval, energy);
+      this.#doubts.report(energy, this.intake.gpus, interval.to);
       for (const gauge of this.#convenience.add(interval, facts.gpus, money)) books.ledger.observe(gauge);
       if (interval.violations.length > 0) this.#violated(interval);
       this.#settledUntil = interval.to;

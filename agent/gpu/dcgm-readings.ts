@@ -10,7 +10,7 @@ const BLANK_I32 = 0x7fff_fff0;
 
 /** One reading: field id and short name for dmon, long names without their `DCGM_FI_DEV_` or `DCGM_FI_PROF_`. */
 export interface DcgmField {
-  readonly reading: keyof GpuSample | "memoryTotalBytes" | "powerLimitWatts" | "memoryFreeBytes";
+  readonly reading: keyof GpuSample | "memoryTotalBytes" | "memoryFreeBytes";
   readonly id: number;
   readonly short: string;
   /** Long name -> factor to our unit. `ratio` = 0-1, or percent once seen above 1. */
@@ -62,6 +62,18 @@ export const DCGM_FIELDS: readonly DcgmField[] = [
     id: 164,
     short: "EPLMT",
     names: { ENFORCED_POWER_LIMIT: 1, BOARD_POWER_LIMIT_ENFORCED_WATTS: 1 },
+  },
+  {
+    reading: "encoderRatio",
+    id: 206,
+    short: "ENCUT",
+    names: { ENC_UTIL: 0.01, ENC_UTIL_RATIO: "ratio", ENCODER_UTIL_RATIO: "ratio" },
+  },
+  {
+    reading: "decoderRatio",
+    id: 207,
+    short: "DECUT",
+    names: { DEC_UTIL: 0.01, DEC_UTIL_RATIO: "ratio", DECODER_UTIL_RATIO: "ratio" },
   },
   { reading: "temperatureCelsius", id: 150, short: "TMPTR", names: { GPU_TEMP: 1, GPU_TEMP_CELSIUS: 1 } },
   {
@@ -123,9 +135,9 @@ export class DcgmScale {
   }
 }
 
-/** Puts readings of one GPU into a sample; what is not part of it (limits, totals) is left to the inventory. */
+/** Puts readings of one GPU into a sample; what is not part of it (totals) is left to the inventory. */
 export function dcgmSample(gpu: string, at: number, readings: ReadonlyMap<string, number>): GpuSample {
-  const outside = new Set(["memoryTotalBytes", "powerLimitWatts", "memoryFreeBytes"]);
+  const outside = new Set(["memoryTotalBytes", "memoryFreeBytes"]);
   const energy = readings.get("energyMillijoules");
   return {
     gpu,

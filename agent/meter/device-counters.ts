@@ -1,4 +1,5 @@
-// The driver's own cumulative counters as totals of ours: energy, ECC errors, throttle time, XID events, and gaps.
+// The driver's own cumulative counters as totals of ours: energy, ECC errors, throttle time, traffic,
+// XID events, and gaps.
 // A GPU seen first sets the base: what happened before the agent looked counts nothing. A counter that fell began
 // again from zero, and its new value counts (energy excepted: a fall there is left to the correlator's judgement, METERING.md 7).
 import type { Dimensions, GpuInfo, GpuSample, Nanos, Posting } from "../model.ts";
@@ -6,6 +7,13 @@ import { increment } from "./counters/increments.ts";
 import { gpuDimensions } from "./gauges.ts";
 
 const COUNTERS_MAX = 20_000;
+/** Bytes moved, by link and direction as seen from the GPU. */
+const TRAFFIC = {
+  pcieTransmit: ["pcie", "transmit"],
+  pcieReceive: ["pcie", "receive"],
+  nvlinkTransmit: ["nvlink", "transmit"],
+  nvlinkReceive: ["nvlink", "receive"],
+} as const;
 
 /** Remembers the last value of every counter and returns what moved. */
 export class DeviceCounters {
@@ -33,6 +41,11 @@ export class DeviceCounters {
     for (const [reason, seconds] of Object.entries(sample.throttleSeconds ?? {})) {
       const nanos = seconds === undefined ? undefined : seconds * 1e9;
       add("tokenwatt.gpu.throttle_time", { ...gpu, reason }, reason, nanos);
+    }
+    for (const [name, [link, direction]] of Object.entries(TRAFFIC)) {
+      const bytes = sample.trafficBytes?.[name as keyof typeof TRAFFIC];
+      const dimensions = { ...hardware, "network.io.direction": direction, "tokenwatt.gpu.link": link };
+      add("hw.gpu.io", dimensions, name, bytes, false);
     }
     for (const [code, events] of Object.entries(sample.xidEvents ?? {})) {
       // The source counts from zero, so the first value is already a movement.

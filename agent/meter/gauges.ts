@@ -7,6 +7,8 @@ import type { Dimensions, Gauge, GpuInfo, GpuSample, ServerInfo, TokenSample } f
 interface GpuSets {
   readonly plain: Dimensions;
   readonly hardware: Dimensions;
+  readonly encoder: Dimensions;
+  readonly decoder: Dimensions;
   readonly ok: Dimensions;
   readonly failed: Dimensions;
 }
@@ -27,7 +29,11 @@ function setsOf(info: GpuInfo): GpuSets {
     { ...hardware, "hw.state": "ok" },
     { ...hardware, "hw.state": "failed" },
   ];
-  const sets = { plain, hardware, ok, failed };
+  const [encoder, decoder] = [
+    { ...hardware, "hw.gpu.task": "encoder" },
+    { ...hardware, "hw.gpu.task": "decoder" },
+  ];
+  const sets = { plain, hardware, encoder, decoder, ok, failed };
   gpuSets.set(info, sets);
   return sets;
 }
@@ -39,7 +45,7 @@ export function gpuDimensions(info: GpuInfo): Dimensions {
 
 /** Gauges of one GPU reading; a value the reading lacks gives no gauge. */
 export function gpuGauges(info: GpuInfo, sample: GpuSample, everyMs: number): readonly Gauge[] {
-  const { hardware, plain: dimensions } = setsOf(info);
+  const { decoder, encoder, hardware, plain: dimensions } = setsOf(info);
   const gauges: Gauge[] = [];
   const add = (metric: string, value: number | undefined, keys: Dimensions): void => {
     if (value !== undefined && Number.isFinite(value)) {
@@ -49,6 +55,8 @@ export function gpuGauges(info: GpuInfo, sample: GpuSample, everyMs: number): re
   const used = sample.memoryUsedBytes;
   const total = info.memoryTotalBytes;
   add("hw.gpu.utilization", sample.utilizationRatio ?? sample.utilizationRing?.at(-1)?.value, hardware);
+  add("hw.gpu.utilization", sample.encoderRatio, encoder);
+  add("hw.gpu.utilization", sample.decoderRatio, decoder);
   add("hw.gpu.memory.usage", used, hardware);
   add("hw.gpu.memory.limit", total, hardware);
   add("hw.gpu.memory.utilization", used !== undefined && total ? used / total : undefined, hardware);
@@ -59,7 +67,21 @@ export function gpuGauges(info: GpuInfo, sample: GpuSample, everyMs: number): re
   add("tokenwatt.gpu.tensor_active", sample.tensorActiveRatio, dimensions);
   add("tokenwatt.gpu.dram_active", sample.dramActiveRatio, dimensions);
   add("tokenwatt.gpu.clock", sample.smClockHertz, dimensions);
+  add("tokenwatt.gpu.memory_clock", sample.memoryClockHertz, dimensions);
+  add("tokenwatt.gpu.power_limit", sample.powerLimitWatts ?? info.powerLimitWatts, dimensions);
   return gauges;
+}
+
+/** `tokenwatt.gpu.energy_counter_ratio`: what the energy counter moved over what power integrates to. */
+export function counterRatioGauge(info: GpuInfo, ratio: number, at: number): Gauge {
+  return {
+    metric: "tokenwatt.gpu.energy_counter_ratio",
+    dimensions: gpuDimensions(info),
+    value: ratio,
+    at,
+    // A new ratio comes every minute.
+    everyMs: 60_000,
+  };
 }
 
 /** `hw.status`: 1 for the state the GPU is in, 0 for the other. */

@@ -354,6 +354,14 @@ describe.skipIf(library === undefined)("nvml on Hopper and later", () => {
     expect(events(await gpu.poll())).toEqual({ 31: 2, 79: 1 });
   });
 
+  test("power limit and video engines are read with the slow beat, a changed limit at once", async () => {
+    const { gpu, fake } = await start([], slow);
+    const first = of(await gpu.poll(), UUIDS[0]);
+    expect(first).toMatchObject({ powerLimitWatts: 700, encoderRatio: 0.07, decoderRatio: 0.13 });
+    fake.scenario("limit 0 500000");
+    await pollUntil(gpu, (poll) => poll.samples[0]?.powerLimitWatts === 500);
+  });
+
   test("ECC, throttle time and traffic come as totals", async () => {
     const { gpu } = await start([], slow);
     await gpu.poll();

@@ -4,10 +4,11 @@
 import { configuredBackends } from "../../config/load.ts";
 import type { GpuInfo, GpuSample } from "../../model.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource } from "../../source.ts";
+import { readStatus } from "../common/daemon-process.ts";
 import { judgeCapabilities } from "./capabilities.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
 import { reasonOf, within } from "./check.ts";
-import { judgeEnergy } from "./energy.ts";
+import { judgeEnergy, replacedCounters } from "./energy.ts";
 
 const DETECT_MS = 5000;
 const READ_MS = 12_000;
@@ -17,6 +18,7 @@ const EACH_MS = 5000;
 const ENERGY_MS = 3000;
 const POLL_MS = 250;
 const GAPS_MAX = 3;
+const STATUS_MS = 1000;
 
 /** Finds the GPU backend that works here and reads each GPU through it. */
 export const backendCheck: Check = {
@@ -26,7 +28,16 @@ export const backendCheck: Check = {
     const tried = await detectAll(context, context.loaded.config);
     const winner = tried.find(({ detection }) => detection.usable);
     const found = judgeBackends(tried, winner);
-    return winner === undefined ? [found] : [found, ...(await judgeReading(context, winner))];
+    if (winner === undefined) return [found];
+    const status = await readStatus(context.loaded.config.export.prometheus, STATUS_MS);
+    const [read, replaced] = [await judgeReading(context, winner), replacedCounters(status)];
+    // What the daemon saw over minutes outweighs the few seconds of this look.
+    const known = new Set(replaced.map(({ subject }) => subject));
+    return [
+      found,
+      ...read.filter(({ id, subject }) => id !== "gpu.energy" || !known.has(subject)),
+      ...replaced,
+    ];
   },
 };
 

@@ -39,6 +39,28 @@ export function judgeEnergy(gpus: readonly GpuInfo[], polls: readonly GpuPoll[])
   return [{ id: ID, verdict: "ok", seen: `energy counter and power agree on ${compared.length} GPUs` }];
 }
 
+/** What the running daemon saw over minutes, as its status says it: the counters it replaces. */
+export function replacedCounters(status: Readonly<Record<string, unknown>> | undefined): readonly Finding[] {
+  const { correlation } = (status ?? {}) as {
+    readonly correlation?: { readonly energy?: Readonly<Record<string, Replaced>> };
+  };
+  return Object.entries(correlation?.energy ?? {}).flatMap(([subject, energy]) => {
+    const { counter_doubt: doubt, counter_ratio: ratio } = energy;
+    if (doubt === undefined) return [];
+    const moved = ratio === undefined ? "" : `, ${ratio.toFixed(2)} times what power integrates to`;
+    const seen =
+      doubt === "stands_still"
+        ? "the daemon replaces its energy counter by power: it stands still while the GPU draws power"
+        : `the daemon replaces its energy counter by power: it disagreed for 5 minutes${moved}`;
+    return [{ id: ID, subject, verdict: "warn", seen, remedy: REMEDY, facts: { ...energy } }];
+  });
+}
+
+interface Replaced {
+  readonly counter_doubt?: string;
+  readonly counter_ratio?: number;
+}
+
 function disagree(counted: number, powered: number): boolean {
   if (Math.max(counted, powered) < WATTS_LEAST) return false;
   return counted < RATIO_LEAST * powered || counted > RATIO_MOST * powered;

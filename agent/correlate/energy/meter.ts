@@ -1,8 +1,11 @@
 // Millijoules of one GPU: judged windows of its hardware counter, else of integrated power (METERING.md 4 and 7).
 // A window is closed at the first reading 1 s or more after it opened; it is accepted when
 // 0 <= dE <= 1.2 x enforced limit x (dt + 0.2 s), else integrated and the counter's movement refused.
-// Closed windows are final, so energy of any stretch is a difference of one rising integer curve.
+// A counter that does not agree with power is replaced by it (check.ts). What it moved while the agent was away is judged
+// by the limit over that time and comes before everything else. Closed windows are final, so energy of any stretch is a difference of one rising integer curve.
 import type { EnergyMethod, GpuSample, Nanos } from "../../model.ts";
+import type { CounterDoubt } from "./check.ts";
+import { CounterCheck } from "./check.ts";
 import { EnergyCurve } from "./curve.ts";
 import type { PowerStep } from "./power.ts";
 import { PowerSeries, shapes } from "./power.ts";
@@ -11,6 +14,18 @@ import { PowerSeries, shapes } from "./power.ts";
 export interface EnergyOptions {
   /** Enforced power limit; undefined or 0 = not known. */
   readonly limitWatts: number | undefined;
+  /** The counter as it stood when an earlier run settled last. */
+  readonly before?: CounterState & {
+    readonly at: Nanos;
+  };
+  /** When the GPU was found: energy of the time before it is booked from here on. */
+  readonly since?: Nanos;
+}
+
+/** What survives a restart of a counter. */
+export interface CounterState {
+  readonly millijoules: number;
+  readonly epoch?: string;
 }
 
 /** Millijoules counted over the meter's life. */
@@ -22,6 +37,10 @@ export interface EnergyTotals {
   readonly resets: number;
   /** Counter readings that were negative, not a number or beyond 2^53. */
   readonly ignoredReadings: number;
+  /** Why the counter is replaced by integrated power; absent while it is believed. */
+  readonly counterDoubt?: CounterDoubt;
+  /** What the counter moved over what power integrates to, in the last minute in which both were known. */
+  readonly counterRatio?: number;
 }
 
 interface CounterReading {
@@ -43,6 +62,9 @@ export class EnergyMeter {
   readonly curve = new EnergyCurve();
   limitWatts: number;
   readonly #power = new PowerSeries();
+  readonly #check = new CounterCheck();
+  #before: EnergyOptions["before"];
+  readonly #since: Nanos | undefined;
   #openFrom: Nanos | undefined;
   #lastAt: Nanos | undefined;
   #counter: CounterReading | undefined;
@@ -61,6 +83,8 @@ export class EnergyMeter {
 
   constructor(options: EnergyOptions) {
     this.limitWatts = usableLimit(options.limitWatts);
+    this.#before = options.before;
+    this.#since = options.since;
   }
 
   /** The instant up to which energy is final; undefined before the first reading. */
@@ -69,13 +93,26 @@ export class EnergyMeter {
   }
 
   get totals(): EnergyTotals {
+    const { doubt, ratio } = this.#check;
     return {
+      ...(doubt === undefined ? {} : { counterDoubt: doubt }),
+      ...(ratio === undefined ? {} : { counterRatio: ratio }),
       acceptedMillijoules: this.#accepted,
       integratedMillijoules: this.#integrated,
       rejectedMillijoules: this.#rejected,
       resets: this.#resets,
       ignoredReadings: this.#ignored + this.#power.ignored,
     };
+  }
+
+  /** The counter as it stood at `at`, of which everything before is booked; undefined where it is not known or believed. */
+  counterAt(at: Nanos): CounterState | undefined {
+    const counter = this.#counter;
+    if (counter === undefined || this.#held > 0 || this.#check.doubt !== undefined) return undefined;
+    const notBooked = this.#moved + this.curve.totalMillijoules - this.curve.at(at);
+    const { epoch } = counter;
+    const millijoules = Math.max(0, Math.round(counter.millijoules - notBooked));
+    return { millijoules, ...(epoch === undefined ? {} : { epoch }) };
   }
 
   /** Takes a reading in. `observed`: readings cover the time since the one before it. */
@@ -139,10 +176,30 @@ export class EnergyMeter {
   /** First counter reading: time before it is integrated, counting starts here from this base. */
   #begin(reading: CounterReading): boolean {
     const open = this.#openFrom as Nanos;
+    this.#bookAbsence(reading, open);
     if (reading.at > open) this.#book(open, reading.at, undefined, 0);
     this.#counter = reading;
     this.#moved = 0;
     return true;
+  }
+
+  /** What the counter moved since an earlier run, before the time that is integrated here. */
+  #bookAbsence(reading: CounterReading, open: Nanos): void {
+    const before = this.#before;
+    this.#before = undefined;
+    if (before === undefined || before.epoch !== reading.epoch) return;
+    const moved = reading.millijoules - before.millijoules;
+    if (moved < 0 || reading.at <= before.at) return;
+    const seconds = (reading.at - before.at) / second;
+    if (moved > 1.2 * this.limitWatts * (seconds + 0.2) * 1000) {
+      this.#rejected += moved;
+      return;
+    }
+    const integrated = reading.at > open ? (this.#power.integral(open, reading.at)?.millijoules ?? 0) : 0;
+    const unseen = Math.max(0, Math.round(moved - integrated));
+    const from = Math.min(this.#since ?? open, open - 1);
+    this.curve.appendWindow({ from, to: open, millijoules: unseen, method: "counter", steps: [] });
+    this.#accepted += unseen;
   }
 
   /** The held value becomes the new base; what the counter moved in the window before its fall is refused with it. */
@@ -169,8 +226,10 @@ export class EnergyMeter {
 
   /** Accepts the counter's movement over `[from, to)`, or integrates power and refuses it. */
   #judge(from: Nanos, to: Nanos): void {
+    const integral = this.#power.integral(from, to);
+    if (integral !== undefined) this.#check.addWindow(to - from, this.#moved, integral.millijoules);
     const most = 1.2 * this.limitWatts * ((to - from) / second + 0.2) * 1000;
-    if (this.#moved <= most) this.#book(from, to, this.#moved, 0);
+    if (this.#moved <= most && this.#check.doubt === undefined) this.#book(from, to, this.#moved, 0);
     else this.#book(from, to, undefined, this.#moved);
   }
 

@@ -41,10 +41,19 @@ export const gpuMetrics: readonly Metric[] = [
   gauge(
     "hw.gpu.utilization",
     "1",
-    HARDWARE,
-    "Share of the driver's last window with a kernel resident",
+    [...HARDWARE, "hw.gpu.task"],
+    "Share of the driver's last window with a kernel resident; by hw.gpu.task that of the video encoder and decoder",
     development,
   ),
+  {
+    ...count(
+      "hw.gpu.io",
+      "By",
+      [...HARDWARE, "network.io.direction", "tokenwatt.gpu.link"],
+      "Bytes moved over PCIe and NVLink, as seen from the GPU, since the agent first saw it",
+    ),
+    ...development,
+  },
   level("hw.gpu.memory.usage", "By", HARDWARE, "GPU memory in use", development),
   level("hw.gpu.memory.limit", "By", HARDWARE, "GPU memory present", development),
   gauge("hw.gpu.memory.utilization", "1", HARDWARE, "Share of GPU memory in use", development),
@@ -78,10 +87,24 @@ export const gpuMetrics: readonly Metric[] = [
     "1 for the state the GPU is in, 0 for the others",
     development,
   ),
+  gauge(
+    "tokenwatt.gpu.energy_counter_ratio",
+    "1",
+    GPU,
+    "What the energy counter moved over what power integrates to, in the last minute: 1 where they agree; a counter that " +
+      "is off by 0.15 for five minutes, or stands still, is replaced by power (method integrated)",
+  ),
   gauge("tokenwatt.gpu.sm_active", "1", GPU, "Share of SMs with a warp resident (GPM or DCGM)"),
   gauge("tokenwatt.gpu.tensor_active", "1", GPU, "Share of cycles with a tensor pipe active (GPM or DCGM)"),
   gauge("tokenwatt.gpu.dram_active", "1", GPU, "Share of cycles with GPU memory active (GPM or DCGM)"),
   gauge("tokenwatt.gpu.clock", "Hz", GPU, "Clock of the SMs"),
+  gauge("tokenwatt.gpu.memory_clock", "Hz", GPU, "Clock of the GPU's memory"),
+  gauge(
+    "tokenwatt.gpu.power_limit",
+    "W",
+    GPU,
+    "Power the board is held to now; changes are on the audit record",
+  ),
   seconds("tokenwatt.gpu.throttle_time", [...GPU, "reason"], "Seconds the clocks were held down, by reason"),
   count("tokenwatt.gpu.xid_events", "{event}", [...GPU, "code"], "XID errors the driver reported, by code"),
   gauge(

@@ -23,6 +23,8 @@ const DEFAULT_UNIT: Readonly<Record<string, number | "ratio">> = {
   powerInstantWatts: 1,
   energyMillijoules: 1,
   utilizationRatio: 0.01,
+  encoderRatio: 0.01,
+  decoderRatio: 0.01,
   memoryBusyRatio: 0.01,
   memoryUsedBytes: 2 ** 20,
   temperatureCelsius: 1,

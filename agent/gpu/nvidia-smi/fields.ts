@@ -43,6 +43,9 @@ const NUMBERS: readonly Wanted[] = [
     names: [`clocks_event_reasons_counters.${name}`, `clocks_throttle_reasons_counters.${name}`],
     scale: 1 / MICROS_PER_SECOND,
   })),
+  { reading: "powerLimitWatts", names: ["enforced.power.limit"], scale: 1 },
+  { reading: "encoderRatio", names: ["utilization.encoder"], scale: 0.01 },
+  { reading: "decoderRatio", names: ["utilization.decoder"], scale: 0.01 },
 ];
 
 /** Names chosen for one driver, in the order they are asked. The first is always the UUID. */
@@ -119,6 +122,9 @@ const PLAIN = [
   "memoryTemperatureCelsius",
   "smClockHertz",
   "memoryClockHertz",
+  "powerLimitWatts",
+  "encoderRatio",
+  "decoderRatio",
 ] as const;
 
 function assemble(gpu: string, at: number, values: ReadonlyMap<string, number>): GpuSample {

@@ -128,8 +128,11 @@ describe("nvidia-smi", () => {
   });
 
   test("instantaneous power alone gives joules", async () => {
-    const report = await withSmi({ FAKE_ROWS: `${fixtures}smi-power-draw-only.query-gpu.csv` });
-    expect(report.verdict).toBe("ok");
+    const report = await withSmi({
+      FAKE_ROWS: `${fixtures}smi-power-draw-only.query-gpu.csv`,
+      FAKE_APPS: `${fixtures}smi-insufficient-permissions.compute-apps.csv`,
+    });
+    expect(report).toMatchObject({ verdict: "ok" });
   });
 
   test("a tool that says the driver is not loaded is believed over tools that are not installed", async () => {

@@ -308,6 +308,8 @@ EXPORT int nvmlDeviceGetProcessUtilization(uint64_t h, Share *s, unsigned *n, ui
   return 0;
 }
 EXPORT int nvmlDeviceGetClockInfo(uint64_t h, unsigned type, unsigned *o) { ENTER(GPU); *o = absurd(type == 2 ? 2619 : 1980); return 0; }
+EXPORT int nvmlDeviceGetEncoderUtilization(uint64_t h, unsigned *o, unsigned *us) { ENTER(GPU); if (isMig(h) || S->migs[GPU]) return 3; *o = absurd(7); *us = 167000; return 0; }
+EXPORT int nvmlDeviceGetDecoderUtilization(uint64_t h, unsigned *o, unsigned *us) { ENTER(GPU); if (isMig(h) || S->migs[GPU]) return 3; *o = absurd(13); *us = 167000; return 0; }
 EXPORT int nvmlDeviceGetTemperature(uint64_t h, unsigned sensor, unsigned *o) { (void)sensor; ENTER(GPU); *o = absurd(55); return 0; }
 EXPORT int nvmlDeviceGetTotalEccErrors(uint64_t h, unsigned type, unsigned counter, uint64_t *o) { (void)counter; ENTER(GPU); *o = type ? 1 : 5; return 0; }
 EXPORT int nvmlDeviceGetMigMode(uint64_t h, unsigned *a, unsigned *b) { ENTER(GPU); *a = *b = S->migs[GPU] > 0; return 0; }

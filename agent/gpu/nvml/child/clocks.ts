@@ -1,4 +1,5 @@
-// Readings that change slowly or cost much, taken every few seconds: clocks, temperatures, throttle time.
+// Readings that change slowly or cost much, taken every few seconds: clocks, temperatures, throttle time, the power limit
+// and the video engines.
 // Throttle time comes from the ns counters of field values; the instantaneous reason bits say nothing about duration.
 // Three of the counters moved to other ids between drivers, where the old ids now mean settings of power smoothing.
 
@@ -7,8 +8,9 @@ import type { Device } from "./device.ts";
 import type { DriverVersion } from "./driver-version.ts";
 import { throttleFields } from "./driver-version.ts";
 import { Cell, FIELD_ID, WORD } from "./layouts.ts";
-import type { Nvml } from "./library.ts";
+import type { Nvml, NvmlCall } from "./library.ts";
 import type { FieldReader } from "./power.ts";
+import { readPowerLimit } from "./power.ts";
 
 const SM_CLOCK = 1;
 const MEMORY_CLOCK = 2;
@@ -31,6 +33,7 @@ const MOVED = "throttle_thermal_and_brake";
 /** Reads clocks, temperatures and throttle time of one device after another. */
 export class ClockReader {
   readonly #cell = new Cell(WORD);
+  readonly #period = new Cell(WORD);
   readonly #fields: FieldReader;
   #throttle: Readonly<Record<string, number>> = THROTTLE;
   /** Why the counters whose ids moved are not asked; undefined where they are. */
@@ -62,6 +65,12 @@ export class ClockReader {
     const memory = this.#clock(nvml, device, "memory_clock", MEMORY_CLOCK);
     if (sm !== undefined) draft.smClockHertz = sm;
     if (memory !== undefined) draft.memoryClockHertz = memory;
+    const limit = readPowerLimit(nvml, device);
+    if (limit !== undefined) draft.powerLimitWatts = limit;
+    const encoder = this.#engine(nvml, device, "encoder", "nvmlDeviceGetEncoderUtilization");
+    const decoder = this.#engine(nvml, device, "decoder", "nvmlDeviceGetDecoderUtilization");
+    if (encoder !== undefined) draft.encoderRatio = encoder;
+    if (decoder !== undefined) draft.decoderRatio = decoder;
     this.#readTemperature(nvml, device, draft);
     this.#readFields(nvml, device, draft);
   }
@@ -72,6 +81,16 @@ export class ClockReader {
     if (device.judge(nvml, capability, "nvmlDeviceGetClockInfo", code) !== "ok") return undefined;
     const megahertz = this.#cell.u32();
     if (megahertz <= MEGAHERTZ_MAX) return megahertz * 1e6;
+    this.absurd++;
+    return undefined;
+  }
+
+  #engine(nvml: Nvml, device: Device, capability: string, call: NvmlCall): number | undefined {
+    if (!device.can(capability)) return undefined;
+    const code = nvml.call(call, device.handle, this.#cell.fresh(), this.#period);
+    if (device.judge(nvml, capability, call, code) !== "ok") return undefined;
+    const percent = this.#cell.u32();
+    if (percent <= 100) return percent / 100;
     this.absurd++;
     return undefined;
   }

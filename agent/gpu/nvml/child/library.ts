@@ -33,6 +33,8 @@ const PROTOTYPES = {
   nvmlDeviceGetMPSComputeRunningProcesses_v3: "uint64_t, void *, void *",
   nvmlDeviceGetProcessUtilization: "uint64_t, void *, void *, uint64_t",
   nvmlDeviceGetClockInfo: "uint64_t, unsigned int, void *",
+  nvmlDeviceGetEncoderUtilization: "uint64_t, void *, void *",
+  nvmlDeviceGetDecoderUtilization: "uint64_t, void *, void *",
   nvmlDeviceGetTemperature: "uint64_t, unsigned int, void *",
   nvmlDeviceGetTotalEccErrors: "uint64_t, unsigned int, unsigned int, void *",
   nvmlDeviceGetMigMode: "uint64_t, void *, void *",

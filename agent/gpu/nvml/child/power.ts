@@ -1,7 +1,6 @@
 // Energy counter, power and the field values read with them.
 // The counter (mJ since driver load, Volta and later) is the dearest call, 3-5 ms: once a second at most.
 // Field 185 is a 1 s mean, 186 instantaneous; nvmlDeviceGetPowerUsage is a 1 s mean from Ampere on, except GA100.
-import { CODE } from "../codes.ts";
 import type { Draft } from "../protocol.ts";
 import type { Device } from "./device.ts";
 import { readClocks } from "./driver-clock.ts";
@@ -104,10 +103,13 @@ export class PowerReader {
   }
 }
 
+const limitCell = new Cell(WORD);
+
 /** The enforced power limit in watts; undefined where the board has none (DGX Spark). */
 export function readPowerLimit(nvml: Nvml, device: Device): number | undefined {
-  const cell = new Cell(WORD).fresh();
-  if (nvml.call("nvmlDeviceGetEnforcedPowerLimit", device.handle, cell) !== CODE.success) return undefined;
-  const milliwatts = cell.u32OrAbsent();
+  if (!device.can("power_limit")) return undefined;
+  const code = nvml.call("nvmlDeviceGetEnforcedPowerLimit", device.handle, limitCell.fresh());
+  if (device.judge(nvml, "power_limit", "nvmlDeviceGetEnforcedPowerLimit", code) !== "ok") return undefined;
+  const milliwatts = limitCell.u32OrAbsent();
   return milliwatts === undefined || milliwatts > WATTS_MAX * 1000 ? undefined : milliwatts / 1000;
 }

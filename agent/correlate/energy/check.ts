@@ -1,0 +1,67 @@
+// Whether a GPU's energy counter can be believed: its movement against integrated power, minute by minute (METERING.md 4).
+// A counter that stands still while the board draws power is replaced after 10 s, one that differs by more than 15 % after
+// five minutes (Grace Hopper's counts the whole module, zeus#172); five minutes of agreement bring it back.
+import type { Nanos } from "../../model.ts";
+
+/** Why a counter is not believed. */
+export type CounterDoubt = "stands_still" | "disagrees";
+
+const minute = 60_000_000_000;
+const stillMax = 10_000_000_000;
+const minutesOfProof = 5;
+const ratioOff = 0.15;
+/** Below this power a board's counter and its readings are both noise. */
+const wattsMin = 5;
+
+/** Compares windows of one GPU, in order of time. */
+export class CounterCheck {
+  #doubt: CounterDoubt | undefined;
+  #ratio: number | undefined;
+  #counted = 0;
+  #integrated = 0;
+  #nanos = 0;
+  #stillNanos = 0;
+  #minutesOff = 0;
+  #minutesAgreed = 0;
+
+  /** Why the counter is replaced now; undefined while it is believed. */
+  get doubt(): CounterDoubt | undefined {
+    return this.#doubt;
+  }
+
+  /** Counted over integrated energy in the last whole minute; undefined before the first, and where both were next to 0. */
+  get ratio(): number | undefined {
+    return this.#ratio;
+  }
+
+  /** Takes a window of `nanos` in which the counter moved `counted` mJ and power integrates to `integrated` mJ. */
+  addWindow(nanos: Nanos, counted: number, integrated: number): void {
+    if (nanos <= 0) return;
+    const drew = integrated * 1e6 > wattsMin * nanos;
+    this.#stillNanos = counted === 0 && drew ? this.#stillNanos + nanos : 0;
+    if (this.#stillNanos >= stillMax) this.#distrust("stands_still");
+    this.#counted += counted;
+    this.#integrated += integrated;
+    this.#nanos += nanos;
+    if (this.#nanos >= minute) this.#judgeMinute();
+  }
+
+  #judgeMinute(): void {
+    const noise = (wattsMin * this.#nanos) / 1e6;
+    const quiet = Math.max(this.#counted, this.#integrated) < noise;
+    this.#ratio = quiet || this.#integrated <= 0 ? undefined : this.#counted / this.#integrated;
+    const off = !quiet && (this.#ratio === undefined || Math.abs(this.#ratio - 1) > ratioOff);
+    this.#minutesOff = off ? this.#minutesOff + 1 : 0;
+    this.#minutesAgreed = off ? 0 : this.#minutesAgreed + 1;
+    if (this.#minutesOff >= minutesOfProof) this.#distrust("disagrees");
+    else if (this.#minutesAgreed >= minutesOfProof) this.#doubt = undefined;
+    this.#counted = 0;
+    this.#integrated = 0;
+    this.#nanos = 0;
+  }
+
+  #distrust(doubt: CounterDoubt): void {
+    this.#doubt ??= doubt;
+    this.#minutesAgreed = 0;
+  }
+}

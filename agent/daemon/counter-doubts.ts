@@ -1,0 +1,57 @@
+// What is said of energy counters that power does not bear out: one log line and one audit record when a counter is
+// replaced by integrated power and when it is believed again, and the ratio of the last minute as a gauge.
+import type { EnergyTotals } from "../correlate/energy/meter.ts";
+import type { Books } from "../meter/books.ts";
+import { counterRatioGauge } from "../meter/gauges.ts";
+import type { GpuInfo, Nanos } from "../model.ts";
+import type { Log } from "../platform/log.ts";
+
+const WHY = {
+  stands_still: "it stands still while the GPU draws power",
+  disagrees: "it differs from power by more than 15 % for 5 minutes: it may count a whole module",
+} as const;
+
+/** Remembers which counters were said to be replaced. */
+export class CounterDoubts {
+  readonly #books: Books;
+  readonly #log: Log;
+  readonly #replaced = new Map<string, keyof typeof WHY>();
+
+  constructor(books: Books, log: Log) {
+    this.#books = books;
+    this.#log = log;
+  }
+
+  /** Says what changed by `at`. */
+  report(
+    energy: Readonly<Record<string, EnergyTotals>>,
+    gpus: ReadonlyMap<string, GpuInfo>,
+    at: Nanos,
+  ): void {
+    for (const [gpu, { counterDoubt, counterRatio }] of Object.entries(energy)) {
+      const info = gpus.get(gpu);
+      if (info !== undefined && counterRatio !== undefined)
+        this.#books.ledger.observe(counterRatioGauge(info, counterRatio, at));
+      const before = this.#replaced.get(gpu);
+      if (counterDoubt === before) continue;
+      const about = {
+        gpu,
+        counter: "energy",
+        ...(counterRatio === undefined ? {} : { ratio: counterRatio }),
+      };
+      if (counterDoubt === undefined) {
+        this.#replaced.delete(gpu);
+        this.#log.info("energy counter agrees with power again", { source: `gpu:${gpu}`, ...about });
+        this.#books.note("rejected", at, { ...about, why: "the counter agrees with power again" });
+        continue;
+      }
+      this.#replaced.set(gpu, counterDoubt);
+      this.#log.warn("energy counter is replaced by integrated power", {
+        source: `gpu:${gpu}`,
+        ...about,
+        cause: WHY[counterDoubt],
+      });
+      this.#books.note("rejected", at, { ...about, why: WHY[counterDoubt] });
+    }
+  }
+}

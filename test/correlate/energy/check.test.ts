@@ -1,0 +1,159 @@
+// Energy counters that power does not bear out, and what a counter moved while nothing was read.
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { Correlator } from "../../../agent/correlate/correlator.ts";
+import { CounterCheck } from "../../../agent/correlate/energy/check.ts";
+import { EnergyMeter } from "../../../agent/correlate/energy/meter.ts";
+import type { GpuInfo, SettledInterval } from "../../../agent/model.ts";
+
+const second = 1_000_000_000;
+
+/** A GPU that draws `watts` for `seconds`, whose counter moves as if it drew `countedWatts`. */
+function metered(seconds: number, watts: number, countedWatts: (second: number) => number): EnergyMeter {
+  const meter = new EnergyMeter({ limitWatts: 700 });
+  let counter = 5_000_000;
+  for (let at = 0; at <= seconds; at++) {
+    if (at > 0) counter += Math.round(countedWatts(at) * 1000);
+    meter.take({ gpu: "g", at: at * second, energyMillijoules: counter, powerWatts: watts }, true);
+  }
+  return meter;
+}
+
+describe("EnergyMeter", () => {
+  test("replaces a counter that stands still after 10 s, and says so", () => {
+    const meter = metered(120, 300, () => 0);
+    expect(meter.totals.counterDoubt).toBe("stands_still");
+    expect(meter.totals.integratedMillijoules).toBeGreaterThanOrEqual(110 * 300_000);
+    expect(meter.curve.method(60 * second, 61 * second)).toBe("integrated");
+  });
+
+  test("replaces a counter that counts another boundary after five minutes", () => {
+    const meter = metered(420, 300, () => 620);
+    expect(meter.totals.counterDoubt).toBe("disagrees");
+    expect(meter.totals.counterRatio).toBeCloseTo(620 / 300, 2);
+    const { acceptedMillijoules, integratedMillijoules, rejectedMillijoules } = meter.totals;
+    expect(acceptedMillijoules).toBe(300 * 620_000 - 620_000);
+    expect(integratedMillijoules + acceptedMillijoules).toBe(meter.curve.totalMillijoules);
+    expect(acceptedMillijoules + rejectedMillijoules).toBe(420 * 620_000);
+  });
+
+  test("believes it again after five minutes of agreement", () => {
+    const meter = metered(1200, 300, (at) => (at <= 400 ? 620 : 300));
+    expect(meter.totals.counterDoubt).toBeUndefined();
+    expect(meter.curve.method(1190 * second, 1191 * second)).toBe("counter");
+  });
+
+  test("leaves an idle or quiet counter alone", () => {
+    expect(metered(120, 3, () => 0).totals.counterDoubt).toBeUndefined();
+    expect(metered(900, 300, () => 340).totals.counterDoubt).toBeUndefined();
+  });
+});
+
+test("CounterCheck doubts exactly what differs by more than 15 % for five minutes in a row", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.double({ min: 0.5, max: 1.6, noNaN: true }), { minLength: 1, maxLength: 15 }),
+      (ratios) => {
+        const check = new CounterCheck();
+        let off = 0;
+        let agreed = 0;
+        let doubted = false;
+        for (const ratio of ratios) {
+          for (let index = 0; index < 60; index++) check.addWindow(second, 300_000 * ratio, 300_000);
+          const isOff = Math.abs(ratio - 1) > 0.15;
+          off = isOff ? off + 1 : 0;
+          agreed = isOff ? 0 : agreed + 1;
+          if (off >= 5) doubted = true;
+          else if (agreed >= 5) doubted = false;
+          expect(check.doubt !== undefined).toBe(doubted);
+          expect(check.ratio).toBeCloseTo(ratio, 6);
+        }
+      },
+    ),
+  );
+});
+
+describe("absence", () => {
+  const info: GpuInfo = { uuid: "GPU-1", index: 0, name: "x", weight: 1, powerLimitWatts: 700 };
+  const sum = (intervals: readonly SettledInterval[], state: "unobserved" | "all"): number =>
+    intervals
+      .flatMap(({ gpus }) => gpus)
+      .flatMap(({ millijoules }) => (state === "all" ? Object.values(millijoules) : [millijoules.unobserved]))
+      .reduce((total, one) => total + one, 0);
+
+  /** Meters `[from, to]` seconds of a GPU at 200 W; the counter is that of the host, mJ since second 0. */
+  function run(
+    from: number,
+    to: number,
+    counters: ConstructorParameters<typeof Correlator>[0]["counters"] = {},
+    counterAt = (at: number): number => 7_000_000 + at * 200_000,
+  ): {
+    readonly intervals: readonly SettledInterval[];
+    readonly counters: ReturnType<Correlator["counters"]>;
+    readonly settled: number;
+  } {
+    const correlator = new Correlator({
+      origin: from * second,
+      intervalNanos: second,
+      gpuPollMs: 1000,
+      counters,
+      strict: true,
+    });
+    correlator.setGpus([info], from * second);
+    const intervals: SettledInterval[] = [];
+    for (let at = from + 0.3; at <= to; at++) {
+      correlator.acceptGpu({
+        gpu: "GPU-1",
+        at: Math.round(at * second),
+        energyMillijoules: Math.round(counterAt(at)),
+        energyEpoch: "boot",
+        powerWatts: 200,
+        utilizationRatio: 0,
+        processes: [],
+      });
+      intervals.push(...correlator.settle(Math.round(at * second)));
+    }
+    return { intervals, counters: correlator.counters(), settled: correlator.settledUntil / second };
+  }
+
+  test("what the counter moved since the last settled interval is booked as unobserved, to the millijoule", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 5, max: 30 }),
+        fc.integer({ min: 1, max: 5000 }),
+        fc.integer({ min: 5, max: 20 }),
+        (first, gap, second_) => {
+          const before = run(0, first);
+          const from = before.settled + gap;
+          const resumed = Object.fromEntries(
+            Object.entries(before.counters).map(([gpu, counter]) => [
+              gpu,
+              { ...counter, at: before.settled * second },
+            ]),
+          );
+          const after = run(from, from + second_, resumed);
+          const booked = sum(before.intervals, "all") + sum(after.intervals, "all");
+          // Everything the counter moved from the first reading to the end of the last settled interval.
+          const end = 7_000_000 + after.settled * 200_000;
+          expect(Math.abs(booked - (end - (7_000_000 + 0.3 * 200_000)))).toBeLessThanOrEqual(2);
+          expect(Math.abs(sum(after.intervals, "unobserved") - (gap + 0.3) * 200_000)).toBeLessThanOrEqual(2);
+        },
+      ),
+      { numRuns: 25 },
+    );
+  });
+
+  test("a movement no board can have made, or one of another boot, is not booked", () => {
+    const before = run(0, 10);
+    const counter = before.counters["GPU-1"];
+    if (counter === undefined) throw new Error("no counter to persist");
+    const at = before.settled * second;
+    const absurd = run(100, 110, { "GPU-1": { ...counter, at } }, (now) => 900_000_000 + now * 200_000);
+    expect(sum(absurd.intervals, "unobserved")).toBe(0);
+    expect(
+      absurd.intervals.reduce((total, { gpus }) => total + (gpus[0]?.rejectedMillijoules ?? 0), 0),
+    ).toBeGreaterThan(0);
+    const other = run(100, 110, { "GPU-1": { ...counter, epoch: "another boot", at } });
+    expect(sum(other.intervals, "unobserved")).toBe(0);
+  });
+});
