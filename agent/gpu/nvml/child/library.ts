@@ -92,6 +92,8 @@ export interface Nvml {
   callAsync(symbol: NvmlCall, ...values: Argument[]): Promise<number>;
   /** The symbol that answers for this one: itself or an older one; itself where there is none. */
   nameOf(symbol: NvmlCall): string;
+  /** The calls of ours that this library has under no name. */
+  missing(): readonly NvmlCall[];
 }
 
 const NAME = "libnvidia-ml.so.1";
@@ -156,6 +158,7 @@ function bind(path: string, library: LibraryHandle): Nvml {
       });
     },
     nameOf: (symbol) => find(symbol)?.name ?? symbol,
+    missing: () => (Object.keys(PROTOTYPES) as NvmlCall[]).filter((symbol) => find(symbol) === undefined),
   };
 }
 

@@ -105,6 +105,7 @@ export class Reader {
         library: this.#nvml.path,
         driverVersion: this.#versions.driver,
         nvmlVersion: this.#versions.nvml,
+        missingCalls: this.#nvml.missing(),
         sampleClock: this.#enumeration.found[0]?.device.utilizationClock.kind,
       },
     };
