@@ -10,7 +10,7 @@ import type { ProbeResult } from "./probe/result.ts";
 interface ProbeOptions {
   readonly as?: string;
   readonly map?: string;
-  readonly draft?: true | string;
+  readonly draft?: boolean;
   readonly json?: boolean;
 }
 
@@ -22,7 +22,7 @@ export function register(program: Command, io: Io): void {
     .argument("<target>", "a file, host:port, http(s)://host:port[/path], unix:/socket or grpc://host:port")
     .option("--as <server>", "read it as this kind of server, for example vllm")
     .option("--map <file>", "read it by a mapping, as prometheus-generic")
-    .option("--draft [name]", "print the skeleton of a server file for this page")
+    .option("--draft", "print the skeleton of a server file for this page")
     .option("--json", "print one JSON object")
     .addHelpText(
       "after",
@@ -31,16 +31,14 @@ Examples:
   tokenwatt probe localhost:8000
   tokenwatt probe page.prom --as vllm --json | jq .readings
   tokenwatt probe localhost:9000 --map mapping.yaml
-  tokenwatt probe localhost:9000 --draft my-server > agent/servers/my-server.ts
+  tokenwatt probe localhost:9000 --draft > agent/servers/my-server.ts
   tokenwatt probe grpc://localhost:9465`,
     )
     .action(async (target: string, options: ProbeOptions) => {
       const { probe, suggest } = await import("./probe-target.ts");
-      const { draft } = options;
-      if (draft !== undefined) {
+      if (options.draft === true) {
         const { draftOf } = await import("./probe/draft.ts");
-        const text = draftOf(draft === true ? "my-server" : draft, await suggest(target));
-        return printLine(io, text.trimEnd());
+        return printLine(io, draftOf(await suggest(target)).trimEnd());
       }
       const result = await probe(target, options);
       printLine(io, options.json === true ? JSON.stringify(result) : await toText(result));

@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { parsePage } from "../../agent/page/parse.ts";
 import type { PageReader } from "../../agent/source.ts";
+import { fakePeer } from "../fakes/grpc-peer.ts";
 import { runCommand } from "./capture-io.ts";
 
 const folder = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
@@ -57,6 +58,14 @@ describe("a target", () => {
     expect(asked).toEqual(["/prometheus/metrics"]);
   });
 
+  test("of a type that is reached over gRPC needs no scheme", async () => {
+    const peer = await fakePeer({}, ["inference.GRPCInferenceService"]);
+    closing.push(peer.close);
+    const { exitCode, stderr } = await runCommand(["probe", peer.address, "--as", "triton-grpc"]);
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(/GRPCInferenceService/);
+  });
+
   test("that is no file and no address says what is wanted", async () => {
     const { exitCode, stderr } = await runCommand(["probe", "localhost"]);
     expect(exitCode).toBe(2);
@@ -98,14 +107,18 @@ describe("an unknown page", () => {
   test.each(pages)(
     "%s has a draft of a server file that reads it as the mapping does",
     async (name, reading) => {
-      const { exitCode, stdout } = await runCommand(["probe", unknown(name), "--draft", "acme-server"]);
+      const { exitCode, stdout } = await runCommand(["probe", "--draft", unknown(name)]);
       expect(exitCode).toBe(0);
       const server = folder("../../agent/servers/page/server.ts");
       const file = written("acme-server.ts", stdout.replace('"./page/server.ts"', JSON.stringify(server)));
-      const { acmeServer } = (await import(file)) as { acmeServer: { page: PageReader } };
+      const [acme] = Object.values(
+        (await import(file)) as Record<string, { name: string; page: PageReader }>,
+      );
+      const { page: reader } = acme as { page: PageReader };
+      expect(acme?.name).toBe(name.startsWith("own-gateway.") ? "gateway" : "acme");
       const page = parsePage(readFileSync(unknown(name)));
-      expect(acmeServer.page.recognises(page)).toBeDefined();
-      const { readings } = acmeServer.page.read(page);
+      expect(reader.recognises(page)).toBeDefined();
+      const { readings } = reader.read(page);
       const { tenant, running, ...tokens } = { tenant: undefined, running: undefined, ...reading };
       expect(readings[0]).toMatchObject({ tokens });
       expect([readings[0]?.tenant, readings[0]?.running]).toEqual([tenant, running]);

@@ -4,13 +4,14 @@ import type { Mapping } from "../../servers/page/token-families.ts";
 
 type Selector = { readonly metric: string; readonly where?: Readonly<Record<string, string>> };
 
-/** The text of `agent/servers/<name>.ts`. */
-export function draftOf(name: string, mapping: Mapping): string {
+/** The text of `agent/servers/<name>.ts`; the name is what the page's families begin with. */
+export function draftOf(mapping: Mapping): string {
   const of = (key: string): readonly Selector[] => selectorsAt(mapping["tokens"], key);
   const [input, cached, output, reasoning] = [of("input"), of("cached"), of("output"), of("reasoning")];
   const [running, waiting] = [selectorsAt(mapping, "running"), selectorsAt(mapping, "waiting")];
   const all = [...input, ...cached, ...output, ...reasoning, ...running, ...waiting];
   const families = [...new Set(all.map(({ metric }) => metric.replace(/_sum$/, "")))];
+  const name = nameOf(families);
   const known = (output[0] ?? input[0])?.metric ?? families[0] ?? "its_tokens_total";
   const labels = ["modelLabel", "tenantLabel"].flatMap((key) =>
     mapping[key] === undefined ? [] : [`${key}: ${JSON.stringify(mapping[key])}`],
@@ -44,6 +45,13 @@ ${[
   },
 });
 `;
+}
+
+/** The word all families begin with, else a name to be replaced. */
+function nameOf(families: readonly string[]): string {
+  const words = new Set(families.map((family) => /^[a-z][a-z0-9]*(?=[_:])/i.exec(family)?.[0].toLowerCase()));
+  const [word] = words;
+  return words.size === 1 && word !== undefined ? word : "my-server";
 }
 
 function selectorsAt(from: unknown, key: string): readonly Selector[] {
