@@ -501,7 +501,8 @@ export type AuditKind =
   | "delivery"
   | "loss"
   | "restore"
-  | "quarantine";
+  | "quarantine"
+  | "gpus";
 
 /** One entry of the hash-chained record. */
 export interface AuditEntry {

@@ -99,6 +99,11 @@ async function report(options: ReportOptions, io: Io): Promise<void> {
       await figures(format, { options, reader, range, groups, where, given, hasPeriods }, io);
     }
     tellIfEmpty(reader, range, io);
+    if (reader.rowsWait)
+      tell(
+        io,
+        "rows of the newest buckets wait in the agent's memory: the disk is nearly full, figures lack them",
+      );
   } finally {
     reader.close();
   }

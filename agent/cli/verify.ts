@@ -66,8 +66,9 @@ async function verify(options: VerifyOptions, io: Io): Promise<void> {
 }
 
 function tellVerdict(verdict: Verdict, heads: number, io: Io): void {
-  const { buckets, days, head, problems, records, rows, series } = verdict;
+  const { buckets, days, head, notes, problems, records, rows, series } = verdict;
   for (const { message, where } of problems) printLine(io, `${where}: ${message}`);
+  for (const note of notes) printLine(io, `note: ${note}`);
   const read = `${records} audit records, ${buckets} closed buckets, ${rows} rows, ${days} daily rollups, ${series} series`;
   if (problems.length > 0) tell(io, `${problems.length} problems in ${read}`);
   else {

@@ -79,6 +79,10 @@ export class Intake {
   setGpus(infos: readonly GpuInfo[]): void {
     const { books, clock, correlator, log } = this.#parts;
     const gone = [...this.gpus.keys()].filter((uuid) => !infos.some((info) => info.uuid === uuid));
+    const come = infos.map(({ uuid }) => uuid).filter((uuid) => !this.gpus.has(uuid));
+    // Between going and coming back a GPU has no time; its first time at all needs no record.
+    if (gone.length > 0 || (come.length > 0 && (this.#enumerated || this.gpus.size > 0)))
+      books.note("gpus", clock.now(), { gone, come });
     for (const uuid of gone) {
       const { name, parent } = this.gpus.get(uuid) ?? {};
       log.warn("GPU left", { source: `gpu:${uuid}`, name, parent });

@@ -6,6 +6,7 @@ import type { StatementSync } from "node:sqlite";
 import { DatabaseSync } from "node:sqlite";
 import type { BucketNumber, Dimensions, Histogram } from "../../model.ts";
 import { addStored } from "./digests.ts";
+import { rowsWait } from "./settle.ts";
 import { bucketsPerDay } from "./writer.ts";
 
 /** Identity of a stored series. */
@@ -88,6 +89,11 @@ export class LedgerReader {
   get held(): { readonly from: BucketNumber; readonly to: BucketNumber } | undefined {
     const held = this.#held();
     return held.from < held.to ? held : undefined;
+  }
+
+  /** Whether rows of the last commit wait in the agent's memory for room on the disk: sums lack them. */
+  get rowsWait(): boolean {
+    return rowsWait(this.#database);
   }
 
   /** Every series of these metrics, by id. */

@@ -13,6 +13,11 @@ export function noteWaiting(writer: LedgerWriter, isWaiting: boolean): void {
   if ((writer.meta(WAITING) ?? "0") !== value) writer.setMeta(WAITING, value);
 }
 
+/** Whether rows of the last commit were left in memory. */
+export function rowsWait(database: DatabaseSync): boolean {
+  return database.prepare("SELECT value FROM meta WHERE key = ?").get(WAITING)?.["value"] === "1";
+}
+
 /** Books what totals say beyond the rows, where the last process left rows. A disk still full leaves it to the next start. */
 export function settleWaiting(database: DatabaseSync, writer: LedgerWriter): void {
   const time = writer.meta("time");
