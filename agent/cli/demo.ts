@@ -3,6 +3,7 @@
 // gRPC, the replay backend feeds GPU readings, an OTLP/gRPC receiver in a process of its own counts what arrives.
 import type { Command } from "commander";
 import { parseDurationMs } from "./common/durations.ts";
+import { ArgumentError } from "./common/errors.ts";
 import type { Io } from "./common/io.ts";
 
 /** What `demo` is given. */
@@ -73,6 +74,6 @@ export function addDemoOptions(command: Command): Command {
 function parseSpeed(text: string): number {
   const speed = Number(text);
   if (!(speed >= 0.1 && speed <= 100))
-    throw new RangeError(`Cannot read --speed: got "${text}", wanted 0.1 to 100`);
+    throw new ArgumentError("Wanted a factor from 0.1 to 100, such as 10 for ten times as fast.");
   return speed;
 }

@@ -1,10 +1,11 @@
 // Reads one metric page or gRPC target for `tokenwatt probe` and `doctor`: which server it is, why, and its readings.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { explainPage, recognise } from "../discovery/explain.ts";
 import { createPageFetcher, notAPage } from "../page/fetch.ts";
 import { parsePage } from "../page/parse.ts";
 import { isFault } from "../platform/address.ts";
 import { systemClock } from "../platform/clock.ts";
+import { readFileOf } from "../platform/files.ts";
 import { silentLog } from "../platform/log.ts";
 import { parseGrpcAddress } from "../servers/entry.ts";
 import { mergedBy } from "../servers/page/merged.ts";
@@ -32,6 +33,8 @@ export interface ProbeOptions {
 const GENERIC = "prometheus-generic";
 
 /** Where pages are, tried in this order when an address names no path: most servers, NIM, trtllm-serve. */
+/** As of a page that is fetched. */
+const PAGE_BYTES_MAX = 32 * 1024 * 1024;
 const PATHS = ["/metrics", "/v1/metrics", "/prometheus/metrics"];
 
 /** Reads `target` once. Throws SourceError, ConfigError or UsageError when there is nothing to read. */
@@ -95,7 +98,13 @@ function endpointOf(target: string): string {
 
 /** Whether a target is an address as in the configuration. A file of that name is meant before a host. */
 function isPage(target: string): boolean {
-  return !isFault(parsePageAddress(target)) && !existsSync(target);
+  if (existsSync(target)) return false;
+  const parsed = parsePageAddress(target);
+  // What begins like an address is no file.
+  if (isFault(parsed) && /^(https?:\/\/|unix:)/.test(target)) {
+    throw new UsageError(`Cannot probe this address: wanted ${parsed.wanted}`, parsed.hint);
+  }
+  return !isFault(parsed);
 }
 
 async function pageAt(target: string, path: string | undefined, context: SourceContext): Promise<Buffer> {
@@ -128,9 +137,9 @@ function pageBytes(path: string): Buffer {
 
 function fileAt(path: string): Buffer {
   try {
-    return readFileSync(path);
+    return readFileOf(path, PAGE_BYTES_MAX);
   } catch (cause) {
-    throw new SourceError("misconfigured", `Cannot read ${path}: ${(cause as Error).message}`, {
+    throw new SourceError("misconfigured", (cause as Error).message, {
       cause,
       hint: "wanted a file, host:port, http(s)://host:port[/path], unix:/socket or grpc://host:port",
     });

@@ -98,11 +98,17 @@ function parseYaml(
     uniqueKeys: false,
     version: "1.2",
   });
-  const faults: Fault[] = [...document.errors, ...document.warnings].map((error) => ({
-    message: lowerFirst(error.message),
-    offset: error.pos[0],
-    hint: YAML_HINTS[error.code],
-  }));
+  // Once a token stands where none can, most of what follows does too: the first of them says it.
+  const errors = [...document.errors, ...document.warnings];
+  const first = errors.find(({ code }) => code === "UNEXPECTED_TOKEN");
+  const faults: Fault[] = errors
+    .filter((error) => error.code !== "UNEXPECTED_TOKEN" || error === first)
+    .map((error) => ({
+      // The parser's own words would quote the text.
+      message: error === first ? "this cannot stand here" : lowerFirst(error.message),
+      offset: error.pos[0],
+      hint: YAML_HINTS[error.code],
+    }));
   return { document, faults: faults.length > 0 ? faults : checkTree(document.contents, numbers) };
 }
 
@@ -214,6 +220,8 @@ const YAML_HINTS: Readonly<Record<string, string>> = {
   DUPLICATE_KEY: "each key may stand once in its section; merge the two",
   TAG_RESOLVE_FAILED: "only plain YAML is read, without tags of other programs",
   RESOURCE_EXHAUSTION: "it is nested too deep",
+  UNEXPECTED_TOKEN:
+    "look at the end of the line above too: a bracket or a quote may be missing, or one too many",
   TAB_AS_INDENT: "indent with spaces",
   BAD_INDENT: "keys of one section stand in the same column",
   MULTILINE_IMPLICIT_KEY: "is a colon or a quote missing on this line?",

@@ -101,7 +101,14 @@ function valueProblem(
     seen === undefined
       ? `Cannot find ${name}: wanted ${wanted}`
       : `Cannot read ${name} as ${wanted}: got ${shown(path, seen)}`;
-  return { path: path.length === 0 ? "" : formatPath(path), message, at: context.locate(path), hint };
+  const empty =
+    seen === null ? "nothing is written behind the key: write a value, or leave the key out" : undefined;
+  return {
+    path: path.length === 0 ? "" : formatPath(path),
+    message,
+    at: context.locate(path),
+    hint: hint ?? empty,
+  };
 }
 
 /** Of a value with several forms: what keeps it from the form it is closest to, else all forms there are. */
@@ -193,6 +200,7 @@ function shown(path: ConfigPath, value: unknown): string {
   }
   // A whole file that is no section may be anything, a private key too.
   if (path.length === 0 && typeof value === "string") return "text";
+  if (value === null) return "nothing";
   return printable(JSON.stringify(masked(path, value)) ?? String(value));
 }
 

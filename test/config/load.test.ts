@@ -100,6 +100,20 @@ servers:
     expect(text).not.toContain("abc");
   });
 
+  test("names the first token that cannot stand where it does, without quoting it, and not what follows", () => {
+    expect(problems("oops\n# and\nexport:\n  otlp: { headers: { authorization: Bearer s3cret } }\n")).toBe(
+      "Cannot read YAML: this cannot stand here\nat: config.yaml:3:1\n" +
+        "hint: look at the end of the line above too: a bracket or a quote may be missing, or one too many",
+    );
+  });
+
+  test("says of a key without a value that it is empty", () => {
+    expect(problems("rates:\n")).toBe(
+      "Cannot read rates as a section of keys: got nothing\nat: config.yaml:1:1\n" +
+        "hint: nothing is written behind the key: write a value, or leave the key out",
+    );
+  });
+
   test("refuses a key that stands twice", () => {
     expect(problems("logLevel: info\nlogLevel: debug\n")).toBe(
       "Cannot read YAML: this key stands in its section already\nat: config.yaml:2:1\nhint: each key may stand once in its section; merge the two",
