@@ -188,6 +188,15 @@ export interface TokenSample {
   readonly doubt?: UncertainReason;
   /** What single requests used since the last sample, each at its own time; absent = the readings are booked instead. */
   readonly usage?: readonly UsagePiece[];
+  /**
+   * The scale its counters are on: the source keeps the base of every series, so that on one scale a value never falls, a
+   * restart is no fall, and a label set that is new counts whole. Absent = the counters are the server's own.
+   */
+  readonly scale?: string;
+  /** Times the server was found to have begun again since the sample before; for samples on a scale. */
+  readonly restarts?: number;
+  /** What of its counters was held back or left out, and why. */
+  readonly notes?: readonly SourceNote[];
   /** Samples dropped as NaN, negative or absurd, and page errors, in this reading. */
   readonly ignoredSamples: number;
   readonly errors: readonly string[];
@@ -205,6 +214,22 @@ export interface UsagePiece {
   readonly at?: UnixNanos;
   /** Takes back what was booked before under the same names: a correction or a void. */
   readonly takesBack?: boolean;
+}
+
+/**
+ * What a source did with counters that do not go on. `held`: a series fell and is held at its base. `page_held`: a page
+ * waits for the next ones. `rebased`: a lower level is the new base, nothing of it counted. `refused`: a rise no server
+ * can make. `gone`: series are no longer there, what they counted stays. `several`: several processes answer.
+ */
+export type NoteKind = "held" | "page_held" | "rebased" | "refused" | "gone" | "several";
+
+/** One of them, for the log, the status and a counter. */
+export interface SourceNote {
+  readonly kind: NoteKind;
+  /** Series, or pages, it is about. */
+  readonly amount: number;
+  readonly text: string;
+  readonly hint?: string;
 }
 
 /** A stretch a source could not be read, published instead of a repeated last value. */

@@ -102,6 +102,8 @@ export interface PullServerSource {
   readonly kind: "pull";
   readonly info: ServerInfo;
   poll(): Promise<TokenSample>;
+  /** Rows that changed since the last call, to be stored with everything accepted so far; see PushServerSource. */
+  state?(): readonly StateRow[];
   close(): Promise<void>;
 }
 

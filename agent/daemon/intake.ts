@@ -5,7 +5,16 @@ import type { BookFacts } from "../meter/books.ts";
 import type { Accepted } from "../meter/counters/increments.ts";
 import { DeviceCounters, GapTimes } from "../meter/device-counters.ts";
 import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge, statusGauges } from "../meter/gauges.ts";
-import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, StateRow, TokenSample } from "../model.ts";
+import type {
+  Gap,
+  GpuInfo,
+  GpuSample,
+  Nanos,
+  ServerInfo,
+  SourceNote,
+  StateRow,
+  TokenSample,
+} from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import type { GpuPoll } from "../source.ts";
@@ -154,6 +163,7 @@ export class Intake {
     for (const gauge of serverGauges(known, sample)) books.ledger.observe(gauge);
     books.ledger.observe(serverInfoGauge(known, sample));
     this.#dropped(`server:${id}`, accepted.dropped + sample.ignoredSamples);
+    for (const note of sample.notes ?? []) this.#note(`server:${id}`, note);
     this.#succeeded(`server:${id}`, sample.received - sample.sent);
   }
 
@@ -203,7 +213,8 @@ export class Intake {
 
   /** A source, or all of a backend's GPUs, could not be read. */
   acceptFailure(source: string, error: unknown): void {
-    const { clock, life, log } = this.#parts;
+    const { clock, increments, life, log } = this.#parts;
+    increments.interrupt(source.replace(/^server:/, ""));
     const reason = error instanceof Error ? error.message : String(error);
     this.#toCorrelator({ source, at: clock.now(), reason });
     this.#parts.books.ledger.post(this.#gapTimes.failed(source, clock.now(), reason), clock.now());
@@ -220,7 +231,8 @@ export class Intake {
 
   /** A source says itself that it could not read something. */
   acceptGap(gap: Gap): void {
-    const { books, clock } = this.#parts;
+    const { books, clock, increments } = this.#parts;
+    increments.interrupt(gap.source.replace(/^server:/, ""));
     this.#toCorrelator(gap);
     books.ledger.post(this.#gapTimes.failed(gap.source, gap.at, gap.reason), clock.now());
     const info = this.gpus.get(gap.source.replace(/^gpu:/, ""));
@@ -293,9 +305,18 @@ export class Intake {
     this.#parts.correlator.setServers([...this.servers.values()], this.#parts.clock.now());
   }
 
-  #dropped(source: string, amount: number): void {
+  /** Counters that were held back or left out: counted, and logged when it is news. */
+  #note(source: string, { amount, hint, kind, text }: SourceNote): void {
+    const { clock, log } = this.#parts;
+    // What is gone was counted, and stays: nothing of it is dropped.
+    if (kind !== "gone" && kind !== "several") this.#dropped(source, amount, kind);
+    if (!this.health.noted(source, { kind, amount, text, at: clock.now(), hint })) return;
+    log.warn("counters do not go on", { source, cause: text, kind, ...(hint === undefined ? {} : { hint }) });
+  }
+
+  #dropped(source: string, amount: number, reason = "invalid"): void {
     if (amount === 0) return;
-    const dimensions = { "tokenwatt.source": source, reason: "invalid" };
+    const dimensions = { "tokenwatt.source": source, reason };
     this.#parts.books.ledger.post(
       [{ metric: "tokenwatt.dropped", dimensions, amount }],
       this.#parts.clock.now(),

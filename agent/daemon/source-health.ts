@@ -1,6 +1,6 @@
 // Health of every source, kept apart from its data: when it was last read, since when it fails and why.
 // `/-/status`, `/-/ready` and the self-metrics show it.
-import type { Nanos } from "../model.ts";
+import type { Nanos, NoteKind } from "../model.ts";
 
 /** What is known of one source. */
 export interface Health {
@@ -17,6 +17,19 @@ export interface Health {
   readonly readNanos: Nanos;
 }
 
+/** Something its counters did that they should not do, as last seen. */
+export interface Noted {
+  readonly kind: NoteKind;
+  /** Series, or pages, of all times together. */
+  readonly amount: number;
+  readonly text: string;
+  readonly hint: string | undefined;
+  readonly at: Nanos;
+}
+
+/** A kind is news again when it was not seen for this long. */
+const NEWS_NANOS = 3600 * 1e9;
+
 const FRESH: Health = {
   ok: false,
   lastReadAt: undefined,
@@ -31,6 +44,7 @@ const FRESH: Health = {
 /** The health of each source by name. */
 export class SourceHealth {
   readonly #sources = new Map<string, Health>();
+  readonly #notes = new Map<string, Map<NoteKind, Noted>>();
 
   /** Books a read; returns true when the source had been failing. */
   bookRead(source: string, at: Nanos, tookNanos: Nanos): boolean {
@@ -62,9 +76,24 @@ export class SourceHealth {
     return before.reason !== reason;
   }
 
+  /** Remembers what a source's counters did; returns true when that is news. */
+  noted(source: string, note: Noted): boolean {
+    const notes = this.#notes.get(source) ?? new Map<NoteKind, Noted>();
+    this.#notes.set(source, notes);
+    const before = notes.get(note.kind);
+    notes.set(note.kind, { ...note, amount: note.amount + (before?.amount ?? 0) });
+    return before === undefined || note.at - before.at > NEWS_NANOS;
+  }
+
+  /** What a source's counters did, by kind. */
+  notes(source: string): readonly Noted[] {
+    return [...(this.#notes.get(source)?.values() ?? [])];
+  }
+
   /** Drops a source that is no longer read. */
   forget(source: string): void {
     this.#sources.delete(source);
+    this.#notes.delete(source);
   }
 
   /** The health of one source; undefined before its first read or failure. */

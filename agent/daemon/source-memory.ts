@@ -23,7 +23,6 @@ export class SourceMemory {
 
   /** Takes over what a source has to remember of what it gave away so far. */
   collect(source: ServerSource): void {
-    if (source.kind !== "push") return;
     for (const row of source.state?.() ?? []) {
       if (row.value === "") this.#rows.delete(row.key);
       else this.#rows.set(row.key, row.value);

@@ -78,6 +78,13 @@ function statusOf(parts: StatusParts): Readonly<Record<string, unknown>> {
           reads: health.reads,
           failures: health.failures,
           last_read_ms: Math.round(health.tookNanos / 1e4) / 100,
+          counters: pipeline.intake.health.notes(source).map(({ amount, at, hint, kind, text }) => ({
+            kind,
+            times: amount,
+            last: text,
+            hint: hint ?? null,
+            last_seconds_ago: ago(at),
+          })),
         },
       ]),
     ),

@@ -32,6 +32,10 @@ export interface PageTarget {
 export interface FetchedPage {
   readonly body: Buffer;
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
+  /** It came over another connection than the page before. */
+  readonly renewed: boolean;
+  /** Its length, its chunks or its compression say that this is all of it; without them it ends where the connection did. */
+  readonly complete: boolean;
 }
 
 /** Fetches pages of one target; keeps its connection between requests. */
@@ -58,6 +62,7 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
   let open = connection();
   const limit = target.bytesMax ?? BYTES_MAX;
   let { path } = configured;
+  let renewed = true;
   const get = (signal: AbortSignal): Promise<IncomingMessage> =>
     new Promise((resolve, reject) => {
       // Replaced certificates are taken up with a connection of their own.
@@ -68,7 +73,10 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
       const { agent, options } = open;
       const headers = { ...(options.headers as Record<string, string>), ...authorization(target) };
       const send = secure ? httpsRequest : httpRequest;
-      const request = send({ ...options, path, headers, agent, signal }, resolve);
+      const request = send({ ...options, path, headers, agent, signal }, (response) => {
+        renewed ||= !request.reusedSocket;
+        resolve(response);
+      });
       request.on("error", reject);
       request.end();
     });
@@ -77,6 +85,7 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
     const due = context.clock.now() + (target.timeoutMs ?? TIMEOUT_MS) * 1_000_000;
     const cancel = context.clock.at(due, () => timeout.abort());
     const signal = outer === undefined ? timeout.signal : AbortSignal.any([outer, timeout.signal]);
+    renewed = false;
     try {
       let response = await get(signal);
       const slashed = slashedPath(response, configured.path);
@@ -88,7 +97,7 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
       if (response.statusCode !== 200) path = configured.path;
       const body = await buffer.fill(inflated(response), signal);
       refuseNonPages(target.url, response, body);
-      return { body, headers: response.headers };
+      return { body, headers: response.headers, renewed, complete: isComplete(response) };
     } catch (error) {
       const unixMs = Number(context.clock.unixNanos(context.clock.now()) / 1_000_000n);
       throw explainFetchError(error, target, timeout.signal.aborted, unixMs);
@@ -177,6 +186,11 @@ function fileOf(path: string, target: PageTarget): Buffer {
       },
     );
   }
+}
+
+function isComplete({ headers }: IncomingMessage): boolean {
+  const chunked = /chunked/i.test(headers["transfer-encoding"] ?? "");
+  return chunked || headers["content-length"] !== undefined || headers["content-encoding"] !== undefined;
 }
 
 function inflated(response: IncomingMessage): Readable {

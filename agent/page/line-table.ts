@@ -11,6 +11,8 @@ export const lineKinds = { skipped: 0, sample: 1, comment: 2 } as const;
 /** A sample whose value is overwritten page by page and whose labels are read when first asked for. */
 export class LineSample implements MetricSample {
   readonly name: string;
+  /** Its name on the page ends in `_total`. */
+  readonly total: boolean;
   value = Number.NaN;
   #sets: LabelSets | undefined;
   #keys: Buffer | undefined;
@@ -18,8 +20,9 @@ export class LineSample implements MetricSample {
   readonly #length: number;
   #labels: Labels | undefined;
 
-  constructor(name: string, sets: LabelSets, keys: Buffer, start: number, length: number) {
+  constructor(name: string, total: boolean, sets: LabelSets, keys: Buffer, start: number, length: number) {
     this.name = name;
+    this.total = total;
     this.#sets = sets;
     this.#keys = keys;
     this.#start = start;
@@ -87,12 +90,12 @@ export class LineTable extends ByteTable {
   }
 
   /** Adds the line with key `[start, end)` of `bytes`, which `find` has just missed; a sample if it has a name. */
-  addLine(bytes: Buffer, start: number, end: number, kind: number, name?: string): number {
+  addLine(bytes: Buffer, start: number, end: number, kind: number, name?: string, total = false): number {
     const line = this.add(bytes, start, end);
     if (line === this.kinds.length) this.#widen(2 * line);
     this.#sampleNumbers[line] = name === undefined ? -1 : this.#samples.length;
     if (name !== undefined) {
-      this.#samples.push(new LineSample(name, this.#sets, this.keys, this.start(line), end - start));
+      this.#samples.push(new LineSample(name, total, this.#sets, this.keys, this.start(line), end - start));
     }
     this.kinds[line] = kind;
     this.places[line] = -1;

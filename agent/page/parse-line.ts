@@ -6,6 +6,8 @@
 export interface LineParts {
   /** Start of the value: everything before it is the key of the series. */
   readonly value: number;
+  /** Start of the metric name: blanks may stand before it. */
+  readonly name: number;
   /** End of the metric name (exclusive). */
   readonly nameEnd: number;
 }
@@ -21,7 +23,8 @@ const TAB = 9;
 
 /** Finds the value of the sample line in `[start, end)`, or says what is wrong with the line. */
 export function splitLine(bytes: Uint8Array, start: number, end: number): LineParts | string {
-  let position = start;
+  const name = skipBlanks(bytes, start, end);
+  let position = name;
   let byte = bytes[position] as number;
   while (position < end && byte !== BRACE && byte !== SPACE && byte !== TAB) {
     if (byte === 0) return "it holds a NUL byte";
@@ -30,11 +33,11 @@ export function splitLine(bytes: Uint8Array, start: number, end: number): LinePa
   const nameEnd = position;
   position = skipBlanks(bytes, position, end);
   if (position < end && bytes[position] === BRACE) {
-    position = skipLabels(bytes, position + 1, end, nameEnd === start);
+    position = skipLabels(bytes, position + 1, end, nameEnd === name);
     if (position < 0) return "its labels cannot be read";
   }
   position = skipBlanks(bytes, position, end);
-  return position >= end ? "it has no value" : { value: position, nameEnd };
+  return position >= end ? "it has no value" : { value: position, name, nameEnd };
 }
 
 function skipBlanks(bytes: Uint8Array, from: number, end: number): number {

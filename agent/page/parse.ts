@@ -24,8 +24,11 @@ const ALWAYS = ["process_start_time_seconds"];
 
 /** Parses the pages of one server, one after the other. */
 export interface PageParser {
-  /** The page in `bytes`. Never throws: what cannot be read is counted and named in `errors`. */
-  parse(bytes: Uint8Array): MetricPage;
+  /**
+   * The page in `bytes`. Never throws: what cannot be read is counted and named in `errors`. `open`: the page may be cut,
+   * so that a last line without its end is not believed.
+   */
+  parse(bytes: Uint8Array, end?: "complete" | "open"): MetricPage;
 }
 
 /** A parser that keeps only the families given (normalised names), or all. */
@@ -49,6 +52,8 @@ class Parser implements PageParser {
   #page = 0;
   #bytes: Buffer = Buffer.alloc(0);
   #view = viewOf(this.#bytes);
+  /** Whether the page may be cut at its end. */
+  #open = false;
   /** Whether this page has other series than the last. */
   #changed = false;
   #ignored = 0;
@@ -65,9 +70,11 @@ class Parser implements PageParser {
     this.#families = families === undefined ? undefined : new Set([...families, ...ALWAYS]);
   }
 
-  parse(bytes: Uint8Array): MetricPage {
+  parse(given: Uint8Array, end: "complete" | "open" = "complete"): MetricPage {
+    const bytes = withoutMark(given);
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#view = viewOf(bytes);
+    this.#open = end === "open";
     this.#page++;
     this.#changed = false;
     this.#ignored = 0;
@@ -127,9 +134,12 @@ class Parser implements PageParser {
       const behind = parseNumber(bytes, at, length);
       if (behind === at) return -1;
       at = behind;
-      // A timestamp or an exemplar may follow; a line without its end is cut, and so may be its value.
+      // A timestamp or an exemplar may follow; a line without its end may be cut, and its value with it.
       if (at < length && bytes[at] !== NEWLINE) at = bytes.indexOf(NEWLINE, at);
-      if (at < 0 || at >= length) return -1;
+      if (at < 0 || at >= length) {
+        if (this.#open) return -1;
+        at = length;
+      }
       if (kind === lineKinds.sample) this.#set(line);
     }
     this.#lines.stamps[line] = this.#page;
@@ -157,8 +167,11 @@ class Parser implements PageParser {
     const bytes = this.#bytes;
     const stop = end > start && bytes[end - 1] === RETURN ? end - 1 : end;
     if (stop === start) return -1;
-    if (bytes[start] === HASH) return this.#meetComment(start, end);
-    if (cut) return this.#refuse("the page is cut in its last line");
+    let first = start;
+    while (first < stop && (bytes[first] === SPACE || bytes[first] === TAB)) first++;
+    if (first === stop) return -1;
+    if (bytes[first] === HASH) return this.#meetComment(start, end);
+    if (cut && this.#open) return this.#refuse("the page is cut in its last line");
     if (stop - start > LINE_BYTES_MAX) return this.#refuse(`a line of ${stop - start} bytes is too long`);
     for (let ahead = place + 1; ahead <= place + LOOKAHEAD && ahead < this.#expectedCount; ahead++) {
       const line = this.#expected[ahead] as number;
@@ -168,16 +181,17 @@ class Parser implements PageParser {
     if (typeof parts === "string") return this.#refuse(`${parts}: ${this.#quote(start, stop)}`);
     const known = this.#lines.find(this.#view, start, parts.value);
     if (known >= 0) return known;
-    if (!this.#repeatsName(start, parts.nameEnd)) {
+    const { name, nameEnd } = parts;
+    if (!this.#repeatsName(name, nameEnd)) {
       this.#judge(
-        parts.nameEnd === start
-          ? quotedName(bytes.toString("latin1", start, stop))
-          : bytes.toString("latin1", start, parts.nameEnd),
+        nameEnd === name
+          ? quotedName(bytes.toString("latin1", name, stop))
+          : bytes.toString("latin1", name, nameEnd),
       );
     }
     if (this.#filed === undefined) return this.#refuse(`its name is none: ${this.#quote(start, stop)}`);
     return this.#wanted
-      ? this.#add(start, parts.value, lineKinds.sample, this.#filed)
+      ? this.#add(start, parts.value, lineKinds.sample, this.#filed, this.#name.endsWith("_total"))
       : this.#add(start, parts.value, lineKinds.skipped);
   }
 
@@ -197,9 +211,9 @@ class Parser implements PageParser {
     return line;
   }
 
-  #add(start: number, end: number, kind: number, name?: string): number {
+  #add(start: number, end: number, kind: number, name?: string, total = false): number {
     if (this.#lines.size >= LINES_MAX) return this.#refuse(`the page has more than ${LINES_MAX} lines`);
-    return this.#lines.addLine(this.#bytes, start, end, kind, name);
+    return this.#lines.addLine(this.#bytes, start, end, kind, name, total);
   }
 
   #repeatsName(start: number, end: number): boolean {
@@ -225,6 +239,7 @@ class Parser implements PageParser {
   #refile(): void {
     const lines = this.#lines;
     this.#byName = new Map();
+    const totals = new Set<string>();
     lines.places.fill(-1);
     for (let place = 0; place < this.#expectedCount; place++) {
       const line = this.#expected[place] as number;
@@ -235,6 +250,16 @@ class Parser implements PageParser {
       const filed = this.#byName.get(sample.name);
       if (filed === undefined) this.#byName.set(sample.name, [sample]);
       else filed.push(sample);
+      if (sample.total) totals.add(sample.name);
+    }
+    // `x` beside `x_total` is the same counter once more, as a gauge: Ray writes both (ray-project/ray PR 43795).
+    for (const name of totals) {
+      const filed = this.#byName.get(name) ?? [];
+      if (filed.some(({ total }) => !total))
+        this.#byName.set(
+          name,
+          filed.filter(({ total }) => total),
+        );
     }
     if (lines.size > 2 * this.#expectedCount + 1000) {
       this.#lines = new LineTable();
@@ -257,4 +282,9 @@ class Parser implements PageParser {
     if (this.#errors.length < ERRORS_MAX) this.#errors.push(problem);
     else if (this.#errors.length === ERRORS_MAX) this.#errors.push("further errors are left out");
   }
+}
+
+/** The bytes without the byte order mark some servers put before a page. */
+function withoutMark(bytes: Uint8Array): Uint8Array {
+  return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? bytes.subarray(3) : bytes;
 }

@@ -12,7 +12,6 @@ export const aibrix = textServer({
   path: "/metrics",
   volume: "finish",
   labels: { modelLabel: "model" },
-  vanishing: true,
   families: [
     "gateway_input_tokens",
     "gateway_output_tokens",

@@ -20,7 +20,6 @@ export const apisix = textServer({
     tenantLabel: "consumer",
     endpointLabel: ["route_id", "route"],
   },
-  vanishing: true,
   families: [
     "apisix_llm_prompt_tokens",
     "apisix_llm_completion_tokens",

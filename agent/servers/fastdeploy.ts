@@ -41,6 +41,6 @@ export const fastdeploy = textServer({
     readings.latency("inter_token_latency", `${PREFIX}time_per_output_token_seconds`);
     readings.latency("request_duration", `${PREFIX}e2e_request_latency_seconds`);
     readings.latency("queue_time", `${PREFIX}request_queue_time_seconds`);
-    readings.epoch(`${PREFIX}generation_tokens`, `${PREFIX}prompt_tokens`);
+    readings.epoch();
   },
 });

@@ -29,7 +29,6 @@ export const gpustack = textServer({
   path: "/metrics",
   volume: "step",
   labels: { modelLabel: "model_name" },
-  vanishing: true,
   merges: true,
   families: [
     PROMPT,

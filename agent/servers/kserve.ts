@@ -20,6 +20,6 @@ export const kserve = textServer({
   read: (readings) => {
     readings.requests("request_predict_seconds_count", () => "ok");
     readings.latency("request_duration", "request_predict_seconds");
-    readings.epoch("request_predict_seconds");
+    readings.epoch();
   },
 });

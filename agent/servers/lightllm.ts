@@ -38,6 +38,6 @@ export const lightllm = textServer({
     readings.latency("time_to_first_token", "lightllm_request_first_token_duration");
     readings.latency("request_duration", "lightllm_request_inference_duration");
     readings.latency("time_per_output_token", "lightllm_request_mean_time_per_token_duration");
-    readings.epoch("lightllm_request_success");
+    readings.epoch();
   },
 });

@@ -34,7 +34,6 @@ export const litellm = textServer({
   path: "/metrics",
   volume: "finish",
   labels: { modelLabel: ["model", "requested_model"], tenantLabel: "team" },
-  vanishing: true,
   bornAtZero: true,
   families: [
     "litellm_input_tokens_metric",

@@ -42,7 +42,7 @@ export const llamaCpp = textServer({
     if (decodes !== undefined) readings.of(decodes.labels).progress(prompt?.value ?? 0, decodes.value);
     readings.progressMoves("step");
     // Slot seconds add up to active time only while one slot works at a time.
-    const [slots] = readings.counters("llamacpp_n_busy_slots_per_decode");
+    const [slots] = readings.gauges("llamacpp_n_busy_slots_per_decode");
     const [prefill] = readings.counters("llamacpp_prompt_seconds");
     const [predict] = readings.counters("llamacpp_tokens_predicted_seconds");
     if (slots !== undefined && slots.value <= 1 && prefill !== undefined && predict !== undefined) {

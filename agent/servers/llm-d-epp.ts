@@ -55,7 +55,6 @@ export const llmDEpp = textServer({
   path: "/metrics",
   volume: "finish",
   labels: { modelLabel: ["target_model_name", "model_name"], tenantLabel: "fairness_id" },
-  vanishing: true,
   bornAtZero: true,
   families: GENERATIONS.flatMap((names) => Object.values(names)),
   recognises: (page) => {

@@ -40,6 +40,6 @@ export const mindie = textServer({
     readings.latency("time_to_first_token", "time_to_first_token_seconds");
     readings.latency("inter_token_latency", "time_per_output_token_seconds");
     readings.latency("request_duration", "e2e_request_latency_seconds");
-    readings.epoch("generation_tokens", "prompt_tokens");
+    readings.epoch();
   },
 });

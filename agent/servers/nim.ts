@@ -59,6 +59,6 @@ export const nim = textServer({
     readings.latency("time_to_first_token", "time_to_first_token_seconds");
     readings.latency("inter_token_latency", "time_per_output_token_seconds");
     readings.latency("request_duration", "e2e_request_latency_seconds");
-    return readings.epoch("generation_tokens", "prompt_tokens");
+    return readings.epoch();
   },
 });

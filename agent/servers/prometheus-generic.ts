@@ -141,7 +141,7 @@ function read(readings: PageReadings, entry: Entry): void {
     const { metric, where, unit } = histogram;
     readings.latency(name as LatencyName, filed(metric), SCALES[unit], is(where));
   }
-  readings.epoch(...tokens.output.map(({ metric }) => filed(metric)));
+  readings.epoch();
 }
 
 function addTokens(readings: PageReadings, kind: TokenKind, from: readonly Selector[]): void {

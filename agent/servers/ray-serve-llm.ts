@@ -20,7 +20,6 @@ export const rayServeLlm = textServer({
   path: "/metrics",
   volume: "step",
   labels: { modelLabel: "model_name" },
-  vanishing: true,
   families: [...vllmFamilies(VLLM), ...sglangFamilies(SGLANG)],
   recognises: (page: MetricPage) =>
     vllmLabels(page, VLLM) === undefined && sglangLabels(page, SGLANG) === undefined

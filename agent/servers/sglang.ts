@@ -88,7 +88,7 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
   readings.latency("inter_token_latency", interToken.replace(/_count$/, ""));
   readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
   readings.latency("queue_time", `${prefix}queue_time_seconds`, 1, isFirstRank);
-  readings.epoch(`${prefix}generation_tokens`, `${prefix}prompt_tokens`);
+  readings.epoch();
 }
 
 /**
@@ -113,8 +113,8 @@ function readInput(readings: PageReadings, prefix: string): void {
 function readBusy(readings: PageReadings, prefix: string): void {
   const name = readings.firstOf(`${prefix}forward_execution_seconds`, `${prefix}gpu_execution_seconds`);
   const schedulers = readings.parts(name, ["category"], isFirstRank);
-  const running = readings.parts(`${prefix}num_running_reqs`, [], isFirstRank);
-  if (schedulers.size === 1 && running.size <= 1) readings.active([...schedulers.values()][0]);
+  const running = readings.gauges(`${prefix}num_running_reqs`).filter(({ labels }) => isFirstRank(labels));
+  if (schedulers.size === 1 && running.length <= 1) readings.active([...schedulers.values()][0]);
 }
 
 /** Whether a scheduler's series counts: the first of the ranks that repeat each other, and no sub-total. */

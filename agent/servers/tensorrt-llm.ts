@@ -75,5 +75,5 @@ export function readTensorrtLlm(readings: PageReadings, prefix = PREFIX): void {
   readings.latency("time_per_output_token", `${prefix}time_per_output_token_seconds`);
   readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
   readings.latency("queue_time", `${prefix}request_queue_time_seconds`);
-  readings.epoch(`${prefix}generation_tokens`, `${prefix}prompt_tokens`);
+  readings.epoch();
 }

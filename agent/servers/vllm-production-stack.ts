@@ -11,7 +11,6 @@ export const vllmProductionStack = textServer({
   path: "/metrics",
   volume: "finish",
   labels: { modelLabel: "model" },
-  vanishing: true,
   families: ["vllm_input_tokens", "vllm_output_tokens", "vllm_num_requests_running"],
   recognises: (page) => {
     const sample =
@@ -24,6 +23,6 @@ export const vllmProductionStack = textServer({
   read: (readings) => {
     readings.input("vllm_input_tokens", () => undefined);
     readings.tokens("output", "vllm_output_tokens");
-    readings.epoch("vllm_output_tokens");
+    readings.epoch();
   },
 });

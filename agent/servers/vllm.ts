@@ -94,7 +94,7 @@ export function readVllm(readings: PageReadings, prefix = "vllm_"): void {
   readings.latency("time_per_output_token", `${prefix}request_time_per_output_token_seconds`);
   readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
   readings.latency("queue_time", `${prefix}request_queue_time_seconds`);
-  readings.epoch(`${prefix}generation_tokens`, `${prefix}prompt_tokens`);
+  readings.epoch();
 }
 
 /**

@@ -104,12 +104,48 @@ describe("parsePage()", () => {
     expect(page).toMatchObject({ ignoredSamples: 1, errors: [expect.stringContaining("twice")] });
   });
 
-  test("never takes the value of a line that is cut", () => {
+  test("never takes the value of a line that may be cut", () => {
     const parser = createPageParser();
     expect(plain(parser.parse(Buffer.from("a 1000\nb 1234\n")))).toHaveLength(2);
-    const cut = parser.parse(Buffer.from("a 1001\nb 12"));
+    const cut = parser.parse(Buffer.from("a 1001\nb 12"), "open");
     expect(plain(cut)).toEqual([["a", {}, 1001]]);
     expect(cut.errors).toEqual([expect.stringContaining("cut")]);
+  });
+
+  test("takes the last line of a page that is known to be whole, with its end or without", () => {
+    const parser = createPageParser();
+    for (const value of [12, 13]) {
+      expect(plain(parser.parse(Buffer.from(`a 1\nb ${value}`)))).toEqual([
+        ["a", {}, 1],
+        ["b", {}, value],
+      ]);
+    }
+  });
+
+  test("reads a page behind a byte order mark, and lines that begin with blanks", () => {
+    const parser = createPageParser();
+    for (const value of [1, 2]) {
+      const page = parser.parse(
+        Buffer.from(`\ufeffa ${value}\n  b{x="y"} ${value}\n\tc ${value}\n   \n  # note\n`),
+      );
+      expect(page.errors).toEqual([]);
+      expect(plain(page)).toEqual([
+        ["a", {}, value],
+        ["b", { x: "y" }, value],
+        ["c", {}, value],
+      ]);
+    }
+  });
+
+  test("takes x beside x_total for the same counter once more", () => {
+    const parser = createPageParser();
+    for (const value of [1, 2]) {
+      const page = parser.parse(Buffer.from(`x{m="a"} ${value}\ny ${value}\nx_total{m="a"} ${value}\n`));
+      expect(plain(page)).toEqual([
+        ["x", { m: "a" }, value],
+        ["y", {}, value],
+      ]);
+    }
   });
 
   test("says when a page that used to end in # EOF does not", () => {

@@ -3,10 +3,12 @@
 import type { Histogram } from "../../model.ts";
 
 /**
- * How a reading relates to the one before. base: nothing counts. whole: all of it does. restart: all of it, and it
- * is a reset. same: the epoch goes on, a fall is a glitch. open: no epoch, a fall is a reset of that counter.
+ * How a reading relates to the one before. base: nothing counts. whole: all of it does. restart: all of it, and it is a
+ * reset. same: it goes on, a fall is a glitch. fallen: no epoch, and all that the server counts fell after a look had
+ * failed: a fall is a reset. scale: the source keeps the bases, a fall is only a figure worked out of two counters.
+ * rescaled: the same counters on another scale, where a lower value is a new base.
  */
-export type Relation = "base" | "whole" | "restart" | "same" | "open";
+export type Relation = "base" | "whole" | "restart" | "same" | "fallen" | "scale" | "rescaled";
 
 /** From one cumulative reading to the next. */
 export interface HistogramStep {
@@ -33,8 +35,9 @@ export function histogramStep(
   if (previous === undefined || !sameBounds(previous, current)) return quiet;
   const counts = current.counts.map((count, bucket) => count - (previous.counts[bucket] ?? 0));
   if (counts.some((count) => count < 0)) {
-    if (relation === "same") return { ...quiet, base: previous, held: true };
-    return { ...whole, reset: true };
+    if (relation === "fallen") return { ...whole, reset: true };
+    if (relation === "rescaled") return quiet;
+    return { ...quiet, base: previous, held: relation === "same" };
   }
   const count = counts.reduce((sum, value) => sum + value, 0);
   if (count === 0) return quiet;

@@ -14,8 +14,8 @@ export interface CounterStep {
 }
 
 /**
- * What `current` adds after `previous`, for a source without epochs: nothing at first sight, the difference while it
- * rises, and the whole new value after a fall.
+ * What `current` adds after `previous`, for a counter of a device that begins again at a fall: nothing at first sight, the
+ * difference while it rises, and the whole new value after a fall.
  */
 export function increment(previous: number | undefined, current: number): CounterStep {
   if (previous === undefined) return { kind: "first", amount: 0 };
@@ -72,7 +72,8 @@ export class Increments {
     if (target.lastLook !== undefined && sample.at < target.lastLook) {
       return { increments: [], poll: undefined, resets: 0, dropped: 1, unmetered: false };
     }
-    const look = new Look(sample, target, target.lastLook ?? this.#agentStarted, this.#agentStarted);
+    const since = target.lastLook ?? this.#agentStarted;
+    const look = new Look(sample, target, since, this.#agentStarted, hasFallen(sample, target));
     const seen = new Set<string>();
     for (const reading of sample.readings) {
       const key = keyOf(reading);
@@ -96,6 +97,12 @@ export class Increments {
       dropped: look.dropped,
       unmetered: look.unmetered,
     };
+  }
+
+  /** A look at the server failed: a fall of all its counters may now be a restart. */
+  interrupt(server: string): void {
+    const target = this.#targets.get(server);
+    if (target !== undefined) target.interrupted = true;
   }
 
   /** When a server was last read, or undefined if never. */
@@ -141,6 +148,7 @@ export class Increments {
         const look = {
           lastLook: String(unixNanos(target.lastLook)),
           completeEpoch: target.completeEpoch,
+          scale: target.scale,
           active: target.active,
         };
         rows.push({ key: sampleKey(server), value: JSON.stringify(look) });
@@ -176,9 +184,12 @@ export class Increments {
     const target = this.#target(server);
     target.restored = true;
     if (label === undefined) {
-      const look = value as { lastLook: string; completeEpoch?: string; active?: number };
+      const look = value as { lastLook: string; completeEpoch?: string; scale?: string; active?: number };
       target.lastLook = instant(BigInt(look.lastLook));
       target.completeEpoch = look.completeEpoch;
+      target.scale = look.scale;
+      // No look was made while the agent was away.
+      target.interrupted = true;
       target.active = look.active;
       return;
     }
@@ -193,6 +204,8 @@ export class Increments {
       keys: new Map(),
       lastLook: undefined,
       completeEpoch: undefined,
+      scale: undefined,
+      interrupted: false,
       active: undefined,
       activeTotal: 0,
       inputTokens: 0,
@@ -227,4 +240,16 @@ function sampleKey(...parts: readonly string[]): string {
 function keyOf(reading: TokenReading): string {
   const { model, tenant, endpoint, role } = reading;
   return [role, model ?? "\u0001", tenant ?? "\u0001", endpoint ?? "\u0001"].join("\u0000");
+}
+
+/** Whether every label set that has no epoch fell since the last sample, none of them standing higher. */
+function hasFallen(sample: TokenSample, target: Target): boolean {
+  let fell = false;
+  for (const reading of sample.readings) {
+    const known = target.keys.get(keyOf(reading));
+    if (known === undefined || reading.epoch !== undefined) continue;
+    if (!known.hasFallen(reading)) return false;
+    fell = true;
+  }
+  return fell;
 }

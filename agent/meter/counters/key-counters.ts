@@ -39,6 +39,8 @@ export interface KeyIdentity {
 export interface KeyState {
   readonly identity: KeyIdentity;
   readonly epoch?: string;
+  /** The scale its values are on; absent = the server's own. */
+  readonly scale?: string;
   readonly at: string;
   readonly values: readonly (number | null)[];
   readonly histograms: Readonly<Partial<Record<LatencyName, Histogram>>>;
@@ -66,8 +68,10 @@ const slots = 27;
 
 /** A fall inside one epoch is believed when it lasts longer than this many readings. */
 const heldReadingsMax = 3;
-/** No host counts faster than this; a jump beyond it is a broken reading. */
-const perSecondMax = 1e9;
+/** No server counts faster than this; a jump beyond it is a broken reading. */
+const perSecondMax = 1e7;
+/** Places of the input kinds among the kinds. */
+const inputKinds: readonly number[] = [0, 1, 2];
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -75,6 +79,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 export class KeyCounters {
   readonly identity: KeyIdentity;
   epoch: string | undefined;
+  scale: string | undefined;
   at: Nanos = Number.NEGATIVE_INFINITY;
   changed = false;
   #values: number[] = [];
@@ -104,6 +109,7 @@ export class KeyCounters {
   static restored(state: KeyState, instant: (at: UnixNanos) => Nanos): KeyCounters {
     const counters = new KeyCounters(state.identity);
     counters.epoch = state.epoch;
+    counters.scale = state.scale;
     counters.at = instant(BigInt(state.at));
     counters.#values = state.values.map((value) => value ?? Number.NaN);
     counters.#histograms = { ...state.histograms };
@@ -115,33 +121,51 @@ export class KeyCounters {
     return {
       identity: this.identity,
       ...(this.epoch === undefined ? {} : { epoch: this.epoch }),
+      ...(this.scale === undefined ? {} : { scale: this.scale }),
       at: String(unixNanos(this.at)),
       values: this.#values.map((value) => (Number.isNaN(value) ? null : value)),
       histograms: this.#histograms,
     };
   }
 
+  /** Whether nothing of the reading stands above its base, and something stands below. */
+  hasFallen(reading: TokenReading): boolean {
+    let fell = false;
+    for (const [place, kind] of tokenKinds.entries()) {
+      const value = reading.tokens[kind];
+      const base = this.#known(place);
+      if (value === undefined || base === undefined) continue;
+      if (value > base) return false;
+      fell ||= value < base;
+    }
+    return fell;
+  }
+
   /** Takes the reading in and returns what it added since the last one. */
   take(
     reading: TokenReading,
     relation: Relation,
-    sample: Pick<TokenSample, "server" | "family" | "at" | "completeEpoch">,
+    sample: Pick<TokenSample, "server" | "family" | "at" | "completeEpoch" | "scale">,
     since: Nanos,
+    restarted = false,
   ): KeyStep {
     this.#relation = relation;
-    this.#ceiling = perSecondMax * Math.max(1, (sample.at - since) / 1e9);
+    const seconds = Math.max(1, (sample.at - since) / 1e9);
+    this.#ceiling = relation === "scale" ? Number.POSITIVE_INFINITY : perSecondMax * seconds;
     this.#fell = false;
-    this.#reset = relation === "restart";
-    this.#unseen = reading.epoch !== undefined && reading.epoch === sample.completeEpoch ? 0 : undefined;
+    this.#reset = relation === "restart" || restarted;
+    const promised = reading.epoch !== undefined && reading.epoch === sample.completeEpoch;
+    this.#unseen = promised || relation === "scale" ? 0 : undefined;
     this.#moved = false;
     this.#dropped = 0;
     if (relation === "restart") this.#beginAtZero();
-    for (const kind of otherInput(reading.tokens)) this.#forget(tokenKinds.indexOf(kind));
-    const moved = this.#movements(reading);
-    const [progressInput, progressOutput] = this.#progress(reading, moved.tokens);
+    const taken = this.#renamed(reading);
+    const moved = this.#movements(taken);
+    const [progressInput, progressOutput] = this.#progress(taken, moved.tokens);
     this.#held = this.#fell ? this.#held + 1 : 0;
-    if (this.#held > heldReadingsMax) this.#rebase(reading);
+    if (this.#held > heldReadingsMax) this.#rebase(taken);
     this.epoch = reading.epoch ?? this.epoch;
+    this.scale = sample.scale;
     this.at = sample.at;
     this.changed = true;
     const head = { server: sample.server, family: sample.family, ...this.identity, at: sample.at };
@@ -162,10 +186,61 @@ export class KeyCounters {
       this.#histograms[name] = { ...known, counts: known.counts.map(() => 0), sum: 0, count: 0 };
   }
 
-  /** A kind, whole and by outcome, is as if never seen. */
-  #forget(kind: number): void {
-    for (let at = kind; at < this.#values.length; at += at === kind ? outcomeSlot : 4)
-      this.#values[at] = Number.NaN;
+  /**
+   * The reading, where it names input by other kinds than the ones before: the tokens it had are moved to the new kinds, so
+   * that only what came since counts. A server that splits its input from its first cached token on does that. Where the
+   * input is less than it was, its kinds are left out: what it means is not known.
+   */
+  #renamed(reading: TokenReading): TokenReading {
+    const others = otherInput(reading.tokens);
+    if (others.length === 0 || !others.some((kind) => this.#known(tokenKinds.indexOf(kind)) !== undefined))
+      return reading;
+    const goesOn = this.#relation === "same" || this.#relation === "scale" || this.#relation === "rescaled";
+    if (goesOn && !this.#rename(reading.tokens, 0)) {
+      const { input_uncached: _u, input_cached: _c, input_unsplit: _n, ...tokens } = reading.tokens;
+      const { tokensByOutcome: _byOutcome, ...rest } = reading;
+      return { ...rest, tokens };
+    }
+    const byOutcome = reading.tokensByOutcome ?? {};
+    for (const [index, outcome] of outcomes.entries()) {
+      const kinds = byOutcome[outcome];
+      const slot = outcomeSlot + 4 * index;
+      if (goesOn && kinds !== undefined && this.#rename(kinds, slot)) continue;
+      for (const kind of inputKinds)
+        if (slot + kind < this.#values.length) this.#values[slot + kind] = Number.NaN;
+    }
+    for (const kind of others) {
+      const place = tokenKinds.indexOf(kind);
+      if (place < this.#values.length) this.#values[place] = Number.NaN;
+    }
+    return reading;
+  }
+
+  /** Gives the tokens of the known input kinds to the kinds of `now`, cached ones last; false where there are more of them than `now` has. */
+  #rename(now: TokenReading["tokens"], slot: number): boolean {
+    const had = inputKinds.reduce((sum, kind) => sum + (this.#known(slot + kind) ?? 0), 0);
+    const amounts = inputKinds.map((kind) => {
+      const amount = now[tokenKinds[kind] as TokenKind];
+      return amount !== undefined && amount >= 0 && amount <= Number.MAX_SAFE_INTEGER
+        ? Math.floor(amount)
+        : undefined;
+    });
+    const has = amounts.reduce<number>((sum, amount) => sum + (amount ?? 0), 0);
+    if (has < had) return false;
+    let rest = had;
+    // Tokens from before the split were not known to be cached.
+    for (const kind of [0, 2, 1]) {
+      const amount = amounts[kind];
+      const given = amount === undefined ? Number.NaN : Math.min(rest, amount);
+      if (amount !== undefined) rest -= given;
+      this.#set(slot + kind, given);
+    }
+    return true;
+  }
+
+  #known(slot: number): number | undefined {
+    const value = this.#values[slot];
+    return value === undefined || Number.isNaN(value) ? undefined : value;
   }
 
   #movements(
@@ -259,8 +334,11 @@ export class KeyCounters {
     const current = Math.floor(value);
     const amount = this.#amount(this.#values[slot] ?? Number.NaN, current);
     if (amount === undefined || amount > this.#ceiling) {
+      // On a scale the source says itself what it held back.
+      if (this.#relation === "scale") return 0;
       // Held: the base stays, until `#rebase` believes the new level.
-      this.#fell = true;
+      if (this.#relation === "rescaled") this.#set(slot, current);
+      else this.#fell = true;
       this.#dropped++;
       return 0;
     }
@@ -276,7 +354,8 @@ export class KeyCounters {
     // A counter of a known label set that was never seen before: its history is not ours, if it can have one.
     if (Number.isNaN(previous)) return this.#unseen === undefined ? 0 : current;
     if (current >= previous) return current - previous;
-    if (relation === "same") return undefined;
+    if (relation === "rescaled") return 0;
+    if (relation !== "fallen") return undefined;
     this.#reset = true;
     return current;
   }

@@ -27,6 +27,10 @@ export interface Target {
   readonly keys: Map<string, KeyCounters>;
   lastLook: Nanos | undefined;
   completeEpoch: string | undefined;
+  /** The scale of the last sample. */
+  scale: string | undefined;
+  /** A look failed since the last sample. */
+  interrupted: boolean;
   active: number | undefined;
   activeTotal: number;
   inputTokens: number;
@@ -46,24 +50,32 @@ export class Look {
   readonly #target: Target;
   readonly #since: Nanos;
   readonly #agentStarted: Nanos;
+  /** Everything without an epoch fell after a failed look: the server began again. */
+  readonly #fallen: boolean;
+  /** Restarts the source found that no increment carries yet. */
+  #restarts: number;
   /** A label set came back with a new epoch. */
   #restarted = false;
   #fresh = false;
   #inFlight: number | undefined;
   #progress: ProgressKind = "step";
 
-  constructor(sample: TokenSample, target: Target, since: Nanos, agentStarted: Nanos) {
+  /** `fallen`: whether everything this server counts without an epoch fell. */
+  constructor(sample: TokenSample, target: Target, since: Nanos, agentStarted: Nanos, fallen: boolean) {
     this.#sample = sample;
     this.#target = target;
     this.#since = since;
     this.#agentStarted = agentStarted;
+    this.#restarts = sample.restarts ?? 0;
+    this.#fallen = target.interrupted && fallen;
   }
 
   take(reading: TokenReading, counters: KeyCounters, known: boolean): void {
-    const relation = known ? knownRelation(counters.epoch, reading.epoch) : this.#firstRelation(reading);
+    const relation = this.#relation(reading, counters, known);
     const late =
       this.#target.restored && relation !== "base" && !atLeast(reading.epochBegan, this.#agentStarted);
-    const taken = counters.take(reading, relation, this.#sample, this.#since);
+    const taken = counters.take(reading, relation, this.#sample, this.#since, this.#restarts > 0);
+    this.#restarts = 0;
     this.dropped += taken.dropped;
     this.resets += taken.reset ? 1 : 0;
     this.#restarted ||= relation === "restart";
@@ -85,6 +97,10 @@ export class Look {
     this.unmetered ||= target.restored && before !== undefined && now !== undefined && before !== now;
     target.lastLook = this.#sample.at;
     target.completeEpoch = this.#sample.completeEpoch;
+    target.scale = this.#sample.scale;
+    target.interrupted = false;
+    // A restart without a reading to carry it is counted with the next one.
+    this.resets += this.#restarts;
     target.restored = false;
     target.changed = true;
     return {
@@ -96,6 +112,20 @@ export class Look {
       progress: this.#progress,
       ...(this.#sample.doubt === undefined ? {} : { doubt: this.#sample.doubt }),
     };
+  }
+
+  #relation(reading: TokenReading, counters: KeyCounters, known: boolean): Relation {
+    const { scale } = this.#sample;
+    if (scale === undefined) {
+      if (!known) return this.#firstRelation(reading);
+      const relation = knownRelation(counters.epoch, reading.epoch);
+      return relation === "same" && this.#fallen && reading.epoch === undefined ? "fallen" : relation;
+    }
+    // A label set that is new on a scale began on it.
+    if (scale === this.#target.scale) return scale === counters.scale ? "scale" : "whole";
+    if (!known) return this.#firstRelation(reading);
+    if (knownRelation(counters.epoch, reading.epoch) === "same") return "rescaled";
+    return atLeast(reading.epochBegan, this.#since) ? "restart" : "base";
   }
 
   #firstRelation(reading: TokenReading): Relation {
@@ -111,17 +141,17 @@ export class Look {
     const current = this.#sample.activeNanos;
     if (current === undefined || !(current >= 0)) return undefined;
     const previous = target.active;
+    const began = this.#sample.scale === undefined ? current : 0;
     if (this.#restarted || (previous === undefined && this.#fresh)) target.activeTotal += current;
-    else if (previous !== undefined) target.activeTotal += current < previous ? current : current - previous;
+    else if (previous !== undefined) target.activeTotal += current < previous ? began : current - previous;
     target.active = current;
     return target.activeTotal;
   }
 }
 
-/** New epoch = restart; same epoch = a fall is a glitch; no epoch = only a fall shows a restart. */
-function knownRelation(before: string | undefined, now: string | undefined): Relation {
-  if (before === undefined || now === undefined) return "open";
-  return before === now ? "same" : "restart";
+/** New epoch = restart; without one the counters go on, until all of them fall. */
+function knownRelation(before: string | undefined, now: string | undefined): "same" | "restart" {
+  return before === undefined || now === undefined || before === now ? "same" : "restart";
 }
 
 function atLeast(instant: Nanos | undefined, bound: Nanos): boolean {

@@ -102,9 +102,3 @@ const START = "start:";
 export function startEpoch(unixSeconds: number): string {
   return `${START}${unixSeconds}`;
 }
-
-/** The unix time in seconds at which the run of an epoch began; undefined where it does not say. */
-export function epochStart(epoch: string | undefined): number | undefined {
-  const seconds = epoch?.startsWith(START) ? Number(epoch.slice(START.length)) : Number.NaN;
-  return Number.isFinite(seconds) ? seconds : undefined;
-}

@@ -4,10 +4,12 @@
 import type { LatencyName, Outcome, ProgressKind, Role, TokenKind, TokenReading } from "../../model.ts";
 import type { MetricPage, MetricSample, PageReading } from "../../source.ts";
 import { defined } from "../entry.ts";
+import type { SeriesBases } from "./bases.ts";
 import { ReadingDraft, summedLabels } from "./draft.ts";
 import { mergeHistograms, pageHistograms } from "./histograms.ts";
 import type { Identity, Labels, ReaderOptions } from "./labels.ts";
 import { identifier, partOf, startEpoch } from "./labels.ts";
+import { filedName } from "./spelling.ts";
 
 const NONE: readonly MetricSample[] = [];
 
@@ -17,6 +19,7 @@ export class PageReadings {
   readonly options: ReaderOptions;
   ignored: number;
   readonly errors: string[];
+  readonly #bases: Pick<SeriesBases, "counters"> | undefined;
   readonly #drafts = new Map<string, ReadingDraft>();
   readonly #volume: ProgressKind;
   /** Whether readings remember what they were summed of. */
@@ -29,8 +32,16 @@ export class PageReadings {
   /** Configured, else what the page says of itself. */
   role: Role;
 
-  constructor(page: MetricPage, volume: ProgressKind, options: ReaderOptions, noting?: "noting") {
+  /** `bases`: what was counted of each series, where pages are read one after the other. */
+  constructor(
+    page: MetricPage,
+    volume: ProgressKind,
+    options: ReaderOptions,
+    noting?: "noting",
+    bases?: Pick<SeriesBases, "counters">,
+  ) {
     this.page = page;
+    this.#bases = bases;
     this.options = options;
     this.ignored = page.ignoredSamples;
     this.errors = [...page.errors];
@@ -40,8 +51,16 @@ export class PageReadings {
     this.role = options.role ?? "combined";
   }
 
-  /** The usable samples of a counter: finite and not negative. The same list as long as the page has the same series. */
+  /**
+   * The usable samples of a counter: finite and not negative; where pages are read one after the other, what was counted of
+   * its series. The same list as long as the page has the same series.
+   */
   counters(name: string): readonly MetricSample[] {
+    return this.#bases === undefined ? this.gauges(name) : this.#bases.counters(filedName(name));
+  }
+
+  /** The usable samples of a gauge, or of anything as it is on the page. */
+  gauges(name: string): readonly MetricSample[] {
     const samples = this.page.samples.get(name) ?? NONE;
     if (samples.every(isCount)) return samples;
     const usable = samples.filter(isCount);
@@ -135,7 +154,7 @@ export class PageReadings {
 
   /** Sums a gauge of requests in the server. */
   inFlight(field: "running" | "waiting", name: string, when?: (labels: Labels) => boolean): void {
-    for (const sample of this.counters(name)) {
+    for (const sample of this.gauges(name)) {
       if (when !== undefined && !when(sample.labels)) continue;
       const draft = this.of(sample.labels);
       draft[field] = (draft[field] ?? 0) + Math.round(sample.value);
@@ -144,7 +163,7 @@ export class PageReadings {
 
   /** Averages a gauge of KV cache use over the parts that publish it. */
   kvCache(name: string, when?: (labels: Labels) => boolean): void {
-    for (const sample of this.counters(name)) {
+    for (const sample of this.gauges(name)) {
       if (when !== undefined && !when(sample.labels)) continue;
       const draft = this.of(sample.labels);
       const { sum, count } = draft.kv ?? { sum: 0, count: 0 };
@@ -162,16 +181,9 @@ export class PageReadings {
     }
   }
 
-  /**
-   * The identity of the run: the process's start time, else the earliest `_created` of the counters named. It changes
-   * with every restart and stays while the process lives.
-   */
-  epoch(...counters: readonly string[]): void {
-    const process = this.page.samples.get("process_start_time_seconds")?.[0]?.value;
-    const created = counters.flatMap((name) =>
-      (this.page.samples.get(`${name}_created`) ?? []).map((sample) => sample.value),
-    );
-    const start = process ?? (created.length > 0 ? created.reduce((a, b) => Math.min(a, b)) : undefined);
+  /** The identity of the process, by its start time: it changes with every restart. */
+  epoch(): void {
+    const start = this.page.samples.get("process_start_time_seconds")?.[0]?.value;
     if (start !== undefined && start > 0) this.#epoch = startEpoch(start);
   }
 

@@ -1,8 +1,10 @@
 // What all servers read by a metric page have in common: configuration, polling, epochs, and where the page is.
 // A server file says how its page is recognised and read; everything else is here.
 import { z } from "zod";
-import type { Family, ProgressKind, ServerInfo, TokenReading, TokenSample } from "../../model.ts";
+import type { Family, Nanos, ProgressKind, ServerInfo, TokenReading, TokenSample } from "../../model.ts";
+import type { FetchedPage, PageFetcher } from "../../page/fetch.ts";
 import { createPageFetcher } from "../../page/fetch.ts";
+import type { PageParser } from "../../page/parse.ts";
 import { createPageParser } from "../../page/parse.ts";
 import type { Parsed } from "../../platform/address.ts";
 import {
@@ -21,12 +23,15 @@ import type {
   SourceContext,
 } from "../../source.ts";
 import { commonFields, defined, serverInfo, tlsField } from "../entry.ts";
+import type { CountedPage } from "./bases.ts";
+import { SeriesBases } from "./bases.ts";
 import type { ReaderOptions } from "./labels.ts";
-import { epochStart } from "./labels.ts";
+import { startEpoch } from "./labels.ts";
 import { mergedBy } from "./merged.ts";
 import { PageReadings } from "./readings.ts";
+import type { PageLook } from "./runs.ts";
 import { filedName, inAnySpelling } from "./spelling.ts";
-import { holdVanished, watchBirths, watchFrozen } from "./watch.ts";
+import { watchFrozen } from "./watch.ts";
 
 const NANOS_PER_SECOND = 1e9;
 const POLL_MS = 5000;
@@ -44,8 +49,6 @@ export interface TextServer {
   readonly volume: ProgressKind;
   /** Which labels mean what when the configuration does not say. */
   readonly labels: Pick<ReaderOptions, "modelLabel" | "tenantLabel" | "endpointLabel">;
-  /** Series may vanish without a restart, and come back: the server evicts label sets that are idle. */
-  readonly vanishing?: boolean;
   /** Its series appear with the first event they count, and the page is of one process: what is new began at zero. */
   readonly bornAtZero?: boolean;
   /** A response header that identifies the run, where the page does not; what it means is not asked. */
@@ -111,17 +114,26 @@ export function pageReader(server: TextServer, options: ReaderOptions): PageRead
     merges: server.merges === true,
     recognises: (page) =>
       refusal(server, page) === undefined ? server.recognises(inAnySpelling(page)) : undefined,
-    read: (read, noting) => {
-      const page = inAnySpelling(read);
-      const refused = refusal(server, page);
-      if (refused !== undefined) return nothing(page, `this page is no engine of this host: ${refused}`);
-      const readings = new PageReadings(page, server.volume, labels, noting);
-      server.read(readings);
-      const reading = readings.finish();
-      const missing = missingTokens(server, reading.readings);
-      return missing === undefined ? reading : { ...reading, errors: [...reading.errors, missing] };
-    },
+    read: (page, noting) => readPage(server, labels, page, noting),
   };
+}
+
+/** `bases`: what was counted of each series, where pages are read one after the other. */
+function readPage(
+  server: TextServer,
+  labels: ReaderOptions,
+  read: MetricPage,
+  noting?: "noting",
+  bases?: SeriesBases,
+): PageReading {
+  const page = inAnySpelling(read);
+  const refused = refusal(server, page);
+  if (refused !== undefined) return nothing(page, `this page is no engine of this host: ${refused}`);
+  const readings = new PageReadings(page, server.volume, labels, noting, bases);
+  server.read(readings);
+  const reading = readings.finish();
+  const missing = missingTokens(server, reading.readings);
+  return missing === undefined ? reading : { ...reading, errors: [...reading.errors, missing] };
 }
 
 function refusal(server: TextServer, page: MetricPage): string | undefined {
@@ -145,8 +157,48 @@ function missingTokens(server: TextServer, readings: readonly TokenReading[]): s
 /** A source that polls the page. Throws SourceError (misconfigured) when the address cannot be read. */
 export function openTextServer(server: TextServer, entry: Entry, context: SourceContext): PullServerSource {
   const info = serverInfo(server.name, server.family, entry, entry.pollMs ?? context.scrapeMs ?? POLL_MS);
+  const fetcher = openFetcher(server, entry, context);
+  const frozen = watchFrozen(context.clock);
+  const follower = new PageFollower(server, entry, info, context);
+  return {
+    kind: "pull",
+    info,
+    poll: async (): Promise<TokenSample> => {
+      const sent = context.clock.now();
+      let taken: Taken;
+      try {
+        taken = await fetcher.fetch((page) => follower.take(page, sent), context.signal);
+      } catch (error) {
+        follower.failed();
+        throw error;
+      }
+      const { at, counted, headers, received, reading } = taken;
+      const { readings, ignoredSamples, errors, activeNanos, gpus } = reading;
+      const header = server.epochHeader === undefined ? undefined : headers[server.epochHeader];
+      return {
+        server: info.id,
+        family: info.family,
+        sent,
+        received,
+        at,
+        readings: readings.map((reading) => located(reading, info, header, counted.began)),
+        scale: follower.bases.scale,
+        restarts: counted.restarts,
+        notes: counted.notes,
+        ignoredSamples,
+        errors: [...errors, ...complaints(readings, frozen)],
+        ...(counted.doubtful ? { doubt: "partial_counters" as const } : {}),
+        ...defined({ activeNanos, gpus: info.gpus ?? gpus, pids: info.pids }),
+      };
+    },
+    state: () => follower.bases.takeChanges(["receiver", info.id], (at) => context.clock.unixNanos(at)),
+    close: async () => fetcher.close(),
+  };
+}
+
+function openFetcher(server: TextServer, entry: Entry, context: SourceContext): PageFetcher {
   const { tls, bearerFile, headers, bytesMax, timeoutMs } = entry;
-  const fetcher = createPageFetcher(
+  return createPageFetcher(
     {
       url: (server.harmless ?? String)(pageUrl(entry.endpoint, server.path, tls !== undefined)),
       timeoutMs,
@@ -159,50 +211,92 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
     },
     context,
   );
-  const parser = createPageParser(server.families.map(filedName));
-  const hold = server.vanishing === true ? holdVanished() : (page: MetricPage): MetricPage => page;
-  const frozen = watchFrozen(context.clock);
-  const reader = pageReader(server, entry);
-  const born = server.bornAtZero === true ? watchBirths() : (): undefined => undefined;
-  const explain = explainOnce(server, context);
-  return {
-    kind: "pull",
-    info,
-    poll: async (): Promise<TokenSample> => {
-      const sent = context.clock.now();
-      const { complete, headers, received, reading } = await fetcher.fetch(({ body, headers }) => {
-        const received = context.clock.now();
-        const samples = hold(parser.parse(body));
-        const reading = reader.read(samples);
-        const errors = explain(body, reading);
-        return {
-          complete: born(samples, reading.readings),
-          headers,
-          received,
-          reading: { ...reading, errors },
-        };
-      }, context.signal);
-      const { readings, ignoredSamples, errors, activeNanos, gpus } = reading;
-      const header = server.epochHeader === undefined ? undefined : headers[server.epochHeader];
-      return {
-        server: info.id,
-        family: info.family,
-        sent,
-        received,
-        at: sent + Math.round((received - sent) / 2),
-        readings: readings.map((reading) => located(reading, info, header, context)),
-        ignoredSamples,
-        errors: [...errors, ...complaints(readings, frozen)],
-        ...defined({
-          completeEpoch: complete,
-          activeNanos,
-          gpus: info.gpus ?? gpus,
-          pids: info.pids,
-        }),
-      };
-    },
-    close: async () => fetcher.close(),
-  };
+}
+
+/** Reads the pages of one server one after the other. */
+class PageFollower {
+  readonly bases: SeriesBases;
+  readonly #server: TextServer;
+  readonly #context: SourceContext;
+  readonly #labels: ReaderOptions;
+  readonly #parser: PageParser;
+  readonly #explain: ReturnType<typeof explainOnce>;
+  /** Pages of an earlier run came over a connection that is gone, and looks were missed since. */
+  #failed = true;
+
+  constructor(server: TextServer, entry: Entry, info: ServerInfo, context: SourceContext) {
+    this.#server = server;
+    this.#context = context;
+    this.#labels = { ...server.labels, ...defined(entry) };
+    this.#parser = createPageParser(server.families.map(filedName));
+    this.#explain = explainOnce(server, context);
+    this.bases = new SeriesBases({
+      bornAtZero: server.bornAtZero === true,
+      rows: context.remembered?.(info.id) ?? [],
+      instant: (at) => context.clock.instant(at),
+    });
+  }
+
+  /** The look failed: nothing is known of what came between the pages before and after. */
+  failed(): void {
+    this.#failed = true;
+  }
+
+  /** Takes in a page that was asked for at `sent`. */
+  take(fetched: FetchedPage, sent: Nanos): Taken {
+    const received = this.#context.clock.now();
+    const at = sent + Math.round((received - sent) / 2);
+    const page = this.#parser.parse(fetched.body, fetched.complete ? "complete" : "open");
+    const counted = this.bases.take(page, {
+      at,
+      ...processOf(page, this.#server, fetched, this.#context),
+      interrupted: this.#failed ? "failed" : fetched.renewed ? "renewed" : undefined,
+      whole: fetched.complete && page.ignoredSamples === 0 && page.errors.length === 0,
+    });
+    this.#failed = false;
+    const reading = readPage(this.#server, this.#labels, counted.page, undefined, this.bases);
+    const errors = this.#explain(fetched.body, reading);
+    return { at, counted, headers: fetched.headers, received, reading: { ...reading, errors } };
+  }
+}
+
+/** A page that was taken in. */
+interface Taken {
+  readonly at: Nanos;
+  readonly counted: CountedPage;
+  readonly headers: FetchedPage["headers"];
+  readonly received: Nanos;
+  readonly reading: PageReading;
+}
+
+/** What a page says of the process that wrote it. */
+function processOf(
+  page: MetricPage,
+  server: TextServer,
+  { headers }: FetchedPage,
+  context: SourceContext,
+): Pick<PageLook, "epoch" | "began" | "instant" | "oldest"> {
+  const instant = (unixSeconds: number): Nanos =>
+    context.clock.instant(BigInt(Math.round(unixSeconds * 1e6)) * (BigInt(NANOS_PER_SECOND) / 1_000_000n));
+  const facts = { instant, oldest: () => oldestCreated(page, instant) };
+  const start = page.samples.get("process_start_time_seconds")?.[0]?.value;
+  if (start !== undefined && start > 0) return { ...facts, epoch: startEpoch(start), began: instant(start) };
+  const header = server.epochHeader === undefined ? undefined : headers[server.epochHeader];
+  const epoch = typeof header === "string" ? headerEpoch(header) : undefined;
+  return { ...facts, epoch, began: undefined };
+}
+
+function oldestCreated(page: MetricPage, instant: (unixSeconds: number) => Nanos): Nanos | undefined {
+  let oldest = Number.POSITIVE_INFINITY;
+  for (const [name, samples] of page.samples) {
+    if (!name.endsWith("_created")) continue;
+    for (const { value } of samples) if (value > 0) oldest = Math.min(oldest, value);
+  }
+  return oldest === Number.POSITIVE_INFINITY ? undefined : instant(oldest);
+}
+
+function headerEpoch(header: string): string {
+  return `header:${header.slice(0, 64)}`;
 }
 
 /**
@@ -231,28 +325,16 @@ function complaints(readings: readonly TokenReading[], frozen: ReturnType<typeof
   return problem === undefined ? [] : [problem];
 }
 
-/** The reading with what only the source knows: the product endpoint, and when its epoch began. */
+/** The reading with what only the source knows: the product endpoint, and the run its counters began with. */
 function located(
   reading: TokenReading,
   info: ServerInfo,
   header: string | readonly string[] | undefined,
-  context: SourceContext,
+  epochBegan: Nanos | undefined,
 ): TokenReading {
-  const epoch = reading.epoch ?? (typeof header === "string" ? `header:${header.slice(0, 64)}` : undefined);
-  const seconds = epochStart(epoch);
+  const epoch = reading.epoch ?? (typeof header === "string" ? headerEpoch(header) : undefined);
   const endpoint = reading.endpoint ?? info.endpoint;
-  if (epoch === reading.epoch && seconds === undefined && endpoint === reading.endpoint) return reading;
-  return {
-    ...reading,
-    ...defined({
-      epoch,
-      epochBegan:
-        seconds !== undefined
-          ? context.clock.instant(BigInt(Math.round(seconds * 1e6)) * (BigInt(NANOS_PER_SECOND) / 1_000_000n))
-          : undefined,
-      endpoint,
-    }),
-  };
+  return { ...reading, ...defined({ epoch, epochBegan, endpoint }) };
 }
 
 /** The URL of the page behind `host:port`, `unix:/socket` or a URL with or without path. */

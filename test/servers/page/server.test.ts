@@ -7,7 +7,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { explainPage } from "../../../agent/discovery/explain.ts";
 import { Increments } from "../../../agent/meter/counters/increments.ts";
 import type { TokenReading } from "../../../agent/model.ts";
-import { createPageParser, parsePage } from "../../../agent/page/parse.ts";
+import { parsePage } from "../../../agent/page/parse.ts";
 import { systemClock, virtualClock } from "../../../agent/platform/clock.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
 import { envoyAiGateway } from "../../../agent/servers/envoy-ai-gateway.ts";
@@ -16,13 +16,13 @@ import { litellm } from "../../../agent/servers/litellm.ts";
 import { llamaCpp } from "../../../agent/servers/llama-cpp.ts";
 import { llmDEpp } from "../../../agent/servers/llm-d-epp.ts";
 import { pageReader, pageUrl } from "../../../agent/servers/page/server.ts";
-import { holdVanished, watchBirths, watchFrozen } from "../../../agent/servers/page/watch.ts";
+import { watchFrozen } from "../../../agent/servers/page/watch.ts";
 import { prometheusGeneric } from "../../../agent/servers/prometheus-generic.ts";
 import { serverTypes } from "../../../agent/servers/registry.ts";
 import { sglang } from "../../../agent/servers/sglang.ts";
 import { tensorrtLlm } from "../../../agent/servers/tensorrt-llm.ts";
 import { vllm } from "../../../agent/servers/vllm.ts";
-import type { MetricPage, PullServerSource, ServerType } from "../../../agent/source.ts";
+import type { PullServerSource, ServerType } from "../../../agent/source.ts";
 
 const fixtures = fileURLToPath(new URL("../../fixtures/servers", import.meta.url));
 const recording = (name: string): string => readFileSync(`${fixtures}/${name}`, "utf8");
@@ -251,71 +251,7 @@ const vllmLike = {
   read: (await import("../../../agent/servers/vllm.ts")).readVllm,
 } as const;
 
-describe("holdVanished()", () => {
-  const parser = createPageParser();
-  const hold = holdVanished();
-  const read = (page: string): number[] =>
-    (hold(parser.parse(Buffer.from(page))).samples.get("tokens") ?? []).map((sample) => sample.value);
-
-  test("keeps what a series counted when it vanishes, and its first value on return as base", () => {
-    const start = "process_start_time_seconds 5\n";
-    expect(read(`${start}tokens{user="a"} 100\ntokens{user="b"} 10\n`)).toEqual([100, 10]);
-    expect(read(`${start}tokens{user="b"} 12\n`)).toEqual([12, 100]);
-    expect(read(`${start}tokens{user="a"} 3\ntokens{user="b"} 12\n`)).toEqual([100, 12]);
-    expect(read(`${start}tokens{user="a"} 8\ntokens{user="b"} 12\n`)).toEqual([105, 12]);
-  });
-
-  test("forgets everything when the process restarts", () => {
-    expect(read('process_start_time_seconds 6\ntokens{user="a"} 1\n')).toEqual([1]);
-  });
-
-  test("gives sums that never fall while the process lives", async () => {
-    const pages = fc.array(fc.dictionary(fc.constantFrom("a", "b", "c"), fc.nat(50)), { maxLength: 12 });
-    fc.assert(
-      fc.property(pages, (all) => {
-        const held = holdVanished();
-        const totals: Record<string, number> = {};
-        let before = 0;
-        for (const moves of all) {
-          const lines = Object.entries(moves).map(([user, more]) => {
-            totals[user] = (totals[user] ?? 0) + more;
-            return `tokens{user="${user}"} ${totals[user]}\n`;
-          });
-          const page = held(parsePage(Buffer.from(lines.join(""))));
-          const sum = (page.samples.get("tokens") ?? []).reduce((total, sample) => total + sample.value, 0);
-          expect(sum).toBeGreaterThanOrEqual(before);
-          before = sum;
-        }
-      }),
-    );
-  });
-});
-
-describe("watchBirths()", () => {
-  const page = (start: number): MetricPage => ({
-    samples: new Map([
-      ["process_start_time_seconds", [{ name: "process_start_time_seconds", labels: {}, value: start }]],
-    ]),
-    ignoredSamples: 0,
-    errors: [],
-  });
-  const reading = (tokens: TokenReading["tokens"]): TokenReading[] => [
-    { role: "combined", tokens, requests: {}, volume: "finish" },
-  ];
-
-  test("promises births from the second page of a run on, and not where input changes its kind", () => {
-    const born = watchBirths();
-    expect(born(page(5), [])).toBeUndefined();
-    expect(born(page(5), reading({ input_unsplit: 10 }))).toBe("start:5");
-    expect(born(page(5), reading({ input_unsplit: 20 }))).toBe("start:5");
-    expect(born(page(5), reading({ input_uncached: 25, input_cached: 5 }))).toBe("since start:5");
-    expect(born(page(5), reading({ input_uncached: 35, input_cached: 5 }))).toBe("start:5");
-    expect(born(page(5), reading({ input_unsplit: 45 }))).toBe("since start:5");
-    expect(born(page(5), reading({ input_uncached: 45, input_cached: 5 }))).toBe("since start:5");
-    expect(born(page(6), reading({ input_uncached: 1 }))).toBe("since start:6");
-    expect(born(page(6), reading({ input_uncached: 2 }))).toBe("start:6");
-  });
-
+describe("a polled page", () => {
   test("lets the meter count a tenant's first request, but no history of before the agent", async () => {
     let body = `process_start_time_seconds 5\n${lines("old", 1000)}`;
     const restarted = (): void => {
@@ -339,8 +275,8 @@ describe("watchBirths()", () => {
     body += lines("newer", 3) + lines("old", 5);
     await poll();
     expect(moved.slice(1)).toEqual([
-      ["newer", 3],
       ["old", 5],
+      ["newer", 3],
     ]);
   });
 });

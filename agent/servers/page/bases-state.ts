@@ -1,0 +1,241 @@
+// The bases of one address as rows of the ledger's state, in the transaction that stores what was counted. One row says
+// which processes are known; for each 64 series one row has their labels, written once, and one their values.
+// Version 1; rows of another version are left out, and the first page is then a first look.
+import type { Nanos, StateRow, UnixNanos } from "../../model.ts";
+import type { Labels } from "./labels.ts";
+import type { Run } from "./runs.ts";
+import { JUMP_PER_SECOND, roomy, unseen } from "./runs.ts";
+import type { SeriesTable } from "./series-table.ts";
+
+/** What is known of an address beside its series. */
+export interface Shared {
+  /** Identity of the scale that the counted values are on. */
+  scale: string;
+  runs: Run[];
+  current: Run | undefined;
+  /** When the address was first looked at. */
+  firstLook: Nanos | undefined;
+  /** No process that began before is known never to have been seen. */
+  forgottenUntil: Nanos;
+  /** Epochs without a time that were forgotten. */
+  readonly forgotten: Set<string>;
+  /** Several processes were seen to answer. */
+  several: boolean;
+  /** Their counters are not the same ones. */
+  apart: boolean;
+  nextRun: number;
+}
+
+const VERSION = 1;
+const CHUNK = 64;
+const HEAD = "bases";
+
+interface HeadRow {
+  readonly v: number;
+  readonly scale: string;
+  readonly firstLook: string;
+  readonly forgottenUntil: string | null;
+  readonly forgotten: readonly string[];
+  readonly several: boolean;
+  readonly apart: boolean;
+  readonly current: number;
+  readonly runs: readonly {
+    readonly id: number;
+    readonly epoch?: string;
+    readonly began?: string;
+    readonly fromZero: boolean;
+    readonly whole: boolean;
+    readonly at: string;
+  }[];
+}
+
+interface ValuesRow {
+  /** Counted values. */
+  readonly c: readonly (number | null)[];
+  /** Places of series that were not on the last page. */
+  readonly g?: readonly number[];
+  /** By run: last values, and `_created`. */
+  readonly r: Readonly<Record<string, readonly (number | null)[]>>;
+  readonly s?: Readonly<Record<string, readonly (number | null)[]>>;
+}
+
+/** Writes and reads the rows of one address. */
+export class BasesState {
+  readonly #table: SeriesTable;
+  readonly #shared: Shared;
+  readonly #changed = new Set<number>();
+  readonly #named = new Set<number>();
+  #namedUntil = 0;
+  /** Anything at all was counted since the last call. */
+  #written = "";
+
+  constructor(table: SeriesTable, shared: Shared) {
+    this.#table = table;
+    this.#shared = shared;
+  }
+
+  /** A series has another value, or is new. */
+  mark(series: number): void {
+    this.#changed.add(series >>> 6);
+  }
+
+  /** Rows that changed since the last call. `present`: whether a series was on the last page. */
+  takeChanges(
+    prefix: readonly string[],
+    unixNanos: (at: Nanos) => UnixNanos,
+    present: (series: number) => boolean,
+  ): readonly StateRow[] {
+    const rows: StateRow[] = [];
+    const head = this.#head(unixNanos);
+    if (head === undefined) return rows;
+    if (head !== this.#written) rows.push({ key: JSON.stringify([...prefix, HEAD]), value: head });
+    this.#written = head;
+    const { series } = this.#table;
+    for (; this.#namedUntil < series.length; this.#namedUntil++) this.#named.add(this.#namedUntil >>> 6);
+    for (const chunk of this.#named) {
+      const names = series
+        .slice(chunk * CHUNK, (chunk + 1) * CHUNK)
+        .map(({ name, labels }) => [name, labels]);
+      rows.push({ key: JSON.stringify([...prefix, HEAD, "names", chunk]), value: JSON.stringify(names) });
+    }
+    for (const chunk of this.#changed) {
+      const value = JSON.stringify(this.#values(chunk, present));
+      rows.push({ key: JSON.stringify([...prefix, HEAD, "values", chunk]), value });
+    }
+    this.#named.clear();
+    this.#changed.clear();
+    return rows;
+  }
+
+  #head(unixNanos: (at: Nanos) => UnixNanos): string | undefined {
+    const { apart, current, firstLook, forgotten, forgottenUntil, runs, scale, several } = this.#shared;
+    if (current === undefined || firstLook === undefined) return undefined;
+    const text = (at: Nanos): string => String(unixNanos(at));
+    const head: HeadRow = {
+      v: VERSION,
+      scale,
+      firstLook: text(firstLook),
+      forgottenUntil: Number.isFinite(forgottenUntil) ? text(forgottenUntil) : null,
+      forgotten: [...forgotten],
+      several,
+      apart,
+      current: current.id,
+      runs: runs.map(({ at, began, epoch, fromZero, id, whole }) => ({
+        id,
+        ...(epoch === undefined ? {} : { epoch }),
+        ...(began === undefined ? {} : { began: text(began) }),
+        fromZero,
+        whole,
+        at: text(at),
+      })),
+    };
+    return JSON.stringify(head);
+  }
+
+  #values(chunk: number, present: (series: number) => boolean): ValuesRow {
+    const from = chunk * CHUNK;
+    const to = Math.min(this.#table.series.length, from + CHUNK);
+    const numbers = Array.from({ length: to - from }, (_, place) => from + place);
+    const gone = numbers.filter((series) => !present(series)).map((series) => series - from);
+    const columns = (of: (run: Run) => Float64Array | undefined): Record<string, (number | null)[]> => {
+      const found: Record<string, (number | null)[]> = {};
+      for (const run of this.#shared.runs) {
+        const column = of(run);
+        if (column === undefined) continue;
+        const part = numbers.map((series) => known(column[series]));
+        if (part.some((value) => value !== null)) found[run.id] = part;
+      }
+      return found;
+    };
+    const created = columns((run) => run.created);
+    return {
+      c: numbers.map((series) =>
+        this.#table.isListed(series) ? (this.#table.series[series]?.value ?? null) : null,
+      ),
+      ...(gone.length > 0 ? { g: gone } : {}),
+      r: columns((run) => run.raw),
+      ...(Object.keys(created).length > 0 ? { s: created } : {}),
+    };
+  }
+
+  /** Continues from rows of an earlier run: the series that were not on its last page, or undefined where there is nothing to go on from. */
+  restore(rows: readonly StateRow[], instant: (at: UnixNanos) => Nanos): ReadonlySet<number> | undefined {
+    const byKey = new Map<string, string>();
+    for (const { key, value } of rows) {
+      const parts = JSON.parse(key) as unknown[];
+      const at = parts.indexOf(HEAD);
+      if (at >= 0) byKey.set(parts.slice(at + 1).join(), value);
+    }
+    const head = parsed<HeadRow>(byKey.get(""));
+    if (head?.v !== VERSION) return undefined;
+    const shared = this.#shared;
+    const time = (text: string): Nanos => instant(BigInt(text));
+    for (const one of head.runs) {
+      const run = restoredRun(one, time);
+      shared.runs.push(run);
+      if (one.id === head.current) shared.current = run;
+      shared.nextRun = Math.max(shared.nextRun, one.id + 1);
+    }
+    if (shared.current === undefined) return undefined;
+    shared.scale = head.scale;
+    shared.firstLook = time(head.firstLook);
+    if (head.forgottenUntil !== null) shared.forgottenUntil = time(head.forgottenUntil);
+    for (const epoch of head.forgotten) shared.forgotten.add(epoch);
+    shared.several = head.several;
+    shared.apart = head.apart;
+    return this.#restoreSeries(byKey);
+  }
+
+  #restoreSeries(byKey: ReadonlyMap<string, string>): ReadonlySet<number> {
+    const gone = new Set<number>();
+    for (let chunk = 0; ; chunk++) {
+      const names = parsed<readonly (readonly [string, Labels])[]>(byKey.get(`names,${chunk}`));
+      if (names === undefined) break;
+      const values = parsed<ValuesRow>(byKey.get(`values,${chunk}`));
+      for (const [place, [name, labels]] of names.entries()) {
+        const series = this.#table.number(name, labels);
+        const counted = this.#table.series[series];
+        const value = values?.c[place];
+        if (counted === undefined || value === null || value === undefined) continue;
+        counted.value = value;
+        this.#table.list(series);
+        for (const run of this.#shared.runs) {
+          run.raw = roomy(run.raw, series + 1);
+          run.raw[series] = values?.r[run.id]?.[place] ?? Number.NaN;
+          const created = values?.s?.[run.id]?.[place];
+          if (created === null || created === undefined) continue;
+          run.created = roomy(run.created ?? unseen(64), series + 1);
+          run.created[series] = created;
+        }
+      }
+      for (const place of values?.g ?? []) gone.add(chunk * CHUNK + place);
+    }
+    this.#namedUntil = this.#table.series.length;
+    return gone;
+  }
+}
+
+function restoredRun(one: HeadRow["runs"][number], time: (text: string) => Nanos): Run {
+  return {
+    id: one.id,
+    epoch: one.epoch,
+    began: one.began === undefined ? undefined : time(one.began),
+    fromZero: one.fromZero,
+    raw: unseen(64),
+    created: undefined,
+    at: time(one.at),
+    page: 2,
+    whole: one.whole,
+    pace: JUMP_PER_SECOND,
+    held: new Map(),
+    suspects: new Map(),
+  };
+}
+
+function known(value: number | undefined): number | null {
+  return value === undefined || Number.isNaN(value) ? null : value;
+}
+
+function parsed<Shape>(text: string | undefined): Shape | undefined {
+  return text === undefined || text === "" ? undefined : (JSON.parse(text) as Shape);
+}

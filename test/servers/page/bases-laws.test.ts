@@ -1,0 +1,243 @@
+// bases.ts by law, against servers whose true tokens are known: nothing is ever booked that was not made, nothing is lost
+// where the page lets it be known, and what may have been lost is said.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Damage, Identity } from "./page-oracle.ts";
+import { Agent, Process, pageOf } from "./page-oracle.ts";
+
+const USERS = ["a", "b", "c", "d"] as const;
+
+type Step =
+  | { readonly kind: "make"; readonly process: number; readonly user: string; readonly tokens: number }
+  | { readonly kind: "look"; readonly process: number; readonly damage: Damage }
+  | { readonly kind: "fail" }
+  | { readonly kind: "restart"; readonly process: number }
+  | { readonly kind: "evict"; readonly process: number; readonly user: string }
+  | { readonly kind: "agent" };
+
+const user = fc.constantFrom(...USERS);
+const process = fc.nat(2);
+const made = fc.record({
+  kind: fc.constant("make" as const),
+  process,
+  user,
+  tokens: fc.integer({ min: 1, max: 5000 }),
+});
+const damage: fc.Arbitrary<Damage> = fc.oneof(
+  { weight: 5, arbitrary: fc.constant({}) },
+  fc.record({ cut: fc.integer({ min: 1, max: 9 }) }),
+  fc.record({ nan: user }),
+  fc.record({ renewed: fc.constant(true) }),
+);
+const look = fc.record({ kind: fc.constant("look" as const), process, damage });
+const lessLook = fc.record({
+  kind: fc.constant("look" as const),
+  process,
+  damage: fc.record({ less: user }),
+});
+const fail = fc.record({ kind: fc.constant("fail" as const) });
+const restart = fc.record({ kind: fc.constant("restart" as const), process });
+const evict = fc.record({ kind: fc.constant("evict" as const), process, user });
+const agent = fc.record({ kind: fc.constant("agent" as const) });
+
+interface World {
+  readonly identity: Identity;
+  readonly bornAtZero: boolean;
+  readonly processes: number;
+  /** Whether all series of a process are there from its begin, as fixed label sets are. */
+  readonly fixed: boolean;
+  /** The order in which processes are first looked at. */
+  readonly order?: readonly number[];
+}
+
+interface Outcome {
+  readonly agent: Agent;
+  /** All that was made since the first look. */
+  readonly made: number;
+  /** Of it, what some page of its process could still show after it. */
+  readonly shown: number;
+}
+
+/** Runs the steps, and at the end shows every process's page as often as it takes to be believed. */
+function run(world: World, steps: readonly Step[], onLook?: (agent: Agent, made: number) => void): Outcome {
+  const agent = new Agent({ bornAtZero: world.bornAtZero });
+  const began = (): Process => {
+    const made = new Process(agent.unix);
+    if (world.fixed) for (const name of USERS) made.make(name, 0, agent.unix);
+    return made;
+  };
+  const processes = Array.from({ length: world.processes }, (_, number) => {
+    const old = new Process(agent.unix - 5000 - number);
+    for (const [place, name] of USERS.entries())
+      old.make(name, 400_000 * (number + 1) + 1000 * place, agent.unix - 4000 - 100 * number + place);
+    return old;
+  });
+  let [all, lost] = [0, 0];
+  const see = (one: Process, how: Damage): void => {
+    agent.look(pageOf(one, world.identity, how), how);
+    onLook?.(agent, all);
+  };
+  const dies = (unseen: number): void => {
+    lost += unseen;
+  };
+  // The first looks: every process is older than the agent. Without a name they are told apart by taking turns.
+  for (let round = 0; round < (world.identity === "none" ? 4 : 1); round++) {
+    for (const place of world.order ?? processes.keys()) {
+      see(processes[place] as Process, {});
+      agent.now += 5;
+    }
+  }
+  for (const one of processes) for (const series of one.series.values()) series.unseen = 0;
+  const shownBy = (one: Process, how: Damage): void => {
+    if (how.cut !== undefined || how.nan !== undefined || how.less !== undefined) return;
+    for (const series of one.series.values()) if (!series.gone) series.unseen = 0;
+  };
+  for (const step of steps) {
+    agent.now += 5;
+    const place = "process" in step ? step.process % world.processes : 0;
+    const one = processes[place] as Process;
+    if (step.kind === "make") {
+      one.make(step.user, step.tokens, agent.unix);
+      all += step.tokens;
+    } else if (step.kind === "look") {
+      see(one, step.damage);
+      shownBy(one, step.damage);
+    } else if (step.kind === "fail") agent.fail();
+    else if (step.kind === "agent") agent.restart();
+    else if (step.kind === "evict") {
+      const series = one.series.get(step.user);
+      if (series === undefined || series.gone) continue;
+      dies(series.unseen);
+      one.evict(step.user);
+    } else {
+      for (const { gone, unseen } of one.series.values()) if (!gone) dies(unseen);
+      processes[place] = began();
+      agent.fail();
+    }
+  }
+  for (let again = 0; again < 5; again++) {
+    for (const one of processes) {
+      agent.now += 5;
+      see(one, {});
+    }
+  }
+  return { agent, made: all, shown: all - lost };
+}
+
+const steps = (...kinds: fc.Arbitrary<Step>[]): fc.Arbitrary<Step[]> =>
+  fc.array(fc.oneof({ weight: 6, arbitrary: made }, { weight: 6, arbitrary: look }, ...kinds), {
+    maxLength: 60,
+  });
+
+describe("pages of one process that names its start", () => {
+  const world = { identity: "start", bornAtZero: true, processes: 1, fixed: false } as const;
+
+  test("are counted exactly, whatever is lost on the way: series, values, pages, looks, agents, processes", () => {
+    fc.assert(
+      fc.property(steps(fail, restart, agent), (all) => {
+        const { agent, shown, made } = run(world, all, (one, most) =>
+          expect(one.booked).toBeLessThanOrEqual(most),
+        );
+        expect(agent.booked).toBeGreaterThanOrEqual(shown);
+        expect(agent.booked).toBeLessThanOrEqual(made);
+      }),
+    );
+  });
+
+  test("are counted exactly where series are evicted and begin again", () => {
+    fc.assert(
+      fc.property(steps(fail, agent, evict), (all) => {
+        const { agent, shown, made } = run(world, all, (one, most) =>
+          expect(one.booked).toBeLessThanOrEqual(most),
+        );
+        expect(agent.booked).toBeLessThanOrEqual(made);
+        // A series that began again and outran its old value within one look cannot be told from one that went on.
+        if (agent.booked < shown) expect(agent.notes.length).toBeGreaterThan(0);
+      }),
+    );
+  });
+});
+
+describe("pages whose series name their begin", () => {
+  test("are counted exactly over restarts of the process and the agent", () => {
+    const world = { identity: "created", bornAtZero: false, processes: 1, fixed: false } as const;
+    fc.assert(
+      fc.property(steps(fail, restart, agent), (all) => {
+        const { agent, shown, made } = run(world, all, (one, most) =>
+          expect(one.booked).toBeLessThanOrEqual(most),
+        );
+        expect(agent.booked).toBeGreaterThanOrEqual(shown);
+        expect(agent.booked).toBeLessThanOrEqual(made);
+      }),
+    );
+  });
+});
+
+describe("pages of several processes behind one address", () => {
+  test.each(["start", "created"] as const)("known by %s are counted each from its own base", (identity) => {
+    const world = { identity, bornAtZero: false, processes: 3, fixed: true } as const;
+    fc.assert(
+      fc.property(steps(fail, agent), (all) => {
+        const { agent, made } = run(world, all, (one, most) => expect(one.booked).toBeLessThanOrEqual(most));
+        expect(agent.booked).toBe(made);
+        expect(agent.notes.some(({ kind }) => kind === "several")).toBe(true);
+      }),
+    );
+  });
+
+  test.each(["start", "created"] as const)(
+    "known by %s lose nothing that was shown when some begin again",
+    (identity) => {
+      const world = { identity, bornAtZero: false, processes: 3, fixed: true } as const;
+      fc.assert(
+        fc.property(steps(fail, agent, restart), (all) => {
+          const { agent, made, shown } = run(world, all, (one, most) =>
+            expect(one.booked).toBeLessThanOrEqual(most),
+          );
+          expect(agent.booked).toBeGreaterThanOrEqual(shown);
+          expect(agent.booked).toBeLessThanOrEqual(made);
+        }),
+      );
+    },
+  );
+});
+
+describe("pages that name no begin", () => {
+  const world = { identity: "none", bornAtZero: false, processes: 1, fixed: true } as const;
+
+  test("are counted exactly while the process lives, whatever falls, goes or is cut", () => {
+    fc.assert(
+      fc.property(steps(fail, agent, lessLook), (all) => {
+        const { agent, made } = run(world, all, (one, most) => expect(one.booked).toBeLessThanOrEqual(most));
+        expect(agent.booked).toBe(made);
+      }),
+    );
+  });
+
+  test("count a restart after a failed look whole, and never more than was made", () => {
+    fc.assert(
+      fc.property(steps(fail, agent, restart), (all) => {
+        const { agent, made, shown } = run(world, all, (one, most) =>
+          expect(one.booked).toBeLessThanOrEqual(most),
+        );
+        if (agent.booked < shown) expect(agent.notes.length).toBeGreaterThan(0);
+        expect(agent.booked).toBeLessThanOrEqual(made);
+      }),
+    );
+  });
+
+  test("of several processes book nothing that was not made, and say so", () => {
+    const several = { ...world, processes: 3 } as const;
+    fc.assert(
+      fc.property(
+        steps(fail, agent, restart, evict),
+        fc.shuffledSubarray([0, 1, 2], { minLength: 3 }),
+        (all, order) => {
+          const { agent, made } = run({ ...several, order }, all);
+          expect(agent.booked).toBeLessThanOrEqual(made);
+          if (agent.booked !== made) expect(agent.notes.length).toBeGreaterThan(0);
+        },
+      ),
+    );
+  });
+});
