@@ -132,7 +132,7 @@ function checkTree(contents: unknown, numbers?: "as text"): readonly Fault[] {
       return aliases.closed(node, 1);
     }
     if (!isCollection(node)) return 0;
-    if (isMap(node)) faults.push(...duplicates(node.items));
+    if (isMap(node)) faults.push(...unusableKeys(node.items));
     if (aliases.opened(node) > DEPTH_MAX) {
       faults.push({
         message: `more than ${DEPTH_MAX} sections inside of one another`,
@@ -202,17 +202,23 @@ class Aliases {
   }
 }
 
-function duplicates(items: readonly Pair[]): readonly Fault[] {
+/** Keys that stand twice in a section, or cannot be keys: JavaScript would drop or rename them in silence. */
+function unusableKeys(items: readonly Pair[]): readonly Fault[] {
   const seen = new Set<string>();
-  return items.flatMap(({ key }) => {
-    if (!isScalar(key)) return [];
-    const name = String(key.value);
-    if (!seen.has(name)) {
+  return items.flatMap(({ key, value }) => {
+    const offset = ((key ?? value) as Node | null)?.range?.[0] ?? 0;
+    if (!isScalar(key) && !isAlias(key)) {
+      return [{ message: "a key must be a word or a text in quotes", offset, hint: undefined }];
+    }
+    const name = isScalar(key) ? String(key.value) : key.source;
+    if (name === "__proto__") return [{ message: "this key cannot be used", offset, hint: undefined }];
+    if (isScalar(key) && !seen.has(name)) {
       seen.add(name);
       return [];
     }
+    if (!isScalar(key)) return [];
     const message = "this key stands in its section already";
-    return [{ message, offset: key.range?.[0] ?? 0, hint: YAML_HINTS["DUPLICATE_KEY"] }];
+    return [{ message, offset, hint: YAML_HINTS["DUPLICATE_KEY"] }];
   });
 }
 

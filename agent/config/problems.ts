@@ -29,7 +29,12 @@ export class ConfigError extends Error {
 
 /** A problem as two or three lines of text. */
 function formatProblem({ message, at, hint }: Problem): string {
-  return `${message}${at === undefined ? "" : `\nat: ${at}`}${hint === undefined ? "" : `\nhint: ${hint}`}`;
+  const lines = [
+    message,
+    ...(at === undefined ? [] : [`at: ${at}`]),
+    ...(hint === undefined ? [] : [`hint: ${hint}`]),
+  ];
+  return harmless(lines.join("\n"));
 }
 
 /** What problems are described with: the values seen, where each came from, and the keys there are. */
@@ -83,7 +88,7 @@ function unknownKey(path: ConfigPath, context: ProblemContext): Problem {
   const what = serverTypes ? "there is no such server type" : "there is no such key";
   return {
     path: formatPath(path),
-    message: `Cannot use ${printable(formatPath(path))}: ${what}`,
+    message: `Cannot use ${shortenedText(formatPath(path))}: ${what}`,
     at: context.locate(path),
     hint,
   };
@@ -96,7 +101,7 @@ function valueProblem(
   context: ProblemContext,
 ): Problem {
   const seen = valueAt(context.root, path);
-  const name = path.length === 0 ? context.whole : printable(formatPath(path));
+  const name = path.length === 0 ? context.whole : shortenedText(formatPath(path));
   const message =
     seen === undefined
       ? `Cannot find ${name}: wanted ${wanted}`
@@ -196,19 +201,24 @@ function shown(path: ConfigPath, value: unknown): string {
   if (typeof value === "object" && value !== null) {
     return leaves(value).length === 0
       ? "an empty section"
-      : `a section with ${printable(Object.keys(value).join(", "))}`;
+      : `a section with ${shortenedText(Object.keys(value).join(", "))}`;
   }
   // A whole file that is no section may be anything, a private key too.
   if (path.length === 0 && typeof value === "string") return "text";
   if (value === null) return "nothing";
-  return printable(JSON.stringify(masked(path, value)) ?? String(value));
+  if (typeof value === "number") return String(value);
+  return shortenedText(JSON.stringify(masked(path, value)) ?? String(value));
 }
 
-/** The text, shortened, and without characters that would move a terminal's cursor or turn its writing round. */
-function printable(text: string): string {
-  const short = text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}...` : text;
-  return short.replaceAll(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+/** The text, shortened. */
+function shortenedText(text: string): string {
+  return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}...` : text;
+}
+
+/** Without characters that would move a terminal's cursor or turn its writing round. */
+function harmless(text: string): string {
+  return text.replaceAll(
+    /(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
     (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }

@@ -58,7 +58,8 @@ export function parseHostPort(text: string, options: HostPortOptions = {}): Host
   if (/[\s/?#]/.test(text) || text === "") {
     return { wanted: "host:port", hint: `for example "localhost:${examplePort}"` };
   }
-  if (isIPv6(text)) return { wanted: "host:port", hint: `wanted brackets, "[${text}]:${examplePort}"` };
+  if (isIPv6(text))
+    return { wanted: "host:port", hint: `an IPv6 address stands in brackets: "[::1]:${examplePort}"` };
   const [, inner, name, portText] = /^(?:\[([^[\]]*)\]|([^:[\]]+))(?::(.*))?$/.exec(text) ?? [];
   const host = inner ?? name;
   if (host === undefined || (inner !== undefined && !isIPv6(inner))) {

@@ -44,7 +44,7 @@ describe("parseHostPort()", () => {
 
   test.each([
     ["localhost", 'add the port, for example "localhost:8000"'],
-    ["::1", 'wanted brackets, "[::1]:8000"'],
+    ["::1", 'an IPv6 address stands in brackets: "[::1]:8000"'],
     ["[::1]", 'add the port, for example "[::1]:8000"'],
     ["[h]:1", 'for example "localhost:8000" or "[::1]:8000"'],
     ["http://h:1", 'leave out "http://"'],
