@@ -90,6 +90,15 @@ describe.each(recorded.map((each) => [each.name, each] as const))("%s", (_name, 
     expect(counts(read(reader, doubled))).toEqual(counts(read(reader, lines), 2));
   });
 
+  test("reads the same where every counter stands there once more, as a gauge without _total", () => {
+    const twice = lines.flatMap((line) => {
+      const alias = line.replace(/^([^{\s]+?)_total(?=[{\s])/, "$1");
+      const isCounter = isSample(line) && alias !== line;
+      return isCounter ? [alias, line] : [line];
+    });
+    expect(counts(read(reader, twice))).toEqual(before);
+  });
+
   test("is taken for no other server, whichever of its families are not there yet", () => {
     const families = [...new Set(lines.filter(isSample).map(familyAt))];
     fc.assert(
