@@ -316,6 +316,26 @@ export interface ResidentShare {
   readonly timeMethod?: AttributionMethod;
 }
 
+/** Who holds a GPU, by name: the first of these that its process belongs to. */
+export interface Holder {
+  readonly kind: "pod" | "job" | "container" | "unit" | "user" | "unknown";
+  /** `namespace/pod/container`, a Slurm job's number, a container's short id, a systemd unit, a user. */
+  readonly name: string;
+  readonly namespace?: string;
+  readonly pod?: string;
+  readonly container?: string;
+  /** Of a Slurm job. */
+  readonly account?: string;
+  readonly user?: string;
+}
+
+/** What a holder got of one GPU in one interval, metered or not. */
+export interface HolderShare {
+  readonly holder: Holder;
+  readonly nanos: number;
+  readonly millijoules: number;
+}
+
 export interface GpuInterval {
   readonly gpu: string;
   /** Sum to (to - from) x weight exactly. */
@@ -328,6 +348,8 @@ export interface GpuInterval {
   /** Counter movement refused as physically impossible (METERING.md 4). */
   readonly rejectedMillijoules: number;
   readonly residents: readonly ResidentShare[];
+  /** A second view: sums to the seconds and joules of `other` and the allocated states. Absent = nothing holds it. */
+  readonly holders?: readonly HolderShare[];
   /** What of the above rests on an assumption; absent = nothing does. */
   readonly uncertain?: readonly Uncertain[];
 }

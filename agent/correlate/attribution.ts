@@ -6,6 +6,7 @@ import type { Claimant, Remainders } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
 import { isAllocated, noteUncertain, shareOf } from "./booking.ts";
+import type { Given } from "./holders.ts";
 import type { Piece } from "./pieces.ts";
 import { unmetered } from "./pieces.ts";
 import type { TokenStep } from "./server-track.ts";
@@ -87,7 +88,10 @@ export interface Portion {
   readonly floorAssumed: boolean;
 }
 
-/** Books a piece: to the GPU's state, and to its residents under their own states. */
+/**
+ * Books a piece: to the GPU's state, and to its residents under their own states. Returns what each got; of a piece that
+ * no metered server is in, everything unmetered got all.
+ */
 export function bookPiece(
   booking: Booking,
   piece: Piece,
@@ -95,12 +99,15 @@ export function bookPiece(
   rule: EnergyRule,
   shares: ConfiguredShares,
   remainders: GpuRemainders,
-): void {
+): ReadonlyMap<string, Given> {
   const { state, residents } = piece;
   booking.nanos[state] += portion.nanos;
   booking.millijoules[state] += portion.floorMillijoules + portion.activeMillijoules;
   noteDoubts(booking, piece, portion, rule);
-  if (!isAllocated(state) || residents.length === 0) return;
+  const given = new Map<string, { nanos: number; millijoules: number }>();
+  const { activeMillijoules, floorMillijoules, nanos } = portion;
+  if (state === "other") given.set(unmetered, { nanos, millijoules: floorMillijoules + activeMillijoules });
+  if (!isAllocated(state) || residents.length === 0) return given;
   const all = residents.map(({ server }) => server);
   const own = new Map(residents.map((resident) => [resident.server, resident.state]));
   const give = (
@@ -109,7 +116,11 @@ export function bookPiece(
     amounts: readonly number[],
   ): void =>
     servers.forEach((server, index) => {
-      shareOf(booking, server)[field][own.get(server) as AllocatedState] += amounts[index] as number;
+      const amount = amounts[index] as number;
+      shareOf(booking, server)[field][own.get(server) as AllocatedState] += amount;
+      const got = given.get(server) ?? { nanos: 0, millijoules: 0 };
+      got[field] += amount;
+      given.set(server, got);
     });
   give("nanos", all, apportion(portion.nanos, timeClaims(all, shares), remainders.nanos));
   give("millijoules", all, apportion(portion.floorMillijoules, equalClaims(all), remainders.floor));
@@ -117,6 +128,7 @@ export function bookPiece(
   const takers = working.length > 0 ? working : all;
   const claims = takers.map((key) => ({ key, weight: rule.weights?.get(key) ?? (rule.weights ? 0 : 1) }));
   give("millijoules", takers, apportion(portion.activeMillijoules, claims, remainders.active));
+  return given;
 }
 
 /** What of a piece rests on an assumption: all of it where its state does, else what its residents share by guesswork. */

@@ -10,6 +10,7 @@ import { emptyBooking, finished } from "./booking.ts";
 import type { FloorState } from "./energy/floor.ts";
 import { Floor } from "./energy/floor.ts";
 import { EnergyBook } from "./energy-book.ts";
+import { bookHolders } from "./holders.ts";
 import type { Member, Part, Settling } from "./member.ts";
 import { lives, partOf, rowOf, weightOf } from "./member.ts";
 import type { Piece } from "./pieces.ts";
@@ -111,7 +112,11 @@ export class Board {
         activeMillijoules: active[index] ?? 0,
         floorAssumed: this.floor.watts() <= 0,
       };
-      bookPiece(part.booking, piece, portion, part.rule, settling.shares, part.member.remainders);
+      const { member, tenancy } = part;
+      const given = bookPiece(part.booking, piece, portion, part.rule, settling.shares, member.remainders);
+      const { parent, uuid: gpu } = member.timeline.info;
+      const stretch = { from, to, gpu, parent, tenancy, placement: settling.placement };
+      bookHolders(part.booking, stretch, given, member.holderRemainders);
     });
     this.#feedFloor(pieces, from, to);
     const left = nanos[parts.length] ?? 0;

@@ -6,6 +6,7 @@ import type {
   EnergyMethod,
   GpuInterval,
   GpuState,
+  HolderShare,
   ResidentShare,
   Uncertain,
   UncertainReason,
@@ -24,6 +25,7 @@ export interface Booking {
   readonly millijoules: States & { unattributed: number };
   readonly residents: Map<string, ShareBooking>;
   readonly uncertain: Map<string, Uncertain>;
+  readonly holders: Map<string, HolderShare>;
   busyNanos: number;
   rejectedMillijoules: number;
 }
@@ -40,9 +42,18 @@ export function emptyBooking(): Booking {
     millijoules: { ...noStates(), unattributed: 0 },
     residents: new Map(),
     uncertain: new Map(),
+    holders: new Map(),
     busyNanos: 0,
     rejectedMillijoules: 0,
   };
+}
+
+/** The holders of a booking as a row lists them. */
+function holderShares({ holders }: Booking): readonly HolderShare[] {
+  return [...holders]
+    .filter(([, { millijoules, nanos }]) => nanos > 0 || millijoules > 0)
+    .sort(([left], [right]) => (left < right ? -1 : 1))
+    .map(([, share]) => share);
 }
 
 /** Returns the row of one resident, created at first use. */
@@ -105,6 +116,7 @@ export function finished(gpu: string, booking: Booking, methods: Methods): GpuIn
     energyMethod: methods.energy,
     rejectedMillijoules: booking.rejectedMillijoules,
     residents,
+    ...(booking.holders.size === 0 ? {} : { holders: holderShares(booking) }),
     ...(booking.uncertain.size === 0 ? {} : { uncertain: [...booking.uncertain.values()] }),
   };
 }

@@ -5,6 +5,7 @@ import type {
   Gap,
   GpuInfo,
   GpuSample,
+  Holder,
   Nanos,
   ServerInfo,
   SettledInterval,
@@ -104,6 +105,11 @@ export class Correlator {
   /** Replaces the facts about processes that placement goes by. */
   setProcessFacts(facts: readonly ProcessFacts[]): void {
     this.#placement.setFacts(facts);
+  }
+
+  /** Replaces what the kubelet says about who was given which GPU. */
+  setGivenGpus(given: ReadonlyMap<string, readonly Holder[]>): void {
+    this.#placement.setGiven(given);
   }
 
   /** Takes a GPU reading in; readings of one GPU may come in any order until an interval needed later ones. */

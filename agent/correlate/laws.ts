@@ -32,6 +32,13 @@ export function broken(row: GpuInterval, wallNanos: Nanos | undefined, slackNano
         law: "shares",
         message: `shares of ${row.gpu} sum to ${shared} ${what} of ${held} allocated`,
       });
+  for (const field of ["nanos", "millijoules"] as const) {
+    const held = row[field].other + allocated(row[field]);
+    const named = sum((row.holders ?? []).map((share) => share[field]));
+    if (row.holders === undefined || held === named) continue;
+    const message = `holders of ${row.gpu} have ${named} of ${held} ${field} it was held for`;
+    found.push({ law: "shares", message });
+  }
   const amounts = [
     ...Object.values(row.nanos),
     ...Object.values(row.millijoules),
@@ -39,6 +46,7 @@ export function broken(row: GpuInterval, wallNanos: Nanos | undefined, slackNano
     row.rejectedMillijoules,
     ...(row.uncertain ?? []).flatMap(({ nanos, millijoules }) => [nanos, millijoules]),
     ...row.residents.flatMap((share) => [...Object.values(share.nanos), ...Object.values(share.millijoules)]),
+    ...(row.holders ?? []).flatMap(({ nanos, millijoules }) => [nanos, millijoules]),
   ];
   const doubted = sum((row.uncertain ?? []).map((part) => part.nanos));
   const given = sum(Object.values(row.nanos));
@@ -79,7 +87,11 @@ export function brokenJoules(uuid: string, rows: readonly GpuInterval[], millijo
 }
 
 /** Returns the row with its time unobserved and its energy unattributed. */
-export function disowned(row: GpuInterval, wallNanos: Nanos, millijoules: number): GpuInterval {
+export function disowned(
+  { holders: _, ...row }: GpuInterval,
+  wallNanos: Nanos,
+  millijoules: number,
+): GpuInterval {
   return {
     ...row,
     nanos: { token_active: 0, stalled: 0, parked: 0, other: 0, free: 0, unobserved: wallNanos },

@@ -4,6 +4,7 @@ import type { ConfiguredShares, EnergyRule, GpuRemainders } from "./attribution.
 import { energyRule, noRemainders, timeMethod } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
 import { emptyBooking, finished, isAllocated } from "./booking.ts";
+import type { HolderRemainders } from "./holders.ts";
 import type { OwnStates } from "./own-states.ts";
 import { statesOn } from "./own-states.ts";
 import type { Piece, Tenancy } from "./pieces.ts";
@@ -20,6 +21,7 @@ export interface Member {
   until: Nanos | undefined;
   readonly smShare: SmShare;
   readonly remainders: GpuRemainders;
+  readonly holderRemainders: HolderRemainders;
   /** Kept while no resident works, so that a pause does not change the label. */
   lastRule: EnergyRule;
   lastActivity: ActivityMethod;
@@ -46,6 +48,7 @@ export interface Part {
   readonly servers: ReadonlySet<string>;
   readonly shares: ConfiguredShares;
   readonly booking: Booking;
+  readonly tenancy: Tenancy;
 }
 
 /** Returns what is kept of a GPU, nothing known yet. */
@@ -56,6 +59,7 @@ export function createMember(timeline: Timeline, since: Nanos): Member {
     until: undefined,
     smShare: new SmShare(),
     remainders: noRemainders(),
+    holderRemainders: { nanos: new Map(), millijoules: new Map() },
     lastRule: { method: "equal", weights: undefined },
     lastActivity: "unknown",
     busyRoundedOff: 0,
@@ -108,7 +112,7 @@ export function partOf(member: Member, settling: Settling): Part {
   const booking = emptyBooking();
   booking.busyNanos = busyNanos(member, pieces);
   noteActivity(member, own, servers);
-  return { member, pieces, rule: servers.size > 1 ? rule : direct, servers, shares, booking };
+  return { member, pieces, rule: servers.size > 1 ? rule : direct, servers, shares, booking, tenancy: held };
 }
 
 /** Returns the finished row of a member. */

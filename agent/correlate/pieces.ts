@@ -49,7 +49,11 @@ export interface Holding {
 export interface Tenancy {
   readonly holdings: readonly Holding[];
   /** Processes that are there but no residents (yet). */
-  readonly passing: readonly { readonly from: Nanos; readonly to: Nanos }[];
+  readonly passing: readonly {
+    readonly from: Nanos;
+    readonly to: Nanos;
+    readonly pids: readonly number[];
+  }[];
   readonly placed: readonly Placed[];
 }
 
@@ -68,7 +72,9 @@ export function tenancy(timeline: Timeline, placement: Placement, from: Nanos, t
       stay.from < to && (stay.to ?? Infinity) > from && !isHelper(stay.name ?? placement.nameOf(stay.pid)),
   );
   const residents = stays.filter(isResident);
-  const passing = stays.filter((stay) => !isResident(stay)).map((stay) => clipped(stay, from, to));
+  const passing = stays
+    .filter((stay) => !isResident(stay))
+    .map((stay) => ({ ...clipped(stay, from, to), pids: [stay.pid] }));
   const placed = placement.place(
     info.uuid,
     info.parent,

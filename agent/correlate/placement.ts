@@ -2,7 +2,7 @@
 // 1 config or the server's own word (pids, gpus, unit, cgroup); 2 container, pod or unit of the endpoint; 3 the port is
 // listened on in the process's network namespace under its uid, narrowed by --port and parents; 4 an owned socket.
 // Facts about processes come in as plain data from host/; what they do not say stays unplaced and shows as `other`.
-import type { ServerInfo } from "../model.ts";
+import type { Holder, ServerInfo } from "../model.ts";
 
 /** What /proc says about one process: of the GPU processes, their parents, and whoever listens on a server's port. */
 export interface ProcessFacts {
@@ -32,6 +32,8 @@ export interface ProcessFacts {
   }[];
   /** Ports of sockets it holds itself, where rights allow to see them. */
   readonly ownedPorts?: readonly number[];
+  /** Whose it is, by name. */
+  readonly holder?: Holder;
 }
 
 /** What is known of a server beyond its configuration. */
@@ -73,6 +75,7 @@ export class Placement {
   readonly #manyPlaces = new Map<number, boolean>();
   readonly #byPid = new Map<number, Omit<Placed, "gpu" | "pid">>();
   readonly #byGpu = new Map<string, readonly string[]>();
+  #given: ReadonlyMap<string, readonly Holder[]> = new Map();
 
   /** Replaces the servers. */
   setServers(infos: readonly ServerInfo[], hints: ReadonlyMap<string, ServerHints>): void {
@@ -88,6 +91,21 @@ export class Placement {
     this.#facts = new Map(facts.map((fact) => [fact.pid, fact]));
     this.#byPid.clear();
     this.#manyPlaces.clear();
+  }
+
+  /** Replaces what the kubelet says about who was given which GPU. */
+  setGiven(given: ReadonlyMap<string, readonly Holder[]>): void {
+    this.#given = given;
+  }
+
+  /** Whose a process is by name, if the host said so. */
+  holderOf(pid: number): Holder | undefined {
+    return this.#facts.get(pid)?.holder;
+  }
+
+  /** Who was given this GPU, or its board. */
+  givenTo(gpu: string, parent: string | undefined): readonly Holder[] {
+    return this.#given.get(gpu) ?? this.#given.get(parent ?? "") ?? [];
   }
 
   /** Executable name of a process, if the host said so. */

@@ -4,6 +4,7 @@
 import type { Config } from "../config/load.ts";
 import { HostWatch } from "../discovery/host.ts";
 import { KubernetesWatch } from "../discovery/kubernetes.ts";
+import { holdersByGpu } from "../host/holders.ts";
 import type { HostInventory } from "../host/inventory.ts";
 import { readHostInventory } from "../host/inventory.ts";
 import type { SettledInterval } from "../model.ts";
@@ -44,6 +45,10 @@ export class HostServices {
       pipeline,
       correlator: core.correlator,
       discover: config.discovery.enabled,
+      pods: () => {
+        core.correlator.setGivenGpus(holdersByGpu(this.#kubernetes.given));
+        return this.#kubernetes.pods;
+      },
       scrapeMs: config.rates.scrapeMs,
     });
     this.#meter = new HostMeter(context, config.host, core.books.ledger);

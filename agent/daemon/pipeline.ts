@@ -8,6 +8,7 @@ import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "../source.ts";
 import { CounterDoubts } from "./counter-doubts.ts";
+import { HolderSeries } from "./holder-series.ts";
 import type { IntakeParts } from "./intake.ts";
 import { Intake } from "./intake.ts";
 import type { PipelineLife } from "./life.ts";
@@ -40,6 +41,7 @@ export class Pipeline {
   #settledIntervals = 0;
   readonly #memory: SourceMemory;
   readonly #doubts: CounterDoubts;
+  readonly #holders: HolderSeries;
   readonly #convenience = new Convenience();
   #stopped = false;
 
@@ -48,6 +50,7 @@ export class Pipeline {
     this.#clock = parts.clock;
     this.intake = new Intake(parts);
     this.#doubts = new CounterDoubts(parts.books, parts.log);
+    this.#holders = new HolderSeries(parts.books);
     this.#memory = parts.memory ?? new SourceMemory();
     this.#settledUntil = parts.correlator.settledUntil;
   }
@@ -152,6 +155,7 @@ export class Pipeline {
       const money = books.post(interval, facts);
       pending.booked(interval);
       this.intake.record.recordEnergy(interval, energy);
+      this.#holders.follow(interval);
       this.#doubts.report(energy, this.intake.gpus, interval.to);
       for (const gauge of this.#convenience.add(interval, facts.gpus, money)) books.ledger.observe(gauge);
       if (interval.violations.length > 0) this.#violated(interval);

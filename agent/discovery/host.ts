@@ -3,9 +3,11 @@
 // host-ports.ts knows of a GPU process; a port that answered nothing is asked again rarely.
 
 import { openServer } from "../config/open-server.ts";
+import { holderOf } from "../host/holders.ts";
+import type { Pod } from "../host/kubelet/pods.ts";
 import type { ProcessReading } from "../host/processes.ts";
 import { ephemeralPorts, readProcesses, socketsHere } from "../host/processes.ts";
-import type { GpuSample, Nanos } from "../model.ts";
+import type { GpuSample, Holder, Nanos } from "../model.ts";
 import { portOf } from "../platform/address.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
@@ -32,7 +34,11 @@ export interface HostWatchParts {
   readonly pipeline: ServerTaker & {
     readonly intake: { readonly lastGpuSamples: ReadonlyMap<string, GpuSample> };
   };
-  readonly correlator: { setProcessFacts(facts: readonly ProcessReading[]): void };
+  readonly correlator: {
+    setProcessFacts(facts: readonly (ProcessReading & { readonly holder?: Holder })[]): void;
+  };
+  /** The pods of this node as they were listed last, for the names of those that hold GPUs. */
+  readonly pods?: () => readonly Pod[];
   readonly discover: boolean;
   readonly scrapeMs: number;
   /** `/proc` unless a test brings its own. */
@@ -100,7 +106,13 @@ export class HostWatch {
     const servers = [...pipeline.intake.servers.values()];
     const ports = servers.flatMap((server) => server.port ?? []);
     const readings = readProcesses({ pids, ports, ...(proc === undefined ? {} : { proc }) });
-    correlator.setProcessFacts(readings);
+    const named = this.#parts.pods?.() ?? [];
+    correlator.setProcessFacts(
+      readings.map((reading) => {
+        const holder = pids.includes(reading.pid) ? holderOf(reading, named, proc) : undefined;
+        return holder === undefined ? reading : { ...reading, holder };
+      }),
+    );
     const visible = readings.filter(({ pid }) => pids.includes(pid));
     const names = [...new Set(visible.flatMap(({ name }) => name ?? []))].slice(0, 10);
     this.#gpuProcesses = { count: pids.length, visible: visible.length, names };

@@ -92,6 +92,10 @@ export class KubernetesWatch {
   #leftOut = 0;
   #cancel: Cancel = () => {};
 
+  /** Running pods and containers with GPUs as they were listed last; empty while the kubelet does not answer. */
+  pods: readonly Pod[] = [];
+  given: readonly PodGpus[] = [];
+
   constructor(parts: KubernetesWatchParts) {
     this.#parts = parts;
     this.#patientUntil = parts.context.clock.now() + PATIENCE_NANOS;
@@ -126,6 +130,8 @@ export class KubernetesWatch {
       (kubelet === undefined
         ? undefined
         : await this.#ask("kubelet_https", () => listPodsByHttps(context, kubelet)));
+    if (gpus !== undefined) this.given = gpus;
+    if (pods !== undefined) this.pods = pods;
     if (pods !== undefined) await this.#follow(pods, gpus);
   }
 

@@ -135,6 +135,17 @@ export class Books {
     this.note("price", at, { before: before ?? null, after: catalogue.version });
   }
 
+  /** Ends the series of holders of GPUs that are gone, by `holderKey`. */
+  endHolders(gone: ReadonlySet<string>): void {
+    this.ledger.endWhere((dimensions) =>
+      gone.has(`${dimensions["tokenwatt.holder.kind"]} ${dimensions["tokenwatt.holder.name"]}`),
+    );
+    for (const key of gone) {
+      this.meter.holders.forget(key);
+      this.#prices?.holders.forget(key);
+    }
+  }
+
   /** Adds an entry to the record; it is stored with the next beat. */
   note(kind: AuditEntry["kind"], at: Nanos, body: Readonly<Record<string, unknown>>): void {
     if (this.#audit.length >= auditMax) return;

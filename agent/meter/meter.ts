@@ -23,6 +23,7 @@ import { mergeEngineIncrements } from "./counters/merge-increments.ts";
 import type { CustomerSets } from "./customer-sets.ts";
 import { Customers, priceDimensions } from "./customer-sets.ts";
 import { gpuDimensions } from "./gauges.ts";
+import { HolderSets } from "./holders.ts";
 import type { OwnTime } from "./money/billing.ts";
 import { Billing } from "./money/billing.ts";
 import { attributeOf, unknownName } from "./names.ts";
@@ -95,6 +96,7 @@ export class Meter {
   readonly #homes = new Map<string, readonly string[]>();
   readonly #interned = new Map<string, Dimensions>();
   readonly #customers = new Customers();
+  readonly holders = new HolderSets();
   #facts: MeterFacts = { gpus: new Map(), servers: new Map() };
   #posted: AnyPosting[] = [];
   readonly #billing: Billing;
@@ -201,6 +203,7 @@ export class Meter {
     const rejected = { ...board, reason: "impossible" };
     this.#add("tokenwatt.rejected_energy", rejected, gpu.rejectedMillijoules);
     for (const resident of gpu.residents) this.#resident(resident, board);
+    this.#posted.push(...this.holders.postings(gpu, info));
     for (const { server, reason, nanos, millijoules } of gpu.uncertain ?? []) {
       const about = { ...board, ...text("tokenwatt.server.id", server), "tokenwatt.reason": reason };
       this.#add("tokenwatt.uncertain_time", about, nanos);

@@ -1,10 +1,15 @@
 // Metrics of GPUs and the host: where each second and joule went, and readings under OpenTelemetry's hardware names.
 // hw.*: semantic conventions 1.44, "development"; hw.type is always "gpu" here.
 import type { Metric } from "./metric.ts";
-import { count, GPU, gauge, joules, level, seconds } from "./rows.ts";
+import { count, GPU, gauge, joules, level, money, seconds } from "./rows.ts";
 
 const STATE = "tokenwatt.gpu.state";
 const METHOD = "tokenwatt.method";
+/** Who holds a GPU, metered or not. */
+const HOLDER = [
+  ...["tokenwatt.holder.kind", "tokenwatt.holder.name", "k8s.namespace.name", "k8s.pod.name"],
+  ...["k8s.container.name", "tokenwatt.holder.account", "tokenwatt.holder.user", "hw.model"],
+] as const;
 const HARDWARE = [...GPU, "hw.type"] as const;
 const development = { stability: "development" } as const;
 
@@ -30,6 +35,17 @@ export const gpuMetrics: readonly Metric[] = [
     "tokenwatt.uncertain_energy",
     [...GPU, "tokenwatt.server.id", "tokenwatt.reason"],
     "Subset of tokenwatt.gpu.energy whose state or sharing rests on an assumption, by the reason",
+  ),
+  seconds(
+    "tokenwatt.holder.gpu_time",
+    HOLDER,
+    "Seconds a GPU was held, by who holds it: a second view of the states other, parked, stalled and token_active",
+  ),
+  joules("tokenwatt.holder.energy", HOLDER, "Energy of those seconds, by who holds the GPU"),
+  money(
+    "tokenwatt.holder.cost",
+    [...HOLDER, "tokenwatt.currency"],
+    "Cost of those seconds, by who holds the GPU",
   ),
   joules("hw.host.energy", [METHOD], "Energy of the whole host", development),
   gauge("hw.host.power", "W", [METHOD], "Power of the whole host", development),

@@ -2,6 +2,7 @@
 // Cost accrues on every GPU-second with a known price, unobserved included; each second is charged once, to the server
 // that holds it or to none. Amounts are integers of 1e-9 of the currency; remainders are carried.
 import type { Dimensions, GpuInfo, GpuInterval, Posting, SettledInterval, UnixNanos } from "../../model.ts";
+import { HolderSets, holderKey } from "../holders.ts";
 import { bucketOfEnd } from "../ledger/grid.ts";
 import type { MeterFacts } from "../meter.ts";
 import { allocatedStates, gpuStates } from "../meter.ts";
@@ -17,6 +18,7 @@ const energyDivisor = 3_600_000_000n * 1000n;
 export class Prices {
   readonly #catalogue: Catalogue;
   readonly remainders = new Remainders();
+  readonly holders = new HolderSets();
   /** What was already counted as missing in this bucket. */
   readonly #missed = new Set<string>();
   #bucket = 0n;
@@ -66,6 +68,20 @@ export class Prices {
         energyDivisor,
       );
       this.#cost(posted, base, board, "energy", energy.version, power);
+    }
+    const perJoule = energy === undefined ? 0n : energy.perKilowattHour * energy.usageEffectivenessMilli;
+    for (const { holder, millijoules, nanos } of gpu.holders ?? []) {
+      const key = `${gpu.gpu} holder ${holderKey(holder)} ${price.version} ${energy?.version ?? ""}`;
+      const rent = this.remainders.divide(`${key} gpu`, BigInt(nanos) * price.perGpuHour, nanosPerHour);
+      const power = this.remainders.divide(`${key} energy`, BigInt(millijoules) * perJoule, energyDivisor);
+      const amount = rent + power;
+      if (amount === 0n) continue;
+      const dimensions = {
+        ...this.holders.of(holder),
+        ...hardware(info, product),
+        "tokenwatt.currency": this.#catalogue.currency,
+      };
+      posted.push({ metric: "tokenwatt.holder.cost", dimensions, amount: Number(amount) });
     }
   }
 
