@@ -144,7 +144,7 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
   const { lineObject, reportCsv, reportObject, reportTable } = await import("./report/formats.ts");
   const { groups, hasPeriods, options, range, reader, where } = work;
   const named = [...new Set([...groups, ...where.map(([group]) => group)])];
-  const source = work.given ?? defaultSource(named);
+  const source = work.given ?? defaultSource(named, reader);
   const plan = planReport(named, source);
   const nothing = plan.time === undefined && plan.cost === undefined && plan.priced.length === 0;
   if (plan.tokens === undefined && (nothing || options.source !== undefined)) throw noAnswer(named, source);
@@ -261,9 +261,13 @@ function readSource(given: string | undefined): ReportSource | undefined {
   throw new UsageError(`Cannot use --source "${given}"`, "wanted engine or gateway");
 }
 
-/** Only gateways know customers and how a request's tokens ended. */
-function defaultSource(groups: readonly Group[]): ReportSource {
-  return groups.includes("tenant") || groups.includes("endpoint") ? "gateway" : "engine";
+/** Only gateways know customers; kinds and outcomes are those of whose tokens are billed. */
+function defaultSource(groups: readonly Group[], reader: LedgerReader): ReportSource {
+  if (groups.includes("tenant") || groups.includes("endpoint")) return "gateway";
+  const isOfServers = groups.some((group) => group === "server" || group === "gpu_type");
+  return !isOfServers && (groups.includes("kind") || groups.includes("outcome"))
+    ? billedSource(reader)
+    : "engine";
 }
 
 function noAnswer(groups: readonly Group[], source: ReportSource): UsageError {

@@ -71,4 +71,17 @@ if [ ! -x "$tools/chdb/bin/python" ]; then
   (python3 -m venv "$tools/chdb" && "$tools/chdb/bin/pip" install --quiet chdb==4.4.0) ||
     { rm -rf "$tools/chdb"; missing "chdb: Python with venv and pip are needed"; }
 fi
+
+# The FinOps Foundation's validator of FOCUS data sets. 2.2.1 wants Python 3.12 and, whatever it says, NumPy 2 for pyarrow.
+if [ ! -x "$tools/focus/bin/focus-validator" ]; then
+  found=""
+  for python in python3.14 python3.13 python3.12 python3 \
+    $(command -v pyenv >/dev/null 2>&1 && pyenv versions --bare | sed "s|^|$(pyenv root)/versions/|; s|\$|/bin/python|"); do
+    if "$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then found=$python; fi
+  done
+  { [ -n "$found" ] && "$found" -m venv "$tools/focus" &&
+    "$tools/focus/bin/pip" install --quiet focus-validator==2.2.1 &&
+    "$tools/focus/bin/pip" install --quiet "numpy>=2"; } ||
+    { rm -rf "$tools/focus"; missing "focus-validator: Python 3.12 with venv and pip is needed"; }
+fi
 exit 0

@@ -26,6 +26,7 @@ export interface Column {
   /** Decimals in the table. */
   readonly decimals?: number;
   readonly isLabel?: true;
+  readonly isMoney?: true;
   readonly value: (row: Row) => Value;
 }
 
@@ -74,10 +75,15 @@ const tokenColumns: readonly Column[] = [
   column("error_share", "error share", (line) => line.kpis.errorShare, 4),
 ];
 
+/** Amounts with their currency after them; a table never parts them. */
 const moneyColumns: readonly Column[] = [
-  { name: "cost", title: "cost", decimals: 2, value: ({ money }) => costText(money) },
-  { name: "revenue", title: "revenue", decimals: 2, value: ({ money }) => revenueText(money) },
-  { name: "currency", title: "currency", value: ({ money }) => money?.currency },
+  { name: "cost", title: "cost", decimals: 2, isMoney: true, value: ({ money }) => costText(money) },
+  { name: "revenue", title: "revenue", decimals: 2, isMoney: true, value: ({ money }) => revenueText(money) },
+  {
+    ...column("cost_per_million_tokens", "cost/1M", ({ kpis }) => kpis.costPerMillionTokens.allocation, 3),
+    isMoney: true,
+  },
+  { name: "currency", title: "currency", isMoney: true, value: ({ money }) => money?.currency },
 ];
 
 /** Cost as an exact decimal. */
@@ -127,7 +133,6 @@ function kpiColumns(states: boolean): readonly Column[] {
     column("capacity_utilization", "of capacity", ({ kpis }) => kpis.capacityUtilization, 3),
     column("uncertain_time_share", "uncertain", ({ kpis }) => kpis.uncertainTimeShare, 3),
     column("uncertain_energy_share", "of kWh", ({ kpis }) => kpis.uncertainEnergyShare, 3),
-    column("cost_per_million_tokens", "cost/1M", ({ kpis }) => kpis.costPerMillionTokens.allocation, 3),
     column("gross_margin", "margin", ({ kpis }) => kpis.grossMargin, 3),
   ];
 }

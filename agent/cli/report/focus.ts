@@ -128,13 +128,17 @@ const columns: readonly Column[] = [
   ["ContractedCost", costOf],
   ["ContractedUnitPrice", unitPriceOf],
   ["EffectiveCost", costOf],
+  // Null: no invoice is issued here.
   ["InvoiceId", () => ""],
   ["InvoiceIssuerName", () => provider],
   ["ListCost", costOf],
   ["ListUnitPrice", unitPriceOf],
   ["PricingCategory", () => "Standard"],
   ["PricingCurrency", ({ dimensions }) => dimensions["tokenwatt.currency"] ?? ""],
-  ["PricingQuantity", ({ tokens }) => String(tokens)],
+  ["PricingCurrencyContractedUnitPrice", unitPriceOf],
+  ["PricingCurrencyEffectiveCost", costOf],
+  ["PricingCurrencyListUnitPrice", unitPriceOf],
+  ["PricingQuantity", ({ tokens }) => asDecimal(String(tokens))],
   ["PricingUnit", () => unit],
   ["ProviderName", () => provider],
   ["PublisherName", () => provider],
@@ -149,6 +153,7 @@ const columns: readonly Column[] = [
   ["ServiceSubcategory", () => "Generative AI"],
   ["SkuId", ({ dimensions }) => skuOf(dimensions)],
   ["SkuMeter", ({ dimensions }) => dimensions["tokenwatt.token.kind"] ?? ""],
+  ["SkuPriceDetails", priceDetailsOf],
   ["SkuPriceId", priceIdOf],
   ["SubAccountId", accountOf],
   ["SubAccountName", accountOf],
@@ -164,13 +169,18 @@ const columns: readonly Column[] = [
 /** Exact: tokens times the price per million they were booked with. Empty where no price is known. */
 function costOf({ dimensions, tokens }: Charge): string {
   const price = dimensions["tokenwatt.price.per_million"];
-  return price === undefined ? "" : decimalOf(tokens * integerOf(price, 9), 15);
+  return price === undefined ? "" : asDecimal(decimalOf(tokens * integerOf(price, 9), 15));
 }
 
 /** Of one token. */
 function unitPriceOf({ dimensions }: Charge): string {
   const price = dimensions["tokenwatt.price.per_million"];
-  return price === undefined ? "" : decimalOf(integerOf(price, 9), 15);
+  return price === undefined ? "" : asDecimal(decimalOf(integerOf(price, 9), 15));
+}
+
+/** FOCUS columns of type Decimal: readers that guess a column's type from its texts must not take them for integers. */
+function asDecimal(decimal: string): string {
+  return decimal.includes(".") ? decimal : `${decimal}.0`;
 }
 
 function describe({ dimensions }: Charge): string {
@@ -191,6 +201,12 @@ function priceIdOf({ dimensions }: Charge): string {
   if (version === undefined || price === undefined) return "";
   const unbilled = dimensions["tokenwatt.billed"] === "no" ? "/not-billed" : "";
   return `${skuOf(dimensions)}/${version}/${price}${unbilled}`;
+}
+
+/** What people compare prices by: a million tokens, not one. */
+function priceDetailsOf(charge: Charge): string {
+  if (priceIdOf(charge) === "") return "";
+  return JSON.stringify({ x_PricePerMillionTokens: charge.dimensions["tokenwatt.price.per_million"] });
 }
 
 /** Null where the gateway named no tenant: FOCUS knows no account of that name. */

@@ -28,7 +28,8 @@ export function reportTable(
   const rows = entries.flatMap(rowsOf);
   if (labels.length > 0) {
     const totals = { period: { name: "" }, values: [], line: total };
-    rows.push(...rowsOf(totals).map((row) => ({ ...row, period: "total", values: ["total"] })));
+    const values = layout.hasPeriods ? [] : ["total"];
+    rows.push(...rowsOf(totals).map((row) => ({ ...row, period: "total", values })));
   }
   const known = columns.filter(
     (column) => column.isLabel !== true && rows.some((row) => column.value(row) !== undefined),
@@ -125,9 +126,12 @@ function blocksOf(
   const room = width - labels.reduce((all, column) => all + widthOf(column, rows) + 2, 0);
   const blocks: Column[][] = [];
   let used = Number.POSITIVE_INFINITY;
-  for (const column of known) {
+  for (const [index, column] of known.entries()) {
     const wide = widthOf(column, rows) + 2;
-    if (used + wide > room + 2) {
+    const startsMoney = column.isMoney === true && known[index - 1]?.isMoney !== true;
+    const together = startsMoney ? known.filter((one) => one.isMoney === true) : [column];
+    const needed = together.reduce((all, one) => all + widthOf(one, rows) + 2, 0);
+    if (used + Math.min(needed, room) > room + 2) {
       blocks.push([]);
       used = 0;
     }

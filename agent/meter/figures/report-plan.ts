@@ -61,6 +61,10 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
   const latencies = first(
     engine ? ["engine", ["server", "model"]] : ["gateway", ["tenant", "endpoint", "model"]],
   );
+  // Told apart by kind or outcome, tokens and what they earned must be those of one family.
+  const apart = groups.includes("kind") || groups.includes("outcome");
+  const own = engine ? "tokenwatt.tokens" : "tokenwatt.gateway.tokens";
+  const priced = apart ? [own] : ["tokenwatt.tokens", "tokenwatt.gateway.tokens"];
   return {
     tokens: engine
       ? first(engineTokens)
@@ -74,7 +78,7 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
       ["tokenwatt.cost", ["gpu", "gpu_type", "server", "model", "state"]],
       ["tokenwatt.tenant.cost", ["tenant", "model"]],
     ),
-    priced: first(["", usage]) === undefined ? [] : ["tokenwatt.tokens", "tokenwatt.gateway.tokens"],
+    priced: first(["", usage]) === undefined ? [] : priced,
     oldRevenue: first(["tokenwatt.revenue", ["server", "model", "kind"]]),
     kpiTokens: first(engineTokens, ["tokenwatt.tenant.tokens", ["tenant", "model", "kind"]]),
     unmatched: first(["tokenwatt.unmatched_tokens", ["server", "model", "gpu_type", "kind"]]),
