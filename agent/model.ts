@@ -197,6 +197,8 @@ export interface TokenSample {
   readonly restarts?: number;
   /** What of its counters was held back or left out, and why. */
   readonly notes?: readonly SourceNote[];
+  /** Corrections, voids and conflicting records among them, for the audit record. */
+  readonly disputes?: readonly UsageDispute[];
   /** Samples dropped as NaN, negative or absurd, and page errors, in this reading. */
   readonly ignoredSamples: number;
   readonly errors: readonly string[];
@@ -230,6 +232,14 @@ export interface SourceNote {
   readonly amount: number;
   readonly text: string;
   readonly hint?: string;
+}
+
+/** A record that changes what was booked before, or says something else under an id that was counted. */
+export interface UsageDispute {
+  readonly kind: "correction" | "void" | "conflict";
+  readonly id: string;
+  /** The record that is corrected. */
+  readonly corrects?: string;
 }
 
 /** A stretch a source could not be read, published instead of a repeated last value. */
@@ -545,6 +555,8 @@ export type AuditKind =
   | "clock_step"
   | "config"
   | "price"
+  | "correction"
+  | "conflict"
   | "delivery"
   | "loss"
   | "restore"

@@ -48,6 +48,14 @@ export interface SourceContext {
   readonly aliases?: Readonly<Record<string, string>>;
   /** Rows this source's `state` gave away earlier, in this run or one before, by server id. */
   readonly remembered?: (server: string) => readonly StateRow[];
+  /** Usage records counted in the last 35 days, as they were committed; absent = nothing survives this process. */
+  readonly countedUsage?: CountedUsage;
+}
+
+/** Finds usage records that were counted, on disk: their number is not bounded by memory. */
+export interface CountedUsage {
+  /** What each of these keys was stored with; keys that are not known are left out. */
+  find(keys: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }
 
 // ---------------------------------------------------------------------------------------------- GPU backends

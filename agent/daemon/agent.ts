@@ -10,7 +10,7 @@ import type { Nanos, SettledInterval } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
-import type { GpuSource, ServerSource, SourceContext, SourceError } from "../source.ts";
+import type { CountedUsage, GpuSource, ServerSource, SourceContext, SourceError } from "../source.ts";
 import type { Spool } from "../store/spool/spool.ts";
 import type { Core } from "./accounting.ts";
 import { createCore } from "./accounting.ts";
@@ -108,6 +108,7 @@ export class Agent implements AgentLife {
       signal: abort.signal,
       aliases: config.aliases,
       remembered: (server) => memory.of(server),
+      ...(durable.store === undefined ? {} : { countedUsage: countedIn(durable.store) }),
     };
     this.#flight = new FlightRecorder(durable.store === undefined ? undefined : config.stateDir);
     this.#core = coreOf(options, durable);
@@ -312,4 +313,9 @@ function coreOf({ catalogue, clock, config, origin, strict }: AgentOptions, dura
     ...(catalogue === undefined ? {} : { catalogue }),
     ...(origin === undefined ? {} : { origin }),
   });
+}
+
+/** Usage records that were counted, as the ledger on disk has them. */
+function countedIn(store: NonNullable<Durable["store"]>): CountedUsage {
+  return { find: (keys) => store.findUsage(keys) };
 }

@@ -3,7 +3,7 @@
 // Each kind is bounded: a source that flaps all day, or a counter that is wrong for ever, must not fill the record.
 
 import type { Books } from "../meter/books.ts";
-import type { Nanos, SettledInterval } from "../model.ts";
+import type { Nanos, SettledInterval, UsageDispute } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Loss } from "../store/spool/spool.ts";
 
@@ -63,6 +63,16 @@ export class RecordKeeper {
   /** A source is no longer read. */
   forget(source: string): void {
     this.#sources.delete(source);
+  }
+
+  /** A record of usage that changes what was booked, or contradicts it; a contradiction is counted too. */
+  dispute(server: string, { corrects, id, kind }: UsageDispute, at: Nanos): void {
+    const cut = (text: string): string => text.slice(0, REASON_MAX);
+    const body = { server, record: cut(id), ...(corrects === undefined ? {} : { corrects: cut(corrects) }) };
+    this.#books.note(kind === "conflict" ? "conflict" : "correction", at, { ...body, void: kind === "void" });
+    if (kind !== "conflict") return;
+    const dimensions = { "tokenwatt.source": `server:${server}`, reason: "conflict" };
+    this.#books.ledger.post([{ metric: "tokenwatt.dropped", dimensions, amount: 1 }], at);
   }
 
   /** The server restarted while the agent was away: what it did between was never seen. */

@@ -156,6 +156,7 @@ export class Intake {
     if (usage !== undefined && usage.length > 0) {
       books.postUsage(usage, this.bookFacts(), this.#parts.clock.now());
     }
+    for (const dispute of sample.disputes ?? []) this.record.dispute(id, dispute, this.#parts.clock.now());
     pending.add(accepted.increments);
     if (accepted.unmetered) this.record.unmetered(id, this.#parts.clock.now());
     if (accepted.poll !== undefined) correlator.acceptTokens(id, accepted.poll, accepted.increments);

@@ -25,7 +25,7 @@ export class SourceMemory {
   collect(source: ServerSource): void {
     for (const row of source.state?.() ?? []) {
       if (row.value === "") this.#rows.delete(row.key);
-      else this.#rows.set(row.key, row.value);
+      else if (row.key.startsWith(MINE)) this.#rows.set(row.key, row.value);
       this.#changed.set(row.key, row);
     }
   }

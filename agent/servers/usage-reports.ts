@@ -1,18 +1,15 @@
 // Receives tokenwatt.v1 UsageReports.ReportUsage: usage per request from gateways and libraries that keep no counters.
-// Facts: proto/tokenwatt/v1/usage.proto. A record counts once per (source, id) for 35 days or a million ids, whichever
-// ends first; older records are refused. Volume: at the end of a request. Off unless configured.
+// Facts: proto/tokenwatt/v1/usage.proto. A record counts once per (source, id) for 35 days, whatever their number; older
+// records are refused. Volume: at the end of a request. Off unless configured.
 import { z } from "zod";
 import type { TokenKind } from "../model.ts";
-import type { Clock } from "../platform/clock.ts";
 import { tagOf, WireError, WireReader } from "../platform/protobuf-reader.ts";
 import { MessageWriter } from "../platform/protobuf-writer.ts";
 import type { ServerType, SourceContext } from "../source.ts";
-import type { ReceiverMemory } from "./receive/memory.ts";
-import type { ReceiverSource } from "./receive/receiver.ts";
+import type { ReceiverSource, Taken } from "./receive/receiver.ts";
 import { openReceiver, receiverFields, refuseOpenListener, serveUnary } from "./receive/receiver.ts";
-import { SeenIds } from "./receive/seen-ids.ts";
-import type { Usage, UsageTotals } from "./receive/usage-totals.ts";
-import { amountMax } from "./receive/usage-totals.ts";
+import type { Answer, UsageCountingParts, UsageRecord } from "./receive/usage-counting.ts";
+import { UsageCounting } from "./receive/usage-counting.ts";
 import { kinds, outcomes } from "./token-counters/messages.ts";
 
 const config = z.strictObject(receiverFields).superRefine(refuseOpenListener);
@@ -30,56 +27,31 @@ export const usageReports: ServerType<typeof config> = {
 /** A receiver that listens once `run` is called. */
 export function openUsageReports(entry: Entry, context: SourceContext): ReceiverSource {
   return openReceiver("usage-reports", entry, context, (parts) => {
-    const take = createUsageReader(parts.totals, context.clock, entry.modelAliases, parts.memory);
+    const { memory, totals } = parts;
+    const take = createUsageReader({
+      totals,
+      memory,
+      clock: context.clock,
+      aliases: entry.modelAliases,
+      stored: context.countedUsage,
+      isEngine: entry.family === "engine",
+    });
     serveUnary(parts, "/tokenwatt.v1.UsageReports/ReportUsage", take);
   });
 }
 
 const RECORDS_MAX = 1000;
-const WINDOW_NANOS = 35n * 86_400n * 1_000_000_000n;
-const FUTURE_NANOS = 600n * 1_000_000_000n;
-/** An id outlives the last moment at which its record would be taken. */
-const REMEMBERED = { idsMax: 1_000_000, seconds: Number((WINDOW_NANOS + FUTURE_NANOS) / 1_000_000_000n) };
-
-interface UsageRecord {
-  readonly id: string;
-  readonly endTime: bigint;
-  readonly usage: Usage;
-}
-
-/** Reads requests into `totals`; throws WireError for a batch that is unreadable or too large. */
+/** Reads requests into totals; rejects with WireError what is unreadable or too large. */
 export function createUsageReader(
-  totals: UsageTotals,
-  clock: Pick<Clock, "now" | "unixNanos">,
-  aliases: Readonly<Record<string, string>> | undefined,
-  memory: ReceiverMemory,
-): (bytes: Buffer) => Buffer {
-  const seen = new SeenIds(memory, "ids", REMEMBERED);
-  return (bytes) => {
-    const { source, records } = decodeReport(bytes, aliases);
+  parts: UsageCountingParts & { readonly aliases?: Readonly<Record<string, string>> | undefined },
+): (bytes: Buffer) => Promise<Taken> {
+  const counting = new UsageCounting(parts);
+  return async (bytes) => {
+    const { records, source } = decodeReport(bytes, parts.aliases);
     if (source === "") throw new WireError("Cannot take usage without a source");
-    const now = clock.unixNanos(clock.now());
-    let [accepted, duplicates] = [0, 0];
-    const refused: { readonly id: string; readonly reason: string }[] = [];
-    for (const { id, endTime, usage } of records) {
-      const reason = refusal(id, endTime, usage, now);
-      if (reason !== undefined) refused.push({ id, reason });
-      else if (!seen.add(`${source}\u0000${id}`, Number(now / 1_000_000_000n))) duplicates++;
-      else {
-        accepted++;
-        totals.add({ ...usage, endTime });
-      }
-    }
-    return encodeResponse(accepted, duplicates, refused);
+    const { answer, onRecorded } = await counting.count(source, records);
+    return { answer: encodeResponse(answer), onRecorded };
   };
-}
-
-function refusal(id: string, endTime: bigint, usage: Usage, now: bigint): string | undefined {
-  if (id === "") return "it has no id";
-  if (endTime < now - WINDOW_NANOS) return "it ended more than 35 days ago";
-  if (endTime > now + FUTURE_NANOS) return "it ends in the future";
-  const amounts = [...Object.values(usage.tokens ?? {}), usage.reasoningTokens ?? 0, usage.requests ?? 0];
-  return amounts.every((amount) => amount <= amountMax) ? undefined : `a count is above ${amountMax}`;
 }
 
 function decodeReport(
@@ -107,6 +79,7 @@ function decodeRecord(
   const named: { model?: string; tenant?: string; endpoint?: string } = {};
   const seconds: { time_to_first_token?: number; request_duration?: number } = {};
   let [id, endTime, outcome, requests] = ["", 0n, 0, 0];
+  let [corrects, isVoid] = ["", false];
   let reasoning: number | undefined;
   const outer = reader.enter();
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
@@ -121,6 +94,8 @@ function decodeRecord(
     else if (tag === tagOf(9, "varint")) requests = reader.uint();
     else if (tag === tagOf(10, "fixed64")) seconds.time_to_first_token = reader.double();
     else if (tag === tagOf(11, "fixed64")) seconds.request_duration = reader.double();
+    else if (tag === tagOf(12, "bytes")) corrects = reader.text();
+    else if (tag === tagOf(13, "varint")) isVoid = reader.uint() !== 0;
     else reader.skip(tag);
   }
   reader.leave(outer);
@@ -129,6 +104,8 @@ function decodeRecord(
   return {
     id,
     endTime,
+    corrects,
+    isVoid,
     usage: {
       model: model === undefined ? undefined : (aliases?.[model] ?? model),
       tenant: given(named.tenant),
@@ -156,11 +133,7 @@ function readTokens(reader: WireReader, into: Partial<Record<TokenKind, number>>
   if (name !== undefined) into[name] = (into[name] ?? 0) + tokens;
 }
 
-function encodeResponse(
-  accepted: number,
-  duplicates: number,
-  refused: readonly { readonly id: string; readonly reason: string }[],
-): Buffer {
+function encodeResponse({ accepted, conflicts, duplicates, refused }: Answer): Buffer {
   const writer = new MessageWriter();
   writer.uint(1, accepted);
   writer.uint(2, duplicates);
@@ -170,5 +143,6 @@ function encodeResponse(
       nested.text(2, reason);
     });
   }
+  writer.uint(4, conflicts);
   return writer.finish();
 }

@@ -45,11 +45,16 @@ export class ReceiverMemory {
     this.#changed.set(JSON.stringify([KIND, this.#server, group, name]), value);
   }
 
+  /** Stores a counted usage record with the next commit, where `CountedUsage` finds it until then and a while longer. */
+  setCounted(key: string, untilUnixSeconds: number, content: string): void {
+    this.#changed.set(JSON.stringify(["usage", key, untilUnixSeconds]), () => content);
+  }
+
   /** Rows changed since the last call. */
   takeChanges(): readonly StateRow[] {
     const rows = [...this.#changed].map(([key, value]) => {
       const now = value();
-      return { key, value: now === undefined ? "" : JSON.stringify(now) };
+      return { key, value: now === undefined ? "" : typeof now === "string" ? now : JSON.stringify(now) };
     });
     this.#changed.clear();
     return rows;

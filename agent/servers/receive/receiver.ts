@@ -185,20 +185,32 @@ interface Message {
   bytes: Buffer;
 }
 
+/** An answer, and what is to be done once what it is about was recorded. */
+export interface Taken {
+  readonly answer: Buffer;
+  readonly onRecorded: () => void;
+}
+
 /** Serves a unary method: bytes in, `take` adds them up and gives the answer, which goes out once recorded. */
-export function serveUnary(parts: ReceiverParts, path: string, take: (bytes: Buffer) => Buffer): void {
+export function serveUnary(
+  parts: ReceiverParts,
+  path: string,
+  take: (bytes: Buffer) => Buffer | Promise<Taken>,
+): void {
   const handle = async (message: Message): Promise<Buffer> => {
     if (parts.recorder().waiting >= parts.entry.waitingMax)
       throw retryLater("too many calls wait to be recorded");
-    const answer = take(message.bytes);
+    const taking = take(message.bytes);
     message.bytes = NOTHING;
+    const taken = Buffer.isBuffer(taking) ? { answer: taking, onRecorded: () => {} } : await taking;
     await parts
       .recorder()
       .recorded()
       .catch(() => {
         throw retryLater("what was sent could not be recorded");
       });
-    return answer;
+    taken.onRecorded();
+    return taken.answer;
   };
   parts.server.register(
     path,

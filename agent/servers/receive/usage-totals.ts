@@ -12,6 +12,7 @@ import type {
   TokenReading,
   TokenSample,
   UnixNanos,
+  UsageDispute,
   UsagePiece,
 } from "../../model.ts";
 import { defined } from "../entry.ts";
@@ -58,6 +59,8 @@ const BOUNDS: Readonly<Record<LatencyName, readonly number[]>> = {
 /** More than this cannot have been used by what is reported at once; it would drown everything counted after it. */
 export const amountMax = 1e12;
 const SECOND = 1_000_000_000n;
+/** Told apart in one sample; the audit record is bounded too. */
+const DISPUTES_MAX = 1000;
 const SECONDS_MAX = 1e9;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -71,6 +74,7 @@ export class UsageTotals {
   readonly #totals = new Map<string, Totals>();
   /** What was used since the last sample, each at its own second. */
   #pieces = new Map<string, Mutable<UsagePiece>>();
+  #disputes: UsageDispute[] = [];
   /** Values that could not be added, and keys that were folded, since the last sample. */
   ignored = 0;
   folded = 0;
@@ -116,6 +120,8 @@ export class UsageTotals {
     const { ignored, folded } = this;
     this.ignored = 0;
     this.folded = 0;
+    const disputes = this.#disputes;
+    this.#disputes = [];
     const usage = [...this.#pieces.values()];
     this.#pieces = new Map();
     return {
@@ -127,9 +133,15 @@ export class UsageTotals {
       readings: [...this.#totals.values()].map((totals) => this.#reading(totals)),
       completeEpoch: this.#epoch,
       ...(family === "gateway" ? { usage } : {}),
+      ...(disputes.length > 0 ? { disputes } : {}),
       ignoredSamples: ignored,
       errors: folded > 0 ? [foldedMessage(folded, this.#keysMax, family)] : [],
     };
+  }
+
+  /** Notes a correction, a void or a conflict, for the audit record. */
+  noteDispute(dispute: UsageDispute): void {
+    if (this.#disputes.length < DISPUTES_MAX) this.#disputes.push(dispute);
   }
 
   /** Names are not folded here: what is billed keeps every tenant. */

@@ -152,8 +152,18 @@ export class LedgerDatabase {
     let pruned = 0;
     this.#transaction(() => {
       pruned = pruneLedger(this.#database, this.#writer, this.#retention, time);
+      this.#database.prepare("DELETE FROM usage WHERE until < ?").run(time / 1_000_000_000n);
     });
     return pruned;
+  }
+
+  /** What counted usage records were stored with, by key. */
+  findUsage(keys: readonly string[]): ReadonlyMap<string, string> {
+    const find = this.#database.prepare(
+      "SELECT key, content FROM usage WHERE key IN (SELECT value FROM json_each(?))",
+    );
+    const found = find.all(JSON.stringify(keys));
+    return new Map(found.map((row) => [String(row["key"]), String(row["content"])]));
   }
 
   /** Length and hash of the audit chain. */

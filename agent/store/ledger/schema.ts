@@ -66,6 +66,11 @@ const migrations: readonly string[] = [
   `,
   // 'exported': rows of what it moved are kept under other series; 'kept': never exported; NULL: both.
   `ALTER TABLE series ADD COLUMN role TEXT;`,
+  // Usage records that were counted, by a hash of who sent them and their id, until none of that id is taken any more.
+  `
+  CREATE TABLE usage (key TEXT PRIMARY KEY, until INTEGER NOT NULL, content TEXT NOT NULL) WITHOUT ROWID;
+  CREATE INDEX usage_until ON usage (until);
+  `,
 ];
 
 /** Version of the file this program writes. */

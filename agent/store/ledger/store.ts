@@ -11,6 +11,7 @@ export type LedgerRequest =
   | { readonly id: number; readonly kind: "open" }
   | { readonly id: number; readonly kind: "commit"; readonly batch: PackedBatch }
   | { readonly id: number; readonly kind: "delivered"; readonly sink: string; readonly bucket: number }
+  | { readonly id: number; readonly kind: "usage"; readonly keys: readonly string[] }
   | { readonly id: number; readonly kind: "note"; readonly entry: AuditEntry }
   | { readonly id: number; readonly kind: "close" };
 
@@ -76,6 +77,11 @@ export class LedgerStore {
   /** Remembers that a sink has every bucket before `bucket`. */
   async delivered(sink: string, bucket: number): Promise<void> {
     await this.#port.ask({ kind: "delivered", sink, bucket });
+  }
+
+  /** What counted usage records were stored with, by key, as of the last commit. */
+  async findUsage(keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    return (await this.#port.ask({ kind: "usage", keys })) as ReadonlyMap<string, string>;
   }
 
   /** Appends to the audit record outside a beat. */

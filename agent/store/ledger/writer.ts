@@ -25,6 +25,9 @@ import {
 /** Buckets in a UTC day. */
 export const bucketsPerDay = 96;
 
+/** State rows that name a counted usage record and the unix second until which its id is remembered. */
+const usageKey = /^\["usage","([0-9a-f]+)",(\d+)\]$/;
+
 /** Quality of a bucket in which the agent did not run. */
 const unobserved: BucketQuality = {
   observedNanos: 0n,
@@ -96,8 +99,13 @@ export class LedgerWriter {
       `INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, "check" = excluded."check"`,
     );
     const forget = this.#run("DELETE FROM state WHERE key = ?");
+    const counted = this.#run(
+      "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET content = excluded.content",
+    );
     for (const { key, value } of rows) {
-      if (value === "") forget.run(key);
+      const usage = usageKey.exec(key);
+      if (usage !== null) counted.run(usage[1] ?? "", Number(usage[2]), value);
+      else if (value === "") forget.run(key);
       else upsert.run(key, value, checkOf(key, value));
     }
   }

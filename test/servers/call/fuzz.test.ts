@@ -17,6 +17,7 @@ import { MetricsReader } from "../../../agent/servers/otlp/metrics.ts";
 import { RecordsReader } from "../../../agent/servers/otlp/records.ts";
 import { SeriesTable } from "../../../agent/servers/otlp/series.ts";
 import { ReceiverMemory } from "../../../agent/servers/receive/memory.ts";
+import type { Taken } from "../../../agent/servers/receive/receiver.ts";
 import { UsageTotals } from "../../../agent/servers/receive/usage-totals.ts";
 import { decodeWatchRequest, decodeWatchResponse } from "../../../agent/servers/token-counters/decode.ts";
 import { encodeWatchRequest, encodeWatchResponse } from "../../../agent/servers/token-counters/encode.ts";
@@ -190,15 +191,26 @@ describe("receivers under mutated messages", () => {
     );
   });
 
-  test("usage reports", () => {
+  test("usage reports", async () => {
     const clock = systemClock();
-    feeds(brokenMessages(usageReport("1", 7), usageReport("2", 9)), () => {
-      let reader: ReturnType<typeof createUsageReader> | undefined;
-      return (bytes, totals) => {
-        reader ??= createUsageReader(totals, clock, undefined, new ReceiverMemory("r"));
-        expect(reader(bytes).length).toBeLessThanOrEqual(bytes.length * 60 + 100);
-      };
-    });
+    const messages = brokenMessages(usageReport("1", 7), usageReport("2", 9));
+    await fc.assert(
+      fc.asyncProperty(fc.array(messages, { minLength: 1, maxLength: 6 }), async (all) => {
+        const totals = new UsageTotals(info, 0, "e", 20);
+        const read = createUsageReader({ totals, clock, memory: new ReceiverMemory("r") });
+        let before = 0;
+        for (const bytes of all) {
+          const answer = await read(bytes).catch((error: unknown) => error);
+          if (answer instanceof Error) expect(answer).toBeInstanceOf(WireError);
+          else expect((answer as Taken).answer.length).toBeLessThanOrEqual(bytes.length * 60 + 100);
+          const { readings } = totals.sample(1, "gateway");
+          expectSane(readings);
+          expect(totalOf(readings)).toBeGreaterThanOrEqual(before);
+          before = totalOf(readings);
+        }
+      }),
+      { numRuns: 1000 },
+    );
   });
 
   test("keep answering over real sockets, and count what they could not read", async () => {

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tokenwatt/v1/usage.proto.
  */
 export const file_tokenwatt_v1_usage: GenFile = /*@__PURE__*/
-  fileDesc("Chh0b2tlbndhdHQvdjEvdXNhZ2UucHJvdG8SDHRva2Vud2F0dC52MSJQChJSZXBvcnRVc2FnZVJlcXVlc3QSDgoGc291cmNlGAEgASgJEioKB3JlY29yZHMYAiADKAsyGS50b2tlbndhdHQudjEuVXNhZ2VSZWNvcmQi/QIKC1VzYWdlUmVjb3JkEgoKAmlkGAEgASgJEhsKE2VuZF90aW1lX3VuaXhfbmFub3MYAiABKAQSDQoFbW9kZWwYAyABKAkSDgoGdGVuYW50GAQgASgJEhAKCGVuZHBvaW50GAUgASgJEiYKB291dGNvbWUYBiABKA4yFS50b2tlbndhdHQudjEuT3V0Y29tZRIoCgZ0b2tlbnMYByADKAsyGC50b2tlbndhdHQudjEuVG9rZW5Db3VudBIdChByZWFzb25pbmdfdG9rZW5zGAggASgESACIAQESEAoIcmVxdWVzdHMYCSABKAQSKAobdGltZV90b19maXJzdF90b2tlbl9zZWNvbmRzGAogASgBSAGIAQESHQoQZHVyYXRpb25fc2Vjb25kcxgLIAEoAUgCiAEBQhMKEV9yZWFzb25pbmdfdG9rZW5zQh4KHF90aW1lX3RvX2ZpcnN0X3Rva2VuX3NlY29uZHNCEwoRX2R1cmF0aW9uX3NlY29uZHMiaQoTUmVwb3J0VXNhZ2VSZXNwb25zZRIQCghhY2NlcHRlZBgBIAEoBBISCgpkdXBsaWNhdGVzGAIgASgEEiwKB3JlZnVzZWQYAyADKAsyGy50b2tlbndhdHQudjEuUmVmdXNlZFJlY29yZCIrCg1SZWZ1c2VkUmVjb3JkEgoKAmlkGAEgASgJEg4KBnJlYXNvbhgCIAEoCTJiCgxVc2FnZVJlcG9ydHMSUgoLUmVwb3J0VXNhZ2USIC50b2tlbndhdHQudjEuUmVwb3J0VXNhZ2VSZXF1ZXN0GiEudG9rZW53YXR0LnYxLlJlcG9ydFVzYWdlUmVzcG9uc2ViBnByb3RvMw", [file_tokenwatt_v1_token_counters]);
+  fileDesc("Chh0b2tlbndhdHQvdjEvdXNhZ2UucHJvdG8SDHRva2Vud2F0dC52MSJQChJSZXBvcnRVc2FnZVJlcXVlc3QSDgoGc291cmNlGAEgASgJEioKB3JlY29yZHMYAiADKAsyGS50b2tlbndhdHQudjEuVXNhZ2VSZWNvcmQioAMKC1VzYWdlUmVjb3JkEgoKAmlkGAEgASgJEhsKE2VuZF90aW1lX3VuaXhfbmFub3MYAiABKAQSDQoFbW9kZWwYAyABKAkSDgoGdGVuYW50GAQgASgJEhAKCGVuZHBvaW50GAUgASgJEiYKB291dGNvbWUYBiABKA4yFS50b2tlbndhdHQudjEuT3V0Y29tZRIoCgZ0b2tlbnMYByADKAsyGC50b2tlbndhdHQudjEuVG9rZW5Db3VudBIdChByZWFzb25pbmdfdG9rZW5zGAggASgESACIAQESEAoIcmVxdWVzdHMYCSABKAQSKAobdGltZV90b19maXJzdF90b2tlbl9zZWNvbmRzGAogASgBSAGIAQESHQoQZHVyYXRpb25fc2Vjb25kcxgLIAEoAUgCiAEBEhAKCGNvcnJlY3RzGAwgASgJEg8KB2lzX3ZvaWQYDSABKAhCEwoRX3JlYXNvbmluZ190b2tlbnNCHgocX3RpbWVfdG9fZmlyc3RfdG9rZW5fc2Vjb25kc0ITChFfZHVyYXRpb25fc2Vjb25kcyJ8ChNSZXBvcnRVc2FnZVJlc3BvbnNlEhAKCGFjY2VwdGVkGAEgASgEEhIKCmR1cGxpY2F0ZXMYAiABKAQSLAoHcmVmdXNlZBgDIAMoCzIbLnRva2Vud2F0dC52MS5SZWZ1c2VkUmVjb3JkEhEKCWNvbmZsaWN0cxgEIAEoBCIrCg1SZWZ1c2VkUmVjb3JkEgoKAmlkGAEgASgJEg4KBnJlYXNvbhgCIAEoCTJiCgxVc2FnZVJlcG9ydHMSUgoLUmVwb3J0VXNhZ2USIC50b2tlbndhdHQudjEuUmVwb3J0VXNhZ2VSZXF1ZXN0GiEudG9rZW53YXR0LnYxLlJlcG9ydFVzYWdlUmVzcG9uc2ViBnByb3RvMw", [file_tokenwatt_v1_token_counters]);
 
 /**
  * A batch of records of one source.
@@ -53,7 +53,8 @@ export const ReportUsageRequestSchema: GenMessage<ReportUsageRequest> = /*@__PUR
  */
 export type UsageRecord = Message<"tokenwatt.v1.UsageRecord"> & {
   /**
-   * Unique within the source for 35 days: a record whose (source, id) was already accepted is ignored.
+   * Unique within the source for 35 days: a record whose (source, id) was already accepted is ignored where it says the
+   * same, and refused as a conflict where it says something else.
    *
    * @generated from field: string id = 1;
    */
@@ -126,6 +127,21 @@ export type UsageRecord = Message<"tokenwatt.v1.UsageRecord"> & {
    * @generated from field: optional double duration_seconds = 11;
    */
   durationSeconds?: number | undefined;
+
+  /**
+   * Id of an accepted record of this source that this one replaces: what that one used is taken back from the time and
+   * the price it was booked at, in a revision of its bucket. A correction is corrected by its own id.
+   *
+   * @generated from field: string corrects = 12;
+   */
+  corrects: string;
+
+  /**
+   * Only takes back what `corrects` names; what else this record says of usage is not read.
+   *
+   * @generated from field: bool is_void = 13;
+   */
+  isVoid: boolean;
 };
 
 /**
@@ -161,6 +177,13 @@ export type ReportUsageResponse = Message<"tokenwatt.v1.ReportUsageResponse"> & 
    * @generated from field: repeated tokenwatt.v1.RefusedRecord refused = 3;
    */
   refused: RefusedRecord[];
+
+  /**
+   * Of those, records whose id was accepted before with other content.
+   *
+   * @generated from field: uint64 conflicts = 4;
+   */
+  conflicts: bigint;
 };
 
 /**

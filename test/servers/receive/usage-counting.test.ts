@@ -1,0 +1,152 @@
+// Records counted once, corrected and contradicted, against an oracle that keeps them all in one map: whatever is sent again,
+// in whatever order, two calls at a time, over restarts and with nothing in memory but what no commit has taken.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { ServerInfo } from "../../../agent/model.ts";
+import { ReceiverMemory } from "../../../agent/servers/receive/memory.ts";
+import type { UsageRecord } from "../../../agent/servers/receive/usage-counting.ts";
+import { UsageCounting } from "../../../agent/servers/receive/usage-counting.ts";
+import { UsageTotals } from "../../../agent/servers/receive/usage-totals.ts";
+
+const info: ServerInfo = { id: "gw", type: "usage-reports", family: "gateway", address: "a", pollMs: 1000 };
+const clock = { now: () => 0, unixNanos: () => 1_793_491_200_000_000_000n };
+const ids = ["a", "b", "c", "d", "e"];
+
+interface Sent {
+  readonly id: string;
+  readonly corrects: string;
+  readonly isVoid: boolean;
+  readonly tokens: number;
+}
+const sent: fc.Arbitrary<Sent> = fc.record({
+  id: fc.constantFrom(...ids),
+  corrects: fc.oneof(
+    { weight: 2, arbitrary: fc.constant("") },
+    { weight: 1, arbitrary: fc.constantFrom(...ids) },
+  ),
+  isVoid: fc.boolean(),
+  tokens: fc.integer({ min: 1, max: 5 }),
+});
+
+function recordOf({ corrects, id, isVoid, tokens }: Sent): UsageRecord {
+  const usage = { tenant: `t-${id}`, outcome: "ok" as const, tokens: { output: tokens }, requests: 1 };
+  return { id, corrects, isVoid, endTime: clock.unixNanos(), usage };
+}
+
+/** A disk: what was committed, by key. */
+class Disk {
+  readonly rows = new Map<string, string>();
+  readonly find = async (keys: readonly string[]): Promise<ReadonlyMap<string, string>> =>
+    new Map(keys.flatMap((key) => (this.rows.has(key) ? [[key, this.rows.get(key) ?? ""]] : [])));
+
+  commit(memory: ReceiverMemory): void {
+    for (const { key, value } of memory.takeChanges())
+      this.rows.set((JSON.parse(key) as string[])[1] ?? "", value);
+  }
+}
+
+/** What is counted when each id is new, and what the answers add up to. */
+class Oracle {
+  readonly #known = new Map<string, Sent & { replaced: boolean }>();
+  readonly tokens = new Map<string, number>();
+
+  take(one: Sent): "accepted" | "duplicate" | "conflict" | "refused" {
+    if (one.isVoid && one.corrects === "") return "refused";
+    if (one.id === one.corrects) return "refused";
+    const before = this.#known.get(one.id);
+    const same = before !== undefined && before.corrects === one.corrects && before.isVoid === one.isVoid;
+    if (before !== undefined)
+      return same && (one.isVoid || before.tokens === one.tokens) ? "duplicate" : "conflict";
+    const original = this.#known.get(one.corrects);
+    if (one.corrects !== "" && (original === undefined || original.replaced)) return "refused";
+    if (original !== undefined) {
+      original.replaced = true;
+      if (!original.isVoid) this.#add(`t-${original.id}`, -original.tokens);
+    }
+    this.#known.set(one.id, { ...one, replaced: false });
+    if (!one.isVoid) this.#add(`t-${one.id}`, one.tokens);
+    return "accepted";
+  }
+
+  #add(tenant: string, tokens: number): void {
+    this.tokens.set(tenant, (this.tokens.get(tenant) ?? 0) + tokens);
+  }
+}
+
+describe("UsageCounting", () => {
+  test("counts what an oracle counts, over restarts, with records that are sent twice at a time", async () => {
+    const call = fc.record({
+      records: fc.array(sent, { minLength: 1, maxLength: 4 }),
+      twice: fc.boolean(),
+      restart: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(call, { maxLength: 12 }), async (calls) => {
+        const [disk, oracle] = [new Disk(), new Oracle()];
+        const counted = new Map<string, number>();
+        let memory = new ReceiverMemory("gw");
+        const totals = new UsageTotals(info, 0, "e");
+        const open = (): UsageCounting => new UsageCounting({ totals, clock, memory, stored: disk });
+        let counting = open();
+        for (const { records, restart, twice } of calls) {
+          const all = records.map(recordOf);
+          const answers = await Promise.all(
+            Array.from({ length: twice ? 2 : 1 }, () => counting.count("gw", all)),
+          );
+          const verdicts = Array.from({ length: twice ? 2 : 1 }, () =>
+            records.map((one) => oracle.take(one)),
+          );
+          for (const [index, { answer }] of answers.entries()) {
+            const wanted = verdicts[index] ?? [];
+            const count = (...which: string[]): number => wanted.filter((one) => which.includes(one)).length;
+            expect([answer.accepted, answer.duplicates, answer.conflicts, answer.refused.length]).toEqual([
+              count("accepted"),
+              count("duplicate"),
+              count("conflict"),
+              count("refused", "conflict"),
+            ]);
+          }
+          disk.commit(memory);
+          for (const { onRecorded } of answers) onRecorded();
+          for (const { takesBack, tenant = "", tokens } of totals.sample(0, "gateway").usage ?? []) {
+            const amount = (takesBack === true ? -1 : 1) * (tokens.output ?? 0);
+            counted.set(tenant, (counted.get(tenant) ?? 0) + amount);
+          }
+          if (!restart) continue;
+          memory = new ReceiverMemory("gw");
+          counting = open();
+        }
+        const nonZero = (of: ReadonlyMap<string, number>) =>
+          new Map([...of].filter(([, tokens]) => tokens !== 0).sort());
+        expect(nonZero(counted)).toEqual(nonZero(oracle.tokens));
+      }),
+    );
+  });
+
+  test("asks to send again where what was counted would no longer be known", async () => {
+    const totals = new UsageTotals(info, 0, "e");
+    const counting = new UsageCounting({ totals, clock, memory: new ReceiverMemory("gw") });
+    const thousand = (call: number): UsageRecord[] =>
+      Array.from({ length: 1000 }, (_, index) =>
+        recordOf({ id: `${call}-${index}`, corrects: "", isVoid: false, tokens: 1 }),
+      );
+    for (let call = 0; call < 200; call++) await counting.count("gw", thousand(call));
+    await expect(counting.count("gw", thousand(200))).rejects.toMatchObject({ code: 14 });
+    const { answer } = await counting.count("gw", []);
+    expect(answer.accepted).toBe(0);
+  });
+
+  test("does not take back what an engine made", async () => {
+    const counting = new UsageCounting({
+      totals: new UsageTotals(info, 0, "e"),
+      clock,
+      memory: new ReceiverMemory("gw"),
+      isEngine: true,
+    });
+    await counting.count("gw", [recordOf({ id: "a", corrects: "", isVoid: false, tokens: 1 })]);
+    const { answer } = await counting.count("gw", [
+      recordOf({ id: "b", corrects: "a", isVoid: true, tokens: 1 }),
+    ]);
+    expect(answer.refused[0]?.reason).toContain("cannot be taken back");
+  });
+});
