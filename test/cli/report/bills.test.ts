@@ -405,7 +405,7 @@ function checkFocus(
       );
     if (row["BillingCurrency"] === "") continue;
     const cost = femto(row["BilledCost"] ?? "");
-    expect(BigInt(row["PricingQuantity"] ?? "") * femto(row["ListUnitPrice"] ?? "")).toBe(cost);
+    expect((femto(row["PricingQuantity"] ?? "") / FEMTO) * femto(row["ListUnitPrice"] ?? "")).toBe(cost);
     expect(BigInt(row["ConsumedQuantity"] ?? "") * femto(row["ContractedUnitPrice"] ?? "")).toBe(cost);
     expect([row["EffectiveCost"], row["ListCost"], row["ContractedCost"]]).toEqual(
       Array(3).fill(row["BilledCost"]),
