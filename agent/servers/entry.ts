@@ -6,6 +6,7 @@ import type { Family, Outcome, ServerInfo } from "../model.ts";
 import type { Parsed } from "../platform/address.ts";
 import { addressText, parseHostPort, parseUnixSocket, portOf, withoutResolver } from "../platform/address.ts";
 import type { GrpcTarget } from "../platform/grpc.ts";
+import { headerTexts } from "../platform/headers.ts";
 import { callTls } from "../platform/tls.ts";
 
 /** Keys of every entry: its name, where it runs (rung 1 of METERING.md 4), what its labels mean. */
@@ -39,7 +40,7 @@ export const grpcFields = {
   endpoint: addressText(parseGrpcAddress),
   tls: tlsField.optional(),
   bearerFile: z.string().min(1).optional(),
-  headers: z.record(z.string(), z.string()).optional(),
+  headers: headerTexts.optional(),
   /** A file of further metadata, a `name: value` per line, read again for each call. */
   headersFile: z.string().min(1).optional(),
   receiveBytesMax: z

@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { formatHostPort, isFault, parseHostPort, parseUnixSocket } from "../../platform/address.ts";
 import type { GrpcTarget } from "../../platform/grpc.ts";
+import { headerTexts } from "../../platform/headers.ts";
 import { callTls } from "../../platform/tls.ts";
 
 const HTTP_PORT = 4318;
@@ -19,7 +20,7 @@ const destination = {
   endpoint: endpoint
     .default("")
     .describe('OTLP/gRPC, for example "http://localhost:4317" or "https://otel:4317"; "" switches it off.'),
-  headers: z.record(z.string(), z.string()).default({}).describe("Metadata sent with each request."),
+  headers: headerTexts.default({}).describe("Metadata sent with each request."),
   headersFile: z
     .string()
     .min(1)

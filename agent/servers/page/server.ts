@@ -14,6 +14,7 @@ import {
   parseUnixSocket,
   parseWebAddress,
 } from "../../platform/address.ts";
+import { headerTexts } from "../../platform/headers.ts";
 import type {
   MetricPage,
   PageReader,
@@ -82,7 +83,7 @@ export const textServerConfig = z.strictObject({
     .optional(),
   tls: tlsField.optional(),
   bearerFile: z.string().min(1).optional(),
-  headers: z.record(z.string(), z.string()).optional(),
+  headers: headerTexts.optional(),
   role: z.enum(["combined", "prefill", "decode"]).optional(),
   modelLabel: z.string().min(1).optional(),
   tenantLabel: z.string().min(1).optional(),
