@@ -282,7 +282,14 @@ export interface ServerInfo {
 
 export type GpuState = "token_active" | "stalled" | "parked" | "other" | "free" | "unobserved";
 export type AllocatedState = "token_active" | "stalled" | "parked";
-export type AttributionMethod = "direct" | "equal" | "configured" | "sm_share" | "token_share" | "mig";
+export type AttributionMethod =
+  | "direct"
+  | "equal"
+  | "configured"
+  | "sm_share"
+  | "own_power"
+  | "token_share"
+  | "mig";
 export type ActivityMethod = "active_time" | "counter_gpu" | "counter_moved" | "in_flight" | "unknown";
 export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "none";
 

@@ -5,7 +5,7 @@ import type { AllocatedState, AttributionMethod, Nanos } from "../model.ts";
 import type { Claimant, Remainders } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
-import { isAllocated, noteUncertain, shareOf } from "./booking.ts";
+import { noteUncertain, shareOf } from "./booking.ts";
 import type { Given } from "./holders.ts";
 import type { Piece } from "./pieces.ts";
 import { unmetered } from "./pieces.ts";
@@ -52,9 +52,11 @@ export function energyRule(
   working: ReadonlySet<string>,
   smWeights: ReadonlyMap<string, number> | undefined,
   tokens: (server: string) => number | undefined,
+  watts: ReadonlyMap<string, number> | undefined,
 ): EnergyRule {
   if (servers.size <= 1) return { method: "direct", weights: undefined };
   if (smWeights !== undefined) return { method: "sm_share", weights: smWeights };
+  if (watts !== undefined) return { method: "own_power", weights: watts };
   const weights = new Map<string, number>();
   for (const server of working) {
     const weight = server === unmetered ? undefined : tokens(server);
@@ -105,9 +107,11 @@ export function bookPiece(
   booking.millijoules[state] += portion.floorMillijoules + portion.activeMillijoules;
   noteDoubts(booking, piece, portion, rule);
   const given = new Map<string, { nanos: number; millijoules: number }>();
-  const { activeMillijoules, floorMillijoules, nanos } = portion;
-  if (state === "other") given.set(unmetered, { nanos, millijoules: floorMillijoules + activeMillijoules });
-  if (!isAllocated(state) || residents.length === 0) return given;
+  if (residents.length === 0) {
+    const { activeMillijoules, floorMillijoules, nanos } = portion;
+    if (state === "other") given.set(unmetered, { nanos, millijoules: floorMillijoules + activeMillijoules });
+    return given;
+  }
   const all = residents.map(({ server }) => server);
   const own = new Map(residents.map((resident) => [resident.server, resident.state]));
   const give = (
@@ -139,7 +143,7 @@ function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: Ener
     noteUncertain(booking, reason, server, portion.nanos, floorMillijoules + activeMillijoules);
     return;
   }
-  if (!isAllocated(piece.state) || piece.residents.length < 2) return;
+  if (piece.residents.length < 2) return;
   if (portion.floorAssumed) noteUncertain(booking, "floor_assumed", undefined, 0, floorMillijoules);
   const working = piece.residents.filter(({ state }) => state !== "parked");
   if (working.length < 2) return;

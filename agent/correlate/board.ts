@@ -31,6 +31,8 @@ export interface BoardInterval {
   readonly millijoules: number;
 }
 
+/** Shorter stretches say little of steady power. */
+const floorStretchMin = 900_000_000;
 /** Key of what no instance holds. */
 const remainder = "";
 
@@ -72,6 +74,8 @@ export class Board {
     const whole = parts.find(({ member }) => member.timeline.info.uuid === this.uuid);
     const rest = whole?.booking ?? emptyBooking();
     this.energy.begin(this.meter, from);
+    if (to - from >= floorStretchMin && this.energy.decided(to))
+      this.floor.observe((this.energy.between(from, to) * 1e6) / (to - from));
     const changes = parts.flatMap(({ pieces }) => pieces.flatMap((piece) => [piece.from, piece.to]));
     const edges = [...new Set([from, to, ...changes])].sort((left, right) => left - right);
     let wallNanos = 0;
@@ -100,7 +104,7 @@ export class Board {
     const claims = this.#weights(parts, pieces);
     const nanos = apportion(to - from, claims, this.#nanos);
     const works = pieces.some((piece) => piece !== undefined && isWorking(piece));
-    const held = works ? Math.min(energy, Math.round((this.floor.watts() * (to - from)) / 1e6)) : energy;
+    const held = works ? Math.min(energy, Math.round((this.#floorWatts() * (to - from)) / 1e6)) : energy;
     const passive = apportion(held, sliced ? claims : claims.slice(0, parts.length), this.#passive);
     const active = apportion(energy - held, this.#workers(parts, pieces, from, to), this.#active);
     parts.forEach((part, index) => {
@@ -110,13 +114,14 @@ export class Board {
         nanos: nanos[index] ?? 0,
         floorMillijoules: passive[index] ?? 0,
         activeMillijoules: active[index] ?? 0,
-        floorAssumed: this.floor.watts() <= 0,
+        floorAssumed: this.floor.assumed,
       };
       const { member, tenancy } = part;
       const given = bookPiece(part.booking, piece, portion, part.rule, settling.shares, member.remainders);
       const { parent, uuid: gpu } = member.timeline.info;
       const stretch = { from, to, gpu, parent, tenancy, placement: settling.placement };
       bookHolders(part.booking, stretch, given, member.holderRemainders);
+      observeAlone(part.member, piece, to - from, portion.activeMillijoules);
     });
     this.#feedFloor(pieces, from, to);
     const left = nanos[parts.length] ?? 0;
@@ -125,6 +130,10 @@ export class Board {
     rest.nanos[state] += left;
     rest.millijoules[state] += passive[parts.length] ?? 0;
     return to - from;
+  }
+
+  #floorWatts(): number {
+    return this.floor.watts(this.meter?.info.powerLimitWatts);
   }
 
   /** Slices of the members, and what none of them holds. */
@@ -167,6 +176,17 @@ export class Board {
       this.energy.decided(to)
     )
       this.floor.parked(from, to, (start, end) => this.energy.between(start, end));
+  }
+}
+
+/** Notes what a resident draws above the floor while it alone works. */
+function observeAlone(member: Member, piece: Piece, nanos: number, millijoules: number): void {
+  if (!isWorking(piece) || !piece.works) return;
+  const working = piece.residents.filter(({ state }) => state !== "parked");
+  const [only] = working;
+  if (only !== undefined && working.length === 1) {
+    const busy = member.timeline.busyNanos(piece.from, piece.to);
+    member.ownPower.observeAlone(only.server, nanos, busy, millijoules);
   }
 }
 

@@ -4,13 +4,15 @@ import type { ConfiguredShares, EnergyRule, GpuRemainders } from "./attribution.
 import { energyRule, noRemainders, timeMethod } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
 import { emptyBooking, finished, isAllocated } from "./booking.ts";
+import { OwnPower } from "./energy/own-power.ts";
 import type { HolderRemainders } from "./holders.ts";
 import type { OwnStates } from "./own-states.ts";
 import { statesOn } from "./own-states.ts";
 import type { Piece, Tenancy } from "./pieces.ts";
-import { cut, mainMethod, tenancy } from "./pieces.ts";
+import { cut, mainMethod, tenancy, unmetered } from "./pieces.ts";
 import type { Placed, Placement } from "./placement.ts";
 import { SmShare } from "./sm-share.ts";
+import { Strangers } from "./strangers.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** What is kept of a GPU or MIG instance between intervals. */
@@ -20,6 +22,8 @@ export interface Member {
   /** When inventory stopped naming it, or named it as a MIG board. */
   until: Nanos | undefined;
   readonly smShare: SmShare;
+  readonly strangers: Strangers;
+  readonly ownPower: OwnPower;
   readonly remainders: GpuRemainders;
   readonly holderRemainders: HolderRemainders;
   /** Kept while no resident works, so that a pause does not change the label. */
@@ -58,6 +62,8 @@ export function createMember(timeline: Timeline, since: Nanos): Member {
     since,
     until: undefined,
     smShare: new SmShare(),
+    strangers: new Strangers(),
+    ownPower: new OwnPower(),
     remainders: noRemainders(),
     holderRemainders: { nanos: new Map(), millijoules: new Map() },
     lastRule: { method: "equal", weights: undefined },
@@ -98,21 +104,31 @@ export function partOf(member: Member, settling: Settling): Part {
   const servers = new Set<string>();
   const working = new Set<string>();
   for (const piece of pieces) {
-    if (!isAllocated(piece.state)) continue;
+    observeStrangers(member, piece);
+    if (!isAllocated(piece.state) && piece.residents.length === 0) continue;
     for (const { server, state } of piece.residents) {
       servers.add(server);
       if (state !== "parked") working.add(server);
     }
     watchShares(member, held, piece);
   }
-  const sm = servers.size > 1 ? member.smShare.weights(to) : undefined;
-  const rule = working.size > 0 ? energyRule(servers, working, sm, tokens) : member.lastRule;
+  const credited = servers.size > 1 ? member.smShare.weights(to) : undefined;
+  const sm = credited === undefined ? undefined : member.ownPower.weighted(credited, working);
+  const watts = servers.size > 1 ? member.ownPower.weights(working) : undefined;
+  const rule = working.size > 0 ? energyRule(servers, working, sm, tokens, watts) : member.lastRule;
   if (working.size > 0 && servers.size > 1) member.lastRule = rule;
   const direct: EnergyRule = { method: "direct", weights: undefined };
   const booking = emptyBooking();
   booking.busyNanos = busyNanos(member, pieces);
   noteActivity(member, own, servers);
   return { member, pieces, rule: servers.size > 1 ? rule : direct, servers, shares, booking, tenancy: held };
+}
+
+/** Notes what unknown processes do while every metered resident is idle. */
+function observeStrangers({ strangers }: Member, { from, to, residents, works }: Piece): void {
+  const metered = residents.filter(({ server }) => server !== unmetered);
+  if (metered.length === residents.length || metered.length === 0) return;
+  if (metered.every(({ state }) => state === "parked")) strangers.observeIdle(to - from, works);
 }
 
 /** Returns the finished row of a member. */

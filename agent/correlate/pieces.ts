@@ -179,7 +179,7 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
     server,
     state: ownState(cutting, server, states.get(server), works, active, from, to),
   }));
-  const state = contested ? "token_active" : highest(residents);
+  const state = contested ? "token_active" : highest(residents, works);
   return { from, to, state, works, residents, doubt: doubtOf(states, works) };
 }
 
@@ -206,6 +206,10 @@ function ownState(
   if (stretch?.state === "active") return "token_active";
   if (stretch?.state === "waiting") return "stalled";
   if (server === unmetered) return works && mayWork(cutting, from, to) ? "stalled" : "parked";
+  const stranger = cutting.tenancy.holdings.some(
+    (holding) => holding.server === unmetered && holding.from < to && holding.to > from,
+  );
+  if (stranger && mayWork(cutting, from, to)) return "parked";
   return works && !someoneActive ? "stalled" : "parked";
 }
 
@@ -219,8 +223,12 @@ function mayWork({ timeline, tenancy }: Cutting, from: Nanos, to: Nanos): boolea
   return readings.some((reading) => pids.some((pid) => (reading.ratios.get(pid) ?? 0) > 0));
 }
 
-function highest(residents: readonly ResidentState[]): AllocatedState {
+/** Work of unknown processes is `other` as long as every metered resident is idle. */
+function highest(residents: readonly ResidentState[], works: boolean): GpuState {
   if (residents.some(({ state }) => state === "token_active")) return "token_active";
+  const metered = residents.filter(({ server }) => server !== unmetered);
+  if (works && metered.length < residents.length && metered.every(({ state }) => state === "parked"))
+    return "other";
   return residents.some(({ state }) => state === "stalled") ? "stalled" : "parked";
 }
 

@@ -8,6 +8,7 @@ import {
   copyActivity,
   createActivity,
   decidableUntil,
+  observeCredit,
   observePeer,
   observePoll,
   observeWindow,
@@ -17,6 +18,7 @@ import type { Activity, ActivitySegment, ActivityWindow, ServerPoll } from "./ac
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { joined } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
+import type { ShareReading } from "./timeline.ts";
 
 /** Tokens a server made between two polls. */
 export interface TokenStep {
@@ -43,6 +45,7 @@ export const livePolls = 3;
 interface Place {
   readonly activity: Activity;
   windowsUntil: Nanos;
+  creditsUntil: Nanos;
 }
 
 /** Name of the place of a server none of whose GPUs is known. */
@@ -77,7 +80,7 @@ export class ServerTrack {
     this.since = since;
     this.expectedFrom = since;
     const activity = createActivity({ from: since, pollNanos: this.pollNanos, stallAfterNanos });
-    this.#places.set(nowhere, { activity, windowsUntil: -Infinity });
+    this.#places.set(nowhere, { activity, windowsUntil: -Infinity, creditsUntil: -Infinity });
   }
 
   /** The distance its readings reach: as configured, or longer where answers are slow or the page is a copy. */
@@ -185,9 +188,25 @@ export class ServerTrack {
     return joined(byGpu);
   }
 
-  /** Takes in that a server on some of the same GPUs was busy in `[from, to)`. */
-  observePeerOn(gpus: ReadonlySet<string>, from: Nanos, to: Nanos): void {
-    for (const [gpu, { activity }] of this.#places) if (gpus.has(gpu)) observePeer(activity, from, to);
+  /** Takes in that a server, or a stranger, on some of the same GPUs was busy in `[from, to)`. */
+  observePeerOn(gpus: ReadonlySet<string>, from: Nanos, to: Nanos, stranger: boolean): void {
+    for (const [gpu, { activity }] of this.#places)
+      if (gpus.has(gpu)) observePeer(activity, from, to, stranger);
+  }
+
+  /** Takes in which of the driver's readings on one of its GPUs credited the processes `pids` of this server. */
+  observeCreditsOn(gpu: string, shares: readonly ShareReading[], pids: readonly number[]): void {
+    const place = this.#places.get(gpu);
+    if (place === undefined) return;
+    for (
+      let index = shares.findLastIndex(({ to }) => to <= place.creditsUntil) + 1;
+      index < shares.length;
+      index++
+    ) {
+      const { from, to, ratios } = shares[index] as ShareReading;
+      observeCredit(place.activity, { from, to, credited: pids.some((pid) => (ratios.get(pid) ?? 0) > 0) });
+      place.creditsUntil = to;
+    }
   }
 
   /** Gives a GPU an estimator: the first one goes on with what is known without a GPU, later ones with a copy of it. */
@@ -199,7 +218,12 @@ export class ServerTrack {
     if (name === nowhere) {
       this.#places.delete(nowhere);
       this.#places.set(gpu, place);
-    } else this.#places.set(gpu, { activity: copyActivity(place.activity), windowsUntil: -Infinity });
+    } else
+      this.#places.set(gpu, {
+        activity: copyActivity(place.activity),
+        windowsUntil: -Infinity,
+        creditsUntil: -Infinity,
+      });
   }
 
   /** Increments whose polls ended at or before `until`, all of them if it is undefined; each is handed out once. */
@@ -225,7 +249,7 @@ export class ServerTrack {
     this.steps.push(step);
     while (this.steps.length > 0 && (this.steps[0] as TokenStep).to < poll.at - stepsKept) this.steps.shift();
     if (busyBetween(previous, poll))
-      for (const peer of peers) peer.observePeerOn(this.gpus, previous.at, poll.at);
+      for (const peer of peers) peer.observePeerOn(this.gpus, previous.at, poll.at, false);
   }
 
   /** Counters of a copied page stood for an older instant than their poll. */

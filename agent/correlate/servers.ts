@@ -6,12 +6,15 @@ import type { ActivityWindow, ServerPoll } from "./activity/evidence.ts";
 import type { Gpus, StalledSpan } from "./gpus.ts";
 import type { Violation } from "./laws.ts";
 import { brokenServer } from "./laws.ts";
+import type { Member } from "./member.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { mainMethod } from "./pieces.ts";
 import type { Placement, ServerHints } from "./placement.ts";
-import { isHelper } from "./presence.ts";
+import type { Stay } from "./presence.ts";
+import { isHelper, isResident } from "./presence.ts";
 import type { TokenStep } from "./server-track.ts";
 import { ServerTrack } from "./server-track.ts";
+import type { StrangerStretch } from "./strangers.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** The settled rows of all servers. */
@@ -99,9 +102,15 @@ export class Servers {
   /** Finds the GPUs of every server and hands the estimators windows and polls to decide up to `to`. */
   follow(gpus: Gpus, to: Nanos): void {
     const timelines = new Map<string, Timeline>();
-    for (const { timeline } of gpus.members) {
+    for (const member of gpus.members) {
+      const { timeline } = member;
       timelines.set(timeline.info.uuid, timeline);
-      this.#locate(timeline);
+      const { strangers, pids } = this.#locate(timeline);
+      for (const [server, own] of pids)
+        this.#tracks.get(server)?.observeCreditsOn(timeline.info.uuid, timeline.shares, own);
+      for (const { from, to: end } of strangersAt(member, strangers))
+        for (const track of this.#tracks.values())
+          track.observePeerOn(new Set([timeline.info.uuid]), from, end, true);
     }
     for (const track of this.#tracks.values()) {
       if (track.info.family !== "engine") continue;
@@ -179,19 +188,30 @@ export class Servers {
     return dropped;
   }
 
-  #locate(timeline: Timeline): void {
+  /** Finds the servers of a GPU's processes; returns their processes, and the stays of those that no server owns. */
+  #locate(timeline: Timeline): {
+    readonly strangers: readonly Stay[];
+    readonly pids: ReadonlyMap<string, readonly number[]>;
+  } {
     const { uuid, parent } = timeline.info;
-    for (const server of this.#placement.configured(uuid, parent)) this.#tracks.get(server)?.gpus.add(uuid);
+    const configured = this.#placement.configured(uuid, parent);
+    for (const server of configured) this.#tracks.get(server)?.gpus.add(uuid);
     const stays = timeline.presence.stays.filter(
       ({ name, pid }) => !isHelper(name ?? this.#placement.nameOf(pid)),
     );
     const pids = stays.map(({ pid }) => pid);
+    const strangers: Stay[] = [];
+    const known = new Map<string, number[]>();
     this.#placement.place(uuid, parent, pids).forEach(({ server }, index) => {
+      const { pid } = stays[index] as Stay;
+      if (server !== undefined) known.set(server, [...(known.get(server) ?? []), pid]);
+      if (server === undefined && configured.length === 0) strangers.push(stays[index] as Stay);
       const track = server === undefined ? undefined : this.#tracks.get(server);
       track?.gpus.add(uuid);
       if (track !== undefined)
         track.expectedFrom = Math.max(track.expectedFrom, stays[index]?.from ?? -Infinity);
     });
+    return { strangers: strangers.filter(isResident), pids: known };
   }
 
   #peers(track: ServerTrack): ServerTrack[] {
@@ -215,6 +235,13 @@ export class Servers {
     this.#tracks.set(id, track);
     return track;
   }
+}
+
+/** When unknown processes of a GPU may have worked, as far as it was read. */
+function strangersAt({ strangers, timeline }: Member, stays: readonly Stay[]): readonly StrangerStretch[] {
+  const pids = stays.map(({ pid }) => pid);
+  const from = Math.min(...stays.map((stay) => stay.from));
+  return strangers.stretches(pids, timeline.shares, from, timeline.readAt ?? -Infinity);
 }
 
 /** Wall time per own state. Idle time in which the server was stalled on one of its GPUs is stalled. */

@@ -146,6 +146,17 @@ export class Timeline {
     return known > 0 ? weighted / known : 0;
   }
 
+  /** How long the GPU was busy in `[from, to)`, by its windows. */
+  busyNanos(from: Nanos, to: Nanos): number {
+    let busy = 0;
+    for (let index = this.windows.length - 1; index >= 0; index--) {
+      const window = this.windows[index] as ActivityWindow;
+      if (window.to <= from) break;
+      busy += Math.max(0, Math.min(window.to, to) - Math.max(window.from, from)) * window.busyRatio;
+    }
+    return busy;
+  }
+
   /** Drops what no interval from `before` on can need. */
   forget(before: Nanos, windowsBefore: Nanos): void {
     dropEnded(this.covers, before);

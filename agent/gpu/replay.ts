@@ -270,6 +270,9 @@ function processes(value: unknown): readonly GpuProcess[] | undefined {
   });
 }
 
+/** Drivers round and smear shares over their windows; beyond this they are no shares. */
+const percentMax = 200;
+
 /** Driver samples carry the driver's own time; their distance to the line's time is what counts. */
 function processShares(value: unknown, at: Nanos, lineSeconds: number): readonly ProcessShare[] | undefined {
   if (!Array.isArray(value)) return undefined;
@@ -277,9 +280,17 @@ function processShares(value: unknown, at: Nanos, lineSeconds: number): readonly
     const pid = finite(entry["pid"]);
     const stamp = finite(entry["timestamp_us"]);
     const percent = finite(entry["sm_util_pct"]);
-    if (pid === undefined || stamp === undefined || percent === undefined || percent > 100 || stamp <= 0)
+    if (
+      pid === undefined ||
+      stamp === undefined ||
+      percent === undefined ||
+      percent > percentMax ||
+      stamp <= 0
+    )
       return [];
-    return [{ pid, at: at + Math.round((stamp - lineSeconds * 1e6) * 1000), smRatio: percent / 100 }];
+    return [
+      { pid, at: at + Math.round((stamp - lineSeconds * 1e6) * 1000), smRatio: Math.min(1, percent / 100) },
+    ];
   });
 }
 

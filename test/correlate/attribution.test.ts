@@ -171,6 +171,7 @@ describe("several servers on a GPU", () => {
       samples: readings("g", repeated(8, { watts: 400, busy: 1, pids: [1, 2] })),
       polls: { a: withInput, b: polls(repeated(8, 300)) },
       seconds: 8,
+      floors: { g: { parkedNanos: 60 * second, millijoules: 0 } },
     });
     const rows = rowsOf(intervals, "g");
     expect(rows[5]?.residents[0]?.method).toBe("token_share");

@@ -10,8 +10,10 @@ import type {
   Activity,
   ActivitySegment,
   ActivityWindow,
+  Credit,
   PeerStretch,
   PollInterval,
+  Rates,
   ServerPoll,
 } from "./evidence.ts";
 import { gaugesOf } from "./evidence.ts";
@@ -33,6 +35,11 @@ export interface ActivityOptions {
   readonly stallAfterNanos?: Nanos;
 }
 
+const noRates: Rates = {
+  alone: undefined,
+  contended: undefined,
+  gauged: { progress: 0, nanos: 0, wallNanos: 0, workNanos: 0 },
+};
 /** Readings kept at most; older ones are dropped, and what they would have explained stays as it is. */
 const readingsMax = 1024;
 const stallAfterDefaultNanos = 60_000_000_000;
@@ -46,10 +53,11 @@ export function createActivity(options: ActivityOptions): Activity {
     windows: [],
     polls: [],
     peers: [],
+    credits: [],
     decidedUntil: options.from,
     lastProgressAt: options.from,
     learnedUntil: options.from,
-    rates: { alone: undefined, contended: undefined },
+    rates: noRates,
     plateau: undefined,
     level: createLevel(),
   };
@@ -62,7 +70,8 @@ export function copyActivity(activity: Activity): Activity {
     windows: [],
     polls: [...activity.polls],
     peers: [],
-    rates: { alone: undefined, contended: undefined },
+    credits: [],
+    rates: noRates,
     plateau: undefined,
     level: createLevel(),
   };
@@ -104,14 +113,21 @@ export function busyBetween(before: ServerPoll, poll: ServerPoll): boolean {
 
 /**
  * Takes in that another server on the same GPUs was busy in `[from, to)`, the time between two of its polls
- * (`busyBetween()`): work in it is no proof of this server's execution.
+ * (`busyBetween()`), or that a stranger was at work: work in it is no proof of this server's execution.
  */
-export function observePeer(activity: Activity, from: Nanos, to: Nanos): void {
+export function observePeer(activity: Activity, from: Nanos, to: Nanos, stranger = false): void {
   const last = activity.peers.at(-1);
-  if (last !== undefined && from <= last.to && from >= last.from)
-    activity.peers[activity.peers.length - 1] = { from: last.from, to: Math.max(last.to, to) };
-  else activity.peers.push({ from, to });
+  if (last !== undefined && last.stranger === stranger && from <= last.to && from >= last.from)
+    activity.peers[activity.peers.length - 1] = { ...last, to: Math.max(last.to, to) };
+  else activity.peers.push({ from, to, stranger });
   if (activity.peers.length > readingsMax) activity.peers.shift();
+}
+
+/** Takes in whether the driver credited a process of the server with work between two of its readings. */
+export function observeCredit(activity: Activity, credit: Credit): void {
+  if (credit.from < (activity.credits.at(-1)?.to ?? -Infinity)) return;
+  activity.credits.push(credit);
+  if (activity.credits.length > readingsMax) activity.credits.shift();
 }
 
 /**
@@ -158,11 +174,11 @@ function evaluate(
   progress: ProgressKind,
   until: Nanos,
 ): Claims & { readonly intervals: readonly PollInterval[] } {
-  const { polls, windows, peers, plateau } = activity;
+  const { credits, polls, windows, peers, plateau } = activity;
   const start = Math.min(polls[0]?.at ?? until, until);
   const horizon = Math.max(until, polls.at(-1)?.at ?? until, windows.at(-1)?.to ?? until);
   const runs = workRuns(windows, gaugesOf(activity), start, until, plateau);
-  const intervals = pollIntervals(polls, progress, runs, peers, horizon);
+  const intervals = pollIntervals(polls, progress, runs, peers, horizon, credits);
   const cannotSay = progress !== "step" && polls.at(-1)?.inFlight === undefined;
   if (cannotSay && polls.at(-1)?.activeNanos === undefined) return { intervals, claims: [], contested: [] };
   const { hasOthers, level, pollNanos, rates } = activity;
@@ -191,7 +207,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
 
 /** Drops what no later decision can need: all before the longest prefill back from the last decision. */
 function forget(activity: Activity): void {
-  const { polls, windows, peers } = activity;
+  const { credits, polls, windows, peers } = activity;
   const longest = windows.find(({ to }) => to > activity.decidedUntil)?.from ?? activity.decidedUntil;
   const cut = Math.min(activity.decidedUntil - prefillNanosMax, longest) - activity.pollNanos;
   let first = 0;
@@ -201,5 +217,6 @@ function forget(activity: Activity): void {
   let old = 0;
   while (old < windows.length && (windows[old] as ActivityWindow).to <= kept) old++;
   if (old > 0) windows.splice(0, old);
+  while (credits.length > 0 && (credits[0] as Credit).to <= kept) credits.shift();
   while (peers.length > 0 && (peers[0] as PeerStretch).to <= kept) peers.shift();
 }

@@ -6,7 +6,7 @@
 import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
 import type { Claim, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
 import { prefillStarts } from "./prefill.ts";
-import { rateFor } from "./rates.ts";
+import { areApart, rateFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { isCoarse, sharedPieces } from "./shares.ts";
@@ -41,6 +41,8 @@ interface Subject {
   /** Longer than a few polls: the server was not read in between. */
   readonly late: boolean;
   readonly rate: number | undefined;
+  /** Requests in flight at both ends need not be the same ones. */
+  readonly apart: boolean;
 }
 
 /** An interval longer than this many polls is a gap. */
@@ -145,6 +147,7 @@ function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Su
     busyAfter: (interval.inFlightTo ?? 0) > 0 || (after !== undefined && !silentAfter && outOf !== undefined),
     late: interval.to - interval.from > gapPolls * evidence.pollNanos,
     rate: rateFor(intervals, evidence.rates, index),
+    apart: areApart(interval, evidence.rates),
   };
 }
 
@@ -161,13 +164,17 @@ function workOf(evidence: Evidence, index: number): readonly WorkRun[] {
 function divided(subject: Subject): Division {
   const { interval, work, late } = subject;
   const flying = (interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0;
-  if (flying && !late) return { own: work, left: [] };
+  if (flying && !late && !subject.apart) return { own: work, left: [] };
   const isForeign = (piece: WorkRun) =>
     (subject.foreignBefore && piece.from === interval.from) ||
     (subject.foreignAfter && piece.to === interval.to);
   if (interval.contended || late) {
-    const left =
-      interval.kind === "moved" && !late ? work.filter((piece) => piece.seen && !isForeign(piece)) : [];
+    const mayBePeers = interval.kind === "moved" && !late && !interval.beside;
+    const left = mayBePeers
+      ? [...work, ...interval.spared]
+          .filter((piece) => piece.seen && !isForeign(piece))
+          .sort((first, second) => first.from - second.from)
+      : [];
     return { own: measured(work, wanted(subject, total(work)), sideOf(subject)), left };
   }
   const own = work.filter((piece) => piece.seen && !isForeign(piece));
@@ -187,7 +194,7 @@ function measured(work: readonly WorkRun[], amount: Nanos, side: Side): readonly
 /** How much execution the tokens of an interval stand for; without a rate all of `work`, or half if an end is open. */
 function wanted(subject: Subject, work: Nanos): Nanos {
   const { interval, rate, late } = subject;
-  const continued = subject.busyBefore && subject.busyAfter && !late;
+  const continued = subject.busyBefore && subject.busyAfter && !late && !subject.apart;
   if (rate === undefined || interval.progress === 0) return continued ? work : Math.round(work / 2);
   const amount = Math.round(interval.progress / rate);
   return continued && amount >= work * fullRateRatio ? work : amount;

@@ -42,6 +42,13 @@ export interface WorkRun {
  */
 export type IntervalKind = "moved" | "held" | "quiet";
 
+/** A stretch between two readings of the driver's shares per process, and whether it credited a process of the server. */
+export interface Credit {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly credited: boolean;
+}
+
 /** The time between two polls of a server. The last one is `open`: no poll has ended it yet. */
 export interface PollInterval {
   readonly from: Nanos;
@@ -57,8 +64,12 @@ export interface PollInterval {
   /** Pieces of GPU work inside, in order. */
   readonly work: readonly WorkRun[];
   readonly workNanos: Nanos;
+  /** Work inside that others did, by the driver's shares per process. */
+  readonly spared: readonly WorkRun[];
   /** Another server moved tokens or had requests in flight somewhere in the interval: the work may be its work. */
   readonly contended: boolean;
+  /** A process that no server owns may have done it. */
+  readonly beside: boolean;
   /** What the poll that ended it says against trusting it. */
   readonly doubt: UncertainReason | undefined;
 }
@@ -67,12 +78,26 @@ export interface PollInterval {
 export interface PeerStretch {
   readonly from: Nanos;
   readonly to: Nanos;
+  /** No server: its work is no execution. */
+  readonly stranger: boolean;
 }
 
 /** Output-token equivalents per nanosecond of activity; undefined = not learned yet. */
 export interface Rates {
   readonly alone: number | undefined;
   readonly contended: number | undefined;
+  /** Of the contended intervals so far, older ones fading. */
+  readonly gauged: Gauged;
+}
+
+/** What contended intervals add up to. */
+export interface Gauged {
+  readonly progress: number;
+  /** The execution their gauges stand for, and how long they were. */
+  readonly nanos: Nanos;
+  readonly wallNanos: Nanos;
+  /** GPU work of one of them on average. */
+  readonly workNanos: Nanos;
 }
 
 /** A stretch in which the server executed requests, and how that is known. */
@@ -125,6 +150,7 @@ export interface Activity {
   readonly windows: ActivityWindow[];
   readonly polls: ServerPoll[];
   readonly peers: PeerStretch[];
+  readonly credits: Credit[];
   /** Everything before is decided and final. */
   decidedUntil: Nanos;
   /** When tokens last moved, or nothing was in flight. */

@@ -9,12 +9,12 @@ import { longPauseNanos, preparationPause, stepPauseNanos, workingBusyRatio, wor
 
 /** Returns the start of the stretch that the next window or the next poll may still explain, Infinity for none. */
 export function heldOpenFrom(activity: Activity): Nanos {
-  const { polls, peers, plateau, windows } = activity;
+  const { credits, polls, peers, plateau, windows } = activity;
   const last = polls.at(-1);
   if (last === undefined) return Infinity;
   const reached = windows.at(-1)?.to ?? last.at;
   const runs = workRuns(windows, gaugesOf(activity), windows[0]?.from ?? reached, reached, plateau);
-  const intervals = pollIntervals(polls, last.progress, runs, peers, last.at);
+  const intervals = pollIntervals(polls, last.progress, runs, peers, last.at, credits);
   return Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
 }
 

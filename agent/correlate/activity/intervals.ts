@@ -2,7 +2,7 @@
 // ends, and the GPU work inside it. Whose work it is, claims.ts decides.
 
 import type { Nanos, ProgressKind } from "../../model.ts";
-import type { PeerStretch, PollInterval, ServerPoll, WorkRun } from "./evidence.ts";
+import type { Credit, PeerStretch, PollInterval, ServerPoll, WorkRun } from "./evidence.ts";
 import { clipped, total } from "./stretches.ts";
 
 /** A prompt token takes about a tenth of the time of an output token (h100-solo-8b: 16,384 in 0.35 s, 5,781/s). */
@@ -15,6 +15,7 @@ export function pollIntervals(
   runs: readonly WorkRun[],
   peers: readonly PeerStretch[],
   horizon: Nanos,
+  credits: readonly Credit[] = [],
 ): PollInterval[] {
   const intervals: PollInterval[] = [];
   for (let index = 0; index < polls.length; index++) {
@@ -22,23 +23,49 @@ export function pollIntervals(
     const next = polls[index + 1];
     const to = next?.at ?? horizon;
     if (to <= poll.at) continue;
-    const work = clipped(runs, poll.at, to);
-    const contended = peers.some((peer) =>
-      work.some((piece) => piece.from < peer.to && peer.from < piece.to),
-    );
+    const all = clipped(runs, poll.at, to);
+    const at = peers.filter((peer) => all.some((piece) => piece.from < peer.to && peer.from < piece.to));
+    const moves = movement(poll, next, progress);
+    // A request in flight throughout goes on whoever the driver credits.
+    const throughout = (moves.inFlightFrom ?? 0) > 0 && (moves.inFlightTo ?? 0) > 0;
+    const { work, spared } =
+      at.length > 0 && !throughout ? credited(all, credits) : { work: all, spared: [] };
     intervals.push({
-      ...movement(poll, next, progress),
+      ...moves,
       from: poll.at,
       to,
       work,
       workNanos: total(work),
-      contended,
+      spared,
+      contended: at.length > 0,
+      beside: at.some(({ stranger }) => stranger),
     });
   }
   return intervals;
 }
 
-type Movement = Omit<PollInterval, "from" | "to" | "work" | "workNanos" | "contended">;
+/** Work in stretches that credited the server, and the rest. Where nothing credits it, nothing is known against it. */
+function credited(
+  all: readonly WorkRun[],
+  credits: readonly Credit[],
+): { readonly work: readonly WorkRun[]; readonly spared: readonly WorkRun[] } {
+  const others = credits.filter((credit) => !credit.credited);
+  const spared = others.flatMap(({ from, to }) => clipped(all, from, to));
+  if (spared.length === 0) return { work: all, spared: [] };
+  const work: WorkRun[] = [];
+  for (const run of all) {
+    let reached = run.from;
+    for (const { from, to } of others) {
+      if (to <= reached || from >= run.to) continue;
+      if (from > reached) work.push({ from: reached, to: from, seen: run.seen });
+      reached = Math.min(run.to, to);
+    }
+    if (reached < run.to) work.push({ from: reached, to: run.to, seen: run.seen });
+  }
+  return work.length === 0 ? { work: all, spared: [] } : { work, spared };
+}
+
+type Movement = Omit<PollInterval, "from" | "to" | "work" | "workNanos" | "contended" | "beside" | "spared">;
 
 function movement(poll: ServerPoll, next: ServerPoll | undefined, progress: ProgressKind): Movement {
   const open = next === undefined;

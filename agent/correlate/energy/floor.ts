@@ -1,5 +1,5 @@
 // Power of a GPU that a server holds without using it: the mean over the last 60 s of parked time.
-// The first 2 s after work are left out, clocks and fans come down slowly; 0 until 5 s of it exist (METERING.md 4).
+// The first 2 s after work are left out, clocks and fans come down slowly; assumed until 5 s of it exist (METERING.md 4).
 import type { Nanos } from "../../model.ts";
 
 /** What survives a restart. */
@@ -10,6 +10,10 @@ export interface FloorState {
 
 const keptNanos = 60_000_000_000;
 const neededNanos = 5_000_000_000;
+/** Parked time that says more than any assumption. */
+const littleNanos = 2_000_000_000;
+/** A resident process that does nothing holds an H100 at 123 to 133 W of 700 (h100-solo-8b). */
+const usualRatio = 0.18;
 const settlesAfterWork = 2_000_000_000;
 
 /** The floor of one GPU. Parked stretches and the ends of work go in by rising time. */
@@ -18,6 +22,7 @@ export class Floor {
   #parkedNanos = 0;
   #millijoules = 0;
   #quietFrom: Nanos = -Infinity;
+  #lowestWatts = Infinity;
 
   constructor(state?: FloorState) {
     if (state === undefined) return;
@@ -41,9 +46,25 @@ export class Floor {
     while (this.#parkedNanos - (this.#stretches[0]?.parkedNanos ?? 0) >= keptNanos) this.#drop();
   }
 
-  /** Returns the floor in watts; 0 until enough parked time was seen. */
-  watts(): number {
-    return this.#parkedNanos < neededNanos ? 0 : (this.#millijoules * 1e6) / this.#parkedNanos;
+  /** Takes in the mean power of a stretch of about a second, whatever the GPU did in it. */
+  observe(watts: number): void {
+    this.#lowestWatts = Math.min(this.#lowestWatts, watts);
+  }
+
+  /** True until enough parked time was seen to measure it. */
+  get assumed(): boolean {
+    return this.#parkedNanos < neededNanos;
+  }
+
+  /**
+   * Returns the floor in watts. Until it is measured: by the little parked time there is, else the usual share of the
+   * GPU's limit, or the lowest second seen where that is less; 0 before any reading.
+   */
+  watts(limitWatts: number | undefined): number {
+    if (this.#parkedNanos >= littleNanos) return (this.#millijoules * 1e6) / this.#parkedNanos;
+    if (!Number.isFinite(this.#lowestWatts)) return 0;
+    const usual = limitWatts !== undefined && limitWatts > 0 ? usualRatio * limitWatts : Infinity;
+    return Math.min(this.#lowestWatts, usual);
   }
 
   /** What to persist. */

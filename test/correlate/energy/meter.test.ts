@@ -171,12 +171,19 @@ describe("EnergyMeter", () => {
 describe("Floor", () => {
   const at100 = (from: number, to: number): number => ((to - from) * 100) / 1e6;
 
-  test("is 0 until 5 s of parked time exist", () => {
+  test("is assumed until 5 s of parked time exist: by what there is of it, else by the limit and the lowest second", () => {
     const floor = new Floor();
+    expect(floor.watts(700)).toBe(0);
+    floor.observe(380);
+    floor.observe(500);
+    expect(floor.watts(700)).toBeCloseTo(126, 9);
+    expect(floor.watts(undefined)).toBe(380);
+    floor.observe(90);
+    expect(floor.watts(700)).toBe(90);
     floor.parked(0, 4.9 * second, at100);
-    expect(floor.watts()).toBe(0);
+    expect([floor.watts(700), floor.assumed]).toEqual([100, true]);
     floor.parked(4.9 * second, 5 * second, at100);
-    expect(floor.watts()).toBeCloseTo(100, 9);
+    expect([floor.watts(700), floor.assumed]).toEqual([100, false]);
   });
 
   test("leaves out the first 2 s after work", () => {
@@ -184,7 +191,7 @@ describe("Floor", () => {
     floor.worked(10 * second);
     floor.parked(10 * second, 12 * second, () => 1e9);
     floor.parked(11 * second, 17 * second, at100);
-    expect(floor.watts()).toBeCloseTo(100, 9);
+    expect(floor.watts(700)).toBeCloseTo(100, 9);
     expect(floor.state().parkedNanos).toBe(5 * second);
   });
 
@@ -192,10 +199,10 @@ describe("Floor", () => {
     const floor = new Floor();
     for (let t = 0; t < 200; t++)
       floor.parked(t * second, (t + 1) * second, () => (t < 100 ? 300_000 : 100_000));
-    expect(floor.watts()).toBeCloseTo(100, 9);
+    expect(floor.watts(700)).toBeCloseTo(100, 9);
     const restored = new Floor(floor.state());
-    expect(restored.watts()).toBeCloseTo(100, 9);
+    expect(restored.watts(700)).toBeCloseTo(100, 9);
     expect(restored.state().parkedNanos).toBeLessThanOrEqual(60 * second);
-    expect(new Floor({ parkedNanos: Number.NaN, millijoules: -1 }).watts()).toBe(0);
+    expect(new Floor({ parkedNanos: Number.NaN, millijoules: -1 }).watts(700)).toBe(0);
   });
 });

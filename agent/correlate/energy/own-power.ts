@@ -1,0 +1,91 @@
+// What each server draws above the floor while it works on a GPU alone: its weight where it shares the GPU. Two servers
+// that take turns get equal time, but not equal energy (METERING.md 4).
+// A server that never works alone has no such figure of its own and counts with the mean of the others.
+import type { Nanos } from "../../model.ts";
+
+interface Alone {
+  nanos: number;
+  busyNanos: number;
+  millijoules: number;
+}
+
+/** Work alone is remembered about this long, and this much of it makes a figure. */
+const memoryNanos = 120_000_000_000;
+const neededNanos = 2_000_000_000;
+/** Servers remembered at most. */
+const serversMax = 256;
+
+/** The power of the residents of one GPU. */
+export class OwnPower {
+  readonly #alone = new Map<string, Alone>();
+
+  /** Takes in a stretch in which one resident worked, and what it drew above the floor. */
+  observeAlone(server: string, nanos: Nanos, busyNanos: Nanos, millijoules: number): void {
+    let known = this.#alone.get(server);
+    if (known === undefined) {
+      if (this.#alone.size >= serversMax) this.#alone.clear();
+      known = { nanos: 0, busyNanos: 0, millijoules: 0 };
+      this.#alone.set(server, known);
+    }
+    known.nanos += nanos;
+    known.busyNanos += busyNanos;
+    known.millijoules += millijoules;
+    if (known.nanos <= memoryNanos) return;
+    const kept = memoryNanos / known.nanos;
+    known.nanos *= kept;
+    known.busyNanos *= kept;
+    known.millijoules *= kept;
+  }
+
+  /** Returns the watts of a server working alone; undefined while too little was seen. */
+  watts(server: string): number | undefined {
+    const known = this.#alone.get(server);
+    if (known === undefined || known.nanos < neededNanos) return undefined;
+    return Math.max(0, (known.millijoules * 1e6) / known.nanos);
+  }
+
+  /**
+   * Returns the driver's shares of the GPU as shares of its power. Each process is credited by a few samples; so the shares
+   * meet half-way what the servers would take if they took turns: as much as each keeps the GPU busy alone. Then each counts
+   * with its own watts while busy. Where nothing was seen alone, the shares stay as they are.
+   */
+  weighted(shares: ReadonlyMap<string, number>, working: ReadonlySet<string>): ReadonlyMap<string, number> {
+    const figures = new Map([...working].map((server) => [server, this.#busy(server)]));
+    const known = [...figures.values()].filter((figure) => figure !== undefined);
+    const credited = sum([...working].map((server) => shares.get(server) ?? 0));
+    if (known.length === 0 || credited <= 0) return shares;
+    const mean = {
+      ratio: sum(known.map(({ ratio }) => ratio)) / known.length,
+      watts: sum(known.map(({ watts }) => watts)) / known.length,
+    };
+    const turns = sum([...figures.values()].map((figure) => (figure ?? mean).ratio));
+    return new Map(
+      [...figures].map(([server, figure]) => {
+        const { ratio, watts } = figure ?? mean;
+        return [server, watts * ((shares.get(server) ?? 0) / credited + ratio / turns)];
+      }),
+    );
+  }
+
+  /** How busy a server keeps the GPU alone, and its watts while busy. */
+  #busy(server: string): { readonly ratio: number; readonly watts: number } | undefined {
+    const known = this.#alone.get(server);
+    if (known === undefined || known.nanos < neededNanos || known.busyNanos <= 0) return undefined;
+    const watts = Math.max(0, (known.millijoules * 1e6) / known.busyNanos);
+    return { ratio: Math.min(1, known.busyNanos / known.nanos), watts };
+  }
+
+  /** Returns the watts of each of `servers`, the mean of the known ones for the others; undefined when none is known. */
+  weights(servers: Iterable<string>): ReadonlyMap<string, number> | undefined {
+    const all = [...servers];
+    const known = all.flatMap((server) => this.watts(server) ?? []);
+    if (known.length === 0) return undefined;
+    const mean = known.reduce((sum, watts) => sum + watts, 0) / known.length;
+    const weights = new Map(all.map((server) => [server, this.watts(server) ?? mean]));
+    return [...weights.values()].some((watts) => watts > 0) ? weights : undefined;
+  }
+}
+
+function sum(amounts: readonly number[]): number {
+  return amounts.reduce((total, amount) => total + amount, 0);
+}

@@ -1,0 +1,59 @@
+// What the processes of a GPU that no server owns do: whether they can be the ones who work, and when.
+// The driver's shares per process say it where it has them. Else a stranger is known by work in which every metered server
+// was idle; one that was never seen at work so, a notebook that only holds memory, is no peer to the servers beside it.
+import type { Nanos } from "../model.ts";
+import type { ShareReading } from "./timeline.ts";
+
+/** A stretch in which strangers may have worked. */
+export interface StrangerStretch {
+  readonly from: Nanos;
+  readonly to: Nanos;
+}
+
+/** Idle time of the metered servers is remembered about this long. */
+const memoryNanos = 60_000_000_000;
+/** Share of that time in work that makes strangers workers, and how much idle time it takes to say so. */
+const workRatioMin = 0.05;
+const idleNanosMin = 2_000_000_000;
+
+/** The strangers of one GPU. */
+export class Strangers {
+  /** Time in which every metered server was idle, and the part of it in which the GPU worked; both fade. */
+  #idleNanos = 0;
+  #workNanos = 0;
+  #told: Nanos = -Infinity;
+
+  /** Takes in a piece in which strangers hold the GPU and every metered server is idle. */
+  observeIdle(nanos: Nanos, works: boolean): void {
+    this.#idleNanos += nanos;
+    if (works) this.#workNanos += nanos;
+    if (this.#idleNanos <= memoryNanos) return;
+    const kept = memoryNanos / this.#idleNanos;
+    this.#idleNanos *= kept;
+    this.#workNanos *= kept;
+  }
+
+  /** True where strangers were seen at work while no metered server can have been. */
+  get work(): boolean {
+    return this.#idleNanos >= idleNanosMin && this.#workNanos >= workRatioMin * this.#idleNanos;
+  }
+
+  /**
+   * Returns the stretches up to `until`, not returned before, in which the processes `pids`, there from `from` on, may
+   * have worked.
+   */
+  stretches(
+    pids: readonly number[],
+    shares: readonly ShareReading[],
+    from: Nanos,
+    until: Nanos,
+  ): StrangerStretch[] {
+    const start = Math.max(from, this.#told);
+    if (pids.length === 0 || until <= start) return [];
+    this.#told = until;
+    if (shares.length === 0) return this.work ? [{ from: start, to: until }] : [];
+    return shares
+      .filter((reading) => reading.to > start && pids.some((pid) => (reading.ratios.get(pid) ?? 0) > 0))
+      .map((reading) => ({ from: Math.max(start, reading.from), to: reading.to }));
+  }
+}
