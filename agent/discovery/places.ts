@@ -2,6 +2,7 @@
 // who takes a server in that was found, and what happens to it when somebody else listens there.
 
 import type { Nanos, ServerInfo, TokenSample } from "../model.ts";
+import { shownAddress } from "../platform/address.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import type { ServerSource } from "../source.ts";
@@ -81,7 +82,7 @@ export class Place {
   stays({ endpoint, type }: Discovered, clock: Pick<Clock, "now">): boolean {
     const info = this.server?.info;
     if (info === undefined) return false;
-    const isSame = info.type === type && info.address === endpoint;
+    const isSame = info.type === type && info.address === shownAddress(endpoint);
     if (isSame) this.#confirm(info);
     const isEarly = isEstimate(type) && !isEstimate(info.type) && this.#waitNanos === RETRY_FIRST_NANOS;
     if (isEarly)

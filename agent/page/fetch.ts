@@ -4,9 +4,15 @@
 import type { IncomingMessage, RequestOptions } from "node:http";
 import { Agent as HttpAgent, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
-import type { Readable } from "node:stream";
+import type { Readable, Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
-import { isFault, parseUnixSocket, parseWebAddress } from "../platform/address.ts";
+import {
+  isFault,
+  parseUnixSocket,
+  parseWebAddress,
+  shownAddress,
+  splitCredentials,
+} from "../platform/address.ts";
 import type { FileError } from "../platform/files.ts";
 import { readFileOf } from "../platform/files.ts";
 import { expiredCertificate, explainTls, filesState } from "../platform/tls.ts";
@@ -95,8 +101,8 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
         response = await get(signal);
       }
       if (response.statusCode !== 200) path = configured.path;
-      const body = await buffer.fill(inflated(response), signal);
-      refuseNonPages(target.url, response, body);
+      const body = await buffer.fill(inflated(response, target), signal);
+      refuseNonPages(shownAddress(target.url), response, body);
       return { body, headers: response.headers, renewed, complete: isComplete(response) };
     } catch (error) {
       const unixMs = Number(context.clock.unixNanos(context.clock.now()) / 1_000_000n);
@@ -107,7 +113,7 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
   };
   return {
     fetch: async (use, outer) => {
-      const buffer = new PageBuffer(limit, target.url);
+      const buffer = new PageBuffer(limit, shownAddress(target.url));
       try {
         return use(await receive(buffer, outer));
       } finally {
@@ -139,7 +145,8 @@ function requestOptions(target: PageTarget): { options: RequestOptions; secure: 
     const { page = "/metrics", socket } = unix;
     return { options: { socketPath: socket, path: page, headers }, secure: false };
   }
-  const address = parseWebAddress(target.url);
+  const { address: bare, credentials } = splitCredentials(target.url);
+  const address = parseWebAddress(bare);
   if (isFault(address)) {
     throw new SourceError(
       "misconfigured",
@@ -149,12 +156,13 @@ function requestOptions(target: PageTarget): { options: RequestOptions; secure: 
       },
     );
   }
-  const url = new URL(target.url);
+  const url = new URL(bare);
   const options: RequestOptions = {
     hostname: address.host,
     port: address.port,
     path: `${url.pathname}${url.search}`,
     headers,
+    ...(credentials === undefined ? {} : { auth: credentials }),
     ...(address.secure ? certificates(target) : {}),
   };
   return { options, secure: address.secure };
@@ -180,7 +188,7 @@ function fileOf(path: string, target: PageTarget): Buffer {
   } catch (cause) {
     throw new SourceError(
       "transient",
-      `Cannot read ${target.url}: its file ${path}: ${(cause as FileError).reason}`,
+      `Cannot read ${shownAddress(target.url)}: its file ${path}: ${(cause as FileError).reason}`,
       {
         cause,
       },
@@ -190,20 +198,35 @@ function fileOf(path: string, target: PageTarget): Buffer {
 
 function isComplete({ headers }: IncomingMessage): boolean {
   const chunked = /chunked/i.test(headers["transfer-encoding"] ?? "");
-  return chunked || headers["content-length"] !== undefined || headers["content-encoding"] !== undefined;
+  return chunked || headers["content-length"] !== undefined || inflaters[encodingOf(headers)] !== undefined;
 }
 
-function inflated(response: IncomingMessage): Readable {
-  const encoding = response.headers["content-encoding"];
-  const inflater =
-    encoding === "gzip" || encoding === "x-gzip"
-      ? createGunzip()
-      : encoding === "deflate"
-        ? createInflate()
-        : encoding === "br"
-          ? createBrotliDecompress()
-          : undefined;
-  if (inflater === undefined) return response;
+const inflaters: Readonly<Record<string, () => Transform>> = {
+  gzip: createGunzip,
+  "x-gzip": createGunzip,
+  deflate: createInflate,
+  br: createBrotliDecompress,
+};
+
+function encodingOf(headers: IncomingMessage["headers"]): string {
+  const encoding = headers["content-encoding"]?.trim().toLowerCase() ?? "";
+  return encoding === "identity" ? "" : encoding;
+}
+
+/** The body as it was before it was compressed. Throws where it comes in a form that was not asked for and is not known. */
+function inflated(response: IncomingMessage, target: PageTarget): Readable {
+  const encoding = encodingOf(response.headers);
+  if (encoding === "") return response;
+  const create = inflaters[encoding];
+  if (create === undefined) {
+    response.destroy();
+    throw new SourceError(
+      "transient",
+      `Cannot read ${shownAddress(target.url)}: its body is compressed as ${encoding.slice(0, 40)}, wanted gzip or none`,
+      { hint: "the server, or a proxy before it, must honour accept-encoding: gzip" },
+    );
+  }
+  const inflater = create();
   response.on("error", (error) => inflater.destroy(error));
   response.on("aborted", () =>
     inflater.destroy(new Error("the connection was closed in the middle of the page")),
@@ -237,6 +260,14 @@ function refuseNonPages(url: string, response: IncomingMessage, body: Buffer): v
       hint: "set `bearerFile` or `headers`",
     });
   }
+  const { location } = response.headers;
+  if (statusCode >= 300 && statusCode < 400 && location !== undefined) {
+    throw new SourceError(
+      "transient",
+      `Cannot read ${url}: it answers ${statusCode} and points to ${shownAddress(location).slice(0, 200)}`,
+      { hint: "redirects are not followed: give that address as `endpoint` if it is the metric page" },
+    );
+  }
   if (statusCode !== 200) {
     throw new SourceError(
       "transient",
@@ -256,7 +287,7 @@ function refuseNonPages(url: string, response: IncomingMessage, body: Buffer): v
 function explainFetchError(error: unknown, target: PageTarget, late: boolean, unixMs: number): SourceError {
   if (error instanceof SourceError) return error;
   const { code, message } = error as NodeJS.ErrnoException;
-  const what = `Cannot read ${target.url}`;
+  const what = `Cannot read ${shownAddress(target.url)}`;
   if (late) {
     return new SourceError(
       "transient",

@@ -1,6 +1,6 @@
 // Addresses as an operator writes them: `host:port`, `[::1]:port`, `http(s)://host:port/path`, `unix:/path`. Read in one
 // place, so that a listener, a peer, a probe and a message mean the same by one text. A user name or password in an
-// address is refused: it would come out wherever the address is shown, and nothing here would send it.
+// address is refused, but for metric pages, which are asked with it; wherever an address is shown it is masked.
 import { isIPv6 } from "node:net";
 import { z } from "zod";
 
@@ -130,4 +130,37 @@ export function addressText(parse: (text: string) => Parsed | undefined): z.ZodS
     if (parsed === undefined || !isFault(parsed)) return;
     context.addIssue({ code: "custom", message: parsed.wanted, params: { hint: parsed.hint }, input: text });
   });
+}
+
+const MASK = "********";
+/** Parts of a query that say which page is meant, and are no secret. */
+const OPEN_QUERY =
+  /^(?:name|collect|match|filter|module|target|format|model|autoload|debug|path|port|metric|include|exclude)(?:\[\])?$/i;
+
+/** A web address without user name, password and what its query may hold of secrets: the only form in which it is shown. */
+export function shownAddress(text: string): string {
+  const bare = text.replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/?#]*@/i, `$1${MASK}@`);
+  const at = bare.indexOf("?");
+  if (at < 0) return bare;
+  const shown = bare
+    .slice(at + 1)
+    .replaceAll(/([^&#=]+)=([^&#]*)/g, (part, name: string) =>
+      OPEN_QUERY.test(decoded(name)) ? part : `${name}=${MASK}`,
+    );
+  return `${bare.slice(0, at)}?${shown}`;
+}
+
+/** The user name and password of a web address, and the address without them. */
+export function splitCredentials(text: string): { readonly address: string; readonly credentials?: string } {
+  const [, scheme, credentials, rest] = /^(https?:\/\/)([^/?#]*)@(.*)$/is.exec(text) ?? [];
+  if (scheme === undefined || credentials === undefined || rest === undefined) return { address: text };
+  return { address: scheme + rest, credentials: decoded(credentials) };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }

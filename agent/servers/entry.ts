@@ -4,7 +4,14 @@
 import { z } from "zod";
 import type { Family, Outcome, ServerInfo } from "../model.ts";
 import type { Parsed } from "../platform/address.ts";
-import { addressText, parseHostPort, parseUnixSocket, portOf, withoutResolver } from "../platform/address.ts";
+import {
+  addressText,
+  parseHostPort,
+  parseUnixSocket,
+  portOf,
+  shownAddress,
+  withoutResolver,
+} from "../platform/address.ts";
 import type { GrpcTarget } from "../platform/grpc.ts";
 import { headerTexts } from "../platform/headers.ts";
 import { callTls } from "../platform/tls.ts";
@@ -77,10 +84,10 @@ export interface GrpcEntry extends CommonEntry {
 /** The server an entry describes. */
 export function serverInfo(type: string, family: Family, entry: CommonEntry, pollMs: number): ServerInfo {
   return {
-    id: entry.id ?? `${type}@${entry.endpoint}`,
+    id: entry.id ?? `${type}@${shownAddress(entry.endpoint)}`,
     type,
     family,
-    address: entry.endpoint,
+    address: shownAddress(entry.endpoint),
     pollMs,
     ...defined({
       port: portOf(entry.endpoint),

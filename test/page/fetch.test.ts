@@ -52,6 +52,51 @@ describe("createPageFetcher()", () => {
     expect(seen["accept-encoding"]).toBe("gzip");
   });
 
+  test("sends the credentials of an address, and shows them in no error", async () => {
+    const url = await serve((request, response) => {
+      if (request.url === "/metrics?api_key=K-1")
+        response.end(`seen{auth="${request.headers.authorization}"} 1\n`);
+      else response.writeHead(404).end();
+    });
+    const named = url.replace("http://", "http://reader:P-1@");
+    const sent = Buffer.from("reader:P-1").toString("base64");
+    expect((await get(`${named}?api_key=K-1`)).body.toString()).toBe(`seen{auth="Basic ${sent}"} 1\n`);
+    const failed = await get(`${named}?api_key=K-2`).catch((error: Error) => error);
+    expect(String(failed)).toContain("404");
+    expect(String(failed)).not.toMatch(/P-1|K-2/);
+  });
+
+  test("says where a redirect points to, and in which form a body comes that cannot be read", async () => {
+    const moved = await serve((_, response) =>
+      response.writeHead(302, { location: "https://u:P-1@elsewhere/login?token=K-1" }).end(),
+    );
+    await expect(get(moved)).rejects.toThrow(
+      "302 and points to https://********@elsewhere/login?token=********",
+    );
+    const packed = await serve((_, response) =>
+      response.writeHead(200, { "content-encoding": "zstd" }).end(Buffer.from([0x28, 0xb5, 0x2f, 0xfd])),
+    );
+    await expect(get(packed)).rejects.toThrow("compressed as zstd, wanted gzip or none");
+  });
+
+  test("says whether a page is surely whole, and whether the connection is another one", async () => {
+    const url = await serve((request, response) => {
+      if (request.url === "/open") {
+        request.socket.end("HTTP/1.0 200 OK\r\n\r\na 1\n");
+        return;
+      }
+      response.end("a 1\n");
+    });
+    const whole = createPageFetcher({ url, timeoutMs: 2000 }, context);
+    closing.push(() => whole.close());
+    const facts = () => whole.fetch(({ complete, renewed }) => ({ complete, renewed }));
+    expect(await facts()).toEqual({ complete: true, renewed: true });
+    expect(await facts()).toEqual({ complete: true, renewed: false });
+    const open = createPageFetcher({ url: url.replace("/metrics", "/open"), timeoutMs: 2000 }, context);
+    closing.push(() => open.close());
+    expect(await open.fetch(({ complete }) => complete)).toBe(false);
+  });
+
   test("reads a unix socket, sends the bearer file and extra headers", async () => {
     const folder = mkdtempSync(join(tmpdir(), "tokenwatt-fetch-"));
     closing.push(() => rmSync(folder, { recursive: true }));

@@ -8,6 +8,8 @@ import {
   parseUnixSocket,
   parseWebAddress,
   portOf,
+  shownAddress,
+  splitCredentials,
 } from "../../agent/platform/address.ts";
 
 const ports = fc.integer({ min: 1, max: 65_535 });
@@ -115,3 +117,51 @@ test.each([
 ])("portOf(%j) is %s", (address, port) => {
   expect(portOf(address)).toBe(port);
 });
+
+describe("shownAddress()", () => {
+  const secret = fc.stringMatching(/^[A-Za-z0-9._~-]{8,20}$/);
+
+  test("shows no user name, no password and nothing of a query that may be a secret", () => {
+    fc.assert(
+      fc.property(
+        hosts,
+        ports,
+        secret,
+        secret,
+        fc.stringMatching(/^[a-z_-]{1,12}$/),
+        (host, port, one, other, name) => {
+          const place = formatHostPort({ host, port });
+          const shown = shownAddress(
+            `https://${one}:${other}@${place}/metrics?${name}x=${other}&sig=${one}#top`,
+          );
+          expect(shown).toContain(`@${place}/metrics?${name}x=`);
+          expect(shown.replace(place, "")).not.toMatch(new RegExp(`${escaped(one)}|${escaped(other)}`));
+        },
+      ),
+    );
+  });
+
+  test("keeps what says which page is meant, and every address without secrets", () => {
+    const address = "http://h:1/metrics?name[]=a&module=b&model=c";
+    expect(shownAddress(address)).toBe(address);
+    fc.assert(
+      fc.property(hosts, ports, (host, port) => {
+        const place = formatHostPort({ host, port });
+        for (const one of [place, `http://${place}`, `unix:/run/${port}:/m`])
+          expect(shownAddress(one)).toBe(one);
+      }),
+    );
+  });
+
+  test("splitCredentials() gives what is sent, and the address it is sent to", () => {
+    expect(splitCredentials("http://u%40x:p@h:1/m?a=b@c")).toEqual({
+      address: "http://h:1/m?a=b@c",
+      credentials: "u@x:p",
+    });
+    expect(splitCredentials("h:1")).toEqual({ address: "h:1" });
+  });
+});
+
+function escaped(text: string): string {
+  return text.replaceAll(/[.~-]/g, "\\$&");
+}

@@ -71,7 +71,20 @@ interface DaemonStatus {
   };
   readonly servers?: readonly LookedAt[];
   readonly correlation?: { readonly placements?: readonly { readonly server?: string }[] };
-  readonly sources?: Readonly<Record<string, { readonly ok: boolean; readonly reason: string | null }>>;
+  readonly sources?: Readonly<Record<string, SourceStatus>>;
+}
+
+interface SourceStatus {
+  readonly ok: boolean;
+  readonly reason: string | null;
+  /** What its counters did that they should not do. */
+  readonly counters?: readonly {
+    readonly kind: string;
+    readonly times: number;
+    readonly last: string;
+    readonly hint: string | null;
+    readonly last_seconds_ago: number | null;
+  }[];
 }
 
 /** What a daemon's status says; undefined where it is of a version that says less. Exported for its test: statuses of every kind. */
@@ -92,16 +105,31 @@ export function lookOfStatus(status: Readonly<Record<string, unknown>>): Look | 
       ...withGpus(engines),
       ...(correlation?.placements ?? []).flatMap(({ server }) => server ?? []),
     ]),
-    found: servers
-      .filter(({ id }) => found.has(id))
-      .map((info) => judgeSource(info, sources[`server:${info.id}`])),
+    found: [
+      ...servers
+        .filter(({ id }) => found.has(id))
+        .map((info) => judgeSource(info, sources[`server:${info.id}`])),
+      ...servers.flatMap((info) => judgeCounters(info, sources[`server:${info.id}`])),
+    ],
   };
 }
 
-function judgeSource(
-  info: LookedAt,
-  health: { readonly ok: boolean; readonly reason: string | null } | undefined,
-): Finding {
+/** Counters that did not go on, as the daemon saw within the last day. Series that only went are no fault. */
+function judgeCounters({ id, address }: LookedAt, health: SourceStatus | undefined): Finding[] {
+  const noted = (health?.counters ?? []).filter(
+    ({ kind, last_seconds_ago }) => kind !== "gone" && (last_seconds_ago ?? 0) < 86_400,
+  );
+  return noted.map(({ hint, last, times }) => ({
+    id: "server.counters",
+    subject: id,
+    verdict: "warn",
+    seen: `${last} (${times} times; nothing of it is counted twice, some may not be counted)`,
+    remedy:
+      hint ?? `\`tokenwatt probe ${address}\` shows the page; what is held back is in tokenwatt.dropped`,
+  }));
+}
+
+function judgeSource(info: LookedAt, health: SourceStatus | undefined): Finding {
   const base = { id: "server.reachable", subject: info.id };
   if (health?.ok === false) {
     const seen = health.reason ?? "the daemon cannot read it";

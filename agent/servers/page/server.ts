@@ -13,6 +13,7 @@ import {
   parseHostPort,
   parseUnixSocket,
   parseWebAddress,
+  splitCredentials,
 } from "../../platform/address.ts";
 import { headerTexts } from "../../platform/headers.ts";
 import type {
@@ -347,7 +348,7 @@ export function pageUrl(endpoint: string, path: string, tls: boolean): string {
 
 /** `host:port`, an http(s) address or `unix:/path[:/page]`. */
 export function parsePageAddress(text: string): Parsed {
-  if (/^https?:\/\//i.test(text)) return parseWebAddress(text);
+  if (/^https?:\/\//i.test(text)) return parseWebAddress(splitCredentials(text).address);
   const parsed = parseUnixSocket(text) ?? parseHostPort(text);
   return isFault(parsed) ? { ...parsed, wanted: `${parsed.wanted} or an address with http://` } : parsed;
 }
