@@ -3,7 +3,6 @@
 import { describe, expect, test } from "vitest";
 import { dashboards } from "../../deploy/grafana/dashboards.ts";
 import { dashboardJson } from "../../deploy/grafana/panels.ts";
-import { picture } from "../../deploy/grafana/picture.ts";
 import { rulesOf, unknownNames } from "./promql-names.ts";
 
 const recorded = new Set(rulesOf("recording-rules.yaml").map((rule) => rule.record ?? ""));
@@ -39,32 +38,4 @@ describe.each(Object.entries(dashboards))("dashboard %s", (_, dashboard) => {
       expect(gridPos.x + gridPos.w).toBeLessThanOrEqual(24);
     }
   });
-});
-
-test("picture() draws what was answered and says where nothing was", () => {
-  const panel = {
-    title: "A & B",
-    description: "",
-    type: "timeseries",
-    unit: "watt",
-    queries: [],
-    width: 12,
-  } as const;
-  const series = [
-    {
-      metric: { a: "x" },
-      values: [
-        [0, "1"],
-        [5, "3"],
-      ] as [number, string][],
-    },
-  ];
-  const svg = picture("t", [
-    { panel, answers: [{ legend: "{{a}}", series }] },
-    { panel, answers: [] },
-  ]);
-  expect(svg).toContain("A &amp; B");
-  expect(svg).toContain(">x</text>");
-  expect(svg).toContain("3 W");
-  expect(svg).toContain("no data: not known here");
 });

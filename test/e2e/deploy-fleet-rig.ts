@@ -41,7 +41,7 @@ export interface Fleet {
   stop(): Promise<void>;
 }
 
-export interface Series {
+interface Series {
   readonly metric: Readonly<Record<string, string>>;
   readonly value?: readonly [number, string];
   readonly values?: readonly (readonly [number, string])[];
