@@ -3,14 +3,22 @@
 // the pinned SHA-256. A version that left the archive after a point release: `node deploy/pack/pin-base.ts` pins anew.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
-import { join } from "node:path";
-import { unar } from "./ar.ts";
-import { unxz } from "./compress.ts";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { join, relative } from "node:path";
 import type { File } from "./files.ts";
-import { file } from "./files.ts";
-import { untar } from "./tar.ts";
-import type { Architecture } from "./tree.ts";
+import { file, inWorkFolder } from "./files.ts";
+import type { Architecture } from "./options.ts";
+import { run } from "./tools.ts";
 
 /** A Debian package as pinned in debian-base.json. */
 export interface Pinned {
@@ -29,35 +37,40 @@ const TRIPLETS: Readonly<Record<Architecture, string>> = {
 };
 const DEBIAN: Readonly<Record<Architecture, string>> = { x64: "amd64", arm64: "arm64" };
 
+const WANTED = /(^|\/)lib(64)?\/([^/]+-linux-gnu\/)?[^/]+\.so(\.\d+)*$|\/copyright$/;
+
 /** The root file system below the program, and the packages it is from. */
-export function debianBase(root: string, architecture: Architecture): { files: File[]; pinned: Pinned[] } {
+export async function debianBase(root: string, architecture: Architecture): Promise<File[]> {
   const all = JSON.parse(readFileSync(join(root, "deploy/pack/debian-base.json"), "utf8")) as Pinned[];
-  const pinned = all.filter((one) => one.architecture === DEBIAN[architecture]);
-  const files = pinned.flatMap((one) => packageFiles(root, one));
-  return { pinned, files: [...files, ...ownFiles(TRIPLETS[architecture])] };
+  const files: File[] = [];
+  for (const one of all.filter((pinned) => pinned.architecture === DEBIAN[architecture])) {
+    files.push(...(await packageFiles(root, one)));
+  }
+  return [...files, ...ownFiles(TRIPLETS[architecture])];
 }
 
-function packageFiles(root: string, one: Pinned): File[] {
-  const members = unar(fetched(root, one));
-  const [control, data] = [members.get("control.tar.xz"), members.get("data.tar.xz")];
-  if (control === undefined || data === undefined)
-    throw new Error(`Cannot read ${one.name}: its members are not tar.xz`);
-  const libraries = untar(
-    unxz(data),
-    (path) =>
-      /(^|\/)lib(64)?\/([^/]+-linux-gnu\/)?[^/]+\.so(\.\d+)*$/.test(path) || path.endsWith("/copyright"),
-  );
-  const [facts] = untar(unxz(control), (path) => path === "control");
-  if (facts === undefined || !("bytes" in facts))
-    throw new Error(`Cannot read ${one.name}: it has no control file`);
+async function packageFiles(root: string, one: Pinned): Promise<File[]> {
+  const deb = fetched(root, one);
+  const libraries = await inWorkFolder(root, (work) => {
+    run("dpkg-deb", ["--extract", deb, work]);
+    return filesIn(work).filter(({ path }) => WANTED.test(path));
+  });
+  const facts = run("dpkg-deb", ["--info", deb, "control"]).toString().trim();
   // Where scanners of images without dpkg look for what is installed.
   return [
     ...libraries.map(merged),
-    file(
-      `var/lib/dpkg/status.d/${one.name}`,
-      `${Buffer.from(facts.bytes).toString().trim()}\nStatus: install ok installed\n`,
-    ),
+    file(`var/lib/dpkg/status.d/${one.name}`, `${facts}\nStatus: install ok installed\n`),
   ];
+}
+
+/** The files and links below a folder. */
+function filesIn(folder: string): File[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true }).flatMap((entry) => {
+    const full = join(entry.parentPath, entry.name);
+    const path = relative(folder, full);
+    if (entry.isSymbolicLink()) return [{ path, link: readlinkSync(full) }];
+    return entry.isFile() ? [file(path, readFileSync(full), statSync(full).mode & 0o777)] : [];
+  });
 }
 
 /** /lib and /lib64 are links into /usr, as on any present system. */
@@ -88,7 +101,8 @@ function ownFiles(triplet: string): File[] {
   ];
 }
 
-function fetched(root: string, one: Pinned): Buffer {
+/** The path of the package, its bytes checked. */
+function fetched(root: string, one: Pinned): string {
   const kept = join(
     root,
     "node_modules/.cache/tokenwatt/deb",
@@ -104,9 +118,8 @@ function fetched(root: string, one: Pinned): Buffer {
       rmSync(folder, { recursive: true });
     }
   }
-  const bytes = readFileSync(kept);
-  const seen = createHash("sha256").update(bytes).digest("hex");
-  if (seen === one.sha256) return bytes;
+  const seen = createHash("sha256").update(readFileSync(kept)).digest("hex");
+  if (seen === one.sha256) return kept;
   rmSync(kept);
   throw new Error(
     `Cannot use ${one.name} ${one.version} ${one.architecture}: its SHA-256 is ${seen}, pinned is ${one.sha256}`,

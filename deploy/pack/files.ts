@@ -1,4 +1,6 @@
-// A file tree as data: what tar, deb and image layers are written from.
+// A file tree as data: what the artefacts are made from. Written to a folder for the tools that archive it.
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 
 /** One entry of a tree; `path` is relative, without a leading "./". */
 export type File =
@@ -17,12 +19,27 @@ export function below(folder: string, files: readonly File[]): File[] {
   return files.map((entry) => ({ ...entry, path: `${folder}/${entry.path}` }));
 }
 
-/** All folders that hold the files, parents before children. */
-export function foldersOf(files: readonly File[]): string[] {
-  const folders = new Set<string>();
-  for (const { path } of files) {
-    const parts = path.split("/");
-    for (let end = 1; end < parts.length; end++) folders.add(parts.slice(0, end).join("/"));
+/** Writes files below a folder; folders get the mode of the umask, owners are for the archiver. */
+export function writeTree(folder: string, files: readonly File[]): void {
+  for (const entry of files) {
+    const path = join(folder, entry.path);
+    mkdirSync("owner" in entry ? path : dirname(path), { recursive: true });
+    if ("link" in entry) symlinkSync(entry.link, path);
+    else {
+      if ("bytes" in entry) writeFileSync(path, entry.bytes);
+      chmodSync(path, entry.mode);
+    }
   }
-  return [...folders].sort();
+}
+
+/** Lends a new folder in the project's cache, and removes it afterwards. */
+export async function inWorkFolder<T>(root: string, use: (folder: string) => T | Promise<T>): Promise<T> {
+  const cache = join(root, "node_modules/.cache/tokenwatt");
+  mkdirSync(cache, { recursive: true });
+  const folder = mkdtempSync(join(cache, "pack-"));
+  try {
+    return await use(folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }

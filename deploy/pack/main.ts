@@ -1,81 +1,108 @@
-// `npm run pack`: dist/ with a tarball, a Debian package and an OCI image layout of the program, for x64 and arm64. Equal
-// sources give equal bytes: every time in an artefact is SOURCE_DATE_EPOCH, or else that of the last commit.
+// `npm run pack`: dist/ with a tarball, a Debian package, an rpm and an OCI image layout of the program, for x64 and arm64;
+// a line on stderr for each as it is finished. Every time in an artefact is SOURCE_DATE_EPOCH, or else that of the last commit.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { CommanderError } from "commander";
 import { bundleAgent } from "./bundle.ts";
-import { gzip, haveXz, xz } from "./compress.ts";
-import { debianPackage } from "./deb.ts";
-import { below } from "./files.ts";
-import { imageArchive } from "./oci.ts";
-import { tar } from "./tar.ts";
-import type { Architecture, Sources } from "./tree.ts";
-import { askProgram, programTree, writeTree } from "./tree.ts";
+import type { File } from "./files.ts";
+import { below, inWorkFolder, writeTree } from "./files.ts";
+import { writeImageArchive } from "./oci.ts";
+import type { Architecture, PackOptions } from "./options.ts";
+import { readOptions } from "./options.ts";
+import { debianPackage, rpmPackage, stagePackage } from "./packages.ts";
+import { tarXzFolder } from "./tar.ts";
+import { missingTools } from "./tools.ts";
+import type { Sources } from "./tree.ts";
+import { askProgram, programTree } from "./tree.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const FORMS = ["folder", "tar", "deb", "oci"] as const;
-const { values } = parseArgs({
-  options: {
-    out: { type: "string", default: join(root, "dist") },
-    architecture: { type: "string", default: "x64,arm64" },
-    form: { type: "string", default: "tar,deb,oci" },
-    // xz: 9 saves a percent or two and takes several times as long.
-    preset: { type: "string", default: "6" },
-  },
-});
-const architectures = choose("architecture", values.architecture, ["x64", "arm64"] as const);
-const forms = choose("form", values.form, FORMS);
-const out = values.out;
-const preset = Number(values.preset);
-mkdirSync(out, { recursive: true });
-
-const written: string[] = [];
-const sources = await gather();
-const trees = new Map(
-  architectures.map((architecture) => [architecture, programTree(sources, architecture)]),
-);
-for (const architecture of architectures) await pack(architecture);
-if (forms.includes("oci")) write(`tokenwatt-${sources.version}-oci.tar`, imageArchive(sources, trees));
-for (const path of written) {
-  const bytes = readFileSync(path);
-  console.log(`${digestOf(bytes)}  ${basename(path)}  ${(bytes.length / 1e6).toFixed(1)} MB`);
+try {
+  await main(readOptions(root, process.argv.slice(2)));
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error;
+  process.exitCode = error.exitCode;
 }
-if (written.length > 0) {
+
+async function main(options: PackOptions): Promise<void> {
+  const missing = missingTools(options.only);
+  if (missing.length > 0) {
+    console.error(`Cannot pack ${options.only.join(", ")}: not installed:\n  ${missing.join("\n  ")}`);
+    process.exitCode = 1;
+    return;
+  }
+  // The folders that tools archive get their modes from it.
+  process.umask(0o022);
+  mkdirSync(options.out, { recursive: true });
+  const began = performance.now();
+  const sources = await gather();
+  const trees = new Map<Architecture, readonly File[]>();
+  for (const one of options.arch) trees.set(one, await programTree(sources, one));
+  console.error(`the program is bundled, ${secondsSince(began)}`);
+  const written: string[] = [];
+  for (const [architecture, tree] of trees) {
+    written.push(...(await packArchitecture(options, sources, architecture, tree)));
+  }
+  if (options.only.includes("oci")) {
+    const path = join(options.out, `tokenwatt-${sources.version}-oci.tar`);
+    written.push(
+      await timed(() => inWorkFolder(root, (work) => writeImageArchive(path, work, sources, trees))),
+    );
+  }
+  if (written.length === 0) return;
   const sums = written.map((path) => `${digestOf(readFileSync(path))}  ${basename(path)}\n`);
-  writeFileSync(join(out, "SHA256SUMS"), sums.sort().join(""));
+  writeFileSync(join(options.out, "SHA256SUMS"), sums.sort().join(""));
 }
 
 async function gather(): Promise<Sources> {
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
   const bundle = await bundleAgent(root);
-  return { root, version, time: sourceTime(), bundle, texts: askProgram(root, bundle) };
+  return { root, version, time: sourceTime(), bundle, texts: await askProgram(root, bundle) };
 }
 
-async function pack(architecture: Architecture): Promise<void> {
-  const tree = trees.get(architecture) ?? [];
+/** Everything but the image, which is for all architectures; returns the paths of the files. */
+async function packArchitecture(
+  { only, out, preset }: PackOptions,
+  sources: Sources,
+  architecture: Architecture,
+  tree: readonly File[],
+): Promise<string[]> {
+  const written: string[] = [];
   const name = `tokenwatt-${sources.version}-linux-${architecture}`;
-  if (forms.includes("folder")) {
+  if (only.includes("folder")) {
     rmSync(join(out, name), { recursive: true, force: true });
     writeTree(join(out, name), tree);
   }
-  if (forms.includes("tar")) {
-    const archive = tar(below(name, tree), { time: sources.time });
-    if (haveXz()) write(`${name}.tar.xz`, await xz(archive, preset));
-    else {
-      console.warn("xz is not installed: the tarball is gzip, and larger than it should be");
-      write(`${name}.tar.gz`, gzip(archive));
-    }
+  if (only.includes("tarball")) {
+    const path = join(out, `${name}.tar.xz`);
+    await inWorkFolder(root, async (work) => {
+      writeTree(work, below(name, tree));
+      written.push(await timed(() => tarXzFolder(path, work, sources.time, preset)));
+    });
   }
-  if (forms.includes("deb")) write(...(await debianPackage(sources, tree, architecture, preset)));
+  if (only.includes("deb") || only.includes("rpm")) {
+    await inWorkFolder(root, async (folder) => {
+      const staged = { sources, architecture, folder };
+      await stagePackage(staged, tree);
+      if (only.includes("deb")) written.push(await timed(() => debianPackage(staged, out, preset)));
+      if (only.includes("rpm")) written.push(await timed(() => rpmPackage(staged, out)));
+    });
+  }
+  return written;
 }
 
-function write(name: string, bytes: Uint8Array): void {
-  const path = join(out, name);
-  writeFileSync(path, bytes);
-  written.push(path);
+/** Makes a file and says so. */
+async function timed(make: () => string | Promise<string>): Promise<string> {
+  const began = performance.now();
+  const path = await make();
+  console.error(`${basename(path)}: ${(statSync(path).size / 1e6).toFixed(1)} MB, ${secondsSince(began)}`);
+  return path;
+}
+
+function secondsSince(began: number): string {
+  return `${((performance.now() - began) / 1000).toFixed(1)} s`;
 }
 
 function digestOf(bytes: Uint8Array): string {
@@ -90,14 +117,4 @@ function sourceTime(): number {
   throw new Error(
     "Cannot date the artefacts: SOURCE_DATE_EPOCH is not set to seconds, and there is no git commit",
   );
-}
-
-function choose<T extends string>(option: string, text: string, known: readonly T[]): T[] {
-  return text.split(",").map((word) => {
-    const found = known.find((one) => one === word);
-    if (found === undefined) {
-      throw new Error(`Cannot read --${option} as one of ${known.join(", ")}: got ${JSON.stringify(word)}`);
-    }
-    return found;
-  });
 }

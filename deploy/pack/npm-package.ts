@@ -4,8 +4,7 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { gunzipSync } from "node:zlib";
-import { untar } from "./tar.ts";
+import { fileOfTarball } from "./tar.ts";
 
 /** What package-lock.json says of a package. */
 export interface Locked {
@@ -35,21 +34,15 @@ export function lockedFiles(
   if (locked?.integrity === undefined) throw new Error(`Cannot pack ${name}: it is not in package-lock.json`);
   const folder = join(root, "node_modules", name);
   if (existsSync(folder)) return new Map(paths.map((path) => [path, readFileSync(join(folder, path))]));
-  const archive = gunzipSync(fetched(root, `${name}@${locked.version}`, locked.integrity));
-  const files = untar(archive, (path) => paths.includes(path.replace("package/", "")));
-  const found = new Map(
-    files.flatMap((entry) => ("bytes" in entry ? [[entry.path.replace("package/", ""), entry.bytes]] : [])),
-  );
-  for (const path of paths) {
-    if (!found.has(path)) throw new Error(`Cannot pack ${name}@${locked.version}: it holds no ${path}`);
-  }
-  return found;
+  const archive = fetched(root, `${name}@${locked.version}`, locked.integrity);
+  return new Map(paths.map((path) => [path, fileOfTarball(archive, `package/${path}`)]));
 }
 
-function fetched(root: string, spec: string, integrity: string): Buffer {
+/** The path of the package's archive. */
+function fetched(root: string, spec: string, integrity: string): string {
   const cache = join(root, "node_modules/.cache/tokenwatt/npm");
   const kept = join(cache, `${spec.replaceAll(/[@/]/g, "-")}.tgz`);
-  if (existsSync(kept) && matches(readFileSync(kept), integrity)) return readFileSync(kept);
+  if (existsSync(kept) && matches(readFileSync(kept), integrity)) return kept;
   mkdirSync(cache, { recursive: true });
   const folder = mkdtempSync(join(cache, "fetch-"));
   try {
@@ -69,7 +62,7 @@ function fetched(root: string, spec: string, integrity: string): Buffer {
       );
     }
     renameSync(archive, kept);
-    return readFileSync(kept);
+    return kept;
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -2,13 +2,16 @@
 // Debian's libraries, node, the program; the last two pulls of an upgrade are small. There is no shell and no package
 // manager inside; `tokenwatt` in it is a script for the node beside it, so that `kubectl exec` works.
 import { createHash } from "node:crypto";
-import { gzip } from "./compress.ts";
+import { mkdirSync, mkdtempSync } from "node:fs";
+import { join } from "node:path";
 import { debianBase } from "./debian-base.ts";
 import type { File } from "./files.ts";
-import { below, file } from "./files.ts";
+import { below, file, writeTree } from "./files.ts";
+import { gzip } from "./gzip.ts";
+import type { Architecture } from "./options.ts";
 import { MALLOC, NODE_FLAGS } from "./runtime.ts";
-import { tar } from "./tar.ts";
-import type { Architecture, Sources } from "./tree.ts";
+import { tarFolder, tarTree } from "./tar.ts";
+import type { Sources } from "./tree.ts";
 
 const GOARCH: Readonly<Record<Architecture, string>> = { x64: "amd64", arm64: "arm64" };
 const HOME = "usr/lib/tokenwatt";
@@ -23,57 +26,80 @@ interface Descriptor {
   readonly size: number;
 }
 
-/** The archive of an image layout; `trees` holds the program for each architecture. */
-export function imageArchive(sources: Sources, trees: ReadonlyMap<Architecture, readonly File[]>): Buffer {
-  const blobs = new Map<string, File>();
+/**
+ * Writes the archive of an image layout to `path`, and returns that. `trees` holds the program for each architecture, `work`
+ * is a folder for it to use.
+ */
+export async function writeImageArchive(
+  path: string,
+  work: string,
+  sources: Sources,
+  trees: ReadonlyMap<Architecture, readonly File[]>,
+): Promise<string> {
+  const blobs: File[] = [];
   const add = (mediaType: string, content: string | Uint8Array): Descriptor => {
     const bytes = Buffer.from(content);
     const hex = createHash("sha256").update(bytes).digest("hex");
-    blobs.set(hex, file(`blobs/sha256/${hex}`, bytes));
+    blobs.push(file(`blobs/sha256/${hex}`, bytes));
     return { mediaType, digest: `sha256:${hex}`, size: bytes.length };
   };
-  const manifests = [...trees].map(([architecture, tree]) => ({
-    ...manifest(sources, architecture, tree, add),
-    platform: {
-      os: "linux",
-      architecture: GOARCH[architecture],
-      ...(architecture === "arm64" ? { variant: "v8" } : {}),
-    },
+  const images = [...trees].map(async ([architecture, tree]) => ({
+    ...manifest(sources, architecture, await packLayers(work, sources, architecture, tree), add),
+    platform: platform(architecture),
   }));
   const index = "application/vnd.oci.image.index.v1+json";
+  const manifests = await Promise.all(images);
   const image = add(
     index,
     json({ schemaVersion: 2, mediaType: index, manifests, annotations: labels(sources) }),
   );
   const reference = { "org.opencontainers.image.ref.name": sources.version };
-  const files = [
+  const layout = join(work, "layout");
+  mkdirSync(layout);
+  writeTree(layout, [
     file("oci-layout", json({ imageLayoutVersion: "1.0.0" })),
     file(
       "index.json",
       json({ schemaVersion: 2, mediaType: index, manifests: [{ ...image, annotations: reference }] }),
     ),
-    ...blobs.values(),
-  ];
-  return tar(files, { time: sources.time });
+    ...blobs,
+  ]);
+  return tarFolder(path, layout, sources.time);
+}
+
+interface Layer {
+  /** Of the archive before compression. */
+  readonly diffId: string;
+  readonly packed: Buffer;
+}
+
+/** The layers, compressed at the same time in Node's threads. */
+async function packLayers(
+  work: string,
+  sources: Sources,
+  architecture: Architecture,
+  tree: readonly File[],
+): Promise<Layer[]> {
+  const layers = await imageLayers(sources, architecture, tree);
+  return Promise.all(
+    layers.map(async (files) => {
+      const archive = tarTree(mkdtempSync(join(work, "layer-")), files, sources.time);
+      const diffId = `sha256:${createHash("sha256").update(archive).digest("hex")}`;
+      return { diffId, packed: await gzip(archive, 6) };
+    }),
+  );
 }
 
 function manifest(
   sources: Sources,
   architecture: Architecture,
-  tree: readonly File[],
+  layers: readonly Layer[],
   add: (mediaType: string, content: string | Uint8Array) => Descriptor,
 ): Descriptor {
-  const layers = imageLayers(sources, architecture, tree).map((files) => {
-    const archive = tar(files, { time: sources.time });
-    const diffId = `sha256:${createHash("sha256").update(archive).digest("hex")}`;
-    return { diffId, descriptor: add("application/vnd.oci.image.layer.v1.tar+gzip", gzip(archive, 6)) };
-  });
   const created = new Date(sources.time * 1000).toISOString();
   const config = {
     created,
-    os: "linux",
-    architecture: GOARCH[architecture],
-    ...(architecture === "arm64" ? { variant: "v8" } : {}),
+    ...platform(architecture),
     config: {
       User: "65534:65534",
       WorkingDir: "/",
@@ -106,17 +132,26 @@ function manifest(
       schemaVersion: 2,
       mediaType,
       config: add("application/vnd.oci.image.config.v1+json", json(config)),
-      layers: layers.map((layer) => layer.descriptor),
+      layers: layers.map(({ packed }) => add("application/vnd.oci.image.layer.v1.tar+gzip", packed)),
       annotations: labels(sources),
     }),
   );
 }
 
+function platform(architecture: Architecture): object {
+  const variant = architecture === "arm64" ? { variant: "v8" } : {};
+  return { os: "linux", architecture: GOARCH[architecture], ...variant };
+}
+
 /** What each layer holds. */
-function imageLayers(sources: Sources, architecture: Architecture, tree: readonly File[]): File[][] {
+async function imageLayers(
+  sources: Sources,
+  architecture: Architecture,
+  tree: readonly File[],
+): Promise<File[][]> {
   const isNode = ({ path }: File): boolean => path === "bin/node";
   return [
-    debianBase(sources.root, architecture).files,
+    await debianBase(sources.root, architecture),
     below(HOME, tree.filter(isNode)),
     [
       ...below(

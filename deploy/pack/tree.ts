@@ -1,20 +1,18 @@
 // The program as installed: what lies in the tarball's folder and in /usr/lib/tokenwatt. Only node, koffi.node and the
 // SBOM differ between architectures.
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Bundle } from "./bundle.ts";
-import { stripElf } from "./elf.ts";
 import type { File } from "./files.ts";
-import { file } from "./files.ts";
+import { file, inWorkFolder, writeTree } from "./files.ts";
 import type { Packaged } from "./licences.ts";
 import { licenceFiles, readPackage } from "./licences.ts";
 import type { Locked } from "./npm-package.ts";
 import { lockedFiles, readLockfile } from "./npm-package.ts";
+import type { Architecture } from "./options.ts";
 import { sbom } from "./sbom.ts";
-
-/** Architectures as Node names them. */
-export type Architecture = "x64" | "arm64";
+import { run } from "./tools.ts";
 
 /** What an artefact is made from. */
 export interface Sources {
@@ -40,7 +38,7 @@ export interface Texts {
 }
 
 /** The program for one architecture. */
-export function programTree(sources: Sources, architecture: Architecture): File[] {
+export async function programTree(sources: Sources, architecture: Architecture): Promise<File[]> {
   const { bundle, root, texts } = sources;
   const runtime = `node-linux-${architecture}`;
   const node = lockedFiles(root, runtime, ["bin/node", "LICENSE"]);
@@ -53,7 +51,7 @@ export function programTree(sources: Sources, architecture: Architecture): File[
     addonPackage(addon, lockfile[`node_modules/${addon}`]),
   ];
   return [
-    file("bin/node", stripElf(node.get("bin/node") as Uint8Array), 0o755),
+    file("bin/node", await stripped(root, node.get("bin/node") as Uint8Array), 0o755),
     file("bin/tokenwatt", readFileSync(join(root, "deploy/pack/tokenwatt.sh")), 0o755),
     ...bundle.files,
     file(`node_modules/${addon}/koffi.node`, koffi.get(native) as Uint8Array),
@@ -86,6 +84,16 @@ export function programTree(sources: Sources, architecture: Architecture): File[
   ];
 }
 
+/** A program of either architecture without its symbols. */
+function stripped(root: string, program: Uint8Array): Promise<Buffer> {
+  return inWorkFolder(root, (work) => {
+    const [whole, smaller] = [join(work, "whole"), join(work, "stripped")];
+    writeFileSync(whole, program);
+    run("llvm-strip", ["--strip-all", "-o", smaller, whole]);
+    return readFileSync(smaller);
+  });
+}
+
 /** The native code beside node: no bundler sees it, and its package brings no licence text but koffi's. */
 function addonPackage(name: string, locked: Locked | undefined): Packaged {
   if (locked?.license === undefined)
@@ -95,11 +103,8 @@ function addonPackage(name: string, locked: Locked | undefined): Packaged {
 }
 
 /** What the bundled program prints about itself, run on this machine's Node. */
-export function askProgram(root: string, bundle: Bundle): Texts {
-  const cache = join(root, "node_modules/.cache/tokenwatt");
-  mkdirSync(cache, { recursive: true });
-  const folder = mkdtempSync(join(cache, "stage-"));
-  try {
+export function askProgram(root: string, bundle: Bundle): Promise<Texts> {
+  return inWorkFolder(root, (folder) => {
     writeTree(folder, [...bundle.files, ownPackage(root)]);
     const ask = (...words: string[]): string => {
       const { error, status, stderr, stdout } = spawnSync(
@@ -124,19 +129,7 @@ export function askProgram(root: string, bundle: Bundle): Texts {
       schema: ask("config", "schema"),
       config: ask("config", "init"),
     };
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
-
-/** Writes files below a folder. */
-export function writeTree(folder: string, files: readonly File[]): void {
-  for (const entry of files) {
-    if (!("bytes" in entry)) continue;
-    const path = join(folder, entry.path);
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, entry.bytes, { mode: entry.mode });
-  }
+  });
 }
 
 function ownPackage(root: string): File {

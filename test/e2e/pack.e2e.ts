@@ -20,17 +20,28 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { decodeAll } from "../export/otlp-decode.ts";
 import { buildFakeNvml, fakeNvml } from "../fakes/nvml/build.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
-import { footprint, freePort, packFolder, processesOf, programOf, startPacked } from "../tools/packed.ts";
+import {
+  footprint,
+  freePort,
+  packFolder,
+  processesOf,
+  programOf,
+  startPacked,
+  whyNoPacking,
+} from "../tools/packed.ts";
 
 const project = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-pack-"));
 /** A bare host's environment: no npm, no Node, nothing inherited. */
 const bare = { PATH: "/usr/bin:/bin", NO_COLOR: "1" };
+const noPacking = whyNoPacking("folder");
+if (noPacking !== undefined) console.warn(`SKIPPED: the packed program, because ${noPacking}`);
 let program = "";
 /** The default port may be somebody's on this machine. */
 let listen = "";
 
 beforeAll(async () => {
+  if (noPacking !== undefined) return;
   listen = `127.0.0.1:${await freePort()}`;
   // Moved away from the project, so that nothing can be found there by accident.
   program = join(folder, "elsewhere");
@@ -73,7 +84,7 @@ function memoryGroup(): { folder: string; limit(mebibytes: number): void; remove
   return undefined;
 }
 
-describe("the packed program", () => {
+describe.skipIf(noPacking !== undefined)("the packed program", () => {
   test("plays the demo, its numbers those of the recording", () => {
     const { status, stdout } = tokenwatt("demo", "--duration", "15s", "--json");
     expect(status).toBe(0);

@@ -8,34 +8,44 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import type { Kind } from "../../deploy/pack/options.ts";
+import { missingTools } from "../../deploy/pack/tools.ts";
 
 const project = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Packs the project into a folder for this machine and returns the program's folder. */
 export function packFolder(
   out: string,
-  form = "folder",
+  kind: Kind = "folder",
   environment: Readonly<Record<string, string>> = {},
   root = project,
 ): string {
-  pack(out, { forms: form, architectures: process.arch, environment, root });
+  pack(out, { kinds: [kind], architectures: process.arch, environment, root });
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
   return join(out, `tokenwatt-${version}-linux-${process.arch}`);
 }
 
 /** Packs a tarball and unpacks it with the system's tar, as on a host; returns the program's folder. */
 export function unpackedTar(out: string): string {
-  pack(out, { forms: "tar", architectures: process.arch, preset: 0 });
+  pack(out, { kinds: ["tarball"], architectures: process.arch, preset: 0 });
   const archive = readdirSync(out).find((name) => name.includes(".tar."));
   execFileSync("tar", ["-xf", archive as string], { cwd: out });
   return join(out, (archive as string).replace(/\.tar\..*/, ""));
 }
 
-/** What to pack, with commas between forms and between architectures. */
+/** Why these kinds cannot be packed here, or undefined when they can. */
+export function whyNoPacking(...kinds: readonly Kind[]): string | undefined {
+  const missing = missingTools(kinds);
+  if (missing.length === 0) return undefined;
+  return `these tools are not installed (sh test/e2e/install-tools.sh): ${missing.join("; ")}`;
+}
+
+/** What to pack. */
 export interface Packing {
-  readonly forms: string;
+  readonly kinds: readonly Kind[];
+  /** With commas between them. */
   readonly architectures: string;
-  /** xz; 0 is a third of the time of 1. */
+  /** Of xz; 0 takes a third of the time of 1. */
   readonly preset?: number;
   readonly environment?: Readonly<Record<string, string>>;
   readonly root?: string;
@@ -43,8 +53,17 @@ export interface Packing {
 
 /** Packs a project, this one unless told otherwise, into a folder. */
 export function pack(out: string, packing: Packing): void {
-  const { architectures, environment = {}, forms, preset = 1, root = project } = packing;
-  const flags = ["--form", forms, "--architecture", architectures, "--out", out, "--preset", String(preset)];
+  const { architectures, environment = {}, kinds, preset = 1, root = project } = packing;
+  const flags = [
+    "--only",
+    kinds.join(","),
+    "--arch",
+    architectures,
+    "--out",
+    out,
+    "--preset",
+    String(preset),
+  ];
   execFileSync(process.execPath, [join(root, "deploy/pack/main.ts"), ...flags], {
     stdio: ["ignore", "ignore", "inherit"],
     env: { ...process.env, ...environment },
