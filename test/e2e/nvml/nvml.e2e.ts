@@ -1,5 +1,5 @@
 // Real driver libraries and NVIDIA's own headers: every call we bind is exported under some name, every size and offset of
-// layouts.ts is the compiler's, and a library without a driver behind it ends cleanly. No GPU is needed.
+// gpu/nvml/child/layouts.ts is the compiler's, and a library without a driver behind it ends cleanly. No GPU is needed.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
