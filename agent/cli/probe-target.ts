@@ -1,5 +1,5 @@
 // Reads one metric page or gRPC target for `tokenwatt probe` and `doctor`: which server it is, why, and its readings.
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { explainPage, recognise } from "../discovery/explain.ts";
 import { createPageFetcher, notAPage } from "../page/fetch.ts";
 import { parsePage } from "../page/parse.ts";
@@ -137,7 +137,10 @@ function pageBytes(path: string): Buffer {
 
 function fileAt(path: string): Buffer {
   try {
-    return readFileOf(path, PAGE_BYTES_MAX);
+    // `probe /dev/stdin` and `probe <(curl ...)` are pipes that are meant.
+    return existsSync(path) && statSync(path).isFIFO()
+      ? readFileSync(path)
+      : readFileOf(path, PAGE_BYTES_MAX);
   } catch (cause) {
     throw new SourceError("misconfigured", (cause as Error).message, {
       cause,
