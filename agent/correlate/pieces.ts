@@ -127,7 +127,7 @@ export function cut(cutting: Cutting): Piece[] {
 }
 
 /** Seen runs of work that touch `[from, to)`. */
-export function workOf(timeline: Timeline, from: Nanos, to: Nanos): WorkRun[] {
+function workOf(timeline: Timeline, from: Nanos, to: Nanos): WorkRun[] {
   const start = from - workMargin;
   const near = timeline.windows.filter((window) => window.to > start && window.from < to + workMargin);
   const first = near[0]?.from ?? from;

@@ -15,12 +15,12 @@ export interface Stay {
 }
 
 /** A process must have been seen for this long to be a resident. */
-export const residentAfterNanos = 2_000_000_000;
+const residentAfterNanos = 2_000_000_000;
 /**
  * Stands for processes that hold memory but are not listed: other containers' without the host's PID namespace, and
  * sources without process lists (dcgm-exporter).
  */
-export const unlistedPid = 0;
+const unlistedPid = 0;
 /** Drivers keep up to 0.7 GB for themselves; a context with a model on it takes more than this. */
 const heldBytesMin = 2 * 1024 ** 3;
 /** Stays kept at most; a GPU lists a handful. */

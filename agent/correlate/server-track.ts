@@ -39,7 +39,7 @@ const openPolls = 2;
 /** After this many failed polls in a row no interval waits for a server, until it answers or its process appears. */
 const failuresMax = 2;
 /** Reported over three polls ago: not live any more (METERING.md 2, "live source"). */
-export const livePolls = 3;
+const livePolls = 3;
 
 /** The estimator of a server on one GPU. */
 interface Place {

@@ -48,7 +48,10 @@ export interface HttpEndpoint {
   close(): Promise<void>;
 }
 
-/** The endpoint cannot be opened as configured; read like a SourceError. */
+/**
+ * The endpoint cannot be opened as configured; read like a SourceError.
+ * Exported for its test: a port that is taken looks the same from outside.
+ */
 export class ListenError extends Error {
   readonly kind = "misconfigured";
   readonly hint: string;

@@ -24,7 +24,7 @@ export interface PrometheusWriter {
   write(snapshot: LedgerSnapshot, format: TextFormat): string;
 }
 
-/** A writer for one resource. */
+/** A writer for one resource. Exported for its test: snapshots of every kind. */
 export function createPrometheusWriter(resource: Attributes): PrometheusWriter {
   const common = Object.fromEntries(
     COMMON_LABELS.flatMap((key) => (resource[key] === undefined ? [] : [[key, String(resource[key])]])),
@@ -86,7 +86,10 @@ export class PrometheusPages {
 
 const EMPTY: LedgerSnapshot = { sequence: 0, time: 0n, points: [] };
 
-/** The snapshot without series of a tenant: who the customers are is not for everyone who reaches the port. */
+/**
+ * The snapshot without series of a tenant: who the customers are is not for everyone who reaches the port.
+ * Exported for its test: snapshots of every kind.
+ */
 export function withoutTenants(snapshot: LedgerSnapshot | undefined): LedgerSnapshot | undefined {
   if (snapshot === undefined) return undefined;
   return {
@@ -95,7 +98,10 @@ export function withoutTenants(snapshot: LedgerSnapshot | undefined): LedgerSnap
   };
 }
 
-/** The format an Accept header asks for; OpenMetrics only where it is named and not weighed below plain text. */
+/**
+ * The format an Accept header asks for; OpenMetrics only where it is named and not weighed below plain text.
+ * Exported for its test: headers of every scraper.
+ */
 export function negotiate(accept: string | undefined): TextFormat {
   let best: TextFormat = "prometheus";
   let weight = 0;

@@ -73,7 +73,10 @@ const OF_INSTANCE: ReadonlySet<string> = new Set([
   ...["graphicsActiveRatio", "smActiveRatio", "tensorActiveRatio", "dramActiveRatio"],
 ]);
 
-/** All GPUs of a page. Of several series with one name and GPU, which are its pods, the first counts. */
+/**
+ * All GPUs of a page. Of several series with one name and GPU, which are its pods, the first counts.
+ * Exported for its test: pages of every version.
+ */
 export function readPage(page: MetricPage, scale: DcgmScale): ReadonlyMap<string, Row> {
   const boards = new Map<string, Board>();
   for (const [name, samples] of page.samples) {

@@ -115,7 +115,10 @@ export const DCGM_FIELDS: readonly DcgmField[] = [
   },
 ];
 
-/** Whether a value is one of DCGM's ways to say that it has none. */
+/**
+ * Whether a value is one of DCGM's ways to say that it has none.
+ * Exported for its test: every blank value of the library.
+ */
 export function isBlank(value: number): boolean {
   return !Number.isFinite(value) || value >= BLANK_F64 || (value >= BLANK_I32 && value <= 0x7fff_ffff);
 }

@@ -51,7 +51,10 @@ export async function readHostInventory(clock: Clock): Promise<HostInventory> {
   return ((await askModule(clock, module, TIMEOUT_MS)) ?? {}) as HostInventory;
 }
 
-/** Name and version of an os-release file, without the code name behind them: "Debian GNU/Linux 12". */
+/**
+ * Name and version of an os-release file, without the code name behind them: "Debian GNU/Linux 12".
+ * Exported for its test: files of every distribution.
+ */
 export function osDescriptionOf(osRelease: string): string | undefined {
   const quoted = /^PRETTY_NAME=(.*)$/m.exec(osRelease)?.[1] ?? "";
   const name = quoted.trim().replace(/^(["'])(.*)\1$/, "$2");

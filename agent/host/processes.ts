@@ -129,13 +129,19 @@ function startedWith(proc: string, ports: ReadonlySet<number>): number[] {
   return found;
 }
 
-/** `--port 8000` or `--port=8000` in a command line whose arguments end in NUL. */
+/**
+ * `--port 8000` or `--port=8000` in a command line whose arguments end in NUL.
+ * Exported for its test: command lines of every engine.
+ */
 export function portOfCommand(commandLine: string): number | undefined {
   const match = /(?:^|\0)--port(?:=|\0)(\d{1,5})(?:\0|$)/.exec(commandLine);
   return match === null ? undefined : Number(match[1]);
 }
 
-/** Ports of `--port`, `--http-port`, `--grpc-port`, `--metrics-port`, `--server-port`: those of masters and links are not. */
+/**
+ * Ports of `--port`, `--http-port`, `--grpc-port`, `--metrics-port`, `--server-port`: those of masters and links are not.
+ * Exported for its test: command lines of every engine.
+ */
 export function servingPortsOf(commandLine: string): number[] {
   const matches = commandLine.matchAll(
     /(?:^|\0)--(?:(?:http|grpc|metrics|server)[-_])?port(?:=|\0)(\d{1,5})(?=\0|$)/g,
@@ -162,7 +168,10 @@ export function ephemeralPorts(proc = "/proc"): readonly [number, number] {
   return [Number(first) || 32_768, Number(last) || 60_999];
 }
 
-/** The unified path of a /proc/PID/cgroup file, or on a version 1 host that of systemd's or the longest hierarchy. */
+/**
+ * The unified path of a /proc/PID/cgroup file, or on a version 1 host that of systemd's or the longest hierarchy.
+ * Exported for its test: cgroup files of every runtime.
+ */
 export function cgroupOf(file: string): string | undefined {
   const lines = file.split("\n").flatMap((line) => {
     const match = /^(\d+):([^:]*):(\/.*)$/.exec(line);
@@ -173,7 +182,7 @@ export function cgroupOf(file: string): string | undefined {
   return (unified ?? systemd ?? lines.toSorted((a, b) => b.path.length - a.path.length)[0])?.path;
 }
 
-/** The unit, container and pod a cgroup path names. */
+/** The unit, container and pod a cgroup path names. Exported for its test: cgroup files of every runtime. */
 export function homeOf(
   path: string | undefined,
 ): Pick<ProcessReading, "cgroup" | "unit" | "container" | "pod"> {

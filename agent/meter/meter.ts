@@ -79,7 +79,10 @@ const inInterval: OwnTime = {};
 /** Where the tokens that are billed are counted; a host with a gateway bills from it. */
 export type BillingSource = "engine" | "gateway";
 
-/** Postings of one interval by a meter that remembers nothing of earlier ones. */
+/**
+ * Postings of one interval by a meter that remembers nothing of earlier ones.
+ * Exported for its test: sums of many intervals.
+ */
 export function postings(interval: SettledInterval, facts: MeterFacts): readonly AnyPosting[] {
   return new Meter().post(interval, facts);
 }
@@ -382,7 +385,7 @@ export class Meter {
 }
 
 /** Which family is billed: the gateways' where there is one, for it knows what a customer got. */
-export function billingSource(facts: MeterFacts): BillingSource {
+function billingSource(facts: MeterFacts): BillingSource {
   for (const server of facts.servers.values()) if (server.family === "gateway") return "gateway";
   return "engine";
 }

@@ -136,7 +136,7 @@ function setSecret(metadata: Metadata, key: string, value: string, from: string)
 }
 
 /** The folder of our .proto files, beside agent/ in the source tree and beside the bundle when packed. */
-export const protoFolder = fileURLToPath(new URL("../../proto", import.meta.url));
+const protoFolder = fileURLToPath(new URL("../../proto", import.meta.url));
 
 /**
  * The definition of a service in `proto/<file>`, by full name, for clients and servers. 64-bit integers arrive as

@@ -31,7 +31,10 @@ export function createLog(level: LogLevel | "silent" = "info"): Log {
   return wrap(logger, {}, new Limiter());
 }
 
-/** A line as the journal reads it: pino writes `{"level":40,` first. */
+/**
+ * A line as the journal reads it: pino writes `{"level":40,` first.
+ * Exported for its test: lines of every level.
+ */
 export function journalLine(line: string): string {
   const { debug, error, info, warn } = priorities;
   const priority = { "2": debug, "3": info, "4": warn }[line[9] ?? ""] ?? error;

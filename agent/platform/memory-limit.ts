@@ -2,7 +2,7 @@
 // SIGKILL, which says nothing: so it is said before. 96 MiB was enough for 8 simulated GPUs and nothing else.
 
 /** Below this the agent is killed sooner or later: at 64 MiB it does not live to its first export. */
-export const MEMORY_BYTES_LEAST = 128 * 1024 * 1024;
+const MEMORY_BYTES_LEAST = 128 * 1024 * 1024;
 
 /** The limit in bytes, undefined where there is none. */
 export function memoryLimitBytes(): number | undefined {

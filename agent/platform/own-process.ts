@@ -34,7 +34,10 @@ export function keepProgramPagesFew(clock: Clock, log?: Log): Cancel {
   return every(clock, PERIOD_MS, release, clock.now() + FIRST_MS * 1e6);
 }
 
-/** Gives the pages back now and returns how many bytes of them were resident. Throws where /proc or koffi cannot be read. */
+/**
+ * Gives the pages back now and returns how many bytes of them were resident. Throws where /proc or koffi cannot be read.
+ * Exported for its test: the kernel says what it did.
+ */
 export async function releaseProgramPages(): Promise<number> {
   const { default: koffi } = await import("koffi");
   const madvise = koffi.load(null).func("int madvise(uint64_t address, size_t bytes, int advice)");
@@ -45,7 +48,7 @@ export async function releaseProgramPages(): Promise<number> {
   return released;
 }
 
-/** The read-only mappings of this process' own program. */
+/** The read-only mappings of this process' own program. Exported for its test: maps of every layout. */
 export function programPages(): MappedPages[] {
   return mappedPages(readFileSync("/proc/self/smaps", "latin1"), readlinkSync("/proc/self/exe"));
 }
@@ -53,6 +56,7 @@ export function programPages(): MappedPages[] {
 /**
  * The mappings of a file in a smaps text (proc(5)) whose pages can be read again from the file: private, not writable,
  * and without an anonymous page, which is one that was changed in memory (relocations) and would be lost.
+ * Exported for its test: maps of every layout.
  */
 export function mappedPages(smaps: string, file: string): MappedPages[] {
   return smaps.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m).flatMap((mapping) => {

@@ -144,7 +144,10 @@ function coreOnly(): Buffer {
   return writer.finish();
 }
 
-/** A GetLoadsResponse (version = 2, loads = 4), by the field numbers of `dialect`. */
+/**
+ * A GetLoadsResponse (version = 2, loads = 4), by the field numbers of `dialect`.
+ * Exported for its test: broken messages.
+ */
 export function decodeLoads(bytes: Uint8Array, dialect: LoadFields): Loads {
   const reader = new WireReader(bytes);
   const ranks: RankLoad[] = [];

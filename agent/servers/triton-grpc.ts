@@ -63,7 +63,10 @@ function toReading(model: ModelStatistics): TokenReading {
   };
 }
 
-/** A ModelStatisticsResponse: versions of one model are summed; counts no number can hold are dropped. */
+/**
+ * A ModelStatisticsResponse: versions of one model are summed; counts no number can hold are dropped.
+ * Exported for its test: broken messages.
+ */
 export function decodeModelStatistics(bytes: Uint8Array): { models: ModelStatistics[]; ignored: number } {
   const reader = new WireReader(bytes);
   const models = new Map<string, ModelStatistics>();

@@ -24,7 +24,7 @@ export const usageReports: ServerType<typeof config> = {
   open: (entry, context) => openUsageReports(entry, context),
 };
 
-/** A receiver that listens once `run` is called. */
+/** A receiver that listens once `run` is called. Exported for its test: it listens on a port of its own. */
 export function openUsageReports(entry: Entry, context: SourceContext): ReceiverSource {
   return openReceiver("usage-reports", entry, context, (parts) => {
     const { memory, totals } = parts;
@@ -41,7 +41,10 @@ export function openUsageReports(entry: Entry, context: SourceContext): Receiver
 }
 
 const RECORDS_MAX = 1000;
-/** Reads requests into totals; rejects with WireError what is unreadable or too large. */
+/**
+ * Reads requests into totals; rejects with WireError what is unreadable or too large.
+ * Exported for its test: broken messages.
+ */
 export function createUsageReader(
   parts: UsageCountingParts & { readonly aliases?: Readonly<Record<string, string>> | undefined },
 ): (bytes: Buffer) => Promise<Taken> {

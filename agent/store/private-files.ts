@@ -18,7 +18,7 @@ import { dirname, join, resolve } from "node:path";
 /** Mode of files. */
 export const FILE_MODE = 0o640;
 /** Mode of folders. */
-export const FOLDER_MODE = 0o750;
+const FOLDER_MODE = 0o750;
 const ENTRIES_MAX = 20_000;
 /** Files that are opened by name, some of them by SQLite, which follows links. */
 const OWN_FILES = /^(ledger\.db(-wal|-shm)?|agent\.(lock|pid)|instance-id|tokenwatt\.pid)$/;

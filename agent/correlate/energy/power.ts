@@ -99,7 +99,7 @@ export class PowerSeries {
 }
 
 /** Watts over a stretch in millijoules. */
-export function millijoules(watts: number, from: Nanos, to: Nanos): number {
+function millijoules(watts: number, from: Nanos, to: Nanos): number {
   return (watts * (to - from)) / 1e6;
 }
 

@@ -115,6 +115,7 @@ export type Endpoint =
 /**
  * What an endpoint means: `http://` plaintext, `https://` TLS, no scheme TLS (the specification's default), `unix:`
  * plaintext. An OTLP/HTTP address is refused: its port or path would only fail at the first send.
+ * Exported for its test: endpoints of every form.
  */
 export function parseEndpoint(text: string): Endpoint {
   if (parseUnixSocket(text) !== undefined) return { target: text, tls: false };

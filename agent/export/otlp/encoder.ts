@@ -99,13 +99,6 @@ export function createOtlpEncoder(options: OtlpEncoderOptions): OtlpEncoder {
   };
 }
 
-/** The requests of one snapshot: for tests and tools that encode once. */
-export function encodeOtlp(snapshot: LedgerSnapshot, resource: Attributes, version = "0"): Uint8Array[] {
-  return createOtlpEncoder({ resource, version })
-    .encode(snapshot)
-    .map((request) => request.bytes);
-}
-
 function groupOf(groups: Map<string, Group>, name: string): Group {
   const known = groups.get(name);
   if (known !== undefined) return known;

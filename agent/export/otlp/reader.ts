@@ -63,7 +63,10 @@ export function splitRequest(bytes: Uint8Array): readonly [Uint8Array, Uint8Arra
   return [buildRequest(points.slice(0, half)), buildRequest(points.slice(half))];
 }
 
-/** A request of these points, in their order; resource and scope are those of the first point. */
+/**
+ * A request of these points, in their order; resource and scope are those of the first point.
+ * Exported for its test: it undoes what is read.
+ */
 export function buildRequest(points: readonly RawPoint[]): Uint8Array {
   const [first] = points;
   if (first === undefined) return new Uint8Array(0);

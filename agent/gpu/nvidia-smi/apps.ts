@@ -39,7 +39,10 @@ export async function readApps(clock: Clock, program: string, slot: Slot): Promi
   return ended.code === 0 || parsed.lists.size > 0 ? parsed : undefined;
 }
 
-/** Rows `uuid, pid, MiB, name`; the name may hold commas. */
+/**
+ * Rows `uuid, pid, MiB, name`; the name may hold commas.
+ * Exported for its test: texts of every tool and version.
+ */
 export function parseApps(lines: readonly string[]): ProcessLists {
   const lists = new Map<string, GpuProcess[]>();
   const unknown = new Set<string>();

@@ -32,7 +32,10 @@ export function missingDevice(nodes: readonly string[] = CONTROL_NODES): Missing
   return judgeRefusal(node, openError(node), statSync(node).ctimeMs > performance.timeOrigin);
 }
 
-/** The verdict on an error of open(2); `younger`: the node was made after this process had started. */
+/**
+ * The verdict on an error of open(2); `younger`: the node was made after this process had started.
+ * Exported for its test: no host refuses in every way.
+ */
 export function judgeRefusal(
   node: string,
   code: string | undefined,

@@ -7,7 +7,10 @@ import type { MeterFound } from "./meter.ts";
 
 const TIMEOUT_MS = 5000;
 
-/** Watts in the tool's answer; undefined when the BMC has no DCMI power. */
+/**
+ * Watts in the tool's answer; undefined when the BMC has no DCMI power.
+ * Exported for its test: answers of every board.
+ */
 export function parseDcmi(output: string): number | undefined {
   const match = /Instantaneous power reading:\s*(\d+)\s*Watts/i.exec(output);
   const state = /Power reading state is:\s*(\w+)/i.exec(output)?.[1];

@@ -46,7 +46,7 @@ export function localInstant(wall: number, zone: string): number {
 }
 
 /** Milliseconds a zone's clocks are ahead of UTC at an instant. */
-export function offsetOf(at: number, zone: string): number {
+function offsetOf(at: number, zone: string): number {
   const fields: Record<string, number> = {};
   for (const { type, value } of formatOf(zone).formatToParts(at)) {
     if (type !== "literal") fields[type] = Number(value);

@@ -157,7 +157,7 @@ function money(
 }
 
 /** Cost on one basis, in the currency; undefined while no GPU-second had a known price. */
-export function costOn(basis: CostBasis, cost: KpiTotals["cost"]): number | undefined {
+function costOn(basis: CostBasis, cost: KpiTotals["cost"]): number | undefined {
   if (cost === undefined) return undefined;
   const states: readonly CostState[] =
     basis === "fleet" ? wholeCost : basis === "allocation" ? allocated : ["token_active"];

@@ -17,7 +17,10 @@ export interface Met {
   readonly requests: number;
 }
 
-/** Bounds of the requests at or below `seconds`: whole buckets below it, and the bucket it lies in. */
+/**
+ * Bounds of the requests at or below `seconds`: whole buckets below it, and the bucket it lies in.
+ * Exported for its test: histograms of every kind.
+ */
 export function metBounds(histogram: Histogram, seconds: number): Met {
   let [min, max, requests] = [0, 0, 0];
   for (const [bucket, count] of histogram.counts.entries()) {

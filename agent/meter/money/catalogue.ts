@@ -57,6 +57,7 @@ export interface Catalogue {
 /**
  * Whether a catalogue name means this product: equal, or all its words occur in the product's name in any order
  * ("H100 80GB" means "NVIDIA H100 80GB HBM3", but "H100" does not mean "GH100X").
+ * Exported for its test: names of every product.
  */
 export function namesProduct(pattern: string, product: string): boolean {
   const words = (text: string): string[] => text.toLowerCase().split(/[\s_-]+/u);

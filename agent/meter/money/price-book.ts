@@ -25,7 +25,7 @@ export interface PricedSince {
 }
 
 /** Outcomes that are billed where a price file does not say. */
-export const billedByDefault: readonly Outcome[] = ["ok"];
+const billedByDefault: readonly Outcome[] = ["ok"];
 const keptNanos = 36n * 86_400_000_000_000n;
 const pricesMax = 50_000;
 

@@ -1,6 +1,6 @@
-// One unary gRPC call as bytes in and out, and what a peer says of itself: reflection (v1, v1alpha) and health.
+// One unary gRPC call as bytes in and out, and what a peer says of itself: reflection (v1, v1alpha).
 // Only methods that read can be called (read-methods.ts); nothing here takes a method name from outside.
-// Facts: grpc.reflection.v1 and v1alpha share their field numbers; grpc.health.v1 (github.com/grpc/grpc-proto, 2026).
+// Facts: grpc.reflection.v1 and v1alpha share their field numbers.
 import type { Cancel, Clock } from "../../platform/clock.ts";
 import type { Client, GrpcTarget, ServiceError } from "../../platform/grpc.ts";
 import { callMetadata, status } from "../../platform/grpc.ts";
@@ -123,22 +123,5 @@ function eachField(reader: WireReader, tag: number, nested?: () => void, value?:
   }
 }
 
-/** Whether the peer says it serves, or undefined where it has no health service. */
-export async function checkHealth(peer: GrpcPeer): Promise<boolean | undefined> {
-  try {
-    return await callUnary(peer, "/grpc.health.v1.Health/Check", Buffer.alloc(0), (bytes) => {
-      const reader = new WireReader(bytes);
-      let serving = false;
-      eachField(reader, tagOf(1, "varint"), undefined, () => {
-        serving = reader.uint() === 1;
-      });
-      return serving;
-    });
-  } catch (error) {
-    if ((error as Partial<ServiceError>).code === status.UNIMPLEMENTED) return undefined;
-    throw error;
-  }
-}
-
 /** Bytes as they are. */
-export const asBytes = (bytes: Buffer): Buffer => bytes;
+const asBytes = (bytes: Buffer): Buffer => bytes;

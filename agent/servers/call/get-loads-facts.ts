@@ -43,7 +43,10 @@ export async function readServerFacts(peer: GrpcPeer, service: LoadService): Pro
   return { ...info, ...model };
 }
 
-/** GetServerInfoResponse of sglang and TokenSpeed: server_args (1, Struct), version (7). */
+/**
+ * GetServerInfoResponse of sglang and TokenSpeed: server_args (1, Struct), version (7).
+ * Exported for its test: broken messages.
+ */
 export function decodeServerArgs(bytes: Uint8Array): ServerFacts {
   const reader = new WireReader(bytes);
   const args = new Map<string, string>();

@@ -1,7 +1,7 @@
 // Every gRPC method of a server that this program can call. All of them read: Abort, Shutdown, Flush, Sleep and the like
 // have no client code, because calls are typed by this list. Facts: the .proto files named by each source.
 
-/** The methods, by full path. */
+/** The methods, by full path. Exported for its test: the list is the promise. */
 export const readMethods = [
   "/tokenwatt.v1.TokenCounters/Watch",
   "/inference.GRPCInferenceService/ServerMetadata",
@@ -16,7 +16,6 @@ export const readMethods = [
   "/tokenspeed.grpc.scheduler.TokenSpeedScheduler/GetLoads",
   "/tokenspeed.grpc.scheduler.TokenSpeedScheduler/GetServerInfo",
   "/tokenspeed.grpc.scheduler.TokenSpeedScheduler/GetModelInfo",
-  "/grpc.health.v1.Health/Check",
   "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
   "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ] as const;

@@ -9,7 +9,7 @@ import type { GrpcPeer } from "./call.ts";
 import { explainGrpcError } from "./errors.ts";
 
 /** What an entry of any server polled over gRPC may say. */
-export const grpcServerConfig = z.strictObject({
+const grpcServerConfig = z.strictObject({
   ...commonFields,
   ...grpcFields,
   pollMs: z.int().min(100).max(600_000).default(1000),
@@ -50,7 +50,7 @@ export function grpcServer(server: GrpcServer): ServerType<typeof grpcServerConf
 }
 
 /** A source that polls `server` at the endpoint of `entry`. */
-export function openGrpcServer(
+function openGrpcServer(
   server: GrpcServer,
   entry: GrpcServerEntry,
   context: SourceContext,

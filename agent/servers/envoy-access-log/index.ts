@@ -11,7 +11,7 @@ import { openReceiver, receiverFields, refuseOpenListener } from "../receive/rec
 import { decodeAccessLogs } from "./decode.ts";
 import { toUsage } from "./usage.ts";
 
-/** Where in the dynamic metadata the numbers are. */
+/** Where in the dynamic metadata the numbers are. Exported for its test: entries of every gateway. */
 export const metadataFields = z
   .strictObject({
     namespace: z.string().min(1).default("io.envoy.ai_gateway"),
@@ -52,7 +52,7 @@ export const envoyAccessLog: ServerType<typeof config> = {
   open: (entry, context) => openEnvoyAccessLog(entry, context),
 };
 
-/** A receiver that listens once `run` is called. */
+/** A receiver that listens once `run` is called. Exported for its test: it listens on a port of its own. */
 export function openEnvoyAccessLog(entry: Entry, context: SourceContext): ReceiverSource {
   return openReceiver("envoy-access-log", entry, context, (parts) => serve(parts, entry, context));
 }

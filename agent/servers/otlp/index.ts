@@ -42,7 +42,7 @@ export const otlp: ServerType<typeof config> = {
   open: (entry, context) => openOtlp(entry, context),
 };
 
-/** A receiver that listens once `run` is called. */
+/** A receiver that listens once `run` is called. Exported for its test: it listens on a port of its own. */
 export function openOtlp(entry: Entry, context: SourceContext): ReceiverSource {
   return openReceiver("otlp", entry, context, (parts) => {
     const { memory } = parts;

@@ -15,7 +15,10 @@ import type { ListenTls } from "../../platform/tls.ts";
 import { serveTls } from "../../platform/tls.ts";
 import { SourceError } from "../../source.ts";
 
-/** Connections of one receiver at a time; further ones are closed at once. */
+/**
+ * Connections of one receiver at a time; further ones are closed at once.
+ * Exported for its test: the bound is counted.
+ */
 export const connectionsMax = 256;
 const HANDSHAKE_MS = 10_000;
 /** Who may write to a unix socket: the agent's user and group. */

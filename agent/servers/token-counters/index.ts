@@ -45,7 +45,7 @@ export const tokenCounters: ServerType<typeof config> = {
 };
 
 /** Opens the tail of one target; it connects when `run` is called. */
-export function openTokenCounters(entry: Entry, context: SourceContext): PushServerSource {
+function openTokenCounters(entry: Entry, context: SourceContext): PushServerSource {
   const info = serverInfo("token-counters", entry.family, entry, entry.pollMs);
   const stop = new AbortController();
   let running: Promise<void> = Promise.resolve();

@@ -38,7 +38,7 @@ export interface TokenCountersService {
 type WatchCall = ServerWritableStream<WatchQuery, Buffer>;
 
 /** Adds TokenCounters to a gRPC server. */
-export function addTokenCounters(server: Server, options: TokenCountersOptions): TokenCountersService {
+function addTokenCounters(server: Server, options: TokenCountersOptions): TokenCountersService {
   const watchers = new Map<WatchCall, { send(): void; stop: Cancel }>();
   const watch = (call: WatchCall): void => {
     if (call.request.protocolVersion < 1) {

@@ -74,7 +74,7 @@ const migrations: readonly string[] = [
 ];
 
 /** Version of the file this program writes. */
-export const schemaVersion = migrations.length;
+const schemaVersion = migrations.length;
 
 /** Brings the file to this program's version; throws when the file is from a newer program. */
 export function migrate(database: DatabaseSync, path: string): void {

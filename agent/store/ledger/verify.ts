@@ -271,6 +271,6 @@ class Verifier {
 }
 
 /** A bucket by the instant it begins, as people and reports name it. */
-export function bucketName(bucket: number): string {
+function bucketName(bucket: number): string {
   return `${new Date(bucket * 900_000).toISOString().slice(0, 16)}Z`;
 }

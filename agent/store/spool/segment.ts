@@ -44,7 +44,7 @@ export interface FoundSegment {
 }
 
 /** The file name of a segment: sorts by sequence. */
-export function segmentName(first: number): string {
+function segmentName(first: number): string {
   return `${String(first).padStart(16, "0")}.segment`;
 }
 

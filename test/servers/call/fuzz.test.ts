@@ -4,10 +4,8 @@ import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import type { TokenReading, TokenSample } from "../../../agent/model.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
-import { openChannel } from "../../../agent/platform/grpc.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
 import { tagOf, WireError, WireReader } from "../../../agent/platform/protobuf-reader.ts";
-import { checkHealth } from "../../../agent/servers/call/call.ts";
 import { decodeServerArgs } from "../../../agent/servers/call/get-loads-facts.ts";
 import { decodeAccessLogs } from "../../../agent/servers/envoy-access-log/decode.ts";
 import { metadataFields } from "../../../agent/servers/envoy-access-log/index.ts";
@@ -407,26 +405,6 @@ describe("tails and polls under mutated answers", () => {
     const reflection = answers(reflectionOf(["grpc.health.v1.Health", service]));
     expect(await polls(getLoads, await fakePeer(methods, reflection))).toBeGreaterThan(10);
   });
-});
-
-test("a health service that answers anything at all", async () => {
-  const healthy = field(1, 1);
-  const broken = fc.sample(brokenMessages(healthy), 40);
-  let asked = 0;
-  const peer = await fakePeer({ "/grpc.health.v1.Health/Check": () => broken[asked++ % 40] as Buffer });
-  closing.push(() => peer.close());
-  const target = { target: peer.address };
-  const channel = openChannel(target);
-  closing.push(() => channel.close());
-  for (let call = 0; call < 40; call++) {
-    const answer = checkHealth({ channel, target, timeoutMs: 1000, clock: systemClock() });
-    expect(["boolean", "number"]).toContain(
-      await answer.then(
-        (seen) => typeof seen,
-        (error) => typeof error.code,
-      ),
-    );
-  }
 });
 
 describe("WireReader", () => {

@@ -30,7 +30,6 @@ describe("gRPC methods", () => {
       "/tokenspeed.grpc.scheduler.TokenSpeedScheduler/GetLoads",
       "/tokenspeed.grpc.scheduler.TokenSpeedScheduler/GetServerInfo",
       "/tokenspeed.grpc.scheduler.TokenSpeedScheduler/GetModelInfo",
-      "/grpc.health.v1.Health/Check",
       "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
       "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     ]);

@@ -4,7 +4,7 @@ import { systemClock, virtualClock } from "../../../agent/platform/clock.ts";
 import { openChannel } from "../../../agent/platform/grpc.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
 import { WireError } from "../../../agent/platform/protobuf-reader.ts";
-import { checkHealth, reflectServices } from "../../../agent/servers/call/call.ts";
+import { reflectServices } from "../../../agent/servers/call/call.ts";
 import { explainGrpcError } from "../../../agent/servers/call/errors.ts";
 import { decodeServerArgs } from "../../../agent/servers/call/get-loads-facts.ts";
 import { decodeLoads, getLoads } from "../../../agent/servers/get-loads.ts";
@@ -252,14 +252,13 @@ describe("get-loads", () => {
   });
 });
 
-describe("reflection and health", () => {
-  test("are absent, not errors, where a peer has neither", async () => {
+describe("reflection", () => {
+  test("is absent, not an error, where a peer has none", async () => {
     const peer = await serve({});
     const target = { target: peer.address };
     const channel = openChannel(target);
     closing.push(() => channel.close());
     const grpcPeer = { channel, target, timeoutMs: 2000, clock: context.clock };
     expect(await reflectServices(grpcPeer)).toBeUndefined();
-    expect(await checkHealth(grpcPeer)).toBeUndefined();
   });
 });

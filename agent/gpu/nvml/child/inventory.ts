@@ -149,7 +149,7 @@ function notePersistence(nvml: Nvml, device: Device): void {
 // ---------------------------------------------------------------------------------------------- MIG
 
 /** Whether MIG is on now; a GPU that cannot answers no. */
-export function migEnabled(nvml: Nvml, device: Device): boolean {
+function migEnabled(nvml: Nvml, device: Device): boolean {
   const current = new Cell(WORD);
   const pending = new Cell(WORD);
   const code = nvml.call("nvmlDeviceGetMigMode", device.handle, current, pending);

@@ -83,7 +83,10 @@ export const FIELD_ID = {
 /** nvmlSamplingType_t. */
 export const RING = { power: 0, utilization: 1 } as const;
 
-/** Bytes behind every buffer that no call may touch; drivers have grown a struct by 8 to 16 bytes at a time. */
+/**
+ * Bytes behind every buffer that no call may touch; drivers have grown a struct by 8 to 16 bytes at a time.
+ * Exported for its test: the fake library writes up to it.
+ */
 export const GUARD_BYTES = 256;
 const GUARD = 0xa5;
 

@@ -113,7 +113,7 @@ const PLACES = [
 ] as const;
 
 /** Every path tried, in order: only the configured one if there is one, else the loader's own, then known places. */
-export function libraryCandidates(configured?: string): readonly string[] {
+function libraryCandidates(configured?: string): readonly string[] {
   if (configured !== undefined) return [configured];
   return [NAME, ...PLACES.map((place) => `${place}/${NAME}`).filter((path) => existsSync(path))];
 }
