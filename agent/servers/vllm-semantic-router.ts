@@ -6,6 +6,14 @@ import type { Outcome } from "../model.ts";
 import { textServer } from "./page/server.ts";
 
 const COMPLETION = "llm_model_completion_tokens";
+const SIGNS = [
+  "llm_model_routing_latency_seconds_count",
+  "llm_model_routing_modifications",
+  "llm_routing_reason_codes",
+  "llm_model_inflight_requests",
+  "llm_model_requests",
+  "llm_model_cost",
+];
 /** Reasons that end a request; others (a usage that could not be read, a classifier that failed) do not. */
 const ENDS: Readonly<Record<string, Outcome>> = {
   cancellation: "aborted",
@@ -35,12 +43,13 @@ export const vllmSemanticRouter = textServer({
     "llm_model_tpot_seconds",
     "llm_model_completion_latency_seconds",
   ],
-  // The names are plain; the histogram of its own routing time is on every page of it.
-  recognises: (page) =>
-    page.samples.has("llm_model_routing_latency_seconds_count") &&
-    (page.samples.has(COMPLETION) || page.samples.has("llm_model_requests"))
-      ? "llm_model_* families and llm_model_routing_latency_seconds"
-      : undefined,
+  // The names are plain: what only a router of models has must stand beside them, and no other label than the model.
+  recognises: (page) => {
+    const counted = page.samples.get(COMPLETION) ?? page.samples.get("llm_model_requests");
+    const labels = Object.keys(counted?.[0]?.labels ?? {});
+    const beside = SIGNS.some((name) => page.samples.has(name));
+    return beside && labels.join() === "model" ? "llm_model_* families of a router of models" : undefined;
+  },
   read: (readings) => {
     readings.input("llm_model_prompt_tokens", () => undefined);
     readings.tokens("output", COMPLETION);
