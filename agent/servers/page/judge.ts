@@ -118,7 +118,9 @@ export class Judge {
     const born =
       look.began === undefined
         ? look.interrupted !== undefined && !shared.several && !shared.forgotten.has(epoch)
-        : look.began >= this.watchedSince;
+        : look.began >= this.watchedSince ||
+          // Its clock may be behind ours: it is younger, and counts as if it had begun again.
+          (look.began > (current.began ?? look.began) && this.#isRestart(page, look, current));
     if (born) return { run: this.#open(look, true), restarts: 1, mixed: false };
     if (current.epoch === undefined && this.#compare(page, current).fell === 0) {
       current.epoch = epoch;
@@ -148,7 +150,10 @@ export class Judge {
     }
     if (others === 0) return undefined;
     const began = look.oldest();
-    const born = began !== undefined && began >= this.watchedSince;
+    const born =
+      began !== undefined &&
+      (began >= this.watchedSince ||
+        (began > (current.began ?? began) && this.#isRestart(page, look, current)));
     if (!born) this.#several(notes);
     return { run: this.#open({ ...look, began }, born), restarts: born ? 1 : 0, mixed: false };
   }
@@ -288,9 +293,10 @@ export class Judge {
       if (!this.#table.isVolume(series)) continue;
       const value = page.values[place] as number;
       const before = run.raw[series] ?? Number.NaN;
-      if (value > little || value > before) return false;
-      if (!(before > 0)) continue;
       const seen = this.#seen(series);
+      const least = this.#failed > seen && before > 0 ? before / 10 : 0;
+      if (value > before || value > Math.max(little, least)) return false;
+      if (!(before > 0)) continue;
       const most = this.#failed > seen ? before : this.#renewed > seen ? before / 2 : 0;
       // Counters of a few events may stand where they stood.
       if (value < most) fell++;

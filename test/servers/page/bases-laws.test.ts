@@ -226,6 +226,26 @@ describe("pages that name no begin", () => {
     );
   });
 
+  test("lose no token of a restart that a failed look and two further pages show", () => {
+    // A life begins with less than the one before ended with: else nothing fell.
+    const more = fc.array(fc.integer({ min: 1000, max: 9000 }), { minLength: 1, maxLength: 5 });
+    const life = fc.tuple(fc.integer({ min: 1, max: 100 }), more).map(([first, rest]) => [first, ...rest]);
+    const lives = fc.array(life, { maxLength: 5 });
+    fc.assert(
+      fc.property(lives, fc.boolean(), (all, agents) => {
+        const looks = Array.from({ length: 3 }, (): Step => ({ kind: "look", process: 0, damage: {} }));
+        const steps = all.flatMap((life): Step[] => [
+          { kind: "restart", process: 0 },
+          ...(agents ? [{ kind: "agent" } as const] : []),
+          ...life.flatMap((tokens): Step[] => [{ kind: "make", process: 0, user: "a", tokens }, ...looks]),
+        ]);
+        const { agent, made } = run(world, steps);
+        expect(agent.booked).toBe(made);
+        expect(agent.resets).toBe(all.length);
+      }),
+    );
+  });
+
   test("of several processes book nothing that was not made, and say so", () => {
     const several = { ...world, processes: 3 } as const;
     fc.assert(
