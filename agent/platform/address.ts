@@ -1,7 +1,7 @@
 // Addresses as an operator writes them: `host:port`, `[::1]:port`, `http(s)://host:port/path`, `unix:/path`. Read in one
 // place, so that a listener, a peer, a probe and a message mean the same by one text. A user name or password in an
 // address is refused, but for metric pages, which are asked with it; wherever an address is shown it is masked.
-import { isIPv6 } from "node:net";
+import { isIPv4, isIPv6 } from "node:net";
 import { z } from "zod";
 
 /** Where something listens or is reached over TCP; `host` without brackets. */
@@ -62,7 +62,7 @@ export function parseHostPort(text: string, options: HostPortOptions = {}): Host
     return { wanted: "host:port", hint: `an IPv6 address stands in brackets: "[::1]:${examplePort}"` };
   const [, inner, name, portText] = /^(?:\[([^[\]]*)\]|([^:[\]]+))(?::(.*))?$/.exec(text) ?? [];
   const host = inner ?? name;
-  if (host === undefined || (inner !== undefined && !isIPv6(inner))) {
+  if (host === undefined || !(inner === undefined ? isName(host) : isIPv6(inner))) {
     return { wanted: "host:port", hint: `for example "localhost:${examplePort}" or "[::1]:${examplePort}"` };
   }
   if (portText === undefined) {
@@ -76,6 +76,12 @@ export function parseHostPort(text: string, options: HostPortOptions = {}): Host
     wanted: `host:port with a port from ${least} to ${PORT_MAX}`,
     hint: `for example "${text.slice(0, text.length - portText.length)}${examplePort}"`,
   };
+}
+
+/** A host name (RFC 1123, and underscores, which container networks use) or an IPv4 address; digits alone are the latter. */
+function isName(host: string): boolean {
+  if (/^[\d.]+$/.test(host)) return isIPv4(host);
+  return host.length <= 253 && /^[\p{L}\p{N}_](?:[\p{L}\p{N}_.-]*[\p{L}\p{N}_.])?$/u.test(host);
 }
 
 /** `http://host:port/path` or `https://...`; the port may be left out. */

@@ -77,8 +77,8 @@ const rows: readonly (readonly [what: string, yaml: string, words?: string])[] =
   ],
 
   [
-    "a password in a server's address",
-    'servers: { vllm: [{ endpoint: "http://reader:s3cret@h:1" }] }\n',
+    "a password in a server's address that is not of the web",
+    'servers: { token-counters: [{ endpoint: "reader:s3cret@h:1" }] }\n',
     "credentials go into `bearerFile` or `headers`",
   ],
   [

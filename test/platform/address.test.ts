@@ -56,6 +56,9 @@ describe("parseHostPort()", () => {
     ["h: 1", 'for example "localhost:8000"'],
     ["h:0x10", 'for example "h:8000"'],
     [":8000", 'for example "localhost:8000" or "[::1]:8000"'],
+    ["*:8000", 'for example "localhost:8000" or "[::1]:8000"'],
+    ["256.0.0.1:8000", 'for example "localhost:8000" or "[::1]:8000"'],
+    ["-h:8000", 'for example "localhost:8000" or "[::1]:8000"'],
     ["", 'for example "localhost:8000"'],
   ])("says of %j: %s", (text, hint) => {
     expect(parseHostPort(text)).toMatchObject({ hint });
