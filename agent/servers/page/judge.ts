@@ -236,7 +236,11 @@ export class Judge {
     }
     this.#candidates = this.#candidates.filter((one) => one !== candidate);
     this.#lastCandidate = undefined;
-    if (candidate.restart) return { run: this.#open(look, true), restarts: 1, mixed: false };
+    if (candidate.restart) {
+      // The process before is gone: a page that happens to stand where it stood is none of it.
+      this.shared.runs = this.shared.runs.filter(({ epoch }) => epoch !== undefined);
+      return { run: this.#open(look, true), restarts: 1, mixed: false };
+    }
     if (!candidate.beside && !kind.beside) {
       const { most } = compare(page, closest.raw, this.#table.isVolume);
       closest.pace = Math.max(closest.pace, (2 * most) / secondsSince(closest.at, look));
