@@ -11,6 +11,7 @@ import { UsageError } from "./common/errors.ts";
 import type { Io } from "./common/io.ts";
 import { printLine, tell } from "./common/io.ts";
 import type { ReportRange } from "./report/range.ts";
+import type { LedgerView } from "./report/repriced.ts";
 
 const FORMATS = ["table", "csv", "json", "focus", "cloudevents"] as const;
 const UNITS: readonly string[] = ["hour", "day", "week", "month"];
@@ -57,6 +58,7 @@ export function register(program: Command, io: Io): void {
     .option("--sort <column>", "largest first by a column of the CSV, for example revenue")
     .option("--top <number>", "the first lines only; the total stays that of all")
     .option("--waste", "hours and money of GPUs that were held or free and made nothing, by server and GPU")
+    .option("--reprice <file>", "revenue as this price file would have it; nothing is changed")
     .option("--format <name>", FORMATS.join(", "), "table")
     .option("--json", "the same as --format json")
     .option("--state-dir <folder>", "where the ledger lies (default: stateDir of the configuration)")
@@ -89,14 +91,15 @@ async function report(options: ReportOptions, io: Io): Promise<void> {
   const reader = await openLedger(options, io);
   try {
     const range = readRange(options, unit, Number((reader.time ?? 0n) / 1_000_000n));
+    const view = await repricedBy(options.reprice, reader, io);
     if (format === "focus" || format === "cloudevents") {
-      await exchange(format, reader, range, given ?? billedSource(reader), io);
+      await exchange(format, view, range, given ?? billedSource(reader), io);
     } else if (options.waste === true) {
       const { wasteReport } = await import("./report/waste.ts");
       printLine(io, wasteReport(reader, range, format));
     } else {
       const hasPeriods = unit !== undefined;
-      await figures(format, { options, reader, range, groups, where, given, hasPeriods }, io);
+      await figures(format, { options, reader: view, range, groups, where, given, hasPeriods }, io);
     }
     tellIfEmpty(reader, range, io);
     if (reader.rowsWait)
@@ -107,6 +110,17 @@ async function report(options: ReportOptions, io: Io): Promise<void> {
   } finally {
     reader.close();
   }
+}
+
+/** The ledger under another price file, where one is named. */
+async function repricedBy(file: string | undefined, reader: LedgerReader, io: Io): Promise<LedgerView> {
+  if (file === undefined) return reader;
+  const { readPrices } = await import("../config/prices.ts");
+  const { repriced } = await import("./report/repriced.ts");
+  const catalogue = readPrices(file);
+  tell(io, `revenue at the prices of ${file} (${catalogue.version}), costs as they were booked`);
+  const metric = billedSource(reader) === "gateway" ? "tokenwatt.gateway.tokens" : "tokenwatt.tokens";
+  return repriced(reader, catalogue, metric);
 }
 
 /** The ledger of the configured state directory, open for reading. */
@@ -129,7 +143,7 @@ export async function ledgerFile(
 
 interface Work {
   readonly options: ReportOptions;
-  readonly reader: LedgerReader;
+  readonly reader: LedgerView;
   readonly range: ReportRange;
   readonly groups: readonly Group[];
   readonly where: readonly (readonly [Group, string])[];
@@ -159,7 +173,7 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
     const total = lineObject(answer.total, plan);
     printLine(io, JSON.stringify({ ...head, ...until, lines, total }));
   } else {
-    printLine(io, reportTable(entries, answer.total, layout, io.stdout.columns ?? columnsOf(io)));
+    printLine(io, reportTable(entries, answer.total, layout, columnsOf(io) ?? io.stdout.columns));
     tell(io, `${iso(range.from)} to ${iso(range.to)}, ${source} tokens, days of ${range.zone}`);
   }
   if (left > 0) tell(io, `${left} more lines are in the total and not shown`);
@@ -175,7 +189,7 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
 
 async function exchange(
   format: "focus" | "cloudevents",
-  reader: LedgerReader,
+  reader: LedgerView,
   range: ReportRange,
   source: ReportSource,
   io: Io,
@@ -203,7 +217,7 @@ async function exchange(
 }
 
 /** Whose tokens are billed: a gateway's where the ledger has any. */
-function billedSource(reader: LedgerReader): ReportSource {
+function billedSource(reader: LedgerView): ReportSource {
   return reader.series(new Set(["tokenwatt.gateway.tokens"])).size > 0 ? "gateway" : "engine";
 }
 
@@ -262,7 +276,7 @@ function readSource(given: string | undefined): ReportSource | undefined {
 }
 
 /** Only gateways know customers; kinds and outcomes are those of whose tokens are billed. */
-function defaultSource(groups: readonly Group[], reader: LedgerReader): ReportSource {
+function defaultSource(groups: readonly Group[], reader: LedgerView): ReportSource {
   if (groups.includes("tenant") || groups.includes("endpoint")) return "gateway";
   const isOfServers = groups.some((group) => group === "server" || group === "gpu_type");
   return !isOfServers && (groups.includes("kind") || groups.includes("outcome"))

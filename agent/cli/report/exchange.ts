@@ -7,12 +7,13 @@ import { decimalOf, integerOf } from "../../meter/money/split.ts";
 import { nameOf, printableName, unknownName } from "../../meter/names.ts";
 import type { Dimensions } from "../../model.ts";
 import { rowId } from "../../store/ledger/digests.ts";
-import type { LedgerReader, StoredRow } from "../../store/ledger/reader.ts";
+import type { StoredRow } from "../../store/ledger/reader.ts";
 import type { ReportRange } from "./range.ts";
+import type { LedgerView } from "./repriced.ts";
 
 /** One event per closed bucket row of tokens, oldest first. */
 export function* cloudEvents(
-  reader: LedgerReader,
+  reader: LedgerView,
   range: ReportRange,
   source: ReportSource,
 ): Generator<string> {

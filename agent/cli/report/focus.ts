@@ -9,10 +9,11 @@ import { bucketMillis } from "../../meter/ledger/grid.ts";
 import { decimalOf, integerOf } from "../../meter/money/split.ts";
 import { nameOf, unknownName } from "../../meter/names.ts";
 import type { Dimensions } from "../../model.ts";
-import type { LedgerReader, StoredSeries } from "../../store/ledger/reader.ts";
+import type { StoredSeries } from "../../store/ledger/reader.ts";
 import { csv } from "./formats.ts";
 import { groupName } from "./groups.ts";
 import type { ReportRange } from "./range.ts";
+import type { LedgerView } from "./repriced.ts";
 
 /** Attributes that tell one charge from another. */
 const keys = [
@@ -43,7 +44,7 @@ export interface Focus {
 }
 
 /** The charges of a range. */
-export function focusCsv(reader: LedgerReader, range: ReportRange, source: ReportSource): Focus {
+export function focusCsv(reader: LedgerView, range: ReportRange, source: ReportSource): Focus {
   const metric = source === "gateway" ? "tokenwatt.gateway.tokens" : "tokenwatt.tokens";
   const series = reader.series(new Set([metric]));
   const charges = billedPeriods(range).flatMap((period) => chargesOf(reader, series, period, source));
@@ -78,7 +79,7 @@ function wholeMonth(at: number, zone: string): Period {
 }
 
 function chargesOf(
-  reader: LedgerReader,
+  reader: LedgerView,
   series: ReadonlyMap<number, StoredSeries>,
   [period, billing]: readonly [Period, Period],
   source: ReportSource,

@@ -6,8 +6,9 @@ import type { Group, Plan } from "../../meter/figures/report-plan.ts";
 import { groupKeys, isShared, plannedMetrics } from "../../meter/figures/report-plan.ts";
 import { bucketMillis } from "../../meter/ledger/grid.ts";
 import { nameOf } from "../../meter/names.ts";
-import type { LedgerReader, StoredSeries } from "../../store/ledger/reader.ts";
+import type { StoredSeries } from "../../store/ledger/reader.ts";
 import { UsageError } from "../common/errors.ts";
+import type { LedgerView } from "./repriced.ts";
 
 const dayMillis = 86_400_000;
 const coveredMetric = "tokenwatt.covered_time";
@@ -46,7 +47,7 @@ interface Found {
 }
 
 /** Every group of every period that has anything booked, periods in order, groups by name; and all of them together. */
-export function readReport(reader: LedgerReader, question: Question): Answer {
+export function readReport(reader: LedgerView, question: Question): Answer {
   const { groups, periods, plan, where } = question;
   refusePrunedEdges(reader, periods);
   const series = reader.series(plannedMetrics(plan));
@@ -88,7 +89,7 @@ export function groupName(group: Group, value: string | undefined): string {
 }
 
 function sumPeriod(
-  reader: LedgerReader,
+  reader: LedgerView,
   { groups, plan }: Question,
   series: ReadonlyMap<number, StoredSeries>,
   period: Period,
@@ -133,7 +134,7 @@ function fits({ dimensions }: StoredSeries, where: Question["where"]): boolean {
 }
 
 /** Seconds of each period that the ledger covers: while the agent ran, or was known to be away. */
-function coveredSeconds(reader: LedgerReader, periods: readonly Period[]): readonly (number | undefined)[] {
+function coveredSeconds(reader: LedgerView, periods: readonly Period[]): readonly (number | undefined)[] {
   const series = reader.series(new Set([coveredMetric, gpuTimeMetric]));
   return periods.map(({ from, to }) => {
     let covered: bigint | undefined;
@@ -159,7 +160,7 @@ function sum(parts: readonly (number | undefined)[]): number {
 }
 
 /** An edge inside a day whose rows were pruned would put all of that day on one side of it. */
-function refusePrunedEdges(reader: LedgerReader, periods: readonly Period[]): void {
+function refusePrunedEdges(reader: LedgerView, periods: readonly Period[]): void {
   const kept = reader.rowsFrom * bucketMillis;
   for (const { from, to } of periods) {
     const edge = [from, to].find((at) => at < kept && at % dayMillis !== 0);

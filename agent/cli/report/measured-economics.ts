@@ -4,6 +4,8 @@
 
 import { bucketMillis } from "../../meter/ledger/grid.ts";
 import { integerOf } from "../../meter/money/split.ts";
+import { nameOf } from "../../meter/names.ts";
+import type { Dimensions } from "../../model.ts";
 import type { LedgerReader } from "../../store/ledger/reader.ts";
 import { UsageError } from "../common/errors.ts";
 import { NANO } from "../common/numbers.ts";
@@ -22,29 +24,68 @@ export interface Measured {
   readonly billableTokens: bigint;
   readonly cost: bigint;
   readonly revenue: bigint;
+  /** By model and product of GPU. */
+  readonly rows: readonly MeasuredRow[];
+}
+
+/** What one model did on one product of GPU. Ratios in 1e-9; undefined where a denominator is empty. */
+export interface MeasuredRow {
+  readonly model: string;
+  readonly gpuType: string;
+  readonly allocatedNanos: bigint;
+  readonly billableTokens: bigint;
+  readonly tokensPerGpuHour: bigint | undefined;
+  readonly pricePerMillion: bigint | undefined;
+  readonly revenuePerGpuHour: bigint | undefined;
+  readonly costPerGpuHour: bigint | undefined;
+  readonly costPerMillion: bigint | undefined;
+  readonly ofCapacity: bigint | undefined;
+}
+
+interface RowSums {
+  allocated: bigint;
+  billable: bigint;
+  capacity: bigint;
+  /** 1e-15 of the currency. */
+  revenue: bigint;
+  cost: bigint | undefined;
 }
 
 /** Reads a range in unix milliseconds. An input is absent where its denominator is empty or nothing was priced. */
 export function measure(reader: LedgerReader, from: number, to: number): Measured {
-  const metrics = ["gpu.time", "tokens", "gateway.tokens", "billable_tokens", "capacity_tokens", "cost"];
-  const series = reader.series(new Set(metrics.map((metric) => `tokenwatt.${metric}`)));
-  const sums = reader.sums(from / bucketMillis, to / bucketMillis, series);
+  const metrics = ["gpu.time", "server.gpu_time", "tokens", "gateway.tokens", "billable_tokens"];
+  const names = [...metrics, "capacity_tokens", "cost"].map((metric) => `tokenwatt.${metric}`);
+  const series = reader.series(new Set(names));
   let [all, allocated, tokens, billable, capacity, cost, revenue] = [0n, 0n, 0n, 0n, 0n, 0n, 0n];
   const currencies = new Set<string>();
-  for (const [id, moved] of sums) {
+  const rows = new Map<string, RowSums>();
+  for (const [id, moved] of reader.sums(from / bucketMillis, to / bucketMillis, series)) {
     const one = series.get(id);
     if (one === undefined || typeof moved !== "bigint") continue;
-    const currency = one.dimensions["tokenwatt.currency"];
+    const { dimensions, metric } = one;
+    const currency = dimensions["tokenwatt.currency"];
     if (currency !== undefined) currencies.add(currency);
-    const price = one.dimensions["tokenwatt.price.per_million"];
-    if (price !== undefined) revenue += moved * integerOf(price, 9);
-    if (one.metric === "tokenwatt.gpu.time") {
+    const isAllocated = ALLOCATED.includes(dimensions["tokenwatt.gpu.state"]);
+    const price = dimensions["tokenwatt.price.per_million"];
+    const earned = price === undefined ? 0n : moved * integerOf(price, 9);
+    const row = rowOf(rows, dimensions);
+    revenue += earned;
+    row.revenue += earned;
+    if (metric === "tokenwatt.gpu.time") {
       all += moved;
-      if (ALLOCATED.includes(one.dimensions["tokenwatt.gpu.state"])) allocated += moved;
-    } else if (one.metric === "tokenwatt.tokens") tokens += moved;
-    else if (one.metric === "tokenwatt.billable_tokens") billable += moved;
-    else if (one.metric === "tokenwatt.capacity_tokens") capacity += moved;
-    else if (one.metric === "tokenwatt.cost") cost += moved;
+      if (isAllocated) allocated += moved;
+    } else if (metric === "tokenwatt.server.gpu_time") row.allocated += isAllocated ? moved : 0n;
+    else if (metric === "tokenwatt.tokens") tokens += moved;
+    else if (metric === "tokenwatt.billable_tokens") {
+      billable += moved;
+      row.billable += moved;
+    } else if (metric === "tokenwatt.capacity_tokens") {
+      capacity += moved;
+      row.capacity += moved;
+    } else if (metric === "tokenwatt.cost") {
+      cost += moved;
+      if (isAllocated) row.cost = (row.cost ?? 0n) + moved;
+    }
   }
   if (currencies.size > 1) {
     throw new UsageError(
@@ -69,7 +110,41 @@ export function measure(reader: LedgerReader, from: number, to: number): Measure
     billableTokens: billable,
     cost,
     revenue: revenue / MILLION,
+    rows: [...rows]
+      .sort(([one], [other]) => (one < other ? -1 : 1))
+      .flatMap(([key, sums]) => measuredRow(key, sums)),
   };
+}
+
+/** What names no model, or no one product, belongs to no row. */
+function rowOf(rows: Map<string, RowSums>, dimensions: Dimensions): RowSums {
+  const [model, gpuType] = [dimensions["gen_ai.request.model"], dimensions["hw.model"]];
+  const empty = { allocated: 0n, billable: 0n, capacity: 0n, revenue: 0n, cost: undefined };
+  if (model === undefined || gpuType === undefined) return empty;
+  const key = `${model}\u0000${gpuType}`;
+  const row = rows.get(key) ?? empty;
+  rows.set(key, row);
+  return row;
+}
+
+function measuredRow(key: string, sums: RowSums): readonly MeasuredRow[] {
+  const { allocated, billable, capacity, cost, revenue } = sums;
+  const [model = "", gpuType = ""] = key.split("\u0000");
+  if (allocated === 0n && billable === 0n) return [];
+  return [
+    {
+      model: nameOf(model),
+      gpuType,
+      allocatedNanos: allocated,
+      billableTokens: billable,
+      tokensPerGpuHour: ratio(billable * NANO * NANOS_PER_HOUR, allocated),
+      pricePerMillion: ratio(revenue, billable),
+      revenuePerGpuHour: ratio((revenue * NANOS_PER_HOUR) / MILLION, allocated),
+      costPerGpuHour: cost === undefined ? undefined : ratio(cost * NANOS_PER_HOUR, allocated),
+      costPerMillion: cost === undefined ? undefined : ratio(cost * MILLION, billable),
+      ofCapacity: ratio(billable * NANO, capacity),
+    },
+  ];
 }
 
 function ratio(numerator: bigint, denominator: bigint): bigint | undefined {

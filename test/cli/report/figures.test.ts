@@ -1,0 +1,303 @@
+// Figures that say one thing only (METERING.md 1.6): tokens, seconds and money of a figure are of the same subjects over the
+// same seconds, what is not known has no value, and a range is what people typed.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import type { BookFacts } from "../../../agent/meter/books.ts";
+import { Books } from "../../../agent/meter/books.ts";
+import type { SettledInterval } from "../../../agent/model.ts";
+import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
+import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
+import { catalogueOf } from "../../fakes/catalogue.ts";
+import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "../../meter/fixtures.ts";
+import { runCommand } from "../capture-io.ts";
+import { parseCsv } from "./parse-csv.ts";
+
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+const prices = {
+  version: "v",
+  currency: "USD",
+  gpus: [{ gpu: "H100", pricePerGpuHour: 4 }],
+  tokens: [{ model: "*", kind: "output", pricePerMillionTokens: 1 }],
+};
+
+/** A ledger of these intervals, committed up to `until` seconds. */
+function ledgerOf(intervals: readonly SettledInterval[], facts: BookFacts, until: number): string {
+  const folder = mkdtempSync(join(tmpdir(), "figures-"));
+  folders.push(folder);
+  const books = new Books({ start: START, unixNanos, catalogue: catalogueOf(prices) });
+  const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
+  for (const interval of intervals) books.post(interval, facts);
+  database.commit(new BatchPacker().pack(books.commit(unixNanos(until * SECOND), until * SECOND).batch));
+  database.close();
+  return folder;
+}
+
+interface Line {
+  readonly [name: string]: unknown;
+  readonly kpis: { readonly [name: string]: unknown };
+}
+
+async function run(
+  folder: string,
+  ...words: string[]
+): Promise<{ readonly stdout: string; readonly stderr: string }> {
+  const { exitCode, ...said } = await runCommand(["report", "--state-dir", folder, ...words]);
+  expect(exitCode, said.stderr).toBe(0);
+  return said;
+}
+
+async function lines(folder: string, ...words: string[]): Promise<readonly Line[]> {
+  const { stdout } = await run(folder, "--from", "2026-11-01", "--json", ...words);
+  return (JSON.parse(stdout) as { lines: readonly Line[] }).lines;
+}
+
+const active = { token_active: 900 };
+const output = (tokens: number, more = {}) =>
+  moved({ tokens: { output: tokens }, requests: { ok: 5 }, ...more });
+
+describe("a figure of tokens and GPU time", () => {
+  // A quarter of an hour unobserved, whose tokens are read late, then one observed: 25 M and 6.25 M tokens.
+  const outage = ledgerOf(
+    [
+      intervalOf({ from: 0, to: 900, seconds: { unobserved: 900 }, residents: [] }),
+      intervalOf({
+        ...{ from: 900, to: 1800, seconds: active },
+        increments: [output(25_000_000, { late: true }), output(3_125_000)],
+      }),
+    ],
+    factsOf(),
+    1800,
+  );
+
+  test.each(["", "gpu_type", "server", "model"])(
+    "leaves out tokens that met no GPU time, by %s",
+    async (by) => {
+      const [line] = await lines(outage, ...(by === "" ? [] : ["--by", by]));
+      expect(line?.kpis["tokens_per_gpu_hour"]).toBe(12_500_000);
+      // A quarter of an hour at 4 an hour, for 3.125 M tokens.
+      expect(line?.kpis["cost_per_million_tokens"]).toMatchObject({ allocation: 0.32 });
+      expect(line?.["tokens"]).toEqual({ output: 28_125_000 });
+    },
+  );
+
+  test("takes both over closed buckets where time is shared out at their close, and says until when", async () => {
+    const open = ledgerOf(
+      [
+        intervalOf({ from: 0, to: 900, seconds: active, increments: [output(1_000_000)] }),
+        intervalOf({ from: 900, to: 1200, seconds: { token_active: 300 }, increments: [output(333_333)] }),
+      ],
+      factsOf(),
+      1200,
+    );
+    const { stdout } = await run(open, "--from", "2026-11-01", "--by", "model", "--json");
+    const report = JSON.parse(stdout) as { settled_until: string; lines: readonly Line[] };
+    expect(report.settled_until).toBe("2026-11-01T00:15:00.000Z");
+    expect(report.lines[0]).toMatchObject({
+      model: "m",
+      tokens: { output: 1_333_333 },
+      kpis: { tokens_per_gpu_hour: 4e6 },
+    });
+    expect((await run(open, "--from", "2026-11-01", "--by", "model")).stderr).toContain(
+      "known until 2026-11-01T00:15",
+    );
+  });
+
+  test("counts of a tenant only what this host served", async () => {
+    const customer = (model: string) =>
+      output(1_000_000, { server: "g", family: "gateway", tenant: "acme", model });
+    const increments = [output(1_000_000), customer("m"), customer("elsewhere")];
+    const folder = ledgerOf(
+      [intervalOf({ from: 0, to: 900, seconds: active, increments })],
+      factsOf({ gateway: true }),
+      900,
+    );
+    const [acme] = await lines(folder, "--by", "tenant");
+    expect(acme).toMatchObject({
+      tenant: "acme",
+      tokens: { output: 2_000_000 },
+      kpis: { tokens_per_gpu_hour: 4e6 },
+    });
+    // Of 2 USD one was earned here, and the GPU cost one.
+    expect(acme).toMatchObject({ revenue: "2", cost: "1", kpis: { gross_margin: 0 } });
+  });
+
+  test("has no value where a metric cannot carry the group, never 0", async () => {
+    const folder = ledgerOf(
+      [intervalOf({ from: 0, to: 900, seconds: { token_active: 600, free: 300 }, increments: [output(9)] })],
+      factsOf(),
+      900,
+    );
+    for (const by of ["gpu", "state"]) {
+      const found = await lines(folder, "--by", by);
+      expect(found.map((line) => line.kpis["tokens_per_gpu_hour"])).toEqual(found.map(() => null));
+    }
+    const servers = await lines(folder, "--by", "server");
+    expect(servers.map((line) => line["server"])).toEqual(["s", "(no server)"]);
+    expect(servers[1]?.kpis).toMatchObject({ tokens_per_gpu_hour: null, gross_margin: null });
+  });
+});
+
+describe("a rate", () => {
+  test("divides by the seconds the ledger covers", async () => {
+    const folder = ledgerOf(
+      [
+        intervalOf({
+          from: 0,
+          to: 60,
+          seconds: { token_active: 60 },
+          increments: [output(600, { requests: { ok: 300 } })],
+        }),
+      ],
+      factsOf(),
+      60,
+    );
+    const [line] = await lines(folder);
+    expect(line).toMatchObject({ queries_per_second: 5, tokens_per_second: 10 });
+  });
+});
+
+describe("a report of money", () => {
+  test("keeps currencies apart, in rows of their own, and adds none", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "figures-"));
+    folders.push(folder);
+    const books = new Books({ start: START, unixNanos, catalogue: catalogueOf({ ...prices, gpus: [] }) });
+    const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
+    books.post(intervalOf({ from: 0, to: 60, seconds: active, increments: [output(1_000_000)] }), factsOf());
+    books.setCatalogue(catalogueOf({ ...prices, gpus: [], version: "w", currency: "JPY" }), 60 * SECOND);
+    books.post(
+      intervalOf({ from: 60, to: 120, seconds: active, increments: [output(3_000_000)] }),
+      factsOf(),
+    );
+    database.commit(new BatchPacker().pack(books.commit(unixNanos(900 * SECOND), 900 * SECOND).batch));
+    database.close();
+    const rows = parseCsv(
+      (await run(folder, "--from", "2026-11-01", "--by", "model", "--format", "csv")).stdout,
+    );
+    expect(rows.map(({ currency, model, revenue, tokens }) => [model, tokens, revenue, currency])).toEqual([
+      ["m", "4000000", "3", "JPY"],
+      ["m", "", "1", "USD"],
+    ]);
+    const [line] = await lines(folder, "--by", "model");
+    expect(line).toMatchObject({ revenue: null, currency: null, kpis: { gross_margin: null } });
+    expect(line?.["money"]).toEqual([
+      { currency: "JPY", cost: null, revenue: "3" },
+      { currency: "USD", cost: null, revenue: "1" },
+    ]);
+  });
+});
+
+describe("a range people type", () => {
+  const day = 86_400;
+  // A request an hour for three weeks from Sunday 2026-11-01.
+  const weeks = ledgerOf(
+    Array.from({ length: 21 * 24 }, (_, hour) =>
+      intervalOf({
+        from: hour * 3600,
+        to: hour * 3600 + 60,
+        seconds: { parked: 40, free: 20 },
+        increments: [output(1)],
+      }),
+    ),
+    factsOf(),
+    21 * day,
+  );
+  const tokens = async (...words: string[]): Promise<readonly (readonly string[])[]> =>
+    parseCsv((await run(weeks, "--format", "csv", ...words)).stdout).map((row) => [
+      row["period"] ?? "",
+      row["tokens"] ?? "",
+    ]);
+
+  test.each([
+    [["--from", "7d"], [["", "168"]]],
+    [["--from", "24h"], [["", "24"]]],
+    [["--from", "last-week"], [["", "168"]]],
+    [["--from", "this-month"], [["", "504"]]],
+    [
+      ["--from", "2026-11", "--by", "week"],
+      [
+        ["2026-W44", "24"],
+        ["2026-W45", "168"],
+        ["2026-W46", "168"],
+        ["2026-W47", "144"],
+      ],
+    ],
+  ] as const)("%j", async (words, wanted) => {
+    expect(await tokens(...words)).toEqual(wanted);
+  });
+
+  test("says what the ledger holds where it is empty", async () => {
+    const { stderr } = await run(weeks, "--from", "last-month");
+    expect(stderr).toContain("the ledger holds 2026-11-01T00:00:00.000Z to 2026-11-22");
+  });
+
+  test("--waste names servers and GPUs that were held or free and made nothing", async () => {
+    const rows = parseCsv((await run(weeks, "--from", "2026-11", "--waste", "--format", "csv")).stdout);
+    const hours = (504 * 40) / 3600;
+    expect(rows).toMatchObject([
+      { server: "s", gpu: "GPU-1", parked_hours: "5.6", cost: String(hours * 4), currency: "USD" },
+      { server: "(no server)", gpu: "GPU-1", free_hours: "2.8", cost: "11.2" },
+    ]);
+  });
+
+  test("--where, --sort and --top choose lines, and the total stays that of all that was chosen", async () => {
+    const { stdout, stderr } = await run(
+      weeks,
+      "--from",
+      "2026-11",
+      "--by",
+      "day",
+      "--sort",
+      "tokens",
+      "--top",
+      "2",
+      "--json",
+    );
+    const report = JSON.parse(stdout) as { lines: readonly Line[]; total: Line };
+    expect([report.lines.length, report.total["tokens"]]).toEqual([2, { output: 504 }]);
+    expect(stderr).toContain("19 more lines");
+    const other = await run(weeks, "--from", "2026-11", "--by", "model", "--where", "model=n", "--json");
+    expect((JSON.parse(other.stdout) as { lines: readonly Line[] }).lines).toEqual([]);
+    for (const words of [
+      ["--where", "colour=red"],
+      ["--sort", "colour"],
+      ["--top", "0"],
+    ]) {
+      const { exitCode, stderr: why } = await runCommand(["report", "--state-dir", weeks, ...words]);
+      expect([exitCode, why]).toEqual([2, expect.stringContaining("wanted")]);
+    }
+  });
+
+  test("--reprice prices what was used by another file, from the bucket its price begins", async () => {
+    const path = join(weeks, "other.yaml");
+    const change = "2026-11-11T12:00:00Z";
+    const token = { model: "*", kind: "output" };
+    const file = {
+      ...{ version: "w", currency: "EUR" },
+      tokens: [
+        { ...token, pricePerMillionTokens: 1_000_000, to: change },
+        { ...token, pricePerMillionTokens: 2_000_000, from: change },
+      ],
+    };
+    writeFileSync(path, JSON.stringify(file));
+    const [line] = await lines(weeks, "--reprice", path);
+    // 252 hours before the change, 252 after it.
+    expect(line).toMatchObject({ money: [{ currency: "EUR", revenue: "756" }, { currency: "USD" }] });
+    expect(await lines(weeks)).toMatchObject([{ revenue: "0.000504", currency: "USD" }]);
+  });
+
+  test("a table fits the width it is given", async () => {
+    const { exitCode, stdout } = await runCommand(
+      ["report", "--state-dir", weeks, "--from", "2026-11", "--by", "week"],
+      { COLUMNS: "80" },
+    );
+    expect(exitCode).toBe(0);
+    expect(Math.max(...stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(80);
+    for (const line of stdout.split("\n")) if (/\bcost\b/.test(line)) expect(line).toContain("currency");
+  });
+});
