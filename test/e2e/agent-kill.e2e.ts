@@ -90,7 +90,7 @@ test(`${KILLS} x kill -9 of the agent lose and double no token`, {
       gpu: { backend: "replay", replay: { path: demo, time: "now", fromSeconds: 16, loop: true } },
       servers: { "token-counters": [{ id: "s", endpoint: server.address, pollMs: 200 }] },
       export: { otlp: { endpoint: `http://127.0.0.1:${collector.port}` }, prometheus: { listen: "" } },
-      rates: { exportMs: 1000 },
+      rates: { exportMs: 2000 },
     }),
   );
   const start = (): ChildProcess =>
