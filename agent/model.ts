@@ -591,6 +591,8 @@ export interface LedgerBatch {
   readonly closed: readonly ClosedBucket[];
   /** Usage of buckets that were closed before it arrived. */
   readonly late?: readonly LateRow[];
+  /** Buckets from this one on are open again: the wall clock was stepped back. */
+  readonly reopened?: BucketNumber;
   readonly audit: readonly AuditEntry[];
 }
 

@@ -155,7 +155,7 @@ export class Agent implements AgentLife {
     this.#tried = found?.tried ?? [];
     await pipeline.start(found?.source ?? this.#options.gpu, sources);
     if (search !== undefined) this.#host = this.#watchHost();
-    this.#cancels.push(every(clock, WALL_CHECK_MS, () => watchWall(history)));
+    this.#cancels.push(every(clock, WALL_CHECK_MS, () => watchWall(history, () => exports.beat())));
     if (pipeline.gpu === undefined) this.#cancels.push(every(clock, GPU_RETRY_MS, () => this.#retryGpu()));
     void exports.beat();
     log.info("metering started", {

@@ -82,16 +82,35 @@ function parsedGpus(text: string): readonly GpuInfo[] {
   }
 }
 
-/** Follows a stepped wall clock and puts the step on record; a step back starts every series from 0. */
-export function watchWall({ books, clock, log, pipeline }: History): void {
-  const step = "adjust" in clock ? (clock as SystemClock).adjust() : undefined;
+/**
+ * Follows a stepped wall clock and puts the step on record. What was metered before is committed first, under the time it
+ * was metered in. A host that slept is told from a clock that was set: its time is `unobserved`. A step back begins every
+ * series again, and opens the buckets it goes back to.
+ */
+export async function watchWall(history: History, commit: () => Promise<void>): Promise<void> {
+  const { books, clock, log, pipeline } = history;
+  if (!isSystemClock(clock) || clock.pendingStep() === undefined) return;
+  await commit();
+  const step = clock.pendingStep();
   if (step === undefined) return;
   const at = pipeline.settledUntil;
-  const facts = { seconds: Number(step.nanos) / 1e9, seriesBeginAnew: step.restarted };
-  if (step.restarted) books.ledger.startAnew(clock.unixNanos(at));
+  const last = clock.unixNanos(at);
+  clock.follow(step);
+  const facts = { seconds: Number(step.nanos) / 1e9, seriesBeginAgain: step.restarted };
+  if (step.slept) {
+    const absence = { last, booted: 0n, start: clock.unixNanos(at) };
+    bookAbsence(books, absence, pipeline.intake.gpus, (instant) => clock.instant(instant), "host asleep");
+    log.info("the host slept", { seconds: facts.seconds });
+    return;
+  }
+  if (step.restarted) books.stepBack(clock.unixNanos(at));
   books.note("clock_step", at, facts);
   books.ledger.post([{ metric: "tokenwatt.clock_steps", dimensions: {}, amount: 1 }], at);
   log.warn("wall clock stepped", facts);
+}
+
+function isSystemClock(clock: Clock): clock is SystemClock {
+  return "pendingStep" in clock;
 }
 
 /** What is known of the time before this start. */
@@ -108,6 +127,7 @@ function bookAbsence(
   absence: Absence,
   gpus: ReadonlyMap<string, GpuInfo>,
   instant: (at: UnixNanos) => Nanos,
+  why = "agent down",
 ): void {
   const { booted, last, start } = absence;
   const from = last > booted ? last : booted;
@@ -115,7 +135,7 @@ function bookAbsence(
     books.note("gap", instant(start), { why: "host off", from: String(last), to: String(booted) });
   }
   if (start <= from) return;
-  books.note("gap", instant(start), { why: "agent down", from: String(from), to: String(start) });
+  books.note("gap", instant(start), { why, from: String(from), to: String(start) });
   for (let at = from; at < start; ) {
     const bucketEnd = at - (at % BUCKET_NANOS) + BUCKET_NANOS;
     const to = bucketEnd < start ? bucketEnd : start;

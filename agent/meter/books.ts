@@ -79,6 +79,8 @@ export class Books {
   readonly #unixNanos: (at: Nanos) => UnixNanos;
   #prices: Prices | undefined;
   #audit: AuditEntry[] = [];
+  /** First bucket that a step of the wall clock opened again, until it is stored. */
+  #reopened: BucketNumber | undefined;
 
   constructor(options: BooksOptions, restored?: LedgerRestored) {
     const { catalogue, start, unixNanos } = options;
@@ -146,6 +148,13 @@ export class Books {
     }
   }
 
+  /** The wall clock was stepped back to `start` for good: series begin again, and usage is booked in the hours it gives. */
+  stepBack(start: UnixNanos): void {
+    this.ledger.startAnew(start);
+    const reopened = this.#buckets.reopen(start);
+    if (reopened !== undefined) this.#reopened = Math.min(reopened, this.#reopened ?? reopened);
+  }
+
   /** Adds an entry to the record; it is stored with the next beat. */
   note(kind: AuditEntry["kind"], at: Nanos, body: Readonly<Record<string, unknown>>): void {
     if (this.#audit.length >= auditMax) return;
@@ -166,9 +175,19 @@ export class Books {
     if (this.#prices !== undefined) own.push(priceState(this.#prices));
     const rows = this.#buckets.takeRows();
     const late = this.#buckets.takeLate();
+    const reopened = this.#reopened;
+    this.#reopened = undefined;
     return {
       snapshot,
-      batch: { ...this.ledger.takeChanges(), state: [...state, ...own], rows, closed, late, audit },
+      batch: {
+        ...this.ledger.takeChanges(),
+        state: [...state, ...own],
+        rows,
+        closed,
+        late,
+        audit,
+        ...(reopened === undefined ? {} : { reopened }),
+      },
     };
   }
 
@@ -222,9 +241,13 @@ export class Books {
       this.#billing.restore(row);
       if (row.key === '["prices"]') this.#prices?.remainders.restore(JSON.parse(row.value));
     }
-    if (start >= time - backwardStepMax) return;
-    this.ledger.startAnew(start);
-    const body = { stored: restored.time, found: String(start), done: "series begin again from zero" };
+    if (start >= time) return;
+    const isStepped = start < time - backwardStepMax;
+    if (isStepped) this.stepBack(start);
+    const done = isStepped
+      ? "series begin again from zero"
+      : "time counts twice until the clock has caught up";
+    const body = { stored: restored.time, found: String(start), done };
     this.#audit.push({ at: String(start), kind: "clock_step", body });
   }
 }

@@ -55,22 +55,30 @@ export function every(
   };
 }
 
-/** A step of the wall clock that agent time followed. `restarted`: it went back, so series must begin anew. */
+/** A step by which agent time follows the wall clock. */
 export interface ClockStep {
   readonly nanos: bigint;
+  /** It goes back, so series must begin again from zero. */
   readonly restarted: boolean;
+  /** The host slept for it: time really passed, and none of it was metered. */
+  readonly slept: boolean;
 }
 
 /** The system's clock, whose wall anchor can be brought after a stepped wall clock. */
 export interface SystemClock extends Clock {
   /**
-   * Compares agent time with the wall (METERING.md 7): forward by over 1 s is followed at once; backward the anchor is
-   * kept until the wall catches up, or after 10 minutes followed as `restarted`. Undefined when nothing moved.
+   * Compares agent time with the wall and with the time since boot (METERING.md 7): sleep and steps forward by over 1 s
+   * are followed at once; backward the anchor is kept until the wall catches up, or after 10 minutes followed as
+   * `restarted`. Undefined when nothing moved. Changes nothing yet, so that what was metered can be committed first.
    */
-  adjust(): ClockStep | undefined;
+  pendingStep(): ClockStep | undefined;
+  /** Lets agent time follow a step. */
+  follow(step: ClockStep): void;
 }
 
 const FORWARD_MIN = 1_000_000_000n;
+/** The time since boot is read with 10 ms, apart from the monotonic time. */
+const SLEEP_MIN = 1_000_000_000n;
 const BACKWARD_PATIENCE_NANOS = 600e9;
 
 /** Where a system clock looks; tests bring their own. */
@@ -95,21 +103,29 @@ export function systemClock(options: { speed?: number; sources?: ClockSources } 
   let anchor = BigInt(wall()) * 1_000_000n;
   let behindSince: Nanos | undefined;
   const now = (): Nanos => Math.round(Number(monotonic() - origin) * speed);
-  const adjust = (): ClockStep | undefined => {
+  const sleptSoFar = (): bigint => BigInt(Math.round(upSeconds() * 1e9)) - (monotonic() - origin);
+  let sleptBefore = sleptSoFar();
+  const pendingStep = (): ClockStep | undefined => {
     if (speed !== 1) return undefined;
     const at = now();
+    const slept = sleptSoFar() - sleptBefore;
+    if (slept > SLEEP_MIN) return { nanos: slept, restarted: false, slept: true };
     const off = BigInt(wall()) * 1_000_000n - (anchor + BigInt(at));
     if (off > -FORWARD_MIN) behindSince = undefined;
     else behindSince ??= at;
     const waited = behindSince !== undefined && at - behindSince >= BACKWARD_PATIENCE_NANOS;
     if (off <= FORWARD_MIN && !waited) return undefined;
-    anchor += off;
+    return { nanos: off, restarted: off < 0n, slept: false };
+  };
+  const follow = ({ nanos, slept }: ClockStep): void => {
+    anchor += nanos;
     behindSince = undefined;
-    return { nanos: off, restarted: off < 0n };
+    if (slept) sleptBefore += nanos;
   };
   const clock: SystemClock = {
     now,
-    adjust,
+    pendingStep,
+    follow,
     unixNanos: (at) => anchor + BigInt(Math.round(at)),
     instant: (at) => Number(at - anchor),
     booted: () => anchor + BigInt(now()) - BigInt(Math.round(upSeconds() * 1e9)),

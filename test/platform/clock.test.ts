@@ -1,13 +1,21 @@
 import { describe, expect, test } from "vitest";
+import type { ClockStep } from "../../agent/platform/clock.ts";
 import { every, systemClock, virtualClock } from "../../agent/platform/clock.ts";
 
 /** Sources a test moves by hand. */
-function hands(): { monotonic: bigint; wallMs: number } {
-  return { monotonic: 5_000n, wallMs: 1_800_000_000_000 };
+function hands(): { monotonic: bigint; wallMs: number; upSeconds: number } {
+  return { monotonic: 5_000n, wallMs: 1_800_000_000_000, upSeconds: 7777.77 };
 }
 
 function clockOn(state: ReturnType<typeof hands>): ReturnType<typeof systemClock> {
-  return systemClock({ sources: { monotonic: () => state.monotonic, wall: () => state.wallMs } });
+  return systemClock({
+    sources: {
+      monotonic: () => state.monotonic,
+      wall: () => state.wallMs,
+      // Monotonic time is part of the time since boot.
+      uptime: () => state.upSeconds + Number(state.monotonic) / 1e9,
+    },
+  });
 }
 
 describe("systemClock()", () => {
@@ -25,11 +33,13 @@ describe("systemClock()", () => {
     const state = hands();
     const clock = clockOn(state);
     state.wallMs += 900;
-    expect(clock.adjust()).toBeUndefined();
+    expect(clock.pendingStep()).toBeUndefined();
     state.wallMs += 3_600_000;
-    expect(clock.adjust()).toEqual({ nanos: 3_600_900_000_000n, restarted: false });
+    const step = clock.pendingStep();
+    expect(step).toEqual({ nanos: 3_600_900_000_000n, restarted: false, slept: false });
+    clock.follow(step as ClockStep);
     expect(clock.unixNanos(clock.now())).toBe(BigInt(state.wallMs) * 1_000_000n);
-    expect(clock.adjust()).toBeUndefined();
+    expect(clock.pendingStep()).toBeUndefined();
   });
 
   test("keeps its anchor over a backward step until the wall has caught up", () => {
@@ -38,10 +48,10 @@ describe("systemClock()", () => {
     state.wallMs -= 300_000;
     for (let second = 0; second < 299; second++) {
       state.monotonic += 1_000_000_000n;
-      expect(clock.adjust()).toBeUndefined();
+      expect(clock.pendingStep()).toBeUndefined();
     }
     state.wallMs += 599_000;
-    expect(clock.adjust()).toBeUndefined();
+    expect(clock.pendingStep()).toBeUndefined();
     expect(clock.unixNanos(0)).toBe(1_800_000_000_000_000_000n);
   });
 
@@ -49,10 +59,27 @@ describe("systemClock()", () => {
     const state = hands();
     const clock = clockOn(state);
     state.wallMs -= 3_600_000;
-    expect(clock.adjust()).toBeUndefined();
+    expect(clock.pendingStep()).toBeUndefined();
     state.monotonic += 601_000_000_000n;
     state.wallMs += 601_000;
-    expect(clock.adjust()).toEqual({ nanos: -3_600_000_000_000n, restarted: true });
+    expect(clock.pendingStep()).toEqual({ nanos: -3_600_000_000_000n, restarted: true, slept: false });
+  });
+
+  test("tells sleep from a step of the wall clock, whatever the wall says after it", () => {
+    const state = hands();
+    const clock = clockOn(state);
+    expect(clock.booted()).toBe(clock.unixNanos(clock.now()) - 7_777_770_005_000n);
+    // An hour of sleep; the wall clock came back two hours later than it went.
+    state.upSeconds += 3600;
+    state.wallMs += 7_200_000;
+    const sleep = clock.pendingStep() as ClockStep;
+    expect(sleep).toEqual({ nanos: 3_600_000_000_000n, restarted: false, slept: true });
+    clock.follow(sleep);
+    const step = clock.pendingStep() as ClockStep;
+    expect(step).toEqual({ nanos: 3_600_000_000_000n, restarted: false, slept: false });
+    clock.follow(step);
+    expect(clock.pendingStep()).toBeUndefined();
+    expect(clock.unixNanos(clock.now())).toBe(BigInt(state.wallMs) * 1_000_000n);
   });
 });
 

@@ -71,6 +71,18 @@ export class Buckets {
     this.#late.set(key, { bucket, series: booking.series, amount });
   }
 
+  /** Opens the buckets from `time` on again: the wall clock was stepped back. Returns the first, undefined where none was closed. */
+  reopen(time: UnixNanos): BucketNumber | undefined {
+    const from = bucketOf(time);
+    if (from >= this.#closedUntil) return undefined;
+    for (let at = from; at < this.#closedUntil; at += BUCKET_NANOS) {
+      const bucket = Number(at / BUCKET_NANOS);
+      if (!this.#open.has(bucket)) this.#open.set(bucket, new Map());
+    }
+    this.#closedUntil = from;
+    return Number(from / BUCKET_NANOS);
+  }
+
   /** Numbers of the open buckets that end at or before `time`, oldest first. */
   ended(time: UnixNanos): readonly BucketNumber[] {
     return [...this.#open.keys()].filter((bucket) => endOf(bucket) <= time).sort((a, b) => a - b);
@@ -121,6 +133,8 @@ export class Buckets {
   ): void {
     this.#closedUntil = closedUntil;
     for (const row of rows) {
+      // Rows of series that began again are no longer added to, and their bucket closes all the same.
+      if (!this.#open.has(row.bucket)) this.#open.set(row.bucket, new Map());
       const series = seriesOf(row.series);
       if (series === undefined) continue;
       const cell = this.#cell(row.bucket, { ...series, series: row.series });

@@ -78,6 +78,8 @@ export class Ledger {
   /** Whether the series found last is booked under a name that is not its own. */
   #isFolded = false;
   #removed: number[] = [];
+  /** Series that were given up, as they stood. */
+  #last: SeriesState[] = [];
   #sequence = 0;
   #nextSeries = 1;
   /** End of the last committed interval. */
@@ -138,16 +140,21 @@ export class Ledger {
     }
   }
 
-  /** Drops every total; series begin again from zero at `start`, under new identities: the wall clock was stepped back for good. */
+  /**
+   * Series begin again from zero at `start`, under new identities: the wall clock was stepped back for good. What was
+   * booked since the last commit is handed out once more, so that totals and rows agree.
+   */
   startAnew(start: UnixNanos): void {
     this.#time = start;
+    this.#bucket = bucketOf(start);
     for (const [key, series] of this.#byKey) {
       if (series.kind === "gauge") continue;
       this.#byKey.delete(key);
-      if (series.announced !== undefined) this.#removed.push(series.id);
+      this.#removed.push(series.id);
+      if (series.changed) this.#last.push(series.state());
     }
     this.#byIdentity.clear();
-    this.#kept.clear();
+    this.#last.push(...this.#kept.clear());
   }
 
   /**
@@ -174,7 +181,8 @@ export class Ledger {
 
   /** Totals and identities that changed since the last call, to be stored before the snapshot is shown to anyone. */
   takeChanges(): LedgerChanges {
-    const series: SeriesState[] = [];
+    const series: SeriesState[] = this.#last;
+    this.#last = [];
     for (const one of this.#byKey.values()) {
       if (!one.changed || one.kind === "gauge" || one.announced === undefined) continue;
       one.changed = false;

@@ -195,6 +195,9 @@ export class LedgerDatabase {
     if (!room) return;
     const { audit, closed } = this.#waiting;
     this.#waiting.writeRows(writer);
+    const { reopened } = this.#waiting;
+    if (reopened !== undefined) writer.reopen(reopened, batch.time);
+    if (batch.reopened !== undefined) writer.reopen(batch.reopened, batch.time);
     writer.rows(rowsOf(batch));
     for (const one of [...closed, ...batch.closed]) writer.close(one, batch.time);
     writer.addLate([...this.#waiting.late, ...(batch.late ?? [])], batch.time);

@@ -6,6 +6,7 @@ import type { StatementSync } from "node:sqlite";
 import { DatabaseSync } from "node:sqlite";
 import type { BucketNumber, Dimensions, Histogram } from "../../model.ts";
 import { addStored } from "./digests.ts";
+import { SEALED_BUCKETS } from "./schema.ts";
 import { rowsWait } from "./settle.ts";
 import { bucketsPerDay } from "./writer.ts";
 
@@ -81,7 +82,7 @@ export class LedgerReader {
 
   /** First bucket that is not closed yet: what is shared out when a bucket closes is known before it. */
   get closedUntil(): BucketNumber {
-    const last = this.#prepared("SELECT max(bucket) AS bucket FROM buckets").get()?.["bucket"];
+    const last = this.#prepared(`SELECT max(bucket) AS bucket FROM ${SEALED_BUCKETS}`).get()?.["bucket"];
     return last == null ? 0 : Number(last) + 1;
   }
 
@@ -144,7 +145,7 @@ export class LedgerReader {
           ORDER BY revision DESC LIMIT 1) AS before
       FROM rows r JOIN series s ON s.id = r.series
       WHERE r.bucket >= ? AND r.bucket < ? AND s.metric = ? AND r.amount IS NOT NULL
-        AND r.bucket IN (SELECT bucket FROM buckets) ORDER BY r.bucket, r.series`);
+        AND r.bucket IN ${SEALED_BUCKETS} ORDER BY r.bucket, r.series`);
     statement.setReadBigInts(true);
     for (const row of statement.iterate(from, to, metric)) {
       const text = String(row["dimensions"]);

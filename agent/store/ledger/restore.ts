@@ -2,6 +2,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { BucketRow, LedgerRestored, SeriesRole, SeriesState } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
+import { SEALED_BUCKETS } from "./schema.ts";
 
 /** The state of the last commit; undefined in a new file. */
 export function readRestored(database: DatabaseSync): LedgerRestored | undefined {
@@ -43,7 +44,7 @@ function readSeries(database: DatabaseSync): SeriesState[] {
 function readOpenRows(database: DatabaseSync, time: bigint): BucketRow[] {
   const statement = database.prepare(`
     SELECT bucket, series, amount, histogram, revision FROM rows
-    WHERE bucket >= ? AND bucket NOT IN (SELECT bucket FROM buckets)`);
+    WHERE bucket >= ? AND bucket NOT IN ${SEALED_BUCKETS}`);
   statement.setReadBigInts(true);
   return statement.all(time / BUCKET_NANOS).map((row) => ({
     bucket: Number(row["bucket"]),

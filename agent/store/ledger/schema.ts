@@ -73,6 +73,10 @@ const migrations: readonly string[] = [
   `,
 ];
 
+/** Buckets whose latest revision is sealed: one that a step of the clock opened again has an empty digest. */
+export const SEALED_BUCKETS =
+  "(SELECT bucket FROM (SELECT bucket, max(revision), digest FROM buckets GROUP BY bucket) WHERE digest <> '')";
+
 /** Version of the file this program writes. */
 const schemaVersion = migrations.length;
 

@@ -3,6 +3,7 @@
 // quarter of an hour it is booked in is later than it was. An audit entry says so.
 import type { DatabaseSync } from "node:sqlite";
 import { BUCKET_NANOS } from "../../model.ts";
+import { SEALED_BUCKETS } from "./schema.ts";
 import type { LedgerWriter } from "./writer.ts";
 
 const WAITING = "rowsWait";
@@ -57,6 +58,6 @@ function missingBookings(database: DatabaseSync, prunedDay: number): { series: b
 }
 
 function firstOpen(database: DatabaseSync, from: number): number {
-  const sealed = database.prepare("SELECT max(bucket) AS bucket FROM buckets").get()?.["bucket"];
+  const sealed = database.prepare(`SELECT max(bucket) AS bucket FROM ${SEALED_BUCKETS}`).get()?.["bucket"];
   return Math.max(from, sealed == null ? from : Number(sealed) + 1);
 }

@@ -27,6 +27,7 @@ export class WaitingBatch {
   #closed: ClosedBucket[] = [];
   #late: LateRow[] = [];
   #audit: AuditEntry[] = [];
+  #reopened: number | undefined;
 
   /** Rows that wait. */
   get rows(): number {
@@ -43,6 +44,11 @@ export class WaitingBatch {
 
   get audit(): readonly AuditEntry[] {
     return this.#audit;
+  }
+
+  /** First bucket that was opened again meanwhile. */
+  get reopened(): number | undefined {
+    return this.#reopened;
   }
 
   /** Rows given up because the wait was too long. */
@@ -63,6 +69,8 @@ export class WaitingBatch {
   keepRows(batch: PackedBatch): void {
     this.#rows.add([...rowsOf(batch)]);
     this.#closed.push(...batch.closed);
+    if (batch.reopened !== undefined)
+      this.#reopened = Math.min(batch.reopened, this.#reopened ?? batch.reopened);
     // Never given up: what was used must be paid, and a reporter was told that it is kept.
     this.#late.push(...(batch.late ?? []));
     this.#audit.push(...batch.audit.slice(0, Math.max(0, ENTRIES_MAX - this.#audit.length)));
@@ -88,6 +96,7 @@ export class WaitingBatch {
   rowsStored(): void {
     this.#rows.clear();
     this.#closed = [];
+    this.#reopened = undefined;
     this.#late = [];
     this.#audit = [];
   }

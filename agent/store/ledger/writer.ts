@@ -122,22 +122,46 @@ export class LedgerWriter {
   }
 
   /** Seals a bucket: its digest goes into the audit chain, so that no row can change unseen afterwards. */
-  close(closed: ClosedBucket, at: string): void {
+  close({ revision: given, ...closed }: ClosedBucket, at: string): void {
+    const open = this.#run(
+      "SELECT max(revision) AS revision FROM buckets WHERE bucket = ? AND digest = ''",
+    ).get(closed.bucket);
+    // Closed before, and opened again by a step of the clock.
+    const revision = open?.["revision"] == null ? given : Math.max(given, Number(open["revision"]) + 1);
     const { digest, checks, count } = bucketDigest(closed.bucket, this.digestRows(closed.bucket));
     const quality = canonicalText(closed.quality);
     const figures = canonicalText(closed.figures);
     this.#run("INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?)").run(
       closed.bucket,
-      closed.revision,
+      revision,
       at,
       quality,
       figures,
       digest,
       checks,
     );
-    const body = { bucket: closed.bucket, revision: closed.revision, rows: count, digest };
+    const body = { bucket: closed.bucket, revision, rows: count, digest };
     const record = { ...body, quality: JSON.parse(quality), figures: JSON.parse(figures) };
-    this.audit({ at, kind: closed.revision === 0 ? "close" : "revision", body: record });
+    this.audit({ at, kind: revision === 0 ? "close" : "revision", body: record });
+  }
+
+  /**
+   * Opens the buckets from `first` on again: their seals are taken off, which the record says, and each gets one as its
+   * next revision when it ends once more. Days they lie in are rolled up again.
+   */
+  reopen(first: number, at: string): void {
+    const { changes } = this.#run("UPDATE buckets SET digest = '' WHERE bucket >= ? AND digest <> ''").run(
+      first,
+    );
+    const day = Math.floor(first / bucketsPerDay);
+    // Of days whose rows were pruned the rollup is all there is.
+    const from = Math.max(day, Number(this.meta("prunedDay") ?? -1) + 1);
+    if (from <= Number(this.meta("rolledDay") ?? -1)) {
+      this.#run("DELETE FROM days WHERE day >= ?").run(from);
+      this.setMeta("rolledDay", String(from - 1));
+    }
+    if (Number(changes) === 0) return;
+    this.audit({ at, kind: "clock_step", body: { reopened: first, buckets: Number(changes), seconds: 0 } });
   }
 
   /** Adds usage that arrived after its bucket was closed: each bucket gets a revision, the old rows are superseded. */
