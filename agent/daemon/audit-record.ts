@@ -4,6 +4,7 @@
 
 import type { Books } from "../meter/books.ts";
 import type { Nanos, SettledInterval, UsageDispute } from "../model.ts";
+import { BUCKET_NANOS } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Loss } from "../store/spool/spool.ts";
 
@@ -11,7 +12,7 @@ import type { Loss } from "../store/spool/spool.ts";
 const GAP_NANOS = 5e9;
 const NOTES_PER_HOUR = 24;
 const HOUR_NANOS = 3600e9;
-const BUCKET_NANOS = 900e9;
+const QUARTER_NANOS = Number(BUCKET_NANOS);
 const NAMES_MAX = 10_000;
 const REASON_MAX = 200;
 
@@ -101,7 +102,7 @@ export class RecordKeeper {
       if (rejectedMillijoules > 0) this.#refuse(gpu, rejectedMillijoules, interval.to);
     }
     for (const [gpu, refused] of this.#refused) {
-      if (interval.to - refused.since < BUCKET_NANOS) continue;
+      if (interval.to - refused.since < QUARTER_NANOS) continue;
       if (refused.windows === 0) this.#refused.delete(gpu);
       else this.#noteRefused(gpu, refused, interval.to);
       Object.assign(refused, { since: interval.to, windows: 0, millijoules: 0 });
@@ -192,7 +193,7 @@ export class LossRecord {
   /** Writes what is due; `all` also what is not: the agent stops. */
   writeDue(at: Nanos, all = false): void {
     for (const kind of this.#kinds.values()) {
-      if (kind.unwritten === undefined || (!all && at - kind.writtenAt < BUCKET_NANOS)) continue;
+      if (kind.unwritten === undefined || (!all && at - kind.writtenAt < QUARTER_NANOS)) continue;
       const { from, to, ...rest } = kind.unwritten;
       this.#note(at, { ...rest, from: String(from), to: String(to) });
       kind.unwritten = undefined;

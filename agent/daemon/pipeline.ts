@@ -5,7 +5,7 @@
 import { Convenience } from "../meter/figures/ratios.ts";
 import type { Nanos, SettledInterval, StateRow } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
-import { every } from "../platform/clock.ts";
+import { every, NANOS_PER_MS } from "../platform/clock.ts";
 import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "../source.ts";
 import { CounterDoubts } from "./counter-doubts.ts";
 import { HolderSeries } from "./holder-series.ts";
@@ -13,8 +13,6 @@ import type { IntakeParts } from "./intake.ts";
 import { Intake } from "./intake.ts";
 import type { PipelineLife } from "./life.ts";
 import { SourceMemory } from "./source-memory.ts";
-
-const NANOS_PER_MS = 1_000_000;
 
 /** What a pipeline is built from; it owns none of these. */
 export interface PipelineParts extends IntakeParts {
