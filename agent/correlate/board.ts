@@ -181,7 +181,7 @@ export class Board {
 
 /** Notes what a resident draws above the floor while it alone works. */
 function observeAlone(member: Member, piece: Piece, nanos: number, millijoules: number): void {
-  if (!isWorking(piece) || !piece.works) return;
+  if (!isWorking(piece) || !piece.works || piece.contested) return;
   const working = piece.residents.filter(({ state }) => state !== "parked");
   const [only] = working;
   if (only !== undefined && working.length === 1) {

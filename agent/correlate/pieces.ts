@@ -27,6 +27,8 @@ export interface Piece {
   readonly state: GpuState;
   readonly works: boolean;
   readonly residents: readonly ResidentState[];
+  /** Which of the residents works in it is not known. */
+  readonly contested?: boolean;
   /** The assumption the state rests on, and whose activity it is about. */
   readonly doubt?: Doubt | undefined;
 }
@@ -180,7 +182,7 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
     state: ownState(cutting, server, states.get(server), works, active, from, to),
   }));
   const state = contested ? "token_active" : highest(residents, works);
-  return { from, to, state, works, residents, doubt: doubtOf(states, works) };
+  return { from, to, state, works, residents, contested, doubt: doubtOf(states, works) };
 }
 
 /** The doubt of the first resident that has one, of those that decide the state first. */
@@ -236,6 +238,7 @@ function alike(left: Piece, right: Piece): boolean {
   return (
     left.state === right.state &&
     left.works === right.works &&
+    (left.contested === true) === (right.contested === true) &&
     left.doubt?.server === right.doubt?.server &&
     left.doubt?.reason === right.doubt?.reason &&
     left.residents.length === right.residents.length &&

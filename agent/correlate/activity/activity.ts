@@ -20,7 +20,15 @@ import { gaugesOf } from "./evidence.ts";
 import { heldOpenFrom } from "./hold.ts";
 import { pollIntervals } from "./intervals.ts";
 import { label } from "./label.ts";
-import { createLevel, executionPerBusy, hasShortRequests, observeGauge, observeRoughness } from "./level.ts";
+import {
+  createLevel,
+  executionPerBusy,
+  hasShortRequests,
+  observeGauge,
+  observeRoughness,
+  observeStay,
+  requestsStay,
+} from "./level.ts";
 import { prefillNanosMax } from "./prefill.ts";
 import { learnRates } from "./rates.ts";
 import { stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
@@ -186,7 +194,7 @@ function evaluate(
   const short = hasShortRequests(level);
   const evidence = {
     ...{ intervals, runs, peers, progress, rates, pollNanos, hasOthers },
-    shares: { windows, intervals, perBusy },
+    shares: { windows, intervals, perBusy, stay: requestsStay(level) },
     short,
   };
   return { intervals, ...claimedWork(evidence) };
@@ -196,6 +204,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
   for (let index = 0; index + 1 < intervals.length; index++) {
     const interval = intervals[index] as PollInterval;
     if (interval.from < activity.learnedUntil || interval.to > activity.decidedUntil) continue;
+    observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
     const poll = activity.polls.find(({ at }) => at === interval.to);
     if (poll !== undefined && !activity.hasOthers && !interval.contended)
       observeGauge(activity.level, poll, activity.windows);

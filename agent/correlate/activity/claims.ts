@@ -66,12 +66,14 @@ export function claimedWork(evidence: Evidence): Claims {
   const claims: Claim[] = [];
   const contested: Claim[] = [];
   for (let index = 0; index < intervals.length; index++) {
-    const doubt = sharedBy(evidence, intervals[index] as PollInterval);
+    const interval = intervals[index] as PollInterval;
+    const doubt = sharedBy(evidence, interval);
     const { own, left } =
       doubt === undefined
         ? claimedPieces(evidence, starts, index)
-        : { own: sharedPieces(evidence.shares, intervals[index] as PollInterval), left: [] };
-    for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), doubt);
+        : { own: sharedPieces(evidence.shares, interval), left: [] };
+    const why = doubt ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
+    for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), why);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
   }
   return { claims, contested };
@@ -85,6 +87,11 @@ function sharedBy(evidence: Evidence, interval: PollInterval): UncertainReason |
   // Silence with a gauge at 0: nothing. Without a gauge it may be a prefill.
   if (interval.kind === "quiet" && interval.inFlightTo === undefined) return undefined;
   return evidence.short && interval.work.some(({ seen }) => seen) ? "busy_share" : undefined;
+}
+
+/** Work of the only server without a gauge, in which no token moved: a long prefill, or no execution at all. */
+function isUnexplained({ contended, inFlightTo, kind, open, work }: PollInterval): boolean {
+  return kind === "quiet" && inFlightTo === undefined && !contended && !open && work.some(({ seen }) => seen);
 }
 
 /** Pieces of work a server takes for itself, and pieces it leaves to its peers. */
@@ -105,8 +112,8 @@ function claimedPieces(evidence: Evidence, starts: PrefillStarts, index: number)
   const interval = evidence.intervals[index] as PollInterval;
   if (interval.kind === "quiet") {
     const start = starts[index];
-    const own = start === undefined ? tail(evidence, index) : clipped(evidence.runs, start, interval.to);
-    return { own, left: [] };
+    if (start !== undefined) return { own: clipped(evidence.runs, start, interval.to), left: [] };
+    return { own: isUnexplained(interval) ? interval.work : tail(evidence, index), left: [] };
   }
   if (interval.open) return { own: openPieces(evidence, interval), left: [] };
   return divided(subjectOf(evidence, starts, index));

@@ -137,6 +137,9 @@ export interface Level {
   /** Change of the busy share from window to window, over the busy share, and how many pairs it was learned from. */
   roughness: number;
   pairs: number;
+  /** Polls that read a request in flight, and those of them after which the next one did as well; both fade. */
+  flying: number;
+  stayed: number;
   /** How busy the busiest windows were. */
   peak: number;
 }

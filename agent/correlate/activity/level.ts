@@ -21,11 +21,13 @@ const fadeRatio = 0.995;
 /** Weight of the newest pair of windows in the roughness. */
 const roughnessRatio = 0.05;
 /** What is thought of it before the first pair, and how many pairs that weighs. */
-const [roughnessFirst, pairsFirst] = [0.15, 6];
+const [roughnessFirst, pairsFirst] = [0.15, 4];
 /** Roughness at which short and long requests are equally likely, and how much the distance from it says. */
 const evenRoughness = 0.4;
 const roughnessWeight = 15;
 const roughnessMax = 4;
+/** What is thought of requests before any poll: that they stay; the share that must, and how older polls fade. */
+const [flyingFirst, stayedFirst, stayRatioMin, stayFadeRatio] = [3, 2, 0.4, 0.98];
 /** A level is ruled out by windows busier than it, by this weight; one odd window is not enough. */
 const [peakRatio, peakFadeRatio, beatenLog] = [0.95, 0.9998, -8];
 /** Longer windows hide when work began and ended. */
@@ -33,7 +35,15 @@ export const coarseNanos = 500_000_000;
 
 /** Returns a level with nothing learned. */
 export function createLevel(): Level {
-  return { short: new Float64Array(levels.length), long: 0, roughness: roughnessFirst, pairs: 0, peak: 0 };
+  return {
+    short: new Float64Array(levels.length),
+    long: 0,
+    roughness: roughnessFirst,
+    pairs: 0,
+    peak: 0,
+    flying: flyingFirst,
+    stayed: stayedFirst,
+  };
 }
 
 /**
@@ -52,6 +62,18 @@ export function observeRoughness(level: Level, windows: readonly ActivityWindow[
   level.pairs++;
   const weight = Math.max(roughnessRatio, 1 / (level.pairs + pairsFirst));
   level.roughness += (rough - level.roughness) * weight;
+}
+
+/** Takes in two neighbouring polls: of long requests the second one sees what the first one saw. */
+export function observeStay(level: Level, before: number | undefined, after: number | undefined): void {
+  if (!((before ?? 0) > 0) || after === undefined) return;
+  level.flying = level.flying * stayFadeRatio + 1;
+  level.stayed = level.stayed * stayFadeRatio + (after > 0 ? 1 : 0);
+}
+
+/** True where a request in flight at two polls is in flight between them. */
+export function requestsStay({ flying, stayed }: Level): boolean {
+  return stayed >= stayRatioMin * flying;
 }
 
 /** Takes in what a poll read in flight, with the windows around it. */

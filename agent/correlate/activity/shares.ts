@@ -1,6 +1,6 @@
 // Execution where windows hide its edges: each window counts with its busy share over the level (level.ts), never as a
 // whole. Fine windows say themselves where in a second the work was; in coarse ones (5 to 30 s of a dcgm-exporter) the
-// polls say it: intervals with a request in flight at both ends first, then those in which something moved.
+// polls say it: the gauges of long requests, the tokens of short ones.
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, PollInterval, WorkRun } from "./evidence.ts";
 import { coarseNanos } from "./level.ts";
@@ -11,6 +11,8 @@ export interface ShareEvidence {
   readonly intervals: readonly PollInterval[];
   /** Execution a second of busy GPU stands for. */
   readonly perBusy: number;
+  /** A request in flight at two polls is in flight between them. */
+  readonly stay: boolean;
 }
 
 /** A last window read this far apart says nothing of the time between two readings. */
@@ -65,21 +67,42 @@ function executedIn(evidence: ShareEvidence, interval: PollInterval, from: Nanos
   return Math.min(amount, to - from);
 }
 
-/** The share of an interval that was execution, by the coarse window over it and the intervals beside it. */
+/**
+ * The share of an interval that was execution, by the coarse window over it. Where requests stay, an interval with one in
+ * flight at both ends is execution; what is left of the window's execution goes to the intervals beside it, each at most
+ * half-way from what its gauges say. Short requests are where tokens moved.
+ */
 function shareOfInterval(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
   if (window.sampled) return shareBySample(evidence, window, interval);
-  const length = window.to - window.from;
-  let left = length * Math.min(1, window.busyRatio * evidence.perBusy);
+  const { intervals, perBusy, stay } = evidence;
   const inside = ({ from, to }: PollInterval): number =>
     Math.max(0, Math.min(to, window.to) - Math.max(from, window.from));
-  for (const belongs of [isSure, isLikely, isPossible]) {
-    const members = evidence.intervals.filter((candidate) => belongs(candidate) && inside(candidate) > 0);
-    const room = members.reduce((sum, member) => sum + inside(member), 0);
-    const share = room > 0 ? Math.min(1, left / room) : 0;
-    if (members.includes(interval)) return share;
-    left -= share * room;
-  }
-  return 0;
+  const members = intervals.filter((member) => member.kind !== "quiet" && inside(member) > 0);
+  const length = window.to - window.from;
+  const executed = length * Math.min(1, window.busyRatio * perBusy);
+  if (!stay) return shareByTokens(members, inside, executed, interval);
+  if (isSure(interval)) return window.busyRatio > 0 ? 1 : 0;
+  const sure = members.filter(isSure).reduce((sum, member) => sum + inside(member), 0);
+  const likely = members.filter(isLikely).reduce((sum, member) => sum + inside(member), 0);
+  const left = Math.max(0, executed - sure);
+  const likelyShare = likely > 0 ? Math.min(1, left / likely) : 0;
+  if (isLikely(interval)) return interval.inFlightFrom === undefined ? likelyShare : (likelyShare + 0.5) / 2;
+  const possible = members.reduce((sum, member) => sum + inside(member), 0) - sure - likely;
+  return possible > 0 ? Math.min(1, Math.max(0, left - likely * likelyShare) / possible) : 0;
+}
+
+/** Execution as the progress counters moved. */
+function shareByTokens(
+  members: readonly PollInterval[],
+  inside: (interval: PollInterval) => number,
+  executed: number,
+  interval: PollInterval,
+): number {
+  const weightOf = (member: PollInterval): number =>
+    (Math.max(member.progress, 1) * inside(member)) / (member.to - member.from);
+  const all = members.reduce((sum, member) => sum + weightOf(member), 0);
+  const own = inside(interval);
+  return all > 0 && own > 0 ? Math.min(1, (executed * weightOf(interval)) / all / own) : 0;
 }
 
 /**
@@ -102,8 +125,4 @@ function isLikely(interval: PollInterval): boolean {
   if (isSure(interval) || interval.kind === "quiet") return false;
   const gauges = interval.inFlightFrom !== undefined && interval.inFlightTo !== undefined;
   return !gauges || (interval.inFlightFrom ?? 0) > 0 || (interval.inFlightTo ?? 0) > 0;
-}
-
-function isPossible(interval: PollInterval): boolean {
-  return interval.kind !== "quiet" && !isSure(interval) && !isLikely(interval);
 }
