@@ -8,6 +8,8 @@ import type { ServerPoll } from "./activity/evidence.ts";
 const keptMax = 8;
 /** Changes of a page seen before it is taken for a copy. */
 const changesMin = 1;
+/** Changes that must keep a beat, and how many polls it must take, to be a copy's. */
+const [beatsMin, beatPollsMin] = [2, 5];
 /** A page that changes at every poll changes within this many. */
 const copyPolls = 1.5;
 /** A copy is renewed within this many of its usual distances. */
@@ -18,7 +20,9 @@ const distanceMax = 30_000_000_000;
 /** The habit of one server's page. Polls go in by rising time. */
 export class PageAge {
   readonly #distances: Nanos[] = [];
+  /** Distances of changes from a server at work, and of all changes. */
   readonly #changes: Nanos[] = [];
+  readonly #all: Nanos[] = [];
   #last: ServerPoll | undefined;
   /** The first poll that showed what the last one shows. */
   #news: ServerPoll | undefined;
@@ -39,6 +43,7 @@ export class PageAge {
       // Only of a server at work can a change be expected at every poll, and only of one that counts each step.
       if (news !== undefined && (news.inFlight ?? 0) > 0 && poll.progress === "step")
         keep(this.#changes, poll.at - news.at);
+      if (news !== undefined) keep(this.#all, poll.at - news.at);
       this.#news = poll;
       this.#renewedAt = poll.at;
       return false;
@@ -56,9 +61,19 @@ export class PageAge {
 
   /** How long a copy of the page lives; undefined while every poll shows the page itself. */
   get copyNanos(): Nanos | undefined {
-    if (this.#changes.length < changesMin) return undefined;
-    const least = Math.min(...this.#changes);
-    return least > copyPolls * this.distanceNanos(0) && least <= distanceMax ? least : undefined;
+    const least = this.#changes.length >= changesMin ? Math.min(...this.#changes) : this.#beat;
+    const isCopy = least !== undefined && least > copyPolls * this.distanceNanos(0) && least <= distanceMax;
+    return isCopy ? least : undefined;
+  }
+
+  /** The beat in which all changes came, be the server at work or not; undefined where they keep none. */
+  get #beat(): Nanos | undefined {
+    const poll = this.distanceNanos(0);
+    const least = Math.min(...this.#all);
+    if (this.#all.length < beatsMin || least < beatPollsMin * poll) return undefined;
+    const keepsIt = (nanos: Nanos): boolean =>
+      Math.abs(nanos - Math.round(nanos / least) * least) <= copyPolls * poll;
+    return this.#all.every(keepsIt) ? least : undefined;
   }
 
   /** The usual distance of polls: as configured, or what the server's answers make of it. */

@@ -174,7 +174,7 @@ function gpuLines(
       ...(how.activity === "rings" ? { power_ring: powerRing(power, last, at, random) } : {}),
       mem_used_bytes: 2e9 + 30e9 * Math.min(pids.length, 2),
       ...(how.processes ? { processes: pids.map((pid) => ({ pid, type: "compute" })) } : {}),
-      ...(how.processShares ? { process_utilization: processShares(gpu, phase, last, at) } : {}),
+      ...(how.processShares ? { process_utilization: processShares(gpu, phase, last, at, random) } : {}),
     });
     last = at;
   }
@@ -250,13 +250,13 @@ function powerRing(power: Float32Array, last: number, at: number, random: Random
   return points;
 }
 
-/** The newest sample of each process: each window credits the process that ran last in it. */
-function processShares(gpu: GpuTruth, phase: number, last: number, at: number): object[] {
+/** The newest sample of each process: each window credits one process that ran in it, by chance. */
+function processShares(gpu: GpuTruth, phase: number, last: number, at: number, random: Random): object[] {
   const newest = new Map<number, object>();
   for (let end = at - ((at - phase + windowMs) % windowMs); end > last && end >= windowMs; end -= windowMs) {
-    let ran = 0;
-    for (let ms = end - 1; ms >= end - windowMs && ran === 0; ms--) ran = gpu.ran[ms] as number;
-    if (ran === 0) continue;
+    const worked = [...gpu.ran.subarray(end - windowMs, end)].filter((index) => index > 0);
+    if (worked.length === 0) continue;
+    const ran = random.pick(worked);
     const pid = gpu.pids[ran - 1] as number;
     if (newest.has(pid)) continue;
     let share = 0;

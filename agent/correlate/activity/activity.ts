@@ -206,7 +206,8 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     if (interval.from < activity.learnedUntil || interval.to > activity.decidedUntil) continue;
     observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
     const poll = activity.polls.find(({ at }) => at === interval.to);
-    if (poll !== undefined && !activity.hasOthers && !interval.contended)
+    // The gauge of a copied page was read at another instant than its poll.
+    if (poll !== undefined && poll.doubt === undefined && !activity.hasOthers && !interval.contended)
       observeGauge(activity.level, poll, activity.windows);
     activity.rates = learnRates(intervals, activity.rates, index);
     activity.learnedUntil = interval.to;

@@ -11,7 +11,7 @@ interface Alone {
 
 /** Work alone is remembered about this long, and this much of it makes a figure. */
 const memoryNanos = 120_000_000_000;
-const neededNanos = 2_000_000_000;
+const neededNanos = 1_000_000_000;
 /** Servers remembered at most. */
 const serversMax = 256;
 
