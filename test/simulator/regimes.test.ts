@@ -1,0 +1,108 @@
+// Simulated hosts are measured within the bars of METERING.md 2: recordings with exact truth, and regimes drawn by seed.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { openRecording } from "../../agent/cli/replay/run.ts";
+import type { SettledInterval } from "../../agent/model.ts";
+import { judge } from "./judge.ts";
+import { regime } from "./regimes.ts";
+
+interface Truth {
+  readonly L: number;
+  readonly poll: number;
+  readonly gpu_poll: number;
+  readonly gpus: Readonly<Record<string, { readonly active: readonly number[]; readonly joules: number }>>;
+  readonly servers: Readonly<
+    Record<
+      string,
+      {
+        readonly spans: readonly (readonly [number, number])[];
+        readonly tin: number;
+        readonly tout: number;
+        readonly dyn_j: number;
+        readonly floor_j: number;
+      }
+    >
+  >;
+}
+
+function sum(amounts: readonly number[]): number {
+  return amounts.reduce((total, amount) => total + amount, 0);
+}
+
+async function metered(folder: string, truth: Truth): Promise<SettledInterval[]> {
+  const intervals: SettledInterval[] = [];
+  const run = await openRecording({
+    folder,
+    gpuPollMs: truth.gpu_poll * 1000,
+    tokenPollMs: truth.poll * 1000,
+    intervalMs: 1000,
+    strict: true,
+    warn: (text) => expect.fail(text),
+    onInterval: (interval) => intervals.push(interval),
+  });
+  await run.run();
+  return intervals;
+}
+
+describe("recordings with exact truth", () => {
+  test.each([
+    ["dp-idle-rank", "a rank of four gets no request"],
+    ["shared-no-parked", "three servers on a GPU that is never parked for 5 s"],
+    ["short-requests", "a guard model that answers in 45 ms"],
+    ["training-beside-idle", "a training job beside an idle server"],
+  ])("%s: %s", async (name) => {
+    const folder = fileURLToPath(new URL(`../fixtures/regimes/${name}`, import.meta.url));
+    const truth = JSON.parse(readFileSync(`${folder}/truth.json`, "utf8")) as Truth;
+    const intervals = await metered(folder, truth);
+    const [wholeMax, serverMax] = truth.poll <= 2 ? [0.02, 0.02] : [0.03, 0.08];
+    for (const [gpu, { active, joules }] of Object.entries(truth.gpus)) {
+      const rows = intervals.flatMap(({ gpus }) => gpus.filter((row) => row.gpu === gpu));
+      const found = sum(rows.map(({ nanos }) => nanos.token_active)) / 1e9;
+      expect(Math.abs(found - sum(active)) / truth.L).toBeLessThanOrEqual(wholeMax);
+      const booked = sum(rows.flatMap(({ millijoules }) => Object.values(millijoules))) / 1000;
+      expect(Math.abs(booked / joules - 1)).toBeLessThanOrEqual(0.01);
+    }
+    for (const [id, own] of Object.entries(truth.servers)) {
+      const rows = intervals.flatMap(({ servers }) => servers.filter(({ server }) => server === id));
+      const found = sum(rows.map(({ nanos }) => nanos.token_active)) / 1e9;
+      expect(Math.abs(found - sum(own.spans.map(([from, to]) => to - from))) / truth.L).toBeLessThanOrEqual(
+        serverMax,
+      );
+      const shares = intervals
+        .flatMap(({ gpus }) => gpus.flatMap(({ residents }) => residents))
+        .filter(({ server }) => server === id);
+      const energy = sum(shares.flatMap(({ millijoules }) => Object.values(millijoules))) / 1000;
+      expect(Math.abs(energy / (own.dyn_j + own.floor_j) - 1)).toBeLessThanOrEqual(0.1);
+      const tokens = rows.flatMap(({ increments }) => increments.map((increment) => increment.tokens));
+      expect(sum(tokens.map(({ output }) => output ?? 0))).toBe(own.tout);
+      expect(sum(tokens.map(({ input_unsplit }) => input_unsplit ?? 0))).toBe(own.tin);
+    }
+  });
+});
+
+describe("simulated regimes are within the bars", () => {
+  test.each([
+    ["guard, short requests", 1000, 2],
+    ["embedding, shorter still", 5000, 22],
+    ["chat, a few at a time", 5000, 3],
+    ["pulses, host-bound", 1000, 3],
+    ["never idle", 5000, 3],
+    ["coarse 10 s, chat", 1000, 21],
+    ["coarse 15 s, guard", 1000, 22],
+    ["lost samples", 1000, 3],
+    ["slow page, pulses", 1000, 2],
+    ["cached page, pulses", 1000, 21],
+    ["long prefill without gauge", 1000, 21],
+    ["finish only with gauge", 5000, 3],
+    ["own busy time", 1000, 3],
+    ["data parallel, one rank idle", 5000, 2],
+    ["tensor parallel 8, chat", 1000, 2],
+    ["training beside an idle server", 5000, 3],
+    ["three servers, never parked", 1000, 22],
+    ["two servers, taking turns", 1000, 21],
+  ])("%s, polled each %d ms, seed %d", async (name, pollMs, seed) => {
+    const { missed } = await judge(regime(name, seed, pollMs));
+    expect(missed).toEqual([]);
+  });
+});
