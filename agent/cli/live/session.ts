@@ -106,7 +106,10 @@ export class LiveSession {
       0,
     );
     printLine(io, summaryText(line, seconds));
-    const got = facts.received === undefined ? "" : `; the receiver counted ${facts.received.data_points}`;
+    const got =
+      facts.received === undefined
+        ? ""
+        : `; the receiver counted ${facts.received.data_points}, the agent's metrics of itself included`;
     printLine(io, `\nshipped ${exported.data_points} data points in ${exported.requests} requests${got}`);
   }
 

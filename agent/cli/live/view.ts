@@ -65,6 +65,7 @@ export function renderScreen(screen: LiveScreen, colours: boolean): string {
     table,
     "",
     legend.join("  "),
+    "token-active: share of the held time in which requests are served, few or many; capacity not known",
     ...screen.notes,
     "",
   ].join("\n");

@@ -28,9 +28,10 @@ export function summaryText(line: object, gpuSeconds: number, tookSeconds?: numb
     fixed(server.gpu_seconds, 1),
     fixed(server.energy_joules, 0),
   ]);
-  const ratios = Object.entries(totals.kpis).map(([name, value]) => [
-    name,
-    value === null ? "-" : value >= 1000 ? Math.round(value).toLocaleString("en-US") : value.toFixed(3),
+  // A share of time says nothing of how full the server was: it never stands alone (METERING.md 2).
+  const ratios = Object.entries(totals.kpis).flatMap(([name, value]) => [
+    [name, value === null ? "-" : shown(value)],
+    ...(name === "token_active_utilization" ? [["capacity_utilization", "not known"]] : []),
   ]);
   return [
     formatTable([["state", "GPU-seconds", "joules"], ...states], { rightFrom: 1 }),
@@ -40,6 +41,10 @@ export function summaryText(line: object, gpuSeconds: number, tookSeconds?: numb
     formatTable([["KPI", "value"], ...ratios], { rightFrom: 1 }),
     `${fixed(gpuSeconds, 1)} s metered${tookSeconds === undefined ? "" : ` in ${fixed(tookSeconds, 2)} s`}`,
   ].join("\n\n");
+}
+
+function shown(value: number): string {
+  return value >= 1000 ? Math.round(value).toLocaleString("en-US") : value.toFixed(3);
 }
 
 function fixed(value: number | undefined, digits: number): string {

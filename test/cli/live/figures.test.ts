@@ -1,7 +1,9 @@
 // Live figures and a replay's totals count what engines made, once: a gateway in front of them counts the same tokens again.
 import { expect, test } from "vitest";
 import { LiveFigures } from "../../../agent/cli/live/figures.ts";
+import { renderScreen } from "../../../agent/cli/live/view.ts";
 import { ReplayTotals } from "../../../agent/cli/replay/lines.ts";
+import { summaryText } from "../../../agent/cli/replay/summary.ts";
 import { h100, intervalOf, moved } from "../../meter/fixtures.ts";
 
 const interval = intervalOf({
@@ -22,6 +24,18 @@ test("LiveFigures leave out a gateway's tokens and late ones, for the host and f
   for (const row of [figures.host(), figures.gpu(h100, undefined)]) {
     expect(row).toMatchObject({ tokensPerSecond: 450, tokensPerGpuHour: 450 * 3600, tokensPerJoule: 3 });
   }
+});
+
+test("a token-active share never stands alone: what capacity was used is said to be not known", () => {
+  const figures = new LiveFigures();
+  figures.addInterval(interval);
+  const screen = { title: "t", elapsedSeconds: 1, gpus: [], host: figures.host(), notes: [] };
+  expect(renderScreen(screen, false)).toContain("capacity not known");
+  const totals = new ReplayTotals();
+  totals.addInterval(interval);
+  expect(summaryText(totals.line(), 1)).toMatch(
+    /token_active_utilization +0\.500\ncapacity_utilization +not known/,
+  );
 });
 
 test("ReplayTotals agree, and still name what each server counted", () => {
