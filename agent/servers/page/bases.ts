@@ -92,7 +92,7 @@ export class SeriesBases {
       this.#notes.add(
         "refused",
         this.#table.overflowed,
-        "the page has more series than are remembered: new ones are not counted",
+        () => "the page has more series than are remembered: new ones are not counted",
       );
     }
     return {
@@ -232,18 +232,18 @@ export class SeriesBases {
       run.raw[number] = value;
       run.held.delete(number);
       if (births) return value;
-      this.#notes.add("rebased", 1, `a series came back lower than it left: ${this.#nameOf(number)}`);
+      this.#notes.add("rebased", 1, () => `a series came back lower than it left: ${this.#nameOf(number)}`);
       return 0;
     }
     const held = run.held.get(number) ?? { pages: 0, peak: undefined };
     held.pages++;
     run.held.set(number, held);
-    this.#notes.add("held", 1, `a counter fell from ${before} to ${value}: ${this.#nameOf(number)}`);
+    this.#notes.add("held", 1, () => `a counter fell from ${before} to ${value}: ${this.#nameOf(number)}`);
     if (held.pages > HELD_PAGES_MAX && value <= before / 2) {
       held.peak ??= before;
       held.pages = 0;
       run.raw[number] = value;
-      this.#notes.add("rebased", 1, `a counter stays at its lower value: ${this.#nameOf(number)}`);
+      this.#notes.add("rebased", 1, () => `a counter stays at its lower value: ${this.#nameOf(number)}`);
     }
     return 0;
   }
@@ -252,13 +252,13 @@ export class SeriesBases {
     this.#notes.add(
       "refused",
       1,
-      `a counter rose by ${amount}, more than any server makes: ${this.#nameOf(number)}`,
+      () => `a counter rose by ${amount}, more than any server makes: ${this.#nameOf(number)}`,
     );
   }
 
   #nameOf(number: number): string {
-    const series = this.#table.series[number];
-    return series === undefined ? "" : `${series.name} ${JSON.stringify(series.labels).slice(0, 200)}`;
+    // Without its labels: they may name customers and keys.
+    return this.#table.series[number]?.name ?? "";
   }
 
   /** Series that were on the page before and are not on this one: what they counted stays. */
@@ -270,13 +270,17 @@ export class SeriesBases {
       this.#state.mark(number);
     }
     if (gone > 0)
-      this.#notes.add("gone", gone, `${gone} series are no longer on the page: what they counted stays`);
+      this.#notes.add(
+        "gone",
+        gone,
+        () => `${gone} series are no longer on the page: what they counted stays`,
+      );
   }
 
   #close(run: Run, look: PageLook): void {
     run.at = look.at;
     run.page = this.#page;
-    run.whole = look.whole;
+    run.whole ||= look.whole;
   }
 
   /** The page with the counted series in the place of its counters. */

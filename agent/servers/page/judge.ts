@@ -111,7 +111,8 @@ export class Judge {
     if (known === current) return same(known);
     if (known !== undefined) {
       this.#several(notes);
-      shared.apart ||= this.#compare(page, current).fell > 0;
+      // Counters that processes share never stand lower on the page of another.
+      shared.apart ||= shared.runs.some((run) => run !== known && this.#compare(page, run).fell > 0);
       return { run: known, restarts: 0, mixed: !shared.apart };
     }
     const epoch = look.epoch as string;
@@ -162,7 +163,7 @@ export class Judge {
     const { shared } = this;
     // An empty page says nothing: neither of a process nor of its series.
     if (page.size === 0 && this.#table.series.length > 0) {
-      notes.add("gone", 1, "no counter is on the page: what they counted stays");
+      notes.add("gone", 1, () => "no counter is on the page: what they counted stays");
       return { run: undefined, restarts: 0, mixed: false };
     }
     const [closest, found] = this.#closest(page, current);
@@ -231,7 +232,7 @@ export class Judge {
     candidate.at = look.at;
     if (candidate.pages < BELIEVED_PAGES && candidate.rises < BELIEVED_RISES) {
       const seen = "counters fell, or rose by more than one process makes";
-      notes.add("page_held", 1, `${seen}: the page is held back until the next ones show why`);
+      notes.add("page_held", 1, () => `${seen}: the page is held back until the next ones show why`);
       return { run: undefined, restarts: 0, mixed: false };
     }
     this.#candidates = this.#candidates.filter((one) => one !== candidate);
@@ -322,7 +323,7 @@ export class Judge {
 
   #several(notes: Notes): void {
     this.shared.several = true;
-    notes.add("several", 1, `${SEVERAL}: each is counted from what it showed before`);
+    notes.add("several", 1, () => `${SEVERAL}: each is counted from what it showed before`);
   }
 
   #open(look: PageLook, fromZero: boolean): Run {

@@ -14,14 +14,14 @@ export class Notes {
   readonly #notes = new Map<NoteKind, { kind: NoteKind; amount: number; text: string; hint?: string }>();
 
   /** Says something of the page; the first text of a kind stands for all of it. */
-  add(kind: NoteKind, amount: number, text: string): void {
+  add(kind: NoteKind, amount: number, text: () => string): void {
     const known = this.#notes.get(kind);
     if (known !== undefined) {
       known.amount += amount;
       return;
     }
     const hint = HINTS[kind];
-    this.#notes.set(kind, { kind, amount, text, ...(hint === undefined ? {} : { hint }) });
+    this.#notes.set(kind, { kind, amount, text: text(), ...(hint === undefined ? {} : { hint }) });
   }
 
   get list(): readonly SourceNote[] {

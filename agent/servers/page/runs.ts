@@ -15,9 +15,10 @@ export interface Run {
   raw: Float64Array;
   /** `_created` of each series in unix seconds; undefined where the page has none. */
   created: Float64Array | undefined;
-  /** Instant and number of its last page, and whether that was surely the whole page. */
+  /** Instant and number of its last page. */
   at: Nanos;
   page: number;
+  /** A page of it was surely whole: what is not known from then on was not there. */
   whole: boolean;
   /** Tokens per second and series that are believed at once. */
   pace: number;
