@@ -60,6 +60,10 @@ const table = {
   matched_output_tokens: { metric: engine, where: output, less: "unmatched_output_tokens" },
   matched_uncached_tokens: { metric: engine, where: uncached, less: "unmatched_uncached_tokens" },
   allocated_seconds: { metric: { ...gpuTime, server: "tokenwatt.server.gpu_time" }, where: allocated },
+  known_seconds: {
+    metric: { ...gpuTime, server: "tokenwatt.server.gpu_time" },
+    where: [...allocated, { attribute: "tokenwatt.method", is: ["unknown"], not: true }],
+  },
   model_seconds: { metric: { model: "tokenwatt.model.gpu_time" } },
   token_active_seconds: {
     metric: { ...gpuTime, server: "tokenwatt.server.gpu_time" },
@@ -170,11 +174,11 @@ export const kpis: readonly Kpi[] = [
   },
   {
     name: "token_active_utilization",
-    title: "Token-active utilisation: token-active per allocated GPU-second",
+    title: "Token-active utilisation: token-active per allocated GPU-second of known activity",
     unit: "ratio",
     groups: holders,
     over: "token_active_seconds",
-    under: "allocated_seconds",
+    under: "known_seconds",
   },
   {
     name: "capacity_utilization",

@@ -1,10 +1,14 @@
 // Simulated hosts are measured within the bars of METERING.md 2: recordings with exact truth, and regimes drawn by seed.
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { ReplayTotals } from "../../agent/cli/replay/lines.ts";
 import { openRecording } from "../../agent/cli/replay/run.ts";
 import type { SettledInterval } from "../../agent/model.ts";
 import { judge } from "./judge.ts";
+import { record } from "./meters.ts";
 import { regime } from "./regimes.ts";
 
 interface Truth {
@@ -77,6 +81,27 @@ describe("recordings with exact truth", () => {
       const tokens = rows.flatMap(({ increments }) => increments.map((increment) => increment.tokens));
       expect(sum(tokens.map(({ output }) => output ?? 0))).toBe(own.tout);
       expect(sum(tokens.map(({ input_unsplit }) => input_unsplit ?? 0))).toBe(own.tin);
+    }
+  });
+});
+
+describe("counters that move at the end of a request, without a gauge", () => {
+  test("give no utilisation, and time whose activity is unknown", async () => {
+    const drawn = regime("finish only with gauge", 21, 1000);
+    const folder = mkdtempSync(join(tmpdir(), "regime-"));
+    try {
+      const page = drawn.pages["engine"];
+      if (page === undefined) throw new Error("the regime has an engine");
+      record({ ...drawn, pages: { engine: { ...page, gauge: false } } }, folder);
+      const intervals = await metered(folder, { L: 240, poll: 1, gpu_poll: 1, gpus: {}, servers: {} });
+      const rows = intervals.flatMap(({ gpus }) => gpus);
+      expect(sum(rows.map(({ nanos }) => nanos.token_active))).toBe(0);
+      expect(new Set(rows.map(({ activityMethod }) => activityMethod))).toEqual(new Set(["unknown"]));
+      const totals = new ReplayTotals();
+      for (const interval of intervals) totals.addInterval(interval);
+      expect(totals.line()).toMatchObject({ kpis: { token_active_utilization: null } });
+    } finally {
+      rmSync(folder, { recursive: true });
     }
   });
 });

@@ -42,6 +42,7 @@ export function intervalLines(interval: SettledInterval, seconds: ToSeconds): re
 /** Adds settled intervals up to the last line. Integers until the end, so that no rounding adds up. */
 export class ReplayTotals {
   readonly #meter = new Meter();
+  #unknownNanos = 0;
   readonly #unmatched = { input: 0, output: 0 };
   /** Of engines alone: a gateway counts the same tokens again. */
   readonly #engines = { input: 0, output: 0 };
@@ -87,6 +88,7 @@ export class ReplayTotals {
       gpuMillijoules: all.millijoules as Record<GpuState, number>,
       inputTokens: this.#engines.input,
       outputTokens: this.#engines.output,
+      unknownNanos: this.#unknownNanos,
       unmatchedInputTokens: this.#unmatched.input,
       unmatchedOutputTokens: this.#unmatched.output,
     };
@@ -126,6 +128,8 @@ export class ReplayTotals {
   }
 
   #addGpu(gpu: GpuInterval): void {
+    if (gpu.activityMethod === "unknown")
+      for (const state of ALLOCATED) this.#unknownNanos += gpu.nanos[state];
     const total = this.#gpu(gpu.gpu);
     addTo(total.nanos, gpu.nanos);
     addTo(total.millijoules, gpu.millijoules);

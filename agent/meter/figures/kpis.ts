@@ -25,6 +25,8 @@ export interface KpiTotals {
   readonly cost?: Readonly<Partial<Record<CostState, Quantity>>>;
   /** 1e-9 of the currency. */
   readonly revenue?: Quantity;
+  /** Allocated time of which nothing says whether it was token-active: no utilisation is made of it. */
+  readonly unknownNanos?: Quantity;
   /** Time and energy of the GPUs that rest on an assumption (METERING.md 1.5). */
   readonly uncertainNanos?: Quantity;
   readonly uncertainMillijoules?: Quantity;
@@ -49,7 +51,7 @@ export interface Kpis {
   readonly tokensPerFleetGpuHour: number | undefined;
   readonly tokensPerTokenActiveGpuHour: number | undefined;
   readonly tokensPerBusyGpuHour: number | undefined;
-  /** Time: token-active seconds per allocated second. */
+  /** Time: token-active seconds per allocated second of which it is known. */
   readonly tokenActiveUtilization: number | undefined;
   /** Capacity: billable tokens per capacity token. */
   readonly capacityUtilization: number | undefined;
@@ -96,7 +98,7 @@ export function kpis(totals: KpiTotals): Kpis {
   const joules = sum(totals.gpuMillijoules, allocated) / 1e3;
   const observedJoules = sum(totals.gpuMillijoules, observed) / 1e3;
   const tokensPerJoule = ratio(tokens, joules);
-  const time = ratio(activeNanos, allocatedNanos);
+  const time = ratio(activeNanos, allocatedNanos - Number(totals.unknownNanos ?? 0));
   const capacity = ratio(number(totals.billableTokens), number(totals.capacityTokens));
   return {
     tokensPerGpuHour: ratio(tokens, allocatedHours),

@@ -6,7 +6,7 @@ import type { Dimensions, Gauge, GpuInfo, Nanos, Posting, SettledInterval } from
 import type { CostBasis, CostState, Kpis } from "./kpis.ts";
 import { kpis } from "./kpis.ts";
 import type { WindowSums } from "./sums.ts";
-import { addStates, addTokens, emptySums } from "./sums.ts";
+import { addStates, addTokens, addUnknown, emptySums } from "./sums.ts";
 
 const STEP_NANOS = 10e9;
 const WINDOWS = [
@@ -56,12 +56,15 @@ export class Convenience {
       const product = row(step, { "hw.model": info.name });
       product.homes.add(info.name);
       addStates(product.sums, gpu.nanos, gpu.millijoules);
+      addUnknown(product.sums, gpu.activityMethod, gpu.nanos);
       for (const resident of gpu.residents) {
         if (resident.server === "unmetered" || resident.server === "unattributed") continue;
         homes.set(resident.server, (homes.get(resident.server) ?? new Set()).add(info.name));
         const server = row(step, { "tokenwatt.server.id": resident.server });
         server.homes.add(info.name);
         addStates(server.sums, resident.nanos, resident.millijoules);
+        const own = interval.servers.find((candidate) => candidate.server === resident.server);
+        addUnknown(server.sums, own?.activityMethod ?? "unknown", resident.nanos);
       }
     }
     for (const server of interval.servers) {
@@ -99,6 +102,7 @@ export class Convenience {
           const total = rows.get(key) ?? { dimensions, sums: empty() };
           rows.set(key, total);
           addStates(total.sums, sums.nanos, sums.millijoules);
+          total.sums.unknownNanos += sums.unknownNanos;
           total.sums.input += sums.input;
           total.sums.output += sums.output;
           mergeCost(total.sums, sums);
@@ -116,6 +120,7 @@ function ratios(dimensions: Dimensions, window: string, sums: Sums, at: Nanos): 
   const figures = kpis({
     gpuNanos: sums.nanos,
     gpuMillijoules: sums.millijoules,
+    unknownNanos: sums.unknownNanos,
     inputTokens: sums.input,
     outputTokens: sums.output,
     cost: sums.cost,

@@ -3,7 +3,7 @@
 import type { Dimensions, GpuState, Histogram, LatencyName, Outcome, TokenKind } from "../../model.ts";
 import { addHistograms, percentile } from "../counters/histograms.ts";
 import { outcomes, tokenKinds } from "../counters/key-counters.ts";
-import { gpuStates, zeroByState } from "../meter.ts";
+import { allocatedStates, gpuStates, zeroByState } from "../meter.ts";
 import { integerOf } from "../money/split.ts";
 import type { CostState, Kpis } from "./kpis.ts";
 import { kpis } from "./kpis.ts";
@@ -54,7 +54,14 @@ export class Sums {
       return;
     }
     this.#addMoney(metric, dimensions, moved);
-    const key = `${metric} ${partOf(dimensions)}`;
+    const part = partOf(dimensions);
+    this.#addAmount(`${metric} ${part}`, moved);
+    const isUnknown = dimensions["tokenwatt.method"] === "unknown";
+    if (isUnknown && (allocatedStates as readonly string[]).includes(part))
+      this.#addAmount(`${metric} ${unknownPart}`, moved);
+  }
+
+  #addAmount(key: string, moved: bigint): void {
     this.#amounts.set(key, (this.#amounts.get(key) ?? 0n) + moved);
   }
 
@@ -183,6 +190,8 @@ export function reportLine(plan: Plan, sums: Sums, facts: LineFacts): ReportLine
   };
 }
 
+/** Name under which allocated time is summed of which nothing says whether it was token-active. */
+const unknownPart = "unknown activity";
 const nothing = { gpuNanos: zeroByState, gpuMillijoules: zeroByState };
 
 /** Key figures of one group: tokens, seconds and money of the same subjects over the same buckets. */
@@ -212,6 +221,7 @@ function kpisOf(plan: Plan, sums: Sums): Kpis {
     unmatchedCachedTokens: unmatched.input_cached ?? 0n,
     ...optional("billableTokens", sums.amount(plan.billable)),
     ...optional("capacityTokens", sums.amount(plan.capacity)),
+    ...optional("unknownNanos", sums.amount(plan.time, unknownPart)),
     ...(cost === undefined ? {} : { cost: { ...cost, ...asParked(cost.all) } }),
     ...(revenue === undefined ? {} : { revenue: Number(revenue) / Number(revenuePerCost) }),
     // Nothing booked as uncertain is a share of 0 where the metric carries the group at all.

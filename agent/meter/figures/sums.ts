@@ -1,11 +1,13 @@
 // What ratios for people who look at one host are made of: states, joules and tokens of a window, added up. Tokens are those
 // of engines that met observed GPU time (METERING.md 6): a gateway counts the same tokens again, late ones have no time.
-import type { GpuState, ServerInterval } from "../../model.ts";
+import type { ActivityMethod, AllocatedState, GpuState, ServerInterval } from "../../model.ts";
 
 /** Sums of a window. */
 export interface WindowSums {
   readonly nanos: Record<GpuState, number>;
   readonly millijoules: Record<GpuState, number>;
+  /** Allocated time of which nothing says whether it was token-active. */
+  unknownNanos: number;
   input: number;
   output: number;
 }
@@ -20,7 +22,7 @@ export function emptySums(): WindowSums {
     free: 0,
     unobserved: 0,
   });
-  return { nanos: zeros(), millijoules: zeros(), input: 0, output: 0 };
+  return { nanos: zeros(), millijoules: zeros(), unknownNanos: 0, input: 0, output: 0 };
 }
 
 /** Adds the time and energy of a GPU or of a server's part of one. */
@@ -33,6 +35,15 @@ export function addStates(
     sums.nanos[state] += nanos[state] ?? 0;
     sums.millijoules[state] += millijoules[state] ?? 0;
   }
+}
+
+/** Adds allocated time whose activity nothing tells: counters that move at the end of a request, without a gauge. */
+export function addUnknown(
+  sums: WindowSums,
+  method: ActivityMethod,
+  { parked, stalled, token_active }: Readonly<Record<AllocatedState, number>>,
+): void {
+  if (method === "unknown") sums.unknownNanos += parked + stalled + token_active;
 }
 
 /** Adds an engine's tokens of an interval, or an equal part of them where it runs on several GPUs. */

@@ -73,6 +73,12 @@ describe("kpis()", () => {
       if (typeof value !== "object") expect(value).toBeUndefined();
     }
   });
+  it("makes no utilisation of time whose activity nothing tells, and one of the rest", () => {
+    const nanos = { parked: 2 * HOUR, token_active: HOUR };
+    expect(kpis(totals({ nanos, unknownNanos: 3 * HOUR })).tokenActiveUtilization).toBeUndefined();
+    expect(kpis(totals({ nanos, unknownNanos: HOUR })).tokenActiveUtilization).toBeCloseTo(0.5, 12);
+  });
+
   it("gives no value for what is not known, and a measured 0 for 0", () => {
     const unknown = kpis(totals({ nanos: { token_active: HOUR }, outputTokens: 5 }));
     expect(unknown.costPerMillionTokens.allocation).toBeUndefined();
