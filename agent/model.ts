@@ -43,6 +43,7 @@ export interface RingPoint {
   readonly value: number;
 }
 
+/** A process that holds a GPU, as the driver lists it. */
 export interface GpuProcess {
   readonly pid: number;
   readonly memoryBytes?: number;
@@ -115,10 +116,13 @@ export interface GpuSample {
 
 /** Disjoint: a token is of exactly one kind. Reasoning is a subset of output and no kind. */
 export type TokenKind = "input_uncached" | "input_cached" | "input_unsplit" | "output";
+/** How a request ended; `rejected` = refused before a token: rate limit, quota, queue full. */
 export type Outcome = "ok" | "error" | "aborted" | "rejected";
+/** What a server does of a request: all of it, or one half of a disaggregated pair. */
 export type Role = "combined" | "prefill" | "decode";
 /** When counters move: with each engine step, when a request ends, or integrated from a rate. */
 export type ProgressKind = "step" | "finish" | "estimate";
+/** Whether counters are of an engine or of a gateway before it; the two are never added. */
 export type Family = "engine" | "gateway";
 
 /** Cumulative histogram; `counts` has one entry more than `bounds` (the last is above the highest bound). */
@@ -130,6 +134,7 @@ export interface Histogram {
   readonly count: number;
 }
 
+/** The latencies a server may publish as histograms, in seconds. */
 export type LatencyName =
   | "time_to_first_token"
   | "time_per_output_token"
@@ -280,8 +285,11 @@ export interface ServerInfo {
 
 // ---------------------------------------------------------------------------------------------- settled intervals
 
+/** Where a second of a GPU goes: exactly one of six (METERING.md 2). */
 export type GpuState = "token_active" | "stalled" | "parked" | "other" | "free" | "unobserved";
+/** The states in which a metered server holds the GPU. */
 export type AllocatedState = "token_active" | "stalled" | "parked";
+/** By what a GPU was shared among its residents (METERING.md 4). */
 export type AttributionMethod =
   | "direct"
   | "equal"
@@ -290,7 +298,9 @@ export type AttributionMethod =
   | "own_power"
   | "token_share"
   | "mig";
+/** By what token-active time was found (METERING.md 2). */
 export type ActivityMethod = "active_time" | "counter_gpu" | "counter_moved" | "in_flight" | "unknown";
+/** By what energy was measured: the counter, power integrated, or not at all. */
 export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "none";
 
 /**
@@ -353,6 +363,7 @@ export interface HolderShare {
   readonly millijoules: number;
 }
 
+/** What one GPU did in a settled interval: nanoseconds and millijoules by state. */
 export interface GpuInterval {
   readonly gpu: string;
   /** Sum to (to - from) x weight exactly. */
@@ -390,6 +401,7 @@ export interface TokenIncrement {
   readonly at: Nanos;
 }
 
+/** What one server did in a settled interval: its own states, and the tokens its polls saw. */
 export interface ServerInterval {
   readonly server: string;
   /** Wall time of the server's own states; sums to (to - from) while the server is known. */
@@ -495,6 +507,7 @@ export interface SeriesState {
   readonly role?: SeriesRole;
 }
 
+/** Whether a series is sent and shown, or kept for the ledger alone. */
 export type SeriesRole = "exported" | "kept";
 
 /**
@@ -548,6 +561,7 @@ export interface ClosedBucket {
   readonly figures: Readonly<Record<string, unknown>>;
 }
 
+/** What an audit record is about (METERING.md 8). */
 export type AuditKind =
   | "start"
   | "close"

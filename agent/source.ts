@@ -94,6 +94,7 @@ export interface GpuBackend<Schema extends z.ZodType = z.ZodType> {
   open(config: z.output<Schema>, context: SourceContext): Promise<GpuSource>;
 }
 
+/** What a backend found out about this host before it is opened. */
 export interface Detection {
   readonly usable: boolean;
   /** One sentence: what was found or what was missing. */
@@ -130,6 +131,7 @@ export interface PushServerSource {
   close(): Promise<void>;
 }
 
+/** An opened source of token counters: asked at its period, or one that is pushed to. */
 export type ServerSource = PullServerSource | PushServerSource;
 
 /** One line of servers/registry.ts. `config` is one entry of the list `servers.<name>`. */
@@ -161,6 +163,7 @@ export interface PageReader {
   read(page: MetricPage, noting?: "noting"): PageReading;
 }
 
+/** What one metric page said, as readings in the words of model.ts and what was left out of them. */
 export interface PageReading {
   readonly readings: readonly import("./model.ts").TokenReading[];
   /** Label sets that were summed into each reading, same order as `readings`; empty unless they were to be noted. */

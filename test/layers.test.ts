@@ -208,6 +208,19 @@ describe("rooms of agent/", () => {
     expect(violations).toEqual([]);
   });
 
+  test("every export has a doc comment", () => {
+    const violations = broken((source) => {
+      if (/registry\.ts$/.test(source.name)) return [];
+      const lines = source.text.split("\n");
+      return lines.flatMap((line, index) => {
+        if (!/^export (async )?(function|class|interface|type|const)\b/.test(line)) return [];
+        const above = lines.slice(0, index).findLast((each) => !/^\s*\/\/ biome/.test(each));
+        return /\*\/$/.test(above ?? "") ? [] : [`line ${index + 1}: ${line}`];
+      });
+    });
+    expect(violations).toEqual([]);
+  });
+
   test("the program knows no test, fixture or development path", () => {
     const violations = broken((source) => linesMatching(source, /["'`/](test|fixtures?|shared|work)\//));
     expect(violations).toEqual([]);

@@ -23,6 +23,7 @@ import { configSchema } from "./schema.ts";
 import { masked } from "./secrets.ts";
 
 export { ConfigError } from "./problems.ts";
+/** The typed configuration, as schema.ts makes it. */
 export type { Config, Sources } from "./schema.ts";
 
 /** Where the package looks when nothing names a file. */

@@ -24,6 +24,7 @@ const ANSWER_TIMEOUT_MS = 30_000;
 const KEEP_ALIVE_MS = 65_000;
 const GZIP_FROM_BYTES = 1024;
 
+/** What the endpoint serves, where, and what it asks the agent. */
 export interface HttpOptions {
   /** `host:port`; port 0 picks a free one. */
   readonly listen: string;
@@ -41,6 +42,7 @@ export interface HttpOptions {
   readonly status: () => Readonly<Record<string, unknown>>;
 }
 
+/** An open endpoint. */
 export interface HttpEndpoint {
   /** `host:port` it listens on. */
   readonly address: string;

@@ -8,6 +8,7 @@ import { findMetric } from "./metrics/metrics.ts";
 import { prometheusLabel, prometheusName, prometheusUnit } from "./metrics/prometheus-names.ts";
 import type { Attributes } from "./otlp/attributes.ts";
 
+/** The two dialects of Prometheus text that are served. */
 export type TextFormat = "prometheus" | "openmetrics";
 
 const CONTENT_TYPES: Readonly<Record<TextFormat, string>> = {

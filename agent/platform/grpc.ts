@@ -12,6 +12,7 @@ import type {
 import { Client, credentials, loadPackageDefinition, Metadata } from "@grpc/grpc-js";
 import { readFileOf, readTextOf } from "./files.ts";
 
+/** What the rooms need to name of grpc-js, which no other file may load. */
 export type {
   CallOptions,
   ClientReadableStream,

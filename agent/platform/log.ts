@@ -8,7 +8,9 @@ const REPEAT_NANOS = 10_000_000_000n;
 const CAUSES_MAX = 1000;
 const EVENT_LINES_MAX = 20;
 
+/** The least level that is written. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
+/** The fields of a log line. */
 export type Facts = Readonly<Record<string, unknown>>;
 
 /** Writes events. `event` is a fixed sentence, so that lines can be grouped and counted; facts are fields. */

@@ -23,6 +23,7 @@ export interface ServiceManager {
   close(): void;
 }
 
+/** What the notifications need: where to send them, when, and where failures are said. */
 export interface NotifyOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;

@@ -31,6 +31,7 @@ export const listenTls = z.strictObject({
   clientCaFile: file.describe("Only peers with a certificate of this authority are answered."),
 });
 
+/** The TLS files of a listener, as configured. */
 export type ListenTls = z.output<typeof listenTls>;
 
 /** What a TLS server of Node wants, read from the files. Throws when one cannot be read. */

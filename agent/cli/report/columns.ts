@@ -16,6 +16,7 @@ export interface Row {
   readonly money: Money | undefined;
 }
 
+/** A cell of a report: an integer in its own unit, a number, a text, or not known. */
 export type Value = bigint | number | string | undefined;
 
 /** A column. */

@@ -7,6 +7,7 @@ import { isSuperseded, THIN_AFTER_MS } from "../../store/spool/spool.ts";
 /** How a destination takes what it missed; see `export.otlp.backlog`. */
 export type BacklogMode = "strict" | "parallel" | "skip";
 
+/** How a backlog is thinned and how fast it is sent. */
 export interface BacklogLimits {
   /** Older records are thinned to the last of each minute. */
   readonly thinAfterMs: number;
@@ -16,6 +17,7 @@ export interface BacklogLimits {
   readonly jitterMs: number;
 }
 
+/** The limits in force unless a test brings others. */
 export const BACKLOG_LIMITS: BacklogLimits = {
   thinAfterMs: THIN_AFTER_MS,
   drainTimesLive: 10,

@@ -70,6 +70,7 @@ export const otlpConfig = z.strictObject({
     .describe("Oldest telemetry still worth sending."),
 });
 
+/** `export.otlp` as configured. */
 export type OtlpConfig = z.output<typeof otlpConfig>;
 
 /** One destination with its endpoint resolved. */

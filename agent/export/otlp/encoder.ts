@@ -19,6 +19,7 @@ const CUMULATIVE = 2;
 /** Tag of the data by kind: gauge 5, sum 7, histogram 9. */
 const DATA_TAGS = { gauge: 0x2a, sum: 0x3a, level: 0x3a, histogram: 0x4a } as const;
 
+/** What an encoder puts into every request, and how large one may become. */
 export interface OtlpEncoderOptions {
   readonly resource: Attributes;
   /** Version of the scope `tokenwatt`. */

@@ -18,6 +18,7 @@ const OUTAGE_MS = 60_000;
 /** A destination that asks for more is asked again all the same: one broken answer must not end delivery. */
 const RETRY_INFO_MS_MAX = 3_600_000;
 
+/** What a sender takes from, sends by, and how patient it is. */
 export interface SenderOptions {
   readonly destination: string;
   readonly transport: Transport;

@@ -40,6 +40,7 @@ export interface SelfStats {
   readonly sourceRestarts: Tally;
 }
 
+/** The running report of the agent's own metrics to one destination. */
 export interface SelfMetrics {
   /** Exports once more and stops; never rejects. */
   stop(): Promise<void>;

@@ -10,6 +10,7 @@ export interface Period {
   readonly name: string;
 }
 
+/** The periods of a calendar. */
 export type PeriodUnit = "hour" | "day" | "week" | "month";
 
 const hourMillis = 3_600_000;

@@ -15,7 +15,9 @@ export const groupKeys = {
   outcome: "tokenwatt.outcome",
   state: "tokenwatt.gpu.state",
 } as const;
+/** What a report can be grouped by. */
 export type Group = keyof typeof groupKeys;
+/** Whose counters a report is made of. */
 export type ReportSource = "engine" | "gateway";
 
 /** The metrics that answer a grouping, by what they stand for. Absent = nothing carries all its attributes. */

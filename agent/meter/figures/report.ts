@@ -152,6 +152,7 @@ export interface ReportLine {
   readonly kpis: Kpis;
 }
 
+/** The latency percentiles of a report. */
 export type Quantile = "p50" | "p90" | "p95" | "p99";
 const quantiles: Readonly<Record<Quantile, number>> = { p50: 0.5, p90: 0.9, p95: 0.95, p99: 0.99 };
 

@@ -32,6 +32,7 @@ export interface CapacityFacts {
 /** Configured rates: server id to tokens per GPU-hour. */
 export type ConfiguredRates = Readonly<Record<string, number>>;
 
+/** Where a capacity rate comes from. */
 export type CapacitySource = "config" | "catalog" | "learned";
 
 interface Window {

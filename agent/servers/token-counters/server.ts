@@ -10,6 +10,7 @@ import { encodeWatchResponse } from "./encode.ts";
 import type { ServerSnapshot, WatchQuery } from "./messages.ts";
 import { protocolVersion } from "./messages.ts";
 
+/** The counters that a server of the contract streams. */
 export type { ServerSnapshot } from "./messages.ts";
 
 const INTERVAL_DEFAULT_MS = 1000;

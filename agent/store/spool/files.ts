@@ -16,6 +16,7 @@ export interface OpenFile {
   close(): Promise<void>;
 }
 
+/** The file system calls of the spool, so that a test can lose or reorder them. */
 export interface Files {
   /** Makes a folder and those above it that are missing; their names are on the disk when it resolves. */
   makeFolder(path: string): Promise<void>;

@@ -14,6 +14,7 @@ import { SpoolState } from "./state.ts";
 
 const QUARANTINE_FILES_MAX = 64;
 
+/** What a spool folder held when it was opened, and what of it was damaged. */
 export interface SpoolFolder {
   readonly state: SpoolState;
   readonly segments: Segment[];

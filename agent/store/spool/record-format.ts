@@ -7,11 +7,14 @@ import type { UnixNanos } from "../../model.ts";
 const SEGMENT_MAGIC = 0x31535754;
 const RECORD_MAGIC = 0x31525754;
 
+/** Bytes before the first record of a segment file. */
 export const SEGMENT_HEADER_BYTES = 32;
+/** Bytes of a record before its payload. */
 export const RECORD_HEADER_BYTES = 56;
 /** No payload is larger: OTLP requests stay under 4 MiB, and compressed they shrink. */
 export const PAYLOAD_BYTES_MAX = 16 * 1024 * 1024;
 
+/** How a payload is stored. */
 export type Codec = "raw" | "zstd";
 
 /** What a record's header says. */

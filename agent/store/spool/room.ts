@@ -11,6 +11,7 @@ import type { SpoolState } from "./state.ts";
 
 const MINUTE_NANOS = 60_000_000_000n;
 
+/** How much room the spool may take, and whom it asks and informs. */
 export interface RoomOptions {
   readonly folder: string;
   readonly log: Log;

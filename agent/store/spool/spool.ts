@@ -42,6 +42,7 @@ export interface Loss {
   readonly destination?: string;
 }
 
+/** What a spool holds and has lost. */
 export interface SpoolStatus {
   readonly kind: "memory" | "segments";
   readonly records: number;
