@@ -65,7 +65,7 @@ class KeptConnections {
     const one: Kept = { socket, address: networkOf(socket), state: "new", since: ++this.#changes };
     this.#all.set(name, one);
     socket.once("close", () => this.#all.get(name) === one && this.#all.delete(name));
-    // Of one that is closed while it is new there may be errors nobody listens for yet.
+    // Of one that is closed while it is new there may be errors without a listener yet.
     socket.on("error", () => {});
     const own = others.filter(({ address }) => address === one.address);
     if (own.length >= this.#bounds.perAddressMax) this.#close(leastNeeded(own));

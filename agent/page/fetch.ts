@@ -25,7 +25,7 @@ export interface PageTarget {
   /** `http://host:port/path`, `https://...` or `unix:/path/to/socket:/path`. */
   readonly url: string;
   readonly tls?: { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string };
-  /** A file whose content is sent as `authorization: Bearer <content>`; read anew for each request. */
+  /** A file whose content is sent as `authorization: Bearer <content>`; read again for each request. */
   readonly bearerFile?: string;
   readonly headers?: Readonly<Record<string, string>>;
   /** Deadline of the whole request; default 5000. */

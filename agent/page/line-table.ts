@@ -51,7 +51,7 @@ class LabelSets {
   read(keys: Buffer, start: number, end: number): Labels {
     const open = keys.indexOf(BRACE, start);
     const text = open === -1 || open >= end ? "" : keys.toString("latin1", open, end);
-    // A name in the braces belongs to the sample, so its labels are nobody else's.
+    // A name in the braces belongs to the sample, so its labels are its own.
     if (open === start) return readLabels(text, true, (value) => value);
     const known = this.#sets.get(text);
     if (known !== undefined) return known;

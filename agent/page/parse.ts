@@ -235,7 +235,7 @@ class Parser implements PageParser {
       filed !== undefined && (families === undefined || families.has(filed) || families.has(familyOf(filed)));
   }
 
-  /** Files the samples of this page anew, and forgets all lines once most of them are gone. */
+  /** Files the samples of this page again, and forgets all lines once most of them are gone. */
   #refile(): void {
     const lines = this.#lines;
     this.#byName = new Map();

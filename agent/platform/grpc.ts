@@ -108,7 +108,7 @@ export function keepLoopbackDirect(env: Record<string, string | undefined> = pro
 }
 
 /**
- * The metadata of one call: configured headers, those of files read anew, so that they can be rotated. Throws when a file
+ * The metadata of one call: configured headers, those of files read again, so that they can be rotated. Throws when a file
  * cannot be read or a value cannot be sent, and does not tell the value.
  */
 export function callMetadata({ bearerFile, headers, headersFile }: GrpcTarget): Metadata {

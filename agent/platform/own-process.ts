@@ -7,7 +7,7 @@ import type { Cancel, Clock } from "./clock.ts";
 import { every } from "./clock.ts";
 import type { Log } from "./log.ts";
 
-// madvise(2): of a private mapping that nobody wrote to, the pages go and nothing else; the next use maps them again.
+// madvise(2): of a private mapping that was never written to, the pages go and nothing else; the next use maps them again.
 const MADV_DONTNEED = 4;
 /** Starting is over: every source was polled and the first beats are out. */
 const FIRST_MS = 30_000;

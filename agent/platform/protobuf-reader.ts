@@ -1,7 +1,7 @@
 // Protobuf on the wire: a pull reader without allocation per field. Writing is in protobuf-writer.ts.
 // Facts: protobuf.dev/programming-guides/encoding (2026). Groups, given up since proto2, are refused. 64-bit integers
 // come as numbers: exact up to 2^53, above that too large to pass Number.isSafeInteger, which callers check. Nothing here
-// calls itself, so nesting costs nothing: what nobody reads is skipped by its length.
+// calls itself, so nesting costs nothing: what is not read is skipped by its length.
 import { createHash } from "node:crypto";
 
 /** Bytes that are not the protobuf message they should be. */
@@ -145,7 +145,7 @@ export class WireReader {
     this.position = position;
   }
 
-  /** Skips the value of a field that nobody needs. */
+  /** Skips the value of a field that is not needed. */
   skip(tag: number): void {
     const type = tag % 8;
     if (type === wireTypes.varint) this.uint();

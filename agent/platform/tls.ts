@@ -175,7 +175,7 @@ const FAILURES: readonly (readonly [RegExp, string, string])[] = [
   [
     /key values mismatch|KEY_VALUES_MISMATCH/i,
     "our certificate and key do not belong together",
-    "`tls.certFile` and `tls.keyFile` must be a pair; both are read anew for the next attempt",
+    "`tls.certFile` and `tls.keyFile` must be a pair; both are read again for the next attempt",
   ],
   [
     /no start line|PEM routines|PEM_|DECODER routines/i,

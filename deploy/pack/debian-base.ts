@@ -1,6 +1,6 @@
 // The libraries that node needs, from Debian packages of pinned versions: glibc, libstdc++, libgcc. Fetched by apt with
 // folders of its own, so that nothing on this machine changes and another architecture's packages can be had; held against
-// the pinned SHA-256. A version that left the archive after a point release: `node deploy/pack/pin-base.ts` pins anew.
+// the pinned SHA-256. A version that left the archive after a point release: `node deploy/pack/pin-base.ts` pins again.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {

@@ -7,7 +7,7 @@ const SOURCE = "tokenwatt.source";
 /** Rows of the agent side of METERING.md 5. */
 export const agentMetrics: readonly Metric[] = [
   seconds("tokenwatt.gap_time", [SOURCE, "reason"], "Seconds a source could not be read"),
-  count("tokenwatt.counter_resets", "{reset}", [SOURCE], "Counters that began anew at their source"),
+  count("tokenwatt.counter_resets", "{reset}", [SOURCE], "Counters that restarted at their source"),
   count("tokenwatt.clock_steps", "{step}", [], "Steps of the wall clock"),
   count(
     "tokenwatt.late_samples",

@@ -25,8 +25,8 @@ const destination = {
     .string()
     .min(1)
     .optional()
-    .describe("File of further metadata, a `name: value` per line, read anew for each request."),
-  bearerFile: z.string().min(1).optional().describe("File with a bearer token, read anew for each request."),
+    .describe("File of further metadata, a `name: value` per line, read again for each request."),
+  bearerFile: z.string().min(1).optional().describe("File with a bearer token, read again for each request."),
   tls: callTls
     .prefault({})
     .describe("Files of https:// endpoints; a changed file is taken up with the next request."),

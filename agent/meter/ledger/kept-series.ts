@@ -1,4 +1,4 @@
-// Series the ledger keeps and nobody exports: every tenant under its own name, tokens under the price they were used at.
+// Series that the ledger keeps and no exporter sends: every tenant under its own name, tokens under the price they were used at.
 // Caps on exported series do not reach here; the bound is one of memory, and what is over it is folded and counted.
 import type { Dimensions, SeriesState, UnixNanos } from "../../model.ts";
 import { foldAll } from "./folding.ts";

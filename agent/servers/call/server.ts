@@ -1,4 +1,4 @@
-// What all servers polled over gRPC have in common: configuration, a channel that is opened anew after a failure, the
+// What all servers polled over gRPC have in common: configuration, a channel that is opened again after a failure, the
 // instants of a reading, and errors in words.
 import { z } from "zod";
 import type { TokenReading, TokenSample } from "../../model.ts";

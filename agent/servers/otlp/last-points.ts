@@ -1,5 +1,5 @@
 // The last point of every pushed series, over restarts: what a cumulative value is counted from, and what time a delta
-// must be newer than. Stored in rows of 64 series; a row is written anew when one of its points moved.
+// must be newer than. Stored in rows of 64 series; a row is rewritten when one of its points moved.
 // Points older than two days are not taken over, and cumulative series that began before then count from their next look;
 // so do those of a series that was forgotten to make room.
 import { createHash } from "node:crypto";

@@ -16,7 +16,7 @@ const DELTA = 1;
 const RESOURCES_MAX = 1000;
 /** How far a sender's clock may be ahead. */
 const FUTURE_NANOS = 600e9;
-/** What the bytes of known series may take; beyond it they are met anew, and found again by their meaning. */
+/** What the bytes of known series may take; beyond it they are met again, and found again by their meaning. */
 const KEY_BYTES_MAX = 32 * 1024 * 1024;
 
 /** Senders: whether a service's usage is read from this signal (each is read from one alone). */

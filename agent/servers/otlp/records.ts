@@ -172,7 +172,7 @@ function outcomeOf(attributes: ReadonlyMap<string, string>, failed: boolean): Ou
 }
 
 /**
- * A failed call of a model, which used nothing known; undefined for any other record. Without a status nobody knows
+ * A failed call of a model, which used nothing known; undefined for any other record. Without a status it is not known
  * whether it has ended: Envoy can log requests that still run.
  */
 function failedCall(

@@ -128,7 +128,7 @@ async function listen(server: NetServer, address: Address): Promise<void> {
     });
   if (!("path" in address)) return once();
   await once().catch(async (error: NodeJS.ErrnoException) => {
-    // The socket of an agent that was killed is still there, and nobody behind it.
+    // The socket of an agent that was killed is still there, with nothing behind it.
     if (error.code !== "EADDRINUSE" || !(await isDead(address.path))) throw error;
     unlinkSync(address.path);
     return once();

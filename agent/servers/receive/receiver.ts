@@ -124,7 +124,7 @@ export function openReceiver(
       "grpc.max_concurrent_streams": entry.streamsMax,
       interceptors: [admission],
     });
-    // Nothing was received over an address that could not be had: each attempt reads what was remembered anew.
+    // Nothing was received over an address that could not be had: each attempt reads what was remembered again.
     memory = new ReceiverMemory(info.id, context.remembered?.(info.id));
     serve({ server, entry, totals, began, memory, recorder: () => recorder as Recorder });
     listener = await listenFor(server, entry, log);

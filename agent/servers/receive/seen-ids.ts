@@ -1,5 +1,5 @@
 // Ids that were counted, as 64-bit hashes, over restarts: bounded by number and by age, whichever ends first.
-// Stored in rows of a thousand; only the last one is written anew. At 10^6 ids two differ in hash but for one chance in
+// Stored in rows of a thousand; only the last one is rewritten. At 10^6 ids two differ in hash but for one chance in
 // 10^7.
 import { createHash } from "node:crypto";
 import type { ReceiverMemory } from "./memory.ts";

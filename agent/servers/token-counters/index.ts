@@ -201,7 +201,7 @@ function wrongVersion(endpoint: string, seen: number): SourceError {
   );
 }
 
-/** One deadline that is set anew again and again. */
+/** One deadline that is set again and again. */
 function deadline(
   context: SourceContext,
   expire: (ms: number) => void,
