@@ -238,7 +238,7 @@ describe.skipIf(reason !== undefined)("the Debian package on a booted system", (
       // It looks again every 30 s.
       await machine.until("it starts anew", () => machine.show("NRestarts") === "1");
       await active();
-      expect(journal()).toContain("the driver came after the agent, which starts anew");
+      expect(journal()).toContain("the driver came after the agent, which starts again");
       await machine.until("it has looked again", () => journal().includes("restart the unit or the pod"));
       expect([machine.show("ActiveState"), machine.show("NRestarts")]).toEqual(["active", "1"]);
     });
