@@ -15,7 +15,7 @@ import { allPaths, jsonSchemaOf, knownKeys } from "./key-tree.ts";
 import { readOtelEnvironment } from "./otel-environment.ts";
 import type { ConfigPath } from "./paths.ts";
 import { formatPath, leaves, valueAt, withValue } from "./paths.ts";
-import type { Problem } from "./problems.ts";
+import type { NamedFiles, Problem } from "./problems.ts";
 import { ConfigError, problemsOf } from "./problems.ts";
 import { crossProblems } from "./rules.ts";
 import type { Config, Sources } from "./schema.ts";
@@ -44,14 +44,10 @@ export interface ConfigInput {
 }
 
 /** A configuration and where each of its values came from. */
-export interface LoadedConfig {
+export interface LoadedConfig extends NamedFiles {
   readonly config: Config;
   /** The file read; absent where no file was read. */
   readonly file?: string;
-  /** `config.yaml:12:5`, an environment variable, `--set` or `default`. */
-  origin(path: ConfigPath): string;
-  /** Where the configuration names a file that is not a default: certificates, tokens, prices. */
-  readonly files: readonly ConfigPath[];
 }
 
 /** Reads the configuration. Throws ConfigError with every problem found. */
@@ -87,11 +83,12 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
     problems.push(...problemsOf(parsed.error.issues, context));
   }
   problems.push(...crossProblems(parsed.success ? parsed.data : root, root, sources, locate));
-  if (!parsed.success || problems.length > 0) throw new ConfigError(problems);
-  const files = namedFiles(parsed.data, keys()).filter((path) => origin(path) !== "default");
+  const value = parsed.success ? parsed.data : root;
+  const files = namedFiles(value, keys()).filter((path) => origin(path) !== "default");
   const inFile = files.filter((path) => overridden(path, layers) === undefined);
-  const config = file === undefined ? parsed.data : resolveFiles(parsed.data, inFile, dirname(file.name));
-  return { config, origin, files, ...(name === undefined ? {} : { file: name }) };
+  const config = file === undefined ? value : resolveFiles(value, inFile, dirname(file.name));
+  if (!parsed.success || problems.length > 0) throw new ConfigError(problems, { config, files, origin });
+  return { config: config as Config, origin, files, ...(name === undefined ? {} : { file: name }) };
 }
 
 const registeredSources: Sources = { gpuBackends, serverTypes };
@@ -207,18 +204,19 @@ function originOf(
   };
 }
 
-function namedFiles(config: Config, schema: JsonSchema): ConfigPath[] {
+/** Where the configuration names a file: certificates, tokens, prices. */
+function namedFiles(config: unknown, schema: JsonSchema): ConfigPath[] {
   const keys = new Set(allPaths(schema).filter((path) => path === "prices" || path.endsWith("File")));
   const inList = (step: string | number): string | number => (typeof step === "number" ? 0 : step);
   return leaves(config)
-    .map(([path]) => path)
+    .flatMap(([path, name]) => (typeof name === "string" ? [path] : []))
     .filter((path) => keys.has(formatPath(path.map(inList))));
 }
 
 /** Files named in the configuration file are relative to it; all others to the working folder. */
-function resolveFiles(config: Config, files: readonly ConfigPath[], folder: string): Config {
-  return files.reduce<Config>(
-    (root, path) => withValue(root, path, resolve(folder, String(valueAt(root, path)))) as Config,
+function resolveFiles(config: unknown, files: readonly ConfigPath[], folder: string): unknown {
+  return files.reduce(
+    (root, path) => withValue(root, path, resolve(folder, String(valueAt(root, path)))),
     config,
   );
 }

@@ -15,15 +15,27 @@ export interface Problem {
   readonly hint?: string | undefined;
 }
 
+/** The files a configuration names, wherever else it is wrong: `files` are the places of their names. */
+export interface NamedFiles {
+  readonly config: unknown;
+  readonly files: readonly ConfigPath[];
+  /** `config.yaml:12:5`, an environment variable, `--set` or `default`. */
+  origin(path: ConfigPath): string;
+}
+
 /** The configuration cannot be used; `problems` holds everything that is wrong with it. Ends with exit code 2. */
 export class ConfigError extends Error {
   readonly kind = "misconfigured";
   readonly problems: readonly Problem[];
 
-  constructor(problems: readonly Problem[]) {
+  /** What else may be wrong with it; absent where its files were looked at, or it could not be read that far. */
+  readonly named: NamedFiles | undefined;
+
+  constructor(problems: readonly Problem[], named?: NamedFiles) {
     super(problems.map(formatProblem).join("\n\n"));
     this.name = "ConfigError";
     this.problems = problems;
+    this.named = named;
   }
 }
 

@@ -12,22 +12,35 @@ import { configuredBackends, configuredServers } from "./load.ts";
 import type { ConfigPath } from "./paths.ts";
 import { formatPath, parsePath, valueAt } from "./paths.ts";
 import { readPrices } from "./prices.ts";
-import type { Problem } from "./problems.ts";
+import type { NamedFiles, Problem } from "./problems.ts";
 import { ConfigError } from "./problems.ts";
 
 /** The catalogue of the price file, undefined where none is named. Throws ConfigError with every file that cannot be used. */
 export function readNamedFiles(loaded: LoadedConfig): Catalogue | undefined {
-  const { config } = loaded;
-  const problems = [...fileProblems(loaded), ...recordingProblems(loaded)];
-  let catalogue: Catalogue | undefined;
-  try {
-    if (config.prices !== undefined) catalogue = readPrices(config.prices);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    problems.unshift(...error.problems);
-  }
+  const { catalogue, problems } = readPriceFile(loaded);
+  problems.push(...fileProblems(loaded), ...recordingProblems(loaded));
   if (problems.length > 0) throw new ConfigError(problems);
   return catalogue;
+}
+
+/** The error with what is wrong with the files too, so that everything is said at once; any other error as it is. */
+export function withFileProblems(error: unknown): unknown {
+  if (!(error instanceof ConfigError) || error.named === undefined) return error;
+  return new ConfigError([
+    ...error.problems,
+    ...readPriceFile(error.named).problems,
+    ...fileProblems(error.named),
+  ]);
+}
+
+function readPriceFile({ config }: NamedFiles): { catalogue: Catalogue | undefined; problems: Problem[] } {
+  const prices = valueAt(config, ["prices"]);
+  try {
+    return { catalogue: typeof prices === "string" ? readPrices(prices) : undefined, problems: [] };
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return { catalogue: undefined, problems: [...error.problems] };
+  }
 }
 
 /** What is wrong with the content of a file under each key that names one; throws Error with the end of a sentence. */
@@ -44,7 +57,7 @@ const READERS: Readonly<Record<string, (path: string) => void>> = {
   },
 };
 
-function fileProblems({ config, files: named, origin }: LoadedConfig): Problem[] {
+function fileProblems({ config, files: named, origin }: NamedFiles): Problem[] {
   const files = named
     .filter((path) => path.at(-1) !== "prices")
     .map((path) => [path, valueAt(config, path)] as const);
@@ -66,7 +79,7 @@ function fileProblems({ config, files: named, origin }: LoadedConfig): Problem[]
 function problemOf(
   path: ConfigPath,
   read: () => void,
-  origin: LoadedConfig["origin"],
+  origin: NamedFiles["origin"],
   file: string,
 ): Problem[] {
   try {

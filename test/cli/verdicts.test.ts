@@ -200,4 +200,13 @@ describe("config check, doctor and run", () => {
       expect(text).toContain(words);
     }
   });
+
+  test("say what is wrong with the configuration, its files and its prices at once", async () => {
+    const yaml = `logLevel: loud\nprices: cheap.yaml\n${otlp("bearerFile: nowhere")}${server("tls: 5")}`;
+    for (const { refused, text } of await verdicts(yaml)) {
+      expect(refused).toBe(true);
+      for (const words of ["servers.vllm[0].tls", "cheap.yaml:4:18", "export.otlp.bearerFile"])
+        expect(text).toContain(words);
+    }
+  });
 });

@@ -1,6 +1,6 @@
 // config.valid: whether the configuration and every file it names can be used, and from where it is.
 import { configuredServers } from "../../config/load.ts";
-import { readNamedFiles } from "../../config/usable.ts";
+import { readNamedFiles, withFileProblems } from "../../config/usable.ts";
 import type { Check } from "./check.ts";
 import { reasonOf } from "./check.ts";
 
@@ -11,7 +11,7 @@ export const configCheck: Check = {
   ids: [ID],
   run: async ({ loaded, configError }) => {
     try {
-      if (loaded === undefined) throw configError;
+      if (loaded === undefined) throw withFileProblems(configError);
       readNamedFiles(loaded);
     } catch (error) {
       const remedy = "fix every problem above; `tokenwatt config check` shows them again";

@@ -35,7 +35,9 @@ export async function loadUsableConfigFor(
   options: ConfigOptions,
   io: Io,
 ): Promise<LoadedConfig & { readonly catalogue: Catalogue | undefined }> {
-  const { readNamedFiles } = await import("../../config/usable.ts");
-  const loaded = await loadConfigFor(options, io);
+  const { readNamedFiles, withFileProblems } = await import("../../config/usable.ts");
+  const loaded = await loadConfigFor(options, io).catch((error: unknown) => {
+    throw withFileProblems(error);
+  });
   return { ...loaded, catalogue: readNamedFiles(loaded) };
 }
