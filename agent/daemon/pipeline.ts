@@ -41,6 +41,8 @@ export class Pipeline {
   readonly #doubts: CounterDoubts;
   readonly #holders: HolderSeries;
   readonly #convenience = new Convenience();
+  /** Until the GPUs were looked for nothing is settled: they are there since the start, and so is their time. */
+  #isStarted = false;
   #stopped = false;
 
   constructor(parts: PipelineParts) {
@@ -62,6 +64,7 @@ export class Pipeline {
       this.addServer(source, now + late * NANOS_PER_MS);
     }
     if (gpu !== undefined) await this.setGpu(gpu, now);
+    this.#isStarted = true;
     this.#cancels.add(every(this.#clock, tickMs, () => this.tick(), now + tickMs * NANOS_PER_MS));
   }
 
@@ -121,7 +124,7 @@ export class Pipeline {
   /** Settles what is decidable now and posts it. Throws only on a broken invariant of our own. */
   tick(): void {
     const { correlator, until } = this.#parts;
-    if (!this.#stopped)
+    if (this.#isStarted && !this.#stopped)
       this.#book(correlator.settle(Math.min(this.#clock.now(), until ?? Number.POSITIVE_INFINITY)));
   }
 
