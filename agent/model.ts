@@ -185,6 +185,8 @@ export interface TokenSample {
    * epoch (tokenwatt.v1 promises it). Absent = a missing label set says nothing.
    */
   readonly completeEpoch?: string;
+  /** The totals are the agent's own and begin with it: a new epoch is a start of the agent, and nothing was lost in it. */
+  readonly countedHere?: true;
   /** Where the server says it runs. */
   readonly gpus?: readonly string[];
   readonly pids?: readonly number[];

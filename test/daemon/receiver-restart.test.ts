@@ -2,6 +2,7 @@
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, test } from "vitest";
 import { loadConfig } from "../../agent/config/load.ts";
@@ -11,6 +12,7 @@ import { systemClock } from "../../agent/platform/clock.ts";
 import { openChannel } from "../../agent/platform/grpc.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuSource } from "../../agent/source.ts";
+import { ledgerPath } from "../../agent/store/state-folder.ts";
 import { ReportUsageRequestSchema, ReportUsageResponseSchema } from "../gen/tokenwatt/v1/usage_pb.ts";
 import { metricsRequest } from "../servers/otlp-messages.ts";
 
@@ -109,6 +111,14 @@ function push(target: string, total: number, start: number, time: number): Promi
   return call(target, "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", request);
 }
 
+/** The kinds of everything on a ledger's record. */
+function recordKinds(stateDir: string): string[] {
+  const database = new DatabaseSync(ledgerPath(stateDir), { readOnly: true });
+  const kinds = database.prepare("SELECT DISTINCT kind FROM audit").all();
+  database.close();
+  return kinds.map((row) => String(row["kind"]));
+}
+
 /** Output tokens of a model on the committed page. */
 async function outputTokens(agent: Agent, model: string): Promise<number> {
   await agent.exports.recorded();
@@ -154,6 +164,11 @@ describe("an agent that is started again", () => {
       await push(second.socket("otlp"), 130, start, start + 2e9);
       await eventually(() => outputTokens(second.agent, "m"), 24);
       await eventually(() => outputTokens(second.agent, "unknown"), 130);
+      // Nothing was lost, and nothing says so: neither the record nor the metrics behind the alerts.
+      const page = await (await fetch(`http://${second.agent.exports.address}/metrics`)).text();
+      expect(page).not.toMatch(/^tokenwatt_counter_resets_total\{.*[^0]$/m);
+      expect(recordKinds(state)).not.toContain("unmetered");
+      expect(recordKinds(state)).not.toContain("reset");
     });
   }
 });

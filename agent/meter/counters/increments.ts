@@ -90,6 +90,10 @@ export class Increments {
     }
     const poll = look.finish();
     this.#prune(sample.at);
+    if (sample.countedHere === true) {
+      const increments = look.increments.map((one) => (one.resets === 0 ? one : { ...one, resets: 0 }));
+      return { increments, poll, resets: 0, dropped: look.dropped, unmetered: false };
+    }
     return {
       increments: look.increments,
       poll,

@@ -132,6 +132,7 @@ export class UsageTotals {
       at,
       readings: [...this.#totals.values()].map((totals) => this.#reading(totals)),
       completeEpoch: this.#epoch,
+      countedHere: true,
       ...(family === "gateway" ? { usage } : {}),
       ...(disputes.length > 0 ? { disputes } : {}),
       ignoredSamples: ignored,

@@ -2,10 +2,10 @@
 // Whole days that were rolled up are read from their rollups, the rest from the rows; a local day that shares most of
 // its length with a rolled-up UTC day is read as that day less the rest of it.
 import { existsSync } from "node:fs";
-import type { StatementSync } from "node:sqlite";
-import { DatabaseSync } from "node:sqlite";
+import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type { BucketNumber, Dimensions, Histogram } from "../../model.ts";
 import { addStored } from "./digests.ts";
+import { openReadOnly } from "./read-only.ts";
 import { SEALED_BUCKETS } from "./schema.ts";
 import { rowsWait } from "./settle.ts";
 import { bucketsPerDay } from "./writer.ts";
@@ -48,6 +48,7 @@ export class NoLedger extends Error {
 /** An open ledger, for reading only. */
 export class LedgerReader {
   readonly #database: DatabaseSync;
+  readonly #close: () => void;
   readonly #statements = new Map<string, StatementSync>();
   readonly #cached = new Map<string, ReadonlyMap<number, Moved>>();
   #cachedFor: ReadonlyMap<number, StoredSeries> | undefined;
@@ -55,7 +56,9 @@ export class LedgerReader {
   /** Opens a ledger file; throws `NoLedger` where there is none. */
   constructor(path: string) {
     if (!existsSync(path)) throw new NoLedger(path);
-    this.#database = new DatabaseSync(path, { readOnly: true, timeout: 5000 });
+    const { close, database } = openReadOnly(path);
+    this.#database = database;
+    this.#close = close;
   }
 
   /** Identity of the agent that keeps the ledger. */
@@ -162,7 +165,7 @@ export class LedgerReader {
   }
 
   close(): void {
-    this.#database.close();
+    this.#close();
   }
 
   /** The buckets anything is held of: a range may be wished far beyond them. */

@@ -1,8 +1,9 @@
 // Proves a ledger: the audit chain, the seals of closed buckets, rollups against rows, running totals against bookings.
 // Reads only, and may run beside the agent. Every problem says where it is, down to the row; a rewritten history that
 // is consistent in itself is found with `--against`, a file of heads that left the host earlier.
-import { DatabaseSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { bucketDigest, chainHash, chainStart, checkOf } from "./digests.ts";
+import { openReadOnly } from "./read-only.ts";
 import { rowsWait } from "./settle.ts";
 import { ExcusedTime, timeProblems } from "./verify-time.ts";
 import { bucketsPerDay, LedgerWriter } from "./writer.ts";
@@ -38,11 +39,11 @@ const rowsShownMax = 20;
 
 /** Reads a whole ledger file. Throws only when it cannot be opened at all. */
 export function verifyLedger(path: string, against: readonly ChainHead[] = []): Verdict {
-  const database = new DatabaseSync(path, { readOnly: true });
+  const { close, database } = openReadOnly(path);
   try {
     return new Verifier(database).run(against);
   } finally {
-    database.close();
+    close();
   }
 }
 
