@@ -85,6 +85,8 @@ export class SeriesBases {
       const wasOn = verdict.run.page;
       this.#apply(values, verdict.run);
       if (previous === verdict.run && this.#before !== page.samples) this.#noteGone(wasOn);
+      if (look.whole && (previous !== verdict.run || this.#before !== page.samples))
+        this.#dropEvicted(verdict.run);
       this.#close(verdict.run, look);
     }
     this.#before = verdict.run === undefined ? undefined : page.samples;
@@ -275,6 +277,17 @@ export class SeriesBases {
         gone,
         () => `${gone} series are no longer on the page: what they counted stays`,
       );
+  }
+
+  /** A series that is not on a whole page of a process whose series begin at zero was dropped: it begins at zero again. */
+  #dropEvicted(run: Run): void {
+    if (!this.#bornAtZero || run.epoch === undefined) return;
+    for (let number = 0; number < this.#table.series.length; number++) {
+      if (this.#seen[number] === this.#page || !((run.raw[number] ?? Number.NaN) > 0)) continue;
+      run.raw[number] = 0;
+      run.held.delete(number);
+      this.#state.mark(number);
+    }
   }
 
   #close(run: Run, look: PageLook): void {

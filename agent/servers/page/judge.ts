@@ -14,6 +14,7 @@ const BELIEVED_RISES = 12;
 /** Of so many series a tenth may fall without a doubt about the page. */
 const MANY_SERIES = 10;
 const FORGOTTEN_MAX = 256;
+const SILENT_NANOS = 86_400 * 1e9;
 /**
  * Tokens per second and series: what a process can have made since it began again, what it makes then, and what is
  * believed of one process where several are known and none is named.
@@ -22,6 +23,8 @@ const LITTLE_PER_SECOND = 20_000;
 const RESTARTED_PER_SECOND = 50_000;
 const BESIDE_PER_SECOND = 2000;
 const BESIDE_SECONDS_MAX = 60;
+/** The highest pace a process is believed to keep, whatever its page showed once. */
+const PACE_MAX = 1e6;
 /** A counter of so few events may stand where it stood before a restart. */
 const FEW = 10;
 
@@ -244,7 +247,8 @@ export class Judge {
     }
     if (!candidate.beside && !kind.beside) {
       const { most } = compare(page, closest.raw, this.#table.isVolume);
-      closest.pace = Math.max(closest.pace, (2 * most) / secondsSince(closest.at, look));
+      const pace = Math.min(PACE_MAX, (2 * most) / secondsSince(closest.at, look));
+      closest.pace = Math.max(closest.pace, pace);
       return same(closest);
     }
     this.#several(notes);
@@ -343,19 +347,26 @@ export class Judge {
       suspects: new Map(),
     };
     shared.runs.push(run);
-    if (shared.runs.length > RUNS_MAX) this.#forgetOldest(run);
+    this.#forgetSilent(run);
     return run;
   }
 
-  #forgetOldest(kept: Run): void {
+  /** Forgets the runs that have not answered for a day, and the one longest silent where there are too many. */
+  #forgetSilent(opened: Run): void {
     const { shared } = this;
-    const oldest = shared.runs.reduce((a, b) =>
-      b !== kept && b !== shared.current && (a === kept || a === shared.current || b.at < a.at) ? b : a,
+    const others = shared.runs.filter((run) => run !== opened && run !== shared.current);
+    const oldest = others.reduce<Run | undefined>(
+      (a, b) => (a === undefined || b.at < a.at ? b : a),
+      undefined,
     );
-    shared.runs.splice(shared.runs.indexOf(oldest), 1);
-    if (oldest.began !== undefined) shared.forgottenUntil = Math.max(shared.forgottenUntil, oldest.began + 1);
-    else if (oldest.epoch !== undefined && shared.forgotten.size < FORGOTTEN_MAX)
-      shared.forgotten.add(oldest.epoch);
+    for (const run of others) {
+      const isSilent = opened.at - run.at > SILENT_NANOS || (run === oldest && shared.runs.length > RUNS_MAX);
+      if (!isSilent) continue;
+      shared.runs.splice(shared.runs.indexOf(run), 1);
+      if (run.began !== undefined) shared.forgottenUntil = Math.max(shared.forgottenUntil, run.began + 1);
+      else if (run.epoch !== undefined && shared.forgotten.size < FORGOTTEN_MAX)
+        shared.forgotten.add(run.epoch);
+    }
   }
 }
 

@@ -123,7 +123,11 @@ test("replicas, evictions, cut pages and restarts of both sides lose and double 
       agent.start();
     }
     await settle();
-    if (random() < 0.5) replicas.evict();
+    // Seen gone before it comes back: a series that outran its old value between two looks cannot be told from it.
+    if (random() < 0.5) {
+      replicas.evict();
+      await settle();
+    }
     if (random() < 0.5) replicas.replace();
     if (random() < 0.3) {
       await agent.end("SIGTERM");

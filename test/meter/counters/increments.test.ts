@@ -3,7 +3,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Increments, increment } from "../../../agent/meter/counters/increments.ts";
-import type { Histogram, TokenReading, TokenSample } from "../../../agent/model.ts";
+import type { Histogram, StateRow, TokenReading, TokenSample } from "../../../agent/model.ts";
 
 const SECOND = 1e9;
 
@@ -383,5 +383,94 @@ describe("Increments.accept() of everything but tokens", () => {
     expect(increments.soleModel("s")).toBe("m");
     increments.accept(sample(2, [reading(1), reading(1, { model: "n" })]));
     expect(increments.soleModel("s")).toBeUndefined();
+  });
+});
+
+describe("Increments.accept() of a source that keeps the bases of its series", () => {
+  const scale = "s1";
+  const restored = (rows: readonly StateRow[]): Increments => {
+    const increments = new Increments({ agentStarted: 100 * SECOND });
+    expect(increments.restore(rows, Number)).toBe(0);
+    return increments;
+  };
+
+  it("goes on from state of before there were scales: the difference, and no history", () => {
+    const before = fresh();
+    outputOf(before, sample(1, [reading(1000, { epoch: "start:5" }), reading(70, { model: "n" })]));
+    const rows = before.takeChanges(BigInt);
+    expect(rows.every(({ value }) => !value.includes("scale"))).toBe(true);
+    const same = reading(1040, { epoch: "start:5" });
+    // The other model's series had vanished and were held in its sum: its base is what is there now.
+    const lower = reading(20, { model: "n" });
+    const after = restored(rows);
+    expect(outputOf(after, sample(101, [same, lower], { scale }))).toBe(40);
+    expect(outputOf(after, sample(102, [reading(1050), reading(25, { model: "n" })], { scale }))).toBe(15);
+  });
+
+  it("counts nothing of another process it meets first after that, and all of one that began since", () => {
+    const before = fresh();
+    outputOf(before, sample(1, [reading(1000, { epoch: "start:5" })]));
+    const rows = before.takeChanges(BigInt);
+    const other = (epochBegan: number): TokenSample =>
+      sample(101, [reading(5000, { epoch: "start:6", epochBegan })], { scale });
+    expect(outputOf(restored(rows), other(0))).toBe(0);
+    expect(outputOf(restored(rows), other(50 * SECOND))).toBe(5000);
+  });
+
+  it("takes a fall for a figure of two counters, and a label set that is new for one that began at zero", () => {
+    const increments = fresh();
+    const at = (seconds: number, uncached: number, cached: number, more: TokenReading[] = []): number =>
+      increments
+        .accept(
+          sample(
+            seconds,
+            [{ ...reading(0), tokens: { input_uncached: uncached, input_cached: cached } }, ...more],
+            {
+              scale,
+            },
+          ),
+        )
+        .increments.reduce((sum, { tokens }) => sum + Object.values(tokens).reduce((a, b) => a + b, 0), 0);
+    at(1, 90, 10);
+    expect([at(2, 85, 15), at(3, 85, 15), at(4, 85, 15), at(5, 85, 15), at(6, 125, 15)]).toEqual([
+      5, 0, 0, 0, 35,
+    ]);
+    expect(at(7, 125, 15, [reading(33, { model: "new" })])).toBe(33);
+  });
+
+  it("counts a restart that the source found once, and marks what came before it as unseen", () => {
+    const before = fresh();
+    outputOf(before, sample(1, [reading(10)], { scale }));
+    const after = restored(before.takeChanges(BigInt));
+    const accepted = after.accept(
+      sample(101, [reading(15), reading(0, { model: "n" })], { scale, restarts: 1 }),
+    );
+    expect(accepted).toMatchObject({ resets: 1, unmetered: true });
+    expect(accepted.increments.reduce((sum, { resets }) => sum + resets, 0)).toBe(1);
+  });
+
+  it("loses no input when it is split from some page on, or no longer", () => {
+    const increments = fresh();
+    const at = (seconds: number, tokens: TokenReading["tokens"]): number =>
+      increments
+        .accept(sample(seconds, [{ ...reading(0), tokens }], { scale }))
+        .increments.reduce((sum, one) => sum + Object.values(one.tokens).reduce((a, b) => a + b, 0), 0);
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.nat(500), fc.nat(500), fc.boolean())), (steps) => {
+        let [input, cached, made, booked, seconds] = [1000, 0, 0, 0, 10];
+        at(seconds, { input_unsplit: input });
+        for (const [more, hits, split] of steps) {
+          input += more;
+          made += more;
+          cached = Math.min(input, cached + Math.min(hits, more));
+          booked += at(
+            ++seconds,
+            split ? { input_uncached: input - cached, input_cached: cached } : { input_unsplit: input },
+          );
+        }
+        expect(booked).toBe(made);
+        increments.forget("s");
+      }),
+    );
   });
 });

@@ -202,6 +202,27 @@ describe("pages of several processes behind one address", () => {
   );
 });
 
+describe("pages of more processes than are remembered", () => {
+  test("book nothing that was not made, and say so", () => {
+    const world = { identity: "start", bornAtZero: false, processes: 20, fixed: true } as const;
+    const some = fc.array(
+      fc.oneof(
+        fc.record({ kind: fc.constant("make" as const), process: fc.nat(19), user, tokens: fc.nat(5000) }),
+        fc.record({ kind: fc.constant("look" as const), process: fc.nat(19), damage: fc.constant({}) }),
+        fc.record({ kind: fc.constant("restart" as const), process: fc.nat(19) }),
+      ),
+      { maxLength: 80 },
+    );
+    fc.assert(
+      fc.property(some, (all) => {
+        const { agent, made } = run(world, all, (one, most) => expect(one.booked).toBeLessThanOrEqual(most));
+        expect(agent.booked).toBeLessThanOrEqual(made);
+        expect(agent.notes.some(({ kind }) => kind === "several")).toBe(true);
+      }),
+    );
+  });
+});
+
 describe("pages that name no begin", () => {
   const world = { identity: "none", bornAtZero: false, processes: 1, fixed: true } as const;
 
