@@ -38,6 +38,8 @@ export interface UsageCountingParts {
   readonly stored?: CountedUsage | undefined;
   /** Refuses corrections: what an engine made cannot be taken back. */
   readonly isEngine?: boolean;
+  /** Records that may wait; tests bring fewer. */
+  readonly pendingMax?: number;
 }
 
 /** A counted record as it is remembered: enough to know it again, and to take it back. */
@@ -147,7 +149,8 @@ export class UsageCounting {
 
   /** Throws what asks the caller to wait where no more records can be told apart from later ones. */
   #makeRoom(now: bigint, records: number): void {
-    const most = this.#parts.stored === undefined ? PENDING_MAX_IN_MEMORY : PENDING_MAX;
+    const bound = this.#parts.stored === undefined ? PENDING_MAX_IN_MEMORY : PENDING_MAX;
+    const most = this.#parts.pendingMax ?? bound;
     if (this.#pending.size + records <= most) return;
     const seconds = Number(now / 1_000_000_000n);
     if (this.#parts.stored === undefined) {

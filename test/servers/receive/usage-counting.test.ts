@@ -125,13 +125,13 @@ describe("UsageCounting", () => {
 
   test("asks to send again where what was counted would no longer be known", async () => {
     const totals = new UsageTotals(info, 0, "e");
-    const counting = new UsageCounting({ totals, clock, memory: new ReceiverMemory("gw") });
-    const thousand = (call: number): UsageRecord[] =>
-      Array.from({ length: 1000 }, (_, index) =>
+    const counting = new UsageCounting({ totals, clock, memory: new ReceiverMemory("gw"), pendingMax: 2000 });
+    const ten = (call: number): UsageRecord[] =>
+      Array.from({ length: 10 }, (_, index) =>
         recordOf({ id: `${call}-${index}`, corrects: "", isVoid: false, tokens: 1 }),
       );
-    for (let call = 0; call < 200; call++) await counting.count("gw", thousand(call));
-    await expect(counting.count("gw", thousand(200))).rejects.toMatchObject({ code: 14 });
+    for (let call = 0; call < 200; call++) await counting.count("gw", ten(call));
+    await expect(counting.count("gw", ten(200))).rejects.toMatchObject({ code: 14 });
     const { answer } = await counting.count("gw", []);
     expect(answer.accepted).toBe(0);
   });
