@@ -23,6 +23,8 @@ export class PageAge {
   /** Distances of changes from a server at work, and of all changes. */
   readonly #changes: Nanos[] = [];
   readonly #all: Nanos[] = [];
+  #distanceNanos: Nanos = 0;
+  #copyNanos: Nanos | undefined;
   #last: ServerPoll | undefined;
   /** The first poll that showed what the last one shows. */
   #news: ServerPoll | undefined;
@@ -34,11 +36,18 @@ export class PageAge {
    * a copied page pass for readings, until its habit is known.
    */
   repeats(poll: ServerPoll): boolean {
+    const { copyNanos } = this;
+    const repeated = this.#compare(poll, copyNanos);
+    this.#distanceNanos = this.#middle();
+    this.#copyNanos = this.#copy();
+    return repeated;
+  }
+
+  #compare(poll: ServerPoll, copyNanos: Nanos | undefined): boolean {
     const { newest } = this;
     if (newest !== undefined && poll.at > newest) keep(this.#distances, poll.at - newest);
     this.#last = poll;
     const news = this.#news;
-    const { copyNanos } = this;
     if (news === undefined || !alike(news, poll)) {
       // Only of a server at work can a change be expected at every poll, and only of one that counts each step.
       if (news !== undefined && (news.inFlight ?? 0) > 0 && poll.progress === "step")
@@ -61,14 +70,23 @@ export class PageAge {
 
   /** How long a copy of the page lives; undefined while every poll shows the page itself. */
   get copyNanos(): Nanos | undefined {
+    return this.#copyNanos;
+  }
+
+  /** The usual distance of polls: as configured, or what the server's answers make of it. */
+  distanceNanos(configuredNanos: Nanos): Nanos {
+    return Math.max(configuredNanos, this.#distanceNanos);
+  }
+
+  #copy(): Nanos | undefined {
     const least = this.#changes.length >= changesMin ? Math.min(...this.#changes) : this.#beat;
-    const isCopy = least !== undefined && least > copyPolls * this.distanceNanos(0) && least <= distanceMax;
+    const isCopy = least !== undefined && least > copyPolls * this.#distanceNanos && least <= distanceMax;
     return isCopy ? least : undefined;
   }
 
   /** The beat in which all changes came, be the server at work or not; undefined where they keep none. */
   get #beat(): Nanos | undefined {
-    const poll = this.distanceNanos(0);
+    const poll = this.#distanceNanos;
     const least = Math.min(...this.#all);
     if (this.#all.length < beatsMin || least < beatPollsMin * poll) return undefined;
     const keepsIt = (nanos: Nanos): boolean =>
@@ -76,12 +94,11 @@ export class PageAge {
     return this.#all.every(keepsIt) ? least : undefined;
   }
 
-  /** The usual distance of polls: as configured, or what the server's answers make of it. */
-  distanceNanos(configuredNanos: Nanos): Nanos {
+  #middle(): Nanos {
     const sorted = this.#distances
       .filter((nanos) => nanos <= distanceMax)
       .sort((left, right) => left - right);
-    return Math.max(configuredNanos, sorted[sorted.length >> 1] ?? 0);
+    return sorted[sorted.length >> 1] ?? 0;
   }
 }
 

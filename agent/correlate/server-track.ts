@@ -166,11 +166,13 @@ export class ServerTrack {
   }
 
   /** Returns the instant up to which the estimators can decide. */
-  decidableUntil(now: Nanos, settleNanos: Nanos): Nanos {
-    const instants = [...this.#places.values()].map(({ activity }) =>
-      decidableUntil(activity, now, settleNanos),
-    );
-    return Math.min(...instants);
+  decidableUntil(now: Nanos, settleNanos: Nanos, wanted: Nanos): Nanos {
+    let least = Infinity;
+    for (const { activity } of this.#places.values()) {
+      if (least < wanted) break;
+      least = Math.min(least, decidableUntil(activity, now, settleNanos, wanted));
+    }
+    return least;
   }
 
   /** Decides `[from, until)` for good. */

@@ -126,7 +126,7 @@ export class Servers {
   /** True when every live server that was polled up to `to` can be decided up to there. */
   decided(to: Nanos, now: Nanos, waitNanos: Nanos): boolean {
     return this.#live(now).every(
-      (track) => (track.polledAt ?? -Infinity) < to || track.decidableUntil(now, waitNanos) >= to,
+      (track) => (track.polledAt ?? -Infinity) < to || track.decidableUntil(now, waitNanos, to) >= to,
     );
   }
 

@@ -126,8 +126,12 @@ describe("simulated regimes are within the bars", () => {
     ["training beside an idle server", 5000, 3],
     ["three servers, never parked", 1000, 22],
     ["two servers, taking turns", 1000, 21],
-  ])("%s, polled each %d ms, seed %d", async (name, pollMs, seed) => {
-    const { missed } = await judge(regime(name, seed, pollMs));
-    expect(missed).toEqual([]);
-  });
+  ])(
+    "%s, polled each %d ms, seed %d",
+    async (name, pollMs, seed) => {
+      const { missed } = await judge(regime(name, seed, pollMs));
+      expect(missed).toEqual([]);
+    },
+    60_000,
+  );
 });

@@ -141,14 +141,19 @@ export function observeCredit(activity: Activity, credit: Credit): void {
 /**
  * Returns the instant up to which the server's state can be decided at `now`: where both its polls and its windows
  * have arrived, less a stretch at the end that the next poll may still explain. Nothing is held open for longer than
- * `settleNanos`, and a source silent for that long is not waited for.
+ * `settleNanos`, and a source silent for that long is not waited for. Below `wanted` the answer is only known to be less.
  */
-export function decidableUntil(activity: Activity, now: Nanos, settleNanos: Nanos): Nanos {
+export function decidableUntil(
+  activity: Activity,
+  now: Nanos,
+  settleNanos: Nanos,
+  wanted: Nanos = -Infinity,
+): Nanos {
   const polled = activity.polls.at(-1)?.at ?? -Infinity;
   const seen = activity.windows.at(-1)?.to;
   const live = seen !== undefined && seen > now - settleNanos;
   const arrived = Math.min(polled, live ? seen : Infinity);
-  const settled = Math.min(arrived, heldOpenFrom(activity));
+  const settled = arrived < wanted ? arrived : Math.min(arrived, heldOpenFrom(activity));
   return Math.min(now, Math.max(settled, now - settleNanos, activity.decidedUntil));
 }
 
