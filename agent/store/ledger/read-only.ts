@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
 /** The ledger cannot be read where it lies; read like a SourceError. */
-export class UnreadableLedger extends Error {
+class UnreadableLedger extends Error {
   readonly kind = "misconfigured";
   readonly hint =
     "copy ledger.db and ledger.db-wal together to a folder you can write to, and name that with --state-dir";
