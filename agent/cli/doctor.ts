@@ -4,13 +4,16 @@ import type { Command } from "commander";
 import type { Finding, Verdict } from "./checks/check.ts";
 import type { ConfigOptions } from "./common/config-options.ts";
 import { addConfigOptions } from "./common/config-options.ts";
+import { parseDurationMs } from "./common/durations.ts";
 import { UsageError } from "./common/errors.ts";
 import type { ExitCode, Io } from "./common/io.ts";
 import { exitCodes, printLine } from "./common/io.ts";
+import type { Measurement } from "./measure/measure.ts";
 
 interface DoctorOptions extends ConfigOptions {
   readonly json?: boolean;
   readonly only?: readonly string[];
+  readonly measure?: number;
   readonly root: string;
 }
 
@@ -23,9 +26,18 @@ const EXIT_OF: Readonly<Record<Verdict, ExitCode>> = {
 
 /** Adds `tokenwatt doctor`. */
 export function register(program: Command, io: Io): void {
-  addConfigOptions(program.command("doctor"))
+  const command = addConfigOptions(program.command("doctor"));
+  command
     .description("check this host and say what to do")
     .option("--json", "print one JSON object")
+    .addOption(
+      command
+        .createOption(
+          "--measure <duration>",
+          "also read the GPUs through every backend for this long and hold them against each other",
+        )
+        .argParser(parseDurationMs),
+    )
     .option("--only <ids...>", "only the checks with these ids, or whose ids begin so: gpu, server.reachable")
     .option(
       "--root <folder>",
@@ -40,6 +52,7 @@ Exit code: 0 all fine, 1 warnings, 2 failures.
 Examples:
   tokenwatt doctor
   tokenwatt doctor --only gpu
+  tokenwatt doctor --measure 60s
   tokenwatt doctor --json | jq '.findings[] | select(.verdict == "fail")'`,
     )
     .action((options: DoctorOptions) => doctor(options, io));
@@ -48,9 +61,45 @@ Examples:
 async function doctor(options: DoctorOptions, io: Io): Promise<void> {
   const { worst } = await import("./checks/check.ts");
   const findings = await examine(options, io);
-  const verdict = worst(findings);
-  printLine(io, options.json === true ? JSON.stringify({ verdict, findings }) : formatFindings(findings));
+  const measured =
+    options.measure === undefined ? undefined : await measureHost(options, options.measure, io);
+  const failed = measured?.lines.some(({ verdict }) => verdict === "fail") === true;
+  const verdict = failed ? "fail" : worst(findings);
+  if (options.json === true)
+    printLine(io, JSON.stringify({ verdict, findings, ...(measured === undefined ? {} : { measured }) }));
+  else {
+    printLine(io, formatFindings(findings));
+    if (measured !== undefined) printLine(io, await formatMeasured(measured));
+  }
   io.setExit(EXIT_OF[verdict]);
+}
+
+async function measureHost(options: DoctorOptions, ms: number, io: Io): Promise<Measurement> {
+  const { loadConfig } = await import("../config/load.ts");
+  const { measure } = await import("./measure/measure.ts");
+  const { systemClock } = await import("../platform/clock.ts");
+  const { silentLog } = await import("../platform/log.ts");
+  const loaded = loadConfig({ env: io.env, file: options.config, settings: options.set });
+  const stop = new AbortController();
+  const context = { clock: systemClock(), log: silentLog, signal: stop.signal };
+  return measure(context, loaded, ms, options.root).finally(() => stop.abort());
+}
+
+async function formatMeasured({ backends, driver, lines, seconds }: Measurement): Promise<string> {
+  const { formatLines } = await import("./measure/compare.ts");
+  const hardware =
+    driver === undefined
+      ? "no kernel driver is loaded here: these figures are of no hardware, and every line needs it"
+      : `kernel driver ${driver}`;
+  const absent = backends.flatMap(({ name, problem }) =>
+    problem === undefined ? [] : [`${name}: ${problem}`],
+  );
+  return [
+    "",
+    `measured for ${seconds} s, ${hardware}`,
+    formatLines(lines),
+    ...absent.map((why) => `not read: ${why}`),
+  ].join("\n");
 }
 
 async function examine(options: DoctorOptions, io: Io): Promise<readonly Finding[]> {

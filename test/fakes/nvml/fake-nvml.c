@@ -4,7 +4,8 @@
  * "power GPU MILLIWATTS", "energy GPU MILLIJOULES_PER_SECOND", "base GPU MILLIJOULES", "processes GPU N", "pid GPU FIRST",
  * "mig GPU SLICES,SLICES,..." with generation "miggen N", "clock unix|boot|odd", "garbage 1", "gpm nan|zero|ok",
  * "arch N", "xid GPU CODE EVENTS", "calls 1" (append every call to "<path>.calls"), "wide BYTES" (structs are that much
- * longer than ours, the rest is written too), "name TEXT" (the product), "limit GPU MILLIWATTS", "slices N" (instances the
+ * longer than ours, the rest is written too), "span FROM TO" (Unix microseconds in which every GPU works at 100 % and draws
+ * 420 W more than its "power"; TO 0 = still; its histories follow), "name TEXT" (the product), "limit GPU MILLIWATTS", "slices N" (instances the
  * board can hold).
  * It is built as one driver: -DDRIVER_VERSION='"535.86.05"' has that driver's row sizes, symbols and field ids. */
 #define _GNU_SOURCE
@@ -49,6 +50,7 @@
 #define GPUS 16
 #define SLOTS 7
 #define RULES 32
+#define SPANS 512
 #define EXPORT __attribute__((visibility("default")))
 
 typedef struct { char call[64]; int gpu; int code; } Rule;
@@ -58,7 +60,8 @@ typedef struct {
   double util[GPUS], power[GPUS], rate[GPUS], base[GPUS], limit[GPUS];
   int processes[GPUS], pid[GPUS], mig[GPUS][SLOTS], migs[GPUS], xidCode[GPUS], xidEvents[GPUS];
   Rule fail[RULES], hang[RULES];
-  int fails, hangs;
+  int fails, hangs, spans;
+  int64_t span[SPANS][2];
 } Scenario;
 
 static Scenario now_, *S = &now_;
@@ -100,6 +103,11 @@ static void directive(char *line) {
   if (!strcmp(word, "mig") && sscanf(line, "%*s %d %255s", &gpu, rest) == 2 && gpu >= 0 && gpu < GPUS) {
     S->migs[gpu] = 0;
     for (char *p = strtok(rest, ","); p && S->migs[gpu] < SLOTS; p = strtok(NULL, ",")) S->mig[gpu][S->migs[gpu]++] = atoi(p);
+    return;
+  }
+  long long from = 0, to = 0;
+  if (!strcmp(word, "span") && sscanf(line, "%*s %lld %lld", &from, &to) == 2) {
+    if (S->spans < SPANS) { S->span[S->spans][0] = from; S->span[S->spans++][1] = to; }
     return;
   }
   if (!strcmp(word, "name") && sscanf(line, "%*s %95[^\n]", S->name) == 1) return;
@@ -171,6 +179,28 @@ static int slotOf(uint64_t h) { return (int)((h & 0xfff) - 1); }
 static int isMig(uint64_t h) { return slotOf(h) > 0; }
 #define GPU gpuOf(h)
 static double seconds(void) { return micros(CLOCK_MONOTONIC) / 1e6; }
+/* Microseconds of work in [from, to), Unix time. */
+static int64_t worked(int64_t from, int64_t to) {
+  int64_t sum = 0;
+  for (int i = 0; i < S->spans; i++) {
+    int64_t a = S->span[i][0], b = S->span[i][1] ? S->span[i][1] : micros(CLOCK_REALTIME);
+    if (a < from) a = from;
+    if (b > to) b = to;
+    if (b > a) sum += b - a;
+  }
+  return sum;
+}
+/* Percent and milliwatts of a window that ends at `to` in the driver's clock. */
+static uint32_t utilAt(int gpu, int64_t to, int64_t length) {
+  if (!S->spans) return (uint32_t)S->util[gpu];
+  to += micros(CLOCK_REALTIME) - driverNow();
+  return (uint32_t)(100 * worked(to - length, to) / length);
+}
+static uint32_t powerAt(int gpu, int64_t to, int64_t length) {
+  if (!S->spans) return (uint32_t)S->power[gpu];
+  to += micros(CLOCK_REALTIME) - driverNow();
+  return (uint32_t)(S->power[gpu] + 420000.0 * worked(to - length, to) / length);
+}
 /* A struct that ends here is longer in this driver: it writes on. */
 static void spill(void *end) { memset(end, 0x5a, (size_t)S->wide); }
 /* The driver's version as one number: 580.82.07 is 580082. */
@@ -207,11 +237,11 @@ EXPORT int nvmlDeviceGetEnforcedPowerLimit(uint64_t h, unsigned *o) { ENTER(GPU)
 static uint64_t totalOf(uint64_t h) { return isMig(h) ? 10ull * (1ull << 30) * S->mig[GPU][slotOf(h) - 1] : 80ull << 30; }
 EXPORT int nvmlDeviceGetMemoryInfo_v2(uint64_t h, uint64_t *o) { ENTER(GPU); if ((uint32_t)o[0] != 0x02000028) return 25; o[1] = totalOf(h); o[2] = 1 << 20; o[4] = S->garbage ? o[1] * 5 : o[1] / 4; o[3] = o[1] - o[4]; spill(o + 5); return 0; }
 EXPORT int nvmlDeviceGetMemoryInfo(uint64_t h, uint64_t *o) { ENTER(GPU); o[0] = totalOf(h); o[2] = S->garbage ? ~0ull - 1 : o[0] / 4; o[1] = o[0] - o[2]; spill(o + 3); return 0; }
-EXPORT int nvmlDeviceGetUtilizationRates(uint64_t h, unsigned *o) { ENTER(GPU); if (isMig(h) || S->migs[GPU]) return 3; o[0] = absurd((unsigned)S->util[GPU]); o[1] = absurd(10); spill(o + 2); return 0; }
+EXPORT int nvmlDeviceGetUtilizationRates(uint64_t h, unsigned *o) { ENTER(GPU); if (isMig(h) || S->migs[GPU]) return 3; o[0] = absurd(utilAt(GPU, driverNow() / 200000 * 200000, 200000)); o[1] = absurd(10); spill(o + 2); return 0; }
 EXPORT int nvmlDeviceGetSamples(uint64_t h, unsigned type, uint64_t last, unsigned *valueType, unsigned *n, uint64_t *o) {
   ENTER(GPU);
   if (type == 1 && (isMig(h) || S->migs[GPU])) return 3;
-  if (type == 1 && S->util[GPU] == 0) return 6;
+  if (type == 1 && S->util[GPU] == 0 && !S->spans) return 6;
   int64_t step = type == 1 ? 200000 : 20000, t = driverNow() / step * step;
   unsigned room = *n, count = 0, ring = type == 1 ? 71 : 119;
   if (room < ring) { *n = ring; return 7; }
@@ -219,7 +249,7 @@ EXPORT int nvmlDeviceGetSamples(uint64_t h, unsigned type, uint64_t last, unsign
     int64_t at = t - i * step;
     if (at <= (int64_t)last) continue;
     o[count * 2] = S->garbage && i % 3 == 0 ? ~0ull >> (i % 13) : (uint64_t)at;
-    o[count * 2 + 1] = type == 1 ? absurd((uint32_t)S->util[GPU]) : absurd((uint32_t)S->power[GPU]);
+    o[count * 2 + 1] = type == 1 ? absurd(utilAt(GPU, at, 200000)) : absurd(powerAt(GPU, at, 20000));
     count++;
   }
   spill(o + count * 2);
@@ -229,10 +259,10 @@ EXPORT int nvmlDeviceGetSamples(uint64_t h, unsigned type, uint64_t last, unsign
 EXPORT int nvmlDeviceGetTotalEnergyConsumption(uint64_t h, uint64_t *o) {
   ENTER(GPU);
   if (isMig(h) || S->arch < 5) return 3;
-  *o = S->garbage ? ~0ull - 7 : (uint64_t)(S->base[GPU] + S->rate[GPU] * seconds());
+  *o = S->garbage ? ~0ull - 7 : (uint64_t)(S->base[GPU] + S->rate[GPU] * seconds() + 0.42 * worked(0, micros(CLOCK_REALTIME)));
   return 0;
 }
-EXPORT int nvmlDeviceGetPowerUsage(uint64_t h, unsigned *o) { ENTER(GPU); if (isMig(h)) return 3; *o = absurd((unsigned)S->power[GPU]); return 0; }
+EXPORT int nvmlDeviceGetPowerUsage(uint64_t h, unsigned *o) { ENTER(GPU); if (isMig(h)) return 3; *o = absurd(powerAt(GPU, driverNow(), 1000000)); return 0; }
 typedef struct { uint32_t id, scope; int64_t at, latency; uint32_t type, code; uint64_t value; } Field;
 /* 0.3 s of throttling a second where the counter is, else a setting (575.51 and later) or nothing. */
 static void throttle(Field *f, int isCounter, uint32_t setting) {
@@ -245,7 +275,7 @@ EXPORT int nvmlDeviceGetFieldValues(uint64_t h, int n, Field *f) {
   for (int i = 0; i < n; i++) {
     f[i].type = 3; f[i].code = 0; f[i].at = driverNow(); f[i].latency = 0;
     switch (f[i].id) {
-      case 185: case 186: f[i].value = (uint64_t)S->power[GPU]; f[i].type = 1; if (S->arch <= 7) f[i].code = 3; break;
+      case 185: case 186: f[i].value = powerAt(GPU, driverNow(), f[i].id == 185 ? 1000000 : 20000); f[i].type = 1; if (S->arch <= 7) f[i].code = 3; break;
       case 82: f[i].value = 60; f[i].type = 1; break;
       case 74: f[i].value = (uint64_t)(seconds() * 1e8); break;
       case 75: f[i].value = 0; break;
