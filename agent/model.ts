@@ -72,6 +72,8 @@ export interface GpuSample {
   /** Mean over the last second where the GPU offers it. */
   readonly powerWatts?: number;
   readonly powerInstantWatts?: number;
+  /** Of the module the GPU is a part of (Grace Hopper), GPU included: another boundary, never added to the GPU's. */
+  readonly modulePowerWatts?: number;
   /** Share of the last driver window with a kernel resident. */
   readonly utilizationRatio?: number;
   /** Share of time the memory controller was busy. */

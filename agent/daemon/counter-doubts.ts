@@ -8,13 +8,14 @@ import type { Log } from "../platform/log.ts";
 
 const WHY = {
   stands_still: "it stands still while the GPU draws power",
-  disagrees: "it differs from power by more than 15 % for 5 minutes: it may count a whole module",
+  disagrees: "it differs from power by more than 15 % for 5 minutes",
 } as const;
 
 /** Remembers which counters were said to be replaced. */
 export class CounterDoubts {
   readonly #books: Books;
   readonly #log: Log;
+  readonly #suspected = new Set<string>();
   readonly #replaced = new Map<string, keyof typeof WHY>();
 
   constructor(books: Books, log: Log) {
@@ -28,17 +29,24 @@ export class CounterDoubts {
     gpus: ReadonlyMap<string, GpuInfo>,
     at: Nanos,
   ): void {
-    for (const [gpu, { counterDoubt, counterRatio }] of Object.entries(energy)) {
+    for (const [gpu, { counterDoubt, counterRatio, counterScope, counterSuspect }] of Object.entries(
+      energy,
+    )) {
       const info = gpus.get(gpu);
       if (info !== undefined && counterRatio !== undefined)
         this.#books.ledger.observe(counterRatioGauge(info, counterRatio, at));
       const before = this.#replaced.get(gpu);
-      if (counterDoubt === before) continue;
       const about = {
-        gpu,
-        counter: "energy",
+        ...{ gpu, counter: "energy" },
         ...(counterRatio === undefined ? {} : { ratio: counterRatio }),
+        ...(counterScope === undefined ? {} : { scope: counterScope }),
       };
+      if (counterSuspect !== true) this.#suspected.delete(gpu);
+      else if (counterDoubt === undefined && !this.#suspected.has(gpu)) {
+        this.#suspected.add(gpu);
+        this.#log.warn("energy counter and power disagree", { source: `gpu:${gpu}`, ...about });
+      }
+      if (counterDoubt === before) continue;
       if (counterDoubt === undefined) {
         this.#replaced.delete(gpu);
         this.#log.info("energy counter agrees with power again", { source: `gpu:${gpu}`, ...about });

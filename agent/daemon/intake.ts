@@ -63,6 +63,8 @@ export class Intake {
   readonly lastTokenSamples = new Map<string, TokenSample>();
   readonly #deviceCounters = new DeviceCounters();
   readonly #gapTimes = new GapTimes();
+  /** Boards whose MIG instances are known. */
+  #sliced: ReadonlySet<string> = new Set();
   #enumerated = false;
 
   readonly record: RecordKeeper;
@@ -100,6 +102,7 @@ export class Intake {
       this.#forget(`gpu:${uuid}`);
       books.ledger.endWhere((dimensions) => dimensions["hw.id"] === uuid);
     }
+    this.#sliced = new Set(infos.flatMap(({ parent }) => parent ?? []));
     this.gpus.clear();
     for (const info of infos) this.gpus.set(info.uuid, info);
     // GPUs found first were there since the agent started: until their first reading they are unobserved.
@@ -133,7 +136,11 @@ export class Intake {
       const info = this.gpus.get(sample.gpu);
       if (info !== undefined) {
         this.#followLimit(info, sample);
-        for (const gauge of gpuGauges(info, sample, gpuPollMs)) books.ledger.observe(gauge);
+        const sliced = this.#sliced.has(info.uuid);
+        for (const gauge of gpuGauges(info, sample, gpuPollMs)) {
+          // The memory of a sliced board is its instances': said twice, a sum would be twice as much.
+          if (!sliced || !gauge.metric.startsWith("hw.gpu.memory.")) books.ledger.observe(gauge);
+        }
         books.ledger.post(this.#deviceCounters.post(info, sample), sample.at);
       }
       this.#succeeded(`gpu:${sample.gpu}`, poll.received - poll.sent);

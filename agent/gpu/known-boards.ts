@@ -67,7 +67,9 @@ export class KnownBoards {
         info.unreadable ??
         silent(info) ??
         (this.#left.has(info.uuid) ? `${labelOf(info)} ${LEFT}` : undefined);
-      return reason === undefined ? [] : [{ source: `gpu:${info.uuid}`, at, reason, ...gapHint(reason) }];
+      return reason === undefined
+        ? []
+        : [{ source: `gpu:${info.uuid}`, at, reason, ...gapHint(reason, info) }];
     });
   }
 
@@ -77,12 +79,18 @@ export class KnownBoards {
   }
 }
 
-const RESET = "reset it with `nvidia-smi --gpu-reset -i INDEX` once no process holds it, or reboot";
 const BUS = "look for XID and NVRM messages in `dmesg`; a GPU that fell off the bus comes back with a reboot";
 
 /** What to do about a GPU that cannot be read for that reason, as a gap carries it. */
-export function gapHint(reason: string): { readonly hint?: string } {
-  if (/reset/i.test(reason)) return { hint: RESET };
+export function gapHint(
+  reason: string,
+  { index, pciBusId }: Pick<GpuInfo, "index" | "pciBusId">,
+): { readonly hint?: string } {
+  const place = index >= 0 ? index : pciBusId;
+  if (/reset/i.test(reason))
+    return {
+      hint: `reset it with \`nvidia-smi --gpu-reset -i ${place}\` once no process holds it, or reboot`,
+    };
   return /lost|unknown error|bus|handle|place of/i.test(reason) ? { hint: BUS } : {};
 }
 

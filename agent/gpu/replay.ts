@@ -227,6 +227,7 @@ function gpuSample(gpu: string, line: JsonLine, at: Nanos, pass: number): GpuSam
     temperatureCelsius: finite(line["temp_c"]),
     memoryTemperatureCelsius: finite(line["memory_temp_c"]),
     memoryClockHertz: scaled(line["memory_clock_mhz"], 1e6),
+    modulePowerWatts: scaled(line["module_power_mw"], 0.001),
     encoderRatio: scaled(line["encoder_util_pct"], 0.01),
     decoderRatio: scaled(line["decoder_util_pct"], 0.01),
     powerLimitWatts: scaled(line["power_limit_mw"], 0.001),

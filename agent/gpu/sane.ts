@@ -61,6 +61,7 @@ const CHECKS: Partial<Record<keyof GpuSample, Check>> = {
   energyMillijoules: (value: number) => (Number.isSafeInteger(value) && value >= 0 ? value : undefined),
   powerWatts: watts,
   powerInstantWatts: watts,
+  modulePowerWatts: watts,
   utilizationRatio: ratio,
   memoryBusyRatio: ratio,
   memoryUsedBytes: between(0, BYTES_MAX),

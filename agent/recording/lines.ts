@@ -33,6 +33,7 @@ export function gpuLine(sample: GpuSample, seconds: Seconds): JsonLine {
     mem_used_bytes: sample.memoryUsedBytes,
     temp_c: sample.temperatureCelsius,
     memory_temp_c: sample.memoryTemperatureCelsius,
+    module_power_mw: times(sample.modulePowerWatts, 1000),
     encoder_util_pct: times(sample.encoderRatio, 100),
     decoder_util_pct: times(sample.decoderRatio, 100),
     power_limit_mw: times(sample.powerLimitWatts, 1000),

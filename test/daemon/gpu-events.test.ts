@@ -99,6 +99,30 @@ describe("GPUs", () => {
     expect([gauges.get("hw.status failed"), gauges.get("hw.status ok")]).toEqual([1, 0]);
   });
 
+  test("a counter that one minute speaks against is said once", () => {
+    return rig().then(({ doubts, intake, lines }) => {
+      const totals = {
+        acceptedMillijoules: 0,
+        integratedMillijoules: 0,
+        rejectedMillijoules: 0,
+        resets: 0,
+        ignoredReadings: 0,
+      };
+      const suspect = { [h100.uuid]: { ...totals, counterSuspect: true as const, counterRatio: 1.4 } };
+      doubts.report(suspect, intake.gpus, 10.1e9);
+      doubts.report(suspect, intake.gpus, 10.2e9);
+      expect(lines).toEqual(["energy counter and power disagree"]);
+    });
+  });
+
+  test("the memory of a sliced board is its instances' alone", async () => {
+    const { committed, intake, read } = await rig();
+    intake.setGpus([h100, { ...h100, uuid: "MIG-1", parent: h100.uuid, weight: 3 / 7 }]);
+    read({ memoryUsedBytes: 5, powerWatts: 300 });
+    const { gauges } = committed();
+    expect([gauges.get("hw.power"), gauges.get("hw.gpu.memory.usage")]).toEqual([300, undefined]);
+  });
+
   test("a replaced counter is said once, with its ratio as a gauge, and once when it is believed again", async () => {
     const { committed, doubts, intake, lines } = await rig();
     const totals = {
@@ -108,7 +132,14 @@ describe("GPUs", () => {
       resets: 0,
       ignoredReadings: 0,
     };
-    const replaced = { [h100.uuid]: { ...totals, counterDoubt: "disagrees" as const, counterRatio: 2.07 } };
+    const replaced = {
+      [h100.uuid]: {
+        ...totals,
+        counterSuspect: true as const,
+        counterDoubt: "disagrees" as const,
+        counterRatio: 2.07,
+      },
+    };
     doubts.report(replaced, intake.gpus, 10.1e9);
     doubts.report(replaced, intake.gpus, 10.2e9);
     doubts.report({ [h100.uuid]: { ...totals, counterRatio: 1 } }, intake.gpus, 10.3e9);

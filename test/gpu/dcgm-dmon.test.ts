@@ -31,6 +31,17 @@ async function pollUntil(gpu: GpuSource, good: (poll: GpuPoll) => boolean): Prom
 }
 
 describe("dcgm-dmon", () => {
+  test.each([
+    ["blank", /N\/A in place of its readings/],
+    ["gone", /no row for it/],
+  ])("a GPU whose rows are %s is a gap, not idle", async (mode, reason) => {
+    const gpu = await dcgmDmonBackend.open(config(mode), context);
+    const poll = await pollUntil(gpu, ({ gaps, samples }) => gaps.length > 0 && samples.length > 0);
+    await gpu.close();
+    expect(new Set(poll.samples.map((sample) => sample.gpu))).toEqual(new Set([UUIDS[0]]));
+    expect(poll.gaps).toMatchObject([{ source: `gpu:${UUIDS[1]}`, reason: expect.stringMatching(reason) }]);
+  });
+
   test("reads both GPUs by column offsets; N/A and missing fields are absent, other entities ignored", async () => {
     const gpu = await dcgmDmonBackend.open(config("normal"), context);
     expect((await gpu.inventory()).map(({ uuid, index }) => [uuid, index])).toEqual([

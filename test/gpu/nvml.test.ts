@@ -362,6 +362,13 @@ describe.skipIf(library === undefined)("nvml on Hopper and later", () => {
     await pollUntil(gpu, (poll) => poll.samples[0]?.powerLimitWatts === 500);
   });
 
+  test("power of the module around a GPU is read beside its own, and absent where there is none", async () => {
+    const { gpu } = await start(["module 0 600000"], slow);
+    const poll = await gpu.poll();
+    expect(of(poll, UUIDS[0])).toMatchObject({ powerWatts: 300, modulePowerWatts: 600 });
+    expect(of(poll, UUIDS[1]).modulePowerWatts).toBeUndefined();
+  });
+
   test("ECC, throttle time and traffic come as totals", async () => {
     const { gpu } = await start([], slow);
     await gpu.poll();

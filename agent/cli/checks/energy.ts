@@ -39,19 +39,27 @@ export function judgeEnergy(gpus: readonly GpuInfo[], polls: readonly GpuPoll[])
   return [{ id: ID, verdict: "ok", seen: `energy counter and power agree on ${compared.length} GPUs` }];
 }
 
-/** What the running daemon saw over minutes, as its status says it: the counters it replaces. */
+/** What the running daemon saw over minutes, as its status says it: the counters it doubts or replaces. */
 export function replacedCounters(status: Readonly<Record<string, unknown>> | undefined): readonly Finding[] {
   const { correlation } = (status ?? {}) as {
     readonly correlation?: { readonly energy?: Readonly<Record<string, Replaced>> };
   };
   return Object.entries(correlation?.energy ?? {}).flatMap(([subject, energy]) => {
-    const { counter_doubt: doubt, counter_ratio: ratio } = energy;
-    if (doubt === undefined) return [];
-    const moved = ratio === undefined ? "" : `, ${ratio.toFixed(2)} times what power integrates to`;
+    const {
+      counter_doubt: doubt,
+      counter_ratio: ratio,
+      counter_scope: scope,
+      counter_suspect: suspect,
+    } = energy;
+    if (suspect !== true) return [];
+    const module = scope === "module" ? ": it counts the module the GPU is a part of" : "";
+    const moved = ratio === undefined ? "" : `, ${ratio.toFixed(2)} times what power integrates to${module}`;
     const seen =
-      doubt === "stands_still"
-        ? "the daemon replaces its energy counter by power: it stands still while the GPU draws power"
-        : `the daemon replaces its energy counter by power: it disagreed for 5 minutes${moved}`;
+      doubt === undefined
+        ? `the daemon saw its energy counter and its power disagree in the last minute${moved}`
+        : doubt === "stands_still"
+          ? "the daemon replaces its energy counter by power: it stands still while the GPU draws power"
+          : `the daemon replaces its energy counter by power: it disagreed for 5 minutes${moved}`;
     return [{ id: ID, subject, verdict: "warn", seen, remedy: REMEDY, facts: { ...energy } }];
   });
 }
@@ -59,6 +67,8 @@ export function replacedCounters(status: Readonly<Record<string, unknown>> | und
 interface Replaced {
   readonly counter_doubt?: string;
   readonly counter_ratio?: number;
+  readonly counter_scope?: string;
+  readonly counter_suspect?: boolean;
 }
 
 function disagree(counted: number, powered: number): boolean {

@@ -6,9 +6,20 @@ import type { Nanos } from "../../model.ts";
 /** Why a counter is not believed. */
 export type CounterDoubt = "stands_still" | "disagrees";
 
+/** What was compared in a window, mJ. */
+export interface Compared {
+  readonly counted: number;
+  readonly integrated: number;
+  /** What the module around the GPU drew (Grace Hopper); absent where there is none, or it does not say. */
+  readonly module?: number;
+}
+
 const minute = 60_000_000_000;
 const stillMax = 10_000_000_000;
 const minutesOfProof = 5;
+/** A ratio of one minute outside of these is said at once. */
+const suspectBelow = 0.8;
+const suspectAbove = 1.25;
 const ratioOff = 0.15;
 /** Below this power a board's counter and its readings are both noise. */
 const wattsMin = 5;
@@ -19,6 +30,8 @@ export class CounterCheck {
   #ratio: number | undefined;
   #counted = 0;
   #integrated = 0;
+  #module = 0;
+  #scope: "module" | undefined;
   #nanos = 0;
   #stillNanos = 0;
   #minutesOff = 0;
@@ -34,14 +47,26 @@ export class CounterCheck {
     return this.#ratio;
   }
 
-  /** Takes a window of `nanos` in which the counter moved `counted` mJ and power integrates to `integrated` mJ. */
-  addWindow(nanos: Nanos, counted: number, integrated: number): void {
+  /** Whether the last minute, or the proof of five, speaks against the counter. */
+  get suspect(): boolean {
+    const ratio = this.#ratio ?? 1;
+    return this.#doubt !== undefined || ratio < suspectBelow || ratio > suspectAbove;
+  }
+
+  /** `module` where the counter was off in the last minute and moved with the whole module's power. */
+  get scope(): "module" | undefined {
+    return this.#scope;
+  }
+
+  /** Takes a window of `nanos` in. */
+  addWindow(nanos: Nanos, { counted, integrated, module = 0 }: Compared): void {
     if (nanos <= 0) return;
     const drew = integrated * 1e6 > wattsMin * nanos;
     this.#stillNanos = counted === 0 && drew ? this.#stillNanos + nanos : 0;
     if (this.#stillNanos >= stillMax) this.#distrust("stands_still");
     this.#counted += counted;
     this.#integrated += integrated;
+    this.#module += module;
     this.#nanos += nanos;
     if (this.#nanos >= minute) this.#judgeMinute();
   }
@@ -51,12 +76,15 @@ export class CounterCheck {
     const quiet = Math.max(this.#counted, this.#integrated) < noise;
     this.#ratio = quiet || this.#integrated <= 0 ? undefined : this.#counted / this.#integrated;
     const off = !quiet && (this.#ratio === undefined || Math.abs(this.#ratio - 1) > ratioOff);
+    const likeModule = Math.abs(this.#counted - this.#module) <= ratioOff * this.#module;
+    this.#scope = off && this.#module > this.#integrated && likeModule ? "module" : undefined;
     this.#minutesOff = off ? this.#minutesOff + 1 : 0;
     this.#minutesAgreed = off ? 0 : this.#minutesAgreed + 1;
     if (this.#minutesOff >= minutesOfProof) this.#distrust("disagrees");
     else if (this.#minutesAgreed >= minutesOfProof) this.#doubt = undefined;
     this.#counted = 0;
     this.#integrated = 0;
+    this.#module = 0;
     this.#nanos = 0;
   }
 

@@ -41,6 +41,10 @@ export interface EnergyTotals {
   readonly counterDoubt?: CounterDoubt;
   /** What the counter moved over what power integrates to, in the last minute in which both were known. */
   readonly counterRatio?: number;
+  /** That ratio, or the proof of five minutes, speaks against the counter. */
+  readonly counterSuspect?: true;
+  /** The counter counts the module the GPU is a part of, not the GPU. */
+  readonly counterScope?: "module";
 }
 
 interface CounterReading {
@@ -63,6 +67,8 @@ export class EnergyMeter {
   limitWatts: number;
   readonly #power = new PowerSeries();
   readonly #check = new CounterCheck();
+  /** As last read: it is read every few seconds only. */
+  #moduleWatts: number | undefined;
   #before: EnergyOptions["before"];
   readonly #since: Nanos | undefined;
   #openFrom: Nanos | undefined;
@@ -93,10 +99,12 @@ export class EnergyMeter {
   }
 
   get totals(): EnergyTotals {
-    const { doubt, ratio } = this.#check;
+    const { doubt, ratio, scope, suspect } = this.#check;
     return {
       ...(doubt === undefined ? {} : { counterDoubt: doubt }),
       ...(ratio === undefined ? {} : { counterRatio: ratio }),
+      ...(suspect ? { counterSuspect: true } : {}),
+      ...(scope === undefined ? {} : { counterScope: scope }),
       acceptedMillijoules: this.#accepted,
       integratedMillijoules: this.#integrated,
       rejectedMillijoules: this.#rejected,
@@ -122,6 +130,7 @@ export class EnergyMeter {
     if (previous !== undefined && !observed) this.closeEarly();
     this.#power.take(sample, observed ? previous : undefined, 4 * this.limitWatts);
     this.#openFrom ??= sample.at;
+    this.#moduleWatts = sample.modulePowerWatts ?? this.#moduleWatts;
     this.#lastAt = sample.at;
     const counted = this.#count(sample);
     const open = this.#openFrom;
@@ -227,7 +236,10 @@ export class EnergyMeter {
   /** Accepts the counter's movement over `[from, to)`, or integrates power and refuses it. */
   #judge(from: Nanos, to: Nanos): void {
     const integral = this.#power.integral(from, to);
-    if (integral !== undefined) this.#check.addWindow(to - from, this.#moved, integral.millijoules);
+    if (integral !== undefined) {
+      const module = ((this.#moduleWatts ?? 0) * (to - from)) / 1e6;
+      this.#check.addWindow(to - from, { counted: this.#moved, integrated: integral.millijoules, module });
+    }
     const most = 1.2 * this.limitWatts * ((to - from) / second + 0.2) * 1000;
     if (this.#moved <= most && this.#check.doubt === undefined) this.#book(from, to, this.#moved, 0);
     else this.#book(from, to, undefined, this.#moved);

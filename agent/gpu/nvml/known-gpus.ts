@@ -93,7 +93,7 @@ export class KnownGpus {
       if (read.has(info.uuid)) return [];
       const trouble = this.#trouble.get(info.uuid) ?? this.#trouble.get(info.parent ?? "");
       const reason = trouble?.reason ?? "the reader stopped before this GPU";
-      return [{ source: `gpu:${info.uuid}`, at, reason, ...gapHint(reason) }];
+      return [{ source: `gpu:${info.uuid}`, at, reason, ...gapHint(reason, info) }];
     });
   }
 }

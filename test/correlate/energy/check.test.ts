@@ -59,7 +59,8 @@ test("CounterCheck doubts exactly what differs by more than 15 % for five minute
         let agreed = 0;
         let doubted = false;
         for (const ratio of ratios) {
-          for (let index = 0; index < 60; index++) check.addWindow(second, 300_000 * ratio, 300_000);
+          for (let index = 0; index < 60; index++)
+            check.addWindow(second, { counted: 300_000 * ratio, integrated: 300_000 });
           const isOff = Math.abs(ratio - 1) > 0.15;
           off = isOff ? off + 1 : 0;
           agreed = isOff ? 0 : agreed + 1;
@@ -67,10 +68,26 @@ test("CounterCheck doubts exactly what differs by more than 15 % for five minute
           else if (agreed >= 5) doubted = false;
           expect(check.doubt !== undefined).toBe(doubted);
           expect(check.ratio).toBeCloseTo(ratio, 6);
+          if (Math.abs(ratio - 0.8) > 1e-9 && Math.abs(ratio - 1.25) > 1e-9)
+            expect(check.suspect).toBe(doubted || ratio < 0.8 || ratio > 1.25);
         }
       },
     ),
   );
+});
+
+test("CounterCheck knows a counter that moves with the module by the module's power", () => {
+  const check = new CounterCheck();
+  const minute = (counted: number, module?: number): void => {
+    for (let index = 0; index < 60; index++)
+      check.addWindow(second, { counted, integrated: 300_000, ...(module === undefined ? {} : { module }) });
+  };
+  minute(620_000, 600_000);
+  expect(check.scope).toBe("module");
+  minute(620_000);
+  expect(check.scope).toBeUndefined();
+  minute(300_000, 600_000);
+  expect(check.scope).toBeUndefined();
 });
 
 describe("absence", () => {

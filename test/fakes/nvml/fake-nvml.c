@@ -5,7 +5,7 @@
  * "mig GPU SLICES,SLICES,..." with generation "miggen N", "clock unix|boot|odd", "garbage 1", "gpm nan|zero|ok",
  * "arch N", "xid GPU CODE EVENTS", "calls 1" (append every call to "<path>.calls"), "wide BYTES" (structs are that much
  * longer than ours, the rest is written too), "span FROM TO" (Unix microseconds in which every GPU works at 100 % and draws
- * 420 W more than its "power"; TO 0 = still; its histories follow), "name TEXT" (the product), "limit GPU MILLIWATTS", "slices N" (instances the
+ * 420 W more than its "power"; TO 0 = still; its histories follow), "name TEXT" (the product), "limit GPU MILLIWATTS", "module GPU MILLIWATTS" (0 = no part of a module), "slices N" (instances the
  * board can hold).
  * It is built as one driver: -DDRIVER_VERSION='"535.86.05"' has that driver's row sizes, symbols and field ids. */
 #define _GNU_SOURCE
@@ -57,7 +57,7 @@ typedef struct { char call[64]; int gpu; int code; } Rule;
 typedef struct {
   int gpus, arch, garbage, gpm, clock, calls, miggen, wide, slices;
   char name[96];
-  double util[GPUS], power[GPUS], rate[GPUS], base[GPUS], limit[GPUS];
+  double util[GPUS], power[GPUS], rate[GPUS], base[GPUS], limit[GPUS], module[GPUS];
   int processes[GPUS], pid[GPUS], mig[GPUS][SLOTS], migs[GPUS], xidCode[GPUS], xidEvents[GPUS];
   Rule fail[RULES], hang[RULES];
   int fails, hangs, spans;
@@ -121,6 +121,7 @@ static void directive(char *line) {
     if (!strcmp(word, "processes")) S->processes[gpu] = (int)value;
     if (!strcmp(word, "pid")) S->pid[gpu] = (int)value;
     if (!strcmp(word, "limit")) S->limit[gpu] = value;
+    if (!strcmp(word, "module")) S->module[gpu] = value;
     return;
   }
   if (sscanf(line, "%*s %d", &gpu) != 1) return;
@@ -275,7 +276,9 @@ EXPORT int nvmlDeviceGetFieldValues(uint64_t h, int n, Field *f) {
   for (int i = 0; i < n; i++) {
     f[i].type = 3; f[i].code = 0; f[i].at = driverNow(); f[i].latency = 0;
     switch (f[i].id) {
-      case 185: case 186: f[i].value = powerAt(GPU, driverNow(), f[i].id == 185 ? 1000000 : 20000); f[i].type = 1; if (S->arch <= 7) f[i].code = 3; break;
+      case 185: case 186: f[i].value = powerAt(GPU, driverNow(), f[i].id == 185 ? 1000000 : 20000); f[i].type = 1; if (S->arch <= 7) f[i].code = 3;
+        if (f[i].scope == 1) { f[i].value = (uint64_t)S->module[GPU]; f[i].code = S->module[GPU] ? 0 : 3; }
+        break;
       case 82: f[i].value = 60; f[i].type = 1; break;
       case 74: f[i].value = (uint64_t)(seconds() * 1e8); break;
       case 75: f[i].value = 0; break;

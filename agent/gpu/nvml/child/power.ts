@@ -8,6 +8,8 @@ import { Cell, decodeValue, FIELD, FIELD_ID, WORD } from "./layouts.ts";
 import type { Nvml } from "./library.ts";
 
 const WATTS_MAX = 20_000;
+/** Scope of a field value: NVML_POWER_SCOPE_MODULE. */
+const MODULE = 1;
 /** Ids that are counters of nanoseconds on some drivers and 32-bit settings on others. */
 const MOVED_COUNTERS: ReadonlySet<number> = new Set([251, 252, 253, 269, 270, 271]);
 /** unsigned long, unsigned long long, signed long long of nvmlValueType_t. */
@@ -71,6 +73,13 @@ export class PowerReader {
     if (average !== undefined) draft.powerWatts = average;
     if (instant !== undefined) draft.powerInstantWatts = instant;
     if (average === undefined) this.#readUsage(nvml, device, meanPower, draft);
+  }
+
+  /** Power of the module, where the GPU is a part of one: some counters count that (Grace Hopper, zeus#172). */
+  readModule(nvml: Nvml, device: Device, draft: Draft): void {
+    const fields = this.#fields.read(nvml, device, { module_power: FIELD_ID.powerInstant }, MODULE);
+    const watts = this.#watts(fields.get("module_power"));
+    if (watts !== undefined && watts > 0) draft.modulePowerWatts = watts;
   }
 
   #readEnergy(nvml: Nvml, device: Device, draft: Draft): void {

@@ -207,6 +207,7 @@ export class Reader {
     const beat = this.#beat(device);
     if (beat.fresh) {
       this.#clocks.read(this.#nvml, device, draft);
+      this.#power.readModule(this.#nvml, device, draft);
       const traffic = this.#gpm.read(this.#nvml, device, this.#counters.needsRates(device), draft);
       this.#counters.addWindow(device, traffic);
       if (beat.count % RARE === 1) this.#counters.read(this.#nvml, device, draft);
