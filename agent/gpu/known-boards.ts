@@ -117,7 +117,8 @@ function labelOf({ index, uuid }: GpuInfo): string {
   return index >= 0 ? `GPU ${index}` : uuid;
 }
 
-function samePlace(unread: GpuInfo, other: GpuInfo): boolean {
+/** Whether a GPU that is known by its place only is in the place of another. */
+export function samePlace(unread: GpuInfo, other: GpuInfo): boolean {
   if (other.parent !== undefined) return false;
   if (unread.uuid === other.uuid) return true;
   return unread.index >= 0 ? unread.index === other.index : busOf(unread) === busOf(other);

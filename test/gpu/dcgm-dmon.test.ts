@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { dcgmDmonBackend } from "../../agent/gpu/dcgm-dmon/index.ts";
-import { DmonTable } from "../../agent/gpu/dcgm-dmon/table.ts";
+import { DmonTable, parseDiscovery } from "../../agent/gpu/dcgm-dmon/table.ts";
 import type { GpuSample } from "../../agent/model.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
@@ -31,6 +31,12 @@ async function pollUntil(gpu: GpuSource, good: (poll: GpuPoll) => boolean): Prom
 }
 
 describe("dcgm-dmon", () => {
+  test("a GPU that the discovery counts and does not name is a gap", () => {
+    const table =
+      "3 GPUs found.\n| 0      | Name: A100 |\n|        | Device UUID: GPU-a |\n| 2      | Name: A100 |\n|        | Device UUID: GPU-c |\n";
+    expect(parseDiscovery(table).map(({ uuid }) => uuid)).toEqual(["GPU-a", "GPU-c", "index-1"]);
+  });
+
   test.each([
     ["blank", /N\/A in place of its readings/],
     ["gone", /no row for it/],

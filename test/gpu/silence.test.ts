@@ -93,6 +93,26 @@ describe("nvidia-smi", () => {
     });
   });
 
+  test("one GPU that two listings cannot name is one gap, and one that only -L names is a gap too", () => {
+    const board: GpuInfo = {
+      uuid: UUIDS[0] ?? "",
+      index: 0,
+      name: "X",
+      weight: 1,
+      pciBusId: "00000000:1A:00.0",
+    };
+    const byIndex = unreadGpu(1, "the query has no UUID for it");
+    const first = `GPU 0: X (UUID: ${board.uuid})\n`;
+    const handle = "Unable to determine the device handle for gpu 0000:BA:00.0: Unknown Error\n";
+    expect(withListing(`${first}${handle}`, [board, byIndex]).map(({ uuid }) => uuid)).toEqual([
+      board.uuid,
+      "index-1",
+    ]);
+    expect(withListing(`${first}${handle.replace("BA", "1A")}`, [board])).toHaveLength(1);
+    const listed = withListing(`${first}GPU 1: NVIDIA Y (UUID: ${UUIDS[1]})\n`, [board]);
+    expect(listed[1]).toEqual({ uuid: UUIDS[1], index: 1, name: "NVIDIA Y", weight: 1 });
+  });
+
   test("rows that come one by one are all in the first poll", async () => {
     const rows = join(mkdtempSync(join(tmpdir(), "rows-")), "rows.csv");
     writeFileSync(

@@ -10,7 +10,7 @@ import { run } from "../../platform/process.ts";
 import type { Detection, GpuBackend, GpuPoll, GpuSource, SourceContext } from "../../source.ts";
 import { SourceError } from "../../source.ts";
 import { DCGM_FIELDS, dcgmSample } from "../dcgm-readings.ts";
-import { KnownBoards } from "../known-boards.ts";
+import { isUnread, KnownBoards } from "../known-boards.ts";
 import { ResidentTool } from "../resident-tool.ts";
 import { isSilent, sane } from "../sane.ts";
 import { DmonTable, parseDiscovery } from "./table.ts";
@@ -60,7 +60,7 @@ async function discover(options: DcgmDmonConfig, { clock }: SourceContext): Prom
   const command = { program: options.path, arguments: ["discovery", "-l", ...hostOption(options)] };
   const ended = await run(clock, command, { timeoutMs: TIMEOUT_MS, bytesMax: 2 ** 20 });
   const gpus = parseDiscovery(ended.stdout);
-  if (gpus.length > 0) return gpus;
+  if (gpus.some((gpu) => !isUnread(gpu))) return gpus;
   throw failureOf(
     options.path,
     `${ended.stdout}\n${ended.stderr}\n${ended.problem ?? ""}`.trim(),
@@ -119,7 +119,7 @@ class DcgmDmonSource implements GpuSource {
     this.#since = this.#context.clock.now();
     // Rows come one by one: the first poll has all of them.
     await this.#tool.begin(SILENT_INTERVALS * this.#options.intervalMs, () =>
-      this.#known.infos.every(({ uuid }) => this.#lastRow.has(uuid)),
+      this.#known.infos.every((info) => this.#lastRow.has(info.uuid) || isUnread(info)),
     );
   }
 

@@ -3,6 +3,7 @@
 // an entity prints spaces, so rows are cut at the header's offsets, never split. `N/A` is a blank.
 import type { GpuInfo } from "../../model.ts";
 import { DCGM_FIELDS, DcgmScale } from "../dcgm-readings.ts";
+import { unreadGpu } from "../known-boards.ts";
 
 /** Unit row -> factor to our unit; what is not listed is a plain number, ratios are 0-1. */
 const UNITS: Readonly<Record<string, number>> = {
@@ -119,5 +120,16 @@ export function parseDiscovery(text: string): readonly GpuInfo[] {
       current = undefined;
     }
   }
-  return gpus;
+  return [...gpus, ...unnamed(text, gpus)];
 }
+
+/** GPUs that the table counts but does not name. */
+function unnamed(text: string, gpus: readonly GpuInfo[]): readonly GpuInfo[] {
+  const count = Math.min(GPUS_MAX, Number(/^(\d+) GPUs? found/m.exec(text)?.[1] ?? 0));
+  const indexes = Array.from({ length: count }, (_, index) => index);
+  return indexes
+    .filter((index) => !gpus.some((gpu) => gpu.index === index))
+    .map((index) => unreadGpu(index, `GPU ${index}: dcgmi counts it and does not name it`));
+}
+
+const GPUS_MAX = 256;

@@ -1,7 +1,7 @@
 // GPUs and MIG instances out of `nvidia-smi -q -x` as node-nvidia-smi hands it over: every value is text, one GPU is an
 // object and several are an array. Elements were renamed across drivers, so each is looked up by a list of paths.
 import type { GpuInfo } from "../../model.ts";
-import { unreadGpu } from "../known-boards.ts";
+import { isUnread, samePlace, unreadGpu } from "../known-boards.ts";
 import { sharesOf } from "../mig-weight.ts";
 import { parseText, parseValue, quoted } from "./values.ts";
 
@@ -57,18 +57,20 @@ export function withListing(listing: string, boards: readonly GpuInfo[]): readon
   const found = new Map<string, { board: GpuInfo; instances: Instance[] }>();
   let current: { board: GpuInfo; instances: Instance[] } | undefined;
   for (const line of listing.split("\n")) {
-    const gpu = /^GPU (\d+): .*\(UUID: ([^)]+)\)/.exec(line);
+    const gpu = /^GPU (\d+): (.*)\(UUID: ([^)]+)\)/.exec(line);
     const lost = /Unable to determine the device handle for gpu\s*:?\s*([0-9a-f:.]*[0-9a-f]):?\s*(.*)$/i.exec(
       line,
     );
     const mig = /^\s+MIG (\S+)\s+Device\s+(\d+): \(UUID: (MIG-[^)]+)\)/.exec(line);
     if (gpu !== null) {
-      const [, index = "0", uuid = ""] = gpu;
-      const board = boards.find((known) => known.uuid === uuid);
-      current =
-        board === undefined ? undefined : { board: { ...board, index: Number(index) }, instances: [] };
+      const [, index = "0", name = "", uuid = ""] = gpu;
+      // A GPU that is counted here and listed nowhere else is a GPU all the same.
+      const board = boards.find((known) => known.uuid === uuid) ?? { uuid, name: name.trim(), weight: 1 };
+      current = uuid.startsWith("GPU-")
+        ? { board: { ...board, index: Number(index) }, instances: [] }
+        : undefined;
       if (current !== undefined) found.set(uuid, current);
-      else if (!uuid.startsWith("GPU-"))
+      else
         unread.push(
           unreadGpu(Number(index), `GPU ${index}: nvidia-smi says ${quoted(uuid)} in place of its UUID`),
         );
@@ -77,11 +79,20 @@ export function withListing(listing: string, boards: readonly GpuInfo[]): readon
     else if (mig !== null)
       current?.instances.push({ migProfile: mig[1] ?? "", index: Number(mig[2]), uuid: mig[3] ?? "" });
   }
-  const all = boards.flatMap((board) => {
-    const listed = found.get(board.uuid);
-    return listed === undefined ? [board] : withInstances(listed.board, listed.instances);
-  });
-  return [...all, ...unread.filter((one) => !all.some(({ uuid }) => uuid === one.uuid))];
+  const others = boards.filter(({ uuid }) => !found.has(uuid));
+  const all = [
+    ...[...found.values()].flatMap(({ board, instances }) => withInstances(board, instances)),
+    ...others,
+  ];
+  return [...all, ...beyond(all, unread)];
+}
+
+/** Of the GPUs a listing cannot name those that are not among `all` already, under their index or their bus. */
+function beyond(all: readonly GpuInfo[], unread: readonly GpuInfo[]): readonly GpuInfo[] {
+  const strangers = unread.filter((one) => !all.some((known) => samePlace(one, known)));
+  // One that the query knows by its index only and the listing by its bus is one GPU, not two.
+  const unmatched = all.filter((known) => isUnread(known) && !unread.some((one) => samePlace(one, known)));
+  return strangers.slice(unmatched.length);
 }
 
 interface Instance {
