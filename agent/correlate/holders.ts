@@ -18,7 +18,7 @@ export interface HolderRemainders {
   readonly millijoules: Remainders;
 }
 
-/** A stretch of a GPU in which somebody holds it. */
+/** A stretch of a GPU that is held. */
 export interface HeldStretch {
   readonly from: Nanos;
   readonly to: Nanos;

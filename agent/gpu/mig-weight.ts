@@ -1,7 +1,7 @@
 // The share of its board a MIG instance has, where the driver's attributes are not at hand: from the profile's name and
 // the slices of the board's full profile. Products and slices: NVIDIA's MIG User Guide, "Supported GPUs" and "Supported
 // MIG Profiles" (610). A product that is not in it is measured by memory: a slice of seven holds an eighth of it. What cannot
-// be told is not known: a share that was guessed would be billed.
+// be derived is not known: a share that was guessed would be billed.
 import type { GpuInfo } from "../model.ts";
 
 /** Slices of the full profile by product name, first match. */

@@ -37,7 +37,7 @@ export class HolderSets {
   }
 }
 
-/** How holders are told from each other. */
+/** What makes two holders different ones. */
 export function holderKey({ kind, name }: Holder): string {
   return `${kind} ${name}`;
 }

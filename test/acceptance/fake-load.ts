@@ -1,4 +1,4 @@
-// The load of known token counts where there is no GPU: the same log as load.py, with a fake driver library that is told
+// The load of known token counts where there is no GPU: the same log as load.py, with a fake driver library that is made
 // to be busy exactly while a request is served. It shows that the acceptance runs whole; it proves nothing about hardware.
 import { appendFileSync, writeFileSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";

@@ -1,5 +1,5 @@
 // Processes from a resident `nvidia-smi pmon -s um`: pid, type, SM share and memory of every process, and one row of
-// dashes for an idle GPU, so that its rounds can be told apart. Columns differ by driver: the header names them, `-` is
+// dashes for an idle GPU, so that its rounds can be kept apart. Columns differ by driver: the header names them, `-` is
 // absent. Rows name GPUs by index. SM shares above 100 are dropped; a share of 0 for a silent process is not printed.
 import type { GpuProcess, Nanos, ProcessShare } from "../../model.ts";
 

@@ -25,7 +25,7 @@ export const nvmlBackend: GpuBackend<typeof config> = {
   },
 };
 
-/** Opens the library once, in a child: only that tells whether driver, library and device rights fit together. */
+/** Opens the library once, in a child: only that shows whether driver, library and device rights fit together. */
 async function detect(options: NvmlConfig, context: SourceContext): Promise<Detection> {
   const device = missing(options);
   if (device !== undefined) return { usable: false, reason: device.reason, hint: device.hint };

@@ -60,7 +60,7 @@ export class ProcessReader {
   /** Bytes of a row as last seen; undefined before a process was listed. */
   rowBytes: number | undefined;
 
-  /** Tells the reader which driver it reads: its size of rows is tried first. */
+  /** Takes the driver that is read: its size of rows is tried first. */
   expect(driver: DriverVersion | undefined): void {
     const expected = processRowBytes(driver);
     this.#rowKinds = PROCESS.rows.toSorted(
