@@ -190,7 +190,7 @@ describe.skipIf(library === undefined)("nvml", () => {
 
   test("a GPU that hangs when it is opened is left out, then probed and taken in", async () => {
     const lines = ["hang nvmlDeviceGetHandleByIndex_v2 0"];
-    const { gpu, fake } = await start(lines, { openTimeoutMs: 400, retryGpuMs: 100 });
+    const { gpu, fake } = await start(lines, { openTimeoutMs: 3000, retryGpuMs: 100 });
     expect((await gpu.inventory()).map(({ uuid }) => uuid).sort()).toEqual([UUIDS[1], "index-0"]);
     const first = await gpu.poll();
     expect(first.samples).toHaveLength(1);
