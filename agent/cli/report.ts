@@ -199,9 +199,8 @@ async function exchange(
     for (const event of cloudEvents(reader, range, source)) printLine(io, event);
     return;
   }
-  const { focusCsv } = await import("./report/focus.ts");
-  const focus = focusCsv(reader, range, source);
-  printLine(io, focus.text);
+  const { writeFocus } = await import("./report/focus.ts");
+  const focus = writeFocus(reader, range, source, (text) => io.stdout.write(`${text}\r\n`));
   if (focus.unpricedTokens === 0n) return;
   const models = focus.unpricedModels.slice(0, 5).join(", ");
   tell(

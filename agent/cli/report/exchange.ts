@@ -21,6 +21,8 @@ export function* cloudEvents(
   const [from, to] = [range.from / bucketMillis, range.to / bucketMillis];
   for (const row of reader.rows(from, to, metric)) {
     const { dimensions } = row;
+    // Taken back before the bucket closed: no receiver has heard of it.
+    if (row.amount === 0n && row.before === undefined) continue;
     yield JSON.stringify({
       specversion: "1.0",
       id: rowId(reader.agentId, { metric, dimensions: row.text, bucket: row.bucket, revision: row.revision }),

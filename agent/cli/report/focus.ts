@@ -35,29 +35,36 @@ interface Charge {
   tokens: bigint;
 }
 
-/** A data set, and how many tokens of which models it has no price for: their costs are empty. */
+/** How many tokens of which models a data set has no price for: their costs are empty. */
 export interface Focus {
-  readonly rows: number;
-  readonly text: string;
   readonly unpricedTokens: bigint;
   readonly unpricedModels: readonly string[];
 }
 
-/** The charges of a range. */
-export function focusCsv(reader: LedgerView, range: ReportRange, source: ReportSource): Focus {
+/** Writes the charges of a range, period by period: a month of days may have more rows than memory should hold. */
+export function writeFocus(
+  reader: LedgerView,
+  range: ReportRange,
+  source: ReportSource,
+  write: (text: string) => void,
+): Focus {
   const metric = source === "gateway" ? "tokenwatt.gateway.tokens" : "tokenwatt.tokens";
   const series = reader.series(new Set([metric]));
-  const charges = billedPeriods(range).flatMap((period) => chargesOf(reader, series, period, source));
-  const unpriced = charges.filter(({ dimensions }) => dimensions["tokenwatt.currency"] === undefined);
-  const models = unpriced.map(({ dimensions }) => groupName("model", dimensions["gen_ai.request.model"]));
   const account = reader.agentId;
-  const rows = charges.map((charge) => columns.map(([, value]) => value(charge, account, source)));
-  return {
-    rows: rows.length,
-    text: csv([columns.map(([name]) => name), ...rows]),
-    unpricedTokens: unpriced.reduce((sum, { tokens }) => sum + tokens, 0n),
-    unpricedModels: [...new Set(models)].sort(),
-  };
+  const unpricedModels = new Set<string>();
+  let unpricedTokens = 0n;
+  write(csv([columns.map(([name]) => name)]));
+  for (const period of billedPeriods(range)) {
+    const charges = chargesOf(reader, series, period, source);
+    for (const { dimensions, tokens } of charges) {
+      if (dimensions["tokenwatt.currency"] !== undefined) continue;
+      unpricedTokens += tokens;
+      unpricedModels.add(groupName("model", dimensions["gen_ai.request.model"]));
+    }
+    if (charges.length === 0) continue;
+    write(csv(charges.map((charge) => columns.map(([, value]) => value(charge, account, source)))));
+  }
+  return { unpricedTokens, unpricedModels: [...unpricedModels].sort() };
 }
 
 /** The range's periods, cut where a billing period ends. */

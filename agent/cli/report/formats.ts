@@ -51,12 +51,15 @@ export function reportCsv(entries: readonly ReportEntry[], layout: Layout): stri
 /** Lines of cells as RFC 4180. A cell that a spreadsheet would run as a formula is kept as text. */
 export function csv(rows: readonly (readonly string[])[]): string {
   const quote = (text: string): string => {
+    if (ordinary.test(text)) return text;
     const safe = isFormula(text) ? `'${text}` : text;
     return /[",;\r\n\t]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   return rows.map((row) => row.map(quote).join(",")).join("\r\n");
 }
 
+/** Most cells: nothing in them to quote. */
+const ordinary = /^[A-Za-z0-9][\w ./:+-]*$/u;
 // OWASP, CSV injection: = + - @, their full-width forms, tab and carriage return. A plain number may begin with a sign.
 const formula = /^[\s\u00a0\u3000]*[=+@\uff1d\uff0b\uff20\uff0d-]|^[\t\r\n]/u;
 const plainNumber = /^-\d+(?:\.\d+)?$/;

@@ -142,7 +142,8 @@ export class Ledger {
 
   /**
    * Series begin again from zero at `start`, under new identities: the wall clock was stepped back for good. What was
-   * booked since the last commit is handed out once more, so that totals and rows agree.
+   * booked since the last commit is handed out once more, so that totals and rows agree. The ledger's own series go on:
+   * no total of theirs is seen outside, and a second one of a name would be a second row of one bucket.
    */
   startAnew(start: UnixNanos): void {
     this.#time = start;
@@ -154,7 +155,6 @@ export class Ledger {
       if (series.changed) this.#last.push(series.state());
     }
     this.#byIdentity.clear();
-    this.#last.push(...this.#kept.clear());
   }
 
   /**
