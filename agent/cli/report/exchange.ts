@@ -19,13 +19,21 @@ export function* cloudEvents(
 ): Generator<string> {
   const metric = source === "gateway" ? "tokenwatt.gateway.tokens" : "tokenwatt.tokens";
   const [from, to] = [range.from / bucketMillis, range.to / bucketMillis];
+  const seen = new Map<string, number>();
+  let bucket = -1;
   for (const row of reader.rows(from, to, metric)) {
     const { dimensions } = row;
+    if (row.bucket !== bucket) seen.clear();
+    bucket = row.bucket;
+    // A clock that was stepped back gives a bucket a second row of the same names: an event of its own.
+    const earlier = seen.get(row.text) ?? 0;
+    seen.set(row.text, earlier + 1);
+    const text = earlier === 0 ? row.text : `${row.text} ${earlier}`;
     // Taken back before the bucket closed: no receiver has heard of it.
     if (row.amount === 0n && row.before === undefined) continue;
     yield JSON.stringify({
       specversion: "1.0",
-      id: rowId(reader.agentId, { metric, dimensions: row.text, bucket: row.bucket, revision: row.revision }),
+      id: rowId(reader.agentId, { metric, dimensions: text, bucket, revision: row.revision }),
       source: `urn:tokenwatt:${reader.agentId}`,
       type: "tokenwatt.usage.tokens.v1",
       subject: subjectOf(dimensions),

@@ -82,6 +82,21 @@ export class KeptSeries {
     if (forgotten) this.#byIdentity.clear();
   }
 
+  /** Begins again: everything gets a new number. Returns what changed since it was handed out last. */
+  clear(): readonly SeriesState[] {
+    const last = [...this.#changed].map((series) => series.state());
+    this.#removed.push(
+      ...[...this.#changed].flatMap(({ announced, id }) => (announced === undefined ? [id] : [])),
+    );
+    for (const series of this.#byKey.values())
+      if (series.announced !== undefined) this.#removed.push(series.id);
+    this.#byKey.clear();
+    this.#byIdentity.clear();
+    this.#changed.clear();
+    this.#booked.clear();
+    return last;
+  }
+
   #make(kind: "sum" | "histogram", metric: string, dimensions: Dimensions, now: UnixNanos): Series {
     const key = seriesKey(metric, dimensions);
     const known = this.#byKey.get(key);

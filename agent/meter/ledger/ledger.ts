@@ -142,8 +142,7 @@ export class Ledger {
 
   /**
    * Series begin again from zero at `start`, under new identities: the wall clock was stepped back for good. What was
-   * booked since the last commit is handed out once more, so that totals and rows agree. The ledger's own series go on:
-   * no total of theirs is seen outside, and a second one of a name would be a second row of one bucket.
+   * booked since the last commit is handed out once more, so that totals and rows agree.
    */
   startAnew(start: UnixNanos): void {
     this.#time = start;
@@ -155,6 +154,7 @@ export class Ledger {
       if (series.changed) this.#last.push(series.state());
     }
     this.#byIdentity.clear();
+    this.#last.push(...this.#kept.clear());
   }
 
   /**
