@@ -285,6 +285,16 @@ export interface ServerInfo {
   };
   /** Configured product endpoint. */
   readonly endpoint?: string;
+  /** Which gateway its tenants' series are of; absent = the server's own id. */
+  readonly gateway?: GatewayScope;
+}
+
+/** Which gateway is read, and how it is made sure that no other host counts the same records (METERING.md 3). */
+export interface GatewayScope {
+  /** `tokenwatt.gateway.id`: the same on every host that reads this gateway. */
+  readonly id: string;
+  /** `owner`: one host reads it. `upstreams`: each host its own upstreams. `all`: everything, whoever else may read it. */
+  readonly scope: "all" | "owner" | "upstreams";
 }
 
 // ---------------------------------------------------------------------------------------------- settled intervals

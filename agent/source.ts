@@ -46,6 +46,8 @@ export interface SourceContext {
   readonly explainPage?: (page: Uint8Array, type: string) => string | undefined;
   /** Model name as a server or gateway says it, to model as served; an entry's own names go before. */
   readonly aliases?: Readonly<Record<string, string>>;
+  /** What this host is called: `host.name` and `k8s.node.name`; the first is told to others. */
+  readonly hostNames?: readonly string[];
   /** Rows this source's `state` gave away earlier, in this run or one before, by server id. */
   readonly remembered?: (server: string) => readonly StateRow[];
   /** Usage records counted in the last 35 days, as they were committed; absent = nothing survives this process. */

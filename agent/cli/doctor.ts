@@ -108,6 +108,7 @@ async function examine(options: DoctorOptions, io: Io): Promise<readonly Finding
   const { systemClock } = await import("../platform/clock.ts");
   const { silentLog } = await import("../platform/log.ts");
   const { loadConfig } = await import("../config/load.ts");
+  const { hostNames } = await import("../daemon/host-names.ts");
   const wanted = (id: string): boolean =>
     options.only === undefined || options.only.some((only) => id === only || id.startsWith(`${only}.`));
   const chosen = checks.filter((check) => check.ids.some(wanted));
@@ -119,9 +120,12 @@ async function examine(options: DoctorOptions, io: Io): Promise<readonly Finding
   }
   const stop = new AbortController();
   const base = { clock: systemClock(), log: silentLog, signal: stop.signal, env: io.env, root: options.root };
-  let configured: { loaded: ReturnType<typeof loadConfig> } | { configError: unknown };
+  let configured:
+    | { loaded: ReturnType<typeof loadConfig>; hostNames: readonly string[] }
+    | { configError: unknown };
   try {
-    configured = { loaded: loadConfig({ env: io.env, file: options.config, settings: options.set }) };
+    const loaded = loadConfig({ env: io.env, file: options.config, settings: options.set });
+    configured = { loaded, hostNames: hostNames(loaded.config, io.env) };
   } catch (configError) {
     configured = { configError };
     // Whatever was asked for: checks that need the configuration are silent without it, and silence is no verdict.

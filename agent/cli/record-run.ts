@@ -1,6 +1,7 @@
 // Polls the configured sources at their own pace and hands every reading to a Recorder, until its time is over or a signal.
 
 import type { Config } from "../config/load.ts";
+import { hostNames } from "../daemon/host-names.ts";
 import { chooseGpu, openServers } from "../daemon/sources.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every, systemClock } from "../platform/clock.ts";
@@ -25,7 +26,7 @@ export async function record(
   const clock = systemClock();
   const log = createLog(config.logLevel);
   const stop = new AbortController();
-  const context = { clock, log, signal: stop.signal };
+  const context = { clock, log, signal: stop.signal, hostNames: hostNames(config, process.env) };
   const { source: gpu, tried } = await chooseGpu(config, context);
   const servers = openServers(config, context).map(({ source }) => source);
   if (gpu === undefined && servers.length === 0) {

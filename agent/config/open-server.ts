@@ -20,3 +20,9 @@ function withAliases(type: ServerType, entry: unknown, aliases: Readonly<Record<
 function served(model: string, aliases: Readonly<Record<string, string>>): string {
   return Object.hasOwn(aliases, model) ? (aliases[model] as string) : model;
 }
+
+/** The other host an entry is left to by its `owner`; undefined where this host, by any of its names, reads it. */
+export function ownerElsewhere(entry: unknown, hostNames: readonly string[]): string | undefined {
+  const { owner } = entry as { readonly owner?: string };
+  return owner === undefined || hostNames.includes(owner) ? undefined : owner;
+}

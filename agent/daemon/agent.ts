@@ -19,6 +19,7 @@ import type { Durable } from "./durable-state.ts";
 import { continueState, forgetful, openDurable } from "./durable-state.ts";
 import { Exports } from "./export-beat.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
+import { hostNames } from "./host-names.ts";
 import { HostServices } from "./host-services.ts";
 import type { AgentLife } from "./life.ts";
 import { Pipeline } from "./pipeline.ts";
@@ -107,6 +108,7 @@ export class Agent implements AgentLife {
       log,
       signal: abort.signal,
       aliases: config.aliases,
+      hostNames: hostNames(config, env),
       remembered: (server) => memory.of(server),
       ...(durable.store === undefined ? {} : { countedUsage: countedIn(durable.store) }),
     };

@@ -4,7 +4,14 @@
 import type { BookFacts } from "../meter/books.ts";
 import type { Accepted } from "../meter/counters/increments.ts";
 import { DeviceCounters, GapTimes } from "../meter/device-counters.ts";
-import { gpuGauges, gpuInfoGauge, serverGauges, serverInfoGauge, statusGauges } from "../meter/gauges.ts";
+import {
+  gatewayInfoGauge,
+  gpuGauges,
+  gpuInfoGauge,
+  serverGauges,
+  serverInfoGauge,
+  statusGauges,
+} from "../meter/gauges.ts";
 import type {
   Gap,
   GpuInfo,
@@ -161,7 +168,7 @@ export class Intake {
     this.lastTokenSamples.set(id, sample);
     const accepted = withoutUsage(increments.accept(sample), usage);
     if (usage !== undefined && usage.length > 0) {
-      books.postUsage(usage, this.bookFacts(), this.#parts.clock.now());
+      books.postUsage(id, usage, this.bookFacts(), this.#parts.clock.now());
     }
     for (const dispute of sample.disputes ?? []) this.record.dispute(id, dispute, this.#parts.clock.now());
     pending.add(accepted.increments);
@@ -170,6 +177,7 @@ export class Intake {
     const known = this.servers.get(id) ?? info;
     for (const gauge of serverGauges(known, sample)) books.ledger.observe(gauge);
     books.ledger.observe(serverInfoGauge(known, sample));
+    if (sample.family === "gateway") books.ledger.observe(gatewayInfoGauge(known, sample));
     this.#dropped(`server:${id}`, accepted.dropped + sample.ignoredSamples);
     for (const note of sample.notes ?? []) this.#note(`server:${id}`, note);
     this.#succeeded(`server:${id}`, sample.received - sample.sent);

@@ -2,7 +2,7 @@
 // Nothing here is fatal but a misconfiguration: a host whose driver is not loaded yet is asked again later.
 import type { Config } from "../config/load.ts";
 import { configuredBackends, configuredServers } from "../config/load.ts";
-import { openServer } from "../config/open-server.ts";
+import { openServer, ownerElsewhere } from "../config/open-server.ts";
 import { explainPage } from "../discovery/explain.ts";
 import type { Log } from "../platform/log.ts";
 import type { GpuSource, ServerSource, SourceContext } from "../source.ts";
@@ -137,6 +137,12 @@ export function openServers(config: Config, context: SourceContext): readonly Op
   const entries = configuredServers(config);
   const scrapeMs = entries.length > 1 ? config.rates.scrapeMs : config.rates.scrapeSingleMs;
   return entries.flatMap(({ type, entry, path }) => {
+    const owner = ownerElsewhere(entry, context.hostNames ?? []);
+    if (owner !== undefined) {
+      const names = context.hostNames ?? [];
+      context.log.info("gateway left to its owner", { source: path, owner, thisHost: names });
+      return [];
+    }
     try {
       const source = openServer(type, entry, { ...context, aliases: config.aliases, scrapeMs, explainPage });
       return [{ source, fingerprint: JSON.stringify([type.name, entry, scrapeMs]) }];

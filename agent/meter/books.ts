@@ -32,6 +32,7 @@ import type { Catalogue } from "./money/catalogue.ts";
 import { Prices } from "./money/prices.ts";
 import type { TokenWeights } from "./money/tenants.ts";
 import { defaultWeights, reconcile, sharePostings } from "./money/tenants.ts";
+import { engineLatencies } from "./names.ts";
 
 /** What the books are kept with. */
 export interface BooksOptions extends Omit<LedgerOptions, "onBooked"> {
@@ -59,13 +60,9 @@ const backwardStepMax = 600_000_000_000n;
 /** Entries kept for one beat: a server that restarts in a loop must not fill the record. */
 const auditMax = 1000;
 const modelsNotedMax = 10;
-const latencyOfMetric: Readonly<Record<string, LatencyName>> = {
-  "gen_ai.server.time_to_first_token": "time_to_first_token",
-  "gen_ai.server.time_per_output_token": "time_per_output_token",
-  "gen_ai.server.request.duration": "request_duration",
-  "tokenwatt.server.inter_token_latency": "inter_token_latency",
-  "tokenwatt.server.queue_time": "queue_time",
-};
+const latencyOfMetric: ReadonlyMap<string, LatencyName> = new Map(
+  (Object.keys(engineLatencies) as LatencyName[]).map((name) => [engineLatencies[name], name]),
+);
 
 /** The books of one host. */
 export class Books {
@@ -95,10 +92,10 @@ export class Books {
     if (catalogue !== undefined) this.#billing.take(catalogue, start);
   }
 
-  /** Books what requests used at times of their own, also in buckets that are closed. */
-  postUsage(usage: readonly UsagePiece[], facts: MeterFacts, now: Nanos): void {
+  /** Books what requests `server` saw used at times of their own, also in buckets that are closed. */
+  postUsage(server: string, usage: readonly UsagePiece[], facts: MeterFacts, now: Nanos): void {
     const at = this.#unixNanos(now);
-    this.ledger.postUntil(this.meter.postUsage(usage, facts, at), at);
+    this.ledger.postUntil(this.meter.postUsage(server, usage, facts, at), at);
   }
 
   /** Books one settled interval: tokens, seconds, joules, money, capacity. Returns the money. */
@@ -212,7 +209,7 @@ export class Books {
   #objectivePostings(bucket: BucketNumber): readonly Posting[] {
     const servers = new Map<string, Partial<Record<LatencyName, Histogram>>>();
     for (const [metric, dimensions, histogram] of this.#buckets.histograms(bucket)) {
-      const [name, server] = [latencyOfMetric[metric], dimensions["tokenwatt.server.id"]];
+      const [name, server] = [latencyOfMetric.get(metric), dimensions["tokenwatt.server.id"]];
       if (name === undefined || server === undefined) continue;
       const known = servers.get(server) ?? {};
       const before = known[name];

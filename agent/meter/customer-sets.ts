@@ -11,9 +11,11 @@ const customersMax = 10_000;
 
 /** Who used something, under the names a gateway gives. */
 export interface Customer {
-  readonly model?: string;
-  readonly tenant?: string;
-  readonly endpoint?: string;
+  /** `tokenwatt.gateway.id` of that gateway. */
+  readonly gateway: string;
+  readonly model?: string | undefined;
+  readonly tenant?: string | undefined;
+  readonly endpoint?: string | undefined;
 }
 
 interface PricedSet {
@@ -30,8 +32,9 @@ export class CustomerSets {
   readonly #requests: (Dimensions | undefined)[] = [];
   readonly #priced: (PricedSet | undefined)[] = [];
 
-  constructor({ endpoint, model, tenant }: Customer) {
+  constructor({ endpoint, gateway, model, tenant }: Customer) {
     this.customer = {
+      "tokenwatt.gateway.id": gateway,
       "tokenwatt.tenant": attributeOf(tenant),
       "tokenwatt.endpoint": attributeOf(endpoint),
       "gen_ai.request.model": attributeOf(model),
@@ -83,8 +86,8 @@ export class Customers {
 
   /** The sets what a customer used is booked under. */
   of(used: Customer): CustomerSets {
-    const { endpoint = "", model = "", tenant = "" } = used;
-    const key = `${tenant.length} ${endpoint.length} ${tenant}${endpoint}${model}`;
+    const { endpoint = "", gateway, model = "", tenant = "" } = used;
+    const key = `${tenant.length} ${endpoint.length} ${model.length} ${tenant}${endpoint}${model}${gateway}`;
     const known = this.#sets.get(key);
     if (known !== undefined) return known;
     if (this.#sets.size >= customersMax) this.#sets.clear();

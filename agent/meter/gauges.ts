@@ -140,6 +140,26 @@ export function serverGauges(info: ServerInfo, sample: TokenSample): readonly Ga
   );
 }
 
+/**
+ * `tokenwatt.gateway.info`: which gateway is read under which rule, and the run that answers, where its page says when it
+ * began. Two hosts that show one run under `all` or `owner` count the same tokens twice.
+ */
+export function gatewayInfoGauge(info: ServerInfo, sample: TokenSample): Gauge {
+  const run = sample.readings.find(({ epoch }) => epoch?.startsWith("start:") === true)?.epoch;
+  return {
+    metric: "tokenwatt.gateway.info",
+    dimensions: {
+      "tokenwatt.server.id": info.id,
+      "tokenwatt.gateway.id": info.gateway?.id ?? info.id,
+      "tokenwatt.gateway.scope": info.gateway?.scope ?? "all",
+      ...(run === undefined ? {} : { "tokenwatt.gateway.run": run.slice("start:".length) }),
+    },
+    value: 1,
+    at: sample.at,
+    everyMs: info.pollMs,
+  };
+}
+
 /** `tokenwatt.server.info`: what the server is, beside its id. */
 export function serverInfoGauge(info: ServerInfo, sample: TokenSample): Gauge {
   const version = sample.version === undefined ? {} : { "tokenwatt.server.version": sample.version };

@@ -20,13 +20,13 @@ import type {
 } from "../model.ts";
 import { outcomes, tokenKinds } from "./counters/key-counters.ts";
 import { mergeEngineIncrements } from "./counters/merge-increments.ts";
-import type { CustomerSets } from "./customer-sets.ts";
+import type { Customer, CustomerSets } from "./customer-sets.ts";
 import { Customers, priceDimensions } from "./customer-sets.ts";
 import { gpuDimensions } from "./gauges.ts";
 import { HolderSets } from "./holders.ts";
 import type { OwnTime } from "./money/billing.ts";
 import { Billing } from "./money/billing.ts";
-import { attributeOf, unknownName } from "./names.ts";
+import { attributeOf, engineLatencies, unknownName } from "./names.ts";
 
 /** What an interval is read with: the GPUs and servers known when it settled. */
 export interface MeterFacts {
@@ -60,14 +60,6 @@ export const zeroByState: Readonly<Record<GpuState, bigint>> = {
   token_active: 0n,
 };
 
-/** Names of the OpenTelemetry GenAI conventions 1.41 where they have one, ours where they have none. */
-const engineLatencies: Readonly<Record<LatencyName, string>> = {
-  time_to_first_token: "gen_ai.server.time_to_first_token",
-  time_per_output_token: "gen_ai.server.time_per_output_token",
-  request_duration: "gen_ai.server.request.duration",
-  inter_token_latency: "tokenwatt.server.inter_token_latency",
-  queue_time: "tokenwatt.server.queue_time",
-};
 /** An engine's counters do not tell chat from completion; the convention wants one value, and chat is the usual. */
 const operationName = "chat";
 const dimensionsMax = 10_000;
@@ -139,11 +131,16 @@ export class Meter {
     return this.#posted;
   }
 
-  /** Postings of what requests used at times of their own; one without a time was used now, at `now`. */
-  postUsage(usage: readonly UsagePiece[], facts: MeterFacts, now: UnixNanos): readonly AnyPosting[] {
+  /** Postings of what requests `server` saw used at times of their own; one without a time was used now, at `now`. */
+  postUsage(
+    server: string,
+    usage: readonly UsagePiece[],
+    facts: MeterFacts,
+    now: UnixNanos,
+  ): readonly AnyPosting[] {
     this.#begin(facts);
     for (const piece of usage) {
-      const sets = this.#customers.of(piece);
+      const sets = this.#setsOf(server, piece);
       const outcome = outcomes.indexOf(piece.outcome);
       const own = {
         at: piece.at ?? now,
@@ -275,7 +272,7 @@ export class Meter {
   }
 
   #gateway(increment: TokenIncrement, instant: UnixNanos): void {
-    const sets = this.#customers.of(increment);
+    const sets = this.#setsOf(increment.server, increment);
     const { model } = increment;
     // Counted, not iterated with entries(): this runs for every customer, and V8 makes a pair for each step.
     for (let kind = 0; kind < tokenKinds.length; kind++) {
@@ -316,6 +313,11 @@ export class Meter {
     const [dimensions, kept] = [sets.tokens(kind, outcome), sets.priced(kind, outcome, price, payer, isHere)];
     this.#posted.push({ metric: "tokenwatt.gateway.tokens", dimensions, kept, amount, ...own });
     if (price !== undefined) this.#billing.earn(price, payer, name, amount, own);
+  }
+
+  #setsOf(server: string, { endpoint, model, tenant }: Omit<Customer, "gateway">): CustomerSets {
+    const gateway = this.#facts.servers.get(server)?.gateway?.id ?? server;
+    return this.#customers.of({ gateway, endpoint, model, tenant });
   }
 
   /** Who bills for a model's tokens: the one engine here that serves it, if it is one. */
@@ -359,11 +361,7 @@ export class Meter {
   }
 
   #add(metric: string, dimensions: Dimensions, amount: number): void {
-    if (amount !== 0) this.#book(metric, this.#intern(dimensions), amount);
-  }
-
-  #book(metric: string, dimensions: Dimensions, amount: number): void {
-    this.#posted.push({ metric, dimensions, amount });
+    if (amount !== 0) this.#posted.push({ metric, dimensions: this.#intern(dimensions), amount });
   }
 
   #addHistogram(metric: string, dimensions: Dimensions, increment: TokenIncrement, name: LatencyName): void {

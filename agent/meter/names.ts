@@ -2,6 +2,8 @@
 // `other`, `unknown` and `unattributed` are words of ours (METERING.md 3 and 5): a tenant of such a name is kept apart by a
 // mark in front. Control characters are written out, for no receiver of events or tables takes them.
 
+import type { LatencyName } from "../model.ts";
+
 /** What a missing tenant, endpoint or model reads as. */
 export const unknownName = "unknown";
 /** The name everything over a cap on exported series is booked under. */
@@ -35,3 +37,12 @@ export function printableName(name: string): string {
     return digits.length <= 2 ? `\\x${digits.padStart(2, "0")}` : `\\u${digits.padStart(4, "0")}`;
   });
 }
+
+/** The metrics of an engine's latencies. Names of the OpenTelemetry GenAI conventions 1.41 where they have one, ours where they have none. */
+export const engineLatencies: Readonly<Record<LatencyName, string>> = {
+  time_to_first_token: "gen_ai.server.time_to_first_token",
+  time_per_output_token: "gen_ai.server.time_per_output_token",
+  request_duration: "gen_ai.server.request.duration",
+  inter_token_latency: "tokenwatt.server.inter_token_latency",
+  queue_time: "tokenwatt.server.queue_time",
+};

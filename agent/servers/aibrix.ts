@@ -11,7 +11,7 @@ export const aibrix = textServer({
   port: 8080,
   path: "/metrics",
   volume: "finish",
-  labels: { modelLabel: "model" },
+  labels: { modelLabel: "model", upstreamLabel: "pod" },
   families: [
     "gateway_input_tokens",
     "gateway_output_tokens",

@@ -19,6 +19,7 @@ export const apisix = textServer({
     modelLabel: ["llm_model", "request_llm_model"],
     tenantLabel: "consumer",
     endpointLabel: ["route_id", "route"],
+    upstreamLabel: "node",
   },
   families: [
     "apisix_llm_prompt_tokens",

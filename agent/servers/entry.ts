@@ -2,7 +2,7 @@
 // Addresses are checked here so that a typo is refused at start with its path, not found at the first poll. And what an
 // HTTP status says of a request, for the gateways that publish one.
 import { z } from "zod";
-import type { Family, Outcome, ServerInfo } from "../model.ts";
+import type { Family, GatewayScope, Outcome, ServerInfo } from "../model.ts";
 import type { Parsed } from "../platform/address.ts";
 import {
   addressText,
@@ -15,6 +15,17 @@ import {
 import type { GrpcTarget } from "../platform/grpc.ts";
 import { headerTexts } from "../platform/headers.ts";
 import { callTls } from "../platform/tls.ts";
+import { SourceError } from "../source.ts";
+
+/** Keys of an entry that counts for customers: a gateway is one, and many hosts could read it (METERING.md 3). */
+const gatewayFields = {
+  /** Its name in `tokenwatt.gateway.id`, the same on every host that reads it; default its address. */
+  gatewayId: z.string().min(1).max(200).optional(),
+  /** The one host that reads it, by its `host.name` or `k8s.node.name`; the others leave it alone. */
+  owner: z.string().min(1).optional(),
+  /** Counts only what these upstreams answered, as address or address:port: those of this host. */
+  upstreams: z.array(z.string().min(1)).min(1).optional(),
+};
 
 /** Keys of every entry: its name, where it runs (rung 1 of METERING.md 4), what its labels mean. */
 export const commonFields = {
@@ -34,6 +45,7 @@ export const commonFields = {
     .optional(),
   /** The product endpoint a customer calls, where the server does not say. */
   productEndpoint: z.string().min(1).optional(),
+  ...gatewayFields,
   /** Name in the server's labels -> served model. */
   modelAliases: z.record(z.string(), z.string().min(1)).optional(),
 };
@@ -69,6 +81,9 @@ export interface CommonEntry {
     | { readonly namespace: string; readonly name: string; readonly uid?: string | undefined }
     | undefined;
   readonly productEndpoint?: string | undefined;
+  readonly gatewayId?: string | undefined;
+  readonly owner?: string | undefined;
+  readonly upstreams?: readonly string[] | undefined;
   readonly modelAliases?: Readonly<Record<string, string>> | undefined;
 }
 
@@ -81,8 +96,14 @@ export interface GrpcEntry extends CommonEntry {
   readonly receiveBytesMax?: number | undefined;
 }
 
-/** The server an entry describes. */
-export function serverInfo(type: string, family: Family, entry: CommonEntry, pollMs: number): ServerInfo {
+/** The server an entry describes. `hostNames`: what this host is called, for what only it can reach. */
+export function serverInfo(
+  type: string,
+  family: Family,
+  entry: CommonEntry,
+  pollMs: number,
+  hostNames: readonly string[] = [],
+): ServerInfo {
   return {
     id: entry.id ?? `${type}@${shownAddress(entry.endpoint)}`,
     type,
@@ -98,7 +119,61 @@ export function serverInfo(type: string, family: Family, entry: CommonEntry, pol
       pod: entry.pod,
       endpoint: entry.productEndpoint,
     }),
+    gateway: gatewayScope(type, entry, hostNames[0]),
   };
+}
+
+/**
+ * Which gateway an entry reads, and under which rule. Without a name of its own it is its address, with the host's name
+ * before one that means another server on every host: loopback, a socket, all addresses.
+ */
+function gatewayScope(type: string, entry: CommonEntry, hostName: string | undefined): GatewayScope {
+  const address = shownAddress(entry.endpoint);
+  const host = hostName !== undefined && isOfThisHost(entry.endpoint) ? `${hostName}/` : "";
+  const scope = entry.owner !== undefined ? "owner" : entry.upstreams !== undefined ? "upstreams" : "all";
+  return { id: entry.gatewayId ?? `${type}@${host}${address}`, scope };
+}
+
+/** Whether an address means another server on every host. */
+function isOfThisHost(endpoint: string): boolean {
+  const place = endpoint.replace(/^[a-z]+:\/\//i, "");
+  return /^(unix:|localhost\b|127\.|\[::1?\]|0\.0\.0\.0)/i.test(place) || endpoint.startsWith("unix:");
+}
+
+/**
+ * Throws SourceError (misconfigured) where an entry asks for what its type cannot do: `owner` or `upstreams` of an engine,
+ * which only its own host reads, or `upstreams` where records do not say who answered.
+ */
+export function checkGatewayScope(
+  type: string,
+  family: Family,
+  entry: CommonEntry,
+  upstreams: "told" | "untold",
+): void {
+  const wanted = (["owner", "upstreams"] as const).filter((key) => entry[key] !== undefined);
+  const place = `servers.${type} (${shownAddress(entry.endpoint)})`;
+  if (family === "engine" && wanted.length > 0) {
+    throw new SourceError(
+      "misconfigured",
+      `Cannot use ${wanted.join(" and ")} at ${place}: it is an engine`,
+      {
+        hint: "an engine is read by the agent of its own host; these keys are for gateways",
+      },
+    );
+  }
+  if (entry.upstreams === undefined || upstreams === "told") return;
+  throw new SourceError("misconfigured", `Cannot use upstreams at ${place}: it does not say who answered`, {
+    hint: "name the label or attribute that does (upstreamLabel, upstreamAttribute), or let one host read it: owner",
+  });
+}
+
+/** Whether one of the wanted upstreams answered: as address, or address:port, with or without http:// before it. */
+export function isUpstream(upstream: string | undefined, wanted: readonly string[] | undefined): boolean {
+  if (wanted === undefined) return true;
+  if (upstream === undefined) return false;
+  const place = upstream.replace(/^https?:\/\//, "").replace(/\/.*$/, "");
+  const host = place.replace(/:\d+$/, "");
+  return wanted.some((each) => each === upstream || each === place || each === host);
 }
 
 /** How to reach a gRPC entry. */

@@ -18,7 +18,12 @@ export const higress = textServer({
   port: 15020,
   path: "/stats/prometheus",
   volume: "finish",
-  labels: { modelLabel: "ai_model", tenantLabel: "ai_consumer", endpointLabel: "ai_route" },
+  labels: {
+    modelLabel: "ai_model",
+    tenantLabel: "ai_consumer",
+    endpointLabel: "ai_route",
+    upstreamLabel: "ai_cluster",
+  },
   families: PREFIXES.flatMap((prefix) => [
     `${prefix}_input_token`,
     `${prefix}_output_token`,

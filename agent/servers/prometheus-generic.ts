@@ -7,7 +7,7 @@ import { familyOf, normaliseName } from "../page/parse-line.ts";
 import type { PageReader, ServerType } from "../source.ts";
 import type { PageReadings } from "./page/readings.ts";
 import type { TextServer } from "./page/server.ts";
-import { openTextServer, pageReader, textServerConfig } from "./page/server.ts";
+import { checkTextServer, openTextServer, pageReader, textServerConfig } from "./page/server.ts";
 
 const selector = z.strictObject({
   metric: z.string().refine((name) => normaliseName(name) !== undefined, {
@@ -67,6 +67,7 @@ export const prometheusGeneric: ServerType<typeof config> = {
   config,
   example: { endpoint: "localhost:9000", tokens: { output: [{ metric: "my_output_tokens_total" }] } },
   open: (entry, context) => openTextServer(serverOf(entry), entry, context),
+  check: (entry) => checkTextServer(serverOf(entry), entry),
 };
 
 /** Reads pages by one mapping, and says which of its metrics a page does not have. */

@@ -6,6 +6,7 @@ import type { TokenKind } from "../model.ts";
 import { tagOf, WireError, WireReader } from "../platform/protobuf-reader.ts";
 import { MessageWriter } from "../platform/protobuf-writer.ts";
 import type { ServerType, SourceContext } from "../source.ts";
+import { checkGatewayScope } from "./entry.ts";
 import type { ReceiverSource, Taken } from "./receive/receiver.ts";
 import { openReceiver, receiverFields, refuseOpenListener, serveUnary } from "./receive/receiver.ts";
 import type { Answer, UsageCountingParts, UsageRecord } from "./receive/usage-counting.ts";
@@ -22,6 +23,7 @@ export const usageReports: ServerType<typeof config> = {
   config,
   example: { endpoint: "127.0.0.1:9466" },
   open: (entry, context) => openUsageReports(entry, context),
+  check: (entry) => checkGatewayScope("usage-reports", entry.family, entry, "told"),
 };
 
 /** A receiver that listens once `run` is called. Exported for its test: it listens on a port of its own. */
@@ -79,7 +81,7 @@ function decodeRecord(
   aliases: Readonly<Record<string, string>> | undefined,
 ): UsageRecord {
   const tokens: Partial<Record<TokenKind, number>> = {};
-  const named: { model?: string; tenant?: string; endpoint?: string } = {};
+  const named: { model?: string; tenant?: string; endpoint?: string; upstream?: string } = {};
   const seconds: { time_to_first_token?: number; request_duration?: number } = {};
   let [id, endTime, outcome, requests] = ["", 0n, 0, 0];
   let [corrects, isVoid] = ["", false];
@@ -99,6 +101,7 @@ function decodeRecord(
     else if (tag === tagOf(11, "fixed64")) seconds.request_duration = reader.double();
     else if (tag === tagOf(12, "bytes")) corrects = reader.text();
     else if (tag === tagOf(13, "varint")) isVoid = reader.uint() !== 0;
+    else if (tag === tagOf(14, "bytes")) named.upstream = reader.text();
     else reader.skip(tag);
   }
   reader.leave(outer);
@@ -113,6 +116,7 @@ function decodeRecord(
       model: model === undefined ? undefined : (aliases?.[model] ?? model),
       tenant: given(named.tenant),
       endpoint: given(named.endpoint),
+      upstream: given(named.upstream),
       outcome: outcomes[outcome] ?? "ok",
       tokens,
       reasoningTokens: reasoning,

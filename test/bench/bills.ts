@@ -47,7 +47,7 @@ function fill(): void {
         });
       }
     }
-    books.postUsage(usage, facts, at);
+    books.postUsage("gateway", usage, facts, at);
     const end = hour * HOUR + 900e9;
     database.commit(packer.pack(books.commit(unixNanos(end), end).batch));
   }

@@ -219,7 +219,13 @@ describe("receivers", () => {
     await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
     const { port } = taken.address() as AddressInfo;
     const examine = async (endpoint: string): Promise<unknown> => {
-      const flags = ["--only", "server", "--json", "--set", `servers.otlp=[{endpoint: "${endpoint}"}]`];
+      const flags = [
+        "--only",
+        "server.reachable",
+        "--json",
+        "--set",
+        `servers.otlp=[{endpoint: "${endpoint}"}]`,
+      ];
       return JSON.parse(
         (await runCommand(["doctor", ...flags, "--set", "export.prometheus.listen="])).stdout,
       );
@@ -231,6 +237,38 @@ describe("receivers", () => {
     expect(await examine(`127.0.0.1:${port}`)).toMatchObject({
       findings: [{ id: "server.reachable", verdict: "ok" }],
     });
+  });
+});
+
+describe("gateways", () => {
+  test("server.gateway says which rule keeps one from being counted by several hosts", async () => {
+    const name = { OTEL_RESOURCE_ATTRIBUTES: "host.name=n1" };
+    const examine = async (...entries: object[]): Promise<unknown[][]> => {
+      const settings = [`servers.litellm=${JSON.stringify(entries)}`, "export.prometheus.listen="];
+      const flags = settings.flatMap((setting) => ["--set", setting]);
+      const command = ["doctor", "--only", "server.gateway", "--json", ...flags];
+      const { findings } = JSON.parse((await runCommand(command, name)).stdout);
+      return findings.map((one: { facts: object; verdict: string }) => [one.verdict, one.facts]);
+    };
+    const far = { endpoint: "http://litellm.ml:4000" };
+    const facts = (gateway: string, scope: string): object => ({ gateway, scope });
+    expect(await examine(far)).toEqual([["warn", facts("litellm@http://litellm.ml:4000", "all")]]);
+    expect(await examine({ ...far, gatewayId: "gw", owner: "n1" })).toEqual([["ok", facts("gw", "owner")]]);
+    expect(await examine({ ...far, owner: "n2", id: "l" })).toEqual([
+      ["ok", facts("litellm@http://litellm.ml:4000", "owner")],
+    ]);
+    expect(await examine({ ...far, upstreams: ["10.0.0.1"], upstreamLabel: "model_id" })).toEqual([
+      ["ok", facts("litellm@http://litellm.ml:4000", "upstreams")],
+    ]);
+    expect(await examine({ endpoint: "127.0.0.1:4000" })).toEqual([
+      ["ok", facts("litellm@n1/127.0.0.1:4000", "all")],
+    ]);
+    expect(
+      await examine({ ...far, gatewayId: "gw" }, { endpoint: "http://b:4000", gatewayId: "gw" }),
+    ).toEqual([
+      ["warn", facts("gw", "all")],
+      ["fail", facts("gw", "all")],
+    ]);
   });
 });
 

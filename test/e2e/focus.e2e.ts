@@ -47,7 +47,7 @@ function fillLedger(): void {
         at: unixNanos(at),
       }),
     );
-    books.postUsage(pieces, factsOf({ gateway: true }), at);
+    books.postUsage("gateway", pieces, factsOf({ gateway: true }), at);
     database.commit(packer.pack(books.commit(unixNanos(at + 900e9), at + 900e9).batch));
   }
   database.close();

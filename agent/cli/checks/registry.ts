@@ -7,6 +7,7 @@ import { configCheck } from "./config.ts";
 import { devicesCheck } from "./devices.ts";
 import { discoveryCheck } from "./discovery.ts";
 import { driverCheck } from "./driver.ts";
+import { gatewaysCheck } from "./gateways.ts";
 import { memoryCheck } from "./memory.ts";
 import { nodeCheck } from "./node.ts";
 import { portCheck } from "./port.ts";
@@ -22,6 +23,7 @@ export const checks: readonly Check[] = [
   backendCheck,
   discoveryCheck,
   serversCheck,
+  gatewaysCheck,
   collectorCheck,
   portCheck,
   stateCheck,

@@ -2,6 +2,7 @@
 // One poll through the server's own source, so that doctor sees what the daemon would see.
 import { createSecureContext } from "node:tls";
 import { configuredServers } from "../../config/load.ts";
+import { ownerElsewhere } from "../../config/open-server.ts";
 import type { ServerInfo } from "../../model.ts";
 import type { ListenTls } from "../../platform/tls.ts";
 import { explainTls, readTls } from "../../platform/tls.ts";
@@ -21,7 +22,9 @@ export const serversCheck: Check = {
   ids: ["server.reachable", "server.counters"],
   run: async (context) => {
     if (context.loaded === undefined) return [];
-    const servers = configuredServers(context.loaded.config);
+    const servers = configuredServers(context.loaded.config).filter(
+      ({ entry }) => ownerElsewhere(entry, context.hostNames ?? []) === undefined,
+    );
     const [look, ...findings] = await Promise.all([
       lookOf(context, context.loaded),
       ...servers.map(({ type, entry, path }) => judge(context, type, entry, path)),

@@ -9,7 +9,12 @@ export const SERVER = ["tokenwatt.server.id", genai.requestModel] as const;
 /** Attributes of a GPU or MIG instance. */
 export const GPU = ["hw.id", "hw.model", "hw.parent"] as const;
 /** Attributes of what a gateway saw. */
-export const GATEWAY = ["tokenwatt.tenant", "tokenwatt.endpoint", genai.requestModel] as const;
+export const GATEWAY = [
+  "tokenwatt.gateway.id",
+  "tokenwatt.tenant",
+  "tokenwatt.endpoint",
+  genai.requestModel,
+] as const;
 
 /** A count of things: tokens, requests, events. */
 export function count(

@@ -127,6 +127,13 @@ export const serverMetrics: readonly Metric[] = [
   gauge("tokenwatt.server.waiting", "{request}", SERVER, "Requests waiting", { number: "int" }),
   gauge("tokenwatt.server.kv_cache.utilization", "1", SERVER, "Share of the KV cache in use"),
   gauge(
+    "tokenwatt.gateway.info",
+    "1",
+    ["tokenwatt.server.id", "tokenwatt.gateway.id", "tokenwatt.gateway.scope", "tokenwatt.gateway.run"],
+    "1 per gateway that is read; one run read by two hosts whose scope is not upstreams is counted twice",
+    { number: "int" },
+  ),
+  gauge(
     "tokenwatt.server.info",
     "1",
     [

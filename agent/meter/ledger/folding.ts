@@ -8,6 +8,8 @@ const tenantKey = "tokenwatt.tenant";
 const openKeys: ReadonlySet<string> = new Set([
   tenantKey,
   "tokenwatt.endpoint",
+  "tokenwatt.gateway.id",
+  "tokenwatt.gateway.run",
   "gen_ai.request.model",
   "tokenwatt.server.id",
   "gen_ai.provider.name",

@@ -4,7 +4,7 @@ import { z } from "zod";
 import type { TokenReading, TokenSample } from "../../model.ts";
 import { openChannel } from "../../platform/grpc.ts";
 import type { PullServerSource, ServerType, SourceContext } from "../../source.ts";
-import { commonFields, defined, grpcFields, grpcTarget, serverInfo } from "../entry.ts";
+import { checkGatewayScope, commonFields, defined, grpcFields, grpcTarget, serverInfo } from "../entry.ts";
 import type { GrpcPeer } from "./call.ts";
 import { explainGrpcError } from "./errors.ts";
 
@@ -46,6 +46,7 @@ export function grpcServer(server: GrpcServer): ServerType<typeof grpcServerConf
     example: { endpoint: `localhost:${server.port}` },
     family: "engine",
     open: (entry, context) => openGrpcServer(server, entry, context),
+    check: (entry) => checkGatewayScope(server.name, "engine", entry, "untold"),
   };
 }
 
@@ -55,7 +56,8 @@ function openGrpcServer(
   entry: GrpcServerEntry,
   context: SourceContext,
 ): PullServerSource {
-  const info = serverInfo(server.name, "engine", entry, entry.pollMs);
+  checkGatewayScope(server.name, "engine", entry, "untold");
+  const info = serverInfo(server.name, "engine", entry, entry.pollMs, context.hostNames);
   const target = grpcTarget(entry);
   let open: { readonly peer: GrpcPeer; readonly poll: () => Promise<GrpcReading> } | undefined;
   const connect = (): NonNullable<typeof open> => {

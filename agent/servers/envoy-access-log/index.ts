@@ -6,6 +6,7 @@ import { z } from "zod";
 import type { ServerReadableStream, ServiceError } from "../../platform/grpc.ts";
 import { WireError } from "../../platform/protobuf-reader.ts";
 import type { ServerType, SourceContext } from "../../source.ts";
+import { checkGatewayScope } from "../entry.ts";
 import type { ReceiverParts, ReceiverSource } from "../receive/receiver.ts";
 import { openReceiver, receiverFields, refuseOpenListener } from "../receive/receiver.ts";
 import { decodeAccessLogs } from "./decode.ts";
@@ -37,8 +38,6 @@ const config = z
     /** Request header (Envoy must be told to log it) or metadata key that names the tenant. */
     tenantHeader: z.string().toLowerCase().min(1).optional(),
     tenantMetadata: z.string().min(1).optional(),
-    /** Counts only what these upstreams answered, as address or address:port; for a gateway before several hosts. */
-    upstreams: z.array(z.string().min(1)).min(1).optional(),
   })
   .superRefine(refuseOpenListener);
 
@@ -50,6 +49,7 @@ export const envoyAccessLog: ServerType<typeof config> = {
   config,
   example: { endpoint: "127.0.0.1:9467" },
   open: (entry, context) => openEnvoyAccessLog(entry, context),
+  check: (entry) => checkGatewayScope("envoy-access-log", entry.family, entry, "told"),
 };
 
 /** A receiver that listens once `run` is called. Exported for its test: it listens on a port of its own. */

@@ -18,14 +18,13 @@ export interface UsageKeys {
   };
   readonly tenantHeader?: string | undefined;
   readonly tenantMetadata?: string | undefined;
-  readonly upstreams?: readonly string[] | undefined;
   readonly modelAliases?: Readonly<Record<string, string>> | undefined;
 }
 
-/** The usage of a logged request; undefined where it is no model call, or was answered by others than asked for. */
+/** The usage of a logged request; undefined where it is no model call. */
 export function toUsage(entry: AccessLogEntry, keys: UsageKeys): Usage | undefined {
   const values = entry.metadata.get(keys.metadata.namespace);
-  if (values === undefined || !answeredBy(entry.upstream, keys.upstreams)) return undefined;
+  if (values === undefined) return undefined;
   const number = (key: string): number | undefined => {
     const value = Number(values.get(key) ?? Number.NaN);
     return Number.isSafeInteger(value) && value >= 0 ? value : undefined;
@@ -43,21 +42,13 @@ export function toUsage(entry: AccessLogEntry, keys: UsageKeys): Usage | undefin
     model: model === undefined ? undefined : (keys.modelAliases?.[model] ?? model),
     tenant: text(keys.tenantMetadata) ?? (header || undefined),
     endpoint: entry.route || undefined,
+    upstream: entry.upstream,
     outcome: outcomeOf(entry),
     tokens: { ...inputs(input, cached), ...(output === undefined ? {} : { output }) },
     reasoningTokens: number(keys.metadata.reasoning),
     requests: 1,
     seconds: latencies(values, keys, entry.durationSeconds),
   };
-}
-
-/** With or without port. */
-function answeredBy(upstream: string | undefined, wanted: readonly string[] | undefined): boolean {
-  if (wanted === undefined) return true;
-  return (
-    upstream !== undefined &&
-    wanted.some((each) => each === upstream || each === upstream.replace(/:\d+$/, ""))
-  );
 }
 
 /** The status was sent before the answer broke off, so what cut it says more. */

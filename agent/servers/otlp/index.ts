@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { MessageWriter } from "../../platform/protobuf-writer.ts";
 import type { ServerType, SourceContext } from "../../source.ts";
+import { checkGatewayScope } from "../entry.ts";
 import type { ReceiverSource } from "../receive/receiver.ts";
 import { openReceiver, receiverFields, refuseOpenListener, serveUnary } from "../receive/receiver.ts";
 import { LastPoints } from "./last-points.ts";
@@ -29,6 +30,8 @@ const config = z
     /** Attribute (of the point, span, record or its resource) that names the tenant, and the product endpoint. */
     tenantAttribute: z.string().min(1).optional(),
     endpointAttribute: z.string().min(1).optional(),
+    /** Attribute that says which upstream answered, for `upstreams`; default `server.address` and `server.port`. */
+    upstreamAttribute: z.string().min(1).optional(),
   })
   .superRefine(refuseOpenListener);
 
@@ -40,6 +43,7 @@ export const otlp: ServerType<typeof config> = {
   config,
   example: { endpoint: "127.0.0.1:4317" },
   open: (entry, context) => openOtlp(entry, context),
+  check: (entry) => checkGatewayScope("otlp", entry.family, entry, "told"),
 };
 
 /** A receiver that listens once `run` is called. Exported for its test: it listens on a port of its own. */

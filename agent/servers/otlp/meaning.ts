@@ -84,6 +84,10 @@ export const metricMeanings: ReadonlyMap<string, MeaningOfMetric> = new Map<stri
 export interface AttributeNames {
   readonly tenantAttribute?: string | undefined;
   readonly endpointAttribute?: string | undefined;
+  /** Says which upstream answered; absent = the convention's `server.address` and `server.port`. */
+  readonly upstreamAttribute?: string | undefined;
+  /** Where only some upstreams count, who answered is looked for. */
+  readonly upstreams?: readonly string[] | undefined;
   readonly modelAliases?: Readonly<Record<string, string>> | undefined;
 }
 
@@ -95,6 +99,7 @@ export function meaningful(
   names: AttributeNames,
 ): ReadonlyMap<string, string> {
   const wanted = [...MODEL_NAMES, names.tenantAttribute, names.endpointAttribute];
+  if (names.upstreams !== undefined) wanted.push(...upstreamNames(names));
   return new Map([...resource].filter(([name]) => wanted.includes(name)));
 }
 
@@ -107,6 +112,7 @@ export function identityOf(
   readonly model: string | undefined;
   readonly tenant: string | undefined;
   readonly endpoint: string | undefined;
+  readonly upstream?: string | undefined;
 } {
   const find = (name: string | undefined): string | undefined =>
     name === undefined ? undefined : (said(attributes.get(name)) ?? said(resource.get(name)));
@@ -115,7 +121,18 @@ export function identityOf(
     model: model === undefined ? undefined : (names.modelAliases?.[model] ?? model),
     tenant: find(names.tenantAttribute),
     endpoint: find(names.endpointAttribute),
+    ...(names.upstreams === undefined ? {} : { upstream: upstreamOf(names, find) }),
   };
+}
+
+/** `address:port`, or what the configured attribute says. */
+function upstreamOf(names: AttributeNames, find: (name: string) => string | undefined): string | undefined {
+  const [address, port] = upstreamNames(names).map(find);
+  return address === undefined || port === undefined ? address : `${address}:${port}`;
+}
+
+function upstreamNames({ upstreamAttribute }: AttributeNames): readonly string[] {
+  return upstreamAttribute === undefined ? ["server.address", "server.port"] : [upstreamAttribute];
 }
 
 /** The value of an attribute, unless empty or "-", which Envoy's log formatter writes for what it does not have. */

@@ -23,7 +23,7 @@ export interface Series {
 
 /** Whom usage is counted for; input and cached input of one account are split together. */
 interface Account {
-  readonly identity: Pick<Usage, "model" | "tenant" | "endpoint">;
+  readonly identity: Pick<Usage, "model" | "tenant" | "endpoint" | "upstream">;
   /** Whether cached input was ever seen: without, input stays unsplit. */
   splits: boolean;
   input: number;
@@ -189,7 +189,12 @@ export class SeriesTable {
   }
 
   #account(identity: Account["identity"]): Account {
-    const key = JSON.stringify([identity.model ?? null, identity.tenant ?? null, identity.endpoint ?? null]);
+    const key = JSON.stringify([
+      identity.model ?? null,
+      identity.tenant ?? null,
+      identity.endpoint ?? null,
+      identity.upstream ?? null,
+    ]);
     const known = this.#accounts.get(key);
     if (known !== undefined) return known;
     const account: Account = {

@@ -12,6 +12,9 @@ export interface ReaderOptions {
   readonly modelLabel?: string | readonly string[] | undefined;
   readonly tenantLabel?: string | readonly string[] | undefined;
   readonly endpointLabel?: string | readonly string[] | undefined;
+  /** The label that says which upstream answered, and the upstreams that count; absent = everything counts. */
+  readonly upstreamLabel?: string | undefined;
+  readonly upstreams?: readonly string[] | undefined;
   readonly modelAliases?: Readonly<Record<string, string>> | undefined;
   readonly role?: Role | undefined;
 }

@@ -3,7 +3,7 @@
 // cumulative buckets into a Histogram and drops what cannot be a counter.
 import type { LatencyName, Outcome, ProgressKind, Role, TokenKind, TokenReading } from "../../model.ts";
 import type { MetricPage, MetricSample, PageReading } from "../../source.ts";
-import { defined } from "../entry.ts";
+import { defined, isUpstream } from "../entry.ts";
 import type { SeriesBases } from "./bases.ts";
 import { ReadingDraft, summedLabels } from "./draft.ts";
 import { mergeHistograms, pageHistograms } from "./histograms.ts";
@@ -56,12 +56,13 @@ export class PageReadings {
    * its series. The same list as long as the page has the same series.
    */
   counters(name: string): readonly MetricSample[] {
-    return this.#bases === undefined ? this.gauges(name) : this.#bases.counters(filedName(name));
+    if (this.#bases === undefined) return this.gauges(name);
+    return answeredHere(this.#bases.counters(filedName(name)), this.options);
   }
 
   /** The usable samples of a gauge, or of anything as it is on the page. */
   gauges(name: string): readonly MetricSample[] {
-    const samples = this.page.samples.get(name) ?? NONE;
+    const samples = answeredHere(this.page.samples.get(name) ?? NONE, this.options);
     if (samples.every(isCount)) return samples;
     const usable = samples.filter(isCount);
     this.ignored += samples.length - usable.length;
@@ -245,6 +246,22 @@ export class PageReadings {
   #fault(problem: string): void {
     if (this.errors.length < 20) this.errors.push(problem);
   }
+}
+
+const chosen = new WeakMap<ReaderOptions, WeakMap<readonly MetricSample[], readonly MetricSample[]>>();
+
+/** The samples of the upstreams that count; the same list for the same list. */
+function answeredHere(samples: readonly MetricSample[], options: ReaderOptions): readonly MetricSample[] {
+  const { upstreamLabel = "", upstreams } = options;
+  if (upstreams === undefined) return samples;
+  const known = chosen.get(options) ?? new WeakMap<readonly MetricSample[], readonly MetricSample[]>();
+  chosen.set(options, known);
+  let here = known.get(samples);
+  if (here === undefined) {
+    here = samples.filter(({ labels }) => isUpstream(labels[upstreamLabel], upstreams));
+    known.set(samples, here);
+  }
+  return here;
 }
 
 function isCount({ value }: MetricSample): boolean {

@@ -24,7 +24,7 @@ import type {
   ServerType,
   SourceContext,
 } from "../../source.ts";
-import { commonFields, defined, serverInfo, tlsField } from "../entry.ts";
+import { checkGatewayScope, commonFields, defined, serverInfo, tlsField } from "../entry.ts";
 import type { CountedPage } from "./bases.ts";
 import { SeriesBases } from "./bases.ts";
 import type { ReaderOptions } from "./labels.ts";
@@ -50,7 +50,7 @@ export interface TextServer {
   /** How its volume counters move. */
   readonly volume: ProgressKind;
   /** Which labels mean what when the configuration does not say. */
-  readonly labels: Pick<ReaderOptions, "modelLabel" | "tenantLabel" | "endpointLabel">;
+  readonly labels: Pick<ReaderOptions, "modelLabel" | "tenantLabel" | "endpointLabel" | "upstreamLabel">;
   /** Its series appear with the first event they count, and the page is of one process: what is new began at zero. */
   readonly bornAtZero?: boolean;
   /** A response header that identifies the run, where the page does not; what it means is not asked. */
@@ -89,6 +89,8 @@ export const textServerConfig = z.strictObject({
   modelLabel: z.string().min(1).optional(),
   tenantLabel: z.string().min(1).optional(),
   endpointLabel: z.string().min(1).optional(),
+  /** The label that says which upstream answered, for `upstreams`. */
+  upstreamLabel: z.string().min(1).optional(),
 });
 
 type Entry = z.output<typeof textServerConfig>;
@@ -103,6 +105,7 @@ export function textServer(
     example: { endpoint: `localhost:${server.port}` },
     family: server.family,
     open: (entry, context) => openTextServer(server, entry, context),
+    check: (entry) => checkTextServer(server, entry),
     page: pageReader(server, {}),
   };
 }
@@ -156,9 +159,17 @@ function missingTokens(server: TextServer, readings: readonly TokenReading[]): s
   return `${server.name} counts requests on this page and no tokens${why}`;
 }
 
+/** Throws SourceError (misconfigured) where an entry asks for a scope its pages cannot give. */
+export function checkTextServer(server: TextServer, entry: Entry): void {
+  const label = entry.upstreamLabel ?? server.labels.upstreamLabel;
+  checkGatewayScope(server.name, server.family, entry, label === undefined ? "untold" : "told");
+}
+
 /** A source that polls the page. Throws SourceError (misconfigured) when the address cannot be read. */
 export function openTextServer(server: TextServer, entry: Entry, context: SourceContext): PullServerSource {
-  const info = serverInfo(server.name, server.family, entry, entry.pollMs ?? context.scrapeMs ?? POLL_MS);
+  checkTextServer(server, entry);
+  const pollMs = entry.pollMs ?? context.scrapeMs ?? POLL_MS;
+  const info = serverInfo(server.name, server.family, entry, pollMs, context.hostNames);
   const fetcher = openFetcher(server, entry, context);
   const frozen = watchFrozen(context.clock);
   const follower = new PageFollower(server, entry, info, context);

@@ -11,7 +11,7 @@ import { Server, status } from "../../platform/grpc.ts";
 import { WireError } from "../../platform/protobuf-reader.ts";
 import { listenTls } from "../../platform/tls.ts";
 import type { PushServerSource, SourceContext, SourceError } from "../../source.ts";
-import { commonFields, defined, serverInfo } from "../entry.ts";
+import { checkGatewayScope, commonFields, defined, serverInfo } from "../entry.ts";
 import { createAdmission } from "./admission.ts";
 import type { Listener } from "./listener.ts";
 import { listenFor } from "./listener.ts";
@@ -98,10 +98,11 @@ export function openReceiver(
   context: SourceContext,
   serve: (parts: ReceiverParts) => void,
 ): ReceiverSource {
-  const info = serverInfo(type, entry.family, entry, 1000);
+  checkGatewayScope(type, entry.family, entry, "told");
+  const info = serverInfo(type, entry.family, entry, 1000, context.hostNames);
   const opened = context.clock.now();
   const began = context.clock.unixNanos(opened);
-  const totals = new UsageTotals(info, opened, `received:${began}`, entry.labelSetsMax);
+  const totals = new UsageTotals(info, opened, `received:${began}`, entry.labelSetsMax, entry.upstreams);
   const listening = Promise.withResolvers<number>();
   const finished = Promise.withResolvers<void>();
   const stop = new AbortController();

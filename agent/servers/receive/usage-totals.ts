@@ -15,7 +15,7 @@ import type {
   UsageDispute,
   UsagePiece,
 } from "../../model.ts";
-import { defined } from "../entry.ts";
+import { defined, isUpstream } from "../entry.ts";
 import { mergeHistograms } from "../page/histograms.ts";
 
 /** What some requests of one (model, tenant, endpoint) used. */
@@ -23,6 +23,8 @@ export interface Usage {
   readonly model?: string | undefined;
   readonly tenant?: string | undefined;
   readonly endpoint?: string | undefined;
+  /** Which upstream answered, where the source says so and it matters. */
+  readonly upstream?: string | undefined;
   readonly outcome?: Outcome;
   /** When it ended, where the source says so. */
   readonly endTime?: UnixNanos;
@@ -71,6 +73,7 @@ export class UsageTotals {
   readonly #epoch: string;
   readonly #began: Nanos;
   readonly #keysMax: number;
+  readonly #upstreams: readonly string[] | undefined;
   readonly #totals = new Map<string, Totals>();
   /** What was used since the last sample, each at its own second. */
   #pieces = new Map<string, Mutable<UsagePiece>>();
@@ -79,15 +82,24 @@ export class UsageTotals {
   ignored = 0;
   folded = 0;
 
-  constructor(info: ServerInfo, began: Nanos, epoch: string, keysMax = 1000) {
+  /** `upstreams`: counts only what these answered. */
+  constructor(
+    info: ServerInfo,
+    began: Nanos,
+    epoch: string,
+    keysMax = 1000,
+    upstreams?: readonly string[] | undefined,
+  ) {
     this.#info = info;
     this.#began = began;
     this.#epoch = epoch;
     this.#keysMax = keysMax;
+    this.#upstreams = upstreams;
   }
 
-  /** Adds what was used. Values that are no counts are dropped and counted. */
+  /** Adds what was used here. Values that are no counts are dropped and counted. */
   add(usage: Usage): void {
+    if (!isUpstream(usage.upstream, this.#upstreams)) return;
     if (this.#info.family === "gateway") this.#addPiece(usage);
     if (usage.takesBack === true) return;
     const totals = this.#of(usage.model, usage.tenant, usage.endpoint ?? this.#info.endpoint);

@@ -9,7 +9,7 @@ import type { PushServerSource, ServerType, SourceContext } from "../../source.t
 import { SourceError } from "../../source.ts";
 import { explainGrpcError } from "../call/errors.ts";
 import type { ReadMethod } from "../call/read-methods.ts";
-import { defined, grpcFields, grpcTarget, serverInfo } from "../entry.ts";
+import { checkGatewayScope, defined, grpcFields, grpcTarget, serverInfo } from "../entry.ts";
 import { decodeWatchResponse } from "./decode.ts";
 import { encodeWatchRequest } from "./encode.ts";
 import { protocolVersion } from "./messages.ts";
@@ -42,11 +42,18 @@ export const tokenCounters: ServerType<typeof config> = {
   config,
   example: { endpoint: "localhost:9465" },
   open: (entry, context) => openTokenCounters(entry, context),
+  check: checkEntry,
 };
+
+/** Counters are per target, whoever answered. */
+function checkEntry(entry: Entry): void {
+  checkGatewayScope("token-counters", entry.family, entry, "untold");
+}
 
 /** Opens the tail of one target; it connects when `run` is called. */
 function openTokenCounters(entry: Entry, context: SourceContext): PushServerSource {
-  const info = serverInfo("token-counters", entry.family, entry, entry.pollMs);
+  checkEntry(entry);
+  const info = serverInfo("token-counters", entry.family, entry, entry.pollMs, context.hostNames);
   const stop = new AbortController();
   let running: Promise<void> = Promise.resolve();
   return {

@@ -238,7 +238,7 @@ function play(one: Case, folder: string): void {
       at: unixNanos(record.used * MINUTE * 1e6),
       takesBack,
     };
-    books.postUsage([piece], facts, now * MINUTE * 1e6);
+    books.postUsage("gateway", [piece], facts, now * MINUTE * 1e6);
   }
   beat(60 * 24 * 5);
   database.close();

@@ -135,7 +135,7 @@ class Player {
 
   #commit(): void {
     const sample = this.#totals.sample(this.#nanos(), "gateway");
-    this.#books.postUsage(sample.usage ?? [], factsOf({ gateway: true }), this.#nanos());
+    this.#books.postUsage("gateway", sample.usage ?? [], factsOf({ gateway: true }), this.#nanos());
     const state: readonly StateRow[] = this.#memory.takeChanges();
     this.#database.commit(this.#packer.pack(this.#books.commit(this.#now, this.#nanos(), state).batch));
   }
