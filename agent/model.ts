@@ -251,6 +251,21 @@ export interface UsageDispute {
   readonly corrects?: string;
 }
 
+/** One accepted reading of a server's counters. */
+export interface ServerPoll {
+  readonly at: Nanos;
+  /** Cumulative progress counters, corrected for resets: they never fall. */
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  /** Requests running, as read at the poll; undefined = the server cannot say. */
+  readonly inFlight?: number;
+  /** Cumulative own busy time, where the server publishes it. */
+  readonly activeNanos?: number;
+  readonly progress: ProgressKind;
+  /** Why the time since the poll before is known less well than usual. */
+  readonly doubt?: UncertainReason;
+}
+
 /** A stretch a source could not be read, published instead of a repeated last value. */
 export interface Gap {
   /** `gpu:<uuid>`, `gpu` (the whole backend) or `server:<id>`. */

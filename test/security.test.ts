@@ -65,7 +65,7 @@ describe("an agent", () => {
       `export.otlp.headers=${JSON.stringify(headers)}`,
       `export.otlp.bearerFile=${join(folder, "token")}`,
       `servers.token-counters=${JSON.stringify(grpc)}`,
-      `servers.vllm=${JSON.stringify([{ endpoint: "http://localhost:1/metrics", headers }])}`,
+      `servers.vllm=${JSON.stringify([{ endpoint: "http://localhost:1/metrics", headers }, { endpoint: `http://reader:${SECRET}@localhost:1/metrics?api_key=${SECRET}` }])}`,
       `servers.usage-reports=${JSON.stringify([{ endpoint: `unix:${join(folder, "s")}`, bearerFile: join(folder, "token") }])}`,
     ];
   };
@@ -94,7 +94,9 @@ describe("an agent", () => {
     expect(told).not.toContain(SECRET);
     const state = join(folder, "state");
     for (const name of [".", ...readdirSync(state, { recursive: true, encoding: "utf8" })]) {
-      expect([name, statSync(join(state, name)).mode & 0o027]).toEqual([name, 0]);
+      const facts = statSync(join(state, name));
+      expect([name, facts.mode & 0o027]).toEqual([name, 0]);
+      if (facts.isFile()) expect(readFileSync(join(state, name), "latin1")).not.toContain(SECRET);
     }
   });
 

@@ -8,10 +8,10 @@ import type {
   Holder,
   Nanos,
   ServerInfo,
+  ServerPoll,
   SettledInterval,
   TokenIncrement,
 } from "../model.ts";
-import type { ServerPoll } from "./activity/evidence.ts";
 import type { ConfiguredShares } from "./attribution.ts";
 import { tokenWeight } from "./attribution.ts";
 import type { FloorState } from "./energy/floor.ts";

@@ -1,8 +1,7 @@
 // How far apart the readings of a server really are: the time a page takes to answer, and the time it stays unchanged
 // because something keeps a copy of it (METERING.md 2). Learned from the polls alone, per server.
 
-import type { Nanos } from "../model.ts";
-import type { ServerPoll } from "./activity/evidence.ts";
+import type { Nanos, ServerPoll } from "../model.ts";
 
 /** Distances remembered of each kind. */
 const keptMax = 8;

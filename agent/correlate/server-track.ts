@@ -2,7 +2,7 @@
 // Polls wait sorted until an interval needs them, then go to the activity estimator with the windows of the server's
 // GPUs. A first poll that already counts tokens means that the counters began at zero while we watched: that is said
 // to the estimator as a poll of zeros.
-import type { ActivityMethod, Nanos, ServerInfo, TokenIncrement } from "../model.ts";
+import type { ActivityMethod, Nanos, ServerInfo, ServerPoll, TokenIncrement } from "../model.ts";
 import {
   busyBetween,
   copyActivity,
@@ -14,7 +14,7 @@ import {
   observeWindow,
   settle,
 } from "./activity/activity.ts";
-import type { Activity, ActivitySegment, ActivityWindow, ServerPoll } from "./activity/evidence.ts";
+import type { Activity, ActivitySegment, ActivityWindow } from "./activity/evidence.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { joined } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";

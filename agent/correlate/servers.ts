@@ -1,8 +1,8 @@
 // All servers of the host: who shares a GPU with whom, what each was doing, and which tokens an interval gets.
 // Tokens are never spread: they belong whole to the interval in which the poll that saw them ended, or to the open one
 // when that has settled.
-import type { Nanos, ServerInfo, ServerInterval, TokenIncrement } from "../model.ts";
-import type { ActivityWindow, ServerPoll } from "./activity/evidence.ts";
+import type { Nanos, ServerInfo, ServerInterval, ServerPoll, TokenIncrement } from "../model.ts";
+import type { ActivityWindow } from "./activity/evidence.ts";
 import type { Gpus, StalledSpan } from "./gpus.ts";
 import type { Violation } from "./laws.ts";
 import { brokenServer } from "./laws.ts";

@@ -2,10 +2,16 @@
 // of the last line at or before them, settling once a second. Knows the truth as trace-replay.ts does.
 import { readdirSync, readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
-import type { ServerPoll } from "../../agent/correlate/activity/evidence.ts";
 import type { CorrelatorOptions } from "../../agent/correlate/correlator.ts";
 import { Correlator } from "../../agent/correlate/correlator.ts";
-import type { GpuInfo, GpuSample, ServerInfo, SettledInterval, TokenIncrement } from "../../agent/model.ts";
+import type {
+  GpuInfo,
+  GpuSample,
+  ServerInfo,
+  ServerPoll,
+  SettledInterval,
+  TokenIncrement,
+} from "../../agent/model.ts";
 
 const second = 1_000_000_000;
 

@@ -1,8 +1,15 @@
 // Small scenes for the Correlator: GPUs read once a second with the driver's rings, servers polled once a second.
-import type { ServerPoll } from "../../agent/correlate/activity/evidence.ts";
+
 import type { CorrelatorOptions } from "../../agent/correlate/correlator.ts";
 import { Correlator } from "../../agent/correlate/correlator.ts";
-import type { GpuInfo, GpuInterval, GpuSample, ServerInfo, SettledInterval } from "../../agent/model.ts";
+import type {
+  GpuInfo,
+  GpuInterval,
+  GpuSample,
+  ServerInfo,
+  ServerPoll,
+  SettledInterval,
+} from "../../agent/model.ts";
 
 export const second = 1_000_000_000;
 

@@ -11,12 +11,8 @@ import {
   observeWindow,
   settle,
 } from "../../agent/correlate/activity/activity.ts";
-import type {
-  Activity,
-  ActivitySegment,
-  ActivityWindow,
-  ServerPoll,
-} from "../../agent/correlate/activity/evidence.ts";
+import type { Activity, ActivitySegment, ActivityWindow } from "../../agent/correlate/activity/evidence.ts";
+import type { ServerPoll } from "../../agent/model.ts";
 
 export const second = 1_000_000_000;
 export type Line = Record<string, number & string> & { t: number; event: string };

@@ -3,7 +3,7 @@
 // The windows say when the GPU worked, the polls whether that work was this server's: runs.ts finds the
 // stretches of work, claims.ts decides which of them the server claims. Energy and shares are not decided here.
 
-import type { Nanos, ProgressKind } from "../../model.ts";
+import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
 import type {
@@ -14,7 +14,6 @@ import type {
   PeerStretch,
   PollInterval,
   Rates,
-  ServerPoll,
 } from "./evidence.ts";
 import { gaugesOf } from "./evidence.ts";
 import { heldOpenFrom } from "./hold.ts";

@@ -2,7 +2,7 @@
 // Windows of GPU work and polls of one server go in; runs of work, intervals between polls and claims follow; segments of
 // the server's own state come out.
 
-import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
+import type { ActivityMethod, Nanos, ServerPoll, UncertainReason } from "../../model.ts";
 
 /** One fine window of GPU activity, typically 200 ms of the driver's ring; over several GPUs the busiest one's. */
 export interface ActivityWindow {
@@ -12,21 +12,6 @@ export interface ActivityWindow {
   readonly busyRatio: number;
   /** The ratio is that of the driver's last window alone, which stands for a longer time. */
   readonly sampled?: boolean;
-}
-
-/** One accepted reading of a server's counters. */
-export interface ServerPoll {
-  readonly at: Nanos;
-  /** Cumulative progress counters, corrected for resets: they never fall. */
-  readonly inputTokens: number;
-  readonly outputTokens: number;
-  /** Requests running, as read at the poll; undefined = the server cannot say. */
-  readonly inFlight?: number;
-  /** Cumulative own busy time, where the server publishes it. */
-  readonly activeNanos?: number;
-  readonly progress: ProgressKind;
-  /** Why the time since the poll before is known less well than usual. */
-  readonly doubt?: UncertainReason;
 }
 
 /** A stretch in which the GPU works, or (`seen` false) in which no reading says whether it does. */

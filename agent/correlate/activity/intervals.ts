@@ -1,8 +1,8 @@
 // What the polls say: one interval per pair of neighbouring polls, with what moved in it, what was in flight at its
 // ends, and the GPU work inside it. Whose work it is, claims.ts decides.
 
-import type { Nanos, ProgressKind } from "../../model.ts";
-import type { Credit, PeerStretch, PollInterval, ServerPoll, WorkRun } from "./evidence.ts";
+import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
+import type { Credit, PeerStretch, PollInterval, WorkRun } from "./evidence.ts";
 import { clipped, total } from "./stretches.ts";
 
 /** A prompt token takes about a tenth of the time of an output token (h100-solo-8b: 16,384 in 0.35 s, 5,781/s). */

@@ -4,7 +4,9 @@
 // Which of the two holds is learned from the gauge: polls inside seen work that read no request in flight speak against
 // long ones, and how often a request is read in windows of a busy share says what the level is. Before there are polls
 // enough, neighbouring windows decide: long requests keep the GPU evenly busy, short ones do not.
-import type { ActivityWindow, Level, ServerPoll } from "./evidence.ts";
+
+import type { ServerPoll } from "../../model.ts";
+import type { ActivityWindow, Level } from "./evidence.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Levels considered, and what is thought of them before any evidence: most engines keep the GPU busy. */

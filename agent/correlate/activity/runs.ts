@@ -3,8 +3,8 @@
 // busy share over the plateau of the neighbouring window (0.99 for an 8B decoder, 0.05-0.2 for a host-bound 1B one).
 // Who the work belongs to is not decided here.
 
-import type { Nanos } from "../../model.ts";
-import type { ActivityWindow, ServerPoll, WorkRun } from "./evidence.ts";
+import type { Nanos, ServerPoll } from "../../model.ts";
+import type { ActivityWindow, WorkRun } from "./evidence.ts";
 
 /** Share of a window from which on the GPU counts as working. */
 export const workingBusyRatio = 0.01;

@@ -1,10 +1,18 @@
 // From cumulative counters to what was counted since the last look: resets, gaps and glitches (METERING.md 7).
 // A server older than the agent never has its history counted; a restart never counts a token twice.
 // Time is an argument, state goes out and in as plain data; nothing here reads a clock or a disk.
-import type { Nanos, StateRow, TokenIncrement, TokenReading, TokenSample, UnixNanos } from "../../model.ts";
+import type {
+  Nanos,
+  ServerPoll,
+  StateRow,
+  TokenIncrement,
+  TokenReading,
+  TokenSample,
+  UnixNanos,
+} from "../../model.ts";
 import type { KeyState } from "./key-counters.ts";
 import { KeyCounters } from "./key-counters.ts";
-import type { ProgressPoll, Target } from "./sample-step.ts";
+import type { Target } from "./sample-step.ts";
 import { Look } from "./sample-step.ts";
 
 /** How a counter came to its new value, and what that adds to the total. */
@@ -27,7 +35,7 @@ export function increment(previous: number | undefined, current: number): Counte
 export interface Accepted {
   readonly increments: readonly TokenIncrement[];
   /** Absent when the sample is older than one already taken. */
-  readonly poll: ProgressPoll | undefined;
+  readonly poll: ServerPoll | undefined;
   readonly resets: number;
   /** Values refused as NaN, negative or absurd, held falls, repeated keys, keys over the bound, outdated samples. */
   readonly dropped: number;

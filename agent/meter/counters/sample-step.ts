@@ -3,24 +3,13 @@
 import type {
   Nanos,
   ProgressKind,
+  ServerPoll,
   TokenIncrement,
   TokenReading,
   TokenSample,
-  UncertainReason,
 } from "../../model.ts";
 import type { Relation } from "./histograms.ts";
 import type { KeyCounters } from "./key-counters.ts";
-
-/** A server's progress as one pair of counters that never fall, whatever restarts (read by correlate/activity/activity.ts). */
-export interface ProgressPoll {
-  readonly at: Nanos;
-  readonly inputTokens: number;
-  readonly outputTokens: number;
-  readonly inFlight?: number;
-  readonly activeNanos?: number;
-  readonly progress: ProgressKind;
-  readonly doubt?: UncertainReason;
-}
 
 /** What is remembered of one server. Owned by `Increments`. */
 export interface Target {
@@ -90,7 +79,7 @@ export class Look {
     if (taken.moved !== undefined) this.increments.push({ ...taken.moved, late });
   }
 
-  finish(): ProgressPoll {
+  finish(): ServerPoll {
     const target = this.#target;
     const active = this.#active();
     const [before, now] = [target.completeEpoch, this.#sample.completeEpoch];

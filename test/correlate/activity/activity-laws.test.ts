@@ -9,7 +9,8 @@ import {
   observeWindow,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
-import type { ActivitySegment, ServerPoll } from "../../../agent/correlate/activity/evidence.ts";
+import type { ActivitySegment } from "../../../agent/correlate/activity/evidence.ts";
+import type { ServerPoll } from "../../../agent/model.ts";
 import { second } from "../trace-replay.ts";
 
 describe("laws for any input", () => {

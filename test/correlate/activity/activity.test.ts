@@ -8,11 +8,8 @@ import {
   observeWindow,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
-import type {
-  ActivitySegment,
-  ActivityWindow,
-  ServerPoll,
-} from "../../../agent/correlate/activity/evidence.ts";
+import type { ActivitySegment, ActivityWindow } from "../../../agent/correlate/activity/evidence.ts";
+import type { ServerPoll } from "../../../agent/model.ts";
 import type { Line, Server, Trace } from "../trace-replay.ts";
 import { activeOf, errorsOf, estimate, second, traceOf, within } from "../trace-replay.ts";
 
