@@ -23,6 +23,7 @@ import {
   createLevel,
   executionPerBusy,
   hasShortRequests,
+  isLearned,
   observeGauge,
   observeRoughness,
   observeStay,
@@ -198,7 +199,7 @@ function evaluate(
   const short = hasShortRequests(level);
   const evidence = {
     ...{ intervals, runs, peers, progress, rates, pollNanos, hasOthers },
-    shares: { windows, intervals, perBusy, stay: requestsStay(level) },
+    shares: { windows, intervals, perBusy, stay: requestsStay(level), learned: isLearned(level) },
     short,
   };
   return { intervals, ...claimedWork(evidence) };

@@ -125,6 +125,8 @@ export interface Level {
   /** Polls that read a request in flight, and those of them after which the next one did as well; both fade. */
   flying: number;
   stayed: number;
+  /** Polls that said something of the level. */
+  gauges: number;
   /** How busy the busiest windows were. */
   peak: number;
 }

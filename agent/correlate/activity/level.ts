@@ -30,6 +30,8 @@ const roughnessWeight = 15;
 const roughnessMax = 4;
 /** What is thought of requests before any poll: that they stay; the share that must, and how older polls fade. */
 const [flyingFirst, stayedFirst, stayRatioMin, stayFadeRatio] = [3, 2, 0.4, 0.98];
+/** Polls it takes to rely on a level. */
+const gaugesMin = 8;
 /** A level is ruled out by windows busier than it, by this weight; one odd window is not enough. */
 const [peakRatio, peakFadeRatio, beatenLog] = [0.95, 0.9998, -8];
 /** Longer windows hide when work began and ended. */
@@ -42,6 +44,7 @@ export function createLevel(): Level {
     long: 0,
     roughness: roughnessFirst,
     pairs: 0,
+    gauges: 0,
     peak: 0,
     flying: flyingFirst,
     stayed: stayedFirst,
@@ -88,6 +91,7 @@ export function observeGauge(level: Level, poll: ServerPoll, windows: readonly A
   if (busyRatio >= fullBusyRatio) return;
   const isPause = busyRatio < workingBusyRatio;
   if (isPause && !(isWork(windows[index - 1]) && isWork(windows[index + 1]))) return;
+  level.gauges++;
   const seen = poll.inFlight > 0;
   const says = (odds: number): number => {
     const bounded = Math.min(oddsMax, Math.max(oddsMin, odds));
@@ -120,6 +124,11 @@ export function hasShortRequests(level: Level): boolean {
   const by = (evenRoughness - level.roughness) * roughnessWeight;
   const prior = Math.min(roughnessMax, Math.max(-roughnessMax, by));
   return logSum(posterior(level)) > level.long + prior;
+}
+
+/** True once enough polls spoke for a level to rely on it. */
+export function isLearned({ gauges }: Level): boolean {
+  return gauges >= gaugesMin;
 }
 
 /** Returns the execution a second of busy GPU stands for, 1 or more: the middle of the likely levels. */

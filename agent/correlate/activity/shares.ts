@@ -13,12 +13,16 @@ export interface ShareEvidence {
   readonly perBusy: number;
   /** A request in flight at two polls is in flight between them. */
   readonly stay: boolean;
+  /** Enough was learned to rely on `perBusy`. */
+  readonly learned: boolean;
 }
 
 /** A last window read this far apart says nothing of the time between two readings. */
 const sampleNanosMax = 2_000_000_000;
 /** Share of an interval that a request takes which no gauge saw. */
 const unseenShare = 0.25;
+/** So many polls in a coarse window outweigh its level. */
+const gaugesPerWindow = 4;
 /** Execution is placed in the middle of stretches of this length, on the same grid for every GPU of a server. */
 const slotNanos = 1_000_000_000;
 
@@ -58,8 +62,10 @@ function executedIn(evidence: ShareEvidence, interval: PollInterval, from: Nanos
     if (window.to <= from) break;
     const inside = Math.min(window.to, to) - Math.max(window.from, from);
     if (inside <= 0) continue;
+    // A window inside the interval says itself where the work was.
+    const within = window.from >= interval.from && window.to <= interval.to;
     const share =
-      window.to - window.from > coarseNanos
+      window.sampled || (window.to - window.from > coarseNanos && !within)
         ? shareOfInterval(evidence, window, interval)
         : Math.min(1, window.busyRatio * perBusy);
     amount += inside * share;
@@ -68,9 +74,9 @@ function executedIn(evidence: ShareEvidence, interval: PollInterval, from: Nanos
 }
 
 /**
- * The share of an interval that was execution, by the coarse window over it. Where requests stay, an interval with one in
- * flight at both ends is execution; what is left of the window's execution goes to the intervals beside it, each at most
- * half-way from what its gauges say. Short requests are where tokens moved.
+ * The share of an interval that was execution, by the coarse window over it. Where requests stay, it goes to intervals with
+ * one in flight at both ends first, what is left to those beside them; before the level is learned the gauges alone say
+ * how much the first get, and half-way the second. Short requests are where tokens moved.
  */
 function shareOfInterval(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
   if (window.sampled) return shareBySample(evidence, window, interval);
@@ -81,12 +87,18 @@ function shareOfInterval(evidence: ShareEvidence, window: ActivityWindow, interv
   const length = window.to - window.from;
   const executed = length * Math.min(1, window.busyRatio * perBusy);
   if (!stay) return shareByTokens(members, inside, executed, interval);
-  if (isSure(interval)) return window.busyRatio > 0 ? 1 : 0;
   const sure = members.filter(isSure).reduce((sum, member) => sum + inside(member), 0);
+  // Polls much closer together than the windows see more than the level knows.
+  const learned = evidence.learned && (interval.to - interval.from) * gaugesPerWindow > length;
+  if (isSure(interval)) {
+    if (learned) return Math.min(1, executed / sure);
+    return window.busyRatio > 0 ? 1 : 0;
+  }
   const likely = members.filter(isLikely).reduce((sum, member) => sum + inside(member), 0);
   const left = Math.max(0, executed - sure);
   const likelyShare = likely > 0 ? Math.min(1, left / likely) : 0;
-  if (isLikely(interval)) return interval.inFlightFrom === undefined ? likelyShare : (likelyShare + 0.5) / 2;
+  const relies = learned || interval.inFlightFrom === undefined;
+  if (isLikely(interval)) return relies ? likelyShare : (likelyShare + 0.5) / 2;
   const possible = members.reduce((sum, member) => sum + inside(member), 0) - sure - likely;
   return possible > 0 ? Math.min(1, Math.max(0, left - likely * likelyShare) / possible) : 0;
 }
