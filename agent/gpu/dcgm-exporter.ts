@@ -182,6 +182,20 @@ function wholeReadings(board: ReadonlyMap<string, number>, parts: readonly Insta
   return whole;
 }
 
+function boardUuid({ info }: Row): string {
+  return info.parent ?? info.uuid;
+}
+
+/** Everything the page says of each board and its instances, as text to compare. */
+function valuesByBoard(rows: ReadonlyMap<string, Row>): ReadonlyMap<string, string> {
+  const values = new Map<string, string>();
+  for (const row of rows.values()) {
+    const board = boardUuid(row);
+    values.set(board, `${values.get(board) ?? ""} ${JSON.stringify([...row.readings])}`);
+  }
+  return values;
+}
+
 class DcgmExporterSource implements GpuSource {
   readonly backend = "dcgm-exporter";
   generation = 0;
@@ -221,7 +235,10 @@ class DcgmExporterSource implements GpuSource {
     const rows = await this.#page();
     this.#take(rows);
     const received = clock.now();
-    const samples = [...rows.values()].flatMap((row) => this.#sample(row, received) ?? []);
+    const values = valuesByBoard(rows);
+    const samples = [...rows.values()].flatMap(
+      (row) => this.#sample(row, values.get(boardUuid(row)) ?? "", received) ?? [],
+    );
     return { sent, received, samples, gaps: this.#gaps(received) };
   }
 
@@ -245,8 +262,11 @@ class DcgmExporterSource implements GpuSource {
     });
   }
 
-  /** A reading when anything in it changed since the last one: the page repeats itself between collections. */
-  #sample(row: Row, at: Nanos): GpuSample | undefined {
+  /**
+   * A reading when anything on its board changed since the last one: the page repeats itself between collections, and an
+   * idle instance has nothing of its own that changes.
+   */
+  #sample(row: Row, values: string, at: Nanos): GpuSample | undefined {
     const { uuid } = row.info;
     const sample = dcgmSample(uuid, at, row.readings);
     if (isSilent(sample)) {
@@ -254,7 +274,6 @@ class DcgmExporterSource implements GpuSource {
       return undefined;
     }
     this.#silent.delete(uuid);
-    const values = JSON.stringify([...row.readings]);
     if (this.#seen.get(uuid)?.values === values) {
       this.#counts.repeats++;
       return undefined;

@@ -10,6 +10,7 @@ import { DcgmScale, isBlank } from "../../agent/gpu/dcgm-readings.ts";
 import { parsePage } from "../../agent/page/parse.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
+import type { GpuPoll, GpuSource } from "../../agent/source.ts";
 
 const page = (name: string): string =>
   readFileSync(new URL(`../fixtures/gpu/dcgm-exporter-${name}.prom`, import.meta.url), "utf8");
@@ -28,6 +29,15 @@ afterEach(() => {
   server.closeAllConnections();
   server.close();
 });
+
+/** Polls until the page, which is asked for at its interval, holds something new. */
+async function nextReading(gpu: GpuSource): Promise<GpuPoll> {
+  for (;;) {
+    const poll = await gpu.poll();
+    if (poll.samples.length > 0) return poll;
+    await context.clock.sleep(20);
+  }
+}
 
 describe("dcgm-exporter", () => {
   test("reads classic names, one reading per GPU however many pods repeat it, blanks left out", async () => {
@@ -90,6 +100,17 @@ describe("dcgm-exporter", () => {
     await gpu.close();
   });
 
+  test("an idle instance is read as long as anything on its board moves", async () => {
+    body = readFileSync(new URL("../fixtures/gpu/dcgm-mig-board-values.prom", import.meta.url), "utf8");
+    const options = dcgmExporterBackend.config.parse({ url, intervalMs: 500 });
+    const gpu = await dcgmExporterBackend.open(options, context);
+    expect((await gpu.poll()).samples).toHaveLength(4);
+    body = body.replaceAll("5014800000", "5014950000");
+    expect((await nextReading(gpu)).samples).toHaveLength(4);
+    expect((await gpu.poll()).samples).toEqual([]);
+    await gpu.close();
+  });
+
   test("without a profile no share is invented: the board is one GPU, and says why", async () => {
     body = readFileSync(new URL("../fixtures/gpu/dcgm-mig-null-profile.prom", import.meta.url), "utf8");
     const gpu = await dcgmExporterBackend.open(dcgmExporterBackend.config.parse({ url }), context);
@@ -121,8 +142,7 @@ describe("dcgm-exporter", () => {
       [of(0, "102") + of(1, "140737488355328.000000"), /blanks/],
     ] as const) {
       body = left;
-      await context.clock.sleep(500);
-      const { gaps, samples } = await gpu.poll();
+      const { gaps, samples } = await nextReading(gpu);
       expect(samples.map((sample) => sample.gpu)).toEqual(["GPU-0"]);
       expect(gaps.map(({ source }) => source)).toEqual(["gpu:GPU-1"]);
       expect(gaps[0]?.reason).toMatch(reason);
@@ -145,7 +165,11 @@ describe("dcgm-exporter", () => {
     expect(poll.gaps[0]).toMatchObject({ source: `gpu:${A30}`, reason: expect.stringContaining("repeats") });
     body = page("classic").replace("3456789012", "3456799012");
     while (poll.samples.length === 0) poll = await gpu.poll();
-    expect(poll.samples).toMatchObject([{ gpu: A30, energyMillijoules: 3456799012 }]);
+    // The instance is collected with its board.
+    expect(poll.samples).toMatchObject([
+      { gpu: A30, energyMillijoules: 3456799012 },
+      { gpu: `MIG-${A30}/1/0` },
+    ]);
     await gpu.close();
   });
 
