@@ -84,6 +84,13 @@ const common = {
           "Servers in pods of this node, as the kubelet lists them. auto: those annotations tokenwatt.io/* name, and " +
             "in containers that hold GPUs those at the TCP ports they declare; annotations: the first alone.",
         ),
+      trustedNamespaces: z
+        .array(z.string().min(1))
+        .default([])
+        .describe(
+          "Namespaces whose pods may name by annotation what others are billed by: gateways, tenant labels, and ids as they " +
+            "like. Of all others annotations name engines, under ids that begin with their own namespace.",
+        ),
       podsSocket: z.string().min(1).default(podsSocket).describe("The kubelet's Pods API."),
       podResourcesSocket: z
         .string()

@@ -17,7 +17,7 @@ import { discoverAmong, typeOf } from "./ask.ts";
 import type { Outcome, ServerTaker } from "./places.ts";
 import { isOf, isTwin, letGo, Place, stepBack, takeIn, twinOf, unreadOf } from "./places.ts";
 import type { PodServer, PodTarget } from "./pods.ts";
-import { targetsOf } from "./pods.ts";
+import { billedBy, targetsOf } from "./pods.ts";
 
 const LOOK_MS = 15_000;
 /** Places in pods; more are left out and said. */
@@ -156,7 +156,7 @@ export class KubernetesWatch {
   /** `gpus` undefined: not known now. Places in GPU containers that were known then stay. */
   async #follow(pods: readonly Pod[], gpus: readonly PodGpus[] | undefined): Promise<void> {
     const from = this.#parts.discovery.kubernetes === "annotations" ? "annotations" : "auto";
-    const all = pods.flatMap((pod) => targetsOf(pod, gpus ?? [], from));
+    const all = pods.flatMap((pod) => targetsOf(pod, gpus ?? [], from, this.#parts.discovery));
     // Whoever asked for it comes first.
     const targets = all.toSorted((a, b) => Number(asked(b)) - Number(asked(a))).slice(0, TARGETS_MAX);
     this.#leftOut = all.length - targets.length;
@@ -225,6 +225,8 @@ export class KubernetesWatch {
     const { found } = discovery;
     const foundType = found === undefined ? undefined : typeOf(found);
     if (found === undefined || foundType === undefined) place.inVain(discovery, context.clock);
+    else if (wanted.enginesOnly && foundType.family === "gateway")
+      place.notAsked("refused", billedBy(pod, `a gateway (${found.type})`));
     else if (!place.stays(found, context.clock))
       await this.#open(pod, foundType, { ...entry, endpoint: found.endpoint }, found.why, place, !asked);
   }

@@ -25,6 +25,8 @@ export interface PodServer {
   readonly ports: readonly number[];
   /** An annotation asks for it: ports beside the named one may be asked, too. */
   readonly asked: boolean;
+  /** A gateway found there is not read: its tenants would be the pod's word. */
+  readonly enginesOnly: boolean;
   /** Absent: find out by asking the ports. */
   readonly type: ServerType | undefined;
   /** The entry without its GPUs, and without its `endpoint` where the type must be found out. */
@@ -49,15 +51,22 @@ export interface PodTarget {
   readonly server: PodServer | NotAsked;
 }
 
+/** What annotations of pods may say. */
+export interface AnnotationRules {
+  /** Namespaces whose pods may name gateways, tenant labels and any id. */
+  readonly trustedNamespaces: readonly string[];
+}
+
 /** Where servers are or may be in a pod; empty where it asks for nothing and holds no GPU. */
 export function targetsOf(
   pod: Pod,
   gpus: readonly PodGpus[],
   from: "auto" | "annotations" = "auto",
+  rules: AnnotationRules = { trustedNamespaces: [] },
 ): readonly PodTarget[] {
   const name = `${pod.namespace}/${pod.name}`;
   const own = gpus.filter((one) => one.namespace === pod.namespace && one.pod === pod.name);
-  const annotated = annotatedServer(pod, own);
+  const annotated = annotatedServer(pod, own, rules.trustedNamespaces.includes(pod.namespace));
   if (annotated !== undefined) return [{ name, pod, server: annotated }];
   if (from === "annotations") return [];
   return pod.containers.flatMap((container) => {
@@ -67,7 +76,11 @@ export function targetsOf(
   });
 }
 
-function annotatedServer(pod: Pod, gpus: readonly PodGpus[]): PodServer | NotAsked | undefined {
+function annotatedServer(
+  pod: Pod,
+  gpus: readonly PodGpus[],
+  isTrusted: boolean,
+): PodServer | NotAsked | undefined {
   const said = Object.entries(pod.annotations).filter(([key]) => key.startsWith(annotationPrefix));
   if (said.length === 0) return undefined;
   const values = new Map(said.map(([key, value]) => [key.slice(annotationPrefix.length), value.trim()]));
@@ -91,6 +104,8 @@ function annotatedServer(pod: Pod, gpus: readonly PodGpus[]): PodServer | NotAsk
   if (name !== undefined && type === undefined) {
     return refuse(`Cannot read a server of type ${JSON.stringify(name)}: no such type that can be asked`);
   }
+  if (!isTrusted && type?.family === "gateway") return refuse(billedBy(pod, `a gateway (${type.name})`));
+  if (!isTrusted && values.has("tenant-label")) return refuse(billedBy(pod, "a tenant label"));
   const path = values.get("path");
   if (path !== undefined && (type?.page === undefined || !/^\/[\w\-./?=&%]*$/.test(path))) {
     return refuse(
@@ -101,7 +116,7 @@ function annotatedServer(pod: Pod, gpus: readonly PodGpus[]): PodServer | NotAsk
   const endpoint = path === undefined ? address : `http://${address}${path}`;
   const entry = {
     ...(type === undefined ? {} : { endpoint }),
-    ...given("id", values.get("id")),
+    ...given("id", isTrusted ? values.get("id") : ownId(pod, values.get("id"))),
     ...given("productEndpoint", values.get("product-endpoint")),
     ...given("tenantLabel", values.get("tenant-label")),
     ...given("modelLabel", values.get("model-label")),
@@ -113,6 +128,7 @@ function annotatedServer(pod: Pod, gpus: readonly PodGpus[]): PodServer | NotAsk
     host: hostOf(pod),
     ports: [port],
     asked: true,
+    enginesOnly: !isTrusted,
     type,
     entry,
     gpus: gpusOf(gpus),
@@ -143,11 +159,27 @@ function serverIn(container: PodContainer, pod: Pod, gpus: readonly PodGpus[]): 
     host: hostOf(pod),
     ports,
     asked: false,
+    // Of what a container with GPUs says nothing is taken but its ports.
+    enginesOnly: true,
     type: undefined,
     entry,
     gpus: gpusOf(gpus),
     instance: container.id ?? "",
   };
+}
+
+/** Why a pod may not say by annotation what others are billed by. */
+export function billedBy({ namespace }: Pod, what: string): string {
+  return (
+    `${what} says who is billed, and is not taken from a pod of namespace ${namespace}: ` +
+    "configure it under servers, or trust the namespace with discovery.trustedNamespaces"
+  );
+}
+
+/** An id that no pod of another namespace can take. */
+function ownId({ namespace }: Pod, id: string | undefined): string | undefined {
+  if (id === undefined || id === "") return undefined;
+  return id.startsWith(`${namespace}/`) ? id : `${namespace}/${id}`;
 }
 
 function rank(name: string | undefined): number {

@@ -270,16 +270,16 @@ describe("KubernetesWatch and pods nobody annotated", () => {
     runs("1");
     const { watched, servers, sources } = watch();
     await watched.look();
-    const source = sources.get("named");
+    const source = sources.get("a/named");
     for (const { show } of [open, named]) show("sglang-0.5.23-two-tenants");
     runs("2");
     await watched.look();
     const types = [...servers.values()].map(({ id, type }) => [id, type]);
     expect(types.sort()).toEqual([
-      ["named", "vllm"],
-      ["open", "sglang"],
+      ["a/named", "vllm"],
+      ["a/open", "sglang"],
     ]);
-    expect(sources.get("named")).toBe(source);
+    expect(sources.get("a/named")).toBe(source);
     expect(named.asked()).toBe(0);
   });
 

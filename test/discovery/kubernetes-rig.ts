@@ -60,7 +60,14 @@ export function watchKubelet(
     },
   };
   const { podsSocket, podResourcesSocket } = kubelet;
-  const discovery = { enabled: true, kubernetes: "auto" as const, podsSocket, podResourcesSocket, ...more };
+  const sockets = { podsSocket, podResourcesSocket };
+  const discovery = {
+    enabled: true,
+    kubernetes: "auto" as const,
+    trustedNamespaces: [],
+    ...sockets,
+    ...more,
+  };
   const context = { clock, log: silentLog, signal: new AbortController().signal };
   const watched = new KubernetesWatch({ context, pipeline, discovery, scrapeMs: 5000 });
   closing.push(() => watched.stop());

@@ -43,7 +43,7 @@ describe("KubernetesWatch", () => {
       },
       { namespace: "team-a", name: "web-0" },
     ];
-    const { watched, servers, sources } = watch();
+    const { watched, servers, sources } = watch({ trustedNamespaces: ["team-a"] });
     await watched.look();
     expect([...servers.values()]).toMatchObject([
       {
@@ -104,7 +104,7 @@ describe("KubernetesWatch", () => {
       { namespace: "a", name: "r-1", annotations: annotated(one.port, same) },
       { namespace: "a", name: "r-2", annotations: annotated(two.port, same) },
     ];
-    const { watched, servers } = watch();
+    const { watched, servers } = watch({ trustedNamespaces: ["a"] });
     await watched.look();
     expect([...servers.keys()]).toEqual(["llm", "llm@a/r-2"]);
     kubelet.pods = [{ namespace: "a", name: "r-1", uid: "new", annotations: annotated(two.port, same) }];
@@ -165,6 +165,38 @@ describe("KubernetesWatch", () => {
     expect(none.watched.status()["pods_api"]).toMatchObject({
       why: "Cannot list pods: there is no socket /nowhere/pods.sock",
     });
+  });
+});
+
+test("a pod cannot take another namespace's id, nor say by annotation who is billed, unless its namespace is trusted", async () => {
+  const { port } = await pageServer();
+  kubelet.pods = [
+    {
+      namespace: "tenant-b",
+      name: "evil",
+      annotations: annotated(port, { "tokenwatt.io/type": "vllm", "tokenwatt.io/id": "vllm@tenant-a/llm-0" }),
+    },
+    { namespace: "tenant-b", name: "named", annotations: annotated(2, { "tokenwatt.io/type": "litellm" }) },
+    {
+      namespace: "tenant-b",
+      name: "label",
+      annotations: annotated(3, { "tokenwatt.io/type": "vllm", "tokenwatt.io/tenant-label": "team" }),
+    },
+  ];
+  const { watched, servers } = watch();
+  await watched.look();
+  expect([...servers.keys()]).toEqual(["tenant-b/vllm@tenant-a/llm-0"]);
+  expect(watched.status()).toMatchObject({
+    pods: {
+      "tenant-b/named": {
+        state: "refused",
+        why: expect.stringMatching(/^a gateway \(litellm\) says who is billed.*trustedNamespaces/),
+      },
+      "tenant-b/label": {
+        state: "refused",
+        why: expect.stringMatching(/^a tenant label says who is billed/),
+      },
+    },
   });
 });
 

@@ -15,7 +15,8 @@ import type { Series, SeriesTable } from "./series.ts";
 const DELTA = 1;
 const RESOURCES_MAX = 1000;
 /** How far a sender's clock may be ahead. */
-const FUTURE_NANOS = 600e9;
+/** A clock that is wrong by more is told so: a point ahead silences those of its series until then. */
+const FUTURE_NANOS = 60e9;
 /** What the bytes of known series may take; beyond it they are met again, and found again by their meaning. */
 const KEY_BYTES_MAX = 32 * 1024 * 1024;
 

@@ -31,13 +31,14 @@ export function createAdmission(bounds: AdmissionBounds, context: SourceContext)
   const { clock } = context;
   const rates = new PeerRates(bounds.messagesPerSecondMax, clock);
   const turns = new Turns(Math.max(1, Math.floor(READ_BYTES_MAX / bounds.messageBytesMax)));
-  let calls = 0;
+  const calls = new Calls(bounds.streamsMax);
   const refusal = (peer: string, metadata: Metadata, stream: boolean, call: unknown): Status | undefined => {
     const unauthorized = checkBearer(bounds.bearerFile, metadata, context);
     if (unauthorized !== undefined) return unauthorized;
     if (stream && isCompressed(call))
       return { code: status.UNIMPLEMENTED, details: "streams are taken without compression" };
-    if (calls >= bounds.streamsMax) return retryLater(`more than ${bounds.streamsMax} calls at a time`);
+    const full = calls.fullFor(peer);
+    if (full !== undefined) return retryLater(full);
     if (stream || rates.take(peer) === 0) return undefined;
     return retryLater(`more than ${bounds.messagesPerSecondMax} messages per second`);
   };
@@ -48,7 +49,7 @@ export function createAdmission(bounds: AdmissionBounds, context: SourceContext)
       for (const give of held.splice(0)) give();
     };
     const readInTurn = (read: () => void): void => {
-      const turn = turns.take(() => {
+      const turn = turns.take(peer, () => {
         held.push(
           clock.at(clock.now() + MESSAGE_MS * 1e6, () => {
             release();
@@ -71,8 +72,7 @@ export function createAdmission(bounds: AdmissionBounds, context: SourceContext)
       .withOnReceiveMetadata((metadata, next) => {
         const refused = refusal(peer, metadata, method.requestStream, call);
         if (refused !== undefined) return call.sendStatus(refused);
-        calls++;
-        ending.push(() => calls--);
+        ending.push(calls.begin(peer));
         if (method.requestStream) next(metadata);
         else readInTurn(() => next(metadata));
       })
@@ -98,36 +98,92 @@ export function createAdmission(bounds: AdmissionBounds, context: SourceContext)
   };
 }
 
-/** Places for a number of messages at a time; others wait in the order they came. */
+/** Calls at a time: half of them are for others, whatever one caller begins and does not end. */
+class Calls {
+  readonly #max: number;
+  readonly #perPeer: number;
+  readonly #of = new Map<string, number>();
+  #all = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+    this.#perPeer = Math.max(1, Math.ceil(max / 2));
+  }
+
+  /** Why a caller may begin no more calls now; undefined while it may. */
+  fullFor(peer: string): string | undefined {
+    if (this.#all >= this.#max) return `more than ${this.#max} calls at a time`;
+    return (this.#of.get(peer) ?? 0) < this.#perPeer
+      ? undefined
+      : `more than ${this.#perPeer} calls of one caller`;
+  }
+
+  /** Counts a call in; what it returns counts it out. */
+  begin(peer: string): () => void {
+    this.#all++;
+    this.#of.set(peer, (this.#of.get(peer) ?? 0) + 1);
+    return () => {
+      this.#all--;
+      const left = (this.#of.get(peer) ?? 1) - 1;
+      if (left > 0) this.#of.set(peer, left);
+      else this.#of.delete(peer);
+    };
+  }
+}
+
+/** Places for a number of messages at a time. Who has fewest places is next, then who waits longest; one is kept for others. */
 class Turns {
+  readonly #places: number;
+  readonly #running = new Map<string, number>();
+  readonly #waiting = new Set<{ readonly peer: string; readonly start: () => void }>();
   #free: number;
-  readonly #waiting = new Set<() => void>();
 
   constructor(places: number) {
+    this.#places = places;
     this.#free = places;
   }
 
   /** Calls `run` when there is a place. What it returns gives the place back, or stops waiting for it. */
-  take(run: () => void): () => void {
-    let state: "waiting" | "running" | "done" = "waiting";
-    const start = (): void => {
-      state = "running";
-      this.#free--;
-      run();
+  take(peer: string, run: () => void): () => void {
+    let isRunning = false;
+    const one = {
+      peer,
+      start: () => {
+        isRunning = true;
+        this.#free--;
+        this.#running.set(peer, this.#held(peer) + 1);
+        run();
+      },
     };
-    if (this.#free > 0) start();
-    else this.#waiting.add(start);
+    this.#waiting.add(one);
+    this.#next();
     return () => {
-      if (state === "running") {
-        this.#free++;
-        for (const next of this.#waiting) {
-          this.#waiting.delete(next);
-          next();
-          break;
-        }
-      } else this.#waiting.delete(start);
-      state = "done";
+      this.#waiting.delete(one);
+      if (!isRunning) return;
+      isRunning = false;
+      this.#free++;
+      const left = this.#held(peer) - 1;
+      if (left > 0) this.#running.set(peer, left);
+      else this.#running.delete(peer);
+      this.#next();
     };
+  }
+
+  #next(): void {
+    while (this.#free > 0) {
+      let next: { readonly peer: string; readonly start: () => void } | undefined;
+      for (const one of this.#waiting) {
+        if (this.#places > 1 && this.#held(one.peer) >= this.#places - 1) continue;
+        if (next === undefined || this.#held(one.peer) < this.#held(next.peer)) next = one;
+      }
+      if (next === undefined) return;
+      this.#waiting.delete(next);
+      next.start();
+    }
+  }
+
+  #held(peer: string): number {
+    return this.#running.get(peer) ?? 0;
   }
 }
 
