@@ -112,7 +112,11 @@ export class Look {
     }
     // A label set that is new on a scale began on it.
     if (scale === this.#target.scale) return scale === counters.scale ? "scale" : "whole";
-    if (!known) return this.#firstRelation(reading);
+    const goesOn = rootOf(scale) === rootOf(this.#target.scale);
+    if (!known) return goesOn ? "whole" : this.#firstRelation(reading);
+    if (goesOn) return counters.scale === this.#target.scale ? "rescaled" : "whole";
+    // A source that lost its bases is looked at for the first time; one that had none yet goes on from its own sums.
+    if (counters.scale !== undefined) return "base";
     if (knownRelation(counters.epoch, reading.epoch) === "same") return "rescaled";
     return atLeast(reading.epochBegan, this.#since) ? "restart" : "base";
   }
@@ -141,6 +145,11 @@ export class Look {
 /** New epoch = restart; without one the counters go on, until all of them fall. */
 function knownRelation(before: string | undefined, now: string | undefined): "same" | "restart" {
   return before === undefined || now === undefined || before === now ? "same" : "restart";
+}
+
+/** What scales have in common that a source began one after the other. */
+function rootOf(scale: string | undefined): string | undefined {
+  return scale?.split(".")[0];
 }
 
 function atLeast(instant: Nanos | undefined, bound: Nanos): boolean {

@@ -65,6 +65,7 @@ export class BasesState {
   readonly #shared: Shared;
   readonly #changed = new Set<number>();
   readonly #named = new Set<number>();
+  readonly #dropped = new Set<number>();
   #namedUntil = 0;
   /** Anything at all was counted since the last call. */
   #written = "";
@@ -77,6 +78,16 @@ export class BasesState {
   /** A series has another value, or is new. */
   mark(series: number): void {
     this.#changed.add(series >>> 6);
+  }
+
+  /** The series were numbered again: everything is to be written once more, and rows of more of them go. */
+  renumbered(before: number): void {
+    const chunks = Math.ceil(this.#table.series.length / CHUNK);
+    for (let chunk = chunks; chunk * CHUNK < before; chunk++) this.#dropped.add(chunk);
+    this.#changed.clear();
+    this.#named.clear();
+    this.#namedUntil = 0;
+    for (let series = 0; series < this.#table.series.length; series += CHUNK) this.mark(series);
   }
 
   /** Rows that changed since the last call. `present`: whether a series was on the last page. */
@@ -92,6 +103,11 @@ export class BasesState {
     this.#written = head;
     const { series } = this.#table;
     for (; this.#namedUntil < series.length; this.#namedUntil++) this.#named.add(this.#namedUntil >>> 6);
+    for (const chunk of this.#dropped) {
+      for (const part of ["names", "values"])
+        rows.push({ key: JSON.stringify([...prefix, HEAD, part, chunk]), value: "" });
+    }
+    this.#dropped.clear();
     for (const chunk of this.#named) {
       const names = series
         .slice(chunk * CHUNK, (chunk + 1) * CHUNK)

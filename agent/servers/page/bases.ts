@@ -30,7 +30,7 @@ const HELD_PAGES_MAX = 3;
 
 /** The bases of one address. */
 export class SeriesBases {
-  readonly #table = new SeriesTable();
+  readonly #table: SeriesTable;
   readonly #judge: Judge;
   readonly #state: BasesState;
   readonly #bornAtZero: boolean;
@@ -50,10 +50,12 @@ export class SeriesBases {
   /** `bornAtZero`: series of such a server appear with the first event they count. */
   constructor(options: {
     readonly bornAtZero: boolean;
+    readonly seriesMax?: number;
     readonly rows?: readonly StateRow[];
     readonly instant?: (at: UnixNanos) => Nanos;
   }) {
     this.#bornAtZero = options.bornAtZero;
+    this.#table = new SeriesTable(options.seriesMax);
     this.#judge = new Judge(this.#table, (series) => this.#seen[series] ?? 0);
     this.#state = new BasesState(this.#table, this.#judge.shared);
     if (options.rows !== undefined && options.instant !== undefined)
@@ -75,6 +77,7 @@ export class SeriesBases {
     this.#notes = new Notes();
     this.#samples = page.samples;
     this.#look = look;
+    if (this.#isCrowded) this.#forgetGone(look.at);
     const values = this.#table.read(page.samples);
     const previous = this.shared.current;
     this.#first = previous === undefined;
@@ -279,6 +282,39 @@ export class SeriesBases {
       );
   }
 
+  /** Whether the last page was whole, and the table has too many series that were not on it. */
+  get #isCrowded(): boolean {
+    return this.#table.isCrowded && this.#before !== undefined && this.#look?.whole === true;
+  }
+
+  /**
+   * Forgets the series that no process showed last, and begins another scale of the same root: their sums fall by what they
+   * had counted. What the next page moves in a sum that fell is not counted.
+   */
+  #forgetGone(at: Nanos): void {
+    const { runs } = this.shared;
+    const since = Math.min(...runs.map(({ page }) => page));
+    const before = this.#table.series.length;
+    const numbers = this.#table.keep((series) => (this.#seen[series] ?? 0) >= since);
+    const size = this.#table.series.length;
+    if (size === before) return;
+    const seen = new Int32Array(Math.max(64, size));
+    for (let old = 0; old < before; old++) {
+      const number = numbers[old] as number;
+      if (number >= 0) seen[number] = this.#seen[old] as number;
+    }
+    this.#seen = seen;
+    for (const run of runs) moveRun(run, numbers, size);
+    this.shared.scale = `${this.shared.scale.split(".")[0]}.${Math.round(at).toString(36)}`;
+    this.#judge.forgetCandidates();
+    this.#state.renumbered(before);
+    this.#notes.add(
+      "rebased",
+      before - size,
+      () => `${before - size} series that are long gone were forgotten`,
+    );
+  }
+
   /** A series that is not on a whole page of a process whose series begin at zero was dropped: it begins at zero again. */
   #dropEvicted(run: Run): void {
     if (!this.#bornAtZero || run.epoch === undefined) return;
@@ -312,4 +348,24 @@ function longer(column: Int32Array, size: number): Int32Array<ArrayBuffer> {
   const grown = new Int32Array(Math.max(size, 2 * column.length));
   grown.set(column);
   return grown;
+}
+
+/** Gives the columns of a run the new numbers of its series. */
+function moveRun(run: Run, numbers: Int32Array, size: number): void {
+  const move = (column: Float64Array): Float64Array => {
+    const moved = unseen(Math.max(64, size));
+    for (let old = 0; old < numbers.length; old++) {
+      const number = numbers[old] as number;
+      if (number >= 0) moved[number] = column[old] ?? Number.NaN;
+    }
+    return moved;
+  };
+  run.raw = move(run.raw);
+  if (run.created !== undefined) run.created = move(run.created);
+  for (const held of [run.held, run.suspects] as Map<number, unknown>[]) {
+    const entries = [...held];
+    held.clear();
+    for (const [old, value] of entries)
+      if ((numbers[old] ?? -1) >= 0) held.set(numbers[old] as number, value);
+  }
 }

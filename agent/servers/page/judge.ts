@@ -73,6 +73,12 @@ export class Judge {
     return Math.max(this.shared.firstLook ?? 0, this.shared.forgottenUntil);
   }
 
+  /** Drops pages that wait: their series have other numbers now. */
+  forgetCandidates(): void {
+    this.#candidates = [];
+    this.#lastCandidate = undefined;
+  }
+
   /** Finds the run a page is of, and makes it the current one. */
   judge(page: Values, look: PageLook, number: number, notes: Notes): Verdict {
     if (look.interrupted !== undefined) this.#renewed = number;

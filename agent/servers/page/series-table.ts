@@ -30,6 +30,7 @@ interface Family {
 /** The series of one address. */
 export class SeriesTable {
   readonly series: CountedSeries[] = [];
+  readonly #max: number;
   readonly #families = new Map<string, Family>();
   /** 1 where a series counts volume. */
   #volume = new Uint8Array(64);
@@ -46,6 +47,15 @@ export class SeriesTable {
   /** Values of the last page that cannot be counters, and series over the bound. */
   ignored = 0;
   overflowed = 0;
+
+  constructor(seriesMax = SERIES_MAX) {
+    this.#max = seriesMax;
+  }
+
+  /** More than half of the room is taken. */
+  get isCrowded(): boolean {
+    return this.series.length * 2 > this.#max;
+  }
 
   /** Names of the families that are counters. */
   get names(): IterableIterator<string> {
@@ -70,15 +80,15 @@ export class SeriesTable {
   }
 
   /** The number of a series, new or known; -1 beyond the bound. */
-  number(name: string, labels: Labels): number {
+  number(name: string, labels: Labels, value = 0): number {
     this.enrol(name);
     const family = this.#families.get(name) as Family;
     const part = partOf(labels);
     const known = family.byPart.get(part);
     if (known !== undefined) return known;
-    if (this.series.length >= SERIES_MAX) return -1;
+    if (this.series.length >= this.#max) return -1;
     const number = this.series.length;
-    this.series.push({ name, labels, value: 0 });
+    this.series.push({ name, labels, value });
     family.byPart.set(part, number);
     if (number >= this.#volume.length) {
       this.#volume = doubled(this.#volume);
@@ -178,6 +188,25 @@ export class SeriesTable {
   /** Whether a series is shown to readers. */
   isListed(number: number): boolean {
     return this.#listed[number] === 1;
+  }
+
+  /** Forgets the series that are not kept, and numbers the others from 0: their new numbers by the old ones, -1 = forgotten. */
+  keep(isKept: (series: number) => boolean): Int32Array {
+    const numbers = new Int32Array(this.series.length).fill(-1);
+    const kept = this.series.filter((_, number) => isKept(number));
+    const listed = new Set(this.series.filter((_, number) => this.isListed(number)));
+    for (let [number, next] = [0, 0]; number < numbers.length; number++) {
+      if (isKept(number)) numbers[number] = next++;
+    }
+    const names = [...this.#families.keys()];
+    this.series.length = 0;
+    this.#families.clear();
+    this.#unlisted.clear();
+    this.#listed.fill(0);
+    for (const name of names) this.enrol(name);
+    for (const { name, labels, value } of kept) this.number(name, labels, value);
+    for (const [number, series] of kept.entries()) if (listed.has(series)) this.list(number);
+    return numbers;
   }
 
   /** What was counted of a family's series, present or not: the same list as long as there are no more of them. */

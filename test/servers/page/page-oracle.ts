@@ -79,7 +79,7 @@ export class Agent {
   booked = 0;
   resets = 0;
   readonly notes: SourceNote[] = [];
-  readonly #bornAtZero: boolean;
+  readonly #options: { readonly bornAtZero: boolean; readonly seriesMax?: number };
   #parser = createPageParser();
   #bases: SeriesBases;
   #increments = new Increments({ agentStarted: 0 });
@@ -87,8 +87,8 @@ export class Agent {
   readonly #rows = new Map<string, string>();
   rowBytes = 0;
 
-  constructor(options: { bornAtZero: boolean }) {
-    this.#bornAtZero = options.bornAtZero;
+  constructor(options: { readonly bornAtZero: boolean; readonly seriesMax?: number }) {
+    this.#options = options;
     this.#bases = new SeriesBases(options);
   }
 
@@ -147,7 +147,8 @@ export class Agent {
   commit(): void {
     for (const { key, value } of this.#changes()) {
       this.rowBytes += key.length + value.length;
-      this.#rows.set(key, value);
+      if (value === "") this.#rows.delete(key);
+      else this.#rows.set(key, value);
     }
   }
 
@@ -157,7 +158,7 @@ export class Agent {
     const rows = [...this.#rows].map(([key, value]) => ({ key, value }));
     const instant = (unix: bigint): number => Number(unix);
     this.#parser = createPageParser();
-    this.#bases = new SeriesBases({ bornAtZero: this.#bornAtZero, rows, instant });
+    this.#bases = new SeriesBases({ ...this.#options, rows, instant });
     this.#increments = new Increments({ agentStarted: this.now * SECOND });
     this.#increments.restore(
       rows.filter(({ key }) => key.startsWith('["sample"')),
