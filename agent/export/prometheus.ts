@@ -17,7 +17,7 @@ const CONTENT_TYPES: Readonly<Record<TextFormat, string>> = {
 };
 
 /** Resource attributes repeated as labels on every series, so that hosts can be distinguished without a join. */
-const COMMON_LABELS = ["host.name", "k8s.node.name"];
+const COMMON_LABELS = ["host.name", "k8s.node.name", "k8s.cluster.name"];
 
 /** Writes snapshots; keeps the label text of each series between them. */
 export interface PrometheusWriter {

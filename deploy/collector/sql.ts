@@ -1,7 +1,7 @@
 // The same KPIs as SQL over ClickHouse tables of the Collector's exporter (otel_metrics_sum).
 // A cumulative series becomes an increase in the view tokenwatt_increase; everything else is sums of that.
 import type { GroupName, Kpi, Selector, TotalName } from "../prometheus/kpis.ts";
-import { groups, totals } from "../prometheus/kpis.ts";
+import { totals } from "../prometheus/kpis.ts";
 
 /**
  * The increase of every series in [from, to). A series that began inside counts from 0: the agent sends that 0. One that
@@ -13,6 +13,7 @@ SELECT
     any(Attributes) AS attributes,
     any(ResourceAttributes['service.instance.id']) AS instance,
     any(ResourceAttributes['host.name']) AS host,
+    any(ResourceAttributes['k8s.cluster.name']) AS cluster,
     max(Value) - multiIf(
         countIf(TimeUnix <= {from:DateTime64(9)}) > 0, maxIf(Value, TimeUnix <= {from:DateTime64(9)}),
         any(StartTimeUnix) >= {from:DateTime64(9)}, 0,
@@ -25,28 +26,39 @@ WHERE ServiceName = 'tokenwatt' AND IsMonotonic
 GROUP BY
     cityHash64(MetricName, ResourceAttributes['service.instance.id'], mapSort(Attributes)), StartTimeUnix`;
 
-const NAMES: Readonly<Record<GroupName, string>> = {
-  fleet: "",
-  gpu_model: "gpu_model",
-  server: "server_id",
-  model: "model",
-  tenant: "tenant",
+/** The columns of a group, clusters first: a name and what it is. */
+const COLUMNS: Readonly<Record<GroupName, Readonly<Record<string, string>>>> = {
+  fleet: {},
+  gpu_model: { gpu_model: "hw_model" },
+  server: { server_id: "attributes['tokenwatt.server.id']" },
+  replica: { host: "host", server_id: "attributes['tokenwatt.server.id']" },
+  model: { model: "attributes['gen_ai.request.model']" },
+  tenant: { tenant: "attributes['tokenwatt.tenant']" },
 };
 
 /** One KPI by one group, over [from, to); parameters `from` and `to` are instants. */
 export function kpiSql(kpi: Kpi, group: GroupName): string {
-  const name = NAMES[group];
+  const columns = Object.entries(COLUMNS[group]);
+  const names = ["cluster", ...columns.map(([name]) => name)];
   const money = totals[kpi.over].money === true;
   const [over, under] = [kpi.over, kpi.under].map((total) => totalSql(total, group));
   const quotient = `${kpi.factor === undefined ? "" : `${kpi.factor} * `}(${over}) / nullIf(${under}, 0)`;
   const value = `    ${kpi.complement === true ? `1 - ${quotient}` : quotient} AS ${kpi.name}`;
-  const key = name === "" ? [] : [`    ${keySql(group)} AS ${name}`];
+  const keys = columns.map(([name, is]) => (name === is ? `    ${name}` : `    ${is} AS ${name}`));
   // Tokens have no currency: with one price file there is one, and it names the column.
   const currency = money
     ? ["    anyIf(attributes['tokenwatt.currency'], attributes['tokenwatt.currency'] != '') AS currency"]
     : [];
-  const lines = ["SELECT", [...key, ...currency, value].join(",\n"), `FROM ${source(group)}`];
-  if (name !== "") lines.push(`GROUP BY ${name}`, `HAVING ${name} != ''`, `ORDER BY ${name}`);
+  const lines = ["SELECT", ["    cluster", ...keys, ...currency, value].join(",\n"), `FROM ${source(group)}`];
+  lines.push(`GROUP BY ${names.join(", ")}`);
+  if (columns.length > 0)
+    lines.push(
+      `HAVING ${names
+        .slice(1)
+        .map((name) => `${name} != ''`)
+        .join(" AND ")}`,
+    );
+  lines.push(`ORDER BY ${names.join(", ")}`);
   return lines.join("\n");
 }
 
@@ -59,10 +71,6 @@ function source(group: GroupName): string {
     SELECT *, if(attributes['hw.model'] != '' OR attributes['tokenwatt.server.id'] = '', attributes['hw.model'],
         max(attributes['hw.model']) OVER (PARTITION BY instance, attributes['tokenwatt.server.id'])) AS hw_model
     FROM ${VIEW})`;
-}
-
-function keySql(group: GroupName): string {
-  return group === "gpu_model" ? "hw_model" : `attributes['${groups[group][0]}']`;
 }
 
 function totalSql(name: TotalName, group: GroupName): string {

@@ -92,7 +92,10 @@ const sre: Dashboard = {
           expr: `sum(rate(${time}${at('tokenwatt_gpu_state="token_active"')}[${R}])) / sum(rate(${time}${at('tokenwatt_gpu_state!="unobserved"')}[${R}]))`,
           legend: "token-active",
         },
-        { expr: kpi("token_active_utilization", "fleet", R), legend: "token-active of allocated" },
+        {
+          expr: kpi("token_active_utilization", "fleet", R),
+          legend: "token-active of allocated {{k8s_cluster_name}}",
+        },
       ],
     },
     {
@@ -166,7 +169,7 @@ const sre: Dashboard = {
       type: "timeseries",
       unit: "short",
       queries: [
-        { expr: kpi("coverage", "fleet", R), legend: "observed share" },
+        { expr: kpi("coverage", "fleet", R), legend: "observed share {{k8s_cluster_name}}" },
         {
           expr: `sum(rate(${seriesName("tokenwatt.unmatched_tokens")}${host}[${R}])) / sum(rate(${tokens}${host}[${R}]))`,
           legend: "unmatched tokens",
@@ -319,7 +322,7 @@ const finance: Dashboard = {
       queries: [
         {
           expr: kpi("cost_per_million_tokens", "fleet", RANGE),
-          legend: "{{tokenwatt_currency}}",
+          legend: "{{tokenwatt_currency}} {{k8s_cluster_name}}",
           instant: true,
         },
       ],
@@ -357,7 +360,11 @@ const finance: Dashboard = {
     },
     kpiPanel("gross_margin", "fleet", "{{tokenwatt_currency}}", "percentunit", {
       queries: [
-        { expr: kpi("gross_margin", "fleet", RANGE), legend: "{{tokenwatt_currency}}", instant: true },
+        {
+          expr: kpi("gross_margin", "fleet", RANGE),
+          legend: "{{tokenwatt_currency}} {{k8s_cluster_name}}",
+          instant: true,
+        },
       ],
       type: "stat",
       width: 6,

@@ -30,7 +30,7 @@ export interface Dashboard {
 }
 
 /** Matchers of the dashboard's variables, for every expression over raw series. */
-export const SELECTED = ['host_name=~"$host"'];
+export const SELECTED = ['k8s_cluster_name=~"$cluster"', 'host_name=~"$host"'];
 
 const HEIGHT = 8;
 const SOURCE = { type: "prometheus", uid: "$source" };
@@ -115,6 +115,7 @@ function variables(): object[] {
   });
   return [
     { name: "source", type: "datasource", query: "prometheus", label: "Data source" },
+    query("cluster", "k8s_cluster_name"),
     query("host", "host_name"),
   ];
 }

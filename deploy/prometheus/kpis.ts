@@ -10,13 +10,14 @@ export interface Selector {
 }
 
 /** What a total is summed over. */
-export type GroupName = "fleet" | "gpu_model" | "server" | "model" | "tenant";
+export type GroupName = "fleet" | "gpu_model" | "server" | "replica" | "model" | "tenant";
 
-/** A group: the attributes that name it. */
+/** A group: the attributes that name it. A replica is a server on one host; `host.name` is of the resource. */
 export const groups: Readonly<Record<GroupName, readonly string[]>> = {
   fleet: [],
   gpu_model: ["hw.model"],
   server: ["tokenwatt.server.id"],
+  replica: ["host.name", "tokenwatt.server.id"],
   model: ["gen_ai.request.model"],
   tenant: ["tokenwatt.tenant"],
 };
@@ -39,12 +40,18 @@ const observed = [{ attribute: "tokenwatt.gpu.state", is: ["unobserved", "unattr
 const output = [{ attribute: "tokenwatt.token.kind", is: ["output"] }];
 const uncached = [{ attribute: "tokenwatt.token.kind", is: ["input_cached"], not: true }];
 
-const everywhere = (metric: string) => ({ fleet: metric, gpu_model: metric, server: metric, model: metric });
+const ofServer = (metric: string) => ({ server: metric, replica: metric });
+const everywhere = (metric: string) => ({
+  fleet: metric,
+  gpu_model: metric,
+  model: metric,
+  ...ofServer(metric),
+});
 const engine = everywhere("tokenwatt.tokens");
 const unmatched = everywhere("tokenwatt.unmatched_tokens");
 const gpuTime = { fleet: "tokenwatt.gpu.time", gpu_model: "tokenwatt.gpu.time" };
 const gpuEnergy = { fleet: "tokenwatt.gpu.energy", gpu_model: "tokenwatt.gpu.energy" };
-const priced = (metric: string) => ({ fleet: metric, server: metric });
+const priced = (metric: string) => ({ fleet: metric, ...ofServer(metric) });
 const gateway = {
   fleet: "tokenwatt.gateway.tokens",
   model: "tokenwatt.gateway.tokens",
@@ -59,20 +66,20 @@ const table = {
   matched_tokens: { metric: engine, less: "unmatched_tokens" },
   matched_output_tokens: { metric: engine, where: output, less: "unmatched_output_tokens" },
   matched_uncached_tokens: { metric: engine, where: uncached, less: "unmatched_uncached_tokens" },
-  allocated_seconds: { metric: { ...gpuTime, server: "tokenwatt.server.gpu_time" }, where: allocated },
+  allocated_seconds: { metric: { ...gpuTime, ...ofServer("tokenwatt.server.gpu_time") }, where: allocated },
   known_seconds: {
-    metric: { ...gpuTime, server: "tokenwatt.server.gpu_time" },
+    metric: { ...gpuTime, ...ofServer("tokenwatt.server.gpu_time") },
     where: [...allocated, { attribute: "tokenwatt.method", is: ["unknown"], not: true }],
   },
   model_seconds: { metric: { model: "tokenwatt.model.gpu_time" } },
   token_active_seconds: {
-    metric: { ...gpuTime, server: "tokenwatt.server.gpu_time" },
+    metric: { ...gpuTime, ...ofServer("tokenwatt.server.gpu_time") },
     where: states("token_active"),
   },
   observed_seconds: { metric: gpuTime, where: observed },
   gpu_seconds: { metric: gpuTime },
   busy_seconds: { metric: { fleet: "tokenwatt.gpu.busy_time", gpu_model: "tokenwatt.gpu.busy_time" } },
-  allocated_joules: { metric: { ...gpuEnergy, server: "tokenwatt.server.energy" }, where: allocated },
+  allocated_joules: { metric: { ...gpuEnergy, ...ofServer("tokenwatt.server.energy") }, where: allocated },
   model_joules: { metric: { model: "tokenwatt.model.energy" } },
   observed_joules: { metric: gpuEnergy, where: observed },
   idle_joules: { metric: gpuEnergy, where: states("free", "parked") },
@@ -106,7 +113,7 @@ export interface Kpi {
 
 const HOUR = 3600;
 const boards: readonly GroupName[] = ["fleet", "gpu_model"];
-const holders: readonly GroupName[] = ["fleet", "gpu_model", "server"];
+const holders: readonly GroupName[] = ["fleet", "gpu_model", "server", "replica"];
 
 export const kpis: readonly Kpi[] = [
   {
@@ -233,7 +240,7 @@ export const kpis: readonly Kpi[] = [
     name: "gross_margin",
     title: "Gross margin: 1 - cost / revenue",
     unit: "ratio",
-    groups: ["fleet", "server"],
+    groups: ["fleet", "server", "replica"],
     over: "cost",
     under: "revenue",
     complement: true,

@@ -1,5 +1,6 @@
 // KPIs as PromQL over raw series, for any window and group: `promql(kpi, "server", "5m")`.
-// Labels are those of a scrape and of an OTLP ingest alike. `cluster`, where there is such a label, is kept.
+// Labels are those of a scrape and of an OTLP ingest alike. Clusters are kept apart: by k8s_cluster_name, which the agent
+// sends, and by `cluster`, where Prometheus adds such a label of its own.
 import { findMetric } from "../../agent/export/metrics/metrics.ts";
 import { prometheusLabel, prometheusName } from "../../agent/export/metrics/prometheus-names.ts";
 import type { GroupName, Kpi, Selector, Total, TotalName } from "./kpis.ts";
@@ -12,10 +13,13 @@ export function seriesName(metric: string): string {
   return prometheusName(found);
 }
 
-/** The labels a group is summed by, `by (cluster, ...)`. */
+/** The labels that keep clusters apart; one that nothing adds is empty everywhere, and changes nothing. */
+export const clusterLabels: readonly string[] = ["cluster", prometheusLabel("k8s.cluster.name")];
+
+/** The labels a group is summed by, clusters first. */
 export function groupLabels(group: GroupName, money = false): string[] {
   const keys = [...groups[group], ...(money ? ["tokenwatt.currency"] : [])];
-  return ["cluster", ...keys.map(prometheusLabel)];
+  return [...clusterLabels, ...keys.map(prometheusLabel)];
 }
 
 /** A sum of rates over one group; `extra` are matchers of the reader's own, for example dashboard variables. */
@@ -63,9 +67,9 @@ export function kpiPromql(kpi: Kpi, group: GroupName, window: string, extra: rea
 }
 
 function withGpuModel(rate: string): string {
-  const server = "job, instance, tokenwatt_server_id";
+  const server = [...clusterLabels, "job", "instance", "tokenwatt_server_id"].join(", ");
   return (
-    `sum by (cluster, ${server}) (${rate}) * on (${server}) group_left (hw_model) ` +
+    `sum by (${server}) (${rate}) * on (${server}) group_left (hw_model) ` +
     `group by (${server}, hw_model) (${seriesName("tokenwatt.tokens")})`
   );
 }

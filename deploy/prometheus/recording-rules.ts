@@ -67,14 +67,14 @@ function kpiRules(window: string): Rule[] {
 
 /** Intensity = capacity utilisation per token-active utilisation. */
 function intensityRules(window: string): Rule[] {
-  return (["fleet", "gpu_model", "server"] as const).map((group) => ({
+  return (["fleet", "gpu_model", "server", "replica"] as const).map((group) => ({
     record: kpiRecord("intensity", group, window),
     expr: `${kpiRecord("capacity_utilization", group, window)} / (${kpiRecord("token_active_utilization", group, window)} > 0)`,
   }));
 }
 
 function latencyRules(): Rule[] {
-  return (["server", "model"] as const).flatMap((group) =>
+  return (["server", "replica", "model"] as const).flatMap((group) =>
     latencies.flatMap((metric) => {
       const name = seriesName(metric);
       const needed = groups[group].map((key) => `${prometheusLabel(key)}!=""`).join(",");

@@ -41,7 +41,17 @@ export function knownSeries(): Set<string> {
 export function knownLabels(): Set<string> {
   const own = metrics.flatMap((metric) => metric.attributes.map(prometheusLabel));
   const self = ["tokenwatt_destination", "tokenwatt_source", "reason", "cpu_mode"];
-  const added = ["job", "instance", "cluster", "host_name", "k8s_node_name", "le", "node", "state"];
+  const added = [
+    "job",
+    "instance",
+    "cluster",
+    "host_name",
+    "k8s_node_name",
+    "k8s_cluster_name",
+    "le",
+    "node",
+    "state",
+  ];
   return new Set([...own, ...self, ...added, "label_nvidia_com_gpu_present"]);
 }
 

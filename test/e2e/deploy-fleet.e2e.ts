@@ -24,7 +24,11 @@ const EMPTY_IN_DEMO = [
 ];
 
 const filled = (expr: string): string =>
-  expr.replaceAll("$host", ".*").replaceAll("$__rate_interval", "1m").replaceAll("$__range", "5m");
+  expr
+    .replaceAll("$host", ".*")
+    .replaceAll("$cluster", ".*")
+    .replaceAll("$__rate_interval", "1m")
+    .replaceAll("$__range", "5m");
 
 describe.skipIf(prometheus === undefined || otelcol === undefined)("a fleet with the shipped files", () => {
   let fleet: Fleet;

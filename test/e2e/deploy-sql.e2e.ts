@@ -21,12 +21,13 @@ function rows(
   attributes: Record<string, string>,
   start: number,
   points: readonly (readonly [number, number])[],
+  from: Record<string, string> = { "service.instance.id": "i1", "host.name": "gpu-1" },
 ): string[] {
   const map = (entries: Record<string, string>) =>
     `{${Object.entries(entries)
       .map(([key, value]) => `'${key}':'${value}'`)
       .join(",")}}`;
-  const resource = map({ "service.instance.id": "i1", "host.name": "gpu-1" });
+  const resource = map(from);
   const at = (seconds: number) => `toDateTime64(${FROM + seconds}, 9)`;
   return points.map(
     ([time, value]) =>
@@ -80,6 +81,41 @@ const DATA = [
   ]),
 ];
 
+/** Another cluster, whose host, GPU and server have the same names. */
+const west = { "service.instance.id": "i2", "host.name": "gpu-1", "k8s.cluster.name": "west" };
+DATA.push(
+  ...rows(
+    "tokenwatt.tokens",
+    output,
+    -9000,
+    [
+      [-10, 0],
+      [3590, 50_000],
+    ],
+    west,
+  ),
+  ...rows(
+    "tokenwatt.gpu.time",
+    state("token_active"),
+    -9000,
+    [
+      [-10, 0],
+      [3590, 3600],
+    ],
+    west,
+  ),
+  ...rows(
+    "tokenwatt.server.gpu_time",
+    { ...server, ...state("token_active") },
+    -9000,
+    [
+      [-10, 0],
+      [3590, 1800],
+    ],
+    west,
+  ),
+);
+
 describe.skipIf(python === undefined || !existsSync(python))("docs/queries.md as SQL", () => {
   const literal = (sql: string): string =>
     sql
@@ -120,6 +156,17 @@ print(json.dumps(answers))`;
     expect(one("token_active_utilization by fleet", "token_active_utilization")).toBe(0.5);
     expect(one("tokens_per_joule by fleet", "tokens_per_joule")).toBe(2);
     expect(one("cost_per_million_tokens by fleet", "cost_per_million_tokens")).toBe(1.5);
-    expect(answers["gross_margin by fleet"]).toMatchObject([{ gross_margin: null }]);
+    expect(answers["gross_margin by fleet"]).toMatchObject([{ gross_margin: null }, { cluster: "west" }]);
+  });
+
+  test("clusters stay apart, and replicas of a server too", () => {
+    expect(answers["tokens_per_gpu_hour by server"]).toEqual([
+      { cluster: "", server_id: "chat", tokens_per_gpu_hour: 3_600_000 },
+      { cluster: "west", server_id: "chat", tokens_per_gpu_hour: 100_000 },
+    ]);
+    expect(answers["tokens_per_gpu_hour by replica"]).toEqual([
+      { cluster: "", host: "gpu-1", server_id: "chat", tokens_per_gpu_hour: 3_600_000 },
+      { cluster: "west", host: "gpu-1", server_id: "chat", tokens_per_gpu_hour: 100_000 },
+    ]);
   });
 });

@@ -7,8 +7,13 @@ import { prometheusLabel, prometheusName } from "../../agent/export/metrics/prom
 import { createPrometheusWriter, negotiate, withoutTenants } from "../../agent/export/prometheus.ts";
 import { arbitrarySnapshot, point, snapshot, T0 } from "./snapshots.ts";
 
-const resource = { "service.name": "tokenwatt", "host.name": "gpu-1", "k8s.node.name": "node-a" };
-const labels = 'host_name="gpu-1",k8s_node_name="node-a"';
+const resource = {
+  "service.name": "tokenwatt",
+  "host.name": "gpu-1",
+  "k8s.node.name": "node-a",
+  "k8s.cluster.name": "east",
+};
+const labels = 'host_name="gpu-1",k8s_cluster_name="east",k8s_node_name="node-a"';
 
 describe("prometheusName()", () => {
   test("is the golden list", async () => {
@@ -48,10 +53,10 @@ describe("createPrometheusWriter()", () => {
     expect(writer.write(given, "prometheus")).toBe(
       `# HELP target_info Target metadata
 # TYPE target_info gauge
-target_info{host_name="gpu-1",k8s_node_name="node-a",service_name="tokenwatt"} 1
+target_info{host_name="gpu-1",k8s_cluster_name="east",k8s_node_name="node-a",service_name="tokenwatt"} 1
 # HELP tokenwatt_gpu_time_seconds_total Seconds of a GPU by the one state it was in; the six states sum to wall time
 # TYPE tokenwatt_gpu_time_seconds_total counter
-tokenwatt_gpu_time_seconds_total{host_name="gpu-1",hw_id="GPU-\\"1\\"\\\\\\n",k8s_node_name="node-a"} 1.5
+tokenwatt_gpu_time_seconds_total{host_name="gpu-1",hw_id="GPU-\\"1\\"\\\\\\n",k8s_cluster_name="east",k8s_node_name="node-a"} 1.5
 # HELP tokenwatt_server_queue_time_seconds Time a request waited at the server
 # TYPE tokenwatt_server_queue_time_seconds histogram
 tokenwatt_server_queue_time_seconds_bucket{${labels},le="0.5"} 1
