@@ -31,7 +31,7 @@ import {
 } from "./level.ts";
 import { prefillNanosMax } from "./prefill.ts";
 import { learnRates } from "./rates.ts";
-import { stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
+import { pauseOf, stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
 
 /** What an estimator knows from the beginning. */
 export interface ActivityOptions {
@@ -190,7 +190,7 @@ function evaluate(
   const { credits, polls, windows, peers, plateau } = activity;
   const start = Math.min(polls[0]?.at ?? until, until);
   const horizon = Math.max(until, polls.at(-1)?.at ?? until, windows.at(-1)?.to ?? until);
-  const runs = workRuns(windows, gaugesOf(activity), start, until, plateau);
+  const runs = workRuns(windows, gaugesOf(activity), start, until, plateau, pauseOf(activity));
   const intervals = pollIntervals(polls, progress, runs, peers, horizon, credits);
   const cannotSay = progress !== "step" && polls.at(-1)?.inFlight === undefined;
   if (cannotSay && polls.at(-1)?.activeNanos === undefined) return { intervals, claims: [], contested: [] };

@@ -5,7 +5,14 @@ import type { Activity, PollInterval, WorkRun } from "./evidence.ts";
 import { gaugesOf } from "./evidence.ts";
 import { pollIntervals } from "./intervals.ts";
 import { prefillNanosMax } from "./prefill.ts";
-import { longPauseNanos, preparationPause, stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
+import {
+  longPauseNanos,
+  pauseOf,
+  preparationPause,
+  stepPauseNanos,
+  workingBusyRatio,
+  workRuns,
+} from "./runs.ts";
 
 /** Returns the start of the stretch that the next window or the next poll may still explain, Infinity for none. */
 export function heldOpenFrom(activity: Activity): Nanos {
@@ -13,7 +20,14 @@ export function heldOpenFrom(activity: Activity): Nanos {
   const last = polls.at(-1);
   if (last === undefined) return Infinity;
   const reached = windows.at(-1)?.to ?? last.at;
-  const runs = workRuns(windows, gaugesOf(activity), windows[0]?.from ?? reached, reached, plateau);
+  const runs = workRuns(
+    windows,
+    gaugesOf(activity),
+    windows[0]?.from ?? reached,
+    reached,
+    plateau,
+    pauseOf(activity),
+  );
   const intervals = pollIntervals(polls, last.progress, runs, peers, last.at, credits);
   return Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
 }

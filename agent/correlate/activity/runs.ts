@@ -4,7 +4,7 @@
 // Who the work belongs to is not decided here.
 
 import type { Nanos, ServerPoll } from "../../model.ts";
-import type { ActivityWindow, WorkRun } from "./evidence.ts";
+import type { Activity, ActivityWindow, WorkRun } from "./evidence.ts";
 
 /** Share of a window from which on the GPU counts as working. */
 export const workingBusyRatio = 0.01;
@@ -20,7 +20,8 @@ const edgeNanos = 200_000_000;
 /**
  * Returns the runs of work in `[from, to)`, in order and apart, built from `windows` (in order, apart). Stretches
  * without any window longer than a step pause become runs with `seen` false; `to` must not lie past what the windows can
- * have reached while the GPU is live. `plateau` is the busy share to divide by where a run has a single window.
+ * have reached while the GPU is live. `plateau` is the busy share to divide by where a run has a single window,
+ * `pauseNanos` the longest pause that does not end a run.
  */
 export function workRuns(
   windows: readonly ActivityWindow[],
@@ -28,6 +29,7 @@ export function workRuns(
   from: Nanos,
   to: Nanos,
   plateau: number | undefined,
+  pauseNanos: Nanos = stepPauseNanos,
 ): WorkRun[] {
   const runs: WorkRun[] = [];
   let reached = from;
@@ -47,7 +49,7 @@ export function workRuns(
       joins(windows[last] as ActivityWindow, windows[last + 1] as ActivityWindow)
     )
       last++;
-    add(runs, polls, edged(windows, index, last, plateau));
+    add(runs, polls, edged(windows, index, last, plateau), pauseNanos);
     reached = Math.max(reached, (windows[last] as ActivityWindow).to);
     index = last + 1;
   }
@@ -91,9 +93,14 @@ function filled(window: ActivityWindow, plateau: number): number {
 }
 
 /** Appends a run, or lengthens the last one over a pause that belongs to it. */
-function add(runs: WorkRun[], polls: readonly ServerPoll[], run: WorkRun): void {
+function add(
+  runs: WorkRun[],
+  polls: readonly ServerPoll[],
+  run: WorkRun,
+  pauseNanos: Nanos = stepPauseNanos,
+): void {
   const last = runs.at(-1);
-  if (last?.seen && run.seen && bridges(polls, last, run)) {
+  if (last?.seen && run.seen && bridges(polls, last, run, pauseNanos)) {
     runs[runs.length - 1] = { from: last.from, to: run.to, seen: true };
     return;
   }
@@ -101,10 +108,10 @@ function add(runs: WorkRun[], polls: readonly ServerPoll[], run: WorkRun): void 
 }
 
 /** A pause between steps, a pause a poll saw with a request in flight, or one in the preparation of a first request. */
-function bridges(polls: readonly ServerPoll[], last: WorkRun, next: WorkRun): boolean {
+function bridges(polls: readonly ServerPoll[], last: WorkRun, next: WorkRun, pauseNanos: Nanos): boolean {
   const pause = next.from - last.to;
-  if (pause <= stepPauseNanos) return true;
-  if (pause > firstPauseNanos) return false;
+  if (pause <= pauseNanos) return true;
+  if (pause > firstPauseNanos || pauseNanos < stepPauseNanos) return false;
   const from = last.to + edgeNanos;
   const to = next.from - edgeNanos;
   const flying = polls.some((poll) => poll.at >= from && poll.at <= to && (poll.inFlight ?? 0) > 0);
@@ -138,4 +145,9 @@ function tokensOf(poll: ServerPoll): number {
 /** Returns the run that crosses an instant, undefined where none does. */
 export function crossing(runs: readonly WorkRun[], at: Nanos): WorkRun | undefined {
   return runs.find((run) => run.seen && run.from < at && run.to > at);
+}
+
+/** The longest pause inside a request. On one of several GPUs of a server an idle window is none: a rank waits there. */
+export function pauseOf({ hasOthers }: Activity): Nanos {
+  return hasOthers ? 0 : stepPauseNanos;
 }
