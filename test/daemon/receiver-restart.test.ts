@@ -146,7 +146,7 @@ describe("an agent that is started again", () => {
       const first = await live(state);
       const clock = systemClock();
       const began = clock.unixNanos(clock.now());
-      const start = Number(began) + 600e9;
+      const start = Number(began) + 50e9;
       expect(await report(first.socket("usage-reports"), ["a", "b"], began)).toMatchObject({ accepted: 2n });
       await push(first.socket("otlp"), 100, start, start + 1e9);
       // Killed: everything that was answered is on disk, whatever a stop would still have written.
