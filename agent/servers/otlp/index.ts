@@ -60,9 +60,10 @@ export function openOtlp(entry: Entry, context: SourceContext): ReceiverSource {
     };
     const chosen = new Map(memory.restored("signals").map(({ name, value }) => [name, value as Signal]));
     for (const signal of entry.signals) {
-      const claim: Claim = (service) => {
+      const claim: Claim = (service, chooses = true) => {
         const known = chosen.get(service);
         if (known !== undefined) return known === signal;
+        if (!chooses) return true;
         const [oldest] = chosen.size >= SENDERS_MAX ? chosen.keys() : [];
         if (oldest !== undefined) {
           chosen.delete(oldest);

@@ -20,8 +20,8 @@ const FUTURE_NANOS = 60e9;
 /** What the bytes of known series may take; beyond it they are met again, and found again by their meaning. */
 const KEY_BYTES_MAX = 32 * 1024 * 1024;
 
-/** Senders: whether a service's usage is read from this signal (each is read from one alone). */
-export type Claim = (service: string) => boolean;
+/** Senders: whether a service's usage is read from this signal (each is read from one alone); only what `chooses` decides it. */
+export type Claim = (service: string, chooses?: boolean) => boolean;
 
 interface Sender {
   /** Hash of its attributes in order: the sender's identity, over restarts of either side. */

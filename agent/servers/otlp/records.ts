@@ -135,7 +135,9 @@ export class RecordsReader {
     const usage = usageOf(attributes) ?? failedCall(attributes, outcome);
     if (usage === undefined) return 0;
     const service = `${resource.get("service.name") ?? ""} ${resource.get("service.instance.id") ?? ""}`;
-    if (found.length >= RECORDS_MAX || !claim(service)) return 1;
+    // Without a token it says nothing of which signal counts for its service, and takes the choice from no other.
+    const counts = Object.values(usage.tokens ?? {}).some((amount) => amount > 0);
+    if (found.length >= RECORDS_MAX || !claim(service, counts)) return 1;
     const duration = start > 0 && end > start ? (end - start) / 1e9 : undefined;
     found.push({
       id: span === "" ? "" : `${trace}${span}`,
