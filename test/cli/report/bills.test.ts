@@ -12,7 +12,7 @@ import type { Outcome, TokenKind, UsagePiece } from "../../../agent/model.ts";
 import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
-import { factsOf } from "../../meter/fixtures.ts";
+import { factsOf, intervalOf, moved } from "../../meter/fixtures.ts";
 import { runCommand } from "../capture-io.ts";
 import { parseCsv } from "./parse-csv.ts";
 
@@ -44,6 +44,8 @@ interface Record {
   readonly endpoint: string;
   readonly model: string;
   readonly outcome: Outcome;
+  /** Read from a gateway's page, which has no time of its own: booked in the interval it was read in. */
+  readonly isOnPage: boolean;
   /** Minutes after it arrived at which it is taken back; undefined = it stays. */
   readonly takenBack: number | undefined;
   readonly tokens: Partial<{ [K in TokenKind]: number }>;
@@ -84,6 +86,7 @@ const record: fc.Arbitrary<Record> = fc.record({
   endpoint: fc.constantFrom("chat", "", "other"),
   model: fc.constantFrom(...models),
   outcome: fc.constantFrom(...outcomes),
+  isOnPage: fc.boolean(),
   takenBack: fc.oneof(
     { weight: 4, arbitrary: fc.constant(undefined) },
     { weight: 1, arbitrary: fc.integer({ min: 0, max: 60 * 24 }) },
@@ -238,7 +241,18 @@ function play(one: Case, folder: string): void {
       at: unixNanos(record.used * MINUTE * 1e6),
       takesBack,
     };
-    books.postUsage("gateway", [piece], facts, now * MINUTE * 1e6);
+    if (record.isOnPage && record.late === 0 && record.takenBack === undefined) {
+      const { outcome, tokens } = record;
+      const increment = moved({
+        ...record,
+        late: false,
+        server: "g",
+        family: "gateway",
+        tokensByOutcome: { [outcome]: tokens },
+      });
+      const from = now * 60;
+      books.post(intervalOf({ from, to: from + 1, increments: [increment] }), facts);
+    } else books.postUsage("gateway", [piece], facts, now * MINUTE * 1e6);
   }
   beat(60 * 24 * 5);
   database.close();
@@ -291,6 +305,7 @@ function dropEmpty(sums: Sums): void {
 }
 
 function femto(decimal: string): bigint {
+  if (decimal.startsWith("-")) return -femto(decimal.slice(1));
   const [whole = "0", fraction = ""] = decimal.split(".");
   expect(fraction.length).toBeLessThanOrEqual(15);
   return BigInt(whole) * FEMTO + BigInt(fraction.padEnd(15, "0"));
