@@ -1,9 +1,9 @@
 // deploy/docs/queries.md: every KPI as PromQL and SQL, written from prometheus/kpis.ts.
-import { increaseView, kpiSql } from "./collector/sql.ts";
-import type { GroupName, Kpi } from "./prometheus/kpis.ts";
-import { kpis, latencies } from "./prometheus/kpis.ts";
-import { kpiPromql, seriesName } from "./prometheus/promql.ts";
-import { kpiRecord } from "./prometheus/recording-rules.ts";
+import { increaseView, kpiSql, percentileSql, stepView, usageSql } from "./collector/sql.ts";
+import type { GroupName, Kpi, Usage } from "./prometheus/kpis.ts";
+import { gatewayLatencies, kpis, latencies, usages } from "./prometheus/kpis.ts";
+import { kpiPromql, seriesName, totalPromql } from "./prometheus/promql.ts";
+import { kpiRecord, totalRecord } from "./prometheus/recording-rules.ts";
 
 const HEAD = `# Queries
 
@@ -14,16 +14,49 @@ value. Tokens of gateways and engines are two families and never added. A server
 \`tokenwatt_server_id\` (\`attributes['tokenwatt.server.id']\`): give it one id on all of them, and the sums below are its own.
 
 PromQL: replace the window at will. The recording rules hold the same over 5 minutes and 1 hour under the name given.
-SQL: ClickHouse, tables of the Collector's exporter, one view; \`from\` and \`to\` are parameters (\`--param_from=...\`).
+SQL: ClickHouse, tables of the Collector's exporter, two views; \`from\` and \`to\` are parameters (\`--param_from=...\`).
 
 \`\`\`sql
 ${increaseView};
+
+${stepView};
 \`\`\`
 `;
 
 /** The page. */
 export function queriesPage(): string {
-  return [HEAD, ...kpis.map(section), latencySection(), reconciliation()].join("\n");
+  return [HEAD, ...usages.map(usageSection), ...kpis.map(section), latencySection(), reconciliation()].join(
+    "\n",
+  );
+}
+
+function usageSection({ groups, rate, title, total }: Usage): string {
+  const by = groups.map((group) => {
+    const name = group.replace("_", " ");
+    return `<details><summary>by ${name}</summary>
+
+A day that ends now; its rate is ${rate}, recorded as \`${totalRecord(total, group, "5m")}\` and \`${totalRecord(total, group, "1h")}\`.
+
+\`\`\`promql
+${totalPromql(total, group, "1d", [], "increase")}
+${totalPromql(total, group, "5m")}
+\`\`\`
+
+\`\`\`sql
+${usageSql(total, group, "day")};
+\`\`\`
+
+</details>
+`;
+  });
+  return [
+    `## ${title}`,
+    "",
+    "Hours, days and months of any time zone are SQL's: `toStartOfHour`, `toStartOfDay` or `toStartOfMonth`, and `zone` such as",
+    "`Europe/Berlin`. PromQL knows windows: `[1h]` at the full hour, `[1d]` at midnight, the month's days at its end.",
+    "",
+    ...by,
+  ].join("\n");
 }
 
 function section(kpi: Kpi): string {
@@ -57,13 +90,23 @@ ${body(kpi, group)}
 function latencySection(): string {
   const names = latencies.map((name) => `\`${seriesName(name)}\``).join(", ");
   const example = seriesName(latencies[0] ?? "");
+  const customers = gatewayLatencies.map((name) => `\`${seriesName(name)}\``).join(", ");
   return `## Percentiles
 
-p50, p90, p95 and p99 of ${names} are recorded by server and by model. Buckets are as the servers publish them: sum only
+p50, p90, p95 and p99 of ${names} are recorded by server, replica and model; of
+${customers}, what customers saw, by model, endpoint and tenant. Buckets are as the servers publish them: sum only
 servers of one kind and version.
 
 \`\`\`promql
 histogram_quantile(0.95, sum by (tokenwatt_server_id, le) (rate(${example}_bucket[5m])))
+\`\`\`
+
+\`\`\`sql
+${percentileSql(latencies[0] ?? "", "server", 95)};
+\`\`\`
+
+\`\`\`sql
+${percentileSql(gatewayLatencies[0] ?? "", "endpoint", 95)};
 \`\`\`
 `;
 }

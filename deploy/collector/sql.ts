@@ -1,6 +1,6 @@
 // The same KPIs as SQL over ClickHouse tables of the Collector's exporter (otel_metrics_sum).
 // A cumulative series becomes an increase in the view tokenwatt_increase; everything else is sums of that.
-import type { GroupName, Kpi, Selector, TotalName } from "../prometheus/kpis.ts";
+import type { GroupName, Kpi, Selector, Total, TotalName } from "../prometheus/kpis.ts";
 import { totals } from "../prometheus/kpis.ts";
 
 /**
@@ -26,6 +26,8 @@ WHERE ServiceName = 'tokenwatt' AND IsMonotonic
 GROUP BY
     cityHash64(MetricName, ResourceAttributes['service.instance.id'], mapSort(Attributes)), StartTimeUnix`;
 
+const CURRENCY = "attributes['tokenwatt.currency']";
+
 /** The columns of a group, clusters first: a name and what it is. */
 const COLUMNS: Readonly<Record<GroupName, Readonly<Record<string, string>>>> = {
   fleet: {},
@@ -34,21 +36,26 @@ const COLUMNS: Readonly<Record<GroupName, Readonly<Record<string, string>>>> = {
   replica: { host: "host", server_id: "attributes['tokenwatt.server.id']" },
   model: { model: "attributes['gen_ai.request.model']" },
   tenant: { tenant: "attributes['tokenwatt.tenant']" },
+  endpoint: { endpoint: "attributes['tokenwatt.endpoint']" },
+  kind: { kind: "attributes['tokenwatt.token.kind']" },
+  outcome: { outcome: "attributes['tokenwatt.outcome']" },
 };
 
 /** One KPI by one group, over [from, to); parameters `from` and `to` are instants. */
 export function kpiSql(kpi: Kpi, group: GroupName): string {
   const columns = Object.entries(COLUMNS[group]);
   const names = ["cluster", ...columns.map(([name]) => name)];
-  const money = totals[kpi.over].money === true;
+  const ofTotals: readonly Total[] = [totals[kpi.over], totals[kpi.under]];
+  const money = ofTotals.some((total) => total.money === true);
   const [over, under] = [kpi.over, kpi.under].map((total) => totalSql(total, group));
   const quotient = `${kpi.factor === undefined ? "" : `${kpi.factor} * `}(${over}) / nullIf(${under}, 0)`;
-  const value = `    ${kpi.complement === true ? `1 - ${quotient}` : quotient} AS ${kpi.name}`;
+  const figure = kpi.complement === true ? `1 - ${quotient}` : quotient;
+  // Amounts of two currencies are never added: then there is no value.
+  const currencies = `uniqExactIf(${CURRENCY}, ${CURRENCY} != '')`;
+  const value = `    ${money ? `if(${currencies} > 1, NULL, ${figure})` : figure} AS ${kpi.name}`;
   const keys = columns.map(([name, is]) => (name === is ? `    ${name}` : `    ${is} AS ${name}`));
   // Tokens have no currency: with one price file there is one, and it names the column.
-  const currency = money
-    ? ["    anyIf(attributes['tokenwatt.currency'], attributes['tokenwatt.currency'] != '') AS currency"]
-    : [];
+  const currency = money ? [`    anyIf(${CURRENCY}, ${CURRENCY} != '') AS currency`] : [];
   const lines = ["SELECT", ["    cluster", ...keys, ...currency, value].join(",\n"), `FROM ${source(group)}`];
   lines.push(`GROUP BY ${names.join(", ")}`);
   if (columns.length > 0)
@@ -61,6 +68,89 @@ export function kpiSql(kpi: Kpi, group: GroupName): string {
   lines.push(`ORDER BY ${names.join(", ")}`);
   return lines.join("\n");
 }
+
+/**
+ * What every series gained at each of its points in [from, to), with the time of the point: for hours, days and months of any
+ * time zone. Sums of it are those of tokenwatt_increase.
+ */
+export const stepView = `CREATE VIEW IF NOT EXISTS tokenwatt_step AS
+SELECT * FROM (
+    SELECT
+        MetricName AS metric,
+        Attributes AS attributes,
+        ResourceAttributes['service.instance.id'] AS instance,
+        ResourceAttributes['host.name'] AS host,
+        ResourceAttributes['k8s.cluster.name'] AS cluster,
+        TimeUnix AS time,
+        Value - lagInFrame(Value, 1, if(StartTimeUnix >= {from:DateTime64(9)}, 0, Value)) OVER (
+            PARTITION BY MetricName, ResourceAttributes['service.instance.id'], mapSort(Attributes), StartTimeUnix
+            ORDER BY TimeUnix ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS step
+    FROM otel_metrics_sum
+    WHERE ServiceName = 'tokenwatt' AND IsMonotonic
+        AND TimeUnix > {from:DateTime64(9)} - INTERVAL 1 DAY AND TimeUnix <= {to:DateTime64(9)}
+        AND bitAnd(Flags, 1) = 0)
+WHERE time > {from:DateTime64(9)}`;
+
+/** A total by one group in each hour, day or month of the time zone {zone:String}, over [from, to). */
+export function usageSql(name: TotalName, group: GroupName, period: "hour" | "day" | "month"): string {
+  const total: Total = totals[name];
+  const columns = Object.entries(COLUMNS[group]);
+  const starts = { hour: "toStartOfHour", day: "toStartOfDay", month: "toStartOfMonth" };
+  // A point speaks of the time before it: one at midnight belongs to the day that ended.
+  const bucket = `${starts[period]}(toTimeZone(time - INTERVAL 1 NANOSECOND, {zone:String}))`;
+  const money = total.money === true ? { currency: "attributes['tokenwatt.currency']" } : {};
+  const keys = [...columns, ...Object.entries(money)];
+  const names = [period, "cluster", ...keys.map(([key]) => key)].join(", ");
+  const conditions = [`metric = '${total.metric[group]}'`, ...(total.where ?? []).map(condition)];
+  const keyTexts = keys.map(([key, is]) => (key === is ? `    ${key}` : `    ${is} AS ${key}`));
+  const rows = [`    ${bucket} AS ${period}`, "    cluster", ...keyTexts, `    sum(step) AS ${name}`];
+  const from = STEPS[group === "gpu_model" ? "gpu_model" : "plain"];
+  return [
+    "SELECT",
+    rows.join(",\n"),
+    `FROM ${from}`,
+    `WHERE ${conditions.join(" AND ")}`,
+    `GROUP BY ${names}`,
+    `ORDER BY ${names}`,
+  ].join("\n");
+}
+
+/** The percentile of a histogram's buckets by one group, over [from, to), in seconds: the bound its rank falls in. */
+export function percentileSql(metric: string, group: GroupName, percentile: number): string {
+  const columns = Object.entries(COLUMNS[group]);
+  const names = ["cluster", ...columns.map(([key]) => key)].join(", ");
+  const keys = columns.map(([key, is]) => `        ${is.replace("attributes", "Attributes")} AS ${key}`);
+  return `SELECT ${names},
+    arrayCumSum(counts) AS cumulative,
+    ${percentile / 100} * cumulative[-1] AS rank,
+    arrayFirstIndex(each -> each >= rank, cumulative) AS place,
+    -- Between two bounds the observations are taken to lie evenly; above the highest bound it is that bound.
+    if(place > length(bounds), bounds[-1], if(place = 1, 0, bounds[place - 1]) + (bounds[place] - if(place = 1, 0, bounds[place - 1]))
+        * (rank - if(place = 1, 0, cumulative[place - 1])) / counts[place]) AS p${percentile}
+FROM (
+    SELECT cluster, ${columns.map(([key]) => key).join(", ")}, ExplicitBounds AS bounds, sumForEach(gained) AS counts
+    FROM (
+        SELECT ResourceAttributes['k8s.cluster.name'] AS cluster,
+${keys.join(",\n")},
+            ExplicitBounds,
+            arrayMap((last, first) -> toInt64(last) - toInt64(first), argMax(BucketCounts, TimeUnix),
+                if(countIf(TimeUnix <= {from:DateTime64(9)}) > 0, argMaxIf(BucketCounts, TimeUnix, TimeUnix <= {from:DateTime64(9)}),
+                    if(any(StartTimeUnix) >= {from:DateTime64(9)}, arrayMap(each -> toUInt64(0), argMax(BucketCounts, TimeUnix)),
+                        argMin(BucketCounts, TimeUnix)))) AS gained
+        FROM otel_metrics_histogram
+        WHERE ServiceName = 'tokenwatt' AND MetricName = '${metric}'
+            AND TimeUnix > {from:DateTime64(9)} - INTERVAL 1 DAY AND TimeUnix <= {to:DateTime64(9)} AND bitAnd(Flags, 1) = 0
+        GROUP BY ${names}, ExplicitBounds, ResourceAttributes['service.instance.id'], mapSort(Attributes), StartTimeUnix)
+    GROUP BY ${names}, bounds)
+WHERE cumulative[-1] > 0
+ORDER BY ${names}`;
+}
+
+const STEP_VIEW = "tokenwatt_step(from = {from:DateTime64(9)}, to = {to:DateTime64(9)})";
+const STEPS = {
+  plain: STEP_VIEW,
+  gpu_model: `(SELECT *, attributes['hw.model'] AS hw_model FROM ${STEP_VIEW})`,
+};
 
 const VIEW = "tokenwatt_increase(from = {from:DateTime64(9)}, to = {to:DateTime64(9)})";
 

@@ -1,4 +1,4 @@
-// The three dashboards, by audience: who keeps it running, who plans capacity, who pays.
+// The dashboards, by audience: who keeps it running, who plans capacity, who pays. Who used what is in usage.ts.
 // KPIs come from prometheus/kpis.ts; where nothing is known a panel is empty, never 0.
 
 import type { GroupName } from "../prometheus/kpis.ts";
@@ -7,6 +7,7 @@ import { kpiPromql, seriesName } from "../prometheus/promql.ts";
 import { kpiRecord, totalRecord } from "../prometheus/recording-rules.ts";
 import type { Dashboard, Panel } from "./panels.ts";
 import { SELECTED } from "./panels.ts";
+import { usage } from "./usage.ts";
 
 const R = "$__rate_interval";
 const RANGE = "$__range";
@@ -467,4 +468,4 @@ const finance: Dashboard = {
 };
 
 /** All of them, by the file they are committed as. */
-export const dashboards: Readonly<Record<string, Dashboard>> = { sre, planner, finance };
+export const dashboards: Readonly<Record<string, Dashboard>> = { sre, planner, finance, usage };

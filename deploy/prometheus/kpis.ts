@@ -10,7 +10,16 @@ export interface Selector {
 }
 
 /** What a total is summed over. */
-export type GroupName = "fleet" | "gpu_model" | "server" | "replica" | "model" | "tenant";
+export type GroupName =
+  | "fleet"
+  | "gpu_model"
+  | "server"
+  | "replica"
+  | "model"
+  | "tenant"
+  | "endpoint"
+  | "kind"
+  | "outcome";
 
 /** A group: the attributes that name it. A replica is a server on one host; `host.name` is of the resource. */
 export const groups: Readonly<Record<GroupName, readonly string[]>> = {
@@ -20,6 +29,9 @@ export const groups: Readonly<Record<GroupName, readonly string[]>> = {
   replica: ["host.name", "tokenwatt.server.id"],
   model: ["gen_ai.request.model"],
   tenant: ["tokenwatt.tenant"],
+  endpoint: ["tokenwatt.endpoint"],
+  kind: ["tokenwatt.token.kind"],
+  outcome: ["tokenwatt.outcome"],
 };
 
 /** A sum over one metric, which may be another metric for another group. */
@@ -52,11 +64,15 @@ const unmatched = everywhere("tokenwatt.unmatched_tokens");
 const gpuTime = { fleet: "tokenwatt.gpu.time", gpu_model: "tokenwatt.gpu.time" };
 const gpuEnergy = { fleet: "tokenwatt.gpu.energy", gpu_model: "tokenwatt.gpu.energy" };
 const priced = (metric: string) => ({ fleet: metric, ...ofServer(metric) });
-const gateway = {
-  fleet: "tokenwatt.gateway.tokens",
-  model: "tokenwatt.gateway.tokens",
-  tenant: "tokenwatt.gateway.tokens",
-};
+const ofCustomers = (metric: string) => ({
+  fleet: metric,
+  model: metric,
+  tenant: metric,
+  endpoint: metric,
+  outcome: metric,
+});
+const gateway = { ...ofCustomers("tokenwatt.gateway.tokens"), kind: "tokenwatt.gateway.tokens" };
+const tenants = (metric: string) => ({ fleet: metric, model: metric, tenant: metric });
 
 const table = {
   tokens: { metric: engine },
@@ -87,6 +103,11 @@ const table = {
   billable_tokens: { metric: { ...everywhere("tokenwatt.billable_tokens") } },
   cost: { metric: { ...priced("tokenwatt.cost"), gpu_model: "tokenwatt.cost" }, money: true },
   revenue: { metric: priced("tokenwatt.revenue"), money: true },
+  revenue_earned: { metric: { fleet: "tokenwatt.revenue", model: "tokenwatt.revenue" }, money: true },
+  tenant_seconds: { metric: tenants("tokenwatt.tenant.gpu_time") },
+  tenant_joules: { metric: tenants("tokenwatt.tenant.energy") },
+  tenant_cost: { metric: tenants("tokenwatt.tenant.cost"), money: true },
+  gateway_requests: { metric: ofCustomers("tokenwatt.gateway.requests") },
   gateway_tokens: { metric: gateway },
   failed_gateway_tokens: {
     metric: gateway,
@@ -237,6 +258,14 @@ export const kpis: readonly Kpi[] = [
     under: "tokens",
   },
   {
+    name: "tokens_per_currency",
+    title: "Tokens per unit of money spent",
+    unit: "tokens",
+    groups: holders,
+    over: "tokens",
+    under: "cost",
+  },
+  {
     name: "gross_margin",
     title: "Gross margin: 1 - cost / revenue",
     unit: "ratio",
@@ -249,7 +278,7 @@ export const kpis: readonly Kpi[] = [
     name: "error_share",
     title: "Share of gateway tokens whose request did not end well",
     unit: "ratio",
-    groups: ["fleet", "model", "tenant"],
+    groups: ["fleet", "model", "tenant", "endpoint"],
     over: "failed_gateway_tokens",
     under: "gateway_tokens",
   },
@@ -269,6 +298,69 @@ export const kpis: readonly Kpi[] = [
     over: "idle_joules",
     under: "observed_joules",
   },
+];
+
+/** What was used, by whom: a sum of its own over any window and calendar, and its rate. */
+export interface Usage {
+  readonly total: TotalName;
+  readonly title: string;
+  /** What its rate is called: requests per second are QPS. */
+  readonly rate: string;
+  readonly groups: readonly GroupName[];
+}
+
+export const usages: readonly Usage[] = [
+  {
+    total: "gateway_tokens",
+    title: "Tokens used by customers",
+    rate: "tokens per second",
+    groups: ["tenant", "model", "endpoint", "kind", "outcome", "fleet"],
+  },
+  {
+    total: "gateway_requests",
+    title: "Requests of customers",
+    rate: "requests per second (QPS)",
+    groups: ["tenant", "model", "endpoint", "outcome", "fleet"],
+  },
+  {
+    total: "tokens",
+    title: "Tokens the engines processed",
+    rate: "tokens per second",
+    groups: ["model", "server", "replica", "gpu_model", "fleet"],
+  },
+  {
+    total: "tenant_seconds",
+    title: "GPU-seconds by customer",
+    rate: "GPUs in use",
+    groups: ["tenant", "model", "fleet"],
+  },
+  {
+    total: "tenant_joules",
+    title: "Joules by customer",
+    rate: "watts",
+    groups: ["tenant", "model", "fleet"],
+  },
+  {
+    total: "tenant_cost",
+    title: "Cost by customer",
+    rate: "money per second",
+    groups: ["tenant", "model", "fleet"],
+  },
+  {
+    total: "revenue_earned",
+    title: "Revenue",
+    rate: "money per second",
+    groups: ["model", "fleet"],
+  },
+];
+
+/** Histograms of what customers saw, recorded by model, endpoint and tenant. */
+export const gatewayLatencies: readonly string[] = [
+  "tokenwatt.gateway.time_to_first_token",
+  "tokenwatt.gateway.time_per_output_token",
+  "tokenwatt.gateway.inter_token_latency",
+  "tokenwatt.gateway.request_duration",
+  "tokenwatt.gateway.queue_time",
 ];
 
 /** Histograms whose p50, p90, p95 and p99 are recorded; bounds are passed through, so only equal ones may be summed. */

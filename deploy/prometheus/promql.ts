@@ -28,6 +28,7 @@ export function totalPromql(
   group: GroupName,
   window: string,
   extra: readonly string[] = [],
+  change: "rate" | "increase" = "rate",
 ): string {
   const total = totals[name];
   const metric = total.metric[group];
@@ -36,25 +37,26 @@ export function totalPromql(
   const needed = groups[group].map((key) => `${prometheusLabel(key)}!=""`);
   const own = total.gpuModelOfServer === true && group === "gpu_model";
   const matchers = [...(total.where ?? []).map(matcher), ...(own ? [] : needed), ...extra];
-  const rate = `rate(${seriesName(metric)}${braced(matchers)}[${window}])`;
+  const rate = `${change}(${seriesName(metric)}${braced(matchers)}[${window}])`;
   const sum = own
     ? `sum by (${labels.join(", ")}) (${withGpuModel(rate)})`
     : `sum by (${labels.join(", ")}) (${rate})`;
   if (total.less === undefined) return sum;
   // Without unmatched tokens nothing is taken away: the sum itself times 0 stands in.
-  return `(${sum} - (${totalPromql(total.less, group, window, extra)} or 0 * ${sum}))`;
+  return `(${sum} - (${totalPromql(total.less, group, window, extra, change)} or 0 * ${sum}))`;
 }
 
 /** Whether the KPI's totals are in money, so that the quotient is by currency. */
 export function inMoney(kpi: Kpi): boolean {
-  return totals[kpi.over].money === true;
+  return totals[kpi.over].money === true || totals[kpi.under].money === true;
 }
 
 /** A KPI from two expressions that are already summed by the group's labels. */
 export function quotient(kpi: Kpi, group: GroupName, over: string, under: string): string {
   const total = (name: TotalName): Total => totals[name];
-  const mixed = total(kpi.over).money === true && total(kpi.under).money !== true;
-  const joined = mixed ? ` on (${groupLabels(group).join(", ")}) group_left ()` : "";
+  const [ofMoney, byMoney] = [total(kpi.over).money === true, total(kpi.under).money === true];
+  const side = ofMoney ? "group_left" : "group_right";
+  const joined = ofMoney === byMoney ? "" : ` on (${groupLabels(group).join(", ")}) ${side} ()`;
   const factor = kpi.factor === undefined ? "" : `${kpi.factor} * `;
   const divided = `${factor}${over} /${joined} (${under} > 0)`;
   return kpi.complement === true ? `1 - ${divided}` : divided;

@@ -3,7 +3,7 @@
 import { stringify } from "yaml";
 import { prometheusLabel } from "../../agent/export/metrics/prometheus-names.ts";
 import type { GroupName, TotalName } from "./kpis.ts";
-import { groups, kpis, latencies, percentiles } from "./kpis.ts";
+import { gatewayLatencies, groups, kpis, latencies, percentiles, usages } from "./kpis.ts";
 import { groupLabels, quotient, seriesName, totalPromql } from "./promql.ts";
 
 interface Rule {
@@ -53,6 +53,12 @@ function totalRules(window: string): Rule[] {
       }
     }
   }
+  for (const { total, groups: by } of usages) {
+    for (const group of by) {
+      const record = totalRecord(total, group, window);
+      used.set(record, { record, expr: totalPromql(total, group, window) });
+    }
+  }
   return [...used.values()];
 }
 
@@ -74,8 +80,15 @@ function intensityRules(window: string): Rule[] {
 }
 
 function latencyRules(): Rule[] {
-  return (["server", "replica", "model"] as const).flatMap((group) =>
-    latencies.flatMap((metric) => {
+  return [
+    ...percentileRules(["server", "replica", "model"], latencies),
+    ...percentileRules(["model", "endpoint", "tenant"], gatewayLatencies),
+  ];
+}
+
+function percentileRules(by: readonly GroupName[], metrics: readonly string[]): Rule[] {
+  return by.flatMap((group) =>
+    metrics.flatMap((metric) => {
       const name = seriesName(metric);
       const needed = groups[group].map((key) => `${prometheusLabel(key)}!=""`).join(",");
       const buckets = `${group}:${name}_bucket:rate5m`;

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { kpis } from "../../deploy/prometheus/kpis.ts";
+import { kpis, usages } from "../../deploy/prometheus/kpis.ts";
 import { knownLabels, knownSeries, namesIn, rulesOf, unknownNames } from "./promql-names.ts";
 
 const deploy = fileURLToPath(new URL("../../deploy/", import.meta.url));
@@ -60,6 +60,49 @@ describe("recording rules", () => {
   });
   test("have one expression for each name", () => {
     expect(recorded.size).toBe(recording.length);
+  });
+});
+
+/** The rows that every operator asks for, and the figures that answer them. */
+const rows: readonly (readonly [string, readonly (readonly [string, readonly string[]])[]])[] = [
+  [
+    "usage by customer, model, endpoint, direction",
+    [["gateway_tokens", ["tenant", "model", "endpoint", "kind"]]],
+  ],
+  ["requests and QPS", [["gateway_requests", ["tenant", "model", "endpoint", "fleet"]]]],
+  [
+    "tokens per second",
+    [
+      ["gateway_tokens", ["model", "tenant"]],
+      ["tokens", ["server", "model"]],
+    ],
+  ],
+  ["errors by token volume", [["error_share", ["fleet", "model", "tenant", "endpoint"]]]],
+  ["tokens per GPU-hour and GPU type", [["tokens_per_gpu_hour", ["fleet", "server", "gpu_model"]]]],
+  ["tokens per unit of money", [["tokens_per_currency", ["fleet", "server", "gpu_model"]]]],
+  ["tokens per watt", [["tokens_per_joule", ["fleet", "server", "gpu_model"]]]],
+  [
+    "what customers cost and earn",
+    [
+      ["tenant_cost", ["tenant"]],
+      ["revenue_earned", ["model"]],
+    ],
+  ],
+];
+
+describe("figures", () => {
+  test.each(rows)("%s has a query for each of its groups", (_, wanted) => {
+    for (const [name, by] of wanted) {
+      const figure = kpis.find((one) => one.name === name) ?? usages.find((one) => one.total === name);
+      expect(figure?.groups, name).toEqual(expect.arrayContaining([...by]));
+    }
+  });
+  test("percentiles are recorded for what engines and what customers saw", () => {
+    for (const percentile of [50, 90, 95, 99]) {
+      expect(recorded).toContain(`server:gen_ai_server_time_to_first_token_seconds:p${percentile}_5m`);
+      for (const group of ["model", "endpoint", "tenant"])
+        expect(recorded).toContain(`${group}:tokenwatt_gateway_request_duration_seconds:p${percentile}_5m`);
+    }
   });
 });
 

@@ -15,6 +15,18 @@ const MEASURED_SECONDS = 100;
 
 /** What one host without faults, tenants, latencies or a meter of its own cannot show. */
 const EMPTY_IN_DEMO = [
+  "Tokens by customer",
+  "Tokens by model",
+  "Tokens by endpoint",
+  "Input against output",
+  "Requests by customer",
+  "Cost by customer",
+  "Requests per second",
+  "Tokens per second",
+  "Time to first token",
+  "Duration of requests",
+  "Tokens lost to errors",
+  "Requests by outcome",
   "Time to first token, p95",
   "Faults",
   "GPU-hours by tenant",
