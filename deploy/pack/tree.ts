@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Bundle } from "./bundle.ts";
+import { documentFiles } from "./documents.ts";
 import type { File } from "./files.ts";
 import { file, inWorkFolder, writeTree } from "./files.ts";
 import type { Packaged } from "./licences.ts";
@@ -50,7 +51,7 @@ export async function programTree(sources: Sources, architecture: Architecture):
     ...bundle.packages.map((folder) => readPackage(root, folder)),
     addonPackage(addon, lockfile[`node_modules/${addon}`]),
   ];
-  return [
+  const program = [
     file("bin/node", await stripped(root, node.get("bin/node") as Uint8Array), 0o755),
     file("bin/tokenwatt", readFileSync(join(root, "deploy/pack/tokenwatt.sh")), 0o755),
     ...bundle.files,
@@ -82,6 +83,8 @@ export async function programTree(sources: Sources, architecture: Architecture):
     file("share/config.yaml", texts.config),
     file("share/example.yaml", readFileSync(join(root, "deploy/config/tokenwatt.yaml"))),
   ];
+  const known = new Set(program.map(({ path }) => path));
+  return [...program, ...documentFiles(root).filter(({ path }) => !known.has(path))];
 }
 
 /** A program of either architecture without its symbols. */
