@@ -1,4 +1,5 @@
 // Rules across sections, which no single schema can check: one id per server, no option for a backend not chosen.
+import { serverName } from "../platform/address.ts";
 import type { ConfigPath } from "./paths.ts";
 import { formatPath, valueAt } from "./paths.ts";
 import type { Problem } from "./problems.ts";
@@ -41,11 +42,11 @@ function duplicateIds(config: unknown, sources: Sources, locate: Locate): Proble
   return problems;
 }
 
-/** The id an entry gets: its own, or `<type>@<endpoint>` as servers/ names one that has none. */
+/** The id an entry gets: its own, or the one servers/ gives where there is none. */
 function idOf(type: string, entry: unknown): string | undefined {
   const [id, endpoint] = [valueAt(entry, ["id"]), valueAt(entry, ["endpoint"])];
   if (typeof id === "string") return id;
-  return typeof endpoint === "string" ? `${type}@${endpoint}` : undefined;
+  return typeof endpoint === "string" ? serverName(type, endpoint) : undefined;
 }
 
 function unusedBackends(written: unknown, sources: Sources, locate: Locate): Problem[] {

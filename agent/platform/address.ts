@@ -119,6 +119,19 @@ export function portOf(address: string): number | undefined {
   return isFault(place) ? undefined : place.port;
 }
 
+/**
+ * The name of a server that was given none, short enough for a legend: `vllm:8000` on this host, `vllm@gpu7:8000`
+ * elsewhere. The scheme and a path `/metrics` go without saying; credentials are masked.
+ */
+export function serverName(type: string, address: string): string {
+  const place = withoutResolver(shownAddress(address))
+    .replace(/^https?:\/\//i, "")
+    .replace(/^([^/?]*)\/(?:metrics\/?)?$/, "$1");
+  const [, path] = /^(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?((?:[/?].*)?)$/i.exec(place) ?? [];
+  const port = portOf(address);
+  return path === undefined || port === undefined ? `${type}@${place}` : `${type}:${port}${path}`;
+}
+
 /** The address behind a resolver's name, which gRPC takes: `dns:///host:port`, `ipv4:...`, `ipv6:...`. */
 export function withoutResolver(address: string): string {
   return address.replace(/^(?:grpc:\/\/|(?:dns|ipv4|ipv6):(?:\/\/[^/]*\/)?)/, "");

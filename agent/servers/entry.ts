@@ -9,6 +9,7 @@ import {
   parseHostPort,
   parseUnixSocket,
   portOf,
+  serverName,
   shownAddress,
   withoutResolver,
 } from "../platform/address.ts";
@@ -29,7 +30,7 @@ const gatewayFields = {
 
 /** Keys of every entry: its name, where it runs (rung 1 of METERING.md 4), what its labels mean. */
 export const commonFields = {
-  /** Name in every metric; default `<type>@<endpoint>`. */
+  /** Name in every metric; default `vllm:8000` on this host, `vllm@gpu7:8000` elsewhere. */
   id: z.string().min(1).max(200).optional(),
   gpus: z.array(z.string().min(1)).optional(),
   pids: z.array(z.int().positive()).optional(),
@@ -105,7 +106,7 @@ export function serverInfo(
   hostNames: readonly string[] = [],
 ): ServerInfo {
   return {
-    id: entry.id ?? `${type}@${shownAddress(entry.endpoint)}`,
+    id: entry.id ?? serverName(type, entry.endpoint),
     type,
     family,
     address: shownAddress(entry.endpoint),

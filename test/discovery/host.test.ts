@@ -151,7 +151,7 @@ describe("HostWatch", () => {
     });
     const { watched, servers, ports, facts } = watch(proc, [10]);
     await watched.look();
-    expect([...servers.keys()]).toEqual([`vllm@http://127.0.0.1:${port}/metrics`]);
+    expect([...servers.keys()]).toEqual([`vllm:${port}`]);
     expect(ports()[port]).toMatchObject({
       state: "found",
       why: expect.stringContaining("was started with it"),
@@ -308,7 +308,7 @@ describe("HostWatch", () => {
     // Found while nobody reads it, and let go when somebody does.
     servers.clear();
     await watched.look();
-    expect([...servers.keys()]).toEqual([`vllm@http://127.0.0.1:${port}/metrics`]);
+    expect([...servers.keys()]).toEqual([`vllm:${port}`]);
     servers.set("mine", { ...info, address: `127.0.0.1:${port}`, port });
     await watched.look();
     expect([...servers.keys()]).toEqual(["mine"]);
@@ -347,8 +347,8 @@ describe("HostWatch, when a found server's port is listened on anew", () => {
     return {
       ...host,
       port,
-      vllm: `vllm@http://127.0.0.1:${port}/metrics`,
-      sglang: `sglang@http://127.0.0.1:${port}/metrics`,
+      vllm: `vllm:${port}`,
+      sglang: `sglang:${port}`,
       listen: async (answer: (url: string) => [number, string], words: readonly string[] = []) => {
         await stopped;
         writeProcesses(proc, processes(++inode, words));
@@ -402,7 +402,7 @@ describe("HostWatch, when a found server's port is listened on anew", () => {
   test("reads the same type anew where it answers at another path", async () => {
     const { listen, look, port } = await replaceable();
     await listen((url) => (url === "/prometheus/metrics" ? [200, VLLM] : [404, ""]));
-    expect(await look()).toEqual([`vllm@http://127.0.0.1:${port}/prometheus/metrics`]);
+    expect(await look()).toEqual([`vllm:${port}/prometheus/metrics`]);
   });
 
   test("keeps the source until something answers, and asks ever more rarely", async () => {
@@ -443,7 +443,7 @@ describe("HostWatch, when a found server's port is listened on anew", () => {
     relisten();
     expect(await look()).toEqual([vllm]);
     expect(outcome()).toMatchObject({ server: vllm, why: expect.stringContaining("only estimates") });
-    expect(await look()).toEqual([`get-loads@127.0.0.1:${port}`]);
+    expect(await look()).toEqual([`get-loads:${port}`]);
   });
 
   test("steps back for a configured server that turns out to be the new one", async () => {

@@ -8,6 +8,7 @@ import {
   parseUnixSocket,
   parseWebAddress,
   portOf,
+  serverName,
   shownAddress,
   splitCredentials,
 } from "../../agent/platform/address.ts";
@@ -168,3 +169,56 @@ describe("shownAddress()", () => {
 function escaped(text: string): string {
   return text.replaceAll(/[.~-]/g, "\\$&");
 }
+
+describe("serverName()", () => {
+  test.each([
+    ["http://localhost:8000", "vllm:8000"],
+    ["http://127.0.0.1:8000/metrics", "vllm:8000"],
+    ["https://[::1]:8000/metrics", "vllm:8000"],
+    ["localhost:8001", "vllm:8001"],
+    ["http://localhost", "vllm:80"],
+    ["http://localhost:8000/prometheus/metrics", "vllm:8000/prometheus/metrics"],
+    ["http://gpu7:8000/metrics", "vllm@gpu7:8000"],
+    [
+      "http://reader:secret@gpu7:8000/metrics?api_key=secret",
+      "vllm@********@gpu7:8000/metrics?api_key=********",
+    ],
+    ["dns:///gpu7:8001", "vllm@gpu7:8001"],
+    ["http://127.example.org:8000", "vllm@127.example.org:8000"],
+    ["unix:/run/vllm.sock", "vllm@unix:/run/vllm.sock"],
+  ])("of %s is %s", (address, name) => {
+    expect(serverName("vllm", address)).toBe(name);
+  });
+
+  test("is of one place only, whatever its scheme and its name of this host", () => {
+    const places = fc.record({
+      scheme: fc.constantFrom("http://", "https://"),
+      host: fc.constantFrom("localhost", "127.0.0.1", "[::1]", "gpu7", "10.0.0.7"),
+      port: fc.constantFrom("", ":80", ":8000"),
+      path: fc.constantFrom("", "/metrics", "/prometheus/metrics"),
+    });
+    const meant = ({
+      scheme,
+      host,
+      port,
+      path,
+    }: {
+      scheme: string;
+      host: string;
+      port: string;
+      path: string;
+    }): string => {
+      const isHere = /^(localhost|127|\[)/.test(host);
+      // Elsewhere a name shows the port that was written; here it shows the one that is asked.
+      const number = isHere && port === "" ? (scheme === "http://" ? ":80" : ":443") : port;
+      return `${isHere ? "here" : host}${number}${path === "/metrics" ? "" : path}`;
+    };
+    fc.assert(
+      fc.property(places, places, (one, other) => {
+        const nameOf = (each: typeof one): string =>
+          serverName("vllm", `${each.scheme}${each.host}${each.port}${each.path}`);
+        expect(nameOf(one) === nameOf(other)).toBe(meant(one) === meant(other));
+      }),
+    );
+  });
+});
