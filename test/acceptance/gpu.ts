@@ -1,7 +1,7 @@
 // `npm run test:gpu [-- --out DIR --seconds 60]`: what must hold on a host with a GPU, in one command of under six minutes.
 // Doctor as this user and as uid 65534; every backend against every other (doctor --measure); a CUDA load of known token
 // counts, recorded and replayed, judged by METERING.md 2. Without a driver the same runs against the fake library and the
-// table says which lines need hardware. Captures and the table (gpu-acceptance.md) are left in --out.
+// table says which lines need hardware. Captures and the table are left in --out.
 import { spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
