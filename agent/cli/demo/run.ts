@@ -3,8 +3,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Config } from "../../config/load.ts";
+import type { LoadedConfig } from "../../config/load.ts";
 import { loadConfig } from "../../config/load.ts";
+import { readNamedFiles } from "../../config/usable.ts";
 import { startAgent } from "../../daemon/agent.ts";
 import type { GpuRecording } from "../../gpu/replay.ts";
 import { openRecordedGpus, readGpus, recordedSpan } from "../../gpu/replay.ts";
@@ -44,8 +45,8 @@ export async function runDemo(
   try {
     const recording = readGpus(demoFolder);
     await Promise.all([server.ready(), receiver?.ready()]);
-    const config = demoConfig(io, stateDir, receiver?.address);
-    await play(options, io, { recording, config, server, receiver });
+    const loaded = demoConfig(io, stateDir, receiver?.address);
+    await play(options, io, { recording, loaded, server, receiver });
   } finally {
     server.kill();
     receiver?.kill();
@@ -55,13 +56,13 @@ export async function runDemo(
 
 interface Parts {
   readonly recording: GpuRecording;
-  readonly config: Config;
+  readonly loaded: LoadedConfig;
   readonly server: Helper;
   readonly receiver: Helper | undefined;
 }
 
 async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void> {
-  const { config, receiver, recording, server } = parts;
+  const { loaded, receiver, recording, server } = parts;
   const clock = systemClock({ speed: options.speed });
   const log = createLog(options.log);
   const wall = systemClock();
@@ -87,7 +88,8 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
     origin,
   });
   const agent = await startAgent({
-    config,
+    config: loaded.config,
+    catalogue: readNamedFiles(loaded),
     clock,
     log,
     env: io.env,
@@ -115,8 +117,8 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
   });
 }
 
-function demoConfig(io: Io, stateDir: string, receiver: string | undefined): Config {
+function demoConfig(io: Io, stateDir: string, receiver: string | undefined): LoadedConfig {
   const endpoint = receiver === undefined ? [] : [`export.otlp.endpoint=http://${receiver}`];
   const settings = [`stateDir=${stateDir}`, "rates.gpuMs=500", "rates.exportMs=2000", ...endpoint];
-  return loadConfig({ env: io.env, file: false, settings }).config;
+  return loadConfig({ env: io.env, file: false, settings });
 }
