@@ -91,7 +91,7 @@ describe("compareBackends()", () => {
 
 const library = buildFakeNvml();
 
-describe.skipIf(library === undefined)("tokenwatt doctor --measure", () => {
+describe.skipIf(library === undefined)("tokenwatt doctor --measure", { concurrent: true }, () => {
   /** An nvidia-smi beside the fake library that says the same GPU draws `watts`. */
   function settings(watts: number): string[] {
     const nvml = fakeNvml(
