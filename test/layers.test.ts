@@ -62,7 +62,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   page: ["source.ts", "platform"],
   host: ["source.ts", "platform", "model.ts"],
   recording: ["source.ts", "platform", "model.ts"],
-  export: ["store", "platform", "model.ts"],
+  export: ["store", "meter", "platform", "model.ts"],
   "source.ts": ["platform", "model.ts"],
   store: ["platform", "model.ts"],
   correlate: ["model.ts"],

@@ -63,7 +63,7 @@ export function createCore(options: CoreOptions): Core {
   );
   if (restored !== undefined && options.outdated !== undefined) {
     books.ledger.startAnew(clock.unixNanos(origin));
-    books.note("restore", origin, { outdated: options.outdated, committed: restored.time });
+    books.noteAudit("restore", origin, { outdated: options.outdated, committed: restored.time });
   }
   const correlator = new Correlator({
     origin,

@@ -201,7 +201,7 @@ export class Agent implements AgentLife {
     if (catalogue !== undefined && catalogue.version !== books.priceVersion) {
       books.setCatalogue(catalogue, this.pipeline.settledUntil);
     }
-    if (changes.length > 0) books.note("config", this.pipeline.settledUntil, { changed: changes });
+    if (changes.length > 0) books.noteAudit("config", this.pipeline.settledUntil, { changed: changes });
     this.#config = { ...this.#config, servers: config.servers, prices: config.prices };
     return { applied: changes.filter(isLive), needRestart: changes.filter((path) => !isLive(path)) };
   }

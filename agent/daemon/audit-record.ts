@@ -70,15 +70,18 @@ export class RecordKeeper {
   dispute(server: string, { corrects, id, kind }: UsageDispute, at: Nanos): void {
     const cut = (text: string): string => text.slice(0, REASON_MAX);
     const body = { server, record: cut(id), ...(corrects === undefined ? {} : { corrects: cut(corrects) }) };
-    this.#books.note(kind === "conflict" ? "conflict" : "correction", at, { ...body, void: kind === "void" });
+    this.#books.noteAudit(kind === "conflict" ? "conflict" : "correction", at, {
+      ...body,
+      void: kind === "void",
+    });
     if (kind !== "conflict") return;
     const dimensions = { "tokenwatt.source": `server:${server}`, reason: "conflict" };
-    this.#books.ledger.post([{ metric: "tokenwatt.dropped", dimensions, amount: 1 }], at);
+    this.#books.ledger.bookPostings([{ metric: "tokenwatt.dropped", dimensions, amount: 1 }], at);
   }
 
   /** The server restarted while the agent was away: what it did between was never seen. */
   unmetered(server: string, at: Nanos): void {
-    this.#books.note("unmetered", at, { server, why: "restarted while the agent was down" });
+    this.#books.noteAudit("unmetered", at, { server, why: "restarted while the agent was down" });
   }
 
   /**
@@ -93,10 +96,10 @@ export class RecordKeeper {
       const more = counted - Math.min(counted, this.#energyResets.get(gpu) ?? 0);
       this.#energyResets.set(gpu, counted);
       if (more === 0) continue;
-      this.#books.note("reset", interval.to, { gpu, counter: "energy", times: more });
+      this.#books.noteAudit("reset", interval.to, { gpu, counter: "energy", times: more });
       const dimensions = { "tokenwatt.source": `gpu:${gpu}` };
       const posting = { metric: "tokenwatt.counter_resets", dimensions, amount: more };
-      this.#books.ledger.post([posting], interval.to);
+      this.#books.ledger.bookPostings([posting], interval.to);
     }
     for (const { gpu, rejectedMillijoules } of interval.gpus) {
       if (rejectedMillijoules > 0) this.#refuse(gpu, rejectedMillijoules, interval.to);
@@ -121,7 +124,7 @@ export class RecordKeeper {
   }
 
   #noteRefused(gpu: string, { millijoules, windows }: Omit<Refused, "since">, at: Nanos): void {
-    this.#books.note("rejected", at, { gpu, counter: "energy", windows, millijoules });
+    this.#books.noteAudit("rejected", at, { gpu, counter: "energy", windows, millijoules });
   }
 
   #source(source: string, at: Nanos): Source {
@@ -141,7 +144,7 @@ export class RecordKeeper {
       return false;
     }
     kept.notes++;
-    this.#books.note("gap", at, {
+    this.#books.noteAudit("gap", at, {
       source,
       ...body,
       ...(kept.skipped === 0 ? {} : { skipped: kept.skipped }),

@@ -47,13 +47,13 @@ export function bookPast(history: History, past: Past): void {
   const { books, clock, pipeline } = history;
   const { outdated, restored, servers, stateDir } = past;
   const start = pipeline.settledUntil;
-  books.note("start", start, { version: programVersion(), pid: process.pid, stateDir });
+  books.noteAudit("start", start, { version: programVersion(), pid: process.pid, stateDir });
   if (restored === undefined || outdated === "behind" || outdated === "copied") return;
   pipeline.intake.expectGpus(knownGpus(restored));
   const { gpus } = pipeline.intake;
   const late = restorePending(restored.state);
   const facts = { gpus, servers: new Map(servers.map((info) => [info.id, info])) };
-  if (late.length > 0) books.post(lateInterval(late, start), facts);
+  if (late.length > 0) books.bookInterval(lateInterval(late, start), facts);
   const absence = { last: BigInt(restored.time), booted: clock.booted(), start: clock.unixNanos(start) };
   bookAbsence(books, absence, gpus, (at) => clock.instant(at));
 }
@@ -104,8 +104,8 @@ export async function watchWall(history: History, commit: () => Promise<void>): 
     return;
   }
   if (step.restarted) books.stepBack(clock.unixNanos(at));
-  books.note("clock_step", at, facts);
-  books.ledger.post([{ metric: "tokenwatt.clock_steps", dimensions: {}, amount: 1 }], at);
+  books.noteAudit("clock_step", at, facts);
+  books.ledger.bookPostings([{ metric: "tokenwatt.clock_steps", dimensions: {}, amount: 1 }], at);
   log.warn("wall clock stepped", facts);
 }
 
@@ -132,16 +132,16 @@ function bookAbsence(
   const { booted, last, start } = absence;
   const from = last > booted ? last : booted;
   if (booted > last) {
-    books.note("gap", instant(start), { why: "host off", from: String(last), to: String(booted) });
+    books.noteAudit("gap", instant(start), { why: "host off", from: String(last), to: String(booted) });
   }
   if (start <= from) return;
-  books.note("gap", instant(start), { why, from: String(from), to: String(start) });
+  books.noteAudit("gap", instant(start), { why, from: String(from), to: String(start) });
   for (let at = from; at < start; ) {
     const bucketEnd = at - (at % BUCKET_NANOS) + BUCKET_NANOS;
     const to = bucketEnd < start ? bucketEnd : start;
     const rows = [...gpus.values()].map((gpu) => unobserved(gpu, Number(to - at) * ownShare(gpu, gpus)));
     const interval = { gpus: rows, servers: [], lateSamples: 0, violations: [] };
-    books.post({ from: instant(at), to: instant(to), ...interval }, { gpus, servers: new Map() });
+    books.bookInterval({ from: instant(at), to: instant(to), ...interval }, { gpus, servers: new Map() });
     at = to;
   }
 }

@@ -50,7 +50,7 @@ export class CounterDoubts {
       if (counterDoubt === undefined) {
         this.#replaced.delete(gpu);
         this.#log.info("energy counter agrees with power again", { source: `gpu:${gpu}`, ...about });
-        this.#books.note("rejected", at, { ...about, why: "the counter agrees with power again" });
+        this.#books.noteAudit("rejected", at, { ...about, why: "the counter agrees with power again" });
         continue;
       }
       this.#replaced.set(gpu, counterDoubt);
@@ -59,7 +59,7 @@ export class CounterDoubts {
         ...about,
         cause: WHY[counterDoubt],
       });
-      this.#books.note("rejected", at, { ...about, why: WHY[counterDoubt] });
+      this.#books.noteAudit("rejected", at, { ...about, why: WHY[counterDoubt] });
     }
   }
 }

@@ -39,7 +39,7 @@ export class Deliveries {
   constructor(options: DeliveriesOptions) {
     const { books, clock, config, log, spool } = options;
     this.#options = options;
-    this.#losses = new LossRecord((at, body) => books.note("loss", at, body));
+    this.#losses = new LossRecord((at, body) => books.noteAudit("loss", at, body));
     this.#letters = openDeadLetters({
       folder: deadLetterFolder(config.stateDir),
       onDrop: ({ destination, id, points, why }) =>

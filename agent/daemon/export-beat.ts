@@ -293,7 +293,11 @@ export class Exports {
       if (this.#delivered.get(destination) === bucket) continue;
       this.#delivered.set(destination, bucket);
       await durable.store.delivered(destination, bucket);
-      core.books.note("delivery", clock.now(), { destination, before: bucket, head: this.#stored?.head });
+      core.books.noteAudit("delivery", clock.now(), {
+        destination,
+        before: bucket,
+        head: this.#stored?.head,
+      });
     }
   }
 }

@@ -13,7 +13,7 @@ const METHOD = "tokenwatt.method";
 
 /** Where its movements go: the ledger. */
 export interface HostBooks {
-  post(postings: readonly Posting[], at: number): void;
+  bookPostings(postings: readonly Posting[], at: number): void;
   observe(gauge: Gauge): void;
 }
 
@@ -103,7 +103,7 @@ export class HostMeter {
     const exact = joules * 1000 + (this.#carried.get(metric) ?? 0);
     const amount = Math.floor(exact);
     this.#carried.set(metric, exact - amount);
-    if (amount > 0) this.#books.post([{ metric, dimensions, amount }], at);
+    if (amount > 0) this.#books.bookPostings([{ metric, dimensions, amount }], at);
   }
 }
 

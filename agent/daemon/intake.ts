@@ -100,11 +100,11 @@ export class Intake {
     const come = infos.map(({ uuid }) => uuid).filter((uuid) => !this.gpus.has(uuid));
     // Between going and coming back a GPU has no time; its first time at all needs no record.
     if (gone.length > 0 || (come.length > 0 && (this.#enumerated || this.gpus.size > 0)))
-      books.note("gpus", clock.now(), { gone, come });
+      books.noteAudit("gpus", clock.now(), { gone, come });
     for (const uuid of gone) {
       const { name, parent } = this.gpus.get(uuid) ?? {};
       log.warn("GPU left", { source: `gpu:${uuid}`, name, parent });
-      books.note("gpu", clock.now(), { gpu: uuid, name, parent, why: "left" });
+      books.noteAudit("gpu", clock.now(), { gpu: uuid, name, parent, why: "left" });
       this.lastGpuSamples.delete(uuid);
       this.#forget(`gpu:${uuid}`);
       books.ledger.endWhere((dimensions) => dimensions["hw.id"] === uuid);
@@ -148,7 +148,7 @@ export class Intake {
           // The memory of a sliced board is its instances': said twice, a sum would be twice as much.
           if (!sliced || !gauge.metric.startsWith("hw.gpu.memory.")) books.ledger.observe(gauge);
         }
-        books.ledger.post(this.#deviceCounters.post(info, sample), sample.at);
+        books.ledger.bookPostings(this.#deviceCounters.countSample(info, sample), sample.at);
       }
       this.#succeeded(`gpu:${sample.gpu}`, poll.received - poll.sent);
     }
@@ -166,12 +166,12 @@ export class Intake {
     this.#parts.flight?.keep({ kind: "tokens", sample }, this.#parts.clock.now());
     this.#tellProblems(id, sample.errors);
     this.lastTokenSamples.set(id, sample);
-    const accepted = withoutUsage(increments.accept(sample), usage);
+    const accepted = withoutUsage(increments.countSample(sample), usage);
     if (usage !== undefined && usage.length > 0) {
       books.postUsage(id, usage, this.bookFacts(), this.#parts.clock.now());
     }
     for (const dispute of sample.disputes ?? []) this.record.dispute(id, dispute, this.#parts.clock.now());
-    pending.add(accepted.increments);
+    pending.holdBack(accepted.increments);
     if (accepted.unmetered) this.record.unmetered(id, this.#parts.clock.now());
     if (accepted.poll !== undefined) correlator.acceptTokens(id, accepted.poll, accepted.increments);
     const known = this.servers.get(id) ?? info;
@@ -233,7 +233,10 @@ export class Intake {
     increments.interrupt(source.replace(/^server:/, ""));
     const reason = error instanceof Error ? error.message : String(error);
     this.#toCorrelator({ source, at: clock.now(), reason });
-    this.#parts.books.ledger.post(this.#gapTimes.failed(source, clock.now(), reason), clock.now());
+    this.#parts.books.ledger.bookPostings(
+      this.#gapTimes.noteFailure(source, clock.now(), reason),
+      clock.now(),
+    );
     if (source === "gpu") for (const info of this.gpus.values()) this.#showFailed(info, clock.now());
     const hint = error instanceof SourceError && error.hint !== undefined ? { hint: error.hint } : {};
     if (this.#failing(source, clock.now(), reason)) {
@@ -250,7 +253,7 @@ export class Intake {
     const { books, clock, increments } = this.#parts;
     increments.interrupt(gap.source.replace(/^server:/, ""));
     this.#toCorrelator(gap);
-    books.ledger.post(this.#gapTimes.failed(gap.source, gap.at, gap.reason), clock.now());
+    books.ledger.bookPostings(this.#gapTimes.noteFailure(gap.source, gap.at, gap.reason), clock.now());
     const info = this.gpus.get(gap.source.replace(/^gpu:/, ""));
     if (info !== undefined) this.#showFailed(info, gap.at);
     if (this.#failing(gap.source, gap.at, gap.reason)) {
@@ -266,7 +269,7 @@ export class Intake {
     const { books, clock, correlator, log } = this.#parts;
     if (before !== undefined) {
       log.info("GPU power limit changed", { source: `gpu:${gpu}`, beforeWatts: before, afterWatts: after });
-      books.note("gpu", at, { gpu, why: "power limit", beforeWatts: before, afterWatts: after });
+      books.noteAudit("gpu", at, { gpu, why: "power limit", beforeWatts: before, afterWatts: after });
     }
     this.gpus.set(gpu, { ...info, powerLimitWatts: after });
     correlator.setGpus([...this.gpus.values()], clock.now());
@@ -298,7 +301,7 @@ export class Intake {
     const { books, clock, log } = this.#parts;
     const since = this.health.get(source)?.failingSince;
     if (since !== undefined) this.record.recovered(source, since, clock.now());
-    books.ledger.post(this.#gapTimes.succeeded(source, clock.now()), clock.now());
+    books.ledger.bookPostings(this.#gapTimes.succeeded(source, clock.now()), clock.now());
     if (this.health.bookRead(source, clock.now(), tookNanos)) log.info("source read again", { source });
   }
 
@@ -333,7 +336,7 @@ export class Intake {
   #dropped(source: string, amount: number, reason = "invalid"): void {
     if (amount === 0) return;
     const dimensions = { "tokenwatt.source": source, reason };
-    this.#parts.books.ledger.post(
+    this.#parts.books.ledger.bookPostings(
       [{ metric: "tokenwatt.dropped", dimensions, amount }],
       this.#parts.clock.now(),
     );

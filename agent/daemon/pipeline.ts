@@ -153,12 +153,13 @@ export class Pipeline {
     const facts = this.intake.bookFacts();
     const { energy } = correlator.status();
     for (const interval of intervals) {
-      const money = books.post(interval, facts);
+      const money = books.bookInterval(interval, facts);
       pending.booked(interval);
       this.intake.record.recordEnergy(interval, energy);
       this.#holders.follow(interval);
       this.#doubts.report(energy, this.intake.gpus, interval.to);
-      for (const gauge of this.#convenience.add(interval, facts.gpus, money)) books.ledger.observe(gauge);
+      for (const gauge of this.#convenience.takeInterval(interval, facts.gpus, money))
+        books.ledger.observe(gauge);
       if (interval.violations.length > 0) this.#violated(interval);
       this.#settledUntil = interval.to;
       this.#settledIntervals++;

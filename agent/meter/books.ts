@@ -99,19 +99,19 @@ export class Books {
   }
 
   /** Books one settled interval: tokens, seconds, joules, money, capacity. Returns the money. */
-  post(interval: SettledInterval, facts: BookFacts): readonly Posting[] {
+  bookInterval(interval: SettledInterval, facts: BookFacts): readonly Posting[] {
     const end = this.#unixNanos(interval.to);
-    const posted = [...this.meter.post(interval, facts, end)];
+    const posted = [...this.meter.meterInterval(interval, facts, end)];
     posted.push({ ...covered, amount: interval.to - interval.from });
     const productOf = (server: string): string | undefined => this.meter.gpuModel(server);
-    const money = this.#prices?.post(interval, facts, end) ?? [];
+    const money = this.#prices?.priceInterval(interval, facts, end) ?? [];
     posted.push(...money);
     const capacityFacts = {
       waiting: () => undefined,
       whole: () => false,
       ...facts,
     };
-    posted.push(...this.#capacity.post(interval, capacityFacts, end, productOf));
+    posted.push(...this.#capacity.measureInterval(interval, capacityFacts, end, productOf));
     this.#noteResets(interval);
     const parts = splitAtEdges(posted, this.#unixNanos(interval.from), end);
     for (const part of parts) this.ledger.postUntil(part.postings, part.end);
@@ -131,7 +131,7 @@ export class Books {
     this.#prices = prices;
     this.#capacity.setCatalogue(catalogue);
     this.#billing.take(catalogue, this.#unixNanos(at));
-    this.note("price", at, { before: before ?? null, after: catalogue.version });
+    this.noteAudit("price", at, { before: before ?? null, after: catalogue.version });
   }
 
   /** Ends the series of holders of GPUs that are gone, by `holderKey`. */
@@ -153,7 +153,7 @@ export class Books {
   }
 
   /** Adds an entry to the record; it is stored with the next beat. */
-  note(kind: AuditEntry["kind"], at: Nanos, body: Readonly<Record<string, unknown>>): void {
+  noteAudit(kind: AuditEntry["kind"], at: Nanos, body: Readonly<Record<string, unknown>>): void {
     if (this.#audit.length >= auditMax) return;
     this.#audit.push({ at: String(this.#unixNanos(at)), kind, body });
   }
@@ -194,7 +194,7 @@ export class Books {
       const resets = increments.filter((increment) => increment.resets > 0 && !increment.late);
       if (resets.length === 0) continue;
       const models = [...new Set(resets.map((increment) => increment.model ?? ""))].slice(0, modelsNotedMax);
-      this.note("reset", interval.to, { server, models, labelSets: resets.length });
+      this.noteAudit("reset", interval.to, { server, models, labelSets: resets.length });
     }
   }
 

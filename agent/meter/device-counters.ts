@@ -20,7 +20,7 @@ export class DeviceCounters {
   readonly #last = new Map<string, number>();
 
   /** Postings of one GPU reading; counters it lacks move nothing. */
-  post(info: GpuInfo, sample: GpuSample): readonly Posting[] {
+  countSample(info: GpuInfo, sample: GpuSample): readonly Posting[] {
     const postings: Posting[] = [];
     const gpu = gpuDimensions(info);
     const hardware = { ...gpu, "hw.type": "gpu" };
@@ -76,7 +76,7 @@ export class GapTimes {
   readonly #since = new Map<string, { at: Nanos; reason: string }>();
 
   /** A failure at `at`; the time since the failure before it is booked under the reason that one had. */
-  failed(source: string, at: Nanos, reason: string): readonly Posting[] {
+  noteFailure(source: string, at: Nanos, reason: string): readonly Posting[] {
     const postings = this.#book(source, at);
     this.#since.set(source, { at, reason });
     return postings;

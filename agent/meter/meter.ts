@@ -76,7 +76,7 @@ export type BillingSource = "engine" | "gateway";
  * Exported for its test: sums of many intervals.
  */
 export function postings(interval: SettledInterval, facts: MeterFacts): readonly AnyPosting[] {
-  return new Meter().post(interval, facts);
+  return new Meter().meterInterval(interval, facts);
 }
 
 /** Who bills for a model's tokens, and whether an engine of this host serves it. */
@@ -103,7 +103,7 @@ export class Meter {
   }
 
   /** The postings of one interval that ended at `end`, to be booked together. */
-  post(interval: SettledInterval, facts: MeterFacts, end: UnixNanos = 1n): readonly AnyPosting[] {
+  meterInterval(interval: SettledInterval, facts: MeterFacts, end: UnixNanos = 1n): readonly AnyPosting[] {
     this.#begin(facts);
     this.#remember(interval);
     for (const gpu of interval.gpus) this.#gpu(gpu);

@@ -91,7 +91,7 @@ export class LineTable extends ByteTable {
 
   /** Adds the line with key `[start, end)` of `bytes`, which `find` has just missed; a sample if it has a name. */
   addLine(bytes: Buffer, start: number, end: number, kind: number, name?: string, total = false): number {
-    const line = this.add(bytes, start, end);
+    const line = this.insert(bytes, start, end);
     if (line === this.kinds.length) this.#widen(2 * line);
     this.#sampleNumbers[line] = name === undefined ? -1 : this.#samples.length;
     if (name !== undefined) {

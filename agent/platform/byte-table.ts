@@ -93,7 +93,7 @@ export class ByteTable {
   }
 
   /** Adds `[start, end)` of `bytes`, which `find` has just missed. */
-  add(bytes: Buffer, start: number, end: number): number {
+  insert(bytes: Buffer, start: number, end: number): number {
     const at = this.#adopted ? start : this.#copy(bytes, start, end);
     const key = this.#size++;
     if (key === this.#starts.length) this.#grow(2 * key);

@@ -1,11 +1,11 @@
 // The one door to other programs: each runs in a process group of its own, is bounded in time and output, and is killed
 // with its whole group. A program stuck in the kernel survives SIGKILL, so callers run one of a kind at a time and ask
 // `gone` before they start the next.
+
 import type { ChildProcess } from "node:child_process";
 import { fork, spawn } from "node:child_process";
 import type { Cancel, Clock } from "./clock.ts";
-
-const NANOS_PER_MS = 1e6;
+import { NANOS_PER_MS } from "./clock.ts";
 
 /** What to run. */
 export interface Command {

@@ -111,7 +111,7 @@ const packer = new BatchPacker();
 const [ticks, commits, stores]: number[][] = [[], [], []];
 for (let second = 0; second < 300; second++) {
   const settled = interval(second);
-  ticks?.push(milliseconds(() => books.post(settled, facts)));
+  ticks?.push(milliseconds(() => books.bookInterval(settled, facts)));
   if (second % 10 !== 9) continue;
   let beat: ReturnType<Books["commit"]> | undefined;
   commits?.push(

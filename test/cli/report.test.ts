@@ -45,7 +45,7 @@ beforeAll(() => {
       customer('b,"x', 100),
     ];
     const seconds = { token_active: 600, parked: 300 };
-    books.post(
+    books.bookInterval(
       intervalOf({ from, to, seconds, joules: { token_active: 900, parked: 100 }, increments }),
       factsOf({ gateway: true }),
     );

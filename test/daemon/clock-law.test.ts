@@ -68,10 +68,10 @@ class Host {
     this.clock = this.#newClock();
     const database = new LedgerDatabase({ folder: this.folder, pid: 1 });
     const packer = new BatchPacker();
-    const store: Pick<LedgerStore, "commit" | "delivered" | "note" | "close"> = {
+    const store: Pick<LedgerStore, "commit" | "delivered" | "writeAudit" | "close"> = {
       commit: async (batch) => database.commit(packer.pack(batch)),
       delivered: async () => {},
-      note: async () => {},
+      writeAudit: async () => {},
       close: async () => database.close(),
     };
     const { agentId, restored } = database.opened;

@@ -28,10 +28,10 @@ async function agentOn(
   disk: { commit(): Promise<Stored> },
   log: Log = silentLog,
 ): Promise<{ agent: Agent; clock: VirtualClock }> {
-  const store: Pick<LedgerStore, "commit" | "delivered" | "note" | "close"> = {
+  const store: Pick<LedgerStore, "commit" | "delivered" | "writeAudit" | "close"> = {
     commit: () => disk.commit(),
     delivered: async () => {},
-    note: async () => {},
+    writeAudit: async () => {},
     close: async () => {},
   };
   const durable: Durable = { ...forgetful, store: store as LedgerStore, agentId: "a" };

@@ -13,7 +13,10 @@ import { intervalOf } from "../meter/fixtures.ts";
 /** Facility millijoules of an interval of 760 J of GPU energy on a host whose own power cannot be read. */
 function facility(factors: Parameters<typeof hostConfig.parse>[0]): readonly number[] {
   const posted: Posting[] = [];
-  const books = { post: (postings: readonly Posting[]) => void posted.push(...postings), observe: () => {} };
+  const books = {
+    bookPostings: (postings: readonly Posting[]) => void posted.push(...postings),
+    observe: () => {},
+  };
   const context = { clock: virtualClock(0n), log: silentLog, signal: new AbortController().signal };
   const meter = new HostMeter(context, hostConfig.parse(factors), books);
   meter.bookInterval(intervalOf({ from: 0, to: 1, joules: { token_active: 700, parked: 60 } }));
@@ -39,7 +42,7 @@ test("HostMeter prefers what the node itself draws to what its GPUs do", async (
   writeFileSync(ipmitool, "#!/bin/sh\necho 'Instantaneous power reading: 1000 Watts'\n", { mode: 0o755 });
   const sums = new Map<string, number>();
   const books = {
-    post: (postings: readonly Posting[]) => {
+    bookPostings: (postings: readonly Posting[]) => {
       for (const { amount, metric } of postings) sums.set(metric, (sums.get(metric) ?? 0) + amount);
     },
     observe: () => {},

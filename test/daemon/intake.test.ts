@@ -79,7 +79,7 @@ describe("Intake.bookFacts()", () => {
     for (let minute = 0; minute < 10; minute++) {
       const increments = [moved({ tokens: { output: 60_000 } })];
       const times = { from: minute * 60, to: (minute + 1) * 60, seconds: { token_active: 60 } };
-      books.post(intervalOf({ ...times, increments }), known);
+      books.bookInterval(intervalOf({ ...times, increments }), known);
     }
     const { snapshot } = books.commit(clock.unixNanos(600e9), 600e9);
     const sources = snapshot.points

@@ -129,7 +129,7 @@ class World {
     const packer = new BatchPacker();
     let commits = 0;
     const never = new Promise<never>(() => {});
-    const store: Pick<LedgerStore, "commit" | "delivered" | "note" | "close" | "opened"> = {
+    const store: Pick<LedgerStore, "commit" | "delivered" | "writeAudit" | "close" | "opened"> = {
       opened: database.opened,
       commit: async (batch: LedgerBatch) => {
         if (disk.isGone) return never;
@@ -140,7 +140,7 @@ class World {
         return never;
       },
       delivered: async () => {},
-      note: async () => {},
+      writeAudit: async () => {},
       close: async () => database.close(),
     };
     return store as LedgerStore;

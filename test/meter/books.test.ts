@@ -24,7 +24,7 @@ function postBucket(
   facts: BookFacts = gatewayFacts,
 ): void {
   const seconds = { token_active: 600, parked: 300 };
-  books.post(
+  books.bookInterval(
     intervalOf({ from, to: from + 900, seconds, joules: { token_active: 3001, parked: 300 }, increments }),
     facts,
   );
@@ -138,7 +138,7 @@ describe("Books.commit() when a bucket closes", () => {
   });
   it("says how good a bucket is", () => {
     const books = booksOf();
-    books.post(
+    books.bookInterval(
       intervalOf({ from: 0, to: 900, seconds: { unobserved: 300, free: 600 }, joules: { free: 10 } }),
       factsOf(),
     );
@@ -178,7 +178,7 @@ describe("Books over time", () => {
         let [books, now, truth] = [booksOf(), 0, 0n];
         for (const one of steps) {
           const increments = [moved({ tokens: { output: one.tokens } })];
-          books.post(intervalOf({ from: now, to: now + one.seconds, increments }), factsOf());
+          books.bookInterval(intervalOf({ from: now, to: now + one.seconds, increments }), factsOf());
           now += one.seconds;
           truth += BigInt(one.tokens);
           const { batch } = commit(books, now);
@@ -250,7 +250,10 @@ describe("Books over time", () => {
       { start: START - 3_600_000_000_000n, unixNanos: (at) => START - 3_600_000_000_000n + BigInt(at) },
       restored,
     );
-    back.post(intervalOf({ from: 0, to: 1, increments: [moved({ tokens: { output: 2 } })] }), factsOf());
+    back.bookInterval(
+      intervalOf({ from: 0, to: 1, increments: [moved({ tokens: { output: 2 } })] }),
+      factsOf(),
+    );
     const beat = back.commit(START - 3_599_000_000_000n, SECOND);
     expect(totals(beat.snapshot, "tokenwatt.tokens")).toEqual({ all: 2n });
     expect(beat.snapshot.points[0]).toMatchObject({ isNew: true, start: START - 3_600_000_000_000n });

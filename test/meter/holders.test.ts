@@ -46,7 +46,7 @@ describe("holders", () => {
       unixNanos: (at) => START + BigInt(at),
       catalogue: catalogue as never,
     });
-    books.post(held(0, 10, [share("a", 7e9), share("b", 3e9)]), factsOf());
+    books.bookInterval(held(0, 10, [share("a", 7e9), share("b", 3e9)]), factsOf());
     const seen = totals(books, 10);
     expect(seen.get("tokenwatt.holder.gpu_time a")?.value).toBe(7e9);
     expect(seen.get("tokenwatt.holder.energy b")?.value).toBe(300);
@@ -75,7 +75,7 @@ describe("holders", () => {
     const both = held(0, 10, [share("a", 5e9), share("b", 5e9)]);
     const one = held(10, 1900, [share("b", 1890e9)]);
     for (const interval of [both, one]) {
-      books.post(interval, factsOf());
+      books.bookInterval(interval, factsOf());
       series.follow(interval);
     }
     const seen = totals(books, 1900);

@@ -182,9 +182,9 @@ describe("postings() of engines", () => {
     expect(sum(late, "tokenwatt.tokens")).toBe(22);
     expect(sum(late, "tokenwatt.unmatched_tokens")).toBe(22);
     const meter = new Meter();
-    meter.post(interval([]), facts);
+    meter.meterInterval(interval([]), facts);
     const dark = gpuInterval({ nanos: { ...states, unobserved: 8e8, parked: 2e8 }, residents: [] });
-    const blind = meter.post(interval([moved({ tokens })], { gpus: [dark] }), facts);
+    const blind = meter.meterInterval(interval([moved({ tokens })], { gpus: [dark] }), facts);
     expect(sum(blind, "tokenwatt.unmatched_tokens")).toBe(22);
     expect(all(blind, "tokenwatt.unmatched_tokens")[0]?.dimensions["reason"]).toBe("unobserved");
     expect(all(blind, "tokenwatt.tokens")[0]?.dimensions["hw.model"]).toBe("NVIDIA H100");
@@ -284,14 +284,14 @@ describe("postings() of gateways", () => {
 describe("Meter", () => {
   it("hands out the same attribute object for the same series", () => {
     const meter = new Meter();
-    const [one, two] = [meter.post(interval([]), facts), meter.post(interval([]), facts)];
+    const [one, two] = [meter.meterInterval(interval([]), facts), meter.meterInterval(interval([]), facts)];
     expect(one.map((posting) => posting.dimensions)).toHaveLength(one.length);
     for (const [index, posting] of one.entries()) expect(two[index]?.dimensions).toBe(posting.dimensions);
   });
   it("knows a server's GPU product only while all its GPUs are alike", () => {
     const meter = new Meter();
     const two = new Map([...facts.gpus, ["GPU-2", { ...H100, uuid: "GPU-2", name: "NVIDIA B200" }]]);
-    meter.post(interval([], { gpus: [gpuInterval(), gpuInterval({ gpu: "GPU-2" })] }), {
+    meter.meterInterval(interval([], { gpus: [gpuInterval(), gpuInterval({ gpu: "GPU-2" })] }), {
       ...facts,
       gpus: two,
     });

@@ -57,7 +57,7 @@ describe.each(recordings)("%s", (name) => {
     const increments = new Increments({ agentStarted: clock.now() });
     const poll = async (next: string): Promise<readonly TokenIncrement[]> => {
       body = next;
-      const { increments: moved } = increments.accept(await source.poll());
+      const { increments: moved } = increments.countSample(await source.poll());
       // Long enough that no recording's counters grow faster than a page without a start time is believed to.
       await clock.advance(clock.now() + 3600e9);
       return moved;

@@ -202,7 +202,7 @@ describe("several servers of one target", () => {
     const total: Record<string, number> = { "t/a": 0, "t/b": 0 };
     for (let taken = 0; taken < 8; taken++) {
       const sample = await nextSample();
-      for (const { tokens } of increments.accept(sample).increments)
+      for (const { tokens } of increments.countSample(sample).increments)
         total[sample.server] = (total[sample.server] ?? 0) + (tokens.output ?? 0);
     }
     expect(total).toEqual({ "t/a": 30 + 7 + 2, "t/b": 10 + 5 + 3 });
@@ -236,7 +236,7 @@ describe("several servers of one target", () => {
         ignored: 0,
         errors: [],
       };
-      last = readings.accept(message, round);
+      last = readings.readMessage(message, round);
       for (const { server } of last) names.add(server);
     }
     expect(names.size).toBe(1000);
@@ -365,8 +365,8 @@ describe("connections", () => {
     });
     const { nextSample } = tail(address);
     const increments = new Increments({ agentStarted: clock.now() });
-    increments.accept(await nextSample());
-    const accepted = increments.accept(await nextSample());
+    increments.countSample(await nextSample());
+    const accepted = increments.countSample(await nextSample());
     expect(accepted.increments.map(({ tokens }) => tokens.output)).toEqual([150]);
   });
 });

@@ -187,7 +187,7 @@ describe("watchReadings()", () => {
   test("places snapshots by the server's uptime, not by when they came", () => {
     const readings = watchReadings(info, undefined, { now: () => Number.MAX_SAFE_INTEGER });
     const at = (uptime: number, received: number) =>
-      readings.accept(message(uptime, snapshot), received)[0]?.at as number;
+      readings.readMessage(message(uptime, snapshot), received)[0]?.at as number;
     expect(at(1e9, 11e9)).toBe(11e9);
     expect(at(2e9, 12.4e9)).toBe(12e9);
     expect(at(3e9, 13e9)).toBe(13e9);
@@ -195,20 +195,20 @@ describe("watchReadings()", () => {
 
   test("takes the instant of arrival when a snapshot claims to be very old", () => {
     const readings = watchReadings(info, undefined, { now: () => Number.MAX_SAFE_INTEGER });
-    readings.accept(message(1e9, snapshot), 11e9);
-    expect(readings.accept(message(2e9, snapshot), 20e9)[0]?.at).toBe(20e9);
+    readings.readMessage(message(1e9, snapshot), 11e9);
+    expect(readings.readMessage(message(2e9, snapshot), 20e9)[0]?.at).toBe(20e9);
   });
 
   test("says that a sample is complete for its epoch, and when that began", () => {
     const readings = watchReadings(info, undefined, { now: () => Number.MAX_SAFE_INTEGER });
-    const sample = readings.accept(message(6e9, snapshot), 10e9)[0];
+    const sample = readings.readMessage(message(6e9, snapshot), 10e9)[0];
     expect(sample?.completeEpoch).toBe("run-1");
     expect(sample?.readings[0]).toMatchObject({ epoch: "run-1", epochBegan: 5e9 });
   });
 
   test("names several servers of one target apart", () => {
     const readings = watchReadings(info, undefined, { now: () => Number.MAX_SAFE_INTEGER });
-    const samples = readings.accept(
+    const samples = readings.readMessage(
       message(1e9, { ...snapshot, serverId: "a" }, { ...snapshot, serverId: "target" }),
       1e9,
     );
@@ -217,7 +217,7 @@ describe("watchReadings()", () => {
 
   test("splits tokens by outcome only where an outcome is not ok", () => {
     const readings = watchReadings(info, { m: "served" }, { now: () => Number.MAX_SAFE_INTEGER });
-    const reading = readings.accept(message(1e9, snapshot), 1e9)[0]?.readings[0];
+    const reading = readings.readMessage(message(1e9, snapshot), 1e9)[0]?.readings[0];
     expect(reading).toMatchObject({
       model: "served",
       tenant: "t",

@@ -60,7 +60,7 @@ export class ReplayTotals {
 
   /** Adds an interval. */
   addInterval(interval: SettledInterval): void {
-    for (const posting of this.#meter.post(interval, { gpus: new Map(), servers: new Map() })) {
+    for (const posting of this.#meter.meterInterval(interval, { gpus: new Map(), servers: new Map() })) {
       if (posting.metric !== "tokenwatt.unmatched_tokens" || !("amount" in posting)) continue;
       const side = posting.dimensions["tokenwatt.token.kind"] === "output" ? "output" : "input";
       this.#unmatched[side] += posting.amount;

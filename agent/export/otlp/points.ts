@@ -1,5 +1,6 @@
 // One series of a snapshot as OTLP data points: its size, its cached bytes and its writing.
 // Field numbers: opentelemetry-proto 1.x, metrics.proto, NumberDataPoint and HistogramDataPoint.
+import { sameBounds } from "../../meter/counters/histograms.ts";
 import type { Histogram, LedgerPoint, UnixNanos } from "../../model.ts";
 import { fieldSize, varintSize, WireWriter } from "../../platform/protobuf-writer.ts";
 import type { Metric } from "../metrics/metric.ts";
@@ -141,9 +142,4 @@ function histogramOf(metric: Metric, point: LedgerPoint): Histogram | undefined 
   if (metric.kind !== "histogram") return undefined;
   if (typeof point.value === "object") return point.value;
   throw new Error(`Cannot encode ${metric.name}: got a ${typeof point.value}, wanted a histogram`);
-}
-
-function sameBounds(a: readonly number[] | undefined, b: readonly number[] | undefined): boolean {
-  if (a === b) return true;
-  return a !== undefined && b !== undefined && a.length === b.length && a.every((bound, i) => bound === b[i]);
 }

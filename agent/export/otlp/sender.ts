@@ -4,6 +4,7 @@
 
 import type { UnixNanos } from "../../model.ts";
 import type { Cancel, Clock } from "../../platform/clock.ts";
+import { NANOS_PER_MS } from "../../platform/clock.ts";
 import type { Log } from "../../platform/log.ts";
 import type { Spool } from "../../store/spool/spool.ts";
 import type { BacklogLimits, BacklogMode, Next } from "./backlog.ts";
@@ -12,7 +13,6 @@ import { readRequest, splitRequest } from "./reader.ts";
 import type { SenderStatus } from "./sender-status.ts";
 import type { Delivery, Transport } from "./transport.ts";
 
-const NANOS_PER_MS = 1_000_000;
 /** A destination that was away for less is drained on at once: many hosts that begin together follow an outage. */
 const OUTAGE_MS = 60_000;
 /** A destination that asks for more is asked again all the same: one broken answer must not end delivery. */

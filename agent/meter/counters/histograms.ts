@@ -32,7 +32,7 @@ export function histogramStep(
   const whole = { ...quiet, moved: current.count > 0 ? current : undefined };
   if (relation === "base") return quiet;
   if (relation === "whole" || relation === "restart") return whole;
-  if (previous === undefined || !sameBounds(previous, current)) return quiet;
+  if (previous === undefined || !sameBounds(previous.bounds, current.bounds)) return quiet;
   const counts = current.counts.map((count, bucket) => count - (previous.counts[bucket] ?? 0));
   if (counts.some((count) => count < 0)) {
     if (relation === "fallen") return { ...whole, reset: true };
@@ -47,7 +47,7 @@ export function histogramStep(
 
 /** The sum of two histograms of equal bounds; undefined where the bounds differ. */
 export function addHistograms(one: Histogram, other: Histogram): Histogram | undefined {
-  if (!sameBounds(one, other)) return undefined;
+  if (!sameBounds(one.bounds, other.bounds)) return undefined;
   return {
     bounds: one.bounds,
     counts: one.counts.map((count, bucket) => count + (other.counts[bucket] ?? 0)),
@@ -56,12 +56,14 @@ export function addHistograms(one: Histogram, other: Histogram): Histogram | und
   };
 }
 
-/** Whether two histograms have the same bounds. */
-export function sameBounds(one: Histogram, other: Histogram): boolean {
-  if (one.bounds === other.bounds) return true;
-  return (
-    one.bounds.length === other.bounds.length && one.bounds.every((bound, at) => bound === other.bounds[at])
-  );
+/** The bounds of a histogram, none where there is no histogram. */
+type Bounds = readonly number[] | undefined;
+
+/** Whether two histograms have the same bounds, or both are none. */
+export function sameBounds(one: Bounds, other: Bounds): boolean {
+  if (one === other) return true;
+  if (one === undefined || other?.length !== one.length) return false;
+  return one.every((bound, at) => bound === other[at]);
 }
 
 /**

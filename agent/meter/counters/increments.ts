@@ -75,7 +75,7 @@ export class Increments {
   }
 
   /** What this sample added since the last one, and the progress the correlator reads. Never throws on bad input. */
-  accept(sample: TokenSample): Accepted {
+  countSample(sample: TokenSample): Accepted {
     const target = this.#target(sample.server);
     if (target.lastLook !== undefined && sample.at < target.lastLook) {
       return { increments: [], poll: undefined, resets: 0, dropped: 1, unmetered: false };

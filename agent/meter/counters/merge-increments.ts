@@ -17,7 +17,7 @@ export function mergeEngineIncrements(increments: readonly TokenIncrement[]): re
     const key = `${increment.server}\u0000${increment.model ?? "\u0001"}\u0000${increment.role}\u0000${increment.late}`;
     const sum = merged.get(key);
     if (sum === undefined) merged.set(key, new Sum(increment));
-    else if (!sum.add(increment)) kept.push(increment);
+    else if (!sum.merge(increment)) kept.push(increment);
   }
   return [...[...merged.values()].map((sum) => sum.increment), ...kept];
 }
@@ -42,7 +42,7 @@ class Sum {
   }
 
   /** False, and nothing added, when a latency has other bounds than before. */
-  add(more: TokenIncrement): boolean {
+  merge(more: TokenIncrement): boolean {
     const latencies: Partial<Record<LatencyName, Histogram>> = {};
     for (const name of Object.keys(more.latencies) as LatencyName[]) {
       const [known, moved] = [this.#latencies[name], more.latencies[name]];

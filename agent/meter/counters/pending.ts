@@ -8,7 +8,7 @@ const KEY = '["pending"]';
 export class Pending {
   readonly #waiting = new Set<TokenIncrement>();
 
-  add(increments: readonly TokenIncrement[]): void {
+  holdBack(increments: readonly TokenIncrement[]): void {
     for (const increment of increments) this.#waiting.add(increment);
   }
 

@@ -43,7 +43,7 @@ export class Convenience {
   #reported = 0;
 
   /** Takes an interval and what it cost in; returns gauges once per 10 s. */
-  add(
+  takeInterval(
     interval: SettledInterval,
     gpus: ReadonlyMap<string, GpuInfo>,
     money: readonly Posting[] = [],

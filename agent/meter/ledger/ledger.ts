@@ -104,7 +104,7 @@ export class Ledger {
   }
 
   /** Books the postings of one interval that ended at `to`. Throws on an amount that is negative or no integer. */
-  post(postings: readonly AnyPosting[], to: Nanos): void {
+  bookPostings(postings: readonly AnyPosting[], to: Nanos): void {
     this.postUntil(postings, this.#unixNanos(to));
   }
 
@@ -234,7 +234,7 @@ export class Ledger {
     let series: Series | undefined;
     if (keptOnly !== true && takesBack !== true) {
       series = this.#live("sum", metric, dimensions, end);
-      series.add(amount);
+      series.addAmount(amount);
       if (kept !== undefined || this.#isFolded) series.role = "exported";
     }
     if (kept === false || this.#onBooked === undefined) return;
@@ -242,7 +242,7 @@ export class Ledger {
       const row = this.#kept.find("sum", metric, kept ?? dimensions, this.#time);
       if (row.folded) this.#countFolded("ledger", end);
       series = row.series;
-      series.add(takesBack === true ? -amount : amount);
+      series.addAmount(takesBack === true ? -amount : amount);
     }
     this.#booked(series, takesBack === true ? -amount : amount, end, at);
   }

@@ -109,7 +109,7 @@ export class Series {
   }
 
   /** Adds an integer; negative only where the series is never exported. */
-  add(amount: number): void {
+  addAmount(amount: number): void {
     if (Math.abs(this.#pending + amount) > pendingMax) void this.total;
     this.#pending += amount;
     if (Math.abs(this.#pending) > pendingMax) void this.total;
@@ -119,7 +119,9 @@ export class Series {
   addHistogram(moved: Histogram): boolean {
     if (this.#histogram === undefined) this.#histogram = moved;
     else {
-      const sum = sameBounds(this.#histogram, moved) ? addHistograms(this.#histogram, moved) : undefined;
+      const sum = sameBounds(this.#histogram.bounds, moved.bounds)
+        ? addHistograms(this.#histogram, moved)
+        : undefined;
       if (sum === undefined) return false;
       this.#histogram = sum;
     }

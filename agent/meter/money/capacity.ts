@@ -74,7 +74,7 @@ export class CapacityMeter {
   }
 
   /** Capacity tokens of one interval that ended at `end`. */
-  post(
+  measureInterval(
     interval: SettledInterval,
     facts: MeterFacts & CapacityFacts,
     end: UnixNanos,

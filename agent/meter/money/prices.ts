@@ -32,7 +32,7 @@ export class Prices {
   }
 
   /** Cost and misses of one interval that ended at `end`. */
-  post(interval: SettledInterval, facts: MeterFacts, end: UnixNanos): readonly Posting[] {
+  priceInterval(interval: SettledInterval, facts: MeterFacts, end: UnixNanos): readonly Posting[] {
     const bucket = bucketOfEnd(end);
     if (bucket !== this.#bucket) this.#missed.clear();
     this.#bucket = bucket;

@@ -63,7 +63,7 @@ function serve(parts: ReceiverParts, entry: Entry, context: SourceContext): void
     try {
       for (const record of decodeAccessLogs(bytes)) {
         const usage = toUsage(record, entry);
-        if (usage !== undefined) parts.totals.add(usage);
+        if (usage !== undefined) parts.totals.addUsage(usage);
       }
     } catch (error) {
       if (!(error instanceof WireError)) throw error;

@@ -39,7 +39,7 @@ export class ByteKeys<Entry> {
       this.#keys.find(viewOf(bytes), start, end);
     }
     this.bytes += end - start + ENTRY_BYTES;
-    this.#keys.add(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), start, end);
+    this.#keys.insert(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), start, end);
     this.#entries.push(entry);
   }
 

@@ -79,7 +79,7 @@ export class RecordsReader {
       refused += this.#resource(reader, found, claim);
     }
     const now = this.#unixSeconds();
-    for (const { id, usage } of found) if (id === "" || this.#seen.add(id, now)) totals.add(usage);
+    for (const { id, usage } of found) if (id === "" || this.#seen.remember(id, now)) totals.addUsage(usage);
     return refused;
   }
 

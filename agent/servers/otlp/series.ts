@@ -168,7 +168,7 @@ export class SeriesTable {
       const requests = quantity === "request_duration" ? { requests: histogram.count } : {};
       const latencies =
         histogram.bounds.length === 0 ? {} : { latencies: { [quantity as LatencyName]: histogram } };
-      totals.add({
+      totals.addUsage({
         ...account.identity,
         outcome: move.series.failed ? "error" : "ok",
         ...requests,
@@ -221,7 +221,7 @@ function settle(account: Account, totals: UsageTotals): void {
     ? { input_cached: cached, input_uncached: account.input - cached }
     : { input_unsplit: account.input };
   const { reasoning } = account;
-  totals.add({
+  totals.addUsage({
     ...account.identity,
     tokens: {
       ...(account.input > 0 ? tokens : {}),

@@ -94,7 +94,7 @@ export class SeriesBases {
     }
     this.#before = verdict.run === undefined ? undefined : page.samples;
     if (this.#table.overflowed > 0) {
-      this.#notes.add(
+      this.#notes.addNote(
         "refused",
         this.#table.overflowed,
         () => "the page has more series than are remembered: new ones are not counted",
@@ -237,24 +237,32 @@ export class SeriesBases {
       run.raw[number] = value;
       run.held.delete(number);
       if (births) return value;
-      this.#notes.add("rebased", 1, () => `a series came back lower than it left: ${this.#nameOf(number)}`);
+      this.#notes.addNote(
+        "rebased",
+        1,
+        () => `a series came back lower than it left: ${this.#nameOf(number)}`,
+      );
       return 0;
     }
     const held = run.held.get(number) ?? { pages: 0, peak: undefined };
     held.pages++;
     run.held.set(number, held);
-    this.#notes.add("held", 1, () => `a counter fell from ${before} to ${value}: ${this.#nameOf(number)}`);
+    this.#notes.addNote(
+      "held",
+      1,
+      () => `a counter fell from ${before} to ${value}: ${this.#nameOf(number)}`,
+    );
     if (held.pages > HELD_PAGES_MAX && value <= before / 2) {
       held.peak ??= before;
       held.pages = 0;
       run.raw[number] = value;
-      this.#notes.add("rebased", 1, () => `a counter stays at its lower value: ${this.#nameOf(number)}`);
+      this.#notes.addNote("rebased", 1, () => `a counter stays at its lower value: ${this.#nameOf(number)}`);
     }
     return 0;
   }
 
   #refused(number: number, amount: number): void {
-    this.#notes.add(
+    this.#notes.addNote(
       "refused",
       1,
       () => `a counter rose by ${amount}, more than any server makes: ${this.#nameOf(number)}`,
@@ -275,7 +283,7 @@ export class SeriesBases {
       this.#state.mark(number);
     }
     if (gone > 0)
-      this.#notes.add(
+      this.#notes.addNote(
         "gone",
         gone,
         () => `${gone} series are no longer on the page: what they counted stays`,
@@ -308,7 +316,7 @@ export class SeriesBases {
     this.shared.scale = `${this.shared.scale.split(".")[0]}.${Math.round(at).toString(36)}`;
     this.#judge.forgetCandidates();
     this.#state.renumbered(before);
-    this.#notes.add(
+    this.#notes.addNote(
       "rebased",
       before - size,
       () => `${before - size} series that are long gone were forgotten`,

@@ -53,7 +53,7 @@ export class ReadingDraft {
   }
 
   /** Remembers label sets as part of it. */
-  note(labels: Labels, without: readonly string[]): void {
+  noteLabels(labels: Labels, without: readonly string[]): void {
     this.summed ??= [];
     this.summed.push({ labels, without });
   }

@@ -172,7 +172,7 @@ export class Judge {
     const { shared } = this;
     // An empty page says nothing: neither of a process nor of its series.
     if (page.size === 0 && this.#table.series.length > 0) {
-      notes.add("gone", 1, () => "no counter is on the page: what they counted stays");
+      notes.addNote("gone", 1, () => "no counter is on the page: what they counted stays");
       return { run: undefined, restarts: 0, mixed: false };
     }
     const [closest, found] = this.#closest(page, current);
@@ -241,7 +241,7 @@ export class Judge {
     candidate.at = look.at;
     if (candidate.pages < BELIEVED_PAGES && candidate.rises < BELIEVED_RISES) {
       const seen = "counters fell, or rose by more than one process makes";
-      notes.add("page_held", 1, () => `${seen}: the page is held back until the next ones show why`);
+      notes.addNote("page_held", 1, () => `${seen}: the page is held back until the next ones show why`);
       return { run: undefined, restarts: 0, mixed: false };
     }
     this.#candidates = this.#candidates.filter((one) => one !== candidate);
@@ -333,7 +333,7 @@ export class Judge {
 
   #several(notes: Notes): void {
     this.shared.several = true;
-    notes.add("several", 1, () => `${SEVERAL}: each is counted from what it showed before`);
+    notes.addNote("several", 1, () => `${SEVERAL}: each is counted from what it showed before`);
   }
 
   #open(look: PageLook, fromZero: boolean): Run {

@@ -14,7 +14,7 @@ export class Notes {
   readonly #notes = new Map<NoteKind, { kind: NoteKind; amount: number; text: string; hint?: string }>();
 
   /** Says something of the page; the first text of a kind stands for all of it. */
-  add(kind: NoteKind, amount: number, text: () => string): void {
+  addNote(kind: NoteKind, amount: number, text: () => string): void {
     const known = this.#notes.get(kind);
     if (known !== undefined) {
       known.amount += amount;

@@ -82,7 +82,7 @@ export class PageReadings {
       draft = new ReadingDraft(identity);
       this.#drafts.set(identity.key, draft);
     }
-    if (this.#noting && summed === "summed") draft.note(labels, without);
+    if (this.#noting && summed === "summed") draft.noteLabels(labels, without);
     return draft;
   }
 

@@ -182,7 +182,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
       try {
         taken = await fetcher.fetch((page) => follower.take(page, sent), context.signal);
       } catch (error) {
-        follower.failed();
+        follower.noteFailedLook();
         throw error;
       }
       const { at, counted, headers, received, reading } = taken;
@@ -251,7 +251,7 @@ class PageFollower {
   }
 
   /** The look failed: nothing is known of what came between the pages before and after. */
-  failed(): void {
+  noteFailedLook(): void {
     this.#failed = true;
   }
 

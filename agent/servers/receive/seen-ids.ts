@@ -42,7 +42,7 @@ export class SeenIds {
   }
 
   /** Whether the id is new; from now on it is not. */
-  add(id: string, unixSeconds: number): boolean {
+  remember(id: string, unixSeconds: number): boolean {
     const hash = createHash("sha256").update(id).digest().readBigUInt64LE();
     if (this.#known.has(hash)) return false;
     this.#known.add(hash);

@@ -123,12 +123,12 @@ export class UsageCounting {
         return;
       }
       const taken = { ...original.usage, endTime: BigInt(original.endTime), takesBack: true };
-      this.#parts.totals.add(taken);
+      this.#parts.totals.addUsage(taken);
       this.#remember(source, corrects, { ...original, replacedBy: id });
       this.#parts.totals.noteDispute({ kind: isVoid ? "void" : "correction", id, corrects });
     }
     answer.accepted++;
-    if (!isVoid) this.#parts.totals.add({ ...usage, endTime });
+    if (!isVoid) this.#parts.totals.addUsage({ ...usage, endTime });
     this.#remember(source, id, content);
   }
 

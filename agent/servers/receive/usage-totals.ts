@@ -98,7 +98,7 @@ export class UsageTotals {
   }
 
   /** Adds what was used here. Values that are no counts are dropped and counted. */
-  add(usage: Usage): void {
+  addUsage(usage: Usage): void {
     if (!isUpstream(usage.upstream, this.#upstreams)) return;
     if (this.#info.family === "gateway") this.#addPiece(usage);
     if (usage.takesBack === true) return;

@@ -1,8 +1,10 @@
 // Tails tokenwatt.v1 TokenCounters.Watch: cumulative snapshots pushed by an engine, a sidecar or a gateway.
 // Facts: proto/tokenwatt/v1/token_counters.proto (version 1). A broken stream loses nothing: the next snapshot is
 // cumulative. Each attempt opens its own channel, so that rotated certificates and tokens are read again.
+
 import { z } from "zod";
 import type { Gap, Nanos, ServerInfo, TokenSample } from "../../model.ts";
+import { NANOS_PER_MS } from "../../platform/clock.ts";
 import type { ClientReadableStream } from "../../platform/grpc.ts";
 import { callMetadata, openChannel } from "../../platform/grpc.ts";
 import type { PushServerSource, ServerType, SourceContext } from "../../source.ts";
@@ -17,7 +19,6 @@ import { watchReadings } from "./readings.ts";
 
 const SERVICE = "tokenwatt.v1.TokenCounters";
 const METHOD: ReadMethod = `/${SERVICE}/Watch`;
-const NANOS_PER_MS = 1_000_000;
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 30_000;
 
@@ -181,7 +182,7 @@ async function watch(
         const message = decodeWatchResponse(bytes as Buffer);
         if (message.protocolVersion > protocolVersion)
           throw wrongVersion(entry.endpoint, message.protocolVersion);
-        await accept(readings.accept(message, context.clock.now()));
+        await accept(readings.readMessage(message, context.clock.now()));
         guard.set(entry.silenceMs);
       }
     } finally {

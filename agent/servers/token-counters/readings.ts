@@ -18,7 +18,7 @@ const AGE_MAX_NANOS = 2 * NANOS_PER_SECOND;
 /** Turns the messages of one target into samples, over any number of streams. */
 export interface WatchReadings {
   /** One sample per server in the message; servers named twice, and those over the bound, are dropped and counted. */
-  accept(message: DecodedWatch, received: Nanos): TokenSample[];
+  readMessage(message: DecodedWatch, received: Nanos): TokenSample[];
   /** The servers of the last message, or the target itself where it names none. */
   names(): readonly string[];
   /** Servers the message before the last one named, and the last one did not. */
@@ -38,7 +38,7 @@ export function watchReadings(
   return {
     names: () => (names.length > 0 ? names : [info.id]),
     vanished: () => vanished,
-    accept: (message, received) => {
+    readMessage: (message, received) => {
       const at = instant(message.uptimeNanos, Math.min(received, clock.now()));
       const { servers, ignored, errors } = distinct(info, message, known);
       const samples = [...servers].map(([name, server], index) => ({

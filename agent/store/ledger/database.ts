@@ -129,7 +129,7 @@ export class LedgerDatabase {
   }
 
   /** Appends to the record outside a beat. */
-  note(entry: AuditEntry): void {
+  writeAudit(entry: AuditEntry): void {
     this.#transaction(() => this.#writer.audit(entry));
   }
 

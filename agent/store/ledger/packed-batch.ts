@@ -33,7 +33,7 @@ export class BatchPacker {
       if (!sameName(this.#sent.get(one.series), one) || tooLarge(total)) {
         this.#sent.set(one.series, one);
         series.push(one);
-      } else if (typeof total === "bigint") totals.add(one.series, total);
+      } else if (typeof total === "bigint") totals.writeAmount(one.series, total);
       else histograms.push([one.series, total]);
     }
     for (const one of batch.removed) this.#sent.delete(one);
@@ -59,7 +59,7 @@ function packRows(all: readonly BucketRow[]): Pick<PackedBatch, "amounts" | "row
     const { amount, bucket, revision, series } = row;
     if (typeof amount === "bigint" && revision === 0 && !tooLarge(amount)) {
       buckets[amounts.length] = bucket;
-      amounts.add(series, amount);
+      amounts.writeAmount(series, amount);
     } else rows.push(row);
   }
   return { rows, amounts: { ...amounts.column(), buckets: buckets.slice(0, amounts.length) } };
@@ -75,7 +75,7 @@ class ColumnWriter {
     this.#amounts = new BigInt64Array(lengthMax);
   }
 
-  add(series: number, amount: bigint): void {
+  writeAmount(series: number, amount: bigint): void {
     this.#series[this.length] = series;
     this.#amounts[this.length++] = amount;
   }

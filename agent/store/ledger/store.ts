@@ -85,7 +85,7 @@ export class LedgerStore {
   }
 
   /** Appends to the audit record outside a beat. */
-  async note(entry: AuditEntry): Promise<void> {
+  async writeAudit(entry: AuditEntry): Promise<void> {
     await this.#port.ask({ kind: "note", entry });
   }
 

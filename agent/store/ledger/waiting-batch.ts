@@ -67,7 +67,7 @@ export class WaitingBatch {
   }
 
   keepRows(batch: PackedBatch): void {
-    this.#rows.add([...rowsOf(batch)]);
+    this.#rows.mergeRows([...rowsOf(batch)]);
     this.#closed.push(...batch.closed);
     if (batch.reopened !== undefined)
       this.#reopened = Math.min(batch.reopened, this.#reopened ?? batch.reopened);
@@ -113,7 +113,7 @@ class WaitingRows {
   }
 
   /** Keeps the newest form of each row. */
-  add(rows: readonly BucketRow[]): void {
+  mergeRows(rows: readonly BucketRow[]): void {
     for (const row of rows) {
       this.#rows.delete(`${row.bucket} ${row.series} ${row.revision}`);
       this.#rows.set(`${row.bucket} ${row.series} ${row.revision}`, row);

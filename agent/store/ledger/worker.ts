@@ -31,7 +31,7 @@ function perform(request: LedgerRequest): unknown {
   if (request.kind === "commit") return ledger.commit(request.batch);
   if (request.kind === "delivered") return ledger.delivered(request.sink, request.bucket);
   if (request.kind === "usage") return ledger.findUsage(request.keys);
-  if (request.kind === "note") return ledger.note(request.entry);
+  if (request.kind === "note") return ledger.writeAudit(request.entry);
   ledger.close();
   ledger = undefined;
   return undefined;

@@ -124,7 +124,7 @@ function positionsOf(
 /** Neither records nor positions although the ledger committed some: how much of it waited is not known. */
 function tellNothingLeft({ committed = 0, committedTime = 0n }: SpoolOptions, losses: LossBook): void {
   if (committed === 0) return;
-  losses.add({ from: committedTime, to: committedTime, records: 0, points: 0, why: "corrupt" }, [
+  losses.recordLoss({ from: committedTime, to: committedTime, records: 0, points: 0, why: "corrupt" }, [
     1,
     committed,
   ]);
@@ -146,7 +146,7 @@ function tellHoles(
     if (missing.length === 0) return;
     const inMemory = volatile !== undefined && from >= volatile[0] && to <= volatile[1];
     const why = inMemory ? "disk_full" : "corrupt";
-    losses.add({ from: fromTime, to: toTime, records: missing.length, points: 0, why }, [from, to]);
+    losses.recordLoss({ from: fromTime, to: toTime, records: missing.length, points: 0, why }, [from, to]);
   };
   for (const { sequence, time, skipped = 0 } of entries) {
     const expected = (before?.sequence ?? Math.min(passed, sequence - 1)) + 1;

@@ -44,7 +44,7 @@ export class LossBook {
   }
 
   /** Books a loss and reports it, or keeps it for the first listener. `range` = sequences that are gone for everyone. */
-  add(loss: Loss, range?: Range): void {
+  recordLoss(loss: Loss, range?: Range): void {
     this.records += loss.records;
     this.points += loss.points;
     this.#pointsBy.set(loss.why, (this.#pointsBy.get(loss.why) ?? 0) + loss.points);

@@ -75,7 +75,7 @@ class MemorySpool implements Spool {
   }
 
   async abandon(destination: string, header: SpoolHeader): Promise<void> {
-    this.#losses.add(skippedLoss(destination, header));
+    this.#losses.recordLoss(skippedLoss(destination, header));
     await this.acknowledge(destination, header.sequence);
   }
 
@@ -108,6 +108,6 @@ class MemorySpool implements Spool {
     if (record === undefined) return;
     this.#bytes -= record.bytes.length;
     const { points, time } = record;
-    this.#losses.add({ from: time, to: time, records: 1, points, why: "evicted_bytes" });
+    this.#losses.recordLoss({ from: time, to: time, records: 1, points, why: "evicted_bytes" });
   }
 }

@@ -103,7 +103,7 @@ export class SpoolRoom {
       const points = missing.reduce((sum, entry) => sum + entry.points, 0);
       const [from, range] = [beginOf(first), [first.sequence - (first.skipped ?? 0), last.sequence] as const];
       const loss = { from, to: last.time, records: missing.length, points, why };
-      losses.add(positions.size > 1 ? { ...loss, destination } : loss, range);
+      losses.recordLoss(positions.size > 1 ? { ...loss, destination } : loss, range);
     }
   }
 

@@ -61,7 +61,7 @@ export class MemorySegment {
     return this.entries.at(-1)?.sequence ?? this.first - 1;
   }
 
-  add(entry: Omit<Entry, "offset" | "length">, bytes: Uint8Array): void {
+  append(entry: Omit<Entry, "offset" | "length">, bytes: Uint8Array): void {
     this.entries.push({ ...entry, offset: 0, length: bytes.length });
     this.#bytes.set(entry.sequence, bytes);
     this.size += bytes.length;

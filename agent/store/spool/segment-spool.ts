@@ -148,7 +148,7 @@ class SegmentSpool implements Spool {
   }
 
   async abandon(destination: string, header: SpoolHeader): Promise<void> {
-    this.#state.losses.add(skippedLoss(destination, header));
+    this.#state.losses.recordLoss(skippedLoss(destination, header));
     await this.acknowledge(destination, header.sequence);
   }
 
@@ -216,7 +216,7 @@ class SegmentSpool implements Spool {
       held = new MemorySegment(first);
       this.#segments.all.push(held);
     }
-    for (const record of records) held.add(record.entry, await requestOf(record));
+    for (const record of records) held.append(record.entry, await requestOf(record));
     this.#state.volatile = [this.#state.volatile?.[0] ?? first, held.last];
     while (held.size > MEMORY_BYTES_MAX) this.#room.lose(held.dropOldest(), "disk_full");
   }

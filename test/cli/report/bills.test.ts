@@ -251,7 +251,7 @@ function play(one: Case, folder: string): void {
         tokensByOutcome: { [outcome]: tokens },
       });
       const from = now * 60;
-      books.post(intervalOf({ from, to: from + 1, increments: [increment] }), facts);
+      books.bookInterval(intervalOf({ from, to: from + 1, increments: [increment] }), facts);
     } else books.postUsage("gateway", [piece], facts, now * MINUTE * 1e6);
   }
   beat(60 * 24 * 5);

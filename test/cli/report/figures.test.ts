@@ -32,7 +32,7 @@ function ledgerOf(intervals: readonly SettledInterval[], facts: BookFacts, until
   folders.push(folder);
   const books = new Books({ start: START, unixNanos, catalogue: catalogueOf(prices) });
   const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
-  for (const interval of intervals) books.post(interval, facts);
+  for (const interval of intervals) books.bookInterval(interval, facts);
   database.commit(new BatchPacker().pack(books.commit(unixNanos(until * SECOND), until * SECOND).batch));
   database.close();
   return folder;
@@ -168,9 +168,12 @@ describe("a report of money", () => {
     folders.push(folder);
     const books = new Books({ start: START, unixNanos, catalogue: catalogueOf({ ...prices, gpus: [] }) });
     const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
-    books.post(intervalOf({ from: 0, to: 60, seconds: active, increments: [output(1_000_000)] }), factsOf());
+    books.bookInterval(
+      intervalOf({ from: 0, to: 60, seconds: active, increments: [output(1_000_000)] }),
+      factsOf(),
+    );
     books.setCatalogue(catalogueOf({ ...prices, gpus: [], version: "w", currency: "JPY" }), 60 * SECOND);
-    books.post(
+    books.bookInterval(
       intervalOf({ from: 60, to: 120, seconds: active, increments: [output(3_000_000)] }),
       factsOf(),
     );

@@ -213,7 +213,7 @@ describe.skipIf(!installed)("receivers and tails over TLS", () => {
       samples++;
       last = reading.readings[0]?.tokens.output ?? 0;
       first ||= last;
-      for (const one of increments.accept(reading).increments) counted += one.tokens.output ?? 0;
+      for (const one of increments.countSample(reading).increments) counted += one.tokens.output ?? 0;
     });
     for (const name of names) {
       await server.close();

@@ -37,7 +37,7 @@ describe.runIf(program !== undefined)("LiteLLM's proxy", () => {
     const seen = new Map<string, Record<string, number>>();
     const poll = async (): Promise<TokenSample> => {
       const sample = await source.poll();
-      for (const { model, tenant, tokens, requests } of increments.accept(sample).increments) {
+      for (const { model, tenant, tokens, requests } of increments.countSample(sample).increments) {
         const of = seen.get(`${model} ${tenant}`) ?? {};
         for (const [name, amount] of Object.entries({ ...tokens, ...requests }))
           of[name] = (of[name] ?? 0) + amount;

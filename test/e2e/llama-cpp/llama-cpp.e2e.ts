@@ -82,7 +82,7 @@ describe.runIf(program !== undefined)("llama-server", () => {
     const increments = new Increments({ agentStarted: context.clock.now() });
     const poll = async (): Promise<readonly [TokenSample, TokenReading["tokens"] | undefined]> => {
       const sample = await source.poll();
-      return [sample, increments.accept(sample).increments[0]?.tokens];
+      return [sample, increments.countSample(sample).increments[0]?.tokens];
     };
     const [idle, history] = await poll();
     expect(history).toBeUndefined();

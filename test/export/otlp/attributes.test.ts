@@ -88,7 +88,8 @@ describe("the metrics table", () => {
       tokenPollMs: 5000,
       intervalMs: 1000,
       warn: () => {},
-      onInterval: (interval) => posted.push(...meter.post(interval, { gpus, servers, soleModel: () => "m" })),
+      onInterval: (interval) =>
+        posted.push(...meter.meterInterval(interval, { gpus, servers, soleModel: () => "m" })),
     });
     gpus = new Map(run.gpus.map((uuid) => [uuid, gpuInfo(uuid)]));
     servers = new Map(run.servers.map((id) => [id, serverInfo(id, "engine")]));
@@ -113,7 +114,7 @@ describe("the metrics table", () => {
       violations: ["states sum to wall time"],
     };
     const families = (["engine", "gateway"] as const).map((id) => [id, serverInfo(id, id)] as const);
-    const posted = new Meter().post(interval, {
+    const posted = new Meter().meterInterval(interval, {
       gpus: new Map(),
       servers: new Map(families),
       soleModel: () => "m",

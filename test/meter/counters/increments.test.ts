@@ -33,7 +33,7 @@ function sample(
 function outputOf(increments: Increments, ...samples: TokenSample[]): number {
   let sum = 0;
   for (const one of samples) {
-    for (const moved of increments.accept(one).increments) sum += moved.tokens.output ?? 0;
+    for (const moved of increments.countSample(one).increments) sum += moved.tokens.output ?? 0;
   }
   return sum;
 }
@@ -77,7 +77,7 @@ describe("Increments.accept() after a restart", () => {
       page(4, "b", 1),
       page(5, "b", 4),
     ]
-      .flatMap((each) => increments.accept(each).increments)
+      .flatMap((each) => increments.countSample(each).increments)
       .map(({ requests, latencies }) => [requests.ok ?? 0, latencies?.request_duration?.count ?? 0]);
     const sums = moved.reduce(([a = 0, b = 0], [ok = 0, count = 0]) => [a + ok, b + count], [0, 0]);
     expect(sums).toEqual([2 + 4, 2 + 4]);
@@ -94,7 +94,7 @@ describe("Increments.accept() after a restart", () => {
       page(4, "b", { input_uncached: 990, input_cached: 10 }),
       page(5, "b", { input_uncached: 992, input_cached: 11 }),
     ]
-      .flatMap((each) => increments.accept(each).increments)
+      .flatMap((each) => increments.countSample(each).increments)
       .map(({ tokens }) => [tokens.input_uncached, tokens.input_cached, tokens.input_unsplit]);
     const sum = moved.flat().reduce<number>((total, amount) => total + (amount ?? 0), 0);
     expect(sum).toBe(10 + 1000 + 3);
@@ -103,10 +103,10 @@ describe("Increments.accept() after a restart", () => {
   it("counts latencies that a complete page did not have before", () => {
     const increments = fresh();
     const complete = { completeEpoch: "a" };
-    increments.accept(sample(1, [reading(5, { epoch: "a" })], complete));
-    increments.accept(sample(2, [reading(6, { epoch: "a" })], complete));
+    increments.countSample(sample(1, [reading(5, { epoch: "a" })], complete));
+    increments.countSample(sample(2, [reading(6, { epoch: "a" })], complete));
     const last = reading(7, { epoch: "a", latencies: { request_duration: histogram(3) } });
-    const [moved] = increments.accept(sample(3, [last], complete)).increments;
+    const [moved] = increments.countSample(sample(3, [last], complete)).increments;
     expect(moved?.latencies?.request_duration?.count).toBe(3);
   });
 });
@@ -146,9 +146,9 @@ describe("Increments.accept() afterwards", () => {
   it("counts a counter that is new in a known label set only if the source promises it began at 0", () => {
     const requests = (more: Partial<TokenSample>): unknown => {
       const increments = fresh();
-      increments.accept(sample(1, [reading(5, { epoch: "e" })], more));
+      increments.countSample(sample(1, [reading(5, { epoch: "e" })], more));
       const later = reading(5, { epoch: "e", requests: { error: 4 } });
-      return increments.accept(sample(2, [later], more)).increments[0]?.requests;
+      return increments.countSample(sample(2, [later], more)).increments[0]?.requests;
     };
     expect(requests({ completeEpoch: "e" })).toEqual({ error: 4 });
     expect(requests({})).toBeUndefined();
@@ -156,7 +156,7 @@ describe("Increments.accept() afterwards", () => {
   it("counts the whole new value after a new epoch even when it is larger", () => {
     const increments = fresh();
     outputOf(increments, sample(1, [reading(100, { epoch: "a" })]));
-    const accepted = increments.accept(sample(2, [reading(150, { epoch: "b" })]));
+    const accepted = increments.countSample(sample(2, [reading(150, { epoch: "b" })]));
     expect(accepted.increments[0]?.tokens.output).toBe(150);
     expect(accepted.resets).toBe(1);
   });
@@ -179,8 +179,8 @@ describe("Increments.accept() afterwards", () => {
     "drops and counts %d, the rest of the page goes on",
     (bad) => {
       const increments = fresh();
-      increments.accept(sample(1, [reading(10), reading(10, { model: "n" })]));
-      const accepted = increments.accept(sample(2, [reading(bad), reading(14, { model: "n" })]));
+      increments.countSample(sample(1, [reading(10), reading(10, { model: "n" })]));
+      const accepted = increments.countSample(sample(2, [reading(bad), reading(14, { model: "n" })]));
       expect(accepted.increments.map((one) => one.tokens)).toEqual([{ output: 4 }]);
       expect(accepted.dropped).toBe(1);
       expect(outputOf(increments, sample(3, [reading(12), reading(14, { model: "n" })]))).toBe(2);
@@ -189,29 +189,29 @@ describe("Increments.accept() afterwards", () => {
   it("drops a sample older than the last one instead of taking it for a reset", () => {
     const increments = fresh();
     outputOf(increments, sample(1, [reading(10)]), sample(3, [reading(30)]));
-    const accepted = increments.accept(sample(2, [reading(20)]));
+    const accepted = increments.countSample(sample(2, [reading(20)]));
     expect(accepted).toMatchObject({ increments: [], poll: undefined, dropped: 1 });
     expect(outputOf(increments, sample(4, [reading(35)]))).toBe(5);
   });
   it("drops a label set named twice on one page", () => {
-    const accepted = fresh().accept(sample(1, [reading(10), reading(20)]));
+    const accepted = fresh().countSample(sample(1, [reading(10), reading(20)]));
     expect(accepted.dropped).toBe(1);
   });
   it("keeps at most keysMax label sets and counts what it drops", () => {
     const increments = new Increments({ agentStarted: 0, keysMax: 10 });
     const flood = Array.from({ length: 25 }, (_, at) => reading(1, { tenant: `t${at}` }));
-    expect(increments.accept(sample(1, flood)).dropped).toBe(15);
+    expect(increments.countSample(sample(1, flood)).dropped).toBe(15);
   });
   it("forgets a label set that vanished two days ago, and says so to the store; one without an epoch is kept", () => {
     const increments = fresh();
     const day = 86_400;
     const tenant = (name: string, epoch?: string): TokenReading =>
       reading(5, { tenant: name, ...(epoch === undefined ? {} : { epoch }) });
-    increments.accept(sample(1, [tenant("a", "e"), tenant("b")]));
+    increments.countSample(sample(1, [tenant("a", "e"), tenant("b")]));
     increments.takeChanges(BigInt);
-    increments.accept(sample(day, [reading(1)]));
+    increments.countSample(sample(day, [reading(1)]));
     expect(increments.takeChanges(BigInt).filter((row) => row.value === "")).toEqual([]);
-    increments.accept(sample(3 * day, [reading(1)]));
+    increments.countSample(sample(3 * day, [reading(1)]));
     const forgotten = increments.takeChanges(BigInt).filter((row) => row.value === "");
     expect(forgotten.map((row) => row.key)).toEqual([expect.stringContaining("\\u0000a\\u0000")]);
     expect(outputOf(increments, sample(3 * day + 1, [tenant("b"), reading(1)]))).toBe(0);
@@ -295,7 +295,7 @@ describe("Increments by property", () => {
         const increments = fresh();
         let [input, output] = [0, 0];
         for (const [index, one] of pages.entries()) {
-          const accepted = increments.accept(
+          const accepted = increments.countSample(
             sample(index + 1, [
               {
                 role: "combined",
@@ -331,35 +331,37 @@ describe("Increments.accept() of everything but tokens", () => {
 
   it("takes histograms bucket by bucket", () => {
     const increments = fresh();
-    increments.accept(sample(1, [withLatency(histogram([1, 2, 3]))]));
-    const moved = increments.accept(sample(2, [withLatency(histogram([1, 4, 3]))])).increments[0];
+    increments.countSample(sample(1, [withLatency(histogram([1, 2, 3]))]));
+    const moved = increments.countSample(sample(2, [withLatency(histogram([1, 4, 3]))])).increments[0];
     expect(moved?.latencies.queue_time).toMatchObject({ counts: [0, 2, 0], count: 2 });
   });
   it("takes changed bounds as a new base", () => {
     const increments = fresh();
-    increments.accept(sample(1, [withLatency(histogram([1, 2, 3]))]));
-    expect(increments.accept(sample(2, [withLatency(histogram([9, 9, 9], [0.2, 2]))])).increments).toEqual(
-      [],
-    );
-    const moved = increments.accept(sample(3, [withLatency(histogram([9, 9, 10], [0.2, 2]))])).increments[0];
+    increments.countSample(sample(1, [withLatency(histogram([1, 2, 3]))]));
+    expect(
+      increments.countSample(sample(2, [withLatency(histogram([9, 9, 9], [0.2, 2]))])).increments,
+    ).toEqual([]);
+    const moved = increments.countSample(sample(3, [withLatency(histogram([9, 9, 10], [0.2, 2]))]))
+      .increments[0];
     expect(moved?.latencies.queue_time?.counts).toEqual([0, 0, 1]);
   });
   it("reads requests in flight and own busy time, corrected for restarts", () => {
     const increments = fresh();
     const at = (seconds: number, epoch: string, activeNanos: number): number | undefined =>
-      increments.accept(sample(seconds, [reading(0, { epoch, running: 3 })], { activeNanos })).poll
+      increments.countSample(sample(seconds, [reading(0, { epoch, running: 3 })], { activeNanos })).poll
         ?.activeNanos;
     expect([at(1, "a", 500), at(2, "a", 800), at(3, "b", 900)]).toEqual([0, 300, 1200]);
     expect(
-      increments.accept(sample(4, [reading(0, { running: 3 }), reading(0, { model: "n", running: 1 })])).poll,
+      increments.countSample(sample(4, [reading(0, { running: 3 }), reading(0, { model: "n", running: 1 })]))
+        .poll,
     ).toMatchObject({ inFlight: 4 });
   });
   it("separates progress from volume", () => {
     const increments = fresh();
-    increments.accept(
+    increments.countSample(
       sample(1, [reading(0, { progress: { input: 5, output: 10 }, volume: "finish", progressKind: "step" })]),
     );
-    const accepted = increments.accept(
+    const accepted = increments.countSample(
       sample(2, [reading(0, { progress: { input: 6, output: 30 }, volume: "finish", progressKind: "step" })]),
     );
     expect(accepted).toMatchObject({
@@ -369,19 +371,19 @@ describe("Increments.accept() of everything but tokens", () => {
   });
   it("marks what is read after a restart of the agent as late", () => {
     const before = fresh();
-    before.accept(sample(1, [reading(10)]));
+    before.countSample(sample(1, [reading(10)]));
     const after = new Increments({ agentStarted: 60 * SECOND });
     after.restore(before.takeChanges(BigInt), Number);
-    expect(after.accept(sample(61, [reading(25)])).increments).toMatchObject([
+    expect(after.countSample(sample(61, [reading(25)])).increments).toMatchObject([
       { late: true, tokens: { output: 15 } },
     ]);
-    expect(after.accept(sample(62, [reading(26)])).increments).toMatchObject([{ late: false }]);
+    expect(after.countSample(sample(62, [reading(26)])).increments).toMatchObject([{ late: false }]);
   });
   it("tells the one model a server serves, and none when there are two", () => {
     const increments = fresh();
-    increments.accept(sample(1, [reading(1)]));
+    increments.countSample(sample(1, [reading(1)]));
     expect(increments.soleModel("s")).toBe("m");
-    increments.accept(sample(2, [reading(1), reading(1, { model: "n" })]));
+    increments.countSample(sample(2, [reading(1), reading(1, { model: "n" })]));
     expect(increments.soleModel("s")).toBeUndefined();
   });
 });
@@ -421,7 +423,7 @@ describe("Increments.accept() of a source that keeps the bases of its series", (
     const increments = fresh();
     const at = (seconds: number, uncached: number, cached: number, more: TokenReading[] = []): number =>
       increments
-        .accept(
+        .countSample(
           sample(
             seconds,
             [{ ...reading(0), tokens: { input_uncached: uncached, input_cached: cached } }, ...more],
@@ -442,7 +444,7 @@ describe("Increments.accept() of a source that keeps the bases of its series", (
     const before = fresh();
     outputOf(before, sample(1, [reading(10)], { scale }));
     const after = restored(before.takeChanges(BigInt));
-    const accepted = after.accept(
+    const accepted = after.countSample(
       sample(101, [reading(15), reading(0, { model: "n" })], { scale, restarts: 1 }),
     );
     expect(accepted).toMatchObject({ resets: 1, unmetered: true });
@@ -453,7 +455,7 @@ describe("Increments.accept() of a source that keeps the bases of its series", (
     const increments = fresh();
     const at = (seconds: number, tokens: TokenReading["tokens"]): number =>
       increments
-        .accept(sample(seconds, [{ ...reading(0), tokens }], { scale }))
+        .countSample(sample(seconds, [{ ...reading(0), tokens }], { scale }))
         .increments.reduce((sum, one) => sum + Object.values(one.tokens).reduce((a, b) => a + b, 0), 0);
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.nat(500), fc.nat(500), fc.boolean())), (steps) => {

@@ -70,7 +70,7 @@ describe("Convenience", () => {
     const windows = new Convenience();
     const batches: (readonly Gauge[])[] = [];
     for (let index = 0; index < 120; index++)
-      batches.push(windows.add(second(index, index < 60 ? 0 : 100, 0.5), gpus));
+      batches.push(windows.takeInterval(second(index, index < 60 ? 0 : 100, 0.5), gpus));
     expect(batches.filter((batch) => batch.length > 0)).toHaveLength(12);
     const last = batches.at(-1) ?? [];
     const value = (metric: string, window: string, key: string): number | undefined =>
@@ -91,7 +91,7 @@ describe("Convenience", () => {
   test("gives nothing where a denominator is empty", () => {
     const windows = new Convenience();
     const idle = { ...second(20, 0, 0), gpus: [] };
-    expect(windows.add(idle, gpus)).toEqual([]);
+    expect(windows.takeInterval(idle, gpus)).toEqual([]);
   });
 
   /** 120 s at half activity, 100 tokens a second; prices as a function of the second. */
@@ -114,8 +114,8 @@ describe("Convenience", () => {
         ...base,
         gpus: [...boards.keys()].flatMap((gpu) => base.gpus.map((one) => ({ ...one, gpu }))),
       };
-      const money = known.post(interval, facts, BigInt(index + 1) * 1_000_000_000n);
-      last = windows.add(interval, boards, money);
+      const money = known.priceInterval(interval, facts, BigInt(index + 1) * 1_000_000_000n);
+      last = windows.takeInterval(interval, boards, money);
     }
     return new Map(
       last

@@ -33,9 +33,9 @@ const gauge = (seconds: number, value: number): Gauge => ({
 describe("Ledger.commit()", () => {
   it("starts the first series at the agent's start and later ones at the end of the last committed interval", () => {
     const ledger = ledgerOf();
-    ledger.post([tokens("a", 5)], 1 * SECOND);
+    ledger.bookPostings([tokens("a", 5)], 1 * SECOND);
     const first = commit(ledger, 10);
-    ledger.post([tokens("b", 7)], 15 * SECOND);
+    ledger.bookPostings([tokens("b", 7)], 15 * SECOND);
     const second = commit(ledger, 20);
     expect(find(first, "a")).toMatchObject({ start: START, time: at(10), value: 5n, isNew: true });
     expect(find(second, "a")).toMatchObject({ start: START, time: at(20), value: 5n, isNew: false });
@@ -43,30 +43,32 @@ describe("Ledger.commit()", () => {
   });
   it("finds a series whatever the order of its attributes", () => {
     const ledger = ledgerOf();
-    ledger.post([{ metric: "m", dimensions: { a: "1", b: "2" }, amount: 1 }], SECOND);
-    ledger.post([{ metric: "m", dimensions: { b: "2", a: "1" }, amount: 2 }], SECOND);
+    ledger.bookPostings([{ metric: "m", dimensions: { a: "1", b: "2" }, amount: 1 }], SECOND);
+    ledger.bookPostings([{ metric: "m", dimensions: { b: "2", a: "1" }, amount: 2 }], SECOND);
     expect(commit(ledger, 10).points).toMatchObject([{ value: 3n }]);
   });
   it("keeps totals exact beyond 2^53", () => {
     const ledger = ledgerOf();
     const most = Number.MAX_SAFE_INTEGER;
-    for (let i = 0; i < 5; i++) ledger.post([tokens("a", most), tokens("a", 1)], SECOND);
-    ledger.post([tokens("b", 2 ** 52), tokens("b", most)], SECOND);
+    for (let i = 0; i < 5; i++) ledger.bookPostings([tokens("a", most), tokens("a", 1)], SECOND);
+    ledger.bookPostings([tokens("b", 2 ** 52), tokens("b", most)], SECOND);
     const snapshot = commit(ledger, 10);
     expect(find(snapshot, "a")?.value).toBe(5n * (BigInt(most) + 1n));
     expect(find(snapshot, "b")?.value).toBe(2n ** 52n + BigInt(most));
   });
   it.each([-1, 0.5, Number.NaN, 2 ** 53])("refuses to book %d", (amount) => {
-    expect(() => ledgerOf().post([tokens("a", amount)], SECOND)).toThrow(/tokenwatt\.tokens.*integer/);
+    expect(() => ledgerOf().bookPostings([tokens("a", amount)], SECOND)).toThrow(
+      /tokenwatt\.tokens.*integer/,
+    );
   });
   it("never lets a snapshot change afterwards", () => {
     const ledger = ledgerOf();
     const histogram = { bounds: [1], counts: [1, 0], sum: 0.5, count: 1 };
     const latency = { metric: "l", dimensions: {}, histogram };
-    ledger.post([tokens("a", 5), latency], SECOND);
+    ledger.bookPostings([tokens("a", 5), latency], SECOND);
     const before = commit(ledger, 10);
     const copy = structuredClone(before);
-    ledger.post([tokens("a", 5), tokens("b", 1), latency], 11 * SECOND);
+    ledger.bookPostings([tokens("a", 5), tokens("b", 1), latency], 11 * SECOND);
     ledger.endWhere(() => true);
     commit(ledger, 20);
     expect(before).toEqual(copy);
@@ -75,7 +77,7 @@ describe("Ledger.commit()", () => {
   it("never lets the time of a series go back, or its start reach its time", () => {
     const ledger = ledgerOf();
     commit(ledger, 20);
-    ledger.post([tokens("a", 5)], 12 * SECOND);
+    ledger.bookPostings([tokens("a", 5)], 12 * SECOND);
     const point = find(commit(ledger, 12), "a");
     expect(point?.time).toBe(at(20));
     expect((point?.start ?? 0n) + 1_000_000n).toBeLessThan(point?.time ?? 0n);
@@ -85,12 +87,12 @@ describe("Ledger.commit()", () => {
 describe("Ledger.endWhere()", () => {
   it("ends a series once, leaves it out, and resumes it under its old start and total", () => {
     const ledger = ledgerOf();
-    ledger.post([tokens("a", 5), tokens("b", 1)], SECOND);
+    ledger.bookPostings([tokens("a", 5), tokens("b", 1)], SECOND);
     commit(ledger, 10);
     ledger.endWhere((dimensions) => dimensions["tokenwatt.server.id"] === "a");
     expect(find(commit(ledger, 20), "a")).toMatchObject({ ended: true, value: 5n });
     expect(find(commit(ledger, 30), "a")).toBeUndefined();
-    ledger.post([tokens("a", 2)], 35 * SECOND);
+    ledger.bookPostings([tokens("a", 2)], 35 * SECOND);
     expect(find(commit(ledger, 40), "a")).toMatchObject({
       ended: false,
       isNew: false,
@@ -101,7 +103,7 @@ describe("Ledger.endWhere()", () => {
   it("forgets an ended series after 35 days and gives a later one a new start", () => {
     const ledger = ledgerOf();
     const day = 86_400;
-    ledger.post([tokens("a", 5)], SECOND);
+    ledger.bookPostings([tokens("a", 5)], SECOND);
     commit(ledger, 10);
     ledger.endWhere(() => true);
     commit(ledger, 20);
@@ -111,7 +113,7 @@ describe("Ledger.endWhere()", () => {
     commit(ledger, 36 * day);
     expect(ledger.size).toBe(0);
     expect(ledger.takeChanges().removed).toHaveLength(1);
-    ledger.post([tokens("a", 1)], (36 * day + 5) * SECOND);
+    ledger.bookPostings([tokens("a", 1)], (36 * day + 5) * SECOND);
     expect(find(commit(ledger, 36 * day + 10), "a")).toMatchObject({
       isNew: true,
       start: at(36 * day),
@@ -144,10 +146,10 @@ describe("Ledger with histograms", () => {
   });
   it("adds them bucket by bucket and begins anew when the bounds changed for good", () => {
     const ledger = ledgerOf();
-    ledger.post([posting([1], [1, 2]), posting([1], [3, 0])], SECOND);
+    ledger.bookPostings([posting([1], [1, 2]), posting([1], [3, 0])], SECOND);
     expect(commit(ledger, 10).points[0]?.value).toMatchObject({ counts: [4, 2], sum: 2, count: 6 });
     commit(ledger, 20);
-    ledger.post([posting([5], [1, 0])], 25 * SECOND);
+    ledger.bookPostings([posting([5], [1, 0])], 25 * SECOND);
     expect(commit(ledger, 30).points[0]).toMatchObject({
       isNew: true,
       start: at(20),
@@ -156,9 +158,9 @@ describe("Ledger with histograms", () => {
   });
   it("drops and counts what a second source of other bounds posts to a live series", () => {
     const ledger = ledgerOf();
-    ledger.post([posting([1], [1, 2])], SECOND);
+    ledger.bookPostings([posting([1], [1, 2])], SECOND);
     commit(ledger, 10);
-    ledger.post([posting([1], [1, 0]), posting([5], [4, 0])], 15 * SECOND);
+    ledger.bookPostings([posting([1], [1, 0]), posting([5], [4, 0])], 15 * SECOND);
     const points = commit(ledger, 20).points;
     expect(points.find((point) => point.metric === "l")?.value).toMatchObject({ counts: [2, 2] });
     expect(points.find((point) => point.metric === "tokenwatt.dropped")?.value).toBe(4n);
@@ -178,11 +180,11 @@ describe("Ledger over a cap", () => {
 
   it("folds a flood of 100,000 tenants into other, conserves the tokens and counts what it folded", () => {
     const ledger = ledgerOf({ tenantsMax: 100, tenants: ["vip"] });
-    ledger.post(
+    ledger.bookPostings(
       Array.from({ length: 100_000 }, (_, index) => gateway(`t${index}`, 3)),
       SECOND,
     );
-    ledger.post([gateway("vip", 5)], SECOND);
+    ledger.bookPostings([gateway("vip", 5)], SECOND);
     const snapshot = commit(ledger, 10);
     expect(snapshot.points).toHaveLength(103);
     expect(total(snapshot, "tokenwatt.gateway.tokens")).toBe(300_005n);
@@ -195,8 +197,8 @@ describe("Ledger over a cap", () => {
   it("counts a folded point each time, also when the same attribute object comes again", () => {
     const ledger = ledgerOf({ tenantsMax: 1 });
     const [first, second] = [gateway("a", 1), gateway("b", 1)];
-    ledger.post([first, second, second], SECOND);
-    ledger.post([second], SECOND);
+    ledger.bookPostings([first, second, second], SECOND);
+    ledger.bookPostings([second], SECOND);
     expect(total(commit(ledger, 10), "tokenwatt.series.folded")).toBe(3n);
   });
   it("conserves every metric under any cap", () => {
@@ -212,7 +214,7 @@ describe("Ledger over a cap", () => {
         fc.integer({ min: 1, max: 20 }),
         (postings, seriesMax) => {
           const ledger = ledgerOf({ seriesMax });
-          ledger.post(
+          ledger.bookPostings(
             postings.map((one) => ({
               metric: one.metric,
               dimensions: { "tokenwatt.server.id": `s${one.server}`, "tokenwatt.gpu.state": one.state },
@@ -252,7 +254,7 @@ describe("Ledger by property", () => {
         for (const [index, one] of steps.entries()) {
           const seconds = (index + 1) * 10;
           if ("post" in one) {
-            ledger.post(
+            ledger.bookPostings(
               one.post.map(([server, amount]) => tokens(server, amount)),
               (seconds - 1) * SECOND,
             );
@@ -280,11 +282,11 @@ describe("Ledger by property", () => {
   });
   it("hands the store exactly the series that changed", () => {
     const ledger = ledgerOf();
-    ledger.post([tokens("a", 1), tokens("b", 1)], SECOND);
+    ledger.bookPostings([tokens("a", 1), tokens("b", 1)], SECOND);
     expect(ledger.takeChanges().series).toEqual([]);
     commit(ledger, 10);
     expect(ledger.takeChanges().series).toHaveLength(2);
-    ledger.post([tokens("b", 1)], 11 * SECOND);
+    ledger.bookPostings([tokens("b", 1)], 11 * SECOND);
     commit(ledger, 20);
     expect(ledger.takeChanges().series).toMatchObject([
       { total: "2", dimensions: { "tokenwatt.server.id": "b" } },
@@ -292,17 +294,17 @@ describe("Ledger by property", () => {
   });
   it("announces again what began in the last commit before a restart, in case nobody saw it", () => {
     const ledger = ledgerOf();
-    ledger.post([tokens("a", 1)], SECOND);
+    ledger.bookPostings([tokens("a", 1)], SECOND);
     commit(ledger, 10);
     const next = ledgerOf({}, ledger.state());
     expect(find(commit(next, 20), "a")).toMatchObject({ isNew: true, start: START, value: 1n });
   });
   it("begins every series anew from zero after a step of the clock", () => {
     const ledger = ledgerOf();
-    ledger.post([tokens("a", 9)], SECOND);
+    ledger.bookPostings([tokens("a", 9)], SECOND);
     commit(ledger, 10);
     ledger.startAnew(at(-3600));
-    ledger.post([tokens("a", 2)], 12 * SECOND);
+    ledger.bookPostings([tokens("a", 2)], 12 * SECOND);
     expect(find(ledger.commit(at(-3590), 20 * SECOND), "a")).toMatchObject({
       isNew: true,
       start: at(-3600),

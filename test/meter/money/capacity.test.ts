@@ -32,7 +32,7 @@ function run(
     const [start, end] = [from + minute * 60, from + (minute + 1) * 60];
     const increments = [moved({ tokens: { output: options.tokensPerSecond * 60 }, latencies })];
     const interval = intervalOf({ from: start, to: end, seconds: { token_active: 60 }, increments });
-    for (const posting of meter.post(interval, facts, unixNanos(interval.to), () => product)) {
+    for (const posting of meter.measureInterval(interval, facts, unixNanos(interval.to), () => product)) {
       tokens += posting.amount;
       sources.add(posting.dimensions["tokenwatt.capacity.source"] ?? "");
     }

@@ -22,7 +22,7 @@ function pricesOf(more: object = {}): Prices {
   return new Prices(catalogueOf({ ...file, ...more }));
 }
 function post(prices: Prices, interval: SettledInterval, facts = factsOf()): readonly Posting[] {
-  return prices.post(interval, facts, unixNanos(interval.to));
+  return prices.priceInterval(interval, facts, unixNanos(interval.to));
 }
 function sum(posted: readonly Posting[], metric: string, where: Record<string, string> = {}): number {
   return posted
@@ -144,7 +144,7 @@ describe("Meter.post() of tokens with a price", () => {
   const post = (interval: SettledInterval, facts = factsOf()): readonly Posting[] => {
     const billing = new Billing();
     billing.take(catalogueOf(file), START);
-    const posted = new Meter(billing).post(interval, facts, unixNanos(interval.to));
+    const posted = new Meter(billing).meterInterval(interval, facts, unixNanos(interval.to));
     return posted.filter((one) => "amount" in one);
   };
   const made = (more: object): SettledInterval => intervalOf({ from: 0, to: 1, increments: [moved(more)] });

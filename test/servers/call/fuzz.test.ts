@@ -183,7 +183,7 @@ describe("receivers under mutated messages", () => {
       () => (bytes, totals) => {
         for (const logged of decodeAccessLogs(bytes)) {
           const usage = toUsage(logged, keys);
-          if (usage !== undefined) totals.add(usage);
+          if (usage !== undefined) totals.addUsage(usage);
         }
       },
     );
@@ -278,7 +278,7 @@ describe("tails and polls under mutated answers", () => {
         const readings = watchReadings({ ...info, type: "token-counters" }, undefined, { now: () => 1e9 });
         let last = Number.NEGATIVE_INFINITY;
         for (const [index, bytes] of all.entries()) {
-          const samples = taken(() => readings.accept(decodeWatchResponse(bytes), index * 1e9)) ?? [];
+          const samples = taken(() => readings.readMessage(decodeWatchResponse(bytes), index * 1e9)) ?? [];
           for (const sample of samples) {
             expectSane(sample.readings);
             expect(sample.at).toBeGreaterThanOrEqual(last);

@@ -122,7 +122,7 @@ export class Agent {
     readings.tokens("output", "tokens");
     readings.epoch();
     this.notes.push(...counted.notes);
-    const { increments, resets } = this.#increments.accept({
+    const { increments, resets } = this.#increments.countSample({
       server: "s",
       family: "engine",
       sent: at,

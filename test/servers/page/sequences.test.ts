@@ -95,7 +95,7 @@ describe("sequences of pages", () => {
         const samples = remembered().filter(({ key }) => key.startsWith('["sample"'));
         expect(increments.restore(samples, (at) => clock.instant(at))).toBe(0);
       }
-      for (const { tokens } of increments.accept(await source.poll()).increments) {
+      for (const { tokens } of increments.countSample(await source.poll()).increments) {
         for (const [kind, amount] of Object.entries(tokens)) {
           booked[kind] = (booked[kind] ?? 0) + amount;
           booked["all"] = (booked["all"] ?? 0) + amount;

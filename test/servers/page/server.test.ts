@@ -261,7 +261,7 @@ describe("a polled page", () => {
     const increments = new Increments({ agentStarted: context.clock.now() });
     const moved: unknown[] = [];
     const poll = async (): Promise<void> => {
-      for (const { tenant, tokens } of increments.accept(await source.poll()).increments)
+      for (const { tenant, tokens } of increments.countSample(await source.poll()).increments)
         moved.push([tenant, tokens.output]);
     };
     await poll();

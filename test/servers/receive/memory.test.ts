@@ -34,7 +34,7 @@ describe("SeenIds", () => {
           const memory = new ReceiverMemory("one", disk.rows());
           const seen = new SeenIds(memory, "ids", bounds);
           for (const id of ids) {
-            expect(seen.add(String(id), 5)).toBe(!known.has(id));
+            expect(seen.remember(String(id), 5)).toBe(!known.has(id));
             known.add(id);
           }
           disk.commit(memory.takeChanges());
@@ -48,12 +48,12 @@ describe("SeenIds", () => {
     const disk = store();
     const memory = new ReceiverMemory("one");
     const seen = new SeenIds(memory, "ids", bounds);
-    for (let id = 0; id < 10_000; id++) expect(seen.add(`a${id}`, 5)).toBe(true);
+    for (let id = 0; id < 10_000; id++) expect(seen.remember(`a${id}`, 5)).toBe(true);
     disk.commit(memory.takeChanges());
     expect(disk.rows()).toHaveLength(3);
-    expect(seen.add("a9999", 5)).toBe(false);
-    expect(seen.add("a0", 5)).toBe(true);
-    for (let id = 0; id < 1000; id++) seen.add(`b${id}`, 200);
+    expect(seen.remember("a9999", 5)).toBe(false);
+    expect(seen.remember("a0", 5)).toBe(true);
+    for (let id = 0; id < 1000; id++) seen.remember(`b${id}`, 200);
     disk.commit(memory.takeChanges());
     expect(disk.rows().length).toBeLessThanOrEqual(2);
   });

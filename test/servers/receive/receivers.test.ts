@@ -38,7 +38,7 @@ describe("UsageTotals", () => {
       fc.property(fc.array(fc.tuple(fc.nat(30), fc.nat(5), fc.nat(1000))), (all) => {
         const totals = newTotals(8);
         for (const [tenant, model, output] of all)
-          totals.add({ tenant: `t${tenant}`, model: `m${model}`, tokens: { output } });
+          totals.addUsage({ tenant: `t${tenant}`, model: `m${model}`, tokens: { output } });
         const readings = readingsOf(totals);
         expect(readings.length).toBeLessThanOrEqual(9);
         const sum = readings.reduce((total, reading) => total + (reading.tokens.output ?? 0), 0);
@@ -49,7 +49,7 @@ describe("UsageTotals", () => {
 
   test("drops and counts what is no count", () => {
     const totals = newTotals();
-    totals.add({
+    totals.addUsage({
       tokens: { output: -1, input_cached: 2 ** 60, input_uncached: 1.5 },
       seconds: { request_duration: Number.NaN },
     });
@@ -454,7 +454,7 @@ describe("Envoy access log", () => {
     expect(entries.map((each) => toUsage(each, keys)?.outcome)).toEqual(["aborted", "error", "error"]);
     const only = (...upstreams: string[]): unknown => {
       const totals = new UsageTotals(info, 0, "received:0", 10, upstreams);
-      for (const each of entries) totals.add(toUsage(each, keys) ?? {});
+      for (const each of entries) totals.addUsage(toUsage(each, keys) ?? {});
       return totals.sample(1, "gateway").usage?.map(({ outcome, requests }) => [outcome, requests]);
     };
     expect(only("10.0.0.1")).toEqual([["aborted", 1]]);

@@ -65,7 +65,7 @@ test.each([
   ["clock_step", { seconds: 120, seriesBeginAnew: false }],
   ["gpus", { gone: ["GPU-a"], come: [] }],
 ] as const)("verify excuses time of which the record says why: %s", (kind, body) => {
-  const note = (keeper: Bookkeeper): void => keeper.books.note(kind, 1_000e9, body);
+  const note = (keeper: Bookkeeper): void => keeper.books.noteAudit(kind, 1_000e9, body);
   expect(verdict([full, { a: 700, b: BUCKET }, full], note)).toEqual([]);
 });
 
