@@ -17,6 +17,7 @@ const FORMATS = ["table", "csv", "json", "focus", "cloudevents"] as const;
 const UNITS: readonly string[] = ["hour", "day", "week", "month"];
 const GROUPS: readonly string[] = [
   ...["tenant", "model", "endpoint", "gpu_type", "gpu", "server", "kind", "outcome", "state"],
+  "power_limit",
 ];
 
 interface ReportOptions extends ConfigOptions {
@@ -41,7 +42,7 @@ export function register(program: Command, io: Io): void {
   addConfigOptions(command)
     .option(
       "--by <list>",
-      "hour, day, week or month, and any of tenant, model, endpoint, gpu_type, gpu, server, kind, outcome, state",
+      "hour, day, week or month, and any of tenant, model, endpoint, gpu_type, gpu, server, kind, outcome, state, power_limit",
     )
     .option(
       "--from <time>",
@@ -69,6 +70,7 @@ Examples:
   tokenwatt report --by day,model --from 2026-11-01 --to 2026-12-01
   tokenwatt report --by tenant --from last-month --time-zone Europe/Berlin --sort revenue --top 10
   tokenwatt report --by tenant,model --where tenant=acme --from 7d --format csv
+  tokenwatt report --by power_limit,gpu_type --from 7d
   tokenwatt report --format focus --from last-month > charges.csv
   tokenwatt report --format cloudevents --from 2026-11-01T00:00Z | curl --data-binary @- ...`,
     )
@@ -277,7 +279,9 @@ function readSource(given: string | undefined): ReportSource | undefined {
 /** Only gateways know customers; kinds and outcomes are those of whose tokens are billed. */
 function defaultSource(groups: readonly Group[], reader: LedgerView): ReportSource {
   if (groups.includes("tenant") || groups.includes("endpoint")) return "gateway";
-  const isOfServers = groups.some((group) => group === "server" || group === "gpu_type");
+  const isOfServers = groups.some(
+    (group) => group === "server" || group === "gpu_type" || group === "power_limit",
+  );
   return !isOfServers && (groups.includes("kind") || groups.includes("outcome"))
     ? billedSource(reader)
     : "engine";
@@ -287,7 +291,7 @@ function noAnswer(groups: readonly Group[], source: ReportSource): UsageError {
   const other = source === "engine" ? "gateway" : "engine";
   return new UsageError(
     `Cannot group ${source} figures by ${groups.join(" and ")}: nothing the ledger keeps carries all of them`,
-    `try --source ${other}, or fewer groups: engines know server, model, gpu_type and kind; gateways tenant, model, endpoint, kind and outcome`,
+    `try --source ${other}, or fewer groups: engines know server, model, gpu_type, power_limit and kind; gateways tenant, model, endpoint, kind and outcome`,
   );
 }
 

@@ -12,6 +12,7 @@ import {
   serverInfoGauge,
   statusGauges,
 } from "../meter/gauges.ts";
+import { PowerLimits } from "../meter/power-limits.ts";
 import type {
   Gap,
   GpuInfo,
@@ -70,6 +71,7 @@ export class Intake {
   readonly lastTokenSamples = new Map<string, TokenSample>();
   readonly #deviceCounters = new DeviceCounters();
   readonly #gapTimes = new GapTimes();
+  readonly #powerLimits = new PowerLimits();
   /** Boards whose MIG instances are known. */
   #sliced: ReadonlySet<string> = new Set();
   #enumerated = false;
@@ -111,7 +113,11 @@ export class Intake {
     }
     this.#sliced = new Set(infos.flatMap(({ parent }) => parent ?? []));
     this.gpus.clear();
-    for (const info of infos) this.gpus.set(info.uuid, info);
+    for (const info of infos) {
+      this.gpus.set(info.uuid, info);
+      if (info.powerLimitWatts !== undefined)
+        this.#powerLimits.noteLimit(info.uuid, info.powerLimitWatts, clock.now());
+    }
     // GPUs found first were there since the agent started: until their first reading they are unobserved.
     correlator.setGpus(infos, this.#enumerated ? clock.now() : correlator.settledUntil);
     this.#enumerated = true;
@@ -191,6 +197,7 @@ export class Intake {
       servers,
       soleModel: (server) => this.#parts.increments.soleModel(server),
       serves: (server, model) => this.#parts.increments.serves(server, model),
+      powerLimit: (gpu, at) => this.#powerLimits.limitAt(gpu, at),
       waiting: (server) => requestsWaiting(lastTokenSamples.get(server)),
       whole: (server) => this.#isWhole(server),
     };
@@ -271,6 +278,7 @@ export class Intake {
       log.info("GPU power limit changed", { source: `gpu:${gpu}`, beforeWatts: before, afterWatts: after });
       books.noteAudit("gpu", at, { gpu, why: "power limit", beforeWatts: before, afterWatts: after });
     }
+    this.#powerLimits.noteLimit(gpu, after, at);
     this.gpus.set(gpu, { ...info, powerLimitWatts: after });
     correlator.setGpus([...this.gpus.values()], clock.now());
   }

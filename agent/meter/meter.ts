@@ -5,7 +5,6 @@ import type {
   AllocatedState,
   AnyPosting,
   Dimensions,
-  GpuInfo,
   GpuInterval,
   GpuState,
   LatencyName,
@@ -26,11 +25,12 @@ import { gpuDimensions } from "./gauges.ts";
 import { HolderSets } from "./holders.ts";
 import type { OwnTime } from "./money/billing.ts";
 import { Billing } from "./money/billing.ts";
-import { attributeOf, engineLatencies, unknownName } from "./names.ts";
+import { attributeOf, attributes, engineLatencies, unknownName } from "./names.ts";
+import type { LimitFacts } from "./power-limits.ts";
+import { LimitSets } from "./power-limits.ts";
 
 /** What an interval is read with: the GPUs and servers known when it settled. */
-export interface MeterFacts {
-  readonly gpus: ReadonlyMap<string, GpuInfo>;
+export interface MeterFacts extends LimitFacts {
   readonly servers: ReadonlyMap<string, ServerInfo>;
   /** The model a server serves while it serves exactly one (`Increments.soleModel`). */
   readonly soleModel?: (server: string) => string | undefined;
@@ -68,9 +68,6 @@ const OK = 0;
 /** Used when the interval was booked, which is all that a counter can say. */
 const inInterval: OwnTime = {};
 
-/** Where the tokens that are billed are counted; a host with a gateway bills from it. */
-export type BillingSource = "engine" | "gateway";
-
 /**
  * Postings of one interval by a meter that remembers nothing of earlier ones.
  * Exported for its test: sums of many intervals.
@@ -94,6 +91,7 @@ export class Meter {
   readonly holders = new HolderSets();
   #facts: MeterFacts = { gpus: new Map(), servers: new Map() };
   #posted: AnyPosting[] = [];
+  #limits: LimitSets | undefined;
   readonly #billing: Billing;
   /** Who bills for a model's tokens here, in the interval that is booked. */
   readonly #payers = new Map<string, Payer>();
@@ -106,8 +104,9 @@ export class Meter {
   meterInterval(interval: SettledInterval, facts: MeterFacts, end: UnixNanos = 1n): readonly AnyPosting[] {
     this.#begin(facts);
     this.#remember(interval);
+    this.#limits = new LimitSets(interval, this.#homes, facts);
     for (const gpu of interval.gpus) this.#gpu(gpu);
-    const fromEngines = billingSource(facts) === "engine";
+    const fromEngines = isBilledByEngines(facts);
     for (const server of interval.servers) {
       // An engine that names tenants stands in for a gateway where there is none.
       const namesTenants = fromEngines && server.increments.some((one) => one.tenant !== undefined);
@@ -191,27 +190,28 @@ export class Meter {
   #gpu(gpu: GpuInterval): void {
     const info = this.#facts.gpus.get(gpu.gpu);
     const board = info === undefined ? { "hw.id": gpu.gpu } : gpuDimensions(info);
+    const limit = this.#limits?.ofGpu(gpu.gpu);
     for (const state of gpuStates) {
       const time = { ...board, "tokenwatt.gpu.state": state, "tokenwatt.method": gpu.activityMethod };
-      this.#add("tokenwatt.gpu.time", time, gpu.nanos[state]);
+      this.#add("tokenwatt.gpu.time", time, gpu.nanos[state], limit);
     }
     for (const state of [...gpuStates, "unattributed"] as const) {
       const energy = { ...board, "tokenwatt.gpu.state": state, "tokenwatt.method": gpu.energyMethod };
-      this.#add("tokenwatt.gpu.energy", energy, gpu.millijoules[state]);
+      this.#add("tokenwatt.gpu.energy", energy, gpu.millijoules[state], limit);
     }
     this.#add("tokenwatt.gpu.busy_time", board, gpu.busyNanos);
     const rejected = { ...board, reason: "impossible" };
     this.#add("tokenwatt.rejected_energy", rejected, gpu.rejectedMillijoules);
-    for (const resident of gpu.residents) this.#resident(resident, board);
+    for (const resident of gpu.residents) this.#resident(resident, board, limit);
     this.#posted.push(...this.holders.postings(gpu, info));
     for (const { server, reason, nanos, millijoules } of gpu.uncertain ?? []) {
-      const about = { ...board, ...text("tokenwatt.server.id", server), "tokenwatt.reason": reason };
-      this.#add("tokenwatt.uncertain_time", about, nanos);
-      this.#add("tokenwatt.uncertain_energy", about, millijoules);
+      const about = { ...board, ...attributes("tokenwatt.server.id", server), "tokenwatt.reason": reason };
+      this.#add("tokenwatt.uncertain_time", about, nanos, limit);
+      this.#add("tokenwatt.uncertain_energy", about, millijoules, limit);
     }
   }
 
-  #resident(resident: ResidentShare, board: Dimensions): void {
+  #resident(resident: ResidentShare, board: Dimensions, limit: Dimensions | undefined): void {
     const server = this.#server(resident.server, this.#facts.soleModel?.(resident.server));
     for (const state of allocatedStates) {
       const share = {
@@ -220,16 +220,17 @@ export class Meter {
         "tokenwatt.gpu.state": state,
         "tokenwatt.method": resident.method,
       };
-      this.#add("tokenwatt.server.gpu_time", share, resident.nanos[state]);
-      this.#add("tokenwatt.server.energy", share, resident.millijoules[state]);
+      this.#add("tokenwatt.server.gpu_time", share, resident.nanos[state], limit);
+      this.#add("tokenwatt.server.energy", share, resident.millijoules[state], limit);
     }
   }
 
   #engine(increment: TokenIncrement, interval: SettledInterval, pricedAt: UnixNanos | undefined): void {
     const server = this.#server(increment.server, increment.model);
-    const hardware = text("hw.model", this.gpuModel(increment.server));
+    const hardware = attributes("hw.model", this.gpuModel(increment.server));
     const role = { "tokenwatt.server.role": increment.role };
     const reason = this.#unmatched(increment, interval);
+    const limit = this.#limits?.ofServer(increment.server);
     const payer = this.#intern({
       ...server,
       "gen_ai.request.model": increment.model ?? unknownName,
@@ -242,12 +243,12 @@ export class Meter {
       const dimensions = this.#intern({ ...server, ...hardware, ...named, ...role });
       const price =
         pricedAt === undefined ? undefined : this.#billing.price(increment.model, kind, undefined, pricedAt);
-      const kept = this.#intern({ ...dimensions, ...priceDimensions(price) });
+      const kept = this.#intern({ ...dimensions, ...priceDimensions(price), ...limit });
       this.#posted.push({ metric: "tokenwatt.tokens", dimensions, kept, amount });
       if (price !== undefined) this.#billing.earn(price, payer, kind, amount, {});
       if (reason === undefined) continue;
       const unmatched = this.#intern({ ...server, ...named, reason });
-      const product = this.#intern({ ...unmatched, ...hardware });
+      const product = this.#intern({ ...unmatched, ...hardware, ...limit });
       this.#posted.push({
         metric: "tokenwatt.unmatched_tokens",
         dimensions: unmatched,
@@ -263,7 +264,7 @@ export class Meter {
     const inference = {
       ...server,
       "gen_ai.operation.name": operationName,
-      ...text("gen_ai.provider.name", this.#facts.servers.get(increment.server)?.type),
+      ...attributes("gen_ai.provider.name", this.#facts.servers.get(increment.server)?.type),
     };
     for (const name of Object.keys(increment.latencies) as LatencyName[]) {
       const metric = engineLatencies[name];
@@ -333,9 +334,9 @@ export class Meter {
     }
     const [server] = engines.length === 1 ? engines : [];
     const payer = this.#intern({
-      ...text("tokenwatt.server.id", server),
+      ...attributes("tokenwatt.server.id", server),
       "gen_ai.request.model": name,
-      ...text("hw.model", server === undefined ? undefined : this.gpuModel(server)),
+      ...attributes("hw.model", server === undefined ? undefined : this.gpuModel(server)),
     });
     const found = { payer, isHere: engines.length > 0 };
     this.#payers.set(name, found);
@@ -357,11 +358,14 @@ export class Meter {
   }
 
   #server(id: string, model: string | undefined): Dimensions {
-    return { "tokenwatt.server.id": id, ...text("gen_ai.request.model", model) };
+    return { "tokenwatt.server.id": id, ...attributes("gen_ai.request.model", model) };
   }
 
-  #add(metric: string, dimensions: Dimensions, amount: number): void {
-    if (amount !== 0) this.#posted.push({ metric, dimensions: this.#intern(dimensions), amount });
+  /** `more`: what the ledger's rows carry beside what is exported. */
+  #add(metric: string, dimensions: Dimensions, amount: number, more?: Dimensions): void {
+    if (amount === 0) return;
+    const kept = more === undefined ? {} : { kept: this.#intern({ ...dimensions, ...more }) };
+    this.#posted.push({ metric, dimensions: this.#intern(dimensions), ...kept, amount });
   }
 
   #addHistogram(metric: string, dimensions: Dimensions, increment: TokenIncrement, name: LatencyName): void {
@@ -382,17 +386,12 @@ export class Meter {
   }
 }
 
-/** Which family is billed: the gateways' where there is one, for it knows what a customer got. */
-function billingSource(facts: MeterFacts): BillingSource {
-  for (const server of facts.servers.values()) if (server.family === "gateway") return "gateway";
-  return "engine";
+/** Whether engines' tokens are billed: a gateway, where there is one, knows what a customer got. */
+function isBilledByEngines({ servers }: MeterFacts): boolean {
+  return [...servers.values()].every(({ family }) => family !== "gateway");
 }
 
 /** The name of the law in a violation's text, which goes on with figures after a colon. */
 function lawOf(violation: string): string {
   return (violation.split(":", 1)[0] ?? violation).slice(0, 80);
-}
-
-function text(key: string, value: string | undefined): Dimensions {
-  return value === undefined || value === "" ? {} : { [key]: value };
 }

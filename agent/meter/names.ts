@@ -2,7 +2,7 @@
 // `other`, `unknown` and `unattributed` are words of ours (METERING.md 3 and 5): a tenant of such a name is kept apart by a
 // mark in front. Control characters are written out, for no receiver of events or tables takes them.
 
-import type { LatencyName } from "../model.ts";
+import type { Dimensions, LatencyName } from "../model.ts";
 
 /** What a missing tenant, endpoint or model reads as. */
 export const unknownName = "unknown";
@@ -46,3 +46,8 @@ export const engineLatencies: Readonly<Record<LatencyName, string>> = {
   inter_token_latency: "tokenwatt.server.inter_token_latency",
   queue_time: "tokenwatt.server.queue_time",
 };
+
+/** A set of one attribute; empty where there is no value. */
+export function attributes(key: string, value: string | undefined): Dimensions {
+  return value === undefined || value === "" ? {} : { [key]: value };
+}

@@ -91,6 +91,16 @@ describe("GPUs", () => {
     expect(intake.gpus.get(h100.uuid)?.powerLimitWatts).toBe(400);
   });
 
+  test("an interval is booked under the limit that was in force then, not the one in force now", async () => {
+    const { intake, read } = await rig();
+    intake.setGpus([{ ...h100, uuid: "GPU-2" }, bare]);
+    read({ powerLimitWatts: 400 });
+    const { powerLimit } = intake.bookFacts();
+    expect([9e9, 10e9, 11e9].map((at) => powerLimit?.("GPU-2", at))).toEqual([undefined, 700, 700]);
+    expect([9e9, 10e9].map((at) => powerLimit?.(h100.uuid, at))).toEqual([undefined, 400]);
+    expect(powerLimit?.("GPU-3", 11e9)).toBeUndefined();
+  });
+
   test("all fail when their backend does", async () => {
     const { committed, intake, read } = await rig();
     read({});

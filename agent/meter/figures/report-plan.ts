@@ -2,6 +2,7 @@
 // sums over groups are the whole; what none carries has no value. A key figure takes its tokens, seconds and money from
 // metrics of the same subjects (METERING.md 1.6), whatever is shown beside it.
 import type { LatencyName } from "../../model.ts";
+import { powerLimitKey } from "../power-limits.ts";
 
 /** What a report may be grouped by, and the attribute behind each. */
 export const groupKeys = {
@@ -14,6 +15,7 @@ export const groupKeys = {
   kind: "tokenwatt.token.kind",
   outcome: "tokenwatt.outcome",
   state: "tokenwatt.gpu.state",
+  power_limit: powerLimitKey,
 } as const;
 /** What a report can be grouped by. */
 export type Group = keyof typeof groupKeys;
@@ -45,14 +47,14 @@ export interface Plan {
 type Carrier = readonly [metric: string, groups: readonly Group[]];
 
 const timeCarriers: readonly Carrier[] = [
-  ["tokenwatt.gpu.", ["gpu", "gpu_type", "state"]],
-  ["tokenwatt.server.", ["server", "gpu", "gpu_type", "state"]],
+  ["tokenwatt.gpu.", ["gpu", "gpu_type", "state", "power_limit"]],
+  ["tokenwatt.server.", ["server", "gpu", "gpu_type", "state", "power_limit"]],
   ["tokenwatt.model.", ["model"]],
-  ["tokenwatt.server.", ["server", "model", "gpu", "gpu_type", "state"]],
+  ["tokenwatt.server.", ["server", "model", "gpu", "gpu_type", "state", "power_limit"]],
   ["tokenwatt.tenant.", ["tenant", "model"]],
 ];
 const usage: readonly Group[] = ["tenant", "endpoint", "model", "kind", "outcome", "server", "gpu_type"];
-const engineTokens: Carrier = ["tokenwatt.tokens", ["server", "model", "gpu_type", "kind"]];
+const engineTokens: Carrier = ["tokenwatt.tokens", ["server", "model", "gpu_type", "kind", "power_limit"]];
 
 /** Which metrics a report by these groups is made of. */
 export function planReport(groups: readonly Group[], source: ReportSource): Plan {
@@ -83,7 +85,7 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
     priced: first(["", usage]) === undefined ? [] : priced,
     oldRevenue: first(["tokenwatt.revenue", ["server", "model", "kind"]]),
     kpiTokens: first(engineTokens, ["tokenwatt.tenant.tokens", ["tenant", "model", "kind"]]),
-    unmatched: first(["tokenwatt.unmatched_tokens", ["server", "model", "gpu_type", "kind"]]),
+    unmatched: first(["tokenwatt.unmatched_tokens", ["server", "model", "gpu_type", "kind", "power_limit"]]),
     kpiCost: first(
       ["tokenwatt.cost", ["gpu", "gpu_type", "server", "state"]],
       ["tokenwatt.model.cost", ["model"]],
@@ -92,8 +94,8 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
     ),
     billable: first(["tokenwatt.billable_tokens", ["server", "model", "gpu_type"]]),
     capacity: first(["tokenwatt.capacity_tokens", ["server", "model", "gpu_type"]]),
-    uncertainTime: first(["tokenwatt.uncertain_time", ["gpu", "gpu_type"]]),
-    uncertainEnergy: first(["tokenwatt.uncertain_energy", ["gpu", "gpu_type"]]),
+    uncertainTime: first(["tokenwatt.uncertain_time", ["gpu", "gpu_type", "power_limit"]]),
+    uncertainEnergy: first(["tokenwatt.uncertain_energy", ["gpu", "gpu_type", "power_limit"]]),
     latencies: latencies === undefined ? {} : latencies === "engine" ? engineLatencies : gatewayLatencies,
   };
 }

@@ -72,7 +72,7 @@ export function* timeProblems(database: DatabaseSync, excused: readonly Stretch[
     SELECT r.bucket AS bucket, sum(r.amount) AS nanos,
       coalesce(json_extract(s.dimensions, '$."hw.parent"'), json_extract(s.dimensions, '$."hw.id"')) AS board
     FROM rows r JOIN series s ON s.id = r.series
-    WHERE s.metric = 'tokenwatt.gpu.time' AND s.role IS NOT 'exported' GROUP BY board, bucket ORDER BY board, bucket`);
+    WHERE s.metric = 'tokenwatt.gpu.time' GROUP BY board, bucket ORDER BY board, bucket`);
   statement.setReadBigInts(true);
   const isExcused = (bucket: bigint): boolean => {
     const [from, to] = [bucket * BUCKET_NANOS, (bucket + 1n) * BUCKET_NANOS];
