@@ -80,7 +80,7 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   pino: /^platform\/log\.ts$/,
   yaml: /^config\/file\.ts$/,
   // The child's calls of the driver; messages to the service manager; advice to the kernel on memory.
-  koffi: /^(gpu\/nvml\/child\/[a-z-]+|platform\/(service-manager|own-process))\.ts$/,
+  koffi: /^(gpu\/nvml\/child\/[a-z-]+|platform\/(service-manager|own-process|unix-peer))\.ts$/,
   zod: /./,
 };
 

@@ -49,12 +49,12 @@ const RECORDS_MAX = 1000;
  */
 export function createUsageReader(
   parts: UsageCountingParts & { readonly aliases?: Readonly<Record<string, string>> | undefined },
-): (bytes: Buffer) => Promise<Taken> {
+): (bytes: Buffer, caller?: string) => Promise<Taken> {
   const counting = new UsageCounting(parts);
-  return async (bytes) => {
+  return async (bytes, caller) => {
     const { records, source } = decodeReport(bytes, parts.aliases);
     if (source === "") throw new WireError("Cannot take usage without a source");
-    const { answer, onRecorded } = await counting.count(source, records);
+    const { answer, onRecorded } = await counting.count(source, records, caller);
     return { answer: encodeResponse(answer), onRecorded };
   };
 }

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { MessageWriter } from "../../platform/protobuf-writer.ts";
 import type { ServerType, SourceContext } from "../../source.ts";
 import { checkGatewayScope } from "../entry.ts";
+import type { ReceiverMemory } from "../receive/memory.ts";
 import type { ReceiverSource } from "../receive/receiver.ts";
 import { openReceiver, receiverFields, refuseOpenListener, serveUnary } from "../receive/receiver.ts";
 import { LastPoints } from "./last-points.ts";
@@ -58,27 +59,65 @@ export function openOtlp(entry: Entry, context: SourceContext): ReceiverSource {
       traces: new RecordsReader("traces", entry, unixSeconds, memory),
       logs: new RecordsReader("logs", entry, unixSeconds, memory),
     };
-    const chosen = new Map(memory.restored("signals").map(({ name, value }) => [name, value as Signal]));
+    const choices = new Choices(memory);
     for (const signal of entry.signals) {
-      const claim: Claim = (service, chooses = true) => {
-        const known = chosen.get(service);
-        if (known !== undefined) return known === signal;
-        if (!chooses) return true;
-        const [oldest] = chosen.size >= SENDERS_MAX ? chosen.keys() : [];
-        if (oldest !== undefined) {
-          chosen.delete(oldest);
-          memory.set("signals", oldest, () => undefined);
-        }
-        chosen.set(service, signal);
-        memory.set("signals", service, () => signal);
-        return true;
-      };
       const reader = readers[signal];
-      serveUnary(parts, `/${SIGNALS[signal]}/Export`, (bytes) =>
-        partialSuccess(reader.take(bytes, parts.totals, claim)),
-      );
+      serveUnary(parts, `/${SIGNALS[signal]}/Export`, (bytes, caller) => {
+        const claim: Claim = (service, chooses = true) => choices.claim(caller, service, signal, chooses);
+        return partialSuccess(reader.take(bytes, parts.totals, claim, caller));
+      });
     }
   });
+}
+
+/** Which signal the services of each caller are read from. */
+class Choices {
+  readonly #memory: ReceiverMemory;
+  /** Oldest first; of names without a caller, too, which earlier versions remembered. */
+  readonly #chosen: Map<string, Signal>;
+  readonly #ofCaller = new Map<string, number>();
+
+  constructor(memory: ReceiverMemory) {
+    this.#memory = memory;
+    this.#chosen = new Map(memory.restored("signals").map(({ name, value }) => [name, value as Signal]));
+    for (const name of this.#chosen.keys()) this.#count(name, 1);
+  }
+
+  claim(caller: string, service: string, signal: Signal, chooses: boolean): boolean {
+    const name = JSON.stringify([caller, service]);
+    const known = this.#chosen.get(name) ?? this.#chosen.get(service);
+    if (known !== undefined) return known === signal;
+    if (!chooses) return true;
+    if (this.#chosen.size >= SENDERS_MAX) this.#forgetOldest();
+    this.#chosen.set(name, signal);
+    this.#count(name, 1);
+    this.#memory.set("signals", name, () => signal);
+    return true;
+  }
+
+  /** Of the caller with most: who sends under ever new names makes no other's be forgotten. */
+  #forgetOldest(): void {
+    const [most] = [...this.#ofCaller].sort(([, a], [, b]) => b - a)[0] ?? [];
+    for (const name of this.#chosen.keys()) {
+      if (callerOf(name) !== most) continue;
+      this.#chosen.delete(name);
+      this.#count(name, -1);
+      this.#memory.set("signals", name, () => undefined);
+      return;
+    }
+  }
+
+  #count(name: string, change: number): void {
+    const caller = callerOf(name);
+    const now = (this.#ofCaller.get(caller) ?? 0) + change;
+    if (now > 0) this.#ofCaller.set(caller, now);
+    else this.#ofCaller.delete(caller);
+  }
+}
+
+/** Whose choice a name stands for; empty for one of an earlier version. */
+function callerOf(name: string): string {
+  return /^\["((?:[^"\\]|\\.)*)",/.exec(name)?.[1] ?? "";
 }
 
 /** Export*ServiceResponse: partial_success 1 {rejected 1, error_message 2}; empty when nothing was refused. */

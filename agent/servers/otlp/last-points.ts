@@ -69,6 +69,17 @@ export class LastPoints {
     return this.#put(this.#shard, key, { start: -1, time: -1, value: 0, histogram: undefined });
   }
 
+  /** Gives a series without a point the last one of `former`, which an earlier run remembered under another name. */
+  adopt(former: string, key: string): void {
+    const known = this.#byKey.get(former);
+    if (known === undefined || this.#byKey.has(key)) return;
+    this.#byKey.delete(former);
+    known.shard.points.delete(former);
+    known.shard.points.set(key, known);
+    this.#byKey.set(key, known);
+    this.moved(known);
+  }
+
   /** Says that a point was changed. */
   moved({ shard }: LastPoint): void {
     this.#memory.set("points", String(shard.number), () => {

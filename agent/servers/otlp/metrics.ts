@@ -22,10 +22,15 @@ const KEY_BYTES_MAX = 32 * 1024 * 1024;
 
 /** Senders: whether a service's usage is read from this signal (each is read from one alone); only what `chooses` decides it. */
 export type Claim = (service: string, chooses?: boolean) => boolean;
+/** Callers whose senders are known by their bytes; beyond it all are found again by their meaning. */
+const CALLERS_MAX = 256;
 
 interface Sender {
   /** Hash of its attributes in order: the sender's identity, over restarts of either side. */
   readonly id: string;
+  /** The same without its caller: what versions that told callers not apart remember its series by. */
+  readonly formerId?: string;
+  readonly caller: string;
   /** Those of its attributes that mean something here. */
   readonly resource: ReadonlyMap<string, string>;
   readonly service: string;
@@ -36,7 +41,9 @@ interface Sender {
 
 /** Reads metric requests of any senders into `totals`. */
 export class MetricsReader {
-  readonly #senders = new ByteKeys<Sender>(RESOURCES_MAX);
+  /** By caller: two of different identity share no series, whatever they call themselves. */
+  readonly #senders = new Map<string, ByteKeys<Sender>>();
+  #caller = "";
   readonly #table: SeriesTable;
   readonly #names: AttributeNames;
   #reader = new WireReader(new Uint8Array());
@@ -59,7 +66,8 @@ export class MetricsReader {
   }
 
   /** Adds a request to the totals; returns how many points were refused. Throws WireError before anything is added. */
-  take(bytes: Uint8Array, totals: UsageTotals, claim: Claim): number {
+  take(bytes: Uint8Array, totals: UsageTotals, claim: Claim, caller = ""): number {
+    this.#caller = caller;
     this.#reader = new WireReader(bytes);
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#refused = 0;
@@ -106,15 +114,26 @@ export class MetricsReader {
 
   #sender(start: number, end: number): Sender {
     const { bytes } = this.#reader;
-    const known = this.#senders.get(this.#view, start, end);
+    const known = this.#senders.get(this.#caller)?.get(this.#view, start, end);
     if (known !== undefined) return known;
     const attributes = readAttributes(bytes.subarray(start, end), 10);
     const service = `${attributes.get("service.name") ?? ""} ${attributes.get("service.instance.id") ?? ""}`;
     const sorted = JSON.stringify([...attributes].sort(([a], [b]) => (a < b ? -1 : 1)));
-    const id = createHash("sha256").update(sorted).digest("base64url");
+    const hash = (text: string): string => createHash("sha256").update(text).digest("base64url");
+    const caller = this.#caller;
+    const names =
+      caller === ""
+        ? { id: hash(sorted) }
+        : { id: hash(JSON.stringify([caller, sorted])), formerId: hash(sorted) };
     const resource = meaningful(attributes, this.#names);
-    const sender = { id, resource, service, variants: new Map(), keys: new Map() };
-    this.#senders.set(bytes, start, end, sender);
+    const sender = { ...names, caller, resource, service, variants: new Map(), keys: new Map() };
+    let senders = this.#senders.get(caller);
+    if (senders === undefined) {
+      if (this.#senders.size >= CALLERS_MAX) this.#senders.clear();
+      senders = new ByteKeys(RESOURCES_MAX);
+      this.#senders.set(caller, senders);
+    }
+    senders.set(bytes, start, end, sender);
     return sender;
   }
 
@@ -274,10 +293,14 @@ export class MetricsReader {
     const identity = identityOf(attributes, sender.resource, this.#names);
     const sorted = [...attributes].sort(([a], [b]) => (a < b ? -1 : 1));
     const key = JSON.stringify([sender.id, name, sorted]);
+    const { caller, formerId } = sender;
+    const former = formerId === undefined ? {} : { formerKey: JSON.stringify([formerId, name, sorted]) };
     const errorType = attributes.get("error.type");
     const { time } = this.#point;
     const series =
-      quantity === undefined ? null : this.#table.series(key, quantity, identity, errorType, time);
+      quantity === undefined
+        ? null
+        : this.#table.series(key, quantity, identity, errorType, time, { caller, ...former });
     if (series !== "full") keys.set(bytes, from, to, series);
     return series;
   }

@@ -67,7 +67,7 @@ export class RecordsReader {
   }
 
   /** Adds a request to the totals; returns how many records were refused. Throws WireError before anything is added. */
-  take(bytes: Uint8Array, totals: UsageTotals, claim: Claim): number {
+  take(bytes: Uint8Array, totals: UsageTotals, claim: Claim, caller = ""): number {
     const reader = new WireReader(bytes);
     const found: { readonly id: string; readonly usage: Usage }[] = [];
     let refused = 0;
@@ -79,7 +79,12 @@ export class RecordsReader {
       refused += this.#resource(reader, found, claim);
     }
     const now = this.#unixSeconds();
-    for (const { id, usage } of found) if (id === "" || this.#seen.remember(id, now)) totals.addUsage(usage);
+    const whose = caller === "" ? "" : `${caller.length} ${caller} `;
+    for (const { id, usage } of found) {
+      // What was counted before callers were told apart is everyone's.
+      if (id !== "" && whose !== "" && this.#seen.has(id)) continue;
+      if (id === "" || this.#seen.remember(`${whose}${id}`, now)) totals.addUsage(usage);
+    }
     return refused;
   }
 

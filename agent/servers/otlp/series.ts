@@ -18,6 +18,7 @@ export interface Series {
   readonly quantity: Quantity;
   readonly account: Account;
   readonly failed: boolean;
+  readonly caller: string;
   readonly last: LastPoint;
 }
 
@@ -47,6 +48,7 @@ export class SeriesTable {
   readonly #seriesMax: number;
   readonly #series = new Map<string, Series>();
   readonly #accounts = new Map<string, Account>();
+  readonly #ofCaller = new Map<string, number>();
   #moves: Movement[] = [];
   #numbers = 0;
   /** Times of the newest point, and of the newest when series were last let go. */
@@ -66,24 +68,35 @@ export class SeriesTable {
     this.#moves = [];
   }
 
-  /** The series of a canonical key, new or known, for a point of `time`; "full" beyond the bound. */
+  /**
+   * The series of a canonical key, new or known, for a point of `time`; "full" beyond the bound, of which one caller has
+   * three quarters. `formerKey`: what an earlier version remembered it by.
+   */
   series(
     key: string,
     quantity: Quantity,
     identity: Account["identity"],
     errorType: string | undefined,
     time: number,
+    { caller, formerKey }: { readonly caller: string; readonly formerKey?: string } = { caller: "" },
   ): Series | "full" {
     this.#newest = Math.max(this.#newest, time);
     const id = seriesId(key);
     const known = this.#series.get(id);
     if (known !== undefined) return known;
-    if (this.#series.size >= this.#seriesMax && !this.#letGoOfIdle()) return "full";
+    if (this.#isFullFor(caller) && !(this.#letGoOfIdle() && !this.#isFullFor(caller))) return "full";
+    if (formerKey !== undefined) this.#points.adopt(seriesId(formerKey), id);
     const failed = errorType !== undefined && errorType !== "";
-    const account = this.#account(identity);
-    const series: Series = { quantity, account, failed, last: this.#points.of(id) };
+    const account = this.#account(identity, caller);
+    const series: Series = { quantity, account, failed, caller, last: this.#points.of(id) };
     this.#series.set(id, series);
+    this.#ofCaller.set(caller, (this.#ofCaller.get(caller) ?? 0) + 1);
     return series;
+  }
+
+  #isFullFor(caller: string): boolean {
+    if (this.#series.size >= this.#seriesMax) return true;
+    return caller !== "" && (this.#ofCaller.get(caller) ?? 0) >= Math.ceil((this.#seriesMax * 3) / 4);
   }
 
   /** Notes a point. */
@@ -131,6 +144,7 @@ export class SeriesTable {
       const { last } = series;
       if (last.time > this.#newest - IDLE_NANOS || moving.has(series)) continue;
       this.#series.delete(id);
+      this.#ofCaller.set(series.caller, (this.#ofCaller.get(series.caller) ?? 1) - 1);
       this.#numbers -= numbersOf(last.histogram);
       this.#points.forget(id);
     }
@@ -188,8 +202,9 @@ export class SeriesTable {
     touched.add(account);
   }
 
-  #account(identity: Account["identity"]): Account {
+  #account(identity: Account["identity"], caller: string): Account {
     const key = JSON.stringify([
+      caller,
       identity.model ?? null,
       identity.tenant ?? null,
       identity.endpoint ?? null,

@@ -8,6 +8,8 @@ import { readTextOf } from "../../platform/files.ts";
 import type { Metadata, ServerInterceptor, ServiceError } from "../../platform/grpc.ts";
 import { ServerInterceptingCall, ServerListenerBuilder, status } from "../../platform/grpc.ts";
 import type { SourceContext } from "../../source.ts";
+import type { Callers } from "./callers.ts";
+import { addressScope } from "./callers.ts";
 import { PeerRates, peerOf } from "./peer-rates.ts";
 import { retryLater } from "./recorder.ts";
 
@@ -27,23 +29,32 @@ export interface AdmissionBounds {
 }
 
 /** Lets calls of one receiver in, or answers them. */
-export function createAdmission(bounds: AdmissionBounds, context: SourceContext): ServerInterceptor {
+export function createAdmission(
+  bounds: AdmissionBounds,
+  context: SourceContext,
+  callers: Pick<Callers, "scopeOf">,
+): ServerInterceptor {
   const { clock } = context;
   const rates = new PeerRates(bounds.messagesPerSecondMax, clock);
   const turns = new Turns(Math.max(1, Math.floor(READ_BYTES_MAX / bounds.messageBytesMax)));
   const calls = new Calls(bounds.streamsMax);
-  const refusal = (peer: string, metadata: Metadata, stream: boolean, call: unknown): Status | undefined => {
+  const refusal = (peer: Peer, metadata: Metadata, stream: boolean, call: unknown): Status | undefined => {
     const unauthorized = checkBearer(bounds.bearerFile, metadata, context);
     if (unauthorized !== undefined) return unauthorized;
     if (stream && isCompressed(call))
       return { code: status.UNIMPLEMENTED, details: "streams are taken without compression" };
     const full = calls.fullFor(peer);
     if (full !== undefined) return retryLater(full);
-    if (stream || rates.take(peer) === 0) return undefined;
+    if (stream || rates.take(peer.connection, peer.caller) === 0) return undefined;
     return retryLater(`more than ${bounds.messagesPerSecondMax} messages per second`);
   };
   return (method, call) => {
-    const peer = peerOf(call.getPeer());
+    const connection = call.getPeer();
+    const scope = callers.scopeOf(connection);
+    const peer = {
+      connection: peerOf(connection),
+      caller: scope === addressScope ? peerOf(connection) : scope,
+    };
     const held: (() => void)[] = [];
     const release = (): void => {
       for (const give of held.splice(0)) give();
@@ -64,7 +75,7 @@ export function createAdmission(bounds: AdmissionBounds, context: SourceContext)
       held.push(turn);
     };
     const readInTime = (read: () => void): void => {
-      const waitNanos = rates.take(peer);
+      const waitNanos = rates.take(peer.connection, peer.caller);
       if (waitNanos === 0) read();
       else held.push(clock.at(clock.now() + waitNanos, () => readInTime(read)));
     };
@@ -98,44 +109,73 @@ export function createAdmission(bounds: AdmissionBounds, context: SourceContext)
   };
 }
 
-/** Calls at a time: half of them are for others, whatever one caller begins and does not end. */
+/** Whose a call is: a connection, and the caller whose connections may be many. */
+interface Peer {
+  readonly connection: string;
+  readonly caller: string;
+}
+
+/** How many of something each holds. */
+class Held {
+  readonly #of = new Map<string, number>();
+
+  of(key: string): number {
+    return this.#of.get(key) ?? 0;
+  }
+
+  add(key: string, change: number): void {
+    const now = this.of(key) + change;
+    if (now > 0) this.#of.set(key, now);
+    else this.#of.delete(key);
+  }
+}
+
+/** Calls at a time: a connection has half of them and a caller three quarters, whatever they begin and do not end. */
 class Calls {
   readonly #max: number;
-  readonly #perPeer: number;
-  readonly #of = new Map<string, number>();
+  readonly #perConnection: number;
+  readonly #perCaller: number;
+  readonly #connections = new Held();
+  readonly #callers = new Held();
   #all = 0;
 
   constructor(max: number) {
     this.#max = max;
-    this.#perPeer = Math.max(1, Math.ceil(max / 2));
+    this.#perConnection = Math.max(1, Math.ceil(max / 2));
+    this.#perCaller = Math.max(1, Math.ceil((max * 3) / 4));
   }
 
   /** Why a caller may begin no more calls now; undefined while it may. */
-  fullFor(peer: string): string | undefined {
+  fullFor({ caller, connection }: Peer): string | undefined {
     if (this.#all >= this.#max) return `more than ${this.#max} calls at a time`;
-    return (this.#of.get(peer) ?? 0) < this.#perPeer
+    if (this.#connections.of(connection) >= this.#perConnection)
+      return `more than ${this.#perConnection} calls of one connection`;
+    return this.#callers.of(caller) < this.#perCaller
       ? undefined
-      : `more than ${this.#perPeer} calls of one caller`;
+      : `more than ${this.#perCaller} calls of one caller`;
   }
 
   /** Counts a call in; what it returns counts it out. */
-  begin(peer: string): () => void {
-    this.#all++;
-    this.#of.set(peer, (this.#of.get(peer) ?? 0) + 1);
-    return () => {
-      this.#all--;
-      const left = (this.#of.get(peer) ?? 1) - 1;
-      if (left > 0) this.#of.set(peer, left);
-      else this.#of.delete(peer);
+  begin({ caller, connection }: Peer): () => void {
+    const change = (by: number): void => {
+      this.#all += by;
+      this.#connections.add(connection, by);
+      this.#callers.add(caller, by);
     };
+    change(1);
+    return () => change(-1);
   }
 }
 
-/** Places for a number of messages at a time. Who has fewest places is next, then who waits longest; one is kept for others. */
+/**
+ * Places for a number of messages at a time. The caller who has fewest places is next, of its connections the one with
+ * fewest, then who waits longest; one place is kept for other callers, and one for other connections of the same.
+ */
 class Turns {
   readonly #places: number;
-  readonly #running = new Map<string, number>();
-  readonly #waiting = new Set<{ readonly peer: string; readonly start: () => void }>();
+  readonly #callers = new Held();
+  readonly #connections = new Held();
+  readonly #waiting = new Set<{ readonly peer: Peer; readonly start: () => void }>();
   #free: number;
 
   constructor(places: number) {
@@ -144,14 +184,13 @@ class Turns {
   }
 
   /** Calls `run` when there is a place. What it returns gives the place back, or stops waiting for it. */
-  take(peer: string, run: () => void): () => void {
+  take(peer: Peer, run: () => void): () => void {
     let isRunning = false;
     const one = {
       peer,
       start: () => {
         isRunning = true;
-        this.#free--;
-        this.#running.set(peer, this.#held(peer) + 1);
+        this.#change(peer, 1);
         run();
       },
     };
@@ -161,20 +200,24 @@ class Turns {
       this.#waiting.delete(one);
       if (!isRunning) return;
       isRunning = false;
-      this.#free++;
-      const left = this.#held(peer) - 1;
-      if (left > 0) this.#running.set(peer, left);
-      else this.#running.delete(peer);
+      this.#change(peer, -1);
       this.#next();
     };
   }
 
+  #change({ caller, connection }: Peer, by: number): void {
+    this.#free -= by;
+    this.#callers.add(caller, by);
+    this.#connections.add(connection, by);
+  }
+
   #next(): void {
     while (this.#free > 0) {
-      let next: { readonly peer: string; readonly start: () => void } | undefined;
+      let next: { readonly peer: Peer; readonly start: () => void } | undefined;
       for (const one of this.#waiting) {
-        if (this.#places > 1 && this.#held(one.peer) >= this.#places - 1) continue;
-        if (next === undefined || this.#held(one.peer) < this.#held(next.peer)) next = one;
+        if (this.#callers.of(one.peer.caller) >= Math.max(1, this.#places - 1)) continue;
+        if (this.#connections.of(one.peer.connection) >= Math.max(1, this.#places - 2)) continue;
+        if (next === undefined || this.#isBefore(one.peer, next.peer)) next = one;
       }
       if (next === undefined) return;
       this.#waiting.delete(next);
@@ -182,8 +225,10 @@ class Turns {
     }
   }
 
-  #held(peer: string): number {
-    return this.#running.get(peer) ?? 0;
+  #isBefore(one: Peer, other: Peer): boolean {
+    const callers = this.#callers.of(one.caller) - this.#callers.of(other.caller);
+    if (callers !== 0) return callers < 0;
+    return this.#connections.of(one.connection) < this.#connections.of(other.connection);
   }
 }
 

@@ -14,6 +14,7 @@ import type { Log } from "../../platform/log.ts";
 import type { ListenTls } from "../../platform/tls.ts";
 import { serveTls } from "../../platform/tls.ts";
 import { SourceError } from "../../source.ts";
+import { Callers } from "./callers.ts";
 
 /**
  * Connections of one receiver at a time; further ones are closed at once.
@@ -40,7 +41,12 @@ interface Place {
 type Address = { readonly path: string } | { readonly host: string; readonly port: number };
 
 /** Listens and hands connections to `server`. Rejects with SourceError when the address cannot be had. */
-export async function listenFor(server: Server, place: Place, log: Log): Promise<Listener> {
+export async function listenFor(
+  server: Server,
+  place: Place,
+  log: Log,
+  callers: Callers = new Callers(),
+): Promise<Listener> {
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   const sockets = new Set<Socket>();
   const servers: NetServer[] = [];
@@ -55,7 +61,15 @@ export async function listenFor(server: Server, place: Place, log: Log): Promise
     // Callers of a unix socket have no address; each connection is told apart by a number.
     if (socket.remoteAddress === undefined)
       Object.defineProperty(socket, "remoteAddress", { value: `unix/${++unixConnections}` });
-    injector.injectConnection(socket);
+    void callers
+      .admit(socket)
+      .catch(() => false)
+      .then((isKnown) => {
+        if (socket.destroyed) return;
+        if (isKnown) return injector.injectConnection(socket);
+        log.warn("refused a caller", { cause: "no user is known for its connection; it may have left" });
+        socket.destroy();
+      });
   };
   try {
     let port = 0;

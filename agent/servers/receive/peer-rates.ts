@@ -1,5 +1,5 @@
 // How many messages each caller of a receiver may send: a bucket per caller, and one for all of them together.
-// A caller is an address, an IPv6 one by its first 64 bits, which is what one host is given (RFC 6177). On this host, where
+// Without an identity a caller is an address, an IPv6 one by its first 64 bits, which is what one host is given (RFC 6177). On this host, where
 // all share an address, a caller is a connection: a busy gateway takes nothing from the others.
 
 import type { Nanos } from "../../model.ts";
@@ -8,6 +8,8 @@ import type { Clock } from "../../platform/clock.ts";
 const PEERS_MAX = 10_000;
 /** All callers together may send this many times the rate of one. */
 const CALLERS = 8;
+/** Connections of one caller together this many times. */
+const CONNECTIONS = 6;
 
 interface Bucket {
   tokens: number;
@@ -28,21 +30,29 @@ export class PeerRates {
     this.#all = { tokens: perSecond * CALLERS, at: clock.now() };
   }
 
-  /** Takes a message of `peer` in: 0, or the nanoseconds until one more is allowed. */
-  take(peer: string): Nanos {
+  /** Takes a message of `caller` over its connection `peer` in: 0, or the nanoseconds until one more is allowed. */
+  take(peer: string, caller: string = peer): Nanos {
     const now = this.#clock.now();
-    const own = this.#peers.get(peer) ?? { tokens: this.#perSecond, at: now };
-    this.#peers.delete(peer);
-    this.#peers.set(peer, own);
-    if (this.#peers.size > PEERS_MAX) {
-      const [oldest] = this.#peers.keys();
-      if (oldest !== undefined) this.#peers.delete(oldest);
+    const buckets: [Bucket, number][] = [
+      [this.#bucket(peer, this.#perSecond, now), this.#perSecond],
+      [this.#all, this.#perSecond * CALLERS],
+    ];
+    if (caller !== peer) {
+      const most = this.#perSecond * CONNECTIONS;
+      buckets.push([this.#bucket(caller, most, now), most]);
     }
-    const wait = Math.max(fill(own, now, this.#perSecond), fill(this.#all, now, this.#perSecond * CALLERS));
-    if (wait > 0) return wait;
-    own.tokens--;
-    this.#all.tokens--;
-    return 0;
+    const wait = Math.max(...buckets.map(([bucket, perSecond]) => fill(bucket, now, perSecond)));
+    if (wait === 0) for (const [bucket] of buckets) bucket.tokens--;
+    return wait;
+  }
+
+  #bucket(key: string, perSecond: number, now: Nanos): Bucket {
+    const own = this.#peers.get(key) ?? { tokens: perSecond, at: now };
+    this.#peers.delete(key);
+    this.#peers.set(key, own);
+    const [oldest] = this.#peers.size > PEERS_MAX ? this.#peers.keys() : [];
+    if (oldest !== undefined) this.#peers.delete(oldest);
+    return own;
   }
 
   /** Callers remembered now. */

@@ -13,6 +13,7 @@ import { listenTls } from "../../platform/tls.ts";
 import type { PushServerSource, SourceContext, SourceError } from "../../source.ts";
 import { checkGatewayScope, commonFields, defined, serverInfo } from "../entry.ts";
 import { createAdmission } from "./admission.ts";
+import { Callers } from "./callers.ts";
 import type { Listener } from "./listener.ts";
 import { listenFor } from "./listener.ts";
 import { ReceiverMemory } from "./memory.ts";
@@ -87,6 +88,8 @@ export interface ReceiverParts {
   readonly began: UnixNanos;
   /** What must be known again after a restart; committed with the totals it belongs to. */
   readonly memory: ReceiverMemory;
+  /** Who calls: ids and series are each caller's own. */
+  readonly callers: Callers;
   /** The recorder, once `run` was called; services are not reachable before. */
   readonly recorder: () => Recorder;
 }
@@ -108,7 +111,8 @@ export function openReceiver(
   const stop = new AbortController();
   let recorder: Recorder | undefined;
   let memory: ReceiverMemory | undefined;
-  const admission = createAdmission(entry, context);
+  const callers = new Callers();
+  const admission = createAdmission(entry, context, callers);
   const log = context.log.with({ source: `server:${info.id}` });
   let server: Server | undefined;
   let listener: Listener | undefined;
@@ -127,8 +131,8 @@ export function openReceiver(
     });
     // Nothing was received over an address that could not be had: each attempt reads what was remembered again.
     memory = new ReceiverMemory(info.id, context.remembered?.(info.id));
-    serve({ server, entry, totals, began, memory, recorder: () => recorder as Recorder });
-    listener = await listenFor(server, entry, log);
+    serve({ server, entry, totals, began, memory, callers, recorder: () => recorder as Recorder });
+    listener = await listenFor(server, entry, log, callers);
     if (stop.signal.aborted) shut();
     return listener.port;
   };
@@ -196,12 +200,12 @@ export interface Taken {
 export function serveUnary(
   parts: ReceiverParts,
   path: string,
-  take: (bytes: Buffer) => Buffer | Promise<Taken>,
+  take: (bytes: Buffer, caller: string) => Buffer | Promise<Taken>,
 ): void {
-  const handle = async (message: Message): Promise<Buffer> => {
+  const handle = async (message: Message, caller: string): Promise<Buffer> => {
     if (parts.recorder().waiting >= parts.entry.waitingMax)
       throw retryLater("too many calls wait to be recorded");
-    const taking = take(message.bytes);
+    const taking = take(message.bytes, caller);
     message.bytes = NOTHING;
     const taken = Buffer.isBuffer(taking) ? { answer: taking, onRecorded: () => {} } : await taking;
     await parts
@@ -219,7 +223,7 @@ export function serveUnary(
       call: ServerUnaryCall<Message, Buffer>,
       callback: (error: Partial<ServiceError> | null, value?: Buffer) => void,
     ) => {
-      handle(call.request).then(
+      handle(call.request, parts.callers.scopeOf(call.getPeer())).then(
         (answer) => callback(null, answer),
         (error: unknown) => callback(toStatus(error)),
       );

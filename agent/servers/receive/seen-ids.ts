@@ -41,9 +41,14 @@ export class SeenIds {
     this.#chunks.sort((a, b) => a.number - b.number);
   }
 
+  /** Whether the id was remembered. */
+  has(id: string): boolean {
+    return this.#known.has(hashOf(id));
+  }
+
   /** Whether the id is new; from now on it is not. */
   remember(id: string, unixSeconds: number): boolean {
-    const hash = createHash("sha256").update(id).digest().readBigUInt64LE();
+    const hash = hashOf(id);
     if (this.#known.has(hash)) return false;
     this.#known.add(hash);
     let chunk = this.#chunks.at(-1);
@@ -67,6 +72,10 @@ export class SeenIds {
     this.#chunks.push(chunk);
     return chunk;
   }
+}
+
+function hashOf(id: string): bigint {
+  return createHash("sha256").update(id).digest().readBigUInt64LE();
 }
 
 function pack(ids: readonly bigint[]): string {

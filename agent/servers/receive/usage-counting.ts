@@ -1,6 +1,6 @@
 // Usage records by (source, id): which is new, which was counted, which corrects or contradicts another.
 // What was counted is found on disk, so that its number is not bounded by memory; only records that no commit has taken
-// yet are held here. Where that bound is reached callers are asked to send again (UNAVAILABLE with RetryInfo).
+// yet are held here. An id belongs to the caller that sent it: another's may be the same. Where that bound is reached callers are asked to send again (UNAVAILABLE with RetryInfo).
 import { createHash } from "node:crypto";
 import type { Clock } from "../../platform/clock.ts";
 import type { CountedUsage } from "../../source.ts";
@@ -48,6 +48,11 @@ interface Counted {
   readonly usage: Usage;
   /** Id of the record that replaced it. */
   readonly replacedBy?: string;
+  readonly corrects?: string;
+  /** Whose record it is; absent in rows of before callers were told apart, which are everyone's. */
+  readonly by?: string;
+  /** A record of this id without any token that came first: its request is the one that counts. */
+  readonly first?: { readonly endTime: string; readonly usage: Usage };
 }
 
 /** Decides for every record whether it is new, known, a correction or a contradiction. */
@@ -63,18 +68,28 @@ export class UsageCounting {
   async count(
     source: string,
     records: readonly UsageRecord[],
+    caller = "",
   ): Promise<{ readonly answer: Answer; readonly onRecorded: () => void }> {
     const { clock, stored } = this.#parts;
     const now = clock.unixNanos(clock.now());
     const keys = records.flatMap(({ corrects, id }) =>
-      [id, corrects].filter((one) => one !== "").map((one) => keyOf(source, one)),
+      [id, corrects]
+        .filter((one) => one !== "")
+        .flatMap((one) => [keyOf(source, one), keyOf(source, one, caller)]),
     );
+    // What waits now may be on disk, and waits no more, before the disk has answered.
+    const waiting = keys.flatMap((key) => {
+      const content = this.#pending.get(key)?.content;
+      return content === undefined ? [] : [[key, content] as const];
+    });
     const wanted = keys.filter((key) => !this.#pending.has(key));
-    const found = (wanted.length === 0 ? undefined : await stored?.find(wanted)) ?? new Map<string, string>();
+    const onDisk = wanted.length === 0 ? undefined : await stored?.find(wanted);
+    const found = new Map([...(onDisk ?? []), ...waiting]);
     // From here to the end nothing else runs: a record sent twice at a time is counted by one of the two calls.
     this.#makeRoom(now, records.length);
     const answer = { accepted: 0, duplicates: 0, conflicts: 0, refused: [] as Refused[] };
-    for (const record of records) this.#count(record, source, now, found, answer);
+    const sender = { source, caller, found };
+    for (const record of records) this.#count(record, sender, now, answer);
     const own = new Set(keys);
     const onRecorded = (): void => {
       if (stored !== undefined) for (const key of own) this.#pending.delete(key);
@@ -82,54 +97,77 @@ export class UsageCounting {
     return { answer, onRecorded };
   }
 
-  #count(
-    record: UsageRecord,
-    source: string,
-    now: bigint,
-    found: ReadonlyMap<string, string>,
-    answer: Answer,
-  ): void {
+  #count(record: UsageRecord, sender: Sender, now: bigint, answer: Answer): void {
     const { corrects, endTime, id, isVoid, usage } = record;
-    const known = (one: string): Counted | undefined => {
-      const content = this.#pending.get(keyOf(source, one))?.content ?? found.get(keyOf(source, one));
-      return content === undefined ? undefined : (JSON.parse(content) as Counted);
-    };
     const reason = refusal(record, now);
     if (reason !== undefined) {
       answer.refused.push({ id, reason });
       return;
     }
-    const content: Counted & { readonly corrects?: string } = {
+    const content: Counted = {
       endTime: String(endTime),
       usage: isVoid ? {} : usage,
       ...(corrects === "" ? {} : { corrects }),
     };
-    const before = known(id);
+    const before = this.#known(id, sender, content);
     if (before !== undefined) {
-      const { replacedBy: _, ...same } = before;
-      if (JSON.stringify(same) === JSON.stringify(content)) answer.duplicates++;
-      else {
-        answer.conflicts++;
-        this.#parts.totals.noteDispute({ kind: "conflict", id });
-        answer.refused.push({ id, reason: contradiction });
-      }
+      this.#countAgain(record, content, before, sender, answer);
       return;
     }
     if (corrects !== "") {
-      const original = known(corrects);
+      const original = this.#known(corrects, sender);
       const problem = this.#cannotCorrect(corrects, original);
       if (original === undefined || problem !== undefined) {
         answer.refused.push({ id, reason: problem ?? "" });
         return;
       }
-      const taken = { ...original.usage, endTime: BigInt(original.endTime), takesBack: true };
-      this.#parts.totals.addUsage(taken);
-      this.#remember(source, corrects, { ...original, replacedBy: id });
+      this.#takeBack(original);
+      this.#remember(sender, corrects, { ...original, replacedBy: id });
       this.#parts.totals.noteDispute({ kind: isVoid ? "void" : "correction", id, corrects });
     }
     answer.accepted++;
     if (!isVoid) this.#parts.totals.addUsage({ ...usage, endTime });
-    this.#remember(source, id, content);
+    this.#remember(sender, id, content);
+  }
+
+  /** A record whose id was counted: a repeat, the tokens of a request that came without any, or a contradiction. */
+  #countAgain(
+    { id, usage, endTime }: UsageRecord,
+    content: Counted,
+    before: Counted,
+    sender: Sender,
+    answer: Answer,
+  ): void {
+    if (isSame(before, content)) answer.duplicates++;
+    else if (isOpen(before) && content.corrects === undefined && hasTokens(usage)) {
+      answer.accepted++;
+      this.#parts.totals.addUsage({ ...usage, endTime, requests: 0, seconds: {} });
+      this.#remember(sender, id, { ...content, first: { endTime: before.endTime, usage: before.usage } });
+    } else {
+      answer.conflicts++;
+      this.#parts.totals.noteDispute({ kind: "conflict", id });
+      answer.refused.push({ id, reason: contradiction });
+    }
+  }
+
+  #takeBack({ endTime, first, usage }: Counted): void {
+    const counted = first === undefined ? usage : { ...usage, requests: 0 };
+    this.#parts.totals.addUsage({ ...counted, endTime: BigInt(endTime), takesBack: true });
+    if (first === undefined) return;
+    this.#parts.totals.addUsage({ ...first.usage, endTime: BigInt(first.endTime), takesBack: true });
+  }
+
+  /** What this caller's id stands for; what another sent under it is known only where `content` repeats it. */
+  #known(id: string, { caller, found, source }: Sender, content?: Counted): Counted | undefined {
+    const read = (key: string): Counted | undefined => {
+      const text = this.#pending.get(key)?.content ?? found.get(key);
+      return text === undefined ? undefined : (JSON.parse(text) as Counted);
+    };
+    const shared = read(keyOf(source, id));
+    if (shared === undefined || isOf(shared, caller)) return shared;
+    const own = read(keyOf(source, id, caller));
+    if (own !== undefined) return own;
+    return content !== undefined && isSame(shared, content) ? shared : undefined;
   }
 
   #cannotCorrect(id: string, original: Counted | undefined): string | undefined {
@@ -139,10 +177,13 @@ export class UsageCounting {
     return `record ${JSON.stringify(id)} was corrected by ${JSON.stringify(original.replacedBy)} already`;
   }
 
-  #remember(source: string, id: string, counted: Counted): void {
-    const key = keyOf(source, id);
+  #remember({ caller, found, source }: Sender, id: string, counted: Counted): void {
+    const plain = keyOf(source, id);
+    const text = this.#pending.get(plain)?.content ?? found.get(plain);
+    const isTaken = text !== undefined && !isOf(JSON.parse(text) as Counted, caller);
+    const key = isTaken ? keyOf(source, id, caller) : plain;
     const until = Number((BigInt(counted.endTime) + WINDOW_NANOS + FUTURE_NANOS) / 1_000_000_000n);
-    const content = JSON.stringify(counted);
+    const content = JSON.stringify(caller === "" ? counted : { ...counted, by: caller });
     this.#pending.set(key, { content, until });
     if (this.#parts.stored !== undefined) this.#parts.memory.setCounted(key, until, content);
   }
@@ -173,9 +214,40 @@ export interface Answer {
   readonly refused: Refused[];
 }
 
+/** Who sends, and what was found of its records on disk. */
+interface Sender {
+  readonly source: string;
+  readonly caller: string;
+  readonly found: ReadonlyMap<string, string>;
+}
+
+function isOf({ by }: Counted, caller: string): boolean {
+  return by === undefined || by === caller;
+}
+
+/** Whether a record is the one that was counted, or the one without tokens before it. */
+function isSame(counted: Counted, { corrects, endTime, usage }: Counted): boolean {
+  const text = JSON.stringify([endTime, usage, corrects]);
+  const { first } = counted;
+  return (
+    text === JSON.stringify([counted.endTime, counted.usage, counted.corrects]) ||
+    (first !== undefined && text === JSON.stringify([first.endTime, first.usage, undefined]))
+  );
+}
+
+/** Whether a record said nothing of tokens and may get them by a later one of its id. */
+function isOpen({ corrects, first, replacedBy, usage }: Counted): boolean {
+  return !hasTokens(usage) && corrects === undefined && first === undefined && replacedBy === undefined;
+}
+
+function hasTokens({ reasoningTokens = 0, tokens = {} }: Usage): boolean {
+  return reasoningTokens > 0 || Object.values(tokens).some((amount) => amount > 0);
+}
+
 /** 128 bits: of a billion ids two are the same but for one chance in 10^20. */
-function keyOf(source: string, id: string): string {
-  return createHash("sha256").update(`${source.length} ${source}${id}`).digest("hex").slice(0, 32);
+function keyOf(source: string, id: string, caller = ""): string {
+  const whose = caller === "" ? "" : `${caller.length} ${caller}`;
+  return createHash("sha256").update(`${whose}${source.length} ${source}${id}`).digest("hex").slice(0, 32);
 }
 
 function refusal({ corrects, endTime, id, isVoid, usage }: UsageRecord, now: bigint): string | undefined {

@@ -115,6 +115,9 @@ describe.each(receiverKinds)("$name", (kind) => {
 async function openedStream(kind: ReceiverKind, target: string, tokens: number) {
   const channel = openChannel({ target }, { "grpc.use_local_subchannel_pool": 1 });
   closing.push(() => channel.close());
+  await new Promise<void>((resolve, reject) =>
+    channel.waitForReady(Date.now() + 10_000, (error) => (error ? reject(error) : resolve())),
+  );
   const stream = openStream(channel, kind, { target });
   stream.write(kind.report(tokens));
   return stream;
@@ -136,7 +139,7 @@ describe("messages being read", () => {
     head.writeUInt32BE(MEBIBYTE, 1);
     stream.on("error", () => {});
     stream.write(Buffer.concat([head, Buffer.alloc(bytes)]));
-    await new Promise<void>((resolve) => session.on("connect", () => resolve()));
+    await new Promise<void>((resolve) => session.on("remoteSettings", () => resolve()));
     return stream;
   }
 

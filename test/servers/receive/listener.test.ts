@@ -55,7 +55,7 @@ describe("listenFor()", () => {
     const { handed, listening } = listenWithCaller(0);
     const { close } = await listening;
     closing.push(close);
-    expect(handed).toHaveLength(1);
+    await expect.poll(() => handed).toHaveLength(1);
   });
 
   test("listens no more on a unix socket whose mode cannot be set", async () => {

@@ -149,4 +149,68 @@ describe("UsageCounting", () => {
     ]);
     expect(answer.refused[0]?.reason).toContain("cannot be taken back");
   });
+
+  /** Counting over a disk, and what it counted per tenant: tokens and requests. */
+  function counted() {
+    const disk = new Disk();
+    const memory = new ReceiverMemory("gw");
+    const totals = new UsageTotals(info, 0, "e");
+    const counting = new UsageCounting({ totals, clock, memory, stored: disk });
+    const sums = new Map<string, [number, number]>();
+    const count = async (caller: string, one: UsageRecord) => {
+      const { answer, onRecorded } = await counting.count("gw", [one], caller);
+      disk.commit(memory);
+      onRecorded();
+      for (const { requests, takesBack, tenant = "", tokens } of totals.sample(0, "gateway").usage ?? []) {
+        const sign = takesBack === true ? -1 : 1;
+        const [all, calls] = sums.get(tenant) ?? [0, 0];
+        sums.set(tenant, [all + sign * (tokens.output ?? 0), calls + sign * requests]);
+      }
+      return answer;
+    };
+    return { count, disk, sums };
+  }
+  const plain = (id: string, tokens: number, corrects = "") =>
+    recordOf({ id, corrects, isVoid: false, tokens });
+
+  test("gives the tokens of a later record to a request that came without any, once", async () => {
+    const { count, sums } = counted();
+    const stranger: UsageRecord = { ...plain("a", 0), usage: { ...plain("a", 0).usage, tenant: "t-x" } };
+    expect((await count("u", stranger)).accepted).toBe(1);
+    expect((await count("u", plain("a", 5))).accepted).toBe(1);
+    expect([sums.get("t-x"), sums.get("t-a")]).toEqual([
+      [0, 1],
+      [5, 0],
+    ]);
+    expect((await count("u", plain("a", 5))).duplicates).toBe(1);
+    expect((await count("u", stranger)).duplicates).toBe(1);
+    expect((await count("u", plain("a", 6))).conflicts).toBe(1);
+    expect((await count("u", plain("b", 3, "a"))).accepted).toBe(1);
+    expect(Object.fromEntries(sums)).toEqual({ "t-x": [0, 0], "t-a": [0, 0], "t-b": [3, 1] });
+  });
+
+  test("keeps the ids of two callers apart, but knows a repeat whoever brings it", async () => {
+    const { count, sums } = counted();
+    const [own, other] = [plain("a", 5), plain("a", 7)];
+    expect((await count("uid 1", own)).accepted).toBe(1);
+    expect((await count("uid 2", own)).duplicates).toBe(1);
+    expect((await count("uid 2", other)).accepted).toBe(1);
+    expect((await count("uid 2", other)).duplicates).toBe(1);
+    expect((await count("uid 1", other)).conflicts).toBe(1);
+    expect((await count("uid 1", own)).duplicates).toBe(1);
+    expect((await count("uid 3", plain("b", 1, "a"))).refused).toHaveLength(1);
+    expect(sums.get("t-a")).toEqual([12, 2]);
+    expect((await count("uid 2", plain("c", 1, "a"))).accepted).toBe(1);
+    expect(sums.get("t-a")).toEqual([5, 1]);
+  });
+
+  test("knows what was counted before callers were told apart", async () => {
+    const { count, disk, sums } = counted();
+    await count("", plain("a", 5));
+    expect([...disk.rows.values()].join()).not.toContain('"by"');
+    expect((await count("uid 1", plain("a", 5))).duplicates).toBe(1);
+    expect((await count("uid 1", plain("a", 6))).conflicts).toBe(1);
+    expect((await count("uid 1", plain("b", 1, "a"))).accepted).toBe(1);
+    expect(sums.get("t-a")).toEqual([0, 0]);
+  });
 });
