@@ -3,13 +3,14 @@
 import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { networkInterfaces, tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { generated } from "../../deploy/generate.ts";
 import type { Manifest } from "../deploy/manifests.ts";
 import { containerOf, environmentOf, judgeReach } from "../deploy/manifests.ts";
+import { pem } from "../fakes/tls-files.ts";
 import { deployFolder, deployTool, runTool } from "./deploy-tools.ts";
 
 const helm = deployTool("helm");
@@ -179,6 +180,23 @@ describe.skipIf(helm === undefined)("deploy/chart", () => {
   });
 });
 
+/** What lies in a mounted secret, by file name. */
+const SECRETS: Readonly<Record<string, string>> = {
+  "tls.crt": pem("trusted-server.pem"),
+  "tls.key": pem("trusted-server.key"),
+  "ca.crt": pem("trusted-ca.pem"),
+};
+
+/** A path in a mounted secret as one on this machine, with a file of its name behind it; other values as they are. */
+function mounted(value: string): string {
+  if (!/^\/etc\/tokenwatt-/.test(value)) return value;
+  const path = join(folder, "mounted", value);
+  mkdirSync(dirname(path), { recursive: true });
+  const source = SECRETS[basename(path)];
+  writeFileSync(path, source === undefined ? "a-token" : readFileSync(source));
+  return path;
+}
+
 describe.skipIf(helm === undefined)("a rendered pod and the agent", () => {
   const address = Object.values(networkInterfaces())
     .flat()
@@ -190,9 +208,9 @@ describe.skipIf(helm === undefined)("a rendered pod and the agent", () => {
       ...environmentOf(containerOf(daemonSet(manifests))),
       TOKENWATT_STATE_DIR: join(folder, "state"),
     };
-    // Kubernetes puts the node's address in.
+    // Kubernetes puts the node's address in, and the files of secrets in place.
     const known = Object.fromEntries(
-      Object.entries(env).map(([name, value]) => [name, value.replace("$(HOST_IP)", "127.0.0.1")]),
+      Object.entries(env).map(([name, value]) => [name, mounted(value.replace("$(HOST_IP)", "127.0.0.1"))]),
     );
     return {
       env: { PATH: process.env["PATH"], ...known },

@@ -230,7 +230,7 @@ describe.runIf(usable)("the kubelet's own code", () => {
     const { watched, servers } = watchKubelet(kubelet, closing, way === "HTTPS" ? older : {});
     await watched.look();
     expect([...servers.values()].map(({ gpus, id }) => [id, gpus])).toEqual([
-      ["chat", ["GPU-0"]],
+      ["ml/chat", ["GPU-0"]],
       ["sglang@ml/gpus", ["GPU-1", "GPU-2"]],
       ["tgi@ml/mig", ["MIG-7"]],
       ["llama-cpp@ml/slice", undefined],
@@ -273,8 +273,8 @@ describe.runIf(usable)("the kubelet's own code", () => {
     await expect
       .poll(ok, { timeout: 60_000, interval: 250 })
       .toEqual([
-        "server:chat",
         "server:llama-cpp@ml/slice",
+        "server:ml/chat",
         "server:sglang@ml/gpus",
         "server:tgi@ml/mig",
         "server:vllm@ml/host",
@@ -282,7 +282,7 @@ describe.runIf(usable)("the kubelet's own code", () => {
     expect((await status())?.["host"]?.["kubernetes"]).toMatchObject({
       pods_api: { ok: true, why: "answers, 505 running pods" },
       pod_resources: { ok: true, why: "answers, 5 containers with GPUs" },
-      pods: { "ml/annotated": { state: "found", server: "chat" }, "ml/mig/engine": { state: "found" } },
+      pods: { "ml/annotated": { state: "found", server: "ml/chat" }, "ml/mig/engine": { state: "found" } },
     });
   });
 });
