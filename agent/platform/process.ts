@@ -181,7 +181,7 @@ export function askModule(
 
 /** Variables that other programs may need; the agent's configuration, tokens and proxies are not among them. */
 const INHERITED =
-  /^(PATH|HOME|USER|LOGNAME|LANG|TZ|TMPDIR|XDG_RUNTIME_DIR|LD_[A-Z_]+|MALLOC_[A-Z_]+|NODE_COMPILE_CACHE|NVIDIA_[A-Z_]+|CUDA_[A-Z_]+|DCGM_[A-Z_]+)$/;
+  /^(PATH|HOME|USER|LOGNAME|LANG|TZ|TMPDIR|XDG_RUNTIME_DIR|LD_[A-Z_]+|MALLOC_[A-Z_]+|NODE_COMPILE_CACHE|QEMU_[A-Z_]+|NVIDIA_[A-Z_]+|CUDA_[A-Z_]+|DCGM_[A-Z_]+)$/;
 
 /** What a child process inherits of the agent's environment: an allow list, so that no secret is in a child's. */
 export function childEnvironment(
