@@ -67,7 +67,8 @@ describe.runIf(usable)("python peers", () => {
         output: 1_400_002,
         running: 6,
         requests: { ok: 4 },
-        epoch: expect.stringMatching(/^start:\d+\.\d+$/),
+        // It names no start of the process, only that of each series, which is a base of its own.
+        epoch: null,
       },
     ]);
   });
