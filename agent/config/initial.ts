@@ -24,7 +24,9 @@ const HEAD = `# yaml-language-server: $schema=./config.schema.json
 gpu:
   backend: auto
 
-# The inference servers on this host, a list for each type.
+# The inference servers on this host, a list for each type. Receivers (otlp, envoy-access-log, usage-reports) listen best on a
+# unix socket, as in "endpoint: unix:/run/tokenwatt/otlp.sock": only the agent's user and group reach it. The folder must be
+# there. A gateway that cannot call one calls the port of loopback below.
 `;
 
 const TAIL = `

@@ -22,6 +22,11 @@ describe("tokenwatt config init", () => {
   test("prints a file that is valid as it is", async () => {
     const { stdout, exitCode } = await runCommand(["config", "init"]);
     expect(exitCode).toBe(0);
+    const [socket, port] = ["endpoint: unix:/", "endpoint: 127.0.0.1:4317"].map((text) =>
+      stdout.indexOf(text),
+    );
+    expect(socket).toBeGreaterThan(0);
+    expect(socket).toBeLessThan(port ?? 0);
     expect(configuredServers(load(stdout).config)).toEqual([]);
   });
 
