@@ -4,16 +4,28 @@
 // connection before HTTP/2 began, as one does that wants TLS or another client certificate, and Triton's HTTP ports (2.51).
 
 import { FileError } from "../../platform/files.ts";
-import type { ServiceError } from "../../platform/grpc.ts";
+import type { GrpcTarget, ServiceError } from "../../platform/grpc.ts";
 import { status } from "../../platform/grpc.ts";
-import { explainTls } from "../../platform/tls.ts";
+import { expiredCertificate, explainTls } from "../../platform/tls.ts";
 import { SourceError } from "../../source.ts";
 
+/** The certificate shown to the peer, and the time now: a peer that does not believe it closes the connection in silence. */
+export interface ShownCertificate {
+  readonly tls?: GrpcTarget["tls"] | undefined;
+  readonly unixNanos: bigint;
+}
+
 /** A SourceError for a failed call of `service` at `target`; errors that already are one pass unchanged. */
-export function explainGrpcError(error: unknown, service: string, target: string): SourceError {
+export function explainGrpcError(
+  error: unknown,
+  service: string,
+  target: string,
+  shown?: ShownCertificate,
+): SourceError {
   if (error instanceof SourceError) return error;
   const what = `Cannot read ${service} at ${target}`;
-  const [reason, hint] = explainLocal(error) ?? explainCall(error as Partial<ServiceError>, service);
+  const [reason, hint] =
+    explainLocal(error) ?? explainCall(error as Partial<ServiceError>, service, expiredOf(shown));
   const seen = reason ?? (error instanceof Error ? error.message : String(error));
   return new SourceError("transient", `${what}: ${seen}`, {
     cause: error,
@@ -30,9 +42,15 @@ function explainLocal(error: unknown): readonly [string, string] | undefined {
   return explainTls(message);
 }
 
+function expiredOf(shown: ShownCertificate | undefined): string | undefined {
+  if (shown === undefined || typeof shown.tls !== "object") return undefined;
+  return expiredCertificate(shown.tls.certFile, Number(shown.unixNanos / 1_000_000n));
+}
+
 function explainCall(
   { code, details = "" }: Partial<ServiceError>,
   service: string,
+  expired: string | undefined,
 ): readonly [string | undefined, string?] {
   const tls = code === status.UNAVAILABLE ? explainTls(details) : undefined;
   if (tls !== undefined) return tls;
@@ -44,6 +62,10 @@ function explainCall(
   }
   if (code === status.UNAVAILABLE && /ECONNREFUSED/.test(details)) {
     return ["nothing listens there", "start the server, or correct the port"];
+  }
+  if (code === status.UNAVAILABLE && expired !== undefined && !/Name resolution failed/.test(details)) {
+    const renew = "renew the certificate of `tls.certFile`; it is taken up without a restart";
+    return [`${expired} (${details})`, renew];
   }
   if (code === status.UNAVAILABLE && /Failed to connect|socket hang up|ECONNRESET|EPIPE/.test(details)) {
     return [

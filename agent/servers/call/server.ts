@@ -88,7 +88,10 @@ function openGrpcServer(
       } catch (error) {
         open?.peer.channel.close();
         open = undefined;
-        throw explainGrpcError(error, server.service, entry.endpoint);
+        throw explainGrpcError(error, server.service, entry.endpoint, {
+          tls: target.tls,
+          unixNanos: context.clock.unixNanos(context.clock.now()),
+        });
       }
     },
     close: async () => open?.peer.channel.close(),

@@ -127,7 +127,10 @@ async function tail(
         }
       });
     } catch (error) {
-      const failure = explainGrpcError(error, SERVICE, entry.endpoint);
+      const failure = explainGrpcError(error, SERVICE, entry.endpoint, {
+        tls: grpcTarget(entry).tls,
+        unixNanos: context.clock.unixNanos(context.clock.now()),
+      });
       if (refused !== undefined) throw refused.error;
       if (signal.aborted) break;
       failures++;

@@ -371,3 +371,22 @@ describe("replaced files", () => {
     expect(seen).toEqual({});
   });
 });
+
+test.each([tritonGrpc, getLoads])(
+  "an expired client certificate is named with its day: $name",
+  async (type) => {
+    const credentials = serverCredentials("trusted", "trusted");
+    const kind = kinds.find(({ name }) => name === type.name);
+    const peer = await kind?.serve(credentials);
+    const clock = { ...systemClock(), unixNanos: () => 5_000_000_000_000_000_000n };
+    // The peer does not believe it, for what reason it keeps to itself.
+    const tls = clientFiles("trusted", "stranger");
+    const entry = type.config.parse({ endpoint: peer?.address, tls });
+    const source = type.open(entry, { clock, log: silentLog, signal }) as PullServerSource;
+    closing.push(() => source.close());
+    await expect(source.poll()).rejects.toMatchObject({
+      message: expect.stringMatching(/our client certificate .*stranger-client.pem expired on 2126-/),
+      hint: expect.stringContaining("renew the certificate of `tls.certFile`"),
+    });
+  },
+);
