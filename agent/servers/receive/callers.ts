@@ -20,29 +20,35 @@ export const addressScope = "address";
 
 /** Whose connections they are, by what gRPC calls their peer. */
 export class Callers {
-  readonly #scopes = new Map<string, string>();
+  readonly #scopes = new Map<string, { readonly scope: string }>();
+  /** Connections that ended, oldest first. */
+  readonly #ended: [string, { readonly scope: string }][] = [];
   readonly #tables = new SharedRead();
   /** Whether users of loopback connections can be read here; decided once, so that nobody is known by two names. */
   #namesUsers: Promise<boolean> | undefined;
 
   /** The identity of the caller behind `peer`. */
   scopeOf(peer: string): string {
-    return this.#scopes.get(peer) ?? addressScope;
+    return this.#scopes.get(peer)?.scope ?? addressScope;
   }
 
   /** Finds out who connected. False when it is a process of this host that left already, or cannot be named. */
   async admit(socket: Socket): Promise<boolean> {
     const scope = certificateOf(socket) ?? (await this.#userOf(socket));
     if (scope === undefined) return false;
-    this.#note(`${socket.remoteAddress}${socket.remotePort ? `:${socket.remotePort}` : ""}`, scope);
+    this.#note(socket, `${socket.remoteAddress}${socket.remotePort ? `:${socket.remotePort}` : ""}`, scope);
     return true;
   }
 
-  #note(peer: string, scope: string): void {
-    this.#scopes.delete(peer);
-    this.#scopes.set(peer, scope);
-    const [oldest] = this.#scopes.size > PEERS_MAX ? this.#scopes.keys() : [];
-    if (oldest !== undefined) this.#scopes.delete(oldest);
+  #note(socket: Socket, peer: string, scope: string): void {
+    const known = { scope };
+    this.#scopes.set(peer, known);
+    socket.once("close", () => {
+      this.#ended.push([peer, known]);
+      const [oldest, ended] = (this.#ended.length > PEERS_MAX ? this.#ended.shift() : undefined) ?? [];
+      // Another connection may have its port by now.
+      if (oldest !== undefined && this.#scopes.get(oldest) === ended) this.#scopes.delete(oldest);
+    });
   }
 
   async #userOf(socket: Socket): Promise<string | undefined> {

@@ -70,15 +70,28 @@ describe("Callers", () => {
   });
 
   test("takes who comes from elsewhere for an address", async () => {
-    const far = {
-      localAddress: "10.0.0.1",
-      localPort: 1,
-      remoteAddress: "10.0.0.2",
-      remotePort: 2,
-    } as Socket;
+    const once = (): void => {};
+    const place = { localAddress: "10.0.0.1", localPort: 1, remoteAddress: "10.0.0.2", remotePort: 2 };
+    const far = { ...place, once } as unknown as Socket;
     const callers = new Callers();
     expect(await callers.admit(far)).toBe(true);
     expect(callers.scopeOf("10.0.0.2:2")).toBe(addressScope);
+  });
+
+  test("knows a connection as long as it lasts, however many came and went since", async () => {
+    const callers = new Callers();
+    const [lasting] = (await twoConnections({ host: "127.0.0.1", port: 0 })) as [Socket];
+    await callers.admit(lasting);
+    for (let port = 1; port <= 10_000; port++) {
+      const once = (_: string, close: () => void) => close();
+      await callers.admit({
+        localPort: 1,
+        remoteAddress: "10.0.0.2",
+        remotePort: port,
+        once,
+      } as unknown as Socket);
+    }
+    expect(callers.scopeOf(`${lasting.remoteAddress}:${lasting.remotePort}`)).toBe(me);
   });
 
   test("reads rows of IPv4, IPv6 and IPv4 in IPv6, and passes over other addresses", () => {
