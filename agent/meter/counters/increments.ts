@@ -12,7 +12,7 @@ import type {
 } from "../../model.ts";
 import type { KeyState } from "./key-counters.ts";
 import { KeyCounters } from "./key-counters.ts";
-import type { Target } from "./sample-step.ts";
+import type { Course, Target } from "./sample-step.ts";
 import { Look } from "./sample-step.ts";
 
 /** How a counter came to its new value, and what that adds to the total. */
@@ -81,7 +81,7 @@ export class Increments {
       return { increments: [], poll: undefined, resets: 0, dropped: 1, unmetered: false };
     }
     const since = target.lastLook ?? this.#agentStarted;
-    const look = new Look(sample, target, since, this.#agentStarted, hasFallen(sample, target));
+    const look = new Look(sample, target, since, this.#agentStarted, courseOf(sample, target));
     const seen = new Set<string>();
     for (const reading of sample.readings) {
       const key = keyOf(reading);
@@ -254,14 +254,20 @@ function keyOf(reading: TokenReading): string {
   return [role, model ?? "\u0001", tenant ?? "\u0001", endpoint ?? "\u0001"].join("\u0000");
 }
 
-/** Whether every label set that has no epoch fell since the last sample, none of them standing higher. */
-function hasFallen(sample: TokenSample, target: Target): boolean {
-  let fell = false;
+/**
+ * What the label sets without an epoch say of their server: `fell` where none stands higher and one lower than before,
+ * `goes_on` where one goes on. `silent` where none can be compared: a server that began again shows nothing at first.
+ */
+function courseOf(sample: TokenSample, target: Target): Course {
+  if (target.keys.size === 0) return "goes_on";
+  let course: Course = "silent";
   for (const reading of sample.readings) {
     const known = target.keys.get(keyOf(reading));
     if (known === undefined || reading.epoch !== undefined) continue;
-    if (!known.hasFallen(reading)) return false;
-    fell = true;
+    const found = known.compareTokens(reading);
+    if (found === "above") return "goes_on";
+    if (found === "below") course = "fell";
+    else if (found === "same" && course === "silent") course = "goes_on";
   }
-  return fell;
+  return course;
 }

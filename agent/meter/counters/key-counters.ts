@@ -92,6 +92,8 @@ export class KeyCounters {
   #unseen: 0 | undefined;
   #fell = false;
   #reset = false;
+  /** A bit for each slot the reading had. */
+  #readSlots = 0;
   #moved = false;
   #dropped = 0;
 
@@ -128,17 +130,26 @@ export class KeyCounters {
     };
   }
 
-  /** Whether nothing of the reading stands above its base, and something stands below. */
-  hasFallen(reading: TokenReading): boolean {
-    let fell = false;
+  /** How the tokens of the reading stand to their bases: one above, else one below, else the same; undefined = nothing to say. */
+  compareTokens(reading: TokenReading): "above" | "below" | "same" | undefined {
+    let found: "below" | "same" | undefined;
     for (const [place, kind] of tokenKinds.entries()) {
       const value = reading.tokens[kind];
       const base = this.#known(place);
       if (value === undefined || base === undefined) continue;
-      if (value > base) return false;
-      fell ||= value < base;
+      if (value > base) return "above";
+      if (value < base) found = "below";
+      else if (value > 0) found ??= "same";
     }
-    return fell;
+    return found;
+  }
+
+  /** The server began again: what the last reading did not show (nothing of it, where `wasRead` is false) starts from zero. */
+  beginUnreadAtZero(wasRead: boolean): void {
+    if (!wasRead) this.#beginAtZero();
+    for (const [slot, value] of this.#values.entries())
+      if ((this.#readSlots & (1 << slot)) === 0 && !Number.isNaN(value)) this.#values[slot] = 0;
+    this.changed = true;
   }
 
   /** Takes the reading in and returns what it added since the last one. */
@@ -153,6 +164,7 @@ export class KeyCounters {
     const seconds = Math.max(1, (sample.at - since) / 1e9);
     this.#ceiling = relation === "scale" ? Number.POSITIVE_INFINITY : perSecondMax * seconds;
     this.#fell = false;
+    this.#readSlots = 0;
     this.#reset = relation === "restart" || restarted;
     const promised = reading.epoch !== undefined && reading.epoch === sample.completeEpoch;
     this.#unseen = promised || relation === "scale" ? 0 : undefined;
@@ -327,6 +339,7 @@ export class KeyCounters {
   /** Takes one value in and returns what it adds; a value that cannot be is dropped, counted and changes nothing. */
   #step(slot: number, value: number | undefined): number {
     if (value === undefined) return 0;
+    this.#readSlots |= 1 << slot;
     if (!(value >= 0 && value <= Number.MAX_SAFE_INTEGER)) {
       this.#dropped++;
       return 0;

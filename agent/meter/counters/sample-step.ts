@@ -11,6 +11,9 @@ import type {
 import type { Relation } from "./histograms.ts";
 import type { KeyCounters } from "./key-counters.ts";
 
+/** What a look at counters without an epoch says: the server goes on, its counters fell, or nothing can be compared. */
+export type Course = "goes_on" | "fell" | "silent";
+
 /** What is remembered of one server. Owned by `Increments`. */
 export interface Target {
   readonly keys: Map<string, KeyCounters>;
@@ -39,6 +42,7 @@ export class Look {
   readonly #target: Target;
   readonly #since: Nanos;
   readonly #agentStarted: Nanos;
+  readonly #course: Course;
   /** Everything without an epoch fell after a failed look: the server began again. */
   readonly #fallen: boolean;
   /** Restarts the source found that no increment carries yet. */
@@ -46,21 +50,24 @@ export class Look {
   /** A label set came back with a new epoch. */
   #restarted = false;
   #fresh = false;
+  readonly #read: KeyCounters[] = [];
   #inFlight: number | undefined;
   #progress: ProgressKind = "step";
 
-  /** `fallen`: whether everything this server counts without an epoch fell. */
-  constructor(sample: TokenSample, target: Target, since: Nanos, agentStarted: Nanos, fallen: boolean) {
+  /** `course`: what the counters without an epoch say of their server. */
+  constructor(sample: TokenSample, target: Target, since: Nanos, agentStarted: Nanos, course: Course) {
     this.#sample = sample;
     this.#target = target;
     this.#since = since;
     this.#agentStarted = agentStarted;
     this.#restarts = sample.restarts ?? 0;
-    this.#fallen = target.interrupted && fallen;
+    this.#course = course;
+    this.#fallen = target.interrupted && course === "fell";
   }
 
   take(reading: TokenReading, counters: KeyCounters, known: boolean): void {
     const relation = this.#relation(reading, counters, known);
+    if (this.#fallen) this.#read.push(counters);
     const late =
       this.#target.restored && relation !== "base" && !atLeast(reading.epochBegan, this.#agentStarted);
     const taken = counters.take(reading, relation, this.#sample, this.#since, this.#restarts > 0);
@@ -87,7 +94,9 @@ export class Look {
     target.lastLook = this.#sample.at;
     target.completeEpoch = this.#sample.completeEpoch;
     target.scale = this.#sample.scale;
-    target.interrupted = false;
+    if (this.#fallen) this.#beginUnreadAtZero();
+    // A server that shows nothing yet may still turn out to have begun again.
+    if (this.#course !== "silent") target.interrupted = false;
     // A restart without a reading to carry it is counted with the next one.
     this.resets += this.#restarts;
     target.restored = false;
@@ -127,6 +136,12 @@ export class Look {
     // A complete source was looked at before: the label set, or the whole epoch, has begun since.
     if (promised && before !== undefined) return "whole";
     return atLeast(reading.epochBegan, this.#since) ? "whole" : "base";
+  }
+
+  #beginUnreadAtZero(): void {
+    const read = new Set(this.#read);
+    for (const counters of this.#target.keys.values())
+      if (counters.epoch === undefined) counters.beginUnreadAtZero(read.has(counters));
   }
 
   #active(): number | undefined {

@@ -52,7 +52,50 @@ describe("increment()", () => {
   });
 });
 
-describe("Increments.accept() after a restart", () => {
+describe("Increments.countSample() of a server that shows no counter before its first request", () => {
+  // Triton's statistics: a model that answered nothing yet has no count of responses at all.
+  const silent = (model: string): TokenReading => reading(0, { model, tokens: {} });
+
+  it("counts whole what it makes after it began again, whichever model answers first", () => {
+    const amount = fc.integer({ min: 1, max: 9 });
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 0, max: 4 }),
+        fc.array(fc.tuple(amount, fc.boolean()), { maxLength: 6 }),
+        (looks, made) => {
+          const increments = fresh();
+          const bases = [reading(90, { model: "a" }), reading(70, { model: "b" })];
+          outputOf(increments, sample(1, bases));
+          increments.interrupt("s");
+          let at = 2;
+          for (let look = 0; look < looks; look++)
+            outputOf(increments, sample(at++, [silent("a"), silent("b")]));
+          const totals = { a: 0, b: 0 };
+          let counted = 0;
+          for (const [tokens, isA] of made) {
+            totals[isA ? "a" : "b"] += tokens;
+            const shown = (["a", "b"] as const).map((model) =>
+              totals[model] === 0 ? silent(model) : reading(totals[model], { model }),
+            );
+            counted += outputOf(increments, sample(at++, shown));
+          }
+          expect(counted).toBe(totals.a + totals.b);
+        },
+      ),
+    );
+  });
+
+  it("goes on after a failed look where the counters do", () => {
+    const increments = fresh();
+    outputOf(increments, sample(1, [reading(90)]));
+    increments.interrupt("s");
+    expect(outputOf(increments, sample(2, [reading(90)]))).toBe(0);
+    // The server was seen to go on: a lower value without another failed look is no restart.
+    expect(outputOf(increments, sample(3, [reading(89)]), sample(4, [reading(95)]))).toBe(5);
+  });
+});
+
+describe("Increments.countSample() after a restart", () => {
   const histogram = (count: number): Histogram => ({
     bounds: [1],
     counts: [count, 0],
@@ -111,7 +154,7 @@ describe("Increments.accept() after a restart", () => {
   });
 });
 
-describe("Increments.accept() at first sight", () => {
+describe("Increments.countSample() at first sight", () => {
   it("takes the history of a server older than the agent as its base", () => {
     const begun = { epoch: "a", epochBegan: -100 * SECOND };
     expect(outputOf(fresh(), sample(1, [reading(900, begun)]), sample(2, [reading(950, begun)]))).toBe(50);
@@ -137,7 +180,7 @@ describe("Increments.accept() at first sight", () => {
   });
 });
 
-describe("Increments.accept() afterwards", () => {
+describe("Increments.countSample() afterwards", () => {
   it("takes the first look at a complete source as its base, however old", () => {
     const more = { completeEpoch: "e" };
     const values = [500, 520].map((value, at) => sample(at + 1, [reading(value, { epoch: "e" })], more));
@@ -320,7 +363,7 @@ describe("Increments by property", () => {
   });
 });
 
-describe("Increments.accept() of everything but tokens", () => {
+describe("Increments.countSample() of everything but tokens", () => {
   const histogram = (counts: number[], bounds = [0.1, 1]): Histogram => ({
     bounds,
     counts,
@@ -388,7 +431,7 @@ describe("Increments.accept() of everything but tokens", () => {
   });
 });
 
-describe("Increments.accept() of a source that keeps the bases of its series", () => {
+describe("Increments.countSample() of a source that keeps the bases of its series", () => {
   const scale = "s1";
   const restored = (rows: readonly StateRow[]): Increments => {
     const increments = new Increments({ agentStarted: 100 * SECOND });
