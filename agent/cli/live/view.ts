@@ -1,5 +1,5 @@
 // The live table on a terminal, and its JSON twin off a terminal: one screen or one line a second.
-import type { GpuState } from "../../model.ts";
+import { stateLooks, stateOrder } from "../../platform/state-colours.ts";
 import { formatTable } from "../common/table.ts";
 import type { LiveGpu, LiveRow } from "./figures.ts";
 
@@ -14,14 +14,6 @@ export interface LiveScreen {
 }
 
 const CELLS = 30;
-const BAR: Readonly<Record<GpuState, readonly [cell: string, colour: string, label: string]>> = {
-  token_active: ["█", "32", "token active"],
-  stalled: ["▓", "33", "stalled"],
-  parked: ["▒", "36", "parked"],
-  other: ["░", "35", "other"],
-  free: ["·", "2", "free"],
-  unobserved: ["?", "31", "unobserved"],
-};
 const HEADER = [
   "GPU",
   "model",
@@ -36,13 +28,13 @@ const HEADER = [
 
 /** The whole screen as text. Wide characters are avoided, so that columns line up everywhere. */
 export function renderScreen(screen: LiveScreen, colours: boolean): string {
-  const paint = (text: string, code: string): string => (colours ? `\x1b[${code}m${text}\x1b[0m` : text);
+  const paint = (text: string, code: number): string => (colours ? `\x1b[${code}m${text}\x1b[0m` : text);
   const rows = screen.gpus.map((gpu) => [
     String(gpu.info.index),
     gpu.info.name,
     gpu.history
       .slice(-CELLS)
-      .map((state) => BAR[state][0])
+      .map((state) => stateLooks[state].glyph)
       .join("")
       .padStart(CELLS),
     percent(gpu.utilizationRatio),
@@ -52,15 +44,16 @@ export function renderScreen(screen: LiveScreen, colours: boolean): string {
   if (screen.gpus.length > 1) rows.push(["all", "", "", "", "", ...figures(screen.host)]);
   let table = formatTable([HEADER, ...rows], { rightFrom: 3 });
   if (colours) {
-    for (const [cell, colour] of Object.values(BAR)) {
-      table = table.replaceAll(new RegExp(`[${cell}]+`, "g"), (run) =>
-        run === "?" && cell !== "?" ? run : paint(run, colour),
-      );
+    for (const { glyph, sgr } of Object.values(stateLooks)) {
+      table = table.replaceAll(new RegExp(`[${glyph}]+`, "g"), (run) => paint(run, sgr));
     }
   }
-  const legend = Object.values(BAR).map(([cell, colour, label]) => `${paint(cell, colour)} ${label}`);
+  const legend = stateOrder.map((state) => {
+    const { glyph, label, sgr } = stateLooks[state];
+    return `${paint(glyph, sgr)} ${label}`;
+  });
   return [
-    `${paint(screen.title, "1")}   ${screen.elapsedSeconds.toFixed(0)} s`,
+    `${paint(screen.title, 1)}   ${screen.elapsedSeconds.toFixed(0)} s`,
     "",
     table,
     "",
