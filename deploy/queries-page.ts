@@ -1,5 +1,5 @@
 // deploy/docs/queries.md: every KPI as PromQL and SQL, written from prometheus/kpis.ts.
-import { increaseView, kpiSql, percentileSql, stepView, usageSql } from "./collector/sql.ts";
+import { increaseView, kpiSql, percentileSql, stepView, usageSql } from "./clickhouse/sql.ts";
 import type { GroupName, Kpi, Usage } from "./prometheus/kpis.ts";
 import { gatewayLatencies, kpis, latencies, usages } from "./prometheus/kpis.ts";
 import { kpiPromql, seriesName, totalPromql } from "./prometheus/promql.ts";

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { increaseView, kpiSql } from "../../deploy/collector/sql.ts";
+import { increaseView, kpiSql } from "../../deploy/clickhouse/sql.ts";
 import { kpis } from "../../deploy/prometheus/kpis.ts";
 import type { ClickHouse } from "./clickhouse/server.ts";
 import { startClickHouse } from "./clickhouse/server.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { prometheusLabel } from "../../agent/export/metrics/prometheus-names.ts";
-import { increaseView, kpiSql, percentileSql, stepView, usageSql } from "../../deploy/collector/sql.ts";
+import { increaseView, kpiSql, percentileSql, stepView, usageSql } from "../../deploy/clickhouse/sql.ts";
 import type { GroupName } from "../../deploy/prometheus/kpis.ts";
 import {
   gatewayLatencies,

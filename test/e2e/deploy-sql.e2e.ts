@@ -2,7 +2,7 @@
 // query runs, and figures of a hand-made hour come out: one older series, one that began inside, one that ended, one restart.
 import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { increaseView, kpiSql } from "../../deploy/collector/sql.ts";
+import { increaseView, kpiSql } from "../../deploy/clickhouse/sql.ts";
 import { kpis } from "../../deploy/prometheus/kpis.ts";
 import { deployTool, runTool } from "./deploy-tools.ts";
 

@@ -18,7 +18,7 @@ export function findTool(name: "otelcol" | "prometheus"): string | undefined {
 
 /** A configuration as we ship it. */
 function shipped(name: string): string {
-  return fileURLToPath(new URL(`../../../deploy/backends/${name}`, import.meta.url));
+  return fileURLToPath(new URL(`../../../deploy/collector/${name}`, import.meta.url));
 }
 
 export interface Tool {
@@ -34,7 +34,7 @@ export async function startOtelcol(path: string, prometheusPort: number, port?: 
     OTLP_LISTEN: `127.0.0.1:${chosen}`,
     PROMETHEUS_URL: `http://127.0.0.1:${prometheusPort}`,
   };
-  const child = spawn(path, ["--config", shipped("collector.yaml")], {
+  const child = spawn(path, ["--config", shipped("direct.yaml")], {
     env,
     stdio: ["ignore", "ignore", "pipe"],
   });
@@ -49,7 +49,7 @@ export async function startPrometheus(
   const port = await freePort();
   const home = mkdtempSync(join(tmpdir(), "prometheus-"));
   const flags = [
-    `--config.file=${shipped("prometheus.yml")}`,
+    `--config.file=${shipped("prometheus.yaml")}`,
     `--storage.tsdb.path=${home}/data`,
     `--web.listen-address=127.0.0.1:${port}`,
     "--web.enable-otlp-receiver",
