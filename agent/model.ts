@@ -510,6 +510,15 @@ export interface LedgerPoint {
   readonly isNew: boolean;
   /** The series ends here: send NO_RECORDED_VALUE once. */
   readonly ended: boolean;
+  /** It had ended and was used again a short while ago. */
+  readonly back?: SeriesBack;
+}
+
+/** What a series that comes back had when it ended: said before the new total, so that a consumer sees the difference. */
+export interface SeriesBack {
+  readonly value: bigint | Histogram;
+  /** When to say so; in the first snapshot only. */
+  readonly at?: UnixNanos;
 }
 
 /** What exporters may see: everything committed, nothing later. */

@@ -68,6 +68,15 @@ const common = {
     .strictObject({
       max: z.number().int().min(100).max(1_000_000).default(20_000).describe("Series this host may export."),
       tenantsMax: z.number().int().min(0).max(1000).default(100),
+      idleSeconds: z
+        .number()
+        .min(60)
+        .max(35 * 86_400)
+        .default(86_400)
+        .describe(
+          "Tenants, endpoints, models and prices that were not used for so long, and servers that are gone, leave /metrics " +
+            "and OTLP; they come back under their old totals.",
+        ),
     })
     .prefault({}),
   host: hostConfig.prefault({}),

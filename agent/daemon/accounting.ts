@@ -54,6 +54,7 @@ export function createCore(options: CoreOptions): Core {
       unixNanos: (at) => clock.unixNanos(at),
       seriesMax: series.max,
       tenantsMax: series.tenantsMax,
+      idleSeconds: series.idleSeconds,
       weights: correlate.weights,
       ...(options.catalogue === undefined ? {} : { catalogue: options.catalogue }),
       ...(options.capacity === undefined ? {} : { capacity: options.capacity }),

@@ -141,8 +141,10 @@ function writeFamily(
   }
   for (const point of live) {
     const labels = labelsOf(point);
-    if (typeof point.value === "object") writeHistogram(lines, name, labels, point.value);
-    else lines.push(`${name}${braced(labels)} ${valueText(metric, point.value)}\n`);
+    // A scraper that sees a series again must see where it stood before it sees what is new.
+    const value = point.back?.value ?? point.value;
+    if (typeof value === "object") writeHistogram(lines, name, labels, value);
+    else lines.push(`${name}${braced(labels)} ${valueText(metric, value)}\n`);
     if (format === "openmetrics" && (metric.kind === "sum" || metric.kind === "histogram")) {
       lines.push(`${family}_created${braced(labels)} ${secondsText(point.start)}\n`);
     }

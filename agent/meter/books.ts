@@ -19,6 +19,7 @@ import type {
 import { addHistograms } from "./counters/histograms.ts";
 import type { Objective } from "./figures/slo.ts";
 import { goodput } from "./figures/slo.ts";
+import type { Resting } from "./ledger/at-rest.ts";
 import { Buckets, endOf } from "./ledger/buckets.ts";
 import { bucketOf, splitAtEdges } from "./ledger/grid.ts";
 import type { LedgerOptions } from "./ledger/ledger.ts";
@@ -33,6 +34,7 @@ import { Prices } from "./money/prices.ts";
 import type { TokenWeights } from "./money/tenants.ts";
 import { defaultWeights, reconcile, sharePostings } from "./money/tenants.ts";
 import { engineLatencies } from "./names.ts";
+import { isSubjectHere } from "./subjects.ts";
 
 /** What the books are kept with. */
 export interface BooksOptions extends Omit<LedgerOptions, "onBooked"> {
@@ -42,6 +44,8 @@ export interface BooksOptions extends Omit<LedgerOptions, "onBooked"> {
   readonly capacity?: ConfiguredRates;
   readonly weights?: TokenWeights;
   readonly objectives?: readonly Objective[];
+  /** What nobody used for this long, and no source names any more, leaves the exported series; default a day. */
+  readonly idleSeconds?: number;
 }
 
 /** Facts an interval is booked with; what is absent of the capacity facts lets nothing be learned. */
@@ -60,6 +64,8 @@ const backwardStepMax = 600_000_000_000n;
 /** Entries kept for one beat: a server that restarts in a loop must not fill the record. */
 const auditMax = 1000;
 const modelsNotedMax = 10;
+const idleSecondsDefault = 86_400;
+const lookNanos = 60_000_000_000n;
 const latencyOfMetric: ReadonlyMap<string, LatencyName> = new Map(
   (Object.keys(engineLatencies) as LatencyName[]).map((name) => [engineLatencies[name], name]),
 );
@@ -74,6 +80,9 @@ export class Books {
   readonly #weights: TokenWeights;
   readonly #objectives: readonly Objective[];
   readonly #unixNanos: (at: Nanos) => UnixNanos;
+  readonly #idleNanos: UnixNanos;
+  /** When series that rest were looked for. */
+  #lookedAt: UnixNanos = 0n;
   #prices: Prices | undefined;
   #audit: AuditEntry[] = [];
   /** First bucket that a step of the wall clock opened again, until it is stored. */
@@ -84,6 +93,7 @@ export class Books {
     this.#unixNanos = unixNanos;
     this.#weights = options.weights ?? defaultWeights;
     this.#objectives = options.objectives ?? [];
+    this.#idleNanos = BigInt(Math.round((options.idleSeconds ?? idleSecondsDefault) * 1000)) * 1_000_000n;
     this.#prices = catalogue === undefined ? undefined : new Prices(catalogue);
     this.#capacity = new CapacityMeter(options.capacity ?? {}, catalogue, options.objectives);
     const onBooked = (booking: Parameters<Buckets["book"]>[0]): void => this.#buckets.book(booking);
@@ -115,7 +125,15 @@ export class Books {
     this.#noteResets(interval);
     const parts = splitAtEdges(posted, this.#unixNanos(interval.from), end);
     for (const part of parts) this.ledger.postUntil(part.postings, part.end);
+    this.#endIdle(facts, end);
     return money;
+  }
+
+  #endIdle(facts: MeterFacts, now: UnixNanos): void {
+    if (now - this.#lookedAt < lookNanos) return;
+    this.#lookedAt = now;
+    const version = this.#prices?.version;
+    this.ledger.endIdle(now - this.#idleNanos, (dimensions) => isSubjectHere(dimensions, facts, version));
   }
 
   /** Version of the price catalogue in force; undefined without one. */
@@ -170,6 +188,7 @@ export class Books {
     this.#audit = [];
     const own = [this.#capacity.state(), ...this.#billing.takeChanges()];
     if (this.#prices !== undefined) own.push(priceState(this.#prices));
+    if (closed.length > 0) own.push(restingRow(this.ledger.resting(bucketOf(time))));
     const rows = this.#buckets.takeRows();
     const late = this.#buckets.takeLate();
     const reopened = this.#reopened;
@@ -236,6 +255,7 @@ export class Books {
     for (const row of restored.state) {
       if (row.key === '["capacity"]') this.#capacity.restore(row);
       this.#billing.restore(row);
+      if (row.key === restingKey) this.ledger.restoreResting(JSON.parse(row.value) as Resting);
       if (row.key === '["prices"]') this.#prices?.remainders.restore(JSON.parse(row.value));
     }
     if (start >= time) return;
@@ -251,4 +271,10 @@ export class Books {
 
 function priceState(prices: Prices): StateRow {
   return { key: '["prices"]', value: JSON.stringify(prices.remainders.state()) };
+}
+
+const restingKey = '["resting"]';
+
+function restingRow(resting: Resting): StateRow {
+  return { key: restingKey, value: JSON.stringify(resting) };
 }

@@ -168,14 +168,15 @@ function write(pieces: readonly Piece[], head: RequestHead, time: UnixNanos, buf
   return { bytes: writer.bytes, points, time, layout: layoutOf(pieces) };
 }
 
-/** 52 bits over which series, with which start times, are in a request; 0 where one begins or ends. */
+/** 52 bits over which series, with which start times, are in a request; 0 where one begins, ends or comes back. */
 function layoutOf(pieces: readonly Piece[]): number {
   let low = PROCESS;
   let high = 0;
   for (const { group, from, to } of pieces) {
     for (let i = from; i < to; i++) {
       const point = group.points[i] as LedgerPoint;
-      if (point.ended || (point.isNew && isCumulative(group.metric))) return 0;
+      if (point.ended || ((point.isNew || point.back?.at !== undefined) && isCumulative(group.metric)))
+        return 0;
       const { id } = group.prefixes[i] as Prefix;
       low = Math.imul(low ^ id, 0x0100_0193);
       high = Math.imul(high + id, 0x85eb_ca6b) ^ (low >>> 13);

@@ -58,27 +58,30 @@ export function prefixFor(metric: Metric, point: LedgerPoint, old: Prefix | unde
   return { id: ++prefixes, bytes: writer.bytes, start, bounds };
 }
 
-/** Data points a series sends: one, one more where it begins (zero first), one more where it ends (no value last). */
+/** Data points a series sends: one, one more where it begins or comes back (the old total first), one more where it ends (no value last). */
 export function pointCount(metric: Metric, point: LedgerPoint): number {
-  return (hasZero(metric, point) ? 1 : 0) + (hasValue(metric, point) ? 1 : 0) + (point.ended ? 1 : 0);
+  return (hasFirst(metric, point) ? 1 : 0) + (hasValue(metric, point) ? 1 : 0) + (point.ended ? 1 : 0);
 }
 
 /** Bytes `writePoint` takes. */
 export function pointSize(metric: Metric, point: LedgerPoint, prefix: Prefix): number {
-  if (!point.isNew && !point.ended) return fieldSize(bodySize(prefix));
-  let size = hasZero(metric, point) ? fieldSize(bodySize(prefix)) : 0;
+  if (!point.isNew && !point.ended && point.back === undefined) return fieldSize(bodySize(prefix));
+  let size = hasFirst(metric, point) ? fieldSize(bodySize(prefix)) : 0;
   if (hasValue(metric, point)) size += fieldSize(bodySize(prefix));
   if (point.ended) size += fieldSize(endSize(prefix));
   return size;
 }
 
 /**
- * Writes a series: where it is new, 0 at 1 ms after its start (a consumer's `increase()` ignores a first sample), then
- * its value, and where it ended one point without a value 1 ms later. The last total of an ended series is not lost.
+ * Writes a series: where it is new, 0 at 1 ms after its start (a consumer's `increase()` ignores a first sample); where it
+ * comes back, the total it ended with; then its value, and where it ended one point without a value 1 ms later. The last
+ * total of an ended series is not lost.
  */
 export function writePoint(writer: WireWriter, metric: Metric, point: LedgerPoint, prefix: Prefix): void {
-  if (hasZero(metric, point)) writeValue(writer, metric, point, prefix, point.start + NANOS_PER_MS, true);
-  if (hasValue(metric, point)) writeValue(writer, metric, point, prefix, point.time, false);
+  if (hasZero(metric, point)) writeValue(writer, metric, prefix, point.start + NANOS_PER_MS, nothing(point));
+  else if (point.back?.at !== undefined && isCumulative(metric))
+    writeValue(writer, metric, prefix, point.back.at, point.back.value);
+  if (hasValue(metric, point)) writeValue(writer, metric, prefix, point.time, point.value);
   if (!point.ended) return;
   writer.head(DATA_POINT, endSize(prefix));
   writer.raw(prefix.bytes);
@@ -87,33 +90,32 @@ export function writePoint(writer: WireWriter, metric: Metric, point: LedgerPoin
   writer.byte(NO_RECORDED_VALUE);
 }
 
+/** What a cumulative series has where it starts. */
+function nothing({ value }: LedgerPoint): bigint | Histogram {
+  if (typeof value !== "object") return 0n;
+  return { bounds: value.bounds, counts: value.bounds.map(() => 0).concat(0), sum: 0, count: 0 };
+}
+
 function writeValue(
   writer: WireWriter,
   metric: Metric,
-  point: LedgerPoint,
   prefix: Prefix,
   time: UnixNanos,
-  zero: boolean,
+  value: LedgerPoint["value"],
 ): void {
   writer.head(DATA_POINT, bodySize(prefix));
   writer.raw(prefix.bytes);
   writer.instant(TIME, time);
-  const histogram = histogramOf(metric, point);
-  if (histogram !== undefined) {
-    writeHistogram(writer, histogram, zero);
-    return;
-  }
-  const value = point.value as bigint | number;
-  if (metric.number === "int") writer.integer(AS_INT, zero ? 0 : whole(value));
-  else writer.double(AS_DOUBLE, zero ? 0 : inUnit(metric, value));
+  if (typeof value === "object") writeHistogram(writer, value);
+  else if (metric.number === "int") writer.integer(AS_INT, whole(value));
+  else writer.double(AS_DOUBLE, inUnit(metric, value));
 }
 
-function writeHistogram(writer: WireWriter, histogram: Histogram, zero: boolean): void {
-  writer.integer(HISTOGRAM_COUNT, zero ? 0 : histogram.count);
-  writer.double(HISTOGRAM_SUM, zero ? 0 : histogram.sum);
-  writer.head(HISTOGRAM_COUNTS, (histogram.bounds.length + 1) * 8);
-  for (let i = 0; i <= histogram.bounds.length; i++)
-    writer.packedInteger(zero ? 0 : (histogram.counts[i] ?? 0));
+function writeHistogram(writer: WireWriter, { bounds, count, counts, sum }: Histogram): void {
+  writer.integer(HISTOGRAM_COUNT, count);
+  writer.double(HISTOGRAM_SUM, sum);
+  writer.head(HISTOGRAM_COUNTS, (bounds.length + 1) * 8);
+  for (let i = 0; i <= bounds.length; i++) writer.packedInteger(counts[i] ?? 0);
 }
 
 /** A gauge of a metric that is whole by nature may still come as 2.9999999. */
@@ -123,6 +125,11 @@ function whole(value: bigint | number): bigint | number {
 
 function hasZero(metric: Metric, point: LedgerPoint): boolean {
   return point.isNew && isCumulative(metric) && point.time > point.start + NANOS_PER_MS;
+}
+
+/** Whether a point goes before the value: zero of a new series, the old total of one that is back. */
+function hasFirst(metric: Metric, point: LedgerPoint): boolean {
+  return hasZero(metric, point) || (point.back?.at !== undefined && isCumulative(metric));
 }
 
 function hasValue(metric: Metric, point: LedgerPoint): boolean {

@@ -1,6 +1,6 @@
 // Caps on names that come from outside: what is over a cap is booked under `other`, and nothing is lost (METERING.md 5).
 // Names are let in first come, first served, and leave only when a bucket ends: a folded name stays folded in it.
-import type { Dimensions, UnixNanos } from "../../model.ts";
+import type { Dimensions } from "../../model.ts";
 import { otherName, unattributedName, unknownName } from "../names.ts";
 
 const tenantKey = "tokenwatt.tenant";
@@ -34,8 +34,7 @@ export function foldAll(dimensions: Dimensions): Dimensions {
 export class Tenants {
   readonly #max: number;
   readonly #always: ReadonlySet<string>;
-  /** Name -> when it was last booked, by bucket. */
-  readonly #admitted = new Map<string, UnixNanos>();
+  readonly #admitted = new Set<string>();
 
   constructor(max: number, always: readonly string[] = []) {
     this.#max = max;
@@ -43,16 +42,16 @@ export class Tenants {
   }
 
   /** Whether this tenant is booked under its own name. */
-  admit(tenant: string, bucket: UnixNanos): boolean {
+  admit(tenant: string): boolean {
     if (this.#always.has(tenant)) return true;
     if (!this.#admitted.has(tenant) && this.#admitted.size >= this.#max) return false;
-    this.#admitted.set(tenant, bucket);
+    this.#admitted.add(tenant);
     return true;
   }
 
-  /** Forgets tenants not booked since `before`. Called when a bucket ends. */
-  release(before: UnixNanos): void {
-    for (const [tenant, bucket] of this.#admitted) if (bucket < before) this.#admitted.delete(tenant);
+  /** Forgets tenants that are not `shown` any more. Called when a bucket ends. */
+  releaseOthers(shown: ReadonlySet<string>): void {
+    for (const tenant of this.#admitted) if (!shown.has(tenant)) this.#admitted.delete(tenant);
   }
 }
 

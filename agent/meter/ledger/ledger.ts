@@ -15,7 +15,8 @@ import type {
   SeriesState,
   UnixNanos,
 } from "../../model.ts";
-import { BUCKET_NANOS } from "../../model.ts";
+import type { Resting } from "./at-rest.ts";
+import { forgottenIn, longestEnded, restingSince, takeResting } from "./at-rest.ts";
 import { foldAll, Tenants, tenantOf, withOtherTenant } from "./folding.ts";
 import { bucketOf } from "./grid.ts";
 import { KeptSeries } from "./kept-series.ts";
@@ -56,10 +57,8 @@ export interface Booking {
 
 const seriesMaxDefault = 20_000;
 const tenantsMaxDefault = 100;
-const retentionNanos = 35n * 86_400_000_000_000n;
 /** As long as usage of a bucket is taken its rows are found under the same number. */
 const keptNanos = 36n * 86_400_000_000_000n;
-const gaugeRetentionNanos = 3_600_000_000_000n;
 /** The zero before a new series' first value stands 1 ms after its start. */
 const widthMin = 2_000_000n;
 const foldedMetric = "tokenwatt.series.folded";
@@ -77,6 +76,8 @@ export class Ledger {
   readonly #kept: KeptSeries;
   /** Whether the series found last is booked under a name that is not its own. */
   #isFolded = false;
+  /** Sequence of the snapshot after which room was made last. */
+  #madeRoomAt = -1;
   #removed: number[] = [];
   /** Series that were given up, as they stood. */
   #last: SeriesState[] = [];
@@ -133,11 +134,29 @@ export class Ledger {
    */
   endWhere(predicate: (dimensions: Dimensions, metric: string) => boolean): void {
     for (const series of this.#byKey.values()) {
-      if (series.life !== "live" || !predicate(series.dimensions, series.metric)) continue;
-      if (series.announced === undefined && series.kind === "gauge") series.life = "ended";
-      else series.life = "ending";
-      series.changed = true;
+      if (series.life === "live" && predicate(series.dimensions, series.metric)) this.#end(series);
     }
+  }
+
+  /** Ends every sum and histogram that nothing has moved since `before` and whose subject is not `here` any more. */
+  endIdle(before: UnixNanos, here: (dimensions: Dimensions) => boolean): void {
+    for (const series of this.#byKey.values()) {
+      if (series.life !== "live" || series.kind === "gauge" || series.movedAt >= before) continue;
+      if (!here(series.dimensions)) this.#end(series);
+    }
+  }
+
+  /** Since when each series rests that nothing moved since `before`. */
+  resting(before: UnixNanos): Resting {
+    return restingSince(this.#byKey, before);
+  }
+
+  #end(series: Series): void {
+    series.end();
+    if (series.announced !== undefined || series.kind !== "gauge") return;
+    // Never shown: nothing is to be said of its end.
+    series.life = "ended";
+    series.endedAt = this.#time;
   }
 
   /**
@@ -167,7 +186,7 @@ export class Ledger {
     const points: LedgerPoint[] = [];
     for (const series of this.#byKey.values()) {
       if (series.kind === "gauge" && series.life === "live" && isStale(series, at)) series.life = "ending";
-      if (series.life !== "ended") points.push(this.#point(series, now));
+      if (series.life !== "ended" && !series.isTooSoon(now)) points.push(this.#point(series, now));
       if (series.life !== "ending") continue;
       series.life = "ended";
       series.endedAt = now;
@@ -207,6 +226,11 @@ export class Ledger {
     };
   }
 
+  /** Takes in what `resting` said before a restart. */
+  restoreResting(resting: Resting): void {
+    takeResting(this.#byKey, resting);
+  }
+
   #restore(state: LedgerState): void {
     this.#sequence = state.sequence;
     this.#nextSeries = state.nextSeries;
@@ -218,11 +242,12 @@ export class Ledger {
         this.#kept.restore(series, this.#time);
         continue;
       }
+      series.movedAt = this.#time;
       // The last snapshot may never have left the host: announce again what began in it.
       series.announceAgain = series.announced === state.sequence;
       this.#byKey.set(seriesKey(one.metric, one.dimensions), series);
       const tenant = tenantOf(one.dimensions);
-      if (tenant !== undefined && series.life !== "ended") this.#tenants.admit(tenant, bucketOf(this.#time));
+      if (tenant !== undefined && series.life !== "ended") this.#tenants.admit(tenant);
     }
   }
 
@@ -278,9 +303,7 @@ export class Ledger {
 
   #live(kind: Series["kind"], metric: string, dimensions: Dimensions, end: UnixNanos): Series {
     const series = this.#find(kind, metric, dimensions, end);
-    series.life = "live";
-    series.endedAt = undefined;
-    series.changed = true;
+    series.revive(this.#time);
     return series;
   }
 
@@ -290,14 +313,14 @@ export class Ledger {
     if (fast !== undefined) return fast;
     let named = dimensions;
     const tenant = tenantOf(dimensions);
-    if (tenant !== undefined && !this.#tenants.admit(tenant, this.#bucket)) {
+    if (tenant !== undefined && !this.#tenants.admit(tenant)) {
       named = withOtherTenant(dimensions);
       this.#countFolded("tenants", end);
       this.#isFolded = true;
     }
     const known = this.#byKey.get(seriesKey(metric, named));
     if (known !== undefined) return this.#remember(dimensions, named, known);
-    if (this.#byKey.size >= this.#seriesMax && metric !== foldedMetric) {
+    if (this.#byKey.size >= this.#seriesMax && metric !== foldedMetric && !this.#makeRoom()) {
       named = foldAll(named);
       this.#countFolded("series", end);
       this.#isFolded = true;
@@ -315,6 +338,24 @@ export class Ledger {
     const sets = this.#byIdentity.get(series.metric) ?? new WeakMap<Dimensions, Series>();
     this.#byIdentity.set(series.metric, sets.set(dimensions, series));
     return series;
+  }
+
+  /** Gives up a tenth of the series, those that ended longest ago; at most once for a snapshot. False where there is none. */
+  #makeRoom(): boolean {
+    if (this.#madeRoomAt === this.#sequence) return false;
+    this.#madeRoomAt = this.#sequence;
+    const ended = longestEnded(this.#byKey, Math.ceil(this.#seriesMax / 10));
+    this.#forget(ended);
+    return ended.length > 0;
+  }
+
+  #forget(keys: readonly string[]): void {
+    for (const key of keys) {
+      const series = this.#byKey.get(key);
+      if (series !== undefined && series.kind !== "gauge") this.#removed.push(series.id);
+      this.#byKey.delete(key);
+    }
+    if (keys.length > 0) this.#byIdentity.clear();
   }
 
   #countFolded(reason: string, end: UnixNanos): void {
@@ -337,17 +378,9 @@ export class Ledger {
 
   #endBucket(bucket: UnixNanos): void {
     this.#bucket = bucket;
-    this.#tenants.release(bucket - retentionNanos);
-    let forgotten = false;
-    for (const [key, series] of this.#byKey) {
-      if (series.life !== "ended" || series.endedAt === undefined) continue;
-      const retained = series.kind === "gauge" ? gaugeRetentionNanos : retentionNanos;
-      if (series.endedAt + retained > bucket + BUCKET_NANOS) continue;
-      this.#byKey.delete(key);
-      if (series.kind !== "gauge") this.#removed.push(series.id);
-      forgotten = true;
-    }
-    if (forgotten) this.#byIdentity.clear();
+    this.#forget(forgottenIn(this.#byKey, bucket));
+    const living = [...this.#byKey.values()].filter(({ life }) => life !== "ended");
+    this.#tenants.releaseOthers(new Set(living.flatMap(({ dimensions }) => tenantOf(dimensions) ?? [])));
     this.#kept.forgetBefore(bucket - keptNanos);
   }
 }

@@ -13,7 +13,18 @@ import { addHistograms, sameBounds } from "../counters/histograms.ts";
 
 type Life = "live" | "ending" | "ended";
 
+/** A total as it was at its end, when that was, and whether a snapshot carried it since. */
+interface Back {
+  readonly value: bigint | Histogram;
+  readonly since: UnixNanos;
+  isSaid: boolean;
+}
+
 const pendingMax = 2 ** 52;
+/** What is said at an end takes the millisecond after it. */
+const afterEndNanos = 2_000_000n;
+/** So long a page shows the old total of a series that is back: scrapers see it first, and then the difference. */
+const backNanos = 120_000_000_000n;
 
 /** A running total. Owned by the ledger. */
 export class Series {
@@ -33,6 +44,10 @@ export class Series {
   changed = true;
   /** Sequence of the snapshot before its last movement. */
   movedAfter = 0;
+  /** End of the interval committed before its last movement. */
+  movedAt: UnixNanos = 0n;
+  /** What it had when it ended, while it is just back. */
+  #back: Back | undefined;
   // Of a gauge.
   value = 0;
   at: Nanos = 0;
@@ -128,6 +143,26 @@ export class Series {
     return true;
   }
 
+  /** A movement comes, at the latest after `time`: what had ended lives again. */
+  revive(time: UnixNanos): void {
+    if (this.life === "ended" && this.announced !== undefined)
+      this.#back = {
+        value: this.kind === "histogram" ? this.histogram : this.total,
+        since: time,
+        isSaid: false,
+      };
+    this.life = "live";
+    this.endedAt = undefined;
+    this.changed = true;
+    this.movedAt = time;
+  }
+
+  /** Ends with the next snapshot, which says so once. */
+  end(): void {
+    this.life = "ending";
+    this.changed = true;
+  }
+
   /** Begins a new run from zero at `start`: the next snapshot announces it again. */
   startAnew(start: UnixNanos): void {
     this.#total = 0n;
@@ -139,6 +174,7 @@ export class Series {
     this.start = start;
     this.announced = undefined;
     this.changed = true;
+    this.#back = undefined;
   }
 
   /** Takes other bounds from zero on. */
@@ -160,7 +196,23 @@ export class Series {
       value,
       isNew,
       ended: this.life === "ending",
+      ...this.#backAt(time),
     };
+  }
+
+  /** Whether its old total cannot be said yet: no time has passed since the end of it was. */
+  isTooSoon(time: UnixNanos): boolean {
+    return this.#back?.isSaid === false && time <= this.#back.since + afterEndNanos;
+  }
+
+  /** The old total goes before the first new one, after all that was said when it ended, and is shown a while. */
+  #backAt(time: UnixNanos): Pick<LedgerPoint, "back"> {
+    const back = this.#back;
+    if (back === undefined) return {};
+    if (time - back.since > backNanos) this.#back = undefined;
+    const isFirst = !back.isSaid;
+    back.isSaid = true;
+    return { back: isFirst ? { value: back.value, at: back.since + afterEndNanos } : { value: back.value } };
   }
 }
 

@@ -194,6 +194,36 @@ describe("Ledger over a cap", () => {
       299_700n,
     );
   });
+  it("gives a tenant's place to another once its series rest, when the bucket ends", () => {
+    const ledger = ledgerOf({ tenantsMax: 1 });
+    ledger.bookPostings([gateway("a", 1)], SECOND);
+    commit(ledger, 10);
+    ledger.endIdle(at(11), () => false);
+    ledger.bookPostings([gateway("b", 2)], 15 * SECOND);
+    commit(ledger, 20);
+    commit(ledger, 910);
+    ledger.bookPostings([gateway("c", 4)], 915 * SECOND);
+    ledger.bookPostings([gateway("a", 8)], 916 * SECOND);
+    const { points } = commit(ledger, 920);
+    const shown = points.map(({ dimensions, value }) => [dimensions["tokenwatt.tenant"], value]);
+    expect(shown).toContainEqual(["c", 4n]);
+    expect(shown).toContainEqual(["other", 10n]);
+  });
+  it("gives up series that ended before it folds live ones", () => {
+    const ledger = ledgerOf({ seriesMax: 10 });
+    const servers = (from: number): Posting[] =>
+      Array.from({ length: 10 }, (_, n) => tokens(`s${from + n}`, 1));
+    ledger.bookPostings(servers(0), SECOND);
+    commit(ledger, 10);
+    ledger.endWhere(() => true);
+    commit(ledger, 20);
+    ledger.takeChanges();
+    ledger.bookPostings(servers(100).slice(0, 1), 25 * SECOND);
+    const snapshot = commit(ledger, 30);
+    expect(snapshot.points).toMatchObject([{ dimensions: { "tokenwatt.server.id": "s100" }, isNew: true }]);
+    expect(ledger.takeChanges().removed).toHaveLength(1);
+    expect(ledger.size).toBe(10);
+  });
   it("counts a folded point each time, also when the same attribute object comes again", () => {
     const ledger = ledgerOf({ tenantsMax: 1 });
     const [first, second] = [gateway("a", 1), gateway("b", 1)];
