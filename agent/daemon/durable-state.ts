@@ -76,7 +76,7 @@ export async function openDurable(config: Config, log: Log): Promise<Durable> {
     restored: restored && { ...restored, state: underPresentNames(restored.state) },
     agentId,
     outdated: outdatedBy(copiedAt, restored),
-    openSpool: (destinations) => openSpool(config, log, destinations, restored),
+    openSpool: (destinations) => openSpool(config, log, destinations, store),
   };
 }
 
@@ -159,9 +159,12 @@ function announcedBefore(restored: LedgerRestored): LedgerRestored {
   return { ...restored, series };
 }
 
-/** The row that ties the spool to the ledger: later records belong to a beat that was never committed. */
-export function spoolRow(sequence: number): StateRow {
-  return { key: SPOOL_KEY, value: String(sequence) };
+/**
+ * The row that ties the spool to the ledger: later records belong to a beat that was never committed. Not for a spool
+ * in memory, whose sequences would cut what the one on disk still holds.
+ */
+export function spoolRows(spool: Spool, sequence: number): readonly StateRow[] {
+  return spool.isDurable ? [{ key: SPOOL_KEY, value: String(sequence) }] : [];
 }
 
 function committedSpool(restored: LedgerRestored | undefined): number | undefined {
@@ -169,28 +172,36 @@ function committedSpool(restored: LedgerRestored | undefined): number | undefine
   return Number.isSafeInteger(value) ? value : undefined;
 }
 
+/**
+ * A record that was synced before its beat was committed is cut. Where nothing was committed with this spool yet, all
+ * it holds is another ledger's and counts; that point is stored before the first record of this one is written.
+ */
 async function openSpool(
   config: Config,
   log: Log,
   destinations: readonly Destination[],
-  restored: LedgerRestored | undefined,
+  store: LedgerStore,
 ): Promise<Spool> {
-  const committed = committedSpool(restored);
+  const { restored, spoolStart } = store.opened;
+  const committed = committedSpool(restored) ?? spoolStart;
   const names = destinations.map((one) => one.name);
   const { spoolBytesMax, spoolHoursMax } = config.export.otlp;
   if (names.length === 0) return memorySpool(names);
+  let spool: Spool | undefined;
   try {
-    return await openSegmentSpool({
+    spool = await openSegmentSpool({
       folder: join(config.stateDir, "spool"),
       destinations: names,
       log,
       bytesMax: spoolBytesMax,
       hoursMax: spoolHoursMax,
-      ...(committed === undefined || restored === undefined
-        ? {}
-        : { committed, committedTime: BigInt(restored.time) }),
+      ...(committed === undefined ? {} : { committed }),
+      ...(restored === undefined ? {} : { committedTime: BigInt(restored.time) }),
     });
+    if (committed === undefined) await store.startSpool(spool.head());
+    return spool;
   } catch (error) {
+    await spool?.close();
     log.error("spool cannot be opened, telemetry waits in memory only", { cause: (error as Error).message });
     return memorySpool(names);
   }

@@ -25,7 +25,7 @@ import type { Core } from "./accounting.ts";
 import { coreState } from "./accounting.ts";
 import { Deliveries } from "./deliveries.ts";
 import type { Durable } from "./durable-state.ts";
-import { spoolRow } from "./durable-state.ts";
+import { spoolRows } from "./durable-state.ts";
 import type { AgentLife } from "./life.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { SelfReport, selfStats } from "./self-report.ts";
@@ -261,8 +261,9 @@ export class Exports {
       this.#deliveries.senders.length === 0
         ? undefined
         : await this.#spool.append(this.#encoder.stream(snapshot));
-    const rows = sequence === undefined ? batch.state : [...batch.state, spoolRow(sequence)];
-    if (durable.store !== undefined) this.#noteStored(await durable.store.commit({ ...batch, state: rows }));
+    const rows = sequence === undefined ? [] : spoolRows(this.#spool, sequence);
+    if (durable.store !== undefined)
+      this.#noteStored(await durable.store.commit({ ...batch, state: [...batch.state, ...rows] }));
     if (sequence !== undefined) this.#spool.commit(sequence);
     this.#snapshot = snapshot;
     await this.#noteDelivered();

@@ -1,16 +1,18 @@
 // A state directory that was brought back from a copy: nothing seen outside is shown again, and the record says so.
-import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { loadConfig } from "../../agent/config/load.ts";
 import { createCore } from "../../agent/daemon/accounting.ts";
 import type { Durable } from "../../agent/daemon/durable-state.ts";
-import { continueState, openDurable, spoolRow } from "../../agent/daemon/durable-state.ts";
+import { continueState, openDurable, spoolRows } from "../../agent/daemon/durable-state.ts";
 import { destinations } from "../../agent/export/otlp/config.ts";
+import type { Books } from "../../agent/meter/books.ts";
 import type { LedgerSnapshot } from "../../agent/model.ts";
 import { virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
+import type { Spool } from "../../agent/store/spool/spool.ts";
 import { START, tokens } from "../store/ledger/fixture.ts";
 
 const folders: string[] = [];
@@ -26,6 +28,8 @@ function newFolder(): string {
 
 interface Life {
   readonly durable: Durable;
+  readonly spool: Spool;
+  readonly books: Books;
   /** Books tokens, commits, spools and delivers one request. */
   beat(amount: number): Promise<LedgerSnapshot>;
   audit(): readonly string[];
@@ -33,10 +37,15 @@ interface Life {
 }
 
 /** An agent from its state to its spool, `seconds` after START. */
-async function live(stateDir: string, seconds: number, origin = START): Promise<Life> {
+async function live(
+  stateDir: string,
+  seconds: number,
+  origin = START,
+  endpoint = "http://localhost:4317",
+): Promise<Life> {
   const { config } = loadConfig({
     env: {},
-    settings: [`stateDir=${stateDir}`, "export.otlp.endpoint=http://localhost:4317"],
+    settings: [`stateDir=${stateDir}`, `export.otlp.endpoint=${endpoint}`],
   });
   const clock = virtualClock(origin + BigInt(seconds) * 1_000_000_000n);
   const opened = await openDurable(config, silentLog);
@@ -53,6 +62,8 @@ async function live(stateDir: string, seconds: number, origin = START): Promise<
   const kinds: string[] = [];
   return {
     durable,
+    spool,
+    books,
     audit: () => kinds,
     beat: async (amount) => {
       await clock.advance(clock.now() + 1e9);
@@ -62,7 +73,7 @@ async function live(stateDir: string, seconds: number, origin = START): Promise<
       kinds.push(...batch.audit.map(({ kind }) => kind));
       const entry = { bytes: Uint8Array.of(1), points: 1, time, layout: 0 };
       const sequence = await spool.append([entry]);
-      await durable.store?.commit({ ...batch, state: [...batch.state, spoolRow(sequence)] });
+      await durable.store?.commit({ ...batch, state: [...batch.state, ...spoolRows(spool, sequence)] });
       spool.commit(sequence);
       await spool.acknowledge("main", sequence);
       return snapshot;
@@ -74,8 +85,13 @@ async function live(stateDir: string, seconds: number, origin = START): Promise<
   };
 }
 
-async function lived(stateDir: string, seconds: number, amounts: readonly number[]): Promise<void> {
-  const life = await live(stateDir, seconds);
+async function lived(
+  stateDir: string,
+  seconds: number,
+  amounts: readonly number[],
+  endpoint?: string,
+): Promise<void> {
+  const life = await live(stateDir, seconds, START, endpoint);
   for (const amount of amounts) await life.beat(amount);
   await life.end();
 }
@@ -140,6 +156,65 @@ describe("continueState()", { timeout: 30_000 }, () => {
       expect((await life.beat(1)).points[0]).toMatchObject({ value: 101n, start: START, isNew: isLost });
       await life.end();
     }
+  });
+
+  const oneRecord = { bytes: Uint8Array.of(2), points: 1, time: START, layout: 0 };
+  const removeLedger = (stateDir: string): void => {
+    for (const name of readdirSync(stateDir).filter((one) => one.startsWith("ledger")))
+      rmSync(join(stateDir, name));
+  };
+
+  test.each<[string, (stateDir: string) => Promise<void>]>([
+    ["a new ledger", async () => {}],
+    ["a ledger without destinations until now", (stateDir) => lived(stateDir, 0, [1], "")],
+    [
+      "a ledger in the place of one that was removed",
+      (stateDir) => lived(stateDir, 0, [1, 1]).then(() => removeLedger(stateDir)),
+    ],
+  ])("a record that was synced before the first commit of %s is cut", async (_name, prepare) => {
+    const stateDir = newFolder();
+    await prepare(stateDir);
+    // As power cuts between the two leave it: the segment is synced, the ledger knows nothing of it.
+    for (let cut = 0; cut < 3; cut++) {
+      const life = await live(stateDir, 100);
+      const held = life.spool.head();
+      await life.spool.append([oneRecord]);
+      await life.end();
+      const next = await live(stateDir, 200);
+      expect(next.spool.head()).toBe(held);
+      await next.end();
+    }
+  });
+
+  test("what a removed ledger committed is still sent", async () => {
+    const stateDir = newFolder();
+    const life = await live(stateDir, 0);
+    const sequence = await life.spool.append([oneRecord]);
+    life.spool.commit(sequence);
+    await life.end();
+    removeLedger(stateDir);
+    const next = await live(stateDir, 100);
+    expect(next.spool.peek(next.spool.position("main"))).toMatchObject({ sequence });
+    await next.end();
+  });
+
+  test("a run with its telemetry in memory does not cut what waits on disk", async () => {
+    const stateDir = newFolder();
+    await lived(stateDir, 0, [1, 1, 1]);
+    const before = await live(stateDir, 50);
+    const sequence = await before.spool.append([oneRecord]);
+    const { batch } = before.books.commit(START + 60_000_000_000n, 60e9);
+    await before.durable.store?.commit({ ...batch, state: spoolRows(before.spool, sequence) });
+    await before.end();
+    const spool = join(stateDir, "spool");
+    renameSync(spool, `${spool}-away`);
+    writeFileSync(spool, "");
+    await lived(stateDir, 100, [1]);
+    rmSync(spool);
+    renameSync(`${spool}-away`, spool);
+    const after = await live(stateDir, 150);
+    expect(after.spool.peek(after.spool.position("main"))).toMatchObject({ sequence });
+    await after.end();
   });
 
   test("a state that was only used goes on", async () => {

@@ -42,6 +42,8 @@ export interface LedgerOpened {
   readonly quarantined: { readonly path: string; readonly reason: string } | undefined;
   /** When this copy was made of the file that was last written, unix ms; undefined where it is no copy. */
   readonly copiedAt: number | undefined;
+  /** Head of the spool when its first record under this ledger was about to be written; absent before that. */
+  readonly spoolStart: number | undefined;
 }
 
 /** The file was removed or replaced while it was open: what is written to it is gone with this process. */
@@ -94,7 +96,14 @@ export class LedgerDatabase {
       const path = ledgerPath(options.folder);
       this.#inode = statSync(path, { bigint: true }).ino;
       const copiedAt = isCopy(path, this.#writer.meta("file")) ? statSync(path).birthtimeMs : undefined;
-      this.opened = { ...opened, copiedAt, agentId: agentIdOf(this.#writer, options.agentId) };
+      const agentId = agentIdOf(this.#writer, options.agentId);
+      const spoolStart = this.#writer.meta("spoolStart");
+      this.opened = {
+        ...opened,
+        copiedAt,
+        agentId,
+        spoolStart: spoolStart === undefined ? undefined : Number(spoolStart),
+      };
     } catch (error) {
       this.#unlock();
       throw error;
@@ -126,6 +135,14 @@ export class LedgerDatabase {
       lostRows: this.#waiting.lostRows,
       head: this.head(),
     };
+  }
+
+  /**
+   * Remembers where the spool stood before this ledger's first commit with it. What a cut leaves behind that was never
+   * committed can then be distinguished from what another ledger committed.
+   */
+  startSpool(sequence: number): void {
+    this.#writer.setMeta("spoolStart", String(sequence));
   }
 
   /** Appends to the record outside a beat. */
@@ -241,7 +258,7 @@ function agentIdOf(writer: LedgerWriter, given: string | undefined): string {
 
 function openChecked(
   path: string,
-): Omit<LedgerOpened, "agentId" | "copiedAt"> & { readonly database: DatabaseSync } {
+): Omit<LedgerOpened, "agentId" | "copiedAt" | "spoolStart"> & { readonly database: DatabaseSync } {
   const existed = existsSync(path);
   try {
     const database = openDatabase(path);

@@ -11,6 +11,7 @@ export type LedgerRequest =
   | { readonly id: number; readonly kind: "open" }
   | { readonly id: number; readonly kind: "commit"; readonly batch: PackedBatch }
   | { readonly id: number; readonly kind: "delivered"; readonly sink: string; readonly bucket: number }
+  | { readonly id: number; readonly kind: "spool"; readonly sequence: number }
   | { readonly id: number; readonly kind: "usage"; readonly keys: readonly string[] }
   | { readonly id: number; readonly kind: "note"; readonly entry: AuditEntry }
   | { readonly id: number; readonly kind: "close" };
@@ -77,6 +78,11 @@ export class LedgerStore {
   /** Remembers that a sink has every bucket before `bucket`. */
   async delivered(sink: string, bucket: number): Promise<void> {
     await this.#port.ask({ kind: "delivered", sink, bucket });
+  }
+
+  /** Remembers where the spool stood before this ledger's first commit with it. */
+  async startSpool(sequence: number): Promise<void> {
+    await this.#port.ask({ kind: "spool", sequence });
   }
 
   /** What counted usage records were stored with, by key, as of the last commit. */

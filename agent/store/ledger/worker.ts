@@ -30,6 +30,7 @@ function perform(request: LedgerRequest): unknown {
   if (ledger === undefined) throw new Error("the ledger is not open");
   if (request.kind === "commit") return ledger.commit(request.batch);
   if (request.kind === "delivered") return ledger.delivered(request.sink, request.bucket);
+  if (request.kind === "spool") return ledger.startSpool(request.sequence);
   if (request.kind === "usage") return ledger.findUsage(request.keys);
   if (request.kind === "note") return ledger.writeAudit(request.entry);
   ledger.close();

@@ -10,6 +10,7 @@ export function memorySpool(destinations: readonly string[], bytesMax = 32 * 102
 type Held = SpoolHeader & { readonly bytes: Uint8Array };
 
 class MemorySpool implements Spool {
+  readonly isDurable = false;
   readonly isAhead = false;
   readonly #bytesMax: number;
   readonly #positions: Map<string, number>;

@@ -30,6 +30,7 @@ export async function openSegmentSpool(options: SpoolOptions): Promise<Spool> {
 }
 
 class SegmentSpool implements Spool {
+  readonly isDurable = true;
   readonly isAhead: boolean;
   readonly #options: SpoolOptions;
   readonly #files: Files;

@@ -59,6 +59,8 @@ export interface SpoolStatus {
 
 /** A bounded queue with a position per destination. What its bounds drop is reported as Loss. */
 export interface Spool {
+  /** What it stores survives this process. */
+  readonly isDurable: boolean;
   /** A destination has had records that the ledger never heard of: the ledger is an older copy. */
   readonly isAhead: boolean;
   /**

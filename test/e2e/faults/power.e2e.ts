@@ -19,6 +19,7 @@ import { beatOf, DESTINATIONS, START, totalsOf, truthAt } from "./power/power-tr
 const CUTS = Number(process.env["E2E_POWER_CUTS"] ?? 40);
 const SEED = Number(process.env["E2E_SEED"] ?? Date.now() % 1_000_000);
 const LIVES = 6;
+const START_CUTS = 8;
 const here = (name: string): string => fileURLToPath(new URL(`power/${name}`, import.meta.url));
 
 interface Scene {
@@ -77,6 +78,20 @@ function record(scene: Scene, work: string): Call[] {
     if (child.signal !== "SIGKILL") throw new Error(`life ${life} ended by itself: ${child.stderr}`);
   }
   return readCalls(readFileSync(log), root);
+}
+
+/** From each start to its first commit: a small part of the record, and the one where least is known. */
+function starts(calls: readonly Call[]): [number, number][] {
+  const found: [number, number][] = [];
+  let from: number | undefined;
+  for (const [index, call] of calls.entries()) {
+    const line = call.kind === "write" ? call.first.toString() : "";
+    if (line.startsWith("life ")) from = index;
+    if (!line.startsWith("commit ") || from === undefined) continue;
+    found.push([from, index]);
+    from = undefined;
+  }
+  return found;
 }
 
 function note(told: Told, line: string): void {
@@ -185,6 +200,10 @@ test.skipIf(!hasCompiler()).each(SCENES)("power cuts: $name", async (scene) => {
   const calls = record(scene, work);
   const random = randomFrom(SEED);
   const cuts = new Set(Array.from({ length: CUTS }, () => Math.floor(random() * calls.length)));
+  // Half of them close before the commit, when the first record is on disk and its ledger is not.
+  for (const [from, to] of starts(calls))
+    for (let cut = 0; cut < START_CUTS; cut++)
+      cuts.add(to - Math.floor(random() * (cut % 2 === 0 ? to - from : Math.min(32, to - from))));
   const disk = new DiskModel();
   const told: Told = { lives: [0], got: new Map(DESTINATIONS.map((name) => [name, new Set()])), life: 1 };
   const wrong: string[] = [];

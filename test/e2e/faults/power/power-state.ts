@@ -1,5 +1,5 @@
 // The durable half of the power test's agent, opened the same way by the recorded process and by the judge.
-import { spoolRow } from "../../../../agent/daemon/durable-state.ts";
+import { spoolRows } from "../../../../agent/daemon/durable-state.ts";
 import { Books } from "../../../../agent/meter/books.ts";
 import type { LedgerBatch, LedgerSnapshot } from "../../../../agent/model.ts";
 import { silentLog } from "../../../../agent/platform/log.ts";
@@ -28,9 +28,10 @@ export interface PowerState {
 /** Opens or makes the state; throws where a real agent would not start. */
 export async function openPowerState(folder: string, bytesMax: number): Promise<PowerState> {
   const ledger = new LedgerDatabase({ folder, pid: process.pid, freeBytesMin: 0 });
-  const { quarantined, restored } = ledger.opened;
+  const { quarantined, restored, spoolStart } = ledger.opened;
   if (quarantined !== undefined) throw new Error(`the ledger is damaged: ${quarantined.reason}`);
   const kept = (key: string): number => Number(restored?.state.find((row) => row.key === key)?.value ?? 0);
+  const committed = restored === undefined ? spoolStart : kept(SPOOL_KEY);
   const spool = await openSegmentSpool({
     folder: `${folder}/spool`,
     destinations: DESTINATIONS,
@@ -38,8 +39,9 @@ export async function openPowerState(folder: string, bytesMax: number): Promise<
     bytesMax,
     segmentBytes: 4096,
     freeBytesMin: 0,
-    ...(restored === undefined ? {} : { committed: kept(SPOOL_KEY) }),
+    ...(committed === undefined ? {} : { committed }),
   });
+  if (committed === undefined) ledger.startSpool(spool.head());
   const start = restored === undefined ? START : BigInt(restored.time);
   const packer = new BatchPacker();
   const books = new Books({ start, unixNanos: (at) => START + BigInt(Math.round(at)) }, restored);
@@ -58,7 +60,7 @@ export async function openPowerState(folder: string, bytesMax: number): Promise<
     },
     commit: async (batch, entries, promise) => {
       const sequence = await spool.append(entries);
-      ledger.commit(packer.pack({ ...batch, state: [...batch.state, spoolRow(sequence)] }));
+      ledger.commit(packer.pack({ ...batch, state: [...batch.state, ...spoolRows(spool, sequence)] }));
       promise();
       spool.commit(sequence);
     },
