@@ -3,6 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { chartValuesSchema } from "./chart-values-schema.ts";
+import { rollupSql } from "./clickhouse/rollup.ts";
 import { dashboards } from "./grafana/dashboards.ts";
 import { dashboardJson } from "./grafana/panels.ts";
 import { recordingRules } from "./prometheus/recording-rules.ts";
@@ -17,6 +18,7 @@ export function generated(): ReadonlyMap<string, string> {
     ["chart/files/recording-rules.yaml", recordingRules()],
     ["chart/files/alerts.yaml", alerts],
     ["chart/values.schema.json", chartValuesSchema()],
+    ["clickhouse/rollup.sql", rollupSql()],
     ["docs/queries.md", queriesPage()],
     ...Object.entries(dashboards).flatMap(([name, dashboard]): [string, string][] => [
       [`grafana/${name}.json`, dashboardJson(dashboard)],

@@ -1,4 +1,5 @@
 // deploy/docs/queries.md: every KPI as PromQL and SQL, written from prometheus/kpis.ts.
+import { bill } from "./clickhouse/rollup.ts";
 import { increaseView, kpiSql, percentileSql, stepView, usageSql } from "./clickhouse/sql.ts";
 import type { GroupName, Kpi, Usage } from "./prometheus/kpis.ts";
 import { gatewayLatencies, kpis, latencies, usages } from "./prometheus/kpis.ts";
@@ -25,9 +26,30 @@ ${stepView};
 
 /** The page. */
 export function queriesPage(): string {
-  return [HEAD, ...usages.map(usageSection), ...kpis.map(section), latencySection(), reconciliation()].join(
-    "\n",
-  );
+  return [
+    HEAD,
+    monthsSection(),
+    ...usages.map(usageSection),
+    ...kpis.map(section),
+    latencySection(),
+    reconciliation(),
+  ].join("\n");
+}
+
+function monthsSection(): string {
+  return `## Months and years
+
+The views above read every point. [rollup.sql](../clickhouse/rollup.sql) keeps the last value of each series in 15 minutes and in a
+day, for as long as you like, and has the same two views over them: write \`tokenwatt_increase_15m\` or \`tokenwatt_step_15m\` in any
+query of this page. \`from\` and \`to\` are full quarters of an hour, of any time zone; anything else is refused. A series is older than
+\`from\` if it had a point on the day (UTC) before or on the day itself. Percentiles need the histograms of the raw tables.
+
+A month's bill:
+
+\`\`\`sql
+${bill};
+\`\`\`
+`;
 }
 
 function usageSection({ groups, rate, title, total }: Usage): string {

@@ -7,7 +7,7 @@ import type { File } from "./files.ts";
 import { file } from "./files.ts";
 
 const FIRST = ["README.md", "systemd/README.md"];
-const WANTED = /\.(md|ya?ml|json|proto)$/;
+const WANTED = /\.(md|ya?ml|json|proto|sql)$/;
 
 /** Every document, by path. Throws where a link leads nowhere. */
 export function documentFiles(root: string): readonly File[] {

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { rollup } from "../../deploy/clickhouse/rollup.ts";
 import { increaseView, kpiSql } from "../../deploy/clickhouse/sql.ts";
 import { kpis } from "../../deploy/prometheus/kpis.ts";
 import type { ClickHouse } from "./clickhouse/server.ts";
@@ -55,6 +56,8 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
       HEALTH_LISTEN: `127.0.0.1:${health[0]}`,
       STORAGE: join(folder, "gateway"),
     });
+    await clickhouse.query("USE otel");
+    for (const sql of [increaseView, ...rollup]) await clickhouse.query(sql);
     await collector("node.yaml", {
       GATEWAY: `127.0.0.1:${gateway}`,
       GATEWAY_INSECURE: "true",
@@ -63,9 +66,9 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
       STORAGE: join(folder, "node"),
     });
     writeFileSync(join(folder, "prices.yaml"), PRICES);
-    from = Date.now() / 1000 - 60;
+    from = (Math.floor(Date.now() / 900_000) - 1) * 900;
     summary = await demo(`http://127.0.0.1:${node}`);
-    to = Date.now() / 1000 + 60;
+    to = (Math.floor(Date.now() / 900_000) + 2) * 900;
     await arrived();
   }, 300_000);
   afterAll(async () => {
@@ -128,50 +131,56 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
     ]);
   });
 
-  test("sums over the increases are the agent's own totals", async () => {
-    await clickhouse.query("USE otel");
-    await clickhouse.query(increaseView);
-    const sums = async (metric: string, attribute: string): Promise<Record<string, number>> => {
-      const rows = await clickhouse.query(
-        literal(`SELECT attributes['${attribute}'] AS key, sum(increase) AS total
-          FROM tokenwatt_increase(from = {from:DateTime64(9)}, to = {to:DateTime64(9)})
+  test.each(["tokenwatt_increase", "tokenwatt_increase_15m"])(
+    "sums over %s are the agent's own totals",
+    async (view) => {
+      const sums = async (metric: string, attribute: string): Promise<Record<string, number>> => {
+        const rows = await clickhouse.query(
+          literal(`SELECT attributes['${attribute}'] AS key, sum(increase) AS total
+          FROM ${view}(from = {from:DateTime64(9)}, to = {to:DateTime64(9)})
           WHERE metric = '${metric}' GROUP BY key`),
-      );
-      return Object.fromEntries(rows.map(({ key, total }) => [String(key), Number(total)]));
-    };
-    const tokens = await sums("tokenwatt.tokens", "tokenwatt.token.kind");
-    expect(tokens["output"]).toBe(summary.output_tokens);
-    expect(
-      (tokens["input_unsplit"] ?? 0) + (tokens["input_uncached"] ?? 0) + (tokens["input_cached"] ?? 0),
-    ).toBe(summary.input_tokens);
-    for (const [metric, own] of [
-      ["tokenwatt.gpu.time", summary.state_seconds],
-      ["tokenwatt.gpu.energy", summary.energy_joules],
-    ] as const) {
-      const seen = await sums(metric, "tokenwatt.gpu.state");
-      for (const [state, value] of Object.entries(own)) {
-        expect([metric, state, seen[state] ?? 0]).toEqual([metric, state, expect.closeTo(value, 6)]);
+        );
+        return Object.fromEntries(rows.map(({ key, total }) => [String(key), Number(total)]));
+      };
+      const tokens = await sums("tokenwatt.tokens", "tokenwatt.token.kind");
+      expect(tokens["output"]).toBe(summary.output_tokens);
+      expect(
+        (tokens["input_unsplit"] ?? 0) + (tokens["input_uncached"] ?? 0) + (tokens["input_cached"] ?? 0),
+      ).toBe(summary.input_tokens);
+      for (const [metric, own] of [
+        ["tokenwatt.gpu.time", summary.state_seconds],
+        ["tokenwatt.gpu.energy", summary.energy_joules],
+      ] as const) {
+        const seen = await sums(metric, "tokenwatt.gpu.state");
+        for (const [state, value] of Object.entries(own)) {
+          expect([metric, state, seen[state] ?? 0]).toEqual([metric, state, expect.closeTo(value, 6)]);
+        }
       }
-    }
-  });
+    },
+  );
 
-  test("the shipped SQL gives the agent's own key figures", async () => {
-    for (const name of [
-      "tokens_per_gpu_hour",
-      "output_tokens_per_gpu_hour",
-      "token_active_utilization",
-      "tokens_per_joule",
-      "output_tokens_per_joule",
-    ]) {
-      const kpi = kpis.find((one) => one.name === name);
-      if (kpi === undefined) throw new Error(`no KPI ${name}`);
-      for (const group of kpi.groups) {
-        const [row] = await clickhouse.query(literal(kpiSql(kpi, group)));
-        const ratio = Number(row?.[name]) / (summary.kpis[name] ?? Number.NaN);
-        expect([name, group, ratio]).toEqual([name, group, expect.closeTo(1, 9)]);
+  test.each(["tokenwatt_increase", "tokenwatt_increase_15m"])(
+    "the shipped SQL over %s gives the agent's own key figures",
+    async (view) => {
+      for (const name of [
+        "tokens_per_gpu_hour",
+        "output_tokens_per_gpu_hour",
+        "token_active_utilization",
+        "tokens_per_joule",
+        "output_tokens_per_joule",
+      ]) {
+        const kpi = kpis.find((one) => one.name === name);
+        if (kpi === undefined) throw new Error(`no KPI ${name}`);
+        for (const group of kpi.groups) {
+          const [row] = await clickhouse.query(
+            literal(kpiSql(kpi, group)).replaceAll("tokenwatt_increase(", `${view}(`),
+          );
+          const ratio = Number(row?.[name]) / (summary.kpis[name] ?? Number.NaN);
+          expect([name, group, ratio]).toEqual([name, group, expect.closeTo(1, 9)]);
+        }
       }
-    }
-  });
+    },
+  );
 
   test("every other query of the page runs on these tables", async () => {
     for (const kpi of kpis) {

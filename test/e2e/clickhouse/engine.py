@@ -11,4 +11,6 @@ for line in sys.stdin:
         answer = {"text": str(engine.query(asked["sql"], asked.get("format", "JSONCompact")))}
     except Exception as error:
         answer = {"error": str(error)[:2000]}
+        # What a query that failed half-way had printed already comes with the next answer.
+        engine.query("SELECT 1")
     print(json.dumps(answer), flush=True)

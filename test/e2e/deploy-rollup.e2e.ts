@@ -1,0 +1,346 @@
+// deploy/clickhouse/rollup.sql on ClickHouse's own engine (chdb): random histories (restarts, gaps, repeats, late and unordered
+// inserts) against an oracle and against the raw views, for any window; every query of the page over it; and a month's bill of
+// many hosts, timed. E2E_BILL_HOSTS=1000 for the full measure, E2E_SEED=n to repeat a run.
+import { existsSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { backfill, bill, rollup } from "../../deploy/clickhouse/rollup.ts";
+import { increaseView, kpiSql, stepView, usageSql } from "../../deploy/clickhouse/sql.ts";
+import { kpis, usages } from "../../deploy/prometheus/kpis.ts";
+import type { ClickHouse } from "./clickhouse/server.ts";
+import { startClickHouse } from "./clickhouse/server.ts";
+import { SUM_TABLE } from "./clickhouse/tables.ts";
+import { deployTool } from "./deploy-tools.ts";
+
+const python = deployTool("chdb/bin/python");
+const hosts = Number(process.env["E2E_BILL_HOSTS"] ?? 50);
+const seed = Number(process.env["E2E_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+
+const QUARTER = 900;
+const DAY = 86_400;
+const BEGIN = Date.UTC(2026, 2, 27) / 1000;
+const DAYS = 6;
+
+interface Point {
+  readonly time: number;
+  readonly value: number;
+}
+/** One life of a series: its points, in order, under one start. */
+interface Life {
+  readonly metric: string;
+  readonly host: string;
+  readonly kind: string;
+  readonly start: number;
+  readonly points: readonly Point[];
+}
+
+/** mulberry32: the same figures from the same seed. */
+function randomOf(from: number): () => number {
+  let state = from;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+const random = randomOf(seed);
+const upTo = (limit: number): number => Math.floor(random() * limit);
+
+/** Lives of a series one after the other; some points lie exactly on the end of a bucket or day. */
+function lives(metric: string, host: string, kind: string): Life[] {
+  const found: Life[] = [];
+  let time = BEGIN - upTo(2 * DAY);
+  while (time < BEGIN + DAYS * DAY) {
+    const start = time;
+    const points: Point[] = random() < 0.7 ? [{ time: start, value: 0 }] : [];
+    const count = 1 + upTo(40);
+    let value = 0;
+    for (let at = 0; at < count; at++) {
+      time += 1 + upTo(random() < 0.1 ? 8 * 3600 : 2400);
+      if (random() < 0.2) time = Math.ceil(time / QUARTER) * QUARTER;
+      if (random() < 0.05) time = Math.ceil(time / DAY) * DAY;
+      value += upTo(1000);
+      points.push({ time, value });
+    }
+    found.push({ metric, host, kind, start, points });
+    time += 1 + upTo(3 * 3600);
+  }
+  return found;
+}
+
+/** What a life gained in (from, to] by its points since `since`; undefined where it has none. */
+function gained(life: Life, since: number, from: number, to: number): number | undefined {
+  const seen = life.points.filter(({ time }) => time > since && time <= to);
+  const last = seen.at(-1);
+  if (last === undefined) return undefined;
+  const before = seen.filter(({ time }) => time <= from).at(-1);
+  return last.value - (before?.value ?? (life.start >= from ? 0 : (seen[0] as Point).value));
+}
+
+const METRICS = ["tokenwatt.tokens", "tokenwatt.gateway.tokens"];
+const all = METRICS.flatMap((metric) =>
+  Array.from({ length: 12 }, (_, at) => lives(metric, `gpu-${at % 4}`, `kind-${Math.floor(at / 4)}`)).flat(),
+);
+const key = (metric: string, host: string, kind: string): string => `${metric} ${host} ${kind}`;
+
+/** By the oracle: the increase of every series that has one in the window. */
+function truth(from: number, to: number, since: number): Record<string, number> {
+  const sums: Record<string, number> = {};
+  for (const life of all) {
+    const value = gained(life, since, from, to);
+    const name = key(life.metric, life.host, life.kind);
+    if (value !== undefined) sums[name] = (sums[name] ?? 0) + value;
+  }
+  return sums;
+}
+
+const at = (seconds: number): string => `toDateTime64(${seconds}, 9)`;
+const filled = (sql: string, from: number, to: number, zone = "UTC"): string =>
+  sql
+    .replaceAll("{from:DateTime64(9)}", at(from))
+    .replaceAll("{to:DateTime64(9)}", at(to))
+    .replaceAll("{zone:String}", `'${zone}'`);
+/** The same query over the rollup. */
+const rolled = (sql: string): string => sql.replaceAll(/tokenwatt_(increase|step)\(/g, "tokenwatt_$1_15m(");
+
+function row({ host, kind, metric, start }: Life, { time, value }: Point, flags = 0): string {
+  return `({'service.instance.id':'i-${host}','host.name':'${host}','k8s.cluster.name':'east'}, 'tokenwatt', '${metric}', {'tokenwatt.token.kind':'${kind}','tokenwatt.server.id':'s'}, ${at(start)}, ${at(time)}, ${value}, ${flags}, 2, true)`;
+}
+
+function shuffled<T>(items: readonly T[]): T[] {
+  return items
+    .map((item) => [random(), item] as const)
+    .sort(([left], [right]) => left - right)
+    .map(([, item]) => item);
+}
+
+describe.skipIf(python === undefined || !existsSync(python))("deploy/clickhouse/rollup.sql", () => {
+  let clickhouse: ClickHouse;
+  const rows = shuffled(
+    all.flatMap((life) => {
+      const last = life.points.at(-1) as Point;
+      // The end of a series: a point without a value, which must not count as one.
+      const end = random() < 0.5 ? [row(life, { time: last.time + 1, value: 0 }, 1)] : [];
+      return [...life.points.map((point) => row(life, point)), ...end];
+    }),
+  );
+  const insert = async (some: readonly string[]): Promise<void> => {
+    await clickhouse.query(`INSERT INTO otel_metrics_sum VALUES ${some.join(",")}`);
+  };
+  const windows = Array.from({ length: 30 }, () => {
+    const from = BEGIN + QUARTER * upTo((DAYS * DAY) / QUARTER);
+    return [from, from + QUARTER * (1 + upTo(random() < 0.3 ? 8 : (3 * DAY) / QUARTER))] as const;
+  });
+
+  beforeAll(async () => {
+    console.info(`E2E_SEED=${seed}: ${rows.length} points in ${all.length} lives`);
+    clickhouse = await startClickHouse(python ?? "");
+    for (const sql of ["CREATE DATABASE otel", "USE otel", SUM_TABLE, increaseView, stepView])
+      await clickhouse.query(sql);
+    // A third was there before the views; the rest comes in parts, whatever its time.
+    const third = Math.floor(rows.length / 3);
+    await insert(rows.slice(0, third));
+    for (const sql of [...rollup, ...backfill]) await clickhouse.query(sql);
+    await insert(rows.slice(third, 2 * third));
+    await insert(rows.slice(2 * third));
+  });
+  afterAll(() => clickhouse?.stop());
+
+  async function increases(view: string, from: number, to: number): Promise<Record<string, number>> {
+    const found =
+      await clickhouse.query(`SELECT metric, host, attributes['tokenwatt.token.kind'] AS kind, sum(increase) AS total
+      FROM ${view}(from = ${at(from)}, to = ${at(to)}) WHERE cluster = 'east' AND instance = concat('i-', host)
+      GROUP BY metric, host, kind`);
+    return Object.fromEntries(
+      found.map((one) => [
+        key(String(one["metric"]), String(one["host"]), String(one["kind"])),
+        Number(one["total"]),
+      ]),
+    );
+  }
+  const dayBefore = (from: number): number => Math.floor(from / DAY) * DAY - DAY;
+
+  const judge = async (): Promise<void> => {
+    for (const [from, to] of windows) {
+      expect(await increases("tokenwatt_increase", from, to)).toEqual(truth(from, to, from - DAY));
+      expect(await increases("tokenwatt_increase_15m", from, to)).toEqual(truth(from, to, dayBefore(from)));
+    }
+  };
+
+  test("increases are the oracle's in any window of full quarters, as the raw view's are", judge);
+
+  test("steps of a local calendar sum to the increase of the window", async () => {
+    const [from, to] = [BEGIN + DAY - 3600, BEGIN + (DAYS - 1) * DAY - 7200];
+    for (const [total, metric] of [
+      ["tokens", "tokenwatt.tokens"],
+      ["gateway_tokens", "tokenwatt.gateway.tokens"],
+    ] as const) {
+      const sql = usageSql(total, "fleet", "day");
+      const found = await clickhouse.query(filled(rolled(sql), from, to, "Europe/Berlin"));
+      const sums = found.map((one) => Number(one[total])).filter((one) => one !== 0);
+      // The clocks go forward on 29 March: four or five days, one of them of 23 hours.
+      expect(sums.length).toBeGreaterThan(3);
+      const days = [
+        BEGIN + DAY - 3600,
+        BEGIN + 2 * DAY - 3600,
+        BEGIN + 3 * DAY - 7200,
+        BEGIN + 4 * DAY - 7200,
+      ];
+      const byHand = days.map((begin, index) => {
+        const end = days[index + 1] ?? to;
+        // A life that began before the window has its base there, whatever the day.
+        return all
+          .filter((life) => life.metric === metric)
+          .reduce(
+            (sum, life) =>
+              sum +
+              (gained(life, dayBefore(from), from, end) ?? 0) -
+              (gained(life, dayBefore(from), from, begin) ?? 0),
+            0,
+          );
+      });
+      expect(sums).toEqual(byHand);
+    }
+  });
+
+  test("a window that would cut a bucket is refused", async () => {
+    await expect(increases("tokenwatt_increase_15m", BEGIN + 1, BEGIN + DAY)).rejects.toThrow(
+      /full quarters/,
+    );
+    await expect(increases("tokenwatt_increase_15m", BEGIN, BEGIN + DAY - 1)).rejects.toThrow(
+      /full quarters/,
+    );
+    await expect(
+      clickhouse.query(
+        `SELECT sum(step) FROM tokenwatt_step_15m(from = ${at(BEGIN)}, to = ${at(BEGIN + 901)})`,
+      ),
+    ).rejects.toThrow(/full quarters/);
+  });
+
+  test("every query of the page runs over it, and says what it says over the raw points", async () => {
+    const [from, to] = [BEGIN + DAY, BEGIN + 3 * DAY];
+    const queries = [
+      ...kpis.flatMap((kpi) => kpi.groups.map((group) => kpiSql(kpi, group))),
+      ...usages.flatMap(({ groups, total }) => groups.map((group) => usageSql(total, group, "day"))),
+    ];
+    for (const sql of queries) {
+      expect(rolled(sql)).not.toBe(sql);
+      const raw = await clickhouse.query(filled(sql, from, to));
+      expect(await clickhouse.query(filled(rolled(sql), from, to)), sql).toEqual(raw);
+    }
+    await clickhouse.query(filled(bill, from, to));
+  });
+
+  test("points that come again, a second backfill, merges and the script run again change nothing", async () => {
+    await insert(rows.slice(0, 500));
+    for (const sql of [...rollup, ...backfill]) await clickhouse.query(sql);
+    for (const table of ["tokenwatt_15m", "tokenwatt_day", "tokenwatt_series"])
+      await clickhouse.query(`OPTIMIZE TABLE ${table} FINAL`);
+    await judge();
+  });
+});
+
+describe.skipIf(python === undefined || !existsSync(python))("a month's bill", () => {
+  let clickhouse: ClickHouse;
+  const TENANTS = 20;
+  const KINDS = ["input_uncached", "input_cached", "output"];
+  const MONTH = Date.UTC(2026, 2, 1) / 1000;
+  const MONTH_DAYS = 31;
+
+  beforeAll(async () => {
+    clickhouse = await startClickHouse(python ?? "");
+    for (const sql of ["CREATE DATABASE otel", "USE otel", SUM_TABLE, ...rollup]) await clickhouse.query(sql);
+  });
+  afterAll(() => clickhouse?.stop());
+
+  test(`of ${hosts} hosts comes within seconds and is right`, async () => {
+    const metrics: readonly (readonly [string, readonly string[]])[] = [
+      ["tokenwatt.gateway.tokens", KINDS],
+      ["tokenwatt.gateway.requests", [""]],
+      ["tokenwatt.tenant.gpu_time", [""]],
+      ["tokenwatt.tenant.energy", [""]],
+      ["tokenwatt.tenant.cost", [""]],
+    ];
+    let rows = 0;
+    const began = performance.now();
+    for (const [metric, kinds] of metrics) {
+      const series = hosts * TENANTS * kinds.length;
+      const named = `map('tokenwatt.tenant', concat('tenant-', toString(number % ${TENANTS})), 'gen_ai.request.model', 'm',
+        'tokenwatt.token.kind', ['${kinds.join("','")}'][1 + intDiv(number, ${TENANTS}) % ${kinds.length}],
+        'tokenwatt.currency', 'USD')`;
+      const host = `concat('gpu-', toString(intDiv(number, ${TENANTS * kinds.length})))`;
+      await clickhouse.query(
+        `INSERT INTO tokenwatt_series SELECT '${metric}', cityHash64('${metric}', number), ${named}, ${host}, ${host}, 'east' FROM numbers(${series})`,
+      );
+      // A day of every series after the other, from a day before the month to a day after it; 1,000 more in each bucket.
+      const buckets = series * 96 * (MONTH_DAYS + 2);
+      const which = `intDiv(number % ${series * 96}, 96)`;
+      const bucket = `${MONTH - DAY} + 900 * (number % 96) + ${DAY} * intDiv(number, ${series * 96})`;
+      await clickhouse.query(
+        `INSERT INTO tokenwatt_15m SELECT '${metric}', cityHash64('${metric}', toUInt64(${which})), ${at(MONTH - 9 * DAY)},
+          toDateTime(${bucket}, 'UTC'), 1000. * intDiv(${bucket} - ${MONTH - 9 * DAY}, 900) + ${which} % 7 AS last, last - 500 FROM numbers(${buckets})
+          SETTINGS max_threads = 2`,
+      );
+      rows += buckets;
+    }
+    const inserted = performance.now() - began;
+    const size = await clickhouse.query(
+      "SELECT table, sum(bytes_on_disk) AS bytes FROM system.parts WHERE active AND table IN ('tokenwatt_15m', 'tokenwatt_day') GROUP BY table ORDER BY table",
+    );
+    const figures: Record<string, unknown> = {
+      hosts,
+      series: hosts * TENANTS * (KINDS.length + 4),
+      rows,
+      insert_seconds: inserted / 1000,
+      bytes_per_row: Number(size[0]?.["bytes"]) / rows,
+      day_table_bytes: Number(size[1]?.["bytes"]),
+    };
+    // The month in UTC and in Berlin, whose clocks go forward in it.
+    for (const [zone, from, to] of [
+      ["UTC", MONTH, MONTH + MONTH_DAYS * DAY],
+      ["Europe/Berlin", MONTH - 3600, MONTH + MONTH_DAYS * DAY - 7200],
+    ] as const) {
+      const asked = performance.now();
+      const found = await clickhouse.query(filled(bill, from, to));
+      figures[`bill_seconds ${zone}`] = (performance.now() - asked) / 1000;
+      const gain = (1000 * (to - from)) / QUARTER;
+      expect(found).toHaveLength(TENANTS);
+      for (const one of found) {
+        expect(one).toMatchObject({ cluster: "east", model: "m" });
+        for (const kind of KINDS) expect(Number(one[`${kind}_tokens`])).toBe(hosts * gain);
+        expect(Number(one["requests"])).toBe(hosts * gain);
+        expect(Number(one["gpu_hours"])).toBeCloseTo((hosts * gain) / 3600, 3);
+        expect(one["cost"]).toEqual({ USD: hosts * gain });
+      }
+    }
+    console.info(JSON.stringify(figures));
+  });
+
+  test("what the views cost an insert of raw points", async () => {
+    const points = 100_000;
+    const raw = (table: string) => `INSERT INTO ${table} SELECT
+      map('service.instance.id', toString(intDiv(number, 40)), 'host.name', toString(intDiv(number, 40)), 'k8s.cluster.name', 'east', 'os.type', 'linux'),
+      'tokenwatt', 'tokenwatt.tokens', map('tokenwatt.token.kind', toString(number % 4), 'tokenwatt.server.id', toString(intDiv(number, 4) % 10), 'hw.model', 'H100'),
+      ${at(MONTH)}, ${at(MONTH + DAY)}, toFloat64(number), 0, 2, true FROM numbers(${points}) SETTINGS max_threads = 1`;
+    await clickhouse.query(SUM_TABLE.replace("otel_metrics_sum", "alone"));
+    const timed = async (sql: string): Promise<number> => {
+      const began = performance.now();
+      await clickhouse.query(sql);
+      return (performance.now() - began) / 1000;
+    };
+    const alone = await timed(raw("alone"));
+    const both = await timed(raw("otel_metrics_sum"));
+    console.info(
+      JSON.stringify({
+        points,
+        alone_points_per_second: Math.round(points / alone),
+        with_rollup: Math.round(points / both),
+      }),
+    );
+    const [kept] = await clickhouse.query(
+      "SELECT sum(value) AS total FROM tokenwatt_15m WHERE metric = 'tokenwatt.tokens'",
+    );
+    expect(Number(kept?.["total"])).toBe((points * (points - 1)) / 2);
+  });
+});
