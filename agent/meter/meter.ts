@@ -25,7 +25,7 @@ import { gpuDimensions } from "./gauges.ts";
 import { HolderSets } from "./holders.ts";
 import type { OwnTime } from "./money/billing.ts";
 import { Billing } from "./money/billing.ts";
-import { attributeOf, attributes, engineLatencies, unknownName } from "./names.ts";
+import { attributeOf, attributes, engineLatencies, modelAttributes } from "./names.ts";
 import type { LimitFacts } from "./power-limits.ts";
 import { LimitSets } from "./power-limits.ts";
 
@@ -233,7 +233,7 @@ export class Meter {
     const limit = this.#limits?.ofServer(increment.server);
     const payer = this.#intern({
       ...server,
-      "gen_ai.request.model": increment.model ?? unknownName,
+      "gen_ai.request.model": attributeOf(increment.model),
       ...hardware,
     });
     for (const kind of tokenKinds) {
@@ -358,7 +358,7 @@ export class Meter {
   }
 
   #server(id: string, model: string | undefined): Dimensions {
-    return { "tokenwatt.server.id": id, ...attributes("gen_ai.request.model", model) };
+    return { "tokenwatt.server.id": id, ...modelAttributes(model) };
   }
 
   /** `more`: what the ledger's rows carry beside what is exported. */

@@ -12,6 +12,8 @@ export const otherName = "other";
 export const unattributedName = "unattributed";
 
 const reserved = /^~*(?:other|unknown|unattributed)$/;
+/** Names that look as ours do in a report. */
+const bracketed = /^~*\((?:other|unknown|unattributed)\)$/;
 // What a text of CloudEvents 1.0 may not hold: controls, noncharacters and halves of surrogate pairs; and line separators.
 const unprintable = /[\p{Cc}\p{Zl}\p{Zp}\p{Cs}\p{Noncharacter_Code_Point}]/u;
 const unprintables = new RegExp(unprintable.source, "gu");
@@ -23,10 +25,19 @@ export function attributeOf(name: string | undefined): string {
   return reserved.test(printable) ? `~${printable}` : printable;
 }
 
-/** The name behind an attribute value: words of ours in brackets, everything else as it was given. */
+/**
+ * The name behind an attribute value as a report shows it: words of ours in brackets, everything else as it was given. A
+ * name that was given with those brackets gets a mark in front, so that no two values share a name.
+ */
 export function nameOf(value: string): string {
   if (value === unknownName || value === otherName || value === unattributedName) return `(${value})`;
-  return reserved.test(value) ? value.slice(1) : value;
+  if (bracketed.test(value)) return `~${value}`;
+  return givenName(value);
+}
+
+/** The name behind an attribute value as it was given; ours as they are. */
+export function givenName(value: string): string {
+  return value.startsWith("~") && reserved.test(value) ? value.slice(1) : value;
 }
 
 /** A text without characters that cannot be printed: each is written as its number, such as `\\x0a`. */
@@ -36,6 +47,11 @@ export function printableName(name: string): string {
     const digits = (found.codePointAt(0) ?? 0).toString(16);
     return digits.length <= 2 ? `\\x${digits.padStart(2, "0")}` : `\\u${digits.padStart(4, "0")}`;
   });
+}
+
+/** The attribute of a model that a server names; none where it names none. */
+export function modelAttributes(model: string | undefined): Dimensions {
+  return model === undefined || model === "" ? {} : { "gen_ai.request.model": attributeOf(model) };
 }
 
 /** The metrics of an engine's latencies. Names of the OpenTelemetry GenAI conventions 1.41 where they have one, ours where they have none. */

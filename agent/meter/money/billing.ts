@@ -3,6 +3,7 @@
 // billable tokens are sums over customers, in 1e-9 of the currency with remainders carried.
 import type { Dimensions, Outcome, Posting, StateRow, TokenKind, UnixNanos } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
+import { attributeOf, unknownName } from "../names.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { UnitPrice } from "./price-book.ts";
 import { PriceBook } from "./price-book.ts";
@@ -49,9 +50,8 @@ export class Billing {
     at: UnixNanos,
   ): UnitPrice | undefined {
     if (this.#book.isEmpty) return undefined;
-    const name = model ?? "unknown";
-    const price = this.#book.price(name, kind, outcome, at);
-    if (price === undefined && this.#book.hasPrices(at)) this.#miss(name, at);
+    const price = this.#book.price(model ?? unknownName, kind, outcome, at);
+    if (price === undefined && this.#book.hasPrices(at)) this.#miss(model, at);
     return price;
   }
 
@@ -107,13 +107,14 @@ export class Billing {
   }
 
   /** Once per bucket and model: the miss is a fact about the catalogue, not about the number of requests. */
-  #miss(model: string, at: UnixNanos): void {
+  #miss(model: string | undefined, at: UnixNanos): void {
     const bucket = at / BUCKET_NANOS;
     if (bucket > this.#bucket) this.#missed.clear();
     if (bucket > this.#bucket) this.#bucket = bucket;
-    if (this.#missed.has(model)) return;
-    this.#missed.add(model);
-    const dimensions = { "gen_ai.request.model": model, reason: "token_price" };
+    const name = attributeOf(model);
+    if (this.#missed.has(name)) return;
+    this.#missed.add(name);
+    const dimensions = { "gen_ai.request.model": name, reason: "token_price" };
     this.#misses.push({ metric: "tokenwatt.catalog_misses", dimensions, amount: 1 });
   }
 }

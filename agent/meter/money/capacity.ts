@@ -8,6 +8,7 @@ import type { Objective } from "../figures/slo.ts";
 import { goodput } from "../figures/slo.ts";
 import type { MeterFacts } from "../meter.ts";
 import { allocatedStates } from "../meter.ts";
+import { modelAttributes } from "../names.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
 import { modelRank } from "./price-book.ts";
@@ -90,7 +91,7 @@ export class CapacityMeter {
       if (rate === undefined) continue;
       const dimensions = {
         "tokenwatt.server.id": server,
-        ...(model === undefined ? {} : { "gen_ai.request.model": model }),
+        ...modelAttributes(model),
         ...(product === undefined ? {} : { "hw.model": product }),
         "tokenwatt.capacity.source": rate.source,
       };

@@ -6,6 +6,7 @@ import { HolderSets, holderKey } from "../holders.ts";
 import { bucketOfEnd } from "../ledger/grid.ts";
 import type { MeterFacts } from "../meter.ts";
 import { allocatedStates, gpuStates } from "../meter.ts";
+import { modelAttributes } from "../names.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
 import { Remainders } from "./split.ts";
@@ -138,7 +139,7 @@ function* costParts(gpu: GpuInterval, facts: MeterFacts): Generator<CostPart> {
     const model = facts.soleModel?.(resident.server);
     const holder = {
       "tokenwatt.server.id": resident.server,
-      ...(model === undefined ? {} : { "gen_ai.request.model": model }),
+      ...modelAttributes(model),
     };
     for (const state of allocatedStates) {
       yield { holder, state, nanos: resident.nanos[state], millijoules: resident.millijoules[state] };
