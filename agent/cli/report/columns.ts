@@ -1,7 +1,8 @@
 // The columns of a report as a table and as CSV: name, title and how a line gives the value.
 // Amounts of money stand beside their currency; hours are told apart by what the GPUs did in them.
 
-import type { Money, Quantile, ReportLine } from "../../meter/figures/report.ts";
+import type { Money } from "../../meter/figures/group-sums.ts";
+import type { Quantile, ReportLine } from "../../meter/figures/report.ts";
 import type { Group, Plan } from "../../meter/figures/report-plan.ts";
 import { knowsStates } from "../../meter/figures/report-plan.ts";
 import { decimalOf } from "../../meter/money/split.ts";

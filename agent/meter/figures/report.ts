@@ -1,138 +1,15 @@
-// From sums of ledger rows to the lines of a report. Money is summed by currency and never over two: what tokens earned is
-// their number times the price they were booked with, exact in 1e-15 of the currency.
-import type { Dimensions, GpuState, Histogram, LatencyName, Outcome, TokenKind } from "../../model.ts";
-import { addHistograms, percentile } from "../counters/histograms.ts";
+// From sums of ledger rows to the lines of a report: totals, rates, percentiles and key figures of a group, each of the same
+// subjects over the same seconds (METERING.md 1.6).
+import type { GpuState, LatencyName, Outcome, TokenKind } from "../../model.ts";
+import { percentile } from "../counters/histograms.ts";
 import { outcomes, tokenKinds } from "../counters/key-counters.ts";
-import { allocatedStates, gpuStates, zeroByState } from "../meter.ts";
-import { integerOf } from "../money/split.ts";
-import type { CostState, Kpis } from "./kpis.ts";
+import { gpuStates, zeroByState } from "../meter.ts";
+import type { Money, Sums } from "./group-sums.ts";
+import { costParts, revenuePerCost, unknownPart } from "./group-sums.ts";
+import type { Kpis } from "./kpis.ts";
 import { kpis } from "./kpis.ts";
 import type { Plan } from "./report-plan.ts";
 import { isShared, knowsStates } from "./report-plan.ts";
-
-/** Money of one currency: cost in 1e-9 of it, revenue in 1e-15. */
-export interface Money {
-  readonly currency: string;
-  readonly cost: bigint | undefined;
-  readonly revenue: bigint | undefined;
-}
-
-/** 1e-9 of a currency in 1e-15. */
-const revenuePerCost = 1_000_000n;
-const costParts = [...gpuStates, "unattributed", "all"] as const;
-type CostPart = CostState | "all";
-
-interface MoneySums {
-  cost: Partial<Record<CostPart, bigint>>;
-  /** Of what was served by this host, as key figures count it. */
-  kpiRevenue: bigint | undefined;
-  kpiCost: Partial<Record<CostPart, bigint>>;
-  revenue: bigint | undefined;
-}
-
-/** Sums of one group and period: amounts by metric and the attribute a line tells apart, histograms by metric. */
-export class Sums {
-  readonly #plan: Plan;
-  readonly #amounts = new Map<string, bigint>();
-  readonly #histograms = new Map<string, Histogram>();
-  readonly #money = new Map<string, MoneySums>();
-  /** Customers' tokens that were booked without a price. */
-  unpriced = 0n;
-
-  constructor(plan: Plan) {
-    this.#plan = plan;
-  }
-
-  /** Adds what one series moved. */
-  addMoved(metric: string, dimensions: Dimensions, moved: bigint | Histogram): void {
-    if (typeof moved !== "bigint") {
-      const known = this.#histograms.get(metric);
-      const sum = known === undefined ? moved : addHistograms(known, moved);
-      // Buckets of other bounds cannot be merged; the series with more observations speaks for the group.
-      if (sum !== undefined) this.#histograms.set(metric, sum);
-      else if (moved.count > (known?.count ?? 0)) this.#histograms.set(metric, moved);
-      return;
-    }
-    this.#addMoney(metric, dimensions, moved);
-    const part = partOf(dimensions);
-    this.#addAmount(`${metric} ${part}`, moved);
-    const isUnknown = dimensions["tokenwatt.method"] === "unknown";
-    if (isUnknown && (allocatedStates as readonly string[]).includes(part))
-      this.#addAmount(`${metric} ${unknownPart}`, moved);
-  }
-
-  #addAmount(key: string, moved: bigint): void {
-    this.#amounts.set(key, (this.#amounts.get(key) ?? 0n) + moved);
-  }
-
-  /** Adds all of another group's sums: a total over groups. */
-  addSums(other: Sums): void {
-    for (const [key, amount] of other.#amounts)
-      this.#amounts.set(key, (this.#amounts.get(key) ?? 0n) + amount);
-    for (const [metric, histogram] of other.#histograms) this.addMoved(metric, {}, histogram);
-    for (const [currency, more] of other.#money) {
-      const money = this.#moneyOf(currency);
-      for (const field of ["cost", "kpiCost"] as const) {
-        for (const [part, amount] of Object.entries(more[field]) as [CostPart, bigint][])
-          money[field][part] = (money[field][part] ?? 0n) + amount;
-      }
-      if (more.revenue !== undefined) money.revenue = (money.revenue ?? 0n) + more.revenue;
-      if (more.kpiRevenue !== undefined) money.kpiRevenue = (money.kpiRevenue ?? 0n) + more.kpiRevenue;
-    }
-    this.unpriced += other.unpriced;
-  }
-
-  amount(metric: string | undefined, part = ""): bigint | undefined {
-    return metric === undefined ? undefined : this.#amounts.get(`${metric} ${part}`);
-  }
-
-  histogram(metric: string | undefined): Histogram | undefined {
-    return metric === undefined ? undefined : this.#histograms.get(metric);
-  }
-
-  /** By currency, in order of its name. */
-  money(): readonly (readonly [currency: string, sums: MoneySums])[] {
-    return [...this.#money].sort(([one], [other]) => (one < other ? -1 : 1));
-  }
-
-  #addMoney(metric: string, dimensions: Dimensions, moved: bigint): void {
-    const { cost, kpiCost, oldRevenue, priced } = this.#plan;
-    const currency = dimensions["tokenwatt.currency"];
-    if (currency === undefined) {
-      if (metric === "tokenwatt.gateway.tokens") this.unpriced += moved;
-      return;
-    }
-    const money = this.#moneyOf(currency);
-    const part = (dimensions["tokenwatt.gpu.state"] ?? "all") as CostPart;
-    if (metric === cost) money.cost[part] = (money.cost[part] ?? 0n) + moved;
-    if (metric === kpiCost) money.kpiCost[part] = (money.kpiCost[part] ?? 0n) + moved;
-    if (metric === oldRevenue) earn(money, moved * revenuePerCost, true);
-    const price = dimensions["tokenwatt.price.per_million"];
-    if (!priced.includes(metric) || price === undefined) return;
-    earn(money, moved * integerOf(price, 9), isServedHere(metric, dimensions));
-  }
-
-  #moneyOf(currency: string): MoneySums {
-    const known = this.#money.get(currency) ?? {
-      cost: {},
-      kpiCost: {},
-      revenue: undefined,
-      kpiRevenue: undefined,
-    };
-    this.#money.set(currency, known);
-    return known;
-  }
-}
-
-function earn(money: MoneySums, amount: bigint, isHere: boolean): void {
-  money.revenue = (money.revenue ?? 0n) + amount;
-  if (isHere) money.kpiRevenue = (money.kpiRevenue ?? 0n) + amount;
-}
-
-/** A gateway may send elsewhere too; what that earns has no cost here. */
-function isServedHere(metric: string, dimensions: Dimensions): boolean {
-  return metric === "tokenwatt.tokens" || dimensions["tokenwatt.upstream"] === "here";
-}
 
 /** One line of a report. Undefined = nothing was booked, or nothing can say. */
 export interface ReportLine {
@@ -191,8 +68,6 @@ export function reportLine(plan: Plan, sums: Sums, facts: LineFacts): ReportLine
   };
 }
 
-/** Name under which allocated time is summed of which nothing says whether it was token-active. */
-const unknownPart = "unknown activity";
 const nothing = { gpuNanos: zeroByState, gpuMillijoules: zeroByState };
 
 /** Key figures of one group: tokens, seconds and money of the same subjects over the same buckets. */
@@ -208,7 +83,7 @@ function kpisOf(plan: Plan, sums: Sums): Kpis {
     isShared(plan) && plan.kpiTokens !== "tokenwatt.tokens" ? {} : tokensOf(sums, plan.unmatched);
   const money = sums.money();
   const cost = money.length === 1 ? money[0]?.[1].kpiCost : undefined;
-  const revenue = money.length === 1 ? money[0]?.[1].kpiRevenue : undefined;
+  const revenue = money.length === 1 && money[0] !== undefined ? sums.earnedHere(money[0][1]) : undefined;
   const figures = kpis({
     // A metric without states holds allocated time only; nothing is known of its states.
     gpuNanos: { ...zeroByState, ...gpuNanos, ...asParked(gpuNanos.all) },
@@ -273,17 +148,6 @@ function errorShare(plan: Plan, sums: Sums): Partial<Kpis> {
   if (all === undefined || all <= 0n) return {};
   const ok = tokenKinds.reduce((sum, kind) => sum + (sums.amount(plan.tokens, `${kind} ok`) ?? 0n), 0n);
   return { errorShare: Number(all - ok) / Number(all) };
-}
-
-/** The attribute a line tells apart inside one metric: state, kind, kind and outcome, or outcome. */
-function partOf(dimensions: Dimensions): string {
-  const [state, kind, outcome] = [
-    dimensions["tokenwatt.gpu.state"],
-    dimensions["tokenwatt.token.kind"],
-    dimensions["tokenwatt.outcome"],
-  ];
-  if (kind !== undefined && outcome !== undefined) return `${kind} ${outcome}`;
-  return state ?? kind ?? outcome ?? "";
 }
 
 function tokensOf(sums: Sums, metric: string | undefined): Partial<Record<TokenKind, bigint>> {
