@@ -1,7 +1,6 @@
 // `tokenwatt report`: totals and key figures from the ledger, for any range, calendar and group.
 // Reads the ledger file beside the running agent; needs no daemon and changes nothing.
 import type { Command } from "commander";
-import type { PeriodUnit } from "../meter/figures/calendar.ts";
 import type { Group, ReportSource } from "../meter/figures/report-plan.ts";
 import { bucketMillis } from "../meter/ledger/grid.ts";
 import type { LedgerReader } from "../store/ledger/reader.ts";
@@ -10,22 +9,18 @@ import { addConfigOptions, loadConfigFor } from "./common/config-options.ts";
 import { UsageError } from "./common/errors.ts";
 import type { Io } from "./common/io.ts";
 import { printLine, tell } from "./common/io.ts";
+import type { Question } from "./report/groups.ts";
+import type { ReportFormat } from "./report/options.ts";
+import { readGroups, readSource, readWhere, refuseWhatIsNotDone, reportFormats } from "./report/options.ts";
 import type { ReportRange } from "./report/range.ts";
 import type { LedgerView } from "./report/repriced.ts";
-
-const FORMATS = ["table", "csv", "json", "focus", "cloudevents"] as const;
-const UNITS: readonly string[] = ["hour", "day", "week", "month"];
-const GROUPS: readonly string[] = [
-  ...["tenant", "model", "endpoint", "gpu_type", "gpu", "server", "kind", "outcome", "state"],
-  "power_limit",
-];
 
 interface ReportOptions extends ConfigOptions {
   readonly by?: string;
   readonly from?: string;
   readonly to?: string;
   readonly timeZone: string;
-  readonly format: (typeof FORMATS)[number];
+  readonly format: ReportFormat;
   readonly json?: boolean;
   readonly source?: ReportSource;
   readonly where: readonly string[];
@@ -60,7 +55,7 @@ export function register(program: Command, io: Io): void {
     .option("--top <number>", "the first lines only; the total stays that of all")
     .option("--waste", "hours and money of GPUs that were held or free and made nothing, by server and GPU")
     .option("--reprice <file>", "revenue as this price file would have it; nothing is changed")
-    .option("--format <name>", FORMATS.join(", "), "table")
+    .option("--format <name>", reportFormats.join(", "), "table")
     .option("--json", "the same as --format json")
     .option("--state-dir <folder>", "where the ledger lies (default: stateDir of the configuration)")
     .addHelpText(
@@ -84,21 +79,26 @@ function collect(value: string, before: readonly string[]): readonly string[] {
 async function report(options: ReportOptions, io: Io): Promise<void> {
   const { readRange } = await import("./report/range.ts");
   const format = options.json === true ? "json" : options.format;
-  if (!FORMATS.includes(format)) {
-    throw new UsageError(`Cannot write --format "${String(format)}"`, `wanted one of ${FORMATS.join(", ")}`);
+  if (!reportFormats.includes(format)) {
+    const known = reportFormats.join(", ");
+    throw new UsageError(`Cannot write --format "${String(format)}"`, `wanted one of ${known}`);
   }
   const { groups, unit } = readGroups(options.by ?? "");
   const where = options.where.map(readWhere);
   const given = readSource(options.source);
+  refuseWhatIsNotDone({ format, groups, where, options });
   const reader = await openLedger(options, io);
   try {
     const range = readRange(options, unit, Number((reader.time ?? 0n) / 1_000_000n));
     const view = await repricedBy(options.reprice, reader, io);
     if (format === "focus" || format === "cloudevents") {
-      await exchange(format, view, range, given ?? billedSource(reader), io);
+      await exchange(format, { reader: view, range, where, source: given ?? billedSource(reader) }, io);
     } else if (options.waste === true) {
       const { wasteReport } = await import("./report/waste.ts");
-      printLine(io, wasteReport(reader, range, format));
+      const { sort, top } = options;
+      const { left, text } = wasteReport(reader, { range, where, sort, top, width: widthOf(io) }, format);
+      printLine(io, text);
+      if (left > 0) tell(io, `${left} more lines are in the total and not shown`);
     } else {
       const hasPeriods = unit !== undefined;
       await figures(format, { options, reader: view, range, groups, where, given, hasPeriods }, io);
@@ -148,7 +148,7 @@ interface Work {
   readonly reader: LedgerView;
   readonly range: ReportRange;
   readonly groups: readonly Group[];
-  readonly where: readonly (readonly [Group, string])[];
+  readonly where: Question["where"];
   readonly given: ReportSource | undefined;
   readonly hasPeriods: boolean;
 }
@@ -175,7 +175,7 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
     const total = lineObject(answer.total, plan);
     printLine(io, JSON.stringify({ ...head, ...until, lines, total }));
   } else {
-    printLine(io, reportTable(entries, answer.total, layout, columnsOf(io) ?? io.stdout.columns));
+    printLine(io, reportTable(entries, answer.total, layout, widthOf(io)));
     tell(io, `${iso(range.from)} to ${iso(range.to)}, ${source} tokens, days of ${range.zone}`);
   }
   if (left > 0) tell(io, `${left} more lines are in the total and not shown`);
@@ -189,30 +189,35 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
   }
 }
 
+interface Exchange {
+  readonly reader: LedgerView;
+  readonly range: ReportRange;
+  readonly source: ReportSource;
+  readonly where: Question["where"];
+}
+
 async function exchange(
   format: "focus" | "cloudevents",
-  reader: LedgerView,
-  range: ReportRange,
-  source: ReportSource,
+  { range, reader, source, where }: Exchange,
   io: Io,
 ): Promise<void> {
   if (format === "cloudevents") {
     const { cloudEvents } = await import("./report/exchange.ts");
-    for (const event of cloudEvents(reader, range, source)) printLine(io, event);
+    for (const event of cloudEvents(reader, range, source, where)) printLine(io, event);
     return;
   }
   const { writeFocus } = await import("./report/focus.ts");
-  const focus = writeFocus(reader, range, source, (text) => io.stdout.write(`${text}\r\n`));
+  const focus = writeFocus(reader, range, source, where, (text) => io.stdout.write(`${text}\r\n`));
   if (focus.unpricedTokens === 0n) return;
   const models = focus.unpricedModels.slice(0, 5).join(", ");
   tell(
     io,
-    `${focus.unpricedTokens} tokens (${models}) have no price: their costs are empty, which FOCUS does not allow`,
+    `${focus.unpricedTokens} tokens (${models}) have no price and are left out: FOCUS takes no charge without a cost`,
   );
   tell(
     io,
     source === billedSource(reader)
-      ? "hint: add them to the price file"
+      ? "hint: add them to the price file, and see what they would have cost with --reprice FILE"
       : "hint: a gateway bills here, --source gateway",
   );
 }
@@ -233,47 +238,10 @@ function tellIfEmpty(reader: LedgerReader, range: ReportRange, io: Io): void {
   tell(io, `nothing is booked in this range: the ledger holds ${iso(from)} to ${iso(to)}`);
 }
 
-/** How wide a table may be: what the shell says where the output is no terminal. */
-function columnsOf(io: Io): number | undefined {
+/** How wide a table may be: what the shell says, else the terminal; undefined where neither does. */
+function widthOf(io: Io): number | undefined {
   const columns = Number(io.env["COLUMNS"]);
-  return Number.isSafeInteger(columns) && columns >= 40 ? columns : undefined;
-}
-
-function readGroups(text: string): {
-  readonly groups: readonly Group[];
-  readonly unit: PeriodUnit | undefined;
-} {
-  const words = text
-    .split(",")
-    .map((word) => word.trim().replaceAll("-", "_"))
-    .filter((word) => word !== "");
-  const wrong = words.filter((word) => !GROUPS.includes(word) && !UNITS.includes(word));
-  if (wrong.length > 0) {
-    throw new UsageError(
-      `Cannot group by "${wrong.join('", "')}"`,
-      `known: ${[...UNITS, ...GROUPS].join(", ")}`,
-    );
-  }
-  const units = words.filter((word) => UNITS.includes(word));
-  if (units.length > 1)
-    throw new UsageError(`Cannot group by ${units.join(" and ")} at once`, "name one of them");
-  const groups = [...new Set(words.filter((word) => GROUPS.includes(word)))] as Group[];
-  return { groups, unit: units[0] as PeriodUnit | undefined };
-}
-
-function readWhere(text: string): readonly [Group, string] {
-  const place = text.indexOf("=");
-  const group = text.slice(0, Math.max(0, place)).trim().replaceAll("-", "_");
-  if (place > 0 && GROUPS.includes(group)) return [group as Group, text.slice(place + 1)];
-  throw new UsageError(
-    `Cannot read --where "${text}"`,
-    `wanted group=name, for example tenant=acme; groups: ${GROUPS.join(", ")}`,
-  );
-}
-
-function readSource(given: string | undefined): ReportSource | undefined {
-  if (given === undefined || given === "engine" || given === "gateway") return given;
-  throw new UsageError(`Cannot use --source "${given}"`, "wanted engine or gateway");
+  return Number.isSafeInteger(columns) && columns >= 40 ? columns : io.stdout.columns;
 }
 
 /** Only gateways know customers; kinds and outcomes are those of whose tokens are billed. */

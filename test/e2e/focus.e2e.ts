@@ -33,13 +33,13 @@ function fillLedger(): void {
   const books = new Books({ start, unixNanos, catalogue });
   const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
   const packer = new BatchPacker();
-  const tenants = ["acme", 'b,"x', "=1+1", "other", ""];
+  const tenants = ["acme", 'b,"x', "=1+1", "other", "", "unpriced"];
   for (let quarter = -120; quarter < 60; quarter++) {
     const at = quarter * 900e9;
     const pieces = tenants.map(
       (tenant, index): UsagePiece => ({
         tenant,
-        model: index === 3 ? "free" : "m",
+        model: index === 3 ? "free" : index === 5 ? "without a price" : "m",
         endpoint: "chat",
         outcome: quarter % 7 === 0 ? "error" : "ok",
         tokens: { output: 1000 + index, ...(index === 3 ? {} : { input_uncached: 333 }) },
@@ -85,7 +85,10 @@ describe.skipIf(python === undefined)("tokenwatt report --format focus", () => {
       zone,
     ];
     const { exitCode, stderr, stdout } = await runCommand([...words, "--format", "focus"]);
-    expect([exitCode, stderr]).toEqual([0, ""]);
+    expect([exitCode, stderr]).toEqual([
+      0,
+      expect.stringContaining("(without a price) have no price and are left out"),
+    ]);
     const path = join(folder, "focus.csv");
     writeFileSync(path, stdout);
     const { failed, passed, text } = failingRules(path);

@@ -25,7 +25,13 @@ function sortBy(entries: readonly ReportEntry[], layout: Layout, name: string): 
       `wanted one of ${columns.map((one) => one.name).join(", ")}`,
     );
   }
-  return [...entries].sort((one, other) => compare(sortedBy(column, one), sortedBy(column, other)));
+  // Amounts of two currencies are never compared: those of one stand together.
+  const currency = ({ line }: ReportEntry): string | undefined =>
+    column.isMoney === true ? line.money[0]?.currency : "";
+  return [...entries].sort(
+    (one, other) =>
+      compare(currency(one), currency(other)) || compare(sortedBy(column, one), sortedBy(column, other)),
+  );
 }
 
 function sortedBy(column: Column, { line, period, values }: ReportEntry): string | number | undefined {
@@ -42,7 +48,8 @@ function compare(one: string | number | undefined, other: string | number | unde
   return String(one) < String(other) ? -1 : String(one) > String(other) ? 1 : 0;
 }
 
-function readTop(text: string | undefined): number {
+/** How many lines `--top` asks for. Throws UsageError for what is no whole number above 0. */
+export function readTop(text: string | undefined): number {
   if (text === undefined) return Number.POSITIVE_INFINITY;
   const most = Number(text);
   if (Number.isSafeInteger(most) && most > 0) return most;

@@ -1,6 +1,6 @@
-// Usage as CloudEvents 1.0 JSON: one event a line for every closed bucket row of tokens, with what it cost where it has a
-// price. Ids derive from the row's key: sending a row twice makes one event, a revision makes a new one.
-// A receiver that sums adds `delta` and `cost_delta`; one that replaces takes `tokens` and `cost`.
+// Usage as CloudEvents 1.0 JSON: one event a line for every revision of a closed bucket row of tokens, with what it cost where
+// it has a price. Ids derive from the row's key: sending a row twice makes one event, a revision makes a new one.
+// A receiver that sums adds `delta` and `cost_delta`, whenever it began; one that replaces takes the highest `revision`.
 import type { ReportSource } from "../../meter/figures/report-plan.ts";
 import { bucketMillis } from "../../meter/ledger/grid.ts";
 import { decimalOf, integerOf } from "../../meter/money/split.ts";
@@ -8,14 +8,17 @@ import { nameOf, printableName, unknownName } from "../../meter/names.ts";
 import type { Dimensions } from "../../model.ts";
 import { rowId } from "../../store/ledger/digests.ts";
 import type { StoredRow } from "../../store/ledger/reader.ts";
+import type { Question } from "./groups.ts";
+import { fits } from "./groups.ts";
 import type { ReportRange } from "./range.ts";
 import type { LedgerView } from "./repriced.ts";
 
-/** One event per closed bucket row of tokens, oldest first. */
+/** One event per revision of a closed bucket row of tokens, oldest first. */
 export function* cloudEvents(
   reader: LedgerView,
   range: ReportRange,
   source: ReportSource,
+  where: Question["where"],
 ): Generator<string> {
   const metric = source === "gateway" ? "tokenwatt.gateway.tokens" : "tokenwatt.tokens";
   const [from, to] = [range.from / bucketMillis, range.to / bucketMillis];
@@ -23,11 +26,12 @@ export function* cloudEvents(
   let bucket = -1;
   for (const row of reader.rows(from, to, metric)) {
     const { dimensions } = row;
+    if (!fits(dimensions, where)) continue;
     if (row.bucket !== bucket) seen.clear();
     bucket = row.bucket;
     // A clock that was stepped back gives a bucket a second row of the same names: an event of its own.
-    const earlier = seen.get(row.text) ?? 0;
-    seen.set(row.text, earlier + 1);
+    const earlier = (seen.get(row.text) ?? -1) + (row.before === undefined ? 1 : 0);
+    seen.set(row.text, earlier);
     const text = earlier === 0 ? row.text : `${row.text} ${earlier}`;
     // Taken back before the bucket closed: no receiver has heard of it.
     if (row.amount === 0n && row.before === undefined) continue;

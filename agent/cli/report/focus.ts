@@ -11,7 +11,8 @@ import { nameOf, unknownName } from "../../meter/names.ts";
 import type { Dimensions } from "../../model.ts";
 import type { StoredSeries } from "../../store/ledger/reader.ts";
 import { csv } from "./formats.ts";
-import { groupName } from "./groups.ts";
+import type { Question } from "./groups.ts";
+import { groupName, only } from "./groups.ts";
 import type { ReportRange } from "./range.ts";
 import type { LedgerView } from "./repriced.ts";
 
@@ -35,7 +36,7 @@ interface Charge {
   tokens: bigint;
 }
 
-/** How many tokens of which models a data set has no price for: their costs are empty. */
+/** How many tokens of which models have no price, and are left out: FOCUS knows no charge without a cost. */
 export interface Focus {
   readonly unpricedTokens: bigint;
   readonly unpricedModels: readonly string[];
@@ -46,20 +47,23 @@ export function writeFocus(
   reader: LedgerView,
   range: ReportRange,
   source: ReportSource,
+  where: Question["where"],
   write: (text: string) => void,
 ): Focus {
   const metric = source === "gateway" ? "tokenwatt.gateway.tokens" : "tokenwatt.tokens";
-  const series = reader.series(new Set([metric]));
+  const series = only(reader.series(new Set([metric])), where);
   const account = reader.agentId;
   const unpricedModels = new Set<string>();
   let unpricedTokens = 0n;
   write(csv([columns.map(([name]) => name)]));
   for (const period of billedPeriods(range)) {
-    const charges = chargesOf(reader, series, period, source);
-    for (const { dimensions, tokens } of charges) {
-      if (dimensions["tokenwatt.currency"] !== undefined) continue;
-      unpricedTokens += tokens;
-      unpricedModels.add(groupName("model", dimensions["gen_ai.request.model"]));
+    const charges: Charge[] = [];
+    for (const charge of chargesOf(reader, series, period, source)) {
+      const { dimensions, tokens } = charge;
+      if (dimensions["tokenwatt.currency"] === undefined) {
+        unpricedTokens += tokens;
+        unpricedModels.add(groupName("model", dimensions["gen_ai.request.model"]));
+      } else charges.push(charge);
     }
     if (charges.length === 0) continue;
     write(csv(charges.map((charge) => columns.map(([, value]) => value(charge, account, source)))));
@@ -174,16 +178,22 @@ const columns: readonly Column[] = [
   ["x_MeteringSource", (_charge, _account, source) => source],
 ];
 
-/** Exact: tokens times the price per million they were booked with. Empty where no price is known. */
+/** Exact: tokens times the price per million they were booked with. */
 function costOf({ dimensions, tokens }: Charge): string {
-  const price = dimensions["tokenwatt.price.per_million"];
-  return price === undefined ? "" : asDecimal(decimalOf(tokens * integerOf(price, 9), 15));
+  return asDecimal(decimalOf(tokens * perMillionOf(dimensions), 15));
 }
 
 /** Of one token. */
 function unitPriceOf({ dimensions }: Charge): string {
+  return asDecimal(decimalOf(perMillionOf(dimensions), 15));
+}
+
+/** 1e-9 of the currency. What has a currency has a price (`priceDimensions`). */
+function perMillionOf(dimensions: Dimensions): bigint {
   const price = dimensions["tokenwatt.price.per_million"];
-  return price === undefined ? "" : asDecimal(decimalOf(integerOf(price, 9), 15));
+  if (price === undefined)
+    throw new Error(`Cannot charge for ${skuOf(dimensions)}: a currency without a price`);
+  return integerOf(price, 9);
 }
 
 /** FOCUS columns of type Decimal: readers that guess a column's type from its texts must not take them for integers. */
@@ -203,17 +213,14 @@ function skuOf(dimensions: Dimensions): string {
   return `${model}/${dimensions["tokenwatt.token.kind"] ?? ""}`;
 }
 
-/** Null without a price: an id of none would be that of another row. */
 function priceIdOf({ dimensions }: Charge): string {
   const [version, price] = [dimensions["tokenwatt.price.version"], dimensions["tokenwatt.price.per_million"]];
-  if (version === undefined || price === undefined) return "";
   const unbilled = dimensions["tokenwatt.billed"] === "no" ? "/not-billed" : "";
   return `${skuOf(dimensions)}/${version}/${price}${unbilled}`;
 }
 
 /** What people compare prices by: a million tokens, not one. */
 function priceDetailsOf(charge: Charge): string {
-  if (priceIdOf(charge) === "") return "";
   return JSON.stringify({ x_PricePerMillionTokens: charge.dimensions["tokenwatt.price.per_million"] });
 }
 

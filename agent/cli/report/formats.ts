@@ -4,7 +4,7 @@
 import type { ReportLine } from "../../meter/figures/report.ts";
 import type { Group, Plan } from "../../meter/figures/report-plan.ts";
 import { knowsStates } from "../../meter/figures/report-plan.ts";
-import { formatTable } from "../common/table.ts";
+import { clipLabels, formatTable } from "../common/table.ts";
 import type { Column, Row, Value } from "./columns.ts";
 import { columnsOf, costText, revenueText } from "./columns.ts";
 import type { ReportEntry } from "./groups.ts";
@@ -34,8 +34,23 @@ export function reportTable(
   const known = columns.filter(
     (column) => column.isLabel !== true && rows.some((row) => column.value(row) !== undefined),
   );
-  const blocks = blocksOf(labels, known, rows, width);
-  return blocks.map((block) => tableOf(labels, block, rows)).join("\n\n");
+  const names = rows.map((row) => labels.map((column) => cell(column, column.value(row))));
+  const titles = labels.map((column) => column.title);
+  const clipped =
+    width === undefined ? [titles, ...names] : clipLabels([titles, ...names], labels.length, width);
+  const shown = {
+    titles: clipped[0] ?? [],
+    cells: new Map(rows.map((row, index) => [row, clipped[index + 1] ?? []])),
+  };
+  return blocksOf(shown, known, rows, width)
+    .map((block) => tableOf(shown, block, rows))
+    .join("\n\n");
+}
+
+/** The labels of a table as they fit beside its figures. */
+interface Labels {
+  readonly titles: readonly string[];
+  readonly cells: ReadonlyMap<Row, readonly string[]>;
 }
 
 /** RFC 4180, one header line, every column always there. */
@@ -120,13 +135,16 @@ function rowsOf(entry: {
 
 /** Columns side by side as far as the width goes; the labels are repeated with every block. */
 function blocksOf(
-  labels: readonly Column[],
+  { cells, titles }: Labels,
   known: readonly Column[],
   rows: readonly Row[],
   width: number | undefined,
 ): readonly (readonly Column[])[] {
   if (width === undefined) return [known];
-  const room = width - labels.reduce((all, column) => all + widthOf(column, rows) + 2, 0);
+  const lengths = titles.map((title, place) =>
+    [...cells.values()].reduce((most, one) => Math.max(most, one[place]?.length ?? 0), title.length),
+  );
+  const room = width - lengths.reduce((all, one) => all + one + 2, 0);
   const blocks: Column[][] = [];
   let used = Number.POSITIVE_INFINITY;
   for (const [index, column] of known.entries()) {
@@ -148,14 +166,18 @@ function widthOf(column: Column, rows: readonly Row[]): number {
   return Math.max(column.title.length, ...rows.map((row) => cell(column, column.value(row)).length));
 }
 
-function tableOf(labels: readonly Column[], block: readonly Column[], rows: readonly Row[]): string {
-  const columns = [...labels, ...block];
+function tableOf({ cells, titles }: Labels, block: readonly Column[], rows: readonly Row[]): string {
   // A row that only adds money of another currency says nothing in a block without money.
   const shown = rows.filter(
     (row) => row.line !== undefined || block.some((column) => column.value(row) !== undefined),
   );
-  const lines = shown.map((row) => columns.map((column) => cell(column, column.value(row))));
-  return formatTable([columns.map((column) => column.title), ...lines], { rightFrom: labels.length });
+  const lines = shown.map((row) => [
+    ...(cells.get(row) ?? []),
+    ...block.map((column) => cell(column, column.value(row))),
+  ]);
+  return formatTable([[...titles, ...block.map((column) => column.title)], ...lines], {
+    rightFrom: titles.length,
+  });
 }
 
 function cell(column: Column, value: Value): string {

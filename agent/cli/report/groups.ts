@@ -1,11 +1,13 @@
 // Sums the ledger's rows for every period and group of a report.
 import type { Period } from "../../meter/figures/calendar.ts";
+import { Sums } from "../../meter/figures/group-sums.ts";
 import type { LineFacts, ReportLine } from "../../meter/figures/report.ts";
-import { reportLine, Sums } from "../../meter/figures/report.ts";
+import { reportLine } from "../../meter/figures/report.ts";
 import type { Group, Plan } from "../../meter/figures/report-plan.ts";
 import { groupKeys, isShared, plannedMetrics } from "../../meter/figures/report-plan.ts";
 import { bucketMillis } from "../../meter/ledger/grid.ts";
 import { nameOf } from "../../meter/names.ts";
+import type { Dimensions } from "../../model.ts";
 import type { StoredSeries } from "../../store/ledger/reader.ts";
 import { UsageError } from "../common/errors.ts";
 import type { LedgerView } from "./repriced.ts";
@@ -27,7 +29,7 @@ export interface Question {
   readonly plan: Plan;
   readonly groups: readonly Group[];
   readonly periods: readonly Period[];
-  /** Names a group must have. */
+  /** Names a group must have; of several for one group it has one. */
   readonly where: readonly (readonly [group: Group, name: string])[];
 }
 
@@ -51,7 +53,7 @@ export function readReport(reader: LedgerView, question: Question): Answer {
   const { groups, periods, plan, where } = question;
   refusePrunedEdges(reader, periods);
   const series = reader.series(plannedMetrics(plan));
-  const kept = new Map([...series].filter(([, one]) => fits(one, where)));
+  const kept = only(series, where);
   const seconds = coveredSeconds(reader, periods);
   const closed = isShared(plan) ? reader.closedUntil * bucketMillis : Number.POSITIVE_INFINITY;
   const entries: ReportEntry[] = [];
@@ -129,8 +131,19 @@ function counts({ dimensions, metric }: StoredSeries, plan: Plan): boolean {
   return metric === plan.tokens || metric === plan.kpiTokens;
 }
 
-function fits({ dimensions }: StoredSeries, where: Question["where"]): boolean {
-  return where.every(([group, name]) => groupName(group, dimensions[groupKeys[group]]) === name);
+/** The series that have the names wanted. */
+export function only(
+  series: ReadonlyMap<number, StoredSeries>,
+  where: Question["where"],
+): ReadonlyMap<number, StoredSeries> {
+  if (where.length === 0) return series;
+  return new Map([...series].filter(([, { dimensions }]) => fits(dimensions, where)));
+}
+
+/** Whether a series has one of the names that are wanted of every group. */
+export function fits(dimensions: Dimensions, where: Question["where"]): boolean {
+  const nameIn = (group: Group): string => groupName(group, dimensions[groupKeys[group]]);
+  return where.every(([group]) => where.some(([other, name]) => other === group && nameIn(group) === name));
 }
 
 /** Seconds of each period that the ledger covers: while the agent ran, or was known to be away. */

@@ -4,6 +4,7 @@
 import { priceDimensions } from "../../meter/customer-sets.ts";
 import type { Catalogue } from "../../meter/money/catalogue.ts";
 import { PriceBook } from "../../meter/money/price-book.ts";
+import { givenName, printableName, unknownName } from "../../meter/names.ts";
 import type { Dimensions, Outcome, TokenKind } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
 import type { LedgerReader, Moved, StoredRow, StoredSeries } from "../../store/ledger/reader.ts";
@@ -26,14 +27,16 @@ const priceKeys: ReadonlySet<string> = new Set([
 /** The ledger with tokens of `metric` priced by `catalogue`; other tokens, and revenue of old ledgers, earn nothing. */
 export function repriced(reader: LedgerReader, catalogue: Catalogue, metric: string): LedgerView {
   const book = new PriceBook();
-  book.take(catalogue, 0n);
+  // The ledger has names as they can be printed; one that is a word of ours is marked there and not in a price file.
+  const tokens = catalogue.tokens.map((one) => ({ ...one, model: printableName(one.model) }));
+  book.take({ ...catalogue, tokens }, 0n);
   const edges = edgesOf(catalogue);
   const priced = (stored: StoredSeries, bucket: number): StoredSeries => {
     const bare = Object.entries(stored.dimensions).filter(([key]) => !priceKeys.has(key));
     const dimensions: Dimensions = Object.fromEntries(bare);
     if (stored.metric !== metric) return { ...stored, dimensions };
     const price = book.price(
-      dimensions["gen_ai.request.model"] ?? "unknown",
+      givenName(dimensions["gen_ai.request.model"] ?? unknownName),
       dimensions["tokenwatt.token.kind"] as TokenKind,
       dimensions["tokenwatt.outcome"] as Outcome | undefined,
       BigInt(bucket) * BUCKET_NANOS,
@@ -42,7 +45,7 @@ export function repriced(reader: LedgerReader, catalogue: Catalogue, metric: str
   };
   const isTokens = (name: string): boolean =>
     name === "tokenwatt.tokens" || name === "tokenwatt.gateway.tokens";
-  const original = new Map<ReadonlyMap<number, StoredSeries>, ReadonlyMap<number, StoredSeries>>();
+  const stored = new Map<number, StoredSeries>();
   return {
     agentId: reader.agentId,
     time: reader.time,
@@ -50,25 +53,27 @@ export function repriced(reader: LedgerReader, catalogue: Catalogue, metric: str
     closedUntil: reader.closedUntil,
     held: reader.held,
     series: (metrics) => {
-      const stored = reader.series(metrics);
       const all = new Map<number, StoredSeries>();
-      for (const [id, one] of stored) {
+      for (const [id, one] of reader.series(metrics)) {
+        stored.set(id, one);
         if (one.metric === "tokenwatt.revenue") continue;
         if (!isTokens(one.metric)) all.set(id, one);
         else
           for (const [index, edge] of edges.entries()) all.set(id + index * stretchStep, priced(one, edge));
       }
-      original.set(all, stored);
       return all;
     },
     sums: (from, to, series) => {
-      const stored =
-        original.get(series) ?? reader.series(new Set([...series.values()].map((one) => one.metric)));
+      const wanted = new Map<number, StoredSeries>();
+      for (const id of series.keys()) {
+        const one = stored.get(id % stretchStep);
+        if (one !== undefined) wanted.set(id % stretchStep, one);
+      }
       const sums = new Map<number, Moved>();
       for (const [index, edge] of edges.entries()) {
         const [start, end] = [Math.max(from, edge), Math.min(to, edges[index + 1] ?? to)];
         if (start >= end) continue;
-        for (const [id, moved] of reader.sums(start, end, stored)) {
+        for (const [id, moved] of reader.sums(start, end, wanted)) {
           const one = stored.get(id);
           if (one !== undefined) addTo(sums, isTokens(one.metric) ? id + index * stretchStep : id, moved);
         }

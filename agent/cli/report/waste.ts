@@ -1,18 +1,27 @@
 // Where GPU time was paid for and made nothing: parked, stalled, other and free hours with their money, by server and GPU.
 // Hours come from `tokenwatt.server.gpu_time` where a server held the GPU, from `tokenwatt.gpu.time` where none did.
 import { bucketMillis } from "../../meter/ledger/grid.ts";
-import { decimalOf } from "../../meter/money/split.ts";
+import { decimalOf, integerOf } from "../../meter/money/split.ts";
 import type { Dimensions } from "../../model.ts";
 import type { LedgerReader } from "../../store/ledger/reader.ts";
-import { formatTable } from "../common/table.ts";
+import { UsageError } from "../common/errors.ts";
+import { formatBlocks } from "../common/table.ts";
+import { readTop } from "./arrange.ts";
 import { csv } from "./formats.ts";
-import { groupName } from "./groups.ts";
+import type { Question } from "./groups.ts";
+import { fits, groupName } from "./groups.ts";
 import type { ReportRange } from "./range.ts";
 
 const held = ["parked", "stalled"] as const;
 const unheld = ["other", "free"] as const;
-const states = [...held, ...unheld];
+const states = [...held, ...unheld] as const;
 type State = (typeof states)[number];
+const wasteColumns: readonly string[] = [
+  ...["server", "gpu", "gpu_type"],
+  ...states.map((state) => `${state}_hours`),
+  ...states.map((state) => `${state}_cost`),
+  ...["cost", "currency"],
+];
 
 interface Waste {
   readonly server: string;
@@ -23,43 +32,114 @@ interface Waste {
   readonly cost: Map<string, bigint>;
 }
 
-/** The waste of a range in a format, the costliest first. */
-export function wasteReport(
-  reader: LedgerReader,
-  range: ReportRange,
-  format: "table" | "csv" | "json",
-): string {
-  const found = readWaste(reader, range);
-  const currencies = [...new Set(found.flatMap(({ cost }) => [...cost.keys()].map(currencyOf)))].sort();
-  const rows = found.flatMap((one) => {
-    const own = currencies.filter((name) => states.some((state) => one.cost.has(`${state} ${name}`)));
-    return (own.length === 0 ? [""] : own).map((currency, index) => rowOf(one, currency, index === 0));
-  });
-  rows.sort((one, other) => Number(other["cost"] || 0) - Number(one["cost"] || 0));
-  const names = Object.keys(rowOf(none, "", true));
-  if (format === "json") {
-    const head = { from: iso(range.from), to: iso(range.to), time_zone: range.zone };
-    return JSON.stringify({ ...head, lines: rows.map(nulls) });
-  }
-  const lines = rows.map((row) => names.map((name) => row[name] ?? ""));
-  if (format === "csv") return csv([names, ...lines]);
-  const short = (text: string): string =>
-    /^\d+\.\d{4,}$/.test(text) ? Number(text).toFixed(3) : text || "-";
-  return formatTable(
-    [names.map((name) => name.replace("_hours", " h")), ...lines.map((line) => line.map(short))],
-    {
-      rightFrom: 3,
-    },
-  );
+/** One line of waste: names, hours and money by state as exact decimals, empty where nothing is known. */
+export type WasteRow = Readonly<Record<string, string>>;
+
+/** What is asked of the ledger, and how it is shown. */
+export interface WasteQuestion {
+  readonly range: ReportRange;
+  /** Names a server, GPU or GPU type must have. */
+  readonly where: Question["where"];
+  readonly sort?: string | undefined;
+  readonly top?: string | undefined;
+  /** Of a table. */
+  readonly width?: number | undefined;
 }
 
-const none: Waste = { server: "", gpu: "", gpuType: "", nanos: {}, cost: new Map() };
+const widthOfPaper = 80;
+const labels = 3;
 
-function readWaste(reader: LedgerReader, range: ReportRange): readonly Waste[] {
+/** The waste of a range in a format, the costliest first, with its total where people read it. */
+export function wasteReport(
+  reader: Pick<LedgerReader, "series" | "sums">,
+  question: WasteQuestion,
+  format: "table" | "csv" | "json",
+): { readonly text: string; readonly left: number } {
+  const { range, sort, top, width = widthOfPaper } = question;
+  const all = wasteRows(reader, question);
+  const sorted = sort === undefined ? all : sortRows(all, sort.replaceAll("-", "_"));
+  const rows = sorted.slice(0, readTop(top));
+  const total = totalOf(all);
+  const left = all.length - rows.length;
+  if (format === "json") {
+    const head = { from: iso(range.from), to: iso(range.to), time_zone: range.zone };
+    return { text: JSON.stringify({ ...head, lines: rows.map(nulls), total: total.map(nulls) }), left };
+  }
+  const cells = (row: WasteRow): string[] => wasteColumns.map((name) => row[name] ?? "");
+  if (format === "csv") return { text: csv([[...wasteColumns], ...rows.map(cells)]), left };
+  const short = (text: string, column: number): string =>
+    column < labels ? text : /^\d+\.\d{4,}$/.test(text) ? Number(text).toFixed(3) : text || "-";
+  const titles = wasteColumns.map((name) => name.replace("_hours", " h").replace("_cost", " cost"));
+  const lines = [...rows, ...(rows.length === 0 ? [] : total)].map((row) => cells(row).map(short));
+  return { text: formatBlocks([titles, ...lines], { labels, width }), left };
+}
+
+/** The lines, the costliest of each currency first, then those without a price by their hours. */
+function wasteRows(
+  reader: Pick<LedgerReader, "series" | "sums">,
+  { range, where }: Pick<WasteQuestion, "range" | "where">,
+): readonly WasteRow[] {
+  const rows = readWaste(reader, range, where).flatMap((one) => {
+    const own = currenciesOf([one]);
+    return (own.length === 0 ? [""] : own).map((currency, index) => rowOf(one, currency, index === 0));
+  });
+  return sortRows(rows, "cost");
+}
+
+function totalOf(rows: readonly WasteRow[]): readonly WasteRow[] {
+  const byCurrency = new Map<string, Map<string, bigint>>();
+  const currencies = [...new Set(rows.map((row) => row["currency"] ?? ""))]
+    .filter((one) => one !== "")
+    .sort();
+  const first = currencies[0] ?? "";
+  for (const currency of currencies.length === 0 ? [""] : currencies) byCurrency.set(currency, new Map());
+  for (const row of rows) {
+    for (const name of wasteColumns.slice(labels, -1)) {
+      const value = row[name] ?? "";
+      // Hours are the same whatever they cost in.
+      const sums = byCurrency.get(name.endsWith("_hours") ? first : (row["currency"] ?? ""));
+      if (value !== "") sums?.set(name, (sums.get(name) ?? 0n) + integerOf(value, 9));
+    }
+  }
+  return [...byCurrency].map(([currency, sums]) => ({
+    ...{ server: "total", gpu: "", gpu_type: "" },
+    ...Object.fromEntries([...sums].map(([name, sum]) => [name, decimalOf(sum, 9)])),
+    currency,
+  }));
+}
+
+/** By a column: numbers fall, within their currency where they are money; names rise; what is not known comes last. */
+function sortRows(rows: readonly WasteRow[], name: string): readonly WasteRow[] {
+  if (!wasteColumns.includes(name))
+    throw new UsageError(`Cannot sort --waste by "${name}"`, `wanted one of ${wasteColumns.join(", ")}`);
+  const isMoney = name.endsWith("cost");
+  const hours = (row: WasteRow): number =>
+    states.reduce((sum, state) => sum + Number(row[`${state}_hours`] || 0), 0);
+  return [...rows].sort((one, other) => {
+    const [a, b] = [one[name] ?? "", other[name] ?? ""];
+    if (a === "" || b === "") return a === b ? hours(other) - hours(one) : a === "" ? 1 : -1;
+    if (wasteColumns.indexOf(name) < labels) return a < b ? -1 : a > b ? 1 : 0;
+    const [mine, theirs] = [one["currency"] ?? "", other["currency"] ?? ""];
+    if (isMoney && mine !== theirs) return mine < theirs ? -1 : 1;
+    return Number(b) - Number(a) || hours(other) - hours(one);
+  });
+}
+
+function currenciesOf(found: readonly Waste[]): readonly string[] {
+  return [...new Set(found.flatMap(({ cost }) => [...cost.keys()].map(currencyOf)))].sort();
+}
+
+function readWaste(
+  reader: Pick<LedgerReader, "series" | "sums">,
+  range: ReportRange,
+  where: Question["where"],
+): readonly Waste[] {
   const metrics = new Set(["tokenwatt.server.gpu_time", "tokenwatt.gpu.time", "tokenwatt.cost"]);
   const series = reader.series(metrics);
   const found = new Map<string, Waste>();
-  const of = (dimensions: Dimensions, server: string | undefined): Waste => {
+  const of = (dimensions: Dimensions, server: string | undefined): Waste | undefined => {
+    const named = { ...dimensions, "tokenwatt.server.id": server ?? "" };
+    if (!fits(named, where)) return undefined;
     const [gpu, gpuType] = [
       groupName("gpu", dimensions["hw.id"]),
       groupName("gpu_type", dimensions["hw.model"]),
@@ -79,12 +159,12 @@ function readWaste(reader: LedgerReader, range: ReportRange): readonly Waste[] {
     if (!isHeld && !(unheld as readonly string[]).includes(state)) continue;
     const server = isHeld ? dimensions["tokenwatt.server.id"] : undefined;
     if (metric === "tokenwatt.cost") {
-      const { cost } = of(dimensions, server);
+      const cost = of(dimensions, server)?.cost;
       const key = `${state} ${dimensions["tokenwatt.currency"] ?? ""}`;
-      cost.set(key, (cost.get(key) ?? 0n) + moved);
+      cost?.set(key, (cost.get(key) ?? 0n) + moved);
     } else if (isHeld === (metric === "tokenwatt.server.gpu_time")) {
-      const { nanos } = of(dimensions, server);
-      nanos[state] = (nanos[state] ?? 0n) + moved;
+      const nanos = of(dimensions, server)?.nanos;
+      if (nanos !== undefined) nanos[state] = (nanos[state] ?? 0n) + moved;
     }
   }
   return [...found.values()];

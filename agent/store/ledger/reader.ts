@@ -23,7 +23,7 @@ export interface StoredRow extends StoredSeries {
   readonly bucket: BucketNumber;
   readonly revision: number;
   readonly amount: bigint;
-  /** What the row held before its last revision. */
+  /** What the row held before this revision; undefined for its first. */
   readonly before: bigint | undefined;
 }
 
@@ -140,23 +140,28 @@ export class LedgerReader {
     return sums;
   }
 
-  /** Rows of closed buckets in `[from, to)` of one metric, in order. */
+  /** Rows of closed buckets in `[from, to)` of one metric, in order: of each its first revision first. */
   *rows(from: BucketNumber, to: BucketNumber, metric: string): Generator<StoredRow> {
     const statement = this.#database.prepare(`
-      SELECT r.bucket AS bucket, r.amount AS amount, r.revision AS revision, s.metric AS metric, s.dimensions AS dimensions,
-        (SELECT amount FROM superseded o WHERE o.bucket = r.bucket AND o.series = r.series
-          ORDER BY revision DESC LIMIT 1) AS before
-      FROM rows r JOIN series s ON s.id = r.series
+      SELECT r.bucket AS bucket, r.series AS series, r.amount AS amount, r.revision AS revision, s.metric AS metric,
+        s.dimensions AS dimensions
+      FROM (SELECT bucket, series, amount, revision FROM rows
+        UNION ALL SELECT bucket, series, amount, revision FROM superseded) r JOIN series s ON s.id = r.series
       WHERE r.bucket >= ? AND r.bucket < ? AND s.metric = ? AND r.amount IS NOT NULL
-        AND r.bucket IN ${SEALED_BUCKETS} ORDER BY r.bucket, r.series`);
+        AND r.bucket IN ${SEALED_BUCKETS} ORDER BY r.bucket, r.series, r.revision`);
     statement.setReadBigInts(true);
+    let [place, last] = ["", 0n];
     for (const row of statement.iterate(from, to, metric)) {
       const text = String(row["dimensions"]);
+      const [bucket, amount] = [Number(row["bucket"]), row["amount"] as bigint];
+      const here = `${bucket} ${String(row["series"])}`;
+      const before = here === place ? last : undefined;
+      [place, last] = [here, amount];
       yield {
-        bucket: Number(row["bucket"]),
+        bucket,
         revision: Number(row["revision"]),
-        amount: row["amount"] as bigint,
-        before: (row["before"] as bigint | null) ?? undefined,
+        amount,
+        before,
         metric: String(row["metric"]),
         dimensions: JSON.parse(text),
         text,

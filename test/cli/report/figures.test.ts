@@ -127,6 +127,39 @@ describe("a figure of tokens and GPU time", () => {
     expect(acme).toMatchObject({ revenue: "2", cost: "1", kpis: { gross_margin: 0 } });
   });
 
+  test("earns only what this host made where a gateway spreads a model over hosts", async () => {
+    // The gateway sent 4 M tokens of the model out, a quarter of them here: acme had 3 M of all, beta 1 M.
+    const customer = (tenant: string, tokens: number) =>
+      output(tokens, { server: "g", family: "gateway", tenant, model: "m" });
+    const increments = [output(1_000_000), customer("acme", 3_000_000), customer("beta", 1_000_000)];
+    const folder = ledgerOf(
+      [intervalOf({ from: 0, to: 900, seconds: { token_active: 225 }, increments })],
+      factsOf({ gateway: true }),
+      900,
+    );
+    // 4 USD were earned in all, 1 of them here, on 0.0625 GPU-hours at 4 USD: 0.25.
+    for (const by of [[], ["--by", "model"], ["--by", "server"], ["--by", "gpu_type"]]) {
+      const [line] = await lines(folder, ...by);
+      expect(line, by.join(" ")).toMatchObject({ revenue: "4", kpis: { gross_margin: 0.75 } });
+    }
+    const tenants = await lines(folder, "--by", "tenant");
+    expect(tenants).toMatchObject([
+      { tenant: "acme", revenue: "3", kpis: { gross_margin: 0.75, tokens_per_gpu_hour: 16e6 } },
+      { tenant: "beta", revenue: "1", kpis: { gross_margin: 0.75, tokens_per_gpu_hour: 16e6 } },
+    ]);
+  });
+
+  test("keeps a model of an engine that is called as one of our own words", async () => {
+    const increments = ["other", "unknown", "m"].map((model, index) => output(index + 1, { model }));
+    const folder = ledgerOf([intervalOf({ from: 0, to: 900, seconds: active, increments })], factsOf(), 900);
+    const found = await lines(folder, "--by", "model");
+    expect(found.map((line) => [line["model"], line["tokens"]])).toEqual([
+      ["m", { output: 3 }],
+      ["other", { output: 1 }],
+      ["unknown", { output: 2 }],
+    ]);
+  });
+
   test("has no value where a metric cannot carry the group, never 0", async () => {
     const folder = ledgerOf(
       [intervalOf({ from: 0, to: 900, seconds: { token_active: 600, free: 300 }, increments: [output(9)] })],
@@ -246,6 +279,27 @@ describe("a range people type", () => {
       { server: "s", gpu: "GPU-1", parked_hours: "5.6", cost: String(hours * 4), currency: "USD" },
       { server: "(no server)", gpu: "GPU-1", free_hours: "2.8", cost: "11.2" },
     ]);
+  });
+
+  test("--waste fits a screen whatever the names, and sums its hours and each currency", async () => {
+    const words = ["report", "--state-dir", weeks, "--from", "2026-11", "--waste"];
+    const { stdout } = await runCommand(words, { COLUMNS: "60" });
+    expect(Math.max(...stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(60);
+    expect(stdout).toMatch(/^total +5\.6 +- +-$/m);
+    const report = JSON.parse((await run(weeks, "--from", "2026-11", "--waste", "--json")).stdout) as {
+      total: readonly object[];
+    };
+    expect(report.total).toMatchObject([{ parked_hours: "5.6", cost: "33.6", currency: "USD" }]);
+    const one = await run(weeks, "--from", "2026-11", "--waste", "--where", "server=s", "--format", "csv");
+    expect(parseCsv(one.stdout).map(({ server }) => server)).toEqual(["s"]);
+    for (const refused of [
+      ["--waste", "--by", "tenant"],
+      ["--waste", "--format", "focus"],
+      ["--format", "focus", "--top", "3"],
+    ]) {
+      const { exitCode, stderr } = await runCommand(["report", "--state-dir", weeks, ...refused]);
+      expect([exitCode, stderr]).toEqual([2, expect.stringMatching(/^Cannot /)]);
+    }
   });
 
   test("--where, --sort and --top choose lines, and the total stays that of all that was chosen", async () => {
