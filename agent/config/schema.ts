@@ -149,7 +149,13 @@ const common = {
           tenants: z
             .boolean()
             .default(true)
-            .describe("Whether /metrics shows series with a tenant; OTLP and the ledger have them always."),
+            .describe(
+              "Whether /metrics, the page and `tokenwatt top` show tenants; OTLP and the ledger have them always.",
+            ),
+          page: z
+            .boolean()
+            .default(true)
+            .describe("Whether / answers a browser with a page; /-/view and the text stay."),
         })
         .prefault({}),
     })

@@ -5,6 +5,7 @@
 import type { Config } from "../config/load.ts";
 import { changedValues } from "../config/load.ts";
 import { destinations } from "../export/otlp/config.ts";
+import { Feed } from "../export/page/feed.ts";
 import type { Catalogue } from "../meter/money/catalogue.ts";
 import type { Nanos, SettledInterval } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
@@ -27,11 +28,14 @@ import { SourceMemory } from "./source-memory.ts";
 import type { BackendTried } from "./sources.ts";
 import { chooseGpu, GpuSearch, ServerSet } from "./sources.ts";
 import { agentStatus } from "./status.ts";
+import { TenantWatch } from "./tenant-watch.ts";
+import { historyOf, viewOf } from "./view.ts";
 
 const GPU_RETRY_MS = 30_000;
 const WALL_CHECK_MS = 1000;
 const LAW_BROKEN_LATELY_NANOS = 600e9;
 const SERVERS_APART_MS = 25;
+const VIEW_MS = 1000;
 
 /** What an agent is started with. */
 export interface AgentOptions {
@@ -52,6 +56,8 @@ export interface AgentOptions {
   /** Keeps nothing on disk: demo. */
   readonly stateless?: boolean;
   readonly onInterval?: (interval: SettledInterval) => void;
+  /** Time between the snapshots of people who look, on the agent's clock; default a second. */
+  readonly viewMs?: number;
 }
 
 /** Builds and starts an agent. Throws SourceError when the configuration is at fault or its port is taken. */
@@ -81,6 +87,8 @@ export class Agent implements AgentLife {
   readonly pipeline: Pipeline;
   /** The way out: commit, spool, destinations, /metrics. */
   readonly exports: Exports;
+  /** What people who look are shown. */
+  readonly feed: Feed;
   readonly #options: AgentOptions;
   readonly #context: SourceContext;
   readonly #abort: AbortController;
@@ -138,7 +146,9 @@ export class Agent implements AgentLife {
       durable,
       spool,
       life: this,
+      feed: () => this.feed,
     });
+    this.feed = this.#feedOf(options);
   }
 
   /** Books what the last run left; opens endpoints, so that a taken port is known before anything is read; then sources. */
@@ -280,6 +290,19 @@ export class Agent implements AgentLife {
       correlator: this.#core.correlator,
       flight: this.#flight,
       host: this.#host?.status() ?? {},
+    });
+  }
+
+  #feedOf({ clock, config, viewMs }: AgentOptions): Feed {
+    const { correlator } = this.#core;
+    const { exports, pipeline } = this;
+    const tenants = new TenantWatch(config.export.prometheus.tenants, () => exports.snapshot);
+    return new Feed({
+      clock,
+      beatMs: viewMs ?? VIEW_MS,
+      view: () => viewOf({ clock, pipeline, exports, correlator, tried: this.#tried, tenants }),
+      history: () => historyOf({ clock, pipeline }),
+      cell: () => pipeline.recent.hour.cell,
     });
   }
 

@@ -8,6 +8,8 @@ import { destinations } from "../export/otlp/config.ts";
 import type { OtlpEncoder } from "../export/otlp/encoder.ts";
 import { createOtlpEncoder } from "../export/otlp/encoder.ts";
 import { agentResource } from "../export/otlp/resource.ts";
+import type { SenderStatus } from "../export/otlp/sender-status.ts";
+import type { Feed } from "../export/page/feed.ts";
 import { PrometheusPages } from "../export/prometheus.ts";
 import { hostIdentity } from "../host/inventory.ts";
 import type { LedgerSnapshot, Nanos } from "../model.ts";
@@ -49,6 +51,8 @@ export interface ExportsOptions {
   readonly durable: Durable;
   readonly spool: Spool;
   readonly life: Pick<AgentLife, "needRestart" | "ready" | "unhealthy" | "degraded" | "status">;
+  /** What people who look are sent. */
+  readonly feed: () => Feed;
 }
 
 /** Everything behind the ledger. */
@@ -85,6 +89,16 @@ export class Exports {
   /** `host:port` of the endpoints, undefined when switched off. */
   get address(): string | undefined {
     return this.#http?.address;
+  }
+
+  /** What was committed last; undefined before the first commit. */
+  get snapshot(): LedgerSnapshot | undefined {
+    return this.#snapshot;
+  }
+
+  /** How each destination stands. */
+  get deliveries(): readonly SenderStatus[] {
+    return this.#deliveries.statuses();
   }
 
   /** Whether anything may be seen from outside yet. */
@@ -138,6 +152,8 @@ export class Exports {
         degraded: () => life.degraded(),
         ready: () => life.ready(),
         status: () => life.status(),
+        feed: this.#options.feed(),
+        page: config.export.prometheus.page,
       });
     }
     this.#cancel = every(clock, config.rates.exportMs, () => this.beat());

@@ -3,6 +3,7 @@
 // at their own pace into bounded buffers; a tick settles what is decidable, meters it and posts it to the ledger.
 
 import { Convenience } from "../meter/figures/ratios.ts";
+import { Recent } from "../meter/figures/recent.ts";
 import type { Nanos, SettledInterval, StateRow } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every, NANOS_PER_MS } from "../platform/clock.ts";
@@ -31,6 +32,8 @@ export class Pipeline {
   readonly #parts: PipelineParts;
   readonly #clock: Clock;
   readonly intake: Intake;
+  /** The last minute and hour, for people who look. */
+  readonly recent = new Recent();
   readonly #cancels = new Set<Cancel>();
   readonly #running = new Map<ServerSource, Cancel | undefined>();
   #gpu: GpuSource | undefined;
@@ -154,6 +157,7 @@ export class Pipeline {
     const { energy } = correlator.status();
     for (const interval of intervals) {
       const money = books.bookInterval(interval, facts);
+      this.recent.addInterval(interval, money);
       pending.booked(interval);
       this.intake.record.recordEnergy(interval, energy);
       this.#holders.follow(interval);

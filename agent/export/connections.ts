@@ -39,6 +39,11 @@ export function holdUntilAnswered(connection: Duplex, response: ServerResponse):
   response.once("close", () => connection.release());
 }
 
+/** Who asks on a connection: an IPv4 address, or the /64 an IPv6 host may pick addresses from. */
+export function callerOf(connection: Duplex): string {
+  return connection instanceof OneAtATime ? connection.caller : "";
+}
+
 /** In the order in which connections have to go: an idle one loses nothing. */
 const STATES = ["idle", "new", "answering"] as const;
 
@@ -92,6 +97,7 @@ class KeptConnections {
 
 /** A connection whose requests are handed on one by one; a body is never waited for, only passed over. */
 class OneAtATime extends Duplex {
+  readonly caller: string;
   readonly #socket: Socket;
   readonly #onState: (state: "idle" | "answering") => void;
   #ahead: Buffer = Buffer.alloc(0);
@@ -103,6 +109,7 @@ class OneAtATime extends Duplex {
   constructor(socket: Socket, onState: (state: "idle" | "answering") => void) {
     super({ allowHalfOpen: true });
     this.#socket = socket;
+    this.caller = networkOf(socket);
     this.#onState = onState;
     socket.on("data", (chunk: Buffer) => {
       this.#ahead = this.#ahead.length === 0 ? chunk : Buffer.concat([this.#ahead, chunk]);

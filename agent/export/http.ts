@@ -1,4 +1,4 @@
-// The agent's own endpoints: /metrics, /-/healthy, /-/ready, /-/status. Loopback unless configured otherwise.
+// The agent's own endpoints: /, /metrics, /-/healthy, /-/ready, /-/status, /-/view. Loopback unless configured otherwise.
 // Everything a peer can make grow is bounded: headers, request time, connections, answers; bodies are not read at all.
 // On loopback a request that names a foreign host is not answered: a web page may point its own name at 127.0.0.1 and
 // have the browser read what only this host should see (DNS rebinding). Probes tell nothing and are always answered.
@@ -14,6 +14,9 @@ import type { Log } from "../platform/log.ts";
 import type { ListenTls } from "../platform/tls.ts";
 import { serveTls } from "../platform/tls.ts";
 import { holdUntilAnswered, keepConnections } from "./connections.ts";
+import { pageDocument, wantsPage } from "./page/document.ts";
+import type { Feed } from "./page/feed.ts";
+import { Streams } from "./page/stream.ts";
 import type { Page } from "./prometheus.ts";
 
 const HEADER_BYTES_MAX = 8 * 1024;
@@ -40,6 +43,10 @@ export interface HttpOptions {
   readonly ready: () => boolean;
   /** Must hold no secrets; bigints are written as strings. */
   readonly status: () => Readonly<Record<string, unknown>>;
+  /** Snapshots for people who look. */
+  readonly feed: Feed;
+  /** Whether / answers a browser with a page. */
+  readonly page: boolean;
 }
 
 /** An open endpoint. */
@@ -128,12 +135,14 @@ class Answers {
   readonly #names: ReadonlySet<string>;
   /** Pages compressed, once for every scraper. */
   readonly #zipped = new WeakMap<Page, Buffer>();
+  readonly #streams: Streams;
   #status: Page | undefined;
 
   constructor(options: HttpOptions) {
     const address = parseHostPort(options.listen, { anyPort: true });
     const listened = isFault(address) ? "" : address.host;
     this.#options = options;
+    this.#streams = new Streams(options.feed);
     this.#isLoopback = /^(127\.|::1$|localhost$)/.test(listened);
     this.#names = new Set(["", "localhost", listened.toLowerCase(), hostname().toLowerCase()]);
   }
@@ -151,7 +160,7 @@ class Answers {
     const { ready } = this.#options;
     const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
     if (!PATHS.has(path)) {
-      plain(response, 404, "not found; try /metrics, /-/healthy, /-/ready or /-/status\n");
+      plain(response, 404, "not found; try /metrics, /-/healthy, /-/ready, /-/status or /-/view\n");
     } else if (request.method !== "GET" && request.method !== "HEAD") {
       response.setHeader("allow", "GET, HEAD");
       plain(response, 405, "only GET and HEAD\n");
@@ -161,8 +170,28 @@ class Answers {
       const hint =
         "ask for it by an address or as localhost; a proxy in front has to send its own Host header";
       plain(response, 421, `this is not ${JSON.stringify(request.headers.host)}: ${hint}\n`);
-    } else if (path === "/") plain(response, 200, "tokenwatt: /metrics /-/healthy /-/ready /-/status\n");
+    } else if (path === "/") this.#root(request, response);
+    else if (path === "/-/view" && Streams.isAsked(request)) this.#stream(request, response);
+    else if (path === "/-/view") this.#send(request, response, this.#options.feed.page());
     else this.#send(request, response, path === "/metrics" ? this.#page(request) : this.#statusPage());
+  }
+
+  /** A browser gets the page, whatever else asks gets a line that names the endpoints. */
+  #root(request: IncomingMessage, response: ServerResponse): void {
+    if (this.#options.page && wantsPage(request.headers.accept)) {
+      const { headers, page } = pageDocument();
+      for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+      this.#send(request, response, page);
+      return;
+    }
+    response.setHeader("vary", "accept");
+    plain(response, 200, "tokenwatt: /metrics /-/healthy /-/ready /-/status /-/view\n");
+  }
+
+  #stream(request: IncomingMessage, response: ServerResponse): void {
+    if (this.#streams.serve(request, response)) return;
+    response.setHeader("retry-after", Streams.full.retrySeconds);
+    plain(response, 503, Streams.full.text);
   }
 
   #health(response: ServerResponse): void {
@@ -215,7 +244,14 @@ class Answers {
   }
 }
 
-const PATHS: ReadonlySet<string> = new Set(["/", "/metrics", "/-/healthy", "/-/ready", "/-/status"]);
+const PATHS: ReadonlySet<string> = new Set([
+  "/",
+  "/metrics",
+  "/-/healthy",
+  "/-/ready",
+  "/-/status",
+  "/-/view",
+]);
 
 function acceptsGzip(header: string | string[] | undefined): boolean {
   return String(header ?? "")

@@ -14,6 +14,7 @@ import type { LedgerSnapshot } from "../../agent/model.ts";
 import type { Log } from "../../agent/platform/log.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import { pem } from "../fakes/tls-files.ts";
+import { feedOf } from "./page/feeds.ts";
 
 const open: HttpEndpoint[] = [];
 afterEach(async () => {
@@ -31,6 +32,8 @@ async function serve(rest: Partial<HttpOptions> = {}): Promise<HttpEndpoint> {
     unhealthy: () => undefined,
     ready: () => false,
     status: () => ({ sequence: 3, start: 10n ** 18n }),
+    feed: feedOf(),
+    page: true,
     ...rest,
   });
   open.push(endpoint);

@@ -12,6 +12,7 @@ import { createPageFetcher } from "../../agent/page/fetch.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import { readTls } from "../../agent/platform/tls.ts";
+import { feedOf } from "../export/page/feeds.ts";
 import { pem } from "../fakes/tls-files.ts";
 
 let afterRead: (path: unknown) => void = () => {};
@@ -89,6 +90,8 @@ test("a listener shows its next caller that its files were replaced after it rea
     unhealthy: no,
     ready: no,
     status: no,
+    feed: feedOf(),
+    page: true,
   });
   closing.push(close);
   const port = Number(address.split(":")[1]);

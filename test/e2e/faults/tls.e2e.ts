@@ -14,6 +14,7 @@ import { silentLog } from "../../../agent/platform/log.ts";
 import { tokenCounters } from "../../../agent/servers/token-counters/index.ts";
 import { serveTokenCounters } from "../../../agent/servers/token-counters/server.ts";
 import type { PushServerSource } from "../../../agent/source.ts";
+import { feedOf } from "../../export/page/feeds.ts";
 import { startCollector } from "../../fakes/otlp-collector.ts";
 import type { ReceiverKind } from "../../fakes/receivers.ts";
 import { openStream, receiverKinds, runReceiver, send } from "../../fakes/receivers.ts";
@@ -116,6 +117,8 @@ describe.skipIf(!installed)("the agent's endpoints over TLS", () => {
       unhealthy: () => undefined,
       ready: () => true,
       status: () => ({}),
+      feed: feedOf(),
+      page: true,
     });
     const ask = (name: string | undefined, trust: string): Promise<number | string> =>
       new Promise((resolve) => {
@@ -146,6 +149,8 @@ describe.skipIf(!installed)("the agent's endpoints over TLS", () => {
       unhealthy: () => undefined,
       ready: () => true,
       status: () => ({}),
+      feed: feedOf(),
+      page: true,
     };
     await expect(serveHttp({ listen: "127.0.0.1:0", log: silentLog, tls, ...never })).rejects.toThrow(
       /Cannot listen on .* with TLS: .*nonexistent/,

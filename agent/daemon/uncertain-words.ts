@@ -1,0 +1,42 @@
+// What the agent is not sure of in the last minute, in words: every assumption that seconds or joules rest on
+// (METERING.md 1.5), how much rests on it and what would make it better.
+import type { ViewUncertain } from "../export/page/view.ts";
+import type { RecentLink } from "../meter/figures/recent.ts";
+import type { GpuInfo, UncertainReason } from "../model.ts";
+
+const WORDS: Readonly<Record<UncertainReason, string>> = {
+  coarse_windows:
+    "GPU readings are too far apart to show when work began and ended: read the GPU through NVML",
+  cached_page: "the server's page is older than the poll: its counters stand for an earlier instant",
+  busy_share: "requests shorter than a GPU reading: their time is the busy share of the reading",
+  half_of_work: "a server and somebody else may both have worked: half of it is counted",
+  unexplained_work: "work with a request in flight and no sign of progress",
+  floor_assumed: "the power of holding this GPU idle was not measured yet: 18 % of its limit is assumed",
+  token_share: "energy is shared by tokens: the driver gives no share per process",
+  equal_share: "energy is shared equally: the driver gives no share per process, and no tokens tell",
+  partial_counters: "counters are read through a part of their series",
+};
+
+/** The assumptions of the last minute, the weightiest first. */
+export function uncertainOf(
+  links: readonly RecentLink[],
+  gpus: ReadonlyMap<string, GpuInfo>,
+): readonly ViewUncertain[] {
+  const unsure = links.filter(({ what }) => what === "uncertain");
+  const groups = Map.groupBy(unsure, ({ name }) => JSON.stringify(name));
+  return [...groups.values()]
+    .map((group): ViewUncertain => {
+      const [reason = "", server] = group[0]?.name ?? [];
+      const seconds = group.reduce((sum, one) => sum + one.seconds, 0);
+      const whole = group.reduce((sum, one) => sum + one.ofSeconds, 0);
+      return {
+        reason,
+        says: WORDS[reason as UncertainReason] ?? reason,
+        seconds: Math.round(10 * seconds) / 10,
+        share: whole > 0 ? Math.round(1000 * Math.min(1, seconds / whole)) / 1000 : 0,
+        gpus: group.flatMap(({ gpu }) => gpus.get(gpu)?.index ?? []).sort((a, b) => a - b),
+        server: server ?? null,
+      };
+    })
+    .sort((a, b) => b.seconds - a.seconds);
+}

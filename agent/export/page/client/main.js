@@ -1,0 +1,267 @@
+// The page: takes the stream of `/-/view` and draws what it says. It asks nothing else of anybody.
+import { activeShare, drawCurve, drawLane, laneSummary } from "./chart.js";
+import {
+  byId,
+  compact,
+  counted,
+  duration,
+  energy,
+  figure,
+  make,
+  money,
+  number,
+  percent,
+  stateClass,
+  stateLabel,
+  unit,
+  withCode,
+} from "./format.js";
+import { destinationColumns, drawTable, gpuColumns, serverColumns, tenantColumns } from "./tables.js";
+
+/** Nothing for this long, and what is shown is said to be old. */
+const STALE_MS = 10_000;
+const shown = { view: null, history: null, at: 0, isPaused: false };
+
+const drawAdvice = ({ advice, durable }) => {
+  const cards = advice.map(({ id, remedy, seen, subject, verdict }) =>
+    make(
+      "div",
+      { class: `card ${verdict}` },
+      make(
+        "p",
+        {},
+        make("b", { class: "word" }, verdict === "fail" ? "failure" : "warning"),
+        subject === null ? "" : make("b", {}, `${subject}: `),
+        seen,
+      ),
+      make(
+        "p",
+        { class: "quiet" },
+        ...(remedy === null ? [] : withCode(remedy)),
+        " (",
+        make("code", {}, id),
+        ")",
+      ),
+    ),
+  );
+  const forgets = durable ? "" : " Nothing is kept on disk: totals begin again with the agent.";
+  const fine = make(
+    "p",
+    { class: "none" },
+    ...withCode(`Nothing that the agent itself can tell; \`tokenwatt doctor\` looks from outside.${forgets}`),
+  );
+  byId("advice").replaceChildren(...(cards.length === 0 ? [fine] : cards));
+};
+
+const drawTiles = ({ currency, gpus, whole, window_seconds: covered }) => {
+  const seconds = whole.state_seconds;
+  const held = seconds.token_active + seconds.stalled + seconds.parked;
+  const tiles = [
+    [
+      "tokens per second",
+      number(whole.tokens_per_second),
+      `output ${number(whole.output_tokens_per_second)}`,
+    ],
+    ["tokens per joule", figure(whole.tokens_per_joule), "of held time"],
+    ["tokens per GPU-hour", compact(whole.tokens_per_gpu_hour), "of held time"],
+    [
+      "token-active share",
+      percent(whole.token_active_utilization),
+      `of ${duration(held)} held; capacity not known`,
+    ],
+    ["power", unit(whole.power_watts, "W"), counted(gpus.length, "GPU")],
+    [
+      "cost per hour",
+      money(whole.cost_per_hour, currency),
+      currency === null ? "no price is configured" : `last ${Math.round(covered)} s`,
+    ],
+  ];
+  byId("tiles").replaceChildren(
+    ...tiles.map(([name, value, note]) =>
+      make(
+        "li",
+        {},
+        make("span", { class: "quiet" }, name),
+        make("b", {}, value),
+        make("span", { class: "quiet" }, note),
+      ),
+    ),
+  );
+};
+
+const drawStates = ({ cell_seconds: cell, gpus }) => {
+  const lanes = gpus.map(({ cells, index, name }) => {
+    const label = `GPU ${index} ${name.replace(/^NVIDIA /, "")}`;
+    const canvas = make("canvas", { role: "img", "aria-label": laneSummary(label, cells) });
+    const lane = make(
+      "div",
+      { class: "lane" },
+      make("span", { title: label }, label),
+      canvas,
+      make("b", { title: "token active" }, percent(activeShare(cells))),
+    );
+    return { lane, draw: () => drawLane(canvas, cells) };
+  });
+  const minutes = Math.round(((gpus[0]?.cells.length ?? 120) * cell) / 60);
+  const axis = make(
+    "div",
+    { class: "axis quiet", "aria-hidden": "true" },
+    ...[1, 0.75, 0.5, 0.25].map((part) => make("span", {}, `-${Math.round(minutes * part)} min`)),
+    make("span", {}, "now"),
+  );
+  byId("states").replaceChildren(
+    ...(lanes.length === 0
+      ? [make("p", { class: "none" }, "No GPU is read.")]
+      : [...lanes.map(({ lane }) => lane), axis]),
+  );
+  for (const { draw } of lanes) draw();
+};
+
+const drawEnergy = ({ joules }) => {
+  const all = [...STATES.order, "unattributed"]
+    .map((state) => [state, joules[state]])
+    .filter(([, value]) => value > 0);
+  const whole = all.reduce((sum, [, value]) => sum + value, 0);
+  if (whole === 0)
+    return byId("energy").replaceChildren(make("p", { class: "none" }, "No joule was counted yet."));
+  const rows = all.flatMap(([state, value]) => {
+    const bar = make("div", { class: `bar ${stateClass(state)}` });
+    bar.style.width = `${(100 * value) / whole}%`;
+    return [
+      make("dt", {}, stateLabel(state)),
+      make("dd", {}, bar),
+      make("dd", { class: "value" }, `${energy(value)}, ${percent(value / whole)}`),
+    ];
+  });
+  return byId("energy").replaceChildren(make("dl", { class: "bars" }, ...rows));
+};
+
+const drawUnsure = ({ gpus, uncertain }) => {
+  const lines = uncertain.map(({ gpus: on, says, seconds, server, share }) => {
+    const where = on.length === gpus.length && on.length > 1 ? "all GPUs" : `GPU ${on.join(", ")}`;
+    return make(
+      "div",
+      { class: "card" },
+      make("b", {}, `${percent(share)} `),
+      `of ${where}${server === null ? "" : `, ${server}`} (${number(seconds, 1)} s): ${says}`,
+    );
+  });
+  byId("unsure").replaceChildren(
+    ...(lines.length === 0
+      ? [make("p", { class: "none" }, "Nothing: every second and joule was measured.")]
+      : lines),
+  );
+};
+
+const drawTables = () => {
+  const { view } = shown;
+  if (view === null) return;
+  drawTable("gpus", gpuColumns, view.gpus, "No GPU is read.", drawTables);
+  drawTable(
+    "servers",
+    serverColumns(view),
+    view.servers,
+    "No server is configured, and none was found.",
+    drawTables,
+  );
+  byId("tenants-section").hidden = view.tenants === null || view.tenants.length === 0;
+  drawTable("tenants", tenantColumns(view), view.tenants ?? [], "", drawTables);
+  drawTable(
+    "out",
+    destinationColumns,
+    view.destinations,
+    "Telemetry is sent nowhere: export.otlp.endpoint is off.",
+    drawTables,
+  );
+};
+
+const drawView = () => {
+  const { view } = shown;
+  if (view === null) return;
+  document.title = `${view.host} - tokenwatt`;
+  byId("host").textContent = view.host;
+  byId("facts").textContent =
+    `${counted(view.gpus.length, "GPU")}, ${counted(view.servers.length, "server")}, ${number(view.series)} series, up ${duration(view.uptime_seconds)}, version ${view.version}`;
+  drawAdvice(view);
+  drawTiles(view);
+  drawTables();
+  drawUnsure(view);
+};
+
+const drawHistory = () => {
+  const { history } = shown;
+  if (history === null) return;
+  const along = { cellSeconds: history.cell_seconds, untilMs: history.until_unix_ms };
+  drawStates(history);
+  drawCurve("tps", history.tokens_per_second, { ...along, unit: "tok/s" });
+  drawCurve("tpj", history.tokens_per_joule, { ...along, unit: "tok/J" });
+  drawEnergy(history);
+};
+
+const say = (text, kind) => {
+  const pill = byId("live");
+  if (pill.textContent !== text) pill.textContent = text;
+  pill.className = `pill ${kind}`;
+};
+
+const follow = () => {
+  const source = new EventSource("/-/view");
+  const take = (kind, draw) => (event) => {
+    shown.at = Date.now();
+    if (shown.isPaused) return;
+    shown[kind] = JSON.parse(event.data);
+    draw();
+    say("live", "live");
+  };
+  source.addEventListener("view", take("view", drawView));
+  source.addEventListener("history", take("history", drawHistory));
+  source.addEventListener("error", () => {
+    say("the agent does not answer", "lost");
+    // A refused stream is not tried again by the browser itself.
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, STALE_MS);
+  });
+};
+
+const legend = STATES.order.map((state) =>
+  make(
+    "li",
+    { title: STATES.looks[state].meaning },
+    make("i", { class: stateClass(state), "aria-hidden": "true" }),
+    stateLabel(state),
+  ),
+);
+byId("legend").replaceChildren(...legend);
+
+byId("pause").addEventListener("click", () => {
+  shown.isPaused = !shown.isPaused;
+  byId("pause").setAttribute("aria-pressed", String(shown.isPaused));
+  say(shown.isPaused ? "paused" : "live", shown.isPaused ? "" : "live");
+});
+
+const darkness = matchMedia("(prefers-color-scheme: dark)");
+let isDark = darkness.matches;
+const setTheme = (dark) => {
+  isDark = dark;
+  document.documentElement.style.colorScheme = dark ? "dark" : "light";
+  byId("theme").textContent = dark ? "Light" : "Dark";
+  drawView();
+  drawHistory();
+};
+byId("theme").addEventListener("click", () => setTheme(!isDark));
+darkness.addEventListener("change", ({ matches }) => setTheme(matches));
+setTheme(isDark);
+
+let width = window.innerWidth;
+window.addEventListener("resize", () => {
+  if (window.innerWidth === width) return;
+  width = window.innerWidth;
+  drawHistory();
+  drawTables();
+});
+
+setInterval(() => {
+  if (!shown.isPaused && shown.view !== null && Date.now() - shown.at > STALE_MS)
+    say(`old: nothing for ${duration((Date.now() - shown.at) / 1000)}`, "lost");
+}, 1000);
+
+follow();
