@@ -75,7 +75,7 @@ export class RecordKeeper {
       void: kind === "void",
     });
     if (kind !== "conflict") return;
-    const dimensions = { "tokenwatt.source": `server:${server}`, reason: "conflict" };
+    const dimensions = { "tokenwatt.source": `server:${server}`, "tokenwatt.reason": "conflict" };
     this.#books.ledger.bookPostings([{ metric: "tokenwatt.dropped", dimensions, amount: 1 }], at);
   }
 

@@ -13,7 +13,7 @@ import { memorySpool } from "../store/spool/memory-spool.ts";
 import { openSegmentSpool } from "../store/spool/segment-spool.ts";
 import type { Spool } from "../store/spool/spool.ts";
 import { stateRemedy } from "../store/state-folder.ts";
-import { underPresentNames } from "./present-names.ts";
+import { underPresentAttributes, underPresentNames } from "./present-names.ts";
 
 const MOVE_MS_MAX = 600_000;
 const SPOOL_KEY = '["spool"]';
@@ -73,7 +73,11 @@ export async function openDurable(config: Config, log: Log): Promise<Durable> {
   }
   return {
     store,
-    restored: restored && { ...restored, state: underPresentNames(restored.state) },
+    restored: restored && {
+      ...restored,
+      state: underPresentNames(restored.state),
+      series: underPresentAttributes(restored.series),
+    },
     agentId,
     outdated: outdatedBy(copiedAt, restored),
     openSpool: (destinations) => openSpool(config, log, destinations, store),

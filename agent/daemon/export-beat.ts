@@ -11,6 +11,8 @@ import { agentResource } from "../export/otlp/resource.ts";
 import type { SenderStatus } from "../export/otlp/sender-status.ts";
 import type { Feed } from "../export/page/feed.ts";
 import { PrometheusPages } from "../export/prometheus.ts";
+import type { SelfReading, SelfStats } from "../export/self/points.ts";
+import { readSelf } from "../export/self/points.ts";
 import { hostIdentity } from "../host/inventory.ts";
 import type { LedgerSnapshot, Nanos } from "../model.ts";
 import { BUCKET_NANOS } from "../model.ts";
@@ -30,7 +32,7 @@ import type { Durable } from "./durable-state.ts";
 import { spoolRows } from "./durable-state.ts";
 import type { AgentLife } from "./life.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { SelfReport, selfStats } from "./self-report.ts";
+import { LoopDelay, SelfReport, selfStats } from "./self-report.ts";
 
 /** Commits that fail for less are a passing fault. */
 const STUCK_MS = 120_000;
@@ -63,6 +65,8 @@ export class Exports {
   #encoder: OtlpEncoder | undefined;
   #http: HttpEndpoint | undefined;
   #self: SelfReport | undefined;
+  readonly #loopDelay = new LoopDelay();
+  #loopDelaySeconds: number | undefined;
   #snapshot: LedgerSnapshot | undefined;
   #cancel: Cancel = () => {};
   #committing: Promise<void> = Promise.resolve();
@@ -176,8 +180,10 @@ export class Exports {
       configured: config.resource,
       version: programVersion(),
     });
-    this.#pages = new PrometheusPages(resource, config.export.prometheus);
-    this.#encoder = createOtlpEncoder({ resource, version: programVersion() });
+    const version = programVersion();
+    const read = (): SelfReading => readSelf(this.#selfStats(), clock.unixNanos(clock.now()));
+    this.#pages = new PrometheusPages(resource, config.export.prometheus, read);
+    this.#encoder = createOtlpEncoder({ resource, version });
     for (const sender of this.#deliveries.senders) sender.start();
     this.#self = new SelfReport({
       clock,
@@ -185,16 +191,24 @@ export class Exports {
       destination: destinations(config.export.otlp)[0],
       resource,
       intervalMs: config.rates.exportMs,
-      stats: () =>
-        selfStats(
-          this.#deliveries.statuses(),
-          this.#spool.status(),
-          this.#deliveries.deadLetters,
-          pipeline.intake.health,
-          { gpu: Number(pipeline.gpu?.status()["restarts"] ?? 0) },
-          this.#stored?.head,
-        ),
+      version,
+      read,
     });
+  }
+
+  #selfStats(): SelfStats {
+    const { pipeline } = this.#options;
+    const restarts = { gpu: Number(pipeline.gpu?.status()["restarts"] ?? 0) };
+    const { deadLetters } = this.#deliveries;
+    return selfStats(
+      this.#deliveries.statuses(),
+      this.#spool.status(),
+      deadLetters,
+      pipeline.intake.health,
+      restarts,
+      this.#stored?.head,
+      this.#loopDelaySeconds,
+    );
   }
 
   /** One export beat: commit, encode, spool, publish. Beats never overlap. */
@@ -245,6 +259,7 @@ export class Exports {
     }
     await Promise.allSettled(this.#deliveries.senders.map((sender) => sender.stop()));
     await this.#self?.stop();
+    this.#loopDelay.stop();
     await this.#http?.close();
     await this.#spool.close();
     await this.#options.durable.store?.close();
@@ -258,7 +273,7 @@ export class Exports {
       durable: this.#options.durable.store !== undefined,
       ledger: this.#stored ?? null,
       spool: this.#spool.status(),
-      destinations: this.#deliveries.statuses(),
+      destinations: this.#deliveries.statuses().map(({ durations: _, ...status }) => status),
       deadLetters: this.#deliveries.deadLetters,
     };
   }
@@ -281,6 +296,7 @@ export class Exports {
     if (durable.store !== undefined)
       this.#noteStored(await durable.store.commit({ ...batch, state: [...batch.state, ...rows] }));
     if (sequence !== undefined) this.#spool.commit(sequence);
+    this.#loopDelaySeconds = this.#loopDelay.take();
     this.#snapshot = snapshot;
     await this.#noteDelivered();
   }

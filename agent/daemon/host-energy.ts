@@ -78,7 +78,8 @@ export class HostMeter {
     const reading = await power.read();
     if (reading === undefined) return;
     const { at, joules, method, watts } = reading;
-    const dimensions = { [METHOD]: method };
+    // The conventions want a component's id on each hw.* series; a host is one component of itself.
+    const dimensions = { "hw.id": "host", [METHOD]: method };
     if (watts !== undefined) {
       const everyMs = power.intervalMs;
       this.#books.observe({ metric: "hw.host.power", dimensions, value: watts, at, everyMs });

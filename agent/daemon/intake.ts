@@ -343,7 +343,7 @@ export class Intake {
 
   #dropped(source: string, amount: number, reason = "invalid"): void {
     if (amount === 0) return;
-    const dimensions = { "tokenwatt.source": source, reason };
+    const dimensions = { "tokenwatt.source": source, "tokenwatt.reason": reason };
     this.#parts.books.ledger.bookPostings(
       [{ metric: "tokenwatt.dropped", dimensions, amount }],
       this.#parts.clock.now(),

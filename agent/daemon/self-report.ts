@@ -1,10 +1,11 @@
 // The agent's reports about itself: begun a little after the start, because loading the OpenTelemetry SDK takes a tenth of a
-// second and 17 MB, and only where there is a destination.
-
+// second and 17 MB, and only where there is a destination. What they say is on /metrics too.
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { Attributes } from "../export/otlp/attributes.ts";
 import type { Destination } from "../export/otlp/config.ts";
 import type { SenderStatus } from "../export/otlp/sender-status.ts";
-import type { SelfMetrics, SelfStats } from "../export/self/metrics.ts";
+import type { SelfMetrics } from "../export/self/metrics.ts";
+import type { SelfReading, SelfStats } from "../export/self/points.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import type { SpoolStatus } from "../store/spool/spool.ts";
@@ -19,7 +20,8 @@ export interface SelfReportParts {
   readonly destination: Destination | undefined;
   readonly resource: Attributes;
   readonly intervalMs: number;
-  readonly stats: () => SelfStats;
+  readonly version: string;
+  readonly read: () => SelfReading;
 }
 
 /** Reports until stopped; what cannot be loaded is logged and costs nothing else. */
@@ -49,6 +51,26 @@ export class SelfReport {
   }
 }
 
+/** Watches how long the event loop is held up. */
+export class LoopDelay {
+  readonly #delay = monitorEventLoopDelay({ resolution: 20 });
+
+  constructor() {
+    this.#delay.enable();
+  }
+
+  /** Seconds of the longest delay since the last call. */
+  take(): number {
+    const seconds = this.#delay.max / 1e9;
+    this.#delay.reset();
+    return seconds;
+  }
+
+  stop(): void {
+    this.#delay.disable();
+  }
+}
+
 /** The agent's own work as plain numbers: what was shipped, queued, lost, polled and missed since start. */
 export function selfStats(
   senders: readonly SenderStatus[],
@@ -57,6 +79,7 @@ export function selfStats(
   health: SourceHealth,
   restarts: Readonly<Record<string, number>>,
   ledgerHead: SelfStats["ledgerHead"],
+  loopDelaySeconds?: number,
 ): SelfStats {
   const by = (pick: (status: SenderStatus) => number): Record<string, number> =>
     Object.fromEntries(senders.map((status) => [status.destination, pick(status)]));
@@ -64,8 +87,7 @@ export function selfStats(
   return {
     exportedPoints: by((status) => status.sentPoints),
     droppedPoints: Object.fromEntries(senders.map((status) => [status.destination, status.droppedPoints])),
-    exportCalls: by((status) => status.calls),
-    exportSeconds: by((status) => status.exportSeconds),
+    exportDurations: Object.fromEntries(senders.map((status) => [status.destination, status.durations])),
     retries: by((status) => status.retries),
     queuedRecords: spool.records,
     queuedBytes: spool.bytes,
@@ -73,6 +95,7 @@ export function selfStats(
     unsentSeconds: by((status) => status.unsentSeconds),
     deadLetters,
     ledgerHead,
+    loopDelaySeconds,
     polls: Object.fromEntries(sources.map(([source, one]) => [source, one.reads])),
     pollSeconds: Object.fromEntries(sources.map(([source, one]) => [source, one.readNanos / 1e9])),
     gaps: Object.fromEntries(sources.map(([source, one]) => [source, one.failures])),

@@ -7,6 +7,7 @@ import { inUnit } from "./metrics/metric.ts";
 import { findMetric } from "./metrics/metrics.ts";
 import { prometheusLabel, prometheusName, prometheusUnit } from "./metrics/prometheus-names.ts";
 import type { Attributes } from "./otlp/attributes.ts";
+import type { SelfPoint, SelfReading } from "./self/points.ts";
 
 /** The two dialects of Prometheus text that are served. */
 export type TextFormat = "prometheus" | "openmetrics";
@@ -21,8 +22,8 @@ const COMMON_LABELS = ["host.name", "k8s.node.name", "k8s.cluster.name"];
 
 /** Writes snapshots; keeps the label text of each series between them. */
 export interface PrometheusWriter {
-  /** The whole page. */
-  write(snapshot: LedgerSnapshot, format: TextFormat): string;
+  /** The whole page; `own`: what the agent says of itself. */
+  write(snapshot: LedgerSnapshot, format: TextFormat, own?: SelfReading): string;
 }
 
 /** A writer for one resource. Exported for its test: snapshots of every kind. */
@@ -40,17 +41,28 @@ export function createPrometheusWriter(resource: Attributes): PrometheusWriter {
     return labels;
   };
   return {
-    write(snapshot, format) {
+    write(snapshot, format, own) {
       if (cache.size > 2 * snapshot.points.length) cache.clear();
       const lines: string[] = [targetInfo(resource, format)];
       for (const [name, points] of Map.groupBy(snapshot.points, (point) => point.metric)) {
         const metric = findMetric(name);
         if (metric !== undefined) writeFamily(lines, metric, points, format, labelsOf);
       }
+      const ownLabels = ({ dimensions }: LedgerPoint): string => labelText({ ...common, ...dimensions });
+      for (const [metric, points] of Map.groupBy(own?.points ?? [], (point) => point.metric)) {
+        const like = points.map((point) => ledgerPoint(point, own as SelfReading));
+        writeFamily(lines, metric, like, format, ownLabels);
+      }
       if (format === "openmetrics") lines.push("# EOF\n");
       return lines.join("");
     },
   };
+}
+
+/** A point of the agent's own like one of the ledger. */
+function ledgerPoint({ attributes, metric, value }: SelfPoint, { start, time }: SelfReading): LedgerPoint {
+  const about = { series: -1, metric: metric.name, dimensions: attributes };
+  return { ...about, value, start, time, isNew: false, ended: false };
 }
 
 /** A page as an HTTP answer. */
@@ -63,12 +75,18 @@ export interface Page {
 export class PrometheusPages {
   readonly #writer: PrometheusWriter;
   readonly #withTenants: boolean;
+  readonly #own: () => SelfReading | undefined;
   readonly #pages = new Map<TextFormat, Page>();
   #snapshot: LedgerSnapshot | undefined;
 
-  constructor(resource: Attributes, options: { readonly tenants: boolean }) {
+  constructor(
+    resource: Attributes,
+    options: { readonly tenants: boolean },
+    own: () => SelfReading | undefined = () => undefined,
+  ) {
     this.#writer = createPrometheusWriter(resource);
     this.#withTenants = options.tenants;
+    this.#own = own;
   }
 
   /** The page of a snapshot in the format the scraper accepts; before the first commit only `target_info`. */
@@ -79,7 +97,10 @@ export class PrometheusPages {
     const known = this.#pages.get(format);
     if (known !== undefined) return known;
     const shown = (this.#withTenants ? snapshot : withoutTenants(snapshot)) ?? EMPTY;
-    const page = { type: CONTENT_TYPES[format], bytes: Buffer.from(this.#writer.write(shown, format)) };
+    const page = {
+      type: CONTENT_TYPES[format],
+      bytes: Buffer.from(this.#writer.write(shown, format, this.#own())),
+    };
     this.#pages.set(format, page);
     return page;
   }

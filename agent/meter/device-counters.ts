@@ -4,7 +4,7 @@
 // again from zero, and its new value counts (energy excepted: a fall there is left to the correlator's judgement, METERING.md 7).
 import type { Dimensions, GpuInfo, GpuSample, Nanos, Posting } from "../model.ts";
 import { increment } from "./counters/increments.ts";
-import { gpuDimensions } from "./gauges.ts";
+import { gpuDimensions, gpuHardware } from "./gauges.ts";
 
 const COUNTERS_MAX = 20_000;
 /** Bytes moved, by link and direction as seen from the GPU. */
@@ -23,7 +23,7 @@ export class DeviceCounters {
   countSample(info: GpuInfo, sample: GpuSample): readonly Posting[] {
     const postings: Posting[] = [];
     const gpu = gpuDimensions(info);
-    const hardware = { ...gpu, "hw.type": "gpu" };
+    const hardware = gpuHardware(info);
     const add = (
       metric: string,
       dimensions: Dimensions,
@@ -40,7 +40,7 @@ export class DeviceCounters {
     }
     for (const [reason, seconds] of Object.entries(sample.throttleSeconds ?? {})) {
       const nanos = seconds === undefined ? undefined : seconds * 1e9;
-      add("tokenwatt.gpu.throttle_time", { ...gpu, reason }, reason, nanos);
+      add("tokenwatt.gpu.throttle_time", { ...gpu, "tokenwatt.reason": reason }, reason, nanos);
     }
     for (const [name, [link, direction]] of Object.entries(TRAFFIC)) {
       const bytes = sample.trafficBytes?.[name as keyof typeof TRAFFIC];
@@ -51,7 +51,7 @@ export class DeviceCounters {
       // The source counts from zero, so the first value is already a movement.
       const key = `${info.uuid} tokenwatt.gpu.xid_events ${code}`;
       if (!this.#last.has(key)) this.#remember(key, 0);
-      add("tokenwatt.gpu.xid_events", { ...gpu, code }, code, events);
+      add("tokenwatt.gpu.xid_events", { ...gpu, "tokenwatt.xid.code": code }, code, events);
     }
     return postings;
   }
@@ -92,7 +92,7 @@ export class GapTimes {
   #book(source: string, at: Nanos): readonly Posting[] {
     const since = this.#since.get(source);
     if (since === undefined || at <= since.at) return [];
-    const dimensions = { "tokenwatt.source": source, reason: reasonClass(since.reason) };
+    const dimensions = { "tokenwatt.source": source, "tokenwatt.reason": reasonClass(since.reason) };
     return [{ metric: "tokenwatt.gap_time", dimensions, amount: Math.round(at - since.at) }];
   }
 }

@@ -7,6 +7,7 @@ import type { Dimensions, Gauge, GpuInfo, GpuSample, ServerInfo, TokenSample } f
 interface GpuSets {
   readonly plain: Dimensions;
   readonly hardware: Dimensions;
+  readonly general: Dimensions;
   readonly encoder: Dimensions;
   readonly decoder: Dimensions;
   readonly ok: Dimensions;
@@ -24,16 +25,18 @@ function setsOf(info: GpuInfo): GpuSets {
     "hw.model": info.name,
     ...(info.parent === undefined ? {} : { "hw.parent": info.parent }),
   };
-  const hardware = { ...plain, "hw.type": "gpu" };
+  // Every backend is NVIDIA's.
+  const hardware = { ...plain, "hw.type": "gpu", "hw.vendor": "NVIDIA" };
   const [ok, failed] = [
     { ...hardware, "hw.state": "ok" },
     { ...hardware, "hw.state": "failed" },
   ];
-  const [encoder, decoder] = [
+  const [general, encoder, decoder] = [
+    { ...hardware, "hw.gpu.task": "general" },
     { ...hardware, "hw.gpu.task": "encoder" },
     { ...hardware, "hw.gpu.task": "decoder" },
   ];
-  const sets = { plain, hardware, encoder, decoder, ok, failed };
+  const sets = { plain, hardware, general, encoder, decoder, ok, failed };
   gpuSets.set(info, sets);
   return sets;
 }
@@ -43,9 +46,14 @@ export function gpuDimensions(info: GpuInfo): Dimensions {
   return setsOf(info).plain;
 }
 
+/** The attributes of the `hw.*` series of a GPU: those of all its series, type and vendor. */
+export function gpuHardware(info: GpuInfo): Dimensions {
+  return setsOf(info).hardware;
+}
+
 /** Gauges of one GPU reading; a value the reading lacks gives no gauge. */
 export function gpuGauges(info: GpuInfo, sample: GpuSample, everyMs: number): readonly Gauge[] {
-  const { decoder, encoder, hardware, plain: dimensions } = setsOf(info);
+  const { decoder, encoder, general, hardware, plain: dimensions } = setsOf(info);
   const gauges: Gauge[] = [];
   const add = (metric: string, value: number | undefined, keys: Dimensions): void => {
     if (value !== undefined && Number.isFinite(value)) {
@@ -54,7 +62,7 @@ export function gpuGauges(info: GpuInfo, sample: GpuSample, everyMs: number): re
   };
   const used = sample.memoryUsedBytes;
   const total = info.memoryTotalBytes;
-  add("hw.gpu.utilization", sample.utilizationRatio ?? sample.utilizationRing?.at(-1)?.value, hardware);
+  add("hw.gpu.utilization", sample.utilizationRatio ?? sample.utilizationRing?.at(-1)?.value, general);
   add("hw.gpu.utilization", sample.encoderRatio, encoder);
   add("hw.gpu.utilization", sample.decoderRatio, decoder);
   add("hw.gpu.memory.usage", used, hardware);
@@ -72,10 +80,10 @@ export function gpuGauges(info: GpuInfo, sample: GpuSample, everyMs: number): re
   return gauges;
 }
 
-/** `tokenwatt.gpu.energy_counter_ratio`: what the energy counter moved over what power integrates to. */
+/** `tokenwatt.gpu.energy_counter.agreement`: what the energy counter moved over what power integrates to. */
 export function counterRatioGauge(info: GpuInfo, ratio: number, at: number): Gauge {
   return {
-    metric: "tokenwatt.gpu.energy_counter_ratio",
+    metric: "tokenwatt.gpu.energy_counter.agreement",
     dimensions: gpuDimensions(info),
     value: ratio,
     at,
@@ -109,6 +117,7 @@ export function gpuInfoGauge(info: GpuInfo, at: number, everyMs: number): Gauge 
     dimensions: {
       ...gpuDimensions(info),
       "hw.name": String(info.index),
+      "hw.vendor": "NVIDIA",
       ...text("hw.driver_version", info.driverVersion),
       ...text("tokenwatt.gpu.pci", info.pciBusId),
       ...text("tokenwatt.gpu.mig_profile", info.migProfile),

@@ -200,7 +200,7 @@ export class Meter {
       this.#add("tokenwatt.gpu.energy", energy, gpu.millijoules[state], limit);
     }
     this.#add("tokenwatt.gpu.busy_time", board, gpu.busyNanos);
-    const rejected = { ...board, reason: "impossible" };
+    const rejected = { ...board, "tokenwatt.reason": "impossible" };
     this.#add("tokenwatt.rejected_energy", rejected, gpu.rejectedMillijoules);
     for (const resident of gpu.residents) this.#resident(resident, board, limit);
     this.#posted.push(...this.holders.postings(gpu, info));
@@ -247,7 +247,7 @@ export class Meter {
       this.#posted.push({ metric: "tokenwatt.tokens", dimensions, kept, amount });
       if (price !== undefined) this.#billing.earn(price, payer, kind, amount, {});
       if (reason === undefined) continue;
-      const unmatched = this.#intern({ ...server, ...named, reason });
+      const unmatched = this.#intern({ ...server, ...named, "tokenwatt.reason": reason });
       const product = this.#intern({ ...unmatched, ...hardware, ...limit });
       this.#posted.push({
         metric: "tokenwatt.unmatched_tokens",

@@ -146,12 +146,12 @@ const sre: Dashboard = {
       unit: "short",
       queries: [
         {
-          expr: `sum by (host_name, hw_id, code) (increase(${seriesName("tokenwatt.gpu.xid_events")}${host}[${R}]))`,
-          legend: "XID {{code}} {{host_name}} {{hw_id}}",
+          expr: `sum by (host_name, hw_id, tokenwatt_xid_code) (increase(${seriesName("tokenwatt.gpu.xid_events")}${host}[${R}]))`,
+          legend: "XID {{tokenwatt_xid_code}} {{host_name}} {{hw_id}}",
         },
         {
-          expr: `sum by (host_name, reason) (rate(${seriesName("tokenwatt.gpu.throttle_time")}${host}[${R}]))`,
-          legend: "throttled {{reason}} {{host_name}}",
+          expr: `sum by (host_name, tokenwatt_reason) (rate(${seriesName("tokenwatt.gpu.throttle_time")}${host}[${R}]))`,
+          legend: "throttled {{tokenwatt_reason}} {{host_name}}",
         },
         {
           expr: `sum by (host_name, tokenwatt_source) (rate(${seriesName("tokenwatt.gap_time")}${host}[${R}]))`,
@@ -191,8 +191,14 @@ const sre: Dashboard = {
       type: "timeseries",
       unit: "bytes",
       queries: [
-        { expr: `sum by (host_name) (tokenwatt_agent_queued_bytes${host})`, legend: "queued {{host_name}}" },
-        { expr: `sum by (host_name) (tokenwatt_agent_memory_bytes${host})`, legend: "memory {{host_name}}" },
+        {
+          expr: `sum by (host_name) (tokenwatt_agent_queue_size_bytes${host})`,
+          legend: "queued {{host_name}}",
+        },
+        {
+          expr: `sum by (host_name) (process_memory_usage_bytes${at('job=~"(.+/)?tokenwatt"')})`,
+          legend: "memory {{host_name}}",
+        },
       ],
     },
   ],

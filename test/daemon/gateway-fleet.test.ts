@@ -107,7 +107,7 @@ const looked = (fleet: readonly Agent[]): Promise<boolean> =>
   eventually(
     async () => {
       const pages = await Promise.all(fleet.map(linesOf));
-      return pages.every((page) => page.some(({ name }) => name === "tokenwatt_gateway_info_ratio"));
+      return pages.every((page) => page.some(({ name }) => name === "tokenwatt_gateway_info"));
     },
     (all) => all,
   );
@@ -163,9 +163,7 @@ describe("one gateway and three agents", () => {
       ),
     ).toBe(12000);
     const read = async (): Promise<Line[]> =>
-      (await Promise.all(fleet.map(linesOf)))
-        .flat()
-        .filter(({ name }) => name === "tokenwatt_gateway_info_ratio");
+      (await Promise.all(fleet.map(linesOf))).flat().filter(({ name }) => name === "tokenwatt_gateway_info");
     const infos = await eventually(read, (all) => all.length === 3);
     expect(infos.map(({ labels }) => labels["tokenwatt_gateway_run"])).toEqual(
       Array(3).fill("1764000000.25"),

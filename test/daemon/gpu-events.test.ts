@@ -162,6 +162,6 @@ describe("GPUs", () => {
       { why: expect.stringContaining("15 %") },
       { why: expect.stringContaining("agrees") },
     ]);
-    expect(gauges.get("tokenwatt.gpu.energy_counter_ratio")).toBe(1);
+    expect(gauges.get("tokenwatt.gpu.energy_counter.agreement")).toBe(1);
   });
 });

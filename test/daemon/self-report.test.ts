@@ -1,7 +1,8 @@
 // When the agent reports about itself: not at the start, only to somebody, and to the end.
 import { expect, test } from "vitest";
 import { SelfReport } from "../../agent/daemon/self-report.ts";
-import type { SelfStats } from "../../agent/export/self/metrics.ts";
+import type { SelfStats } from "../../agent/export/self/points.ts";
+import { readSelf } from "../../agent/export/self/points.ts";
 import type { Clock } from "../../agent/platform/clock.ts";
 import { virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
@@ -10,8 +11,7 @@ import { startCollector } from "../fakes/otlp-collector.ts";
 const stats = (): SelfStats => ({
   exportedPoints: {},
   droppedPoints: {},
-  exportCalls: {},
-  exportSeconds: {},
+  exportDurations: {},
   retries: {},
   queuedRecords: 0,
   queuedBytes: 0,
@@ -23,7 +23,13 @@ const stats = (): SelfStats => ({
   gaps: {},
   sourceRestarts: {},
 });
-const report = { log: silentLog, resource: {}, intervalMs: 60_000, stats };
+const report = {
+  log: silentLog,
+  resource: {},
+  intervalMs: 60_000,
+  version: "1",
+  read: () => readSelf(stats(), 1_700_000_000_000_000_000n),
+};
 
 function destination(port: number) {
   return {

@@ -31,7 +31,7 @@ describe("namesIn()", () => {
     });
   });
   test("knows the self-metrics under the names a Collector gives them", () => {
-    for (const name of ["tokenwatt_agent_queued_bytes", "tokenwatt_agent_export_retries_total"]) {
+    for (const name of ["tokenwatt_agent_queue_size_bytes", "tokenwatt_agent_export_retries_total"]) {
       expect(knownSeries()).toContain(name);
     }
   });
@@ -141,7 +141,9 @@ describe("alerts", () => {
   });
   test("no XID code has two severities", () => {
     const codes = alerts
-      .flatMap((rule) => [...new Set([...rule.expr.matchAll(/code=~"([^"]+)"/g)].map((one) => one[1]))])
+      .flatMap((rule) => [
+        ...new Set([...rule.expr.matchAll(/tokenwatt_xid_code=~"([^"]+)"/g)].map((one) => one[1])),
+      ])
       .flatMap((list) => (list ?? "").split("|"));
     expect(new Set(codes).size).toBe(codes.length);
     expect(codes).toContain("79");

@@ -2,11 +2,11 @@
 // recorded series. No parser: strings, durations and clauses are cut away, what is left and is no call is a series.
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
-import type { Metric } from "../../agent/export/metrics/metric.ts";
 import { metrics } from "../../agent/export/metrics/metrics.ts";
 import { prometheusLabel, prometheusName } from "../../agent/export/metrics/prometheus-names.ts";
 import { selfMetrics } from "../../agent/export/self/names.ts";
 
+const own = Object.values(selfMetrics);
 const KEYWORDS = /^(and|or|unless|by|on|without|ignoring|group_left|group_right|offset|bool|Inf|NaN)$/;
 const CLAUSE = /\b(by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)/g;
 
@@ -30,17 +30,16 @@ export function namesIn(expression: string): { series: string[]; labels: string[
 
 /** Every series name that exists: of the contract, of the agent's own health, and from outside where we rely on it. */
 export function knownSeries(): Set<string> {
-  const families = metrics.flatMap((metric) => {
+  const families = [...metrics, ...own].flatMap((metric) => {
     const name = prometheusName(metric);
     return metric.kind === "histogram" ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name];
   });
-  return new Set([...families, ...selfMetricNames(), "up", "target_info", "kube_node_labels", "ALERTS"]);
+  return new Set([...families, "up", "target_info", "kube_node_labels", "ALERTS"]);
 }
 
 /** Every label a series of ours may carry, and those Prometheus and kube-state-metrics add. */
 export function knownLabels(): Set<string> {
-  const own = metrics.flatMap((metric) => metric.attributes.map(prometheusLabel));
-  const self = ["tokenwatt_destination", "tokenwatt_source", "reason", "cpu_mode"];
+  const ours = [...metrics, ...own].flatMap((metric) => metric.attributes.map(prometheusLabel));
   const added = [
     "job",
     "instance",
@@ -52,14 +51,7 @@ export function knownLabels(): Set<string> {
     "node",
     "state",
   ];
-  return new Set([...own, ...self, ...added, "label_nvidia_com_gpu_present"]);
-}
-
-/** The agent's own health, under the names a Collector gives it. */
-function selfMetricNames(): string[] {
-  return Object.values(selfMetrics).map(({ name, unit, kind }) =>
-    prometheusName({ name, unit, kind: kind === "gauge" ? "gauge" : "sum" } as Metric),
-  );
+  return new Set([...ours, ...added, "label_nvidia_com_gpu_present"]);
 }
 
 interface RuleFile {

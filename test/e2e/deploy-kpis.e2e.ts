@@ -78,7 +78,7 @@ const counters: readonly Counter[] = [
     input_cached: 1_000_000,
     output: 3_000_000,
   }),
-  ...each("tokenwatt.unmatched_tokens", { ...server, reason: "late" }, "tokenwatt.token.kind", {
+  ...each("tokenwatt.unmatched_tokens", { ...server, "tokenwatt.reason": "late" }, "tokenwatt.token.kind", {
     output: 500_000,
   }),
   { metric: "tokenwatt.model.gpu_time", attributes: { "gen_ai.request.model": "m" }, gain: 3000 },

@@ -52,7 +52,7 @@ const DATA = [
   // Began inside.
   ...rows(
     "tokenwatt.unmatched_tokens",
-    { ...server, "tokenwatt.token.kind": "output", reason: "late" },
+    { ...server, "tokenwatt.token.kind": "output", "tokenwatt.reason": "late" },
     100,
     [
       [100, 0],

@@ -126,8 +126,8 @@ describe.skipIf(noPacking !== undefined)("the packed program", () => {
     });
     try {
       const names = (): Set<string> => new Set(decodeAll(collector.requests).map((point) => point.metric));
-      for (let tries = 0; tries < 300 && !names().has("tokenwatt.agent.memory"); tries++) await sleep(100);
-      expect([...names()]).toContain("tokenwatt.agent.memory");
+      for (let tries = 0; tries < 300 && !names().has("process.memory.usage"); tries++) await sleep(100);
+      expect([...names()]).toContain("process.memory.usage");
       expect([...names()]).toContain("hw.gpu.utilization");
       expect((await daemon.get("/metrics")).body).toMatch(/hw_id="GPU-/);
       // Half a minute after the start each process gives back the pages of Node that only starting needed.

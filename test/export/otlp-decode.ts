@@ -25,6 +25,8 @@ export interface FlatPoint {
 export interface Decoded {
   readonly resource: Readonly<Record<string, unknown>>;
   readonly scope: { readonly name: string; readonly version: string };
+  /** Of resource and scope. */
+  readonly schemas: readonly (string | undefined)[];
   readonly points: readonly FlatPoint[];
 }
 
@@ -36,6 +38,7 @@ export function decode(bytes: Uint8Array): Decoded {
   return {
     resource: attributes(resource?.resource?.attributes ?? []),
     scope: { name: scope?.scope?.name ?? "", version: scope?.scope?.version ?? "" },
+    schemas: [resource?.schemaUrl, scope?.schemaUrl],
     points: (scope?.metrics ?? []).flatMap(flat),
   };
 }

@@ -5,6 +5,9 @@ import { describe, expect, test } from "vitest";
 import { metrics } from "../../agent/export/metrics/metrics.ts";
 import { prometheusLabel, prometheusName } from "../../agent/export/metrics/prometheus-names.ts";
 import { createPrometheusWriter, negotiate, withoutTenants } from "../../agent/export/prometheus.ts";
+import { selfMetrics } from "../../agent/export/self/names.ts";
+import { readSelf } from "../../agent/export/self/points.ts";
+import { fixedStats } from "./self/fixed-stats.ts";
 import { arbitrarySnapshot, point, snapshot, T0 } from "./snapshots.ts";
 
 const resource = {
@@ -17,7 +20,9 @@ const labels = 'host_name="gpu-1",k8s_cluster_name="east",k8s_node_name="node-a"
 
 describe("prometheusName()", () => {
   test("is the golden list", async () => {
-    const list = metrics.map((metric) => `${metric.name} ${prometheusName(metric)}`).join("\n");
+    const list = [...metrics, ...Object.values(selfMetrics)]
+      .map((metric) => `${metric.name} ${prometheusName(metric)}`)
+      .join("\n");
     await expect(`${list}\n`).toMatchFileSnapshot("../fixtures/export/prometheus-names.txt");
   });
 
@@ -48,6 +53,23 @@ describe("createPrometheusWriter()", () => {
     point("tokenwatt.tokens", 2n ** 60n + 1n, { series: 4 }),
     point("tokenwatt.requests", 5n, { series: 5, ended: true }),
   ]);
+
+  test("shows what the agent says of itself behind the rest, every row of its table, from its start", () => {
+    const text = writer.write(snapshot([]), "openmetrics", readSelf(fixedStats, T0));
+    for (const metric of Object.values(selfMetrics)) {
+      const name = prometheusName(metric);
+      expect(text).toMatch(
+        new RegExp(`^${name}${metric.kind === "histogram" ? "_bucket" : ""}\\{.*host_name=`, "m"),
+      );
+    }
+    const to = `${labels},otel_component_name="otlp_grpc_metric_exporter/main",otel_component_type="otlp_grpc_metric_exporter"`;
+    const points = "otel_sdk_exporter_metric_data_point_exported";
+    expect(text).toContain(`${points}_total{${to},tokenwatt_destination="main"} 12\n`);
+    expect(text).toContain(`${points}_total{error_type="partial",${to},tokenwatt_destination="main"} 3\n`);
+    const [, created] = /_points_created\{[^}]*\} (\S+)/.exec(text) ?? [];
+    expect(Number(T0) / 1e9 - Number(created)).toBeCloseTo(process.uptime(), 0);
+    expect(() => parsePrometheus(text)).not.toThrow();
+  });
 
   test("writes format 0.0.4", () => {
     expect(writer.write(given, "prometheus")).toBe(

@@ -31,7 +31,7 @@ export function snapshot(points: readonly LedgerPoint[], rest: Partial<LedgerSna
 }
 
 const arbitraryDimensions = fc.dictionary(
-  fc.constantFrom("hw.id", "tokenwatt.server.id", "tokenwatt.tenant", "reason"),
+  fc.constantFrom("hw.id", "tokenwatt.server.id", "tokenwatt.tenant", "tokenwatt.reason"),
   fc.string({ unit: "grapheme", maxLength: 40 }),
 );
 

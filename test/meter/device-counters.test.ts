@@ -68,7 +68,7 @@ describe("GapTimes", () => {
       ...gaps.succeeded("server:a", 4e9),
       ...gaps.succeeded("server:a", 9e9),
     ];
-    expect(booked.map(({ amount, dimensions }) => [dimensions["reason"], amount])).toEqual([
+    expect(booked.map(({ amount, dimensions }) => [dimensions["tokenwatt.reason"], amount])).toEqual([
       ["unreachable", 2e9],
       ["timeout", 1e9],
     ]);

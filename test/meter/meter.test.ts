@@ -186,7 +186,7 @@ describe("postings() of engines", () => {
     const dark = gpuInterval({ nanos: { ...states, unobserved: 8e8, parked: 2e8 }, residents: [] });
     const blind = meter.meterInterval(interval([moved({ tokens })], { gpus: [dark] }), facts);
     expect(sum(blind, "tokenwatt.unmatched_tokens")).toBe(22);
-    expect(all(blind, "tokenwatt.unmatched_tokens")[0]?.dimensions["reason"]).toBe("unobserved");
+    expect(all(blind, "tokenwatt.unmatched_tokens")[0]?.dimensions["tokenwatt.reason"]).toBe("unobserved");
     expect(all(blind, "tokenwatt.tokens")[0]?.dimensions["hw.model"]).toBe("NVIDIA H100");
   });
   it("books requests by outcome, resets by source and latencies under the names of the conventions", () => {

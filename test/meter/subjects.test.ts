@@ -25,8 +25,8 @@ describe("isSubjectHere()", () => {
     [{ "tokenwatt.gateway.id": "g" }, false],
     [{ "tokenwatt.server.id": "s", "tokenwatt.price.version": "v2" }, true],
     [{ "tokenwatt.server.id": "s", "tokenwatt.price.version": "v1" }, false],
-    [{ "tokenwatt.source": "server:s", reason: "timeout" }, true],
-    [{ "tokenwatt.source": "server:gone", reason: "timeout" }, false],
+    [{ "tokenwatt.source": "server:s", "tokenwatt.reason": "timeout" }, true],
+    [{ "tokenwatt.source": "server:gone", "tokenwatt.reason": "timeout" }, false],
     [{ "tokenwatt.source": "gpu:g" }, true],
   ])("%o: %s", (dimensions, here) => {
     expect(isSubjectHere(dimensions, facts, "v2")).toBe(here);

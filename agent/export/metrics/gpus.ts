@@ -1,7 +1,7 @@
 // Metrics of GPUs and the host: where each second and joule went, and readings under OpenTelemetry's hardware names.
-// hw.*: semantic conventions 1.44, "development"; hw.type is always "gpu" here.
+// hw.*: semantic conventions 1.44, "development"; hw.type is always "gpu", hw.vendor "NVIDIA" here.
 import type { Metric } from "./metric.ts";
-import { count, GPU, gauge, joules, level, money, seconds } from "./rows.ts";
+import { count, GPU, gauge, info, joules, level, money, seconds } from "./rows.ts";
 
 const STATE = "tokenwatt.gpu.state";
 const METHOD = "tokenwatt.method";
@@ -10,7 +10,7 @@ const HOLDER = [
   ...["tokenwatt.holder.kind", "tokenwatt.holder.name", "k8s.namespace.name", "k8s.pod.name"],
   ...["k8s.container.name", "tokenwatt.holder.account", "tokenwatt.holder.user", "hw.model"],
 ] as const;
-const HARDWARE = [...GPU, "hw.type"] as const;
+const HARDWARE = [...GPU, "hw.type", "hw.vendor"] as const;
 const development = { stability: "development" } as const;
 
 /** Rows of the GPU side of METERING.md 5. */
@@ -47,8 +47,8 @@ export const gpuMetrics: readonly Metric[] = [
     [...HOLDER, "tokenwatt.currency"],
     "Cost of those seconds, by who holds the GPU",
   ),
-  joules("hw.host.energy", [METHOD], "Energy of the whole host", development),
-  gauge("hw.host.power", "W", [METHOD], "Power of the whole host", development),
+  joules("hw.host.energy", ["hw.id", METHOD], "Energy of the whole host", development),
+  gauge("hw.host.power", "W", ["hw.id", METHOD], "Power of the whole host", development),
   joules(
     "tokenwatt.facility.energy",
     [METHOD],
@@ -58,7 +58,7 @@ export const gpuMetrics: readonly Metric[] = [
     "hw.gpu.utilization",
     "1",
     [...HARDWARE, "hw.gpu.task"],
-    "Share of the driver's last window with a kernel resident; by hw.gpu.task that of the video encoder and decoder",
+    "Share of the driver's last window in which the GPU was at its task: general = a kernel was resident, else the video encoder or decoder",
     development,
   ),
   {
@@ -104,7 +104,7 @@ export const gpuMetrics: readonly Metric[] = [
     development,
   ),
   gauge(
-    "tokenwatt.gpu.energy_counter_ratio",
+    "tokenwatt.gpu.energy_counter.agreement",
     "1",
     GPU,
     "What the energy counter moved over what power integrates to, in the last minute: 1 where they agree; a counter that " +
@@ -121,13 +121,20 @@ export const gpuMetrics: readonly Metric[] = [
     GPU,
     "Power the board is held to now; changes are on the audit record",
   ),
-  seconds("tokenwatt.gpu.throttle_time", [...GPU, "reason"], "Seconds the clocks were held down, by reason"),
-  count("tokenwatt.gpu.xid_events", "{event}", [...GPU, "code"], "XID errors the driver reported, by code"),
-  gauge(
+  seconds(
+    "tokenwatt.gpu.throttle_time",
+    [...GPU, "tokenwatt.reason"],
+    "Seconds the clocks were held down, by reason",
+  ),
+  count(
+    "tokenwatt.gpu.xid_events",
+    "{event}",
+    [...GPU, "tokenwatt.xid.code"],
+    "XID errors the driver reported, by code",
+  ),
+  info(
     "tokenwatt.gpu.info",
-    "1",
-    [...GPU, "hw.name", "tokenwatt.gpu.pci", "hw.driver_version", "tokenwatt.gpu.mig_profile"],
+    [...GPU, "hw.name", "hw.vendor", "tokenwatt.gpu.pci", "hw.driver_version", "tokenwatt.gpu.mig_profile"],
     "1 per GPU; its attributes describe it",
-    { number: "int" },
   ),
 ];

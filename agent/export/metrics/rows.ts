@@ -1,5 +1,5 @@
 // Short hand for the rows of the metrics table: one function per kind of quantity, and the attribute sets that recur.
-import { genai } from "./genai-names.ts";
+import { genai } from "./conventions.ts";
 import type { LedgerUnit, Metric } from "./metric.ts";
 
 type Rest = Partial<Pick<Metric, "stability" | "number">>;
@@ -66,6 +66,14 @@ export function level(
   rest: Rest = {},
 ): Metric {
   return { ...row("level", "int", name, unit, "one", attributes, description), ...rest };
+}
+
+/**
+ * 1, with attributes that describe what it stands for. As OpenTelemetry carries Prometheus' info metrics: a non-monotonic
+ * sum, because a gauge of unit 1 would be called a ratio there.
+ */
+export function info(name: `${string}.info`, attributes: readonly string[], description: string): Metric {
+  return level(name, "1", attributes, description);
 }
 
 /** A latency distribution; bounds are those of its source. */

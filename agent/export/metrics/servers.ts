@@ -1,7 +1,7 @@
 // Metrics of inference servers, gateways, models and tenants: tokens, requests, their GPU time, energy, money, latency.
-import { genai } from "./genai-names.ts";
+import { genai } from "./conventions.ts";
 import type { Metric } from "./metric.ts";
-import { count, GATEWAY, GPU, gauge, joules, latency, money, SERVER, seconds } from "./rows.ts";
+import { count, GATEWAY, GPU, gauge, info, joules, latency, money, SERVER, seconds } from "./rows.ts";
 
 const KIND = "tokenwatt.token.kind";
 const STATE = "tokenwatt.gpu.state";
@@ -30,7 +30,7 @@ export const serverMetrics: readonly Metric[] = [
   count(
     "tokenwatt.unmatched_tokens",
     "{token}",
-    [...SERVER, KIND, "reason"],
+    [...SERVER, KIND, "tokenwatt.reason"],
     "Subset of tokenwatt.tokens read late or while the GPU was unobserved: efficiency leaves them out, billing does not",
   ),
   count("tokenwatt.billable_tokens", "{token}", [...SERVER, "hw.model"], "Tokens a price applies to"),
@@ -126,16 +126,13 @@ export const serverMetrics: readonly Metric[] = [
   gauge("tokenwatt.server.running", "{request}", SERVER, "Requests in execution", { number: "int" }),
   gauge("tokenwatt.server.waiting", "{request}", SERVER, "Requests waiting", { number: "int" }),
   gauge("tokenwatt.server.kv_cache.utilization", "1", SERVER, "Share of the KV cache in use"),
-  gauge(
+  info(
     "tokenwatt.gateway.info",
-    "1",
     ["tokenwatt.server.id", "tokenwatt.gateway.id", "tokenwatt.gateway.scope", "tokenwatt.gateway.run"],
     "1 per gateway that is read; one run read by two hosts whose scope is not upstreams is counted twice",
-    { number: "int" },
   ),
-  gauge(
+  info(
     "tokenwatt.server.info",
-    "1",
     [
       ...SERVER,
       "tokenwatt.server.type",
@@ -146,7 +143,6 @@ export const serverMetrics: readonly Metric[] = [
       "k8s.pod.name",
     ],
     "1 per known server; its attributes describe it",
-    { number: "int" },
   ),
   gauge(
     "tokenwatt.tokens_per_gpu_hour",

@@ -72,8 +72,12 @@ export interface RequestHead {
   begin(metrics: number, buffer?: Buffer): WireWriter;
 }
 
-/** The head of requests of one resource and scope. */
-export function requestHead(resource: Attributes, scope: { name: string; version: string }): RequestHead {
+/** The head of requests of one resource and scope; both are of the schema, whose URL is field 3 behind their content. */
+export function requestHead(
+  resource: Attributes,
+  scope: { name: string; version: string },
+  schemaUrl: string,
+): RequestHead {
   const attributes = new WireWriter(attributesSize(resource));
   writeAttributes(attributes, 0x0a, resource);
   const resourceField = bytesField(0x0a, attributes.bytes);
@@ -81,10 +85,11 @@ export function requestHead(resource: Attributes, scope: { name: string; version
     0x0a,
     join([stringField(0x0a, scope.name), stringField(0x12, scope.version)]),
   );
-  return rawRequestHead(resourceField, scopeField);
+  const schema = stringField(0x1a, schemaUrl);
+  return rawRequestHead(join([resourceField, schema]), join([scopeField, schema]));
 }
 
-/** The same from fields already encoded, as they were found in a request. */
+/** The same from fields already encoded, schema URLs among them, as they were found in a request. */
 export function rawRequestHead(resourceField: Uint8Array, scopeField: Uint8Array): RequestHead {
   const scoped = (metrics: number): number => scopeField.length + metrics;
   const whole = (metrics: number): number => resourceField.length + fieldSize(scoped(metrics));

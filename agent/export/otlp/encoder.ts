@@ -7,6 +7,7 @@ import type { LedgerPoint, LedgerSnapshot, UnixNanos } from "../../model.ts";
 import type { WireWriter } from "../../platform/protobuf-writer.ts";
 import { fieldSize, join, stringField } from "../../platform/protobuf-writer.ts";
 import type { SpoolEntry } from "../../store/spool/spool.ts";
+import { SCHEMA_URL } from "../metrics/conventions.ts";
 import type { Metric } from "../metrics/metric.ts";
 import { findMetric } from "../metrics/metrics.ts";
 import type { Attributes, RequestHead } from "./attributes.ts";
@@ -67,7 +68,7 @@ interface Piece {
 
 /** An encoder for one resource. */
 export function createOtlpEncoder(options: OtlpEncoderOptions): OtlpEncoder {
-  const head = requestHead(options.resource, { name: "tokenwatt", version: options.version });
+  const head = requestHead(options.resource, { name: "tokenwatt", version: options.version }, SCHEMA_URL);
   const limits = { bytes: options.bytesMax ?? 3_400_000, points: options.pointsMax ?? 8_000 };
   let cache = new Map<number, Prefix>();
   let shared = Buffer.alloc(0);

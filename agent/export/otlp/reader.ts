@@ -6,8 +6,12 @@ import { tagOf, WireError, WireReader, wireTypes } from "../../platform/protobuf
 import { bytesField, join } from "../../platform/protobuf-writer.ts";
 import { rawRequestHead } from "./attributes.ts";
 
+/** Field of the schema's URL, of resource and scope alike. */
+const SCHEMA_URL = 3;
+
 /** What follows the points of a request apart from them: the parts to rebuild it from. */
 export interface RawMetric {
+  /** Resource, scope: the fields around what they hold, with their schema's URL. */
   readonly resource: Uint8Array;
   readonly scope: Uint8Array;
   readonly name: string;
@@ -36,9 +40,9 @@ export interface RawPoint {
 /** Calls `visit` for each data point. Throws WireError on malformed bytes; points before them were visited. */
 export function readRequest(bytes: Uint8Array, visit: (point: RawPoint) => void): void {
   for (const resourceMetrics of fieldsOf(bytes, 1)) {
-    const resource = join(rawFields(resourceMetrics, 1));
+    const resource = join([...rawFields(resourceMetrics, 1), ...rawFields(resourceMetrics, SCHEMA_URL)]);
     for (const scopeMetrics of fieldsOf(resourceMetrics, 2)) {
-      const scope = join(rawFields(scopeMetrics, 1));
+      const scope = join([...rawFields(scopeMetrics, 1), ...rawFields(scopeMetrics, SCHEMA_URL)]);
       for (const metric of fieldsOf(scopeMetrics, 2)) readMetric(metric, resource, scope, visit);
     }
   }

@@ -1,4 +1,5 @@
 // What a sender says of itself.
+import type { Histogram } from "../../model.ts";
 
 /** Counts since start, for `/-/status` and the agent's own metrics. */
 export interface SenderStatus {
@@ -20,4 +21,6 @@ export interface SenderStatus {
   /** Time spent in calls, for a mean. */
   readonly exportSeconds: number;
   readonly calls: number;
+  /** From the first attempt at a request to the last word on it, by what went wrong; "" where nothing did. */
+  readonly durations: Readonly<Record<string, Histogram>>;
 }

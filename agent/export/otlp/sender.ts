@@ -2,7 +2,8 @@
 // Retry rules: OTLP specification 1.x (see transport.ts). There is no retry deadline: what the spool holds is sent
 // or its bounds drop it and say so. Cumulative points make a repeated request harmless.
 
-import type { UnixNanos } from "../../model.ts";
+import { addHistograms, observation } from "../../meter/counters/histograms.ts";
+import type { Histogram, Nanos, UnixNanos } from "../../model.ts";
 import type { Cancel, Clock } from "../../platform/clock.ts";
 import { NANOS_PER_MS } from "../../platform/clock.ts";
 import type { Log } from "../../platform/log.ts";
@@ -36,6 +37,20 @@ export interface SenderOptions {
   readonly park?: (destination: string, bytes: Uint8Array, why: string, points: number) => Promise<void>;
 }
 
+/** A record on its way. */
+interface Parts {
+  readonly sequence: number;
+  left: Uint8Array[];
+  /** Of the first attempt. */
+  readonly began: Nanos;
+  /** Of the last refusal. */
+  error: string;
+}
+
+/** Bounds of the durations of exports, in seconds. */
+const DURATION_BOUNDS = [0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600];
+const ERRORS_MAX = 8;
+
 /** One destination's sender. `start` it once; it wakes with each commit of the spool. */
 export class Sender {
   readonly #options: SenderOptions;
@@ -43,6 +58,7 @@ export class Sender {
   readonly #stop = new AbortController();
   readonly #dropped = new Map<string, number>();
   readonly #counts = { sentRequests: 0, sentPoints: 0, retries: 0, splits: 0, calls: 0, exportSeconds: 0 };
+  readonly #durations = new Map<string, Histogram>();
   #state: SenderStatus["state"] = "idle";
   #timer: Cancel | undefined;
   #pumping: Promise<void> | undefined;
@@ -52,7 +68,7 @@ export class Sender {
   #lastError: string | undefined;
   #urgent = false;
   /** What is left of a record that had to be split, in order. */
-  #parts: { readonly sequence: number; left: Uint8Array[] } | undefined;
+  #parts: Parts | undefined;
 
   constructor(options: SenderOptions) {
     this.#options = options;
@@ -119,6 +135,7 @@ export class Sender {
       state: this.#state,
       ...this.#counts,
       droppedPoints: Object.fromEntries(this.#dropped),
+      durations: Object.fromEntries(this.#durations),
       ...this.#backlog.counts,
       position,
       unsentSeconds: ageSeconds(spool.peek(position)?.time, clock.unixNanos(clock.now())),
@@ -181,9 +198,11 @@ export class Sender {
     if (this.#parts?.sequence !== header.sequence) {
       const bytes = await spool.read(header.sequence);
       readable = bytes !== undefined;
-      this.#parts = { sequence: header.sequence, left: bytes === undefined ? [] : [bytes] };
+      const left = bytes === undefined ? [] : [bytes];
+      this.#parts = { sequence: header.sequence, left, began: clock.now(), error: "" };
     }
-    const { left } = this.#parts;
+    const parts = this.#parts;
+    const { left } = parts;
     let refused = 0;
     for (let bytes = left[0]; bytes !== undefined; bytes = left[0]) {
       const delivery = await this.#send(bytes);
@@ -197,12 +216,25 @@ export class Sender {
         continue;
       }
       left.shift();
+      parts.error = errorOf(delivery) || parts.error;
       refused += await this.#settle(delivery, bytes);
     }
-    if (readable) this.#counts.sentPoints += Math.max(0, header.points - refused);
+    if (readable) {
+      this.#counts.sentPoints += Math.max(0, header.points - refused);
+      this.#countDuration(parts.error, (clock.now() - parts.began) / 1e9);
+    }
     this.#parts = undefined;
     await this.#backlog.done(next, clock.unixNanos(clock.now()));
     return undefined;
+  }
+
+  /** One record got its last answer; refusals come in few kinds, so that the durations do too. */
+  #countDuration(error: string, seconds: number): void {
+    const known = this.#durations.get(error);
+    const kind = known !== undefined || this.#durations.size < ERRORS_MAX ? error : "_OTHER";
+    const one = observation(DURATION_BOUNDS, seconds);
+    const before = this.#durations.get(kind);
+    this.#durations.set(kind, (before && addHistograms(before, one)) ?? one);
   }
 
   /** The destination answers again. */
@@ -268,7 +300,7 @@ export class Sender {
       }
       return 0;
     }
-    const why = delivery.kind === "refused" ? delivery.code : delivery.kind;
+    const why = errorOf(delivery);
     const points = delivery.kind === "partial" ? delivery.rejectedPoints : countPoints(bytes);
     this.#dropped.set(why, (this.#dropped.get(why) ?? 0) + points);
     this.#lastError = `${why}: ${delivery.message}`;
@@ -281,6 +313,12 @@ export class Sender {
   #random(): number {
     return (this.#options.random ?? Math.random)();
   }
+}
+
+/** Why points were refused for good; empty where none were. */
+function errorOf(delivery: Exclude<Delivery, { kind: "retry" }>): string {
+  if (delivery.kind === "accepted") return "";
+  return delivery.kind === "refused" ? delivery.code : delivery.kind;
 }
 
 function ageSeconds(time: UnixNanos | undefined, now: UnixNanos): number {

@@ -1,44 +1,25 @@
 // The agent's own health as OTLP metrics, through the stock SDK: what it costs, how its sources and senders do.
 // A few dozen series where a lost point does no harm, so the SDK's limits (no retry, no start times) do not matter here.
+// The points come ready from points.ts, as /metrics shows them; the SDK's reader collects and sends them.
 // Load this file with import(): the SDK takes 17 MB. A second NodeSDK in one process reports nothing unless the first
 // one's provider was disabled, which `stop` does.
-import { monitorEventLoopDelay } from "node:perf_hooks";
-import type { ObservableResult } from "@opentelemetry/api";
-import { metrics as api } from "@opentelemetry/api";
+import type { HrTime } from "@opentelemetry/api";
+import { metrics as api, ValueType } from "@opentelemetry/api";
 import { resourceFromAttributes } from "@opentelemetry/resources";
-import { PeriodicExportingMetricReader } from "@opentelemetry/sdk-metrics";
+import type { CollectionResult, MetricData, MetricProducer } from "@opentelemetry/sdk-metrics";
+import {
+  AggregationTemporality,
+  DataPointType,
+  PeriodicExportingMetricReader,
+} from "@opentelemetry/sdk-metrics";
 import { NodeSDK } from "@opentelemetry/sdk-node";
+import type { Histogram, UnixNanos } from "../../model.ts";
+import { SCHEMA_URL } from "../metrics/conventions.ts";
+import type { Metric } from "../metrics/metric.ts";
 import type { Attributes } from "../otlp/attributes.ts";
 import type { Destination } from "../otlp/config.ts";
 import { selfExporter } from "./exporter.ts";
-import type { SelfMetric } from "./names.ts";
-import { selfMetrics } from "./names.ts";
-
-/** Counted by name of what it is counted for: a reason, a source, a destination. */
-export type Tally = Readonly<Record<string, number>>;
-
-/** What is reported beside the process' own figures; totals since start unless said otherwise. */
-export interface SelfStats {
-  readonly exportedPoints: Tally;
-  readonly droppedPoints: Readonly<Record<string, Tally>>;
-  readonly exportCalls: Tally;
-  readonly exportSeconds: Tally;
-  readonly retries: Tally;
-  /** Now. */
-  readonly queuedRecords: number;
-  readonly queuedBytes: number;
-  /** By reason. */
-  readonly lostPoints: Tally;
-  readonly deadLetters: number;
-  /** By destination: age of the oldest record that waits for it. */
-  readonly unsentSeconds: Tally;
-  /** The audit chain as last stored; absent without a ledger on disk. */
-  readonly ledgerHead?: { readonly length: number; readonly hash: string } | undefined;
-  readonly polls: Tally;
-  readonly pollSeconds: Tally;
-  readonly gaps: Tally;
-  readonly sourceRestarts: Tally;
-}
+import type { SelfReading } from "./points.ts";
 
 /** The running report of the agent's own metrics to one destination. */
 export interface SelfMetrics {
@@ -50,95 +31,78 @@ export interface SelfMetrics {
 export async function startSelfMetrics(options: {
   readonly destination: Destination;
   readonly resource: Attributes;
+  readonly version: string;
   readonly intervalMs: number;
-  readonly stats: () => SelfStats;
+  readonly read: () => SelfReading;
 }): Promise<SelfMetrics> {
-  const { destination, resource, intervalMs, stats } = options;
+  const { destination, intervalMs, read, version } = options;
+  const resource = resourceFromAttributes(options.resource, { schemaUrl: SCHEMA_URL });
+  const scope = { name: "tokenwatt.agent", version, schemaUrl: SCHEMA_URL };
+  const producer: MetricProducer = {
+    collect: async (): Promise<CollectionResult> => ({
+      resourceMetrics: { resource, scopeMetrics: [{ scope, metrics: metricData(read()) }] },
+      errors: [],
+    }),
+  };
   const reader = new PeriodicExportingMetricReader({
     exporter: selfExporter(destination),
     exportIntervalMillis: intervalMs,
     exportTimeoutMillis: Math.min(intervalMs, destination.timeoutMs),
+    metricProducers: [producer],
   });
   const sdk = new NodeSDK({
-    resource: resourceFromAttributes(resource),
+    resource,
     autoDetectResources: false,
     metricReaders: [reader],
     spanProcessors: [],
     logRecordProcessors: [],
   });
   sdk.start();
-  const delay = monitorEventLoopDelay({ resolution: 20 });
-  delay.enable();
-  observe(stats, delay);
   return {
     stop: async () => {
-      delay.disable();
       await sdk.shutdown().catch(() => {});
       api.disable();
     },
   };
 }
 
-function observe(stats: () => SelfStats, delay: ReturnType<typeof monitorEventLoopDelay>): void {
-  const meter = api.getMeter("tokenwatt.agent");
-  const on = (
-    { description, kind, name, unit }: SelfMetric,
-    read: (result: ObservableResult) => void,
-  ): void => {
-    const options = { unit, description };
-    const made =
-      kind === "counter"
-        ? meter.createObservableCounter(name, options)
-        : meter.createObservableGauge(name, options);
-    made.addCallback(read);
-  };
-  on(selfMetrics.cpuTime, (result) => {
-    const { user, system } = process.cpuUsage();
-    result.observe(user / 1e6, { "cpu.mode": "user" });
-    result.observe(system / 1e6, { "cpu.mode": "system" });
-  });
-  on(selfMetrics.memory, (result) => result.observe(process.memoryUsage.rss()));
-  on(selfMetrics.eventLoopDelay, (result) => {
-    result.observe(delay.max / 1e9);
-    delay.reset();
-  });
-  for (const key of TALLIES) {
-    const metric = selfMetrics[key];
-    on(metric, (result) => {
-      for (const [value, count] of Object.entries(stats()[key])) {
-        result.observe(count, { [metric.attributes[0] ?? ""]: value });
-      }
-    });
+function metricData({ points, start, time }: SelfReading): MetricData[] {
+  const times = { startTime: hrTime(start), endTime: hrTime(time) };
+  const data: MetricData[] = [];
+  for (const [metric, of] of Map.groupBy(points, (point) => point.metric)) {
+    const base = {
+      descriptor: descriptorOf(metric),
+      aggregationTemporality: AggregationTemporality.CUMULATIVE,
+    };
+    const plain = of.flatMap(({ attributes, value }) =>
+      typeof value === "number" ? [{ ...times, attributes, value }] : [],
+    );
+    const histograms = of.flatMap(({ attributes, value }) =>
+      typeof value === "number" ? [] : [{ ...times, attributes, value: histogramValue(value) }],
+    );
+    if (metric.kind === "histogram")
+      data.push({ ...base, dataPointType: DataPointType.HISTOGRAM, dataPoints: histograms });
+    else if (metric.kind === "gauge")
+      data.push({ ...base, dataPointType: DataPointType.GAUGE, dataPoints: plain });
+    else
+      data.push({
+        ...base,
+        dataPointType: DataPointType.SUM,
+        isMonotonic: metric.kind === "sum",
+        dataPoints: plain,
+      });
   }
-  for (const key of PLAIN) on(selfMetrics[key], (result) => result.observe(stats()[key]));
-  // A hash as an attribute would be a series for every beat; 52 bits of it fit a number, and leave the host all the same.
-  on(selfMetrics.ledgerRecords, (result) => {
-    const head = stats().ledgerHead;
-    if (head !== undefined) result.observe(head.length);
-  });
-  on(selfMetrics.ledgerHead, (result) => {
-    const head = stats().ledgerHead;
-    if (head !== undefined) result.observe(Number.parseInt(head.hash.slice(0, 13) || "0", 16));
-  });
-  on(selfMetrics.droppedPoints, (result) => {
-    for (const [destination, reasons] of Object.entries(stats().droppedPoints)) {
-      for (const [reason, count] of Object.entries(reasons)) {
-        result.observe(count, { "tokenwatt.destination": destination, reason });
-      }
-    }
-  });
+  return data;
 }
 
-const TALLIES = [
-  "exportedPoints",
-  "exportCalls",
-  "exportSeconds",
-  "retries",
-  "unsentSeconds",
-  "lostPoints",
-  "polls",
-  "pollSeconds",
-  "gaps",
-  "sourceRestarts",
-] as const;
-const PLAIN = ["queuedRecords", "queuedBytes", "deadLetters"] as const;
+function descriptorOf({ description, name, unit }: Metric): MetricData["descriptor"] {
+  return { name, description, unit, valueType: ValueType.DOUBLE };
+}
+
+function histogramValue({ bounds, count, counts, sum }: Histogram) {
+  return { buckets: { boundaries: [...bounds], counts: [...counts] }, sum, count };
+}
+
+function hrTime(at: UnixNanos): HrTime {
+  return [Number(at / 1_000_000_000n), Number(at % 1_000_000_000n)];
+}

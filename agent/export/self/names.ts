@@ -1,71 +1,87 @@
-// What the agent says about itself (scope `tokenwatt.agent`), as data: metrics.ts makes instruments of it,
-// METRICS.md a table. Kept apart so that the page needs no SDK.
+// What the agent says about itself (scope `tokenwatt.agent`), as rows of the same kind as the contract's: points.ts fills
+// them, metrics.ts sends them through the SDK, /metrics shows them, METRICS.md lists them. Names of the OpenTelemetry
+// conventions (process.*, otel.sdk.exporter.*, nodejs.*) where they have one, ours where they have none.
+import type { Metric } from "../metrics/metric.ts";
 
-/** One metric of the agent's own. */
-export interface SelfMetric {
-  readonly name: `tokenwatt.agent.${string}`;
-  readonly kind: "counter" | "gauge";
-  readonly unit: string;
-  readonly attributes: readonly string[];
-  readonly description: string;
-}
-
-const TO = ["tokenwatt.destination"];
-const FROM = ["tokenwatt.source"];
+const TO = "tokenwatt.destination";
+const FROM = "tokenwatt.source";
+/** Of an exporter; `error.type` only on what failed. */
+const EXPORTER = [TO, "otel.component.type", "otel.component.name", "error.type"];
 
 function row(
-  kind: SelfMetric["kind"],
+  kind: Metric["kind"],
   name: string,
   unit: string,
   attributes: readonly string[],
   description: string,
-): SelfMetric {
-  return { name: `tokenwatt.agent.${name}`, kind, unit, attributes, description };
+): Metric {
+  const isOwn = name.startsWith("tokenwatt.");
+  return {
+    ...{ name, kind, unit, attributes, description },
+    number: "double",
+    ledger: "one",
+    stability: isOwn ? "contract" : "development",
+  };
+}
+
+function own(
+  kind: "sum" | "gauge",
+  name: string,
+  unit: string,
+  attributes: readonly string[],
+  about: string,
+): Metric {
+  return row(kind, `tokenwatt.agent.${name}`, unit, attributes, about);
 }
 
 /** Every metric of the agent's own, by what it reports. */
 export const selfMetrics = {
-  cpuTime: row("counter", "cpu_time", "s", ["cpu.mode"], "Processor time of the agent"),
-  memory: row("gauge", "memory", "By", [], "Resident memory of the agent"),
+  cpuTime: row("sum", "process.cpu.time", "s", ["cpu.mode"], "Processor time of the agent"),
+  memory: row("level", "process.memory.usage", "By", [], "Resident memory of the agent"),
+  uptime: row("gauge", "process.uptime", "s", [], "Seconds since the agent started"),
   eventLoopDelay: row(
     "gauge",
-    "event_loop_delay",
+    "nodejs.eventloop.delay.max",
     "s",
     [],
-    "Longest delay of the event loop since the last report",
+    "Longest delay of the event loop since the last commit",
   ),
-  exportedPoints: row("counter", "exported_points", "{point}", TO, "Points delivered"),
-  droppedPoints: row(
-    "counter",
-    "dropped_points",
-    "{point}",
-    [...TO, "reason"],
-    "Points a destination refused for good",
+  exportedPoints: row(
+    "sum",
+    "otel.sdk.exporter.metric_data_point.exported",
+    "{data_point}",
+    EXPORTER,
+    "Points a destination gave its last word on: taken, or with error.type refused for good",
   ),
-  exportCalls: row("counter", "export_calls", "{call}", TO, "Calls to the destination"),
-  exportSeconds: row("counter", "export_time", "s", TO, "Time spent in calls"),
-  retries: row("counter", "export_retries", "{call}", TO, "Calls that failed and are repeated"),
-  lostPoints: row("counter", "lost_points", "{point}", ["reason"], "Points the spool had to give up"),
-  unsentSeconds: row(
+  exportDuration: row(
+    "histogram",
+    "otel.sdk.exporter.operation.duration",
+    "s",
+    EXPORTER,
+    "Time from the first attempt to send a request to the last word on it, pauses between attempts included",
+  ),
+  retries: own("sum", "export_retries", "{call}", [TO], "Calls that failed and are repeated"),
+  lostPoints: own("sum", "lost_points", "{point}", ["tokenwatt.reason"], "Points the spool had to give up"),
+  unsentSeconds: own(
     "gauge",
     "unsent_age",
     "s",
-    TO,
+    [TO],
     "Age of the oldest request that waits for the destination",
   ),
-  deadLetters: row("gauge", "dead_letters", "{request}", [], "Refused requests that wait for a person"),
-  queuedRecords: row("gauge", "queued_records", "{record}", [], "Requests in the spool"),
-  queuedBytes: row("gauge", "queued_bytes", "By", [], "Size of the spool"),
-  ledgerRecords: row("gauge", "ledger_records", "{record}", [], "Length of the ledger's audit chain"),
-  ledgerHead: row(
+  deadLetters: own("gauge", "dead_letters", "{request}", [], "Refused requests that wait for a person"),
+  queuedRecords: own("gauge", "queued_records", "{record}", [], "Requests in the spool"),
+  queuedBytes: own("gauge", "queue_size", "By", [], "Size of the spool"),
+  ledgerRecords: own("gauge", "ledger_records", "{record}", [], "Length of the ledger's audit chain"),
+  ledgerHead: own(
     "gauge",
     "ledger_head",
-    "1",
+    "{hash}",
     [],
     "First 52 bits of the audit chain's last hash, as a number: with the length, what `tokenwatt verify --against` compares",
   ),
-  polls: row("counter", "polls", "{poll}", FROM, "Polls of a source"),
-  pollSeconds: row("counter", "poll_time", "s", FROM, "Time spent polling"),
-  gaps: row("counter", "gaps", "{gap}", FROM, "Polls that gave no reading"),
-  sourceRestarts: row("counter", "source_restarts", "{restart}", FROM, "Restarts of a source"),
-} as const satisfies Readonly<Record<string, SelfMetric>>;
+  polls: own("sum", "polls", "{poll}", [FROM], "Polls of a source"),
+  pollSeconds: own("sum", "poll_time", "s", [FROM], "Time spent polling"),
+  gaps: own("sum", "gaps", "{gap}", [FROM], "Polls that gave no reading"),
+  sourceRestarts: own("sum", "source_restarts", "{restart}", [FROM], "Restarts of a source"),
+} as const satisfies Readonly<Record<string, Metric>>;

@@ -45,6 +45,14 @@ export function histogramStep(
   return { ...quiet, moved: { bounds: current.bounds, counts, sum, count } };
 }
 
+/** A histogram of one value. */
+export function observation(bounds: readonly number[], value: number): Histogram {
+  const bucket = bounds.findIndex((bound) => value <= bound);
+  const counts = Array.from({ length: bounds.length + 1 }, () => 0);
+  counts[bucket === -1 ? bounds.length : bucket] = 1;
+  return { bounds, counts, sum: value, count: 1 };
+}
+
 /** The sum of two histograms of equal bounds; undefined where the bounds differ. */
 export function addHistograms(one: Histogram, other: Histogram): Histogram | undefined {
   if (!sameBounds(one.bounds, other.bounds)) return undefined;

@@ -278,7 +278,7 @@ export class Ledger {
       // Two sources of other bounds under one name cannot be added; a source that changed its bounds begins again from zero.
       if (series.movedAfter + 2 > this.#sequence + 1 && series.announced !== undefined) {
         this.#book(
-          { metric: "tokenwatt.dropped", dimensions: { reason: "bounds" }, amount: moved.count },
+          { metric: "tokenwatt.dropped", dimensions: { "tokenwatt.reason": "bounds" }, amount: moved.count },
           end,
         );
         return;
@@ -360,7 +360,7 @@ export class Ledger {
 
   #countFolded(reason: string, end: UnixNanos): void {
     const isFolded = this.#isFolded;
-    this.#book({ metric: foldedMetric, dimensions: { reason }, amount: 1 }, end);
+    this.#book({ metric: foldedMetric, dimensions: { "tokenwatt.reason": reason }, amount: 1 }, end);
     this.#isFolded = isFolded;
   }
 

@@ -114,7 +114,7 @@ export class Billing {
     const name = attributeOf(model);
     if (this.#missed.has(name)) return;
     this.#missed.add(name);
-    const dimensions = { "gen_ai.request.model": name, reason: "token_price" };
+    const dimensions = { "gen_ai.request.model": name, "tokenwatt.reason": "token_price" };
     this.#misses.push({ metric: "tokenwatt.catalog_misses", dimensions, amount: 1 });
   }
 }

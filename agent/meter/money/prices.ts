@@ -109,7 +109,7 @@ export class Prices {
     const key = `${reason} ${name}`;
     if (this.#missed.has(key)) return;
     this.#missed.add(key);
-    const dimensions = { "hw.model": name, reason };
+    const dimensions = { "hw.model": name, "tokenwatt.reason": reason };
     posted.push({ metric: "tokenwatt.catalog_misses", dimensions, amount: 1 });
   }
 }

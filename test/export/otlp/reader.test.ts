@@ -1,6 +1,7 @@
 // Reading, splitting and rebuilding requests: nothing is lost, malformed bytes are refused and never hang.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { SCHEMA_URL } from "../../../agent/export/metrics/conventions.ts";
 import { createOtlpEncoder } from "../../../agent/export/otlp/encoder.ts";
 import type { RawPoint } from "../../../agent/export/otlp/reader.ts";
 import { buildRequest, readRequest, seriesKey, splitRequest } from "../../../agent/export/otlp/reader.ts";
@@ -94,7 +95,10 @@ describe("splitRequest()", () => {
     expect(leaves).toHaveLength(37);
     const ids = leaves.flatMap((leaf) => decode(leaf).points).map((point) => point.attributes["hw.id"]);
     expect(new Set(ids).size).toBe(37);
-    expect(decode(leaves[0] as Uint8Array).resource).toEqual(resource);
+    for (const leaf of leaves) {
+      expect(decode(leaf).resource).toEqual(resource);
+      expect(decode(leaf).schemas).toEqual([SCHEMA_URL, SCHEMA_URL]);
+    }
   });
 });
 

@@ -6,10 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { SCHEMA_URL } from "../../../agent/export/metrics/conventions.ts";
 import { selfExporter } from "../../../agent/export/self/exporter.ts";
+import { selfMetrics } from "../../../agent/export/self/names.ts";
 import { startCollector } from "../../fakes/otlp-collector.ts";
 import { clientFiles, pem, serverCredentials } from "../../fakes/tls-files.ts";
-import { decodeAll } from "../otlp-decode.ts";
+import { decode, decodeAll } from "../otlp-decode.ts";
 
 describe("startSelfMetrics()", () => {
   test("reports cpu, memory, loop delay and every tally, once more at stop, and ends", async () => {
@@ -20,6 +22,10 @@ describe("startSelfMetrics()", () => {
     const [code] = (await once(child, "exit")) as [number];
     expect(code).toBe(0);
     const points = decodeAll(collector.requests);
+    expect(decode(collector.requests[0] as Uint8Array)).toMatchObject({
+      scope: { name: "tokenwatt.agent", version: "1.2.3" },
+      schemas: [SCHEMA_URL, SCHEMA_URL],
+    });
     await collector.close();
     const last = new Map(
       points.map((point) => [
@@ -28,8 +34,8 @@ describe("startSelfMetrics()", () => {
       ]),
     );
     expect(Object.fromEntries(last)).toMatchObject({
-      "tokenwatt.agent.exported_points main": 12,
-      "tokenwatt.agent.dropped_points main partial": 3,
+      "otel.sdk.exporter.metric_data_point.exported main otlp_grpc_metric_exporter otlp_grpc_metric_exporter/main": 12,
+      "otel.sdk.exporter.metric_data_point.exported main otlp_grpc_metric_exporter otlp_grpc_metric_exporter/main partial": 3,
       "tokenwatt.agent.queued_records": 4,
       "tokenwatt.agent.lost_points evicted_bytes": 40,
       "tokenwatt.agent.unsent_age main": 3600,
@@ -38,9 +44,16 @@ describe("startSelfMetrics()", () => {
       "tokenwatt.agent.ledger_records": 7,
       "tokenwatt.agent.ledger_head": 0xfedcba9876543,
     });
-    expect(last.get("tokenwatt.agent.memory")).toBeGreaterThan(10e6);
-    expect(last.get("tokenwatt.agent.cpu_time user")).toBeGreaterThan(0);
-    expect(last.has("tokenwatt.agent.event_loop_delay")).toBe(true);
+    expect(last.get("process.memory.usage")).toBeGreaterThan(10e6);
+    expect(last.get("process.cpu.time user")).toBeGreaterThan(0);
+    expect(last.get("process.uptime")).toBeGreaterThan(0);
+    expect(last.get("nodejs.eventloop.delay.max")).toBe(0.02);
+    // Every row of the table has a point: what the page of metrics promises is sent.
+    expect([...new Set(points.map(({ metric }) => metric))].sort()).toEqual(
+      Object.values(selfMetrics)
+        .map(({ name }) => name)
+        .sort(),
+    );
   });
 });
 
