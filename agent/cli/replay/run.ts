@@ -1,11 +1,11 @@
 // Builds the production pipeline around a recording and a virtual clock; `replay` and the benchmarks run it.
 
 import { loadConfig } from "../../config/load.ts";
-import { createCore } from "../../daemon/accounting.ts";
+import { coreState, createCore } from "../../daemon/accounting.ts";
 import { standalone } from "../../daemon/life.ts";
 import { Pipeline } from "../../daemon/pipeline.ts";
 import { readGpus, recordedSpan, replayBackend } from "../../gpu/replay.ts";
-import type { SettledInterval } from "../../model.ts";
+import type { LedgerSnapshot, SettledInterval } from "../../model.ts";
 import { virtualClock } from "../../platform/clock.ts";
 import { silentLog } from "../../platform/log.ts";
 import { listRecording } from "../../recording/files.ts";
@@ -33,6 +33,8 @@ export interface RecordingRun {
   readonly durationSeconds: number;
   /** Wall-clock seconds of an instant, as recorded. */
   readonly seconds: (at: number) => number;
+  /** Commits what was metered so far and returns it, as a beat of the export does. */
+  commit(): LedgerSnapshot;
   /** Meters the whole recording; resolves when its last interval was handed out. */
   run(): Promise<void>;
 }
@@ -63,17 +65,18 @@ export async function openRecording(options: RecordingOptions): Promise<Recordin
     gpus.map((recorded) => recorded.info.uuid),
   );
   const { config } = loadConfig({ env: {}, file: options.configFile ?? false });
+  const core = createCore({
+    clock,
+    intervalMs: options.intervalMs,
+    gpuPollMs,
+    correlate: config.correlate,
+    series: config.series,
+    strict: options.strict ?? false,
+  });
   const pipeline = new Pipeline({
     clock,
     log,
-    ...createCore({
-      clock,
-      intervalMs: options.intervalMs,
-      gpuPollMs,
-      correlate: config.correlate,
-      series: config.series,
-      strict: options.strict ?? false,
-    }),
+    ...core,
     gpuPollMs: options.gpuPollMs,
     tickMs: options.intervalMs,
     inventoryMs: 600_000,
@@ -84,6 +87,8 @@ export async function openRecording(options: RecordingOptions): Promise<Recordin
     servers: servers.map((server) => server.info.id),
     durationSeconds: end / 1e9,
     seconds: (at) => Number(clock.unixNanos(at) / 1000n) / 1e6,
+    commit: () =>
+      core.books.commit(clock.unixNanos(pipeline.settledUntil), clock.now(), coreState(core, clock)).snapshot,
     run: async () => {
       await pipeline.start(gpu, servers);
       await clock.advance(end);
