@@ -6,6 +6,7 @@ import { chartValuesSchema } from "./chart-values-schema.ts";
 import { rollupSql } from "./clickhouse/rollup.ts";
 import { dashboards } from "./grafana/dashboards.ts";
 import { dashboardJson } from "./grafana/panels.ts";
+import { gatewayManifests } from "./kubernetes/gateway.ts";
 import { recordingRules } from "./prometheus/recording-rules.ts";
 import { queriesPage } from "./queries-page.ts";
 
@@ -20,6 +21,7 @@ export function generated(): ReadonlyMap<string, string> {
     ["chart/values.schema.json", chartValuesSchema()],
     ["clickhouse/rollup.sql", rollupSql()],
     ["docs/queries.md", queriesPage()],
+    ["kubernetes/otel-gateway.yaml", gatewayManifests()],
     ...Object.entries(dashboards).flatMap(([name, dashboard]): [string, string][] => [
       [`grafana/${name}.json`, dashboardJson(dashboard)],
       [`chart/files/dashboards/${name}.json`, dashboardJson(dashboard)],

@@ -10,6 +10,8 @@ const MODULES = {
   "apps/v1": "kubernetes-models/apps/v1",
   v1: "kubernetes-models/v1",
   "rbac.authorization.k8s.io/v1": "kubernetes-models/rbac.authorization.k8s.io/v1",
+  "autoscaling/v2": "kubernetes-models/autoscaling/v2",
+  "policy/v1": "kubernetes-models/policy/v1",
   "networking.k8s.io/v1": "kubernetes-models/networking.k8s.io/v1",
   "monitoring.coreos.com/v1": "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1",
 };
@@ -28,7 +30,8 @@ for (const manifest of JSON.parse(readFileSync(0, "utf8"))) {
   } catch (error) {
     complaints.push(`${where}: ${error.message}`);
   }
-  const type = client[`V1${manifest.kind}`];
+  const [version = ""] = manifest.apiVersion.split("/").slice(-1);
+  const type = client[`${version.toUpperCase()}${manifest.kind}`];
   if (type !== undefined) walk(manifest, type, where);
 }
 console.log(JSON.stringify(complaints));

@@ -1,7 +1,7 @@
 // The chart by real Helm: lint, every profile and injection mode, refusal of typos, fit with Kubernetes' own schemas and
 // with the agent: what a rendered pod gives it must be a configuration it accepts and an address a probe reaches.
 import { spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { networkInterfaces, tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,6 +11,8 @@ import { generated } from "../../deploy/generate.ts";
 import type { Manifest } from "../deploy/manifests.ts";
 import { containerOf, environmentOf, judgeReach } from "../deploy/manifests.ts";
 import { pem } from "../fakes/tls-files.ts";
+import type { Judge } from "./deploy-judge.ts";
+import { installJudge } from "./deploy-judge.ts";
 import { deployFolder, deployTool, runTool } from "./deploy-tools.ts";
 
 const helm = deployTool("helm");
@@ -256,45 +258,19 @@ describe.skipIf(helm === undefined)("a rendered pod and the agent", () => {
 });
 
 describe.skipIf(helm === undefined)("Kubernetes' own schemas", () => {
-  const judge = fileURLToPath(new URL("deploy-chart-judge.mjs", import.meta.url));
-  let ready = false;
+  let complaints: Judge | undefined;
   beforeAll(() => {
-    cpSync(judge, join(folder, "judge.mjs"));
-    const packages = [
-      "kubernetes-models@5.1.0",
-      "@kubernetes-models/prometheus-operator@6.0.0",
-      "@kubernetes/client-node@2.0.1",
-    ];
-    const { status } = spawnSync("npm", [
-      "install",
-      "--no-audit",
-      "--no-fund",
-      "--prefix",
-      folder,
-      ...packages,
-    ]);
-    ready = status === 0 && existsSync(join(folder, "node_modules/kubernetes-models"));
-    if (!ready)
-      console.warn("SKIPPED: manifests against Kubernetes' schemas, because npm could not install them");
+    complaints = installJudge(folder);
   });
-  const complaints = (manifests: readonly unknown[]): string[] => {
-    const { status, text } = runTool(
-      process.execPath,
-      [join(folder, "judge.mjs")],
-      JSON.stringify(manifests),
-    );
-    expect(status, text).toBe(0);
-    return JSON.parse(text) as string[];
-  };
 
   test("accept every variant: right types, no unknown key", ({ skip }) => {
-    if (!ready) skip();
+    if (complaints === undefined) return skip();
     const all = VARIANTS.flatMap((settings) => template(...settings, ...OPERATOR).manifests);
     expect(complaints(all)).toEqual([]);
   });
 
   test("would see a wrong type and an unknown key", ({ skip }) => {
-    if (!ready) skip();
+    if (complaints === undefined) return skip();
     const set = daemonSet(template().manifests);
     const wrong = JSON.parse(JSON.stringify(set)) as {
       spec: { template: { spec: Record<string, unknown> } };

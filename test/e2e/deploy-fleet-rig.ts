@@ -34,10 +34,6 @@ export interface Fleet {
   >;
   /** What the agent itself says on /metrics. */
   page(): Promise<string>;
-  readonly ports: { readonly gateway: number };
-  /** Processor time of the gateway so far. */
-  gatewaySeconds(): number;
-  gatewayMebibytes(): number;
   stop(): Promise<void>;
 }
 
@@ -48,11 +44,7 @@ interface Series {
 }
 
 /** Starts everything; the demo meters its recorded H100 until `stop`. */
-export async function startFleet(tools: {
-  prometheus: string;
-  otelcol: string;
-  withDemo?: boolean;
-}): Promise<Fleet> {
+export async function startFleet(tools: { prometheus: string; otelcol: string }): Promise<Fleet> {
   const folder = mkdtempSync(join(tmpdir(), "fleet-"));
   const children: ChildProcess[] = [];
   const [web, gateway, node, page, ...health] = await Promise.all(Array.from({ length: 6 }, freePort));
@@ -105,14 +97,12 @@ export async function startFleet(tools: {
     GATEWAY: `127.0.0.1:${gateway}`,
     GATEWAY_INSECURE: "true",
   });
-  if (tools.withDemo !== false) {
-    await start(process.execPath, [main, "demo", "--json"], {
-      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${node}`,
-      TOKENWATT_EXPORT_PROMETHEUS_LISTEN: `127.0.0.1:${page}`,
-      TOKENWATT_PRICES: join(folder, "prices.yaml"),
-      OTEL_RESOURCE_ATTRIBUTES: "host.name=gpu-1",
-    });
-  }
+  await start(process.execPath, [main, "demo", "--json"], {
+    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${node}`,
+    TOKENWATT_EXPORT_PROMETHEUS_LISTEN: `127.0.0.1:${page}`,
+    TOKENWATT_PRICES: join(folder, "prices.yaml"),
+    OTEL_RESOURCE_ATTRIBUTES: "host.name=gpu-1",
+  });
   const api = async (path: string): Promise<Record<string, unknown>> => {
     const answer = (await (await fetch(`http://127.0.0.1:${web}/api/v1/${path}`)).json()) as {
       data?: Record<string, unknown>;
@@ -135,13 +125,6 @@ export async function startFleet(tools: {
       return groups.flatMap((group) => group.rules);
     },
     page: async () => (await fetch(`http://127.0.0.1:${page}/metrics`)).text(),
-    ports: { gateway: gateway ?? 0 },
-    gatewaySeconds: () => {
-      const fields = readFileSync(`/proc/${children[1]?.pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
-      return (Number(fields[11]) + Number(fields[12])) / 100;
-    },
-    gatewayMebibytes: () =>
-      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${children[1]?.pid}/status`, "utf8"))?.[1]) / 1024,
     stop: async () => {
       for (const child of children.toReversed()) await ended(child);
       rmSync(folder, { recursive: true, force: true });
