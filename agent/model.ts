@@ -620,7 +620,8 @@ export type AuditKind =
   | "loss"
   | "restore"
   | "quarantine"
-  | "gpus";
+  | "gpus"
+  | "access";
 
 /** One entry of the hash-chained record. */
 export interface AuditEntry {

@@ -2,6 +2,7 @@
 // these; daemon/ and cli/ call them. SourceError says which kinds of failure there are.
 import type { z } from "zod";
 import type { Family, Gap, GpuInfo, GpuSample, ServerInfo, StateRow, TokenSample } from "./model.ts";
+import type { AccessCount } from "./platform/access-counts.ts";
 import type { Clock } from "./platform/clock.ts";
 import type { Log } from "./platform/log.ts";
 
@@ -130,6 +131,8 @@ export interface PushServerSource {
    * `["receiver", <server id>`. May call `accept` first, so that what it remembers and what was booked agree.
    */
   state?(): readonly StateRow[];
+  /** Who called since the last call, for the audit record. */
+  takeAccess?(): readonly AccessCount[];
   close(): Promise<void>;
 }
 

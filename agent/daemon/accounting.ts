@@ -11,6 +11,7 @@ import { Pending } from "../meter/counters/pending.ts";
 import type { Catalogue } from "../meter/money/catalogue.ts";
 import type { LedgerRestored, Nanos, StateRow, UnixNanos } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
+import { AccessRecord } from "./access-record.ts";
 
 const FLOORS_KEY = '["floors"]';
 const COUNTERS_KEY = '["counters"]';
@@ -40,6 +41,7 @@ export interface Core {
   readonly increments: Increments;
   readonly books: Books;
   readonly pending: Pending;
+  readonly access: AccessRecord;
 }
 
 /** Everything between the sources and the exporters. */
@@ -77,7 +79,8 @@ export function createCore(options: CoreOptions): Core {
     counters: restoredCounters(restored, (at) => clock.instant(at)),
     strict: options.strict,
   });
-  return { correlator, increments, books, pending: new Pending() };
+  const access = new AccessRecord(books, (at) => clock.unixNanos(at), origin, restored?.state);
+  return { correlator, increments, books, pending: new Pending(), access };
 }
 
 /** What must be stored with a beat beside the books' own: last samples, tokens not booked yet, idle floors, energy counters. */
@@ -85,6 +88,7 @@ export function coreState(core: Core, clock: Clock): readonly StateRow[] {
   return [
     ...core.increments.takeChanges((at) => clock.unixNanos(at)),
     core.pending.row(),
+    ...core.access.takeChanges(),
     { key: FLOORS_KEY, value: JSON.stringify(core.correlator.floors()) },
     {
       key: COUNTERS_KEY,

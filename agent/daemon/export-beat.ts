@@ -286,6 +286,8 @@ export class Exports {
     await this.#deliveries.beforeCommit(this.#stopping);
     // Sources first: what they hand over while they are asked belongs to this commit.
     const remembered = pipeline.sourceState();
+    core.access.take("http", this.#http?.takeAccess() ?? []);
+    core.access.writeDue(clock.now(), this.#stopping);
     const state = [...coreState(core, clock), ...remembered];
     const { batch, snapshot } = core.books.commit(clock.unixNanos(pipeline.settledUntil), clock.now(), state);
     const sequence =

@@ -116,11 +116,20 @@ export class Pipeline {
     this.#running.delete(source);
     this.intake.removeServer(source.info);
     await source.close();
+    this.#takeAccess(source);
+  }
+
+  #takeAccess(source: ServerSource): void {
+    if (source.kind === "push")
+      this.#parts.access.take(`server:${source.info.id}`, source.takeAccess?.() ?? []);
   }
 
   /** What sources must remember of everything accepted so far, to be committed with it. */
   sourceState(): readonly StateRow[] {
-    for (const source of this.#running.keys()) this.#memory.collect(source);
+    for (const source of this.#running.keys()) {
+      this.#memory.collect(source);
+      this.#takeAccess(source);
+    }
     return [...this.#memory.takeChanges(), this.intake.gpusRow()];
   }
 
@@ -148,6 +157,7 @@ export class Pipeline {
     const sources = [...this.#running.keys()];
     this.#running.clear();
     await Promise.allSettled([...sources.map((source) => source.close()), this.#gpu?.close()]);
+    for (const source of sources) this.#takeAccess(source);
   }
 
   #book(intervals: readonly SettledInterval[]): void {

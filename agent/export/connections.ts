@@ -44,6 +44,11 @@ export function callerOf(connection: Duplex): string {
   return connection instanceof OneAtATime ? connection.caller : "";
 }
 
+/** The socket under a connection: who is behind it says that alone. */
+export function socketUnder(connection: Duplex): Socket {
+  return connection instanceof OneAtATime ? connection.socket : (connection as Socket);
+}
+
 /** In the order in which connections have to go: an idle one loses nothing. */
 const STATES = ["idle", "new", "answering"] as const;
 
@@ -98,7 +103,8 @@ class KeptConnections {
 /** A connection whose requests are handed on one by one; a body is never waited for, only passed over. */
 class OneAtATime extends Duplex {
   readonly caller: string;
-  readonly #socket: Socket;
+  /** The connection itself. */
+  readonly socket: Socket;
   readonly #onState: (state: "idle" | "answering") => void;
   #ahead: Buffer = Buffer.alloc(0);
   #isEnded = false;
@@ -108,7 +114,7 @@ class OneAtATime extends Duplex {
 
   constructor(socket: Socket, onState: (state: "idle" | "answering") => void) {
     super({ allowHalfOpen: true });
-    this.#socket = socket;
+    this.socket = socket;
     this.caller = networkOf(socket);
     this.#onState = onState;
     socket.on("data", (chunk: Buffer) => {
@@ -138,7 +144,7 @@ class OneAtATime extends Duplex {
 
   /** The server's idle time; it counts what moves on the wire. */
   readonly setTimeout = (milliseconds: number): this => {
-    this.#socket.setTimeout(milliseconds);
+    this.socket.setTimeout(milliseconds);
     return this;
   };
 
@@ -148,15 +154,15 @@ class OneAtATime extends Duplex {
   }
 
   override _write(chunk: Buffer, encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#socket.write(chunk, encoding, done);
+    this.socket.write(chunk, encoding, done);
   }
 
   override _final(done: (error?: Error | null) => void): void {
-    this.#socket.end(() => done());
+    this.socket.end(() => done());
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#socket.destroy();
+    this.socket.destroy();
     this.#ahead = Buffer.alloc(0);
     done(error);
   }
@@ -182,7 +188,7 @@ class OneAtATime extends Duplex {
     const length = end === -1 ? this.#ahead.length : end + HEAD_END.length;
     const next = this.#ahead.subarray(0, length);
     this.#ahead = this.#ahead.subarray(length);
-    if (this.#ahead.length <= AHEAD_BYTES_MAX) this.#socket.resume();
+    if (this.#ahead.length <= AHEAD_BYTES_MAX) this.socket.resume();
     this.push(next);
   }
 }

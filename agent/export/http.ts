@@ -9,10 +9,13 @@ import type { AddressInfo } from "node:net";
 import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { gzipSync } from "node:zlib";
+import type { AccessCount } from "../platform/access-counts.ts";
+import { AccessCounts } from "../platform/access-counts.ts";
 import { isFault, parseHostPort } from "../platform/address.ts";
 import type { Log } from "../platform/log.ts";
 import type { ListenTls } from "../platform/tls.ts";
 import { serveTls } from "../platform/tls.ts";
+import { nameOf, resultOf } from "./callers.ts";
 import { holdUntilAnswered, keepConnections } from "./connections.ts";
 import { pageDocument, wantsPage } from "./page/document.ts";
 import type { Feed } from "./page/feed.ts";
@@ -53,6 +56,8 @@ export interface HttpOptions {
 export interface HttpEndpoint {
   /** `host:port` it listens on. */
   readonly address: string;
+  /** Who asked since the last call, for the audit record. */
+  takeAccess(): readonly AccessCount[];
   /** Stops listening and drops idle connections. */
   close(): Promise<void>;
 }
@@ -75,14 +80,20 @@ export class ListenError extends Error {
 /** Listens. Throws ListenError with a hint when the address cannot be had. */
 export async function serveHttp(options: HttpOptions): Promise<HttpEndpoint> {
   const answers = new Answers(options);
+  const access = new AccessCounts();
   const server = createListener(options, (request, response) => {
     request.resume();
+    const caller = nameOf(request.socket);
+    response.once("close", () => access.count(caller, resultOf(response)));
     holdUntilAnswered(request.socket, response);
     answers.answer(request, response);
   });
   keepConnections(server, options.tls === undefined ? "connection" : "secureConnection", CONNECTION_BOUNDS);
   server.timeout = ANSWER_TIMEOUT_MS;
-  server.on("clientError", (_, socket) => socket.destroy());
+  server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
+    if (error.code?.startsWith("HPE_") === true) access.count(nameOf(socket), "malformed");
+    socket.destroy();
+  });
   await listen(server, options.listen);
   // Of a connection that cannot be accepted: out of descriptors or memory, which passes.
   server.on("error", (error) =>
@@ -91,6 +102,7 @@ export async function serveHttp(options: HttpOptions): Promise<HttpEndpoint> {
   const { address, family, port } = server.address() as AddressInfo;
   return {
     address: family === "IPv6" ? `[${address}]:${port}` : `${address}:${port}`,
+    takeAccess: () => access.take(),
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

@@ -1,7 +1,7 @@
 // Addresses as an operator writes them: `host:port`, `[::1]:port`, `http(s)://host:port/path`, `unix:/path`. Read in one
 // place, so that a listener, a peer, a probe and a message mean the same by one text. A user name or password in an
 // address is refused, but for metric pages, which are asked with it; wherever an address is shown it is masked.
-import { isIPv4, isIPv6 } from "node:net";
+import { BlockList, isIP, isIPv4, isIPv6 } from "node:net";
 import { z } from "zod";
 
 /** Where something listens or is reached over TCP; `host` without brackets. */
@@ -135,6 +135,17 @@ export function serverName(type: string, address: string): string {
 /** The address behind a resolver's name, which gRPC takes: `dns:///host:port`, `ipv4:...`, `ipv6:...`. */
 export function withoutResolver(address: string): string {
   return address.replace(/^(?:grpc:\/\/|(?:dns|ipv4|ipv6):(?:\/\/[^/]*\/)?)/, "");
+}
+
+const loopback = new BlockList();
+loopback.addSubnet("127.0.0.0", 8, "ipv4");
+loopback.addAddress("::1", "ipv6");
+
+/** Whether a host, without brackets, is this one whatever its network: localhost, 127.0.0.0/8, ::1, and IPv4 as IPv6. */
+export function isLoopbackHost(host: string): boolean {
+  const family = isIP(host);
+  if (family === 0) return /^(?:.+\.)?localhost\.?$/i.test(host);
+  return loopback.check(host, family === 4 ? "ipv4" : "ipv6");
 }
 
 /** Whether a text was no address. */

@@ -3,7 +3,8 @@
 import { X509Certificate } from "node:crypto";
 import { statSync } from "node:fs";
 import type { Socket } from "node:net";
-import type { TLSSocket, TlsOptions } from "node:tls";
+import type { TlsOptions } from "node:tls";
+import { TLSSocket } from "node:tls";
 import { z } from "zod";
 import { readFileOf } from "./files.ts";
 import type { Log } from "./log.ts";
@@ -188,4 +189,12 @@ const FAILURES: readonly (readonly [RegExp, string, string])[] = [
 export function explainTls(text: string): TlsFailure | undefined {
   const found = FAILURES.find(([pattern]) => pattern.test(text));
   return found === undefined ? undefined : [found[1], found[2]];
+}
+
+/** Who showed the certificate that was checked: its subject, else the names it holds; undefined where none was. */
+export function clientCertificateName(socket: Socket): string | undefined {
+  if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
+  const certificate = socket.getPeerX509Certificate();
+  if (certificate === undefined) return undefined;
+  return `certificate ${certificate.subject || certificate.subjectAltName || certificate.fingerprint256}`;
 }

@@ -68,6 +68,29 @@ describe("serveHttp()", () => {
     expect(lines).toEqual([["cannot accept a connection", { source: "http", cause: "accept ENFILE" }]]);
   });
 
+  test("counts who asked and what became of it, for the audit record", async () => {
+    const { address, takeAccess } = await serve();
+    const end = "connection: close\r\n\r\n";
+    await raw(address, `GET /metrics HTTP/1.1\r\nhost: localhost\r\n${end}`);
+    await raw(address, `GET /-/ready HTTP/1.1\r\nhost: localhost\r\n${end}`);
+    await raw(address, `GET /metrics HTTP/1.1\r\nhost: evil.example\r\n${end}`);
+    await raw(address, `GET /secrets HTTP/1.1\r\nhost: localhost\r\n${end}`);
+    await raw(address, "nonsense\r\n\r\n");
+    const seen: unknown[][] = [];
+    const look = (): unknown[][] => {
+      for (const { caller, calls, result } of takeAccess())
+        for (let n = 0; n < calls; n++) seen.push([caller, result]);
+      return seen.toSorted();
+    };
+    await expect.poll(look).toEqual([
+      ["loopback", "malformed"],
+      ["loopback", "malformed"],
+      ["loopback", "ok"],
+      ["loopback", "ok"],
+      ["loopback", "refused"],
+    ]);
+  });
+
   test("serves /metrics in what the scraper accepts, gzipped only if asked", async () => {
     const { address } = await serve();
     const plain = await raw(

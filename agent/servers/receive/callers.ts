@@ -4,7 +4,7 @@
 // address alone, which says too little to tell senders apart: a pod that starts again has a new one.
 import { open } from "node:fs/promises";
 import type { Socket } from "node:net";
-import { TLSSocket } from "node:tls";
+import { clientCertificateName } from "../../platform/tls.ts";
 import { unixPeerUser } from "../../platform/unix-peer.ts";
 
 const TABLES = ["/proc/net/tcp", "/proc/net/tcp6"];
@@ -34,7 +34,7 @@ export class Callers {
 
   /** Finds out who connected. False when it is a process of this host that left already, or cannot be named. */
   async admit(socket: Socket): Promise<boolean> {
-    const scope = certificateOf(socket) ?? (await this.#userOf(socket));
+    const scope = clientCertificateName(socket) ?? (await this.#userOf(socket));
     if (scope === undefined) return false;
     this.#note(socket, `${socket.remoteAddress}${socket.remotePort ? `:${socket.remotePort}` : ""}`, scope);
     return true;
@@ -69,14 +69,6 @@ export class Callers {
     );
     return row === undefined ? undefined : `uid ${row.user}`;
   }
-}
-
-/** The subject of a certificate that was checked; where it has none, the names it holds. */
-function certificateOf(socket: Socket): string | undefined {
-  if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
-  const certificate = socket.getPeerX509Certificate();
-  if (certificate === undefined) return undefined;
-  return `certificate ${certificate.subject || certificate.subjectAltName || certificate.fingerprint256}`;
 }
 
 /** A loopback address as the kernel's tables name it after `decoded`; undefined for any other. */

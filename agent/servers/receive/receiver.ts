@@ -5,6 +5,7 @@
 import { isIP } from "node:net";
 import { z } from "zod";
 import type { UnixNanos } from "../../model.ts";
+import { AccessCounts } from "../../platform/access-counts.ts";
 import { addressText, isFault, parseHostPort, parseUnixSocket } from "../../platform/address.ts";
 import type { ServerUnaryCall, ServiceError } from "../../platform/grpc.ts";
 import { Server, status } from "../../platform/grpc.ts";
@@ -112,7 +113,8 @@ export function openReceiver(
   let recorder: Recorder | undefined;
   let memory: ReceiverMemory | undefined;
   const callers = new Callers();
-  const admission = createAdmission(entry, context, callers);
+  const access = new AccessCounts();
+  const admission = createAdmission(entry, context, callers, access);
   const log = context.log.with({ source: `server:${info.id}` });
   let server: Server | undefined;
   let listener: Listener | undefined;
@@ -145,6 +147,7 @@ export function openReceiver(
       recorder?.flush();
       return memory?.takeChanges() ?? [];
     },
+    takeAccess: () => access.take(),
     run: async (accept) => {
       recorder = createRecorder(context, (at) => totals.sample(at, entry.family), accept);
       listening.resolve(
