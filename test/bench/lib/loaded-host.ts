@@ -13,41 +13,65 @@ import { litellmPage } from "../../tools/litellm-page.ts";
 import { vllmPage } from "../../tools/vllm-page.ts";
 
 const GPUS = 8;
-const ENGINES = 10;
-const GATEWAYS = 6;
-const PAGE_BYTES = 300_000;
 const MODELS = 3;
-const TEAMS = 26;
 const TEAM_MODELS = 6;
+
+/** How much there is to read. */
+export interface Load {
+  /** vLLM engines of 3 models. */
+  readonly engines: number;
+  /** LiteLLM gateways of 6 models for each team. */
+  readonly gateways: number;
+  readonly teams: number;
+  readonly pageBytes: number;
+  /** Nothing moves after the first page. */
+  readonly idle?: boolean;
+}
+
+/** 16 servers, 5,400 series. */
+export const STANDARD_LOAD: Load = { engines: 10, gateways: 6, teams: 26, pageBytes: 300_000 };
 
 /** Everything a daemon reads and sends to. */
 export interface LoadedHost {
   /** What its environment must say. */
   readonly environment: Readonly<Record<string, string>>;
+  /** The addresses of its metric pages. */
+  readonly pages: readonly string[];
   /** What the receiver got so far. */
   received(): Received;
   close(): void;
 }
 
 /** Starts it, with its configuration in `folder`; undefined (said on stderr) without a C compiler. */
-export async function startLoadedHost(folder: string): Promise<LoadedHost | undefined> {
+export async function startLoadedHost(
+  folder: string,
+  { engines, gateways, idle, pageBytes, teams }: Load = STANDARD_LOAD,
+): Promise<LoadedHost | undefined> {
   const library = buildFakeNvml();
   if (library === undefined) return undefined;
   const began = performance.now();
   const pages = createServer((request, response) => {
-    const seconds = (performance.now() - began) / 1000;
+    const seconds = idle === true ? 1000 : (performance.now() - began) / 1000;
     response.setHeader("content-type", "text/plain; version=0.0.4");
     const [, kind, index] = request.url?.split("/") ?? [];
     // Gateways count the same tenant and model together, so each serves models of its own.
     const models = Array.from({ length: TEAM_MODELS }, (_, model) => `org/model-${index}-${model}`);
     response.end(
       kind === "engine"
-        ? vllmPage(seconds, MODELS, PAGE_BYTES)
-        : litellmPage(seconds, TEAMS, models, PAGE_BYTES),
+        ? vllmPage(seconds, MODELS, pageBytes)
+        : litellmPage(seconds, teams, models, pageBytes),
     );
   }).listen(0, "127.0.0.1");
   await once(pages, "listening");
   const { port } = pages.address() as AddressInfo;
+  const enginePages = Array.from(
+    { length: engines },
+    (_, index) => `http://127.0.0.1:${port}/engine/${index}`,
+  );
+  const gatewayPages = Array.from(
+    { length: gateways },
+    (_, index) => `http://127.0.0.1:${port}/gateway/${index}`,
+  );
   const receiver = await startReceiver("127.0.0.1:0");
   const config = join(folder, "config.yaml");
   writeFileSync(
@@ -55,15 +79,12 @@ export async function startLoadedHost(folder: string): Promise<LoadedHost | unde
     JSON.stringify({
       gpu: { backend: "nvml", nvml: { libraryPath: fakeNvml(library, `gpus ${GPUS}`).path } },
       servers: {
-        vllm: Array.from({ length: ENGINES }, (_, index) => ({
+        vllm: enginePages.map((endpoint, index) => ({
           id: `engine-${index}`,
-          endpoint: `http://127.0.0.1:${port}/engine/${index}`,
+          endpoint,
           gpus: [`GPU-0000000${index % GPUS}-0000-4000-8000-000000000000`],
         })),
-        litellm: Array.from({ length: GATEWAYS }, (_, index) => ({
-          id: `gateway-${index}`,
-          endpoint: `http://127.0.0.1:${port}/gateway/${index}`,
-        })),
+        litellm: gatewayPages.map((endpoint, index) => ({ id: `gateway-${index}`, endpoint })),
       },
     }),
   );
@@ -72,6 +93,7 @@ export async function startLoadedHost(folder: string): Promise<LoadedHost | unde
       TOKENWATT_CONFIG: config,
       OTEL_EXPORTER_OTLP_ENDPOINT: `http://${receiver.address}`,
     },
+    pages: [...enginePages, ...gatewayPages],
     received: () => receiver.counts(),
     close: () => {
       pages.close();
