@@ -1,7 +1,7 @@
 // A small fleet on one machine: the demo as agent, node Collector, gateway and Prometheus, each with its shipped file.
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
