@@ -223,6 +223,11 @@ export interface UsagePiece {
   readonly requests: number;
   /** When it ended; absent = the source does not say, and it counts as used when it arrived. */
   readonly at?: UnixNanos;
+  /**
+   * When it was counted: what was known then decides under which price and server it is booked, and a take-back names the
+   * instant of what it takes back. Absent = now.
+   */
+  readonly countedAt?: UnixNanos;
   /** Takes back what was booked before under the same names: a correction or a void. */
   readonly takesBack?: boolean;
 }

@@ -186,7 +186,11 @@ export class Books {
     const snapshot = this.ledger.commit(time, at);
     const audit = this.#audit;
     this.#audit = [];
-    const own = [this.#capacity.state(), ...this.#billing.takeChanges()];
+    const own = [
+      this.#capacity.state(),
+      ...this.#billing.takeChanges(),
+      ...this.meter.customers.bookedThen.takeChanges(),
+    ];
     if (this.#prices !== undefined) own.push(priceState(this.#prices));
     if (closed.length > 0) own.push(restingRow(this.ledger.resting(bucketOf(time))));
     const rows = this.#buckets.takeRows();
@@ -255,6 +259,7 @@ export class Books {
     for (const row of restored.state) {
       if (row.key === '["capacity"]') this.#capacity.restore(row);
       this.#billing.restore(row);
+      this.meter.customers.bookedThen.restore(row);
       if (row.key === restingKey) this.ledger.restoreResting(JSON.parse(row.value) as Resting);
       if (row.key === '["prices"]') this.#prices?.remainders.restore(JSON.parse(row.value));
     }

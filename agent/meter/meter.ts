@@ -8,35 +8,26 @@ import type {
   GpuInterval,
   GpuState,
   LatencyName,
-  Outcome,
   ResidentShare,
-  ServerInfo,
   SettledInterval,
   TokenIncrement,
-  TokenKind,
   UnixNanos,
   UsagePiece,
 } from "../model.ts";
 import { outcomes, tokenKinds } from "./counters/key-counters.ts";
 import { mergeEngineIncrements } from "./counters/merge-increments.ts";
-import type { Customer, CustomerSets } from "./customer-sets.ts";
-import { Customers, priceDimensions } from "./customer-sets.ts";
+import type { ServingFacts } from "./customer-meter.ts";
+import { CustomerMeter } from "./customer-meter.ts";
+import { priceDimensions } from "./customer-sets.ts";
 import { gpuDimensions } from "./gauges.ts";
 import { HolderSets } from "./holders.ts";
-import type { OwnTime } from "./money/billing.ts";
 import { Billing } from "./money/billing.ts";
 import { attributeOf, attributes, engineLatencies, modelAttributes } from "./names.ts";
 import type { LimitFacts } from "./power-limits.ts";
 import { LimitSets } from "./power-limits.ts";
 
 /** What an interval is read with: the GPUs and servers known when it settled. */
-export interface MeterFacts extends LimitFacts {
-  readonly servers: ReadonlyMap<string, ServerInfo>;
-  /** The model a server serves while it serves exactly one (`Increments.soleModel`). */
-  readonly soleModel?: (server: string) => string | undefined;
-  /** Whether a server's pages name this model; absent = known of sole models only. */
-  readonly serves?: (server: string, model: string) => boolean;
-}
+export type MeterFacts = LimitFacts & ServingFacts;
 
 /** Every state of a GPU, in the order of METERING.md 2. */
 export const gpuStates: readonly GpuState[] = [
@@ -63,10 +54,6 @@ export const zeroByState: Readonly<Record<GpuState, bigint>> = {
 /** An engine's counters do not tell chat from completion; the convention wants one value, and chat is the usual. */
 const operationName = "chat";
 const dimensionsMax = 10_000;
-/** Place of "ok" in `outcomes`. */
-const OK = 0;
-/** Used when the interval was booked, which is all that a counter can say. */
-const inInterval: OwnTime = {};
 
 /**
  * Postings of one interval by a meter that remembers nothing of earlier ones.
@@ -76,28 +63,20 @@ export function postings(interval: SettledInterval, facts: MeterFacts): readonly
   return new Meter().meterInterval(interval, facts);
 }
 
-/** Who bills for a model's tokens, and whether an engine of this host serves it. */
-interface Payer {
-  readonly payer: Dimensions;
-  readonly isHere: boolean;
-}
-
 /** Turns intervals into postings. Remembers where servers live, and reuses attribute sets so that ledgers need not. */
 export class Meter {
   /** Server -> GPUs it was last seen on: an interval in which the GPU was not readable names no residents. */
   readonly #homes = new Map<string, readonly string[]>();
   readonly #interned = new Map<string, Dimensions>();
-  readonly #customers = new Customers();
   readonly holders = new HolderSets();
+  readonly customers: CustomerMeter;
   #facts: MeterFacts = { gpus: new Map(), servers: new Map() };
   #posted: AnyPosting[] = [];
   #limits: LimitSets | undefined;
   readonly #billing: Billing;
-  /** Who bills for a model's tokens here, in the interval that is booked. */
-  readonly #payers = new Map<string, Payer>();
-
   constructor(billing: Billing = new Billing()) {
     this.#billing = billing;
+    this.customers = new CustomerMeter(billing, (server) => this.gpuModel(server));
   }
 
   /** The postings of one interval that ended at `end`, to be booked together. */
@@ -111,7 +90,8 @@ export class Meter {
       // An engine that names tenants stands in for a gateway where there is none.
       const namesTenants = fromEngines && server.increments.some((one) => one.tenant !== undefined);
       for (const increment of server.increments) {
-        if (increment.family === "gateway" || namesTenants) this.#gateway(increment, end - 1n);
+        if (increment.family === "gateway" || namesTenants)
+          this.customers.meterIncrement(increment, end - 1n);
       }
       const pricedAt = fromEngines && !namesTenants ? end - 1n : undefined;
       for (const increment of mergeEngineIncrements(server.increments)) {
@@ -138,22 +118,7 @@ export class Meter {
     now: UnixNanos,
   ): readonly AnyPosting[] {
     this.#begin(facts);
-    for (const piece of usage) {
-      const sets = this.#setsOf(server, piece);
-      const outcome = outcomes.indexOf(piece.outcome);
-      const own = {
-        at: piece.at ?? now,
-        ...(piece.takesBack === true ? ({ takesBack: true } as const) : {}),
-      };
-      for (let kind = 0; kind < tokenKinds.length; kind++) {
-        const amount = piece.tokens[tokenKinds[kind] as TokenKind] ?? 0;
-        if (amount !== 0) this.#customerTokens(sets, piece.model, kind, outcome, amount, own.at, own);
-      }
-      if (piece.requests === 0) continue;
-      const dimensions = sets.requests(outcome);
-      const kept = { metric: "tokenwatt.gateway.requests", dimensions, kept: dimensions };
-      this.#posted.push({ ...kept, amount: piece.requests, ...own });
-    }
+    this.customers.meterUsage(server, usage, now);
     this.#posted.push(...this.#billing.postings());
     return this.#posted;
   }
@@ -161,7 +126,7 @@ export class Meter {
   #begin(facts: MeterFacts): void {
     this.#facts = facts;
     this.#posted = [];
-    this.#payers.clear();
+    this.customers.begin(facts, this.#posted);
   }
 
   /** The product name of a server's GPUs while they are all alike. */
@@ -270,77 +235,6 @@ export class Meter {
       const metric = engineLatencies[name];
       this.#addHistogram(metric, metric.startsWith("gen_ai.") ? inference : server, increment, name);
     }
-  }
-
-  #gateway(increment: TokenIncrement, instant: UnixNanos): void {
-    const sets = this.#setsOf(increment.server, increment);
-    const { model } = increment;
-    // Counted, not iterated with entries(): this runs for every customer, and V8 makes a pair for each step.
-    for (let kind = 0; kind < tokenKinds.length; kind++) {
-      const name = tokenKinds[kind] as TokenKind;
-      let rest = increment.tokens[name] ?? 0;
-      if (rest === 0) continue;
-      for (let outcome = OK + 1; outcome < outcomes.length; outcome++) {
-        const amount = Math.min(rest, increment.tokensByOutcome?.[outcomes[outcome] as Outcome]?.[name] ?? 0);
-        rest -= amount;
-        if (amount !== 0) this.#customerTokens(sets, model, kind, outcome, amount, instant, inInterval);
-      }
-      if (rest !== 0) this.#customerTokens(sets, model, kind, OK, rest, instant, inInterval);
-    }
-    for (let outcome = 0; outcome < outcomes.length; outcome++) {
-      const amount = increment.requests[outcomes[outcome] as Outcome] ?? 0;
-      if (amount === 0) continue;
-      const dimensions = sets.requests(outcome);
-      this.#posted.push({ metric: "tokenwatt.gateway.requests", dimensions, kept: dimensions, amount });
-    }
-    for (const name of Object.keys(increment.latencies) as LatencyName[]) {
-      this.#addHistogram(`tokenwatt.gateway.${name}`, sets.customer, increment, name);
-    }
-  }
-
-  /** Books a customer's tokens of one kind and outcome, at the price of the instant they were used. */
-  #customerTokens(
-    sets: CustomerSets,
-    model: string | undefined,
-    kind: number,
-    outcome: number,
-    amount: number,
-    instant: UnixNanos,
-    own: OwnTime,
-  ): void {
-    const [name, how] = [tokenKinds[kind] as TokenKind, outcomes[outcome] as Outcome];
-    const { isHere, payer } = this.#payer(model);
-    const price = this.#billing.price(model, name, how, instant);
-    const [dimensions, kept] = [sets.tokens(kind, outcome), sets.priced(kind, outcome, price, payer, isHere)];
-    this.#posted.push({ metric: "tokenwatt.gateway.tokens", dimensions, kept, amount, ...own });
-    if (price !== undefined) this.#billing.earn(price, payer, name, amount, own);
-  }
-
-  #setsOf(server: string, { endpoint, model, tenant }: Omit<Customer, "gateway">): CustomerSets {
-    const gateway = this.#facts.servers.get(server)?.gateway?.id ?? server;
-    return this.#customers.of({ gateway, endpoint, model, tenant });
-  }
-
-  /** Who bills for a model's tokens: the one engine here that serves it, if it is one. */
-  #payer(model: string | undefined): Payer {
-    const name = attributeOf(model);
-    const known = this.#payers.get(name);
-    if (known !== undefined) return known;
-    const { servers, serves, soleModel } = this.#facts;
-    const engines: string[] = [];
-    for (const { family, id } of servers.values()) {
-      if (family !== "engine" || model === undefined) continue;
-      if (serves?.(id, model) ?? soleModel?.(id) === model) engines.push(id);
-    }
-    const [server] = engines.length === 1 ? engines : [];
-    const payer = this.#intern({
-      ...attributes("tokenwatt.server.id", server),
-      "gen_ai.request.model": name,
-      ...attributes("hw.model", server === undefined ? undefined : this.gpuModel(server)),
-    });
-    const found = { payer, isHere: engines.length > 0 };
-    this.#payers.set(name, found);
-    return found;
   }
 
   /** Why these tokens meet no observed GPU time, if so: read late, or mostly while the server's GPUs were not read. */

@@ -42,15 +42,16 @@ export class Billing {
     this.#book.take(catalogue, since);
   }
 
-  /** The price of a model's tokens used at `at`; a miss is counted once per bucket. */
+  /** The price of a model's tokens used at `at`, as it was known at `knownAt`; a miss is counted once per bucket. */
   price(
     model: string | undefined,
     kind: TokenKind,
     outcome: Outcome | undefined,
     at: UnixNanos,
+    knownAt?: UnixNanos,
   ): UnitPrice | undefined {
     if (this.#book.isEmpty) return undefined;
-    const price = this.#book.price(model ?? unknownName, kind, outcome, at);
+    const price = this.#book.price(model ?? unknownName, kind, outcome, at, knownAt);
     if (price === undefined && this.#book.hasPrices(at)) this.#miss(model, at);
     return price;
   }
@@ -60,7 +61,7 @@ export class Billing {
     if (!price.isBilled) return;
     const bucket = own.at === undefined ? "" : String(own.at / BUCKET_NANOS);
     const { currency, perMillion, version } = price;
-    const who = `${payer["tokenwatt.server.id"] ?? ""}\u0000${payer["gen_ai.request.model"] ?? ""}`;
+    const who = Object.values(payer).join("\u0000");
     const key = `${kind} ${currency} ${perMillion} ${bucket} ${own.takesBack ?? ""} ${version}\u0000${who}`;
     const known = this.#earned.get(key);
     if (known === undefined) this.#earned.set(key, { price, payer, kind, own, tokens });

@@ -19,6 +19,8 @@ export interface UnitPrice {
 export interface PricedSince {
   /** Undefined: the first this host was given holds for everything before it too. */
   readonly since: UnixNanos | undefined;
+  /** Of the first: since when it is known. What was counted before had no price. */
+  readonly knownSince?: UnixNanos | undefined;
   readonly catalogue: Pick<Catalogue, "version" | "currency" | "tokens"> & {
     readonly outcomes?: readonly Outcome[] | undefined;
   };
@@ -48,7 +50,11 @@ export class PriceBook {
     if (last !== undefined && textOf(last.catalogue) === textOf(priced)) return;
     const first = last === undefined ? undefined : since;
     this.#isChanged = true;
-    this.#catalogues.push({ since: first, catalogue: priced });
+    this.#catalogues.push({
+      since: first,
+      catalogue: priced,
+      ...(last === undefined ? { knownSince: since } : {}),
+    });
     this.#forgetBefore(since - keptNanos);
     this.#rebuild();
   }
@@ -60,16 +66,28 @@ export class PriceBook {
 
   /** Whether the catalogue of an instant prices any tokens. */
   hasPrices(at: UnixNanos): boolean {
-    return (this.#catalogueAt(at)?.tokens.length ?? 0) > 0;
+    const latest = this.#catalogues.findLast(({ since }) => since === undefined || at >= since);
+    return (latest?.catalogue.tokens.length ?? 0) > 0;
   }
 
-  /** The price of a token used at `at`; undefined where none is known. `outcome` undefined = the source tells none apart. */
-  price(model: string, kind: TokenKind, outcome: Outcome | undefined, at: UnixNanos): UnitPrice | undefined {
-    const key = `${this.#stretchOf(at)} ${kind} ${outcome ?? ""} ${model}`;
+  /**
+   * The price of a token used at `at`, by what was known at `knownAt`; undefined where none is known. `outcome` undefined =
+   * the source tells none apart.
+   */
+  price(
+    model: string,
+    kind: TokenKind,
+    outcome: Outcome | undefined,
+    at: UnixNanos,
+    knownAt?: UnixNanos,
+  ): UnitPrice | undefined {
+    const catalogue = this.#catalogueAt(at, knownAt);
+    if (catalogue === -1) return undefined;
+    const key = `${catalogue} ${this.#stretchOf(at)} ${kind} ${outcome ?? ""} ${model}`;
     const known = this.#known.get(key);
     if (known !== undefined) return known ?? undefined;
     if (this.#known.size >= pricesMax) this.#known.clear();
-    const found = this.#find(model, kind, outcome, at);
+    const found = this.#find(this.#catalogues[catalogue]?.catalogue, model, kind, outcome, at);
     this.#known.set(key, found ?? null);
     return found;
   }
@@ -89,8 +107,13 @@ export class PriceBook {
     this.#rebuild();
   }
 
-  #find(model: string, kind: TokenKind, outcome: Outcome | undefined, at: UnixNanos): UnitPrice | undefined {
-    const catalogue = this.#catalogueAt(at);
+  #find(
+    catalogue: PricedSince["catalogue"] | undefined,
+    model: string,
+    kind: TokenKind,
+    outcome: Outcome | undefined,
+    at: UnixNanos,
+  ): UnitPrice | undefined {
     if (catalogue === undefined) return undefined;
     const entry = inForce(catalogue.tokens, at, (one: TokenPrice) =>
       one.kind === kind ? modelRank(one.model, model) : undefined,
@@ -112,8 +135,12 @@ export class PriceBook {
     return known;
   }
 
-  #catalogueAt(at: UnixNanos): PricedSince["catalogue"] | undefined {
-    return this.#catalogues.findLast(({ since }) => since === undefined || at >= since)?.catalogue;
+  /** Place of the catalogue in force, of those that were known; -1 = none. */
+  #catalogueAt(at: UnixNanos, knownAt: UnixNanos | undefined): number {
+    const isKnown = (from: UnixNanos): boolean => knownAt === undefined || knownAt >= from;
+    return this.#catalogues.findLastIndex(({ knownSince = 0n, since }) =>
+      since === undefined ? isKnown(knownSince) : at >= since && isKnown(since),
+    );
   }
 
   /** Number of the stretch between two edges that an instant lies in: no price changes inside it. */
@@ -133,7 +160,7 @@ export class PriceBook {
     while (this.#catalogues.length > 1) {
       const [first, second] = this.#catalogues;
       if (first === undefined || second?.since === undefined || second.since >= before) return;
-      this.#catalogues.splice(0, 2, { ...second, since: undefined });
+      this.#catalogues.splice(0, 2, { ...second, since: undefined, knownSince: second.since });
     }
   }
 
@@ -149,7 +176,7 @@ export class PriceBook {
   }
 }
 
-const bigintKeys: ReadonlySet<string> = new Set(["since", "from", "to", "perMillion"]);
+const bigintKeys: ReadonlySet<string> = new Set(["since", "knownSince", "from", "to", "perMillion"]);
 
 function textOf(value: unknown): string {
   return JSON.stringify(value, (_key, inner: unknown) => (typeof inner === "bigint" ? String(inner) : inner));

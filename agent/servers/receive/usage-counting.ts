@@ -4,11 +4,13 @@
 import { createHash } from "node:crypto";
 import type { Clock } from "../../platform/clock.ts";
 import type { CountedUsage } from "../../source.ts";
+import { defined } from "../entry.ts";
 import type { ReceiverMemory } from "./memory.ts";
 import { retryLater } from "./recorder.ts";
 import type { Usage, UsageTotals } from "./usage-totals.ts";
 import { amountMax } from "./usage-totals.ts";
 
+const MILLISECOND = 1_000_000n;
 const DAY_NANOS = 86_400n * 1_000_000_000n;
 const WINDOW_NANOS = 35n * DAY_NANOS;
 const FUTURE_NANOS = 600n * 1_000_000_000n;
@@ -42,17 +44,27 @@ export interface UsageCountingParts {
   readonly pendingMax?: number;
 }
 
-/** A counted record as it is remembered: enough to know it again, and to take it back. */
-interface Counted {
+/** Usage as it was counted: enough to take it back from the row it was booked in, whatever was configured since. */
+interface CountedUsageOf {
   readonly endTime: string;
   readonly usage: Usage;
+  /** Unix milliseconds; absent in rows of before it was kept. */
+  readonly at?: number;
+  /** The endpoint it was counted under, where it named none. */
+  readonly endpoint?: string;
+  /** It was of an upstream that is not counted here: nothing was booked. */
+  readonly left?: true;
+}
+
+/** A counted record as it is remembered: enough to know it again, and to take it back. */
+interface Counted extends CountedUsageOf {
   /** Id of the record that replaced it. */
   readonly replacedBy?: string;
   readonly corrects?: string;
   /** Whose record it is; absent in rows of before callers were told apart, which are everyone's. */
   readonly by?: string;
   /** A record of this id without any token that came first: its request is the one that counts. */
-  readonly first?: { readonly endTime: string; readonly usage: Usage };
+  readonly first?: CountedUsageOf;
 }
 
 /** Decides for every record whether it is new, known, a correction or a contradiction. */
@@ -105,8 +117,7 @@ export class UsageCounting {
       return;
     }
     const content: Counted = {
-      endTime: String(endTime),
-      usage: isVoid ? {} : usage,
+      ...this.#counted(endTime, isVoid ? {} : usage, now),
       ...(corrects === "" ? {} : { corrects }),
     };
     const before = this.#known(id, sender, content);
@@ -126,8 +137,20 @@ export class UsageCounting {
       this.#parts.totals.noteDispute({ kind: isVoid ? "void" : "correction", id, corrects });
     }
     answer.accepted++;
-    if (!isVoid) this.#parts.totals.addUsage({ ...usage, endTime });
+    if (!isVoid) this.#parts.totals.addUsage({ ...usage, endTime, countedAt: instantOf(content) });
     this.#remember(sender, id, content);
+  }
+
+  #counted(endTime: bigint, usage: Usage, now: bigint): CountedUsageOf {
+    const { totals } = this.#parts;
+    const endpoint = usage.endpoint === undefined ? totals.endpoint : undefined;
+    return {
+      endTime: String(endTime),
+      usage,
+      at: Number(now / MILLISECOND),
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(totals.isCounted(usage) ? {} : { left: true as const }),
+    };
   }
 
   /** A record whose id was counted: a repeat, the tokens of a request that came without any, or a contradiction. */
@@ -141,8 +164,13 @@ export class UsageCounting {
     if (isSame(before, content)) answer.duplicates++;
     else if (isOpen(before) && content.corrects === undefined && hasTokens(usage)) {
       answer.accepted++;
-      this.#parts.totals.addUsage({ ...usage, endTime, requests: 0, seconds: {} });
-      this.#remember(sender, id, { ...content, first: { endTime: before.endTime, usage: before.usage } });
+      const countedAt = instantOf(content);
+      this.#parts.totals.addUsage({ ...usage, endTime, countedAt, requests: 0, seconds: {} });
+      const { at, endpoint, endTime: firstEnd, left, usage: first } = before;
+      this.#remember(sender, id, {
+        ...content,
+        first: { endTime: firstEnd, usage: first, ...defined({ at, endpoint, left }) },
+      });
     } else {
       answer.conflicts++;
       this.#parts.totals.noteDispute({ kind: "conflict", id });
@@ -150,11 +178,23 @@ export class UsageCounting {
     }
   }
 
-  #takeBack({ endTime, first, usage }: Counted): void {
-    const counted = first === undefined ? usage : { ...usage, requests: 0 };
-    this.#parts.totals.addUsage({ ...counted, endTime: BigInt(endTime), takesBack: true });
-    if (first === undefined) return;
-    this.#parts.totals.addUsage({ ...first.usage, endTime: BigInt(first.endTime), takesBack: true });
+  #takeBack(counted: Counted): void {
+    const { first, usage } = counted;
+    this.#takeBackPart(counted, first === undefined ? usage : { ...usage, requests: 0 });
+    if (first !== undefined) this.#takeBackPart(first, first.usage);
+  }
+
+  #takeBackPart(counted: CountedUsageOf, usage: Usage): void {
+    if (counted.left === true) return;
+    const { totals } = this.#parts;
+    const endpoint = counted.at === undefined ? totals.endpoint : counted.endpoint;
+    totals.addUsage({
+      ...usage,
+      endpoint: usage.endpoint ?? endpoint,
+      endTime: BigInt(counted.endTime),
+      countedAt: instantOf(counted),
+      takesBack: true,
+    });
   }
 
   /** What this caller's id stands for; what another sent under it is known only where `content` repeats it. */
@@ -219,6 +259,11 @@ interface Sender {
   readonly source: string;
   readonly caller: string;
   readonly found: ReadonlyMap<string, string>;
+}
+
+/** When it was counted, as those who book it are told: to the millisecond that is remembered. */
+function instantOf({ at }: CountedUsageOf): bigint | undefined {
+  return at === undefined ? undefined : BigInt(at) * MILLISECOND;
 }
 
 function isOf({ by }: Counted, caller: string): boolean {

@@ -28,6 +28,8 @@ export interface Usage {
   readonly outcome?: Outcome;
   /** When it ended, where the source says so. */
   readonly endTime?: UnixNanos;
+  /** When it was counted, where it may be taken back: what was known then decides what it is booked under. */
+  readonly countedAt?: UnixNanos | undefined;
   /** Takes back what was counted before: a correction or a void. */
   readonly takesBack?: boolean;
   readonly tokens?: Readonly<Partial<Record<TokenKind, number>>>;
@@ -99,7 +101,7 @@ export class UsageTotals {
 
   /** Adds what was used here. Values that are no counts are dropped and counted. */
   addUsage(usage: Usage): void {
-    if (!isUpstream(usage.upstream, this.#upstreams)) return;
+    if (!this.isCounted(usage) && usage.takesBack !== true) return;
     if (this.#info.family === "gateway") this.#addPiece(usage);
     if (usage.takesBack === true) return;
     const totals = this.#of(usage.model, usage.tenant, usage.endpoint ?? this.#info.endpoint);
@@ -125,6 +127,16 @@ export class UsageTotals {
       if (merged === undefined || !isCountable(merged)) this.ignored++;
       else totals.latencies[name as LatencyName] = merged;
     }
+  }
+
+  /** Whether this is usage of an upstream that is counted here. */
+  isCounted({ upstream }: Usage): boolean {
+    return isUpstream(upstream, this.#upstreams);
+  }
+
+  /** The product endpoint that usage without one of its own is counted under. */
+  get endpoint(): string | undefined {
+    return this.#info.endpoint;
   }
 
   /** Everything added so far, as one sample at `at`; clears the counts of what was dropped. */
@@ -159,16 +171,18 @@ export class UsageTotals {
 
   /** Names are not folded here: what is billed keeps every tenant. */
   #addPiece(usage: Usage): void {
-    const { endTime, model, outcome = "ok", takesBack, tenant } = usage;
-    const endpoint = usage.endpoint ?? this.#info.endpoint;
+    const { countedAt, endTime, model, outcome = "ok", takesBack, tenant } = usage;
+    // What is taken back says itself under which endpoint it was counted.
+    const endpoint = usage.endpoint ?? (takesBack === true ? undefined : this.#info.endpoint);
     const second = endTime === undefined ? null : String(endTime / SECOND);
-    const key = JSON.stringify([model, tenant, endpoint, outcome, second, takesBack]);
+    const counted = countedAt === undefined ? null : String(countedAt);
+    const key = JSON.stringify([model, tenant, endpoint, outcome, second, counted, takesBack]);
     const known = this.#pieces.get(key);
     const piece: Mutable<UsagePiece> = known ?? {
       outcome,
       tokens: {},
       requests: 0,
-      ...defined({ model, tenant, endpoint, at: endTime, takesBack }),
+      ...defined({ model, tenant, endpoint, at: endTime, countedAt, takesBack }),
     };
     const tokens = { ...piece.tokens };
     for (const [kind, amount] of Object.entries(usage.tokens ?? {}) as [TokenKind, number][]) {

@@ -1,18 +1,19 @@
 // The laws of a bill, against an oracle that knows nothing of ledgers: any tenants, outcomes, prices that change and
 // currencies, records late, taken back and on days of 23 and 25 hours, over restarts. The oracle prices every record by itself,
 // with its own reading of the price files, and every format and grouping must give its sums to the last unit.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
+import type { BookFacts } from "../../../agent/meter/books.ts";
 import { Books } from "../../../agent/meter/books.ts";
 import type { Catalogue } from "../../../agent/meter/money/catalogue.ts";
 import type { Outcome, TokenKind, UsagePiece } from "../../../agent/model.ts";
 import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
-import { factsOf, intervalOf, moved } from "../../meter/fixtures.ts";
+import { engine, factsOf, gateway, h100, intervalOf, moved } from "../../meter/fixtures.ts";
 import { runCommand } from "../capture-io.ts";
 import { parseCsv } from "./parse-csv.ts";
 
@@ -65,8 +66,16 @@ interface Prices {
     readonly to: number | undefined;
   }[];
 }
+/** Which engines of this host serve the model `m` from a minute on. */
+interface Serving {
+  readonly since: number;
+  readonly engines: readonly string[];
+}
 interface Case {
   readonly zone: string;
+  readonly serving: readonly Serving[];
+  /** The price file a report is repriced with. */
+  readonly other: Prices;
   /** UTC, just before a change of the clocks in one of the zones. */
   readonly start: number;
   readonly records: readonly Record[];
@@ -84,11 +93,11 @@ const record: fc.Arbitrary<Record> = fc.record({
   ),
   tenant: fc.constantFrom(...tenants),
   endpoint: fc.constantFrom("chat", "", "other"),
-  model: fc.constantFrom(...models),
+  model: fc.constantFrom("m", "m", ...models),
   outcome: fc.constantFrom(...outcomes),
   isOnPage: fc.boolean(),
   takenBack: fc.oneof(
-    { weight: 4, arbitrary: fc.constant(undefined) },
+    { weight: 2, arbitrary: fc.constant(undefined) },
     { weight: 1, arbitrary: fc.integer({ min: 0, max: 60 * 24 }) },
   ),
   tokens: fc.record(
@@ -102,7 +111,7 @@ const file = (since: fc.Arbitrary<number>): fc.Arbitrary<Prices> =>
   fc.record({
     since,
     currency: fc.constantFrom("USD", "EUR", "JPY"),
-    outcomes: fc.option(fc.subarray([...outcomes]), { nil: undefined }),
+    outcomes: fc.option(fc.subarray([...outcomes], { minLength: 1 }), { nil: undefined }),
     entries: fc
       .tuple(
         fc.bigInt({ min: 0n, max: 90_000_000_000n }),
@@ -125,8 +134,21 @@ const bill: fc.Arbitrary<Case> = fc.record({
   zone: fc.constantFrom("UTC", "Europe/Berlin", "Asia/Kathmandu", "America/New_York", "Australia/Lord_Howe"),
   start: fc.constantFrom("2026-10-24T20:00Z", "2026-10-31T15:00Z", "2026-10-03T10:00Z").map(Date.parse),
   records: fc.array(record, { minLength: 1, maxLength: 25 }),
+  serving: fc
+    .array(
+      fc.record({
+        since: fc.integer({ min: 0, max: 60 * 40 }),
+        engines: fc.subarray(["s", "s2"]),
+      }),
+      { minLength: 2, maxLength: 5 },
+    )
+    .map((changes) => [{ since: 0, engines: ["s"] }, ...changes.sort((a, b) => a.since - b.since)]),
+  other: file(fc.constant(0)),
   files: fc
-    .tuple(file(fc.constant(0)), fc.array(file(fc.integer({ min: 1, max: 60 * 30 })), { maxLength: 2 }))
+    .tuple(
+      file(fc.constantFrom(0, 0, 600)),
+      fc.array(file(fc.integer({ min: 1, max: 60 * 30 })), { maxLength: 2 }),
+    )
     .map(([one, more]) => [one, ...more].sort((a, b) => a.since - b.since)),
   restart: fc.integer({ min: 0, max: 30 }),
 });
@@ -139,31 +161,50 @@ interface Charge {
   /** Undefined: no price is known. */
   readonly currency: string | undefined;
   readonly cost: bigint;
+  /** The one engine that served its model when it was counted; undefined = none, or several. */
+  readonly server: string | undefined;
 }
 
 /** What every token costs, from the records and the files alone. */
-function oracle({ files, records, start }: Case): readonly Charge[] {
-  return records.flatMap((one) =>
+function oracle(one: Case): readonly Charge[] {
+  return one.records.flatMap((record) =>
     kinds.flatMap((kind): Charge[] => {
-      const tokens = BigInt(one.tokens[kind] ?? 0);
-      if (tokens === 0n || one.takenBack !== undefined) return [];
-      const used = one.used;
-      const inForce = files.filter(({ since }) => since <= used).at(-1) ?? files[0];
-      const entry = inForce?.entries.find(
-        (candidate) =>
-          candidate.model === one.model &&
-          candidate.kind === kind &&
-          (candidate.from === undefined || candidate.from <= used) &&
-          (candidate.to === undefined || used < candidate.to),
-      );
-      const at = start + used * MINUTE;
-      if (inForce === undefined || entry === undefined)
-        return [{ record: one, kind, tokens, at, currency: undefined, cost: 0n }];
-      const billed = (inForce.outcomes ?? ["ok"]).includes(one.outcome);
-      const cost = billed ? tokens * entry.perMillion : 0n;
-      return [{ record: one, kind, tokens, at, currency: inForce.currency, cost }];
+      const tokens = BigInt(record.tokens[kind] ?? 0);
+      if (tokens === 0n || record.takenBack !== undefined) return [];
+      const { late, used } = record;
+      const engines = one.serving.findLast(({ since }) => since <= used + late)?.engines ?? [];
+      const charge = {
+        ...{ record, kind, tokens, at: one.start + used * MINUTE },
+        server: record.model === "m" && engines.length === 1 ? engines[0] : undefined,
+      };
+      // Before this host had any price file, what it counted had no price.
+      const isKnown = (one.files[0]?.since ?? 0) <= used + late;
+      const inForce = one.files.findLast(({ since }) => since <= used) ?? one.files[0];
+      return [{ ...charge, ...costIn(isKnown ? inForce : undefined, charge, used) }];
     }),
   );
+}
+
+/** The same by another price file, which counts from the bucket a price begins in. */
+function repricedOracle(one: Case): readonly Charge[] {
+  return oracle(one).map((charge) => ({
+    ...charge,
+    ...costIn(one.other, charge, Math.floor(charge.record.used / 15) * 15),
+  }));
+}
+
+function costIn(
+  prices: Prices | undefined,
+  { kind, record, tokens }: Pick<Charge, "kind" | "record" | "tokens">,
+  minute: number,
+): Pick<Charge, "currency" | "cost"> {
+  const entry = prices?.entries.find(
+    ({ from = 0, to = Number.POSITIVE_INFINITY, ...of }) =>
+      of.model === record.model && of.kind === kind && from <= minute && minute < to,
+  );
+  if (prices === undefined || entry === undefined) return { currency: undefined, cost: 0n };
+  const isBilled = (prices.outcomes ?? ["ok"]).includes(record.outcome);
+  return { currency: prices.currency, cost: isBilled ? tokens * entry.perMillion : 0n };
 }
 
 function catalogueOf({ currency, entries, outcomes: billed, since }: Prices, start: number): Catalogue {
@@ -188,10 +229,11 @@ function catalogueOf({ currency, entries, outcomes: billed, since }: Prices, sta
 
 /** Plays the records in the order they arrive, as an agent would, and gives the ledger's folder. */
 function play(one: Case, folder: string): void {
-  const { files, records, restart, start } = one;
+  const { files, records, restart, serving, start } = one;
   const origin = BigInt(start) * 1_000_000n;
   const unixNanos = (at: number): bigint => origin + BigInt(Math.round(at));
-  const facts = factsOf({ gateway: true });
+  const factsAt = (minute: number): BookFacts =>
+    hostOf(serving.findLast(({ since }) => since <= minute)?.engines ?? []);
   const arrivals = records
     .flatMap((record, index) => {
       const arrives = record.used + record.late;
@@ -202,19 +244,18 @@ function play(one: Case, folder: string): void {
     .sort((a, b) => a.now - b.now || a.index - b.index || Number(a.takesBack) - Number(b.takesBack));
   let database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
   let packer = new BatchPacker();
-  let next = 0;
+  let next = files[0]?.since === 0 ? 1 : 0;
   const bookOf = (minute = 0): Books =>
     new Books(
       {
         start: unixNanos(minute * MINUTE * 1e6),
         unixNanos,
         tenantsMax: 3,
-        catalogue: catalogueOf(files[Math.max(0, next - 1)] as Prices, start),
+        ...(next === 0 ? {} : { catalogue: catalogueOf(files[next - 1] as Prices, start) }),
       },
       database.opened.restored,
     );
   let books = bookOf();
-  next = 1;
   const beat = (minute: number): void => {
     const at = minute * MINUTE * 1e6;
     database.commit(packer.pack(books.commit(unixNanos(at), at).batch));
@@ -239,6 +280,7 @@ function play(one: Case, folder: string): void {
       tokens: record.tokens,
       requests: 1,
       at: unixNanos(record.used * MINUTE * 1e6),
+      countedAt: unixNanos((record.used + record.late) * MINUTE * 1e6),
       takesBack,
     };
     if (record.isOnPage && record.late === 0 && record.takenBack === undefined) {
@@ -251,11 +293,27 @@ function play(one: Case, folder: string): void {
         tokensByOutcome: { [outcome]: tokens },
       });
       const from = now * 60;
-      books.bookInterval(intervalOf({ from, to: from + 1, increments: [increment] }), facts);
-    } else books.postUsage("gateway", [piece], facts, now * MINUTE * 1e6);
+      const interval = intervalOf({ from, to: from + 1, increments: [increment], residents: [] });
+      books.bookInterval(interval, factsAt(now));
+    } else books.postUsage("gateway", [piece], factsAt(now), now * MINUTE * 1e6);
   }
   beat(60 * 24 * 5);
   database.close();
+}
+
+/** A host with a gateway, and two engines on GPUs of their own of which some serve the model `m`. */
+function hostOf(engines: readonly string[]): BookFacts {
+  const gpuOf = (id: string): string => (id === "s" ? "GPU-1" : "GPU-2");
+  const serversOf = engines.map((id) => [id, { ...engine, id, gpus: [gpuOf(id)] }] as const);
+  return {
+    ...factsOf(),
+    gpus: new Map([
+      ["GPU-1", h100],
+      ["GPU-2", { ...h100, uuid: "GPU-2", index: 1, name: "NVIDIA A100-SXM4-80GB" }],
+    ]),
+    servers: new Map([["g", gateway], ...serversOf]),
+    soleModel: () => "m",
+  };
 }
 
 const folders: string[] = [];
@@ -389,6 +447,10 @@ describe("tokenwatt report", () => {
             sumBy(charges, () => ""),
           );
         }
+        await checkPayers(folder, charges, one);
+        await checkFilters(folder, zone, charges);
+        await checkTable(folder, zone);
+        await checkRepriced(folder, zone, one);
         checkFocus(
           parseCsv(await run(folder, ...zone, "--by", "day", "--format", "focus")),
           charges,
@@ -397,10 +459,92 @@ describe("tokenwatt report", () => {
         checkEvents(await run(folder, ...zone, "--format", "cloudevents"), charges);
         rmSync(folder, { recursive: true, force: true });
       }),
-      { numRuns: 15 },
+      { numRuns: Number(process.env["BILLS_RUNS"] ?? 12) },
     );
-  }, 120_000);
+  }, 600_000);
 });
+
+/** Revenue by the engine that billed, and by its GPUs: also of what was taken back after another engine took over. */
+async function checkPayers(folder: string, charges: readonly Charge[], one: Case): Promise<void> {
+  const productOf = { s: h100.name, s2: "NVIDIA A100-SXM4-80GB" };
+  const product = ({ server }: Charge): string =>
+    server === undefined ? "(no gpu_type)" : productOf[server as "s" | "s2"];
+  for (const [by, key] of [
+    ["server", ({ server }: Charge) => server ?? "(no server)"],
+    ["gpu_type", product],
+  ] as const) {
+    const rows = parseCsv(await run(folder, "--by", by, "--format", "csv"));
+    const money = rows.map((row) => ({ ...row, tokens: "" }));
+    const wanted = sumBy(charges, key);
+    const paid = new Map([...wanted].map(([name, sums]) => [name, { ...sums, tokens: 0n }]));
+    expect(withoutZeros(sumsOf(money, by)), by).toEqual(withoutZeros(paid));
+    for (const { revenue } of rows) expect(Number(revenue)).toBeGreaterThanOrEqual(0);
+    expect(one.serving.length).toBeGreaterThan(0);
+  }
+}
+
+/** Two filters of two groups must both fit, two of one group either; formats agree on what is left. */
+async function checkFilters(
+  folder: string,
+  zone: readonly string[],
+  charges: readonly Charge[],
+): Promise<void> {
+  const where = ["--where", "model=m", "--where", "model=free", "--where", "tenant=acme"];
+  const kept = charges.filter(
+    ({ record }) => record.tenant === "acme" && (record.model === "m" || record.model === "free"),
+  );
+  const wanted = withoutZeros(sumBy(kept, ({ record }) => record.model));
+  const csv = parseCsv(await run(folder, ...zone, ...where, "--by", "model", "--format", "csv"));
+  expect(withoutZeros(sumsOf(csv, "model"))).toEqual(wanted);
+  const focus = parseCsv(await run(folder, ...zone, ...where, "--format", "focus"));
+  const rows = focus.map((row) => ({
+    ...{ model: row["x_Model"] ?? "", tokens: row["ConsumedQuantity"] ?? "" },
+    ...{ revenue: row["BilledCost"] ?? "", currency: row["BillingCurrency"] ?? "" },
+  }));
+  const priced = kept.filter(({ currency }) => currency !== undefined);
+  expect(withoutZeros(sumsOf(rows, "model"))).toEqual(
+    withoutZeros(sumBy(priced, ({ record }) => record.model)),
+  );
+}
+
+/** The table says what the CSV says, rounded, and never 0 for what is not. */
+async function checkTable(folder: string, zone: readonly string[]): Promise<void> {
+  const by = ["--by", "tenant,model"];
+  const [head = [], ...lines] = (await run(folder, ...zone, ...by))
+    .split("\n")
+    .map((line) => line.split(/ {2,}/));
+  const csv = parseCsv(await run(folder, ...zone, ...by, "--format", "csv"));
+  const table = lines.filter((line) => line.length > 1 && line[0] !== "total");
+  expect(table.length).toBe(csv.length);
+  const at = (line: readonly string[], name: string): string => {
+    // Labels are set to the left, and an empty cell of theirs is none.
+    const text = line.slice(line.length - head.length)[head.indexOf(name)] ?? "-";
+    return text === "-" ? "" : text.replaceAll(",", "");
+  };
+  for (const [index, row] of csv.entries()) {
+    const line = table[index] ?? [];
+    expect(at(line, "tokens")).toBe(row["tokens"] ?? "");
+    const [shown, exact] = [at(line, "revenue"), row["revenue"] ?? ""];
+    expect(shown === "").toBe(exact === "");
+    expect(Math.abs(Number(shown) - Number(exact))).toBeLessThanOrEqual(0.005001);
+    expect(Number(shown) === 0).toBe(Number(exact) === 0);
+  }
+}
+
+async function checkRepriced(folder: string, zone: readonly string[], one: Case): Promise<void> {
+  const path = join(folder, "other.yaml");
+  const instant = (minute: number | undefined): string | undefined =>
+    minute === undefined ? undefined : new Date(one.start + minute * MINUTE).toISOString();
+  const tokens = one.other.entries.map(({ from, kind, model, perMillion, to }) => ({
+    ...{ model, kind, from: instant(from), to: instant(to) },
+    pricePerMillionTokens: `${perMillion / 1_000_000_000n}.${String(perMillion % 1_000_000_000n).padStart(9, "0")}`,
+  }));
+  const { currency, outcomes: billed } = one.other;
+  writeFileSync(path, JSON.stringify({ version: "other", currency, outcomes: billed, tokens }));
+  const words = [...zone, "--by", "tenant", "--format", "csv", "--reprice", path];
+  const wanted = sumBy(repricedOracle(one), ({ record }) => named(record.tenant));
+  expect(withoutZeros(sumsOf(parseCsv(await run(folder, ...words)), "tenant"))).toEqual(withoutZeros(wanted));
+}
 
 interface Line {
   readonly [name: string]: unknown;
@@ -455,6 +599,8 @@ function checkFocus(
         Date.parse(row[outer as string] ?? ""),
       );
     const cost = femto(row["BilledCost"] ?? "");
+    // What is taken back leaves nothing where it was booked, and nothing negative elsewhere.
+    expect(known.tokens >= 0n && BigInt(row["ConsumedQuantity"] ?? "") > 0n && cost >= 0n).toBe(true);
     expect((femto(row["PricingQuantity"] ?? "") / FEMTO) * femto(row["ListUnitPrice"] ?? "")).toBe(cost);
     expect(BigInt(row["ConsumedQuantity"] ?? "") * femto(row["ContractedUnitPrice"] ?? "")).toBe(cost);
     expect([row["EffectiveCost"], row["ListCost"], row["ContractedCost"]]).toEqual(
@@ -487,6 +633,7 @@ function checkEvents(text: string, charges: readonly Charge[]): void {
   // A receiver that sums, and one that replaces what it had of a row.
   const latest = new Map(events.map((event) => [rowOf(event.data), event]));
   const wanted = sumBy(charges, ({ record }) => named(record.tenant));
+  for (const { data } of latest.values()) expect(BigInt(data["tokens"] ?? "")).toBeGreaterThanOrEqual(0n);
   for (const rows of [
     events.map((event) => row(event, "delta", "cost_delta")),
     [...latest.values()].map((event) => row(event, "tokens", "cost")),

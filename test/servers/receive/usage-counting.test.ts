@@ -2,7 +2,7 @@
 // in whatever order, two calls at a time, over restarts and with nothing in memory but what no commit has taken.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { ServerInfo } from "../../../agent/model.ts";
+import type { ServerInfo, UsagePiece } from "../../../agent/model.ts";
 import { ReceiverMemory } from "../../../agent/servers/receive/memory.ts";
 import type { UsageRecord } from "../../../agent/servers/receive/usage-counting.ts";
 import { UsageCounting } from "../../../agent/servers/receive/usage-counting.ts";
@@ -187,6 +187,39 @@ describe("UsageCounting", () => {
     expect((await count("u", plain("a", 6))).conflicts).toBe(1);
     expect((await count("u", plain("b", 3, "a"))).accepted).toBe(1);
     expect(Object.fromEntries(sums)).toEqual({ "t-x": [0, 0], "t-a": [0, 0], "t-b": [3, 1] });
+  });
+
+  test("takes back what was counted as it was counted, whatever is configured since", async () => {
+    const disk = new Disk();
+    const instants = [1_793_491_200_000_000_000n, 1_793_491_261_234_567_890n];
+    const pieces: UsagePiece[] = [];
+    for (const [run, records] of [
+      [plain("a", 5), { ...plain("b", 7), usage: { ...plain("b", 7).usage, upstream: "10.0.0.2" } }],
+      [plain("c", 2, "a"), plain("d", 2, "b")],
+    ].entries()) {
+      const memory = new ReceiverMemory("gw");
+      const endpoint = run === 0 ? "chat" : "batch";
+      const totals = new UsageTotals({ ...info, endpoint }, 0, "e", 10, run === 0 ? ["10.0.0.1"] : undefined);
+      const here = records.map((one) =>
+        one.id === "a" ? { ...one, usage: { ...one.usage, upstream: "10.0.0.1" } } : one,
+      );
+      const now = { now: () => 0, unixNanos: () => instants[run] ?? 0n };
+      const counting = new UsageCounting({ totals, clock: now, memory, stored: disk });
+      const { answer } = await counting.count("gw", here);
+      expect(answer.accepted).toBe(2);
+      disk.commit(memory);
+      pieces.push(...(totals.sample(0, "gateway").usage ?? []));
+    }
+    const shown = pieces.map(({ countedAt, endpoint, takesBack = false, tokens }) => {
+      return [tokens.output, endpoint, countedAt, takesBack];
+    });
+    // Record b was of an upstream that was not counted: nothing is taken back of it.
+    expect(shown).toEqual([
+      [5, "chat", 1_793_491_200_000_000_000n, false],
+      [5, "chat", 1_793_491_200_000_000_000n, true],
+      [2, "batch", 1_793_491_261_234_000_000n, false],
+      [2, "batch", 1_793_491_261_234_000_000n, false],
+    ]);
   });
 
   test("keeps the ids of two callers apart, but knows a repeat whoever brings it", async () => {
