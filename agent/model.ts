@@ -366,6 +366,28 @@ export interface Uncertain {
   readonly millijoules: number;
 }
 
+/**
+ * What a server's token-active time was spent on. `prefill`: prompts, up to the first token of each request. `decode`: the
+ * tokens after it. `unsplit`: which of them is not known.
+ */
+export type Phase = "prefill" | "decode" | "unsplit";
+/**
+ * How the phase is known. `counted`: one kind of token moved between two polls. `fitted`: both did, divided by what each
+ * costs, learned from the server's own intervals. `unknown`: not at all.
+ */
+export type PhaseMethod = "counted" | "fitted" | "unknown";
+
+/** The part of a server's token-active time and energy on a GPU that was one phase. */
+export interface PhaseShare {
+  readonly phase: Phase;
+  readonly method: PhaseMethod;
+  readonly nanos: number;
+  readonly millijoules: number;
+  /** What of it, or beyond it, may be the other phase: one standard error. Booked with prefill. */
+  readonly uncertainNanos: number;
+  readonly uncertainMillijoules: number;
+}
+
 /** What one resident got of one GPU in one interval. `server` is an id, or `unmetered` for all unknown processes. */
 export interface ResidentShare {
   readonly server: string;
@@ -375,6 +397,8 @@ export interface ResidentShare {
   readonly method: AttributionMethod;
   /** How the GPU-seconds were shared, where that is another method: equal or configured beside `sm_share`. */
   readonly timeMethod?: AttributionMethod;
+  /** Sums to its token-active time and energy; absent = it had none. */
+  readonly phases?: readonly PhaseShare[];
 }
 
 /** Who holds a GPU, by name: the first of these that its process belongs to. */

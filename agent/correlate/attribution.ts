@@ -106,10 +106,11 @@ export function bookPiece(
   booking.nanos[state] += portion.nanos;
   booking.millijoules[state] += portion.floorMillijoules + portion.activeMillijoules;
   noteDoubts(booking, piece, portion, rule);
-  const given = new Map<string, { nanos: number; millijoules: number }>();
+  const given = new Map<string, { nanos: number; millijoules: number; floorMillijoules: number }>();
   if (residents.length === 0) {
     const { activeMillijoules, floorMillijoules, nanos } = portion;
-    if (state === "other") given.set(unmetered, { nanos, millijoules: floorMillijoules + activeMillijoules });
+    if (state === "other")
+      given.set(unmetered, { nanos, floorMillijoules, millijoules: floorMillijoules + activeMillijoules });
     return given;
   }
   const all = residents.map(({ server }) => server);
@@ -122,12 +123,13 @@ export function bookPiece(
     servers.forEach((server, index) => {
       const amount = amounts[index] as number;
       shareOf(booking, server)[field][own.get(server) as AllocatedState] += amount;
-      const got = given.get(server) ?? { nanos: 0, millijoules: 0 };
+      const got = given.get(server) ?? { nanos: 0, millijoules: 0, floorMillijoules: 0 };
       got[field] += amount;
       given.set(server, got);
     });
   give("nanos", all, apportion(portion.nanos, timeClaims(all, shares), remainders.nanos));
   give("millijoules", all, apportion(portion.floorMillijoules, equalClaims(all), remainders.floor));
+  for (const got of given.values()) got.floorMillijoules = got.millijoules;
   const working = residents.filter((resident) => resident.state !== "parked").map(({ server }) => server);
   const takers = working.length > 0 ? working : all;
   const claims = takers.map((key) => ({ key, weight: rule.weights?.get(key) ?? (rule.weights ? 0 : 1) }));

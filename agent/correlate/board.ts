@@ -6,14 +6,16 @@ import type { Claimant } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
 import { bookPiece } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
-import { emptyBooking, finished } from "./booking.ts";
+import { emptyBooking, finished, notePhases } from "./booking.ts";
 import type { FloorState } from "./energy/floor.ts";
 import { Floor } from "./energy/floor.ts";
 import { EnergyBook } from "./energy-book.ts";
+import type { Given } from "./holders.ts";
 import { bookHolders } from "./holders.ts";
 import type { Member, Part, Settling } from "./member.ts";
-import { lives, partOf, rowOf, weightOf } from "./member.ts";
+import { lives, partOf, phasesOf, rowOf, weightOf } from "./member.ts";
 import type { Piece } from "./pieces.ts";
+import { unmetered } from "./pieces.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** The piece each member is in; undefined for one that does not exist then. */
@@ -84,6 +86,8 @@ export class Board {
     const home = sliced ? rest : (parts[0]?.booking ?? rest);
     const millijoules = this.energy.finish(settling, home, parts[0]?.pieces ?? []);
     const energy = this.energy.method(settling);
+    for (const { member } of parts)
+      for (const [server, phases] of member.phases) phases.learn(settling.steps(server), to);
     const rows = parts.map((part) => rowOf(part, energy, sliced));
     if (sliced && whole === undefined) {
       const method = { activity: "unknown", energy, attribution: "mig", time: "mig" } as const;
@@ -121,6 +125,7 @@ export class Board {
       const { parent, uuid: gpu } = member.timeline.info;
       const stretch = { from, to, gpu, parent, tenancy, placement: settling.placement };
       bookHolders(part.booking, stretch, given, member.holderRemainders);
+      this.#bookPhases(part, piece, { from, to }, given, settling);
       observeAlone(part.member, piece, to - from, portion.activeMillijoules);
     });
     this.#feedFloor(pieces, from, to);
@@ -130,6 +135,27 @@ export class Board {
     rest.nanos[state] += left;
     rest.millijoules[state] += passive[parts.length] ?? 0;
     return to - from;
+  }
+
+  /** Books which phases the token-active servers of a stretch were in. */
+  #bookPhases(
+    { booking, member }: Part,
+    piece: Piece,
+    { from, to }: { readonly from: Nanos; readonly to: Nanos },
+    given: ReadonlyMap<string, Given>,
+    { steps }: Settling,
+  ): void {
+    const working = piece.residents.filter(({ state }) => state !== "parked");
+    for (const { server, state } of working) {
+      const got = given.get(server);
+      if (state !== "token_active" || server === unmetered || got === undefined) continue;
+      const { floorMillijoules, millijoules, nanos } = got;
+      const activeMillijoules = millijoules - floorMillijoules;
+      const isShared = working.length > 1 || piece.contested === true;
+      const stretch = { from, to, nanos, floorMillijoules, activeMillijoules, isShared };
+      const shares = phasesOf(member, server).divide(stretch, steps(server), (at) => this.energy.before(at));
+      notePhases(booking, server, shares);
+    }
   }
 
   #floorWatts(): number {

@@ -7,6 +7,7 @@ import type {
   GpuInterval,
   GpuState,
   HolderShare,
+  PhaseShare,
   ResidentShare,
   Uncertain,
   UncertainReason,
@@ -17,6 +18,7 @@ type States = Record<GpuState, number>;
 interface ShareBooking {
   readonly nanos: Record<AllocatedState, number>;
   readonly millijoules: Record<AllocatedState, number>;
+  readonly phases: Map<string, PhaseShare>;
 }
 
 /** Totals of one GPU in one interval, being added up. */
@@ -63,10 +65,27 @@ export function shareOf(booking: Booking, server: string): ShareBooking {
     share = {
       nanos: { token_active: 0, stalled: 0, parked: 0 },
       millijoules: { token_active: 0, stalled: 0, parked: 0 },
+      phases: new Map(),
     };
     booking.residents.set(server, share);
   }
   return share;
+}
+
+/** Notes which phases a server's token-active part consisted of. */
+export function notePhases(booking: Booking, server: string, shares: readonly PhaseShare[]): void {
+  const { phases } = shareOf(booking, server);
+  for (const share of shares) {
+    const key = `${share.phase} ${share.method}`;
+    const known = phases.get(key);
+    phases.set(key, {
+      ...share,
+      nanos: share.nanos + (known?.nanos ?? 0),
+      millijoules: share.millijoules + (known?.millijoules ?? 0),
+      uncertainNanos: share.uncertainNanos + (known?.uncertainNanos ?? 0),
+      uncertainMillijoules: share.uncertainMillijoules + (known?.uncertainMillijoules ?? 0),
+    });
+  }
 }
 
 /** Notes that part of what is booked rests on an assumption, about a server's activity or about the GPU. */
@@ -100,10 +119,11 @@ export interface Methods {
 export function finished(gpu: string, booking: Booking, methods: Methods): GpuInterval {
   const residents: ResidentShare[] = [...booking.residents]
     .sort(([left], [right]) => (left < right ? -1 : 1))
-    .map(([server, { nanos, millijoules }]) => ({
+    .map(([server, { nanos, millijoules, phases }]) => ({
       server,
       nanos,
       millijoules,
+      ...(phases.size === 0 ? {} : { phases: [...phases.values()] }),
       method: methods.attribution,
       timeMethod: methods.time,
     }));

@@ -226,6 +226,7 @@ export class Correlator {
       placement: this.#placement,
       shares: this.#options.shares ?? {},
       tokens: (server) => tokenWeight(this.#servers.stepsOf(server), to),
+      steps: (server) => this.#servers.stepsOf(server),
     });
     const servers = this.#servers.rows({ from, to, closing }, own, gpus.stalled);
     const violations = [...gpus.violations, ...servers.violations].map(

@@ -37,6 +37,11 @@ export class EnergyBook {
     return curve === undefined ? 0 : curve.at(to) - curve.at(from);
   }
 
+  /** Energy before `at`, as far as it is decided. */
+  before(at: Nanos): number {
+    return this.#meter?.energy.curve.at(at) ?? 0;
+  }
+
   /** True where the energy of everything before `to` is decided. */
   decided(to: Nanos): boolean {
     return (this.#meter?.energy.decidedUntil ?? -Infinity) >= to;

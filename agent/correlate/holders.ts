@@ -32,6 +32,8 @@ export interface HeldStretch {
 export interface Given {
   readonly nanos: number;
   readonly millijoules: number;
+  /** The part of the energy that holding the GPU cost. */
+  readonly floorMillijoules: number;
 }
 
 /** Books what each server got in a stretch to the holders of its processes there. */

@@ -36,6 +36,14 @@ export function broken(row: GpuInterval, wallNanos: Nanos | undefined, slackNano
     const message = `holders of ${row.gpu} have ${named} of ${held} ${field} it was held for`;
     found.push({ law: "shares", message });
   }
+  for (const { millijoules, nanos, phases, server } of row.residents) {
+    if (phases === undefined) continue;
+    const split = [sum(phases.map((part) => part.nanos)), sum(phases.map((part) => part.millijoules))];
+    if (split[0] === nanos.token_active && split[1] === millijoules.token_active) continue;
+    const active = `${nanos.token_active} ns and ${millijoules.token_active} mJ`;
+    const message = `phases of ${server} on ${row.gpu} have ${split[0]} ns and ${split[1]} mJ of ${active}`;
+    found.push({ law: "shares", message });
+  }
   const amounts = [
     ...Object.values(row.nanos),
     ...Object.values(row.millijoules),
@@ -44,6 +52,12 @@ export function broken(row: GpuInterval, wallNanos: Nanos | undefined, slackNano
     ...(row.uncertain ?? []).flatMap(({ nanos, millijoules }) => [nanos, millijoules]),
     ...row.residents.flatMap((share) => [...Object.values(share.nanos), ...Object.values(share.millijoules)]),
     ...(row.holders ?? []).flatMap(({ nanos, millijoules }) => [nanos, millijoules]),
+    ...row.residents.flatMap(({ phases }) =>
+      (phases ?? []).flatMap((part) => [
+        ...[part.nanos, part.millijoules],
+        ...[part.uncertainNanos, part.uncertainMillijoules],
+      ]),
+    ),
   ];
   const doubted = sum((row.uncertain ?? []).map((part) => part.nanos));
   const given = sum(Object.values(row.nanos));

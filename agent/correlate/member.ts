@@ -8,9 +8,11 @@ import { OwnPower } from "./energy/own-power.ts";
 import type { HolderRemainders } from "./holders.ts";
 import type { OwnStates } from "./own-states.ts";
 import { statesOn } from "./own-states.ts";
+import { Phases } from "./phases/phases.ts";
 import type { Piece, Tenancy } from "./pieces.ts";
 import { cut, mainMethod, tenancy, unmetered } from "./pieces.ts";
 import type { Placed, Placement } from "./placement.ts";
+import type { TokenStep } from "./server-track.ts";
 import { SmShare } from "./sm-share.ts";
 import { Strangers } from "./strangers.ts";
 import type { Timeline } from "./timeline.ts";
@@ -24,6 +26,8 @@ export interface Member {
   readonly smShare: SmShare;
   readonly strangers: Strangers;
   readonly ownPower: OwnPower;
+  /** By server. */
+  readonly phases: Map<string, Phases>;
   readonly remainders: GpuRemainders;
   readonly holderRemainders: HolderRemainders;
   /** Kept while no resident works, so that a pause does not change the label. */
@@ -42,6 +46,8 @@ export interface Settling {
   readonly shares: ConfiguredShares;
   /** Weighted tokens of a server over the last 30 s; undefined = it shows none. */
   readonly tokens: (server: string) => number | undefined;
+  /** What a server's counters did between its polls, by rising time. */
+  readonly steps: (server: string) => readonly TokenStep[];
 }
 
 /** A member in an interval, being booked. */
@@ -64,6 +70,7 @@ export function createMember(timeline: Timeline, since: Nanos): Member {
     smShare: new SmShare(),
     strangers: new Strangers(),
     ownPower: new OwnPower(),
+    phases: new Map(),
     remainders: noRemainders(),
     holderRemainders: { nanos: new Map(), millijoules: new Map() },
     lastRule: { method: "equal", weights: undefined },
@@ -71,6 +78,19 @@ export function createMember(timeline: Timeline, since: Nanos): Member {
     busyRoundedOff: 0,
     placed: [],
   };
+}
+
+/** Servers whose phases are remembered on a GPU at most. */
+const phasesMax = 256;
+
+/** The phases of a server on a GPU, from the first time it is token-active there. */
+export function phasesOf({ phases }: Member, server: string): Phases {
+  const known = phases.get(server);
+  if (known !== undefined) return known;
+  if (phases.size >= phasesMax) phases.clear();
+  const created = new Phases();
+  phases.set(server, created);
+  return created;
 }
 
 /** Share of the board: 1, or slices under MIG; unusable weights count as 1. */

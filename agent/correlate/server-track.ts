@@ -2,7 +2,14 @@
 // Polls wait sorted until an interval needs them, then go to the activity estimator with the windows of the server's
 // GPUs. A first poll that already counts tokens means that the counters began at zero while we watched: that is said
 // to the estimator as a poll of zeros.
-import type { ActivityMethod, Nanos, ServerInfo, ServerPoll, TokenIncrement } from "../model.ts";
+import type {
+  ActivityMethod,
+  Nanos,
+  ProgressKind,
+  ServerInfo,
+  ServerPoll,
+  TokenIncrement,
+} from "../model.ts";
 import {
   busyBetween,
   copyActivity,
@@ -26,6 +33,14 @@ export interface TokenStep {
   readonly to: Nanos;
   readonly inputTokens: number;
   readonly outputTokens: number;
+  /** Requests that ended in it. */
+  readonly requests: number;
+  /** Requests running at its ends, where the server says so. */
+  readonly inFlightFrom: number | undefined;
+  readonly inFlightTo: number | undefined;
+  readonly progress: ProgressKind;
+  /** Its counters stood for another instant than its poll, or are known less well for another reason. */
+  readonly isDoubted: boolean;
 }
 
 /** Polls and increments waiting at most. */
@@ -48,6 +63,14 @@ interface Place {
   creditsUntil: Nanos;
 }
 
+/** What an increment says of the time between two polls beside its tokens. */
+interface Moves {
+  readonly at: Nanos;
+  readonly requests: number;
+  readonly input: number;
+  readonly cached: number;
+}
+
 /** Name of the place of a server none of whose GPUs is known. */
 const nowhere = "";
 
@@ -67,6 +90,7 @@ export class ServerTrack {
   readonly #places = new Map<string, Place>();
   readonly #polls: ServerPoll[] = [];
   #increments: TokenIncrement[] = [];
+  readonly #moves: Moves[] = [];
   #fed: ServerPoll | undefined;
   readonly #age = new PageAge();
   #firstAt: Nanos | undefined;
@@ -103,6 +127,8 @@ export class ServerTrack {
   /** Takes a poll and what it saw move; false when the poll does not follow the ones already used. */
   takePoll(given: ServerPoll | undefined, increments: readonly TokenIncrement[]): boolean {
     this.#increments.push(...increments);
+    for (const increment of increments) this.#moves.push(movesOf(increment));
+    if (this.#moves.length > pendingMax) this.#moves.splice(0, this.#moves.length - pendingMax);
     if (increments.some(({ late }) => late)) this.#beganLate = true;
     if (given === undefined) return true;
     const poll = Number.isInteger(given.at) ? given : { ...given, at: Math.round(given.at) };
@@ -241,17 +267,35 @@ export class ServerTrack {
     if (!this.#observe(poll)) return;
     this.#firstAt ??= poll.at;
     this.#fed = poll;
+    const moves = this.#takeMoves(poll.at);
     if (previous === undefined) return;
     const step = {
       from: previous.at,
       to: poll.at,
-      inputTokens: poll.inputTokens - previous.inputTokens,
+      inputTokens: (poll.inputTokens - previous.inputTokens) * (1 - moves.cachedRatio),
       outputTokens: poll.outputTokens - previous.outputTokens,
+      requests: moves.requests,
+      inFlightFrom: previous.inFlight,
+      inFlightTo: poll.inFlight,
+      progress: poll.progress,
+      isDoubted: poll.doubt !== undefined,
     };
     this.steps.push(step);
     while (this.steps.length > 0 && (this.steps[0] as TokenStep).to < poll.at - stepsKept) this.steps.shift();
     if (busyBetween(previous, poll))
       for (const peer of peers) peer.observePeerOn(this.gpus, previous.at, poll.at, false);
+  }
+
+  /** What the increments of the polls up to `at` say of a step beside its tokens. */
+  #takeMoves(at: Nanos): { readonly requests: number; readonly cachedRatio: number } {
+    let [requests, input, cached] = [0, 0, 0];
+    while (this.#moves.length > 0 && (this.#moves[0] as Moves).at <= at) {
+      const move = this.#moves.shift() as Moves;
+      requests += move.requests;
+      input += move.input;
+      cached += move.cached;
+    }
+    return { requests, cachedRatio: input > 0 ? cached / input : 0 };
   }
 
   /** Counters of a copied page stood for an older instant than their poll. */
@@ -284,6 +328,13 @@ export class ServerTrack {
     this.#firstAt = at;
     return zero;
   }
+}
+
+function movesOf({ at, requests, tokens }: TokenIncrement): Moves {
+  const cached = tokens.input_cached ?? 0;
+  const input = cached + (tokens.input_uncached ?? 0) + (tokens.input_unsplit ?? 0);
+  const ended = (requests.ok ?? 0) + (requests.error ?? 0) + (requests.aborted ?? 0);
+  return { at, requests: ended, input, cached };
 }
 
 /** Never falling, finite and not negative, whatever was handed in. */

@@ -2,7 +2,6 @@
 // sum() over any metric without a selector is a true total: no attribute value is a part or a second view of another.
 // Amounts are integers in ledger units (tokens, nanoseconds, millijoules); where nothing moved nothing is posted.
 import type {
-  AllocatedState,
   AnyPosting,
   Dimensions,
   GpuInterval,
@@ -20,6 +19,7 @@ import type { ServingFacts } from "./customer-meter.ts";
 import { CustomerMeter } from "./customer-meter.ts";
 import { priceDimensions } from "./customer-sets.ts";
 import { gpuDimensions } from "./gauges.ts";
+import { residentAmounts, uncertainAmounts } from "./gpu-amounts.ts";
 import { HolderSets } from "./holders.ts";
 import { Billing } from "./money/billing.ts";
 import { attributeOf, attributes, engineLatencies, modelAttributes } from "./names.ts";
@@ -38,9 +38,6 @@ export const gpuStates: readonly GpuState[] = [
   "stalled",
   "token_active",
 ];
-/** The states in which a metered server holds the GPU. */
-export const allocatedStates: readonly AllocatedState[] = ["parked", "stalled", "token_active"];
-
 /** Nothing in any state. */
 export const zeroByState: Readonly<Record<GpuState, bigint>> = {
   unobserved: 0n,
@@ -169,25 +166,14 @@ export class Meter {
     this.#add("tokenwatt.rejected_energy", rejected, gpu.rejectedMillijoules);
     for (const resident of gpu.residents) this.#resident(resident, board, limit);
     this.#posted.push(...this.holders.postings(gpu, info));
-    for (const { server, reason, nanos, millijoules } of gpu.uncertain ?? []) {
-      const about = { ...board, ...attributes("tokenwatt.server.id", server), "tokenwatt.reason": reason };
-      this.#add("tokenwatt.uncertain_time", about, nanos, limit);
-      this.#add("tokenwatt.uncertain_energy", about, millijoules, limit);
-    }
+    for (const { amount, dimensions, metric } of uncertainAmounts(gpu, board))
+      this.#add(metric, dimensions, amount, limit);
   }
 
   #resident(resident: ResidentShare, board: Dimensions, limit: Dimensions | undefined): void {
     const server = this.#server(resident.server, this.#facts.soleModel?.(resident.server));
-    for (const state of allocatedStates) {
-      const share = {
-        ...server,
-        ...board,
-        "tokenwatt.gpu.state": state,
-        "tokenwatt.method": resident.method,
-      };
-      this.#add("tokenwatt.server.gpu_time", share, resident.nanos[state], limit);
-      this.#add("tokenwatt.server.energy", share, resident.millijoules[state], limit);
-    }
+    for (const { amount, dimensions, metric } of residentAmounts(resident, server, board))
+      this.#add(metric, dimensions, amount, limit);
   }
 
   #engine(increment: TokenIncrement, interval: SettledInterval, pricedAt: UnixNanos | undefined): void {

@@ -1,8 +1,9 @@
 // meter.ts: an interval becomes postings whose sum, without any selector, is the interval's truth.
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { allocatedStates } from "../../agent/meter/gpu-amounts.ts";
 import type { MeterFacts } from "../../agent/meter/meter.ts";
-import { allocatedStates, gpuStates, Meter, postings } from "../../agent/meter/meter.ts";
+import { gpuStates, Meter, postings } from "../../agent/meter/meter.ts";
 import type { AnyPosting, GpuInfo, GpuInterval, SettledInterval, TokenIncrement } from "../../agent/model.ts";
 
 const H100: GpuInfo = { uuid: "GPU-1", weight: 1, index: 0, name: "NVIDIA H100" };
@@ -80,6 +81,35 @@ function sum(posted: readonly AnyPosting[], metric: string): number {
 function all(posted: readonly AnyPosting[], metric: string): readonly AnyPosting[] {
   return posted.filter((one) => one.metric === metric);
 }
+
+describe("postings() of phases", () => {
+  it("posts what a server's token-active time was spent on, and what of it is in doubt, beside its states", () => {
+    const given = { token_active: 1e9, stalled: 0, parked: 0 };
+    const share = { method: "fitted", nanos: 4e8, millijoules: 100, uncertainNanos: 1e7 } as const;
+    const decode = { phase: "decode", method: "counted", nanos: 6e8, millijoules: 150 } as const;
+    const none = { uncertainNanos: 0, uncertainMillijoules: 0 };
+    const resident = {
+      ...{
+        server: "s",
+        nanos: given,
+        millijoules: { ...given, token_active: 250 },
+        method: "direct" as const,
+      },
+      phases: [
+        { ...share, phase: "prefill" as const, uncertainMillijoules: 3 },
+        { ...decode, ...none },
+      ],
+    };
+    const posted = postings(interval([], { gpus: [gpuInterval({ residents: [resident] })] }), facts);
+    expect(sum(posted, "tokenwatt.server.phase_time")).toBe(sum(posted, "tokenwatt.server.gpu_time"));
+    expect(sum(posted, "tokenwatt.server.phase_energy")).toBe(sum(posted, "tokenwatt.server.energy"));
+    expect(sum(posted, "tokenwatt.server.phase_uncertain_energy")).toBe(3);
+    expect(all(posted, "tokenwatt.server.phase_time")[0]).toMatchObject({
+      dimensions: { "hw.model": "NVIDIA H100", "tokenwatt.phase": "prefill", "tokenwatt.method": "fitted" },
+      amount: 4e8,
+    });
+  });
+});
 
 describe("postings() of GPUs", () => {
   it("posts each state once, with the GPU and the method, and nothing where nothing moved", () => {

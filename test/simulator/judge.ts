@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openRecording } from "../../agent/cli/replay/run.ts";
-import type { SettledInterval } from "../../agent/model.ts";
-import type { Regime, Truth } from "./meters.ts";
+import type { Phase, SettledInterval } from "../../agent/model.ts";
+import type { PhaseTruth, Regime, Truth } from "./meters.ts";
 import { record } from "./meters.ts";
 
 /** Errors as shares of the recording's length, energy relative to the truth. */
@@ -23,11 +23,24 @@ export interface Figures {
         readonly relative: number;
         readonly energy: number;
         readonly uncertain: number;
+        /** Shares of prefill in the token-active time and energy: found, true, and how far off it may be; unsplit time. */
+        readonly prefill: PrefillFigures;
       }
     >
   >;
   readonly boardEnergy: number;
   readonly missed: readonly string[];
+}
+
+/** How prefill and decode were told apart. */
+export interface PrefillFigures {
+  readonly time: number;
+  readonly timeTruth: number;
+  readonly timeDoubt: number;
+  readonly energy: number;
+  readonly energyTruth: number;
+  readonly energyDoubt: number;
+  readonly unsplit: number;
 }
 
 const windowSeconds = 10;
@@ -98,6 +111,7 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
       relative,
       energy,
       uncertain,
+      prefill: prefillOf(intervals, id, own.prefill, own.decode),
     };
     if (Math.abs(error.whole) > serverMax) missed.push(`${id} ${error.whole.toFixed(3)} L`);
     if (error.windows > Math.max(windowsMax, serverMax))
@@ -148,6 +162,32 @@ function energyOf(intervals: readonly SettledInterval[], id: string): number {
       for (const share of residents)
         if (share.server === id) millijoules += sum(Object.values(share.millijoules));
   return millijoules / 1000;
+}
+
+function prefillOf(
+  intervals: readonly SettledInterval[],
+  id: string,
+  prefill: PhaseTruth,
+  decode: PhaseTruth,
+): PrefillFigures {
+  const shares = intervals
+    .flatMap(({ gpus }) => gpus.flatMap(({ residents }) => residents))
+    .filter(({ server }) => server === id)
+    .flatMap(({ phases }) => phases ?? []);
+  const of = (
+    phase: Phase,
+    key: "nanos" | "millijoules" | "uncertainNanos" | "uncertainMillijoules",
+  ): number => sum(shares.filter((share) => share.phase === phase).map((share) => share[key]));
+  const split = (key: "nanos" | "millijoules"): number => of("prefill", key) + of("decode", key);
+  return {
+    time: of("prefill", "nanos") / split("nanos"),
+    timeTruth: prefill.seconds / (prefill.seconds + decode.seconds),
+    timeDoubt: of("prefill", "uncertainNanos") / split("nanos"),
+    energy: of("prefill", "millijoules") / split("millijoules"),
+    energyTruth: prefill.joules / (prefill.joules + decode.joules),
+    energyDoubt: of("prefill", "uncertainMillijoules") / split("millijoules"),
+    unsplit: of("unsplit", "nanos") / (split("nanos") + of("unsplit", "nanos")),
+  };
 }
 
 function uncertainOf(intervals: readonly SettledInterval[], id: string): number {

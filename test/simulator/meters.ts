@@ -47,6 +47,12 @@ export interface Regime {
   readonly gpuName: string;
 }
 
+/** What a phase took. */
+export interface PhaseTruth {
+  readonly seconds: number;
+  readonly joules: number;
+}
+
 /** The truth a judge compares with. */
 export interface Truth {
   readonly lengthSeconds: number;
@@ -59,7 +65,9 @@ export interface Truth {
         readonly inputTokens: number;
         readonly outputTokens: number;
         readonly joules: number;
-        readonly phases: Pick<EngineTruth, "joules" | "gpuMs">;
+        /** GPU-seconds in execution, and joules with their part of what holding the GPU cost. */
+        readonly prefill: PhaseTruth;
+        readonly decode: PhaseTruth;
       }
     >
   >;
@@ -406,7 +414,8 @@ function truthOf(
         inputTokens: finish ? last.finishedInput : last.input,
         outputTokens: finish ? last.finishedOutput : last.output,
         joules: truth.joules.prefill + truth.joules.decode + floorJoules(host, engine, regime.mig),
-        phases: { joules: truth.joules, gpuMs: truth.gpuMs },
+        prefill: phaseOf("prefill", regime, engine, truth),
+        decode: phaseOf("decode", regime, engine, truth),
       },
     ] as const;
   });
@@ -415,6 +424,20 @@ function truthOf(
     gpus: Object.fromEntries(gpuTruth),
     servers: Object.fromEntries(servers),
   };
+}
+
+function phaseOf(
+  phase: "prefill" | "decode",
+  { host, mig }: Regime,
+  engine: Engine,
+  truth: EngineTruth,
+): PhaseTruth {
+  const seconds = truth.activeMs[phase] / 1000;
+  const gpu = engine.ranks[0]?.gpus[0] ?? 0;
+  const share = mig === undefined ? 1 : (mig[gpu] as number) / 7;
+  const holders = residents(host, gpu, host.milliseconds - 1).length;
+  const floorWatts = ((host.gpus[gpu]?.floorWatts ?? 0) * share) / holders;
+  return { seconds, joules: truth.joules[phase] + floorWatts * seconds };
 }
 
 /** An equal part of what holding each of its GPUs cost while it was there; by slices under MIG. */

@@ -85,6 +85,8 @@ export interface EngineTruth {
   /** Joules above the floor its kernels cost, by phase, and GPU-ms by phase. */
   readonly joules: { prefill: number; decode: number };
   readonly gpuMs: { prefill: number; decode: number };
+  /** GPU-milliseconds in execution by phase, steps on the host included. */
+  readonly activeMs: { prefill: number; decode: number };
 }
 
 /** What a GPU did. */
@@ -199,6 +201,7 @@ function emptyTruth(engine: Engine, length: number): EngineTruth {
     counters: [{ at: 0, ...zero }],
     joules: { prefill: 0, decode: 0 },
     gpuMs: { prefill: 0, decode: 0 },
+    activeMs: { prefill: 0, decode: 0 },
   };
 }
 
@@ -302,6 +305,7 @@ function advance(
   const { step } = lane;
   lane.worked = step !== undefined;
   if (step === undefined) return;
+  truth.activeMs[step.phase] += lane.gpus.length;
   if (step.gpuLeft > 0) {
     if (!granted) return;
     const used = Math.min(1, step.gpuLeft);

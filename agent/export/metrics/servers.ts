@@ -10,6 +10,7 @@ const OUTCOME = "tokenwatt.outcome";
 const TENANT = "tokenwatt.tenant";
 const PRICED = ["tokenwatt.currency", "tokenwatt.price.version"] as const;
 const INFERENCE = [...SERVER, genai.operationName, genai.providerName] as const;
+const PHASED = [...SERVER, "hw.model", "tokenwatt.phase", METHOD] as const;
 const WINDOWED = ["tokenwatt.server.id", "hw.model", "tokenwatt.window", "tokenwatt.basis"] as const;
 const development = { stability: "development" } as const;
 
@@ -56,6 +57,22 @@ export const serverMetrics: readonly Metric[] = [
     "tokenwatt.server.energy",
     [...SERVER, ...GPU, STATE, METHOD],
     "GPU energy allotted to a server, by the server's own state",
+  ),
+  seconds(
+    "tokenwatt.server.phase_time",
+    PHASED,
+    "Token-active GPU-seconds of a server by what they were spent on: prefill, decode, or unsplit where it is not known",
+  ),
+  joules("tokenwatt.server.phase_energy", PHASED, "Energy of those seconds, by what it was spent on"),
+  seconds(
+    "tokenwatt.server.phase_uncertain_time",
+    [...SERVER, "hw.model"],
+    "How much of the prefill of tokenwatt.server.phase_time may be decode, or the other way round: one standard error",
+  ),
+  joules(
+    "tokenwatt.server.phase_uncertain_energy",
+    [...SERVER, "hw.model"],
+    "How much of the prefill of tokenwatt.server.phase_energy may be decode, or the other way round: one standard error",
   ),
   seconds("tokenwatt.model.gpu_time", [genai.requestModel, METHOD], "GPU-seconds allotted to a model"),
   joules("tokenwatt.model.energy", [genai.requestModel, METHOD], "GPU energy allotted to a model"),

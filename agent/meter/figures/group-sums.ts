@@ -3,7 +3,8 @@
 // were booked with, exact in 1e-15 of the currency.
 import type { Dimensions, Histogram } from "../../model.ts";
 import { addHistograms } from "../counters/histograms.ts";
-import { allocatedStates, gpuStates } from "../meter.ts";
+import { allocatedStates } from "../gpu-amounts.ts";
+import { gpuStates } from "../meter.ts";
 import { integerOf } from "../money/split.ts";
 import type { CostState } from "./kpis.ts";
 import type { Plan } from "./report-plan.ts";
@@ -184,10 +185,10 @@ function isServedHere(metric: string, dimensions: Dimensions): boolean {
   return metric === "tokenwatt.tokens" || dimensions["tokenwatt.upstream"] === "here";
 }
 
-/** The attribute a line tells apart inside one metric: state, kind, kind and outcome, or outcome. */
+/** The attribute a line tells apart inside one metric: state, phase, kind, kind and outcome, or outcome. */
 function partOf(dimensions: Dimensions): string {
   const [state, kind, outcome] = [
-    dimensions["tokenwatt.gpu.state"],
+    dimensions["tokenwatt.gpu.state"] ?? dimensions["tokenwatt.phase"],
     dimensions["tokenwatt.token.kind"],
     dimensions["tokenwatt.outcome"],
   ];

@@ -1,7 +1,7 @@
 // The key figures of METERING.md 6: every one a ratio of sums over one window and group, never a mean of ratios.
 // An empty denominator gives undefined, never 0 or infinity. Tokens are those of the engine family.
 // Money goes in as integers of 1e-9 of the currency and comes out in the currency.
-import type { AllocatedState, GpuState } from "../../model.ts";
+import type { AllocatedState, GpuState, Phase } from "../../model.ts";
 
 /** Sums over a window and group. What is absent is not known, and so are the figures made of it. */
 export interface KpiTotals {
@@ -27,6 +27,10 @@ export interface KpiTotals {
   readonly revenue?: Quantity;
   /** Allocated time of which nothing says whether it was token-active: no utilisation is made of it. */
   readonly unknownNanos?: Quantity;
+  /** Token-active time and energy of engines by what it was spent on, and what of it may be the other phase. */
+  readonly phases?: Readonly<Record<Phase, { readonly nanos: Quantity; readonly millijoules: Quantity }>> & {
+    readonly uncertainMillijoules: Quantity;
+  };
   /** Time and energy of the GPUs that rest on an assumption (METERING.md 1.5). */
   readonly uncertainNanos?: Quantity;
   readonly uncertainMillijoules?: Quantity;
@@ -68,6 +72,13 @@ export interface Kpis {
   readonly revenuePerGpuHour: number | undefined;
   readonly marginPerGpuHour: number | undefined;
   readonly grossMargin: number | undefined;
+  /** Share of prefill in the token-active seconds whose phase is known. */
+  readonly prefillTimeShare: number | undefined;
+  /** Token-active energy of prefill per input token, and of decode per output token; prompts from a cache count too. */
+  readonly joulesPerInputToken: number | undefined;
+  readonly joulesPerOutputToken: number | undefined;
+  /** How far off the prefill energy may be, as a share of it: one standard error, and what is unsplit. */
+  readonly prefillUncertainShare: number | undefined;
   /** Gateway tokens with another outcome than ok, per token. */
   readonly errorShare: number | undefined;
   /** Share of the GPU time that was observed: shown beside everything else. */
@@ -83,6 +94,8 @@ const allocated: readonly AllocatedState[] = ["parked", "stalled", "token_active
 const observed: readonly GpuState[] = [...allocated, "free", "other"];
 const every: readonly GpuState[] = [...observed, "unobserved"];
 const wholeCost: readonly CostState[] = [...every, "unattributed"];
+/** Unsplit energy beyond this leaves too little to speak for the rest. */
+const unsplitShareMax = 0.1;
 const nanosPerHour = 3.6e12;
 const billionth = 1e9;
 
@@ -118,11 +131,31 @@ export function kpis(totals: KpiTotals): Kpis {
     // 1 J per token is 1e6 J, or 1/3.6 kWh, per million tokens.
     kilowattHoursPerMillionTokens: over(ratio(1, tokensPerJoule), 3.6),
     ...money(totals, tokens, allocatedHours),
+    ...phaseFigures(totals.phases, input, output),
     errorShare: errorShare(totals.gatewayTokens),
     coverage: ratio(sum(totals.gpuNanos, observed), sum(totals.gpuNanos, every)),
     uncertainTimeShare: ratio(number(totals.uncertainNanos), sum(totals.gpuNanos, observed)),
     uncertainEnergyShare: ratio(over(number(totals.uncertainMillijoules), 1e3), observedJoules),
     idleEnergyShare: ratio(sum(totals.gpuMillijoules, ["free", "parked"]) / 1e3, observedJoules),
+  };
+}
+
+/** What prompts and answers cost apart. Where more than a tenth is unsplit, nothing is said per token. */
+function phaseFigures(
+  phases: KpiTotals["phases"],
+  input: number | undefined,
+  output: number | undefined,
+): Pick<Kpis, "prefillTimeShare" | "joulesPerInputToken" | "joulesPerOutputToken" | "prefillUncertainShare"> {
+  const joulesOf = (phase: Phase): number => Number(phases?.[phase].millijoules ?? 0) / 1e3;
+  const [prefill, decode, unsplit] = [joulesOf("prefill"), joulesOf("decode"), joulesOf("unsplit")];
+  const isKnown = unsplit <= unsplitShareMax * (prefill + decode + unsplit);
+  const [prefillNanos, decodeNanos] = [phases?.prefill.nanos, phases?.decode.nanos].map(Number);
+  const doubt = Number(phases?.uncertainMillijoules ?? 0) / 1e3 + unsplit;
+  return {
+    prefillTimeShare: isKnown ? ratio(prefillNanos, (prefillNanos ?? 0) + (decodeNanos ?? 0)) : undefined,
+    joulesPerInputToken: isKnown && prefill > 0 ? ratio(prefill, input) : undefined,
+    joulesPerOutputToken: isKnown && decode > 0 ? ratio(decode, output) : undefined,
+    prefillUncertainShare: isKnown ? ratio(doubt, prefill) : undefined,
   };
 }
 

@@ -39,6 +39,9 @@ export interface Plan {
   readonly kpiCost: string | undefined;
   readonly billable: string | undefined;
   readonly capacity: string | undefined;
+  readonly phaseTime: string | undefined;
+  readonly phaseEnergy: string | undefined;
+  readonly phaseDoubt: string | undefined;
   readonly uncertainTime: string | undefined;
   readonly uncertainEnergy: string | undefined;
   readonly latencies: Readonly<Partial<Record<LatencyName, string>>>;
@@ -54,6 +57,7 @@ const timeCarriers: readonly Carrier[] = [
   ["tokenwatt.tenant.", ["tenant", "model"]],
 ];
 const usage: readonly Group[] = ["tenant", "endpoint", "model", "kind", "outcome", "server", "gpu_type"];
+const phased: readonly Group[] = ["server", "model", "gpu_type", "power_limit"];
 const engineTokens: Carrier = ["tokenwatt.tokens", ["server", "model", "gpu_type", "kind", "power_limit"]];
 
 /** Which metrics a report by these groups is made of. */
@@ -94,6 +98,9 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
     ),
     billable: first(["tokenwatt.billable_tokens", ["server", "model", "gpu_type"]]),
     capacity: first(["tokenwatt.capacity_tokens", ["server", "model", "gpu_type"]]),
+    phaseTime: first(["tokenwatt.server.phase_time", phased]),
+    phaseEnergy: first(["tokenwatt.server.phase_energy", phased]),
+    phaseDoubt: first(["tokenwatt.server.phase_uncertain_energy", phased]),
     uncertainTime: first(["tokenwatt.uncertain_time", ["gpu", "gpu_type", "power_limit"]]),
     uncertainEnergy: first(["tokenwatt.uncertain_energy", ["gpu", "gpu_type", "power_limit"]]),
     latencies: latencies === undefined ? {} : latencies === "engine" ? engineLatencies : gatewayLatencies,

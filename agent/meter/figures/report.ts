@@ -1,12 +1,12 @@
 // From sums of ledger rows to the lines of a report: totals, rates, percentiles and key figures of a group, each of the same
 // subjects over the same seconds (METERING.md 1.6).
-import type { GpuState, LatencyName, Outcome, TokenKind } from "../../model.ts";
+import type { GpuState, LatencyName, Outcome, Phase, TokenKind } from "../../model.ts";
 import { percentile } from "../counters/histograms.ts";
 import { outcomes, tokenKinds } from "../counters/key-counters.ts";
 import { gpuStates, zeroByState } from "../meter.ts";
 import type { Money, Sums } from "./group-sums.ts";
 import { costParts, revenuePerCost, unknownPart } from "./group-sums.ts";
-import type { Kpis } from "./kpis.ts";
+import type { Kpis, KpiTotals } from "./kpis.ts";
 import { kpis } from "./kpis.ts";
 import type { Plan } from "./report-plan.ts";
 import { isShared, knowsStates } from "./report-plan.ts";
@@ -100,6 +100,7 @@ function kpisOf(plan: Plan, sums: Sums): Kpis {
     ...optional("unknownNanos", sums.amount(plan.time, unknownPart)),
     ...(cost === undefined ? {} : { cost: { ...cost, ...asParked(cost.all) } }),
     ...(revenue === undefined ? {} : { revenue: Number(revenue) / Number(revenuePerCost) }),
+    phases: phasesOf(plan, sums),
     // Nothing booked as uncertain is a share of 0 where the metric carries the group at all.
     ...(plan.uncertainTime === undefined ? {} : { uncertainNanos: sums.amount(plan.uncertainTime) ?? 0n }),
     ...(plan.uncertainEnergy === undefined
@@ -148,6 +149,17 @@ function errorShare(plan: Plan, sums: Sums): Partial<Kpis> {
   if (all === undefined || all <= 0n) return {};
   const ok = tokenKinds.reduce((sum, kind) => sum + (sums.amount(plan.tokens, `${kind} ok`) ?? 0n), 0n);
   return { errorShare: Number(all - ok) / Number(all) };
+}
+
+function phasesOf(plan: Plan, sums: Sums): NonNullable<KpiTotals["phases"]> {
+  const of = (phase: Phase) => ({
+    nanos: sums.amount(plan.phaseTime, phase) ?? 0n,
+    millijoules: sums.amount(plan.phaseEnergy, phase) ?? 0n,
+  });
+  return {
+    ...{ prefill: of("prefill"), decode: of("decode"), unsplit: of("unsplit") },
+    uncertainMillijoules: sums.amount(plan.phaseDoubt) ?? 0n,
+  };
 }
 
 function tokensOf(sums: Sums, metric: string | undefined): Partial<Record<TokenKind, bigint>> {

@@ -31,6 +31,10 @@ const evenMetrics: ReadonlySet<string> = new Set([
   "tokenwatt.gap_time",
   "tokenwatt.uncertain_time",
   "tokenwatt.uncertain_energy",
+  "tokenwatt.server.phase_time",
+  "tokenwatt.server.phase_energy",
+  "tokenwatt.server.phase_uncertain_time",
+  "tokenwatt.server.phase_uncertain_energy",
 ]);
 
 /** The postings of one bucket, and the end they are booked under. */

@@ -6,8 +6,8 @@ import type { Histogram, LatencyName, Posting, SettledInterval, StateRow, UnixNa
 import { addHistograms } from "../counters/histograms.ts";
 import type { Objective } from "../figures/slo.ts";
 import { goodput } from "../figures/slo.ts";
+import { allocatedStates } from "../gpu-amounts.ts";
 import type { MeterFacts } from "../meter.ts";
-import { allocatedStates } from "../meter.ts";
 import { modelAttributes } from "../names.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";

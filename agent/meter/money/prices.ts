@@ -2,10 +2,11 @@
 // Cost accrues on every GPU-second with a known price, unobserved included; each second is charged once, to the server
 // that holds it or to none. Amounts are integers of 1e-9 of the currency; remainders are carried.
 import type { Dimensions, GpuInfo, GpuInterval, Posting, SettledInterval, UnixNanos } from "../../model.ts";
+import { allocatedStates } from "../gpu-amounts.ts";
 import { HolderSets, holderKey } from "../holders.ts";
 import { bucketOfEnd } from "../ledger/grid.ts";
 import type { MeterFacts } from "../meter.ts";
-import { allocatedStates, gpuStates } from "../meter.ts";
+import { gpuStates } from "../meter.ts";
 import { modelAttributes } from "../names.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";

@@ -21,6 +21,27 @@ function totals(
   };
 }
 
+describe("kpis() of prefill and decode", () => {
+  const phases = (unsplit: number): NonNullable<KpiTotals["phases"]> => ({
+    prefill: { nanos: 20e9, millijoules: 8_000_000n },
+    decode: { nanos: 80e9, millijoules: 24_000_000n },
+    unsplit: { nanos: 0, millijoules: unsplit },
+    uncertainMillijoules: 800_000n,
+  });
+  it("gives joules per input and per output token, and how far off the first may be", () => {
+    const figures = kpis(totals({ inputTokens: 100_000n, outputTokens: 20_000n, phases: phases(0) }));
+    expect(figures.prefillTimeShare).toBe(0.2);
+    expect(figures.joulesPerInputToken).toBe(0.08);
+    expect(figures.joulesPerOutputToken).toBe(1.2);
+    expect(figures.prefillUncertainShare).toBe(0.1);
+  });
+  it("gives none where too much is unsplit, and none without phases", () => {
+    const figures = kpis(totals({ inputTokens: 100_000n, outputTokens: 20_000n, phases: phases(4e6) }));
+    expect(figures).toMatchObject({ joulesPerInputToken: undefined, joulesPerOutputToken: undefined });
+    expect(kpis(totals({ inputTokens: 1, outputTokens: 1 })).joulesPerInputToken).toBeUndefined();
+  });
+});
+
 describe("kpis()", () => {
   it("gives DeepSeek's published day: 17.82 M, 9.97 M and 3.86 M per GPU-hour, 0.1122 USD per million, 84.5 %", () => {
     const day = kpis(

@@ -1,0 +1,148 @@
+// Weighted least squares whose older observations fade, with no coefficient below 0: sums of products are all it keeps.
+// Solved by elimination on a few unknowns; standard errors come from the same sums.
+
+/** A solution: the coefficients, and their standard errors. */
+export interface Solution {
+  readonly coefficients: readonly number[];
+  readonly errors: readonly number[];
+}
+
+/** What is thought of a coefficient before any observation. */
+export interface Belief {
+  readonly index: number;
+  readonly value: number;
+  readonly error: number;
+}
+
+/** Added to the diagonal, as a share of it: two inputs that always move together share what they explain. */
+const ridgeRatio = 1e-6;
+
+/** Sums of products of `size` inputs and one outcome. */
+export class LeastSquares {
+  readonly #size: number;
+  readonly #keptRatio: number;
+  readonly #products: Float64Array;
+  readonly #outcomes: Float64Array;
+  #squares = 0;
+  #weight = 0;
+
+  /** `keptRatio`: what an observation leaves of the weight of those before it. */
+  constructor(size: number, keptRatio: number) {
+    this.#size = size;
+    this.#keptRatio = keptRatio;
+    this.#products = new Float64Array(size * size);
+    this.#outcomes = new Float64Array(size);
+  }
+
+  /** Weight of the observations so far, older ones faded. */
+  get weight(): number {
+    return this.#weight;
+  }
+
+  /** Takes in one observation. */
+  observe(inputs: readonly number[], outcome: number, weight: number): void {
+    const kept = this.#keptRatio;
+    for (let row = 0; row < this.#size; row++) {
+      const input = (inputs[row] as number) * weight;
+      for (let column = 0; column < this.#size; column++) {
+        const at = row * this.#size + column;
+        this.#products[at] = (this.#products[at] as number) * kept + input * (inputs[column] as number);
+      }
+      this.#outcomes[row] = (this.#outcomes[row] as number) * kept + input * outcome;
+    }
+    this.#squares = this.#squares * kept + weight * outcome * outcome;
+    this.#weight = this.#weight * kept + weight;
+  }
+
+  /**
+   * Returns the best coefficients of 0 or more. An input that never moved has what is believed of it, else 0 and an
+   * infinite error.
+   */
+  solve(belief?: Belief): Solution {
+    let used = [...this.#outcomes.keys()].filter((index) => this.#product(index, index) > 0);
+    const coefficients = new Array<number>(this.#size).fill(0);
+    const errors = new Array<number>(this.#size).fill(Number.POSITIVE_INFINITY);
+    if (belief !== undefined) {
+      coefficients[belief.index] = belief.value;
+      errors[belief.index] = belief.error;
+    }
+    let unexplained: number | undefined;
+    for (;;) {
+      const free = this.#fitted(used, 0, undefined);
+      unexplained ??= this.#variance(used, free.found);
+      const pull = belief === undefined ? 0 : unexplained / (belief.error * belief.error);
+      const { found, inverse } = pull > 0 ? this.#fitted(used, pull, belief) : free;
+      for (const [at, index] of used.entries())
+        errors[index] = Math.sqrt(Math.max(0, unexplained * (inverse[at]?.[at] ?? 0)));
+      const least = Math.min(0, ...found);
+      if (least >= 0) {
+        for (const [at, index] of used.entries()) coefficients[index] = found[at] as number;
+        return { coefficients, errors };
+      }
+      // The error of what is left out stays the one it had beside the others.
+      const out = used[found.indexOf(least)] as number;
+      coefficients[out] = 0;
+      used = used.filter((index) => index !== out);
+    }
+  }
+
+  #fitted(
+    used: readonly number[],
+    pull: number,
+    belief: Belief | undefined,
+  ): { readonly found: readonly number[]; readonly inverse: readonly (readonly number[])[] } {
+    const pulled = (index: number): number => (index === belief?.index ? pull : 0);
+    const inverse = inverted(
+      used.map((row) =>
+        used.map((column) => this.#product(row, column) + (row === column ? pulled(row) : 0)),
+      ),
+    );
+    const sides = used.map(
+      (index) => (this.#outcomes[index] as number) + pulled(index) * (belief?.value ?? 0),
+    );
+    const found = inverse.map((line) =>
+      line.reduce((sum, value, at) => sum + value * (sides[at] as number), 0),
+    );
+    return { found, inverse };
+  }
+
+  /** Mean square of what the coefficients leave unexplained, per unit of weight. */
+  #variance(used: readonly number[], found: readonly number[]): number {
+    let rest = this.#squares;
+    for (const [at, index] of used.entries()) {
+      rest -= 2 * (found[at] as number) * (this.#outcomes[index] as number);
+      for (const [other, second] of used.entries())
+        rest += (found[at] as number) * (found[other] as number) * this.#product(index, second);
+    }
+    return Math.max(0, rest) / Math.max(1, this.#weight - used.length);
+  }
+
+  #product(row: number, column: number): number {
+    const value = this.#products[row * this.#size + column] as number;
+    return row === column ? value * (1 + ridgeRatio) : value;
+  }
+}
+
+/** Inverse of a small symmetric matrix with a positive diagonal, by Gauss and Jordan. */
+function inverted(matrix: readonly (readonly number[])[]): number[][] {
+  const size = matrix.length;
+  const work = matrix.map((line, row) => [...line, ...line.map((_, column) => (row === column ? 1 : 0))]);
+  for (let pivot = 0; pivot < size; pivot++) {
+    let best = pivot;
+    for (let row = pivot + 1; row < size; row++)
+      if (Math.abs(work[row]?.[pivot] ?? 0) > Math.abs(work[best]?.[pivot] ?? 0)) best = row;
+    const [line, other] = [work[best] as number[], work[pivot] as number[]];
+    work[pivot] = line;
+    work[best] = other;
+    const head = line[pivot] as number;
+    if (head === 0) continue;
+    for (let column = 0; column < 2 * size; column++) line[column] = (line[column] as number) / head;
+    for (const [row, values] of work.entries()) {
+      const factor = values[pivot] as number;
+      if (row === pivot || factor === 0) continue;
+      for (let column = 0; column < 2 * size; column++)
+        values[column] = (values[column] as number) - factor * (line[column] as number);
+    }
+  }
+  return work.map((line) => line.slice(size));
+}

@@ -1,0 +1,141 @@
+// What a prompt token of a server costs on a GPU, in time and in energy, learned from its own intervals between polls.
+// Time = a x prompt tokens + s x decode steps + d x output tokens; energy above the floor = x x prompt tokens + w x time +
+// e x output tokens. The first token of a request comes with its prefill; steps are tokens over the requests running.
+// Before its intervals say more, a prompt token is held to cost what GPUs make of it: a decode step reads every weight
+// once, a prompt token multiplies by every weight once, so that the ratio is that of bandwidth to arithmetic.
+import type { Nanos } from "../../model.ts";
+import type { TokenStep } from "../server-track.ts";
+import type { Solution } from "./least-squares.ts";
+import { LeastSquares } from "./least-squares.ts";
+
+/** The share of prefill in the time and energy of a step, each with its standard error. */
+export interface PrefillShares {
+  readonly time: number;
+  readonly energy: number;
+  readonly timeError: number;
+  readonly energyError: number;
+}
+
+/** What an observation leaves of the weight of those before it. */
+const keptRatio = 0.995;
+/** Time of a prompt token over that of a decode step, and how far off that may be (h100-solo-8b: 1/600). */
+const [promptPerStep, promptPerStepError] = [1 / 300, 1 / 300];
+/** Weight of an interval in which others worked as well, in which requests ended, or which a page stood before. */
+const [sharedWeight, endingWeight, doubtedWeight] = [0.1, 0.25, 0.1];
+/** Intervals with output tokens that it takes to say anything. */
+const observationsMin = 2;
+/** Shorter activity is all edge. */
+const nanosMin = 20_000_000;
+/** Weight of the newest interval in the mean number of requests running. */
+const batchRatio = 1 / 16;
+
+/** The costs of one server on one GPU. */
+export class PhaseFit {
+  readonly #time = new LeastSquares(3, keptRatio);
+  readonly #energy = new LeastSquares(3, keptRatio);
+  #observations = 0;
+  /** Activity in which no token moved: a prefill under way, whose tokens count when it ends. */
+  #ahead = { nanos: 0, millijoules: 0 };
+  /** Requests running on average while any ran. */
+  #batch = 1;
+  #costs: { readonly time: Solution; readonly energy: Solution } | undefined;
+
+  /** Takes in a step that is over, with the token-active time and the energy above the floor it took. */
+  observe(step: TokenStep, nanos: Nanos, millijoules: number, isShared: boolean): void {
+    if (step.inputTokens <= 0 && step.outputTokens <= 0) {
+      if (isShared) return;
+      this.#ahead = {
+        nanos: this.#ahead.nanos + nanos,
+        millijoules: this.#ahead.millijoules + millijoules,
+      };
+      return;
+    }
+    const seconds = (nanos + this.#ahead.nanos) / 1e9;
+    const joules = (millijoules + this.#ahead.millijoules) / 1e3;
+    this.#ahead = { nanos: 0, millijoules: 0 };
+    if (nanos < nanosMin) return;
+    this.#learnBatch(step);
+    const [prompt, steps, output] = this.#inputs(step);
+    const weight =
+      (isShared ? sharedWeight : 1) *
+      (step.isDoubted ? doubtedWeight : 1) *
+      ((step.inFlightTo ?? 0) < (step.inFlightFrom ?? 0) ? endingWeight : 1);
+    this.#time.observe([prompt, steps, output], seconds, weight);
+    this.#energy.observe([prompt, seconds, output], joules, weight);
+    if (output > 0) this.#observations++;
+    this.#costs = undefined;
+  }
+
+  /** Returns what of a step in which both kinds moved was prefill; undefined while too little was seen. */
+  shares(step: TokenStep): PrefillShares | undefined {
+    if (this.#observations < observationsMin) return undefined;
+    const [prompt, steps, output] = this.#inputs(step);
+    const { energy, time } = this.#solved();
+    const [a, s, d] = time.coefficients as [number, number, number];
+    const [aError, sError, dError] = time.errors as [number, number, number];
+    const prefill = a * prompt;
+    // Output tokens that cost nothing were never seen apart: a step is then what a prompt token makes of it.
+    const decode = s + d > 0 ? s * steps + d * output : (a / promptPerStep) * steps;
+    const all = prefill + decode;
+    if (!(all > 0)) return undefined;
+    const share = prefill / all;
+    const decodeError = s + d > 0 ? Math.hypot(finite(sError) * steps, finite(dError) * output) : decode;
+    const timeError = Math.min(
+      1,
+      Math.hypot((1 - share) * finite(aError) * prompt, share * decodeError) / all,
+    );
+    const [x, w, e] = energy.coefficients as [number, number, number];
+    const [prefillJoules, decodeJoules] = [x * prompt + w * prefill, w * decode + e * output];
+    const joules = prefillJoules + decodeJoules;
+    if (!(joules > 0)) return { time: share, energy: share, timeError, energyError: timeError };
+    const energyShare = prefillJoules / joules;
+    const own = ((1 - energyShare) * finite(energy.errors[0] as number) * prompt) / joules;
+    return {
+      time: share,
+      energy: energyShare,
+      timeError,
+      energyError: Math.min(1, Math.hypot((w * all * timeError) / joules, own)),
+    };
+  }
+
+  #solved(): { readonly time: Solution; readonly energy: Solution } {
+    if (this.#costs !== undefined) return this.#costs;
+    const free = this.#time.solve();
+    const [, s, d] = free.coefficients as [number, number, number];
+    const step = s + d * this.#batch;
+    const time =
+      step > 0
+        ? this.#time.solve({ index: 0, value: step * promptPerStep, error: step * promptPerStepError })
+        : free;
+    this.#costs = { time, energy: this.#energy.solve() };
+    return this.#costs;
+  }
+
+  /** Prompt tokens, decode steps and output tokens after the first, of a step. */
+  #inputs(step: TokenStep): readonly [number, number, number] {
+    const output = decodedIn(step);
+    return [step.inputTokens, output / this.#running(step), output];
+  }
+
+  #running({ inFlightFrom, inFlightTo }: TokenStep): number {
+    if (inFlightFrom === undefined || inFlightTo === undefined) return this.#batch;
+    if (inFlightFrom > 0 && inFlightTo > 0) return (inFlightFrom + inFlightTo) / 2;
+    const seen = Math.max(inFlightFrom, inFlightTo);
+    return seen > 0 ? seen : this.#batch;
+  }
+
+  #learnBatch({ inFlightFrom, inFlightTo }: TokenStep): void {
+    const seen = Math.max(inFlightFrom ?? 0, inFlightTo ?? 0);
+    if (seen > 0) this.#batch += (seen - this.#batch) * batchRatio;
+  }
+}
+
+/** Output tokens of a step but the first of each request: of those that ended in it and those running more than before. */
+export function decodedIn({ inFlightFrom, inFlightTo, outputTokens, requests }: TokenStep): number {
+  const started = Math.max(0, requests + (inFlightTo ?? 0) - (inFlightFrom ?? 0));
+  return Math.max(0, outputTokens - started);
+}
+
+function finite(error: number): number {
+  return Number.isFinite(error) ? error : 0;
+}

@@ -1,0 +1,161 @@
+// Prefill and decode apart inside one engine: which part of its token-active time and energy on a GPU was which
+// (METERING.md 6). Where one kind of token moved between two polls, the time was of that kind. Where both did, each prompt
+// token stands for what it costs, learned from the server's own intervals (phase-fit.ts). The rest is `unsplit`.
+import type { Nanos, Phase, PhaseMethod, PhaseShare } from "../../model.ts";
+import type { Claimant, Remainders } from "../apportion.ts";
+import { apportion } from "../apportion.ts";
+import type { TokenStep } from "../server-track.ts";
+import { decodedIn, PhaseFit } from "./phase-fit.ts";
+
+/** A stretch in which a server was token-active on a GPU, and what it got of it. */
+export interface ActiveStretch {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly nanos: number;
+  /** What holding the GPU cost, and what its work cost. */
+  readonly floorMillijoules: number;
+  readonly activeMillijoules: number;
+  /** Several servers may have worked in it. */
+  readonly isShared: boolean;
+}
+
+/** How one step of a server divides: shares of prefill, and how far off they may be. */
+interface Division {
+  readonly method: PhaseMethod;
+  readonly time: number;
+  readonly energy: number;
+  readonly timeError: number;
+  readonly energyError: number;
+}
+
+type Amounts = { -readonly [Key in keyof PhaseShare]: PhaseShare[Key] };
+
+interface Open {
+  nanos: number;
+  millijoules: number;
+  isShared: boolean;
+}
+
+const unknown: Division = { method: "unknown", time: 0, energy: 0, timeError: 0, energyError: 0 };
+const counted = (share: 0 | 1): Division => ({
+  method: "counted",
+  time: share,
+  energy: share,
+  timeError: 0,
+  energyError: 0,
+});
+
+/** The phases of one server on one GPU. Stretches go in by rising time. */
+export class Phases {
+  readonly #fit = new PhaseFit();
+  /** Activity inside steps that are not over yet, by the end of the step. */
+  readonly #open = new Map<Nanos, Open>();
+  readonly #nanosOwed: Remainders = new Map();
+  readonly #floorOwed: Remainders = new Map();
+  readonly #activeOwed: Remainders = new Map();
+
+  /** Returns what of a stretch was prefill and decode; sums to it exactly. `energyBefore` = energy curve of the GPU. */
+  divide(
+    stretch: ActiveStretch,
+    steps: readonly TokenStep[],
+    energyBefore: (at: Nanos) => number,
+  ): readonly PhaseShare[] {
+    const parts = new Map<string, Amounts & { weight: number; floor: number; active: number }>();
+    let covered = 0;
+    const length = stretch.to - stretch.from;
+    const whole = energyBefore(stretch.to) - energyBefore(stretch.from);
+    const add = (phase: Phase, method: PhaseMethod, time: number, energy: number): void => {
+      if (time <= 0 && energy <= 0) return;
+      const key = `${phase} ${method}`;
+      const known = parts.get(key);
+      if (known === undefined)
+        parts.set(key, {
+          ...{ phase, method, nanos: 0, millijoules: 0, uncertainNanos: 0, uncertainMillijoules: 0 },
+          ...{ weight: time, floor: time, active: energy },
+        });
+      else {
+        known.weight += time;
+        known.floor += time;
+        known.active += energy;
+      }
+    };
+    let [doubtTime, doubtEnergy] = [0, 0];
+    let energyCovered = 0;
+    for (let index = steps.length - 1; index >= 0; index--) {
+      const step = steps[index] as TokenStep;
+      if (step.to <= stretch.from) break;
+      const [from, to] = [Math.max(step.from, stretch.from), Math.min(step.to, stretch.to)];
+      if (to <= from) continue;
+      const time = (to - from) / length;
+      const energy = whole > 0 ? (energyBefore(to) - energyBefore(from)) / whole : time;
+      covered += time;
+      energyCovered += energy;
+      const division = this.#division(step, stretch.isShared);
+      this.#note(step, to - from, energy * stretch.activeMillijoules, stretch.isShared);
+      if (division.method === "unknown") {
+        add("unsplit", "unknown", time, energy);
+        continue;
+      }
+      add("prefill", division.method, time * division.time, energy * division.energy);
+      add("decode", division.method, time * (1 - division.time), energy * (1 - division.energy));
+      doubtTime += time * division.timeError;
+      doubtEnergy += energy * division.energyError;
+    }
+    if (covered < 1 - 1e-9) add("unsplit", "unknown", 1 - covered, Math.max(0, 1 - energyCovered));
+    return this.#shares(stretch, [...parts], doubtTime, doubtEnergy);
+  }
+
+  /** Learns from the steps that ended at or before `until`. */
+  learn(steps: readonly TokenStep[], until: Nanos): void {
+    for (const [at, open] of this.#open) {
+      if (at > until) continue;
+      this.#open.delete(at);
+      const step = steps.find(({ to }) => to === at);
+      if (step?.progress === "step") this.#fit.observe(step, open.nanos, open.millijoules, open.isShared);
+    }
+  }
+
+  #note(step: TokenStep, nanos: number, millijoules: number, isShared: boolean): void {
+    const open = this.#open.get(step.to) ?? { nanos: 0, millijoules: 0, isShared: false };
+    open.nanos += nanos;
+    open.millijoules += millijoules;
+    open.isShared ||= isShared;
+    this.#open.set(step.to, open);
+  }
+
+  #division(step: TokenStep, isShared: boolean): Division {
+    if (step.progress !== "step") return unknown;
+    const { inputTokens, isDoubted } = step;
+    // Beside others, or by the page of another instant, time without a token may be misplaced.
+    const isPlaced = !isDoubted && !(isShared && inputTokens <= 0);
+    if (step.outputTokens <= 0) return isPlaced ? counted(1) : unknown;
+    if (inputTokens <= 0) return counted(0);
+    if (decodedIn(step) <= 0) return counted(1);
+    const found = this.#fit.shares(step);
+    return found === undefined ? unknown : { method: "fitted", ...found };
+  }
+
+  #shares(
+    stretch: ActiveStretch,
+    parts: readonly (readonly [string, Amounts & { weight: number; floor: number; active: number }])[],
+    doubtTime: number,
+    doubtEnergy: number,
+  ): readonly PhaseShare[] {
+    const claims = (pick: "weight" | "floor" | "active"): Claimant[] =>
+      parts.map(([key, part]) => ({ key, weight: part[pick] }));
+    const nanos = apportion(stretch.nanos, claims("weight"), this.#nanosOwed);
+    const floor = apportion(stretch.floorMillijoules, claims("floor"), this.#floorOwed);
+    const active = apportion(stretch.activeMillijoules, claims("active"), this.#activeOwed);
+    return parts.map(([, { phase, method }], index) => ({
+      phase,
+      method,
+      nanos: nanos[index] as number,
+      millijoules: (floor[index] as number) + (active[index] as number),
+      uncertainNanos: method === "fitted" && phase === "prefill" ? Math.round(doubtTime * stretch.nanos) : 0,
+      uncertainMillijoules:
+        method === "fitted" && phase === "prefill"
+          ? Math.round(doubtTime * stretch.floorMillijoules + doubtEnergy * stretch.activeMillijoules)
+          : 0,
+    }));
+  }
+}
