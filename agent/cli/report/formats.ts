@@ -34,7 +34,7 @@ export function reportTable(
   const known = columns.filter(
     (column) => column.isLabel !== true && rows.some((row) => column.value(row) !== undefined),
   );
-  const names = rows.map((row) => labels.map((column) => cell(column, column.value(row))));
+  const names = rows.map((row) => labels.map((column) => cell(column, row)));
   const titles = labels.map((column) => column.title);
   const clipped =
     width === undefined ? [titles, ...names] : clipLabels([titles, ...names], labels.length, width);
@@ -163,7 +163,7 @@ function blocksOf(
 }
 
 function widthOf(column: Column, rows: readonly Row[]): number {
-  return Math.max(column.title.length, ...rows.map((row) => cell(column, column.value(row)).length));
+  return Math.max(column.title.length, ...rows.map((row) => cell(column, row).length));
 }
 
 function tableOf({ cells, titles }: Labels, block: readonly Column[], rows: readonly Row[]): string {
@@ -171,22 +171,35 @@ function tableOf({ cells, titles }: Labels, block: readonly Column[], rows: read
   const shown = rows.filter(
     (row) => row.line !== undefined || block.some((column) => column.value(row) !== undefined),
   );
-  const lines = shown.map((row) => [
-    ...(cells.get(row) ?? []),
-    ...block.map((column) => cell(column, column.value(row))),
-  ]);
+  const lines = shown.map((row) => [...(cells.get(row) ?? []), ...block.map((column) => cell(column, row))]);
   return formatTable([[...titles, ...block.map((column) => column.title)], ...lines], {
     rightFrom: titles.length,
   });
 }
 
-function cell(column: Column, value: Value): string {
+/** A value as people read it. */
+function cell(column: Column, row: Row): string {
+  const value = column.value(row);
+  const { decimals } = column;
   if (value === undefined) return "-";
-  if (typeof value === "string" && column.decimals === undefined) return value;
+  if (typeof value === "string" && decimals === undefined) return value;
   if (typeof value === "bigint") return group(String(value));
-  if (typeof value === "string") return rounded(value, column.decimals ?? 0);
-  const [whole = "0", fraction] = value.toFixed(column.decimals ?? 0).split(".");
+  if (typeof value === "string") return rounded(value, minorDigits(row.money?.currency) ?? decimals ?? 0);
+  const [whole = "0", fraction] = value.toFixed(decimals ?? 0).split(".");
   return fraction === undefined ? group(whole) : `${group(whole)}.${fraction}`;
+}
+
+const digitsOf = new Map<string, number | undefined>();
+
+/** Decimals of the smallest coin of a currency (ISO 4217): none of a yen; undefined where it is no code. */
+function minorDigits(currency: string | undefined): number | undefined {
+  if (currency === undefined) return undefined;
+  if (!digitsOf.has(currency)) {
+    const style = /^[A-Z]{3}$/.test(currency) ? ({ style: "currency", currency } as const) : {};
+    const { maximumFractionDigits } = new Intl.NumberFormat("en", style).resolvedOptions();
+    digitsOf.set(currency, "style" in style ? maximumFractionDigits : undefined);
+  }
+  return digitsOf.get(currency);
 }
 
 /** An exact decimal as people read it; what is not 0 is never shown as 0. */
