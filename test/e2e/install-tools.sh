@@ -69,6 +69,12 @@ if [ ! -x "$tools/otelcol-deploy" ] && command -v go >/dev/null 2>&1; then
     missing "the Collector with the ClickHouse exporter"
 fi
 
+# Compose's own loader, for deploy/try.
+if [ ! -x "$tools/compose-go" ] && command -v go >/dev/null 2>&1; then
+  (GOBIN="$work" go install github.com/compose-spec/compose-go/v2/cmd@v2.16.2 && mv "$work/cmd" "$tools/compose-go") ||
+    missing "compose-go: Go and the Go proxy are needed"
+fi
+
 # ClickHouse as a Python module, for the SQL of docs/queries.md.
 if [ ! -x "$tools/chdb/bin/python" ]; then
   (python3 -m venv "$tools/chdb" && "$tools/chdb/bin/pip" install --quiet chdb==4.4.0) ||
