@@ -50,6 +50,9 @@ export function knownLabels(): Set<string> {
     "le",
     "node",
     "state",
+    "alertname",
+    "alertstate",
+    "severity",
   ];
   return new Set([...ours, ...added, "label_nvidia_com_gpu_present"]);
 }

@@ -15,30 +15,40 @@ const MEASURED_SECONDS = 100;
 
 /** What one host without faults, tenants, latencies or a meter of its own cannot show. */
 const EMPTY_IN_DEMO = [
+  "Alerts that fire",
+  "Time to first token by server",
+  "KV cache in use",
+  "Requests per second by outcome",
+  "Share of gateway tokens whose request did not end well by endpoint",
+  "Faults",
+  "Headroom against the best hour of 14 days",
+  "GPU-hours by customer",
+  "Cost by customer",
+  "Tokens",
+  "Requests",
+  "Queries per second now",
+  "Tokens lost to errors",
   "Tokens by customer",
   "Tokens by model",
   "Tokens by endpoint",
   "Input against output",
   "Requests by customer",
-  "Cost by customer",
   "Requests per second",
   "Tokens per second",
+  "Tokens per second by customer",
+  "Requests by outcome",
   "Time to first token",
   "Duration of requests",
-  "Tokens lost to errors",
-  "Requests by outcome",
-  "Time to first token, p95",
-  "Faults",
-  "GPU-hours by tenant",
-  "Cost by tenant",
-  "Headroom against the best hour of 14 days",
-  "Coverage",
+  "Time to first token by model",
+  "Time per output token by model",
+  "Tokens lost to errors by customer",
+  "Tokens lost to errors by model",
 ];
 
 const filled = (expr: string): string =>
   expr
-    .replaceAll("$host", ".*")
-    .replaceAll("$cluster", ".*")
+    .replaceAll(/\$(cluster|host|gpu|model|server|tenant|currency)\b/g, ".*")
+    .replaceAll("$__interval", "1m")
     .replaceAll("$__rate_interval", "1m")
     .replaceAll("$__range", "5m");
 
@@ -67,10 +77,13 @@ describe.skipIf(prometheus === undefined || otelcol === undefined)("a fleet with
 
   test("a scrape and the way by OTLP name the same series", async () => {
     const page = await fleet.page();
-    const scraped = new Set([...page.matchAll(/^(tokenwatt_\w+|hw_\w+)\{/gm)].map(([, name]) => name));
-    const pushed = await fleet.query(
-      'group by (__name__) ({__name__=~"tokenwatt_.+|hw_.+",__name__!~"tokenwatt_agent_.+"})',
+    const ours = "tokenwatt_.+|hw_.+|process_.+|nodejs_.+|otel_sdk_.+";
+    const scraped = new Set(
+      [...page.matchAll(/^(\w+)\{/gm)].flatMap(([, name = ""]) =>
+        new RegExp(`^(${ours})$`).test(name) ? [name] : [],
+      ),
     );
+    const pushed = await fleet.query(`group by (__name__) ({__name__=~"${ours}"})`);
     const names = new Set(pushed.map((one) => one.metric["__name__"]));
     expect([...scraped].filter((name) => !names.has(name))).toEqual([]);
   });
