@@ -23,11 +23,15 @@ export function forgottenIn(table: Table, bucket: UnixNanos): readonly string[] 
   return keys;
 }
 
-/** Keys of the `most` series that ended longest ago; none that is not stored as it stands. */
-export function longestEnded(table: Table, most: number): readonly string[] {
+/**
+ * Keys of the `most` series that ended longest ago, none that is not stored as it stands. What ended since the bucket before
+ * `bucket` began stays: under a new number it would have two rows in one bucket.
+ */
+export function longestEnded(table: Table, most: number, bucket: UnixNanos): readonly string[] {
+  const before = bucket - BUCKET_NANOS;
   const ended = [...table].filter(
     ([, { changed, endedAt, kind, life }]) =>
-      life === "ended" && endedAt !== undefined && (kind === "gauge" || !changed),
+      life === "ended" && endedAt !== undefined && (kind === "gauge" || (!changed && endedAt < before)),
   );
   ended.sort(([, one], [, other]) => Number((one.endedAt ?? 0n) - (other.endedAt ?? 0n)));
   return ended.slice(0, most).map(([key]) => key);

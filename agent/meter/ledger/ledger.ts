@@ -344,7 +344,7 @@ export class Ledger {
   #makeRoom(): boolean {
     if (this.#madeRoomAt === this.#sequence) return false;
     this.#madeRoomAt = this.#sequence;
-    const ended = longestEnded(this.#byKey, Math.ceil(this.#seriesMax / 10));
+    const ended = longestEnded(this.#byKey, Math.ceil(this.#seriesMax / 10), this.#bucket);
     this.#forget(ended);
     return ended.length > 0;
   }

@@ -218,8 +218,9 @@ describe("Ledger over a cap", () => {
     ledger.endWhere(() => true);
     commit(ledger, 20);
     ledger.takeChanges();
-    ledger.bookPostings(servers(100).slice(0, 1), 25 * SECOND);
-    const snapshot = commit(ledger, 30);
+    commit(ledger, 1900);
+    ledger.bookPostings(servers(100).slice(0, 1), 1905 * SECOND);
+    const snapshot = commit(ledger, 1910);
     expect(snapshot.points).toMatchObject([{ dimensions: { "tokenwatt.server.id": "s100" }, isNew: true }]);
     expect(ledger.takeChanges().removed).toHaveLength(1);
     expect(ledger.size).toBe(10);
