@@ -628,29 +628,32 @@ export interface ClosedBucket {
   readonly figures: Readonly<Record<string, unknown>>;
 }
 
-/** What an audit record is about (METERING.md 8). */
-export type AuditKind =
-  | "start"
-  | "close"
-  | "revision"
-  | "rollup"
-  | "retention"
-  | "reset"
-  | "rejected"
-  | "gap"
-  | "gpu"
-  | "unmetered"
-  | "clock_step"
-  | "config"
-  | "price"
-  | "correction"
-  | "conflict"
-  | "delivery"
-  | "loss"
-  | "restore"
-  | "quarantine"
-  | "gpus"
-  | "access";
+/** What audit records are about (METERING.md 8). */
+export const auditKinds = [
+  "start",
+  "close",
+  "revision",
+  "rollup",
+  "retention",
+  "reset",
+  "rejected",
+  "gap",
+  "gpu",
+  "unmetered",
+  "clock_step",
+  "config",
+  "price",
+  "correction",
+  "conflict",
+  "delivery",
+  "loss",
+  "restore",
+  "quarantine",
+  "gpus",
+  "access",
+] as const;
+/** What an audit record is about. */
+export type AuditKind = (typeof auditKinds)[number];
 
 /** One entry of the hash-chained record. */
 export interface AuditEntry {

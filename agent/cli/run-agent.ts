@@ -5,6 +5,7 @@ import { ConfigError } from "../config/load.ts";
 import type { Agent } from "../daemon/agent.ts";
 import { startAgent } from "../daemon/agent.ts";
 import { every, systemClock } from "../platform/clock.ts";
+import { fileFacts } from "../platform/files.ts";
 import type { Log } from "../platform/log.ts";
 import { createLog } from "../platform/log.ts";
 import { judgeMemoryLimit, memoryLimitBytes } from "../platform/memory-limit.ts";
@@ -38,7 +39,7 @@ export interface RunOptions extends ConfigOptions {
 
 /** Runs the agent; resolves when it has stopped. Throws ConfigError or SourceError when it cannot start. */
 export async function runAgent(options: RunOptions & { readonly live?: boolean }, io: Io): Promise<void> {
-  const { catalogue, config } = await loadUsableConfigFor(options, io);
+  const { catalogue, config, file } = await loadUsableConfigFor(options, io);
   nameProcess("tokenwatt");
   // Whatever is made from here on is for the user and its group.
   process.umask(0o027);
@@ -62,10 +63,11 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
     env: io.env,
     origin,
     strict: options.strict ?? false,
+    configFile: file === undefined ? undefined : fileFacts(file),
     onInterval: (interval) => session?.addInterval(interval),
   });
   const pidFile = writePidFile(config.stateDir, log);
-  handleReload(agent, options, io, log, manager);
+  handleReload(agent, { options, io, configFile: file }, log, manager);
   handleRelease(agent, log);
   manager.ready(summary(agent));
   const cancels = [
@@ -107,16 +109,23 @@ function summary(agent: Agent): string {
   return `${parts.join(", ")}${isRead && durable ? "" : ": see `tokenwatt doctor`"}`;
 }
 
-function handleReload(agent: Agent, options: RunOptions, io: Io, log: Log, manager: ServiceManager): void {
+function handleReload(
+  agent: Agent,
+  { options, io, configFile }: { options: RunOptions; io: Io; configFile: string | undefined },
+  log: Log,
+  manager: ServiceManager,
+): void {
   process.on("SIGHUP", async () => {
     manager.reloading();
     try {
-      const { catalogue, config } = await loadUsableConfigFor(options, io);
-      const { applied, needRestart } = await agent.reload(config, catalogue);
+      const { catalogue, config, file } = await loadUsableConfigFor(options, io);
+      const facts = file === undefined ? undefined : fileFacts(file);
+      const { applied, needRestart } = await agent.reload(config, catalogue, facts);
       log.info("configuration reloaded", { applied, needRestart });
     } catch (error) {
       const problems = error instanceof ConfigError ? error.problems : (error as Error).message;
       log.error("configuration refused, the old one stays in force", { problems });
+      agent.noteRefused(configFile === undefined ? undefined : fileFacts(configFile));
     }
     manager.ready(summary(agent));
   });

@@ -3,10 +3,10 @@
 // `verify --json`, `verify --print-head` and `/-/status` give them), or with a number as `head`, which the agent exports
 // beside the length every beat; finds a history that was rewritten as a whole.
 import type { Command } from "commander";
-import type { ChainHead, Verdict } from "../store/ledger/verify.ts";
+import type { Verdict } from "../store/ledger/verify.ts";
+import { readHeads } from "./common/chain-heads.ts";
 import type { ConfigOptions } from "./common/config-options.ts";
 import { addConfigOptions } from "./common/config-options.ts";
-import { UsageError } from "./common/errors.ts";
 import type { Io } from "./common/io.ts";
 import { exitCodes, printLine, tell } from "./common/io.ts";
 import { ledgerFile } from "./report.ts";
@@ -57,7 +57,7 @@ async function verify(options: VerifyOptions, io: Io): Promise<void> {
     reader.close();
     return;
   }
-  const heads = options.against === undefined ? [] : await readHeads(options.against);
+  const heads = options.against === undefined ? [] : await readHeads("--against", options.against);
   const verdict = verifyLedger(path, heads);
   if (options.json === true)
     printLine(io, JSON.stringify({ file: path, sound: verdict.problems.length === 0, ...verdict }));
@@ -75,50 +75,5 @@ function tellVerdict(verdict: Verdict, heads: number, io: Io): void {
     printLine(io, `sound: ${read}`);
     printLine(io, `head: ${head.length} ${head.hash}`);
     if (heads > 0) tell(io, `the chain holds all ${heads} heads it was compared with`);
-  }
-}
-
-async function readHeads(file: string): Promise<readonly ChainHead[]> {
-  const { readFileSync } = await import("node:fs");
-  const heads: ChainHead[] = [];
-  let text: string;
-  try {
-    text = readFileSync(file, "utf8");
-  } catch (error) {
-    throw new UsageError(`Cannot read --against ${file}: ${(error as Error).message}`);
-  }
-  for (const [index, line] of text.split("\n").entries()) {
-    if (line.trim() === "") continue;
-    const head = headOf(line);
-    if (head === undefined) {
-      throw new UsageError(
-        `Cannot read ${file}:${index + 1}: wanted JSON with length and hash, or length and head as a number`,
-        "keep what `tokenwatt verify --print-head` prints, one line each time",
-      );
-    }
-    heads.push(head);
-  }
-  if (heads.length === 0) throw new UsageError(`Cannot compare with ${file}: it holds no head`);
-  return heads;
-}
-
-/** Hexadecimal digits of a hash that leave the host as a number (export/self/metrics.ts). */
-const exportedDigits = 13;
-
-function numbered(length: unknown, head: number): ChainHead | undefined {
-  if (typeof length !== "number" || !Number.isSafeInteger(head) || head < 0) return undefined;
-  return { length, hash: length === 0 ? "" : head.toString(16).padStart(exportedDigits, "0") };
-}
-
-function headOf(line: string): ChainHead | undefined {
-  try {
-    const value = JSON.parse(line) as { length?: unknown; hash?: unknown; head?: unknown };
-    if (typeof value.head === "number") return numbered(value.length, value.head);
-    const { hash, length } = (value.head ?? value) as typeof value;
-    if (typeof length !== "number" || typeof hash !== "string") return undefined;
-    // Less than a number holds would fit too many histories; the head of an empty chain is empty.
-    return hash.length >= exportedDigits || length === 0 ? { length, hash } : undefined;
-  } catch {
-    return undefined;
   }
 }

@@ -10,12 +10,13 @@ import type { Catalogue } from "../meter/money/catalogue.ts";
 import type { Nanos, SettledInterval } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
+import type { FileFacts } from "../platform/files.ts";
 import type { Log } from "../platform/log.ts";
 import type { CountedUsage, GpuSource, ServerSource, SourceContext, SourceError } from "../source.ts";
 import type { Spool } from "../store/spool/spool.ts";
 import type { Core } from "./accounting.ts";
 import { createCore } from "./accounting.ts";
-import { bookPast, watchWall } from "./continuity.ts";
+import { bookPast, recordOf, watchWall } from "./continuity.ts";
 import type { Durable } from "./durable-state.ts";
 import { continueState, forgetful, openDurable } from "./durable-state.ts";
 import { Exports } from "./export-beat.ts";
@@ -55,6 +56,8 @@ export interface AgentOptions {
   readonly strict?: boolean;
   /** Keeps nothing on disk: demo. */
   readonly stateless?: boolean;
+  /** The file the configuration is from, for the audit record. */
+  readonly configFile?: FileFacts | undefined;
   readonly onInterval?: (interval: SettledInterval) => void;
   /** Time between the snapshots of people who look, on the agent's clock; default a second. */
   readonly viewMs?: number;
@@ -161,7 +164,13 @@ export class Agent implements AgentLife {
     const { outdated, restored } = this.#durable;
     const { stateDir } = this.#config;
     // Beats begin with the endpoints, and finding the GPUs may take long: what the last run left comes before both.
-    bookPast(history, { stateDir, outdated, restored, servers: sources.map(({ info }) => info) });
+    bookPast(history, {
+      stateDir,
+      outdated,
+      restored,
+      servers: sources.map(({ info }) => info),
+      configFile: this.#options.configFile,
+    });
     await exports.start();
     const found = await search?.take();
     this.#tried = found?.tried ?? [];
@@ -201,6 +210,7 @@ export class Agent implements AgentLife {
   async reload(
     config: Config,
     catalogue?: Catalogue,
+    configFile?: FileFacts,
   ): Promise<{ readonly applied: readonly string[]; readonly needRestart: readonly string[] }> {
     const { books } = this.#core;
     const changes = Object.keys(changedValues(this.#config, config));
@@ -211,9 +221,18 @@ export class Agent implements AgentLife {
     if (catalogue !== undefined && catalogue.version !== books.priceVersion) {
       books.setCatalogue(catalogue, this.pipeline.settledUntil);
     }
-    if (changes.length > 0) books.noteAudit("config", this.pipeline.settledUntil, { changed: changes });
+    if (changes.length > 0)
+      books.noteAudit("config", this.pipeline.settledUntil, { changed: changes, ...recordOf(configFile) });
     this.#config = { ...this.#config, servers: config.servers, prices: config.prices };
     return { applied: changes.filter(isLive), needRestart: changes.filter((path) => !isLive(path)) };
+  }
+
+  /** A new configuration was refused, and the old one stays in force. */
+  noteRefused(configFile: FileFacts | undefined): void {
+    this.#core.books.noteAudit("config", this.pipeline.settledUntil, {
+      refused: true,
+      ...recordOf(configFile),
+    });
   }
 
   /** Closes every GPU handle so that a driver can be unloaded; GPUs read as `unobserved` until `resumeGpus`. */

@@ -16,6 +16,7 @@ import type {
 } from "../model.ts";
 import { BUCKET_NANOS } from "../model.ts";
 import type { Clock, SystemClock } from "../platform/clock.ts";
+import type { FileFacts } from "../platform/files.ts";
 import type { Log } from "../platform/log.ts";
 import { programVersion } from "../platform/version.ts";
 import { GPUS_KEY } from "./intake.ts";
@@ -36,6 +37,13 @@ export interface Past {
   readonly restored: LedgerRestored | undefined;
   /** The servers of the configuration: what waited of them is booked as theirs. */
   readonly servers: readonly ServerInfo[];
+  /** The file the configuration is from: it may have been changed while the agent was away. */
+  readonly configFile?: FileFacts | undefined;
+}
+
+/** The file of a configuration as audit records name it. */
+export function recordOf(config: FileFacts | undefined): { readonly config?: FileFacts } {
+  return config === undefined ? {} : { config };
 }
 
 /**
@@ -45,9 +53,15 @@ export interface Past {
  */
 export function bookPast(history: History, past: Past): void {
   const { books, clock, pipeline } = history;
-  const { outdated, restored, servers, stateDir } = past;
+  const { configFile, outdated, restored, servers, stateDir } = past;
   const start = pipeline.settledUntil;
-  books.noteAudit("start", start, { version: programVersion(), pid: process.pid, stateDir });
+  books.noteAudit("start", start, {
+    version: programVersion(),
+    pid: process.pid,
+    uid: process.getuid?.(),
+    stateDir,
+    ...recordOf(configFile),
+  });
   if (restored === undefined || outdated === "behind" || outdated === "copied") return;
   pipeline.intake.expectGpus(knownGpus(restored));
   const { gpus } = pipeline.intake;

@@ -1,5 +1,6 @@
 // Files that an operator names: a configuration, prices, certificates, tokens. Only regular files of bounded size are
 // read: a pipe or a device would stop the whole process or never end, and a folder or a wrong name is said plainly.
+import { createHash } from "node:crypto";
 import { closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
 
 /** Most bytes of a file an operator names; about ten thousand prices fit. */
@@ -52,6 +53,27 @@ export function readFileOf(path: string, bytesMax = FILE_BYTES_MAX): Buffer {
 /** The text of a regular file of at most 1 MiB. Throws FileError. */
 export function readTextOf(path: string): string {
   return readFileOf(path).toString("utf8");
+}
+
+/** Which file it is, whose, from when and what it holds; for the record of what it changed. */
+export interface FileFacts {
+  readonly file: string;
+  readonly uid: number;
+  /** When it was written, ISO 8601. */
+  readonly modified: string;
+  /** The first 12 digits of its SHA-256. */
+  readonly digest: string;
+}
+
+/** The facts of a regular file; undefined where it cannot be read. */
+export function fileFacts(path: string): FileFacts | undefined {
+  try {
+    const { mtime, uid } = statSync(path);
+    const digest = createHash("sha256").update(readFileOf(path)).digest("hex").slice(0, 12);
+    return { file: path, uid, modified: mtime.toISOString(), digest };
+  } catch {
+    return undefined;
+  }
 }
 
 type Stats = ReturnType<typeof fstatSync>;

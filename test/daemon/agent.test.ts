@@ -321,9 +321,16 @@ describe("an agent with two GPUs and two servers", () => {
       setup.intervals.some((interval) => interval.servers.some((one) => one.increments.length > 0)),
     );
     expect([...setup.agent.pipeline.intake.servers.keys()]).toEqual(["late"]);
-    const changed = await setup.agent.reload(load(["rates.tickMs=500"]));
+    const file = { file: "c.yaml", uid: 7, modified: "2026-11-01T00:00:00.000Z", digest: "0123456789ab" };
+    const changed = await setup.agent.reload(load(["rates.tickMs=500"]), undefined, file);
     expect([...setup.agent.pipeline.intake.servers.keys()]).toEqual([]);
     expect(changed.needRestart).toContain("rates.tickMs");
+    setup.agent.noteRefused(file);
+    await setup.agent.exports.beat();
+    expect(onRecord(setup.stateDir, "config").slice(-2)).toEqual([
+      { changed: expect.arrayContaining(["rates.tickMs"]), config: file },
+      { refused: true, config: file },
+    ]);
   });
 
   test("refuses a port that is taken, with what to do", async () => {

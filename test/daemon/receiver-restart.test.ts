@@ -119,6 +119,14 @@ function recordKinds(stateDir: string): string[] {
   return kinds.map((row) => String(row["kind"]));
 }
 
+/** The listeners whose callers are on record. */
+function callers(stateDir: string): string[] {
+  const database = new DatabaseSync(ledgerPath(stateDir), { readOnly: true });
+  const rows = database.prepare("SELECT body FROM audit WHERE kind = 'access'").all();
+  database.close();
+  return [...new Set(rows.map((row) => String(JSON.parse(String(row["body"])).listener)))].sort();
+}
+
 /** Output tokens of a model on the committed page. */
 async function outputTokens(agent: Agent, model: string): Promise<number> {
   await agent.exports.recorded();
@@ -169,6 +177,8 @@ describe("an agent that is started again", () => {
       expect(page).not.toMatch(/^tokenwatt_counter_resets_total\{.*[^0]$/m);
       expect(recordKinds(state)).not.toContain("unmetered");
       expect(recordKinds(state)).not.toContain("reset");
+      await second.agent.stop({ flushMs: 1000 });
+      expect(callers(state)).toEqual(["http", "server:otlp", "server:usage-reports"]);
     });
   }
 });

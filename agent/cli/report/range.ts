@@ -26,20 +26,14 @@ export function readRange(
   unit: PeriodUnit | undefined,
   now: number,
 ): ReportRange {
-  const zone = options.timeZone;
-  if (!isTimeZone(zone)) {
-    throw new UsageError(
-      `Cannot use --time-zone: got "${zone}"`,
-      'wanted an IANA name, for example "Europe/Berlin"',
-    );
-  }
+  const zone = readZone(options.timeZone);
   const from =
-    options.from === undefined ? startOf(now, "day", zone) : readInstant("--from", options.from, zone, now);
+    options.from === undefined ? startOf(now, "day", zone) : readEdge("--from", options.from, zone, now);
   const end = Math.ceil(now / bucketMillis) * bucketMillis;
   const to =
     options.to === undefined
       ? Math.max(namedEnd(options.from, from, zone) ?? end, from)
-      : readInstant("--to", options.to, zone, now);
+      : readEdge("--to", options.to, zone, now);
   if (to < from || (to === from && options.to !== undefined)) {
     throw new UsageError(
       `Cannot report from ${new Date(from).toISOString()} to ${new Date(to).toISOString()}: the range is empty`,
@@ -50,13 +44,23 @@ export function readRange(
   return { from, to, zone, periods: unit === undefined ? [whole] : periods(from, to, unit, zone) };
 }
 
+/** The zone an option names. Throws UsageError. */
+export function readZone(zone: string): string {
+  if (isTimeZone(zone)) return zone;
+  throw new UsageError(
+    `Cannot use --time-zone: got "${zone}"`,
+    'wanted an IANA name, for example "Europe/Berlin"',
+  );
+}
+
 /** A past week or month that is named ends where it ends, not where the ledger does. */
 function namedEnd(text: string | undefined, from: number, zone: string): number | undefined {
   const [, which, unit] = NAMED.exec(text ?? "") ?? [];
   return which === "last" ? endOfPeriod(from, unit as "week" | "month", zone) : undefined;
 }
 
-function readInstant(flag: string, text: string, zone: string, now: number): number {
+/** The instant an option names, to the minute, in unix milliseconds; `now` is what `7d` counts back from. Throws UsageError. */
+export function readInstant(flag: string, text: string, zone: string, now: number): number {
   const at = parseInstant(text, zone, now);
   if (at === undefined) {
     throw new UsageError(
@@ -64,6 +68,12 @@ function readInstant(flag: string, text: string, zone: string, now: number): num
       "wanted today, yesterday, 7d, 24h, last-week, last-month, 2026-11, 2026-11-01, 2026-11-01T06:15 (local to --time-zone) or 2026-11-01T06:15Z",
     );
   }
+  return at;
+}
+
+/** The same on the grid of the ledger. */
+function readEdge(flag: string, text: string, zone: string, now: number): number {
+  const at = readInstant(flag, text, zone, now);
   if (at % bucketMillis !== 0) {
     throw new UsageError(
       `Cannot use ${flag} ${text}: the ledger is kept in steps of 15 minutes`,
