@@ -83,9 +83,12 @@ interface Filter {
 
 async function readFilter({ from, kind, sinceHead, timeZone, to }: AuditOptions): Promise<Filter> {
   const { readInstant, readZone } = await import("./report/range.ts");
+  const { systemClock } = await import("../platform/clock.ts");
   const zone = readZone(timeZone);
+  const clock = systemClock();
+  const now = Number(clock.unixNanos(clock.now()) / 1_000_000n);
   const instant = (flag: string, text: string | undefined): bigint | undefined =>
-    text === undefined ? undefined : BigInt(readInstant(flag, text, zone, Date.now())) * 1_000_000n;
+    text === undefined ? undefined : BigInt(readInstant(flag, text, zone, now)) * 1_000_000n;
   const { readHeads } = await import("./common/chain-heads.ts");
   const heads = sinceHead === undefined ? [] : await readHeads("--since-head", sinceHead);
   return {

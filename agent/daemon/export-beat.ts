@@ -165,7 +165,7 @@ export class Exports {
   }
 
   #identify(): void {
-    const { clock, config, durable, env, log, pipeline } = this.#options;
+    const { clock, config, durable, env, log } = this.#options;
     const { hostName, hostId, hostArch, osDescription } = hostIdentity();
     const resource = agentResource({
       env,
