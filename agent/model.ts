@@ -601,6 +601,17 @@ export interface BucketRow {
   readonly amount: bigint | Histogram;
 }
 
+/** Sums by number of their series. */
+export interface AmountColumn {
+  readonly series: Float64Array<ArrayBuffer>;
+  readonly amounts: BigInt64Array<ArrayBuffer>;
+}
+
+/** Rows of sums, in their first revision. */
+export interface BucketColumn extends AmountColumn {
+  readonly buckets: Float64Array<ArrayBuffer>;
+}
+
 /** What is added to a row of a closed bucket, in a new revision. */
 export interface LateRow {
   readonly bucket: BucketNumber;
@@ -668,11 +679,18 @@ export interface LedgerBatch {
   readonly sequence: number;
   /** End of the last interval in it, decimal unix nanoseconds. */
   readonly time: string;
+  /** Series that are new, or whose start, end or role changed. */
   readonly series: readonly SeriesState[];
+  /** Totals of sums of which nothing else changed since they were in `series`. */
+  readonly totals?: AmountColumn;
+  /** The same of histograms. */
+  readonly histograms?: readonly (readonly [series: number, total: Histogram])[];
   /** Series that were forgotten; their rows stay. */
   readonly removed: readonly number[];
   readonly state: readonly StateRow[];
+  /** Rows that are not in `amounts`. */
   readonly rows: readonly BucketRow[];
+  readonly amounts?: BucketColumn;
   readonly closed: readonly ClosedBucket[];
   /** Usage of buckets that were closed before it arrived. */
   readonly late?: readonly LateRow[];

@@ -290,10 +290,7 @@ export class Exports {
     core.access.writeDue(clock.now(), this.#stopping);
     const state = [...coreState(core, clock), ...remembered];
     const { batch, snapshot } = core.books.commit(clock.unixNanos(pipeline.settledUntil), clock.now(), state);
-    const sequence =
-      this.#deliveries.senders.length === 0
-        ? undefined
-        : await this.#spool.append(this.#encoder.stream(snapshot));
+    const sequence = await this.#append(snapshot);
     const rows = sequence === undefined ? [] : spoolRows(this.#spool, sequence);
     if (durable.store !== undefined)
       this.#noteStored(await durable.store.commit({ ...batch, state: [...batch.state, ...rows] }));
@@ -301,6 +298,18 @@ export class Exports {
     this.#loopDelaySeconds = this.#loopDelay.take();
     this.#snapshot = snapshot;
     await this.#noteDelivered();
+  }
+
+  /** The snapshot in the spool; undefined where nobody is sent anything. */
+  async #append(snapshot: LedgerSnapshot): Promise<number | undefined> {
+    if (this.#encoder === undefined || this.#deliveries.senders.length === 0) return undefined;
+    try {
+      return await this.#spool.append(this.#encoder.stream(snapshot));
+    } catch (error) {
+      // The store never gets this beat: the next one must carry what was in it.
+      this.#options.core.books.handOutAgain();
+      throw error;
+    }
   }
 
   /** One line when rows begin to wait for room, and one when they are stored. */

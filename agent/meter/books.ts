@@ -202,13 +202,19 @@ export class Books {
       batch: {
         ...this.ledger.takeChanges(),
         state: [...state, ...own],
-        rows,
+        ...rows,
         closed,
         late,
         audit,
         ...(reopened === undefined ? {} : { reopened }),
       },
     };
+  }
+
+  /** The last beat was lost before the store had it: the next one carries all that is still open, names included. */
+  handOutAgain(): void {
+    this.ledger.handOutAgain();
+    this.#buckets.handOutAgain();
   }
 
   /** Restarts seen as they came; those the agent slept through are noted where the reading is taken in. */

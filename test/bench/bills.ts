@@ -9,7 +9,6 @@ import { fileURLToPath } from "node:url";
 import { Books } from "../../agent/meter/books.ts";
 import type { ServerInfo, UsagePiece } from "../../agent/model.ts";
 import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
 
 const START = 1_793_491_200_000_000_000n;
@@ -30,7 +29,6 @@ function fill(): void {
   const catalogue = { version: "v", currency: "USD", gpus: [], energy: [], capacity: [], tokens };
   const books = new Books({ start: START, unixNanos, catalogue });
   const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "bench" });
-  const packer = new BatchPacker();
   const facts = { gpus: new Map(), servers: new Map([["g", gateway]]) };
   for (let hour = 0; hour < days * 24; hour++) {
     const at = hour * HOUR + 60e9;
@@ -49,7 +47,7 @@ function fill(): void {
     }
     books.postUsage("gateway", usage, facts, at);
     const end = hour * HOUR + 900e9;
-    database.commit(packer.pack(books.commit(unixNanos(end), end).batch));
+    database.commit(books.commit(unixNanos(end), end).batch);
   }
   database.close();
 }

@@ -11,7 +11,6 @@ import { periods } from "../../agent/meter/figures/calendar.ts";
 import { planReport } from "../../agent/meter/figures/report-plan.ts";
 import type { GpuInfo, ServerInfo, SettledInterval, TokenIncrement } from "../../agent/model.ts";
 import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
 import { LedgerReader } from "../../agent/store/ledger/reader.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
 
@@ -107,7 +106,6 @@ const books = new Books({
   tenantsMax: 1000,
 });
 const database = new LedgerDatabase({ folder, pid: process.pid, freeBytesMin: 0 });
-const packer = new BatchPacker();
 const [ticks, commits, stores]: number[][] = [[], [], []];
 for (let second = 0; second < 300; second++) {
   const settled = interval(second);
@@ -118,7 +116,7 @@ for (let second = 0; second < 300; second++) {
     milliseconds(() => (beat = books.commit(START + BigInt(second + 1) * 1_000_000_000n, second * 1e9))),
   );
   if (beat !== undefined)
-    stores?.push(milliseconds(() => database.commit(packer.pack((beat as NonNullable<typeof beat>).batch))));
+    stores?.push(milliseconds(() => database.commit((beat as NonNullable<typeof beat>).batch)));
 }
 console.log(`${GPUS} GPUs, ${SERVERS} servers, ${TENANTS} tenants: ${books.ledger.size} series`);
 console.log(
@@ -131,58 +129,55 @@ database.close();
 const month = mkdtempSync(join(tmpdir(), "ledger-bench-"));
 const big = new LedgerDatabase({ folder: month, pid: process.pid, freeBytesMin: 0 });
 const ROWS = 5000;
-const monthPacker = new BatchPacker();
 const first = Number(START / 900_000_000_000n);
 const written = milliseconds(() => {
   for (let bucket = 0; bucket < days * 96; bucket++) {
     const time = String(START + BigInt(bucket + 1) * 900_000_000_000n);
-    big.commit(
-      monthPacker.pack({
-        sequence: bucket,
-        time,
-        series: Array.from({ length: bucket === 0 ? ROWS : 0 }, (_, id) => ({
-          series: id + 1,
-          metric:
-            id % 5 === 0
-              ? "tokenwatt.tokens"
-              : id % 5 === 1
-                ? "tokenwatt.gpu.time"
-                : `tokenwatt.other${id % 5}`,
-          dimensions: {
-            "tokenwatt.server.id": `server-${id}`,
-            "gen_ai.request.model": `model-${id % 20}`,
-            "tokenwatt.token.kind": "output",
-            "tokenwatt.gpu.state": "parked",
-          },
-          start: String(START),
-          total: "0",
-          announced: 1,
-        })),
-        removed: [],
-        state: [],
-        rows: Array.from({ length: ROWS }, (_, id) => ({
+    big.commit({
+      sequence: bucket,
+      time,
+      series: Array.from({ length: bucket === 0 ? ROWS : 0 }, (_, id) => ({
+        series: id + 1,
+        metric:
+          id % 5 === 0
+            ? "tokenwatt.tokens"
+            : id % 5 === 1
+              ? "tokenwatt.gpu.time"
+              : `tokenwatt.other${id % 5}`,
+        dimensions: {
+          "tokenwatt.server.id": `server-${id}`,
+          "gen_ai.request.model": `model-${id % 20}`,
+          "tokenwatt.token.kind": "output",
+          "tokenwatt.gpu.state": "parked",
+        },
+        start: String(START),
+        total: "0",
+        announced: 1,
+      })),
+      removed: [],
+      state: [],
+      rows: Array.from({ length: ROWS }, (_, id) => ({
+        bucket: first + bucket,
+        series: id + 1,
+        revision: 0,
+        amount: BigInt(900_000_000_000 - ((id * 7919 + bucket * 104_729) % 1_000_000_007)),
+      })),
+      closed: [
+        {
           bucket: first + bucket,
-          series: id + 1,
           revision: 0,
-          amount: BigInt(900_000_000_000 - ((id * 7919 + bucket * 104_729) % 1_000_000_007)),
-        })),
-        closed: [
-          {
-            bucket: first + bucket,
-            revision: 0,
-            quality: {
-              observedNanos: 1n,
-              expectedNanos: 1n,
-              estimatedMillijoules: 0n,
-              millijoules: 1n,
-              resets: 0,
-            },
-            figures: {},
+          quality: {
+            observedNanos: 1n,
+            expectedNanos: 1n,
+            estimatedMillijoules: 0n,
+            millijoules: 1n,
+            resets: 0,
           },
-        ],
-        audit: [],
-      }),
-    );
+          figures: {},
+        },
+      ],
+      audit: [],
+    });
   }
 });
 big.close();

@@ -5,7 +5,6 @@ import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Books } from "../../agent/meter/books.ts";
 import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
 import { catalogueOf } from "../fakes/catalogue.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "../meter/fixtures.ts";
@@ -26,7 +25,6 @@ beforeAll(() => {
   });
   const books = new Books({ start: START, unixNanos, catalogue });
   const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
-  const packer = new BatchPacker();
   const latencies = { time_to_first_token: { bounds: [0.1, 0.2], counts: [1, 1, 0], sum: 0.2, count: 2 } };
   for (let quarter = 0; quarter < QUARTERS; quarter++) {
     const [from, to] = [quarter * 900, (quarter + 1) * 900];
@@ -49,7 +47,7 @@ beforeAll(() => {
       intervalOf({ from, to, seconds, joules: { token_active: 900, parked: 100 }, increments }),
       factsOf({ gateway: true }),
     );
-    database.commit(packer.pack(books.commit(unixNanos(to * SECOND), to * SECOND).batch));
+    database.commit(books.commit(unixNanos(to * SECOND), to * SECOND).batch);
   }
   database.close();
 });

@@ -16,7 +16,6 @@ import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuSource, PullServerSource } from "../../agent/source.ts";
 import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
 import type { LedgerStore } from "../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../agent/store/ledger/verify.ts";
 import { memorySpool } from "../../agent/store/spool/memory-spool.ts";
@@ -67,9 +66,8 @@ class Host {
   async start(): Promise<void> {
     this.clock = this.#newClock();
     const database = new LedgerDatabase({ folder: this.folder, pid: 1 });
-    const packer = new BatchPacker();
     const store: Pick<LedgerStore, "commit" | "delivered" | "writeAudit" | "close"> = {
-      commit: async (batch) => database.commit(packer.pack(batch)),
+      commit: async (batch) => database.commit(batch),
       delivered: async () => {},
       writeAudit: async () => {},
       close: async () => database.close(),

@@ -17,7 +17,6 @@ import { virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuSource, PullServerSource, PushServerSource } from "../../agent/source.ts";
 import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
 import type { LedgerStore } from "../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../agent/store/ledger/verify.ts";
 import { memorySpool } from "../../agent/store/spool/memory-spool.ts";
@@ -126,7 +125,6 @@ class World {
     disk: { readonly isGone: boolean },
     kill: () => void,
   ): LedgerStore {
-    const packer = new BatchPacker();
     let commits = 0;
     const never = new Promise<never>(() => {});
     const store: Pick<LedgerStore, "commit" | "delivered" | "writeAudit" | "close" | "opened"> = {
@@ -134,8 +132,8 @@ class World {
       commit: async (batch: LedgerBatch) => {
         if (disk.isGone) return never;
         commits++;
-        if (commits < last) return database.commit(packer.pack(batch));
-        if (commits === last && applied) database.commit(packer.pack(batch));
+        if (commits < last) return database.commit(batch);
+        if (commits === last && applied) database.commit(batch);
         kill();
         return never;
       },

@@ -7,7 +7,6 @@ import { afterAll, describe, expect, test } from "vitest";
 import { Books } from "../../agent/meter/books.ts";
 import type { UsagePiece } from "../../agent/model.ts";
 import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../agent/store/ledger/packed-batch.ts";
 import { runCommand } from "../cli/capture-io.ts";
 import { catalogueOf } from "../fakes/catalogue.ts";
 import { factsOf, START, unixNanos } from "../meter/fixtures.ts";
@@ -32,7 +31,6 @@ function fillLedger(): void {
   const start = START - 30n * 3_600_000_000_000n;
   const books = new Books({ start, unixNanos, catalogue });
   const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
-  const packer = new BatchPacker();
   const tenants = ["acme", 'b,"x', "=1+1", "other", "", "unpriced"];
   for (let quarter = -120; quarter < 60; quarter++) {
     const at = quarter * 900e9;
@@ -48,7 +46,7 @@ function fillLedger(): void {
       }),
     );
     books.postUsage("gateway", pieces, factsOf({ gateway: true }), at);
-    database.commit(packer.pack(books.commit(unixNanos(at + 900e9), at + 900e9).batch));
+    database.commit(books.commit(unixNanos(at + 900e9), at + 900e9).batch);
   }
   database.close();
 }

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { BookFacts, BooksOptions } from "../../agent/meter/books.ts";
 import { Books } from "../../agent/meter/books.ts";
 import type { BucketRow, LedgerBatch, LedgerSnapshot, TokenIncrement } from "../../agent/model.ts";
+import { rowsOf } from "../../agent/store/ledger/batch-columns.ts";
 import { catalogueOf } from "../fakes/catalogue.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "./fixtures.ts";
 
@@ -182,8 +183,8 @@ describe("Books over time", () => {
           now += one.seconds;
           truth += BigInt(one.tokens);
           const { batch } = commit(books, now);
-          for (const row of batch.rows) rows.set(`${row.bucket} ${row.series}`, row);
-          for (const row of batch.rows)
+          for (const row of rowsOf(batch)) rows.set(`${row.bucket} ${row.series}`, row);
+          for (const row of rowsOf(batch))
             expect(unixNanos(now * SECOND) > BigInt(row.bucket) * 900_000_000_000n).toBe(true);
           if (!one.restart) continue;
           const open = [...rows.values()].filter(
@@ -213,7 +214,7 @@ describe("Books over time", () => {
     postBucket(books, 0, [moved({ tokens: { output: 5 } })]);
     commit(books, 900);
     postBucket(books, 0, [moved({ tokens: { output: 7 } })]);
-    const rows = commit(books, 900).batch.rows.filter((row) => row.amount === 7n);
+    const rows = [...rowsOf(commit(books, 900).batch)].filter((row) => row.amount === 7n);
     expect(rows.map((row) => row.bucket)).toEqual([Number(START / 900_000_000_000n) + 1]);
   });
   it("keeps restarts it saw in the record, once", () => {

@@ -8,27 +8,59 @@ import type {
   Dimensions,
   Histogram,
   LateRow,
+  LedgerBatch,
   UnixNanos,
 } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
 import { addHistograms } from "../counters/histograms.ts";
+import { BucketWriter, isTooLarge } from "./columns.ts";
 import { bucketOf, bucketOfEnd } from "./grid.ts";
 import type { Booking } from "./ledger.ts";
 
-interface Cell {
+/** What one series moved in one bucket. */
+class Cell {
   readonly series: number;
   readonly metric: string;
   readonly dimensions: Dimensions;
-  amount: bigint;
   histogram: Histogram | undefined;
-  changed: boolean;
+  changed = true;
+  #amount = 0n;
+  /** Added since the amount was asked for last: a double makes no garbage. */
+  #pending = 0;
+
+  constructor({ dimensions, metric, series }: Pick<Booking, "series" | "metric" | "dimensions">) {
+    this.series = series;
+    this.metric = metric;
+    this.dimensions = dimensions;
+  }
+
+  get amount(): bigint {
+    if (this.#pending !== 0) this.#amount += BigInt(this.#pending);
+    this.#pending = 0;
+    return this.#amount;
+  }
+
+  /** Adds a safe integer. */
+  add(moved: number): void {
+    if (!Number.isSafeInteger(this.#pending + moved)) void this.amount;
+    this.#pending += moved;
+    this.changed = true;
+  }
+
+  /** Continues from a stored row. */
+  restore(amount: bigint | Histogram): void {
+    if (typeof amount === "bigint") this.#amount = amount;
+    else this.histogram = amount;
+    this.changed = false;
+  }
 }
 
 /** The buckets that are not closed yet. */
 export class Buckets {
   readonly #open = new Map<BucketNumber, Map<number, Cell>>();
-  /** Rows of closed buckets that were not handed out yet. */
-  #closedRows: BucketRow[] = [];
+  /** Rows of closed buckets that were not handed out yet, and with them all that go out next. */
+  #rows: BucketRow[] = [];
+  readonly #amounts = new BucketWriter();
   /** What was booked at an instant of a closed bucket, by bucket and series. */
   #late = new Map<string, LateRow>();
   /** Everything that ends at or before this instant is in a closed bucket. */
@@ -40,14 +72,16 @@ export class Buckets {
    */
   book(booking: Booking): void {
     if (booking.at !== undefined && typeof booking.moved === "number") {
-      this.#bookAt(booking, booking.at, BigInt(booking.moved));
+      this.#bookAt(booking, booking.at, booking.moved);
       return;
     }
     const end = booking.to > this.#closedUntil ? booking.to : this.#closedUntil + 1n;
     const cell = this.#cell(Number(bucketOfEnd(end) / BUCKET_NANOS), booking);
-    if (typeof booking.moved === "number") cell.amount += BigInt(booking.moved);
-    else
-      cell.histogram = cell.histogram === undefined ? booking.moved : merged(cell.histogram, booking.moved);
+    if (typeof booking.moved === "number") {
+      cell.add(booking.moved);
+      return;
+    }
+    cell.histogram = cell.histogram === undefined ? booking.moved : merged(cell.histogram, booking.moved);
     cell.changed = true;
   }
 
@@ -58,16 +92,14 @@ export class Buckets {
     return late;
   }
 
-  #bookAt(booking: Booking, at: UnixNanos, moved: bigint): void {
+  #bookAt(booking: Booking, at: UnixNanos, moved: number): void {
     const bucket = Number(bucketOf(at) / BUCKET_NANOS);
     if (endOf(bucket) > this.#closedUntil) {
-      const cell = this.#cell(bucket, booking);
-      cell.amount += moved;
-      cell.changed = true;
+      this.#cell(bucket, booking).add(moved);
       return;
     }
     const key = `${bucket} ${booking.series}`;
-    const amount = (this.#late.get(key)?.amount ?? 0n) + moved;
+    const amount = (this.#late.get(key)?.amount ?? 0n) + BigInt(moved);
     this.#late.set(key, { bucket, series: booking.series, amount });
   }
 
@@ -106,7 +138,7 @@ export class Buckets {
   close(bucket: BucketNumber, figures: Readonly<Record<string, unknown>> = {}): ClosedBucket {
     const cells = this.#open.get(bucket) ?? new Map<number, Cell>();
     const quality = qualityOf(cells.values());
-    this.#closedRows.push(...changedRows(bucket, cells));
+    this.#write(bucket, cells);
     this.#open.delete(bucket);
     if (endOf(bucket) > this.#closedUntil) this.#closedUntil = endOf(bucket);
     return { bucket, revision: 0, quality, figures };
@@ -118,11 +150,26 @@ export class Buckets {
   }
 
   /** Rows that changed since the last call, absolute. */
-  takeRows(): readonly BucketRow[] {
-    const rows = this.#closedRows;
-    this.#closedRows = [];
-    for (const [bucket, cells] of this.#open) rows.push(...changedRows(bucket, cells));
-    return rows;
+  takeRows(): Required<Pick<LedgerBatch, "rows" | "amounts">> {
+    for (const [bucket, cells] of this.#open) this.#write(bucket, cells);
+    const rows = this.#rows;
+    this.#rows = [];
+    return { rows, amounts: this.#amounts.take() };
+  }
+
+  /** The rows of open buckets that were handed out were never stored: all of them count as changed. */
+  handOutAgain(): void {
+    for (const cells of this.#open.values()) for (const cell of cells.values()) cell.changed = true;
+  }
+
+  #write(bucket: BucketNumber, cells: ReadonlyMap<number, Cell>): void {
+    for (const cell of cells.values()) {
+      if (!cell.changed) continue;
+      cell.changed = false;
+      const { amount, histogram, series } = cell;
+      if (histogram === undefined && !isTooLarge(amount)) this.#amounts.write(bucket, series, amount);
+      else this.#rows.push({ bucket, series, revision: 0, amount: histogram ?? amount });
+    }
   }
 
   /** Continues the open buckets of an earlier run. Rows of series that `seriesOf` does not know are left out. */
@@ -137,10 +184,7 @@ export class Buckets {
       if (!this.#open.has(row.bucket)) this.#open.set(row.bucket, new Map());
       const series = seriesOf(row.series);
       if (series === undefined) continue;
-      const cell = this.#cell(row.bucket, { ...series, series: row.series });
-      if (typeof row.amount === "bigint") cell.amount = row.amount;
-      else cell.histogram = row.amount;
-      cell.changed = false;
+      this.#cell(row.bucket, { ...series, series: row.series }).restore(row.amount);
     }
   }
 
@@ -152,8 +196,7 @@ export class Buckets {
     }
     let cell = cells.get(booking.series);
     if (cell === undefined) {
-      const { dimensions, metric, series } = booking;
-      cell = { series, metric, dimensions, amount: 0n, histogram: undefined, changed: true };
+      cell = new Cell(booking);
       cells.set(booking.series, cell);
     }
     return cell;
@@ -163,16 +206,6 @@ export class Buckets {
 /** End of a bucket, exclusive. */
 export function endOf(bucket: BucketNumber): UnixNanos {
   return (BigInt(bucket) + 1n) * BUCKET_NANOS;
-}
-
-function changedRows(bucket: BucketNumber, cells: Map<number, Cell>): BucketRow[] {
-  const rows: BucketRow[] = [];
-  for (const cell of cells.values()) {
-    if (!cell.changed) continue;
-    cell.changed = false;
-    rows.push({ bucket, series: cell.series, revision: 0, amount: cell.histogram ?? cell.amount });
-  }
-  return rows;
 }
 
 /** A source that changed its bounds inside a bucket: the later bounds stay, the earlier counts go. */

@@ -1,6 +1,7 @@
 // Series that the ledger keeps and no exporter sends: every tenant under its own name, tokens under the price they were used at.
 // Caps on exported series do not reach here; the bound is one of memory, and what is over it is folded and counted.
 import type { Dimensions, SeriesState, UnixNanos } from "../../model.ts";
+import type { SeriesChanges } from "./columns.ts";
 import { foldAll } from "./folding.ts";
 import { Series, seriesKey } from "./series.ts";
 
@@ -13,9 +14,10 @@ export class KeptSeries {
   readonly #byKey = new Map<string, Series>();
   /** By metric, then by the attribute set's identity: the meter uses a set again and again. */
   readonly #byIdentity = new Map<string, WeakMap<Dimensions, Series>>();
-  readonly #changed = new Set<Series>();
-  /** When each was booked last, by bucket. */
-  readonly #booked = new Map<Series, UnixNanos>();
+  /** Those that are `changed`. */
+  #changed: Series[] = [];
+  /** Whether the bound on memory took the name of the series found last. */
+  isFolded = false;
   #removed: number[] = [];
 
   constructor(max: number | undefined, nextId: () => number) {
@@ -23,32 +25,35 @@ export class KeptSeries {
     this.#nextId = nextId;
   }
 
-  /** The series of these attributes, made where there is none; `folded` where the bound on memory took its name. */
-  find(
-    kind: "sum" | "histogram",
-    metric: string,
-    dimensions: Dimensions,
-    now: UnixNanos,
-  ): { readonly series: Series; readonly folded: boolean } {
+  /** The series of these attributes, made where there is none; under another name where the bound on memory took theirs. */
+  find(kind: "sum" | "histogram", metric: string, dimensions: Dimensions, now: UnixNanos): Series {
+    this.isFolded = false;
     const sets = this.#byIdentity.get(metric) ?? new WeakMap<Dimensions, Series>();
     this.#byIdentity.set(metric, sets);
     const fast = sets.get(dimensions);
-    if (fast !== undefined) return { series: this.#touch(fast, now), folded: false };
+    if (fast !== undefined) return this.#touch(fast, now);
     const known = this.#byKey.get(seriesKey(metric, dimensions));
     const folded = known === undefined && this.#byKey.size >= this.#max;
     const series = known ?? this.#make(kind, metric, folded ? foldAll(dimensions) : dimensions, now);
     if (!folded) sets.set(dimensions, series);
-    return { series: this.#touch(series, now), folded };
+    const found = this.#touch(series, now);
+    this.isFolded = folded;
+    return found;
   }
 
   /** Series that changed since the last call; those never handed out before say so with `sequence`. */
-  takeChanges(sequence: number): readonly SeriesState[] {
-    const states = [...this.#changed].map((series) => {
+  takeChanges(sequence: number, changes: SeriesChanges): void {
+    for (const series of this.#changed) {
       series.announced ??= sequence;
-      return series.state();
-    });
-    this.#changed.clear();
-    return states;
+      series.handOut(changes);
+    }
+    this.#changed = [];
+  }
+
+  /** What was handed out was never stored: all of it counts as changed. */
+  handOutAgain(): void {
+    this.#changed = [...this.#byKey.values()];
+    for (const series of this.#changed) series.handOutAgain();
   }
 
   /** Numbers that were given up since the last call. */
@@ -66,16 +71,15 @@ export class KeptSeries {
   /** Takes a series of an earlier run, as if it was booked last at its end. */
   restore(series: Series, at: UnixNanos): void {
     this.#byKey.set(seriesKey(series.metric, series.dimensions), series);
-    this.#booked.set(series, at);
+    series.movedAt = at;
   }
 
   /** Gives up the numbers of series not booked since `before`; their rows stay. */
   forgetBefore(before: UnixNanos): void {
     let forgotten = false;
     for (const [key, series] of this.#byKey) {
-      if ((this.#booked.get(series) ?? 0n) >= before || this.#changed.has(series)) continue;
+      if (series.movedAt >= before || series.changed) continue;
       this.#byKey.delete(key);
-      this.#booked.delete(series);
       this.#removed.push(series.id);
       forgotten = true;
     }
@@ -84,16 +88,15 @@ export class KeptSeries {
 
   /** Begins again: everything gets a new number. Returns what changed since it was handed out last. */
   clear(): readonly SeriesState[] {
-    const last = [...this.#changed].map((series) => series.state());
+    const last = this.#changed.map((series) => series.state());
     this.#removed.push(
-      ...[...this.#changed].flatMap(({ announced, id }) => (announced === undefined ? [id] : [])),
+      ...this.#changed.flatMap(({ announced, id }) => (announced === undefined ? [id] : [])),
     );
     for (const series of this.#byKey.values())
       if (series.announced !== undefined) this.#removed.push(series.id);
     this.#byKey.clear();
     this.#byIdentity.clear();
-    this.#changed.clear();
-    this.#booked.clear();
+    this.#changed = [];
     return last;
   }
 
@@ -103,13 +106,15 @@ export class KeptSeries {
     if (known !== undefined) return known;
     const series = new Series(this.#nextId(), kind, metric, dimensions, now);
     series.role = "kept";
+    series.changed = false;
     this.#byKey.set(key, series);
     return series;
   }
 
   #touch(series: Series, now: UnixNanos): Series {
-    this.#changed.add(series);
-    this.#booked.set(series, now);
+    if (!series.changed) this.#changed.push(series);
+    series.changed = true;
+    series.movedAt = now;
     return series;
   }
 }

@@ -17,6 +17,7 @@ import type {
 } from "../../model.ts";
 import type { Resting } from "./at-rest.ts";
 import { forgottenIn, longestEnded, restingSince, takeResting } from "./at-rest.ts";
+import { SeriesChanges } from "./columns.ts";
 import { foldAll, Tenants, tenantOf, withOtherTenant } from "./folding.ts";
 import { bucketOf } from "./grid.ts";
 import { KeptSeries } from "./kept-series.ts";
@@ -38,7 +39,10 @@ export interface LedgerOptions {
 }
 
 /** What changed since the last call, for the store. */
-export type LedgerChanges = Pick<LedgerBatch, "sequence" | "time" | "series" | "removed">;
+export type LedgerChanges = Pick<
+  LedgerBatch,
+  "sequence" | "time" | "series" | "totals" | "histograms" | "removed"
+>;
 
 /** A ledger as plain data. */
 export type LedgerState = Pick<LedgerRestored, "sequence" | "time" | "nextSeries" | "series">;
@@ -52,7 +56,7 @@ export interface Booking {
   /** End of the interval it belongs to. */
   readonly to: UnixNanos;
   /** The instant it belongs to, where that is not the interval's. */
-  readonly at?: UnixNanos;
+  readonly at?: UnixNanos | undefined;
 }
 
 const seriesMaxDefault = 20_000;
@@ -81,6 +85,7 @@ export class Ledger {
   #removed: number[] = [];
   /** Series that were given up, as they stood. */
   #last: SeriesState[] = [];
+  readonly #changes = new SeriesChanges();
   #sequence = 0;
   #nextSeries = 1;
   /** End of the last committed interval. */
@@ -200,17 +205,21 @@ export class Ledger {
 
   /** Totals and identities that changed since the last call, to be stored before the snapshot is shown to anyone. */
   takeChanges(): LedgerChanges {
-    const series: SeriesState[] = this.#last;
+    for (const one of this.#last) this.#changes.writeNamed(one);
     this.#last = [];
     for (const one of this.#byKey.values()) {
-      if (!one.changed || one.kind === "gauge" || one.announced === undefined) continue;
-      one.changed = false;
-      series.push(one.state());
+      if (one.changed && one.kind !== "gauge" && one.announced !== undefined) one.handOut(this.#changes);
     }
-    series.push(...this.#kept.takeChanges(this.#sequence));
+    this.#kept.takeChanges(this.#sequence, this.#changes);
     const removed = [...this.#removed, ...this.#kept.takeRemoved()];
     this.#removed = [];
-    return { sequence: this.#sequence, time: String(this.#time), series, removed };
+    return { sequence: this.#sequence, time: String(this.#time), ...this.#changes.take(), removed };
+  }
+
+  /** The last changes were lost before the store had them: the next ones hand out everything, names included. */
+  handOutAgain(): void {
+    for (const one of this.#byKey.values()) if (one.kind !== "gauge") one.handOutAgain();
+    this.#kept.handOutAgain();
   }
 
   /** Everything but the gauges as plain data, as of the last commit. */
@@ -264,9 +273,8 @@ export class Ledger {
     }
     if (kept === false || this.#onBooked === undefined) return;
     if (series === undefined || series.role === "exported") {
-      const row = this.#kept.find("sum", metric, kept ?? dimensions, this.#time);
-      if (row.folded) this.#countFolded("ledger", end);
-      series = row.series;
+      series = this.#kept.find("sum", metric, kept ?? dimensions, this.#time);
+      if (this.#kept.isFolded) this.#countFolded("ledger", end);
       series.addAmount(takesBack === true ? -amount : amount);
     }
     this.#booked(series, takesBack === true ? -amount : amount, end, at);
@@ -289,7 +297,7 @@ export class Ledger {
     if (this.#isFolded) series.role = "exported";
     let row = series;
     if (series.role === "exported") {
-      row = this.#kept.find("histogram", metric, dimensions, this.#time).series;
+      row = this.#kept.find("histogram", metric, dimensions, this.#time);
       if (!row.addHistogram(moved)) row.startWithBounds(this.#time, moved);
     }
     this.#booked(row, moved, end);
@@ -297,8 +305,7 @@ export class Ledger {
 
   #booked(series: Series, moved: number | Histogram, to: UnixNanos, at?: UnixNanos): void {
     const { dimensions, id, metric } = series;
-    const own = at === undefined ? {} : { at };
-    this.#onBooked?.({ series: id, metric, dimensions, moved, to, ...own });
+    this.#onBooked?.({ series: id, metric, dimensions, moved, to, at });
   }
 
   #live(kind: Series["kind"], metric: string, dimensions: Dimensions, end: UnixNanos): Series {

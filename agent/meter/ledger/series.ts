@@ -10,6 +10,8 @@ import type {
   UnixNanos,
 } from "../../model.ts";
 import { addHistograms, sameBounds } from "../counters/histograms.ts";
+import type { SeriesChanges } from "./columns.ts";
+import { isTooLarge } from "./columns.ts";
 
 type Life = "live" | "ending" | "ended";
 
@@ -32,14 +34,9 @@ export class Series {
   readonly metric: string;
   readonly dimensions: Dimensions;
   readonly kind: "sum" | "histogram" | "gauge";
-  role: SeriesRole | undefined;
-  start: UnixNanos;
-  /** Sequence of the first snapshot that carried it; undefined before. */
-  announced: number | undefined;
   /** The snapshot that first carried it may never have left the host. */
   announceAgain = false;
   life: Life = "live";
-  endedAt: UnixNanos | undefined;
   /** Differs from what was last handed to the store. */
   changed = true;
   /** Sequence of the snapshot before its last movement. */
@@ -52,8 +49,12 @@ export class Series {
   value = 0;
   at: Nanos = 0;
   everyMs = 0;
-  /** `start` as text, made once. */
-  #startText: { readonly start: UnixNanos; readonly text: string } | undefined;
+  #role: SeriesRole | undefined;
+  #start: UnixNanos;
+  #announced: number | undefined;
+  #endedAt: UnixNanos | undefined;
+  /** Nothing but the total changed since the store was given the whole. */
+  #isHandedOut = false;
   #total = 0n;
   #pending = 0;
   #histogram: Histogram | undefined;
@@ -63,7 +64,44 @@ export class Series {
     this.kind = kind;
     this.metric = metric;
     this.dimensions = dimensions;
-    this.start = start;
+    this.#start = start;
+  }
+
+  get role(): SeriesRole | undefined {
+    return this.#role;
+  }
+
+  set role(role: SeriesRole | undefined) {
+    this.#isHandedOut &&= role === this.#role;
+    this.#role = role;
+  }
+
+  get start(): UnixNanos {
+    return this.#start;
+  }
+
+  set start(start: UnixNanos) {
+    this.#isHandedOut &&= start === this.#start;
+    this.#start = start;
+  }
+
+  /** Sequence of the first snapshot that carried it; undefined before. */
+  get announced(): number | undefined {
+    return this.#announced;
+  }
+
+  set announced(announced: number | undefined) {
+    this.#isHandedOut &&= announced === this.#announced;
+    this.#announced = announced;
+  }
+
+  get endedAt(): UnixNanos | undefined {
+    return this.#endedAt;
+  }
+
+  set endedAt(endedAt: UnixNanos | undefined) {
+    this.#isHandedOut &&= endedAt === this.#endedAt;
+    this.#endedAt = endedAt;
   }
 
   /** The series a state describes. */
@@ -94,7 +132,7 @@ export class Series {
       series: this.id,
       metric: this.metric,
       dimensions: this.dimensions,
-      start: this.#startAsText(),
+      start: String(this.start),
       total: this.kind === "histogram" ? this.histogram : String(this.total),
       announced: this.announced ?? 0,
       ...(this.endedAt === undefined ? {} : { ended: String(this.endedAt) }),
@@ -102,12 +140,21 @@ export class Series {
     };
   }
 
-  #startAsText(): string {
-    const known = this.#startText;
-    if (known?.start === this.start) return known.text;
-    const text = String(this.start);
-    this.#startText = { start: this.start, text };
-    return text;
+  /** Hands itself out to be stored: whole at first and where more than its total changed, else by its number alone. */
+  handOut(changes: SeriesChanges): void {
+    this.changed = false;
+    const isSum = this.kind !== "histogram";
+    if (!this.#isHandedOut || (isSum && isTooLarge(this.total))) {
+      changes.writeNamed(this.state());
+      this.#isHandedOut = true;
+    } else if (isSum) changes.writeTotal(this.id, this.total);
+    else changes.writeHistogram(this.id, this.histogram);
+  }
+
+  /** What was handed out was never stored: it is handed out whole once more. */
+  handOutAgain(): void {
+    this.#isHandedOut = false;
+    this.changed = true;
   }
 
   /** The running total; bigint whatever its size. */

@@ -4,14 +4,13 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, renameSync, statfsSync, statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
-import type { AuditEntry, LedgerRestored } from "../../model.ts";
+import type { AuditEntry, LedgerBatch, LedgerRestored } from "../../model.ts";
 import { makeFolder, makePrivateFile } from "../private-files.ts";
 import { ledgerPath, lockState } from "../state-folder.ts";
+import { rowsOf, totalsOf } from "./batch-columns.ts";
 import { checkOf } from "./digests.ts";
 import { fileIdentity, isCopy, isSameFile } from "./file-identity.ts";
 import { reserveRoom } from "./journal.ts";
-import type { PackedBatch } from "./packed-batch.ts";
-import { rowsOf, totalsOf } from "./packed-batch.ts";
 import { readRestored } from "./restore.ts";
 import type { Retention } from "./retention.ts";
 import { pruneLedger } from "./retention.ts";
@@ -111,7 +110,7 @@ export class LedgerDatabase {
   }
 
   /** Stores a beat in one transaction. Throws when the disk takes nothing at all; the next call stores both beats. */
-  commit(batch: PackedBatch): Stored {
+  commit(batch: LedgerBatch): Stored {
     const path = ledgerPath(this.#folder);
     let room: boolean;
     try {
@@ -197,7 +196,7 @@ export class LedgerDatabase {
   }
 
   /** What waits from earlier beats, then this one: a series' name is written before its later totals. */
-  #write(batch: PackedBatch, room: boolean): void {
+  #write(batch: LedgerBatch, room: boolean): void {
     const writer = this.#writer;
     this.#waiting.writeTotals(writer);
     writer.series(batch.series, batch.removed);
@@ -207,7 +206,7 @@ export class LedgerDatabase {
     writer.setMeta("time", batch.time);
     this.#keepIdentity();
     const late = this.#waiting.late.length + (batch.late?.length ?? 0);
-    const rows = this.#waiting.rows + batch.amounts.series.length + batch.rows.length + late;
+    const rows = this.#waiting.rows + (batch.amounts?.series.length ?? 0) + batch.rows.length + late;
     noteWaiting(writer, !room && rows > 0);
     if (!room) return;
     const { audit, closed } = this.#waiting;

@@ -2,14 +2,13 @@
 // A commit resolves once it is on disk; only then may its snapshot be shown to anyone (METERING.md 1).
 import { Worker } from "node:worker_threads";
 import type { AuditEntry, LedgerBatch } from "../../model.ts";
+import { memoryOf } from "./batch-columns.ts";
 import type { LedgerFileOptions, LedgerOpened, Stored } from "./database.ts";
-import type { PackedBatch } from "./packed-batch.ts";
-import { BatchPacker } from "./packed-batch.ts";
 
 /** What the main thread asks. */
 export type LedgerRequest =
   | { readonly id: number; readonly kind: "open" }
-  | { readonly id: number; readonly kind: "commit"; readonly batch: PackedBatch }
+  | { readonly id: number; readonly kind: "commit"; readonly batch: LedgerBatch }
   | { readonly id: number; readonly kind: "delivered"; readonly sink: string; readonly bucket: number }
   | { readonly id: number; readonly kind: "spool"; readonly sequence: number }
   | { readonly id: number; readonly kind: "usage"; readonly keys: readonly string[] }
@@ -52,7 +51,6 @@ type WithoutId<T> = T extends unknown ? Omit<T, "id"> : never;
 export class LedgerStore {
   readonly opened: LedgerOpened;
   readonly #port: Port;
-  readonly #packer = new BatchPacker();
 
   private constructor(port: Port, opened: LedgerOpened) {
     this.#port = port;
@@ -70,9 +68,9 @@ export class LedgerStore {
     }
   }
 
-  /** Stores a beat. Rejects when the disk takes nothing; the next call stores both beats. */
+  /** Stores a beat, whose columns are gone afterwards. Rejects when the disk takes nothing; the next call stores both beats. */
   async commit(batch: LedgerBatch): Promise<Stored> {
-    return (await this.#port.ask({ kind: "commit", batch: this.#packer.pack(batch) })) as Stored;
+    return (await this.#port.ask({ kind: "commit", batch }, memoryOf(batch))) as Stored;
   }
 
   /** Remembers that a sink has every bucket before `bucket`. */
@@ -117,14 +115,15 @@ class Port {
     this.#worker.on("exit", (code) => this.#died(new Error(`the ledger worker ended with code ${code}`)));
   }
 
-  ask(request: WithoutId<LedgerRequest>): Promise<unknown> {
+  /** `memory`: what of the request is handed over and gone from this thread. */
+  ask(request: WithoutId<LedgerRequest>, memory: readonly ArrayBuffer[] = []): Promise<unknown> {
     if (this.#dead !== undefined) return Promise.reject(this.#dead);
     const id = this.#next++;
     const { promise, reject, resolve } = Promise.withResolvers<unknown>();
     this.#waiting.set(id, { resolve, reject });
     // While an answer is awaited the process must not end.
     this.#worker.ref();
-    this.#worker.postMessage({ ...request, id });
+    this.#worker.postMessage({ ...request, id }, memory);
     return promise;
   }
 

@@ -6,11 +6,11 @@ import type {
   ClosedBucket,
   Histogram,
   LateRow,
+  LedgerBatch,
   SeriesState,
   StateRow,
 } from "../../model.ts";
-import type { PackedBatch } from "./packed-batch.ts";
-import { rowsOf, totalsOf } from "./packed-batch.ts";
+import { rowsOf, totalsOf } from "./batch-columns.ts";
 import type { LedgerWriter } from "./writer.ts";
 
 const ENTRIES_MAX = 10_000;
@@ -56,7 +56,7 @@ export class WaitingBatch {
     return this.#rows.lost;
   }
 
-  keepTotals(batch: PackedBatch): void {
+  keepTotals(batch: LedgerBatch): void {
     for (const series of batch.series) {
       this.#series.set(series.series, series);
       this.#totals.delete(series.series);
@@ -66,7 +66,7 @@ export class WaitingBatch {
     for (const row of batch.state) this.#state.set(row.key, row);
   }
 
-  keepRows(batch: PackedBatch): void {
+  keepRows(batch: LedgerBatch): void {
     this.#rows.mergeRows([...rowsOf(batch)]);
     this.#closed.push(...batch.closed);
     if (batch.reopened !== undefined)

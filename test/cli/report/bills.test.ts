@@ -11,7 +11,6 @@ import { Books } from "../../../agent/meter/books.ts";
 import type { Catalogue } from "../../../agent/meter/money/catalogue.ts";
 import type { Outcome, TokenKind, UsagePiece } from "../../../agent/model.ts";
 import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
 import { engine, factsOf, gateway, h100, intervalOf, moved } from "../../meter/fixtures.ts";
 import { runCommand } from "../capture-io.ts";
@@ -243,7 +242,6 @@ function play(one: Case, folder: string): void {
     })
     .sort((a, b) => a.now - b.now || a.index - b.index || Number(a.takesBack) - Number(b.takesBack));
   let database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
-  let packer = new BatchPacker();
   let next = files[0]?.since === 0 ? 1 : 0;
   const bookOf = (minute = 0): Books =>
     new Books(
@@ -258,7 +256,7 @@ function play(one: Case, folder: string): void {
   let books = bookOf();
   const beat = (minute: number): void => {
     const at = minute * MINUTE * 1e6;
-    database.commit(packer.pack(books.commit(unixNanos(at), at).batch));
+    database.commit(books.commit(unixNanos(at), at).batch);
   };
   for (const [index, { now, record, takesBack }] of arrivals.entries()) {
     for (let prices = files[next]; prices !== undefined && prices.since <= now; prices = files[next]) {
@@ -269,7 +267,6 @@ function play(one: Case, folder: string): void {
     if (index === restart) {
       database.close();
       database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
-      packer = new BatchPacker();
       books = bookOf(now);
     }
     const piece: UsagePiece = {

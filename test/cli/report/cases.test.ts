@@ -11,7 +11,6 @@ import { ReceiverMemory } from "../../../agent/servers/receive/memory.ts";
 import { UsageTotals } from "../../../agent/servers/receive/usage-totals.ts";
 import { createUsageReader } from "../../../agent/servers/usage-reports.ts";
 import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
 import { catalogueOf } from "../../fakes/catalogue.ts";
 import { ReportUsageRequestSchema, ReportUsageResponseSchema } from "../../gen/tokenwatt/v1/usage_pb.ts";
 import { factsOf } from "../../meter/fixtures.ts";
@@ -61,7 +60,6 @@ class Player {
   readonly #start: bigint;
   readonly #books: Books;
   readonly #database: LedgerDatabase;
-  readonly #packer = new BatchPacker();
   readonly #totals = new UsageTotals(info, 0, "e");
   readonly #memory = new ReceiverMemory("gw");
   readonly #take: ReturnType<typeof createUsageReader>;
@@ -137,7 +135,7 @@ class Player {
     const sample = this.#totals.sample(this.#nanos(), "gateway");
     this.#books.postUsage("gateway", sample.usage ?? [], factsOf({ gateway: true }), this.#nanos());
     const state: readonly StateRow[] = this.#memory.takeChanges();
-    this.#database.commit(this.#packer.pack(this.#books.commit(this.#now, this.#nanos(), state).batch));
+    this.#database.commit(this.#books.commit(this.#now, this.#nanos(), state).batch);
   }
 }
 

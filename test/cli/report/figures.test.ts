@@ -8,7 +8,6 @@ import type { BookFacts } from "../../../agent/meter/books.ts";
 import { Books } from "../../../agent/meter/books.ts";
 import type { SettledInterval } from "../../../agent/model.ts";
 import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
 import { catalogueOf } from "../../fakes/catalogue.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "../../meter/fixtures.ts";
 import { runCommand } from "../capture-io.ts";
@@ -33,7 +32,7 @@ function ledgerOf(intervals: readonly SettledInterval[], facts: BookFacts, until
   const books = new Books({ start: START, unixNanos, catalogue: catalogueOf(prices) });
   const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
   for (const interval of intervals) books.bookInterval(interval, facts);
-  database.commit(new BatchPacker().pack(books.commit(unixNanos(until * SECOND), until * SECOND).batch));
+  database.commit(books.commit(unixNanos(until * SECOND), until * SECOND).batch);
   database.close();
   return folder;
 }
@@ -210,7 +209,7 @@ describe("a report of money", () => {
       intervalOf({ from: 60, to: 120, seconds: active, increments: [output(3_000_000)] }),
       factsOf(),
     );
-    database.commit(new BatchPacker().pack(books.commit(unixNanos(900 * SECOND), 900 * SECOND).batch));
+    database.commit(books.commit(unixNanos(900 * SECOND), 900 * SECOND).batch);
     database.close();
     const rows = parseCsv(
       (await run(folder, "--from", "2026-11-01", "--by", "model", "--format", "csv")).stdout,

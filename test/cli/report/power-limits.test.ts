@@ -10,7 +10,6 @@ import { PowerLimits } from "../../../agent/meter/power-limits.ts";
 import type { GpuInterval, SettledInterval } from "../../../agent/model.ts";
 import { BUCKET_NANOS } from "../../../agent/model.ts";
 import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
 import { LedgerReader } from "../../../agent/store/ledger/reader.ts";
 import { ledgerPath } from "../../../agent/store/state-folder.ts";
 import { engine, h100, intervalOf, moved, SECOND, START, unixNanos } from "../../meter/fixtures.ts";
@@ -173,7 +172,7 @@ function booked(all: readonly Step[], homes: Homes) {
   }
   const { batch, snapshot } = books.commit(unixNanos(now * SECOND), now * SECOND);
   const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
-  database.commit(new BatchPacker().pack(batch));
+  database.commit(batch);
   database.close();
   return { folder, shown: [snapshot, bare.commit(unixNanos(now * SECOND), now * SECOND).snapshot] };
 }

@@ -5,7 +5,6 @@ import { DatabaseSync } from "node:sqlite";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
 import { LedgerStore } from "../../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
 import { ledgerPath, StateLocked } from "../../../agent/store/state-folder.ts";
@@ -57,11 +56,8 @@ describe("LedgerDatabase.commit()", () => {
   });
   it("forgets a state key whose value is empty", () => {
     const keeper = new Bookkeeper(folder);
-    const packer = new BatchPacker();
     const beat = (value: string) =>
-      keeper.database.commit(
-        packer.pack({ ...keeper.books.commit(START, 0).batch, state: [{ key: "k", value }] }),
-      );
+      keeper.database.commit({ ...keeper.books.commit(START, 0).batch, state: [{ key: "k", value }] });
     beat("1");
     expect(read("SELECT value FROM state WHERE key = 'k'")).toEqual([{ value: "1" }]);
     beat("");
@@ -148,11 +144,10 @@ describe("LedgerDatabase.commit()", () => {
   });
   it("refuses the total of a series whose name it was never given", () => {
     const keeper = new Bookkeeper(folder);
-    const packer = new BatchPacker();
     keeper.post(5, tokens("a", 1));
-    packer.pack(keeper.books.commit(START + 10_000_000_000n, 10e9).batch);
+    keeper.books.commit(START + 10_000_000_000n, 10e9).batch;
     keeper.post(15, tokens("a", 2));
-    const later = packer.pack(keeper.books.commit(START + 20_000_000_000n, 20e9).batch);
+    const later = keeper.books.commit(START + 20_000_000_000n, 20e9).batch;
     expect(() => keeper.database.commit(later)).toThrow("Cannot store a total of series 1");
     keeper.close();
   });

@@ -7,7 +7,6 @@ import { Books } from "../../../agent/meter/books.ts";
 import type { LedgerRestored, Posting } from "../../../agent/model.ts";
 import type { Stored } from "../../../agent/store/ledger/database.ts";
 import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
 import type { Retention } from "../../../agent/store/ledger/retention.ts";
 
 /** 2026-11-01T00:00Z, on the bucket grid. */
@@ -30,7 +29,6 @@ export function tokens(server: string, amount: number, more: Record<string, stri
 export class Bookkeeper {
   readonly database: LedgerDatabase;
   readonly books: Books;
-  readonly #packer = new BatchPacker();
 
   constructor(
     folder: string,
@@ -62,7 +60,7 @@ export class Bookkeeper {
 
   beat(seconds: number): { readonly stored: Stored; readonly beat: ReturnType<Books["commit"]> } {
     const beat = this.books.commit(START + BigInt(seconds) * SECOND, seconds * 1e9);
-    return { beat, stored: this.database.commit(this.#packer.pack(beat.batch)) };
+    return { beat, stored: this.database.commit(beat.batch) };
   }
 
   close(): void {

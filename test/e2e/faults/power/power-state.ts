@@ -4,7 +4,6 @@ import { Books } from "../../../../agent/meter/books.ts";
 import type { LedgerBatch, LedgerSnapshot } from "../../../../agent/model.ts";
 import { silentLog } from "../../../../agent/platform/log.ts";
 import { LedgerDatabase } from "../../../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../../../agent/store/ledger/packed-batch.ts";
 import { openSegmentSpool } from "../../../../agent/store/spool/segment-spool.ts";
 import type { Spool, SpoolEntry } from "../../../../agent/store/spool/spool.ts";
 import { DESTINATIONS, SERIES, START, stepOf } from "./power-truth.ts";
@@ -43,7 +42,6 @@ export async function openPowerState(folder: string, bytesMax: number): Promise<
   });
   if (committed === undefined) ledger.startSpool(spool.head());
   const start = restored === undefined ? START : BigInt(restored.time);
-  const packer = new BatchPacker();
   const books = new Books({ start, unixNanos: (at) => START + BigInt(Math.round(at)) }, restored);
   return {
     spool,
@@ -60,7 +58,7 @@ export async function openPowerState(folder: string, bytesMax: number): Promise<
     },
     commit: async (batch, entries, promise) => {
       const sequence = await spool.append(entries);
-      ledger.commit(packer.pack({ ...batch, state: [...batch.state, ...spoolRows(spool, sequence)] }));
+      ledger.commit({ ...batch, state: [...batch.state, ...spoolRows(spool, sequence)] });
       promise();
       spool.commit(sequence);
     },

@@ -1,0 +1,32 @@
+// A beat's batch as it goes to the ledger's thread, and how that reads it: what moved of series that it knows by name comes
+// as columns of numbers, whose memory is handed over and not copied.
+import type { AmountColumn, BucketColumn, BucketRow, Histogram, LedgerBatch } from "../../model.ts";
+
+const NO_TOTALS: AmountColumn = { series: new Float64Array(0), amounts: new BigInt64Array(0) };
+const NO_ROWS: BucketColumn = { ...NO_TOTALS, buckets: new Float64Array(0) };
+
+/** The memory of a batch's own columns, which is gone from this thread once it was handed over. */
+export function memoryOf({ amounts, totals }: LedgerBatch): ArrayBuffer[] {
+  return [amounts?.series, amounts?.amounts, amounts?.buckets, totals?.series, totals?.amounts].flatMap(
+    (column) => column?.buffer ?? [],
+  );
+}
+
+/** The totals of a batch, one after the other. */
+export function* totalsOf(
+  batch: LedgerBatch,
+): Generator<readonly [series: number, total: bigint | Histogram]> {
+  const { amounts, series } = batch.totals ?? NO_TOTALS;
+  for (let place = 0; place < amounts.length; place++) yield [series[place] ?? 0, amounts[place] ?? 0n];
+  yield* batch.histograms ?? [];
+}
+
+/** The rows of a batch, one after the other. */
+export function* rowsOf({ amounts: column = NO_ROWS, rows }: LedgerBatch): Generator<BucketRow> {
+  const { amounts, buckets, series } = column;
+  for (let place = 0; place < amounts.length; place++) {
+    const [bucket, amount] = [buckets[place] ?? 0, amounts[place] ?? 0n];
+    yield { bucket, series: series[place] ?? 0, revision: 0, amount };
+  }
+  yield* rows;
+}
