@@ -307,7 +307,9 @@ export class Exports {
       return await this.#spool.append(this.#encoder.stream(snapshot));
     } catch (error) {
       // The store never gets this beat: the next one must carry what was in it.
-      this.#options.core.books.handOutAgain();
+      const { books, increments } = this.#options.core;
+      books.handOutAgain();
+      increments.handOutAgain();
       throw error;
     }
   }

@@ -13,6 +13,7 @@ export interface ListeningSocket {
 }
 
 const LISTENING = "0A";
+const NEWLINE = 10;
 const SOCKETS_MAX = 10_000;
 
 /** Listening sockets in `folder` (`/proc/PID/net`); undefined where it cannot be read. */
@@ -21,7 +22,7 @@ export function listeningSockets(folder: string): readonly ListeningSocket[] | u
   if (files.every((file) => file === undefined)) return undefined;
   const sockets: ListeningSocket[] = [];
   for (const file of files) {
-    for (const line of (file ?? "").split("\n").slice(1)) {
+    for (const line of file === undefined ? [] : linesWith(file, ` ${LISTENING} `)) {
       const columns = line.trim().split(/\s+/);
       const [address = "", port] = (columns[1] ?? "").split(":");
       if (columns[3] !== LISTENING || port === undefined || sockets.length >= SOCKETS_MAX) continue;
@@ -34,6 +35,16 @@ export function listeningSockets(folder: string): readonly ListeningSocket[] | u
     }
   }
   return sockets;
+}
+
+/** The lines that hold a text, one by one: of a host's thousands of connections only those that listen are looked at. */
+function* linesWith(table: Buffer, text: string): Generator<string> {
+  for (let at = table.indexOf(text); at !== -1; ) {
+    const stop = table.indexOf(NEWLINE, at);
+    const end = stop === -1 ? table.length : stop;
+    yield table.toString("latin1", table.lastIndexOf(NEWLINE, at) + 1, end);
+    at = table.indexOf(text, end);
+  }
 }
 
 /** 0.0.0.0 and ::, 127.0.0.0/8 and ::1 in the byte order of the kernel's table. */
@@ -64,9 +75,9 @@ export function socketInodes(folder: string): ReadonlySet<string> | undefined {
   return inodes;
 }
 
-function read(path: string): string | undefined {
+function read(path: string): Buffer | undefined {
   try {
-    return readFileSync(path, "utf8");
+    return readFileSync(path);
   } catch {
     return undefined;
   }

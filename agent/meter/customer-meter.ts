@@ -1,6 +1,7 @@
 // What customers used, as postings: by the pages of gateways interval by interval, or request by request at times of their own.
 // Tokens are booked at the price of the instant they were used, under the server that bills for their model. What may be
 // taken back is booked by what was known when it was counted, so that a take-back lands on the row it corrects.
+
 import type {
   AnyPosting,
   Dimensions,
@@ -12,6 +13,7 @@ import type {
   UnixNanos,
   UsagePiece,
 } from "../model.ts";
+import { AttributeSets } from "./attribute-sets.ts";
 import { BookedThen } from "./booked-then.ts";
 import { outcomes, tokenKinds } from "./counters/key-counters.ts";
 import type { CustomerSets } from "./customer-sets.ts";
@@ -61,7 +63,7 @@ export class CustomerMeter {
   readonly bookedThen = new BookedThen();
   /** Who bills for a model's tokens here, in the interval that is booked. */
   readonly #payers = new Map<string, Payer>();
-  readonly #interned = new Map<string, Dimensions>();
+  readonly #sets = new AttributeSets(payersMax);
   #facts: ServingFacts = { servers: new Map() };
   #posted: AnyPosting[] = [];
 
@@ -94,7 +96,7 @@ export class CustomerMeter {
       const { isHere, payer } = then(`payer ${attributeOf(model)}`, this.#payer(model));
       const use: Use = {
         ...{ sets, model, own, instant: own.at, knownAt: countedAt },
-        payer: { isHere, payer: this.#intern(payer) },
+        payer: { isHere, payer: this.#sets.same(payer) },
       };
       for (let kind = 0; kind < tokenKinds.length; kind++) {
         const amount = piece.tokens[tokenKinds[kind] as TokenKind] ?? 0;
@@ -133,7 +135,7 @@ export class CustomerMeter {
     for (const name of Object.keys(increment.latencies) as LatencyName[]) {
       const histogram = increment.latencies[name];
       if (histogram === undefined) continue;
-      const dimensions = this.#intern(sets.customer);
+      const dimensions = this.#sets.same(sets.customer);
       this.#posted.push({ metric: `tokenwatt.gateway.${name}`, dimensions, histogram });
     }
   }
@@ -165,7 +167,7 @@ export class CustomerMeter {
       if (serves?.(id, model) ?? soleModel?.(id) === model) engines.push(id);
     }
     const [server] = engines.length === 1 ? engines : [];
-    const payer = this.#intern({
+    const payer = this.#sets.same({
       ...attributes("tokenwatt.server.id", server),
       "gen_ai.request.model": name,
       ...attributes("hw.model", server === undefined ? undefined : this.#gpuModel(server)),
@@ -173,15 +175,5 @@ export class CustomerMeter {
     const found = { payer, isHere: engines.length > 0 };
     this.#payers.set(name, found);
     return found;
-  }
-
-  /** The same object for the same attributes: rows are found by it. */
-  #intern(dimensions: Dimensions): Dimensions {
-    const key = Object.entries(dimensions).flat().join("\u0000");
-    const known = this.#interned.get(key);
-    if (known !== undefined) return known;
-    if (this.#interned.size >= payersMax) this.#interned.clear();
-    this.#interned.set(key, dimensions);
-    return dimensions;
   }
 }

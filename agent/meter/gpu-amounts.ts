@@ -20,6 +20,7 @@ export function residentAmounts(
   board: Dimensions,
 ): readonly Amount[] {
   const states = allocatedStates.flatMap((state) => {
+    if (resident.nanos[state] === 0 && resident.millijoules[state] === 0) return [];
     const how = { "tokenwatt.gpu.state": state, "tokenwatt.method": resident.method };
     const dimensions = { ...server, ...board, ...how };
     return [

@@ -13,6 +13,7 @@ import type {
   UnixNanos,
   UsagePiece,
 } from "../model.ts";
+import { AttributeSets } from "./attribute-sets.ts";
 import { outcomes, tokenKinds } from "./counters/key-counters.ts";
 import { mergeEngineIncrements } from "./counters/merge-increments.ts";
 import type { ServingFacts } from "./customer-meter.ts";
@@ -50,7 +51,6 @@ export const zeroByState: Readonly<Record<GpuState, bigint>> = {
 
 /** An engine's counters do not tell chat from completion; the convention wants one value, and chat is the usual. */
 const operationName = "chat";
-const dimensionsMax = 10_000;
 
 /**
  * Postings of one interval by a meter that remembers nothing of earlier ones.
@@ -64,7 +64,7 @@ export function postings(interval: SettledInterval, facts: MeterFacts): readonly
 export class Meter {
   /** Server -> GPUs it was last seen on: an interval in which the GPU was not readable names no residents. */
   readonly #homes = new Map<string, readonly string[]>();
-  readonly #interned = new Map<string, Dimensions>();
+  readonly #sets = new AttributeSets();
   readonly holders = new HolderSets();
   readonly customers: CustomerMeter;
   #facts: MeterFacts = { gpus: new Map(), servers: new Map() };
@@ -153,11 +153,14 @@ export class Meter {
     const info = this.#facts.gpus.get(gpu.gpu);
     const board = info === undefined ? { "hw.id": gpu.gpu } : gpuDimensions(info);
     const limit = this.#limits?.ofGpu(gpu.gpu);
+    // A GPU is in one state or two: sets of the others are not made.
     for (const state of gpuStates) {
+      if (gpu.nanos[state] === 0) continue;
       const time = { ...board, "tokenwatt.gpu.state": state, "tokenwatt.method": gpu.activityMethod };
       this.#add("tokenwatt.gpu.time", time, gpu.nanos[state], limit);
     }
     for (const state of [...gpuStates, "unattributed"] as const) {
+      if (gpu.millijoules[state] === 0) continue;
       const energy = { ...board, "tokenwatt.gpu.state": state, "tokenwatt.method": gpu.energyMethod };
       this.#add("tokenwatt.gpu.energy", energy, gpu.millijoules[state], limit);
     }
@@ -182,7 +185,7 @@ export class Meter {
     const role = { "tokenwatt.server.role": increment.role };
     const reason = this.#unmatched(increment, interval);
     const limit = this.#limits?.ofServer(increment.server);
-    const payer = this.#intern({
+    const payer = this.#sets.same({
       ...server,
       "gen_ai.request.model": attributeOf(increment.model),
       ...hardware,
@@ -191,15 +194,15 @@ export class Meter {
       const amount = increment.tokens[kind] ?? 0;
       if (amount === 0) continue;
       const named = { "tokenwatt.token.kind": kind };
-      const dimensions = this.#intern({ ...server, ...hardware, ...named, ...role });
+      const dimensions = this.#sets.same({ ...server, ...hardware, ...named, ...role });
       const price =
         pricedAt === undefined ? undefined : this.#billing.price(increment.model, kind, undefined, pricedAt);
-      const kept = this.#intern({ ...dimensions, ...priceDimensions(price), ...limit });
+      const kept = this.#sets.same({ ...dimensions, ...priceDimensions(price), ...limit });
       this.#posted.push({ metric: "tokenwatt.tokens", dimensions, kept, amount });
       if (price !== undefined) this.#billing.earn(price, payer, kind, amount, {});
       if (reason === undefined) continue;
-      const unmatched = this.#intern({ ...server, ...named, "tokenwatt.reason": reason });
-      const product = this.#intern({ ...unmatched, ...hardware, ...limit });
+      const unmatched = this.#sets.same({ ...server, ...named, "tokenwatt.reason": reason });
+      const product = this.#sets.same({ ...unmatched, ...hardware, ...limit });
       this.#posted.push({
         metric: "tokenwatt.unmatched_tokens",
         dimensions: unmatched,
@@ -210,6 +213,7 @@ export class Meter {
     this.#add("tokenwatt.reasoning_tokens", server, increment.reasoningTokens);
     for (const outcome of outcomes) {
       const amount = increment.requests[outcome] ?? 0;
+      if (amount === 0) continue;
       this.#add("tokenwatt.requests", { ...server, "tokenwatt.outcome": outcome }, amount);
     }
     const inference = {
@@ -244,25 +248,14 @@ export class Meter {
   /** `more`: what the ledger's rows carry beside what is exported. */
   #add(metric: string, dimensions: Dimensions, amount: number, more?: Dimensions): void {
     if (amount === 0) return;
-    const kept = more === undefined ? {} : { kept: this.#intern({ ...dimensions, ...more }) };
-    this.#posted.push({ metric, dimensions: this.#intern(dimensions), ...kept, amount });
+    const kept = more === undefined ? {} : { kept: this.#sets.same({ ...dimensions, ...more }) };
+    this.#posted.push({ metric, dimensions: this.#sets.same(dimensions), ...kept, amount });
   }
 
   #addHistogram(metric: string, dimensions: Dimensions, increment: TokenIncrement, name: LatencyName): void {
     const histogram = increment.latencies[name];
     if (histogram === undefined) return;
-    this.#posted.push({ metric, dimensions: this.#intern(dimensions), histogram });
-  }
-
-  /** The same object for the same attributes: the ledger finds a series by it without building a key. */
-  #intern(dimensions: Dimensions): Dimensions {
-    // Joined, not added up: a text added up piece by piece stays in memory as its pieces.
-    const key = Object.entries(dimensions).flat().join("\u0000");
-    const known = this.#interned.get(key);
-    if (known !== undefined) return known;
-    if (this.#interned.size >= dimensionsMax) this.#interned.clear();
-    this.#interned.set(key, dimensions);
-    return dimensions;
+    this.#posted.push({ metric, dimensions: this.#sets.same(dimensions), histogram });
   }
 }
 

@@ -40,7 +40,8 @@ export function histogramStep(
     return { ...quiet, base: previous, held: relation === "same" };
   }
   const count = counts.reduce((sum, value) => sum + value, 0);
-  if (count === 0) return quiet;
+  // What did not move is not replaced: it need not be stored again.
+  if (count === 0) return current.sum === previous.sum ? { ...quiet, base: previous } : quiet;
   const sum = Math.max(0, current.sum - previous.sum);
   return { ...quiet, moved: { bounds: current.bounds, counts, sum, count } };
 }

@@ -10,8 +10,8 @@ import type {
   TokenSample,
   UnixNanos,
 } from "../../model.ts";
-import type { KeyState } from "./key-counters.ts";
 import { KeyCounters } from "./key-counters.ts";
+import type { KeyState } from "./key-state.ts";
 import type { Course, Target } from "./sample-step.ts";
 import { Look } from "./sample-step.ts";
 
@@ -167,7 +167,6 @@ export class Increments {
       }
       for (const [key, counters] of target.keys) {
         if (!counters.changed) continue;
-        counters.changed = false;
         rows.push({
           key: sampleKey(server, key),
           value: JSON.stringify(counters.state(unixNanos)),
@@ -175,6 +174,14 @@ export class Increments {
       }
     }
     return rows;
+  }
+
+  /** The last rows were lost before the store had them: the next ones are all there are. */
+  handOutAgain(): void {
+    for (const target of this.#targets.values()) {
+      target.changed = true;
+      for (const counters of target.keys.values()) counters.changed = true;
+    }
   }
 
   /** Continues from rows of an earlier run. Rows that cannot be read are left out and counted. */

@@ -16,6 +16,7 @@ import type {
 import type { Relation } from "./histograms.ts";
 import { histogramStep } from "./histograms.ts";
 import { otherInput } from "./input-kinds.ts";
+import type { KeyIdentity, KeyState } from "./key-state.ts";
 
 /** What one reading of one label set added. */
 export interface KeyStep {
@@ -25,25 +26,6 @@ export interface KeyStep {
   readonly progressOutput: number;
   readonly reset: boolean;
   readonly dropped: number;
-}
-
-/** Who a row of counters belongs to. */
-export interface KeyIdentity {
-  readonly model?: string;
-  readonly tenant?: string;
-  readonly endpoint?: string;
-  readonly role: Role;
-}
-
-/** A label set as plain data. `null` stands for "never seen". */
-export interface KeyState {
-  readonly identity: KeyIdentity;
-  readonly epoch?: string;
-  /** The scale its values are on; absent = the server's own. */
-  readonly scale?: string;
-  readonly at: string;
-  readonly values: readonly (number | null)[];
-  readonly histograms: Readonly<Partial<Record<LatencyName, Histogram>>>;
 }
 
 /** Disjoint token kinds, in the order of the rows. */
@@ -70,6 +52,8 @@ const slots = 27;
 const heldReadingsMax = 3;
 /** No server counts faster than this; a jump beyond it is a broken reading. */
 const perSecondMax = 1e7;
+/** How old the instant of the last reading may be in what is stored of counters that stand still. */
+const storedEveryNanos = 3600e9;
 /** Places of the input kinds among the kinds. */
 const inputKinds: readonly number[] = [0, 1, 2];
 
@@ -81,7 +65,9 @@ export class KeyCounters {
   epoch: string | undefined;
   scale: string | undefined;
   at: Nanos = Number.NEGATIVE_INFINITY;
+  /** Differs from what was last stored: in more than an instant that was a while ago. */
   changed = false;
+  #storedAt: Nanos = Number.NEGATIVE_INFINITY;
   #values: number[] = [];
   #histograms: Partial<Record<LatencyName, Histogram>> = {};
   #held = 0;
@@ -113,13 +99,16 @@ export class KeyCounters {
     counters.epoch = state.epoch;
     counters.scale = state.scale;
     counters.at = instant(BigInt(state.at));
+    counters.#storedAt = counters.at;
     counters.#values = state.values.map((value) => value ?? Number.NaN);
     counters.#histograms = { ...state.histograms };
     return counters;
   }
 
-  /** The counters as plain data. */
+  /** The counters as plain data, to be stored. */
   state(unixNanos: (at: Nanos) => UnixNanos): KeyState {
+    this.changed = false;
+    this.#storedAt = this.at;
     return {
       identity: this.identity,
       ...(this.epoch === undefined ? {} : { epoch: this.epoch }),
@@ -176,10 +165,12 @@ export class KeyCounters {
     const [progressInput, progressOutput] = this.#progress(taken, moved.tokens);
     this.#held = this.#fell ? this.#held + 1 : 0;
     if (this.#held > heldReadingsMax) this.#rebase(taken);
-    this.epoch = reading.epoch ?? this.epoch;
+    const epoch = reading.epoch ?? this.epoch;
+    this.changed ||= epoch !== this.epoch || sample.scale !== this.scale;
+    this.changed ||= sample.at - this.#storedAt > storedEveryNanos;
+    this.epoch = epoch;
     this.scale = sample.scale;
     this.at = sample.at;
-    this.changed = true;
     const head = { server: sample.server, family: sample.family, ...this.identity, at: sample.at };
     const resets = this.#reset ? 1 : 0;
     return {
@@ -193,6 +184,7 @@ export class KeyCounters {
 
   /** A counter that is not yet on the first page of a new run has counted nothing in it. */
   #beginAtZero(): void {
+    this.changed = true;
     this.#values = this.#values.map((value) => (Number.isNaN(value) ? value : 0));
     for (const [name, known] of Object.entries(this.#histograms) as [LatencyName, Histogram][])
       this.#histograms[name] = { ...known, counts: known.counts.map(() => 0), sum: 0, count: 0 };
@@ -219,11 +211,11 @@ export class KeyCounters {
       const slot = outcomeSlot + 4 * index;
       if (goesOn && kinds !== undefined && this.#rename(kinds, slot)) continue;
       for (const kind of inputKinds)
-        if (slot + kind < this.#values.length) this.#values[slot + kind] = Number.NaN;
+        if (slot + kind < this.#values.length) this.#set(slot + kind, Number.NaN);
     }
     for (const kind of others) {
       const place = tokenKinds.indexOf(kind);
-      if (place < this.#values.length) this.#values[place] = Number.NaN;
+      if (place < this.#values.length) this.#set(place, Number.NaN);
     }
     return reading;
   }
@@ -312,6 +304,7 @@ export class KeyCounters {
         this.#dropped++;
         continue;
       }
+      this.changed ||= step.base !== known;
       this.#histograms[name] = step.base;
       this.#fell ||= step.held;
       this.#reset ||= step.reset;
@@ -376,6 +369,7 @@ export class KeyCounters {
   #set(slot: number, value: number): void {
     const size = slot < outcomeSlot ? outcomeSlot : slots;
     while (this.#values.length < size) this.#values.push(Number.NaN);
+    this.changed ||= !Object.is(this.#values[slot], value);
     this.#values[slot] = value;
   }
 

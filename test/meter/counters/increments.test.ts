@@ -52,6 +52,24 @@ describe("increment()", () => {
   });
 });
 
+describe("Increments.takeChanges()", () => {
+  it("hands out again nothing that stood still, but within an hour when it was last seen, and all that was lost", () => {
+    const increments = fresh();
+    const stored = (): number =>
+      increments.takeChanges(BigInt).filter(({ key }) => key.includes("\\u0000")).length;
+    increments.countSample(sample(1, [reading(5), reading(7, { model: "n" })]));
+    expect(stored()).toBe(2);
+    increments.countSample(sample(2, [reading(5), reading(8, { model: "n" })]));
+    expect(stored()).toBe(1);
+    increments.handOutAgain();
+    expect(stored()).toBe(2);
+    increments.countSample(sample(3601, [reading(5), reading(8, { model: "n" })]));
+    expect(stored()).toBe(0);
+    increments.countSample(sample(3603, [reading(5), reading(8, { model: "n" })]));
+    expect(stored()).toBe(2);
+  });
+});
+
 describe("Increments.countSample() of a server that shows no counter before its first request", () => {
   // Triton's statistics: a model that answered nothing yet has no count of responses at all.
   const silent = (model: string): TokenReading => reading(0, { model, tokens: {} });

@@ -1,0 +1,31 @@
+// Attribute sets, each once: the ledger finds a series by the identity of its set, without building a key.
+import type { Dimensions } from "../model.ts";
+
+const SETS_MAX = 10_000;
+
+/** Sets by what is in them, in the order it is named. */
+export class AttributeSets {
+  readonly #sets = new Map<string, Dimensions>();
+  /** Of the set being looked up. */
+  readonly #words: (string | undefined)[] = [];
+  readonly #max: number;
+
+  /** At most so many are remembered. */
+  constructor(max = SETS_MAX) {
+    this.#max = max;
+  }
+
+  /** The same object for the same attributes. */
+  same(dimensions: Dimensions): Dimensions {
+    const words = this.#words;
+    words.length = 0;
+    for (const name in dimensions) words.push(name, dimensions[name]);
+    // Joined, not added up: a text added up piece by piece stays in memory as its pieces.
+    const key = words.join("\u0000");
+    const known = this.#sets.get(key);
+    if (known !== undefined) return known;
+    if (this.#sets.size >= this.#max) this.#sets.clear();
+    this.#sets.set(key, dimensions);
+    return dimensions;
+  }
+}
