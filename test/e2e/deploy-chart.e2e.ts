@@ -11,6 +11,7 @@ import { generated } from "../../deploy/generate.ts";
 import type { Manifest } from "../deploy/manifests.ts";
 import { containerOf, environmentOf, judgeReach } from "../deploy/manifests.ts";
 import { pem } from "../fakes/tls-files.ts";
+import { freePort } from "./deploy-fleet-rig.ts";
 import type { Judge } from "./deploy-judge.ts";
 import { installJudge } from "./deploy-judge.ts";
 import { deployFolder, deployTool, runTool } from "./deploy-tools.ts";
@@ -236,13 +237,14 @@ describe.skipIf(helm === undefined)("a rendered pod and the agent", () => {
   test.skipIf(address === undefined)(
     "answers its probes from outside loopback, without driver, server or Collector",
     async () => {
-      const { manifests } = template("prometheus.port=19464");
+      const free = await freePort();
+      const { manifests } = template(`prometheus.port=${free}`);
       const { env, args } = run(manifests, ["run"]);
       const child = spawn(process.execPath, args, { env, stdio: ["ignore", "ignore", "inherit"] });
       try {
         const { startupProbe, readinessProbe } = containerOf(daemonSet(manifests));
         for (const probe of [startupProbe, readinessProbe]) {
-          const url = `http://${address}:19464${probe.httpGet?.path}`;
+          const url = `http://${address}:${free}${probe.httpGet?.path}`;
           await expect
             .poll(async () => (await fetch(url).catch(() => undefined))?.status, {
               timeout: 60_000,

@@ -8,6 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createOtlpEncoder } from "../../agent/export/otlp/encoder.ts";
+import { grpcTransport } from "../../agent/export/otlp/transport.ts";
 import { rollup } from "../../deploy/clickhouse/rollup.ts";
 import { increaseView, kpiSql } from "../../deploy/clickhouse/sql.ts";
 import { kpis } from "../../deploy/prometheus/kpis.ts";
@@ -33,13 +35,15 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
   const folder = mkdtempSync(join(tmpdir(), "gateway-clickhouse-"));
   const children: ChildProcess[] = [];
   let clickhouse: ClickHouse;
+  let gateway = "";
   let summary: Summary;
   let from = 0;
   let to = 0;
 
   beforeAll(async () => {
     clickhouse = await startClickHouse(python ?? "");
-    const [gateway, node, ...health] = await Promise.all(Array.from({ length: 4 }, freePort));
+    const [gatewayPort, node, ...health] = await Promise.all(Array.from({ length: 4 }, freePort));
+    gateway = `127.0.0.1:${gatewayPort}`;
     const collector = async (file: string, env: Record<string, string>): Promise<void> => {
       const config = ["--config", join(deployFolder, "collector", file)];
       const child = spawn(otelcol ?? "", config, {
@@ -52,14 +56,14 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
     await collector("gateway-clickhouse.yaml", {
       // Blocks as they are: the engine behind this address decompresses nothing.
       CLICKHOUSE: `${clickhouse.url}?compress=none`,
-      OTLP_LISTEN: `127.0.0.1:${gateway}`,
+      OTLP_LISTEN: gateway,
       HEALTH_LISTEN: `127.0.0.1:${health[0]}`,
       STORAGE: join(folder, "gateway"),
     });
     await clickhouse.query("USE otel");
     for (const sql of [increaseView, ...rollup]) await clickhouse.query(sql);
     await collector("node.yaml", {
-      GATEWAY: `127.0.0.1:${gateway}`,
+      GATEWAY: gateway,
       GATEWAY_INSECURE: "true",
       OTLP_LISTEN: `127.0.0.1:${node}`,
       HEALTH_LISTEN: `127.0.0.1:${health[1]}`,
@@ -190,5 +194,32 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
     const [row] = await clickhouse.query(literal(kpiSql(cost as (typeof kpis)[number], "fleet")));
     expect(row).toMatchObject({ currency: "USD" });
     expect(Number(row?.["cost_per_million_tokens"])).toBeGreaterThan(0);
+  });
+
+  test("the gateway says OK when the rows are in, and not now while ClickHouse fails", async () => {
+    const transport = grpcTransport({ target: gateway }, { gzip: true });
+    const time = BigInt(Date.now()) * 1_000_000n;
+    const [entry] = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" }).encode({
+      sequence: 1,
+      time,
+      points: [
+        {
+          ...{ metric: "tokenwatt.tokens", value: 7n, series: 1, isNew: false, ended: false },
+          ...{ dimensions: { "tokenwatt.server.id": "asked" }, start: time - 1_000_000_000n, time },
+        },
+      ],
+    });
+    const send = () => transport.send(entry?.bytes ?? new Uint8Array(0), AbortSignal.timeout(10_000));
+    const rows = () =>
+      clickhouse.query(
+        "SELECT Value AS value FROM otel.otel_metrics_sum WHERE Attributes['tokenwatt.server.id'] = 'asked'",
+      );
+    clickhouse.fail(true);
+    expect(await send()).toMatchObject({ kind: "retry" });
+    expect(await rows()).toEqual([]);
+    clickhouse.fail(false);
+    expect(await send()).toMatchObject({ kind: "accepted" });
+    expect(await rows()).toEqual([{ value: 7 }]);
+    transport.close();
   });
 });

@@ -27,6 +27,8 @@ export interface ClickHouse {
   readonly statements: readonly string[];
   /** Rows of a query, by column; throws what the engine says. */
   query(sql: string): Promise<readonly Readonly<Record<string, unknown>>[]>;
+  /** From now on every statement over HTTP fails, or does not. */
+  fail(failing: boolean): void;
   stop(): Promise<void>;
 }
 
@@ -37,10 +39,12 @@ export async function startClickHouse(python: string): Promise<ClickHouse> {
   const ask = asker(child);
   const statements: string[] = [];
   let inserts = 0;
+  let failing = false;
   const answer = async (request: IncomingMessage): Promise<Buffer> => {
     const body = await buffer(request);
     const insert = new URL(request.url ?? "/", "http://127.0.0.1").searchParams.get("query");
     const sql = insert ?? body.toString();
+    if (failing) throw new Error("Memory limit exceeded");
     statements.push(sql);
     if (insert === null) return nativeBlock(await ask(sql));
     const [, into] = /^\s*(INSERT INTO .*?)\s*(?:VALUES|FORMAT Native)\s*$/is.exec(insert) ?? [];
@@ -65,6 +69,9 @@ export async function startClickHouse(python: string): Promise<ClickHouse> {
     query: async (sql) => {
       const { meta, data } = await ask(sql);
       return data.map((row) => Object.fromEntries(meta.map(({ name }, index) => [name, row[index]])));
+    },
+    fail: (now) => {
+      failing = now;
     },
     stop: async () => {
       server.closeAllConnections();
