@@ -11,7 +11,7 @@ import { hostname } from "node:os";
 import { gzipSync } from "node:zlib";
 import type { AccessCount } from "../platform/access-counts.ts";
 import { AccessCounts } from "../platform/access-counts.ts";
-import { isFault, parseHostPort } from "../platform/address.ts";
+import { isFault, isLoopbackHost, parseHostPort } from "../platform/address.ts";
 import type { Log } from "../platform/log.ts";
 import type { ListenTls } from "../platform/tls.ts";
 import { serveTls } from "../platform/tls.ts";
@@ -155,7 +155,7 @@ class Answers {
     const listened = isFault(address) ? "" : address.host;
     this.#options = options;
     this.#streams = new Streams(options.feed);
-    this.#isLoopback = /^(127\.|::1$|localhost$)/.test(listened);
+    this.#isLoopback = isLoopbackHost(listened);
     this.#names = new Set(["", "localhost", listened.toLowerCase(), hostname().toLowerCase()]);
   }
 

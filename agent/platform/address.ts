@@ -144,7 +144,7 @@ loopback.addAddress("::1", "ipv6");
 /** Whether a host, without brackets, is this one whatever its network: localhost, 127.0.0.0/8, ::1, and IPv4 as IPv6. */
 export function isLoopbackHost(host: string): boolean {
   const family = isIP(host);
-  if (family === 0) return /^(?:.+\.)?localhost\.?$/i.test(host);
+  if (family === 0) return /^localhost\.?$/i.test(host);
   return loopback.check(host, family === 4 ? "ipv4" : "ipv6");
 }
 

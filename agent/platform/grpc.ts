@@ -10,6 +10,7 @@ import type {
   ServiceDefinition,
 } from "@grpc/grpc-js";
 import { Client, credentials, loadPackageDefinition, Metadata } from "@grpc/grpc-js";
+import { isFault, isLoopbackHost, parseHostPort, withoutResolver } from "./address.ts";
 import { readFileOf, readTextOf } from "./files.ts";
 
 /** What the rooms need to name of grpc-js, which no other file may load. */
@@ -72,11 +73,15 @@ export function openChannel(target: GrpcTarget, options: ChannelOptions = {}): C
   });
 }
 
-/** Whether a target is this host: grpc-js would ask a proxy of the environment for that too. */
+/** Whether a target is this host, each address of it: grpc-js would ask a proxy of the environment for that too. */
 function isLoopback(target: string): boolean {
-  return /^(?:dns:\/*|ipv4:|ipv6:)?(?:localhost|127(?:\.\d+){3}|\[::1\]|\[::ffff:127(?:\.\d+){3}\])(?::\d+)?$/i.test(
-    target,
-  );
+  return withoutResolver(target)
+    .replace(/^\/+/, "")
+    .split(",")
+    .every((address) => {
+      const place = parseHostPort(address, { defaultPort: 443 });
+      return isLoopbackHost(isFault(place) ? address : place.host);
+    });
 }
 
 /**
@@ -96,15 +101,26 @@ export function proxyOf(
   return new URL(proxy).host;
 }
 
-/** Keeps clients whose channel is not ours (the OpenTelemetry SDK's) from asking a proxy for this host. */
-export function keepLoopbackDirect(env: Record<string, string | undefined> = process.env): void {
-  if (!(env["grpc_proxy"] || env["https_proxy"] || env["http_proxy"])) return;
-  const known = env["no_grpc_proxy"] || env["no_proxy"];
-  env["no_grpc_proxy"] = [
-    ...(known === undefined || known === "" ? [] : [known]),
-    "localhost",
-    "127.0.0.0/8",
-  ].join();
+/** What grpc-js looks for when a channel is made. */
+const PROXIES = ["grpc_proxy", "https_proxy", "http_proxy"] as const;
+
+/**
+ * Runs what makes a channel that is not ours (the OpenTelemetry SDK's). Where its target is this host it sees no proxy: what
+ * it does before it first waits, that is, and a channel is made in that.
+ */
+export function withoutProxyTo<Result>(
+  target: string,
+  make: () => Result,
+  env: Record<string, string | undefined> = process.env,
+): Result {
+  const set = PROXIES.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]] as const]));
+  if (set.length === 0 || !isLoopback(target)) return make();
+  for (const [name] of set) delete env[name];
+  try {
+    return make();
+  } finally {
+    for (const [name, value] of set) env[name] = value;
+  }
 }
 
 /**

@@ -2,11 +2,11 @@
 import { createServer } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import {
-  keepLoopbackDirect,
   openChannel,
   proxyOf,
   Server,
   ServerCredentials,
+  withoutProxyTo,
 } from "../../agent/platform/grpc.ts";
 
 const VARIABLES = ["grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy"];
@@ -76,11 +76,37 @@ test.each([
   expect(proxyOf(target, env)).toBe(wanted);
 });
 
-test("keepLoopbackDirect() adds this host to what goes past the proxy, and keeps what was there", () => {
-  const env: Record<string, string> = { http_proxy: "http://proxy:1", no_proxy: ".local" };
-  keepLoopbackDirect(env);
-  expect(env["no_grpc_proxy"]).toBe(".local,localhost,127.0.0.0/8");
-  const none: Record<string, string> = { no_proxy: ".local" };
-  keepLoopbackDirect(none);
-  expect(none).toEqual({ no_proxy: ".local" });
+test.each([
+  ["127.0.0.1:4317", true],
+  ["127.8.9.10:4317", true],
+  ["localhost:4317", true],
+  ["LOCALHOST:4317", true],
+  ["[::1]:4317", true],
+  ["[0:0:0:0:0:0:0:1]:4317", true],
+  ["[::ffff:127.0.0.1]:4317", true],
+  ["[::ffff:7f00:1]:4317", true],
+  ["dns:///localhost:4317", true],
+  ["ipv6:[::1]:4317", true],
+  ["ipv4:127.0.0.1:4317,127.0.0.2:4317", true],
+  ["ipv4:127.0.0.1:4317,10.0.0.1:4317", false],
+  ["[2001:db8::1]:4317", false],
+  ["[::ffff:10.0.0.1]:4317", false],
+  ["127.0.0.1.example:4317", false],
+  ["localhost.example:4317", false],
+  ["collector:4317", false],
+])("withoutProxyTo(%s) hides proxies: %s", (target, hidden) => {
+  const env: Record<string, string | undefined> = { http_proxy: "http://proxy:1", no_proxy: ".local" };
+  const seen = withoutProxyTo(target, () => ({ ...env }), env);
+  expect(seen["http_proxy"]).toBe(hidden ? undefined : "http://proxy:1");
+  expect(() =>
+    withoutProxyTo(
+      target,
+      () => {
+        throw new Error("no channel");
+      },
+      env,
+    ),
+  ).toThrow("no channel");
+  expect(env).toEqual({ http_proxy: "http://proxy:1", no_proxy: ".local" });
+  expect(proxyOf(target, env)).toBe(hidden ? undefined : "proxy:1");
 });

@@ -3,7 +3,7 @@
 // token was rotated it would be refused until the next restart.
 import { OTLPMetricExporter } from "@opentelemetry/exporter-metrics-otlp-grpc";
 import type { PushMetricExporter } from "@opentelemetry/sdk-metrics";
-import { callMetadata, channelCredentials, keepLoopbackDirect } from "../../platform/grpc.ts";
+import { callMetadata, channelCredentials, withoutProxyTo } from "../../platform/grpc.ts";
 import { filesState } from "../../platform/tls.ts";
 import type { Destination } from "../otlp/config.ts";
 
@@ -15,7 +15,6 @@ const FAILED = 1;
 export function selfExporter(destination: Destination): PushMetricExporter {
   let inner: OTLPMetricExporter | undefined;
   let state = "";
-  keepLoopbackDirect();
   const current = (): OTLPMetricExporter => {
     const { target, tls } = destination.target;
     const metadata = callMetadata(destination.target);
@@ -37,7 +36,7 @@ export function selfExporter(destination: Destination): PushMetricExporter {
   };
   const send: Export = (metrics, done) => {
     try {
-      current().export(metrics, done);
+      withoutProxyTo(destination.target.target, () => current().export(metrics, done));
     } catch (error) {
       done({ code: FAILED, error: error as Error });
     }

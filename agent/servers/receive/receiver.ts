@@ -2,11 +2,16 @@
 // caller is told OK only once what it sent is recorded.
 // Calls within a fifth of a second share one sample and one commit. Over the high-water mark callers are asked to wait
 // (UNAVAILABLE with google.rpc.RetryInfo, as OTLP 1.5 wants it).
-import { isIP } from "node:net";
 import { z } from "zod";
 import type { UnixNanos } from "../../model.ts";
 import { AccessCounts } from "../../platform/access-counts.ts";
-import { addressText, isFault, parseHostPort, parseUnixSocket } from "../../platform/address.ts";
+import {
+  addressText,
+  isFault,
+  isLoopbackHost,
+  parseHostPort,
+  parseUnixSocket,
+} from "../../platform/address.ts";
 import type { ServerUnaryCall, ServiceError } from "../../platform/grpc.ts";
 import { Server, status } from "../../platform/grpc.ts";
 import { WireError } from "../../platform/protobuf-reader.ts";
@@ -65,9 +70,7 @@ export function refuseOpenListener(
 ): void {
   const place = parseHostPort(entry.endpoint, { anyPort: true });
   if (entry.tls !== undefined || isFault(place)) return;
-  const { host } = place;
-  const local = host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
-  if (local) return;
+  if (isLoopbackHost(place.host)) return;
   context.addIssue({
     code: "custom",
     path: ["endpoint"],

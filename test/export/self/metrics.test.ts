@@ -2,10 +2,12 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { copyFileSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { SCHEMA_URL } from "../../../agent/export/metrics/conventions.ts";
 import { selfExporter } from "../../../agent/export/self/exporter.ts";
 import { selfMetrics } from "../../../agent/export/self/names.ts";
@@ -87,6 +89,48 @@ describe("selfExporter()", () => {
     await collector.close();
     rmSync(folder, { recursive: true, force: true });
   });
+
+  test.each(["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"])(
+    "asks no proxy for a collector on %s, and the proxy for one elsewhere",
+    async (host) => {
+      const asked: string[] = [];
+      const proxy = createServer((socket) => {
+        socket.once("data", (bytes) => {
+          asked.push(String(bytes).split("\r\n", 1)[0] ?? "");
+          socket.destroy();
+        });
+        socket.on("error", () => {});
+      }).listen(0, "127.0.0.1");
+      await once(proxy, "listening");
+      vi.stubEnv("http_proxy", `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`);
+      const collector = await startCollector({ listen: host === "[::1]" ? "[::1]:0" : "127.0.0.1:0" });
+      const send = async (target: string): Promise<number> => {
+        const exporter = selfExporter({
+          name: "main",
+          target: { target },
+          gzip: false,
+          timeoutMs: 2000,
+          backlog: "strict",
+        });
+        const metrics = { resource: { attributes: {} }, scopeMetrics: [] };
+        const code = await new Promise<number>((resolve) =>
+          exporter.export(metrics as unknown as Parameters<typeof exporter.export>[0], (result) =>
+            resolve(result.code),
+          ),
+        );
+        await exporter.shutdown();
+        return code;
+      };
+      expect(await send(`${host}:${collector.port}`)).toBe(0);
+      expect(asked).toEqual([]);
+      const far = send("collector.invalid:4317");
+      await expect.poll(() => asked).toContain("CONNECT collector.invalid:4317 HTTP/1.1");
+      vi.unstubAllEnvs();
+      proxy.close();
+      await far;
+      await collector.close();
+    },
+  );
 
   test("takes up a rotated token, and fails only the exports it cannot read it for", async () => {
     const folder = mkdtempSync(join(tmpdir(), "self-"));
