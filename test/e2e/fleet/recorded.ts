@@ -24,7 +24,52 @@ export async function recordedBeats(): Promise<readonly LedgerSnapshot[]> {
     },
   });
   await run.run();
-  return beats;
+  return beats.map((beat) => ({ ...beat, points: beat.points.flatMap(withCustomers) }));
+}
+
+const CUSTOMER = { "tokenwatt.gateway.id": "gateway", "gen_ai.request.model": "decoder-8b" };
+const PRICE = { "tokenwatt.currency": "USD", "tokenwatt.price.version": "1" };
+
+/** The recording has neither customers nor prices: a gateway that saw most of the tokens, and what seconds and tokens cost. */
+function withCustomers(point: LedgerPoint): readonly LedgerPoint[] {
+  const { dimensions, metric, series, value } = point;
+  if (typeof value !== "bigint") return [point];
+  const server = { "tokenwatt.server.id": dimensions["tokenwatt.server.id"] ?? "" };
+  const hardware = { "hw.model": dimensions["hw.model"] ?? "" };
+  const kind = { "tokenwatt.token.kind": dimensions["tokenwatt.token.kind"] ?? "" };
+  const made: (readonly [string, bigint, LedgerPoint["dimensions"]])[] = [];
+  if (metric === "tokenwatt.tokens") {
+    for (const [tenant, endpoint, outcome, part] of [
+      ["one", "chat", "ok", 2n],
+      ["two", "chat", "ok", 4n],
+      ["two", "batch", "error", 20n],
+    ] as const)
+      made.push([
+        "tokenwatt.gateway.tokens",
+        value / part,
+        {
+          ...{ ...CUSTOMER, ...kind, "tokenwatt.tenant": tenant },
+          ...{ "tokenwatt.endpoint": endpoint, "tokenwatt.outcome": outcome },
+        },
+      ]);
+    made.push(["tokenwatt.revenue", value * 900n, { ...server, ...kind, ...PRICE }]);
+    if (kind["tokenwatt.token.kind"] === "output")
+      made.push(["tokenwatt.billable_tokens", value, { ...server, ...hardware }]);
+  }
+  if (metric === "tokenwatt.server.gpu_time") {
+    const state = { "tokenwatt.gpu.state": dimensions["tokenwatt.gpu.state"] ?? "" };
+    made.push(["tokenwatt.cost", value / 1200n, { ...server, ...hardware, ...state, ...PRICE }]);
+    const source = { "tokenwatt.capacity.source": "config" };
+    if (state["tokenwatt.gpu.state"] === "token_active")
+      made.push(["tokenwatt.capacity_tokens", value / 100_000n, { ...server, ...hardware, ...source }]);
+  }
+  return [
+    point,
+    ...made.map(([name, amount, names], at) => ({
+      ...point,
+      ...{ metric: name, value: amount, dimensions: names, series: 100 + series * 8 + at },
+    })),
+  ];
 }
 
 /** Which host, and how large it is. */
