@@ -662,6 +662,9 @@ export const auditKinds = [
   "quarantine",
   "gpus",
   "access",
+  "policy",
+  "quota_state",
+  "rls",
 ] as const;
 /** What an audit record is about. */
 export type AuditKind = (typeof auditKinds)[number];

@@ -48,17 +48,18 @@ function roomOf(name: string): string {
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "main.ts": ["cli"],
   cli: [
-    ...["daemon", "discovery", "config", "gpu", "servers", "page", "host", "recording", "export"],
+    ...["daemon", "discovery", "config", "gpu", "servers", "policy", "page", "host", "recording", "export"],
     ...["source.ts", "store", "correlate", "meter", "platform", "model.ts"],
   ],
   daemon: [
-    ...["discovery", "config", "host", "export"],
+    ...["discovery", "config", "policy", "host", "export"],
     ...["source.ts", "store", "correlate", "meter", "platform", "model.ts"],
   ],
   discovery: ["config", "servers", "page", "host", "source.ts", "platform", "model.ts"],
-  config: ["gpu", "servers", "host", "export", "source.ts", "meter", "platform", "model.ts"],
+  config: ["gpu", "servers", "policy", "host", "export", "source.ts", "meter", "platform", "model.ts"],
   gpu: ["page", "recording", "source.ts", "platform", "model.ts"],
   servers: ["page", "recording", "source.ts", "platform", "model.ts"],
+  policy: ["meter", "platform", "model.ts"],
   page: ["source.ts", "platform"],
   host: ["source.ts", "platform", "model.ts"],
   recording: ["source.ts", "platform", "model.ts"],

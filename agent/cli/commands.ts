@@ -26,6 +26,7 @@ export const commands: readonly CommandEntry[] = [
   { name: "probe", load: () => import("./probe.ts") },
   { name: "report", load: () => import("./report.ts") },
   { name: "audit", load: () => import("./audit.ts") },
+  { name: "policy", load: () => import("./policy.ts") },
   { name: "verify", load: () => import("./verify.ts") },
   { name: "deadletters", load: () => import("./deadletters.ts") },
   { name: "economics", load: () => import("./economics.ts") },

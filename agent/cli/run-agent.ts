@@ -39,7 +39,7 @@ export interface RunOptions extends ConfigOptions {
 
 /** Runs the agent; resolves when it has stopped. Throws ConfigError or SourceError when it cannot start. */
 export async function runAgent(options: RunOptions & { readonly live?: boolean }, io: Io): Promise<void> {
-  const { catalogue, config, file } = await loadUsableConfigFor(options, io);
+  const { catalogue, config, file, policy } = await loadUsableConfigFor(options, io);
   nameProcess("tokenwatt");
   // Whatever is made from here on is for the user and its group.
   process.umask(0o027);
@@ -58,6 +58,7 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   const agent = await startAgent({
     config,
     catalogue,
+    policy,
     clock,
     log,
     env: io.env,
@@ -118,9 +119,9 @@ function handleReload(
   process.on("SIGHUP", async () => {
     manager.reloading();
     try {
-      const { catalogue, config, file } = await loadUsableConfigFor(options, io);
+      const { catalogue, config, file, policy } = await loadUsableConfigFor(options, io);
       const facts = file === undefined ? undefined : fileFacts(file);
-      const { applied, needRestart } = await agent.reload(config, catalogue, facts);
+      const { applied, needRestart } = await agent.reload(config, catalogue, facts, policy);
       log.info("configuration reloaded", { applied, needRestart });
     } catch (error) {
       const problems = error instanceof ConfigError ? error.problems : (error as Error).message;

@@ -204,9 +204,12 @@ function originOf(
   };
 }
 
-/** Where the configuration names a file: certificates, tokens, prices. */
+/** Keys of files that are documents of ours; all others end in `File`. */
+const DOCUMENTS: ReadonlySet<string> = new Set(["prices", "policy"]);
+
+/** Where the configuration names a file: certificates, tokens, prices, a policy. */
 function namedFiles(config: unknown, schema: JsonSchema): ConfigPath[] {
-  const keys = new Set(allPaths(schema).filter((path) => path === "prices" || path.endsWith("File")));
+  const keys = new Set(allPaths(schema).filter((path) => DOCUMENTS.has(path) || path.endsWith("File")));
   const inList = (step: string | number): string | number => (typeof step === "number" ? 0 : step);
   return leaves(config)
     .flatMap(([path, name]) => (typeof name === "string" ? [path] : []))

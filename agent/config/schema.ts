@@ -131,6 +131,7 @@ const common = {
     .default({})
     .describe("Model name as requested to model as served."),
   prices: z.string().min(1).optional().describe("File with prices, relative to this file."),
+  policy: z.string().min(1).optional().describe("File with quotas, relative to this file."),
   resource: z
     .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
     .default({})
@@ -203,6 +204,7 @@ export function configSchema(sources: Sources, stateDir: string): z.ZodType<Conf
     objectives: common.objectives,
     aliases: common.aliases,
     prices: common.prices,
+    policy: common.policy,
     resource: common.resource,
   });
   return schema as unknown as z.ZodType<Config>;

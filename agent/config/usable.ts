@@ -11,16 +11,25 @@ import type { LoadedConfig } from "./load.ts";
 import { configuredBackends, configuredServers } from "./load.ts";
 import type { ConfigPath } from "./paths.ts";
 import { formatPath, parsePath, valueAt } from "./paths.ts";
+import type { LoadedPolicy } from "./policy.ts";
+import { readPolicy } from "./policy.ts";
 import { readPrices } from "./prices.ts";
 import type { NamedFiles, Problem } from "./problems.ts";
 import { ConfigError } from "./problems.ts";
 
-/** The catalogue of the price file, undefined where none is named. Throws ConfigError with every file that cannot be used. */
-export function readNamedFiles(loaded: LoadedConfig): Catalogue | undefined {
+/** What the documents a configuration names hold; absent = none is named. */
+export interface NamedDocuments {
+  readonly catalogue: Catalogue | undefined;
+  readonly policy: LoadedPolicy | undefined;
+}
+
+/** The price file's catalogue and the policy. Throws ConfigError with every file that cannot be used. */
+export function readNamedFiles(loaded: LoadedConfig): NamedDocuments {
   const { catalogue, problems } = readPriceFile(loaded);
-  problems.push(...fileProblems(loaded), ...recordingProblems(loaded));
+  const { policy, problems: more } = readPolicyFile(loaded);
+  problems.push(...more, ...fileProblems(loaded), ...recordingProblems(loaded));
   if (problems.length > 0) throw new ConfigError(problems);
-  return catalogue;
+  return { catalogue, policy };
 }
 
 /** The error with what is wrong with the files too, so that everything is said at once; any other error as it is. */
@@ -29,6 +38,7 @@ export function withFileProblems(error: unknown): unknown {
   return new ConfigError([
     ...error.problems,
     ...readPriceFile(error.named).problems,
+    ...readPolicyFile(error.named).problems,
     ...fileProblems(error.named),
   ]);
 }
@@ -40,6 +50,20 @@ function readPriceFile({ config }: NamedFiles): { catalogue: Catalogue | undefin
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return { catalogue: undefined, problems: [...error.problems] };
+  }
+}
+
+function readPolicyFile({ config }: NamedFiles): { policy: LoadedPolicy | undefined; problems: Problem[] } {
+  const policy = valueAt(config, ["policy"]);
+  const hasPrices = valueAt(config, ["prices"]) !== undefined;
+  try {
+    return {
+      policy: typeof policy === "string" ? readPolicy(policy, { hasPrices }) : undefined,
+      problems: [],
+    };
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return { policy: undefined, problems: [...error.problems] };
   }
 }
 
@@ -59,7 +83,7 @@ const READERS: Readonly<Record<string, (path: string) => void>> = {
 
 function fileProblems({ config, files: named, origin }: NamedFiles): Problem[] {
   const files = named
-    .filter((path) => path.at(-1) !== "prices")
+    .filter((path) => path.at(-1) !== "prices" && path.at(-1) !== "policy")
     .map((path) => [path, valueAt(config, path)] as const);
   const problems = files.flatMap(([path, file]) => {
     const read = READERS[String(path.at(-1))] ?? readFileOf;

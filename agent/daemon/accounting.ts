@@ -8,6 +8,7 @@ import type { CounterState } from "../correlate/energy/meter.ts";
 import { Books } from "../meter/books.ts";
 import { Increments } from "../meter/counters/increments.ts";
 import { Pending } from "../meter/counters/pending.ts";
+import type { Booking } from "../meter/ledger/ledger.ts";
 import type { Catalogue } from "../meter/money/catalogue.ts";
 import type { LedgerRestored, Nanos, StateRow, UnixNanos } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
@@ -29,6 +30,8 @@ export interface CoreOptions {
   readonly capacity?: Config["capacity"];
   readonly objectives?: Config["objectives"];
   readonly restored?: LedgerRestored | undefined;
+  /** Called with everything that is booked in rows. */
+  readonly onBooked?: (booking: Booking) => void;
   /** Restored totals may be below those seen outside: every series starts from 0. */
   readonly outdated?: string | undefined;
   /** A broken law throws instead of being booked as unattributed: tests, CI and `--strict`. */
@@ -60,6 +63,7 @@ export function createCore(options: CoreOptions): Core {
       weights: correlate.weights,
       ...(options.catalogue === undefined ? {} : { catalogue: options.catalogue }),
       ...(options.capacity === undefined ? {} : { capacity: options.capacity }),
+      ...(options.onBooked === undefined ? {} : { onBooked: options.onBooked }),
       ...(options.objectives === undefined ? {} : { objectives: options.objectives }),
     },
     restored,

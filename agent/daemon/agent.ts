@@ -4,6 +4,7 @@
 
 import type { Config } from "../config/load.ts";
 import { changedValues } from "../config/load.ts";
+import type { LoadedPolicy } from "../config/policy.ts";
 import { destinations } from "../export/otlp/config.ts";
 import { Feed } from "../export/page/feed.ts";
 import type { Catalogue } from "../meter/money/catalogue.ts";
@@ -25,6 +26,7 @@ import { hostNames } from "./host-names.ts";
 import { HostServices } from "./host-services.ts";
 import type { AgentLife } from "./life.ts";
 import { Pipeline } from "./pipeline.ts";
+import { PolicyDesk } from "./policy-desk.ts";
 import { SourceMemory } from "./source-memory.ts";
 import type { BackendTried } from "./sources.ts";
 import { chooseGpu, GpuSearch, ServerSet } from "./sources.ts";
@@ -43,6 +45,8 @@ export interface AgentOptions {
   readonly config: Config;
   /** What the configured price file holds; absent = nothing has a cost. */
   readonly catalogue?: Catalogue | undefined;
+  /** What the configured policy file holds; absent = no quotas. */
+  readonly policy?: LoadedPolicy | undefined;
   readonly clock: Clock;
   readonly log: Log;
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -98,6 +102,7 @@ export class Agent implements AgentLife {
   readonly #durable: Durable;
   readonly #flight: FlightRecorder;
   readonly #core: Core;
+  readonly #policy: PolicyDesk;
   readonly #cancels: Cancel[] = [];
   readonly #restart = Promise.withResolvers<SourceError>();
   #config: Config;
@@ -124,7 +129,8 @@ export class Agent implements AgentLife {
       ...(durable.store === undefined ? {} : { countedUsage: countedIn(durable.store) }),
     };
     this.#flight = new FlightRecorder(durable.store === undefined ? undefined : config.stateDir);
-    this.#core = coreOf(options, durable);
+    this.#policy = deskOf(options, durable);
+    this.#core = coreOf(options, durable, this.#policy);
     this.pipeline = new Pipeline({
       ...this.#core,
       clock,
@@ -148,6 +154,7 @@ export class Agent implements AgentLife {
       pipeline,
       durable,
       spool,
+      policy: this.#policy,
       life: this,
       feed: () => this.feed,
     });
@@ -206,24 +213,26 @@ export class Agent implements AgentLife {
     return at;
   }
 
-  /** Takes over what a new configuration changes in servers and prices; returns the rest, which needs a restart. */
+  /** Takes over what a new configuration changes in servers, prices and quotas; returns the rest, which needs a restart. */
   async reload(
     config: Config,
     catalogue?: Catalogue,
     configFile?: FileFacts,
+    policy?: LoadedPolicy,
   ): Promise<{ readonly applied: readonly string[]; readonly needRestart: readonly string[] }> {
     const { books } = this.#core;
     const changes = Object.keys(changedValues(this.#config, config));
     const isLive = (path: string): boolean =>
-      path.startsWith("servers.") || (path === "prices" && catalogue !== undefined);
+      path.startsWith("servers.") || path === "policy" || (path === "prices" && catalogue !== undefined);
     // Servers that discovery found keep the aliases of the start, so the configured ones do too.
     await this.#servers?.reload({ ...config, aliases: this.#config.aliases }, this.pipeline);
     if (catalogue !== undefined && catalogue.version !== books.priceVersion) {
       books.setCatalogue(catalogue, this.pipeline.settledUntil);
     }
+    this.#policy.take(policy);
     if (changes.length > 0)
       books.noteAudit("config", this.pipeline.settledUntil, { changed: changes, ...recordOf(configFile) });
-    this.#config = { ...this.#config, servers: config.servers, prices: config.prices };
+    this.#config = { ...this.#config, servers: config.servers, prices: config.prices, policy: config.policy };
     return { applied: changes.filter(isLive), needRestart: changes.filter((path) => !isLive(path)) };
   }
 
@@ -299,6 +308,11 @@ export class Agent implements AgentLife {
     return isLate === lately ? `an accounting law was broken: ${broken.last}` : undefined;
   }
 
+  /** The object of `/-/policy`, tenants included; undefined without a policy. */
+  policyPage(): Readonly<Record<string, unknown>> | undefined {
+    return this.#policy.page(true);
+  }
+
   status(): Readonly<Record<string, unknown>> {
     return agentStatus({
       clock: this.#options.clock,
@@ -342,8 +356,28 @@ export class Agent implements AgentLife {
   }
 }
 
-function coreOf({ catalogue, clock, config, origin, strict }: AgentOptions, durable: Durable): Core {
+function deskOf({ clock, config, log, policy }: AgentOptions, durable: Durable): PolicyDesk {
+  const { outdated, restored, store } = durable;
+  const hasPrices = config.prices !== undefined;
+  return new PolicyDesk({
+    policy,
+    clock,
+    log,
+    store,
+    restored,
+    outdated,
+    hasPrices,
+    everyMs: config.rates.exportMs,
+  });
+}
+
+function coreOf(
+  { catalogue, clock, config, origin, strict }: AgentOptions,
+  durable: Durable,
+  policy: PolicyDesk,
+): Core {
   return createCore({
+    onBooked: (booking) => policy.count(booking),
     clock,
     intervalMs: config.rates.tickMs,
     gpuPollMs: config.rates.gpuMs,

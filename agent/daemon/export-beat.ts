@@ -14,7 +14,7 @@ import { PrometheusPages } from "../export/prometheus.ts";
 import type { SelfReading, SelfStats } from "../export/self/points.ts";
 import { readSelf } from "../export/self/points.ts";
 import { hostIdentity } from "../host/inventory.ts";
-import type { LedgerSnapshot, Nanos } from "../model.ts";
+import type { Family, LedgerSnapshot, Nanos } from "../model.ts";
 import { BUCKET_NANOS } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
@@ -32,6 +32,7 @@ import type { Durable } from "./durable-state.ts";
 import { spoolRows } from "./durable-state.ts";
 import type { AgentLife } from "./life.ts";
 import type { Pipeline } from "./pipeline.ts";
+import type { PolicyDesk } from "./policy-desk.ts";
 import { LoopDelay, SelfReport, selfStats } from "./self-report.ts";
 
 /** Commits that fail for less are a passing fault. */
@@ -52,6 +53,7 @@ export interface ExportsOptions {
   readonly pipeline: Pipeline;
   readonly durable: Durable;
   readonly spool: Spool;
+  readonly policy: PolicyDesk;
   readonly life: Pick<AgentLife, "needRestart" | "ready" | "unhealthy" | "degraded" | "status">;
   /** What people who look are sent. */
   readonly feed: () => Feed;
@@ -144,7 +146,7 @@ export class Exports {
 
   /** Opens the endpoints and begins to read who this host is. Throws SourceError when the port is taken. */
   async start(): Promise<void> {
-    const { clock, config, life, log } = this.#options;
+    const { clock, config, life, log, policy } = this.#options;
     const listen = config.export.prometheus.listen;
     if (listen !== "") {
       this.#http = await serveHttp({
@@ -158,6 +160,7 @@ export class Exports {
         status: () => life.status(),
         feed: this.#options.feed(),
         page: config.export.prometheus.page,
+        policy: () => policy.page(config.export.prometheus.tenants),
       });
     }
     this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
@@ -281,22 +284,27 @@ export class Exports {
   /** Segment on disk, then the ledger's transaction, then everyone may see it: in this order, or not at all. */
   async #commit(): Promise<void> {
     if (this.#encoder === undefined) return;
-    const { clock, core, durable, pipeline } = this.#options;
+    const { clock, core, durable, pipeline, policy } = this.#options;
     this.#lastBeat = clock.now();
     await this.#deliveries.beforeCommit(this.#stopping);
     // Sources first: what they hand over while they are asked belongs to this commit.
     const remembered = pipeline.sourceState();
     core.access.take("http", this.#http?.takeAccess() ?? []);
     core.access.writeDue(clock.now(), this.#stopping);
-    const state = [...coreState(core, clock), ...remembered];
-    const { batch, snapshot } = core.books.commit(clock.unixNanos(pipeline.settledUntil), clock.now(), state);
+    const [time, at] = [clock.unixNanos(pipeline.settledUntil), clock.now()];
+    const isFed = (source: Family): boolean =>
+      [...pipeline.intake.servers.values()].some(({ family }) => family === source);
+    const quotas = policy.beforeCommit({ books: core.books, time, at, isFed });
+    const state = [...coreState(core, clock), ...remembered, ...quotas];
+    const { batch, snapshot } = core.books.commit(time, at, state);
     const sequence = await this.#append(snapshot);
-    const rows = sequence === undefined ? [] : spoolRows(this.#spool, sequence);
-    if (durable.store !== undefined)
-      this.#noteStored(await durable.store.commit({ ...batch, state: [...batch.state, ...rows] }));
+    const spooled = sequence === undefined ? [] : spoolRows(this.#spool, sequence);
+    const rows = [...batch.state, ...policy.beatRow(batch.sequence), ...spooled];
+    if (durable.store !== undefined) this.#noteStored(await durable.store.commit({ ...batch, state: rows }));
     if (sequence !== undefined) this.#spool.commit(sequence);
     this.#loopDelaySeconds = this.#loopDelay.take();
     this.#snapshot = snapshot;
+    await policy.stored(this.#stored);
     await this.#noteDelivered();
   }
 

@@ -1,4 +1,4 @@
-// The agent's own endpoints: /, /metrics, /-/healthy, /-/ready, /-/status, /-/view. Loopback unless configured otherwise.
+// The agent's own endpoints: /, /metrics, /-/healthy, /-/ready, /-/status, /-/view, /-/policy. Loopback unless configured otherwise.
 // Everything a peer can make grow is bounded: headers, request time, connections, answers; bodies are not read at all.
 // On loopback a request that names a foreign host is not answered: a web page may point its own name at 127.0.0.1 and
 // have the browser read what only this host should see (DNS rebinding). Probes tell nothing and are always answered.
@@ -44,6 +44,8 @@ export interface HttpOptions {
   readonly degraded?: () => string | undefined;
   /** Sources are found and a first snapshot was committed. */
   readonly ready: () => boolean;
+  /** Used, limit and state of every quota; undefined where no policy is configured. */
+  readonly policy?: () => Readonly<Record<string, unknown>> | undefined;
   /** Must hold no secrets; bigints are written as strings. */
   readonly status: () => Readonly<Record<string, unknown>>;
   /** Snapshots for people who look. */
@@ -172,7 +174,11 @@ class Answers {
     const { ready } = this.#options;
     const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
     if (!PATHS.has(path)) {
-      plain(response, 404, "not found; try /metrics, /-/healthy, /-/ready, /-/status or /-/view\n");
+      plain(
+        response,
+        404,
+        "not found; try /metrics, /-/healthy, /-/ready, /-/status, /-/view or /-/policy\n",
+      );
     } else if (request.method !== "GET" && request.method !== "HEAD") {
       response.setHeader("allow", "GET, HEAD");
       plain(response, 405, "only GET and HEAD\n");
@@ -184,6 +190,7 @@ class Answers {
       plain(response, 421, `this is not ${JSON.stringify(request.headers.host)}: ${hint}\n`);
     } else if (path === "/") this.#root(request, response);
     else if (path === "/-/view" && Streams.isAsked(request)) this.#stream(request, response);
+    else if (path === "/-/policy") this.#policy(request, response);
     else if (path === "/-/view") this.#send(request, response, this.#options.feed.page());
     else this.#send(request, response, path === "/metrics" ? this.#page(request) : this.#statusPage());
   }
@@ -197,7 +204,13 @@ class Answers {
       return;
     }
     response.setHeader("vary", "accept");
-    plain(response, 200, "tokenwatt: /metrics /-/healthy /-/ready /-/status /-/view\n");
+    plain(response, 200, "tokenwatt: /metrics /-/healthy /-/ready /-/status /-/view /-/policy\n");
+  }
+
+  #policy(request: IncomingMessage, response: ServerResponse): void {
+    const shown = this.#options.policy?.();
+    if (shown === undefined) plain(response, 404, "no policy is configured: name one with `policy`\n");
+    else this.#send(request, response, jsonPage(shown));
   }
 
   #stream(request: IncomingMessage, response: ServerResponse): void {
@@ -231,10 +244,7 @@ class Answers {
   /** Made once for all who ask for it at the same moment. */
   #statusPage(): Page {
     if (this.#status !== undefined) return this.#status;
-    const asText = (_: string, value: unknown): unknown =>
-      typeof value === "bigint" ? String(value) : value;
-    const text = `${JSON.stringify(this.#options.status(), asText, 2)}\n`;
-    this.#status = { type: "application/json; charset=utf-8", bytes: Buffer.from(text) };
+    this.#status = jsonPage(this.#options.status());
     setImmediate(() => {
       this.#status = undefined;
     });
@@ -263,7 +273,14 @@ const PATHS: ReadonlySet<string> = new Set([
   "/-/ready",
   "/-/status",
   "/-/view",
+  "/-/policy",
 ]);
+
+function jsonPage(value: unknown): Page {
+  const asText = (_: string, inner: unknown): unknown => (typeof inner === "bigint" ? String(inner) : inner);
+  const bytes = Buffer.from(`${JSON.stringify(value, asText, 2)}\n`);
+  return { type: "application/json; charset=utf-8", bytes };
+}
 
 function acceptsGzip(header: string | string[] | undefined): boolean {
   return String(header ?? "")

@@ -22,7 +22,7 @@ import { goodput } from "./figures/slo.ts";
 import type { Resting } from "./ledger/at-rest.ts";
 import { Buckets, endOf } from "./ledger/buckets.ts";
 import { bucketOf, splitAtEdges } from "./ledger/grid.ts";
-import type { LedgerOptions } from "./ledger/ledger.ts";
+import type { Booking, LedgerOptions } from "./ledger/ledger.ts";
 import { Ledger } from "./ledger/ledger.ts";
 import type { MeterFacts } from "./meter.ts";
 import { Meter } from "./meter.ts";
@@ -46,6 +46,8 @@ export interface BooksOptions extends Omit<LedgerOptions, "onBooked"> {
   readonly objectives?: readonly Objective[];
   /** What nobody used for this long, and no source names any more, leaves the exported series; default a day. */
   readonly idleSeconds?: number;
+  /** Called with everything that is booked in rows, as it is booked. */
+  readonly onBooked?: (booking: Booking) => void;
 }
 
 /** Facts an interval is booked with; what is absent of the capacity facts lets nothing be learned. */
@@ -96,7 +98,10 @@ export class Books {
     this.#idleNanos = BigInt(Math.round((options.idleSeconds ?? idleSecondsDefault) * 1000)) * 1_000_000n;
     this.#prices = catalogue === undefined ? undefined : new Prices(catalogue);
     this.#capacity = new CapacityMeter(options.capacity ?? {}, catalogue, options.objectives);
-    const onBooked = (booking: Parameters<Buckets["book"]>[0]): void => this.#buckets.book(booking);
+    const onBooked = (booking: Booking): void => {
+      this.#buckets.book(booking);
+      options.onBooked?.(booking);
+    };
     this.ledger = new Ledger(start, { ...options, onBooked }, restored);
     if (restored !== undefined) this.#restore(restored, start);
     if (catalogue !== undefined) this.#billing.take(catalogue, start);

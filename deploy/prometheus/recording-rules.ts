@@ -38,6 +38,7 @@ export function recordingRules(): string {
         rules: [...totalRules(window), ...kpiRules(window), ...intensityRules(window)],
       })),
       { name: "tokenwatt-latency-5m", interval: "1m", rules: latencyRules() },
+      { name: "tokenwatt-quotas", interval: "1m", rules: quotaRules() },
     ],
   };
   return HEAD + stringify(file, { lineWidth: 0 });
@@ -69,6 +70,31 @@ function kpiRules(window: string): Rule[] {
       expr: quotient(kpi, group, totalRecord(kpi.over, group, window), totalRecord(kpi.under, group, window)),
     })),
   );
+}
+
+/** Quotas over all hosts that count a part of them: used, limit, and one by the other whatever the unit. */
+function quotaRules(): Rule[] {
+  const by =
+    "cluster, k8s_cluster_name, tokenwatt_quota_name, tokenwatt_quota_window, tokenwatt_tenant, gen_ai_request_model, tokenwatt_endpoint";
+  const words = ["tokens", "requests", "cost"];
+  const rules = words.flatMap((word) => [
+    {
+      record: `quota:tokenwatt_used_${word}:fleet`,
+      expr: `sum by (${by}) (tokenwatt_quota_used_${word}{tokenwatt_quota_scope="host"})`,
+    },
+    {
+      record: `quota:tokenwatt_limit_${word}:fleet`,
+      expr: `max by (${by}) (tokenwatt_quota_limit_${word}{tokenwatt_quota_scope="fleet"})`,
+    },
+  ]);
+  const ratios = words.map(
+    (word) => `quota:tokenwatt_used_${word}:fleet / quota:tokenwatt_limit_${word}:fleet`,
+  );
+  const reset = {
+    record: "quota:tokenwatt_reset_time:fleet",
+    expr: `max by (${by}) (tokenwatt_quota_reset_time_seconds)`,
+  };
+  return [...rules, { record: "quota:tokenwatt_used_ratio:fleet", expr: ratios.join(" or ") }, reset];
 }
 
 /** Intensity = capacity utilisation per token-active utilisation. */

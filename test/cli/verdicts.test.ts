@@ -21,6 +21,15 @@ beforeAll(() => {
     truncateSync(join(folder, huge), 2 * 1024 * 1024);
   }
   write("prices.yaml", 'version: "1"\ncurrency: USD\ngpus: [{ gpu: H100, pricePerGpuHour: 3 }]\n');
+  const quota = "{ name: q, count: tokens, limit: 5, per: day }";
+  write("policy.yaml", `version: "1"\ntimeZone: Asia/Kathmandu\nquotas: [${quota}]\n`);
+  write("twice.yaml", `version: "1"\nquotas: [${quota}, ${quota}]\n`);
+  write(
+    "costs.yaml",
+    'version: "1"\nquotas: [{ name: q, count: cost, currency: USD, limit: 5, per: day }]\n',
+  );
+  write("mars.yaml", 'version: "1"\ntimeZone: Mars/Olympus\n');
+  write("share.yaml", `version: "1"\nquotas:\n  - ${quota.replace("per", "hostShar: 1, per")}\n`);
   write("cheap.yaml", 'version: "1"\ncurrency: USD\ngpus:\n  - { gpu: H100, pricePerGpuHour: cheap }\n');
   write("keys.yaml", 'version: "1"\ncurrency: USD\ngpuz: []\n');
   write("garbage.bin", "\u0000\u0001\ufffd{{{:\n\t[");
@@ -45,6 +54,8 @@ ${["b", "c", "d", "e", "f", "g"].map((name, index) => `${name}: &${name} [${Arra
 const rows: readonly (readonly [what: string, yaml: string, words?: string])[] = [
   ["an empty file", ""],
   ["prices", "prices: prices.yaml\n"],
+  ["a policy", "policy: policy.yaml\n"],
+  ["a quota of money beside prices", "prices: prices.yaml\npolicy: costs.yaml\n"],
   ["a token of the collector", otlp("bearerFile: token")],
   [
     "certificates of the endpoint",
@@ -63,6 +74,14 @@ const rows: readonly (readonly [what: string, yaml: string, words?: string])[] =
   ["a folder for prices", "prices: folder\n", "it is a folder, wanted a regular file"],
   ["a huge price file", "prices: huge.yaml\n", "it has 2097152 bytes, wanted at most 1048576"],
   ["the price file's name as a list", "prices: [a]\n", "Cannot read prices as text"],
+
+  ["a missing policy file", "policy: nowhere.yaml\n", "Cannot read policy file"],
+  ["a policy of garbage", "policy: garbage.bin\n", "garbage.bin:"],
+  ["two quotas of one name", "policy: twice.yaml\n", '"q" is already the name of quotas[0]'],
+  ["a quota of money without prices", "policy: costs.yaml\n", "the configuration names no price file"],
+  ["a time zone there is none of", "policy: mars.yaml\n", "a time zone of the IANA database"],
+  ["an unknown key in a quota", "policy: share.yaml\n", 'did you mean "hostShare"?'],
+  ["a pipe for a policy", "policy: pipe\n", "it is a pipe, wanted a regular file"],
 
   ["a port beyond 65535", listen("tenants: true").replace(":0", ":70000"), "export.prometheus.listen"],
   [

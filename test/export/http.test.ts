@@ -121,6 +121,17 @@ describe("serveHttp()", () => {
     });
   });
 
+  test("shows quotas as JSON where there is a policy, and says how to have one where there is none", async () => {
+    const without = await fetch(`http://${(await serve()).address}/-/policy`);
+    expect([without.status, await without.text()]).toEqual([
+      404,
+      "no policy is configured: name one with `policy`\n",
+    ]);
+    const page = { version: "1", quotas: [] };
+    const { address } = await serve({ policy: () => page });
+    expect(await (await fetch(`http://${address}/-/policy`)).json()).toEqual(page);
+  });
+
   test("says that it is degraded without asking for a restart, unless it is unhealthy too", async () => {
     let unhealthy: string | undefined;
     const { address } = await serve({ unhealthy: () => unhealthy, degraded: () => "joules: 1 mJ too many" });
@@ -233,7 +244,7 @@ describe("serveHttp()", () => {
       const { address } = await serve();
       const ask = (path: string): Promise<string> =>
         raw(address, `GET ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`);
-      for (const path of ["/", "/metrics", "/-/status"]) {
+      for (const path of ["/", "/metrics", "/-/status", "/-/policy"]) {
         expect(await ask(path)).toMatch(/^HTTP\/1.1 421 .*this is not "/s);
       }
       expect(await ask("/-/healthy")).toMatch(/^HTTP\/1.1 200 /);

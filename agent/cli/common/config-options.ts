@@ -1,7 +1,7 @@
 // The options every command with a configuration shares: `--config FILE` and `--set KEY=VALUE`.
 import type { Command } from "commander";
 import type { LoadedConfig } from "../../config/load.ts";
-import type { Catalogue } from "../../meter/money/catalogue.ts";
+import type { NamedDocuments } from "../../config/usable.ts";
 import type { Io } from "./io.ts";
 
 /** What `addConfigOptions` parses. */
@@ -34,10 +34,10 @@ export async function loadConfigFor(options: ConfigOptions, io: Io): Promise<Loa
 export async function loadUsableConfigFor(
   options: ConfigOptions,
   io: Io,
-): Promise<LoadedConfig & { readonly catalogue: Catalogue | undefined }> {
+): Promise<LoadedConfig & NamedDocuments> {
   const { readNamedFiles, withFileProblems } = await import("../../config/usable.ts");
   const loaded = await loadConfigFor(options, io).catch((error: unknown) => {
     throw withFileProblems(error);
   });
-  return { ...loaded, catalogue: readNamedFiles(loaded) };
+  return { ...loaded, ...readNamedFiles(loaded) };
 }

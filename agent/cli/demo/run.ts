@@ -89,7 +89,7 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
   });
   const agent = await startAgent({
     config: loaded.config,
-    catalogue: readNamedFiles(loaded),
+    ...readNamedFiles(loaded),
     clock,
     log,
     env: io.env,

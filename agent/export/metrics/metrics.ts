@@ -3,10 +3,16 @@
 import { agentMetrics } from "./agent.ts";
 import { gpuMetrics } from "./gpus.ts";
 import type { Metric } from "./metric.ts";
+import { policyMetrics } from "./policy.ts";
 import { serverMetrics } from "./servers.ts";
 
 /** Every metric, in the order of METRICS.md. */
-export const metrics: readonly Metric[] = [...serverMetrics, ...gpuMetrics, ...agentMetrics];
+export const metrics: readonly Metric[] = [
+  ...serverMetrics,
+  ...gpuMetrics,
+  ...agentMetrics,
+  ...policyMetrics,
+];
 
 const byName: ReadonlyMap<string, Metric> = new Map(metrics.map((metric) => [metric.name, metric]));
 

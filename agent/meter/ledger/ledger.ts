@@ -104,6 +104,11 @@ export class Ledger {
     this.#bucket = bucketOf(this.#time);
   }
 
+  /** Whether a tenant has series under its own name; lets it in where there is room. */
+  admits(tenant: string): boolean {
+    return this.#tenants.admit(tenant);
+  }
+
   /** Series held, ended ones included. */
   get size(): number {
     return this.#byKey.size;

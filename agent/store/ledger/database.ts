@@ -4,13 +4,15 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, renameSync, statfsSync, statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
-import type { AuditEntry, LedgerBatch, LedgerRestored } from "../../model.ts";
+import type { AuditEntry, BucketNumber, LedgerBatch, LedgerRestored } from "../../model.ts";
 import { makeFolder, makePrivateFile } from "../private-files.ts";
 import { ledgerPath, lockState } from "../state-folder.ts";
 import { rowsOf, totalsOf } from "./batch-columns.ts";
 import { checkOf } from "./digests.ts";
 import { fileIdentity, isCopy, isSameFile } from "./file-identity.ts";
 import { reserveRoom } from "./journal.ts";
+import type { SumsSince } from "./reader.ts";
+import { LedgerReader } from "./reader.ts";
 import { readRestored } from "./restore.ts";
 import type { Retention } from "./retention.ts";
 import { pruneLedger } from "./retention.ts";
@@ -180,6 +182,16 @@ export class LedgerDatabase {
     );
     const found = find.all(JSON.stringify(keys));
     return new Map(found.map((row) => [String(row["key"]), String(row["content"])]));
+  }
+
+  /** What the series of these metrics moved from a bucket on. */
+  sumsSince(metrics: readonly string[], from: BucketNumber): SumsSince {
+    const reader = new LedgerReader(ledgerPath(this.#folder));
+    try {
+      return reader.sumsSince(metrics, from);
+    } finally {
+      reader.close();
+    }
   }
 
   /** Length and hash of the audit chain. */

@@ -3,7 +3,7 @@
 // its length with a rolled-up UTC day is read as that day less the rest of it.
 import { existsSync } from "node:fs";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import type { BucketNumber, Dimensions, Histogram } from "../../model.ts";
+import type { BucketNumber, Dimensions, Histogram, StateRow } from "../../model.ts";
 import { addStored } from "./digests.ts";
 import { openReadOnly } from "./read-only.ts";
 import { SEALED_BUCKETS } from "./schema.ts";
@@ -25,6 +25,12 @@ export interface StoredRow extends StoredSeries {
   readonly amount: bigint;
   /** What the row held before this revision; undefined for its first. */
   readonly before: bigint | undefined;
+}
+
+/** Sums of series from some bucket on, and the first bucket that anything is held of; none in an empty ledger. */
+export interface SumsSince {
+  readonly rows: readonly (readonly [metric: string, dimensions: Dimensions, amount: bigint])[];
+  readonly heldFrom: BucketNumber | undefined;
 }
 
 /** What a series moved: an amount, or a distribution. */
@@ -138,6 +144,32 @@ export class LedgerReader {
       if (moved === 0n || (typeof moved !== "bigint" && moved.count === 0)) sums.delete(id);
     }
     return sums;
+  }
+
+  /** What the series of these metrics moved from a bucket on, the open one included. */
+  sumsSince(metrics: readonly string[], from: BucketNumber): SumsSince {
+    const series = this.series(new Set(metrics));
+    const rows: SumsSince["rows"][number][] = [];
+    for (const [id, moved] of this.sums(from, Number.MAX_SAFE_INTEGER, series)) {
+      const known = series.get(id);
+      if (known !== undefined && typeof moved === "bigint")
+        rows.push([known.metric, known.dimensions, moved]);
+    }
+    return { rows, heldFrom: this.held?.from };
+  }
+
+  /** Rows of the stored state whose key begins so. */
+  state(prefix: string): readonly StateRow[] {
+    const found = this.#prepared("SELECT key, value FROM state WHERE substr(key, 1, ?) = ?");
+    return found.all(prefix.length, prefix).map((row) => ({
+      key: String(row["key"]),
+      value: String(row["value"]),
+    }));
+  }
+
+  /** Sequence of the last stored beat. */
+  get sequence(): number {
+    return Number(this.#meta("sequence") ?? 0);
   }
 
   /** Rows of closed buckets in `[from, to)` of one metric, in order: of each its first revision first. */

@@ -1,9 +1,10 @@
 // The ledger database from the main thread's side: requests to the worker that owns it (worker.ts).
 // A commit resolves once it is on disk; only then may its snapshot be shown to anyone (METERING.md 1).
 import { Worker } from "node:worker_threads";
-import type { AuditEntry, LedgerBatch } from "../../model.ts";
+import type { AuditEntry, BucketNumber, LedgerBatch } from "../../model.ts";
 import { memoryOf } from "./batch-columns.ts";
 import type { LedgerFileOptions, LedgerOpened, Stored } from "./database.ts";
+import type { SumsSince } from "./reader.ts";
 
 /** What the main thread asks. */
 export type LedgerRequest =
@@ -12,6 +13,7 @@ export type LedgerRequest =
   | { readonly id: number; readonly kind: "delivered"; readonly sink: string; readonly bucket: number }
   | { readonly id: number; readonly kind: "spool"; readonly sequence: number }
   | { readonly id: number; readonly kind: "usage"; readonly keys: readonly string[] }
+  | { readonly id: number; readonly kind: "sums"; readonly metrics: readonly string[]; readonly from: number }
   | { readonly id: number; readonly kind: "note"; readonly entry: AuditEntry }
   | { readonly id: number; readonly kind: "close" };
 
@@ -86,6 +88,11 @@ export class LedgerStore {
   /** What counted usage records were stored with, by key, as of the last commit. */
   async findUsage(keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
     return (await this.#port.ask({ kind: "usage", keys })) as ReadonlyMap<string, string>;
+  }
+
+  /** What the series of these metrics moved from a bucket on, as of the last commit. */
+  async sumsSince(metrics: readonly string[], from: BucketNumber): Promise<SumsSince> {
+    return (await this.#port.ask({ kind: "sums", metrics, from })) as SumsSince;
   }
 
   /** Appends to the audit record outside a beat. */

@@ -130,7 +130,8 @@ export type UsageRecord = Message<"tokenwatt.v1.UsageRecord"> & {
 
   /**
    * Id of an accepted record of this source that this one replaces: what that one used is taken back from the time and
-   * the price it was booked at, in a revision of its bucket. A correction is corrected by its own id.
+   * the price it was booked at, in a revision of its bucket. A correction is corrected by its own id. An agent that takes
+   * these records as an engine's (family: engine) refuses corrections: such tokens are joined with GPU time for good.
    *
    * @generated from field: string corrects = 12;
    */

@@ -1,0 +1,71 @@
+// Quotas as the ledger has them: the agent's own stored counters where its last beat stored them, else the sums of the
+// window's rows. Read beside the running agent; nothing is changed.
+import type { Config } from "../../config/load.ts";
+import { configuredServers } from "../../config/load.ts";
+import type { Dimensions, Family } from "../../model.ts";
+import { BUCKET_NANOS } from "../../model.ts";
+import { PolicyBook, quotaBeatKey } from "../../policy/book.ts";
+import type { Policy } from "../../policy/config.ts";
+import type { QuotaReading } from "../../policy/states.ts";
+import type { QuotaUsage } from "../../policy/usage.ts";
+import { countedMetrics } from "../../policy/usage.ts";
+import { LedgerReader } from "../../store/ledger/reader.ts";
+import type { Io } from "../common/io.ts";
+import { ledgerFile } from "../report.ts";
+
+const MILLIS = 1_000_000n;
+
+/** A series that was used in a window, and how much. */
+export type UsedRow = readonly [metric: string, dimensions: Dimensions, amount: bigint];
+
+/** The quotas of one ledger at its last beat. */
+export class LedgerView {
+  /** The end of the last stored interval. */
+  readonly atMillis: number;
+  readonly readings: readonly QuotaReading[];
+  readonly usages: readonly QuotaUsage[];
+  readonly #reader: LedgerReader;
+
+  private constructor(policy: Policy, config: Config, reader: LedgerReader) {
+    this.#reader = reader;
+    this.atMillis = Number((reader.time ?? 0n) / MILLIS);
+    const [beat] = reader.state(quotaBeatKey);
+    const rows = beat?.value === String(reader.sequence) ? reader.state('["quota",') : [];
+    const book = new PolicyBook(policy, this.atMillis, rows);
+    for (const seed of book.seeds()) {
+      const { heldFrom, rows: sums } = reader.sumsSince([...countedMetrics], bucketAt(seed.fromMillis));
+      book.seed(seed, sums, heldFrom !== undefined && heldFrom <= bucketAt(seed.fromMillis));
+    }
+    const families = configuredFamilies(config);
+    this.readings = book.commit(this.atMillis, (source) => families.has(source)).readings;
+    this.usages = book.usages;
+  }
+
+  /** Opens the ledger that the options name. Throws `NoLedger` where there is none. */
+  static async open(
+    policy: Policy,
+    config: Config,
+    options: Parameters<typeof ledgerFile>[0],
+    io: Io,
+  ): Promise<LedgerView> {
+    return new LedgerView(policy, config, new LedgerReader(await ledgerFile(options, io)));
+  }
+
+  /** The rows a window's usage is the sum of; a window of a minute has none of its own. */
+  rowsSince(fromMillis: number): readonly UsedRow[] {
+    return this.#reader.sumsSince([...countedMetrics], bucketAt(fromMillis)).rows;
+  }
+
+  close(): void {
+    this.#reader.close();
+  }
+}
+
+/** The families of the servers a configuration names. */
+export function configuredFamilies(config: Config): ReadonlySet<Family> {
+  return new Set(configuredServers(config).map(({ type }) => type.family ?? "engine"));
+}
+
+function bucketAt(millis: number): number {
+  return Number((BigInt(millis) * MILLIS) / BUCKET_NANOS);
+}

@@ -1,0 +1,66 @@
+// Metrics of quotas: what was charged, used, allowed, and how full each is (METERING.md 5; agent/policy/POLICY.md).
+import { genai } from "./conventions.ts";
+import type { Metric } from "./metric.ts";
+import { count, gauge, info, level, money } from "./rows.ts";
+
+const NAME = "tokenwatt.quota.name";
+const QUOTA = [
+  NAME,
+  "tokenwatt.quota.window",
+  "tokenwatt.tenant",
+  "tokenwatt.endpoint",
+  genai.requestModel,
+] as const;
+const MONEY = [...QUOTA, "tokenwatt.currency"] as const;
+const SCOPE = "tokenwatt.quota.scope";
+const METHOD = "tokenwatt.method";
+
+const CHARGED = "that counted against the quota; its sum over hosts is the fleet's";
+const LIMIT = "What the quota allows in a window: this host's part (host) or all of it (fleet)";
+const USED = "Used in the current window; quotas overlap, so do not add quotas together";
+
+/** Rows of the policy side of METERING.md 5. */
+export const policyMetrics: readonly Metric[] = [
+  count("tokenwatt.quota.charged_tokens", "{token}", [...QUOTA, METHOD], `Tokens ${CHARGED}`),
+  count("tokenwatt.quota.charged_requests", "{request}", [...QUOTA, METHOD], `Requests ${CHARGED}`),
+  money("tokenwatt.quota.charged_cost", [...MONEY, METHOD], `Money at list prices ${CHARGED}`),
+  gauge("tokenwatt.quota.limit_tokens", "{token}", [...QUOTA, SCOPE], LIMIT),
+  gauge("tokenwatt.quota.limit_requests", "{request}", [...QUOTA, SCOPE], LIMIT),
+  gauge("tokenwatt.quota.limit_cost", "{currency}", [...MONEY, SCOPE], LIMIT),
+  gauge("tokenwatt.quota.used_tokens", "{token}", [...QUOTA, SCOPE], USED),
+  gauge("tokenwatt.quota.used_requests", "{request}", [...QUOTA, SCOPE], USED),
+  gauge("tokenwatt.quota.used_cost", "{currency}", [...MONEY, SCOPE], USED),
+  gauge("tokenwatt.quota.reset_time", "s", MONEY, "Unix time at which the quota's window ends"),
+  level(
+    "tokenwatt.quota.state",
+    "1",
+    [...MONEY, "tokenwatt.quota.state"],
+    "1 for the state the quota is in (ok, warn, over, unknown), 0 for the others",
+  ),
+  count(
+    "tokenwatt.policy.transitions",
+    "{transition}",
+    [NAME, "tokenwatt.policy.from", "tokenwatt.policy.to"],
+    "Quotas that came from one state into another",
+  ),
+  gauge(
+    "tokenwatt.policy.drift",
+    "{token}",
+    MONEY,
+    "What rate-limit calls charged in the current window, less what the ledger booked; in the quota's own unit",
+  ),
+  info(
+    "tokenwatt.policy.info",
+    ["tokenwatt.policy.version", "tokenwatt.policy.digest"],
+    "1 for the policy in force",
+  ),
+  gauge(
+    "tokenwatt.policy.refused",
+    "{policy}",
+    [],
+    "1 while the policy file as it stands is refused, else 0",
+    {
+      number: "int",
+    },
+  ),
+];

@@ -1,0 +1,57 @@
+// `/-/policy` and `tokenwatt policy show`: every quota as of the last committed beat, as JSON. Keys are snake_case.
+// Tenants are shown only where /metrics may show them; how many entries that left out is said.
+import type { Policy } from "./config.ts";
+import type { QuotaReading } from "./states.ts";
+
+/** What the page is made from. */
+export interface PolicyShown {
+  readonly policy: Policy;
+  /** When this policy came into force, unix milliseconds. */
+  readonly loadedMillis: number;
+  readonly readings: readonly QuotaReading[];
+}
+
+/** The page as an object. */
+export function policyPage(
+  { loadedMillis, policy, readings }: PolicyShown,
+  withTenants: boolean,
+): Readonly<Record<string, unknown>> {
+  const shown = readings.filter(({ quota }) => withTenants || quota.match.tenant === undefined);
+  return {
+    version: policy.version,
+    digest: policy.digest,
+    time_zone: policy.zone,
+    loaded: new Date(loadedMillis).toISOString(),
+    quotas: shown.map(readingPage),
+    hidden: readings.length - shown.length,
+  };
+}
+
+/** One quota's counter as an object. */
+export function readingPage(reading: QuotaReading): Readonly<Record<string, unknown>> {
+  const { drift, isComplete, method, quota, since, state, used, values, window } = reading;
+  const amount = (fine: bigint | undefined): number | null =>
+    fine === undefined ? null : Number(fine) / quota.scale;
+  return {
+    name: quota.name,
+    mode: quota.mode,
+    count: quota.count,
+    per: quota.per,
+    window: { from: iso(window.from), to: iso(window.to) },
+    key: { ...quota.match, ...values },
+    used: amount(used),
+    method,
+    limit: amount(quota.hostLimit),
+    scope: "host",
+    limit_fleet: quota.limit,
+    state,
+    since: since === 0 ? null : iso(since),
+    drift: amount(drift),
+    // False: the count began inside the window, and `used` is what is known of it.
+    whole_window: isComplete,
+  };
+}
+
+function iso(millis: number): string {
+  return new Date(millis).toISOString();
+}

@@ -1,0 +1,59 @@
+// How full a quota is, and what it says of itself at one instant: used, limit, state, and by what it knows them.
+// Where the count began inside the window it is a lower bound: it may say `over` or `warn`, never `ok`.
+import type { Quota } from "./config.ts";
+import type { Counter, KeyValues, QuotaState } from "./counter.ts";
+import type { QuotaUsage } from "./usage.ts";
+import type { Window } from "./windows.ts";
+
+/** By what usage is known: what the ledger booked, what RLS calls charged, or not at all. */
+export type UsedMethod = "ledger" | "rls" | "none";
+
+/** One counter as it stands. */
+export interface QuotaReading {
+  readonly quota: Quota;
+  readonly values: KeyValues;
+  readonly window: Window;
+  /** Fine units; undefined where neither feed nor call says anything. */
+  readonly used: bigint | undefined;
+  readonly method: UsedMethod;
+  /** A feed of the ledger counts for it: what calls charge is its second view. */
+  readonly isBooked: boolean;
+  readonly state: QuotaState;
+  /** When it came into this state, unix milliseconds. */
+  readonly since: number;
+  /** rls - ledger, fine units; undefined where one of the two is absent. */
+  readonly drift: bigint | undefined;
+  /** Everything used in the window is in `used`. */
+  readonly isComplete: boolean;
+}
+
+/** What a counter says of a window. `isFed`: a source that this quota counts from is read. */
+export function readCounter(
+  usage: QuotaUsage,
+  counter: Counter,
+  window: Window,
+  isFed: boolean,
+): Omit<QuotaReading, "state" | "since"> & { readonly state: QuotaState } {
+  const ledger = counter.usedIn(window, usage.window);
+  const rls = counter.rlsIn(window);
+  const isBooked = isFed || ledger > 0n;
+  const isCalled = rls !== undefined && (!isBooked || rls > ledger);
+  const used = isCalled ? rls : isBooked ? ledger : undefined;
+  const method: UsedMethod = isCalled ? "rls" : isBooked ? "ledger" : "none";
+  const isComplete = window.from === usage.window.from ? usage.isComplete : true;
+  const drift = isBooked && rls !== undefined ? rls - ledger : undefined;
+  const { quota } = usage;
+  const state = stateOf(quota, used, isComplete);
+  return { quota, values: counter.values, window, used, method, isBooked, state, drift, isComplete };
+}
+
+/** The state of an amount used. */
+function stateOf(quota: Quota, used: bigint | undefined, isComplete: boolean): QuotaState {
+  if (used === undefined) return "unknown";
+  if (used >= quota.hostLimit) return "over";
+  const first = quota.warnAt[0];
+  // Compared as integers: a limit of money is far above what a double tells apart.
+  if (first !== undefined && used * 1_000_000n >= quota.hostLimit * BigInt(Math.round(first * 1e6)))
+    return "warn";
+  return isComplete ? "ok" : "unknown";
+}
