@@ -60,7 +60,7 @@ describe("/", () => {
     ]) {
       const line = await ask(endpoint, "/", headers);
       expect(line.headers["content-type"]).toBe("text/plain; charset=utf-8");
-      expect(await text(line)).toBe("tokenwatt: /metrics /-/healthy /-/ready /-/status /-/view\n");
+      expect(await text(line)).toBe("tokenwatt: /metrics /-/healthy /-/ready /-/status /-/view /-/policy\n");
     }
   });
 
