@@ -198,7 +198,8 @@ export class Intake {
       soleModel: (server) => this.#parts.increments.soleModel(server),
       serves: (server, model) => this.#parts.increments.serves(server, model),
       powerLimit: (gpu, at) => this.#powerLimits.limitAt(gpu, at),
-      waiting: (server) => requestsWaiting(lastTokenSamples.get(server)),
+      waiting: (server) => requestsIn(lastTokenSamples.get(server), "waiting"),
+      running: (server) => requestsIn(lastTokenSamples.get(server), "running"),
       whole: (server) => this.#isWhole(server),
     };
   }
@@ -351,9 +352,9 @@ export class Intake {
   }
 }
 
-/** Requests a server has queued; undefined when it cannot say. */
-function requestsWaiting(sample: TokenSample | undefined): number | undefined {
-  const said = sample?.readings.flatMap((reading) => reading.waiting ?? []) ?? [];
+/** Requests a server has queued, or running; undefined when it cannot say. */
+function requestsIn(sample: TokenSample | undefined, where: "waiting" | "running"): number | undefined {
+  const said = sample?.readings.flatMap((reading) => reading[where] ?? []) ?? [];
   return said.length === 0 ? undefined : said.reduce((sum, value) => sum + value, 0);
 }
 

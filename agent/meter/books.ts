@@ -97,7 +97,7 @@ export class Books {
     this.#objectives = options.objectives ?? [];
     this.#idleNanos = BigInt(Math.round((options.idleSeconds ?? idleSecondsDefault) * 1000)) * 1_000_000n;
     this.#prices = catalogue === undefined ? undefined : new Prices(catalogue);
-    this.#capacity = new CapacityMeter(options.capacity ?? {}, catalogue, options.objectives);
+    this.#capacity = new CapacityMeter(options.capacity ?? {}, catalogue, options.objectives, this.#weights);
     const onBooked = (booking: Booking): void => {
       this.#buckets.book(booking);
       options.onBooked?.(booking);
@@ -123,10 +123,12 @@ export class Books {
     posted.push(...money);
     const capacityFacts = {
       waiting: () => undefined,
+      running: () => undefined,
       whole: () => false,
       ...facts,
     };
     posted.push(...this.#capacity.measureInterval(interval, capacityFacts, end, productOf));
+    for (const gauge of this.#capacity.gauges(facts, end, interval.to, productOf)) this.ledger.observe(gauge);
     this.#noteResets(interval);
     const parts = splitAtEdges(posted, this.#unixNanos(interval.from), end);
     for (const part of parts) this.ledger.postUntil(part.postings, part.end);

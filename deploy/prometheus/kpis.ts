@@ -100,7 +100,6 @@ const table = {
   observed_joules: { metric: gpuEnergy, where: observed },
   idle_joules: { metric: gpuEnergy, where: states("free", "parked") },
   capacity_tokens: { metric: { ...everywhere("tokenwatt.capacity_tokens") } },
-  billable_tokens: { metric: { ...everywhere("tokenwatt.billable_tokens") } },
   cost: { metric: { ...priced("tokenwatt.cost"), gpu_model: "tokenwatt.cost" }, money: true },
   revenue: { metric: priced("tokenwatt.revenue"), money: true },
   revenue_earned: { metric: { fleet: "tokenwatt.revenue", model: "tokenwatt.revenue" }, money: true },
@@ -210,10 +209,10 @@ export const kpis: readonly Kpi[] = [
   },
   {
     name: "capacity_utilization",
-    title: "Capacity utilisation: billable tokens per token of capacity",
+    title: "Capacity utilisation: tokens per token of capacity",
     unit: "ratio",
     groups: holders,
-    over: "billable_tokens",
+    over: "matched_tokens",
     under: "capacity_tokens",
   },
   {

@@ -10,6 +10,7 @@ const OUTCOME = "tokenwatt.outcome";
 const TENANT = "tokenwatt.tenant";
 const PRICED = ["tokenwatt.currency", "tokenwatt.price.version"] as const;
 const INFERENCE = [...SERVER, genai.operationName, genai.providerName] as const;
+const CAPACITY = [...SERVER, "hw.model", "tokenwatt.capacity.source"] as const;
 const PHASED = [...SERVER, "hw.model", "tokenwatt.phase", METHOD] as const;
 const WINDOWED = ["tokenwatt.server.id", "hw.model", "tokenwatt.window", "tokenwatt.basis"] as const;
 const development = { stability: "development" } as const;
@@ -94,8 +95,26 @@ export const serverMetrics: readonly Metric[] = [
   count(
     "tokenwatt.capacity_tokens",
     "{token}",
-    [...SERVER, "hw.model", "tokenwatt.capacity.source"],
-    "Tokens the allocated GPU-seconds could have produced at the capacity rate",
+    CAPACITY,
+    "Tokens of the mix served that the allocated GPU-seconds could have produced at the capacity rate",
+  ),
+  gauge(
+    "tokenwatt.capacity.rate",
+    "{token}",
+    CAPACITY,
+    "Tokens of the mix served a GPU-hour could produce; do not add up",
+  ),
+  gauge(
+    "tokenwatt.capacity.minutes",
+    "{minute}",
+    CAPACITY,
+    "Minutes a learned capacity rate rests on, older ones faded",
+  ),
+  gauge(
+    "tokenwatt.capacity.age",
+    "s",
+    CAPACITY,
+    "Time since the newest minute a learned capacity rate rests on",
   ),
   money(
     "tokenwatt.cost",

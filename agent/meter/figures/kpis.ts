@@ -19,7 +19,6 @@ export interface KpiTotals {
   readonly unmatchedOutputTokens?: Quantity;
   readonly unmatchedCachedTokens?: Quantity;
   readonly busyNanos?: Quantity;
-  readonly billableTokens?: Quantity;
   readonly capacityTokens?: Quantity;
   /** Cost by state, 1e-9 of the currency. */
   readonly cost?: Readonly<Partial<Record<CostState, Quantity>>>;
@@ -57,7 +56,7 @@ export interface Kpis {
   readonly tokensPerBusyGpuHour: number | undefined;
   /** Time: token-active seconds per allocated second of which it is known. */
   readonly tokenActiveUtilization: number | undefined;
-  /** Capacity: billable tokens per capacity token. */
+  /** Capacity: tokens per capacity token. */
   readonly capacityUtilization: number | undefined;
   /** Capacity utilisation per time utilisation. */
   readonly intensity: number | undefined;
@@ -112,7 +111,7 @@ export function kpis(totals: KpiTotals): Kpis {
   const observedJoules = sum(totals.gpuMillijoules, observed) / 1e3;
   const tokensPerJoule = ratio(tokens, joules);
   const time = ratio(activeNanos, allocatedNanos - Number(totals.unknownNanos ?? 0));
-  const capacity = ratio(number(totals.billableTokens), number(totals.capacityTokens));
+  const capacity = ratio(tokens, number(totals.capacityTokens));
   return {
     tokensPerGpuHour: ratio(tokens, allocatedHours),
     uncachedTokensPerGpuHour:

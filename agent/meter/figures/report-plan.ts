@@ -37,7 +37,6 @@ export interface Plan {
   readonly kpiTokens: string | undefined;
   readonly unmatched: string | undefined;
   readonly kpiCost: string | undefined;
-  readonly billable: string | undefined;
   readonly capacity: string | undefined;
   readonly phaseTime: string | undefined;
   readonly phaseEnergy: string | undefined;
@@ -96,7 +95,6 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
       ["tokenwatt.cost", ["gpu", "gpu_type", "server", "model", "state"]],
       ["tokenwatt.tenant.cost", ["tenant", "model"]],
     ),
-    billable: first(["tokenwatt.billable_tokens", ["server", "model", "gpu_type"]]),
     capacity: first(["tokenwatt.capacity_tokens", ["server", "model", "gpu_type"]]),
     phaseTime: first(["tokenwatt.server.phase_time", phased]),
     phaseEnergy: first(["tokenwatt.server.phase_energy", phased]),

@@ -95,7 +95,6 @@ function kpisOf(plan: Plan, sums: Sums): Kpis {
     unmatchedInputTokens: inputOf(unmatched),
     unmatchedOutputTokens: unmatched.output ?? 0n,
     unmatchedCachedTokens: unmatched.input_cached ?? 0n,
-    ...optional("billableTokens", sums.amount(plan.billable)),
     ...optional("capacityTokens", sums.amount(plan.capacity)),
     ...optional("unknownNanos", sums.amount(plan.time, unknownPart)),
     ...(cost === undefined ? {} : { cost: { ...cost, ...asParked(cost.all) } }),

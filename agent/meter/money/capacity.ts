@@ -1,21 +1,42 @@
 // Tokens a server's GPUs could have produced: a rate per GPU, integrated over its allocated GPU-seconds (METERING.md 6).
-// A configured rate wins over a catalogued one, and that over the learned one: the highest rate of any 5 minutes in
-// which requests queued and the objectives were met. Learned rates fade (half in 14 days), so that a slower model or
-// build is not measured by an old record for ever.
-import type { Histogram, LatencyName, Posting, SettledInterval, StateRow, UnixNanos } from "../../model.ts";
+// A configured rate wins over a catalogued one, and that over the learned one: the plateau of the curve of weighted tokens
+// against requests running, and for servers that do not say how many run, the highest rate of 5 minutes in which requests
+// queued and the objectives were met. Learned rates are of weighted tokens; capacity tokens are tokens of the mix served.
+import type {
+  Dimensions,
+  Gauge,
+  Histogram,
+  LatencyName,
+  Nanos,
+  Posting,
+  SettledInterval,
+  StateRow,
+  TokenIncrement,
+  UnixNanos,
+} from "../../model.ts";
 import { addHistograms } from "../counters/histograms.ts";
 import type { Objective } from "../figures/slo.ts";
 import { goodput } from "../figures/slo.ts";
 import { allocatedStates } from "../gpu-amounts.ts";
 import type { MeterFacts } from "../meter.ts";
 import { modelAttributes } from "../names.ts";
+import type { CurveState } from "./capacity-curve.ts";
+import { CapacityCurve } from "./capacity-curve.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
 import { modelRank } from "./price-book.ts";
 import { Remainders } from "./split.ts";
+import type { TokenWeights } from "./tenants.ts";
+import { defaultWeights } from "./tenants.ts";
 
-/** Window a rate is learned over. */
-const windowNanos = 300e9;
+/** Windows a rate of a queued server, and a point of the curve, are learned over. */
+const [windowNanos, minuteNanos] = [300e9, 60e9];
+/** Share of a minute in execution that says something of the rate. */
+const activeShareMin = 0.25;
+/** What an interval with tokens leaves of the weight of those before it: about an hour of work. */
+const mixKeptRatio = 1 - 1 / 3600;
+const evenWeights: TokenWeights = { output: 1, input: 1, cached: 1 };
+const gaugeMs = 10_000;
 const halfLifeNanos = 14 * 86_400e9;
 const nanosPerHour = 3_600_000_000_000n;
 /** Part of a window in which requests must have queued: else the server was not at its limit. */
@@ -24,8 +45,9 @@ const metShareMin = 0.95;
 
 /** What is known of a server beside its counters. */
 export interface CapacityFacts {
-  /** Requests waiting as last seen; undefined = the server cannot say, and nothing is learned. */
+  /** Requests waiting and running as last seen; undefined = the server cannot say. */
   readonly waiting: (server: string) => number | undefined;
+  readonly running: (server: string) => number | undefined;
   /** Whether all of the server's GPUs are on this host: else its rate cannot be learned here. */
   readonly whole: (server: string) => boolean;
 }
@@ -36,8 +58,20 @@ export type ConfiguredRates = Readonly<Record<string, number>>;
 /** Where a capacity rate comes from. */
 export type CapacitySource = "config" | "catalog" | "learned";
 
+/** A rate in force, and what is behind a learned one. */
+export interface CapacityRate {
+  readonly tokensPerGpuHour: number;
+  readonly source: CapacitySource;
+  /** Minutes it was learned from, and the newest of them. */
+  readonly minutes?: number;
+  readonly at?: UnixNanos;
+}
+
 interface Window {
   tokens: number;
+  activeNanos: number;
+  runningSum: number;
+  runningCount: number;
   allocatedNanos: number;
   wallNanos: number;
   queuedNanos: number;
@@ -46,8 +80,15 @@ interface Window {
 }
 
 interface Learned {
+  /** Weighted. */
   tokensPerGpuHour: number;
   at: UnixNanos;
+}
+
+/** Tokens of late, weighted and plain. */
+interface Mix {
+  weighted: number;
+  tokens: number;
 }
 
 /** Knows each server's sustainable rate and integrates it. */
@@ -56,14 +97,21 @@ export class CapacityMeter {
   #catalogue: Catalogue | undefined;
   readonly #objectives: readonly Objective[];
   readonly #windows = new Map<string, Window>();
+  readonly #minutes = new Map<string, Window>();
   readonly #learned = new Map<string, Learned>();
+  readonly #curves = new Map<string, CapacityCurve>();
+  readonly #mixes = new Map<string, Mix>();
+  readonly #weights: TokenWeights;
+  #gaugedAt: Nanos = Number.NEGATIVE_INFINITY;
   readonly #remainders = new Remainders();
 
   constructor(
     configured: ConfiguredRates,
     catalogue: Catalogue | undefined,
     objectives: readonly Objective[] = [],
+    weights: TokenWeights = defaultWeights,
   ) {
+    this.#weights = weights;
     this.#configured = configured;
     this.#catalogue = catalogue;
     this.#objectives = objectives;
@@ -82,19 +130,15 @@ export class CapacityMeter {
     gpuModelOf: (server: string) => string | undefined,
   ): readonly Posting[] {
     const posted: Posting[] = [];
-    for (const [server, allocatedNanos] of allocatedByServer(interval)) {
+    for (const [server, held] of heldByServer(interval)) {
       if (!facts.servers.has(server)) continue;
-      this.#learn(server, interval, allocatedNanos, facts, end);
+      const allocatedNanos = held.allocated;
+      this.#learn(server, interval, held, facts, end);
       const product = gpuModelOf(server);
       const model = facts.soleModel?.(server);
       const rate = this.rate(server, product, model, end);
       if (rate === undefined) continue;
-      const dimensions = {
-        "tokenwatt.server.id": server,
-        ...modelAttributes(model),
-        ...(product === undefined ? {} : { "hw.model": product }),
-        "tokenwatt.capacity.source": rate.source,
-      };
+      const dimensions = dimensionsOf(server, model, product, rate.source);
       const amount = this.#remainders.divide(
         `${server} ${rate.source}`,
         BigInt(allocatedNanos) * BigInt(Math.round(rate.tokensPerGpuHour)),
@@ -112,7 +156,7 @@ export class CapacityMeter {
     product: string | undefined,
     model: string | undefined,
     at: UnixNanos,
-  ): { readonly tokensPerGpuHour: number; readonly source: CapacitySource } | undefined {
+  ): CapacityRate | undefined {
     const configured = this.#configured[server];
     if (configured !== undefined) return { tokensPerGpuHour: configured, source: "config" };
     const listed = inForce(this.#catalogue?.capacity ?? [], at - 1n, (entry) => {
@@ -120,8 +164,47 @@ export class CapacityMeter {
       return rank === undefined || modelRank(entry.model, model ?? "") === undefined ? undefined : rank;
     });
     if (listed !== undefined) return { tokensPerGpuHour: Number(listed.tokensPerGpuHour), source: "catalog" };
+    const mix = this.#mixes.get(server);
+    const plain = mix === undefined || !(mix.weighted > 0) ? 1 : mix.tokens / mix.weighted;
+    const plateau = this.#curves.get(server)?.plateau(at);
+    if (plateau !== undefined) {
+      const { minutes, rate } = plateau;
+      return { tokensPerGpuHour: rate * 3600 * plain, source: "learned", minutes, at: plateau.at };
+    }
     const learned = this.#learned.get(server);
-    return learned === undefined ? undefined : { tokensPerGpuHour: faded(learned, at), source: "learned" };
+    if (learned === undefined) return undefined;
+    const tokensPerGpuHour = faded(learned, at) * plain;
+    return { tokensPerGpuHour, source: "learned", minutes: windowNanos / minuteNanos, at: learned.at };
+  }
+
+  /** The rates in force as gauges: how much, and for a learned one from how many minutes and how old. */
+  gauges(
+    facts: MeterFacts,
+    end: UnixNanos,
+    at: Nanos,
+    gpuModelOf: (server: string) => string | undefined,
+  ): Gauge[] {
+    if (at - this.#gaugedAt < gaugeMs * 1e6) return [];
+    this.#gaugedAt = at;
+    return [...this.#mixes.keys()].flatMap((server) => {
+      const product = gpuModelOf(server);
+      const model = facts.soleModel?.(server);
+      const rate = facts.servers.has(server) ? this.rate(server, product, model, end) : undefined;
+      if (rate === undefined) return [];
+      const dimensions = dimensionsOf(server, model, product, rate.source);
+      const gauge = (metric: string, value: number): Gauge => ({
+        metric,
+        dimensions,
+        value,
+        at,
+        everyMs: gaugeMs,
+      });
+      return [
+        gauge("tokenwatt.capacity.rate", rate.tokensPerGpuHour),
+        ...(rate.minutes === undefined ? [] : [gauge("tokenwatt.capacity.minutes", rate.minutes)]),
+        ...(rate.at === undefined ? [] : [gauge("tokenwatt.capacity.age", Number(end - rate.at) / 1e9)]),
+      ];
+    });
   }
 
   /** Learned rates and carried remainders, for the store. */
@@ -129,60 +212,124 @@ export class CapacityMeter {
     const learned = [...this.#learned].map(([server, one]) => [server, one.tokensPerGpuHour, String(one.at)]);
     return {
       key: JSON.stringify(["capacity"]),
-      value: JSON.stringify({ learned, remainders: this.#remainders.state() }),
+      value: JSON.stringify({
+        weighted: learned,
+        curves: [...this.#curves].map(([server, curve]) => [server, curve.state()]),
+        mixes: [...this.#mixes],
+        remainders: this.#remainders.state(),
+      }),
     };
   }
 
   /** Continues from `state()`. */
   restore(row: StateRow): void {
     const state = JSON.parse(row.value) as {
-      learned: readonly [string, number, string][];
+      weighted?: readonly [string, number, string][];
+      curves?: readonly [string, CurveState][];
+      mixes?: readonly [string, Mix][];
       remainders: Readonly<Record<string, string>>;
     };
     this.#remainders.restore(state.remainders);
-    for (const [server, tokensPerGpuHour, at] of state.learned) {
+    // A rate learned before tokens were weighted is of another unit: it is learned from scratch.
+    for (const [server, tokensPerGpuHour, at] of state.weighted ?? [])
       this.#learned.set(server, { tokensPerGpuHour, at: BigInt(at) });
+    for (const [server, mix] of state.mixes ?? []) this.#mixes.set(server, { ...mix });
+    for (const [server, points] of state.curves ?? []) {
+      const curve = new CapacityCurve();
+      curve.restore(points);
+      this.#curves.set(server, curve);
     }
   }
 
-  #learn(
-    server: string,
-    interval: SettledInterval,
-    allocatedNanos: number,
-    facts: CapacityFacts,
-    end: UnixNanos,
-  ): void {
-    const window = this.#windows.get(server) ?? emptyWindow();
-    this.#windows.set(server, window);
-    const length = interval.to - interval.from;
-    window.wallNanos += length;
-    window.allocatedNanos += allocatedNanos;
-    if ((facts.waiting(server) ?? 0) > 0) window.queuedNanos += length;
-    window.whole &&= facts.whole(server);
-    for (const one of interval.servers) {
-      if (one.server !== server) continue;
-      window.tokens += engineTokens(one.increments);
-      for (const increment of one.increments) addLatencies(window.latencies, increment.latencies);
+  #learn(server: string, interval: SettledInterval, held: Held, facts: CapacityFacts, end: UnixNanos): void {
+    const increments = interval.servers.flatMap((one) => (one.server === server ? one.increments : []));
+    this.#learnMix(server, increments);
+    const weighted = weightedTokens(increments, this.#weights);
+    for (const [windows, nanos] of [
+      [this.#windows, windowNanos],
+      [this.#minutes, minuteNanos],
+    ] as const) {
+      const window = windows.get(server) ?? emptyWindow();
+      windows.set(server, window);
+      addTo(window, interval.to - interval.from, held, server, facts);
+      window.tokens += weighted;
+      for (const increment of increments) addLatencies(window.latencies, increment.latencies);
+      if (window.wallNanos < nanos) continue;
+      windows.set(server, emptyWindow());
+      if (!window.whole || window.allocatedNanos === 0) continue;
+      const isMet = this.#objectives.every((objective) => isObjectiveMet(objective, window.latencies));
+      if (windows === this.#minutes) this.#learnMinute(server, window, isMet, end);
+      else if (isMet) this.#learnQueued(server, window, end);
     }
-    if (window.wallNanos < windowNanos) return;
-    this.#windows.set(server, emptyWindow());
-    const queued = window.queuedNanos >= queuedShareMin * window.wallNanos;
-    if (!queued || !window.whole || window.allocatedNanos === 0) return;
-    if (!this.#objectives.every((objective) => isMet(objective, window.latencies))) return;
+  }
+
+  #learnMinute(server: string, window: Window, isMet: boolean, at: UnixNanos): void {
+    const { activeNanos, allocatedNanos, runningCount, runningSum, tokens } = window;
+    if (runningCount === 0 || activeNanos < activeShareMin * allocatedNanos) return;
+    const curve = this.#curves.get(server) ?? new CapacityCurve();
+    this.#curves.set(server, curve);
+    curve.observeMinute({
+      running: runningSum / runningCount,
+      rate: (tokens * 1e9) / activeNanos,
+      isMet,
+      at,
+    });
+  }
+
+  #learnQueued(server: string, window: Window, at: UnixNanos): void {
+    if (window.queuedNanos < queuedShareMin * window.wallNanos) return;
     const seen = (window.tokens * Number(nanosPerHour)) / window.allocatedNanos;
     const known = this.#learned.get(server);
-    if (known === undefined || seen > faded(known, end)) {
-      this.#learned.set(server, { tokensPerGpuHour: seen, at: end });
-    }
+    if (known === undefined || seen > faded(known, at))
+      this.#learned.set(server, { tokensPerGpuHour: seen, at });
+  }
+
+  /** The mix of the last hour or so of work. */
+  #learnMix(server: string, increments: readonly TokenIncrement[]): void {
+    const tokens = weightedTokens(increments, evenWeights);
+    const mix = this.#mixes.get(server) ?? { weighted: 0, tokens: 0 };
+    this.#mixes.set(server, mix);
+    if (tokens === 0) return;
+    mix.weighted = mix.weighted * mixKeptRatio + weightedTokens(increments, this.#weights);
+    mix.tokens = mix.tokens * mixKeptRatio + tokens;
   }
 }
 
 function emptyWindow(): Window {
-  return { tokens: 0, allocatedNanos: 0, wallNanos: 0, queuedNanos: 0, whole: true, latencies: {} };
+  return {
+    ...{ tokens: 0, allocatedNanos: 0, activeNanos: 0, wallNanos: 0, queuedNanos: 0 },
+    ...{ runningSum: 0, runningCount: 0, whole: true, latencies: {} },
+  };
+}
+
+function addTo(window: Window, length: number, held: Held, server: string, facts: CapacityFacts): void {
+  window.wallNanos += length;
+  window.allocatedNanos += held.allocated;
+  window.activeNanos += held.active;
+  if ((facts.waiting(server) ?? 0) > 0) window.queuedNanos += length;
+  window.whole &&= facts.whole(server);
+  const running = facts.running(server) ?? 0;
+  if (running <= 0) return;
+  window.runningSum += running;
+  window.runningCount++;
+}
+
+function dimensionsOf(
+  server: string,
+  model: string | undefined,
+  product: string | undefined,
+  source: CapacitySource,
+): Dimensions {
+  return {
+    "tokenwatt.server.id": server,
+    ...modelAttributes(model),
+    ...(product === undefined ? {} : { "hw.model": product }),
+    "tokenwatt.capacity.source": source,
+  };
 }
 
 /** An objective counts as met by a window when 95 % of its requests certainly met it; unobserved is not met. */
-function isMet(objective: Objective, latencies: Window["latencies"]): boolean {
+function isObjectiveMet(objective: Objective, latencies: Window["latencies"]): boolean {
   const met = goodput(objective, latencies);
   return met !== undefined && met.min >= metShareMin * met.requests;
 }
@@ -200,22 +347,30 @@ function faded(learned: Learned, at: UnixNanos): number {
   return learned.tokensPerGpuHour * 0.5 ** (age / halfLifeNanos);
 }
 
-/** Tokens of all kinds, those read late left out: they were not made in this window. */
-function engineTokens(increments: SettledInterval["servers"][number]["increments"]): number {
+/** Tokens by weight, those read late left out: they were not made in this window. */
+function weightedTokens(increments: readonly TokenIncrement[], weights: TokenWeights): number {
   let sum = 0;
   for (const { family, late, tokens } of increments) {
     if (family !== "engine" || late) continue;
-    for (const amount of Object.values(tokens)) sum += amount ?? 0;
+    sum += weights.output * (tokens.output ?? 0) + weights.cached * (tokens.input_cached ?? 0);
+    sum += weights.input * ((tokens.input_uncached ?? 0) + (tokens.input_unsplit ?? 0));
   }
   return sum;
 }
 
-function allocatedByServer(interval: SettledInterval): ReadonlyMap<string, number> {
-  const sums = new Map<string, number>();
+/** GPU-nanoseconds a server held, and those of them in which it executed. */
+interface Held {
+  readonly allocated: number;
+  readonly active: number;
+}
+
+function heldByServer(interval: SettledInterval): ReadonlyMap<string, Held> {
+  const sums = new Map<string, Held>();
   for (const gpu of interval.gpus) {
     for (const { nanos, server } of gpu.residents) {
       const held = allocatedStates.reduce((sum, state) => sum + nanos[state], 0);
-      sums.set(server, (sums.get(server) ?? 0) + held);
+      const known = sums.get(server) ?? { allocated: 0, active: 0 };
+      sums.set(server, { allocated: known.allocated + held, active: known.active + nanos.token_active });
     }
   }
   return sums;

@@ -66,7 +66,6 @@ describe("kpis()", () => {
       totals({
         nanos: { token_active: 0.8 * HOUR, parked: 0.2 * HOUR },
         outputTokens: 18e6,
-        billableTokens: 18e6,
         capacityTokens: 30e6,
         cost: { token_active: 2.4e9, parked: 0.6e9 },
         revenue: 18e9,
@@ -84,9 +83,7 @@ describe("kpis()", () => {
     expect(hour.intensity).toBeCloseTo(0.75, 12);
   });
   it("gives no value for an empty denominator, never 0 or infinity", () => {
-    const nothing = kpis(
-      totals({ outputTokens: 5, capacityTokens: 0, billableTokens: 3, revenue: 0, cost: {} }),
-    );
+    const nothing = kpis(totals({ outputTokens: 5, capacityTokens: 0, revenue: 0, cost: {} }));
     for (const value of Object.values(nothing)) {
       expect(
         typeof value === "object" ? Object.values(value).filter((one) => one !== undefined) : [],

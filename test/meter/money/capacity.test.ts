@@ -24,7 +24,11 @@ function run(
   } & Partial<CapacityFacts>,
 ): { tokens: number; sources: Set<string> } {
   const from = (options.from ?? 0) * 60;
-  const facts = { ...factsOf(), waiting: () => 1, whole: () => true, ...options };
+  const facts = {
+    ...factsOf(),
+    ...{ waiting: () => 1, running: () => undefined, whole: () => true },
+    ...options,
+  };
   const latencies = options.latency === undefined ? {} : { time_to_first_token: options.latency };
   let tokens = 0;
   const sources = new Set<string>();
@@ -64,6 +68,27 @@ describe("CapacityMeter.post()", () => {
     expect(rate?.source).toBe("learned");
     expect(rate?.tokensPerGpuHour).toBeGreaterThan(3_599_000);
     expect(rate?.tokensPerGpuHour).toBeLessThanOrEqual(3_600_000);
+  });
+  it("learns the plateau of weighted tokens against requests running, without a queue, in tokens of the mix served", () => {
+    const meter = new CapacityMeter({}, undefined);
+    // Half of 1,200 output tokens a second with 8 requests running.
+    [4, 8, 16, 32].forEach((running, index) => {
+      const tokensPerSecond = Math.round((1200 * running) / (running + 8));
+      const facts = { waiting: () => 0, running: () => running };
+      run(meter, { from: 10 * index, minutes: 10, tokensPerSecond, ...facts });
+    });
+    const end = unixNanos(40 * 60e9);
+    const rate = meter.rate("s", product, "m", end);
+    expect((rate?.tokensPerGpuHour ?? 0) / (1200 * 3600)).toBeCloseTo(1, 1);
+    expect(rate).toMatchObject({ source: "learned", at: end });
+    expect(rate?.minutes).toBeCloseTo(40, 0);
+    const facts = { ...factsOf(), waiting: () => 0, running: () => 8, whole: () => true };
+    const shown = meter.gauges(facts, end + 60_000_000_000n, 0, () => product);
+    expect(shown.map(({ metric, value }) => [metric, Math.round(value)])).toEqual([
+      ["tokenwatt.capacity.rate", Math.round(rate?.tokensPerGpuHour ?? 0)],
+      ["tokenwatt.capacity.minutes", 40],
+      ["tokenwatt.capacity.age", 60],
+    ]);
   });
   it.each([
     ["nothing queued", { waiting: () => 0 }],
