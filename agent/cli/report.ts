@@ -28,6 +28,7 @@ interface ReportOptions extends ConfigOptions {
   readonly top?: string;
   readonly waste?: boolean;
   readonly reprice?: string;
+  readonly output?: string;
   readonly stateDir?: string;
 }
 
@@ -57,6 +58,7 @@ export function register(program: Command, io: Io): void {
     .option("--reprice <file>", "revenue as this price file would have it; nothing is changed")
     .option("--format <name>", reportFormats.join(", "), "table")
     .option("--json", "the same as --format json")
+    .option("-o, --output <file>", "write there, replacing what it was (default: standard output)")
     .option("--state-dir <folder>", "where the ledger lies (default: stateDir of the configuration)")
     .addHelpText(
       "after",
@@ -66,10 +68,15 @@ Examples:
   tokenwatt report --by tenant --from last-month --time-zone Europe/Berlin --sort revenue --top 10
   tokenwatt report --by tenant,model --where tenant=acme --from 7d --format csv
   tokenwatt report --by power_limit,gpu_type --from 7d
+  tokenwatt report --format html --from last-week -o week.html
   tokenwatt report --format focus --from last-month > charges.csv
   tokenwatt report --format cloudevents --from 2026-11-01T00:00Z | curl --data-binary @- ...`,
     )
-    .action((options: ReportOptions) => report(options, io));
+    .action(async (options: ReportOptions) => {
+      if (options.output === undefined) return await report(options, io);
+      const { writeWhole } = await import("./report/output.ts");
+      return await writeWhole(options.output, io, (to) => report(options, to));
+    });
 }
 
 function collect(value: string, before: readonly string[]): readonly string[] {
@@ -89,10 +96,14 @@ async function report(options: ReportOptions, io: Io): Promise<void> {
   refuseWhatIsNotDone({ format, groups, where, options });
   const reader = await openLedger(options, io);
   try {
-    const range = readRange(options, unit, Number((reader.time ?? 0n) / 1_000_000n));
+    const now = Number((reader.time ?? 0n) / 1_000_000n);
+    const range = readRange(options, unit, now);
     const view = await repricedBy(options.reprice, reader, io);
     if (format === "focus" || format === "cloudevents") {
       await exchange(format, { reader: view, range, where, source: given ?? billedSource(reader) }, io);
+    } else if (format === "html") {
+      const { htmlReport } = await import("./report/html/page.ts");
+      printLine(io, htmlReport(view, { range: readRange(options, undefined, now), unit, where }));
     } else if (options.waste === true) {
       const { wasteReport } = await import("./report/waste.ts");
       const { sort, top } = options;

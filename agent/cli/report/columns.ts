@@ -61,8 +61,8 @@ export function columnsOf(plan: Plan, groups: readonly Group[], hasPeriods: bool
 }
 
 const requestColumns: readonly Column[] = [
-  column("requests", "requests", (line) => sum(Object.values(line.requests))),
-  column("requests_failed", "failed", (line) => sum([line.requests.error, line.requests.aborted])),
+  column("requests", "requests", (line) => sumOf(Object.values(line.requests))),
+  column("requests_failed", "failed", (line) => sumOf([line.requests.error, line.requests.aborted])),
   column("requests_rejected", "rejected", (line) => line.requests.rejected),
   column("queries_per_second", "req/s", (line) => line.queriesPerSecond, 4),
 ];
@@ -106,7 +106,7 @@ function hourColumns(plan: Plan): readonly Column[] {
       "GPU-h",
       ({ gpuNanos }) => {
         const { all, parked, stalled, token_active } = gpuNanos;
-        return over(states ? sum([parked, stalled, token_active]) : all, nanosPerHour);
+        return over(states ? sumOf([parked, stalled, token_active]) : all, nanosPerHour);
       },
       3,
     ),
@@ -165,7 +165,8 @@ function column(name: string, title: string, value: (line: ReportLine) => Value,
   };
 }
 
-function sum(parts: readonly (bigint | undefined)[]): bigint | undefined {
+/** The sum of what is known; undefined where nothing is. */
+export function sumOf(parts: readonly (bigint | undefined)[]): bigint | undefined {
   const known = parts.filter((part) => part !== undefined);
   return known.length === 0 ? undefined : known.reduce((total, part) => total + part, 0n);
 }

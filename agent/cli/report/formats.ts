@@ -6,7 +6,8 @@ import type { Group, Plan } from "../../meter/figures/report-plan.ts";
 import { knowsStates } from "../../meter/figures/report-plan.ts";
 import { clipLabels, formatTable } from "../common/table.ts";
 import type { Column, Row, Value } from "./columns.ts";
-import { columnsOf, costText, revenueText } from "./columns.ts";
+import { columnsOf, costText, revenueText, sumOf } from "./columns.ts";
+import { grouped, moneyText } from "./decimal-text.ts";
 import type { ReportEntry } from "./groups.ts";
 
 /** What a report is written with. */
@@ -103,6 +104,8 @@ export function lineObject(line: ReportLine, plan: Plan): Record<string, unknown
   return {
     tokens: numbers(tokens),
     requests: numbers(requests),
+    total_tokens: numberOf(line.allTokens),
+    total_requests: numberOf(sumOf(Object.values(requests))),
     gpu_seconds: Object.fromEntries(
       Object.entries(gpuNanos).map(([state, nanos]) => [state, Number(nanos) / 1e9]),
     ),
@@ -183,36 +186,10 @@ function cell(column: Column, row: Row): string {
   const { decimals } = column;
   if (value === undefined) return "-";
   if (typeof value === "string" && decimals === undefined) return value;
-  if (typeof value === "bigint") return group(String(value));
-  if (typeof value === "string") return rounded(value, minorDigits(row.money?.currency) ?? decimals ?? 0);
+  if (typeof value === "bigint") return grouped(String(value));
+  if (typeof value === "string") return moneyText(value, row.money?.currency, decimals);
   const [whole = "0", fraction] = value.toFixed(decimals ?? 0).split(".");
-  return fraction === undefined ? group(whole) : `${group(whole)}.${fraction}`;
-}
-
-const digitsOf = new Map<string, number | undefined>();
-
-/** Decimals of the smallest coin of a currency (ISO 4217): none of a yen; undefined where it is no code. */
-function minorDigits(currency: string | undefined): number | undefined {
-  if (currency === undefined) return undefined;
-  if (!digitsOf.has(currency)) {
-    const style = /^[A-Z]{3}$/.test(currency) ? ({ style: "currency", currency } as const) : {};
-    const { maximumFractionDigits } = new Intl.NumberFormat("en", style).resolvedOptions();
-    digitsOf.set(currency, "style" in style ? maximumFractionDigits : undefined);
-  }
-  return digitsOf.get(currency);
-}
-
-/** An exact decimal as people read it; what is not 0 is never shown as 0. */
-function rounded(decimal: string, decimals: number): string {
-  const value = Number(decimal);
-  const text = value.toFixed(decimals);
-  if (value !== 0 && Number(text) === 0) return value.toPrecision(1);
-  const [whole = "0", fraction] = text.split(".");
-  return fraction === undefined ? group(whole) : `${group(whole)}.${fraction}`;
-}
-
-function group(digits: string): string {
-  return digits.replaceAll(/\B(?=(\d{3})+$)/g, ",");
+  return fraction === undefined ? grouped(whole) : `${grouped(whole)}.${fraction}`;
 }
 
 function plain(value: Value): string {
@@ -229,13 +206,13 @@ function snakeCase(values: object): Record<string, unknown> {
   return Object.fromEntries(entries) as Record<string, unknown>;
 }
 
-function numbers(parts: Readonly<Partial<Record<string, bigint>>>): Record<string, number | string> {
-  return Object.fromEntries(
-    Object.entries(parts).map(([key, value]) => [
-      key,
-      value !== undefined && value > BigInt(Number.MAX_SAFE_INTEGER) ? String(value) : Number(value),
-    ]),
-  );
+function numbers(parts: Readonly<Partial<Record<string, bigint>>>): Record<string, number | string | null> {
+  return Object.fromEntries(Object.entries(parts).map(([key, value]) => [key, numberOf(value)]));
+}
+
+function numberOf(value: bigint | undefined): number | string | null {
+  if (value === undefined) return null;
+  return value > BigInt(Number.MAX_SAFE_INTEGER) ? String(value) : Number(value);
 }
 
 function iso(at: number): string {

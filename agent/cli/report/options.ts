@@ -6,7 +6,7 @@ import { UsageError } from "../common/errors.ts";
 import type { Question } from "./groups.ts";
 
 /** The formats of a report. */
-export const reportFormats = ["table", "csv", "json", "focus", "cloudevents"] as const;
+export const reportFormats = ["table", "csv", "json", "html", "focus", "cloudevents"] as const;
 /** One of them. */
 export type ReportFormat = (typeof reportFormats)[number];
 
@@ -26,7 +26,7 @@ interface Asked {
     readonly top?: string;
     readonly waste?: boolean;
     readonly reprice?: string;
-    readonly output?: string;
+    readonly source?: string;
   };
 }
 
@@ -35,7 +35,7 @@ const boardGroups: readonly Group[] = ["server", "gpu", "gpu_type"];
 /** Throws UsageError for options that would be passed over. */
 export function refuseWhatIsNotDone({ format, groups, options, where }: Asked): void {
   const { reprice, sort, top, waste } = options;
-  const isExchange = format === "focus" || format === "cloudevents";
+  const isExchange = format === "focus" || format === "cloudevents" || format === "html";
   if (waste === true && isExchange) {
     throw new UsageError(`Cannot write --waste as ${format}`, "wanted --format table, csv or json");
   }
@@ -48,6 +48,15 @@ export function refuseWhatIsNotDone({ format, groups, options, where }: Asked): 
   const other = [...groups, ...where.map(([group]) => group)].find((group) => !boardGroups.includes(group));
   if (waste === true && other !== undefined) {
     throw new UsageError(`Cannot tell --waste apart by ${other}`, `wanted ${boardGroups.join(", ")}`);
+  }
+  if (format === "html" && groups.length > 0) {
+    throw new UsageError(
+      `Cannot group --format html by ${groups.join(", ")}: it has parts of its own by model, GPU type, tenant and GPU`,
+      `wanted one of ${UNITS.join(", ")}`,
+    );
+  }
+  if (format === "html" && options.source !== undefined) {
+    throw new UsageError("Cannot choose a --source with --format html: it shows both", "leave it out");
   }
   if (isExchange && (sort !== undefined || top !== undefined)) {
     throw new UsageError(

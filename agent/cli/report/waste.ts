@@ -59,7 +59,7 @@ export function wasteReport(
   const all = wasteRows(reader, question);
   const sorted = sort === undefined ? all : sortRows(all, sort.replaceAll("-", "_"));
   const rows = sorted.slice(0, readTop(top));
-  const total = totalOf(all);
+  const total = wasteTotal(all);
   const left = all.length - rows.length;
   if (format === "json") {
     const head = { from: iso(range.from), to: iso(range.to), time_zone: range.zone };
@@ -75,7 +75,7 @@ export function wasteReport(
 }
 
 /** The lines, the costliest of each currency first, then those without a price by their hours. */
-function wasteRows(
+export function wasteRows(
   reader: Pick<LedgerReader, "series" | "sums">,
   { range, where }: Pick<WasteQuestion, "range" | "where">,
 ): readonly WasteRow[] {
@@ -86,7 +86,8 @@ function wasteRows(
   return sortRows(rows, "cost");
 }
 
-function totalOf(rows: readonly WasteRow[]): readonly WasteRow[] {
+/** Hours of all lines, and money of each currency. */
+export function wasteTotal(rows: readonly WasteRow[]): readonly WasteRow[] {
   const byCurrency = new Map<string, Map<string, bigint>>();
   const currencies = [...new Set(rows.map((row) => row["currency"] ?? ""))]
     .filter((one) => one !== "")
