@@ -3,7 +3,6 @@
 import { Books } from "../../../agent/meter/books.ts";
 import type { AllocatedState, GpuInterval, GpuState, ServerInfo, UsagePiece } from "../../../agent/model.ts";
 import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
-import { BatchPacker } from "../../../agent/store/ledger/packed-batch.ts";
 import { catalogueOf } from "../../fakes/catalogue.ts";
 import { engine, gateway, h100, moved } from "../../meter/fixtures.ts";
 
@@ -97,7 +96,6 @@ export function fillWeek(folder: string, days = 7): void {
   const unixNanos = (at: number): bigint => weekStart + BigInt(Math.round(at));
   const books = new Books({ start: weekStart, unixNanos, catalogue });
   const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "gpu-host-7" });
-  const packer = new BatchPacker();
   const serverOf = (id: string): ServerInfo => ({
     ...engine,
     id,
@@ -130,7 +128,7 @@ export function fillWeek(folder: string, days = 7): void {
       facts,
     );
     books.postUsage("g", usageOf(quarter, unixNanos(from + 60e9)), facts, from + 60e9);
-    if (quarter % 16 === 15) database.commit(packer.pack(books.commit(unixNanos(to), to).batch));
+    if (quarter % 16 === 15) database.commit(books.commit(unixNanos(to), to).batch);
   }
   database.close();
 }
