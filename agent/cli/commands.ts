@@ -15,6 +15,7 @@ export interface CommandEntry {
 export const commands: readonly CommandEntry[] = [
   { name: "start", load: () => import("./start.ts") },
   { name: "run", load: () => import("./run.ts") },
+  { name: "top", load: () => import("./top.ts") },
   { name: "demo", load: () => import("./demo.ts") },
   { name: "replay", load: () => import("./replay.ts") },
   { name: "record", load: () => import("./record.ts") },

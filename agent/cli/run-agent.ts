@@ -21,6 +21,7 @@ import type { Io } from "./common/io.ts";
 import { exitCodes } from "./common/io.ts";
 import type { StopCause } from "./common/until-stopped.ts";
 import { untilStopped } from "./common/until-stopped.ts";
+import { ChildScreen } from "./live/child-screen.ts";
 import { LiveSession } from "./live/session.ts";
 
 /** Metering ends, data is committed and sent within this time of a SIGTERM. */
@@ -35,6 +36,8 @@ export interface RunOptions extends ConfigOptions {
   readonly duration?: number;
   readonly strict?: boolean;
   readonly json?: boolean;
+  /** `false` leaves a terminal to the log. */
+  readonly screen?: boolean;
 }
 
 /** Runs the agent; resolves when it has stopped. Throws ConfigError or SourceError when it cannot start. */
@@ -44,18 +47,19 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
   // Whatever is made from here on is for the user and its group.
   process.umask(0o027);
   const clock = systemClock();
-  const log = createLog(config.logLevel);
+  const screen = options.json === true || options.screen === false ? undefined : ChildScreen.open(io);
+  const log = createLog(config.logLevel, screen?.logLine);
   const origin = clock.now();
   const narrow = judgeMemoryLimit(memoryLimitBytes());
   if (narrow !== undefined)
     log.error("memory limit is too small", { cause: narrow.seen, hint: narrow.remedy });
   const json = options.json === true || io.stdout.isTTY !== true;
-  const watching = options.json === true || options.live === true;
+  const watching = screen === undefined && (options.json === true || options.live === true);
   const until = options.duration === undefined ? undefined : origin + options.duration * 1e6;
   // No screen shows a daemon: it keeps no minute of intervals and no totals beside its ledger.
   const session = watching || until !== undefined ? new LiveSession({ io, json, clock, origin }) : undefined;
   const manager = await openServiceManager({ env: io.env, clock, log });
-  const agent = await startAgent({
+  const starting = startAgent({
     config,
     catalogue,
     policy,
@@ -67,6 +71,8 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
     configFile: file === undefined ? undefined : fileFacts(file),
     onInterval: (interval) => session?.addInterval(interval),
   });
+  starting.catch(() => screen?.close(clock));
+  const agent = await starting;
   const pidFile = writePidFile(config.stateDir, log);
   handleReload(agent, { options, io, configFile: file }, log, manager);
   handleRelease(agent, log);
@@ -75,12 +81,14 @@ export async function runAgent(options: RunOptions & { readonly live?: boolean }
     every(clock, STATUS_MS, () => manager.status(summary(agent))),
     keepProgramPagesFew(clock, log),
   ];
-  if (watching) session?.show(agent, "tokenwatt", () => undefined);
+  if (watching) session?.show(agent, () => undefined);
+  screen?.show(agent.feed, () => process.kill(process.pid, "SIGINT"));
   const forced = Promise.withResolvers<void>();
   const cause = await untilStopped(clock, until, agent, () => {
     log.warn("stopping at once on a second signal");
     forced.resolve();
   });
+  await screen?.close(clock);
   log.info("stopping", describe(cause));
   for (const cancel of cancels) cancel();
   manager.stopping(FLUSH_MS + STOP_MS);

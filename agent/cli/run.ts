@@ -34,5 +34,6 @@ export function addRunOptions(command: Command): Command {
       command.createOption("--duration <duration>", "stop after this much time").argParser(parseDurationMs),
     )
     .option("--json", "print a JSON line a second on stdout")
+    .option("--no-screen", "leave a terminal to the log instead of showing what `tokenwatt top` shows")
     .option("--strict", "end when an accounting law is broken instead of booking it as unattributed");
 }

@@ -23,14 +23,21 @@ export interface Log {
   with(facts: Facts): Log;
 }
 
-/** A log of JSON lines on stderr. Warnings and errors are limited per cause and per event. */
-export function createLog(level: LogLevel | "silent" = "info"): Log {
-  const stderr = pino.destination({ fd: 2, sync: true });
+/**
+ * A log of JSON lines on stderr, or to `write`, which gets each with its end. Warnings and errors are limited per cause and
+ * per event.
+ */
+export function createLog(level: LogLevel | "silent" = "info", write?: (line: string) => void): Log {
   const logger = pino(
     { base: null, messageKey: "event", level, timestamp: pino.stdTimeFunctions.isoTime },
-    stderrIsJournal(process.env) ? { write: (line) => stderr.write(journalLine(line)) } : stderr,
+    write === undefined ? toStderr() : { write },
   );
   return wrap(logger, {}, new Limiter());
+}
+
+function toStderr(): pino.DestinationStream {
+  const stderr = pino.destination({ fd: 2, sync: true });
+  return stderrIsJournal(process.env) ? { write: (line) => stderr.write(journalLine(line)) } : stderr;
 }
 
 /**

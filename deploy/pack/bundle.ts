@@ -31,7 +31,7 @@ export async function bundleAgent(root: string): Promise<Bundle> {
     cwd: root,
     input,
     platform: "node",
-    plugins: [urls(root), lazyBuiltins(), commonJsTelemetry()],
+    plugins: [urls(root), lazyBuiltins(), commonJsTelemetry(), releasedReact()],
     onLog: (level, log) => {
       if (log.code === "UNRESOLVED_IMPORT") throw new Error(`Cannot pack: ${log.message}`);
       if (level === "warn" && log.code !== "EVAL") console.warn(`bundle: ${log.message}`);
@@ -93,6 +93,20 @@ function commonJsTelemetry(): Plugin {
       if (resolved === null || !resolved.id.includes("/@opentelemetry/")) return resolved;
       return { ...resolved, id: resolved.id.replace(/\.mjs$/, ".cjs") };
     },
+  };
+}
+
+// React comes with a build for development beside its own, chosen when it runs; ink knows a debugger that is not installed.
+function releasedReact(): Plugin {
+  const absent = "\0no-debugger";
+  return {
+    name: "released-react",
+    resolveId: (source) => (source === "react-devtools-core" ? absent : null),
+    load: (id) => (id === absent ? "export default {};" : null),
+    transform: (code, id) =>
+      /[/\\]node_modules[/\\](react|react-reconciler|scheduler)[/\\]/.test(id)
+        ? code.replaceAll("process.env.NODE_ENV", '"production"')
+        : null,
   };
 }
 

@@ -16,6 +16,7 @@ import { tokenCounters } from "../../servers/token-counters/index.ts";
 import type { SourceContext } from "../../source.ts";
 import type { Io } from "../common/io.ts";
 import { untilStopped } from "../common/until-stopped.ts";
+import { ChildScreen } from "../live/child-screen.ts";
 import { LiveSession } from "../live/session.ts";
 import type { DemoHelpers, Helper } from "./helpers.ts";
 import { demoFolder, demoRecording } from "./recording.ts";
@@ -32,6 +33,8 @@ export interface DemoRunOptions {
 
 /** From the helpers' readiness to the recording's first instant: the token server must have heard of it by then. */
 const LEAD_MS = 60;
+/** Between two pictures, on the wall clock. */
+const VIEW_MS = 1000;
 /** After the last instant the token server stands still: one more snapshot of it must arrive. */
 const SETTLE_NANOS = 1.2e9;
 
@@ -41,13 +44,17 @@ export async function runDemo(
   io: Io,
   { receiver, server }: DemoHelpers,
 ): Promise<void> {
+  const faster = options.speed === 1 ? "" : `, ${options.speed} x as fast as recorded`;
+  const title = `tokenwatt demo: recorded H100 (${demoRecording})${faster}`;
+  const screen = options.json === true ? undefined : ChildScreen.open(io, title);
   const stateDir = mkdtempSync(join(tmpdir(), "tokenwatt-demo-"));
   try {
     const recording = readGpus(demoFolder);
     await Promise.all([server.ready(), receiver?.ready()]);
     const loaded = demoConfig(io, stateDir, receiver?.address);
-    await play(options, io, { recording, loaded, server, receiver });
+    await play(options, io, { recording, loaded, server, receiver, screen });
   } finally {
+    await screen?.close(systemClock());
     server.kill();
     receiver?.kill();
     rmSync(stateDir, { recursive: true, force: true });
@@ -59,12 +66,13 @@ interface Parts {
   readonly loaded: LoadedConfig;
   readonly server: Helper;
   readonly receiver: Helper | undefined;
+  readonly screen: ChildScreen | undefined;
 }
 
 async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void> {
-  const { loaded, receiver, recording, server } = parts;
+  const { loaded, receiver, recording, screen, server } = parts;
   const clock = systemClock({ speed: options.speed });
-  const log = createLog(options.log);
+  const log = createLog(options.log, screen?.logLine);
   const wall = systemClock();
   const origin = clock.now() + LEAD_MS * 1e6 * options.speed;
   const seconds = options.duration === undefined ? undefined : (options.duration / 1000) * options.speed;
@@ -99,14 +107,17 @@ async function play(options: DemoRunOptions, io: Io, parts: Parts): Promise<void
     stateless: true,
     ...(until === undefined ? {} : { until }),
     onInterval: (interval) => session.addInterval(interval),
+    viewMs: VIEW_MS * options.speed,
   });
-  const faster = options.speed === 1 ? "" : `, ${options.speed} x as fast as recorded`;
-  session.show(agent, `tokenwatt demo: recorded H100 (${demoRecording})${faster}`, () => {
-    void receiver?.report();
-    return receiver?.received;
-  });
+  screen?.show(agent.feed, () => process.kill(process.pid, "SIGINT"));
+  if (screen === undefined)
+    session.show(agent, () => {
+      void receiver?.report();
+      return receiver?.received;
+    });
   await untilStopped(clock, until === undefined ? undefined : until + SETTLE_NANOS, agent);
   session.stop();
+  await screen?.close(wall);
   const end = await agent.stop(until === undefined ? {} : { at: Math.min(until, clock.now()) });
   await receiver?.report();
   session.summary(agent, {

@@ -1,6 +1,8 @@
-// Shows a running agent: a screen redrawn each second on a terminal, a JSON line each second elsewhere, a summary last.
+// Shows a running agent where there is no screen for it: a JSON line each second, or now and then a frame on a terminal that
+// can move no cursor; a summary last.
 
 import type { Agent } from "../../daemon/agent.ts";
+import type { View } from "../../export/page/view.ts";
 import type { Nanos, SettledInterval } from "../../model.ts";
 import type { Clock } from "../../platform/clock.ts";
 import { every } from "../../platform/clock.ts";
@@ -8,13 +10,18 @@ import type { Io } from "../common/io.ts";
 import { printLine } from "../common/io.ts";
 import { ReplayTotals } from "../replay/lines.ts";
 import { summaryText } from "../replay/summary.ts";
+import { drawFrame } from "../top/frame.ts";
+import { lookOf } from "../top/look.ts";
+import { initialState } from "../top/screen-state.ts";
 import { LiveFigures } from "./figures.ts";
-import type { LiveScreen } from "./view.ts";
-import { renderScreen, screenLine } from "./view.ts";
+import type { LiveScreen } from "./line.ts";
+import { screenLine } from "./line.ts";
 
 /** A screen follows its interval, which come one a second, within this time. */
 const REFRESH_MS = 200;
-const CLEAR = "\x1b[H\x1b[2J\x1b[3J";
+/** Frames below one another are paper: a page of them now and then. */
+const FRAME_EVERY = 10;
+const PLAIN_SIZE = { columns: 80, rows: 40 };
 
 /** What the demo's receiver counted since its start. */
 export interface Received {
@@ -67,16 +74,16 @@ export class LiveSession {
   }
 
   /** Shows the agent from its first settled interval on. */
-  show(agent: Agent, title: string, received: () => Received | undefined): void {
+  show(agent: Agent, received: () => Received | undefined): void {
     const { clock, io, json } = this.#options;
     let shown = 0;
     this.#cancel = every(clock, REFRESH_MS, () => {
       if (this.#settled === shown) return;
       shown = this.#settled;
-      const screen = this.#screen(agent, title, received());
-      if (json)
-        printLine(io, screenLine(screen, { exported: agent.exports.counts, received: received() ?? null }));
-      else io.stdout.write(CLEAR + renderScreen(screen, !("NO_COLOR" in io.env)));
+      if (json) {
+        const extra = { exported: agent.exports.counts, received: received() ?? null };
+        printLine(io, screenLine(this.#screen(agent), extra));
+      } else if (this.#settled % FRAME_EVERY === 1) printLine(io, this.#frame(agent));
     });
   }
 
@@ -113,21 +120,24 @@ export class LiveSession {
     printLine(io, `\nshipped ${exported.data_points} data points in ${exported.requests} requests${got}`);
   }
 
-  #screen(agent: Agent, title: string, received: Received | undefined): LiveScreen {
+  #screen(agent: Agent): LiveScreen {
     const { clock, origin } = this.#options;
-    const { gpus, lastGpuSamples } = agent.pipeline.intake;
-    const exported = agent.exports.counts;
-    const arrived =
-      received === undefined ? "" : `, received ${received.data_points.toLocaleString("en-US")}`;
+    const { gpus, health, lastGpuSamples, servers } = agent.pipeline.intake;
+    // A rate needs two readings: before them it is not known, and not 0.
+    const isCounted = [...servers.keys()].some((id) => (health.get(`server:${id}`)?.reads ?? 0) > 1);
     return {
-      title,
       elapsedSeconds: Math.max(0, (clock.now() - origin) / 1e9),
       gpus: [...gpus.values()].map((info) => this.#figures.gpu(info, lastGpuSamples.get(info.uuid))),
       host: this.#figures.host(),
-      notes: [
-        `OTLP: ${exported.data_points.toLocaleString("en-US")} data points shipped to ${agent.exports.destination ?? "no destination"}${arrived}`,
-        ...(agent.exports.address === undefined ? [] : [`metrics: http://${agent.exports.address}/metrics`]),
-      ],
+      isCounted,
     };
+  }
+
+  #frame(agent: Agent): string {
+    const { io } = this.#options;
+    const { view } = JSON.parse(agent.feed.page().bytes.toString()) as { view: View };
+    const look = lookOf(io.env, io.stdout);
+    const frame = drawFrame({ hosts: [{ name: view.host, view }], state: initialState, ...PLAIN_SIZE, look });
+    return `${frame.split("\n").slice(0, -1).join("\n").trimEnd()}\n`;
   }
 }

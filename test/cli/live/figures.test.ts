@@ -1,7 +1,7 @@
 // Live figures and a replay's totals count what engines made, once: a gateway in front of them counts the same tokens again.
 import { expect, test } from "vitest";
 import { LiveFigures } from "../../../agent/cli/live/figures.ts";
-import { renderScreen } from "../../../agent/cli/live/view.ts";
+import { screenLine } from "../../../agent/cli/live/line.ts";
 import { ReplayTotals } from "../../../agent/cli/replay/lines.ts";
 import { summaryText } from "../../../agent/cli/replay/summary.ts";
 import { h100, intervalOf, moved } from "../../meter/fixtures.ts";
@@ -27,15 +27,27 @@ test("LiveFigures leave out a gateway's tokens and late ones, for the host and f
 });
 
 test("a token-active share never stands alone: what capacity was used is said to be not known", () => {
-  const figures = new LiveFigures();
-  figures.addInterval(interval);
-  const screen = { title: "t", elapsedSeconds: 1, gpus: [], host: figures.host(), notes: [] };
-  expect(renderScreen(screen, false)).toContain("capacity not known");
   const totals = new ReplayTotals();
   totals.addInterval(interval);
   expect(summaryText(totals.line(), 1)).toMatch(
     /token_active_utilization +0\.500\ncapacity_utilization +not known/,
   );
+});
+
+test("a line has no rate of tokens before a server was read twice, and none is 0", () => {
+  const figures = new LiveFigures();
+  figures.addInterval(interval);
+  const screen = { elapsedSeconds: 1, gpus: [figures.gpu(h100, undefined)], host: figures.host() };
+  const unknown = { tokens_per_second: null, tokens_per_gpu_hour: null, tokens_per_joule: null };
+  expect(JSON.parse(screenLine({ ...screen, isCounted: false }, {}))).toMatchObject({
+    ...unknown,
+    gpus: [unknown],
+  });
+  const known = { tokens_per_second: 450, tokens_per_joule: 3 };
+  expect(JSON.parse(screenLine({ ...screen, isCounted: true }, {}))).toMatchObject({
+    ...known,
+    gpus: [known],
+  });
 });
 
 test("ReplayTotals agree, and still name what each server counted", () => {
