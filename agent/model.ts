@@ -509,6 +509,8 @@ export interface HistogramPosting {
   readonly metric: string;
   readonly dimensions: Dimensions;
   readonly histogram: Histogram;
+  /** What the ledger keeps it under, where that is more than what is exported. */
+  readonly kept?: Dimensions;
 }
 
 /** A movement of a sum or of a histogram. */

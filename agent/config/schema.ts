@@ -68,6 +68,13 @@ const common = {
     .strictObject({
       max: z.number().int().min(100).max(1_000_000).default(20_000).describe("Series this host may export."),
       tenantsMax: z.number().int().min(0).max(1000).default(100),
+      latencyTenants: z
+        .array(z.string().min(1))
+        .default([])
+        .describe(
+          "Tenants whose latencies at gateways are exported under their name, `*` for all: a histogram is a series for each " +
+            "of its bounds. Others share one by endpoint and model; the ledger has every tenant's.",
+        ),
       idleSeconds: z
         .number()
         .min(60)

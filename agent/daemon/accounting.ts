@@ -59,6 +59,7 @@ export function createCore(options: CoreOptions): Core {
       unixNanos: (at) => clock.unixNanos(at),
       seriesMax: series.max,
       tenantsMax: series.tenantsMax,
+      latencyTenants: series.latencyTenants,
       idleSeconds: series.idleSeconds,
       weights: correlate.weights,
       ...(options.catalogue === undefined ? {} : { catalogue: options.catalogue }),

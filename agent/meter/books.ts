@@ -44,6 +44,8 @@ export interface BooksOptions extends Omit<LedgerOptions, "onBooked"> {
   readonly capacity?: ConfiguredRates;
   readonly weights?: TokenWeights;
   readonly objectives?: readonly Objective[];
+  /** Whose latencies at gateways are exported under their name, `*` for all; nobody's by default. */
+  readonly latencyTenants?: readonly string[];
   /** What nobody used for this long, and no source names any more, leaves the exported series; default a day. */
   readonly idleSeconds?: number;
   /** Called with everything that is booked in rows, as it is booked. */
@@ -76,7 +78,7 @@ const latencyOfMetric: ReadonlyMap<string, LatencyName> = new Map(
 export class Books {
   readonly ledger: Ledger;
   readonly #billing = new Billing();
-  readonly meter = new Meter(this.#billing);
+  readonly meter: Meter;
   readonly #buckets = new Buckets();
   readonly #capacity: CapacityMeter;
   readonly #weights: TokenWeights;
@@ -92,6 +94,7 @@ export class Books {
 
   constructor(options: BooksOptions, restored?: LedgerRestored) {
     const { catalogue, start, unixNanos } = options;
+    this.meter = new Meter(this.#billing, options.latencyTenants);
     this.#unixNanos = unixNanos;
     this.#weights = options.weights ?? defaultWeights;
     this.#objectives = options.objectives ?? [];

@@ -64,11 +64,20 @@ export class CustomerMeter {
   /** Who bills for a model's tokens here, in the interval that is booked. */
   readonly #payers = new Map<string, Payer>();
   readonly #sets = new AttributeSets(payersMax);
+  readonly #latencyTenants: ReadonlySet<string>;
   #facts: ServingFacts = { servers: new Map() };
   #posted: AnyPosting[] = [];
 
-  /** `gpuModel`: the product name of a server's GPUs while they are all alike. */
-  constructor(billing: Billing, gpuModel: (server: string) => string | undefined) {
+  /**
+   * `gpuModel`: the product name of a server's GPUs while they are all alike. `latencyTenants`: whose latencies are
+   * exported under their name, `*` for all.
+   */
+  constructor(
+    billing: Billing,
+    gpuModel: (server: string) => string | undefined,
+    latencyTenants: readonly string[] = [],
+  ) {
+    this.#latencyTenants = new Set(latencyTenants.map((name) => (name === "*" ? name : attributeOf(name))));
     this.#billing = billing;
     this.#gpuModel = gpuModel;
   }
@@ -132,11 +141,13 @@ export class CustomerMeter {
       const dimensions = sets.requests(outcome);
       this.#posted.push({ metric: "tokenwatt.gateway.requests", dimensions, kept: dimensions, amount });
     }
+    const isNamed = this.#namesLatencies(sets.customer["tokenwatt.tenant"] ?? "");
     for (const name of Object.keys(increment.latencies) as LatencyName[]) {
       const histogram = increment.latencies[name];
       if (histogram === undefined) continue;
-      const dimensions = this.#sets.same(sets.customer);
-      this.#posted.push({ metric: `tokenwatt.gateway.${name}`, dimensions, histogram });
+      const kept = this.#sets.same(sets.customer);
+      const dimensions = isNamed ? kept : this.#sets.same(sets.product);
+      this.#posted.push({ metric: `tokenwatt.gateway.${name}`, dimensions, kept, histogram });
     }
   }
 
@@ -149,6 +160,11 @@ export class CustomerMeter {
     const [dimensions, kept] = [sets.tokens(kind, outcome), sets.priced(kind, outcome, price, payer, isHere)];
     this.#posted.push({ metric: "tokenwatt.gateway.tokens", dimensions, kept, amount, ...own });
     if (price !== undefined) this.#billing.earn(price, payer, name, amount, own);
+  }
+
+  /** Whether a tenant's latencies are exported under its name. */
+  #namesLatencies(tenant: string): boolean {
+    return this.#latencyTenants.has("*") || this.#latencyTenants.has(tenant);
   }
 
   #gatewayOf(server: string): string {

@@ -28,6 +28,8 @@ interface PricedSet {
 /** The sets of one tenant, endpoint and model, made as they are needed. */
 export class CustomerSets {
   readonly customer: Dimensions;
+  /** Without the tenant: what latencies are exported under, which are many series each. */
+  readonly product: Dimensions;
   readonly #tokens: (Dimensions | undefined)[] = [];
   readonly #requests: (Dimensions | undefined)[] = [];
   readonly #priced: (PricedSet | undefined)[] = [];
@@ -39,6 +41,8 @@ export class CustomerSets {
       "tokenwatt.endpoint": attributeOf(endpoint),
       "gen_ai.request.model": attributeOf(model),
     };
+    const { "tokenwatt.tenant": _, ...product } = this.customer;
+    this.product = product;
   }
 
   /** Of tokens of a kind and an outcome, by their places in `tokenKinds` and `outcomes`. */

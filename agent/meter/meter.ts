@@ -71,9 +71,9 @@ export class Meter {
   #posted: AnyPosting[] = [];
   #limits: LimitSets | undefined;
   readonly #billing: Billing;
-  constructor(billing: Billing = new Billing()) {
+  constructor(billing: Billing = new Billing(), latencyTenants: readonly string[] = []) {
     this.#billing = billing;
-    this.customers = new CustomerMeter(billing, (server) => this.gpuModel(server));
+    this.customers = new CustomerMeter(billing, (server) => this.gpuModel(server), latencyTenants);
   }
 
   /** The postings of one interval that ended at `end`, to be booked together. */

@@ -45,16 +45,18 @@ export function kpiExpr(name: string, group: GroupName, window: string): string 
   return `(${expr}) and on (hw_model) group by (hw_model) (${seriesName("tokenwatt.gpu.time")}{hw_model=~"$gpu"})`;
 }
 
-/** A key figure over time. */
+/** A key figure over time. Shares of models are settled every quarter of an hour: shorter windows hold none of them. */
 export function kpiPanel(name: string, group: GroupName, unit: string, more: Partial<Panel> = {}): Panel {
   const kpi = kpiOf(name);
-  const by = group === "fleet" ? "" : ` by ${wordOf(group)}`;
+  const settled = name.startsWith("model_");
+  const by = group === "fleet" || settled ? "" : ` by ${wordOf(group)}`;
+  const over = settled ? "the last hour" : "the interval between points";
   return {
     title: `${kpi.title}${by}`,
-    description: `A quotient of sums${by}, over the interval between points.`,
+    description: `A quotient of sums${by}, over ${over}.`,
     type: "timeseries",
     unit,
-    queries: [{ expr: kpiExpr(name, group, R), legend: legendOf(group, inMoney(kpi)) }],
+    queries: [{ expr: kpiExpr(name, group, settled ? "1h" : R), legend: legendOf(group, inMoney(kpi)) }],
     ...more,
   };
 }

@@ -31,7 +31,7 @@ const choices: readonly Choice[] = [
     ...{ metric: "tokenwatt.gpu.time", everywhere: true },
   },
   { name: "gpu", label: "GPU type", attribute: "hw.model", metric: "tokenwatt.gpu.time" },
-  { name: "model", label: "Model", attribute: "gen_ai.request.model", metric: "tokenwatt.model.gpu_time" },
+  { name: "model", label: "Model", attribute: "gen_ai.request.model", metric: "tokenwatt.tokens" },
   { name: "server", label: "Server", attribute: "tokenwatt.server.id", metric: "tokenwatt.server.info" },
   { name: "tenant", label: "Customer", attribute: "tokenwatt.tenant", metric: "tokenwatt.gateway.tokens" },
   { name: "currency", label: "Currency", attribute: "tokenwatt.currency", metric: "tokenwatt.cost" },

@@ -110,7 +110,7 @@ function core(restored?: LedgerRestored): ReturnType<typeof createCore> {
     intervalMs: 1000,
     gpuPollMs: 1000,
     correlate: { stallAfterSeconds: 60, settleMsMax: 30_000, shares: {}, weights: defaultWeights },
-    series: { max: 1000, tenantsMax: 10, idleSeconds: 86_400 },
+    series: { max: 1000, tenantsMax: 10, latencyTenants: [], idleSeconds: 86_400 },
     strict: true,
     restored,
   });

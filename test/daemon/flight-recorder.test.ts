@@ -141,7 +141,7 @@ describe("Pipeline with a correlator that breaks a law", () => {
       intervalMs: 1000,
       gpuPollMs: 1000,
       correlate: { stallAfterSeconds: 60, settleMsMax: 30_000, shares: {}, weights: defaultWeights },
-      series: { max: 1000, tenantsMax: 10, idleSeconds: 86_400 },
+      series: { max: 1000, tenantsMax: 10, latencyTenants: [], idleSeconds: 86_400 },
       strict: false,
     });
     const correlator = new BrokenCorrelator({ origin: 0, intervalNanos: 1e9, gpuPollMs: 1000 });

@@ -33,7 +33,7 @@ async function rig(): Promise<Rig> {
     intervalMs: 1000,
     gpuPollMs: 1000,
     correlate: { stallAfterSeconds: 60, settleMsMax: 30_000, shares: {}, weights: defaultWeights },
-    series: { max: 1000, tenantsMax: 10, idleSeconds: 86_400 },
+    series: { max: 1000, tenantsMax: 10, latencyTenants: [], idleSeconds: 86_400 },
     strict: true,
   });
   const parts = { ...core, clock, log, gpuPollMs: 1000, inventoryMs: 60_000, life: standalone };

@@ -22,6 +22,8 @@ const EMPTY_IN_DEMO = [
   "Share of gateway tokens whose request did not end well by endpoint",
   "Faults",
   "Headroom against the best hour of 14 days",
+  "Tokens per GPU-hour allotted to a model",
+  "Tokens per joule allotted to a model",
   "GPU-hours by customer",
   "Cost by customer",
   "Tokens",

@@ -6,6 +6,7 @@ import type {
   Dimensions,
   Gauge,
   Histogram,
+  HistogramPosting,
   LedgerBatch,
   LedgerPoint,
   LedgerRestored,
@@ -122,8 +123,7 @@ export class Ledger {
   /** The same with an end in agent time: what is computed when a bucket closes. */
   postUntil(postings: readonly AnyPosting[], end: UnixNanos): void {
     for (const posting of postings) {
-      if ("histogram" in posting)
-        this.#bookHistogram(posting.metric, posting.dimensions, posting.histogram, end);
+      if ("histogram" in posting) this.#bookHistogram(posting, end);
       else this.#book(posting, end);
     }
   }
@@ -285,7 +285,7 @@ export class Ledger {
     this.#booked(series, takesBack === true ? -amount : amount, end, at);
   }
 
-  #bookHistogram(metric: string, dimensions: Dimensions, moved: Histogram, end: UnixNanos): void {
+  #bookHistogram({ dimensions, histogram: moved, kept, metric }: HistogramPosting, end: UnixNanos): void {
     const series = this.#live("histogram", metric, dimensions, end);
     if (!series.addHistogram(moved)) {
       // Two sources of other bounds under one name cannot be added; a source that changed its bounds begins again from zero.
@@ -299,10 +299,10 @@ export class Ledger {
       series.startWithBounds(this.#time, moved);
     }
     series.movedAfter = this.#sequence;
-    if (this.#isFolded) series.role = "exported";
+    if (kept !== undefined || this.#isFolded) series.role = "exported";
     let row = series;
     if (series.role === "exported") {
-      row = this.#kept.find("histogram", metric, dimensions, this.#time);
+      row = this.#kept.find("histogram", metric, kept ?? dimensions, this.#time);
       if (!row.addHistogram(moved)) row.startWithBounds(this.#time, moved);
     }
     this.#booked(row, moved, end);
