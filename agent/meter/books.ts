@@ -67,6 +67,9 @@ const covered = { metric: "tokenwatt.covered_time", dimensions: {}, keptOnly: tr
 const backwardStepMax = 600_000_000_000n;
 /** Entries kept for one beat: a server that restarts in a loop must not fill the record. */
 const auditMax = 1000;
+/** Of these, entries that callers of receivers bring about: they must not keep others off the record. */
+const auditMaxOfCallers = 750;
+const callersKinds: ReadonlySet<AuditEntry["kind"]> = new Set(["correction", "conflict"]);
 const modelsNotedMax = 10;
 const idleSecondsDefault = 86_400;
 const lookNanos = 60_000_000_000n;
@@ -89,6 +92,8 @@ export class Books {
   #lookedAt: UnixNanos = 0n;
   #prices: Prices | undefined;
   #audit: AuditEntry[] = [];
+  /** Entries over the bound since the last beat, by kind. */
+  #unwritten: Partial<Record<AuditEntry["kind"], number>> = {};
   /** First bucket that a step of the wall clock opened again, until it is stored. */
   #reopened: BucketNumber | undefined;
 
@@ -182,8 +187,9 @@ export class Books {
 
   /** Adds an entry to the record; it is stored with the next beat. */
   noteAudit(kind: AuditEntry["kind"], at: Nanos, body: Readonly<Record<string, unknown>>): void {
-    if (this.#audit.length >= auditMax) return;
-    this.#audit.push({ at: String(this.#unixNanos(at)), kind, body });
+    const most = callersKinds.has(kind) ? auditMaxOfCallers : auditMax;
+    if (this.#audit.length >= most) this.#unwritten[kind] = (this.#unwritten[kind] ?? 0) + 1;
+    else this.#audit.push({ at: String(this.#unixNanos(at)), kind, body });
   }
 
   /**
@@ -194,7 +200,7 @@ export class Books {
     const closed = this.#buckets.ended(time).map((bucket) => this.#close(bucket));
     this.#buckets.closeUntil(time);
     const snapshot = this.ledger.commit(time, at);
-    const audit = this.#audit;
+    const audit = [...this.#audit, ...this.#lostEntries(time)];
     this.#audit = [];
     const own = [
       this.#capacity.state(),
@@ -225,6 +231,14 @@ export class Books {
   handOutAgain(): void {
     this.ledger.handOutAgain();
     this.#buckets.handOutAgain();
+  }
+
+  /** What the bound on entries kept off the record is on it as a sum. */
+  #lostEntries(time: UnixNanos): readonly AuditEntry[] {
+    if (Object.keys(this.#unwritten).length === 0) return [];
+    const body = { why: "too many audit entries in one beat", unwritten: this.#unwritten };
+    this.#unwritten = {};
+    return [{ at: String(time), kind: "loss", body }];
   }
 
   /** Restarts seen as they came; those the agent slept through are noted where the reading is taken in. */

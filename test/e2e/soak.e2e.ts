@@ -2,11 +2,13 @@
 // goes. Prints the curve, and wants it to level off: the last third takes at most half of what the first took, but for noise.
 // E2E_SOAK_MINUTES (default 4) says for how long; E2E_SOAK_FASTER (default 1) multiplies the pace of the churn.
 import type { ChildProcess } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { openChannel } from "../../agent/platform/grpc.ts";
+import { MALLOC } from "../../deploy/pack/runtime.ts";
 import { field, message } from "../fakes/grpc-peer.ts";
 import type { FakeCollector } from "../fakes/otlp-collector.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
@@ -21,7 +23,8 @@ const NOISE_MB = 12;
 const SERVERS = 8;
 const REPLACED = 2;
 const SERIES_MAX = 3000;
-const demo = fileURLToPath(new URL("../../deploy/demo/h100-solo-8b", import.meta.url));
+/** Compressed: what rests for a day on a host rests for a minute here. */
+const IDLE_SECONDS = 60;
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -54,6 +57,30 @@ async function engines(): Promise<{ readonly port: number; generation: number }>
   return state;
 }
 
+/** A recording of a GPU whose processes are others every few seconds; one stays. */
+function recordProcesses(folder: string): string {
+  const path = join(folder, "recording");
+  mkdirSync(path);
+  const uuid = "GPU-11111111-1111-4111-8111-111111111111";
+  const lines: unknown[] = [{ kind: "device", uuid, name: "NVIDIA H100 80GB HBM3", power_limit_mw: 700_000 }];
+  const began = Math.floor(Date.now() / 1000);
+  for (let second = 0; second < (MINUTES + 2) * 60; second++) {
+    const pids = [
+      900_000,
+      ...[1, 2, 3].map((place) => 1_000_000 + Math.floor((second * FASTER) / 3) * 3 + place),
+    ];
+    lines.push({
+      t: began + second,
+      gpu_util_pct: 50,
+      power_average_mw: 300_000,
+      energy_mj: second * 300_000,
+      processes: pids.map((pid) => ({ pid, used_memory_bytes: 1e9 })),
+    });
+  }
+  writeFileSync(join(path, "gpu.jsonl"), lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+  return path;
+}
+
 /** Records of usage of tenants. */
 function records(all: readonly { readonly id: string; readonly tenant: string }[]): Buffer {
   const tokens = field(7, message(field(1, 4), field(3, 100)));
@@ -68,9 +95,10 @@ test(`${MINUTES} minutes of churn: memory levels off`, { timeout: (MINUTES + 3) 
   const page = await engines();
   const [usage, collectorPort] = [await freePort(), await freePort()];
   const home = await AgentHome.make({});
+  const recording = recordProcesses(home.folder);
   const config = (generation: number): Record<string, unknown> => ({
-    gpu: { backend: "replay", replay: { path: demo, time: "now", loop: true } },
-    series: { max: SERIES_MAX },
+    gpu: { backend: "replay", replay: { path: recording, time: "now", loop: true } },
+    series: { max: SERIES_MAX, idleSeconds: IDLE_SECONDS },
     servers: {
       vllm: Array.from({ length: SERVERS }, (_, place) => {
         const id = `engine-${place}-${Math.floor((generation * REPLACED + place) / SERVERS)}`;
@@ -85,7 +113,7 @@ test(`${MINUTES} minutes of churn: memory levels off`, { timeout: (MINUTES + 3) 
     rates: { exportMs: 2000, scrapeMs: 1000 },
   });
   home.configure(config(0));
-  const agent: ChildProcess = await home.startReady();
+  const agent: ChildProcess = await home.startReady(MALLOC);
   closing.push(() => end(agent, "SIGKILL"));
   const channel = openChannel({ target: `127.0.0.1:${usage}` });
   closing.push(() => channel.close());

@@ -48,6 +48,24 @@ const fromGateway = (
   more: Partial<TokenIncrement> = {},
 ): TokenIncrement => moved({ server: "g", family: "gateway", tenant, tokens, ...more });
 
+describe("Books.noteAudit()", () => {
+  it("keeps room for others beside what callers bring about, and says how many entries it left out", () => {
+    const books = booksOf();
+    for (let n = 0; n < 5000; n++) books.noteAudit(n % 2 === 0 ? "conflict" : "correction", n, { record: n });
+    books.noteAudit("config", 5000, { changed: ["prices"] });
+    const { audit } = commit(books, 10).batch;
+    expect(audit).toHaveLength(752);
+    expect(audit.slice(-2).map(({ body, kind }) => [kind, body])).toEqual([
+      ["config", { changed: ["prices"] }],
+      [
+        "loss",
+        { why: "too many audit entries in one beat", unwritten: { conflict: 2125, correction: 2125 } },
+      ],
+    ]);
+    expect(commit(books, 20).batch.audit).toEqual([]);
+  });
+});
+
 describe("Books.commit() when a bucket closes", () => {
   it("shares GPU time, energy and cost by weighted tokens; what no gateway record explains is unattributed", () => {
     const books = booksOf({ catalogue });

@@ -59,11 +59,11 @@ export function openEnvoyAccessLog(entry: Entry, context: SourceContext): Receiv
 
 function serve(parts: ReceiverParts, entry: Entry, context: SourceContext): void {
   const log = context.log.with({ source: `server:${entry.endpoint}` });
-  const take = (bytes: Buffer): void => {
+  const take = (bytes: Buffer, caller: string): void => {
     try {
       for (const record of decodeAccessLogs(bytes)) {
         const usage = toUsage(record, entry);
-        if (usage !== undefined) parts.totals.addUsage(usage);
+        if (usage !== undefined) parts.totals.addUsage(usage, caller);
       }
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
@@ -91,8 +91,9 @@ function serve(parts: ReceiverParts, entry: Entry, context: SourceContext): void
     call: ServerReadableStream<Buffer, Buffer>,
     callback: (error: Partial<ServiceError> | null, value?: Buffer) => void,
   ): void => {
+    const caller = parts.callers.scopeOf(call.getPeer());
     call.on("data", (bytes: Buffer) => {
-      take(bytes);
+      take(bytes, caller);
       void record();
     });
     call.on("error", () => {});

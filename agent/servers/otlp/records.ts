@@ -83,7 +83,7 @@ export class RecordsReader {
     for (const { id, usage } of found) {
       // What was counted before callers were told apart is everyone's.
       if (id !== "" && whose !== "" && this.#seen.has(id)) continue;
-      if (id === "" || this.#seen.remember(`${whose}${id}`, now)) totals.addUsage(usage);
+      if (id === "" || this.#seen.remember(`${whose}${id}`, now)) totals.addUsage(usage, caller);
     }
     return refused;
   }

@@ -25,6 +25,7 @@ export interface Series {
 /** Whom usage is counted for; input and cached input of one account are split together. */
 interface Account {
   readonly identity: Pick<Usage, "model" | "tenant" | "endpoint" | "upstream">;
+  readonly caller: string;
   /** Whether cached input was ever seen: without, input stays unsplit. */
   splits: boolean;
   input: number;
@@ -182,12 +183,15 @@ export class SeriesTable {
       const requests = quantity === "request_duration" ? { requests: histogram.count } : {};
       const latencies =
         histogram.bounds.length === 0 ? {} : { latencies: { [quantity as LatencyName]: histogram } };
-      totals.addUsage({
-        ...account.identity,
-        outcome: move.series.failed ? "error" : "ok",
-        ...requests,
-        ...latencies,
-      });
+      totals.addUsage(
+        {
+          ...account.identity,
+          outcome: move.series.failed ? "error" : "ok",
+          ...requests,
+          ...latencies,
+        },
+        move.series.caller,
+      );
       return;
     }
     const amount = Math.round(move.value) - Math.round(base.value);
@@ -214,6 +218,7 @@ export class SeriesTable {
     if (known !== undefined) return known;
     const account: Account = {
       identity,
+      caller,
       splits: false,
       input: 0,
       cached: 0,
@@ -236,14 +241,17 @@ function settle(account: Account, totals: UsageTotals): void {
     ? { input_cached: cached, input_uncached: account.input - cached }
     : { input_unsplit: account.input };
   const { reasoning } = account;
-  totals.addUsage({
-    ...account.identity,
-    tokens: {
-      ...(account.input > 0 ? tokens : {}),
-      ...(account.output > 0 ? { output: account.output } : {}),
+  totals.addUsage(
+    {
+      ...account.identity,
+      tokens: {
+        ...(account.input > 0 ? tokens : {}),
+        ...(account.output > 0 ? { output: account.output } : {}),
+      },
+      ...(reasoning === undefined ? {} : { reasoningTokens: reasoning }),
     },
-    ...(reasoning === undefined ? {} : { reasoningTokens: reasoning }),
-  });
+    account.caller,
+  );
   account.cached -= cached;
   account.input = 0;
   account.output = 0;

@@ -36,7 +36,7 @@ export class Callers {
   async admit(socket: Socket): Promise<boolean> {
     const scope = clientCertificateName(socket) ?? (await this.#userOf(socket));
     if (scope === undefined) return false;
-    this.#note(socket, `${socket.remoteAddress}${socket.remotePort ? `:${socket.remotePort}` : ""}`, scope);
+    this.#note(socket, nameOf(socket), scope);
     return true;
   }
 
@@ -69,6 +69,11 @@ export class Callers {
     );
     return row === undefined ? undefined : `uid ${row.user}`;
   }
+}
+
+/** What gRPC calls the peer of a connection. */
+export function nameOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress}${remotePort ? `:${remotePort}` : ""}`;
 }
 
 /** A loopback address as the kernel's tables name it after `decoded`; undefined for any other. */

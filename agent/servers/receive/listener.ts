@@ -6,7 +6,7 @@ import { chmodSync, unlinkSync } from "node:fs";
 import type { AddressInfo, Server as NetServer, Socket } from "node:net";
 import { connect, createServer } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
-import { isFault, parseHostPort, parseUnixSocket } from "../../platform/address.ts";
+import { isFault, isLoopbackHost, parseHostPort, parseUnixSocket } from "../../platform/address.ts";
 import { FileError } from "../../platform/files.ts";
 import type { Server } from "../../platform/grpc.ts";
 import { ServerCredentials } from "../../platform/grpc.ts";
@@ -14,13 +14,17 @@ import type { Log } from "../../platform/log.ts";
 import type { ListenTls } from "../../platform/tls.ts";
 import { serveTls } from "../../platform/tls.ts";
 import { SourceError } from "../../source.ts";
-import { Callers } from "./callers.ts";
+import { addressScope, Callers, nameOf } from "./callers.ts";
+import { peerOf } from "./peer-rates.ts";
+import { Held } from "./shares.ts";
 
 /**
  * Connections of one receiver at a time; further ones are closed at once.
  * Exported for its test: the bound is counted.
  */
 export const connectionsMax = 256;
+/** Of one caller: by identity, before that is known by its address. */
+const perCallerMax = 192;
 const HANDSHAKE_MS = 10_000;
 /** Who may write to a unix socket: the agent's user and group. */
 const SOCKET_MODE = 0o660;
@@ -49,6 +53,7 @@ export async function listenFor(
 ): Promise<Listener> {
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   const sockets = new Set<Socket>();
+  const connections = new Connections(log);
   const servers: NetServer[] = [];
   const close = (): void => {
     for (const each of servers) each.close();
@@ -66,7 +71,11 @@ export async function listenFor(
       .catch(() => false)
       .then((isKnown) => {
         if (socket.destroyed) return;
-        if (isKnown) return injector.injectConnection(socket);
+        if (isKnown) {
+          const scope = callers.scopeOf(nameOf(socket));
+          if (scope === addressScope || connections.hold(socket, scope)) injector.injectConnection(socket);
+          return;
+        }
         log.warn("refused a caller", { cause: "no user is known for its connection; it may have left" });
         socket.destroy();
       });
@@ -80,6 +89,7 @@ export async function listenFor(
       listener.on("connection", (socket: Socket) => {
         sockets.add(socket);
         socket.on("error", () => {}).on("close", () => sockets.delete(socket));
+        connections.holdAddress(socket);
       });
       try {
         await listen(listener, "port" in address && address.port === 0 ? { ...address, port } : address);
@@ -106,6 +116,35 @@ export async function listenFor(
 }
 
 let unixConnections = 0;
+
+/** Counts the connections of each caller: one that holds most leaves room for others. */
+class Connections {
+  readonly #log: Log;
+  readonly #held = new Held();
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  /** Before a caller from elsewhere is known, it is its address. */
+  holdAddress(socket: Socket): void {
+    const { remoteAddress } = socket;
+    if (remoteAddress !== undefined && !isLoopbackHost(remoteAddress))
+      this.hold(socket, peerOf(nameOf(socket)));
+  }
+
+  /** Whether the connection may stay; one that may not is closed. */
+  hold(socket: Socket, caller: string): boolean {
+    if (this.#held.of(caller) >= perCallerMax) {
+      this.#log.warn("refused a connection", { cause: `one caller holds ${perCallerMax}`, caller });
+      socket.destroy();
+      return false;
+    }
+    this.#held.add(caller, 1);
+    socket.once("close", () => this.#held.add(caller, -1));
+    return true;
+  }
+}
 
 function createListener(tls: ListenTls | undefined, accept: (socket: Socket) => void, log: Log): NetServer {
   if (tls === undefined) return createServer({ noDelay: true }, accept);

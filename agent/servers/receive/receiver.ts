@@ -19,12 +19,14 @@ import { listenTls } from "../../platform/tls.ts";
 import type { PushServerSource, SourceContext, SourceError } from "../../source.ts";
 import { checkGatewayScope, commonFields, defined, serverInfo } from "../entry.ts";
 import { createAdmission } from "./admission.ts";
-import { Callers } from "./callers.ts";
+import { addressScope, Callers } from "./callers.ts";
 import type { Listener } from "./listener.ts";
 import { listenFor } from "./listener.ts";
 import { ReceiverMemory } from "./memory.ts";
+import { peerOf } from "./peer-rates.ts";
 import type { Recorder } from "./recorder.ts";
 import { createRecorder, retryLater, retrySeconds } from "./recorder.ts";
+import { SharedBound } from "./shares.ts";
 import { UsageTotals } from "./usage-totals.ts";
 
 /** Connections that died are found within 80 s, idle ones let go after ten minutes: there is room for a few only. */
@@ -94,6 +96,8 @@ export interface ReceiverParts {
   readonly memory: ReceiverMemory;
   /** Who calls: ids and series are each caller's own. */
   readonly callers: Callers;
+  /** Calls that wait until what they sent is recorded. */
+  readonly waiting: SharedBound;
   /** The recorder, once `run` was called; services are not reachable before. */
   readonly recorder: () => Recorder;
 }
@@ -116,6 +120,7 @@ export function openReceiver(
   let recorder: Recorder | undefined;
   let memory: ReceiverMemory | undefined;
   const callers = new Callers();
+  const waiting = new SharedBound(entry.waitingMax);
   const access = new AccessCounts();
   const admission = createAdmission(entry, context, callers, access);
   const log = context.log.with({ source: `server:${info.id}` });
@@ -136,7 +141,7 @@ export function openReceiver(
     });
     // Nothing was received over an address that could not be had: each attempt reads what was remembered again.
     memory = new ReceiverMemory(info.id, context.remembered?.(info.id));
-    serve({ server, entry, totals, began, memory, callers, recorder: () => recorder as Recorder });
+    serve({ server, entry, totals, began, memory, callers, waiting, recorder: () => recorder as Recorder });
     listener = await listenFor(server, entry, log, callers);
     if (stop.signal.aborted) shut();
     return listener.port;
@@ -209,8 +214,6 @@ export function serveUnary(
   take: (bytes: Buffer, caller: string) => Buffer | Promise<Taken>,
 ): void {
   const handle = async (message: Message, caller: string): Promise<Buffer> => {
-    if (parts.recorder().waiting >= parts.entry.waitingMax)
-      throw retryLater("too many calls wait to be recorded");
     const taking = take(message.bytes, caller);
     message.bytes = NOTHING;
     const taken = Buffer.isBuffer(taking) ? { answer: taking, onRecorded: () => {} } : await taking;
@@ -223,13 +226,24 @@ export function serveUnary(
     taken.onRecorded();
     return taken.answer;
   };
+  const inTurn = async (message: Message, peer: string): Promise<Buffer> => {
+    const scope = parts.callers.scopeOf(peer);
+    const holder = scope === addressScope ? peerOf(peer) : scope;
+    if (!parts.waiting.has(holder)) throw retryLater("too many calls wait to be recorded");
+    parts.waiting.change(holder, 1);
+    try {
+      return await handle(message, scope);
+    } finally {
+      parts.waiting.change(holder, -1);
+    }
+  };
   parts.server.register(
     path,
     (
       call: ServerUnaryCall<Message, Buffer>,
       callback: (error: Partial<ServiceError> | null, value?: Buffer) => void,
     ) => {
-      handle(call.request, parts.callers.scopeOf(call.getPeer())).then(
+      inTurn(call.request, call.getPeer()).then(
         (answer) => callback(null, answer),
         (error: unknown) => callback(toStatus(error)),
       );

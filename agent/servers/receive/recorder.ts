@@ -13,8 +13,6 @@ export const retrySeconds = 5;
 
 /** Records what was received; shared by all calls of one receiver. */
 export interface Recorder {
-  /** Calls not answered yet. */
-  readonly waiting: number;
   /** Resolves once everything received so far is recorded. */
   recorded(): Promise<void>;
   /** Hands over what is left now, for those who commit; callers hear of it with their own turn. */
@@ -30,25 +28,16 @@ export function createRecorder(
   accept: (reading: TokenSample | Gap) => Promise<void>,
 ): Recorder {
   let shared: Promise<void> | undefined;
-  let waiting = 0;
   const flush = (): Promise<void> => {
     shared = undefined;
     return accept(sample(context.clock.now()));
   };
   return {
-    get waiting() {
-      return waiting;
-    },
     recorded: async () => {
       shared ??= new Promise((resolve, reject) => {
         context.clock.at(context.clock.now() + SHARE_NANOS, () => flush().then(resolve, reject));
       });
-      waiting++;
-      try {
-        await shared;
-      } finally {
-        waiting--;
-      }
+      await shared;
     },
     flush: () => {
       if (shared !== undefined) accept(sample(context.clock.now())).catch(() => {});

@@ -8,7 +8,7 @@ export interface Peer {
 }
 
 /** How many of something each holds. */
-class Held {
+export class Held {
   readonly #of = new Map<string, number>();
 
   of(key: string): number {
@@ -19,6 +19,35 @@ class Held {
     const now = this.of(key) + change;
     if (now > 0) this.#of.set(key, now);
     else this.#of.delete(key);
+  }
+}
+
+/**
+ * A bound on what all callers hold together. One alone may hold all of it; a quarter on top is for those who hold at most a
+ * quarter themselves, so that whoever fills it does not keep others out.
+ */
+export class SharedBound {
+  readonly #max: number;
+  readonly #little: number;
+  readonly #callers = new Held();
+  #all = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+    this.#little = Math.ceil(max / 4);
+  }
+
+  /** Whether a caller may hold this many more. */
+  has(caller: string, more = 1): boolean {
+    const all = this.#all + more;
+    if (all <= this.#max) return true;
+    return all <= this.#max + this.#little && this.#callers.of(caller) + more <= this.#little;
+  }
+
+  /** A caller holds this many more, or fewer. */
+  change(caller: string, by: number): void {
+    this.#all += by;
+    this.#callers.add(caller, by);
   }
 }
 

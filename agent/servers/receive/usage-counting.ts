@@ -7,6 +7,7 @@ import type { CountedUsage } from "../../source.ts";
 import { defined } from "../entry.ts";
 import type { ReceiverMemory } from "./memory.ts";
 import { retryLater } from "./recorder.ts";
+import { SharedBound } from "./shares.ts";
 import type { Usage, UsageTotals } from "./usage-totals.ts";
 import { amountMax } from "./usage-totals.ts";
 
@@ -70,10 +71,14 @@ interface Counted extends CountedUsageOf {
 /** Decides for every record whether it is new, known, a correction or a contradiction. */
 export class UsageCounting {
   readonly #parts: UsageCountingParts;
-  readonly #pending = new Map<string, { readonly content: string; readonly until: number }>();
+  readonly #pending = new Map<string, Pending>();
+  /** How many of them each caller brought. */
+  readonly #bound: SharedBound;
 
   constructor(parts: UsageCountingParts) {
+    const most = parts.stored === undefined ? PENDING_MAX_IN_MEMORY : PENDING_MAX;
     this.#parts = parts;
+    this.#bound = new SharedBound(parts.pendingMax ?? most);
   }
 
   /** Counts the records of one call. `onRecorded` must be called once they are on disk. Throws where the caller must wait. */
@@ -98,13 +103,13 @@ export class UsageCounting {
     const onDisk = wanted.length === 0 ? undefined : await stored?.find(wanted);
     const found = new Map([...(onDisk ?? []), ...waiting]);
     // From here to the end nothing else runs: a record sent twice at a time is counted by one of the two calls.
-    this.#makeRoom(now, records.length);
+    this.#makeRoom(now, records.length, caller);
     const answer = { accepted: 0, duplicates: 0, conflicts: 0, refused: [] as Refused[] };
     const sender = { source, caller, found };
     for (const record of records) this.#count(record, sender, now, answer);
     const own = new Set(keys);
     const onRecorded = (): void => {
-      if (stored !== undefined) for (const key of own) this.#pending.delete(key);
+      if (stored !== undefined) for (const key of own) this.#letGo(key);
     };
     return { answer, onRecorded };
   }
@@ -137,7 +142,8 @@ export class UsageCounting {
       this.#parts.totals.noteDispute({ kind: isVoid ? "void" : "correction", id, corrects });
     }
     answer.accepted++;
-    if (!isVoid) this.#parts.totals.addUsage({ ...usage, endTime, countedAt: instantOf(content) });
+    if (!isVoid)
+      this.#parts.totals.addUsage({ ...usage, endTime, countedAt: instantOf(content) }, sender.caller);
     this.#remember(sender, id, content);
   }
 
@@ -165,7 +171,7 @@ export class UsageCounting {
     else if (isOpen(before) && content.corrects === undefined && hasTokens(usage)) {
       answer.accepted++;
       const countedAt = instantOf(content);
-      this.#parts.totals.addUsage({ ...usage, endTime, countedAt, requests: 0, seconds: {} });
+      this.#parts.totals.addUsage({ ...usage, endTime, countedAt, requests: 0, seconds: {} }, sender.caller);
       const { at, endpoint, endTime: firstEnd, left, usage: first } = before;
       this.#remember(sender, id, {
         ...content,
@@ -224,21 +230,35 @@ export class UsageCounting {
     const key = isTaken ? keyOf(source, id, caller) : plain;
     const until = Number((BigInt(counted.endTime) + WINDOW_NANOS + FUTURE_NANOS) / 1_000_000_000n);
     const content = JSON.stringify(caller === "" ? counted : { ...counted, by: caller });
-    this.#pending.set(key, { content, until });
+    this.#letGo(key);
+    this.#pending.set(key, { content, until, caller });
+    this.#bound.change(caller, 1);
     if (this.#parts.stored !== undefined) this.#parts.memory.setCounted(key, until, content);
   }
 
+  #letGo(key: string): void {
+    const known = this.#pending.get(key);
+    if (known === undefined) return;
+    this.#pending.delete(key);
+    this.#bound.change(known.caller, -1);
+  }
+
   /** Throws what asks the caller to wait where no more records can be told apart from later ones. */
-  #makeRoom(now: bigint, records: number): void {
-    const bound = this.#parts.stored === undefined ? PENDING_MAX_IN_MEMORY : PENDING_MAX;
-    const most = this.#parts.pendingMax ?? bound;
-    if (this.#pending.size + records <= most) return;
+  #makeRoom(now: bigint, records: number, caller: string): void {
+    if (this.#bound.has(caller, records)) return;
     const seconds = Number(now / 1_000_000_000n);
     if (this.#parts.stored === undefined) {
-      for (const [key, { until }] of this.#pending) if (until < seconds) this.#pending.delete(key);
+      for (const [key, { until }] of this.#pending) if (until < seconds) this.#letGo(key);
     }
-    if (this.#pending.size + records > most) throw retryLater("too many records wait to be stored");
+    if (!this.#bound.has(caller, records)) throw retryLater("too many records wait to be stored");
   }
+}
+
+/** A record that was counted and is not on disk yet. */
+interface Pending {
+  readonly content: string;
+  readonly until: number;
+  readonly caller: string;
 }
 
 interface Refused {

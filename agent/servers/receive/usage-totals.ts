@@ -17,6 +17,7 @@ import type {
 } from "../../model.ts";
 import { defined, isUpstream } from "../entry.ts";
 import { mergeHistograms } from "../page/histograms.ts";
+import { SharedBound } from "./shares.ts";
 
 /** What some requests of one (model, tenant, endpoint) used. */
 export interface Usage {
@@ -75,6 +76,8 @@ export class UsageTotals {
   readonly #epoch: string;
   readonly #began: Nanos;
   readonly #keysMax: number;
+  /** Label sets by the caller that brought them first. */
+  readonly #keys: SharedBound;
   readonly #upstreams: readonly string[] | undefined;
   readonly #totals = new Map<string, Totals>();
   /** What was used since the last sample, each at its own second. */
@@ -96,15 +99,16 @@ export class UsageTotals {
     this.#began = began;
     this.#epoch = epoch;
     this.#keysMax = keysMax;
+    this.#keys = new SharedBound(keysMax);
     this.#upstreams = upstreams;
   }
 
   /** Adds what was used here. Values that are no counts are dropped and counted. */
-  addUsage(usage: Usage): void {
+  addUsage(usage: Usage, caller = ""): void {
     if (!this.isCounted(usage) && usage.takesBack !== true) return;
     if (this.#info.family === "gateway") this.#addPiece(usage);
     if (usage.takesBack === true) return;
-    const totals = this.#of(usage.model, usage.tenant, usage.endpoint ?? this.#info.endpoint);
+    const totals = this.#of({ ...usage, endpoint: usage.endpoint ?? this.#info.endpoint }, caller);
     const outcome = usage.outcome ?? "ok";
     for (const [kind, amount] of Object.entries(usage.tokens ?? {})) {
       if (!this.#counts(amount)) continue;
@@ -218,16 +222,16 @@ export class UsageTotals {
     };
   }
 
-  #of(model: string | undefined, tenant: string | undefined, endpoint: string | undefined): Totals {
+  #of({ model, tenant, endpoint }: Pick<Usage, "model" | "tenant" | "endpoint">, caller: string): Totals {
     const key = JSON.stringify([model ?? null, tenant ?? null, endpoint ?? null]);
     const known = this.#totals.get(key);
     if (known !== undefined) return known;
-    const full = this.#totals.size >= this.#keysMax;
+    const full = !this.#keys.has(caller);
     if (full && (tenant !== "other" || model !== undefined || endpoint !== undefined)) {
       this.folded++;
       // A last resort for models beyond the bound too: nothing is lost, only told apart no longer.
       const other = this.#totals.get(JSON.stringify([model ?? null, "other", endpoint ?? null]));
-      return other ?? this.#of(undefined, "other", undefined);
+      return other ?? this.#of({ tenant: "other" }, caller);
     }
     const totals: Totals = {
       model,
@@ -239,6 +243,7 @@ export class UsageTotals {
       reasoning: undefined,
     };
     this.#totals.set(key, totals);
+    this.#keys.change(caller, 1);
     return totals;
   }
 

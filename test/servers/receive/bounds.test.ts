@@ -104,10 +104,11 @@ describe.each(receiverKinds)("$name", (kind) => {
       socket.on("error", () => {}).on("close", () => closed.add(socket));
       sockets.push(socket);
       await new Promise<void>((resolve) => socket.on("connect", resolve));
-      if (count < connectionsMax) expect(socket.destroyed).toBe(false);
+      if (count < (connectionsMax * 3) / 4) expect(socket.destroyed).toBe(false);
     }
-    while (closed.size < 5) await turn();
-    expect([...closed]).toEqual(sockets.slice(connectionsMax));
+    while (!sockets.slice(connectionsMax).every((socket) => closed.has(socket))) await turn();
+    // Those over the bound go at once; a quarter is not for a single caller, and goes once that is known.
+    while (closed.size < 5 + connectionsMax / 4) await turn();
   });
 });
 

@@ -2,13 +2,16 @@
 // whose mode cannot be set.
 import { once } from "node:events";
 import { mkdtempSync, renameSync, rmSync } from "node:fs";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { connect, createServer, Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Server as GrpcServer } from "../../../agent/platform/grpc.ts";
+import type { Facts, Log } from "../../../agent/platform/log.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
+import type { Callers } from "../../../agent/servers/receive/callers.ts";
+import { addressScope, nameOf } from "../../../agent/servers/receive/callers.ts";
 import { listenFor } from "../../../agent/servers/receive/listener.ts";
 
 vi.mock("node:dns/promises", () => ({
@@ -20,6 +23,12 @@ afterEach(async () => {
   vi.restoreAllMocks();
   for (const close of closing.splice(0).reverse()) await close();
 });
+
+function memoryLog(): { readonly log: Log; readonly lines: unknown[][] } {
+  const lines: unknown[][] = [];
+  const note = (event: string, facts?: Facts): void => void lines.push([event, facts]);
+  return { log: { ...silentLog, warn: note }, lines };
+}
 
 /** Listens on both addresses; a caller connects to the first before the second is asked for. */
 function listenWithCaller(port: number) {
@@ -41,6 +50,40 @@ function listenWithCaller(port: number) {
 }
 
 describe("listenFor()", () => {
+  test("leaves connections for other callers when one takes all it can get", async () => {
+    const handed: Socket[] = [];
+    const grpc = {
+      createConnectionInjector: () => ({ injectConnection: (socket: Socket) => handed.push(socket) }),
+    } as unknown as GrpcServer;
+    let identity = "uid 1";
+    const admitted = new Map<string, string>();
+    const callers = {
+      admit: async (socket: Socket) => {
+        admitted.set(nameOf(socket), identity);
+        return true;
+      },
+      scopeOf: (peer: string) => admitted.get(peer) ?? addressScope,
+    } as unknown as Callers;
+    const { lines, log } = memoryLog();
+    const { close, port } = await listenFor(grpc, { endpoint: "127.0.0.1:0" }, log, callers);
+    closing.push(close);
+    const open = async (): Promise<Socket> => {
+      const socket = connect(port, "127.0.0.1").on("error", () => {});
+      closing.push(() => socket.destroy());
+      await once(socket, "connect");
+      return socket;
+    };
+    const all: Socket[] = [];
+    for (let n = 0; n < 250; n++) all.push(await open());
+    await expect.poll(() => all.filter(({ destroyed }) => destroyed).length).toBe(58);
+    expect(handed).toHaveLength(192);
+    expect(lines[0]).toEqual(["refused a connection", { cause: "one caller holds 192", caller: "uid 1" }]);
+    identity = "uid 2";
+    const other = await open();
+    await expect.poll(() => handed).toHaveLength(193);
+    expect(other.destroyed).toBe(false);
+  });
+
   test("hands over nobody where it cannot have every address", async () => {
     const other = createServer();
     other.listen(0, "127.0.0.2");
