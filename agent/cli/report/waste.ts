@@ -7,6 +7,7 @@ import type { LedgerReader } from "../../store/ledger/reader.ts";
 import { UsageError } from "../common/errors.ts";
 import { formatBlocks } from "../common/table.ts";
 import { readTop } from "./arrange.ts";
+import { moneyText } from "./decimal-text.ts";
 import { csv } from "./formats.ts";
 import type { Question } from "./groups.ts";
 import { fits, groupName } from "./groups.ts";
@@ -67,10 +68,15 @@ export function wasteReport(
   }
   const cells = (row: WasteRow): string[] => wasteColumns.map((name) => row[name] ?? "");
   if (format === "csv") return { text: csv([[...wasteColumns], ...rows.map(cells)]), left };
-  const short = (text: string, column: number): string =>
-    column < labels ? text : /^\d+\.\d{4,}$/.test(text) ? Number(text).toFixed(3) : text || "-";
+  const shown = (row: WasteRow): string[] =>
+    wasteColumns.map((name, column) => {
+      const text = row[name] ?? "";
+      if (column < labels || name === "currency") return column < labels ? text : text || "-";
+      if (text === "") return "-";
+      return name.endsWith("_hours") ? Number(text).toFixed(3) : moneyText(text, row["currency"]);
+    });
   const titles = wasteColumns.map((name) => name.replace("_hours", " h").replace("_cost", " cost"));
-  const lines = [...rows, ...(rows.length === 0 ? [] : total)].map((row) => cells(row).map(short));
+  const lines = [...rows, ...(rows.length === 0 ? [] : total)].map(shown);
   return { text: formatBlocks([titles, ...lines], { labels, width }), left };
 }
 

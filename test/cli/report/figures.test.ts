@@ -284,7 +284,7 @@ describe("a range people type", () => {
     const words = ["report", "--state-dir", weeks, "--from", "2026-11", "--waste"];
     const { stdout } = await runCommand(words, { COLUMNS: "60" });
     expect(Math.max(...stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(60);
-    expect(stdout).toMatch(/^total +5\.6 +- +-$/m);
+    expect(stdout).toMatch(/^total +5\.600 +- +-$/m);
     const report = JSON.parse((await run(weeks, "--from", "2026-11", "--waste", "--json")).stdout) as {
       total: readonly object[];
     };

@@ -20,7 +20,7 @@ export function stackedStates(found: readonly StatePeriod[], unit: string): stri
   if (most === 0) return "";
   const { bottom, height, left, right, top, width } = size;
   const step = stepOf(most / 3600);
-  const ceiling = Math.ceil(most / 3600 / step - 1e-9) * step * 3600;
+  const ceiling = Math.max(1, Math.ceil(most / 3600 / step - 0.02)) * step * 3600;
   const y = (seconds: number): number => height - bottom - (seconds / ceiling) * (height - top - bottom);
   const pitch = (width - left - right) / found.length;
   const wide = Math.max(1, Math.min(72, pitch * 0.78));
@@ -38,7 +38,7 @@ export function stackedStates(found: readonly StatePeriod[], unit: string): stri
     parts.push(...bars(lines, period.name, { x: x - wide / 2, wide, y }));
     if (index % every !== 0) continue;
     const name =
-      unit === "day" ? period.name.slice(5) : period.name.replace(/^\d{4}-\d\d-\d\dT/, "").slice(0, 8);
+      unit === "hour" ? period.name.slice(11, 16) : unit === "day" ? period.name.slice(5) : period.name;
     parts.push(
       `<text x="${x.toFixed(1)}" y="${height - bottom + 16}" text-anchor="middle">${escapeHtml(name)}</text>`,
     );

@@ -83,7 +83,7 @@ function warnings({ heldUntil, settledUntil, total }: PageData): string {
     heldUntil === undefined
       ? ""
       : `The ledger ends at ${iso(heldUntil)}: what comes after is not in this report.`,
-    settledUntil === undefined
+    settledUntil === undefined || settledUntil >= (heldUntil ?? Number.POSITIVE_INFINITY)
       ? ""
       : `What is shared out by tenant is known until ${iso(settledUntil)} and leaves out the time after it.`,
     coverage !== undefined && coverage < 0.95

@@ -42,7 +42,9 @@ export function totals({ total, tenants }: PageData): string {
     box(
       "GPU time observed",
       kpi("coverage", percent),
-      `${kpi("uncertain_time_share", percent)} of it by an assumption`,
+      numberAt(total, "kpis.uncertain_time_share") === undefined
+        ? ""
+        : `${kpi("uncertain_time_share", percent)} of it by an assumption`,
     ),
   ].join("")}</dl>`;
 }
@@ -58,10 +60,14 @@ function currencyOf(line: JsonLine): string {
 }
 
 /** Where the GPU time went: by day, and in all. */
-export function states({ byPeriod, states: table, unit }: PageData): string {
+export function states({ byPeriod, states: table, unit, where }: PageData): string {
   const chart = stackedStates(byPeriod, unit);
   if (chart === "")
-    return section("states", "Where the GPU time went", "<p>No GPU time is booked in this range.</p>");
+    return section(
+      "states",
+      "Where the GPU time went",
+      "<p>No GPU time by state is booked for this range.</p>",
+    );
   const all = table.rows.reduce(
     (sum, { line, names }) => sum + (numberAt(line, `gpu_seconds.${names[0]}`) ?? 0),
     0,
@@ -76,7 +82,7 @@ export function states({ byPeriod, states: table, unit }: PageData): string {
       `<tr data-row="${escapeHtml(JSON.stringify([state]))}"><th scope="row">${stateMark(state)}${stateLooks[state].label}</th><td>${time}</td><td>${percent(seconds / all)}</td><td>${energy}</td><td>${figure(found.line, "cost", short)}</td></tr>`,
     ];
   });
-  const body = `<figure>${chart}<figcaption>GPU-hours by ${unit}; each ${unit} holds all hours of all GPUs.</figcaption></figure>
+  const body = `<figure>${chart}<figcaption>GPU-hours by ${unit}${where.length > 0 ? "" : `: each ${unit} has its hours once for every GPU`}.</figcaption></figure>
 ${stateLegend(table.rows.map(({ names }) => names[0] ?? ""))}
 <div class="scroll"><table id="states"><thead><tr><th class="name" scope="col">state</th><th scope="col">GPU-hours</th><th scope="col">share</th><th scope="col">kWh</th><th scope="col">cost</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div>`;
   return section("states-section", "Where the GPU time went", hatchPattern + body);

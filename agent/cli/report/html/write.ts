@@ -171,8 +171,9 @@ export const short: Show = (value) => digits(value, 3);
 export const whole: Show = (value) => decimals(value, 0);
 
 function digits(value: number, places: number): string {
-  const large = Math.abs(value) >= 10 ** (places - 1);
-  return large ? decimals(value, 0) : value.toLocaleString("en-US", { maximumSignificantDigits: places });
+  if (Number.isInteger(value) || Math.abs(value) >= 10 ** (places - 1)) return decimals(value, 0);
+  const significant = { minimumSignificantDigits: places, maximumSignificantDigits: places };
+  return value.toLocaleString("en-US", significant);
 }
 
 function decimals(value: number, places: number): string {
