@@ -15,6 +15,7 @@ import {
   numberAt,
   percent,
   short,
+  tableStart,
   whole,
 } from "./write.ts";
 
@@ -84,7 +85,7 @@ export function states({ byPeriod, states: table, unit, where }: PageData): stri
   });
   const body = `<figure>${chart}<figcaption>GPU-hours by ${unit}${where.length > 0 ? "" : `: each ${unit} has its hours once for every GPU`}.</figcaption></figure>
 ${stateLegend(table.rows.map(({ names }) => names[0] ?? ""))}
-<div class="scroll"><table id="states"><thead><tr><th class="name" scope="col">state</th><th scope="col">GPU-hours</th><th scope="col">share</th><th scope="col">kWh</th><th scope="col">cost</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div>`;
+${tableStart("states")}<thead><tr><th class="name" scope="col">state</th><th scope="col">GPU-hours</th><th scope="col">share</th><th scope="col">kWh</th><th scope="col">cost</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div>`;
   return section("states-section", "Where the GPU time went", hatchPattern + body);
 }
 
@@ -191,7 +192,7 @@ export function boards({ boards: table }: PageData): string {
   return section(
     "boards-section",
     "GPUs",
-    `<div class="scroll"><table id="boards"><thead><tr>${head}<th scope="col">states</th><th scope="col">token-active h</th><th scope="col">kWh</th><th scope="col">cost</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div>${left(table, "GPU")}`,
+    `${tableStart("boards")}<thead><tr>${head}<th scope="col">states</th><th scope="col">token-active h</th><th scope="col">kWh</th><th scope="col">cost</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div>${left(table, "GPU")}`,
   );
 }
 
@@ -221,7 +222,7 @@ export function trust({ notes, total }: PageData): string {
   const table =
     rows.length === 0
       ? ""
-      : `<div class="scroll"><table id="notes"><thead><tr><th class="name" scope="col">what</th><th class="name" scope="col">why or where</th><th scope="col">how much</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div>`;
+      : `${tableStart("notes")}<thead><tr><th class="name" scope="col">what</th><th class="name" scope="col">why or where</th><th scope="col">how much</th></tr></thead><tbody>${rows.join("\n")}</tbody></table></div>`;
   return section(
     "trust-section",
     "Coverage and uncertainty",

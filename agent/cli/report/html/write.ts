@@ -111,11 +111,17 @@ export function lineTable(
     total === undefined
       ? ""
       : `<tr class="total" data-row="total"><th scope="row" colspan="${names.length}">total</th>${cells(known, total, undefined)}</tr>`;
-  return `<div class="scroll"><table id="${id}"><thead><tr>${head.join("")}</tr></thead><tbody>${body.join("\n")}${sum}</tbody></table></div>`;
+  return `${tableStart(id)}<thead><tr>${head.join("")}</tr></thead><tbody>${body.join("\n")}${sum}</tbody></table></div>`;
+}
+
+/** A table that scrolls by itself where the page is narrow, with the keyboard too. */
+export function tableStart(id: string): string {
+  return `<div class="scroll" tabindex="0" role="region" aria-label="table of ${id}"><table id="${id}">`;
 }
 
 /** The name of a row. Of the long names of boards the first part is enough to tell them apart; the whole is behind it. */
 export function nameCell(name: string): string {
+  if (name === "") return "<td></td>";
   const short = /^((?:GPU|MIG)-[0-9a-f]{8})-[0-9a-f-]{27}$/.exec(name)?.[1];
   const title = short === undefined ? "" : ` title="${escapeHtml(name)}"`;
   return `<th scope="row"${title}>${escapeHtml(short ?? name)}</th>`;
