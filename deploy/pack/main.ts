@@ -1,5 +1,5 @@
-// `npm run pack`: dist/ with a tarball, a Debian package, an rpm and an OCI image layout of the program, for x64 and arm64;
-// a line on stderr for each as it is finished. Every time in an artefact is SOURCE_DATE_EPOCH, or else that of the last commit.
+// `npm run pack`: dist/ with a tarball, a Debian package, an rpm, an OCI image layout and an npm package of the program, for
+// x64 and arm64; a line on stderr for each as it is finished. Every time in an artefact is SOURCE_DATE_EPOCH, or else that of the last commit.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -9,6 +9,7 @@ import { CommanderError } from "commander";
 import { bundleAgent } from "./bundle.ts";
 import type { File } from "./files.ts";
 import { below, inWorkFolder, writeTree } from "./files.ts";
+import { writeNpmArchive } from "./npm-archive.ts";
 import { writeImageArchive } from "./oci.ts";
 import type { Architecture, PackOptions } from "./options.ts";
 import { readOptions } from "./options.ts";
@@ -51,6 +52,14 @@ async function main(options: PackOptions): Promise<void> {
       await timed(() => inWorkFolder(root, (work) => writeImageArchive(path, work, sources, trees))),
     );
   }
+  if (options.only.includes("npm")) {
+    const path = join(options.out, `tokenwatt-${sources.version}.tgz`);
+    written.push(
+      await timed(() =>
+        inWorkFolder(root, (work) => writeNpmArchive(path, join(work, "npm"), sources, trees)),
+      ),
+    );
+  }
   if (written.length === 0) return;
   const sums = written.map((path) => `${digestOf(readFileSync(path))}  ${basename(path)}\n`);
   writeFileSync(join(options.out, "SHA256SUMS"), sums.sort().join(""));
@@ -62,7 +71,7 @@ async function gather(): Promise<Sources> {
   return { root, version, time: sourceTime(), bundle, texts: await askProgram(root, bundle) };
 }
 
-/** Everything but the image, which is for all architectures; returns the paths of the files. */
+/** Everything but image and npm package, which are for all architectures; returns the paths of the files. */
 async function packArchitecture(
   { only, out, preset }: PackOptions,
   sources: Sources,

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 
 /** The kinds of artefact that can be made. */
-export const KINDS = ["tarball", "deb", "rpm", "oci", "folder"] as const;
+export const KINDS = ["tarball", "deb", "rpm", "oci", "npm", "folder"] as const;
 /** One of them; folder is the program unpacked, for a try on this machine. */
 export type Kind = (typeof KINDS)[number];
 
@@ -29,7 +29,9 @@ interface Output {
 /** Reads the command line. Throws commander's error, its text already written, on --help and on what it cannot read. */
 export function readOptions(root: string, words: readonly string[], output: Output = process): PackOptions {
   const command = new Command("npm run pack --")
-    .description("Writes tarball, Debian package, rpm and OCI image; equal sources give equal bytes.")
+    .description(
+      "Writes tarball, Debian package, rpm, OCI image and npm package; equal sources give equal bytes.",
+    )
     .option(
       "--only <kinds>",
       `${KINDS.join(", ")}; with commas or repeated (default: all but folder)`,

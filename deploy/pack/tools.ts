@@ -29,6 +29,7 @@ const NEEDED: Readonly<Record<Kind, readonly (keyof typeof TOOLS)[]>> = {
   deb: ["nfpm", "dpkg-deb"],
   rpm: ["nfpm"],
   oci: ["dpkg-deb"],
+  npm: [],
 };
 
 /** What is not installed of the tools that these kinds need: a line each, with how to get it. */

@@ -36,9 +36,10 @@ const kinds: readonly Kind[] = [
   "tarball",
   ...(noPackages === undefined ? (["deb", "rpm"] as const) : []),
   ...(noApt ? [] : (["oci"] as const)),
+  "npm",
 ];
-/** One of each kind for each architecture, but one image for both. */
-const COUNT = 2 * kinds.length - (noApt ? 0 : 1);
+/** One of each kind for each architecture, but one image and one npm package for both. */
+const COUNT = 2 * kinds.length - (noApt ? 1 : 2);
 
 /** Packs a copy of what is committed (the checkout may change while this runs) and returns the folder of artefacts. */
 function artefacts(place: string, environment: Readonly<Record<string, string>>): string {

@@ -19,6 +19,7 @@ const KINDS = {
     unpack: 'rpm2cpio "$1" | cpio --quiet --no-absolute-filenames -id',
     pages: "usr/share/doc/tokenwatt",
   },
+  npm: { ending: ".tgz", unpack: 'tar --strip-components=1 -xf "$1"', pages: "" },
 } as const;
 
 const why = whyNoPacking("tarball", "deb", "rpm");
@@ -26,7 +27,7 @@ if (why !== undefined) console.warn(`SKIPPED: links inside the artefacts: ${why}
 
 describe.skipIf(why !== undefined)("links inside the artefacts", () => {
   beforeAll(() => {
-    pack(folder, { kinds: ["tarball", "deb", "rpm"], architectures: "x64", preset: 0 });
+    pack(folder, { kinds: ["tarball", "deb", "rpm", "npm"], architectures: "x64", preset: 0 });
   }, 300_000);
 
   test.each(Object.entries(KINDS))("%s", (kind, { ending, pages, unpack }) => {

@@ -21,7 +21,7 @@ function read(...words: string[]): object | string {
 describe("readOptions()", () => {
   test("makes every artefact for both architectures unless told otherwise", () => {
     expect(read()).toEqual({
-      only: ["tarball", "deb", "rpm", "oci"],
+      only: ["tarball", "deb", "rpm", "oci", "npm"],
       arch: ["x64", "arm64"],
       out: "/project/dist",
       preset: 6,
@@ -37,7 +37,7 @@ describe("readOptions()", () => {
   });
 
   test.each([
-    [["--only", "deb,tar"], 'Got "tar", wanted one of tarball, deb, rpm, oci, folder.'],
+    [["--only", "deb,tar"], 'Got "tar", wanted one of tarball, deb, rpm, oci, npm, folder.'],
     [["--arch", "amd64"], 'Got "amd64", wanted one of x64, arm64.'],
     [["--preset", "high"], "Wanted a digit, 0 to 9."],
     [["--form", "deb"], "unknown option '--form'"],

@@ -1,0 +1,19 @@
+#!/usr/bin/env node
+// Starts the program that lies beside it on the Node that runs this, in words that an older Node understands too.
+const wanted = require("../package.json").engines.node.replace(/[^0-9.]/g, "");
+const have = process.versions.node;
+
+function isOlder(one, other) {
+  const [a, b] = [one.split(".").map(Number), other.split(".").map(Number)];
+  for (const part of [0, 1, 2]) if (a[part] !== b[part]) return a[part] < b[part];
+  return false;
+}
+
+if (isOlder(have, wanted)) {
+  console.error(`Cannot start tokenwatt: this Node is ${have}, wanted ${wanted} or newer`);
+  console.error(
+    "hint: install Node 24, or take the tarball, the package or the image, which bring their own",
+  );
+  process.exit(2);
+}
+import("../app/main.mjs");

@@ -1,0 +1,77 @@
+// The npm package in a fresh folder with nothing but Node and npm, and no network: `npx tokenwatt demo` meters the recorded
+// H100, the driver's library is looked for through the bundled addon, and a Node that is too old is told so.
+import { spawn, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { freePort, pack, whyNoPacking } from "../tools/packed.ts";
+
+const why = whyNoPacking("npm");
+if (why !== undefined) console.warn(`SKIPPED: the npm package: ${why}`);
+const folder = mkdtempSync(join(tmpdir(), "tokenwatt-npm-"));
+const place = join(folder, "fresh");
+const environment = {
+  PATH: [dirname(process.execPath), "/usr/local/bin", "/usr/bin", "/bin"].join(delimiter),
+  HOME: folder,
+  NO_COLOR: "1",
+  npm_config_offline: "true",
+  npm_config_update_notifier: "false",
+};
+const run = (program: string, ...words: string[]) =>
+  spawnSync(program, words, { cwd: place, env: environment, encoding: "utf8", timeout: 120_000 });
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe.skipIf(why !== undefined)("the npm package", () => {
+  let archive = "";
+  beforeAll(() => {
+    pack(folder, { kinds: ["npm"], architectures: "x64,arm64" });
+    archive = join(folder, readdirSync(folder).find((name) => name.endsWith(".tgz")) ?? "");
+    mkdirSync(place);
+    const installed = run("npm", "install", archive);
+    expect(installed.status, installed.stderr).toBe(0);
+  });
+
+  test("is run by npx from its file, without being installed", () => {
+    const { status, stderr, stdout } = run("npx", "--yes", `--package=${archive}`, "tokenwatt", "--version");
+    expect([status, stdout], stderr).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/)]);
+  });
+
+  test("runs the demo", async () => {
+    const listen = `127.0.0.1:${await freePort()}`;
+    const child = spawn("npx", ["tokenwatt", "demo", "--json"], {
+      cwd: place,
+      env: { ...environment, TOKENWATT_EXPORT_PROMETHEUS_LISTEN: listen },
+      stdio: ["ignore", "pipe", "pipe"],
+      detached: true,
+    });
+    let said = "";
+    for await (const text of child.stdout) {
+      said += String(text);
+      if (said.split("\n").length > 3) break;
+    }
+    process.kill(-(child.pid as number), "SIGTERM");
+    const lines = said.split("\n").slice(0, 3);
+    const rates = lines.map((line) => (JSON.parse(line) as { tokens_per_second: number }).tokens_per_second);
+    expect(Math.max(...rates)).toBeGreaterThan(0);
+  });
+
+  test("brings the addon that reads GPUs, of its own architecture", () => {
+    const { stdout } = run("npx", "tokenwatt", "doctor", "--json");
+    const { findings } = JSON.parse(stdout) as { findings: { id: string; seen: string }[] };
+    const backend = findings.find(({ id }) => id === "gpu.backend");
+    // With a driver it names GPUs; without one the library is what could not be loaded, not the addon.
+    expect(backend?.seen).not.toMatch(/koffi/);
+    expect(backend?.seen).toMatch(/nvml/);
+  });
+
+  test("tells a Node that is too old what it wants", () => {
+    const path = join(place, "node_modules/tokenwatt/package.json");
+    const text = readFileSync(path, "utf8");
+    writeFileSync(path, text.replace(/"node": ">=[^"]+"/, '"node": ">=99.1.0"'));
+    const { status, stderr } = run("npx", "tokenwatt", "demo");
+    writeFileSync(path, text);
+    expect([status, stderr]).toEqual([2, expect.stringContaining("wanted 99.1.0 or newer\nhint: ")]);
+  });
+});
