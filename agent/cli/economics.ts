@@ -12,7 +12,7 @@ import { formatNano, NANO, parseNano, parseNanoRatio } from "./common/numbers.ts
 import type { EconomicsInputs } from "./report/economics.ts";
 import { computeEconomics } from "./report/economics.ts";
 import type { FromLedger, Step } from "./report/economics-format.ts";
-import { economicsJson, economicsTable } from "./report/economics-format.ts";
+import { economicsJson, economicsTable, rowsJson, rowsOnly } from "./report/economics-format.ts";
 
 const MILLION = 1_000_000n;
 
@@ -71,6 +71,16 @@ Examples:
     .action(async (options: EconomicsOptions) => {
       const given = (key: string): boolean => command.getOptionValueSource(key) === "cli";
       const ledger = await ledgerOf(options, given, io);
+      const missing = ledger === undefined ? [] : missingFlags(ledger.measured.inputs, given);
+      if (ledger !== undefined && missing.length > 0 && canShowRows(ledger, options)) {
+        printLine(io, options.json === true ? rowsJson(ledger) : rowsOnly(ledger));
+        tell(io, `not compared with selling by the hour: the ledger does not tell ${missing.join(", ")}`);
+        tell(
+          io,
+          "hint: give them as flags, or meter with a capacity (config `capacity`, or the price file's)",
+        );
+        return;
+      }
       const inputs = ledger === undefined ? options : merge(options, ledger.measured.inputs, given);
       const steps = options.sweep === undefined ? [] : sweep(inputs, options.sweep);
       const result = computeEconomics(inputs);
@@ -93,9 +103,15 @@ async function ledgerOf(
   if (!existsSync(file)) return undefined;
   const ledger = await readLedger(options, file);
   const missing = missingFlags(ledger.measured.inputs, given);
-  if (missing.length === 0) return ledger.measured.gpuNanos === 0n ? undefined : ledger;
+  if (missing.length === 0 || canShowRows(ledger, options))
+    return ledger.measured.gpuNanos === 0n ? undefined : ledger;
   tell(io, `the ledger of this host does not tell ${missing.join(", ")}: this is the published example`);
   return undefined;
+}
+
+/** Whether models and GPUs can be told of where the comparison cannot be made. */
+function canShowRows({ measured }: FromLedger, { sweep: swept }: EconomicsOptions): boolean {
+  return swept === undefined && measured.rows.some(({ allocatedNanos }) => allocatedNanos > 0n);
 }
 
 function missingFlags(

@@ -81,6 +81,7 @@ try {
   report("--format", "focus");
   report("--by", "day", "--format", "focus");
   report("--by", "tenant", "--sort", "revenue", "--top", "10");
+  report("--by", "day", "--format", "html");
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

@@ -246,11 +246,14 @@ describe("tokenwatt economics with a ledger", () => {
     });
   });
   test("asks for what neither tells instead of assuming it", async () => {
-    const { exitCode, stderr } = await economics();
-    expect([exitCode, stderr]).toEqual([
-      2,
-      expect.stringContaining("--capacity-tokens-per-hour, --token-active"),
-    ]);
+    const asked = expect.stringContaining("--capacity-tokens-per-hour, --token-active");
+    const { exitCode, stderr, stdout } = await economics();
+    expect([exitCode, stderr]).toEqual([0, asked]);
+    // What is known of models and GPUs is shown, and nothing that would need the rest.
+    expect(stdout).toContain("tok/GPU-h");
+    expect(stdout).not.toContain("per GPU and year");
+    const swept = await economics("--sweep", "token-active");
+    expect([swept.exitCode, swept.stderr]).toEqual([2, asked]);
   });
 });
 

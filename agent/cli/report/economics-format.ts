@@ -44,6 +44,15 @@ export function economicsJson(
   const body = fields.map(([key, value]) => `"${key}":${value === undefined ? "null" : formatNano(value)}`);
   if (steps.length > 0) body.push(`"sweep":[${steps.map(stepJson).join(",")}]`);
   if (ledger === undefined) return `{${body.join(",")}}`;
+  return `{${body.join(",")},"ledger":${ledgerJson(ledger)}}`;
+}
+
+/** What the ledger says, where too little is known to compare both ways of selling. */
+export function rowsJson(ledger: FromLedger): string {
+  return `{"gpu_hour_usd_per_year":null,"token_usd_per_year":null,"ledger":${ledgerJson(ledger)}}`;
+}
+
+function ledgerJson(ledger: FromLedger): string {
   const { billableTokens, cost, currency, gpuNanos, revenue, tokens } = ledger.measured;
   const own = [
     `"currency":${JSON.stringify(currency ?? null)}`,
@@ -56,7 +65,7 @@ export function economicsJson(
     `"revenue":${formatNano(revenue)}`,
     `"rows":[${ledger.measured.rows.map(rowJson).join(",")}]`,
   ];
-  return `{${body.join(",")},"ledger":{${own.join(",")}}}`;
+  return `{${own.join(",")}}`;
 }
 
 function stepJson({ name, result, value }: Step): string {
@@ -83,7 +92,7 @@ function rowJson(row: MeasuredRow): string {
   ] as const;
   const names = `"model":${JSON.stringify(row.model)},"gpu_type":${JSON.stringify(row.gpuType)}`;
   const figures = fields.map(([key, one]) => `"${key}":${nano(one)}`).join(",");
-  return `{${names},"billable_tokens":${row.billableTokens},${figures}}`;
+  return `{${names},"billable_tokens":${row.billableTokens ?? null},${figures}}`;
 }
 
 function nano(value: bigint | undefined): string {
@@ -105,13 +114,18 @@ export function economicsTable(
   return tables.join("\n\n");
 }
 
+/** Models and products of GPU, for people. */
+export function rowsOnly({ measured }: FromLedger): string {
+  return rowsTable(measured.rows, measured.currency ?? "");
+}
+
 function rowsTable(rows: readonly MeasuredRow[], currency: string): string {
   const head = [
     "model",
     "GPU",
     "GPU-h",
     "tok/GPU-h",
-    `${currency}/1M`,
+    currency === "" ? "price/1M" : `${currency}/1M`,
     "revenue/h",
     "cost/h",
     "cost/1M",

@@ -33,7 +33,8 @@ export interface MeasuredRow {
   readonly model: string;
   readonly gpuType: string;
   readonly allocatedNanos: bigint;
-  readonly billableTokens: bigint;
+  /** Undefined: it made tokens and none of them has a price. */
+  readonly billableTokens: bigint | undefined;
   readonly tokensPerGpuHour: bigint | undefined;
   readonly pricePerMillion: bigint | undefined;
   readonly revenuePerGpuHour: bigint | undefined;
@@ -49,6 +50,9 @@ interface RowSums {
   /** 1e-15 of the currency. */
   revenue: bigint;
   cost: bigint | undefined;
+  /** Tokens its engines made. */
+  made: bigint;
+  isPriced: boolean;
 }
 
 /** Reads a range in unix milliseconds. An input is absent where its denominator is empty or nothing was priced. */
@@ -69,14 +73,17 @@ export function measure(reader: LedgerReader, from: number, to: number): Measure
     const price = dimensions["tokenwatt.price.per_million"];
     const earned = price === undefined ? 0n : moved * integerOf(price, 9);
     const row = rowOf(rows, dimensions);
+    row.isPriced ||= price !== undefined;
     revenue += earned;
     row.revenue += earned;
     if (metric === "tokenwatt.gpu.time") {
       all += moved;
       if (isAllocated) allocated += moved;
     } else if (metric === "tokenwatt.server.gpu_time") row.allocated += isAllocated ? moved : 0n;
-    else if (metric === "tokenwatt.tokens") tokens += moved;
-    else if (metric === "tokenwatt.billable_tokens") {
+    else if (metric === "tokenwatt.tokens") {
+      tokens += moved;
+      row.made += moved;
+    } else if (metric === "tokenwatt.billable_tokens") {
       billable += moved;
       row.billable += moved;
     } else if (metric === "tokenwatt.capacity_tokens") {
@@ -119,7 +126,10 @@ export function measure(reader: LedgerReader, from: number, to: number): Measure
 /** What names no model, or no one product, belongs to no row. */
 function rowOf(rows: Map<string, RowSums>, dimensions: Dimensions): RowSums {
   const [model, gpuType] = [dimensions["gen_ai.request.model"], dimensions["hw.model"]];
-  const empty = { allocated: 0n, billable: 0n, capacity: 0n, revenue: 0n, cost: undefined };
+  const empty = {
+    ...{ allocated: 0n, billable: 0n, capacity: 0n, revenue: 0n, made: 0n },
+    ...{ cost: undefined, isPriced: false },
+  };
   if (model === undefined || gpuType === undefined) return empty;
   const key = `${model}\u0000${gpuType}`;
   const row = rows.get(key) ?? empty;
@@ -128,23 +138,30 @@ function rowOf(rows: Map<string, RowSums>, dimensions: Dimensions): RowSums {
 }
 
 function measuredRow(key: string, sums: RowSums): readonly MeasuredRow[] {
-  const { allocated, billable, capacity, cost, revenue } = sums;
+  const { allocated, capacity, cost } = sums;
   const [model = "", gpuType = ""] = key.split("\u0000");
-  if (allocated === 0n && billable === 0n) return [];
+  if (allocated === 0n && sums.billable === 0n) return [];
+  // What was made and has no price earned what nothing can say.
+  const isKnown = sums.isPriced || sums.made === 0n;
+  const [billable, revenue] = isKnown ? [sums.billable, sums.revenue] : [undefined, undefined];
   return [
     {
       model: nameOf(model),
       gpuType,
       allocatedNanos: allocated,
       billableTokens: billable,
-      tokensPerGpuHour: ratio(billable * NANO * NANOS_PER_HOUR, allocated),
-      pricePerMillion: ratio(revenue, billable),
-      revenuePerGpuHour: ratio((revenue * NANOS_PER_HOUR) / MILLION, allocated),
-      costPerGpuHour: cost === undefined ? undefined : ratio(cost * NANOS_PER_HOUR, allocated),
-      costPerMillion: cost === undefined ? undefined : ratio(cost * MILLION, billable),
-      ofCapacity: ratio(billable * NANO, capacity),
+      tokensPerGpuHour: per(billable, NANO * NANOS_PER_HOUR, allocated),
+      pricePerMillion: per(revenue, 1n, billable),
+      revenuePerGpuHour: per(revenue, NANOS_PER_HOUR, allocated * MILLION),
+      costPerGpuHour: per(cost, NANOS_PER_HOUR, allocated),
+      costPerMillion: per(cost, MILLION, billable),
+      ofCapacity: per(billable, NANO, capacity),
     },
   ];
+}
+
+function per(amount: bigint | undefined, unit: bigint, of: bigint | undefined): bigint | undefined {
+  return amount === undefined || of === undefined ? undefined : ratio(amount * unit, of);
 }
 
 function ratio(numerator: bigint, denominator: bigint): bigint | undefined {

@@ -175,6 +175,25 @@ describe("a figure of tokens and GPU time", () => {
   });
 });
 
+test("economics tells of models and GPUs where the ledger knows no capacity, and no zero of what has no price", async () => {
+  const increments = [output(1_000_000), moved({ model: "n", tokens: { input_uncached: 5 } })];
+  const folder = ledgerOf([intervalOf({ from: 0, to: 900, seconds: active, increments })], factsOf(), 900);
+  const words = ["economics", "--state-dir", folder, "--from", "2026-11-01", "--json"];
+  const { exitCode, stderr, stdout } = await runCommand(words);
+  expect([exitCode, stderr]).toEqual([
+    0,
+    expect.stringContaining("does not tell --capacity-tokens-per-hour"),
+  ]);
+  const rows = (JSON.parse(stdout) as { ledger: { rows: readonly object[] } }).ledger.rows;
+  expect(rows).toMatchObject([
+    { model: "m", tokens_per_gpu_hour: 4e6, revenue_per_gpu_hour: 4, cost_per_gpu_hour: 4 },
+  ]);
+  const known = await runCommand([...words, "--capacity-tokens-per-hour", "30e6", "--token-active", "0.5"]);
+  expect(JSON.parse(known.stdout)).toMatchObject({ tokens_per_gpu_hour: 15e6, gpu_hour_price_usd: 4 });
+  const swept = await runCommand([...words, "--sweep", "token-active"]);
+  expect([swept.exitCode, swept.stderr]).toEqual([2, expect.stringContaining("does not tell")]);
+});
+
 describe("a rate", () => {
   test("divides by the seconds the ledger covers", async () => {
     const folder = ledgerOf(
