@@ -3,6 +3,7 @@
 import type { Dimensions, SeriesState, UnixNanos } from "../../model.ts";
 import type { SeriesChanges } from "./columns.ts";
 import { foldAll } from "./folding.ts";
+import { RestingNames } from "./resting-names.ts";
 import { Series, seriesKey } from "./series.ts";
 
 const keptMaxDefault = 500_000;
@@ -12,6 +13,8 @@ export class KeptSeries {
   readonly #max: number;
   readonly #nextId: () => number;
   readonly #byKey = new Map<string, Series>();
+  /** Those that were not booked lately. */
+  #resting = new RestingNames();
   /** By metric, then by the attribute set's identity: the meter uses a set again and again. */
   readonly #byIdentity = new Map<string, WeakMap<Dimensions, Series>>();
   /** Those that are `changed`. */
@@ -32,8 +35,8 @@ export class KeptSeries {
     this.#byIdentity.set(metric, sets);
     const fast = sets.get(dimensions);
     if (fast !== undefined) return this.#touch(fast, now);
-    const known = this.#byKey.get(seriesKey(metric, dimensions));
-    const folded = known === undefined && this.#byKey.size >= this.#max;
+    const known = this.#byKey.get(seriesKey(metric, dimensions)) ?? this.#wake(metric, dimensions);
+    const folded = known === undefined && this.#byKey.size + this.#resting.size >= this.#max;
     const series = known ?? this.#make(kind, metric, folded ? foldAll(dimensions) : dimensions, now);
     if (!folded) sets.set(dimensions, series);
     const found = this.#touch(series, now);
@@ -65,7 +68,10 @@ export class KeptSeries {
 
   /** All of them as plain data, as far as they were handed out. */
   states(): readonly SeriesState[] {
-    return [...this.#byKey.values()].flatMap((one) => (one.announced === undefined ? [] : [one.state()]));
+    const awake = [...this.#byKey.values()].flatMap((one) =>
+      one.announced === undefined ? [] : [one.state()],
+    );
+    return [...awake, ...this.#resting.states()];
   }
 
   /** Takes a series of an earlier run, as if it was booked last at its end. */
@@ -74,16 +80,19 @@ export class KeptSeries {
     series.movedAt = at;
   }
 
-  /** Gives up the numbers of series not booked since `before`; their rows stay. */
-  forgetBefore(before: UnixNanos): void {
-    let forgotten = false;
+  /** Lays those to rest that were not booked since `resting`, and gives up the numbers of those not since `before`; their rows stay. */
+  forgetBefore(before: UnixNanos, resting: UnixNanos): void {
+    let moved = false;
     for (const [key, series] of this.#byKey) {
-      if (series.movedAt >= before || series.changed) continue;
+      if (series.movedAt >= resting || series.changed) continue;
+      const isForgotten = series.movedAt < before;
+      if (!isForgotten && !this.#resting.put(series)) continue;
+      if (isForgotten) this.#removed.push(series.id);
       this.#byKey.delete(key);
-      this.#removed.push(series.id);
-      forgotten = true;
+      moved = true;
     }
-    if (forgotten) this.#byIdentity.clear();
+    if (moved) this.#byIdentity.clear();
+    for (const id of this.#resting.forgetBefore(before)) this.#removed.push(id);
   }
 
   /** Begins again: everything gets a new number. Returns what changed since it was handed out last. */
@@ -94,15 +103,23 @@ export class KeptSeries {
     );
     for (const series of this.#byKey.values())
       if (series.announced !== undefined) this.#removed.push(series.id);
+    for (const { series } of this.#resting.states()) this.#removed.push(series);
+    this.#resting = new RestingNames();
     this.#byKey.clear();
     this.#byIdentity.clear();
     this.#changed = [];
     return last;
   }
 
+  #wake(metric: string, dimensions: Dimensions): Series | undefined {
+    const series = this.#resting.take(metric, dimensions);
+    if (series !== undefined) this.#byKey.set(seriesKey(metric, dimensions), series);
+    return series;
+  }
+
   #make(kind: "sum" | "histogram", metric: string, dimensions: Dimensions, now: UnixNanos): Series {
     const key = seriesKey(metric, dimensions);
-    const known = this.#byKey.get(key);
+    const known = this.#byKey.get(key) ?? this.#wake(metric, dimensions);
     if (known !== undefined) return known;
     const series = new Series(this.#nextId(), kind, metric, dimensions, now);
     series.role = "kept";

@@ -16,6 +16,7 @@ import type {
   SeriesState,
   UnixNanos,
 } from "../../model.ts";
+import { BUCKET_NANOS } from "../../model.ts";
 import type { Resting } from "./at-rest.ts";
 import { forgottenIn, longestEnded, restingSince, takeResting } from "./at-rest.ts";
 import { SeriesChanges } from "./columns.ts";
@@ -393,6 +394,6 @@ export class Ledger {
     this.#forget(forgottenIn(this.#byKey, bucket));
     const living = [...this.#byKey.values()].filter(({ life }) => life !== "ended");
     this.#tenants.releaseOthers(new Set(living.flatMap(({ dimensions }) => tenantOf(dimensions) ?? [])));
-    this.#kept.forgetBefore(bucket - keptNanos);
+    this.#kept.forgetBefore(bucket - keptNanos, bucket - BUCKET_NANOS);
   }
 }
