@@ -113,6 +113,7 @@ export class Books {
     this.ledger = new Ledger(start, { ...options, onBooked }, restored);
     if (restored !== undefined) this.#restore(restored, start);
     if (catalogue !== undefined) this.#billing.take(catalogue, start);
+    else this.#billing.end(start);
   }
 
   /** Books what requests `server` saw used at times of their own, also in buckets that are closed. */

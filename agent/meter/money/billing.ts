@@ -42,6 +42,11 @@ export class Billing {
     this.#book.take(catalogue, since);
   }
 
+  /** Without prices from `since` on: what was used before keeps the price of then. */
+  end(since: UnixNanos): void {
+    if (!this.#book.isEmpty) this.#book.take({ version: "none", currency: "", tokens: [] }, since);
+  }
+
   /** The price of a model's tokens used at `at`, as it was known at `knownAt`; a miss is counted once per bucket. */
   price(
     model: string | undefined,

@@ -376,3 +376,26 @@ describe("a range people type", () => {
     for (const line of stdout.split("\n")) if (/\bcost\b/.test(line)) expect(line).toContain("currency");
   });
 });
+
+test("tokens have no price from the start at which the host has no price file any more, those of before keep theirs", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "figures-"));
+  folders.push(folder);
+  const facts = factsOf({ gateway: true });
+  for (const [run, catalogue] of [catalogueOf(prices), undefined].entries()) {
+    const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
+    const start = unixNanos(run * 1800 * SECOND);
+    const options = { start, unixNanos, ...(catalogue === undefined ? {} : { catalogue }) };
+    const books = new Books(options, run === 0 ? undefined : database.opened.restored);
+    const used = (at: number, tokens: number) => ({
+      ...{ model: "m", tenant: "acme", outcome: "ok" as const, requests: 1, tokens: { output: tokens } },
+      ...{ at: unixNanos(at * SECOND), countedAt: unixNanos((run * 1800 + 60) * SECOND) },
+    });
+    const all = run === 0 ? [used(30, 1_000_000)] : [used(40, 2_000_000), used(1830, 4_000_000)];
+    books.postUsage("g", all, facts, (run * 1800 + 60) * SECOND);
+    const end = (run + 1) * 1800 * SECOND;
+    database.commit(books.commit(unixNanos(end), end).batch);
+    database.close();
+  }
+  const [line] = await lines(folder, "--by", "tenant");
+  expect(line).toMatchObject({ tenant: "acme", tokens: { output: 7_000_000 }, revenue: "3" });
+});
