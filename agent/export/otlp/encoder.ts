@@ -92,11 +92,10 @@ export function createOtlpEncoder(options: OtlpEncoderOptions): OtlpEncoder {
     encode: (snapshot) => requests(snapshot).map((pieces) => write(pieces, head, snapshot.time)),
     stream(snapshot) {
       const planned = requests(snapshot);
-      return planned.values().map((pieces) => {
-        const size = head.size(metricsSize(pieces));
-        if (size > shared.length) shared = Buffer.allocUnsafeSlow(size);
-        return write(pieces, head, snapshot.time, shared);
-      });
+      const largest = Math.max(0, ...planned.map((pieces) => head.size(metricsSize(pieces))));
+      // Twice as large as needed: the zeros of new series are over.
+      if (largest > shared.length || 2 * largest < shared.length) shared = Buffer.allocUnsafeSlow(largest);
+      return planned.values().map((pieces) => write(pieces, head, snapshot.time, shared));
     },
   };
 }

@@ -31,7 +31,9 @@ export class RequestCache {
     for (const [one, { buffer }] of this.#held) {
       if (one > sequence) continue;
       this.#held.delete(one);
-      this.#free.push(buffer);
+      // One is enough for destinations that keep up: those that were needed at a start would stay for good.
+      if (this.#free.length === 0) this.#free.push(buffer);
+      else this.#bytes -= buffer.length;
     }
   }
 
