@@ -1,9 +1,9 @@
 // deploy/docs/queries.md: every KPI as PromQL and SQL, written from prometheus/kpis.ts.
 import { bill } from "./clickhouse/rollup.ts";
-import { increaseView, kpiSql, percentileSql, stepView, usageSql } from "./clickhouse/sql.ts";
+import { compoundSql, increaseView, kpiSql, percentileSql, stepView, usageSql } from "./clickhouse/sql.ts";
 import type { GroupName, Kpi, Usage } from "./prometheus/kpis.ts";
-import { gatewayLatencies, kpis, latencies, usages } from "./prometheus/kpis.ts";
-import { kpiPromql, seriesName, totalPromql } from "./prometheus/promql.ts";
+import { gatewayLatencies, intensity, kpis, latencies, usages } from "./prometheus/kpis.ts";
+import { compoundPromql, kpiPromql, seriesName, totalPromql } from "./prometheus/promql.ts";
 import { kpiRecord, totalRecord } from "./prometheus/recording-rules.ts";
 
 const HEAD = `# Queries
@@ -31,6 +31,7 @@ export function queriesPage(): string {
     monthsSection(),
     ...usages.map(usageSection),
     ...kpis.map(section),
+    intensitySection(),
     latencySection(),
     reconciliation(),
   ].join("\n");
@@ -107,6 +108,25 @@ function detail(kpi: Kpi, group: GroupName): string {
 ${body(kpi, group)}
 </details>
 `;
+}
+
+function intensitySection(): string {
+  const parts = intensity.groups.map((group) => {
+    const text = `By ${group.replace("_", " ")}; recorded as \`${kpiRecord(intensity.name, group, "1h")}\`.
+
+\`\`\`promql
+${compoundPromql(intensity, group, "1h")}
+\`\`\`
+
+\`\`\`sql
+${compoundSql(intensity, group)};
+\`\`\`
+`;
+    return group === "fleet"
+      ? text
+      : `<details><summary>by ${group.replace("_", " ")}</summary>\n\n${text}\n</details>\n`;
+  });
+  return [`## ${intensity.title}`, "", ...parts].join("\n");
 }
 
 function latencySection(): string {

@@ -1,7 +1,7 @@
 // The same KPIs as SQL over ClickHouse tables of the Collector's exporter (otel_metrics_sum).
 // A cumulative series becomes an increase in the view tokenwatt_increase; everything else is sums of that.
-import type { GroupName, Kpi, Selector, Total, TotalName } from "../prometheus/kpis.ts";
-import { totals } from "../prometheus/kpis.ts";
+import type { Compound, GroupName, Kpi, Selector, Total, TotalName } from "../prometheus/kpis.ts";
+import { kpiNamed, totals } from "../prometheus/kpis.ts";
 
 /**
  * The increase of every series in [from, to). A series that began inside counts from 0: the agent sends that 0. One that
@@ -43,16 +43,29 @@ const COLUMNS: Readonly<Record<GroupName, Readonly<Record<string, string>>>> = {
 
 /** One KPI by one group, over [from, to); parameters `from` and `to` are instants. */
 export function kpiSql(kpi: Kpi, group: GroupName): string {
-  const columns = Object.entries(COLUMNS[group]);
-  const names = ["cluster", ...columns.map(([name]) => name)];
   const ofTotals: readonly Total[] = [totals[kpi.over], totals[kpi.under]];
-  const money = ofTotals.some((total) => total.money === true);
+  const isMoney = ofTotals.some((total) => total.money === true);
+  return figureSql(kpi.name, group, kpiFigure(kpi, group), isMoney);
+}
+
+/** A quotient of two KPIs by one group, over [from, to). */
+export function compoundSql({ name, over, under }: Compound, group: GroupName): string {
+  const [above, below] = [over, under].map((one) => kpiFigure(kpiNamed(one), group));
+  return figureSql(name, group, `(${above}) / nullIf(${below}, 0)`, false);
+}
+
+function kpiFigure(kpi: Kpi, group: GroupName): string {
   const [over, under] = [kpi.over, kpi.under].map((total) => totalSql(total, group));
   const quotient = `${kpi.factor === undefined ? "" : `${kpi.factor} * `}(${over}) / nullIf(${under}, 0)`;
-  const figure = kpi.complement === true ? `1 - ${quotient}` : quotient;
+  return kpi.complement === true ? `1 - ${quotient}` : quotient;
+}
+
+function figureSql(called: string, group: GroupName, figure: string, money: boolean): string {
+  const columns = Object.entries(COLUMNS[group]);
+  const names = ["cluster", ...columns.map(([name]) => name)];
   // Amounts of two currencies are never added: then there is no value.
   const currencies = `uniqExactIf(${CURRENCY}, ${CURRENCY} != '')`;
-  const value = `    ${money ? `if(${currencies} > 1, NULL, ${figure})` : figure} AS ${kpi.name}`;
+  const value = `    ${money ? `if(${currencies} > 1, NULL, ${figure})` : figure} AS ${called}`;
   const keys = columns.map(([name, is]) => (name === is ? `    ${name}` : `    ${is} AS ${name}`));
   // Tokens have no currency: with one price file there is one, and it names the column.
   const currency = money ? [`    anyIf(${CURRENCY}, ${CURRENCY} != '') AS currency`] : [];

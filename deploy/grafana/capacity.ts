@@ -1,13 +1,19 @@
 // The board of who plans: what a GPU yields by server, model and GPU type, what is left, what is wasted, what it draws.
+
+import type { TotalName } from "../prometheus/kpis.ts";
+import { intensity, kpiNamed } from "../prometheus/kpis.ts";
+import { compoundPromql } from "../prometheus/promql.ts";
 import { kpiRecord } from "../prometheus/recording-rules.ts";
 import type { Dashboard } from "./board.ts";
 import type { Panel } from "./panels.ts";
-import { byState, kpiExpr, kpiPanel, R, RANGE } from "./parts.ts";
-import { chosen } from "./variables.ts";
+import { byState, kpiExpr, kpiPanel, legendOf, R, RANGE } from "./parts.ts";
+import { chosen, chosenTotals } from "./variables.ts";
 
 const time = "tokenwatt.gpu.time";
 const held = "tokenwatt.server.gpu_time";
 const share = { max: 1, unit: "percentunit" } as const;
+
+const sides = (name: string): readonly TotalName[] => [kpiNamed(name).over, kpiNamed(name).under];
 
 const yields: readonly Panel[] = [
   kpiPanel("tokens_per_gpu_hour", "server", "si:tok"),
@@ -24,6 +30,24 @@ const yields: readonly Panel[] = [
     title: "Capacity utilisation by server",
     description: "Tokens of what the allocated time could have made. Empty: the capacity is not known yet.",
   }),
+  {
+    title: "Intensity by server",
+    description:
+      "Capacity utilisation per token-active time share: how much was made in the time in which somebody was served. Low with a high time share: batches are shallow.",
+    type: "timeseries",
+    unit: "none",
+    queries: [
+      {
+        expr: compoundPromql(
+          intensity,
+          "server",
+          R,
+          chosenTotals([...sides(intensity.over), ...sides(intensity.under)], "server"),
+        ),
+        legend: legendOf("server"),
+      },
+    ],
+  },
   kpiPanel("tokens_per_joule", "server", "si:tok/J"),
   kpiPanel("tokens_per_joule", "gpu_model", "si:tok/J"),
   kpiPanel("model_tokens_per_joule", "model", "si:tok/J"),

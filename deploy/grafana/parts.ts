@@ -2,8 +2,8 @@
 
 import { prometheusLabel } from "../../agent/export/metrics/prometheus-names.ts";
 import { stateLooks, stateOrder } from "../../agent/platform/state-colours.ts";
-import type { GroupName, Kpi, TotalName } from "../prometheus/kpis.ts";
-import { groups, kpis } from "../prometheus/kpis.ts";
+import type { GroupName, TotalName } from "../prometheus/kpis.ts";
+import { groups, kpiNamed } from "../prometheus/kpis.ts";
 import { groupLabels, inMoney, kpiPromql, seriesName, totalPromql } from "../prometheus/promql.ts";
 import type { Panel, Query } from "./panels.ts";
 import { chosen, chosenKpi, chosenTotals } from "./variables.ts";
@@ -29,16 +29,9 @@ export function legendOf(group: GroupName, money = false): string {
   return [...keys, "k8s_cluster_name"].map((key) => `{{${key}}}`).join(" ");
 }
 
-/** A key figure of the metric contract; throws for one that does not exist. */
-export function kpiOf(name: string): Kpi {
-  const found = kpis.find((one) => one.name === name);
-  if (found === undefined) throw new Error(`No KPI ${name}`);
-  return found;
-}
-
 /** A key figure as an expression, as chosen above. */
 export function kpiExpr(name: string, group: GroupName, window: string): string {
-  const kpi = kpiOf(name);
+  const kpi = kpiNamed(name);
   const expr = kpiPromql(kpi, group, window, chosenKpi(kpi, group));
   if (group !== "gpu_model") return expr;
   // Unmatched tokens name no GPU type: the choice is made on what comes out.
@@ -47,7 +40,7 @@ export function kpiExpr(name: string, group: GroupName, window: string): string 
 
 /** A key figure over time. Shares of models are settled every quarter of an hour: shorter windows hold none of them. */
 export function kpiPanel(name: string, group: GroupName, unit: string, more: Partial<Panel> = {}): Panel {
-  const kpi = kpiOf(name);
+  const kpi = kpiNamed(name);
   const settled = name.startsWith("model_");
   const by = group === "fleet" || settled ? "" : ` by ${wordOf(group)}`;
   const over = settled ? "the last hour" : "the interval between points";
@@ -63,7 +56,7 @@ export function kpiPanel(name: string, group: GroupName, unit: string, more: Par
 
 /** A key figure of all that is chosen, as one number. */
 export function kpiStat(name: string, unit: string, more: Partial<Panel> = {}): Panel {
-  const kpi = kpiOf(name);
+  const kpi = kpiNamed(name);
   return {
     title: kpi.title,
     description: "A quotient of sums over the time chosen above.",

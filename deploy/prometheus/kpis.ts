@@ -299,6 +299,32 @@ export const kpis: readonly Kpi[] = [
   },
 ];
 
+/** A quotient of two key figures. */
+export interface Compound {
+  readonly name: string;
+  readonly title: string;
+  readonly groups: readonly GroupName[];
+  /** Names of key figures. */
+  readonly over: string;
+  readonly under: string;
+}
+
+/** How deep the batches were while somebody was served: what was made of what that time could have made. */
+export const intensity: Compound = {
+  name: "intensity",
+  title: "Intensity: capacity utilisation per token-active utilisation",
+  groups: holders,
+  over: "capacity_utilization",
+  under: "token_active_utilization",
+};
+
+/** The key figure of that name; throws where there is none. */
+export function kpiNamed(name: string): Kpi {
+  const found = kpis.find((one) => one.name === name);
+  if (found === undefined) throw new Error(`No KPI ${name}`);
+  return found;
+}
+
 /** What was used, by whom: a sum of its own over any window and calendar, and its rate. */
 export interface Usage {
   readonly total: TotalName;

@@ -3,8 +3,8 @@
 // sends, and by `cluster`, where Prometheus adds such a label of its own.
 import { findMetric } from "../../agent/export/metrics/metrics.ts";
 import { prometheusLabel, prometheusName } from "../../agent/export/metrics/prometheus-names.ts";
-import type { GroupName, Kpi, Selector, Total, TotalName } from "./kpis.ts";
-import { groups, totals } from "./kpis.ts";
+import type { Compound, GroupName, Kpi, Selector, Total, TotalName } from "./kpis.ts";
+import { groups, kpiNamed, totals } from "./kpis.ts";
 
 /** The Prometheus name of a metric of the contract; throws when there is no such metric. */
 export function seriesName(metric: string): string {
@@ -66,6 +66,17 @@ export function quotient(kpi: Kpi, group: GroupName, over: string, under: string
 export function kpiPromql(kpi: Kpi, group: GroupName, window: string, extra: readonly string[] = []): string {
   const [over, under] = [kpi.over, kpi.under].map((name) => totalPromql(name, group, window, extra));
   return quotient(kpi, group, over ?? "", under ?? "");
+}
+
+/** A quotient of two key figures over raw series; where the lower one is 0 there is no value. */
+export function compoundPromql(
+  { over, under }: Compound,
+  group: GroupName,
+  window: string,
+  extra: readonly string[] = [],
+): string {
+  const [above, below] = [over, under].map((name) => kpiPromql(kpiNamed(name), group, window, extra));
+  return `(${above}) / ((${below}) > 0)`;
 }
 
 function withGpuModel(rate: string): string {

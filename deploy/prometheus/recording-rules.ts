@@ -3,7 +3,7 @@
 import { stringify } from "yaml";
 import { prometheusLabel } from "../../agent/export/metrics/prometheus-names.ts";
 import type { GroupName, TotalName } from "./kpis.ts";
-import { gatewayLatencies, groups, kpis, latencies, percentiles, usages } from "./kpis.ts";
+import { gatewayLatencies, groups, intensity, kpis, latencies, percentiles, usages } from "./kpis.ts";
 import { groupLabels, quotient, seriesName, totalPromql } from "./promql.ts";
 
 interface Rule {
@@ -97,11 +97,11 @@ function quotaRules(): Rule[] {
   return [...rules, { record: "quota:tokenwatt_used_ratio:fleet", expr: ratios.join(" or ") }, reset];
 }
 
-/** Intensity = capacity utilisation per token-active utilisation. */
 function intensityRules(window: string): Rule[] {
-  return (["fleet", "gpu_model", "server", "replica"] as const).map((group) => ({
-    record: kpiRecord("intensity", group, window),
-    expr: `${kpiRecord("capacity_utilization", group, window)} / (${kpiRecord("token_active_utilization", group, window)} > 0)`,
+  const { groups: by, name, over, under } = intensity;
+  return by.map((group) => ({
+    record: kpiRecord(name, group, window),
+    expr: `${kpiRecord(over, group, window)} / (${kpiRecord(under, group, window)} > 0)`,
   }));
 }
 

@@ -6,17 +6,25 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { prometheusLabel } from "../../agent/export/metrics/prometheus-names.ts";
-import { increaseView, kpiSql, percentileSql, stepView, usageSql } from "../../deploy/clickhouse/sql.ts";
+import {
+  compoundSql,
+  increaseView,
+  kpiSql,
+  percentileSql,
+  stepView,
+  usageSql,
+} from "../../deploy/clickhouse/sql.ts";
 import type { GroupName } from "../../deploy/prometheus/kpis.ts";
 import {
   gatewayLatencies,
   groups,
+  intensity,
   kpis,
   latencies,
   percentiles,
   usages,
 } from "../../deploy/prometheus/kpis.ts";
-import { kpiPromql, seriesName, totalPromql } from "../../deploy/prometheus/promql.ts";
+import { compoundPromql, kpiPromql, seriesName, totalPromql } from "../../deploy/prometheus/promql.ts";
 import { deployTool, runTool } from "./deploy-tools.ts";
 
 const promtool = deployTool("promtool");
@@ -123,7 +131,7 @@ const TRUTH: Readonly<Record<string, number | Readonly<Record<string, Readonly<R
   tokens_per_token_active_gpu_hour: 15_000_000,
   tokens_per_busy_gpu_hour: 13_500_000,
   token_active_utilization: 0.6,
-  capacity_utilization: 0.8,
+  capacity_utilization: 0.75,
   tokens_per_joule: 7_500_000 / 780_000,
   model_tokens_per_joule: 7_500_000 / 780_000,
   output_tokens_per_joule: 2_500_000 / 780_000,
@@ -140,6 +148,8 @@ const TRUTH: Readonly<Record<string, number | Readonly<Record<string, Readonly<R
   coverage: 3400 / 3600,
   idle_energy_share: 160 / 820,
 };
+/** 0.75 of what the capacity makes, in 0.6 of the time. */
+const INTENSITY = 0.75 / 0.6;
 const USED: Readonly<Record<string, Readonly<Record<string, Readonly<Record<string, number>>>>>> = {
   gateway_tokens: {
     fleet: { "": 5_000_000 },
@@ -201,6 +211,10 @@ const questions: readonly Question[] = [
       ...{ promql: kpiPromql(kpi, group, "1h"), sql: kpiSql(kpi, group) },
     })),
   ),
+  ...intensity.groups.map((group) => ({
+    ...{ name: intensity.name, group, column: intensity.name, truth: { [ONE[group] ?? ""]: INTENSITY } },
+    ...{ promql: compoundPromql(intensity, group, "1h"), sql: compoundSql(intensity, group) },
+  })),
   ...usages.flatMap(({ groups: by, total }) =>
     by.flatMap((group) => {
       const truth = USED[total]?.[group] ?? {};
