@@ -7,6 +7,7 @@ import { rollupSql } from "./clickhouse/rollup.ts";
 import { dashboardJson } from "./grafana/board.ts";
 import { dashboards } from "./grafana/dashboards.ts";
 import { gatewayManifests } from "./kubernetes/gateway.ts";
+import { calendarFile } from "./prometheus/calendar-rules.ts";
 import { recordingRules } from "./prometheus/recording-rules.ts";
 import { queriesPage } from "./queries-page.ts";
 
@@ -15,6 +16,7 @@ export function generated(): ReadonlyMap<string, string> {
   const alerts = readFileSync(new URL("prometheus/alerts.yaml", import.meta.url), "utf8");
   return new Map([
     ["prometheus/recording-rules.yaml", recordingRules()],
+    ["prometheus/calendar-rules.yaml", calendarFile(["Europe/Berlin"])],
     // A chart sees only files of its own folder.
     ["chart/files/recording-rules.yaml", recordingRules()],
     ["chart/files/alerts.yaml", alerts],

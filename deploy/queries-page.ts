@@ -1,9 +1,10 @@
 // deploy/docs/queries.md: every KPI as PromQL and SQL, written from prometheus/kpis.ts.
 import { bill } from "./clickhouse/rollup.ts";
 import { compoundSql, increaseView, kpiSql, percentileSql, stepView, usageSql } from "./clickhouse/sql.ts";
+import { calendarRecord } from "./prometheus/calendar-rules.ts";
 import type { GroupName, Kpi, Usage } from "./prometheus/kpis.ts";
-import { gatewayLatencies, intensity, kpis, latencies, usages } from "./prometheus/kpis.ts";
-import { compoundPromql, kpiPromql, seriesName, totalPromql } from "./prometheus/promql.ts";
+import { gatewayLatencies, intensity, kpis, latencies, totals, usages } from "./prometheus/kpis.ts";
+import { compoundPromql, groupLabels, kpiPromql, seriesName, totalPromql } from "./prometheus/promql.ts";
 import { kpiRecord, totalRecord } from "./prometheus/recording-rules.ts";
 
 const HEAD = `# Queries
@@ -75,8 +76,14 @@ ${usageSql(total, group, "day")};
   return [
     `## ${title}`,
     "",
-    "Hours, days and months of any time zone are SQL's: `toStartOfHour`, `toStartOfDay` or `toStartOfMonth`, and `zone` such as",
-    "`Europe/Berlin`. PromQL knows windows: `[1h]` at the full hour, `[1d]` at midnight, the month's days at its end.",
+    "Hours, days and months of any time zone in SQL: `toStartOfHour`, `toStartOfDay` or `toStartOfMonth`, and `zone` such as",
+    "`Europe/Berlin`. PromQL knows windows alone; [calendar rules](../prometheus/calendar-rules.yaml) record what was used with its",
+    "local day and month as labels, the day of 23 hours among them:",
+    "",
+    "```promql",
+    `sum by (${groupLabels(groups[0] ?? "fleet", totals[total].money).join(", ")}) (sum_over_time(${calendarRecord(total, groups[0] ?? "fleet")}{zone="Europe/Berlin",day="20260329"}[3d]))`,
+    `sum by (day) (sum_over_time(${calendarRecord(total, groups[0] ?? "fleet")}{zone="Europe/Berlin",month="202603"}[40d]))`,
+    "```",
     "",
     ...by,
   ].join("\n");
