@@ -14,6 +14,7 @@ import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
 import { engine, factsOf, gateway, h100, intervalOf, moved } from "../../meter/fixtures.ts";
 import { runCommand } from "../capture-io.ts";
+import { figuresOf } from "./page-figures.ts";
 import { parseCsv } from "./parse-csv.ts";
 
 const MINUTE = 60_000;
@@ -448,6 +449,7 @@ describe("tokenwatt report", () => {
         await checkFilters(folder, zone, charges);
         await checkTable(folder, zone);
         await checkRepriced(folder, zone, one);
+        await checkPage(folder, charges, one);
         checkFocus(
           parseCsv(await run(folder, ...zone, "--by", "day", "--format", "focus")),
           charges,
@@ -456,7 +458,7 @@ describe("tokenwatt report", () => {
         checkEvents(await run(folder, ...zone, "--format", "cloudevents"), charges);
         rmSync(folder, { recursive: true, force: true });
       }),
-      { numRuns: Number(process.env["BILLS_RUNS"] ?? 12) },
+      { numRuns: Number(process.env["BILLS_RUNS"] ?? 10) },
     );
   }, 600_000);
 });
@@ -527,6 +529,26 @@ async function checkTable(folder: string, zone: readonly string[]): Promise<void
     expect(Math.abs(Number(shown) - Number(exact))).toBeLessThanOrEqual(coin / 2 + 1e-6);
     expect(Number(shown) === 0).toBe(Number(exact) === 0);
   }
+}
+
+/** Tokens and revenue of each tenant as the page has them. */
+async function checkPage(folder: string, charges: readonly Charge[], { zone }: Case): Promise<void> {
+  const page = await run(folder, "--format", "html", "--time-zone", zone);
+  const from = page.indexOf('id="tenants"');
+  const shown = figuresOf(from < 0 ? "" : page.slice(from, page.indexOf("</table>", from)));
+  const sums: Sums = new Map();
+  for (const [row, figures] of shown) {
+    if (!row.startsWith("[")) continue;
+    const sum = { tokens: 0n, money: new Map<string, bigint>() };
+    sums.set(String(JSON.parse(row)[0]), sum);
+    for (const [key, value] of figures) {
+      const [name, currency = ""] = key.split(" ");
+      if (name === "total_tokens") sum.tokens = BigInt(value);
+      if (name === "revenue") sum.money.set(currency, femto(value));
+    }
+  }
+  const wanted = sumBy(charges, ({ record }) => named(record.tenant));
+  expect(withoutZeros(sums)).toEqual(withoutZeros(wanted));
 }
 
 async function checkRepriced(folder: string, zone: readonly string[], one: Case): Promise<void> {

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runCommand } from "../capture-io.ts";
+import { figuresOf } from "./page-figures.ts";
 import { parseCsv } from "./parse-csv.ts";
 import { fillWeek } from "./week-ledger.ts";
 
@@ -28,33 +29,6 @@ type Json = { readonly [key: string]: unknown };
 
 async function json(...words: string[]): Promise<{ readonly lines: readonly Json[]; readonly total: Json }> {
   return JSON.parse((await run(...range, "--json", ...words)).stdout) as never;
-}
-
-const entities: Readonly<Record<string, string>> = {
-  "&lt;": "<",
-  "&gt;": ">",
-  "&quot;": '"',
-  "&#39;": "'",
-  "&amp;": "&",
-};
-
-function textOf(html: string): string {
-  return html.replaceAll(/&(?:lt|gt|quot|amp|#39);/g, (found) => entities[found] ?? found);
-}
-
-/** The figures inside some of the page, by row: key (and currency), value. */
-function figuresOf(html: string): ReadonlyMap<string, readonly (readonly [string, string])[]> {
-  const rows = new Map<string, (readonly [string, string])[]>();
-  for (const part of html.split(/(?=data-row=")/)) {
-    const row = textOf(/^data-row="([^"]*)"/.exec(part)?.[1] ?? "");
-    const own = rows.get(row) ?? [];
-    for (const found of part.matchAll(
-      /data-key="([^"]*)"(?: data-currency="([^"]*)")? data-value="([^"]*)"/g,
-    ))
-      own.push([[found[1], found[2]].filter((text) => text !== undefined).join(" "), textOf(found[3] ?? "")]);
-    rows.set(row, own);
-  }
-  return rows;
 }
 
 function partOf(id: string): string {
