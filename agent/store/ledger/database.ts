@@ -79,6 +79,8 @@ export class LedgerDatabase {
   readonly #retention: Retention;
   readonly #waiting = new WaitingBatch();
   readonly #inode: bigint;
+  /** Inode of the journal, once there is one. */
+  #journal: bigint | undefined;
   #isIdentityKept = false;
   #commits = 0;
 
@@ -118,8 +120,12 @@ export class LedgerDatabase {
     try {
       // First: of a folder that was removed nothing else can be asked.
       if (!isSameFile(path, this.#inode)) throw new LedgerGone(path);
+      // What was committed last lies in the journal alone: without its name a kill would lose it.
+      const journal = `${path}-wal`;
+      if (this.#journal !== undefined && !isSameFile(journal, this.#journal)) throw new LedgerGone(journal);
       room = this.#freeBytes(this.#folder) >= this.#freeBytesMin;
       this.#transaction(() => this.#write(batch, room));
+      this.#journal ??= statSync(journal, { bigint: true, throwIfNoEntry: false })?.ino;
     } catch (error) {
       this.#isIdentityKept = false;
       this.#waiting.keepTotals(batch);

@@ -90,6 +90,24 @@ describe("LedgerDatabase", () => {
     remove();
   });
 
+  test("takes no beat once its journal was removed or replaced under it, and loses none of those before", () => {
+    for (const act of [unlinkSync, (path: string) => renameSync(path, `${path}.old`)]) {
+      const { folder, remove } = temporaryFolder();
+      const keeper = new Bookkeeper(folder);
+      for (const seconds of [10, 20]) {
+        keeper.post(seconds - 5, tokens("a", 100));
+        keeper.beat(seconds);
+      }
+      act(`${ledgerPath(folder)}-wal`);
+      expect(() => keeper.beat(30)).toThrow(LedgerGone);
+      keeper.close();
+      const ledger = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
+      expect(ledger.opened.restored?.series).toMatchObject([{ total: "200" }]);
+      ledger.close();
+      remove();
+    }
+  });
+
   test("takes no beat once its file was removed under it", () => {
     const { folder, remove } = temporaryFolder();
     const keeper = new Bookkeeper(folder);
