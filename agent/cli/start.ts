@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { addConfigOptions } from "./common/config-options.ts";
 import type { Io } from "./common/io.ts";
 import { tell } from "./common/io.ts";
+import type { DemoOptions } from "./demo/options.ts";
 import { addDemoOptions, demo } from "./demo.ts";
 import type { RunOptions } from "./run-agent.ts";
 
@@ -20,16 +21,15 @@ export function register(program: Command, io: Io): void {
       await runAgent({ ...options, live: true }, io);
       return;
     }
-    tell(io, `No NVIDIA GPU on this host (${found.reason}): running the demo instead, a recorded H100.`);
+    tell(
+      io,
+      `No NVIDIA GPU on this host (${found.reason}): running the demo instead, a host of recorded H100s.`,
+    );
     await demo(options, io);
   });
 }
 
-interface StartOptions extends RunOptions {
-  readonly speed: number;
-  readonly from: number;
-  readonly log: "debug" | "info" | "warn" | "error";
-}
+interface StartOptions extends RunOptions, DemoOptions {}
 
 async function findGpu(
   options: StartOptions,

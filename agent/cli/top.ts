@@ -27,7 +27,7 @@ export function register(program: Command, io: Io): void {
     .addHelpText(
       "after",
       `
-Keys: 1-6 views, s sort, r reverse, / filter, p pause, h help, q quit.
+Keys: 1-7 views, s sort, r reverse, / filter, p pause, h help, q quit.
 
 Examples:
   tokenwatt top

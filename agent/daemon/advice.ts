@@ -80,7 +80,7 @@ function isHomeless(
   { intake, recent }: Pipeline,
 ): boolean {
   const sample = intake.lastTokenSamples.get(info.id);
-  if (info.family !== "engine" || sample === undefined || placed.has(info.id)) return false;
+  if (sample?.family !== "engine" || placed.has(info.id)) return false;
   return [...(info.gpus ?? []), ...(sample.gpus ?? [])].length === 0 && recent.homesOf(info.id).length === 0;
 }
 

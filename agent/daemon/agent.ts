@@ -5,8 +5,9 @@
 import type { Config } from "../config/load.ts";
 import { changedValues } from "../config/load.ts";
 import type { LoadedPolicy } from "../config/policy.ts";
+import type { ProcessFacts } from "../correlate/placement.ts";
 import { destinations } from "../export/otlp/config.ts";
-import { Feed } from "../export/page/feed.ts";
+import type { Feed } from "../export/page/feed.ts";
 import type { Catalogue } from "../meter/money/catalogue.ts";
 import type { Nanos, SettledInterval } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
@@ -31,14 +32,12 @@ import { SourceMemory } from "./source-memory.ts";
 import type { BackendTried } from "./sources.ts";
 import { chooseGpu, GpuSearch, ServerSet } from "./sources.ts";
 import { agentStatus } from "./status.ts";
-import { TenantWatch } from "./tenant-watch.ts";
-import { historyOf, viewOf } from "./view.ts";
+import { createViewFeed } from "./view-feed.ts";
 
 const GPU_RETRY_MS = 30_000;
 const WALL_CHECK_MS = 1000;
 const LAW_BROKEN_LATELY_NANOS = 600e9;
 const SERVERS_APART_MS = 25;
-const VIEW_MS = 1000;
 
 /** What an agent is started with. */
 export interface AgentOptions {
@@ -53,6 +52,8 @@ export interface AgentOptions {
   /** Given sources instead of the configured ones: demo and tests. */
   readonly gpu?: GpuSource;
   readonly servers?: readonly ServerSource[];
+  /** Facts of processes that are not of this host: demo. */
+  readonly processes?: readonly ProcessFacts[];
   /** First instant that is metered; default now. */
   readonly origin?: Nanos;
   /** Nothing after this instant is metered: a recording's end. */
@@ -131,6 +132,7 @@ export class Agent implements AgentLife {
     this.#flight = new FlightRecorder(durable.store === undefined ? undefined : config.stateDir);
     this.#policy = deskOf(options, durable);
     this.#core = coreOf(options, durable, this.#policy);
+    if (options.processes !== undefined) this.#core.correlator.setProcessFacts(options.processes);
     this.pipeline = new Pipeline({
       ...this.#core,
       clock,
@@ -158,7 +160,12 @@ export class Agent implements AgentLife {
       life: this,
       feed: () => this.feed,
     });
-    this.feed = this.#feedOf(options);
+    this.feed = createViewFeed({
+      ...{ clock, pipeline, exports: this.exports, correlator: this.#core.correlator, policy: this.#policy },
+      tried: () => this.#tried,
+      mayShow: config.export.prometheus.tenants,
+      viewMs: options.viewMs,
+    });
   }
 
   /** Books what the last run left; opens endpoints, so that a taken port is known before anything is read; then sources. */
@@ -323,19 +330,6 @@ export class Agent implements AgentLife {
       correlator: this.#core.correlator,
       flight: this.#flight,
       host: this.#host?.status() ?? {},
-    });
-  }
-
-  #feedOf({ clock, config, viewMs }: AgentOptions): Feed {
-    const { correlator } = this.#core;
-    const { exports, pipeline } = this;
-    const tenants = new TenantWatch(config.export.prometheus.tenants, () => exports.snapshot);
-    return new Feed({
-      clock,
-      beatMs: viewMs ?? VIEW_MS,
-      view: () => viewOf({ clock, pipeline, exports, correlator, tried: this.#tried, tenants }),
-      history: () => historyOf({ clock, pipeline }),
-      cell: () => pipeline.recent.hour.cell,
     });
   }
 

@@ -38,5 +38,6 @@ export function uncertainOf(
         server: server ?? null,
       };
     })
+    .filter(({ seconds }) => seconds > 0)
     .sort((a, b) => b.seconds - a.seconds);
 }

@@ -9,6 +9,7 @@ import type {
   ViewGpuHistory,
   ViewHistory,
   ViewHold,
+  ViewQuota,
   ViewServer,
 } from "../export/page/view.ts";
 import { stateLetters } from "../export/page/view.ts";
@@ -37,6 +38,8 @@ export interface ViewParts {
   readonly correlator: Pick<Correlator, "status">;
   readonly tried: readonly BackendTried[];
   readonly tenants: TenantWatch;
+  /** What `/-/policy` shows to whoever may see what /metrics shows; undefined without a policy. */
+  readonly policy: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** What changes with every beat. */
@@ -64,6 +67,7 @@ export function viewOf(parts: ViewParts): View {
     servers: [...intake.servers.keys()].map((id) => serverView(parts, id, links)),
     tenants: shown.tenants,
     tenants_left_out: shown.leftOut,
+    quotas: quotasOf(parts.policy),
     destinations: exports.deliveries.map((one) => ({
       name: one.destination,
       state: one.state,
@@ -84,10 +88,10 @@ export function historyOf({ clock, pipeline }: Pick<ViewParts, "clock" | "pipeli
   const last = recent.hour.cell - 1;
   const cells = Array.from({ length: recent.hour.cells - 1 }, (_, at) => last - recent.hour.cells + 2 + at);
   const host = cells.map((cell) => recent.sums("hour", WHOLE_HOST, cell));
-  const gpuCells = ({ index, name, uuid }: GpuInfo): ViewGpuHistory => ({
+  const gpuCells = ({ index, migProfile, name, uuid }: GpuInfo): ViewGpuHistory => ({
     uuid,
     index,
-    name,
+    name: migProfile ?? name,
     cells: cells.map((cell) => percents(recent.sums("hour", uuid, cell))),
   });
   const joules = host.map((one) => one?.joules);
@@ -106,6 +110,23 @@ export function historyOf({ clock, pipeline }: Pick<ViewParts, "clock" | "pipeli
       ]),
     ) as ViewHistory["joules"],
   };
+}
+
+const QUOTAS_SHOWN_MAX = 50;
+
+/** Quotas, the fullest first. */
+function quotasOf(policy: ViewParts["policy"]): readonly ViewQuota[] | null {
+  if (policy === undefined) return null;
+  const all = policy["quotas"] as readonly (Omit<ViewQuota, "until"> & {
+    readonly window: { readonly to: string };
+  })[];
+  const fill = ({ limit, used }: Pick<ViewQuota, "limit" | "used">): number => (used ?? 0) / (limit ?? 1);
+  return all
+    .map(({ count, key, limit, name, per, state, used, window }) => ({
+      ...{ name, key, count, per, used, limit, state, until: window.to },
+    }))
+    .sort((a, b) => fill(b) - fill(a))
+    .slice(0, QUOTAS_SHOWN_MAX);
 }
 
 function gpuView(parts: ViewParts, info: GpuInfo, links: readonly RecentLink[]): ViewGpu {
@@ -135,7 +156,7 @@ function gpuView(parts: ViewParts, info: GpuInfo, links: readonly RecentLink[]):
     ...figures(recent, sums, counted),
     // Money is kept by product and server, not by GPU.
     cost_per_hour: null,
-    held_by: holds(held),
+    held_by: holds(held, (sums?.seconds.other ?? 0) > 0),
     problem: info.unreadable ?? (health?.ok === false ? (health.reason ?? "it cannot be read") : null),
   };
 }
@@ -154,7 +175,7 @@ function serverView(parts: ViewParts, id: string, links: readonly RecentLink[]):
   return {
     id,
     type: info?.type ?? "",
-    family: info?.family ?? "engine",
+    family: sample?.family ?? info?.family ?? "engine",
     address: info?.address ?? "",
     version: sample?.version ?? null,
     models: [...new Set(readings.flatMap(({ model }) => model ?? []))].slice(0, 8),
@@ -206,8 +227,9 @@ function figures({ currency }: Recent, sums: RecentSums | undefined, counted: bo
   };
 }
 
-function holds(links: readonly RecentLink[]): readonly ViewHold[] {
-  const others = links.some(({ name, what }) => what === "server" && name[0] === "unmetered");
+/** Servers; and holders by name where somebody else has a part of it. */
+function holds(links: readonly RecentLink[], isOther: boolean): readonly ViewHold[] {
+  const others = isOther || links.some(({ name, what }) => what === "server" && name[0] === "unmetered");
   return links.flatMap(({ joules, name, ofSeconds, seconds: held, what }): ViewHold[] => {
     const shown = what === "server" ? name[0] !== "unmetered" : what === "holder" && others;
     if (!shown || held === 0) return [];

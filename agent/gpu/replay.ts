@@ -163,14 +163,14 @@ export function openRecordedGpus(
             const at = time.instant(then, pass);
             if (typeof line["error"] === "string")
               gaps.push({ source: `gpu:${uuid}`, at, reason: line["error"] });
-            else samples.push(gpuSample(uuid, line, at, pass));
+            else samples.push(readingOf(uuid, line, at, pass));
           }
           continue;
         }
         const at = time.instant(entry.micros, pass);
         const since = rings ? lines.slice(before + 1, cursor.index + 1) : [];
-        const history = rings ? ringsOf(since, (micros) => time.instant(micros, pass)) : {};
-        samples.push({ ...gpuSample(uuid, entry.line, at, pass), ...history });
+        const history = rings ? historyOf(since, ({ micros }) => time.instant(micros, pass)) : {};
+        samples.push({ ...readingOf(uuid, entry.line, at, pass), ...history });
       }
       return { sent: now, received: now, samples, gaps };
     },
@@ -180,14 +180,14 @@ export function openRecordedGpus(
 }
 
 /** Lines as the history a driver keeps: busy share and power, oldest first. */
-function ringsOf(
+export function historyOf(
   lines: readonly RecordedLine[],
-  instant: (micros: number) => Nanos,
+  instant: (line: RecordedLine) => Nanos,
 ): Pick<GpuSample, "utilizationRing" | "powerRing"> {
   const points = (key: string, scale: number): RingPoint[] =>
-    lines.flatMap(({ micros, line }) => {
-      const value = finite(line[key]);
-      return value === undefined ? [] : [{ at: instant(micros), value: value * scale }];
+    lines.flatMap((entry) => {
+      const value = finite(entry.line[key]);
+      return value === undefined ? [] : [{ at: instant(entry), value: value * scale }];
     });
   return { utilizationRing: points("gpu_util_pct", 0.01), powerRing: points("power_instant_mw", 0.001) };
 }
@@ -211,7 +211,8 @@ function gpuInfo(device: JsonLine, index: number): GpuInfo {
   };
 }
 
-function gpuSample(gpu: string, line: JsonLine, at: Nanos, pass: number): GpuSample {
+/** A recorded line as a reading at `at`; its energy counter begins anew with each pass. */
+export function readingOf(gpu: string, line: JsonLine, at: Nanos, pass: number): GpuSample {
   const gpm = (typeof line["gpm"] === "object" && line["gpm"] !== null ? line["gpm"] : {}) as JsonLine;
   const scaled = (value: unknown, by: number): number | undefined => {
     const number = finite(value);

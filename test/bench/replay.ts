@@ -35,6 +35,8 @@ const child = spawn(
     ...NODE_FLAGS,
     `${root}agent/main.ts`,
     "demo",
+    "--scene",
+    "solo",
     "--json",
     "--duration",
     `${WARM_SECONDS + MEASURED_SECONDS + 5}s`,

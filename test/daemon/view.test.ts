@@ -149,6 +149,7 @@ test("GPUs, who holds them and tenants are shown; another's process is other, an
   expect(first?.tokens_per_second).toBeCloseTo(100, -1);
   expect(first?.tokens_per_joule).toBeCloseTo(1 / 3, 1);
   expect(second).toMatchObject({ state: "other", tokens_per_second: null, tokens_per_joule: null });
+  expect(second?.held_by).toMatchObject([{ kind: "unknown", name: "unknown", share: 1, watts: 100 }]);
   expect(view.window_seconds).toBeCloseTo(60, -1);
   expect(view.tenants).toMatchObject([{ tenant: "acme" }]);
   // A gateway counts the same tokens once more.

@@ -83,7 +83,7 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
 
   /** Runs the demo to its end and returns what it says of itself. */
   async function demo(endpoint: string): Promise<Summary> {
-    const child = spawn(process.execPath, [main, "demo", "--json", "--duration", DEMO], {
+    const child = spawn(process.execPath, [main, "demo", "--scene", "solo", "--json", "--duration", DEMO], {
       env: {
         ...inherited,
         OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,

@@ -97,7 +97,7 @@ export async function startFleet(tools: { prometheus: string; otelcol: string })
     GATEWAY: `127.0.0.1:${gateway}`,
     GATEWAY_INSECURE: "true",
   });
-  await start(process.execPath, [main, "demo", "--json"], {
+  await start(process.execPath, [main, "demo", "--scene", "solo", "--json"], {
     OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${node}`,
     TOKENWATT_EXPORT_PROMETHEUS_LISTEN: `127.0.0.1:${page}`,
     TOKENWATT_PRICES: join(folder, "prices.yaml"),

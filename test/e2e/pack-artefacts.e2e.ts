@@ -176,7 +176,7 @@ describe.skipIf(noEmulation !== undefined)("on arm64", () => {
   test("the tarball's demo meters every second and delivers every token", async () => {
     const listen = `127.0.0.1:${await freePort()}`;
     const environment = { TOKENWATT_EXPORT_PROMETHEUS_LISTEN: listen };
-    const run = tokenwatt(["demo", "--duration", "15s", "--json"], environment);
+    const run = tokenwatt(["demo", "--scene", "solo", "--duration", "15s", "--json"], environment);
     expect(run.status, run.stderr).toBe(0);
     const { stdout } = spawnSync(process.execPath, [join(project, "test/tools/check-demo.ts")], {
       input: run.stdout,

@@ -154,7 +154,7 @@ describe.skipIf(noApt || noPacking !== undefined)("the OCI image", () => {
           TOKENWATT_EXPORT_PROMETHEUS_LISTEN: listen,
         },
       });
-    const demo = inside("/usr/bin/tokenwatt", "demo", "--duration", "12s", "--json");
+    const demo = inside("/usr/bin/tokenwatt", "demo", "--scene", "solo", "--duration", "12s", "--json");
     expect([demo.status, demo.stderr]).toEqual([0, expect.anything()]);
     const verdict = spawnSync(process.execPath, [join(project, "test/tools/check-demo.ts")], {
       input: demo.stdout,

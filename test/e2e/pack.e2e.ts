@@ -86,7 +86,7 @@ function memoryGroup(): { folder: string; limit(mebibytes: number): void; remove
 
 describe.skipIf(noPacking !== undefined)("the packed program", () => {
   test("plays the demo, its numbers those of the recording", () => {
-    const { status, stdout } = tokenwatt("demo", "--duration", "15s", "--json");
+    const { status, stdout } = tokenwatt("demo", "--scene", "solo", "--duration", "15s", "--json");
     expect(status).toBe(0);
     const check = join(project, "test/tools/check-demo.ts");
     const verdict = spawnSync(process.execPath, [check], { input: stdout, encoding: "utf8" });

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { childEnvironment } from "../../platform/process.ts";
 import type { Received } from "../live/session.ts";
 import { demoFolder } from "./recording.ts";
+import type { SceneServerOptions, SceneStart } from "./scene-token-server.ts";
 import type { DemoServerOptions, DemoStart } from "./token-server.ts";
 
 /** The processes of one demo; without a receiver its telemetry goes elsewhere. */
@@ -14,16 +15,20 @@ export interface DemoHelpers {
 }
 
 /** Starts them; each is ready once it says where it listens. */
-export function startHelpers(speed: number, withReceiver: boolean): DemoHelpers {
-  const options: DemoServerOptions = { path: `${demoFolder}/tokens.jsonl.gz`, model: "decoder-8b", speed };
+export function startHelpers(scene: string, speed: number, withReceiver: boolean): DemoHelpers {
+  const solo: DemoServerOptions = { path: `${demoFolder}/tokens.jsonl.gz`, model: "decoder-8b", speed };
+  const host: SceneServerOptions = { speed };
   return {
-    server: new Helper(new URL("./token-server.ts", import.meta.url), [JSON.stringify(options)]),
+    server:
+      scene === "solo"
+        ? new Helper(new URL("./token-server.ts", import.meta.url), [JSON.stringify(solo)])
+        : new Helper(new URL("./scene-token-server.ts", import.meta.url), [JSON.stringify(host)]),
     receiver: withReceiver ? new Helper(new URL("./receiver.ts", import.meta.url), []) : undefined,
   };
 }
 
 /** A process of the demo's own that says `{address}` once it listens, and what it received if it receives. */
-export class Helper {
+class Helper {
   readonly #process: ChildProcess;
   readonly #ready = Promise.withResolvers<void>();
   #report = Promise.withResolvers<void>();
@@ -61,7 +66,7 @@ export class Helper {
     return this.#ready.promise;
   }
 
-  send(message: DemoStart): void {
+  send(message: DemoStart | SceneStart): void {
     this.#process.send(message);
   }
 

@@ -8,6 +8,7 @@ import { runningTime } from "../../recording/position.ts";
 import { readServer, totalsAt } from "../../servers/replay.ts";
 import type { ServerSnapshot } from "../../servers/token-counters/server.ts";
 import { serveTokenCounters } from "../../servers/token-counters/server.ts";
+import { ActiveTime } from "./active-time.ts";
 
 /** What the parent gives as the first argument, as JSON. */
 export interface DemoServerOptions {
@@ -30,7 +31,7 @@ process.on("disconnect", () => process.exit(0));
 const options = JSON.parse(process.argv[2] ?? "{}") as DemoServerOptions;
 const clock = systemClock({ speed: options.speed });
 const server = readServer(options.path);
-const spans = busySpans(options.path);
+const active = new ActiveTime(readJsonLines(options.path).lines);
 let time: TraceTime | undefined;
 /** The first snapshot says where the counters stood when the recording began, so that nothing played is missed. */
 let firstAt: number | undefined;
@@ -64,7 +65,7 @@ function read(): readonly ServerSnapshot[] {
       version: "recorded",
       gpus,
       pids: server.pids,
-      activeNanos: activeMicros(micros) * 1000,
+      activeNanos: active.until(micros) * 1000,
       ...(totals.running === undefined ? {} : { running: totals.running }),
       counters: [
         {
@@ -78,26 +79,4 @@ function read(): readonly ServerSnapshot[] {
       ],
     },
   ];
-}
-
-/** Recorded requests ran from `t - e2e_s` to `t`. */
-function busySpans(path: string): readonly (readonly [from: number, to: number])[] {
-  const merged: [number, number][] = [];
-  const requests = readJsonLines(path).lines.filter((line) => line["event"] === "req");
-  const all = requests.map((line): [number, number] => {
-    const to = Number(line["t"]);
-    return [Math.round((to - Number(line["e2e_s"])) * 1e6), Math.round(to * 1e6)];
-  });
-  for (const [from, to] of all.sort((a, b) => a[0] - b[0])) {
-    const last = merged.at(-1);
-    if (last !== undefined && from <= last[1]) last[1] = Math.max(last[1], to);
-    else merged.push([from, to]);
-  }
-  return merged;
-}
-
-function activeMicros(until: number): number {
-  let sum = 0;
-  for (const [from, to] of spans) if (from < until) sum += Math.min(to, until) - from;
-  return sum;
 }

@@ -39,7 +39,8 @@ export interface Received {
 /** What a summary says beside the totals. */
 export interface SummaryFacts {
   readonly recording?: string;
-  /** Recorded wall-clock seconds. */
+  readonly scene?: string;
+  /** Recorded wall-clock seconds, or seconds into the scene. */
   readonly from?: number;
   readonly to?: number;
   readonly received?: Received;

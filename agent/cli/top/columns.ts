@@ -1,10 +1,10 @@
 // The columns of the screen's tables. Ranks say which stay where there is little room: at 80 columns those of 60 and more.
-import type { ViewGpu, ViewServer, ViewTenant } from "../../export/page/view.ts";
+import type { ViewGpu, ViewQuota, ViewServer, ViewTenant } from "../../export/page/view.ts";
 import { stateLooks } from "../../platform/state-colours.ts";
 import type { Column } from "./grid.ts";
 import type { HolderRow, Of } from "./rows.ts";
 import { stateBar } from "./rows.ts";
-import type { Look } from "./text.ts";
+import type { Look, Style } from "./text.ts";
 import { piece } from "./text.ts";
 import {
   compact,
@@ -242,6 +242,31 @@ export const tenantColumns: readonly Column<Of<ViewTenant>>[] = [
     (value, _, currency) => money(value, currency),
   ),
 ];
+
+const QUOTA_STYLES: Readonly<Record<string, Style>> = { ok: "good", warn: "warn", over: "bad" };
+
+/** The columns of quotas. */
+export const quotaColumns: readonly Column<Of<ViewQuota>>[] = [
+  { head: "quota", least: 14, more: 20, rank: 100, cell: ({ row }) => row.name, by: ({ row }) => row.name },
+  {
+    ...{ head: "for", least: 14, more: 30, rank: 90 },
+    cell: ({ row }) => Object.values(row.key).join(" ") || "all",
+    by: ({ row }) => Object.values(row.key).join(" "),
+  },
+  {
+    ...{ head: "state", least: 7, rank: 85 },
+    cell: ({ row }) => [piece(row.state, QUOTA_STYLES[row.state])],
+    by: ({ row }) => row.state,
+  },
+  figures("full", [6, 80], fill, (value) => percent(value)),
+  figures("used", [9, 70], (one) => one.used, compact),
+  figures("limit", [9, 60], (one) => one.limit, compact),
+  { head: "of", least: 16, rank: 50, cell: ({ row }) => `${row.count} per ${row.per}` },
+];
+
+function fill({ limit, used }: ViewQuota): number | null {
+  return limit === null || used === null || limit === 0 ? null : used / limit;
+}
 
 /** The columns of holders. */
 export const holderColumns: readonly Column<Of<HolderRow>>[] = [

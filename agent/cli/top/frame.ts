@@ -69,7 +69,7 @@ function hostLine({ name, problem, view }: Host, columns: number): Line {
     ];
   const { currency, whole } = view;
   const facts = [
-    counted(view.gpus.length, "GPU"),
+    counted(view.gpus.filter(({ parent }) => parent === null).length, "GPU"),
     ...(columns >= SHARE_FROM_COLUMNS
       ? [`${percent(whole.token_active_utilization)} token active, capacity not known`]
       : []),
@@ -105,7 +105,7 @@ function middle(parts: FrameParts, room: number): readonly Line[] {
   const main = panelLines(panelOf(state.view, inner), room, state.offset);
   const lines = [...main];
   if (state.view !== "GPUs" || state.filter !== "") return lines;
-  for (const view of ["notes", "tenants", "holders", "hour"] as const) {
+  for (const view of ["notes", "tenants", "quotas", "holders", "hour"] as const) {
     const panel = panelOf(view, inner);
     const left = room - lines.length - 2;
     if (panel.rows.length === 0 || left < Math.min(3, panel.rows.length) + panel.head.length) continue;
@@ -117,6 +117,7 @@ function middle(parts: FrameParts, room: number): readonly Line[] {
 const TITLES: Readonly<Partial<Record<ViewName, string>>> = {
   notes: "What is wrong, what is unsure, what is sent",
   tenants: "Tenants",
+  quotas: "Quotas",
   holders: "Held by others",
   hour: "The last hour",
 };
@@ -154,8 +155,8 @@ function footer({ columns, state }: FrameParts): Line {
 function helpLines(look: Look): readonly Line[] {
   const keys = [
     [
-      "1-6, tab, left, right",
-      "another view: GPUs with their servers, servers, tenants, holders of the rest, notes, the last hour",
+      "1-7, tab, left, right",
+      "another view: GPUs with their servers, servers, tenants, quotas, other holders, notes, hour",
     ],
     ["s, S", "sort by the next column, the one before"],
     ["r", "the other way round"],

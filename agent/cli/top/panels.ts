@@ -1,9 +1,16 @@
 // The views of the screen, each as its lines: what is in them for any width, before rows are passed over or left out.
-import type { View, ViewGpu, ViewServer } from "../../export/page/view.ts";
+import type { View, ViewGpu, ViewQuota, ViewServer } from "../../export/page/view.ts";
 import { stateLetters } from "../../export/page/view.ts";
 import type { GpuState } from "../../model.ts";
 import { stateOrder } from "../../platform/state-colours.ts";
-import { gpuColumns, holderColumns, hostColumn, serverColumns, tenantColumns } from "./columns.ts";
+import {
+  gpuColumns,
+  holderColumns,
+  hostColumn,
+  quotaColumns,
+  serverColumns,
+  tenantColumns,
+} from "./columns.ts";
 import type { Column } from "./grid.ts";
 import { headLine, lay, rowLine, sortRows } from "./grid.ts";
 import type { Host, Of } from "./rows.ts";
@@ -31,7 +38,10 @@ export interface PanelParts {
 
 /** The columns a view can be sorted by, in their order. */
 export function headsOf(view: ViewName): readonly string[] {
-  const all = { servers: serverColumns(() => undefined), tenants: tenantColumns, holders: holderColumns };
+  const all = {
+    ...{ servers: serverColumns(() => undefined), tenants: tenantColumns },
+    ...{ quotas: quotaColumns, holders: holderColumns },
+  };
   const columns =
     view === "GPUs"
       ? gpuColumns({ colours: false, unicode: false }, Number.POSITIVE_INFINITY)
@@ -74,6 +84,19 @@ const PANELS: Readonly<Record<ViewName, (parts: PanelParts) => Panel>> = {
       hidden
         ? "tenants are not shown here (export.prometheus.tenants)"
         : "no gateway and no label names a tenant",
+    );
+  },
+  quotas: (parts) => {
+    const { hosts, state } = parts;
+    const text = ({ key, name, state: now }: ViewQuota): string =>
+      `${name} ${Object.values(key).join(" ")} ${now}`;
+    const rows = rowsOf(hosts, state.filter, ({ quotas }) => quotas ?? [], text);
+    return table(
+      parts,
+      "quotas",
+      quotaColumns,
+      rows,
+      "no policy is configured, or its quotas are of tenants that are not shown here",
     );
   },
   holders: (parts) => {

@@ -1,7 +1,7 @@
 // What a person chose on the screen, and what a key changes of it. Pure, so that every key can be tested.
 
 /** The views, in the order of their number keys. */
-export const views = ["GPUs", "servers", "tenants", "holders", "notes", "hour"] as const;
+export const views = ["GPUs", "servers", "tenants", "quotas", "holders", "notes", "hour"] as const;
 
 /** One of them. */
 export type ViewName = (typeof views)[number];
@@ -69,7 +69,7 @@ export function press(state: ScreenState, input: string, key: Key, heads: readon
 }
 
 function act(state: ScreenState, input: string, heads: readonly string[]): ScreenState {
-  const place = "123456".indexOf(input);
+  const place = "1234567".indexOf(input);
   if (input !== "" && place >= 0) return turn(state, place);
   if (input === "q") return { ...state, isDone: true };
   if (input === "h" || input === "?") return { ...state, isHelp: true };

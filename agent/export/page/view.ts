@@ -81,6 +81,20 @@ export interface ViewTenant {
   readonly cost: number | null;
 }
 
+/** The counter of a quota, this host's part of it. */
+export interface ViewQuota {
+  readonly name: string;
+  /** What it counts for: tenant, endpoint, model. */
+  readonly key: Readonly<Record<string, string>>;
+  readonly count: string;
+  readonly per: string;
+  readonly used: number | null;
+  readonly limit: number | null;
+  readonly state: string;
+  /** When its window ends, ISO 8601. */
+  readonly until: string;
+}
+
 /** Where telemetry goes. */
 export interface ViewDestination {
   readonly name: string;
@@ -127,6 +141,8 @@ export interface View {
   /** The largest; null where they may not be shown. */
   readonly tenants: readonly ViewTenant[] | null;
   readonly tenants_left_out: number;
+  /** The fullest; those of tenants only where these may be shown. Null without a policy. */
+  readonly quotas: readonly ViewQuota[] | null;
   readonly destinations: readonly ViewDestination[];
   readonly series: number;
   readonly durable: boolean;
@@ -148,7 +164,7 @@ export interface ViewHistory {
   readonly joules: Readonly<Record<GpuState | "unattributed", number>>;
 }
 
-/** The states of one GPU in each cell, in whole percent, in the order of `stateOrder`; empty = before the agent. */
+/** The states of one GPU in each cell (an instance is named by its profile), in whole percent, in the order of `stateOrder`; empty = before the agent. */
 export interface ViewGpuHistory {
   readonly uuid: string;
   readonly index: number;

@@ -86,7 +86,7 @@ test("off a terminal top prints a frame, or JSON, and ends; a host that is silen
   const { address } = await serve();
   const frame = await runCommand(["top", "--url", `http://${address}`]);
   expect(frame).toMatchObject({ exitCode: 0, stderr: "" });
-  expect(frame.stdout).toContain("gpu-17  4 GPUs  ");
+  expect(frame.stdout).toContain("gpu-17  3 GPUs  ");
   const silent = "127.0.0.1:1";
   const json = await runCommand(["top", "--host", `${address},${silent}`, "--json"]);
   const [first = "", second = ""] = json.stdout.split("\n");

@@ -144,6 +144,28 @@ export const view: View = {
     },
   ],
   tenants_left_out: 0,
+  quotas: [
+    {
+      name: "acme-hour",
+      key: { tenant: "acme" },
+      count: "tokens",
+      per: "hour",
+      used: 4e6,
+      limit: 5e6,
+      state: "warn",
+      until: "2026-11-29T07:00:00.000Z",
+    },
+    {
+      name: "chat",
+      key: {},
+      count: "requests",
+      per: "day",
+      used: null,
+      limit: 100,
+      state: "unknown",
+      until: "2026-11-30T00:00:00.000Z",
+    },
+  ],
   destinations: [{ name: "main", state: "idle", sent_points: 5000, unsent_seconds: 0, last_error: null }],
   ...{ series: 321, durable: true },
   advice: [

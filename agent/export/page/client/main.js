@@ -69,7 +69,11 @@ const drawTiles = ({ currency, gpus, whole, window_seconds: covered }) => {
       percent(whole.token_active_utilization),
       `of ${duration(held)} held; capacity not known`,
     ],
-    ["power", unit(whole.power_watts, "W"), counted(gpus.length, "GPU")],
+    [
+      "power",
+      unit(whole.power_watts, "W"),
+      counted(gpus.filter(({ parent }) => parent === null).length, "GPU"),
+    ],
     [
       "cost per hour",
       money(whole.cost_per_hour, currency),
@@ -166,6 +170,8 @@ const drawTables = () => {
   );
   byId("tenants-section").hidden = view.tenants === null || view.tenants.length === 0;
   drawTable("tenants", tenantColumns(view), view.tenants ?? [], "", drawTables);
+  byId("quotas-section").hidden = view.quotas === null || view.quotas.length === 0;
+  drawTable("quotas", quotaColumns, view.quotas ?? [], "", drawTables);
   drawTable(
     "out",
     destinationColumns,
@@ -181,7 +187,7 @@ const drawView = () => {
   document.title = `${view.host} - tokenwatt`;
   byId("host").textContent = view.host;
   byId("facts").textContent =
-    `${counted(view.gpus.length, "GPU")}, ${counted(view.servers.length, "server")}, ${number(view.series)} series, up ${duration(view.uptime_seconds)}, version ${view.version}`;
+    `${counted(view.gpus.filter(({ parent }) => parent === null).length, "GPU")}, ${counted(view.servers.length, "server")}, ${number(view.series)} series, up ${duration(view.uptime_seconds)}, version ${view.version}`;
   drawAdvice(view);
   drawTiles(view);
   drawTables();

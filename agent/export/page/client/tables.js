@@ -83,7 +83,7 @@ export const gpuColumns = [
   column(
     "model",
     ({ name }) => name,
-    ({ name }) => name,
+    ({ name }) => name.replace(/^NVIDIA /, ""),
     true,
   ),
   column(
@@ -259,6 +259,47 @@ export const tenantColumns = (view) => [
     "cost",
     (one) => one.cost,
     (one) => money(one.cost, view.currency),
+  ),
+];
+
+export const quotaColumns = [
+  column(
+    "quota",
+    ({ name }) => name,
+    ({ name }) => name,
+  ),
+  column(
+    "for",
+    ({ key }) => Object.values(key).join(" "),
+    ({ key }) => Object.values(key).join(" ") || "all",
+    true,
+  ),
+  column(
+    "state",
+    ({ state }) => state,
+    ({ state }) => state,
+    true,
+  ),
+  column(
+    "full",
+    ({ limit, used }) => (limit === null || used === null ? null : used / limit),
+    ({ limit, used }) => (limit === null || used === null ? "–" : percent(used / limit)),
+  ),
+  column(
+    "used",
+    ({ used }) => used,
+    ({ used }) => number(used),
+  ),
+  column(
+    "limit",
+    ({ limit }) => limit,
+    ({ limit }) => number(limit),
+  ),
+  column(
+    "of",
+    ({ count }) => count,
+    ({ count, per }) => `${count} per ${per}`,
+    true,
   ),
 ];
 
