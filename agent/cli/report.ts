@@ -100,6 +100,8 @@ async function report(options: ReportOptions, io: Io): Promise<void> {
     const range = readRange(options, unit, now);
     const view = await repricedBy(options.reprice, reader, io);
     if (format === "focus" || format === "cloudevents") {
+      if (groups.length > 0)
+        tell(io, `--by ${groups.join(",")} changes no row of ${format}: ${rowsOf[format]}`);
       await exchange(format, { reader: view, range, where, source: given ?? billedSource(reader) }, io);
     } else if (format === "html") {
       const { htmlReport } = await import("./report/html/page.ts");
@@ -199,6 +201,12 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
     tell(io, `${unpricedTokens} tokens of customers have no price and are not in the revenue`);
   }
 }
+
+const rowsOf = {
+  focus:
+    "a row is one tenant, endpoint, model, kind, outcome and price; --by chooses hours, days, weeks or months",
+  cloudevents: "an event is a quarter of an hour of one tenant, endpoint, model, kind, outcome and price",
+} as const;
 
 interface Exchange {
   readonly reader: LedgerView;

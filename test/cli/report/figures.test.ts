@@ -308,6 +308,8 @@ describe("a range people type", () => {
       total: readonly object[];
     };
     expect(report.total).toMatchObject([{ parked_hours: "5.6", cost: "33.6", currency: "USD" }]);
+    const focus = await run(weeks, "--from", "2026-11", "--format", "focus", "--by", "tenant,week");
+    expect(focus.stderr).toContain("--by tenant changes no row of focus");
     const one = await run(weeks, "--from", "2026-11", "--waste", "--where", "server=s", "--format", "csv");
     expect(parseCsv(one.stdout).map(({ server }) => server)).toEqual(["s"]);
     for (const refused of [
