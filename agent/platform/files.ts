@@ -2,6 +2,7 @@
 // read: a pipe or a device would stop the whole process or never end, and a folder or a wrong name is said plainly.
 import { createHash } from "node:crypto";
 import { closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { resolve } from "node:path";
 
 /** Most bytes of a file an operator names; about ten thousand prices fit. */
 const FILE_BYTES_MAX = 1024 * 1024;
@@ -70,7 +71,7 @@ export function fileFacts(path: string): FileFacts | undefined {
   try {
     const { mtime, uid } = statSync(path);
     const digest = createHash("sha256").update(readFileOf(path)).digest("hex").slice(0, 12);
-    return { file: path, uid, modified: mtime.toISOString(), digest };
+    return { file: resolve(path), uid, modified: mtime.toISOString(), digest };
   } catch {
     return undefined;
   }

@@ -27,6 +27,9 @@ export class WaitingBatch {
   #closed: ClosedBucket[] = [];
   #late: LateRow[] = [];
   #audit: AuditEntry[] = [];
+  /** Entries there was no room for, by kind. */
+  #unwritten: Partial<Record<AuditEntry["kind"], number>> = {};
+  #lastTime = "0";
   #reopened: number | undefined;
 
   /** Rows that wait. */
@@ -42,8 +45,11 @@ export class WaitingBatch {
     return this.#late;
   }
 
+  /** Audit entries that wait; of those there was no room for their sum. */
   get audit(): readonly AuditEntry[] {
-    return this.#audit;
+    if (Object.keys(this.#unwritten).length === 0) return this.#audit;
+    const body = { why: "too many audit entries waited for the disk", unwritten: this.#unwritten };
+    return [...this.#audit, { at: this.#lastTime, kind: "loss", body }];
   }
 
   /** First bucket that was opened again meanwhile. */
@@ -73,7 +79,10 @@ export class WaitingBatch {
       this.#reopened = Math.min(batch.reopened, this.#reopened ?? batch.reopened);
     // Never given up: what was used must be paid, and a reporter was told that it is kept.
     this.#late.push(...(batch.late ?? []));
-    this.#audit.push(...batch.audit.slice(0, Math.max(0, ENTRIES_MAX - this.#audit.length)));
+    const room = Math.max(0, ENTRIES_MAX - this.#audit.length);
+    this.#audit.push(...batch.audit.slice(0, room));
+    for (const { kind } of batch.audit.slice(room)) this.#unwritten[kind] = (this.#unwritten[kind] ?? 0) + 1;
+    this.#lastTime = batch.time;
   }
 
   writeTotals(writer: LedgerWriter): void {
@@ -99,6 +108,7 @@ export class WaitingBatch {
     this.#reopened = undefined;
     this.#late = [];
     this.#audit = [];
+    this.#unwritten = {};
   }
 }
 
