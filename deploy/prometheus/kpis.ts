@@ -254,14 +254,14 @@ export const kpis: readonly Kpi[] = [
     groups: holders,
     factor: 1e6,
     over: "cost",
-    under: "tokens",
+    under: "matched_tokens",
   },
   {
     name: "tokens_per_currency",
     title: "Tokens per unit of money spent",
     unit: "tokens",
     groups: holders,
-    over: "tokens",
+    over: "matched_tokens",
     under: "cost",
   },
   {
