@@ -195,4 +195,6 @@ export interface MetricPage {
   readonly ignoredSamples: number;
   /** What was wrong with the page, with line numbers; bounded. */
   readonly errors: readonly string[];
+  /** It shows what the page before showed: the same samples in the same order with the same values, and nothing wrong. */
+  readonly isSame?: boolean;
 }

@@ -56,6 +56,8 @@ class Parser implements PageParser {
   #open = false;
   /** Whether this page has other series than the last. */
   #changed = false;
+  /** Whether a value differs from the last page's. */
+  #moved = false;
   #ignored = 0;
   #errors: string[] = [];
   #byName = new Map<string, LineSample[]>();
@@ -77,6 +79,7 @@ class Parser implements PageParser {
     this.#open = end === "open";
     this.#page++;
     this.#changed = false;
+    this.#moved = false;
     this.#ignored = 0;
     this.#errors = [];
     this.#count = 0;
@@ -90,7 +93,9 @@ class Parser implements PageParser {
     this.#expectedCount = this.#count;
     if (this.#changed) this.#refile();
     this.#bytes = Buffer.alloc(0);
-    return { samples: this.#byName, ignoredSamples: this.#ignored, errors: this.#errors };
+    const isRight = this.#ignored === 0 && this.#errors.length === 0;
+    const isSame = isRight && !this.#changed && !this.#moved;
+    return { samples: this.#byName, ignoredSamples: this.#ignored, errors: this.#errors, isSame };
   }
 
   /** Every line of the page: the expected one at a comparison's cost, any other through `#meet`. */
@@ -159,6 +164,7 @@ class Parser implements PageParser {
     }
     if (Number.isNaN(value)) this.#ignored++;
     if (Number.isNaN(value) !== Number.isNaN(sample.value)) this.#changed = true;
+    this.#moved ||= value !== sample.value;
     sample.value = value;
   }
 

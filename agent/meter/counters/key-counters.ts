@@ -57,6 +57,8 @@ const storedEveryNanos = 3600e9;
 /** Places of the input kinds among the kinds. */
 const inputKinds: readonly number[] = [0, 1, 2];
 
+const still: KeyStep = { moved: undefined, progressInput: 0, progressOutput: 0, reset: false, dropped: 0 };
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** The remembered counters of one label set. */
@@ -71,6 +73,8 @@ export class KeyCounters {
   #values: number[] = [];
   #histograms: Partial<Record<LatencyName, Histogram>> = {};
   #held = 0;
+  /** The reading taken in last, while nothing of it was refused: the same object again moves nothing. */
+  #taken: TokenReading | undefined;
   // Of the reading being taken in.
   #relation: Relation = "base";
   #ceiling = 0;
@@ -149,6 +153,11 @@ export class KeyCounters {
     since: Nanos,
     restarted = false,
   ): KeyStep {
+    const goesOn = relation === "same" || relation === "scale";
+    if (goesOn && reading === this.#taken && sample.scale === this.scale && !restarted) {
+      this.#see(sample.at);
+      return still;
+    }
     this.#relation = relation;
     const seconds = Math.max(1, (sample.at - since) / 1e9);
     this.#ceiling = relation === "scale" ? Number.POSITIVE_INFINITY : perSecondMax * seconds;
@@ -167,10 +176,10 @@ export class KeyCounters {
     if (this.#held > heldReadingsMax) this.#rebase(taken);
     const epoch = reading.epoch ?? this.epoch;
     this.changed ||= epoch !== this.epoch || sample.scale !== this.scale;
-    this.changed ||= sample.at - this.#storedAt > storedEveryNanos;
     this.epoch = epoch;
     this.scale = sample.scale;
-    this.at = sample.at;
+    this.#see(sample.at);
+    this.#taken = this.#fell || this.#dropped > 0 ? undefined : reading;
     const head = { server: sample.server, family: sample.family, ...this.identity, at: sample.at };
     const resets = this.#reset ? 1 : 0;
     return {
@@ -182,9 +191,15 @@ export class KeyCounters {
     };
   }
 
+  #see(at: Nanos): void {
+    this.at = at;
+    this.changed ||= at - this.#storedAt > storedEveryNanos;
+  }
+
   /** A counter that is not yet on the first page of a new run has counted nothing in it. */
   #beginAtZero(): void {
     this.changed = true;
+    this.#taken = undefined;
     this.#values = this.#values.map((value) => (Number.isNaN(value) ? value : 0));
     for (const [name, known] of Object.entries(this.#histograms) as [LatencyName, Histogram][])
       this.#histograms[name] = { ...known, counts: known.counts.map(() => 0), sum: 0, count: 0 };

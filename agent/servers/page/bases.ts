@@ -21,6 +21,8 @@ export interface CountedPage {
   readonly notes: readonly SourceNote[];
   /** Something of it was held back: the counters stand for less than all there is. */
   readonly doubtful: boolean;
+  /** All that was counted stands where it stood after the page before, which was of the same process. */
+  readonly isSame: boolean;
 }
 
 /** No server makes more tokens per second: a rise beyond it is a broken value. */
@@ -44,6 +46,8 @@ export class SeriesBases {
   /** The run that answered this page; undefined while it is held back. */
   #run: Run | undefined;
   #first = false;
+  /** Whether this page moved what was counted of a series, or showed one for the first time. */
+  #moved = false;
   /** Counters of several processes may be one and the same: then the nearest base counts. */
   #mixed = false;
 
@@ -75,6 +79,8 @@ export class SeriesBases {
   take(page: MetricPage, look: PageLook): CountedPage {
     this.#page++;
     this.#notes = new Notes();
+    this.#moved = false;
+    const goesOn = this.#before === page.samples;
     this.#samples = page.samples;
     this.#look = look;
     if (this.#isCrowded) this.#forgetGone(look.at);
@@ -110,7 +116,13 @@ export class SeriesBases {
       restarts: verdict.restarts,
       notes: this.#notes.list,
       doubtful: this.#notes.doubtful,
+      isSame: goesOn && page.isSame === true && previous === verdict.run && this.#stands(verdict.restarts),
     };
+  }
+
+  /** Nothing that was counted moved with this page, and nothing is to be said of it. */
+  #stands(restarts: number): boolean {
+    return this.#run !== undefined && restarts === 0 && this.#notes.list.length === 0 && !this.#moved;
   }
 
   /** The counted series of a family, of this page and before. A name asked for the first time is a counter from now on. */
@@ -159,6 +171,7 @@ export class SeriesBases {
       const created = page.created[place] as number;
       const counted = series[number];
       if (counted === undefined) continue;
+      this.#moved ||= value !== before || !this.#table.isListed(number);
       if (value !== before || !this.#table.isListed(number)) this.#state.mark(number);
       let amount = 0;
       if (this.#first) counted.value = value;

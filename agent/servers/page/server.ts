@@ -173,6 +173,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
   const fetcher = openFetcher(server, entry, context);
   const frozen = watchFrozen(context.clock);
   const follower = new PageFollower(server, entry, info, context);
+  const locatedAll = locatedOnce(info);
   return {
     kind: "pull",
     info,
@@ -194,7 +195,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         sent,
         received,
         at,
-        readings: readings.map((reading) => located(reading, info, header, counted.began)),
+        readings: locatedAll(readings, header, counted.began),
         scale: follower.bases.scale,
         restarts: counted.restarts,
         notes: counted.notes,
@@ -234,6 +235,8 @@ class PageFollower {
   readonly #labels: ReaderOptions;
   readonly #parser: PageParser;
   readonly #explain: ReturnType<typeof explainOnce>;
+  /** What the last page was read as, while a page that shows the same means the same. */
+  #last: PageReading | undefined;
   /** Pages of an earlier run came over a connection that is gone, and looks were missed since. */
   #failed = true;
 
@@ -267,9 +270,15 @@ class PageFollower {
       whole: fetched.complete && page.ignoredSamples === 0 && page.errors.length === 0,
     });
     this.#failed = false;
-    const reading = readPage(this.#server, this.#labels, counted.page, undefined, this.bases);
-    const errors = this.#explain(fetched.body, reading);
-    return { at, counted, headers: fetched.headers, received, reading: { ...reading, errors } };
+    const reading = (counted.isSame ? this.#last : undefined) ?? this.#read(fetched, counted);
+    return { at, counted, headers: fetched.headers, received, reading };
+  }
+
+  #read(fetched: FetchedPage, { page }: CountedPage): PageReading {
+    const read = readPage(this.#server, this.#labels, page, undefined, this.bases);
+    const reading = { ...read, errors: this.#explain(fetched.body, read) };
+    this.#last = reading.errors.length === 0 ? reading : undefined;
+    return reading;
   }
 }
 
@@ -336,6 +345,24 @@ function explainOnce(
 function complaints(readings: readonly TokenReading[], frozen: ReturnType<typeof watchFrozen>): string[] {
   const problem = frozen(readings);
   return problem === undefined ? [] : [problem];
+}
+
+/** Readings with what only the source knows: the same objects for the same readings, which need not be compared further on. */
+function locatedOnce(
+  info: ServerInfo,
+): (
+  readings: readonly TokenReading[],
+  header: string | readonly string[] | undefined,
+  began: Nanos | undefined,
+) => readonly TokenReading[] {
+  let last: { readonly of: unknown; readonly header: unknown; readonly began: unknown } | undefined;
+  let all: readonly TokenReading[] = [];
+  return (readings, header, began) => {
+    if (last?.of === readings && last.header === header && last.began === began) return all;
+    last = { of: readings, header, began };
+    all = readings.map((reading) => located(reading, info, header, began));
+    return all;
+  };
 }
 
 /** The reading with what only the source knows: the product endpoint, and the run its counters began with. */
