@@ -64,8 +64,7 @@ function fill(folder: string): void {
   const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "i1" });
   const sums = counters.flatMap(({ attributes, gain, metric }): Posting[] => {
     const row = findMetric(metric);
-    if (row === undefined || metric.startsWith("tokenwatt.model.") || metric === "tokenwatt.revenue")
-      return [];
+    if (row === undefined || OWN_ARITHMETIC.test(metric)) return [];
     const amount = Math.round(gain * LEDGER_UNITS[row.ledger]);
     const kept = keptAs(metric, attributes);
     return [{ metric, dimensions: attributes, amount, ...(kept === undefined ? {} : { kept }) }];
