@@ -52,6 +52,8 @@ async function replay(folder: string, options: ReplayOptions, io: Io): Promise<v
   const { intervalLines, ReplayTotals } = await import("./replay/lines.ts");
   const { systemClock } = await import("../platform/clock.ts");
   const wall = systemClock();
+  const { startProgress } = await import("./common/progress.ts");
+  const progress = startProgress({ ...io, clock: wall });
   const totals = new ReplayTotals();
   const lines: string[] = [];
   const recording = await openRecording({
@@ -64,6 +66,8 @@ async function replay(folder: string, options: ReplayOptions, io: Io): Promise<v
     warn: (text) => tell(io, text),
     onInterval: (interval) => {
       totals.addInterval(interval);
+      const seconds = interval.to / 1e9;
+      progress.at(seconds / recording.durationSeconds, `${Math.round(seconds)} s of the recording`);
       if (!options.json) return;
       for (const line of intervalLines(interval, recording.seconds)) lines.push(JSON.stringify(line));
       if (lines.length > 1000) printLine(io, lines.splice(0).join("\n"));
@@ -71,6 +75,7 @@ async function replay(folder: string, options: ReplayOptions, io: Io): Promise<v
   });
   totals.know(recording.gpus, recording.servers);
   await recording.run();
+  progress.end();
   const line = totals.line();
   if (options.json) {
     lines.push(JSON.stringify(line));

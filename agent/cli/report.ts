@@ -177,7 +177,11 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
   const plan = planReport(named, source);
   const nothing = plan.time === undefined && plan.cost === undefined && plan.priced.length === 0;
   if (plan.tokens === undefined && (nothing || options.source !== undefined)) throw noAnswer(named, source);
-  const answer = readReport(reader, { plan, groups, where, periods: range.periods });
+  const { startProgress } = await import("./common/progress.ts");
+  const { systemClock } = await import("../platform/clock.ts");
+  const progress = startProgress({ ...io, clock: systemClock() });
+  const answer = readReport(reader, { plan, groups, where, periods: range.periods, progress: progress.at });
+  progress.end();
   const layout = { plan, groups, hasPeriods };
   const { entries, left } = arrange(answer.entries, layout, options);
   if (format === "csv") printLine(io, reportCsv(entries, layout));

@@ -58,7 +58,11 @@ async function verify(options: VerifyOptions, io: Io): Promise<void> {
     return;
   }
   const heads = options.against === undefined ? [] : await readHeads("--against", options.against);
-  const verdict = verifyLedger(path, heads);
+  const { startProgress } = await import("./common/progress.ts");
+  const { systemClock } = await import("../platform/clock.ts");
+  const progress = startProgress({ ...io, clock: systemClock() });
+  const verdict = verifyLedger(path, heads, progress.at);
+  progress.end();
   if (options.json === true)
     printLine(io, JSON.stringify({ file: path, sound: verdict.problems.length === 0, ...verdict }));
   else tellVerdict(verdict, heads.length, io);

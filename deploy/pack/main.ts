@@ -6,6 +6,8 @@ import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:f
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CommanderError } from "commander";
+import type { PackBar } from "./bar.ts";
+import { startPackBar } from "./bar.ts";
 import { bundleAgent } from "./bundle.ts";
 import type { File } from "./files.ts";
 import { below, inWorkFolder, writeTree } from "./files.ts";
@@ -38,13 +40,15 @@ async function main(options: PackOptions): Promise<void> {
   process.umask(0o022);
   mkdirSync(options.out, { recursive: true });
   const began = performance.now();
+  const bar = startPackBar(options);
+  const timed = (make: Make): Promise<string> => timedOn(bar, make);
   const sources = await gather();
   const trees = new Map<Architecture, readonly File[]>();
   for (const one of options.arch) trees.set(one, await programTree(sources, one));
-  console.error(`the program is bundled, ${secondsSince(began)}`);
+  bar.step(`the program is bundled, ${secondsSince(began)}`);
   const written: string[] = [];
   for (const [architecture, tree] of trees) {
-    written.push(...(await packArchitecture(options, sources, architecture, tree)));
+    written.push(...(await packArchitecture(options, sources, architecture, tree, timed)));
   }
   if (options.only.includes("oci")) {
     const path = join(options.out, `tokenwatt-${sources.version}-oci.tar`);
@@ -60,6 +64,7 @@ async function main(options: PackOptions): Promise<void> {
       ),
     );
   }
+  bar.end();
   if (written.length === 0) return;
   const sums = written.map((path) => `${digestOf(readFileSync(path))}  ${basename(path)}\n`);
   writeFileSync(join(options.out, "SHA256SUMS"), sums.sort().join(""));
@@ -77,6 +82,7 @@ async function packArchitecture(
   sources: Sources,
   architecture: Architecture,
   tree: readonly File[],
+  timed: (make: Make) => Promise<string>,
 ): Promise<string[]> {
   const written: string[] = [];
   const name = `tokenwatt-${sources.version}-linux-${architecture}`;
@@ -102,11 +108,13 @@ async function packArchitecture(
   return written;
 }
 
+type Make = () => string | Promise<string>;
+
 /** Makes a file and says so. */
-async function timed(make: () => string | Promise<string>): Promise<string> {
+async function timedOn(bar: PackBar, make: Make): Promise<string> {
   const began = performance.now();
   const path = await make();
-  console.error(`${basename(path)}: ${(statSync(path).size / 1e6).toFixed(1)} MB, ${secondsSince(began)}`);
+  bar.step(`${basename(path)}: ${(statSync(path).size / 1e6).toFixed(1)} MB, ${secondsSince(began)}`);
   return path;
 }
 

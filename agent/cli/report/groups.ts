@@ -31,6 +31,8 @@ export interface Question {
   readonly periods: readonly Period[];
   /** Names a group must have; of several for one group it has one. */
   readonly where: readonly (readonly [group: Group, name: string])[];
+  /** Is told how far the work is, 0 to 1, and which period is summed. */
+  readonly progress?: (share: number, what: string) => void;
 }
 
 /** The lines of a report and their total. */
@@ -59,6 +61,7 @@ export function readReport(reader: LedgerView, question: Question): Answer {
   const entries: ReportEntry[] = [];
   const whole = { sums: new Sums(plan), settled: new Sums(plan) };
   for (const [index, period] of periods.entries()) {
+    question.progress?.(index / periods.length, `period ${index + 1} of ${periods.length}`);
     const found = sumPeriod(reader, question, kept, period, closed);
     for (const group of [...found.values()].sort(byName)) {
       const { isNamed, settled, sums, values } = group;

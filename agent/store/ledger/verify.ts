@@ -34,14 +34,23 @@ export interface Verdict {
   readonly notes: readonly string[];
 }
 
+/** What is checked one after the other. */
+const CHECKS = 8;
 const problemsMax = 100;
 const rowsShownMax = 20;
 
+/** Is told how far the work is, 0 to 1, and what is read now. */
+export type VerifyProgress = (share: number, what: string) => void;
+
 /** Reads a whole ledger file. Throws only when it cannot be opened at all. */
-export function verifyLedger(path: string, against: readonly ChainHead[] = []): Verdict {
+export function verifyLedger(
+  path: string,
+  against: readonly ChainHead[] = [],
+  progress: VerifyProgress = () => {},
+): Verdict {
   const { close, database } = openReadOnly(path);
   try {
-    return new Verifier(database).run(against);
+    return new Verifier(database, progress).run(against);
   } finally {
     close();
   }
@@ -56,10 +65,13 @@ class Verifier {
   readonly #excused = new ExcusedTime();
   readonly #notes: string[] = [];
   readonly #rowsWait: boolean;
+  readonly #progress: VerifyProgress;
   #rows = 0;
+  #steps = 0;
 
-  constructor(database: DatabaseSync) {
+  constructor(database: DatabaseSync, progress: VerifyProgress) {
     this.#database = database;
+    this.#progress = progress;
     this.#rowsWait = rowsWait(database);
   }
 
@@ -94,6 +106,9 @@ class Verifier {
   }
 
   #chain(): void {
+    const records = Number(
+      this.#database.prepare("SELECT max(sequence) AS last FROM audit").get()?.["last"] ?? 1,
+    );
     let previous = chainStart;
     let expected = 1;
     const rows = this.#database.prepare("SELECT sequence, at, kind, body, hash FROM audit ORDER BY sequence");
@@ -114,6 +129,7 @@ class Verifier {
       previous = hash;
       expected = sequence + 1;
       this.#hashes.push(hash);
+      this.#within(sequence / records, `audit record ${sequence} of ${records}`);
       this.#remember(kind, body);
       this.#excused.read(kind, at, body);
     }
@@ -147,7 +163,9 @@ class Verifier {
       "SELECT bucket, max(revision) AS revision, digest, checks FROM buckets GROUP BY bucket ORDER BY bucket",
     );
     let count = 0;
-    for (const sealed of latest.all()) {
+    const all = latest.all();
+    for (const [place, sealed] of all.entries()) {
+      this.#within(place / all.length, `bucket ${place + 1} of ${all.length}`);
       // Opened again by a step of the clock, and not ended once more yet.
       if (sealed["digest"] === "") continue;
       count++;
@@ -179,7 +197,8 @@ class Verifier {
     const writer = new LedgerWriter(this.#database);
     const pruned = Number(writer.meta("prunedDay") ?? -1);
     const days = this.#database.prepare("SELECT DISTINCT day FROM days ORDER BY day").all();
-    for (const { day: found } of days) {
+    for (const [place, { day: found }] of days.entries()) {
+      this.#within(place / days.length, `day ${place + 1} of ${days.length}`);
       const day = Number(found);
       const where = `rollup of ${new Date(day * 86_400_000).toISOString().slice(0, 10)}`;
       if (this.#rollups.get(day) !== writer.dayDigest(day))
@@ -260,12 +279,19 @@ class Verifier {
     return row === undefined ? `series ${series}` : `series ${series} ${row["metric"]} ${row["dimensions"]}`;
   }
 
+  /** How far the present one of all checks is. */
+  #within(share: number, what: string): void {
+    this.#progress((this.#steps + share) / CHECKS, what);
+  }
+
   #guarded(where: string, check: () => unknown): void {
+    this.#within(0, where);
     try {
       check();
     } catch (error) {
       this.#report(where, `cannot be read: ${(error as Error).message}`);
     }
+    this.#steps++;
   }
 
   #report(where: string, message: string): void {
