@@ -62,7 +62,7 @@ export function identityOf(path: string): string | undefined {
 type Written = z.output<typeof policyFile>;
 
 function quotaProblems(
-  { quotas }: Written,
+  { quotas, rls }: Written,
   locate: (path: readonly (string | number)[]) => string,
   hasPrices: boolean,
 ): Problem[] {
@@ -103,6 +103,22 @@ function quotaProblems(
         "source",
         "an engine knows no tenant and no endpoint",
         "match by model alone, or count from gateways",
+      );
+    }
+    if (one.mode === "local" && rls === undefined) {
+      complain(
+        index,
+        "mode",
+        "local without `rls`",
+        "name where to answer rate-limit calls: rls: {listen: 127.0.0.1:9467}",
+      );
+    }
+    if (one.mode !== "mirror" && one.count === "cost") {
+      complain(
+        index,
+        "mode",
+        `${one.mode} with a quota of cost`,
+        "calls charge tokens, not money: mirror it",
       );
     }
     if (one.reserve !== undefined && one.mode === "mirror") {

@@ -361,6 +361,7 @@ function deskOf({ clock, config, log, policy }: AgentOptions, durable: Durable):
     restored,
     outdated,
     hasPrices,
+    aliases: config.aliases,
     everyMs: config.rates.exportMs,
   });
 }

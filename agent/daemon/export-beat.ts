@@ -163,6 +163,7 @@ export class Exports {
         policy: () => policy.page(config.export.prometheus.tenants),
       });
     }
+    await policy.listen();
     this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
     this.#identify();
   }
@@ -255,6 +256,7 @@ export class Exports {
   async stop(flushMs: number): Promise<void> {
     this.#cancel();
     this.#stopping = true;
+    this.#options.policy.close();
     await this.beat();
     const delivered = await Promise.all(this.#deliveries.senders.map((sender) => sender.flush(flushMs)));
     if (delivered.includes(false)) {

@@ -17,6 +17,7 @@ import type { Stored } from "../store/ledger/database.ts";
 import type { LedgerStore } from "../store/ledger/store.ts";
 import { changesOf, inForce } from "./policy-changes.ts";
 import { endQuotaSeries, QuotaSeries } from "./quota-series.ts";
+import { RateLimits } from "./rate-limits.ts";
 
 const AUDIT_ENTRIES_MAX = 100;
 
@@ -31,6 +32,8 @@ export interface PolicyDeskOptions {
   readonly outdated: string | undefined;
   readonly hasPrices: boolean;
   readonly everyMs: number;
+  /** Model name as asked for to model as served. */
+  readonly aliases: Readonly<Record<string, string>>;
 }
 
 /** What a beat brings along. */
@@ -57,12 +60,14 @@ export class PolicyDesk {
   #refused: string | undefined;
   /** Nothing is left of the series of an earlier policy. */
   #isEnded = false;
+  readonly #rateLimits: RateLimits;
   /** For the record, with the next beat. */
   #notes: Readonly<Record<string, unknown>>[] = [];
 
   constructor(options: PolicyDeskOptions) {
     const { clock, outdated, policy, restored } = options;
     this.#options = options;
+    this.#rateLimits = new RateLimits(options);
     this.#loaded = policy;
     this.#loadedMillis = millisOf(clock.unixNanos(clock.now()));
     const rows = restored?.state.filter(isQuotaRow) ?? [];
@@ -89,6 +94,8 @@ export class PolicyDesk {
     const stale = this.#stale;
     this.#stale = [];
     for (const body of this.#notes.splice(0)) books.noteAudit("policy", at, body);
+    for (const body of this.#rateLimits.takeNotes()) books.noteAudit("rls", at, body);
+    books.ledger.postUntil(this.#rateLimits.takePostings(), time);
     if (this.#book === undefined || this.#series === undefined) {
       // What an earlier policy left, once: of this run or of the one before.
       if (!this.#isEnded) endQuotaSeries(books.ledger, undefined);
@@ -113,6 +120,7 @@ export class PolicyDesk {
   /** The beat is on disk: it may be shown, and the ledger be read for windows that began before their count. */
   async stored(stored: Stored | undefined): Promise<void> {
     this.#shown = this.#next;
+    await this.listen();
     const { log, store } = this.#options;
     const book = this.#book;
     if (book === undefined || store === undefined || stored?.stored !== "all") return;
@@ -124,6 +132,21 @@ export class PolicyDesk {
       const { name } = seed.usage.quota;
       log.info("quota counted from the ledger", { quota: name, whole: seed.usage.isComplete });
     }
+  }
+
+  /** Opens the listeners that are wished and not open; one that cannot be had is tried again with the next beat. */
+  async listen(): Promise<void> {
+    await this.#rateLimits.follow();
+  }
+
+  /** The port rate-limit calls are answered on; undefined while they are not. */
+  get rateLimitPort(): number | undefined {
+    return this.#rateLimits.port;
+  }
+
+  /** Closes the listeners for good. */
+  close(): void {
+    this.#rateLimits.close();
   }
 
   /** Takes over a policy, or none; counters of quotas that mean the same go on. */
@@ -141,6 +164,7 @@ export class PolicyDesk {
       this.#stale = [...rows.map(({ key }) => ({ key, value: "" })), { key: quotaBeatKey, value: "" }];
       this.#book = undefined;
       this.#series = undefined;
+      this.#rateLimits.use(undefined);
       this.#next = [];
     } else {
       this.#open(loaded, new PolicyBook(loaded.policy, this.#loadedMillis, rows, outdated === undefined));
@@ -158,6 +182,7 @@ export class PolicyDesk {
 
   #open(loaded: LoadedPolicy, book: PolicyBook): void {
     this.#book = book;
+    this.#rateLimits.use(book);
     this.#series = new QuotaSeries(loaded.policy, this.#options.everyMs);
   }
 

@@ -5,6 +5,8 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { isTimeZone } from "../meter/figures/calendar.ts";
 import type { TokenKind } from "../model.ts";
+import { addressText, isFault, isLoopbackHost, parseHostPort, parseUnixSocket } from "../platform/address.ts";
+import { listenTls } from "../platform/tls.ts";
 import { windowUnits } from "./windows.ts";
 
 /** What a quota may count. */
@@ -67,6 +69,34 @@ const quota = z.strictObject({
     .optional(),
 });
 
+const names = z.array(z.string().min(1).max(128)).min(1).max(16);
+
+const rls = z
+  .strictObject({
+    listen: addressText(
+      (text) => parseUnixSocket(text) ?? parseHostPort(text, { anyPort: true, examplePort: 9467 }),
+    ),
+    tls: listenTls.optional(),
+    domains: names.default(["tokenwatt"]),
+    keys: z
+      .strictObject({
+        tenant: names.default(["tenant", "x-tenant-id"]),
+        model: names.default(["model", "model_name_override"]),
+        endpoint: names.default(["route"]),
+      })
+      .prefault({}),
+    callsPerSecondMax: z.number().int().positive().max(100_000).default(5000),
+  })
+  .superRefine(({ listen, tls }, context) => {
+    const place = parseHostPort(listen, { anyPort: true });
+    if (tls !== undefined || isFault(place) || isLoopbackHost(place.host)) return;
+    const message = "an address of this host, such as 127.0.0.1:9467, or the key tls";
+    context.addIssue({ code: "custom", path: ["listen"], message });
+  });
+
+/** Where rate-limit calls are answered, and how their descriptors are read. */
+export type RlsConfig = z.output<typeof rls>;
+
 /** The schema of a policy file. */
 export const policyFile = z.strictObject({
   version: z.string().min(1).max(128),
@@ -76,6 +106,7 @@ export const policyFile = z.strictObject({
     .default("UTC"),
   quotas: z.array(quota).max(200).default([]),
   keysMax: z.number().int().min(1).max(100_000).default(1000),
+  rls: rls.optional(),
 });
 
 /** One quota as written, defaults filled in. */
@@ -104,6 +135,7 @@ export interface Policy {
   readonly zone: string;
   readonly quotas: readonly Quota[];
   readonly keysMax: number;
+  readonly rls: RlsConfig | undefined;
 }
 
 /** Fine units in one unit of what is counted. */
@@ -120,7 +152,14 @@ const scales: Readonly<Record<Count, number>> = {
 export function policyOf(text: PolicyText, content: string): Policy {
   const { keysMax, timeZone: zone, version } = text;
   const digest = createHash("sha256").update(content).digest("hex").slice(0, 12);
-  return { version, digest, zone, keysMax, quotas: text.quotas.map((one) => quotaOf(one, zone)) };
+  return {
+    version,
+    digest,
+    zone,
+    keysMax,
+    rls: text.rls,
+    quotas: text.quotas.map((one) => quotaOf(one, zone)),
+  };
 }
 
 function quotaOf(one: QuotaText, zone: string): Quota {

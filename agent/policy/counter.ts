@@ -48,6 +48,10 @@ export class Counter {
   /** Differs from what was last stored. */
   changed = true;
   readonly #ahead = new Map<number, bigint>();
+  /** What calls charged in the window before `rlsFrom`: the ledger's window follows the clock by some seconds. */
+  #rlsBefore: { readonly from: number; readonly amount: bigint } | undefined;
+  /** What requests in flight are expected to use, first in first out; gone with the agent. */
+  #holds: { readonly amount: bigint; readonly untilMillis: number }[] = [];
 
   constructor(values: KeyValues) {
     this.values = values;
@@ -71,6 +75,7 @@ export class Counter {
   /** Adds what an RLS call charged in the window that begins at `from`. */
   addRls(from: number, amount: bigint): void {
     if (this.rls === undefined || this.rlsFrom !== from) {
+      this.#rlsBefore = this.rls === undefined ? undefined : { from: this.rlsFrom, amount: this.rls };
       this.rls = 0n;
       this.rlsFrom = from;
     }
@@ -87,7 +92,27 @@ export class Counter {
 
   /** Charged by RLS calls in a window; undefined where none came in it. */
   rlsIn(window: Window): bigint | undefined {
+    if (this.#rlsBefore?.from === window.from) return this.#rlsBefore.amount;
     return this.rlsFrom === window.from ? this.rls : undefined;
+  }
+
+  /** Holds an amount for a request in flight. */
+  hold(amount: bigint, untilMillis: number): void {
+    this.#holds.push({ amount, untilMillis });
+  }
+
+  /** Gives the oldest hold back: a call names no request, so the next charge ends it. */
+  releaseHold(nowMillis: number): void {
+    void this.heldAt(nowMillis);
+    this.#holds.shift();
+  }
+
+  /** What is held at an instant; holds that are over are gone. */
+  heldAt(nowMillis: number): bigint {
+    while ((this.#holds[0]?.untilMillis ?? Number.POSITIVE_INFINITY) <= nowMillis) this.#holds.shift();
+    let held = 0n;
+    for (const { amount } of this.#holds) held += amount;
+    return held;
   }
 
   /** Begins the next window. Returns whether anything was counted in the one before. */
@@ -135,6 +160,8 @@ export class Counter {
     this.rlsCarry = BigInt(stored.rlsCarry ?? "0");
     this.rls = stored.rls === undefined ? undefined : BigInt(stored.rls);
     this.rlsFrom = stored.rlsFrom ?? 0;
+    // Calls since that beat are lost, and what they charged the ledger may have by now.
+    if (this.rls !== undefined && this.used > this.rls) this.rls = this.used;
     for (const [from, amount] of stored.ahead ?? []) this.#ahead.set(from, BigInt(amount));
     this.state = stored.state;
     this.since = stored.since;

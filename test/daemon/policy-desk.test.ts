@@ -40,6 +40,7 @@ class Desk {
       outdated: undefined,
       hasPrices: false,
       everyMs: 10_000,
+      aliases: {},
     });
     const unixNanos = (at: number): bigint => START + BigInt(Math.round(at));
     this.books = new Books(

@@ -38,6 +38,12 @@ export const policyMetrics: readonly Metric[] = [
     "1 for the state the quota is in (ok, warn, over, unknown), 0 for the others",
   ),
   count(
+    "tokenwatt.policy.decisions",
+    "{decision}",
+    [NAME, "tokenwatt.quota.window", "tokenwatt.policy.mode", "tokenwatt.policy.decision"],
+    "Checks by rate-limit calls, per quota they met: allow, limit, would_limit; unmatched and error name no quota",
+  ),
+  count(
     "tokenwatt.policy.transitions",
     "{transition}",
     [NAME, "tokenwatt.policy.from", "tokenwatt.policy.to"],
