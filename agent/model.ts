@@ -343,7 +343,8 @@ export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "no
  * than a window, so their time is the busy share over the level of a wholly busy window. `half_of_work`: work that a
  * server and somebody else may have done, halved. `unexplained_work`: work with a request in flight and no sign of
  * progress. `floor_assumed`: the power of holding the GPU was never measured. `token_share`, `equal_share`: energy shared
- * by tokens, or equally, for want of the driver's shares per process. `partial_counters`: counters read through a part of
+ * by tokens, or equally, for want of the driver's shares per process. `equal_watts`: energy shared by time, a server
+ * that was never seen working alone counted with the watts of the others. `partial_counters`: counters read through a part of
  * their series.
  */
 export type UncertainReason =
@@ -355,6 +356,7 @@ export type UncertainReason =
   | "floor_assumed"
   | "token_share"
   | "equal_share"
+  | "equal_watts"
   | "partial_counters";
 
 /** Seconds and joules of a GPU that rest on one assumption; each second and each joule counts under one reason at most. */

@@ -19,6 +19,8 @@ export interface EnergyRule {
   readonly method: AttributionMethod;
   /** Undefined = equally. */
   readonly weights: ReadonlyMap<string, number> | undefined;
+  /** Residents that stand in with the watts of others. */
+  readonly assumed?: ReadonlySet<string>;
 }
 
 /** Remainders of one GPU, kept between intervals. */
@@ -149,6 +151,8 @@ function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: Ener
   if (portion.floorAssumed) noteUncertain(booking, "floor_assumed", undefined, 0, floorMillijoules);
   const working = piece.residents.filter(({ state }) => state !== "parked");
   if (working.length < 2) return;
+  if (working.some(({ server }) => rule.assumed?.has(server)))
+    noteUncertain(booking, "equal_watts", undefined, 0, activeMillijoules);
   if (rule.method === "token_share") noteUncertain(booking, "token_share", undefined, 0, activeMillijoules);
   if (rule.method === "equal") noteUncertain(booking, "equal_share", undefined, 0, activeMillijoules);
 }

@@ -16,6 +16,7 @@ import type { Member, Part, Settling } from "./member.ts";
 import { lives, partOf, phasesOf, rowOf, weightOf } from "./member.ts";
 import type { Piece } from "./pieces.ts";
 import { unmetered } from "./pieces.ts";
+import type { TokenStep } from "./server-track.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** The piece each member is in; undefined for one that does not exist then. */
@@ -126,7 +127,7 @@ export class Board {
       const stretch = { from, to, gpu, parent, tenancy, placement: settling.placement };
       bookHolders(part.booking, stretch, given, member.holderRemainders);
       this.#bookPhases(part, piece, { from, to }, given, settling);
-      observeAlone(part.member, piece, to - from, portion.activeMillijoules);
+      observeAlone(part.member, piece, { from, to }, portion.activeMillijoules, settling.steps);
     });
     this.#feedFloor(pieces, from, to);
     const left = nanos[parts.length] ?? 0;
@@ -206,14 +207,37 @@ export class Board {
 }
 
 /** Notes what a resident draws above the floor while it alone works. */
-function observeAlone(member: Member, piece: Piece, nanos: number, millijoules: number): void {
+function observeAlone(
+  member: Member,
+  piece: Piece,
+  { from, to }: { readonly from: Nanos; readonly to: Nanos },
+  millijoules: number,
+  steps: Settling["steps"],
+): void {
   if (!isWorking(piece) || !piece.works || piece.contested) return;
-  const working = piece.residents.filter(({ state }) => state !== "parked");
-  const [only] = working;
-  if (only !== undefined && working.length === 1) {
-    const busy = member.timeline.busyNanos(piece.from, piece.to);
-    member.ownPower.observeAlone(only.server, nanos, busy, millijoules);
+  const [only, second] = piece.residents.filter(({ state }) => state !== "parked");
+  if (only === undefined || second !== undefined) return;
+  // Where another counted tokens or had requests in flight between the same polls, some of the work may be its own, unless
+  // the driver's shares per process said who worked.
+  const others = piece.residents.filter((one) => one !== only && one.server !== unmetered);
+  if (member.timeline.shares.length === 0 && others.some(({ server }) => wasBusy(steps(server), from, to)))
+    return;
+  const busy = member.timeline.busyNanos(from, to);
+  member.ownPower.observeAlone(only.server, to - from, busy, millijoules);
+}
+
+/** Whether tokens moved or requests were in flight between polls that touch `[from, to)`, or no poll can say yet. */
+function wasBusy(steps: readonly TokenStep[], from: Nanos, to: Nanos): boolean {
+  let known = to;
+  for (let index = steps.length - 1; index >= 0; index--) {
+    const step = steps[index] as TokenStep;
+    if (step.to <= from) break;
+    if (step.from >= to) continue;
+    if (step.inputTokens + step.outputTokens > 0) return true;
+    if ((step.inFlightFrom ?? 0) > 0 || (step.inFlightTo ?? 0) > 0) return true;
+    known = Math.min(known, step.from);
   }
+  return known > from;
 }
 
 function isSlice({ member }: Part): boolean {

@@ -135,13 +135,20 @@ export function partOf(member: Member, settling: Settling): Part {
   const credited = servers.size > 1 ? member.smShare.weights(to) : undefined;
   const sm = credited === undefined ? undefined : member.ownPower.weighted(credited, working);
   const watts = servers.size > 1 ? member.ownPower.weights(working) : undefined;
-  const rule = working.size > 0 ? energyRule(servers, working, sm, tokens, watts) : member.lastRule;
+  const found = working.size > 0 ? energyRule(servers, working, sm, tokens, watts) : member.lastRule;
+  const rule = { ...found, assumed: standIns(member, working, found) };
   if (working.size > 0 && servers.size > 1) member.lastRule = rule;
   const direct: EnergyRule = { method: "direct", weights: undefined };
   const booking = emptyBooking();
   booking.busyNanos = busyNanos(member, pieces);
   noteActivity(member, own, servers);
   return { member, pieces, rule: servers.size > 1 ? rule : direct, servers, shares, booking, tenancy: held };
+}
+
+/** Residents whose own watts were never seen, where energy follows the watts of each. */
+function standIns({ ownPower }: Member, working: ReadonlySet<string>, { method }: EnergyRule): Set<string> {
+  if (method !== "sm_share" && method !== "own_power") return new Set();
+  return new Set([...working].filter((server) => ownPower.watts(server) === undefined));
 }
 
 /** Notes what unknown processes do while every metered resident is idle. */

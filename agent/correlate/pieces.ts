@@ -252,6 +252,8 @@ function alike(left: Piece, right: Piece): boolean {
 
 /** The method most of the stretches of the residents were found by; undefined without any. */
 export function mainMethod(stretches: readonly OwnStretch[]): ActivityMethod | undefined {
+  const first = stretches[0]?.method;
+  if (stretches.every(({ method }) => method === first)) return first;
   const nanos = new Map<ActivityMethod, number>();
   for (const { from, to, method } of stretches) nanos.set(method, (nanos.get(method) ?? 0) + to - from);
   let best: ActivityMethod | undefined;

@@ -18,6 +18,8 @@ const neededNanos = 10_000_000_000;
 /** The sliding shares of one GPU. */
 export class SmShare {
   readonly #entries: Entry[] = [];
+  #weights: ReadonlyMap<string, number> | undefined;
+  #isChanged = false;
 
   /** Takes in a stretch in which the residents in `ratios` worked, each with its mean share of the SMs. */
   noteWork(to: Nanos, nanos: Nanos, ratios: ReadonlyMap<string, number>): void {
@@ -27,6 +29,7 @@ export class SmShare {
     const fits = last !== undefined && to >= last.to && to - last.from <= entryNanos;
     const entry: Entry = fits ? last : { from: to - nanos, to, nanos: 0, weighted: new Map() };
     if (!fits) this.#entries.push(entry);
+    this.#isChanged = true;
     entry.to = to;
     entry.nanos += nanos;
     for (const [server, ratio] of ratios)
@@ -36,6 +39,12 @@ export class SmShare {
   /** Returns the weight of each resident over the 30 s before `at`; undefined when there is too little to go by. */
   weights(at: Nanos): ReadonlyMap<string, number> | undefined {
     this.#forget(at);
+    if (this.#isChanged) this.#weights = this.#summed();
+    this.#isChanged = false;
+    return this.#weights;
+  }
+
+  #summed(): ReadonlyMap<string, number> | undefined {
     let nanos = 0;
     const sums = new Map<string, number>();
     for (const entry of this.#entries) {
@@ -47,7 +56,9 @@ export class SmShare {
   }
 
   #forget(at: Nanos): void {
-    while (this.#entries.length > 0 && (this.#entries[0] as Entry).to <= at - windowNanos)
+    while (this.#entries.length > 0 && (this.#entries[0] as Entry).to <= at - windowNanos) {
       this.#entries.shift();
+      this.#isChanged = true;
+    }
   }
 }

@@ -13,6 +13,8 @@ const WORDS: Readonly<Record<UncertainReason, string>> = {
   unexplained_work: "work with a request in flight and no sign of progress",
   floor_assumed: "the power of holding this GPU idle was not measured yet: 18 % of its limit is assumed",
   token_share: "energy is shared by tokens: the driver gives no share per process",
+  equal_watts:
+    "energy is shared by time: a server was never seen working alone, and counts with the watts of the others",
   equal_share: "energy is shared equally: the driver gives no share per process, and no tokens tell",
   partial_counters: "counters are read through a part of their series",
 };

@@ -203,7 +203,13 @@ function wanted(subject: Subject, work: Nanos): Nanos {
   const { interval, rate, late } = subject;
   const continued = subject.busyBefore && subject.busyAfter && !late && !subject.apart;
   if (rate === undefined || interval.progress === 0) return continued ? work : Math.round(work / 2);
-  const amount = Math.round(interval.progress / rate);
+  const creditedNanos = interval.contended ? interval.creditedNanos() : undefined;
+  const byRate = Math.round(interval.progress / rate);
+  // A short request may miss its credit, and a whole reading is too much for it: the truth lies between.
+  const amount =
+    creditedNanos === undefined || late
+      ? byRate
+      : Math.max(creditedNanos, Math.round((creditedNanos + Math.min(work, byRate)) / 2));
   return continued && amount >= work * fullRateRatio ? work : amount;
 }
 

@@ -51,6 +51,11 @@ export interface PollInterval {
   readonly workNanos: Nanos;
   /** Work inside that others did, by the driver's shares per process. */
   readonly spared: readonly WorkRun[];
+  /**
+   * Execution inside by the driver's shares per process: the stretches that credited the server, half a reading less at
+   * each end. Undefined where the driver says nothing of some part.
+   */
+  readonly creditedNanos: () => Nanos | undefined;
   /** Another server moved tokens or had requests in flight somewhere in the interval: the work may be its work. */
   readonly contended: boolean;
   /** A process that no server owns may have done it. */

@@ -7,6 +7,8 @@ import { clipped, total } from "./stretches.ts";
 
 /** A prompt token takes about a tenth of the time of an output token (h100-solo-8b: 16,384 in 0.35 s, 5,781/s). */
 const inputTokenWeight = 0.1;
+/** The driver's readings follow each other within this. */
+const creditGap = 100_000_000;
 
 /** Returns the intervals between `polls` in order, the open one from the last poll to `horizon` included. */
 export function pollIntervals(
@@ -37,6 +39,7 @@ export function pollIntervals(
       work,
       workNanos: total(work),
       spared,
+      creditedNanos: () => creditedIn(all, credits, poll.at, to),
       contended: at.length > 0,
       beside: at.some(({ stranger }) => stranger),
     });
@@ -65,7 +68,39 @@ function credited(
   return work.length === 0 ? { work: all, spared: [] } : { work, spared };
 }
 
-type Movement = Omit<PollInterval, "from" | "to" | "work" | "workNanos" | "contended" | "beside" | "spared">;
+/** A stretch of credits begins and ends half a reading inside, on average. */
+function creditedIn(
+  all: readonly WorkRun[],
+  credits: readonly Credit[],
+  from: Nanos,
+  to: Nanos,
+): Nanos | undefined {
+  let [reached, sum] = [from, 0];
+  let first = credits.length;
+  while (first > 0 && (credits[first - 1] as Credit).to > from) first--;
+  for (let index = first; index < credits.length; index++) {
+    const credit = credits[index] as Credit;
+    if (credit.from >= to || credit.from > reached + creditGap) break;
+    reached = Math.max(reached, credit.to);
+    if (!isCredited(credits, index)) continue;
+    const half = (credit.to - credit.from) / 2;
+    const start = index > 0 && !isCredited(credits, index - 1) ? credit.from + half : credit.from;
+    const end = index + 1 < credits.length && !isCredited(credits, index + 1) ? credit.to - half : credit.to;
+    sum += total(clipped(all, Math.max(from, start), Math.min(to, end)));
+  }
+  return reached < to ? undefined : Math.round(sum);
+}
+
+/** One reading without a credit between two with one is chance. */
+function isCredited(credits: readonly Credit[], index: number): boolean {
+  if (credits[index]?.credited) return true;
+  return credits[index - 1]?.credited === true && credits[index + 1]?.credited === true;
+}
+
+type Movement = Omit<
+  PollInterval,
+  "from" | "to" | "work" | "workNanos" | "contended" | "beside" | "spared" | "creditedNanos"
+>;
 
 function movement(poll: ServerPoll, next: ServerPoll | undefined, progress: ProgressKind): Movement {
   const open = next === undefined;

@@ -141,6 +141,13 @@ export class Phases {
     doubtTime: number,
     doubtEnergy: number,
   ): readonly PhaseShare[] {
+    const [only, second] = parts;
+    if (only !== undefined && second === undefined) {
+      const { method, phase } = only[1];
+      const millijoules = stretch.floorMillijoules + stretch.activeMillijoules;
+      const none = { uncertainNanos: 0, uncertainMillijoules: 0 };
+      return [{ phase, method, nanos: stretch.nanos, millijoules, ...none }];
+    }
     const claims = (pick: "weight" | "floor" | "active"): Claimant[] =>
       parts.map(([key, part]) => ({ key, weight: part[pick] }));
     const nanos = apportion(stretch.nanos, claims("weight"), this.#nanosOwed);
