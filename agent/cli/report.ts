@@ -198,7 +198,13 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
   if (left > 0) tell(io, `${left} more lines are in the total and not shown`);
   if (format === "json") return;
   if (answer.settledUntil !== undefined) {
-    tell(io, `GPU time and what follows from it is known until ${iso(answer.settledUntil)}`);
+    const isNone = answer.settledUntil <= range.from;
+    tell(
+      io,
+      isNone
+        ? "GPU time and what follows from it is shared out when a quarter of an hour is closed: none of this range is yet"
+        : `GPU time and what follows from it is known until ${iso(answer.settledUntil)}`,
+    );
   }
   const { unpricedTokens } = answer.total;
   if (unpricedTokens > 0n && answer.total.money.length > 0) {

@@ -39,7 +39,10 @@ export interface Question {
 export interface Answer {
   readonly entries: readonly ReportEntry[];
   readonly total: ReportLine;
-  /** End of the last closed bucket in unix milliseconds, where figures end with it before the range does. */
+  /**
+   * End of the last closed bucket in unix milliseconds, where figures end with it before the range does; the start of the
+   * range where none of it is closed.
+   */
   readonly settledUntil: number | undefined;
 }
 
@@ -73,11 +76,11 @@ export function readReport(reader: LedgerView, question: Question): Answer {
   }
   const all = seconds.every((one) => one === undefined) ? undefined : sum(seconds);
   const facts = { seconds: all, settled: whole.settled, isNamed: true };
-  const end = periods.at(-1)?.to ?? 0;
+  const [start, end] = [periods[0]?.from ?? 0, periods.at(-1)?.to ?? 0];
   return {
     entries,
     total: reportLine(plan, whole.sums, facts),
-    settledUntil: closed < end && groups.length > 0 ? closed : undefined,
+    settledUntil: closed < end && groups.length > 0 ? Math.max(closed, start) : undefined,
   };
 }
 

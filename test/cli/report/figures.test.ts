@@ -107,6 +107,21 @@ describe("a figure of tokens and GPU time", () => {
     );
   });
 
+  test("says where nothing is closed yet, and no instant of 1970", async () => {
+    const young = ledgerOf(
+      [intervalOf({ from: 0, to: 300, seconds: { token_active: 300 }, increments: [output(9)] })],
+      factsOf(),
+      300,
+    );
+    const range = ["--from", "2026-11-01", "--time-zone", "UTC"];
+    expect((await run(young, ...range, "--by", "model")).stderr).toContain("none of this range is yet");
+    const page = (await run(young, ...range, "--format", "html")).stdout;
+    expect(page).toContain("No quarter of an hour of this range is closed yet");
+    expect(page).not.toContain("1970");
+    // Five minutes are no zero of hours, and nothing observed by assumption is one.
+    expect(page).toMatch(/data-key="gpu_seconds.token_active" data-value="300">0\.08</);
+  });
+
   test("counts of a tenant only what this host served", async () => {
     const customer = (model: string) =>
       output(1_000_000, { server: "g", family: "gateway", tenant: "acme", model });

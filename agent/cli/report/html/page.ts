@@ -77,7 +77,7 @@ function moneyOf(line: JsonLine): readonly { currency: string; cost?: string; re
 }
 
 /** What a reader must know before any figure. */
-function warnings({ heldUntil, settledUntil, total }: PageData): string {
+function warnings({ heldUntil, range, settledUntil, total }: PageData): string {
   const coverage = numberAt(total, "kpis.coverage");
   const said = [
     heldUntil === undefined
@@ -85,7 +85,9 @@ function warnings({ heldUntil, settledUntil, total }: PageData): string {
       : `The ledger ends at ${iso(heldUntil)}: what comes after is not in this report.`,
     settledUntil === undefined || settledUntil >= (heldUntil ?? Number.POSITIVE_INFINITY)
       ? ""
-      : `What is shared out by tenant is known until ${iso(settledUntil)} and leaves out the time after it.`,
+      : settledUntil <= range.from
+        ? "No quarter of an hour of this range is closed yet: what is shared out by tenant is not known."
+        : `What is shared out by tenant is known until ${iso(settledUntil)} and leaves out the time after it.`,
     coverage !== undefined && coverage < 0.95
       ? `${percent(1 - coverage)} of the GPU time was not observed; figures per hour and joule say nothing about it.`
       : "",

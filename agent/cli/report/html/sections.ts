@@ -99,8 +99,8 @@ const efficiency: readonly FigureColumn[] = [
 
 /** What models made of their GPUs. */
 export function models({ models: table }: PageData): string {
-  if (table.rows.length === 0) return "";
   const made = table.rows.filter(({ line }) => numberAt(line, "total_tokens") !== undefined);
+  if (made.length === 0) return "";
   const body = lineTable("models", ["model", "GPU type"], efficiency, made, table.total);
   return section(
     "models-section",

@@ -161,7 +161,8 @@ export const compact: Show = (value) => {
 };
 
 /** A ratio as per cent. */
-export const percent: Show = (ratio) => `${decimals(100 * ratio, Math.abs(ratio) < 0.0995 ? 2 : 1)} %`;
+export const percent: Show = (ratio) =>
+  ratio === 0 ? "0 %" : `${decimals(100 * ratio, Math.abs(ratio) < 0.0995 ? 2 : 1)} %`;
 
 /** Seconds as hours. */
 export const hours: Show = (seconds) =>
@@ -182,6 +183,11 @@ function digits(value: number, places: number): string {
   return value.toLocaleString("en-US", significant);
 }
 
+/** What is not 0 is never shown as 0. */
 function decimals(value: number, places: number): string {
+  if (value !== 0 && Number(value.toFixed(places)) === 0) {
+    const significant = { minimumSignificantDigits: 2, maximumSignificantDigits: 2 };
+    return value.toLocaleString("en-US", significant);
+  }
   return value.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places });
 }
