@@ -21,6 +21,40 @@ const bad: Panel["thresholds"] = [
   [0.05, "red"],
 ];
 
+const quotas: readonly Panel[] = [
+  {
+    title: "Quotas by what is used of them",
+    description:
+      "Used of the limit in the current window, over all hosts that count a part. Above 1 the quota is over.",
+    type: "timeseries",
+    unit: "percentunit",
+    thresholds: [
+      [null, "green"],
+      [0.8, "yellow"],
+      [1, "red"],
+    ],
+    queries: [
+      {
+        expr: `max by (tokenwatt_quota_name, tokenwatt_quota_window, tokenwatt_tenant) (quota:tokenwatt_used_ratio:fleet{k8s_cluster_name=~"$cluster",tokenwatt_tenant=~"$tenant",gen_ai_request_model=~"$model"})`,
+        legend: "{{tokenwatt_quota_name}} {{tokenwatt_quota_window}} {{tokenwatt_tenant}}",
+      },
+    ],
+  },
+  {
+    title: "Decisions of rate-limit calls",
+    description: "Per second, by quota and answer; in shadow mode nobody was refused.",
+    type: "timeseries",
+    unit: "reqps",
+    stacked: true,
+    queries: [
+      {
+        expr: `sum by (tokenwatt_quota_name, tokenwatt_policy_mode, tokenwatt_policy_decision) (rate(${chosen("tokenwatt.policy.decisions")}[${R}]))`,
+        legend: "{{tokenwatt_quota_name}} {{tokenwatt_policy_decision}} {{tokenwatt_policy_mode}}",
+      },
+    ],
+  },
+];
+
 /** The board of usage. */
 export const usage: Dashboard = {
   uid: "tokenwatt-usage",
@@ -103,5 +137,6 @@ export const usage: Dashboard = {
     }),
     kpiPanel("tokens_per_currency", "server", "si:tok"),
     kpiPanel("tokens_per_joule", "server", "si:tok/J"),
+    ...quotas,
   ],
 };

@@ -25,6 +25,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
   "tokenwatt.tenant": ["acme", "globex"],
   "error.type": ["", "partial"],
   "hw.state": ["ok"],
+  "tokenwatt.quota.scope": ["host", "fleet"],
 };
 /** What two hosts are: each in a cluster of its own, with another type of GPU. */
 const HOSTS: readonly Labels[] = [
@@ -46,6 +47,10 @@ const OTHERS: Labels = {
   "tokenwatt.xid.code": "79",
   "tokenwatt.cost.component": "gpu",
   "tokenwatt.method": "direct",
+  "tokenwatt.quota.name": "gold",
+  "tokenwatt.quota.window": "day",
+  "tokenwatt.policy.mode": "shadow",
+  "tokenwatt.policy.decision": "ok",
 };
 /** What makes a choice of one of each. */
 const ONE: Labels = {

@@ -45,6 +45,8 @@ const EMPTY_IN_DEMO = [
   "Time per output token by model",
   "Tokens lost to errors by customer",
   "Tokens lost to errors by model",
+  "Quotas by what is used of them",
+  "Decisions of rate-limit calls",
 ];
 
 const filled = (expr: string): string =>
