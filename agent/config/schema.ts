@@ -77,7 +77,7 @@ const common = {
         ),
       idleSeconds: z
         .number()
-        .min(60)
+        .min(120)
         .max(35 * 86_400)
         .default(86_400)
         .describe(

@@ -23,8 +23,8 @@ const NOISE_MB = 12;
 const SERVERS = 8;
 const REPLACED = 2;
 const SERIES_MAX = 3000;
-/** Compressed: what rests for a day on a host rests for a minute here. */
-const IDLE_SECONDS = 60;
+/** Compressed: what rests for a day on a host rests for two minutes here. */
+const IDLE_SECONDS = 120;
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {

@@ -152,8 +152,7 @@ export class Ledger {
   /** Ends every sum and histogram that nothing has moved since `before` and whose subject is not `here` any more. */
   endIdle(before: UnixNanos, here: (dimensions: Dimensions) => boolean): void {
     for (const series of this.#byKey.values()) {
-      if (series.life !== "live" || series.kind === "gauge" || series.movedAt >= before) continue;
-      if (!here(series.dimensions)) this.#end(series);
+      if (series.restsSince(before) && !here(series.dimensions)) this.#end(series);
     }
   }
 

@@ -247,6 +247,11 @@ export class Series {
     };
   }
 
+  /** Whether nothing moved it since `before`; never while pages show its old total still: the new one must be seen first. */
+  restsSince(before: UnixNanos): boolean {
+    return this.kind !== "gauge" && this.life === "live" && this.movedAt < before && this.#back === undefined;
+  }
+
   /** Whether its old total cannot be said yet: no time has passed since the end of it was. */
   isTooSoon(time: UnixNanos): boolean {
     return this.#back?.isSaid === false && time <= this.#back.since + afterEndNanos;
@@ -256,7 +261,11 @@ export class Series {
   #backAt(time: UnixNanos): Pick<LedgerPoint, "back"> {
     const back = this.#back;
     if (back === undefined) return {};
-    if (time - back.since > backNanos) this.#back = undefined;
+    if (time - back.since > backNanos) {
+      this.#back = undefined;
+      // What is new is seen from here on: a rest begins with that.
+      this.movedAt = time;
+    }
     const isFirst = !back.isSaid;
     back.isSaid = true;
     return { back: isFirst ? { value: back.value, at: back.since + afterEndNanos } : { value: back.value } };

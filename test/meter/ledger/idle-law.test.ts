@@ -43,14 +43,16 @@ class Host {
   readonly #encoder = createOtlpEncoder({ resource: {}, version: "1" });
   readonly #writer = createPrometheusWriter({});
   readonly #scrapeEvery: number;
+  readonly #idle: number;
   readonly booked = new Map<string, number>();
   readonly sent = new Map<string, Sample[]>();
   readonly scraped = new Map<string, Sample[]>();
   readonly lines: number[] = [];
   #now = 0;
 
-  constructor(scrapeEvery: number) {
+  constructor(scrapeEvery: number, idle = IDLE) {
     this.#scrapeEvery = scrapeEvery;
+    this.#idle = idle;
     this.#ledger = this.#open();
   }
 
@@ -86,7 +88,7 @@ class Host {
   pass(seconds: number): void {
     for (const until = this.#now + seconds; this.#now < until; ) {
       this.#now += BEAT;
-      this.#ledger.endIdle(at(this.#now - IDLE), () => false);
+      this.#ledger.endIdle(at(this.#now - this.#idle), () => false);
       const snapshot = this.#ledger.commit(at(this.#now), this.#now * 1e9);
       this.#ledger.takeChanges();
       this.#send(snapshot);
@@ -125,13 +127,16 @@ const step = fc.oneof(
   fc.record({ wait: fc.constantFrom(10, 60, 120, 300, 590, 600, 610, 1500) }),
 );
 
+const idles = fc.constantFrom(120, IDLE);
+
 describe("a series that rests", () => {
   it("is seen in full by whoever compares samples, whatever it is used and however it rests", () => {
     fc.assert(
       fc.property(
         fc.array(fc.oneof(step, fc.constant({ restart: true as const })), { maxLength: 25 }),
-        (steps) => {
-          const host = new Host(30);
+        idles,
+        (steps, idle) => {
+          const host = new Host(30, idle);
           for (const one of steps) {
             if ("wait" in one) host.pass(one.wait);
             else if ("restart" in one) host.restart();
@@ -146,19 +151,24 @@ describe("a series that rests", () => {
   });
   it("is seen in full by scrapers every 10 to 60 s too, but for what a new series has at first", () => {
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 25 }), fc.constantFrom(10, 20, 30, 60), (steps, every) => {
-        const host = new Host(every);
-        for (const one of steps) {
-          if ("wait" in one) host.pass(one.wait);
-          else host.book(one.tenant, one.amount);
-        }
-        host.pass(240);
-        for (const [key, amount] of host.booked) {
-          const samples = host.scraped.get(key) ?? [];
-          expect(samples.length).toBeGreaterThan(0);
-          expect(increase(samples)).toBe(amount - (samples[0]?.value ?? 0));
-        }
-      }),
+      fc.property(
+        fc.array(step, { maxLength: 25 }),
+        fc.constantFrom(10, 20, 30, 60),
+        idles,
+        (steps, every, idle) => {
+          const host = new Host(every, idle);
+          for (const one of steps) {
+            if ("wait" in one) host.pass(one.wait);
+            else host.book(one.tenant, one.amount);
+          }
+          host.pass(240);
+          for (const [key, amount] of host.booked) {
+            const samples = host.scraped.get(key) ?? [];
+            expect(samples.length).toBeGreaterThan(0);
+            expect(increase(samples)).toBe(amount - (samples[0]?.value ?? 0));
+          }
+        },
+      ),
       { numRuns: 60 },
     );
   });
