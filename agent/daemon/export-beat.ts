@@ -163,7 +163,7 @@ export class Exports {
         policy: () => policy.page(config.export.prometheus.tenants),
       });
     }
-    await policy.listen();
+    await policy.listen(this.#options.pipeline.intake);
     this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
     this.#identify();
   }

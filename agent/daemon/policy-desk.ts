@@ -15,6 +15,8 @@ import type { QuotaReading } from "../policy/states.ts";
 import { countedMetrics } from "../policy/usage.ts";
 import type { Stored } from "../store/ledger/database.ts";
 import type { LedgerStore } from "../store/ledger/store.ts";
+import type { LoadSources } from "./load-reports.ts";
+import { LoadReports } from "./load-reports.ts";
 import { changesOf, inForce } from "./policy-changes.ts";
 import { endQuotaSeries, QuotaSeries } from "./quota-series.ts";
 import { RateLimits } from "./rate-limits.ts";
@@ -34,6 +36,8 @@ export interface PolicyDeskOptions {
   readonly everyMs: number;
   /** Model name as asked for to model as served. */
   readonly aliases: Readonly<Record<string, string>>;
+  /** Server id to the tokens per GPU-hour it can sustain, as configured. */
+  readonly capacity: Readonly<Record<string, number>>;
 }
 
 /** What a beat brings along. */
@@ -61,6 +65,7 @@ export class PolicyDesk {
   /** Nothing is left of the series of an earlier policy. */
   #isEnded = false;
   readonly #rateLimits: RateLimits;
+  readonly #loads: LoadReports;
   /** For the record, with the next beat. */
   #notes: Readonly<Record<string, unknown>>[] = [];
 
@@ -68,6 +73,7 @@ export class PolicyDesk {
     const { clock, outdated, policy, restored } = options;
     this.#options = options;
     this.#rateLimits = new RateLimits(options);
+    this.#loads = new LoadReports(options);
     this.#loaded = policy;
     this.#loadedMillis = millisOf(clock.unixNanos(clock.now()));
     const rows = restored?.state.filter(isQuotaRow) ?? [];
@@ -135,8 +141,10 @@ export class PolicyDesk {
   }
 
   /** Opens the listeners that are wished and not open; one that cannot be had is tried again with the next beat. */
-  async listen(): Promise<void> {
+  async listen(sources?: LoadSources): Promise<void> {
+    this.#loads.use(this.#book, sources);
     await this.#rateLimits.follow();
+    await this.#loads.follow();
   }
 
   /** The port rate-limit calls are answered on; undefined while they are not. */
@@ -147,6 +155,7 @@ export class PolicyDesk {
   /** Closes the listeners for good. */
   close(): void {
     this.#rateLimits.close();
+    this.#loads.close();
   }
 
   /** Takes over a policy, or none; counters of quotas that mean the same go on. */

@@ -88,6 +88,20 @@ export class PolicyBook {
     }
   }
 
+  /** How full the fullest quota of mode `local` is; undefined where there is none. */
+  fullestLocal(): number | undefined {
+    let fullest: number | undefined;
+    for (const { counters, quota, window } of this.usages) {
+      if (quota.mode !== "local") continue;
+      for (const counter of counters) {
+        const [ledger, rls] = [counter.usedIn(window, window), counter.rlsIn(window) ?? 0n];
+        const share = Number(rls > ledger ? rls : ledger) / Number(quota.hostLimit);
+        fullest = Math.max(fullest ?? 0, share);
+      }
+    }
+    return fullest;
+  }
+
   /** Bookings folded into `other` since the last call. */
   takeFolded(): number {
     const folded = this.#folded;

@@ -94,6 +94,14 @@ const rls = z
     context.addIssue({ code: "custom", path: ["listen"], message });
   });
 
+const orca = z.strictObject({
+  listen: addressText(
+    (text) => parseUnixSocket(text) ?? parseHostPort(text, { anyPort: true, examplePort: 9468 }),
+  ),
+  tls: listenTls.optional(),
+  minimumSeconds: z.number().min(0.1).max(3600).default(1),
+});
+
 /** Where rate-limit calls are answered, and how their descriptors are read. */
 export type RlsConfig = z.output<typeof rls>;
 
@@ -107,6 +115,7 @@ export const policyFile = z.strictObject({
   quotas: z.array(quota).max(200).default([]),
   keysMax: z.number().int().min(1).max(100_000).default(1000),
   rls: rls.optional(),
+  orca: orca.optional(),
 });
 
 /** One quota as written, defaults filled in. */
@@ -136,6 +145,8 @@ export interface Policy {
   readonly quotas: readonly Quota[];
   readonly keysMax: number;
   readonly rls: RlsConfig | undefined;
+  /** Where load of this host's servers is reported. */
+  readonly orca: z.output<typeof orca> | undefined;
 }
 
 /** Fine units in one unit of what is counted. */
@@ -158,6 +169,7 @@ export function policyOf(text: PolicyText, content: string): Policy {
     zone,
     keysMax,
     rls: text.rls,
+    orca: text.orca,
     quotas: text.quotas.map((one) => quotaOf(one, zone)),
   };
 }

@@ -63,7 +63,7 @@ export function serveRateLimits(
 }
 
 /** Hands connections of an address to a gRPC server: grpc-js binds ports itself, but bounds no connections. */
-async function listenWith(server: Server, place: PolicyPlace, log: Log): Promise<PolicyListener> {
+export async function listenWith(server: Server, place: PolicyPlace, log: Log): Promise<PolicyListener> {
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   const sockets = new Set<Socket>();
   const accept = (socket: Socket): void => injector.injectConnection(socket);
