@@ -21,7 +21,7 @@ const EMPTY_IN_DEMO = [
   "Requests per second by outcome",
   "Share of gateway tokens whose request did not end well by endpoint",
   "Faults",
-  "Headroom against the best hour of 14 days",
+  "Tokens and samples that came late",
   "Tokens per GPU-hour allotted to a model",
   "Tokens per joule allotted to a model",
   "GPU-hours by customer",
