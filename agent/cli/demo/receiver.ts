@@ -3,6 +3,7 @@
 // Run by hand (`node agent/cli/demo/receiver.ts 127.0.0.1:4317`) it prints one JSON line of counts a second.
 
 import { readRequest, seriesKey } from "../../export/otlp/reader.ts";
+import { selfMetrics } from "../../export/self/names.ts";
 import { formatHostPort, isFault, parseHostPort } from "../../platform/address.ts";
 import { every, systemClock } from "../../platform/clock.ts";
 import type { ServerUnaryCall, sendUnaryData } from "../../platform/grpc.ts";
@@ -12,6 +13,8 @@ import type { Received } from "../live/session.ts";
 const SERIES_MAX = 100_000;
 const TOKENS = "tokenwatt.tokens";
 const NO_RECORDED_VALUE = 1;
+/** What the agent says of itself goes out beside what it ships. */
+const OWN: ReadonlySet<string> = new Set(Object.values(selfMetrics).map(({ name }) => name));
 
 /** A receiver that listens. */
 export interface Receiver {
@@ -24,10 +27,11 @@ export interface Receiver {
 /** Listens on `host:port` (port 0 picks one). Rejects when the address cannot be had. Exported for its test: which counts without a process. */
 export async function startReceiver(listen = "127.0.0.1:0"): Promise<Receiver> {
   const series = new Map<string, number>();
-  const totals = { requests: 0, points: 0, refused: 0, last: 0n };
+  const totals = { requests: 0, points: 0, own: 0, refused: 0, last: 0n };
   const take = (bytes: Uint8Array): void => {
     readRequest(bytes, (point) => {
       totals.points++;
+      if (OWN.has(point.metric.name)) totals.own++;
       if (point.time > totals.last) totals.last = point.time;
       const key = seriesKey(point);
       if (!series.has(key) && series.size >= SERIES_MAX) return;
@@ -63,6 +67,7 @@ export async function startReceiver(listen = "127.0.0.1:0"): Promise<Receiver> {
     counts: () => ({
       requests: totals.requests,
       data_points: totals.points,
+      own_points: totals.own,
       series: series.size,
       tokens: [...series.values()].reduce((sum, value) => sum + value, 0),
       last_time: totals.last === 0n ? null : Number(totals.last / 1_000_000n) / 1000,

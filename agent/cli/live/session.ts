@@ -27,6 +27,8 @@ const PLAIN_SIZE = { columns: 80, rows: 40 };
 export interface Received {
   readonly requests: number;
   readonly data_points: number;
+  /** Those of them that the agent says of itself: not metering, and not among what it shipped. */
+  readonly own_points: number;
   readonly series: number;
   /** Sum of the last values of `tokenwatt.tokens`. */
   readonly tokens: number;
@@ -114,10 +116,14 @@ export class LiveSession {
       0,
     );
     printLine(io, summaryText(line, seconds));
+    const { received } = facts;
+    const metered = (received?.data_points ?? 0) - (received?.own_points ?? 0);
+    const same =
+      metered === exported.data_points ? "the same" : `${metered}, as the last request was on its way`;
     const got =
-      facts.received === undefined
+      received === undefined
         ? ""
-        : `; the receiver counted ${facts.received.data_points}, the agent's metrics of itself included`;
+        : `; the receiver counted ${same}, and ${received.own_points} that the agent says of itself`;
     printLine(io, `\nshipped ${exported.data_points} data points in ${exported.requests} requests${got}`);
   }
 

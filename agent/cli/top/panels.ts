@@ -179,7 +179,7 @@ function under(
     return [
       piece(branch, "quiet"),
       piece(name, server.ok === false ? "bad" : "accent"),
-      piece(model === name ? "  " : `  ${model}  `, "quiet"),
+      piece(name.endsWith(model) ? "  " : `  ${model}  `, "quiet"),
       piece(facts.join(wide ? "   " : "  ")),
     ];
   });

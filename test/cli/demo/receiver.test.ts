@@ -22,7 +22,7 @@ describe("startReceiver()", () => {
     await transport.send(request(5n, true), signal);
     await transport.send(request(9n), signal);
     await transport.send(request(9n), signal);
-    const counts = { requests: 3, data_points: 7, series: 2, tokens: 9, refused: 0 };
+    const counts = { requests: 3, data_points: 7, own_points: 0, series: 2, tokens: 9, refused: 0 };
     expect(receiver.counts()).toEqual({ ...counts, last_time: Number(T0 / 1_000_000_000n) + 10 });
     expect(await transport.send(Uint8Array.of(0x0a, 0x7f), signal)).toMatchObject({
       kind: "refused",
