@@ -100,8 +100,11 @@ export class LiveSession {
     const { io, json } = this.#options;
     this.#totals.know(agent.pipeline.intake.gpus.keys(), agent.pipeline.intake.servers.keys());
     const line = this.#totals.line() as Readonly<Record<string, unknown>>;
-    const servers = Object.values(
-      line["servers"] as Record<string, { input_tokens: number; output_tokens: number }>,
+    const { lastTokenSamples } = agent.pipeline.intake;
+    const counted = line["servers"] as Record<string, { input_tokens: number; output_tokens: number }>;
+    // A gateway counts what engines count once more.
+    const servers = Object.entries(counted).flatMap(([id, one]) =>
+      lastTokenSamples.get(id)?.family === "gateway" ? [] : [one],
     );
     const sum = (key: "input_tokens" | "output_tokens"): number =>
       servers.reduce((all, one) => all + one[key], 0);
