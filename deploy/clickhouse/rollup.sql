@@ -66,20 +66,18 @@ FROM (
     FROM (
         SELECT metric, series, start, bucket + INTERVAL 15 MINUTE AS until, value, first
         FROM tokenwatt_15m
-        WHERE bucket < {to:DateTime64(9)} AND (toDate(bucket) = toDate({from:DateTime64(9)}, 'UTC') OR toDate(bucket) = toDate({to:DateTime64(9)}, 'UTC'))
+        WHERE toDate(bucket) = toDate({to:DateTime64(9)}, 'UTC') AND bucket < {to:DateTime64(9)}
+            OR toDate(bucket) = toDate({from:DateTime64(9)}, 'UTC') AND bucket < {from:DateTime64(9)}
         UNION ALL
-        -- The day before `from` too: what a series had already.
+        -- The day before `from` too: what a series had already. The day of `from` ends after it, so its last value is one of the
+        -- window, and its first one is asked for only where nothing came before `from`.
         SELECT metric, series, start, toDateTime(day + 1, 'UTC') AS until, value, first
         FROM tokenwatt_day
-        WHERE day >= toDate({from:DateTime64(9)}, 'UTC') - 1 AND day < toDate({to:DateTime64(9)}, 'UTC') AND day != toDate({from:DateTime64(9)}, 'UTC'))
+        WHERE day >= toDate({from:DateTime64(9)}, 'UTC') - 1 AND day < toDate({to:DateTime64(9)}, 'UTC'))
     WHERE throwIf(toUnixTimestamp64Nano({from:DateTime64(9)}) % 900000000000 != 0 OR toUnixTimestamp64Nano({to:DateTime64(9)}) % 900000000000 != 0,
         'from and to must be full quarters of an hour') = 0
     GROUP BY metric, series, start) AS increases
-INNER JOIN (
-    SELECT metric, series, any(attributes) AS attributes, any(instance) AS instance, any(host) AS host, any(cluster) AS cluster
-    FROM tokenwatt_series
-    GROUP BY metric, series
-) AS named USING (metric, series);
+ANY LEFT JOIN tokenwatt_series AS named USING (metric, series);
 
 CREATE VIEW IF NOT EXISTS tokenwatt_step_15m AS
 SELECT metric, attributes, instance, host, cluster, time, step
@@ -93,11 +91,7 @@ FROM (
         WHERE toDate(bucket) >= toDate({from:DateTime64(9)}, 'UTC') - 1 AND toDate(bucket) <= toDate({to:DateTime64(9)}, 'UTC') AND bucket < {to:DateTime64(9)} AND throwIf(toUnixTimestamp64Nano({from:DateTime64(9)}) % 900000000000 != 0 OR toUnixTimestamp64Nano({to:DateTime64(9)}) % 900000000000 != 0,
         'from and to must be full quarters of an hour') = 0
         GROUP BY metric, series, start, bucket)) AS steps
-INNER JOIN (
-    SELECT metric, series, any(attributes) AS attributes, any(instance) AS instance, any(host) AS host, any(cluster) AS cluster
-    FROM tokenwatt_series
-    GROUP BY metric, series
-) AS named USING (metric, series)
+ANY LEFT JOIN tokenwatt_series AS named USING (metric, series)
 WHERE time > {from:DateTime64(9)};
 
 -- What was there before. May be run again.

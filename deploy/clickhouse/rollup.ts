@@ -74,11 +74,8 @@ const QUARTER = "900000000000";
 const ALIGNED = `throwIf(toUnixTimestamp64Nano(${FROM}) % ${QUARTER} != 0 OR toUnixTimestamp64Nano(${TO}) % ${QUARTER} != 0,
         'from and to must be full quarters of an hour') = 0`;
 
-const WITH_NAMES = `INNER JOIN (
-    SELECT metric, series, any(attributes) AS attributes, any(instance) AS instance, any(host) AS host, any(cluster) AS cluster
-    FROM tokenwatt_series
-    GROUP BY metric, series
-) AS named USING (metric, series)`;
+/** Each increase once, whatever the table of names has twice; one without a name would still count. */
+const WITH_NAMES = "ANY LEFT JOIN tokenwatt_series AS named USING (metric, series)";
 
 /** Columns and meaning of tokenwatt_increase. Whole days inside the window come from tokenwatt_day, its edges from the buckets. */
 const INCREASE = `CREATE VIEW IF NOT EXISTS tokenwatt_increase_15m AS
@@ -92,12 +89,14 @@ FROM (
     FROM (
         SELECT metric, series, start, bucket + INTERVAL 15 MINUTE AS until, value, first
         FROM tokenwatt_15m
-        WHERE bucket < ${TO} AND (toDate(bucket) = toDate(${FROM}, 'UTC') OR toDate(bucket) = toDate(${TO}, 'UTC'))
+        WHERE toDate(bucket) = toDate(${TO}, 'UTC') AND bucket < ${TO}
+            OR toDate(bucket) = toDate(${FROM}, 'UTC') AND bucket < ${FROM}
         UNION ALL
-        -- The day before \`from\` too: what a series had already.
+        -- The day before \`from\` too: what a series had already. The day of \`from\` ends after it, so its last value is one of the
+        -- window, and its first one is asked for only where nothing came before \`from\`.
         SELECT metric, series, start, toDateTime(day + 1, 'UTC') AS until, value, first
         FROM tokenwatt_day
-        WHERE day >= toDate(${FROM}, 'UTC') - 1 AND day < toDate(${TO}, 'UTC') AND day != toDate(${FROM}, 'UTC'))
+        WHERE day >= toDate(${FROM}, 'UTC') - 1 AND day < toDate(${TO}, 'UTC'))
     WHERE ${ALIGNED}
     GROUP BY metric, series, start) AS increases
 ${WITH_NAMES}`;

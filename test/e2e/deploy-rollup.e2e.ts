@@ -204,6 +204,10 @@ describe.skipIf(python === undefined || !existsSync(python))("deploy/clickhouse/
     }
   });
 
+  test("clients that split a script at semicolons get whole statements", () => {
+    for (const sql of [...rollup, ...backfill]) expect(sql).not.toContain(";");
+  });
+
   test("a window that would cut a bucket is refused", async () => {
     await expect(increases("tokenwatt_increase_15m", BEGIN + 1, BEGIN + DAY)).rejects.toThrow(
       /full quarters/,
