@@ -1,5 +1,5 @@
 // `tokenwatt policy`: what a file is blamed for, and what the ledger says of its quotas, over a real ledger without an agent.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -105,6 +105,27 @@ describe("policy check", () => {
     for (const key of ["name", "count", "limit", "per"]) expect(stderr).toContain(`quotas[0].${key}`);
     const json = await runCommand(["policy", "check", broken, "--json", "-c", config]);
     expect(JSON.parse(json.stdout)).toMatchObject({ valid: false, file: broken });
+  });
+
+  test("accepts the example, and what it has as comments", async () => {
+    const text = readFileSync(new URL("../../deploy/config/policy.example.yaml", import.meta.url), "utf8");
+    const example = join(folder, "example.yaml");
+    for (const written of [text, text.replaceAll(/^# (rls|orca):/gm, "$1:")]) {
+      writeFileSync(example, written);
+      const { exitCode, stderr } = await runCommand(["policy", "check", example, "-c", config]);
+      expect([exitCode, stderr]).toEqual([0, expect.stringContaining("fine, 3 quotas")]);
+    }
+  });
+
+  test("refuses calls in the clear beyond this host, and limits without calls", async () => {
+    const open = join(folder, "open.yaml");
+    const quota = "{ name: q, count: tokens, limit: 5, per: day, mode: local }";
+    writeFileSync(open, `version: "1"\nquotas: [${quota}]\nrls: { listen: "0.0.0.0:9467" }\n`);
+    const { exitCode, stderr } = await runCommand(["policy", "check", open, "-c", config]);
+    expect([exitCode, stderr]).toEqual([2, expect.stringContaining("rls.listen")]);
+    writeFileSync(open, `version: "1"\nquotas: [${quota}]\n`);
+    const without = await runCommand(["policy", "check", open, "-c", config]);
+    expect([without.exitCode, without.stderr]).toEqual([2, expect.stringContaining("local without `rls`")]);
   });
 
   test("says so where the configuration names no policy", async () => {
