@@ -345,7 +345,7 @@ export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "no
  * progress. `floor_assumed`: the power of holding the GPU was never measured. `token_share`, `equal_share`: energy shared
  * by tokens, or equally, for want of the driver's shares per process. `equal_watts`: energy shared by time, a server
  * that was never seen working alone counted with the watts of the others. `partial_counters`: counters read through a part of
- * their series.
+ * their series. `estimated_counters`: tokens integrated from a rate that the server shows.
  */
 export type UncertainReason =
   | "coarse_windows"
@@ -357,7 +357,8 @@ export type UncertainReason =
   | "token_share"
   | "equal_share"
   | "equal_watts"
-  | "partial_counters";
+  | "partial_counters"
+  | "estimated_counters";
 
 /** Seconds and joules of a GPU that rest on one assumption; each second and each joule counts under one reason at most. */
 export interface Uncertain {
@@ -459,6 +460,8 @@ export interface TokenIncrement {
   /** Read after a restart of the agent or a reconnect: real, but not matched to observed GPU time. */
   readonly late: boolean;
   readonly at: Nanos;
+  /** The assumption its tokens rest on; absent = they were counted. */
+  readonly doubt?: UncertainReason;
 }
 
 /** What one server did in a settled interval: its own states, and the tokens its polls saw. */

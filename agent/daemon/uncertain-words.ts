@@ -17,6 +17,7 @@ const WORDS: Readonly<Record<UncertainReason, string>> = {
     "energy is shared by time: a server was never seen working alone, and counts with the watts of the others",
   equal_share: "energy is shared equally: the driver gives no share per process, and no tokens tell",
   partial_counters: "counters are read through a part of their series",
+  estimated_counters: "tokens are integrated from a rate that the server shows: it counts none",
 };
 
 /** The assumptions of the last minute, the weightiest first. */

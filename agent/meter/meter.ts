@@ -200,6 +200,10 @@ export class Meter {
       const kept = this.#sets.same({ ...dimensions, ...priceDimensions(price), ...limit });
       this.#posted.push({ metric: "tokenwatt.tokens", dimensions, kept, amount });
       if (price !== undefined) this.#billing.earn(price, payer, kind, amount, {});
+      if (increment.doubt !== undefined) {
+        const doubted = { ...server, ...hardware, ...named, "tokenwatt.reason": increment.doubt };
+        this.#add("tokenwatt.uncertain_tokens", doubted, amount);
+      }
       if (reason === undefined) continue;
       const unmatched = this.#sets.same({ ...server, ...named, "tokenwatt.reason": reason });
       const product = this.#sets.same({ ...unmatched, ...hardware, ...limit });

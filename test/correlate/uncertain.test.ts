@@ -42,6 +42,24 @@ describe("GpuInterval.uncertain", () => {
     expect(sum(found.map(({ millijoules }) => millijoules))).toBe(16 * 200_000);
   });
 
+  test("holds work of which half was taken, for want of a rate that says how much is the server's", () => {
+    const moves = (at: number): number[] =>
+      Array.from({ length: 20 }, (_, index) => (index === at ? 100 : 0));
+    const { intervals } = run({
+      gpus: [g],
+      servers: [serverInfo("a", { pids: [1] }), serverInfo("b", { pids: [2] })],
+      samples: readings(
+        "g",
+        Array.from({ length: 20 }, (_, index) => ({ pids: [1, 2], busy: index === 10 ? 1 : 0, watts: 300 })),
+      ),
+      polls: { a: polls(moves(10)), b: polls(moves(10)) },
+      seconds: 20,
+    });
+    const halved = uncertainOf(rowsOf(intervals, "g")).filter(({ reason }) => reason === "half_of_work");
+    expect(sum(halved.map(({ nanos }) => nanos))).toBeGreaterThan(0);
+    expect(sum(halved.map(({ nanos }) => nanos))).toBeLessThanOrEqual(second);
+  });
+
   test("is never more than the seconds and the joules of the GPU, whatever was doubted", () => {
     const busy = fc.array(fc.constantFrom(0, 0.005, 0.1, 1), { minLength: 20, maxLength: 20 });
     const moves = fc.array(fc.constantFrom(0, 100), { minLength: 20, maxLength: 20 });

@@ -82,6 +82,19 @@ function all(posted: readonly AnyPosting[], metric: string): readonly AnyPosting
   return posted.filter((one) => one.metric === metric);
 }
 
+describe("postings() of uncertain tokens", () => {
+  it("counts tokens that rest on an assumption beside all tokens, by the reason, and no others", () => {
+    const counted = moved({ tokens: { output: 5 } });
+    const guessed = moved({ tokens: { output: 7, input_unsplit: 2 }, doubt: "estimated_counters" });
+    const posted = postings(interval([counted, guessed]), facts);
+    expect(sum(posted, "tokenwatt.tokens")).toBe(14);
+    expect(sum(posted, "tokenwatt.uncertain_tokens")).toBe(9);
+    expect(all(posted, "tokenwatt.uncertain_tokens")[0]).toMatchObject({
+      dimensions: { "tokenwatt.reason": "estimated_counters" },
+    });
+  });
+});
+
 describe("postings() of phases", () => {
   it("posts what a server's token-active time was spent on, and what of it is in doubt, beside its states", () => {
     const given = { token_active: 1e9, stalled: 0, parked: 0 };

@@ -68,11 +68,15 @@ export function claimedWork(evidence: Evidence): Claims {
   for (let index = 0; index < intervals.length; index++) {
     const interval = intervals[index] as PollInterval;
     const doubt = sharedBy(evidence, interval);
-    const { own, left } =
-      doubt === undefined
-        ? claimedPieces(evidence, starts, index)
-        : { own: sharedPieces(evidence.shares, interval), left: [] };
-    const why = doubt ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
+    const {
+      isHalved = false,
+      left,
+      own,
+    }: Division = doubt === undefined
+      ? claimedPieces(evidence, starts, index)
+      : { own: sharedPieces(evidence.shares, interval), left: [] };
+    const halved = isHalved ? "half_of_work" : undefined;
+    const why = doubt ?? halved ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
     for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), why);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
   }
@@ -96,6 +100,8 @@ function isUnexplained({ contended, inFlightTo, kind, open, work }: PollInterval
 
 /** Pieces of work a server takes for itself, and pieces it leaves to its peers. */
 interface Division {
+  /** No rate says how much of the work is the server's: half of it was taken. */
+  readonly isHalved?: boolean;
   readonly own: readonly WorkRun[];
   readonly left: readonly WorkRun[];
 }
@@ -182,7 +188,8 @@ function divided(subject: Subject): Division {
           .filter((piece) => piece.seen && !isForeign(piece))
           .sort((first, second) => first.from - second.from)
       : [];
-    return { own: measured(work, wanted(subject, total(work)), sideOf(subject)), left };
+    const own = measured(work, wanted(subject, total(work)), sideOf(subject));
+    return { own, left, isHalved: isHalved(subject) };
   }
   const own = work.filter((piece) => piece.seen && !isForeign(piece));
   if (own.length === work.length) return { own, left: [] };
@@ -192,6 +199,11 @@ function divided(subject: Subject): Division {
   if (own.length > 0 && rest < total(own) * (1 - fullRateRatio)) return { own, left: [] };
   const taken = measured(doubtful, rest, sideOf(subject));
   return { own: [...own, ...taken].sort((first, second) => first.from - second.from), left: [] };
+}
+
+/** Neither a rate nor a neighbour says how much of doubtful work is the server's. */
+function isHalved({ apart, busyAfter, busyBefore, interval, late, rate }: Subject): boolean {
+  return (rate === undefined || interval.progress === 0) && !(busyBefore && busyAfter && !late && !apart);
 }
 
 function measured(work: readonly WorkRun[], amount: Nanos, side: Side): readonly WorkRun[] {

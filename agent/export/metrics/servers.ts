@@ -35,6 +35,12 @@ export const serverMetrics: readonly Metric[] = [
     [...SERVER, KIND, "tokenwatt.reason"],
     "Subset of tokenwatt.tokens read late or while the GPU was unobserved: efficiency leaves them out, billing does not",
   ),
+  count(
+    "tokenwatt.uncertain_tokens",
+    "{token}",
+    [...SERVER, "hw.model", KIND, "tokenwatt.reason"],
+    "Subset of tokenwatt.tokens that rests on an assumption, by the reason: no counter of them was read whole",
+  ),
   count("tokenwatt.billable_tokens", "{token}", [...SERVER, "hw.model"], "Tokens a price applies to"),
   count("tokenwatt.requests", "{request}", [...SERVER, OUTCOME], "Requests finished by an inference server"),
   count(

@@ -4,7 +4,7 @@ import type { Histogram, LatencyName, TokenIncrement } from "../../model.ts";
 import { addHistograms } from "./histograms.ts";
 import { outcomes, tokenKinds } from "./key-counters.ts";
 
-/** One increment per server, model, role and lateness, and latency bounds; gateway increments as they are. */
+/** One increment per server, model, role, lateness and doubt, and latency bounds; gateway increments as they are. */
 export function mergeEngineIncrements(increments: readonly TokenIncrement[]): readonly TokenIncrement[] {
   if (increments.length < 2) return increments;
   const merged = new Map<string, Sum>();
@@ -14,7 +14,7 @@ export function mergeEngineIncrements(increments: readonly TokenIncrement[]): re
       kept.push(increment);
       continue;
     }
-    const key = `${increment.server}\u0000${increment.model ?? "\u0001"}\u0000${increment.role}\u0000${increment.late}`;
+    const key = `${increment.server}\u0000${increment.model ?? "\u0001"}\u0000${increment.role}\u0000${increment.late}\u0000${increment.doubt}`;
     const sum = merged.get(key);
     if (sum === undefined) merged.set(key, new Sum(increment));
     else if (!sum.merge(increment)) kept.push(increment);

@@ -7,6 +7,7 @@ import type {
   TokenIncrement,
   TokenReading,
   TokenSample,
+  UncertainReason,
 } from "../../model.ts";
 import type { Relation } from "./histograms.ts";
 import type { KeyCounters } from "./key-counters.ts";
@@ -83,7 +84,9 @@ export class Look {
       this.#inFlight = (this.#inFlight ?? 0) + reading.running;
     }
     this.#progress = weaker(this.#progress, reading.progressKind ?? reading.volume);
-    if (taken.moved !== undefined) this.increments.push({ ...taken.moved, late });
+    if (taken.moved === undefined) return;
+    const doubt = tokenDoubt(this.#sample, reading);
+    this.increments.push({ ...taken.moved, late, ...(doubt === undefined ? {} : { doubt }) });
   }
 
   finish(): ServerPoll {
@@ -155,6 +158,12 @@ export class Look {
     target.active = current;
     return target.activeTotal;
   }
+}
+
+/** Why the tokens of a reading are known less well than by a counter. A page of another instant shows real counters. */
+function tokenDoubt(sample: TokenSample, reading: TokenReading): UncertainReason | undefined {
+  if (sample.doubt === "partial_counters") return sample.doubt;
+  return reading.volume === "estimate" ? "estimated_counters" : undefined;
 }
 
 /** New epoch = restart; without one the counters go on, until all of them fall. */
