@@ -8,6 +8,14 @@ import type { GpuInfo, SettledInterval } from "../../../agent/model.ts";
 
 const second = 1_000_000_000;
 
+function randomFrom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state ^ (state >>> 15), 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
 /** A GPU that draws `watts` for `seconds`, whose counter moves as if it drew `countedWatts`. */
 function metered(seconds: number, watts: number, countedWatts: (second: number) => number): EnergyMeter {
   const meter = new EnergyMeter({ limitWatts: 700 });
@@ -41,6 +49,75 @@ describe("EnergyMeter", () => {
     const meter = metered(1200, 300, (at) => (at <= 400 ? 620 : 300));
     expect(meter.totals.counterDoubt).toBeUndefined();
     expect(meter.curve.method(1190 * second, 1191 * second)).toBe("counter");
+  });
+
+  test("never doubts a true counter for what happened while nothing was read", () => {
+    const stretch = fc.record({
+      read: fc.integer({ min: 1, max: 90 }),
+      watts: fc.integer({ min: 60, max: 650 }),
+      gap: fc.integer({ min: 2, max: 400 }),
+      gapWatts: fc.integer({ min: 60, max: 650 }),
+    });
+    fc.assert(
+      fc.property(fc.array(stretch, { minLength: 1, maxLength: 12 }), (stretches) => {
+        const meter = new EnergyMeter({ limitWatts: 700 });
+        let [at, counter] = [0, 5_000_000];
+        const read = (watts: number, observed: boolean): void =>
+          meter.take({ gpu: "g", at: at * second, energyMillijoules: counter, powerWatts: watts }, observed);
+        for (const { read: seconds, watts, gap, gapWatts } of stretches) {
+          read(watts, at === 0);
+          for (let done = 0; done < seconds; done++) {
+            at++;
+            counter += watts * 1000;
+            read(watts, true);
+            const { counterDoubt, counterRatio = 1 } = meter.totals;
+            expect(counterDoubt).toBeUndefined();
+            expect(Math.abs(counterRatio - 1)).toBeLessThan(0.01);
+          }
+          at += gap;
+          counter += gapWatts * gap * 1000;
+        }
+      }),
+    );
+  });
+
+  /** Six hours of a load that comes and goes, its power a 1 s average read every few seconds. */
+  function pulsing(pollSeconds: number, counts: number, on: () => number, off: () => number): EnergyMeter {
+    const meter = new EnergyMeter({ limitWatts: 700 });
+    let [counter, changes, isOn] = [5_000_000, 0, false];
+    for (let at = 0; at <= 6 * 3600; at++) {
+      if (at >= changes) {
+        isOn = !isOn;
+        changes = at + (isOn ? on() : off());
+      }
+      const powerWatts = isOn ? 600 : 120;
+      counter += powerWatts * 1000 * counts;
+      if (at % pollSeconds === 0)
+        meter.take({ gpu: "g", at: at * second, energyMillijoules: Math.round(counter), powerWatts }, true);
+    }
+    return meter;
+  }
+
+  test("does not replace a true counter by power that is read too seldom to know better", () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom(1, 2, 5, 15, 30),
+        fc.integer({ min: 2, max: 90 }),
+        fc.nat(),
+        (poll, period, seed) => {
+          const random = randomFrom(seed);
+          const spell = (): number => 1 + Math.floor(random() * period);
+          expect(pulsing(poll, 1, spell, spell).totals.counterDoubt).toBeUndefined();
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  test.each([1, 5, 15, 30])("still finds a counter of the whole module at readings %s s apart", (poll) => {
+    const random = randomFrom(7);
+    const spell = (): number => 1 + Math.floor(random() * 20);
+    expect(pulsing(poll, 1.9, spell, spell).totals.counterDoubt).toBe("disagrees");
   });
 
   test("leaves an idle or quiet counter alone", () => {
