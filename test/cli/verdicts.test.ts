@@ -184,6 +184,7 @@ async function judge(config: string): Promise<readonly Judgement[]> {
   const quiet = [
     ...["--set", `gpu.replay.path=${join(traces, "h100-solo-8b")}`, "--set", "gpu.backend=replay"],
     ...["--set", "discovery.enabled=false", "--set", "discovery.kubernetes=off"],
+    ...["--set", "export.prometheus.listen=127.0.0.1:0"],
   ];
   const check = await runCommand(["config", "check", ...given]);
   const doctor = await runCommand(["doctor", "--only", "config.valid", ...given]);

@@ -1,6 +1,7 @@
 // Running totals of every series, and the snapshots exporters may see (METERING.md 1 rule 3, 5 and 8).
 // A series starts at the end of the last committed interval before its first increment, and its total never falls.
 // The state goes out as plain data with every commit and comes back in after a restart.
+
 import type {
   AnyPosting,
   Dimensions,
@@ -19,6 +20,7 @@ import type {
 import { BUCKET_NANOS } from "../../model.ts";
 import type { Resting } from "./at-rest.ts";
 import { forgottenIn, longestEnded, restingSince, takeResting } from "./at-rest.ts";
+import { BeatTimes } from "./beat-times.ts";
 import { SeriesChanges } from "./columns.ts";
 import { foldAll, Tenants, tenantOf, withOtherTenant } from "./folding.ts";
 import { bucketOf } from "./grid.ts";
@@ -92,6 +94,7 @@ export class Ledger {
   #nextSeries = 1;
   /** End of the last committed interval. */
   #time: UnixNanos;
+  #beats = new BeatTimes(0n);
   #bucket: UnixNanos;
 
   /** An empty ledger, or the one of `state`; `start` is the first instant that is metered. */
@@ -175,6 +178,7 @@ export class Ledger {
    */
   startAnew(start: UnixNanos): void {
     this.#time = start;
+    this.#beats = new BeatTimes(0n);
     this.#bucket = bucketOf(start);
     for (const [key, series] of this.#byKey) {
       if (series.kind === "gauge") continue;
@@ -187,11 +191,12 @@ export class Ledger {
   }
 
   /**
-   * Closes the beat: `time` is the end of the last posted interval, `at` the instant now (it ages the gauges).
-   * Returns everything exporters may see until the next commit; nothing in it ever changes.
+   * Closes the beat: `time` is the end of the last posted interval, `at` the instant now (it ages the gauges). Returns
+   * everything exporters may see until the next commit, later than all before; nothing in it ever changes.
    */
   commit(time: UnixNanos, at: Nanos): LedgerSnapshot {
-    const now = time > this.#time ? time : this.#time;
+    if (time > this.#time) this.#time = time;
+    const now = this.#beats.next(this.#time);
     this.#sequence++;
     const points: LedgerPoint[] = [];
     for (const series of this.#byKey.values()) {
@@ -202,9 +207,7 @@ export class Ledger {
       series.endedAt = now;
       series.changed = true;
     }
-    this.#time = now;
-    const bucket = bucketOf(now);
-    if (bucket > this.#bucket) this.#endBucket(bucket);
+    if (bucketOf(this.#time) > this.#bucket) this.#endBucket(bucketOf(this.#time));
     return Object.freeze({ sequence: this.#sequence, time: now, points: Object.freeze(points) });
   }
 
@@ -213,7 +216,7 @@ export class Ledger {
     for (const one of this.#last) this.#changes.writeNamed(one);
     this.#last = [];
     for (const one of this.#byKey.values()) {
-      if (one.changed && one.kind !== "gauge" && one.announced !== undefined) one.handOut(this.#changes);
+      if (one.changed && one.isRecorded) one.handOut(this.#changes);
     }
     this.#kept.takeChanges(this.#sequence, this.#changes);
     const removed = [...this.#removed, ...this.#kept.takeRemoved()];
@@ -229,9 +232,7 @@ export class Ledger {
 
   /** Everything but the gauges as plain data, as of the last commit. */
   state(): LedgerState {
-    const kept = [...this.#byKey.values()].filter(
-      (series) => series.kind !== "gauge" && series.announced !== undefined,
-    );
+    const kept = [...this.#byKey.values()].filter((series) => series.isRecorded);
     return {
       sequence: this.#sequence,
       time: String(this.#time),
@@ -249,6 +250,7 @@ export class Ledger {
     this.#sequence = state.sequence;
     this.#nextSeries = state.nextSeries;
     if (BigInt(state.time) > this.#time) this.#time = BigInt(state.time);
+    this.#beats = new BeatTimes(BigInt(state.time));
     for (const one of state.series) {
       this.#nextSeries = Math.max(this.#nextSeries, one.series + 1);
       const series = Series.restored(one);

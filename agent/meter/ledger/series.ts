@@ -247,6 +247,11 @@ export class Series {
     };
   }
 
+  /** Whether the store has it: it was shown, and is no gauge. */
+  get isRecorded(): boolean {
+    return this.kind !== "gauge" && this.announced !== undefined;
+  }
+
   /** Whether nothing moved it since `before`; never while pages show its old total still: the new one must be seen first. */
   restsSince(before: UnixNanos): boolean {
     return this.kind !== "gauge" && this.life === "live" && this.movedAt < before && this.#back === undefined;

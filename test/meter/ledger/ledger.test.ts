@@ -79,7 +79,7 @@ describe("Ledger.commit()", () => {
     commit(ledger, 20);
     ledger.bookPostings([tokens("a", 5)], 12 * SECOND);
     const point = find(commit(ledger, 12), "a");
-    expect(point?.time).toBe(at(20));
+    expect(point?.time).toBeGreaterThan(at(20));
     expect((point?.start ?? 0n) + 1_000_000n).toBeLessThan(point?.time ?? 0n);
   });
 });
