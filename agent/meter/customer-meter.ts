@@ -96,7 +96,7 @@ export class CustomerMeter {
       const { countedAt, model } = piece;
       const then = <T>(name: string, value: T): T =>
         countedAt === undefined ? value : this.bookedThen.valueAt(name, value, now, countedAt);
-      const sets = this.#customers.of({ ...piece, gateway: then(`gateway ${server}`, gateway) });
+      const sets = this.#customers.of({ ...piece, gateway: then(`gateway ${server}`, gateway) }, now);
       const outcome = outcomes.indexOf(piece.outcome);
       const own = {
         at: piece.at ?? now,
@@ -121,7 +121,7 @@ export class CustomerMeter {
   /** Posts what a gateway's page counted for one customer, used at `instant`. */
   meterIncrement(increment: TokenIncrement, instant: UnixNanos): void {
     const { model, server } = increment;
-    const sets = this.#customers.of({ ...increment, gateway: this.#gatewayOf(server) });
+    const sets = this.#customers.of({ ...increment, gateway: this.#gatewayOf(server) }, instant);
     const use: Use = { sets, model, instant, own: inInterval, payer: this.#payer(model), knownAt: undefined };
     // Counted, not iterated with entries(): this runs for every customer, and V8 makes a pair for each step.
     for (let kind = 0; kind < tokenKinds.length; kind++) {
@@ -145,7 +145,7 @@ export class CustomerMeter {
     for (const name of Object.keys(increment.latencies) as LatencyName[]) {
       const histogram = increment.latencies[name];
       if (histogram === undefined) continue;
-      const kept = this.#sets.same(sets.customer);
+      const kept = sets.customer;
       const dimensions = isNamed ? kept : this.#sets.same(sets.product);
       this.#posted.push({ metric: `tokenwatt.gateway.${name}`, dimensions, kept, histogram });
     }

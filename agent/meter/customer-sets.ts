@@ -1,13 +1,15 @@
 // The attribute sets of gateway series, each made once: a gateway of many tenants moves thousands of them at every poll, and
 // building a set, or a key to find it by, would cost more than booking it. Tokens have two: the exported one, and the
 // one the ledger keeps them under, with the price they were used at and the server that billed for them.
-import type { Dimensions } from "../model.ts";
+import type { Dimensions, UnixNanos } from "../model.ts";
 import { outcomes, tokenKinds } from "./counters/key-counters.ts";
 import type { UnitPrice } from "./money/price-book.ts";
 import { decimalOf } from "./money/split.ts";
 import { attributeOf } from "./names.ts";
 
 const customersMax = 10_000;
+/** The sets of who used nothing for one to two of these are made again when they come back. */
+const generationNanos = 60_000_000_000n;
 
 /** Who used something, under the names a gateway gives. */
 export interface Customer {
@@ -28,8 +30,6 @@ interface PricedSet {
 /** The sets of one tenant, endpoint and model, made as they are needed. */
 export class CustomerSets {
   readonly customer: Dimensions;
-  /** Without the tenant: what latencies are exported under, which are many series each. */
-  readonly product: Dimensions;
   readonly #tokens: (Dimensions | undefined)[] = [];
   readonly #requests: (Dimensions | undefined)[] = [];
   readonly #priced: (PricedSet | undefined)[] = [];
@@ -41,8 +41,12 @@ export class CustomerSets {
       "tokenwatt.endpoint": attributeOf(endpoint),
       "gen_ai.request.model": attributeOf(model),
     };
+  }
+
+  /** Without the tenant: what latencies are exported under, which are many series each. */
+  get product(): Dimensions {
     const { "tokenwatt.tenant": _, ...product } = this.customer;
-    this.product = product;
+    return product;
   }
 
   /** Of tokens of a kind and an outcome, by their places in `tokenKinds` and `outcomes`. */
@@ -84,20 +88,43 @@ export class CustomerSets {
   }
 }
 
-/** The sets of every customer met lately. */
+/**
+ * The sets of every customer of the last minute or two: of those who come once, only these are held.
+ * Exported for its test: how many it holds.
+ */
 export class Customers {
-  readonly #sets = new Map<string, CustomerSets>();
+  #young = new Map<string, CustomerSets>();
+  /** Those not met since the young began. */
+  #old = new Map<string, CustomerSets>();
+  #turnsAt: UnixNanos = 0n;
 
-  /** The sets what a customer used is booked under. */
-  of(used: Customer): CustomerSets {
+  /** How many are held. */
+  get size(): number {
+    return this.#young.size + this.#old.size;
+  }
+
+  /** The sets what a customer used is booked under, at `now`. */
+  of(used: Customer, now: UnixNanos): CustomerSets {
+    if (now >= this.#turnsAt) this.#turn(now);
     const { endpoint = "", gateway, model = "", tenant = "" } = used;
     const key = `${tenant.length} ${endpoint.length} ${model.length} ${tenant}${endpoint}${model}${gateway}`;
-    const known = this.#sets.get(key);
-    if (known !== undefined) return known;
-    if (this.#sets.size >= customersMax) this.#sets.clear();
-    const sets = new CustomerSets(used);
-    this.#sets.set(key, sets);
+    const young = this.#young.get(key);
+    if (young !== undefined) return young;
+    const old = this.#old.get(key);
+    if (old !== undefined) this.#old.delete(key);
+    else if (this.size >= customersMax) {
+      if (this.#old.size === 0) this.#young = new Map();
+      this.#old = new Map();
+    }
+    const sets = old ?? new CustomerSets(used);
+    this.#young.set(key, sets);
     return sets;
+  }
+
+  #turn(now: UnixNanos): void {
+    this.#old = this.#young;
+    this.#young = new Map();
+    this.#turnsAt = now + generationNanos;
   }
 }
 

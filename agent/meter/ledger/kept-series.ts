@@ -7,6 +7,9 @@ import { RestingNames } from "./resting-names.ts";
 import { Series, seriesKey } from "./series.ts";
 
 const keptMaxDefault = 500_000;
+/** Not booked for so long a name rests; looked for once in `lookEveryNanos`. */
+const restsAfterNanos = 120_000_000_000n;
+const lookEveryNanos = 30_000_000_000n;
 
 /** The series of the ledger alone. */
 export class KeptSeries {
@@ -22,6 +25,8 @@ export class KeptSeries {
   /** Whether the bound on memory took the name of the series found last. */
   isFolded = false;
   #removed: number[] = [];
+  /** When names that rest were looked for last. */
+  #lookedAt: UnixNanos = 0n;
 
   constructor(max: number | undefined, nextId: () => number) {
     this.#max = max ?? keptMaxDefault;
@@ -74,20 +79,34 @@ export class KeptSeries {
     return [...awake, ...this.#resting.states()];
   }
 
-  /** Takes a series of an earlier run, as if it was booked last at its end. */
+  /** Takes a series of an earlier run, as if it was booked last at its end; it rests until it is booked again. */
   restore(series: Series, at: UnixNanos): void {
-    this.#byKey.set(seriesKey(series.metric, series.dimensions), series);
     series.movedAt = at;
+    if (!this.#resting.put(series)) this.#byKey.set(seriesKey(series.metric, series.dimensions), series);
   }
 
-  /** Lays those to rest that were not booked since `resting`, and gives up the numbers of those not since `before`; their rows stay. */
-  forgetBefore(before: UnixNanos, resting: UnixNanos): void {
+  /**
+   * Lays those to rest that were not booked for two minutes, now and then: with many tenants that come once, what is awake
+   * follows those of the last minutes. What is not handed out yet stays.
+   */
+  layToRest(now: UnixNanos): void {
+    if (now - this.#lookedAt < lookEveryNanos) return;
+    this.#lookedAt = now;
     let moved = false;
     for (const [key, series] of this.#byKey) {
-      if (series.movedAt >= resting || series.changed) continue;
-      const isForgotten = series.movedAt < before;
-      if (!isForgotten && !this.#resting.put(series)) continue;
-      if (isForgotten) this.#removed.push(series.id);
+      if (series.movedAt > now - restsAfterNanos || series.changed || !this.#resting.put(series)) continue;
+      this.#byKey.delete(key);
+      moved = true;
+    }
+    if (moved) this.#byIdentity.clear();
+  }
+
+  /** Gives up the numbers of those not booked since `before`; their rows stay. */
+  forgetBefore(before: UnixNanos): void {
+    let moved = false;
+    for (const [key, series] of this.#byKey) {
+      if (series.movedAt >= before || series.changed) continue;
+      this.#removed.push(series.id);
       this.#byKey.delete(key);
       moved = true;
     }
@@ -108,6 +127,7 @@ export class KeptSeries {
     this.#byKey.clear();
     this.#byIdentity.clear();
     this.#changed = [];
+    this.#lookedAt = 0n;
     return last;
   }
 

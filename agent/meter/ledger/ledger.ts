@@ -17,7 +17,6 @@ import type {
   SeriesState,
   UnixNanos,
 } from "../../model.ts";
-import { BUCKET_NANOS } from "../../model.ts";
 import type { Resting } from "./at-rest.ts";
 import { forgottenIn, longestEnded, restingSince, takeResting } from "./at-rest.ts";
 import { BeatTimes } from "./beat-times.ts";
@@ -208,6 +207,7 @@ export class Ledger {
       series.changed = true;
     }
     if (bucketOf(this.#time) > this.#bucket) this.#endBucket(bucketOf(this.#time));
+    this.#kept.layToRest(this.#time);
     return Object.freeze({ sequence: this.#sequence, time: now, points: Object.freeze(points) });
   }
 
@@ -395,6 +395,6 @@ export class Ledger {
     this.#forget(forgottenIn(this.#byKey, bucket));
     const living = [...this.#byKey.values()].filter(({ life }) => life !== "ended");
     this.#tenants.releaseOthers(new Set(living.flatMap(({ dimensions }) => tenantOf(dimensions) ?? [])));
-    this.#kept.forgetBefore(bucket - keptNanos, bucket - BUCKET_NANOS);
+    this.#kept.forgetBefore(bucket - keptNanos);
   }
 }

@@ -1,7 +1,8 @@
-// Sums that nothing moved for a while, in a seventh of the memory: a tenant of last month costs a short key and a place in
+// Series that nothing moved for a while, in a seventh of the memory: a tenant of last month costs a short key and a place in
 // columns of numbers, until its usage comes again. Each keeps its number, start and total.
-// Names are numbered, so that a key is a few digits for each attribute; histograms are not taken.
+// Names are numbered, so that a key is a few digits for each attribute.
 import type { Dimensions, SeriesState, UnixNanos } from "../../model.ts";
+import { RestingHistograms } from "./resting-histograms.ts";
 import { Series } from "./series.ts";
 
 const ROOM_AT_FIRST = 1024;
@@ -39,6 +40,7 @@ export class RestingNames {
   #starts = new BigInt64Array(ROOM_AT_FIRST);
   #totals = new BigInt64Array(ROOM_AT_FIRST);
   #moved = new BigInt64Array(ROOM_AT_FIRST);
+  readonly #histograms = new RestingHistograms();
   readonly #free: number[] = [];
   /** Series taken out since the names were numbered: some names may stand for nothing. */
   #taken = 0;
@@ -50,8 +52,10 @@ export class RestingNames {
   /** Takes a series in; false where it cannot be held so. */
   put(series: Series): boolean {
     const { announced, id, kind, movedAt, start, total } = series;
-    if (kind !== "sum" || announced === undefined || BigInt.asIntN(64, total) !== total) return false;
-    const place = this.#free.pop() ?? this.size;
+    if (kind === "gauge" || announced === undefined || BigInt.asIntN(64, total) !== total) return false;
+    const place = this.#free.at(-1) ?? this.size;
+    if (kind === "histogram" && !this.#histograms.put(place, series.histogram)) return false;
+    this.#free.pop();
     if (place >= this.#ids.length) this.#grow();
     this.#places.set(this.#keyOf(series.metric, series.dimensions), place);
     [this.#ids[place], this.#announced[place]] = [id, announced];
@@ -96,7 +100,7 @@ export class RestingNames {
       metric,
       dimensions,
       start: String(this.#starts[place]),
-      total: String(this.#totals[place]),
+      total: this.#histograms.at(place) ?? String(this.#totals[place]),
       announced: this.#announced[place] ?? 0,
       role: "kept",
     };
@@ -104,6 +108,7 @@ export class RestingNames {
 
   #drop(key: string, place: number): void {
     this.#places.delete(key);
+    this.#histograms.drop(place);
     this.#free.push(place);
     this.#taken++;
   }

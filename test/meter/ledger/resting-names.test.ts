@@ -49,18 +49,49 @@ describe("RestingNames", () => {
       }),
     );
   });
-  it("takes no histogram, and no sum the store could not hold", () => {
+  it("gives histograms back as they were, whatever their bounds", () => {
+    const finite = fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) => value + 0);
+    const one = fc.array(finite, { maxLength: 5 }).chain((bounds) =>
+      fc.record({
+        bounds: fc.constant(bounds),
+        counts: fc.array(fc.maxSafeInteger(), { minLength: bounds.length + 1, maxLength: bounds.length + 1 }),
+        sum: finite,
+        count: fc.maxSafeInteger(),
+      }),
+    );
+    fc.assert(
+      fc.property(fc.array(one, { maxLength: 20 }), fc.infiniteStream(fc.boolean()), (all, takes) => {
+        const resting = new RestingNames();
+        const wanted = new Map<string, unknown>();
+        for (const [index, histogram] of all.entries()) {
+          const tenant = `t${index}`;
+          const series = new Series(index + 1, "histogram", "h", { "tokenwatt.tenant": tenant }, START);
+          series.announced = index;
+          series.addHistogram(histogram);
+          expect(resting.put(series)).toBe(true);
+          wanted.set(tenant, series.state().total);
+          const sum = new Series(1000 + index, "sum", "s", { "tokenwatt.tenant": tenant }, START);
+          sum.announced = index;
+          expect(resting.put(sum)).toBe(true);
+          if (takes.next().value === true) expect(resting.take("s", sum.dimensions)?.total).toBe(0n);
+        }
+        for (const [tenant, total] of wanted) {
+          expect(resting.take("h", { "tokenwatt.tenant": tenant })?.histogram).toEqual(total);
+        }
+      }),
+    );
+  });
+  it("takes no sum the store could not hold, none that no snapshot carried, and no histogram that digits cannot say", () => {
     const resting = new RestingNames();
-    const histogram = new Series(1, "histogram", "h", {}, START);
-    histogram.announced = 1;
+    const endless = new Series(1, "histogram", "h", {}, START);
+    endless.announced = 1;
+    endless.addHistogram({ bounds: [1], counts: [0, 1], sum: Number.POSITIVE_INFINITY, count: 1 });
     const large = new Series(2, "sum", "m", {}, START);
     large.announced = 1;
     for (let n = 0; n < 2100; n++) large.addAmount(2 ** 52);
-    expect([
-      resting.put(histogram),
-      resting.put(large),
-      resting.put(new Series(3, "sum", "n", {}, START)),
-    ]).toEqual([false, false, false]);
+    const silent = new Series(3, "sum", "n", {}, START);
+    expect([endless, large, silent].map((series) => resting.put(series))).toEqual([false, false, false]);
+    expect(resting.size).toBe(0);
   });
 });
 
@@ -76,13 +107,13 @@ describe("KeptSeries", () => {
           let id = 0;
           const series = new KeptSeries(undefined, () => ++id);
           for (const [index, one] of steps.entries()) {
-            const now = BigInt(index);
+            const now = BigInt(index) * 60_000_000_000n;
             if ("tenant" in one) {
               const found = series.find("sum", "m", { "tokenwatt.tenant": one.tenant }, now);
               found.addAmount(one.amount);
               found.announced ??= index;
               found.changed = false;
-            } else if (rests && one.rest) series.forgetBefore(0n, now);
+            } else if (rests && one.rest) series.layToRest(now);
           }
           return series
             .states()
@@ -101,7 +132,7 @@ describe("KeptSeries", () => {
       found.announced = 1;
       found.changed = false;
     }
-    series.forgetBefore(0n, 1n);
+    series.layToRest(300_000_000_000n);
     expect(series.find("sum", "m", { "tokenwatt.tenant": "c" }, 2n).dimensions).toEqual({
       "tokenwatt.tenant": "other",
     });
