@@ -10,8 +10,9 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$tools"
 missing() { echo "NOT INSTALLED: $1" >&2; }
 
-# From Debian: what makes and judges packages, units and images, and makes the minimal system that units are booted in.
-for package in xz-utils llvm lintian dpkg-dev rpm cpio systemd skopeo umoci mmdebstrap shellcheck gcc libc6-dev zsh fish man-db; do
+# From Debian: what makes and judges packages, units and images, makes the minimal system that units are booted in, and what
+# screens and pages are judged in.
+for package in xz-utils llvm lintian dpkg-dev rpm cpio systemd skopeo umoci mmdebstrap shellcheck gcc libc6-dev zsh fish man-db tmux chromium-headless-shell fonts-dejavu-core; do
   [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] && continue
   [ -n "${apt_updated-}" ] || apt-get update -q >/dev/null 2>&1 || true
   apt_updated=1

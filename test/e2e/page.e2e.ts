@@ -3,13 +3,13 @@
 // Skips loudly where there is no Chromium. PAGE_SHOTS=<folder> keeps the pictures that were judged.
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Browser, Page } from "playwright-core";
-import { chromium } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { hasBrowser, launchBrowser } from "./browser.ts";
 
 const main = fileURLToPath(new URL("../../agent/main.ts", import.meta.url));
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -17,27 +17,18 @@ const port = 21_000 + (process.pid % 20_000);
 const address = `http://127.0.0.1:${port}/`;
 const shots = process.env["PAGE_SHOTS"];
 
-/** Playwright's own, else the distribution's. */
-const executable = [
-  process.env["CHROMIUM"] ?? "",
-  chromium.executablePath(),
-  ...["/usr/bin/chromium-headless-shell", "/usr/bin/chromium", "/usr/bin/google-chrome"],
-].find((path) => path !== "" && existsSync(path));
-if (executable === undefined)
-  console.warn(
-    "SKIPPED: the page in a browser, because there is no Chromium (apt-get install chromium-headless-shell)",
-  );
+const isRunnable = hasBrowser("the page in a browser");
 
 let demo: ChildProcess;
 let browser: Browser;
 
 beforeAll(async () => {
-  if (executable === undefined) return;
+  if (!isRunnable) return;
   demo = spawn(process.execPath, [main, "demo", "--json"], {
     env: { ...process.env, TOKENWATT_EXPORT_PROMETHEUS_LISTEN: `127.0.0.1:${port}` },
     stdio: "ignore",
   });
-  browser = await chromium.launch({ executablePath: executable, args: ["--no-sandbox"] });
+  browser = await launchBrowser();
   const isThere = async (): Promise<boolean> => {
     const answer = await fetch(`${address}-/view`).catch(() => undefined);
     const text = (await answer?.text()) ?? "";
@@ -84,7 +75,7 @@ async function faults(page: Page): Promise<readonly string[]> {
   return JSON.parse(String(result.value)) as readonly string[];
 }
 
-describe.skipIf(executable === undefined)("the page", () => {
+describe.skipIf(!isRunnable)("the page", () => {
   test.each(["light", "dark"] as const)("draws the host, %s, and asks nobody else", async (scheme) => {
     const { asked, page, wrong } = await open(scheme);
     expect(await page.locator("#gpus tbody tr").count()).toBe(10);

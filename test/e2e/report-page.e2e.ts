@@ -6,25 +6,25 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { AxeResults } from "axe-core";
 import axe from "axe-core";
-import { chromium } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runCommand } from "../cli/capture-io.ts";
 import { fillWeek } from "../cli/report/week-ledger.ts";
-import { deployTool } from "./deploy-tools.ts";
+import { hasBrowser, launchBrowser } from "./browser.ts";
 
-const browserPath = deployTool("chromium-headless-shell") ?? deployTool("chromium");
+const isRunnable = hasBrowser("the report's page in a browser");
 const folder = mkdtempSync(join(tmpdir(), "page-"));
 const path = join(folder, "week.html");
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe.skipIf(browserPath === undefined)("report --format html in a browser", () => {
-  let browser: Awaited<ReturnType<typeof chromium.launch>>;
+describe.skipIf(!isRunnable)("report --format html in a browser", () => {
+  let browser: Browser;
   beforeAll(async () => {
     fillWeek(folder);
     const range = ["--from", "2026-11-02", "--to", "2026-11-10", "--time-zone", "Europe/Berlin"];
     const words = ["report", "--state-dir", folder, ...range, "--format", "html", "-o", path];
     expect((await runCommand(words)).exitCode).toBe(0);
-    browser = await chromium.launch({ executablePath: browserPath ?? "", args: ["--no-sandbox"] });
+    browser = await launchBrowser();
   });
   afterAll(() => browser?.close());
 
