@@ -77,6 +77,10 @@ const piece = (name, attributes, text) => {
   return element;
 };
 
+/** A place on a time axis. */
+export const minutesAgo = (minutes) =>
+  minutes % 1 === 0 ? `-${minutes} min` : `-${Math.round(minutes * 60)} s`;
+
 /** A step of 1, 2 or 5 that gives about four lines. */
 const niceStep = (most) => {
   const power = 10 ** Math.floor(Math.log10(most / 4));
@@ -101,17 +105,12 @@ export const drawCurve = (id, values, { cellSeconds, untilMs, unit }) => {
     svg.append(piece("line", { class: "grid", x1: left, x2: width - right, y1: y(line), y2: y(line) }));
     svg.append(piece("text", { x: left - 6, y: y(line) + 4, "text-anchor": "end" }, figure(line)));
   }
-  for (const minutes of [60, 45, 30, 15, 0]) {
-    const at = x(values.length - 1 - (minutes * 60) / cellSeconds);
-    const anchor = minutes === 0 ? "end" : "middle";
-    if (at >= left - 8)
-      svg.append(
-        piece(
-          "text",
-          { x: at, y: height - 4, "text-anchor": anchor },
-          minutes === 0 ? "now" : `-${minutes} min`,
-        ),
-      );
+  const minutes = (values.length * cellSeconds) / 60;
+  for (const part of [1, 0.75, 0.5, 0.25, 0]) {
+    const at = left + (1 - part) * (width - left - right);
+    const anchor = part === 0 ? "end" : part === 1 ? "start" : "middle";
+    const text = part === 0 ? "now" : minutesAgo(minutes * part);
+    svg.append(piece("text", { x: at, y: height - 4, "text-anchor": anchor }, text));
   }
   for (const run of runsOf(values)) {
     const line = run.map(([index, value]) => `${x(index).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
@@ -146,7 +145,7 @@ const curveSummary = (values, unit) => {
   const known = values.filter((value) => value !== null);
   if (known.length === 0) return "nothing yet";
   const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
-  return `last ${figure(known.at(-1))} ${unit}, mean ${figure(mean)}, highest ${figure(Math.max(...known))}; ${percent(known.length / values.length)} of the hour is known`;
+  return `last ${figure(known.at(-1))} ${unit}, mean ${figure(mean)}, highest ${figure(Math.max(...known))}; ${percent(known.length / values.length)} of the time is known`;
 };
 
 const runsOf = (values) => {

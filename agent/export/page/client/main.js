@@ -1,5 +1,5 @@
 // The page: takes the stream of `/-/view` and draws what it says. It asks nothing else of anybody.
-import { activeShare, drawCurve, drawLane, laneSummary } from "./chart.js";
+import { activeShare, drawCurve, drawLane, laneSummary, minutesAgo } from "./chart.js";
 import {
   byId,
   compact,
@@ -93,7 +93,7 @@ const drawTiles = ({ currency, gpus, whole, window_seconds: covered }) => {
   );
 };
 
-const drawStates = ({ cell_seconds: cell, gpus }) => {
+const drawStates = ({ gpus, minutes }) => {
   const lanes = gpus.map(({ cells, index, name }) => {
     const label = `GPU ${index} ${name.replace(/^NVIDIA /, "")}`;
     const canvas = make("canvas", { role: "img", "aria-label": laneSummary(label, cells) });
@@ -106,11 +106,10 @@ const drawStates = ({ cell_seconds: cell, gpus }) => {
     );
     return { lane, draw: () => drawLane(canvas, cells) };
   });
-  const minutes = Math.round(((gpus[0]?.cells.length ?? 120) * cell) / 60);
   const axis = make(
     "div",
     { class: "axis quiet", "aria-hidden": "true" },
-    ...[1, 0.75, 0.5, 0.25].map((part) => make("span", {}, `-${Math.round(minutes * part)} min`)),
+    ...[1, 0.75, 0.5, 0.25].map((part) => make("span", {}, minutesAgo(minutes * part))),
     make("span", {}, "now"),
   );
   byId("states").replaceChildren(
@@ -194,9 +193,30 @@ const drawView = () => {
   drawUnsure(view);
 };
 
+/** The part of the hour that an agent of this age can fill: 5, 15 or 30 minutes, else all of it. */
+const filledPart = (history) => {
+  const { cell_seconds: cell, gpus, tokens_per_second: tps, tokens_per_joule: tpj } = history;
+  const first = Math.min(
+    ...gpus.map(({ cells }) => cells.findIndex((shares) => shares.length > 0)).filter((at) => at >= 0),
+    tps.findIndex((value) => value !== null) >>> 0,
+  );
+  const known = Math.max(0, tps.length - first) * cell;
+  const minutes = [5, 15, 30].find((span) => known <= span * 60) ?? (tps.length * cell) / 60;
+  const last = (values) => values.slice(-Math.ceil((minutes * 60) / cell));
+  return {
+    ...history,
+    minutes,
+    gpus: gpus.map((gpu) => ({ ...gpu, cells: last(gpu.cells) })),
+    tokens_per_second: last(tps),
+    tokens_per_joule: last(tpj),
+  };
+};
+
 const drawHistory = () => {
-  const { history } = shown;
-  if (history === null) return;
+  if (shown.history === null) return;
+  const history = filledPart(shown.history);
+  for (const place of document.querySelectorAll(".span"))
+    place.textContent = history.minutes === 60 ? "hour" : `${history.minutes} min`;
   const along = { cellSeconds: history.cell_seconds, untilMs: history.until_unix_ms };
   drawStates(history);
   drawCurve("tps", history.tokens_per_second, { ...along, unit: "tok/s" });

@@ -74,7 +74,10 @@ export const gpuName = (gpu) => `${gpu.index}${gpu.mig_profile === null ? "" : `
 const holders = ({ held_by: held, problem }) =>
   problem ??
   (held
-    .map(({ kind, name, share }) => `${kind === "server" ? "" : `${kind} `}${name} ${percent(share)}`)
+    .map(
+      ({ kind, name, share }) =>
+        `${kind === "server" || kind === name ? "" : `${kind} `}${name} ${percent(share)}`,
+    )
     .join(", ") ||
     "–");
 
