@@ -193,7 +193,7 @@ const drawView = () => {
   drawUnsure(view);
 };
 
-/** The part of the hour that an agent of this age can fill: 5, 15 or 30 minutes, else all of it. */
+/** The part of the hour that an agent of this age can fill, in minutes that have whole quarters. */
 const filledPart = (history) => {
   const { cell_seconds: cell, gpus, tokens_per_second: tps, tokens_per_joule: tpj } = history;
   const first = Math.min(
@@ -201,7 +201,7 @@ const filledPart = (history) => {
     tps.findIndex((value) => value !== null) >>> 0,
   );
   const known = Math.max(0, tps.length - first) * cell;
-  const minutes = [5, 15, 30].find((span) => known <= span * 60) ?? (tps.length * cell) / 60;
+  const minutes = [4, 12, 20, 40].find((span) => known <= span * 60) ?? (tps.length * cell) / 60;
   const last = (values) => values.slice(-Math.ceil((minutes * 60) / cell));
   return {
     ...history,
