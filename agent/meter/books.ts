@@ -232,6 +232,7 @@ export class Books {
   handOutAgain(): void {
     this.ledger.handOutAgain();
     this.#buckets.handOutAgain();
+    this.#billing.handOutAgain();
   }
 
   /** What the bound on entries kept off the record is on it as a sum. */

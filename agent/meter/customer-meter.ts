@@ -159,7 +159,7 @@ export class CustomerMeter {
     const price = this.#billing.price(model, name, how, instant, knownAt);
     const [dimensions, kept] = [sets.tokens(kind, outcome), sets.priced(kind, outcome, price, payer, isHere)];
     this.#posted.push({ metric: "tokenwatt.gateway.tokens", dimensions, kept, amount, ...own });
-    if (price !== undefined) this.#billing.earn(price, payer, name, amount, own);
+    if (price !== undefined) this.#billing.earn(price, payer, name, amount, own, sets.customer);
   }
 
   /** Whether a tenant's latencies are exported under its name. */

@@ -1,5 +1,6 @@
-// How many series a host exports, as README and sizing say it: customers cost tokens and requests by kind and outcome, and
-// latencies cost by endpoint and model, whatever the number of tenants. Counted on the page a Prometheus would scrape.
+// How many series a host exports, as the sizing page says it: customers cost tokens and requests by kind and outcome, and one
+// for each model they pay for; latencies cost by endpoint and model, whatever the number of tenants. Counted on the page a
+// Prometheus would scrape.
 import { readFileSync } from "node:fs";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -9,6 +10,7 @@ import { Ledger } from "../../agent/meter/ledger/ledger.ts";
 import { Meter } from "../../agent/meter/meter.ts";
 import { Billing } from "../../agent/meter/money/billing.ts";
 import type { LatencyName, Outcome, TokenIncrement, TokenKind } from "../../agent/model.ts";
+import { catalogueOf } from "../fakes/catalogue.ts";
 
 const START = 1_700_000_000_000_000_000n;
 const latencyNames: readonly LatencyName[] = [
@@ -20,6 +22,14 @@ const latencyNames: readonly LatencyName[] = [
 ];
 const kinds: readonly TokenKind[] = ["input_uncached", "input_cached", "output"];
 const outcomes: readonly Outcome[] = ["ok", "error", "aborted", "rejected"];
+
+/** Every model and kind at the same price. */
+const prices = catalogueOf({
+  ...{ version: "v", currency: "EUR" },
+  tokens: ["model0", "model1", "model2"].flatMap((model) =>
+    ["input", "output"].map((kind) => ({ model, kind, pricePerMillionTokens: 2 })),
+  ),
+});
 
 interface Shape {
   readonly tenants: number;
@@ -55,13 +65,19 @@ function increments(shape: Shape): TokenIncrement[] {
   );
 }
 
+interface Counted {
+  readonly series: number;
+  readonly revenue: number;
+  readonly booked: readonly Booking[];
+}
+
 /** Lines of series on the page, and what the ledger booked. */
-function count(shape: Shape, latencyTenants: readonly string[] = []): { series: number; booked: Booking[] } {
+function count(shape: Shape, latencyTenants: readonly string[] = [], billing = new Billing()): Counted {
   const booked: Booking[] = [];
   const unixNanos = (at: number): bigint => START + BigInt(at);
   const onBooked = (one: Booking): void => void booked.push(one);
   const ledger = new Ledger(START, { unixNanos, onBooked, seriesMax: 1_000_000, tenantsMax: 1000 });
-  const meter = new Meter(new Billing(), latencyTenants);
+  const meter = new Meter(billing, latencyTenants);
   const gate = { id: "gate", type: "litellm", family: "gateway", address: "b", pollMs: 1000 } as const;
   const servers = [
     {
@@ -75,8 +91,12 @@ function count(shape: Shape, latencyTenants: readonly string[] = []): { series: 
   const end = START + 1_000_000_000n;
   ledger.bookPostings(meter.meterInterval(interval as never, facts, end), 1e9);
   const page = createPrometheusWriter({}).write(ledger.commit(end, 1e9), "prometheus");
-  const lines = page.split("\n").filter((line) => /^tokenwatt_gateway_\w+\{/.test(line));
-  return { series: lines.length, booked };
+  const lines = (of: RegExp): number => page.split("\n").filter((line) => of.test(line)).length;
+  return {
+    series: lines(/^tokenwatt_gateway_\w+\{/),
+    revenue: lines(/^tokenwatt_tenant_revenue\w*\{/),
+    booked,
+  };
 }
 
 const upTo = (max: number) => fc.integer({ min: 1, max });
@@ -103,6 +123,21 @@ describe("series of customers", () => {
     );
   });
 
+  it("are one more for each tenant and model that earn a currency, whatever the endpoints, kinds and outcomes", () => {
+    const billing = (): Billing => {
+      const made = new Billing();
+      made.take(prices, START);
+      return made;
+    };
+    fc.assert(
+      fc.property(shapes, (shape) => {
+        expect(count(shape, [], billing()).revenue).toBe(shape.tenants * shape.models);
+        expect(count(shape).revenue).toBe(0);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
   it("lose no tenant's latencies in the ledger, whoever is named in what is exported", () => {
     const shape = { tenants: 3, models: 1, endpoints: 2, kinds: 1, outcomes: 1, latencies: 2, bounds: 3 };
     for (const named of [[], ["tenant1"], ["*"]]) {
@@ -112,13 +147,15 @@ describe("series of customers", () => {
     }
   });
 
-  it("cost as README and the sizing page say: 4 for a tenant, model and endpoint that all went well", () => {
+  it("cost as the sizing page says: 4 for a tenant, model and endpoint that all went well", () => {
     const usual = { tenants: 1, models: 1, endpoints: 1, kinds: 3, outcomes: 1, latencies: 0, bounds: 1 };
     expect(count(usual).series).toBe(4);
-    for (const path of ["../../README.md", "../../deploy/docs/sizing.md"]) {
-      const text = readFileSync(new URL(path, import.meta.url), "utf8").replaceAll(/\s+/g, " ");
-      expect(text, path).toContain("tenants x models x endpoints x outcomes x (kinds + 1)");
-      expect(text, path).toContain("models x endpoints x latencies x (bounds + 3)");
-    }
+    const text = readFileSync(new URL("../../deploy/docs/sizing.md", import.meta.url), "utf8").replaceAll(
+      /\s+/g,
+      " ",
+    );
+    expect(text).toContain("tenants x models x endpoints x outcomes x (kinds + 1)");
+    expect(text).toContain("models x endpoints x latencies x (bounds + 3)");
+    expect(text).toContain("tenants x models x currencies");
   });
 });

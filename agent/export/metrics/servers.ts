@@ -98,6 +98,11 @@ export const serverMetrics: readonly Metric[] = [
     [TENANT, genai.requestModel, METHOD, ...PRICED],
     "Cost allotted to a tenant when a bucket closes",
   ),
+  money(
+    "tokenwatt.tenant.revenue",
+    [TENANT, genai.requestModel, ...PRICED],
+    "Tokens of a tenant times their list price: another view of tokenwatt.revenue, never added to it",
+  ),
   count(
     "tokenwatt.capacity_tokens",
     "{token}",

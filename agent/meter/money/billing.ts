@@ -1,6 +1,6 @@
 // What tokens earn: each is booked at the price of its own instant, under its tenant and endpoint (METERING.md 8).
 // The ledger keeps tokens with their price, so that quantity x unit price is exact; the exported counters of revenue and
-// billable tokens are sums over customers, in 1e-9 of the currency with remainders carried.
+// billable tokens are sums over customers, in 1e-9 of the currency with remainders carried. By tenant: tenant-revenue.ts.
 import type { Dimensions, Outcome, Posting, StateRow, TokenKind, UnixNanos } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
 import { attributeOf, unknownName } from "../names.ts";
@@ -8,6 +8,7 @@ import type { Catalogue } from "./catalogue.ts";
 import type { UnitPrice } from "./price-book.ts";
 import { PriceBook } from "./price-book.ts";
 import { Remainders } from "./split.ts";
+import { TenantRevenue } from "./tenant-revenue.ts";
 
 const remaindersKey = '["revenue"]';
 const bookKey = '["price-book"]';
@@ -32,6 +33,7 @@ export class Billing {
   readonly #book = new PriceBook();
   readonly #remainders = new Remainders();
   readonly #earned = new Map<string, Earned>();
+  readonly #ofTenants = new TenantRevenue();
   /** What was already counted as missing in this bucket. */
   readonly #missed = new Set<string>();
   #misses: Posting[] = [];
@@ -61,9 +63,17 @@ export class Billing {
     return price;
   }
 
-  /** Notes that tokens were booked at a price; `postings()` says what they earned. */
-  earn(price: UnitPrice, payer: Dimensions, kind: TokenKind, tokens: number, own: OwnTime): void {
+  /** Notes that tokens were booked at a price; `postings()` says what they earned. `customer`: who used them, if known. */
+  earn(
+    price: UnitPrice,
+    payer: Dimensions,
+    kind: TokenKind,
+    tokens: number,
+    own: OwnTime,
+    customer?: Dimensions,
+  ): void {
     if (!price.isBilled) return;
+    if (customer !== undefined && own.takesBack !== true) this.#ofTenants.earn(price, customer, tokens);
     const bucket = own.at === undefined ? "" : String(own.at / BUCKET_NANOS);
     const { currency, perMillion, version } = price;
     const who = Object.values(payer).join("\u0000");
@@ -73,9 +83,9 @@ export class Billing {
     else known.tokens += tokens;
   }
 
-  /** Revenue, billable tokens and misses since the last call. */
+  /** Revenue, by tenant too, billable tokens and misses since the last call. */
   postings(): readonly Posting[] {
-    const posted = this.#misses;
+    const posted = [...this.#misses, ...this.#ofTenants.postings()];
     this.#misses = [];
     for (const { kind, own, payer, price, tokens } of this.#earned.values()) {
       const { "hw.model": _hardware, ...who } = payer;
@@ -102,12 +112,21 @@ export class Billing {
   /** Remainders carried, and prices where they changed, for the store. */
   takeChanges(): readonly StateRow[] {
     const rows = [{ key: remaindersKey, value: JSON.stringify(this.#remainders.state()) }];
+    rows.push(...this.#ofTenants.takeChanges());
     const book = this.#book.takeChange();
     return book === undefined ? rows : [...rows, { key: bookKey, value: book }];
   }
 
+  /** The last changes were lost before the store had them: the next ones say again what is not said every time. */
+  handOutAgain(): void {
+    this.#ofTenants.handOutAgain();
+    this.#book.handOutAgain();
+  }
+
   /** Continues from rows of an earlier run; those of others are passed over. */
-  restore({ key, value }: StateRow): void {
+  restore(row: StateRow): void {
+    const { key, value } = row;
+    this.#ofTenants.restore(row);
     if (key === remaindersKey) this.#remainders.restore(JSON.parse(value));
     if (key === bookKey) this.#book.restore(value);
   }
