@@ -2,10 +2,12 @@
 import { bill } from "./clickhouse/rollup.ts";
 import { compoundSql, increaseView, kpiSql, percentileSql, stepView, usageSql } from "./clickhouse/sql.ts";
 import { calendarRecord } from "./prometheus/calendar-rules.ts";
-import type { GroupName, Kpi, Usage } from "./prometheus/kpis.ts";
-import { gatewayLatencies, intensity, kpis, latencies, totals, usages } from "./prometheus/kpis.ts";
+import type { GroupName, Kpi } from "./prometheus/kpis.ts";
+import { gatewayLatencies, intensity, kpis, latencies, totals } from "./prometheus/kpis.ts";
 import { compoundPromql, groupLabels, kpiPromql, seriesName, totalPromql } from "./prometheus/promql.ts";
 import { kpiRecord, totalRecord } from "./prometheus/recording-rules.ts";
+import type { Usage } from "./prometheus/usages.ts";
+import { usages } from "./prometheus/usages.ts";
 
 const HEAD = `# Queries
 

@@ -177,11 +177,12 @@ function source(group: GroupName): string {
 }
 
 function totalSql(name: TotalName, group: GroupName): string {
-  const total = totals[name];
+  const total: Total = totals[name];
   const metric = total.metric[group];
   if (metric === undefined) throw new Error(`No total ${name} by ${group}`);
   const conditions = [`metric = '${metric}'`, ...(total.where ?? []).map(condition)];
-  const sum = `sumIf(increase, ${conditions.join(" AND ")})`;
+  // Money that no series tells is not known, which is not 0: a cost of nothing would be a margin of all.
+  const sum = `${total.money === true ? "sumOrNullIf" : "sumIf"}(increase, ${conditions.join(" AND ")})`;
   return total.less === undefined ? sum : `${sum} - ${totalSql(total.less, group)}`;
 }
 

@@ -38,10 +38,10 @@ export function kpiExpr(name: string, group: GroupName, window: string): string 
   return `(${expr}) and on (hw_model) group by (hw_model) (${seriesName("tokenwatt.gpu.time")}{hw_model=~"$gpu"})`;
 }
 
-/** A key figure over time. Shares of models are settled every quarter of an hour: shorter windows hold none of them. */
+/** A key figure over time. Shares of models and customers are settled every quarter of an hour: shorter windows hold none of them. */
 export function kpiPanel(name: string, group: GroupName, unit: string, more: Partial<Panel> = {}): Panel {
   const kpi = kpiNamed(name);
-  const settled = name.startsWith("model_");
+  const settled = name.startsWith("model_") || name.startsWith("tenant_");
   const by = group === "fleet" || settled ? "" : ` by ${wordOf(group)}`;
   const over = settled ? "the last hour" : "the interval between points";
   return {

@@ -95,6 +95,11 @@ export const usage: Dashboard = {
     usedTable("Input against output", "gateway_tokens", "kind", "si:tok", "tokens"),
     usedTable("Requests by customer", "gateway_requests", "tenant", "short", "requests"),
     usedTable("Cost by customer", "tenant_cost", "tenant", "none", "cost"),
+    usedTable("Revenue by customer", "tenant_revenue", "tenant", "none", "revenue"),
+    kpiPanel("tenant_gross_margin", "tenant", "percentunit", {
+      title: "Gross margin by customer",
+      width: 16,
+    }),
     ratePanel(
       "Requests per second",
       "By product endpoint, as gateways count them.",

@@ -4,8 +4,9 @@
 // file is Berlin's. Bills come from the ledger, to the token: these are for boards, to the five minutes.
 import { stringify } from "yaml";
 import type { TotalName } from "./kpis.ts";
-import { totals, usages } from "./kpis.ts";
+import { totals } from "./kpis.ts";
 import { groupLabels, totalPromql } from "./promql.ts";
+import { usages } from "./usages.ts";
 
 /** From `at` on, in seconds since 1970, a zone's clocks are `offset` seconds ahead of UTC. */
 export interface OffsetPiece {

@@ -106,6 +106,7 @@ const table = {
   tenant_seconds: { metric: tenants("tokenwatt.tenant.gpu_time") },
   tenant_joules: { metric: tenants("tokenwatt.tenant.energy") },
   tenant_cost: { metric: tenants("tokenwatt.tenant.cost"), money: true },
+  tenant_revenue: { metric: tenants("tokenwatt.tenant.revenue"), money: true },
   gateway_requests: { metric: ofCustomers("tokenwatt.gateway.requests") },
   gateway_tokens: { metric: gateway },
   failed_gateway_tokens: {
@@ -274,6 +275,15 @@ export const kpis: readonly Kpi[] = [
     complement: true,
   },
   {
+    name: "tenant_gross_margin",
+    title: "Gross margin of customers: 1 - cost / revenue, where the cost is known",
+    unit: "ratio",
+    groups: ["tenant"],
+    over: "tenant_cost",
+    under: "tenant_revenue",
+    complement: true,
+  },
+  {
     name: "error_share",
     title: "Share of gateway tokens whose request did not end well",
     unit: "ratio",
@@ -324,60 +334,6 @@ export function kpiNamed(name: string): Kpi {
   if (found === undefined) throw new Error(`No KPI ${name}`);
   return found;
 }
-
-/** What was used, by whom: a sum of its own over any window and calendar, and its rate. */
-export interface Usage {
-  readonly total: TotalName;
-  readonly title: string;
-  /** What its rate is called: requests per second are QPS. */
-  readonly rate: string;
-  readonly groups: readonly GroupName[];
-}
-
-export const usages: readonly Usage[] = [
-  {
-    total: "gateway_tokens",
-    title: "Tokens used by customers",
-    rate: "tokens per second",
-    groups: ["tenant", "model", "endpoint", "kind", "outcome", "fleet"],
-  },
-  {
-    total: "gateway_requests",
-    title: "Requests of customers",
-    rate: "requests per second (QPS)",
-    groups: ["tenant", "model", "endpoint", "outcome", "fleet"],
-  },
-  {
-    total: "tokens",
-    title: "Tokens the engines processed",
-    rate: "tokens per second",
-    groups: ["model", "server", "replica", "gpu_model", "fleet"],
-  },
-  {
-    total: "tenant_seconds",
-    title: "GPU-seconds by customer",
-    rate: "GPUs in use",
-    groups: ["tenant", "model", "fleet"],
-  },
-  {
-    total: "tenant_joules",
-    title: "Joules by customer",
-    rate: "watts",
-    groups: ["tenant", "model", "fleet"],
-  },
-  {
-    total: "tenant_cost",
-    title: "Cost by customer",
-    rate: "money per second",
-    groups: ["tenant", "model", "fleet"],
-  },
-  {
-    total: "revenue_earned",
-    title: "Revenue",
-    rate: "money per second",
-    groups: ["model", "fleet"],
-  },
-];
 
 /** Histograms of what customers saw, recorded by model, endpoint and tenant. */
 export const gatewayLatencies: readonly string[] = [

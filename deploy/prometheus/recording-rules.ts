@@ -3,8 +3,9 @@
 import { stringify } from "yaml";
 import { prometheusLabel } from "../../agent/export/metrics/prometheus-names.ts";
 import type { GroupName, TotalName } from "./kpis.ts";
-import { gatewayLatencies, groups, intensity, kpis, latencies, percentiles, usages } from "./kpis.ts";
+import { gatewayLatencies, groups, intensity, kpis, latencies, percentiles } from "./kpis.ts";
 import { groupLabels, quotient, seriesName, totalPromql } from "./promql.ts";
+import { usages } from "./usages.ts";
 
 interface Rule {
   readonly record: string;

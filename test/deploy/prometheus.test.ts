@@ -4,7 +4,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { kpis, usages } from "../../deploy/prometheus/kpis.ts";
+import { kpis } from "../../deploy/prometheus/kpis.ts";
+import { usages } from "../../deploy/prometheus/usages.ts";
 import { knownLabels, knownSeries, namesIn, rulesOf, unknownNames } from "./promql-names.ts";
 
 const deploy = fileURLToPath(new URL("../../deploy/", import.meta.url));
@@ -85,6 +86,8 @@ const rows: readonly (readonly [string, readonly (readonly [string, readonly str
     "what customers cost and earn",
     [
       ["tenant_cost", ["tenant"]],
+      ["tenant_revenue", ["tenant"]],
+      ["tenant_gross_margin", ["tenant"]],
       ["revenue_earned", ["model"]],
     ],
   ],

@@ -86,15 +86,20 @@ export const counters: readonly Counter[] = [
   asked(a, "error", 720),
   asked(b, "rejected", 360),
   ...[
-    ["a", 1000, 300_000, 2],
-    ["b", 500, 100_000, 1],
-  ].flatMap(([tenant, seconds, joules, cost]) => [
+    ["a", 1000, 300_000, 2, 8.5],
+    ["b", 500, 100_000, 1, 1.5],
+  ].flatMap(([tenant, seconds, joules, cost, revenue]) => [
     { metric: "tokenwatt.tenant.gpu_time", attributes: ofTenant(String(tenant)), gain: Number(seconds) },
     { metric: "tokenwatt.tenant.energy", attributes: ofTenant(String(tenant)), gain: Number(joules) },
     {
       metric: "tokenwatt.tenant.cost",
       attributes: { ...ofTenant(String(tenant)), ...usd },
       gain: Number(cost),
+    },
+    {
+      metric: "tokenwatt.tenant.revenue",
+      attributes: { "tokenwatt.tenant": String(tenant), "gen_ai.request.model": "m", ...usd },
+      gain: Number(revenue),
     },
   ]),
 ];
@@ -120,6 +125,7 @@ export const TRUTH: Readonly<
   cost_per_million_tokens: 0.8,
   tokens_per_currency: 7_500_000 / 6,
   gross_margin: 0.4,
+  tenant_gross_margin: { tenant: { a: 1 - 2 / 8.5, b: 1 - 1 / 1.5 } },
   error_share: {
     fleet: { "": 0.08 },
     model: { m: 0.08 },
@@ -157,6 +163,8 @@ export const USED: Readonly<Record<string, Readonly<Record<string, Readonly<Reco
   tenant_seconds: { fleet: { "": 1500 }, model: { m: 1500 }, tenant: { a: 1000, b: 500 } },
   tenant_joules: { fleet: { "": 400_000 }, model: { m: 400_000 }, tenant: { a: 300_000, b: 100_000 } },
   tenant_cost: { fleet: { "": 3 }, model: { m: 3 }, tenant: { a: 2, b: 1 } },
+  // 3 and 0.6 million input tokens that went well at 2.5 USD a million, and 1 million of output at 1: all the revenue.
+  tenant_revenue: { fleet: { "": 10 }, model: { m: 10 }, tenant: { a: 8.5, b: 1.5 } },
   revenue_earned: { fleet: { "": 10 }, model: { m: 10 } },
 };
 /** 600 observations up to 0.1 s, 300 up to 0.5 s, 100 up to 2 s: percentiles lie evenly between bounds. */

@@ -22,9 +22,9 @@ import {
   kpis,
   latencies,
   percentiles,
-  usages,
 } from "../../deploy/prometheus/kpis.ts";
 import { compoundPromql, kpiPromql, seriesName, totalPromql } from "../../deploy/prometheus/promql.ts";
+import { usages } from "../../deploy/prometheus/usages.ts";
 import { askReport, NOT_REPORTED } from "./deploy-kpis-report.ts";
 import type { Attributes, Question } from "./deploy-kpis-truth.ts";
 import {

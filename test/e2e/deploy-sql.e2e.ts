@@ -81,6 +81,18 @@ const DATA = [
   ]),
 ];
 
+/** Two customers' revenue, and the cost of one of them. */
+const customer = (tenant: string) => ({ "tokenwatt.tenant": tenant, "tokenwatt.currency": "USD" });
+for (const [metric, tenant, value] of [
+  ["tokenwatt.tenant.revenue", "a", 4],
+  ["tokenwatt.tenant.revenue", "b", 2],
+  ["tokenwatt.tenant.cost", "a", 1],
+  ["tokenwatt.tenant.cost", "unattributed", 3],
+] as const) {
+  const points = [[-10, 0] as const, [3590, value] as const];
+  DATA.push(...rows(metric, customer(tenant), -9000, points));
+}
+
 /** Another cluster, whose host, GPU and server have the same names. */
 const west = { "service.instance.id": "i2", "host.name": "gpu-1", "k8s.cluster.name": "west" };
 DATA.push(
@@ -158,6 +170,14 @@ print(json.dumps(answers))`;
     // 3 USD over the 1.8 M tokens that met observed GPU time.
     expect(one("cost_per_million_tokens by fleet", "cost_per_million_tokens")).toBeCloseTo(3 / 1.8, 12);
     expect(answers["gross_margin by fleet"]).toMatchObject([{ gross_margin: null }, { cluster: "west" }]);
+  });
+
+  test("a margin is known where the cost is: none is not 0, and what earns nothing has none", () => {
+    expect(answers["tenant_gross_margin by tenant"]).toMatchObject([
+      { tenant: "a", tenant_gross_margin: 0.75, currency: "USD" },
+      { tenant: "b", tenant_gross_margin: null },
+      { tenant: "unattributed", tenant_gross_margin: null },
+    ]);
   });
 
   test("clusters stay apart, and replicas of a server too", () => {
