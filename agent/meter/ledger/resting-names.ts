@@ -42,8 +42,8 @@ export class RestingNames {
   #moved = new BigInt64Array(ROOM_AT_FIRST);
   readonly #histograms = new RestingHistograms();
   readonly #free: number[] = [];
-  /** Series taken out since the names were numbered: some names may stand for nothing. */
-  #taken = 0;
+  /** Series given up since the names were numbered: some names may stand for nothing. What was taken out comes back. */
+  #forgotten = 0;
 
   get size(): number {
     return this.#places.size;
@@ -81,8 +81,9 @@ export class RestingNames {
       if ((this.#moved[place] ?? 0n) >= before) continue;
       forgotten.push(this.#ids[place] ?? 0);
       this.#drop(key, place);
+      this.#forgotten++;
     }
-    if (this.#taken > this.size) this.#numberAgain();
+    if (this.#forgotten > this.size) this.#numberAgain();
     return forgotten;
   }
 
@@ -110,7 +111,6 @@ export class RestingNames {
     this.#places.delete(key);
     this.#histograms.drop(place);
     this.#free.push(place);
-    this.#taken++;
   }
 
   #keyOf(metric: string, dimensions: Dimensions): string {
@@ -145,7 +145,7 @@ export class RestingNames {
     this.#places = new Map(
       old.map(({ dimensions, metric, place }) => [this.#keyOf(metric, dimensions), place]),
     );
-    this.#taken = 0;
+    this.#forgotten = 0;
   }
 
   #grow(): void {
