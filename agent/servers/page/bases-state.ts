@@ -242,6 +242,8 @@ function restoredRun(one: HeadRow["runs"][number], time: (text: string) => Nanos
     at: time(one.at),
     page: 2,
     whole: one.whole,
+    // Its last page may have been cut: nothing that was not on it is gone for that.
+    wholePage: 1,
     pace: JUMP_PER_SECOND,
     held: new Map(),
     suspects: new Map(),

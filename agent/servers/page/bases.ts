@@ -21,7 +21,7 @@ export interface CountedPage {
   readonly notes: readonly SourceNote[];
   /** Something of it was held back: the counters stand for less than all there is. */
   readonly doubtful: boolean;
-  /** All that was counted stands where it stood after the page before, which was of the same process. */
+  /** The page is the one before once more, and all that was counted stands where it stood after that one. */
   readonly isSame: boolean;
 }
 
@@ -42,6 +42,8 @@ export class SeriesBases {
   #notes = new Notes();
   #samples: MetricPage["samples"] | undefined;
   #before: MetricPage["samples"] | undefined;
+  /** Whether the page before was whole: one that was not does not say that its series are all there are. */
+  #wasWhole = false;
   #look: PageLook | undefined;
   /** The run that answered this page; undefined while it is held back. */
   #run: Run | undefined;
@@ -76,15 +78,18 @@ export class SeriesBases {
   }
 
   /** Takes a page in. The page returned is valid until the next one. */
-  take(page: MetricPage, look: PageLook): CountedPage {
+  take(page: MetricPage, given: PageLook): CountedPage {
     this.#page++;
     this.#notes = new Notes();
     this.#moved = false;
     const goesOn = this.#before === page.samples;
     this.#samples = page.samples;
-    this.#look = look;
-    if (this.#isCrowded) this.#forgetGone(look.at);
+    if (this.#table.isCrowded && this.#before !== undefined) this.#forgetGone(given.at);
     const values = this.#table.read(page.samples);
+    // A series whose value cannot be read is not gone.
+    const look = { ...given, whole: given.whole && this.#table.ignored === 0 };
+    this.#look = look;
+    const saysMore = !goesOn || !this.#wasWhole || !look.whole;
     const previous = this.shared.current;
     this.#first = previous === undefined;
     const verdict = this.#judge.judge(values, look, this.#page, this.#notes);
@@ -93,12 +98,12 @@ export class SeriesBases {
     if (verdict.run !== undefined) {
       const wasOn = verdict.run.page;
       this.#apply(values, verdict.run);
-      if (previous === verdict.run && this.#before !== page.samples) this.#noteGone(wasOn);
-      if (look.whole && (previous !== verdict.run || this.#before !== page.samples))
-        this.#dropEvicted(verdict.run);
+      if (previous === verdict.run && saysMore) this.#noteGone(wasOn);
+      if (look.whole && (previous !== verdict.run || saysMore)) this.#dropEvicted(verdict.run);
       this.#close(verdict.run, look);
     }
     this.#before = verdict.run === undefined ? undefined : page.samples;
+    this.#wasWhole = look.whole;
     if (this.#table.overflowed > 0) {
       this.#notes.addNote(
         "refused",
@@ -116,19 +121,23 @@ export class SeriesBases {
       restarts: verdict.restarts,
       notes: this.#notes.list,
       doubtful: this.#notes.doubtful,
-      isSame: goesOn && page.isSame === true && previous === verdict.run && this.#stands(verdict.restarts),
+      isSame: page.isSame === true && this.#stands,
     };
   }
 
-  /** Nothing that was counted moved with this page, and nothing is to be said of it. */
-  #stands(restarts: number): boolean {
-    return this.#run !== undefined && restarts === 0 && this.#notes.list.length === 0 && !this.#moved;
+  /**
+   * Nothing that was counted moved with this page, all of it could be read, and nothing is to be said of it: what another
+   * process shows, or one that began again, either moves or is noted.
+   */
+  get #stands(): boolean {
+    return !this.#moved && this.#table.ignored === 0 && this.#notes.list.length === 0;
   }
 
   /** The counted series of a family, of this page and before. A name asked for the first time is a counter from now on. */
   counters(name: string): readonly MetricSample[] {
     if (this.#table.enrol(name) && this.#run !== undefined && this.#samples !== undefined) {
       this.#apply(this.#table.read(this.#samples, name), this.#run);
+      if (this.#table.ignored > 0) this.#wasWhole = this.#run.whole = false;
     }
     return this.#table.counted(name);
   }
@@ -171,8 +180,10 @@ export class SeriesBases {
       const created = page.created[place] as number;
       const counted = series[number];
       if (counted === undefined) continue;
-      this.#moved ||= value !== before || !this.#table.isListed(number);
-      if (value !== before || !this.#table.isListed(number)) this.#state.mark(number);
+      if (value !== before || !this.#table.isListed(number)) {
+        this.#moved = true;
+        this.#state.mark(number);
+      }
       let amount = 0;
       if (this.#first) counted.value = value;
       if (Number.isNaN(before) || this.#isReborn(run, number, created)) {
@@ -303,18 +314,13 @@ export class SeriesBases {
       );
   }
 
-  /** Whether the last page was whole, and the table has too many series that were not on it. */
-  get #isCrowded(): boolean {
-    return this.#table.isCrowded && this.#before !== undefined && this.#look?.whole === true;
-  }
-
   /**
-   * Forgets the series that no process showed last, and begins another scale of the same root: their sums fall by what they
-   * had counted. What the next page moves in a sum that fell is not counted.
+   * Forgets the series that no process showed since its last whole page, and begins another scale of the same root: their
+   * sums fall by what they had counted. What the next page moves in a sum that fell is not counted.
    */
   #forgetGone(at: Nanos): void {
     const { runs } = this.shared;
-    const since = Math.min(...runs.map(({ page }) => page));
+    const since = Math.min(...runs.map(({ wholePage }) => wholePage));
     const before = this.#table.series.length;
     const numbers = this.#table.keep((series) => (this.#seen[series] ?? 0) >= since);
     const size = this.#table.series.length;
@@ -351,6 +357,7 @@ export class SeriesBases {
     run.at = look.at;
     run.page = this.#page;
     run.whole ||= look.whole;
+    if (look.whole) run.wholePage = this.#page;
   }
 
   /** The page with the counted series in the place of its counters. */

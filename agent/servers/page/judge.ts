@@ -348,6 +348,7 @@ export class Judge {
       at: look.at,
       page: 0,
       whole: false,
+      wholePage: 0,
       pace: JUMP_PER_SECOND,
       held: new Map(),
       suspects: new Map(),

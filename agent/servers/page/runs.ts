@@ -20,6 +20,8 @@ export interface Run {
   page: number;
   /** A page of it was surely whole: what is not known from then on was not there. */
   whole: boolean;
+  /** Number of its last page that was; 0 = none. */
+  wholePage: number;
   /** Tokens per second and series that are believed at once. */
   pace: number;
   /** Series that fell and are held at their highest value. */

@@ -27,6 +27,7 @@ const damage: fc.Arbitrary<Damage> = fc.oneof(
   { weight: 5, arbitrary: fc.constant({}) },
   fc.record({ cut: fc.integer({ min: 1, max: 9 }) }),
   fc.record({ nan: user }),
+  fc.record({ negative: user }),
   fc.record({ renewed: fc.constant(true) }),
 );
 const look = fc.record({ kind: fc.constant("look" as const), process, damage });
@@ -48,6 +49,8 @@ interface World {
   readonly fixed: boolean;
   /** Series that are remembered at most. */
   readonly seriesMax?: number;
+  /** What happens to the first page. */
+  readonly first?: Damage;
   /** The order in which processes are first looked at. */
   readonly order?: readonly number[];
 }
@@ -85,13 +88,13 @@ function run(world: World, steps: readonly Step[], onLook?: (agent: Agent, made:
   // The first looks: every process is older than the agent. Without a name they are told apart by taking turns.
   for (let round = 0; round < (world.identity === "none" ? 4 : 1); round++) {
     for (const place of world.order ?? processes.keys()) {
-      see(processes[place] as Process, {});
+      see(processes[place] as Process, world.first ?? {});
       agent.now += 5;
     }
   }
   for (const one of processes) for (const series of one.series.values()) series.unseen = 0;
   const shownBy = (one: Process, how: Damage): void => {
-    if (how.cut !== undefined || how.nan !== undefined || how.less !== undefined) return;
+    if ([how.cut, how.nan, how.negative, how.less].some((one) => one !== undefined)) return;
     for (const series of one.series.values()) if (!series.gone) series.unseen = 0;
   };
   for (const step of steps) {
@@ -146,6 +149,17 @@ describe("pages of one process that names its start", () => {
         );
         expect(agent.booked).toBeGreaterThanOrEqual(shown);
         expect(agent.booked).toBeLessThanOrEqual(made);
+      }),
+    );
+  });
+
+  test("book nothing of a series that could not be read at first, nor of one that a cut page hid from a full table", () => {
+    const first = fc.record({ negative: user, seriesMax: fc.constantFrom(6, 1000) });
+    fc.assert(
+      fc.property(steps(fail, agent, evict), first, (all, { negative, seriesMax }) => {
+        run({ ...world, first: { negative }, seriesMax }, all, (one, most) =>
+          expect(one.booked).toBeLessThanOrEqual(most),
+        );
       }),
     );
   });

@@ -53,6 +53,8 @@ export interface Damage {
   /** Names of series that read NaN, or one less than they are. */
   readonly nan?: string;
   readonly less?: string;
+  /** Name of a series that reads a value no counter has. */
+  readonly negative?: string;
   /** The connection is another one. */
   readonly renewed?: boolean;
 }
@@ -63,7 +65,8 @@ export function pageOf(process: Process, identity: Identity, damage: Damage): st
   if (identity === "start") lines.push(`process_start_time_seconds ${process.start}`);
   for (const [name, { created, gone, value }] of process.series) {
     if (gone) continue;
-    const shown = damage.nan === name ? "NaN" : String(Math.max(0, value - (damage.less === name ? 1 : 0)));
+    const less = Math.max(0, value - (damage.less === name ? 1 : 0));
+    const shown = damage.nan === name ? "NaN" : damage.negative === name ? "-1" : String(less);
     if (identity === "created") lines.push(`tokens_created{user="${name}"} ${created}`);
     lines.push(`tokens_total{user="${name}"} ${shown}`);
   }
