@@ -94,7 +94,7 @@ class Parser implements PageParser {
     if (this.#changed) this.#refile();
     this.#bytes = Buffer.alloc(0);
     const isRight = this.#ignored === 0 && this.#errors.length === 0;
-    const isSame = isRight && !this.#changed && !this.#moved;
+    const isSame = this.#page > 1 && isRight && !this.#changed && !this.#moved;
     return { samples: this.#byName, ignoredSamples: this.#ignored, errors: this.#errors, isSame };
   }
 

@@ -139,6 +139,7 @@ export class KeyCounters {
 
   /** The server began again: what the last reading did not show (nothing of it, where `wasRead` is false) starts from zero. */
   beginUnreadAtZero(wasRead: boolean): void {
+    this.#taken = undefined;
     if (!wasRead) this.#beginAtZero();
     for (const [slot, value] of this.#values.entries())
       if ((this.#readSlots & (1 << slot)) === 0 && !Number.isNaN(value)) this.#values[slot] = 0;
@@ -199,7 +200,6 @@ export class KeyCounters {
   /** A counter that is not yet on the first page of a new run has counted nothing in it. */
   #beginAtZero(): void {
     this.changed = true;
-    this.#taken = undefined;
     this.#values = this.#values.map((value) => (Number.isNaN(value) ? value : 0));
     for (const [name, known] of Object.entries(this.#histograms) as [LatencyName, Histogram][])
       this.#histograms[name] = { ...known, counts: known.counts.map(() => 0), sum: 0, count: 0 };

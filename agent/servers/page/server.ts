@@ -270,15 +270,17 @@ class PageFollower {
       whole: fetched.complete && page.ignoredSamples === 0 && page.errors.length === 0,
     });
     this.#failed = false;
-    const reading = (counted.isSame ? this.#last : undefined) ?? this.#read(fetched, counted);
+    const last = counted.isSame ? this.#last : undefined;
+    // Until this page is read: what was before it is not what the next one may repeat.
+    this.#last = undefined;
+    const reading = last ?? this.#read(fetched, counted);
+    if (reading.errors.length === 0) this.#last = reading;
     return { at, counted, headers: fetched.headers, received, reading };
   }
 
   #read(fetched: FetchedPage, { page }: CountedPage): PageReading {
     const read = readPage(this.#server, this.#labels, page, undefined, this.bases);
-    const reading = { ...read, errors: this.#explain(fetched.body, read) };
-    this.#last = reading.errors.length === 0 ? reading : undefined;
-    return reading;
+    return { ...read, errors: this.#explain(fetched.body, read) };
   }
 }
 

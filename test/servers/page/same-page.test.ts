@@ -5,10 +5,12 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Accepted } from "../../../agent/meter/counters/increments.ts";
 import { Increments } from "../../../agent/meter/counters/increments.ts";
-import type { TokenSample } from "../../../agent/model.ts";
+import type { TokenReading, TokenSample } from "../../../agent/model.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
+import { llamaCpp } from "../../../agent/servers/llama-cpp.ts";
 import { vllm } from "../../../agent/servers/vllm.ts";
 import type { PullServerSource } from "../../../agent/source.ts";
 
@@ -16,12 +18,15 @@ const clock = systemClock();
 const began = Math.floor(Date.now() / 1000) - 5000;
 let text = "";
 let cutTo: number | undefined;
+/** Names the run of a page that does not; 0: not named. */
+let run = 0;
 let pages = 0;
 
 /** `/plain` as it is, `/never-same` with a comment that no page had before. */
 const server = createServer((request, response) => {
   const lines = text.split("\n");
   const body = [...(request.url === "/plain" ? [] : [`# page ${pages++}`]), ...lines.slice(0, cutTo)];
+  if (run > 0) response.setHeader("process-start-time-unix", run);
   if (cutTo === undefined) response.end(`${body.join("\n")}\n`);
   // Without a length: it ends where the connection does.
   else request.socket.end(`HTTP/1.0 200 OK\r\n\r\n${body.join("\n")}`);
@@ -32,10 +37,10 @@ afterAll(() => {
   server.closeAllConnections();
 });
 
-function open(path: string): PullServerSource {
+function open(path: string, type: typeof vllm = vllm): PullServerSource {
   const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`;
   const context = { clock, log: silentLog, signal: new AbortController().signal };
-  return vllm.open(vllm.config.parse({ id: "s", endpoint }), context) as PullServerSource;
+  return type.open(type.config.parse({ id: "s", endpoint }), context) as PullServerSource;
 }
 
 interface Page {
@@ -63,7 +68,7 @@ const change = fc.constantFrom(
     "created",
     "restart",
   ] as const),
-  ...(["stamps", "cut", "fall", "other family"] as const),
+  ...(["stamps", "cut", "fall", "junk", "other family"] as const),
 );
 
 const changes = fc.array(fc.tuple(change, fc.nat(50)), { maxLength: 16 });
@@ -84,6 +89,7 @@ function written(page: Page, how: string, at: number): string {
     ];
   });
   if (how === "order") lines.reverse();
+  if (how === "junk") lines.push("x{ 1");
   const start = page.hasStart ? [`process_start_time_seconds ${page.start}`] : [];
   const all = [...lines, ...start, `unread_total ${at}`];
   return (how === "stamps" ? all.map((line) => `${line} ${1000 + at}`) : all).join("\n");
@@ -99,6 +105,25 @@ function apply(page: Page, how: string, amount: number): void {
     page.created++;
     page.tokens = [amount, 0];
   }
+}
+
+/** Both sources and their books at the next page, which both are to take for the same. */
+async function expectSame(
+  sources: readonly PullServerSource[],
+  books: readonly Increments[],
+): Promise<unknown> {
+  const [one, two] = (await Promise.all(sources.map((source) => source.poll()))) as [
+    TokenSample,
+    TokenSample,
+  ];
+  expect(said(one)).toEqual(said(two));
+  const moved = (all: Accepted | undefined): unknown => ({
+    ...{ dropped: all?.dropped, resets: all?.resets, unmetered: all?.unmetered },
+    poll: { ...all?.poll, at: 0 },
+    increments: all?.increments.map(({ at: _at, ...rest }) => rest),
+  });
+  expect(moved(books[0]?.countSample(one))).toEqual(moved(books[1]?.countSample(two)));
+  return one.readings;
 }
 
 function said({ doubt, errors, notes, readings, restarts }: TokenSample): unknown {
@@ -118,16 +143,9 @@ describe("a source read by its page", () => {
           apply(page, how, amount);
           text = written(page, how, at);
           cutTo = how === "cut" ? 5 : undefined;
-          const [one, two] = [await plain.poll(), await other.poll()];
-          expect(said(one)).toEqual(said(two));
-          const [counted, truth] = [books[0]?.countSample(one), books[1]?.countSample(two)];
-          const moved = (all: typeof counted): unknown => ({
-            ...{ dropped: all?.dropped, resets: all?.resets, unmetered: all?.unmetered },
-            increments: all?.increments.map(({ at: _at, ...rest }) => rest),
-          });
-          expect(moved(counted)).toEqual(moved(truth));
-          if (one.readings === before) same++;
-          before = one.readings;
+          const readings = await expectSame([plain, other], books);
+          if (readings === before) same++;
+          before = readings;
         }
         await plain.close();
         await other.close();
@@ -136,5 +154,28 @@ describe("a source read by its page", () => {
     );
     // The shortcut was taken at all.
     expect(same).toBeGreaterThan(10);
+  });
+
+  test("means it of the run that the answer's header names, also where its page is that of the run before", async () => {
+    const turn = fc.tuple(fc.constantFrom("still", "still", "rise", "run", "restart"), fc.nat(50));
+    await fc.assert(
+      fc.asyncProperty(fc.array(turn, { maxLength: 12 }), async (all) => {
+        const sources = [open("/plain", llamaCpp), open("/never-same", llamaCpp)];
+        const books = sources.map(() => new Increments({ agentStarted: clock.now() }));
+        let tokens = 100;
+        run = 0;
+        for (const [how, amount] of all) {
+          if (how === "rise") tokens += amount;
+          if (how === "restart") tokens = amount;
+          if (how === "run" || how === "restart") run++;
+          text = `llamacpp:tokens_predicted_total ${tokens}\nllamacpp:requests_processing 1`;
+          cutTo = undefined;
+          const readings = (await expectSame(sources, books)) as readonly TokenReading[];
+          expect(readings.map(({ epoch }) => epoch)).toEqual([run === 0 ? undefined : `header:${run}`]);
+        }
+        for (const source of sources) await source.close();
+      }),
+      { numRuns: 20 },
+    );
   });
 });
