@@ -27,6 +27,8 @@ export class PageAge {
   #last: ServerPoll | undefined;
   /** The first poll that showed what the last one shows. */
   #news: ServerPoll | undefined;
+  /** That one showed a change: the first poll of all came when it came, at any age of a copy. */
+  #isRenewal = false;
   /** When a copy is known to have been renewed. */
   #renewedAt: Nanos = -Infinity;
 
@@ -48,10 +50,12 @@ export class PageAge {
     this.#last = poll;
     const news = this.#news;
     if (news === undefined || !alike(news, poll)) {
-      // Only of a server at work can a change be expected at every poll, and only of one that counts each step.
-      if (news !== undefined && (news.inFlight ?? 0) > 0 && poll.progress === "step")
-        keep(this.#changes, poll.at - news.at);
-      if (news !== undefined) keep(this.#all, poll.at - news.at);
+      if (news !== undefined && this.#isRenewal) {
+        // Only of a server at work can a change be expected at every poll, and only of one that counts each step.
+        if ((news.inFlight ?? 0) > 0 && poll.progress === "step") keep(this.#changes, poll.at - news.at);
+        keep(this.#all, poll.at - news.at);
+      }
+      this.#isRenewal = news !== undefined;
       this.#news = poll;
       this.#renewedAt = poll.at;
       return false;

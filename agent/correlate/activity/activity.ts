@@ -213,7 +213,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     const poll = activity.polls.find(({ at }) => at === interval.to);
     // The gauge of a copied page was read at another instant than its poll.
     if (poll !== undefined && poll.doubt === undefined && !activity.hasOthers && !interval.contended)
-      observeGauge(activity.level, poll, activity.windows);
+      observeGauge(activity.level, poll, activity.windows, interval.kind === "quiet");
     activity.rates = learnRates(intervals, activity.rates, index);
     activity.learnedUntil = interval.to;
     if (interval.kind === "moved" || interval.inFlightTo === 0) activity.lastProgressAt = interval.to;

@@ -81,14 +81,23 @@ export function requestsStay({ flying, stayed }: Level): boolean {
   return stayed >= stayRatioMin * flying;
 }
 
-/** Takes in what a poll read in flight, with the windows around it. */
-export function observeGauge(level: Level, poll: ServerPoll, windows: readonly ActivityWindow[]): void {
+/**
+ * Takes in what a poll read in flight, with the windows around it. A poll that shows nothing new and nothing in flight
+ * (`isQuiet`) inside fine windows at work may be of a copied page that is not known as one yet: it says nothing.
+ */
+export function observeGauge(
+  level: Level,
+  poll: ServerPoll,
+  windows: readonly ActivityWindow[],
+  isQuiet = false,
+): void {
   if (poll.inFlight === undefined) return;
   const index = windows.findLastIndex(({ from }) => from <= poll.at);
   const window = windows[index];
   if (window === undefined || window.to <= poll.at) return;
   const { busyRatio } = window;
   if (busyRatio >= fullBusyRatio) return;
+  if (isQuiet && window.to - window.from <= coarseNanos) return;
   const isPause = busyRatio < workingBusyRatio;
   if (isPause && !(isWork(windows[index - 1]) && isWork(windows[index + 1]))) return;
   level.gauges++;
