@@ -167,7 +167,7 @@ export class Intake {
     const { usage, ...sample } = received;
     const { books, correlator, increments, pending } = this.#parts;
     const id = sample.server;
-    if (id !== info.id) this.#serverBehind(info, id);
+    if (id !== info.id || sample.family !== info.family) this.#serverBehind(info, sample);
     if (sample.pids !== undefined || sample.gpus !== undefined) this.#hint(sample);
     this.#parts.flight?.keep({ kind: "tokens", sample }, this.#parts.clock.now());
     this.#tellProblems(id, sample.errors);
@@ -314,11 +314,11 @@ export class Intake {
     if (this.health.bookRead(source, clock.now(), tookNanos)) log.info("source read again", { source });
   }
 
-  /** A target with several servers: each takes the target's place under its own name. */
-  #serverBehind(target: ServerInfo, id: string): void {
-    if (this.servers.has(id)) return;
+  /** A target with several servers: each takes the target's place under its own name and as what it says it is. */
+  #serverBehind(target: ServerInfo, { family, server: id }: TokenSample): void {
+    if (this.servers.get(id)?.family === family) return;
     this.servers.delete(target.id);
-    this.servers.set(id, { ...target, id });
+    this.servers.set(id, { ...target, id, family });
     this.#announceServers();
   }
 

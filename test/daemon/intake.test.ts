@@ -63,6 +63,24 @@ describe("Intake.bookFacts()", () => {
     expect(facts(server, sample).whole?.("s")).toBe(whole);
   });
 
+  test.each([["s"], ["behind"]])("a gateway that a stream of ours brings as %s is no engine", (server) => {
+    const gateway = facts({}, sampleOf({ server, family: "gateway" }));
+    expect([...gateway.servers.values()]).toMatchObject([{ id: server, family: "gateway" }]);
+    const both = intakeWith(silentLog);
+    both.addServer({ ...engine, id: "s" });
+    for (const [id, family] of [
+      ["engine", "engine"],
+      ["front", "gateway"],
+      ["engine", "engine"],
+    ] as const)
+      both.acceptTokens({ ...engine, id: "s" }, sampleOf({ server: id, family }));
+    const families = [...both.bookFacts().servers.values()].map((one) => [one.id, one.family]);
+    expect(families).toEqual([
+      ["engine", "engine"],
+      ["front", "gateway"],
+    ]);
+  });
+
   test("waiting() sums what readings say, and says nothing where none does", () => {
     expect(facts({}, sampleOf({ waiting: 3 })).waiting?.("s")).toBe(3);
     expect(facts({}, sampleOf({})).waiting?.("s")).toBeUndefined();
