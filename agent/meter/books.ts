@@ -96,6 +96,11 @@ export class Books {
   #unwritten: Partial<Record<AuditEntry["kind"], number>> = {};
   /** First bucket that a step of the wall clock opened again, until it is stored. */
   #reopened: BucketNumber | undefined;
+  /** What the last beat took along that no later one says again. */
+  #handedOut: { readonly audit: readonly AuditEntry[]; readonly reopened: BucketNumber | undefined } = {
+    audit: [],
+    reopened: undefined,
+  };
 
   constructor(options: BooksOptions, restored?: LedgerRestored) {
     const { catalogue, start, unixNanos } = options;
@@ -214,6 +219,7 @@ export class Books {
     const late = this.#buckets.takeLate();
     const reopened = this.#reopened;
     this.#reopened = undefined;
+    this.#handedOut = { audit, reopened };
     return {
       snapshot,
       batch: {
@@ -233,6 +239,9 @@ export class Books {
     this.ledger.handOutAgain();
     this.#buckets.handOutAgain();
     this.#billing.handOutAgain();
+    this.meter.customers.bookedThen.handOutAgain();
+    this.#audit.unshift(...this.#handedOut.audit);
+    this.#reopened = this.#handedOut.reopened ?? this.#reopened;
   }
 
   /** What the bound on entries kept off the record is on it as a sum. */
