@@ -6,7 +6,6 @@ import type {
   LatencyName,
   Nanos,
   Outcome,
-  Role,
   TokenIncrement,
   TokenKind,
   TokenReading,
