@@ -88,7 +88,7 @@ const niceStep = (most) => {
 };
 
 /** A curve over equal cells; `null` is a hole in it. */
-export const drawCurve = (id, values, { cellSeconds, untilMs, unit }) => {
+export const drawCurve = (id, values, { cellSeconds, minutes, untilMs, unit }) => {
   const place = byId(id);
   const { height, width } = place.getBoundingClientRect();
   const [left, right, top, bottom] = [46, 8, 22, 22];
@@ -105,7 +105,6 @@ export const drawCurve = (id, values, { cellSeconds, untilMs, unit }) => {
     svg.append(piece("line", { class: "grid", x1: left, x2: width - right, y1: y(line), y2: y(line) }));
     svg.append(piece("text", { x: left - 6, y: y(line) + 4, "text-anchor": "end" }, figure(line)));
   }
-  const minutes = (values.length * cellSeconds) / 60;
   for (const part of [1, 0.75, 0.5, 0.25, 0]) {
     const at = left + (1 - part) * (width - left - right);
     const anchor = part === 0 ? "end" : part === 1 ? "start" : "middle";

@@ -201,7 +201,7 @@ const filledPart = (history) => {
     tps.findIndex((value) => value !== null) >>> 0,
   );
   const known = Math.max(0, tps.length - first) * cell;
-  const minutes = [4, 12, 20, 40].find((span) => known <= span * 60) ?? (tps.length * cell) / 60;
+  const minutes = [4, 12, 20, 40].find((span) => known <= span * 60) ?? Math.round((tps.length * cell) / 60);
   const last = (values) => values.slice(-Math.ceil((minutes * 60) / cell));
   return {
     ...history,
@@ -217,7 +217,11 @@ const drawHistory = () => {
   const history = filledPart(shown.history);
   for (const place of document.querySelectorAll(".span"))
     place.textContent = history.minutes === 60 ? "hour" : `${history.minutes} min`;
-  const along = { cellSeconds: history.cell_seconds, untilMs: history.until_unix_ms };
+  const along = {
+    minutes: history.minutes,
+    cellSeconds: history.cell_seconds,
+    untilMs: history.until_unix_ms,
+  };
   drawStates(history);
   drawCurve("tps", history.tokens_per_second, { ...along, unit: "tok/s" });
   drawCurve("tpj", history.tokens_per_joule, { ...along, unit: "tok/J" });
