@@ -9,6 +9,7 @@ import { addConfigOptions, loadConfigFor } from "./common/config-options.ts";
 import { UsageError } from "./common/errors.ts";
 import type { Io } from "./common/io.ts";
 import { printLine, tell } from "./common/io.ts";
+import type { Progress } from "./common/progress.ts";
 import type { Question } from "./report/groups.ts";
 import type { ReportFormat } from "./report/options.ts";
 import { readGroups, readSource, readWhere, refuseWhatIsNotDone, reportFormats } from "./report/options.ts";
@@ -105,7 +106,13 @@ async function report(options: ReportOptions, io: Io): Promise<void> {
       await exchange(format, { reader: view, range, where, source: given ?? billedSource(reader) }, io);
     } else if (format === "html") {
       const { htmlReport } = await import("./report/html/page.ts");
-      printLine(io, htmlReport(view, { range: readRange(options, undefined, now), unit, where }));
+      const progress = await progressOn(io);
+      const page = htmlReport(view, {
+        range: readRange(options, undefined, now),
+        ...{ unit, where, progress: progress.at },
+      });
+      progress.end();
+      printLine(io, page);
     } else if (options.waste === true) {
       const { wasteReport } = await import("./report/waste.ts");
       const { sort, top } = options;
@@ -166,6 +173,12 @@ interface Work {
   readonly hasPeriods: boolean;
 }
 
+async function progressOn(io: Io): Promise<Progress> {
+  const { startProgress } = await import("./common/progress.ts");
+  const { systemClock } = await import("../platform/clock.ts");
+  return startProgress({ ...io, clock: systemClock() });
+}
+
 async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Promise<void> {
   const { planReport } = await import("../meter/figures/report-plan.ts");
   const { readReport } = await import("./report/groups.ts");
@@ -177,9 +190,7 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
   const plan = planReport(named, source);
   const nothing = plan.time === undefined && plan.cost === undefined && plan.priced.length === 0;
   if (plan.tokens === undefined && (nothing || options.source !== undefined)) throw noAnswer(named, source);
-  const { startProgress } = await import("./common/progress.ts");
-  const { systemClock } = await import("../platform/clock.ts");
-  const progress = startProgress({ ...io, clock: systemClock() });
+  const progress = await progressOn(io);
   const answer = readReport(reader, { plan, groups, where, periods: range.periods, progress: progress.at });
   progress.end();
   const layout = { plan, groups, hasPeriods };

@@ -166,7 +166,7 @@ describe("nvidia-smi", () => {
 
   test("detect() says that the tool is missing, or how many GPUs it lists", async () => {
     const missing = nvidiaSmiBackend.config.parse({ path: "/nonexistent/nvidia-smi" });
-    expect((await nvidiaSmiBackend.detect(missing, context)).reason).toMatch(/ENOENT/);
+    expect((await nvidiaSmiBackend.detect(missing, context)).reason).toMatch(/not found/);
     const there = nvidiaSmiBackend.config.parse({ path: toolWith({}) });
     expect(await nvidiaSmiBackend.detect(there, context)).toMatchObject({ usable: true });
   });

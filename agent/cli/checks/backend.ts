@@ -98,7 +98,9 @@ function remedyOf(tried: readonly Tried[]): string {
 function isAbsent({ detection: { hint, reason } }: Tried): boolean {
   return (
     hint === undefined ||
-    /ENOENT|EACCES: |Cannot load|does not exist|nothing listens|refused|no recording/i.test(reason)
+    /not found|\(EACCES\)|ENOENT|EACCES: |Cannot load|does not exist|nothing listens|refused|no recording/i.test(
+      reason,
+    )
   );
 }
 

@@ -38,7 +38,7 @@ async function judge(context: CheckContext, destination: Destination): Promise<F
     return {
       ...base,
       verdict: "fail",
-      seen: `${address} answers ${describe(delivery)}`,
+      seen: describe(address, delivery),
       remedy: remedyFor(delivery),
     };
   } catch (error) {
@@ -50,10 +50,11 @@ async function judge(context: CheckContext, destination: Destination): Promise<F
   }
 }
 
-function describe(delivery: Delivery): string {
+function describe(address: string, delivery: Delivery): string {
   const code = "code" in delivery ? delivery.code : delivery.kind;
   const message = "message" in delivery ? delivery.message.replace(/\s*Resolution note:\s*$/, "") : "";
-  return message === "" ? code : `${code}: ${message}`;
+  if (code === "UNAVAILABLE" && message.includes("ECONNREFUSED")) return `nothing listens at ${address}`;
+  return `${address} answers ${message === "" ? code : `${code}: ${message}`}`;
 }
 
 function remedyFor(delivery: Delivery): string {

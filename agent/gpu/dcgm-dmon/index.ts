@@ -70,9 +70,13 @@ async function discover(options: DcgmDmonConfig, { clock }: SourceContext): Prom
 
 function failureOf(program: string, output: string, cause: string | undefined): SourceError {
   if (cause === "ENOENT" || cause === "EACCES") {
-    return new SourceError("absent", `Cannot run ${program}: ${cause}`, {
-      hint: "install DCGM or set gpu.dcgm-dmon.path",
-    });
+    return new SourceError(
+      "absent",
+      `Cannot run ${program}: ${cause === "ENOENT" ? "not found" : "not allowed (EACCES)"}`,
+      {
+        hint: "install DCGM or set gpu.dcgm-dmon.path",
+      },
+    );
   }
   const said =
     output.split("\n").find((line) => /error|unable|no data/i.test(line)) ?? output.split("\n").at(-1);

@@ -51,9 +51,13 @@ export function isFailure(line: string): boolean {
 /** The error for a run that did not print what was asked. */
 export function failureOf(program: string, output: string, cause?: string): SourceError {
   if (cause === "ENOENT" || cause === "EACCES") {
-    return new SourceError("absent", `Cannot run ${program}: ${cause}`, {
-      hint: "install the NVIDIA driver's tools or set gpu.nvidia-smi.path",
-    });
+    return new SourceError(
+      "absent",
+      `Cannot run ${program}: ${cause === "ENOENT" ? "not found" : "not allowed (EACCES)"}`,
+      {
+        hint: "install the NVIDIA driver's tools or set gpu.nvidia-smi.path",
+      },
+    );
   }
   const line = output.split("\n").find((text) => isFailure(text)) ?? output.split("\n").at(-1) ?? "";
   const known = PATTERNS.find(({ text }) => text.test(line));

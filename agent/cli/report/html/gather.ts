@@ -71,15 +71,28 @@ export interface PageData {
 const rowsMax = { models: 20, boards: 32, tenants: 20, waste: 10 } as const;
 const dayMillis = 86_400_000;
 
+/** What a page is asked for; `progress` hears how far reading is. */
+export interface PageQuestion {
+  readonly range: ReportRange;
+  readonly unit: PeriodUnit | undefined;
+  readonly where: Question["where"];
+  readonly progress?: Question["progress"];
+}
+
+/** Groupings that a page with tenants reads. */
+const askedMost = 8;
+
 /** Reads it. */
-export function gather(
-  reader: LedgerView,
-  { range, unit, where }: { range: ReportRange; unit: PeriodUnit | undefined; where: Question["where"] },
-): PageData {
+export function gather(reader: LedgerView, { progress, range, unit, where }: PageQuestion): PageData {
+  let asked = 0;
   const whole = [{ from: range.from, to: range.to, name: "" }];
   const ask = (groups: readonly Group[], source: ReportSource, pieces: readonly Period[] = whole): Asked => {
     const plan = planReport([...new Set([...groups, ...where.map(([group]) => group)])], source);
-    const answer = readReport(reader, { plan, groups, where, periods: pieces });
+    const before = asked++;
+    const answer = readReport(reader, {
+      ...{ plan, groups, where, periods: pieces },
+      progress: (share) => progress?.((before + share) / askedMost, groups.join(" and ") || "totals"),
+    });
     const lineOf = ({ line }: { readonly line: Answer["total"] }): JsonLine =>
       lineObject(line, plan) as JsonLine;
     return { answer, lineOf };

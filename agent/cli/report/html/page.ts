@@ -3,7 +3,7 @@
 
 import { moneyText } from "../decimal-text.ts";
 import type { LedgerView } from "../repriced.ts";
-import type { PageData } from "./gather.ts";
+import type { PageData, PageQuestion } from "./gather.ts";
 import { gather } from "./gather.ts";
 import { boards, method, models, money, states, tenants, totals, trust, waste } from "./sections.ts";
 import { styleSheet } from "./style.ts";
@@ -11,7 +11,7 @@ import type { JsonLine } from "./write.ts";
 import { compact, escapeHtml, numberAt, percent } from "./write.ts";
 
 /** The page of a range. */
-export function htmlReport(reader: LedgerView, ask: Parameters<typeof gather>[1]): string {
+export function htmlReport(reader: LedgerView, ask: PageQuestion): string {
   const data = gather(reader, ask);
   const title = `GPU report, ${rangeText(data.range)}`;
   const filters = data.where.map(([group, name]) => `${group} ${name}`).join(", ");

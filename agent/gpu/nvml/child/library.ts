@@ -128,7 +128,12 @@ export function openLibrary(configured?: string): Nvml {
       problems.push(error instanceof Error ? error.message : String(error));
     }
   }
-  throw new Error(`Cannot load ${configured ?? NAME}: ${problems.join("; ")}`);
+  // One candidate that is not there says what koffi takes three sentences for.
+  const [only = "", more] = problems;
+  const isMissing = more === undefined && /No such file or directory/.test(only);
+  throw new Error(
+    `Cannot load ${configured ?? NAME}: ${isMissing ? "it is not on this host" : problems.join("; ")}`,
+  );
 }
 
 interface Bound {
