@@ -76,6 +76,13 @@ export class PageAge {
     return this.#copyNanos;
   }
 
+  /** The page never changed since the first look, no longer ago than a copy may live: it may be one, whatever it shows. */
+  get mayBeCopy(): boolean {
+    const [first, last] = [this.#news?.at, this.#last?.at];
+    if (this.#isRenewal || first === undefined || last === undefined) return false;
+    return last > first && last - first <= distanceMax;
+  }
+
   /** The usual distance of polls: as configured, or what the server's answers make of it. */
   distanceNanos(configuredNanos: Nanos): Nanos {
     return Math.max(configuredNanos, this.#distanceNanos);

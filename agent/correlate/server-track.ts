@@ -298,11 +298,10 @@ export class ServerTrack {
     return { requests, cachedRatio: input > 0 ? cached / input : 0 };
   }
 
-  /** Counters of a copied page stood for an older instant than their poll. */
+  /** Counters of a copied page stood for an older instant than their poll; so may those of one that never changed yet. */
   #doubted(poll: ServerPoll): ServerPoll {
-    return this.#age.copyNanos === undefined || poll.doubt !== undefined
-      ? poll
-      : { ...poll, doubt: "cached_page" };
+    const isCopy = this.#age.copyNanos !== undefined || this.#age.mayBeCopy;
+    return !isCopy || poll.doubt !== undefined ? poll : { ...poll, doubt: "cached_page" };
   }
 
   #observe(poll: ServerPoll): boolean {

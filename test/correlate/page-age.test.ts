@@ -28,3 +28,21 @@ test("PageAge.copyNanos is how long a copy lives, at whatever age of it the firs
     ),
   );
 });
+
+test("PageAge.mayBeCopy holds from the second look to the first change, half a minute at most", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 60 }),
+      fc.integer({ min: 1, max: 5 }),
+      fc.boolean(),
+      (changesAfter, poll, works) => {
+        const age = new PageAge();
+        for (let seconds = 0; seconds <= 80; seconds += poll) {
+          const outputTokens = seconds >= changesAfter ? 1000 + (works ? seconds : 0) : 0;
+          age.repeats({ at: seconds * second, inputTokens: 7, outputTokens, progress: "step" });
+          expect(age.mayBeCopy).toBe(seconds > 0 && seconds < changesAfter && seconds <= 30);
+        }
+      },
+    ),
+  );
+});
