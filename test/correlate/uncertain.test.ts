@@ -26,6 +26,25 @@ describe("GpuInterval.uncertain", () => {
     expect(found).toEqual([{ server: "a", reason: "partial_counters", nanos: second, millijoules: 300_000 }]);
   });
 
+  test.each([
+    ["until the page changes", 12, 12],
+    ["for half a minute where it never does", 45, 30],
+  ])("holds work beside a page that may be a copy, %s", (_name, changesAt, doubtedUntil) => {
+    const moves = Array.from({ length: 45 }, (_, index) => (index >= changesAt ? 100 : 0));
+    const { intervals } = run({
+      gpus: [g],
+      servers: [serverInfo("a", { pids: [1] })],
+      samples: readings("g", repeated(45, { pids: [1], busy: 1, watts: 300 })),
+      polls: { a: polls(moves).map((poll) => ({ ...poll, inFlight: 1 })) },
+      seconds: 45,
+    });
+    const copies = rowsOf(intervals, "g").filter(({ uncertain }) =>
+      uncertain?.some(({ reason }) => reason === "cached_page"),
+    );
+    expect(copies.length).toBeGreaterThanOrEqual(doubtedUntil - 3);
+    expect(copies.length).toBeLessThanOrEqual(doubtedUntil);
+  });
+
   test("holds the energy above the floor where residents share it by tokens", () => {
     const { intervals } = run({
       gpus: [g],

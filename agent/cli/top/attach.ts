@@ -94,6 +94,8 @@ async function firstLine(answer: IncomingMessage): Promise<string> {
 function problemOf(url: string, error: Error & { readonly code?: string }): string {
   if (error.code === "ECONNREFUSED")
     return `nothing listens at ${url}: is tokenwatt running, with export.prometheus.listen there?`;
+  if (error.code === "ENOTFOUND" || error.code === "EAI_AGAIN")
+    return `${url}: its name cannot be resolved; correct it, or write the address`;
   const causes =
     error instanceof AggregateError
       ? (error.errors as Error[]).map(({ message }) => message).join("; ")

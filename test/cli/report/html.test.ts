@@ -4,6 +4,10 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { htmlReport } from "../../../agent/cli/report/html/page.ts";
+import { readRange } from "../../../agent/cli/report/range.ts";
+import { LedgerReader } from "../../../agent/store/ledger/reader.ts";
+import { ledgerPath } from "../../../agent/store/state-folder.ts";
 import { runCommand } from "../capture-io.ts";
 import { figuresOf } from "./page-figures.ts";
 import { parseCsv } from "./parse-csv.ts";
@@ -52,6 +56,22 @@ function expectSame(shown: readonly (readonly [string, string])[], line: Json, w
 }
 
 describe("report --format html", () => {
+  test("says how far it is: from the first grouping to the last, never backwards", () => {
+    const reader = new LedgerReader(ledgerPath(folder));
+    const shares: number[] = [];
+    const asked = { from: "2026-11-02", to: "2026-11-04", timeZone: "Europe/Berlin" };
+    htmlReport(reader, {
+      range: readRange(asked, undefined, Date.UTC(2026, 10, 4)),
+      ...{ unit: undefined, where: [], progress: (share) => void shares.push(share) },
+    });
+    reader.close();
+    expect(shares.length).toBeGreaterThan(8);
+    expect(shares).toEqual(shares.toSorted((one, other) => one - other));
+    expect(shares[0]).toBe(0);
+    expect(shares.at(-1)).toBeGreaterThanOrEqual(7 / 8);
+    expect(shares.at(-1)).toBeLessThanOrEqual(1);
+  });
+
   test("says in its totals what the JSON report says", async () => {
     const { total } = await json();
     const part = page.slice(page.indexOf('id="totals"'), page.indexOf("</dl>"));

@@ -94,6 +94,9 @@ test("off a terminal top prints a frame, or JSON, and ends; a host that is silen
   const problem = expect.stringContaining("nothing listens");
   expect(JSON.parse(second)).toMatchObject({ host: silent, view: null, problem });
   expect(json).toMatchObject({ exitCode: 1, stderr: expect.stringContaining(`${silent} said nothing`) });
+  // A label too long for any name: refused by the resolver itself, without a network.
+  const unknown = await runCommand(["top", "--url", `http://${"x".repeat(64)}.invalid:9464`, "--json"]);
+  expect(unknown).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("cannot be resolved") });
 });
 
 test("a host that cannot be read is refused before anything is asked", async () => {
