@@ -10,6 +10,8 @@ export interface OpenFile {
   /** Reads up to `length` bytes; fewer at the end of the file. */
   read(position: number, length: number): Promise<Buffer>;
   size(): Promise<number>;
+  /** Whether `path` still names this file: a removed or replaced one is gone with this process. */
+  isNamed(path: string): Promise<boolean>;
   truncate(length: number): Promise<void>;
   /** Data is on the disk when it resolves. */
   sync(): Promise<void>;
@@ -76,6 +78,10 @@ export const diskFiles: Files = {
         return buffer.subarray(0, done);
       },
       size: async () => (await file.stat()).size,
+      isNamed: async (name) => {
+        const [own, named] = await Promise.all([file.stat(), stat(name).catch(() => undefined)]);
+        return named?.ino === own.ino && named.dev === own.dev;
+      },
       truncate: (length) => file.truncate(length),
       sync: () => file.datasync(),
       close: () => file.close(),

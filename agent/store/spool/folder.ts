@@ -7,6 +7,8 @@ import type { Files } from "./files.ts";
 import { LossBook } from "./losses.ts";
 import type { Damage, Entry } from "./segment.ts";
 import { Segment } from "./segment.ts";
+import type { Held } from "./segment-list.ts";
+import type { SlotFile } from "./slot-file.ts";
 import { openSlotFile } from "./slot-file.ts";
 import type { SpoolOptions } from "./spool.ts";
 import type { KeptState } from "./state.ts";
@@ -26,12 +28,8 @@ export interface SpoolFolder {
 
 /** Opens or makes the folder. Throws only when it can be neither made nor listed. */
 export async function openSpoolFolder(files: Files, options: SpoolOptions): Promise<SpoolFolder> {
-  const { folder, log, committed } = options;
-  await files.makeFolder(`${folder}/quarantine`);
-  const slots = await openSlotFile(files, `${folder}/state`).catch((error: Error) => {
-    log.error("cannot keep spool positions", { source: "spool", cause: error.message });
-    return undefined;
-  });
+  const { log, committed } = options;
+  const slots = await openFolder(files, options);
   const kept = slots?.initial as Partial<KeptState> | undefined;
   const losses = new LossBook(kept?.losses);
   const found = await findSegments(files, options);
@@ -51,6 +49,46 @@ export async function openSpoolFolder(files: Files, options: SpoolOptions): Prom
   const isAhead = Object.values(kept?.positions ?? {}).some((position) => position > (committed ?? position));
   const state = new SpoolState({ positions, losses, head: last }, slots, log);
   return { state, segments: held, tornTails: found.tornTails, quarantined: found.quarantined, isAhead };
+}
+
+async function openFolder(files: Files, { folder, log }: SpoolOptions): Promise<SlotFile | undefined> {
+  await files.makeFolder(`${folder}/quarantine`);
+  return openSlotFile(files, `${folder}/state`).catch((error: Error) => {
+    log.error("cannot keep spool positions", { source: "spool", cause: error.message });
+    return undefined;
+  });
+}
+
+/**
+ * Puts back what was removed while it was in use: this process alone still has the files open, and a crash would lose
+ * what waits in them. Throws when the folder cannot be made; what cannot be written stays open, and is delivered from there.
+ */
+export async function restoreFolder(
+  files: Files,
+  options: SpoolOptions,
+  segments: Held[],
+  state: SpoolState,
+): Promise<void> {
+  const { folder, log } = options;
+  await state.moveTo(await openFolder(files, options));
+  let restored = 0;
+  for (const [index, segment] of segments.entries()) {
+    if (!(segment instanceof Segment) || (await segment.isInPlace())) continue;
+    try {
+      segments[index] = await segment.rewrite(files, segment.entries);
+      restored += segment.entries.length;
+      await segment.close().catch(() => {});
+    } catch (error) {
+      log.warn("cannot put back a removed spool segment", {
+        source: "spool",
+        cause: (error as Error).message,
+      });
+    }
+  }
+  log.error("the spool was removed while in use, what waited in it was put back", {
+    ...{ source: "spool", folder, records: restored },
+    hint: "nothing is lost; stop the agent before you remove files of its state directory",
+  });
 }
 
 async function findSegments(files: Files, options: SpoolOptions) {

@@ -139,7 +139,8 @@ export class SpoolRoom {
       this.#segments.all.splice(this.#segments.all.indexOf(segment), 1);
       if (!(segment instanceof Segment)) continue;
       await segment.close().catch(() => {});
-      await this.#files.remove(segment.path).catch((error: Error) => {
+      await this.#files.remove(segment.path).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === "ENOENT") return;
         this.#options.log.warn("cannot remove a spool segment", { source: "spool", cause: error.message });
       });
     }

@@ -7,7 +7,7 @@ import { packRecord, requestOf, unpackRecord } from "./codec.ts";
 import type { Files } from "./files.ts";
 import { diskFiles } from "./files.ts";
 import type { SpoolFolder } from "./folder.ts";
-import { openSpoolFolder, quarantineBytes } from "./folder.ts";
+import { openSpoolFolder, quarantineBytes, restoreFolder } from "./folder.ts";
 import { skippedLoss } from "./losses.ts";
 import { SEGMENT_HEADER_BYTES } from "./record-format.ts";
 import { RequestCache } from "./request-cache.ts";
@@ -44,6 +44,8 @@ class SegmentSpool implements Spool {
   #committed: number;
   #quarantined: number;
   #diskError: string | undefined;
+  /** The folder was removed while in use, and could not be made again yet. */
+  #isRemoved = false;
   #work: Promise<unknown> = Promise.resolve();
 
   constructor(options: SpoolOptions, files: Files, found: SpoolFolder) {
@@ -78,6 +80,7 @@ class SegmentSpool implements Spool {
       if (first === undefined) return this.#state.head;
       await this.#room.dropOld(first.entry.time);
       try {
+        if (!(await this.#isInPlace())) await this.#restore();
         const size = records.reduce((sum, record) => sum + record.bytes.length, 0);
         if (!this.#room.active?.fits(size)) await this.#rotate(first.entry, size);
         await this.#room.active?.append(records);
@@ -189,6 +192,20 @@ class SegmentSpool implements Spool {
     const turn = this.#work.then(run);
     this.#work = turn.catch(() => {});
     return turn;
+  }
+
+  async #isInPlace(): Promise<boolean> {
+    const isKept = (await this.#state.isInPlace()) && (await this.#room.active?.isInPlace()) !== false;
+    return isKept && !this.#isRemoved;
+  }
+
+  /** The folder was removed under it: the append begins a segment in a new one, or the next append tries again. */
+  async #restore(): Promise<void> {
+    this.#isRemoved = true;
+    await this.#room.active?.seal().catch(() => {});
+    this.#room.active = undefined;
+    await restoreFolder(this.#files, this.#options, this.#segments.all, this.#state);
+    this.#isRemoved = false;
   }
 
   /** Begins a segment. Throws when there is no room for one. */

@@ -114,6 +114,11 @@ export class Segment {
     return this.entries.at(-1)?.sequence ?? this.first - 1;
   }
 
+  /** Whether its file is still in its place: of one that was removed only this process knows. */
+  isInPlace(): Promise<boolean> {
+    return this.#file.isNamed(this.path);
+  }
+
   /** Whether a record of this size still fits. */
   fits(bytes: number): boolean {
     return this.#end + bytes <= this.size;

@@ -14,6 +14,8 @@ export interface SlotFile {
   readonly initial: unknown;
   /** Writes a JSON value; larger than a slot is refused. With `durable` it is on the disk when it resolves. */
   write(value: unknown, durable: boolean): Promise<void>;
+  /** Whether the file is still in its place: one that was removed does not survive. */
+  isInPlace(): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -57,6 +59,7 @@ export async function openSlotFile(files: Files, path: string, slotBytes = 64 * 
       last = turn.catch(() => {});
       return turn;
     },
+    isInPlace: () => file.isNamed(path),
     close: () => last.then(() => file.close()),
   };
 }

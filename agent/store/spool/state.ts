@@ -17,7 +17,7 @@ export interface KeptState {
 export class SpoolState {
   readonly positions: Map<string, number>;
   readonly losses: LossBook;
-  readonly #slots: SlotFile | undefined;
+  #slots: SlotFile | undefined;
   readonly #log: Log;
   #saving: Promise<void> | undefined;
   #dirty = false;
@@ -54,6 +54,19 @@ export class SpoolState {
   /** Writes; the state is on the disk when it resolves, or the log says that it is not. */
   sync(): Promise<void> {
     return this.#write(true);
+  }
+
+  /** Whether its file, if it has one, is still there. */
+  async isInPlace(): Promise<boolean> {
+    return this.#slots === undefined || (await this.#slots.isInPlace());
+  }
+
+  /** Goes on in another file, in the place of one that is gone. */
+  async moveTo(slots: SlotFile | undefined): Promise<void> {
+    while (this.#saving !== undefined) await this.#saving;
+    await this.#slots?.close().catch(() => {});
+    this.#slots = slots;
+    await this.#write(true);
   }
 
   async close(): Promise<void> {

@@ -548,3 +548,74 @@ describe("a spool on a full disk", () => {
     await spool.close();
   });
 });
+
+describe("a spool whose files are removed while it is open", () => {
+  /** What an operator or a cleaner of old files may remove. */
+  const removals: Record<string, (folder: string) => void> = {
+    "the folder": (folder) => rmSync(folder, { recursive: true, force: true }),
+    "every file": (folder) => {
+      for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true });
+    },
+    "the segments": (folder) => {
+      for (const name of readdirSync(folder).filter((one) => one.endsWith(".segment")))
+        rmSync(join(folder, name));
+    },
+    "the state": (folder) => rmSync(join(folder, "state")),
+  };
+
+  test.each(Object.keys(removals))(
+    "%s: delivers every record, and a crash after the next loses none",
+    async (name) => {
+      await fc.assert(
+        fc.asyncProperty(
+          fc.nat(20),
+          fc.integer({ min: 1, max: 20 }),
+          fc.nat(10),
+          async (before, after, passed) => {
+            const folder = newFolder();
+            const { files, closeAll } = trackedFiles();
+            const spool = await open(folder, { files });
+            await put(spool, 1, before);
+            await spool.acknowledge("main", Math.min(passed, before));
+            removals[name]?.(folder);
+            await put(spool, before + 1, before + after);
+            // Another process finds what a kill at this moment leaves.
+            const again = await open(folder, { committed: before + after });
+            const position = again.position("main");
+            expect(await take(again)).toEqual(range(position + 1, before + after));
+            expect(position).toBeLessThanOrEqual(Math.min(passed, before));
+            expect(again.status().losses).toEqual([]);
+            await again.close();
+            await closeAll();
+          },
+        ),
+        { numRuns: 12 },
+      );
+    },
+  );
+
+  test("a folder that cannot be made again: delivery goes on from memory until it can", async () => {
+    const folder = newFolder();
+    const disk = { refuses: false };
+    const refuse = async (): Promise<never> => Promise.reject(new Error("EROFS: read-only file system"));
+    const files: Files = {
+      ...diskFiles,
+      makeFolder: (path) => (disk.refuses ? refuse() : diskFiles.makeFolder(path)),
+    };
+    const spool = await open(folder, { files });
+    await put(spool, 1, 3);
+    rmSync(folder, { recursive: true });
+    disk.refuses = true;
+    await put(spool, 4, 6);
+    expect(await take(spool)).toEqual(range(1, 6));
+    disk.refuses = false;
+    await put(spool, 7, 9);
+    expect(await take(spool)).toEqual(range(1, 9));
+    await spool.close();
+    const again = await open(folder);
+    expect(await take(again)).toEqual([1, 2, 3, 7, 8, 9]);
+    const [loss] = again.status().losses;
+    expect(loss).toMatchObject({ records: 3, why: "disk_full" });
+    await again.close();
+  });
+});
