@@ -1,7 +1,7 @@
-// What a rate-limit call is answered, and what it charges. A check (0 hits) is over where a quota of mode `local` has
-// used + held at its limit; mirror and shadow are never over. Hits above 0 are a charge, whatever the state. A plain call
-// (no hits given) is one request and counts in quotas of requests alone. Nothing here waits or touches the disk, and none
-// of it is booked to the ledger: a call's charge is set beside what the ledger booked.
+// What a rate-limit call is answered, and what it charges: over where a quota of mode `local` is above its limit with the
+// call's own hits, as envoyproxy/ratelimit has it; mirror and shadow are never over. Hits above 0 are charged whatever the
+// state. A plain call (no hits given) is one request and counts in quotas of requests alone. Nothing here waits or touches
+// the disk, and none of it is booked to the ledger: a call's charge is set beside what the ledger booked.
 import { attributeOf } from "../meter/names.ts";
 import type { PolicyBook } from "./book.ts";
 import type { MatchKey, Quota, RlsConfig } from "./config.ts";
@@ -30,7 +30,7 @@ export interface RlsParts {
 interface Met {
   readonly usage: QuotaUsage;
   readonly window: Window;
-  /** Left in the window, in fine units, before this call. */
+  /** Left in the window, in fine units, once this call is counted; below 0 where it is above the limit. */
   readonly left: bigint;
   readonly isOver: boolean;
 }
@@ -105,16 +105,19 @@ function meet(
   const { counter } = found;
   const used = counter === undefined ? 0n : usedIn(usage, counter, window);
   const held = counter === undefined ? 0n : counter.heldAt(nowMillis);
-  const left = quota.hostLimit - used - held;
+  const left = quota.hostLimit - used - held - charged;
   const isCheck = hits === undefined || hits === 0;
-  const isFull = left <= 0n && !found.folded;
-  const isOver = isCheck && isFull && quota.mode === "local";
+  // A request that is to be held needs room for something; without holds one more passes at the limit itself.
+  const isFull =
+    !found.folded && (left < 0n || (left === 0n && charged === 0n && quota.reserve !== undefined));
+  const isOver = isFull && quota.mode === "local";
+  // A charge is answered too, but who asks whether to let a request in is counted: the answer to a charge comes too late.
   if (isCheck) count(isOver ? "limit" : isFull ? "would_limit" : "allow", quota);
   if (counter !== undefined && charged > 0n) {
     counter.releaseHold(nowMillis);
     counter.addRls(window.from, charged);
   } else if (counter !== undefined && isCheck && !isFull) hold(quota, counter, nowMillis);
-  return { usage, window, left: left - charged, isOver };
+  return { usage, window, left, isOver };
 }
 
 /** The larger of what the ledger booked and what calls charged, as everywhere. */

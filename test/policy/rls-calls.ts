@@ -1,5 +1,6 @@
 // Rate-limit calls as Envoy makes them, and what is answered, read back field by field.
 import type { Client } from "../../agent/platform/grpc.ts";
+import { Metadata } from "../../agent/platform/grpc.ts";
 import { tagOf, WireReader } from "../../agent/platform/protobuf-reader.ts";
 import { MessageWriter } from "../../agent/platform/protobuf-writer.ts";
 
@@ -110,14 +111,21 @@ function texts(reader: WireReader, count: number): string[] {
   return found.slice(0, count);
 }
 
-/** Makes a call over a channel. */
-export function shouldRateLimit(client: Client, call: Call): Promise<Answered> {
+/** Makes a call over a channel, with `headers` beside it. */
+export function shouldRateLimit(
+  client: Client,
+  call: Call,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Answered> {
+  const metadata = new Metadata();
+  for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
   return new Promise((resolve, reject) =>
     client.makeUnaryRequest(
       "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
       (bytes: Buffer) => bytes,
       (bytes: Buffer) => bytes,
       encodeCall(call),
+      metadata,
       (error, answer) =>
         error === null && answer !== undefined ? resolve(decodeAnswer(answer)) : reject(error),
     ),

@@ -62,7 +62,7 @@ class Service {
 }
 
 describe("a rate-limit call", () => {
-  test("is over once what was charged reaches the limit, and says when that ends", () => {
+  test("is over once what was charged is above the limit, and says when that ends", () => {
     const service = new Service([{ match: { tenant: "*" }, limit: 100, per: "minute" }]);
     service.now = NOON + 14_500;
     const codes = [0, 1, 2, 3].map(() => {
@@ -159,17 +159,17 @@ describe("a rate-limit call", () => {
   test("is answered by the larger of ledger and charges, and by the window of now before the ledger reaches it", () => {
     const service = new Service([{ match: { tenant: "a" }, limit: 100, per: "minute" }]);
     const metric = "tokenwatt.gateway.tokens";
-    service.book.book({ metric, dimensions: gatewaySeries("a"), amount: 100, atMillis: NOON, own: false });
+    service.book.book({ metric, dimensions: gatewaySeries("a"), amount: 101, atMillis: NOON, own: false });
     expect(service.check("a")).toBe(OVER);
     service.now = NOON + 60_001;
     expect(service.check("a")).toBe(OK);
-    service.charge("a", 100);
+    service.charge("a", 101);
     expect(service.check("a")).toBe(OVER);
     // The ledger still books the minute before: neither window loses what it had.
     const before = service.book.commit(NOON + 59_000, () => true).readings[0];
-    expect([before?.used, before?.window.from]).toEqual([100n, NOON]);
+    expect([before?.used, before?.window.from]).toEqual([101n, NOON]);
     const after = service.book.commit(NOON + 61_000, () => true).readings[0];
-    expect([after?.used, after?.method]).toEqual([100n, "rls"]);
+    expect([after?.used, after?.method]).toEqual([101n, "rls"]);
   });
 
   test("never limits keys that found no room", () => {
@@ -201,6 +201,28 @@ describe("a rate-limit call", () => {
           expect(admitted).toBeLessThanOrEqual(200 + most * 50);
         },
       ),
+    );
+  });
+
+  test("is answered as envoyproxy/ratelimit does: over where used with its own hits is above the limit", () => {
+    const hits = fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 60 }));
+    const calls = fc.array(fc.tuple(hits, fc.integer({ min: 0, max: 40 })), { minLength: 1, maxLength: 40 });
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 120 }), calls, (limit, steps) => {
+        const service = new Service([{ limit, per: "minute" }]);
+        let [used, window] = [0, NOON];
+        for (const [own, seconds] of steps) {
+          service.now += seconds * 1000;
+          if (service.now >= window + 60_000) {
+            used = 0;
+            window = Math.floor(service.now / 60_000) * 60_000;
+          }
+          used += own;
+          const [status] = service.charge("a", own).statuses;
+          const wanted = [used > limit ? OVER : OK, Math.max(0, limit - used)];
+          expect([status?.code, status?.remaining ?? 0]).toEqual(wanted);
+        }
+      }),
     );
   });
 
@@ -258,7 +280,7 @@ describe("serveRateLimits()", () => {
       open.push(client);
       const check = { descriptors: [{ entries: { tenant: "a" }, hits: 0 }] };
       expect((await shouldRateLimit(client, check)).code).toBe(OK);
-      await shouldRateLimit(client, { descriptors: [{ entries: { tenant: "a" }, hits: 10 }] });
+      await shouldRateLimit(client, { descriptors: [{ entries: { tenant: "a" }, hits: 11 }] });
       expect((await shouldRateLimit(client, check)).code).toBe(OVER);
     }
   });
