@@ -1,6 +1,6 @@
 // envoyproxy/ratelimit on a real Redis is the oracle of our rate-limit calls: 10,000 random sequences over minutes, hours
 // and days on a clock that both follow give the same codes, remaining and resets. Where ours differ by design
-// (POLICY.md: a plain call counts requests alone, every quota that is met counts), no sequence goes.
+// (agent/policy/POLICY.md: a plain call counts requests alone, every quota that is met counts), no sequence goes.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Answered } from "../../policy/rls-calls.ts";
