@@ -20,6 +20,7 @@ import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import { programVersion } from "../platform/version.ts";
+import type { QuotaFeed } from "../policy/states.ts";
 import { SourceError } from "../source.ts";
 import type { Stored } from "../store/ledger/database.ts";
 import { LedgerStoreError } from "../store/ledger/store.ts";
@@ -33,6 +34,7 @@ import { spoolRows } from "./durable-state.ts";
 import type { AgentLife } from "./life.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { PolicyDesk } from "./policy-desk.ts";
+import { quotaFeed } from "./quota-feed.ts";
 import { LoopDelay, SelfReport, selfStats } from "./self-report.ts";
 
 /** Commits that fail for less are a passing fault. */
@@ -201,10 +203,10 @@ export class Exports {
   }
 
   #selfStats(): SelfStats {
-    const { pipeline } = this.#options;
+    const { pipeline, policy } = this.#options;
     const restarts = { gpu: Number(pipeline.gpu?.status()["restarts"] ?? 0) };
     const { deadLetters } = this.#deliveries;
-    return selfStats(
+    const stats = selfStats(
       this.#deliveries.statuses(),
       this.#spool.status(),
       deadLetters,
@@ -213,6 +215,7 @@ export class Exports {
       this.#stored?.head,
       this.#loopDelaySeconds,
     );
+    return { ...stats, ...policy.answering };
   }
 
   /** One export beat: commit, encode, spool, publish. Beats never overlap. */
@@ -294,9 +297,8 @@ export class Exports {
     core.access.take("http", this.#http?.takeAccess() ?? []);
     core.access.writeDue(clock.now(), this.#stopping);
     const [time, at] = [clock.unixNanos(pipeline.settledUntil), clock.now()];
-    const isFed = (source: Family): boolean =>
-      [...pipeline.intake.servers.values()].some(({ family }) => family === source);
-    const quotas = policy.beforeCommit({ books: core.books, time, at, isFed });
+    const feedOf = (source: Family): QuotaFeed => quotaFeed(pipeline.intake, source, clock);
+    const quotas = policy.beforeCommit({ books: core.books, time, at, feedOf });
     const state = [...coreState(core, clock), ...remembered, ...quotas];
     const { batch, snapshot } = core.books.commit(time, at, state);
     const sequence = await this.#append(snapshot);

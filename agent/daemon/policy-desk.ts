@@ -3,6 +3,7 @@
 // what an earlier run counted: of the time in between it would know nothing.
 import type { LoadedPolicy } from "../config/policy.ts";
 import { identityOf, readPolicy } from "../config/policy.ts";
+import type { SelfStats } from "../export/self/points.ts";
 import type { Books } from "../meter/books.ts";
 import type { Booking } from "../meter/ledger/ledger.ts";
 import type { LedgerRestored, Nanos, StateRow, UnixNanos } from "../model.ts";
@@ -11,10 +12,11 @@ import type { Clock } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import { policyPage } from "../policy/api.ts";
 import { auditBodies, isQuotaRow, PolicyBook, quotaBeatKey } from "../policy/book.ts";
-import type { QuotaReading } from "../policy/states.ts";
+import type { QuotaFeed, QuotaReading } from "../policy/states.ts";
 import { countedMetrics } from "../policy/usage.ts";
 import type { Stored } from "../store/ledger/database.ts";
 import type { LedgerStore } from "../store/ledger/store.ts";
+import { FeedSilence } from "./feed-silence.ts";
 import type { LoadSources } from "./load-reports.ts";
 import { LoadReports } from "./load-reports.ts";
 import { changesOf, inForce } from "./policy-changes.ts";
@@ -46,7 +48,7 @@ export interface BeatContext {
   /** End of the last settled interval, and now. */
   readonly time: UnixNanos;
   readonly at: Nanos;
-  readonly isFed: (source: "gateway" | "engine") => boolean;
+  readonly feedOf: (source: "gateway" | "engine") => QuotaFeed;
 }
 
 /** The quotas of one agent. */
@@ -64,6 +66,7 @@ export class PolicyDesk {
   #refused: string | undefined;
   /** Nothing is left of the series of an earlier policy. */
   #isEnded = false;
+  readonly #silence = new FeedSilence();
   readonly #rateLimits: RateLimits;
   readonly #loads: LoadReports;
   /** For the record, with the next beat. */
@@ -95,7 +98,7 @@ export class PolicyDesk {
   }
 
   /** Posts and shows what changed since the beat before. Call it before the books are closed. */
-  beforeCommit({ at, books, isFed, time }: BeatContext): readonly StateRow[] {
+  beforeCommit({ at, books, feedOf, time }: BeatContext): readonly StateRow[] {
     this.#watchFile();
     const stale = this.#stale;
     this.#stale = [];
@@ -109,12 +112,13 @@ export class PolicyDesk {
       return stale;
     }
     this.#isEnded = false;
-    const beat = this.#book.commit(millisOf(time), isFed);
+    const beat = this.#book.commit(millisOf(time), feedOf);
     this.#next = beat.readings;
     this.#series.post(books.ledger, this.#book, beat, { time, at, refused: this.#refused !== undefined });
     for (const body of auditBodies(beat.transitions).slice(0, AUDIT_ENTRIES_MAX)) {
       books.noteAudit("quota_state", at, body);
     }
+    for (const body of this.#silence.follow(beat.readings)) books.noteAudit("policy", at, body);
     return [...stale, ...beat.rows, ...this.#book.takeRows()];
   }
 
@@ -150,6 +154,16 @@ export class PolicyDesk {
   /** The port rate-limit calls are answered on; undefined while they are not. */
   get rateLimitPort(): number | undefined {
     return this.#rateLimits.port;
+  }
+
+  /** The agent's own figures of what it answers; what does not listen has none. */
+  get answering(): Pick<SelfStats, "rlsCalls" | "rlsSeconds" | "orcaStreams"> {
+    const { answered } = this.#rateLimits;
+    return {
+      rlsCalls: answered?.calls ?? {},
+      rlsSeconds: answered?.seconds,
+      orcaStreams: this.#loads.streams,
+    };
   }
 
   /** Closes the listeners for good. */

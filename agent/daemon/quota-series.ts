@@ -43,7 +43,6 @@ export class QuotaSeries {
   post(ledger: Ledger, book: PolicyBook, beat: PolicyBeat, times: BeatTimes): void {
     if (this.#isFirst) endQuotaSeries(ledger, this.#policy);
     this.#isFirst = false;
-    const onlyCalled = new Set(beat.readings.filter((one) => !one.isBooked).map(({ values }) => values));
     const postings: AnyPosting[] = [];
     for (const usage of book.usages) {
       const { quota } = usage;
@@ -54,9 +53,8 @@ export class QuotaSeries {
         const sets = this.#setsOf(quota, counter.values);
         const metric = `tokenwatt.quota.charged_${unitWord(quota.count)}`;
         if (ledgerAmount > 0) postings.push(exported(metric, sets.byMethod.ledger, ledgerAmount));
-        // Where the ledger has the usage, calls are its second view and would count it twice.
-        if (onlyCalled.has(counter.values) && rlsAmount > 0)
-          postings.push(exported(metric, sets.byMethod.rls, rlsAmount));
+        // Only what calls charged in the ledger's place: elsewhere they are its second view.
+        if (rlsAmount > 0) postings.push(exported(metric, sets.byMethod.rls, rlsAmount));
       }
     }
     for (const { from, reading } of beat.transitions) {
@@ -72,6 +70,7 @@ export class QuotaSeries {
       postings.push(exported("tokenwatt.series.folded", { "tokenwatt.reason": "quota_keys" }, folded));
     ledger.postUntil(postings, times.time);
     for (const reading of beat.readings) this.#observe(ledger, reading, times.at);
+    this.#observeSilence(ledger, beat, times.at);
     this.#observePolicy(ledger, times);
     this.#endDropped(ledger, beat);
   }
@@ -96,6 +95,23 @@ export class QuotaSeries {
     for (const [index, name] of quotaStates.entries()) {
       const dimensions = sets.byState[index];
       if (dimensions !== undefined) show("tokenwatt.quota.state", dimensions, name === state ? 1 : 0);
+    }
+  }
+
+  #observeSilence(ledger: Ledger, { readings }: PolicyBeat, at: Nanos): void {
+    const silent = new Map(this.#policy.quotas.map((quota) => [quota, 0]));
+    for (const { quota, silentSince } of readings) {
+      if (silentSince !== undefined) silent.set(quota, (silent.get(quota) ?? 0) + 1);
+    }
+    for (const [{ name, per }, value] of silent) {
+      const dimensions = { "tokenwatt.quota.name": name, "tokenwatt.quota.window": per };
+      ledger.observe({
+        metric: "tokenwatt.policy.silent_keys",
+        dimensions,
+        value,
+        at,
+        everyMs: this.#everyMs,
+      });
     }
   }
 

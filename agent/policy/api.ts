@@ -29,7 +29,7 @@ export function policyPage(
 
 /** One quota's counter as an object. */
 export function readingPage(reading: QuotaReading): Readonly<Record<string, unknown>> {
-  const { drift, isComplete, method, quota, since, state, used, values, window } = reading;
+  const { drift, isComplete, method, quota, silentSince, since, state, used, values, window } = reading;
   const amount = (fine: bigint | undefined): number | null =>
     fine === undefined ? null : Number(fine) / quota.scale;
   return {
@@ -47,7 +47,9 @@ export function readingPage(reading: QuotaReading): Readonly<Record<string, unkn
     state,
     since: since === 0 ? null : iso(since),
     drift: amount(drift),
-    // False: the count began inside the window, and `used` is what is known of it.
+    // Longer than a feed is silent by itself: what the ledger lacks meanwhile is not known, or by calls alone.
+    feed_silent_since: silentSince === undefined ? null : iso(silentSince),
+    // False: the count began inside the window, or what feeds it is silent: `used` is what is known of it.
     whole_window: isComplete,
   };
 }

@@ -4,7 +4,7 @@
 import type { AuditEntry, Dimensions, StateRow } from "../model.ts";
 import type { MatchKey, Policy } from "./config.ts";
 import type { Counter, KeyValues, QuotaState } from "./counter.ts";
-import type { QuotaReading } from "./states.ts";
+import type { QuotaFeed, QuotaReading } from "./states.ts";
 import { readCounter } from "./states.ts";
 import { countedMetrics, factorOf, QuotaUsage } from "./usage.ts";
 
@@ -110,10 +110,10 @@ export class PolicyBook {
   }
 
   /**
-   * Closes the beat at the end of the last settled interval. `isFed` says whether a source of that family is read. What it
+   * Closes the beat at the end of the last settled interval. `feedOf` says how the sources of a family are read. What it
    * returns may be shown once its rows are stored.
    */
-  commit(atMillis: number, isFed: (source: "gateway" | "engine") => boolean): PolicyBeat {
+  commit(atMillis: number, feedOf: (source: "gateway" | "engine") => QuotaFeed): PolicyBeat {
     const readings: QuotaReading[] = [];
     const rows: StateRow[] = this.#stale.map((key) => ({ key, value: "" }));
     const transitions: Transition[] = [];
@@ -121,16 +121,18 @@ export class PolicyBook {
     this.#stale = [];
     for (const usage of this.usages) {
       usage.roll(atMillis);
-      const fed = isFed(usage.quota.source);
+      const feed = feedOf(usage.quota.source);
       for (const counter of usage.counters) {
-        const read = readCounter(usage, counter, usage.window, fed);
+        const read = readCounter(usage, counter, usage.window, feed, atMillis);
+        if (!read.isBooked || read.silentSince !== undefined) counter.openBridge();
+        counter.bridge.beat();
         const transition = moveState(counter, read.state, atMillis);
         const reading = { ...read, since: counter.since };
         readings.push(reading);
         if (transition !== undefined) transitions.push({ reading, ...transition });
       }
       const isBare =
-        !fed && usage.quota.wild.length > 0 && !readings.some(({ quota }) => quota === usage.quota);
+        !feed.isFed && usage.quota.wild.length > 0 && !readings.some(({ quota }) => quota === usage.quota);
       if (isBare) readings.push(unfed(usage));
       for (const key of usage.takeDropped()) {
         rows.push({ key: rowKey(usage.quota.name, key), value: "" });
@@ -230,7 +232,16 @@ function restoreWindow(usage: QuotaUsage, text: string, isTrusted: boolean): boo
 /** A quota whose keys are not known because nothing feeds it: it says so under its own name. */
 function unfed({ quota, window }: QuotaUsage): QuotaReading {
   const nothing = { used: undefined, drift: undefined, method: "none", state: "unknown" } as const;
-  return { quota, values: {}, window, ...nothing, since: 0, isBooked: false, isComplete: false };
+  return {
+    quota,
+    values: {},
+    window,
+    ...nothing,
+    since: 0,
+    isBooked: false,
+    isComplete: false,
+    silentSince: undefined,
+  };
 }
 
 function moveState(

@@ -1,6 +1,8 @@
 // What one key of one quota used in the current window, twice: as the ledger booked it and as RLS calls charged it. The
 // two are set beside each other and never added. Amounts are fine units of the quota (config.ts), signed inside: a void
 // of usage takes back what it had. What lies in a window that has not begun waits for it under that window's start.
+import type { StoredBridge } from "./bridge.ts";
+import { Bridge } from "./bridge.ts";
 import type { MatchKey } from "./config.ts";
 import type { Window } from "./windows.ts";
 
@@ -20,6 +22,8 @@ interface StoredCounter {
   readonly rls?: string;
   readonly rlsFrom?: number;
   readonly rlsCarry?: string;
+  /** What the bridge holds (bridge.ts). */
+  readonly bridge?: StoredBridge;
   readonly state: QuotaState;
   readonly since: number;
   /** States it had in this window, for the record. */
@@ -39,6 +43,8 @@ export class Counter {
   /** Charged and not yet exported: less than one exported unit once a beat is done. */
   carry = 0n;
   rlsCarry = 0n;
+  /** What calls charged and the ledger has yet to bring. */
+  readonly bridge = new Bridge();
   /** Charged by RLS calls in the window that began at `rlsFrom`; undefined where none came. */
   rls: bigint | undefined;
   rlsFrom = 0;
@@ -57,11 +63,12 @@ export class Counter {
     this.values = values;
   }
 
-  /** Adds what the ledger booked in the current window. */
-  addUsed(amount: bigint): void {
-    this.used += amount;
-    this.sinceBeat += amount;
-    this.#charge(amount);
+  /** Adds what the ledger booked in the current window; `own`: at a time of the usage's own. */
+  addUsed(amount: bigint, own: boolean): void {
+    const { charged, used } = this.bridge.settle(amount, own);
+    this.used += used;
+    this.sinceBeat += used;
+    this.#charge(charged);
   }
 
   /** Adds what lies in the window that begins at `from`, which is still to come. */
@@ -72,16 +79,21 @@ export class Counter {
     this.#charge(amount);
   }
 
-  /** Adds what an RLS call charged in the window that begins at `from`. */
-  addRls(from: number, amount: bigint): void {
+  /** Adds what an RLS call charged in the window that begins at `from`; `atMillis` is now. */
+  addRls(from: number, amount: bigint, atMillis = from): void {
     if (this.rls === undefined || this.rlsFrom !== from) {
       this.#rlsBefore = this.rls === undefined ? undefined : { from: this.rlsFrom, amount: this.rls };
       this.rls = 0n;
       this.rlsFrom = from;
     }
     this.rls += amount;
-    this.rlsCarry += amount;
+    this.rlsCarry += this.bridge.charge(amount, atMillis);
     this.changed = true;
+  }
+
+  /** Calls count for the ledger from now on: their charges since it booked last are exported. */
+  openBridge(): void {
+    this.rlsCarry += this.bridge.open();
   }
 
   /** Used by the ledger in a window: the current one, or one to come. */
@@ -122,6 +134,7 @@ export class Counter {
     this.sinceBeat = this.used;
     for (const from of this.#ahead.keys()) if (from <= to.from) this.#ahead.delete(from);
     if (this.rlsFrom < to.from) this.rls = undefined;
+    this.bridge.roll();
     this.seen = [];
     this.changed = true;
     return counted;
@@ -145,6 +158,7 @@ export class Counter {
       ...(ahead.length === 0 ? {} : { ahead }),
       ...(this.rls === undefined ? {} : { rls: String(this.rls), rlsFrom: this.rlsFrom }),
       ...(this.rlsCarry === 0n ? {} : { rlsCarry: String(this.rlsCarry) }),
+      ...this.bridge.stored(),
       state: this.state,
       since: this.since,
       seen: this.seen,
@@ -160,6 +174,7 @@ export class Counter {
     this.rlsCarry = BigInt(stored.rlsCarry ?? "0");
     this.rls = stored.rls === undefined ? undefined : BigInt(stored.rls);
     this.rlsFrom = stored.rlsFrom ?? 0;
+    this.bridge.restore(stored.bridge);
     // Calls since that beat are lost, and what they charged the ledger may have by now.
     if (this.rls !== undefined && this.used > this.rls) this.rls = this.used;
     for (const [from, amount] of stored.ahead ?? []) this.#ahead.set(from, BigInt(amount));

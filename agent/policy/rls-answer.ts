@@ -115,7 +115,7 @@ function meet(
   if (isCheck) count(isOver ? "limit" : isFull ? "would_limit" : "allow", quota);
   if (counter !== undefined && charged > 0n) {
     counter.releaseHold(nowMillis);
-    counter.addRls(window.from, charged);
+    counter.addRls(window.from, charged, nowMillis);
   } else if (counter !== undefined && isCheck && !isFull) hold(quota, counter, nowMillis);
   return { usage, window, left, isOver };
 }

@@ -1,5 +1,6 @@
 // How full a quota is, and what it says of itself at one instant: used, limit, state, and by what it knows them.
 // Where the count began inside the window it is a lower bound: it may say `over` or `warn`, never `ok`.
+import { SILENT_MS } from "./bridge.ts";
 import type { Quota } from "./config.ts";
 import type { Counter, KeyValues, QuotaState } from "./counter.ts";
 import type { QuotaUsage } from "./usage.ts";
@@ -25,26 +26,50 @@ export interface QuotaReading {
   readonly drift: bigint | undefined;
   /** Everything used in the window is in `used`. */
   readonly isComplete: boolean;
+  /** Since when the ledger's feed says nothing of it, unix milliseconds: longer than passes by itself. */
+  readonly silentSince: number | undefined;
 }
 
-/** What a counter says of a window. `isFed`: a source that this quota counts from is read. */
+/** What the sources say that a quota counts from. */
+export interface QuotaFeed {
+  /** There is one. */
+  readonly isFed: boolean;
+  /** Since when one of them could not be read, unix milliseconds. */
+  readonly failingSince: number | undefined;
+}
+
+/** What a counter says of a window at an instant. */
 export function readCounter(
   usage: QuotaUsage,
   counter: Counter,
   window: Window,
-  isFed: boolean,
+  { failingSince, isFed }: QuotaFeed,
+  atMillis: number,
 ): Omit<QuotaReading, "state" | "since"> & { readonly state: QuotaState } {
   const ledger = counter.usedIn(window, usage.window);
   const rls = counter.rlsIn(window);
   const isBooked = isFed || ledger > 0n;
-  const isCalled = rls !== undefined && (!isBooked || rls > ledger);
-  const used = isCalled ? rls : isBooked ? ledger : undefined;
+  const silentSince = isBooked ? silence([failingSince, counter.bridge.unmetSince], atMillis) : undefined;
+  const isLarger = rls !== undefined && (!isBooked || rls > ledger);
+  const used = isLarger ? rls : isBooked ? ledger : undefined;
+  // In the silence of the ledger's feed calls are what is known, even while they have charged less than it had booked.
+  const isCalled = isLarger || (silentSince !== undefined && rls !== undefined);
   const method: UsedMethod = isCalled ? "rls" : isBooked ? "ledger" : "none";
-  const isComplete = window.from === usage.window.from ? usage.isComplete : true;
+  const isWhole = window.from === usage.window.from ? usage.isComplete : true;
+  const isComplete = isWhole && (silentSince === undefined || isLarger);
   const drift = isBooked && rls !== undefined ? rls - ledger : undefined;
   const { quota } = usage;
   const state = stateOf(quota, used, isComplete);
-  return { quota, values: counter.values, window, used, method, isBooked, state, drift, isComplete };
+  return {
+    ...{ quota, values: counter.values, window, used, method, isBooked, state, drift, isComplete },
+    silentSince,
+  };
+}
+
+/** The first of some instants that is longer ago than a feed may be silent. */
+function silence(since: readonly (number | undefined)[], atMillis: number): number | undefined {
+  const long = since.filter((one) => one !== undefined && atMillis - one >= SILENT_MS);
+  return long.length === 0 ? undefined : Math.min(...(long as number[]));
 }
 
 /** The state of an amount used. */

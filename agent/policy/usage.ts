@@ -107,7 +107,7 @@ export class QuotaUsage {
     }
     if (own && atMillis >= this.window.to) {
       counter.addAhead(windowAt(atMillis, this.quota.per, this.quota.zone).from, amount);
-    } else if (!own || atMillis >= this.window.from) counter.addUsed(amount);
+    } else if (!own || atMillis >= this.window.from) counter.addUsed(amount, own);
     return isFolded;
   }
 

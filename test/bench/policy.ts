@@ -9,7 +9,7 @@ import type { RlsConfig } from "../../agent/policy/config.ts";
 import { serveRateLimits } from "../../agent/policy/rls.ts";
 import { answerCall } from "../../agent/policy/rls-answer.ts";
 import { decodeRequest, encodeResponse } from "../../agent/policy/rls-wire.ts";
-import { gatewaySeries, policyWith } from "../policy/fixtures.ts";
+import { fed, gatewaySeries, policyWith } from "../policy/fixtures.ts";
 import { encodeCall, shouldRateLimit } from "../policy/rls-calls.ts";
 
 const [SECONDS, PER_SECOND, TENANTS] = [Number(process.env["POLICY_BENCH_SECONDS"] ?? 10), 1000, 1000];
@@ -43,7 +43,7 @@ async function answer(): Promise<void> {
     }
   };
   bookAll();
-  book.commit(Date.now(), () => true);
+  book.commit(Date.now(), () => fed);
   book.takeRows();
   globalThis.gc?.();
   const heap = (process.memoryUsage().heapUsed - before) / 1e6;
@@ -58,7 +58,7 @@ async function answer(): Promise<void> {
   answerAlone(book);
   const beats = setInterval(bookAll, 1000);
   const rows = setInterval(() => {
-    book.commit(Date.now(), () => true);
+    book.commit(Date.now(), () => fed);
     book.takeRows();
   }, 10_000);
   const cpu = process.cpuUsage();

@@ -10,7 +10,8 @@ import { Books } from "../../agent/meter/books.ts";
 import type { LedgerBatch, LedgerSnapshot, StateRow } from "../../agent/model.ts";
 import { virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
-import { gatewaySeries } from "../policy/fixtures.ts";
+import type { QuotaFeed } from "../../agent/policy/states.ts";
+import { fed, gatewaySeries } from "../policy/fixtures.ts";
 
 const START = BigInt(Date.parse("2026-12-01T00:00:00Z")) * 1_000_000n;
 const stored = { stored: "all", waitingRows: 0, lostRows: 0, head: { length: 0, hash: "" } } as const;
@@ -55,11 +56,14 @@ class Desk {
     this.books.ledger.postUntil([posting], START + BigInt(this.#seconds + 1) * 1_000_000_000n);
   }
 
-  async beat(): Promise<{ batch: LedgerBatch; snapshot: LedgerSnapshot; state: readonly StateRow[] }> {
-    this.#seconds += 10;
+  async beat(
+    feed: QuotaFeed = fed,
+    seconds = 10,
+  ): Promise<{ batch: LedgerBatch; snapshot: LedgerSnapshot; state: readonly StateRow[] }> {
+    this.#seconds += seconds;
     const time = START + BigInt(this.#seconds) * 1_000_000_000n;
     const at = this.#seconds * 1e9;
-    const rows = this.desk.beforeCommit({ books: this.books, time, at, isFed: () => true });
+    const rows = this.desk.beforeCommit({ books: this.books, time, at, feedOf: () => feed });
     const { batch, snapshot } = this.books.commit(time, at);
     const state = [...rows, ...this.desk.beatRow(batch.sequence)];
     await this.desk.stored(stored);
@@ -136,6 +140,34 @@ describe("PolicyDesk", () => {
     expect(value(mended.snapshot, "tokenwatt.policy.refused")).toBe(0);
     expect(one.desk.page(true)?.["refused"]).toBeNull();
     expect(one.used()).toEqual([["acme", 60, "unknown"]]);
+  });
+
+  test("says on record and in a metric that a feed is silent, and that it is back; never ok by what it had", async () => {
+    const one = new Desk(policyFile(acme.replace("month", "minute") + blue.replace("month", "minute")));
+    one.use("acme", 90);
+    await one.beat(fed, 70);
+    expect(one.used()[1]).toEqual(["blue", 0, "ok"]);
+    const failing = { isFed: true, failingSince: Number(START / 1_000_000n) + 70_000 };
+    const early = await one.beat(failing, 299);
+    expect(value(early.snapshot, "tokenwatt.policy.silent_keys", "acme")).toBe(0);
+    expect(one.used()[0]).toEqual(["acme", 0, "ok"]);
+    const late = await one.beat(failing, 1);
+    expect(value(late.snapshot, "tokenwatt.policy.silent_keys", "acme")).toBe(1);
+    expect(one.used()[0]).toEqual(["acme", 0, "unknown"]);
+    const since = "2026-12-01T00:01:10.000Z";
+    const told = late.batch.audit.filter(({ kind }) => kind === "policy").map(({ body }) => body);
+    expect(told).toEqual([
+      { quota: "acme", feed: "silent", since, method: "none", keys: 1 },
+      { quota: "blue", feed: "silent", since, method: "none", keys: 1 },
+    ]);
+    expect((await one.beat(failing)).batch.audit).toEqual([]);
+    const back = await one.beat(fed);
+    expect(back.batch.audit.map(({ body }) => body)).toContainEqual({
+      quota: "acme",
+      feed: "back",
+      method: "ledger",
+    });
+    expect(value(back.snapshot, "tokenwatt.policy.silent_keys", "acme")).toBe(0);
   });
 
   test("ends the series of quotas that are gone, and of all where the policy is", async () => {

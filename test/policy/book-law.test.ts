@@ -8,6 +8,7 @@ import type { Policy } from "../../agent/policy/config.ts";
 import { policyFile, policyOf } from "../../agent/policy/config.ts";
 import type { WindowUnit } from "../../agent/policy/windows.ts";
 import { windowAt, windowUnits } from "../../agent/policy/windows.ts";
+import { fed } from "./fixtures.ts";
 
 const HOUR = 3_600_000;
 /** Instants around which windows end: months, and days of 23 and 25 hours. */
@@ -96,7 +97,7 @@ describe("PolicyBook", () => {
               atMillis: at,
               own: false,
             });
-            const reading = book.commit(at, () => true).readings[0];
+            const reading = book.commit(at, () => fed).readings[0];
             expect(reading?.window.from).toBeGreaterThanOrEqual(window);
             const wanted = reading?.window.from === window ? used + 7n : 7n;
             expect(reading?.used).toBe(wanted);
@@ -196,7 +197,7 @@ class Law {
   }
 
   #beat(): void {
-    const beat = this.#book.commit(this.#at, () => true);
+    const beat = this.#book.commit(this.#at, () => fed);
     for (const { key, value } of [...beat.rows, ...this.#book.takeRows()]) {
       if (value === "") this.#rows.delete(key);
       else this.#rows.set(key, value);

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Dimensions, StateRow } from "../../agent/model.ts";
 import { auditBodies, PolicyBook } from "../../agent/policy/book.ts";
 import type { QuotaReading } from "../../agent/policy/states.ts";
-import { gatewaySeries, policyWith } from "./fixtures.ts";
+import { fed, gatewaySeries, policyWith, unfed } from "./fixtures.ts";
 
 const NOON = Date.parse("2026-12-01T12:00:00Z");
 const MINUTE = 60_000;
@@ -22,8 +22,8 @@ function use(
   to.book({ metric, dimensions, amount, atMillis, own: false });
 }
 
-function readings(of: PolicyBook, at = NOON, fed = true): readonly QuotaReading[] {
-  return of.commit(at, () => fed).readings;
+function readings(of: PolicyBook, at = NOON, isFed = true): readonly QuotaReading[] {
+  return of.commit(at, () => (isFed ? fed : unfed)).readings;
 }
 
 function usedOf(of: PolicyBook, at = NOON): readonly (number | undefined)[] {
@@ -88,7 +88,7 @@ describe("PolicyBook.book()", () => {
     const one = book([{ match: { tenant: "*" }, per: "minute" }], { keysMax: 1 });
     use(one, gatewaySeries("a"), 10);
     use(one, gatewaySeries("b"), 10, NOON + MINUTE);
-    const beat = one.commit(NOON + 2 * MINUTE, () => true);
+    const beat = one.commit(NOON + 2 * MINUTE, () => fed);
     expect(beat.dropped).toEqual([{ quota: "q0", values: { tenant: "a" } }]);
     use(one, gatewaySeries("c"), 4, NOON + 2 * MINUTE);
     expect(readings(one, NOON + 2 * MINUTE).map(({ values }) => values.tenant)).toContain("c");
@@ -134,7 +134,7 @@ describe("the state of a quota", () => {
   test("is on record once a window and state, and not for every return to ok", () => {
     const one = book([{ per: "minute", limit: 10 }]);
     const bodies = (at: number): readonly unknown[] =>
-      auditBodies(one.commit(at, () => true).transitions).map(({ from, to, window }) => [from, to, window]);
+      auditBodies(one.commit(at, () => fed).transitions).map(({ from, to, window }) => [from, to, window]);
     use(one, gatewaySeries("a"), 10);
     expect(bodies(NOON)).toEqual([["unknown", "over", "2026-12-01T12:00:00.000Z"]]);
     expect(bodies(NOON + 1)).toEqual([]);
@@ -146,7 +146,7 @@ describe("the state of a quota", () => {
 
 describe("PolicyBook over restarts and other policies", () => {
   function rowsOf(one: PolicyBook, at = NOON): readonly StateRow[] {
-    one.commit(at, () => true);
+    one.commit(at, () => fed);
     return one.takeRows(true);
   }
 
@@ -155,7 +155,7 @@ describe("PolicyBook over restarts and other policies", () => {
     const one = new PolicyBook(policy, NOON - MINUTE);
     use(one, gatewaySeries("a"), 1200);
     const again = new PolicyBook(policy, NOON + 1000, rowsOf(one));
-    const beat = again.commit(NOON + 1000, () => true);
+    const beat = again.commit(NOON + 1000, () => fed);
     expect(beat.transitions).toEqual([]);
     expect(beat.readings[0]).toMatchObject({ used: 1200n, state: "over", isComplete: true });
   });
@@ -174,7 +174,7 @@ describe("PolicyBook over restarts and other policies", () => {
   test("reads a window that began before its count from the ledger, and counts on what is booked meanwhile", () => {
     const one = book([{ match: { tenant: "*" } }]);
     use(one, gatewaySeries("a"), 10);
-    one.commit(NOON, () => true);
+    one.commit(NOON, () => fed);
     use(one, gatewaySeries("a"), 5);
     use(one, gatewaySeries("b"), 3);
     const [seed] = one.seeds();

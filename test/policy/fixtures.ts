@@ -2,6 +2,13 @@
 import type { Dimensions } from "../../agent/model.ts";
 import type { Policy } from "../../agent/policy/config.ts";
 import { policyFile, policyOf } from "../../agent/policy/config.ts";
+import type { QuotaFeed } from "../../agent/policy/states.ts";
+
+/** Feeds that are read, and that are not there. */
+export const [fed, unfed]: readonly [QuotaFeed, QuotaFeed] = [
+  { isFed: true, failingSince: undefined },
+  { isFed: false, failingSince: undefined },
+];
 
 /** A policy of these quotas; what a quota leaves out has the file's defaults. */
 export function policyWith(quotas: readonly Readonly<Record<string, unknown>>[], more = {}): Policy {

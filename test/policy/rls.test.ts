@@ -13,7 +13,7 @@ import type { PolicyListener } from "../../agent/policy/rls.ts";
 import { serveRateLimits } from "../../agent/policy/rls.ts";
 import { answerCall } from "../../agent/policy/rls-answer.ts";
 import { decodeRequest, encodeResponse } from "../../agent/policy/rls-wire.ts";
-import { gatewaySeries, policyWith } from "./fixtures.ts";
+import { fed, gatewaySeries, policyWith, unfed } from "./fixtures.ts";
 import type { Answered, Call } from "./rls-calls.ts";
 import { decodeAnswer, encodeCall, shouldRateLimit } from "./rls-calls.ts";
 
@@ -57,7 +57,7 @@ class Service {
   }
 
   used(): readonly (bigint | undefined)[] {
-    return this.book.commit(this.now, () => false).readings.map(({ used }) => used);
+    return this.book.commit(this.now, () => unfed).readings.map(({ used }) => used);
   }
 }
 
@@ -166,9 +166,9 @@ describe("a rate-limit call", () => {
     service.charge("a", 101);
     expect(service.check("a")).toBe(OVER);
     // The ledger still books the minute before: neither window loses what it had.
-    const before = service.book.commit(NOON + 59_000, () => true).readings[0];
+    const before = service.book.commit(NOON + 59_000, () => fed).readings[0];
     expect([before?.used, before?.window.from]).toEqual([101n, NOON]);
-    const after = service.book.commit(NOON + 61_000, () => true).readings[0];
+    const after = service.book.commit(NOON + 61_000, () => fed).readings[0];
     expect([after?.used, after?.method]).toEqual([101n, "rls"]);
   });
 

@@ -37,7 +37,10 @@ export class LedgerView {
       book.seed(seed, sums, heldFrom !== undefined && heldFrom <= bucketAt(seed.fromMillis));
     }
     const families = configuredFamilies(config);
-    this.readings = book.commit(this.atMillis, (source) => families.has(source)).readings;
+    this.readings = book.commit(this.atMillis, (source) => ({
+      isFed: families.has(source),
+      failingSince: undefined,
+    })).readings;
     this.usages = book.usages;
   }
 

@@ -55,6 +55,13 @@ export const policyMetrics: readonly Metric[] = [
     MONEY,
     "What rate-limit calls charged in the current window, less what the ledger booked; in the quota's own unit",
   ),
+  gauge(
+    "tokenwatt.policy.silent_keys",
+    "{key}",
+    [NAME, "tokenwatt.quota.window"],
+    "Keys of the quota whose feed has been silent for 5 minutes: rate-limit calls count in its place, or nothing does",
+    { number: "int" },
+  ),
   info(
     "tokenwatt.policy.info",
     ["tokenwatt.policy.version", "tokenwatt.policy.digest"],
