@@ -5,10 +5,10 @@ import type { Cancel, Clock } from "../platform/clock.ts";
 import { every } from "../platform/clock.ts";
 import type { Log } from "../platform/log.ts";
 import type { PolicyBook } from "../policy/book.ts";
+import type { LoadListener } from "../policy/orca.ts";
 import { serveLoads } from "../policy/orca.ts";
 import type { ServerLoad } from "../policy/orca-load.ts";
 import { LoadTrack } from "../policy/orca-load.ts";
-import type { PolicyListener } from "../policy/rls.ts";
 
 const LOOK_MS = 1000;
 /** A reading older than this many polls is no load of now. */
@@ -34,7 +34,7 @@ export class LoadReports {
   readonly #tracks = new Map<string, LoadTrack>();
   #sources: LoadSources | undefined;
   #book: PolicyBook | undefined;
-  #listener: PolicyListener | undefined;
+  #listener: LoadListener | undefined;
   #place = "";
   #failed: string | undefined;
   #cancel: Cancel = () => {};
@@ -47,6 +47,11 @@ export class LoadReports {
   /** Its port; undefined while it does not listen. */
   get port(): number | undefined {
     return this.#listener?.port;
+  }
+
+  /** Streams that are followed now; undefined while it does not listen. */
+  get streams(): number | undefined {
+    return this.#listener?.streams;
   }
 
   /** Reports by this policy from now on, of these servers. */

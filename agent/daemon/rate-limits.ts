@@ -29,6 +29,9 @@ export class RateLimits {
   #failed: string | undefined;
   #closed = false;
   #notes: Readonly<Record<string, unknown>>[] = [];
+  /** Calls since the start by status code, and the time that answering them took. */
+  readonly #answered = new Map<string, number>();
+  #answerNanos = 0;
   /** Calls in the second that began at `#second`. */
   #calls = 0;
   #second = 0;
@@ -59,7 +62,7 @@ export class RateLimits {
     if (wished === undefined) return;
     const { log } = this.#options;
     try {
-      this.#listener = await serveRateLimits(wished, (bytes) => this.#answer(bytes), log);
+      this.#listener = await serveRateLimits(wished, (bytes) => this.#timed(bytes), log);
       if (this.#closed) return this.#listener.close();
       this.#failed = undefined;
       this.#notes.push({ listener: "up", listen: wished.listen });
@@ -76,6 +79,12 @@ export class RateLimits {
       }
       this.#failed = cause;
     }
+  }
+
+  /** Calls answered since the start by status code, and seconds spent on them; undefined where nothing ever listened. */
+  get answered(): { readonly calls: Readonly<Record<string, number>>; readonly seconds: number } | undefined {
+    if (this.#listener === undefined && this.#answered.size === 0) return undefined;
+    return { calls: Object.fromEntries(this.#answered), seconds: this.#answerNanos / 1e9 };
   }
 
   /** How calls were decided since the last call. */
@@ -95,6 +104,20 @@ export class RateLimits {
     this.#closed = true;
     this.#listener?.close();
     this.#listener = undefined;
+  }
+
+  #timed(bytes: Buffer): Buffer {
+    const { clock } = this.#options;
+    const began = clock.now();
+    let code = "INVALID_ARGUMENT";
+    try {
+      const answer = this.#answer(bytes);
+      code = "OK";
+      return answer;
+    } finally {
+      this.#answered.set(code, (this.#answered.get(code) ?? 0) + 1);
+      this.#answerNanos += clock.now() - began;
+    }
   }
 
   /** Throws where a call cannot be answered: Envoy lets the request pass. */

@@ -34,8 +34,13 @@ export interface OrcaParts {
   readonly loadOf: (server: string) => ServerLoad | undefined;
 }
 
+/** An open listener, and how many follow it. */
+export interface LoadListener extends PolicyListener {
+  readonly streams: number;
+}
+
 /** Listens for StreamCoreMetrics. Rejects where the address cannot be had. */
-export function serveLoads(place: PolicyPlace, parts: OrcaParts): Promise<PolicyListener> {
+export async function serveLoads(place: PolicyPlace, parts: OrcaParts): Promise<LoadListener> {
   const server = new Server({ ...CONNECTION, "grpc.max_concurrent_streams": STREAMS_MAX });
   let streams = 0;
   const handle: handleServerStreamingCall<Buffer, Buffer> = (call) => {
@@ -68,7 +73,14 @@ export function serveLoads(place: PolicyPlace, parts: OrcaParts): Promise<Policy
   const bytes = (value: Buffer): Buffer => value;
   const path = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics";
   server.register(path, handle, bytes, bytes, "serverStream");
-  return listenWith(server, place, parts.log);
+  const { close, port } = await listenWith(server, place, parts.log);
+  return {
+    port,
+    close,
+    get streams() {
+      return streams;
+    },
+  };
 }
 
 /** The interval a caller asks for; 0 where it asks for none, or what it sent cannot be read. */

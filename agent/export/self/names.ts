@@ -5,6 +5,8 @@ import type { Metric } from "../metrics/metric.ts";
 
 const TO = "tokenwatt.destination";
 const FROM = "tokenwatt.source";
+/** The conventions' name of a call's status. */
+export const RPC_CODE = "rpc.response.status_code";
 /** Of an exporter; `error.type` only on what failed. */
 const EXPORTER = [TO, "otel.component.type", "otel.component.name", "error.type"];
 
@@ -83,5 +85,8 @@ export const selfMetrics = {
   polls: own("sum", "polls", "{poll}", [FROM], "Polls of a source"),
   pollSeconds: own("sum", "poll_time", "s", [FROM], "Time spent polling"),
   gaps: own("sum", "gaps", "{gap}", [FROM], "Polls that gave no reading"),
+  rlsCalls: own("sum", "rls_calls", "{call}", [RPC_CODE], "Rate-limit calls, by what they were answered"),
+  rlsSeconds: own("sum", "rls_time", "s", [], "Time spent answering rate-limit calls"),
+  orcaStreams: own("gauge", "orca_streams", "{stream}", [], "Streams on which load of servers is reported"),
   sourceRestarts: own("sum", "source_restarts", "{restart}", [FROM], "Restarts of a source"),
 } as const satisfies Readonly<Record<string, Metric>>;

@@ -2,7 +2,7 @@
 // them, /metrics shows them. Totals run from the process' start; what is not known has no point.
 import type { Dimensions, Histogram, UnixNanos } from "../../model.ts";
 import type { Metric } from "../metrics/metric.ts";
-import { selfMetrics } from "./names.ts";
+import { RPC_CODE, selfMetrics } from "./names.ts";
 
 /** Counted by name of what it is counted for: a reason, a source, a destination. */
 export type Tally = Readonly<Record<string, number>>;
@@ -30,6 +30,11 @@ export interface SelfStats {
   readonly pollSeconds: Tally;
   readonly gaps: Tally;
   readonly sourceRestarts: Tally;
+  /** Rate-limit calls by status code, and the seconds they took; absent where none are answered. */
+  readonly rlsCalls?: Tally;
+  readonly rlsSeconds?: number | undefined;
+  /** Now; absent where load is not reported. */
+  readonly orcaStreams?: number | undefined;
 }
 
 /** One value of one series of the agent's own. */
@@ -51,7 +56,13 @@ const COMPONENT = "otlp_grpc_metric_exporter";
 /** Every point there is at `time`. */
 export function readSelf(stats: SelfStats, time: UnixNanos): SelfReading {
   return {
-    points: [...processPoints(stats), ...deliveryPoints(stats), ...ledgerPoints(stats), ...tallies(stats)],
+    points: [
+      ...processPoints(stats),
+      ...deliveryPoints(stats),
+      ...ledgerPoints(stats),
+      ...policyPoints(stats),
+      ...tallies(stats),
+    ],
     start: time - BigInt(Math.round(process.uptime() * 1e9)),
     time,
   };
@@ -99,6 +110,16 @@ function ledgerPoints({ ledgerHead }: SelfStats): SelfPoint[] {
   return [
     point(selfMetrics.ledgerRecords, ledgerHead.length),
     point(selfMetrics.ledgerHead, Number.parseInt(ledgerHead.hash.slice(0, 13) || "0", 16)),
+  ];
+}
+
+function policyPoints({ orcaStreams, rlsCalls = {}, rlsSeconds }: SelfStats): SelfPoint[] {
+  return [
+    ...Object.entries(rlsCalls).map(([code, count]) =>
+      point(selfMetrics.rlsCalls, count, { [RPC_CODE]: code }),
+    ),
+    ...(rlsSeconds === undefined ? [] : [point(selfMetrics.rlsSeconds, rlsSeconds)]),
+    ...(orcaStreams === undefined ? [] : [point(selfMetrics.orcaStreams, orcaStreams)]),
   ];
 }
 

@@ -18,4 +18,7 @@ export const fixedStats: SelfStats = {
   pollSeconds: { gpu: 1.5 },
   gaps: { gpu: 2 },
   sourceRestarts: { gpu: 1 },
+  rlsCalls: { OK: 30, INVALID_ARGUMENT: 1 },
+  rlsSeconds: 0.004,
+  orcaStreams: 2,
 };
