@@ -3,6 +3,7 @@
 // (agent/policy/POLICY.md: a plain call counts requests alone, every quota that is met counts), no sequence goes.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { unfed } from "../../policy/fixtures.ts";
 import type { Answered } from "../../policy/rls-calls.ts";
 import { shouldRateLimit } from "../../policy/rls-calls.ts";
 import type { Subject } from "./ratelimit-rig.ts";
@@ -46,7 +47,7 @@ describe.runIf(isUsable)("rate-limit calls beside envoyproxy/ratelimit", () => {
         second += steps.pop() ?? 0;
         for (const one of ours) {
           one.nowMillis = second * 1000;
-          if (round % 3 === 0) one.book.commit(one.nowMillis, () => false);
+          if (round % 3 === 0) one.book.commit(one.nowMillis, () => unfed);
         }
         const asked = sequences.slice(first, first + AT_ONCE).map(async (steps, index) => {
           const step = steps[round];
