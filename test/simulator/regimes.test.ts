@@ -122,6 +122,7 @@ describe("simulated regimes are within the bars", () => {
     ["finish only with gauge", 5000, 3],
     ["own busy time", 1000, 3],
     ["data parallel, one rank idle", 5000, 2],
+    ["prefill and decode apart", 1000, 42],
     ["tensor parallel 8, chat", 1000, 2],
     ["training beside an idle server", 5000, 3],
     ["three servers, never parked", 1000, 22],

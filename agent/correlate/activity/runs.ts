@@ -17,6 +17,11 @@ const firstPauseNanos = 2_000_000_000;
 /** An edge is known to a driver window; a poll nearer to it does not tell on which side it fell. */
 const edgeNanos = 200_000_000;
 
+/** Engines that keep the GPU this busy while they execute leave windows emptier than that between requests only. */
+const steadyBusyRatio = 0.7;
+/** A window this full is full. */
+const fullRatio = 0.85;
+
 /**
  * Returns the runs of work in `[from, to)`, in order and apart, built from `windows` (in order, apart). Stretches
  * without any window longer than a step pause become runs with `seen` false; `to` must not lie past what the windows can
@@ -49,7 +54,10 @@ export function workRuns(
       joins(windows[last] as ActivityWindow, windows[last + 1] as ActivityWindow)
     )
       last++;
-    add(runs, polls, edged(windows, index, last, plateau), pauseNanos);
+    const run = edged(windows, index, last, plateau);
+    if (pauseNanos > 0 || plateau === undefined || plateau < steadyBusyRatio)
+      add(runs, polls, run, pauseNanos);
+    else for (const part of parted(windows, index, last, plateau, run)) runs.push(part);
     reached = Math.max(reached, (windows[last] as ActivityWindow).to);
     index = last + 1;
   }
@@ -81,11 +89,39 @@ function edged(
       return { from: head.from + (empty >> 1), to: head.to - (empty - (empty >> 1)), seen: true };
     return { from: head.from + (opens ? empty : 0), to: head.to - (closes ? empty : 0), seen: true };
   }
-  const inner = windows[first + 1] as ActivityWindow;
-  const outer = windows[last - 1] as ActivityWindow;
-  const late = opens ? Math.round((head.to - head.from) * (1 - filled(head, inner.busyRatio))) : 0;
-  const early = closes ? Math.round((tail.to - tail.from) * (1 - filled(tail, outer.busyRatio))) : 0;
+  // Of two windows none need be full.
+  const level = last === first + 1 ? (plateau ?? 0) : 0;
+  const inner = Math.max(level, (windows[first + 1] as ActivityWindow).busyRatio);
+  const outer = Math.max(level, (windows[last - 1] as ActivityWindow).busyRatio);
+  const late = opens ? Math.round((head.to - head.from) * (1 - filled(head, inner))) : 0;
+  const early = closes ? Math.round((tail.to - tail.from) * (1 - filled(tail, outer))) : 0;
   return { from: head.from + late, to: tail.to - early, seen: true };
+}
+
+/**
+ * Parts of a run on a GPU where every pause is one: a window that is far from full although the GPU is kept busy by
+ * whoever executes on it holds the end of one request and the beginning of another.
+ */
+function parted(
+  windows: readonly ActivityWindow[],
+  first: number,
+  last: number,
+  plateau: number,
+  run: WorkRun,
+): WorkRun[] {
+  const parts: WorkRun[] = [];
+  let from = run.from;
+  for (let index = first + 1; index < last; index++) {
+    const window = windows[index] as ActivityWindow;
+    const full = filled(window, plateau);
+    if (full >= fullRatio) continue;
+    const pause = Math.round((window.to - window.from) * (1 - full));
+    const start = window.from + ((window.to - window.from - pause) >> 1);
+    if (start > from) parts.push({ from, to: start, seen: true });
+    from = start + pause;
+  }
+  if (run.to > from) parts.push({ from, to: run.to, seen: true });
+  return parts;
 }
 
 function filled(window: ActivityWindow, plateau: number): number {

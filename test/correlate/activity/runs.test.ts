@@ -1,0 +1,53 @@
+// Runs of GPU work: how much of their windows they take, against requests whose length is known.
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { ActivityWindow } from "../../../agent/correlate/activity/evidence.ts";
+import { workRuns } from "../../../agent/correlate/activity/runs.ts";
+import { total } from "../../../agent/correlate/activity/stretches.ts";
+
+const millisecond = 1_000_000;
+const windowMs = 200;
+
+/** Windows of a driver over pieces of work, given as [pause before it, length] in ms, that keep the GPU wholly busy. */
+function windowsOf(pieces: readonly (readonly [number, number])[]): ActivityWindow[] {
+  const busy: boolean[] = Array.from({ length: 1000 }, () => false);
+  for (const [pause, length] of pieces)
+    busy.push(...Array.from({ length: pause + length }, (_, ms) => ms >= pause));
+  busy.push(...Array.from({ length: 1000 + windowMs - (busy.length % windowMs) }, () => false));
+  return Array.from({ length: busy.length / windowMs }, (_, index) => ({
+    from: index * windowMs * millisecond,
+    to: (index + 1) * windowMs * millisecond,
+    busyRatio: busy.slice(index * windowMs, (index + 1) * windowMs).filter(Boolean).length / windowMs,
+  }));
+}
+
+const requests = fc.array(fc.tuple(fc.integer({ min: 0, max: 900 }), fc.integer({ min: 60, max: 900 })), {
+  minLength: 1,
+  maxLength: 12,
+});
+
+test("workRuns() of one of several GPUs of a server takes what kept it busy, pauses of any length left out", () => {
+  fc.assert(
+    fc.property(requests, (pieces) => {
+      const windows = windowsOf(pieces);
+      const end = windows.at(-1)?.to ?? 0;
+      const runs = workRuns(windows, [], 0, end, 1, 0);
+      const truth = pieces.reduce((sum, [, length]) => sum + length, 0);
+      // A window counts as full from 85 % up.
+      const slack = windows.length * windowMs * 0.15;
+      const found = total(runs) / millisecond;
+      expect(found).toBeGreaterThanOrEqual(truth - 1);
+      expect(found).toBeLessThanOrEqual(truth + slack);
+      runs.forEach((run, index) => {
+        expect(run.to).toBeGreaterThan(run.from);
+        expect(run.from).toBeGreaterThanOrEqual(runs[index - 1]?.to ?? 0);
+      });
+    }),
+  );
+});
+
+test("workRuns() counts two windows that one short piece of work lies in by how busy a full one is", () => {
+  const windows = windowsOf([[930, 140]]);
+  expect(windows.filter(({ busyRatio }) => busyRatio > 0)).toHaveLength(2);
+  expect(total(workRuns(windows, [], 0, windows.at(-1)?.to ?? 0, 1)) / millisecond).toBeCloseTo(140, 0);
+});
