@@ -17,6 +17,7 @@ import { countedMetrics } from "../policy/usage.ts";
 import type { Stored } from "../store/ledger/database.ts";
 import type { LedgerStore } from "../store/ledger/store.ts";
 import { FeedSilence } from "./feed-silence.ts";
+import { FleetUsage } from "./fleet-usage.ts";
 import type { LoadSources } from "./load-reports.ts";
 import { LoadReports } from "./load-reports.ts";
 import { changesOf, inForce } from "./policy-changes.ts";
@@ -67,6 +68,7 @@ export class PolicyDesk {
   /** Nothing is left of the series of an earlier policy. */
   #isEnded = false;
   readonly #silence = new FeedSilence();
+  readonly #fleet: FleetUsage;
   readonly #rateLimits: RateLimits;
   readonly #loads: LoadReports;
   /** For the record, with the next beat. */
@@ -77,6 +79,7 @@ export class PolicyDesk {
     this.#options = options;
     this.#rateLimits = new RateLimits(options);
     this.#loads = new LoadReports(options);
+    this.#fleet = new FleetUsage(options);
     this.#loaded = policy;
     this.#loadedMillis = millisOf(clock.unixNanos(clock.now()));
     const rows = restored?.state.filter(isQuotaRow) ?? [];
@@ -112,9 +115,14 @@ export class PolicyDesk {
       return stale;
     }
     this.#isEnded = false;
-    const beat = this.#book.commit(millisOf(time), feedOf);
+    const beat = this.#book.commit(millisOf(time), feedOf, (...counter) => this.#fleet.read(...counter));
     this.#next = beat.readings;
-    this.#series.post(books.ledger, this.#book, beat, { time, at, refused: this.#refused !== undefined });
+    this.#series.post(books.ledger, this.#book, beat, {
+      time,
+      at,
+      refused: this.#refused !== undefined,
+      fleetAgeSeconds: this.#fleet.ageSeconds,
+    });
     for (const body of auditBodies(beat.transitions).slice(0, AUDIT_ENTRIES_MAX)) {
       books.noteAudit("quota_state", at, body);
     }
@@ -170,6 +178,7 @@ export class PolicyDesk {
   close(): void {
     this.#rateLimits.close();
     this.#loads.close();
+    this.#fleet.close();
   }
 
   /** Takes over a policy, or none; counters of quotas that mean the same go on. */
@@ -188,6 +197,7 @@ export class PolicyDesk {
       this.#book = undefined;
       this.#series = undefined;
       this.#rateLimits.use(undefined);
+      this.#fleet.use(undefined);
       this.#next = [];
     } else {
       this.#open(loaded, new PolicyBook(loaded.policy, this.#loadedMillis, rows, outdated === undefined));
@@ -200,12 +210,17 @@ export class PolicyDesk {
     if (this.#loaded === undefined) return undefined;
     const { policy } = this.#loaded;
     const shown = { policy, loadedMillis: this.#loadedMillis, readings: this.#shown };
-    return { ...policyPage(shown, withTenants), refused: this.#refused ?? null };
+    return {
+      ...policyPage(shown, withTenants),
+      refused: this.#refused ?? null,
+      fleet_failure: this.#fleet.failure ?? null,
+    };
   }
 
   #open(loaded: LoadedPolicy, book: PolicyBook): void {
     this.#book = book;
     this.#rateLimits.use(book);
+    this.#fleet.use(book);
     this.#series = new QuotaSeries(loaded.policy, this.#options.everyMs);
   }
 

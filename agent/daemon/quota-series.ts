@@ -16,6 +16,8 @@ interface BeatTimes {
   readonly at: Nanos;
   /** The file as it stands was refused. */
   readonly refused: boolean;
+  /** Of the fleet's usage; undefined where nobody is asked for it. */
+  readonly fleetAgeSeconds: number | undefined;
 }
 
 /** Attribute sets of one counter. */
@@ -76,7 +78,7 @@ export class QuotaSeries {
   }
 
   #observe(ledger: Ledger, reading: QuotaReading, at: Nanos): void {
-    const { drift, quota, state, used, values, window } = reading;
+    const { drift, fleet, quota, state, used, values, window } = reading;
     const sets = this.#setsOf(quota, values);
     const tenant = sets.base["tokenwatt.tenant"];
     // Two tenants in one series of `other` would overwrite each other: their totals are there, their levels are not.
@@ -91,6 +93,8 @@ export class QuotaSeries {
       show(`tokenwatt.quota.used_${word}`, sets.byScope.host, Number(used) / quota.scale);
       if (drift !== undefined) show("tokenwatt.policy.drift", sets.base, Number(drift) / quota.scale);
     }
+    if (fleet?.isFresh === true)
+      show(`tokenwatt.quota.used_${word}`, sets.byScope.fleet, Number(fleet.used) / quota.scale);
     show("tokenwatt.quota.reset_time", sets.base, window.to / 1000);
     for (const [index, name] of quotaStates.entries()) {
       const dimensions = sets.byState[index];
@@ -115,13 +119,16 @@ export class QuotaSeries {
     }
   }
 
-  #observePolicy(ledger: Ledger, { at, refused }: BeatTimes): void {
+  #observePolicy(ledger: Ledger, { at, fleetAgeSeconds, refused }: BeatTimes): void {
     const { digest, version } = this.#policy;
     const info = { "tokenwatt.policy.version": version, "tokenwatt.policy.digest": digest };
     const everyMs = this.#everyMs;
     ledger.observe({ metric: "tokenwatt.policy.info", dimensions: info, value: 1, at, everyMs });
     const value = refused ? 1 : 0;
     ledger.observe({ metric: "tokenwatt.policy.refused", dimensions: {}, value, at, everyMs });
+    if (fleetAgeSeconds === undefined) return;
+    const age = { metric: "tokenwatt.policy.fleet_age", dimensions: {}, value: fleetAgeSeconds };
+    ledger.observe({ ...age, at, everyMs });
   }
 
   /** Counters that were given up: their gauges go stale by themselves, their totals end here. */

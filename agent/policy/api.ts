@@ -29,7 +29,8 @@ export function policyPage(
 
 /** One quota's counter as an object. */
 export function readingPage(reading: QuotaReading): Readonly<Record<string, unknown>> {
-  const { drift, isComplete, method, quota, silentSince, since, state, used, values, window } = reading;
+  const { basis, drift, fleet, isComplete, method, quota, silentSince, since, state, used, values, window } =
+    reading;
   const amount = (fine: bigint | undefined): number | null =>
     fine === undefined ? null : Number(fine) / quota.scale;
   return {
@@ -44,7 +45,19 @@ export function readingPage(reading: QuotaReading): Readonly<Record<string, unkn
     limit: amount(quota.hostLimit),
     scope: "host",
     limit_fleet: quota.limit,
+    // What all hosts used, where a Prometheus is asked; not fresh: too old for the state to follow it.
+    fleet:
+      fleet === undefined
+        ? null
+        : {
+            used: amount(fleet.used),
+            limit: quota.limit,
+            hosts: fleet.hosts,
+            age_seconds: Math.round(fleet.ageSeconds),
+            fresh: fleet.isFresh,
+          },
     state,
+    basis,
     since: since === 0 ? null : iso(since),
     drift: amount(drift),
     // Longer than a feed is silent by itself: what the ledger lacks meanwhile is not known, or by calls alone.

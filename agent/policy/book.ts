@@ -2,11 +2,12 @@
 // and records of what changed its state. Restored from rows that were stored with the ledger's own totals, in one
 // transaction, so that what was used is exact after a kill at any moment; a new quota reads its window from the ledger.
 import type { AuditEntry, Dimensions, StateRow } from "../model.ts";
-import type { MatchKey, Policy } from "./config.ts";
+import type { MatchKey, Policy, Quota } from "./config.ts";
 import type { Counter, KeyValues, QuotaState } from "./counter.ts";
-import type { QuotaFeed, QuotaReading } from "./states.ts";
+import type { FleetReading, QuotaFeed, QuotaReading } from "./states.ts";
 import { readCounter } from "./states.ts";
 import { countedMetrics, factorOf, QuotaUsage } from "./usage.ts";
+import type { Window } from "./windows.ts";
 
 /** What a beat hands out. */
 export interface PolicyBeat {
@@ -111,9 +112,13 @@ export class PolicyBook {
 
   /**
    * Closes the beat at the end of the last settled interval. `feedOf` says how the sources of a family are read. What it
-   * returns may be shown once its rows are stored.
+   * returns may be shown once its rows are stored. `fleetOf` says what all hosts used, where that is known.
    */
-  commit(atMillis: number, feedOf: (source: "gateway" | "engine") => QuotaFeed): PolicyBeat {
+  commit(
+    atMillis: number,
+    feedOf: (source: "gateway" | "engine") => QuotaFeed,
+    fleetOf: (quota: Quota, values: KeyValues, window: Window) => FleetReading | undefined = () => undefined,
+  ): PolicyBeat {
     const readings: QuotaReading[] = [];
     const rows: StateRow[] = this.#stale.map((key) => ({ key, value: "" }));
     const transitions: Transition[] = [];
@@ -123,7 +128,10 @@ export class PolicyBook {
       usage.roll(atMillis);
       const feed = feedOf(usage.quota.source);
       for (const counter of usage.counters) {
-        const read = readCounter(usage, counter, usage.window, feed, atMillis);
+        const read = readCounter(
+          ...([usage, counter, usage.window, feed, atMillis] as const),
+          fleetOf(usage.quota, counter.values, usage.window),
+        );
         if (!read.isBooked || read.silentSince !== undefined) counter.openBridge();
         counter.bridge.beat();
         const transition = moveState(counter, read.state, atMillis);
@@ -231,16 +239,10 @@ function restoreWindow(usage: QuotaUsage, text: string, isTrusted: boolean): boo
 
 /** A quota whose keys are not known because nothing feeds it: it says so under its own name. */
 function unfed({ quota, window }: QuotaUsage): QuotaReading {
-  const nothing = { used: undefined, drift: undefined, method: "none", state: "unknown" } as const;
+  const unknown = { used: undefined, drift: undefined, silentSince: undefined, fleet: undefined };
   return {
-    quota,
-    values: {},
-    window,
-    ...nothing,
-    since: 0,
-    isBooked: false,
-    isComplete: false,
-    silentSince: undefined,
+    ...{ quota, values: {}, window, since: 0, isBooked: false, isComplete: false },
+    ...{ ...unknown, method: "none", state: "unknown", basis: "host" },
   };
 }
 
@@ -282,14 +284,19 @@ function valuesOf(wild: readonly MatchKey[], key: string): KeyValues {
 export function auditBodies(transitions: readonly Transition[]): readonly AuditEntry["body"][] {
   return transitions
     .filter(({ isFirst, reading, from }) => isFirst && !(reading.state === "ok" && from !== "unknown"))
-    .map(({ from, reading }) => ({
-      quota: reading.quota.name,
-      key: reading.values,
-      window: new Date(reading.window.from).toISOString(),
-      from,
-      to: reading.state,
-      used: reading.used === undefined ? null : Number(reading.used) / reading.quota.scale,
-      limit: Number(reading.quota.hostLimit) / reading.quota.scale,
-      basis: "host",
-    }));
+    .map(({ from, reading }) => {
+      const { basis, quota, state, values, window } = reading;
+      const used = basis === "fleet" ? reading.fleet?.used : reading.used;
+      const limit = basis === "fleet" ? quota.fleetLimit : quota.hostLimit;
+      return {
+        quota: quota.name,
+        key: values,
+        window: new Date(window.from).toISOString(),
+        from,
+        to: state,
+        used: used === undefined ? null : Number(used) / quota.scale,
+        limit: Number(limit) / quota.scale,
+        basis,
+      };
+    });
 }

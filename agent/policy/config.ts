@@ -5,8 +5,16 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { isTimeZone } from "../meter/figures/calendar.ts";
 import type { TokenKind } from "../model.ts";
-import { addressText, isFault, isLoopbackHost, parseHostPort, parseUnixSocket } from "../platform/address.ts";
-import { listenTls } from "../platform/tls.ts";
+import {
+  addressText,
+  isFault,
+  isLoopbackHost,
+  parseHostPort,
+  parseUnixSocket,
+  parseWebAddress,
+} from "../platform/address.ts";
+import { headerTexts } from "../platform/headers.ts";
+import { callTls, listenTls } from "../platform/tls.ts";
 import { windowUnits } from "./windows.ts";
 
 /** What a quota may count. */
@@ -102,6 +110,14 @@ const orca = z.strictObject({
   minimumSeconds: z.number().min(0.1).max(3600).default(1),
 });
 
+const fleet = z.strictObject({
+  prometheus: addressText(parseWebAddress).describe("Where its API is, before `/api/v1/query`."),
+  tls: callTls.optional(),
+  bearerFile: z.string().min(1).optional(),
+  headers: headerTexts.optional().describe("Such as X-Scope-OrgID, by which Mimir tells tenants apart."),
+  seconds: z.number().min(10).max(180).default(60),
+});
+
 /** Where rate-limit calls are answered, and how their descriptors are read. */
 export type RlsConfig = z.output<typeof rls>;
 
@@ -116,6 +132,7 @@ export const policyFile = z.strictObject({
   keysMax: z.number().int().min(1).max(100_000).default(1000),
   rls: rls.optional(),
   orca: orca.optional(),
+  fleet: fleet.optional(),
 });
 
 /** One quota as written, defaults filled in. */
@@ -129,6 +146,8 @@ export interface Quota extends QuotaText {
   readonly scale: number;
   /** This host's part of the limit, in fine units. */
   readonly hostLimit: bigint;
+  /** All of the limit. */
+  readonly fleetLimit: bigint;
   /** The keys whose every value has a counter of its own, in the order of `matchKeys`. */
   readonly wild: readonly MatchKey[];
   /** What the counter's value means: a change of it begins the count from the ledger. */
@@ -147,6 +166,8 @@ export interface Policy {
   readonly rls: RlsConfig | undefined;
   /** Where load of this host's servers is reported. */
   readonly orca: z.output<typeof orca> | undefined;
+  /** Who knows what all hosts used together. */
+  readonly fleet: z.output<typeof fleet> | undefined;
 }
 
 /** Fine units in one unit of what is counted. */
@@ -170,6 +191,7 @@ export function policyOf(text: PolicyText, content: string): Policy {
     keysMax,
     rls: text.rls,
     orca: text.orca,
+    fleet: text.fleet,
     quotas: text.quotas.map((one) => quotaOf(one, zone)),
   };
 }
@@ -182,15 +204,16 @@ function quotaOf(one: QuotaText, zone: string): Quota {
     warnAt: [...one.warnAt].sort((a, b) => a - b),
     scale,
     // Shares are rounded up: what one fine unit of a limit is worth must not refuse a host its only token.
-    hostLimit: fine(one.limit * one.hostShare, scale),
+    hostLimit: fineAmount(one.limit * one.hostShare, scale),
+    fleetLimit: fineAmount(one.limit, scale),
     wild: matchKeys.filter((key) => match[key] === "*"),
     definition: JSON.stringify([count, currency ?? "", match, outcomes, per, zone, source, weights ?? {}]),
     zone,
   };
 }
 
-/** An amount of the file in fine units. Money has nine decimals that matter; below them a double says nothing. */
-function fine(amount: number, scale: number): bigint {
+/** An amount in fine units. Money has nine decimals that matter; below them a double says nothing. */
+export function fineAmount(amount: number, scale: number): bigint {
   if (scale <= 1000) return BigInt(Math.ceil(amount * scale - 1e-9));
   return BigInt(Math.round(amount * 1e9)) * BigInt(scale / 1e9);
 }

@@ -9,6 +9,16 @@ import type { Window } from "./windows.ts";
 /** By what usage is known: what the ledger booked, what RLS calls charged, or not at all. */
 export type UsedMethod = "ledger" | "rls" | "none";
 
+/** What all hosts used together, as last read from where they report to. */
+export interface FleetReading {
+  /** Fine units. */
+  readonly used: bigint;
+  readonly hosts: number;
+  readonly ageSeconds: number;
+  /** Young enough for a state to follow it. */
+  readonly isFresh: boolean;
+}
+
 /** One counter as it stands. */
 export interface QuotaReading {
   readonly quota: Quota;
@@ -28,6 +38,10 @@ export interface QuotaReading {
   readonly isComplete: boolean;
   /** Since when the ledger's feed says nothing of it, unix milliseconds: longer than passes by itself. */
   readonly silentSince: number | undefined;
+  /** Undefined where it is not asked for, or not known. */
+  readonly fleet: FleetReading | undefined;
+  /** Whose usage the state follows: the fuller of the two. */
+  readonly basis: "host" | "fleet";
 }
 
 /** What the sources say that a quota counts from. */
@@ -45,6 +59,7 @@ export function readCounter(
   window: Window,
   { failingSince, isFed }: QuotaFeed,
   atMillis: number,
+  fleet?: FleetReading,
 ): Omit<QuotaReading, "state" | "since"> & { readonly state: QuotaState } {
   const ledger = counter.usedIn(window, usage.window);
   const rls = counter.rlsIn(window);
@@ -59,10 +74,9 @@ export function readCounter(
   const isComplete = isWhole && (silentSince === undefined || isLarger);
   const drift = isBooked && rls !== undefined ? rls - ledger : undefined;
   const { quota } = usage;
-  const state = stateOf(quota, used, isComplete);
   return {
-    ...{ quota, values: counter.values, window, used, method, isBooked, state, drift, isComplete },
-    silentSince,
+    ...{ quota, values: counter.values, window, used, method, isBooked, drift, isComplete },
+    ...{ silentSince, fleet, ...judge(quota, used, isComplete, fleet) },
   };
 }
 
@@ -72,13 +86,27 @@ function silence(since: readonly (number | undefined)[], atMillis: number): numb
   return long.length === 0 ? undefined : Math.min(...(long as number[]));
 }
 
+/** The state, by the fuller of this host's part and of all. What all used leaves nothing out, where this host does not. */
+function judge(
+  quota: Quota,
+  used: bigint | undefined,
+  isComplete: boolean,
+  fleet: FleetReading | undefined,
+): Pick<QuotaReading, "state" | "basis"> {
+  const { fleetLimit, hostLimit } = quota;
+  const isFuller =
+    fleet?.isFresh === true && (used === undefined || fleet.used * hostLimit > used * fleetLimit);
+  if (!isFuller) return { state: stateOf(quota, used, hostLimit, isComplete), basis: "host" };
+  const isKnown = isComplete && used !== undefined;
+  return { state: stateOf(quota, fleet.used, fleetLimit, isKnown), basis: "fleet" };
+}
+
 /** The state of an amount used. */
-function stateOf(quota: Quota, used: bigint | undefined, isComplete: boolean): QuotaState {
+function stateOf(quota: Quota, used: bigint | undefined, limit: bigint, isComplete: boolean): QuotaState {
   if (used === undefined) return "unknown";
-  if (used >= quota.hostLimit) return "over";
+  if (used >= limit) return "over";
   const first = quota.warnAt[0];
   // Compared as integers: a limit of money is far above what a double tells apart.
-  if (first !== undefined && used * 1_000_000n >= quota.hostLimit * BigInt(Math.round(first * 1e6)))
-    return "warn";
+  if (first !== undefined && used * 1_000_000n >= limit * BigInt(Math.round(first * 1e6))) return "warn";
   return isComplete ? "ok" : "unknown";
 }

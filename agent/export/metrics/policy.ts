@@ -17,7 +17,8 @@ const METHOD = "tokenwatt.method";
 
 const CHARGED = "that counted against the quota; its sum over hosts is the fleet's";
 const LIMIT = "What the quota allows in a window: this host's part (host) or all of it (fleet)";
-const USED = "Used in the current window; quotas overlap, so do not add quotas together";
+const USED =
+  "Used in the current window, by this host or by all that report to one place; quotas overlap, so do not add quotas together";
 
 /** Rows of the policy side of METERING.md 5. */
 export const policyMetrics: readonly Metric[] = [
@@ -61,6 +62,12 @@ export const policyMetrics: readonly Metric[] = [
     [NAME, "tokenwatt.quota.window"],
     "Keys of the quota whose feed has been silent for 5 minutes: rate-limit calls count in its place, or nothing does",
     { number: "int" },
+  ),
+  gauge(
+    "tokenwatt.policy.fleet_age",
+    "s",
+    [],
+    "Age of what is known of the fleet's usage; before anything was, the time since it is asked for",
   ),
   info(
     "tokenwatt.policy.info",
