@@ -144,6 +144,15 @@ export type LatencyName =
   | "request_duration"
   | "queue_time";
 
+/**
+ * A latency of the requests that ended one way, `request_duration error`; the name alone where the source does not say how
+ * they ended. No request is in two of one name, so that all of a name together are the latency of all requests.
+ */
+export type LatencyKey = LatencyName | `${LatencyName} ${Outcome}`;
+
+/** Distributions of latencies, those of each outcome apart where it is known. */
+export type Latencies = Readonly<Partial<Record<LatencyKey, Histogram>>>;
+
 /** Cumulative counters of one (model, tenant, endpoint) of a server, in the normal form of METERING.md 3. */
 export interface TokenReading {
   readonly model?: string;
@@ -161,7 +170,7 @@ export interface TokenReading {
   readonly running?: number;
   readonly waiting?: number;
   readonly kvCacheUtilization?: number;
-  readonly latencies?: Readonly<Partial<Record<LatencyName, Histogram>>>;
+  readonly latencies?: Latencies;
   readonly volume: ProgressKind;
   /** How the source's counters that `progress` (or `tokens`) come from move; absent = `volume`. */
   readonly progressKind?: ProgressKind;
@@ -455,7 +464,7 @@ export interface TokenIncrement {
   readonly tokensByOutcome?: Readonly<Partial<Record<Outcome, Readonly<Partial<Record<TokenKind, number>>>>>>;
   readonly reasoningTokens: number;
   readonly requests: Readonly<Partial<Record<Outcome, number>>>;
-  readonly latencies: Readonly<Partial<Record<LatencyName, Histogram>>>;
+  readonly latencies: Latencies;
   readonly resets: number;
   /** Read after a restart of the agent or a reconnect: real, but not matched to observed GPU time. */
   readonly late: boolean;

@@ -3,8 +3,15 @@ import { bill } from "./clickhouse/rollup.ts";
 import { compoundSql, increaseView, kpiSql, percentileSql, stepView, usageSql } from "./clickhouse/sql.ts";
 import { calendarRecord } from "./prometheus/calendar-rules.ts";
 import type { GroupName, Kpi } from "./prometheus/kpis.ts";
-import { gatewayLatencies, intensity, kpis, latencies, totals } from "./prometheus/kpis.ts";
-import { compoundPromql, groupLabels, kpiPromql, seriesName, totalPromql } from "./prometheus/promql.ts";
+import { durations, gatewayLatencies, intensity, kpis, latencies, totals } from "./prometheus/kpis.ts";
+import {
+  bucketsPromql,
+  compoundPromql,
+  groupLabels,
+  kpiPromql,
+  seriesName,
+  totalPromql,
+} from "./prometheus/promql.ts";
 import { kpiRecord, totalRecord } from "./prometheus/recording-rules.ts";
 import type { Usage } from "./prometheus/usages.ts";
 import { usages } from "./prometheus/usages.ts";
@@ -140,16 +147,18 @@ ${compoundSql(intensity, group)};
 
 function latencySection(): string {
   const names = latencies.map((name) => `\`${seriesName(name)}\``).join(", ");
-  const example = seriesName(latencies[0] ?? "");
   const customers = gatewayLatencies.map((name) => `\`${seriesName(name)}\``).join(", ");
   return `## Percentiles
 
 p50, p90, p95 and p99 of ${names} are recorded by server, replica and model; of
 ${customers}, what customers saw, by model, endpoint and tenant. Buckets are as the servers publish them: sum only
-servers of one kind and version.
+servers of one kind and version. They are of requests that were served: that went well, or of which their source does not say
+how they ended (no \`tokenwatt_outcome\`). Those that are known to have failed are in none of them; how long these took is recorded beside
+(\`${durations.map((name) => `${seriesName(name)}_failed`).join("`, `")}\`, p50 and p99).
 
 \`\`\`promql
-histogram_quantile(0.95, sum by (tokenwatt_server_id, le) (rate(${example}_bucket[5m])))
+histogram_quantile(0.95, ${bucketsPromql(latencies[0] ?? "", "server", "5m")})
+histogram_quantile(0.99, ${bucketsPromql(durations[1] ?? "", "endpoint", "5m", "failed")})
 \`\`\`
 
 \`\`\`sql
@@ -158,6 +167,10 @@ ${percentileSql(latencies[0] ?? "", "server", 95)};
 
 \`\`\`sql
 ${percentileSql(gatewayLatencies[0] ?? "", "endpoint", 95)};
+\`\`\`
+
+\`\`\`sql
+${percentileSql(durations[1] ?? "", "endpoint", 99, "failed")};
 \`\`\`
 `;
 }

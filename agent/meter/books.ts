@@ -16,7 +16,7 @@ import type {
   UnixNanos,
   UsagePiece,
 } from "../model.ts";
-import { addHistograms } from "./counters/histograms.ts";
+import { isServed, mergeOrLarger } from "./counters/latency-keys.ts";
 import type { Objective } from "./figures/slo.ts";
 import { goodput } from "./figures/slo.ts";
 import type { Resting } from "./ledger/at-rest.ts";
@@ -274,10 +274,9 @@ export class Books {
     const servers = new Map<string, Partial<Record<LatencyName, Histogram>>>();
     for (const [metric, dimensions, histogram] of this.#buckets.histograms(bucket)) {
       const [name, server] = [latencyOfMetric.get(metric), dimensions["tokenwatt.server.id"]];
-      if (name === undefined || server === undefined) continue;
+      if (name === undefined || server === undefined || !isServed(dimensions["tokenwatt.outcome"])) continue;
       const known = servers.get(server) ?? {};
-      const before = known[name];
-      known[name] = before === undefined ? histogram : (addHistograms(before, histogram) ?? histogram);
+      known[name] = mergeOrLarger(known[name], histogram);
       servers.set(server, known);
     }
     const posted: Posting[] = [];

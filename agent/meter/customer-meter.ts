@@ -5,7 +5,7 @@
 import type {
   AnyPosting,
   Dimensions,
-  LatencyName,
+  LatencyKey,
   Outcome,
   ServerInfo,
   TokenIncrement,
@@ -16,6 +16,7 @@ import type {
 import { AttributeSets } from "./attribute-sets.ts";
 import { BookedThen } from "./booked-then.ts";
 import { outcomes, tokenKinds } from "./counters/key-counters.ts";
+import { latencyOf, outcomeAttributes, outcomeOf } from "./counters/latency-keys.ts";
 import type { CustomerSets } from "./customer-sets.ts";
 import { Customers } from "./customer-sets.ts";
 import type { Billing, OwnTime } from "./money/billing.ts";
@@ -142,12 +143,14 @@ export class CustomerMeter {
       this.#posted.push({ metric: "tokenwatt.gateway.requests", dimensions, kept: dimensions, amount });
     }
     const isNamed = this.#namesLatencies(sets.customer["tokenwatt.tenant"] ?? "");
-    for (const name of Object.keys(increment.latencies) as LatencyName[]) {
-      const histogram = increment.latencies[name];
+    for (const key of Object.keys(increment.latencies) as LatencyKey[]) {
+      const histogram = increment.latencies[key];
       if (histogram === undefined) continue;
-      const kept = sets.customer;
-      const dimensions = isNamed ? kept : this.#sets.same(sets.product);
-      this.#posted.push({ metric: `tokenwatt.gateway.${name}`, dimensions, kept, histogram });
+      const outcome = outcomeOf(key);
+      const kept = outcome === undefined ? sets.customer : sets.requests(outcomes.indexOf(outcome));
+      const product = { ...sets.product, ...outcomeAttributes(outcome) };
+      const dimensions = isNamed ? kept : this.#sets.same(product);
+      this.#posted.push({ metric: `tokenwatt.gateway.${latencyOf(key)}`, dimensions, kept, histogram });
     }
   }
 

@@ -81,7 +81,7 @@ export class CustomerSets {
     return dimensions;
   }
 
-  /** Of requests of an outcome. */
+  /** Of requests of an outcome, and of their latencies. */
   requests(outcome: number): Dimensions {
     this.#requests[outcome] ??= { ...this.customer, "tokenwatt.outcome": outcomes[outcome] ?? "" };
     return this.#requests[outcome];

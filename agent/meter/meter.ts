@@ -6,7 +6,7 @@ import type {
   Dimensions,
   GpuInterval,
   GpuState,
-  LatencyName,
+  LatencyKey,
   ResidentShare,
   SettledInterval,
   TokenIncrement,
@@ -15,6 +15,7 @@ import type {
 } from "../model.ts";
 import { AttributeSets } from "./attribute-sets.ts";
 import { outcomes, tokenKinds } from "./counters/key-counters.ts";
+import { latencyOf, outcomeAttributes, outcomeOf } from "./counters/latency-keys.ts";
 import { mergeEngineIncrements } from "./counters/merge-increments.ts";
 import type { ServingFacts } from "./customer-meter.ts";
 import { CustomerMeter } from "./customer-meter.ts";
@@ -225,9 +226,9 @@ export class Meter {
       "gen_ai.operation.name": operationName,
       ...attributes("gen_ai.provider.name", this.#facts.servers.get(increment.server)?.type),
     };
-    for (const name of Object.keys(increment.latencies) as LatencyName[]) {
-      const metric = engineLatencies[name];
-      this.#addHistogram(metric, metric.startsWith("gen_ai.") ? inference : server, increment, name);
+    for (const key of Object.keys(increment.latencies) as LatencyKey[]) {
+      const metric = engineLatencies[latencyOf(key)];
+      this.#addHistogram(metric, metric.startsWith("gen_ai.") ? inference : server, increment, key);
     }
   }
 
@@ -256,10 +257,11 @@ export class Meter {
     this.#posted.push({ metric, dimensions: this.#sets.same(dimensions), ...kept, amount });
   }
 
-  #addHistogram(metric: string, dimensions: Dimensions, increment: TokenIncrement, name: LatencyName): void {
-    const histogram = increment.latencies[name];
+  #addHistogram(metric: string, of: Dimensions, increment: TokenIncrement, key: LatencyKey): void {
+    const histogram = increment.latencies[key];
     if (histogram === undefined) return;
-    this.#posted.push({ metric, dimensions: this.#sets.same(dimensions), histogram });
+    const dimensions = this.#sets.same({ ...of, ...outcomeAttributes(outcomeOf(key)) });
+    this.#posted.push({ metric, dimensions, histogram });
   }
 }
 

@@ -1,15 +1,7 @@
 // The lines of a format 2 recording (METERING.md 10): GPU readings as in format 1 plus the driver's rings, and server
 // polls with their readings as `probe` prints them plus what only replaying needs (progress, latencies, epochs).
 // Pure: an instant becomes trace seconds by the caller's function and back.
-import type {
-  GpuSample,
-  Histogram,
-  LatencyName,
-  Nanos,
-  TokenKind,
-  TokenReading,
-  TokenSample,
-} from "../model.ts";
+import type { GpuSample, Latencies, Nanos, TokenKind, TokenReading, TokenSample } from "../model.ts";
 import type { JsonLine } from "./files.ts";
 import { finite } from "./files.ts";
 
@@ -162,7 +154,7 @@ function readingOf(line: JsonLine, instant: (seconds: number) => Nanos): TokenRe
     running: finite(line["running"]),
     waiting: finite(line["waiting"]),
     kvCacheUtilization: finite(line["kv_cache_utilization"]),
-    latencies: line["latencies"] as Partial<Record<LatencyName, Histogram>> | undefined,
+    latencies: line["latencies"] as Latencies | undefined,
     volume: oneOf(line["volume"], ["step", "finish", "estimate"] as const) ?? "step",
     progressKind: oneOf(line["progress_kind"], ["step", "finish", "estimate"] as const),
     epoch: text(line["epoch"]),

@@ -2,7 +2,9 @@
 // since 0.4): OpenTelemetry's GenAI histograms under its prefix, no unit in the names, OpenMetrics. A gateway: sums at the end
 // of a request, labels of bind, gateway, listener and route, and those an operator adds (name one as `tenantLabel`).
 // `input_cache_read` (since 1.0) is inside `input` or beside it, as the upstream reports it (llm/mod.rs, cache_convention_for):
-// beside it for Anthropic's and Bedrock's formats. A request without usage shows in no family here.
+// beside it for Anthropic's and Bedrock's formats. A request without usage shows in no family here, until releases that put
+// failed ones into the duration with an `error_type` (pull/3319); where it has none, a page does not say how they ended.
+import type { Outcome } from "../model.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 
@@ -10,6 +12,7 @@ type Labels = Readonly<Record<string, string>>;
 
 const PREFIX = "agentgateway_gen_ai";
 const USAGE = `${PREFIX}_client_token_usage`;
+const DURATION = `${PREFIX}_server_request_duration`;
 const TYPE = "gen_ai_token_type";
 
 /** agentgateway and kgateway. */
@@ -23,7 +26,7 @@ export const agentgateway = textServer({
   bornAtZero: true,
   families: [
     USAGE,
-    `${PREFIX}_server_request_duration`,
+    DURATION,
     `${PREFIX}_server_time_to_first_token`,
     `${PREFIX}_server_time_per_output_token`,
   ],
@@ -35,7 +38,8 @@ export const agentgateway = textServer({
         readings.of(sample.labels, "summed", [TYPE]).tokens("output", sample.value);
     }
     readings.requests(`${USAGE}_count`, (labels) => (isOf("output")(labels) ? "ok" : undefined));
-    readings.latency("request_duration", `${PREFIX}_server_request_duration`);
+    readings.requests(`${DURATION}_count`, failureOf);
+    readings.latency("request_duration", DURATION, { outcome: failureOf });
     readings.latency("time_to_first_token", `${PREFIX}_server_time_to_first_token`);
     readings.latency("time_per_output_token", `${PREFIX}_server_time_per_output_token`);
     readings.epoch();
@@ -69,6 +73,10 @@ function conventionOf(labels: Labels): "included" | "beside" | undefined {
     return /anthropic|claude/i.test(labels["gen_ai_request_model"] ?? "") ? "beside" : "included";
   }
   return /^(openai|azure|gcp\.gemini)/.test(system) ? "included" : undefined;
+}
+
+function failureOf(labels: Labels): Outcome | undefined {
+  return (labels["error_type"] ?? "") === "" ? undefined : "error";
 }
 
 function isOf(type: string): (labels: Labels) => boolean {

@@ -44,8 +44,14 @@ export const apisix = textServer({
       readings.requests("apisix_llm_latency_count", ({ type }) => (type === "ttft" ? undefined : "ok"));
     }
     readings.inFlight("running", "apisix_llm_active_connections");
-    readings.latency("request_duration", "apisix_llm_latency", 0.001, ({ type }) => type === "total");
-    readings.latency("time_to_first_token", "apisix_llm_latency", 0.001, ({ type }) => type === "ttft");
+    readings.latency("request_duration", "apisix_llm_latency", {
+      scale: 0.001,
+      when: ({ type }) => type === "total",
+    });
+    readings.latency("time_to_first_token", "apisix_llm_latency", {
+      scale: 0.001,
+      when: ({ type }) => type === "ttft",
+    });
     readings.epoch();
   },
 });

@@ -1,7 +1,8 @@
 // Bifrost's telemetry plugin (plugins/telemetry/main.go, 001016f, 2026). A gateway: counters at the end of a request, one per
 // attempt that reached a provider, so a fallback counts where it went. Cache reads are read as a part of the input, as in
 // OpenAI's usage, whose shape Bifrost gives every provider's. bifrost_cache_hits_total is its own response cache and no token.
-// The tenant is the first of customer, team and virtual key that the request had.
+// The tenant is the first of customer, team and virtual key that the request had. Durations have `is_success`, in newer releases.
+import type { Outcome } from "../model.ts";
 import { outcomeOfStatus } from "./entry.ts";
 import { textServer } from "./page/server.ts";
 
@@ -40,9 +41,14 @@ export const bifrost = textServer({
       const outcome = outcomeOfStatus(labels["status_code"]);
       return outcome === "ok" ? "error" : outcome;
     });
-    readings.latency("request_duration", "bifrost_upstream_latency_seconds");
+    readings.latency("request_duration", "bifrost_upstream_latency_seconds", { outcome: outcomeOf });
     readings.latency("time_to_first_token", "bifrost_stream_first_token_latency_seconds");
     readings.latency("inter_token_latency", "bifrost_stream_inter_token_latency_seconds");
     readings.epoch();
   },
 });
+
+function outcomeOf({ is_success: isSuccess }: Readonly<Record<string, string>>): Outcome | undefined {
+  if (isSuccess === "true") return "ok";
+  return isSuccess === "false" ? "error" : undefined;
+}

@@ -3,6 +3,7 @@
 // the name (`..._token_sum`, cmd/extproc/mainlib/admin_test.go at v0.4.0); before and since there is none. cached_input and
 // cache_creation_input are subsets of input, reasoning of output, `total` (until 0.3) the sum. A model it never learned reads
 // `unknown`. The tenant is a request header the operator maps to a label: name that label as `tenantLabel`.
+import type { Outcome } from "../model.ts";
 import { textServer } from "./page/server.ts";
 
 /** By release: the unit is in the name or it is not. */
@@ -44,15 +45,18 @@ export const envoyAiGateway = textServer({
       if (type === "output") readings.of(sample.labels, "summed", [TYPE]).tokens("output", sample.value);
       else if (type === "reasoning") readings.of(sample.labels).reasoning(sample.value);
     }
-    readings.requests(`${DURATION}_count`, (labels) =>
-      (labels["error_type"] ?? "") === "" ? "ok" : "error",
-    );
-    readings.latency("request_duration", DURATION);
+    readings.requests(`${DURATION}_count`, outcomeOf);
+    readings.latency("request_duration", DURATION, { outcome: outcomeOf });
     readings.latency("time_to_first_token", "gen_ai_server_time_to_first_token_seconds");
     readings.latency("time_per_output_token", "gen_ai_server_time_per_output_token_seconds");
     readings.epoch();
   },
 });
+
+/** Only durations say it: the first token of a stream was observed before it ended. */
+function outcomeOf(labels: Readonly<Record<string, string>>): Outcome {
+  return (labels["error_type"] ?? "") === "" ? "ok" : "error";
+}
 
 function is(type: string): (labels: Readonly<Record<string, string>>) => boolean {
   return (labels) => labels[TYPE] === type;

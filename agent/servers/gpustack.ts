@@ -62,7 +62,7 @@ export const gpustack = textServer({
     readings.latency("time_to_first_token", "gpustack_time_to_first_token_seconds");
     readings.latency("inter_token_latency", "gpustack_inter_token_latency_seconds");
     readings.latency("request_duration", "gpustack_e2e_request_latency_seconds");
-    readings.latency("queue_time", "gpustack_request_queue_time_seconds", 1, isFirstRank);
+    readings.latency("queue_time", "gpustack_request_queue_time_seconds", { when: isFirstRank });
   },
 });
 

@@ -27,6 +27,6 @@ export const kong = textServer({
       if (kind !== undefined) readings.of(sample.labels, "summed", ["token_type"]).tokens(kind, sample.value);
     }
     readings.requests("kong_ai_llm_requests", () => "ok");
-    readings.latency("request_duration", "kong_ai_llm_provider_latency_ms", 0.001);
+    readings.latency("request_duration", "kong_ai_llm_provider_latency_ms", { scale: 0.001 });
   },
 });

@@ -16,6 +16,11 @@ const selector = z.strictObject({
   /** Only samples whose labels have these values. */
   where: z.record(z.string(), z.string()).optional(),
 });
+const latency = selector.extend({
+  unit: z.enum(["s", "ms", "us"]).default("s"),
+  /** How the requests in it ended; absent = the page does not say. */
+  outcome: z.enum(["ok", "error", "aborted", "rejected"]).optional(),
+});
 const selectors = z.array(selector).default([]);
 type Selector = z.output<typeof selector>;
 
@@ -40,7 +45,7 @@ const config = textServerConfig.extend({
   running: selectors,
   waiting: selectors,
   kvCacheUtilization: selectors,
-  /** Histograms; `unit` is that of their bounds. */
+  /** Histograms, or a list of them where outcomes are told apart; `unit` is that of their bounds. */
   latencies: z
     .partialRecord(
       z.enum([
@@ -50,7 +55,7 @@ const config = textServerConfig.extend({
         "request_duration",
         "queue_time",
       ]),
-      selector.extend({ unit: z.enum(["s", "ms", "us"]).default("s") }),
+      z.union([latency, z.array(latency).min(1)]),
     )
     .prefault({}),
 });
@@ -138,9 +143,15 @@ function read(readings: PageReadings, entry: Entry): void {
   for (const { metric, where } of entry.running) readings.inFlight("running", filed(metric), is(where));
   for (const { metric, where } of entry.waiting) readings.inFlight("waiting", filed(metric), is(where));
   for (const { metric, where } of entry.kvCacheUtilization) readings.kvCache(filed(metric), is(where));
-  for (const [name, histogram] of Object.entries(entry.latencies)) {
-    const { metric, where, unit } = histogram;
-    readings.latency(name as LatencyName, filed(metric), SCALES[unit], is(where));
+  for (const [name, histograms] of Object.entries(entry.latencies)) {
+    for (const { metric, outcome, unit, where } of [histograms].flat()) {
+      const told = outcome === undefined ? {} : { outcome };
+      readings.latency(name as LatencyName, filed(metric), {
+        scale: SCALES[unit],
+        when: is(where),
+        ...told,
+      });
+    }
   }
   readings.epoch();
 }
@@ -162,7 +173,7 @@ function selectorsOf(entry: Entry): readonly (readonly [key: string, selector: S
     ...under("tokens.", tokens),
     ...under("requests.", requests),
     ...under("", { running, waiting, kvCacheUtilization }),
-    ...Object.entries(latencies).map(([name, each]): [string, Selector] => [`latencies.${name}`, each]),
+    ...Object.entries(latencies).flatMap(([name, each]) => under("latencies.", { [name]: [each].flat() })),
   ];
 }
 

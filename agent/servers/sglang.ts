@@ -87,7 +87,7 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
   );
   readings.latency("inter_token_latency", interToken.replace(/_count$/, ""));
   readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
-  readings.latency("queue_time", `${prefix}queue_time_seconds`, 1, isFirstRank);
+  readings.latency("queue_time", `${prefix}queue_time_seconds`, { when: isFirstRank });
   readings.epoch();
 }
 

@@ -6,6 +6,8 @@ import { outcomeOfStatus } from "./entry.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 
+const RESPONSES = "smg_http_responses";
+const DURATION = "smg_router_request_duration_seconds";
 /** Paths that generate or embed; others, such as /v1/models, are no requests to meter. */
 const PATHS =
   /^\/(v1\/)?(chat\/completions|completions|responses|messages|generate|embeddings|rerank|classify|audio\/transcriptions)$/;
@@ -21,12 +23,12 @@ export const smg = textServer({
   labels: { modelLabel: "model" },
   families: [
     "smg_router_tokens",
-    "smg_http_responses",
+    RESPONSES,
     "smg_router_request_errors",
     "smg_worker_requests_active",
     "smg_router_ttft_seconds",
     "smg_router_tpot_seconds",
-    "smg_router_request_duration_seconds",
+    DURATION,
   ],
   recognises: (page) =>
     [...page.samples.keys()].some((name) => /^smg_(router|http|worker|engine)_/.test(name))
@@ -37,23 +39,24 @@ export const smg = textServer({
       const kind = sample.labels["token_type"] === "output" ? "output" : "input_unsplit";
       readings.of(sample.labels, "summed", ["token_type"]).tokens(kind, sample.value);
     }
-    readRequests(readings);
+    const namesPaths = readings.counters(RESPONSES).some(({ labels }) => labels["path"] !== undefined);
+    readRequests(readings, namesPaths);
     readings.inFlight("running", "smg_worker_requests_active");
     readings.latency("time_to_first_token", "smg_router_ttft_seconds");
     readings.latency("time_per_output_token", "smg_router_tpot_seconds");
-    readings.latency("request_duration", "smg_router_request_duration_seconds");
+    readings.latency("request_duration", DURATION, namesPaths ? {} : { outcome: "ok" });
     readings.epoch();
   },
 });
 
 /** Responses by path; SGLang's router names none, but counts those that ended well and those that failed by model. */
-function readRequests(readings: PageReadings): void {
-  if (readings.counters("smg_http_responses").some(({ labels }) => labels["path"] !== undefined)) {
-    readings.requests("smg_http_responses", (labels) =>
+function readRequests(readings: PageReadings, namesPaths: boolean): void {
+  if (namesPaths) {
+    readings.requests(RESPONSES, (labels) =>
       PATHS.test(labels["path"] ?? "") ? outcomeOfStatus(labels["status_code"]) : undefined,
     );
     return;
   }
-  readings.requests("smg_router_request_duration_seconds_count", () => "ok");
+  readings.requests(`${DURATION}_count`, () => "ok");
   readings.requests("smg_router_request_errors", () => "error");
 }

@@ -43,8 +43,9 @@ export const tgi = textServer({
     readings.requests("tgi_request_failure", (labels) => FAILURES[labels["err"] ?? ""] ?? "error");
     readings.inFlight("running", "tgi_batch_current_size");
     readings.inFlight("waiting", "tgi_queue_size");
-    readings.latency("request_duration", "tgi_request_duration");
-    readings.latency("queue_time", "tgi_request_queue_duration");
-    readings.latency("time_per_output_token", "tgi_request_mean_time_per_token_duration");
+    // Observed beside tgi_request_success (router/src/server.rs), never for a failure.
+    readings.latency("request_duration", "tgi_request_duration", { outcome: "ok" });
+    readings.latency("queue_time", "tgi_request_queue_duration", { outcome: "ok" });
+    readings.latency("time_per_output_token", "tgi_request_mean_time_per_token_duration", { outcome: "ok" });
   },
 });

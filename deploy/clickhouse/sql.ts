@@ -1,7 +1,7 @@
 // The same KPIs as SQL over ClickHouse tables of the Collector's exporter (otel_metrics_sum).
 // A cumulative series becomes an increase in the view tokenwatt_increase; everything else is sums of that.
-import type { Compound, GroupName, Kpi, Selector, Total, TotalName } from "../prometheus/kpis.ts";
-import { kpiNamed, totals } from "../prometheus/kpis.ts";
+import type { Compound, Ended, GroupName, Kpi, Selector, Total, TotalName } from "../prometheus/kpis.ts";
+import { kpiNamed, servedOutcomes, totals } from "../prometheus/kpis.ts";
 
 /**
  * The increase of every series in [from, to). A series that began inside counts from 0: the agent sends that 0. One that
@@ -128,8 +128,14 @@ export function usageSql(name: TotalName, group: GroupName, period: "hour" | "da
   ].join("\n");
 }
 
-/** The percentile of a histogram's buckets by one group, over [from, to), in seconds: the bound its rank falls in. */
-export function percentileSql(metric: string, group: GroupName, percentile: number): string {
+/** The percentile of a latency by one group, over [from, to), in seconds, of served requests or of failed ones. */
+export function percentileSql(
+  metric: string,
+  group: GroupName,
+  percentile: number,
+  ended: Ended = "served",
+): string {
+  const outcome = `Attributes['tokenwatt.outcome'] ${ended === "failed" ? "NOT IN" : "IN"} (${quoted(servedOutcomes)})`;
   const columns = Object.entries(COLUMNS[group]);
   const names = ["cluster", ...columns.map(([key]) => key)].join(", ");
   const keys = columns.map(([key, is]) => `        ${is.replace("attributes", "Attributes")} AS ${key}`);
@@ -152,6 +158,7 @@ ${keys.join(",\n")},
                         argMin(BucketCounts, TimeUnix)))) AS gained
         FROM otel_metrics_histogram
         WHERE ServiceName = 'tokenwatt' AND MetricName = '${metric}'
+            AND ${outcome}
             AND TimeUnix > {from:DateTime64(9)} - INTERVAL 1 DAY AND TimeUnix <= {to:DateTime64(9)} AND bitAnd(Flags, 1) = 0
         GROUP BY ${names}, ExplicitBounds, ResourceAttributes['service.instance.id'], mapSort(Attributes), StartTimeUnix)
     GROUP BY ${names}, bounds)
@@ -187,5 +194,9 @@ function totalSql(name: TotalName, group: GroupName): string {
 }
 
 function condition({ attribute, is, not }: Selector): string {
-  return `attributes['${attribute}'] ${not === true ? "NOT IN" : "IN"} (${is.map((one) => `'${one}'`).join(", ")})`;
+  return `attributes['${attribute}'] ${not === true ? "NOT IN" : "IN"} (${quoted(is)})`;
+}
+
+function quoted(texts: readonly string[]): string {
+  return texts.map((one) => `'${one}'`).join(", ");
 }

@@ -2,11 +2,11 @@
 
 import { prometheusLabel } from "../../agent/export/metrics/prometheus-names.ts";
 import { stateLooks, stateOrder } from "../../agent/platform/state-colours.ts";
-import type { GroupName, TotalName } from "../prometheus/kpis.ts";
+import type { Ended, GroupName, TotalName } from "../prometheus/kpis.ts";
 import { groups, kpiNamed } from "../prometheus/kpis.ts";
-import { groupLabels, inMoney, kpiPromql, seriesName, totalPromql } from "../prometheus/promql.ts";
+import { bucketsPromql, inMoney, kpiPromql, seriesName, totalPromql } from "../prometheus/promql.ts";
 import type { Panel, Query } from "./panels.ts";
-import { chosen, chosenKpi, chosenTotals } from "./variables.ts";
+import { chosenKpi, chosenMetric, chosenTotals } from "./variables.ts";
 
 /** Windows Grafana fills in: between two points, and all that is chosen above. */
 export const R = "$__rate_interval";
@@ -111,13 +111,20 @@ export function byState(expr: (matcher: string) => string, more: Partial<Query> 
   }));
 }
 
-/** p50, p95 and p99 of a latency by a group. */
-export function percentilePanel(metric: string, title: string, group: GroupName, about: string): Panel {
-  const labels = [...groupLabels(group), "le"].join(", ");
+/** p50, p95 and p99 of a latency by a group: of served requests, or p50 and p99 of failed ones. */
+export function percentilePanel(
+  metric: string,
+  title: string,
+  group: GroupName,
+  about: string,
+  ended: Ended = "served",
+): Panel {
+  const said =
+    ended === "served" ? "Of requests that went well, and of those whose source does not say." : "";
   return {
-    ...{ title, description: about, type: "timeseries", unit: "s" },
-    queries: [50, 95, 99].map((percentile) => ({
-      expr: `histogram_quantile(${percentile / 100}, sum by (${labels}) (rate(${chosen(metric, [], "_bucket")}[${R}])))`,
+    ...{ title, description: `${about} ${said}`.trim(), type: "timeseries", unit: "s" },
+    queries: (ended === "served" ? [50, 95, 99] : [50, 99]).map((percentile) => ({
+      expr: `histogram_quantile(${percentile / 100}, ${bucketsPromql(metric, group, R, ended, chosenMetric(metric))})`,
       legend: `p${percentile} ${legendOf(group)}`,
     })),
   };

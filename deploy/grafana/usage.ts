@@ -130,6 +130,13 @@ export const usage: Dashboard = {
     ),
     percentilePanel(firstToken, "Time to first token", "endpoint", seen),
     percentilePanel(duration, "Duration of requests", "endpoint", seen),
+    percentilePanel(
+      duration,
+      "Time until requests failed",
+      "endpoint",
+      "Of requests that failed, were aborted or refused, where the gateway says so: milliseconds are refusals, minutes are timeouts. None of them is in the durations beside it.",
+      "failed",
+    ),
     percentilePanel(firstToken, "Time to first token by model", "model", seen),
     percentilePanel(perToken, "Time per output token by model", "model", seen),
     kpiPanel("error_share", "tenant", "percentunit", {

@@ -53,6 +53,11 @@ export function chosen(metric: string, more: readonly string[] = [], suffix = ""
   return `${seriesName(metric)}${suffix}{${[...more, ...matchers(attributesOf(metric))].join(",")}}`;
 }
 
+/** Matchers of the choices that a metric's series follow. */
+export function chosenMetric(metric: string): readonly string[] {
+  return matchers(attributesOf(metric));
+}
+
 /** Matchers for the series the agent reports of itself. */
 export const ofAgent: readonly string[] = ['job=~"(.+/)?tokenwatt"', ...matchers(new Set())];
 

@@ -354,3 +354,18 @@ export const latencies: readonly string[] = [
 ];
 
 export const percentiles: readonly number[] = [50, 90, 95, 99];
+
+/**
+ * Whose latencies percentiles are of. `served`: requests that went well, and those of which nothing says how they ended.
+ * `failed`: those that are known to have failed, been aborted or refused; how long that took moves nothing that is served.
+ */
+export type Ended = "served" | "failed";
+
+/** The outcomes of requests that count as served; the empty one is that of a series without the attribute. */
+export const servedOutcomes: readonly string[] = ["", "ok"];
+
+/** Histograms of durations, whose failed requests have percentiles of their own beside those of served ones. */
+export const durations: readonly string[] = [
+  "gen_ai.server.request.duration",
+  "tokenwatt.gateway.request_duration",
+];

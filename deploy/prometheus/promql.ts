@@ -3,8 +3,8 @@
 // sends, and by `cluster`, where Prometheus adds such a label of its own.
 import { findMetric } from "../../agent/export/metrics/metrics.ts";
 import { prometheusLabel, prometheusName } from "../../agent/export/metrics/prometheus-names.ts";
-import type { Compound, GroupName, Kpi, Selector, Total, TotalName } from "./kpis.ts";
-import { groups, kpiNamed, totals } from "./kpis.ts";
+import type { Compound, Ended, GroupName, Kpi, Selector, Total, TotalName } from "./kpis.ts";
+import { groups, kpiNamed, servedOutcomes, totals } from "./kpis.ts";
 
 /** The Prometheus name of a metric of the contract; throws when there is no such metric. */
 export function seriesName(metric: string): string {
@@ -44,6 +44,21 @@ export function totalPromql(
   if (total.less === undefined) return sum;
   // Without unmatched tokens nothing is taken away: the sum itself times 0 stands in.
   return `(${sum} - (${totalPromql(total.less, group, window, extra, change)} or 0 * ${sum}))`;
+}
+
+/** The buckets of a latency by a group, as rates, of served requests or of failed ones. */
+export function bucketsPromql(
+  metric: string,
+  group: GroupName,
+  window: string,
+  ended: Ended = "served",
+  extra: readonly string[] = [],
+): string {
+  const labels = [...groupLabels(group), "le"].join(", ");
+  const needed = groups[group].map((key) => `${prometheusLabel(key)}!=""`);
+  const outcome = matcher({ attribute: "tokenwatt.outcome", is: servedOutcomes, not: ended === "failed" });
+  const matchers = [...needed, outcome, ...extra];
+  return `sum by (${labels}) (rate(${seriesName(metric)}_bucket${braced(matchers)}[${window}]))`;
 }
 
 /** Whether the KPI's totals are in money, so that the quotient is by currency. */

@@ -1,10 +1,9 @@
 // deploy/prometheus/recording-rules.yaml: every KPI as recorded series over 5 minutes and 1 hour.
 // Names follow level:metric:operation; totals are recorded first, KPIs are quotients of what was recorded.
 import { stringify } from "yaml";
-import { prometheusLabel } from "../../agent/export/metrics/prometheus-names.ts";
-import type { GroupName, TotalName } from "./kpis.ts";
-import { gatewayLatencies, groups, intensity, kpis, latencies, percentiles } from "./kpis.ts";
-import { groupLabels, quotient, seriesName, totalPromql } from "./promql.ts";
+import type { Ended, GroupName, TotalName } from "./kpis.ts";
+import { durations, gatewayLatencies, intensity, kpis, latencies, percentiles } from "./kpis.ts";
+import { bucketsPromql, quotient, seriesName, totalPromql } from "./promql.ts";
 import { usages } from "./usages.ts";
 
 interface Rule {
@@ -108,21 +107,33 @@ function intensityRules(window: string): Rule[] {
 
 function latencyRules(): Rule[] {
   return [
-    ...percentileRules(["server", "replica", "model"], latencies),
-    ...percentileRules(["model", "endpoint", "tenant"], gatewayLatencies),
+    ...percentileRules(["server", "replica", "model"], latencies, "served", percentiles),
+    ...percentileRules(["model", "endpoint", "tenant"], gatewayLatencies, "served", percentiles),
+    // Beside them, how long it takes to fail: a median and a tail say whether it is refusals or timeouts.
+    ...durations.flatMap((metric) =>
+      percentileRules(
+        latencies.includes(metric) ? ["server"] : ["model", "endpoint"],
+        [metric],
+        "failed",
+        [50, 99],
+      ),
+    ),
   ];
 }
 
-function percentileRules(by: readonly GroupName[], metrics: readonly string[]): Rule[] {
+function percentileRules(
+  by: readonly GroupName[],
+  metrics: readonly string[],
+  ended: Ended,
+  recorded: readonly number[],
+): Rule[] {
   return by.flatMap((group) =>
     metrics.flatMap((metric) => {
-      const name = seriesName(metric);
-      const needed = groups[group].map((key) => `${prometheusLabel(key)}!=""`).join(",");
+      const name = ended === "served" ? seriesName(metric) : `${seriesName(metric)}_failed`;
       const buckets = `${group}:${name}_bucket:rate5m`;
-      const labels = [...groupLabels(group), "le"].join(", ");
       return [
-        { record: buckets, expr: `sum by (${labels}) (rate(${name}_bucket{${needed}}[5m]))` },
-        ...percentiles.map((percentile) => ({
+        { record: buckets, expr: bucketsPromql(metric, group, "5m", ended) },
+        ...recorded.map((percentile) => ({
           record: `${group}:${name}:p${percentile}_5m`,
           expr: `histogram_quantile(${percentile / 100}, ${buckets})`,
         })),

@@ -9,7 +9,7 @@ import type { GroupName } from "../../deploy/prometheus/kpis.ts";
 import { gatewayLatencies, kpis, latencies } from "../../deploy/prometheus/kpis.ts";
 import { runCommand } from "../cli/capture-io.ts";
 import type { Attributes, Question } from "./deploy-kpis-truth.ts";
-import { a, BUCKETS, counters, FROM, HOUR, server } from "./deploy-kpis-truth.ts";
+import { a, BUCKETS, counters, ENDED, FROM, HOUR, server } from "./deploy-kpis-truth.ts";
 
 /**
  * What this report does not say: busy seconds, which no report has; rates, which divide by the time an agent covered, and
@@ -73,11 +73,19 @@ function fill(folder: string): void {
     const kept = keptAs(metric, attributes);
     return [{ metric, dimensions: attributes, amount, ...(kept === undefined ? {} : { kept }) }];
   });
-  const histogram = { ...BUCKETS, sum: 0, count: BUCKETS.counts.reduce((all, one) => all + one, 0) };
-  const histograms = [
-    ...latencies.map((metric) => ({ metric, dimensions: server, histogram })),
-    ...gatewayLatencies.map((metric) => ({ metric, dimensions: a, histogram })),
-  ];
+  const histograms = [...latencies, ...gatewayLatencies].flatMap((metric) =>
+    ENDED.map(({ counts, outcome }) => ({
+      metric,
+      dimensions: {
+        ...(latencies.includes(metric) ? server : a),
+        ...(outcome === undefined ? {} : { "tokenwatt.outcome": outcome }),
+      },
+      histogram: {
+        ...{ bounds: BUCKETS.bounds, counts, sum: 0 },
+        count: counts.reduce((all, one) => all + one, 0),
+      },
+    })),
+  );
   const postings: AnyPosting[] = [...sums, ...histograms];
   books.ledger.bookPostings(postings, (HOUR / 2) * 1e9);
   for (const at of [HOUR, HOUR + 1800]) {
@@ -87,9 +95,8 @@ function fill(folder: string): void {
   database.close();
 }
 
-/** What the ledger keeps beside what is exported: what customers pay and for which server; the GPU type of unmatched tokens. */
+/** What the ledger keeps beside what is exported: what customers pay and for which server. */
 function keptAs(metric: string, attributes: Attributes): Attributes | undefined {
-  if (metric === "tokenwatt.unmatched_tokens") return { ...attributes, "hw.model": "H100" };
   if (metric !== "tokenwatt.gateway.tokens") return undefined;
   const perMillion = PER_MILLION[attributes["tokenwatt.token.kind"] ?? ""];
   const isBilled = attributes["tokenwatt.outcome"] === "ok" && perMillion !== undefined;
@@ -126,7 +133,8 @@ interface Figure {
 
 /** Where a report has a figure, if it does. */
 function figureOf(name: string): Figure | undefined {
-  const [metric = "", percentile] = name.split(" p");
+  const [metric = "", percentile] = name.replace(" failed", "").split(" p");
+  const field = name.includes(" failed ") ? "failed_latency_seconds" : "latency_seconds";
   if (/^\d+$/.test(percentile ?? "")) {
     const source = gatewayLatencies.includes(metric) ? "gateway" : "engine";
     const latency = metric
@@ -134,8 +142,7 @@ function figureOf(name: string): Figure | undefined {
       .replace("request.duration", "request_duration");
     return {
       source,
-      of: (line) =>
-        (line["latency_seconds"] as Record<string, Record<string, number>>)[latency]?.[`p${percentile}`],
+      of: (line) => (line[field] as Record<string, Record<string, number>>)[latency]?.[`p${percentile}`],
     };
   }
   const usage = USAGE[name];

@@ -16,6 +16,7 @@ import {
 } from "../../deploy/clickhouse/sql.ts";
 import type { GroupName } from "../../deploy/prometheus/kpis.ts";
 import {
+  durations,
   gatewayLatencies,
   groups,
   intensity,
@@ -23,7 +24,13 @@ import {
   latencies,
   percentiles,
 } from "../../deploy/prometheus/kpis.ts";
-import { compoundPromql, kpiPromql, seriesName, totalPromql } from "../../deploy/prometheus/promql.ts";
+import {
+  bucketsPromql,
+  compoundPromql,
+  kpiPromql,
+  seriesName,
+  totalPromql,
+} from "../../deploy/prometheus/promql.ts";
 import { usages } from "../../deploy/prometheus/usages.ts";
 import { askReport, NOT_REPORTED } from "./deploy-kpis-report.ts";
 import type { Attributes, Question } from "./deploy-kpis-truth.ts";
@@ -31,6 +38,8 @@ import {
   a,
   BUCKETS,
   counters,
+  ENDED,
+  FAILED,
   FROM,
   HOUR,
   INTENSITY,
@@ -95,16 +104,33 @@ const questions: readonly Question[] = [
     ),
   ].flatMap(({ group, key, metric }) =>
     percentiles.map((percentile) => {
-      const labels = ["cluster", "k8s_cluster_name", ...groups[group].map(prometheusLabel), "le"].join(", ");
       return {
         ...{ name: `${metric} p${percentile}`, group, column: `p${percentile}` },
         truth: { [key]: PERCENTILES[percentile] ?? Number.NaN },
-        promql: `histogram_quantile(${percentile / 100}, sum by (${labels}) (rate(${seriesName(metric)}_bucket[1h])))`,
+        promql: `histogram_quantile(${percentile / 100}, ${bucketsPromql(metric, group, "1h")})`,
         sql: percentileSql(metric, group, percentile),
       };
     }),
   ),
+  ...durations.flatMap((metric) => {
+    const [group, key] = latencies.includes(metric)
+      ? (["server", "chat"] as const)
+      : (["endpoint", "chat"] as const);
+    return Object.entries(FAILED).map(([percentile, truth]) => ({
+      ...{
+        name: `${metric} failed p${percentile}`,
+        group,
+        column: `p${percentile}`,
+        truth: { [key]: truth },
+      },
+      promql: `histogram_quantile(${Number(percentile) / 100}, ${bucketsPromql(metric, group, "1h", "failed")})`,
+      sql: percentileSql(metric, group, Number(percentile), "failed"),
+    }));
+  }),
 ];
+
+const told = (outcome: string | undefined): Attributes =>
+  outcome === undefined ? {} : { "tokenwatt.outcome": outcome };
 
 /** Rounded alike everywhere: the engines add in other orders. */
 const rounded = (value: number): number => Number(value.toPrecision(9));
@@ -121,15 +147,17 @@ function askPrometheus(folder: string): Readonly<Record<string, number>>[] {
       series: labelled(seriesName(metric), attributes),
       values: rising(gain),
     })),
-    ...[...latencies, ...gatewayLatencies].flatMap((metric) => {
-      let sum = 0;
-      return BUCKETS.counts.map((count, at) => {
-        sum += count;
-        const le = String(BUCKETS.bounds[at] ?? "+Inf");
-        const who = latencies.includes(metric) ? server : a;
-        return { series: labelled(`${seriesName(metric)}_bucket`, { ...who, le }), values: rising(sum) };
-      });
-    }),
+    ...[...latencies, ...gatewayLatencies].flatMap((metric) =>
+      ENDED.flatMap(({ counts, outcome }) => {
+        let sum = 0;
+        return counts.map((count, at) => {
+          sum += count;
+          const le = String(BUCKETS.bounds[at] ?? "+Inf");
+          const who = { ...(latencies.includes(metric) ? server : a), ...told(outcome), le };
+          return { series: labelled(`${seriesName(metric)}_bucket`, who), values: rising(sum) };
+        });
+      }),
+    ),
   ];
   const impossible = { labels: '{nothing="is so"}', value: 0 };
   const answers = questions.map(({ promql }, at) => {
@@ -183,11 +211,13 @@ function askClickHouse(): Readonly<Record<string, number>>[] {
     ),
   );
   const histograms = [...latencies, ...gatewayLatencies].flatMap((metric) =>
-    shares.map(([time, share]) => {
-      const counts = BUCKETS.counts.map((count) => Math.round(count * share * 4)).join(",");
-      const who = map(latencies.includes(metric) ? server : a);
-      return `(${resource}, 'tokenwatt', '${metric}', ${who}, ${at(-7200)}, ${at(time)}, [${counts}], [${BUCKETS.bounds.join(",")}], 0, 2)`;
-    }),
+    ENDED.flatMap(({ counts: of, outcome }) =>
+      shares.map(([time, share]) => {
+        const counts = of.map((count) => Math.round(count * share * 4)).join(",");
+        const who = map({ ...(latencies.includes(metric) ? server : a), ...told(outcome) });
+        return `(${resource}, 'tokenwatt', '${metric}', ${who}, ${at(-7200)}, ${at(time)}, [${counts}], [${BUCKETS.bounds.join(",")}], 0, 2)`;
+      }),
+    ),
   );
   const setup = [
     `CREATE TABLE otel_metrics_sum (${columns}, Value Float64, Flags UInt32, ${end}, IsMonotonic Bool) ENGINE = MergeTree ORDER BY TimeUnix`,

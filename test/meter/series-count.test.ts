@@ -9,7 +9,7 @@ import type { Booking } from "../../agent/meter/ledger/ledger.ts";
 import { Ledger } from "../../agent/meter/ledger/ledger.ts";
 import { Meter } from "../../agent/meter/meter.ts";
 import { Billing } from "../../agent/meter/money/billing.ts";
-import type { LatencyName, Outcome, TokenIncrement, TokenKind } from "../../agent/model.ts";
+import type { Latencies, LatencyName, Outcome, TokenIncrement, TokenKind } from "../../agent/model.ts";
 import { catalogueOf } from "../fakes/catalogue.ts";
 
 const START = 1_700_000_000_000_000_000n;
@@ -39,17 +39,22 @@ interface Shape {
   readonly outcomes: number;
   readonly latencies: number;
   readonly bounds: number;
+  /** Whether the gateway says of its latencies how the requests ended. */
+  readonly tells: boolean;
 }
 
 /** What a gateway's page adds in one poll: every tenant used every model at every endpoint. */
 function increments(shape: Shape): TokenIncrement[] {
   const bounds = Array.from({ length: shape.bounds }, (_, at) => at + 1);
   const histogram = { bounds, counts: bounds.map(() => 1).concat(1), sum: 1, count: bounds.length + 1 };
-  const latencies = Object.fromEntries(
-    latencyNames.slice(0, shape.latencies).map((name) => [name, histogram]),
-  );
   const some = Object.fromEntries(kinds.slice(0, shape.kinds).map((kind) => [kind, 7]));
   const used = outcomes.slice(0, shape.outcomes);
+  const latencies: Latencies = Object.fromEntries(
+    latencyNames
+      .slice(0, shape.latencies)
+      .flatMap((name) => (shape.tells ? used.map((one) => `${name} ${one}`) : [name]))
+      .map((key) => [key, histogram]),
+  );
   const names = (prefix: string, count: number): string[] =>
     Array.from({ length: count }, (_, at) => `${prefix}${at}`);
   return names("tenant", shape.tenants).flatMap((tenant) =>
@@ -103,6 +108,7 @@ const upTo = (max: number) => fc.integer({ min: 1, max });
 const shapes: fc.Arbitrary<Shape> = fc.record({
   ...{ tenants: upTo(4), models: upTo(3), endpoints: upTo(3), kinds: upTo(3), outcomes: upTo(4) },
   ...{ latencies: fc.integer({ min: 0, max: 5 }), bounds: upTo(12) },
+  tells: fc.boolean(),
 });
 
 describe("series of customers", () => {
@@ -111,7 +117,8 @@ describe("series of customers", () => {
       fc.property(shapes, (shape) => {
         const products = shape.models * shape.endpoints;
         const counted = shape.tenants * products * shape.outcomes * (shape.kinds + 1);
-        const histograms = shape.latencies * (shape.bounds + 3);
+        const ways = shape.tells ? shape.outcomes : 1;
+        const histograms = ways * shape.latencies * (shape.bounds + 3);
         expect(count(shape).series).toBe(counted + products * histograms);
         const named = count(shape, ["tenant0"]);
         // One named tenant has its own; the others, where there are any, share theirs.
@@ -139,7 +146,16 @@ describe("series of customers", () => {
   });
 
   it("lose no tenant's latencies in the ledger, whoever is named in what is exported", () => {
-    const shape = { tenants: 3, models: 1, endpoints: 2, kinds: 1, outcomes: 1, latencies: 2, bounds: 3 };
+    const shape = {
+      tenants: 3,
+      models: 1,
+      endpoints: 2,
+      kinds: 1,
+      outcomes: 1,
+      latencies: 2,
+      bounds: 3,
+      tells: false,
+    };
     for (const named of [[], ["tenant1"], ["*"]]) {
       const rows = count(shape, named).booked.filter(({ moved }) => typeof moved === "object");
       expect(rows).toHaveLength(3 * 2 * 2);
@@ -148,14 +164,15 @@ describe("series of customers", () => {
   });
 
   it("cost as the sizing page says: 4 for a tenant, model and endpoint that all went well", () => {
-    const usual = { tenants: 1, models: 1, endpoints: 1, kinds: 3, outcomes: 1, latencies: 0, bounds: 1 };
+    const one = { tenants: 1, models: 1, endpoints: 1, outcomes: 1 };
+    const usual = { ...one, kinds: 3, latencies: 0, bounds: 1, tells: true };
     expect(count(usual).series).toBe(4);
     const text = readFileSync(new URL("../../deploy/docs/sizing.md", import.meta.url), "utf8").replaceAll(
       /\s+/g,
       " ",
     );
     expect(text).toContain("tenants x models x endpoints x outcomes x (kinds + 1)");
-    expect(text).toContain("models x endpoints x latencies x (bounds + 3)");
+    expect(text).toContain("models x endpoints x latencies x outcomes x (bounds + 3)");
     expect(text).toContain("tenants x models x currencies");
   });
 });

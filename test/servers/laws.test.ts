@@ -36,7 +36,7 @@ const read = (reader: PageReader, lines: readonly string[]): readonly TokenReadi
 const keyOf = ({ endpoint, model, tenant }: TokenReading): string =>
   JSON.stringify([model, tenant, endpoint]);
 
-/** Tokens and requests by whose they are. */
+/** Tokens, requests and observed latencies by whose they are. */
 function counts(readings: readonly TokenReading[], scale = 1): Record<string, unknown> {
   const scaled = (of: Readonly<Record<string, number>>): Record<string, number> =>
     Object.fromEntries(Object.entries(of).map(([name, value]) => [name, value * scale]));
@@ -46,6 +46,9 @@ function counts(readings: readonly TokenReading[], scale = 1): Record<string, un
       {
         tokens: scaled(reading.tokens),
         requests: scaled(reading.requests),
+        latencies: Object.fromEntries(
+          Object.entries(reading.latencies ?? {}).map(([key, { count }]) => [key, count * scale]),
+        ),
         reasoning: reading.reasoningTokens === undefined ? undefined : reading.reasoningTokens * scale,
       },
     ]),

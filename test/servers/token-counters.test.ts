@@ -52,7 +52,10 @@ const snapshot: ServerSnapshot = {
       requests: { ok: 5, aborted: 1 },
       reasoningTokens: 7,
       kvCacheUtilization: 0.25,
-      latencies: { request_duration: { bounds: [0.5, 1], counts: [1, 2, 3], sum: 4.5, count: 6 } },
+      latencies: {
+        request_duration: { bounds: [0.5, 1], counts: [1, 2, 3], sum: 4.5, count: 6 },
+        "request_duration rejected": { bounds: [0.5, 1], counts: [7, 0, 0], sum: 0.1, count: 7 },
+      },
     },
   ],
 };
@@ -72,7 +75,9 @@ describe("token-counters codec", () => {
     expect(message.servers[0]?.counters[0]?.latencies[0]).toMatchObject({
       boundsSeconds: [0.5, 1],
       counts: [1n, 2n, 3n],
+      outcome: 0,
     });
+    expect(message.servers[0]?.counters[0]?.latencies[1]).toMatchObject({ outcome: 4, counts: [7n, 0n, 0n] });
     expect(Buffer.from(toBinary(WatchResponseSchema, message)).length).toBeGreaterThan(0);
   });
 

@@ -179,16 +179,17 @@ function customersOf(
   return sceneTenants.map(({ errors, name, refusedPerSecond = 0, share }) => {
     const requests = Math.floor(now.requests * share);
     const failed = Math.floor(now.requests * share * errors);
+    const refused =
+      id === "decoder-8b" ? Math.floor((spentIn(sceneRush, elapsed) / 1e6) * refusedPerSecond) : 0;
     return {
       ...{ model, tenant: name, endpoint },
       tokens: tokensOf(now.input, now.output, share),
       requests: {
         ok: requests - failed,
         error: failed,
-        rejected:
-          id === "decoder-8b" ? Math.floor((spentIn(sceneRush, elapsed) / 1e6) * refusedPerSecond) : 0,
+        rejected: refused,
       },
-      latencies: { request_duration: shareOf(now.durations, share) },
+      latencies: latenciesOf(now.durations, share, errors, refused),
     };
   });
 }
@@ -198,6 +199,25 @@ function tokensOf(input: number, output: number, share: number): CounterSet["tok
     { kind: "input_unsplit", tokens: Math.floor(input * share) },
     { kind: "output", tokens: Math.floor(output * share) },
   ];
+}
+
+/** How long a tenant's requests took, by how they ended: what fails takes as long as the rest, a refusal 2 ms. */
+function latenciesOf(
+  durations: Histogram,
+  share: number,
+  errors: number,
+  refused: number,
+): NonNullable<CounterSet["latencies"]> {
+  const { bounds } = durations;
+  const refusals = {
+    ...{ bounds, counts: durations.counts.map((_, at) => (at === 0 ? refused : 0)) },
+    ...{ sum: refused * 0.002, count: refused },
+  };
+  return {
+    "request_duration ok": shareOf(durations, share * (1 - errors)),
+    ...(errors > 0 ? { "request_duration error": shareOf(durations, share * errors) } : {}),
+    ...(refused > 0 ? { "request_duration rejected": refusals } : {}),
+  };
 }
 
 function shareOf({ bounds, counts, sum }: Histogram, share: number): Histogram {

@@ -143,8 +143,9 @@ function kpiColumns(states: boolean): readonly Column[] {
   ];
 }
 
+/** Of served requests; beside them how long it took those that failed to do so. */
 function latencyColumns(): readonly Column[] {
-  return latencies.flatMap(([latency, short]) =>
+  const served = latencies.flatMap(([latency, short]) =>
     (["p50", "p90", "p95", "p99"] as const).map((quantile: Quantile) =>
       column(
         `${short}_${quantile}_seconds`,
@@ -154,6 +155,15 @@ function latencyColumns(): readonly Column[] {
       ),
     ),
   );
+  const failed = (["p50", "p99"] as const).map((quantile) =>
+    column(
+      `e2e_failed_${quantile}_seconds`,
+      `failed e2e ${quantile}`,
+      ({ failedPercentiles }) => failedPercentiles.request_duration?.[quantile],
+      3,
+    ),
+  );
+  return [...served, ...failed];
 }
 
 function column(name: string, title: string, value: (line: ReportLine) => Value, decimals?: number): Column {

@@ -121,6 +121,7 @@ export function lineObject(line: ReportLine, plan: Plan): Record<string, unknown
     queries_per_second: line.queriesPerSecond ?? null,
     tokens_per_second: line.tokensPerSecond ?? null,
     latency_seconds: percentiles,
+    failed_latency_seconds: line.failedPercentiles,
     kpis: snakeCase({ ...kpis, tokenActiveUtilization: utilization }),
   };
 }

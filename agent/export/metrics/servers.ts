@@ -9,7 +9,7 @@ const METHOD = "tokenwatt.method";
 const OUTCOME = "tokenwatt.outcome";
 const TENANT = "tokenwatt.tenant";
 const PRICED = ["tokenwatt.currency", "tokenwatt.price.version"] as const;
-const INFERENCE = [...SERVER, genai.operationName, genai.providerName] as const;
+const INFERENCE = [...SERVER, genai.operationName, genai.providerName, OUTCOME] as const;
 const CAPACITY = [...SERVER, "hw.model", "tokenwatt.capacity.source"] as const;
 const PHASED = [...SERVER, "hw.model", "tokenwatt.phase", METHOD] as const;
 const WINDOWED = ["tokenwatt.server.id", "hw.model", "tokenwatt.window", "tokenwatt.basis"] as const;
@@ -163,13 +163,33 @@ export const serverMetrics: readonly Metric[] = [
     "Duration of a request at the server, buckets as the server publishes them",
     development,
   ),
-  latency("tokenwatt.server.inter_token_latency", SERVER, "Time between two tokens of a request"),
-  latency("tokenwatt.server.queue_time", SERVER, "Time a request waited at the server"),
-  latency("tokenwatt.gateway.time_to_first_token", GATEWAY, "Time to the first token as the gateway saw it"),
-  latency("tokenwatt.gateway.time_per_output_token", GATEWAY, "Time per output token as the gateway saw it"),
-  latency("tokenwatt.gateway.inter_token_latency", GATEWAY, "Time between two tokens as the gateway saw it"),
-  latency("tokenwatt.gateway.request_duration", GATEWAY, "Duration of a request as the gateway saw it"),
-  latency("tokenwatt.gateway.queue_time", GATEWAY, "Time a request waited at the gateway"),
+  latency(
+    "tokenwatt.server.inter_token_latency",
+    [...SERVER, OUTCOME],
+    "Time between two tokens of a request",
+  ),
+  latency("tokenwatt.server.queue_time", [...SERVER, OUTCOME], "Time a request waited at the server"),
+  latency(
+    "tokenwatt.gateway.time_to_first_token",
+    [...GATEWAY, OUTCOME],
+    "Time to the first token as the gateway saw it",
+  ),
+  latency(
+    "tokenwatt.gateway.time_per_output_token",
+    [...GATEWAY, OUTCOME],
+    "Time per output token as the gateway saw it",
+  ),
+  latency(
+    "tokenwatt.gateway.inter_token_latency",
+    [...GATEWAY, OUTCOME],
+    "Time between two tokens as the gateway saw it",
+  ),
+  latency(
+    "tokenwatt.gateway.request_duration",
+    [...GATEWAY, OUTCOME],
+    "Duration of a request as the gateway saw it; without an outcome the gateway says none",
+  ),
+  latency("tokenwatt.gateway.queue_time", [...GATEWAY, OUTCOME], "Time a request waited at the gateway"),
   gauge("tokenwatt.server.running", "{request}", SERVER, "Requests in execution", { number: "int" }),
   gauge("tokenwatt.server.waiting", "{request}", SERVER, "Requests waiting", { number: "int" }),
   gauge("tokenwatt.server.kv_cache.utilization", "1", SERVER, "Share of the KV cache in use"),

@@ -2,8 +2,6 @@
 // One flat row of numbers per label set, because a gateway may have a hundred thousand of them: NaN = never seen.
 // Values are floored on arrival, so that fractions of an estimated counter are carried and not dropped.
 import type {
-  Histogram,
-  LatencyName,
   Nanos,
   Outcome,
   TokenIncrement,
@@ -13,9 +11,9 @@ import type {
   UnixNanos,
 } from "../../model.ts";
 import type { Relation } from "./histograms.ts";
-import { histogramStep } from "./histograms.ts";
 import { otherInput } from "./input-kinds.ts";
 import type { KeyIdentity, KeyState } from "./key-state.ts";
+import { LatencyCounters } from "./latency-counters.ts";
 
 /** What one reading of one label set added. */
 export interface KeyStep {
@@ -31,13 +29,6 @@ export interface KeyStep {
 export const tokenKinds: readonly TokenKind[] = ["input_uncached", "input_cached", "input_unsplit", "output"];
 /** Outcomes, in the order of the rows. */
 export const outcomes: readonly Outcome[] = ["ok", "error", "aborted", "rejected"];
-const latencyNames: readonly LatencyName[] = [
-  "time_to_first_token",
-  "time_per_output_token",
-  "inter_token_latency",
-  "request_duration",
-  "queue_time",
-];
 
 // Slots of a row: tokens by kind, requests by outcome, reasoning, progress in and out, tokens by outcome and kind.
 const requestSlot = 4;
@@ -70,7 +61,7 @@ export class KeyCounters {
   changed = false;
   #storedAt: Nanos = Number.NEGATIVE_INFINITY;
   #values: number[] = [];
-  #histograms: Partial<Record<LatencyName, Histogram>> = {};
+  #latencies = new LatencyCounters();
   #held = 0;
   /** The reading taken in last, while nothing of it was refused: the same object again moves nothing. */
   #taken: TokenReading | undefined;
@@ -104,13 +95,14 @@ export class KeyCounters {
     counters.at = instant(BigInt(state.at));
     counters.#storedAt = counters.at;
     counters.#values = state.values.map((value) => value ?? Number.NaN);
-    counters.#histograms = { ...state.histograms };
+    counters.#latencies = new LatencyCounters(state.histograms);
     return counters;
   }
 
   /** The counters as plain data, to be stored. */
   state(unixNanos: (at: Nanos) => UnixNanos): KeyState {
     this.changed = false;
+    this.#latencies.changed = false;
     this.#storedAt = this.at;
     return {
       identity: this.identity,
@@ -118,7 +110,7 @@ export class KeyCounters {
       ...(this.scale === undefined ? {} : { scale: this.scale }),
       at: String(unixNanos(this.at)),
       values: this.#values.map((value) => (Number.isNaN(value) ? null : value)),
-      histograms: this.#histograms,
+      histograms: this.#latencies.histograms,
     };
   }
 
@@ -200,8 +192,7 @@ export class KeyCounters {
   #beginAtZero(): void {
     this.changed = true;
     this.#values = this.#values.map((value) => (Number.isNaN(value) ? value : 0));
-    for (const [name, known] of Object.entries(this.#histograms) as [LatencyName, Histogram][])
-      this.#histograms[name] = { ...known, counts: known.counts.map(() => 0), sum: 0, count: 0 };
+    this.#latencies.beginAtZero();
   }
 
   /**
@@ -270,7 +261,7 @@ export class KeyCounters {
       ...(byOutcome === undefined ? {} : { tokensByOutcome: this.#byOutcome(byOutcome) }),
       reasoningTokens: this.#step(reasoningSlot, reading.reasoningTokens),
       requests: this.#requests(reading.requests),
-      latencies: this.#latencies(reading.latencies ?? {}),
+      latencies: this.#moveLatencies(reading.latencies ?? {}),
     };
   }
 
@@ -305,28 +296,14 @@ export class KeyCounters {
     return moved;
   }
 
-  #latencies(latencies: NonNullable<TokenReading["latencies"]>): TokenIncrement["latencies"] {
-    const moved: Mutable<TokenIncrement["latencies"]> = {};
-    for (const name of latencyNames) {
-      const current = latencies[name];
-      if (current === undefined) continue;
-      const known = this.#histograms[name];
-      const born = known === undefined && this.#unseen === 0 && this.#relation !== "base";
-      const relation = born ? "whole" : this.#relation;
-      const step = histogramStep(known, current, relation);
-      if (step === undefined) {
-        this.#dropped++;
-        continue;
-      }
-      this.changed ||= step.base !== known;
-      this.#histograms[name] = step.base;
-      this.#fell ||= step.held;
-      this.#reset ||= step.reset;
-      if (step.moved === undefined) continue;
-      moved[name] = step.moved;
-      this.#moved = true;
-    }
-    return moved;
+  #moveLatencies(latencies: NonNullable<TokenReading["latencies"]>): TokenIncrement["latencies"] {
+    const step = this.#latencies.take(latencies, this.#relation, this.#unseen === 0);
+    this.changed ||= this.#latencies.changed;
+    this.#fell ||= step.fell;
+    this.#reset ||= step.reset;
+    this.#dropped += step.dropped;
+    for (const _ in step.moved) this.#moved = true;
+    return step.moved;
   }
 
   #progress(reading: TokenReading, tokens: TokenIncrement["tokens"]): readonly [number, number] {

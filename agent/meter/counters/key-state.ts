@@ -1,6 +1,6 @@
 // What is remembered of the counters of one label set, as plain data: it goes into the store with the totals it led to, and
 // comes back after a restart.
-import type { Histogram, LatencyName, Role } from "../../model.ts";
+import type { Latencies, Role } from "../../model.ts";
 
 /** Who a row of counters belongs to. */
 export interface KeyIdentity {
@@ -18,5 +18,5 @@ export interface KeyState {
   readonly scale?: string;
   readonly at: string;
   readonly values: readonly (number | null)[];
-  readonly histograms: Readonly<Partial<Record<LatencyName, Histogram>>>;
+  readonly histograms: Latencies;
 }

@@ -1,8 +1,8 @@
 // Engine increments of one interval with their tenants and endpoints summed away: engine metrics carry neither, so a
 // server with 200 label sets is posted and priced as one.
-import type { Histogram, LatencyName, TokenIncrement } from "../../model.ts";
-import { addHistograms } from "./histograms.ts";
+import type { Histogram, LatencyKey, TokenIncrement } from "../../model.ts";
 import { outcomes, tokenKinds } from "./key-counters.ts";
+import { addLatencies } from "./latency-counters.ts";
 
 /** One increment per server, model, role, lateness and doubt, and latency bounds; gateway increments as they are. */
 export function mergeEngineIncrements(increments: readonly TokenIncrement[]): readonly TokenIncrement[] {
@@ -28,7 +28,7 @@ class Sum {
   readonly #first: TokenIncrement;
   readonly #tokens: Mutable<TokenIncrement["tokens"]>;
   readonly #requests: Mutable<TokenIncrement["requests"]>;
-  readonly #latencies: Partial<Record<LatencyName, Histogram>>;
+  readonly #latencies: Partial<Record<LatencyKey, Histogram>>;
   #reasoningTokens: number;
   #resets: number;
 
@@ -43,14 +43,7 @@ class Sum {
 
   /** False, and nothing added, when a latency has other bounds than before. */
   merge(more: TokenIncrement): boolean {
-    const latencies: Partial<Record<LatencyName, Histogram>> = {};
-    for (const name of Object.keys(more.latencies) as LatencyName[]) {
-      const [known, moved] = [this.#latencies[name], more.latencies[name]];
-      const sum = known === undefined || moved === undefined ? moved : addHistograms(known, moved);
-      if (sum === undefined) return false;
-      latencies[name] = sum;
-    }
-    Object.assign(this.#latencies, latencies);
+    if (!addLatencies(this.#latencies, more.latencies)) return false;
     for (const kind of tokenKinds) {
       const amount = more.tokens[kind];
       if (amount !== undefined) this.#tokens[kind] = (this.#tokens[kind] ?? 0) + amount;

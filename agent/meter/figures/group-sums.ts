@@ -2,7 +2,8 @@
 // currency, histograms. Money is never summed over two currencies: what tokens earned is their number times the price they
 // were booked with, exact in 1e-15 of the currency.
 import type { Dimensions, Histogram } from "../../model.ts";
-import { addHistograms } from "../counters/histograms.ts";
+import { outcomes } from "../counters/key-counters.ts";
+import { isServed, mergeOrLarger } from "../counters/latency-keys.ts";
 import { allocatedStates } from "../gpu-amounts.ts";
 import { gpuStates } from "../meter.ts";
 import { integerOf } from "../money/split.ts";
@@ -55,11 +56,7 @@ export class Sums {
   /** Adds what one series moved. */
   addMoved(metric: string, dimensions: Dimensions, moved: bigint | Histogram): void {
     if (typeof moved !== "bigint") {
-      const known = this.#histograms.get(metric);
-      const sum = known === undefined ? moved : addHistograms(known, moved);
-      // Buckets of other bounds cannot be merged; the series with more observations speaks for the group.
-      if (sum !== undefined) this.#histograms.set(metric, sum);
-      else if (moved.count > (known?.count ?? 0)) this.#histograms.set(metric, moved);
+      this.#addHistogram(`${metric} ${dimensions["tokenwatt.outcome"] ?? ""}`, moved);
       return;
     }
     this.#addMoney(metric, dimensions, moved);
@@ -71,6 +68,10 @@ export class Sums {
       this.#addAmount(`${metric} ${unknownPart}`, moved);
   }
 
+  #addHistogram(key: string, moved: Histogram): void {
+    this.#histograms.set(key, mergeOrLarger(this.#histograms.get(key), moved));
+  }
+
   #addAmount(key: string, moved: bigint): void {
     this.#amounts.set(key, (this.#amounts.get(key) ?? 0n) + moved);
   }
@@ -79,7 +80,7 @@ export class Sums {
   addSums(other: Sums): void {
     for (const [key, amount] of other.#amounts)
       this.#amounts.set(key, (this.#amounts.get(key) ?? 0n) + amount);
-    for (const [metric, histogram] of other.#histograms) this.addMoved(metric, {}, histogram);
+    for (const [key, histogram] of other.#histograms) this.#addHistogram(key, histogram);
     for (const [currency, more] of other.#money) {
       const money = this.#moneyOf(currency);
       for (const field of ["cost", "kpiCost"] as const) {
@@ -104,8 +105,18 @@ export class Sums {
     return metric === undefined ? undefined : this.#amounts.get(`${metric} ${part}`);
   }
 
-  histogram(metric: string | undefined): Histogram | undefined {
-    return metric === undefined ? undefined : this.#histograms.get(metric);
+  /**
+   * A latency of some requests. `served`: that went well, or of which nothing says how they ended. Buckets of other bounds
+   * cannot be merged; those with more observations speak for the group.
+   */
+  histogram(metric: string, of: "served" | "failed" | "all"): Histogram | undefined {
+    let sum: Histogram | undefined;
+    for (const outcome of [undefined, ...outcomes]) {
+      if (of !== "all" && isServed(outcome) !== (of === "served")) continue;
+      const part = this.#histograms.get(`${metric} ${outcome ?? ""}`);
+      if (part !== undefined) sum = mergeOrLarger(sum, part);
+    }
+    return sum;
   }
 
   /** By currency, in order of its name. */

@@ -44,6 +44,8 @@ export interface Plan {
   readonly uncertainTime: string | undefined;
   readonly uncertainEnergy: string | undefined;
   readonly latencies: Readonly<Partial<Record<LatencyName, string>>>;
+  /** Whether lines are of one outcome each: then percentiles are of all their requests, else of those that were served. */
+  readonly isByOutcome: boolean;
 }
 
 type Carrier = readonly [metric: string, groups: readonly Group[]];
@@ -66,7 +68,9 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
   const time = first(...timeCarriers);
   const engine = source === "engine";
   const latencies = first(
-    engine ? ["engine", ["server", "model"]] : ["gateway", ["tenant", "endpoint", "model"]],
+    engine
+      ? ["engine", ["server", "model", "outcome"]]
+      : ["gateway", ["tenant", "endpoint", "model", "outcome"]],
   );
   // Told apart by kind or outcome, tokens and what they earned must be those of one family.
   const apart = groups.includes("kind") || groups.includes("outcome");
@@ -102,12 +106,13 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
     uncertainTime: first(["tokenwatt.uncertain_time", ["gpu", "gpu_type", "power_limit"]]),
     uncertainEnergy: first(["tokenwatt.uncertain_energy", ["gpu", "gpu_type", "power_limit"]]),
     latencies: latencies === undefined ? {} : latencies === "engine" ? engineLatencies : gatewayLatencies,
+    isByOutcome: groups.includes("outcome"),
   };
 }
 
 /** Every metric a plan reads. */
 export function plannedMetrics(plan: Plan): ReadonlySet<string> {
-  const { latencies, priced, ...rest } = plan;
+  const { isByOutcome: _, latencies, priced, ...rest } = plan;
   const all = [...Object.values(rest), ...priced, ...Object.values(latencies)];
   return new Set(all.filter((metric) => metric !== undefined));
 }

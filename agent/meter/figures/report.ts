@@ -23,11 +23,14 @@ export interface ReportLine {
   readonly unpricedTokens: bigint;
   readonly queriesPerSecond: number | undefined;
   readonly tokensPerSecond: number | undefined;
-  readonly percentiles: Readonly<
-    Partial<Record<LatencyName, Readonly<Record<Quantile, number | undefined>>>>
-  >;
+  /** Of requests that were served: not known to have failed. Of all of a line's where lines are of one outcome. */
+  readonly percentiles: Percentiles;
+  /** Of requests that failed, were aborted or refused, where the source says so. */
+  readonly failedPercentiles: Percentiles;
   readonly kpis: Kpis;
 }
+
+type Percentiles = Readonly<Partial<Record<LatencyName, Readonly<Record<Quantile, number | undefined>>>>>;
 
 /** The latency percentiles of a report. */
 export type Quantile = "p50" | "p90" | "p95" | "p99";
@@ -63,7 +66,8 @@ export function reportLine(plan: Plan, sums: Sums, facts: LineFacts): ReportLine
     unpricedTokens: sums.unpriced,
     queriesPerSecond: rate(total(requests), facts.seconds),
     tokensPerSecond: rate(allTokens, facts.seconds),
-    percentiles: percentilesOf(plan, sums),
+    percentiles: percentilesOf(plan, sums, plan.isByOutcome ? "all" : "served"),
+    failedPercentiles: plan.isByOutcome ? {} : percentilesOf(plan, sums, "failed"),
     kpis: { ...(facts.isNamed ? kpisOf(plan, facts.settled) : kpis(nothing)), ...errorShare(plan, sums) },
   };
 }
@@ -171,10 +175,10 @@ function tokensOf(sums: Sums, metric: string | undefined): Partial<Record<TokenK
   );
 }
 
-function percentilesOf(plan: Plan, sums: Sums): ReportLine["percentiles"] {
+function percentilesOf(plan: Plan, sums: Sums, of: "served" | "failed" | "all"): Percentiles {
   const found: Partial<Record<LatencyName, Record<Quantile, number | undefined>>> = {};
   for (const [name, metric] of Object.entries(plan.latencies) as [LatencyName, string][]) {
-    const histogram = sums.histogram(metric);
+    const histogram = sums.histogram(metric, of);
     if (histogram === undefined) continue;
     found[name] = Object.fromEntries(
       Object.entries(quantiles).map(([quantile, share]) => [quantile, percentile(histogram, share)]),

@@ -6,6 +6,7 @@ import type {
   Dimensions,
   Gauge,
   Histogram,
+  Latencies,
   LatencyName,
   Nanos,
   Posting,
@@ -14,7 +15,7 @@ import type {
   TokenIncrement,
   UnixNanos,
 } from "../../model.ts";
-import { addHistograms } from "../counters/histograms.ts";
+import { mergeOrLarger, servedLatencies } from "../counters/latency-keys.ts";
 import type { Objective } from "../figures/slo.ts";
 import { goodput } from "../figures/slo.ts";
 import { allocatedStates } from "../gpu-amounts.ts";
@@ -253,7 +254,7 @@ export class CapacityMeter {
       windows.set(server, window);
       addTo(window, interval.to - interval.from, held, server, facts);
       window.tokens += weighted;
-      for (const increment of increments) addLatencies(window.latencies, increment.latencies);
+      for (const increment of increments) addServed(window.latencies, increment.latencies);
       if (window.wallNanos < nanos) continue;
       windows.set(server, emptyWindow());
       if (!window.whole || window.allocatedNanos === 0) continue;
@@ -334,12 +335,9 @@ function isObjectiveMet(objective: Objective, latencies: Window["latencies"]): b
   return met !== undefined && met.min >= metShareMin * met.requests;
 }
 
-function addLatencies(sums: Window["latencies"], more: Window["latencies"]): void {
-  for (const name of Object.keys(more) as LatencyName[]) {
-    const [known, moved] = [sums[name], more[name]];
-    if (moved === undefined) continue;
-    sums[name] = known === undefined ? moved : (addHistograms(known, moved) ?? moved);
-  }
+function addServed(sums: Window["latencies"], more: Latencies): void {
+  for (const [name, moved] of Object.entries(servedLatencies(more)) as [LatencyName, Histogram][])
+    sums[name] = mergeOrLarger(sums[name], moved);
 }
 
 function faded(learned: Learned, at: UnixNanos): number {

@@ -1,6 +1,6 @@
 // The pushed series and what each added since its last point: delta and cumulative, restarts, redelivery.
 // A request is taken in whole or not at all: points move series only at `commit`, when everything could be read.
-import type { Histogram, LatencyName } from "../../model.ts";
+import type { Histogram } from "../../model.ts";
 import type { Usage, UsageTotals } from "../receive/usage-totals.ts";
 import { amountMax } from "../receive/usage-totals.ts";
 import type { LastPoint } from "./last-points.ts";
@@ -181,12 +181,15 @@ export class SeriesTable {
       const histogram = difference(move.histogram, base.histogram);
       if (histogram === undefined || histogram.count === 0) return;
       const requests = quantity === "request_duration" ? { requests: histogram.count } : {};
-      const latencies =
-        histogram.bounds.length === 0 ? {} : { latencies: { [quantity as LatencyName]: histogram } };
+      const outcome = move.series.failed ? "error" : "ok";
+      // Of durations alone the conventions want `error.type` where a request failed; elsewhere its absence says nothing.
+      const isTold = move.series.failed || quantity === "request_duration";
+      const key = isTold ? `${quantity} ${outcome}` : quantity;
+      const latencies = histogram.bounds.length === 0 ? {} : { latencies: { [key]: histogram } };
       totals.addUsage(
         {
           ...account.identity,
-          outcome: move.series.failed ? "error" : "ok",
+          outcome,
           ...requests,
           ...latencies,
         },

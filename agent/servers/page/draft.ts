@@ -1,6 +1,6 @@
 // One reading of a metric page in the making: what was added up for one model, tenant and endpoint so far.
 // Thousands are made at every poll of a gateway, so that each is one object and nothing in it is made before it is needed.
-import type { Histogram, LatencyName, Outcome, ProgressKind, TokenKind } from "../../model.ts";
+import type { Histogram, LatencyKey, Outcome, ProgressKind, TokenKind } from "../../model.ts";
 import type { Identity, Labels } from "./labels.ts";
 import { partOf, withoutLabels } from "./labels.ts";
 
@@ -11,7 +11,7 @@ export class ReadingDraft {
   /** Only where the page tells outcomes apart. */
   byOutcome: Partial<Record<Outcome, Partial<Record<TokenKind, number>>>> | undefined;
   readonly requestsByOutcome: Partial<Record<Outcome, number>> = {};
-  readonly latencies: Partial<Record<LatencyName, Histogram>> = {};
+  readonly latencies: Partial<Record<LatencyKey, Histogram>> = {};
   /** Only where somebody looks at the page: what it was summed of. */
   summed: { readonly labels: Labels; readonly without: readonly string[] }[] | undefined;
   volumeKind: ProgressKind | undefined;

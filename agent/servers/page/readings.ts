@@ -1,7 +1,15 @@
 // Gathers the samples of one metric page into readings: one per (model, tenant, endpoint), in the words of model.ts.
 // The server files say which sample means what; this file adds up, splits input into cached and uncached, turns
 // cumulative buckets into a Histogram and drops what cannot be a counter.
-import type { LatencyName, Outcome, ProgressKind, Role, TokenKind, TokenReading } from "../../model.ts";
+import type {
+  LatencyKey,
+  LatencyName,
+  Outcome,
+  ProgressKind,
+  Role,
+  TokenKind,
+  TokenReading,
+} from "../../model.ts";
 import type { MetricPage, MetricSample, PageReading } from "../../source.ts";
 import { defined, isUpstream } from "../entry.ts";
 import type { SeriesBases } from "./bases.ts";
@@ -12,6 +20,16 @@ import { identifier, partOf, startEpoch } from "./labels.ts";
 import { filedName } from "./spelling.ts";
 
 const NONE: readonly MetricSample[] = [];
+
+/** How a family of buckets is read. */
+export interface LatencyReading {
+  /** Turns its unit into seconds. */
+  readonly scale?: number;
+  /** Only parts with these labels. */
+  readonly when?: (labels: Labels) => boolean;
+  /** How the requests in it ended: always so, or by its labels. */
+  readonly outcome?: Outcome | ((labels: Labels) => Outcome | undefined);
+}
 
 /** The readings of one page. */
 export class PageReadings {
@@ -172,13 +190,18 @@ export class PageReadings {
     }
   }
 
-  /** Adds a histogram; `scale` turns its unit into seconds. Parts with other bounds than the first are left out. */
-  latency(name: LatencyName, family: string, scale = 1, when?: (labels: Labels) => boolean): void {
+  /**
+   * Adds a histogram. Parts with other bounds than the first are left out. `outcome` says by its labels how the requests in
+   * it ended; undefined = the page does not say, and nothing is assumed.
+   */
+  latency(name: LatencyName, family: string, { scale = 1, when, outcome }: LatencyReading = {}): void {
     for (const { labels, histogram } of pageHistograms((part) => this.counters(part), family, scale, when)) {
       const draft = this.of(labels);
-      const merged = histogram === undefined ? undefined : mergeHistograms(draft.latencies[name], histogram);
+      const ended = typeof outcome === "function" ? outcome(labels) : outcome;
+      const key: LatencyKey = ended === undefined ? name : `${name} ${ended}`;
+      const merged = histogram === undefined ? undefined : mergeHistograms(draft.latencies[key], histogram);
       if (merged === undefined) this.#fault(`${family} has buckets that cannot be read together`);
-      else draft.latencies[name] = merged;
+      else draft.latencies[key] = merged;
     }
   }
 

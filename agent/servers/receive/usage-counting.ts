@@ -125,6 +125,8 @@ export class UsageCounting {
       ...this.#counted(endTime, isVoid ? {} : usage, now),
       ...(corrects === "" ? {} : { corrects }),
     };
+    // A latency that was observed stays as it was: a correction that says it again is no second request.
+    let timed: object = {};
     const before = this.#known(id, sender, content);
     if (before !== undefined) {
       this.#countAgain(record, content, before, sender, answer);
@@ -140,10 +142,16 @@ export class UsageCounting {
       this.#takeBack(original);
       this.#remember(sender, corrects, { ...original, replacedBy: id });
       this.#parts.totals.noteDispute({ kind: isVoid ? "void" : "correction", id, corrects });
+      timed = original.usage.seconds ?? {};
     }
     answer.accepted++;
-    if (!isVoid)
-      this.#parts.totals.addUsage({ ...usage, endTime, countedAt: instantOf(content) }, sender.caller);
+    if (!isVoid) {
+      const seconds = Object.entries(usage.seconds ?? {}).filter(([name]) => !(name in timed));
+      this.#parts.totals.addUsage(
+        { ...usage, seconds: Object.fromEntries(seconds), endTime, countedAt: instantOf(content) },
+        sender.caller,
+      );
+    }
     this.#remember(sender, id, content);
   }
 

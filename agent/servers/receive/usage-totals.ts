@@ -4,6 +4,8 @@
 import type {
   Family,
   Histogram,
+  Latencies,
+  LatencyKey,
   LatencyName,
   Nanos,
   Outcome,
@@ -36,10 +38,10 @@ export interface Usage {
   readonly tokens?: Readonly<Partial<Record<TokenKind, number>>>;
   readonly reasoningTokens?: number | undefined;
   readonly requests?: number;
-  /** Latencies of one request, seconds. */
+  /** Latencies of one request that ended as `outcome` says, seconds. */
   readonly seconds?: Readonly<Partial<Record<LatencyName, number>>>;
-  /** Latencies of many. */
-  readonly latencies?: Readonly<Partial<Record<LatencyName, Histogram>>>;
+  /** Latencies of many, each under the outcome that its source says. */
+  readonly latencies?: Latencies;
 }
 
 interface Totals {
@@ -48,7 +50,7 @@ interface Totals {
   readonly endpoint: string | undefined;
   readonly byOutcome: Partial<Record<Outcome, Partial<Record<TokenKind, number>>>>;
   readonly requests: Partial<Record<Outcome, number>>;
-  readonly latencies: Partial<Record<LatencyName, Histogram>>;
+  readonly latencies: Partial<Record<LatencyKey, Histogram>>;
   reasoning: number | undefined;
 }
 
@@ -122,14 +124,15 @@ export class UsageTotals {
     if (usage.reasoningTokens !== undefined && this.#counts(usage.reasoningTokens)) {
       totals.reasoning = (totals.reasoning ?? 0) + usage.reasoningTokens;
     }
-    for (const [name, seconds] of Object.entries(usage.seconds ?? {})) {
-      if (seconds >= 0 && seconds <= SECONDS_MAX) this.#observe(totals, name as LatencyName, seconds);
+    for (const [name, seconds] of Object.entries(usage.seconds ?? {}) as [LatencyName, number][]) {
+      const isTime = seconds >= 0 && seconds <= SECONDS_MAX;
+      if (isTime) this.#observe(totals, name, usage.outcome, seconds);
       else this.ignored++;
     }
-    for (const [name, histogram] of Object.entries(usage.latencies ?? {})) {
-      const merged = mergeHistograms(totals.latencies[name as LatencyName], histogram);
+    for (const [key, histogram] of Object.entries(usage.latencies ?? {}) as [LatencyKey, Histogram][]) {
+      const merged = mergeHistograms(totals.latencies[key], histogram);
       if (merged === undefined || !isCountable(merged)) this.ignored++;
-      else totals.latencies[name as LatencyName] = merged;
+      else totals.latencies[key] = merged;
     }
   }
 
@@ -247,9 +250,10 @@ export class UsageTotals {
     return totals;
   }
 
-  #observe(totals: Totals, name: LatencyName, seconds: number): void {
+  #observe(totals: Totals, name: LatencyName, outcome: Outcome | undefined, seconds: number): void {
     const bounds = BOUNDS[name];
-    const known = totals.latencies[name] ?? {
+    const key: LatencyKey = outcome === undefined ? name : `${name} ${outcome}`;
+    const known = totals.latencies[key] ?? {
       bounds,
       counts: new Array<number>(bounds.length + 1).fill(0),
       sum: 0,
@@ -259,7 +263,7 @@ export class UsageTotals {
     const place = bounds.findIndex((bound) => seconds <= bound);
     const counts = known.counts.with(place === -1 ? bounds.length : place, 0);
     counts[place === -1 ? bounds.length : place] = (known.counts.at(place) ?? 0) + 1;
-    totals.latencies[name] = { bounds, counts, sum: known.sum + seconds, count: known.count + 1 };
+    totals.latencies[key] = { bounds, counts, sum: known.sum + seconds, count: known.count + 1 };
   }
 
   #counts(amount: number): boolean {

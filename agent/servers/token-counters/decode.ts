@@ -1,7 +1,7 @@
 // tokenwatt.v1 WatchRequest and WatchResponse from bytes.
 // Facts: proto/tokenwatt/v1/token_counters.proto (protocol version 1). Unknown fields and enum values are skipped;
 // counts that no number can hold exactly are dropped and counted. Every list is bounded.
-import type { Histogram, LatencyName, Outcome } from "../../model.ts";
+import type { Histogram, LatencyKey, LatencyName, Outcome } from "../../model.ts";
 import { tagOf, WireReader } from "../../platform/protobuf-reader.ts";
 import type { CounterSet, DecodedWatch, ServerSnapshot, WatchQuery } from "./messages.ts";
 import { families, kinds, labelSetsMax, latencies, movements, outcomes, roles } from "./messages.ts";
@@ -94,7 +94,7 @@ function readCounters(decoding: Decoding): CounterSet {
   const { reader } = decoding;
   const tokens: CounterSet["tokens"][number][] = [];
   const requests: Partial<Record<Outcome, number>> = {};
-  const measured: Partial<Record<LatencyName, Histogram>> = {};
+  const measured: Partial<Record<LatencyKey, Histogram>> = {};
   const set: Mutable<CounterSet> = { tokens, requests, latencies: measured };
   const outer = reader.enter();
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
@@ -156,15 +156,17 @@ function readInFlight(decoding: Decoding, into: { running?: number; waiting?: nu
   reader.leave(outer);
 }
 
-function readLatency(decoding: Decoding, into: Partial<Record<LatencyName, Histogram>>): void {
+function readLatency(decoding: Decoding, into: Partial<Record<LatencyKey, Histogram>>): void {
   const { reader } = decoding;
   const bounds: number[] = [];
   const counts: number[] = [];
   let name: LatencyName | undefined;
+  let outcome: Outcome | undefined;
   let sum = 0;
   const outer = reader.enter();
   for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
     if (tag === tagOf(1, "varint")) name = latencies[reader.uint()];
+    else if (tag === tagOf(5, "varint")) outcome = outcomes[reader.uint()];
     else if (tag === tagOf(2, "fixed64")) pushUpTo(TOO_MANY, bounds, reader.double());
     else if (tag === tagOf(2, "bytes")) readPacked(reader, () => pushUpTo(TOO_MANY, bounds, reader.double()));
     else if (tag === tagOf(3, "varint")) pushUpTo(TOO_MANY, counts, reader.uint());
@@ -181,7 +183,10 @@ function readLatency(decoding: Decoding, into: Partial<Record<LatencyName, Histo
     counts.length === bounds.length + 1 && counts.length <= BUCKETS_MAX && counts.every(Number.isSafeInteger);
   const count = counts.reduce((total, each) => total + each, 0);
   if (!rising || !fits || !(sum >= 0 && sum < Infinity) || !Number.isSafeInteger(count)) decoding.ignored++;
-  else into[name] = { bounds, counts, sum, count };
+  else {
+    const key: LatencyKey = outcome === undefined ? name : `${name} ${outcome}`;
+    into[key] = { bounds, counts, sum, count };
+  }
 }
 
 function readPacked(reader: WireReader, read: () => void): void {

@@ -59,12 +59,14 @@ function writeCounters(writer: MessageWriter, set: CounterSet): void {
   writer.uint(6, set.reasoningTokens);
   writeInFlight(writer, 7, set);
   writer.double(8, set.kvCacheUtilization);
-  for (const [name, histogram] of Object.entries(set.latencies ?? {})) {
+  for (const [key, histogram] of Object.entries(set.latencies ?? {})) {
+    const [name, outcome] = key.split(" ");
     writer.message(9, (nested) => {
       nested.uint(1, number(latencies, name as LatencyName));
       for (const bound of histogram.bounds) nested.double(2, bound);
       for (const count of histogram.counts) nested.uint(3, count);
       nested.double(4, histogram.sum);
+      nested.uint(5, number(outcomes, outcome as Outcome | undefined));
     });
   }
 }

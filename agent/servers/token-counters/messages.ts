@@ -1,6 +1,6 @@
 // The messages of tokenwatt.v1 TokenCounters in the words of model.ts; encode.ts and decode.ts know their bytes.
 // Facts: proto/tokenwatt/v1/token_counters.proto (protocol version 1).
-import type { Family, Histogram, LatencyName, Outcome, ProgressKind, Role, TokenKind } from "../../model.ts";
+import type { Family, Latencies, Outcome, ProgressKind, Role, TokenKind } from "../../model.ts";
 
 /** The version of the contract this program speaks. */
 export const protocolVersion = 1;
@@ -23,7 +23,7 @@ export interface CounterSet {
   readonly running?: number;
   readonly waiting?: number;
   readonly kvCacheUtilization?: number;
-  readonly latencies?: Readonly<Partial<Record<LatencyName, Histogram>>>;
+  readonly latencies?: Latencies;
 }
 
 /** What one server counted, at the instant of its snapshot. */

@@ -201,7 +201,11 @@ describe("a text server", () => {
       'my_ms_bucket{m="x",t="a",le="100"} 1',
       'my_ms_bucket{m="x",t="a",le="+Inf"} 2',
       'my_ms_sum{m="x",t="a"} 400',
-      'my_ms_count{m="x",t="a"} 2\n',
+      'my_ms_count{m="x",t="a"} 2',
+      ...["ok", "limited"].map(
+        (code) => `my_queue_bucket{m="x",t="a",code="${code}",le="+Inf"} ${code.length}`,
+      ),
+      "",
     ].join("\n");
     const endpoint = await serve(() => ({ body }));
     const kind = (value: string) => [{ metric: "my:tokens_total", where: { kind: value } }];
@@ -212,7 +216,13 @@ describe("a text server", () => {
       tenantLabel: "t",
       tokens: { input: kind("in"), cached: kind("hit"), output: kind("out") },
       requests: { ok: [{ metric: "my_done", where: { code: "ok" } }] },
-      latencies: { request_duration: { metric: "my_ms", unit: "ms" } },
+      latencies: {
+        request_duration: { metric: "my_ms", unit: "ms" },
+        queue_time: [
+          { metric: "my_queue", where: { code: "ok" }, outcome: "ok" },
+          { metric: "my_queue", where: { code: "limited" }, outcome: "rejected" },
+        ],
+      },
     });
     expect((await source.poll()).readings).toMatchObject([
       {
@@ -220,7 +230,11 @@ describe("a text server", () => {
         tenant: "a",
         tokens: { input_cached: 4, input_uncached: 6, output: 7 },
         requests: { ok: 2 },
-        latencies: { request_duration: { bounds: [0.1], counts: [1, 1], sum: 0.4, count: 2 } },
+        latencies: {
+          request_duration: { bounds: [0.1], counts: [1, 1], sum: 0.4, count: 2 },
+          "queue_time ok": { counts: [2] },
+          "queue_time rejected": { counts: [7] },
+        },
       },
     ]);
   });

@@ -155,8 +155,30 @@ describe("OTLP metrics", () => {
     take(duration(undefined, 2, [3, 1, 1]));
     expect(readingsOf(totals)[0]).toMatchObject({
       requests: { ok: 5, error: 1 },
-      latencies: { request_duration: { bounds: [1, 2], counts: [3, 1, 2], count: 6 } },
+      latencies: {
+        "request_duration ok": { bounds: [1, 2], counts: [3, 1, 1], count: 5 },
+        "request_duration error": { bounds: [1, 2], counts: [0, 0, 1], count: 1 },
+      },
     });
+  });
+
+  test("takes the absence of error.type for a success only of durations", () => {
+    const { totals, take } = reader();
+    const first = (errorType: string | undefined): MetricSpec => ({
+      name: "gen_ai.server.time_to_first_token",
+      histogram: true,
+      points: [
+        {
+          ...{ sum: 1, start: OPENED + 1, time: 1, buckets: [1, 0], bounds: [1] },
+          attributes: errorType === undefined ? {} : { "error.type": errorType },
+        },
+      ],
+    });
+    take(first(undefined), first("timeout"));
+    expect(Object.keys(readingsOf(totals)[0]?.latencies ?? {}).sort()).toEqual([
+      "time_to_first_token",
+      "time_to_first_token error",
+    ]);
   });
 
   test("adds nothing of a request that cannot be read to its end", () => {
@@ -297,7 +319,10 @@ describe("OTLP traces and logs", () => {
         tokens: { input_unsplit: 10, input_cached: 5, input_uncached: 15, output: 10 },
         tokensByOutcome: { error: { output: 6 } },
         requests: { ok: 1, error: 1 },
-        latencies: { request_duration: { sum: 4, count: 2 } },
+        latencies: {
+          "request_duration ok": { sum: 2, count: 1 },
+          "request_duration error": { sum: 2, count: 1 },
+        },
       },
     ]);
   });
@@ -426,7 +451,12 @@ describe("Envoy access log", () => {
         tokens: { input_unsplit: 16, output: 15 },
         tokensByOutcome: { rejected: { input_unsplit: 4 } },
         requests: { ok: 2, rejected: 1 },
-        latencies: { time_to_first_token: { count: 3, sum: 0.75 }, request_duration: { sum: 7.5 } },
+        latencies: {
+          "time_to_first_token ok": { count: 2, sum: 0.5 },
+          "time_to_first_token rejected": { count: 1, sum: 0.25 },
+          "request_duration ok": { sum: 5 },
+          "request_duration rejected": { sum: 2.5 },
+        },
       },
     ]);
     expect(samples.reduce((sum, sample) => sum + sample.ignoredSamples, 0)).toBe(1);

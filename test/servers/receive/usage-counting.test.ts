@@ -136,6 +136,27 @@ describe("UsageCounting", () => {
     expect(answer.accepted).toBe(0);
   });
 
+  test("observes a request's duration once, whatever corrects its record", async () => {
+    const totals = new UsageTotals(info, 0, "e");
+    const counting = new UsageCounting({ totals, clock, memory: new ReceiverMemory("gw") });
+    const record = (id: string, corrects: string, more: object): UsageRecord => {
+      const sent = recordOf({ id, corrects, isVoid: false, tokens: 1 });
+      return { ...sent, usage: { ...sent.usage, ...more } };
+    };
+    await counting.count("gw", [record("a", "", { seconds: { request_duration: 2 }, outcome: "error" })]);
+    const repeated = { seconds: { request_duration: 2, time_to_first_token: 1 } };
+    await counting.count("gw", [record("b", "a", repeated)]);
+    const observed = totals
+      .sample(0, "gateway")
+      .readings.flatMap(({ latencies = {} }) =>
+        Object.entries(latencies).map(([key, { count }]) => [key, count]),
+      );
+    expect(observed).toEqual([
+      ["request_duration error", 1],
+      ["time_to_first_token ok", 1],
+    ]);
+  });
+
   test("does not take back what an engine made", async () => {
     const counting = new UsageCounting({
       totals: new UsageTotals(info, 0, "e"),

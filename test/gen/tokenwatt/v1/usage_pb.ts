@@ -117,7 +117,8 @@ export type UsageRecord = Message<"tokenwatt.v1.UsageRecord"> & {
   requests: bigint;
 
   /**
-   * Time to the first token and of the whole request, if measured (only for records of one request).
+   * Time to the first token and of the whole request, if measured (only for records of one request); counted under the
+   * record's outcome.
    *
    * @generated from field: optional double time_to_first_token_seconds = 10;
    */

@@ -1,0 +1,100 @@
+// The last latency histograms of one label set, by latency and outcome, and the step from them to the next (METERING.md 7).
+// A source may begin to tell outcomes apart, or cease to: what it had counted under the other names is not counted again.
+import type { Histogram, Latencies, LatencyKey } from "../../model.ts";
+import type { Relation } from "./histograms.ts";
+import { addHistograms, histogramStep } from "./histograms.ts";
+import { latencyOf, outcomeOf } from "./latency-keys.ts";
+
+/** What the latencies of one reading added, and what was wrong with them. */
+export interface LatencyStep {
+  readonly moved: Latencies;
+  /** A histogram fell inside its epoch: its base is kept. */
+  readonly fell: boolean;
+  readonly reset: boolean;
+  readonly dropped: number;
+}
+
+/** The remembered histograms of one label set. */
+export class LatencyCounters {
+  #histograms: Partial<Record<LatencyKey, Histogram>>;
+  /** Differs from what was last stored. */
+  changed = false;
+
+  constructor(histograms: Latencies = {}) {
+    this.#histograms = { ...histograms };
+  }
+
+  /** The histograms, to be stored. */
+  get histograms(): Latencies {
+    return this.#histograms;
+  }
+
+  /**
+   * Takes the histograms of a reading in. `isBornAtZero`: one that was not on the pages before stood at 0 then, where
+   * the source promises it.
+   */
+  take(latencies: Latencies, relation: Relation, isBornAtZero: boolean): LatencyStep {
+    const moved: Partial<Record<LatencyKey, Histogram>> = {};
+    let [fell, reset, dropped] = [false, false, 0];
+    const renamed = relation === "base" ? undefined : this.#renamed(latencies);
+    for (const key of Object.keys(latencies) as LatencyKey[]) {
+      const current = latencies[key];
+      if (current === undefined) continue;
+      const known = this.#histograms[key];
+      const isBorn = known === undefined && isBornAtZero && relation !== "base";
+      const isRenamed = known === undefined && renamed?.has(latencyOf(key)) === true;
+      const step = histogramStep(known, current, isRenamed ? "base" : isBorn ? "whole" : relation);
+      if (step === undefined) {
+        dropped++;
+        continue;
+      }
+      this.changed ||= step.base !== known;
+      this.#histograms[key] = step.base;
+      fell ||= step.held;
+      reset ||= step.reset;
+      if (step.moved !== undefined) moved[key] = step.moved;
+    }
+    return { moved, fell, reset, dropped };
+  }
+
+  /** A histogram that is not yet on the first page of a new run has counted nothing in it. */
+  beginAtZero(): void {
+    this.changed = true;
+    for (const [key, known] of Object.entries(this.#histograms) as [LatencyKey, Histogram][])
+      this.#histograms[key] = { ...known, counts: known.counts.map(() => 0), sum: 0, count: 0 };
+  }
+
+  /**
+   * Latencies of which the source said no outcome and now does, or the other way round. What it had under the former keys is
+   * forgotten, for the same requests are in the new ones.
+   */
+  #renamed(latencies: Latencies): ReadonlySet<string> | undefined {
+    let found: Set<string> | undefined;
+    for (const key of Object.keys(this.#histograms) as LatencyKey[]) {
+      if (latencies[key] !== undefined) continue;
+      const name = latencyOf(key);
+      const isTold = outcomeOf(key) !== undefined;
+      const others = (Object.keys(latencies) as LatencyKey[]).filter((one) => latencyOf(one) === name);
+      if (others.length === 0 || others.some((one) => (outcomeOf(one) !== undefined) === isTold)) continue;
+      found ??= new Set();
+      found.add(name);
+      delete this.#histograms[key];
+      this.changed = true;
+    }
+    return found;
+  }
+}
+
+/** Adds latencies to sums by key. False, and nothing added, when one has other bounds than before. */
+export function addLatencies(sums: Partial<Record<LatencyKey, Histogram>>, more: Latencies): boolean {
+  const added: Partial<Record<LatencyKey, Histogram>> = {};
+  for (const key of Object.keys(more) as LatencyKey[]) {
+    const [known, moved] = [sums[key], more[key]];
+    if (moved === undefined) continue;
+    const sum = known === undefined ? moved : addHistograms(known, moved);
+    if (sum === undefined) return false;
+    added[key] = sum;
+  }
+  Object.assign(sums, added);
+  return true;
+}
