@@ -173,7 +173,8 @@ interface Work {
   readonly hasPeriods: boolean;
 }
 
-async function progressOn(io: Io): Promise<Progress> {
+/** A bar for what takes long, where there is a screen. */
+export async function progressOn(io: Io): Promise<Progress> {
   const { startProgress } = await import("./common/progress.ts");
   const { systemClock } = await import("../platform/clock.ts");
   return startProgress({ ...io, clock: systemClock() });
@@ -267,7 +268,8 @@ function billedSource(reader: LedgerView): ReportSource {
   return reader.series(new Set(["tokenwatt.gateway.tokens"])).size > 0 ? "gateway" : "engine";
 }
 
-function tellIfEmpty(reader: LedgerReader, range: ReportRange, io: Io): void {
+/** Says so where nothing is held of a range. */
+export function tellIfEmpty(reader: LedgerReader, range: ReportRange, io: Io): void {
   const { held } = reader;
   if (held === undefined) {
     tell(io, "the ledger holds nothing yet");

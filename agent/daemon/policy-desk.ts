@@ -145,8 +145,8 @@ export class PolicyDesk {
     for (const seed of book.seeds()) {
       const from = BigInt(seed.fromMillis) * 1_000_000n;
       const bucket = Number(from / BUCKET_NANOS);
-      const { heldFrom, rows } = await store.sumsSince([...countedMetrics], bucket);
-      book.seed(seed, rows, heldFrom !== undefined && heldFrom <= bucket);
+      const { heldSince, rows } = await store.sumsSince([...countedMetrics], bucket);
+      book.seed(seed, rows, heldSince !== undefined && heldSince <= seed.fromMillis);
       const { name } = seed.usage.quota;
       log.info("quota counted from the ledger", { quota: name, whole: seed.usage.isComplete });
     }

@@ -102,7 +102,12 @@ function judge(
 }
 
 /** The state of an amount used. */
-function stateOf(quota: Quota, used: bigint | undefined, limit: bigint, isComplete: boolean): QuotaState {
+export function stateOf(
+  quota: Quota,
+  used: bigint | undefined,
+  limit: bigint,
+  isComplete: boolean,
+): QuotaState {
   if (used === undefined) return "unknown";
   if (used >= limit) return "over";
   const first = quota.warnAt[0];

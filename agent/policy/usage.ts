@@ -30,9 +30,8 @@ const otherName = "other";
 
 /** What one booked unit of a series counts in fine units; undefined = it does not count in this quota. */
 export function factorOf(quota: Quota, metric: string, dimensions: Dimensions): bigint | undefined {
-  const prefix = quota.source === "gateway" ? "tokenwatt.gateway." : "tokenwatt.";
   const noun = quota.count === "requests" ? "requests" : "tokens";
-  if (metric !== prefix + noun || !isMatched(quota, dimensions)) return undefined;
+  if (metric !== metricPrefix(quota) + noun || !isMatched(quota, dimensions)) return undefined;
   const outcome = (dimensions["tokenwatt.outcome"] ?? "ok") as Outcome;
   if (quota.count === "cost") return priceOf(quota, dimensions);
   if (quota.outcomes === "billable" && outcome !== "ok") return undefined;
@@ -41,7 +40,13 @@ export function factorOf(quota: Quota, metric: string, dimensions: Dimensions): 
   return factor === 0 ? undefined : BigInt(factor);
 }
 
-function isMatched(quota: Quota, dimensions: Dimensions): boolean {
+/** What the names of the metrics a quota counts from begin with. */
+export function metricPrefix({ source }: Pick<Quota, "source">): string {
+  return source === "gateway" ? "tokenwatt.gateway." : "tokenwatt.";
+}
+
+/** Whether a series has every key that a quota matches by. */
+export function isMatched(quota: Quota, dimensions: Dimensions): boolean {
   return matchKeys.every((key) => {
     const wanted = quota.match[key];
     const value = dimensions[attributeOfKey[key]];

@@ -5,13 +5,15 @@ import { configuredServers } from "../../config/load.ts";
 import type { Dimensions, Family } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
 import { PolicyBook, quotaBeatKey } from "../../policy/book.ts";
-import type { Policy } from "../../policy/config.ts";
+import type { MatchKey, Policy } from "../../policy/config.ts";
+import { matchKeys } from "../../policy/config.ts";
 import type { QuotaReading } from "../../policy/states.ts";
 import type { QuotaUsage } from "../../policy/usage.ts";
 import { countedMetrics } from "../../policy/usage.ts";
 import { LedgerReader } from "../../store/ledger/reader.ts";
 import type { Io } from "../common/io.ts";
 import { ledgerFile } from "../report.ts";
+import { unknownValue } from "./choice.ts";
 
 const MILLIS = 1_000_000n;
 
@@ -33,8 +35,8 @@ export class LedgerView {
     const rows = beat?.value === String(reader.sequence) ? reader.state('["quota",') : [];
     const book = new PolicyBook(policy, this.atMillis, rows);
     for (const seed of book.seeds()) {
-      const { heldFrom, rows: sums } = reader.sumsSince([...countedMetrics], bucketAt(seed.fromMillis));
-      book.seed(seed, sums, heldFrom !== undefined && heldFrom <= bucketAt(seed.fromMillis));
+      const { heldSince, rows: sums } = reader.sumsSince([...countedMetrics], bucketAt(seed.fromMillis));
+      book.seed(seed, sums, heldSince !== undefined && heldSince <= seed.fromMillis);
     }
     const families = configuredFamilies(config);
     this.readings = book.commit(this.atMillis, (source) => ({
@@ -57,6 +59,14 @@ export class LedgerView {
   /** The rows a window's usage is the sum of; a window of a minute has none of its own. */
   rowsSince(fromMillis: number): readonly UsedRow[] {
     return this.#reader.sumsSince([...countedMetrics], bucketAt(fromMillis)).rows;
+  }
+
+  /** What to say of names of a caller that no usage in the ledger has. */
+  unknownValues(caller: Readonly<Partial<Record<MatchKey, string | undefined>>>): readonly string[] {
+    return matchKeys.flatMap((key) => {
+      const given = caller[key];
+      return given === undefined ? [] : (unknownValue(this.#reader, key, given) ?? []);
+    });
   }
 
   close(): void {

@@ -4,6 +4,9 @@
 import { existsSync } from "node:fs";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type { BucketNumber, Dimensions, Histogram, StateRow } from "../../model.ts";
+import { BUCKET_NANOS } from "../../model.ts";
+import type { Booked } from "./booked.ts";
+import { booked } from "./booked.ts";
 import { addStored } from "./digests.ts";
 import { openReadOnly } from "./read-only.ts";
 import { SEALED_BUCKETS } from "./schema.ts";
@@ -27,10 +30,10 @@ export interface StoredRow extends StoredSeries {
   readonly before: bigint | undefined;
 }
 
-/** Sums of series from some bucket on, and the first bucket that anything is held of; none in an empty ledger. */
+/** Sums of series from some bucket on, and since when everything is held, unix milliseconds; undefined in an empty ledger. */
 export interface SumsSince {
   readonly rows: readonly (readonly [metric: string, dimensions: Dimensions, amount: bigint])[];
-  readonly heldFrom: BucketNumber | undefined;
+  readonly heldSince: number | undefined;
 }
 
 /** What a series moved: an amount, or a distribution. */
@@ -38,6 +41,7 @@ export type Moved = bigint | Histogram;
 
 /** Stretches whose sums are kept. */
 const cachedMax = 8;
+const bucketMillis = Number(BUCKET_NANOS / 1_000_000n);
 
 /** There is no ledger to read. */
 export class NoLedger extends Error {
@@ -101,6 +105,24 @@ export class LedgerReader {
     return held.from < held.to ? held : undefined;
   }
 
+  /**
+   * Since when everything that was metered is held, unix milliseconds: the first start of an agent with this ledger, else the
+   * first bucket that has a row. Of a first day whose rows were pruned its start. Undefined in an empty ledger.
+   */
+  get heldSince(): number | undefined {
+    const { held } = this;
+    if (held === undefined) return undefined;
+    const row = this.#prepared("SELECT min(bucket) AS bucket FROM rows").get()?.["bucket"];
+    // The rollup of a day begins with it, whenever its first row does.
+    const isFirstDayKept = row != null && Number(row) - held.from < bucketsPerDay;
+    const first = (isFirstDayKept ? Number(row) : held.from) * bucketMillis;
+    const entry = this.#prepared(
+      "SELECT kind, at FROM audit WHERE kind IN ('start', 'close') ORDER BY sequence LIMIT 1",
+    ).get();
+    if (entry?.["kind"] !== "start") return first;
+    return Math.max(first, Math.ceil(Number(BigInt(String(entry["at"])) / 1000n) / 1000));
+  }
+
   /** Whether rows of the last commit wait in the agent's memory for room on the disk: sums lack them. */
   get rowsWait(): boolean {
     return rowsWait(this.#database);
@@ -155,7 +177,7 @@ export class LedgerReader {
       if (known !== undefined && typeof moved === "bigint")
         rows.push([known.metric, known.dimensions, moved]);
     }
-    return { rows, heldFrom: this.held?.from };
+    return { rows, heldSince: this.heldSince };
   }
 
   /** Rows of the stored state whose key begins so. */
@@ -199,6 +221,11 @@ export class LedgerReader {
         text,
       };
     }
+  }
+
+  /** Everything series of these metrics booked in `[from, to)`, in order, what came late by itself. */
+  booked(metrics: readonly string[], from: BucketNumber, to: BucketNumber): Generator<Booked> {
+    return booked(this.#database, metrics, { from, to, rowsFrom: this.rowsFrom });
   }
 
   close(): void {

@@ -24,6 +24,8 @@ import {
 
 /** Buckets in a UTC day. */
 export const bucketsPerDay = 96;
+/** Why a bucket was sealed again, or for the first time, when usage came after its end. */
+export const lateReason = "usage that arrived late";
 
 /** State rows that name a counted usage record and the unix second until which its id is remembered. */
 const usageKey = /^\["usage","([0-9a-f]+)",(\d+)\]$/;
@@ -220,7 +222,7 @@ export class LedgerWriter {
       if (revision > 0) keep.run(bucket, series);
       write.run(bucket, series, amount, revision);
     }
-    this.#sealAgain(bucket, revision, at, "usage that arrived late");
+    this.#sealAgain(bucket, revision, at, lateReason);
   }
 
   /** Of a day whose rows were pruned the rollup is all there is. */

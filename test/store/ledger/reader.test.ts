@@ -69,3 +69,22 @@ describe("LedgerReader.sums()", () => {
     expect(() => new LedgerReader("/nonexistent/ledger.db")).toThrow(NoLedger);
   });
 });
+
+describe("LedgerReader.heldSince", () => {
+  it("is the first start of an agent, neither the bucket nor the rolled-up day it lies in", () => {
+    const { folder: own, remove: removeOwn } = temporaryFolder();
+    const keeper = new Bookkeeper(own, { seconds: 3 * 3600 + 100 });
+    const start = { version: "1", pid: 1 };
+    keeper.books.noteAudit("start", (3 * 3600 + 100) * 1e9, start);
+    keeper.post(3 * 3600 + 110, tokens("a", 1));
+    keeper.beat(3 * 3600 + 110);
+    keeper.post(30 * 3600, tokens("a", 1));
+    keeper.beat(30 * 3600);
+    keeper.close();
+    const reader = new LedgerReader(ledgerPath(own));
+    expect(reader.held?.from).toBe(first);
+    expect(reader.heldSince).toBe(Number(START / 1_000_000n) + (3 * 3600 + 100) * 1000);
+    reader.close();
+    removeOwn();
+  });
+});
