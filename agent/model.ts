@@ -273,6 +273,8 @@ export interface ServerPoll {
   readonly outputTokens: number;
   /** Requests running, as read at the poll; undefined = the server cannot say. */
   readonly inFlight?: number;
+  /** Requests waiting, as read at the poll; undefined = the server cannot say. */
+  readonly waiting?: number;
   /** Cumulative own busy time, where the server publishes it. */
   readonly activeNanos?: number;
   readonly progress: ProgressKind;

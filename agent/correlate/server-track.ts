@@ -21,7 +21,7 @@ import {
   observeWindow,
   settle,
 } from "./activity/activity.ts";
-import type { Activity, ActivitySegment, ActivityWindow } from "./activity/evidence.ts";
+import type { Activity, ActivitySegment, ActivityWindow, Ended, SeenPoll } from "./activity/evidence.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { joined } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
@@ -69,6 +69,7 @@ interface Moves {
   readonly requests: number;
   readonly input: number;
   readonly cached: number;
+  readonly ended: Ended | undefined;
 }
 
 /** Name of the place of a server none of whose GPUs is known. */
@@ -264,10 +265,10 @@ export class ServerTrack {
 
   #take(poll: ServerPoll, peers: readonly ServerTrack[]): void {
     const previous = this.#fed ?? this.#began(poll);
-    if (!this.#observe(poll)) return;
+    const moves = this.#takeMoves(poll.at);
+    if (!this.#observe(moves.ended === undefined ? poll : { ...poll, ended: moves.ended })) return;
     this.#firstAt ??= poll.at;
     this.#fed = poll;
-    const moves = this.#takeMoves(poll.at);
     if (previous === undefined) return;
     const step = {
       from: previous.at,
@@ -287,15 +288,21 @@ export class ServerTrack {
   }
 
   /** What the increments of the polls up to `at` say of a step beside its tokens. */
-  #takeMoves(at: Nanos): { readonly requests: number; readonly cachedRatio: number } {
+  #takeMoves(at: Nanos): {
+    readonly requests: number;
+    readonly cachedRatio: number;
+    readonly ended: Ended | undefined;
+  } {
     let [requests, input, cached] = [0, 0, 0];
+    let ended: Ended | undefined;
     while (this.#moves.length > 0 && (this.#moves[0] as Moves).at <= at) {
       const move = this.#moves.shift() as Moves;
       requests += move.requests;
       input += move.input;
       cached += move.cached;
+      ended = together(ended, move.ended);
     }
-    return { requests, cachedRatio: input > 0 ? cached / input : 0 };
+    return { requests, cachedRatio: input > 0 ? cached / input : 0, ended };
   }
 
   /** Counters of a copied page stood for an older instant than their poll; so may those of one that never changed yet. */
@@ -304,7 +311,7 @@ export class ServerTrack {
     return !isCopy || poll.doubt !== undefined ? poll : { ...poll, doubt: "cached_page" };
   }
 
-  #observe(poll: ServerPoll): boolean {
+  #observe(poll: SeenPoll): boolean {
     let taken = false;
     for (const { activity } of this.#places.values()) taken = observePoll(activity, poll) || taken;
     return taken;
@@ -329,11 +336,29 @@ export class ServerTrack {
   }
 }
 
-function movesOf({ at, requests, tokens }: TokenIncrement): Moves {
+function movesOf({ at, latencies, requests, tokens }: TokenIncrement): Moves {
   const cached = tokens.input_cached ?? 0;
   const input = cached + (tokens.input_uncached ?? 0) + (tokens.input_unsplit ?? 0);
   const ended = (requests.ok ?? 0) + (requests.error ?? 0) + (requests.aborted ?? 0);
-  return { at, requests: ended, input, cached };
+  return { at, requests: ended, input, cached, ended: endedOf(latencies) };
+}
+
+function endedOf({
+  queue_time: queue,
+  request_duration: whole,
+}: TokenIncrement["latencies"]): Ended | undefined {
+  if (whole === undefined || !(whole.count > 0)) return undefined;
+  const seconds = Math.max(0, whole.sum - (queue?.sum ?? 0));
+  return { requests: whole.count, nanos: seconds * 1e9, isExecution: queue !== undefined };
+}
+
+function together(one: Ended | undefined, other: Ended | undefined): Ended | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return {
+    requests: one.requests + other.requests,
+    nanos: one.nanos + other.nanos,
+    isExecution: one.isExecution && other.isExecution,
+  };
 }
 
 /** Never falling, finite and not negative, whatever was handed in. */

@@ -115,6 +115,8 @@ describe("simulated regimes are within the bars", () => {
     ["never idle", 5000, 3],
     ["coarse 10 s, chat", 1000, 21],
     ["coarse 15 s, guard", 1000, 22],
+    ["nvidia-smi, guard with durations", 5000, 41],
+    ["coarse 15 s, guard with durations", 5000, 42],
     ["lost samples", 1000, 3],
     ["slow page, pulses", 1000, 2],
     ["cached page, pulses", 1000, 21],

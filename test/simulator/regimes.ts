@@ -200,6 +200,20 @@ const alone = (
 export const regimes: Readonly<Record<string, Draw>> = {
   "guard, short requests": (r) => alone(r, "guard", arrivals(r, guardLoad(r))),
   "guard with durations": (r) => alone(r, "guard", arrivals(r, guardLoad(r)), {}, { durations: true }),
+  "guard with durations, no gauge": (r) =>
+    alone(r, "guard", arrivals(r, guardLoad(r)), {}, { durations: true, gauge: false }),
+  "coarse 15 s, guard with durations": (r) =>
+    alone(r, "guard", arrivals(r, guardLoad(r)), { ...dcgm, everyMs: 15_000 }, { durations: true }),
+  "nvidia-smi, guard with durations": (r) =>
+    alone(r, "guard", arrivals(r, guardLoad(r)), smi, { durations: true }),
+  "embedding with durations": (r) =>
+    alone(
+      r,
+      "embedding",
+      arrivals(r, { perSecond: r.between(4, 14), input: [200, 800], output: [1, 1] }),
+      {},
+      { durations: true },
+    ),
   "embedding, shorter still": (r) =>
     alone(r, "embedding", arrivals(r, { perSecond: r.between(4, 14), input: [200, 800], output: [1, 1] })),
   "chat, a few at a time": (r) => alone(r, "large", chat(r)),

@@ -6,6 +6,13 @@
 import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
+import {
+  createDurations,
+  executionPerBusyMax,
+  executionPerDuration,
+  hasPauses,
+  observeDurations,
+} from "./durations.ts";
 import type {
   Activity,
   ActivitySegment,
@@ -14,6 +21,7 @@ import type {
   PeerStretch,
   PollInterval,
   Rates,
+  SeenPoll,
 } from "./evidence.ts";
 import { gaugesOf } from "./evidence.ts";
 import { heldOpenFrom } from "./hold.ts";
@@ -68,6 +76,7 @@ export function createActivity(options: ActivityOptions): Activity {
     rates: noRates,
     plateau: undefined,
     level: createLevel(),
+    durations: createDurations(),
   };
 }
 
@@ -82,6 +91,7 @@ export function copyActivity(activity: Activity): Activity {
     rates: noRates,
     plateau: undefined,
     level: createLevel(),
+    durations: createDurations(),
   };
 }
 
@@ -105,7 +115,7 @@ export function observeWindow(activity: Activity, window: ActivityWindow): boole
 }
 
 /** Takes a poll in; returns false, and leaves it out, when it does not follow the last one. */
-export function observePoll(activity: Activity, poll: ServerPoll): boolean {
+export function observePoll(activity: Activity, poll: SeenPoll): boolean {
   const last = activity.polls.at(-1);
   if (last !== undefined && poll.at <= last.at) return false;
   activity.polls.push(poll);
@@ -194,12 +204,20 @@ function evaluate(
   const intervals = pollIntervals(polls, progress, runs, peers, horizon, credits);
   const cannotSay = progress !== "step" && polls.at(-1)?.inFlight === undefined;
   if (cannotSay && polls.at(-1)?.activeNanos === undefined) return { intervals, claims: [], contested: [] };
-  const { hasOthers, level, pollNanos, rates } = activity;
-  const perBusy = executionPerBusy(level);
-  const short = hasShortRequests(level);
+  const { durations, hasOthers, level, pollNanos, rates } = activity;
+  const perBusy = Math.min(executionPerBusy(level), executionPerBusyMax(durations));
+  const short = hasShortRequests(level) || hasPauses(durations);
+  const learned = isLearned(level);
   const evidence = {
     ...{ intervals, runs, peers, progress, rates, pollNanos, hasOthers },
-    shares: { windows, intervals, perBusy, stay: requestsStay(level), learned: isLearned(level) },
+    shares: {
+      windows,
+      intervals,
+      perBusy,
+      stay: requestsStay(level),
+      learned,
+      perDuration: executionPerDuration(durations, perBusy, pollNanos),
+    },
     short,
   };
   return { intervals, ...claimedWork(evidence) };
@@ -212,8 +230,10 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
     const poll = activity.polls.find(({ at }) => at === interval.to);
     // The gauge of a copied page was read at another instant than its poll.
-    if (poll !== undefined && poll.doubt === undefined && !activity.hasOthers && !interval.contended)
+    if (poll !== undefined && poll.doubt === undefined && !activity.hasOthers && !interval.contended) {
       observeGauge(activity.level, poll, activity.windows, interval.kind === "quiet");
+      observeDurations(activity.durations, interval, poll, activity.windows);
+    }
     activity.rates = learnRates(intervals, activity.rates, index);
     activity.learnedUntil = interval.to;
     if (interval.kind === "moved" || interval.inFlightTo === 0) activity.lastProgressAt = interval.to;

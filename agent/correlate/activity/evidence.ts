@@ -34,6 +34,19 @@ export interface Credit {
   readonly credited: boolean;
 }
 
+/** Requests that ended before a poll and after the one before it, and how long they took; their waiting, if counted. */
+export interface Ended {
+  readonly requests: number;
+  readonly nanos: Nanos;
+  /** Waiting is no part of `nanos`. */
+  readonly isExecution: boolean;
+}
+
+/** A poll of a server, and what ended before it, where its page has durations. */
+export interface SeenPoll extends ServerPoll {
+  readonly ended?: Ended;
+}
+
 /** The time between two polls of a server. The last one is `open`: no poll has ended it yet. */
 export interface PollInterval {
   readonly from: Nanos;
@@ -60,6 +73,8 @@ export interface PollInterval {
   readonly contended: boolean;
   /** A process that no server owns may have done it. */
   readonly beside: boolean;
+  /** How long the requests took that ended in it. */
+  readonly endedNanos: Nanos | undefined;
   /** What the poll that ended it says against trusting it. */
   readonly doubt: UncertainReason | undefined;
 }
@@ -136,6 +151,24 @@ export interface Level {
   peak: number;
 }
 
+/** What the durations of requests add up to, older ones fading. */
+export interface Durations {
+  /** Requests that ended, how long they took, and over how long a time. */
+  requests: number;
+  nanos: Nanos;
+  wallNanos: Nanos;
+  /** Polls that read a request in execution, and how many requests these read in the server. */
+  flying: number;
+  inside: number;
+  /** Polls with a gauge. */
+  gauges: number;
+  /** How long the GPU was busy where the server may have executed; how many busy samples say so, 0 where windows do. */
+  busyNanos: Nanos;
+  busySamples: number;
+  /** How much of that time is seen work. */
+  workNanos: Nanos;
+}
+
 /** The estimator of one server. Owned by its caller; only the functions of this file change it. */
 export interface Activity {
   readonly stallAfterNanos: Nanos;
@@ -143,7 +176,7 @@ export interface Activity {
   /** The server has other GPUs: its counters and gauges speak of all of them together. */
   hasOthers: boolean;
   readonly windows: ActivityWindow[];
-  readonly polls: ServerPoll[];
+  readonly polls: SeenPoll[];
   readonly peers: PeerStretch[];
   readonly credits: Credit[];
   /** Everything before is decided and final. */
@@ -156,9 +189,10 @@ export interface Activity {
   /** Busy share of a window wholly at work, for runs of a single window. */
   plateau: number | undefined;
   readonly level: Level;
+  readonly durations: Durations;
 }
 
 /** The polls whose gauges speak of this GPU: none where the server has others. */
-export function gaugesOf({ hasOthers, polls }: Activity): readonly ServerPoll[] {
+export function gaugesOf({ hasOthers, polls }: Activity): readonly SeenPoll[] {
   return hasOthers ? [] : polls;
 }

@@ -1,8 +1,8 @@
 // What the polls say: one interval per pair of neighbouring polls, with what moved in it, what was in flight at its
 // ends, and the GPU work inside it. Whose work it is, claims.ts decides.
 
-import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
-import type { Credit, PeerStretch, PollInterval, WorkRun } from "./evidence.ts";
+import type { Nanos, ProgressKind } from "../../model.ts";
+import type { Credit, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
 import { clipped, total } from "./stretches.ts";
 
 /** A prompt token takes about a tenth of the time of an output token (h100-solo-8b: 16,384 in 0.35 s, 5,781/s). */
@@ -12,7 +12,7 @@ const creditGap = 100_000_000;
 
 /** Returns the intervals between `polls` in order, the open one from the last poll to `horizon` included. */
 export function pollIntervals(
-  polls: readonly ServerPoll[],
+  polls: readonly SeenPoll[],
   progress: ProgressKind,
   runs: readonly WorkRun[],
   peers: readonly PeerStretch[],
@@ -21,7 +21,7 @@ export function pollIntervals(
 ): PollInterval[] {
   const intervals: PollInterval[] = [];
   for (let index = 0; index < polls.length; index++) {
-    const poll = polls[index] as ServerPoll;
+    const poll = polls[index] as SeenPoll;
     const next = polls[index + 1];
     const to = next?.at ?? horizon;
     if (to <= poll.at) continue;
@@ -102,7 +102,7 @@ type Movement = Omit<
   "from" | "to" | "work" | "workNanos" | "contended" | "beside" | "spared" | "creditedNanos"
 >;
 
-function movement(poll: ServerPoll, next: ServerPoll | undefined, progress: ProgressKind): Movement {
+function movement(poll: SeenPoll, next: SeenPoll | undefined, progress: ProgressKind): Movement {
   const open = next === undefined;
   const output = open ? 0 : next.outputTokens - poll.outputTokens;
   const input = open ? 0 : next.inputTokens - poll.inputTokens;
@@ -122,6 +122,7 @@ function movement(poll: ServerPoll, next: ServerPoll | undefined, progress: Prog
     progress: progress === "step" ? moved : 0,
     activeNanos,
     doubt: next?.doubt,
+    endedNanos: next?.ended?.nanos,
     inFlightFrom: poll.inFlight,
     inFlightTo,
   };

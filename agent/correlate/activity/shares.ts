@@ -13,6 +13,8 @@ export interface ShareEvidence {
   readonly perBusy: number;
   /** A request in flight at two polls is in flight between them. */
   readonly stay: boolean;
+  /** Execution a second of requests stands for, where they are short. */
+  readonly perDuration: number | undefined;
   /** Enough was learned to rely on `perBusy`. */
   readonly learned: boolean;
 }
@@ -66,7 +68,7 @@ function executedIn(evidence: ShareEvidence, interval: PollInterval, from: Nanos
     const within = window.from >= interval.from && window.to <= interval.to;
     const share =
       window.sampled || (window.to - window.from > coarseNanos && !within)
-        ? shareOfInterval(evidence, window, interval)
+        ? (shareByDurations(evidence, interval) ?? shareOfInterval(evidence, window, interval))
         : Math.min(1, window.busyRatio * perBusy);
     amount += inside * share;
   }
@@ -101,6 +103,13 @@ function shareOfInterval(evidence: ShareEvidence, window: ActivityWindow, interv
   if (isLikely(interval)) return relies ? likelyShare : (likelyShare + 0.5) / 2;
   const possible = members.reduce((sum, member) => sum + inside(member), 0) - sure - likely;
   return possible > 0 ? Math.min(1, Math.max(0, left - likely * likelyShare) / possible) : 0;
+}
+
+/** Short requests were executed in the interval in which they ended. */
+function shareByDurations({ perDuration }: ShareEvidence, interval: PollInterval): number | undefined {
+  const { endedNanos, from, open, to } = interval;
+  if (perDuration === undefined || open) return undefined;
+  return Math.min(1, ((endedNanos ?? 0) * perDuration) / (to - from));
 }
 
 /** Execution as the progress counters moved. */

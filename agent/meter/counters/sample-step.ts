@@ -53,6 +53,7 @@ export class Look {
   #fresh = false;
   readonly #read: KeyCounters[] = [];
   #inFlight: number | undefined;
+  #waiting: number | undefined;
   #progress: ProgressKind = "step";
 
   /** `course`: what the counters without an epoch say of their server. */
@@ -83,6 +84,8 @@ export class Look {
     if (reading.running !== undefined && reading.running >= 0) {
       this.#inFlight = (this.#inFlight ?? 0) + reading.running;
     }
+    if (reading.waiting !== undefined && reading.waiting >= 0)
+      this.#waiting = (this.#waiting ?? 0) + reading.waiting;
     this.#progress = weaker(this.#progress, reading.progressKind ?? reading.volume);
     if (taken.moved === undefined) return;
     const doubt = tokenDoubt(this.#sample, reading);
@@ -109,6 +112,7 @@ export class Look {
       inputTokens: target.inputTokens,
       outputTokens: target.outputTokens,
       ...(this.#inFlight === undefined ? {} : { inFlight: this.#inFlight }),
+      ...(this.#waiting === undefined ? {} : { waiting: this.#waiting }),
       ...(active === undefined ? {} : { activeNanos: active }),
       progress: this.#progress,
       ...(this.#sample.doubt === undefined ? {} : { doubt: this.#sample.doubt }),

@@ -1,0 +1,133 @@
+// What the durations of requests say of execution: the sum of them, which pages count as requests end, over the requests
+// in the server at a time while any executes (by its gauges) is the time of execution (Little's law). The sum alone is
+// never less than it. So it says what a second of busy GPU stands for where requests are short and the gauge sees few.
+// Durations are measured where requests enter: what a front end adds to each is too much for requests of a few ms.
+import type { Nanos } from "../../model.ts";
+import type { ActivityWindow, Durations, PollInterval, SeenPoll } from "./evidence.ts";
+
+/** Older polls fade. */
+const keptRatio = 0.995;
+/** Requests it takes to say anything. */
+const requestsMin = 20;
+/** Shorter requests than this share of a poll's distance were executed in the interval in which they ended. */
+const shortRatio = 0.2;
+/** Requests longer than this share of the time ended too seldom. */
+const lengthRatioMax = 0.05;
+/** Shorter requests are as much the front end's as the engine's. */
+const nanosMin = 25_000_000;
+/** Up to so many requests at a time chance weighs as much as so many polls with a request in execution. */
+const [fewRatio, chancePolls] = [0.5, 8];
+/** How far off the requests at a time are after one poll, and what front ends add at the least, as logarithms. */
+const [errorOfPoll, errorLeast] = [0.6, 0.15];
+/** Seen work that is longer than all requests together by this ratio has pauses between requests in it. */
+const pausesRatio = 1.15;
+
+/** A value and its standard error. */
+interface Guess {
+  readonly value: number;
+  readonly error: number;
+}
+
+/** Returns the durations of a server none of whose requests ended yet. */
+export function createDurations(): Durations {
+  return {
+    ...{ requests: 0, nanos: 0, wallNanos: 0, flying: 0, inside: 0, gauges: 0 },
+    ...{ busyNanos: 0, busySamples: 0, workNanos: 0 },
+  };
+}
+
+/** Takes in an interval that is decided, the poll that ended it, and the windows over it. */
+export function observeDurations(
+  durations: Durations,
+  interval: PollInterval,
+  poll: SeenPoll,
+  windows: readonly ActivityWindow[],
+): void {
+  const { from, kind, to, workNanos } = interval;
+  const { ended, inFlight } = poll;
+  const add = (key: keyof Durations, amount: number): void => {
+    durations[key] = durations[key] * keptRatio + amount;
+  };
+  add("requests", ended?.requests ?? 0);
+  add("nanos", ended?.nanos ?? 0);
+  add("wallNanos", to - from);
+  add("gauges", inFlight === undefined ? 0 : 1);
+  const flies = (inFlight ?? 0) > 0;
+  add("flying", flies ? 1 : 0);
+  add("inside", flies ? (inFlight ?? 0) + (ended?.isExecution === true ? 0 : (poll.waiting ?? 0)) : 0);
+  const busy = kind === "quiet" ? { nanos: 0, samples: 0 } : busyIn(windows, from, to);
+  add("busyNanos", busy.nanos);
+  add("busySamples", busy.samples);
+  add("workNanos", kind === "quiet" ? 0 : workNanos);
+}
+
+/**
+ * Returns the logarithm of the execution a second of busy GPU stands for, and its standard error, undefined while too few
+ * requests ended.
+ */
+function perBusyByDurations(durations: Durations): Guess | undefined {
+  const { busyNanos, flying, gauges, inside, nanos, requests, wallNanos } = durations;
+  if (requests < requestsMin || busyNanos <= 0 || gauges <= 0) return undefined;
+  const length = nanos / requests;
+  if (length < nanosMin || length > lengthRatioMax * wallNanos) return undefined;
+  // Few requests come by chance: then they are this many at a time while there are any.
+  const load = nanos / wallNanos;
+  const byChance = load / (1 - Math.exp(-load));
+  const chance = load < fewRatio ? chancePolls : 1;
+  const together = Math.max(1, (inside + chance * byChance) / (flying + chance));
+  const perBusy = Math.max(1, Math.min(nanos / together, wallNanos) / busyNanos);
+  return {
+    value: Math.log(perBusy),
+    error: Math.hypot(errorLeast, errorOfPoll / Math.sqrt(flying + chance)),
+  };
+}
+
+/**
+ * Returns the execution that a second of requests stands for, undefined while too few of them ended, or where they are too
+ * long to have been executed where they ended: by what a second of busy GPU stands for, and by the durations themselves,
+ * each by how far off it may be. Of a GPU that is read now and then, the busy time is a matter of chance.
+ */
+export function executionPerDuration(
+  durations: Durations,
+  perBusy: number,
+  interval: Nanos,
+): number | undefined {
+  const { busyNanos, busySamples, nanos, requests } = durations;
+  if (requests < requestsMin || !(nanos > 0) || nanos / requests > shortRatio * interval) return undefined;
+  const byBusy = Math.log((busyNanos * perBusy) / nanos);
+  const byDurations = perBusyByDurations(durations);
+  if (byDurations === undefined || busySamples === 0) return Math.exp(byBusy);
+  const variance = errorLeast ** 2 / 4 + 1 / busySamples;
+  const share = variance / (variance + byDurations.error ** 2);
+  return Math.exp(byBusy + share * (byDurations.value + Math.log(busyNanos / nanos) - byBusy));
+}
+
+/** The most a second of busy GPU can stand for: no more was executed than requests took. */
+export function executionPerBusyMax({ busyNanos, nanos, requests, wallNanos }: Durations): number {
+  if (requests < requestsMin || busyNanos <= 0 || nanos / requests > lengthRatioMax * wallNanos)
+    return Number.POSITIVE_INFINITY;
+  return Math.max(1, nanos / busyNanos);
+}
+
+/** True where seen work is longer than all requests together: there are pauses between them in it. */
+export function hasPauses({ nanos, requests, wallNanos, workNanos }: Durations): boolean {
+  if (requests < requestsMin || nanos / requests > lengthRatioMax * wallNanos) return false;
+  return workNanos > pausesRatio * nanos;
+}
+
+/** How long the GPU was busy, and how many busy last windows of the driver that is known from. */
+function busyIn(
+  windows: readonly ActivityWindow[],
+  from: Nanos,
+  to: Nanos,
+): { readonly nanos: Nanos; readonly samples: number } {
+  let [nanos, samples] = [0, 0];
+  for (let index = windows.length - 1; index >= 0; index--) {
+    const window = windows[index] as ActivityWindow;
+    if (window.to <= from) break;
+    const busy = Math.max(0, Math.min(window.to, to) - Math.max(window.from, from)) * window.busyRatio;
+    nanos += busy;
+    if (window.sampled) samples += busy / (window.to - window.from);
+  }
+  return { nanos, samples };
+}

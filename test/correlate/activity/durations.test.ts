@@ -1,0 +1,85 @@
+// Durations of requests as evidence: how much may have been executed, and when durations say nothing.
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import {
+  createDurations,
+  executionPerBusyMax,
+  executionPerDuration,
+  hasPauses,
+  observeDurations,
+} from "../../../agent/correlate/activity/durations.ts";
+import type { Durations, PollInterval } from "../../../agent/correlate/activity/evidence.ts";
+
+const second = 1_000_000_000;
+
+/** Durations after `polls` intervals of a second, each with `requests` ended and a GPU that is busy for `busyRatio`. */
+function durationsOf(
+  given: { readonly requests: number; readonly seconds: number; readonly busyRatio: number },
+  more: { readonly workNanos?: number; readonly sampled?: boolean; readonly inFlight?: number } = {},
+  polls = 60,
+): Durations {
+  const durations = createDurations();
+  for (let index = 0; index < polls; index++) {
+    const [from, to] = [index * second, (index + 1) * second];
+    const interval: PollInterval = {
+      ...{ from, to, open: false, kind: "moved", progress: given.requests, activeNanos: undefined },
+      ...{ inFlightFrom: 0, inFlightTo: 0, work: [], workNanos: more.workNanos ?? 0, spared: [] },
+      ...{ creditedNanos: () => undefined, contended: false, beside: false, doubt: undefined },
+      endedNanos: given.seconds * second,
+    };
+    const ended = { requests: given.requests, nanos: given.seconds * second, isExecution: true };
+    const poll = { at: to, inputTokens: index, outputTokens: index, progress: "step" as const, ended };
+    const window = { from, to, busyRatio: given.busyRatio, sampled: more.sampled ?? false };
+    observeDurations(durations, interval, { ...poll, inFlight: more.inFlight ?? 0 }, [window]);
+  }
+  return durations;
+}
+
+const busy = fc.record({
+  requests: fc.integer({ min: 1, max: 20 }),
+  seconds: fc.double({ min: 0.05, max: 0.9, noNaN: true }),
+  busyRatio: fc.double({ min: 0.01, max: 1, noNaN: true }),
+});
+
+test("executionPerBusyMax() allows what requests took and no more, and never less than the GPU was busy", () => {
+  fc.assert(
+    fc.property(busy, (given) => {
+      const most = executionPerBusyMax(durationsOf(given)) * given.busyRatio;
+      expect(most).toBeCloseTo(Math.max(given.busyRatio, given.seconds), 6);
+    }),
+  );
+});
+
+test("executionPerDuration() gives back the busy time of windows, whatever requests took", () => {
+  fc.assert(
+    fc.property(busy, (given) => {
+      const perDuration = executionPerDuration(durationsOf(given), 1, 5 * second);
+      expect((perDuration ?? Number.NaN) * given.seconds).toBeCloseTo(given.busyRatio, 6);
+    }),
+  );
+});
+
+test("executionPerDuration() trusts durations the more, the fewer busy samples there are of the GPU", () => {
+  const error = (polls: number): number => {
+    // One request of 0.2 s a second, and samples that happened to see half of the work.
+    const given = { requests: 1, seconds: 0.2, busyRatio: 0.1 };
+    const perDuration = executionPerDuration(durationsOf(given, { sampled: true }, polls), 1, 5 * second);
+    return Math.abs((perDuration ?? Number.NaN) - 1 / (0.2 / (1 - Math.exp(-0.2))));
+  };
+  expect(error(30)).toBeLessThan(error(120));
+  expect(error(120)).toBeLessThan(error(600));
+});
+
+test("durations say nothing before twenty requests ended, or of requests that outlast the polls", () => {
+  const few = durationsOf({ requests: 1, seconds: 0.1, busyRatio: 0.5 }, {}, 15);
+  expect(executionPerBusyMax(few)).toBe(Number.POSITIVE_INFINITY);
+  expect(executionPerDuration(few, 1, 5 * second)).toBeUndefined();
+  const long = durationsOf({ requests: 1, seconds: 8, busyRatio: 0.5 });
+  expect(executionPerDuration(long, 1, 5 * second)).toBeUndefined();
+});
+
+test("hasPauses() is true where seen work outlasts all requests together", () => {
+  const given = { requests: 4, seconds: 0.2, busyRatio: 0.15 };
+  expect(hasPauses(durationsOf(given, { workNanos: 0.6 * second }))).toBe(true);
+  expect(hasPauses(durationsOf(given, { workNanos: 0.2 * second }))).toBe(false);
+});
