@@ -213,6 +213,8 @@ export interface TokenSample {
   readonly scale?: string;
   /** Times the server was found to have begun again since the sample before; for samples on a scale. */
   readonly restarts?: number;
+  /** What a gateway enforces by itself, as it says; absent = its page says nothing of it. */
+  readonly limits?: readonly GatewayLimit[];
   /** What of its counters was held back or left out, and why. */
   readonly notes?: readonly SourceNote[];
   /** Corrections, voids and conflicting records among them, for the audit record. */
@@ -220,6 +222,18 @@ export interface TokenSample {
   /** Samples dropped as NaN, negative or absurd, and page errors, in this reading. */
   readonly ignoredSamples: number;
   readonly errors: readonly string[];
+}
+
+/** What a gateway says it enforces by itself: a budget of one customer, and what is left of it. */
+export interface GatewayLimit {
+  readonly tenant: string;
+  /** ISO 4217. */
+  readonly currency: string;
+  readonly limit: number;
+  /** Below 0 where it is overspent; absent = the gateway does not say. */
+  readonly remaining?: number;
+  /** When it begins again; absent = never, or the gateway does not say. */
+  readonly resetsAt?: Nanos;
 }
 
 /** What requests of one customer used, and when. */

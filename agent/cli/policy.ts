@@ -168,18 +168,20 @@ async function show(options: ShowOptions, io: Io): Promise<void> {
     const readings = view.readings.filter(
       ({ quota, values }) => tenant === undefined || (values.tenant ?? quota.match.tenant) === tenant,
     );
+    const limits = view.limits.filter((one) => tenant === undefined || one.tenant === tenant);
     if (options.json === true) {
-      const page = policyPage({ policy, loadedMillis: view.atMillis, readings }, true);
+      const page = policyPage({ policy, loadedMillis: view.atMillis, readings, limits }, true);
       const { loaded: at, ...rest } = page;
       printLine(io, JSON.stringify({ ...rest, as_of: at }, undefined, 2));
       return;
     }
-    const { quotaTable } = await import("./policy/table.ts");
+    const { limitTable, quotaTable } = await import("./policy/table.ts");
     tell(
       io,
       `version ${policy.version}, digest ${policy.digest}, as of ${new Date(view.atMillis).toISOString()}`,
     );
     printLine(io, quotaTable(readings));
+    if (limits.length > 0) printLine(io, `\n${limitTable(limits)}`);
   } finally {
     view.close();
   }

@@ -18,6 +18,7 @@ import type { Stored } from "../store/ledger/database.ts";
 import type { LedgerStore } from "../store/ledger/store.ts";
 import { FeedSilence } from "./feed-silence.ts";
 import { FleetUsage } from "./fleet-usage.ts";
+import { GatewayLimits } from "./gateway-limits.ts";
 import type { LoadSources } from "./load-reports.ts";
 import { LoadReports } from "./load-reports.ts";
 import { changesOf, inForce } from "./policy-changes.ts";
@@ -69,6 +70,8 @@ export class PolicyDesk {
   #isEnded = false;
   readonly #silence = new FeedSilence();
   readonly #fleet: FleetUsage;
+  readonly #limits: GatewayLimits;
+  #gateways: LoadSources | undefined;
   readonly #rateLimits: RateLimits;
   readonly #loads: LoadReports;
   /** For the record, with the next beat. */
@@ -80,6 +83,7 @@ export class PolicyDesk {
     this.#rateLimits = new RateLimits(options);
     this.#loads = new LoadReports(options);
     this.#fleet = new FleetUsage(options);
+    this.#limits = new GatewayLimits(options);
     this.#loaded = policy;
     this.#loadedMillis = millisOf(clock.unixNanos(clock.now()));
     const rows = restored?.state.filter(isQuotaRow) ?? [];
@@ -127,7 +131,19 @@ export class PolicyDesk {
       books.noteAudit("quota_state", at, body);
     }
     for (const body of this.#silence.follow(beat.readings)) books.noteAudit("policy", at, body);
-    return [...stale, ...beat.rows, ...this.#book.takeRows()];
+    const limitRow = this.#lookAtLimits(books, beat.readings, at);
+    return [...stale, ...beat.rows, ...limitRow, ...this.#book.takeRows()];
+  }
+
+  /** What gateways enforce by themselves, unless the policy says not to look. */
+  #lookAtLimits(books: Books, readings: readonly QuotaReading[], at: Nanos): readonly StateRow[] {
+    const gateways = this.#book?.policy.observe === true ? this.#gateways : undefined;
+    for (const body of this.#limits.look(gateways, readings).slice(0, AUDIT_ENTRIES_MAX))
+      books.noteAudit("policy", at, body);
+    const { ledger } = books;
+    for (const gauge of this.#limits.gauges(at, this.#options.everyMs, (tenant) => ledger.admits(tenant)))
+      ledger.observe(gauge);
+    return this.#limits.takeRow();
   }
 
   /** Rows that name the beat they are stored with. */
@@ -154,6 +170,7 @@ export class PolicyDesk {
 
   /** Opens the listeners that are wished and not open; one that cannot be had is tried again with the next beat. */
   async listen(sources?: LoadSources): Promise<void> {
+    this.#gateways = sources ?? this.#gateways;
     this.#loads.use(this.#book, sources);
     await this.#rateLimits.follow();
     await this.#loads.follow();
@@ -209,7 +226,8 @@ export class PolicyDesk {
   page(withTenants: boolean): Readonly<Record<string, unknown>> | undefined {
     if (this.#loaded === undefined) return undefined;
     const { policy } = this.#loaded;
-    const shown = { policy, loadedMillis: this.#loadedMillis, readings: this.#shown };
+    const limits = withTenants ? this.#limits.shown : [];
+    const shown = { policy, loadedMillis: this.#loadedMillis, readings: this.#shown, limits };
     return {
       ...policyPage(shown, withTenants),
       refused: this.#refused ?? null,

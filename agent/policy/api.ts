@@ -1,6 +1,8 @@
 // `/-/policy` and `tokenwatt policy show`: every quota as of the last committed beat, as JSON. Keys are snake_case.
 // Tenants are shown only where /metrics may show them; how many entries that left out is said.
 import type { Policy } from "./config.ts";
+import type { LimitCompared } from "./gateway-limits.ts";
+import { limitsPage } from "./gateway-limits.ts";
 import type { QuotaReading } from "./states.ts";
 
 /** What the page is made from. */
@@ -9,11 +11,13 @@ export interface PolicyShown {
   /** When this policy came into force, unix milliseconds. */
   readonly loadedMillis: number;
   readonly readings: readonly QuotaReading[];
+  /** What gateways say they enforce by themselves. */
+  readonly limits?: readonly LimitCompared[];
 }
 
 /** The page as an object. */
 export function policyPage(
-  { loadedMillis, policy, readings }: PolicyShown,
+  { limits = [], loadedMillis, policy, readings }: PolicyShown,
   withTenants: boolean,
 ): Readonly<Record<string, unknown>> {
   const shown = readings.filter(({ quota }) => withTenants || quota.match.tenant === undefined);
@@ -24,6 +28,7 @@ export function policyPage(
     loaded: new Date(loadedMillis).toISOString(),
     quotas: shown.map(readingPage),
     hidden: readings.length - shown.length,
+    gateways: limitsPage(limits),
   };
 }
 

@@ -133,6 +133,7 @@ export const policyFile = z.strictObject({
   rls: rls.optional(),
   orca: orca.optional(),
   fleet: fleet.optional(),
+  observe: z.boolean().default(true),
 });
 
 /** One quota as written, defaults filled in. */
@@ -168,6 +169,8 @@ export interface Policy {
   readonly orca: z.output<typeof orca> | undefined;
   /** Who knows what all hosts used together. */
   readonly fleet: z.output<typeof fleet> | undefined;
+  /** Gateways' own limits are shown beside ours. */
+  readonly observe: boolean;
 }
 
 /** Fine units in one unit of what is counted. */
@@ -192,6 +195,7 @@ export function policyOf(text: PolicyText, content: string): Policy {
     rls: text.rls,
     orca: text.orca,
     fleet: text.fleet,
+    observe: text.observe,
     quotas: text.quotas.map((one) => quotaOf(one, zone)),
   };
 }

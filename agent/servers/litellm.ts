@@ -26,6 +26,13 @@ const SIGNS = [
   "litellm_self_latency_bucket",
 ];
 
+/** Budgets of what may be a tenant, by the label that names it; all in the dollars of its price list. */
+const budgets = ["team", "org", "user", "api_key"].map((of) => ({
+  limit: `litellm_${of}_max_budget_metric`,
+  remaining: `litellm_remaining_${of}_budget_metric`,
+  hours: `litellm_${of}_budget_remaining_hours_metric`,
+}));
+
 /** LiteLLM's proxy. */
 export const litellm = textServer({
   name: "litellm",
@@ -35,6 +42,7 @@ export const litellm = textServer({
   volume: "finish",
   labels: { modelLabel: ["model", "requested_model"], tenantLabel: "team" },
   bornAtZero: true,
+  limits: { budgets, currency: "USD" },
   families: [
     "litellm_input_tokens_metric",
     "litellm_output_tokens_metric",

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { gatewaySeries } from "../policy/fixtures.ts";
-import { Bookkeeper } from "../store/ledger/fixture.ts";
+import { Bookkeeper, START } from "../store/ledger/fixture.ts";
 import { runCommand } from "./capture-io.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-policy-"));
@@ -35,7 +35,11 @@ quotas:
   at(4000, "acme", 90);
   at(4100, "acme", 11, "input_cached");
   at(4200, "blue", 120);
-  keeper.beat(4500);
+  const budget = { gateway: "litellm@a", tenant: "acme", currency: "USD", limit: 25, remaining: -0.5 };
+  const differing = { ...budget, resetsMillis: 86_400_000, quota: "acme-day", differs: ["limit"], drift: 1 };
+  const value = JSON.stringify([differing, { ...budget, tenant: "blue" }]);
+  const state = [{ key: '["gateway-limits"]', value }];
+  keeper.database.commit(keeper.books.commit(START + 4_500_000_000_000n, 4500e9, state).batch);
   keeper.close();
 });
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -76,6 +80,17 @@ describe("policy show", () => {
     const { stdout } = await runCommand(["policy", "show", "-c", config]);
     expect(stdout).toMatch(/^acme-day +acme +mirror +warn +401 +500 +80\.2 +2026-11-02T00:00:00\.000Z$/m);
     expect(stdout).toMatch(/^engine-day +all +mirror +unknown +- +5 +- /m);
+  });
+
+  test("shows what gateways enforce by themselves, as the agent stored it, beside the quota it differs from", async () => {
+    const text = (await runCommand(["policy", "show", "-c", config, "--tenant", "acme"])).stdout;
+    expect(text).toMatch(/litellm@a +acme +25 USD +-0.5 USD +1970-01-02T00:00:00.000Z +acme-day +limit/);
+    expect(text).not.toContain("blue");
+    const page = JSON.parse((await runCommand(["policy", "show", "--json", "-c", config])).stdout);
+    expect(page.gateways).toMatchObject([
+      { differs: ["limit"], drift: 1 },
+      { tenant: "blue", differs: null },
+    ]);
   });
 });
 

@@ -7,6 +7,8 @@ import { BUCKET_NANOS } from "../../model.ts";
 import { PolicyBook, quotaBeatKey } from "../../policy/book.ts";
 import type { MatchKey, Policy } from "../../policy/config.ts";
 import { matchKeys } from "../../policy/config.ts";
+import type { LimitCompared } from "../../policy/gateway-limits.ts";
+import { gatewayLimitsKey } from "../../policy/gateway-limits.ts";
 import type { QuotaReading } from "../../policy/states.ts";
 import type { QuotaUsage } from "../../policy/usage.ts";
 import { countedMetrics } from "../../policy/usage.ts";
@@ -26,6 +28,8 @@ export class LedgerView {
   readonly atMillis: number;
   readonly readings: readonly QuotaReading[];
   readonly usages: readonly QuotaUsage[];
+  /** What gateways said they enforce by themselves. */
+  readonly limits: readonly LimitCompared[];
   readonly #reader: LedgerReader;
 
   private constructor(policy: Policy, config: Config, reader: LedgerReader) {
@@ -44,6 +48,8 @@ export class LedgerView {
       failingSince: undefined,
     })).readings;
     this.usages = book.usages;
+    const [limits] = reader.state(gatewayLimitsKey);
+    this.limits = JSON.parse(limits?.value || "[]") as readonly LimitCompared[];
   }
 
   /** Opens the ledger that the options name. Throws `NoLedger` where there is none. */

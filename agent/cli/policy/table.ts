@@ -1,6 +1,7 @@
 // Quotas as a table for people.
 import { nameOf } from "../../meter/names.ts";
 import { matchKeys } from "../../policy/config.ts";
+import type { LimitCompared } from "../../policy/gateway-limits.ts";
 import type { QuotaReading } from "../../policy/states.ts";
 import { formatTable } from "../common/table.ts";
 
@@ -21,6 +22,21 @@ export function quotaTable(readings: readonly QuotaReading[]): string {
     ];
   });
   return rows.length === 0 ? "no quota" : formatTable([head, ...rows], { rightFrom: 4 });
+}
+
+/** A line for each budget of a gateway's own: what it says, the quota of ours beside it, and in what they differ. */
+export function limitTable(limits: readonly LimitCompared[]): string {
+  const head = ["gateway", "of", "limit", "left", "resets", "quota", "differs"];
+  const rows = limits.map(({ currency, differs, gateway, limit, quota, remaining, resetsMillis, tenant }) => [
+    gateway,
+    nameOf(tenant),
+    `${limit} ${currency}`,
+    remaining === undefined ? "-" : `${remaining} ${currency}`,
+    resetsMillis === undefined ? "-" : new Date(resetsMillis).toISOString(),
+    quota ?? "-",
+    differs === undefined ? "-" : differs.join(", ") || "no",
+  ]);
+  return formatTable([head, ...rows], { rightFrom: 7 });
 }
 
 /** Whose counter it is: `acme`, `acme m`, `all`. */

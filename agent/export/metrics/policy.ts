@@ -12,6 +12,7 @@ const QUOTA = [
   genai.requestModel,
 ] as const;
 const MONEY = [...QUOTA, "tokenwatt.currency"] as const;
+const GATEWAY = ["tokenwatt.gateway.id", "tokenwatt.tenant", "tokenwatt.currency"];
 const SCOPE = "tokenwatt.quota.scope";
 const METHOD = "tokenwatt.method";
 
@@ -68,6 +69,30 @@ export const policyMetrics: readonly Metric[] = [
     "s",
     [],
     "Age of what is known of the fleet's usage; before anything was, the time since it is asked for",
+  ),
+  gauge(
+    "tokenwatt.gateway.quota.limit_cost",
+    "{currency}",
+    GATEWAY,
+    "What a gateway says it lets a tenant spend",
+  ),
+  gauge(
+    "tokenwatt.gateway.quota.remaining_cost",
+    "{currency}",
+    GATEWAY,
+    "What a gateway says is left of that; below 0 where it is overspent",
+  ),
+  gauge(
+    "tokenwatt.gateway.quota.reset_time",
+    "s",
+    GATEWAY,
+    "Unix time at which the gateway says it begins again",
+  ),
+  gauge(
+    "tokenwatt.gateway.quota.drift_cost",
+    "{currency}",
+    [...GATEWAY, NAME],
+    "What a gateway says is used, less what the quota of the same tenant, money and window counted",
   ),
   info(
     "tokenwatt.policy.info",

@@ -29,6 +29,9 @@ import type { CountedPage } from "./bases.ts";
 import { SeriesBases } from "./bases.ts";
 import type { ReaderOptions } from "./labels.ts";
 import { startEpoch } from "./labels.ts";
+import type { LimitReader } from "./limits.ts";
+import { LimitPages } from "./limits.ts";
+import { headerEpoch, locatedOnce } from "./located.ts";
 import { mergedBy } from "./merged.ts";
 import { PageReadings } from "./readings.ts";
 import type { PageLook } from "./runs.ts";
@@ -60,6 +63,8 @@ export interface TextServer {
    * count the tokens of a fleet.
    */
   readonly merges?: boolean;
+  /** How its page says what it enforces by itself. */
+  readonly limits?: LimitReader;
   /** Which releases count requests and no tokens; "never" where no release counts any. */
   readonly withoutTokens?: string;
   /** The page's URL made such that reading it changes nothing in the server. */
@@ -186,7 +191,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         follower.noteFailedLook();
         throw error;
       }
-      const { at, counted, headers, received, reading } = taken;
+      const { at, counted, headers, limits, received, reading } = taken;
       const { readings, ignoredSamples, errors, activeNanos, gpus } = reading;
       const header = server.epochHeader === undefined ? undefined : headers[server.epochHeader];
       return {
@@ -202,7 +207,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         ignoredSamples,
         errors: [...errors, ...complaints(readings, frozen)],
         ...(counted.doubtful ? { doubt: "partial_counters" as const } : {}),
-        ...defined({ activeNanos, gpus: info.gpus ?? gpus, pids: info.pids }),
+        ...defined({ activeNanos, gpus: info.gpus ?? gpus, limits, pids: info.pids }),
       };
     },
     state: () => follower.bases.takeChanges(["receiver", info.id], (at) => context.clock.unixNanos(at)),
@@ -235,6 +240,7 @@ class PageFollower {
   readonly #labels: ReaderOptions;
   readonly #parser: PageParser;
   readonly #explain: ReturnType<typeof explainOnce>;
+  readonly #limits: LimitPages | undefined;
   /** What the last page was read as, while a page that shows the same means the same. */
   #last: PageReading | undefined;
   /** Pages of an earlier run came over a connection that is gone, and looks were missed since. */
@@ -246,6 +252,7 @@ class PageFollower {
     this.#labels = { ...server.labels, ...defined(entry) };
     this.#parser = createPageParser(server.families.map(filedName));
     this.#explain = explainOnce(server, context);
+    this.#limits = server.limits && new LimitPages(server.limits, this.#labels);
     this.bases = new SeriesBases({
       bornAtZero: server.bornAtZero === true,
       rows: context.remembered?.(info.id) ?? [],
@@ -275,7 +282,8 @@ class PageFollower {
     this.#last = undefined;
     const reading = last ?? this.#read(fetched, counted);
     if (reading.errors.length === 0) this.#last = reading;
-    return { at, counted, headers: fetched.headers, received, reading };
+    const limits = this.#limits?.take(fetched.body, at);
+    return { at, counted, headers: fetched.headers, limits, received, reading };
   }
 
   #read(fetched: FetchedPage, { page }: CountedPage): PageReading {
@@ -291,6 +299,7 @@ interface Taken {
   readonly headers: FetchedPage["headers"];
   readonly received: Nanos;
   readonly reading: PageReading;
+  readonly limits: TokenSample["limits"];
 }
 
 /** What a page says of the process that wrote it. */
@@ -319,10 +328,6 @@ function oldestCreated(page: MetricPage, instant: (unixSeconds: number) => Nanos
   return oldest === Number.POSITIVE_INFINITY ? undefined : instant(oldest);
 }
 
-function headerEpoch(header: string): string {
-  return `header:${header.slice(0, 64)}`;
-}
-
 /**
  * The errors of a reading and, where it has no tokens, what the page seems to be instead. A page is looked at as a whole
  * once, until tokens were seen on it.
@@ -347,36 +352,6 @@ function explainOnce(
 function complaints(readings: readonly TokenReading[], frozen: ReturnType<typeof watchFrozen>): string[] {
   const problem = frozen(readings);
   return problem === undefined ? [] : [problem];
-}
-
-/** Readings with what only the source knows: the same objects for the same readings, which need not be compared further on. */
-function locatedOnce(
-  info: ServerInfo,
-): (
-  readings: readonly TokenReading[],
-  header: string | readonly string[] | undefined,
-  began: Nanos | undefined,
-) => readonly TokenReading[] {
-  let last: { readonly of: unknown; readonly header: unknown; readonly began: unknown } | undefined;
-  let all: readonly TokenReading[] = [];
-  return (readings, header, began) => {
-    if (last?.of === readings && last.header === header && last.began === began) return all;
-    last = { of: readings, header, began };
-    all = readings.map((reading) => located(reading, info, header, began));
-    return all;
-  };
-}
-
-/** The reading with what only the source knows: the product endpoint, and the run its counters began with. */
-function located(
-  reading: TokenReading,
-  info: ServerInfo,
-  header: string | readonly string[] | undefined,
-  epochBegan: Nanos | undefined,
-): TokenReading {
-  const epoch = reading.epoch ?? (typeof header === "string" ? headerEpoch(header) : undefined);
-  const endpoint = reading.endpoint ?? info.endpoint;
-  return { ...reading, ...defined({ epoch, epochBegan, endpoint }) };
 }
 
 /** The URL of the page behind `host:port`, `unix:/socket` or a URL with or without path. */

@@ -57,6 +57,10 @@ describe.runIf(program !== undefined)("LiteLLM's proxy", () => {
     expect(await proxy.ask("sk-a", "small")).toMatchObject({ status: 200 });
     expect(await proxy.ask("sk-a", "small", { stream: true })).toMatchObject({ status: 200 });
     await settle({ "small-1 team-a": { ...times(2), ok: 2 } });
+    // What the proxy itself lets the team spend, and that it found what was spent before.
+    expect((await poll()).limits).toEqual([
+      { tenant: "team-a", currency: "USD", limit: 25, remaining: expect.closeTo(21.5, 1) },
+    ]);
     expect(await proxy.ask("sk-b", "small", { stream: true })).toMatchObject({ status: 200 });
     expect(await proxy.ask("sk-none", "small", { user: "end-1" })).toMatchObject({ status: 200 });
     expect(await proxy.ask("sk-a", "broken")).toMatchObject({ status: 500 });

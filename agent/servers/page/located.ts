@@ -1,0 +1,38 @@
+// Readings of a page with what only the source knows: the product endpoint, and the run its counters began with.
+import type { Nanos, ServerInfo, TokenReading } from "../../model.ts";
+import { defined } from "../entry.ts";
+
+/** The epoch of a run that a response header identifies. */
+export function headerEpoch(header: string): string {
+  return `header:${header.slice(0, 64)}`;
+}
+
+/** Readings with what only the source knows: the same objects for the same readings, which need not be compared further on. */
+export function locatedOnce(
+  info: ServerInfo,
+): (
+  readings: readonly TokenReading[],
+  header: string | readonly string[] | undefined,
+  began: Nanos | undefined,
+) => readonly TokenReading[] {
+  let last: { readonly of: unknown; readonly header: unknown; readonly began: unknown } | undefined;
+  let all: readonly TokenReading[] = [];
+  return (readings, header, began) => {
+    if (last?.of === readings && last.header === header && last.began === began) return all;
+    last = { of: readings, header, began };
+    all = readings.map((reading) => located(reading, info, header, began));
+    return all;
+  };
+}
+
+/** The reading with what only the source knows: the product endpoint, and the run its counters began with. */
+function located(
+  reading: TokenReading,
+  info: ServerInfo,
+  header: string | readonly string[] | undefined,
+  epochBegan: Nanos | undefined,
+): TokenReading {
+  const epoch = reading.epoch ?? (typeof header === "string" ? headerEpoch(header) : undefined);
+  const endpoint = reading.endpoint ?? info.endpoint;
+  return { ...reading, ...defined({ epoch, epochBegan, endpoint }) };
+}
