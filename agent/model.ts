@@ -369,7 +369,8 @@ export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "no
  * server and somebody else may have done, halved. `unexplained_work`: work with a request in flight and no sign of
  * progress. `floor_assumed`: the power of holding the GPU was never measured. `token_share`, `equal_share`: energy shared
  * by tokens, or equally, for want of the driver's shares per process. `equal_watts`: energy shared by time, a server
- * that was never seen working alone counted with the watts of the others. `partial_counters`: counters read through a part of
+ * that was never seen working alone counted with the watts of the others. `fitted_work`: energy shared by what each one's work was
+ * fitted to cost, which is not known to a tenth yet. `partial_counters`: counters read through a part of
  * their series. `estimated_counters`: tokens integrated from a rate that the server shows.
  */
 export type UncertainReason =
@@ -382,6 +383,7 @@ export type UncertainReason =
   | "token_share"
   | "equal_share"
   | "equal_watts"
+  | "fitted_work"
   | "partial_counters"
   | "estimated_counters";
 

@@ -1,7 +1,7 @@
 // Who gets the GPU-seconds and the joules of a piece: every row of METERING.md 4 but MIG, which board.ts puts on top.
 // GPU-seconds are shared equally, or as configured. Energy up to the floor is shared equally; above it, over the
 // residents that work in the piece: by SM share, else by tokens, else equally. A parked resident gets none of it.
-import type { AllocatedState, AttributionMethod, Nanos } from "../model.ts";
+import type { AllocatedState, AttributionMethod, Nanos, UncertainReason } from "../model.ts";
 import type { Claimant, Remainders } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
@@ -19,8 +19,10 @@ export interface EnergyRule {
   readonly method: AttributionMethod;
   /** Undefined = equally. */
   readonly weights: ReadonlyMap<string, number> | undefined;
-  /** Residents that stand in with the watts of others. */
-  readonly assumed?: ReadonlySet<string>;
+  /** The assumption the weights rest on. */
+  readonly doubt?: UncertainReason | undefined;
+  /** The weights are what each one's work in the interval cost, wherever in it that was. */
+  readonly byWork?: boolean;
 }
 
 /** Remainders of one GPU, kept between intervals. */
@@ -133,7 +135,8 @@ export function bookPiece(
   give("millijoules", all, apportion(portion.floorMillijoules, equalClaims(all), remainders.floor));
   for (const got of given.values()) got.floorMillijoules = got.millijoules;
   const working = residents.filter((resident) => resident.state !== "parked").map(({ server }) => server);
-  const takers = working.length > 0 ? working : all;
+  const workers = rule.byWork ? all.filter((server) => (rule.weights?.get(server) ?? 0) > 0) : working;
+  const takers = workers.length > 0 ? workers : all;
   const claims = takers.map((key) => ({ key, weight: rule.weights?.get(key) ?? (rule.weights ? 0 : 1) }));
   give("millijoules", takers, apportion(portion.activeMillijoules, claims, remainders.active));
   return given;
@@ -150,9 +153,8 @@ function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: Ener
   if (piece.residents.length < 2) return;
   if (portion.floorAssumed) noteUncertain(booking, "floor_assumed", undefined, 0, floorMillijoules);
   const working = piece.residents.filter(({ state }) => state !== "parked");
-  if (working.length < 2) return;
-  if (working.some(({ server }) => rule.assumed?.has(server)))
-    noteUncertain(booking, "equal_watts", undefined, 0, activeMillijoules);
+  if (working.length < 2 && !rule.byWork) return;
+  if (rule.doubt !== undefined) noteUncertain(booking, rule.doubt, undefined, 0, activeMillijoules);
   if (rule.method === "token_share") noteUncertain(booking, "token_share", undefined, 0, activeMillijoules);
   if (rule.method === "equal") noteUncertain(booking, "equal_share", undefined, 0, activeMillijoules);
 }

@@ -17,6 +17,7 @@ import { lives, partOf, phasesOf, rowOf, weightOf } from "./member.ts";
 import type { Piece } from "./pieces.ts";
 import { unmetered } from "./pieces.ts";
 import type { TokenStep } from "./server-track.ts";
+import { learnSharing } from "./sharing.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** The piece each member is in; undefined for one that does not exist then. */
@@ -87,6 +88,7 @@ export class Board {
     const home = sliced ? rest : (parts[0]?.booking ?? rest);
     const millijoules = this.energy.finish(settling, home, parts[0]?.pieces ?? []);
     const energy = this.energy.method(settling);
+    this.#learnSharing(parts, to);
     for (const { member } of parts)
       for (const [server, phases] of member.phases) phases.learn(settling.steps(server), to);
     const rows = parts.map((part) => rowOf(part, energy, sliced));
@@ -95,6 +97,16 @@ export class Board {
       rows.push(finished(this.uuid, rest, method));
     }
     return { rows, parts, sliced, wallNanos, millijoules };
+  }
+
+  /** Takes in what the work of several residents of a whole GPU cost. */
+  #learnSharing([part, second]: readonly Part[], to: Nanos): void {
+    if (part === undefined || second !== undefined || !this.energy.decided(to)) return;
+    const { member, pieces, residents, tenancy } = part;
+    if (residents.servers.size < 2) return;
+    const between = (start: Nanos, end: Nanos): number => this.energy.between(start, end);
+    const cost = { between, floorWatts: this.#floorWatts() };
+    learnSharing(member, member.timeline, tenancy, pieces, residents, cost);
   }
 
   /** Books a stretch in which no member changes; returns how much of it the board existed. */

@@ -1,10 +1,12 @@
 // One GPU or MIG instance in one interval: its pieces, the rule its residents share energy by, and its finished row.
 import type { ActivityMethod, EnergyMethod, GpuInfo, GpuInterval, Nanos } from "../model.ts";
 import type { ConfiguredShares, EnergyRule, GpuRemainders } from "./attribution.ts";
-import { energyRule, noRemainders, timeMethod } from "./attribution.ts";
+import { noRemainders, timeMethod } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
 import { emptyBooking, finished, isAllocated } from "./booking.ts";
 import { OwnPower } from "./energy/own-power.ts";
+import { TurnWatts } from "./energy/turn-watts.ts";
+import { WorkFit } from "./energy/work-fit.ts";
 import type { HolderRemainders } from "./holders.ts";
 import type { OwnStates } from "./own-states.ts";
 import { statesOn } from "./own-states.ts";
@@ -13,19 +15,19 @@ import type { Piece, Tenancy } from "./pieces.ts";
 import { cut, mainMethod, tenancy, unmetered } from "./pieces.ts";
 import type { Placed, Placement } from "./placement.ts";
 import type { TokenStep } from "./server-track.ts";
+import type { Residents, Sharing } from "./sharing.ts";
+import { sharingRule } from "./sharing.ts";
 import { SmShare } from "./sm-share.ts";
 import { Strangers } from "./strangers.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** What is kept of a GPU or MIG instance between intervals. */
-export interface Member {
+export interface Member extends Sharing {
   readonly timeline: Timeline;
   readonly since: Nanos;
   /** When inventory stopped naming it, or named it as a MIG board. */
   until: Nanos | undefined;
-  readonly smShare: SmShare;
   readonly strangers: Strangers;
-  readonly ownPower: OwnPower;
   /** By server. */
   readonly phases: Map<string, Phases>;
   readonly remainders: GpuRemainders;
@@ -55,7 +57,7 @@ export interface Part {
   readonly member: Member;
   readonly pieces: readonly Piece[];
   readonly rule: EnergyRule;
-  readonly servers: ReadonlySet<string>;
+  readonly residents: Residents;
   readonly shares: ConfiguredShares;
   readonly booking: Booking;
   readonly tenancy: Tenancy;
@@ -70,6 +72,8 @@ export function createMember(timeline: Timeline, since: Nanos): Member {
     smShare: new SmShare(),
     strangers: new Strangers(),
     ownPower: new OwnPower(),
+    workFit: new WorkFit(),
+    turnWatts: new TurnWatts(),
     phases: new Map(),
     remainders: noRemainders(),
     holderRemainders: { nanos: new Map(), millijoules: new Map() },
@@ -132,23 +136,23 @@ export function partOf(member: Member, settling: Settling): Part {
     }
     watchShares(member, held, piece);
   }
-  const credited = servers.size > 1 ? member.smShare.weights(to) : undefined;
-  const sm = credited === undefined ? undefined : member.ownPower.weighted(credited, working);
-  const watts = servers.size > 1 ? member.ownPower.weights(working) : undefined;
-  const found = working.size > 0 ? energyRule(servers, working, sm, tokens, watts) : member.lastRule;
-  const rule = { ...found, assumed: standIns(member, working, found) };
-  if (working.size > 0 && servers.size > 1) member.lastRule = rule;
+  const hasShares = timeline.shares.length > 0;
+  const residents = { from, to, servers, working, hasShares, tokens, steps: settling.steps };
+  const rule = working.size > 0 && servers.size > 1 ? sharingRule(member, residents) : member.lastRule;
+  if (servers.size > 1) member.lastRule = rule;
   const direct: EnergyRule = { method: "direct", weights: undefined };
   const booking = emptyBooking();
   booking.busyNanos = busyNanos(member, pieces);
   noteActivity(member, own, servers);
-  return { member, pieces, rule: servers.size > 1 ? rule : direct, servers, shares, booking, tenancy: held };
-}
-
-/** Residents whose own watts were never seen, where energy follows the watts of each. */
-function standIns({ ownPower }: Member, working: ReadonlySet<string>, { method }: EnergyRule): Set<string> {
-  if (method !== "sm_share" && method !== "own_power") return new Set();
-  return new Set([...working].filter((server) => ownPower.watts(server) === undefined));
+  return {
+    member,
+    pieces,
+    rule: servers.size > 1 ? rule : direct,
+    residents,
+    shares,
+    booking,
+    tenancy: held,
+  };
 }
 
 /** Notes what unknown processes do while every metered resident is idle. */
@@ -160,7 +164,8 @@ function observeStrangers({ strangers }: Member, { from, to, residents, works }:
 
 /** Returns the finished row of a member. */
 export function rowOf(part: Part, energy: EnergyMethod, sliced: boolean): GpuInterval {
-  const { member, booking, rule, servers, shares } = part;
+  const { member, booking, rule, residents, shares } = part;
+  const { servers } = residents;
   const alone = servers.size <= 1;
   const label = sliced ? "mig" : "direct";
   return finished(member.timeline.info.uuid, booking, {

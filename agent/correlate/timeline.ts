@@ -1,7 +1,7 @@
 // What is known of one GPU over time: coverage, activity windows, processes, process shares, energy.
 // Readings may arrive in any order until they are taken up; `takeUpNext` takes them up by time, once, and what comes later
 // than that is late. Every list is bounded; what a bound drops is counted.
-import type { GpuInfo, GpuSample, Nanos } from "../model.ts";
+import type { GpuInfo, GpuSample, Nanos, ProcessShare } from "../model.ts";
 import type { ActivityWindow } from "./activity/evidence.ts";
 import type { EnergyOptions } from "./energy/meter.ts";
 import { EnergyMeter } from "./energy/meter.ts";
@@ -20,6 +20,8 @@ export interface ShareReading {
   readonly from: Nanos;
   readonly to: Nanos;
   readonly ratios: ReadonlyMap<number, number>;
+  /** As the driver gave them, each with the end of its own window. */
+  readonly samples: readonly ProcessShare[];
 }
 
 /** GPM or DCGM activity of a MIG instance, standing for the stretch since the reading before it. */
@@ -183,12 +185,13 @@ export class Timeline {
   #share(sample: GpuSample): void {
     if (sample.processShares === undefined) return;
     const ratios = new Map<number, number>();
-    for (const { pid, smRatio } of sample.processShares)
-      if (Number.isFinite(smRatio) && smRatio > 0 && smRatio <= 1.01)
-        ratios.set(pid, Math.max(ratios.get(pid) ?? 0, smRatio));
+    const samples = sample.processShares.filter(
+      ({ at, smRatio }) => Number.isFinite(at) && smRatio > 0 && smRatio <= 1.01,
+    );
+    for (const { pid, smRatio } of samples) ratios.set(pid, Math.max(ratios.get(pid) ?? 0, smRatio));
     const from = this.#sharesAt;
     if (from !== undefined && sample.at - from <= this.coverMax)
-      keep(this.shares, [{ from, to: sample.at, ratios }]);
+      keep(this.shares, [{ from, to: sample.at, ratios, samples }]);
     this.#sharesAt = sample.at;
   }
 }

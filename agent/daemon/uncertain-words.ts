@@ -15,6 +15,8 @@ const WORDS: Readonly<Record<UncertainReason, string>> = {
   token_share: "energy is shared by tokens: the driver gives no share per process",
   equal_watts:
     "energy is shared by time: a server was never seen working alone, and counts with the watts of the others",
+  fitted_work:
+    "energy is shared by what the work of each server was seen to cost, which is not known to a tenth yet",
   equal_share: "energy is shared equally: the driver gives no share per process, and no tokens tell",
   partial_counters: "counters are read through a part of their series",
   estimated_counters: "tokens are integrated from a rate that the server shows: it counts none",

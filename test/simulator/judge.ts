@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openRecording } from "../../agent/cli/replay/run.ts";
-import type { Phase, SettledInterval } from "../../agent/model.ts";
+import type { GpuInterval, Phase, SettledInterval } from "../../agent/model.ts";
 import type { PhaseTruth, Regime, Truth } from "./meters.ts";
 import { record } from "./meters.ts";
 
@@ -30,6 +30,17 @@ export interface Figures {
   >;
   readonly boardEnergy: number;
   readonly missed: readonly string[];
+  /** What each server's time and energy, and each GPU's time, is held to. */
+  readonly checks: readonly Check[];
+}
+
+/** One figure that is held to a bar. */
+export interface Check {
+  readonly subject: string;
+  readonly quantity: "time" | "energy";
+  readonly isRight: boolean;
+  /** The pipeline says itself that more than the bar of it rests on an assumption. */
+  readonly isMarked: boolean;
 }
 
 /** How prefill and decode were told apart. */
@@ -79,6 +90,7 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
   const polls = Object.values(regime.pages).map(({ pollMs }) => pollMs);
   const [wholeMax, windowsMax, serverMax] = barsOf(Math.max(...polls));
   const missed: string[] = [];
+  const checks: Check[] = [];
   let [whole, windows] = [0, 0];
   Object.entries(truth.gpus).forEach(([gpu, { active }], index) => {
     const weight = regime.mig === undefined ? 1 : (regime.mig[index] as number) / 7;
@@ -89,6 +101,13 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
     const error = compared(found, active);
     if (Math.abs(error.whole) > Math.abs(whole)) whole = error.whole;
     windows = Math.max(windows, error.windows);
+    const doubted = uncertainOf(intervals, (row) => row.gpu === gpu).nanos / 1e9 / weight;
+    checks.push({
+      subject: gpu,
+      quantity: "time",
+      isRight: Math.abs(error.whole) <= wholeMax && error.windows <= windowsMax,
+      isMarked: doubted > wholeMax * length,
+    });
   });
   if (Math.abs(whole) > wholeMax) missed.push(`GPU ${whole.toFixed(3)} L`);
   if (windows > windowsMax) missed.push(`GPU windows ${windows.toFixed(3)} L`);
@@ -103,22 +122,40 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
     const seconds = sum(own.active) / 1000;
     const relative = seconds > 0 ? (error.whole * length) / seconds : 0;
     const energy = energyOf(intervals, id) / own.joules - 1;
-    const uncertain = uncertainOf(intervals, id) / length;
+    const doubted = uncertainOf(intervals, (row) => holds(row, id), id);
+    const energyMax = shared ? 0.1 : 0.02;
     servers[id] = {
       duty: seconds / length,
       active: error.whole,
       windows: error.windows,
       relative,
       energy,
-      uncertain,
+      uncertain: doubted.nanos / 1e9 / length,
       prefill: prefillOf(intervals, id, own.prefill, own.decode),
     };
+    const before = missed.length;
     if (Math.abs(error.whole) > serverMax) missed.push(`${id} ${error.whole.toFixed(3)} L`);
     if (error.windows > Math.max(windowsMax, serverMax))
       missed.push(`${id} windows ${error.windows.toFixed(3)} L`);
     if (seconds > 0.01 * length && Math.abs(relative) > 0.15)
       missed.push(`${id} ${percent(relative)} active`);
-    if (Math.abs(energy) > (shared ? 0.1 : 0.02)) missed.push(`${id} ${percent(energy)} energy`);
+    const timeMax =
+      seconds > 0.01 * length ? Math.min(serverMax * length, 0.15 * seconds) : serverMax * length;
+    checks.push(
+      {
+        subject: id,
+        quantity: "time",
+        isRight: missed.length === before,
+        isMarked: doubted.nanos / 1e9 > timeMax,
+      },
+      {
+        subject: id,
+        quantity: "energy",
+        isRight: Math.abs(energy) <= energyMax,
+        isMarked: doubted.millijoules / 1000 > energyMax * own.joules,
+      },
+    );
+    if (Math.abs(energy) > energyMax) missed.push(`${id} ${percent(energy)} energy`);
   }
   const booked =
     sum(intervals.flatMap(({ gpus }) => gpus.flatMap((row) => Object.values(row.millijoules)))) / 1000;
@@ -126,7 +163,7 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
   const wanted = regime.mig === undefined ? sum(all) : (all[0] as number);
   const boardEnergy = booked / wanted - 1;
   if (Math.abs(boardEnergy) > 0.01) missed.push(`board ${percent(boardEnergy)} energy`);
-  return { whole, windows, servers, boardEnergy, missed };
+  return { whole, windows, servers, boardEnergy, missed, checks };
 }
 
 /** Seconds found in each second of the recording. */
@@ -190,12 +227,24 @@ function prefillOf(
   };
 }
 
-function uncertainOf(intervals: readonly SettledInterval[], id: string): number {
-  let nanos = 0;
+function holds({ residents }: GpuInterval, id: string): boolean {
+  return residents.some(({ server }) => server === id);
+}
+
+/** Seconds that rest on an assumption about a server, or about any; joules on the GPUs, whoever they are assumed about. */
+function uncertainOf(
+  intervals: readonly SettledInterval[],
+  isMeant: (row: GpuInterval) => boolean,
+  id?: string,
+): { readonly nanos: number; readonly millijoules: number } {
+  let [nanos, millijoules] = [0, 0];
   for (const { gpus } of intervals)
-    for (const { uncertain } of gpus)
-      for (const part of uncertain ?? []) if (part.server === id) nanos += part.nanos;
-  return nanos / 1e9;
+    for (const row of gpus)
+      for (const part of isMeant(row) ? (row.uncertain ?? []) : []) {
+        if (id === undefined || part.server === id) nanos += part.nanos;
+        millijoules += part.millijoules;
+      }
+  return { nanos, millijoules };
 }
 
 /** A relative error as people write it. */

@@ -9,6 +9,11 @@ interface Alone {
   millijoules: number;
 }
 
+interface Figure {
+  readonly ratio: number;
+  readonly watts: number;
+}
+
 /** Work alone is remembered about this long, and this much of it makes a figure. */
 const memoryNanos = 120_000_000_000;
 const neededNanos = 1_000_000_000;
@@ -47,10 +52,15 @@ export class OwnPower {
   /**
    * Returns the driver's shares of the GPU as shares of its power. Each process is credited by a few samples; so the shares
    * meet half-way what the servers would take if they took turns: as much as each keeps the GPU busy alone. Then each counts
-   * with its own watts while busy. Where nothing was seen alone, the shares stay as they are.
+   * with its own watts while busy: those of `turns`, where one was never seen alone. Where nothing was seen, the shares stay
+   * as they are.
    */
-  weighted(shares: ReadonlyMap<string, number>, working: ReadonlySet<string>): ReadonlyMap<string, number> {
-    const figures = new Map([...working].map((server) => [server, this.#busy(server)]));
+  weighted(
+    shares: ReadonlyMap<string, number>,
+    working: ReadonlySet<string>,
+    turns?: ReadonlyMap<string, number>,
+  ): ReadonlyMap<string, number> {
+    const figures = new Map([...working].map((server) => [server, this.#figure(server, turns?.get(server))]));
     const known = [...figures.values()].filter((figure) => figure !== undefined);
     const credited = sum([...working].map((server) => shares.get(server) ?? 0));
     if (known.length === 0 || credited <= 0) return shares;
@@ -58,17 +68,23 @@ export class OwnPower {
       ratio: sum(known.map(({ ratio }) => ratio)) / known.length,
       watts: sum(known.map(({ watts }) => watts)) / known.length,
     };
-    const turns = sum([...figures.values()].map((figure) => (figure ?? mean).ratio));
+    const all = sum([...figures.values()].map((figure) => (figure ?? mean).ratio));
     return new Map(
       [...figures].map(([server, figure]) => {
         const { ratio, watts } = figure ?? mean;
-        return [server, watts * ((shares.get(server) ?? 0) / credited + ratio / turns)];
+        return [server, watts * ((shares.get(server) ?? 0) / credited + ratio / all)];
       }),
     );
   }
 
+  /** As `#busy`, with the watts of turns where they are given. */
+  #figure(server: string, watts: number | undefined): Figure | undefined {
+    const own = this.#busy(server);
+    return watts === undefined ? own : { ratio: own?.ratio ?? 1, watts };
+  }
+
   /** How busy a server keeps the GPU alone, and its watts while busy. */
-  #busy(server: string): { readonly ratio: number; readonly watts: number } | undefined {
+  #busy(server: string): Figure | undefined {
     const known = this.#alone.get(server);
     if (known === undefined || known.nanos < neededNanos || known.busyNanos <= 0) return undefined;
     const watts = Math.max(0, (known.millijoules * 1e6) / known.busyNanos);

@@ -1,0 +1,118 @@
+// What the work of each server on a shared GPU costs in energy above the floor, fitted over minutes: joules of an interval
+// over the prompt tokens and decode steps of all of them at once (METERING.md 4). Joules per token hold beside others as
+// they do alone, while watts and turns do not. On a GPU that is full whenever it works the servers take equal turns instead:
+// their work then hardly tells them apart.
+import type { Nanos } from "../../model.ts";
+import type { Solution } from "../phases/least-squares.ts";
+import { LeastSquares } from "../phases/least-squares.ts";
+import { decodedIn } from "../phases/phase-fit.ts";
+import type { TokenStep } from "../server-track.ts";
+
+/** Prompt tokens and decode steps of a server. */
+export type Work = readonly [prompt: number, steps: number];
+
+/** Joules of each server for some work, and the largest standard error of one of them over the sum. */
+export interface FittedShares {
+  readonly joules: ReadonlyMap<string, number>;
+  readonly error: number;
+}
+
+/** What an observation leaves of the weight of those before it: about three minutes of seconds. */
+const keptRatio = 0.995;
+/** Intervals that it takes. */
+const intervalsMin = 12;
+/** Weight of an interval in which several worked: their tokens need not lie where in it their energy does. */
+const mixedWeight = 0.1;
+/** A decode step costs this much more for each request in it. */
+const stepPerRequest = 0.01;
+/** Servers fitted at once at most: unknowns grow with them. */
+const serversMax = 4;
+/** Windows this busy are full, and the share of the work in such windows from which on servers take turns. */
+const [fullBusyRatio, fullShareMin] = [0.8, 0.97];
+/** Work is remembered about this long. */
+const memoryNanos = 180_000_000_000;
+const inputs = 2;
+
+/** The fit of one GPU. Intervals go in by rising time. */
+export class WorkFit {
+  #servers: readonly string[] = [];
+  #squares = new LeastSquares(0, keptRatio);
+  #intervals = 0;
+  #found: Solution | undefined;
+  #workNanos = 0;
+  #fullNanos = 0;
+
+  /** Takes in a stretch in which the GPU worked, and how busy it was. */
+  observeWindow(nanos: Nanos, busyRatio: number): void {
+    this.#workNanos += nanos;
+    if (busyRatio >= fullBusyRatio) this.#fullNanos += nanos;
+    if (this.#workNanos <= memoryNanos) return;
+    this.#fullNanos *= memoryNanos / this.#workNanos;
+    this.#workNanos = memoryNanos;
+  }
+
+  /** Takes in the work of every server on the GPU in an interval, and the joules above the floor it cost. */
+  observe(work: ReadonlyMap<string, Work>, joules: number): void {
+    const servers = [...work.keys()].sort();
+    if (servers.length > serversMax) return;
+    if (servers.join("\n") !== this.#servers.join("\n")) {
+      this.#servers = servers;
+      this.#squares = new LeastSquares(inputs * servers.length, keptRatio);
+      this.#intervals = 0;
+    }
+    const worked = [...work.values()].filter(([prompt, steps]) => prompt + steps > 0).length;
+    if (worked === 0) return;
+    const amounts = servers.flatMap((server) => work.get(server) ?? [0, 0]);
+    this.#squares.observe(amounts, joules, worked > 1 ? mixedWeight : 1);
+    this.#intervals++;
+    this.#found = undefined;
+  }
+
+  /** Returns what each server's work cost; undefined while too little was seen, and where servers take turns. */
+  shares(work: ReadonlyMap<string, Work>): FittedShares | undefined {
+    if (this.#intervals < intervalsMin || this.#fullNanos > fullShareMin * this.#workNanos) return undefined;
+    this.#found ??= this.#squares.solve();
+    const { coefficients, errors } = this.#found;
+    const joules = new Map<string, number>();
+    let [all, error] = [0, 0];
+    for (const [server, amounts] of work) {
+      const place = inputs * this.#servers.indexOf(server);
+      if (place < 0) return undefined;
+      let [own, doubt] = [0, 0];
+      amounts.forEach((amount, at) => {
+        own += amount * (coefficients[place + at] as number);
+        if (amount > 0) doubt = Math.hypot(doubt, amount * (errors[place + at] as number));
+      });
+      joules.set(server, own);
+      all += own;
+      error = Math.max(error, doubt);
+    }
+    return all > 0 ? { joules, error: error / all } : undefined;
+  }
+}
+
+/**
+ * Returns the work of a server in `[from, to)`, steps over an edge by their part inside; undefined where its counters do
+ * not say.
+ */
+export function workIn(steps: readonly TokenStep[], from: Nanos, to: Nanos): Work | undefined {
+  let [reached, prompt, decoded] = [to, 0, 0];
+  for (let index = steps.length - 1; index >= 0; index--) {
+    const step = steps[index] as TokenStep;
+    if (step.to <= from) break;
+    const inside = Math.min(step.to, to) - Math.max(step.from, from);
+    if (inside <= 0) continue;
+    if (step.progress !== "step" || step.isDoubted || step.to < reached) return undefined;
+    reached = step.from;
+    const part = inside / (step.to - step.from);
+    prompt += step.inputTokens * part;
+    decoded += decodedIn(step) * part * (1 / runningIn(step) + stepPerRequest);
+  }
+  return reached <= from ? [prompt, decoded] : undefined;
+}
+
+/** Requests running in a step: at both ends, or at the one that saw any. */
+function runningIn({ inFlightFrom = 0, inFlightTo = 0 }: TokenStep): number {
+  if (inFlightFrom > 0 && inFlightTo > 0) return (inFlightFrom + inFlightTo) / 2;
+  return Math.max(1, inFlightFrom, inFlightTo);
+}

@@ -1,0 +1,136 @@
+// How the residents of a GPU share the energy above its floor in an interval, and what is learned for it: the driver's
+// shares per process, each one's own power, what its work costs, its tokens (METERING.md 4).
+import type { Nanos } from "../model.ts";
+import type { EnergyRule } from "./attribution.ts";
+import { energyRule } from "./attribution.ts";
+import type { OwnPower } from "./energy/own-power.ts";
+import type { TurnWatts, WindowShare } from "./energy/turn-watts.ts";
+import { windowNanos } from "./energy/turn-watts.ts";
+import type { Work, WorkFit } from "./energy/work-fit.ts";
+import { workIn } from "./energy/work-fit.ts";
+import type { Piece, Tenancy } from "./pieces.ts";
+import { unmetered } from "./pieces.ts";
+import type { TokenStep } from "./server-track.ts";
+import type { SmShare } from "./sm-share.ts";
+import type { ShareReading, Timeline } from "./timeline.ts";
+
+/** What is learned of the residents of one GPU. */
+export interface Sharing {
+  readonly smShare: SmShare;
+  readonly ownPower: OwnPower;
+  readonly workFit: WorkFit;
+  readonly turnWatts: TurnWatts;
+}
+
+/** The residents of a GPU in an interval. */
+export interface Residents {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly servers: ReadonlySet<string>;
+  readonly working: ReadonlySet<string>;
+  /** The driver gives shares per process. */
+  readonly hasShares: boolean;
+  /** Weighted tokens of a server over the last 30 s. */
+  readonly tokens: (server: string) => number | undefined;
+  readonly steps: (server: string) => readonly TokenStep[];
+}
+
+/** What an interval cost above the floor is known from. */
+export interface Cost {
+  readonly between: (from: Nanos, to: Nanos) => number;
+  readonly floorWatts: number;
+}
+
+/** Standard error of a fit, over all it shares, up to which it is not said to be a guess. */
+const fitErrorMax = 0.1;
+
+/** Returns how several residents share, of whom some work. */
+export function sharingRule(sharing: Sharing, residents: Residents): EnergyRule {
+  const { from, hasShares, servers, tokens, to, working } = residents;
+  const { ownPower, smShare, turnWatts } = sharing;
+  const credited = smShare.weights(to);
+  const byTurns = turnWatts.watts(working);
+  const standIns = [...working].filter((server) => ownPower.watts(server) === undefined);
+  if (credited !== undefined) {
+    const weights = ownPower.weighted(credited, working, byTurns?.watts);
+    const isGuess = byTurns === undefined ? standIns.length > 0 : byTurns.error > fitErrorMax;
+    return { method: "sm_share", weights, doubt: isGuess ? "equal_watts" : undefined };
+  }
+  const work = workOf(servers, residents.steps, from, to);
+  // Where the driver says who worked, it also says when one was alone: own watts are good then.
+  const isSeenAlone = hasShares && standIns.length === 0;
+  const fitted = work === undefined || isSeenAlone ? undefined : sharing.workFit.shares(work);
+  if (fitted !== undefined) {
+    const doubt = fitted.error > fitErrorMax ? "fitted_work" : undefined;
+    return { method: "own_power", weights: fitted.joules, byWork: true, doubt };
+  }
+  const rule = energyRule(servers, working, undefined, tokens, ownPower.weights(working));
+  return rule.method === "own_power" && standIns.length > 0 ? { ...rule, doubt: "equal_watts" } : rule;
+}
+
+/** Learns from an interval of a whole GPU whose energy is decided. */
+export function learnSharing(
+  sharing: Sharing,
+  timeline: Timeline,
+  { holdings }: Tenancy,
+  pieces: readonly Piece[],
+  residents: Residents,
+  cost: Cost,
+): void {
+  const { from, servers, steps, to } = residents;
+  if (pieces.some(({ state }) => state === "unobserved")) return;
+  for (const window of timeline.windows) {
+    const inside = Math.min(window.to, to) - Math.max(window.from, from);
+    if (inside > 0 && window.busyRatio > 0) sharing.workFit.observeWindow(inside, window.busyRatio);
+  }
+  const work = servers.has(unmetered) ? undefined : workOf(servers, steps, from, to);
+  if (work !== undefined)
+    sharing.workFit.observe(work, (cost.between(from, to) * 1e6 - cost.floorWatts * (to - from)) / 1e9);
+  const owners = new Map(holdings.flatMap(({ pids, server }) => pids.map((pid) => [pid, server] as const)));
+  for (const reading of timeline.shares)
+    learnTurns(sharing, timeline, owners, pieces, residents, reading, cost);
+}
+
+function learnTurns(
+  { turnWatts }: Sharing,
+  timeline: Timeline,
+  owners: ReadonlyMap<number, string>,
+  pieces: readonly Piece[],
+  { from, servers, to }: Residents,
+  { samples, to: readAt }: ShareReading,
+  { between, floorWatts }: Cost,
+): void {
+  const shares = samples.flatMap(({ at, pid, smRatio }): WindowShare[] => {
+    const server = owners.get(pid);
+    return server === undefined ? [] : [{ server, at, ratio: smRatio }];
+  });
+  if (readAt > from && readAt <= to) turnWatts.observeReading(shares);
+  for (const share of shares) {
+    const start = share.at - windowNanos;
+    if (start < from || share.at > to) continue;
+    const near = pieces.filter((piece) => piece.from < share.at && piece.to > start);
+    const working = new Set(servers.size === 2 ? servers : [share.server]);
+    for (const { residents } of near)
+      for (const { server, state } of residents) if (state !== "parked") working.add(server);
+    const [other, third] = [...working].filter((server) => server !== share.server);
+    if (other === undefined || third !== undefined) continue;
+    const rest = Math.max(0, timeline.busyNanos(start, share.at) / windowNanos - share.ratio);
+    turnWatts.observe(share, other, rest, (between(start, share.at) * 1e6) / windowNanos - floorWatts);
+  }
+}
+
+/** The work of each of the servers in an interval; undefined where that of one is not known. */
+function workOf(
+  servers: ReadonlySet<string>,
+  steps: Residents["steps"],
+  from: Nanos,
+  to: Nanos,
+): ReadonlyMap<string, Work> | undefined {
+  const all = new Map<string, Work>();
+  for (const server of servers) {
+    const work = workIn(steps(server), from, to);
+    if (work === undefined) return undefined;
+    all.set(server, work);
+  }
+  return all;
+}
