@@ -6,8 +6,9 @@ import type { AddressInfo, Server as NetServer, Socket } from "node:net";
 import { createServer } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import { isFault, parseHostPort, parseUnixSocket } from "../platform/address.ts";
-import type { ServerUnaryCall, sendUnaryData } from "../platform/grpc.ts";
-import { Server, ServerCredentials, status } from "../platform/grpc.ts";
+import type { Server } from "../platform/grpc.ts";
+import { ServerCredentials } from "../platform/grpc.ts";
+import { unaryServer } from "../platform/grpc-unary.ts";
 import type { Log } from "../platform/log.ts";
 import type { ListenTls } from "../platform/tls.ts";
 import { serveTls } from "../platform/tls.ts";
@@ -18,11 +19,8 @@ const MESSAGE_BYTES_MAX = 64 * 1024;
 const HANDSHAKE_MS = 10_000;
 /** Who may write to a unix socket: the agent's user and group. */
 const SOCKET_MODE = 0o660;
-const CONNECTION = {
-  "grpc.keepalive_time_ms": 60_000,
-  "grpc.keepalive_timeout_ms": 20_000,
-  "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
-};
+/** Calls of one connection at a time. */
+const STREAMS_MAX = 1000;
 
 /** Where a service of the policy listens. */
 export interface PolicyPlace {
@@ -44,29 +42,29 @@ export function serveRateLimits(
   answer: (bytes: Buffer) => Buffer,
   log: Log,
 ): Promise<PolicyListener> {
-  const server = new Server({ ...CONNECTION, "grpc.max_concurrent_streams": 1000 });
-  const bytes = (value: Buffer): Buffer => value;
-  server.register(
-    "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
-    (call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => {
-      try {
-        callback(null, answer(call.request));
-      } catch (error) {
-        callback({ code: status.INVALID_ARGUMENT, details: (error as Error).message });
-      }
-    },
-    bytes,
-    bytes,
-    "unary",
-  );
-  return listenWith(server, place, log);
+  const server = unaryServer({
+    path: "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+    answer,
+    messageBytesMax: MESSAGE_BYTES_MAX,
+    streamsMax: STREAMS_MAX,
+  });
+  return listenFor(server.accept, place, log, server.close);
 }
 
 /** Hands connections of an address to a gRPC server: grpc-js binds ports itself, but bounds no connections. */
-export async function listenWith(server: Server, place: PolicyPlace, log: Log): Promise<PolicyListener> {
+export function listenWith(server: Server, place: PolicyPlace, log: Log): Promise<PolicyListener> {
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
-  const sockets = new Set<Socket>();
   const accept = (socket: Socket): void => injector.injectConnection(socket);
+  return listenFor(accept, place, log, () => server.forceShutdown());
+}
+
+async function listenFor(
+  accept: (socket: Socket) => void,
+  place: PolicyPlace,
+  log: Log,
+  shut: () => void,
+): Promise<PolicyListener> {
+  const sockets = new Set<Socket>();
   const listener = createListener(place.tls, accept, log);
   listener.maxConnections = CONNECTIONS_MAX;
   listener.on("connection", (socket: Socket) => {
@@ -81,7 +79,7 @@ export async function listenWith(server: Server, place: PolicyPlace, log: Log): 
     close: () => {
       listener.close();
       for (const socket of sockets) socket.destroy();
-      server.forceShutdown();
+      shut();
     },
   };
 }
