@@ -106,10 +106,11 @@ async function report(options: ReportOptions, io: Io): Promise<void> {
       await exchange(format, { reader: view, range, where, source: given ?? billedSource(reader) }, io);
     } else if (format === "html") {
       const { htmlReport } = await import("./report/html/page.ts");
+      const { policyOf } = await import("./report/policy.ts");
       const progress = await progressOn(io);
       const page = htmlReport(view, {
         range: readRange(options, undefined, now),
-        ...{ unit, where, progress: progress.at },
+        ...{ unit, where, progress: progress.at, policy: await policyOf(options, io) },
       });
       progress.end();
       printLine(io, page);
@@ -184,6 +185,8 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
   const { planReport } = await import("../meter/figures/report-plan.ts");
   const { readReport } = await import("./report/groups.ts");
   const { arrange } = await import("./report/arrange.ts");
+  const { mayHaveQuotas, withQuotas } = await import("./report/quotas.ts");
+  const { policyOf } = await import("./report/policy.ts");
   const { lineObject, reportCsv, reportObject, reportTable } = await import("./report/formats.ts");
   const { groups, hasPeriods, options, range, reader, where } = work;
   const named = [...new Set([...groups, ...where.map(([group]) => group)])];
@@ -194,8 +197,13 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
   const progress = await progressOn(io);
   const answer = readReport(reader, { plan, groups, where, periods: range.periods, progress: progress.at });
   progress.end();
-  const layout = { plan, groups, hasPeriods };
-  const { entries, left } = arrange(answer.entries, layout, options);
+  const policy = mayHaveQuotas(groups) ? await policyOf(options, io) : undefined;
+  const layout = { plan, groups, hasPeriods, hasQuotas: policy !== undefined };
+  const lines =
+    policy === undefined
+      ? answer.entries.map((entry) => ({ ...entry, quotas: [] }))
+      : withQuotas(answer.entries, reader, { policy, groups, source });
+  const { entries, left } = arrange(lines, layout, options);
   if (format === "csv") printLine(io, reportCsv(entries, layout));
   else if (format === "json") {
     const head = { from: iso(range.from), to: iso(range.to), time_zone: range.zone, source, by: groups };
@@ -206,6 +214,8 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
   } else {
     printLine(io, reportTable(entries, answer.total, layout, widthOf(io)));
     tell(io, `${iso(range.from)} to ${iso(range.to)}, ${source} tokens, days of ${range.zone}`);
+    if (policy !== undefined && policy.zone !== range.zone && lines.some(({ quotas }) => quotas.length > 0))
+      tell(io, `windows of quotas are of ${policy.zone}: --time-zone ${policy.zone} makes both meet`);
   }
   if (left > 0) tell(io, `${left} more lines are in the total and not shown`);
   if (format === "json") return;

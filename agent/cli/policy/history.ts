@@ -9,7 +9,7 @@ import { AuditReader } from "../../store/ledger/audit.ts";
 import type { LedgerReader } from "../../store/ledger/reader.ts";
 import { formatTable } from "../common/table.ts";
 import { readPast } from "./past.ts";
-import { exactText, iso, pastObject, shareOf, windowName } from "./past-rows.ts";
+import { exactText, iso, orderOf, pastObject, shareOf, windowName } from "./past-rows.ts";
 import { amountCell, percentText } from "./past-sums.ts";
 import { keyText } from "./table.ts";
 
@@ -51,7 +51,10 @@ export function readHistory(
     readPast(reader, { quotas: [quota], families, from, to: now, onWindow: (one) => windows.push(one) });
     return windows;
   });
-  return byQuota.flat().map((past) => ({ past, recorded: recorded.get(keyOf(past)) }));
+  return byQuota
+    .flat()
+    .toSorted(orderOf(policy.quotas))
+    .map((past) => ({ past, recorded: recorded.get(keyOf(past)) }));
 }
 
 /** The worst state on record by quota, key and window. */

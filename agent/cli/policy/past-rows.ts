@@ -135,3 +135,20 @@ export function iso(millis: number): string {
 function isoOr(millis: number | undefined): string {
   return millis === undefined ? "" : iso(millis);
 }
+
+/** Compares windows: by quota as the file has them, key and window. */
+export function orderOf(quotas: readonly Quota[]): (one: PastWindow, other: PastWindow) => number {
+  const places = new Map(quotas.map((quota, index) => [quota, index]));
+  const keys = new WeakMap<object, string>();
+  const keyOf = ({ values }: PastWindow): string => {
+    const key = keys.get(values) ?? JSON.stringify(values);
+    keys.set(values, key);
+    return key;
+  };
+  return (one, other) => {
+    const order = (places.get(one.quota) ?? 0) - (places.get(other.quota) ?? 0);
+    if (order !== 0) return order;
+    if (keyOf(one) !== keyOf(other)) return keyOf(one) < keyOf(other) ? -1 : 1;
+    return one.window.from - other.window.from;
+  };
+}

@@ -16,7 +16,7 @@ import { chosenQuotas } from "./choice.ts";
 import { readPast } from "./past.ts";
 import type { Change } from "./past-changes.ts";
 import { changeCells, changeColumns, changeObject, changesOf, changeTable } from "./past-changes.ts";
-import { iso, pastCells, pastColumns, pastObject } from "./past-rows.ts";
+import { iso, orderOf, pastCells, pastColumns, pastObject } from "./past-rows.ts";
 import type { CounterSum } from "./past-sums.ts";
 import { CounterSums, sumObject, sumTable, windowTable } from "./past-sums.ts";
 
@@ -143,23 +143,6 @@ async function windowsOf({ path, policy }: Named, work: Work, all: boolean): Pro
   const order = orderOf(quotas);
   const inOrder = sums.all.toSorted((one, other) => order(one.one, other.one));
   return { windows: windows.toSorted(order), sums: inOrder, leftOut };
-}
-
-/** By quota as the file has them, key and window. */
-function orderOf(quotas: readonly Quota[]): (one: PastWindow, other: PastWindow) => number {
-  const places = new Map(quotas.map((quota, index) => [quota, index]));
-  const keys = new WeakMap<object, string>();
-  const keyOf = ({ values }: PastWindow): string => {
-    const key = keys.get(values) ?? JSON.stringify(values);
-    keys.set(values, key);
-    return key;
-  };
-  return (one, other) => {
-    const order = (places.get(one.quota) ?? 0) - (places.get(other.quota) ?? 0);
-    if (order !== 0) return order;
-    if (keyOf(one) !== keyOf(other)) return keyOf(one) < keyOf(other) ? -1 : 1;
-    return one.window.from - other.window.from;
-  };
 }
 
 function minuteLeftOut({ name }: Quota): Found["leftOut"][number] {

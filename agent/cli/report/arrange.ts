@@ -1,23 +1,22 @@
 // The order of a report's lines: largest first by a column, and the first of them only.
 import { UsageError } from "../common/errors.ts";
-import type { Column } from "./columns.ts";
+import type { Column, Layout } from "./columns.ts";
 import { columnsOf } from "./columns.ts";
-import type { Layout } from "./formats.ts";
-import type { ReportEntry } from "./groups.ts";
+import type { QuotaEntry } from "./quotas.ts";
 
 /** Lines as asked for, and how many were left out. Throws UsageError for a column there is not. */
 export function arrange(
-  entries: readonly ReportEntry[],
+  entries: readonly QuotaEntry[],
   layout: Layout,
   options: { readonly sort?: string; readonly top?: string },
-): { readonly entries: readonly ReportEntry[]; readonly left: number } {
+): { readonly entries: readonly QuotaEntry[]; readonly left: number } {
   const most = readTop(options.top);
   const sorted = options.sort === undefined ? entries : sortBy(entries, layout, options.sort);
   return { entries: sorted.slice(0, most), left: Math.max(0, entries.length - most) };
 }
 
-function sortBy(entries: readonly ReportEntry[], layout: Layout, name: string): readonly ReportEntry[] {
-  const columns = columnsOf(layout.plan, layout.groups, layout.hasPeriods);
+function sortBy(entries: readonly QuotaEntry[], layout: Layout, name: string): readonly QuotaEntry[] {
+  const columns = columnsOf(layout);
   const column = columns.find((one) => one.name === name.replaceAll("-", "_"));
   if (column === undefined) {
     throw new UsageError(
@@ -26,7 +25,7 @@ function sortBy(entries: readonly ReportEntry[], layout: Layout, name: string): 
     );
   }
   // Amounts of two currencies are never compared: those of one stand together.
-  const currency = ({ line }: ReportEntry): string | undefined =>
+  const currency = ({ line }: QuotaEntry): string | undefined =>
     column.isMoney === true ? line.money[0]?.currency : "";
   return [...entries].sort(
     (one, other) =>
@@ -34,8 +33,8 @@ function sortBy(entries: readonly ReportEntry[], layout: Layout, name: string): 
   );
 }
 
-function sortedBy(column: Column, { line, period, values }: ReportEntry): string | number | undefined {
-  const value = column.value({ period: period.name, values, line, money: line.money[0] });
+function sortedBy(column: Column, { line, period, quotas, values }: QuotaEntry): string | number | undefined {
+  const value = column.value({ period: period.name, values, line, money: line.money[0], quota: quotas[0] });
   if (value === undefined || column.isLabel === true) return value as string | undefined;
   const number = Number(value);
   return Number.isFinite(number) ? number : String(value);

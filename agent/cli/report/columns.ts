@@ -7,6 +7,18 @@ import type { Group, Plan } from "../../meter/figures/report-plan.ts";
 import { knowsStates } from "../../meter/figures/report-plan.ts";
 import { decimalOf } from "../../meter/money/split.ts";
 import type { LatencyName } from "../../model.ts";
+import { windowName } from "../policy/past-rows.ts";
+import type { LineQuota } from "./quotas.ts";
+import { quotaUnit, quotaValue } from "./quotas.ts";
+
+/** What a report is written with. */
+export interface Layout {
+  readonly plan: Plan;
+  readonly groups: readonly Group[];
+  readonly hasPeriods: boolean;
+  /** A policy has quotas that lines may have. */
+  readonly hasQuotas: boolean;
+}
 
 /** One row of cells: a group in a period, or more of its money in a further currency. */
 export interface Row {
@@ -15,6 +27,8 @@ export interface Row {
   /** Absent where the row only adds money of another currency. */
   readonly line: ReportLine | undefined;
   readonly money: Money | undefined;
+  /** The fullest of its quotas. */
+  readonly quota?: LineQuota | undefined;
 }
 
 /** A cell of a report: an integer in its own unit, a number, a text, or not known. */
@@ -39,8 +53,8 @@ const latencies: readonly (readonly [LatencyName, string])[] = [
   ["request_duration", "e2e"],
 ];
 
-/** The columns of a report: groups first, then what the plan can answer. */
-export function columnsOf(plan: Plan, groups: readonly Group[], hasPeriods: boolean): readonly Column[] {
+/** The columns of a report: groups first, then what the plan can answer, and quotas where there is a policy. */
+export function columnsOf({ groups, hasPeriods, hasQuotas, plan }: Layout): readonly Column[] {
   return [
     ...(hasPeriods
       ? [{ name: "period", title: "period", isLabel: true, value: ({ period }: Row) => period } as const]
@@ -54,6 +68,7 @@ export function columnsOf(plan: Plan, groups: readonly Group[], hasPeriods: bool
     ...requestColumns,
     ...tokenColumns,
     ...moneyColumns,
+    ...(hasQuotas ? quotaColumns : []),
     ...hourColumns(plan),
     ...kpiColumns(knowsStates(plan)),
     ...latencyColumns(),
@@ -87,6 +102,30 @@ const moneyColumns: readonly Column[] = [
   },
   { name: "currency", title: "currency", isMoney: true, value: ({ money }) => money?.currency },
 ];
+
+const quotaColumns: readonly Column[] = [
+  quotaColumn("quota", "quota", ({ quota }) => quota.name),
+  quotaColumn("quota_window", "window", windowName),
+  quotaColumn("quota_unit", "unit", ({ quota }) => quotaUnit(quota)),
+  quotaColumn("quota_limit", "limit", ({ quota }) => quotaValue(quota.hostLimit, quota)),
+  quotaColumn("quota_used", "used", ({ quota, used }) => quotaValue(used, quota)),
+  quotaColumn("quota_share", "of limit", ({ share }) => share, 3),
+  quotaColumn("quota_state", "quota state", ({ state }) => state),
+];
+
+function quotaColumn(
+  name: string,
+  title: string,
+  value: (quota: LineQuota) => Value,
+  decimals?: number,
+): Column {
+  return {
+    name,
+    title,
+    ...(decimals === undefined ? {} : { decimals }),
+    value: ({ quota }) => (quota === undefined ? undefined : value(quota)),
+  };
+}
 
 /** Cost as an exact decimal. */
 export function costText(money: Money | undefined): string | undefined {

@@ -2,33 +2,27 @@
 // An empty cell, and null in JSON, means that nothing was booked or nothing can say; 0 is a sum.
 // Money of two currencies takes two rows: the second one carries no other figure, so that columns still sum up.
 import type { ReportLine } from "../../meter/figures/report.ts";
-import type { Group, Plan } from "../../meter/figures/report-plan.ts";
+import type { Plan } from "../../meter/figures/report-plan.ts";
 import { knowsStates } from "../../meter/figures/report-plan.ts";
 import { clipLabels, formatTable } from "../common/table.ts";
-import type { Column, Row, Value } from "./columns.ts";
+import type { Column, Layout, Row, Value } from "./columns.ts";
 import { columnsOf, costText, revenueText, sumOf } from "./columns.ts";
 import { grouped, moneyText } from "./decimal-text.ts";
-import type { ReportEntry } from "./groups.ts";
-
-/** What a report is written with. */
-export interface Layout {
-  readonly plan: Plan;
-  readonly groups: readonly Group[];
-  readonly hasPeriods: boolean;
-}
+import type { LineQuota, QuotaEntry } from "./quotas.ts";
+import { quotaObject } from "./quotas.ts";
 
 /** Lines for people, their total last; columns nothing is known of are left out. Wider than `width`: several blocks. */
 export function reportTable(
-  entries: readonly ReportEntry[],
+  entries: readonly QuotaEntry[],
   total: ReportLine,
   layout: Layout,
   width: number | undefined,
 ): string {
-  const columns = columnsOf(layout.plan, layout.groups, layout.hasPeriods);
+  const columns = columnsOf(layout);
   const labels = columns.filter((column) => column.isLabel === true);
   const rows = entries.flatMap(rowsOf);
   if (labels.length > 0) {
-    const totals = { period: { name: "" }, values: [], line: total };
+    const totals = { period: { name: "" }, values: [], line: total, quotas: [] };
     const values = layout.hasPeriods ? [] : ["total"];
     rows.push(...rowsOf(totals).map((row) => ({ ...row, period: "total", values })));
   }
@@ -55,8 +49,8 @@ interface Labels {
 }
 
 /** RFC 4180, one header line, every column always there. */
-export function reportCsv(entries: readonly ReportEntry[], layout: Layout): string {
-  const columns = columnsOf(layout.plan, layout.groups, layout.hasPeriods);
+export function reportCsv(entries: readonly QuotaEntry[], layout: Layout): string {
+  const columns = columnsOf(layout);
   const lines = entries.flatMap((entry) => {
     const range = [iso(entry.period.from), iso(entry.period.to)];
     return rowsOf(entry).map((row) => [...range, ...columns.map((column) => plain(column.value(row)))]);
@@ -85,7 +79,7 @@ function isFormula(text: string): boolean {
 }
 
 /** Everything a line knows, as a plain object for JSON; integers beyond 2^53 become decimal texts. */
-export function reportObject(entry: ReportEntry, layout: Layout): Record<string, unknown> {
+export function reportObject(entry: QuotaEntry, layout: Layout): Record<string, unknown> {
   const { line, period } = entry;
   return {
     from: iso(period.from),
@@ -93,7 +87,14 @@ export function reportObject(entry: ReportEntry, layout: Layout): Record<string,
     ...(period.name === "" ? {} : { period: period.name }),
     ...Object.fromEntries(layout.groups.map((group, index) => [group, entry.values[index] ?? ""])),
     ...lineObject(line, layout.plan),
+    ...(layout.hasQuotas ? quotaObjects(entry.quotas) : {}),
   };
+}
+
+/** The fullest quota of a line, and all of them. */
+export function quotaObjects(quotas: readonly LineQuota[]): Record<string, unknown> {
+  const all = quotas.map(quotaObject);
+  return { quota: all[0] ?? null, quotas: all };
 }
 
 /** The figures of a line. `money` has them by currency; beside it stand those of the only one, if it is one. */
@@ -130,11 +131,15 @@ function rowsOf(entry: {
   readonly period: { readonly name: string };
   readonly values: readonly string[];
   readonly line: ReportLine;
+  readonly quotas: readonly LineQuota[];
 }): Row[] {
   const { line, values } = entry;
   const [first, ...more] = line.money;
   const labels = { period: entry.period.name, values };
-  return [{ ...labels, line, money: first }, ...more.map((money) => ({ ...labels, line: undefined, money }))];
+  return [
+    { ...labels, line, money: first, quota: entry.quotas[0] },
+    ...more.map((money) => ({ ...labels, line: undefined, money })),
+  ];
 }
 
 /** Columns side by side as far as the width goes; the labels are repeated with every block. */

@@ -12,7 +12,7 @@ import type { LedgerReader, Moved, StoredRow, StoredSeries } from "../../store/l
 /** What a report reads of a ledger. */
 export type LedgerView = Pick<
   LedgerReader,
-  "agentId" | "time" | "rowsFrom" | "closedUntil" | "held" | "series" | "sums" | "rows"
+  "agentId" | "time" | "rowsFrom" | "closedUntil" | "held" | "heldSince" | "series" | "sums" | "rows"
 >;
 
 /** More series than a ledger ever numbers. */
@@ -52,6 +52,7 @@ export function repriced(reader: LedgerReader, catalogue: Catalogue, metric: str
     rowsFrom: reader.rowsFrom,
     closedUntil: reader.closedUntil,
     held: reader.held,
+    heldSince: reader.heldSince,
     series: (metrics) => {
       const all = new Map<number, StoredSeries>();
       for (const [id, one] of reader.series(metrics)) {

@@ -1,6 +1,6 @@
 // A report as a page: the figures of its tables are those of the JSON reports of the same groupings, exactly; it is one file
 // that asks for nothing and runs nothing, and what comes from outside stays text.
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -20,11 +20,20 @@ let page = "";
 
 beforeAll(async () => {
   fillWeek(folder, 2);
+  const quotas = [
+    "{ name: each-day, match: { tenant: '*' }, count: output, limit: 1000000, per: day }",
+    "{ name: mueller, match: { tenant: 'Müller & Söhne <b>' }, count: cost, currency: EUR, limit: 0.5, per: week }",
+  ];
+  const policy = join(folder, "policy.yaml");
+  writeFileSync(policy, `version: "1"\ntimeZone: Europe/Berlin\nquotas: [${quotas.join(", ")}]\n`);
   page = (await run(...range, "--format", "html")).stdout;
 });
 
 async function run(...words: string[]): Promise<{ readonly stdout: string; readonly stderr: string }> {
-  const { exitCode, ...said } = await runCommand(["report", "--state-dir", folder, ...words]);
+  const { exitCode, ...said } = await runCommand([
+    ...["report", "--state-dir", folder, "--set", `policy=${join(folder, "policy.yaml")}`],
+    ...words,
+  ]);
   expect(exitCode, said.stderr).toBe(0);
   return said;
 }

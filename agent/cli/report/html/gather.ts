@@ -4,9 +4,11 @@ import { periods } from "../../../meter/figures/calendar.ts";
 import type { Group, ReportSource } from "../../../meter/figures/report-plan.ts";
 import { planReport } from "../../../meter/figures/report-plan.ts";
 import { bucketMillis } from "../../../meter/ledger/grid.ts";
-import { lineObject } from "../formats.ts";
+import type { Policy } from "../../../policy/config.ts";
+import { lineObject, quotaObjects } from "../formats.ts";
 import type { Answer, Question } from "../groups.ts";
 import { readReport } from "../groups.ts";
+import { withQuotas } from "../quotas.ts";
 import type { ReportRange } from "../range.ts";
 import type { LedgerView } from "../repriced.ts";
 import type { WasteRow } from "../waste.ts";
@@ -76,6 +78,7 @@ export interface PageQuestion {
   readonly range: ReportRange;
   readonly unit: PeriodUnit | undefined;
   readonly where: Question["where"];
+  readonly policy?: Policy | undefined;
   readonly progress?: Question["progress"];
 }
 
@@ -83,7 +86,7 @@ export interface PageQuestion {
 const askedMost = 8;
 
 /** Reads it. */
-export function gather(reader: LedgerView, { progress, range, unit, where }: PageQuestion): PageData {
+export function gather(reader: LedgerView, { policy, progress, range, unit, where }: PageQuestion): PageData {
   let asked = 0;
   const whole = [{ from: range.from, to: range.to, name: "" }];
   const ask = (groups: readonly Group[], source: ReportSource, pieces: readonly Period[] = whole): Asked => {
@@ -99,7 +102,14 @@ export function gather(reader: LedgerView, { progress, range, unit, where }: Pag
   };
   const table = (groups: readonly Group[], source: ReportSource, most: number, size: string): Table => {
     const { answer, lineOf } = ask(groups, source);
-    const rows = answer.entries.map((entry) => ({ names: entry.values, line: lineOf(entry) }));
+    const lines = answer.entries.map((entry) => ({ names: entry.values, line: lineOf(entry) }));
+    const rows =
+      policy === undefined || groups[0] !== "tenant"
+        ? lines
+        : withQuotas(answer.entries, reader, { groups, policy, source }).map((entry) => ({
+            names: entry.values,
+            line: { ...lineOf(entry), ...quotaObjects(entry.quotas) } as JsonLine,
+          }));
     const sorted = [...rows].sort((one, other) => sizeOf(other.line, size) - sizeOf(one.line, size));
     const left = Math.max(0, sorted.length - most);
     return { rows: sorted.slice(0, most), total: lineOf({ line: answer.total }), left };

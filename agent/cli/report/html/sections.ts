@@ -141,14 +141,22 @@ const customerColumns: readonly FigureColumn[] = [
   { title: "revenue", key: "revenue", show: short },
   { title: "cost", key: "cost", show: short },
   { title: "gross margin", key: "kpis.gross_margin", show: percent },
+  { title: "fullest quota", key: "quota.name", show: "as it is" },
+  { title: "used", key: "quota.used", show: compact },
+  { title: "limit", key: "quota.limit", show: compact },
+  { title: "unit", key: "quota.unit", show: "as it is" },
+  { title: "of it", key: "quota.share", show: percent },
+  { title: "state", key: "quota.state", show: "as it is" },
 ];
 
 /** Who used it. */
 export function tenants({ tenants: table }: PageData): string {
   if (table === undefined || table.rows.length === 0) return "";
   const body = lineTable("tenants", ["tenant"], customerColumns, table.rows, table.total);
-  const about =
-    '<p class="note">Revenue and tokens are all a tenant used through the gateways; cost is its share of the GPU time of this host, by weighted tokens.</p>';
+  const quotas = table.rows.some(({ line }) => line["quota"] != null)
+    ? " A quota is as it stood at the end of the range, in the window of that instant, against this host's part of the limit."
+    : "";
+  const about = `<p class="note">Revenue and tokens are all a tenant used through the gateways; cost is its share of the GPU time of this host, by weighted tokens.${quotas}</p>`;
   return section("tenants-section", "Tenants", `${body}${left(table, "tenant")}${about}`);
 }
 

@@ -31,7 +31,8 @@ export interface FigureColumn {
   readonly title: string;
   /** Where the figure is in the JSON object: `kpis.tokens_per_joule`; `cost` and `revenue` are told by currency. */
   readonly key: string;
-  readonly show: Show;
+  /** `as it is`: a word. */
+  readonly show: Show | "as it is";
   /** A bar beside the figure, as long as it is of the largest. */
   readonly hasBar?: true;
 }
@@ -64,11 +65,12 @@ function valueAt(line: JsonLine, key: string): Json {
 }
 
 /** A figure in a tag: what is shown, and the exact value for whoever reads it back. */
-export function figure(line: JsonLine, key: string, show: Show): string {
+export function figure(line: JsonLine, key: string, show: FigureColumn["show"]): string {
   if (key === "cost" || key === "revenue") return amounts(line, key);
   const value = valueAt(line, key);
   if (value === null || value === undefined) return unknown;
-  return `<span data-key="${key}" data-value="${escapeHtml(String(value))}">${escapeHtml(show(Number(value)))}</span>`;
+  const shown = show === "as it is" ? String(value) : show(Number(value));
+  return `<span data-key="${key}" data-value="${escapeHtml(String(value))}">${escapeHtml(shown)}</span>`;
 }
 
 /** Amounts of a line, each with its currency. */
