@@ -139,6 +139,9 @@ export interface PushServerSource {
 /** An opened source of token counters: asked at its period, or one that is pushed to. */
 export type ServerSource = PullServerSource | PushServerSource;
 
+/** What a server may not say of what it counts: whose it is, by which product endpoint, cached input apart, tokens at all. */
+export type Unsaid = "tenant" | "endpoint" | "cached input" | "tokens";
+
 /** One line of servers/registry.ts. `config` is one entry of the list `servers.<name>`. */
 export interface ServerType<Schema extends z.ZodType = z.ZodType> {
   readonly name: string;
@@ -147,6 +150,8 @@ export interface ServerType<Schema extends z.ZodType = z.ZodType> {
   readonly example: Readonly<Record<string, unknown>>;
   /** What it counts for, where that is the same for every server of the type. */
   readonly family?: Family;
+  /** What it can never say under an entry; absent = it may say everything. */
+  unsaid?(entry: z.output<Schema>): readonly Unsaid[];
   open(entry: z.output<Schema>, context: SourceContext): ServerSource;
   /** Throws SourceError (misconfigured) where `open` would, because of files the entry names; starts nothing. */
   check?(entry: z.output<Schema>): void;

@@ -48,11 +48,14 @@ interface CheckOptions extends ConfigOptions {
 async function check(options: CheckOptions, io: Io): Promise<void> {
   const { ConfigError, configuredServers } = await import("../config/load.ts");
   try {
-    const { config, file } = await loadUsableConfigFor(options, io);
+    const { catalogue, config, file, policy } = await loadUsableConfigFor(options, io);
+    const { policyWarnings } = await import("../config/quota-feeds.ts");
+    const warnings = policy === undefined ? [] : policyWarnings(policy.policy, config, catalogue);
     const servers = configuredServers(config).length;
     if (options.json === true) {
-      printLine(io, JSON.stringify({ valid: true, file: file ?? null, servers, problems: [] }));
+      printLine(io, JSON.stringify({ valid: true, file: file ?? null, servers, warnings, problems: [] }));
     } else if (options.quiet !== true) {
+      for (const warning of warnings) tell(io, `warning: ${policy?.path}: ${warning}`);
       const count = servers === 1 ? "1 server" : `${servers} servers`;
       tell(io, `${file ?? "no configuration file, defaults"}: fine, ${count} configured`);
     }

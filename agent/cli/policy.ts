@@ -2,7 +2,9 @@
 // ledger beside the running agent, as `report` does; what they show is as of the agent's last commit.
 import type { Command } from "commander";
 import type { LoadedConfig } from "../config/load.ts";
+import type { Catalogue } from "../meter/money/catalogue.ts";
 import type { Policy } from "../policy/config.ts";
+import type { LedgerReader as LedgerReaderType } from "../store/ledger/reader.ts";
 import type { ConfigOptions } from "./common/config-options.ts";
 import { addConfigOptions, loadConfigFor } from "./common/config-options.ts";
 import { UsageError } from "./common/errors.ts";
@@ -127,13 +129,16 @@ interface ExplainOptions extends ShowOptions {
 
 async function check(file: string | undefined, options: CheckOptions, io: Io): Promise<void> {
   const { ConfigError } = await import("../config/load.ts");
-  const { policyWarnings, readPolicy } = await import("../config/policy.ts");
-  const { configuredFamilies } = await import("./policy/ledger-view.ts");
+  const { readPolicy } = await import("../config/policy.ts");
+  const { policyWarnings } = await import("../config/quota-feeds.ts");
   const loaded = await loadConfigFor(options, io);
   const path = file ?? policyPath(loaded);
   try {
     const { policy } = readPolicy(path, { hasPrices: loaded.config.prices !== undefined });
-    const warnings = policyWarnings(policy, configuredFamilies(loaded.config));
+    const warnings = [
+      ...policyWarnings(policy, loaded.config, await cataloguedBy(loaded)),
+      ...(await unusedNames(policy, loaded.config.stateDir)),
+    ];
     if (options.json === true) {
       const { digest, version } = policy;
       const quotas = policy.quotas.length;
@@ -152,6 +157,32 @@ async function check(file: string | undefined, options: CheckOptions, io: Io): P
     if (!(error instanceof ConfigError) || options.json !== true) throw error;
     printLine(io, JSON.stringify({ valid: false, file: path, problems: error.problems }));
     io.setExit(exitCodes.misconfigured);
+  }
+}
+
+/** The price file's catalogue; one that cannot be read is `config check`'s to tell. */
+async function cataloguedBy({ config }: LoadedConfig): Promise<Catalogue | undefined> {
+  const { readPrices } = await import("../config/prices.ts");
+  try {
+    return config.prices === undefined ? undefined : readPrices(config.prices);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Names of the policy that no usage in the ledger has, where there is a ledger to ask: most often they are misspelt. */
+async function unusedNames(policy: Policy, stateDir: string): Promise<readonly string[]> {
+  const { ledgerPath } = await import("../store/state-folder.ts");
+  const { LedgerReader } = await import("../store/ledger/reader.ts");
+  const { neverUsed } = await import("./policy/choice.ts");
+  let reader: LedgerReaderType | undefined;
+  try {
+    reader = new LedgerReader(ledgerPath(stateDir));
+    return neverUsed(policy, reader);
+  } catch {
+    return [];
+  } finally {
+    reader?.close();
   }
 }
 
@@ -194,7 +225,7 @@ async function history(options: ShowOptions, io: Io): Promise<void> {
   const { unknownValue } = await import("./policy/choice.ts");
   const { ledgerFile, openLedger } = await import("./report.ts");
   const count = windowCount(options.history);
-  const { configuredFamilies } = await import("./policy/ledger-view.ts");
+  const { configuredFamilies } = await import("../config/quota-feeds.ts");
   const { config, policy } = await configured(options, io);
   const families = configuredFamilies(config);
   const [ledger, reader] = [await ledgerFile(options, io), await openLedger(options, io)];

@@ -127,14 +127,3 @@ function quotaProblems(
   }
   return problems;
 }
-
-/** What a policy can never count in this configuration: said, and no reason to refuse it. */
-export function policyWarnings({ quotas }: Policy, families: ReadonlySet<string>): readonly string[] {
-  return quotas
-    .filter(({ source }) => !families.has(source))
-    .map(({ name, source }) =>
-      source === "gateway"
-        ? `quota ${name} counts from gateways and none is configured: it can only read what RLS calls charge`
-        : `quota ${name} counts from engines and none is configured`,
-    );
-}

@@ -11,6 +11,7 @@ export const aibrix = textServer({
   port: 8080,
   path: "/metrics",
   volume: "finish",
+  neverSplits: true,
   labels: { modelLabel: "model", upstreamLabel: "pod" },
   families: [
     "gateway_input_tokens",

@@ -15,6 +15,7 @@ export const apisix = textServer({
   port: 9091,
   path: "/apisix/prometheus/metrics",
   volume: "finish",
+  neverSplits: true,
   labels: {
     modelLabel: ["llm_model", "request_llm_model"],
     tenantLabel: "consumer",

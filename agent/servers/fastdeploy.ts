@@ -13,6 +13,7 @@ export const fastdeploy = textServer({
   port: 8001,
   path: "/metrics",
   volume: "step",
+  neverSplits: true,
   labels: { modelLabel: ["model_id", "model_name"] },
   families: [
     "prompt_tokens",

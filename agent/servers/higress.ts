@@ -18,6 +18,7 @@ export const higress = textServer({
   port: 15020,
   path: "/stats/prometheus",
   volume: "finish",
+  neverSplits: true,
   labels: {
     modelLabel: "ai_model",
     tenantLabel: "ai_consumer",

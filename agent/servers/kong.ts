@@ -13,6 +13,7 @@ export const kong = textServer({
   port: 8100,
   path: "/metrics",
   volume: "finish",
+  neverSplits: true,
   labels: { modelLabel: "ai_model", tenantLabel: ["consumer", "workspace"] },
   families: [TOKENS, "kong_ai_llm_requests", "kong_ai_llm_provider_latency_ms"],
   recognises: (page) =>

@@ -15,6 +15,7 @@ export const lightllm = textServer({
   port: 8000,
   path: "/metrics",
   volume: "finish",
+  neverSplits: true,
   labels: {},
   families: [
     INPUT,

@@ -14,6 +14,7 @@ export const lmdeploy = textServer({
   port: 23333,
   path: "/metrics",
   volume: "step",
+  neverSplits: true,
   labels: { modelLabel: "model_name" },
   families: [
     "lmdeploy_prompt_tokens",

@@ -11,6 +11,7 @@ export const mindie = textServer({
   port: 1027,
   path: "/metrics",
   volume: "finish",
+  neverSplits: true,
   labels: { modelLabel: "model_name" },
   families: [
     "prompt_tokens",

@@ -7,7 +7,7 @@ import { familyOf, normaliseName } from "../page/parse-line.ts";
 import type { PageReader, ServerType } from "../source.ts";
 import type { PageReadings } from "./page/readings.ts";
 import type { TextServer } from "./page/server.ts";
-import { checkTextServer, openTextServer, pageReader, textServerConfig } from "./page/server.ts";
+import { checkTextServer, openTextServer, pageReader, textServerConfig, unsaidBy } from "./page/server.ts";
 
 const selector = z.strictObject({
   metric: z.string().refine((name) => normaliseName(name) !== undefined, {
@@ -71,6 +71,18 @@ export const prometheusGeneric: ServerType<typeof config> = {
   name: "prometheus-generic",
   config,
   example: { endpoint: "localhost:9000", tokens: { output: [{ metric: "my_output_tokens_total" }] } },
+  unsaid: (entry) => {
+    const { cached, input, input_cached, input_uncached, output } = entry.tokens;
+    const [splits, counts] = [
+      [cached, input_cached],
+      [input, input_uncached, input_cached, output],
+    ].map((all) => all.some((selectors) => selectors.length > 0));
+    return [
+      ...unsaidBy({ labels: {} }, entry),
+      ...(splits ? [] : (["cached input"] as const)),
+      ...(counts ? [] : (["tokens"] as const)),
+    ];
+  },
   open: (entry, context) => openTextServer(serverOf(entry), entry, context),
   check: (entry) => checkTextServer(serverOf(entry), entry),
 };

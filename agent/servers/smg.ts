@@ -19,6 +19,7 @@ export const smg = textServer({
   port: 29000,
   path: "/metrics",
   volume: "finish",
+  neverSplits: true,
   withoutTokens: "it counts tokens of gRPC streaming responses only; count at the engines",
   labels: { modelLabel: "model" },
   families: [

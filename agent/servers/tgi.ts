@@ -14,6 +14,7 @@ export const tgi = textServer({
   port: 3000,
   path: "/metrics",
   volume: "finish",
+  neverSplits: true,
   labels: {},
   families: [
     "tgi_request_input_length",

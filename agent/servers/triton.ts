@@ -18,6 +18,7 @@ export const triton = textServer({
   port: 8002,
   path: "/metrics",
   volume: "step",
+  neverSplits: true,
   withoutTokens: "its back end publishes none (vLLM's and TensorRT-LLM's newer ones do); count at a gateway",
   labels: { modelLabel: "model" },
   families: [

@@ -10,6 +10,7 @@ export const vllmProductionStack = textServer({
   port: 8001,
   path: "/metrics",
   volume: "finish",
+  neverSplits: true,
   labels: { modelLabel: "model", upstreamLabel: "server" },
   families: ["vllm_input_tokens", "vllm_output_tokens", "vllm_num_requests_running"],
   recognises: (page) => {

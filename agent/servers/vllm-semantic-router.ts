@@ -31,6 +31,7 @@ export const vllmSemanticRouter = textServer({
   port: 9190,
   path: "/metrics",
   volume: "finish",
+  neverSplits: true,
   labels: { modelLabel: "model" },
   bornAtZero: true,
   families: [

@@ -16,6 +16,7 @@ export const xinference = textServer({
   port: 9998,
   path: "/metrics",
   volume: "finish",
+  neverSplits: true,
   // `model` is what a release before 2.6 called the model's uid, which is the name callers use.
   labels: { modelLabel: ["model_uid", "model", "model_name"] },
   families: [

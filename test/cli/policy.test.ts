@@ -122,6 +122,22 @@ describe("policy check", () => {
     expect(JSON.parse(json.stdout)).toMatchObject({ valid: false, file: broken });
   });
 
+  test("warns of names the ledger has no usage of, and config check of what nothing can feed", async () => {
+    const typo = join(folder, "typo.yaml");
+    const quota = "{ name: q, match: { tenant: amce }, count: tokens, limit: 5, per: day }";
+    writeFileSync(typo, `version: "1"\nquotas: [${quota}]\n`);
+    const { exitCode, stderr } = await runCommand(["policy", "check", typo, "-c", config]);
+    expect(exitCode).toBe(0);
+    expect(stderr).toContain(
+      'warning: quota q: the ledger has no usage of tenant "amce": did you mean acme?',
+    );
+    const checked = await runCommand(["config", "check", "-c", config, "--json"]);
+    expect(JSON.parse(checked.stdout)).toMatchObject({
+      valid: true,
+      warnings: [expect.stringContaining("quota engine-day counts from engines and none is configured")],
+    });
+  });
+
   test("accepts the example, and what it has as comments", async () => {
     const text = readFileSync(new URL("../../deploy/config/policy.example.yaml", import.meta.url), "utf8");
     const example = join(folder, "example.yaml");

@@ -11,7 +11,7 @@ import { pageReader } from "../../agent/servers/page/server.ts";
 import { serverTypes } from "../../agent/servers/registry.ts";
 import { sglang } from "../../agent/servers/sglang.ts";
 import { readVllm, vllm } from "../../agent/servers/vllm.ts";
-import type { PageReader } from "../../agent/source.ts";
+import type { PageReader, Unsaid } from "../../agent/source.ts";
 
 const fixtures = fileURLToPath(new URL("../fixtures/servers", import.meta.url));
 const recordings = readdirSync(fixtures).filter((name) => name.endsWith(".prom"));
@@ -20,6 +20,8 @@ interface Recorded {
   readonly name: string;
   readonly lines: readonly string[];
   readonly reader: PageReader;
+  /** What a server of its kind says it never says, with nothing configured. */
+  readonly unsaid: readonly Unsaid[];
 }
 
 const recorded: readonly Recorded[] = recordings.map((name) => {
@@ -27,7 +29,8 @@ const recorded: readonly Recorded[] = recordings.map((name) => {
   const page = parsePage(Buffer.from(text));
   const type = serverTypes.find((each) => each.page?.recognises(page) !== undefined);
   if (type?.page === undefined) throw new Error(`${name} is recognised by none`);
-  return { name, lines: text.trimEnd().split("\n"), reader: type.page };
+  const unsaid = type.unsaid?.({} as never) ?? [];
+  return { name, lines: text.trimEnd().split("\n"), reader: type.page, unsaid };
 });
 
 const read = (reader: PageReader, lines: readonly string[]): readonly TokenReading[] =>
@@ -70,65 +73,78 @@ function times(line: string, scale: number): string {
   return Number.isFinite(value) ? `${match[1]} ${value * scale}${match[3]}` : line;
 }
 
-describe.each(recorded.map((each) => [each.name, each] as const))("%s", (_name, { lines, reader }) => {
-  const before = counts(read(reader, lines));
+describe.each(recorded.map((each) => [each.name, each] as const))(
+  "%s",
+  (_name, { lines, reader, unsaid }) => {
+    const before = counts(read(reader, lines));
 
-  test("reads the same in any order of its lines", () => {
-    fc.assert(
-      fc.property(fc.shuffledSubarray([...lines], { minLength: lines.length }), (shuffled) => {
-        const ended = [
-          ...shuffled.filter((line) => line !== "# EOF"),
-          ...lines.filter((line) => line === "# EOF"),
-        ];
-        expect(counts(read(reader, ended))).toEqual(before);
-      }),
-      { numRuns: 5 },
-    );
-  });
-
-  test("counts twice as much where every counter is twice as large", () => {
-    const doubled = lines.map((line) =>
-      /process_start_time_seconds|_created/.test(line) ? line : times(line, 2),
-    );
-    expect(counts(read(reader, doubled))).toEqual(counts(read(reader, lines), 2));
-  });
-
-  test("reads the same where every counter stands there once more, as a gauge without _total", () => {
-    const twice = lines.flatMap((line) => {
-      const alias = line.replace(/^([^{\s]+?)_total(?=[{\s])/, "$1");
-      const isCounter = isSample(line) && alias !== line;
-      return isCounter ? [alias, line] : [line];
+    test("says nothing of what its kind never says", () => {
+      for (const { endpoint, tenant, tokens } of read(reader, lines)) {
+        if (unsaid.includes("tenant")) expect(tenant).toBeUndefined();
+        if (unsaid.includes("endpoint")) expect(endpoint).toBeUndefined();
+        if (unsaid.includes("tokens")) expect(tokens).toEqual({});
+        if (unsaid.includes("cached input"))
+          expect([tokens.input_cached, tokens.input_uncached]).toEqual([undefined, undefined]);
+      }
     });
-    expect(counts(read(reader, twice))).toEqual(before);
-  });
 
-  test("is taken for no other server, whichever of its families are not there yet", () => {
-    const families = [...new Set(lines.filter(isSample).map(familyAt))];
-    fc.assert(
-      fc.property(fc.subarray(families), (kept) => {
-        const shown = lines.filter((line) => isSample(line) && kept.includes(familyAt(line)));
-        const page = parsePage(Buffer.from(`${shown.join("\n")}\n`));
-        const takers = serverTypes.filter((type) => type.page?.recognises(page) !== undefined);
-        expect(takers.filter((type) => type.page !== reader).map((type) => type.name)).toEqual([]);
-      }),
-      { numRuns: 40 },
-    );
-  });
+    test("reads the same in any order of its lines", () => {
+      fc.assert(
+        fc.property(fc.shuffledSubarray([...lines], { minLength: lines.length }), (shuffled) => {
+          const ended = [
+            ...shuffled.filter((line) => line !== "# EOF"),
+            ...lines.filter((line) => line === "# EOF"),
+          ];
+          expect(counts(read(reader, ended))).toEqual(before);
+        }),
+        { numRuns: 5 },
+      );
+    });
 
-  test("counts no token that stands on no line", () => {
-    const onPage = lines.filter(isSample).reduce((sum, line) => {
-      const value = Number(/^(?:\S*\{.*\}|\S+) (\S+)/.exec(line)?.[1]);
-      return Number.isFinite(value) && value > 0 && /tok|len|length|predicted/i.test(line)
-        ? sum + value
-        : sum;
-    }, 0);
-    const read1 = read(reader, lines);
-    const counted = read1
-      .flatMap(({ tokens }) => Object.values(tokens))
-      .reduce((sum, value) => sum + value, 0);
-    expect(counted).toBeLessThanOrEqual(onPage);
-  });
-});
+    test("counts twice as much where every counter is twice as large", () => {
+      const doubled = lines.map((line) =>
+        /process_start_time_seconds|_created/.test(line) ? line : times(line, 2),
+      );
+      expect(counts(read(reader, doubled))).toEqual(counts(read(reader, lines), 2));
+    });
+
+    test("reads the same where every counter stands there once more, as a gauge without _total", () => {
+      const twice = lines.flatMap((line) => {
+        const alias = line.replace(/^([^{\s]+?)_total(?=[{\s])/, "$1");
+        const isCounter = isSample(line) && alias !== line;
+        return isCounter ? [alias, line] : [line];
+      });
+      expect(counts(read(reader, twice))).toEqual(before);
+    });
+
+    test("is taken for no other server, whichever of its families are not there yet", () => {
+      const families = [...new Set(lines.filter(isSample).map(familyAt))];
+      fc.assert(
+        fc.property(fc.subarray(families), (kept) => {
+          const shown = lines.filter((line) => isSample(line) && kept.includes(familyAt(line)));
+          const page = parsePage(Buffer.from(`${shown.join("\n")}\n`));
+          const takers = serverTypes.filter((type) => type.page?.recognises(page) !== undefined);
+          expect(takers.filter((type) => type.page !== reader).map((type) => type.name)).toEqual([]);
+        }),
+        { numRuns: 40 },
+      );
+    });
+
+    test("counts no token that stands on no line", () => {
+      const onPage = lines.filter(isSample).reduce((sum, line) => {
+        const value = Number(/^(?:\S*\{.*\}|\S+) (\S+)/.exec(line)?.[1]);
+        return Number.isFinite(value) && value > 0 && /tok|len|length|predicted/i.test(line)
+          ? sum + value
+          : sum;
+      }, 0);
+      const read1 = read(reader, lines);
+      const counted = read1
+        .flatMap(({ tokens }) => Object.values(tokens))
+        .reduce((sum, value) => sum + value, 0);
+      expect(counted).toBeLessThanOrEqual(onPage);
+    });
+  },
+);
 
 const count = fc.integer({ min: 0, max: 1_000_000 });
 const role = fc.constantFrom<Role>("combined", "decode", "prefill");

@@ -1,8 +1,8 @@
 // Quotas as the ledger has them: the agent's own stored counters where its last beat stored them, else the sums of the
 // window's rows. Read beside the running agent; nothing is changed.
 import type { Config } from "../../config/load.ts";
-import { configuredServers } from "../../config/load.ts";
-import type { Dimensions, Family } from "../../model.ts";
+import { configuredFamilies } from "../../config/quota-feeds.ts";
+import type { Dimensions } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
 import { PolicyBook, quotaBeatKey } from "../../policy/book.ts";
 import type { MatchKey, Policy } from "../../policy/config.ts";
@@ -78,11 +78,6 @@ export class LedgerView {
   close(): void {
     this.#reader.close();
   }
-}
-
-/** The families of the servers a configuration names. */
-export function configuredFamilies(config: Config): ReadonlySet<Family> {
-  return new Set(configuredServers(config).map(({ type }) => type.family ?? "engine"));
 }
 
 function bucketAt(millis: number): number {

@@ -48,6 +48,8 @@ export const envoyAccessLog: ServerType<typeof config> = {
   name: "envoy-access-log",
   config,
   example: { endpoint: "127.0.0.1:9467" },
+  unsaid: ({ tenantHeader, tenantMetadata }) =>
+    (tenantHeader ?? tenantMetadata) === undefined ? ["tenant"] : [],
   open: (entry, context) => openEnvoyAccessLog(entry, context),
   check: (entry) => checkGatewayScope("envoy-access-log", entry.family, entry, "told"),
 };

@@ -43,6 +43,10 @@ export const otlp: ServerType<typeof config> = {
   name: "otlp",
   config,
   example: { endpoint: "127.0.0.1:4317" },
+  unsaid: ({ endpointAttribute, productEndpoint, tenantAttribute }) => [
+    ...(tenantAttribute === undefined ? (["tenant"] as const) : []),
+    ...((endpointAttribute ?? productEndpoint) === undefined ? (["endpoint"] as const) : []),
+  ],
   open: (entry, context) => openOtlp(entry, context),
   check: (entry) => checkGatewayScope("otlp", entry.family, entry, "told"),
 };

@@ -23,6 +23,7 @@ import type {
   PullServerSource,
   ServerType,
   SourceContext,
+  Unsaid,
 } from "../../source.ts";
 import { checkGatewayScope, commonFields, defined, serverInfo, tlsField } from "../entry.ts";
 import type { CountedPage } from "./bases.ts";
@@ -67,6 +68,8 @@ export interface TextServer {
   readonly limits?: LimitReader;
   /** Which releases count requests and no tokens; "never" where no release counts any. */
   readonly withoutTokens?: string;
+  /** No release splits cached from uncached input. */
+  readonly neverSplits?: true;
   /** The page's URL made such that reading it changes nothing in the server. */
   harmless?(url: string): string;
   /** Why this page is of this server, or undefined if it is not. */
@@ -109,10 +112,25 @@ export function textServer(
     config: textServerConfig,
     example: { endpoint: `localhost:${server.port}` },
     family: server.family,
+    unsaid: (entry) => unsaidBy(server, entry),
     open: (entry, context) => openTextServer(server, entry, context),
     check: (entry) => checkTextServer(server, entry),
     page: pageReader(server, {}),
   };
+}
+
+/** What no page of a server says under an entry. */
+export function unsaidBy(
+  { labels, neverSplits, withoutTokens }: Pick<TextServer, "labels" | "neverSplits" | "withoutTokens">,
+  entry: Pick<Entry, "tenantLabel" | "endpointLabel" | "productEndpoint">,
+): readonly Unsaid[] {
+  const endpoint = entry.endpointLabel ?? entry.productEndpoint ?? labels.endpointLabel;
+  return [
+    ...((entry.tenantLabel ?? labels.tenantLabel) === undefined ? (["tenant"] as const) : []),
+    ...(endpoint === undefined ? (["endpoint"] as const) : []),
+    ...(neverSplits === true ? (["cached input"] as const) : []),
+    ...(withoutTokens === "never" ? (["tokens"] as const) : []),
+  ];
 }
 
 /** Reads pages of a server under the label meanings of one configuration entry. */
