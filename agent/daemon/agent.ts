@@ -362,7 +362,6 @@ function deskOf({ clock, config, log, policy }: AgentOptions, durable: Durable):
     outdated,
     hasPrices,
     aliases: config.aliases,
-    capacity: config.capacity,
     everyMs: config.rates.exportMs,
   });
 }

@@ -32,10 +32,12 @@ import { Deliveries } from "./deliveries.ts";
 import type { Durable } from "./durable-state.ts";
 import { spoolRows } from "./durable-state.ts";
 import type { AgentLife } from "./life.ts";
+import type { LoadSources } from "./load-reports.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { PolicyDesk } from "./policy-desk.ts";
 import { quotaFeed } from "./quota-feed.ts";
 import { LoopDelay, SelfReport, selfStats } from "./self-report.ts";
+import { settledLoad } from "./settled-load.ts";
 
 /** Commits that fail for less are a passing fault. */
 const STUCK_MS = 120_000;
@@ -165,9 +167,22 @@ export class Exports {
         policy: () => policy.page(config.export.prometheus.tenants),
       });
     }
-    await policy.listen(this.#options.pipeline.intake);
+    await policy.listen(this.#loadSources());
     this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
     this.#identify();
+  }
+
+  /** What load reports are made from: the servers, their readings, what was settled, and what they can sustain. */
+  #loadSources(): LoadSources {
+    const { clock, core, pipeline } = this.#options;
+    const { lastTokenSamples, servers } = pipeline.intake;
+    return {
+      servers,
+      lastTokenSamples,
+      capacityOf: (server) =>
+        core.books.capacityRate(server, core.increments.soleModel(server), clock.now())?.tokensPerGpuHour,
+      settledOf: (server) => settledLoad(pipeline.recent, server, clock.now()),
+    };
   }
 
   #identify(): void {

@@ -7,7 +7,7 @@ import type { Log } from "../platform/log.ts";
 import type { PolicyBook } from "../policy/book.ts";
 import type { LoadListener } from "../policy/orca.ts";
 import { serveLoads } from "../policy/orca.ts";
-import type { ServerLoad } from "../policy/orca-load.ts";
+import type { ServerLoad, SettledLoad } from "../policy/orca-load.ts";
 import { LoadTrack } from "../policy/orca-load.ts";
 
 const LOOK_MS = 1000;
@@ -18,14 +18,16 @@ const POLLS_MAX = 3;
 export interface LoadReportsOptions {
   readonly clock: Clock;
   readonly log: Log;
-  /** Server id to the tokens per GPU-hour it can sustain, as configured. */
-  readonly capacity: Readonly<Record<string, number>>;
 }
 
 /** The servers and their last readings. */
 export interface LoadSources {
   readonly servers: ReadonlyMap<string, ServerInfo>;
   readonly lastTokenSamples: ReadonlyMap<string, TokenSample>;
+  /** Tokens per GPU-hour a server can sustain: configured, catalogued or learned. */
+  readonly capacityOf?: (server: string) => number | undefined;
+  /** What settled intervals say of it. */
+  readonly settledOf?: (server: string) => SettledLoad | undefined;
 }
 
 /** The load reports of one agent. */
@@ -123,16 +125,18 @@ export class LoadReports {
   }
 
   #loadOf(server: string): ServerLoad | undefined {
-    const { capacity, clock } = this.#options;
+    const { clock } = this.#options;
     this.#look();
     const info = this.#sources?.servers.get(server);
     const sample = this.#sources?.lastTokenSamples.get(server);
     if (info === undefined || sample === undefined) return undefined;
     if (clock.now() - sample.received > Math.max(POLLS_MAX * info.pollMs, POLLS_MAX * LOOK_MS) * 1e6)
       return undefined;
-    const perHour = capacity[server];
-    const sustained =
-      perHour === undefined ? undefined : (perHour / 3600) * Math.max(1, info.gpus?.length ?? 1);
-    return this.#tracks.get(server)?.load(sustained, this.#book?.fullestLocal());
+    const settled = this.#sources?.settledOf?.(server);
+    const perHour = this.#sources?.capacityOf?.(server);
+    // A rate is of one GPU: where neither the configuration nor an interval says how many, there is none of the server.
+    const gpus = info.gpus?.length ?? settled?.gpus;
+    const tokensPerSecondMax = perHour === undefined || !gpus ? undefined : (perHour / 3600) * gpus;
+    return this.#tracks.get(server)?.load({ tokensPerSecondMax, settled, quota: this.#book?.fullestLocal() });
   }
 }

@@ -40,8 +40,6 @@ export interface PolicyDeskOptions {
   readonly everyMs: number;
   /** Model name as asked for to model as served. */
   readonly aliases: Readonly<Record<string, string>>;
-  /** Server id to the tokens per GPU-hour it can sustain, as configured. */
-  readonly capacity: Readonly<Record<string, number>>;
 }
 
 /** What a beat brings along. */

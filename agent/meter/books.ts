@@ -27,7 +27,7 @@ import { Ledger } from "./ledger/ledger.ts";
 import type { MeterFacts } from "./meter.ts";
 import { Meter } from "./meter.ts";
 import { Billing } from "./money/billing.ts";
-import type { CapacityFacts, ConfiguredRates } from "./money/capacity.ts";
+import type { CapacityFacts, CapacityRate, ConfiguredRates } from "./money/capacity.ts";
 import { CapacityMeter } from "./money/capacity.ts";
 import type { Catalogue } from "./money/catalogue.ts";
 import { Prices } from "./money/prices.ts";
@@ -155,6 +155,11 @@ export class Books {
     this.#lookedAt = now;
     const version = this.#prices?.version;
     this.ledger.endIdle(now - this.#idleNanos, (dimensions) => isSubjectHere(dimensions, facts, version));
+  }
+
+  /** What a server's GPUs can sustain by the rate in force; undefined while no source can say. */
+  capacityRate(server: string, model: string | undefined, at: Nanos): CapacityRate | undefined {
+    return this.#capacity.rate(server, this.meter.gpuModel(server), model, this.#unixNanos(at));
   }
 
   /** Version of the price catalogue in force; undefined without one. */

@@ -1,6 +1,7 @@
 // The load of one server, from the readings of its counters: rates over ten seconds, and how full it is by KV cache, by
-// requests running against the most it ran with a queue, and by tokens against the rate it can sustain where one is
-// configured. A queue makes it more than full: 1 + waiting / running.
+// requests running against the most it ran with a queue, and by tokens against the rate its GPUs can sustain where one is
+// configured or learned. A queue makes it more than full: 1 + waiting / running. Watts, tokens per joule and the
+// token-active share are those of settled intervals.
 import type { TokenSample } from "../model.ts";
 
 const WINDOW_NANOS = 10e9;
@@ -12,6 +13,24 @@ export interface ServerLoad {
   readonly failedPerSecond: number | undefined;
   readonly utilization: Readonly<Record<string, number | undefined>>;
   readonly named: Readonly<Record<string, number | undefined>>;
+}
+
+/** What settled intervals say of the last ten seconds; undefined = not known. */
+export interface SettledLoad {
+  /** GPUs it holds; a part of a shared one. */
+  readonly gpus: number;
+  readonly tokenActiveRatio: number | undefined;
+  readonly watts: number | undefined;
+  readonly tokensPerJoule: number | undefined;
+}
+
+/** What a report says beside the server's own counters; undefined = not known. */
+export interface LoadFacts {
+  /** What all of its GPUs together can sustain. */
+  readonly tokensPerSecondMax?: number | undefined;
+  /** Share of the fullest quota of mode `local`. */
+  readonly quota?: number | undefined;
+  readonly settled?: SettledLoad | undefined;
 }
 
 interface Totals {
@@ -44,8 +63,8 @@ export class LoadTrack {
       this.#totals.shift();
   }
 
-  /** The load as of the last reading; `tokensPerSecondMax` is what it can sustain, where that is known. */
-  load(tokensPerSecondMax: number | undefined, quota: number | undefined): ServerLoad | undefined {
+  /** The load as of the last reading. */
+  load({ quota, settled, tokensPerSecondMax }: LoadFacts): ServerLoad | undefined {
     const sample = this.#last;
     if (sample === undefined) return undefined;
     const [first, last] = [this.#totals[0], this.#totals.at(-1)];
@@ -67,8 +86,17 @@ export class LoadTrack {
       applicationUtilization: known.length === 0 ? undefined : Math.max(...known),
       requestsPerSecond: rate("finished"),
       failedPerSecond: rate("failed"),
-      utilization: { kv_cache: cache, capacity, quota },
-      named: { tokens_per_second: tokens, output_tokens_per_second: rate("output"), running, waiting },
+      utilization: { kv_cache: cache, token_active: settled?.tokenActiveRatio, capacity, quota },
+      named: {
+        tokens_per_second: tokens,
+        output_tokens_per_second: rate("output"),
+        tokens_per_joule: settled?.tokensPerJoule,
+        watts: settled?.watts,
+        running,
+        waiting,
+        headroom_tokens_per_second:
+          tokens === undefined || !tokensPerSecondMax ? undefined : Math.max(0, tokensPerSecondMax - tokens),
+      },
     };
   }
 }

@@ -42,7 +42,6 @@ class Desk {
       hasPrices: false,
       everyMs: 10_000,
       aliases: {},
-      capacity: {},
     });
     const unixNanos = (at: number): bigint => START + BigInt(Math.round(at));
     this.books = new Books(

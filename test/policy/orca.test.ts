@@ -113,32 +113,51 @@ describe("LoadTrack", () => {
     for (let second = 0; second <= 30; second++) {
       track.take(sample(second, {}, second < 20 ? 0 : (second - 20) * 100, { ok: second, error: 0 }));
     }
-    const found = track.load(200, undefined);
+    const found = track.load({ tokensPerSecondMax: 200 });
     expect(found?.named["output_tokens_per_second"]).toBe(100);
     expect([found?.requestsPerSecond, found?.failedPerSecond]).toEqual([1, 0]);
     expect(found?.utilization["capacity"]).toBe(0.5);
     track.take(sample(31, {}, 5));
-    expect(track.load(200, undefined)?.named["tokens_per_second"]).toBeUndefined();
+    expect(track.load({ tokensPerSecondMax: 200 })?.named["tokens_per_second"]).toBeUndefined();
   });
 
   test("is more than full with a queue, and knows from then on how many run at a time", () => {
     const track = new LoadTrack();
     track.take(sample(1, { running: 4, waiting: 0 }));
-    expect(track.load(undefined, undefined)?.applicationUtilization).toBeUndefined();
+    expect(track.load({})?.applicationUtilization).toBeUndefined();
     track.take(sample(2, { running: 8, waiting: 4, kvCacheUtilization: 0.9 }));
-    expect(track.load(undefined, undefined)?.applicationUtilization).toBe(1.5);
+    expect(track.load({})?.applicationUtilization).toBe(1.5);
     track.take(sample(3, { running: 4, waiting: 0, kvCacheUtilization: 0.3 }));
-    expect(track.load(undefined, 0.7)).toMatchObject({
+    expect(track.load({ quota: 0.7 })).toMatchObject({
       applicationUtilization: 0.5,
       utilization: { quota: 0.7 },
     });
+  });
+
+  test("adds what settled intervals say, and headroom where a rate is known", () => {
+    const track = new LoadTrack();
+    track.take(sample(1, {}, 0));
+    track.take(sample(2, {}, 150));
+    const settled = { gpus: 2, tokenActiveRatio: 0.75, watts: 900, tokensPerJoule: undefined };
+    const found = track.load({ tokensPerSecondMax: 200, settled });
+    expect(found?.utilization).toMatchObject({ token_active: 0.75, capacity: 0.75 });
+    expect(found?.named).toMatchObject({ watts: 900, headroom_tokens_per_second: 50 });
+    expect(track.load({ tokensPerSecondMax: 100 })?.named["headroom_tokens_per_second"]).toBe(0);
+    const bare = track.load({});
+    expect([
+      bare?.utilization["token_active"],
+      bare?.named["watts"],
+      bare?.named["tokens_per_joule"],
+      bare?.named["headroom_tokens_per_second"],
+      found?.named["tokens_per_joule"],
+    ]).toEqual(Array(5).fill(undefined));
   });
 
   test("says nothing of what the server does not: no requests, no gauges", () => {
     const track = new LoadTrack();
     track.take(sample(1, {}));
     track.take(sample(2, {}));
-    const found = track.load(undefined, undefined);
+    const found = track.load({});
     expect([found?.requestsPerSecond, found?.applicationUtilization, found?.named["running"]]).toEqual([
       undefined,
       undefined,
