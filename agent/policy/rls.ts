@@ -99,8 +99,14 @@ function listen(server: NetServer, endpoint: string): Promise<void> {
     server.once("error", reject);
     const opened = (): void => {
       server.off("error", reject);
-      if (unix !== undefined) chmodSync(unix.socket, SOCKET_MODE);
-      resolve();
+      try {
+        if (unix !== undefined) chmodSync(unix.socket, SOCKET_MODE);
+        resolve();
+      } catch (error) {
+        // Its folder went away meanwhile: nobody can connect.
+        server.close();
+        reject(error as Error);
+      }
     };
     if (unix !== undefined) {
       // The state folder is locked by one agent: a socket that is left is of one that was killed.

@@ -247,6 +247,13 @@ describe("a rate-limit call", () => {
 });
 
 describe("serveRateLimits()", () => {
+  test("rejects where the folder of its socket goes away as it opens: nothing ends for it", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "tokenwatt-rls-"));
+    const opening = serveRateLimits({ listen: `unix:${folder}/rls.sock` }, (bytes) => bytes, silentLog);
+    rmSync(folder, { recursive: true });
+    await expect(opening).rejects.toThrow(/ENOENT.*rls.sock/);
+  });
+
   const open: { close(): void }[] = [];
   afterEach(() => {
     for (const one of open.splice(0).reverse()) one.close();
