@@ -2,7 +2,7 @@
 // Inside a window it follows the finest power series, scaled to the window's amount; its value at an instant never
 // changes once the window is closed, so differences of it add up to the windows to the millijoule.
 import type { EnergyMethod, Nanos } from "../../model.ts";
-import type { PowerStep } from "./power.ts";
+import type { PowerSteps } from "./power-steps.ts";
 
 /** A closed window of energy. */
 export interface EnergyWindow {
@@ -10,11 +10,11 @@ export interface EnergyWindow {
   readonly to: Nanos;
   readonly millijoules: number;
   readonly method: EnergyMethod;
-  /** Its shape; empty = even. */
-  readonly steps: readonly PowerStep[];
+  /** Its shape; empty = even. Read at once and not kept. */
+  readonly steps: PowerSteps;
 }
 
-interface Stretch extends EnergyWindow {
+interface Stretch extends Omit<EnergyWindow, "steps"> {
   /** Energy of everything before it. */
   readonly before: number;
   /** Instants and the share of the window's energy used up at each, from 0 to 1. */
@@ -39,8 +39,10 @@ export class EnergyCurve {
 
   /** Appends a window; windows come in order and without holes. */
   appendWindow(window: EnergyWindow): void {
-    this.#stretches.push({ ...window, before: this.#end, ...shaped(window) });
-    this.#end += window.millijoules;
+    const { from, method, millijoules, to } = window;
+    const { instants, shares } = shaped(window);
+    this.#stretches.push({ from, to, millijoules, method, before: this.#end, instants, shares });
+    this.#end += millijoules;
     if (this.#stretches.length > windowsMax) this.#stretches.shift();
   }
 
@@ -77,33 +79,33 @@ export class EnergyCurve {
   }
 }
 
+/** Where shapes are worked out; what is kept of one is a copy of its length. */
+const draft = { instants: [0.5], shares: [0.5] };
+
 /** Cumulative shares along the steps; holes between steps count at the mean level. */
-function shaped(window: EnergyWindow): { instants: Nanos[]; shares: number[] } {
-  let known = 0;
-  let weighted = 0;
-  for (const step of window.steps) {
-    known += step.to - step.from;
-    weighted += step.watts * (step.to - step.from);
-  }
-  if (weighted <= 0) return { instants: [window.from, window.to], shares: [0, 1] };
-  const mean = weighted / known;
-  const instants = [window.from];
-  const levels = [0];
-  let reached = window.from;
+function shaped({ from, steps, to }: EnergyWindow): Pick<Stretch, "instants" | "shares"> {
+  const mean = steps.meanWatts() ?? 0;
+  if (mean <= 0) return { instants: [from, to], shares: [0, 1] };
+  const { instants, shares } = draft;
+  instants[0] = from;
+  shares[0] = 0;
+  let size = 1;
+  let reached = from;
   let level = 0;
-  const advance = (to: Nanos, watts: number): void => {
-    if (to <= reached) return;
-    level += watts * (to - reached);
-    reached = to;
-    instants.push(to);
-    levels.push(level);
+  const advance = (until: Nanos, watts: number): void => {
+    if (until <= reached) return;
+    level += watts * (until - reached);
+    reached = until;
+    instants[size] = until;
+    shares[size++] = level;
   };
-  for (const step of window.steps) {
-    advance(step.from, mean);
-    advance(step.to, step.watts);
+  for (let at = 0; at < steps.length; at++) {
+    advance(steps.from(at), mean);
+    advance(steps.to(at), steps.watts(at));
   }
-  advance(window.to, mean);
-  return { instants, shares: levels.map((value) => value / level) };
+  advance(to, mean);
+  for (let at = 0; at < size; at++) shares[at] = (shares[at] as number) / level;
+  return { instants: instants.slice(0, size), shares: shares.slice(0, size) };
 }
 
 function shareAt(stretch: Stretch, at: Nanos): number {

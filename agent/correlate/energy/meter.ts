@@ -7,8 +7,8 @@ import type { EnergyMethod, GpuSample, Nanos } from "../../model.ts";
 import type { CounterDoubt } from "./check.ts";
 import { CounterCheck } from "./check.ts";
 import { EnergyCurve } from "./curve.ts";
-import type { PowerStep } from "./power.ts";
 import { PowerSeries, shapes } from "./power.ts";
+import { PowerSteps } from "./power-steps.ts";
 
 /** What the meter knows of its GPU from the beginning. */
 export interface EnergyOptions {
@@ -61,6 +61,10 @@ const counterLostAfter = 3 * second;
 /** Board limit to judge by where the driver names none: above every single board sold by 2026. */
 const limitUnknownWatts = 2_000;
 
+const noSteps = new PowerSteps(0);
+/** Steps of the counter inside the window that is booked. */
+const counterSteps = new PowerSteps();
+
 /** The energy of one GPU or MIG board. Readings go in by rising time. */
 export class EnergyMeter {
   readonly curve = new EnergyCurve();
@@ -79,7 +83,7 @@ export class EnergyMeter {
   #held = 0;
   #heldReading: CounterReading | undefined;
   /** Counter readings of the open window as steps of power: the finest shape where the driver has no ring. */
-  #steps: PowerStep[] = [];
+  readonly #steps = new PowerSteps();
   #roundedOff = 0;
   #accepted = 0;
   #integrated = 0;
@@ -178,7 +182,7 @@ export class EnergyMeter {
     }
     this.#held = 0;
     this.#counter = reading;
-    this.#steps.push(stepBetween(last, reading));
+    this.#steps.append(last.at, reading.at, wattsBetween(last, reading));
     return true;
   }
 
@@ -207,7 +211,7 @@ export class EnergyMeter {
     const integrated = reading.at > open ? (this.#power.integral(open, reading.at)?.millijoules ?? 0) : 0;
     const unseen = Math.max(0, Math.round(moved - integrated));
     const from = Math.min(this.#since ?? open, open - 1);
-    this.curve.appendWindow({ from, to: open, millijoules: unseen, method: "counter", steps: [] });
+    this.curve.appendWindow({ from, to: open, millijoules: unseen, method: "counter", steps: noSteps });
     this.#accepted += unseen;
   }
 
@@ -258,9 +262,9 @@ export class EnergyMeter {
     else this.#accepted += millijoules;
     this.#rejected += refused;
     this.#moved = 0;
-    const steps = counted === undefined ? undefined : shapes(this.#steps, from, to);
+    const steps = counted === undefined ? undefined : shapes(this.#steps, from, to, counterSteps);
     this.curve.appendWindow({ from, to, millijoules, method, steps: this.#power.shape(from, to, steps) });
-    this.#steps = [];
+    this.#steps.clear();
     this.#openFrom = to;
   }
 
@@ -272,9 +276,8 @@ export class EnergyMeter {
   }
 }
 
-function stepBetween(last: CounterReading, reading: CounterReading): PowerStep {
-  const moved = Math.max(0, reading.millijoules - last.millijoules);
-  return { from: last.at, to: reading.at, watts: (moved * 1e6) / (reading.at - last.at) };
+function wattsBetween(last: CounterReading, reading: CounterReading): number {
+  return (Math.max(0, reading.millijoules - last.millijoules) * 1e6) / (reading.at - last.at);
 }
 
 /** The limit to judge by: the driver's, or one no board exceeds where it names none. */

@@ -2,13 +2,7 @@
 // The driver's ring (20 ms apart on H100) is finest; an instant reading stands for the time since the one before it,
 // both ends averaged; a 1 s average likewise, but it lags a step by up to 1 s (facts measured on H100, driver 580).
 import type { EnergyMethod, GpuSample, Nanos } from "../../model.ts";
-
-/** Constant power over a stretch. */
-export interface PowerStep {
-  readonly from: Nanos;
-  readonly to: Nanos;
-  readonly watts: number;
-}
+import { PowerSteps } from "./power-steps.ts";
 
 /** Amount of energy by integration, and what it was integrated from. */
 export interface PowerIntegral {
@@ -30,9 +24,9 @@ const instantStepMax = 600_000_000;
 export class PowerSeries {
   /** Readings that were negative, not a number or beyond `wattsMax`. */
   ignored = 0;
-  readonly #ring: PowerStep[] = [];
-  readonly #instant: PowerStep[] = [];
-  readonly #average: PowerStep[] = [];
+  readonly #ring = new PowerSteps(stepsMax);
+  readonly #instant = new PowerSteps(stepsMax);
+  readonly #average = new PowerSteps(stepsMax);
   #ringAt: Nanos | undefined;
   #lastInstant: number | undefined;
 
@@ -41,10 +35,9 @@ export class PowerSeries {
     const instant = this.#valid(sample.powerInstantWatts, wattsMax);
     const average = this.#valid(sample.powerWatts, wattsMax);
     if (previousAt !== undefined && sample.at > previousAt) {
-      const stretch = { from: previousAt, to: sample.at };
       if (instant !== undefined)
-        push(this.#instant, { ...stretch, watts: (instant + (this.#lastInstant ?? instant)) / 2 });
-      if (average !== undefined) push(this.#average, { ...stretch, watts: average });
+        this.#instant.append(previousAt, sample.at, (instant + (this.#lastInstant ?? instant)) / 2);
+      if (average !== undefined) this.#average.append(previousAt, sample.at, average);
     }
     this.#lastInstant = instant;
     for (const point of sample.powerRing ?? []) {
@@ -52,7 +45,7 @@ export class PowerSeries {
       if (watts === undefined || !Number.isFinite(point.at) || point.at > sample.at) continue;
       if (this.#ringAt !== undefined && point.at <= this.#ringAt) continue;
       if (this.#ringAt !== undefined)
-        push(this.#ring, { from: Math.max(this.#ringAt, point.at - ringStepMax), to: point.at, watts });
+        this.#ring.append(Math.max(this.#ringAt, point.at - ringStepMax), point.at, watts);
       this.#ringAt = point.at;
     }
   }
@@ -67,27 +60,31 @@ export class PowerSeries {
   }
 
   /**
-   * Returns the finest steps that cover `[from, to)` almost wholly, in order; empty where nothing does. `counted` are
-   * steps of the energy counter inside the window: coarser than a ring, truer than readings of power.
+   * Returns the finest steps that cover `[from, to)` almost wholly, in order, valid until the next question; none where
+   * nothing does. `counted` are steps of the energy counter inside the window: coarser than a ring, truer than readings of
+   * power.
    */
-  shape(from: Nanos, to: Nanos, counted: readonly PowerStep[] = []): readonly PowerStep[] {
-    const ring = clip(this.#ring, from, to);
+  shape(from: Nanos, to: Nanos, counted?: PowerSteps): PowerSteps {
+    const ring = this.#ring.clip(from, to, clipped);
     if (covers(ring, from, to)) return ring;
-    if (counted.length > 1) return counted;
-    const instant = clip(this.#instant, from, to);
-    const fine = instant.every((step) => step.to - step.from <= instantStepMax);
-    if (fine && covers(instant, from, to)) return instant;
-    const average = clip(this.#average, from, to);
+    if (counted !== undefined && counted.length > 1) return counted;
+    const instant = this.#instant.clip(from, to, clipped);
+    if (covers(instant, from, to)) {
+      let isFine = true;
+      for (let at = 0; at < instant.length; at++)
+        isFine &&= instant.to(at) - instant.from(at) <= instantStepMax;
+      if (isFine) return instant;
+    }
+    const average = this.#average.clip(from, to, clipped);
     if (covers(average, from, to)) return average;
-    return covers(instant, from, to) ? instant : [];
+    const coarse = this.#instant.clip(from, to, clipped);
+    if (!covers(coarse, from, to)) coarse.clear();
+    return coarse;
   }
 
   /** Drops what ended before `before`. */
   forget(before: Nanos): void {
-    for (const steps of [this.#ring, this.#instant, this.#average]) {
-      const keep = steps.findIndex((step) => step.to > before);
-      if (keep !== 0) steps.splice(0, keep === -1 ? steps.length : keep);
-    }
+    for (const steps of [this.#ring, this.#instant, this.#average]) steps.forget(before);
   }
 
   #valid(watts: number | undefined, wattsMax: number): number | undefined {
@@ -103,41 +100,22 @@ function millijoules(watts: number, from: Nanos, to: Nanos): number {
   return (watts * (to - from)) / 1e6;
 }
 
-/** Returns `steps` clipped to `[from, to)` where they cover it, else none. */
-export function shapes(steps: readonly PowerStep[], from: Nanos, to: Nanos): PowerStep[] {
-  const inside = clip(steps, from, to);
-  return covers(inside, from, to) ? inside : [];
+/** Where questions are answered, one after the other: what is clipped is used at once. */
+const clipped = new PowerSteps();
+
+/** Clips `steps` to `[from, to)`, into `into`, where they cover it, else to nothing. */
+export function shapes(steps: PowerSteps, from: Nanos, to: Nanos, into: PowerSteps): PowerSteps {
+  const inside = steps.clip(from, to, into);
+  if (!covers(inside, from, to)) inside.clear();
+  return inside;
 }
 
-function push(steps: PowerStep[], step: PowerStep): void {
-  steps.push(step);
-  if (steps.length > stepsMax) steps.splice(0, steps.length - stepsMax);
-}
-
-function clip(steps: readonly PowerStep[], from: Nanos, to: Nanos): PowerStep[] {
-  const inside: PowerStep[] = [];
-  for (let index = steps.length - 1; index >= 0; index--) {
-    const step = steps[index] as PowerStep;
-    if (step.to <= from) break;
-    if (step.from >= to) continue;
-    inside.push({ from: Math.max(step.from, from), to: Math.min(step.to, to), watts: step.watts });
-  }
-  return inside.reverse();
-}
-
-function covers(steps: readonly PowerStep[], from: Nanos, to: Nanos): boolean {
-  let covered = 0;
-  for (const step of steps) covered += step.to - step.from;
+function covers(steps: PowerSteps, from: Nanos, to: Nanos): boolean {
+  const covered = steps.covered();
   return covered > 0 && covered >= coverRatioMin * (to - from);
 }
 
 /** Time-weighted mean of what is known of `[from, to)`; undefined when nothing is. */
-function meanWatts(steps: readonly PowerStep[], from: Nanos, to: Nanos): number | undefined {
-  let weighted = 0;
-  let covered = 0;
-  for (const step of clip(steps, from, to)) {
-    weighted += step.watts * (step.to - step.from);
-    covered += step.to - step.from;
-  }
-  return covered > 0 ? weighted / covered : undefined;
+function meanWatts(steps: PowerSteps, from: Nanos, to: Nanos): number | undefined {
+  return steps.clip(from, to, clipped).meanWatts();
 }
