@@ -18,8 +18,19 @@ const FILE_EVERY_NANOS = 60e9;
 /** Any input of the correlator, as it came in. */
 export type Recorded =
   | { readonly kind: "gpu"; readonly sample: GpuSample }
-  | { readonly kind: "tokens"; readonly sample: TokenSample }
+  | { readonly kind: "tokens"; readonly sample: TokenSample; readonly readingsLeftOut?: number }
   | { readonly kind: "gap"; readonly gap: Gap };
+
+/**
+ * What of a server's sample a broken law can be looked into with: no law is about latencies, and none about the label sets
+ * of a gateway, of which there may be thousands at every poll.
+ */
+export function recordedTokens(sample: TokenSample): Recorded {
+  if (sample.family === "gateway")
+    return { kind: "tokens", sample: { ...sample, readings: [] }, readingsLeftOut: sample.readings.length };
+  const readings = sample.readings.map(({ latencies: _left, ...reading }) => reading);
+  return { kind: "tokens", sample: { ...sample, readings } };
+}
 
 /** Bounds of the memory; the defaults are the agent's. */
 export interface FlightBounds {

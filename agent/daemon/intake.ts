@@ -30,6 +30,7 @@ import { SourceError } from "../source.ts";
 import type { Core } from "./accounting.ts";
 import { RecordKeeper } from "./audit-record.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
+import { recordedTokens } from "./flight-recorder.ts";
 import type { PipelineLife } from "./life.ts";
 import { SourceHealth } from "./source-health.ts";
 
@@ -169,7 +170,7 @@ export class Intake {
     const id = sample.server;
     if (id !== info.id || sample.family !== info.family) this.#serverBehind(info, sample);
     if (sample.pids !== undefined || sample.gpus !== undefined) this.#hint(sample);
-    this.#parts.flight?.keep({ kind: "tokens", sample }, this.#parts.clock.now());
+    this.#parts.flight?.keep(recordedTokens(sample), this.#parts.clock.now());
     this.#tellProblems(id, sample.errors);
     this.lastTokenSamples.set(id, sample);
     const accepted = withoutUsage(increments.countSample(sample), usage);

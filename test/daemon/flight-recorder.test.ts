@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { Correlator } from "../../agent/correlate/correlator.ts";
 import { createCore } from "../../agent/daemon/accounting.ts";
-import { FlightRecorder } from "../../agent/daemon/flight-recorder.ts";
+import { FlightRecorder, recordedTokens } from "../../agent/daemon/flight-recorder.ts";
 import { standalone } from "../../agent/daemon/life.ts";
 import { Pipeline } from "../../agent/daemon/pipeline.ts";
 import { defaultWeights } from "../../agent/meter/money/tenants.ts";
@@ -129,6 +129,32 @@ class BrokenCorrelator extends Correlator {
       .map((one) => (one.from === 2e9 ? { ...one, violations: ["shares: forced"] } : one));
   }
 }
+
+describe("recordedTokens()", () => {
+  const sample = { server: "s", sent: 1, received: 3, at: 2, ignoredSamples: 0, errors: [] } as const;
+  const bare = {
+    role: "combined",
+    tokens: { output: 7 },
+    requests: { ok: 1 },
+    volume: "step",
+    running: 2,
+  } as const;
+  const latencies = { queue_time: { bounds: [1], counts: [1, 0], sum: 0.5, count: 1 } };
+
+  test("keeps everything of an engine but its latencies", () => {
+    const engine = { ...sample, family: "engine", readings: [{ ...bare, latencies }] } as const;
+    expect(recordedTokens(engine)).toEqual({ kind: "tokens", sample: { ...engine, readings: [bare] } });
+  });
+
+  test("says of a gateway when it was read and how many label sets it showed", () => {
+    const gateway = { ...sample, family: "gateway", readings: [bare, bare] } as const;
+    expect(recordedTokens(gateway)).toEqual({
+      kind: "tokens",
+      sample: { ...gateway, readings: [] },
+      readingsLeftOut: 2,
+    });
+  });
+});
 
 describe("Pipeline with a correlator that breaks a law", () => {
   test("names a recording with the GPU and token readings in the error line, and counts the violation", async () => {
