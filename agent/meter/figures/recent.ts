@@ -160,16 +160,19 @@ export class Recent {
     own?.add(FIELDS.seconds + 1, nanos.stalled / NANOS);
     own?.add(FIELDS.seconds + 2, nanos.parked / NANOS);
     own?.add(FIELDS.unknown, nanos.unknown / NANOS);
+    const isCounted = increments.some(({ family, late }) => family === "engine" && !late);
+    const rowsOf = (key: string): (Row | undefined)[] => [this.minute.row(key), this.hour.row(key)];
+    const whole = isCounted ? rowsOf(WHOLE_HOST) : [];
+    const held = isCounted ? homes.flatMap(rowsOf) : [];
     for (const { family, late, tokens } of increments) {
       if (late) continue;
       const output = tokens.output ?? 0;
-      const input = Object.values(tokens).reduce((sum, amount) => sum + amount, 0) - output;
+      const input = (tokens.input_uncached ?? 0) + (tokens.input_cached ?? 0) + (tokens.input_unsplit ?? 0);
       add(own, input, output);
       // A gateway counts what engines count once more.
       if (family !== "engine") continue;
-      for (const row of this.#rows(WHOLE_HOST)) add(row, input, output);
-      for (const gpu of homes)
-        for (const row of this.#rows(gpu)) add(row, input / homes.length, output / homes.length);
+      for (const row of whole) add(row, input, output);
+      for (const row of held) add(row, input / homes.length, output / homes.length);
     }
   }
 
@@ -183,9 +186,26 @@ export class Recent {
   }
 }
 
-/** The present cell of one row. */
-interface Row {
-  add(field: number, amount: number): void;
+/** The cells of one row; what is added goes into the present one. */
+class Row {
+  readonly values: Float32Array;
+  touched = -1;
+  /** Place of the present cell. */
+  #at = 0;
+
+  constructor(size: number) {
+    this.values = new Float32Array(size);
+  }
+
+  /** Makes the cell at a place, whose number is `cell`, the present one. */
+  turnTo(at: number, cell: number): void {
+    this.#at = at;
+    this.touched = cell;
+  }
+
+  add(field: number, amount: number): void {
+    this.values[this.#at + field] = (this.values[this.#at + field] ?? 0) + amount;
+  }
 }
 
 /** Rows of equally many cells that all stand for the same times; the oldest cell gives its place to the newest. */
@@ -193,7 +213,7 @@ class Ring {
   readonly cellNanos: Nanos;
   readonly cells: number;
   readonly #width: number;
-  readonly #rows = new Map<string, { readonly values: Float32Array; touched: number }>();
+  readonly #rows = new Map<string, Row>();
   #cell = -1;
 
   constructor(cellNanos: Nanos, cells: number, width: number) {
@@ -227,17 +247,11 @@ class Ring {
     let row = this.#rows.get(key);
     if (row === undefined) {
       if (this.#rows.size >= ROWS_MAX) return undefined;
-      row = { values: new Float32Array(this.cells * this.#width), touched: this.#cell };
+      row = new Row(this.cells * this.#width);
       this.#rows.set(key, row);
     }
-    row.touched = this.#cell;
-    const { values } = row;
-    const at = this.#at(this.#cell);
-    return {
-      add: (field, amount) => {
-        values[at + field] = (values[at + field] ?? 0) + amount;
-      },
-    };
+    row.turnTo(this.#at(this.#cell), this.#cell);
+    return row;
   }
 
   keys(): readonly string[] {
