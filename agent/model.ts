@@ -527,13 +527,13 @@ export interface Posting {
    * Attributes the ledger keeps it under where they are more than what is exported: a price, the product behind a
    * subset. `false` = exported only; the ledger has it in other rows.
    */
-  readonly kept?: Dimensions | false;
+  readonly kept?: Dimensions | false | undefined;
   /** Kept by the ledger and not exported. */
-  readonly keptOnly?: true;
+  readonly keptOnly?: true | undefined;
   /** The instant it belongs to, where that is not the interval's: its bucket may be closed already. */
-  readonly at?: UnixNanos;
+  readonly at?: UnixNanos | undefined;
   /** Takes back what was booked before under `kept`; exported totals never fall. */
-  readonly takesBack?: true;
+  readonly takesBack?: true | undefined;
 }
 
 /** A movement of a histogram: counts and sums since the posting before. */

@@ -34,6 +34,7 @@ import { Prices } from "./money/prices.ts";
 import type { TokenWeights } from "./money/tenants.ts";
 import { defaultWeights, reconcile, sharePostings } from "./money/tenants.ts";
 import { engineLatencies } from "./names.ts";
+import { PostingList } from "./posting-list.ts";
 import { isSubjectHere } from "./subjects.ts";
 
 /** What the books are kept with. */
@@ -82,6 +83,7 @@ export class Books {
   readonly ledger: Ledger;
   readonly #billing = new Billing();
   readonly meter: Meter;
+  readonly #posted = new PostingList("reused");
   readonly #buckets = new Buckets();
   readonly #capacity: CapacityMeter;
   readonly #weights: TokenWeights;
@@ -130,21 +132,22 @@ export class Books {
   /** Books one settled interval: tokens, seconds, joules, money, capacity. Returns the money. */
   bookInterval(interval: SettledInterval, facts: BookFacts): readonly Posting[] {
     const end = this.#unixNanos(interval.to);
-    const posted = [...this.meter.meterInterval(interval, facts, end)];
-    posted.push({ ...covered, amount: interval.to - interval.from });
+    const posted = this.#posted;
+    this.meter.meterInterval(interval, facts, end, posted);
+    posted.addAll([{ ...covered, amount: interval.to - interval.from }]);
     const productOf = (server: string): string | undefined => this.meter.gpuModel(server);
     const money = this.#prices?.priceInterval(interval, facts, end) ?? [];
-    posted.push(...money);
+    posted.addAll(money);
     const capacityFacts = {
       waiting: () => undefined,
       running: () => undefined,
       whole: () => false,
       ...facts,
     };
-    posted.push(...this.#capacity.measureInterval(interval, capacityFacts, end, productOf));
+    posted.addAll(this.#capacity.measureInterval(interval, capacityFacts, end, productOf));
     for (const gauge of this.#capacity.gauges(facts, end, interval.to, productOf)) this.ledger.observe(gauge);
     this.#noteResets(interval);
-    const parts = splitAtEdges(posted, this.#unixNanos(interval.from), end);
+    const parts = splitAtEdges(posted.all, this.#unixNanos(interval.from), end);
     for (const part of parts) this.ledger.postUntil(part.postings, part.end);
     this.#endIdle(facts, end);
     return money;

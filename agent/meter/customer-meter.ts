@@ -3,7 +3,6 @@
 // taken back is booked by what was known when it was counted, so that a take-back lands on the row it corrects.
 
 import type {
-  AnyPosting,
   Dimensions,
   LatencyKey,
   Outcome,
@@ -19,8 +18,10 @@ import { outcomes, tokenKinds } from "./counters/key-counters.ts";
 import { latencyOf, outcomeAttributes, outcomeOf } from "./counters/latency-keys.ts";
 import type { CustomerSets } from "./customer-sets.ts";
 import { Customers } from "./customer-sets.ts";
-import type { Billing, OwnTime } from "./money/billing.ts";
+import type { Billing } from "./money/billing.ts";
 import { attributeOf, attributes } from "./names.ts";
+import type { OwnTime } from "./posting-list.ts";
+import { PostingList } from "./posting-list.ts";
 
 /** Place of "ok" in `outcomes`. */
 const OK = 0;
@@ -67,7 +68,7 @@ export class CustomerMeter {
   readonly #sets = new AttributeSets(payersMax);
   readonly #latencyTenants: ReadonlySet<string>;
   #facts: ServingFacts = { servers: new Map() };
-  #posted: AnyPosting[] = [];
+  #posted = new PostingList();
 
   /**
    * `gpuModel`: the product name of a server's GPUs while they are all alike. `latencyTenants`: whose latencies are
@@ -84,7 +85,7 @@ export class CustomerMeter {
   }
 
   /** Posts into `posted` from now on, by these facts. */
-  begin(facts: ServingFacts, posted: AnyPosting[]): void {
+  begin(facts: ServingFacts, posted: PostingList): void {
     this.#facts = facts;
     this.#posted = posted;
     this.#payers.clear();
@@ -114,8 +115,7 @@ export class CustomerMeter {
       }
       if (piece.requests === 0) continue;
       const dimensions = sets.requests(outcome);
-      const kept = { metric: "tokenwatt.gateway.requests", dimensions, kept: dimensions };
-      this.#posted.push({ ...kept, amount: piece.requests, ...own });
+      this.#posted.addAmount("tokenwatt.gateway.requests", dimensions, piece.requests, dimensions, own);
     }
   }
 
@@ -140,7 +140,7 @@ export class CustomerMeter {
       const amount = increment.requests[outcomes[outcome] as Outcome] ?? 0;
       if (amount === 0) continue;
       const dimensions = sets.requests(outcome);
-      this.#posted.push({ metric: "tokenwatt.gateway.requests", dimensions, kept: dimensions, amount });
+      this.#posted.addAmount("tokenwatt.gateway.requests", dimensions, amount, dimensions);
     }
     const isNamed = this.#namesLatencies(sets.customer["tokenwatt.tenant"] ?? "");
     for (const key of Object.keys(increment.latencies) as LatencyKey[]) {
@@ -150,7 +150,7 @@ export class CustomerMeter {
       const kept = outcome === undefined ? sets.customer : sets.requests(outcomes.indexOf(outcome));
       const product = { ...sets.product, ...outcomeAttributes(outcome) };
       const dimensions = isNamed ? kept : this.#sets.same(product);
-      this.#posted.push({ metric: `tokenwatt.gateway.${latencyOf(key)}`, dimensions, kept, histogram });
+      this.#posted.addHistogram(`tokenwatt.gateway.${latencyOf(key)}`, dimensions, histogram, kept);
     }
   }
 
@@ -161,7 +161,7 @@ export class CustomerMeter {
     const { isHere, payer } = use.payer;
     const price = this.#billing.price(model, name, how, instant, knownAt);
     const [dimensions, kept] = [sets.tokens(kind, outcome), sets.priced(kind, outcome, price, payer, isHere)];
-    this.#posted.push({ metric: "tokenwatt.gateway.tokens", dimensions, kept, amount, ...own });
+    this.#posted.addAmount("tokenwatt.gateway.tokens", dimensions, amount, kept, own);
     if (price !== undefined) this.#billing.earn(price, payer, name, amount, own, sets.customer);
   }
 

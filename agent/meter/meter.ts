@@ -25,6 +25,7 @@ import { residentAmounts, uncertainAmounts } from "./gpu-amounts.ts";
 import { HolderSets } from "./holders.ts";
 import { Billing } from "./money/billing.ts";
 import { attributeOf, attributes, engineLatencies, modelAttributes } from "./names.ts";
+import { PostingList } from "./posting-list.ts";
 import type { LimitFacts } from "./power-limits.ts";
 import { LimitSets } from "./power-limits.ts";
 
@@ -69,7 +70,7 @@ export class Meter {
   readonly holders = new HolderSets();
   readonly customers: CustomerMeter;
   #facts: MeterFacts = { gpus: new Map(), servers: new Map() };
-  #posted: AnyPosting[] = [];
+  #posted = new PostingList();
   #limits: LimitSets | undefined;
   readonly #billing: Billing;
   constructor(billing: Billing = new Billing(), latencyTenants: readonly string[] = []) {
@@ -77,9 +78,14 @@ export class Meter {
     this.customers = new CustomerMeter(billing, (server) => this.gpuModel(server), latencyTenants);
   }
 
-  /** The postings of one interval that ended at `end`, to be booked together. */
-  meterInterval(interval: SettledInterval, facts: MeterFacts, end: UnixNanos = 1n): readonly AnyPosting[] {
-    this.#begin(facts);
+  /** The postings of one interval that ended at `end`, to be booked together; they are gathered in `into`. */
+  meterInterval(
+    interval: SettledInterval,
+    facts: MeterFacts,
+    end: UnixNanos = 1n,
+    into = new PostingList(),
+  ): readonly AnyPosting[] {
+    this.#begin(facts, into);
     this.#remember(interval);
     this.#limits = new LimitSets(interval, this.#homes, facts);
     for (const gpu of interval.gpus) this.#gpu(gpu);
@@ -104,8 +110,8 @@ export class Meter {
     for (const violation of interval.violations) {
       this.#add("tokenwatt.invariant_violations", { "tokenwatt.law": lawOf(violation) }, 1);
     }
-    this.#posted.push(...this.#billing.postings());
-    return this.#posted;
+    this.#posted.addAll(this.#billing.postings());
+    return this.#posted.all;
   }
 
   /** Postings of what requests `server` saw used at times of their own; one without a time was used now, at `now`. */
@@ -115,15 +121,16 @@ export class Meter {
     facts: MeterFacts,
     now: UnixNanos,
   ): readonly AnyPosting[] {
-    this.#begin(facts);
+    this.#begin(facts, new PostingList());
     this.customers.meterUsage(server, usage, now);
-    this.#posted.push(...this.#billing.postings());
-    return this.#posted;
+    this.#posted.addAll(this.#billing.postings());
+    return this.#posted.all;
   }
 
-  #begin(facts: MeterFacts): void {
+  #begin(facts: MeterFacts, posted: PostingList): void {
+    posted.begin();
     this.#facts = facts;
-    this.#posted = [];
+    this.#posted = posted;
     this.customers.begin(facts, this.#posted);
   }
 
@@ -169,7 +176,7 @@ export class Meter {
     const rejected = { ...board, "tokenwatt.reason": "impossible" };
     this.#add("tokenwatt.rejected_energy", rejected, gpu.rejectedMillijoules);
     for (const resident of gpu.residents) this.#resident(resident, board, limit);
-    this.#posted.push(...this.holders.postings(gpu, info));
+    this.#posted.addAll(this.holders.postings(gpu, info));
     for (const { amount, dimensions, metric } of uncertainAmounts(gpu, board))
       this.#add(metric, dimensions, amount, limit);
   }
@@ -199,7 +206,7 @@ export class Meter {
       const price =
         pricedAt === undefined ? undefined : this.#billing.price(increment.model, kind, undefined, pricedAt);
       const kept = this.#sets.same({ ...dimensions, ...priceDimensions(price), ...limit });
-      this.#posted.push({ metric: "tokenwatt.tokens", dimensions, kept, amount });
+      this.#posted.addAmount("tokenwatt.tokens", dimensions, amount, kept);
       if (price !== undefined) this.#billing.earn(price, payer, kind, amount, {});
       if (increment.doubt !== undefined) {
         const doubted = { ...server, ...hardware, ...named, "tokenwatt.reason": increment.doubt };
@@ -208,12 +215,7 @@ export class Meter {
       if (reason === undefined) continue;
       const unmatched = this.#sets.same({ ...server, ...named, "tokenwatt.reason": reason });
       const product = this.#sets.same({ ...unmatched, ...hardware, ...limit });
-      this.#posted.push({
-        metric: "tokenwatt.unmatched_tokens",
-        dimensions: unmatched,
-        kept: product,
-        amount,
-      });
+      this.#posted.addAmount("tokenwatt.unmatched_tokens", unmatched, amount, product);
     }
     this.#add("tokenwatt.reasoning_tokens", server, increment.reasoningTokens);
     for (const outcome of outcomes) {
@@ -253,15 +255,15 @@ export class Meter {
   /** `more`: what the ledger's rows carry beside what is exported. */
   #add(metric: string, dimensions: Dimensions, amount: number, more?: Dimensions): void {
     if (amount === 0) return;
-    const kept = more === undefined ? {} : { kept: this.#sets.same({ ...dimensions, ...more }) };
-    this.#posted.push({ metric, dimensions: this.#sets.same(dimensions), ...kept, amount });
+    const kept = more === undefined ? undefined : this.#sets.same({ ...dimensions, ...more });
+    this.#posted.addAmount(metric, this.#sets.same(dimensions), amount, kept);
   }
 
   #addHistogram(metric: string, of: Dimensions, increment: TokenIncrement, key: LatencyKey): void {
     const histogram = increment.latencies[key];
     if (histogram === undefined) return;
     const dimensions = this.#sets.same({ ...of, ...outcomeAttributes(outcomeOf(key)) });
-    this.#posted.push({ metric, dimensions, histogram });
+    this.#posted.addHistogram(metric, dimensions, histogram);
   }
 }
 

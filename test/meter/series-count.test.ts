@@ -80,7 +80,7 @@ interface Counted {
 function count(shape: Shape, latencyTenants: readonly string[] = [], billing = new Billing()): Counted {
   const booked: Booking[] = [];
   const unixNanos = (at: number): bigint => START + BigInt(at);
-  const onBooked = (one: Booking): void => void booked.push(one);
+  const onBooked = (one: Booking): void => void booked.push({ ...one });
   const ledger = new Ledger(START, { unixNanos, onBooked, seriesMax: 1_000_000, tenantsMax: 1000 });
   const meter = new Meter(billing, latencyTenants);
   const gate = { id: "gate", type: "litellm", family: "gateway", address: "b", pollMs: 1000 } as const;

@@ -18,13 +18,13 @@ import type {
   UnixNanos,
 } from "../../model.ts";
 import type { Resting } from "./at-rest.ts";
-import { forgottenIn, longestEnded, restingSince, takeResting } from "./at-rest.ts";
+import { restingSince, takeResting } from "./at-rest.ts";
 import { BeatTimes } from "./beat-times.ts";
 import { SeriesChanges } from "./columns.ts";
-import { foldAll, Tenants, tenantOf, withOtherTenant } from "./folding.ts";
+import { ExportedSeries, foldedMetric } from "./exported-series.ts";
 import { bucketOf } from "./grid.ts";
 import { KeptSeries } from "./kept-series.ts";
-import { isStale, Series, seriesKey } from "./series.ts";
+import { isStale, Series } from "./series.ts";
 
 /** What a ledger is built with. */
 export interface LedgerOptions {
@@ -50,7 +50,7 @@ export type LedgerChanges = Pick<
 /** A ledger as plain data. */
 export type LedgerState = Pick<LedgerRestored, "sequence" | "time" | "nextSeries" | "series">;
 
-/** One booking, after folding. */
+/** One booking, after folding; it holds while it is handed over, the next one is written over it. */
 export interface Booking {
   readonly series: number;
   readonly metric: string;
@@ -62,30 +62,23 @@ export interface Booking {
   readonly at?: UnixNanos | undefined;
 }
 
-const seriesMaxDefault = 20_000;
-const tenantsMaxDefault = 100;
 /** As long as usage of a bucket is taken its rows are found under the same number. */
 const keptNanos = 36n * 86_400_000_000_000n;
 /** The zero before a new series' first value stands 1 ms after its start. */
 const widthMin = 2_000_000n;
-const foldedMetric = "tokenwatt.series.folded";
 
 /** The series table. The only place where totals live. */
 export class Ledger {
-  readonly #seriesMax: number;
-  readonly #tenants: Tenants;
   readonly #unixNanos: (at: Nanos) => UnixNanos;
   readonly #onBooked: LedgerOptions["onBooked"];
-  readonly #byKey = new Map<string, Series>();
-  /** By metric, then by the attribute set's identity: the meter uses a set again and again. */
-  readonly #byIdentity = new Map<string, WeakMap<Dimensions, Series>>();
+  readonly #exported: ExportedSeries;
   /** Series of the ledger alone: under every name, whatever the caps on what is exported. */
   readonly #kept: KeptSeries;
-  /** Whether the series found last is booked under a name that is not its own. */
-  #isFolded = false;
-  /** Sequence of the snapshot after which room was made last. */
-  #madeRoomAt = -1;
-  #removed: number[] = [];
+  readonly #booking: { -readonly [K in keyof Booking]: Booking[K] } = {
+    ...{ series: 0, metric: "", dimensions: {}, moved: 0, to: 0n, at: undefined },
+  };
+  /** End of the interval whose names are being looked up. */
+  #bookedUntil: UnixNanos = 0n;
   /** Series that were given up, as they stood. */
   #last: SeriesState[] = [];
   readonly #changes = new SeriesChanges();
@@ -98,24 +91,25 @@ export class Ledger {
 
   /** An empty ledger, or the one of `state`; `start` is the first instant that is metered. */
   constructor(start: UnixNanos, options: LedgerOptions, state?: LedgerState) {
-    this.#seriesMax = options.seriesMax ?? seriesMaxDefault;
-    this.#tenants = new Tenants(options.tenantsMax ?? tenantsMaxDefault, options.tenants);
     this.#unixNanos = options.unixNanos;
     this.#onBooked = options.onBooked;
     this.#time = start;
-    this.#kept = new KeptSeries(options.keptMax, () => this.#nextSeries++);
+    const nextId = (): number => this.#nextSeries++;
+    const onFolded = (cap: string): void => this.#countFolded(cap, this.#bookedUntil);
+    this.#exported = new ExportedSeries({ ...options, nextId, onFolded });
+    this.#kept = new KeptSeries(options.keptMax, nextId);
     if (state !== undefined) this.#restore(state);
     this.#bucket = bucketOf(this.#time);
   }
 
   /** Whether a tenant has series under its own name; lets it in where there is room. */
   admits(tenant: string): boolean {
-    return this.#tenants.admit(tenant);
+    return this.#exported.tenants.admit(tenant);
   }
 
   /** Series held, ended ones included. */
   get size(): number {
-    return this.#byKey.size;
+    return this.#exported.byKey.size;
   }
 
   /** Books the postings of one interval that ended at `to`. Throws on an amount that is negative or no integer. */
@@ -146,21 +140,21 @@ export class Ledger {
    * resumes it under its old start.
    */
   endWhere(predicate: (dimensions: Dimensions, metric: string) => boolean): void {
-    for (const series of this.#byKey.values()) {
+    for (const series of this.#exported.byKey.values()) {
       if (series.life === "live" && predicate(series.dimensions, series.metric)) this.#end(series);
     }
   }
 
   /** Ends every sum and histogram that nothing has moved since `before` and whose subject is not `here` any more. */
   endIdle(before: UnixNanos, here: (dimensions: Dimensions) => boolean): void {
-    for (const series of this.#byKey.values()) {
+    for (const series of this.#exported.byKey.values()) {
       if (series.restsSince(before) && !here(series.dimensions)) this.#end(series);
     }
   }
 
   /** Since when each series rests that nothing moved since `before`. */
   resting(before: UnixNanos): Resting {
-    return restingSince(this.#byKey, before);
+    return restingSince(this.#exported.byKey, before);
   }
 
   #end(series: Series): void {
@@ -179,13 +173,7 @@ export class Ledger {
     this.#time = start;
     this.#beats = new BeatTimes(0n);
     this.#bucket = bucketOf(start);
-    for (const [key, series] of this.#byKey) {
-      if (series.kind === "gauge") continue;
-      this.#byKey.delete(key);
-      this.#removed.push(series.id);
-      if (series.changed) this.#last.push(series.state());
-    }
-    this.#byIdentity.clear();
+    for (const series of this.#exported.removeCounted()) if (series.changed) this.#last.push(series.state());
     this.#last.push(...this.#kept.clear());
   }
 
@@ -198,7 +186,7 @@ export class Ledger {
     const now = this.#beats.next(this.#time);
     this.#sequence++;
     const points: LedgerPoint[] = [];
-    for (const series of this.#byKey.values()) {
+    for (const series of this.#exported.byKey.values()) {
       if (series.kind === "gauge" && series.life === "live" && isStale(series, at)) series.life = "ending";
       if (series.life !== "ended" && !series.isTooSoon(now)) points.push(this.#point(series, now));
       if (series.life !== "ending") continue;
@@ -215,24 +203,23 @@ export class Ledger {
   takeChanges(): LedgerChanges {
     for (const one of this.#last) this.#changes.writeNamed(one);
     this.#last = [];
-    for (const one of this.#byKey.values()) {
+    for (const one of this.#exported.byKey.values()) {
       if (one.changed && one.isRecorded) one.handOut(this.#changes);
     }
     this.#kept.takeChanges(this.#sequence, this.#changes);
-    const removed = [...this.#removed, ...this.#kept.takeRemoved()];
-    this.#removed = [];
+    const removed = [...this.#exported.takeRemoved(), ...this.#kept.takeRemoved()];
     return { sequence: this.#sequence, time: String(this.#time), ...this.#changes.take(), removed };
   }
 
   /** The last changes were lost before the store had them: the next ones hand out everything, names included. */
   handOutAgain(): void {
-    for (const one of this.#byKey.values()) if (one.kind !== "gauge") one.handOutAgain();
+    for (const one of this.#exported.byKey.values()) if (one.kind !== "gauge") one.handOutAgain();
     this.#kept.handOutAgain();
   }
 
   /** Everything but the gauges as plain data, as of the last commit. */
   state(): LedgerState {
-    const kept = [...this.#byKey.values()].filter((series) => series.isRecorded);
+    const kept = [...this.#exported.byKey.values()].filter((series) => series.isRecorded);
     return {
       sequence: this.#sequence,
       time: String(this.#time),
@@ -243,7 +230,7 @@ export class Ledger {
 
   /** Takes in what `resting` said before a restart. */
   restoreResting(resting: Resting): void {
-    takeResting(this.#byKey, resting);
+    takeResting(this.#exported.byKey, resting);
   }
 
   #restore(state: LedgerState): void {
@@ -261,9 +248,7 @@ export class Ledger {
       series.movedAt = this.#time;
       // The last snapshot may never have left the host: announce again what began in it.
       series.announceAgain = series.announced === state.sequence;
-      this.#byKey.set(seriesKey(one.metric, one.dimensions), series);
-      const tenant = tenantOf(one.dimensions);
-      if (tenant !== undefined && series.life !== "ended") this.#tenants.admit(tenant);
+      this.#exported.restore(series);
     }
   }
 
@@ -276,7 +261,7 @@ export class Ledger {
     if (keptOnly !== true && takesBack !== true) {
       series = this.#live("sum", metric, dimensions, end);
       series.addAmount(amount);
-      if (kept !== undefined || this.#isFolded) series.role = "exported";
+      if (kept !== undefined || this.#exported.isFolded) series.role = "exported";
     }
     if (kept === false || this.#onBooked === undefined) return;
     if (series === undefined || series.role === "exported") {
@@ -301,7 +286,7 @@ export class Ledger {
       series.startWithBounds(this.#time, moved);
     }
     series.movedAfter = this.#sequence;
-    if (kept !== undefined || this.#isFolded) series.role = "exported";
+    if (kept !== undefined || this.#exported.isFolded) series.role = "exported";
     let row = series;
     if (series.role === "exported") {
       row = this.#kept.find("histogram", metric, kept ?? dimensions, this.#time);
@@ -311,8 +296,14 @@ export class Ledger {
   }
 
   #booked(series: Series, moved: number | Histogram, to: UnixNanos, at?: UnixNanos): void {
-    const { dimensions, id, metric } = series;
-    this.#onBooked?.({ series: id, metric, dimensions, moved, to, at });
+    const booking = this.#booking;
+    booking.series = series.id;
+    booking.metric = series.metric;
+    booking.dimensions = series.dimensions;
+    booking.moved = moved;
+    booking.to = to;
+    booking.at = at;
+    this.#onBooked?.(booking);
   }
 
   #live(kind: Series["kind"], metric: string, dimensions: Dimensions, end: UnixNanos): Series {
@@ -322,60 +313,17 @@ export class Ledger {
   }
 
   #find(kind: Series["kind"], metric: string, dimensions: Dimensions, end: UnixNanos): Series {
-    this.#isFolded = false;
-    const fast = this.#byIdentity.get(metric)?.get(dimensions);
-    if (fast !== undefined) return fast;
-    let named = dimensions;
-    const tenant = tenantOf(dimensions);
-    if (tenant !== undefined && !this.#tenants.admit(tenant)) {
-      named = withOtherTenant(dimensions);
-      this.#countFolded("tenants", end);
-      this.#isFolded = true;
-    }
-    const known = this.#byKey.get(seriesKey(metric, named));
-    if (known !== undefined) return this.#remember(dimensions, named, known);
-    if (this.#byKey.size >= this.#seriesMax && metric !== foldedMetric && !this.#makeRoom()) {
-      named = foldAll(named);
-      this.#countFolded("series", end);
-      this.#isFolded = true;
-      const folded = this.#byKey.get(seriesKey(metric, named));
-      if (folded !== undefined) return folded;
-    }
-    const series = new Series(this.#nextSeries++, kind, metric, named, this.#time);
-    this.#byKey.set(seriesKey(metric, named), series);
-    return this.#remember(dimensions, named, series);
-  }
-
-  /** Only what was not folded is found by identity: a folded name may be let in once the bucket ends. */
-  #remember(dimensions: Dimensions, named: Dimensions, series: Series): Series {
-    if (named !== dimensions) return series;
-    const sets = this.#byIdentity.get(series.metric) ?? new WeakMap<Dimensions, Series>();
-    this.#byIdentity.set(series.metric, sets.set(dimensions, series));
-    return series;
-  }
-
-  /** Gives up a tenth of the series, those that ended longest ago; at most once for a snapshot. False where there is none. */
-  #makeRoom(): boolean {
-    if (this.#madeRoomAt === this.#sequence) return false;
-    this.#madeRoomAt = this.#sequence;
-    const ended = longestEnded(this.#byKey, Math.ceil(this.#seriesMax / 10), this.#bucket);
-    this.#forget(ended);
-    return ended.length > 0;
-  }
-
-  #forget(keys: readonly string[]): void {
-    for (const key of keys) {
-      const series = this.#byKey.get(key);
-      if (series !== undefined && series.kind !== "gauge") this.#removed.push(series.id);
-      this.#byKey.delete(key);
-    }
-    if (keys.length > 0) this.#byIdentity.clear();
+    const used = this.#exported.findUsed(metric, dimensions);
+    if (used !== undefined) return used;
+    this.#bookedUntil = end;
+    const now = { time: this.#time, sequence: this.#sequence, bucket: this.#bucket };
+    return this.#exported.find(kind, metric, dimensions, now);
   }
 
   #countFolded(reason: string, end: UnixNanos): void {
-    const isFolded = this.#isFolded;
+    const { isFolded } = this.#exported;
     this.#book({ metric: foldedMetric, dimensions: { "tokenwatt.reason": reason }, amount: 1 }, end);
-    this.#isFolded = isFolded;
+    this.#exported.isFolded = isFolded;
   }
 
   #point(series: Series, now: UnixNanos): LedgerPoint {
@@ -392,9 +340,7 @@ export class Ledger {
 
   #endBucket(bucket: UnixNanos): void {
     this.#bucket = bucket;
-    this.#forget(forgottenIn(this.#byKey, bucket));
-    const living = [...this.#byKey.values()].filter(({ life }) => life !== "ended");
-    this.#tenants.releaseOthers(new Set(living.flatMap(({ dimensions }) => tenantOf(dimensions) ?? [])));
+    this.#exported.endBucket(bucket);
     this.#kept.forgetBefore(bucket - keptNanos);
   }
 }

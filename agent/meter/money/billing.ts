@@ -4,6 +4,7 @@
 import type { Dimensions, Outcome, Posting, StateRow, TokenKind, UnixNanos } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
 import { attributeOf, unknownName } from "../names.ts";
+import type { OwnTime } from "../posting-list.ts";
 import type { Catalogue } from "./catalogue.ts";
 import type { UnitPrice } from "./price-book.ts";
 import { PriceBook } from "./price-book.ts";
@@ -13,12 +14,6 @@ import { TenantRevenue } from "./tenant-revenue.ts";
 const remaindersKey = '["revenue"]';
 const bookKey = '["price-book"]';
 const million = 1_000_000n;
-
-/** When usage happened, where that is not the interval it is booked with. */
-export interface OwnTime {
-  readonly at?: UnixNanos;
-  readonly takesBack?: true;
-}
 
 interface Earned {
   readonly price: UnitPrice;
