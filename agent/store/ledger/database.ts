@@ -311,13 +311,17 @@ function openDatabase(path: string): DatabaseSync {
   }
 }
 
-/** A series under a changed name, or a base that was altered, would meter wrong for ever: better a new file. */
+/** A series under a changed name or without its total, or a base that was altered, would meter wrong for ever: better a new file. */
 function checkIdentities(database: DatabaseSync): void {
   const series = database.prepare(`SELECT id, metric, dimensions, "check" FROM series WHERE live = 1`);
   for (const row of series.iterate()) {
     if (checkOf(String(row["metric"]), String(row["dimensions"])) === row["check"]) continue;
     throw new Error(`series ${row["id"]} does not fit its check`);
   }
+  const bare = database.prepare(
+    "SELECT id FROM series WHERE live = 1 AND id NOT IN (SELECT series FROM totals)",
+  );
+  for (const row of bare.iterate()) throw new Error(`series ${row["id"]} has no total`);
   for (const row of database.prepare(`SELECT key, value, "check" FROM state`).iterate()) {
     if (checkOf(String(row["key"]), String(row["value"])) === row["check"]) continue;
     throw new Error(`state ${row["key"]} does not fit its check`);

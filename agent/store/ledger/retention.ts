@@ -56,6 +56,7 @@ function dropRollups(database: DatabaseSync, writer: LedgerWriter, from: number,
   database.exec(`
     DELETE FROM series WHERE live = 0
       AND id NOT IN (SELECT series FROM rows) AND id NOT IN (SELECT series FROM days)`);
+  database.exec("DELETE FROM totals WHERE series NOT IN (SELECT id FROM series)");
   writer.audit({
     at: String(time),
     kind: "retention",

@@ -47,9 +47,9 @@ export function settleWaiting(database: DatabaseSync, writer: LedgerWriter): voi
 /** Series whose total says more than is booked: the check of `tokenwatt verify`. */
 function missingBookings(database: DatabaseSync, prunedDay: number): { series: bigint; amount: bigint }[] {
   const statement = database.prepare(`
-    SELECT id, total - carried - coalesce((SELECT sum(amount) FROM days WHERE series = id AND day <= ?), 0)
-      - coalesce((SELECT sum(amount) FROM rows WHERE series = id), 0) AS missing
-    FROM series WHERE total IS NOT NULL AND role IS NOT 'exported'`);
+    SELECT id, total - carried - coalesce((SELECT sum(amount) FROM days d WHERE d.series = id AND day <= ?), 0)
+      - coalesce((SELECT sum(amount) FROM rows r WHERE r.series = id), 0) AS missing
+    FROM series JOIN totals t ON t.series = id WHERE total IS NOT NULL AND role IS NOT 'exported'`);
   statement.setReadBigInts(true);
   return statement
     .all(prunedDay)

@@ -62,11 +62,13 @@ export class LedgerWriter {
 
   series(changed: Iterable<SeriesState>, removed: Iterable<number>): void {
     const upsert = this.#run(`
-      INSERT INTO series (id, metric, dimensions, "check", start, total, histogram, announced, ended, role, live)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)
-      ON CONFLICT (id) DO UPDATE SET start = excluded.start, total = excluded.total,
-        histogram = excluded.histogram, announced = excluded.announced, ended = excluded.ended,
+      INSERT INTO series (id, metric, dimensions, "check", start, announced, ended, role, live)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)
+      ON CONFLICT (id) DO UPDATE SET start = excluded.start, announced = excluded.announced, ended = excluded.ended,
         role = excluded.role, live = 1`);
+    const total = this.#run(`
+      INSERT INTO totals VALUES (?, ?, ?)
+      ON CONFLICT (series) DO UPDATE SET total = excluded.total, histogram = excluded.histogram`);
     for (const one of changed) {
       const dimensions = dimensionsText(one.dimensions);
       upsert.run(
@@ -75,12 +77,12 @@ export class LedgerWriter {
         dimensions,
         checkOf(one.metric, dimensions),
         one.start,
-        typeof one.total === "string" ? BigInt(one.total) : null,
-        typeof one.total === "string" ? null : JSON.stringify(one.total),
         one.announced,
         one.ended ?? null,
         one.role ?? null,
       );
+      if (typeof one.total === "string") total.run(one.series, BigInt(one.total), null);
+      else total.run(one.series, null, JSON.stringify(one.total));
     }
     const forget = this.#run("UPDATE series SET live = 0 WHERE id = ?");
     for (const id of removed) forget.run(id);
@@ -88,7 +90,7 @@ export class LedgerWriter {
 
   /** New totals of series that are there. Throws when one is not: its name was never given. */
   totals(totals: Iterable<readonly [series: number, total: bigint | Histogram]>): void {
-    const update = this.#run("UPDATE series SET total = ?, histogram = ? WHERE id = ?");
+    const update = this.#run("UPDATE totals SET total = ?, histogram = ? WHERE series = ?");
     for (const [series, total] of totals) {
       const isSum = typeof total === "bigint";
       const { changes } = update.run(isSum ? total : null, isSum ? null : JSON.stringify(total), series);

@@ -92,9 +92,11 @@ describe("LedgerDatabase.commit()", () => {
     keeper.close();
     expect(read("SELECT count(*) AS rows FROM rows")).toEqual([{ rows: 2 }]);
     expect(read("SELECT count(*) AS days FROM days")).toEqual([{ days: 3 }]);
-    expect(read("SELECT carried, total FROM series WHERE metric = 'tokenwatt.tokens'")).toEqual([
-      { carried: 20, total: 60 },
-    ]);
+    expect(
+      read(
+        "SELECT carried, total FROM series JOIN totals ON totals.series = id WHERE metric = 'tokenwatt.tokens'",
+      ),
+    ).toEqual([{ carried: 20, total: 60 }]);
     expect(verifyLedger(ledgerPath(folder)).problems).toEqual([]);
   });
   it("never drops what a sink has not received", () => {
@@ -117,7 +119,7 @@ describe("LedgerDatabase.commit()", () => {
     full.post(905, tokens("a", 1));
     expect(full.beat(910).stored).toMatchObject({ stored: "totals", waitingRows: 2 });
     expect(read("SELECT count(*) AS rows FROM rows")).toEqual([{ rows: 0 }]);
-    expect(read("SELECT total FROM series")).toEqual([{ total: 101 }]);
+    expect(read("SELECT total FROM totals")).toEqual([{ total: 101 }]);
     free = 3000;
     expect(full.beat(920).stored).toMatchObject({ stored: "all", waitingRows: 0, lostRows: 0 });
     full.close();
@@ -130,7 +132,7 @@ describe("LedgerDatabase.commit()", () => {
     keeper.beat(10);
     const other = new DatabaseSync(ledgerPath(folder), { timeout: 0 });
     other.exec(
-      "CREATE TRIGGER refuse BEFORE UPDATE ON series BEGIN SELECT raise(ABORT, 'disk is full'); END",
+      "CREATE TRIGGER refuse BEFORE UPDATE ON totals BEGIN SELECT raise(ABORT, 'disk is full'); END",
     );
     keeper.post(15, tokens("a", 2), tokens("b", 5));
     expect(() => keeper.beat(20)).toThrow("disk is full");
@@ -139,7 +141,11 @@ describe("LedgerDatabase.commit()", () => {
     keeper.post(25, tokens("b", 1), tokens("c", 7));
     keeper.beat(30);
     keeper.close();
-    expect(read("SELECT total FROM series ORDER BY id")).toEqual([{ total: 3 }, { total: 6 }, { total: 7 }]);
+    expect(read("SELECT total FROM totals ORDER BY series")).toEqual([
+      { total: 3 },
+      { total: 6 },
+      { total: 7 },
+    ]);
     expect(verifyLedger(ledgerPath(folder)).problems).toEqual([]);
   });
   it("refuses the total of a series whose name it was never given", () => {
@@ -202,7 +208,7 @@ describe("LedgerDatabase.commit()", () => {
           const database = new DatabaseSync(ledgerPath(place.folder), { readOnly: true });
           const sums = database
             .prepare(
-              "SELECT coalesce(sum(amount), 0) AS rows, (SELECT coalesce(sum(total), 0) FROM series) AS totals FROM rows",
+              "SELECT coalesce(sum(amount), 0) AS rows, (SELECT coalesce(sum(total), 0) FROM totals) AS totals FROM rows",
             )
             .get();
           database.close();
@@ -257,6 +263,43 @@ describe("LedgerDatabase opened on trouble", () => {
     writeFileSync(ledgerPath(folder), bytes);
     const second = new Bookkeeper(folder);
     expect(second.database.opened.quarantined?.reason).toContain("series 1 does not fit its check");
+    second.close();
+  });
+  it("goes on from a file that held totals beside the names, and verifies one that cannot be written", () => {
+    const first = new Bookkeeper(folder);
+    first.post(5, tokens("a", 100));
+    first.beat(10);
+    first.close();
+    const database = new DatabaseSync(ledgerPath(folder));
+    database.exec(`
+      ALTER TABLE series ADD COLUMN total INTEGER;
+      ALTER TABLE series ADD COLUMN histogram TEXT;
+      UPDATE series SET (total, histogram) = (SELECT total, histogram FROM totals WHERE series = id);
+      DROP TABLE totals;
+      PRAGMA user_version = 3`);
+    database.close();
+    expect(verifyLedger(ledgerPath(folder)).problems).toEqual([]);
+    const second = new Bookkeeper(folder);
+    expect(second.database.opened.restored?.series.map(({ total }) => total)).toEqual(["100"]);
+    second.post(15, tokens("a", 11));
+    second.beat(20);
+    second.close();
+    expect(read("SELECT total FROM totals")).toEqual([{ total: 111 }]);
+    expect(verifyLedger(ledgerPath(folder)).problems).toEqual([]);
+  });
+  it("puts a file aside in which a series has no total", () => {
+    const first = new Bookkeeper(folder);
+    first.post(5, tokens("a", 100));
+    first.beat(10);
+    first.close();
+    const database = new DatabaseSync(ledgerPath(folder));
+    database.exec("DELETE FROM totals");
+    database.close();
+    expect(verifyLedger(ledgerPath(folder)).problems.map(({ message }) => message)).toEqual([
+      "its total is missing",
+    ]);
+    const second = new Bookkeeper(folder);
+    expect(second.database.opened.quarantined?.reason).toContain("series 1 has no total");
     second.close();
   });
   it("refuses a file of a newer program and leaves it alone", () => {
