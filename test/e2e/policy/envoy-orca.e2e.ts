@@ -3,87 +3,33 @@
 // server that cannot be read loses its weight.
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import type { Server } from "node:http";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { afterTest, context, freePort, owned, scratchFolder, until } from "../peers.ts";
+import { afterTest, freePort, owned, scratchFolder, until } from "../peers.ts";
+import { expectToFollowLoad, HOSTS, LoadedHost, listening } from "./orca-rig.ts";
 import { ask, envoy } from "./rig.ts";
 
-const root = fileURLToPath(new URL("../../../", import.meta.url));
-const HOSTS = ["127.0.0.1", "127.0.0.2"] as const;
 const LB = "envoy.load_balancing_policies.client_side_weighted_round_robin";
 const TYPE = "type.googleapis.com/envoy.extensions";
 
-async function listening(server: Server, host: string, port = 0): Promise<number> {
-  await new Promise<void>((resolve) => server.listen(port, host, resolve));
-  afterTest(() => {
-    server.close();
-    server.closeAllConnections();
+/** A host whose server answers over HTTP. */
+async function startHost(
+  address: string,
+  upstreamPort: number,
+  orcaPort: number,
+  cacheRatio: number,
+): Promise<LoadedHost> {
+  const host = new LoadedHost();
+  host.cacheRatio = cacheRatio;
+  const upstream = createServer((_, response) => {
+    host.answered++;
+    response.end("{}");
   });
-  return (server.address() as AddressInfo).port;
-}
-
-/** One host: a server's page, the upstream Envoy sends to, and the agent that reports the load. */
-class Host {
-  cacheRatio = 0.5;
-  isReadable = true;
-  answered = 0;
-  #began = Date.now();
-
-  async start(address: string, upstreamPort: number, orcaPort: number): Promise<void> {
-    const page = createServer((_, response) => {
-      if (!this.isReadable) response.writeHead(503);
-      response.end(this.isReadable ? this.#page() : "");
-    });
-    const upstream = createServer((_, response) => {
-      this.answered++;
-      response.end("{}");
-    });
-    await listening(upstream, address, upstreamPort);
-    await this.#startAgent(await listening(page, "127.0.0.1"), `${address}:${orcaPort}`);
-  }
-
-  #page(): string {
-    const done = Math.floor((Date.now() - this.#began) / 100);
-    return `# TYPE vllm:num_requests_running gauge
-vllm:num_requests_running{model_name="m",engine="0"} 4
-# TYPE vllm:num_requests_waiting gauge
-vllm:num_requests_waiting{model_name="m",engine="0"} 0
-# TYPE vllm:kv_cache_usage_perc gauge
-vllm:kv_cache_usage_perc{model_name="m",engine="0"} ${this.cacheRatio}
-# TYPE vllm:prompt_tokens counter
-vllm:prompt_tokens_total{model_name="m",engine="0"} ${done * 10}
-# TYPE vllm:generation_tokens counter
-vllm:generation_tokens_total{model_name="m",engine="0"} ${done * 10}
-# TYPE vllm:request_success counter
-vllm:request_success_total{model_name="m",engine="0",finished_reason="stop"} ${done}
-`;
-  }
-
-  async #startAgent(pagePort: number, orca: string): Promise<void> {
-    const [folder, http] = [scratchFolder("agent-orca"), await freePort()];
-    writeFileSync(
-      join(folder, "policy.yaml"),
-      `version: "1"\norca: { listen: "${orca}", minimumSeconds: 1 }\n`,
-    );
-    writeFileSync(
-      join(folder, "config.yaml"),
-      `stateDir: ${folder}/state
-policy: policy.yaml
-gpu: { backend: nvidia-smi }
-discovery: { enabled: false, kubernetes: "off" }
-servers: { vllm: [{ id: chat, endpoint: "127.0.0.1:${pagePort}" }] }
-export: { prometheus: { listen: "127.0.0.1:${http}" } }
-rates: { exportMs: 1000 }
-`,
-    );
-    const args = [join(root, "agent/main.ts"), "run", "--config", join(folder, "config.yaml")];
-    owned(spawn(process.execPath, args, { stdio: "ignore" }));
-    await until(async () => (await fetch(`http://127.0.0.1:${http}/-/ready`)).ok);
-  }
+  afterTest(() => upstream.closeAllConnections());
+  await listening(upstream, address, upstreamPort);
+  await host.start(`${address}:${orcaPort}`);
+  return host;
 }
 
 function bootstrap(ports: { port: number; admin: number; upstream: number; orca: number }): object {
@@ -148,10 +94,8 @@ describe.runIf(envoy !== undefined)("Envoy's client-side weighted round robin, o
       await freePort(),
       await freePort(),
     ];
-    const [one, other] = [new Host(), new Host()];
-    [one.cacheRatio, other.cacheRatio] = [0.9, 0.1];
-    await one.start(HOSTS[0], upstream, orca);
-    await other.start(HOSTS[1], upstream, orca);
+    const one = await startHost(HOSTS[0], upstream, orca, 0.9);
+    const other = await startHost(HOSTS[1], upstream, orca, 0.1);
     const path = join(scratchFolder("envoy-orca"), "envoy.json");
     writeFileSync(path, JSON.stringify(bootstrap({ port, admin, upstream, orca })));
     const args = [
@@ -171,16 +115,8 @@ describe.runIf(envoy !== undefined)("Envoy's client-side weighted round robin, o
       for (let sent = 0; sent < 100; sent++) await ask(port);
       return one.answered / 100;
     };
-    await until(async () => (await share()) < 0.2, 60);
-    [one.cacheRatio, other.cacheRatio] = [0.1, 0.9];
-    const changed = context.clock.now();
-    await until(async () => (await share()) > 0.8, 60);
-    console.log(`traffic followed within ${((context.clock.now() - changed) / 1e9).toFixed(1)} s`);
-    // Without a report its weight expires, and it is given the mean of the others: an even share, no zero.
-    one.isReadable = false;
-    await until(async () => Math.abs((await share()) - 0.5) < 0.1, 60);
-    one.isReadable = true;
-    await until(async () => (await share()) > 0.8, 60);
+    const followedSeconds = await expectToFollowLoad({ one, other, share });
+    console.log(`traffic followed within ${followedSeconds.toFixed(1)} s`);
     expect(one.answered).toBeGreaterThan(80);
   });
 });

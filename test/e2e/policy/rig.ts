@@ -193,8 +193,8 @@ export function http2(): object {
 }
 
 /** An address of loopback. */
-export function address(port: number): object {
-  return { socket_address: { address: "127.0.0.1", port_value: port } };
+export function address(port: number, host = "127.0.0.1"): object {
+  return { socket_address: { address: host, port_value: port } };
 }
 
 /** The real agent in a process of its own, with a policy. */

@@ -1,0 +1,132 @@
+// gRPC's own balancers (grpc-go's and grpc-js' weighted_round_robin, out of band) by load that real agents report. They ask on
+// the connection that they send calls over, so that the host's proxy sends OpenRcaService to the agent and all else to the
+// server: an Envoy with two listeners here, one for each of two hosts.
+import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { openChannel } from "../../../agent/platform/grpc.ts";
+import { unaryServer } from "../../../agent/platform/grpc-unary.ts";
+import { afterTest, context, freePort, owned, scratchFolder, tool, until } from "../peers.ts";
+import { expectToFollowLoad, HOSTS, LoadedHost, listening } from "./orca-rig.ts";
+import { address, cluster, envoy, http2 } from "./rig.ts";
+
+const peers = tool("policy-peers", "load reports to grpc-go");
+const PATH = "/chat.Chat/Say";
+const TYPE = "type.googleapis.com/envoy.extensions.filters";
+
+/** One proxy of a host: load reports from its agent, everything else from its server. */
+function listener(host: string, port: number, name: string): object {
+  const to = (prefix: string, cluster: string): object => ({
+    match: { prefix },
+    route: { cluster, timeout: "0s" },
+  });
+  const routes = [to("/xds.service.orca.v3.OpenRcaService/", `agent-${name}`), to("/", `server-${name}`)];
+  const manager = {
+    "@type": `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
+    stat_prefix: name,
+    http_filters: [
+      { name: "envoy.filters.http.router", typed_config: { "@type": `${TYPE}.http.router.v3.Router` } },
+    ],
+    route_config: { virtual_hosts: [{ name: "all", domains: ["*"], routes }] },
+  };
+  return {
+    name,
+    address: address(port, host),
+    filter_chains: [
+      { filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }] },
+    ],
+  };
+}
+
+/** Starts two hosts, the first of them busy, behind their proxies; returns them and the port of both. */
+async function startHosts(): Promise<{ hosts: readonly [LoadedHost, LoadedHost]; port: number }> {
+  const [port, admin] = [await freePort(), await freePort()];
+  const listeners: object[] = [];
+  const clusters: object[] = [];
+  const start = async (host: string, cacheRatio: number): Promise<LoadedHost> => {
+    const loaded = new LoadedHost();
+    loaded.cacheRatio = cacheRatio;
+    const answer = (): Buffer => {
+      loaded.answered++;
+      return Buffer.alloc(0);
+    };
+    const calls = unaryServer({ path: PATH, answer, messageBytesMax: 1000, streamsMax: 1000 });
+    const server = createServer((socket) => {
+      socket.on("error", () => {});
+      afterTest(() => socket.destroy());
+      calls.accept(socket);
+    });
+    const [orca, grpc] = [await freePort(), await listening(server, "127.0.0.1")];
+    await loaded.start(`127.0.0.1:${orca}`);
+    listeners.push(listener(host, port, host));
+    clusters.push({ ...cluster(`agent-${host}`, orca), ...http2() });
+    clusters.push({ ...cluster(`server-${host}`, grpc), ...http2() });
+    return loaded;
+  };
+  const hosts = [await start(HOSTS[0], 0.9), await start(HOSTS[1], 0.1)] as const;
+  const path = join(scratchFolder("envoy-grpc-orca"), "envoy.json");
+  const config = { admin: { address: address(admin) }, static_resources: { listeners, clusters } };
+  writeFileSync(path, JSON.stringify(config));
+  const args = ["--config-path", path, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"];
+  owned(spawn(envoy as string, args, { stdio: ["ignore", "ignore", "inherit"] }));
+  await until(async () => (await fetch(`http://127.0.0.1:${admin}/ready`)).ok);
+  return { hosts, port };
+}
+
+/** grpc-go as a program of its own. */
+function startGoClient(addresses: readonly string[]): void {
+  owned(spawn(peers as string, ["balance", ...addresses], { stdio: ["ignore", "ignore", "inherit"] }));
+}
+
+/** grpc-js in this process. */
+function startJsClient(addresses: readonly string[]): void {
+  const balancing = {
+    enable_oob_load_report: true,
+    oob_load_reporting_period: "1s",
+    blackout_period: "0s",
+    weight_expiration_period: "4s",
+    weight_update_period: "1s",
+    error_utilization_penalty: 1,
+  };
+  const config = { loadBalancingConfig: [{ weighted_round_robin: balancing }] };
+  const client = openChannel(
+    { target: `ipv4:${addresses.join(",")}` },
+    { "grpc.service_config": JSON.stringify(config) },
+  );
+  const bytes = (value: Buffer): Buffer => value;
+  let isOver = false;
+  const call = (): void => {
+    if (isOver) return;
+    client.makeUnaryRequest(PATH, bytes, bytes, Buffer.alloc(0), () => setTimeout(call, 5));
+  };
+  call();
+  afterTest(() => {
+    isOver = true;
+    client.close();
+  });
+}
+
+describe.runIf(envoy !== undefined && peers !== undefined)("weighted_round_robin, out of band", () => {
+  test.each([
+    ["grpc-go", startGoClient],
+    ["grpc-js", startJsClient],
+  ])(
+    "of %s sends to the idle server, follows, and takes no weight from one that cannot be read",
+    async (name, startClient) => {
+      const { hosts, port } = await startHosts();
+      const [one, other] = hosts;
+      startClient(HOSTS.map((host) => `${host}:${port}`));
+      /** Share of the next hundred calls that the first server gets. */
+      const share = async (): Promise<number> => {
+        [one.answered, other.answered] = [0, 0];
+        while (one.answered + other.answered < 100) await context.clock.sleep(20, context.signal);
+        return one.answered / (one.answered + other.answered);
+      };
+      const followedSeconds = await expectToFollowLoad({ one, other, share });
+      console.log(`${name}: traffic followed within ${followedSeconds.toFixed(1)} s`);
+      expect(one.answered).toBeGreaterThan(other.answered);
+    },
+  );
+});
