@@ -165,7 +165,12 @@ export class Board {
       const { floorMillijoules, millijoules, nanos } = got;
       const activeMillijoules = millijoules - floorMillijoules;
       const isShared = working.length > 1 || piece.contested === true;
-      const stretch = { from, to, nanos, floorMillijoules, activeMillijoules, isShared };
+      const isCoarse = piece.doubt?.reason === "coarse_windows";
+      const isApportioned = member.timeline.info.parent !== undefined;
+      const stretch = {
+        ...{ from, to, nanos, floorMillijoules, activeMillijoules },
+        ...{ isShared, isCoarse, isApportioned },
+      };
       const shares = phasesOf(member, server).divide(stretch, steps(server), (at) => this.energy.before(at));
       notePhases(booking, server, shares);
     }

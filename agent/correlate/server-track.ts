@@ -22,6 +22,7 @@ import {
   settle,
 } from "./activity/activity.ts";
 import type { Activity, ActivitySegment, ActivityWindow, Ended, SeenPoll } from "./activity/evidence.ts";
+import { endedOf, together } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { joined } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
@@ -39,6 +40,8 @@ export interface TokenStep {
   readonly inFlightFrom: number | undefined;
   readonly inFlightTo: number | undefined;
   readonly progress: ProgressKind;
+  /** What the durations of its requests add up to, where the server says so. */
+  readonly ended?: Ended | undefined;
   /** Its counters stood for another instant than its poll, or are known less well for another reason. */
   readonly isDoubted: boolean;
 }
@@ -280,6 +283,7 @@ export class ServerTrack {
       inFlightTo: poll.inFlight,
       progress: poll.progress,
       isDoubted: poll.doubt !== undefined,
+      ended: moves.ended,
     };
     this.steps.push(step);
     while (this.steps.length > 0 && (this.steps[0] as TokenStep).to < poll.at - stepsKept) this.steps.shift();
@@ -341,24 +345,6 @@ function movesOf({ at, latencies, requests, tokens }: TokenIncrement): Moves {
   const input = cached + (tokens.input_uncached ?? 0) + (tokens.input_unsplit ?? 0);
   const ended = (requests.ok ?? 0) + (requests.error ?? 0) + (requests.aborted ?? 0);
   return { at, requests: ended, input, cached, ended: endedOf(latencies) };
-}
-
-function endedOf({
-  queue_time: queue,
-  request_duration: whole,
-}: TokenIncrement["latencies"]): Ended | undefined {
-  if (whole === undefined || !(whole.count > 0)) return undefined;
-  const seconds = Math.max(0, whole.sum - (queue?.sum ?? 0));
-  return { requests: whole.count, nanos: seconds * 1e9, isExecution: queue !== undefined };
-}
-
-function together(one: Ended | undefined, other: Ended | undefined): Ended | undefined {
-  if (one === undefined || other === undefined) return one ?? other;
-  return {
-    requests: one.requests + other.requests,
-    nanos: one.nanos + other.nanos,
-    isExecution: one.isExecution && other.isExecution,
-  };
 }
 
 /** Never falling, finite and not negative, whatever was handed in. */

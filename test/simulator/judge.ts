@@ -52,6 +52,9 @@ export interface PrefillFigures {
   readonly energyTruth: number;
   readonly energyDoubt: number;
   readonly unsplit: number;
+  /** Joules of prefill per input token, and of decode per output token, over the truth. */
+  readonly perInputToken: number;
+  readonly perOutputToken: number;
 }
 
 const windowSeconds = 10;
@@ -224,6 +227,9 @@ function prefillOf(
     energyTruth: prefill.joules / (prefill.joules + decode.joules),
     energyDoubt: of("prefill", "uncertainMillijoules") / split("millijoules"),
     unsplit: of("unsplit", "nanos") / (split("nanos") + of("unsplit", "nanos")),
+    // Both have the same tokens below the line.
+    perInputToken: of("prefill", "millijoules") / 1000 / prefill.joules,
+    perOutputToken: of("decode", "millijoules") / 1000 / decode.joules,
   };
 }
 

@@ -367,6 +367,12 @@ function readingsAt(how: PageReading, engine: Engine, truth: EngineTruth, ms: nu
       sum: counters.durationSeconds + frontEndSeconds * counters.finished,
       count: counters.finished,
     },
+    time_to_first_token: {
+      bounds: [1],
+      counts: [counters.firstTokens, 0],
+      sum: counters.firstTokenSeconds + frontEndSeconds * counters.firstTokens,
+      count: counters.firstTokens,
+    },
   };
   return [
     {

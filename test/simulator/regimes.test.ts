@@ -106,6 +106,32 @@ describe("counters that move at the end of a request, without a gauge", () => {
   });
 });
 
+describe("prefill and decode are told apart", () => {
+  test.each([
+    ["chat, a few at a time", 1000, 1],
+    ["pulses, large", 1000, 1],
+    ["never idle", 1000, 2],
+    ["two servers, taking turns", 1000, 1],
+  ])(
+    "%s, polled each %d ms, seed %d: within two standard errors, which are not wide",
+    async (name, pollMs, seed) => {
+      const { servers } = await judge(regime(name, seed, pollMs));
+      for (const { prefill } of Object.values(servers)) {
+        expect(prefill.unsplit).toBeLessThanOrEqual(0.1);
+        expect(prefill.timeDoubt).toBeLessThanOrEqual(0.1);
+        expect(Math.abs(prefill.time - prefill.timeTruth)).toBeLessThanOrEqual(2 * prefill.timeDoubt + 0.005);
+        const off = Math.abs(prefill.energy - prefill.energyTruth);
+        expect(off).toBeLessThanOrEqual(2 * prefill.energyDoubt + 0.005);
+        // An error of the share is one of both figures per token, each by its part of the energy.
+        const allowed = 2 * prefill.energyDoubt + prefill.unsplit + 0.03;
+        expect(Math.abs(prefill.perInputToken - 1) * prefill.energyTruth).toBeLessThanOrEqual(allowed);
+        expect(Math.abs(prefill.perOutputToken - 1) * (1 - prefill.energyTruth)).toBeLessThanOrEqual(allowed);
+      }
+    },
+    60_000,
+  );
+});
+
 describe("simulated regimes are within the bars", () => {
   test.each([
     ["guard, short requests", 1000, 2],

@@ -69,6 +69,8 @@ export interface Counters {
   readonly finishedInput: number;
   readonly finishedOutput: number;
   readonly durationSeconds: number;
+  readonly firstTokens: number;
+  readonly firstTokenSeconds: number;
   readonly activeMs: number;
 }
 
@@ -188,6 +190,8 @@ const zero: Total = {
   finishedInput: 0,
   finishedOutput: 0,
   durationSeconds: 0,
+  firstTokens: 0,
+  firstTokenSeconds: 0,
   activeMs: 0,
 };
 
@@ -355,6 +359,10 @@ function emit(
   handOn: (flight: Flight) => void,
 ): void {
   flight.out++;
+  if (flight.out === 1) {
+    total.firstTokens++;
+    total.firstTokenSeconds += (now + 1 - flight.request.at) / 1000;
+  }
   total.output++;
   const at = lane.running.indexOf(flight);
   if (flight.out >= flight.request.outputTokens) {

@@ -38,6 +38,9 @@ export interface Credit {
 export interface Ended {
   readonly requests: number;
   readonly nanos: Nanos;
+  /** Requests that gave their first token in it, and how long they had been there. */
+  readonly firstTokens: number;
+  readonly firstTokenNanos: Nanos;
   /** Waiting is no part of `nanos`. */
   readonly isExecution: boolean;
 }

@@ -1,10 +1,20 @@
 // Weighted least squares whose older observations fade, with no coefficient below 0: sums of products are all it keeps.
 // Solved by elimination on a few unknowns; standard errors come from the same sums.
 
-/** A solution: the coefficients, and their standard errors. */
+/** A solution: the coefficients, their standard errors, and how they err together, none of them held at 0. */
 export interface Solution {
   readonly coefficients: readonly number[];
   readonly errors: readonly number[];
+  readonly covariances: readonly (readonly number[])[];
+}
+
+/** Standard error of a sum of `weights` x coefficients. */
+export function errorOfSum({ covariances }: Solution, weights: readonly number[]): number {
+  let variance = 0;
+  for (const [row, line] of covariances.entries())
+    for (const [column, covariance] of line.entries())
+      variance += (weights[row] as number) * (weights[column] as number) * covariance;
+  return Math.sqrt(Math.max(0, variance));
 }
 
 /** What is thought of a coefficient before any observation. */
@@ -66,18 +76,24 @@ export class LeastSquares {
       coefficients[belief.index] = belief.value;
       errors[belief.index] = belief.error;
     }
+    const covariances = coefficients.map(() => new Array<number>(this.#size).fill(0));
     let unexplained: number | undefined;
     for (;;) {
       const free = this.#fitted(used, 0, undefined);
+      const isFirst = unexplained === undefined;
       unexplained ??= this.#variance(used, free.found);
       const pull = belief === undefined ? 0 : unexplained / (belief.error * belief.error);
       const { found, inverse } = pull > 0 ? this.#fitted(used, pull, belief) : free;
+      if (isFirst)
+        for (const [at, row] of used.entries())
+          for (const [other, column] of used.entries())
+            (covariances[row] as number[])[column] = unexplained * (inverse[at]?.[other] ?? 0);
       for (const [at, index] of used.entries())
         errors[index] = Math.sqrt(Math.max(0, unexplained * (inverse[at]?.[at] ?? 0)));
       const least = Math.min(0, ...found);
       if (least >= 0) {
         for (const [at, index] of used.entries()) coefficients[index] = found[at] as number;
-        return { coefficients, errors };
+        return { coefficients, errors, covariances };
       }
       // The error of what is left out stays the one it had beside the others.
       const out = used[found.indexOf(least)] as number;

@@ -5,8 +5,8 @@
 // once, a prompt token multiplies by every weight once, so that the ratio is that of bandwidth to arithmetic.
 import type { Nanos } from "../../model.ts";
 import type { TokenStep } from "../server-track.ts";
-import type { Solution } from "./least-squares.ts";
-import { LeastSquares } from "./least-squares.ts";
+import type { Belief, Solution } from "./least-squares.ts";
+import { errorOfSum, LeastSquares } from "./least-squares.ts";
 
 /** The share of prefill in the time and energy of a step, each with its standard error. */
 export interface PrefillShares {
@@ -20,12 +20,16 @@ export interface PrefillShares {
 const keptRatio = 0.995;
 /** Time of a prompt token over that of a decode step, and how far off that may be (h100-solo-8b: 1/600). */
 const [promptPerStep, promptPerStepError] = [1 / 300, 1 / 300];
+/** First tokens it takes to go by how long they took, and how far off that is for a request that is alone. */
+const [firstTokensMin, firstTokenError] = [20, 0.15];
 /** Weight of an interval in which others worked as well, in which requests ended, or which a page stood before. */
 const [sharedWeight, endingWeight, doubtedWeight] = [0.1, 0.25, 0.1];
 /** Intervals with output tokens that it takes to say anything. */
 const observationsMin = 2;
 /** Shorter activity is all edge. */
 const nanosMin = 20_000_000;
+/** Requests that a decode step may work on where no gauge says how many. */
+const batchUnknown = 8;
 /** Weight of the newest interval in the mean number of requests running. */
 const batchRatio = 1 / 16;
 
@@ -36,8 +40,11 @@ export class PhaseFit {
   #observations = 0;
   /** Activity in which no token moved: a prefill under way, whose tokens count when it ends. */
   #ahead = { nanos: 0, millijoules: 0 };
-  /** Requests running on average while any ran. */
+  /** Sums of the steps that show how long requests took, older ones faded. */
+  #timed = { firstTokens: 0, firstTokenSeconds: 0, promptTokens: 0, requestSeconds: 0, activeSeconds: 0 };
+  /** Requests running on average while any ran, and whether a gauge ever said so. */
   #batch = 1;
+  #isGauged = false;
   #costs: { readonly time: Solution; readonly energy: Solution } | undefined;
 
   /** Takes in a step that is over, with the token-active time and the energy above the floor it took. */
@@ -55,6 +62,7 @@ export class PhaseFit {
     this.#ahead = { nanos: 0, millijoules: 0 };
     if (nanos < nanosMin) return;
     this.#learnBatch(step);
+    this.#learnDurations(step, seconds);
     const [prompt, steps, output] = this.#inputs(step);
     const weight =
       (isShared ? sharedWeight : 1) *
@@ -72,24 +80,28 @@ export class PhaseFit {
     const [prompt, steps, output] = this.#inputs(step);
     const { energy, time } = this.#solved();
     const [a, s, d] = time.coefficients as [number, number, number];
-    const [aError, sError, dError] = time.errors as [number, number, number];
     const prefill = a * prompt;
     // Output tokens that cost nothing were never seen apart: a step is then what a prompt token makes of it.
     const decode = s + d > 0 ? s * steps + d * output : (a / promptPerStep) * steps;
     const all = prefill + decode;
     if (!(all > 0)) return undefined;
     const share = prefill / all;
-    const decodeError = s + d > 0 ? Math.hypot(finite(sError) * steps, finite(dError) * output) : decode;
-    const timeError = Math.min(
-      1,
-      Math.hypot((1 - share) * finite(aError) * prompt, share * decodeError) / all,
-    );
+    const errs =
+      s + d > 0
+        ? errorOfSum(time, [(1 - share) * prompt, -share * steps, -share * output])
+        : Math.hypot((1 - share) * finite(time.errors[0] as number) * prompt, share * decode);
+    const timeError = Math.min(1, errs / all);
     const [x, w, e] = energy.coefficients as [number, number, number];
     const [prefillJoules, decodeJoules] = [x * prompt + w * prefill, w * decode + e * output];
     const joules = prefillJoules + decodeJoules;
     if (!(joules > 0)) return { time: share, energy: share, timeError, energyError: timeError };
     const energyShare = prefillJoules / joules;
-    const own = ((1 - energyShare) * finite(energy.errors[0] as number) * prompt) / joules;
+    const own =
+      errorOfSum(energy, [
+        (1 - energyShare) * prompt,
+        (1 - energyShare) * prefill - energyShare * decode,
+        -energyShare * output,
+      ]) / joules;
     return {
       time: share,
       energy: energyShare,
@@ -103,10 +115,15 @@ export class PhaseFit {
     const free = this.#time.solve();
     const [, s, d] = free.coefficients as [number, number, number];
     const step = s + d * this.#batch;
-    const time =
-      step > 0
-        ? this.#time.solve({ index: 0, value: step * promptPerStep, error: step * promptPerStepError })
-        : free;
+    const byStep = this.#isGauged
+      ? { index: 0, value: step * promptPerStep, error: step * promptPerStepError }
+      : {
+          index: 0,
+          value: step * promptPerStep * batchUnknown,
+          error: step * promptPerStep * 2 * batchUnknown,
+        };
+    const belief = this.#byFirstTokens() ?? (step > 0 ? byStep : undefined);
+    const time = belief === undefined ? free : this.#time.solve(belief);
     this.#costs = { time, energy: this.#energy.solve() };
     return this.#costs;
   }
@@ -124,8 +141,34 @@ export class PhaseFit {
     return seen > 0 ? seen : this.#batch;
   }
 
+  #learnDurations({ ended, inputTokens }: TokenStep, seconds: number): void {
+    if (ended === undefined && this.#timed.firstTokens === 0) return;
+    const { activeSeconds, firstTokens, firstTokenSeconds, promptTokens, requestSeconds } = this.#timed;
+    this.#timed = {
+      firstTokens: firstTokens * keptRatio + (ended?.firstTokens ?? 0),
+      firstTokenSeconds: firstTokenSeconds * keptRatio + (ended?.firstTokenNanos ?? 0) / 1e9,
+      promptTokens: promptTokens * keptRatio + inputTokens,
+      requestSeconds: requestSeconds * keptRatio + (ended?.nanos ?? 0) / 1e9,
+      activeSeconds: activeSeconds * keptRatio + seconds,
+    };
+  }
+
+  /**
+   * What a prompt token takes by the time to the first token, where requests come one by one: beside others a prompt waits
+   * for their steps, and prompts are worked on together.
+   */
+  #byFirstTokens(): Belief | undefined {
+    const { activeSeconds, firstTokens, firstTokenSeconds, promptTokens, requestSeconds } = this.#timed;
+    if (firstTokens < firstTokensMin || !(promptTokens > 0) || !(activeSeconds > 0)) return undefined;
+    const others = Math.max(0, requestSeconds / activeSeconds - 1);
+    const value = firstTokenSeconds / promptTokens;
+    const error = value * (firstTokenError + others);
+    return others < 1 && value > 0 ? { index: 0, value: value / (1 + others / 2), error } : undefined;
+  }
+
   #learnBatch({ inFlightFrom, inFlightTo }: TokenStep): void {
     const seen = Math.max(inFlightFrom ?? 0, inFlightTo ?? 0);
+    this.#isGauged ||= inFlightTo !== undefined;
     if (seen > 0) this.#batch += (seen - this.#batch) * batchRatio;
   }
 }

@@ -17,6 +17,10 @@ export interface ActiveStretch {
   readonly activeMillijoules: number;
   /** Several servers may have worked in it. */
   readonly isShared: boolean;
+  /** The GPU was read too seldom to show when work began and ended. */
+  readonly isCoarse?: boolean;
+  /** Its energy is an apportioned part of a board's. */
+  readonly isApportioned?: boolean;
 }
 
 /** How one step of a server divides: shares of prefill, and how far off they may be. */
@@ -44,6 +48,27 @@ const counted = (share: 0 | 1): Division => ({
   timeError: 0,
   energyError: 0,
 });
+
+/** A fit whose times and energies were not read of this server alone, step by step, is this much less sure. */
+const [sharedFactor, roughFactor] = [2, 3];
+/** The watts of a prompt over those of a decode step, where only both together are known: off by this much. */
+const wattsError = 0.6;
+
+/** The division with what the fit cannot know of its own errors. */
+function widened(division: Division, step: TokenStep, stretch: ActiveStretch): Division {
+  const { energy, method, time } = division;
+  if (method !== "fitted") return division;
+  const { isApportioned = false, isCoarse = false, isShared } = stretch;
+  const factor = isCoarse || step.isDoubted ? roughFactor : isShared ? sharedFactor : 1;
+  const timeError = Math.min(1, factor * division.timeError);
+  if (!isShared && !isCoarse && !isApportioned && !step.isDoubted) return { ...division, timeError };
+  const watts = wattsError * Math.max(energy * (1 - energy), time * (1 - time));
+  return {
+    ...division,
+    timeError,
+    energyError: Math.min(1, Math.hypot(factor * division.energyError, watts)),
+  };
+}
 
 /** The phases of one server on one GPU. Stretches go in by rising time. */
 export class Phases {
@@ -90,7 +115,7 @@ export class Phases {
       const energy = whole > 0 ? (energyBefore(to) - energyBefore(from)) / whole : time;
       covered += time;
       energyCovered += energy;
-      const division = this.#division(step, stretch.isShared);
+      const division = widened(this.#division(step, stretch.isShared), step, stretch);
       this.#note(step, to - from, energy * stretch.activeMillijoules, stretch.isShared);
       if (division.method === "unknown") {
         add("unsplit", "unknown", time, energy);

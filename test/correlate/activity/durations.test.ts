@@ -27,7 +27,10 @@ function durationsOf(
       ...{ creditedNanos: () => undefined, contended: false, beside: false, doubt: undefined },
       endedNanos: given.seconds * second,
     };
-    const ended = { requests: given.requests, nanos: given.seconds * second, isExecution: true };
+    const ended = {
+      ...{ requests: given.requests, nanos: given.seconds * second, isExecution: true },
+      ...{ firstTokens: 0, firstTokenNanos: 0 },
+    };
     const poll = { at: to, inputTokens: index, outputTokens: index, progress: "step" as const, ended };
     const window = { from, to, busyRatio: given.busyRatio, sampled: more.sampled ?? false };
     observeDurations(durations, interval, { ...poll, inFlight: more.inFlight ?? 0 }, [window]);

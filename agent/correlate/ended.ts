@@ -1,0 +1,47 @@
+// What the latency histograms of a page say of the requests that ended between two polls: their sums alone.
+// Requests that failed were executed as well; what was refused was not.
+import type { Histogram, Latencies, LatencyKey } from "../model.ts";
+import type { Ended } from "./activity/evidence.ts";
+
+/** Returns what a poll saw of requests that ended, undefined where its page has no durations or none ended. */
+export function endedOf(latencies: Latencies): Ended | undefined {
+  const whole = summed(latencies, "request_duration");
+  const queue = summed(latencies, "queue_time");
+  const first = summed(latencies, "time_to_first_token");
+  if (whole.count <= 0 && first.count <= 0) return undefined;
+  const waited = queue.count > 0 ? queue.sum / queue.count : 0;
+  const executed = ({ count, sum }: Sum): number => Math.max(0, sum - waited * count) * 1e9;
+  return {
+    requests: whole.count,
+    nanos: executed(whole),
+    firstTokens: first.count,
+    firstTokenNanos: executed(first),
+    isExecution: queue.count > 0,
+  };
+}
+
+/** What two of a server's readings say together. */
+export function together(one: Ended | undefined, other: Ended | undefined): Ended | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return {
+    requests: one.requests + other.requests,
+    nanos: one.nanos + other.nanos,
+    firstTokens: one.firstTokens + other.firstTokens,
+    firstTokenNanos: one.firstTokenNanos + other.firstTokenNanos,
+    isExecution: one.isExecution && other.isExecution,
+  };
+}
+
+type Sum = Pick<Histogram, "sum" | "count">;
+
+function summed(latencies: Latencies, name: string): Sum {
+  let [sum, count] = [0, 0];
+  for (const key in latencies) {
+    if (!key.startsWith(name) || key.endsWith(" rejected")) continue;
+    const histogram = latencies[key as LatencyKey];
+    if (histogram === undefined || !Number.isFinite(histogram.sum)) continue;
+    sum += histogram.sum;
+    count += histogram.count;
+  }
+  return { sum, count };
+}
