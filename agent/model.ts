@@ -703,6 +703,16 @@ export const auditKinds = [
 /** What an audit record is about. */
 export type AuditKind = (typeof auditKinds)[number];
 
+/** An entry of the audit record as it is chained: `body` is the text that was hashed. */
+export interface ChainedAudit {
+  readonly sequence: number;
+  /** Unix nanoseconds. */
+  readonly at: string;
+  readonly kind: string;
+  readonly body: string;
+  readonly hash: string;
+}
+
 /** One entry of the hash-chained record. */
 export interface AuditEntry {
   /** Unix nanoseconds, decimal. */

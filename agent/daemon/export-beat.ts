@@ -28,6 +28,7 @@ import type { Spool } from "../store/spool/spool.ts";
 import { instanceId } from "../store/state-folder.ts";
 import type { Core } from "./accounting.ts";
 import { coreState } from "./accounting.ts";
+import { AuditExport } from "./audit-export.ts";
 import { Deliveries } from "./deliveries.ts";
 import type { Durable } from "./durable-state.ts";
 import { spoolRows } from "./durable-state.ts";
@@ -71,6 +72,7 @@ export class Exports {
   #encoder: OtlpEncoder | undefined;
   #http: HttpEndpoint | undefined;
   #self: SelfReport | undefined;
+  #audit: AuditExport | undefined;
   readonly #loopDelay = new LoopDelay();
   #loopDelaySeconds: number | undefined;
   #snapshot: LedgerSnapshot | undefined;
@@ -206,6 +208,11 @@ export class Exports {
     this.#pages = new PrometheusPages(resource, config.export.prometheus, read);
     this.#encoder = createOtlpEncoder({ resource, version });
     for (const sender of this.#deliveries.senders) sender.start();
+    this.#audit = new AuditExport({
+      ...{ clock, log, resource, version, store: durable.store },
+      destinations: destinations(config.export.otlp),
+      restored: durable.restored?.state ?? [],
+    });
     this.#self = new SelfReport({
       clock,
       log,
@@ -230,7 +237,8 @@ export class Exports {
       this.#stored?.head,
       this.#loopDelaySeconds,
     );
-    return { ...stats, ...policy.answering };
+    const audit = { auditWaiting: this.#audit?.waiting ?? {}, auditLost: this.#audit?.lost ?? {} };
+    return { ...stats, ...policy.answering, ...audit };
   }
 
   /** One export beat: commit, encode, spool, publish. Beats never overlap. */
@@ -280,6 +288,7 @@ export class Exports {
     if (delivered.includes(false)) {
       this.#options.log.warn("not everything was delivered before the stop", { spool: this.#spool.status() });
     }
+    await this.#audit?.stop(flushMs);
     await Promise.allSettled(this.#deliveries.senders.map((sender) => sender.stop()));
     await this.#self?.stop();
     this.#loopDelay.stop();
@@ -298,6 +307,7 @@ export class Exports {
       spool: this.#spool.status(),
       destinations: this.#deliveries.statuses().map(({ durations: _, ...status }) => status),
       deadLetters: this.#deliveries.deadLetters,
+      audit: this.#audit?.status() ?? [],
     };
   }
 
@@ -314,7 +324,9 @@ export class Exports {
     const [time, at] = [clock.unixNanos(pipeline.settledUntil), clock.now()];
     const feedOf = (source: Family): QuotaFeed => quotaFeed(pipeline.intake, source, clock);
     const quotas = policy.beforeCommit({ books: core.books, time, at, feedOf });
-    const state = [...coreState(core, clock), ...remembered, ...quotas];
+    for (const body of this.#audit?.takeLosses() ?? []) core.books.noteAudit("loss", at, body);
+    const sent = this.#audit?.takeRows() ?? [];
+    const state = [...coreState(core, clock), ...remembered, ...quotas, ...sent];
     const { batch, snapshot } = core.books.commit(time, at, state);
     const sequence = await this.#append(snapshot);
     const spooled = sequence === undefined ? [] : spoolRows(this.#spool, sequence);
@@ -324,6 +336,7 @@ export class Exports {
     this.#loopDelaySeconds = this.#loopDelay.take();
     this.#snapshot = snapshot;
     await policy.stored(this.#stored);
+    this.#audit?.wake(this.#stored?.head.length ?? 0);
     await this.#noteDelivered();
   }
 

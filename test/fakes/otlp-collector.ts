@@ -24,6 +24,8 @@ export type Answer =
   | { readonly kind: "slow"; readonly ms: number };
 
 export interface CollectorOptions {
+  /** What it takes; metrics by default. */
+  readonly signal?: "metrics" | "logs";
   /** "127.0.0.1:0" by default; a fixed port to come back at the same place. */
   readonly listen?: string;
   readonly credentials?: ServerCredentials;
@@ -42,6 +44,11 @@ export interface FakeCollector {
   close(): Promise<void>;
 }
 
+const PATHS = {
+  metrics: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+  logs: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+} as const;
+
 export async function startCollector(options: CollectorOptions = {}): Promise<FakeCollector> {
   const requests: Uint8Array[] = [];
   const metadata: Metadata[] = [];
@@ -52,7 +59,7 @@ export async function startCollector(options: CollectorOptions = {}): Promise<Fa
   const identity = (bytes: Buffer): Buffer => bytes;
   const definition = {
     Export: {
-      path: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+      path: PATHS[options.signal ?? "metrics"],
       requestStream: false,
       responseStream: false,
       requestSerialize: identity,

@@ -30,6 +30,10 @@ const destination = {
   tls: callTls
     .prefault({})
     .describe("Files of https:// endpoints; a changed file is taken up with the next request."),
+  audit: z
+    .boolean()
+    .default(false)
+    .describe("Whether the audit record goes there too, as OTLP logs; every entry at least once, in order."),
   compression: z.enum(["none", "gzip"]).default("gzip"),
   timeoutMs: z.number().min(100).max(120_000).default(10_000).describe("Deadline of one request."),
   backlog: z
@@ -80,6 +84,8 @@ export interface Destination {
   readonly gzip: boolean;
   readonly timeoutMs: number;
   readonly backlog: "strict" | "parallel" | "skip";
+  /** The audit record goes there too. */
+  readonly audit?: boolean;
 }
 
 /** Every destination that is switched on, the one without a name as `main`. */
@@ -104,6 +110,7 @@ export function destinations(config: OtlpConfig): readonly Destination[] {
       gzip: one.compression === "gzip",
       timeoutMs: one.timeoutMs,
       backlog: one.backlog,
+      ...(one.audit ? { audit: true } : {}),
     };
   });
 }

@@ -7,7 +7,11 @@ import { callMetadata, openChannel, status } from "../../platform/grpc.ts";
 import { tagOf, WireReader } from "../../platform/protobuf-reader.ts";
 import { expiredCertificate, explainTls, filesState } from "../../platform/tls.ts";
 
-const EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+/** Where requests of each signal go. */
+const EXPORTS = {
+  metrics: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+  logs: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+} as const;
 const GZIP = 2;
 const RETRYABLE: ReadonlySet<number> = new Set([
   status.CANCELLED,
@@ -41,7 +45,7 @@ export interface Transport {
 /** A transport over one gRPC channel; it is opened again when a certificate file changed. */
 export function grpcTransport(
   target: GrpcTarget,
-  options: { readonly gzip: boolean; readonly clock?: Clock },
+  options: { readonly gzip: boolean; readonly clock?: Clock; readonly signal?: keyof typeof EXPORTS },
 ): Transport {
   const channelOptions = options.gzip ? { "grpc.default_compression_algorithm": GZIP } : {};
   let client: Client | undefined;
@@ -75,7 +79,7 @@ export function grpcTransport(
           const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
           const metadata = callMetadata(target);
           const call = channel().makeUnaryRequest(
-            EXPORT,
+            EXPORTS[options.signal ?? "metrics"],
             identity,
             identity,
             buffer,

@@ -85,6 +85,8 @@ export const selfMetrics = {
   polls: own("sum", "polls", "{poll}", [FROM], "Polls of a source"),
   pollSeconds: own("sum", "poll_time", "s", [FROM], "Time spent polling"),
   gaps: own("sum", "gaps", "{gap}", [FROM], "Polls that gave no reading"),
+  auditUnsent: own("gauge", "audit_unsent", "{record}", [TO], "Audit records that wait for the destination"),
+  auditLost: own("sum", "audit_lost", "{record}", [TO], "Audit records the destination refused for good"),
   rlsCalls: own("sum", "rls_calls", "{call}", [RPC_CODE], "Rate-limit calls, by what they were answered"),
   rlsSeconds: own("sum", "rls_time", "s", [], "Time spent answering rate-limit calls"),
   orcaStreams: own("gauge", "orca_streams", "{stream}", [], "Streams on which load of servers is reported"),

@@ -33,6 +33,9 @@ export interface SelfStats {
   /** Rate-limit calls by status code, and the seconds they took; absent where none are answered. */
   readonly rlsCalls?: Tally;
   readonly rlsSeconds?: number | undefined;
+  /** By destination: audit records that wait for it, and that it refused. */
+  readonly auditWaiting?: Tally;
+  readonly auditLost?: Tally;
   /** Now; absent where load is not reported. */
   readonly orcaStreams?: number | undefined;
 }
@@ -61,6 +64,7 @@ export function readSelf(stats: SelfStats, time: UnixNanos): SelfReading {
       ...deliveryPoints(stats),
       ...ledgerPoints(stats),
       ...policyPoints(stats),
+      ...auditPoints(stats),
       ...tallies(stats),
     ],
     start: time - BigInt(Math.round(process.uptime() * 1e9)),
@@ -111,6 +115,12 @@ function ledgerPoints({ ledgerHead }: SelfStats): SelfPoint[] {
     point(selfMetrics.ledgerRecords, ledgerHead.length),
     point(selfMetrics.ledgerHead, Number.parseInt(ledgerHead.hash.slice(0, 13) || "0", 16)),
   ];
+}
+
+function auditPoints({ auditLost = {}, auditWaiting = {} }: SelfStats): SelfPoint[] {
+  const by = (metric: Metric, tally: Tally): SelfPoint[] =>
+    Object.entries(tally).map(([to, count]) => point(metric, count, { "tokenwatt.destination": to }));
+  return [...by(selfMetrics.auditUnsent, auditWaiting), ...by(selfMetrics.auditLost, auditLost)];
 }
 
 function policyPoints({ orcaStreams, rlsCalls = {}, rlsSeconds }: SelfStats): SelfPoint[] {

@@ -4,7 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { existsSync, renameSync, statfsSync, statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
-import type { AuditEntry, BucketNumber, LedgerBatch, LedgerRestored } from "../../model.ts";
+import type { AuditEntry, BucketNumber, ChainedAudit, LedgerBatch, LedgerRestored } from "../../model.ts";
 import { makeFolder, makePrivateFile } from "../private-files.ts";
 import { ledgerPath, lockState } from "../state-folder.ts";
 import { rowsOf, totalsOf } from "./batch-columns.ts";
@@ -198,6 +198,22 @@ export class LedgerDatabase {
     } finally {
       reader.close();
     }
+  }
+
+  /** Entries of the audit record after `sequence`, oldest first, as they are stored. */
+  auditAfter(sequence: number, max: number): readonly ChainedAudit[] {
+    const rows = this.#database
+      .prepare(
+        "SELECT sequence, at, kind, body, hash FROM audit WHERE sequence > ? ORDER BY sequence LIMIT ?",
+      )
+      .all(sequence, max);
+    return rows.map((row) => ({
+      sequence: Number(row["sequence"]),
+      at: String(row["at"]),
+      kind: String(row["kind"]),
+      body: String(row["body"]),
+      hash: String(row["hash"]),
+    }));
   }
 
   /** Length and hash of the audit chain. */

@@ -1,7 +1,7 @@
 // The ledger database from the main thread's side: requests to the worker that owns it (worker.ts).
 // A commit resolves once it is on disk; only then may its snapshot be shown to anyone (METERING.md 1).
 import { Worker } from "node:worker_threads";
-import type { AuditEntry, BucketNumber, LedgerBatch } from "../../model.ts";
+import type { AuditEntry, BucketNumber, ChainedAudit, LedgerBatch } from "../../model.ts";
 import { memoryOf } from "./batch-columns.ts";
 import type { LedgerFileOptions, LedgerOpened, Stored } from "./database.ts";
 import type { SumsSince } from "./reader.ts";
@@ -14,6 +14,7 @@ export type LedgerRequest =
   | { readonly id: number; readonly kind: "spool"; readonly sequence: number }
   | { readonly id: number; readonly kind: "usage"; readonly keys: readonly string[] }
   | { readonly id: number; readonly kind: "sums"; readonly metrics: readonly string[]; readonly from: number }
+  | { readonly id: number; readonly kind: "audit"; readonly after: number; readonly max: number }
   | { readonly id: number; readonly kind: "note"; readonly entry: AuditEntry }
   | { readonly id: number; readonly kind: "close" };
 
@@ -93,6 +94,11 @@ export class LedgerStore {
   /** What the series of these metrics moved from a bucket on, as of the last commit. */
   async sumsSince(metrics: readonly string[], from: BucketNumber): Promise<SumsSince> {
     return (await this.#port.ask({ kind: "sums", metrics, from })) as SumsSince;
+  }
+
+  /** Entries of the audit record after `sequence`, oldest first, as of the last commit. */
+  async auditAfter(sequence: number, max: number): Promise<readonly ChainedAudit[]> {
+    return (await this.#port.ask({ kind: "audit", after: sequence, max })) as readonly ChainedAudit[];
   }
 
   /** Appends to the audit record outside a beat. */

@@ -33,6 +33,7 @@ function perform(request: LedgerRequest): unknown {
   if (request.kind === "spool") return ledger.startSpool(request.sequence);
   if (request.kind === "usage") return ledger.findUsage(request.keys);
   if (request.kind === "sums") return ledger.sumsSince(request.metrics, request.from);
+  if (request.kind === "audit") return ledger.auditAfter(request.after, request.max);
   if (request.kind === "note") return ledger.writeAudit(request.entry);
   ledger.close();
   ledger = undefined;

@@ -21,4 +21,6 @@ export const fixedStats: SelfStats = {
   rlsCalls: { OK: 30, INVALID_ARGUMENT: 1 },
   rlsSeconds: 0.004,
   orcaStreams: 2,
+  auditWaiting: { main: 9 },
+  auditLost: { main: 1 },
 };
