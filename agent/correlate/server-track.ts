@@ -118,6 +118,11 @@ export class ServerTrack {
     return Math.max(this.#age.distanceNanos(configured), this.#age.copyNanos ?? 0);
   }
 
+  /** Whether anyone asks for its states: a gateway has no GPU. */
+  get #isEstimated(): boolean {
+    return this.info.family === "engine";
+  }
+
   /** Time of the newest poll. */
   get polledAt(): Nanos | undefined {
     return this.#polls.at(-1)?.at ?? this.#age.newest;
@@ -130,9 +135,11 @@ export class ServerTrack {
 
   /** Takes a poll and what it saw move; false when the poll does not follow the ones already used. */
   takePoll(given: ServerPoll | undefined, increments: readonly TokenIncrement[]): boolean {
-    this.#increments.push(...increments);
-    for (const increment of increments) this.#moves.push(movesOf(increment));
-    if (this.#moves.length > pendingMax) this.#moves.splice(0, this.#moves.length - pendingMax);
+    for (const increment of increments) this.#increments.push(increment);
+    if (this.#isEstimated) {
+      for (const increment of increments) this.#moves.push(movesOf(increment));
+      if (this.#moves.length > pendingMax) this.#moves.splice(0, this.#moves.length - pendingMax);
+    }
     if (increments.some(({ late }) => late)) this.#beganLate = true;
     if (given === undefined) return true;
     const poll = Number.isInteger(given.at) ? given : { ...given, at: Math.round(given.at) };
@@ -141,7 +148,9 @@ export class ServerTrack {
     while (place > 0 && (this.#polls[place - 1] as ServerPoll).at > poll.at) place--;
     if (this.#polls[place - 1]?.at === poll.at) return false;
     this.#polls.splice(place, 0, poll);
-    if (this.#polls.length > pendingMax) {
+    // What is never asked for need not wait: the newest says when it was read.
+    if (!this.#isEstimated) this.#polls.splice(0, this.#polls.length - 1);
+    else if (this.#polls.length > pendingMax) {
       this.#polls.shift();
       this.dropped++;
     }
@@ -261,8 +270,9 @@ export class ServerTrack {
   /** Increments whose polls ended at or before `until`, all of them if it is undefined; each is handed out once. */
   takeIncrements(until: Nanos | undefined): TokenIncrement[] {
     const waits = (at: Nanos): boolean => until !== undefined && at > until && at <= this.#latest;
+    if (!this.#increments.some(({ at }) => !waits(at))) return [];
     const due = this.#increments.filter(({ at }) => !waits(at));
-    if (due.length > 0) this.#increments = this.#increments.filter(({ at }) => waits(at));
+    this.#increments = this.#increments.filter(({ at }) => waits(at));
     return due;
   }
 

@@ -256,6 +256,30 @@ describe("a server's own states", () => {
 });
 
 describe("status()", () => {
+  test("drops no poll of a gateway, whose states nobody asks for, however long it runs", () => {
+    const correlator = new Correlator({ origin: 0, intervalNanos: second, gpuPollMs: 1000 });
+    const gateway = { id: "g", type: "litellm", family: "gateway", address: "g:1", pollMs: 1000 } as const;
+    correlator.setServers([gateway], 0);
+    for (let t = 1; t <= 5000; t++) {
+      const moved = {
+        server: "g",
+        family: "gateway",
+        role: "combined",
+        at: t * second,
+        tokens: { output: 1 },
+      } as const;
+      const rest = { requests: {}, latencies: {}, reasoningTokens: 0, resets: 0, late: false };
+      const poll = { at: t * second, inputTokens: 0, outputTokens: t, progress: "finish" } as const;
+      correlator.acceptTokens("g", poll, [{ ...moved, ...rest }]);
+      const booked = correlator.settle(t * second).flatMap(({ servers }) => servers);
+      expect(booked.flatMap(({ increments }) => increments)).toHaveLength(1);
+    }
+    expect(correlator.status().refused).toMatchObject({ dropped: 0, repeated: 0 });
+    const again = { at: 5000 * second, inputTokens: 0, outputTokens: 5000, progress: "finish" } as const;
+    correlator.acceptTokens("g", again, []);
+    expect(correlator.status().refused.repeated).toBe(1);
+  });
+
   test("tells placements with their rung, what was refused, and energy", () => {
     const { correlator } = run({
       gpus: [g],
