@@ -34,5 +34,6 @@ function located(
 ): TokenReading {
   const epoch = reading.epoch ?? (typeof header === "string" ? headerEpoch(header) : undefined);
   const endpoint = reading.endpoint ?? info.endpoint;
+  if (epoch === reading.epoch && endpoint === reading.endpoint && epochBegan === undefined) return reading;
   return { ...reading, ...defined({ epoch, epochBegan, endpoint }) };
 }

@@ -16,7 +16,8 @@ import type { SeriesBases } from "./bases.ts";
 import { ReadingDraft, summedLabels } from "./draft.ts";
 import { mergeHistograms, pageHistograms } from "./histograms.ts";
 import type { Identity, Labels, ReaderOptions } from "./labels.ts";
-import { identifier, partOf, startEpoch } from "./labels.ts";
+import { identifier, startEpoch } from "./labels.ts";
+import { partsOf, sumParts } from "./parts.ts";
 import { filedName } from "./spelling.ts";
 
 const NONE: readonly MetricSample[] = [];
@@ -125,9 +126,15 @@ export class PageReadings {
     when?: (labels: Labels) => boolean,
   ): void {
     if (this.role === "decode") return;
-    for (const [part, { labels, value }] of this.sums(name, without, when)) {
-      const draft = this.of(labels, "summed", without);
-      const hits = cached(part);
+    const samples = this.counters(name);
+    const parts = partsOf(samples, without);
+    const { places, sums } = sumParts(samples, parts, when);
+    for (let part = 0; part < sums.length; part++) {
+      const first = samples[places[part] as number];
+      if (first === undefined) continue;
+      const value = sums[part] as number;
+      const draft = this.of(first.labels, "summed", without);
+      const hits = cached(parts.keys[part] as string);
       if (hits === undefined) draft.tokens("input_unsplit", value);
       else {
         const kept = Math.min(hits, value);
@@ -142,16 +149,16 @@ export class PageReadings {
     name: string,
     without: readonly string[] = [],
     when?: (labels: Labels) => boolean,
-  ): Map<string, { readonly labels: Labels; value: number }> {
-    const sums = new Map<string, { readonly labels: Labels; value: number }>();
-    for (const sample of this.counters(name)) {
-      if (when !== undefined && !when(sample.labels)) continue;
-      const key = partOf(sample.labels, without);
-      const known = sums.get(key);
-      if (known === undefined) sums.set(key, { labels: sample.labels, value: sample.value });
-      else known.value += sample.value;
+  ): Map<string, { readonly labels: Labels; readonly value: number }> {
+    const samples = this.counters(name);
+    const parts = partsOf(samples, without);
+    const { places, sums } = sumParts(samples, parts, when);
+    const byKey = new Map<string, { readonly labels: Labels; readonly value: number }>();
+    for (const [part, key] of parts.keys.entries()) {
+      const first = samples[places[part] as number];
+      if (first !== undefined) byKey.set(key, { labels: first.labels, value: sums[part] as number });
     }
-    return sums;
+    return byKey;
   }
 
   /** Sums a counter by part: its labels without `without`. */
@@ -160,7 +167,13 @@ export class PageReadings {
     without: readonly string[] = [],
     when?: (labels: Labels) => boolean,
   ): Map<string, number> {
-    return new Map([...this.sums(name, without, when)].map(([part, { value }]) => [part, value]));
+    const samples = this.counters(name);
+    const parts = partsOf(samples, without);
+    const { places, sums } = sumParts(samples, parts, when);
+    const byKey = new Map<string, number>();
+    for (let part = 0; part < sums.length; part++)
+      if (places[part] !== -1) byKey.set(parts.keys[part] as string, sums[part] as number);
+    return byKey;
   }
 
   /** Adds a request counter; `outcome` judges its labels, undefined = do not count. */
@@ -244,31 +257,38 @@ export class PageReadings {
 
   #reading(draft: ReadingDraft): TokenReading {
     const { byOutcome, identity, kv, latencies, progressed } = draft;
-    return {
+    // Filled in, not put together of pieces: thousands are made at every poll of a gateway.
+    const reading: { -readonly [K in keyof TokenReading]: TokenReading[K] } = {
       role: this.role,
       tokens: draft.tokensByKind,
       requests: draft.requestsByOutcome,
       volume: draft.volumeKind ?? this.#volume,
-      ...(byOutcome === undefined ? {} : { tokensByOutcome: byOutcome }),
-      ...(Object.keys(latencies).length > 0 ? { latencies } : {}),
-      ...defined({
-        model: identity.model,
-        tenant: identity.tenant,
-        endpoint: identity.endpoint,
-        reasoningTokens: draft.reasoningTokens,
-        progress: progressed,
-        progressKind: progressed === undefined ? undefined : this.#progressKind,
-        running: draft.running,
-        waiting: draft.waiting,
-        kvCacheUtilization: kv === undefined ? undefined : kv.sum / kv.count,
-        epoch: this.#epoch,
-      }),
     };
+    if (identity.model !== undefined) reading.model = identity.model;
+    if (identity.tenant !== undefined) reading.tenant = identity.tenant;
+    if (identity.endpoint !== undefined) reading.endpoint = identity.endpoint;
+    if (this.#epoch !== undefined) reading.epoch = this.#epoch;
+    if (byOutcome !== undefined) reading.tokensByOutcome = byOutcome;
+    if (!isEmpty(latencies)) reading.latencies = latencies;
+    if (draft.reasoningTokens !== undefined) reading.reasoningTokens = draft.reasoningTokens;
+    if (progressed !== undefined) {
+      reading.progress = progressed;
+      if (this.#progressKind !== undefined) reading.progressKind = this.#progressKind;
+    }
+    if (draft.running !== undefined) reading.running = draft.running;
+    if (draft.waiting !== undefined) reading.waiting = draft.waiting;
+    if (kv !== undefined) reading.kvCacheUtilization = kv.sum / kv.count;
+    return reading;
   }
 
   #fault(problem: string): void {
     if (this.errors.length < 20) this.errors.push(problem);
   }
+}
+
+function isEmpty(record: object): boolean {
+  for (const _name in record) return false;
+  return true;
 }
 
 const chosen = new WeakMap<ReaderOptions, WeakMap<readonly MetricSample[], readonly MetricSample[]>>();
