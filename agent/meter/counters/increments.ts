@@ -82,20 +82,20 @@ export class Increments {
     }
     const since = target.lastLook ?? this.#agentStarted;
     const look = new Look(sample, target, since, this.#agentStarted, courseOf(sample, target));
-    const seen = new Set<string>();
-    for (const reading of sample.readings) {
-      const key = keyOf(reading);
-      const known = target.keys.get(key);
-      if (seen.has(key) || (known === undefined && this.#keys >= this.#keysMax)) {
+    target.looks++;
+    for (let place = 0; place < sample.readings.length; place++) {
+      const reading = sample.readings[place] as TokenReading;
+      const known = knownAt(target, place, reading);
+      if (known?.look === target.looks || (known === undefined && this.#keys >= this.#keysMax)) {
         look.dropped++;
         continue;
       }
-      seen.add(key);
-      if (known === undefined) this.#keys++;
-      const counters = known ?? new KeyCounters(reading);
-      if (known === undefined) target.keys.set(key, counters);
+      const counters = known ?? this.#remember(target, reading);
+      target.places[place] = counters;
+      counters.look = target.looks;
       look.take(reading, counters, known !== undefined);
     }
+    target.places.length = sample.readings.length;
     const poll = look.finish();
     this.#prune(sample.at);
     if (sample.countedHere === true) {
@@ -109,6 +109,13 @@ export class Increments {
       dropped: look.dropped,
       unmetered: look.unmetered,
     };
+  }
+
+  #remember(target: Target, reading: TokenReading): KeyCounters {
+    this.#keys++;
+    const counters = new KeyCounters(reading);
+    target.keys.set(keyOf(reading), counters);
+    return counters;
   }
 
   /** A look at the server failed: a fall of all its counters may now be a restart. */
@@ -214,6 +221,7 @@ export class Increments {
     }
     if (!target.keys.has(label)) this.#keys++;
     target.keys.set(label, KeyCounters.restored(value as KeyState, instant));
+    target.places.length = 0;
   }
 
   #target(server: string): Target {
@@ -221,6 +229,8 @@ export class Increments {
     if (known !== undefined) return known;
     const target: Target = {
       keys: new Map(),
+      places: [],
+      looks: 0,
       lastLook: undefined,
       completeEpoch: undefined,
       scale: undefined,
@@ -245,6 +255,7 @@ export class Increments {
         // Measured from the server's last look: a server that is down has not let its label sets vanish.
         if ((target.lastLook ?? now) - counters.at <= kept) continue;
         target.keys.delete(key);
+        target.places.length = 0;
         this.#keys--;
         this.#forgotten.push(sampleKey(server, key));
       }
@@ -254,6 +265,12 @@ export class Increments {
 
 function sampleKey(...parts: readonly string[]): string {
   return JSON.stringify(["sample", ...parts]);
+}
+
+/** The counters of a reading: mostly those that stood at its place in the sample before, else found by its key. */
+function knownAt(target: Target, place: number, reading: TokenReading): KeyCounters | undefined {
+  const last = target.places[place];
+  return last?.isOf(reading) === true ? last : target.keys.get(keyOf(reading));
 }
 
 function keyOf(reading: TokenReading): string {
@@ -268,9 +285,11 @@ function keyOf(reading: TokenReading): string {
 function courseOf(sample: TokenSample, target: Target): Course {
   if (target.keys.size === 0) return "goes_on";
   let course: Course = "silent";
-  for (const reading of sample.readings) {
-    const known = target.keys.get(keyOf(reading));
-    if (known === undefined || reading.epoch !== undefined) continue;
+  for (let place = 0; place < sample.readings.length; place++) {
+    const reading = sample.readings[place] as TokenReading;
+    if (reading.epoch !== undefined) continue;
+    const known = knownAt(target, place, reading);
+    if (known === undefined) continue;
     const found = known.compareTokens(reading);
     if (found === "above") return "goes_on";
     if (found === "below") course = "fell";

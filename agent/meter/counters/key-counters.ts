@@ -13,17 +13,9 @@ import type {
 import type { Relation } from "./histograms.ts";
 import { otherInput } from "./input-kinds.ts";
 import type { KeyIdentity, KeyState } from "./key-state.ts";
+import type { KeyStep, Movements, Mutable } from "./key-step.ts";
+import { still } from "./key-step.ts";
 import { LatencyCounters } from "./latency-counters.ts";
-
-/** What one reading of one label set added. */
-export interface KeyStep {
-  /** Absent when nothing moved. */
-  readonly moved: Omit<TokenIncrement, "late"> | undefined;
-  readonly progressInput: number;
-  readonly progressOutput: number;
-  readonly reset: boolean;
-  readonly dropped: number;
-}
 
 /** Disjoint token kinds, in the order of the rows. */
 export const tokenKinds: readonly TokenKind[] = ["input_uncached", "input_cached", "input_unsplit", "output"];
@@ -47,16 +39,14 @@ const storedEveryNanos = 3600e9;
 /** Places of the input kinds among the kinds. */
 const inputKinds: readonly number[] = [0, 1, 2];
 
-const still: KeyStep = { moved: undefined, progressInput: 0, progressOutput: 0, reset: false, dropped: 0 };
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-
 /** The remembered counters of one label set. */
 export class KeyCounters {
   readonly identity: KeyIdentity;
   epoch: string | undefined;
   scale: string | undefined;
   at: Nanos = Number.NEGATIVE_INFINITY;
+  /** The sample of its server that it was in last. */
+  look = 0;
   /** Differs from what was last stored: in more than an instant that was a while ago. */
   changed = false;
   #storedAt: Nanos = Number.NEGATIVE_INFINITY;
@@ -172,15 +162,43 @@ export class KeyCounters {
     this.scale = sample.scale;
     this.#see(sample.at);
     this.#taken = this.#fell || this.#dropped > 0 ? undefined : reading;
-    const head = { server: sample.server, family: sample.family, ...this.identity, at: sample.at };
-    const resets = this.#reset ? 1 : 0;
+    if (!this.#moved && !this.#reset && this.#dropped === 0 && progressInput === 0 && progressOutput === 0)
+      return still;
     return {
-      moved: this.#moved || this.#reset ? { ...head, ...moved, resets } : undefined,
+      moved: this.#moved || this.#reset ? this.#increment(moved, sample) : undefined,
       progressInput,
       progressOutput,
       reset: this.#reset,
       dropped: this.#dropped,
     };
+  }
+
+  /** Whether a reading is of this label set. */
+  isOf({ endpoint, model, role, tenant }: TokenReading): boolean {
+    const { identity } = this;
+    return (
+      identity.model === model &&
+      identity.tenant === tenant &&
+      identity.endpoint === endpoint &&
+      identity.role === role
+    );
+  }
+
+  #increment(
+    { latencies, reasoningTokens, requests, tokens, tokensByOutcome }: Movements,
+    { at, family, server }: Pick<TokenSample, "server" | "family" | "at">,
+  ): Mutable<TokenIncrement> {
+    const amounts = {
+      tokens,
+      reasoningTokens,
+      requests,
+      latencies,
+      resets: this.#reset ? 1 : 0,
+      late: false,
+    };
+    const moved: Mutable<TokenIncrement> = { server, family, ...this.identity, at, ...amounts };
+    if (tokensByOutcome !== undefined) moved.tokensByOutcome = tokensByOutcome;
+    return moved;
   }
 
   #see(at: Nanos): void {
@@ -252,9 +270,7 @@ export class KeyCounters {
     return value === undefined || Number.isNaN(value) ? undefined : value;
   }
 
-  #movements(
-    reading: TokenReading,
-  ): Pick<TokenIncrement, "tokens" | "tokensByOutcome" | "reasoningTokens" | "requests" | "latencies"> {
+  #movements(reading: TokenReading): Movements {
     const byOutcome = reading.tokensByOutcome;
     return {
       tokens: this.#kinds(reading.tokens, 0),

@@ -18,6 +18,10 @@ export type Course = "goes_on" | "fell" | "silent";
 /** What is remembered of one server. Owned by `Increments`. */
 export interface Target {
   readonly keys: Map<string, KeyCounters>;
+  /** The counters at each place of the last sample: a page keeps the order of what it shows. */
+  readonly places: (KeyCounters | undefined)[];
+  /** Samples taken in. */
+  looks: number;
   lastLook: Nanos | undefined;
   completeEpoch: string | undefined;
   /** The scale of the last sample. */
@@ -87,9 +91,12 @@ export class Look {
     if (reading.waiting !== undefined && reading.waiting >= 0)
       this.#waiting = (this.#waiting ?? 0) + reading.waiting;
     this.#progress = weaker(this.#progress, reading.progressKind ?? reading.volume);
-    if (taken.moved === undefined) return;
+    const { moved } = taken;
+    if (moved === undefined) return;
+    moved.late = late;
     const doubt = tokenDoubt(this.#sample, reading);
-    this.increments.push({ ...taken.moved, late, ...(doubt === undefined ? {} : { doubt }) });
+    if (doubt !== undefined) moved.doubt = doubt;
+    this.increments.push(moved);
   }
 
   finish(): ServerPoll {

@@ -52,6 +52,47 @@ describe("increment()", () => {
   });
 });
 
+describe("Increments.countSample()", () => {
+  it("counts the same in whatever order a sample names its label sets, twice named ones once", () => {
+    const tenants = ["a", "b", "c", undefined];
+    const one = fc.record({ tenant: fc.nat(3), output: fc.nat(1000), decode: fc.boolean() });
+    const orders = fc.array(fc.tuple(fc.array(one, { maxLength: 6 }), fc.array(fc.nat(), { maxLength: 6 })), {
+      maxLength: 8,
+    });
+    fc.assert(
+      fc.property(orders, (samples) => {
+        const [ordered, shuffled] = [fresh(), fresh()];
+        for (const [index, [all, order]] of samples.entries()) {
+          const readings = all.map(({ decode, output, tenant }) =>
+            reading(output, {
+              role: decode ? "decode" : "combined",
+              ...(tenants[tenant] === undefined ? {} : { tenant: tenants[tenant] as string }),
+            }),
+          );
+          // Of a label set named twice the first counts, so those keep their order.
+          const setOf = ({ role, tenant }: TokenReading): string => `${role} ${tenant}`;
+          const placed = [...readings].sort((left, right) => setOf(left).localeCompare(setOf(right)));
+          const sets = [...new Set(placed.map(setOf))];
+          for (const [place, swap] of order.entries()) {
+            if (sets.length === 0) break;
+            const [from, to] = [place % sets.length, swap % sets.length];
+            [sets[from], sets[to]] = [sets[to] as string, sets[from] as string];
+          }
+          const mixed = sets.flatMap((set) => readings.filter((each) => setOf(each) === set));
+          const [wanted, found] = [
+            ordered.countSample(sample(index + 1, placed)),
+            shuffled.countSample(sample(index + 1, mixed)),
+          ];
+          const byName = (moved: typeof wanted.increments): string[] =>
+            moved.map((each) => JSON.stringify(each)).sort();
+          expect(byName(found.increments)).toEqual(byName(wanted.increments));
+          expect([found.dropped, found.resets]).toEqual([wanted.dropped, wanted.resets]);
+        }
+      }),
+    );
+  });
+});
+
 describe("Increments.takeChanges()", () => {
   it("hands out again nothing that stood still, but within an hour when it was last seen, and all that was lost", () => {
     const increments = fresh();
