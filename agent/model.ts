@@ -366,7 +366,8 @@ export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "no
  * The assumption a figure rests on (METERING.md 1.5). `coarse_windows`: GPU readings too far apart to show when work
  * began and ended. `cached_page`: the counters stood for an older instant than the poll. `busy_share`: requests shorter
  * than a window, so their time is the busy share over the level of a wholly busy window. `half_of_work`: work that a
- * server and somebody else may have done, halved. `unexplained_work`: work with a request in flight and no sign of
+ * server and somebody else may have done, halved. `shared_work`: the part of such work, or of a long time between two reads,
+ * that its tokens make at the pace it was seen at. `unexplained_work`: work with a request in flight and no sign of
  * progress. `floor_assumed`: the power of holding the GPU was never measured. `token_share`, `equal_share`: energy shared
  * by tokens, or equally, for want of the driver's shares per process. `equal_watts`: energy shared by time, a server
  * that was never seen working alone counted with the watts of the others. `fitted_work`: energy shared by what each one's work was
@@ -378,6 +379,7 @@ export type UncertainReason =
   | "cached_page"
   | "busy_share"
   | "half_of_work"
+  | "shared_work"
   | "unexplained_work"
   | "floor_assumed"
   | "token_share"

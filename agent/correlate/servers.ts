@@ -241,7 +241,7 @@ export class Servers {
 function strangersAt({ strangers, timeline }: Member, stays: readonly Stay[]): readonly StrangerStretch[] {
   const pids = stays.map(({ pid }) => pid);
   const from = Math.min(...stays.map((stay) => stay.from));
-  return strangers.stretches(pids, timeline.shares, from, timeline.readAt ?? -Infinity);
+  return strangers.stretches(pids, timeline, from, timeline.readAt ?? -Infinity);
 }
 
 /** Wall time per own state. Idle time in which the server was stalled on one of its GPUs is stalled. */

@@ -1,8 +1,11 @@
 // What the processes of a GPU that no server owns do: whether they can be the ones who work, and when.
 // The driver's shares per process say it where it has them. Else a stranger is known by work in which every metered server
-// was idle; one that was never seen at work so, a notebook that only holds memory, is no peer to the servers beside it.
+// was idle; one that was never seen at work so, a notebook that only holds memory, is no peer to the servers beside it
+// while the GPU rests now and then. Of one that works without a rest nobody knows who keeps it busy.
 import type { Nanos } from "../model.ts";
-import type { ShareReading } from "./timeline.ts";
+import type { ActivityWindow } from "./activity/evidence.ts";
+import { workingBusyRatio } from "./activity/runs.ts";
+import type { Timeline } from "./timeline.ts";
 
 /** A stretch in which strangers may have worked. */
 export interface StrangerStretch {
@@ -10,6 +13,8 @@ export interface StrangerStretch {
   readonly to: Nanos;
 }
 
+/** A GPU that works for longer without a rest may be kept busy by a stranger that began meanwhile. */
+const restNanos = 5_000_000_000;
 /** Idle time of the metered servers is remembered about this long. */
 const memoryNanos = 60_000_000_000;
 /** Share of that time in work that makes strangers workers, and how much idle time it takes to say so. */
@@ -44,16 +49,26 @@ export class Strangers {
    */
   stretches(
     pids: readonly number[],
-    shares: readonly ShareReading[],
+    { shares, windows }: Pick<Timeline, "shares" | "windows">,
     from: Nanos,
     until: Nanos,
   ): StrangerStretch[] {
     const start = Math.max(from, this.#told);
     if (pids.length === 0 || until <= start) return [];
     this.#told = until;
-    if (shares.length === 0) return this.work ? [{ from: start, to: until }] : [];
+    if (shares.length === 0) return this.work || !rested(windows, until) ? [{ from: start, to: until }] : [];
     return shares
       .filter((reading) => reading.to > start && pids.some((pid) => (reading.ratios.get(pid) ?? 0) > 0))
       .map((reading) => ({ from: Math.max(start, reading.from), to: reading.to }));
   }
+}
+
+/** True where the GPU did nothing in some window shortly before `until`: whoever is there, rested. */
+function rested(windows: readonly ActivityWindow[], until: Nanos): boolean {
+  for (let index = windows.length - 1; index >= 0; index--) {
+    const { busyRatio, to } = windows[index] as ActivityWindow;
+    if (busyRatio < workingBusyRatio) return true;
+    if (to <= until - restNanos) return false;
+  }
+  return true;
 }

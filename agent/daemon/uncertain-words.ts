@@ -10,6 +10,8 @@ const WORDS: Readonly<Record<UncertainReason, string>> = {
   cached_page: "the server's page is older than the poll: its counters stand for an earlier instant",
   busy_share: "requests shorter than a GPU reading: their time is the busy share of the reading",
   half_of_work: "a server and somebody else may both have worked: half of it is counted",
+  shared_work:
+    "several may have worked between two reads: a server's part is its tokens over the pace it was seen at",
   unexplained_work: "work with a request in flight and no sign of progress",
   floor_assumed: "the power of holding this GPU idle was not measured yet: 18 % of its limit is assumed",
   token_share: "energy is shared by tokens: the driver gives no share per process",

@@ -56,6 +56,8 @@ const noRates: Rates = {
   contended: undefined,
   gauged: { progress: 0, nanos: 0, wallNanos: 0, workNanos: 0 },
 };
+/** Weight of the newest gauge in the usual number of requests running. */
+const batchRatio = 0.125;
 /** Readings kept at most; older ones are dropped, and what they would have explained stays as it is. */
 const readingsMax = 1024;
 const stallAfterDefaultNanos = 60_000_000_000;
@@ -75,6 +77,7 @@ export function createActivity(options: ActivityOptions): Activity {
     learnedUntil: options.from,
     rates: noRates,
     plateau: undefined,
+    batch: undefined,
     level: createLevel(),
     durations: createDurations(),
   };
@@ -119,6 +122,9 @@ export function observePoll(activity: Activity, poll: SeenPoll): boolean {
   const last = activity.polls.at(-1);
   if (last !== undefined && poll.at <= last.at) return false;
   activity.polls.push(poll);
+  const { batch } = activity;
+  if (poll.inFlight !== undefined && poll.inFlight > 0)
+    activity.batch = batch === undefined ? poll.inFlight : batch + (poll.inFlight - batch) * batchRatio;
   if (activity.polls.length > readingsMax) activity.polls.shift();
   return true;
 }
@@ -201,7 +207,7 @@ function evaluate(
   const start = Math.min(polls[0]?.at ?? until, until);
   const horizon = Math.max(until, polls.at(-1)?.at ?? until, windows.at(-1)?.to ?? until);
   const runs = workRuns(windows, gaugesOf(activity), start, until, plateau, pauseOf(activity));
-  const intervals = pollIntervals(polls, progress, runs, peers, horizon, credits);
+  const intervals = pollIntervals(polls, progress, runs, peers, horizon, credits, activity.batch);
   const cannotSay = progress !== "step" && polls.at(-1)?.inFlight === undefined;
   if (cannotSay && polls.at(-1)?.activeNanos === undefined) return { intervals, claims: [], contested: [] };
   const { durations, hasOthers, level, pollNanos, rates } = activity;

@@ -6,7 +6,7 @@
 import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
 import type { Claim, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
 import { prefillStarts } from "./prefill.ts";
-import { areApart, rateFor } from "./rates.ts";
+import { areApart, continuedNanosMax, rateFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { isCoarse, sharedPieces } from "./shares.ts";
@@ -50,6 +50,9 @@ const gapPolls = 3;
 /** Tokens within this share of the full rate mean the server never paused. */
 const fullRateRatio = 0.85;
 
+/** A rate and the driver's credits agree from this share of the larger one on. */
+const agreedRatio = 0.5;
+
 /** What a server claims, and what it leaves although it may be its own; each in order and apart. */
 export interface Claims {
   readonly claims: readonly Claim[];
@@ -69,14 +72,13 @@ export function claimedWork(evidence: Evidence): Claims {
     const interval = intervals[index] as PollInterval;
     const doubt = sharedBy(evidence, interval);
     const {
-      isHalved = false,
+      doubt: estimated,
       left,
       own,
     }: Division = doubt === undefined
       ? claimedPieces(evidence, starts, index)
       : { own: sharedPieces(evidence.shares, interval), left: [] };
-    const halved = isHalved ? "half_of_work" : undefined;
-    const why = doubt ?? halved ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
+    const why = doubt ?? estimated ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
     for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), why);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
   }
@@ -100,8 +102,8 @@ function isUnexplained({ contended, inFlightTo, kind, open, work }: PollInterval
 
 /** Pieces of work a server takes for itself, and pieces it leaves to its peers. */
 interface Division {
-  /** No rate says how much of the work is the server's: half of it was taken. */
-  readonly isHalved?: boolean;
+  /** What is assumed about the amount. */
+  readonly doubt?: UncertainReason | undefined;
   readonly own: readonly WorkRun[];
   readonly left: readonly WorkRun[];
 }
@@ -189,7 +191,7 @@ function divided(subject: Subject): Division {
           .sort((first, second) => first.from - second.from)
       : [];
     const own = measured(work, wanted(subject, total(work)), sideOf(subject));
-    return { own, left, isHalved: isHalved(subject) };
+    return { own, left, doubt: isHalved(subject) ? "half_of_work" : estimate(subject, total(work)) };
   }
   const own = work.filter((piece) => piece.seen && !isForeign(piece));
   if (own.length === work.length) return { own, left: [] };
@@ -204,6 +206,22 @@ function divided(subject: Subject): Division {
 /** Neither a rate nor a neighbour says how much of doubtful work is the server's. */
 function isHalved({ apart, busyAfter, busyBefore, interval, late, rate }: Subject): boolean {
   return (rate === undefined || interval.progress === 0) && !(busyBefore && busyAfter && !late && !apart);
+}
+
+/**
+ * Over a long interval in which others worked too, or in which the server was not read, its tokens over its rate are an
+ * estimate, unless the driver credits about as much.
+ */
+function estimate(subject: Subject, work: Nanos): UncertainReason | undefined {
+  const { apart, busyAfter, busyBefore, interval, late, rate } = subject;
+  if (interval.to - interval.from <= continuedNanosMax || rate === undefined) return undefined;
+  if (busyBefore && busyAfter && !late && !apart) return undefined;
+  const byRate = Math.min(work, interval.progress / rate);
+  const creditedNanos = late ? undefined : interval.creditedNanos();
+  if (creditedNanos === undefined) return "shared_work";
+  return Math.min(byRate, creditedNanos) < agreedRatio * Math.max(byRate, creditedNanos)
+    ? "shared_work"
+    : undefined;
 }
 
 function measured(work: readonly WorkRun[], amount: Nanos, side: Side): readonly WorkRun[] {

@@ -56,7 +56,7 @@ export interface PollInterval {
   readonly to: Nanos;
   readonly open: boolean;
   readonly kind: IntervalKind;
-  /** Progress in output-token equivalents. */
+  /** Progress in decode steps; in output tokens of a server that does not say how many requests run. */
   readonly progress: number;
   /** Increment of the server's own busy time, where it publishes one. */
   readonly activeNanos: number | undefined;
@@ -191,6 +191,8 @@ export interface Activity {
   rates: Rates;
   /** Busy share of a window wholly at work, for runs of a single window. */
   plateau: number | undefined;
+  /** Requests running on average, where any were read. */
+  batch: number | undefined;
   readonly level: Level;
   readonly durations: Durations;
 }

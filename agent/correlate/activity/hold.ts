@@ -28,7 +28,7 @@ export function heldOpenFrom(activity: Activity): Nanos {
     plateau,
     pauseOf(activity),
   );
-  const intervals = pollIntervals(polls, last.progress, runs, peers, last.at, credits);
+  const intervals = pollIntervals(polls, last.progress, runs, peers, last.at, credits, activity.batch);
   return Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
 }
 

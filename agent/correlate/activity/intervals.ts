@@ -7,6 +7,10 @@ import { clipped, total } from "./stretches.ts";
 
 /** A prompt token takes about a tenth of the time of an output token (h100-solo-8b: 16,384 in 0.35 s, 5,781/s). */
 const inputTokenWeight = 0.1;
+/** The same over a decode step, which makes a token for each request running, and costs this much more for each. */
+const [inputStepWeight, stepPerRequest] = [1 / 200, 0.03];
+/** Of requests that were there at one of two polls alone, this part ran on average: they leave one after the other, come together. */
+const [leavingRatio, comingRatio] = [0.6, 0.9];
 /** The driver's readings follow each other within this. */
 const creditGap = 100_000_000;
 
@@ -18,6 +22,7 @@ export function pollIntervals(
   peers: readonly PeerStretch[],
   horizon: Nanos,
   credits: readonly Credit[] = [],
+  batch?: number,
 ): PollInterval[] {
   const intervals: PollInterval[] = [];
   for (let index = 0; index < polls.length; index++) {
@@ -27,7 +32,7 @@ export function pollIntervals(
     if (to <= poll.at) continue;
     const all = clipped(runs, poll.at, to);
     const at = peers.filter((peer) => all.some((piece) => piece.from < peer.to && peer.from < piece.to));
-    const moves = movement(poll, next, progress);
+    const moves = movement(poll, next, progress, batch);
     // A request in flight throughout goes on whoever the driver credits.
     const throughout = (moves.inFlightFrom ?? 0) > 0 && (moves.inFlightTo ?? 0) > 0;
     const { work, spared } =
@@ -102,7 +107,12 @@ type Movement = Omit<
   "from" | "to" | "work" | "workNanos" | "contended" | "beside" | "spared" | "creditedNanos"
 >;
 
-function movement(poll: SeenPoll, next: SeenPoll | undefined, progress: ProgressKind): Movement {
+function movement(
+  poll: SeenPoll,
+  next: SeenPoll | undefined,
+  progress: ProgressKind,
+  batch: number | undefined,
+): Movement {
   const open = next === undefined;
   const output = open ? 0 : next.outputTokens - poll.outputTokens;
   const input = open ? 0 : next.inputTokens - poll.inputTokens;
@@ -119,11 +129,30 @@ function movement(poll: SeenPoll, next: SeenPoll | undefined, progress: Progress
   return {
     open,
     kind,
-    progress: progress === "step" ? moved : 0,
+    progress: progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, batch) : 0,
     activeNanos,
     doubt: next?.doubt,
     endedNanos: next?.ended?.nanos,
     inFlightFrom: poll.inFlight,
     inFlightTo,
   };
+}
+
+/** Progress in decode steps where the gauges say how many requests made the tokens, else in output tokens. */
+function paceOf(
+  from: number | undefined,
+  to: number | undefined,
+  output: number,
+  input: number,
+  batch: number | undefined,
+): number {
+  if (from === undefined || to === undefined) return output + input * inputTokenWeight;
+  return output * (1 / runningBetween(from, to, batch) + stepPerRequest) + input * inputStepWeight;
+}
+
+/** Requests running on average while any ran. */
+function runningBetween(from: number, to: number, batch = 1): number {
+  if (from > 0 && to > 0) return (from + to) / 2;
+  if (from > 0) return 1 + (from - 1) * leavingRatio;
+  return to > 0 ? 1 + (to - 1) * comingRatio : Math.max(1, batch);
 }

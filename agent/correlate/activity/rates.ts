@@ -12,7 +12,7 @@ const fadeRatio = 0.99;
 /** Contended time it takes to say so. */
 const gaugedNanosMin = 20_000_000_000;
 /** Polls this near see the same requests. */
-const continuedNanosMax = 2_000_000_000;
+export const continuedNanosMax = 2_000_000_000;
 /** Below this share of the time in flight, requests come one by one. */
 const occasionalRatio = 0.5;
 /** Weight of the newest interval in a learned rate. */
@@ -90,7 +90,10 @@ function steadyRate(intervals: readonly PollInterval[], index: number): number |
   if (interval.workNanos < (interval.to - interval.from) * workRatioMin) return undefined;
   const flying = (interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0;
   if (!flying && interval.work.some((piece) => !piece.seen)) return undefined;
-  const middle = flying || (intervals[index - 1]?.kind === "moved" && intervals[index + 1]?.kind === "moved");
+  // Polls far apart that all show tokens may each have seen another request.
+  const isNear = interval.to - interval.from <= continuedNanosMax;
+  const amid = intervals[index - 1]?.kind === "moved" && intervals[index + 1]?.kind === "moved";
+  const middle = flying || (isNear && amid);
   const quietNext = intervals[index + 1]?.kind === "quiet" && intervals[index + 1]?.workNanos !== 0;
   const quietBefore = intervals[index - 1]?.kind === "quiet" && intervals[index - 1]?.workNanos !== 0;
   if (interval.contended ? !middle : quietNext || quietBefore) return undefined;
