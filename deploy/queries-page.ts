@@ -1,6 +1,14 @@
 // deploy/docs/queries.md: every KPI as PromQL and SQL, written from prometheus/kpis.ts.
 import { bill } from "./clickhouse/rollup.ts";
-import { compoundSql, increaseView, kpiSql, percentileSql, stepView, usageSql } from "./clickhouse/sql.ts";
+import {
+  compoundSql,
+  increaseView,
+  kpiSql,
+  latencyView,
+  percentileSql,
+  stepView,
+  usageSql,
+} from "./clickhouse/sql.ts";
 import { calendarRecord } from "./prometheus/calendar-rules.ts";
 import type { GroupName, Kpi } from "./prometheus/kpis.ts";
 import { durations, gatewayLatencies, intensity, kpis, latencies, totals } from "./prometheus/kpis.ts";
@@ -25,12 +33,14 @@ value. Tokens of gateways and engines are two families and never added. A server
 \`tokenwatt_server_id\` (\`attributes['tokenwatt.server.id']\`): give it one id on all of them, and the sums below are its own.
 
 PromQL: replace the window at will. The recording rules hold the same over 5 minutes and 1 hour under the name given.
-SQL: ClickHouse, tables of the Collector's exporter, two views; \`from\` and \`to\` are parameters (\`--param_from=...\`).
+SQL: ClickHouse, tables of the Collector's exporter, three views; \`from\` and \`to\` are parameters (\`--param_from=...\`).
 
 \`\`\`sql
 ${increaseView};
 
 ${stepView};
+
+${latencyView};
 \`\`\`
 `;
 
@@ -51,9 +61,10 @@ function monthsSection(): string {
   return `## Months and years
 
 The views above read every point. [rollup.sql](../clickhouse/rollup.sql) keeps the last value of each series in 15 minutes and in a
-day, for as long as you like, and has the same two views over them: write \`tokenwatt_increase_15m\` or \`tokenwatt_step_15m\` in any
-query of this page. \`from\` and \`to\` are full quarters of an hour, of any time zone; anything else is refused. A series is older than
-\`from\` if it had a point on the day (UTC) before or on the day itself. Percentiles need the histograms of the raw tables.
+day, for as long as you like, and has the same views over them: write \`tokenwatt_increase_15m\`, \`tokenwatt_step_15m\` or
+\`tokenwatt_latency_increase_15m\` in any query of this page: percentiles of a month are those of its counts, never a mean of hours'.
+\`from\` and \`to\` are full quarters of an hour, of any time zone; anything else is refused. A series is older than
+\`from\` if it had a point on the day (UTC) before or on the day itself. A rollup of before latencies were in it: run the script again.
 
 A month's bill:
 

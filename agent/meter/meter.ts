@@ -213,9 +213,8 @@ export class Meter {
         this.#add("tokenwatt.uncertain_tokens", doubted, amount);
       }
       if (reason === undefined) continue;
-      const unmatched = this.#sets.same({ ...server, ...named, "tokenwatt.reason": reason });
-      const product = this.#sets.same({ ...unmatched, ...hardware, ...limit });
-      this.#posted.addAmount("tokenwatt.unmatched_tokens", unmatched, amount, product);
+      const unmatched = { ...server, ...hardware, ...named, "tokenwatt.reason": reason };
+      this.#add("tokenwatt.unmatched_tokens", unmatched, amount, limit);
     }
     this.#add("tokenwatt.reasoning_tokens", server, increment.reasoningTokens);
     for (const outcome of outcomes) {

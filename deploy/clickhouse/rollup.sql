@@ -94,6 +94,82 @@ FROM (
 ANY LEFT JOIN tokenwatt_series AS named USING (metric, series)
 WHERE time > {from:DateTime64(9)};
 
+CREATE TABLE IF NOT EXISTS tokenwatt_latency_15m (
+    metric LowCardinality(String),
+    series UInt64,
+    start DateTime64(9) CODEC(ZSTD),
+    bucket DateTime('UTC') CODEC(Delta, ZSTD),
+    counts SimpleAggregateFunction(max, Array(UInt64)) CODEC(ZSTD),
+    first SimpleAggregateFunction(min, Array(UInt64)) CODEC(ZSTD)
+) ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(bucket)
+ORDER BY (metric, toDate(bucket), series, start, bucket);
+
+CREATE TABLE IF NOT EXISTS tokenwatt_latency_day (
+    metric LowCardinality(String),
+    series UInt64,
+    start DateTime64(9) CODEC(ZSTD),
+    day Date CODEC(Delta, ZSTD),
+    counts SimpleAggregateFunction(max, Array(UInt64)) CODEC(ZSTD),
+    first SimpleAggregateFunction(min, Array(UInt64)) CODEC(ZSTD)
+) ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(day)
+ORDER BY (metric, day, series, start);
+
+CREATE TABLE IF NOT EXISTS tokenwatt_latency_series (
+    metric LowCardinality(String),
+    series UInt64,
+    attributes Map(LowCardinality(String), String),
+    instance String,
+    host String,
+    cluster LowCardinality(String),
+    bounds Array(Float64)
+) ENGINE = ReplacingMergeTree
+ORDER BY (metric, series);
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS tokenwatt_latency_15m_fill TO tokenwatt_latency_15m AS
+SELECT MetricName AS metric, cityHash64(MetricName, ResourceAttributes['service.instance.id'], mapSort(Attributes), ExplicitBounds) AS series, StartTimeUnix AS start,
+    toStartOfFifteenMinutes(toDateTime(TimeUnix - INTERVAL 1 NANOSECOND, 'UTC')) AS bucket,
+    max(BucketCounts) AS counts, min(BucketCounts) AS first
+FROM otel_metrics_histogram
+WHERE ServiceName = 'tokenwatt' AND bitAnd(Flags, 1) = 0
+GROUP BY metric, series, start, bucket;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS tokenwatt_latency_day_fill TO tokenwatt_latency_day AS
+SELECT metric, series, start, toDate(bucket) AS day, max(counts) AS counts, min(first) AS first
+FROM tokenwatt_latency_15m
+GROUP BY metric, series, start, day;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS tokenwatt_latency_series_fill TO tokenwatt_latency_series AS
+SELECT MetricName AS metric, cityHash64(MetricName, ResourceAttributes['service.instance.id'], mapSort(Attributes), ExplicitBounds) AS series, any(Attributes) AS attributes,
+    any(ResourceAttributes['service.instance.id']) AS instance, any(ResourceAttributes['host.name']) AS host,
+    any(ResourceAttributes['k8s.cluster.name']) AS cluster, any(ExplicitBounds) AS bounds
+FROM otel_metrics_histogram
+WHERE ServiceName = 'tokenwatt' AND bitAnd(Flags, 1) = 0
+GROUP BY metric, series;
+
+CREATE VIEW IF NOT EXISTS tokenwatt_latency_increase_15m AS
+SELECT metric, attributes, instance, host, cluster, bounds, counts
+FROM (
+    SELECT metric, series, start,
+        arrayMap((last, first) -> toInt64(last) - toInt64(first), max(kept), multiIf(
+            countIf(until <= {from:DateTime64(9)}) > 0, maxIf(kept, until <= {from:DateTime64(9)}),
+            start >= {from:DateTime64(9)}, arrayMap(each -> toUInt64(0), max(kept)),
+            min(first_kept))) AS counts
+    FROM (
+        SELECT metric, series, start, bucket + INTERVAL 15 MINUTE AS until, counts AS kept, first AS first_kept
+        FROM tokenwatt_latency_15m
+        WHERE toDate(bucket) = toDate({to:DateTime64(9)}, 'UTC') AND bucket < {to:DateTime64(9)}
+            OR toDate(bucket) = toDate({from:DateTime64(9)}, 'UTC') AND bucket < {from:DateTime64(9)}
+        UNION ALL
+        SELECT metric, series, start, toDateTime(day + 1, 'UTC') AS until, counts AS kept, first AS first_kept
+        FROM tokenwatt_latency_day
+        WHERE day >= toDate({from:DateTime64(9)}, 'UTC') - 1 AND day < toDate({to:DateTime64(9)}, 'UTC'))
+    WHERE throwIf(toUnixTimestamp64Nano({from:DateTime64(9)}) % 900000000000 != 0 OR toUnixTimestamp64Nano({to:DateTime64(9)}) % 900000000000 != 0,
+        'from and to must be full quarters of an hour') = 0
+    GROUP BY metric, series, start) AS increases
+ANY LEFT JOIN tokenwatt_latency_series AS named USING (metric, series);
+
 -- What was there before. May be run again.
 
 INSERT INTO tokenwatt_series (metric, series, attributes, instance, host, cluster)
@@ -110,4 +186,20 @@ SELECT MetricName AS metric, cityHash64(MetricName, ResourceAttributes['service.
     max(Value) AS value, min(Value) AS first
 FROM otel_metrics_sum
 WHERE ServiceName = 'tokenwatt' AND IsMonotonic AND bitAnd(Flags, 1) = 0
+GROUP BY metric, series, start, bucket;
+
+INSERT INTO tokenwatt_latency_series (metric, series, attributes, instance, host, cluster, bounds)
+SELECT MetricName AS metric, cityHash64(MetricName, ResourceAttributes['service.instance.id'], mapSort(Attributes), ExplicitBounds) AS series, any(Attributes) AS attributes,
+    any(ResourceAttributes['service.instance.id']) AS instance, any(ResourceAttributes['host.name']) AS host,
+    any(ResourceAttributes['k8s.cluster.name']) AS cluster, any(ExplicitBounds) AS bounds
+FROM otel_metrics_histogram
+WHERE ServiceName = 'tokenwatt' AND bitAnd(Flags, 1) = 0
+GROUP BY metric, series;
+
+INSERT INTO tokenwatt_latency_15m (metric, series, start, bucket, counts, first)
+SELECT MetricName AS metric, cityHash64(MetricName, ResourceAttributes['service.instance.id'], mapSort(Attributes), ExplicitBounds) AS series, StartTimeUnix AS start,
+    toStartOfFifteenMinutes(toDateTime(TimeUnix - INTERVAL 1 NANOSECOND, 'UTC')) AS bucket,
+    max(BucketCounts) AS counts, min(BucketCounts) AS first
+FROM otel_metrics_histogram
+WHERE ServiceName = 'tokenwatt' AND bitAnd(Flags, 1) = 0
 GROUP BY metric, series, start, bucket;

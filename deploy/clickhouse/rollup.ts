@@ -1,6 +1,10 @@
 // What ClickHouse keeps for years: the last value of every cumulative series in each 15 minutes and each day (UTC), filled by
 // materialised views as the Collector's exporter inserts. Totals only ever grow, so a value is kept as a maximum: rows that
-// arrive twice, late or out of order change nothing. Gauges and histograms are left out; they stay in the raw tables.
+// arrive twice, late or out of order change nothing. So are histograms: of counts none of which ever falls, the array that is
+// last in order is the newest. Gauges are left out; they stay in the raw tables.
+
+import { latencyBackfill, latencyRollup } from "./rollup-latencies.ts";
+import { ALIGNED, FROM, TO } from "./rollup-window.ts";
 
 const SERIES_ID = "cityHash64(MetricName, ResourceAttributes['service.instance.id'], mapSort(Attributes))";
 
@@ -66,14 +70,6 @@ GROUP BY metric, series, start, day`,
 ${NAMED}`,
 ];
 
-const FROM = "{from:DateTime64(9)}";
-const TO = "{to:DateTime64(9)}";
-const QUARTER = "900000000000";
-
-/** A bucket cannot be cut: a window that would need it is refused, not rounded. */
-const ALIGNED = `throwIf(toUnixTimestamp64Nano(${FROM}) % ${QUARTER} != 0 OR toUnixTimestamp64Nano(${TO}) % ${QUARTER} != 0,
-        'from and to must be full quarters of an hour') = 0`;
-
 /** Each increase once, whatever the table of names has twice; one without a name would still count. */
 const WITH_NAMES = "ANY LEFT JOIN tokenwatt_series AS named USING (metric, series)";
 
@@ -117,7 +113,7 @@ ${WITH_NAMES}
 WHERE time > ${FROM}`;
 
 /** Tables, views that fill them and views to ask, in the order in which they are made; each may be made again. */
-export const rollup: readonly string[] = [...TABLES, ...FILLS, INCREASE, STEP];
+export const rollup: readonly string[] = [...TABLES, ...FILLS, INCREASE, STEP, ...latencyRollup];
 
 /** Takes over what the raw table held before the views were there. May be run twice: a maximum stays what it is. */
 export const backfill: readonly string[] = [
@@ -125,13 +121,17 @@ export const backfill: readonly string[] = [
 ${NAMED}`,
   `INSERT INTO tokenwatt_15m (metric, series, start, bucket, value, first)
 ${FOLDED}`,
+  ...latencyBackfill,
 ];
 
 const of = (metric: string, rest = ""): string => `sumIf(increase, metric = 'tokenwatt.${metric}'${rest})`;
 const kind = (name: string): string =>
   `    ${of("gateway.tokens", ` AND attributes['tokenwatt.token.kind'] = '${name}'`)} AS ${name}_tokens`;
 
-/** What each customer used of each model in [from, to), and what it cost; amounts of two currencies stay apart. */
+const money = (metric: string): string =>
+  `    sumMapIf(map(attributes['tokenwatt.currency'], increase), metric = 'tokenwatt.tenant.${metric}') AS ${metric}`;
+
+/** What each customer used of each model in [from, to), what it cost and earned; amounts of two currencies stay apart. */
 export const bill = `SELECT
     cluster,
     attributes['tokenwatt.tenant'] AS tenant,
@@ -140,10 +140,11 @@ ${["input_uncached", "input_cached", "input_unsplit", "output"].map(kind).join("
     ${of("gateway.requests")} AS requests,
     ${of("tenant.gpu_time")} / 3600 AS gpu_hours,
     ${of("tenant.energy")} / 3600000 AS kilowatt_hours,
-    sumMapIf(map(attributes['tokenwatt.currency'], increase), metric = 'tokenwatt.tenant.cost') AS cost
+${money("cost")},
+${money("revenue")}
 FROM tokenwatt_increase_15m(from = ${FROM}, to = ${TO})
 WHERE metric IN ('tokenwatt.gateway.tokens', 'tokenwatt.gateway.requests',
-    'tokenwatt.tenant.gpu_time', 'tokenwatt.tenant.energy', 'tokenwatt.tenant.cost')
+    'tokenwatt.tenant.gpu_time', 'tokenwatt.tenant.energy', 'tokenwatt.tenant.cost', 'tokenwatt.tenant.revenue')
 GROUP BY cluster, tenant, model
 ORDER BY cluster, tenant, model`;
 

@@ -31,7 +31,7 @@ const CURRENCY = "attributes['tokenwatt.currency']";
 /** The columns of a group, clusters first: a name and what it is. */
 const COLUMNS: Readonly<Record<GroupName, Readonly<Record<string, string>>>> = {
   fleet: {},
-  gpu_model: { gpu_model: "hw_model" },
+  gpu_model: { gpu_model: "attributes['hw.model']" },
   server: { server_id: "attributes['tokenwatt.server.id']" },
   replica: { host: "host", server_id: "attributes['tokenwatt.server.id']" },
   model: { model: "attributes['gen_ai.request.model']" },
@@ -69,7 +69,7 @@ function figureSql(called: string, group: GroupName, figure: string, money: bool
   const keys = columns.map(([name, is]) => (name === is ? `    ${name}` : `    ${is} AS ${name}`));
   // Tokens have no currency: with one price file there is one, and it names the column.
   const currency = money ? [`    anyIf(${CURRENCY}, ${CURRENCY} != '') AS currency`] : [];
-  const lines = ["SELECT", ["    cluster", ...keys, ...currency, value].join(",\n"), `FROM ${source(group)}`];
+  const lines = ["SELECT", ["    cluster", ...keys, ...currency, value].join(",\n"), `FROM ${VIEW}`];
   lines.push(`GROUP BY ${names.join(", ")}`);
   if (columns.length > 0)
     lines.push(
@@ -117,16 +117,38 @@ export function usageSql(name: TotalName, group: GroupName, period: "hour" | "da
   const conditions = [`metric = '${total.metric[group]}'`, ...(total.where ?? []).map(condition)];
   const keyTexts = keys.map(([key, is]) => (key === is ? `    ${key}` : `    ${is} AS ${key}`));
   const rows = [`    ${bucket} AS ${period}`, "    cluster", ...keyTexts, `    sum(step) AS ${name}`];
-  const from = STEPS[group === "gpu_model" ? "gpu_model" : "plain"];
   return [
     "SELECT",
     rows.join(",\n"),
-    `FROM ${from}`,
+    `FROM ${STEP_VIEW}`,
     `WHERE ${conditions.join(" AND ")}`,
     `GROUP BY ${names}`,
     `ORDER BY ${names}`,
   ].join("\n");
 }
+
+/**
+ * What every latency histogram gained in [from, to), bucket by bucket, with its bounds: as tokenwatt_increase has it of sums.
+ * Exported for the page and its test.
+ */
+export const latencyView = `CREATE VIEW IF NOT EXISTS tokenwatt_latency_increase AS
+SELECT
+    any(MetricName) AS metric,
+    any(Attributes) AS attributes,
+    any(ResourceAttributes['service.instance.id']) AS instance,
+    any(ResourceAttributes['host.name']) AS host,
+    any(ResourceAttributes['k8s.cluster.name']) AS cluster,
+    ExplicitBounds AS bounds,
+    arrayMap((last, first) -> toInt64(last) - toInt64(first), max(BucketCounts), multiIf(
+        countIf(TimeUnix <= {from:DateTime64(9)}) > 0, maxIf(BucketCounts, TimeUnix <= {from:DateTime64(9)}),
+        any(StartTimeUnix) >= {from:DateTime64(9)}, arrayMap(each -> toUInt64(0), max(BucketCounts)),
+        min(BucketCounts))) AS counts
+FROM otel_metrics_histogram
+WHERE ServiceName = 'tokenwatt'
+    AND TimeUnix > {from:DateTime64(9)} - INTERVAL 1 DAY AND TimeUnix <= {to:DateTime64(9)}
+    AND bitAnd(Flags, 1) = 0
+GROUP BY
+    cityHash64(MetricName, ResourceAttributes['service.instance.id'], mapSort(Attributes)), StartTimeUnix, ExplicitBounds`;
 
 /** The percentile of a latency by one group, over [from, to), in seconds, of served requests or of failed ones. */
 export function percentileSql(
@@ -135,53 +157,29 @@ export function percentileSql(
   percentile: number,
   ended: Ended = "served",
 ): string {
-  const outcome = `Attributes['tokenwatt.outcome'] ${ended === "failed" ? "NOT IN" : "IN"} (${quoted(servedOutcomes)})`;
   const columns = Object.entries(COLUMNS[group]);
   const names = ["cluster", ...columns.map(([key]) => key)].join(", ");
-  const keys = columns.map(([key, is]) => `        ${is.replace("attributes", "Attributes")} AS ${key}`);
+  const keys = columns.map(([key, is]) => (key === is ? `${key}, ` : `${is} AS ${key}, `)).join("");
+  const outcome = { attribute: "tokenwatt.outcome", is: servedOutcomes, not: ended === "failed" };
   return `SELECT ${names},
-    arrayCumSum(counts) AS cumulative,
+    arrayCumSum(gained) AS cumulative,
     ${percentile / 100} * cumulative[-1] AS rank,
     arrayFirstIndex(each -> each >= rank, cumulative) AS place,
     -- Between two bounds the observations are taken to lie evenly; above the highest bound it is that bound.
     if(place > length(bounds), bounds[-1], if(place = 1, 0, bounds[place - 1]) + (bounds[place] - if(place = 1, 0, bounds[place - 1]))
-        * (rank - if(place = 1, 0, cumulative[place - 1])) / counts[place]) AS p${percentile}
+        * (rank - if(place = 1, 0, cumulative[place - 1])) / gained[place]) AS p${percentile}
 FROM (
-    SELECT cluster, ${columns.map(([key]) => key).join(", ")}, ExplicitBounds AS bounds, sumForEach(gained) AS counts
-    FROM (
-        SELECT ResourceAttributes['k8s.cluster.name'] AS cluster,
-${keys.join(",\n")},
-            ExplicitBounds,
-            arrayMap((last, first) -> toInt64(last) - toInt64(first), argMax(BucketCounts, TimeUnix),
-                if(countIf(TimeUnix <= {from:DateTime64(9)}) > 0, argMaxIf(BucketCounts, TimeUnix, TimeUnix <= {from:DateTime64(9)}),
-                    if(any(StartTimeUnix) >= {from:DateTime64(9)}, arrayMap(each -> toUInt64(0), argMax(BucketCounts, TimeUnix)),
-                        argMin(BucketCounts, TimeUnix)))) AS gained
-        FROM otel_metrics_histogram
-        WHERE ServiceName = 'tokenwatt' AND MetricName = '${metric}'
-            AND ${outcome}
-            AND TimeUnix > {from:DateTime64(9)} - INTERVAL 1 DAY AND TimeUnix <= {to:DateTime64(9)} AND bitAnd(Flags, 1) = 0
-        GROUP BY ${names}, ExplicitBounds, ResourceAttributes['service.instance.id'], mapSort(Attributes), StartTimeUnix)
+    SELECT cluster, ${keys}bounds, sumForEach(counts) AS gained
+    FROM tokenwatt_latency_increase(from = {from:DateTime64(9)}, to = {to:DateTime64(9)})
+    WHERE metric = '${metric}' AND ${condition(outcome)}
     GROUP BY ${names}, bounds)
 WHERE cumulative[-1] > 0
 ORDER BY ${names}`;
 }
 
 const STEP_VIEW = "tokenwatt_step(from = {from:DateTime64(9)}, to = {to:DateTime64(9)})";
-const STEPS = {
-  plain: STEP_VIEW,
-  gpu_model: `(SELECT *, attributes['hw.model'] AS hw_model FROM ${STEP_VIEW})`,
-};
 
 const VIEW = "tokenwatt_increase(from = {from:DateTime64(9)}, to = {to:DateTime64(9)})";
-
-/** Unmatched tokens know their server and not its GPU model: it is taken from the server's tokens on the same host. */
-function source(group: GroupName): string {
-  if (group !== "gpu_model") return VIEW;
-  return `(
-    SELECT *, if(attributes['hw.model'] != '' OR attributes['tokenwatt.server.id'] = '', attributes['hw.model'],
-        max(attributes['hw.model']) OVER (PARTITION BY instance, attributes['tokenwatt.server.id'])) AS hw_model
-    FROM ${VIEW})`;
-}
 
 function totalSql(name: TotalName, group: GroupName): string {
   const total: Total = totals[name];

@@ -194,13 +194,17 @@ const faults: readonly Panel[] = [
   {
     title: "Tokens and samples that came late",
     description:
-      "Tokens that met no observed GPU time stay in the bill and out of efficiency. Broken laws are a defect of ours.",
+      "Tokens that met no observed GPU time stay in the bill and out of efficiency; those of which no GPU type is known, because nothing says yet where their server runs or it runs on two types, are in the fleet's figures and in no type's. Broken laws are a defect of ours.",
     type: "timeseries",
     unit: "short",
     queries: [
       {
         expr: `sum by (tokenwatt_reason) (rate(${chosen("tokenwatt.unmatched_tokens")}[${R}]))`,
         legend: "unmatched tokens per second, {{tokenwatt_reason}}",
+      },
+      {
+        expr: `sum(rate(${chosen("tokenwatt.tokens")}[${R}])) - sum(rate(${chosen("tokenwatt.tokens", ['hw_model!=""'])}[${R}]))`,
+        legend: "tokens per second of which no GPU type is known",
       },
       { expr: `sum(rate(${chosen("tokenwatt.late_samples")}[${R}]))`, legend: "late samples per second" },
       { expr: `sum(increase(${chosen("tokenwatt.invariant_violations")}[${R}]))`, legend: "broken laws" },

@@ -4,7 +4,7 @@ import { prometheusLabel } from "../../agent/export/metrics/prometheus-names.ts"
 import { stateLooks, stateOrder } from "../../agent/platform/state-colours.ts";
 import type { Ended, GroupName, TotalName } from "../prometheus/kpis.ts";
 import { groups, kpiNamed } from "../prometheus/kpis.ts";
-import { bucketsPromql, inMoney, kpiPromql, seriesName, totalPromql } from "../prometheus/promql.ts";
+import { bucketsPromql, inMoney, kpiPromql, totalPromql } from "../prometheus/promql.ts";
 import type { Panel, Query } from "./panels.ts";
 import { chosenKpi, chosenMetric, chosenTotals } from "./variables.ts";
 
@@ -32,10 +32,7 @@ export function legendOf(group: GroupName, money = false): string {
 /** A key figure as an expression, as chosen above. */
 export function kpiExpr(name: string, group: GroupName, window: string): string {
   const kpi = kpiNamed(name);
-  const expr = kpiPromql(kpi, group, window, chosenKpi(kpi, group));
-  if (group !== "gpu_model") return expr;
-  // Unmatched tokens name no GPU type: the choice is made on what comes out.
-  return `(${expr}) and on (hw_model) group by (hw_model) (${seriesName("tokenwatt.gpu.time")}{hw_model=~"$gpu"})`;
+  return kpiPromql(kpi, group, window, chosenKpi(kpi, group));
 }
 
 /** A key figure over time. Shares of models and customers are settled every quarter of an hour: shorter windows hold none of them. */

@@ -40,8 +40,6 @@ export interface Total {
   readonly where?: readonly Selector[];
   /** A total that is a subset of this one and is taken away. */
   readonly less?: TotalName;
-  /** The metric lacks `hw.model`; it is taken from the tokens of the same server on the same host. */
-  readonly gpuModelOfServer?: boolean;
   /** In money: also summed by currency, and only comparable within it. */
   readonly money?: boolean;
 }
@@ -76,9 +74,9 @@ const tenants = (metric: string) => ({ fleet: metric, model: metric, tenant: met
 
 const table = {
   tokens: { metric: engine },
-  unmatched_tokens: { metric: unmatched, gpuModelOfServer: true },
-  unmatched_output_tokens: { metric: unmatched, where: output, gpuModelOfServer: true },
-  unmatched_uncached_tokens: { metric: unmatched, where: uncached, gpuModelOfServer: true },
+  unmatched_tokens: { metric: unmatched },
+  unmatched_output_tokens: { metric: unmatched, where: output },
+  unmatched_uncached_tokens: { metric: unmatched, where: uncached },
   matched_tokens: { metric: engine, less: "unmatched_tokens" },
   matched_output_tokens: { metric: engine, where: output, less: "unmatched_output_tokens" },
   matched_uncached_tokens: { metric: engine, where: uncached, less: "unmatched_uncached_tokens" },

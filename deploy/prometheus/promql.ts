@@ -35,12 +35,8 @@ export function totalPromql(
   if (metric === undefined) throw new Error(`No total ${name} by ${group}`);
   const labels = groupLabels(group, total.money);
   const needed = groups[group].map((key) => `${prometheusLabel(key)}!=""`);
-  const own = total.gpuModelOfServer === true && group === "gpu_model";
-  const matchers = [...(total.where ?? []).map(matcher), ...(own ? [] : needed), ...extra];
-  const rate = `${change}(${seriesName(metric)}${braced(matchers)}[${window}])`;
-  const sum = own
-    ? `sum by (${labels.join(", ")}) (${withGpuModel(rate)})`
-    : `sum by (${labels.join(", ")}) (${rate})`;
+  const matchers = [...(total.where ?? []).map(matcher), ...needed, ...extra];
+  const sum = `sum by (${labels.join(", ")}) (${change}(${seriesName(metric)}${braced(matchers)}[${window}]))`;
   if (total.less === undefined) return sum;
   // Without unmatched tokens nothing is taken away: the sum itself times 0 stands in.
   return `(${sum} - (${totalPromql(total.less, group, window, extra, change)} or 0 * ${sum}))`;
@@ -92,14 +88,6 @@ export function compoundPromql(
 ): string {
   const [above, below] = [over, under].map((name) => kpiPromql(kpiNamed(name), group, window, extra));
   return `(${above}) / ((${below}) > 0)`;
-}
-
-function withGpuModel(rate: string): string {
-  const server = [...clusterLabels, "job", "instance", "tokenwatt_server_id"].join(", ");
-  return (
-    `sum by (${server}) (${rate}) * on (${server}) group_left (hw_model) ` +
-    `group by (${server}, hw_model) (${seriesName("tokenwatt.tokens")})`
-  );
 }
 
 function matcher({ attribute, is, not }: Selector): string {

@@ -5,6 +5,8 @@ import { describe, expect, test } from "vitest";
 import { stateLooks, stateOrder } from "../../agent/platform/state-colours.ts";
 import { dashboardJson, marks } from "../../deploy/grafana/board.ts";
 import { dashboards } from "../../deploy/grafana/dashboards.ts";
+import { chosenKpi } from "../../deploy/grafana/variables.ts";
+import { kpis } from "../../deploy/prometheus/kpis.ts";
 import { rulesOf, unknownNames } from "./promql-names.ts";
 
 const recorded = new Set(rulesOf("recording-rules.yaml").map((rule) => rule.record ?? ""));
@@ -100,11 +102,8 @@ describe.each(Object.entries(dashboards))("dashboard %s", (_, board) => {
   });
 
   test("a quotient follows the same choices on both sides", () => {
-    // What comes out may be narrowed once more, as GPU types are; that is no part of the quotient.
     for (const { expr, panel } of queries) {
-      const [quotient = ""] = expr.split(/ and on \(/);
-      if (quotient.includes("/"))
-        expect(new Set(choicesOf(quotient)).size, `${panel.title}: ${expr}`).toBe(1);
+      if (expr.includes("/")) expect(new Set(choicesOf(expr)).size, `${panel.title}: ${expr}`).toBe(1);
     }
   });
 
@@ -134,6 +133,19 @@ describe.each(Object.entries(dashboards))("dashboard %s", (_, board) => {
       if (expr !== undefined) expect(datasource).toEqual(SOURCE);
     expect(json.links).toMatchObject([{ tags: ["tokenwatt"], keepTime: true, includeVars: true }]);
   });
+});
+
+test("the choice of a GPU type reaches every figure of tokens by GPU time, energy or cost, their unmatched ones too", () => {
+  const perGpu = kpis.filter(
+    ({ over, under }) =>
+      [over, under].some((one) => one.startsWith("matched_")) &&
+      ![over, under].some((one) => one.startsWith("model_")),
+  );
+  expect(perGpu.length).toBeGreaterThan(8);
+  for (const kpi of perGpu) {
+    for (const group of kpi.groups)
+      expect(chosenKpi(kpi, group), `${kpi.name} ${group}`).toContain('hw_model=~"$gpu"');
+  }
 });
 
 test("GPU time by state is stacked in the order of METERING, on every board that stacks states", () => {

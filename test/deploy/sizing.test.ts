@@ -1,6 +1,7 @@
 // The arithmetic of docs/sizing.md: every figure of its table follows from the measured base above it.
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { wireCost } from "./wire-cost.ts";
 
 const page = readFileSync(new URL("../../deploy/docs/sizing.md", import.meta.url), "utf8");
 const base = (pattern: RegExp): number => Number(pattern.exec(page)?.[1]?.replaceAll(",", ""));
@@ -25,6 +26,36 @@ const rows = page
       .slice(1, -1)
       .map((cell) => cell.trim()),
   );
+
+test("what customers, their revenue and latencies cost on the wire is what the encoder makes of them", () => {
+  const base = wireCost(500, "nothing");
+  const lines = page
+    .split("\n")
+    .filter((line) => /^\| (tokens and requests, 3|revenue beside|a histogram of 14)/.test(line));
+  const told = lines.map((line) =>
+    line
+      .split("|")
+      .slice(2, 5)
+      .map((cell) => amount(cell)),
+  );
+  const measured = [
+    { ...base },
+    ...(["revenue", "latencies"] as const).map((added) => {
+      const { bytes, gzipBytes, points } = wireCost(500, added);
+      return {
+        points: points - base.points,
+        bytes: bytes - base.bytes,
+        gzipBytes: gzipBytes - base.gzipBytes,
+      };
+    }),
+  ];
+  for (const [row, { bytes, gzipBytes, points }] of measured.entries()) {
+    const [toldPoints = 0, toldBytes = 0, toldGzip = 0] = told[row] ?? [];
+    expect(toldPoints).toBe(points);
+    expect(Math.abs(toldBytes / (bytes / points) - 1)).toBeLessThan(0.02);
+    expect(Math.abs(toldGzip / (gzipBytes / points) - 1)).toBeLessThan(0.1);
+  }
+});
 
 test("the table is of 1, 1,000 and 100,000 hosts", () => {
   expect(rows.map(([hosts]) => amount(hosts))).toEqual([1, 1000, 100_000]);

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createOtlpEncoder } from "../../agent/export/otlp/encoder.ts";
 import { grpcTransport } from "../../agent/export/otlp/transport.ts";
 import { rollup } from "../../deploy/clickhouse/rollup.ts";
-import { increaseView, kpiSql } from "../../deploy/clickhouse/sql.ts";
+import { increaseView, kpiSql, latencyView, percentileSql } from "../../deploy/clickhouse/sql.ts";
 import { kpis } from "../../deploy/prometheus/kpis.ts";
 import type { ClickHouse } from "./clickhouse/server.ts";
 import { startClickHouse } from "./clickhouse/server.ts";
@@ -61,7 +61,7 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
       STORAGE: join(folder, "gateway"),
     });
     await clickhouse.query("USE otel");
-    for (const sql of [increaseView, ...rollup]) await clickhouse.query(sql);
+    for (const sql of [increaseView, latencyView, ...rollup]) await clickhouse.query(sql);
     await collector("node.yaml", {
       GATEWAY: gateway,
       GATEWAY_INSECURE: "true",
@@ -194,6 +194,35 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
     const [row] = await clickhouse.query(literal(kpiSql(cost as (typeof kpis)[number], "fleet")));
     expect(row).toMatchObject({ currency: "USD" });
     expect(Number(row?.["cost_per_million_tokens"])).toBeGreaterThan(0);
+  });
+
+  test("percentiles of what was served come from the exporter's histograms, over the raw points and the rollup", async () => {
+    const time = BigInt(Date.now()) * 1_000_000n;
+    const point = (series: number, outcome: string, counts: readonly number[]) => ({
+      ...{ metric: "tokenwatt.gateway.request_duration", series, isNew: false, ended: false },
+      dimensions: { "tokenwatt.endpoint": "chat", "tokenwatt.outcome": outcome },
+      ...{ start: time - 1_000_000_000n, time },
+      value: { bounds: [0.5, 60], counts, sum: 1, count: counts.reduce((sum, one) => sum + one, 0) },
+    });
+    const [entry] = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" }).encode({
+      ...{ sequence: 1, time },
+      points: [point(1, "ok", [10, 0, 0]), point(2, "error", [0, 90, 0])],
+    });
+    const transport = grpcTransport({ target: gateway }, { gzip: true });
+    const sent = await transport.send(entry?.bytes ?? new Uint8Array(0), AbortSignal.timeout(10_000));
+    transport.close();
+    expect(sent).toMatchObject({ kind: "accepted" });
+    for (const view of ["tokenwatt_latency_increase", "tokenwatt_latency_increase_15m"]) {
+      const ask = async (percentile: number, ended: "served" | "failed") => {
+        const sql = percentileSql("tokenwatt.gateway.request_duration", "endpoint", percentile, ended);
+        const rows = await clickhouse.query(
+          literal(sql).replaceAll("tokenwatt_latency_increase(", `${view}(`),
+        );
+        return rows.map((row) => [row["endpoint"], Number(row[`p${percentile}`])]);
+      };
+      expect(await ask(50, "served")).toEqual([["chat", 0.25]]);
+      expect(await ask(50, "failed")).toEqual([["chat", 30.25]]);
+    }
   });
 
   test("the gateway says OK when the rows are in, and not now while ClickHouse fails", async () => {

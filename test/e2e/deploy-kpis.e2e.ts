@@ -10,6 +10,7 @@ import {
   compoundSql,
   increaseView,
   kpiSql,
+  latencyView,
   percentileSql,
   stepView,
   usageSql,
@@ -224,6 +225,7 @@ function askClickHouse(): Readonly<Record<string, number>>[] {
     `CREATE TABLE otel_metrics_histogram (${columns}, BucketCounts Array(UInt64), ExplicitBounds Array(Float64), Flags UInt32, ${end}) ENGINE = MergeTree ORDER BY TimeUnix`,
     increaseView,
     stepView,
+    latencyView,
     `INSERT INTO otel_metrics_sum VALUES ${points.join(",")}`,
     `INSERT INTO otel_metrics_histogram VALUES ${histograms.join(",")}`,
   ];

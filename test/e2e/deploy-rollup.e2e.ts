@@ -1,19 +1,25 @@
 // deploy/clickhouse/rollup.sql on ClickHouse's own engine (chdb): random histories (restarts, gaps, repeats, late and unordered
-// inserts) against an oracle and against the raw views, for any window; every query of the page over it; and a month's bill of
-// many hosts, timed. E2E_BILL_HOSTS=1000 for the full measure, E2E_SEED=n to repeat a run.
+// inserts) of sums and of latency histograms against an oracle and against the raw views, for any window; and every query of
+// the page over it. E2E_SEED=n to repeat a run; deploy-bill.e2e.ts times months of many hosts.
 import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { backfill, bill, rollup } from "../../deploy/clickhouse/rollup.ts";
-import { increaseView, kpiSql, stepView, usageSql } from "../../deploy/clickhouse/sql.ts";
-import { kpis } from "../../deploy/prometheus/kpis.ts";
+import {
+  increaseView,
+  kpiSql,
+  latencyView,
+  percentileSql,
+  stepView,
+  usageSql,
+} from "../../deploy/clickhouse/sql.ts";
+import { durations, gatewayLatencies, kpis } from "../../deploy/prometheus/kpis.ts";
 import { usages } from "../../deploy/prometheus/usages.ts";
 import type { ClickHouse } from "./clickhouse/server.ts";
 import { startClickHouse } from "./clickhouse/server.ts";
-import { SUM_TABLE } from "./clickhouse/tables.ts";
+import { HISTOGRAM_TABLE, SUM_TABLE } from "./clickhouse/tables.ts";
 import { deployTool } from "./deploy-tools.ts";
 
 const python = deployTool("chdb/bin/python");
-const hosts = Number(process.env["E2E_BILL_HOSTS"] ?? 50);
 const seed = Number(process.env["E2E_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 
 const QUARTER = 900;
@@ -103,10 +109,45 @@ const filled = (sql: string, from: number, to: number, zone = "UTC"): string =>
     .replaceAll("{to:DateTime64(9)}", at(to))
     .replaceAll("{zone:String}", `'${zone}'`);
 /** The same query over the rollup. */
-const rolled = (sql: string): string => sql.replaceAll(/tokenwatt_(increase|step)\(/g, "tokenwatt_$1_15m(");
+const rolled = (sql: string): string =>
+  sql.replaceAll(/tokenwatt_(increase|latency_increase|step)\(/g, "tokenwatt_$1_15m(");
 
 function row({ host, kind, metric, start }: Life, { time, value }: Point, flags = 0): string {
   return `({'service.instance.id':'i-${host}','host.name':'${host}','k8s.cluster.name':'east'}, 'tokenwatt', '${metric}', {'tokenwatt.token.kind':'${kind}','tokenwatt.server.id':'s'}, ${at(start)}, ${at(time)}, ${value}, ${flags}, 2, true)`;
+}
+
+const BOUNDS = [0.1, 1, 10];
+const LATENCY = "tokenwatt.gateway.request_duration";
+const timed = Array.from({ length: 6 }, (_, at) => lives(LATENCY, `gpu-${at % 2}`, `e${at % 3}`)).flat();
+
+/** A value as counts of requests: half of them quick, so that none of the counts ever falls. */
+const countsOf = (value: number): number[] => [
+  Math.floor(value / 2),
+  0,
+  Math.floor(value / 3),
+  value - Math.floor(value / 2) - Math.floor(value / 3),
+];
+
+/** Requests of one host's endpoint; those of the third endpoint failed. */
+function latencyRow({ host, kind, start }: Life, { time, value }: Point, flags = 0): string {
+  const outcome = kind === "e2" ? "error" : "ok";
+  return `({'service.instance.id':'i-${host}','host.name':'${host}','k8s.cluster.name':'east'}, 'tokenwatt', '${LATENCY}',
+    {'tokenwatt.endpoint':'${kind}','tokenwatt.outcome':'${outcome}'}, ${at(start)}, ${at(time)}, [${countsOf(value).join(",")}], [${BOUNDS.join(",")}], ${flags}, 2)`;
+}
+
+/** By the oracle: the counts of every host's endpoint in the window, where it has any. */
+function countsIn(from: number, to: number, since: number): Record<string, readonly number[]> {
+  const sums: Record<string, number[]> = {};
+  for (const life of timed) {
+    const points = life.points.filter(({ time }) => time > since && time <= to);
+    if (points.length === 0) continue;
+    const last = countsOf((points.at(-1) as Point).value);
+    const before = points.filter(({ time }) => time <= from).at(-1);
+    const base = countsOf(before?.value ?? (life.start >= from ? 0 : (points[0] as Point).value));
+    const name = `${life.host} ${life.kind}`;
+    sums[name] = last.map((count, place) => (sums[name]?.[place] ?? 0) + count - (base[place] ?? 0));
+  }
+  return sums;
 }
 
 function shuffled<T>(items: readonly T[]): T[] {
@@ -126,8 +167,15 @@ describe.skipIf(python === undefined || !existsSync(python))("deploy/clickhouse/
       return [...life.points.map((point) => row(life, point)), ...end];
     }),
   );
-  const insert = async (some: readonly string[]): Promise<void> => {
-    await clickhouse.query(`INSERT INTO otel_metrics_sum VALUES ${some.join(",")}`);
+  const timedRows = shuffled(
+    timed.flatMap((life) => {
+      const last = life.points.at(-1) as Point;
+      const end = random() < 0.5 ? [latencyRow(life, { time: last.time + 1, value: 0 }, 1)] : [];
+      return [...life.points.map((point) => latencyRow(life, point)), ...end];
+    }),
+  );
+  const insert = async (some: readonly string[], table = "sum"): Promise<void> => {
+    await clickhouse.query(`INSERT INTO otel_metrics_${table} VALUES ${some.join(",")}`);
   };
   const windows = Array.from({ length: 30 }, () => {
     const from = BEGIN + QUARTER * upTo((DAYS * DAY) / QUARTER);
@@ -137,14 +185,17 @@ describe.skipIf(python === undefined || !existsSync(python))("deploy/clickhouse/
   beforeAll(async () => {
     console.info(`E2E_SEED=${seed}: ${rows.length} points in ${all.length} lives`);
     clickhouse = await startClickHouse(python ?? "");
-    for (const sql of ["CREATE DATABASE otel", "USE otel", SUM_TABLE, increaseView, stepView])
-      await clickhouse.query(sql);
+    const made = [SUM_TABLE, HISTOGRAM_TABLE, increaseView, stepView, latencyView];
+    for (const sql of ["CREATE DATABASE otel", "USE otel", ...made]) await clickhouse.query(sql);
     // A third was there before the views; the rest comes in parts, whatever its time.
     const third = Math.floor(rows.length / 3);
+    const half = Math.floor(timedRows.length / 2);
     await insert(rows.slice(0, third));
+    await insert(timedRows.slice(0, half), "histogram");
     for (const sql of [...rollup, ...backfill]) await clickhouse.query(sql);
     await insert(rows.slice(third, 2 * third));
     await insert(rows.slice(2 * third));
+    await insert(timedRows.slice(half), "histogram");
   });
   afterAll(() => clickhouse?.stop());
 
@@ -160,16 +211,32 @@ describe.skipIf(python === undefined || !existsSync(python))("deploy/clickhouse/
       ]),
     );
   }
+  async function countsOfView(view: string, from: number, to: number): Promise<object> {
+    const found =
+      await clickhouse.query(`SELECT host, attributes['tokenwatt.endpoint'] AS endpoint, bounds, sumForEach(counts) AS total
+      FROM ${view}(from = ${at(from)}, to = ${at(to)}) WHERE cluster = 'east' AND metric = '${LATENCY}' GROUP BY host, endpoint, bounds`);
+    return Object.fromEntries(
+      found.map((one) => [
+        `${one["host"]} ${one["endpoint"]}`,
+        (one["total"] as unknown as string[]).map(Number),
+      ]),
+    );
+  }
   const dayBefore = (from: number): number => Math.floor(from / DAY) * DAY - DAY;
 
   const judge = async (): Promise<void> => {
     for (const [from, to] of windows) {
       expect(await increases("tokenwatt_increase", from, to)).toEqual(truth(from, to, from - DAY));
       expect(await increases("tokenwatt_increase_15m", from, to)).toEqual(truth(from, to, dayBefore(from)));
+      expect(await countsOfView("tokenwatt_latency_increase", from, to)).toEqual(
+        countsIn(from, to, from - DAY),
+      );
+      const days = await countsOfView("tokenwatt_latency_increase_15m", from, to);
+      expect(days).toEqual(countsIn(from, to, dayBefore(from)));
     }
   };
 
-  test("increases are the oracle's in any window of full quarters, as the raw view's are", judge);
+  test("increases and counts are the oracle's in any window of full quarters, as the raw view's are", judge);
 
   test("steps of a local calendar sum to the increase of the window", async () => {
     const [from, to] = [BEGIN + DAY - 3600, BEGIN + (DAYS - 1) * DAY - 7200];
@@ -228,6 +295,8 @@ describe.skipIf(python === undefined || !existsSync(python))("deploy/clickhouse/
     const queries = [
       ...kpis.flatMap((kpi) => kpi.groups.map((group) => kpiSql(kpi, group))),
       ...usages.flatMap(({ groups, total }) => groups.map((group) => usageSql(total, group, "day"))),
+      ...gatewayLatencies.map((metric) => percentileSql(metric, "endpoint", 99)),
+      percentileSql(durations[1] ?? "", "endpoint", 99, "failed"),
     ];
     for (const sql of queries) {
       expect(rolled(sql)).not.toBe(sql);
@@ -235,117 +304,21 @@ describe.skipIf(python === undefined || !existsSync(python))("deploy/clickhouse/
       expect(await clickhouse.query(filled(rolled(sql), from, to)), sql).toEqual(raw);
     }
     await clickhouse.query(filled(bill, from, to));
+    const ended = (how: "served" | "failed") =>
+      clickhouse.query(filled(rolled(percentileSql(LATENCY, "endpoint", 99, how)), from, to));
+    expect((await ended("served")).map(({ endpoint }) => endpoint)).toEqual(["e0", "e1"]);
+    expect((await ended("failed")).map(({ endpoint }) => endpoint)).toEqual(["e2"]);
   });
 
   test("points that come again, a second backfill, merges and the script run again change nothing", async () => {
     await insert(rows.slice(0, 500));
+    await insert(timedRows.slice(0, 100), "histogram");
     for (const sql of [...rollup, ...backfill]) await clickhouse.query(sql);
-    for (const table of ["tokenwatt_15m", "tokenwatt_day", "tokenwatt_series"])
-      await clickhouse.query(`OPTIMIZE TABLE ${table} FINAL`);
+    const tables = ["15m", "day", "series"].flatMap((part) => [
+      `tokenwatt_${part}`,
+      `tokenwatt_latency_${part}`,
+    ]);
+    for (const table of tables) await clickhouse.query(`OPTIMIZE TABLE ${table} FINAL`);
     await judge();
-  });
-});
-
-describe.skipIf(python === undefined || !existsSync(python))("a month's bill", () => {
-  let clickhouse: ClickHouse;
-  const TENANTS = 20;
-  const KINDS = ["input_uncached", "input_cached", "output"];
-  const MONTH = Date.UTC(2026, 2, 1) / 1000;
-  const MONTH_DAYS = 31;
-
-  beforeAll(async () => {
-    clickhouse = await startClickHouse(python ?? "");
-    for (const sql of ["CREATE DATABASE otel", "USE otel", SUM_TABLE, ...rollup]) await clickhouse.query(sql);
-  });
-  afterAll(() => clickhouse?.stop());
-
-  test(`of ${hosts} hosts comes within seconds and is right`, async () => {
-    const metrics: readonly (readonly [string, readonly string[]])[] = [
-      ["tokenwatt.gateway.tokens", KINDS],
-      ["tokenwatt.gateway.requests", [""]],
-      ["tokenwatt.tenant.gpu_time", [""]],
-      ["tokenwatt.tenant.energy", [""]],
-      ["tokenwatt.tenant.cost", [""]],
-    ];
-    let rows = 0;
-    const began = performance.now();
-    for (const [metric, kinds] of metrics) {
-      const series = hosts * TENANTS * kinds.length;
-      const named = `map('tokenwatt.tenant', concat('tenant-', toString(number % ${TENANTS})), 'gen_ai.request.model', 'm',
-        'tokenwatt.token.kind', ['${kinds.join("','")}'][1 + intDiv(number, ${TENANTS}) % ${kinds.length}],
-        'tokenwatt.currency', 'USD')`;
-      const host = `concat('gpu-', toString(intDiv(number, ${TENANTS * kinds.length})))`;
-      await clickhouse.query(
-        `INSERT INTO tokenwatt_series SELECT '${metric}', cityHash64('${metric}', number), ${named}, ${host}, ${host}, 'east' FROM numbers(${series})`,
-      );
-      // A day of every series after the other, from a day before the month to a day after it; 1,000 more in each bucket.
-      const buckets = series * 96 * (MONTH_DAYS + 2);
-      const which = `intDiv(number % ${series * 96}, 96)`;
-      const bucket = `${MONTH - DAY} + 900 * (number % 96) + ${DAY} * intDiv(number, ${series * 96})`;
-      await clickhouse.query(
-        `INSERT INTO tokenwatt_15m SELECT '${metric}', cityHash64('${metric}', toUInt64(${which})), ${at(MONTH - 9 * DAY)},
-          toDateTime(${bucket}, 'UTC'), 1000. * intDiv(${bucket} - ${MONTH - 9 * DAY}, 900) + ${which} % 7 AS last, last - 500 FROM numbers(${buckets})
-          SETTINGS max_threads = 2`,
-      );
-      rows += buckets;
-    }
-    const inserted = performance.now() - began;
-    const size = await clickhouse.query(
-      "SELECT table, sum(bytes_on_disk) AS bytes FROM system.parts WHERE active AND table IN ('tokenwatt_15m', 'tokenwatt_day') GROUP BY table ORDER BY table",
-    );
-    const figures: Record<string, unknown> = {
-      hosts,
-      series: hosts * TENANTS * (KINDS.length + 4),
-      rows,
-      insert_seconds: inserted / 1000,
-      bytes_per_row: Number(size[0]?.["bytes"]) / rows,
-      day_table_bytes: Number(size[1]?.["bytes"]),
-    };
-    // The month in UTC and in Berlin, whose clocks go forward in it.
-    for (const [zone, from, to] of [
-      ["UTC", MONTH, MONTH + MONTH_DAYS * DAY],
-      ["Europe/Berlin", MONTH - 3600, MONTH + MONTH_DAYS * DAY - 7200],
-    ] as const) {
-      const asked = performance.now();
-      const found = await clickhouse.query(filled(bill, from, to));
-      figures[`bill_seconds ${zone}`] = (performance.now() - asked) / 1000;
-      const gain = (1000 * (to - from)) / QUARTER;
-      expect(found).toHaveLength(TENANTS);
-      for (const one of found) {
-        expect(one).toMatchObject({ cluster: "east", model: "m" });
-        for (const kind of KINDS) expect(Number(one[`${kind}_tokens`])).toBe(hosts * gain);
-        expect(Number(one["requests"])).toBe(hosts * gain);
-        expect(Number(one["gpu_hours"])).toBeCloseTo((hosts * gain) / 3600, 3);
-        expect(one["cost"]).toEqual({ USD: hosts * gain });
-      }
-    }
-    console.info(JSON.stringify(figures));
-  });
-
-  test("what the views cost an insert of raw points", async () => {
-    const points = 100_000;
-    const raw = (table: string) => `INSERT INTO ${table} SELECT
-      map('service.instance.id', toString(intDiv(number, 40)), 'host.name', toString(intDiv(number, 40)), 'k8s.cluster.name', 'east', 'os.type', 'linux'),
-      'tokenwatt', 'tokenwatt.tokens', map('tokenwatt.token.kind', toString(number % 4), 'tokenwatt.server.id', toString(intDiv(number, 4) % 10), 'hw.model', 'H100'),
-      ${at(MONTH)}, ${at(MONTH + DAY)}, toFloat64(number), 0, 2, true FROM numbers(${points}) SETTINGS max_threads = 1`;
-    await clickhouse.query(SUM_TABLE.replace("otel_metrics_sum", "alone"));
-    const timed = async (sql: string): Promise<number> => {
-      const began = performance.now();
-      await clickhouse.query(sql);
-      return (performance.now() - began) / 1000;
-    };
-    const alone = await timed(raw("alone"));
-    const both = await timed(raw("otel_metrics_sum"));
-    console.info(
-      JSON.stringify({
-        points,
-        alone_points_per_second: Math.round(points / alone),
-        with_rollup: Math.round(points / both),
-      }),
-    );
-    const [kept] = await clickhouse.query(
-      "SELECT sum(value) AS total FROM tokenwatt_15m WHERE metric = 'tokenwatt.tokens'",
-    );
-    expect(Number(kept?.["total"])).toBe((points * (points - 1)) / 2);
   });
 });

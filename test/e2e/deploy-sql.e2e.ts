@@ -50,15 +50,10 @@ const DATA = [
     [3590, 1_000_000],
   ]),
   // Began inside.
-  ...rows(
-    "tokenwatt.unmatched_tokens",
-    { ...server, "tokenwatt.token.kind": "output", "tokenwatt.reason": "late" },
-    100,
-    [
-      [100, 0],
-      [3590, 200_000],
-    ],
-  ),
+  ...rows("tokenwatt.unmatched_tokens", { ...output, "tokenwatt.reason": "late" }, 100, [
+    [100, 0],
+    [3590, 200_000],
+  ]),
   ...rows("tokenwatt.gpu.time", state("token_active"), -9000, [
     [-10, 1000],
     [3590, 1000 + 1800],

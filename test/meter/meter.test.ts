@@ -229,8 +229,43 @@ describe("postings() of engines", () => {
     const dark = gpuInterval({ nanos: { ...states, unobserved: 8e8, parked: 2e8 }, residents: [] });
     const blind = meter.meterInterval(interval([moved({ tokens })], { gpus: [dark] }), facts);
     expect(sum(blind, "tokenwatt.unmatched_tokens")).toBe(22);
-    expect(all(blind, "tokenwatt.unmatched_tokens")[0]?.dimensions["tokenwatt.reason"]).toBe("unobserved");
+    const [unmatched] = all(blind, "tokenwatt.unmatched_tokens");
+    expect(unmatched?.dimensions).toMatchObject({
+      "tokenwatt.reason": "unobserved",
+      "hw.model": "NVIDIA H100",
+    });
     expect(all(blind, "tokenwatt.tokens")[0]?.dimensions["hw.model"]).toBe("NVIDIA H100");
+  });
+  it("books what is unmatched as a part of the tokens of the same names, GPU product included", () => {
+    const piece = fc.record({
+      ...{ model: fc.constantFrom("m", "n"), late: fc.boolean(), isPlaced: fc.boolean() },
+      tokens: fc.record({ input_uncached: fc.nat(9), output: fc.nat(9) }),
+    });
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 8 }), (pieces) => {
+        const left = new Map<string, number>();
+        for (const { isPlaced, late, model, tokens: some } of pieces) {
+          const gpus = isPlaced ? {} : { gpus: [gpuInterval({ residents: [] })] };
+          const posted = new Meter().meterInterval(
+            interval([moved({ tokens: some, model, late })], gpus),
+            facts,
+          );
+          for (const [metric, sign] of [
+            ["tokenwatt.tokens", 1],
+            ["tokenwatt.unmatched_tokens", -1],
+          ] as const) {
+            for (const posting of all(posted, metric)) {
+              const amount = "amount" in posting ? posting.amount : 0;
+              const { "tokenwatt.reason": _, "tokenwatt.server.role": __, ...names } = posting.dimensions;
+              const key = JSON.stringify(Object.entries(names).sort());
+              left.set(key, (left.get(key) ?? 0) + sign * amount);
+            }
+          }
+        }
+        expect([...left.values()].every((amount) => amount >= 0)).toBe(true);
+      }),
+      { numRuns: 50 },
+    );
   });
   it("books requests by outcome, resets by source and latencies under the names of the conventions", () => {
     const histogram = { bounds: [1], counts: [1, 0], sum: 0.5, count: 1 };

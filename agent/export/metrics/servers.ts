@@ -32,7 +32,7 @@ export const serverMetrics: readonly Metric[] = [
   count(
     "tokenwatt.unmatched_tokens",
     "{token}",
-    [...SERVER, KIND, "tokenwatt.reason"],
+    [...SERVER, "hw.model", KIND, "tokenwatt.reason"],
     "Subset of tokenwatt.tokens read late or while the GPU was unobserved: efficiency leaves them out, billing does not",
   ),
   count(
