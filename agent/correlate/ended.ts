@@ -1,10 +1,13 @@
 // What the latency histograms of a page say of the requests that ended between two polls: their sums alone.
-// Requests that failed were executed as well; what was refused was not.
-import type { Histogram, Latencies, LatencyKey } from "../model.ts";
+// Requests that failed were executed as well; what was refused was not. A page that times successes alone says nothing of a
+// stretch in which others ended too: their execution would be missing in the sums.
+import type { Histogram, Latencies, LatencyKey, TokenIncrement } from "../model.ts";
 import type { Ended } from "./activity/evidence.ts";
 
-/** Returns what a poll saw of requests that ended, undefined where its page has no durations or none ended. */
-export function endedOf(latencies: Latencies): Ended | undefined {
+/** Returns what a poll saw of requests that ended, undefined where its page has no durations, not all of them, or none ended. */
+export function endedOf(increment: Pick<TokenIncrement, "latencies" | "requests">): Ended | undefined {
+  const { latencies } = increment;
+  if (isPartlyTimed(increment)) return undefined;
   const whole = summed(latencies, "request_duration");
   const queue = summed(latencies, "queue_time");
   const first = summed(latencies, "time_to_first_token");
@@ -30,6 +33,15 @@ export function together(one: Ended | undefined, other: Ended | undefined): Ende
     firstTokenNanos: one.firstTokenNanos + other.firstTokenNanos,
     isExecution: one.isExecution && other.isExecution,
   };
+}
+
+/** Whether requests ended badly of which no duration says how long they took, while those of others are known by outcome. */
+function isPartlyTimed({ latencies, requests }: Pick<TokenIncrement, "latencies" | "requests">): boolean {
+  if (latencies["request_duration ok"] === undefined || latencies.request_duration !== undefined)
+    return false;
+  return (["error", "aborted"] as const).some(
+    (outcome) => (requests[outcome] ?? 0) > 0 && latencies[`request_duration ${outcome}`] === undefined,
+  );
 }
 
 type Sum = Pick<Histogram, "sum" | "count">;

@@ -350,11 +350,12 @@ export class ServerTrack {
   }
 }
 
-function movesOf({ at, latencies, requests, tokens }: TokenIncrement): Moves {
+function movesOf(increment: TokenIncrement): Moves {
+  const { at, requests, tokens } = increment;
   const cached = tokens.input_cached ?? 0;
   const input = cached + (tokens.input_uncached ?? 0) + (tokens.input_unsplit ?? 0);
   const ended = (requests.ok ?? 0) + (requests.error ?? 0) + (requests.aborted ?? 0);
-  return { at, requests: ended, input, cached, ended: endedOf(latencies) };
+  return { at, requests: ended, input, cached, ended: endedOf(increment) };
 }
 
 /** Never falling, finite and not negative, whatever was handed in. */

@@ -1,6 +1,9 @@
 // Latencies by how requests ended, from single records to the ledger and the report. The laws: summed over outcomes they are
 // the latencies of all requests, whatever is told of them; and a request that is known to have failed, however slow or quick,
 // moves no percentile of served ones and meets no objective.
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Books } from "../../agent/meter/books.ts";
@@ -139,6 +142,27 @@ describe("latencies by outcome", () => {
     expect(metIn({ ...served, ...refused })).toEqual([8n, 8n]);
     expect(metIn(refused)).toEqual([undefined, undefined]);
   });
+});
+
+it("a latency is read by name alone nowhere: each place that names one reads all its outcomes, or chooses", () => {
+  const agent = fileURLToPath(new URL("../../agent", import.meta.url));
+  const names =
+    /\b(request_duration|queue_time|time_to_first_token|time_per_output_token|inter_token_latency)\b/;
+  const rooms = ["correlate", "meter", "daemon", "policy", "export", "discovery", "store"];
+  const found = rooms.flatMap((room) =>
+    readdirSync(join(agent, room), { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts") && names.test(readFileSync(join(agent, room, file), "utf8")))
+      .map((file) => `${room}/${file}`),
+  );
+  // The first sums over outcomes, the others map names to metrics or get what was served.
+  expect(found.sort()).toEqual([
+    "correlate/ended.ts",
+    "export/metrics/conventions.ts",
+    "export/metrics/servers.ts",
+    "meter/figures/report-plan.ts",
+    "meter/figures/slo.ts",
+    "meter/names.ts",
+  ]);
 });
 
 describe("a source that begins to say how requests ended, or ceases to", () => {

@@ -9,6 +9,8 @@ import {
   observeDurations,
 } from "../../../agent/correlate/activity/durations.ts";
 import type { Durations, PollInterval } from "../../../agent/correlate/activity/evidence.ts";
+import { endedOf } from "../../../agent/correlate/ended.ts";
+import type { Histogram, Latencies, LatencyKey } from "../../../agent/model.ts";
 
 const second = 1_000_000_000;
 
@@ -85,4 +87,39 @@ test("hasPauses() is true where seen work outlasts all requests together", () =>
   const given = { requests: 4, seconds: 0.2, busyRatio: 0.15 };
   expect(hasPauses(durationsOf(given, { workNanos: 0.6 * second }))).toBe(true);
   expect(hasPauses(durationsOf(given, { workNanos: 0.2 * second }))).toBe(false);
+});
+
+const timed = fc.record({
+  outcome: fc.constantFrom(undefined, "ok", "error", "aborted", "rejected"),
+  seconds: fc.integer({ min: 1, max: 100 }),
+});
+
+test("endedOf() sums what executed, however requests are told apart, and nothing that was refused", () => {
+  fc.assert(
+    fc.property(fc.array(timed, { maxLength: 10 }), fc.boolean(), (all, queues) => {
+      const latencies: Partial<Record<LatencyKey, Histogram>> = {};
+      const add = (key: LatencyKey, sum: number): void => {
+        const known = latencies[key] ?? { bounds: [], counts: [], sum: 0, count: 0 };
+        latencies[key] = { ...known, sum: known.sum + sum, count: known.count + 1 };
+      };
+      for (const { outcome, seconds } of all) {
+        add(outcome === undefined ? "request_duration" : `request_duration ${outcome}`, seconds);
+        if (queues) add(outcome === undefined ? "queue_time" : `queue_time ${outcome}`, 0.25);
+      }
+      const executed = all.filter(({ outcome }) => outcome !== "rejected");
+      const seconds = executed.reduce((sum, one) => sum + one.seconds - (queues ? 0.25 : 0), 0);
+      const ended = endedOf({ latencies, requests: {} });
+      expect(ended?.requests ?? 0).toBe(executed.length);
+      if (executed.length > 0) expect(ended).toMatchObject({ nanos: seconds * 1e9, isExecution: queues });
+      else expect(ended).toBeUndefined();
+    }),
+  );
+});
+
+test("endedOf() says nothing where a page times successes alone and others ended too", () => {
+  const ok: Latencies = { "request_duration ok": { bounds: [], counts: [], sum: 3, count: 2 } };
+  expect(endedOf({ latencies: ok, requests: { ok: 2 } })?.nanos).toBe(3e9);
+  expect(endedOf({ latencies: ok, requests: { ok: 2, rejected: 5 } })?.nanos).toBe(3e9);
+  expect(endedOf({ latencies: ok, requests: { ok: 2, error: 1 } })).toBeUndefined();
+  expect(endedOf({ latencies: ok, requests: { aborted: 1 } })).toBeUndefined();
 });
