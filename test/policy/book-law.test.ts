@@ -109,6 +109,33 @@ describe("PolicyBook", () => {
     );
   });
 
+  test("begins each window once over steps of the clock, sleep and kills together, at every edge", () => {
+    const event = fc.record({
+      /** Back by a step, on as time goes, and over the edge in one: a host that slept. */
+      ms: fc.oneof(
+        fc.integer({ min: -2 * HOUR, max: -1 }),
+        fc.integer({ min: 0, max: 10_000 }),
+        fc.integer({ min: 0, max: 30 * HOUR }),
+      ),
+      amount: fc.integer({ min: 1, max: 500 }),
+      act: fc.constantFrom("book", "book", "beat", "kill"),
+    });
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...edges),
+        fc.constantFrom(...windowUnits),
+        fc.integer({ min: -3 * HOUR, max: 0 }),
+        fc.array(event, { minLength: 1, maxLength: 40 }),
+        ([zone, edge], per, before, events) => {
+          const law = new StepLaw(policy(zone, per, { tenant: "a" }), per, zone, Date.parse(edge) + before);
+          for (const one of events) law.take(one);
+          law.take({ ms: 1, amount: 1, act: "beat" });
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
   test("windows meet: none overlaps, none is missing, and each is as long as its calendar says", () => {
     for (const [zone, edge] of edges) {
       for (const per of windowUnits) {
@@ -124,6 +151,71 @@ describe("PolicyBook", () => {
     }
   });
 });
+
+/** One quota under a clock that goes as it likes: the window of now, unless a later one was begun before. */
+class StepLaw {
+  readonly #policy: Policy;
+  readonly #windowOf: (at: number) => number;
+  #book: PolicyBook;
+  #at: number;
+  #now: { from: number; used: number };
+  #stored: { from: number; used: number };
+  #unstored: number[] = [];
+  #rows = new Map<string, string>();
+
+  constructor(policy: Policy, per: WindowUnit, zone: string, at: number) {
+    this.#policy = policy;
+    this.#windowOf = (instant) => windowAt(instant, per, zone).from;
+    this.#at = at;
+    this.#now = { from: this.#windowOf(at), used: 0 };
+    this.#stored = this.#now;
+    this.#book = new PolicyBook(policy, at);
+    this.#beat();
+  }
+
+  take({ act, amount, ms }: { act: string; amount: number; ms: number }): void {
+    this.#at += ms;
+    if (act === "book") this.#deliver(amount);
+    else if (act === "beat") this.#beat();
+    else this.#kill();
+  }
+
+  #deliver(amount: number): void {
+    const movement = { metric: "tokenwatt.gateway.tokens", dimensions: series("a"), own: false };
+    this.#book.book({ ...movement, amount, atMillis: this.#at });
+    this.#roll();
+    this.#now = { ...this.#now, used: this.#now.used + amount };
+    this.#unstored.push(amount);
+  }
+
+  #roll(): void {
+    const from = this.#windowOf(this.#at);
+    if (from > this.#now.from) this.#now = { from, used: 0 };
+  }
+
+  #beat(): void {
+    const beat = this.#book.commit(this.#at, () => fed);
+    for (const { key, value } of [...beat.rows, ...this.#book.takeRows()]) this.#rows.set(key, value);
+    this.#roll();
+    const [reading] = beat.readings;
+    expect([reading?.window.from, Number(reading?.used)]).toEqual([this.#now.from, this.#now.used]);
+    this.#stored = this.#now;
+    this.#unstored = [];
+  }
+
+  /** Nothing is left but what was stored; a source delivers the rest again. */
+  #kill(): void {
+    const again = this.#unstored.splice(0);
+    this.#book = new PolicyBook(
+      this.#policy,
+      this.#at,
+      [...this.#rows].map(([key, value]) => ({ key, value })),
+    );
+    this.#now = this.#stored;
+    this.#roll();
+    for (const amount of again) this.#deliver(amount);
+  }
+}
 
 interface Booked {
   readonly tenant: string;
