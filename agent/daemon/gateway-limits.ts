@@ -9,6 +9,7 @@ import type { QuotaReading } from "../policy/states.ts";
 
 const POLLS_MAX = 3;
 const POLL_MS_MIN = 1000;
+const MINUTE_MILLIS = 60_000;
 
 /** The gateways and their last readings. */
 interface Gateways {
@@ -16,12 +17,19 @@ interface Gateways {
   readonly lastTokenSamples: ReadonlyMap<string, TokenSample>;
 }
 
+/** What is on record of one budget: each way to differ once a window, for a gateway may say now this and now that. */
+interface Told {
+  readonly resetsMillis: number;
+  readonly seen: Set<string>;
+  readonly last: string;
+}
+
 /** What gateways say they enforce. */
 export class GatewayLimits {
   readonly #clock: Clock;
   #shown: readonly LimitCompared[] = [];
   #stored: string | undefined;
-  readonly #differing = new Map<string, string>();
+  readonly #told = new Map<string, Told>();
 
   constructor({ clock }: { readonly clock: Clock }) {
     this.#clock = clock;
@@ -44,12 +52,16 @@ export class GatewayLimits {
         now.set(JSON.stringify([one.gateway, one.tenant, one.quota]), one);
     }
     const bodies: Readonly<Record<string, unknown>>[] = [];
-    for (const [key, { differs = [], drift, gateway, limit, quota, tenant }] of now) {
-      if ((this.#differing.get(key) ?? "") === differs.join()) continue;
-      this.#differing.set(key, differs.join());
+    for (const [key, { differs = [], drift, gateway, limit, quota, resetsMillis = 0, tenant }] of now) {
+      const before = this.#told.get(key);
+      const text = differs.join();
+      const seen = before?.resetsMillis === resetsMillis ? before.seen : new Set<string>();
+      this.#told.set(key, { resetsMillis, seen, last: text });
+      if (text === (before?.last ?? "") || seen.has(text)) continue;
+      seen.add(text);
       bodies.push({ quota, tenant, gateway, differs, limit, drift: drift ?? null });
     }
-    for (const key of [...this.#differing.keys()]) if (!now.has(key)) this.#differing.delete(key);
+    for (const key of [...this.#told.keys()]) if (!now.has(key)) this.#told.delete(key);
     return bodies;
   }
 
@@ -96,7 +108,7 @@ export class GatewayLimits {
       const oldest = this.#clock.now() - POLLS_MAX * Math.max(info.pollMs, POLL_MS_MIN) * 1e6;
       if (received < oldest) continue;
       for (const { currency, limit, remaining, resetsAt, tenant } of limits) {
-        const resetsMillis = resetsAt === undefined ? undefined : this.#millis(resetsAt);
+        const resetsMillis = resetsAt === undefined ? undefined : this.#minute(resetsAt);
         const gateway = info.gateway?.id ?? info.id;
         seen.push({ gateway, tenant: attributeOf(tenant), currency, limit, remaining, resetsMillis });
       }
@@ -104,7 +116,9 @@ export class GatewayLimits {
     return seen;
   }
 
-  #millis(at: Nanos): number {
-    return Number(this.#clock.unixNanos(at) / 1_000_000n);
+  /** To the minute: told as hours from the moment of a page, an end would be another one in each. */
+  #minute(at: Nanos): number {
+    const millis = Number(this.#clock.unixNanos(at) / 1_000_000n);
+    return Math.round(millis / MINUTE_MILLIS) * MINUTE_MILLIS;
   }
 }

@@ -57,6 +57,9 @@ test("a gateway that counts as we do differs in nothing, one of another limit or
   expect(limits.look(said({ limit: 50 }), ours)).toEqual([body]);
   expect(limits.look(said({ limit: 50 }), ours)).toEqual([]);
   expect(limits.look(said(), ours)).toMatchObject([{ differs: [], drift: 0 }]);
+  // One that says now this and now that is on record once a window.
+  for (let flap = 0; flap < 5; flap++)
+    for (const limit of [50, 10]) expect(limits.look(said({ limit }), ours)).toEqual([]);
 });
 
 test("nothing is compared that may mean something else, and it is shown all the same", () => {
@@ -128,6 +131,8 @@ test("a page that is no longer read says nothing; gauges are those of tenants wi
   ]);
   expect(limits.gauges(0, 10_000, () => false)).toEqual([]);
   expect(limits.takeRow()).toHaveLength(1);
+  // Hours are told from the moment of a page: the same end is not another one with each.
+  limits.look(said({}, 12 - 0.002), readings([budget]));
   expect(limits.takeRow()).toEqual([]);
   await clock.advance(16e9);
   limits.look(said(), readings([budget]));
