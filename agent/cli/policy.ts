@@ -2,9 +2,7 @@
 // ledger beside the running agent, as `report` does; what they show is as of the agent's last commit.
 import type { Command } from "commander";
 import type { LoadedConfig } from "../config/load.ts";
-import type { Catalogue } from "../meter/money/catalogue.ts";
 import type { Policy } from "../policy/config.ts";
-import type { LedgerReader as LedgerReaderType } from "../store/ledger/reader.ts";
 import type { ConfigOptions } from "./common/config-options.ts";
 import { addConfigOptions, loadConfigFor } from "./common/config-options.ts";
 import { UsageError } from "./common/errors.ts";
@@ -130,15 +128,12 @@ interface ExplainOptions extends ShowOptions {
 async function check(file: string | undefined, options: CheckOptions, io: Io): Promise<void> {
   const { ConfigError } = await import("../config/load.ts");
   const { readPolicy } = await import("../config/policy.ts");
-  const { policyWarnings } = await import("../config/quota-feeds.ts");
+  const { warningsOf } = await import("./policy/warnings.ts");
   const loaded = await loadConfigFor(options, io);
   const path = file ?? policyPath(loaded);
   try {
     const { policy } = readPolicy(path, { hasPrices: loaded.config.prices !== undefined });
-    const warnings = [
-      ...policyWarnings(policy, loaded.config, await cataloguedBy(loaded)),
-      ...(await unusedNames(policy, loaded.config.stateDir)),
-    ];
+    const warnings = warningsOf(policy, loaded.config);
     if (options.json === true) {
       const { digest, version } = policy;
       const quotas = policy.quotas.length;
@@ -160,32 +155,6 @@ async function check(file: string | undefined, options: CheckOptions, io: Io): P
   }
 }
 
-/** The price file's catalogue; one that cannot be read is `config check`'s to tell. */
-async function cataloguedBy({ config }: LoadedConfig): Promise<Catalogue | undefined> {
-  const { readPrices } = await import("../config/prices.ts");
-  try {
-    return config.prices === undefined ? undefined : readPrices(config.prices);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Names of the policy that no usage in the ledger has, where there is a ledger to ask: most often they are misspelt. */
-async function unusedNames(policy: Policy, stateDir: string): Promise<readonly string[]> {
-  const { ledgerPath } = await import("../store/state-folder.ts");
-  const { LedgerReader } = await import("../store/ledger/reader.ts");
-  const { neverUsed } = await import("./policy/choice.ts");
-  let reader: LedgerReaderType | undefined;
-  try {
-    reader = new LedgerReader(ledgerPath(stateDir));
-    return neverUsed(policy, reader);
-  } catch {
-    return [];
-  } finally {
-    reader?.close();
-  }
-}
-
 async function show(options: ShowOptions, io: Io): Promise<void> {
   if (options.history !== undefined) return await history(options, io);
   const { attributeOf } = await import("../meter/names.ts");
@@ -194,6 +163,7 @@ async function show(options: ShowOptions, io: Io): Promise<void> {
   const { policy, config } = await configured(options, io);
   const view = await LedgerView.open(policy, config, options, io);
   try {
+    await tellIfOld(view.atMillis, io);
     tellUnknown(view.unknownValues({ tenant: options.tenant }), io);
     const tenant = options.tenant === undefined ? undefined : attributeOf(options.tenant);
     const readings = view.readings.filter(
@@ -259,6 +229,24 @@ function windowCount(given: string | true | undefined): number {
   throw new UsageError(`Cannot use --history "${given}"`, "wanted a number of windows from 1 to 400");
 }
 
+const OLD_MS = 300_000;
+
+/** What an agent that no longer runs left behind is of windows that may be over by now. */
+async function tellIfOld(atMillis: number, io: Io): Promise<void> {
+  const { systemClock } = await import("../platform/clock.ts");
+  const clock = systemClock();
+  const age = Number(clock.unixNanos(clock.now()) / 1_000_000n) - atMillis;
+  if (age < OLD_MS) return;
+  const minutes = Math.round(age / 60_000);
+  const text =
+    minutes < 120
+      ? `${minutes} minutes`
+      : minutes < 2880
+        ? `${Math.round(minutes / 60)} hours`
+        : `${Math.round(minutes / 1440)} days`;
+  tell(io, `nothing was committed for ${text}: this is as it was then, and windows may have ended since`);
+}
+
 function tellUnknown(said: readonly (string | undefined)[], io: Io): void {
   for (const one of said) if (one !== undefined) tell(io, one);
 }
@@ -269,6 +257,7 @@ async function explain(options: ExplainOptions, io: Io): Promise<void> {
   const { policy, config } = await configured(options, io);
   const view = await LedgerView.open(policy, config, options, io);
   try {
+    await tellIfOld(view.atMillis, io);
     tellUnknown(view.unknownValues(options), io);
     const explained = explainCaller(policy, view, options);
     if (options.json === true) printLine(io, JSON.stringify(explained, undefined, 2));

@@ -122,8 +122,8 @@ function quotasOf(policy: ViewParts["policy"]): readonly ViewQuota[] | null {
   })[];
   const fill = ({ limit, used }: Pick<ViewQuota, "limit" | "used">): number => (used ?? 0) / (limit ?? 1);
   return all
-    .map(({ count, key, limit, name, per, state, used, window }) => ({
-      ...{ name, key, count, per, used, limit, state, until: window.to },
+    .map(({ count, currency, key, limit, name, per, state, used, whole_window, window }) => ({
+      ...{ name, key, count, currency, per, used, whole_window, limit, state, until: window.to },
     }))
     .sort((a, b) => fill(b) - fill(a))
     .slice(0, QUOTAS_SHOWN_MAX);

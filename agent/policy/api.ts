@@ -42,6 +42,7 @@ export function readingPage(reading: QuotaReading): Readonly<Record<string, unkn
     name: quota.name,
     mode: quota.mode,
     count: quota.count,
+    currency: quota.currency ?? null,
     per: quota.per,
     window: { from: iso(window.from), to: iso(window.to) },
     key: { ...quota.match, ...values },

@@ -252,7 +252,9 @@ function moveState(
   atMillis: number,
 ): Omit<Transition, "reading"> | undefined {
   const isFirst = !counter.seen.includes(state);
-  const from = counter.state;
+  // A window that is as full in its first beat as the one before was in its last came there from nothing used.
+  const isRefilled = isFirst && counter.state === state && (state === "warn" || state === "over");
+  const from = isRefilled ? "ok" : counter.state;
   if (isFirst) {
     counter.seen.push(state);
     counter.changed = true;

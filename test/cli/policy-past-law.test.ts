@@ -97,6 +97,7 @@ class Law {
   readonly #live = new Map<string, QuotaReading>();
   /** The quarter in which a counter was first seen in a state. */
   readonly #seen = new Map<string, number>();
+  readonly #recorded = new Set<string>();
   #at: number;
   #hasOwn = false;
 
@@ -163,6 +164,8 @@ class Law {
         const reached = past.reached.find((one) => one.share === share);
         const seen = this.#seen.get(`${keyOf(past)} ${state}`);
         if (seen !== undefined) expect(reached).toBeDefined();
+        // Each window has its own record, however full the one before was.
+        if (seen !== undefined) expect(this.#recorded).toContain(`${keyOf(past)} ${state}`);
         if (state === "over") expect(reached === undefined).toBe(seen === undefined);
         if (seen !== undefined && !this.#hasOwn) expect(reached?.from).toBe(seen);
         if (seen !== undefined) expect(reached?.from).toBeLessThanOrEqual(seen);
@@ -213,7 +216,10 @@ class Law {
   }
 
   #look(): void {
-    for (const reading of this.#book.commit(this.#at, () => fed).readings) {
+    const { readings, transitions } = this.#book.commit(this.#at, () => fed);
+    for (const { isFirst, reading } of transitions)
+      if (isFirst) this.#recorded.add(`${keyOf(reading)} ${reading.state}`);
+    for (const reading of readings) {
       this.#live.set(keyOf(reading), reading);
       const place = `${keyOf(reading)} ${reading.state}`;
       const bucket = Math.floor((this.#at - 1) / BUCKET) * BUCKET;

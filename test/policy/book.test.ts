@@ -141,6 +141,10 @@ describe("the state of a quota", () => {
     expect(bodies(NOON + MINUTE)).toEqual([]);
     use(one, gatewaySeries("a"), 10, NOON + MINUTE);
     expect(bodies(NOON + MINUTE)).toEqual([["ok", "over", "2026-12-01T12:01:00.000Z"]]);
+    // The next window is over in its first beat: no beat between the two saw it empty.
+    use(one, gatewaySeries("a"), 10, NOON + 2 * MINUTE);
+    expect(bodies(NOON + 2 * MINUTE)).toEqual([["ok", "over", "2026-12-01T12:02:00.000Z"]]);
+    expect(bodies(NOON + 2 * MINUTE + 1)).toEqual([]);
   });
 });
 

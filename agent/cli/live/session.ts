@@ -21,6 +21,8 @@ import { screenLine } from "./line.ts";
 const REFRESH_MS = 200;
 /** Frames below one another are paper: a page of them now and then. */
 const FRAME_EVERY = 10;
+/** Quotas of a line, those that most is used of. */
+const FULLEST = 3;
 const PLAIN_SIZE = { columns: 80, rows: 40 };
 
 /** What the demo's receiver counted since its start. */
@@ -84,7 +86,8 @@ export class LiveSession {
       if (this.#settled === shown) return;
       shown = this.#settled;
       if (json) {
-        const extra = { exported: agent.exports.counts, received: received() ?? null };
+        const quotas = this.#view(agent).quotas?.slice(0, FULLEST) ?? null;
+        const extra = { quotas, exported: agent.exports.counts, received: received() ?? null };
         printLine(io, screenLine(this.#screen(agent), extra));
       } else if (this.#settled % FRAME_EVERY === 1) printLine(io, this.#frame(agent));
     });
@@ -145,9 +148,13 @@ export class LiveSession {
 
   #frame(agent: Agent): string {
     const { io } = this.#options;
-    const { view } = JSON.parse(agent.feed.page().bytes.toString()) as { view: View };
+    const view = this.#view(agent);
     const look = lookOf(io.env, io.stdout);
     const frame = drawFrame({ hosts: [{ name: view.host, view }], state: initialState, ...PLAIN_SIZE, look });
     return `${frame.split("\n").slice(0, -1).join("\n").trimEnd()}\n`;
+  }
+
+  #view(agent: Agent): View {
+    return (JSON.parse(agent.feed.page().bytes.toString()) as { view: View }).view;
   }
 }

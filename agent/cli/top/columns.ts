@@ -259,9 +259,13 @@ export const quotaColumns: readonly Column<Of<ViewQuota>>[] = [
     by: ({ row }) => row.state,
   },
   figures("full", [6, 80], fill, (value) => percent(value)),
-  figures("used", [9, 70], (one) => one.used, compact),
+  {
+    ...figures("used", [10, 70], (one: ViewQuota) => one.used, compact),
+    cell: ({ row }) => `${compact(row.used)}${row.used !== null && row.whole_window === false ? "+" : ""}`,
+  },
   figures("limit", [9, 60], (one) => one.limit, compact),
-  { head: "of", least: 16, rank: 50, cell: ({ row }) => `${row.count} per ${row.per}` },
+  { head: "of", least: 16, rank: 50, cell: ({ row }) => `${row.currency ?? row.count} per ${row.per}` },
+  { head: "resets", least: 17, rank: 40, cell: ({ row }) => `${row.until.slice(0, 16).replace("T", " ")}Z` },
 ];
 
 function fill({ limit, used }: ViewQuota): number | null {

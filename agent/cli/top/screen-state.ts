@@ -38,10 +38,10 @@ export interface Key {
   readonly ctrl?: boolean;
 }
 
-/** Nothing chosen yet. */
+/** Nothing chosen yet: rows by their names, quotas the fullest first. */
 export const initialState: ScreenState = {
   view: "GPUs",
-  sorted: {},
+  sorted: { quotas: { head: "full", down: true } },
   filter: "",
   isTyping: false,
   isPaused: false,

@@ -87,8 +87,12 @@ export interface ViewQuota {
   /** What it counts for: tenant, endpoint, model. */
   readonly key: Readonly<Record<string, string>>;
   readonly count: string;
+  /** Of a quota of cost. */
+  readonly currency: string | null;
   readonly per: string;
   readonly used: number | null;
+  /** False: the count began inside the window, and `used` is what is known of it. */
+  readonly whole_window: boolean;
   readonly limit: number | null;
   readonly state: string;
   /** When its window ends, ISO 8601. */

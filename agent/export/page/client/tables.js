@@ -19,7 +19,8 @@ import {
 
 /** Column: its head, what a row is sorted by, what is shown. */
 const column = (head, value, show, text = false) => ({ head, value, show, text });
-const orders = new Map();
+/** By their names, quotas the fullest first. */
+const orders = new Map([["quotas", { by: 3, down: true }]]);
 
 /** Draws a table into the element of that name. */
 export const drawTable = (id, columns, rows, empty, again) => {
@@ -291,7 +292,7 @@ export const quotaColumns = [
   column(
     "used",
     ({ used }) => used,
-    ({ used }) => number(used),
+    ({ used, whole_window }) => (used === null || whole_window ? number(used) : `at least ${number(used)}`),
   ),
   column(
     "limit",
@@ -301,7 +302,13 @@ export const quotaColumns = [
   column(
     "of",
     ({ count }) => count,
-    ({ count, per }) => `${count} per ${per}`,
+    ({ count, currency, per }) => `${currency ?? count} per ${per}`,
+    true,
+  ),
+  column(
+    "resets",
+    ({ until }) => until,
+    ({ until }) => `${until.slice(0, 16).replace("T", " ")} UTC`,
     true,
   ),
 ];
