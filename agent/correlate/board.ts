@@ -9,6 +9,7 @@ import type { Booking } from "./booking.ts";
 import { emptyBooking, finished, notePhases } from "./booking.ts";
 import type { FloorState } from "./energy/floor.ts";
 import { Floor } from "./energy/floor.ts";
+import { placeEnergy } from "./energy/placed.ts";
 import { EnergyBook } from "./energy-book.ts";
 import type { Given } from "./holders.ts";
 import { bookHolders } from "./holders.ts";
@@ -82,9 +83,12 @@ export class Board {
       this.floor.observe((this.energy.between(from, to) * 1e6) / (to - from));
     const changes = parts.flatMap(({ pieces }) => pieces.flatMap((piece) => [piece.from, piece.to]));
     const edges = [...new Set([from, to, ...changes])].sort((left, right) => left - right);
+    const energies = this.#energies(parts, edges);
     let wallNanos = 0;
-    for (let index = 0; index + 1 < edges.length; index++)
-      wallNanos += this.#book(parts, rest, settling, edges[index] as Nanos, edges[index + 1] as Nanos);
+    for (let index = 0; index + 1 < edges.length; index++) {
+      const [start, end] = [edges[index] as Nanos, edges[index + 1] as Nanos];
+      wallNanos += this.#book(parts, rest, settling, start, end, energies[index] as number);
+    }
     const home = sliced ? rest : (parts[0]?.booking ?? rest);
     const millijoules = this.energy.finish(settling, home, parts[0]?.pieces ?? []);
     const energy = this.energy.method(settling);
@@ -109,10 +113,28 @@ export class Board {
     learnSharing(member, member.timeline, tenancy, pieces, residents, cost);
   }
 
+  /** What the board drew between neighbouring edges. */
+  #energies(parts: readonly Part[], edges: readonly Nanos[]): readonly number[] {
+    const energies: number[] = [];
+    for (let index = 0; index + 1 < edges.length; index++)
+      energies.push(this.energy.between(edges[index] as Nanos, edges[index + 1] as Nanos));
+    const [part, second] = parts;
+    if (part === undefined || second !== undefined || isSlice(part)) return energies;
+    const pieceAt = (index: number): Piece | undefined => pieceIn(part, edges[index] as Nanos);
+    placeEnergy(edges, energies, pieceAt, this.#floorWatts());
+    return energies;
+  }
+
   /** Books a stretch in which no member changes; returns how much of it the board existed. */
-  #book(parts: readonly Part[], rest: Booking, settling: Settling, from: Nanos, to: Nanos): Nanos {
-    const pieces = parts.map((part) => part.pieces.find((piece) => piece.from <= from && piece.to > from));
-    const energy = this.energy.between(from, to);
+  #book(
+    parts: readonly Part[],
+    rest: Booking,
+    settling: Settling,
+    from: Nanos,
+    to: Nanos,
+    energy: number,
+  ): Nanos {
+    const pieces = parts.map((part) => pieceIn(part, from));
     if (pieces.every((piece) => piece === undefined)) {
       rest.millijoules.unattributed += energy;
       return 0;
@@ -221,6 +243,10 @@ export class Board {
     )
       this.floor.parked(from, to, (start, end) => this.energy.between(start, end));
   }
+}
+
+function pieceIn({ pieces }: Part, at: Nanos): Piece | undefined {
+  return pieces.find((piece) => piece.from <= at && piece.to > at);
 }
 
 /** Notes what a resident draws above the floor while it alone works. */

@@ -52,9 +52,9 @@ export interface PrefillFigures {
   readonly energyTruth: number;
   readonly energyDoubt: number;
   readonly unsplit: number;
-  /** Joules of prefill per input token, and of decode per output token, over the truth. */
-  readonly perInputToken: number;
-  readonly perOutputToken: number;
+  /** How far off the joules of prefill and of decode are, over the joules of both; so far off are those per token. */
+  readonly prefillOff: number;
+  readonly decodeOff: number;
 }
 
 const windowSeconds = 10;
@@ -227,9 +227,8 @@ function prefillOf(
     energyTruth: prefill.joules / (prefill.joules + decode.joules),
     energyDoubt: of("prefill", "uncertainMillijoules") / split("millijoules"),
     unsplit: of("unsplit", "nanos") / (split("nanos") + of("unsplit", "nanos")),
-    // Both have the same tokens below the line.
-    perInputToken: of("prefill", "millijoules") / 1000 / prefill.joules,
-    perOutputToken: of("decode", "millijoules") / 1000 / decode.joules,
+    prefillOff: (of("prefill", "millijoules") / 1000 - prefill.joules) / (prefill.joules + decode.joules),
+    decodeOff: (of("decode", "millijoules") / 1000 - decode.joules) / (prefill.joules + decode.joules),
   };
 }
 
