@@ -21,7 +21,35 @@ const bad: Panel["thresholds"] = [
   [0.05, "red"],
 ];
 
+const ratio = `max by (tokenwatt_quota_name, tokenwatt_quota_window, tokenwatt_tenant) (quota:tokenwatt_used_ratio:fleet{k8s_cluster_name=~"$cluster",tokenwatt_tenant=~"$tenant",gen_ai_request_model=~"$model"})`;
+
 const quotas: readonly Panel[] = [
+  {
+    title: "Quotas now",
+    description:
+      "Used of the limit in the window that runs, over all hosts that count a part, the fullest first.",
+    type: "table",
+    unit: "percentunit",
+    thresholds: [
+      [null, "green"],
+      [0.8, "yellow"],
+      [1, "red"],
+    ],
+    queries: [{ expr: `sort_desc(${ratio})`, legend: "used" }],
+  },
+  {
+    title: "Quotas that came over",
+    description:
+      "How many windows and keys of each came to its limit, over the time chosen above, on all hosts. When and by how much: `tokenwatt policy simulate` on a host.",
+    type: "table",
+    unit: "short",
+    queries: [
+      {
+        expr: `sort_desc(sum by (tokenwatt_quota_name) (increase(${chosen("tokenwatt.policy.transitions", ['tokenwatt_policy_to="over"'])}[${RANGE}])) > 0)`,
+        legend: "windows",
+      },
+    ],
+  },
   {
     title: "Quotas by what is used of them",
     description:
@@ -35,7 +63,7 @@ const quotas: readonly Panel[] = [
     ],
     queries: [
       {
-        expr: `max by (tokenwatt_quota_name, tokenwatt_quota_window, tokenwatt_tenant) (quota:tokenwatt_used_ratio:fleet{k8s_cluster_name=~"$cluster",tokenwatt_tenant=~"$tenant",gen_ai_request_model=~"$model"})`,
+        expr: ratio,
         legend: "{{tokenwatt_quota_name}} {{tokenwatt_quota_window}} {{tokenwatt_tenant}}",
       },
     ],
