@@ -156,10 +156,15 @@ class Track {
   take(movements: readonly PastMovement[]): void {
     const first = movements[0];
     if (first === undefined || first.from >= this.#frame.to) return;
-    const arrivals = movements.flatMap((one) => {
+    const arrivals: {
+      readonly target: PastTarget;
+      readonly amount: bigint;
+      readonly arrived?: number | undefined;
+    }[] = [];
+    for (const one of movements) {
       const target = this.#targetOf(one);
-      return target === null ? [] : [{ ...one, target }];
-    });
+      if (target !== null) arrivals.push({ target, amount: one.amount, arrived: one.arrived });
+    }
     if (arrivals.length === 0 || first.to <= this.#window.from) return;
     this.#goTo(first);
     if (this.#isCut) return;

@@ -20,6 +20,11 @@ const edges = [
   ["Asia/Kathmandu", "2026-11-30T18:15:00Z"],
   ["Asia/Kathmandu", "2026-11-29T18:15:00Z"],
   ["America/Sao_Paulo", "2018-11-04T03:00:00Z"],
+  // Clocks change on the last day of a month, so that a meter that adds offsets has a month of one hour.
+  ["Europe/Berlin", "2024-03-31T22:00:00Z"],
+  // A midnight that comes twice, and a day that never was.
+  ["America/Havana", "2026-11-01T05:00:00Z"],
+  ["Pacific/Apia", "2011-12-30T10:00:00Z"],
   ["Australia/Lord_Howe", "2026-04-04T15:00:00Z"],
   ["UTC", "2026-12-07T00:00:00Z"],
 ] as const;

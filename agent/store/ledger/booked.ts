@@ -65,8 +65,14 @@ function* ofBuckets(database: DatabaseSync, metrics: string, from: number, to: n
   for (const row of rows.iterate(from, to, metrics)) {
     const [bucket, series] = [Number(row["bucket"]), Number(row["series"])];
     const last = { amount: row["amount"] as bigint, revision: Number(row["revision"]) };
+    const replaced = before.size === 0 ? undefined : before.get(`${bucket} ${series}`);
+    if (replaced === undefined && arrivals.size === 0) {
+      if (last.amount !== 0n)
+        yield { series, from: bucket, to: bucket + 1, amount: last.amount, arrived: undefined };
+      continue;
+    }
     let known = 0n;
-    for (const { amount, revision } of [...(before.get(`${bucket} ${series}`) ?? []), last]) {
+    for (const { amount, revision } of [...(replaced ?? []), last]) {
       const arrived = arrivals.get(`${bucket} ${revision}`);
       if (amount !== known) yield { series, from: bucket, to: bucket + 1, amount: amount - known, arrived };
       known = amount;
