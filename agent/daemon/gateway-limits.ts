@@ -61,7 +61,10 @@ export class GatewayLimits {
       seen.add(text);
       bodies.push({ quota, tenant, gateway, differs, limit, drift: drift ?? null });
     }
-    for (const key of [...this.#told.keys()]) if (!now.has(key)) this.#told.delete(key);
+    // A page that is not read for a while does not begin the window again.
+    for (const [key, { resetsMillis }] of this.#told) {
+      if (!now.has(key) && resetsMillis < this.#millis(this.#clock.now())) this.#told.delete(key);
+    }
     return bodies;
   }
 
@@ -118,7 +121,10 @@ export class GatewayLimits {
 
   /** To the minute: told as hours from the moment of a page, an end would be another one in each. */
   #minute(at: Nanos): number {
-    const millis = Number(this.#clock.unixNanos(at) / 1_000_000n);
-    return Math.round(millis / MINUTE_MILLIS) * MINUTE_MILLIS;
+    return Math.round(this.#millis(at) / MINUTE_MILLIS) * MINUTE_MILLIS;
+  }
+
+  #millis(at: Nanos): number {
+    return Number(this.#clock.unixNanos(at) / 1_000_000n);
   }
 }

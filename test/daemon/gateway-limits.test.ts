@@ -60,6 +60,8 @@ test("a gateway that counts as we do differs in nothing, one of another limit or
   // One that says now this and now that is on record once a window.
   for (let flap = 0; flap < 5; flap++)
     for (const limit of [50, 10]) expect(limits.look(said({ limit }), ours)).toEqual([]);
+  expect(limits.look(undefined, ours)).toEqual([]);
+  expect(limits.look(said({ limit: 50 }), ours)).toEqual([]);
 });
 
 test("nothing is compared that may mean something else, and it is shown all the same", () => {
