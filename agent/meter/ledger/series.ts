@@ -234,17 +234,19 @@ export class Series {
   point(time: UnixNanos, isNew: boolean, instant: UnixNanos | undefined): LedgerPoint {
     const value =
       this.kind === "gauge" ? this.value : this.kind === "histogram" ? this.histogram : this.total;
-    return {
-      metric: this.metric,
-      dimensions: this.dimensions,
-      series: this.id,
+    const { dimensions, id: series, metric } = this;
+    const point = {
+      metric,
+      dimensions,
+      series,
       start: instant ?? this.start,
       time,
       value,
       isNew,
       ended: this.life === "ending",
-      ...this.#backAt(time),
     };
+    // Put together of pieces only where it must be: there is one of each series at every beat.
+    return this.#back === undefined ? point : { ...point, ...this.#backAt(this.#back, time) };
   }
 
   /** Whether the store has it: it was shown, and is no gauge. */
@@ -263,9 +265,7 @@ export class Series {
   }
 
   /** The old total goes before the first new one, after all that was said when it ended, and is shown a while. */
-  #backAt(time: UnixNanos): Pick<LedgerPoint, "back"> {
-    const back = this.#back;
-    if (back === undefined) return {};
+  #backAt(back: Back, time: UnixNanos): Pick<LedgerPoint, "back"> {
     if (time - back.since > backNanos) {
       this.#back = undefined;
       // What is new is seen from here on: a rest begins with that.
