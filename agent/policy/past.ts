@@ -31,6 +31,8 @@ export interface PastFrame {
   /** Since when, and until when, anything is known. */
   readonly heldFrom: number;
   readonly heldTo: number;
+  /** When an agent began with a ledger that may lack what was used before: a copy, or one that was brought back. */
+  readonly doubtedAt: readonly number[];
   /** Whether anything of that family was ever counted: without it a quota without usage is not known, not unused. */
   readonly isFed: (source: Quota["source"]) => boolean;
 }
@@ -259,7 +261,8 @@ class Track {
 
   #close({ after, late, meanwhile, reached, used, values }: Run): PastWindow {
     const [quota, window, frame] = [this.#quota, this.#window, this.#frame];
-    const isComplete = frame.heldFrom <= window.from;
+    const isDoubted = frame.doubtedAt.some((at) => at >= window.from && at < window.to);
+    const isComplete = frame.heldFrom <= window.from && !isDoubted;
     const isKnown = used !== 0n || late !== 0n || frame.isFed(quota.source);
     // A void may take back more than its window had.
     const counted = used > 0n ? used : 0n;

@@ -36,7 +36,7 @@ export function readPast(
   const known = fedFamilies(reader);
   const isFed = (source: Quota["source"]): boolean => known.has(source) || families?.has(source) === true;
   const movements = movementsOf(reader, start, end, progress);
-  const frame = { from: first, to: end, heldFrom: heldSince, heldTo, isFed };
+  const frame = { from: first, to: end, heldFrom: heldSince, heldTo, doubtedAt: reader.doubtedAt, isFed };
   return replayPast(quotas, movements, frame, onWindow);
 }
 

@@ -123,6 +123,14 @@ export class LedgerReader {
     return Math.max(first, Math.ceil(Number(BigInt(String(entry["at"])) / 1000n) / 1000));
   }
 
+  /** When an agent with quotas began with a ledger that was a copy or brought back, unix milliseconds. */
+  get doubtedAt(): readonly number[] {
+    const found = this.#prepared(
+      "SELECT at FROM audit WHERE kind = 'policy' AND instr(body, '\"outdated\"') > 0",
+    );
+    return found.all().map((row) => Number(BigInt(String(row["at"])) / 1_000_000n));
+  }
+
   /** Whether rows of the last commit wait in the agent's memory for room on the disk: sums lack them. */
   get rowsWait(): boolean {
     return rowsWait(this.#database);

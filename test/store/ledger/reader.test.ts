@@ -88,3 +88,45 @@ describe("LedgerReader.heldSince", () => {
     removeOwn();
   });
 });
+
+describe("LedgerReader.booked()", () => {
+  it("hands out every token once: pruned days whole, the rest by bucket, what came late with when it came", () => {
+    const { folder: own, remove: removeOwn } = temporaryFolder();
+    const keeper = new Bookkeeper(own, { retention: { rowDays: 2 } });
+    const hour = 3600;
+    let posted = 0;
+    for (let at = 1; at <= 24 * 5; at++) {
+      posted += at;
+      keeper.post(at * hour, tokens("a", at));
+      keeper.beat(at * hour);
+    }
+    // Used in a bucket that is closed, told in another; and once more, later.
+    for (const [at, amount] of [
+      [24 * 5 + 1, 7],
+      [24 * 5 + 2, 5],
+    ] as const) {
+      posted += amount;
+      const late = START + BigInt((24 * 4 + 3) * hour - 1) * 1_000_000_000n;
+      keeper.post(at * hour, { ...tokens("a", amount), at: late });
+      keeper.beat(at * hour);
+    }
+    keeper.database.prune(START + BigInt(24 * 5 * hour) * 1_000_000_000n);
+    keeper.close();
+    const reader = new LedgerReader(ledgerPath(own));
+    expect(reader.rowsFrom).toBe(first + 96 * 3);
+    const found = [...reader.booked(["tokenwatt.tokens"], first + 5, first + 96 * 6)];
+    expect(found.reduce((sum, { amount }) => sum + amount, 0n)).toBe(BigInt(posted));
+    expect(found.filter(({ from, to }) => to - from === 96).map(({ from }) => from - first)).toEqual([
+      0, 96, 192,
+    ]);
+    const late = found.filter(({ arrived }) => arrived !== undefined);
+    const bucket = first + (24 * 4 + 3) * 4 - 1;
+    expect(late.map(({ amount, arrived, from }) => [from, amount, arrived])).toEqual([
+      [bucket, 7n, START + BigInt((24 * 5 + 1) * hour) * 1_000_000_000n],
+      [bucket, 5n, START + BigInt((24 * 5 + 2) * hour) * 1_000_000_000n],
+    ]);
+    expect(found.map(({ from }) => from)).toEqual(found.map(({ from }) => from).toSorted((a, b) => a - b));
+    reader.close();
+    removeOwn();
+  });
+});
