@@ -13,6 +13,8 @@ export const program = tool("litellm/bin/litellm", "LiteLLM");
 /** A running proxy. */
 export interface LitellmProxy {
   readonly url: string;
+  /** A file with the key its page asks for. */
+  readonly keyFile: string;
   /** Sends a chat completion with a caller's key; returns the status and the answer. */
   ask(key: string, model: string, more?: object): Promise<{ readonly status: number; readonly text: string }>;
   /** Reads its page, under its own address and with a key. */
@@ -20,17 +22,27 @@ export interface LitellmProxy {
   restart(): Promise<void>;
 }
 
-/** A proxy whose models are named by `models` and served under the name they map to at `upstream`. */
+/**
+ * A proxy whose models are named by `models` and served under the name they map to at `upstream`; `more`: what it is told
+ * of each of them beside, such as what a token costs.
+ */
 export async function startProxy(
   upstream: string,
   models: Readonly<Record<string, string>>,
   callbacks: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  more: object = {},
 ): Promise<LitellmProxy> {
   const folder = scratchFolder("litellm");
   const list = Object.entries(models).map(([name, served]) => ({
     model_name: name,
-    litellm_params: { model: `openai/${served}`, api_base: upstream, api_key: "none", max_retries: 0 },
+    litellm_params: {
+      model: `openai/${served}`,
+      api_base: upstream,
+      api_key: "none",
+      max_retries: 0,
+      ...more,
+    },
   }));
   const config = {
     model_list: list,
@@ -47,6 +59,7 @@ export async function startProxy(
   let stop = await start(folder, port, env);
   return {
     url,
+    keyFile: join(folder, "key"),
     ask: (key, model, more) => ask(url, key, model, more),
     open: () => {
       const entry = litellm.config.parse({ endpoint: url, bearerFile: join(folder, "key") });

@@ -211,18 +211,27 @@ export class AgentProcess {
     this.folder = scratchFolder("agent-policy");
   }
 
-  /** With these lines of quotas; `more`: further lines of the configuration. */
-  static async start(quotas: string, more = ""): Promise<AgentProcess> {
+  /** With these lines of quotas; Envoy's access log is its feed unless other servers are given, and it has no prices. */
+  static async start(
+    quotas: string,
+    other: { servers?: string; prices?: string } = {},
+  ): Promise<AgentProcess> {
     const agent = new AgentProcess(await freePort(), await freePort(), await freePort());
     agent.writePolicy(quotas);
+    const {
+      prices,
+      servers = `envoy-access-log: [{ endpoint: "127.0.0.1:${agent.logs}", tenantHeader: x-tenant }]`,
+    } = other;
+    if (prices !== undefined) writeFileSync(join(agent.folder, "prices.yaml"), prices);
     const config = `stateDir: ${agent.folder}/state
 policy: policy.yaml
 gpu: { backend: nvidia-smi }
 discovery: { enabled: false, kubernetes: "off" }
-servers: { envoy-access-log: [{ endpoint: "127.0.0.1:${agent.logs}", tenantHeader: x-tenant }] }
-export: { prometheus: { listen: "127.0.0.1:${agent.http}" } }
+servers: { ${servers} }
+export: { prometheus: { listen: "127.0.0.1:${agent.http}", tenants: true } }
 rates: { exportMs: 1000 }
-${more}`;
+${prices === undefined ? "" : "prices: prices.yaml"}
+`;
     writeFileSync(join(agent.folder, "config.yaml"), config);
     await agent.begin();
     return agent;
