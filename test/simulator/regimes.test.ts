@@ -156,6 +156,8 @@ describe("simulated regimes are within the bars", () => {
     ["training beside an idle server", 5000, 3],
     ["three servers, never parked", 1000, 22],
     ["two servers, taking turns", 1000, 21],
+    ["two servers without shares", 1000, 42],
+    ["two servers, equal time, unequal watts", 5000, 777],
   ])(
     "%s, polled each %d ms, seed %d",
     async (name, pollMs, seed) => {

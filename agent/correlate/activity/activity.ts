@@ -36,6 +36,7 @@ import {
   observeRoughness,
   observeStay,
   requestsStay,
+  requestsWereSeenToStay,
 } from "./level.ts";
 import { prefillNanosMax } from "./prefill.ts";
 import { learnRates } from "./rates.ts";
@@ -54,6 +55,7 @@ export interface ActivityOptions {
 const noRates: Rates = {
   alone: undefined,
   contended: undefined,
+  flying: undefined,
   gauged: { progress: 0, nanos: 0, wallNanos: 0, workNanos: 0 },
 };
 /** Weight of the newest gauge in the usual number of requests running. */
@@ -221,6 +223,7 @@ function evaluate(
       intervals,
       perBusy,
       stay: requestsStay(level),
+      pace: requestsWereSeenToStay(level) ? rates.flying : undefined,
       learned,
       perDuration: executionPerDuration(durations, perBusy, pollNanos),
     },

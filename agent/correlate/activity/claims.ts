@@ -78,11 +78,18 @@ export function claimedWork(evidence: Evidence): Claims {
     }: Division = doubt === undefined
       ? claimedPieces(evidence, starts, index)
       : { own: sharedPieces(evidence.shares, interval), left: [] };
-    const why = doubt ?? estimated ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
+    const placed = doubt !== undefined && isThroughout(evidence, interval) ? undefined : doubt;
+    const why = placed ?? estimated ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
     for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), why);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
   }
   return { claims, contested };
+}
+
+/** Requests in flight at both ends were executed all along: the polls are near, or such requests were seen to stay. */
+function isThroughout({ shares }: Evidence, { from, inFlightFrom, inFlightTo, to }: PollInterval): boolean {
+  if (!((inFlightFrom ?? 0) > 0 && (inFlightTo ?? 0) > 0)) return false;
+  return shares.stay && (shares.pace !== undefined || to - from <= continuedNanosMax);
 }
 
 /** Why an interval's windows count with their busy shares, undefined where they count as a whole. */
@@ -209,12 +216,13 @@ function isHalved({ apart, busyAfter, busyBefore, interval, late, rate }: Subjec
 }
 
 /**
- * Over a long interval in which others worked too, or in which the server was not read, its tokens over its rate are an
- * estimate, unless the driver credits about as much.
+ * Over a long interval in which others worked too, or in which the server was not read, and over any beside a stranger, its
+ * tokens over its rate are an estimate, unless the driver credits about as much.
  */
 function estimate(subject: Subject, work: Nanos): UncertainReason | undefined {
   const { apart, busyAfter, busyBefore, interval, late, rate } = subject;
-  if (interval.to - interval.from <= continuedNanosMax || rate === undefined) return undefined;
+  const isShort = interval.to - interval.from <= continuedNanosMax && !interval.beside;
+  if (isShort || rate === undefined) return undefined;
   if (busyBefore && busyAfter && !late && !apart) return undefined;
   const byRate = Math.min(work, interval.progress / rate);
   const creditedNanos = late ? undefined : interval.creditedNanos();

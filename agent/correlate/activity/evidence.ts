@@ -94,6 +94,8 @@ export interface PeerStretch {
 export interface Rates {
   readonly alone: number | undefined;
   readonly contended: number | undefined;
+  /** Alone, with requests in flight at both ends of an interval. */
+  readonly flying: number | undefined;
   /** Of the contended intervals so far, older ones fading. */
   readonly gauged: Gauged;
 }

@@ -30,6 +30,8 @@ const roughnessWeight = 15;
 const roughnessMax = 4;
 /** What is thought of requests before any poll: that they stay; the share that must, and how older polls fade. */
 const [flyingFirst, stayedFirst, stayRatioMin, stayFadeRatio] = [3, 2, 0.4, 0.98];
+/** Polls that it takes, those that are thought of before any among them. */
+const stayedMin = 4.5;
 /** Polls it takes to rely on a level. */
 const gaugesMin = 8;
 /** A level is ruled out by windows busier than it, by this weight; one odd window is not enough. */
@@ -79,6 +81,11 @@ export function observeStay(level: Level, before: number | undefined, after: num
 /** True where a request in flight at two polls is in flight between them. */
 export function requestsStay({ flying, stayed }: Level): boolean {
   return stayed >= stayRatioMin * flying;
+}
+
+/** True where that was seen often enough to learn a pace from what is between two such polls. */
+export function requestsWereSeenToStay(level: Level): boolean {
+  return level.stayed >= stayedMin && requestsStay(level);
 }
 
 /**

@@ -15,6 +15,8 @@ const gaugedNanosMin = 20_000_000_000;
 export const continuedNanosMax = 2_000_000_000;
 /** Below this share of the time in flight, requests come one by one. */
 const occasionalRatio = 0.5;
+/** Weight of the newest interval in a pace. */
+const paceRatio = 0.25;
 /** Weight of the newest interval in a learned rate. */
 const learningRatio = 0.5;
 
@@ -35,12 +37,22 @@ export function rateFor(intervals: readonly PollInterval[], rates: Rates, index:
 /** Returns the rates after interval `index` was decided. */
 export function learnRates(intervals: readonly PollInterval[], rates: Rates, index: number): Rates {
   const gauged = gaugedWith(rates.gauged, intervals[index]);
+  const flying = flyingWith(rates.flying, intervals[index]);
   const rate = steadyRate(intervals, index);
-  if (rate === undefined) return { ...rates, gauged };
+  if (rate === undefined) return { ...rates, flying, gauged };
   const mix = (old: number | undefined) => (old === undefined ? rate : old + (rate - old) * learningRatio);
   return intervals[index]?.contended
-    ? { alone: rates.alone, contended: mix(rates.contended), gauged }
-    : { alone: mix(rates.alone), contended: rates.contended, gauged };
+    ? { alone: rates.alone, contended: mix(rates.contended), flying, gauged }
+    : { alone: mix(rates.alone), contended: rates.contended, flying, gauged };
+}
+
+/** The pace of a server that executes throughout, where nobody else may have worked. */
+function flyingWith(flying: number | undefined, interval: PollInterval | undefined): number | undefined {
+  if (interval === undefined || interval.open || interval.contended || !(interval.progress > 0))
+    return flying;
+  if (!((interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0)) return flying;
+  const rate = interval.progress / (interval.to - interval.from);
+  return flying === undefined ? rate : flying + (rate - flying) * paceRatio;
 }
 
 /**

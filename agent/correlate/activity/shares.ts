@@ -4,6 +4,7 @@
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, PollInterval, WorkRun } from "./evidence.ts";
 import { coarseNanos } from "./level.ts";
+import { pacedStretch } from "./paced.ts";
 
 /** What the shares are taken from. */
 export interface ShareEvidence {
@@ -15,6 +16,8 @@ export interface ShareEvidence {
   readonly stay: boolean;
   /** Execution a second of requests stands for, where they are short. */
   readonly perDuration: number | undefined;
+  /** Decode steps per nanosecond of execution; undefined where it is not known, and of requests that do not stay. */
+  readonly pace: number | undefined;
   /** Enough was learned to rely on `perBusy`. */
   readonly learned: boolean;
 }
@@ -42,6 +45,8 @@ export function isCoarse(windows: readonly ActivityWindow[], from: Nanos, to: Na
 
 /** Returns the execution in an interval as pieces, one per second at most. */
 export function sharedPieces(evidence: ShareEvidence, interval: PollInterval): WorkRun[] {
+  const paced = isHidden(evidence, interval) ? pacedStretch(evidence.pace, interval) : undefined;
+  if (paced !== undefined) return paced.to > paced.from ? [paced] : [];
   const pieces: WorkRun[] = [];
   const { from, to } = interval;
   for (let slot = Math.floor(from / slotNanos) * slotNanos; slot < to; slot += slotNanos) {
@@ -53,6 +58,17 @@ export function sharedPieces(evidence: ShareEvidence, interval: PollInterval): W
     pieces.push({ from: middle, to: middle + amount, seen: true });
   }
   return pieces;
+}
+
+/** True where windows are too long to say when in an interval the work was, and one of them works. */
+function isHidden({ windows }: ShareEvidence, interval: PollInterval): boolean {
+  if (interval.kind === "quiet") return false;
+  const near = windows.filter(({ from, to }) => from < interval.to && to > interval.from);
+  const length = interval.to - interval.from;
+  return (
+    near.every(({ from, to }) => to - from > coarseNanos && 2 * (to - from) >= length) &&
+    near.some(({ busyRatio, sampled }) => sampled === true || busyRatio > 0)
+  );
 }
 
 function executedIn(evidence: ShareEvidence, interval: PollInterval, from: Nanos, to: Nanos): number {
