@@ -5,7 +5,15 @@ import { pacedStretch } from "../../../agent/correlate/activity/paced.ts";
 
 const second = 1_000_000_000;
 const interval = {
-  ...({ open: false, kind: "moved", activeNanos: undefined, work: [], workNanos: 0, spared: [] } as const),
+  ...({
+    open: false,
+    kind: "moved",
+    activeNanos: undefined,
+    endedNanos: undefined,
+    work: [],
+    workNanos: 0,
+    spared: [],
+  } as const),
   ...({ creditedNanos: () => undefined, contended: false, beside: false, doubt: undefined } as const),
 };
 
