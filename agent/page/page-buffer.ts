@@ -5,7 +5,7 @@ import { SourceError } from "../source.ts";
 
 const BYTES_AT_FIRST = 64 * 1024;
 /** Buffers kept for later pages, and how large each may be to be kept. */
-const KEPT_MAX = 2;
+const KEPT_MAX = 4;
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
 const free: Buffer[] = [];
@@ -31,7 +31,7 @@ export class PageBuffer {
     // Events, not `for await`: it makes a handful of objects and promises for each chunk.
     stream.on("data", (part: Buffer) => {
       try {
-        this.#grow(length + part.length, length);
+        this.#grow(length + part.length);
         length += part.copy(this.#bytes, length);
       } catch (error) {
         stream.destroy(error as Error);
@@ -46,13 +46,14 @@ export class PageBuffer {
     return promise;
   }
 
-  /** Gives the bytes to a later page. */
+  /** Gives the bytes to a later page, or back to the system at once: the collector would let megabytes of them gather. */
   free(): void {
     if (free.length < KEPT_MAX && this.#bytes.length <= KEPT_BYTES_MAX) free.push(this.#bytes);
+    else resized(this.#bytes, 0);
     this.#bytes = Buffer.alloc(0);
   }
 
-  #grow(wanted: number, used: number): void {
+  #grow(wanted: number): void {
     if (wanted > this.#limit) {
       throw new SourceError(
         "transient",
@@ -61,8 +62,11 @@ export class PageBuffer {
       );
     }
     if (wanted <= this.#bytes.length) return;
-    const grown = Buffer.allocUnsafeSlow(Math.min(this.#limit, Math.max(this.#bytes.length * 2, wanted)));
-    this.#bytes.copy(grown, 0, 0, used);
-    this.#bytes = grown;
+    this.#bytes = resized(this.#bytes, Math.min(this.#limit, Math.max(this.#bytes.length * 2, wanted)));
   }
+}
+
+/** The bytes in a memory of that length; the one they were in is free. It must be theirs alone. */
+function resized(bytes: Buffer, length: number): Buffer {
+  return Buffer.from((bytes.buffer as ArrayBuffer).transfer(length));
 }
