@@ -87,7 +87,8 @@ export type Answer =
   | (Stamped & { readonly answer: "inventory"; readonly inventory: Inventory })
   /** The next driver calls concern this GPU: if nothing follows, it is the one that hangs. */
   | (Stamped & { readonly answer: "begin"; readonly gpu: string })
-  | (Stamped & { readonly answer: "reading"; readonly reading: Reading })
+  /** `next`: the GPU that is read now, as "begin" would say. */
+  | (Stamped & { readonly answer: "reading"; readonly reading: Reading; readonly next?: string })
   | (Stamped & { readonly answer: "lost"; readonly gpu: string; readonly failure: Failure })
   | (Stamped & { readonly answer: "done"; readonly inventory?: Inventory; readonly status?: ReaderStatus })
   | (Stamped & { readonly answer: "failed"; readonly failure: Failure })

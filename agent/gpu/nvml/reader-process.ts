@@ -39,6 +39,8 @@ interface Pending {
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: Error) => void;
   cancel: () => void;
+  /** When it has waited too long for the next answer. */
+  due: Nanos;
   gpu: string | undefined;
 }
 
@@ -113,10 +115,11 @@ export class ReaderProcess {
         resolve,
         reject,
         cancel: () => {},
+        due: this.#dueOf(timeoutMs),
         gpu: undefined,
       };
       this.#pending = pending;
-      this.#arm(pending);
+      this.#watch(pending);
       this.#sent = this.#clock.now();
       this.#child.send({ ...ask, id }, (error) => {
         if (error) this.#fail(new Gone(`the NVML reader process cannot be asked: ${error.message}`));
@@ -149,20 +152,26 @@ export class ReaderProcess {
     if (pending === undefined || answer.id !== pending.id) return;
     this.#narrow(answer);
     if (answer.answer === "begin") pending.gpu = answer.gpu;
+    if (answer.answer === "reading") pending.gpu = answer.next ?? pending.gpu;
     if (FINAL.has(answer.answer)) {
       pending.cancel();
       this.#pending = undefined;
       pending.resolve(answer);
     } else {
-      this.#arm(pending);
+      pending.due = this.#dueOf(pending.timeoutMs);
       pending.onAnswer(answer);
     }
   }
 
-  #arm(pending: Pending): void {
-    pending.cancel();
-    pending.cancel = this.#clock.at(this.#clock.now() + pending.timeoutMs * NANOS_PER_MS, () => {
-      this.#fail(new Hung(pending.ask, pending.gpu, pending.timeoutMs));
+  #dueOf(timeoutMs: number): Nanos {
+    return this.#clock.now() + timeoutMs * NANOS_PER_MS;
+  }
+
+  /** One timer for all answers of an ask: when it runs and an answer has come since, it is set to the later due time. */
+  #watch(pending: Pending): void {
+    pending.cancel = this.#clock.at(pending.due, () => {
+      if (this.#clock.now() < pending.due) this.#watch(pending);
+      else this.#fail(new Hung(pending.ask, pending.gpu, pending.timeoutMs));
     });
   }
 

@@ -68,12 +68,16 @@ async function poll(ask: Extract<Ask, { ask: "poll" }>, say: (body: Body) => voi
   const reader = opened();
   let read = 0;
   const lost: { gpu: string; failure: Failure; lifecycle: boolean }[] = [];
-  for (const found of reader.order(ask.skip, ask.last)) {
-    say({ answer: "begin", gpu: found.device.uuid });
+  const order = reader.order(ask.skip, ask.last);
+  // The GPU that the parent knows to be read now.
+  let begun: string | undefined;
+  for (const [place, found] of order.entries()) {
+    if (begun !== found.device.uuid) say({ answer: "begin", gpu: found.device.uuid });
     const outcome = reader.read(found);
     if ("reading" in outcome) {
       read++;
-      say({ answer: "reading", reading: outcome.reading });
+      begun = order[place + 1]?.device.uuid;
+      say({ answer: "reading", reading: outcome.reading, ...(begun === undefined ? {} : { next: begun }) });
     } else {
       lost.push({ gpu: found.device.uuid, failure: outcome.lost, lifecycle: outcome.lifecycle });
     }
