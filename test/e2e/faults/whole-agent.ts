@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 
 const main = fileURLToPath(new URL("../../../agent/main.ts", import.meta.url));
 /** As the shipped unit starts it. */
-const FLAGS = ["--max-semi-space-size=1", "--heap-growing-percent=40"];
+const FLAGS = ["--max-semi-space-size=2", "--heap-growing-percent=40", "--no-parallel-scavenge"];
 
 /** Waits for real time to pass: what is watched are processes. */
 export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
