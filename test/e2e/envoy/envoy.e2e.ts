@@ -48,11 +48,17 @@ describe.runIf(program !== undefined)("Envoy's access log", () => {
       tokens: times(2),
       reasoningTokens: 10,
       requests: { ok: 2 },
-      latencies: { request_duration: { count: 2 } },
+      latencies: { "request_duration ok": { count: 2 } },
     });
     expect(byTenant(receiver.readings(), "b")).toMatchObject({
       tokens: times(1),
       requests: { ok: 1, error: 2, rejected: 1, aborted: 1 },
+      latencies: {
+        "request_duration ok": { count: 1 },
+        "request_duration error": { count: 2 },
+        "request_duration rejected": { count: 1 },
+        "request_duration aborted": { count: 1 },
+      },
     });
     expect(byTenant(receiver.readings(), "c")).toMatchObject({ tokens: {}, requests: { ok: 1 } });
   });

@@ -82,11 +82,16 @@ describe.runIf(program !== undefined)("LiteLLM's proxy", () => {
     expect(first).toMatchObject({
       reasoningTokens: 2 * reported.reasoning,
       latencies: {
-        request_duration: { count: 2 },
-        time_to_first_token: { count: 1 },
-        queue_time: { count: 2 },
+        "request_duration ok": { count: 2 },
+        "time_to_first_token ok": { count: 1 },
+        "queue_time ok": { count: 2 },
       },
     });
+    // What failed or was refused is timed nowhere.
+    const timed = sample.readings.flatMap(({ latencies = {} }) => Object.values(latencies));
+    const whole = sample.readings.map(({ latencies }) => latencies?.["request_duration ok"]?.count ?? 0);
+    expect(whole.reduce((sum, one) => sum + one, 0)).toBe(4);
+    expect(timed.every(({ count }) => count <= 4)).toBe(true);
     await expect(probe(`${proxy.url}/metrics`)).rejects.toThrow("401");
     await proxy.restart();
     expect(await proxy.ask("sk-a", "small")).toMatchObject({ status: 200 });

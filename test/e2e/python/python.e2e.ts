@@ -168,7 +168,7 @@ describe.runIf(usable)("python peers", () => {
           tenant: "a",
           tokens: { input_uncached: 180, input_cached: 120, output: 90 },
           requests: { ok: 3 },
-          latencies: { request_duration: { count: 3, sum: 4.5 } },
+          latencies: { "request_duration ok": { count: 3, sum: 4.5 } },
         },
       ]);
     },
