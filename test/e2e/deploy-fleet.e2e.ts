@@ -43,11 +43,14 @@ const EMPTY_IN_DEMO = [
   "Requests by outcome",
   "Time to first token",
   "Duration of requests",
+  "Time until requests failed",
   "Time to first token by model",
   "Time per output token by model",
   "Tokens lost to errors by customer",
   "Tokens lost to errors by model",
   "Quotas by what is used of them",
+  "Quotas now",
+  "Quotas that came over",
   "Decisions of rate-limit calls",
 ];
 
