@@ -53,6 +53,20 @@ beforeAll(() => {
   book(HOUR, "acme", 800);
   book(6 * HOUR + 600, "acme", 250);
   book(8 * HOUR, "acme", 300);
+  const record = {
+    quota: "acme-day",
+    key: {},
+    window: "2026-11-01T00:00:00.000Z",
+    used: 1050,
+    basis: "host",
+  };
+  keeper.books.noteAudit("quota_state", HOUR * 1e9, { ...record, from: "unknown", to: "warn", limit: 900 });
+  keeper.books.noteAudit("quota_state", (6 * HOUR + 600) * 1e9, {
+    ...record,
+    from: "warn",
+    to: "over",
+    limit: 900,
+  });
   keeper.beat(10 * HOUR);
   // Used at 02:00, told at 11:00 of the same day: it counts.
   book(11 * HOUR, "acme", 7, 2 * HOUR);
@@ -201,7 +215,9 @@ describe("policy show --history", () => {
   test("shows the last windows of each quota, the running one last, and what came late", async () => {
     const { exitCode, stdout, stderr } = await runCommand(["policy", "show", "--history", "2", "-c", config]);
     expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/^acme-day +acme +2026-11-01 +over +1,397 +1,000 +139\.7 +40 +-$/m);
+    expect(stdout).toMatch(
+      /^acme-day +acme +2026-11-01 +over +1,397 +1,000 +139\.7 +40 +over 2026-11-01T06:10Z, limit then 900$/m,
+    );
     expect(stdout).toMatch(/^acme-day +acme +2026-11-02 so far +ok +100 +1,000 +10\.0 +- +-$/m);
     expect(stdout).toMatch(/^each-hour +blue +2026-11-02T02:00Z +over +310 /m);
     expect(stderr).toContain("of minutes the ledger keeps no past: burst");

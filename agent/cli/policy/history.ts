@@ -24,6 +24,8 @@ export interface Recorded {
   readonly state: "warn" | "over";
   readonly at: number;
   readonly limit: number;
+  /** Whose usage it followed: this host's, or that of all. */
+  readonly basis: "host" | "fleet";
 }
 
 /** What is asked. */
@@ -65,12 +67,17 @@ function recordedStates(ledger: string): ReadonlyMap<string, Recorded> {
     for (const entry of reader.read()) {
       if ("message" in entry) break;
       if (entry.kind !== "quota_state") continue;
-      const { key, limit, quota, to, window } = entry.body;
+      const { basis, key, limit, quota, to, window } = entry.body;
       if (to !== "warn" && to !== "over") continue;
       const place = placeOf(String(quota), Date.parse(String(window)), key as Record<string, string>);
       if (found.get(place)?.state === "over") continue;
       if (found.get(place)?.state === to) continue;
-      found.set(place, { state: to, at: Number(entry.at / 1_000_000n), limit: Number(limit) });
+      found.set(place, {
+        state: to,
+        at: Number(entry.at / 1_000_000n),
+        limit: Number(limit),
+        basis: basis === "fleet" ? basis : "host",
+      });
     }
     return found;
   } finally {
@@ -91,10 +98,7 @@ export function historyObject({ past, recorded }: HistoryRow): Readonly<Record<s
   const { after, meanwhile, ...rest } = pastObject(past);
   void after;
   void meanwhile;
-  const onRecord =
-    recorded === undefined
-      ? null
-      : { state: recorded.state, at: new Date(recorded.at).toISOString(), limit: recorded.limit };
+  const onRecord = recorded === undefined ? null : { ...recorded, at: new Date(recorded.at).toISOString() };
   return { ...rest, on_record: onRecord };
 }
 
@@ -113,6 +117,8 @@ export function historyTable(rows: readonly HistoryRow[]): string {
 
 function recordedText({ quota }: PastWindow, recorded: Recorded | undefined): string {
   if (recorded === undefined) return "-";
+  if (recorded.basis === "fleet")
+    return `${recorded.state} ${iso(Math.floor(recorded.at / 1000) * 1000)} by all hosts`;
   const then =
     recorded.limit === Number(exactText(quota.hostLimit, quota)) ? "" : `, limit then ${recorded.limit}`;
   return `${recorded.state} ${iso(Math.floor(recorded.at / 1000) * 1000)}${then}`;
