@@ -1,5 +1,6 @@
 // Envoy's configuration for the tests: a proxy on loopback before one upstream, whose filters put the usage of the
 // answer's body where Envoy AI Gateway puts it, and which logs every request over gRPC.
+import { accessLogService, address, cluster, http2, NAMESPACE, TYPE, usageMetadata } from "./envoy-parts.ts";
 
 /** What the configuration depends on. */
 export interface EnvoyConfig {
@@ -12,8 +13,13 @@ export interface EnvoyConfig {
   readonly tls?: { readonly cert: string; readonly key: string; readonly authority: string };
 }
 
-const NAMESPACE = "io.envoy.ai_gateway";
-const TYPE = "type.googleapis.com/envoy.extensions";
+/** Where usage is in an answer, by the key it goes under. */
+const USAGE = {
+  llm_input_token: "usage.prompt_tokens",
+  llm_cached_input_token: "usage.prompt_tokens_details.cached_tokens",
+  llm_output_token: "usage.completion_tokens",
+  llm_reasoning_token: "usage.completion_tokens_details.reasoning_tokens",
+};
 
 /** The bootstrap configuration as JSON. */
 export function envoyConfig(config: EnvoyConfig): string {
@@ -41,7 +47,7 @@ function http(config: EnvoyConfig): object {
       // Entries of requests that begin or still run, and of upstream attempts: none of them may count.
       access_log_options: { flush_access_log_on_new_request: true, access_log_flush_interval: "0.1s" },
       access_log: [config.logs.kind === "als" ? accessLogService() : openTelemetry()],
-      http_filters: [requestMetadata(), usageMetadata(), router(config)],
+      http_filters: [requestMetadata(), usageMetadata(USAGE), router(config)],
       route_config: {
         virtual_hosts: [
           {
@@ -66,49 +72,12 @@ function requestMetadata(): object {
   };
 }
 
-function usageMetadata(): object {
-  const rule = (path: readonly string[], key: string): object => ({
-    selectors: path.map((each) => ({ key: each })),
-    on_present: { metadata_namespace: NAMESPACE, key, type: "NUMBER" },
-  });
-  return {
-    name: "envoy.filters.http.json_to_metadata",
-    typed_config: {
-      "@type": `${TYPE}.filters.http.json_to_metadata.v3.JsonToMetadata`,
-      response_rules: {
-        rules: [
-          rule(["usage", "prompt_tokens"], "llm_input_token"),
-          rule(["usage", "prompt_tokens_details", "cached_tokens"], "llm_cached_input_token"),
-          rule(["usage", "completion_tokens"], "llm_output_token"),
-          rule(["usage", "completion_tokens_details", "reasoning_tokens"], "llm_reasoning_token"),
-        ],
-      },
-    },
-  };
-}
-
 function router({ logs }: EnvoyConfig): object {
   return {
     name: "envoy.filters.http.router",
     typed_config: {
       "@type": `${TYPE}.filters.http.router.v3.Router`,
       upstream_log: logs.kind === "als" ? [accessLogService()] : [],
-    },
-  };
-}
-
-function accessLogService(): object {
-  return {
-    name: "envoy.access_loggers.http_grpc",
-    typed_config: {
-      "@type": `${TYPE}.access_loggers.grpc.v3.HttpGrpcAccessLogConfig`,
-      common_config: {
-        log_name: "usage",
-        transport_api_version: "V3",
-        buffer_flush_interval: "0.2s",
-        grpc_service: { envoy_grpc: { cluster_name: "logs" } },
-      },
-      additional_request_headers_to_log: ["x-tenant"],
     },
   };
 }
@@ -138,28 +107,6 @@ function openTelemetry(): object {
   };
 }
 
-function cluster(name: string, port: number): object {
-  const endpoints = [{ lb_endpoints: [{ endpoint: { address: address(port) } }] }];
-  return {
-    name,
-    type: "STATIC",
-    connect_timeout: "2s",
-    load_assignment: { cluster_name: name, endpoints },
-  };
-}
-
-function http2(): object {
-  const options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-  return {
-    typed_extension_protocol_options: {
-      [options]: {
-        "@type": `type.googleapis.com/${options}`,
-        explicit_http_config: { http2_protocol_options: {} },
-      },
-    },
-  };
-}
-
 function transport({ tls }: EnvoyConfig): object {
   if (tls === undefined) return {};
   return {
@@ -177,8 +124,4 @@ function transport({ tls }: EnvoyConfig): object {
       },
     },
   };
-}
-
-function address(port: number): object {
-  return { socket_address: { address: "127.0.0.1", port_value: port } };
 }

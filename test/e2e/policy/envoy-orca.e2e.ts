@@ -6,16 +6,16 @@ import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { address, TYPE } from "../envoy/envoy-parts.ts";
 import { afterTest, freePort, owned, scratchFolder, until } from "../peers.ts";
 import { expectToFollowLoad, HOSTS, LoadedHost, listening } from "./orca-rig.ts";
 import { ask, envoy } from "./rig.ts";
 
 const LB = "envoy.load_balancing_policies.client_side_weighted_round_robin";
-const TYPE = "type.googleapis.com/envoy.extensions";
 
 /** A host whose server answers over HTTP. */
 async function startHost(
-  address: string,
+  place: string,
   upstreamPort: number,
   orcaPort: number,
   cacheRatio: number,
@@ -27,13 +27,12 @@ async function startHost(
     response.end("{}");
   });
   afterTest(() => upstream.closeAllConnections());
-  await listening(upstream, address, upstreamPort);
-  await host.start(`${address}:${orcaPort}`);
+  await listening(upstream, place, upstreamPort);
+  await host.start(`${place}:${orcaPort}`);
   return host;
 }
 
 function bootstrap(ports: { port: number; admin: number; upstream: number; orca: number }): object {
-  const at = (address: string, port_value: number): object => ({ socket_address: { address, port_value } });
   const manager = {
     "@type": `${TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
     stat_prefix: "http",
@@ -58,14 +57,14 @@ function bootstrap(ports: { port: number; admin: number; upstream: number; orca:
     weight_expiration_period: "4s",
     weight_update_period: "1s",
   };
-  const endpoints = HOSTS.map((host) => ({ endpoint: { address: at(host, ports.upstream) } }));
+  const endpoints = HOSTS.map((host) => ({ endpoint: { address: address(ports.upstream, host) } }));
   return {
-    admin: { address: at("127.0.0.1", ports.admin) },
+    admin: { address: address(ports.admin) },
     static_resources: {
       listeners: [
         {
           name: "http",
-          address: at("127.0.0.1", ports.port),
+          address: address(ports.port),
           filter_chains: [
             { filters: [{ name: "envoy.filters.network.http_connection_manager", typed_config: manager }] },
           ],

@@ -8,13 +8,13 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openChannel } from "../../../agent/platform/grpc.ts";
 import { unaryServer } from "../../../agent/platform/grpc-unary.ts";
+import { address, cluster, http2, TYPE } from "../envoy/envoy-parts.ts";
 import { afterTest, context, freePort, owned, scratchFolder, tool, until } from "../peers.ts";
 import { expectToFollowLoad, HOSTS, LoadedHost, listening } from "./orca-rig.ts";
-import { address, cluster, envoy, http2 } from "./rig.ts";
+import { envoy } from "./rig.ts";
 
 const peers = tool("policy-peers", "load reports to grpc-go");
 const PATH = "/chat.Chat/Say";
-const TYPE = "type.googleapis.com/envoy.extensions.filters";
 
 /** One proxy of a host: load reports from its agent, everything else from its server. */
 function listener(host: string, port: number, name: string): object {
@@ -24,10 +24,13 @@ function listener(host: string, port: number, name: string): object {
   });
   const routes = [to("/xds.service.orca.v3.OpenRcaService/", `agent-${name}`), to("/", `server-${name}`)];
   const manager = {
-    "@type": `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
+    "@type": `${TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
     stat_prefix: name,
     http_filters: [
-      { name: "envoy.filters.http.router", typed_config: { "@type": `${TYPE}.http.router.v3.Router` } },
+      {
+        name: "envoy.filters.http.router",
+        typed_config: { "@type": `${TYPE}.filters.http.router.v3.Router` },
+      },
     ],
     route_config: { virtual_hosts: [{ name: "all", domains: ["*"], routes }] },
   };

@@ -7,14 +7,27 @@ import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import {
+  accessLogService,
+  address,
+  cluster,
+  http2,
+  NAMESPACE,
+  TYPE,
+  usageMetadata,
+} from "../envoy/envoy-parts.ts";
 import { afterTest, freePort, owned, scratchFolder, tool, until } from "../peers.ts";
 
 /** The real Envoy. */
 export const envoy = tool("envoy/bin/envoy", "quotas with Envoy");
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
-const NAMESPACE = "io.envoy.ai_gateway";
-const TYPE = "type.googleapis.com/envoy.extensions";
+/** Where usage is in an answer, by the key it goes under. */
+const USAGE = {
+  llm_input_token: "usage.prompt_tokens",
+  llm_output_token: "usage.completion_tokens",
+  llm_total_token: "usage.total_tokens",
+};
 
 /** An upstream, and the tokens it said it used. */
 export interface Upstream {
@@ -104,8 +117,8 @@ function connectionManager(): object {
     typed_config: {
       "@type": `${TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
       stat_prefix: "http",
-      access_log: [accessLog()],
-      http_filters: [usageMetadata(), rateLimit(), router()],
+      access_log: [accessLogService()],
+      http_filters: [usageMetadata(USAGE), rateLimit(), router()],
       route_config: {
         virtual_hosts: [{ name: "all", domains: ["*"], routes: [route] }],
       },
@@ -130,71 +143,11 @@ function rateLimit(): object {
   };
 }
 
-function usageMetadata(): object {
-  const rule = (name: string, key: string): object => ({
-    selectors: [{ key: "usage" }, { key: name }],
-    on_present: { metadata_namespace: NAMESPACE, key, type: "NUMBER" },
-  });
-  return {
-    name: "envoy.filters.http.json_to_metadata",
-    typed_config: {
-      "@type": `${TYPE}.filters.http.json_to_metadata.v3.JsonToMetadata`,
-      response_rules: {
-        rules: [
-          rule("prompt_tokens", "llm_input_token"),
-          rule("completion_tokens", "llm_output_token"),
-          rule("total_tokens", "llm_total_token"),
-        ],
-      },
-    },
-  };
-}
-
 function router(): object {
   return {
     name: "envoy.filters.http.router",
     typed_config: { "@type": `${TYPE}.filters.http.router.v3.Router` },
   };
-}
-
-function accessLog(): object {
-  return {
-    name: "envoy.access_loggers.http_grpc",
-    typed_config: {
-      "@type": `${TYPE}.access_loggers.grpc.v3.HttpGrpcAccessLogConfig`,
-      common_config: {
-        log_name: "usage",
-        transport_api_version: "V3",
-        buffer_flush_interval: "0.2s",
-        grpc_service: { envoy_grpc: { cluster_name: "logs" } },
-      },
-      additional_request_headers_to_log: ["x-tenant"],
-    },
-  };
-}
-
-/** A cluster of one address of loopback. */
-export function cluster(name: string, port: number): object {
-  const endpoints = [{ lb_endpoints: [{ endpoint: { address: address(port) } }] }];
-  return { name, type: "STATIC", connect_timeout: "2s", load_assignment: { cluster_name: name, endpoints } };
-}
-
-/** The keys that make a cluster speak HTTP/2. */
-export function http2(): object {
-  const options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-  return {
-    typed_extension_protocol_options: {
-      [options]: {
-        "@type": `type.googleapis.com/${options}`,
-        explicit_http_config: { http2_protocol_options: {} },
-      },
-    },
-  };
-}
-
-/** An address of loopback. */
-export function address(port: number, host = "127.0.0.1"): object {
-  return { socket_address: { address: host, port_value: port } };
 }
 
 /** The real agent in a process of its own, with a policy. */
