@@ -223,8 +223,9 @@ function estimate(subject: Subject, work: Nanos): UncertainReason | undefined {
   const { apart, busyAfter, busyBefore, interval, late, rate } = subject;
   const isShort = interval.to - interval.from <= continuedNanosMax && !interval.beside;
   if (isShort || rate === undefined) return undefined;
-  if (busyBefore && busyAfter && !late && !apart) return undefined;
   const byRate = Math.min(work, interval.progress / rate);
+  // It never paused.
+  if (busyBefore && busyAfter && !late && !apart && byRate >= work * fullRateRatio) return undefined;
   const creditedNanos = late ? undefined : interval.creditedNanos();
   if (creditedNanos === undefined) return "shared_work";
   return Math.min(byRate, creditedNanos) < agreedRatio * Math.max(byRate, creditedNanos)

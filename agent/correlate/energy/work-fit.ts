@@ -21,6 +21,8 @@ export interface FittedShares {
 const keptRatio = 0.995;
 /** Intervals that it takes. */
 const intervalsMin = 12;
+/** The fit is made anew each time so many more were taken in. */
+const intervalsPerFit = 4;
 /** Weight of an interval in which several worked: their tokens need not lie where in it their energy does. */
 const mixedWeight = 0.1;
 /** A decode step costs this much more for each request in it. */
@@ -59,13 +61,14 @@ export class WorkFit {
       this.#servers = servers;
       this.#squares = new LeastSquares(inputs * servers.length, keptRatio);
       this.#intervals = 0;
+      this.#found = undefined;
     }
     const worked = [...work.values()].filter(([prompt, steps]) => prompt + steps > 0).length;
     if (worked === 0) return;
     const amounts = servers.flatMap((server) => work.get(server) ?? [0, 0]);
     this.#squares.observe(amounts, joules, worked > 1 ? mixedWeight : 1);
     this.#intervals++;
-    this.#found = undefined;
+    if (this.#intervals % intervalsPerFit === 0) this.#found = undefined;
   }
 
   /** Returns what each server's work cost; undefined while too little was seen, and where servers take turns. */
