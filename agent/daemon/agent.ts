@@ -162,6 +162,10 @@ export class Agent implements AgentLife {
     });
     this.feed = createViewFeed({
       ...{ clock, pipeline, exports: this.exports, correlator: this.#core.correlator, policy: this.#policy },
+      capacityOf: (server) => {
+        const { books, increments } = this.#core;
+        return books.capacityRate(server, increments.soleModel(server), clock.now());
+      },
       tried: () => this.#tried,
       mayShow: config.export.prometheus.tenants,
       viewMs: options.viewMs,

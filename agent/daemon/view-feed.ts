@@ -7,6 +7,7 @@ import type { Pipeline } from "./pipeline.ts";
 import type { PolicyDesk } from "./policy-desk.ts";
 import type { BackendTried } from "./sources.ts";
 import { TenantWatch } from "./tenant-watch.ts";
+import type { ViewParts } from "./view.ts";
 import { historyOf, viewOf } from "./view.ts";
 
 const VIEW_MS = 1000;
@@ -18,6 +19,7 @@ export interface ViewFeedParts {
   readonly exports: Exports;
   readonly correlator: Correlator;
   readonly policy: PolicyDesk;
+  readonly capacityOf: ViewParts["capacityOf"];
   readonly tried: () => readonly BackendTried[];
   /** `export.prometheus.tenants`. */
   readonly mayShow: boolean;
@@ -27,9 +29,19 @@ export interface ViewFeedParts {
 
 /** The feed of an agent. */
 export function createViewFeed(parts: ViewFeedParts): Feed {
-  const { clock, correlator, exports, mayShow, pipeline, policy, tried, viewMs = VIEW_MS } = parts;
+  const {
+    capacityOf,
+    clock,
+    correlator,
+    exports,
+    mayShow,
+    pipeline,
+    policy,
+    tried,
+    viewMs = VIEW_MS,
+  } = parts;
   const tenants = new TenantWatch(mayShow, () => exports.snapshot);
-  const known = { clock, pipeline, exports, correlator, tenants };
+  const known = { clock, pipeline, exports, correlator, tenants, capacityOf };
   return new Feed({
     clock,
     beatMs: viewMs,

@@ -4,6 +4,7 @@ import { hostname } from "node:os";
 import type { Correlator } from "../correlate/correlator.ts";
 import type {
   View,
+  ViewCapacity,
   ViewFigures,
   ViewGpu,
   ViewGpuHistory,
@@ -16,6 +17,7 @@ import { stateLetters } from "../export/page/view.ts";
 import { kpis } from "../meter/figures/kpis.ts";
 import type { Recent, RecentLink, RecentSums } from "../meter/figures/recent.ts";
 import { WHOLE_HOST } from "../meter/figures/recent.ts";
+import type { CapacityRate } from "../meter/money/capacity.ts";
 import type { GpuInfo, GpuState, TokenReading } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
 import { stateOrder } from "../platform/state-colours.ts";
@@ -38,6 +40,8 @@ export interface ViewParts {
   readonly correlator: Pick<Correlator, "status">;
   readonly tried: readonly BackendTried[];
   readonly tenants: TenantWatch;
+  /** What a server's GPUs can hold, where that is known. */
+  readonly capacityOf: (server: string) => CapacityRate | undefined;
   /** What `/-/policy` shows to whoever may see what /metrics shows; undefined without a policy. */
   readonly policy: Readonly<Record<string, unknown>> | undefined;
 }
@@ -63,6 +67,7 @@ export function viewOf(parts: ViewParts): View {
       ...figures(recent, recent.sums("minute", WHOLE_HOST), isCounted(parts)),
       power_watts: watts.length === 0 ? null : rounded(sum(watts), 1),
     },
+    capacity: capacityOf(parts),
     gpus,
     servers: [...intake.servers.keys()].map((id) => serverView(parts, id, links)),
     tenants: shown.tenants,
@@ -192,6 +197,34 @@ function serverView(parts: ViewParts, id: string, links: readonly RecentLink[]):
     tokens_per_joule: counted && joules > 0 ? rounded(made / joules, 3) : null,
     tokens_per_gpu_hour:
       counted && sums !== undefined && sums.held > 0 ? Math.round((3600 * made) / sums.held) : null,
+  };
+}
+
+/** Weakest last. */
+const capacitySources: readonly CapacityRate["source"][] = ["config", "catalog", "learned"];
+
+/** What of the capacity of all engines that held a GPU in the last minute was used. */
+function capacityOf(parts: ViewParts): ViewCapacity | null {
+  const { clock, pipeline } = parts;
+  const now = clock.unixNanos(clock.now());
+  let [made, could] = [0, 0];
+  let source = -1;
+  let age: number | null = null;
+  for (const [id, { family }] of pipeline.intake.servers) {
+    const sums = pipeline.recent.sums("minute", id);
+    if (family !== "engine" || sums === undefined || !(sums.held > 0)) continue;
+    const rate = parts.capacityOf(id);
+    if (rate === undefined || reads(parts, id) < READS_LEAST) return null;
+    made += tokens(sums);
+    could += (rate.tokensPerGpuHour * sums.held) / 3600;
+    source = Math.max(source, capacitySources.indexOf(rate.source));
+    if (rate.at !== undefined) age = Math.max(age ?? 0, Number(now - rate.at) / 1e9);
+  }
+  if (!(could > 0)) return null;
+  return {
+    utilization: rounded(made / could, 4),
+    source: capacitySources[source] ?? "",
+    age_seconds: age === null ? null : Math.round(age),
   };
 }
 

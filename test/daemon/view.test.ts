@@ -161,6 +161,18 @@ test("GPUs, who holds them and tenants are shown; another's process is other, an
   expect(history.tokens_per_second.filter((rate) => rate !== null)).toHaveLength(2);
 });
 
+test("what capacity was used is a share of what the held GPU-seconds could hold, and not known without a rate", async () => {
+  const { agent, clock } = await running(["capacity.llama=720000"]);
+  await clock.advance(75 * SECOND);
+  const { view } = await look(agent);
+  // 100 of 200 tokens a second, on the one GPU that it holds.
+  expect(view.capacity).toMatchObject({ source: "config", age_seconds: null });
+  expect(view.capacity?.utilization).toBeCloseTo(0.5, 1);
+  const other = await running();
+  await other.clock.advance(15 * SECOND);
+  expect((await look(other.agent)).view.capacity).toBeNull();
+});
+
 test("tenants are not told where /metrics may not show them", async () => {
   const { agent, clock } = await running(["export.prometheus.tenants=false"]);
   await clock.advance(30 * SECOND);

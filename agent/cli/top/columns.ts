@@ -107,7 +107,7 @@ const GPU_FIGURES: readonly Column<Of<ViewGpu>>[] = [
   },
 ];
 
-/** From this width on the token-active share is shown: the head then says that capacity is not known (METERING.md 2). */
+/** From this width on the token-active share is shown: the head then says what capacity was used (METERING.md 2). */
 export const SHARE_FROM_COLUMNS = 110;
 
 /** The columns of GPUs. */

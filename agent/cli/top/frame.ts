@@ -1,6 +1,6 @@
 // One frame of the screen: a pure function of what hosts said, what was chosen and the terminal's size. The head says how the
 // hosts are, the chosen view takes the middle, views that still fit stand below it, the last line says the keys.
-import type { View } from "../../export/page/view.ts";
+import type { View, ViewCapacity } from "../../export/page/view.ts";
 import type { GpuState } from "../../model.ts";
 import { stateLooks, stateOrder } from "../../platform/state-colours.ts";
 import { SHARE_FROM_COLUMNS } from "./columns.ts";
@@ -61,17 +61,24 @@ function headLines({ columns, hosts, look, title }: FrameParts): readonly Line[]
   return [...lines, []];
 }
 
+/** Capacity used, where it is known from, and how old that is. */
+function capacityWords(capacity: ViewCapacity | null | undefined): string {
+  if (capacity === null || capacity === undefined) return "capacity not known";
+  const age = capacity.age_seconds === null ? "" : ` ${duration(capacity.age_seconds)} ago`;
+  return `${percent(capacity.utilization)} of capacity (${capacity.source}${age})`;
+}
+
 function hostLine({ name, problem, view }: Host, columns: number): Line {
   if (view === undefined)
     return [
       piece(name, "strong"),
       piece(`  ${problem ?? "asked, no answer yet"}`, problem === undefined ? "quiet" : "bad"),
     ];
-  const { currency, whole } = view;
+  const { capacity, currency, whole } = view;
   const facts = [
     counted(view.gpus.filter(({ parent }) => parent === null).length, "GPU"),
     ...(columns >= SHARE_FROM_COLUMNS
-      ? [`${percent(whole.token_active_utilization)} token active, capacity not known`]
+      ? [`${percent(whole.token_active_utilization)} token active, ${capacityWords(capacity)}`]
       : []),
     `${number(whole.tokens_per_second)} tok/s`,
     `${figure(whole.tokens_per_joule)} tok/J`,
@@ -185,6 +192,6 @@ function helpLines(look: Look): readonly Line[] {
         "quiet",
       ),
     ],
-    [piece("it says that somebody is served, not how many: what capacity was used is not known.", "quiet")],
+    [piece("it says that somebody is served, not how many: the share of capacity does.", "quiet")],
   ];
 }

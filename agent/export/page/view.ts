@@ -69,6 +69,15 @@ export interface ViewServer extends ViewFigures {
   readonly ok: boolean | null;
 }
 
+/** Tokens made over what the held GPU-seconds could have held. */
+export interface ViewCapacity {
+  readonly utilization: number;
+  /** Where it is known from, the weakest source of them: config, catalog, learned. */
+  readonly source: string;
+  /** Since the oldest of the learned capacities was seen last; null where none is learned. */
+  readonly age_seconds: number | null;
+}
+
 /** A customer, from gateways and labels. */
 export interface ViewTenant {
   readonly tenant: string;
@@ -140,6 +149,8 @@ export interface View {
   readonly window_seconds: number;
   readonly currency: string | null;
   readonly whole: ViewFigures & { readonly power_watts: number | null };
+  /** What of their capacity all engines used; null where the capacity of one of them is not known. */
+  readonly capacity: ViewCapacity | null;
   readonly gpus: readonly ViewGpu[];
   readonly servers: readonly ViewServer[];
   /** The largest; null where they may not be shown. */

@@ -9,6 +9,7 @@ import type { Host } from "../../../agent/cli/top/rows.ts";
 import type { Key, ScreenState } from "../../../agent/cli/top/screen-state.ts";
 import { initialState, press, views } from "../../../agent/cli/top/screen-state.ts";
 import { columnsOf } from "../../../agent/cli/top/text.ts";
+import type { View } from "../../../agent/export/page/view.ts";
 import { anyHosts, history, view } from "./hosts.ts";
 
 const COLOURS = { colours: true, unicode: true };
@@ -88,6 +89,17 @@ describe("frames", () => {
       if (head.includes("active")) expect(text).toContain("capacity not known");
       else expect(columns).toBeLessThan(110);
     }
+  });
+
+  test("say what capacity was used, where it is known from and how old that is", () => {
+    const known = (capacity: View["capacity"]): string =>
+      frame({ columns: 200, hosts: [{ ...host, view: { ...view, capacity } }] });
+    expect(known({ utilization: 0.61, source: "learned", age_seconds: 7200 })).toMatch(
+      /token active, 61% of capacity \(learned 2(\.0)? h ago\)/,
+    );
+    expect(known({ utilization: 0.61, source: "config", age_seconds: null })).toContain(
+      "61% of capacity (config)",
+    );
   });
 
   test("ASCII alone where the terminal says so", () => {

@@ -71,6 +71,7 @@ export const view: View = {
     },
     ...{ tokens_per_second: 12_345.6, tokens_per_joule: 6.71, cost_per_hour: 12, power_watts: 1234.5 },
   },
+  capacity: null,
   gpus: [
     gpu(0, {
       ...{

@@ -53,7 +53,14 @@ const drawAdvice = ({ advice, durable }) => {
   byId("advice").replaceChildren(...(cards.length === 0 ? [fine] : cards));
 };
 
-const drawTiles = ({ currency, gpus, whole, window_seconds: covered }) => {
+/** Capacity used, where it is known from, and how old that is. */
+const capacityWords = (capacity) => {
+  if (capacity === null) return "capacity not known";
+  const age = capacity.age_seconds === null ? "" : ` ${duration(capacity.age_seconds)} ago`;
+  return `${percent(capacity.utilization)} of capacity (${capacity.source}${age})`;
+};
+
+const drawTiles = ({ capacity, currency, gpus, whole, window_seconds: covered }) => {
   const seconds = whole.state_seconds;
   const held = seconds.token_active + seconds.stalled + seconds.parked;
   const tiles = [
@@ -67,7 +74,7 @@ const drawTiles = ({ currency, gpus, whole, window_seconds: covered }) => {
     [
       "token-active share",
       percent(whole.token_active_utilization),
-      `of ${duration(held)} held; capacity not known`,
+      `of ${duration(held)} held; ${capacityWords(capacity)}`,
     ],
     [
       "power",
