@@ -28,6 +28,8 @@ const sampleNanosMax = 2_000_000_000;
 const unseenShare = 0.25;
 /** So many polls in a coarse window outweigh its level. */
 const gaugesPerWindow = 4;
+/** Windows longer than this many intervals say less of one than its own tokens. */
+const hidingRatio = 1.5;
 /** Execution is placed in the middle of stretches of this length, on the same grid for every GPU of a server. */
 const slotNanos = 1_000_000_000;
 
@@ -66,7 +68,7 @@ function isHidden({ windows }: ShareEvidence, interval: PollInterval): boolean {
   const near = windows.filter(({ from, to }) => from < interval.to && to > interval.from);
   const length = interval.to - interval.from;
   return (
-    near.every(({ from, to }) => to - from > coarseNanos && 2 * (to - from) >= length) &&
+    near.every(({ from, to }) => to - from > coarseNanos && to - from > hidingRatio * length) &&
     near.some(({ busyRatio, sampled }) => sampled === true || busyRatio > 0)
   );
 }
