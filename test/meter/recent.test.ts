@@ -1,6 +1,7 @@
 // The last minute and hour against an oracle that keeps every interval: what a ring says is the sum of what lies in its cells.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { kpis } from "../../agent/meter/figures/kpis.ts";
 import { Recent, WHOLE_HOST } from "../../agent/meter/figures/recent.ts";
 import type { SettledInterval } from "../../agent/model.ts";
 import { intervalOf, moved, SECOND } from "./fixtures.ts";
@@ -102,6 +103,30 @@ describe("Recent", () => {
     });
     recent.addInterval(intervalOf({ from: 1, to: 90, seconds: { free: 89 }, residents: [] }));
     expect(recent.links()).toEqual([]);
+  });
+
+  test("gives a server its share of the time it was known, whatever the time it was not", () => {
+    const seconds = fc.double({ min: 0.01, max: 5, noNaN: true });
+    fc.assert(
+      fc.property(seconds, seconds, seconds, (active, parked, unknown) => {
+        const recent = new Recent();
+        const interval = intervalOf({ from: 0, to: 15, increments: [moved()] });
+        const nanos = {
+          token_active: active * 1e9,
+          stalled: 0,
+          parked: parked * 1e9,
+          unknown: unknown * 1e9,
+        };
+        recent.addInterval({ ...interval, servers: interval.servers.map((one) => ({ ...one, nanos })) });
+        const sums = recent.sums("minute", "s") ?? expect.fail("no row");
+        const share = kpis({
+          gpuNanos: sums.seconds,
+          gpuMillijoules: sums.joules,
+          unknownNanos: sums.unknown,
+        }).tokenActiveUtilization;
+        expect(share).toBeCloseTo(active / (active + parked), 4);
+      }),
+    );
   });
 
   test("has one currency, or none where amounts of several were booked", () => {

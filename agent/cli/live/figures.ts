@@ -2,9 +2,9 @@
 // Ratios of sums over a sliding window of settled intervals, as METERING.md 6 defines them; the ledger knows nothing of it.
 import { kpis } from "../../meter/figures/kpis.ts";
 import type { WindowSums } from "../../meter/figures/sums.ts";
-import { addStates, addTokens, emptySums } from "../../meter/figures/sums.ts";
+import { addStates, addTokens, addUnknown, emptySums } from "../../meter/figures/sums.ts";
 import { gpuStates } from "../../meter/meter.ts";
-import type { GpuInfo, GpuSample, GpuState, SettledInterval } from "../../model.ts";
+import type { GpuInfo, GpuInterval, GpuSample, GpuState, SettledInterval } from "../../model.ts";
 
 /** One GPU, or the whole host, over the window. A ratio without a denominator is undefined. */
 export interface LiveRow {
@@ -52,7 +52,7 @@ export class LiveFigures {
   host(): LiveRow {
     const sums = emptySums();
     for (const interval of this.#intervals) {
-      for (const gpu of interval.gpus) addStates(sums, gpu.nanos, gpu.millijoules);
+      for (const gpu of interval.gpus) addGpu(sums, gpu);
       for (const server of interval.servers) addTokens(sums, server);
     }
     return this.#row(sums);
@@ -65,7 +65,7 @@ export class LiveFigures {
     for (const interval of this.#intervals) {
       for (const gpu of interval.gpus) {
         if (gpu.gpu !== info.uuid) continue;
-        addStates(sums, gpu.nanos, gpu.millijoules);
+        addGpu(sums, gpu);
         history.push(gpuStates.reduce((most, state) => (gpu.nanos[state] > gpu.nanos[most] ? state : most)));
       }
       for (const server of interval.servers) {
@@ -91,6 +91,7 @@ export class LiveFigures {
       gpuMillijoules: sums.millijoules,
       inputTokens: sums.input,
       outputTokens: sums.output,
+      unknownNanos: sums.unknownNanos,
     });
     return {
       seconds: Object.fromEntries(
@@ -102,4 +103,9 @@ export class LiveFigures {
       tokensPerJoule: ratios.tokensPerJoule,
     };
   }
+}
+
+function addGpu(sums: WindowSums, { activityMethod, millijoules, nanos }: GpuInterval): void {
+  addStates(sums, nanos, millijoules);
+  addUnknown(sums, activityMethod, nanos);
 }

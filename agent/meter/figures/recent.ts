@@ -31,7 +31,7 @@ export interface RecentSums {
   readonly cost: number;
   /** Seconds covered; 0 before the first interval. */
   readonly elapsed: number;
-  /** Allocated seconds of which nothing says whether they were token-active. */
+  /** Seconds under the states of which nothing says whether they were token-active; a server's states hold none. */
   readonly unknown: number;
   /** Allocated GPU-seconds of a server; `joules` are then its own, all of them under their states. */
   readonly held: number;
@@ -159,7 +159,6 @@ export class Recent {
     own?.add(FIELDS.seconds, nanos.token_active / NANOS);
     own?.add(FIELDS.seconds + 1, nanos.stalled / NANOS);
     own?.add(FIELDS.seconds + 2, nanos.parked / NANOS);
-    own?.add(FIELDS.unknown, nanos.unknown / NANOS);
     const isCounted = increments.some(({ family, late }) => family === "engine" && !late);
     const rowsOf = (key: string): (Row | undefined)[] => [this.minute.row(key), this.hour.row(key)];
     const whole = isCounted ? rowsOf(WHOLE_HOST) : [];

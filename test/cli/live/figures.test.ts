@@ -58,3 +58,25 @@ test("ReplayTotals agree, and still name what each server counted", () => {
     servers: { g: { input_tokens: 150, output_tokens: 300 } },
   });
 });
+
+test.each([0, 0.5])(
+  "time of which nothing says whether tokens moved is not idle time (%d of it known)",
+  (known) => {
+    const silent = intervalOf({ from: 0, to: 1, seconds: { parked: 1 } });
+    const unknown = {
+      ...silent,
+      gpus: silent.gpus.map((gpu) => ({ ...gpu, activityMethod: "unknown" as const })),
+    };
+    const told = intervalOf({ from: 1, to: 1 + known, seconds: { token_active: known } });
+    const figures = new LiveFigures();
+    const totals = new ReplayTotals();
+    for (const one of known === 0 ? [unknown] : [unknown, told]) {
+      figures.addInterval(one);
+      totals.addInterval(one);
+    }
+    const share = known === 0 ? undefined : 1;
+    for (const row of [figures.host(), figures.gpu(h100, undefined)])
+      expect(row.tokenActiveUtilization).toBe(share);
+    expect(totals.line()).toMatchObject({ kpis: { token_active_utilization: share ?? null } });
+  },
+);
