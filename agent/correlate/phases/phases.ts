@@ -53,6 +53,8 @@ const counted = (share: 0 | 1): Division => ({
 const [sharedFactor, roughFactor] = [2, 3];
 /** The watts of a prompt over those of a decode step, where only both together are known: off by this much. */
 const wattsError = 0.6;
+/** And by this much where readings are too far apart to say which watts were whose. */
+const coarseWattsError = 1.2;
 
 /** The division with what the fit cannot know of its own errors. */
 function widened(division: Division, step: TokenStep, stretch: ActiveStretch): Division {
@@ -62,7 +64,8 @@ function widened(division: Division, step: TokenStep, stretch: ActiveStretch): D
   const factor = isCoarse || step.isDoubted ? roughFactor : isShared ? sharedFactor : 1;
   const timeError = Math.min(1, factor * division.timeError);
   if (!isShared && !isCoarse && !isApportioned && !step.isDoubted) return { ...division, timeError };
-  const watts = wattsError * Math.max(energy * (1 - energy), time * (1 - time));
+  const watts =
+    (isCoarse ? coarseWattsError : wattsError) * Math.max(energy * (1 - energy), time * (1 - time));
   return {
     ...division,
     timeError,
