@@ -52,6 +52,8 @@ const fullRateRatio = 0.85;
 
 /** A rate and the driver's credits agree from this share of the larger one on. */
 const agreedRatio = 0.5;
+/** Fewer tokens than this share of what the rate makes of a long time leave room for a pause. */
+const slowRatio = 0.7;
 
 /** What a server claims, and what it leaves although it may be its own; each in order and apart. */
 export interface Claims {
@@ -186,7 +188,8 @@ function workOf(evidence: Evidence, index: number): readonly WorkRun[] {
 function divided(subject: Subject): Division {
   const { interval, work, late } = subject;
   const flying = (interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0;
-  if (flying && !late && !subject.apart) return { own: work, left: [] };
+  if (flying && !late && !subject.apart)
+    return { own: work, left: [], doubt: isSlow(subject, total(work)) ? "shared_work" : undefined };
   const isForeign = (piece: WorkRun) =>
     (subject.foreignBefore && piece.from === interval.from) ||
     (subject.foreignAfter && piece.to === interval.to);
@@ -208,6 +211,12 @@ function divided(subject: Subject): Division {
   if (own.length > 0 && rest < total(own) * (1 - fullRateRatio)) return { own, left: [] };
   const taken = measured(doubtful, rest, sideOf(subject));
   return { own: [...own, ...taken].sort((first, second) => first.from - second.from), left: [] };
+}
+
+/** Requests were read at both ends of a long time beside others, and made so few tokens that there may have been a pause. */
+function isSlow({ interval, rate }: Subject, work: Nanos): boolean {
+  if (!interval.contended || interval.to - interval.from <= continuedNanosMax) return false;
+  return rate !== undefined && interval.progress < slowRatio * rate * work;
 }
 
 /** Neither a rate nor a neighbour says how much of doubtful work is the server's. */
