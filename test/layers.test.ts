@@ -52,7 +52,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     ...["source.ts", "store", "correlate", "meter", "platform", "model.ts"],
   ],
   daemon: [
-    ...["discovery", "config", "policy", "host", "export"],
+    ...["discovery", "config", "policy", "page", "host", "export"],
     ...["source.ts", "store", "correlate", "meter", "platform", "model.ts"],
   ],
   discovery: ["config", "servers", "page", "host", "source.ts", "platform", "model.ts"],

@@ -170,19 +170,22 @@ async function show(options: ShowOptions, io: Io): Promise<void> {
       ({ quota, values }) => tenant === undefined || (values.tenant ?? quota.match.tenant) === tenant,
     );
     const limits = view.limits.filter((one) => tenant === undefined || one.tenant === tenant);
+    const limiters = tenant === undefined ? view.limiters : [];
     if (options.json === true) {
-      const page = policyPage({ policy, loadedMillis: view.atMillis, readings, limits }, true);
+      const shown = { policy, loadedMillis: view.atMillis, readings, limits, limiters };
+      const page = policyPage(shown, true);
       const { loaded: at, ...rest } = page;
       printLine(io, JSON.stringify({ ...rest, as_of: at }, undefined, 2));
       return;
     }
-    const { limitTable, quotaTable } = await import("./policy/table.ts");
+    const { limiterTable, limitTable, quotaTable } = await import("./policy/table.ts");
     tell(
       io,
       `version ${policy.version}, digest ${policy.digest}, as of ${new Date(view.atMillis).toISOString()}`,
     );
     printLine(io, quotaTable(readings));
     if (limits.length > 0) printLine(io, `\n${limitTable(limits)}`);
+    if (limiters.length > 0) printLine(io, `\n${limiterTable(limiters)}`);
   } finally {
     view.close();
   }

@@ -19,6 +19,7 @@ import type { LedgerStore } from "../store/ledger/store.ts";
 import { FeedSilence } from "./feed-silence.ts";
 import { FleetUsage } from "./fleet-usage.ts";
 import { GatewayLimits } from "./gateway-limits.ts";
+import { LimiterPages } from "./limiter-pages.ts";
 import type { LoadSources } from "./load-reports.ts";
 import { LoadReports } from "./load-reports.ts";
 import { changesOf, inForce } from "./policy-changes.ts";
@@ -69,6 +70,7 @@ export class PolicyDesk {
   readonly #silence = new FeedSilence();
   readonly #fleet: FleetUsage;
   readonly #limits: GatewayLimits;
+  readonly #limiters: LimiterPages;
   #gateways: LoadSources | undefined;
   readonly #rateLimits: RateLimits;
   readonly #loads: LoadReports;
@@ -82,6 +84,7 @@ export class PolicyDesk {
     this.#loads = new LoadReports(options);
     this.#fleet = new FleetUsage(options);
     this.#limits = new GatewayLimits(options);
+    this.#limiters = new LimiterPages(options);
     this.#loaded = policy;
     this.#loadedMillis = millisOf(clock.unixNanos(clock.now()));
     const rows = restored?.state.filter(isQuotaRow) ?? [];
@@ -109,7 +112,7 @@ export class PolicyDesk {
     this.#stale = [];
     for (const body of this.#notes.splice(0)) books.noteAudit("policy", at, body);
     for (const body of this.#rateLimits.takeNotes()) books.noteAudit("rls", at, body);
-    books.ledger.postUntil(this.#rateLimits.takePostings(), time);
+    books.ledger.postUntil([...this.#rateLimits.takePostings(), ...this.#limiters.takePostings()], time);
     if (this.#book === undefined || this.#series === undefined) {
       // What an earlier policy left, once: of this run or of the one before.
       if (!this.#isEnded) endQuotaSeries(books.ledger, undefined);
@@ -141,7 +144,8 @@ export class PolicyDesk {
     const { ledger } = books;
     for (const gauge of this.#limits.gauges(at, this.#options.everyMs, (tenant) => ledger.admits(tenant)))
       ledger.observe(gauge);
-    return this.#limits.takeRow();
+    ledger.endWhere((dimensions) => this.#limiters.isGone(dimensions));
+    return [...this.#limits.takeRow(), ...this.#limiters.takeRow()];
   }
 
   /** Rows that name the beat they are stored with. */
@@ -194,6 +198,7 @@ export class PolicyDesk {
     this.#rateLimits.close();
     this.#loads.close();
     this.#fleet.close();
+    this.#limiters.close();
   }
 
   /** Takes over a policy, or none; counters of quotas that mean the same go on. */
@@ -213,6 +218,7 @@ export class PolicyDesk {
       this.#series = undefined;
       this.#rateLimits.use(undefined);
       this.#fleet.use(undefined);
+      this.#limiters.use(undefined);
       this.#next = [];
     } else {
       this.#open(loaded, new PolicyBook(loaded.policy, this.#loadedMillis, rows, outdated === undefined));
@@ -225,7 +231,13 @@ export class PolicyDesk {
     if (this.#loaded === undefined) return undefined;
     const { policy } = this.#loaded;
     const limits = withTenants ? this.#limits.shown : [];
-    const shown = { policy, loadedMillis: this.#loadedMillis, readings: this.#shown, limits };
+    const shown = {
+      policy,
+      loadedMillis: this.#loadedMillis,
+      readings: this.#shown,
+      limits,
+      limiters: this.#limiters.shown,
+    };
     return {
       ...policyPage(shown, withTenants),
       refused: this.#refused ?? null,
@@ -237,6 +249,7 @@ export class PolicyDesk {
     this.#book = book;
     this.#rateLimits.use(book);
     this.#fleet.use(book);
+    this.#limiters.use(loaded.policy);
     this.#series = new QuotaSeries(loaded.policy, this.#options.everyMs);
   }
 

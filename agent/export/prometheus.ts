@@ -109,14 +109,18 @@ export class PrometheusPages {
 const EMPTY: LedgerSnapshot = { sequence: 0, time: 0n, points: [] };
 
 /**
- * The snapshot without series of a tenant: who the customers are is not for everyone who reaches the port.
+ * The snapshot without series of a tenant, or of a limit that a rate limiter may name by one: who the customers are is not
+ * for everyone who reaches the port.
  * Exported for its test: snapshots of every kind.
  */
 export function withoutTenants(snapshot: LedgerSnapshot | undefined): LedgerSnapshot | undefined {
   if (snapshot === undefined) return undefined;
   return {
     ...snapshot,
-    points: snapshot.points.filter((one) => one.dimensions["tokenwatt.tenant"] === undefined),
+    points: snapshot.points.filter(
+      ({ dimensions }) =>
+        dimensions["tokenwatt.tenant"] === undefined && dimensions["tokenwatt.limiter.limit"] === undefined,
+    ),
   };
 }
 

@@ -3,6 +3,8 @@
 import type { Policy } from "./config.ts";
 import type { LimitCompared } from "./gateway-limits.ts";
 import { limitsPage } from "./gateway-limits.ts";
+import type { LimiterShown } from "./limiters/shown.ts";
+import { limitersPage } from "./limiters/shown.ts";
 import type { QuotaReading } from "./states.ts";
 
 /** What the page is made from. */
@@ -13,11 +15,13 @@ export interface PolicyShown {
   readonly readings: readonly QuotaReading[];
   /** What gateways say they enforce by themselves. */
   readonly limits?: readonly LimitCompared[];
+  /** What rate limiters decided. */
+  readonly limiters?: readonly LimiterShown[];
 }
 
 /** The page as an object. */
 export function policyPage(
-  { limits = [], loadedMillis, policy, readings }: PolicyShown,
+  { limiters = [], limits = [], loadedMillis, policy, readings }: PolicyShown,
   withTenants: boolean,
 ): Readonly<Record<string, unknown>> {
   const shown = readings.filter(({ quota }) => withTenants || quota.match.tenant === undefined);
@@ -29,6 +33,7 @@ export function policyPage(
     quotas: shown.map(readingPage),
     hidden: readings.length - shown.length,
     gateways: limitsPage(limits),
+    limiters: limitersPage(limiters, withTenants),
   };
 }
 

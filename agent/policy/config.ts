@@ -15,6 +15,7 @@ import {
 } from "../platform/address.ts";
 import { headerTexts } from "../platform/headers.ts";
 import { callTls, listenTls } from "../platform/tls.ts";
+import { limiterTypes } from "./limiters/registry.ts";
 import { windowUnits } from "./windows.ts";
 
 /** What a quota may count. */
@@ -118,6 +119,30 @@ const fleet = z.strictObject({
   seconds: z.number().min(10).max(180).default(60),
 });
 
+const limiters = z
+  .array(
+    z.strictObject({
+      name,
+      type: z.enum(limiterTypes.map((one) => one.name)),
+      page: addressText(parseWebAddress).describe("Its metric page."),
+      tls: callTls.optional(),
+      bearerFile: z.string().min(1).optional(),
+      headers: headerTexts.optional(),
+      seconds: z.number().min(1).max(600).default(10),
+    }),
+  )
+  .max(16)
+  .default([])
+  .superRefine((written, context) => {
+    for (const [index, { name }] of written.entries()) {
+      if (written.findIndex((one) => one.name === name) === index) continue;
+      context.addIssue({ code: "custom", path: [index, "name"], message: "a name no other limiter has" });
+    }
+  });
+
+/** A rate limiter whose page is read. */
+export type LimiterConfig = z.output<typeof limiters>[number];
+
 /** Where rate-limit calls are answered, and how their descriptors are read. */
 export type RlsConfig = z.output<typeof rls>;
 
@@ -134,6 +159,7 @@ export const policyFile = z.strictObject({
   orca: orca.optional(),
   fleet: fleet.optional(),
   observe: z.boolean().default(true),
+  limiters,
 });
 
 /** One quota as written, defaults filled in. */
@@ -171,6 +197,8 @@ export interface Policy {
   readonly fleet: z.output<typeof fleet> | undefined;
   /** Gateways' own limits are shown beside ours. */
   readonly observe: boolean;
+  /** Rate limiters whose pages are read. */
+  readonly limiters: readonly LimiterConfig[];
 }
 
 /** Fine units in one unit of what is counted. */
@@ -196,6 +224,7 @@ export function policyOf(text: PolicyText, content: string): Policy {
     orca: text.orca,
     fleet: text.fleet,
     observe: text.observe,
+    limiters: text.limiters,
     quotas: text.quotas.map((one) => quotaOf(one, zone)),
   };
 }

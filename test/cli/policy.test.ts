@@ -38,7 +38,21 @@ quotas:
   const budget = { gateway: "litellm@a", tenant: "acme", currency: "USD", limit: 25, remaining: -0.5 };
   const differing = { ...budget, resetsMillis: 86_400_000, quota: "acme-day", differs: ["limit"], drift: 1 };
   const value = JSON.stringify([differing, { ...budget, tenant: "blue" }]);
-  const state = [{ key: '["gateway-limits"]', value }];
+  const limiter = {
+    name: "edge",
+    type: "envoy-ratelimit",
+    sinceMillis: 0,
+    readMillis: 60_000,
+    totals: [
+      { limit: "d/tenant", counted: "hits", decided: "allow", amount: 30 },
+      { limit: "d/tenant", counted: "hits", decided: "limit", amount: 4 },
+    ],
+  };
+  const unread = { name: "lost", type: "limitador", failure: "ECONNREFUSED", totals: [] };
+  const state = [
+    { key: '["gateway-limits"]', value },
+    { key: '["limiters"]', value: JSON.stringify([limiter, unread]) },
+  ];
   keeper.database.commit(keeper.books.commit(START + 4_500_000_000_000n, 4500e9, state).batch);
   keeper.close();
 });
@@ -90,6 +104,17 @@ describe("policy show", () => {
     expect(page.gateways).toMatchObject([
       { differs: ["limit"], drift: 1 },
       { tenant: "blue", differs: null },
+    ]);
+  });
+
+  test("shows what rate limiters decided by themselves, and the one that was never read", async () => {
+    const text = (await runCommand(["policy", "show", "-c", config])).stdout;
+    expect(text).toMatch(/^edge +d\/tenant +hits +30 +4 +0 +1970-01-01T00:00:00.000Z$/m);
+    expect(text).toMatch(/^lost +- +- +- +- +- +never read: ECONNREFUSED$/m);
+    const page = JSON.parse((await runCommand(["policy", "show", "--json", "-c", config])).stdout);
+    expect(page.limiters).toMatchObject([
+      { name: "edge", failure: null, limits: [{ limit: "d/tenant", hits: { allow: 30, limit: 4 } }] },
+      { name: "lost", since: null, failure: "ECONNREFUSED", limits: [] },
     ]);
   });
 });

@@ -140,10 +140,11 @@ describe("negotiate()", () => {
   });
 });
 
-test("withoutTenants() drops every series of a tenant and nothing else", () => {
+test("withoutTenants() drops every series of a tenant, or of a limit that may be named by one, and nothing else", () => {
   const given = snapshot([
     point("tokenwatt.gateway.tokens", 5n, { dimensions: { "tokenwatt.tenant": "blue" } }),
     point("tokenwatt.tokens", 7n, { dimensions: { "tokenwatt.server.id": "chat" } }),
+    point("tokenwatt.limiter.hits", 5n, { dimensions: { "tokenwatt.limiter.limit": "d/blue" } }),
   ]);
   expect(withoutTenants(given)?.points).toEqual([given.points[1]]);
   expect(withoutTenants(undefined)).toBeUndefined();

@@ -9,6 +9,8 @@ import type { MatchKey, Policy } from "../../policy/config.ts";
 import { matchKeys } from "../../policy/config.ts";
 import type { LimitCompared } from "../../policy/gateway-limits.ts";
 import { gatewayLimitsKey } from "../../policy/gateway-limits.ts";
+import type { LimiterShown } from "../../policy/limiters/shown.ts";
+import { limitersKey } from "../../policy/limiters/shown.ts";
 import type { QuotaReading } from "../../policy/states.ts";
 import type { QuotaUsage } from "../../policy/usage.ts";
 import { countedMetrics } from "../../policy/usage.ts";
@@ -30,6 +32,8 @@ export class LedgerView {
   readonly usages: readonly QuotaUsage[];
   /** What gateways said they enforce by themselves. */
   readonly limits: readonly LimitCompared[];
+  /** What rate limiters decided. */
+  readonly limiters: readonly LimiterShown[];
   readonly #reader: LedgerReader;
 
   private constructor(policy: Policy, config: Config, reader: LedgerReader) {
@@ -50,6 +54,8 @@ export class LedgerView {
     this.usages = book.usages;
     const [limits] = reader.state(gatewayLimitsKey);
     this.limits = JSON.parse(limits?.value || "[]") as readonly LimitCompared[];
+    const [limiters] = reader.state(limitersKey);
+    this.limiters = JSON.parse(limiters?.value || "[]") as readonly LimiterShown[];
   }
 
   /** Opens the ledger that the options name. Throws `NoLedger` where there is none. */

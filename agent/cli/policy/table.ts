@@ -2,6 +2,7 @@
 import { nameOf } from "../../meter/names.ts";
 import { matchKeys } from "../../policy/config.ts";
 import type { LimitCompared } from "../../policy/gateway-limits.ts";
+import type { LimiterShown } from "../../policy/limiters/shown.ts";
 import type { QuotaReading } from "../../policy/states.ts";
 import { formatTable } from "../common/table.ts";
 
@@ -38,6 +39,27 @@ export function limitTable(limits: readonly LimitCompared[]): string {
   ]);
   return formatTable([head, ...rows], { rightFrom: 7 });
 }
+
+/** A line for each limit of a rate limiter, and for a limiter that has decided nothing: what it decided since when. */
+export function limiterTable(limiters: readonly LimiterShown[]): string {
+  const head = ["limiter", "limit", "counted", "allowed", "limited", "would limit", "since"];
+  const rows = limiters.flatMap(({ failure, name, sinceMillis, totals }) => {
+    const since = sinceMillis === undefined ? "never read" : new Date(sinceMillis).toISOString();
+    const state = failure === undefined ? since : `${since}: ${failure}`;
+    const limits = new Map<string, [limit: string, counted: string, ...amounts: string[]]>();
+    for (const { amount, counted, decided, limit } of totals) {
+      const key = JSON.stringify([limit, counted]);
+      const row = limits.get(key) ?? [nameOf(limit), counted, "0", "0", "0"];
+      row[2 + decisions.indexOf(decided)] = String(amount);
+      limits.set(key, row);
+    }
+    const found = limits.size === 0 ? [["-", "-", "-", "-", "-"]] : [...limits.values()];
+    return found.map((row) => [name, ...row, state]);
+  });
+  return formatTable([head, ...rows], { rightFrom: 7 });
+}
+
+const decisions = ["allow", "limit", "would_limit"];
 
 /** Whose counter it is: `acme`, `acme m`, `all`. */
 export function keyText({ quota, values }: Pick<QuotaReading, "quota" | "values">): string {

@@ -13,6 +13,7 @@ const QUOTA = [
 ] as const;
 const MONEY = [...QUOTA, "tokenwatt.currency"] as const;
 const GATEWAY = ["tokenwatt.gateway.id", "tokenwatt.tenant", "tokenwatt.currency"];
+const LIMITER = ["tokenwatt.limiter.name", "tokenwatt.limiter.limit", "tokenwatt.policy.decision"];
 const SCOPE = "tokenwatt.quota.scope";
 const METHOD = "tokenwatt.method";
 
@@ -93,6 +94,18 @@ export const policyMetrics: readonly Metric[] = [
     "{currency}",
     [...GATEWAY, NAME],
     "What a gateway says is used, less what the quota of the same tenant, money and window counted",
+  ),
+  count(
+    "tokenwatt.limiter.calls",
+    "{call}",
+    LIMITER,
+    "Calls that a rate limiter counted by itself, by how it decided: allow, limit",
+  ),
+  count(
+    "tokenwatt.limiter.hits",
+    "{hit}",
+    LIMITER,
+    "Hits of calls (requests, or tokens where it is told them) that a rate limiter counted by itself: allow, limit, would_limit",
   ),
   info(
     "tokenwatt.policy.info",

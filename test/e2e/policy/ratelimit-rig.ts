@@ -99,8 +99,11 @@ function entriesOf(name: Step["of"][number], subject: string): Readonly<Record<s
   return name === "tenants" ? { tenant: subject } : { visitor: subject };
 }
 
-/** Starts the peer with these worlds; returns a channel to it. */
-export async function startPeer(worlds: readonly World[]): Promise<Client> {
+/** Starts the peer with these worlds, and more in its environment; returns a channel to it. */
+export async function startPeer(
+  worlds: readonly World[],
+  more: Readonly<Record<string, string>> = {},
+): Promise<Client> {
   const folder = scratchFolder("ratelimit");
   const [redisPort, grpcPort, httpPort, debugPort] = [
     await freePort(),
@@ -129,6 +132,7 @@ export async function startPeer(worlds: readonly World[]): Promise<Client> {
     DEBUG_HOST: "127.0.0.1",
     DEBUG_PORT: String(debugPort),
     LOG_LEVEL: "error",
+    ...more,
   };
   owned(spawn(peers as string, ["ratelimit"], { env, stdio: ["ignore", "ignore", "inherit"] }));
   await until(() => accepts(grpcPort));

@@ -16,6 +16,7 @@ import (
 	ratelimit "github.com/envoyproxy/ratelimit/src/service"
 	"github.com/envoyproxy/ratelimit/src/settings"
 	"github.com/envoyproxy/ratelimit/src/stats"
+	"github.com/envoyproxy/ratelimit/src/stats/prom"
 	"github.com/envoyproxy/ratelimit/src/utils"
 	gostats "github.com/lyft/gostats"
 	logger "github.com/sirupsen/logrus"
@@ -50,7 +51,13 @@ func serveRateLimits() {
 	logger.SetLevel(level)
 	clock := &movedClock{}
 	clock.seconds.Store(time.Now().Unix())
-	manager := stats.NewStatManager(gostats.NewStore(gostats.NewNullSink(), false), chosen)
+	store := gostats.NewStore(gostats.NewNullSink(), false)
+	if chosen.UsePrometheus {
+		store = gostats.NewStore(prom.NewPrometheusSink(prom.WithAddr(chosen.PrometheusAddr),
+			prom.WithPath(chosen.PrometheusPath), prom.WithMapperYamlPath(chosen.PrometheusMapperYaml)), false)
+	}
+	go store.Start(time.NewTicker(chosen.StatsFlushInterval))
+	manager := stats.NewStatManager(store, chosen)
 	serving := server.NewServer(chosen, "ratelimit", manager, nil, settings.GrpcUnaryInterceptor(clock.follow))
 	random := rand.New(utils.NewLockedSource(1))
 	cache, _ := redis.NewRateLimiterCacheImplFromSettings(
