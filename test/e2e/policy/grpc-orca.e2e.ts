@@ -1,10 +1,11 @@
-// gRPC's own balancers (grpc-go's and grpc-js' weighted_round_robin, out of band) by load that real agents report. They ask on
+// gRPC's own balancers (weighted_round_robin of grpc-go, grpc-js and grpcio, out of band) by load that real agents report. They ask on
 // the connection that they send calls over, so that the host's proxy sends OpenRcaService to the agent and all else to the
 // server: an Envoy with two listeners here, one for each of two hosts.
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { openChannel } from "../../../agent/platform/grpc.ts";
 import { unaryServer } from "../../../agent/platform/grpc-unary.ts";
@@ -14,6 +15,7 @@ import { expectToFollowLoad, HOSTS, LoadedHost, listening } from "./orca-rig.ts"
 import { envoy } from "./rig.ts";
 
 const peers = tool("policy-peers", "load reports to grpc-go");
+const python = tool("python/bin/python", "load reports to grpcio");
 const PATH = "/chat.Chat/Say";
 
 /** One proxy of a host: load reports from its agent, everything else from its server. */
@@ -52,7 +54,7 @@ async function startHosts(): Promise<{ hosts: readonly [LoadedHost, LoadedHost];
     const loaded = new LoadedHost();
     loaded.cacheRatio = cacheRatio;
     const answer = (message: Buffer): Buffer => {
-      const client = message.length === 0 ? 0 : 1;
+      const client = message.length;
       loaded.answered[client] = (loaded.answered[client] ?? 0) + 1;
       return Buffer.alloc(0);
     };
@@ -84,7 +86,13 @@ function startGoClient(addresses: readonly string[]): void {
   owned(spawn(peers as string, ["balance", ...addresses], { stdio: ["ignore", "ignore", "inherit"] }));
 }
 
-/** grpc-js in this process; its messages are not empty. */
+/** grpcio as a program of its own; its messages have two bytes. */
+function startPythonClient(addresses: readonly string[]): void {
+  const program = fileURLToPath(new URL("balance_orca.py", import.meta.url));
+  owned(spawn(python as string, [program, ...addresses], { stdio: ["ignore", "ignore", "inherit"] }));
+}
+
+/** grpc-js in this process; its messages have one byte. */
 function startJsClient(addresses: readonly string[]): void {
   const balancing = {
     enable_oob_load_report: true,
@@ -112,21 +120,26 @@ function startJsClient(addresses: readonly string[]): void {
   });
 }
 
-describe.runIf(envoy !== undefined && peers !== undefined)("weighted_round_robin, out of band", () => {
-  test("of grpc-go and grpc-js sends to the idle server, follows, and takes no weight from one that cannot be read", async () => {
-    const { hosts, port } = await startHosts();
-    const [one, other] = hosts;
-    const addresses = HOSTS.map((host) => `${host}:${port}`);
-    startGoClient(addresses);
-    startJsClient(addresses);
-    const shares = async (): Promise<readonly number[]> => {
-      for (const { answered } of hosts) answered.fill(0);
-      const all = (client: number): number => (one.answered[client] ?? 0) + (other.answered[client] ?? 0);
-      while (all(0) < 100 || all(1) < 100) await context.clock.sleep(20, context.signal);
-      return [0, 1].map((client) => (one.answered[client] ?? 0) / all(client));
-    };
-    const followedSeconds = await expectToFollowLoad({ one, other, shares });
-    console.log(`traffic of both followed within ${followedSeconds.toFixed(1)} s`);
-    expect(Math.min(...(await shares()))).toBeGreaterThan(0.5);
-  });
-});
+describe.runIf(envoy !== undefined && peers !== undefined && python !== undefined)(
+  "weighted_round_robin, out of band",
+  () => {
+    test("of grpc-go, grpc-js and grpcio sends to the idle server, follows, and takes no weight from one that cannot be read", async () => {
+      const { hosts, port } = await startHosts();
+      const [one, other] = hosts;
+      const addresses = HOSTS.map((host) => `${host}:${port}`);
+      startGoClient(addresses);
+      startJsClient(addresses);
+      startPythonClient(addresses);
+      const clients = [0, 1, 2];
+      const shares = async (): Promise<readonly number[]> => {
+        for (const { answered } of hosts) answered.fill(0);
+        const all = (client: number): number => (one.answered[client] ?? 0) + (other.answered[client] ?? 0);
+        while (clients.some((client) => all(client) < 100)) await context.clock.sleep(20, context.signal);
+        return clients.map((client) => (one.answered[client] ?? 0) / all(client));
+      };
+      const followedSeconds = await expectToFollowLoad({ one, other, shares });
+      console.log(`traffic of all followed within ${followedSeconds.toFixed(1)} s`);
+      expect(Math.min(...(await shares()))).toBeGreaterThan(0.5);
+    });
+  },
+);

@@ -24,7 +24,7 @@ export class LoadedHost {
   cacheRatio = 0.5;
   isReadable = true;
   /** Calls that its server answered, by client; the test counts them. */
-  readonly answered = [0, 0];
+  readonly answered = [0, 0, 0];
   readonly #began = Date.now();
 
   /** Starts the page, and the agent with load reports at `orca` and these lines of configuration more. */
@@ -83,7 +83,7 @@ export interface Balanced {
 
 /**
  * Traffic of every client goes to the idle host, follows when they change places, and a server that cannot be read loses its
- * weight: with Envoy and grpc-go it then has the mean of the others, an even share, with grpc-js a weight of 1, never zero.
+ * weight: with Envoy, grpc-go and grpcio it then has the mean of the others, an even share, with grpc-js a weight of 1, never zero.
  * Returns the seconds in which traffic followed.
  */
 export async function expectToFollowLoad({ one, other, shares }: Balanced): Promise<number> {
