@@ -155,7 +155,10 @@ class OpenLimiter {
         log.warn("cannot read the rate limiter's page", {
           ...about,
           cause,
-          hint: "what it decides meanwhile is counted when its page is back, unless it is started again",
+          hint:
+            this.#sinceMillis === undefined
+              ? "it is counted from its first page on"
+              : "what it decides meanwhile is counted when its page is back, unless it is started again",
         });
       this.#failure = cause;
     }
