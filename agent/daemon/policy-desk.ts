@@ -115,7 +115,10 @@ export class PolicyDesk {
     books.ledger.postUntil([...this.#rateLimits.takePostings(), ...this.#limiters.takePostings()], time);
     if (this.#book === undefined || this.#series === undefined) {
       // What an earlier policy left, once: of this run or of the one before.
-      if (!this.#isEnded) endQuotaSeries(books.ledger, undefined);
+      if (!this.#isEnded) {
+        endQuotaSeries(books.ledger, undefined);
+        books.ledger.endWhere((dimensions) => this.#limiters.isGone(dimensions));
+      }
       this.#isEnded = true;
       return stale;
     }

@@ -169,6 +169,28 @@ describe("PolicyDesk", () => {
     expect(value(back.snapshot, "tokenwatt.policy.silent_keys", "acme")).toBe(0);
   });
 
+  test("ends the series of rate limiters that no policy names, and keeps those of one that it does", async () => {
+    const limiters = `limiters: [{ name: edge, type: limitador, page: "http://127.0.0.1:9/metrics" }]\n`;
+    const one = new Desk(policyFile(acme + limiters));
+    const post = (name: string): void => {
+      const dimensions = {
+        "tokenwatt.limiter.name": name,
+        "tokenwatt.limiter.limit": "llm",
+        "tokenwatt.policy.decision": "limit",
+      };
+      const posting = { metric: "tokenwatt.limiter.calls", dimensions, kept: false, amount: 3 } as const;
+      one.books.ledger.postUntil([posting], START + 1n);
+    };
+    const live = ({ points }: LedgerSnapshot): readonly unknown[] =>
+      points.flatMap((point) => (point.ended ? [] : (point.dimensions["tokenwatt.limiter.name"] ?? [])));
+    post("edge");
+    post("before");
+    expect(live((await one.beat()).snapshot)).toEqual(["edge"]);
+    one.desk.take(undefined);
+    expect(live((await one.beat()).snapshot)).toEqual([]);
+    one.desk.close();
+  });
+
   test("ends the series of quotas that are gone, and of all where the policy is", async () => {
     const one = new Desk(policyFile(acme + blue));
     one.use("acme", 30);
