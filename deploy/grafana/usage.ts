@@ -23,6 +23,9 @@ const bad: Panel["thresholds"] = [
 
 const ratio = `max by (tokenwatt_quota_name, tokenwatt_quota_window, tokenwatt_tenant) (quota:tokenwatt_used_ratio:fleet{k8s_cluster_name=~"$cluster",tokenwatt_tenant=~"$tenant",gen_ai_request_model=~"$model"})`;
 
+// A quota that comes over for the first time is a series that begins at 1: increase() would find nothing in it.
+const cameOver = chosen("tokenwatt.policy.transitions", ['tokenwatt_policy_to="over"']);
+
 const quotas: readonly Panel[] = [
   {
     title: "Quotas now",
@@ -45,7 +48,7 @@ const quotas: readonly Panel[] = [
     unit: "short",
     queries: [
       {
-        expr: `sort_desc(sum by (tokenwatt_quota_name) (increase(${chosen("tokenwatt.policy.transitions", ['tokenwatt_policy_to="over"'])}[${RANGE}])) > 0)`,
+        expr: `sort_desc(sum by (tokenwatt_quota_name) (clamp_min(${cameOver} - (${cameOver} offset ${RANGE}), 0) or ${cameOver}) > 0)`,
         legend: "windows",
       },
     ],

@@ -51,6 +51,8 @@ const OTHERS: Labels = {
   "tokenwatt.quota.window": "day",
   "tokenwatt.policy.mode": "shadow",
   "tokenwatt.policy.decision": "ok",
+  "tokenwatt.policy.from": "warn",
+  "tokenwatt.policy.to": "over",
 };
 /** What makes a choice of one of each. */
 const ONE: Labels = {
