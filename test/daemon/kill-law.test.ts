@@ -251,7 +251,7 @@ function sums(
   const database = new DatabaseSync(ledgerPath(folder), { readOnly: true });
   try {
     const statement = database.prepare(
-      "SELECT dimensions, total FROM series JOIN totals ON totals.series = id WHERE metric = ? AND coalesce(role, ?) = ?",
+      "SELECT dimensions, total FROM series WHERE metric = ? AND coalesce(role, ?) = ?",
     );
     statement.setReadBigInts(true);
     const found: Record<string, bigint> = {};

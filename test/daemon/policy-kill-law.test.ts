@@ -191,7 +191,7 @@ class World {
 
 function totalOf(folder: string, series: number): bigint {
   const database = new DatabaseSync(ledgerPath(folder), { readOnly: true });
-  const row = database.prepare("SELECT total FROM totals WHERE series = ?").get(series);
+  const row = database.prepare("SELECT total FROM series WHERE id = ?").get(series);
   database.close();
   return BigInt(Number(row?.["total"] ?? 0));
 }

@@ -125,7 +125,7 @@ function ledgerSums(stateDir: string): {
   const database = new DatabaseSync(`${stateDir}/ledger.db`, { readOnly: true });
   try {
     const sum = database.prepare(
-      "SELECT sum(total) AS sum FROM series JOIN totals ON totals.series = id WHERE metric = ? AND role IS NOT 'kept' GROUP BY json_extract(dimensions, ?)",
+      "SELECT sum(total) AS sum FROM series WHERE metric = ? AND role IS NOT 'kept' GROUP BY json_extract(dimensions, ?)",
     );
     const of = (metric: string, by: string): number[] => sum.all(metric, by).map((row) => Number(row["sum"]));
     const first = database

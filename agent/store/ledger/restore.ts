@@ -27,9 +27,7 @@ export function readRestored(database: DatabaseSync): LedgerRestored | undefined
 }
 
 function readSeries(database: DatabaseSync): SeriesState[] {
-  const statement = database.prepare(
-    "SELECT * FROM series JOIN totals ON totals.series = series.id WHERE live = 1 ORDER BY id",
-  );
+  const statement = database.prepare("SELECT * FROM series WHERE live = 1 ORDER BY id");
   statement.setReadBigInts(true);
   return statement.all().map((row) => ({
     series: Number(row["id"]),

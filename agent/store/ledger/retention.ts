@@ -47,16 +47,16 @@ function dropRollups(database: DatabaseSync, writer: LedgerWriter, from: number,
   if (Number(any?.["rows"] ?? 0) === 0) return;
   database
     .prepare(`
-      UPDATE series SET carried = carried + old.amount
+      UPDATE names SET carried = carried + old.amount
       FROM (SELECT series, sum(amount) AS amount FROM days WHERE day < ? AND amount IS NOT NULL GROUP BY series) AS old
-      WHERE series.id = old.series`)
+      WHERE names.id = old.series`)
     .run(from);
   const result = database.prepare("DELETE FROM days WHERE day < ?").run(from);
   // Identities nothing refers to any more.
   database.exec(`
-    DELETE FROM series WHERE live = 0
+    DELETE FROM names WHERE live = 0
       AND id NOT IN (SELECT series FROM rows) AND id NOT IN (SELECT series FROM days)`);
-  database.exec("DELETE FROM totals WHERE series NOT IN (SELECT id FROM series)");
+  database.exec("DELETE FROM totals WHERE series NOT IN (SELECT id FROM names)");
   writer.audit({
     at: String(time),
     kind: "retention",

@@ -71,21 +71,19 @@ const migrations: readonly string[] = [
   CREATE TABLE usage (key TEXT PRIMARY KEY, until INTEGER NOT NULL, content TEXT NOT NULL) WITHOUT ROWID;
   CREATE INDEX usage_until ON usage (until);
   `,
-  // Apart from the names: totals change at every beat, and a page of the file holds ten names and three hundred totals.
+  // Totals change at every beat, and a page of the file holds ten names and three hundred totals: written apart, they are
+  // read as the one table they were.
   `
   CREATE TABLE totals (series INTEGER PRIMARY KEY, total INTEGER, histogram TEXT);
   INSERT INTO totals SELECT id, total, histogram FROM series;
   ALTER TABLE series DROP COLUMN total;
   ALTER TABLE series DROP COLUMN histogram;
+  ALTER TABLE series RENAME TO names;
+  CREATE VIEW series AS
+    SELECT id, metric, dimensions, "check", start, total, histogram, carried, announced, ended, live, role
+    FROM names LEFT JOIN totals ON totals.series = names.id;
   `,
 ];
-
-/** Lets an older file that may not be written to be asked for its totals like one of this program. */
-export function showTotals(database: DatabaseSync): void {
-  const found = database.prepare("SELECT 1 FROM pragma_table_info('series') WHERE name = 'total'").get();
-  if (found !== undefined)
-    database.exec("CREATE TEMP VIEW totals AS SELECT id AS series, total, histogram FROM series");
-}
 
 /** Buckets whose latest revision is sealed: one that a step of the clock opened again has an empty digest. */
 export const SEALED_BUCKETS =

@@ -49,7 +49,7 @@ function missingBookings(database: DatabaseSync, prunedDay: number): { series: b
   const statement = database.prepare(`
     SELECT id, total - carried - coalesce((SELECT sum(amount) FROM days d WHERE d.series = id AND day <= ?), 0)
       - coalesce((SELECT sum(amount) FROM rows r WHERE r.series = id), 0) AS missing
-    FROM series JOIN totals t ON t.series = id WHERE total IS NOT NULL AND role IS NOT 'exported'`);
+    FROM series WHERE total IS NOT NULL AND role IS NOT 'exported'`);
   statement.setReadBigInts(true);
   return statement
     .all(prunedDay)

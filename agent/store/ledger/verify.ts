@@ -4,7 +4,6 @@
 import type { DatabaseSync } from "node:sqlite";
 import { bucketDigest, chainHash, chainStart, checkOf } from "./digests.ts";
 import { openReadOnly } from "./read-only.ts";
-import { showTotals } from "./schema.ts";
 import { rowsWait } from "./settle.ts";
 import { ExcusedTime, timeProblems } from "./verify-time.ts";
 import { bucketsPerDay, LedgerWriter } from "./writer.ts";
@@ -50,7 +49,6 @@ export function verifyLedger(
   progress: VerifyProgress = () => {},
 ): Verdict {
   const { close, database } = openReadOnly(path);
-  showTotals(database);
   try {
     return new Verifier(database, progress).run(against);
   } finally {
@@ -228,11 +226,11 @@ class Verifier {
   #series(): number {
     const pruned = Number(new LedgerWriter(this.#database).meta("prunedDay") ?? -1);
     const statement = this.#database.prepare(`
-      SELECT s.id AS id, s.metric AS metric, s.dimensions AS dimensions, s."check" AS "check", t.total AS total, t.histogram AS histogram, s.live AS live, s.role AS role,
+      SELECT s.id AS id, s.metric AS metric, s.dimensions AS dimensions, s."check" AS "check", s.total AS total, s.histogram AS histogram, s.live AS live, s.role AS role,
         s.carried
         + coalesce((SELECT sum(amount) FROM days d WHERE d.series = s.id AND d.day <= ?), 0)
         + coalesce(r.amount, 0) AS booked
-      FROM series s LEFT JOIN totals t ON t.series = s.id LEFT JOIN (
+      FROM series s LEFT JOIN (
         SELECT series, sum(amount) AS amount FROM rows GROUP BY series) r ON r.series = s.id`);
     statement.setReadBigInts(true);
     let [count, waiting] = [0, 0];

@@ -62,7 +62,7 @@ export class LedgerWriter {
 
   series(changed: Iterable<SeriesState>, removed: Iterable<number>): void {
     const upsert = this.#run(`
-      INSERT INTO series (id, metric, dimensions, "check", start, announced, ended, role, live)
+      INSERT INTO names (id, metric, dimensions, "check", start, announced, ended, role, live)
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)
       ON CONFLICT (id) DO UPDATE SET start = excluded.start, announced = excluded.announced, ended = excluded.ended,
         role = excluded.role, live = 1`);
@@ -84,7 +84,7 @@ export class LedgerWriter {
       if (typeof one.total === "string") total.run(one.series, BigInt(one.total), null);
       else total.run(one.series, null, JSON.stringify(one.total));
     }
-    const forget = this.#run("UPDATE series SET live = 0 WHERE id = ?");
+    const forget = this.#run("UPDATE names SET live = 0 WHERE id = ?");
     for (const id of removed) forget.run(id);
   }
 
@@ -199,7 +199,7 @@ export class LedgerWriter {
     const write = this.#run("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)");
     // The running total stays what was exported; the difference is carried, so that it can still be proved.
     const carry = this.#run(`
-      UPDATE series SET carried = carried + coalesce((SELECT amount FROM rows WHERE bucket = ? AND series = id), 0) - ?
+      UPDATE names SET carried = carried + coalesce((SELECT amount FROM rows WHERE bucket = ? AND series = id), 0) - ?
       WHERE id = ?`);
     for (const { amount, series } of changes) {
       keep.run(bucket, series);

@@ -51,7 +51,7 @@ describe("verifyLedger()", () => {
       /bucket 2026-11-01T00:00Z/,
     ],
     ["UPDATE totals SET total = total - 1 WHERE series = 2", /series 2 tokenwatt\.tokens/],
-    [`UPDATE series SET dimensions = replace(dimensions, '"a"', '"c"')`, /series 1/],
+    [`UPDATE names SET dimensions = replace(dimensions, '"a"', '"c"')`, /series 1/],
     ["UPDATE days SET amount = amount + 1 WHERE series = 1", /rollup of 2026-11-01, series 1/],
     [
       `UPDATE audit SET body = replace(body, '"rows":2', '"rows":3') WHERE sequence = 17`,
