@@ -1,7 +1,8 @@
 // Pages of rate limiters inside of the agent: read every so many seconds, what they decided posted with the next beat. They
 // are no servers: they feed no quota and count no token. One that cannot be read is logged once and keeps its last figures.
 
-import type { AnyPosting, Dimensions, StateRow } from "../model.ts";
+import type { Ledger } from "../meter/ledger/ledger.ts";
+import type { AnyPosting, StateRow } from "../model.ts";
 import type { PageFetcher } from "../page/fetch.ts";
 import { createPageFetcher } from "../page/fetch.ts";
 import type { PageParser } from "../page/parse.ts";
@@ -31,6 +32,8 @@ export class LimiterPages {
   readonly #options: Surroundings;
   #open = new Map<string, OpenLimiter>();
   #stored: string | undefined;
+  /** Series of limiters that are read no more were ended. */
+  #isSettled = false;
 
   constructor(options: Surroundings) {
     this.#options = options;
@@ -45,6 +48,7 @@ export class LimiterPages {
     }
     for (const [key, one] of this.#open) if (!next.has(key)) one.close();
     this.#open = next;
+    this.#isSettled = false;
   }
 
   /** What each decided, as of its last page. */
@@ -57,10 +61,12 @@ export class LimiterPages {
     return [...this.#open.values()].flatMap((one) => one.takePostings());
   }
 
-  /** Whether a series is of a limiter that is read no more. */
-  isGone(dimensions: Dimensions): boolean {
-    const name = dimensions[NAME];
-    return name !== undefined && ![...this.#open.values()].some(({ shown }) => shown.name === name);
+  /** Ends the series of limiters that are read no more, of this run or the one before: once for each policy. */
+  endGone(ledger: Pick<Ledger, "endWhere">): void {
+    if (this.#isSettled) return;
+    this.#isSettled = true;
+    const read = new Set([...this.#open.values()].map(({ shown }) => shown.name));
+    ledger.endWhere(({ [NAME]: name }) => name !== undefined && !read.has(name));
   }
 
   /** The row to be stored, where it changed. */

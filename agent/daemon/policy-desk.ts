@@ -117,7 +117,7 @@ export class PolicyDesk {
       // What an earlier policy left, once: of this run or of the one before.
       if (!this.#isEnded) {
         endQuotaSeries(books.ledger, undefined);
-        books.ledger.endWhere((dimensions) => this.#limiters.isGone(dimensions));
+        this.#limiters.endGone(books.ledger);
       }
       this.#isEnded = true;
       return stale;
@@ -147,7 +147,7 @@ export class PolicyDesk {
     const { ledger } = books;
     for (const gauge of this.#limits.gauges(at, this.#options.everyMs, (tenant) => ledger.admits(tenant)))
       ledger.observe(gauge);
-    ledger.endWhere((dimensions) => this.#limiters.isGone(dimensions));
+    this.#limiters.endGone(ledger);
     return [...this.#limits.takeRow(), ...this.#limiters.takeRow()];
   }
 

@@ -101,11 +101,18 @@ test("a policy that changes elsewhere changes nothing; one without the limiter, 
     { failure: undefined },
     { failure: "the page has no counter of envoy-ratelimit" },
   ]);
-  const series = (name: string) => ({ "tokenwatt.limiter.name": name });
-  expect(["edge", "second"].map((name) => limiters.isGone(series(name)))).toEqual([false, false]);
+  const series = [...["edge", "second"].map((name) => ({ "tokenwatt.limiter.name": name })), {}];
+  const asked: boolean[][] = [];
+  const ledger: Parameters<LimiterPages["endGone"]>[0] = {
+    endWhere: (isGone) => void asked.push(series.map((dimensions) => isGone(dimensions, ""))),
+  };
+  limiters.endGone(ledger);
+  limiters.endGone(ledger);
+  expect(asked).toEqual([[false, false, false]]);
   expect(limiters.takeRow()).toHaveLength(1);
   limiters.use({ ...policy(), observe: false });
-  expect([limiters.isGone(series("edge")), limiters.isGone({})]).toEqual([true, false]);
+  limiters.endGone(ledger);
+  expect(asked[1]).toEqual([true, true, false]);
   expect(limiters.shown).toEqual([]);
   expect(limiters.takeRow()).toEqual([{ key: '["limiters"]', value: "" }]);
 });

@@ -143,3 +143,34 @@ test("what is booked is what was decided since the first look: counters of a pag
     { numRuns: 100 },
   );
 });
+
+test("a series that a page leaves out, or shows an impossible value of, goes on where it was", () => {
+  const shown = fc.constantFrom("whole", "absent", "-3", "1e300", "9007199254740993");
+  const page = fc.record({ more: fc.nat({ max: 50 }), shown, other: shown });
+  fc.assert(
+    fc.property(
+      fc.nat({ max: 1_000_000 }),
+      fc.array(page, { minLength: 1, maxLength: 12 }),
+      (before, pages) => {
+        const counts = new LimiterCounts(limitador);
+        const line = (name: string, value: number, how: string): string => {
+          if (how === "absent") return "";
+          const shownValue = how === "whole" ? String(value) : how;
+          return `authorized_calls{limitador_namespace="${name}"} ${shownValue}\n`;
+        };
+        const take = (a: string, b: string): void =>
+          counts.take(parsePage(Buffer.from(`limitador_up 1\n${a}${b}`)).samples);
+        let [value, other] = [before, 2 * before];
+        take(line("a", value, "whole"), line("b", other, "whole"));
+        for (const one of [...pages, { more: 0, shown: "whole", other: "whole" }]) {
+          value += one.more;
+          other += 3 * one.more;
+          take(line("a", value, one.shown), line("b", other, one.other));
+        }
+        counts.takeMoved();
+        const moved = Object.fromEntries(counts.totals.map(({ amount, limit }) => [limit, amount]));
+        expect([moved["a"] ?? 0, moved["b"] ?? 0]).toEqual([value - before, other - 2 * before]);
+      },
+    ),
+  );
+});

@@ -1,5 +1,5 @@
 // What a limiter counted since it was first looked at, from its page: never what it counted before. A counter that falls,
-// is new on the page, or is one of another run of the process, began at zero. Counters that overlap are read a moment apart
+// was on no page yet, or is one of another run of the process, began at zero; one that a page leaves out goes on where it was. Counters that overlap are read a moment apart
 // (a part before its whole, or after it): a whole less its parts is known with the page after it, so that no total falls.
 import { attributeOf, otherName } from "../../meter/names.ts";
 import type { Counted, Decided, LimiterCounter, LimiterType } from "./limiter.ts";
@@ -34,12 +34,14 @@ interface Total extends LimitTotal {
 
 /** Limits of one limiter that are told apart; further ones are `other`. */
 const LIMITS_MAX = 200;
+/** Series that are remembered at most, those of the newest page first. */
+const SERIES_MAX = 10_000;
 const STARTED = "process_start_time_seconds";
 
 /** The counts of one limiter. */
 export class LimiterCounts {
   readonly #type: LimiterType;
-  /** Values of the page before, by series; undefined before the first. */
+  /** The last value of each series; undefined before the first page. */
   #last: ReadonlyMap<string, number> | undefined;
   #started: number | undefined;
   readonly #limits = new Set<string>();
@@ -68,13 +70,19 @@ export class LimiterCounts {
       for (const { labels, value } of page.get(counter.family) ?? []) {
         const key = JSON.stringify([counter.family, Object.entries(labels).sort()]);
         const amount = Math.round(value);
+        // No counter is below 0, or above what a number holds exactly: as if the page left it out.
+        if (!(amount >= 0 && amount <= Number.MAX_SAFE_INTEGER)) continue;
         const last = before?.get(key) ?? 0;
         if (before !== undefined) this.#add(counter, labels, amount < last ? amount : amount - last);
         now.set(key, amount);
       }
     }
+    for (const [key, amount] of before ?? []) {
+      if (now.size >= SERIES_MAX) break;
+      if (!now.has(key)) now.set(key, amount);
+    }
     this.#last = now;
-    this.#started = started;
+    this.#started = started ?? this.#started;
   }
 
   /** What was counted since it was first looked at, by limit. */
