@@ -71,7 +71,7 @@ export async function restoreFolder(
 ): Promise<void> {
   const { folder, log } = options;
   await state.moveTo(await openFolder(files, options));
-  let restored = 0;
+  let [restored, failed] = [0, 0];
   for (const [index, segment] of segments.entries()) {
     if (!(segment instanceof Segment) || (await segment.isInPlace())) continue;
     try {
@@ -79,15 +79,16 @@ export async function restoreFolder(
       restored += segment.entries.length;
       await segment.close().catch(() => {});
     } catch (error) {
+      failed++;
       log.warn("cannot put back a removed spool segment", {
         source: "spool",
         cause: (error as Error).message,
       });
     }
   }
-  log.error("the spool was removed while in use, what waited in it was put back", {
-    ...{ source: "spool", folder, records: restored },
-    hint: "nothing is lost; stop the agent before you remove files of its state directory",
+  log.error("files of the spool were removed while in use, what waits in them was put back", {
+    ...{ source: "spool", folder, records: restored, segmentsNotPutBack: failed },
+    hint: `${failed === 0 ? "nothing is lost" : "what was not put back is lost with this process"}; stop the agent before you remove files of its state directory`,
   });
 }
 

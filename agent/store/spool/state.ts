@@ -63,10 +63,10 @@ export class SpoolState {
 
   /** Goes on in another file, in the place of one that is gone. */
   async moveTo(slots: SlotFile | undefined): Promise<void> {
-    while (this.#saving !== undefined) await this.#saving;
-    await this.#slots?.close().catch(() => {});
+    const before = this.#slots;
     this.#slots = slots;
     await this.#write(true);
+    await before?.close().catch(() => {});
   }
 
   async close(): Promise<void> {
