@@ -128,10 +128,8 @@ export class PolicyBook {
       usage.roll(atMillis);
       const feed = feedOf(usage.quota.source);
       for (const counter of usage.counters) {
-        const read = readCounter(
-          ...([usage, counter, usage.window, feed, atMillis] as const),
-          fleetOf(usage.quota, counter.values, usage.window),
-        );
+        const fleet = fleetOf(usage.quota, counter.values, usage.window);
+        const read = readCounter(usage, counter, usage.window, feed, atMillis, fleet);
         if (!read.isBooked || read.silentSince !== undefined) counter.openBridge();
         counter.bridge.beat();
         const transition = moveState(counter, read.state, atMillis);
