@@ -1,0 +1,62 @@
+// Which assumption a shared energy rests on is said: by the very evidence it was shared by.
+import { expect, test } from "vitest";
+import { OwnPower } from "../../agent/correlate/energy/own-power.ts";
+import { TurnWatts } from "../../agent/correlate/energy/turn-watts.ts";
+import type { Work } from "../../agent/correlate/energy/work-fit.ts";
+import { WorkFit } from "../../agent/correlate/energy/work-fit.ts";
+import type { TokenStep } from "../../agent/correlate/server-track.ts";
+import type { Residents, Sharing } from "../../agent/correlate/sharing.ts";
+import { sharingRule } from "../../agent/correlate/sharing.ts";
+import { SmShare } from "../../agent/correlate/sm-share.ts";
+
+const second = 1_000_000_000;
+
+function newSharing(): Sharing {
+  const workFit = new WorkFit();
+  workFit.observeWindow(second, 0.3);
+  return { smShare: new SmShare(), ownPower: new OwnPower(), turnWatts: new TurnWatts(), workFit };
+}
+
+/** Two servers that both work in the second that is shared. */
+function residents(): Residents {
+  const step: TokenStep = {
+    ...{ from: 0, to: second, inputTokens: 100, outputTokens: 20, requests: 1 },
+    ...{ inFlightFrom: 1, inFlightTo: 1, progress: "step", isDoubted: false },
+  };
+  const servers = new Set(["one", "two"]);
+  const tokens = (): number => 20;
+  return { from: 0, to: second, servers, working: servers, hasShares: false, tokens, steps: () => [step] };
+}
+
+/** Teaches what work costs, each interval off by so much, up and down in turns. */
+function teach({ workFit }: Sharing, offRatio: number): void {
+  for (let index = 0; index < 80; index++) {
+    const [one, two]: [Work, Work] = [
+      [(index * 37) % 400, (index * 13) % 90],
+      [(index * 53) % 400, (index * 29) % 90],
+    ];
+    const joules = one[0] * 0.01 + one[1] * 2 + two[0] * 0.02 + two[1];
+    workFit.observe(
+      new Map(Object.entries({ one, two })),
+      joules * (1 + (index % 2 === 0 ? 1 : -1) * offRatio),
+    );
+  }
+}
+
+test("energy that is shared by the cost of work is said to be a guess while that is not known to a tenth", () => {
+  const [sure, unsure] = [newSharing(), newSharing()];
+  teach(sure, 0);
+  teach(unsure, 0.9);
+  expect(sharingRule(sure, residents())).toMatchObject({
+    method: "own_power",
+    byWork: true,
+    doubt: undefined,
+  });
+  expect(sharingRule(unsure, residents())).toMatchObject({ byWork: true, doubt: "fitted_work" });
+});
+
+test("energy that is shared with nothing learned says by what, and never passes for measured", () => {
+  const rule = sharingRule(newSharing(), residents());
+  expect(rule.byWork).toBeUndefined();
+  expect(rule.method).toBe("token_share");
+});
