@@ -4,16 +4,11 @@
 import type { Config } from "../config/load.ts";
 import type { HttpEndpoint } from "../export/http.ts";
 import { serveHttp } from "../export/http.ts";
-import { destinations } from "../export/otlp/config.ts";
 import type { OtlpEncoder } from "../export/otlp/encoder.ts";
 import { createOtlpEncoder } from "../export/otlp/encoder.ts";
-import { agentResource } from "../export/otlp/resource.ts";
 import type { SenderStatus } from "../export/otlp/sender-status.ts";
 import type { Feed } from "../export/page/feed.ts";
 import { PrometheusPages } from "../export/prometheus.ts";
-import type { SelfReading, SelfStats } from "../export/self/points.ts";
-import { readSelf } from "../export/self/points.ts";
-import { hostIdentity } from "../host/inventory.ts";
 import type { Family, LedgerSnapshot, Nanos } from "../model.ts";
 import { BUCKET_NANOS } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
@@ -25,20 +20,16 @@ import { SourceError } from "../source.ts";
 import type { Stored } from "../store/ledger/database.ts";
 import { LedgerStoreError } from "../store/ledger/store.ts";
 import type { Spool } from "../store/spool/spool.ts";
-import { instanceId } from "../store/state-folder.ts";
 import type { Core } from "./accounting.ts";
 import { coreState } from "./accounting.ts";
-import { AuditExport } from "./audit-export.ts";
 import { Deliveries } from "./deliveries.ts";
 import type { Durable } from "./durable-state.ts";
 import { spoolRows } from "./durable-state.ts";
+import { loadSourcesOf, Reports, resourceOf } from "./export-reports.ts";
 import type { AgentLife } from "./life.ts";
-import type { LoadSources } from "./load-reports.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { PolicyDesk } from "./policy-desk.ts";
 import { quotaFeed } from "./quota-feed.ts";
-import { LoopDelay, SelfReport, selfStats } from "./self-report.ts";
-import { settledLoad } from "./settled-load.ts";
 
 /** Commits that fail for less are a passing fault. */
 const STUCK_MS = 120_000;
@@ -71,10 +62,7 @@ export class Exports {
   readonly #deliveries: Deliveries;
   #encoder: OtlpEncoder | undefined;
   #http: HttpEndpoint | undefined;
-  #self: SelfReport | undefined;
-  #audit: AuditExport | undefined;
-  readonly #loopDelay = new LoopDelay();
-  #loopDelaySeconds: number | undefined;
+  #reports: Reports | undefined;
   #snapshot: LedgerSnapshot | undefined;
   #cancel: Cancel = () => {};
   #committing: Promise<void> = Promise.resolve();
@@ -169,76 +157,21 @@ export class Exports {
         policy: () => policy.page(config.export.prometheus.tenants),
       });
     }
-    await policy.listen(this.#loadSources());
+    await policy.listen(loadSourcesOf(this.#options));
     this.#cancel = every(clock, config.rates.exportMs, () => this.beat());
     this.#identify();
   }
 
-  /** What load reports are made from: the servers, their readings, what was settled, and what they can sustain. */
-  #loadSources(): LoadSources {
-    const { clock, core, pipeline } = this.#options;
-    const { lastTokenSamples, servers } = pipeline.intake;
-    return {
-      servers,
-      lastTokenSamples,
-      capacityOf: (server) =>
-        core.books.capacityRate(server, core.increments.soleModel(server), clock.now())?.tokensPerGpuHour,
-      settledOf: (server) => settledLoad(pipeline.recent, server, clock.now()),
-    };
-  }
-
+  /** From here on there are beats. */
   #identify(): void {
-    const { clock, config, durable, env, log } = this.#options;
-    const { hostName, hostId, hostArch, osDescription } = hostIdentity();
-    const resource = agentResource({
-      env,
-      facts: {
-        hostName,
-        hostArch,
-        osType: "linux",
-        instanceId: durable.agentId ?? instanceId(config.stateDir, log),
-        ...(hostId === undefined ? {} : { hostId }),
-        ...(osDescription === undefined ? {} : { osDescription }),
-      },
-      configured: config.resource,
-      version: programVersion(),
-    });
-    const version = programVersion();
-    const read = (): SelfReading => readSelf(this.#selfStats(), clock.unixNanos(clock.now()));
-    this.#pages = new PrometheusPages(resource, config.export.prometheus, read);
-    this.#encoder = createOtlpEncoder({ resource, version });
+    const { config } = this.#options;
+    const resource = resourceOf(this.#options);
+    const [spool, stored] = [() => this.#spool.status(), () => this.#stored];
+    const reports = new Reports({ ...this.#options, resource, spool, stored, deliveries: this.#deliveries });
+    this.#reports = reports;
+    this.#pages = new PrometheusPages(resource, config.export.prometheus, () => reports.read());
+    this.#encoder = createOtlpEncoder({ resource, version: programVersion() });
     for (const sender of this.#deliveries.senders) sender.start();
-    this.#audit = new AuditExport({
-      ...{ clock, log, resource, version, store: durable.store },
-      destinations: destinations(config.export.otlp),
-      restored: durable.restored?.state ?? [],
-    });
-    this.#self = new SelfReport({
-      clock,
-      log,
-      destination: destinations(config.export.otlp)[0],
-      resource,
-      intervalMs: config.rates.exportMs,
-      version,
-      read,
-    });
-  }
-
-  #selfStats(): SelfStats {
-    const { pipeline, policy } = this.#options;
-    const restarts = { gpu: Number(pipeline.gpu?.status()["restarts"] ?? 0) };
-    const { deadLetters } = this.#deliveries;
-    const stats = selfStats(
-      this.#deliveries.statuses(),
-      this.#spool.status(),
-      deadLetters,
-      pipeline.intake.health,
-      restarts,
-      this.#stored?.head,
-      this.#loopDelaySeconds,
-    );
-    const audit = { auditWaiting: this.#audit?.waiting ?? {}, auditLost: this.#audit?.lost ?? {} };
-    return { ...stats, ...policy.answering, ...audit };
   }
 
   /** One export beat: commit, encode, spool, publish. Beats never overlap. */
@@ -288,10 +221,9 @@ export class Exports {
     if (delivered.includes(false)) {
       this.#options.log.warn("not everything was delivered before the stop", { spool: this.#spool.status() });
     }
-    await this.#audit?.stop(flushMs);
+    await this.#reports?.audit.stop(flushMs);
     await Promise.allSettled(this.#deliveries.senders.map((sender) => sender.stop()));
-    await this.#self?.stop();
-    this.#loopDelay.stop();
+    await this.#reports?.stop();
     await this.#http?.close();
     await this.#spool.close();
     await this.#options.durable.store?.close();
@@ -307,7 +239,7 @@ export class Exports {
       spool: this.#spool.status(),
       destinations: this.#deliveries.statuses().map(({ durations: _, ...status }) => status),
       deadLetters: this.#deliveries.deadLetters,
-      audit: this.#audit?.status() ?? [],
+      audit: this.#reports?.audit.status() ?? [],
     };
   }
 
@@ -324,8 +256,8 @@ export class Exports {
     const [time, at] = [clock.unixNanos(pipeline.settledUntil), clock.now()];
     const feedOf = (source: Family): QuotaFeed => quotaFeed(pipeline.intake, source, clock);
     const quotas = policy.beforeCommit({ books: core.books, time, at, feedOf });
-    for (const body of this.#audit?.takeLosses() ?? []) core.books.noteAudit("loss", at, body);
-    const sent = this.#audit?.takeRows() ?? [];
+    for (const body of this.#reports?.audit.takeLosses() ?? []) core.books.noteAudit("loss", at, body);
+    const sent = this.#reports?.audit.takeRows() ?? [];
     const state = [...coreState(core, clock), ...remembered, ...quotas, ...sent];
     const { batch, snapshot } = core.books.commit(time, at, state);
     const sequence = await this.#append(snapshot);
@@ -333,10 +265,9 @@ export class Exports {
     const rows = [...batch.state, ...policy.beatRow(batch.sequence), ...spooled];
     if (durable.store !== undefined) this.#noteStored(await durable.store.commit({ ...batch, state: rows }));
     if (sequence !== undefined) this.#spool.commit(sequence);
-    this.#loopDelaySeconds = this.#loopDelay.take();
     this.#snapshot = snapshot;
     await policy.stored(this.#stored);
-    this.#audit?.wake(this.#stored?.head.length ?? 0);
+    this.#reports?.afterCommit();
     await this.#noteDelivered();
   }
 
