@@ -2,15 +2,15 @@
 // another server passes them on. Volume: prompt_tokens and generation_tokens of the tokenizer, at the end of a request,
 // tenant label included. Aborted requests that ran are counted there and, since 0.5, in num_requests beside
 // num_aborted_requests. Progress: realtime_tokens of the scheduler, every stats interval, repeated work counted again.
-// Schedulers of one data-parallel rank repeat the same tokens per tp, pp and moe rank: only rank 0 is read; priority="" is
-// the sum over priorities.
+// Schedulers of one data-parallel rank (dp_rank) repeat the same tokens per tp, pp and moe rank: only the first is read;
+// priority="" is the sum over priorities.
 import type { Role } from "../model.ts";
 import type { MetricPage } from "../source.ts";
+import { firstRanks } from "./page/first-ranks.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 
 type Labels = Readonly<Record<string, string>>;
-const RANKS = ["tp_rank", "pp_rank", "moe_ep_rank"];
 const ROLES: Readonly<Record<string, Role>> = { prefill: "prefill", decode: "decode", unified: "combined" };
 
 /** SGLang behind its HTTP server, or the HTTP sidecar of its gRPC mode. */
@@ -68,8 +68,10 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
     readings.options.role ?? ROLES[scheduler?.[0]?.labels["engine_type"] ?? ""] ?? readings.role;
   readInput(readings, prefix);
   readings.tokens("output", `${prefix}generation_tokens`);
-  for (const sample of readings.counters(`${prefix}realtime_tokens`)) {
-    if (!isFirstRank(sample.labels)) continue;
+  const stepped = readings.counters(`${prefix}realtime_tokens`);
+  const isFirstStepped = firstRanks(stepped);
+  for (const sample of stepped) {
+    if (!isFirstStepped(sample.labels)) continue;
     const decoded = sample.labels["mode"] === "decode";
     readings.of(sample.labels).progress(decoded ? 0 : sample.value, decoded ? sample.value : 0);
   }
@@ -77,9 +79,10 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
   readBusy(readings, prefix);
   readings.requests(`${prefix}num_requests`, () => "ok");
   readings.requests(`${prefix}num_aborted_requests`, () => "aborted");
-  readings.inFlight("running", `${prefix}num_running_reqs`, isFirstRank);
-  readings.inFlight("waiting", `${prefix}num_queue_reqs`, isFirstRank);
-  readings.kvCache(`${prefix}token_usage`, isFirstRank);
+  const isFirst = (name: string): ((labels: Labels) => boolean) => firstRanks(readings.gauges(prefix + name));
+  readings.inFlight("running", `${prefix}num_running_reqs`, isFirst("num_running_reqs"));
+  readings.inFlight("waiting", `${prefix}num_queue_reqs`, isFirst("num_queue_reqs"));
+  readings.kvCache(`${prefix}token_usage`, isFirst("token_usage"));
   readings.latency("time_to_first_token", `${prefix}time_to_first_token_seconds`);
   const interToken = readings.firstOf(
     `${prefix}inter_token_latency_seconds_count`,
@@ -87,7 +90,8 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
   );
   readings.latency("inter_token_latency", interToken.replace(/_count$/, ""));
   readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
-  readings.latency("queue_time", `${prefix}queue_time_seconds`, { when: isFirstRank });
+  const queued = readings.counters(`${prefix}queue_time_seconds_count`);
+  readings.latency("queue_time", `${prefix}queue_time_seconds`, { when: firstRanks(queued) });
   readings.epoch();
 }
 
@@ -112,13 +116,9 @@ function readInput(readings: PageReadings, prefix: string): void {
 /** Busy seconds are a server's active time only where one scheduler works: ranks in parallel overlap. */
 function readBusy(readings: PageReadings, prefix: string): void {
   const name = readings.firstOf(`${prefix}forward_execution_seconds`, `${prefix}gpu_execution_seconds`);
-  const schedulers = readings.parts(name, ["category"], isFirstRank);
-  const running = readings.gauges(`${prefix}num_running_reqs`).filter(({ labels }) => isFirstRank(labels));
+  const schedulers = readings.parts(name, ["category"], firstRanks(readings.counters(name)));
+  const gauges = readings.gauges(`${prefix}num_running_reqs`);
+  const isFirst = firstRanks(gauges);
+  const running = gauges.filter(({ labels }) => isFirst(labels));
   if (schedulers.size === 1 && running.length <= 1) readings.active([...schedulers.values()][0]);
-}
-
-/** Whether a scheduler's series counts: the first of the ranks that repeat each other, and no sub-total. */
-export function isFirstRank(labels: Labels): boolean {
-  const first = RANKS.every((rank) => labels[rank] === undefined || labels[rank] === "0");
-  return first && (labels["priority"] === undefined || labels["priority"] === "");
 }
