@@ -6,7 +6,8 @@ import { openServer } from "../config/open-server.ts";
 import { holderOf } from "../host/holders.ts";
 import type { Pod } from "../host/kubelet/pods.ts";
 import type { ProcessReading } from "../host/processes.ts";
-import { ephemeralPorts, readProcesses, socketsHere } from "../host/processes.ts";
+import { ephemeralPorts, readProcesses } from "../host/processes.ts";
+import { NamespaceSockets } from "../host/sockets.ts";
 import type { GpuSample, Holder, Nanos } from "../model.ts";
 import { portOf } from "../platform/address.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
@@ -95,7 +96,7 @@ export class HostWatch {
 
   /** Looks once, where something changed or it is time again. Never throws. */
   async look(): Promise<void> {
-    const { clock, correlator, discover, pipeline, proc } = this.#parts;
+    const { clock, correlator, discover, pipeline, proc = "/proc" } = this.#parts;
     const samples = [...pipeline.intake.lastGpuSamples.values()];
     const pids = [...new Set(samples.flatMap((sample) => this.#pidsOn(sample)))].sort();
     const seen = `${pids.join()} ${[...pipeline.intake.servers.keys()].join()}`;
@@ -105,7 +106,8 @@ export class HostWatch {
     this.#lookedAt = now;
     const servers = [...pipeline.intake.servers.values()];
     const ports = servers.flatMap((server) => server.port ?? []);
-    const readings = readProcesses({ pids, ports, ...(proc === undefined ? {} : { proc }) });
+    const sockets = new NamespaceSockets(proc);
+    const readings = readProcesses({ pids, ports, proc, sockets });
     const named = this.#parts.pods?.() ?? [];
     correlator.setProcessFacts(
       readings.map((reading) => {
@@ -116,7 +118,7 @@ export class HostWatch {
     const visible = readings.filter(({ pid }) => pids.includes(pid));
     const names = [...new Set(visible.flatMap(({ name }) => name ?? []))].slice(0, 10);
     this.#gpuProcesses = { count: pids.length, visible: visible.length, names };
-    if (discover) await this.#discover(readings, pids);
+    if (discover) await this.#discover(readings, pids, sockets);
   }
 
   /** Who holds a GPU; for a while the last known, where a reading does not say. */
@@ -126,9 +128,13 @@ export class HostWatch {
     return held === undefined || at - held.at > HOLDERS_NANOS ? [] : held.pids;
   }
 
-  async #discover(readings: readonly ProcessReading[], pids: readonly number[]): Promise<void> {
+  async #discover(
+    readings: readonly ProcessReading[],
+    pids: readonly number[],
+    sockets: NamespaceSockets,
+  ): Promise<void> {
     const { proc } = this.#parts;
-    const here = pids.length === 0 ? [] : socketsHere(proc);
+    const here = pids.length === 0 ? [] : sockets.of("self");
     const facts = { readings, pids, here, usual: usualPorts(), ephemeral: ephemeralPorts(proc) };
     const wanted = candidatePorts(facts);
     for (const port of [...this.#ports.keys()]) if (!wanted.has(port)) await this.#forget(port);

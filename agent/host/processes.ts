@@ -2,10 +2,10 @@
 // the placement ladder (METERING.md 4). Works without any capability: world-readable files, the caller's own and those
 // of its uid; what rights do not allow stays undefined.
 // Facts: proc(5), cgroups(7); cgroup names as systemd, Docker, containerd, CRI-O and the kubelet write them.
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ListeningSocket } from "./sockets.ts";
-import { listeningSockets, socketInodes } from "./sockets.ts";
+import { NamespaceSockets, socketInodes } from "./sockets.ts";
 
 /** Facts about one process; the shape correlate/placement.ts takes. */
 export interface ProcessReading {
@@ -37,6 +37,8 @@ export interface ProcessQuery {
   readonly pids: readonly number[];
   /** Ports of the servers: processes started with one of them as `--port` are read too. */
   readonly ports?: readonly number[];
+  /** Where somebody else asks for them too; default: its own. */
+  readonly sockets?: NamespaceSockets;
 }
 
 /** Facts of the processes asked for, of their parents, and of those started with a server's port. Never throws. */
@@ -45,11 +47,12 @@ export function readProcesses(query: ProcessQuery): ProcessReading[] {
   const wanted = new Set(query.pids);
   for (const pid of startedWith(proc, new Set(query.ports ?? []))) wanted.add(pid);
   for (const pid of [...wanted]) for (const parent of parentsOf(proc, pid)) wanted.add(parent);
-  const namespaces = new Map<string, ReturnType<typeof listeningSockets>>();
-  const here = new Set((socketsHere(proc) ?? []).map(({ inode }) => inode));
+  if (wanted.size === 0) return [];
+  const sockets = query.sockets ?? new NamespaceSockets(proc);
+  const here = new Set((sockets.of("self") ?? []).map(({ inode }) => inode));
   const readings: ProcessReading[] = [];
   for (const pid of [...wanted].slice(0, PROCESSES_MAX)) {
-    const reading = readProcess(proc, pid, namespaces, here);
+    const reading = readProcess(proc, pid, sockets, here);
     if (reading !== undefined) readings.push(reading);
   }
   return readings;
@@ -58,14 +61,14 @@ export function readProcesses(query: ProcessQuery): ProcessReading[] {
 function readProcess(
   proc: string,
   pid: number,
-  namespaces: Map<string, ReturnType<typeof listeningSockets>>,
+  namespaces: NamespaceSockets,
   here: ReadonlySet<string>,
 ): ProcessReading | undefined {
   const status = text(join(proc, String(pid), "status"));
   if (status === undefined) return undefined;
   const uid = /^Uid:\s+(\d+)/m.exec(status)?.[1];
   const name = /^Name:\s+(.+)$/m.exec(status)?.[1];
-  const sockets = socketsOf(proc, pid, namespaces);
+  const sockets = namespaces.of(pid);
   const owned = socketInodes(join(proc, String(pid), "fd"));
   const commandLine = text(join(proc, String(pid), "cmdline")) ?? "";
   const commandPort = portOfCommand(commandLine);
@@ -89,19 +92,6 @@ function readProcess(
           ownedPorts: [...new Set(sockets.filter(({ inode }) => owned.has(inode)).map(({ port }) => port))],
         }),
   };
-}
-
-/** Listening sockets of the process's network namespace; read once per namespace where its identity can be seen. */
-function socketsOf(
-  proc: string,
-  pid: number,
-  namespaces: Map<string, ReturnType<typeof listeningSockets>>,
-): ReturnType<typeof listeningSockets> {
-  const identity = link(join(proc, String(pid), "ns/net")) ?? `pid ${pid}`;
-  if (namespaces.get(identity) === undefined) {
-    namespaces.set(identity, listeningSockets(join(proc, String(pid), "net")));
-  }
-  return namespaces.get(identity);
 }
 
 /** Parents of a process, nearest first, without process 1. */
@@ -157,11 +147,6 @@ export function keepsAwake(words: readonly string[]): boolean {
   });
 }
 
-/** Listening sockets where this program's own loopback is; undefined where they cannot be read. */
-export function socketsHere(proc = "/proc"): readonly ListeningSocket[] | undefined {
-  return listeningSockets(join(proc, "self/net"));
-}
-
 /** First and last port the kernel gives to whoever names none; NCCL and torch listen there, servers do not. */
 export function ephemeralPorts(proc = "/proc"): readonly [number, number] {
   const [first, last] = (text(join(proc, "sys/net/ipv4/ip_local_port_range")) ?? "").trim().split(/\s+/);
@@ -209,14 +194,6 @@ export function homeOf(
 function text(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8");
-  } catch {
-    return undefined;
-  }
-}
-
-function link(path: string): string | undefined {
-  try {
-    return readlinkSync(path);
   } catch {
     return undefined;
   }

@@ -1,6 +1,9 @@
 // TCP sockets as /proc shows them: who listens in a network namespace, and which sockets a process holds.
-// Facts: proc(5), net/tcp and net/tcp6: local address as hexadecimal, state 0A = listening, then uid and inode.
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+// Facts: proc(5), net/tcp and net/tcp6: local address as hexadecimal, state 0A = listening, then uid and inode. Linux lists
+// those that listen first (net/ipv4/tcp_ipv4.c), old kernels with half-open ones (03) between, and numbers rows from 0.
+// What follows is never asked for: the kernel walks the connections of the whole host, milliseconds where there are few of
+// them and seconds where there are a million.
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 /** A listening socket. */
@@ -13,37 +16,97 @@ export interface ListeningSocket {
 }
 
 const LISTENING = "0A";
-const NEWLINE = 10;
+const HALF_OPEN = "03";
 const SOCKETS_MAX = 10_000;
+/** Bytes of a table asked for at once: a few rows, since the kernel fills what is asked for from connections too. */
+const CHUNK_BYTES = 1024;
+const chunk = Buffer.alloc(CHUNK_BYTES);
+
+/** The two tables, and where the kernel counts the sockets in each. */
+const TABLES = [
+  { name: "tcp", counts: "sockstat", inUse: /^TCP: inuse (\d+)/m },
+  { name: "tcp6", counts: "sockstat6", inUse: /^TCP6: inuse (\d+)/m },
+] as const;
 
 /** Listening sockets in `folder` (`/proc/PID/net`); undefined where it cannot be read. */
-export function listeningSockets(folder: string): readonly ListeningSocket[] | undefined {
-  const files = ["tcp", "tcp6"].map((name) => read(join(folder, name)));
-  if (files.every((file) => file === undefined)) return undefined;
+function listeningSockets(folder: string): readonly ListeningSocket[] | undefined {
+  const tables = TABLES.map(({ counts, inUse, name }) => {
+    // To find nothing in an empty table the kernel walks all of it.
+    const isEmpty = inUse.exec(text(join(folder, counts)) ?? "")?.[1] === "0";
+    return isEmpty ? [] : listenersIn(join(folder, name));
+  });
+  return tables.every((sockets) => sockets === undefined)
+    ? undefined
+    : tables.flatMap((sockets) => sockets ?? []).slice(0, SOCKETS_MAX);
+}
+
+/** The listening sockets of processes' network namespaces, each namespace read once. */
+export class NamespaceSockets {
+  readonly #proc: string;
+  readonly #read = new Map<string, readonly ListeningSocket[] | undefined>();
+
+  constructor(proc: string) {
+    this.#proc = proc;
+  }
+
+  /** Those where a process is, `self` for this program's own loopback; undefined where they cannot be read. */
+  of(pid: number | "self"): readonly ListeningSocket[] | undefined {
+    const folder = join(this.#proc, String(pid));
+    const namespace = identityOf(folder);
+    if (!this.#read.has(namespace)) this.#read.set(namespace, listeningSockets(join(folder, "net")));
+    return this.#read.get(namespace);
+  }
+}
+
+/** The inode of a namespace's table, which needs no right to be seen; the folder itself where there is none. */
+function identityOf(folder: string): string {
+  try {
+    return String(statSync(join(folder, "net/tcp")).ino);
+  } catch {
+    return folder;
+  }
+}
+
+function listenersIn(path: string): ListeningSocket[] | undefined {
   const sockets: ListeningSocket[] = [];
-  for (const file of files) {
-    for (const line of file === undefined ? [] : linesWith(file, ` ${LISTENING} `)) {
-      const columns = line.trim().split(/\s+/);
-      const [address = "", port] = (columns[1] ?? "").split(":");
-      if (columns[3] !== LISTENING || port === undefined || sockets.length >= SOCKETS_MAX) continue;
-      sockets.push({
-        port: Number.parseInt(port, 16),
-        uid: Number(columns[7]),
-        inode: columns[9] ?? "",
-        address: kindOf(address),
-      });
+  let inOrder = true;
+  let place = 0;
+  try {
+    for (const row of rowsOf(path)) {
+      const [number = "", local = "", , state, , , , uid, , inode = ""] = row.trim().split(/\s+/);
+      // Kernels that are not Linux itself number and order rows otherwise: there the table is read to its end.
+      inOrder &&= Number.parseInt(number, 10) === place++;
+      const [address = "", port] = local.split(":");
+      if (state === LISTENING && port !== undefined) {
+        sockets.push({ port: Number.parseInt(port, 16), uid: Number(uid), inode, address: kindOf(address) });
+      }
+      const isConnection = state !== LISTENING && state !== HALF_OPEN;
+      if ((inOrder && isConnection) || sockets.length >= SOCKETS_MAX) break;
     }
+  } catch {
+    return undefined;
   }
   return sockets;
 }
 
-/** The lines that hold a text, one by one: of a host's thousands of connections only those that listen are looked at. */
-function* linesWith(table: Buffer, text: string): Generator<string> {
-  for (let at = table.indexOf(text); at !== -1; ) {
-    const stop = table.indexOf(NEWLINE, at);
-    const end = stop === -1 ? table.length : stop;
-    yield table.toString("latin1", table.lastIndexOf(NEWLINE, at) + 1, end);
-    at = table.indexOf(text, end);
+/** The rows of a table below its head, read as far as they are asked for. */
+function* rowsOf(path: string): Generator<string> {
+  const file = openSync(path, "r");
+  try {
+    let isHead = true;
+    let rest = "";
+    for (let length = -1; length !== 0; ) {
+      length = readSync(file, chunk);
+      const lines = (rest + chunk.toString("latin1", 0, length)).split("\n");
+      // A last line without an end is a row all the same.
+      rest = length === 0 ? "" : (lines.pop() ?? "");
+      for (const line of lines) {
+        if (!isHead && line !== "") yield line;
+        isHead = false;
+      }
+    }
+  } finally {
+    closeSync(file);
   }
 }
 
@@ -75,9 +138,9 @@ export function socketInodes(folder: string): ReadonlySet<string> | undefined {
   return inodes;
 }
 
-function read(path: string): Buffer | undefined {
+function text(path: string): string | undefined {
   try {
-    return readFileSync(path);
+    return readFileSync(path, "latin1");
   } catch {
     return undefined;
   }

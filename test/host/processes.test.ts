@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import type { ProcessFacts } from "../../agent/correlate/placement.ts";
 import { cgroupOf, homeOf, portOfCommand, readProcesses } from "../../agent/host/processes.ts";
-import { listeningSockets } from "../../agent/host/sockets.ts";
+import { NamespaceSockets } from "../../agent/host/sockets.ts";
 
 const closing: (() => unknown)[] = [];
 afterEach(() => {
@@ -86,7 +86,7 @@ describe("readProcesses()", () => {
     const own = readProcesses({ pids: [process.pid] }).find((fact) => fact.pid === process.pid);
     expect(own?.listening?.some((socket) => socket.port === port)).toBe(true);
     expect(own?.ownedPorts).toContain(port);
-    const loopback = listeningSockets("/proc/self/net")?.find((socket) => socket.port === port);
+    const loopback = new NamespaceSockets("/proc").of("self")?.find((socket) => socket.port === port);
     expect(loopback?.address).toBe("loopback");
   });
 
