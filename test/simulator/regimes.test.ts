@@ -114,6 +114,7 @@ describe("prefill and decode are told apart", () => {
     ["guard with durations", 1000, 1],
     ["embedding, shorter still", 5000, 22],
     ["two servers, taking turns", 1000, 1],
+    ["long prefill without gauge", 1000, 7],
   ])(
     "%s, polled each %d ms, seed %d: within two standard errors, which are not wide",
     async (name, pollMs, seed) => {

@@ -28,6 +28,8 @@ const [sharedWeight, endingWeight, doubtedWeight] = [0.1, 0.25, 0.1];
 const observationsMin = 2;
 /** Shorter activity is all edge. */
 const nanosMin = 20_000_000;
+/** How well a window of 200 ms shows when work began: its length over the root of 12. */
+const edgeSeconds = 0.06;
 /** Requests that a decode step may work on where no gauge says how many. */
 const batchUnknown = 8;
 /** Weight of the newest interval in the mean number of requests running. */
@@ -74,15 +76,22 @@ export class PhaseFit {
     this.#costs = undefined;
   }
 
-  /** Returns what of a step in which both kinds moved was prefill; undefined while too little was seen. */
-  shares(step: TokenStep): PrefillShares | undefined {
+  /**
+   * Returns what of a step in which both kinds moved was prefill; undefined while too little was seen. What its prompts took
+   * before it, `aheadNanos` and what was taken in without a token, is no part of it.
+   */
+  shares(step: TokenStep, aheadNanos: Nanos): PrefillShares | undefined {
     if (this.#observations < observationsMin) return undefined;
     const [prompt, steps, output] = this.#inputs(step);
     const { energy, time } = this.#solved();
     const [a, s, d] = time.coefficients as [number, number, number];
-    const prefill = a * prompt;
+    const prefillWhole = a * prompt;
     // Output tokens that cost nothing were never seen apart: a step is then what a prompt token makes of it.
     const decode = s + d > 0 ? s * steps + d * output : (a / promptPerStep) * steps;
+    const ahead = (aheadNanos + this.#ahead.nanos) / 1e9;
+    const room = (step.to - step.from) / 1e9 - decode;
+    const prefill = ahead > 0 ? Math.max(0, Math.min(prefillWhole - ahead, room)) : prefillWhole;
+    const part = prefillWhole > 0 ? prefill / prefillWhole : 1;
     const all = prefill + decode;
     if (!(all > 0)) return undefined;
     const share = prefill / all;
@@ -90,15 +99,21 @@ export class PhaseFit {
       s + d > 0
         ? errorOfSum(time, [(1 - share) * prompt, -share * steps, -share * output])
         : Math.hypot((1 - share) * finite(time.errors[0] as number) * prompt, share * decode);
-    const timeError = Math.min(1, errs / all);
+    // What came ahead is known to where its work was seen to begin; prompts that do not fit were worked on before, unseen.
+    const edge = ahead > 0 ? Math.min(edgeSeconds, prefillWhole) : 0;
+    const misfit = Math.min(
+      prefillWhole,
+      Math.max(0, prefillWhole - ahead - Math.max(0, room), ahead - prefillWhole),
+    );
+    const timeError = Math.min(1, Math.hypot(errs, edge, misfit) / all);
     const [x, w, e] = energy.coefficients as [number, number, number];
-    const [prefillJoules, decodeJoules] = [x * prompt + w * prefill, w * decode + e * output];
+    const [prefillJoules, decodeJoules] = [x * part * prompt + w * prefill, w * decode + e * output];
     const joules = prefillJoules + decodeJoules;
     if (!(joules > 0)) return { time: share, energy: share, timeError, energyError: timeError };
     const energyShare = prefillJoules / joules;
     const own =
       errorOfSum(energy, [
-        (1 - energyShare) * prompt,
+        (1 - energyShare) * part * prompt,
         (1 - energyShare) * prefill - energyShare * decode,
         -energyShare * output,
       ]) / joules;

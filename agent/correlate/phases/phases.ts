@@ -92,8 +92,9 @@ export class Phases {
     let covered = 0;
     const length = stretch.to - stretch.from;
     const whole = energyBefore(stretch.to) - energyBefore(stretch.from);
-    const add = (phase: Phase, method: PhaseMethod, time: number, energy: number): void => {
-      if (time <= 0 && energy <= 0) return;
+    const add = (phase: Phase, method: PhaseMethod, time: number, energy: number, doubt = 0): void => {
+      // A part of nothing carries how far off that may be.
+      if (time <= 0 && energy <= 0 && doubt <= 0) return;
       const key = `${phase} ${method}`;
       const known = parts.get(key);
       if (known === undefined)
@@ -109,22 +110,22 @@ export class Phases {
     };
     let [doubtTime, doubtEnergy] = [0, 0];
     let energyCovered = 0;
-    for (let index = steps.length - 1; index >= 0; index--) {
+    for (let index = firstAfter(steps, stretch.from); index < steps.length; index++) {
       const step = steps[index] as TokenStep;
-      if (step.to <= stretch.from) break;
       const [from, to] = [Math.max(step.from, stretch.from), Math.min(step.to, stretch.to)];
-      if (to <= from) continue;
+      if (to <= from) break;
       const time = (to - from) / length;
       const energy = whole > 0 ? (energyBefore(to) - energyBefore(from)) / whole : time;
       covered += time;
       energyCovered += energy;
-      const division = widened(this.#division(step, stretch.isShared), step, stretch);
+      const division = widened(this.#division(steps, index, stretch.isShared), step, stretch);
       this.#note(step, to - from, energy * stretch.activeMillijoules, stretch.isShared);
       if (division.method === "unknown") {
         add("unsplit", "unknown", time, energy);
         continue;
       }
-      add("prefill", division.method, time * division.time, energy * division.energy);
+      const doubt = division.timeError + division.energyError;
+      add("prefill", division.method, time * division.time, energy * division.energy, doubt);
       add("decode", division.method, time * (1 - division.time), energy * (1 - division.energy));
       doubtTime += time * division.timeError;
       doubtEnergy += energy * division.energyError;
@@ -151,7 +152,8 @@ export class Phases {
     this.#open.set(step.to, open);
   }
 
-  #division(step: TokenStep, isShared: boolean): Division {
+  #division(steps: readonly TokenStep[], index: number, isShared: boolean): Division {
+    const step = steps[index] as TokenStep;
     if (step.progress !== "step") return unknown;
     const { inputTokens, isDoubted } = step;
     // Beside others, or by the page of another instant, time without a token may be misplaced.
@@ -159,8 +161,21 @@ export class Phases {
     if (step.outputTokens <= 0) return isPlaced ? counted(1) : unknown;
     if (inputTokens <= 0) return counted(0);
     if (decodedIn(step) <= 0) return counted(1);
-    const found = this.#fit.shares(step);
+    const found = this.#fit.shares(step, this.#aheadOf(steps, index));
     return found === undefined ? unknown : { method: "fitted", ...found };
+  }
+
+  /** Activity without a token in the steps right before one, as far as it was not learned from yet. */
+  #aheadOf(steps: readonly TokenStep[], index: number): Nanos {
+    let nanos = 0;
+    for (let before = index - 1; before >= 0; before--) {
+      const { inputTokens, outputTokens, to } = steps[before] as TokenStep;
+      if (inputTokens > 0 || outputTokens > 0) break;
+      const open = this.#open.get(to);
+      if (open === undefined) break;
+      if (!open.isShared) nanos += open.nanos;
+    }
+    return nanos;
   }
 
   #shares(
@@ -193,4 +208,11 @@ export class Phases {
           : 0,
     }));
   }
+}
+
+/** Place of the first step that ends after an instant. */
+function firstAfter(steps: readonly TokenStep[], at: Nanos): number {
+  let index = steps.length;
+  while (index > 0 && (steps[index - 1] as TokenStep).to > at) index--;
+  return index;
 }

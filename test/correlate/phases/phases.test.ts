@@ -21,6 +21,73 @@ function total(shares: readonly PhaseShare[], phase: Phase, key: "nanos" | "mill
   return shares.filter((share) => share.phase === phase).reduce((sum, share) => sum + share[key], 0);
 }
 
+interface OneByOne {
+  readonly prompt: number;
+  readonly output: number;
+  readonly pause: number;
+}
+
+/**
+ * Requests that a server executes one by one, as its polls and the GPU show them: a prompt counts when it is done. Returns
+ * the share of prefill in what was split, as found and in truth, and how far off it may be.
+ */
+function phasesOneByOne(requests: readonly OneByOne[], pollMs: number, isGauged: boolean) {
+  const [promptMs, stepMs] = [0.025, 10];
+  const executed: { from: number; first: number; to: number; prompt: number; output: number }[] = [];
+  let at = 100;
+  for (const { output, pause, prompt } of requests) {
+    const first = at + prompt * promptMs;
+    executed.push({ from: at, first, to: first + (output - 1) * stepMs, prompt, output });
+    at = first + (output - 1) * stepMs + pause;
+  }
+  const within = (from: number, to: number, left: number, right: number): number =>
+    Math.max(0, Math.min(to, right) - Math.max(from, left));
+  const phases = new Phases();
+  const steps: TokenStep[] = [];
+  const found: PhaseShare[] = [];
+  let [prefill, active] = [0, 0];
+  for (let from = 0; from < at; from += pollMs) {
+    const to = from + pollMs;
+    const made = (ms: number, { first, output }: { first: number; output: number }): number =>
+      ms < first ? 0 : Math.min(output, 1 + Math.floor((ms - first) / stepMs));
+    const sum = (pick: (one: (typeof executed)[number]) => number): number =>
+      executed.reduce((all, one) => all + pick(one), 0);
+    const flying = (ms: number): number => sum((one) => (one.from <= ms && ms < one.to ? 1 : 0));
+    steps.push({
+      ...{ from: from * 1e6, to: to * 1e6, progress: "step", isDoubted: false },
+      inputTokens: sum(({ first, prompt }) => (from < first && first <= to ? prompt : 0)),
+      outputTokens: sum((one) => made(to, one) - made(from, one)),
+      requests: sum((one) => (from < one.to && one.to <= to ? 1 : 0)),
+      inFlightFrom: isGauged ? flying(from) : undefined,
+      inFlightTo: isGauged ? flying(to) : undefined,
+    });
+    for (const one of executed) {
+      const [left, right] = [Math.max(from, one.from), Math.min(to, one.to)];
+      if (right <= left) continue;
+      const nanos = Math.round((right - left) * 1e6);
+      const stretch = { from: left * 1e6, to: right * 1e6, nanos, isShared: false };
+      const amounts = { floorMillijoules: 0, activeMillijoules: Math.round(right - left) };
+      const shares = phases.divide({ ...stretch, ...amounts }, steps, (instant) => instant);
+      if (total(shares, "unsplit", "nanos") > 0) continue;
+      found.push(...shares);
+      prefill += within(one.from, one.first, left, right);
+      active += right - left;
+    }
+    phases.learn(steps, to * 1e6);
+  }
+  const all = sum(executed.map(({ from, to }) => to - from));
+  return {
+    found: total(found, "prefill", "nanos") / 1e6 / active,
+    doubt: found.reduce((sum, { uncertainNanos }) => sum + uncertainNanos, 0) / 1e6 / active,
+    truth: prefill / active,
+    split: active / all,
+  };
+}
+
+function sum(amounts: readonly number[]): number {
+  return amounts.reduce((all, amount) => all + amount, 0);
+}
+
 describe("Phases.divide()", () => {
   test("gives every nanosecond and millijoule of a stretch to one phase", () => {
     const tokens = fc.integer({ min: 0, max: 5000 });
@@ -79,6 +146,55 @@ describe("Phases.divide()", () => {
     }
     expect(total(found, "prefill", "nanos") / 1e9 / time).toBeCloseTo(1, 1);
     expect(total(found, "prefill", "millijoules") / 1e3 / energy).toBeCloseTo(1, 1);
+  });
+
+  test("takes what prompts took over several polls off the interval in which they end", () => {
+    const request = fc.record({
+      // Of 25 us a prompt token and 10 ms a decode step: 0.5 to 8 s, then 0.1 to 2 s.
+      prompt: fc.integer({ min: 20_000, max: 320_000 }),
+      output: fc.integer({ min: 11, max: 200 }),
+      pause: fc.integer({ min: 50, max: 3000 }),
+    });
+    const drawn = fc.record({
+      requests: fc.array(request, { minLength: 12, maxLength: 12 }),
+      pollMs: fc.constantFrom(500, 1000, 2000),
+      isGauged: fc.boolean(),
+    });
+    let [within, twice, wide] = [0, 0, 0];
+    const cases = fc.sample(drawn, { numRuns: 150, seed: 7 });
+    for (const { isGauged, pollMs, requests } of cases) {
+      const { doubt, found, split, truth } = phasesOneByOne(requests, pollMs, isGauged);
+      expect(split).toBeGreaterThan(0.5);
+      const off = Math.abs(found - truth);
+      if (off <= doubt) within++;
+      if (off <= 2 * doubt) twice++;
+      if (doubt > 0.05) wide++;
+    }
+    expect(within).toBeGreaterThanOrEqual(0.68 * cases.length);
+    expect(twice).toBeGreaterThanOrEqual(0.95 * cases.length);
+    expect(wide).toBeLessThanOrEqual(0.35 * cases.length);
+  });
+
+  test("says how far off a share of nothing may be", () => {
+    const phases = new Phases();
+    const steps: TokenStep[] = [];
+    let doubt = 0;
+    // Times in which prompts cost nothing that could be told from the noise of decode steps.
+    for (let index = 0; index < 12; index++) {
+      const step = stepOf(index, index % 2 === 0 ? 3000 : 0, 100);
+      steps.push(step);
+      const nanos = index % 4 === 1 ? 0.9 * second : 0.6 * second;
+      const stretch = { from: step.from, to: step.from + nanos, nanos, isShared: false };
+      const shares = phases.divide(
+        { ...stretch, floorMillijoules: 0, activeMillijoules: 0 },
+        steps,
+        (at) => at,
+      );
+      phases.learn(steps, step.to);
+      const isNothing = index > 4 && step.inputTokens > 0 && total(shares, "prefill", "nanos") === 0;
+      if (isNothing) doubt = Math.max(doubt, ...shares.map(({ uncertainNanos }) => uncertainNanos));
+    }
+    expect(doubt).toBeGreaterThan(0);
   });
 
   test("says unsplit where counters move at the end of a request", () => {
