@@ -1,6 +1,7 @@
 // A server's own states over time, on each of its GPUs and over all of them. A server executes while it executes on any
 // of its GPUs; on the others it is idle then, for a rank without a request does not wait (METERING.md 2).
 import type { ActivityMethod, Nanos, UncertainReason } from "../model.ts";
+import type { ActivitySegment } from "./activity/evidence.ts";
 
 /** A server's own state in a stretch; `unknown` where no poll speaks of it. */
 export interface OwnStretch {
@@ -25,6 +26,26 @@ export interface OwnStates {
 /** The states of a server on one GPU. */
 export function statesOn(states: OwnStates | undefined, gpu: string): readonly OwnStretch[] {
   return states?.byGpu.get(gpu) ?? states?.all ?? [];
+}
+
+/** Appends a segment from `from` on; what lies outside `known` is unknown. */
+export function appendKnown(
+  stretches: OwnStretch[],
+  segment: ActivitySegment,
+  from: Nanos,
+  known: { readonly from: Nanos; readonly to: Nanos },
+): void {
+  const within = (cut: Nanos): Nanos => Math.round(Math.min(segment.to, Math.max(segment.from, from, cut)));
+  const [begins, ends] = [within(known.from), within(known.to)];
+  const cuts = [within(segment.from), Math.min(begins, ends), Math.max(begins, ends), within(segment.to)];
+  for (let index = 0; index < 3; index++) {
+    const [start, end] = [cuts[index] as Nanos, cuts[index + 1] as Nanos];
+    if (end <= start) continue;
+    const state = start >= known.from && end <= known.to ? segment.state : "unknown";
+    const contested = state !== "unknown" && segment.contested === true;
+    const { method, doubt } = segment;
+    stretches.push({ from: start, to: end, state, method, contested, doubt });
+  }
 }
 
 /** Joins the states of a server on its GPUs, each list in order and covering the same time. */

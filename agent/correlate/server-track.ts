@@ -17,14 +17,15 @@ import {
   decidableUntil,
   observeCredit,
   observePeer,
+  observePlace,
   observePoll,
   observeWindow,
   settle,
 } from "./activity/activity.ts";
-import type { Activity, ActivitySegment, ActivityWindow, Ended, SeenPoll } from "./activity/evidence.ts";
+import type { Activity, ActivityWindow, Ended, SeenPoll } from "./activity/evidence.ts";
 import { endedOf, together } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
-import { joined } from "./own-states.ts";
+import { appendKnown, joined } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
 import type { ShareReading } from "./timeline.ts";
 
@@ -194,13 +195,8 @@ export class ServerTrack {
       if (!this.#age.repeats(read)) this.#take(this.#doubted(read), peers);
     }
     for (const [gpu, place] of this.#places) {
-      place.activity.pollNanos = this.pollNanos;
-      place.activity.hasOthers = this.#places.size > 1;
-      for (const window of windows.get(gpu) ?? []) {
-        if (window.to <= place.windowsUntil) continue;
-        const from = Math.max(window.from, place.windowsUntil);
-        if (observeWindow(place.activity, { ...window, from })) place.windowsUntil = window.to;
-      }
+      observePlace(place.activity, this.pollNanos, this.#places.size > 1);
+      observeWindows(place, windows.get(gpu) ?? []);
     }
   }
 
@@ -223,7 +219,7 @@ export class ServerTrack {
     const byGpu = new Map<string, OwnStretch[]>();
     for (const [gpu, { activity }] of this.#places) {
       const stretches: OwnStretch[] = [];
-      for (const segment of settle(activity, until)) append(stretches, segment, from, known);
+      for (const segment of settle(activity, until)) appendKnown(stretches, segment, from, known);
       byGpu.set(gpu, stretches);
     }
     return joined(byGpu);
@@ -350,6 +346,18 @@ export class ServerTrack {
   }
 }
 
+/** Takes in the windows after those already taken; they are in order. */
+function observeWindows(place: Place, windows: readonly ActivityWindow[]): void {
+  let index = windows.length;
+  while (index > 0 && (windows[index - 1] as ActivityWindow).to > place.windowsUntil) index--;
+  for (; index < windows.length; index++) {
+    const window = windows[index] as ActivityWindow;
+    const isCut = window.from < place.windowsUntil;
+    const rest = isCut ? { ...window, from: place.windowsUntil } : window;
+    if (observeWindow(place.activity, rest)) place.windowsUntil = window.to;
+  }
+}
+
 function movesOf(increment: TokenIncrement): Moves {
   const { at, requests, tokens } = increment;
   const cached = tokens.input_cached ?? 0;
@@ -372,25 +380,4 @@ function valid(poll: ServerPoll, last: ServerPoll | undefined): ServerPoll {
       ? { activeNanos: Math.round(rising(activeNanos, last?.activeNanos ?? 0)) }
       : {}),
   };
-}
-
-/** Appends a segment from `from` on; what lies outside `known` is unknown. */
-function append(
-  stretches: OwnStretch[],
-  segment: ActivitySegment,
-  from: Nanos,
-  known: { readonly from: Nanos; readonly to: Nanos },
-): void {
-  const cuts = [segment.from, known.from, known.to, segment.to];
-  const edges = cuts.map((cut) => Math.round(Math.min(segment.to, Math.max(segment.from, from, cut))));
-  edges.sort((left, right) => left - right);
-  for (let index = 0; index + 1 < edges.length; index++) {
-    const start = edges[index] as Nanos;
-    const end = edges[index + 1] as Nanos;
-    if (end <= start) continue;
-    const state = start >= known.from && end <= known.to ? segment.state : "unknown";
-    const contested = state !== "unknown" && segment.contested === true;
-    const { method, doubt } = segment;
-    stretches.push({ from: start, to: end, state, method, contested, doubt });
-  }
 }

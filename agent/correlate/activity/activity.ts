@@ -23,9 +23,7 @@ import type {
   Rates,
   SeenPoll,
 } from "./evidence.ts";
-import { gaugesOf } from "./evidence.ts";
 import { heldOpenFrom } from "./hold.ts";
-import { pollIntervals } from "./intervals.ts";
 import { label } from "./label.ts";
 import {
   createLevel,
@@ -38,9 +36,10 @@ import {
   requestsStay,
   requestsWereSeenToStay,
 } from "./level.ts";
+import { outlookUntil } from "./outlook.ts";
 import { prefillNanosMax } from "./prefill.ts";
 import { learnRates } from "./rates.ts";
-import { pauseOf, stepPauseNanos, workingBusyRatio, workRuns } from "./runs.ts";
+import { stepPauseNanos, workingBusyRatio } from "./runs.ts";
 
 /** What an estimator knows from the beginning. */
 export interface ActivityOptions {
@@ -82,6 +81,7 @@ export function createActivity(options: ActivityOptions): Activity {
     batch: undefined,
     level: createLevel(),
     durations: createDurations(),
+    outlook: undefined,
   };
 }
 
@@ -97,7 +97,16 @@ export function copyActivity(activity: Activity): Activity {
     plateau: undefined,
     level: createLevel(),
     durations: createDurations(),
+    outlook: undefined,
   };
+}
+
+/** Takes in how far apart polls are, and whether the server has other GPUs. */
+export function observePlace(activity: Activity, pollNanos: Nanos, hasOthers: boolean): void {
+  activity.pollNanos = pollNanos;
+  if (activity.hasOthers === hasOthers) return;
+  activity.hasOthers = hasOthers;
+  activity.outlook = undefined;
 }
 
 /**
@@ -115,6 +124,7 @@ export function observeWindow(activity: Activity, window: ActivityWindow): boole
       activity.plateau === undefined ? level : activity.plateau + (level - activity.plateau) / 8;
   }
   observeRoughness(activity.level, activity.windows);
+  activity.outlook = undefined;
   if (activity.windows.length > readingsMax) activity.windows.shift();
   return true;
 }
@@ -124,6 +134,7 @@ export function observePoll(activity: Activity, poll: SeenPoll): boolean {
   const last = activity.polls.at(-1);
   if (last !== undefined && poll.at <= last.at) return false;
   activity.polls.push(poll);
+  activity.outlook = undefined;
   const { batch } = activity;
   if (poll.inFlight !== undefined && poll.inFlight > 0)
     activity.batch = batch === undefined ? poll.inFlight : batch + (poll.inFlight - batch) * batchRatio;
@@ -143,6 +154,7 @@ export function busyBetween(before: ServerPoll, poll: ServerPoll): boolean {
  */
 export function observePeer(activity: Activity, from: Nanos, to: Nanos, stranger = false): void {
   const last = activity.peers.at(-1);
+  activity.outlook = undefined;
   if (last !== undefined && last.stranger === stranger && from <= last.to && from >= last.from)
     activity.peers[activity.peers.length - 1] = { ...last, to: Math.max(last.to, to) };
   else activity.peers.push({ from, to, stranger });
@@ -153,6 +165,7 @@ export function observePeer(activity: Activity, from: Nanos, to: Nanos, stranger
 export function observeCredit(activity: Activity, credit: Credit): void {
   if (credit.from < (activity.credits.at(-1)?.to ?? -Infinity)) return;
   activity.credits.push(credit);
+  activity.outlook = undefined;
   if (activity.credits.length > readingsMax) activity.credits.shift();
 }
 
@@ -197,6 +210,7 @@ export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
   activity.decidedUntil = until;
   learn(activity, intervals);
   forget(activity);
+  activity.outlook = undefined;
   return segments;
 }
 
@@ -205,19 +219,18 @@ function evaluate(
   progress: ProgressKind,
   until: Nanos,
 ): Claims & { readonly intervals: readonly PollInterval[] } {
-  const { credits, polls, windows, peers, plateau } = activity;
-  const start = Math.min(polls[0]?.at ?? until, until);
-  const horizon = Math.max(until, polls.at(-1)?.at ?? until, windows.at(-1)?.to ?? until);
-  const runs = workRuns(windows, gaugesOf(activity), start, until, plateau, pauseOf(activity));
-  const intervals = pollIntervals(polls, progress, runs, peers, horizon, credits, activity.batch);
-  const cannotSay = progress !== "step" && polls.at(-1)?.inFlight === undefined;
-  if (cannotSay && polls.at(-1)?.activeNanos === undefined) return { intervals, claims: [], contested: [] };
+  const { credits, peers, polls, windows } = activity;
+  const last = polls.at(-1);
+  const { intervals, runs } = outlookUntil(activity, until);
+  if (progress !== "step" && last?.inFlight === undefined && last?.activeNanos === undefined)
+    return { intervals, claims: [], contested: [] };
   const { durations, hasOthers, level, pollNanos, rates } = activity;
   const perBusy = Math.min(executionPerBusy(level), executionPerBusyMax(durations));
   const short = hasShortRequests(level) || hasPauses(durations);
   const learned = isLearned(level);
   const evidence = {
-    ...{ intervals, runs, peers, progress, rates, pollNanos, hasOthers },
+    ...{ from: activity.decidedUntil, intervals, runs, peers, credits },
+    ...{ progress, rates, pollNanos, hasOthers },
     shares: {
       windows,
       intervals,

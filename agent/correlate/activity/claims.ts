@@ -4,7 +4,8 @@
 // active, it runs on after the server fell silent, the poll came very late), the tokens over the server's own rate
 // say how much to claim. (4) A server that publishes its own busy time gets exactly that (timed.ts).
 import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
-import type { Claim, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
+import type { Claim, Credit, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
+import { creditedNanos } from "./intervals.ts";
 import { prefillStarts } from "./prefill.ts";
 import { areApart, continuedNanosMax, rateFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
@@ -15,9 +16,12 @@ import { timedClaims } from "./timed.ts";
 
 /** What the claims are decided from. */
 export interface Evidence {
+  /** Everything before is decided: claims on it are left out. */
+  readonly from: Nanos;
   readonly intervals: readonly PollInterval[];
   readonly runs: readonly WorkRun[];
   readonly peers: readonly PeerStretch[];
+  readonly credits: readonly Credit[];
   readonly progress: ProgressKind;
   readonly rates: Rates;
   readonly pollNanos: Nanos;
@@ -31,6 +35,7 @@ export interface Evidence {
 /** One interval with what its neighbours say about its ends. */
 interface Subject {
   readonly interval: PollInterval;
+  readonly credits: readonly Credit[];
   readonly work: readonly WorkRun[];
   /** Work that crosses into the neighbouring interval although the server was silent there: someone else's. */
   readonly foreignBefore: boolean;
@@ -72,6 +77,7 @@ export function claimedWork(evidence: Evidence): Claims {
   const contested: Claim[] = [];
   for (let index = 0; index < intervals.length; index++) {
     const interval = intervals[index] as PollInterval;
+    if (interval.to <= evidence.from) continue;
     const doubt = sharedBy(evidence, interval);
     const {
       doubt: estimated,
@@ -137,7 +143,7 @@ function claimedPieces(evidence: Evidence, starts: PrefillStarts, index: number)
 }
 
 /** The end of a run of the interval before that spills over the poll by no more than readings lag. */
-function tail(evidence: Evidence, index: number): WorkRun[] {
+function tail(evidence: Evidence, index: number): readonly WorkRun[] {
   const interval = evidence.intervals[index] as PollInterval;
   const before = evidence.intervals[index - 1];
   const run = crossing(evidence.runs, interval.from);
@@ -146,7 +152,7 @@ function tail(evidence: Evidence, index: number): WorkRun[] {
 }
 
 /** Work since the last poll, claimed only while it continues what was in flight then, and for two polls at most. */
-function openPieces(evidence: Evidence, interval: PollInterval): WorkRun[] {
+function openPieces(evidence: Evidence, interval: PollInterval): readonly WorkRun[] {
   const run = crossing(evidence.runs, interval.from);
   const to = Math.min(interval.to, interval.from + 2 * evidence.pollNanos);
   return run === undefined ? [] : clipped([run], interval.from, to);
@@ -163,6 +169,7 @@ function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Su
   const silentAfter = after?.kind === "quiet" && starts[index + 1] !== interval.to;
   return {
     interval,
+    credits: evidence.credits,
     work: workOf(evidence, index),
     foreignBefore: silentBefore && into !== undefined && interval.from - into.from > stepPauseNanos,
     foreignAfter: silentAfter && outOf !== undefined && outOf.to - interval.to > stepPauseNanos,
@@ -235,11 +242,9 @@ function estimate(subject: Subject, work: Nanos): UncertainReason | undefined {
   const byRate = Math.min(work, interval.progress / rate);
   // It never paused.
   if (busyBefore && busyAfter && !late && !apart && byRate >= work * fullRateRatio) return undefined;
-  const creditedNanos = late ? undefined : interval.creditedNanos();
-  if (creditedNanos === undefined) return "shared_work";
-  return Math.min(byRate, creditedNanos) < agreedRatio * Math.max(byRate, creditedNanos)
-    ? "shared_work"
-    : undefined;
+  const credited = late ? undefined : creditedNanos(interval, subject.credits);
+  if (credited === undefined) return "shared_work";
+  return Math.min(byRate, credited) < agreedRatio * Math.max(byRate, credited) ? "shared_work" : undefined;
 }
 
 function measured(work: readonly WorkRun[], amount: Nanos, side: Side): readonly WorkRun[] {
@@ -251,13 +256,13 @@ function wanted(subject: Subject, work: Nanos): Nanos {
   const { interval, rate, late } = subject;
   const continued = subject.busyBefore && subject.busyAfter && !late && !subject.apart;
   if (rate === undefined || interval.progress === 0) return continued ? work : Math.round(work / 2);
-  const creditedNanos = interval.contended ? interval.creditedNanos() : undefined;
+  const credited = interval.contended ? creditedNanos(interval, subject.credits) : undefined;
   const byRate = Math.round(interval.progress / rate);
   // A short request may miss its credit, and a whole reading is too much for it: the truth lies between.
   const amount =
-    creditedNanos === undefined || late
+    credited === undefined || late
       ? byRate
-      : Math.max(creditedNanos, Math.round((creditedNanos + Math.min(work, byRate)) / 2));
+      : Math.max(credited, Math.round((credited + Math.min(work, byRate)) / 2));
   return continued && amount >= work * fullRateRatio ? work : amount;
 }
 

@@ -63,15 +63,12 @@ export interface PollInterval {
   readonly inFlightFrom: number | undefined;
   readonly inFlightTo: number | undefined;
   /** Pieces of GPU work inside, in order. */
+  readonly all: readonly WorkRun[];
+  /** Those of them that may be the server's. */
   readonly work: readonly WorkRun[];
   readonly workNanos: Nanos;
   /** Work inside that others did, by the driver's shares per process. */
   readonly spared: readonly WorkRun[];
-  /**
-   * Execution inside by the driver's shares per process: the stretches that credited the server, half a reading less at
-   * each end. Undefined where the driver says nothing of some part.
-   */
-  readonly creditedNanos: () => Nanos | undefined;
   /** Another server moved tokens or had requests in flight somewhere in the interval: the work may be its work. */
   readonly contended: boolean;
   /** A process that no server owns may have done it. */
@@ -197,6 +194,14 @@ export interface Activity {
   batch: number | undefined;
   readonly level: Level;
   readonly durations: Durations;
+  /** What the readings so far say together; undefined until it is asked for again after one was taken in. */
+  outlook: Outlook | undefined;
+}
+
+/** The runs of work and the intervals between the polls of all readings so far. */
+export interface Outlook {
+  readonly runs: readonly WorkRun[];
+  readonly intervals: readonly PollInterval[];
 }
 
 /** The polls whose gauges speak of this GPU: none where the server has others. */

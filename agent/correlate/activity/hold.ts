@@ -2,33 +2,15 @@
 // How long they may be held open is the caller's decision (METERING.md 2, settleMs).
 import type { Nanos } from "../../model.ts";
 import type { Activity, PollInterval, WorkRun } from "./evidence.ts";
-import { gaugesOf } from "./evidence.ts";
-import { pollIntervals } from "./intervals.ts";
+import { outlookOf } from "./outlook.ts";
 import { prefillNanosMax } from "./prefill.ts";
-import {
-  longPauseNanos,
-  pauseOf,
-  preparationPause,
-  stepPauseNanos,
-  workingBusyRatio,
-  workRuns,
-} from "./runs.ts";
+import { longPauseNanos, preparationPause, stepPauseNanos, workingBusyRatio } from "./runs.ts";
 
 /** Returns the start of the stretch that the next window or the next poll may still explain, Infinity for none. */
 export function heldOpenFrom(activity: Activity): Nanos {
-  const { credits, polls, peers, plateau, windows } = activity;
-  const last = polls.at(-1);
+  const last = activity.polls.at(-1);
   if (last === undefined) return Infinity;
-  const reached = windows.at(-1)?.to ?? last.at;
-  const runs = workRuns(
-    windows,
-    gaugesOf(activity),
-    windows[0]?.from ?? reached,
-    reached,
-    plateau,
-    pauseOf(activity),
-  );
-  const intervals = pollIntervals(polls, last.progress, runs, peers, last.at, credits, activity.batch);
+  const { intervals, runs } = outlookOf(activity, last);
   return Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
 }
 

@@ -3,7 +3,7 @@
 
 import type { Nanos, ProgressKind } from "../../model.ts";
 import type { Credit, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
-import { clipped, total } from "./stretches.ts";
+import { clipped, lengthIn, none, total } from "./stretches.ts";
 
 /** A prompt token takes about a tenth of the time of an output token (h100-solo-8b: 16,384 in 0.35 s, 5,781/s). */
 const inputTokenWeight = 0.1;
@@ -29,56 +29,102 @@ export function pollIntervals(
     const poll = polls[index] as SeenPoll;
     const next = polls[index + 1];
     const to = next?.at ?? horizon;
-    if (to <= poll.at) continue;
-    const all = clipped(runs, poll.at, to);
-    const at = peers.filter((peer) => all.some((piece) => piece.from < peer.to && peer.from < piece.to));
-    const moves = movement(poll, next, progress, batch);
-    // A request in flight throughout goes on whoever the driver credits.
-    const throughout = (moves.inFlightFrom ?? 0) > 0 && (moves.inFlightTo ?? 0) > 0;
-    const { work, spared } =
-      at.length > 0 && !throughout ? credited(all, credits) : { work: all, spared: [] };
-    intervals.push({
-      ...moves,
-      from: poll.at,
-      to,
-      work,
-      workNanos: total(work),
-      spared,
-      creditedNanos: () => creditedIn(all, credits, poll.at, to),
-      contended: at.length > 0,
-      beside: at.some(({ stranger }) => stranger),
-    });
+    if (to > poll.at) intervals.push(pollInterval(poll, next, to, progress, runs, peers, credits, batch));
   }
   return intervals;
 }
 
-/** Work in stretches that credited the server, and the rest. Where nothing credits it, nothing is known against it. */
-function credited(
-  all: readonly WorkRun[],
+/** Returns the time from a poll to the one after it, or to `to` while there is none. */
+export function pollInterval(
+  poll: SeenPoll,
+  next: SeenPoll | undefined,
+  to: Nanos,
+  progress: ProgressKind,
+  runs: readonly WorkRun[],
+  peers: readonly PeerStretch[],
   credits: readonly Credit[],
-): { readonly work: readonly WorkRun[]; readonly spared: readonly WorkRun[] } {
-  const others = credits.filter((credit) => !credit.credited);
-  const spared = others.flatMap(({ from, to }) => clipped(all, from, to));
-  if (spared.length === 0) return { work: all, spared: [] };
+  batch: number | undefined,
+): PollInterval {
+  const open = next === undefined;
+  const output = open ? 0 : next.outputTokens - poll.outputTokens;
+  const input = open ? 0 : next.inputTokens - poll.inputTokens;
+  const activeNanos =
+    next?.activeNanos === undefined || poll.activeNanos === undefined
+      ? undefined
+      : next.activeNanos - poll.activeNanos;
+  const inFlightTo = open ? poll.inFlight : next.inFlight;
+  const [before, after] = [(poll.inFlight ?? 0) > 0, (inFlightTo ?? 0) > 0];
+  const moved = output + input * inputTokenWeight > 0;
+  // An estimate runs on between its corrections, so alone it proves nothing.
+  const rose = progress === "estimate" ? moved && (before || after) : moved;
+  const all = clipped(runs, poll.at, to);
+  const contended = touchesPeer(all, peers, false);
+  // A request in flight throughout goes on whoever the driver credits.
+  const credited = contended && !(before && after) ? withoutSpared(all, credits) : all;
+  // Where nothing credits the server, nothing is known against it.
+  const work = credited.length > 0 ? credited : all;
+  return {
+    from: poll.at,
+    to,
+    open,
+    kind: (activeNanos ?? 0) > 0 || rose ? "moved" : before || after ? "held" : "quiet",
+    progress: progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, batch) : 0,
+    activeNanos,
+    inFlightFrom: poll.inFlight,
+    inFlightTo,
+    all,
+    work,
+    workNanos: total(work),
+    spared: work === all ? none : sparedOf(all, credits),
+    contended,
+    beside: contended && touchesPeer(all, peers, true),
+    endedNanos: next?.ended?.nanos,
+    doubt: next?.doubt,
+  };
+}
+
+/** Whether a peer, or `stranger` alone, was busy while the GPU worked. */
+function touchesPeer(all: readonly WorkRun[], peers: readonly PeerStretch[], stranger: boolean): boolean {
+  for (const peer of peers) {
+    if (stranger && !peer.stranger) continue;
+    for (const piece of all) if (piece.from < peer.to && peer.from < piece.to) return true;
+  }
+  return false;
+}
+
+/** Work in stretches of the driver's readings that did not credit the server. */
+function sparedOf(all: readonly WorkRun[], credits: readonly Credit[]): readonly WorkRun[] {
+  const spared: WorkRun[] = [];
+  for (const { credited, from, to } of credits)
+    if (!credited) for (const piece of clipped(all, from, to)) spared.push(piece);
+  return spared;
+}
+
+/** The rest of the work; `all` itself where that is all of it. */
+function withoutSpared(all: readonly WorkRun[], credits: readonly Credit[]): readonly WorkRun[] {
   const work: WorkRun[] = [];
+  let isCut = false;
   for (const run of all) {
     let reached = run.from;
-    for (const { from, to } of others) {
-      if (to <= reached || from >= run.to) continue;
+    for (const { credited, from, to } of credits) {
+      if (credited || to <= reached || from >= run.to) continue;
+      isCut = true;
       if (from > reached) work.push({ from: reached, to: from, seen: run.seen });
       reached = Math.min(run.to, to);
     }
     if (reached < run.to) work.push({ from: reached, to: run.to, seen: run.seen });
   }
-  return work.length === 0 ? { work: all, spared: [] } : { work, spared };
+  return isCut ? work : all;
 }
 
-/** A stretch of credits begins and ends half a reading inside, on average. */
-function creditedIn(
-  all: readonly WorkRun[],
+/**
+ * Returns the execution in an interval by the driver's shares per process: the stretches that credited the server, half a
+ * reading less at each end, for that is where execution begins and ends on average. Undefined where the driver says nothing
+ * of some part.
+ */
+export function creditedNanos(
+  { all, from, to }: Pick<PollInterval, "all" | "from" | "to">,
   credits: readonly Credit[],
-  from: Nanos,
-  to: Nanos,
 ): Nanos | undefined {
   let [reached, sum] = [from, 0];
   let first = credits.length;
@@ -91,7 +137,7 @@ function creditedIn(
     const half = (credit.to - credit.from) / 2;
     const start = index > 0 && !isCredited(credits, index - 1) ? credit.from + half : credit.from;
     const end = index + 1 < credits.length && !isCredited(credits, index + 1) ? credit.to - half : credit.to;
-    sum += total(clipped(all, Math.max(from, start), Math.min(to, end)));
+    sum += lengthIn(all, Math.max(from, start), Math.min(to, end));
   }
   return reached < to ? undefined : Math.round(sum);
 }
@@ -100,42 +146,6 @@ function creditedIn(
 function isCredited(credits: readonly Credit[], index: number): boolean {
   if (credits[index]?.credited) return true;
   return credits[index - 1]?.credited === true && credits[index + 1]?.credited === true;
-}
-
-type Movement = Omit<
-  PollInterval,
-  "from" | "to" | "work" | "workNanos" | "contended" | "beside" | "spared" | "creditedNanos"
->;
-
-function movement(
-  poll: SeenPoll,
-  next: SeenPoll | undefined,
-  progress: ProgressKind,
-  batch: number | undefined,
-): Movement {
-  const open = next === undefined;
-  const output = open ? 0 : next.outputTokens - poll.outputTokens;
-  const input = open ? 0 : next.inputTokens - poll.inputTokens;
-  const moved = output + input * inputTokenWeight;
-  const activeNanos =
-    next?.activeNanos === undefined || poll.activeNanos === undefined
-      ? undefined
-      : next.activeNanos - poll.activeNanos;
-  const inFlightTo = open ? poll.inFlight : next.inFlight;
-  const flying = (poll.inFlight ?? 0) > 0 || (inFlightTo ?? 0) > 0;
-  // An estimate runs on between its corrections, so alone it proves nothing.
-  const rose = progress === "estimate" ? moved > 0 && flying : moved > 0;
-  const kind = (activeNanos ?? 0) > 0 || rose ? "moved" : flying ? "held" : "quiet";
-  return {
-    open,
-    kind,
-    progress: progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, batch) : 0,
-    activeNanos,
-    doubt: next?.doubt,
-    endedNanos: next?.ended?.nanos,
-    inFlightFrom: poll.inFlight,
-    inFlightTo,
-  };
 }
 
 /** Progress in decode steps where the gauges say how many requests made the tokens, else in output tokens. */

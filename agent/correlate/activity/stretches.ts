@@ -34,15 +34,33 @@ export function place(pieces: readonly WorkRun[], amount: Nanos, side: Side): Wo
   return placed;
 }
 
+/** No work. */
+export const none: readonly WorkRun[] = [];
+
 /** The parts of `runs` inside `[from, to)`. */
-export function clipped(runs: readonly WorkRun[], from: Nanos, to: Nanos): WorkRun[] {
-  const pieces: WorkRun[] = [];
+export function clipped(runs: readonly WorkRun[], from: Nanos, to: Nanos): readonly WorkRun[] {
+  let pieces: WorkRun[] | undefined;
   for (const run of runs) {
     if (run.to <= from) continue;
     if (run.from >= to) break;
-    pieces.push({ from: Math.max(run.from, from), to: Math.min(run.to, to), seen: run.seen });
+    const isInside = run.from >= from && run.to <= to;
+    pieces ??= [];
+    pieces.push(
+      isInside ? run : { from: Math.max(run.from, from), to: Math.min(run.to, to), seen: run.seen },
+    );
   }
-  return pieces;
+  return pieces ?? none;
+}
+
+/** How much of `runs` lies inside `[from, to)`. */
+export function lengthIn(runs: readonly WorkRun[], from: Nanos, to: Nanos): Nanos {
+  let sum = 0;
+  for (const run of runs) {
+    if (run.to <= from) continue;
+    if (run.from >= to) break;
+    sum += Math.min(run.to, to) - Math.max(run.from, from);
+  }
+  return sum;
 }
 
 /** Total length of pieces. */

@@ -7,7 +7,7 @@ import { append, clipped, place, total } from "./stretches.ts";
 
 /** Returns the claims whose sum per interval is the increment of the server's own busy time. */
 export function timedClaims(intervals: readonly PollInterval[], runs: readonly WorkRun[]): Claim[] {
-  const perInterval: WorkRun[][] = [];
+  const perInterval: (readonly WorkRun[])[] = [];
   let carried = 0;
   for (let index = intervals.length - 1; index >= 0; index--) {
     const interval = intervals[index] as PollInterval;

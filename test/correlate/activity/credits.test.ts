@@ -1,6 +1,6 @@
 // What the driver's shares per process say of a server's execution beside others.
 import { describe, expect, test } from "vitest";
-import { pollIntervals } from "../../../agent/correlate/activity/intervals.ts";
+import { creditedNanos, pollIntervals } from "../../../agent/correlate/activity/intervals.ts";
 import type { ServerPoll } from "../../../agent/model.ts";
 
 const second = 1_000_000_000;
@@ -16,10 +16,10 @@ function credited(pattern: string): number | undefined {
   const run = { from: 0, to, seen: true };
   const peers = [{ from: 0, to, stranger: true }];
   const [interval] = pollIntervals([poll(0, 0), poll(10, 100)], "step", [run], peers, to, credits);
-  return interval?.creditedNanos();
+  return interval === undefined ? undefined : creditedNanos(interval, credits);
 }
 
-describe("PollInterval.creditedNanos()", () => {
+describe("creditedNanos()", () => {
   test.each([
     ["..xxxx....", 3, "a stretch begins and ends half a reading inside"],
     ["..xx.xx...", 4, "one reading without a credit between two with one is chance"],
