@@ -2,8 +2,9 @@
 // Asks for text/plain 0.0.4 alone, because any mention of OpenMetrics makes python servers rename their samples
 // (facts: prometheus_client 0.26). Answers that are no metric page (HTML, JSON) end in an error that says so.
 import type { IncomingMessage, RequestOptions } from "node:http";
-import { Agent as HttpAgent, request as httpRequest } from "node:http";
-import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+import type { Socket } from "node:net";
 import type { Readable, Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
 import {
@@ -18,6 +19,8 @@ import { readFileOf } from "../platform/files.ts";
 import { expiredCertificate, explainTls, filesState } from "../platform/tls.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
+import type { Connection } from "./exchange.ts";
+import { ask, Exchange } from "./exchange.ts";
 import { PageBuffer } from "./page-buffer.ts";
 
 /** Where a page is and how to get it. */
@@ -54,74 +57,95 @@ export interface PageFetcher {
 const ACCEPT = "text/plain;version=0.0.4";
 const TIMEOUT_MS = 5000;
 const BYTES_MAX = 32 * 1024 * 1024;
+/** A peer's connection is kept for as long as it says: one that it let go a moment before is asked for anew. */
+const KEPT = { keepAlive: true, maxSockets: 1, agentKeepAliveTimeoutBuffer: 0 };
 
 /** A fetcher for `target`. Throws SourceError (misconfigured) when the address or a certificate cannot be read. */
 export function createPageFetcher(target: PageTarget, context: Pick<SourceContext, "clock">): PageFetcher {
-  const files = [target.tls?.caFile, target.tls?.certFile, target.tls?.keyFile];
-  const { options: configured, secure } = requestOptions(target);
-  const connection = (): { files: string; options: RequestOptions; agent: HttpAgent } => ({
-    // Before they are read: what is replaced in between is seen with the next page.
-    files: filesState(files),
-    options: requestOptions(target).options,
-    agent: new (secure ? HttpsAgent : HttpAgent)({ keepAlive: true, maxSockets: 1 }),
-  });
-  let open = connection();
+  const connections = new Connections(target);
+  const shown = shownAddress(target.url);
+  const timeoutMs = target.timeoutMs ?? TIMEOUT_MS;
   const limit = target.bytesMax ?? BYTES_MAX;
-  let { path } = configured;
-  let renewed = true;
-  const get = (signal: AbortSignal): Promise<IncomingMessage> =>
-    new Promise((resolve, reject) => {
-      // Replaced certificates are taken up with a connection of their own.
-      if (filesState(files) !== open.files) {
-        open.agent.destroy();
-        open = connection();
-      }
-      const { agent, options } = open;
-      const headers = { ...(options.headers as Record<string, string>), ...authorization(target) };
-      const send = secure ? httpsRequest : httpRequest;
-      const request = send({ ...options, path, headers, agent, signal }, (response) => {
-        renewed ||= !request.reusedSocket;
-        resolve(response);
-      });
-      request.on("error", reject);
-      request.end();
-    });
-  const receive = async (buffer: PageBuffer, outer: AbortSignal | undefined): Promise<FetchedPage> => {
-    const timeout = new AbortController();
-    const due = context.clock.now() + (target.timeoutMs ?? TIMEOUT_MS) * 1_000_000;
-    const cancel = context.clock.at(due, () => timeout.abort());
-    const signal = outer === undefined ? timeout.signal : AbortSignal.any([outer, timeout.signal]);
-    renewed = false;
+  const configured = requestOptions(target).options.path ?? "/";
+  let path = configured;
+  /** The connection of the page before. */
+  let carrier: Socket | undefined;
+  const receive = async (buffer: PageBuffer, stop: AbortSignal | undefined): Promise<FetchedPage> => {
+    const exchange = new Exchange(context.clock, timeoutMs, stop);
     try {
-      let response = await get(signal);
-      const slashed = slashedPath(response, configured.path);
+      let response = await ask(connections.current(), path, exchange);
+      const slashed = slashedPath(response, configured);
       if (slashed !== undefined) {
         response.resume();
         path = slashed;
-        response = await get(signal);
+        response = await ask(connections.current(), path, exchange);
       }
-      if (response.statusCode !== 200) path = configured.path;
-      const body = await buffer.fill(inflated(response, target), signal);
-      refuseNonPages(shownAddress(target.url), response, body);
+      if (response.statusCode !== 200) path = configured;
+      const { socket } = response;
+      const stream = inflated(response, target);
+      exchange.holds(stream);
+      const body = await buffer.fill(stream);
+      refuseNonPages(shown, response, body);
+      const renewed = carrier !== socket;
+      carrier = socket;
       return { body, headers: response.headers, renewed, complete: isComplete(response) };
     } catch (error) {
       const unixMs = Number(context.clock.unixNanos(context.clock.now()) / 1_000_000n);
-      throw explainFetchError(error, target, timeout.signal.aborted, unixMs);
+      throw explainFetchError(error, target, exchange.endedBy === "deadline", unixMs);
     } finally {
-      cancel();
+      exchange.close();
     }
   };
   return {
-    fetch: async (use, outer) => {
-      const buffer = new PageBuffer(limit, shownAddress(target.url));
+    fetch: async (use, stop) => {
+      const buffer = new PageBuffer(limit, shown);
       try {
-        return use(await receive(buffer, outer));
+        return use(await receive(buffer, stop));
       } finally {
         buffer.free();
       }
     },
-    close: () => open.agent.destroy(),
+    close: () => connections.close(),
   };
+}
+
+/** The kept connection of one target; another one where its files were replaced. */
+class Connections {
+  readonly #target: PageTarget;
+  readonly #files: readonly (string | undefined)[];
+  #state: string;
+  #open: Connection;
+
+  constructor(target: PageTarget) {
+    this.#target = target;
+    this.#files = [target.tls?.caFile, target.tls?.certFile, target.tls?.keyFile];
+    // Before they are read: what is replaced in between is seen with the next page.
+    this.#state = filesState(this.#files);
+    this.#open = open(target);
+  }
+
+  /** The connection for the next request, with what its files say now. */
+  current(): Connection {
+    const state = filesState(this.#files);
+    if (state !== this.#state) {
+      this.close();
+      this.#open = open(this.#target);
+      this.#state = state;
+    }
+    if (this.#target.bearerFile === undefined) return this.#open;
+    const { agent, options, secure } = this.#open;
+    const headers = { ...(options.headers as Record<string, string>), ...authorization(this.#target) };
+    return { agent, options: { ...options, headers }, secure };
+  }
+
+  close(): void {
+    this.#open.agent.destroy();
+  }
+}
+
+function open(target: PageTarget): Connection {
+  const { options, secure } = requestOptions(target);
+  return { agent: new (secure ? HttpsAgent : HttpAgent)(KEPT), options, secure };
 }
 
 /**

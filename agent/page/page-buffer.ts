@@ -23,11 +23,9 @@ export class PageBuffer {
   }
 
   /** The whole of `stream`, valid until `free`. Throws SourceError (transient) when that is more than the limit. */
-  fill(stream: Readable, signal: AbortSignal): Promise<Buffer> {
+  fill(stream: Readable): Promise<Buffer> {
     const { promise, reject, resolve } = Promise.withResolvers<Buffer>();
     let length = 0;
-    const onAbort = (): void => void stream.destroy(new Error("aborted"));
-    signal.addEventListener("abort", onAbort, { once: true });
     // Events, not `for await`: it makes a handful of objects and promises for each chunk.
     stream.on("data", (part: Buffer) => {
       try {
@@ -40,8 +38,7 @@ export class PageBuffer {
     stream.once("end", () => resolve(this.#bytes.subarray(0, length)));
     stream.once("error", reject);
     stream.once("close", () => {
-      signal.removeEventListener("abort", onAbort);
-      reject(new Error("the connection was closed in the middle of the page"));
+      if (!stream.readableEnded) reject(new Error("the connection was closed in the middle of the page"));
     });
     return promise;
   }

@@ -4,10 +4,9 @@ import { describe, expect, test } from "vitest";
 import { PageBuffer } from "../../agent/page/page-buffer.ts";
 
 const LIMIT = 4 * 1024 * 1024;
-const never = new AbortController().signal;
 
 const fill = (page: PageBuffer, parts: readonly Uint8Array[]): Promise<Buffer> =>
-  page.fill(Readable.from(parts.map((part) => Buffer.from(part))), never);
+  page.fill(Readable.from(parts.map((part) => Buffer.from(part))));
 
 describe("PageBuffer", () => {
   test("fill() gives the bytes of the stream, in whatever pieces they come and however far it grew", async () => {
