@@ -21,7 +21,7 @@ import type { Durable } from "./durable-state.ts";
 import type { LoadSources } from "./load-reports.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { PolicyDesk } from "./policy-desk.ts";
-import { LoopDelay, SelfReport, selfStats } from "./self-report.ts";
+import { SelfReport, selfStats } from "./self-report.ts";
 import { settledLoad } from "./settled-load.ts";
 
 /** What the reports are made from. */
@@ -44,7 +44,6 @@ export class Reports {
   readonly audit: AuditExport;
   readonly #parts: ReportsParts;
   readonly #self: SelfReport;
-  readonly #loopDelay = new LoopDelay();
   #loopDelaySeconds: number | undefined;
 
   constructor(parts: ReportsParts) {
@@ -70,14 +69,15 @@ export class Reports {
 
   /** A beat is on disk: entries of the record may be sent, and how long the loop was held up is counted from here. */
   afterCommit(): void {
-    this.#loopDelaySeconds = this.#loopDelay.take();
-    this.audit.wake(this.#parts.stored()?.head.length ?? 0);
+    const { clock, stored } = this.#parts;
+    const delay = clock.takeDelay?.();
+    this.#loopDelaySeconds = delay === undefined ? undefined : delay / 1e9;
+    this.audit.wake(stored()?.head.length ?? 0);
   }
 
   /** Reports once more and ends; the audit record is stopped by itself. */
   async stop(): Promise<void> {
     await this.#self.stop();
-    this.#loopDelay.stop();
   }
 
   #stats(): SelfStats {

@@ -1,6 +1,5 @@
 // The agent's reports about itself: begun a little after the start, because loading the OpenTelemetry SDK takes a tenth of a
 // second and 17 MB, and only where there is a destination. What they say is on /metrics too.
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { Attributes } from "../export/otlp/attributes.ts";
 import type { Destination } from "../export/otlp/config.ts";
 import type { SenderStatus } from "../export/otlp/sender-status.ts";
@@ -48,29 +47,6 @@ export class SelfReport {
   async stop(): Promise<void> {
     this.#cancel();
     await (await this.#metrics)?.stop();
-  }
-}
-
-/** A timer of this period watches the loop: each of its wake-ups costs 40 us, at 20 ms a fifth of a percent of a core. */
-const LOOP_WATCH_MS = 100;
-
-/** Watches how long the event loop is held up. */
-export class LoopDelay {
-  readonly #delay = monitorEventLoopDelay({ resolution: LOOP_WATCH_MS });
-
-  constructor() {
-    this.#delay.enable();
-  }
-
-  /** Seconds by which the timer was late at most since the last call. */
-  take(): number {
-    const seconds = this.#delay.max / 1e9 - LOOP_WATCH_MS / 1000;
-    this.#delay.reset();
-    return Math.max(0, seconds);
-  }
-
-  stop(): void {
-    this.#delay.disable();
   }
 }
 

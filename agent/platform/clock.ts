@@ -24,6 +24,11 @@ export interface Clock {
   at(at: Nanos, run: () => void | Promise<void>): Cancel;
   /** Resolves after `ms`; rejects with the signal's reason when aborted first. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /**
+   * For how long at most timers were held up since this was last asked: one was called that late, or held up the others
+   * that long. Absent where time is not the system's.
+   */
+  takeDelay?(): Nanos;
 }
 
 /**
@@ -105,6 +110,7 @@ export function systemClock(options: { speed?: number; sources?: ClockSources } 
   const now = (): Nanos => Math.round(Number(monotonic() - origin) * speed);
   const sleptSoFar = (): bigint => BigInt(Math.round(upSeconds() * 1e9)) - (monotonic() - origin);
   let sleptBefore = sleptSoFar();
+  let delay: Nanos = 0;
   const pendingStep = (): ClockStep | undefined => {
     if (speed !== 1) return undefined;
     const at = now();
@@ -130,8 +136,21 @@ export function systemClock(options: { speed?: number; sources?: ClockSources } 
     instant: (at) => Number(at - anchor),
     booted: () => anchor + BigInt(now()) - BigInt(Math.round(upSeconds() * 1e9)),
     at: (at, run) => {
-      const timer = setTimeout(() => void run(), Math.max(0, (at - now()) / NANOS_PER_MS / speed));
+      const set = now();
+      const timer = setTimeout(
+        () => {
+          const began = now();
+          void run();
+          delay = Math.max(delay, began - Math.max(at, set), now() - began);
+        },
+        Math.max(0, (at - set) / NANOS_PER_MS / speed),
+      );
       return () => clearTimeout(timer);
+    },
+    takeDelay: () => {
+      const taken = delay;
+      delay = 0;
+      return taken / speed;
     },
     sleep: (ms, signal) => sleepOn(clock, ms, signal),
   };

@@ -1,4 +1,5 @@
-import { describe, expect, test } from "vitest";
+import fc from "fast-check";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import type { ClockStep } from "../../agent/platform/clock.ts";
 import { every, systemClock, virtualClock } from "../../agent/platform/clock.ts";
 
@@ -80,6 +81,52 @@ describe("systemClock()", () => {
     clock.follow(step);
     expect(clock.pendingStep()).toBeUndefined();
     expect(clock.unixNanos(clock.now())).toBe(BigInt(state.wallMs) * 1_000_000n);
+  });
+});
+
+describe("takeDelay()", () => {
+  afterEach(() => vi.useRealTimers());
+
+  test("is the longest a timer was late or held up the others, since it was asked", () => {
+    vi.useFakeTimers();
+    fc.assert(
+      fc.property(
+        fc.array(fc.record({ after: fc.nat(5000), late: fc.nat(3000), busy: fc.nat(3000) }), {
+          maxLength: 8,
+        }),
+        (timers) => {
+          const state = hands();
+          const clock = clockOn(state);
+          const moved = (ms: number): void => {
+            state.monotonic += BigInt(ms) * 1_000_000n;
+          };
+          let longest = 0;
+          for (const { after, busy, late } of timers) {
+            clock.at(clock.now() + after * 1e6, () => moved(busy));
+            moved(after + late);
+            vi.runAllTimers();
+            longest = Math.max(longest, late, busy);
+          }
+          expect(clock.takeDelay?.()).toBe(longest * 1e6);
+          expect(clock.takeDelay?.()).toBe(0);
+        },
+      ),
+    );
+  });
+
+  test("counts nothing for a timer whose time had passed when it was set, nor for one that was cancelled", () => {
+    vi.useFakeTimers();
+    const state = hands();
+    const clock = clockOn(state);
+    state.monotonic += 9_000_000_000n;
+    clock.at(1e9, () => {});
+    clock.at(10e9, () => {})();
+    vi.runAllTimers();
+    expect(clock.takeDelay?.()).toBe(0);
+  });
+
+  test("a clock that is not the system's has none", () => {
+    expect(virtualClock(0n).takeDelay).toBeUndefined();
   });
 });
 
