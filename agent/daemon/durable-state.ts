@@ -17,6 +17,8 @@ import { underPresentAttributes, underPresentNames } from "./present-names.ts";
 
 const MOVE_MS_MAX = 600_000;
 const SPOOL_KEY = '["spool"]';
+/** The last beat whose requests are in the spool: one that the spool did not take is stored all the same. */
+const SPOOLED_BEAT_KEY = '["spooled-beat"]';
 
 /** The open state of an agent. */
 export interface Durable {
@@ -151,7 +153,8 @@ function continued(durable: Durable, spool: Spool, targets: readonly Destination
 /** Whether every destination has the last commit's requests, or gets them from the spool. */
 function isSpooled(restored: LedgerRestored, spool: Spool, targets: readonly Destination[]): boolean {
   const last = committedSpool(restored);
-  if (last === undefined || targets.length === 0) return false;
+  const beat = restored.state.find((row) => row.key === SPOOLED_BEAT_KEY)?.value ?? String(restored.sequence);
+  if (last === undefined || targets.length === 0 || beat !== String(restored.sequence)) return false;
   const isHeld = spool.peek(last - 1)?.sequence === last;
   return isHeld || targets.every(({ name }) => spool.position(name) >= last);
 }
@@ -164,11 +167,19 @@ function announcedBefore(restored: LedgerRestored): LedgerRestored {
 }
 
 /**
- * The row that ties the spool to the ledger: later records belong to a beat that was never committed. Not for a spool
- * in memory, whose sequences would cut what the one on disk still holds.
+ * The rows that tie the spool to the ledger: records after `sequence` belong to a beat that was never committed, and `beat`
+ * is the last one it has. Not for a spool in memory, whose sequences would cut what the one on disk still holds.
  */
-export function spoolRows(spool: Spool, sequence: number): readonly StateRow[] {
-  return spool.isDurable ? [{ key: SPOOL_KEY, value: String(sequence) }] : [];
+export function spoolRows(
+  spool: Pick<Spool, "isDurable">,
+  sequence: number,
+  beat: number,
+): readonly StateRow[] {
+  if (!spool.isDurable) return [];
+  return [
+    { key: SPOOL_KEY, value: String(sequence) },
+    { key: SPOOLED_BEAT_KEY, value: String(beat) },
+  ];
 }
 
 function committedSpool(restored: LedgerRestored | undefined): number | undefined {

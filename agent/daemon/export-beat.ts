@@ -4,7 +4,6 @@
 import type { Config } from "../config/load.ts";
 import type { HttpEndpoint } from "../export/http.ts";
 import { serveHttp } from "../export/http.ts";
-import type { OtlpEncoder } from "../export/otlp/encoder.ts";
 import { createOtlpEncoder } from "../export/otlp/encoder.ts";
 import type { SenderStatus } from "../export/otlp/sender-status.ts";
 import type { Feed } from "../export/page/feed.ts";
@@ -22,9 +21,9 @@ import { LedgerStoreError } from "../store/ledger/store.ts";
 import type { Spool } from "../store/spool/spool.ts";
 import type { Core } from "./accounting.ts";
 import { coreState } from "./accounting.ts";
+import { BeatWriter } from "./beat-writer.ts";
 import { Deliveries } from "./deliveries.ts";
 import type { Durable } from "./durable-state.ts";
-import { spoolRows } from "./durable-state.ts";
 import { loadSourcesOf, Reports, resourceOf } from "./export-reports.ts";
 import type { AgentLife } from "./life.ts";
 import type { Pipeline } from "./pipeline.ts";
@@ -60,7 +59,7 @@ export class Exports {
   readonly #options: ExportsOptions;
   readonly #spool: Spool;
   readonly #deliveries: Deliveries;
-  #encoder: OtlpEncoder | undefined;
+  #writer: BeatWriter | undefined;
   #http: HttpEndpoint | undefined;
   #reports: Reports | undefined;
   #snapshot: LedgerSnapshot | undefined;
@@ -170,8 +169,12 @@ export class Exports {
     const reports = new Reports({ ...this.#options, resource, spool, stored, deliveries: this.#deliveries });
     this.#reports = reports;
     this.#pages = new PrometheusPages(resource, config.export.prometheus, () => reports.read());
-    this.#encoder = createOtlpEncoder({ resource, version: programVersion() });
-    for (const sender of this.#deliveries.senders) sender.start();
+    const { senders } = this.#deliveries;
+    const encoder =
+      senders.length === 0 ? undefined : createOtlpEncoder({ resource, version: programVersion() });
+    const { core, durable } = this.#options;
+    this.#writer = new BeatWriter({ books: core.books, store: durable.store, spool: this.#spool, encoder });
+    for (const sender of senders) sender.start();
   }
 
   /** One export beat: commit, encode, spool, publish. Beats never overlap. */
@@ -243,46 +246,30 @@ export class Exports {
     };
   }
 
-  /** Segment on disk, then the ledger's transaction, then everyone may see it: in this order, or not at all. */
+  /** Commits what was settled, hands it to every way out, and fails at the end where one did not take it. */
   async #commit(): Promise<void> {
-    if (this.#encoder === undefined) return;
-    const { clock, core, durable, pipeline, policy } = this.#options;
+    const writer = this.#writer;
+    if (writer === undefined) return;
+    const { clock, core, pipeline, policy } = this.#options;
     this.#lastBeat = clock.now();
     await this.#deliveries.beforeCommit(this.#stopping);
     // Sources first: what they hand over while they are asked belongs to this commit.
-    const remembered = pipeline.sourceState();
+    writer.takeRows(pipeline.sourceState());
     core.access.take("http", this.#http?.takeAccess() ?? []);
     core.access.writeDue(clock.now(), this.#stopping);
     const [time, at] = [clock.unixNanos(pipeline.settledUntil), clock.now()];
     const feedOf = (source: Family): QuotaFeed => quotaFeed(pipeline.intake, source, clock);
-    const quotas = policy.beforeCommit({ books: core.books, time, at, feedOf });
+    writer.takeRows(policy.beforeCommit({ books: core.books, time, at, feedOf }));
     for (const body of this.#reports?.audit.takeLosses() ?? []) core.books.noteAudit("loss", at, body);
-    const sent = this.#reports?.audit.takeRows() ?? [];
-    const state = [...coreState(core, clock), ...remembered, ...quotas, ...sent];
-    const { batch, snapshot } = core.books.commit(time, at, state);
-    const sequence = await this.#append(snapshot);
-    const spooled = sequence === undefined ? [] : spoolRows(this.#spool, sequence);
-    const rows = [...batch.state, ...policy.beatRow(batch.sequence), ...spooled];
-    if (durable.store !== undefined) this.#noteStored(await durable.store.commit({ ...batch, state: rows }));
-    if (sequence !== undefined) this.#spool.commit(sequence);
-    this.#snapshot = snapshot;
+    writer.takeRows(this.#reports?.audit.takeRows() ?? []);
+    writer.takeRows(coreState(core, clock));
+    const written = await writer.write(time, at, (sequence) => policy.beatRow(sequence));
+    if (written.stored !== undefined) this.#noteStored(written.stored);
+    this.#snapshot = written.snapshot;
     await policy.stored(this.#stored);
     this.#reports?.afterCommit();
     await this.#noteDelivered();
-  }
-
-  /** The snapshot in the spool; undefined where nobody is sent anything. */
-  async #append(snapshot: LedgerSnapshot): Promise<number | undefined> {
-    if (this.#encoder === undefined || this.#deliveries.senders.length === 0) return undefined;
-    try {
-      return await this.#spool.append(this.#encoder.stream(snapshot));
-    } catch (error) {
-      // The store never gets this beat: the next one must carry what was in it.
-      const { books, increments } = this.#options.core;
-      books.handOutAgain();
-      increments.handOutAgain();
-      throw error;
-    }
+    if (written.unspooled !== undefined) throw written.unspooled;
   }
 
   /** One line when rows begin to wait for room, and one when they are stored. */

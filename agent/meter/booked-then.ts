@@ -52,11 +52,6 @@ export class BookedThen {
     return rows;
   }
 
-  /** The last changes were lost before the store had them: the next ones say all of it again. */
-  handOutAgain(): void {
-    for (const name of this.#changes.keys()) this.#dirty.add(name);
-  }
-
   /** Continues from rows of an earlier run; those of others are passed over. */
   restore({ key, value }: StateRow): void {
     if (!key.startsWith(`["${rowKind}",`) || value === "") return;

@@ -98,11 +98,8 @@ export class Books {
   #unwritten: Partial<Record<AuditEntry["kind"], number>> = {};
   /** First bucket that a step of the wall clock opened again, until it is stored. */
   #reopened: BucketNumber | undefined;
-  /** What the last beat took along that no later one says again. */
-  #handedOut: { readonly audit: readonly AuditEntry[]; readonly reopened: BucketNumber | undefined } = {
-    audit: [],
-    reopened: undefined,
-  };
+  /** Buckets that closed and are in no batch yet. */
+  #closed: ClosedBucket[] = [];
 
   constructor(options: BooksOptions, restored?: LedgerRestored) {
     const { catalogue, start, unixNanos } = options;
@@ -208,48 +205,42 @@ export class Books {
 
   /**
    * Closes the beat. `time` is the end of the last booked interval, `at` the instant now, `state` what else must be
-   * stored in the same transaction (`Increments.takeChanges`).
+   * stored in the same transaction (`Increments.takeChanges`). The batch is handed out once: it must reach the store.
    */
   commit(time: UnixNanos, at: Nanos, state: readonly StateRow[] = []): Beat {
-    const closed = this.#buckets.ended(time).map((bucket) => this.#close(bucket));
+    for (const bucket of this.#buckets.ended(time)) this.#closed.push(this.#close(bucket));
     this.#buckets.closeUntil(time);
     const snapshot = this.ledger.commit(time, at);
-    const audit = [...this.#audit, ...this.#lostEntries(time)];
-    this.#audit = [];
+    return { snapshot, batch: this.#takeBatch(time, state) };
+  }
+
+  /** The spool did not take the last snapshot: the next one says again what a snapshot says once. */
+  sayAgain(): void {
+    this.ledger.sayAgain();
+  }
+
+  #takeBatch(time: UnixNanos, state: readonly StateRow[]): LedgerBatch {
     const own = [
       this.#capacity.state(),
       ...this.#billing.takeChanges(),
       ...this.meter.customers.bookedThen.takeChanges(),
     ];
     if (this.#prices !== undefined) own.push(priceState(this.#prices));
-    if (closed.length > 0) own.push(restingRow(this.ledger.resting(bucketOf(time))));
-    const rows = this.#buckets.takeRows();
-    const late = this.#buckets.takeLate();
-    const reopened = this.#reopened;
+    if (this.#closed.length > 0) own.push(restingRow(this.ledger.resting(bucketOf(time))));
+    const audit = [...this.#audit, ...this.#lostEntries(time)];
+    const [closed, reopened] = [this.#closed, this.#reopened];
+    this.#audit = [];
+    this.#closed = [];
     this.#reopened = undefined;
-    this.#handedOut = { audit, reopened };
     return {
-      snapshot,
-      batch: {
-        ...this.ledger.takeChanges(),
-        state: [...state, ...own],
-        ...rows,
-        closed,
-        late,
-        audit,
-        ...(reopened === undefined ? {} : { reopened }),
-      },
+      ...this.ledger.takeChanges(),
+      state: [...state, ...own],
+      ...this.#buckets.takeRows(),
+      closed,
+      late: this.#buckets.takeLate(),
+      audit,
+      ...(reopened === undefined ? {} : { reopened }),
     };
-  }
-
-  /** The last beat was lost before the store had it: the next one carries all that is still open, names included. */
-  handOutAgain(): void {
-    this.ledger.handOutAgain();
-    this.#buckets.handOutAgain();
-    this.#billing.handOutAgain();
-    this.meter.customers.bookedThen.handOutAgain();
-    this.#audit.unshift(...this.#handedOut.audit);
-    this.#reopened = this.#handedOut.reopened ?? this.#reopened;
   }
 
   /** What the bound on entries kept off the record is on it as a sum. */
@@ -271,10 +262,11 @@ export class Books {
   }
 
   #close(bucket: BucketNumber): ClosedBucket {
-    const end = endOf(bucket);
-    this.ledger.postUntil(sharePostings(this.#buckets, bucket, this.#weights), end);
-    if (this.#objectives.length > 0) this.ledger.postUntil(this.#objectivePostings(bucket), end);
+    const posted = [...sharePostings(this.#buckets, bucket, this.#weights)];
+    if (this.#objectives.length > 0) posted.push(...this.#objectivePostings(bucket));
     const reconciliation = reconcile(this.#buckets, bucket);
+    // Last: what cannot be computed must not be booked in part, and again with the next beat.
+    this.ledger.postUntil(posted, endOf(bucket));
     return this.#buckets.close(bucket, reconciliation.length === 0 ? {} : { reconciliation });
   }
 

@@ -30,8 +30,8 @@ interface Life {
   readonly durable: Durable;
   readonly spool: Spool;
   readonly books: Books;
-  /** Books tokens, commits, spools and delivers one request. */
-  beat(amount: number): Promise<LedgerSnapshot>;
+  /** Books tokens, commits, spools and delivers one request; or none, where the spool does not take it. */
+  beat(amount: number, isSpooled?: boolean): Promise<LedgerSnapshot>;
   audit(): readonly string[];
   end(): Promise<void>;
 }
@@ -65,15 +65,22 @@ async function live(
     spool,
     books,
     audit: () => kinds,
-    beat: async (amount) => {
+    beat: async (amount, isSpooled = true) => {
       await clock.advance(clock.now() + 1e9);
       const time = clock.unixNanos(clock.now());
       books.ledger.postUntil([tokens("a", amount)], time);
       const { batch, snapshot } = books.commit(time, clock.now());
       kinds.push(...batch.audit.map(({ kind }) => kind));
       const entry = { bytes: Uint8Array.of(1), points: 1, time, layout: 0 };
+      if (!isSpooled) {
+        await durable.store?.commit(batch);
+        return snapshot;
+      }
       const sequence = await spool.append([entry]);
-      await durable.store?.commit({ ...batch, state: [...batch.state, ...spoolRows(spool, sequence)] });
+      await durable.store?.commit({
+        ...batch,
+        state: [...batch.state, ...spoolRows(spool, sequence, batch.sequence)],
+      });
       spool.commit(sequence);
       await spool.acknowledge("main", sequence);
       return snapshot;
@@ -158,6 +165,22 @@ describe("continueState()", { timeout: 30_000 }, () => {
     }
   });
 
+  test("a series that began in a last commit that the spool did not take is announced again", async () => {
+    const stateDir = newFolder();
+    const life = await live(stateDir, 0);
+    await life.beat(0);
+    life.books.ledger.postUntil([tokens("b", 5)], START + 2_000_000_000n);
+    await life.beat(1, false);
+    await life.end();
+    const next = await live(stateDir, 50);
+    const { points } = await next.beat(1);
+    expect(points.map(({ isNew, value }) => [value, isNew])).toEqual([
+      [2n, false],
+      [5n, true],
+    ]);
+    await next.end();
+  });
+
   const oneRecord = { bytes: Uint8Array.of(2), points: 1, time: START, layout: 0 };
   const removeLedger = (stateDir: string): void => {
     for (const name of readdirSync(stateDir).filter((one) => one.startsWith("ledger")))
@@ -204,7 +227,10 @@ describe("continueState()", { timeout: 30_000 }, () => {
     const before = await live(stateDir, 50);
     const sequence = await before.spool.append([oneRecord]);
     const { batch } = before.books.commit(START + 60_000_000_000n, 60e9);
-    await before.durable.store?.commit({ ...batch, state: spoolRows(before.spool, sequence) });
+    await before.durable.store?.commit({
+      ...batch,
+      state: spoolRows(before.spool, sequence, batch.sequence),
+    });
     await before.end();
     const spool = join(stateDir, "spool");
     renameSync(spool, `${spool}-away`);

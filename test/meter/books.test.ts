@@ -42,18 +42,6 @@ function totals(snapshot: LedgerSnapshot, metric: string, key?: string): Record<
   }
   return sums;
 }
-describe("Books.handOutAgain()", () => {
-  it("carries the audit record of a beat that the store never got into the next one, once and in order", () => {
-    const books = booksOf();
-    books.noteAudit("reset", 1 * SECOND, { which: "first" });
-    commit(books, 10);
-    books.handOutAgain();
-    books.noteAudit("reset", 11 * SECOND, { which: "second" });
-    expect(commit(books, 20).batch.audit.map(({ body }) => body["which"])).toEqual(["first", "second"]);
-    expect(commit(books, 30).batch.audit).toEqual([]);
-  });
-});
-
 const fromGateway = (
   tenant: string,
   tokens: TokenIncrement["tokens"],

@@ -183,14 +183,6 @@ export class Increments {
     return rows;
   }
 
-  /** The last rows were lost before the store had them: the next ones are all there are. */
-  handOutAgain(): void {
-    for (const target of this.#targets.values()) {
-      target.changed = true;
-      for (const counters of target.keys.values()) counters.changed = true;
-    }
-  }
-
   /** Continues from rows of an earlier run. Rows that cannot be read are left out and counted. */
   restore(rows: readonly StateRow[], instant: (at: UnixNanos) => Nanos): number {
     let unreadable = 0;

@@ -157,11 +157,6 @@ export class Buckets {
     return { rows, amounts: this.#amounts.take() };
   }
 
-  /** The rows of open buckets that were handed out were never stored: all of them count as changed. */
-  handOutAgain(): void {
-    for (const cells of this.#open.values()) for (const cell of cells.values()) cell.changed = true;
-  }
-
   #write(bucket: BucketNumber, cells: ReadonlyMap<number, Cell>): void {
     for (const cell of cells.values()) {
       if (!cell.changed) continue;

@@ -58,12 +58,6 @@ export class KeptSeries {
     this.#changed = [];
   }
 
-  /** What was handed out was never stored: all of it counts as changed. */
-  handOutAgain(): void {
-    this.#changed = [...this.#byKey.values()];
-    for (const series of this.#changed) series.handOutAgain();
-  }
-
   /** Numbers that were given up since the last call. */
   takeRemoved(): readonly number[] {
     const removed = this.#removed;

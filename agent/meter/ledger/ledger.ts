@@ -79,6 +79,8 @@ export class Ledger {
   };
   /** End of the interval whose names are being looked up. */
   #bookedUntil: UnixNanos = 0n;
+  /** Points of the last snapshot that said what is said once, with their series. */
+  #saidOnce: (readonly [Series, LedgerPoint])[] = [];
   /** Series that were given up, as they stood. */
   #last: SeriesState[] = [];
   readonly #changes = new SeriesChanges();
@@ -185,6 +187,7 @@ export class Ledger {
     if (time > this.#time) this.#time = time;
     const now = this.#beats.next(this.#time);
     this.#sequence++;
+    this.#saidOnce = [];
     const points: LedgerPoint[] = [];
     for (const series of this.#exported.byKey.values()) {
       if (series.kind === "gauge" && series.life === "live" && isStale(series, at)) series.life = "ending";
@@ -199,6 +202,12 @@ export class Ledger {
     return Object.freeze({ sequence: this.#sequence, time: now, points: Object.freeze(points) });
   }
 
+  /** The last snapshot never left: the next one says again which series began, ended and came back in it. */
+  sayAgain(): void {
+    for (const [series, point] of this.#saidOnce) series.sayAgain(point);
+    this.#saidOnce = [];
+  }
+
   /** Totals and identities that changed since the last call, to be stored before the snapshot is shown to anyone. */
   takeChanges(): LedgerChanges {
     for (const one of this.#last) this.#changes.writeNamed(one);
@@ -209,12 +218,6 @@ export class Ledger {
     this.#kept.takeChanges(this.#sequence, this.#changes);
     const removed = [...this.#exported.takeRemoved(), ...this.#kept.takeRemoved()];
     return { sequence: this.#sequence, time: String(this.#time), ...this.#changes.take(), removed };
-  }
-
-  /** The last changes were lost before the store had them: the next ones hand out everything, names included. */
-  handOutAgain(): void {
-    for (const one of this.#exported.byKey.values()) if (one.kind !== "gauge") one.handOutAgain();
-    this.#kept.handOutAgain();
   }
 
   /** Everything but the gauges as plain data, as of the last commit. */
@@ -335,7 +338,9 @@ export class Ledger {
       if (series.kind !== "gauge" && series.start > now - widthMin) series.start = now - widthMin;
     }
     const instant = series.kind === "gauge" ? this.#unixNanos(series.at) : undefined;
-    return Object.freeze(series.point(now, isNew && series.kind !== "gauge", instant));
+    const point = Object.freeze(series.point(now, isNew && series.kind !== "gauge", instant));
+    if (point.isNew || point.ended || point.back?.at !== undefined) this.#saidOnce.push([series, point]);
+    return point;
   }
 
   #endBucket(bucket: UnixNanos): void {

@@ -151,12 +151,6 @@ export class Series {
     else changes.writeHistogram(this.id, this.histogram);
   }
 
-  /** What was handed out was never stored: it is handed out whole once more. */
-  handOutAgain(): void {
-    this.#isHandedOut = false;
-    this.changed = true;
-  }
-
   /** The running total; bigint whatever its size. */
   get total(): bigint {
     if (this.#pending !== 0) {
@@ -208,6 +202,14 @@ export class Series {
   end(): void {
     this.life = "ending";
     this.changed = true;
+  }
+
+  /** What its last point said once never left: the next one says it again. */
+  sayAgain({ back, ended, isNew }: LedgerPoint): void {
+    if (isNew) this.announceAgain = true;
+    if (ended && this.life === "ended") this.life = "ending";
+    if (back?.at === undefined) return;
+    this.#back = { value: back.value, since: back.at - afterEndNanos, isSaid: false };
   }
 
   /** Begins a new run from zero at `start`: the next snapshot announces it again. */

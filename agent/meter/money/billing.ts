@@ -112,12 +112,6 @@ export class Billing {
     return book === undefined ? rows : [...rows, { key: bookKey, value: book }];
   }
 
-  /** The last changes were lost before the store had them: the next ones say again what is not said every time. */
-  handOutAgain(): void {
-    this.#ofTenants.handOutAgain();
-    this.#book.handOutAgain();
-  }
-
   /** Continues from rows of an earlier run; those of others are passed over. */
   restore(row: StateRow): void {
     const { key, value } = row;

@@ -99,11 +99,6 @@ export class PriceBook {
     return textOf(this.#catalogues);
   }
 
-  /** The last change was lost before the store had it: the next call hands it out again. */
-  handOutAgain(): void {
-    this.#isChanged = !this.isEmpty;
-  }
-
   /** Continues from `takeChange()`. */
   restore(text: string): void {
     this.#catalogues = JSON.parse(text, (key, value: unknown) =>

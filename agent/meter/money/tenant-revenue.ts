@@ -68,11 +68,6 @@ export class TenantRevenue {
     return rows;
   }
 
-  /** The last changes were lost before the store had them: the next ones say every rest. */
-  handOutAgain(): void {
-    for (const key of this.#earnings.keys()) this.#changed.add(key);
-  }
-
   /** Continues from a row of an earlier run; those of others are passed over. */
   restore({ key, value }: StateRow): void {
     if (!key.startsWith(`["${rowKind}",`) || value === "") return;

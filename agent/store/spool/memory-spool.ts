@@ -27,9 +27,11 @@ class MemorySpool implements Spool {
   }
 
   async append(entries: Iterable<SpoolEntry>): Promise<number> {
-    for (const { bytes, points, time, layout } of entries) {
-      this.#records.push({ sequence: ++this.#last, bytes: Uint8Array.from(bytes), points, time, layout });
-      this.#bytes += bytes.length;
+    // All or none: where the last cannot be made, the others are not sent either.
+    const copies = Array.from(entries, (entry) => ({ ...entry, bytes: Uint8Array.from(entry.bytes) }));
+    for (const copy of copies) {
+      this.#records.push({ ...copy, sequence: ++this.#last });
+      this.#bytes += copy.bytes.length;
     }
     while (this.#bytes > this.#bytesMax && this.#records.length > 1) this.#evict();
     return this.#last;

@@ -46,6 +46,15 @@ export class RequestCache {
     }
   }
 
+  /** The requests after this sequence were never stored: others will have their numbers. */
+  drop(sequence: number): void {
+    for (const [one, { buffer }] of this.#held) {
+      if (one <= sequence) continue;
+      this.#held.delete(one);
+      this.#bytes -= buffer.length;
+    }
+  }
+
   #take(length: number): Buffer | undefined {
     const fitting = this.#free.findIndex((buffer) => buffer.length >= length);
     if (fitting !== -1) return this.#free.splice(fitting, 1)[0];

@@ -67,30 +67,13 @@ class SegmentSpool implements Spool {
 
   append(entries: Iterable<SpoolEntry>): Promise<number> {
     return this.#inTurn(async () => {
-      const records: PackedRecord[] = [];
-      const next = this.#state.head + 1;
-      // While a destination is behind, copies would only pile up before it comes to them.
-      const isDrained = this.#state.passed >= this.#state.head;
-      for (const entry of entries) {
-        const sequence = next + records.length;
-        records.push(await packRecord(entry, sequence));
-        if (isDrained) this.#cache.keep(sequence, entry.bytes);
-      }
-      const [first] = records;
-      if (first === undefined) return this.#state.head;
-      await this.#room.dropOld(first.entry.time);
       try {
-        if (!(await this.#isInPlace())) await this.#restore();
-        const size = records.reduce((sum, record) => sum + record.bytes.length, 0);
-        if (!this.#room.active?.fits(size)) await this.#rotate(first.entry, size);
-        await this.#room.active?.append(records);
-        this.#diskError = undefined;
+        return await this.#append(entries);
       } catch (error) {
-        await this.#holdInMemory(records, error as Error);
+        // All or none: where the last request cannot be made, the others are not sent either.
+        this.#cache.drop(this.#state.head);
+        throw error;
       }
-      this.#state.head += records.length;
-      this.#state.save();
-      return this.#state.head;
     });
   }
 
@@ -185,6 +168,33 @@ class SegmentSpool implements Spool {
         if (segment instanceof Segment) await segment.close().catch(() => {});
       await this.#state.close();
     });
+  }
+
+  async #append(entries: Iterable<SpoolEntry>): Promise<number> {
+    const records: PackedRecord[] = [];
+    const next = this.#state.head + 1;
+    // While a destination is behind, copies would only pile up before it comes to them.
+    const isDrained = this.#state.passed >= this.#state.head;
+    for (const entry of entries) {
+      const sequence = next + records.length;
+      records.push(await packRecord(entry, sequence));
+      if (isDrained) this.#cache.keep(sequence, entry.bytes);
+    }
+    const [first] = records;
+    if (first === undefined) return this.#state.head;
+    await this.#room.dropOld(first.entry.time);
+    try {
+      if (!(await this.#isInPlace())) await this.#restore();
+      const size = records.reduce((sum, record) => sum + record.bytes.length, 0);
+      if (!this.#room.active?.fits(size)) await this.#rotate(first.entry, size);
+      await this.#room.active?.append(records);
+      this.#diskError = undefined;
+    } catch (error) {
+      await this.#holdInMemory(records, error as Error);
+    }
+    this.#state.head += records.length;
+    this.#state.save();
+    return this.#state.head;
   }
 
   /** One change of the folder after another. */

@@ -1,5 +1,5 @@
 // tenant-revenue.ts with billing.ts: what tenants earn is exact to the last unit, another view of the same revenue, whatever
-// comes late, is taken back, lost on the way to the store or begun again by a restart.
+// comes late, is taken back or begun again by a restart.
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Books } from "../../../agent/meter/books.ts";
@@ -46,7 +46,6 @@ interface Step {
   readonly used: readonly Used[];
   readonly how: "page" | "late" | "takesBack";
   readonly restarts: boolean;
-  readonly losesBatch: boolean;
 }
 
 const useds: fc.Arbitrary<Used> = fc.record({
@@ -60,7 +59,6 @@ const steps: fc.Arbitrary<Step> = fc.record({
   used: fc.array(useds, { minLength: 1, maxLength: 6 }),
   how: fc.constantFrom("page", "page", "late", "takesBack"),
   restarts: fc.boolean(),
-  losesBatch: fc.boolean(),
 });
 
 /** A host's billing with a store behind it. */
@@ -90,10 +88,6 @@ class Host {
         ...(one.how === "takesBack" ? { takesBack: true } : {}),
       }));
       this.posted.push(...this.#meter.postUsage("g", pieces, facts, now));
-    }
-    if (one.losesBatch) {
-      this.#billing.takeChanges();
-      this.#billing.handOutAgain();
     }
     this.store();
     if (one.restarts) this.#restart();

@@ -40,6 +40,33 @@ test.each([
   }
 });
 
+test.each([
+  ["memory", async () => memorySpool(["main", "slow"])],
+  [
+    "segments",
+    () => {
+      rmSync(folder, { recursive: true, force: true });
+      return segments();
+    },
+  ],
+])(
+  "append() into %s takes all requests or none: what follows a failure is sent under its own bytes",
+  async (_, open) => {
+    const spool = await open();
+    const failing = function* (): Generator<SpoolEntry> {
+      yield* shared(1);
+      throw new Error("cannot be encoded");
+    };
+    await expect(spool.append(failing())).rejects.toThrow("cannot be encoded");
+    // No copy is kept of these: a destination is behind.
+    spool.commit(await spool.append(shared(4)));
+    spool.commit(await spool.append(shared(7)));
+    expect(spool.head()).toBe(6);
+    for (let sequence = 1; sequence <= 6; sequence++)
+      expect(Buffer.from((await spool.read(sequence)) ?? [])).toEqual(Buffer.alloc(500, sequence + 3));
+  },
+);
+
 test("read() gives bytes that hold until every destination has passed them", async () => {
   rmSync(folder, { recursive: true, force: true });
   const spool = await segments();

@@ -58,7 +58,7 @@ export async function openPowerState(folder: string, bytesMax: number): Promise<
     },
     commit: async (batch, entries, promise) => {
       const sequence = await spool.append(entries);
-      ledger.commit({ ...batch, state: [...batch.state, ...spoolRows(spool, sequence)] });
+      ledger.commit({ ...batch, state: [...batch.state, ...spoolRows(spool, sequence, batch.sequence)] });
       promise();
       spool.commit(sequence);
     },
