@@ -10,7 +10,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { loadConfig } from "../../agent/config/load.ts";
 import type { Agent, AgentOptions } from "../../agent/daemon/agent.ts";
 import { startAgent } from "../../agent/daemon/agent.ts";
-import type { GpuSample, SettledInterval } from "../../agent/model.ts";
+import type { GpuSample, LedgerPoint, SettledInterval } from "../../agent/model.ts";
 import type { Clock } from "../../agent/platform/clock.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
 import type { Facts, Log } from "../../agent/platform/log.ts";
@@ -262,7 +262,9 @@ describe("an agent with two GPUs and two servers", () => {
     const page = async (path: string): Promise<Response> =>
       fetch(`http://${setup.agent.exports.address}${path}`);
     expect((await page("/-/healthy")).status).toBe(200);
-    await until(() => setup.intervals.length >= 3 && setup.agent.ready());
+    // What was settled is shown once the beat that carries it is on disk.
+    const isShown = ({ metric }: LedgerPoint): boolean => metric === "tokenwatt.gpu.time";
+    await until(() => setup.agent.ready() && setup.agent.exports.snapshot?.points.some(isShown) === true);
     expect((await page("/-/ready")).status).toBe(200);
     const text = await (await page("/metrics")).text();
     expect(text).toMatch(/tokenwatt_gpu_time_seconds_total\{[^}]*hw_id="GPU-1"[^}]*\} \d/);
