@@ -4,9 +4,17 @@ import type { MetricSample } from "../source.ts";
 import { readLabels } from "./parse-line.ts";
 
 const BRACE = 123;
+/** Shortest part of a string that V8 does not copy (SlicedString::kMinLength). */
+const VIEWED_LENGTH = 13;
 
-/** What a line is: dropped unread, a sample somebody wants, or a comment. */
-export const lineKinds = { skipped: 0, sample: 1, comment: 2 } as const;
+/**
+ * What a line is: of a family nobody wants, known by the name alone; a sample somebody wants, to be judged or only to be
+ * known; or a comment.
+ */
+export const lineKinds = { skipped: 0, sample: 1, comment: 2, aside: 3 } as const;
+
+/** One of them. */
+export type LineKind = (typeof lineKinds)[keyof typeof lineKinds];
 
 /** A sample whose value is overwritten page by page and whose labels are read when first asked for. */
 export class LineSample implements MetricSample {
@@ -14,27 +22,22 @@ export class LineSample implements MetricSample {
   /** Its name on the page ends in `_total`. */
   readonly total: boolean;
   value = Number.NaN;
-  #sets: LabelSets | undefined;
-  #keys: Buffer | undefined;
-  readonly #start: number;
-  readonly #length: number;
+  /** Where its labels are, until they are read. */
+  #table: LineTable | undefined;
+  readonly #line: number;
   #labels: Labels | undefined;
 
-  constructor(name: string, total: boolean, sets: LabelSets, keys: Buffer, start: number, length: number) {
+  constructor(name: string, total: boolean, table: LineTable, line: number) {
     this.name = name;
     this.total = total;
-    this.#sets = sets;
-    this.#keys = keys;
-    this.#start = start;
-    this.#length = length;
+    this.#table = table;
+    this.#line = line;
   }
 
   get labels(): Labels {
     if (this.#labels === undefined) {
-      const end = this.#start + this.#length;
-      this.#labels = (this.#sets as LabelSets).read(this.#keys as Buffer, this.#start, end);
-      this.#sets = undefined;
-      this.#keys = undefined;
+      this.#labels = (this.#table as LineTable).readLabels(this.#line);
+      this.#table = undefined;
     }
     return this.#labels;
   }
@@ -52,7 +55,7 @@ class LabelSets {
     const open = keys.indexOf(BRACE, start);
     const text = open === -1 || open >= end ? "" : keys.toString("latin1", open, end);
     // A name in the braces belongs to the sample, so its labels are its own.
-    if (open === start) return readLabels(text, true, (value) => value);
+    if (open === start) return readLabels(text, true, (value) => this.#once(value));
     const known = this.#sets.get(text);
     if (known !== undefined) return known;
     const labels = readLabels(text, false, (value) => this.#once(value));
@@ -60,11 +63,19 @@ class LabelSets {
     return labels;
   }
 
+  /** Forgets the texts, which are as long as all keys. */
+  forget(): void {
+    this.#sets.clear();
+    this.#values.clear();
+  }
+
   #once(value: string): string {
     const known = this.#values.get(value);
     if (known !== undefined) return known;
-    this.#values.set(value, value);
-    return value;
+    // V8 keeps a longer part of a text as a view of that text, which then stays as long as the part.
+    const own = value.length < VIEWED_LENGTH ? value : Buffer.from(value).toString();
+    this.#values.set(own, own);
+    return own;
   }
 }
 
@@ -84,6 +95,18 @@ export class LineTable extends ByteTable {
     super(LINES_AT_FIRST);
   }
 
+  /** The labels of a line that holds a sample. */
+  readLabels(line: number): Labels {
+    const start = this.start(line);
+    return this.#sets.read(this.keys, start, start + this.length(line));
+  }
+
+  /** Gives back what was only needed to meet new lines; those that come later share no labels with the ones before. */
+  rest(): void {
+    this.tighten();
+    this.#sets.forget();
+  }
+
   /** The sample on a line, if it is one. */
   sample(line: number): LineSample | undefined {
     return this.#samples[this.#sampleNumbers[line] as number];
@@ -95,7 +118,7 @@ export class LineTable extends ByteTable {
     if (line === this.kinds.length) this.#widen(2 * line);
     this.#sampleNumbers[line] = name === undefined ? -1 : this.#samples.length;
     if (name !== undefined) {
-      this.#samples.push(new LineSample(name, total, this.#sets, this.keys, this.start(line), end - start));
+      this.#samples.push(new LineSample(name, total, this, line));
     }
     this.kinds[line] = kind;
     this.places[line] = -1;

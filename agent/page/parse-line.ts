@@ -20,6 +20,8 @@ const QUOTE = 34;
 const BACKSLASH = 92;
 const SPACE = 32;
 const TAB = 9;
+const NEWLINE = 10;
+const FOUR_NEWLINES = 0x0a0a_0a0a;
 
 /** Finds the value of the sample line in `[start, end)`, or says what is wrong with the line. */
 export function splitLine(bytes: Uint8Array, start: number, end: number): LineParts | string {
@@ -86,6 +88,33 @@ function isWord(byte: number): boolean {
   );
 }
 
+/** The end of what names a line's family: the name and the byte behind it; -1 where there is none. */
+export function familyKeyEnd(bytes: Uint8Array, start: number, end: number): number {
+  let position = start;
+  let byte = bytes[position] as number;
+  while (position < end && byte !== BRACE && byte !== SPACE && byte !== TAB && byte !== 0)
+    byte = bytes[++position] as number;
+  if (position === end || byte === 0) return -1;
+  if (position > start) return position + 1;
+  position = skipQuoted(bytes, skipBlanks(bytes, start + 1, end), end);
+  if (position < 0) return -1;
+  position = skipBlanks(bytes, position, end);
+  return position < end && (bytes[position] === COMMA || bytes[position] === CLOSE) ? position + 1 : -1;
+}
+
+/** Where the line that `from` is in ends: the place of its line feed, or -1. */
+export function lineEnd(view: DataView, from: number): number {
+  const length = view.byteLength;
+  let at = from;
+  for (; at + 4 <= length; at += 4) {
+    // A byte is 0 in `word` where the line feed is: the textbook test for a zero byte.
+    const word = view.getInt32(at, true) ^ FOUR_NEWLINES;
+    if (((word - 0x0101_0101) & ~word & 0x8080_8080) !== 0) break;
+  }
+  for (; at < length; at++) if (view.getUint8(at) === NEWLINE) return at;
+  return -1;
+}
+
 /** The name a sample is filed under: normalised, or undefined when it is none. */
 export function normaliseName(name: string): string | undefined {
   if (!/^[A-Za-z_:][\w:.]*$/.test(name)) return undefined;
@@ -106,7 +135,7 @@ export function quotedName(key: string): string {
 const LABEL = /[\s,]*([^\s,={}"]+|"(?:[^"\\]|\\.)*")\s*=\s*"((?:[^"\\]|\\.)*)"/gy;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: anything beyond ASCII came as UTF-8 bytes
 const PLAIN = /^[\x00-\x5b\x5d-\x7f]*$/;
-const TIGHT = /^\{[^\s]*\} ?$/;
+const TIGHT = /^\{(?:[^\s={},"]+="[^"]*",?)*\} ?$/;
 /** An object that grew by computed keys to over 18 of them is a hash table to V8, three times as large as a copy of it. */
 const GROWN_LABELS = 16;
 
@@ -121,7 +150,7 @@ export function readLabels(
 ): Readonly<Record<string, string>> {
   if (text === "") return {};
   const tight = !nameInside && PLAIN.test(text) && TIGHT.test(text) && !text.includes("__proto__");
-  return tight ? readTight(text, once) : readLoose(text, nameInside);
+  return tight ? readTight(text, once) : readLoose(text, nameInside, once);
 }
 
 /** Labels as every server writes them: no blanks, no escapes, no quoted names, ASCII. */
@@ -138,14 +167,21 @@ function readTight(text: string, once: (value: string) => string): Record<string
   return count > GROWN_LABELS ? { ...labels } : labels;
 }
 
-function readLoose(text: string, nameInside: boolean): Record<string, string> {
-  const labels: Record<string, string> = Object.create(null);
+function readLoose(
+  text: string,
+  nameInside: boolean,
+  once: (value: string) => string,
+): Record<string, string> {
+  const read: [name: string, value: string][] = [];
   LABEL.lastIndex = 1;
   if (nameInside) LABEL.lastIndex += (/^\s*"(?:[^"\\]|\\.)*"/.exec(text.slice(1))?.[0] ?? "").length;
-  for (let match = LABEL.exec(text); match !== null; match = LABEL.exec(text)) {
-    labels[decode(match[1] as string).replaceAll('"', "")] = decode(match[2] as string);
-  }
-  return labels;
+  for (let match = LABEL.exec(text); match !== null; match = LABEL.exec(text))
+    read.push([decode(match[1] as string).replaceAll('"', ""), once(decode(match[2] as string))]);
+  // An object without a prototype is a hash table to V8, ten times as large: only where a label needs one.
+  const isPlain = read.every(([name]) => name !== "__proto__");
+  const labels: Record<string, string> = isPlain ? {} : Object.create(null);
+  for (const [name, value] of read) labels[name] = value;
+  return isPlain && read.length > GROWN_LABELS ? { ...labels } : labels;
 }
 
 function decode(text: string): string {

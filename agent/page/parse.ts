@@ -2,11 +2,12 @@
 // The parser remembers every line up to its value. A line that starts with the bytes expected at its place costs one
 // comparison and one number; only new lines are taken apart. A page is valid until the next one is parsed: unchanged
 // series keep their sample objects, whose values are overwritten. Values of the same series twice: the first counts.
+// Of a line whose family nobody wants, only the name is read: most of a page is such lines, and they are not remembered.
 import { longer, viewOf } from "../platform/byte-table.ts";
-import type { MetricPage } from "../source.ts";
-import type { LineSample } from "./line-table.ts";
+import type { MetricPage, MetricSample } from "../source.ts";
+import type { LineKind, LineSample } from "./line-table.ts";
 import { LineTable, lineKinds } from "./line-table.ts";
-import { familyOf, normaliseName, quotedName, splitLine } from "./parse-line.ts";
+import { familyKeyEnd, familyOf, lineEnd, normaliseName, quotedName, splitLine } from "./parse-line.ts";
 import { parsedNumber, parseNumber } from "./parse-number.ts";
 
 const NEWLINE = 10;
@@ -19,8 +20,19 @@ const LINES_MAX = 500_000;
 const LINE_BYTES_MAX = 64 * 1024;
 /** How many expected lines may be missing before a line is looked up by its key. */
 const LOOKAHEAD = 8;
+const NOTHING = Buffer.alloc(0);
+const NO_VIEW = viewOf(NOTHING);
 /** Families every page keeps. */
 const ALWAYS = ["process_start_time_seconds"];
+
+/** A page, and beside it what is no counter of anything. */
+export interface ParsedPage extends MetricPage {
+  /**
+   * Samples of the families that were asked for beside the others, by name: whatever they show, they neither ignore a sample
+   * nor move a page. NaN where the page has no finite number.
+   */
+  readonly aside: ReadonlyMap<string, readonly MetricSample[]>;
+}
 
 /** Parses the pages of one server, one after the other. */
 export interface PageParser {
@@ -28,21 +40,22 @@ export interface PageParser {
    * The page in `bytes`. Never throws: what cannot be read is counted and named in `errors`. `open`: the page may be cut,
    * so that a last line without its end is not believed.
    */
-  parse(bytes: Uint8Array, end?: "complete" | "open"): MetricPage;
+  parse(bytes: Uint8Array, end?: "complete" | "open"): ParsedPage;
 }
 
-/** A parser that keeps only the families given (normalised names), or all. */
-export function createPageParser(families?: readonly string[]): PageParser {
-  return new Parser(families);
+/** A parser that keeps only the families given (normalised names), or all; those given `aside` apart. */
+export function createPageParser(families?: readonly string[], aside: readonly string[] = []): PageParser {
+  return new Parser(families, aside);
 }
 
 /** The samples of a page that is seen once. */
 export function parsePage(bytes: Uint8Array, families?: readonly string[]): MetricPage {
-  return new Parser(families).parse(bytes);
+  return new Parser(families, []).parse(bytes);
 }
 
 class Parser implements PageParser {
   readonly #families: ReadonlySet<string> | undefined;
+  readonly #besides: ReadonlySet<string>;
   #lines = new LineTable();
   // Line numbers in the order of the last page, and of this one.
   #expected = new Int32Array(0);
@@ -50,8 +63,8 @@ class Parser implements PageParser {
   #order = new Int32Array(0);
   #count = 0;
   #page = 0;
-  #bytes: Buffer = Buffer.alloc(0);
-  #view = viewOf(this.#bytes);
+  #bytes: Buffer = NOTHING;
+  #view = NO_VIEW;
   /** Whether the page may be cut at its end. */
   #open = false;
   /** Whether this page has other series than the last. */
@@ -61,18 +74,20 @@ class Parser implements PageParser {
   #ignored = 0;
   #errors: string[] = [];
   #byName = new Map<string, LineSample[]>();
+  #aside = new Map<string, LineSample[]>();
   /** The line `# EOF`, once seen. */
   #endMark: number | undefined;
   // The name of the last new line: most lines repeat it.
   #name = "";
   #filed: string | undefined;
-  #wanted = false;
+  #kind: LineKind = lineKinds.skipped;
 
-  constructor(families: readonly string[] | undefined) {
+  constructor(families: readonly string[] | undefined, besides: readonly string[]) {
     this.#families = families === undefined ? undefined : new Set([...families, ...ALWAYS]);
+    this.#besides = new Set(besides);
   }
 
-  parse(given: Uint8Array, end: "complete" | "open" = "complete"): MetricPage {
+  parse(given: Uint8Array, end: "complete" | "open" = "complete"): ParsedPage {
     const bytes = withoutMark(given);
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#view = viewOf(bytes);
@@ -92,10 +107,13 @@ class Parser implements PageParser {
     [this.#expected, this.#order] = [this.#order, this.#expected];
     this.#expectedCount = this.#count;
     if (this.#changed) this.#refile();
-    this.#bytes = Buffer.alloc(0);
+    else this.#lines.rest();
+    this.#bytes = NOTHING;
+    this.#view = NO_VIEW;
     const isRight = this.#ignored === 0 && this.#errors.length === 0;
     const isSame = this.#page > 1 && isRight && !this.#changed && !this.#moved;
-    return { samples: this.#byName, ignoredSamples: this.#ignored, errors: this.#errors, isSame };
+    const [samples, aside] = [this.#byName, this.#aside];
+    return { samples, aside, ignoredSamples: this.#ignored, errors: this.#errors, isSame };
   }
 
   /** Every line of the page: the expected one at a comparison's cost, any other through `#meet`. */
@@ -116,14 +134,14 @@ class Parser implements PageParser {
       const end = this.#bytes.indexOf(NEWLINE, position);
       const stop = end === -1 ? length : end;
       const line = this.#meet(position, stop, place, end === -1);
-      if (line >= 0 && this.#take(position, line) < 0)
-        this.#refuse(`it has no value: ${this.#quote(position, stop)}`);
+      const next = line < 0 ? -1 : this.#take(position, line);
+      if (line >= 0 && next < 0) this.#refuse(`it has no value: ${this.#quote(position, stop)}`);
       else if (line >= 0) {
         this.#changed = true;
         const was = this.#lines.places[line] as number;
         if (was >= 0) place = was + 1;
       }
-      position = stop + 1;
+      position = next < 0 ? stop + 1 : next;
     }
   }
 
@@ -133,7 +151,10 @@ class Parser implements PageParser {
     const { length } = bytes;
     const kind = this.#lines.kinds[line];
     let at = position + this.#lines.length(line);
-    if (kind === lineKinds.comment) {
+    if (kind === lineKinds.skipped) {
+      at = this.#pass(position, line) - 1;
+      if (at < 0) return -1;
+    } else if (kind === lineKinds.comment) {
       if (at < length && bytes[at] !== NEWLINE) return -1;
     } else {
       const behind = parseNumber(bytes, at, length);
@@ -146,11 +167,26 @@ class Parser implements PageParser {
         at = length;
       }
       if (kind === lineKinds.sample) this.#set(line);
+      else if (this.#lines.stamps[line] !== this.#page)
+        (this.#lines.sample(line) as LineSample).value = parsedNumber[0] as number;
     }
     this.#lines.stamps[line] = this.#page;
     if (this.#count === this.#order.length) this.#order = longer(this.#order, Math.max(512, 2 * this.#count));
     this.#order[this.#count++] = line;
     return at + 1;
+  }
+
+  /** Where the lines of a family end that nobody wants; -1 where the page may be cut in the first of them. */
+  #pass(position: number, line: number): number {
+    const skipped = this.#lines.length(line);
+    let at = position;
+    do {
+      const end = lineEnd(this.#view, at + skipped);
+      if (end < 0 && this.#open) return at === position ? -1 : at;
+      if (end < 0) return this.#bytes.length + 1;
+      at = end + 1;
+    } while (this.#lines.startsAt(this.#view, at, line));
+    return at;
   }
 
   /** Gives the line's sample the value read last. */
@@ -183,28 +219,25 @@ class Parser implements PageParser {
       const line = this.#expected[ahead] as number;
       if (this.#isSample(start, line)) return line;
     }
+    const keyEnd = familyKeyEnd(bytes, first, stop);
+    if (keyEnd >= 0) this.#judge(first, keyEnd);
+    if (keyEnd >= 0 && this.#filed !== undefined && this.#kind === lineKinds.skipped) {
+      const known = this.#lines.find(this.#view, start, keyEnd);
+      return known >= 0 ? known : this.#add(start, keyEnd, lineKinds.skipped);
+    }
     const parts = splitLine(bytes, start, stop);
     if (typeof parts === "string") return this.#refuse(`${parts}: ${this.#quote(start, stop)}`);
     const known = this.#lines.find(this.#view, start, parts.value);
     if (known >= 0) return known;
-    const { name, nameEnd } = parts;
-    if (!this.#repeatsName(name, nameEnd)) {
-      this.#judge(
-        nameEnd === name
-          ? quotedName(bytes.toString("latin1", name, stop))
-          : bytes.toString("latin1", name, nameEnd),
-      );
-    }
     if (this.#filed === undefined) return this.#refuse(`its name is none: ${this.#quote(start, stop)}`);
-    return this.#wanted
-      ? this.#add(start, parts.value, lineKinds.sample, this.#filed, this.#name.endsWith("_total"))
-      : this.#add(start, parts.value, lineKinds.skipped);
+    return this.#add(start, parts.value, this.#kind, this.#filed, this.#name.endsWith("_total"));
   }
 
   /** Whether a known series stands at `start`; more blanks before its value make it another line. */
   #isSample(start: number, line: number): boolean {
-    if (this.#lines.kinds[line] === lineKinds.comment || !this.#lines.startsAt(this.#view, start, line))
-      return false;
+    const kind = this.#lines.kinds[line];
+    if (kind === lineKinds.comment || !this.#lines.startsAt(this.#view, start, line)) return false;
+    if (kind === lineKinds.skipped) return true;
     const next = this.#bytes[start + this.#lines.length(line)];
     return next !== SPACE && next !== TAB;
   }
@@ -217,7 +250,7 @@ class Parser implements PageParser {
     return line;
   }
 
-  #add(start: number, end: number, kind: number, name?: string, total = false): number {
+  #add(start: number, end: number, kind: LineKind, name?: string, total = false): number {
     if (this.#lines.size >= LINES_MAX) return this.#refuse(`the page has more than ${LINES_MAX} lines`);
     return this.#lines.addLine(this.#bytes, start, end, kind, name, total);
   }
@@ -232,19 +265,28 @@ class Parser implements PageParser {
   }
 
   /** Notes the name of a new line: what it is filed under and whether anybody wants it. */
-  #judge(name: string): void {
+  #judge(start: number, keyEnd: number): void {
+    if (this.#repeatsName(start, keyEnd - 1)) return;
+    const key = this.#bytes.toString("latin1", start, keyEnd);
+    const name = key.startsWith("{") ? quotedName(key) : key.slice(0, -1);
     const filed = normaliseName(name);
-    const families = this.#families;
     this.#name = name;
     this.#filed = filed;
-    this.#wanted =
-      filed !== undefined && (families === undefined || families.has(filed) || families.has(familyOf(filed)));
+    this.#kind = filed === undefined ? lineKinds.skipped : this.#kindOf(filed);
+  }
+
+  #kindOf(filed: string): LineKind {
+    const families = this.#families;
+    if (families === undefined || families.has(filed) || families.has(familyOf(filed)))
+      return lineKinds.sample;
+    return this.#besides.has(filed) ? lineKinds.aside : lineKinds.skipped;
   }
 
   /** Files the samples of this page again, and forgets all lines once most of them are gone. */
   #refile(): void {
     const lines = this.#lines;
     this.#byName = new Map();
+    this.#aside = new Map();
     const totals = new Set<string>();
     lines.places.fill(-1);
     for (let place = 0; place < this.#expectedCount; place++) {
@@ -252,10 +294,13 @@ class Parser implements PageParser {
       if ((lines.places[line] as number) >= 0) continue;
       lines.places[line] = place;
       const sample = lines.sample(line);
-      if (sample === undefined || Number.isNaN(sample.value)) continue;
-      const filed = this.#byName.get(sample.name);
-      if (filed === undefined) this.#byName.set(sample.name, [sample]);
+      const isAside = lines.kinds[line] === lineKinds.aside;
+      if (sample === undefined || (Number.isNaN(sample.value) && !isAside)) continue;
+      const map = isAside ? this.#aside : this.#byName;
+      const filed = map.get(sample.name);
+      if (filed === undefined) map.set(sample.name, [sample]);
       else filed.push(sample);
+      if (isAside) continue;
       if (sample.total) totals.add(sample.name);
     }
     // `x` beside `x_total` is the same counter once more, as a gauge: Ray writes both (ray-project/ray PR 43795).

@@ -13,6 +13,8 @@ export class ByteTable {
   #buckets: Int32Array;
   /** Whether `#keys` is a copy of the bytes being read, so that new keys need no copy of their own. */
   #adopted = false;
+  /** Whether `#keys` holds other bytes between the keys: those of what was adopted. */
+  #loose = false;
   /** The hash `find` computed last: of the key that `add` is given next. */
   #hash = 0;
 
@@ -31,11 +33,30 @@ export class ByteTable {
     this.#view = viewOf(this.#keys);
     this.#end = bytes.length;
     this.#adopted = true;
+    this.#loose = true;
   }
 
   /** Ends the reading of bytes that were adopted. */
   settle(): void {
     this.#adopted = false;
+  }
+
+  /** Gives back what was adopted beside the keys. */
+  tighten(): void {
+    if (!this.#loose) return;
+    this.#loose = false;
+    let size = 0;
+    for (let key = 0; key < this.#size; key++) size += this.#lengths[key] as number;
+    const tight = Buffer.allocUnsafeSlow(size);
+    let at = 0;
+    for (let key = 0; key < this.#size; key++) {
+      const start = this.#starts[key] as number;
+      this.#starts[key] = at;
+      at += this.#keys.copy(tight, at, start, start + (this.#lengths[key] as number));
+    }
+    this.#keys = tight;
+    this.#view = viewOf(tight);
+    this.#end = size;
   }
 
   /** How many keys are known. */
@@ -109,7 +130,8 @@ export class ByteTable {
     const at = this.#end;
     const length = end - start;
     if (at + length > this.#keys.length) {
-      const grown = Buffer.allocUnsafe(Math.max(this.#keys.length * 2, at + length));
+      // By half: a page that gains a series now and then holds what it had for long.
+      const grown = Buffer.allocUnsafe(Math.max(Math.ceil(this.#keys.length * 1.5), at + length));
       this.#keys.copy(grown, 0, 0, at);
       this.#keys = grown;
       this.#view = viewOf(grown);

@@ -81,11 +81,24 @@ describe("parsePage()", () => {
     ]);
   });
 
+  test.each(['a{x="two words",y="1"} 1', 'a{x="q\\"b",y="1"} 1', '{"a",x="1"} 1'])(
+    "keeps the labels of %s as V8 keeps an object with few members",
+    (text) => {
+      const labels = parseText(`${text}\n`).samples.get("a")?.[0]?.labels;
+      expect(Object.getPrototypeOf(labels)).toBe(Object.prototype);
+    },
+  );
+
   test("reads quoted names and a label called __proto__", () => {
     const page = parseText('{"my.metric_total",le="1"} 3\nc{__proto__="p"} 4\n');
     expect(page.samples.get("my_metric")?.[0]).toMatchObject({ value: 3 });
     expect(page.samples.get("my_metric")?.[0]?.labels["le"]).toBe("1");
     expect(Object.entries(page.samples.get("c")?.[0]?.labels ?? {})).toEqual([["__proto__", "p"]]);
+    const escaped = parseText('d{"__proto_\\_"="p",x="1"} 4\n').samples.get("d")?.[0]?.labels ?? {};
+    expect(Object.entries(escaped)).toEqual([
+      ["__proto__", "p"],
+      ["x", "1"],
+    ]);
   });
 
   test("skips and counts NaN, infinity and lines that cannot be read, and goes on", () => {
@@ -204,6 +217,95 @@ describe("createPageParser()", () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  test("reads a page as if the lines of families nobody wants were not there, and those put aside apart", () => {
+    const line = fc
+      .record({
+        name: fc.constantFrom(
+          "a",
+          "b_total",
+          "h_bucket",
+          "other",
+          "other_total",
+          "more",
+          '{"far.off",',
+          "side",
+          "x.y",
+        ),
+        label: fc.constantFrom("", '{x="1"}', '{x="2",y="two words"}', "{x", '{x="1"', " "),
+        value: fc.oneof(fc.nat(999).map(String), fc.constantFrom("NaN", "+Inf", "-3", "7 123", "", "\r")),
+      })
+      .map(({ label, name, value }) =>
+        name.startsWith("{") ? `${name}x="1"} ${value}` : `${name}${label} ${value}`,
+      );
+    const isOf = (...names: readonly string[]) => {
+      const start = new RegExp(`^(${names.join("|")})[{ ]`);
+      return (one: string) => start.test(one);
+    };
+    const isSide = isOf("side");
+    const isOther = isOf("other", "other_total", "more", "x\\.y", '\\{"far.off",x');
+    fc.assert(
+      fc.property(
+        fc.array(fc.array(fc.oneof(line, fc.constantFrom("# HELP a x", "# HELP b x")), { maxLength: 25 }), {
+          maxLength: 6,
+        }),
+        (pages) => {
+          const parser = createPageParser(["a", "b", "h"], ["side"]);
+          for (const lines of pages) {
+            const read = parser.parse(Buffer.from(lines.map((one) => `${one}\n`).join("")));
+            const wanted = lines.filter((one) => !isOther(one) && !isSide(one) && !one.startsWith('{"far'));
+            const alone = parsePage(Buffer.from(wanted.map((one) => `${one}\n`).join("")), ["a", "b", "h"]);
+            expect(plain(read)).toEqual(plain(alone));
+            // What is put aside is read like any sample; only what it says is nobody's fault.
+            const side = parsePage(
+              Buffer.from(
+                lines
+                  .filter(isSide)
+                  .map((one) => `${one}\n`)
+                  .join(""),
+              ),
+            );
+            const finite = [...read.aside.values()].flat().filter(({ value }) => !Number.isNaN(value));
+            expect(finite.map(({ labels, value }) => [labels, value])).toEqual(
+              plain(side).map(([, labels, value]) => [labels, value]),
+            );
+          }
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  test("says that a page shows what the one before did, whatever moves aside or in families nobody wants", () => {
+    const parser = createPageParser(["a"], ["side"]);
+    const page = (value: string) =>
+      Buffer.from(`a 1\nside{t="x"} ${value}\nother{t="x"} ${value}\nother 2\n`);
+    parser.parse(page("1"));
+    for (const value of ["2", "+Inf", "3"]) {
+      const read = parser.parse(page(value));
+      expect(read).toMatchObject({ isSame: true, ignoredSamples: 0, errors: [] });
+      expect(read.aside.get("side")?.[0]?.value).toBe(value === "+Inf" ? Number.NaN : Number(value));
+    }
+  });
+
+  test("remembers no line of a family that nobody wants: more of them than lines can be", () => {
+    const text = `${Array.from({ length: 500_001 }, (_, index) => `o{i="${index}"} 1\n`).join("")}a 7\n`;
+    const parser = createPageParser(["a"]);
+    for (const _round of [0, 1]) {
+      const page = parser.parse(Buffer.from(text));
+      expect(plain(page)).toEqual([["a", {}, 7]]);
+      expect(page.errors).toEqual([]);
+    }
+  });
+
+  test("believes no line of a family that nobody wants where the page may be cut in it", () => {
+    const parser = createPageParser(["a"]);
+    for (const end of ["o 1\no 2", "o 1", 'o{x="']) {
+      const cut = parser.parse(Buffer.from(`a 1\n${end}`), "open");
+      expect(plain(cut)).toEqual([["a", {}, 1]]);
+      expect(cut.errors).toEqual([expect.stringContaining("cut")]);
+    }
   });
 
   test("survives any bytes, and any recording with bytes changed, between good pages", () => {

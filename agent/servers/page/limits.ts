@@ -2,9 +2,8 @@
 // where there is none and negative where they are overspent, and none of that may cast doubt on a counter. Of series that
 // name one customer twice (a process each) the least that is left counts; of more customers than can be kept none.
 import type { GatewayLimit, Nanos } from "../../model.ts";
-import { createPageParser } from "../../page/parse.ts";
-import type { MetricPage, MetricSample } from "../../source.ts";
-import type { Labels, ReaderOptions } from "./labels.ts";
+import type { MetricSample } from "../../source.ts";
+import type { ReaderOptions } from "./labels.ts";
 import { identifier } from "./labels.ts";
 import { filedName } from "./spelling.ts";
 
@@ -26,31 +25,37 @@ export interface LimitReader {
 const LIMITS_MAX = 1000;
 const HOUR_NANOS = 3600e9;
 
+/** The families a reader's limits are in, as filed. */
+export function limitFamilies(reader: LimitReader): readonly string[] {
+  return reader.budgets.flatMap(({ hours, limit, remaining }) => [limit, remaining, hours].map(filedName));
+}
+
+/** Samples by the name they are filed under; NaN where the page has no finite number. */
+type Aside = ReadonlyMap<string, readonly MetricSample[]>;
+
 /** Reads the limits of one gateway, page by page. */
 export class LimitPages {
   readonly #reader: LimitReader;
   readonly #labels: ReaderOptions;
-  readonly #parser;
 
   constructor(reader: LimitReader, labels: ReaderOptions) {
     this.#reader = reader;
     this.#labels = labels;
-    const names = reader.budgets.flatMap(({ hours, limit, remaining }) => [limit, remaining, hours]);
-    this.#parser = createPageParser(names.map(filedName));
   }
 
-  /** The limits of customers of a page of an instant; undefined where it names none. */
-  take(body: Uint8Array, at: Nanos): readonly GatewayLimit[] | undefined {
-    const page = this.#parser.parse(body);
-    const limits = this.#reader.budgets.flatMap((names) => this.#budgets(page, names, at));
+  /** The limits of customers that the samples of an instant say; undefined where they name none. */
+  take(aside: Aside, at: Nanos): readonly GatewayLimit[] | undefined {
+    if (aside.size === 0) return undefined;
+    const limits = this.#reader.budgets.flatMap((names) => this.#budgets(aside, names, at));
     return limits.length === 0 ? undefined : limits.slice(0, LIMITS_MAX);
   }
 
-  #budgets(page: MetricPage, names: BudgetNames, at: Nanos): GatewayLimit[] {
+  #budgets(aside: Aside, names: BudgetNames, at: Nanos): GatewayLimit[] {
     const identify = identifier(this.#labels);
     const byTenant = (name: string): Map<string, number[]> => {
       const values = new Map<string, number[]>();
-      for (const { labels, value } of samplesOf(page, name)) {
+      for (const { labels, value } of aside.get(filedName(name)) ?? []) {
+        if (Number.isNaN(value)) continue;
         const { tenant } = identify(labels);
         if (tenant !== undefined) values.set(tenant, [...(values.get(tenant) ?? []), value]);
       }
@@ -72,8 +77,4 @@ export class LimitPages {
       };
     });
   }
-}
-
-function samplesOf(page: MetricPage, name: string): readonly (MetricSample & { readonly labels: Labels })[] {
-  return page.samples.get(filedName(name)) ?? [];
 }

@@ -31,7 +31,7 @@ import { SeriesBases } from "./bases.ts";
 import type { ReaderOptions } from "./labels.ts";
 import { startEpoch } from "./labels.ts";
 import type { LimitReader } from "./limits.ts";
-import { LimitPages } from "./limits.ts";
+import { LimitPages, limitFamilies } from "./limits.ts";
 import { headerEpoch, locatedOnce } from "./located.ts";
 import { mergedBy } from "./merged.ts";
 import { PageReadings } from "./readings.ts";
@@ -268,7 +268,10 @@ class PageFollower {
     this.#server = server;
     this.#context = context;
     this.#labels = { ...server.labels, ...defined(entry) };
-    this.#parser = createPageParser(server.families.map(filedName));
+    this.#parser = createPageParser(
+      server.families.map(filedName),
+      server.limits && limitFamilies(server.limits),
+    );
     this.#explain = explainOnce(server, context);
     this.#limits = server.limits && new LimitPages(server.limits, this.#labels);
     this.bases = new SeriesBases({
@@ -300,7 +303,7 @@ class PageFollower {
     this.#last = undefined;
     const reading = last ?? this.#read(fetched, counted);
     if (reading.errors.length === 0) this.#last = reading;
-    const limits = this.#limits?.take(fetched.body, at);
+    const limits = this.#limits?.take(page.aside, at);
     return { at, counted, headers: fetched.headers, limits, received, reading };
   }
 

@@ -5,10 +5,11 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
+import { createPageParser } from "../../../agent/page/parse.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
 import { litellm } from "../../../agent/servers/litellm.ts";
-import { LimitPages } from "../../../agent/servers/page/limits.ts";
+import { LimitPages, limitFamilies } from "../../../agent/servers/page/limits.ts";
 import type { PullServerSource } from "../../../agent/source.ts";
 
 const fixture = new URL("../../fixtures/servers/litellm-1.89.7-budgets.prom", import.meta.url);
@@ -19,7 +20,9 @@ afterEach(async () => {
 });
 
 function take(page: string, tenantLabel = "team") {
-  return new LimitPages({ budgets: [names], currency: "USD" }, { tenantLabel }).take(Buffer.from(page), 5e9);
+  const reader = { budgets: [names], currency: "USD" };
+  const { aside } = createPageParser([], limitFamilies(reader)).parse(Buffer.from(page));
+  return new LimitPages(reader, { tenantLabel }).take(aside, 5e9);
 }
 
 async function serve(page: string, entry = {}): Promise<PullServerSource> {
