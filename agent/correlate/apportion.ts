@@ -13,6 +13,9 @@ export interface Claimant {
 /** Receivers whose remainders are kept at most; beyond it the map is emptied, which costs less than a unit each. */
 const remaindersMax = 1024;
 
+/** Where amounts are worked out; nothing in it outlives a call. */
+const draft = { wanted: [0.5], order: [0] };
+
 /**
  * Returns one integer per claimant, none negative, that sum to `total` exactly. Claimants whose weights are all zero or
  * unusable share equally; without claimants the answer is empty and the caller keeps `total`.
@@ -20,52 +23,67 @@ const remaindersMax = 1024;
 export function apportion(total: number, claimants: readonly Claimant[], remainders: Remainders): number[] {
   if (claimants.length === 0) return [];
   if (claimants.length === 1) return [total];
-  const weights = usableWeights(claimants);
-  const sum = weights.reduce((left, right) => left + right, 0);
-  const wanted = claimants.map(
-    ({ key }, index) => (total * (weights[index] as number)) / sum + (remainders.get(key) ?? 0),
-  );
-  const given = wanted.map((amount, index) => (weights[index] === 0 ? 0 : Math.max(0, Math.floor(amount))));
-  settleDifference(total, wanted, given, weights);
+  const { wanted } = draft;
+  const even = !claimants.some(isUsable);
+  let sum = 0;
+  for (const claimant of claimants) sum += weightOf(claimant, even);
+  const given: number[] = [];
+  let left = total;
+  for (let index = 0; index < claimants.length; index++) {
+    const claimant = claimants[index] as Claimant;
+    const weight = weightOf(claimant, even);
+    const amount = (total * weight) / sum + (remainders.get(claimant.key) ?? 0);
+    const whole = weight === 0 ? 0 : Math.max(0, Math.floor(amount));
+    wanted[index] = amount;
+    given.push(whole);
+    left -= whole;
+  }
+  if (left !== 0) settleDifference(left, claimants, even, given);
   if (remainders.size > remaindersMax) remainders.clear();
-  claimants.forEach(({ key }, index) => {
-    const owed = (wanted[index] as number) - (given[index] as number);
-    remainders.set(key, Math.max(-1, Math.min(1, owed)));
-  });
+  for (let index = 0; index < claimants.length; index++)
+    remainders.set((claimants[index] as Claimant).key, Math.max(-1, Math.min(1, owed(given, index))));
   return given;
 }
 
-function usableWeights(claimants: readonly Claimant[]): number[] {
-  const weights = claimants.map(({ weight }) => (Number.isFinite(weight) && weight > 0 ? weight : 0));
-  return weights.some((weight) => weight > 0) ? weights : weights.map(() => 1);
+function isUsable({ weight }: Claimant): boolean {
+  return Number.isFinite(weight) && weight > 0;
 }
 
-/** Gives or takes single units, most owed first, until `given` sums to `total`. */
+function weightOf(claimant: Claimant, even: boolean): number {
+  return even ? 1 : isUsable(claimant) ? claimant.weight : 0;
+}
+
+/** Gives `difference`, or takes it where it is negative, in single units, most owed first. */
 function settleDifference(
-  total: number,
-  wanted: readonly number[],
+  difference: number,
+  claimants: readonly Claimant[],
+  even: boolean,
   given: number[],
-  weights: readonly number[],
 ): void {
-  const order = given
-    .map((_, index) => index)
-    .filter((index) => weights[index] !== 0)
-    .sort((left, right) => owed(wanted, given, right) - owed(wanted, given, left));
-  let difference = total - given.reduce((left, right) => left + right, 0);
-  for (let turn = 0; difference > 0; turn = (turn + 1) % order.length) {
+  const { order } = draft;
+  let size = 0;
+  for (let index = 0; index < given.length; index++) {
+    if (weightOf(claimants[index] as Claimant, even) === 0) continue;
+    let place = size++;
+    while (place > 0 && owed(given, order[place - 1] as number) < owed(given, index)) {
+      order[place] = order[place - 1] as number;
+      place--;
+    }
+    order[place] = index;
+  }
+  let left = difference;
+  for (let turn = 0; left > 0; turn = (turn + 1) % size, left--) {
     const index = order[turn] as number;
     given[index] = (given[index] as number) + 1;
-    difference--;
   }
-  order.reverse();
-  for (const index of order) {
-    if (difference >= 0) break;
-    const taken = Math.min(given[index] as number, -difference);
+  for (let turn = size - 1; turn >= 0 && left < 0; turn--) {
+    const index = order[turn] as number;
+    const taken = Math.min(given[index] as number, -left);
     given[index] = (given[index] as number) - taken;
-    difference += taken;
+    left += taken;
   }
 }
 
-function owed(wanted: readonly number[], given: readonly number[], index: number): number {
-  return (wanted[index] as number) - (given[index] as number);
+function owed(given: readonly number[], index: number): number {
+  return (draft.wanted[index] as number) - (given[index] as number);
 }

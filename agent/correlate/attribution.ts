@@ -1,13 +1,13 @@
 // Who gets the GPU-seconds and the joules of a piece: every row of METERING.md 4 but MIG, which board.ts puts on top.
 // GPU-seconds are shared equally, or as configured. Energy up to the floor is shared equally; above it, over the
 // residents that work in the piece: by SM share, else by tokens, else equally. A parked resident gets none of it.
-import type { AllocatedState, AttributionMethod, Nanos, UncertainReason } from "../model.ts";
+import type { AttributionMethod, Nanos, UncertainReason } from "../model.ts";
 import type { Claimant, Remainders } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
 import { noteUncertain, shareOf } from "./booking.ts";
 import type { Given } from "./holders.ts";
-import type { Piece } from "./pieces.ts";
+import type { Piece, ResidentState } from "./pieces.ts";
 import { unmetered } from "./pieces.ts";
 import type { TokenStep } from "./server-track.ts";
 
@@ -105,41 +105,55 @@ export function bookPiece(
   rule: EnergyRule,
   shares: ConfiguredShares,
   remainders: GpuRemainders,
-): ReadonlyMap<string, Given> {
+): readonly Given[] {
   const { state, residents } = piece;
-  booking.nanos[state] += portion.nanos;
-  booking.millijoules[state] += portion.floorMillijoules + portion.activeMillijoules;
+  const { activeMillijoules, floorMillijoules, nanos } = portion;
+  booking.nanos[state] += nanos;
+  booking.millijoules[state] += floorMillijoules + activeMillijoules;
   noteDoubts(booking, piece, portion, rule);
-  const given = new Map<string, { nanos: number; millijoules: number; floorMillijoules: number }>();
   if (residents.length === 0) {
-    const { activeMillijoules, floorMillijoules, nanos } = portion;
-    if (state === "other")
-      given.set(unmetered, { nanos, floorMillijoules, millijoules: floorMillijoules + activeMillijoules });
-    return given;
+    if (state !== "other") return [];
+    return [
+      { server: unmetered, nanos, floorMillijoules, millijoules: floorMillijoules + activeMillijoules },
+    ];
   }
-  const all = residents.map(({ server }) => server);
-  const own = new Map(residents.map((resident) => [resident.server, resident.state]));
-  const give = (
-    field: "nanos" | "millijoules",
-    servers: readonly string[],
-    amounts: readonly number[],
-  ): void =>
-    servers.forEach((server, index) => {
-      const amount = amounts[index] as number;
-      shareOf(booking, server)[field][own.get(server) as AllocatedState] += amount;
-      const got = given.get(server) ?? { nanos: 0, millijoules: 0, floorMillijoules: 0 };
-      got[field] += amount;
-      given.set(server, got);
-    });
-  give("nanos", all, apportion(portion.nanos, timeClaims(all, shares), remainders.nanos));
-  give("millijoules", all, apportion(portion.floorMillijoules, equalClaims(all), remainders.floor));
-  for (const got of given.values()) got.floorMillijoules = got.millijoules;
-  const working = residents.filter((resident) => resident.state !== "parked").map(({ server }) => server);
-  const workers = rule.byWork ? all.filter((server) => (rule.weights?.get(server) ?? 0) > 0) : working;
-  const takers = workers.length > 0 ? workers : all;
-  const claims = takers.map((key) => ({ key, weight: rule.weights?.get(key) ?? (rule.weights ? 0 : 1) }));
-  give("millijoules", takers, apportion(portion.activeMillijoules, claims, remainders.active));
+  const times = apportion(nanos, timeClaims(residents, shares), remainders.nanos);
+  const floors = apportion(floorMillijoules, equalClaims(residents), remainders.floor);
+  const claims = activeClaims(residents, rule);
+  const actives = apportion(activeMillijoules, claims, remainders.active);
+  const given: Given[] = [];
+  let taker = 0;
+  for (let index = 0; index < residents.length; index++) {
+    const { server, state: own } = residents[index] as ResidentState;
+    const active = claims[taker]?.key === server ? (actives[taker++] as number) : 0;
+    const floor = floors[index] as number;
+    const got = {
+      server,
+      nanos: times[index] as number,
+      floorMillijoules: floor,
+      millijoules: floor + active,
+    };
+    const share = shareOf(booking, server);
+    share.nanos[own] += got.nanos;
+    share.millijoules[own] += got.millijoules;
+    given.push(got);
+  }
   return given;
+}
+
+/** Who takes the energy above the floor, in the order of the residents: those that work, else all. */
+function activeClaims(residents: readonly ResidentState[], { byWork, weights }: EnergyRule): Claimant[] {
+  const claims: Claimant[] = [];
+  for (const { server, state } of residents) {
+    const isTaker = byWork ? (weights?.get(server) ?? 0) > 0 : state !== "parked";
+    if (isTaker) claims.push({ key: server, weight: weightIn(weights, server) });
+  }
+  if (claims.length > 0) return claims;
+  return residents.map(({ server }) => ({ key: server, weight: weightIn(weights, server) }));
+}
+
+function weightIn(weights: ReadonlyMap<string, number> | undefined, server: string): number {
+  return weights === undefined ? 1 : (weights.get(server) ?? 0);
 }
 
 /** What of a piece rests on an assumption: all of it where its state does, else what its residents share by guesswork. */
@@ -152,25 +166,38 @@ function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: Ener
   }
   if (piece.residents.length < 2) return;
   if (portion.floorAssumed) noteUncertain(booking, "floor_assumed", undefined, 0, floorMillijoules);
-  const working = piece.residents.filter(({ state }) => state !== "parked");
-  if (working.length < 2 && !rule.byWork) return;
+  if (!rule.byWork && workingIn(piece) < 2) return;
   if (rule.doubt !== undefined) noteUncertain(booking, rule.doubt, undefined, 0, activeMillijoules);
   if (rule.method === "token_share") noteUncertain(booking, "token_share", undefined, 0, activeMillijoules);
   if (rule.method === "equal") noteUncertain(booking, "equal_share", undefined, 0, activeMillijoules);
 }
 
-function equalClaims(servers: readonly string[]): Claimant[] {
-  return servers.map((key) => ({ key, weight: 1 }));
+function workingIn({ residents }: Piece): number {
+  let working = 0;
+  for (const { state } of residents) if (state !== "parked") working++;
+  return working;
 }
 
-function timeClaims(servers: readonly string[], shares: ConfiguredShares): Claimant[] {
-  const configured = servers.filter((server) => usable(shares[server]));
-  const sum = configured.reduce((total, server) => total + (shares[server] as number), 0);
-  const others = servers.length - configured.length;
+function equalClaims(residents: readonly ResidentState[]): Claimant[] {
+  return residents.map(({ server }) => ({ key: server, weight: 1 }));
+}
+
+function timeClaims(residents: readonly ResidentState[], shares: ConfiguredShares): Claimant[] {
+  let [sum, configured] = [0, 0];
+  for (const { server } of residents) {
+    const share = shares[server];
+    if (!usable(share)) continue;
+    sum += share;
+    configured++;
+  }
+  const others = residents.length - configured;
   const rest = others === 0 ? 0 : Math.max(0, 1 - sum) / others;
-  return servers.map((key) => ({ key, weight: usable(shares[key]) ? (shares[key] as number) : rest }));
+  return residents.map(({ server }) => {
+    const share = shares[server];
+    return { key: server, weight: usable(share) ? share : rest };
+  });
 }
 
-function usable(share: number | undefined): boolean {
+function usable(share: number | undefined): share is number {
   return share !== undefined && Number.isFinite(share) && share > 0;
 }

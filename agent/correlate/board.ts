@@ -4,9 +4,12 @@
 import type { GpuInterval, Nanos } from "../model.ts";
 import type { Claimant } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
+import type { Portion } from "./attribution.ts";
 import { bookPiece } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
 import { emptyBooking, finished, notePhases } from "./booking.ts";
+import type { Span } from "./edges.ts";
+import { addEdge, spanAt } from "./edges.ts";
 import type { FloorState } from "./energy/floor.ts";
 import { Floor } from "./energy/floor.ts";
 import { placeEnergy } from "./energy/placed.ts";
@@ -15,8 +18,8 @@ import type { Given } from "./holders.ts";
 import { bookHolders } from "./holders.ts";
 import type { Member, Part, Settling } from "./member.ts";
 import { lives, partOf, phasesOf, rowOf, weightOf } from "./member.ts";
-import type { Piece } from "./pieces.ts";
-import { unmetered } from "./pieces.ts";
+import type { Piece, ResidentState } from "./pieces.ts";
+import { onlyWorker, unmetered } from "./pieces.ts";
 import type { TokenStep } from "./server-track.ts";
 import { learnSharing } from "./sharing.ts";
 import type { Timeline } from "./timeline.ts";
@@ -59,13 +62,16 @@ export class Board {
 
   /** All timelines, in the order in which energy is looked for on them: the board's own, then the instances. */
   get timelines(): Timeline[] {
-    const instances = this.members.map(({ timeline }) => timeline);
-    return [...new Set(this.own === undefined ? instances : [this.own, ...instances])];
+    const timelines = this.own === undefined ? [] : [this.own];
+    for (const { timeline } of this.members) if (timeline !== this.own) timelines.push(timeline);
+    return timelines;
   }
 
   /** The timeline whose energy is the board's: repeated readings of it on instances are left alone. */
   get meter(): Timeline | undefined {
-    return this.timelines.find((timeline) => timeline.metersEnergy) ?? this.timelines[0];
+    if (this.own?.metersEnergy) return this.own;
+    for (const { timeline } of this.members) if (timeline.metersEnergy) return timeline;
+    return this.own ?? this.members[0]?.timeline;
   }
 
   /** Books `[from, to)`: one row per member, and one for the remainder of a sliced board. */
@@ -81,8 +87,7 @@ export class Board {
     this.energy.begin(this.meter, from);
     if (to - from >= floorStretchMin && this.energy.decided(to))
       this.floor.observe((this.energy.between(from, to) * 1e6) / (to - from));
-    const changes = parts.flatMap(({ pieces }) => pieces.flatMap((piece) => [piece.from, piece.to]));
-    const edges = [...new Set([from, to, ...changes])].sort((left, right) => left - right);
+    const edges = edgesOf(parts, from, to);
     const energies = this.#energies(parts, edges);
     let wallNanos = 0;
     for (let index = 0; index + 1 < edges.length; index++) {
@@ -120,7 +125,7 @@ export class Board {
       energies.push(this.energy.between(edges[index] as Nanos, edges[index + 1] as Nanos));
     const [part, second] = parts;
     if (part === undefined || second !== undefined || isSlice(part)) return energies;
-    const pieceAt = (index: number): Piece | undefined => pieceIn(part, edges[index] as Nanos);
+    const pieceAt = (index: number): Piece | undefined => spanAt(part.pieces, edges[index] as Nanos);
     placeEnergy(edges, energies, pieceAt, this.#floorWatts());
     return energies;
   }
@@ -134,35 +139,29 @@ export class Board {
     to: Nanos,
     energy: number,
   ): Nanos {
-    const pieces = parts.map((part) => pieceIn(part, from));
-    if (pieces.every((piece) => piece === undefined)) {
+    const pieces = parts.map((part) => spanAt(part.pieces, from));
+    if (!pieces.some(isThere)) {
       rest.millijoules.unattributed += energy;
       return 0;
     }
     const sliced = parts.some((part, index) => pieces[index] !== undefined && isSlice(part));
     const claims = this.#weights(parts, pieces);
     const nanos = apportion(to - from, claims, this.#nanos);
-    const works = pieces.some((piece) => piece !== undefined && isWorking(piece));
+    const works = pieces.some(isWorking);
     const held = works ? Math.min(energy, Math.round((this.#floorWatts() * (to - from)) / 1e6)) : energy;
     const passive = apportion(held, sliced ? claims : claims.slice(0, parts.length), this.#passive);
     const active = apportion(energy - held, this.#workers(parts, pieces, from, to), this.#active);
-    parts.forEach((part, index) => {
-      const piece = pieces[index];
-      if (piece === undefined) return;
+    for (let index = 0; index < parts.length; index++) {
+      const [part, piece] = [parts[index] as Part, pieces[index]];
+      if (piece === undefined) continue;
       const portion = {
         nanos: nanos[index] ?? 0,
         floorMillijoules: passive[index] ?? 0,
         activeMillijoules: active[index] ?? 0,
         floorAssumed: this.floor.assumed,
       };
-      const { member, tenancy } = part;
-      const given = bookPiece(part.booking, piece, portion, part.rule, settling.shares, member.remainders);
-      const { parent, uuid: gpu } = member.timeline.info;
-      const stretch = { from, to, gpu, parent, tenancy, placement: settling.placement };
-      bookHolders(part.booking, stretch, given, member.holderRemainders);
-      this.#bookPhases(part, piece, { from, to }, given, settling);
-      observeAlone(part.member, piece, { from, to }, portion.activeMillijoules, settling.steps);
-    });
+      this.#bookPart(part, piece, { from, to }, portion, settling);
+    }
     this.#feedFloor(pieces, from, to);
     const left = nanos[parts.length] ?? 0;
     if (!sliced) return to - from - left;
@@ -172,31 +171,48 @@ export class Board {
     return to - from;
   }
 
-  /** Books which phases the token-active servers of a stretch were in. */
+  /** Books what one member got of a stretch to its residents, their holders and phases. */
+  #bookPart(part: Part, piece: Piece, { from, to }: Span, portion: Portion, settling: Settling): void {
+    const { booking, member, tenancy } = part;
+    const given = bookPiece(booking, piece, portion, part.rule, settling.shares, member.remainders);
+    const { parent, uuid: gpu } = member.timeline.info;
+    const stretch = { from, to, gpu, parent, tenancy, placement: settling.placement };
+    bookHolders(booking, stretch, given, member.holderRemainders);
+    this.#bookPhases(part, piece, stretch, given, settling);
+    observeAlone(member, piece, stretch, portion.activeMillijoules, settling.steps);
+  }
+
+  /** Books which phases the token-active servers of a stretch were in; `given` is in the order of the residents. */
   #bookPhases(
     { booking, member }: Part,
     piece: Piece,
-    { from, to }: { readonly from: Nanos; readonly to: Nanos },
-    given: ReadonlyMap<string, Given>,
+    { from, to }: Span,
+    given: readonly Given[],
     { steps }: Settling,
   ): void {
-    const working = piece.residents.filter(({ state }) => state !== "parked");
-    for (const { server, state } of working) {
-      const got = given.get(server);
+    const { residents } = piece;
+    for (let index = 0; index < residents.length; index++) {
+      const { server, state } = residents[index] as ResidentState;
+      const got = given[index];
       if (state !== "token_active" || server === unmetered || got === undefined) continue;
       const { floorMillijoules, millijoules, nanos } = got;
       const activeMillijoules = millijoules - floorMillijoules;
-      const isShared = working.length > 1 || piece.contested === true;
+      const isShared = onlyWorker(piece) === undefined || piece.contested === true;
       const isCoarse = piece.doubt?.reason === "coarse_windows";
       const isApportioned = member.timeline.info.parent !== undefined;
       const stretch = {
         ...{ from, to, nanos, floorMillijoules, activeMillijoules },
         ...{ isShared, isCoarse, isApportioned },
       };
-      const shares = phasesOf(member, server).divide(stretch, steps(server), (at) => this.energy.before(at));
-      notePhases(booking, server, shares);
+      notePhases(
+        booking,
+        server,
+        phasesOf(member, server).divide(stretch, steps(server), this.#energyBefore),
+      );
     }
   }
+
+  readonly #energyBefore = (at: Nanos): number => this.energy.before(at);
 
   #floorWatts(): number {
     return this.floor.watts(this.meter?.info.powerLimitWatts);
@@ -204,26 +220,30 @@ export class Board {
 
   /** Slices of the members, and what none of them holds. */
   #weights(parts: readonly Part[], pieces: Pieces): Claimant[] {
-    const claims = parts.map(({ member: { timeline } }, index) => ({
-      key: timeline.info.uuid,
-      weight: pieces[index] === undefined ? 0 : weightOf(timeline.info),
-    }));
-    const held = claims.reduce((sum, { weight }) => sum + weight, 0);
-    return [...claims, { key: remainder, weight: held > 1 - 1e-9 ? 0 : 1 - held }];
+    const claims: Claimant[] = [];
+    let held = 0;
+    for (let index = 0; index < parts.length; index++) {
+      const { info } = (parts[index] as Part).member.timeline;
+      const weight = pieces[index] === undefined ? 0 : weightOf(info);
+      held += weight;
+      claims.push({ key: info.uuid, weight });
+    }
+    claims.push({ key: remainder, weight: held > 1 - 1e-9 ? 0 : 1 - held });
+    return claims;
   }
 
   /** Activity x slices of the members that work; slices alone where no activity is known. */
   #workers(parts: readonly Part[], pieces: Pieces, from: Nanos, to: Nanos): Claimant[] {
-    const working = parts.map(({ member: { timeline } }, index) => {
-      const piece = pieces[index];
-      return { timeline, weight: piece !== undefined && isWorking(piece) ? weightOf(timeline.info) : 0 };
-    });
-    const active = working.map(({ timeline, weight }) => weight * timeline.activeRatio(from, to));
-    const known = active.some((weight) => weight > 0);
-    return working.map(({ timeline, weight }, index) => ({
-      key: timeline.info.uuid,
-      weight: known ? (active[index] as number) : weight,
-    }));
+    const bySlices: Claimant[] = [];
+    const byActivity: Claimant[] = [];
+    for (let index = 0; index < parts.length; index++) {
+      const { timeline } = (parts[index] as Part).member;
+      const key = timeline.info.uuid;
+      const weight = isWorking(pieces[index]) ? weightOf(timeline.info) : 0;
+      bySlices.push({ key, weight });
+      if (parts.length > 1) byActivity.push({ key, weight: weight * timeline.activeRatio(from, to) });
+    }
+    return byActivity.some(({ weight }) => weight > 0) ? byActivity : bySlices;
   }
 
   /** Whether the remainder counts as observed: its board was read, or any instance on it. */
@@ -234,39 +254,42 @@ export class Board {
   }
 
   #feedFloor(pieces: Pieces, from: Nanos, to: Nanos): void {
-    const there = pieces.filter((piece) => piece !== undefined);
-    if (there.some((piece) => piece.works || isWorking(piece))) this.floor.worked(to);
-    else if (
-      there.some(({ state }) => state === "parked") &&
-      there.every(isResting) &&
-      this.energy.decided(to)
-    )
+    if (pieces.some((piece) => piece?.works || isWorking(piece))) this.floor.worked(to);
+    else if (pieces.some(isParked) && pieces.every(isResting) && this.energy.decided(to))
       this.floor.parked(from, to, (start, end) => this.energy.between(start, end));
   }
 }
 
-function pieceIn({ pieces }: Part, at: Nanos): Piece | undefined {
-  return pieces.find((piece) => piece.from <= at && piece.to > at);
+/** Where the pieces of the members begin and end. */
+function edgesOf(parts: readonly Part[], from: Nanos, to: Nanos): readonly Nanos[] {
+  const edges: Nanos[] = [];
+  addEdge(edges, from);
+  addEdge(edges, to);
+  for (const { pieces } of parts)
+    for (const piece of pieces) {
+      addEdge(edges, piece.from);
+      addEdge(edges, piece.to);
+    }
+  return edges;
 }
 
 /** Notes what a resident draws above the floor while it alone works. */
 function observeAlone(
-  member: Member,
+  { ownPower, timeline }: Member,
   piece: Piece,
-  { from, to }: { readonly from: Nanos; readonly to: Nanos },
+  { from, to }: Span,
   millijoules: number,
   steps: Settling["steps"],
 ): void {
   if (!isWorking(piece) || !piece.works || piece.contested) return;
-  const [only, second] = piece.residents.filter(({ state }) => state !== "parked");
-  if (only === undefined || second !== undefined) return;
+  const only = onlyWorker(piece);
+  if (only === undefined) return;
   // Where another counted tokens or had requests in flight between the same polls, some of the work may be its own, unless
   // the driver's shares per process said who worked.
-  const others = piece.residents.filter((one) => one !== only && one.server !== unmetered);
-  if (member.timeline.shares.length === 0 && others.some(({ server }) => wasBusy(steps(server), from, to)))
-    return;
-  const busy = member.timeline.busyNanos(from, to);
-  member.ownPower.observeAlone(only.server, to - from, busy, millijoules);
+  if (timeline.shares.length === 0)
+    for (const other of piece.residents)
+      if (other !== only && other.server !== unmetered && wasBusy(steps(other.server), from, to)) return;
+  ownPower.observeAlone(only.server, to - from, timeline.busyNanos(from, to), millijoules);
 }
 
 /** Whether tokens moved or requests were in flight between polls that touch `[from, to)`, or no poll can say yet. */
@@ -287,11 +310,22 @@ function isSlice({ member }: Part): boolean {
   return member.timeline.info.parent !== undefined;
 }
 
+function isThere(piece: Piece | undefined): boolean {
+  return piece !== undefined;
+}
+
 /** Energy above the floor goes to these. Unmetered work on an instance counts as work when the GPU is seen working. */
-function isWorking({ state, works }: Piece): boolean {
+function isWorking(piece: Piece | undefined): boolean {
+  if (piece === undefined) return false;
+  const { state, works } = piece;
   return state === "token_active" || state === "stalled" || (state === "other" && works);
 }
 
-function isResting({ state }: Piece): boolean {
-  return state === "parked" || state === "free";
+function isParked(piece: Piece | undefined): boolean {
+  return piece?.state === "parked";
+}
+
+/** Holds or leaves the GPU and does nothing; so does a member that does not exist. */
+function isResting(piece: Piece | undefined): boolean {
+  return piece === undefined || piece.state === "parked" || piece.state === "free";
 }

@@ -14,11 +14,13 @@ import type {
 } from "../model.ts";
 
 type States = Record<GpuState, number>;
+/** A row that is being added up. */
+type Amounts<Row> = { -readonly [Key in keyof Row]: Row[Key] };
 
 interface ShareBooking {
   readonly nanos: Record<AllocatedState, number>;
   readonly millijoules: Record<AllocatedState, number>;
-  readonly phases: Map<string, PhaseShare>;
+  readonly phases: Map<string, Amounts<PhaseShare>>;
 }
 
 /** Totals of one GPU in one interval, being added up. */
@@ -26,8 +28,8 @@ export interface Booking {
   readonly nanos: States;
   readonly millijoules: States & { unattributed: number };
   readonly residents: Map<string, ShareBooking>;
-  readonly uncertain: Map<string, Uncertain>;
-  readonly holders: Map<string, HolderShare>;
+  readonly uncertain: Map<string, Amounts<Uncertain>>;
+  readonly holders: Map<string, Amounts<HolderShare>>;
   busyNanos: number;
   rejectedMillijoules: number;
 }
@@ -78,13 +80,14 @@ export function notePhases(booking: Booking, server: string, shares: readonly Ph
   for (const share of shares) {
     const key = `${share.phase} ${share.method}`;
     const known = phases.get(key);
-    phases.set(key, {
-      ...share,
-      nanos: share.nanos + (known?.nanos ?? 0),
-      millijoules: share.millijoules + (known?.millijoules ?? 0),
-      uncertainNanos: share.uncertainNanos + (known?.uncertainNanos ?? 0),
-      uncertainMillijoules: share.uncertainMillijoules + (known?.uncertainMillijoules ?? 0),
-    });
+    if (known === undefined) {
+      phases.set(key, { ...share });
+      continue;
+    }
+    known.nanos += share.nanos;
+    known.millijoules += share.millijoules;
+    known.uncertainNanos += share.uncertainNanos;
+    known.uncertainMillijoules += share.uncertainMillijoules;
   }
 }
 
@@ -99,12 +102,12 @@ export function noteUncertain(
   if (nanos <= 0 && millijoules <= 0) return;
   const key = `${reason} ${server ?? ""}`;
   const known = uncertain.get(key);
-  uncertain.set(key, {
-    ...(server === undefined ? {} : { server }),
-    reason,
-    nanos: (known?.nanos ?? 0) + nanos,
-    millijoules: (known?.millijoules ?? 0) + millijoules,
-  });
+  if (known === undefined) {
+    uncertain.set(key, { ...(server === undefined ? {} : { server }), reason, nanos, millijoules });
+    return;
+  }
+  known.nanos += nanos;
+  known.millijoules += millijoules;
 }
 
 /** How the numbers of a booking came about. */

@@ -30,57 +30,74 @@ export interface HeldStretch {
 
 /** What one server, or everything unmetered, got in a stretch. */
 export interface Given {
+  readonly server: string;
   readonly nanos: number;
   readonly millijoules: number;
   /** The part of the energy that holding the GPU cost. */
   readonly floorMillijoules: number;
 }
 
+/** A holder in a stretch, and how much of it it was there. */
+interface Held extends Claimant {
+  holder: Holder;
+  weight: number;
+}
+
 /** Books what each server got in a stretch to the holders of its processes there. */
 export function bookHolders(
   booking: Booking,
   stretch: HeldStretch,
-  given: ReadonlyMap<string, Given>,
+  given: readonly Given[],
   remainders: HolderRemainders,
 ): void {
-  for (const [server, { millijoules, nanos }] of given) {
+  for (const { millijoules, nanos, server } of given) {
     const holders = holdersOf(stretch, server);
-    const claims = [...holders].map(([key, { weight }]): Claimant => ({ key, weight }));
-    const times = apportion(nanos, claims, remainders.nanos);
-    const energies = apportion(millijoules, claims, remainders.millijoules);
-    claims.forEach(({ key }, index) => {
-      const before = booking.holders.get(key);
-      booking.holders.set(key, {
-        holder: (holders.get(key) as { readonly holder: Holder }).holder,
-        nanos: (before?.nanos ?? 0) + (times[index] as number),
-        millijoules: (before?.millijoules ?? 0) + (energies[index] as number),
-      });
-    });
+    const times = apportion(nanos, holders, remainders.nanos);
+    const energies = apportion(millijoules, holders, remainders.millijoules);
+    for (let index = 0; index < holders.length; index++)
+      noteHeld(booking, holders[index] as Held, times[index] as number, energies[index] as number);
   }
 }
 
-/** By key, each with how much of the stretch it was there: its longest process counts. */
-function holdersOf(
-  stretch: HeldStretch,
-  server: string,
-): ReadonlyMap<string, { readonly holder: Holder; readonly weight: number }> {
-  const { from, gpu, parent, placement, tenancy, to } = stretch;
-  const found = new Map<string, { holder: Holder; weight: number }>();
-  const note = (holder: Holder, weight: number): void => {
-    const key = `${holder.kind} ${holder.name}`;
-    if (weight > (found.get(key)?.weight ?? 0)) found.set(key, { holder, weight });
-  };
-  const own = tenancy.holdings.filter((holding) => holding.server === server);
-  const passing = server === unmetered ? tenancy.passing : [];
-  for (const span of [...own, ...passing]) {
-    const inside = Math.min(span.to, to) - Math.max(span.from, from);
-    for (const pid of span.pids) {
-      const holder = placement.holderOf(pid);
-      if (holder !== undefined && inside > 0) note(holder, inside);
-    }
+function noteHeld({ holders }: Booking, { holder, key }: Held, nanos: number, millijoules: number): void {
+  const known = holders.get(key);
+  if (known === undefined) {
+    holders.set(key, { holder, nanos, millijoules });
+    return;
   }
+  known.holder = holder;
+  known.nanos += nanos;
+  known.millijoules += millijoules;
+}
+
+/** Each with how much of the stretch it was there: its longest process counts. */
+function holdersOf(stretch: HeldStretch, server: string): Held[] {
+  const { gpu, parent, placement, tenancy } = stretch;
+  const found: Held[] = [];
+  for (const span of tenancy.holdings) if (span.server === server) findHolders(found, span, stretch);
+  if (server === unmetered) for (const span of tenancy.passing) findHolders(found, span, stretch);
   // Without processes to go by the kubelet still says which pods were given the GPU.
-  if (found.size === 0) for (const holder of placement.givenTo(gpu, parent)) note(holder, 1);
-  if (found.size === 0) note(unknownHolder, 1);
+  if (found.length === 0) for (const holder of placement.givenTo(gpu, parent)) noteHolder(found, holder, 1);
+  if (found.length === 0) noteHolder(found, unknownHolder, 1);
   return found;
+}
+
+function findHolders(found: Held[], span: Tenancy["passing"][number], stretch: HeldStretch): void {
+  const inside = Math.min(span.to, stretch.to) - Math.max(span.from, stretch.from);
+  if (inside <= 0) return;
+  for (const pid of span.pids) {
+    const holder = stretch.placement.holderOf(pid);
+    if (holder !== undefined) noteHolder(found, holder, inside);
+  }
+}
+
+function noteHolder(found: Held[], holder: Holder, weight: number): void {
+  for (const known of found) {
+    if (known.holder.kind !== holder.kind || known.holder.name !== holder.name) continue;
+    if (weight <= known.weight) return;
+    known.holder = holder;
+    known.weight = weight;
+    return;
+  }
+  found.push({ key: `${holder.kind} ${holder.name}`, holder, weight });
 }

@@ -1,15 +1,24 @@
 // Cuts an interval of one GPU into pieces in which nothing changes, each in exactly one state (METERING.md 2).
 // The GPU's state is the highest of its residents' states. A resident whose counters stand still is stalled while the
 // GPU works and no resident is token-active on it, for then the work may be its own; else it is parked.
-import type { ActivityMethod, AllocatedState, GpuState, Nanos, UncertainReason } from "../model.ts";
-import type { WorkRun } from "./activity/evidence.ts";
+import type {
+  ActivityMethod,
+  AllocatedState,
+  GpuState,
+  Nanos,
+  ServerPoll,
+  UncertainReason,
+} from "../model.ts";
+import type { ActivityWindow, WorkRun } from "./activity/evidence.ts";
 import { workRuns } from "./activity/runs.ts";
+import type { Span } from "./edges.ts";
+import { addEdge, spanAt } from "./edges.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { statesOn } from "./own-states.ts";
 import type { Placed, Placement } from "./placement.ts";
 import type { Stay } from "./presence.ts";
 import { isHelper, isResident } from "./presence.ts";
-import type { Timeline } from "./timeline.ts";
+import type { Cover, Timeline } from "./timeline.ts";
 
 /** Name under which all unknown processes of a GPU share. */
 export const unmetered = "unmetered";
@@ -61,6 +70,7 @@ export interface Tenancy {
 
 /** Work is looked for this far around an interval, so that its edges are the same from both sides. */
 const workMargin = 2_000_000_000;
+const noPolls: readonly ServerPoll[] = [];
 
 /** Returns who holds the GPU in `[from, to)`. Without any process list the configuration alone answers. */
 export function tenancy(timeline: Timeline, placement: Placement, from: Nanos, to: Nanos): Tenancy {
@@ -129,67 +139,97 @@ export function cut(cutting: Cutting): Piece[] {
 }
 
 /** Seen runs of work that touch `[from, to)`. */
-function workOf(timeline: Timeline, from: Nanos, to: Nanos): WorkRun[] {
+function workOf({ windows }: Timeline, from: Nanos, to: Nanos): WorkRun[] {
   const start = from - workMargin;
-  const near = timeline.windows.filter((window) => window.to > start && window.from < to + workMargin);
-  const first = near[0]?.from ?? from;
-  return workRuns(near, [], Math.min(first, from), near.at(-1)?.to ?? from, undefined).filter(
-    (run) => run.seen && run.to > from && run.from < to,
-  );
+  let [first, end] = [windows.length, windows.length];
+  while (first > 0 && (windows[first - 1] as ActivityWindow).to > start) first--;
+  while (end > first && (windows[end - 1] as ActivityWindow).from >= to + workMargin) end--;
+  const near = windows.slice(first, end);
+  const reached = near.at(-1)?.to ?? from;
+  const runs = workRuns(near, noPolls, Math.min(near[0]?.from ?? from, from), reached, undefined);
+  return runs.filter((run) => run.seen && run.to > from && run.from < to);
 }
 
 function edgesOf(cutting: Cutting, runs: readonly WorkRun[]): Nanos[] {
   const { timeline, tenancy, own, from, to } = cutting;
-  const edges = new Set(from < to ? [from, to] : []);
-  const add = ({ from: start, to: end }: { readonly from: Nanos; readonly to: Nanos }): void => {
-    if (start > from && start < to) edges.add(Math.round(start));
-    if (end > from && end < to) edges.add(Math.round(end));
-  };
-  timeline.covers.forEach(add);
-  runs.forEach(add);
-  tenancy.passing.forEach(add);
-  for (const holding of tenancy.holdings) {
-    add(holding);
-    statesOn(own.get(holding.server), timeline.info.uuid).forEach(add);
+  const edges = from < to ? [from, to] : [];
+  addEdges(edges, timeline.covers, from, to);
+  addEdges(edges, runs, from, to);
+  addEdges(edges, tenancy.passing, from, to);
+  addEdges(edges, tenancy.holdings, from, to);
+  for (const { server } of tenancy.holdings)
+    addEdges(edges, statesOn(own.get(server), timeline.info.uuid), from, to);
+  return edges;
+}
+
+/** Adds where spans begin and end inside `[from, to)`. */
+function addEdges(edges: Nanos[], spans: readonly Span[], from: Nanos, to: Nanos): void {
+  for (const span of spans) {
+    if (span.from > from && span.from < to) addEdge(edges, Math.round(span.from));
+    if (span.to > from && span.to < to) addEdge(edges, Math.round(span.to));
   }
-  return [...edges].sort((left, right) => left - right);
 }
 
 function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Nanos): Piece {
   const { timeline, tenancy, own } = cutting;
   const middle = from + (to - from) / 2;
-  const holds = (span: { readonly from: Nanos; readonly to: Nanos }): boolean =>
-    span.from <= middle && span.to > middle;
-  const works = runs.some(holds);
-  if (!timeline.covers.some((cover) => cover.observed && holds(cover)))
+  const works = spanAt(runs, middle) !== undefined;
+  if (!isObservedAt(timeline.covers, middle))
     return { from, to, state: "unobserved", works: false, residents: [] };
-  const servers = [...new Set(tenancy.holdings.filter(holds).map(({ server }) => server))];
+  const servers = holdersAt(tenancy.holdings, middle);
   if (servers.length === 0) {
-    const held = tenancy.passing.some(holds) || (!timeline.presence.known && works);
+    const held = spanAt(tenancy.passing, middle) !== undefined || (!timeline.presence.known && works);
     return { from, to, state: held ? "other" : "free", works, residents: [] };
   }
-  if (servers.every((server) => server === unmetered))
-    return { from, to, state: "other", works, residents: [] };
-  const states = new Map(
-    servers.map((server) => [server, statesOn(own.get(server), timeline.info.uuid).find(holds)]),
-  );
-  const all = [...states.values()];
-  const active = all.some((stretch) => stretch?.state === "active");
-  // The execution of one of the residents, which of them is not known: activity/evidence.ts, `contested`.
-  const contested = works && all.some((stretch) => stretch?.contested);
-  const residents = servers.map((server) => ({
-    server,
-    state: ownState(cutting, server, states.get(server), works, active, from, to),
-  }));
+  if (servers.every(isUnmetered)) return { from, to, state: "other", works, residents: [] };
+  const stretches: (OwnStretch | undefined)[] = [];
+  let [active, contested] = [false, false];
+  for (const server of servers) {
+    const stretch = spanAt(statesOn(own.get(server), timeline.info.uuid), middle);
+    stretches.push(stretch);
+    active ||= stretch?.state === "active";
+    // The execution of one of the residents, which of them is not known: activity/evidence.ts, `contested`.
+    contested ||= works && stretch?.contested === true;
+  }
+  const residents: ResidentState[] = [];
+  for (let index = 0; index < servers.length; index++) {
+    const server = servers[index] as string;
+    const state = ownState(cutting, server, stretches[index], works, active, from, to);
+    residents.push({ server, state });
+  }
   const state = contested ? "token_active" : highest(residents, works);
-  return { from, to, state, works, residents, contested, doubt: doubtOf(states, works) };
+  const doubt = doubtOf(servers, stretches, works);
+  return { from, to, state, works, residents, contested, doubt };
+}
+
+function isObservedAt(covers: readonly Cover[], at: Nanos): boolean {
+  for (const { from, observed, to } of covers) if (observed && from <= at && to > at) return true;
+  return false;
+}
+
+/** The servers that hold the GPU at an instant, each once. */
+function holdersAt(holdings: readonly Holding[], at: Nanos): string[] {
+  const servers: string[] = [];
+  for (const { from, server, to } of holdings)
+    if (from <= at && to > at && !servers.includes(server)) servers.push(server);
+  return servers;
+}
+
+function isUnmetered(server: string): boolean {
+  return server === unmetered;
 }
 
 /** The doubt of the first resident that has one, of those that decide the state first. */
-function doubtOf(states: ReadonlyMap<string, OwnStretch | undefined>, works: boolean): Doubt | undefined {
+function doubtOf(
+  servers: readonly string[],
+  stretches: readonly (OwnStretch | undefined)[],
+  works: boolean,
+): Doubt | undefined {
   let found: Doubt | undefined;
-  for (const [server, stretch] of states) {
+  for (let index = 0; index < servers.length; index++) {
+    const stretch = stretches[index];
     if (stretch?.doubt === undefined) continue;
+    const server = servers[index] as string;
     if (stretch.state === "active") return { server, reason: stretch.doubt };
     if (works) found ??= { server, reason: stretch.doubt };
   }
@@ -208,11 +248,13 @@ function ownState(
   if (stretch?.state === "active") return "token_active";
   if (stretch?.state === "waiting") return "stalled";
   if (server === unmetered) return works && mayWork(cutting, from, to) ? "stalled" : "parked";
-  const stranger = cutting.tenancy.holdings.some(
-    (holding) => holding.server === unmetered && holding.from < to && holding.to > from,
-  );
-  if (stranger && mayWork(cutting, from, to)) return "parked";
-  return works && !someoneActive ? "stalled" : "parked";
+  if (!works || someoneActive) return "parked";
+  return hasStrangers(cutting.tenancy, from, to) && mayWork(cutting, from, to) ? "parked" : "stalled";
+}
+
+function hasStrangers({ holdings }: Tenancy, from: Nanos, to: Nanos): boolean {
+  for (const held of holdings) if (held.server === unmetered && held.from < to && held.to > from) return true;
+  return false;
 }
 
 /** Unknown processes work unless the driver lists shares per process and credits none of them. */
@@ -227,11 +269,26 @@ function mayWork({ timeline, tenancy }: Cutting, from: Nanos, to: Nanos): boolea
 
 /** Work of unknown processes is `other` as long as every metered resident is idle. */
 function highest(residents: readonly ResidentState[], works: boolean): GpuState {
-  if (residents.some(({ state }) => state === "token_active")) return "token_active";
-  const metered = residents.filter(({ server }) => server !== unmetered);
-  if (works && metered.length < residents.length && metered.every(({ state }) => state === "parked"))
-    return "other";
-  return residents.some(({ state }) => state === "stalled") ? "stalled" : "parked";
+  let [stalled, strangers, busy] = [false, false, false];
+  for (const { server, state } of residents) {
+    if (state === "token_active") return "token_active";
+    if (state === "stalled") stalled = true;
+    if (server === unmetered) strangers = true;
+    else if (state !== "parked") busy = true;
+  }
+  if (works && strangers && !busy) return "other";
+  return stalled ? "stalled" : "parked";
+}
+
+/** Returns the one resident that is not parked; undefined where none or several are. */
+export function onlyWorker({ residents }: Piece): ResidentState | undefined {
+  let only: ResidentState | undefined;
+  for (const resident of residents) {
+    if (resident.state === "parked") continue;
+    if (only !== undefined) return undefined;
+    only = resident;
+  }
+  return only;
 }
 
 function alike(left: Piece, right: Piece): boolean {
@@ -241,13 +298,17 @@ function alike(left: Piece, right: Piece): boolean {
     (left.contested === true) === (right.contested === true) &&
     left.doubt?.server === right.doubt?.server &&
     left.doubt?.reason === right.doubt?.reason &&
-    left.residents.length === right.residents.length &&
-    left.residents.every(
-      (resident, index) =>
-        resident.server === right.residents[index]?.server &&
-        resident.state === right.residents[index]?.state,
-    )
+    haveSameStates(left.residents, right.residents)
   );
+}
+
+function haveSameStates(left: readonly ResidentState[], right: readonly ResidentState[]): boolean {
+  if (left.length !== right.length) return false;
+  for (let index = 0; index < left.length; index++) {
+    const [one, other] = [left[index] as ResidentState, right[index] as ResidentState];
+    if (one.server !== other.server || one.state !== other.state) return false;
+  }
+  return true;
 }
 
 /** The method most of the stretches of the residents were found by; undefined without any. */

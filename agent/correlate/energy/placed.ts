@@ -3,6 +3,7 @@
 // the execution in it, wherever inside it lay; by the clock it would fall beside it, to `stalled`.
 import type { Nanos } from "../../model.ts";
 import type { Piece } from "../pieces.ts";
+import { onlyWorker } from "../pieces.ts";
 
 /** What a board drew between neighbouring edges, in order; nothing is kept of it. */
 export type Energies = number[];
@@ -62,8 +63,7 @@ function isPlaceless(piece: Piece | undefined): boolean {
 
 /** The one resident that may have done the work of a stretch with placeless execution. */
 function workerOf(piece: Piece | undefined): string | undefined {
-  if (piece === undefined || !(isPlaceless(piece) || (piece.state === "stalled" && piece.works)))
-    return undefined;
-  const [only, second] = piece.residents.filter(({ state }) => state !== "parked");
-  return second === undefined && piece.contested !== true ? only?.server : undefined;
+  if (piece === undefined || piece.contested === true) return undefined;
+  if (!isPlaceless(piece) && !(piece.state === "stalled" && piece.works)) return undefined;
+  return onlyWorker(piece)?.server;
 }
