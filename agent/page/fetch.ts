@@ -9,6 +9,7 @@ import type { Readable, Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
 import {
   isFault,
+  isLoopbackHost,
   parseUnixSocket,
   parseWebAddress,
   shownAddress,
@@ -163,11 +164,16 @@ function slashedPath(response: IncomingMessage, path: string | null | undefined)
 }
 
 function requestOptions(target: PageTarget): { options: RequestOptions; secure: boolean } {
-  const headers = { accept: ACCEPT, "accept-encoding": "gzip", ...target.headers };
+  const headers = (host: string) => ({
+    accept: ACCEPT,
+    // On this host nothing is gained by it: it costs the server 3 ms of its event loop for 300 KB, and half a one here.
+    "accept-encoding": isLoopbackHost(host) ? "identity" : "gzip",
+    ...target.headers,
+  });
   const unix = parseUnixSocket(target.url);
   if (unix !== undefined) {
     const { page = "/metrics", socket } = unix;
-    return { options: { socketPath: socket, path: page, headers }, secure: false };
+    return { options: { socketPath: socket, path: page, headers: headers("localhost") }, secure: false };
   }
   const { address: bare, credentials } = splitCredentials(target.url);
   const address = parseWebAddress(bare);
@@ -185,7 +191,7 @@ function requestOptions(target: PageTarget): { options: RequestOptions; secure: 
     hostname: address.host,
     port: address.port,
     path: `${url.pathname}${url.search}`,
-    headers,
+    headers: headers(address.host),
     ...(credentials === undefined ? {} : { auth: credentials }),
     ...(address.secure ? certificates(target) : {}),
   };

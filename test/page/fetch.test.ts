@@ -40,16 +40,25 @@ function get(url: string, more: Partial<Parameters<typeof createPageFetcher>[0]>
 }
 
 describe("createPageFetcher()", () => {
-  test("asks for text/plain 0.0.4 only, with gzip, and inflates the answer", async () => {
+  test("asks for text/plain 0.0.4 only, compressed from other hosts, and inflates what comes", async () => {
     let seen: IncomingMessage["headers"] = {};
     const url = await serve((request, response) => {
       seen = request.headers;
       response.setHeader("content-encoding", "gzip");
       response.end(gzipSync("a 1\n"));
     });
-    expect((await get(url)).body.toString()).toBe("a 1\n");
-    expect(seen.accept).toBe("text/plain;version=0.0.4");
-    expect(seen["accept-encoding"]).toBe("gzip");
+    for (const [host, encoding] of [
+      ["127.0.0.1", "identity"],
+      ["localhost", "identity"],
+      // This host too, but nothing says so.
+      ["0.0.0.0", "gzip"],
+    ] as const) {
+      expect((await get(url.replace("127.0.0.1", host))).body.toString()).toBe("a 1\n");
+      expect(seen.accept).toBe("text/plain;version=0.0.4");
+      expect(seen["accept-encoding"]).toBe(encoding);
+    }
+    await get(url, { headers: { "accept-encoding": "br" } });
+    expect(seen["accept-encoding"]).toBe("br");
   });
 
   test("sends the credentials of an address, and shows them in no error", async () => {
