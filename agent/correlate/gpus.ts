@@ -45,6 +45,9 @@ export class Gpus {
   readonly #counters: Map<string, NonNullable<EnergyOptions["before"]>>;
   readonly #timelines = new Map<string, Timeline>();
   readonly #boards = new Map<string, Board>();
+  #members: readonly Member[] = [];
+  /** The inventory was replaced since the last interval: boards and timelines may be without a use. */
+  #isReplaced = false;
 
   constructor(
     gpuPollMs: number,
@@ -57,9 +60,9 @@ export class Gpus {
     this.#floors = floors;
   }
 
-  /** What work runs on: whole GPUs and MIG instances, ended ones included until they are settled. */
-  get members(): Member[] {
-    return [...this.#boards.values()].flatMap((board) => board.members);
+  /** What work runs on: whole GPUs and MIG instances, ended ones included until they are settled; a new list when it changes. */
+  get members(): readonly Member[] {
+    return this.#members;
   }
 
   /** Replaces the inventory from `at` on. */
@@ -81,6 +84,8 @@ export class Gpus {
         else board.members = [...board.members, createMember(timeline, at)];
       }
     }
+    this.#members = [...this.#boards.values()].flatMap((board) => board.members);
+    this.#isReplaced = true;
   }
 
   /** Takes a reading in; unknown GPUs are refused. */
@@ -108,12 +113,12 @@ export class Gpus {
 
   /** Poll distance if any GPU is live, else 0. */
   slowestLive(now: Nanos): Nanos {
-    return this.#live(now).length > 0 ? this.#pollNanos : 0;
+    return this.#someLive(now, () => true) ? this.#pollNanos : 0;
   }
 
   /** True when every live GPU has a reading at or after `to`. */
   reach(to: Nanos, now: Nanos): boolean {
-    return this.#live(now).every((timeline) => (timeline.newestAt ?? -Infinity) >= to);
+    return !this.#someLive(now, ({ newestAt }) => (newestAt ?? -Infinity) < to);
   }
 
   /** Takes up readings up to `to`, and what follows closely. */
@@ -172,14 +177,19 @@ export class Gpus {
 
   /** Drops what no later interval needs. */
   forget(before: Nanos): void {
+    if (this.#isReplaced || this.#members.some((member) => hasEnded(member, before))) this.#dropEnded(before);
+    for (const timeline of this.#timelines.values()) timeline.forget(before, before - windowsKept);
+  }
+
+  #dropEnded(before: Nanos): void {
+    this.#isReplaced = false;
     for (const [uuid, board] of this.#boards) {
-      board.members = board.members.filter(({ until }) => until === undefined || until > before);
+      board.members = board.members.filter((member) => !hasEnded(member, before));
       if (board.members.length === 0) this.#boards.delete(uuid);
     }
+    this.#members = [...this.#boards.values()].flatMap((board) => board.members);
     const used = new Set([...this.#boards.values()].flatMap(({ timelines }) => timelines));
-    for (const [uuid, timeline] of this.#timelines)
-      if (used.has(timeline)) timeline.forget(before, before - windowsKept);
-      else this.#timelines.delete(uuid);
+    for (const [uuid, timeline] of this.#timelines) if (!used.has(timeline)) this.#timelines.delete(uuid);
   }
 
   /** Floors to persist. */
@@ -237,14 +247,21 @@ export class Gpus {
     return board;
   }
 
-  #live(now: Nanos): Timeline[] {
+  /** True where a live GPU, or a board read beside its instances, meets a condition. */
+  #someLive(now: Nanos, meets: (timeline: Timeline) => boolean): boolean {
     const limit = now - this.#coverMax;
-    const named = [...this.#boards.values()].flatMap(({ own, members }) => [
-      ...(own === undefined ? [] : [own]),
-      ...members.filter(({ until }) => until === undefined).map(({ timeline }) => timeline),
-    ]);
-    return named.filter((timeline) => Math.max(timeline.newestAt ?? -Infinity, timeline.since) > limit);
+    const isMet = (timeline: Timeline): boolean =>
+      Math.max(timeline.newestAt ?? -Infinity, timeline.since) > limit && meets(timeline);
+    for (const { members, own } of this.#boards.values()) {
+      if (own !== undefined && isMet(own)) return true;
+      for (const { timeline, until } of members) if (until === undefined && isMet(timeline)) return true;
+    }
+    return false;
   }
+}
+
+function hasEnded({ until }: Member, before: Nanos): boolean {
+  return until !== undefined && until <= before;
 }
 
 function sameSlice(left: GpuInfo, right: GpuInfo): boolean {

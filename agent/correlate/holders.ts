@@ -5,7 +5,7 @@ import type { Holder, Nanos } from "../model.ts";
 import type { Claimant, Remainders } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
-import type { Tenancy } from "./pieces.ts";
+import type { Passing, Tenancy } from "./pieces.ts";
 import { unmetered } from "./pieces.ts";
 import type { Placement } from "./placement.ts";
 
@@ -82,7 +82,7 @@ function holdersOf(stretch: HeldStretch, server: string): Held[] {
   return found;
 }
 
-function findHolders(found: Held[], span: Tenancy["passing"][number], stretch: HeldStretch): void {
+function findHolders(found: Held[], span: Passing, stretch: HeldStretch): void {
   const inside = Math.min(span.to, stretch.to) - Math.max(span.from, stretch.from);
   if (inside <= 0) return;
   for (const pid of span.pids) {

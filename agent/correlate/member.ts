@@ -8,7 +8,7 @@ import { OwnPower } from "./energy/own-power.ts";
 import { TurnWatts } from "./energy/turn-watts.ts";
 import { WorkFit } from "./energy/work-fit.ts";
 import type { HolderRemainders } from "./holders.ts";
-import type { OwnStates } from "./own-states.ts";
+import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { statesOn } from "./own-states.ts";
 import { Phases } from "./phases/phases.ts";
 import type { Piece, Tenancy } from "./pieces.ts";
@@ -213,8 +213,19 @@ function noteActivity(
   own: ReadonlyMap<string, OwnStates>,
   servers: ReadonlySet<string>,
 ): void {
-  const stretches = [...servers].flatMap((server) => statesOn(own.get(server), member.timeline.info.uuid));
-  const active = stretches.filter(({ state }) => state === "active");
-  const known = stretches.filter(({ state }) => state !== "unknown");
-  member.lastActivity = mainMethod(active) ?? mainMethod(known) ?? member.lastActivity;
+  let stretches: readonly OwnStretch[] = [];
+  for (const server of servers) {
+    const more = statesOn(own.get(server), member.timeline.info.uuid);
+    stretches = stretches.length === 0 ? more : [...stretches, ...more];
+  }
+  member.lastActivity =
+    mainMethod(stretches, isActive) ?? mainMethod(stretches, isKnown) ?? member.lastActivity;
+}
+
+function isActive({ state }: OwnStretch): boolean {
+  return state === "active";
+}
+
+function isKnown({ state }: OwnStretch): boolean {
+  return state !== "unknown";
 }

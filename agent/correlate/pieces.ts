@@ -56,15 +56,18 @@ export interface Holding {
   readonly pids: readonly number[];
 }
 
+/** A stretch in which a process is there that is no resident (yet). */
+export interface Passing {
+  readonly from: Nanos;
+  readonly to: Nanos;
+  readonly pids: readonly number[];
+}
+
 /** Who holds a GPU in an interval. */
 export interface Tenancy {
   readonly holdings: readonly Holding[];
   /** Processes that are there but no residents (yet). */
-  readonly passing: readonly {
-    readonly from: Nanos;
-    readonly to: Nanos;
-    readonly pids: readonly number[];
-  }[];
+  readonly passing: readonly Passing[];
   readonly placed: readonly Placed[];
 }
 
@@ -79,35 +82,37 @@ export function tenancy(timeline: Timeline, placement: Placement, from: Nanos, t
     const servers = placement.configured(info.uuid, info.parent);
     return { holdings: servers.map((server) => ({ server, from, to, pids: [] })), passing: [], placed: [] };
   }
-  const stays = presence.stays.filter(
-    (stay) =>
-      stay.from < to && (stay.to ?? Infinity) > from && !isHelper(stay.name ?? placement.nameOf(stay.pid)),
-  );
-  const residents = stays.filter(isResident);
-  const passing = stays
-    .filter((stay) => !isResident(stay))
-    .map((stay) => ({ ...clipped(stay, from, to), pids: [stay.pid] }));
-  const placed = placement.place(
-    info.uuid,
-    info.parent,
-    residents.map(({ pid }) => pid),
-  );
+  const residents: Stay[] = [];
+  const pids: number[] = [];
+  const passing: Passing[] = [];
+  for (const stay of presence.stays) {
+    if (stay.from >= to || (stay.to ?? Infinity) <= from) continue;
+    if (isHelper(stay.name ?? placement.nameOf(stay.pid))) continue;
+    if (isResident(stay)) {
+      residents.push(stay);
+      pids.push(stay.pid);
+    } else passing.push({ ...clipped(stay, from, to), pids: [stay.pid] });
+  }
+  const placed = placement.place(info.uuid, info.parent, pids);
   const shared = sharedByConfig(placement, timeline, placed);
   const holdings: Holding[] = [];
-  residents.forEach((stay, index) => {
+  for (let index = 0; index < residents.length; index++) {
+    const stay = residents[index] as Stay;
+    const span = clipped(stay, from, to);
     const server = placed[index]?.server;
     const servers = server !== undefined ? [server] : shared.length > 0 ? shared : [unmetered];
     for (const holder of servers)
-      holdings.push({ server: holder, ...clipped(stay, from, to), pids: [stay.pid] });
-  });
+      holdings.push({ server: holder, from: span.from, to: span.to, pids: [stay.pid] });
+  }
   return { holdings, passing, placed };
 }
 
 /** Servers configured for this GPU whose processes cannot be distinguished: they hold it together. */
 function sharedByConfig(placement: Placement, timeline: Timeline, placed: readonly Placed[]): string[] {
   const { uuid, parent } = timeline.info;
-  const found = new Set(placed.map(({ server }) => server));
-  return placement.configured(uuid, parent).filter((server) => !found.has(server));
+  return placement
+    .configured(uuid, parent)
+    .filter((server) => !placed.some((process) => process.server === server));
 }
 
 function clipped(stay: Stay, from: Nanos, to: Nanos): { from: Nanos; to: Nanos } {
@@ -311,14 +316,29 @@ function haveSameStates(left: readonly ResidentState[], right: readonly Resident
   return true;
 }
 
-/** The method most of the stretches of the residents were found by; undefined without any. */
-export function mainMethod(stretches: readonly OwnStretch[]): ActivityMethod | undefined {
-  const first = stretches[0]?.method;
-  if (stretches.every(({ method }) => method === first)) return first;
+/** The method most of the stretches, or of those `picked`, were found by; undefined without any. */
+export function mainMethod(
+  stretches: readonly OwnStretch[],
+  picked: (stretch: OwnStretch) => boolean = isAny,
+): ActivityMethod | undefined {
+  let first: ActivityMethod | undefined;
+  let isSame = true;
+  for (const stretch of stretches) {
+    if (!picked(stretch)) continue;
+    first ??= stretch.method;
+    isSame &&= stretch.method === first;
+  }
+  if (isSame) return first;
   const nanos = new Map<ActivityMethod, number>();
-  for (const { from, to, method } of stretches) nanos.set(method, (nanos.get(method) ?? 0) + to - from);
+  for (const stretch of stretches)
+    if (picked(stretch))
+      nanos.set(stretch.method, (nanos.get(stretch.method) ?? 0) + stretch.to - stretch.from);
   let best: ActivityMethod | undefined;
   for (const [method, length] of nanos)
     if (best === undefined || length > (nanos.get(best) ?? 0)) best = method;
   return best;
+}
+
+function isAny(): boolean {
+  return true;
 }

@@ -74,6 +74,10 @@ export class Placement {
   /** Ports that listen in several network namespaces. */
   readonly #manyPlaces = new Map<number, boolean>();
   readonly #byPid = new Map<number, Omit<Placed, "gpu" | "pid">>();
+  /** The same, by GPU and process. */
+  readonly #onGpu = new Map<string, Map<number, Placed>>();
+  /** Counts every change of what is answered. */
+  changes = 0;
   readonly #byGpu = new Map<string, readonly string[]>();
   #given: ReadonlyMap<string, readonly Holder[]> = new Map();
 
@@ -82,15 +86,21 @@ export class Placement {
     this.#candidates = infos
       .filter((info) => info.family === "engine")
       .map((info) => ({ info, hints: withPod(info, hints.get(info.id)), port: info.port }));
-    this.#byPid.clear();
     this.#byGpu.clear();
+    this.#forgetAnswers();
   }
 
   /** Replaces the facts about processes. */
   setFacts(facts: readonly ProcessFacts[]): void {
     this.#facts = new Map(facts.map((fact) => [fact.pid, fact]));
-    this.#byPid.clear();
     this.#manyPlaces.clear();
+    this.#forgetAnswers();
+  }
+
+  #forgetAnswers(): void {
+    this.#byPid.clear();
+    this.#onGpu.clear();
+    this.changes++;
   }
 
   /** Replaces what the kubelet says about who was given which GPU. */
@@ -128,9 +138,11 @@ export class Placement {
 
   /** Returns whose each process of a GPU is, in the order given. */
   place(gpu: string, parent: string | undefined, pids: readonly number[]): Placed[] {
-    const placed = pids.map((pid) => ({ gpu, pid, ...this.#byProcess(pid) }));
-    const found = new Set(placed.map(({ server }) => server));
-    const waiting = this.configured(gpu, parent).filter((server) => !found.has(server));
+    const placed: Placed[] = [];
+    for (const pid of pids) placed.push(this.#placedOn(gpu, pid));
+    const configured = this.configured(gpu, parent);
+    if (configured.length === 0) return placed;
+    const waiting = configured.filter((server) => !placed.some((entry) => entry.server === server));
     const [only] = waiting;
     if (only === undefined || waiting.length > 1) return placed;
     return placed.map((entry) =>
@@ -138,6 +150,20 @@ export class Placement {
         ? { ...entry, server: only, rung: 1, reason: "the GPU is configured for this server alone" }
         : entry,
     );
+  }
+
+  #placedOn(gpu: string, pid: number): Placed {
+    let known = this.#onGpu.get(gpu);
+    if (known === undefined) {
+      known = new Map();
+      this.#onGpu.set(gpu, known);
+    }
+    const answer = known.get(pid);
+    if (answer !== undefined) return answer;
+    if (known.size >= pidsMax) known.clear();
+    const placed = { gpu, pid, ...this.#byProcess(pid) };
+    known.set(pid, placed);
+    return placed;
   }
 
   #byProcess(pid: number): Omit<Placed, "gpu" | "pid"> {

@@ -3,15 +3,15 @@
 // for 2 s, and then from the beginning; MPS servers, DCGM, persistenced and display servers never are (METERING.md 4).
 import type { GpuProcess, GpuSample, Nanos } from "../model.ts";
 
-/** One process on one GPU. */
+/** One process on one GPU, as of the last reading. */
 export interface Stay {
   readonly pid: number;
-  readonly name: string | undefined;
   readonly from: Nanos;
+  name: string | undefined;
   /** Last reading that listed it. */
-  readonly seenAt: Nanos;
+  seenAt: Nanos;
   /** First reading that did not; undefined while it is there. */
-  readonly to: Nanos | undefined;
+  to: Nanos | undefined;
 }
 
 /** A process must have been seen for this long to be a resident. */
@@ -43,24 +43,47 @@ export class Presence {
   /** Some reading listed a process: lists can be trusted. */
   #seen = false;
   readonly stays: Stay[] = [];
+  /** Counts every process that came, went, was named or forgotten. */
+  changes = 0;
+  /** The list of the last reading, while all of it is among the stays. */
+  #last: readonly GpuProcess[] | undefined;
 
   /** Takes the process list of a reading in; a reading that says nothing of processes changes nothing. */
   read(sample: GpuSample): void {
+    const { at, processes } = sample;
+    if (this.#repeats(processes)) {
+      for (const stay of this.stays) if (stay.to === undefined) stay.seenAt = at;
+      return;
+    }
     const listed = this.#listed(sample);
     if (listed === undefined) return;
     this.known = true;
-    this.stays.forEach((stay, index) => {
-      if (stay.to !== undefined) return;
+    this.changes++;
+    for (const stay of this.stays) {
+      if (stay.to !== undefined) continue;
       const process = listed.get(stay.pid);
       listed.delete(stay.pid);
-      this.stays[index] =
-        process === undefined
-          ? { ...stay, to: sample.at }
-          : { ...stay, seenAt: sample.at, name: process.name ?? stay.name };
-    });
+      if (process === undefined) stay.to = at;
+      else {
+        stay.seenAt = at;
+        stay.name = process.name ?? stay.name;
+      }
+    }
     for (const { pid, name } of listed.values())
-      if (this.stays.length < staysMax)
-        this.stays.push({ pid, name, from: sample.at, seenAt: sample.at, to: undefined });
+      if (this.stays.length < staysMax) this.stays.push({ pid, name, from: at, seenAt: at, to: undefined });
+    this.#last = this.stays.length < staysMax ? processes : undefined;
+  }
+
+  /** True where a reading lists processes, and just those of the last one. */
+  #repeats(processes: readonly GpuProcess[] | undefined): boolean {
+    const last = this.#last;
+    if (processes === undefined || last === undefined || !this.#seen) return false;
+    if (processes.length === 0 || processes.length !== last.length) return false;
+    for (let index = 0; index < processes.length; index++) {
+      const [one, other] = [processes[index] as GpuProcess, last[index] as GpuProcess];
+      if (one.pid !== other.pid || one.name !== other.name) return false;
+    }
+    return true;
   }
 
   /** Returns the instant up to which residency is decided: the first sighting of a process still too young to tell. */
@@ -88,6 +111,7 @@ export class Presence {
   /** Drops stays that ended before `before`. */
   forget(before: Nanos): void {
     if (!this.stays.some((stay) => stay.to !== undefined && stay.to <= before)) return;
+    this.changes++;
     const kept = this.stays.filter((stay) => stay.to === undefined || stay.to > before);
     this.stays.splice(0, this.stays.length, ...kept);
   }

@@ -67,6 +67,14 @@ interface Place {
   creditsUntil: Nanos;
 }
 
+/** What is around a server. */
+export interface Surroundings {
+  /** Servers on some of the same GPUs. */
+  readonly peers: readonly ServerTrack[];
+  /** Activity of its GPUs, by UUID. */
+  readonly windows: ReadonlyMap<string, readonly ActivityWindow[]>;
+}
+
 /** What an increment says of the time between two polls beside its tokens. */
 interface Moves {
   readonly at: Nanos;
@@ -179,12 +187,14 @@ export class ServerTrack {
     return this.#failures < failuresMax || this.expectedFrom > (this.polledAt ?? -Infinity);
   }
 
-  /** Hands the estimators what they need to decide up to `until`; `peers` learn what this server did. */
-  feed(
-    until: Nanos,
-    windows: ReadonlyMap<string, readonly ActivityWindow[]>,
-    peers: readonly ServerTrack[],
-  ): void {
+  /** Notes that a process of it was seen on a GPU, since when. */
+  expectOn(gpu: string, since: Nanos): void {
+    this.gpus.add(gpu);
+    this.expectedFrom = Math.max(this.expectedFrom, since);
+  }
+
+  /** Hands the estimators what they need to decide up to `until`; peers learn what this server did. */
+  feed(until: Nanos, { peers, windows }: Surroundings): void {
     for (const gpu of windows.keys()) this.#settleOn(gpu);
     const ahead = until + feedAhead;
     while (this.#polls.length > 0) {

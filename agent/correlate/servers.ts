@@ -2,20 +2,19 @@
 // Tokens are never spread: they belong whole to the interval in which the poll that saw them ended, or to the open one
 // when that has settled.
 import type { Nanos, ServerInfo, ServerInterval, ServerPoll, TokenIncrement } from "../model.ts";
-import type { ActivityWindow } from "./activity/evidence.ts";
 import type { Gpus, StalledSpan } from "./gpus.ts";
 import type { Violation } from "./laws.ts";
 import { brokenServer } from "./laws.ts";
 import type { Member } from "./member.ts";
+import { Neighbours } from "./neighbours.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { mainMethod } from "./pieces.ts";
 import type { Placement, ServerHints } from "./placement.ts";
 import type { Stay } from "./presence.ts";
-import { isHelper, isResident } from "./presence.ts";
+import { isResident } from "./presence.ts";
 import type { TokenStep } from "./server-track.ts";
 import { ServerTrack } from "./server-track.ts";
 import type { StrangerStretch } from "./strangers.ts";
-import type { Timeline } from "./timeline.ts";
 
 /** The settled rows of all servers. */
 export interface ServerSettlement {
@@ -32,11 +31,13 @@ export class Servers {
   readonly #placement: Placement;
   readonly #tracks = new Map<string, ServerTrack>();
   readonly #hints = new Map<string, ServerHints>();
+  readonly #neighbours: Neighbours;
   #dropped = 0;
 
   constructor(stallAfterNanos: Nanos, placement: Placement) {
     this.#stallAfterNanos = stallAfterNanos;
     this.#placement = placement;
+    this.#neighbours = new Neighbours(this.#tracks, placement);
   }
 
   /** Replaces the servers from `at` on. */
@@ -53,6 +54,7 @@ export class Servers {
     }
     for (const id of this.#hints.keys()) if (!named.has(id)) this.#hints.delete(id);
     this.#placement.setServers(infos, this.#hints);
+    this.#neighbours.clear();
   }
 
   /** Replaces what is known of a server's place beyond its configuration. */
@@ -91,43 +93,45 @@ export class Servers {
 
   /** The longest poll distance of the live servers, 0 without any. */
   slowestLive(now: Nanos): Nanos {
-    return Math.max(0, ...this.#live(now).map((track) => track.pollNanos));
+    let slowest = 0;
+    for (const track of this.#tracks.values())
+      if (isLive(track, now)) slowest = Math.max(slowest, track.pollNanos);
+    return slowest;
   }
 
   /** True when every live server was polled at or after `to`. */
   reach(to: Nanos, now: Nanos): boolean {
-    return this.#live(now).every((track) => (track.polledAt ?? -Infinity) >= to);
+    for (const track of this.#tracks.values())
+      if ((track.polledAt ?? -Infinity) < to && isLive(track, now)) return false;
+    return true;
   }
 
   /** Finds the GPUs of every server and hands the estimators windows and polls to decide up to `to`. */
   follow(gpus: Gpus, to: Nanos): void {
-    const timelines = new Map<string, Timeline>();
+    this.#neighbours.setMembers(gpus.members);
     for (const member of gpus.members) {
-      const { timeline } = member;
-      timelines.set(timeline.info.uuid, timeline);
-      const { strangers, pids } = this.#locate(timeline);
-      for (const [server, own] of pids)
-        this.#tracks.get(server)?.observeCreditsOn(timeline.info.uuid, timeline.shares, own);
-      for (const { from, to: end } of strangersAt(member, strangers))
-        for (const track of this.#tracks.values())
-          track.observePeerOn(new Set([timeline.info.uuid]), from, end, true);
+      const { shares, info } = member.timeline;
+      const { pids, strangers } = this.#neighbours.occupantsOf(member.timeline);
+      for (const [server, own] of pids) this.#tracks.get(server)?.observeCreditsOn(info.uuid, shares, own);
+      if (strangers.length > 0) this.#observeStrangers(member, strangers);
     }
-    for (const track of this.#tracks.values()) {
-      if (track.info.family !== "engine") continue;
-      const windows = new Map<string, readonly ActivityWindow[]>();
-      for (const uuid of track.gpus) {
-        const timeline = timelines.get(uuid);
-        if (timeline !== undefined) windows.set(uuid, timeline.windows);
-      }
-      track.feed(to, windows, this.#peers(track));
-    }
+    for (const track of this.#tracks.values())
+      if (track.info.family === "engine") track.feed(to, this.#neighbours.surroundingsOf(track));
+  }
+
+  #observeStrangers(member: Member, strangers: readonly Stay[]): void {
+    const gpus = new Set([member.timeline.info.uuid]);
+    for (const { from, to } of strangersAt(member, strangers.filter(isResident)))
+      for (const track of this.#tracks.values()) track.observePeerOn(gpus, from, to, true);
   }
 
   /** True when every live server that was polled up to `to` can be decided up to there. */
   decided(to: Nanos, now: Nanos, waitNanos: Nanos): boolean {
-    return this.#live(now).every(
-      (track) => (track.polledAt ?? -Infinity) < to || track.decidableUntil(now, waitNanos, to) >= to,
-    );
+    for (const track of this.#tracks.values()) {
+      if (!isLive(track, now) || (track.polledAt ?? -Infinity) < to) continue;
+      if (track.decidableUntil(now, waitNanos, to) < to) return false;
+    }
+    return true;
   }
 
   /** Decides the own states of `[from, to)`. */
@@ -157,14 +161,10 @@ export class Servers {
       const to = Math.max(from, Math.min(interval.to, track.until ?? interval.to));
       if (from >= to && increments.length === 0) continue;
       const stretches = own.get(server)?.all ?? [];
-      track.method =
-        mainMethod(stretches.filter(({ state }) => state === "active")) ??
-        mainMethod(stretches) ??
-        track.method;
-      const spans = stalled.filter((span) => span.server === server);
-      const nanos = ownNanos(stretches, spans, from, to);
+      track.method = mainMethod(stretches, isActive) ?? mainMethod(stretches) ?? track.method;
+      const nanos = ownNanos(stretches, spansOf(stalled, server), from, to);
       const row = { server, nanos, activityMethod: track.method, increments };
-      violations.push(...brokenServer(row, to - from));
+      for (const violation of brokenServer(row, to - from)) violations.push(violation);
       rows.push(row);
     }
     return { rows, violations };
@@ -172,13 +172,17 @@ export class Servers {
 
   /** Drops servers that ended and have nothing left to book. */
   forget(before: Nanos): void {
-    for (const [id, track] of this.#tracks)
-      if (track.until !== undefined && track.until <= before && !track.hasIncrements) this.#tracks.delete(id);
+    for (const [id, track] of this.#tracks) {
+      if (track.until === undefined || track.until > before || track.hasIncrements) continue;
+      this.#tracks.delete(id);
+      this.#neighbours.clear();
+    }
   }
 
   /** True while tokens wait to be booked. */
   get hasIncrements(): boolean {
-    return [...this.#tracks.values()].some((track) => track.hasIncrements);
+    for (const track of this.#tracks.values()) if (track.hasIncrements) return true;
+    return false;
   }
 
   /** Polls and increments dropped by a bound. */
@@ -188,44 +192,6 @@ export class Servers {
     return dropped;
   }
 
-  /** Finds the servers of a GPU's processes; returns their processes, and the stays of those that no server owns. */
-  #locate(timeline: Timeline): {
-    readonly strangers: readonly Stay[];
-    readonly pids: ReadonlyMap<string, readonly number[]>;
-  } {
-    const { uuid, parent } = timeline.info;
-    const configured = this.#placement.configured(uuid, parent);
-    for (const server of configured) this.#tracks.get(server)?.gpus.add(uuid);
-    const stays = timeline.presence.stays.filter(
-      ({ name, pid }) => !isHelper(name ?? this.#placement.nameOf(pid)),
-    );
-    const pids = stays.map(({ pid }) => pid);
-    const strangers: Stay[] = [];
-    const known = new Map<string, number[]>();
-    this.#placement.place(uuid, parent, pids).forEach(({ server }, index) => {
-      const { pid } = stays[index] as Stay;
-      if (server !== undefined) known.set(server, [...(known.get(server) ?? []), pid]);
-      if (server === undefined && configured.length === 0) strangers.push(stays[index] as Stay);
-      const track = server === undefined ? undefined : this.#tracks.get(server);
-      track?.gpus.add(uuid);
-      if (track !== undefined)
-        track.expectedFrom = Math.max(track.expectedFrom, stays[index]?.from ?? -Infinity);
-    });
-    return { strangers: strangers.filter(isResident), pids: known };
-  }
-
-  #peers(track: ServerTrack): ServerTrack[] {
-    return [...this.#tracks.values()].filter(
-      (other) => other !== track && [...other.gpus].some((uuid) => track.gpus.has(uuid)),
-    );
-  }
-
-  #live(now: Nanos): ServerTrack[] {
-    return [...this.#tracks.values()].filter(
-      (track) => track.info.family === "engine" && track.until === undefined && track.isLive(now),
-    );
-  }
-
   /** Tokens of a server that was never announced are booked all the same. */
   #unannounced(id: string, increments: readonly TokenIncrement[], at: Nanos): ServerTrack | undefined {
     if (this.#tracks.size >= unannouncedMax) return undefined;
@@ -233,6 +199,7 @@ export class Servers {
     const info: ServerInfo = { id, type: "unannounced", family, address: "", pollMs: 1000 };
     const track = new ServerTrack(info, at, this.#stallAfterNanos);
     this.#tracks.set(id, track);
+    this.#neighbours.clear();
     return track;
   }
 }
@@ -271,11 +238,11 @@ function ownNanos(
   return nanos;
 }
 
-/** Length of the union of spans inside `[from, to)`. */
+/** Length of the union of spans, by their beginnings, inside `[from, to)`. */
 function overlap(spans: readonly StalledSpan[], from: Nanos, to: Nanos): Nanos {
   let reached = from;
   let length = 0;
-  for (const span of [...spans].sort((left, right) => left.from - right.from)) {
+  for (const span of spans) {
     const start = Math.max(reached, span.from);
     const end = Math.min(to, span.to);
     if (end <= start) continue;
@@ -283,4 +250,19 @@ function overlap(spans: readonly StalledSpan[], from: Nanos, to: Nanos): Nanos {
     reached = end;
   }
   return length;
+}
+
+/** The stretches in which a server was stalled, by their beginnings. */
+function spansOf(stalled: readonly StalledSpan[], server: string): readonly StalledSpan[] {
+  const spans: StalledSpan[] = [];
+  for (const span of stalled) if (span.server === server) spans.push(span);
+  return spans.length < 2 ? spans : spans.sort((left, right) => left.from - right.from);
+}
+
+function isActive({ state }: OwnStretch): boolean {
+  return state === "active";
+}
+
+function isLive(track: ServerTrack, now: Nanos): boolean {
+  return track.info.family === "engine" && track.until === undefined && track.isLive(now);
 }

@@ -46,13 +46,18 @@ export class SmShare {
 
   #summed(): ReadonlyMap<string, number> | undefined {
     let nanos = 0;
-    const sums = new Map<string, number>();
+    const servers: string[] = [];
+    const sums: number[] = [];
     for (const entry of this.#entries) {
       nanos += entry.nanos;
-      for (const [server, weight] of entry.weighted) sums.set(server, (sums.get(server) ?? 0) + weight);
+      for (const [server, weight] of entry.weighted) {
+        let place = servers.indexOf(server);
+        if (place < 0) place = servers.push(server) - 1;
+        sums[place] = (sums[place] ?? 0) + weight;
+      }
     }
-    if (nanos < neededNanos) return undefined;
-    return [...sums.values()].some((weight) => weight > 0) ? sums : undefined;
+    if (nanos < neededNanos || !sums.some((weight) => weight > 0)) return undefined;
+    return new Map(servers.map((server, place) => [server, sums[place] as number]));
   }
 
   #forget(at: Nanos): void {

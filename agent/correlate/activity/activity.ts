@@ -226,23 +226,29 @@ function evaluate(
     return { intervals, claims: [], contested: [] };
   const { durations, hasOthers, level, pollNanos, rates } = activity;
   const perBusy = Math.min(executionPerBusy(level), executionPerBusyMax(durations));
-  const short = hasShortRequests(level) || hasPauses(durations);
-  const learned = isLearned(level);
-  const evidence = {
-    ...{ from: activity.decidedUntil, intervals, runs, peers, credits },
-    ...{ progress, rates, pollNanos, hasOthers },
-    shares: {
-      windows,
-      intervals,
-      perBusy,
-      stay: requestsStay(level),
-      pace: requestsWereSeenToStay(level) ? rates.flying : undefined,
-      learned,
-      perDuration: executionPerDuration(durations, perBusy, pollNanos),
-    },
-    short,
+  const shares = {
+    windows,
+    intervals,
+    perBusy,
+    stay: requestsStay(level),
+    pace: requestsWereSeenToStay(level) ? rates.flying : undefined,
+    learned: isLearned(level),
+    perDuration: executionPerDuration(durations, perBusy, pollNanos),
   };
-  return { intervals, ...claimedWork(evidence) };
+  const { claims, contested } = claimedWork({
+    from: activity.decidedUntil,
+    intervals,
+    runs,
+    peers,
+    credits,
+    progress,
+    rates,
+    pollNanos,
+    hasOthers,
+    shares,
+    short: hasShortRequests(level) || hasPauses(durations),
+  });
+  return { intervals, claims, contested };
 }
 
 function learn(activity: Activity, intervals: readonly PollInterval[]): void {

@@ -58,14 +58,20 @@ export function createLevel(): Level {
  * an idle window between two at work, which no long request leaves.
  */
 export function observeRoughness(level: Level, windows: readonly ActivityWindow[]): void {
-  const newest = windows.at(-1)?.busyRatio ?? 0;
+  const end = windows.length;
+  const [first, second, third, fourth] = [
+    windows[end - 4],
+    windows[end - 3],
+    windows[end - 2],
+    windows[end - 1],
+  ];
+  const newest = fourth?.busyRatio ?? 0;
   level.peak = newest > level.peak ? (level.peak + newest) / 2 : level.peak * peakFadeRatio;
-  const [first, second, third, fourth] = windows.slice(-4).map(({ busyRatio }) => busyRatio);
-  if (first === undefined || second === undefined || third === undefined || fourth === undefined) return;
-  const works = (ratio: number): boolean => ratio >= workingBusyRatio;
-  if (!works(second) || !works(fourth)) return;
-  if (works(third) && !works(first)) return;
-  const rough = works(third) ? Math.abs(second - third) / Math.max(second, third) : 1;
+  if (first === undefined || second === undefined || third === undefined) return;
+  if (!isWork(second) || !isWork(fourth)) return;
+  if (isWork(third) && !isWork(first)) return;
+  const change = Math.abs(second.busyRatio - third.busyRatio);
+  const rough = isWork(third) ? change / Math.max(second.busyRatio, third.busyRatio) : 1;
   level.pairs++;
   const weight = Math.max(roughnessRatio, 1 / (level.pairs + pairsFirst));
   level.roughness += (rough - level.roughness) * weight;
@@ -152,21 +158,27 @@ export function executionPerBusy(level: Level): number {
   const logs = posterior(level);
   const whole = logSum(logs);
   let mean = 0;
-  levels.forEach((value, place) => {
-    mean -= Math.exp((logs[place] as number) - whole) * Math.log(value);
-  });
+  for (let place = 0; place < levels.length; place++)
+    mean -= Math.exp((logs[place] as number) - whole) * Math.log(levels[place] as number);
   return Math.exp(mean);
 }
 
+/** Where the weights of levels are worked out, one question after the other. */
+const draft = new Float64Array(levels.length);
+
 /** Log weight of each level; one that windows were busier than cannot be. */
-function posterior(level: Level): number[] {
-  return levels.map((value, place) => {
-    const beaten = value < peakRatio * level.peak ? beatenLog : 0;
-    return (level.short[place] as number) + (priors[place] as number) + beaten;
-  });
+function posterior(level: Level): Float64Array {
+  for (let place = 0; place < levels.length; place++) {
+    const beaten = (levels[place] as number) < peakRatio * level.peak ? beatenLog : 0;
+    draft[place] = (level.short[place] as number) + (priors[place] as number) + beaten;
+  }
+  return draft;
 }
 
-function logSum(logs: readonly number[]): number {
-  const most = Math.max(...logs);
-  return most + Math.log(logs.reduce((sum, log) => sum + Math.exp(log - most), 0));
+function logSum(logs: Float64Array): number {
+  let most = Number.NEGATIVE_INFINITY;
+  for (const log of logs) most = Math.max(most, log);
+  let sum = 0;
+  for (const log of logs) sum += Math.exp(log - most);
+  return most + Math.log(sum);
 }

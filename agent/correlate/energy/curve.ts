@@ -80,32 +80,34 @@ export class EnergyCurve {
 }
 
 /** Where shapes are worked out; what is kept of one is a copy of its length. */
-const draft = { instants: [0.5], shares: [0.5] };
+const draft = { instants: [0.5], shares: [0.5], size: 0 };
 
 /** Cumulative shares along the steps; holes between steps count at the mean level. */
 function shaped({ from, steps, to }: EnergyWindow): Pick<Stretch, "instants" | "shares"> {
   const mean = steps.meanWatts() ?? 0;
   if (mean <= 0) return { instants: [from, to], shares: [0, 1] };
-  const { instants, shares } = draft;
-  instants[0] = from;
-  shares[0] = 0;
-  let size = 1;
-  let reached = from;
-  let level = 0;
-  const advance = (until: Nanos, watts: number): void => {
-    if (until <= reached) return;
-    level += watts * (until - reached);
-    reached = until;
-    instants[size] = until;
-    shares[size++] = level;
-  };
+  draft.size = 0;
+  draw(from, 0);
   for (let at = 0; at < steps.length; at++) {
-    advance(steps.from(at), mean);
-    advance(steps.to(at), steps.watts(at));
+    drawTo(steps.from(at), mean);
+    drawTo(steps.to(at), steps.watts(at));
   }
-  advance(to, mean);
+  drawTo(to, mean);
+  const { instants, shares, size } = draft;
+  const level = shares[size - 1] as number;
   for (let at = 0; at < size; at++) shares[at] = (shares[at] as number) / level;
   return { instants: instants.slice(0, size), shares: shares.slice(0, size) };
+}
+
+/** Goes on from the last instant to `until` at some power, unless it was reached. */
+function drawTo(until: Nanos, watts: number): void {
+  const reached = draft.instants[draft.size - 1] as Nanos;
+  if (until > reached) draw(until, (draft.shares[draft.size - 1] as number) + watts * (until - reached));
+}
+
+function draw(instant: Nanos, level: number): void {
+  draft.instants[draft.size] = instant;
+  draft.shares[draft.size++] = level;
 }
 
 function shareAt(stretch: Stretch, at: Nanos): number {

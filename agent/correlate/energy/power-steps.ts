@@ -57,14 +57,31 @@ export class PowerSteps {
 
   /** Replaces the steps of `into` by what of these lies in `[from, to)`, and returns it. */
   clip(from: Nanos, to: Nanos, into: PowerSteps): PowerSteps {
-    into.clear();
     let begin = this.#end;
     while (begin > this.#first && (this.#tos[begin - 1] as Nanos) > from) begin--;
-    for (let at = begin; at < this.#end && (this.#froms[at] as Nanos) < to; at++) {
-      const [start, end] = [this.#froms[at] as Nanos, this.#tos[at] as Nanos];
-      into.append(Math.max(start, from), Math.min(end, to), this.#watts[at] as number);
-    }
+    let end = begin;
+    while (end < this.#end && (this.#froms[end] as Nanos) < to) end++;
+    into.#copy(this, begin, end);
+    if (into.#end === 0) return into;
+    into.#froms[0] = Math.max(into.#froms[0] as Nanos, from);
+    into.#tos[into.#end - 1] = Math.min(into.#tos[into.#end - 1] as Nanos, to);
     return into;
+  }
+
+  /** Holds what another one holds at the places `begin` to `end`, and nothing else. */
+  #copy(other: PowerSteps, begin: number, end: number): void {
+    this.#first = 0;
+    this.#end = end - begin;
+    if (this.#end > this.#froms.length) {
+      this.#froms = new Float64Array(2 * this.#end);
+      this.#tos = new Float64Array(2 * this.#end);
+      this.#watts = new Float64Array(2 * this.#end);
+    }
+    for (let at = 0; at < this.#end; at++) {
+      this.#froms[at] = other.#froms[begin + at] as Nanos;
+      this.#tos[at] = other.#tos[begin + at] as Nanos;
+      this.#watts[at] = other.#watts[begin + at] as number;
+    }
   }
 
   /** Time that the steps cover. */

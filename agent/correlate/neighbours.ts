@@ -1,0 +1,104 @@
+// Who is on which GPU, and which servers are beside each other: kept until processes, servers or GPUs change, for it is asked
+// for at every tick and changes when a process starts or ends.
+import type { ActivityWindow } from "./activity/evidence.ts";
+import type { Member } from "./member.ts";
+import type { Placement } from "./placement.ts";
+import type { Stay } from "./presence.ts";
+import { isHelper } from "./presence.ts";
+import type { ServerTrack, Surroundings } from "./server-track.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** Whose the processes of a GPU are. */
+export interface Occupants {
+  /** By server, ended ones included until they are forgotten. */
+  readonly pids: ReadonlyMap<string, readonly number[]>;
+  /** Processes that no server owns, residents or not yet. */
+  readonly strangers: readonly Stay[];
+}
+
+interface Known extends Occupants {
+  readonly presenceChanges: number;
+  readonly placementChanges: number;
+}
+
+/** The servers and processes of all GPUs. */
+export class Neighbours {
+  readonly #tracks: ReadonlyMap<string, ServerTrack>;
+  readonly #placement: Placement;
+  readonly #known = new Map<Timeline, Known>();
+  readonly #surroundings = new Map<ServerTrack, Surroundings>();
+  #members: readonly Member[] = [];
+
+  constructor(tracks: ReadonlyMap<string, ServerTrack>, placement: Placement) {
+    this.#tracks = tracks;
+    this.#placement = placement;
+  }
+
+  /** Forgets who is where: servers came or went. */
+  clear(): void {
+    this.#known.clear();
+    this.#surroundings.clear();
+  }
+
+  /** Takes the GPUs that there are now. */
+  setMembers(members: readonly Member[]): void {
+    if (members === this.#members) return;
+    this.#members = members;
+    this.clear();
+  }
+
+  /** Returns whose the processes of a GPU are; servers learn which GPUs are theirs and since when they are expected. */
+  occupantsOf(timeline: Timeline): Occupants {
+    const known = this.#known.get(timeline);
+    const presenceChanges = timeline.presence.changes;
+    const placementChanges = this.#placement.changes;
+    if (known?.presenceChanges === presenceChanges && known.placementChanges === placementChanges)
+      return known;
+    this.#surroundings.clear();
+    const found = { ...this.#locate(timeline), presenceChanges, placementChanges };
+    this.#known.set(timeline, found);
+    return found;
+  }
+
+  /** Returns what is around a server; ask for the occupants of all GPUs first. */
+  surroundingsOf(track: ServerTrack): Surroundings {
+    const known = this.#surroundings.get(track);
+    if (known !== undefined) return known;
+    const windows = new Map<string, readonly ActivityWindow[]>();
+    for (const uuid of track.gpus)
+      for (const { timeline } of this.#members)
+        if (timeline.info.uuid === uuid) windows.set(uuid, timeline.windows);
+    const peers = [...this.#tracks.values()].filter(
+      (other) => other !== track && [...other.gpus].some((uuid) => track.gpus.has(uuid)),
+    );
+    const found = { peers, windows };
+    this.#surroundings.set(track, found);
+    return found;
+  }
+
+  #locate(timeline: Timeline): Occupants {
+    const { uuid, parent } = timeline.info;
+    const configured = this.#placement.configured(uuid, parent);
+    for (const server of configured) this.#tracks.get(server)?.gpus.add(uuid);
+    const stays = timeline.presence.stays.filter(
+      ({ name, pid }) => !isHelper(name ?? this.#placement.nameOf(pid)),
+    );
+    const placed = this.#placement.place(
+      uuid,
+      parent,
+      stays.map(({ pid }) => pid),
+    );
+    const strangers: Stay[] = [];
+    const pids = new Map<string, number[]>();
+    stays.forEach((stay, index) => {
+      const server = placed[index]?.server;
+      if (server === undefined) {
+        if (configured.length === 0) strangers.push(stay);
+        return;
+      }
+      pids.set(server, [...(pids.get(server) ?? []), stay.pid]);
+      this.#tracks.get(server)?.expectOn(uuid, stay.from);
+    });
+    return { strangers, pids };
+  }
+}
