@@ -92,6 +92,8 @@ export interface Portion {
   readonly activeMillijoules: number;
   /** What holding costs was never measured. */
   readonly floorAssumed: boolean;
+  /** It is a part of what a board drew, by activity. */
+  readonly isSlice: boolean;
 }
 
 /**
@@ -119,7 +121,7 @@ export function bookPiece(
   }
   const times = apportion(nanos, timeClaims(residents, shares), remainders.nanos);
   const floors = apportion(floorMillijoules, equalClaims(residents), remainders.floor);
-  const claims = activeClaims(residents, rule);
+  const claims = activeClaims(piece, rule);
   const actives = apportion(activeMillijoules, claims, remainders.active);
   const given: Given[] = [];
   let taker = 0;
@@ -142,10 +144,11 @@ export function bookPiece(
 }
 
 /** Who takes the energy above the floor, in the order of the residents: those that work, else all. */
-function activeClaims(residents: readonly ResidentState[], { byWork, weights }: EnergyRule): Claimant[] {
+function activeClaims({ explainedBy, residents }: Piece, { byWork, weights }: EnergyRule): Claimant[] {
   const claims: Claimant[] = [];
   for (const { server, state } of residents) {
-    const isTaker = byWork ? (weights?.get(server) ?? 0) > 0 : state !== "parked";
+    const isWorker = explainedBy === undefined ? state !== "parked" : explainedBy === server;
+    const isTaker = byWork ? (weights?.get(server) ?? 0) > 0 : isWorker;
     if (isTaker) claims.push({ key: server, weight: weightIn(weights, server) });
   }
   if (claims.length > 0) return claims;
@@ -156,12 +159,23 @@ function weightIn(weights: ReadonlyMap<string, number> | undefined, server: stri
   return weights === undefined ? 1 : (weights.get(server) ?? 0);
 }
 
-/** What of a piece rests on an assumption: all of it where its state does, else what its residents share by guesswork. */
+/**
+ * What of a piece rests on an assumption: as much of it as its state does, else what its residents share by guesswork. Who
+ * holds a whole GPU alone gets its joules whatever the state is.
+ */
 function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: EnergyRule): void {
   const { floorMillijoules, activeMillijoules } = portion;
+  const isHeldAlone = piece.residents.length < 2 && !portion.isSlice;
   if (piece.doubt !== undefined) {
-    const { reason, server } = piece.doubt;
-    noteUncertain(booking, reason, server, portion.nanos, floorMillijoules + activeMillijoules);
+    const { ratio, reason, server } = piece.doubt;
+    const millijoules = isHeldAlone ? 0 : floorMillijoules + activeMillijoules;
+    noteUncertain(
+      booking,
+      reason,
+      server,
+      Math.round(ratio * portion.nanos),
+      Math.round(ratio * millijoules),
+    );
     return;
   }
   if (piece.residents.length < 2) return;

@@ -159,6 +159,7 @@ export class Board {
         floorMillijoules: passive[index] ?? 0,
         activeMillijoules: active[index] ?? 0,
         floorAssumed: this.floor.assumed,
+        isSlice: sliced,
       };
       this.#bookPart(part, piece, { from, to }, portion, settling);
     }
@@ -317,8 +318,13 @@ function isThere(piece: Piece | undefined): boolean {
 /** Energy above the floor goes to these. Unmetered work on an instance counts as work when the GPU is seen working. */
 function isWorking(piece: Piece | undefined): boolean {
   if (piece === undefined) return false;
-  const { state, works } = piece;
-  return state === "token_active" || state === "stalled" || (state === "other" && works);
+  const { explainedBy, state, works } = piece;
+  return (
+    explainedBy !== undefined ||
+    state === "token_active" ||
+    state === "stalled" ||
+    (state === "other" && works)
+  );
 }
 
 function isParked(piece: Piece | undefined): boolean {

@@ -1,7 +1,8 @@
 // A server's own states over time, on each of its GPUs and over all of them. A server executes while it executes on any
 // of its GPUs; on the others it is idle then, for a rank without a request does not wait (METERING.md 2).
-import type { ActivityMethod, Nanos, UncertainReason } from "../model.ts";
-import type { ActivitySegment } from "./activity/evidence.ts";
+import type { ActivityMethod, Nanos } from "../model.ts";
+import type { ActivitySegment, Doubt } from "./activity/evidence.ts";
+import { isSameDoubt } from "./activity/evidence.ts";
 
 /** A server's own state in a stretch; `unknown` where no poll speaks of it. */
 export interface OwnStretch {
@@ -11,8 +12,10 @@ export interface OwnStretch {
   readonly method: ActivityMethod;
   /** The GPU worked for this server or a peer; which of them is not known. */
   readonly contested: boolean;
+  /** Work in it is a part of executions beside it. */
+  readonly accounted?: boolean | undefined;
   /** The assumption the state rests on; undefined = none. */
-  readonly doubt: UncertainReason | undefined;
+  readonly doubt: Doubt | undefined;
 }
 
 /** The states of one server in an interval. */
@@ -43,8 +46,8 @@ export function appendKnown(
     if (end <= start) continue;
     const state = start >= known.from && end <= known.to ? segment.state : "unknown";
     const contested = state !== "unknown" && segment.contested === true;
-    const { method, doubt } = segment;
-    stretches.push({ from: start, to: end, state, method, contested, doubt });
+    const { accounted, method, doubt } = segment;
+    stretches.push({ from: start, to: end, state, method, contested, accounted, doubt });
   }
 }
 
@@ -113,7 +116,8 @@ function append(list: OwnStretch[], stretch: OwnStretch): void {
     last.state === stretch.state &&
     last.method === stretch.method &&
     last.contested === stretch.contested &&
-    last.doubt === stretch.doubt;
+    last.accounted === stretch.accounted &&
+    isSameDoubt(last.doubt, stretch.doubt);
   if (same) list[list.length - 1] = { ...last, to: stretch.to };
   else list.push(stretch);
 }

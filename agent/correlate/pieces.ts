@@ -1,15 +1,9 @@
 // Cuts an interval of one GPU into pieces in which nothing changes, each in exactly one state (METERING.md 2).
 // The GPU's state is the highest of its residents' states. A resident whose counters stand still is stalled while the
 // GPU works and no resident is token-active on it, for then the work may be its own; else it is parked.
-import type {
-  ActivityMethod,
-  AllocatedState,
-  GpuState,
-  Nanos,
-  ServerPoll,
-  UncertainReason,
-} from "../model.ts";
-import type { ActivityWindow, WorkRun } from "./activity/evidence.ts";
+import type { ActivityMethod, AllocatedState, GpuState, Nanos, ServerPoll } from "../model.ts";
+import type { ActivityWindow, Doubt, WorkRun } from "./activity/evidence.ts";
+import { isSameDoubt } from "./activity/evidence.ts";
 import { workRuns } from "./activity/runs.ts";
 import type { Span } from "./edges.ts";
 import { addEdge, spanAt } from "./edges.ts";
@@ -38,14 +32,15 @@ export interface Piece {
   readonly residents: readonly ResidentState[];
   /** Which of the residents works in it is not known. */
   readonly contested?: boolean;
+  /** The server whose executions beside it account for the work in it. */
+  readonly explainedBy?: string | undefined;
   /** The assumption the state rests on, and whose activity it is about. */
-  readonly doubt?: Doubt | undefined;
+  readonly doubt?: ServerDoubt | undefined;
 }
 
 /** An assumption about a server's activity. */
-export interface Doubt {
+export interface ServerDoubt extends Doubt {
   readonly server: string;
-  readonly reason: UncertainReason;
 }
 
 /** A stretch in which a resident holds the GPU. */
@@ -196,15 +191,18 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
     // The execution of one of the residents, which of them is not known: activity/evidence.ts, `contested`.
     contested ||= works && stretch?.contested === true;
   }
+  const accounted = works && !active ? stretches.findIndex((stretch) => stretch?.accounted) : -1;
+  const explainedBy = servers[accounted];
+  const isOpen = works && explainedBy === undefined;
   const residents: ResidentState[] = [];
   for (let index = 0; index < servers.length; index++) {
     const server = servers[index] as string;
-    const state = ownState(cutting, server, stretches[index], works, active, from, to);
+    const state = ownState(cutting, server, stretches[index], isOpen, active, from, to);
     residents.push({ server, state });
   }
-  const state = contested ? "token_active" : highest(residents, works);
+  const state = contested ? "token_active" : highest(residents, isOpen);
   const doubt = doubtOf(servers, stretches, works);
-  return { from, to, state, works, residents, contested, doubt };
+  return { from, to, state, works, residents, contested, explainedBy, doubt };
 }
 
 function isObservedAt(covers: readonly Cover[], at: Nanos): boolean {
@@ -229,14 +227,14 @@ function doubtOf(
   servers: readonly string[],
   stretches: readonly (OwnStretch | undefined)[],
   works: boolean,
-): Doubt | undefined {
-  let found: Doubt | undefined;
+): ServerDoubt | undefined {
+  let found: ServerDoubt | undefined;
   for (let index = 0; index < servers.length; index++) {
     const stretch = stretches[index];
     if (stretch?.doubt === undefined) continue;
     const server = servers[index] as string;
-    if (stretch.state === "active") return { server, reason: stretch.doubt };
-    if (works) found ??= { server, reason: stretch.doubt };
+    if (stretch.state === "active") return { server, ...stretch.doubt };
+    if (works) found ??= { server, ...stretch.doubt };
   }
   return found;
 }
@@ -302,7 +300,8 @@ function alike(left: Piece, right: Piece): boolean {
     left.works === right.works &&
     (left.contested === true) === (right.contested === true) &&
     left.doubt?.server === right.doubt?.server &&
-    left.doubt?.reason === right.doubt?.reason &&
+    left.explainedBy === right.explainedBy &&
+    isSameDoubt(left.doubt, right.doubt) &&
     haveSameStates(left.residents, right.residents)
   );
 }

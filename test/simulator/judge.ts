@@ -41,6 +41,9 @@ export interface Check {
   readonly isRight: boolean;
   /** The pipeline says itself that more than the bar of it rests on an assumption. */
   readonly isMarked: boolean;
+  /** How far off it is over its bar, and how much of it rests on each assumption over the same bar. */
+  readonly off: number;
+  readonly doubts: Readonly<Record<string, number>>;
 }
 
 /** How prefill and decode were told apart. */
@@ -104,13 +107,9 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
     const error = compared(found, active);
     if (Math.abs(error.whole) > Math.abs(whole)) whole = error.whole;
     windows = Math.max(windows, error.windows);
-    const doubted = uncertainOf(intervals, (row) => row.gpu === gpu).nanos / 1e9 / weight;
-    checks.push({
-      subject: gpu,
-      quantity: "time",
-      isRight: Math.abs(error.whole) <= wholeMax && error.windows <= windowsMax,
-      isMarked: doubted > wholeMax * length,
-    });
+    const doubts = uncertainOf(intervals, (row) => row.gpu === gpu);
+    const off = Math.max(Math.abs(error.whole) / wholeMax, error.windows / windowsMax);
+    checks.push(checked(gpu, "time", off, doubts.nanos, 1e9 * weight * wholeMax * length));
   });
   if (Math.abs(whole) > wholeMax) missed.push(`GPU ${whole.toFixed(3)} L`);
   if (windows > windowsMax) missed.push(`GPU windows ${windows.toFixed(3)} L`);
@@ -125,7 +124,7 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
     const seconds = sum(own.active) / 1000;
     const relative = seconds > 0 ? (error.whole * length) / seconds : 0;
     const energy = energyOf(intervals, id) / own.joules - 1;
-    const doubted = uncertainOf(intervals, (row) => holds(row, id), id);
+    const doubts = uncertainOf(intervals, (row) => holds(row, id), id);
     const energyMax = shared ? 0.1 : 0.02;
     servers[id] = {
       duty: seconds / length,
@@ -133,30 +132,24 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
       windows: error.windows,
       relative,
       energy,
-      uncertain: doubted.nanos / 1e9 / length,
+      uncertain: sum(doubts.nanos.values()) / 1e9 / length,
       prefill: prefillOf(intervals, id, own.prefill, own.decode),
     };
-    const before = missed.length;
     if (Math.abs(error.whole) > serverMax) missed.push(`${id} ${error.whole.toFixed(3)} L`);
     if (error.windows > Math.max(windowsMax, serverMax))
       missed.push(`${id} windows ${error.windows.toFixed(3)} L`);
     if (seconds > 0.01 * length && Math.abs(relative) > 0.15)
       missed.push(`${id} ${percent(relative)} active`);
-    const timeMax =
-      seconds > 0.01 * length ? Math.min(serverMax * length, 0.15 * seconds) : serverMax * length;
+    const isBusy = seconds > 0.01 * length;
+    const off = Math.max(
+      Math.abs(error.whole) / serverMax,
+      error.windows / Math.max(windowsMax, serverMax),
+      isBusy ? Math.abs(relative) / 0.15 : 0,
+    );
+    const timeMax = isBusy ? Math.min(serverMax * length, 0.15 * seconds) : serverMax * length;
     checks.push(
-      {
-        subject: id,
-        quantity: "time",
-        isRight: missed.length === before,
-        isMarked: doubted.nanos / 1e9 > timeMax,
-      },
-      {
-        subject: id,
-        quantity: "energy",
-        isRight: Math.abs(energy) <= energyMax,
-        isMarked: doubted.millijoules / 1000 > energyMax * own.joules,
-      },
+      checked(id, "time", off, doubts.nanos, 1e9 * timeMax),
+      checked(id, "energy", Math.abs(energy) / energyMax, doubts.millijoules, 1000 * energyMax * own.joules),
     );
     if (Math.abs(energy) > energyMax) missed.push(`${id} ${percent(energy)} energy`);
   }
@@ -236,18 +229,33 @@ function holds({ residents }: GpuInterval, id: string): boolean {
   return residents.some(({ server }) => server === id);
 }
 
+/** How far off a figure is, over its bar, and by reason how much of it rests on an assumption. */
+function checked(
+  subject: string,
+  quantity: Check["quantity"],
+  off: number,
+  doubts: ReadonlyMap<string, number>,
+  most: number,
+): Check {
+  return {
+    ...{ subject, quantity, off, isRight: off <= 1, isMarked: sum(doubts.values()) > most },
+    doubts: Object.fromEntries([...doubts].map(([reason, amount]) => [reason, amount / most])),
+  };
+}
+
 /** Seconds that rest on an assumption about a server, or about any; joules on the GPUs, whoever they are assumed about. */
 function uncertainOf(
   intervals: readonly SettledInterval[],
   isMeant: (row: GpuInterval) => boolean,
   id?: string,
-): { readonly nanos: number; readonly millijoules: number } {
-  let [nanos, millijoules] = [0, 0];
+): { readonly nanos: ReadonlyMap<string, number>; readonly millijoules: ReadonlyMap<string, number> } {
+  const [nanos, millijoules] = [new Map<string, number>(), new Map<string, number>()];
   for (const { gpus } of intervals)
     for (const row of gpus)
       for (const part of isMeant(row) ? (row.uncertain ?? []) : []) {
-        if (id === undefined || part.server === id) nanos += part.nanos;
-        millijoules += part.millijoules;
+        if (id === undefined || part.server === id)
+          nanos.set(part.reason, (nanos.get(part.reason) ?? 0) + part.nanos);
+        millijoules.set(part.reason, (millijoules.get(part.reason) ?? 0) + part.millijoules);
       }
   return { nanos, millijoules };
 }

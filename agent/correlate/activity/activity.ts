@@ -7,6 +7,7 @@ import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
 import {
+  busyIn,
   createDurations,
   executionPerBusyMax,
   executionPerDuration,
@@ -33,6 +34,7 @@ import {
   observeGauge,
   observeRoughness,
   observeStay,
+  observeSteps,
   requestsStay,
   requestsWereSeenToStay,
 } from "./level.ts";
@@ -196,12 +198,13 @@ export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
   const from = activity.decidedUntil;
   if (until <= from) return [];
   const progress = activity.polls.at(-1)?.progress ?? "step";
-  const { intervals, claims, contested } = evaluate(activity, progress, until);
+  const { accounted, claims, contested, intervals } = evaluate(activity, progress, until);
   const segments = label({
     from,
     until,
     claims,
     contested,
+    accounted,
     intervals,
     progress,
     lastProgressAt: activity.lastProgressAt,
@@ -223,19 +226,20 @@ function evaluate(
   const last = polls.at(-1);
   const { intervals, runs } = outlookUntil(activity, until);
   if (progress !== "step" && last?.inFlight === undefined && last?.activeNanos === undefined)
-    return { intervals, claims: [], contested: [] };
+    return { intervals, claims: [], contested: [], accounted: [] };
   const { durations, hasOthers, level, pollNanos, rates } = activity;
   const perBusy = Math.min(executionPerBusy(level), executionPerBusyMax(durations));
   const shares = {
     windows,
     intervals,
     perBusy,
+    level,
     stay: requestsStay(level),
     pace: requestsWereSeenToStay(level) ? rates.flying : undefined,
     learned: isLearned(level),
     perDuration: executionPerDuration(durations, perBusy, pollNanos),
   };
-  const { claims, contested } = claimedWork({
+  const { accounted, claims, contested } = claimedWork({
     from: activity.decidedUntil,
     intervals,
     runs,
@@ -248,7 +252,7 @@ function evaluate(
     shares,
     short: hasShortRequests(level) || hasPauses(durations),
   });
-  return { intervals, claims, contested };
+  return { accounted, claims, contested, intervals };
 }
 
 function learn(activity: Activity, intervals: readonly PollInterval[]): void {
@@ -260,6 +264,11 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     // The gauge of a copied page was read at another instant than its poll.
     if (poll !== undefined && poll.doubt === undefined && !activity.hasOthers && !interval.contended) {
       observeGauge(activity.level, poll, activity.windows, interval.kind === "quiet");
+      observeSteps(
+        activity.level,
+        interval.steps,
+        busyIn(activity.windows, interval.from, interval.to).nanos,
+      );
       observeDurations(activity.durations, interval, poll, activity.windows);
     }
     activity.rates = learnRates(intervals, activity.rates, index);

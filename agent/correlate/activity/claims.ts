@@ -4,13 +4,13 @@
 // active, it runs on after the server fell silent, the poll came very late), the tokens over the server's own rate
 // say how much to claim. (4) A server that publishes its own busy time gets exactly that (timed.ts).
 import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
-import type { Claim, Credit, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
+import type { Claim, Credit, Doubt, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
 import { creditedNanos } from "./intervals.ts";
 import { prefillStarts } from "./prefill.ts";
 import { areApart, continuedNanosMax, rateFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
-import { isCoarse, sharedPieces } from "./shares.ts";
+import { isCoarse, shareDoubt, sharedPieces } from "./shares.ts";
 import { append, clipped, place, total } from "./stretches.ts";
 import { timedClaims } from "./timed.ts";
 
@@ -65,16 +65,19 @@ export interface Claims {
   readonly claims: readonly Claim[];
   /** Work that is this server's or an active peer's, and was not claimed: for the GPU it is execution either way. */
   readonly contested: readonly Claim[];
+  /** Intervals whose work is all accounted for by claims in them, wherever in a window it was. */
+  readonly accounted: readonly PollInterval[];
 }
 
 /** Returns what the server claims of the work on its GPUs. */
 export function claimedWork(evidence: Evidence): Claims {
   const { intervals, runs } = evidence;
   if (intervals.some((interval) => interval.activeNanos !== undefined))
-    return { claims: timedClaims(intervals, runs), contested: [] };
+    return { claims: timedClaims(intervals, runs), contested: [], accounted: [] };
   const starts = prefillStarts(evidence);
   const claims: Claim[] = [];
   const contested: Claim[] = [];
+  const accounted: PollInterval[] = [];
   for (let index = 0; index < intervals.length; index++) {
     const interval = intervals[index] as PollInterval;
     if (interval.to <= evidence.from) continue;
@@ -86,12 +89,15 @@ export function claimedWork(evidence: Evidence): Claims {
     }: Division = doubt === undefined
       ? claimedPieces(evidence, starts, index)
       : { own: sharedPieces(evidence.shares, interval), left: [] };
+    if (doubt !== undefined && own.length > 0) accounted.push(interval);
     const placed = doubt !== undefined && isThroughout(evidence, interval) ? undefined : doubt;
     const why = placed ?? estimated ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
-    for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), why);
+    const ratio = placed === undefined || why !== placed ? 1 : shareDoubt(evidence.shares, interval);
+    const rests: Doubt | undefined = why === undefined ? undefined : { reason: why, ratio };
+    for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
   }
-  return { claims, contested };
+  return { claims, contested, accounted };
 }
 
 /** Requests in flight at both ends were executed all along: the polls are near, or such requests were seen to stay. */

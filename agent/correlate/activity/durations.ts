@@ -115,8 +115,8 @@ export function hasPauses({ nanos, requests, wallNanos, workNanos }: Durations):
   return workNanos > pausesRatio * nanos;
 }
 
-/** How long the GPU was busy, and how many busy last windows of the driver that is known from. */
-function busyIn(
+/** Returns how long the GPU was busy, and how many busy last windows of the driver that is known from. */
+export function busyIn(
   windows: readonly ActivityWindow[],
   from: Nanos,
   to: Nanos,

@@ -58,6 +58,8 @@ export interface PollInterval {
   readonly kind: IntervalKind;
   /** Progress in decode steps; in output tokens of a server that does not say how many requests run. */
   readonly progress: number;
+  /** Decode steps alone; 0 where the server does not say how many requests run. */
+  readonly steps: number;
   /** Increment of the server's own busy time, where it publishes one. */
   readonly activeNanos: number | undefined;
   readonly inFlightFrom: number | undefined;
@@ -107,12 +109,18 @@ export interface Gauged {
   readonly workNanos: Nanos;
 }
 
+/** An assumption, and how much of what rests on it may be otherwise: all of it, or what a fit says of its own error. */
+export interface Doubt {
+  readonly reason: UncertainReason;
+  readonly ratio: number;
+}
+
 /** A stretch in which the server executed requests, and how that is known. */
 export interface Claim {
   readonly from: Nanos;
   readonly to: Nanos;
   readonly method: ActivityMethod;
-  readonly doubt?: UncertainReason | undefined;
+  readonly doubt?: Doubt | undefined;
 }
 
 /** The end of an interval at which the server is known to be busy. */
@@ -132,8 +140,10 @@ export interface ActivitySegment {
    * no resident is `active` in it, the GPU still is: whose execution it was is not known.
    */
   readonly contested?: boolean;
+  /** What the GPU does in it is a part of executions that are placed beside it: windows hide where they were. */
+  readonly accounted?: boolean;
   /** The assumption the state rests on. */
-  readonly doubt?: UncertainReason;
+  readonly doubt?: Doubt;
 }
 
 /** What is learned of a server on one GPU. */
@@ -151,6 +161,9 @@ export interface Level {
   gauges: number;
   /** How busy the busiest windows were. */
   peak: number;
+  /** Decode steps, and how long the GPU was busy while they were made; both fade. */
+  steps: number;
+  stepNanos: Nanos;
 }
 
 /** What the durations of requests add up to, older ones fading. */
@@ -202,6 +215,11 @@ export interface Activity {
 export interface Outlook {
   readonly runs: readonly WorkRun[];
   readonly intervals: readonly PollInterval[];
+}
+
+/** True where two assumptions are the same one, as weak. */
+export function isSameDoubt(one: Doubt | undefined, other: Doubt | undefined): boolean {
+  return one?.reason === other?.reason && one?.ratio === other?.ratio;
 }
 
 /** The polls whose gauges speak of this GPU: none where the server has others. */

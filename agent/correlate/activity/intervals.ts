@@ -57,6 +57,7 @@ export function pollInterval(
   const moved = output + input * inputTokenWeight > 0;
   // An estimate runs on between its corrections, so alone it proves nothing.
   const rose = progress === "estimate" ? moved && (before || after) : moved;
+  const pace = progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, batch) : noPace;
   const all = clipped(runs, poll.at, to);
   const contended = touchesPeer(all, peers, false);
   // A request in flight throughout goes on whoever the driver credits.
@@ -68,7 +69,8 @@ export function pollInterval(
     to,
     open,
     kind: (activeNanos ?? 0) > 0 || rose ? "moved" : before || after ? "held" : "quiet",
-    progress: progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, batch) : 0,
+    progress: pace.progress,
+    steps: pace.steps,
     activeNanos,
     inFlightFrom: poll.inFlight,
     inFlightTo,
@@ -148,6 +150,9 @@ function isCredited(credits: readonly Credit[], index: number): boolean {
   return credits[index - 1]?.credited === true && credits[index + 1]?.credited === true;
 }
 
+type Pace = Pick<PollInterval, "progress" | "steps">;
+const noPace: Pace = { progress: 0, steps: 0 };
+
 /** Progress in decode steps where the gauges say how many requests made the tokens, else in output tokens. */
 function paceOf(
   from: number | undefined,
@@ -155,9 +160,12 @@ function paceOf(
   output: number,
   input: number,
   batch: number | undefined,
-): number {
-  if (from === undefined || to === undefined) return output + input * inputTokenWeight;
-  return output * (1 / runningBetween(from, to, batch) + stepPerRequest) + input * inputStepWeight;
+): Pace {
+  if (from === undefined || to === undefined)
+    return { progress: output + input * inputTokenWeight, steps: 0 };
+  const running = runningBetween(from, to, batch);
+  const progress = output * (1 / running + stepPerRequest) + input * inputStepWeight;
+  return { progress, steps: output / running };
 }
 
 /** Requests running on average while any ran. */

@@ -1,6 +1,6 @@
 // From claims to states: claimed time is active, time in flight without execution waits, the rest is idle.
-import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
-import type { ActivitySegment, Claim, PollInterval, ServerState } from "./evidence.ts";
+import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
+import type { ActivitySegment, Claim, Doubt, PollInterval, ServerState } from "./evidence.ts";
 
 /** What the segments of one settled stretch are made of. */
 export interface Labelling {
@@ -9,6 +9,8 @@ export interface Labelling {
   readonly claims: readonly Claim[];
   /** Work left to peers; what of it is claimed after all does not matter. */
   readonly contested: readonly Claim[];
+  /** Work in these is a part of claims in them. */
+  readonly accounted: readonly PollInterval[];
   readonly intervals: readonly PollInterval[];
   readonly progress: ProgressKind;
   readonly lastProgressAt: Nanos;
@@ -47,7 +49,7 @@ function doubted(segments: ActivitySegment[], intervals: readonly PollInterval[]
       const end = Math.min(to, segment.to);
       if (end <= start || doubt === undefined) continue;
       if (start > reached) parts.push({ ...segment, from: reached, to: start });
-      parts.push({ ...segment, from: start, to: end, doubt });
+      parts.push({ ...segment, from: start, to: end, doubt: { reason: doubt, ratio: 1 } });
       reached = end;
     }
     return reached < segment.to ? [...parts, { ...segment, from: reached }] : parts;
@@ -55,7 +57,7 @@ function doubted(segments: ActivitySegment[], intervals: readonly PollInterval[]
 }
 
 /** Marks what was just claimed; a segment that began before the claim is cut there. */
-function doubtFrom(segments: ActivitySegment[], before: number, start: Nanos, doubt: UncertainReason): void {
+function doubtFrom(segments: ActivitySegment[], before: number, start: Nanos, doubt: Doubt): void {
   const last = segments[before - 1];
   if (last !== undefined && last.to > start) {
     segments[before - 1] = { ...last, to: start };
@@ -79,7 +81,7 @@ function push(
   to: Nanos,
   state: ServerState,
   method: ActivityMethod,
-  contested = false,
+  more: Pick<ActivitySegment, "contested" | "accounted"> = {},
 ): void {
   if (to <= from) return;
   const last = segments.at(-1);
@@ -87,10 +89,11 @@ function push(
     last?.state === state &&
     last.method === method &&
     last.doubt === undefined &&
-    (last.contested === true) === contested
+    last.contested === more.contested &&
+    last.accounted === more.accounted
   )
     segments[segments.length - 1] = { ...last, to };
-  else segments.push(contested ? { from, to, state, method, contested } : { from, to, state, method });
+  else segments.push({ from, to, state, method, ...more });
 }
 
 /** Working without a token for longer than `stallAfterNanos` waits; only step counters can tell. */
@@ -136,7 +139,10 @@ function unclaimed(
     const start = Math.max(reached, interval.from);
     if (end <= start) continue;
     push(segments, reached, start, "idle", method);
-    marked(segments, labelling.contested, start, end, waits(interval, from, to) ? "waiting" : "idle", method);
+    if (waits(interval, from, to)) marked(segments, labelling.contested, start, end, "waiting", method);
+    else if (labelling.accounted.includes(interval))
+      push(segments, start, end, "idle", method, { accounted: true });
+    else marked(segments, labelling.contested, start, end, "idle", method);
     reached = end;
   }
   push(segments, reached, to, "idle", method);
@@ -157,7 +163,7 @@ function marked(
     const end = Math.min(piece.to, to);
     if (end <= start) continue;
     push(segments, reached, start, state, method);
-    push(segments, start, end, state, method, true);
+    push(segments, start, end, state, method, { contested: true });
     reached = end;
   }
   push(segments, reached, to, state, method);

@@ -5,13 +5,18 @@
 // long ones, and how often a request is read in windows of a busy share says what the level is. Before there are polls
 // enough, neighbouring windows decide: long requests keep the GPU evenly busy, short ones do not.
 
-import type { ServerPoll } from "../../model.ts";
+import type { Nanos, ServerPoll } from "../../model.ts";
 import type { ActivityWindow, Level } from "./evidence.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Levels considered, and what is thought of them before any evidence: most engines keep the GPU busy. */
 const levels = [0.05, 0.08, 0.12, 0.18, 0.25, 0.35, 0.5, 0.65, 0.8, 0.9, 1];
 const priors = [0.0005, 0.0007, 0.001, 0.002, 0.003, 0.005, 0.012, 0.06, 0.26, 0.42, 0.24].map(Math.log);
+/** The same of engines whose decode steps keep the GPU busy for less than this: their hosts take longer than it does. */
+const hostBound = [0.02, 0.04, 0.08, 0.12, 0.14, 0.14, 0.13, 0.11, 0.1, 0.07, 0.05].map(Math.log);
+const shortStepNanos = 2_500_000;
+/** Steps that it takes. */
+const stepsMin = 100;
 /** No single poll proves anything: gauges lag, clocks differ. */
 const [oddsMin, oddsMax] = [0.02, 0.98];
 /** Polls this near to an edge of seen work do not tell on which side they fell. */
@@ -34,6 +39,8 @@ const [flyingFirst, stayedFirst, stayRatioMin, stayFadeRatio] = [3, 2, 0.4, 0.98
 const stayedMin = 4.5;
 /** Polls it takes to rely on a level. */
 const gaugesMin = 8;
+/** Half of the distance between two levels, as logarithms. */
+const gridError = 0.05;
 /** A level is ruled out by windows busier than it, by this weight; one odd window is not enough. */
 const [peakRatio, peakFadeRatio, beatenLog] = [0.95, 0.9998, -8];
 /** Longer windows hide when work began and ended. */
@@ -48,6 +55,8 @@ export function createLevel(): Level {
     pairs: 0,
     gauges: 0,
     peak: 0,
+    steps: 0,
+    stepNanos: 0,
     flying: flyingFirst,
     stayed: stayedFirst,
   };
@@ -75,6 +84,13 @@ export function observeRoughness(level: Level, windows: readonly ActivityWindow[
   level.pairs++;
   const weight = Math.max(roughnessRatio, 1 / (level.pairs + pairsFirst));
   level.roughness += (rough - level.roughness) * weight;
+}
+
+/** Takes in decode steps, and how long the GPU was busy while they were made. */
+export function observeSteps(level: Level, steps: number, busyNanos: Nanos): void {
+  if (!(steps > 0)) return;
+  level.steps = level.steps * fadeRatio + steps;
+  level.stepNanos = level.stepNanos * fadeRatio + busyNanos;
 }
 
 /** Takes in two neighbouring polls: of long requests the second one sees what the first one saw. */
@@ -155,12 +171,26 @@ export function isLearned({ gauges }: Level): boolean {
 
 /** Returns the execution a second of busy GPU stands for, 1 or more: the middle of the likely levels. */
 export function executionPerBusy(level: Level): number {
+  return Math.exp(guessed(level).value);
+}
+
+/** How far off the logarithm of `executionPerBusy()` is, as one standard error. */
+export function executionError(level: Level): number {
+  return Math.hypot(guessed(level).error, gridError);
+}
+
+/** Logarithm of the execution a second of busy GPU stands for. */
+function guessed(level: Level): { readonly value: number; readonly error: number } {
   const logs = posterior(level);
   const whole = logSum(logs);
-  let mean = 0;
-  for (let place = 0; place < levels.length; place++)
-    mean -= Math.exp((logs[place] as number) - whole) * Math.log(levels[place] as number);
-  return Math.exp(mean);
+  let [mean, square] = [0, 0];
+  for (let place = 0; place < levels.length; place++) {
+    const value = -Math.log(levels[place] as number);
+    const odds = Math.exp((logs[place] as number) - whole);
+    mean += odds * value;
+    square += odds * value * value;
+  }
+  return { value: mean, error: Math.sqrt(Math.max(0, square - mean * mean)) };
 }
 
 /** Where the weights of levels are worked out, one question after the other. */
@@ -168,9 +198,11 @@ const draft = new Float64Array(levels.length);
 
 /** Log weight of each level; one that windows were busier than cannot be. */
 function posterior(level: Level): Float64Array {
+  const isShort = level.steps >= stepsMin && level.stepNanos < shortStepNanos * level.steps;
+  const before = isShort ? hostBound : priors;
   for (let place = 0; place < levels.length; place++) {
     const beaten = (levels[place] as number) < peakRatio * level.peak ? beatenLog : 0;
-    draft[place] = (level.short[place] as number) + (priors[place] as number) + beaten;
+    draft[place] = (level.short[place] as number) + (before[place] as number) + beaten;
   }
   return draft;
 }

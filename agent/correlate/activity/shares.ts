@@ -2,8 +2,8 @@
 // whole. Fine windows say themselves where in a second the work was; in coarse ones (5 to 30 s of a dcgm-exporter) the
 // polls say it: the gauges of long requests, the tokens of short ones.
 import type { Nanos } from "../../model.ts";
-import type { ActivityWindow, PollInterval, WorkRun } from "./evidence.ts";
-import { coarseNanos } from "./level.ts";
+import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts";
+import { coarseNanos, executionError } from "./level.ts";
 import { pacedStretch } from "./paced.ts";
 
 /** What the shares are taken from. */
@@ -12,6 +12,8 @@ export interface ShareEvidence {
   readonly intervals: readonly PollInterval[];
   /** Execution a second of busy GPU stands for. */
   readonly perBusy: number;
+  /** What `perBusy` was learned as. */
+  readonly level: Level;
   /** A request in flight at two polls is in flight between them. */
   readonly stay: boolean;
   /** Execution a second of requests stands for, where they are short. */
@@ -22,6 +24,12 @@ export interface ShareEvidence {
   readonly learned: boolean;
 }
 
+/** So many standard errors are in doubt. */
+const errors = 2;
+/** Windows longer than this hide where in an interval the execution was, and how much of it may have been elsewhere. */
+const [nearNanosMax, placeDoubt] = [2_000_000_000, 0.2];
+/** The same of requests that were seen at both ends of an interval, and at one end of it. */
+const [sureDoubt, likelyDoubt] = [0.1, 0.25];
 /** A last window read this far apart says nothing of the time between two readings. */
 const sampleNanosMax = 2_000_000_000;
 /** Share of an interval that a request takes which no gauge saw. */
@@ -43,6 +51,32 @@ export function isCoarse(windows: readonly ActivityWindow[], from: Nanos, to: Na
     coarse += Math.max(0, Math.min(window.to, to) - Math.max(window.from, from));
   }
   return 2 * coarse > to - from;
+}
+
+/**
+ * Returns how much of the execution in an interval may have been otherwise: what the level leaves open, and where windows
+ * reach over the ends of the interval, what is not known of the place. Requests that stay were seen at one end, at both, or
+ * at none.
+ */
+export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): number {
+  const { level, stay, windows } = evidence;
+  let [isApart, isFar] = [false, false];
+  for (let index = windows.length - 1; index >= 0; index--) {
+    const window = windows[index] as ActivityWindow;
+    if (window.to <= interval.from) break;
+    if (window.from >= interval.to) continue;
+    const isInside = window.from >= interval.from && window.to <= interval.to;
+    const isSample = window.sampled === true;
+    isApart ||= isSample || (window.to - window.from > coarseNanos && !isInside);
+    isFar ||= isSample || window.to - window.from > nearNanosMax;
+  }
+  const byLevel = Math.min(1, errors * executionError(level));
+  if (!isApart) return byLevel;
+  if (!stay) return Math.min(1, Math.hypot(byLevel, isFar ? placeDoubt : 0));
+  if (isSure(interval)) return isFar ? 2 * sureDoubt : sureDoubt;
+  if (!isLikely(interval)) return 1;
+  const isLong = interval.to - interval.from > sampleNanosMax;
+  return isLong && isFar ? 2 * likelyDoubt : likelyDoubt;
 }
 
 /** Returns the execution in an interval as pieces, one per second at most. */
@@ -139,9 +173,19 @@ function shareByTokens(
 ): number {
   const weightOf = (member: PollInterval): number =>
     (Math.max(member.progress, 1) * inside(member)) / (member.to - member.from);
-  const all = members.reduce((sum, member) => sum + weightOf(member), 0);
-  const own = inside(interval);
-  return all > 0 && own > 0 ? Math.min(1, (executed * weightOf(interval)) / all / own) : 0;
+  // No interval holds more than its length: what is too much for one is left to the others.
+  let open = members;
+  let left = executed;
+  for (;;) {
+    const all = open.reduce((sum, member) => sum + weightOf(member), 0);
+    if (!(all > 0)) return 0;
+    const full = open.filter((member) => left * weightOf(member) >= all * inside(member));
+    if (full.includes(interval)) return 1;
+    if (full.length === 0 || full.length === open.length)
+      return (left * weightOf(interval)) / all / inside(interval);
+    for (const member of full) left -= inside(member);
+    open = open.filter((member) => !full.includes(member));
+  }
 }
 
 /**

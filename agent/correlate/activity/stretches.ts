@@ -1,18 +1,13 @@
 // Claims as stretches of time: joining them, and choosing a given amount out of several pieces of work.
 
-import type { ActivityMethod, Nanos, UncertainReason } from "../../model.ts";
-import type { Claim, Side, WorkRun } from "./evidence.ts";
+import type { ActivityMethod, Nanos } from "../../model.ts";
+import type { Claim, Doubt, Side, WorkRun } from "./evidence.ts";
+import { isSameDoubt } from "./evidence.ts";
 
 /** Appends a claim, joined to the last one where they meet; an empty one is left out. */
-export function append(
-  claims: Claim[],
-  from: Nanos,
-  to: Nanos,
-  method: ActivityMethod,
-  doubt?: UncertainReason,
-): void {
+export function append(claims: Claim[], from: Nanos, to: Nanos, method: ActivityMethod, doubt?: Doubt): void {
   const last = claims.at(-1);
-  if (last !== undefined && last.to === from && last.method === method && last.doubt === doubt)
+  if (last !== undefined && last.to === from && last.method === method && isSameDoubt(last.doubt, doubt))
     claims[claims.length - 1] = { ...last, to };
   else if (to > from) claims.push({ from, to, method, doubt });
 }

@@ -24,7 +24,7 @@ function durationsOf(
   for (let index = 0; index < polls; index++) {
     const [from, to] = [index * second, (index + 1) * second];
     const interval: PollInterval = {
-      ...{ from, to, open: false, kind: "moved", progress: given.requests, activeNanos: undefined },
+      ...{ from, to, open: false, kind: "moved", progress: given.requests, steps: 0, activeNanos: undefined },
       ...{ inFlightFrom: 0, inFlightTo: 0, work: [], workNanos: more.workNanos ?? 0, spared: [] },
       ...{ all: [], contended: false, beside: false, doubt: undefined },
       endedNanos: given.seconds * second,

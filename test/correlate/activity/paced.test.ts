@@ -5,6 +5,7 @@ import { pacedStretch } from "../../../agent/correlate/activity/paced.ts";
 
 const second = 1_000_000_000;
 const interval = {
+  steps: 0,
   ...({
     open: false,
     kind: "moved",

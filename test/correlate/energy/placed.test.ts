@@ -16,7 +16,7 @@ function pieceOf(kind: Kind, from: number, to: number): Piece {
     residents: [{ server, state: "token_active" }],
   } as const;
   if (kind === "placed") return active;
-  if (kind === "placeless") return { ...active, doubt: { server, reason: "busy_share" } };
+  if (kind === "placeless") return { ...active, doubt: { server, reason: "busy_share", ratio: 1 } };
   if (kind === "parked")
     return { from, to, state: "parked", works: false, residents: [{ server, state: "parked" }] };
   const worker = kind === "stalled" ? server : "two";

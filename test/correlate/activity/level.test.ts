@@ -1,0 +1,58 @@
+// How much execution a second of busy GPU stands for: learned from the gauge, with an error that covers how far off it is.
+import { expect, test } from "vitest";
+import {
+  createLevel,
+  executionError,
+  executionPerBusy,
+  observeGauge,
+  observeSteps,
+} from "../../../agent/correlate/activity/level.ts";
+import { Random } from "../../simulator/random.ts";
+
+const second = 1_000_000_000;
+
+/** A level after `polls` polls, each in a window of 10 s, of an engine that keeps the GPU busy for `busyRatio` of execution. */
+function levelAfter(polls: number, busyRatio: number, chances: readonly number[], steps = 0) {
+  const level = createLevel();
+  for (let index = 0; index < polls; index++) {
+    const from = index * 10 * second;
+    const executed = 0.2 + 0.4 * (chances[2 * index] as number);
+    const window = { from, to: from + 10 * second, busyRatio: executed * busyRatio };
+    const inFlight = (chances[2 * index + 1] as number) < executed ? 1 : 0;
+    const poll = {
+      at: from + 5 * second,
+      inputTokens: index,
+      outputTokens: index,
+      progress: "step",
+    } as const;
+    observeGauge(level, { ...poll, inFlight }, [window]);
+    observeSteps(level, steps, window.busyRatio * 10 * second);
+  }
+  return level;
+}
+
+const drawn = (seed: number): number[] => {
+  const random = new Random(seed);
+  return Array.from({ length: 400 }, () => random.next());
+};
+
+test("executionError() covers how far off executionPerBusy() is, and shrinks as polls come in", () => {
+  let [covered, before, after] = [0, 0, 0];
+  for (let seed = 1; seed <= 90; seed++) {
+    const busyRatio = [0.5, 0.7, 0.9][seed % 3] as number;
+    const [few, many] = [20, 200].map((polls) => levelAfter(polls, busyRatio, drawn(seed)));
+    if (few === undefined || many === undefined) throw new Error("two levels were learned");
+    const off = Math.abs(Math.log(executionPerBusy(many) * busyRatio));
+    if (off <= 2 * executionError(many)) covered++;
+    before += executionError(few);
+    after += executionError(many);
+  }
+  expect(after).toBeLessThan(0.8 * before);
+  expect(covered).toBeGreaterThanOrEqual(0.9 * 90);
+});
+
+test("short decode steps say that the host takes longer than the GPU", () => {
+  const of = (nanos: number, seed: number): number =>
+    executionPerBusy(levelAfter(6, 0.2, drawn(seed), (0.8 * second) / nanos));
+  for (let seed = 1; seed <= 20; seed++) expect(of(1_000_000, seed)).toBeGreaterThan(of(10_000_000, seed));
+});
