@@ -51,17 +51,15 @@ export interface Degraded {
 }
 
 /** A reading and the place of its text. */
-interface Entry {
+interface Entry extends Placed {
   readonly at: Nanos;
-  readonly place: number;
-  readonly bytes: number;
 }
 
 /** Keeps the last readings and writes them down when a law breaks. */
 export class FlightRecorder {
   readonly #folder: string | undefined;
   readonly #readingsMax: number;
-  readonly #texts: TextRing;
+  readonly #texts: Texts;
   #entries: Entry[] = [];
   /** Entries before this index are gone; they are cut off in large pieces. */
   #gone = 0;
@@ -72,7 +70,7 @@ export class FlightRecorder {
   constructor(stateDir: string | undefined, bounds: FlightBounds = {}) {
     this.#folder = stateDir === undefined ? undefined : join(stateDir, "violations");
     this.#readingsMax = bounds.readingsMax ?? READINGS_MAX;
-    this.#texts = new TextRing(bounds.bytesMax ?? BYTES_MAX);
+    this.#texts = new Texts(bounds.bytesMax ?? BYTES_MAX);
   }
 
   /** Undefined while no law was broken; stays until the agent restarts, so that it is seen. */
@@ -85,10 +83,17 @@ export class FlightRecorder {
     return this.#held().length;
   }
 
+  /** Bytes of memory taken for their text. */
+  get bytes(): number {
+    return this.#texts.size;
+  }
+
   /** Keeps a reading, as long as the bounds allow. */
   keep(recorded: Recorded, at: Nanos): void {
     this.#entries.push({ at, ...this.#texts.append(JSON.stringify(recorded)) });
     while (this.#gone < this.#entries.length && this.#tooMuch(at)) this.#gone++;
+    const oldest = this.#entries[this.#gone];
+    if (oldest !== undefined) this.#texts.forgetBefore(oldest);
     if (this.#gone < 1024 || this.#gone < this.#entries.length / 2) return;
     this.#entries = this.#entries.slice(this.#gone);
     this.#gone = 0;
@@ -119,7 +124,7 @@ export class FlightRecorder {
 
   /** Those of the last minute whose text is still there. */
   #held(): readonly Entry[] {
-    return this.#entries.slice(this.#gone).filter(({ place }) => this.#texts.has(place));
+    return this.#entries.slice(this.#gone).filter((entry) => this.#texts.has(entry));
   }
 
   #tooMuch(at: Nanos): boolean {
@@ -141,7 +146,7 @@ export class FlightRecorder {
       gpus: [...known.gpus],
       servers: [...known.servers],
     };
-    const texts = this.#held().map(({ bytes, place }) => this.#texts.read(place, bytes));
+    const texts = this.#held().map((entry) => this.#texts.read(entry));
     const omitted = this.#entries.length - this.#gone - texts.length;
     const text = `${JSON.stringify({ ...head, omitted }).slice(0, -1)},"readings":[\n${texts.join(",\n")}\n]}\n`;
     const file = join(this.#folder, `${at.replaceAll(":", "-")}.json`);
@@ -164,42 +169,90 @@ export class FlightRecorder {
   }
 }
 
-/** Where a text lies; places count on, round after round. */
+/** Where a text lies: in which piece, counted from the first there ever was, and where in it. */
 interface Placed {
-  readonly place: number;
+  readonly piece: number;
+  readonly offset: number;
   readonly bytes: number;
 }
 
-/** The last texts, as many as fit in one piece of memory: nothing of them is left to a collector. */
-class TextRing {
-  readonly #memory: Buffer;
-  #end = 0;
+/** Of the bound: memory is taken and written over in such parts. */
+const PIECES = 16;
 
-  /** Memory is taken from the system as it is written to. */
+/**
+ * The last texts, as many as fit in a bound: in a few pieces of memory that are written over as soon as nothing in them is
+ * asked for, so that they hold what a minute has and nothing of it is left to a collector.
+ */
+class Texts {
+  readonly #bytesMax: number;
+  readonly #pieceBytes: number;
+  /** From the oldest on; all but the last are full. */
+  readonly #pieces: Buffer[] = [];
+  /** A piece in which nothing is asked for, for what comes next. */
+  #spare: Buffer | undefined;
+  /** Number of the oldest piece. */
+  #first = 0;
+  /** Where the next text begins in the last one. */
+  #end = 0;
+  #size = 0;
+
   constructor(bytesMax: number) {
-    this.#memory = Buffer.allocUnsafeSlow(bytesMax);
+    this.#bytesMax = bytesMax;
+    this.#pieceBytes = Math.ceil(bytesMax / PIECES);
   }
 
-  /** Adds a text; what lay in its way is gone. One larger than everything is not kept. */
+  /** Adds a text; the oldest are gone where there is no room for it. One larger than everything is not kept. */
   append(text: string): Placed {
-    const size = this.#memory.length;
     const bytes = Buffer.byteLength(text);
-    if (bytes > size) return { place: -1, bytes };
-    const offset = this.#end % size;
-    const place = offset + bytes > size ? this.#end + size - offset : this.#end;
-    this.#memory.write(text, place % size);
-    this.#end = place + bytes;
-    return { place, bytes };
+    if (bytes > this.#bytesMax) return { piece: -1, offset: 0, bytes };
+    let last = this.#pieces.at(-1);
+    if (last === undefined || this.#end + bytes > last.length) {
+      last = this.#takePiece(bytes);
+      this.#pieces.push(last);
+      this.#size += last.length;
+      this.#end = 0;
+    }
+    const offset = this.#end;
+    this.#end += last.write(text, offset);
+    return { piece: this.#first + this.#pieces.length - 1, offset, bytes };
+  }
+
+  /** Memory for a text of that length: what lay in the oldest piece is gone if there would be too much otherwise. */
+  #takePiece(bytes: number): Buffer {
+    const length = Math.max(bytes, this.#pieceBytes);
+    const spare = this.#spare;
+    this.#spare = undefined;
+    if (spare !== undefined && spare.length >= length && this.#size + spare.length <= this.#bytesMax)
+      return spare;
+    let dropped: Buffer | undefined;
+    while (this.#pieces.length > 0 && this.#size + length > this.#bytesMax) dropped = this.#drop();
+    return dropped?.length === length ? dropped : Buffer.allocUnsafeSlow(length);
+  }
+
+  /** Nothing older than this is asked for again. */
+  forgetBefore({ piece }: Placed): void {
+    while (this.#pieces.length > 1 && this.#first < piece) this.#spare = this.#drop();
+  }
+
+  #drop(): Buffer {
+    const dropped = this.#pieces.shift() as Buffer;
+    this.#size -= dropped.length;
+    this.#first++;
+    return dropped;
   }
 
   /** Whether the text at a place is still there. */
-  has(place: number): boolean {
-    return place >= 0 && place >= this.#end - this.#memory.length;
+  has({ piece }: Placed): boolean {
+    return piece >= this.#first;
   }
 
   /** The text at a place that `has` it. */
-  read(place: number, bytes: number): string {
-    const offset = place % this.#memory.length;
-    return this.#memory.toString("utf8", offset, offset + bytes);
+  read({ bytes, offset, piece }: Placed): string {
+    return (this.#pieces[piece - this.#first] as Buffer).toString("utf8", offset, offset + bytes);
+  }
+
+  /** What is taken from the system. */
+  get size(): number {
+    return this.#size + (this.#spare?.length ?? 0);
   }
 }

@@ -5,7 +5,7 @@ import { SourceError } from "../source.ts";
 
 const BYTES_AT_FIRST = 64 * 1024;
 /** Buffers kept for later pages, and how large each may be to be kept. */
-const KEPT_MAX = 4;
+const KEPT_MAX = 2;
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 
 const free: Buffer[] = [];

@@ -2,9 +2,11 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { Correlator } from "../../agent/correlate/correlator.ts";
 import { createCore } from "../../agent/daemon/accounting.ts";
+import type { Recorded } from "../../agent/daemon/flight-recorder.ts";
 import { FlightRecorder, recordedTokens } from "../../agent/daemon/flight-recorder.ts";
 import { standalone } from "../../agent/daemon/life.ts";
 import { Pipeline } from "../../agent/daemon/pipeline.ts";
@@ -81,6 +83,56 @@ describe("FlightRecorder", () => {
     expect(omitted + kept.length).toBe(102);
     const newest = Array.from({ length: kept.length - 1 }, (_, index) => 101 - kept.length + index);
     expect(kept).toEqual([...newest, 101]);
+  });
+
+  test("takes memory for what a minute has, not for all it may hold, however long it goes on", () => {
+    const recorder = new FlightRecorder(undefined);
+    const long = "m".repeat(1000);
+    const taken: number[] = [];
+    for (let second = 0; second < 3600; second++) {
+      for (let one = 0; one < 10; one++)
+        recorder.keep({ kind: "gap", gap: { source: "gpu", at: second * 1e9, reason: long } }, second * 1e9);
+      if (second >= 60) taken.push(recorder.bytes);
+    }
+    expect(recorder.size).toBe(610);
+    const texts = 610 * (long.length + 60);
+    expect(Math.max(...taken)).toBeLessThan(2 * texts);
+    expect(Math.min(...taken)).toBeGreaterThan(texts);
+  });
+
+  test("keeps the newest texts whole and in order, in no more memory than it may take, whatever comes", () => {
+    const reading = fc.record({ seconds: fc.nat(20), length: fc.nat(900) });
+    fc.assert(
+      fc.property(
+        fc.array(reading, { maxLength: 120 }),
+        fc.integer({ min: 500, max: 5000 }),
+        (all, bytesMax) => {
+          const recorder = new FlightRecorder(stateDir(), { bytesMax });
+          const texts: { at: number; text: string }[] = [];
+          let at = 0;
+          for (const [index, { length, seconds }] of all.entries()) {
+            at += seconds * 1e9;
+            const recorded: Recorded = {
+              kind: "gap",
+              gap: { source: String(index), at, reason: "é".repeat(length) },
+            };
+            recorder.keep(recorded, at);
+            texts.push({ at, text: JSON.stringify(recorded) });
+            expect(recorder.bytes).toBeLessThanOrEqual(bytesMax + Math.ceil(bytesMax / 16) + 1900);
+          }
+          const file = recorder.violated(broken, { at, unixMillis: 0 }, nobody) ?? "";
+          const { omitted, readings } = JSON.parse(readFileSync(file, "utf8"));
+          const young = texts.filter((one) => one.at >= at - 60e9);
+          expect(omitted + readings.length).toBe(young.length);
+          const fitting = young.filter(({ text }) => Buffer.byteLength(text) <= bytesMax);
+          const kept = readings.map((one: object) => JSON.stringify(one));
+          expect(kept).toEqual(kept.length === 0 ? [] : fitting.slice(-kept.length).map(({ text }) => text));
+          if (fitting.length > 0) expect(kept.length).toBeGreaterThan(0);
+          for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+        },
+      ),
+      { numRuns: 60 },
+    );
   });
 
   test("writes one recording a minute, keeps the newest 20, and counts every violation", () => {

@@ -184,4 +184,24 @@ describe("SourceMemory", () => {
     expect(memory.takeChanges()).toEqual(rows);
     expect(memory.takeChanges()).toEqual([]);
   });
+
+  test("hands them back as they were given, however long they are", () => {
+    const value = fc.oneof(
+      fc.string({ unit: "grapheme", maxLength: 20 }),
+      fc.string({ unit: "grapheme", minLength: 4000, maxLength: 9000, size: "max" }),
+    );
+    fc.assert(
+      fc.property(
+        fc.array(
+          value.filter((text) => text !== ""),
+          { maxLength: 6 },
+        ),
+        (values) => {
+          const rows = values.map((text, index) => ({ key: `["receiver","one",${index}]`, value: text }));
+          expect(new SourceMemory(rows).of("one")).toEqual(rows);
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
 });
