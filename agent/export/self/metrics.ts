@@ -53,6 +53,8 @@ export async function startSelfMetrics(options: {
   const sdk = new NodeSDK({
     resource,
     autoDetectResources: false,
+    // Nothing of it is read from the environment: the packed SDK has no other exporter and no propagator.
+    textMapPropagator: null,
     metricReaders: [reader],
     spanProcessors: [],
     logRecordProcessors: [],
