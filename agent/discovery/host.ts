@@ -3,6 +3,7 @@
 // host-ports.ts knows of a GPU process; a port that answered nothing is asked again rarely.
 
 import { openServer } from "../config/open-server.ts";
+import { CommandLines } from "../host/command-lines.ts";
 import { holderOf } from "../host/holders.ts";
 import type { Pod } from "../host/kubelet/pods.ts";
 import type { ProcessReading } from "../host/processes.ts";
@@ -68,6 +69,7 @@ interface PortPlace {
 export class HostWatch {
   readonly #parts: HostWatchParts;
   readonly #ports = new Map<number, PortPlace>();
+  readonly #commandLines: CommandLines;
   /** Processes that hold each GPU, as last read. */
   readonly #holders = new Map<string, { readonly at: Nanos; readonly pids: readonly number[] }>();
   #cancel: Cancel = () => {};
@@ -77,6 +79,7 @@ export class HostWatch {
 
   constructor(parts: HostWatchParts) {
     this.#parts = parts;
+    this.#commandLines = new CommandLines(parts.proc ?? "/proc");
   }
 
   start(): void {
@@ -107,7 +110,7 @@ export class HostWatch {
     const servers = [...pipeline.intake.servers.values()];
     const ports = servers.flatMap((server) => server.port ?? []);
     const sockets = new NamespaceSockets(proc);
-    const readings = readProcesses({ pids, ports, proc, sockets });
+    const readings = readProcesses({ pids, ports, proc, sockets, commandLines: this.#commandLines });
     const named = this.#parts.pods?.() ?? [];
     correlator.setProcessFacts(
       readings.map((reading) => {

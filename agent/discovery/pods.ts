@@ -3,9 +3,9 @@
 // containers hold no GPU and are never asked: a proxy would answer with the engine's own page.
 // The address is always the pod's own, as the kubelet of this node gives it: an annotation cannot send the agent elsewhere.
 import { isIP } from "node:net";
+import { keepsAwake } from "../host/command-lines.ts";
 import type { PodGpus } from "../host/kubelet/pod-resources.ts";
 import type { Pod, PodContainer } from "../host/kubelet/pods.ts";
-import { keepsAwake } from "../host/processes.ts";
 import type { ServerType } from "../source.ts";
 import { askedType } from "./ask.ts";
 

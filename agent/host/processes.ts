@@ -2,8 +2,9 @@
 // the placement ladder (METERING.md 4). Works without any capability: world-readable files, the caller's own and those
 // of its uid; what rights do not allow stays undefined.
 // Facts: proc(5), cgroups(7); cgroup names as systemd, Docker, containerd, CRI-O and the kubelet write them.
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { CommandLines, keepsAwake, portOfCommand, servingPortsOf } from "./command-lines.ts";
 import type { ListeningSocket } from "./sockets.ts";
 import { NamespaceSockets, socketInodes } from "./sockets.ts";
 
@@ -39,13 +40,16 @@ export interface ProcessQuery {
   readonly ports?: readonly number[];
   /** Where somebody else asks for them too; default: its own. */
   readonly sockets?: NamespaceSockets;
+  /** What earlier looks know of all processes; default: nothing. */
+  readonly commandLines?: CommandLines;
 }
 
 /** Facts of the processes asked for, of their parents, and of those started with a server's port. Never throws. */
 export function readProcesses(query: ProcessQuery): ProcessReading[] {
   const proc = query.proc ?? "/proc";
   const wanted = new Set(query.pids);
-  for (const pid of startedWith(proc, new Set(query.ports ?? []))) wanted.add(pid);
+  const commandLines = query.commandLines ?? new CommandLines(proc);
+  for (const pid of commandLines.startedWith(new Set(query.ports ?? []))) wanted.add(pid);
   for (const pid of [...wanted]) for (const parent of parentsOf(proc, pid)) wanted.add(parent);
   if (wanted.size === 0) return [];
   const sockets = query.sockets ?? new NamespaceSockets(proc);
@@ -107,46 +111,6 @@ function parentsOf(proc: string, pid: number): number[] {
   return parents;
 }
 
-/** Processes whose command line names one of `ports` as `--port`. */
-function startedWith(proc: string, ports: ReadonlySet<number>): number[] {
-  if (ports.size === 0) return [];
-  const found: number[] = [];
-  for (const entry of names(proc)) {
-    if (!/^\d+$/.test(entry)) continue;
-    const port = portOfCommand(text(join(proc, entry, "cmdline")) ?? "");
-    if (port !== undefined && ports.has(port)) found.push(Number(entry));
-  }
-  return found;
-}
-
-/**
- * `--port 8000` or `--port=8000` in a command line whose arguments end in NUL.
- * Exported for its test: command lines of every engine.
- */
-export function portOfCommand(commandLine: string): number | undefined {
-  const match = /(?:^|\0)--port(?:=|\0)(\d{1,5})(?:\0|$)/.exec(commandLine);
-  return match === null ? undefined : Number(match[1]);
-}
-
-/**
- * Ports of `--port`, `--http-port`, `--grpc-port`, `--metrics-port`, `--server-port`: those of masters and links are not.
- * Exported for its test: command lines of every engine.
- */
-export function servingPortsOf(commandLine: string): number[] {
-  const matches = commandLine.matchAll(
-    /(?:^|\0)--(?:(?:http|grpc|metrics|server)[-_])?port(?:=|\0)(\d{1,5})(?=\0|$)/g,
-  );
-  return [...new Set([...matches].map((match) => Number(match[1])))];
-}
-
-/** Whether a llama-server with these arguments unloads its idle model: each read of its page counts as use (P11). */
-export function keepsAwake(words: readonly string[]): boolean {
-  return words.some((word, index) => {
-    const value = /^--sleep-idle-seconds(?:=(.*))?$/.exec(word);
-    return value !== null && Number(value[1] ?? words[index + 1]) > 0;
-  });
-}
-
 /** First and last port the kernel gives to whoever names none; NCCL and torch listen there, servers do not. */
 export function ephemeralPorts(proc = "/proc"): readonly [number, number] {
   const [first, last] = (text(join(proc, "sys/net/ipv4/ip_local_port_range")) ?? "").trim().split(/\s+/);
@@ -196,13 +160,5 @@ function text(path: string): string | undefined {
     return readFileSync(path, "utf8");
   } catch {
     return undefined;
-  }
-}
-
-function names(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    return [];
   }
 }

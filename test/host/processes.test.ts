@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import type { ProcessFacts } from "../../agent/correlate/placement.ts";
-import { cgroupOf, homeOf, portOfCommand, readProcesses } from "../../agent/host/processes.ts";
+import { CommandLines, portOfCommand } from "../../agent/host/command-lines.ts";
+import { cgroupOf, homeOf, readProcesses } from "../../agent/host/processes.ts";
 import { NamespaceSockets } from "../../agent/host/sockets.ts";
 
 const closing: (() => unknown)[] = [];
@@ -95,6 +96,22 @@ describe("readProcesses()", () => {
     await new Promise((resolve) => child.on("exit", resolve));
     expect(readProcesses({ pids: [child.pid as number] })).toEqual([]);
   });
+});
+
+test("looks rarely at processes without a command line, and at all others every time", () => {
+  const files = { 2: { cmdline: "" }, 10: { cmdline: "bash\0" } };
+  const proc = fakeProc(files);
+  const lines = new CommandLines(proc);
+  const ports = new Set([8000]);
+  expect(lines.startedWith(ports)).toEqual([]);
+  for (const pid of [2, 10, 11]) {
+    mkdirSync(join(proc, String(pid)), { recursive: true });
+    writeFileSync(join(proc, String(pid), "cmdline"), "vllm\0--port=8000\0");
+  }
+  expect(lines.startedWith(ports).sort((a, b) => a - b)).toEqual([10, 11]);
+  // A number that was used again is found out, however it is.
+  const found = Array.from({ length: 10 }, () => lines.startedWith(ports).length);
+  expect(found).toContain(3);
 });
 
 describe("homeOf()", () => {
