@@ -72,7 +72,8 @@ export class Recent {
   addInterval(interval: SettledInterval, money: readonly Posting[] = []): void {
     for (const ring of [this.minute, this.hour, this.#links]) ring.reach(interval.to);
     for (const gpu of interval.gpus) this.#addGpu(gpu, interval.to - interval.from);
-    for (const row of this.#rows(WHOLE_HOST)) row.add(FIELDS.elapsed, (interval.to - interval.from) / NANOS);
+    const seconds = (interval.to - interval.from) / NANOS;
+    for (const ring of [this.minute, this.hour]) ring.row(WHOLE_HOST)?.add(FIELDS.elapsed, seconds);
     for (const server of interval.servers) this.#addServer(server, interval);
     for (const posting of money) this.#addCost(posting);
   }
@@ -99,24 +100,12 @@ export class Recent {
     return [...(this.#homes.get(server) ?? [])];
   }
 
-  *#rows(key: string, also = true): Iterable<Row> {
-    for (const ring of also ? [this.minute, this.hour] : [this.minute]) {
-      const row = ring.row(key);
-      if (row !== undefined) yield row;
-    }
-  }
-
   #addGpu(gpu: SettledInterval["gpus"][number], nanos: Nanos): void {
-    for (const key of [gpu.gpu, WHOLE_HOST]) {
-      for (const row of this.#rows(key)) {
-        for (const [place, state] of STATES.entries()) {
-          row.add(FIELDS.seconds + place, gpu.nanos[state] / NANOS);
-          row.add(FIELDS.joules + place, gpu.millijoules[state] / 1000);
-        }
-        row.add(FIELDS.unattributed, gpu.millijoules.unattributed / 1000);
-        if (gpu.activityMethod === "unknown") row.add(FIELDS.unknown, allocated(gpu.nanos) / NANOS);
-        if (key !== WHOLE_HOST) row.add(FIELDS.elapsed, nanos / NANOS);
-      }
+    for (const ring of [this.minute, this.hour]) {
+      const own = ring.row(gpu.gpu);
+      addStates(own, gpu);
+      own?.add(FIELDS.elapsed, nanos / NANOS);
+      addStates(ring.row(WHOLE_HOST), gpu);
     }
     this.#link(["observed", gpu.gpu], allocated(gpu.nanos) + gpu.nanos.other + gpu.nanos.free, 0);
     for (const resident of gpu.residents) {
@@ -128,7 +117,7 @@ export class Recent {
       if (resident.server === "unmetered") continue;
       const own = this.minute.row(resident.server);
       own?.add(FIELDS.held, allocated(resident.nanos) / NANOS);
-      for (const place of [0, 1, 2])
+      for (let place = 0; place < 3; place++)
         own?.add(FIELDS.joules + place, resident.millijoules[STATES[place] as AllocatedState] / 1000);
       const homes = this.#homes.get(resident.server) ?? new Set();
       if (this.#homes.size < ROWS_MAX) this.#homes.set(resident.server, homes.add(gpu.gpu));
@@ -179,7 +168,7 @@ export class Recent {
     if (metric !== "tokenwatt.cost") return;
     const currency = dimensions["tokenwatt.currency"] ?? "";
     this.currency = this.currency === undefined || this.currency === currency ? currency : null;
-    for (const row of this.#rows(WHOLE_HOST)) row.add(FIELDS.cost, amount / NANOS);
+    for (const ring of [this.minute, this.hour]) ring.row(WHOLE_HOST)?.add(FIELDS.cost, amount / NANOS);
     const server = dimensions["tokenwatt.server.id"];
     if (server !== undefined) this.minute.row(server)?.add(FIELDS.cost, amount / NANOS);
   }
@@ -274,6 +263,18 @@ class Ring {
   #at(cell: number): number {
     return (cell % this.cells) * this.#width;
   }
+}
+
+/** Adds what a GPU did to its own row, or to the host's. */
+function addStates(row: Row | undefined, gpu: SettledInterval["gpus"][number]): void {
+  if (row === undefined) return;
+  for (let place = 0; place < STATES.length; place++) {
+    const state = STATES[place] as GpuState;
+    row.add(FIELDS.seconds + place, gpu.nanos[state] / NANOS);
+    row.add(FIELDS.joules + place, gpu.millijoules[state] / 1000);
+  }
+  row.add(FIELDS.unattributed, gpu.millijoules.unattributed / 1000);
+  if (gpu.activityMethod === "unknown") row.add(FIELDS.unknown, allocated(gpu.nanos) / NANOS);
 }
 
 function add(row: Row | undefined, input: number, output: number): void {

@@ -1,4 +1,6 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { kpis } from "../../../agent/meter/figures/kpis.ts";
 import { Convenience } from "../../../agent/meter/figures/ratios.ts";
 import { Prices } from "../../../agent/meter/money/prices.ts";
 import type { Gauge, GpuInfo, SettledInterval } from "../../../agent/model.ts";
@@ -154,4 +156,103 @@ describe("Convenience", () => {
     const mixed = costs(() => 3.6, ["H100", "B300"]);
     expect([...new Set([...mixed.keys()].map((key) => key.split(" ")[0]))]).toEqual([]);
   });
+
+  test("gives the key figures of all intervals in a window, added up one by one", () => {
+    const board = fc.record({
+      product: fc.constantFrom("H100", "B300"),
+      server: fc.constantFrom("s", "t"),
+      nanos: fc.tuple(...states.map(() => fc.nat({ max: 1e9 }))),
+      millijoules: fc.tuple(...states.map(() => fc.nat({ max: 7e5 }))),
+      isKnown: fc.boolean(),
+    });
+    const one = fc.record({ boards: fc.array(board, { maxLength: 3 }), tokens: fc.nat({ max: 900 }) });
+    fc.assert(
+      fc.property(fc.array(one, { minLength: 70, maxLength: 100 }), (seconds) => {
+        const windows = new Convenience();
+        const intervals = seconds.map(({ boards, tokens }, index) => intervalOf(boards, tokens, index));
+        const infos = new Map(
+          ["H100", "B300"].map((name, index) => [name, { uuid: name, index, name, weight: 1 }]),
+        );
+        const last = intervals.map((interval) => windows.takeInterval(interval, infos));
+        for (const [at, gauges] of last.entries()) {
+          if (gauges.length === 0) continue;
+          const within = intervals.filter(({ from }) => from >= Math.max(0, (at + 1 - 60) * 1e9));
+          for (const name of ["H100", "B300"]) {
+            const wanted = figuresOf(
+              within.filter(({ to }) => to <= (at + 1) * 1e9),
+              name,
+            );
+            const found = gauges.filter(
+              ({ dimensions }) => dimensions["hw.model"] === name && dimensions["tokenwatt.window"] === "1m",
+            );
+            const value = (metric: string) => found.find((gauge) => gauge.metric === metric)?.value;
+            expect(value("tokenwatt.tokens_per_joule")).toBe(wanted.tokensPerJoule);
+            expect(value("tokenwatt.tokens_per_gpu_hour")).toBe(wanted.tokensPerGpuHour);
+            expect(value("tokenwatt.token_active_utilization")).toBe(wanted.tokenActiveUtilization);
+          }
+        }
+      }),
+      { numRuns: 20 },
+    );
+  });
 });
+
+const states = ["token_active", "stalled", "parked", "other", "free", "unobserved"] as const;
+
+function statesOf(amounts: readonly number[]): Record<(typeof states)[number], number> {
+  return Object.fromEntries(states.map((state, place) => [state, amounts[place] ?? 0])) as never;
+}
+
+interface Board {
+  readonly product: string;
+  readonly server: string;
+  readonly nanos: readonly number[];
+  readonly millijoules: readonly number[];
+  readonly isKnown: boolean;
+}
+
+/** A second in which boards, each named like its product, are held by a server; every server has the same tokens. */
+function intervalOf(boards: readonly Board[], tokens: number, index: number): SettledInterval {
+  const base = second(index, tokens, 0);
+  const [row] = base.gpus;
+  const [server] = base.servers;
+  if (row === undefined || server === undefined) throw new Error("a second has a GPU and a server");
+  return {
+    ...base,
+    gpus: boards.map(({ isKnown, millijoules, nanos, product, server }) => ({
+      ...row,
+      gpu: product,
+      nanos: statesOf(nanos),
+      millijoules: { ...statesOf(millijoules), unattributed: 0 },
+      activityMethod: isKnown ? "counter_gpu" : "unknown",
+      residents: [{ ...row.residents[0], server, method: "direct" as const, ...held(nanos, millijoules) }],
+    })),
+    servers: ["s", "t"].map((id) => ({ ...server, server: id })),
+  };
+}
+
+function held(nanos: readonly number[], millijoules: readonly number[]) {
+  return { nanos: statesOf(nanos), millijoules: statesOf(millijoules), timeMethod: "direct" as const };
+}
+
+/** The key figures of a product: tokens are those of servers that held no other in their second. */
+function figuresOf(intervals: readonly SettledInterval[], product: string) {
+  const [gpuNanos, gpuMillijoules] = [statesOf([]), statesOf([])];
+  let [unknownNanos, outputTokens] = [0, 0];
+  for (const { gpus, servers } of intervals) {
+    for (const row of gpus.filter(({ gpu }) => gpu === product)) {
+      for (const state of states) {
+        gpuNanos[state] += row.nanos[state];
+        gpuMillijoules[state] += row.millijoules[state];
+      }
+      const { parked, stalled, token_active } = row.nanos;
+      if (row.activityMethod === "unknown") unknownNanos += parked + stalled + token_active;
+    }
+    for (const { increments, server } of servers) {
+      const homes = gpus.filter(({ residents }) => residents.some((one) => one.server === server));
+      if (homes.length === 0 || homes.some(({ gpu }) => gpu !== product)) continue;
+      outputTokens += increments.reduce((sum, { tokens }) => sum + (tokens.output ?? 0), 0);
+    }
+  }
+  return kpis({ gpuNanos, gpuMillijoules, unknownNanos, inputTokens: 0, outputTokens });
+}
