@@ -153,6 +153,14 @@ export type LatencyKey = LatencyName | `${LatencyName} ${Outcome}`;
 /** Distributions of latencies, those of each outcome apart where it is known. */
 export type Latencies = Readonly<Partial<Record<LatencyKey, Histogram>>>;
 
+/** Cumulative time a server says the two phases of its requests took, each request added when it ended; waiting is no part of it. */
+export interface PhaseTimes {
+  readonly requests: number;
+  /** From being taken up to the first token, and from there to the last one. */
+  readonly prefillNanos: Nanos;
+  readonly decodeNanos: Nanos;
+}
+
 /** Cumulative counters of one (model, tenant, endpoint) of a server, in the normal form of METERING.md 3. */
 export interface TokenReading {
   readonly model?: string;
@@ -191,6 +199,7 @@ export interface TokenSample {
   readonly readings: readonly TokenReading[];
   /** Cumulative time with at least one request in execution, where the server publishes it. */
   readonly activeNanos?: number;
+  readonly phaseTimes?: PhaseTimes;
   /**
    * The epoch this sample is complete for: a (model, tenant, endpoint) it does not name has counted nothing in that
    * epoch (tokenwatt.v1 promises it). Absent = a missing label set says nothing.
@@ -291,6 +300,8 @@ export interface ServerPoll {
   readonly waiting?: number;
   /** Cumulative own busy time, where the server publishes it. */
   readonly activeNanos?: number;
+  /** Cumulative, as they moved between polls; they never fall. */
+  readonly phaseTimes?: PhaseTimes;
   readonly progress: ProgressKind;
   /** Why the time since the poll before is known less well than usual. */
   readonly doubt?: UncertainReason;

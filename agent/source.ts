@@ -180,6 +180,8 @@ export interface PageReading {
   readonly summed: readonly (readonly Readonly<Record<string, string>>[])[];
   /** Cumulative time with at least one request in execution, and the GPUs used, where the page says so. */
   readonly activeNanos?: number;
+  /** What prefill and decode of the requests that ended took, where the page says so. */
+  readonly phaseTimes?: import("./model.ts").PhaseTimes;
   readonly gpus?: readonly string[];
   readonly ignoredSamples: number;
   readonly errors: readonly string[];

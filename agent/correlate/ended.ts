@@ -1,7 +1,7 @@
 // What the latency histograms of a page say of the requests that ended between two polls: their sums alone.
 // Requests that failed were executed as well; what was refused was not. A page that times successes alone says nothing of a
 // stretch in which others ended too: their execution would be missing in the sums.
-import type { Histogram, Latencies, LatencyKey, TokenIncrement } from "../model.ts";
+import type { Histogram, Latencies, LatencyKey, ServerPoll, TokenIncrement } from "../model.ts";
 import type { Ended } from "./activity/evidence.ts";
 
 /** Returns what a poll saw of requests that ended, undefined where its page has no durations, not all of them, or none ended. */
@@ -23,6 +23,20 @@ export function endedOf(increment: Pick<TokenIncrement, "latencies" | "requests"
   };
 }
 
+/**
+ * Returns what two polls show of the phases of the requests that ended between them, undefined where none did: exact, without
+ * the waiting of each and what a front end adds to it.
+ */
+export function endedBetween(before: ServerPoll | undefined, { phaseTimes }: ServerPoll): Ended | undefined {
+  if (before?.phaseTimes === undefined || phaseTimes === undefined) return undefined;
+  const requests = phaseTimes.requests - before.phaseTimes.requests;
+  const prefill = phaseTimes.prefillNanos - before.phaseTimes.prefillNanos;
+  const decode = phaseTimes.decodeNanos - before.phaseTimes.decodeNanos;
+  if (!(requests > 0 && prefill >= 0 && decode >= 0)) return undefined;
+  const timed = { requests, nanos: prefill + decode, isExecution: true };
+  return { ...timed, firstTokens: requests, firstTokenNanos: prefill, isPhased: true };
+}
+
 /** What two of a server's readings say together. */
 export function together(one: Ended | undefined, other: Ended | undefined): Ended | undefined {
   if (one === undefined || other === undefined) return one ?? other;
@@ -32,6 +46,7 @@ export function together(one: Ended | undefined, other: Ended | undefined): Ende
     firstTokens: one.firstTokens + other.firstTokens,
     firstTokenNanos: one.firstTokenNanos + other.firstTokenNanos,
     isExecution: one.isExecution && other.isExecution,
+    isPhased: one.isPhased === true && other.isPhased === true,
   };
 }
 

@@ -23,7 +23,7 @@ import {
   settle,
 } from "./activity/activity.ts";
 import type { Activity, ActivityWindow, Ended, SeenPoll } from "./activity/evidence.ts";
-import { endedOf, together } from "./ended.ts";
+import { endedBetween, endedOf, together } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { appendKnown, joined } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
@@ -285,7 +285,8 @@ export class ServerTrack {
   #take(poll: ServerPoll, peers: readonly ServerTrack[]): void {
     const previous = this.#fed ?? this.#began(poll);
     const moves = this.#takeMoves(poll.at);
-    if (!this.#observe(moves.ended === undefined ? poll : { ...poll, ended: moves.ended })) return;
+    const ended = endedBetween(this.#fed, poll) ?? moves.ended;
+    if (!this.#observe(ended === undefined ? poll : { ...poll, ended })) return;
     this.#firstAt ??= poll.at;
     this.#fed = poll;
     if (previous === undefined) return;
@@ -299,7 +300,7 @@ export class ServerTrack {
       inFlightTo: poll.inFlight,
       progress: poll.progress,
       isDoubted: poll.doubt !== undefined,
-      ended: moves.ended,
+      ended,
     };
     this.steps.push(step);
     while (this.steps.length > 0 && (this.steps[0] as TokenStep).to < poll.at - stepsKept) this.steps.shift();

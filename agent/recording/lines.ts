@@ -1,7 +1,15 @@
 // The lines of a format 2 recording (METERING.md 10): GPU readings as in format 1 plus the driver's rings, and server
 // polls with their readings as `probe` prints them plus what only replaying needs (progress, latencies, epochs).
 // Pure: an instant becomes trace seconds by the caller's function and back.
-import type { GpuSample, Latencies, Nanos, TokenKind, TokenReading, TokenSample } from "../model.ts";
+import type {
+  GpuSample,
+  Latencies,
+  Nanos,
+  PhaseTimes,
+  TokenKind,
+  TokenReading,
+  TokenSample,
+} from "../model.ts";
 import type { JsonLine } from "./files.ts";
 import { finite } from "./files.ts";
 
@@ -70,6 +78,7 @@ export function pollLine(sample: TokenSample, seconds: Seconds): JsonLine {
     t_at: seconds(sample.at),
     family: sample.family,
     active_nanos: sample.activeNanos,
+    phase_times: sample.phaseTimes,
     complete_epoch: sample.completeEpoch,
     scale: sample.scale,
     restarts: sample.restarts === 0 ? undefined : sample.restarts,
@@ -123,6 +132,7 @@ export function pollOf(
     received: when("t"),
     at: when("t_at"),
     activeNanos: finite(line["active_nanos"]),
+    phaseTimes: line["phase_times"] as PhaseTimes | undefined,
     completeEpoch: text(line["complete_epoch"]),
     scale: text(line["scale"]),
     restarts: finite(line["restarts"]),

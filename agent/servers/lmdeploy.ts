@@ -28,6 +28,9 @@ export const lmdeploy = textServer({
     "lmdeploy_time_per_output_token_seconds",
     "lmdeploy_e2e_request_latency_seconds",
     "lmdeploy_request_queue_time_seconds",
+    "lmdeploy_request_prefill_time_seconds_sum",
+    "lmdeploy_request_prefill_time_seconds_count",
+    "lmdeploy_request_decode_time_seconds_sum",
   ],
   recognises: (page) =>
     page.samples.has("lmdeploy_generation_tokens") || page.samples.has("lmdeploy_num_requests_running")
@@ -45,6 +48,7 @@ export const lmdeploy = textServer({
     readings.latency("inter_token_latency", "lmdeploy_time_per_output_token_seconds");
     readings.latency("request_duration", "lmdeploy_e2e_request_latency_seconds");
     readings.latency("queue_time", "lmdeploy_request_queue_time_seconds");
+    readings.phaseTimes("lmdeploy_request_prefill_time_seconds", "lmdeploy_request_decode_time_seconds");
     readings.epoch();
   },
 });

@@ -45,6 +45,10 @@ export function tensorrtLlmFamilies(prefix: string): readonly string[] {
     "time_per_output_token_seconds",
     "e2e_request_latency_seconds",
     "request_queue_time_seconds",
+    // Of what requests took in execution, the sums alone.
+    "request_prefill_time_seconds_sum",
+    "request_prefill_time_seconds_count",
+    "request_decode_time_seconds_sum",
   ].map((name) => prefix + name);
 }
 
@@ -75,5 +79,6 @@ export function readTensorrtLlm(readings: PageReadings, prefix = PREFIX): void {
   readings.latency("time_per_output_token", `${prefix}time_per_output_token_seconds`);
   readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
   readings.latency("queue_time", `${prefix}request_queue_time_seconds`);
+  readings.phaseTimes(`${prefix}request_prefill_time_seconds`, `${prefix}request_decode_time_seconds`);
   readings.epoch();
 }

@@ -1,8 +1,10 @@
 // Text Generation Inference's metric page (router/src/server.rs, backends/v3, db931fc, 2026-01).
 // Volume: the sums of the two length histograms, when a request is validated and when it ends; no counter exists, no
 // model label either (name it with `modelAliases` or read it from the gateway). Input includes prefix hits, unsplit.
-// Progress: prefill and decode calls, once per batch step. Counters have no `_total`; durations are seconds.
+// Progress: prefill and decode calls, once per batch step; one call follows the other (router/src/infer), so that what they
+// took is how long requests were in execution. Counters have no `_total`; durations are seconds.
 import type { Outcome } from "../model.ts";
+import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 
 const FAILURES: Readonly<Record<string, Outcome>> = { overloaded: "rejected", dropped: "aborted" };
@@ -22,6 +24,7 @@ export const tgi = textServer({
     "tgi_request_success",
     "tgi_request_failure",
     "tgi_batch_inference_count",
+    "tgi_batch_inference_duration_sum",
     "tgi_batch_current_size",
     "tgi_queue_size",
     "tgi_request_duration",
@@ -40,6 +43,7 @@ export const tgi = textServer({
       readings.of(sample.labels).progress(decode ? 0 : sample.value, decode ? sample.value : 0);
     }
     readings.progressMoves("step");
+    readings.active(callSeconds(readings));
     readings.requests("tgi_request_success", () => "ok");
     readings.requests("tgi_request_failure", (labels) => FAILURES[labels["err"] ?? ""] ?? "error");
     readings.inFlight("running", "tgi_batch_current_size");
@@ -50,3 +54,9 @@ export const tgi = textServer({
     readings.latency("time_per_output_token", "tgi_request_mean_time_per_token_duration", { outcome: "ok" });
   },
 });
+
+/** Seconds that calls of the model took, both methods; undefined where the page does not say. */
+function callSeconds(readings: PageReadings): number | undefined {
+  const calls = readings.counters("tgi_batch_inference_duration_sum");
+  return calls.length === 0 ? undefined : calls.reduce((sum, { value }) => sum + value, 0);
+}

@@ -2,8 +2,8 @@
 // its families where another server passes them on. Volume and progress: prompt_tokens and generation_tokens, both per
 // engine step; input includes prefix hits, and lumps at the end of a prefill. `engine` is a data-parallel rank: ranks count
 // different tokens and are summed. Left out: prefix_cache_queries/hits (inflated by repeated look-ups), corrupted and
-// speculative counters. Aborted work is inside the token counters but in no request counter
-// (https://github.com/vllm-project/vllm/issues/55634).
+// speculative counters, request_inference_time (prefill and decode time together). Aborted work is inside the token counters
+// but in no request counter (https://github.com/vllm-project/vllm/issues/55634).
 import type { Outcome } from "../model.ts";
 import type { MetricPage } from "../source.ts";
 import { partOf } from "./page/labels.ts";
@@ -67,6 +67,10 @@ export function vllmFamilies(prefix: string): readonly string[] {
     "request_time_per_output_token_seconds",
     "e2e_request_latency_seconds",
     "request_queue_time_seconds",
+    // Of what requests took in execution, the sums alone.
+    "request_prefill_time_seconds_sum",
+    "request_prefill_time_seconds_count",
+    "request_decode_time_seconds_sum",
   ].map((name) => prefix + name);
 }
 
@@ -94,6 +98,7 @@ export function readVllm(readings: PageReadings, prefix = "vllm_"): void {
   readings.latency("time_per_output_token", `${prefix}request_time_per_output_token_seconds`);
   readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
   readings.latency("queue_time", `${prefix}request_queue_time_seconds`);
+  readings.phaseTimes(`${prefix}request_prefill_time_seconds`, `${prefix}request_decode_time_seconds`);
   readings.epoch();
 }
 

@@ -91,10 +91,14 @@ export const event: fc.Arbitrary<Event> = fc.oneof(
         outputTokens: number(1e6),
         inFlight: fc.option(number(4), { nil: undefined }),
         activeNanos: fc.option(number(2e10), { nil: undefined }),
+        phaseTimes: fc.option(
+          fc.record({ requests: number(50), prefillNanos: number(2e10), decodeNanos: number(2e10) }),
+          { nil: undefined },
+        ),
         progress: fc.constantFrom("step" as const, "finish" as const, "estimate" as const),
         tokens: fc.nat({ max: 1000 }),
       })
-      .map(({ server, tokens, inFlight, activeNanos, ...poll }) => ({
+      .map(({ server, tokens, inFlight, activeNanos, phaseTimes, ...poll }) => ({
         kind: "server" as const,
         at: poll.at,
         tokens,
@@ -105,6 +109,7 @@ export const event: fc.Arbitrary<Event> = fc.oneof(
               ...poll,
               ...(inFlight === undefined ? {} : { inFlight }),
               ...(activeNanos === undefined ? {} : { activeNanos }),
+              ...(phaseTimes === undefined ? {} : { phaseTimes }),
             },
             [increment(server, poll.at, tokens)],
           ),

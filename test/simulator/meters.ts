@@ -31,6 +31,8 @@ export interface PageReading {
   readonly refreshMs: number;
   readonly gauge: boolean;
   readonly durations: boolean;
+  /** What prefill and decode of the requests that ended took. */
+  readonly phaseTimes: boolean;
   readonly kind: "step" | "finish";
   readonly activeTime: boolean;
 }
@@ -336,6 +338,7 @@ function pageLines(regime: Regime, engine: Engine, truth: EngineTruth, random: R
       t_at: seconds(read),
       family: "engine",
       ...(how.activeTime ? { active_nanos: countersAt(truth, shown).activeMs * 1e6 } : {}),
+      ...(how.phaseTimes ? { phase_times: phaseTimesAt(truth, shown) } : {}),
       readings: readingsAt(how, engine, truth, shown),
     });
     sent = Math.max(sent + how.pollMs + random.whole(-20, 20), sent + answer);
@@ -352,6 +355,12 @@ function countersAt({ counters }: EngineTruth, ms: number): Counters {
     else high = middle - 1;
   }
   return counters[low] as Counters;
+}
+
+function phaseTimesAt(truth: EngineTruth, ms: number): object {
+  const { decodeSeconds, finished, prefillSeconds } = countersAt(truth, ms);
+  const nanos = (seconds: number): number => Math.round(seconds * 1e9);
+  return { requests: finished, prefillNanos: nanos(prefillSeconds), decodeNanos: nanos(decodeSeconds) };
 }
 
 function readingsAt(how: PageReading, engine: Engine, truth: EngineTruth, ms: number): object[] {

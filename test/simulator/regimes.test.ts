@@ -136,6 +136,26 @@ describe("prefill and decode are told apart", () => {
   );
 });
 
+describe("what a server says its phases took", () => {
+  test("makes the share of prefill surer, where the GPU is read now and then and requests are short", async () => {
+    const found = { with: { off: 0, doubt: 0 }, without: { off: 0, doubt: 0 } };
+    for (const seed of [1, 2])
+      for (const [key, name] of [
+        ["without", "nvidia-smi, guard with durations"],
+        ["with", "nvidia-smi, guard with times of its phases"],
+      ] as const) {
+        const { servers } = await judge(regime(name, seed, 5000));
+        const { prefill } = servers["engine"] as (typeof servers)[string];
+        const off = Math.abs(prefill.time - prefill.timeTruth);
+        expect(off).toBeLessThanOrEqual(2 * prefill.timeDoubt + 0.005);
+        found[key].off += off;
+        found[key].doubt += prefill.timeDoubt;
+      }
+    expect(found.with.doubt).toBeLessThan(0.6 * found.without.doubt);
+    expect(found.with.off).toBeLessThan(found.without.off);
+  }, 60_000);
+});
+
 describe("simulated regimes are within the bars", () => {
   test.each([
     ["guard, short requests", 1000, 2],

@@ -202,6 +202,10 @@ export const regimes: Readonly<Record<string, Draw>> = {
   "guard with durations": (r) => alone(r, "guard", arrivals(r, guardLoad(r)), {}, { durations: true }),
   "guard with durations, no gauge": (r) =>
     alone(r, "guard", arrivals(r, guardLoad(r)), {}, { durations: true, gauge: false }),
+  "guard with times of its phases": (r) =>
+    alone(r, "guard", arrivals(r, guardLoad(r)), {}, { durations: true, phaseTimes: true }),
+  "nvidia-smi, guard with times of its phases": (r) =>
+    alone(r, "guard", arrivals(r, guardLoad(r)), smi, { durations: true, phaseTimes: true }),
   "coarse 15 s, guard with durations": (r) =>
     alone(r, "guard", arrivals(r, guardLoad(r)), { ...dcgm, everyMs: 15_000 }, { durations: true }),
   "nvidia-smi, guard with durations": (r) =>
@@ -406,6 +410,7 @@ export function regime(name: string, seed: number, pollMs: number): Regime {
     refreshMs: 0,
     gauge: true,
     durations: false,
+    phaseTimes: false,
     kind: "step",
     activeTime: false,
     ...draft.page,

@@ -71,6 +71,12 @@ export interface Counters {
   readonly durationSeconds: number;
   readonly firstTokens: number;
   readonly firstTokenSeconds: number;
+  /** Of requests that ended: from being taken up to the first token, and from there to the last. */
+  readonly prefillSeconds: number;
+  readonly decodeSeconds: number;
+  /** GPU time of the steps so far, by phase. */
+  readonly prefillStepMs: number;
+  readonly decodeStepMs: number;
   readonly activeMs: number;
 }
 
@@ -105,6 +111,8 @@ interface Flight {
   readonly request: Request;
   left: number;
   out: number;
+  takenUpAt: number | undefined;
+  firstAt: number;
 }
 
 interface Step {
@@ -166,11 +174,12 @@ export function simulate(host: Host): { engines: EngineTruth[]; gpus: GpuTruth[]
       next[index] = place;
     });
     const before = totals.map((total) => ({ ...total }));
-    const wanting = lanes.map((lane) => wants(lane, host.engines[lane.engine] as Engine));
+    const wanting = lanes.map((lane) => wants(lane, host.engines[lane.engine] as Engine, now));
     const granted = grant(host, lanes, wanting, turns, now);
     lanes.forEach((lane, index) => {
       const engine = host.engines[lane.engine] as Engine;
-      advance(lane, engine, granted[index] === true, engines[lane.engine] as EngineTruth, gpus, now);
+      const truth = engines[lane.engine] as EngineTruth;
+      advance(lane, engine, granted[index] === true, truth, gpus, now);
       if (lane.step !== undefined && lane.step.gpuLeft <= 0 && lane.step.hostLeft <= 0)
         complete(lane, engine, totals[lane.engine] as Total, now, (flight) =>
           handOver(lanes, lane, engine, flight),
@@ -192,6 +201,10 @@ const zero: Total = {
   durationSeconds: 0,
   firstTokens: 0,
   firstTokenSeconds: 0,
+  prefillSeconds: 0,
+  decodeSeconds: 0,
+  prefillStepMs: 0,
+  decodeStepMs: 0,
   activeMs: 0,
 };
 
@@ -221,7 +234,7 @@ function pidsOn(host: Host, gpu: number): number[] {
 function arrive(lanes: readonly Lane[], engine: Engine, index: number, request: Request): void {
   const own = lanes.filter((lane) => lane.engine === index && engine.ranks[lane.rank]?.role !== "decode");
   const lane = own[(request.rank ?? 0) % own.length] as Lane;
-  lane.queue.push({ request, left: request.inputTokens, out: 0 });
+  lane.queue.push({ request, left: request.inputTokens, out: 0, takenUpAt: undefined, firstAt: 0 });
 }
 
 /** A prefill half hands the request to the decode half. */
@@ -232,8 +245,9 @@ function handOver(lanes: readonly Lane[], from: Lane, engine: Engine, flight: Fl
 }
 
 /** Begins the next step where one is due; true when the lane wants the GPU in this ms. */
-function wants(lane: Lane, engine: Engine): boolean {
+function wants(lane: Lane, engine: Engine, now: number): boolean {
   lane.step ??= nextStep(lane, engine);
+  for (const flight of lane.step?.batch ?? []) flight.takenUpAt ??= now;
   return lane.step !== undefined && lane.step.gpuLeft > 0;
 }
 
@@ -360,6 +374,7 @@ function emit(
 ): void {
   flight.out++;
   if (flight.out === 1) {
+    flight.firstAt = now + 1;
     total.firstTokens++;
     total.firstTokenSeconds += (now + 1 - flight.request.at) / 1000;
   }
@@ -371,6 +386,8 @@ function emit(
     total.finishedInput += flight.request.inputTokens;
     total.finishedOutput += flight.request.outputTokens;
     total.durationSeconds += (now + 1 - flight.request.at) / 1000;
+    total.prefillSeconds += (flight.firstAt - (flight.takenUpAt ?? now)) / 1000;
+    total.decodeSeconds += (now + 1 - flight.firstAt) / 1000;
   } else if (engine.ranks[lane.rank]?.role === "prefill") handOn(flight);
   else if (at < 0) lane.running.push(flight);
 }
@@ -414,6 +431,8 @@ function note(
     const [total, last] = [totals[index] as Total, before[index] as Total];
     const truth = engines[index] as EngineTruth;
     total.activeMs += truth.active[now] as number;
+    total.prefillStepMs = truth.gpuMs.prefill;
+    total.decodeStepMs = truth.gpuMs.decode;
     if (total.output !== last.output || total.input !== last.input)
       (truth.counters as Counters[]).push({ at: now + 1, ...total });
   });

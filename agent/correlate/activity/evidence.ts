@@ -43,6 +43,8 @@ export interface Ended {
   readonly firstTokenNanos: Nanos;
   /** Waiting is no part of `nanos`. */
   readonly isExecution: boolean;
+  /** The server timed both phases itself, each request by itself. */
+  readonly isPhased?: boolean;
 }
 
 /** A poll of a server, and what ended before it, where its page has durations. */

@@ -17,9 +17,12 @@ export function errorOfSum({ covariances }: Solution, weights: readonly number[]
   return Math.sqrt(Math.max(0, variance));
 }
 
-/** What is thought of a coefficient before any observation. */
+/** What is thought of one coefficient, or of a sum of `weights` x coefficients, before any observation. */
 export interface Belief {
+  /** The coefficient that is meant, or that is put in relation to others. */
   readonly index: number;
+  /** Of the others, for each of this one: none where it is meant alone. */
+  readonly others?: readonly number[];
   readonly value: number;
   readonly error: number;
 }
@@ -72,7 +75,7 @@ export class LeastSquares {
     let used = [...this.#outcomes.keys()].filter((index) => this.#product(index, index) > 0);
     const coefficients = new Array<number>(this.#size).fill(0);
     const errors = new Array<number>(this.#size).fill(Number.POSITIVE_INFINITY);
-    if (belief !== undefined) {
+    if (belief !== undefined && belief.others === undefined) {
       coefficients[belief.index] = belief.value;
       errors[belief.index] = belief.error;
     }
@@ -107,14 +110,14 @@ export class LeastSquares {
     pull: number,
     belief: Belief | undefined,
   ): { readonly found: readonly number[]; readonly inverse: readonly (readonly number[])[] } {
-    const pulled = (index: number): number => (index === belief?.index ? pull : 0);
+    const weight = (index: number): number => (index === belief?.index ? 1 : (belief?.others?.[index] ?? 0));
     const inverse = inverted(
       used.map((row) =>
-        used.map((column) => this.#product(row, column) + (row === column ? pulled(row) : 0)),
+        used.map((column) => this.#product(row, column) + pull * weight(row) * weight(column)),
       ),
     );
     const sides = used.map(
-      (index) => (this.#outcomes[index] as number) + pulled(index) * (belief?.value ?? 0),
+      (index) => (this.#outcomes[index] as number) + pull * weight(index) * (belief?.value ?? 0),
     );
     const found = inverse.map((line) =>
       line.reduce((sum, value, at) => sum + value * (sides[at] as number), 0),

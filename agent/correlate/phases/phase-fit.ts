@@ -43,10 +43,15 @@ export class PhaseFit {
   /** Activity in which no token moved: a prefill under way, whose tokens count when it ends. */
   #ahead = { nanos: 0, millijoules: 0 };
   /** Sums of the steps that show how long requests took, older ones faded. */
-  #timed = { firstTokens: 0, firstTokenSeconds: 0, promptTokens: 0, requestSeconds: 0, activeSeconds: 0 };
+  #timed = {
+    ...{ firstTokens: 0, firstTokenSeconds: 0, promptTokens: 0, requestSeconds: 0, activeSeconds: 0 },
+    ...{ steps: 0, output: 0 },
+  };
   /** Requests running on average while any ran, and whether a gauge ever said so. */
   #batch = 1;
   #isGauged = false;
+  /** Requests are timed from when the server took them up. */
+  #isPhased = false;
   #costs: { readonly time: Solution; readonly energy: Solution } | undefined;
 
   /** Takes in a step that is over, with the token-active time and the energy above the floor it took. */
@@ -156,10 +161,16 @@ export class PhaseFit {
     return seen > 0 ? seen : this.#batch;
   }
 
-  #learnDurations({ ended, inputTokens }: TokenStep, seconds: number): void {
+  #learnDurations(step: TokenStep, seconds: number): void {
+    const { ended, inputTokens } = step;
     if (ended === undefined && this.#timed.firstTokens === 0) return;
-    const { activeSeconds, firstTokens, firstTokenSeconds, promptTokens, requestSeconds } = this.#timed;
+    if (ended !== undefined) this.#isPhased = ended.isPhased === true;
+    const { activeSeconds, firstTokens, firstTokenSeconds, output, promptTokens, requestSeconds, steps } =
+      this.#timed;
+    const [, stepsMore, outputMore] = this.#inputs(step);
     this.#timed = {
+      steps: steps * keptRatio + stepsMore,
+      output: output * keptRatio + outputMore,
       firstTokens: firstTokens * keptRatio + (ended?.firstTokens ?? 0),
       firstTokenSeconds: firstTokenSeconds * keptRatio + (ended?.firstTokenNanos ?? 0) / 1e9,
       promptTokens: promptTokens * keptRatio + inputTokens,
@@ -173,12 +184,21 @@ export class PhaseFit {
    * for their steps, and prompts are worked on together.
    */
   #byFirstTokens(): Belief | undefined {
-    const { activeSeconds, firstTokens, firstTokenSeconds, promptTokens, requestSeconds } = this.#timed;
+    const { activeSeconds, firstTokens, firstTokenSeconds, output, promptTokens, requestSeconds, steps } =
+      this.#timed;
     if (firstTokens < firstTokensMin || !(promptTokens > 0) || !(activeSeconds > 0)) return undefined;
     const others = Math.max(0, requestSeconds / activeSeconds - 1);
     const value = firstTokenSeconds / promptTokens;
-    const error = value * (firstTokenError + others);
-    return others < 1 && value > 0 ? { index: 0, value: value / (1 + others / 2), error } : undefined;
+    if (!(others < 1 && value > 0)) return undefined;
+    const decodeSeconds = requestSeconds / (1 + others / 2) - firstTokenSeconds;
+    if (this.#isPhased && decodeSeconds > 0) {
+      // Timed each by itself, prompts and what follows them take their parts of the whole, however well that is known. Beside
+      // others it is decode that waits, where prompts come first, and both where they share their steps.
+      const ratio = firstTokenSeconds / decodeSeconds / promptTokens;
+      const rest = [0, -ratio * steps, -ratio * output];
+      return { index: 0, others: rest, value: 0, error: value * (firstTokenError + others / 2) };
+    }
+    return { index: 0, value: value / (1 + others / 2), error: value * (firstTokenError + others) };
   }
 
   #learnBatch({ inFlightFrom, inFlightTo }: TokenStep): void {

@@ -229,6 +229,8 @@ export class Increments {
       interrupted: false,
       active: undefined,
       activeTotal: 0,
+      phaseTimes: undefined,
+      phaseTotal: { requests: 0, prefillNanos: 0, decodeNanos: 0 },
       inputTokens: 0,
       outputTokens: 0,
       restored: false,

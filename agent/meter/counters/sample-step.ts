@@ -2,6 +2,7 @@
 // Changes what is remembered of the server; the counters of each label set are key-counters.ts.
 import type {
   Nanos,
+  PhaseTimes,
   ProgressKind,
   ServerPoll,
   TokenIncrement,
@@ -30,6 +31,8 @@ export interface Target {
   interrupted: boolean;
   active: number | undefined;
   activeTotal: number;
+  phaseTimes: PhaseTimes | undefined;
+  phaseTotal: PhaseTimes;
   inputTokens: number;
   outputTokens: number;
   /** Nothing was accepted since the state was restored. */
@@ -102,6 +105,7 @@ export class Look {
   finish(): ServerPoll {
     const target = this.#target;
     const active = this.#active();
+    const phaseTimes = this.#phaseTimes();
     const [before, now] = [target.completeEpoch, this.#sample.completeEpoch];
     this.unmetered ||= target.restored && before !== undefined && now !== undefined && before !== now;
     target.lastLook = this.#sample.at;
@@ -121,6 +125,7 @@ export class Look {
       ...(this.#inFlight === undefined ? {} : { inFlight: this.#inFlight }),
       ...(this.#waiting === undefined ? {} : { waiting: this.#waiting }),
       ...(active === undefined ? {} : { activeNanos: active }),
+      ...(phaseTimes === undefined ? {} : { phaseTimes }),
       progress: this.#progress,
       ...(this.#sample.doubt === undefined ? {} : { doubt: this.#sample.doubt }),
     };
@@ -158,6 +163,15 @@ export class Look {
       if (counters.epoch === undefined) counters.beginUnreadAtZero(read.has(counters));
   }
 
+  #phaseTimes(): PhaseTimes | undefined {
+    const target = this.#target;
+    const [before, now] = [target.phaseTimes, this.#sample.phaseTimes];
+    target.phaseTimes = now;
+    if (now === undefined) return undefined;
+    if (before !== undefined) target.phaseTotal = phasesAfter(target.phaseTotal, before, now);
+    return target.phaseTotal;
+  }
+
   #active(): number | undefined {
     const target = this.#target;
     const current = this.#sample.activeNanos;
@@ -169,6 +183,21 @@ export class Look {
     target.active = current;
     return target.activeTotal;
   }
+}
+
+/** Returns what a total is after a reading: nothing is added where a time fell, for another run of the server shows it. */
+function phasesAfter(total: PhaseTimes, before: PhaseTimes, now: PhaseTimes): PhaseTimes {
+  const moved = [
+    now.requests - before.requests,
+    now.prefillNanos - before.prefillNanos,
+    now.decodeNanos - before.decodeNanos,
+  ] as const;
+  if (!moved.every((amount) => amount >= 0 && amount <= Number.MAX_SAFE_INTEGER)) return total;
+  return {
+    requests: total.requests + moved[0],
+    prefillNanos: total.prefillNanos + moved[1],
+    decodeNanos: total.decodeNanos + moved[2],
+  };
 }
 
 /** Why the tokens of a reading are known less well than by a counter. A page of another instant shows real counters. */

@@ -5,6 +5,7 @@ import type {
   LatencyKey,
   LatencyName,
   Outcome,
+  PhaseTimes,
   ProgressKind,
   Role,
   TokenKind,
@@ -47,6 +48,7 @@ export class PageReadings {
   #progressKind: ProgressKind | undefined;
   #epoch: string | undefined;
   #activeNanos: number | undefined;
+  #phaseTimes: PhaseTimes | undefined;
   #gpus: readonly string[] | undefined;
   /** Configured, else what the page says of itself. */
   role: Role;
@@ -234,6 +236,18 @@ export class PageReadings {
     if (seconds !== undefined && seconds >= 0) this.#activeNanos = Math.round(seconds * 1e9);
   }
 
+  /** What prefill and decode of the requests that ended took, by the sums and the count of two histograms in seconds. */
+  phaseTimes(prefill: string, decode: string): void {
+    const total = (name: string): number | undefined => {
+      const samples = this.counters(name);
+      return samples.length === 0 ? undefined : samples.reduce((sum, { value }) => sum + value, 0);
+    };
+    const [requests, first, rest] = [`${prefill}_count`, `${prefill}_sum`, `${decode}_sum`].map(total);
+    if (requests === undefined || first === undefined || rest === undefined) return;
+    const nanos = (seconds: number): number => Math.round(seconds * 1e9);
+    this.#phaseTimes = { requests, prefillNanos: nanos(first), decodeNanos: nanos(rest) };
+  }
+
   /** UUIDs of the GPUs the server uses. */
   gpus(uuids: readonly string[]): void {
     if (uuids.length > 0) this.#gpus = uuids;
@@ -247,7 +261,7 @@ export class PageReadings {
       for (const draft of drafts) draft.progressed ??= { input: 0, output: 0 };
     }
     return {
-      ...defined({ activeNanos: this.#activeNanos, gpus: this.#gpus }),
+      ...defined({ activeNanos: this.#activeNanos, phaseTimes: this.#phaseTimes, gpus: this.#gpus }),
       readings: drafts.map((draft) => this.#reading(draft)),
       summed: this.#noting ? drafts.map(summedLabels) : [],
       ignoredSamples: this.ignored,

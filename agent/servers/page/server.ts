@@ -210,7 +210,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         throw error;
       }
       const { at, counted, headers, limits, received, reading } = taken;
-      const { readings, ignoredSamples, errors, activeNanos, gpus } = reading;
+      const { readings, ignoredSamples, errors, activeNanos, gpus, phaseTimes } = reading;
       const header = server.epochHeader === undefined ? undefined : headers[server.epochHeader];
       return {
         server: info.id,
@@ -225,7 +225,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         ignoredSamples,
         errors: [...errors, ...complaints(readings, frozen)],
         ...(counted.doubtful ? { doubt: "partial_counters" as const } : {}),
-        ...defined({ activeNanos, gpus: info.gpus ?? gpus, limits, pids: info.pids }),
+        ...defined({ activeNanos, phaseTimes, gpus: info.gpus ?? gpus, limits, pids: info.pids }),
       };
     },
     state: () => follower.bases.takeChanges(["receiver", info.id], (at) => context.clock.unixNanos(at)),

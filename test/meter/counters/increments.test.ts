@@ -3,7 +3,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Increments, increment } from "../../../agent/meter/counters/increments.ts";
-import type { Histogram, StateRow, TokenReading, TokenSample } from "../../../agent/model.ts";
+import type { Histogram, PhaseTimes, StateRow, TokenReading, TokenSample } from "../../../agent/model.ts";
 
 const SECOND = 1e9;
 
@@ -455,6 +455,45 @@ describe("Increments.countSample() of everything but tokens", () => {
       increments.countSample(sample(4, [reading(0, { running: 3 }), reading(0, { model: "n", running: 1 })]))
         .poll,
     ).toMatchObject({ inFlight: 4 });
+  });
+  it("adds up what phases took between readings of one run, whatever falls", () => {
+    const times = fc.record({
+      requests: fc.nat(9),
+      prefillNanos: fc.nat(9),
+      decodeNanos: fc.nat(9),
+      isNewRun: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(times, { minLength: 2, maxLength: 20 }), (steps) => {
+        const increments = fresh();
+        let [run, shown, wanted] = [0, { requests: 0, prefillNanos: 0, decodeNanos: 0 }, 0];
+        for (const [index, { isNewRun, ...step }] of steps.entries()) {
+          if (isNewRun) [run, shown] = [run + 1, { requests: 0, prefillNanos: 0, decodeNanos: 0 }];
+          const before = shown.prefillNanos + shown.decodeNanos;
+          shown = {
+            requests: shown.requests + step.requests + 1,
+            prefillNanos: shown.prefillNanos + step.prefillNanos,
+            decodeNanos: shown.decodeNanos + step.decodeNanos,
+          };
+          if (index > 0 && !isNewRun) wanted += shown.prefillNanos + shown.decodeNanos - before;
+          const given = { phaseTimes: shown };
+          const taken = sample(index + 1, [reading(0, { epoch: `run ${run}` })], given);
+          const { prefillNanos = -1, decodeNanos = -1 } =
+            increments.countSample(taken).poll?.phaseTimes ?? {};
+          // A new run may have passed where the last one stood: no more than that is counted of it.
+          expect(prefillNanos + decodeNanos).toBeGreaterThanOrEqual(wanted);
+          wanted = prefillNanos + decodeNanos;
+        }
+      }),
+      { numRuns: 50 },
+    );
+    const increments = fresh();
+    const at = (seconds: number, phaseTimes: PhaseTimes): PhaseTimes | undefined =>
+      increments.countSample(sample(seconds, [reading(0)], { phaseTimes })).poll?.phaseTimes;
+    at(1, { requests: 7, prefillNanos: 500, decodeNanos: 900 });
+    const next = { requests: 9, prefillNanos: 600, decodeNanos: 1900 };
+    expect(at(2, next)).toEqual({ requests: 2, prefillNanos: 100, decodeNanos: 1000 });
+    expect(at(3, { requests: 1, prefillNanos: 1, decodeNanos: 1 })?.decodeNanos).toBe(1000);
   });
   it("separates progress from volume", () => {
     const increments = fresh();
