@@ -577,7 +577,7 @@ export interface LedgerPoint {
   readonly dimensions: Dimensions;
   /** Stable for the life of the series: key of encoder caches. */
   readonly series: number;
-  /** Start of the cumulative run; for gauges the instant of the value. */
+  /** Start of the cumulative run; 0 for gauges. */
   readonly start: UnixNanos;
   readonly time: UnixNanos;
   /** Total in ledger units (integers as bigint), or the gauge's value. */
@@ -597,10 +597,43 @@ export interface SeriesBack {
   readonly at?: UnixNanos;
 }
 
-/** What exporters may see: everything committed, nothing later. */
+/** A series under its name. */
+export interface ShownName {
+  /** Stable for the life of the series. */
+  readonly id: number;
+  readonly kind: "sum" | "histogram" | "gauge";
+  readonly metric: string;
+  readonly dimensions: Dimensions;
+}
+
+/** The series of a snapshot, by place: the same object from beat to beat while none begins, ends or starts again. */
+export interface ShownSeries {
+  readonly names: readonly ShownName[];
+  /** Start of each cumulative run; 0 for gauges. */
+  readonly starts: BigInt64Array;
+}
+
+/** The values of a snapshot, by place. */
+export interface ShownValues {
+  /** Of a sum its upper word of 32 bits, of a gauge the value, of a histogram where it is in `histograms`. */
+  readonly high: Float64Array;
+  /** Of a sum its lower word. */
+  readonly low: Uint32Array;
+  readonly histograms: readonly Histogram[];
+}
+
+/** What a snapshot says of a series beside its value. */
+export type SaidOnce = Pick<LedgerPoint, "isNew" | "ended" | "back">;
+
+/** What exporters may see: everything committed, nothing later. Nothing in it ever changes. */
 export interface LedgerSnapshot {
   readonly sequence: number;
   readonly time: UnixNanos;
+  readonly series: ShownSeries;
+  readonly values: ShownValues;
+  /** By place, for few: those that begin, end or are just back. */
+  readonly said: ReadonlyMap<number, SaidOnce>;
+  /** The same with an object for each series, made whenever it is asked for: for readers that look now and then. */
   readonly points: readonly LedgerPoint[];
 }
 

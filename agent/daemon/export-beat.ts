@@ -236,7 +236,7 @@ export class Exports {
   status(): Readonly<Record<string, unknown>> {
     return {
       sequence: this.#snapshot?.sequence ?? 0,
-      series: this.#snapshot?.points.length ?? 0,
+      series: this.#snapshot?.series.names.length ?? 0,
       durable: this.#options.durable.store !== undefined,
       ledger: this.#stored ?? null,
       spool: this.#spool.status(),

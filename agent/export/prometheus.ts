@@ -23,7 +23,7 @@ const COMMON_LABELS = ["host.name", "k8s.node.name", "k8s.cluster.name"];
 /** Writes snapshots; keeps the label text of each series between them. */
 export interface PrometheusWriter {
   /** The whole page; `own`: what the agent says of itself. */
-  write(snapshot: LedgerSnapshot, format: TextFormat, own?: SelfReading): string;
+  write(snapshot: Pick<LedgerSnapshot, "points">, format: TextFormat, own?: SelfReading): string;
 }
 
 /** A writer for one resource. Exported for its test: snapshots of every kind. */
@@ -41,10 +41,10 @@ export function createPrometheusWriter(resource: Attributes): PrometheusWriter {
     return labels;
   };
   return {
-    write(snapshot, format, own) {
-      if (cache.size > 2 * snapshot.points.length) cache.clear();
+    write({ points: all }, format, own) {
+      if (cache.size > 2 * all.length) cache.clear();
       const lines: string[] = [targetInfo(resource, format)];
-      for (const [name, points] of Map.groupBy(snapshot.points, (point) => point.metric)) {
+      for (const [name, points] of Map.groupBy(all, (point) => point.metric)) {
         const metric = findMetric(name);
         if (metric !== undefined) writeFamily(lines, metric, points, format, labelsOf);
       }
@@ -106,17 +106,18 @@ export class PrometheusPages {
   }
 }
 
-const EMPTY: LedgerSnapshot = { sequence: 0, time: 0n, points: [] };
+const EMPTY: Pick<LedgerSnapshot, "points"> = { points: [] };
 
 /**
  * The snapshot without series of a tenant, or of a limit that a rate limiter may name by one: who the customers are is not
  * for everyone who reaches the port.
  * Exported for its test: snapshots of every kind.
  */
-export function withoutTenants(snapshot: LedgerSnapshot | undefined): LedgerSnapshot | undefined {
+export function withoutTenants(
+  snapshot: Pick<LedgerSnapshot, "points"> | undefined,
+): Pick<LedgerSnapshot, "points"> | undefined {
   if (snapshot === undefined) return undefined;
   return {
-    ...snapshot,
     points: snapshot.points.filter(
       ({ dimensions }) =>
         dimensions["tokenwatt.tenant"] === undefined && dimensions["tokenwatt.limiter.limit"] === undefined,

@@ -45,6 +45,11 @@ export class WireWriter {
     return this.#at;
   }
 
+  /** Goes on at `at`: what is written from there on is written over. */
+  moveTo(at: number): void {
+    this.#at = at;
+  }
+
   byte(value: number): void {
     this.bytes[this.#at++] = value;
   }
@@ -94,13 +99,13 @@ export class WireWriter {
       this.#low = Number(value & 0xffff_ffffn);
       this.#high = Number(value >> 32n);
     }
-    this.#words(tag, this.#low, this.#high);
+    this.words(tag, this.#low, this.#high);
   }
 
   /** A signed 64-bit integer; numbers must be safe integers. */
   integer(tag: number, value: bigint | number): void {
     if (typeof value === "number" && value >= 0) {
-      this.#words(tag, value % WORD, Math.floor(value / WORD));
+      this.words(tag, value % WORD, Math.floor(value / WORD));
       return;
     }
     this.bytes[this.#at] = tag;
@@ -121,7 +126,8 @@ export class WireWriter {
     this.#at += 8;
   }
 
-  #words(tag: number, low: number, high: number): void {
+  /** A 64-bit field by its words of 32 bits, wrapped around where they are larger. */
+  words(tag: number, low: number, high: number): void {
     this.bytes[this.#at] = tag;
     this.#view.setUint32(this.#at + 1, low, true);
     this.#view.setUint32(this.#at + 5, high, true);

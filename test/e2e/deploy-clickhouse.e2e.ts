@@ -1,6 +1,7 @@
 // Demo, node Collector, gateway and ClickHouse, each with its shipped file: the exporter makes its tables and inserts, and
 // the SQL of docs/queries.md gives what the agent itself reports of the same run. ClickHouse is its own engine (chdb)
 // behind the part of the HTTP interface that the exporter's client speaks.
+
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -13,6 +14,7 @@ import { grpcTransport } from "../../agent/export/otlp/transport.ts";
 import { rollup } from "../../deploy/clickhouse/rollup.ts";
 import { increaseView, kpiSql, latencyView, percentileSql } from "../../deploy/clickhouse/sql.ts";
 import { kpis } from "../../deploy/prometheus/kpis.ts";
+import { snapshotOf } from "../fakes/snapshot.ts";
 import type { ClickHouse } from "./clickhouse/server.ts";
 import { startClickHouse } from "./clickhouse/server.ts";
 import { ended, freePort, inherited, main, PRICES, ready } from "./deploy-fleet-rig.ts";
@@ -204,10 +206,9 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
       ...{ start: time - 1_000_000_000n, time },
       value: { bounds: [0.5, 60], counts, sum: 1, count: counts.reduce((sum, one) => sum + one, 0) },
     });
-    const [entry] = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" }).encode({
-      ...{ sequence: 1, time },
-      points: [point(1, "ok", [10, 0, 0]), point(2, "error", [0, 90, 0])],
-    });
+    const [entry] = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" }).encode(
+      snapshotOf([point(1, "ok", [10, 0, 0]), point(2, "error", [0, 90, 0])]),
+    );
     const transport = grpcTransport({ target: gateway }, { gzip: true });
     const sent = await transport.send(entry?.bytes ?? new Uint8Array(0), AbortSignal.timeout(10_000));
     transport.close();
@@ -228,16 +229,14 @@ describe.skipIf(!usable)("deploy/collector/gateway-clickhouse.yaml, live", () =>
   test("the gateway says OK when the rows are in, and not now while ClickHouse fails", async () => {
     const transport = grpcTransport({ target: gateway }, { gzip: true });
     const time = BigInt(Date.now()) * 1_000_000n;
-    const [entry] = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" }).encode({
-      sequence: 1,
-      time,
-      points: [
+    const [entry] = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" }).encode(
+      snapshotOf([
         {
           ...{ metric: "tokenwatt.tokens", value: 7n, series: 1, isNew: false, ended: false },
           ...{ dimensions: { "tokenwatt.server.id": "asked" }, start: time - 1_000_000_000n, time },
         },
-      ],
-    });
+      ]),
+    );
     const send = () => transport.send(entry?.bytes ?? new Uint8Array(0), AbortSignal.timeout(10_000));
     const rows = () =>
       clickhouse.query(

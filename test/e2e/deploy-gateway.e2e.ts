@@ -1,5 +1,6 @@
 // The gateway tier: its manifests by Kubernetes' schemas and by one another, and the Collector started as its pod would start it,
 // in front of a backend that says yes, "not now" and no. Its answer must be the backend's: nothing is acknowledged and kept.
+
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,6 +15,7 @@ import { createOtlpEncoder } from "../../agent/export/otlp/encoder.ts";
 import type { Delivery } from "../../agent/export/otlp/transport.ts";
 import { grpcTransport } from "../../agent/export/otlp/transport.ts";
 import type { GrpcTarget } from "../../agent/platform/grpc.ts";
+import { snapshotOf } from "../fakes/snapshot.ts";
 import { clientFiles, pem } from "../fakes/tls-files.ts";
 import { ended, freePort, inherited, ready } from "./deploy-fleet-rig.ts";
 import { installJudge } from "./deploy-judge.ts";
@@ -158,16 +160,14 @@ describe.skipIf(otelcol === undefined)("the gateway as its pod starts it", () =>
 
   const send = async (target: GrpcTarget): Promise<Delivery> => {
     const transport = grpcTransport(target, { gzip: true });
-    const [entry] = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" }).encode({
-      sequence: 1,
-      time: 1_790_000_000_000_000_000n,
-      points: [
+    const [entry] = createOtlpEncoder({ resource: { "service.name": "tokenwatt" }, version: "0" }).encode(
+      snapshotOf([
         {
           ...{ metric: "tokenwatt.tokens", value: 5n, dimensions: {}, series: 1, isNew: false, ended: false },
           ...{ start: 1_780_000_000_000_000_000n, time: 1_790_000_000_000_000_000n },
         },
-      ],
-    });
+      ]),
+    );
     try {
       return await transport.send(entry?.bytes ?? new Uint8Array(0), AbortSignal.timeout(2000));
     } finally {

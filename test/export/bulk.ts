@@ -1,5 +1,8 @@
 // Snapshots of a given size for benches and tests, without anything a bench would have to weigh.
+
+import { Snapshot } from "../../agent/meter/ledger/snapshot.ts";
 import type { LedgerPoint, LedgerSnapshot } from "../../agent/model.ts";
+import { snapshotOf } from "../fakes/snapshot.ts";
 
 /** 2026-01-01T00:00:00Z. */
 export const T0 = 1_767_225_600_000_000_000n;
@@ -27,9 +30,14 @@ export function bulk(count: number, beat = 1, isNew = false): LedgerSnapshot {
       ended: false,
     });
   }
-  return { sequence: beat, time, points };
+  const snapshot = snapshotOf(points, { sequence: beat, time });
+  const series = shown.get(count) ?? snapshot.series;
+  shown.set(count, series);
+  return new Snapshot({ ...snapshot, series });
 }
 
+/** As a ledger does, series of one number are the same from beat to beat. */
+const shown = new Map<number, LedgerSnapshot["series"]>();
 const kept = new Map<number, LedgerPoint["dimensions"]>();
 
 function dimensionsOf(i: number): LedgerPoint["dimensions"] {

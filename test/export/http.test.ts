@@ -1,4 +1,5 @@
 // The endpoints over a real socket: answers, bounds, compression, and a taken port said clearly.
+
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { request } from "node:https";
@@ -13,6 +14,7 @@ import { PrometheusPages } from "../../agent/export/prometheus.ts";
 import type { LedgerSnapshot } from "../../agent/model.ts";
 import type { Log } from "../../agent/platform/log.ts";
 import { silentLog } from "../../agent/platform/log.ts";
+import { snapshotOf } from "../fakes/snapshot.ts";
 import { pem } from "../fakes/tls-files.ts";
 import { feedOf } from "./page/feeds.ts";
 
@@ -218,7 +220,7 @@ describe("serveHttp()", () => {
   test("builds a page once for all who ask before the next, compressed or not", async () => {
     const [pages, builds] = [new PrometheusPages({}, { tenants: true }), { count: 0 }];
     const snapshot = (sequence: number): LedgerSnapshot => {
-      const one = { sequence, time: 1n, points: [] };
+      const one = snapshotOf([], { sequence, time: 1n });
       return new Proxy(one, {
         get: (target, key) => {
           if (key === "points") builds.count++;

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import type { Metric } from "../../agent/export/metrics/metric.ts";
 import { findMetric, metrics } from "../../agent/export/metrics/metrics.ts";
 import type { LedgerPoint, LedgerSnapshot } from "../../agent/model.ts";
+import { snapshotOf } from "../fakes/snapshot.ts";
 import { SECOND, T0 } from "./bulk.ts";
 
 export { bulk, SECOND, T0 } from "./bulk.ts";
@@ -26,8 +27,11 @@ export function point(
   };
 }
 
-export function snapshot(points: readonly LedgerPoint[], rest: Partial<LedgerSnapshot> = {}): LedgerSnapshot {
-  return { sequence: 1, time: T0 + 10n * SECOND, points, ...rest };
+export function snapshot(
+  points: readonly LedgerPoint[],
+  rest: Partial<Pick<LedgerSnapshot, "sequence" | "time">> = {},
+): LedgerSnapshot {
+  return snapshotOf(points, { time: T0 + 10n * SECOND, ...rest });
 }
 
 const arbitraryDimensions = fc.dictionary(
@@ -60,7 +64,7 @@ export const arbitrarySnapshot: fc.Arbitrary<LedgerSnapshot> = fc
         dimensions: arbitraryDimensions,
         series: fc.constant(0),
         start: fc.bigInt({ min: T0, max: T0 + 3600n * SECOND }),
-        time: fc.bigInt({ min: T0 + 3601n * SECOND, max: T0 + 7200n * SECOND }),
+        time: fc.constant(T0 + 7200n * SECOND),
         value: arbitraryValue(findMetric(name) as Metric),
         isNew: fc.boolean(),
         ended: fc.boolean(),
@@ -68,4 +72,9 @@ export const arbitrarySnapshot: fc.Arbitrary<LedgerSnapshot> = fc
     ),
     { maxLength: 60 },
   )
-  .map((points) => snapshot(points.map((one, series) => ({ ...one, series }))));
+  .map((points) =>
+    snapshot(
+      points.map((one, series) => ({ ...one, series })),
+      { time: T0 + 7200n * SECOND },
+    ),
+  );

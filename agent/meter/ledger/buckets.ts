@@ -13,43 +13,35 @@ import type {
 } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
 import { addHistograms } from "../counters/histograms.ts";
-import { BucketWriter, isTooLarge } from "./columns.ts";
+import { BucketWriter } from "./columns.ts";
 import { bucketOf, bucketOfEnd } from "./grid.ts";
 import type { Booking } from "./ledger.ts";
+import { RunningTotal } from "./running-total.ts";
 
 /** What one series moved in one bucket. */
-class Cell {
+class Cell extends RunningTotal {
   readonly series: number;
   readonly metric: string;
   readonly dimensions: Dimensions;
   histogram: Histogram | undefined;
   changed = true;
-  #amount = 0n;
-  /** Added since the amount was asked for last: a double makes no garbage. */
-  #pending = 0;
 
   constructor({ dimensions, metric, series }: Pick<Booking, "series" | "metric" | "dimensions">) {
+    super();
     this.series = series;
     this.metric = metric;
     this.dimensions = dimensions;
   }
 
-  get amount(): bigint {
-    if (this.#pending !== 0) this.#amount += BigInt(this.#pending);
-    this.#pending = 0;
-    return this.#amount;
-  }
-
   /** Adds a safe integer. */
   add(moved: number): void {
-    if (!Number.isSafeInteger(this.#pending + moved)) void this.amount;
-    this.#pending += moved;
+    this.addAmount(moved);
     this.changed = true;
   }
 
   /** Continues from a stored row. */
   restore(amount: bigint | Histogram): void {
-    if (typeof amount === "bigint") this.#amount = amount;
+    if (typeof amount === "bigint") this.total = amount;
     else this.histogram = amount;
     this.changed = false;
   }
@@ -123,7 +115,7 @@ export class Buckets {
   /** Every amount of one metric in one open bucket. */
   *amounts(bucket: BucketNumber, metric: string): Generator<readonly [Dimensions, bigint]> {
     for (const cell of this.#open.get(bucket)?.values() ?? []) {
-      if (cell.metric === metric && cell.histogram === undefined) yield [cell.dimensions, cell.amount];
+      if (cell.metric === metric && cell.histogram === undefined) yield [cell.dimensions, cell.total];
     }
   }
 
@@ -161,9 +153,9 @@ export class Buckets {
     for (const cell of cells.values()) {
       if (!cell.changed) continue;
       cell.changed = false;
-      const { amount, histogram, series } = cell;
-      if (histogram === undefined && !isTooLarge(amount)) this.#amounts.write(bucket, series, amount);
-      else this.#rows.push({ bucket, series, revision: 0, amount: histogram ?? amount });
+      const { histogram, series } = cell;
+      if (histogram === undefined && !cell.isTooLarge) this.#amounts.write(bucket, series, cell);
+      else this.#rows.push({ bucket, series, revision: 0, amount: histogram ?? cell.total });
     }
   }
 
@@ -210,7 +202,7 @@ function merged(one: Histogram, other: Histogram): Histogram {
 
 function qualityOf(cells: Iterable<Cell>): BucketQuality {
   let [observedNanos, expectedNanos, estimatedMillijoules, millijoules, resets] = [0n, 0n, 0n, 0n, 0n];
-  for (const { metric, dimensions, amount } of cells) {
+  for (const { metric, dimensions, total: amount } of cells) {
     if (metric === "tokenwatt.gpu.time") {
       expectedNanos += amount;
       if (dimensions["tokenwatt.gpu.state"] !== "unobserved") observedNanos += amount;

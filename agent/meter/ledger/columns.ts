@@ -2,27 +2,35 @@
 // long enough to be carried into the old generation. The columns that are written are used again; what is handed out is a
 // copy of the exact length, which can be given to another thread.
 import type { AmountColumn, BucketColumn, BucketNumber, Histogram, SeriesState } from "../../model.ts";
+import type { RunningTotal } from "./running-total.ts";
 
 const ROOM_AT_FIRST = 256;
+/** Where the lower word of an integer of 64 bits lies on this machine. */
+const LOW = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1 ? 0 : 1;
 
 /** Sums by series, in the order they were written. */
 class AmountWriter {
   #series = new Float64Array(ROOM_AT_FIRST);
   #amounts = new BigInt64Array(ROOM_AT_FIRST);
+  /** The same memory by words: a bigint for each would be an object. */
+  #words = new Uint32Array(this.#amounts.buffer);
   #length = 0;
 
   get length(): number {
     return this.#length;
   }
 
-  /** Adds an amount of at most 64 bits. */
-  write(series: number, amount: bigint): void {
+  /** Adds a total that is not too large. */
+  write(series: number, total: RunningTotal): void {
     if (this.#length === this.#series.length) {
       this.#series = grown(this.#series, new Float64Array(2 * this.#length));
       this.#amounts = grown(this.#amounts, new BigInt64Array(2 * this.#length));
+      this.#words = new Uint32Array(this.#amounts.buffer);
     }
-    this.#series[this.#length] = series;
-    this.#amounts[this.#length++] = amount;
+    const place = 2 * this.#length;
+    this.#series[this.#length++] = series;
+    this.#words[place + LOW] = total.low;
+    this.#words[place + 1 - LOW] = total.high;
   }
 
   /** What was written since the last call. */
@@ -38,8 +46,8 @@ export class BucketWriter {
   readonly #amounts = new AmountWriter();
   #buckets = new Float64Array(ROOM_AT_FIRST);
 
-  /** Adds an amount of at most 64 bits. */
-  write(bucket: BucketNumber, series: number, amount: bigint): void {
+  /** Adds an amount that is not too large. */
+  write(bucket: BucketNumber, series: number, amount: RunningTotal): void {
     const { length } = this.#amounts;
     if (length === this.#buckets.length) this.#buckets = grown(this.#buckets, new Float64Array(2 * length));
     this.#buckets[length] = bucket;
@@ -65,7 +73,7 @@ export class SeriesChanges {
   }
 
   /** The total of a sum whose name is known. */
-  writeTotal(series: number, total: bigint): void {
+  writeTotal(series: number, total: RunningTotal): void {
     this.#totals.write(series, total);
   }
 
@@ -85,11 +93,6 @@ export class SeriesChanges {
     this.#histograms = [];
     return taken;
   }
-}
-
-/** Whether an amount is too large for a column, which would wrap it around; the database rejects it with an error. */
-export function isTooLarge(amount: bigint): boolean {
-  return BigInt.asIntN(64, amount) !== amount;
 }
 
 function grown<Column extends { set(from: Column): void }>(column: Column, room: Column): Column {

@@ -86,9 +86,10 @@ export class KeptSeries {
   layToRest(now: UnixNanos): void {
     if (now - this.#lookedAt < lookEveryNanos) return;
     this.#lookedAt = now;
+    const before = now - restsAfterNanos;
     let moved = false;
     for (const [key, series] of this.#byKey) {
-      if (series.movedAt > now - restsAfterNanos || series.changed || !this.#resting.put(series)) continue;
+      if (series.movedAt > before || series.changed || !this.#resting.put(series)) continue;
       this.#byKey.delete(key);
       moved = true;
     }

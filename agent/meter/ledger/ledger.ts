@@ -9,7 +9,6 @@ import type {
   Histogram,
   HistogramPosting,
   LedgerBatch,
-  LedgerPoint,
   LedgerRestored,
   LedgerSnapshot,
   Nanos,
@@ -24,7 +23,8 @@ import { SeriesChanges } from "./columns.ts";
 import { ExportedSeries, foldedMetric } from "./exported-series.ts";
 import { bucketOf } from "./grid.ts";
 import { KeptSeries } from "./kept-series.ts";
-import { isStale, Series } from "./series.ts";
+import { Series } from "./series.ts";
+import { Shown } from "./shown.ts";
 
 /** What a ledger is built with. */
 export interface LedgerOptions {
@@ -64,8 +64,6 @@ export interface Booking {
 
 /** As long as usage of a bucket is taken its rows are found under the same number. */
 const keptNanos = 36n * 86_400_000_000_000n;
-/** The zero before a new series' first value stands 1 ms after its start. */
-const widthMin = 2_000_000n;
 
 /** The series table. The only place where totals live. */
 export class Ledger {
@@ -79,8 +77,8 @@ export class Ledger {
   };
   /** End of the interval whose names are being looked up. */
   #bookedUntil: UnixNanos = 0n;
-  /** Points of the last snapshot that said what is said once, with their series. */
-  #saidOnce: (readonly [Series, LedgerPoint])[] = [];
+  /** The exported series as exporters see them. */
+  readonly #shown = new Shown();
   /** Series that were given up, as they stood. */
   #last: SeriesState[] = [];
   readonly #changes = new SeriesChanges();
@@ -135,6 +133,7 @@ export class Ledger {
     series.at = gauge.at;
     series.everyMs = gauge.everyMs;
     series.life = "live";
+    this.#shown.touch(series);
   }
 
   /**
@@ -161,6 +160,7 @@ export class Ledger {
 
   #end(series: Series): void {
     series.end();
+    this.#shown.touch(series);
     if (series.announced !== undefined || series.kind !== "gauge") return;
     // Never shown: nothing is to be said of its end.
     series.life = "ended";
@@ -176,6 +176,7 @@ export class Ledger {
     this.#beats = new BeatTimes(0n);
     this.#bucket = bucketOf(start);
     for (const series of this.#exported.removeCounted()) if (series.changed) this.#last.push(series.state());
+    this.#shown.layOutAgain();
     this.#last.push(...this.#kept.clear());
   }
 
@@ -187,34 +188,22 @@ export class Ledger {
     if (time > this.#time) this.#time = time;
     const now = this.#beats.next(this.#time);
     this.#sequence++;
-    this.#saidOnce = [];
-    const points: LedgerPoint[] = [];
-    for (const series of this.#exported.byKey.values()) {
-      if (series.kind === "gauge" && series.life === "live" && isStale(series, at)) series.life = "ending";
-      if (series.life !== "ended" && !series.isTooSoon(now)) points.push(this.#point(series, now));
-      if (series.life !== "ending") continue;
-      series.life = "ended";
-      series.endedAt = now;
-      series.changed = true;
-    }
+    const snapshot = this.#shown.take(this.#exported.byKey, { sequence: this.#sequence, time: now, at });
     if (bucketOf(this.#time) > this.#bucket) this.#endBucket(bucketOf(this.#time));
     this.#kept.layToRest(this.#time);
-    return Object.freeze({ sequence: this.#sequence, time: now, points: Object.freeze(points) });
+    return snapshot;
   }
 
   /** The last snapshot never left: the next one says again which series began, ended and came back in it. */
   sayAgain(): void {
-    for (const [series, point] of this.#saidOnce) series.sayAgain(point);
-    this.#saidOnce = [];
+    this.#shown.sayAgain();
   }
 
   /** Totals and identities that changed since the last call, to be stored before the snapshot is shown to anyone. */
   takeChanges(): LedgerChanges {
     for (const one of this.#last) this.#changes.writeNamed(one);
     this.#last = [];
-    for (const one of this.#exported.byKey.values()) {
-      if (one.changed && one.isRecorded) one.handOut(this.#changes);
-    }
+    for (const one of this.#shown.takeChanged()) if (one.changed) one.handOut(this.#changes);
     this.#kept.takeChanges(this.#sequence, this.#changes);
     const removed = [...this.#exported.takeRemoved(), ...this.#kept.takeRemoved()];
     return { sequence: this.#sequence, time: String(this.#time), ...this.#changes.take(), removed };
@@ -312,6 +301,7 @@ export class Ledger {
   #live(kind: Series["kind"], metric: string, dimensions: Dimensions, end: UnixNanos): Series {
     const series = this.#find(kind, metric, dimensions, end);
     series.revive(this.#time);
+    this.#shown.touch(series);
     return series;
   }
 
@@ -320,27 +310,15 @@ export class Ledger {
     if (used !== undefined) return used;
     this.#bookedUntil = end;
     const now = { time: this.#time, sequence: this.#sequence, bucket: this.#bucket };
-    return this.#exported.find(kind, metric, dimensions, now);
+    const series = this.#exported.find(kind, metric, dimensions, now);
+    this.#shown.touch(series);
+    return series;
   }
 
   #countFolded(reason: string, end: UnixNanos): void {
     const { isFolded } = this.#exported;
     this.#book({ metric: foldedMetric, dimensions: { "tokenwatt.reason": reason }, amount: 1 }, end);
     this.#exported.isFolded = isFolded;
-  }
-
-  #point(series: Series, now: UnixNanos): LedgerPoint {
-    const isNew = series.announced === undefined || series.announceAgain;
-    if (isNew) {
-      series.announceAgain = false;
-      series.announced = this.#sequence;
-      series.changed = true;
-      if (series.kind !== "gauge" && series.start > now - widthMin) series.start = now - widthMin;
-    }
-    const instant = series.kind === "gauge" ? this.#unixNanos(series.at) : undefined;
-    const point = Object.freeze(series.point(now, isNew && series.kind !== "gauge", instant));
-    if (point.isNew || point.ended || point.back?.at !== undefined) this.#saidOnce.push([series, point]);
-    return point;
   }
 
   #endBucket(bucket: UnixNanos): void {

@@ -1,17 +1,17 @@
 // One series of the ledger: identity, start, running total, whether it ended.
-// Totals are bigint; amounts of a beat gather in a double that is folded in before it could lose a unit.
+// What exporters see of it is laid out in columns (shown.ts); its place there and what is said of it once are kept here.
 import type {
   Dimensions,
   Histogram,
-  LedgerPoint,
   Nanos,
+  SaidOnce,
   SeriesRole,
   SeriesState,
   UnixNanos,
 } from "../../model.ts";
 import { addHistograms, sameBounds } from "../counters/histograms.ts";
 import type { SeriesChanges } from "./columns.ts";
-import { isTooLarge } from "./columns.ts";
+import { RunningTotal } from "./running-total.ts";
 
 type Life = "live" | "ending" | "ended";
 
@@ -22,14 +22,13 @@ interface Back {
   isSaid: boolean;
 }
 
-const pendingMax = 2 ** 52;
 /** What is said at an end takes the millisecond after it. */
 const afterEndNanos = 2_000_000n;
 /** So long a page shows the old total of a series that is back: scrapers see it first, and then the difference. */
 const backNanos = 120_000_000_000n;
 
 /** A running total. Owned by the ledger. */
-export class Series {
+export class Series extends RunningTotal {
   readonly id: number;
   readonly metric: string;
   readonly dimensions: Dimensions;
@@ -39,6 +38,10 @@ export class Series {
   life: Life = "live";
   /** Differs from what was last handed to the store. */
   changed = true;
+  /** Something happened to it since the last snapshot. */
+  isTouched = false;
+  /** Where it stands in the last snapshot; -1 where it does not. */
+  place = -1;
   /** Sequence of the snapshot before its last movement. */
   movedAfter = 0;
   /** End of the interval committed before its last movement. */
@@ -55,11 +58,10 @@ export class Series {
   #endedAt: UnixNanos | undefined;
   /** Nothing but the total changed since the store was given the whole. */
   #isHandedOut = false;
-  #total = 0n;
-  #pending = 0;
   #histogram: Histogram | undefined;
 
   constructor(id: number, kind: Series["kind"], metric: string, dimensions: Dimensions, start: UnixNanos) {
+    super();
     this.id = id;
     this.kind = kind;
     this.metric = metric;
@@ -114,7 +116,7 @@ export class Series {
       state.dimensions,
       BigInt(state.start),
     );
-    if (typeof state.total === "string") series.#total = BigInt(state.total);
+    if (typeof state.total === "string") series.total = BigInt(state.total);
     else series.#histogram = state.total;
     series.announced = state.announced;
     series.changed = false;
@@ -144,31 +146,15 @@ export class Series {
   handOut(changes: SeriesChanges): void {
     this.changed = false;
     const isSum = this.kind !== "histogram";
-    if (!this.#isHandedOut || (isSum && isTooLarge(this.total))) {
+    if (!this.#isHandedOut || (isSum && this.isTooLarge)) {
       changes.writeNamed(this.state());
       this.#isHandedOut = true;
-    } else if (isSum) changes.writeTotal(this.id, this.total);
+    } else if (isSum) changes.writeTotal(this.id, this);
     else changes.writeHistogram(this.id, this.histogram);
-  }
-
-  /** The running total; bigint whatever its size. */
-  get total(): bigint {
-    if (this.#pending !== 0) {
-      this.#total += BigInt(this.#pending);
-      this.#pending = 0;
-    }
-    return this.#total;
   }
 
   get histogram(): Histogram {
     return this.#histogram ?? { bounds: [], counts: [0], sum: 0, count: 0 };
-  }
-
-  /** Adds an integer; negative only where the series is never exported. */
-  addAmount(amount: number): void {
-    if (Math.abs(this.#pending + amount) > pendingMax) void this.total;
-    this.#pending += amount;
-    if (Math.abs(this.#pending) > pendingMax) void this.total;
   }
 
   /** Adds a histogram; false when its bounds are not those of this series. */
@@ -205,7 +191,7 @@ export class Series {
   }
 
   /** What its last point said once never left: the next one says it again. */
-  sayAgain({ back, ended, isNew }: LedgerPoint): void {
+  sayAgain({ back, ended, isNew }: SaidOnce): void {
     if (isNew) this.announceAgain = true;
     if (ended && this.life === "ended") this.life = "ending";
     if (back?.at === undefined) return;
@@ -214,8 +200,7 @@ export class Series {
 
   /** Begins a new run from zero at `start`: the next snapshot announces it again. */
   startAnew(start: UnixNanos): void {
-    this.#total = 0n;
-    this.#pending = 0;
+    this.total = 0n;
     this.#histogram =
       this.#histogram === undefined
         ? undefined
@@ -232,23 +217,22 @@ export class Series {
     this.#histogram = moved;
   }
 
-  /** The series as exporters see it. Total and histogram are values: later movements do not show in it. */
-  point(time: UnixNanos, isNew: boolean, instant: UnixNanos | undefined): LedgerPoint {
-    const value =
-      this.kind === "gauge" ? this.value : this.kind === "histogram" ? this.histogram : this.total;
-    const { dimensions, id: series, metric } = this;
-    const point = {
-      metric,
-      dimensions,
-      series,
-      start: instant ?? this.start,
-      time,
-      value,
-      isNew,
-      ended: this.life === "ending",
-    };
-    // Put together of pieces only where it must be: there is one of each series at every beat.
-    return this.#back === undefined ? point : { ...point, ...this.#backAt(this.#back, time) };
+  /** Whether the next snapshot says of it what the last one said, but for its value. */
+  get isSteady(): boolean {
+    return (
+      this.place !== -1 &&
+      this.life === "live" &&
+      this.#announced !== undefined &&
+      !this.announceAgain &&
+      this.#back === undefined
+    );
+  }
+
+  /** What a snapshot at `time` says beside the value; undefined where that is nothing. */
+  saidAt(time: UnixNanos, isNew: boolean): SaidOnce | undefined {
+    const ended = this.life === "ending";
+    if (!isNew && !ended && this.#back === undefined) return undefined;
+    return { isNew, ended, ...(this.#back === undefined ? {} : this.#backAt(this.#back, time)) };
   }
 
   /** Whether the store has it: it was shown, and is no gauge. */
@@ -267,7 +251,7 @@ export class Series {
   }
 
   /** The old total goes before the first new one, after all that was said when it ended, and is shown a while. */
-  #backAt(back: Back, time: UnixNanos): Pick<LedgerPoint, "back"> {
+  #backAt(back: Back, time: UnixNanos): Pick<SaidOnce, "back"> {
     if (time - back.since > backNanos) {
       this.#back = undefined;
       // What is new is seen from here on: a rest begins with that.

@@ -1,5 +1,6 @@
 // Through the real OpenTelemetry Collector into a real Prometheus, and read back: names, totals, a one-shot series,
 // an outage, a restart of the agent. What is read back must be what the ledger said.
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +16,7 @@ import { systemClock } from "../../../agent/platform/clock.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
 import { openSegmentSpool } from "../../../agent/store/spool/segment-spool.ts";
 import type { Spool } from "../../../agent/store/spool/spool.ts";
+import { snapshotOf } from "../../fakes/snapshot.ts";
 import type { Tool } from "./tools.ts";
 import { findTool, startOtelcol, startPrometheus } from "./tools.ts";
 
@@ -93,11 +95,7 @@ describe.skipIf(otelcol === undefined || prometheusTool === undefined)(
       sender.start();
     };
     const encode = (points: readonly LedgerPoint[]) =>
-      createOtlpEncoder({ resource, version: "0" }).encode({
-        sequence: 1,
-        time: points[0]?.time ?? 0n,
-        points,
-      });
+      createOtlpEncoder({ resource, version: "0" }).encode(snapshotOf(points));
     const run = async (count: number): Promise<void> => {
       for (let i = 0; i < count; i++) spool.commit(await spool.append(encode(beatPoints(++beat))));
     };

@@ -1,6 +1,7 @@
 // A collector gone for a day at 10,000 series every 10 s, on a virtual clock with the real encoder, spool and sender.
 // Shorter with E2E_OUTAGE_HOURS. Judged: nothing lost, every value true for its time, oldest first, the spool
 // under 1 GB, the thinned backlog drained within half an hour of agent time.
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,6 +14,7 @@ import type { LedgerPoint, LedgerSnapshot } from "../../../agent/model.ts";
 import { virtualClock } from "../../../agent/platform/clock.ts";
 import { silentLog } from "../../../agent/platform/log.ts";
 import { openSegmentSpool } from "../../../agent/store/spool/segment-spool.ts";
+import { snapshotOf } from "../../fakes/snapshot.ts";
 
 const HOURS = Number(process.env["E2E_OUTAGE_HOURS"] ?? 24);
 const SERIES = Number(process.env["E2E_OUTAGE_SERIES"] ?? 10_000);
@@ -51,7 +53,7 @@ function snapshotAt(beat: number): LedgerSnapshot {
       ended: false,
     });
   }
-  return { sequence: beat, time, points };
+  return snapshotOf(points, { sequence: beat, time });
 }
 
 /** Checks each request as it arrives; keeps the last beat of each series. */

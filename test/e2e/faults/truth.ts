@@ -1,5 +1,7 @@
 // A source whose every value is known in advance: tokens and joules of a handful of series at any beat.
+
 import type { LedgerPoint, LedgerSnapshot } from "../../../agent/model.ts";
+import { snapshotOf } from "../../fakes/snapshot.ts";
 
 export const SERIES = 12;
 /** Ledger time between two beats. */
@@ -27,5 +29,5 @@ export function snapshotAt(beat: number, start: bigint): LedgerSnapshot {
       ended: false,
     });
   }
-  return { sequence: beat, time, points };
+  return snapshotOf(points, { sequence: beat, time });
 }

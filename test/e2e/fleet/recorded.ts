@@ -1,10 +1,12 @@
 // A host's stream of beats made from one recording: the agent's own pipeline meters it, its ledger is committed every 10 s, and
 // each host gets these snapshots with its own names, its own pace of work and as many GPUs as asked for.
 // What a host's ledger says at the end is known exactly: it is the truth that a query must give.
+
 import { fileURLToPath } from "node:url";
 import { openRecording } from "../../../agent/cli/replay/run.ts";
 import { findMetric } from "../../../agent/export/metrics/metrics.ts";
 import type { LedgerPoint, LedgerSnapshot } from "../../../agent/model.ts";
+import { snapshotOf } from "../../fakes/snapshot.ts";
 
 const folder = fileURLToPath(new URL("../../../deploy/demo/h100-solo-8b", import.meta.url));
 const BEAT_SECONDS = 10;
@@ -95,7 +97,7 @@ export function hostBeat(host: Host, beat: LedgerSnapshot, shift: bigint): Ledge
       points.push({ ...point, ...moved, dimensions, value: paced(point, host), series: series + gpu * 1000 });
     }
   }
-  return { sequence: beat.sequence, time: beat.time + shift, points };
+  return snapshotOf(points, { sequence: beat.sequence, time: beat.time + shift });
 }
 
 const OF_ONE_GPU = ["hw.id", "tokenwatt.server.id", "tokenwatt.source", "tokenwatt.holder.name"];

@@ -6,6 +6,7 @@ import type { Metric } from "../../../agent/export/metrics/metric.ts";
 import { inUnit } from "../../../agent/export/metrics/metric.ts";
 import { findMetric } from "../../../agent/export/metrics/metrics.ts";
 import { createOtlpEncoder } from "../../../agent/export/otlp/encoder.ts";
+import { Ledger } from "../../../agent/meter/ledger/ledger.ts";
 import type { Histogram, LedgerPoint } from "../../../agent/model.ts";
 import type { SpoolEntry } from "../../../agent/store/spool/spool.ts";
 import { encodeOtlp } from "../../fakes/encode-otlp.ts";
@@ -106,7 +107,7 @@ describe("encodeOtlp()", () => {
   test("equals otlp-transformer point by point", () => {
     fc.assert(
       fc.property(arbitrarySnapshot, (given) => {
-        const plain = { ...given, points: given.points.map(ordinary) };
+        const plain = snapshot(given.points.map(ordinary), { time: given.time });
         const theirs = ProtobufMetricsSerializer.serializeRequest(
           stockMetrics(plain, resource) as never,
         ) as Uint8Array;
@@ -118,21 +119,88 @@ describe("encodeOtlp()", () => {
   });
 });
 
+type Action = Readonly<Record<string, string | number | boolean>>;
+
+function act(ledger: Ledger, one: Action, end: bigint): void {
+  const named = (name: unknown): Record<string, string> => ({ "tokenwatt.server.id": String(name) });
+  const { amount, book, bounds, end: ended, see } = one;
+  if (book !== undefined) {
+    const metrics = ["tokenwatt.tokens", "tokenwatt.server.energy"];
+    for (const metric of metrics)
+      ledger.postUntil([{ metric, dimensions: named(book), amount: Number(amount) }], end);
+  } else if (see !== undefined) {
+    const edges = [1, 2].slice(0, Number(bounds));
+    const counts = [Number(one["seconds"]), ...edges.map(() => 1)];
+    const count = counts.reduce((sum, each) => sum + each, 0);
+    const histogram = { bounds: edges, counts, sum: count, count };
+    ledger.postUntil([{ metric: "tokenwatt.server.queue_time", dimensions: named(see), histogram }], end);
+  } else if (ended !== undefined)
+    ledger.endWhere((dimensions) => dimensions["tokenwatt.server.id"] === ended);
+  else if (one["sayAgain"] === true) ledger.sayAgain();
+  else ledger.startAnew(end);
+}
+
 describe("createOtlpEncoder()", () => {
-  test("streams the same requests through one buffer", () => {
+  test("writes over the requests of the beat before, each in its own buffer", () => {
     const options = { resource, version: "0", bytesMax: 50_000 };
     const encoder = createOtlpEncoder(options);
-    const whole = createOtlpEncoder(options).encode(bulk(3_000));
-    expect([...encoder.stream(bulk(3_000))]).toHaveLength(whole.length);
-    const buffers = new Set<unknown>();
-    const streamed = encoder.stream(bulk(3_000))[Symbol.iterator]();
-    for (const { bytes, points, time } of whole) {
-      const got = streamed.next().value as SpoolEntry;
-      expect({ ...got, bytes: Buffer.from(got.bytes) }).toMatchObject({ bytes, points, time });
-      buffers.add(got.bytes.buffer);
-    }
-    expect(streamed.next().done).toBe(true);
-    expect(buffers.size).toBe(1);
+    const buffers = [...encoder.stream(bulk(3_000))].map(({ bytes }) => bytes.buffer);
+    const whole = createOtlpEncoder(options).encode(bulk(3_000, 2));
+    const streamed = [...encoder.stream(bulk(3_000, 2))];
+    expect(streamed.map(({ bytes }) => bytes.buffer)).toEqual(buffers);
+    for (const [index, { bytes, points, time }] of whole.entries())
+      expect({ ...streamed[index], bytes: Uint8Array.from(streamed[index]?.bytes ?? []) }).toMatchObject({
+        bytes: Uint8Array.from(bytes),
+        points,
+        time,
+      });
+  });
+
+  test("encodes each beat of a ledger as an encoder that never saw it, whatever came before", () => {
+    const server = fc.constantFrom("a", "b", "c");
+    const action = fc.oneof(
+      { weight: 4, arbitrary: fc.record({ book: server, amount: fc.constantFrom(0, 1, 2 ** 32, 2 ** 52) }) },
+      {
+        weight: 2,
+        arbitrary: fc.record({ see: server, seconds: fc.nat(9), bounds: fc.constantFrom(1, 1, 2) }),
+      },
+      { weight: 1, arbitrary: fc.record({ end: server }) },
+      { weight: 1, arbitrary: fc.record({ sayAgain: fc.constant(true) }) },
+      { weight: 1, arbitrary: fc.record({ stepBack: fc.constant(true) }) },
+    );
+    const beats = fc.array(
+      fc.record({
+        far: fc.constantFrom(10, 10, 10, 10, 10, 100, 4000),
+        isCut: fc.constantFrom(false, false, false, false, true),
+        value: fc.constantFrom(1, 2),
+        // In most beats nothing begins or ends.
+        actions: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, fc.array(action, { maxLength: 3 })),
+      }),
+      { maxLength: 25, size: "max" },
+    );
+    fc.assert(
+      fc.property(beats, (all) => {
+        const options = { resource, version: "0", pointsMax: 3 };
+        const encoder = createOtlpEncoder(options);
+        const ledger = new Ledger(T0, { unixNanos: (at) => T0 + BigInt(at) });
+        let seconds = 0;
+        for (const { actions, far, isCut, value } of all) {
+          seconds += far;
+          const end = T0 + BigInt(seconds) * SECOND;
+          for (const metric of ["hw.power", "tokenwatt.server.running"])
+            ledger.observe({ metric, dimensions: {}, value, at: seconds * 1e9, everyMs: 10_000 });
+          for (const one of actions) act(ledger, one, end);
+          const shown = ledger.commit(end, seconds * 1e9);
+          const wanted = createOtlpEncoder(options).encode(shown);
+          const got = encoder.stream(shown)[Symbol.iterator]();
+          for (const { bytes, points, time } of isCut ? wanted.slice(0, 1) : wanted) {
+            const { layout: _, ...entry } = got.next().value as SpoolEntry;
+            expect({ ...entry, bytes: Uint8Array.from(entry.bytes) }).toEqual({ bytes, points, time });
+          }
+          if (!isCut) expect(got.next().done).toBe(true);
+        }
+      }),
+    );
   });
 
   test("keeps every request within bytesMax and pointsMax, and counts points truly", () => {
