@@ -179,6 +179,8 @@ export interface TokenReading {
   readonly waiting?: number;
   readonly kvCacheUtilization?: number;
   readonly latencies?: Latencies;
+  /** Its data-parallel ranks one by one, where the source tells several apart: a part of all of the above. */
+  readonly ranks?: readonly RankReading[];
   readonly volume: ProgressKind;
   /** How the source's counters that `progress` (or `tokens`) come from move; absent = `volume`. */
   readonly progressKind?: ProgressKind;
@@ -186,6 +188,24 @@ export interface TokenReading {
   readonly epoch?: string;
   /** When that run began, if the server says so. */
   readonly epochBegan?: Nanos;
+}
+
+/** What one data-parallel rank of a server counted: its part of a reading. */
+export interface RankReading {
+  /** As the source numbers it. */
+  readonly rank: string;
+  /** Kinds absent here are not told apart by rank. */
+  readonly tokens: Readonly<Partial<Record<TokenKind, number>>>;
+  /** Counters that move soonest; absent = `tokens`. */
+  readonly progress?: { readonly input: number; readonly output: number };
+  /** That ended, however. */
+  readonly requests?: number;
+  readonly running?: number;
+  readonly waiting?: number;
+  /** Sums and counts alone of `request_duration`, `time_to_first_token` and `queue_time`. */
+  readonly latencies?: Latencies;
+  /** Cumulative time with at least one request of this rank in execution. */
+  readonly activeNanos?: number;
 }
 
 /** One reading of one server. */
@@ -305,6 +325,18 @@ export interface ServerPoll {
   readonly progress: ProgressKind;
   /** Why the time since the poll before is known less well than usual. */
   readonly doubt?: UncertainReason;
+  /** The same of each data-parallel rank that was ever told apart; absent = none is. */
+  readonly ranks?: readonly RankPoll[];
+}
+
+/** What one rank had counted at a poll: cumulative, never falling, 0 where the rank was first seen. */
+export interface RankPoll {
+  readonly rank: string;
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  /** Undefined = this page did not say. */
+  readonly inFlight?: number;
+  readonly activeNanos?: number;
 }
 
 /** A stretch a source could not be read, published instead of a repeated last value. */
@@ -383,7 +415,8 @@ export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "no
  * by tokens, or equally, for want of the driver's shares per process. `equal_watts`: energy shared by time, a server
  * that was never seen working alone counted with the watts of the others. `fitted_work`: energy shared by what each one's work was
  * fitted to cost, which is not known to a tenth yet. `partial_counters`: counters read through a part of
- * their series. `estimated_counters`: tokens integrated from a rate that the server shows.
+ * their series. `estimated_counters`: tokens integrated from a rate that the server shows. `assumed_ranks`: which GPU a
+ * data-parallel rank is on was assumed, and the GPU does not do what its rank says.
  */
 export type UncertainReason =
   | "coarse_windows"
@@ -398,7 +431,8 @@ export type UncertainReason =
   | "equal_watts"
   | "fitted_work"
   | "partial_counters"
-  | "estimated_counters";
+  | "estimated_counters"
+  | "assumed_ranks";
 
 /** Seconds and joules of a GPU that rest on one assumption; each second and each joule counts under one reason at most. */
 export interface Uncertain {
@@ -502,6 +536,19 @@ export interface TokenIncrement {
   readonly at: Nanos;
   /** The assumption its tokens rest on; absent = they were counted. */
   readonly doubt?: UncertainReason;
+  /** What each data-parallel rank has of it, where they are told apart. */
+  readonly ranks?: readonly RankIncrement[];
+  /** Made by ranks whose GPUs are on other hosts: they meet no GPU time of this one. */
+  readonly elsewhere?: true;
+}
+
+/** The part of an increment that one rank made. */
+export interface RankIncrement {
+  readonly rank: string;
+  readonly tokens: Readonly<Partial<Record<TokenKind, number>>>;
+  /** That ended, however. */
+  readonly requests: number;
+  readonly latencies: Latencies;
 }
 
 /** What one server did in a settled interval: its own states, and the tokens its polls saw. */

@@ -233,9 +233,10 @@ export class Meter {
     }
   }
 
-  /** Why these tokens meet no observed GPU time, if so: read late, or mostly while the server's GPUs were not read. */
+  /** Why these tokens meet no observed GPU time, if so: read late, made on another host, or mostly while the server's GPUs were not read. */
   #unmatched(increment: TokenIncrement, interval: SettledInterval): string | undefined {
     if (increment.late) return "late";
+    if (increment.elsewhere) return "elsewhere";
     const homes = this.#homes.get(increment.server);
     if (homes === undefined) return undefined;
     let [unobserved, all] = [0, 0];

@@ -6,6 +6,7 @@ import type {
   Latencies,
   Nanos,
   PhaseTimes,
+  RankReading,
   TokenKind,
   TokenReading,
   TokenSample,
@@ -108,11 +109,37 @@ function readingLine(reading: TokenReading, seconds: Seconds): JsonLine {
     waiting: reading.waiting,
     kv_cache_utilization: reading.kvCacheUtilization,
     latencies: reading.latencies,
+    ranks: reading.ranks?.map(rankLine),
     volume: reading.volume,
     progress_kind: reading.progressKind,
     epoch: reading.epoch,
     epoch_began: reading.epochBegan === undefined ? undefined : seconds(reading.epochBegan),
   };
+}
+
+function rankLine({ activeNanos, tokens, ...rank }: RankReading): JsonLine {
+  return { ...rank, active_nanos: activeNanos, ...tokens };
+}
+
+function rankOf(line: JsonLine): RankReading {
+  return defined<RankReading>({
+    rank: text(line["rank"]) ?? "",
+    tokens: tokensOf(line),
+    progress: line["progress"] as RankReading["progress"],
+    requests: finite(line["requests"]),
+    running: finite(line["running"]),
+    waiting: finite(line["waiting"]),
+    latencies: line["latencies"] as Latencies | undefined,
+    activeNanos: finite(line["active_nanos"]),
+  });
+}
+
+function tokensOf(line: JsonLine): TokenReading["tokens"] {
+  const tokens = KINDS.flatMap((kind) => {
+    const count = finite(line[kind]);
+    return count === undefined ? [] : [[kind, count] as const];
+  });
+  return Object.fromEntries(tokens);
 }
 
 /** A server poll out of its line; undefined when the line is no poll. `instant` is the inverse of the writer's seconds. */
@@ -147,16 +174,13 @@ export function pollOf(
 
 function readingOf(line: JsonLine, instant: (seconds: number) => Nanos): TokenReading {
   const began = finite(line["epoch_began"]);
-  const tokens = KINDS.flatMap((kind) => {
-    const count = finite(line[kind]);
-    return count === undefined ? [] : [[kind, count] as const];
-  });
+  const ranks = line["ranks"];
   return defined<TokenReading>({
     model: text(line["model"]),
     tenant: text(line["tenant"]),
     endpoint: text(line["endpoint"]),
     role: oneOf(line["role"], ["combined", "prefill", "decode"] as const) ?? "combined",
-    tokens: Object.fromEntries(tokens),
+    tokens: tokensOf(line),
     tokensByOutcome: line["by_outcome"] as TokenReading["tokensByOutcome"],
     reasoningTokens: finite(line["reasoning"]),
     progress: line["progress"] as TokenReading["progress"],
@@ -165,6 +189,7 @@ function readingOf(line: JsonLine, instant: (seconds: number) => Nanos): TokenRe
     waiting: finite(line["waiting"]),
     kvCacheUtilization: finite(line["kv_cache_utilization"]),
     latencies: line["latencies"] as Latencies | undefined,
+    ranks: Array.isArray(ranks) ? ranks.map((rank: JsonLine) => rankOf(rank)) : undefined,
     volume: oneOf(line["volume"], ["step", "finish", "estimate"] as const) ?? "step",
     progressKind: oneOf(line["progress_kind"], ["step", "finish", "estimate"] as const),
     epoch: text(line["epoch"]),

@@ -4,7 +4,7 @@ import type { Histogram, LatencyKey, TokenIncrement } from "../../model.ts";
 import { outcomes, tokenKinds } from "./key-counters.ts";
 import { addLatencies } from "./latency-counters.ts";
 
-/** One increment per server, model, role, lateness and doubt, and latency bounds; gateway increments as they are. */
+/** One increment per server, model, role, lateness, whether elsewhere, and doubt, and latency bounds; gateway increments as they are. */
 export function mergeEngineIncrements(increments: readonly TokenIncrement[]): readonly TokenIncrement[] {
   if (increments.length < 2) return increments;
   const merged = new Map<string, Sum>();
@@ -14,7 +14,7 @@ export function mergeEngineIncrements(increments: readonly TokenIncrement[]): re
       kept.push(increment);
       continue;
     }
-    const key = `${increment.server}\u0000${increment.model ?? "\u0001"}\u0000${increment.role}\u0000${increment.late}\u0000${increment.doubt}`;
+    const key = `${increment.server}\u0000${increment.model ?? "\u0001"}\u0000${increment.role}\u0000${increment.late}\u0000${increment.elsewhere}\u0000${increment.doubt}`;
     const sum = merged.get(key);
     if (sum === undefined) merged.set(key, new Sum(increment));
     else if (!sum.merge(increment)) kept.push(increment);
@@ -58,7 +58,13 @@ class Sum {
   }
 
   get increment(): TokenIncrement {
-    const { tenant: _tenant, endpoint: _endpoint, tokensByOutcome: _byOutcome, ...rest } = this.#first;
+    const {
+      tenant: _tenant,
+      endpoint: _endpoint,
+      ranks: _ranks,
+      tokensByOutcome: _byOutcome,
+      ...rest
+    } = this.#first;
     return {
       ...rest,
       tokens: this.#tokens,

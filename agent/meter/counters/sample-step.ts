@@ -4,6 +4,7 @@ import type {
   Nanos,
   PhaseTimes,
   ProgressKind,
+  RankIncrement,
   ServerPoll,
   TokenIncrement,
   TokenReading,
@@ -12,9 +13,12 @@ import type {
 } from "../../model.ts";
 import type { Relation } from "./histograms.ts";
 import type { KeyCounters } from "./key-counters.ts";
+import { RankCounters } from "./rank-counters.ts";
 
 /** What a look at counters without an epoch says: the server goes on, its counters fell, or nothing can be compared. */
 export type Course = "goes_on" | "fell" | "silent";
+
+const noRanks: readonly RankIncrement[] = [];
 
 /** What is remembered of one server. Owned by `Increments`. */
 export interface Target {
@@ -35,6 +39,8 @@ export interface Target {
   phaseTotal: PhaseTimes;
   inputTokens: number;
   outputTokens: number;
+  /** Its data-parallel ranks, once its readings told several apart. */
+  ranks?: RankCounters;
   /** Nothing was accepted since the state was restored. */
   restored: boolean;
   changed: boolean;
@@ -94,11 +100,13 @@ export class Look {
     if (reading.waiting !== undefined && reading.waiting >= 0)
       this.#waiting = (this.#waiting ?? 0) + reading.waiting;
     this.#progress = weaker(this.#progress, reading.progressKind ?? reading.volume);
+    const ranks = this.#takeRanks(reading, counters, relation);
     const { moved } = taken;
     if (moved === undefined) return;
     moved.late = late;
     const doubt = tokenDoubt(this.#sample, reading);
     if (doubt !== undefined) moved.doubt = doubt;
+    if (ranks.length > 0) moved.ranks = ranks;
     this.increments.push(moved);
   }
 
@@ -128,7 +136,15 @@ export class Look {
       ...(phaseTimes === undefined ? {} : { phaseTimes }),
       progress: this.#progress,
       ...(this.#sample.doubt === undefined ? {} : { doubt: this.#sample.doubt }),
+      ...(target.ranks === undefined ? {} : { ranks: target.ranks.finish() }),
     };
+  }
+
+  #takeRanks(reading: TokenReading, counters: KeyCounters, relation: Relation): readonly RankIncrement[] {
+    const target = this.#target;
+    if (reading.ranks === undefined) return noRanks;
+    target.ranks ??= new RankCounters();
+    return target.ranks.take(reading, counters, relation);
   }
 
   #relation(reading: TokenReading, counters: KeyCounters, known: boolean): Relation {
