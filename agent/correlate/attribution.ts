@@ -9,7 +9,7 @@ import { noteUncertain, shareOf } from "./booking.ts";
 import type { Given } from "./holders.ts";
 import type { Piece, ResidentState } from "./pieces.ts";
 import { unmetered } from "./pieces.ts";
-import type { TokenStep } from "./server-track.ts";
+import type { TokenStep } from "./token-step.ts";
 
 /** Configured shares of GPU time, per server id; the rest is shared equally by those without one. */
 export type ConfiguredShares = Readonly<Record<string, number>>;
@@ -77,7 +77,7 @@ export function tokenWeight(steps: readonly TokenStep[], at: Nanos): number | un
   let weight = 0;
   for (const step of steps) {
     const inside = Math.min(step.to, at) - Math.max(step.from, from);
-    if (inside <= 0 || step.to <= step.from) continue;
+    if (inside <= 0 || step.to <= step.from || step.isLent) continue;
     weight += ((step.inputTokens + outputWeight * step.outputTokens) * inside) / (step.to - step.from);
   }
   return weight;

@@ -20,9 +20,9 @@ import type { Member, Part, Settling } from "./member.ts";
 import { lives, partOf, phasesOf, rowOf, weightOf } from "./member.ts";
 import type { Piece, ResidentState } from "./pieces.ts";
 import { onlyWorker, unmetered } from "./pieces.ts";
-import type { TokenStep } from "./server-track.ts";
 import { learnSharing } from "./sharing.ts";
 import type { Timeline } from "./timeline.ts";
+import type { TokenStep } from "./token-step.ts";
 
 /** The piece each member is in; undefined for one that does not exist then. */
 type Pieces = readonly (Piece | undefined)[];
@@ -99,7 +99,8 @@ export class Board {
     const energy = this.energy.method(settling);
     this.#learnSharing(parts, to);
     for (const { member } of parts)
-      for (const [server, phases] of member.phases) phases.learn(settling.steps(server), to);
+      for (const [server, phases] of member.phases)
+        phases.learn(settling.steps(server, member.timeline.info.uuid), to);
     const rows = parts.map((part) => rowOf(part, energy, sliced));
     if (sliced && whole === undefined) {
       const method = { activity: "unknown", energy, attribution: "mig", time: "mig" } as const;
@@ -208,7 +209,11 @@ export class Board {
       notePhases(
         booking,
         server,
-        phasesOf(member, server).divide(stretch, steps(server), this.#energyBefore),
+        phasesOf(member, server).divide(
+          stretch,
+          steps(server, member.timeline.info.uuid),
+          this.#energyBefore,
+        ),
       );
     }
   }
@@ -289,7 +294,12 @@ function observeAlone(
   // the driver's shares per process said who worked.
   if (timeline.shares.length === 0)
     for (const other of piece.residents)
-      if (other !== only && other.server !== unmetered && wasBusy(steps(other.server), from, to)) return;
+      if (
+        other !== only &&
+        other.server !== unmetered &&
+        wasBusy(steps(other.server, timeline.info.uuid), from, to)
+      )
+        return;
   ownPower.observeAlone(only.server, to - from, timeline.busyNanos(from, to), millijoules);
 }
 
@@ -300,9 +310,10 @@ function wasBusy(steps: readonly TokenStep[], from: Nanos, to: Nanos): boolean {
     const step = steps[index] as TokenStep;
     if (step.to <= from) break;
     if (step.from >= to) continue;
+    known = Math.min(known, step.from);
+    if (step.isLent) continue;
     if (step.inputTokens + step.outputTokens > 0) return true;
     if ((step.inFlightFrom ?? 0) > 0 || (step.inFlightTo ?? 0) > 0) return true;
-    known = Math.min(known, step.from);
   }
   return known > from;
 }

@@ -225,8 +225,8 @@ export class Correlator {
       own,
       placement: this.#placement,
       shares: this.#options.shares ?? {},
-      tokens: (server) => tokenWeight(this.#servers.stepsOf(server), to),
-      steps: (server) => this.#servers.stepsOf(server),
+      tokens: (server, gpu) => tokenWeight(this.#servers.stepsOf(server, gpu), to),
+      steps: (server, gpu) => this.#servers.stepsOf(server, gpu),
     });
     const servers = this.#servers.rows({ from, to, closing }, own, gpus.stalled);
     const violations = [...gpus.violations, ...servers.violations].map(

@@ -14,12 +14,12 @@ import { Phases } from "./phases/phases.ts";
 import type { Piece, Tenancy } from "./pieces.ts";
 import { cut, mainMethod, tenancy, unmetered } from "./pieces.ts";
 import type { Placed, Placement } from "./placement.ts";
-import type { TokenStep } from "./server-track.ts";
 import type { Residents, Sharing } from "./sharing.ts";
 import { sharingRule } from "./sharing.ts";
 import { SmShare } from "./sm-share.ts";
 import { Strangers } from "./strangers.ts";
 import type { Timeline } from "./timeline.ts";
+import type { TokenStep } from "./token-step.ts";
 
 /** What is kept of a GPU or MIG instance between intervals. */
 export interface Member extends Sharing {
@@ -47,9 +47,9 @@ export interface Settling {
   readonly placement: Placement;
   readonly shares: ConfiguredShares;
   /** Weighted tokens of a server over the last 30 s; undefined = it shows none. */
-  readonly tokens: (server: string) => number | undefined;
-  /** What a server's counters did between its polls, by rising time. */
-  readonly steps: (server: string) => readonly TokenStep[];
+  readonly tokens: (server: string, gpu: string) => number | undefined;
+  /** What a server's counters, or those of its rank on a GPU, did between its polls, by rising time. */
+  readonly steps: (server: string, gpu: string) => readonly TokenStep[];
 }
 
 /** A member in an interval, being booked. */
@@ -119,7 +119,7 @@ export function lives(member: Member, interval: { readonly from: Nanos; readonly
 
 /** Cuts the interval and decides how residents share; nothing is booked yet but busy time. */
 export function partOf(member: Member, settling: Settling): Part {
-  const { own, placement, shares, tokens } = settling;
+  const { own, placement, shares } = settling;
   const { timeline } = member;
   const { from, to } = lifeIn(member, settling);
   const held = tenancy(timeline, placement, from, to);
@@ -137,7 +137,10 @@ export function partOf(member: Member, settling: Settling): Part {
     watchShares(member, held, piece);
   }
   const hasShares = timeline.shares.length > 0;
-  const residents = { from, to, servers, working, hasShares, tokens, steps: settling.steps };
+  const { uuid } = timeline.info;
+  const tokens = (server: string): number | undefined => settling.tokens(server, uuid);
+  const steps = (server: string): readonly TokenStep[] => settling.steps(server, uuid);
+  const residents = { from, to, servers, working, hasShares, tokens, steps };
   const rule = working.size > 0 && servers.size > 1 ? sharingRule(member, residents) : member.lastRule;
   if (servers.size > 1) member.lastRule = rule;
   const direct: EnergyRule = { method: "direct", weights: undefined };

@@ -5,6 +5,7 @@ import type { Member } from "./member.ts";
 import type { Placement } from "./placement.ts";
 import type { Stay } from "./presence.ts";
 import { isHelper } from "./presence.ts";
+import { rankOfTitle } from "./rank-places.ts";
 import type { ServerTrack, Surroundings } from "./server-track.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -14,12 +15,16 @@ export interface Occupants {
   readonly pids: ReadonlyMap<string, readonly number[]>;
   /** Processes that no server owns, residents or not yet. */
   readonly strangers: readonly Stay[];
+  /** Data-parallel ranks that processes are named after, by server. */
+  readonly ranks: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
 interface Known extends Occupants {
   readonly presenceChanges: number;
   readonly placementChanges: number;
 }
+
+const noRanks: ReadonlySet<string> = new Set();
 
 /** The servers and processes of all GPUs. */
 export class Neighbours {
@@ -65,13 +70,25 @@ export class Neighbours {
     const known = this.#surroundings.get(track);
     if (known !== undefined) return known;
     const windows = new Map<string, readonly ActivityWindow[]>();
+    const named = new Map<string, ReadonlySet<string>>();
+    const guests = new Map<string, readonly Stay[]>();
+    const indices = new Map<string, number>();
     for (const uuid of track.gpus)
-      for (const { timeline } of this.#members)
-        if (timeline.info.uuid === uuid) windows.set(uuid, timeline.windows);
+      for (const { timeline } of this.#members) {
+        if (timeline.info.uuid !== uuid) continue;
+        windows.set(uuid, timeline.windows);
+        indices.set(uuid, timeline.info.index);
+        const { ranks, strangers } = this.occupantsOf(timeline);
+        named.set(uuid, ranks.get(track.info.id) ?? noRanks);
+        guests.set(uuid, strangers);
+      }
+    const gpus = [...indices.keys()].sort(
+      (one, other) => (indices.get(one) ?? 0) - (indices.get(other) ?? 0),
+    );
     const peers = [...this.#tracks.values()].filter(
       (other) => other !== track && [...other.gpus].some((uuid) => track.gpus.has(uuid)),
     );
-    const found = { peers, windows };
+    const found = { peers, windows, gpus, named, guests };
     this.#surroundings.set(track, found);
     return found;
   }
@@ -90,6 +107,7 @@ export class Neighbours {
     );
     const strangers: Stay[] = [];
     const pids = new Map<string, number[]>();
+    const ranks = new Map<string, Set<string>>();
     stays.forEach((stay, index) => {
       const server = placed[index]?.server;
       if (server === undefined) {
@@ -98,7 +116,9 @@ export class Neighbours {
       }
       pids.set(server, [...(pids.get(server) ?? []), stay.pid]);
       this.#tracks.get(server)?.expectOn(uuid, stay.from);
+      const rank = rankOfTitle(stay.name) ?? this.#placement.rankOf(stay.pid);
+      if (rank !== undefined) ranks.set(server, (ranks.get(server) ?? new Set()).add(rank));
     });
-    return { strangers, pids };
+    return { strangers, pids, ranks };
   }
 }

@@ -3,6 +3,7 @@
 // listened on in the process's network namespace under its uid, narrowed by --port and parents; 4 an owned socket.
 // Facts about processes come in as plain data from host/; what they do not say stays unplaced and shows as `other`.
 import type { Holder, ServerInfo } from "../model.ts";
+import { rankOfTitle } from "./rank-places.ts";
 
 /** What /proc says about one process: of the GPU processes, their parents, and whoever listens on a server's port. */
 export interface ProcessFacts {
@@ -34,6 +35,8 @@ export interface ProcessFacts {
   readonly ownedPorts?: readonly number[];
   /** Whose it is, by name. */
   readonly holder?: Holder;
+  /** What an engine named it: `VLLM::EngineCore_DP1`. */
+  readonly title?: string;
 }
 
 /** What is known of a server beyond its configuration. */
@@ -121,6 +124,16 @@ export class Placement {
   /** Executable name of a process, if the host said so. */
   nameOf(pid: number): string | undefined {
     return this.#facts.get(pid)?.name;
+  }
+
+  /** The data-parallel rank that a process, or the nearest of its parents, is named after. */
+  rankOf(pid: number): string | undefined {
+    const facts = this.#facts.get(pid);
+    for (const each of facts === undefined ? [] : [pid, ...(facts.parents ?? [])]) {
+      const rank = rankOfTitle(this.#facts.get(each)?.title);
+      if (rank !== undefined) return rank;
+    }
+    return undefined;
   }
 
   /** Servers whose configuration or own readings name this GPU (or its board). */

@@ -2,57 +2,33 @@
 // Polls wait sorted until an interval needs them, then go to the activity estimator with the windows of the server's
 // GPUs. A first poll that already counts tokens means that the counters began at zero while we watched: that is said
 // to the estimator as a poll of zeros.
-import type {
-  ActivityMethod,
-  Nanos,
-  ProgressKind,
-  ServerInfo,
-  ServerPoll,
-  TokenIncrement,
-} from "../model.ts";
+import type { ActivityMethod, Nanos, RankPoll, ServerInfo, ServerPoll, TokenIncrement } from "../model.ts";
 import {
   busyBetween,
-  copyActivity,
   createActivity,
   decidableUntil,
   observeCredit,
   observePeer,
   observePlace,
-  observePoll,
   observeWindow,
   settle,
 } from "./activity/activity.ts";
-import type { Activity, ActivityWindow, Ended, SeenPoll } from "./activity/evidence.ts";
-import { endedBetween, endedOf, together } from "./ended.ts";
+import type { ActivityWindow, Guest, SeenPoll } from "./activity/evidence.ts";
+import { endedBetween } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { appendKnown, joined } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
+import { Place } from "./place.ts";
+import type { RankPlaces } from "./rank-places.ts";
+import { placeRanks, splitElsewhere } from "./rank-places.ts";
 import type { ShareReading } from "./timeline.ts";
+import type { StepFacts, TokenStep } from "./token-step.ts";
+import { keepStep, noFacts, StepQueue, stepBetween } from "./token-step.ts";
 
-/** Tokens a server made between two polls. */
-export interface TokenStep {
-  readonly from: Nanos;
-  readonly to: Nanos;
-  readonly inputTokens: number;
-  readonly outputTokens: number;
-  /** Requests that ended in it. */
-  readonly requests: number;
-  /** Requests running at its ends, where the server says so. */
-  readonly inFlightFrom: number | undefined;
-  readonly inFlightTo: number | undefined;
-  readonly progress: ProgressKind;
-  /** What the durations of its requests add up to, where the server says so. */
-  readonly ended?: Ended | undefined;
-  /** Its counters stood for another instant than its poll, or are known less well for another reason. */
-  readonly isDoubted: boolean;
-}
-
-/** Polls and increments waiting at most. */
+/** Polls waiting at most. */
 const pendingMax = 4096;
 /** The estimator is fed this far ahead of the interval to decide: longer than it ever looks. */
 const feedAhead = 15_000_000_000;
-/** Token steps are kept this long for token shares. */
-const stepsKept = 60_000_000_000;
 /** Without a next poll, the state is still known for this many polls. */
 const openPolls = 2;
 /** After this many failed polls in a row no interval waits for a server, until it answers or its process appears. */
@@ -60,30 +36,21 @@ const failuresMax = 2;
 /** Reported over three polls ago: not live any more (METERING.md 2, "live source"). */
 const livePolls = 3;
 
-/** The estimator of a server on one GPU. */
-interface Place {
-  readonly activity: Activity;
-  windowsUntil: Nanos;
-  creditsUntil: Nanos;
-}
-
 /** What is around a server. */
 export interface Surroundings {
   /** Servers on some of the same GPUs. */
   readonly peers: readonly ServerTrack[];
   /** Activity of its GPUs, by UUID. */
   readonly windows: ReadonlyMap<string, readonly ActivityWindow[]>;
+  /** Its GPUs by index. */
+  readonly gpus: readonly string[];
+  /** Data-parallel ranks that its processes on each GPU are named after. */
+  readonly named: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Processes that no server owns, on each of its GPUs. */
+  readonly guests: ReadonlyMap<string, readonly Guest[]>;
 }
 
-/** What an increment says of the time between two polls beside its tokens. */
-interface Moves {
-  readonly at: Nanos;
-  readonly requests: number;
-  readonly input: number;
-  readonly cached: number;
-  readonly ended: Ended | undefined;
-}
-
+const noGuests: readonly Guest[] = [];
 /** Name of the place of a server none of whose GPUs is known. */
 const nowhere = "";
 
@@ -103,7 +70,8 @@ export class ServerTrack {
   readonly #places = new Map<string, Place>();
   readonly #polls: ServerPoll[] = [];
   #increments: TokenIncrement[] = [];
-  readonly #moves: Moves[] = [];
+  readonly #queue = new StepQueue();
+  #ranks: RankPlaces | undefined;
   #fed: ServerPoll | undefined;
   readonly #age = new PageAge();
   #firstAt: Nanos | undefined;
@@ -117,7 +85,7 @@ export class ServerTrack {
     this.since = since;
     this.expectedFrom = since;
     const activity = createActivity({ from: since, pollNanos: this.pollNanos, stallAfterNanos });
-    this.#places.set(nowhere, { activity, windowsUntil: -Infinity, creditsUntil: -Infinity });
+    this.#places.set(nowhere, new Place(activity));
   }
 
   /** The distance its readings reach: as configured, or longer where answers are slow or the page is a copy. */
@@ -145,10 +113,7 @@ export class ServerTrack {
   /** Takes a poll and what it saw move; false when the poll does not follow the ones already used. */
   takePoll(given: ServerPoll | undefined, increments: readonly TokenIncrement[]): boolean {
     for (const increment of increments) this.#increments.push(increment);
-    if (this.#isEstimated) {
-      for (const increment of increments) this.#moves.push(movesOf(increment));
-      if (this.#moves.length > pendingMax) this.#moves.splice(0, this.#moves.length - pendingMax);
-    }
+    if (this.#isEstimated) this.#queue.queueMoves(increments);
     if (increments.some(({ late }) => late)) this.#beganLate = true;
     if (given === undefined) return true;
     const poll = Number.isInteger(given.at) ? given : { ...given, at: Math.round(given.at) };
@@ -194,8 +159,10 @@ export class ServerTrack {
   }
 
   /** Hands the estimators what they need to decide up to `until`; peers learn what this server did. */
-  feed(until: Nanos, { peers, windows }: Surroundings): void {
+  feed(until: Nanos, surroundings: Surroundings): void {
+    const { peers, windows } = surroundings;
     for (const gpu of windows.keys()) this.#settleOn(gpu);
+    this.#settleRanks(surroundings);
     const ahead = until + feedAhead;
     while (this.#polls.length > 0) {
       const poll = this.#polls[0] as ServerPoll;
@@ -205,7 +172,7 @@ export class ServerTrack {
       if (!this.#age.repeats(read)) this.#take(this.#doubted(read), peers);
     }
     for (const [gpu, place] of this.#places) {
-      observePlace(place.activity, this.pollNanos, this.#places.size > 1);
+      observePlace(place.activity, this.pollNanos, this.#hasOthers(place));
       observeWindows(place, windows.get(gpu) ?? []);
     }
   }
@@ -265,12 +232,7 @@ export class ServerTrack {
     if (name === nowhere) {
       this.#places.delete(nowhere);
       this.#places.set(gpu, place);
-    } else
-      this.#places.set(gpu, {
-        activity: copyActivity(place.activity),
-        windowsUntil: -Infinity,
-        creditsUntil: -Infinity,
-      });
+    } else this.#places.set(gpu, place.copied());
   }
 
   /** Increments whose polls ended at or before `until`, all of them if it is undefined; each is handed out once. */
@@ -279,62 +241,79 @@ export class ServerTrack {
     if (!this.#increments.some(({ at }) => !waits(at))) return [];
     const due = this.#increments.filter(({ at }) => !waits(at));
     this.#increments = this.#increments.filter(({ at }) => waits(at));
-    return due;
+    const elsewhere = this.#ranks?.elsewhere;
+    return elsewhere === undefined || elsewhere.size === 0
+      ? due
+      : due.flatMap((increment) => splitElsewhere(increment, elsewhere));
+  }
+
+  /** The data-parallel ranks its polls tell apart; undefined where they tell none. */
+  get rankNames(): readonly string[] | undefined {
+    const told = this.#polls.findLast(({ ranks }) => ranks !== undefined)?.ranks ?? this.#fed?.ranks;
+    return told?.map(({ rank }) => rank);
+  }
+
+  /** Where its ranks are; undefined while they are not told apart. */
+  get ranks(): RankPlaces | undefined {
+    return this.#ranks;
+  }
+
+  /** Finds where its ranks are, and who else is there. */
+  #settleRanks({ gpus, guests, named }: Surroundings): void {
+    const ranks = this.rankNames;
+    if (ranks === undefined && this.#ranks === undefined) return;
+    this.#ranks =
+      ranks === undefined ? undefined : placeRanks({ ranks, gpus, named, configured: this.info.gpus });
+    for (const [gpu, place] of this.#places) {
+      place.ranks = this.#ranks?.byGpu.get(gpu);
+      if (place.ranks !== undefined) place.activity.guests = guests.get(gpu) ?? noGuests;
+    }
+  }
+
+  /** Its steps on one of its GPUs. */
+  stepsOn(gpu: string): readonly TokenStep[] {
+    return this.#places.get(gpu)?.steps ?? this.steps;
   }
 
   #take(poll: ServerPoll, peers: readonly ServerTrack[]): void {
     const previous = this.#fed ?? this.#began(poll);
-    const moves = this.#takeMoves(poll.at);
-    const ended = endedBetween(this.#fed, poll) ?? moves.ended;
-    if (!this.#observe(ended === undefined ? poll : { ...poll, ended })) return;
+    const facts = this.#queue.take(poll.at);
+    const whole = facts();
+    const ended = endedBetween(this.#fed, poll) ?? whole.ended;
+    if (!this.#observe(ended === undefined ? poll : { ...poll, ended }, previous, facts)) return;
     this.#firstAt ??= poll.at;
     this.#fed = poll;
     if (previous === undefined) return;
-    const step = {
-      from: previous.at,
-      to: poll.at,
-      inputTokens: (poll.inputTokens - previous.inputTokens) * (1 - moves.cachedRatio),
-      outputTokens: poll.outputTokens - previous.outputTokens,
-      requests: moves.requests,
-      inFlightFrom: previous.inFlight,
-      inFlightTo: poll.inFlight,
-      progress: poll.progress,
-      isDoubted: poll.doubt !== undefined,
-      ended,
-    };
-    this.steps.push(step);
-    while (this.steps.length > 0 && (this.steps[0] as TokenStep).to < poll.at - stepsKept) this.steps.shift();
-    if (busyBetween(previous, poll))
-      for (const peer of peers) peer.observePeerOn(this.gpus, previous.at, poll.at, false);
-  }
-
-  /** What the increments of the polls up to `at` say of a step beside its tokens. */
-  #takeMoves(at: Nanos): {
-    readonly requests: number;
-    readonly cachedRatio: number;
-    readonly ended: Ended | undefined;
-  } {
-    let [requests, input, cached] = [0, 0, 0];
-    let ended: Ended | undefined;
-    while (this.#moves.length > 0 && (this.#moves[0] as Moves).at <= at) {
-      const move = this.#moves.shift() as Moves;
-      requests += move.requests;
-      input += move.input;
-      cached += move.cached;
-      ended = together(ended, move.ended);
-    }
-    return { requests, cachedRatio: input > 0 ? cached / input : 0, ended };
+    keepStep(this.steps, stepBetween(previous, poll, { ...whole, ended }));
+    if (!busyBetween(previous, poll) || peers.length === 0) return;
+    const busy = [...this.#places].flatMap(([gpu, place]) => (place.wasBusy(previous, poll) ? [gpu] : []));
+    const gpus = busy.length === this.#places.size ? this.gpus : new Set(busy);
+    for (const peer of peers) peer.observePeerOn(gpus, previous.at, poll.at, false);
   }
 
   /** Counters of a copied page stood for an older instant than their poll; so may those of one that never changed yet. */
   #doubted(poll: ServerPoll): ServerPoll {
+    if (poll.doubt !== undefined) return poll;
     const isCopy = this.#age.copyNanos !== undefined || this.#age.mayBeCopy;
-    return !isCopy || poll.doubt !== undefined ? poll : { ...poll, doubt: "cached_page" };
+    if (isCopy) return { ...poll, doubt: "cached_page" };
+    return this.#ranks?.isUnplaced === true ? { ...poll, doubt: "assumed_ranks" } : poll;
   }
 
-  #observe(poll: SeenPoll): boolean {
+  /** Whether the polls of a place speak of other GPUs as well. */
+  #hasOthers({ ranks }: Place): boolean {
+    if (ranks === undefined) return this.#places.size > 1;
+    for (const other of this.#ranks?.byGpu.values() ?? [])
+      if (other !== ranks && other.ranks.some((rank) => ranks.ranks.includes(rank))) return true;
+    return false;
+  }
+
+  #observe(
+    poll: SeenPoll,
+    previous: ServerPoll | undefined,
+    facts: (ranks?: readonly string[]) => StepFacts,
+  ): boolean {
     let taken = false;
-    for (const { activity } of this.#places.values()) taken = observePoll(activity, poll) || taken;
+    for (const place of this.#places.values()) taken = place.observe(poll, previous, facts) || taken;
     return taken;
   }
 
@@ -350,8 +329,9 @@ export class ServerTrack {
       progress: poll.progress,
       ...(poll.inFlight === undefined ? {} : { inFlight: 0 }),
       ...(poll.activeNanos === undefined ? {} : { activeNanos: 0 }),
+      ...(poll.ranks === undefined ? {} : { ranks: poll.ranks.map(emptyRank) }),
     };
-    if (!this.#observe(zero)) return undefined;
+    if (!this.#observe(zero, undefined, noFacts)) return undefined;
     this.#firstAt = at;
     return zero;
   }
@@ -369,12 +349,12 @@ function observeWindows(place: Place, windows: readonly ActivityWindow[]): void 
   }
 }
 
-function movesOf(increment: TokenIncrement): Moves {
-  const { at, requests, tokens } = increment;
-  const cached = tokens.input_cached ?? 0;
-  const input = cached + (tokens.input_uncached ?? 0) + (tokens.input_unsplit ?? 0);
-  const ended = (requests.ok ?? 0) + (requests.error ?? 0) + (requests.aborted ?? 0);
-  return { at, requests: ended, input, cached, ended: endedOf(increment) };
+function emptyRank({ activeNanos, inFlight, rank }: RankPoll): RankPoll {
+  return {
+    ...{ rank, inputTokens: 0, outputTokens: 0 },
+    ...(inFlight === undefined ? {} : { inFlight: 0 }),
+    ...(activeNanos === undefined ? {} : { activeNanos: 0 }),
+  };
 }
 
 /** Never falling, finite and not negative, whatever was handed in. */

@@ -12,9 +12,10 @@ import { mainMethod } from "./pieces.ts";
 import type { Placement, ServerHints } from "./placement.ts";
 import type { Stay } from "./presence.ts";
 import { isResident } from "./presence.ts";
-import type { TokenStep } from "./server-track.ts";
+import type { RankPlaces } from "./rank-places.ts";
 import { ServerTrack } from "./server-track.ts";
 import type { StrangerStretch } from "./strangers.ts";
+import type { TokenStep } from "./token-step.ts";
 
 /** The settled rows of all servers. */
 export interface ServerSettlement {
@@ -142,9 +143,16 @@ export class Servers {
     return own;
   }
 
-  /** Progress of a server over the last minute. */
-  stepsOf(server: string): readonly TokenStep[] {
-    return this.#tracks.get(server)?.steps ?? [];
+  /** Progress of a server over the last minute; on a GPU of one of its ranks, of the rank. */
+  stepsOf(server: string, gpu: string): readonly TokenStep[] {
+    return this.#tracks.get(server)?.stepsOn(gpu) ?? [];
+  }
+
+  /** Where the data-parallel ranks of each server are that tells them apart. */
+  ranks(): Map<string, RankPlaces> {
+    const places = new Map<string, RankPlaces>();
+    for (const [server, { ranks }] of this.#tracks) if (ranks !== undefined) places.set(server, ranks);
+    return places;
   }
 
   /** Returns a row per server known in `[from, to)`; `closing` hands out increments of polls at `to` as well. */

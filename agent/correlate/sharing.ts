@@ -10,9 +10,9 @@ import type { Work, WorkFit } from "./energy/work-fit.ts";
 import { workIn } from "./energy/work-fit.ts";
 import type { Piece, Tenancy } from "./pieces.ts";
 import { unmetered } from "./pieces.ts";
-import type { TokenStep } from "./server-track.ts";
 import type { SmShare } from "./sm-share.ts";
 import type { ShareReading, Timeline } from "./timeline.ts";
+import type { TokenStep } from "./token-step.ts";
 
 /** What is learned of the residents of one GPU. */
 export interface Sharing {

@@ -4,10 +4,10 @@ import { OwnPower } from "../../agent/correlate/energy/own-power.ts";
 import { TurnWatts } from "../../agent/correlate/energy/turn-watts.ts";
 import type { Work } from "../../agent/correlate/energy/work-fit.ts";
 import { WorkFit } from "../../agent/correlate/energy/work-fit.ts";
-import type { TokenStep } from "../../agent/correlate/server-track.ts";
 import type { Residents, Sharing } from "../../agent/correlate/sharing.ts";
 import { sharingRule } from "../../agent/correlate/sharing.ts";
 import { SmShare } from "../../agent/correlate/sm-share.ts";
+import type { TokenStep } from "../../agent/correlate/token-step.ts";
 
 const second = 1_000_000_000;
 

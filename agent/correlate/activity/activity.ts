@@ -26,6 +26,7 @@ import type {
 } from "./evidence.ts";
 import { heldOpenFrom } from "./hold.ts";
 import { label } from "./label.ts";
+import { lentIntervals } from "./lent.ts";
 import {
   createLevel,
   executionPerBusy,
@@ -75,6 +76,7 @@ export function createActivity(options: ActivityOptions): Activity {
     polls: [],
     peers: [],
     credits: [],
+    guests: [],
     decidedUntil: options.from,
     lastProgressAt: options.from,
     learnedUntil: options.from,
@@ -224,7 +226,8 @@ function evaluate(
 ): Claims & { readonly intervals: readonly PollInterval[] } {
   const { credits, peers, polls, windows } = activity;
   const last = polls.at(-1);
-  const { intervals, runs } = outlookUntil(activity, until);
+  const { intervals: seen, runs } = outlookUntil(activity, until);
+  const intervals = lentIntervals(activity, seen, runs);
   if (progress !== "step" && last?.inFlight === undefined && last?.activeNanos === undefined)
     return { intervals, claims: [], contested: [], accounted: [] };
   const { durations, hasOthers, level, pollNanos, rates } = activity;
@@ -259,6 +262,11 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
   for (let index = 0; index + 1 < intervals.length; index++) {
     const interval = intervals[index] as PollInterval;
     if (interval.from < activity.learnedUntil || interval.to > activity.decidedUntil) continue;
+    if (interval.isLent) {
+      activity.learnedUntil = interval.to;
+      activity.lastProgressAt = interval.to;
+      continue;
+    }
     observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
     const poll = activity.polls.find(({ at }) => at === interval.to);
     // The gauge of a copied page was read at another instant than its poll.

@@ -50,6 +50,10 @@ export interface Ended {
 /** A poll of a server, and what ended before it, where its page has durations. */
 export interface SeenPoll extends ServerPoll {
   readonly ended?: Ended;
+  /** Of a data-parallel rank: the server's own poll. */
+  readonly whole?: SeenPoll;
+  /** That the rank is on this GPU is an assumption. */
+  readonly isAssumed?: true;
 }
 
 /** The time between two polls of a server. The last one is `open`: no poll has ended it yet. */
@@ -81,6 +85,8 @@ export interface PollInterval {
   readonly endedNanos: Nanos | undefined;
   /** What the poll that ended it says against trusting it. */
   readonly doubt: UncertainReason | undefined;
+  /** It says what the server as a whole did: lent.ts. */
+  readonly isLent?: true;
 }
 
 /** A stretch in which another server on the same GPUs moved its counters or had something in flight. */
@@ -89,6 +95,13 @@ export interface PeerStretch {
   readonly to: Nanos;
   /** No server: its work is no execution. */
   readonly stranger: boolean;
+}
+
+/** A stretch in which a process that no server owns holds the GPU. */
+export interface Guest {
+  readonly from: Nanos;
+  /** Undefined while it is there. */
+  readonly to: Nanos | undefined;
 }
 
 /** Output-token equivalents per nanosecond of activity; undefined = not learned yet. */
@@ -196,6 +209,8 @@ export interface Activity {
   readonly polls: SeenPoll[];
   readonly peers: PeerStretch[];
   readonly credits: Credit[];
+  /** On the GPU of a rank. */
+  guests: readonly Guest[];
   /** Everything before is decided and final. */
   decidedUntil: Nanos;
   /** When tokens last moved, or nothing was in flight. */

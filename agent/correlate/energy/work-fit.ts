@@ -6,7 +6,7 @@ import type { Nanos } from "../../model.ts";
 import type { Solution } from "../phases/least-squares.ts";
 import { LeastSquares } from "../phases/least-squares.ts";
 import { decodedIn } from "../phases/phase-fit.ts";
-import type { TokenStep } from "../server-track.ts";
+import type { TokenStep } from "../token-step.ts";
 
 /** Prompt tokens and decode steps of a server. */
 export type Work = readonly [prompt: number, steps: number];
@@ -107,6 +107,7 @@ export function workIn(steps: readonly TokenStep[], from: Nanos, to: Nanos): Wor
     if (inside <= 0) continue;
     if (step.progress !== "step" || step.isDoubted || step.to < reached) return undefined;
     reached = step.from;
+    if (step.isLent) continue;
     const part = inside / (step.to - step.from);
     prompt += step.inputTokens * part;
     decoded += decodedIn(step) * part * (1 / runningIn(step) + stepPerRequest);

@@ -4,7 +4,7 @@
 // Before its intervals say more, a prompt token is held to cost what GPUs make of it: a decode step reads every weight
 // once, a prompt token multiplies by every weight once, so that the ratio is that of bandwidth to arithmetic.
 import type { Nanos } from "../../model.ts";
-import type { TokenStep } from "../server-track.ts";
+import type { TokenStep } from "../token-step.ts";
 import type { Belief, Solution } from "./least-squares.ts";
 import { errorOfSum, LeastSquares } from "./least-squares.ts";
 

@@ -4,7 +4,7 @@
 import type { Nanos, Phase, PhaseMethod, PhaseShare } from "../../model.ts";
 import type { Claimant, Remainders } from "../apportion.ts";
 import { apportion } from "../apportion.ts";
-import type { TokenStep } from "../server-track.ts";
+import type { TokenStep } from "../token-step.ts";
 import { decodedIn, PhaseFit } from "./phase-fit.ts";
 
 /** A stretch in which a server was token-active on a GPU, and what it got of it. */
@@ -140,7 +140,8 @@ export class Phases {
       if (at > until) continue;
       this.#open.delete(at);
       const step = steps.find(({ to }) => to === at);
-      if (step?.progress === "step") this.#fit.observe(step, open.nanos, open.millijoules, open.isShared);
+      if (step?.progress === "step" && !step.isLent)
+        this.#fit.observe(step, open.nanos, open.millijoules, open.isShared);
     }
   }
 

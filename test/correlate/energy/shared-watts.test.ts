@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { TurnWatts } from "../../../agent/correlate/energy/turn-watts.ts";
 import type { Work } from "../../../agent/correlate/energy/work-fit.ts";
 import { WorkFit, workIn } from "../../../agent/correlate/energy/work-fit.ts";
-import type { TokenStep } from "../../../agent/correlate/server-track.ts";
+import type { TokenStep } from "../../../agent/correlate/token-step.ts";
 
 const second = 1_000_000_000;
 

@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Phases } from "../../../agent/correlate/phases/phases.ts";
-import type { TokenStep } from "../../../agent/correlate/server-track.ts";
+import type { TokenStep } from "../../../agent/correlate/token-step.ts";
 import type { Phase, PhaseShare } from "../../../agent/model.ts";
 import type { RecordedServer, Replayed } from "../correlator-replay.ts";
 import { recordingOf, replay } from "../correlator-replay.ts";

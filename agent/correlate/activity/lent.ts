@@ -1,0 +1,81 @@
+// A data-parallel rank that has nothing to do while its GPU works: there the server as a whole speaks for the GPU. Ranks that
+// share experts step together, so that a GPU executes the requests of the others (vLLM's dummy batches, SGLang's idle
+// batches); and where a rank's GPU was only assumed it may be another's, which is said (`assumed_ranks`).
+// Work at the edges of what the rank did itself is the rank's; where unknown processes hold the GPU it is theirs.
+import type { Nanos } from "../../model.ts";
+import type { Activity, ActivityWindow, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
+import { pollInterval } from "./intervals.ts";
+import { workingBusyRatio } from "./runs.ts";
+
+/** Work this close to what a rank did itself is its own: a driver's window, and the time a page takes. */
+const edgeNanos: Nanos = 200_000_000;
+/** Less work than this is chance. */
+const workMin: Nanos = 150_000_000;
+/** A busy rank's GPU that was seen at rest for this long, and never at work, is another's. */
+const restMin: Nanos = 900_000_000;
+
+/** The intervals of a rank, those in which the server as a whole speaks replaced. The same list where there is none. */
+export function lentIntervals(
+  activity: Activity,
+  intervals: readonly PollInterval[],
+  runs: readonly WorkRun[],
+): readonly PollInterval[] {
+  const { batch, credits, guests, peers, polls, windows } = activity;
+  const last = polls.at(-1);
+  if (last === undefined || !polls.some(isOfRank)) return intervals;
+  const busy = intervals.filter(({ kind }) => kind !== "quiet");
+  return intervals.map((interval) => {
+    const at = polls.findIndex((poll) => poll.at === interval.from);
+    const [poll, next] = [polls[at], polls[at + 1]];
+    if (poll?.whole === undefined || interval.contended) return interval;
+    const isAssumed = poll.isAssumed === true || next?.isAssumed === true;
+    if (interval.kind !== "quiet")
+      return isAssumed && isDenied(interval, windows) ? { ...interval, doubt: "assumed_ranks" } : interval;
+    if (guests.some(({ from, to = Infinity }) => from < interval.to && to > interval.from)) return interval;
+    if (unexplained(interval, busy, windows) < workMin) return interval;
+    const { to } = interval;
+    const lent = pollInterval(poll.whole, next?.whole, to, last.progress, runs, peers, credits, batch);
+    if (lent.kind === "quiet") return interval;
+    const doubt = lent.doubt ?? (isAssumed ? "assumed_ranks" : undefined);
+    return { ...lent, doubt, isLent: true };
+  });
+}
+
+function isOfRank({ whole }: SeenPoll): boolean {
+  return whole !== undefined;
+}
+
+/** How long the GPU was seen at work in an interval in windows that touch nothing the rank did itself. */
+function unexplained(
+  { from, to }: PollInterval,
+  busy: readonly PollInterval[],
+  windows: readonly ActivityWindow[],
+): Nanos {
+  let work = 0;
+  for (let index = windows.length - 1; index >= 0; index--) {
+    const window = windows[index] as ActivityWindow;
+    if (window.to <= from) break;
+    if (window.from >= to || window.busyRatio < workingBusyRatio) continue;
+    const [start, end] = [window.from - edgeNanos, window.to + edgeNanos];
+    if (busy.some((own) => own.from < end && own.to > start)) continue;
+    work += Math.min(window.to, to) - Math.max(window.from, from);
+  }
+  return work;
+}
+
+/** Requests in flight all along, counters that moved, and a GPU that was seen at rest throughout. */
+function isDenied(
+  { from, inFlightFrom, inFlightTo, kind, to }: PollInterval,
+  windows: readonly ActivityWindow[],
+): boolean {
+  if (kind !== "moved" || !((inFlightFrom ?? 0) > 0 && (inFlightTo ?? 0) > 0)) return false;
+  let rest = 0;
+  for (let index = windows.length - 1; index >= 0; index--) {
+    const window = windows[index] as ActivityWindow;
+    if (window.to <= from) break;
+    if (window.from >= to) continue;
+    if (window.busyRatio >= workingBusyRatio) return false;
+    rest += Math.min(window.to, to) - Math.max(window.from, from);
+  }
+  return rest >= restMin;
+}

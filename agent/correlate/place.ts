@@ -1,0 +1,95 @@
+// The estimator of a server on one GPU, and the polls it gets: the server's, or those of the data-parallel ranks whose GPU it
+// is. Ranks' polls carry the server's own, for a GPU that works while its rank has nothing to do (activity/lent.ts).
+import type { Nanos, ServerPoll } from "../model.ts";
+import { busyBetween, copyActivity, observePoll } from "./activity/activity.ts";
+import type { Activity, SeenPoll } from "./activity/evidence.ts";
+import type { RankPlace } from "./rank-places.ts";
+import type { StepFacts, TokenStep } from "./token-step.ts";
+import { keepStep, stepBetween } from "./token-step.ts";
+
+/** What ranks had counted together; undefined where a poll does not say it of each. */
+type View = Partial<Pick<ServerPoll, "inputTokens" | "outputTokens" | "inFlight" | "activeNanos">>;
+
+/** One GPU of a server. */
+export class Place {
+  readonly activity: Activity;
+  windowsUntil: Nanos = -Infinity;
+  creditsUntil: Nanos = -Infinity;
+  /** The ranks whose GPU it is; undefined while the server as a whole speaks for it. */
+  ranks: RankPlace | undefined;
+  /** Of its ranks, once it had some. */
+  steps: TokenStep[] | undefined;
+  /** The last poll of its ranks, on a scale of its own: which ranks they are may change. */
+  #own: ServerPoll | undefined;
+
+  constructor(activity: Activity) {
+    this.activity = activity;
+  }
+
+  /** A place for another GPU of the server: what the polls said stays. */
+  copied(): Place {
+    const copy = new Place(copyActivity(this.activity));
+    copy.#own = this.#own;
+    return copy;
+  }
+
+  /** Takes a poll of the server in; false when it does not follow the last one. */
+  observe(
+    poll: SeenPoll,
+    previous: ServerPoll | undefined,
+    factsOf: (ranks?: readonly string[]) => StepFacts,
+  ): boolean {
+    if (this.ranks === undefined && this.#own === undefined) return observePoll(this.activity, poll);
+    const before = this.#own ?? previous;
+    const own = this.#ownPoll(poll, previous, before);
+    const { ended, ...unended } = own;
+    const facts = factsOf(this.ranks?.ranks);
+    const seen = facts.ended === undefined ? unended : { ...unended, ended: facts.ended };
+    const rankDoubt = this.ranks?.isAssumed === true ? { isAssumed: true as const } : {};
+    const whole = this.ranks === undefined ? {} : { whole: poll };
+    if (!observePoll(this.activity, { ...seen, ...whole, ...rankDoubt })) return false;
+    this.#own = own;
+    if (previous === undefined || before === undefined) return true;
+    this.steps ??= [];
+    if (busyBetween(before, own)) keepStep(this.steps, stepBetween(before, own, facts));
+    else keepStep(this.steps, { ...stepBetween(previous, poll, factsOf()), isLent: true });
+    return true;
+  }
+
+  /** Whether the server was busy on this GPU between two of its polls, the last one being taken in. */
+  wasBusy(previous: ServerPoll, poll: ServerPoll): boolean {
+    const step = this.steps?.at(-1);
+    return step?.to === poll.at ? step.isLent !== true : busyBetween(previous, poll);
+  }
+
+  /** The ranks' poll. Its counters begin where the server's stood, so that a server that is no longer new does not look it. */
+  #ownPoll(poll: SeenPoll, previous: ServerPoll | undefined, before: ServerPoll = poll): SeenPoll {
+    const now = viewOf(poll, this.ranks);
+    const then = previous === undefined ? {} : viewOf(previous, this.ranks);
+    const { activeNanos: _active, inFlight: _running, ranks: _ranks, ...rest } = poll;
+    const active = (this.#own?.activeNanos ?? 0) + rise(then.activeNanos, now.activeNanos);
+    return {
+      ...rest,
+      inputTokens: before.inputTokens + rise(then.inputTokens, now.inputTokens),
+      outputTokens: before.outputTokens + rise(then.outputTokens, now.outputTokens),
+      ...(now.inFlight === undefined ? {} : { inFlight: now.inFlight }),
+      ...(now.activeNanos === undefined ? {} : { activeNanos: active }),
+    };
+  }
+}
+
+function rise(before: number | undefined, now: number | undefined): number {
+  return before === undefined || now === undefined || !(now > before) ? 0 : now - before;
+}
+
+/** What a poll says of the ranks of a place together. */
+function viewOf(poll: ServerPoll, place: RankPlace | undefined): View {
+  if (place === undefined) return poll;
+  const own = (poll.ranks ?? []).filter(({ rank }) => place.ranks.includes(rank));
+  const view: { -readonly [Key in keyof View]: View[Key] } = {};
+  for (const key of ["inputTokens", "outputTokens", "inFlight", "activeNanos"] as const) {
+    const amounts = own.flatMap((rank) => rank[key] ?? []);
+    if (amounts.length === place.ranks.length) view[key] = amounts.reduce((sum, amount) => sum + amount, 0);
+  }
+  return view;
+}

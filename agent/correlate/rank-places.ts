@@ -1,0 +1,102 @@
+// Which data-parallel rank of a server is on which GPU (METERING.md 4): by the names engines give to the processes that hold
+// it, else by the order of the GPUs, which is an assumption. Ranks that have no GPU here run on other hosts.
+// Names: vLLM 0.10 on `VLLM::EngineCore_DP1` and, below it, `VLLM::Worker_DP1_TP0_EP2` (v1/engine/core.py and
+// v1/executor/multiproc_executor.py, 0.33); SGLang `sglang::scheduler_DP1_PP0_TP4` (managers/scheduler.py, 0.5.23).
+
+import type { TokenIncrement, TokenKind } from "../model.ts";
+
+/** The ranks whose GPU one is. */
+export interface RankPlace {
+  readonly ranks: readonly string[];
+  /** By the order of GPUs: nothing says that it is so. */
+  readonly isAssumed: boolean;
+}
+
+/** Where the ranks of a server are. */
+export interface RankPlaces {
+  /** GPUs that are not named are spoken for by the server as a whole. */
+  readonly byGpu: ReadonlyMap<string, RankPlace>;
+  /** Ranks on other hosts. */
+  readonly elsewhere: ReadonlySet<string>;
+  /** Some ranks must be on other hosts; which of them is not known. */
+  readonly isUnplaced: boolean;
+}
+
+/** What is known of a server's GPUs. */
+export interface RankFacts {
+  /** The ranks its page tells apart. */
+  readonly ranks: readonly string[];
+  /** Its GPUs on this host, by index. */
+  readonly gpus: readonly string[];
+  /** Ranks that the processes on each are named after. */
+  readonly named: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Its GPUs as the configuration names them, in that order; those of other hosts among them. */
+  readonly configured: readonly string[] | undefined;
+}
+
+const nowhere: RankPlaces = { byGpu: new Map(), elsewhere: new Set(), isUnplaced: false };
+
+/** The data-parallel rank an engine named a process after; undefined where it names none. */
+export function rankOfTitle(title: string | undefined): string | undefined {
+  return title === undefined ? undefined : /::[A-Za-z]+(?:_[A-Z]+\d+)*?_DP(\d+)(?:_|\s|$)/.exec(title)?.[1];
+}
+
+/** Finds the GPUs of each rank. Fewer than two ranks are the server itself. */
+export function placeRanks(facts: RankFacts): RankPlaces {
+  const { gpus, named, ranks } = facts;
+  if (ranks.length < 2 || gpus.length === 0) return nowhere;
+  const byGpu = new Map<string, RankPlace>();
+  for (const gpu of gpus) {
+    const own = ranks.filter((rank) => named.get(gpu)?.has(rank));
+    if (own.length > 0) byGpu.set(gpu, { ranks: own, isAssumed: false });
+  }
+  if (byGpu.size === 0) return byOrder(facts);
+  // A GPU whose processes have no name yet may be that of any rank.
+  if (byGpu.size < gpus.length) return { byGpu, elsewhere: new Set(), isUnplaced: false };
+  const here = new Set([...byGpu.values()].flatMap((place) => place.ranks));
+  return { byGpu, elsewhere: new Set(ranks.filter((rank) => !here.has(rank))), isUnplaced: false };
+}
+
+/** Rank r of ranks with k GPUs each has the GPUs from r x k on. */
+function byOrder({ configured, gpus, ranks }: RankFacts): RankPlaces {
+  const names = configured !== undefined && configured.length >= gpus.length ? configured : gpus;
+  if (names.length < ranks.length) return { ...nowhere, isUnplaced: true };
+  if (names.length % ranks.length !== 0) return nowhere;
+  const inOrder = [...ranks].sort((one, other) => Number(one) - Number(other));
+  const perRank = names.length / ranks.length;
+  const byGpu = new Map<string, RankPlace>();
+  const here = new Set<string>();
+  names.forEach((gpu, index) => {
+    const rank = inOrder[Math.floor(index / perRank)];
+    if (rank === undefined || !gpus.includes(gpu)) return;
+    byGpu.set(gpu, { ranks: [rank], isAssumed: true });
+    here.add(rank);
+  });
+  if (byGpu.size === 0) return nowhere;
+  return { byGpu, elsewhere: new Set(ranks.filter((rank) => !here.has(rank))), isUnplaced: false };
+}
+
+/** An increment as it is, or what ranks of this host and ranks elsewhere made of it; its requests stay with the first. */
+export function splitElsewhere(
+  increment: TokenIncrement,
+  elsewhere: ReadonlySet<string>,
+): readonly TokenIncrement[] {
+  const away: Partial<Record<TokenKind, number>> = {};
+  const here: Partial<Record<TokenKind, number>> = { ...increment.tokens };
+  for (const { rank, tokens } of increment.ranks ?? []) {
+    if (!elsewhere.has(rank)) continue;
+    for (const kind of Object.keys(tokens) as TokenKind[]) {
+      const amount = Math.min(tokens[kind] ?? 0, here[kind] ?? 0);
+      if (amount <= 0) continue;
+      away[kind] = (away[kind] ?? 0) + amount;
+      here[kind] = (here[kind] ?? 0) - amount;
+    }
+  }
+  if (Object.keys(away).length === 0) return [increment];
+  const { ranks: _ranks, tokensByOutcome: _byOutcome, ...rest } = increment;
+  const moved = { ...rest, tokens: away, requests: {}, latencies: {}, reasoningTokens: 0, resets: 0 };
+  return [
+    { ...increment, tokens: here },
+    { ...moved, elsewhere: true },
+  ];
+}
