@@ -16,6 +16,8 @@ export interface GpuReading {
   readonly counter: boolean;
   readonly processes: boolean;
   readonly processShares: boolean;
+  /** Processes are named after their data-parallel rank, as vLLM does. */
+  readonly titles?: boolean;
   /** Share of readings that are lost. */
   readonly lostShare: number;
   /** Utilisation samples that are lost out of the ring. */
@@ -35,6 +37,10 @@ export interface PageReading {
   readonly phaseTimes: boolean;
   readonly kind: "step" | "finish";
   readonly activeTime: boolean;
+  /** It tells its data-parallel ranks apart. */
+  readonly ranks?: boolean;
+  /** Share of polls in which the series of one rank are missing. */
+  readonly lostRanks?: number;
 }
 
 export interface Regime {
@@ -45,6 +51,8 @@ export interface Regime {
   readonly pages: Readonly<Record<string, PageReading>>;
   /** GPU-instance slices of each GPU of the host, as instances of one board. */
   readonly mig?: readonly number[];
+  /** In which order the configuration names an engine's GPUs; by rank unless it says otherwise. */
+  readonly order?: (engine: Engine) => readonly number[];
   /** Product name. */
   readonly gpuName: string;
 }
@@ -115,7 +123,7 @@ export function record(regime: Regime, folder: string): Truth {
       poll_ms: regime.pages[engine.id]?.pollMs,
       ...(regime.gpus.processes
         ? { pids: engine.ranks.flatMap(({ pids }) => pids) }
-        : { gpus: engine.ranks.flatMap((rank) => rank.gpus.map(uuid)) }),
+        : { gpus: (regime.order?.(engine) ?? engine.ranks.flatMap((rank) => rank.gpus)).map(uuid) }),
     })),
   };
   writeFileSync(join(folder, "recording.json"), JSON.stringify(recording));
@@ -165,6 +173,14 @@ function pidsAt(host: Host, gpu: number, ms: number): number[] {
   return [...engines, ...jobs.map(({ pid }) => pid)];
 }
 
+function processOf({ host, gpus }: Regime, pid: number): object {
+  const rank = host.engines
+    .map(({ ranks }) => ranks.findIndex(({ pids }) => pids.includes(pid)))
+    .find((index) => index >= 0);
+  const name = gpus.titles === true && rank !== undefined ? { name: `VLLM::EngineCore_DP${rank}` } : {};
+  return { pid, type: "compute", ...name };
+}
+
 function gpuLines(
   regime: Regime,
   gpu: GpuTruth,
@@ -185,7 +201,7 @@ function gpuLines(
       ...activityOf(how, gpu, phase, last, at, random),
       ...(how.activity === "rings" ? { power_ring: powerRing(power, last, at, random) } : {}),
       mem_used_bytes: 2e9 + 30e9 * Math.min(pids.length, 2),
-      ...(how.processes ? { processes: pids.map((pid) => ({ pid, type: "compute" })) } : {}),
+      ...(how.processes ? { processes: pids.map((pid) => processOf(regime, pid)) } : {}),
       ...(how.processShares ? { process_utilization: processShares(gpu, phase, last, at, random) } : {}),
     });
     last = at;
@@ -339,14 +355,14 @@ function pageLines(regime: Regime, engine: Engine, truth: EngineTruth, random: R
       family: "engine",
       ...(how.activeTime ? { active_nanos: countersAt(truth, shown).activeMs * 1e6 } : {}),
       ...(how.phaseTimes ? { phase_times: phaseTimesAt(truth, shown) } : {}),
-      readings: readingsAt(how, engine, truth, shown),
+      readings: readingsAt(how, engine, truth, shown, random),
     });
     sent = Math.max(sent + how.pollMs + random.whole(-20, 20), sent + answer);
   }
   return lines;
 }
 
-function countersAt({ counters }: EngineTruth, ms: number): Counters {
+function countersAt({ counters }: Pick<EngineTruth, "counters">, ms: number): Counters {
   let low = 0;
   let high = counters.length - 1;
   while (low < high) {
@@ -363,7 +379,13 @@ function phaseTimesAt(truth: EngineTruth, ms: number): object {
   return { requests: finished, prefillNanos: nanos(prefillSeconds), decodeNanos: nanos(decodeSeconds) };
 }
 
-function readingsAt(how: PageReading, engine: Engine, truth: EngineTruth, ms: number): object[] {
+function readingsAt(
+  how: PageReading,
+  engine: Engine,
+  truth: EngineTruth,
+  ms: number,
+  random: Random,
+): object[] {
   const counters = countersAt(truth, ms);
   const finish = how.kind === "finish";
   const running = truth.running.map((rank) => rank[Math.min(ms, rank.length - 1)] as number);
@@ -394,8 +416,27 @@ function readingsAt(how: PageReading, engine: Engine, truth: EngineTruth, ms: nu
       epoch_began: seconds(engine.from),
       ...gauge,
       ...(how.durations ? { latencies: durations } : {}),
+      ...(how.ranks === true ? { ranks: ranksAt(how, truth, ms, random) } : {}),
     },
   ];
+}
+
+/** What the page says of each rank; now and then a rank's series are missing. */
+function ranksAt(how: PageReading, truth: EngineTruth, ms: number, random: Random): object[] {
+  const finish = how.kind === "finish";
+  const lost = random.next() < (how.lostRanks ?? 0) ? random.whole(0, truth.rankCounters.length - 1) : -1;
+  return truth.rankCounters.flatMap((counters, rank) => {
+    if (rank === lost) return [];
+    const counted = countersAt({ counters }, ms);
+    const running = truth.running[rank]?.[Math.min(ms, truth.active.length - 1)];
+    return {
+      rank: String(rank),
+      input_unsplit: finish ? counted.finishedInput : counted.input,
+      output: finish ? counted.finishedOutput : counted.output,
+      ...(how.gauge ? { running } : {}),
+      ...(how.activeTime ? { active_nanos: counted.activeMs * 1e6 } : {}),
+    };
+  });
 }
 
 function truthOf(

@@ -15,6 +15,7 @@ interface Draft {
   readonly read?: Partial<GpuReading>;
   readonly page?: Partial<PageReading>;
   readonly mig?: readonly number[];
+  readonly order?: Regime["order"];
   readonly pages?: Readonly<Record<string, Partial<PageReading>>>;
 }
 
@@ -196,6 +197,45 @@ const alone = (
   ...(page === undefined ? {} : { page }),
 });
 
+/** Four ranks of which the last gets no request. */
+const rankedIdle = (r: Random, more: Partial<Engine> = {}): Draft => ({
+  gpus: 4,
+  engines: [
+    engine(
+      r,
+      "engine",
+      "large",
+      arrivals(r, {
+        perSecond: 0.3,
+        input: [1000, 5000],
+        output: [300, 900],
+        rank: (x) => x.pick([0, 0, 0, 1, 1, 2]),
+      }),
+      { ranks: ranks(r, 4), ...more },
+    ),
+  ],
+  page: { ranks: true },
+});
+/** Two ranks, one of which gets most. */
+const rankedUneven = (r: Random): Draft => ({
+  gpus: 2,
+  engines: [
+    engine(
+      r,
+      "engine",
+      "large",
+      arrivals(r, {
+        perSecond: 0.25,
+        input: [500, 2500],
+        output: [300, 900],
+        rank: (x) => (x.next() < 0.8 ? 0 : 1),
+      }),
+      { ranks: ranks(r, 2) },
+    ),
+  ],
+  page: { ranks: true },
+});
+
 /** Every regime by name. */
 export const regimes: Readonly<Record<string, Draw>> = {
   "guard, short requests": (r) => alone(r, "guard", arrivals(r, guardLoad(r))),
@@ -284,6 +324,52 @@ export const regimes: Readonly<Record<string, Draw>> = {
         { ranks: ranks(r, 2) },
       ),
     ],
+  }),
+  "ranks of an idle one": (r) => ({ ...rankedIdle(r), read: { titles: true } }),
+  "ranks, uneven, page with gaps": (r) => ({
+    ...rankedUneven(r),
+    page: { ranks: true, lostRanks: 0.1 },
+    read: { titles: true },
+  }),
+  "ranks by order, uneven, coarse 5 s": (r) => ({ ...rankedUneven(r), read: { ...dcgm, everyMs: 5000 } }),
+  "ranks by order, idle one, coarse 15 s": (r) => ({ ...rankedIdle(r), read: { ...dcgm, everyMs: 15_000 } }),
+  "ranks by order, last window only": (r) => ({
+    ...rankedUneven(r),
+    read: { ...dcgm, activity: "window", everyMs: 10_000 },
+  }),
+  "ranks in the wrong order": (r) => ({
+    ...rankedIdle(r),
+    read: dcgm,
+    order: ({ ranks: all }) => all.flatMap(({ gpus }) => gpus).reverse(),
+  }),
+  "ranks that finish only": (r) => ({
+    ...rankedUneven(r),
+    page: { ranks: true, kind: "finish" },
+    read: { titles: true },
+  }),
+  "ranks with their own busy time": (r) => ({
+    ...rankedUneven(r),
+    page: { ranks: true, activeTime: true },
+    read: { titles: true },
+  }),
+  "ranks in lockstep": (r) => ({ ...rankedIdle(r, { lockstep: true }), read: { titles: true } }),
+  "ranks in lockstep, by order": (r) => rankedIdle(r, { lockstep: true }),
+  "training beside an idle rank": (r) => ({
+    ...rankedIdle(r),
+    jobs: [job(r, { gpu: 3 })],
+    read: { titles: true, processShares: false },
+  }),
+  "another server beside an idle rank": (r) => ({
+    ...rankedIdle(r),
+    engines: [
+      ...rankedIdle(r).engines,
+      engine(r, "other", "large", chat(r), {
+        ranks: [{ gpus: [3], role: "combined", pids: [r.whole(61_000, 62_000)] }],
+      }),
+    ],
+    pages: { engine: { ranks: true }, other: {} },
+    page: {},
+    read: { titles: true, processShares: false },
   }),
   "prefill and decode apart": (r) => ({
     gpus: 2,
@@ -423,5 +509,6 @@ export function regime(name: string, seed: number, pollMs: number): Regime {
     pages: Object.fromEntries(draft.engines.map(({ id }) => [id, { ...page, ...draft.pages?.[id] }])),
     gpuName: "NVIDIA H100 80GB HBM3",
     ...(draft.mig === undefined ? {} : { mig: draft.mig }),
+    ...(draft.order === undefined ? {} : { order: draft.order }),
   };
 }

@@ -36,6 +36,8 @@ export interface Engine {
   /** Power above the floor while a kernel of it runs. */
   readonly prefillWatts: number;
   readonly decodeWatts: number;
+  /** Ranks step together (expert parallelism): one without a request steps along while another has some. */
+  readonly lockstep?: boolean;
   readonly requests: readonly Request[];
 }
 
@@ -90,6 +92,8 @@ export interface EngineTruth {
   readonly waiting: Uint16Array;
   /** One entry whenever a counter moved. */
   readonly counters: readonly Counters[];
+  /** The same of each rank alone; its busy time is that of the rank. */
+  readonly rankCounters: readonly (readonly Counters[])[];
   /** Joules above the floor its kernels cost, by phase, and GPU-ms by phase. */
   readonly joules: { prefill: number; decode: number };
   readonly gpuMs: { prefill: number; decode: number };
@@ -164,7 +168,8 @@ export function simulate(host: Host): { engines: EngineTruth[]; gpus: GpuTruth[]
     ),
   );
   const next = host.engines.map(() => 0);
-  const totals = host.engines.map(() => ({ ...zero }));
+  const totals = lanes.map(() => ({ ...zero }));
+  const activeMs: number[] = [];
   const turns = host.gpus.map(() => ({ owner: -1, left: 0 }));
   for (let now = 0; now < length; now++) {
     host.engines.forEach((engine, index) => {
@@ -174,19 +179,19 @@ export function simulate(host: Host): { engines: EngineTruth[]; gpus: GpuTruth[]
       next[index] = place;
     });
     const before = totals.map((total) => ({ ...total }));
-    const wanting = lanes.map((lane) => wants(lane, host.engines[lane.engine] as Engine, now));
+    const wanting = lanes.map((lane) => wants(lane, host.engines[lane.engine] as Engine, lanes, now));
     const granted = grant(host, lanes, wanting, turns, now);
     lanes.forEach((lane, index) => {
       const engine = host.engines[lane.engine] as Engine;
       const truth = engines[lane.engine] as EngineTruth;
       advance(lane, engine, granted[index] === true, truth, gpus, now);
       if (lane.step !== undefined && lane.step.gpuLeft <= 0 && lane.step.hostLeft <= 0)
-        complete(lane, engine, totals[lane.engine] as Total, now, (flight) =>
+        complete(lane, engine, totals[index] as Total, now, (flight) =>
           handOver(lanes, lane, engine, flight),
         );
     });
     runJobs(host, gpus, turns, now);
-    note(host, lanes, engines, totals, before, now);
+    note(lanes, engines, totals, before, activeMs, now);
   }
   return { engines, gpus };
 }
@@ -216,6 +221,7 @@ function emptyTruth(engine: Engine, length: number): EngineTruth {
     running: engine.ranks.map(() => new Uint16Array(length)),
     waiting: new Uint16Array(length),
     counters: [{ at: 0, ...zero }],
+    rankCounters: engine.ranks.map(() => [{ at: 0, ...zero }]),
     joules: { prefill: 0, decode: 0 },
     gpuMs: { prefill: 0, decode: 0 },
     activeMs: { prefill: 0, decode: 0 },
@@ -245,9 +251,12 @@ function handOver(lanes: readonly Lane[], from: Lane, engine: Engine, flight: Fl
 }
 
 /** Begins the next step where one is due; true when the lane wants the GPU in this ms. */
-function wants(lane: Lane, engine: Engine, now: number): boolean {
+function wants(lane: Lane, engine: Engine, lanes: readonly Lane[], now: number): boolean {
   lane.step ??= nextStep(lane, engine);
   for (const flight of lane.step?.batch ?? []) flight.takenUpAt ??= now;
+  const isLed = lanes.some(({ engine: of, step }) => of === lane.engine && (step?.batch.length ?? 0) > 0);
+  if (engine.lockstep === true && isLed)
+    lane.step ??= { gpuLeft: engine.stepMs, hostLeft: engine.hostMs, phase: "decode", batch: [], tokens: [] };
   return lane.step !== undefined && lane.step.gpuLeft > 0;
 }
 
@@ -409,11 +418,11 @@ function runJobs(
 }
 
 function note(
-  host: Host,
   lanes: readonly Lane[],
   engines: readonly EngineTruth[],
   totals: readonly Total[],
   before: readonly Total[],
+  activeMs: number[],
   now: number,
 ): void {
   for (const lane of lanes) {
@@ -427,13 +436,28 @@ function note(
     const waiting = lane.queue.filter((flight) => !started.has(flight)).length;
     truth.waiting[now] = (truth.waiting[now] as number) + waiting;
   }
-  host.engines.forEach((_, index) => {
+  lanes.forEach((lane, index) => {
     const [total, last] = [totals[index] as Total, before[index] as Total];
-    const truth = engines[index] as EngineTruth;
-    total.activeMs += truth.active[now] as number;
-    total.prefillStepMs = truth.gpuMs.prefill;
-    total.decodeStepMs = truth.gpuMs.decode;
+    const truth = engines[lane.engine] as EngineTruth;
+    total.activeMs += (truth.rankActive[lane.rank] as Uint8Array)[now] as number;
     if (total.output !== last.output || total.input !== last.input)
-      (truth.counters as Counters[]).push({ at: now + 1, ...total });
+      (truth.rankCounters[lane.rank] as Counters[]).push({ at: now + 1, ...total });
   });
+  engines.forEach((truth, index) => {
+    const own = lanes.flatMap((lane, at) => (lane.engine === index ? [totals[at] as Total] : []));
+    const all = summed(own);
+    const last = truth.counters.at(-1) as Counters;
+    activeMs[index] = (activeMs[index] ?? 0) + (truth.active[now] as number);
+    if (all.output !== last.output || all.input !== last.input)
+      (truth.counters as Counters[]).push({
+        ...{ at: now + 1, ...all, activeMs: activeMs[index] as number },
+        ...{ prefillStepMs: truth.gpuMs.prefill, decodeStepMs: truth.gpuMs.decode },
+      });
+  });
+}
+
+function summed(totals: readonly Total[]): Total {
+  const all = { ...zero };
+  for (const total of totals) for (const key of Object.keys(all) as (keyof Total)[]) all[key] += total[key];
+  return all;
 }
