@@ -1,5 +1,6 @@
 // A server's own states over time, on each of its GPUs and over all of them. A server executes while it executes on any
-// of its GPUs; on the others it is idle then, for a rank without a request does not wait (METERING.md 2).
+// of its GPUs; on the others it is idle then, for a rank without a request does not wait (METERING.md 2) - unless the
+// rank's own gauge says that it has one.
 import type { ActivityMethod, Nanos } from "../model.ts";
 import type { ActivitySegment, Doubt } from "./activity/evidence.ts";
 import { isSameDoubt } from "./activity/evidence.ts";
@@ -51,15 +52,21 @@ export function appendKnown(
   }
 }
 
-/** Joins the states of a server on its GPUs, each list in order and covering the same time. */
-export function joined(byGpu: ReadonlyMap<string, readonly OwnStretch[]>): OwnStates {
+/**
+ * Joins the states of a server on its GPUs, each list in order and covering the same time. On GPUs `apart` a rank says
+ * itself that it waits.
+ */
+export function joined(
+  byGpu: ReadonlyMap<string, readonly OwnStretch[]>,
+  apart: ReadonlySet<string> = new Set(),
+): OwnStates {
   const lists = [...byGpu.values()];
   const [only] = lists;
   if (only === undefined) return { all: [], byGpu };
   if (lists.length === 1) return { all: only, byGpu };
   const all = united(lists);
   const settled = new Map<string, readonly OwnStretch[]>();
-  for (const [gpu, list] of byGpu) settled.set(gpu, withoutWaiting(list, all));
+  for (const [gpu, list] of byGpu) settled.set(gpu, apart.has(gpu) ? list : withoutWaiting(list, all));
   return { all, byGpu: settled };
 }
 

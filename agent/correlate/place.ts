@@ -78,6 +78,10 @@ export class Place {
   }
 }
 
+function isUsable(amount: number | undefined): amount is number {
+  return amount !== undefined && amount >= 0 && amount <= Number.MAX_SAFE_INTEGER;
+}
+
 function rise(before: number | undefined, now: number | undefined): number {
   return before === undefined || now === undefined || !(now > before) ? 0 : now - before;
 }
@@ -88,7 +92,7 @@ function viewOf(poll: ServerPoll, place: RankPlace | undefined): View {
   const own = (poll.ranks ?? []).filter(({ rank }) => place.ranks.includes(rank));
   const view: { -readonly [Key in keyof View]: View[Key] } = {};
   for (const key of ["inputTokens", "outputTokens", "inFlight", "activeNanos"] as const) {
-    const amounts = own.flatMap((rank) => rank[key] ?? []);
+    const amounts = own.flatMap((rank) => (isUsable(rank[key]) ? rank[key] : []));
     if (amounts.length === place.ranks.length) view[key] = amounts.reduce((sum, amount) => sum + amount, 0);
   }
   return view;

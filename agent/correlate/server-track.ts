@@ -194,12 +194,14 @@ export class ServerTrack {
       to: (this.#fed?.at ?? -Infinity) + openPolls * this.pollNanos,
     };
     const byGpu = new Map<string, OwnStretch[]>();
-    for (const [gpu, { activity }] of this.#places) {
+    const apart = new Set<string>();
+    for (const [gpu, { activity, ranks }] of this.#places) {
+      if (ranks?.isAssumed === false) apart.add(gpu);
       const stretches: OwnStretch[] = [];
       for (const segment of settle(activity, until)) appendKnown(stretches, segment, from, known);
       byGpu.set(gpu, stretches);
     }
-    return joined(byGpu);
+    return joined(byGpu, apart);
   }
 
   /** Takes in that a server, or a stranger, on some of the same GPUs was busy in `[from, to)`. */

@@ -1,7 +1,7 @@
 // Arbitrary input for the Correlator: readings, polls, gaps and inventories of any value at any time.
 import fc from "fast-check";
 import type { Correlator } from "../../agent/correlate/correlator.ts";
-import type { GpuInfo, GpuSample, TokenIncrement } from "../../agent/model.ts";
+import type { GpuInfo, GpuSample, RankPoll, TokenIncrement } from "../../agent/model.ts";
 import { incrementOf } from "./correlator-replay.ts";
 import { gpuInfo, serverInfo } from "./scene.ts";
 
@@ -71,6 +71,17 @@ export const sample: fc.Arbitrary<GpuSample> = fc.record(
   { requiredKeys: ["gpu", "at"] },
 );
 
+const rank: fc.Arbitrary<RankPoll> = fc.record(
+  {
+    rank: fc.constantFrom("0", "1", "2", "x"),
+    inputTokens: number(1e6),
+    outputTokens: number(1e6),
+    inFlight: number(4),
+    activeNanos: number(2e10),
+  },
+  { requiredKeys: ["rank", "inputTokens", "outputTokens"] },
+);
+
 /** Anything a correlator may be told. */
 export const event: fc.Arbitrary<Event> = fc.oneof(
   {
@@ -95,10 +106,11 @@ export const event: fc.Arbitrary<Event> = fc.oneof(
           fc.record({ requests: number(50), prefillNanos: number(2e10), decodeNanos: number(2e10) }),
           { nil: undefined },
         ),
+        ranks: fc.option(fc.array(rank, { maxLength: 3 }), { nil: undefined }),
         progress: fc.constantFrom("step" as const, "finish" as const, "estimate" as const),
         tokens: fc.nat({ max: 1000 }),
       })
-      .map(({ server, tokens, inFlight, activeNanos, phaseTimes, ...poll }) => ({
+      .map(({ server, tokens, inFlight, activeNanos, phaseTimes, ranks, ...poll }) => ({
         kind: "server" as const,
         at: poll.at,
         tokens,
@@ -110,6 +122,7 @@ export const event: fc.Arbitrary<Event> = fc.oneof(
               ...(inFlight === undefined ? {} : { inFlight }),
               ...(activeNanos === undefined ? {} : { activeNanos }),
               ...(phaseTimes === undefined ? {} : { phaseTimes }),
+              ...(ranks === undefined ? {} : { ranks }),
             },
             [increment(server, poll.at, tokens)],
           ),

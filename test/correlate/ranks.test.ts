@@ -1,0 +1,227 @@
+// Data-parallel ranks behind one page: which GPU each is on, and that a rank is metered as a server of its own would be.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { placeRanks, rankOfTitle, splitElsewhere } from "../../agent/correlate/rank-places.ts";
+import type { ServerPoll, TokenIncrement } from "../../agent/model.ts";
+import { gpuInfo, polls, readings, rowsOf, run, serverInfo, sum } from "./scene.ts";
+
+describe("rankOfTitle()", () => {
+  test.each([
+    ["VLLM::EngineCore_DP3", "3"],
+    ["VLLM::Worker_DP1_TP0_EP2", "1"],
+    ["prod::EngineCore_DP12", "12"],
+    ["sglang::scheduler_DP0_PP1_TP2", "0"],
+    ["sglang::scheduler_DP7_TP14_EP14", "7"],
+    ["sglang::scheduler_TP1", undefined],
+    ["VLLM::EngineCore", undefined],
+    ["VLLM::Worker_PP1_TP0", undefined],
+    ["/usr/bin/python3 serve --name MODEL_DP4", undefined],
+    [undefined, undefined],
+  ])("reads %s as %s", (title, rank) => expect(rankOfTitle(title)).toBe(rank));
+});
+
+const layout = fc
+  .record({
+    hosts: fc.integer({ min: 1, max: 3 }),
+    here: fc.integer({ min: 1, max: 4 }),
+    each: fc.integer({ min: 1, max: 3 }),
+  })
+  .filter(({ here, hosts }) => here * hosts > 1);
+
+describe("placeRanks()", () => {
+  test("finds the ranks of this host by the names of processes, and the others elsewhere", () => {
+    fc.assert(
+      fc.property(layout, fc.nat(2), fc.boolean(), ({ each, here, hosts }, host, isReversed) => {
+        const first = Math.min(host, hosts - 1) * here;
+        const ranks = Array.from({ length: here * hosts }, (_, rank) => String(rank));
+        const gpus = Array.from({ length: here * each }, (_, index) => `g${index}`);
+        const rankAt = (index: number): string => String(first + Math.floor(index / each));
+        const named = new Map(gpus.map((gpu, index) => [gpu, new Set([rankAt(index)])]));
+        const given = isReversed ? [...ranks].reverse() : ranks;
+        const places = placeRanks({ ranks: given, gpus, named, configured: undefined });
+        gpus.forEach((gpu, index) => {
+          expect(places.byGpu.get(gpu)).toEqual({ ranks: [rankAt(index)], isAssumed: false });
+        });
+        const local = new Set(gpus.map((_, index) => rankAt(index)));
+        expect(places.elsewhere).toEqual(new Set(ranks.filter((rank) => !local.has(rank))));
+      }),
+    );
+  });
+
+  test("assumes the order of the configuration, GPUs of other hosts among them", () => {
+    fc.assert(
+      fc.property(layout, fc.nat(2), ({ each, here, hosts }, host) => {
+        const ranks = Array.from({ length: here * hosts }, (_, rank) => String(rank));
+        const configured = Array.from({ length: here * hosts * each }, (_, index) => `g${index}`);
+        const first = Math.min(host, hosts - 1) * here * each;
+        const gpus = configured.slice(first, first + here * each);
+        const places = placeRanks({ ranks, gpus: [...gpus].reverse(), named: new Map(), configured });
+        for (const [index, gpu] of configured.entries())
+          expect(places.byGpu.get(gpu)).toEqual(
+            gpus.includes(gpu) ? { ranks: [String(Math.floor(index / each))], isAssumed: true } : undefined,
+          );
+        expect(places.elsewhere.size).toBe(ranks.length - here);
+      }),
+    );
+  });
+
+  test("says that some ranks are elsewhere where there are fewer GPUs than ranks", () => {
+    const facts = { ranks: ["0", "1", "2", "3"], gpus: ["a", "b"], named: new Map(), configured: undefined };
+    expect(placeRanks(facts)).toEqual({ byGpu: new Map(), elsewhere: new Set(), isUnplaced: true });
+  });
+
+  test("guesses nothing from GPUs that no number of ranks divides, or of which some have no name yet", () => {
+    const uneven = { ranks: ["0", "1"], gpus: ["a", "b", "c"], named: new Map(), configured: undefined };
+    expect(placeRanks(uneven).byGpu.size).toBe(0);
+    const partly = placeRanks({ ...uneven, named: new Map([["a", new Set(["1"])]]) });
+    expect([...partly.byGpu.keys()]).toEqual(["a"]);
+    expect(partly.elsewhere.size).toBe(0);
+  });
+});
+
+test("splitElsewhere() keeps every token, each once", () => {
+  const amounts = fc.record({ input_unsplit: fc.nat(1e6), output: fc.nat(1e6) });
+  fc.assert(
+    fc.property(fc.array(amounts, { minLength: 1, maxLength: 6 }), fc.nat(63), (byRank, mask) => {
+      const ranks = byRank.map((tokens, rank) => ({
+        rank: String(rank),
+        tokens,
+        requests: 0,
+        latencies: {},
+      }));
+      const total = (kind: "input_unsplit" | "output"): number => sum(byRank.map((tokens) => tokens[kind]));
+      const increment: TokenIncrement = {
+        ...{ server: "s", family: "engine", role: "combined", at: 1, late: false, resets: 0 },
+        ...{ requests: { ok: 3 }, latencies: {}, reasoningTokens: 5, ranks },
+        tokens: { input_unsplit: total("input_unsplit"), output: total("output") },
+      };
+      const away = new Set(ranks.map(({ rank }) => rank).filter((rank) => (mask >> Number(rank)) & 1));
+      const parts = splitElsewhere(increment, away);
+      for (const kind of ["input_unsplit", "output"] as const) {
+        expect(sum(parts.map(({ tokens }) => tokens[kind] ?? 0))).toBe(total(kind));
+        const there = parts.filter(({ elsewhere }) => elsewhere).map(({ tokens }) => tokens[kind] ?? 0);
+        expect(sum(there)).toBe(
+          sum(byRank.map((tokens, rank) => (away.has(String(rank)) ? tokens[kind] : 0))),
+        );
+      }
+      expect(sum(parts.map(({ requests }) => requests.ok ?? 0))).toBe(3);
+      expect(sum(parts.map(({ reasoningTokens }) => reasoningTokens))).toBe(5);
+    }),
+  );
+});
+
+const seconds = 40;
+interface Work {
+  readonly tokens: number;
+  readonly running: number;
+  readonly busy: number;
+}
+
+/**
+ * What a rank does in each second: its tokens, how many it runs at the end, how busy its GPU is. While it runs any it counts
+ * at every poll, and before and after: what stands still for some polls may be a copy of a page.
+ */
+const work: fc.Arbitrary<readonly Work[]> = fc
+  .array(
+    fc.record({
+      length: fc.integer({ min: 2, max: 6 }),
+      rest: fc.integer({ min: 1, max: 4 }),
+      tokens: fc.integer({ min: 1, max: 900 }),
+      running: fc.integer({ min: 1, max: 3 }),
+      busy: fc.constantFrom(0, 0.4, 0.9),
+    }),
+    { minLength: 0, maxLength: 6 },
+  )
+  .map((stretches) => {
+    const all = stretches.flatMap(({ busy, length, rest, running, tokens }): Work[] => [
+      ...Array.from({ length }, (_, index) => ({ tokens, running: index + 1 < length ? running : 0, busy })),
+      ...Array.from({ length: rest }, () => ({ tokens: 0, running: 0, busy: 0 })),
+    ]);
+    const idle = { tokens: 0, running: 0, busy: 0 };
+    return Array.from({ length: seconds }, (_, index) => all[index] ?? idle);
+  });
+
+describe("a server of ranks that each have a GPU", () => {
+  const scene = (ranks: readonly (readonly Work[])[]) => {
+    const gpus = ranks.map((_, index) => gpuInfo(`g${index}`, { index }));
+    const own = ranks.map((rank) =>
+      polls(
+        rank.map(({ tokens }) => tokens),
+        rank.map(({ running }) => running),
+      ),
+    );
+    const samples = (title: boolean) =>
+      ranks.flatMap((rank, index) =>
+        readings(
+          `g${index}`,
+          rank.map(({ busy }) => ({
+            ...{ busy, pids: [index + 1], watts: 100 + 300 * busy },
+            ...(title ? { names: { [index + 1]: `VLLM::EngineCore_DP${index}` } } : {}),
+          })),
+        ),
+      );
+    return { gpus, own, samples };
+  };
+  const together = (own: readonly (readonly ServerPoll[])[], order: readonly number[]): ServerPoll[] =>
+    (own[0] ?? []).map((first, place) => {
+      const all = own.map((list) => list[place] as ServerPoll);
+      return {
+        ...first,
+        outputTokens: sum(all.map(({ outputTokens }) => outputTokens)),
+        inFlight: sum(all.map(({ inFlight }) => inFlight ?? 0)),
+        ranks: order.map((rank) => ({ ...(all[rank] as ServerPoll), rank: String(rank) })),
+      };
+    });
+  const nanosOf = (intervals: Parameters<typeof rowsOf>[0], gpu: string) =>
+    rowsOf(intervals, gpu).map(({ nanos }) => nanos);
+
+  test("is metered as as many servers, where nothing works for another rank; the order on the page does not matter", () => {
+    fc.assert(
+      fc.property(fc.array(work, { minLength: 2, maxLength: 3 }), fc.boolean(), (ranks, isReversed) => {
+        const { gpus, own: each, samples } = scene(ranks);
+        const order = ranks.map((_, index) => index);
+        const pids = order.map((index) => index + 1);
+        const page = together(each, isReversed ? order.reverse() : order);
+        const one = run({
+          ...{ gpus, samples: samples(true), seconds, polls: { all: page } },
+          servers: [serverInfo("all", { pids })],
+        });
+        const apart = run({
+          ...{ gpus, samples: samples(false), seconds },
+          servers: ranks.map((_, index) => serverInfo(`s${index}`, { pids: [index + 1] })),
+          polls: Object.fromEntries(each.map((list, index) => [`s${index}`, list])),
+        });
+        for (const { uuid } of gpus)
+          expect(nanosOf(one.intervals, uuid)).toEqual(nanosOf(apart.intervals, uuid));
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test("whose page leaves a rank out for a poll measures the other ranks as before", () => {
+    const lost = fc.record({ rank: fc.nat(2), poll: fc.integer({ min: 1, max: seconds - 1 }) });
+    fc.assert(
+      fc.property(fc.array(work, { minLength: 2, maxLength: 3 }), lost, (ranks, { poll, rank }) => {
+        const { gpus, own: each, samples } = scene(ranks);
+        const order = ranks.map((_, index) => index);
+        const whole = together(each, order);
+        // As the counters of ranks remember it: it stands where it stood, and nothing is known to be in flight.
+        const cut = whole.map((page, index) => {
+          const stood = whole[index - 1]?.ranks?.find((one) => one.rank === String(rank));
+          if (index !== poll || stood === undefined) return page;
+          const { inFlight: _unknown, ...left } = stood;
+          return { ...page, ranks: page.ranks?.map((one) => (one.rank === left.rank ? left : one)) ?? [] };
+        });
+        const servers = [serverInfo("all", { pids: order.map((index) => index + 1) })];
+        const [before, after] = [whole, cut].map((all) =>
+          run({ gpus, servers, samples: samples(true), seconds, polls: { all } }),
+        );
+        for (const { uuid } of gpus) {
+          if (uuid === `g${rank}`) continue;
+          expect(nanosOf(after?.intervals ?? [], uuid)).toEqual(nanosOf(before?.intervals ?? [], uuid));
+        }
+      }),
+      { numRuns: 25 },
+    );
+  });
+});
