@@ -4,9 +4,9 @@
 import type { Role } from "../model.ts";
 import type { MetricPage } from "../source.ts";
 import { textServer } from "./page/server.ts";
-import { readSglang, sglang } from "./sglang.ts";
+import { readSglang, sglang, sglangRanks } from "./sglang.ts";
 import { readTensorrtLlm, tensorrtLlmFamilies } from "./tensorrt-llm.ts";
-import { readVllm, vllm } from "./vllm.ts";
+import { readVllm, vllm, vllmRanks } from "./vllm.ts";
 
 /** The counter each engine is known by. */
 const ENGINES = ["vllm_generation_tokens", "sglang_generation_tokens", "trtllm_generation_tokens"] as const;
@@ -26,6 +26,7 @@ export const dynamoWorker = textServer({
     ...(sglang.page.families ?? []),
     ...tensorrtLlmFamilies("trtllm_"),
   ],
+  ranks: [vllmRanks("vllm_"), sglangRanks("sglang_")],
   recognises: (page) =>
     engineOf(page) === undefined ? undefined : "dynamo_component label on an engine's families",
   read: (readings) => {

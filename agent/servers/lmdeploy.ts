@@ -32,6 +32,7 @@ export const lmdeploy = textServer({
     "lmdeploy_request_prefill_time_seconds_count",
     "lmdeploy_request_decode_time_seconds_sum",
   ],
+  ranks: [{ label: "engine", counter: "lmdeploy_generation_tokens", gauge: "lmdeploy_num_requests_running" }],
   recognises: (page) =>
     page.samples.has("lmdeploy_generation_tokens") || page.samples.has("lmdeploy_num_requests_running")
       ? "lmdeploy:* families"

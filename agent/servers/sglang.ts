@@ -7,6 +7,7 @@
 import type { Role } from "../model.ts";
 import type { MetricPage } from "../source.ts";
 import { firstRanks } from "./page/first-ranks.ts";
+import type { RankLabel } from "./page/ranks.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 
@@ -23,6 +24,7 @@ export const sglang = textServer({
   // `name` until 0.3.
   labels: { modelLabel: ["model_name", "name"], tenantLabel: "tenant" },
   families: sglangFamilies("sglang_"),
+  ranks: [sglangRanks("sglang_")],
   recognises: (page) => {
     const labels = sglangLabels(page, "sglang_");
     if (labels === undefined) return undefined;
@@ -58,6 +60,11 @@ export function sglangFamilies(prefix: string): readonly string[] {
     "e2e_request_latency_seconds",
     "queue_time_seconds",
   ].map((name) => prefix + name);
+}
+
+/** The label that names a data-parallel rank in what SGLang's schedulers count; its tokenizer's tokens have none. */
+export function sglangRanks(prefix: string): RankLabel {
+  return { label: "dp_rank", counter: `${prefix}realtime_tokens`, gauge: `${prefix}num_running_reqs` };
 }
 
 /** Gathers SGLang's families under a prefix. */

@@ -1,12 +1,13 @@
 // vLLM's own metric page, python and Rust front ends (vllm v1 metrics/loggers.py, 0.33.0; its page on metrics, 2026), and
 // its families where another server passes them on. Volume and progress: prompt_tokens and generation_tokens, both per
 // engine step; input includes prefix hits, and lumps at the end of a prefill. `engine` is a data-parallel rank: ranks count
-// different tokens and are summed. Left out: prefix_cache_queries/hits (inflated by repeated look-ups), corrupted and
-// speculative counters, request_inference_time (prefill and decode time together). Aborted work is inside the token counters
+// different tokens, are summed, and read one by one where there are several. Left out: prefix_cache_queries/hits (inflated by
+// repeated look-ups), corrupted and speculative counters, request_inference_time (prefill and decode time together). Aborted work is inside the token counters
 // but in no request counter (https://github.com/vllm-project/vllm/issues/55634).
 import type { Outcome } from "../model.ts";
 import type { MetricPage } from "../source.ts";
 import { partOf } from "./page/labels.ts";
+import type { RankLabel } from "./page/ranks.ts";
 import type { PageReadings } from "./page/readings.ts";
 import { textServer } from "./page/server.ts";
 
@@ -31,6 +32,7 @@ export const vllm = textServer({
   volume: "step",
   labels: { modelLabel: "model_name" },
   families: vllmFamilies("vllm_"),
+  ranks: [vllmRanks("vllm_")],
   recognises: (page) => {
     const labels = vllmLabels(page, "vllm_");
     if (labels?.["model_name"] === undefined) return undefined;
@@ -72,6 +74,11 @@ export function vllmFamilies(prefix: string): readonly string[] {
     "request_prefill_time_seconds_count",
     "request_decode_time_seconds_sum",
   ].map((name) => prefix + name);
+}
+
+/** The label that names a data-parallel rank in vLLM's families. */
+export function vllmRanks(prefix: string): RankLabel {
+  return { label: "engine", counter: `${prefix}generation_tokens`, gauge: `${prefix}num_requests_running` };
 }
 
 /** What vLLM's `finished_reason` says of a request; one that is not known counted as a success there. */

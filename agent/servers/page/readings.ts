@@ -22,6 +22,17 @@ import { partsOf, sumParts } from "./parts.ts";
 import { filedName } from "./spelling.ts";
 
 const NONE: readonly MetricSample[] = [];
+const RANK_LATENCIES: ReadonlySet<LatencyName> = new Set([
+  "request_duration",
+  "time_to_first_token",
+  "queue_time",
+]);
+
+/** A data-parallel rank: the label that names it, and its value. */
+export interface RankOf {
+  readonly label: string;
+  readonly value: string;
+}
 
 /** How a family of buckets is read. */
 export interface LatencyReading {
@@ -50,18 +61,22 @@ export class PageReadings {
   #activeNanos: number | undefined;
   #phaseTimes: PhaseTimes | undefined;
   #gpus: readonly string[] | undefined;
+  /** Only series of this data-parallel rank are read. */
+  readonly #rank: RankOf | undefined;
   /** Configured, else what the page says of itself. */
   role: Role;
 
-  /** `bases`: what was counted of each series, where pages are read one after the other. */
+  /** `bases`: what was counted of each series, where pages are read one after the other. `rank`: of that one alone. */
   constructor(
     page: MetricPage,
     volume: ProgressKind,
     options: ReaderOptions,
     noting?: "noting",
     bases?: Pick<SeriesBases, "counters">,
+    rank?: RankOf,
   ) {
     this.page = page;
+    this.#rank = rank;
     this.#bases = bases;
     this.options = options;
     this.ignored = page.ignoredSamples;
@@ -78,12 +93,12 @@ export class PageReadings {
    */
   counters(name: string): readonly MetricSample[] {
     if (this.#bases === undefined) return this.gauges(name);
-    return answeredHere(this.#bases.counters(filedName(name)), this.options);
+    return ofRank(answeredHere(this.#bases.counters(filedName(name)), this.options), this.#rank);
   }
 
   /** The usable samples of a gauge, or of anything as it is on the page. */
   gauges(name: string): readonly MetricSample[] {
-    const samples = answeredHere(this.page.samples.get(name) ?? NONE, this.options);
+    const samples = ofRank(answeredHere(this.page.samples.get(name) ?? NONE, this.options), this.#rank);
     if (samples.every(isCount)) return samples;
     const usable = samples.filter(isCount);
     this.ignored += samples.length - usable.length;
@@ -210,6 +225,10 @@ export class PageReadings {
    * it ended; undefined = the page does not say, and nothing is assumed.
    */
   latency(name: LatencyName, family: string, { scale = 1, when, outcome }: LatencyReading = {}): void {
+    if (this.#rank !== undefined) {
+      if (RANK_LATENCIES.has(name)) this.#latencySums(name, family, scale, when);
+      return;
+    }
     for (const { labels, histogram } of pageHistograms((part) => this.counters(part), family, scale, when)) {
       const draft = this.of(labels);
       const ended = typeof outcome === "function" ? outcome(labels) : outcome;
@@ -218,6 +237,24 @@ export class PageReadings {
       if (merged === undefined) this.#fault(`${family} has buckets that cannot be read together`);
       else draft.latencies[key] = merged;
     }
+  }
+
+  /** Of a rank's latencies only what they add up to is asked for: how long its requests were in execution. */
+  #latencySums(
+    name: LatencyName,
+    family: string,
+    scale: number,
+    when: ((labels: Labels) => boolean) | undefined,
+  ): void {
+    for (const part of ["sum", "count"] as const)
+      for (const { labels, value } of this.counters(`${family}_${part}`)) {
+        if (when !== undefined && !when(labels)) continue;
+        const { latencies } = this.of(labels);
+        const known = latencies[name] ?? { bounds: [], counts: [0], sum: 0, count: 0 };
+        const sum = known.sum + (part === "sum" ? value * scale : 0);
+        const count = known.count + (part === "count" ? value : 0);
+        latencies[name] = { bounds: known.bounds, counts: [count], sum, count };
+      }
   }
 
   /** The identity of the process, by its start time: it changes with every restart. */
@@ -303,6 +340,21 @@ export class PageReadings {
 function isEmpty(record: object): boolean {
   for (const _name in record) return false;
   return true;
+}
+
+const ofRanks = new WeakMap<readonly MetricSample[], Map<string, readonly MetricSample[]>>();
+
+/** The samples of a rank; the same list for the same list. */
+function ofRank(samples: readonly MetricSample[], rank: RankOf | undefined): readonly MetricSample[] {
+  if (rank === undefined) return samples;
+  const known = ofRanks.get(samples) ?? new Map<string, readonly MetricSample[]>();
+  ofRanks.set(samples, known);
+  let own = known.get(rank.value);
+  if (own === undefined) {
+    own = samples.filter(({ labels }) => labels[rank.label] === rank.value);
+    known.set(rank.value, own);
+  }
+  return own;
 }
 
 const chosen = new WeakMap<ReaderOptions, WeakMap<readonly MetricSample[], readonly MetricSample[]>>();

@@ -29,17 +29,17 @@ import { checkGatewayScope, commonFields, defined, serverInfo, tlsField } from "
 import type { CountedPage } from "./bases.ts";
 import { SeriesBases } from "./bases.ts";
 import type { ReaderOptions } from "./labels.ts";
-import { startEpoch } from "./labels.ts";
 import type { LimitReader } from "./limits.ts";
 import { LimitPages, limitFamilies } from "./limits.ts";
-import { headerEpoch, locatedOnce } from "./located.ts";
+import { locatedOnce } from "./located.ts";
 import { mergedBy } from "./merged.ts";
+import { processOf } from "./process.ts";
+import type { RankLabel } from "./ranks.ts";
+import { ranksOn, withRanks } from "./ranks.ts";
 import { PageReadings } from "./readings.ts";
-import type { PageLook } from "./runs.ts";
 import { filedName, inAnySpelling } from "./spelling.ts";
 import { watchFrozen } from "./watch.ts";
 
-const NANOS_PER_SECOND = 1e9;
 const POLL_MS = 5000;
 
 /** What one kind of server is. */
@@ -64,6 +64,8 @@ export interface TextServer {
    * count the tokens of a fleet.
    */
   readonly merges?: boolean;
+  /** How its page tells data-parallel ranks apart; absent = it does not. */
+  readonly ranks?: readonly RankLabel[];
   /** How its page says what it enforces by itself. */
   readonly limits?: LimitReader;
   /** Which releases count requests and no tokens; "never" where no release counts any. */
@@ -159,7 +161,17 @@ function readPage(
   if (refused !== undefined) return nothing(page, `this page is no engine of this host: ${refused}`);
   const readings = new PageReadings(page, server.volume, labels, noting, bases);
   server.read(readings);
-  const reading = readings.finish();
+  const whole = readings.finish();
+  const told = server.ranks === undefined ? undefined : ranksOn(readings, server.ranks);
+  const reading =
+    told === undefined
+      ? whole
+      : withRanks(whole, told.ranks, (value) => {
+          const rank = { label: told.label, value };
+          const part = new PageReadings(page, server.volume, labels, undefined, bases, rank);
+          server.read(part);
+          return part.finish();
+        });
   const missing = missingTokens(server, reading.readings);
   return missing === undefined ? reading : { ...reading, errors: [...reading.errors, missing] };
 }
@@ -321,32 +333,6 @@ interface Taken {
   readonly received: Nanos;
   readonly reading: PageReading;
   readonly limits: TokenSample["limits"];
-}
-
-/** What a page says of the process that wrote it. */
-function processOf(
-  page: MetricPage,
-  server: TextServer,
-  { headers }: FetchedPage,
-  context: SourceContext,
-): Pick<PageLook, "epoch" | "began" | "instant" | "oldest"> {
-  const instant = (unixSeconds: number): Nanos =>
-    context.clock.instant(BigInt(Math.round(unixSeconds * 1e6)) * (BigInt(NANOS_PER_SECOND) / 1_000_000n));
-  const facts = { instant, oldest: () => oldestCreated(page, instant) };
-  const start = page.samples.get("process_start_time_seconds")?.[0]?.value;
-  if (start !== undefined && start > 0) return { ...facts, epoch: startEpoch(start), began: instant(start) };
-  const header = server.epochHeader === undefined ? undefined : headers[server.epochHeader];
-  const epoch = typeof header === "string" ? headerEpoch(header) : undefined;
-  return { ...facts, epoch, began: undefined };
-}
-
-function oldestCreated(page: MetricPage, instant: (unixSeconds: number) => Nanos): Nanos | undefined {
-  let oldest = Number.POSITIVE_INFINITY;
-  for (const [name, samples] of page.samples) {
-    if (!name.endsWith("_created")) continue;
-    for (const { value } of samples) if (value > 0) oldest = Math.min(oldest, value);
-  }
-  return oldest === Number.POSITIVE_INFINITY ? undefined : instant(oldest);
 }
 
 /**
