@@ -76,3 +76,8 @@ export function keepsAwake(words: readonly string[]): boolean {
     return value !== null && Number(value[1] ?? words[index + 1]) > 0;
   });
 }
+
+/** The name that a program gave itself by setproctitle, of the kind engines use: `VLLM::EngineCore_DP1`. */
+export function titleOf(commandLine: string): string | undefined {
+  return /^[\w.-]+::[\w.:-]{1,100}/.exec(commandLine)?.[0];
+}

@@ -4,7 +4,7 @@
 // Facts: proc(5), cgroups(7); cgroup names as systemd, Docker, containerd, CRI-O and the kubelet write them.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { CommandLines, keepsAwake, portOfCommand, servingPortsOf } from "./command-lines.ts";
+import { CommandLines, keepsAwake, portOfCommand, servingPortsOf, titleOf } from "./command-lines.ts";
 import type { ListeningSocket } from "./sockets.ts";
 import { NamespaceSockets, socketInodes } from "./sockets.ts";
 
@@ -26,6 +26,8 @@ export interface ProcessReading {
   readonly ownedPorts?: readonly number[];
   /** Being read keeps its model in memory. */
   readonly keepsAwake?: true;
+  /** What an engine put in the place of its command line: `VLLM::EngineCore_DP1`, `sglang::scheduler_DP0_TP1`. */
+  readonly title?: string;
 }
 
 const PARENTS_MAX = 16;
@@ -77,6 +79,7 @@ function readProcess(
   const commandLine = text(join(proc, String(pid), "cmdline")) ?? "";
   const commandPort = portOfCommand(commandLine);
   const servingPorts = servingPortsOf(commandLine);
+  const title = titleOf(commandLine);
   const parents = parentsOf(proc, pid);
   return {
     pid,
@@ -87,6 +90,7 @@ function readProcess(
     ...(commandPort === undefined ? {} : { commandPort }),
     ...(servingPorts.length === 0 ? {} : { servingPorts }),
     ...(keepsAwake(commandLine.split("\0")) ? { keepsAwake: true } : {}),
+    ...(title === undefined ? {} : { title }),
     ...(sockets === undefined
       ? {}
       : { listening: sockets.map((socket) => ({ ...socket, here: here.has(socket.inode) })) }),

@@ -50,7 +50,7 @@ describe("readProcesses()", () => {
       },
       200: {
         status: status("VLLM::EngineCore", 100),
-        cmdline: "VLLM::EngineCore\0",
+        cmdline: "VLLM::EngineCore_DP1\0",
         cgroup: `0::/system.slice/docker-${CONTAINER}.scope\n`,
         "ns/net": "-> net:[4026531840]",
       },
@@ -62,6 +62,7 @@ describe("readProcesses()", () => {
     expect(facts.find((fact) => fact.pid === 200)).toEqual({
       pid: 200,
       name: "VLLM::EngineCore",
+      title: "VLLM::EngineCore_DP1",
       uid: 1000,
       parents: [100],
       ...home,
