@@ -3,12 +3,10 @@
 // host-ports.ts knows of a GPU process; a port that answered nothing is asked again rarely.
 
 import { openServer } from "../config/open-server.ts";
-import { CommandLines } from "../host/command-lines.ts";
 import { holderOf } from "../host/holders.ts";
 import type { Pod } from "../host/kubelet/pods.ts";
 import type { ProcessReading } from "../host/processes.ts";
-import { ephemeralPorts, readProcesses } from "../host/processes.ts";
-import { NamespaceSockets } from "../host/sockets.ts";
+import { ephemeralPorts, ProcessReader } from "../host/processes.ts";
 import type { GpuSample, Holder, Nanos } from "../model.ts";
 import { portOf } from "../platform/address.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
@@ -69,7 +67,7 @@ interface PortPlace {
 export class HostWatch {
   readonly #parts: HostWatchParts;
   readonly #ports = new Map<number, PortPlace>();
-  readonly #commandLines: CommandLines;
+  readonly #processes: ProcessReader;
   /** Processes that hold each GPU, as last read. */
   readonly #holders = new Map<string, { readonly at: Nanos; readonly pids: readonly number[] }>();
   #cancel: Cancel = () => {};
@@ -79,7 +77,7 @@ export class HostWatch {
 
   constructor(parts: HostWatchParts) {
     this.#parts = parts;
-    this.#commandLines = new CommandLines(parts.proc ?? "/proc");
+    this.#processes = new ProcessReader(parts.proc);
   }
 
   start(): void {
@@ -99,7 +97,7 @@ export class HostWatch {
 
   /** Looks once, where something changed or it is time again. Never throws. */
   async look(): Promise<void> {
-    const { clock, correlator, discover, pipeline, proc = "/proc" } = this.#parts;
+    const { clock, correlator, discover, pipeline, proc } = this.#parts;
     const samples = [...pipeline.intake.lastGpuSamples.values()];
     const pids = [...new Set(samples.flatMap((sample) => this.#pidsOn(sample)))].sort();
     const seen = `${pids.join()} ${[...pipeline.intake.servers.keys()].join()}`;
@@ -109,8 +107,7 @@ export class HostWatch {
     this.#lookedAt = now;
     const servers = [...pipeline.intake.servers.values()];
     const ports = servers.flatMap((server) => server.port ?? []);
-    const sockets = new NamespaceSockets(proc);
-    const readings = readProcesses({ pids, ports, proc, sockets, commandLines: this.#commandLines });
+    const readings = this.#processes.read({ pids, ports });
     const named = this.#parts.pods?.() ?? [];
     correlator.setProcessFacts(
       readings.map((reading) => {
@@ -121,7 +118,7 @@ export class HostWatch {
     const visible = readings.filter(({ pid }) => pids.includes(pid));
     const names = [...new Set(visible.flatMap(({ name }) => name ?? []))].slice(0, 10);
     this.#gpuProcesses = { count: pids.length, visible: visible.length, names };
-    if (discover) await this.#discover(readings, pids, sockets);
+    if (discover) await this.#discover(readings, pids);
   }
 
   /** Who holds a GPU; for a while the last known, where a reading does not say. */
@@ -131,13 +128,9 @@ export class HostWatch {
     return held === undefined || at - held.at > HOLDERS_NANOS ? [] : held.pids;
   }
 
-  async #discover(
-    readings: readonly ProcessReading[],
-    pids: readonly number[],
-    sockets: NamespaceSockets,
-  ): Promise<void> {
+  async #discover(readings: readonly ProcessReading[], pids: readonly number[]): Promise<void> {
     const { proc } = this.#parts;
-    const here = pids.length === 0 ? [] : sockets.of("self");
+    const here = pids.length === 0 ? [] : this.#processes.here();
     const facts = { readings, pids, here, usual: usualPorts(), ephemeral: ephemeralPorts(proc) };
     const wanted = candidatePorts(facts);
     for (const port of [...this.#ports.keys()]) if (!wanted.has(port)) await this.#forget(port);

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CommandLines, keepsAwake, portOfCommand, servingPortsOf, titleOf } from "./command-lines.ts";
 import type { ListeningSocket } from "./sockets.ts";
-import { NamespaceSockets, socketInodes } from "./sockets.ts";
+import { HeldSockets, NamespaceSockets } from "./sockets.ts";
 
 /** Facts about one process; the shape correlate/placement.ts takes. */
 export interface ProcessReading {
@@ -33,73 +33,79 @@ export interface ProcessReading {
 const PARENTS_MAX = 16;
 const PROCESSES_MAX = 4096;
 
-/** Where to look; `/proc` unless a test or a container mounts the host's elsewhere. */
+/** What is looked for. */
 export interface ProcessQuery {
-  readonly proc?: string;
   /** Processes that hold a GPU. */
   readonly pids: readonly number[];
   /** Ports of the servers: processes started with one of them as `--port` are read too. */
   readonly ports?: readonly number[];
-  /** Where somebody else asks for them too; default: its own. */
-  readonly sockets?: NamespaceSockets;
-  /** What earlier looks know of all processes; default: nothing. */
-  readonly commandLines?: CommandLines;
 }
 
-/** Facts of the processes asked for, of their parents, and of those started with a server's port. Never throws. */
-export function readProcesses(query: ProcessQuery): ProcessReading[] {
-  const proc = query.proc ?? "/proc";
-  const wanted = new Set(query.pids);
-  const commandLines = query.commandLines ?? new CommandLines(proc);
-  for (const pid of commandLines.startedWith(new Set(query.ports ?? []))) wanted.add(pid);
-  for (const pid of [...wanted]) for (const parent of parentsOf(proc, pid)) wanted.add(parent);
-  if (wanted.size === 0) return [];
-  const sockets = query.sockets ?? new NamespaceSockets(proc);
-  const here = new Set((sockets.of("self") ?? []).map(({ inode }) => inode));
-  const readings: ProcessReading[] = [];
-  for (const pid of [...wanted].slice(0, PROCESSES_MAX)) {
-    const reading = readProcess(proc, pid, sockets, here);
-    if (reading !== undefined) readings.push(reading);
+/** Reads processes look by look; what hardly changes is not asked for at each. */
+export class ProcessReader {
+  readonly #proc: string;
+  readonly #commandLines: CommandLines;
+  readonly #held = new HeldSockets();
+  #sockets: NamespaceSockets;
+
+  /** `/proc` unless a test or a container mounts the host's elsewhere. */
+  constructor(proc = "/proc") {
+    this.#proc = proc;
+    this.#commandLines = new CommandLines(proc);
+    this.#sockets = new NamespaceSockets(proc);
   }
-  return readings;
+
+  /** Facts of the processes asked for, of their parents, and of those started with a server's port. Never throws. */
+  read({ pids, ports }: ProcessQuery): ProcessReading[] {
+    const proc = this.#proc;
+    this.#sockets = new NamespaceSockets(proc);
+    this.#held.begin();
+    const wanted = new Set(pids);
+    for (const pid of this.#commandLines.startedWith(new Set(ports ?? []))) wanted.add(pid);
+    for (const pid of [...wanted]) for (const parent of parentsOf(proc, pid)) wanted.add(parent);
+    if (wanted.size === 0) return [];
+    const here = new Set((this.here() ?? []).map(({ inode }) => inode));
+    return [...wanted].slice(0, PROCESSES_MAX).flatMap((pid) => this.#process(pid, here) ?? []);
+  }
+
+  /** The sockets where this program's own loopback is, as of the last look; undefined where they cannot be read. */
+  here(): readonly ListeningSocket[] | undefined {
+    return this.#sockets.of("self");
+  }
+
+  #process(pid: number, here: ReadonlySet<string>): ProcessReading | undefined {
+    const folder = join(this.#proc, String(pid));
+    const status = text(join(folder, "status"));
+    if (status === undefined) return undefined;
+    const uid = /^Uid:\s+(\d+)/m.exec(status)?.[1];
+    const name = /^Name:\s+(.+)$/m.exec(status)?.[1];
+    const sockets = this.#sockets.of(pid);
+    const held = sockets === undefined ? undefined : this.#held.of(folder, sockets);
+    const commandLine = text(join(folder, "cmdline")) ?? "";
+    const commandPort = portOfCommand(commandLine);
+    const servingPorts = servingPortsOf(commandLine);
+    const title = titleOf(commandLine);
+    const parents = parentsOf(this.#proc, pid);
+    return {
+      pid,
+      ...homeOf(cgroupOf(text(join(folder, "cgroup")) ?? "")),
+      ...(name === undefined ? {} : { name }),
+      ...(uid === undefined ? {} : { uid: Number(uid) }),
+      ...(parents.length === 0 ? {} : { parents }),
+      ...(commandPort === undefined ? {} : { commandPort }),
+      ...(servingPorts.length === 0 ? {} : { servingPorts }),
+      ...(keepsAwake(commandLine.split("\0")) ? { keepsAwake: true } : {}),
+      ...(title === undefined ? {} : { title }),
+      ...(sockets === undefined
+        ? {}
+        : { listening: sockets.map((socket) => ({ ...socket, here: here.has(socket.inode) })) }),
+      ...(sockets === undefined || held === undefined ? {} : { ownedPorts: portsOf(sockets, held) }),
+    };
+  }
 }
 
-function readProcess(
-  proc: string,
-  pid: number,
-  namespaces: NamespaceSockets,
-  here: ReadonlySet<string>,
-): ProcessReading | undefined {
-  const status = text(join(proc, String(pid), "status"));
-  if (status === undefined) return undefined;
-  const uid = /^Uid:\s+(\d+)/m.exec(status)?.[1];
-  const name = /^Name:\s+(.+)$/m.exec(status)?.[1];
-  const sockets = namespaces.of(pid);
-  const owned = socketInodes(join(proc, String(pid), "fd"));
-  const commandLine = text(join(proc, String(pid), "cmdline")) ?? "";
-  const commandPort = portOfCommand(commandLine);
-  const servingPorts = servingPortsOf(commandLine);
-  const title = titleOf(commandLine);
-  const parents = parentsOf(proc, pid);
-  return {
-    pid,
-    ...homeOf(cgroupOf(text(join(proc, String(pid), "cgroup")) ?? "")),
-    ...(name === undefined ? {} : { name }),
-    ...(uid === undefined ? {} : { uid: Number(uid) }),
-    ...(parents.length === 0 ? {} : { parents }),
-    ...(commandPort === undefined ? {} : { commandPort }),
-    ...(servingPorts.length === 0 ? {} : { servingPorts }),
-    ...(keepsAwake(commandLine.split("\0")) ? { keepsAwake: true } : {}),
-    ...(title === undefined ? {} : { title }),
-    ...(sockets === undefined
-      ? {}
-      : { listening: sockets.map((socket) => ({ ...socket, here: here.has(socket.inode) })) }),
-    ...(sockets === undefined || owned === undefined
-      ? {}
-      : {
-          ownedPorts: [...new Set(sockets.filter(({ inode }) => owned.has(inode)).map(({ port }) => port))],
-        }),
-  };
+function portsOf(sockets: readonly ListeningSocket[], held: ReadonlySet<string>): readonly number[] {
+  return [...new Set(sockets.filter(({ inode }) => held.has(inode)).map(({ port }) => port))];
 }
 
 /** Parents of a process, nearest first, without process 1. */

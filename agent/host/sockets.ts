@@ -118,8 +118,47 @@ function kindOf(address: string): ListeningSocket["address"] {
     : "other";
 }
 
+/** Looks between two at which everybody is asked again what they hold: processes hand sockets to each other. */
+const LOOKS = 10;
+
+interface Held {
+  /** The sockets that listened when it was asked. */
+  readonly asked: ReadonlySet<string>;
+  readonly inodes: ReadonlySet<string> | undefined;
+}
+
+/**
+ * Which of the sockets that listen a process holds, look by look. An engine has hundreds of descriptors, and each is a
+ * question of its own: they are asked again where another socket listens.
+ */
+export class HeldSockets {
+  #before = new Map<string, Held>();
+  #now = new Map<string, Held>();
+  #looks = 0;
+
+  /** A look begins: what the one before did not ask for is forgotten. */
+  begin(): void {
+    this.#before = this.#looks++ % LOOKS === 0 ? new Map() : this.#now;
+    this.#now = new Map();
+  }
+
+  /** Inodes of those of `sockets` that the process in `folder` holds; undefined where rights do not allow to see them. */
+  of(folder: string, sockets: readonly ListeningSocket[]): ReadonlySet<string> | undefined {
+    const before = this.#before.get(folder);
+    const isKnown = before !== undefined && sockets.every(({ inode }) => before.asked.has(inode));
+    const held = isKnown ? before : heldNow(folder, sockets);
+    this.#now.set(folder, held);
+    return held.inodes;
+  }
+}
+
+function heldNow(folder: string, sockets: readonly ListeningSocket[]): Held {
+  const asked = new Set(sockets.map(({ inode }) => inode));
+  return { asked, inodes: socketInodes(join(folder, "fd"))?.intersection(asked) };
+}
+
 /** Inodes of the sockets a process holds; undefined where rights do not allow to see them. */
-export function socketInodes(folder: string): ReadonlySet<string> | undefined {
+function socketInodes(folder: string): Set<string> | undefined {
   let entries: string[];
   try {
     entries = readdirSync(folder);

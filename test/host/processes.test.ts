@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import type { ProcessFacts } from "../../agent/correlate/placement.ts";
 import { CommandLines, portOfCommand } from "../../agent/host/command-lines.ts";
-import { cgroupOf, homeOf, readProcesses } from "../../agent/host/processes.ts";
+import { cgroupOf, homeOf, ProcessReader } from "../../agent/host/processes.ts";
 import { NamespaceSockets } from "../../agent/host/sockets.ts";
 
 const closing: (() => unknown)[] = [];
@@ -37,7 +37,7 @@ const row = (address: string, state: string, uid: number, inode: number): string
 
 const CONTAINER = "a".repeat(64);
 
-describe("readProcesses()", () => {
+describe("ProcessReader", () => {
   test("reads identity, home, parents, --port and sockets of a GPU process and its parents", () => {
     const proc = fakeProc({
       100: {
@@ -56,7 +56,7 @@ describe("readProcesses()", () => {
       },
       300: { status: status("other", 1), cmdline: "other\0--port=9000\0" },
     });
-    const facts: readonly ProcessFacts[] = readProcesses({ proc, pids: [200, 999], ports: [9000] });
+    const facts: readonly ProcessFacts[] = new ProcessReader(proc).read({ pids: [200, 999], ports: [9000] });
     expect(facts.map((fact) => fact.pid).sort()).toEqual([100, 200, 300]);
     const home = { cgroup: `/system.slice/docker-${CONTAINER}.scope`, container: CONTAINER };
     expect(facts.find((fact) => fact.pid === 200)).toEqual({
@@ -85,7 +85,7 @@ describe("readProcesses()", () => {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     closing.push(() => server.close());
     const { port } = server.address() as AddressInfo;
-    const own = readProcesses({ pids: [process.pid] }).find((fact) => fact.pid === process.pid);
+    const own = new ProcessReader().read({ pids: [process.pid] }).find((fact) => fact.pid === process.pid);
     expect(own?.listening?.some((socket) => socket.port === port)).toBe(true);
     expect(own?.ownedPorts).toContain(port);
     const loopback = new NamespaceSockets("/proc").of("self")?.find((socket) => socket.port === port);
@@ -95,7 +95,7 @@ describe("readProcesses()", () => {
   test("leaves out processes that are gone", async () => {
     const child = spawn(process.execPath, ["-e", "0"]);
     await new Promise((resolve) => child.on("exit", resolve));
-    expect(readProcesses({ pids: [child.pid as number] })).toEqual([]);
+    expect(new ProcessReader().read({ pids: [child.pid as number] })).toEqual([]);
   });
 });
 

@@ -1,13 +1,22 @@
 // Which sockets listen, out of the kernel's tables: whatever else is in them, and without asking for it.
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import type { AddressInfo, Socket } from "node:net";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, expect, test } from "vitest";
-import { NamespaceSockets } from "../../agent/host/sockets.ts";
+import { afterAll, describe, expect, test } from "vitest";
+import type { ListeningSocket } from "../../agent/host/sockets.ts";
+import { HeldSockets, NamespaceSockets } from "../../agent/host/sockets.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tokenwatt-sockets-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -120,4 +129,77 @@ test("a namespace is read once, whoever of it is asked for", () => {
   expect(sockets.of(1)).toBeUndefined();
   const real = new NamespaceSockets("/proc");
   expect(real.of(process.pid)).toBe(real.of("self"));
+});
+
+describe("HeldSockets", () => {
+  const PROCESSES = ["a", "b", "c"];
+
+  /** Processes that listen and stop, as the kernel shows them, and what they hold by the model. */
+  function hosts() {
+    const proc = mkdtempSync(join(folder, "held-"));
+    for (const name of PROCESSES) mkdirSync(join(proc, name, "fd"), { recursive: true });
+    const held = new HeldSockets();
+    const holders = new Map<string, Set<string>>();
+    const links = new Map<string, string>();
+    let next = 0;
+    const listening = (): ListeningSocket[] =>
+      [...holders.keys()].map((inode) => ({ inode, port: Number(inode), uid: 0, address: "any" }));
+    const take = (name: string, inode: string): void => {
+      const path = join(proc, name, "fd", String(++next));
+      symlinkSync(`socket:[${inode}]`, path);
+      links.set(`${name} ${inode}`, path);
+      holders.set(inode, (holders.get(inode) ?? new Set()).add(name));
+    };
+    return {
+      take,
+      listen: (name: string): void => take(name, String(1000 + ++next)),
+      close: (inode: string): void => {
+        for (const name of holders.get(inode) ?? []) unlinkSync(links.get(`${name} ${inode}`) as string);
+        holders.delete(inode);
+      },
+      inodes: () => [...holders.keys()],
+      look: (asked = PROCESSES) => {
+        held.begin();
+        return asked.map((name) => [...(held.of(join(proc, name), listening()) ?? [])].sort());
+      },
+      truth: (asked = PROCESSES) =>
+        asked.map((name) => [...holders].flatMap(([inode, by]) => (by.has(name) ? inode : [])).sort()),
+    };
+  }
+
+  test("says who holds what listens, whoever begins and ends to listen between two looks", () => {
+    const step = fc.record({ who: fc.constantFrom(...PROCESSES), ends: fc.nat(9), opens: fc.boolean() });
+    fc.assert(
+      fc.property(fc.array(fc.array(step, { maxLength: 3 }), { maxLength: 14 }), (looks) => {
+        const { close, inodes, listen, look, truth } = hosts();
+        for (const steps of looks) {
+          for (const { ends, opens, who } of steps) {
+            const inode = inodes()[ends];
+            if (opens) listen(who);
+            else if (inode !== undefined) close(inode);
+          }
+          expect(look().map((held) => held.filter((inode) => inodes().includes(inode)))).toEqual(truth());
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test("asks for descriptors again where another socket listens, or whoever was not asked, or after ten looks", () => {
+    const { inodes, listen, look, take, truth } = hosts();
+    listen("a");
+    const alone = truth();
+    expect(look()).toEqual(alone);
+    take("b", inodes()[0] as string);
+    expect(look()).toEqual(alone);
+    listen("c");
+    expect(look()).toEqual(truth());
+    take("c", inodes()[0] as string);
+    expect(look(["a"])).toEqual(truth(["a"]));
+    expect(look()).toEqual(truth());
+    take("b", inodes()[1] as string);
+    expect(look()).not.toEqual(truth());
+    const found = Array.from({ length: 10 }, () => look());
+    expect(found).toContainEqual(truth());
+  });
 });
