@@ -306,7 +306,7 @@ export class Exports {
   }
 }
 
-/** The ledger's file is gone, or the thread that owns it has ended: other errors of it carry its class and may pass. */
+/** The ledger's file is gone, or the disk did not keep it: other errors of it may pass. */
 function isStoreLost(error: Error): boolean {
-  return error instanceof LedgerStoreError ? error.gone : /ledger worker ended/.test(error.message);
+  return error instanceof LedgerStoreError && error.gone;
 }

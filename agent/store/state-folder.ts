@@ -52,7 +52,7 @@ export class StateLocked extends Error {
 /** Takes the lock of a state directory, or throws `StateLocked`. Call the result to give it back. */
 export function lockState(folder: string, pid: number): () => void {
   const pidFile = join(folder, "agent.pid");
-  // Loaded where a lock is taken, not with this file: the main thread names files of the folder and needs no SQLite.
+  // Loaded where a lock is taken, not with this file: most commands name files of the folder and need no SQLite.
   const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
   const lockFile = join(folder, "agent.lock");
   makePrivateFile(lockFile);

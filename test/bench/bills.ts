@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Books } from "../../agent/meter/books.ts";
 import type { ServerInfo, UsagePiece } from "../../agent/model.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
+import { LedgerAtOnce } from "../store/ledger/ledger-at-once.ts";
 
 const START = 1_793_491_200_000_000_000n;
 const HOUR = 3600e9;
@@ -28,7 +28,7 @@ function fill(): void {
   const tokens = [price("input_uncached", 250_000_000n), price("output", 1_000_000_000n)];
   const catalogue = { version: "v", currency: "USD", gpus: [], energy: [], capacity: [], tokens };
   const books = new Books({ start: START, unixNanos, catalogue });
-  const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "bench" });
+  const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "bench" });
   const facts = { gpus: new Map(), servers: new Map([["g", gateway]]) };
   for (let hour = 0; hour < days * 24; hour++) {
     const at = hour * HOUR + 60e9;

@@ -10,8 +10,8 @@ import { Books } from "../../agent/meter/books.ts";
 import { periods } from "../../agent/meter/figures/calendar.ts";
 import { planReport } from "../../agent/meter/figures/report-plan.ts";
 import type { GpuInfo, ServerInfo, SettledInterval, TokenIncrement } from "../../agent/model.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { LedgerReader } from "../../agent/store/ledger/reader.ts";
+import { LedgerStore } from "../../agent/store/ledger/store.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
 
 const START = 1_793_491_200_000_000_000n;
@@ -26,6 +26,23 @@ function milliseconds(run: () => void): number {
   const start = performance.now();
   run();
   return performance.now() - start;
+}
+
+/** Waits for a job, and says what it took and for how long at most it kept the main thread from everything else. */
+async function kept(job: Promise<unknown>): Promise<{ readonly took: number; readonly longest: number }> {
+  const began = performance.now();
+  let [last, longest, isDone] = [began, 0, false];
+  const look = (): void => {
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+    if (!isDone) setImmediate(look);
+  };
+  setImmediate(look);
+  await job;
+  isDone = true;
+  const now = performance.now();
+  return { took: now - began, longest: Math.max(longest, now - last) };
 }
 
 const gpus = new Map<string, GpuInfo>();
@@ -105,8 +122,8 @@ const books = new Books({
   unixNanos: (at) => START + BigInt(Math.round(at)),
   tenantsMax: 1000,
 });
-const database = new LedgerDatabase({ folder, pid: process.pid, freeBytesMin: 0 });
-const [ticks, commits, stores]: number[][] = [[], [], []];
+const store = await LedgerStore.open({ folder, pid: process.pid, freeBytesMin: 0 });
+const [ticks, commits, stores, steps]: number[][] = [[], [], [], []];
 for (let second = 0; second < 300; second++) {
   const settled = interval(second);
   ticks?.push(milliseconds(() => books.bookInterval(settled, facts)));
@@ -115,76 +132,83 @@ for (let second = 0; second < 300; second++) {
   commits?.push(
     milliseconds(() => (beat = books.commit(START + BigInt(second + 1) * 1_000_000_000n, second * 1e9))),
   );
-  if (beat !== undefined)
-    stores?.push(milliseconds(() => database.commit((beat as NonNullable<typeof beat>).batch)));
+  if (beat === undefined) continue;
+  const { longest, took } = await kept(store.commit(beat.batch));
+  stores?.push(took);
+  steps?.push(longest);
 }
 console.log(`${GPUS} GPUs, ${SERVERS} servers, ${TENANTS} tenants: ${books.ledger.size} series`);
 console.log(
   `tick ${median(ticks ?? []).toFixed(2)} ms of 1000; beat ${median(commits ?? []).toFixed(1)} ms on the main thread`,
 );
-console.log(`stored in the worker in ${median(stores ?? []).toFixed(1)} ms of 10000`);
-database.close();
+console.log(
+  `stored in ${median(stores ?? []).toFixed(1)} ms of 10000, the main thread kept for ` +
+    `${median(steps ?? []).toFixed(1)} ms at most, once for ${Math.max(...(steps ?? [])).toFixed(1)} ms`,
+);
+await store.close();
 
 // A month of full buckets, written as the agent writes them: rows, seal, audit record, rollup at midnight.
 const month = mkdtempSync(join(tmpdir(), "ledger-bench-"));
-const big = new LedgerDatabase({ folder: month, pid: process.pid, freeBytesMin: 0 });
+const big = await LedgerStore.open({ folder: month, pid: process.pid, freeBytesMin: 0 });
 const ROWS = 5000;
 const first = Number(START / 900_000_000_000n);
-const written = milliseconds(() => {
-  for (let bucket = 0; bucket < days * 96; bucket++) {
-    const time = String(START + BigInt(bucket + 1) * 900_000_000_000n);
-    big.commit({
-      sequence: bucket,
-      time,
-      series: Array.from({ length: bucket === 0 ? ROWS : 0 }, (_, id) => ({
-        series: id + 1,
-        metric:
-          id % 5 === 0
-            ? "tokenwatt.tokens"
-            : id % 5 === 1
-              ? "tokenwatt.gpu.time"
-              : `tokenwatt.other${id % 5}`,
-        dimensions: {
-          "tokenwatt.server.id": `server-${id}`,
-          "gen_ai.request.model": `model-${id % 20}`,
-          "tokenwatt.token.kind": "output",
-          "tokenwatt.gpu.state": "parked",
-        },
-        start: String(START),
-        total: "0",
-        announced: 1,
-      })),
-      removed: [],
-      state: [],
-      rows: Array.from({ length: ROWS }, (_, id) => ({
+const began = performance.now();
+const kepts: number[] = [];
+for (let bucket = 0; bucket < days * 96; bucket++) {
+  const time = String(START + BigInt(bucket + 1) * 900_000_000_000n);
+  const commit = big.commit({
+    sequence: bucket,
+    time,
+    series: Array.from({ length: bucket === 0 ? ROWS : 0 }, (_, id) => ({
+      series: id + 1,
+      metric:
+        id % 5 === 0 ? "tokenwatt.tokens" : id % 5 === 1 ? "tokenwatt.gpu.time" : `tokenwatt.other${id % 5}`,
+      dimensions: {
+        "tokenwatt.server.id": `server-${id}`,
+        "gen_ai.request.model": `model-${id % 20}`,
+        "tokenwatt.token.kind": "output",
+        "tokenwatt.gpu.state": "parked",
+      },
+      start: String(START),
+      total: "0",
+      announced: 1,
+    })),
+    removed: [],
+    state: [],
+    rows: Array.from({ length: ROWS }, (_, id) => ({
+      bucket: first + bucket,
+      series: id + 1,
+      revision: 0,
+      amount: BigInt(900_000_000_000 - ((id * 7919 + bucket * 104_729) % 1_000_000_007)),
+    })),
+    closed: [
+      {
         bucket: first + bucket,
-        series: id + 1,
         revision: 0,
-        amount: BigInt(900_000_000_000 - ((id * 7919 + bucket * 104_729) % 1_000_000_007)),
-      })),
-      closed: [
-        {
-          bucket: first + bucket,
-          revision: 0,
-          quality: {
-            observedNanos: 1n,
-            expectedNanos: 1n,
-            estimatedMillijoules: 0n,
-            millijoules: 1n,
-            resets: 0,
-          },
-          figures: {},
+        quality: {
+          observedNanos: 1n,
+          expectedNanos: 1n,
+          estimatedMillijoules: 0n,
+          millijoules: 1n,
+          resets: 0,
         },
-      ],
-      audit: [],
-    });
-  }
-});
-big.close();
+        figures: {},
+      },
+    ],
+    audit: [],
+  });
+  kepts.push((await kept(commit)).longest);
+}
+const written = performance.now() - began;
+await big.close();
 const rows = days * 96 * ROWS;
 const bytes = statSync(ledgerPath(month)).size;
 console.log(
-  `\n${days} days of ${ROWS} rows a bucket: ${(rows / 1e6).toFixed(1)} M rows in ${(written / 1000).toFixed(0)} s`,
+  `\nbuckets sealed and days rolled up: the main thread kept for ${median(kepts).toFixed(1)} ms at most, ` +
+    `once for ${Math.max(...kepts).toFixed(1)} ms`,
+);
+console.log(
+  `${days} days of ${ROWS} rows a bucket: ${(rows / 1e6).toFixed(1)} M rows in ${(written / 1000).toFixed(0)} s`,
 );
 console.log(
   `file ${(bytes / 1e6).toFixed(0)} MB, ${(bytes / rows).toFixed(1)} bytes a row, 30 days ${(((bytes / days) * 30) / 1e6).toFixed(0)} MB`,

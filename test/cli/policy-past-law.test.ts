@@ -13,11 +13,11 @@ import type { PastWindow } from "../../agent/policy/past.ts";
 import type { QuotaReading } from "../../agent/policy/states.ts";
 import { countedMetrics } from "../../agent/policy/usage.ts";
 import { windowAt } from "../../agent/policy/windows.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { LedgerReader } from "../../agent/store/ledger/reader.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
 import { fed, gatewaySeries, policyWith } from "../policy/fixtures.ts";
 import { temporaryFolder } from "../store/ledger/fixture.ts";
+import { LedgerAtOnce } from "../store/ledger/ledger-at-once.ts";
 
 const HOUR = 3_600_000;
 const BUCKET = 900_000;
@@ -92,7 +92,7 @@ class Law {
   readonly #policy: Policy;
   readonly #book: PolicyBook;
   readonly #books: Books;
-  readonly #database: LedgerDatabase;
+  readonly #database: LedgerAtOnce;
   readonly #temporary = temporaryFolder();
   readonly #live = new Map<string, QuotaReading>();
   /** The quarter in which a counter was first seen in a state. */
@@ -107,7 +107,7 @@ class Law {
     this.#start = at;
     this.#book = new PolicyBook(policy, at);
     this.#at += 1;
-    this.#database = new LedgerDatabase({ folder: this.#temporary.folder, pid: 1, freeBytesMin: 0 });
+    this.#database = new LedgerAtOnce({ folder: this.#temporary.folder, pid: 1, freeBytesMin: 0 });
     const start = BigInt(at) * 1_000_000n;
     const onBooked = (booking: Booking): void => this.#count(booking);
     this.#books = new Books({ start, unixNanos: (nanos) => start + BigInt(nanos), onBooked });

@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Books } from "../../agent/meter/books.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
 import { catalogueOf } from "../fakes/catalogue.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "../meter/fixtures.ts";
 import { Bookkeeper, temporaryFolder, tokens } from "../store/ledger/fixture.ts";
+import { LedgerAtOnce } from "../store/ledger/ledger-at-once.ts";
 import { runCommand } from "./capture-io.ts";
 import { parseCsv } from "./report/parse-csv.ts";
 
@@ -24,7 +24,7 @@ beforeAll(() => {
     tokens: [{ model: "m", kind: "output", pricePerMillionTokens: 1000 }],
   });
   const books = new Books({ start: START, unixNanos, catalogue });
-  const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
+  const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
   const latencies = { time_to_first_token: { bounds: [0.1, 0.2], counts: [1, 1, 0], sum: 0.2, count: 2 } };
   for (let quarter = 0; quarter < QUARTERS; quarter++) {
     const [from, to] = [quarter * 900, (quarter + 1) * 900];

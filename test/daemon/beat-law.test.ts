@@ -9,7 +9,6 @@ import { BeatWriter } from "../../agent/daemon/beat-writer.ts";
 import { createOtlpEncoder } from "../../agent/export/otlp/encoder.ts";
 import { Books } from "../../agent/meter/books.ts";
 import type { LedgerBatch } from "../../agent/model.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { memorySpool } from "../../agent/store/spool/memory-spool.ts";
 import type { SpoolEntry } from "../../agent/store/spool/spool.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
@@ -17,6 +16,7 @@ import type { FlatPoint } from "../export/otlp-decode.ts";
 import { decodeAll } from "../export/otlp-decode.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "../meter/fixtures.ts";
 import { temporaryFolder } from "../store/ledger/fixture.ts";
+import { LedgerAtOnce } from "../store/ledger/ledger-at-once.ts";
 
 const removals: (() => void)[] = [];
 afterEach(() => {
@@ -40,7 +40,7 @@ class Host {
   readonly books = new Books({ start: START, unixNanos, tenantsMax: 10 });
   readonly sent: FlatPoint[] = [];
   readonly #writer: BeatWriter;
-  readonly #database: LedgerDatabase;
+  readonly #database: LedgerAtOnce;
   readonly #spool = memorySpool(["main"], 1e9);
   readonly #folder: string;
   #fails: (typeof faults)[number] | undefined;
@@ -51,7 +51,7 @@ class Host {
     const { folder, remove } = temporaryFolder();
     removals.push(remove);
     this.#folder = folder;
-    this.#database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 }, () => {
+    this.#database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0 }, () => {
       if (this.#fails === "store") throw new Error("the disk takes nothing");
       return 1;
     });

@@ -15,11 +15,11 @@ import type { SystemClock } from "../../agent/platform/clock.ts";
 import { systemClock, virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuSource, PullServerSource } from "../../agent/source.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import type { LedgerStore } from "../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../agent/store/ledger/verify.ts";
 import { memorySpool } from "../../agent/store/spool/memory-spool.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
+import { LedgerAtOnce } from "../store/ledger/ledger-at-once.ts";
 
 const folders: string[] = [];
 afterEach(() => {
@@ -65,7 +65,7 @@ class Host {
   /** Starts an agent, which reads its server before anything else happens. */
   async start(): Promise<void> {
     this.clock = this.#newClock();
-    const database = new LedgerDatabase({ folder: this.folder, pid: 1 });
+    const database = new LedgerAtOnce({ folder: this.folder, pid: 1 });
     const store: Pick<LedgerStore, "commit" | "delivered" | "writeAudit" | "close"> = {
       commit: async (batch) => database.commit(batch),
       delivered: async () => {},

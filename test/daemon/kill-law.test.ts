@@ -16,11 +16,11 @@ import type { VirtualClock } from "../../agent/platform/clock.ts";
 import { virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuSource, PullServerSource, PushServerSource } from "../../agent/source.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import type { LedgerStore } from "../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../agent/store/ledger/verify.ts";
 import { memorySpool } from "../../agent/store/spool/memory-spool.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
+import { LedgerAtOnce } from "../store/ledger/ledger-at-once.ts";
 
 const folders: string[] = [];
 afterEach(() => {
@@ -73,7 +73,7 @@ class World {
   async live(one: Life, ending: "killed" | "stopped"): Promise<void> {
     this.wall += BigInt(one.downMs) * 1_000_000n;
     const clock = virtualClock(this.wall, this.started - 3_600_000_000_000n);
-    const database = new LedgerDatabase({ folder: this.folder, pid: 1 });
+    const database = new LedgerAtOnce({ folder: this.folder, pid: 1 });
     const killed = Promise.withResolvers<"killed">();
     const { agentId, restored } = database.opened;
     const last = ending === "stopped" ? Number.POSITIVE_INFINITY : one.killAtCommit;
@@ -119,7 +119,7 @@ class World {
 
   /** A disk on which commit `last` is the last that is tried; from then on nothing answers. */
   #store(
-    database: LedgerDatabase,
+    database: LedgerAtOnce,
     last: number,
     applied: boolean,
     disk: { readonly isGone: boolean },

@@ -16,12 +16,12 @@ import { openChannel } from "../../agent/platform/grpc.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuSource, PullServerSource } from "../../agent/source.ts";
 import { SourceError } from "../../agent/source.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import type { LedgerStore } from "../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../agent/store/ledger/verify.ts";
 import { memorySpool } from "../../agent/store/spool/memory-spool.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
 import { shouldRateLimit } from "../policy/rls-calls.ts";
+import { LedgerAtOnce } from "../store/ledger/ledger-at-once.ts";
 
 const START = BigInt(Date.parse("2026-12-01T12:00:00Z")) * 1_000_000n;
 const [OK, OVER] = [1, 2];
@@ -78,7 +78,7 @@ class Host {
   freeBytes = PLENTY;
   diskFails = false;
   #agent: Agent | undefined;
-  #database: LedgerDatabase | undefined;
+  #database: LedgerAtOnce | undefined;
 
   constructor(atSeconds = 0) {
     this.#clock = virtualClock(START + BigInt(atSeconds) * 1_000_000_000n, START - 3_600_000_000_000n);
@@ -91,7 +91,7 @@ class Host {
     const path = join(folder, "policy.yaml");
     const places = `rls: {listen: "unix:${folder}/rls.sock"}\norca: {listen: "unix:${folder}/orca.sock"}\n`;
     writeFileSync(path, `version: "1"\n${places}quotas:\n${quotas}`);
-    const database = new LedgerDatabase({ folder, pid: 1 }, () => this.freeBytes);
+    const database = new LedgerAtOnce({ folder, pid: 1 }, () => this.freeBytes);
     this.#database = database;
     const { agentId, restored } = database.opened;
     const openSpool: Durable["openSpool"] = async () => memorySpool([]);
@@ -146,7 +146,7 @@ class Host {
     return code;
   }
 
-  #store(database: LedgerDatabase): LedgerStore {
+  #store(database: LedgerAtOnce): LedgerStore {
     const store: Pick<LedgerStore, "commit" | "sumsSince" | "delivered" | "writeAudit" | "close" | "opened"> =
       {
         opened: database.opened,

@@ -16,12 +16,13 @@ import type { VirtualClock } from "../../agent/platform/clock.ts";
 import { virtualClock } from "../../agent/platform/clock.ts";
 import { silentLog } from "../../agent/platform/log.ts";
 import type { PullServerSource } from "../../agent/source.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { LedgerReader } from "../../agent/store/ledger/reader.ts";
+import { runAtOnce } from "../../agent/store/ledger/steps.ts";
 import type { LedgerStore } from "../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../agent/store/ledger/verify.ts";
 import { memorySpool } from "../../agent/store/spool/memory-spool.ts";
 import { ledgerPath } from "../../agent/store/state-folder.ts";
+import { LedgerAtOnce } from "../store/ledger/ledger-at-once.ts";
 
 const folders: string[] = [];
 afterEach(() => {
@@ -85,7 +86,7 @@ class World {
   async live(one: Life, ending: "killed" | "stopped"): Promise<void> {
     this.#wall += BigInt(one.downMs) * 1_000_000n;
     const clock = virtualClock(this.#wall, STARTED - 3_600_000_000_000n);
-    const database = new LedgerDatabase({ folder: this.folder, pid: 1 });
+    const database = new LedgerAtOnce({ folder: this.folder, pid: 1 });
     const killed = Promise.withResolvers<"killed">();
     const last = ending === "stopped" ? Number.POSITIVE_INFINITY : one.killAtCommit;
     const durable: Durable = {
@@ -119,7 +120,7 @@ class World {
   }
 
   /** What is shown is what the ledger has, and never less than was shown before of the same window. */
-  #see(agent: Agent, database: LedgerDatabase): void {
+  #see(agent: Agent, database: LedgerAtOnce): void {
     const page = agent.policyPage() as { readonly quotas: readonly Shown[] };
     for (const { key, name, used, window } of page.quotas) {
       if (used === null) continue;
@@ -182,7 +183,10 @@ class World {
   booked(): number {
     const reader = new LedgerReader(ledgerPath(this.folder));
     try {
-      return reader.sumsSince([GATEWAY], 0).rows.reduce((sum, [, , amount]) => sum + Number(amount), 0);
+      return runAtOnce(reader.sumsSince([GATEWAY], 0)).rows.reduce(
+        (sum, [, , amount]) => sum + Number(amount),
+        0,
+      );
     } finally {
       reader.close();
     }
@@ -197,7 +201,7 @@ function totalOf(folder: string, series: number): bigint {
 }
 
 /** A disk on which commit `last` is the last that is tried; from then on nothing answers. */
-function storeOf(database: LedgerDatabase, last: number, applied: boolean, kill: () => void): LedgerStore {
+function storeOf(database: LedgerAtOnce, last: number, applied: boolean, kill: () => void): LedgerStore {
   let commits = 0;
   const never = new Promise<never>(() => {});
   const store: Pick<LedgerStore, "commit" | "sumsSince" | "delivered" | "writeAudit" | "close" | "opened"> = {

@@ -4,10 +4,10 @@ import { LEDGER_UNITS } from "../../agent/export/metrics/metric.ts";
 import { findMetric } from "../../agent/export/metrics/metrics.ts";
 import { Books } from "../../agent/meter/books.ts";
 import type { AnyPosting, Posting } from "../../agent/model.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import type { GroupName } from "../../deploy/prometheus/kpis.ts";
 import { gatewayLatencies, kpis, latencies } from "../../deploy/prometheus/kpis.ts";
 import { runCommand } from "../cli/capture-io.ts";
+import { LedgerAtOnce } from "../store/ledger/ledger-at-once.ts";
 import type { Attributes, Question } from "./deploy-kpis-truth.ts";
 import { a, BUCKETS, counters, ENDED, FROM, HOUR, server } from "./deploy-kpis-truth.ts";
 
@@ -65,7 +65,7 @@ function fill(folder: string): void {
   mkdirSync(folder, { recursive: true });
   const start = BigInt(FROM) * 1_000_000_000n;
   const books = new Books({ start, unixNanos: (at) => start + BigInt(Math.round(at)) });
-  const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "i1" });
+  const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "i1" });
   const sums = counters.flatMap(({ attributes, gain, metric }): Posting[] => {
     const row = findMetric(metric);
     if (row === undefined || OWN_ARITHMETIC.test(metric)) return [];

@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { Books } from "../../agent/meter/books.ts";
 import type { UsagePiece } from "../../agent/model.ts";
-import { LedgerDatabase } from "../../agent/store/ledger/database.ts";
 import { runCommand } from "../cli/capture-io.ts";
 import { catalogueOf } from "../fakes/catalogue.ts";
 import { factsOf, START, unixNanos } from "../meter/fixtures.ts";
+import { LedgerAtOnce } from "../store/ledger/ledger-at-once.ts";
 import { deployTool, runTool } from "./deploy-tools.ts";
 
 const python = deployTool("focus/bin/python");
@@ -30,7 +30,7 @@ function fillLedger(): void {
   });
   const start = START - 30n * 3_600_000_000_000n;
   const books = new Books({ start, unixNanos, catalogue });
-  const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
+  const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
   const tenants = ["acme", 'b,"x', "=1+1", "other", "", "unpriced"];
   for (let quarter = -120; quarter < 60; quarter++) {
     const at = quarter * 900e9;

@@ -15,6 +15,7 @@ import type { QuotaReading } from "../../policy/states.ts";
 import type { QuotaUsage } from "../../policy/usage.ts";
 import { countedMetrics } from "../../policy/usage.ts";
 import { LedgerReader } from "../../store/ledger/reader.ts";
+import { runAtOnce } from "../../store/ledger/steps.ts";
 import type { Io } from "../common/io.ts";
 import { ledgerFile } from "../report.ts";
 import { unknownValue } from "./choice.ts";
@@ -43,7 +44,9 @@ export class LedgerView {
     const rows = beat?.value === String(reader.sequence) ? reader.state('["quota",') : [];
     const book = new PolicyBook(policy, this.atMillis, rows);
     for (const seed of book.seeds()) {
-      const { heldSince, rows: sums } = reader.sumsSince([...countedMetrics], bucketAt(seed.fromMillis));
+      const { heldSince, rows: sums } = runAtOnce(
+        reader.sumsSince([...countedMetrics], bucketAt(seed.fromMillis)),
+      );
       book.seed(seed, sums, heldSince !== undefined && heldSince <= seed.fromMillis);
     }
     const families = configuredFamilies(config);
@@ -70,7 +73,7 @@ export class LedgerView {
 
   /** The rows a window's usage is the sum of; a window of a minute has none of its own. */
   rowsSince(fromMillis: number): readonly UsedRow[] {
-    return this.#reader.sumsSince([...countedMetrics], bucketAt(fromMillis)).rows;
+    return runAtOnce(this.#reader.sumsSince([...countedMetrics], bucketAt(fromMillis))).rows;
   }
 
   /** What to say of names of a caller that no usage in the ledger has. */

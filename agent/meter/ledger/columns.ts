@@ -1,6 +1,6 @@
 // What a beat moved as columns of numbers: thousands of series move at every beat, and an object for each would live just
 // long enough to be carried into the old generation. The columns that are written are used again; what is handed out is a
-// copy of the exact length, which can be given to another thread.
+// copy of the exact length, which the store reads while the next beat is written.
 import type { AmountColumn, BucketColumn, BucketNumber, Histogram, SeriesState } from "../../model.ts";
 import type { RunningTotal } from "./running-total.ts";
 

@@ -1,16 +1,8 @@
-// A beat's batch as it goes to the ledger's thread, and how that reads it: what moved of series that it knows by name comes
-// as columns of numbers, whose memory is handed over and not copied.
+// How the ledger reads a beat's batch: what moved of series that it knows by name comes as columns of numbers.
 import type { AmountColumn, BucketColumn, BucketRow, Histogram, LedgerBatch } from "../../model.ts";
 
 const NO_TOTALS: AmountColumn = { series: new Float64Array(0), amounts: new BigInt64Array(0) };
 const NO_ROWS: BucketColumn = { ...NO_TOTALS, buckets: new Float64Array(0) };
-
-/** The memory of a batch's own columns, which is gone from this thread once it was handed over. */
-export function memoryOf({ amounts, totals }: LedgerBatch): ArrayBuffer[] {
-  return [amounts?.series, amounts?.amounts, amounts?.buckets, totals?.series, totals?.amounts].flatMap(
-    (column) => column?.buffer ?? [],
-  );
-}
 
 /** The totals of a batch, one after the other. */
 export function* totalsOf(

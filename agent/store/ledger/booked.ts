@@ -3,7 +3,8 @@
 // transaction, so that an agent that writes meanwhile changes nothing half-way.
 import type { DatabaseSync } from "node:sqlite";
 import type { BucketNumber } from "../../model.ts";
-import { bucketsPerDay, lateReason } from "./writer.ts";
+import { bucketsPerDay } from "./rollups.ts";
+import { lateReason } from "./writer.ts";
 
 /** What a series moved in the buckets `[from, to)`: one of them, or a whole day. */
 export interface Booked {

@@ -1,23 +1,24 @@
-// The ledger database of one agent: opened, checked, restored from, committed to, pruned. Synchronous: it lives in the
-// ledger worker, where a slow disk does not stop metering. WAL with synchronous=FULL: what a commit returned survives a power cut.
-// A damaged file is put aside under another name and metering goes on in a new one; nothing is repaired in place.
+// The ledger database of one agent: opened, restored from, committed to, pruned. It lives on the main thread, so whatever
+// may take long is a job in steps (steps.ts), one at a time. WAL, and a commit is done once its journal was synced: what it
+// returned survives a power cut. Before a job writes, the disk must answer: one that hangs keeps a job waiting, not metering.
 import { randomUUID } from "node:crypto";
-import { existsSync, renameSync, statfsSync, statSync } from "node:fs";
-import { DatabaseSync } from "node:sqlite";
+import { statfsSync, statSync } from "node:fs";
+import type { DatabaseSync } from "node:sqlite";
 import type { AuditEntry, BucketNumber, ChainedAudit, LedgerBatch, LedgerRestored } from "../../model.ts";
-import { makeFolder, makePrivateFile } from "../private-files.ts";
+import { makeFolder } from "../private-files.ts";
 import { ledgerPath, lockState } from "../state-folder.ts";
 import { rowsOf, totalsOf } from "./batch-columns.ts";
-import { checkOf } from "./digests.ts";
-import { fileIdentity, isCopy, isSameFile } from "./file-identity.ts";
-import { reserveRoom } from "./journal.ts";
+import { checkpoint } from "./checkpoint.ts";
+import { fileIdentity, isCopy } from "./file-identity.ts";
+import type { LedgerFiles } from "./files.ts";
+import { openLedger } from "./open.ts";
 import type { SumsSince } from "./reader.ts";
 import { LedgerReader } from "./reader.ts";
-import { readRestored } from "./restore.ts";
 import type { Retention } from "./retention.ts";
-import { pruneLedger } from "./retention.ts";
-import { migrate } from "./schema.ts";
-import { noteWaiting, settleWaiting } from "./settle.ts";
+import { forgetUsage, pruneLedger } from "./retention.ts";
+import { noteWaiting } from "./settle.ts";
+import type { Steps } from "./steps.ts";
+import { forEach } from "./steps.ts";
 import { WaitingBatch } from "./waiting-batch.ts";
 import { LedgerWriter } from "./writer.ts";
 
@@ -47,14 +48,6 @@ export interface LedgerOpened {
   readonly spoolStart: number | undefined;
 }
 
-/** The file was removed or replaced while it was open: what is written to it is gone with this process. */
-export class LedgerGone extends Error {
-  constructor(path: string) {
-    super(`Cannot commit to ${path}: it was removed or replaced while in use`);
-    this.name = "LedgerGone";
-  }
-}
-
 /** What of a batch is on disk. `totals`: rows wait in memory because the disk is nearly full. */
 export interface Stored {
   readonly stored: "all" | "totals";
@@ -67,9 +60,10 @@ export interface Stored {
 const freeBytesMinDefault = 64 * 1024 * 1024;
 const pruneEveryCommits = 360;
 
-/** An open ledger. */
+/** An open ledger. A job runs from its first step to its last before the next one begins. */
 export class LedgerDatabase {
   readonly opened: LedgerOpened;
+  readonly files: LedgerFiles;
   readonly #database: DatabaseSync;
   readonly #writer: LedgerWriter;
   readonly #unlock: () => void;
@@ -78,9 +72,6 @@ export class LedgerDatabase {
   readonly #freeBytesMin: number;
   readonly #retention: Retention;
   readonly #waiting = new WaitingBatch();
-  readonly #inode: bigint;
-  /** Inode of the journal, once there is one. */
-  #journal: bigint | undefined;
   #isIdentityKept = false;
   #commits = 0;
 
@@ -93,11 +84,11 @@ export class LedgerDatabase {
     this.#retention = options.retention ?? {};
     this.#unlock = lockState(options.folder, options.pid);
     try {
-      const { database, ...opened } = openChecked(ledgerPath(options.folder));
-      this.#database = database;
-      this.#writer = new LedgerWriter(database);
       const path = ledgerPath(options.folder);
-      this.#inode = statSync(path, { bigint: true }).ino;
+      const { database, files, ...opened } = openLedger(path);
+      this.#database = database;
+      this.files = files;
+      this.#writer = new LedgerWriter(database);
       const copiedAt = isCopy(path, this.#writer.meta("file")) ? statSync(path).birthtimeMs : undefined;
       const agentId = agentIdOf(this.#writer, options.agentId);
       const spoolStart = this.#writer.meta("spoolStart");
@@ -114,18 +105,14 @@ export class LedgerDatabase {
   }
 
   /** Stores a beat in one transaction. Throws when the disk takes nothing at all; the next call stores both beats. */
-  commit(batch: LedgerBatch): Stored {
-    const path = ledgerPath(this.#folder);
+  *commit(batch: LedgerBatch): Steps<Stored> {
     let room: boolean;
     try {
-      // First: of a folder that was removed nothing else can be asked.
-      if (!isSameFile(path, this.#inode)) throw new LedgerGone(path);
-      // What was committed last lies in the journal alone: without its name a kill would lose it.
-      const journal = `${path}-wal`;
-      if (this.#journal !== undefined && !isSameFile(journal, this.#journal)) throw new LedgerGone(journal);
+      this.files.check();
+      // A disk that does not answer is waited for here, where nothing else waits with us.
+      yield "disk";
       room = this.#freeBytes(this.#folder) >= this.#freeBytesMin;
-      this.#transaction(() => this.#write(batch, room));
-      this.#journal ??= statSync(journal, { bigint: true, throwIfNoEntry: false })?.ino;
+      yield* this.#transaction(this.#write(batch, room));
     } catch (error) {
       this.#isIdentityKept = false;
       this.#waiting.keepTotals(batch);
@@ -135,7 +122,8 @@ export class LedgerDatabase {
     this.#waiting.totalsStored();
     if (room) this.#waiting.rowsStored();
     else this.#waiting.keepRows(batch);
-    if (this.#commits++ % pruneEveryCommits === 0 && room) this.prune(BigInt(batch.time));
+    yield* checkpoint(this.#database);
+    if (this.#commits++ % pruneEveryCommits === 0 && room) yield* this.prune(BigInt(batch.time));
     return {
       stored: room ? "all" : "totals",
       waitingRows: this.#waiting.rows,
@@ -148,72 +136,72 @@ export class LedgerDatabase {
    * Remembers where the spool stood before this ledger's first commit with it. What a cut leaves behind that was never
    * committed can then be distinguished from what another ledger committed.
    */
-  startSpool(sequence: number): void {
-    this.#writer.setMeta("spoolStart", String(sequence));
+  startSpool(sequence: number): Steps<void> {
+    return this.#store(() => this.#writer.setMeta("spoolStart", String(sequence)));
   }
 
   /** Appends to the record outside a beat. */
-  writeAudit(entry: AuditEntry): void {
-    this.#transaction(() => this.#writer.audit(entry));
+  writeAudit(entry: AuditEntry): Steps<void> {
+    return this.#store(() => this.#writer.audit(entry));
   }
 
   /** Replaces amounts in a closed bucket by a new revision. */
-  revise(...args: Parameters<LedgerWriter["revise"]>): void {
-    this.#transaction(() => this.#writer.revise(...args));
+  *revise(...args: Parameters<LedgerWriter["revise"]>): Steps<void> {
+    yield* this.#transaction(this.#writer.revise(...args));
   }
 
   /** Remembers that a sink has every bucket before `bucket`: until then nothing of it is pruned. */
-  delivered(sink: string, bucket: number): void {
-    this.#database
-      .prepare(
-        "INSERT INTO deliveries VALUES (?, ?) ON CONFLICT (sink) DO UPDATE SET bucket = max(bucket, excluded.bucket)",
-      )
-      .run(sink, bucket);
+  delivered(sink: string, bucket: number): Steps<void> {
+    const upsert = this.#database.prepare(
+      "INSERT INTO deliveries VALUES (?, ?) ON CONFLICT (sink) DO UPDATE SET bucket = max(bucket, excluded.bucket)",
+    );
+    return this.#store(() => upsert.run(sink, bucket));
   }
 
   /** Drops what is older than it is kept for, and delivered; returns the number of rows dropped. */
-  prune(time: bigint): number {
-    let pruned = 0;
-    this.#transaction(() => {
-      pruned = pruneLedger(this.#database, this.#writer, this.#retention, time);
-      this.#database.prepare("DELETE FROM usage WHERE until < ?").run(time / 1_000_000_000n);
-    });
+  *prune(time: bigint): Steps<number> {
+    const pruned = yield* this.#transaction(pruneLedger(this.#database, this.#writer, this.#retention, time));
+    yield* this.#transaction(forgetUsage(this.#database, time));
     return pruned;
   }
 
   /** What counted usage records were stored with, by key. */
-  findUsage(keys: readonly string[]): ReadonlyMap<string, string> {
-    const find = this.#database.prepare(
-      "SELECT key, content FROM usage WHERE key IN (SELECT value FROM json_each(?))",
-    );
-    const found = find.all(JSON.stringify(keys));
-    return new Map(found.map((row) => [String(row["key"]), String(row["content"])]));
+  *findUsage(keys: readonly string[]): Steps<ReadonlyMap<string, string>> {
+    const find = this.#database.prepare("SELECT content FROM usage WHERE key = ?");
+    const found = new Map<string, string>();
+    yield* forEach(keys, (key) => {
+      const row = find.get(key);
+      if (row !== undefined) found.set(key, String(row["content"]));
+    });
+    return found;
   }
 
   /** What the series of these metrics moved from a bucket on. */
-  sumsSince(metrics: readonly string[], from: BucketNumber): SumsSince {
+  *sumsSince(metrics: readonly string[], from: BucketNumber): Steps<SumsSince> {
     const reader = new LedgerReader(ledgerPath(this.#folder));
     try {
-      return reader.sumsSince(metrics, from);
+      return yield* reader.sumsSince(metrics, from);
     } finally {
       reader.close();
     }
   }
 
   /** Entries of the audit record after `sequence`, oldest first, as they are stored. */
-  auditAfter(sequence: number, max: number): readonly ChainedAudit[] {
-    const rows = this.#database
-      .prepare(
-        "SELECT sequence, at, kind, body, hash FROM audit WHERE sequence > ? ORDER BY sequence LIMIT ?",
-      )
-      .all(sequence, max);
-    return rows.map((row) => ({
-      sequence: Number(row["sequence"]),
-      at: String(row["at"]),
-      kind: String(row["kind"]),
-      body: String(row["body"]),
-      hash: String(row["hash"]),
-    }));
+  *auditAfter(sequence: number, max: number): Steps<readonly ChainedAudit[]> {
+    const rows = this.#database.prepare(
+      "SELECT sequence, at, kind, body, hash FROM audit WHERE sequence > ? ORDER BY sequence LIMIT ?",
+    );
+    const found: ChainedAudit[] = [];
+    yield* forEach(rows.iterate(sequence, max), (row) =>
+      found.push({
+        sequence: Number(row["sequence"]),
+        at: String(row["at"]),
+        kind: String(row["kind"]),
+        body: String(row["body"]),
+        hash: String(row["hash"]),
+      }),
+    );
+    return found;
   }
 
   /** Length and hash of the audit chain. */
@@ -224,18 +212,22 @@ export class LedgerDatabase {
     return { length: Number(row?.["sequence"] ?? 0), hash: String(row?.["hash"] ?? "") };
   }
 
+  /** Closes the file and gives the folder back. A file the disk did not keep is left as it is: SQLite would tidy up. */
   close(): void {
-    this.#database.close();
+    if (!this.files.isFailed) {
+      this.#database.close();
+      this.files.close();
+    }
     this.#unlock();
   }
 
   /** What waits from earlier beats, then this one: a series' name is written before its later totals. */
-  #write(batch: LedgerBatch, room: boolean): void {
+  *#write(batch: LedgerBatch, room: boolean): Steps<void> {
     const writer = this.#writer;
-    this.#waiting.writeTotals(writer);
-    writer.series(batch.series, batch.removed);
-    writer.totals(totalsOf(batch));
-    writer.state(batch.state);
+    yield* this.#waiting.writeTotals(writer);
+    yield* writer.series(batch.series, batch.removed);
+    yield* writer.totals(totalsOf(batch));
+    yield* writer.state(batch.state);
     writer.setMeta("sequence", String(batch.sequence));
     writer.setMeta("time", batch.time);
     this.#keepIdentity();
@@ -243,16 +235,15 @@ export class LedgerDatabase {
     const rows = this.#waiting.rows + (batch.amounts?.series.length ?? 0) + batch.rows.length + late;
     noteWaiting(writer, !room && rows > 0);
     if (!room) return;
-    const { audit, closed } = this.#waiting;
-    this.#waiting.writeRows(writer);
-    const { reopened } = this.#waiting;
+    const { audit, closed, reopened } = this.#waiting;
+    yield* this.#waiting.writeRows(writer);
     if (reopened !== undefined) writer.reopen(reopened, batch.time);
     if (batch.reopened !== undefined) writer.reopen(batch.reopened, batch.time);
-    writer.rows(rowsOf(batch));
-    for (const one of [...closed, ...batch.closed]) writer.close(one, batch.time);
-    writer.addLate([...this.#waiting.late, ...(batch.late ?? [])], batch.time);
-    for (const entry of [...audit, ...batch.audit]) writer.audit(entry);
-    writer.rollUp(BigInt(batch.time));
+    yield* writer.rows(rowsOf(batch));
+    for (const one of [...closed, ...batch.closed]) yield* writer.close(one, batch.time);
+    yield* writer.addLate([...this.#waiting.late, ...(batch.late ?? [])], batch.time);
+    yield* forEach([...audit, ...batch.audit], (entry) => writer.audit(entry));
+    yield* writer.rollUp(BigInt(batch.time));
   }
 
   /** Only once the totals that follow from it are stored: until then a copy can be distinguished from its original. */
@@ -264,15 +255,26 @@ export class LedgerDatabase {
     this.#isIdentityKept = true;
   }
 
-  #transaction(run: () => void): void {
+  /** One small change, on the disk when it is done. */
+  *#store(write: () => void): Steps<void> {
+    yield "disk";
+    write();
+    yield "journal";
+  }
+
+  /** All of a job or nothing, on the disk when it is done. */
+  *#transaction<T>(steps: Steps<T>): Steps<T> {
+    let result: T;
     this.#database.exec("BEGIN IMMEDIATE");
     try {
-      run();
+      result = yield* steps;
       this.#database.exec("COMMIT");
     } catch (error) {
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
       throw error;
     }
+    yield "journal";
+    return result;
   }
 }
 
@@ -287,70 +289,4 @@ function agentIdOf(writer: LedgerWriter, given: string | undefined): string {
   const fresh = given ?? randomUUID();
   writer.setMeta("agentId", fresh);
   return fresh;
-}
-
-function openChecked(
-  path: string,
-): Omit<LedgerOpened, "agentId" | "copiedAt" | "spoolStart"> & { readonly database: DatabaseSync } {
-  const existed = existsSync(path);
-  try {
-    const database = openDatabase(path);
-    settleWaiting(database, new LedgerWriter(database));
-    return { database, restored: readRestored(database), quarantined: undefined };
-  } catch (error) {
-    const reason = (error as Error).message;
-    if (!existed || reason.startsWith("Cannot use")) throw error;
-    const aside = quarantine(path);
-    const database = openDatabase(path);
-    const writer = new LedgerWriter(database);
-    writer.audit({ at: "0", kind: "quarantine", body: { file: aside, reason } });
-    return { database, restored: undefined, quarantined: { path: aside, reason } };
-  }
-}
-
-function openDatabase(path: string): DatabaseSync {
-  makePrivateFile(path);
-  const database = new DatabaseSync(path, { timeout: 5000 });
-  try {
-    database.exec("PRAGMA journal_mode = WAL");
-    database.exec("PRAGMA synchronous = FULL");
-    database.exec("PRAGMA journal_size_limit = 16777216");
-    const found = database.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];
-    if (found !== "ok") throw new Error(`quick_check says: ${String(found)}`);
-    migrate(database, path);
-    checkIdentities(database);
-    reserveRoom(database, path);
-    return database;
-  } catch (error) {
-    database.close();
-    throw error;
-  }
-}
-
-/** A series under a changed name or without its total, or a base that was altered, would meter wrong for ever: better a new file. */
-function checkIdentities(database: DatabaseSync): void {
-  const series = database.prepare(`SELECT id, metric, dimensions, "check" FROM series WHERE live = 1`);
-  for (const row of series.iterate()) {
-    if (checkOf(String(row["metric"]), String(row["dimensions"])) === row["check"]) continue;
-    throw new Error(`series ${row["id"]} does not fit its check`);
-  }
-  const bare = database.prepare(
-    "SELECT id FROM series WHERE live = 1 AND total IS NULL AND histogram IS NULL",
-  );
-  for (const row of bare.iterate()) throw new Error(`series ${row["id"]} has no total`);
-  for (const row of database.prepare(`SELECT key, value, "check" FROM state`).iterate()) {
-    if (checkOf(String(row["key"]), String(row["value"])) === row["check"]) continue;
-    throw new Error(`state ${row["key"]} does not fit its check`);
-  }
-}
-
-/** Puts the file and its journal aside under the first free name. */
-function quarantine(path: string): string {
-  let number = 1;
-  while (existsSync(`${path}.damaged-${number}`)) number++;
-  const aside = `${path}.damaged-${number}`;
-  for (const suffix of ["", "-wal", "-shm"]) {
-    if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
-  }
-  return aside;
 }

@@ -55,22 +55,35 @@ export interface DigestRow {
   readonly value: string;
 }
 
-/** Digest of a bucket over its rows in order of series, and two bytes per row that tell which row does not fit. */
-export function bucketDigest(
-  bucket: BucketNumber,
-  rows: Iterable<DigestRow>,
-): { readonly digest: string; readonly checks: Uint8Array; readonly count: number } {
-  const all = createHash("sha256").update(`${bucket}\n`);
-  const checks: number[] = [];
-  let count = 0;
-  for (const row of rows) {
-    const text = `${row.series} ${row.identity} ${row.revision} ${row.value}\n`;
-    all.update(text);
-    const one = createHash("sha256").update(text).digest();
-    checks.push(one[0] ?? 0, one[1] ?? 0);
-    count++;
+/** What a bucket is sealed with. */
+interface BucketDigest {
+  readonly digest: string;
+  /** Two bytes per row that tell which row does not fit. */
+  readonly checks: Uint8Array;
+  readonly count: number;
+}
+
+/** Digest of a bucket over its rows, added in order of series. */
+export class BucketHash {
+  readonly #all = createHash("sha256");
+  readonly #checks: number[] = [];
+
+  constructor(bucket: BucketNumber) {
+    this.#all.update(`${bucket}\n`);
   }
-  return { digest: all.digest("hex"), checks: Uint8Array.from(checks), count };
+
+  add(row: DigestRow): void {
+    const text = `${row.series} ${row.identity} ${row.revision} ${row.value}\n`;
+    this.#all.update(text);
+    const one = createHash("sha256").update(text).digest();
+    this.#checks.push(one[0] ?? 0, one[1] ?? 0);
+  }
+
+  /** To be called once, after the last row. */
+  end(): BucketDigest {
+    const checks = Uint8Array.from(this.#checks);
+    return { digest: this.#all.digest("hex"), checks, count: checks.length / 2 };
+  }
 }
 
 function sha256(text: string): string {

@@ -9,9 +9,11 @@ import type { Booked } from "./booked.ts";
 import { booked } from "./booked.ts";
 import { addStored } from "./digests.ts";
 import { openReadOnly } from "./read-only.ts";
+import { bucketsPerDay } from "./rollups.ts";
 import { SEALED_BUCKETS } from "./schema.ts";
 import { rowsWait } from "./settle.ts";
-import { bucketsPerDay } from "./writer.ts";
+import type { Steps } from "./steps.ts";
+import { forEach } from "./steps.ts";
 
 /** Identity of a stored series. */
 export interface StoredSeries {
@@ -138,16 +140,18 @@ export class LedgerReader {
 
   /** Every series of these metrics, by id. */
   series(metrics: ReadonlySet<string>): ReadonlyMap<number, StoredSeries> {
-    const found = new Map<number, StoredSeries>();
+    return new Map(this.#seriesOf(metrics));
+  }
+
+  *#seriesOf(metrics: ReadonlySet<string>): Generator<[id: number, StoredSeries]> {
     const marks = [...metrics].map(() => "?").join(", ");
     const statement = this.#database.prepare(
       `SELECT id, metric, dimensions FROM series WHERE metric IN (${marks})`,
     );
     for (const row of statement.iterate(...metrics)) {
       const text = String(row["dimensions"]);
-      found.set(Number(row["id"]), { metric: String(row["metric"]), dimensions: JSON.parse(text), text });
+      yield [Number(row["id"]), { metric: String(row["metric"]), dimensions: JSON.parse(text), text }];
     }
-    return found;
   }
 
   /** What each of these series moved in the buckets `[from, to)`. */
@@ -177,12 +181,25 @@ export class LedgerReader {
   }
 
   /** What the series of these metrics moved from a bucket on, the open one included. */
-  sumsSince(metrics: readonly string[], from: BucketNumber): SumsSince {
-    const series = this.series(new Set(metrics));
+  *sumsSince(metrics: readonly string[], wantedFrom: BucketNumber): Steps<SumsSince> {
+    const series = new Map<number, StoredSeries>();
+    yield* forEach(this.#seriesOf(new Set(metrics)), ([id, one]) => series.set(id, one));
+    const sums = new Map<number, Moved>();
+    const { from, to } = this.#held();
+    const [rolled, rowsFrom] = [Number(this.#meta("rolledDay") ?? -1), this.rowsFrom];
+    for (let at = Math.max(wantedFrom, from); at < to; ) {
+      const day = Math.floor(at / bucketsPerDay);
+      const midnight = (day + 1) * bucketsPerDay;
+      const isWhole = at % bucketsPerDay === 0 && day <= rolled;
+      const end = isWhole || at < rowsFrom ? Math.min(midnight, to) : at + 1;
+      add(sums, this.sums(at, end, series), 1);
+      yield "turn";
+      at = end;
+    }
     const rows: SumsSince["rows"][number][] = [];
-    for (const [id, moved] of this.sums(from, Number.MAX_SAFE_INTEGER, series)) {
+    for (const [id, moved] of sums) {
       const known = series.get(id);
-      if (known !== undefined && typeof moved === "bigint")
+      if (known !== undefined && typeof moved === "bigint" && moved !== 0n)
         rows.push([known.metric, known.dimensions, moved]);
     }
     return { rows, heldSince: this.heldSince };

@@ -1,160 +1,105 @@
-// The ledger database from the main thread's side: requests to the worker that owns it (worker.ts).
-// A commit resolves once it is on disk; only then may its snapshot be shown to anyone (METERING.md 1).
-import { Worker } from "node:worker_threads";
+// The ledger database as the rest of the agent uses it: one job after the other, each between everything else that the main
+// thread does. A commit resolves once it is on disk; only then may its snapshot be shown to anyone (METERING.md 1).
 import type { AuditEntry, BucketNumber, ChainedAudit, LedgerBatch } from "../../model.ts";
-import { memoryOf } from "./batch-columns.ts";
+import { StateLocked } from "../state-folder.ts";
 import type { LedgerFileOptions, LedgerOpened, Stored } from "./database.ts";
+import { LedgerDatabase } from "./database.ts";
+import { LedgerGone } from "./files.ts";
 import type { SumsSince } from "./reader.ts";
-
-/** What the main thread asks. */
-export type LedgerRequest =
-  | { readonly id: number; readonly kind: "open" }
-  | { readonly id: number; readonly kind: "commit"; readonly batch: LedgerBatch }
-  | { readonly id: number; readonly kind: "delivered"; readonly sink: string; readonly bucket: number }
-  | { readonly id: number; readonly kind: "spool"; readonly sequence: number }
-  | { readonly id: number; readonly kind: "usage"; readonly keys: readonly string[] }
-  | { readonly id: number; readonly kind: "sums"; readonly metrics: readonly string[]; readonly from: number }
-  | { readonly id: number; readonly kind: "audit"; readonly after: number; readonly max: number }
-  | { readonly id: number; readonly kind: "note"; readonly entry: AuditEntry }
-  | { readonly id: number; readonly kind: "close" };
-
-/** What the worker answers. */
-export interface LedgerAnswer {
-  readonly id: number;
-  readonly value?: unknown;
-  readonly error?: {
-    readonly message: string;
-    readonly hint?: string;
-    readonly pid?: number;
-    readonly gone?: boolean;
-  };
-}
+import type { Steps } from "./steps.ts";
+import { runInTurns } from "./steps.ts";
 
 /**
- * Why the ledger cannot do what was asked. `pid` names the agent that has the state directory; `gone`: the file is no
- * longer there, and only opening it again helps.
+ * Why the ledger cannot do what was asked. `pid` names the agent that has the state directory; `gone`: what is on disk is no
+ * longer what is committed to, and only opening it again helps.
  */
 export class LedgerStoreError extends Error {
   readonly hint: string | undefined;
   readonly pid: number | undefined;
   readonly gone: boolean;
 
-  constructor(failure: NonNullable<LedgerAnswer["error"]>) {
-    super(failure.message);
+  constructor(cause: Error) {
+    super(cause.message, { cause });
     this.name = "LedgerStoreError";
-    this.hint = failure.hint;
-    this.pid = failure.pid;
-    this.gone = failure.gone === true;
+    const locked = cause instanceof StateLocked ? cause : undefined;
+    this.hint = locked?.hint;
+    this.pid = locked?.pid;
+    this.gone = cause instanceof LedgerGone;
   }
 }
-
-type WithoutId<T> = T extends unknown ? Omit<T, "id"> : never;
 
 /** An open ledger store. */
 export class LedgerStore {
   readonly opened: LedgerOpened;
-  readonly #port: Port;
+  readonly #ledger: LedgerDatabase;
+  #last: Promise<unknown> = Promise.resolve();
 
-  private constructor(port: Port, opened: LedgerOpened) {
-    this.#port = port;
-    this.opened = opened;
+  private constructor(ledger: LedgerDatabase) {
+    this.#ledger = ledger;
+    this.opened = ledger.opened;
   }
 
   /** Opens or creates the ledger in a folder. Rejects with a `LedgerStoreError` when another agent has it. */
   static async open(options: LedgerFileOptions): Promise<LedgerStore> {
-    const port = new Port(options);
     try {
-      return new LedgerStore(port, (await port.ask({ kind: "open" })) as LedgerOpened);
+      return new LedgerStore(new LedgerDatabase(options));
     } catch (error) {
-      await port.end();
-      throw error;
+      throw new LedgerStoreError(error as Error);
     }
   }
 
-  /** Stores a beat, whose columns are gone afterwards. Rejects when the disk takes nothing; the next call stores both beats. */
-  async commit(batch: LedgerBatch): Promise<Stored> {
-    return (await this.#port.ask({ kind: "commit", batch }, memoryOf(batch))) as Stored;
+  /** Stores a beat, whose rows and columns are not to be changed. Rejects when the disk takes nothing; the next call stores both beats. */
+  commit(batch: LedgerBatch): Promise<Stored> {
+    // What entries say may go on changing with those who made them; it is stored in a later turn.
+    const [audit, closed] = [structuredClone(batch.audit), structuredClone(batch.closed)];
+    return this.#do((ledger) => ledger.commit({ ...batch, audit, closed }));
   }
 
   /** Remembers that a sink has every bucket before `bucket`. */
-  async delivered(sink: string, bucket: number): Promise<void> {
-    await this.#port.ask({ kind: "delivered", sink, bucket });
+  delivered(sink: string, bucket: number): Promise<void> {
+    return this.#do((ledger) => ledger.delivered(sink, bucket));
   }
 
   /** Remembers where the spool stood before this ledger's first commit with it. */
-  async startSpool(sequence: number): Promise<void> {
-    await this.#port.ask({ kind: "spool", sequence });
+  startSpool(sequence: number): Promise<void> {
+    return this.#do((ledger) => ledger.startSpool(sequence));
   }
 
   /** What counted usage records were stored with, by key, as of the last commit. */
-  async findUsage(keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
-    return (await this.#port.ask({ kind: "usage", keys })) as ReadonlyMap<string, string>;
+  findUsage(keys: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    return this.#do((ledger) => ledger.findUsage(keys));
   }
 
   /** What the series of these metrics moved from a bucket on, as of the last commit. */
-  async sumsSince(metrics: readonly string[], from: BucketNumber): Promise<SumsSince> {
-    return (await this.#port.ask({ kind: "sums", metrics, from })) as SumsSince;
+  sumsSince(metrics: readonly string[], from: BucketNumber): Promise<SumsSince> {
+    return this.#do((ledger) => ledger.sumsSince(metrics, from));
   }
 
   /** Entries of the audit record after `sequence`, oldest first, as of the last commit. */
-  async auditAfter(sequence: number, max: number): Promise<readonly ChainedAudit[]> {
-    return (await this.#port.ask({ kind: "audit", after: sequence, max })) as readonly ChainedAudit[];
+  auditAfter(sequence: number, max: number): Promise<readonly ChainedAudit[]> {
+    return this.#do((ledger) => ledger.auditAfter(sequence, max));
   }
 
   /** Appends to the audit record outside a beat. */
-  async writeAudit(entry: AuditEntry): Promise<void> {
-    await this.#port.ask({ kind: "note", entry });
+  writeAudit(entry: AuditEntry): Promise<void> {
+    return this.#do((ledger) => ledger.writeAudit(entry));
   }
 
-  /** Closes the file, gives the state directory back and ends the worker. */
+  /** Closes the file and gives the state directory back, when what was asked before is done. */
   async close(): Promise<void> {
-    await this.#port.ask({ kind: "close" });
-    await this.#port.end();
-  }
-}
-
-/** Requests in flight to the worker. */
-class Port {
-  readonly #worker: Worker;
-  readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
-  #next = 1;
-  #dead: Error | undefined;
-
-  constructor(options: LedgerFileOptions) {
-    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), { workerData: options });
-    this.#worker.unref();
-    this.#worker.on("message", (answer: LedgerAnswer) => this.#answered(answer));
-    this.#worker.on("error", (error: Error) => this.#died(error));
-    this.#worker.on("exit", (code) => this.#died(new Error(`the ledger worker ended with code ${code}`)));
+    await this.#last;
+    this.#ledger.close();
   }
 
-  /** `memory`: what of the request is handed over and gone from this thread. */
-  ask(request: WithoutId<LedgerRequest>, memory: readonly ArrayBuffer[] = []): Promise<unknown> {
-    if (this.#dead !== undefined) return Promise.reject(this.#dead);
-    const id = this.#next++;
-    const { promise, reject, resolve } = Promise.withResolvers<unknown>();
-    this.#waiting.set(id, { resolve, reject });
-    // While an answer is awaited the process must not end.
-    this.#worker.ref();
-    this.#worker.postMessage({ ...request, id }, memory);
-    return promise;
-  }
-
-  async end(): Promise<void> {
-    await this.#worker.terminate();
-  }
-
-  #answered(answer: LedgerAnswer): void {
-    const waiting = this.#waiting.get(answer.id);
-    this.#waiting.delete(answer.id);
-    if (this.#waiting.size === 0) this.#worker.unref();
-    if (answer.error === undefined) waiting?.resolve(answer.value);
-    else waiting?.reject(new LedgerStoreError(answer.error));
-  }
-
-  #died(error: Error): void {
-    this.#dead ??= error;
-    for (const waiting of this.#waiting.values()) waiting.reject(this.#dead);
-    this.#waiting.clear();
+  /** One job after the other: the next one sees all of the last one, or nothing. */
+  #do<T>(job: (ledger: LedgerDatabase) => Steps<T>): Promise<T> {
+    const { files } = this.#ledger;
+    const done = this.#last
+      .then(() => runInTurns(job(this.#ledger), (what) => files.sync(what)))
+      .catch((error: Error) => {
+        throw new LedgerStoreError(error);
+      });
+    this.#last = done.catch(() => {});
+    return done;
   }
 }

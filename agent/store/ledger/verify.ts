@@ -2,11 +2,12 @@
 // Reads only, and may run beside the agent. Every problem says where it is, down to the row; a rewritten history that
 // is consistent in itself is found with `--against`, a file of heads that left the host earlier.
 import type { DatabaseSync } from "node:sqlite";
-import { bucketDigest, chainHash, chainStart, checkOf } from "./digests.ts";
+import { BucketHash, chainHash, chainStart, checkOf } from "./digests.ts";
 import { openReadOnly } from "./read-only.ts";
+import { bucketsPerDay, rollupDigest } from "./rollups.ts";
 import { rowsWait } from "./settle.ts";
 import { ExcusedTime, timeProblems } from "./verify-time.ts";
-import { bucketsPerDay, LedgerWriter } from "./writer.ts";
+import { LedgerWriter } from "./writer.ts";
 
 /** Something that does not fit. */
 export interface LedgerProblem {
@@ -172,7 +173,9 @@ class Verifier {
       const bucket = Number(sealed["bucket"]);
       const where = `bucket ${bucketName(bucket)}`;
       const rows = [...writer.digestRows(bucket)];
-      const { digest, checks } = bucketDigest(bucket, rows);
+      const hash = new BucketHash(bucket);
+      for (const row of rows) hash.add(row);
+      const { digest, checks } = hash.end();
       const recorded = this.#sealed.get(`${bucket} ${sealed["revision"]}`);
       if (recorded !== String(sealed["digest"]))
         this.#report(where, "its seal is not the one in the audit record");
@@ -201,7 +204,7 @@ class Verifier {
       this.#within(place / days.length, `day ${place + 1} of ${days.length}`);
       const day = Number(found);
       const where = `rollup of ${new Date(day * 86_400_000).toISOString().slice(0, 10)}`;
-      if (this.#rollups.get(day) !== writer.dayDigest(day))
+      if (this.#rollups.get(day) !== rollupDigest(this.#database, day))
         this.#report(where, "does not fit its digest in the audit record");
       if (day > pruned) this.#compareDay(day, where);
     }

@@ -11,6 +11,7 @@ import type {
   StateRow,
 } from "../../model.ts";
 import { rowsOf, totalsOf } from "./batch-columns.ts";
+import type { Steps } from "./steps.ts";
 import type { LedgerWriter } from "./writer.ts";
 
 const ENTRIES_MAX = 10_000;
@@ -73,7 +74,7 @@ export class WaitingBatch {
   }
 
   keepRows(batch: LedgerBatch): void {
-    this.#rows.mergeRows([...rowsOf(batch)]);
+    this.#rows.mergeRows(rowsOf(batch));
     this.#closed.push(...batch.closed);
     if (batch.reopened !== undefined)
       this.#reopened = Math.min(batch.reopened, this.#reopened ?? batch.reopened);
@@ -85,14 +86,14 @@ export class WaitingBatch {
     this.#lastTime = batch.time;
   }
 
-  writeTotals(writer: LedgerWriter): void {
-    writer.series(this.#series.values(), this.#removed);
-    writer.totals(this.#totals);
-    writer.state(this.#state.values());
+  *writeTotals(writer: LedgerWriter): Steps<void> {
+    yield* writer.series(this.#series.values(), this.#removed);
+    yield* writer.totals(this.#totals);
+    yield* writer.state(this.#state.values());
   }
 
-  writeRows(writer: LedgerWriter): void {
-    writer.rows(this.#rows.all());
+  writeRows(writer: LedgerWriter): Steps<void> {
+    return writer.rows(this.#rows.all());
   }
 
   totalsStored(): void {
@@ -114,30 +115,32 @@ export class WaitingBatch {
 
 /** Rows that a full disk keeps from being stored, bounded. */
 class WaitingRows {
-  readonly #rows = new Map<string, BucketRow>();
+  /** By bucket, then by series and revision: of old buckets all are dropped at once. */
+  readonly #rows = new Map<number, Map<string, BucketRow>>();
   /** Rows lost because the wait was too long. */
   lost = 0;
 
   get size(): number {
-    return this.#rows.size;
+    return [...this.#rows.values()].reduce((sum, { size }) => sum + size, 0);
   }
 
   /** Keeps the newest form of each row. */
-  mergeRows(rows: readonly BucketRow[]): void {
+  mergeRows(rows: Iterable<BucketRow>): void {
+    let newest = 0;
     for (const row of rows) {
-      this.#rows.delete(`${row.bucket} ${row.series} ${row.revision}`);
-      this.#rows.set(`${row.bucket} ${row.series} ${row.revision}`, row);
+      newest = Math.max(newest, row.bucket);
+      const inBucket = this.#rows.get(row.bucket) ?? new Map<string, BucketRow>();
+      this.#rows.set(row.bucket, inBucket.set(`${row.series} ${row.revision}`, row));
     }
-    const newest = rows.reduce((latest, row) => Math.max(latest, row.bucket), 0);
-    for (const [key, row] of this.#rows) {
-      if (row.bucket > newest - BUCKETS_MAX) continue;
-      this.#rows.delete(key);
-      this.lost++;
+    for (const [bucket, { size }] of this.#rows) {
+      if (bucket > newest - BUCKETS_MAX) continue;
+      this.#rows.delete(bucket);
+      this.lost += size;
     }
   }
 
-  all(): Iterable<BucketRow> {
-    return this.#rows.values();
+  *all(): Generator<BucketRow> {
+    for (const rows of this.#rows.values()) yield* rows.values();
   }
 
   clear(): void {

@@ -1,5 +1,5 @@
-// The statements behind a commit: series, state, bucket rows, closed buckets, day rollups and the audit chain.
-// Every method expects to run inside the caller's transaction.
+// The statements behind a commit: series, state, bucket rows, closed buckets and the audit chain.
+// Every method expects to run inside the caller's transaction; those that go over many rows do it in steps.
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type {
   AuditEntry,
@@ -12,18 +12,11 @@ import type {
   StateRow,
 } from "../../model.ts";
 import type { DigestRow } from "./digests.ts";
-import {
-  addHistogramTexts,
-  bucketDigest,
-  canonicalText,
-  chainHash,
-  chainStart,
-  checkOf,
-  dimensionsText,
-} from "./digests.ts";
+import { BucketHash, canonicalText, chainHash, chainStart, checkOf, dimensionsText } from "./digests.ts";
+import { bucketsPerDay, Rollups } from "./rollups.ts";
+import type { Steps } from "./steps.ts";
+import { forEach } from "./steps.ts";
 
-/** Buckets in a UTC day. */
-export const bucketsPerDay = 96;
 /** Why a bucket was sealed again, or for the first time, when usage came after its end. */
 export const lateReason = "usage that arrived late";
 
@@ -43,9 +36,11 @@ const unobserved: BucketQuality = {
 export class LedgerWriter {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #rollups: Rollups;
 
   constructor(database: DatabaseSync) {
     this.#database = database;
+    this.#rollups = new Rollups(database, this);
   }
 
   meta(key: string): string | undefined {
@@ -60,7 +55,7 @@ export class LedgerWriter {
     );
   }
 
-  series(changed: Iterable<SeriesState>, removed: Iterable<number>): void {
+  *series(changed: Iterable<SeriesState>, removed: Iterable<number>): Steps<void> {
     const upsert = this.#run(`
       INSERT INTO names (id, metric, dimensions, "check", start, announced, ended, role, live)
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)
@@ -69,7 +64,7 @@ export class LedgerWriter {
     const total = this.#run(`
       INSERT INTO totals VALUES (?, ?, ?)
       ON CONFLICT (series) DO UPDATE SET total = excluded.total, histogram = excluded.histogram`);
-    for (const one of changed) {
+    yield* forEach(changed, (one) => {
       const dimensions = dimensionsText(one.dimensions);
       upsert.run(
         one.series,
@@ -83,22 +78,22 @@ export class LedgerWriter {
       );
       if (typeof one.total === "string") total.run(one.series, BigInt(one.total), null);
       else total.run(one.series, null, JSON.stringify(one.total));
-    }
+    });
     const forget = this.#run("UPDATE names SET live = 0 WHERE id = ?");
-    for (const id of removed) forget.run(id);
+    yield* forEach(removed, (id) => forget.run(id));
   }
 
   /** New totals of series that are there. Throws when one is not: its name was never given. */
-  totals(totals: Iterable<readonly [series: number, total: bigint | Histogram]>): void {
+  totals(totals: Iterable<readonly [series: number, total: bigint | Histogram]>): Steps<void> {
     const update = this.#run("UPDATE totals SET total = ?, histogram = ? WHERE series = ?");
-    for (const [series, total] of totals) {
+    return forEach(totals, ([series, total]) => {
       const isSum = typeof total === "bigint";
       const { changes } = update.run(isSum ? total : null, isSum ? null : JSON.stringify(total), series);
       if (changes !== 1) throw new Error(`Cannot store a total of series ${series}: its name is not known`);
-    }
+    });
   }
 
-  state(rows: Iterable<StateRow>): void {
+  state(rows: Iterable<StateRow>): Steps<void> {
     const upsert = this.#run(
       `INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, "check" = excluded."check"`,
     );
@@ -106,33 +101,35 @@ export class LedgerWriter {
     const counted = this.#run(
       "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET content = excluded.content",
     );
-    for (const { key, value } of rows) {
+    return forEach(rows, ({ key, value }) => {
       const usage = usageKey.exec(key);
       if (usage !== null) counted.run(usage[1] ?? "", Number(usage[2]), value);
       else if (value === "") forget.run(key);
       else upsert.run(key, value, checkOf(key, value));
-    }
+    });
   }
 
-  rows(rows: Iterable<BucketRow>): void {
+  rows(rows: Iterable<BucketRow>): Steps<void> {
     const upsert = this.#run(`
       INSERT INTO rows (bucket, series, amount, histogram, revision) VALUES (?, ?, ?, ?, ?)
       ON CONFLICT (bucket, series) DO UPDATE SET amount = excluded.amount, histogram = excluded.histogram`);
-    for (const { amount, bucket, revision, series } of rows) {
+    return forEach(rows, ({ amount, bucket, revision, series }) => {
       const [number, histogram] =
         typeof amount === "bigint" ? [amount, null] : [null, JSON.stringify(amount)];
       upsert.run(bucket, series, number, histogram, revision);
-    }
+    });
   }
 
   /** Seals a bucket: its digest goes into the audit chain, so that no row can change unseen afterwards. */
-  close({ revision: given, ...closed }: ClosedBucket, at: string): void {
+  *close({ revision: given, ...closed }: ClosedBucket, at: string): Steps<void> {
     const open = this.#run(
       "SELECT max(revision) AS revision FROM buckets WHERE bucket = ? AND digest = ''",
     ).get(closed.bucket);
     // Closed before, and opened again by a step of the clock.
     const revision = open?.["revision"] == null ? given : Math.max(given, Number(open["revision"]) + 1);
-    const { digest, checks, count } = bucketDigest(closed.bucket, this.digestRows(closed.bucket));
+    const hash = new BucketHash(closed.bucket);
+    yield* forEach(this.digestRows(closed.bucket), (row) => hash.add(row));
+    const { digest, checks, count } = hash.end();
     const quality = canonicalText(closed.quality);
     const figures = canonicalText(closed.figures);
     this.#run("INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?)").run(
@@ -169,7 +166,7 @@ export class LedgerWriter {
   }
 
   /** Adds usage that arrived after its bucket was closed: each bucket gets a revision, the old rows are superseded. */
-  addLate(late: Iterable<LateRow>, at: string): void {
+  *addLate(late: Iterable<LateRow>, at: string): Steps<void> {
     const byBucket = new Map<number, LateRow[]>();
     for (const row of late) {
       const known = byBucket.get(row.bucket) ?? [];
@@ -178,18 +175,18 @@ export class LedgerWriter {
     }
     const prunedDay = Number(this.meta("prunedDay") ?? -1);
     for (const [bucket, rows] of byBucket) {
-      if (Math.floor(bucket / bucketsPerDay) <= prunedDay) this.#addToDay(bucket, rows, at);
-      else this.#addToBucket(bucket, rows, at);
+      if (Math.floor(bucket / bucketsPerDay) <= prunedDay) yield* this.#addToDay(bucket, rows, at);
+      else yield* this.#addToBucket(bucket, rows, at);
     }
   }
 
   /** Replaces amounts in a closed bucket: the old rows are kept as superseded, the bucket is sealed again. */
-  revise(
+  *revise(
     bucket: number,
     changes: readonly { readonly series: number; readonly amount: bigint | Histogram }[],
     at: string,
     reason: string,
-  ): void {
+  ): Steps<void> {
     const sealed = this.#run("SELECT max(revision) AS revision FROM buckets WHERE bucket = ?").get(bucket);
     if (sealed?.["revision"] == null) throw new Error(`Cannot revise bucket ${bucket}: it was never closed`);
     const revision = Number(sealed["revision"]) + 1;
@@ -201,17 +198,17 @@ export class LedgerWriter {
     const carry = this.#run(`
       UPDATE names SET carried = carried + coalesce((SELECT amount FROM rows WHERE bucket = ? AND series = id), 0) - ?
       WHERE id = ?`);
-    for (const { amount, series } of changes) {
+    yield* forEach(changes, ({ amount, series }) => {
       keep.run(bucket, series);
       if (typeof amount === "bigint") carry.run(bucket, amount, series);
       const [number, histogram] =
         typeof amount === "bigint" ? [amount, null] : [null, JSON.stringify(amount)];
       write.run(bucket, series, number, histogram, revision);
-    }
-    this.#sealAgain(bucket, revision, at, reason);
+    });
+    yield* this.#sealAgain(bucket, revision, at, reason);
   }
 
-  #addToBucket(bucket: number, rows: readonly LateRow[], at: string): void {
+  *#addToBucket(bucket: number, rows: readonly LateRow[], at: string): Steps<void> {
     const sealed = this.#run("SELECT max(revision) AS revision FROM buckets WHERE bucket = ?").get(bucket);
     const revision = sealed?.["revision"] == null ? 0 : Number(sealed["revision"]) + 1;
     const keep = this.#run(
@@ -220,32 +217,32 @@ export class LedgerWriter {
     const write = this.#run(`
       INSERT INTO rows (bucket, series, amount, histogram, revision) VALUES (?, ?, ?, NULL, ?)
       ON CONFLICT (bucket, series) DO UPDATE SET amount = amount + excluded.amount, revision = excluded.revision`);
-    for (const { amount, series } of rows) {
+    yield* forEach(rows, ({ amount, series }) => {
       if (revision > 0) keep.run(bucket, series);
       write.run(bucket, series, amount, revision);
-    }
-    this.#sealAgain(bucket, revision, at, lateReason);
+    });
+    yield* this.#sealAgain(bucket, revision, at, lateReason);
   }
 
   /** Of a day whose rows were pruned the rollup is all there is. */
-  #addToDay(bucket: number, rows: readonly LateRow[], at: string): void {
+  *#addToDay(bucket: number, rows: readonly LateRow[], at: string): Steps<void> {
     const day = Math.floor(bucket / bucketsPerDay);
     const write = this.#run(`
       INSERT INTO days (day, series, amount, histogram) VALUES (?, ?, ?, NULL)
       ON CONFLICT (day, series) DO UPDATE SET amount = amount + excluded.amount`);
-    for (const { amount, series } of rows) write.run(day, series, amount);
-    this.#recordDay(day, at, rows.length);
+    yield* forEach(rows, ({ amount, series }) => write.run(day, series, amount));
+    yield* this.#rollups.record(day, at, rows.length);
   }
 
-  #sealAgain(bucket: number, revision: number, at: string, reason: string): void {
+  *#sealAgain(bucket: number, revision: number, at: string, reason: string): Steps<void> {
     const quality = this.#run("SELECT quality FROM buckets WHERE bucket = ? ORDER BY revision DESC").get(
       bucket,
     );
     const known = quality === undefined ? unobserved : JSON.parse(String(quality["quality"]));
-    this.close({ bucket, revision, quality: known, figures: { reason } }, at);
+    yield* this.close({ bucket, revision, quality: known, figures: { reason } }, at);
     const day = Math.floor(bucket / bucketsPerDay);
     if (day > Number(this.meta("rolledDay") ?? -1)) return;
-    this.#recordDay(day, at, this.#rollUpDay(day));
+    yield* this.#rollups.record(day, at, yield* this.#rollups.sum(day));
   }
 
   /** Appends to the chain. */
@@ -258,33 +255,8 @@ export class LedgerWriter {
   }
 
   /** Writes the rollup of every day that ended before `time` and has none yet. */
-  rollUp(time: bigint): void {
-    const today = Number(time / 86_400_000_000_000n);
-    const first = this.#run("SELECT min(bucket) AS bucket FROM rows").get()?.["bucket"];
-    if (first == null) return;
-    const from = Math.max(
-      Number(this.meta("rolledDay") ?? -1) + 1,
-      Math.floor(Number(first) / bucketsPerDay),
-    );
-    for (let day = from; day < today; day++) {
-      const count = this.#rollUpDay(day);
-      if (count > 0)
-        this.audit({
-          at: String(time),
-          kind: "rollup",
-          body: { day, rows: count, digest: this.dayDigest(day) },
-        });
-      this.setMeta("rolledDay", String(day));
-    }
-  }
-
-  /** Digest of a day's rollup. */
-  dayDigest(day: number): string {
-    const rows = this.#run("SELECT series, amount, histogram FROM days WHERE day = ? ORDER BY series");
-    rows.setReadBigInts(true);
-    const texts: string[] = [String(day)];
-    for (const row of rows.iterate(day)) texts.push(`${row["series"]} ${row["amount"] ?? row["histogram"]}`);
-    return checkOf(...texts);
+  rollUp(time: bigint): Steps<void> {
+    return this.#rollups.rollUp(time);
   }
 
   /** The rows of a bucket as they enter its digest. */
@@ -301,31 +273,6 @@ export class LedgerWriter {
         value: String(row["amount"] ?? row["histogram"]),
       };
     }
-  }
-
-  #recordDay(day: number, at: string, rows: number): void {
-    if (rows > 0) this.audit({ at, kind: "rollup", body: { day, rows, digest: this.dayDigest(day) } });
-  }
-
-  #rollUpDay(day: number): number {
-    const [from, to] = [day * bucketsPerDay, (day + 1) * bucketsPerDay];
-    const added = this.#run(`
-      INSERT OR REPLACE INTO days (day, series, amount, histogram)
-      SELECT ?, series, sum(amount), NULL FROM rows
-      WHERE bucket >= ? AND bucket < ? AND amount IS NOT NULL GROUP BY series`).run(day, from, to);
-    const histograms = new Map<number, string>();
-    const rows = this.#run(
-      "SELECT series, histogram FROM rows WHERE bucket >= ? AND bucket < ? AND histogram IS NOT NULL",
-    );
-    for (const row of rows.iterate(from, to)) {
-      const series = Number(row["series"]);
-      histograms.set(series, addHistogramTexts(histograms.get(series), String(row["histogram"])));
-    }
-    const write = this.#run(
-      "INSERT OR REPLACE INTO days (day, series, amount, histogram) VALUES (?, ?, NULL, ?)",
-    );
-    for (const [series, histogram] of histograms) write.run(day, series, histogram);
-    return Number(added.changes) + histograms.size;
   }
 
   #run(sql: string): StatementSync {

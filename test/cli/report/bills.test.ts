@@ -10,9 +10,9 @@ import type { BookFacts } from "../../../agent/meter/books.ts";
 import { Books } from "../../../agent/meter/books.ts";
 import type { Catalogue } from "../../../agent/meter/money/catalogue.ts";
 import type { Outcome, TokenKind, UsagePiece } from "../../../agent/model.ts";
-import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
 import { engine, factsOf, gateway, h100, intervalOf, moved } from "../../meter/fixtures.ts";
+import { LedgerAtOnce } from "../../store/ledger/ledger-at-once.ts";
 import { runCommand } from "../capture-io.ts";
 import { figuresOf } from "./page-figures.ts";
 import { parseCsv } from "./parse-csv.ts";
@@ -242,7 +242,7 @@ function play(one: Case, folder: string): void {
       return [...events, { record, index, now: arrives + record.takenBack, takesBack: true }];
     })
     .sort((a, b) => a.now - b.now || a.index - b.index || Number(a.takesBack) - Number(b.takesBack));
-  let database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
+  let database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "host-1" });
   let next = files[0]?.since === 0 ? 1 : 0;
   const bookOf = (minute = 0): Books =>
     new Books(
@@ -267,7 +267,7 @@ function play(one: Case, folder: string): void {
     beat(now);
     if (index === restart) {
       database.close();
-      database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
+      database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0 });
       books = bookOf(now);
     }
     const piece: UsagePiece = {

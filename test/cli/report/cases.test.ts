@@ -10,10 +10,10 @@ import type { ServerInfo, StateRow } from "../../../agent/model.ts";
 import { ReceiverMemory } from "../../../agent/servers/receive/memory.ts";
 import { UsageTotals } from "../../../agent/servers/receive/usage-totals.ts";
 import { createUsageReader } from "../../../agent/servers/usage-reports.ts";
-import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import { catalogueOf } from "../../fakes/catalogue.ts";
 import { ReportUsageRequestSchema, ReportUsageResponseSchema } from "../../gen/tokenwatt/v1/usage_pb.ts";
 import { factsOf } from "../../meter/fixtures.ts";
+import { LedgerAtOnce } from "../../store/ledger/ledger-at-once.ts";
 import { runCommand } from "../capture-io.ts";
 import { parseCsv } from "./parse-csv.ts";
 
@@ -59,7 +59,7 @@ const stories = new URL("../../fixtures/bills/", import.meta.url);
 class Player {
   readonly #start: bigint;
   readonly #books: Books;
-  readonly #database: LedgerDatabase;
+  readonly #database: LedgerAtOnce;
   readonly #totals = new UsageTotals(info, 0, "e");
   readonly #memory = new ReceiverMemory("gw");
   readonly #take: ReturnType<typeof createUsageReader>;
@@ -69,7 +69,7 @@ class Player {
     this.#start = BigInt(Date.parse(story.start)) * 1_000_000n;
     this.#now = this.#start;
     const prices = story.prices ?? ["version: none", "currency: USD"];
-    this.#database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
+    this.#database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0 });
     const unixNanos = (at: number): bigint => this.#start + BigInt(Math.round(at));
     this.#books = new Books({ start: this.#start, unixNanos, catalogue: catalogueOf(prices.join("\n")) });
     this.#take = createUsageReader({

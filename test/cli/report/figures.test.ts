@@ -7,9 +7,9 @@ import { afterAll, describe, expect, test } from "vitest";
 import type { BookFacts } from "../../../agent/meter/books.ts";
 import { Books } from "../../../agent/meter/books.ts";
 import type { SettledInterval } from "../../../agent/model.ts";
-import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import { catalogueOf } from "../../fakes/catalogue.ts";
 import { factsOf, intervalOf, moved, SECOND, START, unixNanos } from "../../meter/fixtures.ts";
+import { LedgerAtOnce } from "../../store/ledger/ledger-at-once.ts";
 import { runCommand } from "../capture-io.ts";
 import { parseCsv } from "./parse-csv.ts";
 
@@ -30,7 +30,7 @@ function ledgerOf(intervals: readonly SettledInterval[], facts: BookFacts, until
   const folder = mkdtempSync(join(tmpdir(), "figures-"));
   folders.push(folder);
   const books = new Books({ start: START, unixNanos, catalogue: catalogueOf(prices) });
-  const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
+  const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
   for (const interval of intervals) books.bookInterval(interval, facts);
   database.commit(books.commit(unixNanos(until * SECOND), until * SECOND).batch);
   database.close();
@@ -233,7 +233,7 @@ describe("a report of money", () => {
     const folder = mkdtempSync(join(tmpdir(), "figures-"));
     folders.push(folder);
     const books = new Books({ start: START, unixNanos, catalogue: catalogueOf({ ...prices, gpus: [] }) });
-    const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
+    const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0 });
     books.bookInterval(
       intervalOf({ from: 0, to: 60, seconds: active, increments: [output(1_000_000)] }),
       factsOf(),
@@ -399,7 +399,7 @@ test("tokens have no price from the start at which the host has no price file an
   folders.push(folder);
   const facts = factsOf({ gateway: true });
   for (const [run, catalogue] of [catalogueOf(prices), undefined].entries()) {
-    const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
+    const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
     const start = unixNanos(run * 1800 * SECOND);
     const options = { start, unixNanos, ...(catalogue === undefined ? {} : { catalogue }) };
     const books = new Books(options, run === 0 ? undefined : database.opened.restored);

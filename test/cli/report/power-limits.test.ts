@@ -9,10 +9,10 @@ import { Books } from "../../../agent/meter/books.ts";
 import { PowerLimits } from "../../../agent/meter/power-limits.ts";
 import type { GpuInterval, SettledInterval } from "../../../agent/model.ts";
 import { BUCKET_NANOS } from "../../../agent/model.ts";
-import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import { LedgerReader } from "../../../agent/store/ledger/reader.ts";
 import { ledgerPath } from "../../../agent/store/state-folder.ts";
 import { engine, h100, intervalOf, moved, SECOND, START, unixNanos } from "../../meter/fixtures.ts";
+import { LedgerAtOnce } from "../../store/ledger/ledger-at-once.ts";
 import { runCommand } from "../capture-io.ts";
 
 const folders: string[] = [];
@@ -171,7 +171,7 @@ function booked(all: readonly Step[], homes: Homes) {
     bare.bookInterval(interval, { gpus, servers, soleModel: () => "m" });
   }
   const { batch, snapshot } = books.commit(unixNanos(now * SECOND), now * SECOND);
-  const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
+  const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
   database.commit(batch);
   database.close();
   return { folder, shown: [snapshot, bare.commit(unixNanos(now * SECOND), now * SECOND).snapshot] };

@@ -2,9 +2,9 @@
 // read late, waste. Made of settled intervals of a quarter of an hour, so that every table of a report has something in it.
 import { Books } from "../../../agent/meter/books.ts";
 import type { AllocatedState, GpuInterval, GpuState, ServerInfo, UsagePiece } from "../../../agent/model.ts";
-import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import { catalogueOf } from "../../fakes/catalogue.ts";
 import { engine, gateway, h100, moved } from "../../meter/fixtures.ts";
+import { LedgerAtOnce } from "../../store/ledger/ledger-at-once.ts";
 
 const QUARTER = 900;
 /** Monday 2026-11-02 in Berlin. */
@@ -95,7 +95,7 @@ function byState(value: (state: GpuState) => number): Record<GpuState, number> {
 export function fillWeek(folder: string, days = 7): void {
   const unixNanos = (at: number): bigint => weekStart + BigInt(Math.round(at));
   const books = new Books({ start: weekStart, unixNanos, catalogue });
-  const database = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0, agentId: "gpu-host-7" });
+  const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "gpu-host-7" });
   const serverOf = (id: string): ServerInfo => ({
     ...engine,
     id,

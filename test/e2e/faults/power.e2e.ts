@@ -20,6 +20,8 @@ const CUTS = Number(process.env["E2E_POWER_CUTS"] ?? 40);
 const SEED = Number(process.env["E2E_SEED"] ?? Date.now() % 1_000_000);
 const LIVES = 6;
 const START_CUTS = 8;
+const CHECKPOINT_CUTS = 6;
+const CALLS_AFTER = 40;
 const here = (name: string): string => fileURLToPath(new URL(`power/${name}`, import.meta.url));
 
 interface Scene {
@@ -52,8 +54,9 @@ interface Told {
   /** By beat: the life that committed it. */
   readonly lives: number[];
   readonly got: ReadonlyMap<string, Set<number>>;
-  /** The life that was running. */
+  /** The life that makes beats, and the one that has begun and not opened the state yet. */
   life: number;
+  next: number;
 }
 
 function record(scene: Scene, work: string): Call[] {
@@ -94,12 +97,31 @@ function starts(calls: readonly Call[]): [number, number][] {
   return found;
 }
 
+/** From the first page a checkpoint writes to the calls after its sync, when the journal begins again over what it held. */
+function checkpoints(calls: readonly Call[]): [number, number][] {
+  const file = calls.find(({ first, kind }) => kind === "create" && first.toString() === "/ledger.db")?.inode;
+  const found: [number, number][] = [];
+  let from: number | undefined;
+  for (const [index, { inode, kind }] of calls.entries()) {
+    if (inode !== file) continue;
+    if (kind === "write") from ??= index;
+    if (kind !== "sync" || from === undefined) continue;
+    found.push([from, Math.min(index + CALLS_AFTER, calls.length - 1)]);
+    from = undefined;
+  }
+  return found;
+}
+
 function note(told: Told, line: string): void {
   const [word, name = "", value = ""] = line.split(" ");
   if (word === "commit") {
     told.lives[Number(name)] = Number(value);
   } else if (word === "life") {
-    told.life = Number(name);
+    told.next = Number(name);
+  } else if (word === "from") {
+    // Committed by the last life and not promised by it, before it was killed; promised by this one, which goes on from it.
+    for (let beat = told.lives.length; beat <= Number(name); beat++) told.lives[beat] = told.life;
+    told.life = told.next;
   } else if (word === "got") told.got.get(name)?.add(Number(value));
 }
 
@@ -204,8 +226,18 @@ test.skipIf(!hasCompiler()).each(SCENES)("power cuts: $name", async (scene) => {
   for (const [from, to] of starts(calls))
     for (let cut = 0; cut < START_CUTS; cut++)
       cuts.add(to - Math.floor(random() * (cut % 2 === 0 ? to - from : Math.min(32, to - from))));
+  // One close before the sync that ends it, the rest anywhere.
+  for (const [from, to] of checkpoints(calls)) {
+    cuts.add(to - CALLS_AFTER - 1);
+    for (let cut = 1; cut < CHECKPOINT_CUTS; cut++) cuts.add(to - Math.floor(random() * (to - from)));
+  }
   const disk = new DiskModel();
-  const told: Told = { lives: [0], got: new Map(DESTINATIONS.map((name) => [name, new Set()])), life: 1 };
+  const told: Told = {
+    lives: [0],
+    got: new Map(DESTINATIONS.map((name) => [name, new Set()])),
+    life: 1,
+    next: 1,
+  };
   const wrong: string[] = [];
   let marks: bigint | undefined;
   let disks = 0;
@@ -226,7 +258,7 @@ test.skipIf(!hasCompiler()).each(SCENES)("power cuts: $name", async (scene) => {
   }
   const promised = told.lives.length - 1;
   console.log(
-    `${scene.name}: seed ${SEED}, ${LIVES} lives, ${promised} beats, ${calls.length} calls, ${cuts.size} power cuts, ${disks} disks, ` +
+    `${scene.name}: seed ${SEED}, ${LIVES} lives, ${checkpoints(calls).length} checkpoints, ${promised} beats, ${calls.length} calls, ${cuts.size} power cuts, ${disks} disks, ` +
       `lost, doubled or invented beats: ${wrong.length}`,
   );
   rmSync(work, { recursive: true, force: true });

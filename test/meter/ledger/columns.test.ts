@@ -8,7 +8,7 @@ import { totalsOf } from "../../../agent/store/ledger/batch-columns.ts";
 const SECOND = 1_000_000_000n;
 const START = 1_796_083_200n * SECOND;
 
-/** Names and totals by number, as the ledger's thread has them. */
+/** Names and totals by number, as the store has them. */
 class Known {
   readonly series = new Map<number, SeriesState>();
 

@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import { LedgerStore } from "../../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
 import { ledgerPath, StateLocked } from "../../../agent/store/state-folder.ts";
 import { Bookkeeper, START, temporaryFolder, tokens } from "./fixture.ts";
+import { LedgerAtOnce } from "./ledger-at-once.ts";
 
 let folder: string;
 let remove: () => void;
@@ -219,15 +219,15 @@ describe("LedgerDatabase.commit()", () => {
 describe("LedgerDatabase opened on trouble", () => {
   it("refuses a second agent on one state directory and names the first's pid", () => {
     const first = new Bookkeeper(folder, { pid: 4242 });
-    expect(() => new LedgerDatabase({ folder, pid: 1 })).toThrow(/4242/);
+    expect(() => new LedgerAtOnce({ folder, pid: 1 })).toThrow(/4242/);
     try {
-      new LedgerDatabase({ folder, pid: 1 });
+      new LedgerAtOnce({ folder, pid: 1 });
     } catch (error) {
       expect(error).toBeInstanceOf(StateLocked);
       expect((error as StateLocked).pid).toBe(4242);
     }
     first.close();
-    new LedgerDatabase({ folder, pid: 1 }).close();
+    new LedgerAtOnce({ folder, pid: 1 }).close();
   });
   it.each(["header", "everywhere"])("puts a damaged file aside and meters on in a new one (%s)", (where) => {
     const first = new Bookkeeper(folder);
@@ -309,7 +309,7 @@ describe("LedgerDatabase opened on trouble", () => {
 });
 
 describe("LedgerStore", () => {
-  it("commits in its worker and restores in the next one", async () => {
+  it("commits and restores in the next one", async () => {
     const keeper = new Bookkeeper(temporaryFolder().folder);
     keeper.post(5, tokens("a", 2 ** 50));
     const { batch } = keeper.books.commit(START + 10_000_000_000n, 10e9);

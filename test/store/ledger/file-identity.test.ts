@@ -4,10 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, describe, expect, test } from "vitest";
-import { LedgerDatabase, LedgerGone } from "../../../agent/store/ledger/database.ts";
 import { fileIdentity, isCopy, isSameFile } from "../../../agent/store/ledger/file-identity.ts";
+import { LedgerGone } from "../../../agent/store/ledger/files.ts";
 import { ledgerPath } from "../../../agent/store/state-folder.ts";
 import { Bookkeeper, temporaryFolder, tokens } from "./fixture.ts";
+import { LedgerAtOnce } from "./ledger-at-once.ts";
 
 const root = mkdtempSync(join(tmpdir(), "identity-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -49,7 +50,7 @@ describe("LedgerDatabase", () => {
   }
 
   function isCopied(folder: string): boolean {
-    const ledger = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
+    const ledger = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0 });
     const { copiedAt } = ledger.opened;
     ledger.close();
     return copiedAt !== undefined && Date.now() - copiedAt < 60_000;
@@ -101,7 +102,7 @@ describe("LedgerDatabase", () => {
       act(`${ledgerPath(folder)}-wal`);
       expect(() => keeper.beat(30)).toThrow(LedgerGone);
       keeper.close();
-      const ledger = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
+      const ledger = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0 });
       expect(ledger.opened.restored?.series).toMatchObject([{ total: "200" }]);
       ledger.close();
       remove();

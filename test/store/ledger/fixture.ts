@@ -6,8 +6,8 @@ import type { BooksOptions } from "../../../agent/meter/books.ts";
 import { Books } from "../../../agent/meter/books.ts";
 import type { LedgerRestored, Posting } from "../../../agent/model.ts";
 import type { Stored } from "../../../agent/store/ledger/database.ts";
-import { LedgerDatabase } from "../../../agent/store/ledger/database.ts";
 import type { Retention } from "../../../agent/store/ledger/retention.ts";
+import { LedgerAtOnce } from "./ledger-at-once.ts";
 
 /** 2026-11-01T00:00Z, on the bucket grid. */
 export const START = 1_793_491_200_000_000_000n;
@@ -27,7 +27,7 @@ export function tokens(server: string, amount: number, more: Record<string, stri
 
 /** An agent reduced to its accounting: posts at instants, beats into a database. */
 export class Bookkeeper {
-  readonly database: LedgerDatabase;
+  readonly database: LedgerAtOnce;
   readonly books: Books;
 
   constructor(
@@ -41,7 +41,7 @@ export class Bookkeeper {
     } = {},
   ) {
     const { freeBytesMin, retention } = options;
-    this.database = new LedgerDatabase(
+    this.database = new LedgerAtOnce(
       {
         folder,
         pid: options.pid ?? 4711,

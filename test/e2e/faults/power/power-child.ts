@@ -1,6 +1,6 @@
 // An agent reduced to what must survive a power cut, run under record-calls.c: books -> spool -> ledger -> senders in
 // the real order, two destinations of which one is often away. Beats go on from what the last life committed.
-// Notes in `marks` that it began (`life <life>`), what it promised (`commit <beat> <life>`) and what was seen outside (`got <destination> <beat>`).
+// Notes in `marks` that it began (`life <life>`), what it goes on from (`from <beat>`), what it promised (`commit <beat> <life>`) and what was seen outside (`got <destination> <beat>`).
 // Usage: power-child.ts FOLDER LIFE SPACING_MS BYTES_MAX LIVES_MS SEED; it ends by SIGKILL after LIVES_MS.
 import { appendFileSync } from "node:fs";
 import { createOtlpEncoder } from "../../../../agent/export/otlp/encoder.ts";
@@ -23,6 +23,7 @@ const mark = (line: string): void => appendFileSync(`${folder}/marks`, `${line}\
 mark(`life ${life}`);
 const clock = systemClock();
 const state = await openPowerState(folder, bytesMax);
+mark(`from ${state.beat}`);
 const senders = DESTINATIONS.map((destination) => {
   const up = destination === "patient" || life % 3 === 0 ? 0.97 : 0.02;
   const sender = new Sender({

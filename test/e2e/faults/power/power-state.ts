@@ -3,7 +3,7 @@ import { spoolRows } from "../../../../agent/daemon/durable-state.ts";
 import { Books } from "../../../../agent/meter/books.ts";
 import type { LedgerBatch, LedgerSnapshot } from "../../../../agent/model.ts";
 import { silentLog } from "../../../../agent/platform/log.ts";
-import { LedgerDatabase } from "../../../../agent/store/ledger/database.ts";
+import { LedgerStore } from "../../../../agent/store/ledger/store.ts";
 import { openSegmentSpool } from "../../../../agent/store/spool/segment-spool.ts";
 import type { Spool, SpoolEntry } from "../../../../agent/store/spool/spool.ts";
 import { DESTINATIONS, SERIES, START, stepOf } from "./power-truth.ts";
@@ -26,7 +26,7 @@ export interface PowerState {
 
 /** Opens or makes the state; throws where a real agent would not start. */
 export async function openPowerState(folder: string, bytesMax: number): Promise<PowerState> {
-  const ledger = new LedgerDatabase({ folder, pid: process.pid, freeBytesMin: 0 });
+  const ledger = await LedgerStore.open({ folder, pid: process.pid, freeBytesMin: 0 });
   const { quarantined, restored, spoolStart } = ledger.opened;
   if (quarantined !== undefined) throw new Error(`the ledger is damaged: ${quarantined.reason}`);
   const kept = (key: string): number => Number(restored?.state.find((row) => row.key === key)?.value ?? 0);
@@ -40,7 +40,7 @@ export async function openPowerState(folder: string, bytesMax: number): Promise<
     freeBytesMin: 0,
     ...(committed === undefined ? {} : { committed }),
   });
-  if (committed === undefined) ledger.startSpool(spool.head());
+  if (committed === undefined) await ledger.startSpool(spool.head());
   const start = restored === undefined ? START : BigInt(restored.time);
   const books = new Books({ start, unixNanos: (at) => START + BigInt(Math.round(at)) }, restored);
   return {
@@ -58,13 +58,16 @@ export async function openPowerState(folder: string, bytesMax: number): Promise<
     },
     commit: async (batch, entries, promise) => {
       const sequence = await spool.append(entries);
-      ledger.commit({ ...batch, state: [...batch.state, ...spoolRows(spool, sequence, batch.sequence)] });
+      await ledger.commit({
+        ...batch,
+        state: [...batch.state, ...spoolRows(spool, sequence, batch.sequence)],
+      });
       promise();
       spool.commit(sequence);
     },
     close: async () => {
       await spool.close();
-      ledger.close();
+      await ledger.close();
     },
   };
 }
