@@ -20,7 +20,7 @@ const CUTS = Number(process.env["E2E_POWER_CUTS"] ?? 40);
 const SEED = Number(process.env["E2E_SEED"] ?? Date.now() % 1_000_000);
 const LIVES = 6;
 const START_CUTS = 8;
-const CHECKPOINT_CUTS = 6;
+const CHECKPOINT_CUTS = 4;
 const CALLS_AFTER = 40;
 const here = (name: string): string => fileURLToPath(new URL(`power/${name}`, import.meta.url));
 
