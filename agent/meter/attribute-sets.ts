@@ -2,6 +2,7 @@
 import type { Dimensions } from "../model.ts";
 
 const SETS_MAX = 10_000;
+const SETS_OF_ONE_MAX = 200;
 
 /** Sets by what is in them, in the order it is named. */
 export class AttributeSets {
@@ -27,5 +28,26 @@ export class AttributeSets {
     if (this.#sets.size >= this.#max) this.#sets.clear();
     this.#sets.set(key, dimensions);
     return dimensions;
+  }
+}
+
+/** Sets of things that live on as one object: found by the thing and a name for the set, without making it again. */
+export class SetsOf<Thing extends object> {
+  readonly #sets = new WeakMap<Thing, Map<string, Dimensions>>();
+
+  /** The set of a thing under a name, which `make` makes the first time. */
+  of(thing: Thing, name: string, make: () => Dimensions): Dimensions {
+    let sets = this.#sets.get(thing);
+    if (sets === undefined) {
+      sets = new Map();
+      this.#sets.set(thing, sets);
+    }
+    const known = sets.get(name);
+    if (known !== undefined) return known;
+    // What varies comes from outside: versions, runs of a gateway.
+    if (sets.size >= SETS_OF_ONE_MAX) sets.clear();
+    const made = make();
+    sets.set(name, made);
+    return made;
   }
 }

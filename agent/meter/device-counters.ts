@@ -3,6 +3,7 @@
 // A GPU seen first sets the base: what happened before the agent looked counts nothing. A counter that fell began
 // again from zero, and its new value counts (energy excepted: a fall there is left to the correlator's judgement, METERING.md 7).
 import type { Dimensions, GpuInfo, GpuSample, Nanos, Posting } from "../model.ts";
+import { SetsOf } from "./attribute-sets.ts";
 import { increment } from "./counters/increments.ts";
 import { gpuDimensions, gpuHardware } from "./gauges.ts";
 
@@ -18,6 +19,7 @@ const TRAFFIC = {
 /** Remembers the last value of every counter and returns what moved. */
 export class DeviceCounters {
   readonly #last = new Map<string, number>();
+  readonly #sets = new SetsOf<GpuInfo>();
 
   /** Postings of one GPU reading; counters it lacks move nothing. */
   countSample(info: GpuInfo, sample: GpuSample): readonly Posting[] {
@@ -36,22 +38,31 @@ export class DeviceCounters {
     };
     add("hw.energy", hardware, sample.energyEpoch ?? "", sample.energyMillijoules, false);
     for (const [type, count] of Object.entries(sample.eccErrors ?? {})) {
-      add("hw.errors", { ...hardware, "error.type": type }, type, count);
+      const set = this.#sets.of(info, `error ${type}`, () => ({ ...hardware, "error.type": type }));
+      add("hw.errors", set, type, count);
     }
     for (const [reason, seconds] of Object.entries(sample.throttleSeconds ?? {})) {
       const nanos = seconds === undefined ? undefined : seconds * 1e9;
-      add("tokenwatt.gpu.throttle_time", { ...gpu, "tokenwatt.reason": reason }, reason, nanos);
+      const set = this.#sets.of(info, `throttled ${reason}`, () => ({ ...gpu, "tokenwatt.reason": reason }));
+      add("tokenwatt.gpu.throttle_time", set, reason, nanos);
     }
     for (const [name, [link, direction]] of Object.entries(TRAFFIC)) {
       const bytes = sample.trafficBytes?.[name as keyof typeof TRAFFIC];
-      const dimensions = { ...hardware, "network.io.direction": direction, "tokenwatt.gpu.link": link };
-      add("hw.gpu.io", dimensions, name, bytes, false);
+      const moving = { "network.io.direction": direction, "tokenwatt.gpu.link": link };
+      add(
+        "hw.gpu.io",
+        this.#sets.of(info, name, () => ({ ...hardware, ...moving })),
+        name,
+        bytes,
+        false,
+      );
     }
     for (const [code, events] of Object.entries(sample.xidEvents ?? {})) {
       // The source counts from zero, so the first value is already a movement.
       const key = `${info.uuid} tokenwatt.gpu.xid_events ${code}`;
       if (!this.#last.has(key)) this.#remember(key, 0);
-      add("tokenwatt.gpu.xid_events", { ...gpu, "tokenwatt.xid.code": code }, code, events);
+      const set = this.#sets.of(info, `xid ${code}`, () => ({ ...gpu, "tokenwatt.xid.code": code }));
+      add("tokenwatt.gpu.xid_events", set, code, events);
     }
     return postings;
   }

@@ -2,6 +2,7 @@
 // hw.* names are the OpenTelemetry hardware conventions 1.44 (development). `hw.gpu.memory.utilization` is the share of
 // memory occupied, not how busy the memory controller is.
 import type { Dimensions, Gauge, GpuInfo, GpuSample, ServerInfo, TokenSample } from "../model.ts";
+import { SetsOf } from "./attribute-sets.ts";
 
 /** The attribute sets of one GPU. */
 interface GpuSets {
@@ -12,10 +13,12 @@ interface GpuSets {
   readonly decoder: Dimensions;
   readonly ok: Dimensions;
   readonly failed: Dimensions;
+  readonly info: Dimensions;
 }
 
 // Made once for what the inventory says of a GPU: the ledger finds a series by the identity of its set.
 const gpuSets = new WeakMap<GpuInfo, GpuSets>();
+const serverSets = new SetsOf<ServerInfo>();
 
 function setsOf(info: GpuInfo): GpuSets {
   const known = gpuSets.get(info);
@@ -36,9 +39,23 @@ function setsOf(info: GpuInfo): GpuSets {
     { ...hardware, "hw.gpu.task": "encoder" },
     { ...hardware, "hw.gpu.task": "decoder" },
   ];
-  const sets = { plain, hardware, general, encoder, decoder, ok, failed };
+  const sets = { plain, hardware, general, encoder, decoder, ok, failed, info: infoOf(info, plain) };
   gpuSets.set(info, sets);
   return sets;
+}
+
+/** The identity that does not belong on every series. */
+function infoOf(info: GpuInfo, plain: Dimensions): Dimensions {
+  const text = (key: string, value: string | undefined): Dimensions =>
+    value === undefined ? {} : { [key]: value };
+  return {
+    ...plain,
+    "hw.name": String(info.index),
+    "hw.vendor": "NVIDIA",
+    ...text("hw.driver_version", info.driverVersion),
+    ...text("tokenwatt.gpu.pci", info.pciBusId),
+    ...text("tokenwatt.gpu.mig_profile", info.migProfile),
+  };
 }
 
 /** The attributes every series of a GPU carries: `hw.id`, `hw.model`, under MIG `hw.parent`. */
@@ -110,27 +127,12 @@ export function statusGauges(
 
 /** `tokenwatt.gpu.info`: identity that does not belong on every series. */
 export function gpuInfoGauge(info: GpuInfo, at: number, everyMs: number): Gauge {
-  const text = (key: string, value: string | undefined): Dimensions =>
-    value === undefined ? {} : { [key]: value };
-  return {
-    metric: "tokenwatt.gpu.info",
-    dimensions: {
-      ...gpuDimensions(info),
-      "hw.name": String(info.index),
-      "hw.vendor": "NVIDIA",
-      ...text("hw.driver_version", info.driverVersion),
-      ...text("tokenwatt.gpu.pci", info.pciBusId),
-      ...text("tokenwatt.gpu.mig_profile", info.migProfile),
-    },
-    value: 1,
-    at,
-    everyMs,
-  };
+  return { metric: "tokenwatt.gpu.info", dimensions: setsOf(info).info, value: 1, at, everyMs };
 }
 
 /** Gauges of one server reading, summed over its models, tenants and endpoints. */
 export function serverGauges(info: ServerInfo, sample: TokenSample): readonly Gauge[] {
-  const dimensions = { "tokenwatt.server.id": info.id };
+  const dimensions = serverSets.of(info, "plain", () => ({ "tokenwatt.server.id": info.id }));
   const base = { dimensions, at: sample.at, everyMs: info.pollMs };
   const sum = (
     pick: (reading: TokenSample["readings"][number]) => number | undefined,
@@ -157,12 +159,12 @@ export function gatewayInfoGauge(info: ServerInfo, sample: TokenSample): Gauge {
   const run = sample.readings.find(({ epoch }) => epoch?.startsWith("start:") === true)?.epoch;
   return {
     metric: "tokenwatt.gateway.info",
-    dimensions: {
+    dimensions: serverSets.of(info, `gateway ${run}`, () => ({
       "tokenwatt.server.id": info.id,
       "tokenwatt.gateway.id": info.gateway?.id ?? info.id,
       "tokenwatt.gateway.scope": info.gateway?.scope ?? "all",
       ...(run === undefined ? {} : { "tokenwatt.gateway.run": run.slice("start:".length) }),
-    },
+    })),
     value: 1,
     at: sample.at,
     everyMs: info.pollMs,
@@ -175,7 +177,7 @@ export function serverInfoGauge(info: ServerInfo, sample: TokenSample): Gauge {
   const role = sample.readings[0]?.role ?? "combined";
   return {
     metric: "tokenwatt.server.info",
-    dimensions: {
+    dimensions: serverSets.of(info, `server ${role} ${sample.version}`, () => ({
       "tokenwatt.server.id": info.id,
       "tokenwatt.server.type": info.type,
       "tokenwatt.server.address": info.address,
@@ -184,7 +186,7 @@ export function serverInfoGauge(info: ServerInfo, sample: TokenSample): Gauge {
         ? {}
         : { "k8s.namespace.name": info.pod.namespace, "k8s.pod.name": info.pod.name }),
       ...version,
-    },
+    })),
     value: 1,
     at: sample.at,
     everyMs: info.pollMs,

@@ -1,5 +1,6 @@
 // Attribute sets of who holds a GPU, bounded: pods and jobs come and go by the thousand, and each would be a series for ever.
 import type { Dimensions, GpuInfo, GpuInterval, Holder, Posting } from "../model.ts";
+import { SetsOf } from "./attribute-sets.ts";
 
 /** Holders kept apart at most; what comes after them counts under `other`. */
 const holdersMax = 500;
@@ -8,6 +9,7 @@ const other: Dimensions = { "tokenwatt.holder.kind": "other", "tokenwatt.holder.
 /** The sets by holder, the same object each time. */
 export class HolderSets {
   readonly #sets = new Map<string, Dimensions>();
+  readonly #ofProducts = new SetsOf<Dimensions>();
 
   /** The attributes of a holder. */
   of(holder: Holder): Dimensions {
@@ -22,9 +24,11 @@ export class HolderSets {
 
   /** What a GPU's holders got in an interval. */
   postings({ holders = [] }: GpuInterval, info: GpuInfo | undefined): readonly Posting[] {
-    const product = info === undefined ? {} : { "hw.model": info.name };
+    const product = info?.name;
     return holders.flatMap(({ holder, millijoules, nanos }) => {
-      const dimensions = { ...this.of(holder), ...product };
+      const set = this.of(holder);
+      const named = (): Dimensions => (product === undefined ? set : { ...set, "hw.model": product });
+      const dimensions = this.#ofProducts.of(set, product ?? "", named);
       const time = { metric: "tokenwatt.holder.gpu_time", dimensions, amount: nanos };
       const energy = { metric: "tokenwatt.holder.energy", dimensions, amount: millijoules };
       return [time, energy].filter(({ amount }) => amount > 0);

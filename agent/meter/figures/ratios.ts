@@ -12,6 +12,7 @@ import type {
   ServerInterval,
   SettledInterval,
 } from "../../model.ts";
+import { AttributeSets } from "../attribute-sets.ts";
 import type { CostBasis, Kpis } from "./kpis.ts";
 import { kpis } from "./kpis.ts";
 import type { Row } from "./step-rows.ts";
@@ -36,6 +37,7 @@ export class Convenience {
   readonly #steps: Step[] = [];
   /** The one product of each server's GPUs in an interval, null where there are several. */
   readonly #products = new Map<string, string | null>();
+  readonly #sets = new AttributeSets();
   #reported = 0;
 
   /** Takes an interval and what it cost in; returns gauges once per 10 s. */
@@ -97,7 +99,9 @@ export class Convenience {
           for (const home of row.homes) total.unpriced ||= isUnpriced(rows.find("product", home));
         }
       }
-      for (const total of window.all) gauges.push(...ratios(total, name, at));
+      for (const total of window.all)
+        for (const gauge of ratios(total, name, at))
+          gauges.push({ ...gauge, dimensions: this.#sets.same(gauge.dimensions) });
     }
     return gauges;
   }
