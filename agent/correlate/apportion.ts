@@ -14,7 +14,7 @@ export interface Claimant {
 const remaindersMax = 1024;
 
 /** Where amounts are worked out; nothing in it outlives a call. */
-const draft = { wanted: [0.5], order: [0] };
+const draft = { weights: [0.5], wanted: [0.5], order: [0] };
 
 /**
  * Returns one integer per claimant, none negative, that sum to `total` exactly. Claimants whose weights are all zero or
@@ -23,47 +23,46 @@ const draft = { wanted: [0.5], order: [0] };
 export function apportion(total: number, claimants: readonly Claimant[], remainders: Remainders): number[] {
   if (claimants.length === 0) return [];
   if (claimants.length === 1) return [total];
-  const { wanted } = draft;
-  const even = !claimants.some(isUsable);
-  let sum = 0;
-  for (const claimant of claimants) sum += weightOf(claimant, even);
+  const { wanted, weights } = draft;
+  const sum = weigh(claimants);
   const given: number[] = [];
   let left = total;
   for (let index = 0; index < claimants.length; index++) {
-    const claimant = claimants[index] as Claimant;
-    const weight = weightOf(claimant, even);
-    const amount = (total * weight) / sum + (remainders.get(claimant.key) ?? 0);
+    const weight = weights[index] as number;
+    const owing = remainders.get((claimants[index] as Claimant).key) ?? 0;
+    const amount = (total * weight) / sum + owing;
     const whole = weight === 0 ? 0 : Math.max(0, Math.floor(amount));
     wanted[index] = amount;
     given.push(whole);
     left -= whole;
   }
-  if (left !== 0) settleDifference(left, claimants, even, given);
+  if (left !== 0) settleDifference(left, given);
   if (remainders.size > remaindersMax) remainders.clear();
   for (let index = 0; index < claimants.length; index++)
     remainders.set((claimants[index] as Claimant).key, Math.max(-1, Math.min(1, owed(given, index))));
   return given;
 }
 
-function isUsable({ weight }: Claimant): boolean {
-  return Number.isFinite(weight) && weight > 0;
-}
-
-function weightOf(claimant: Claimant, even: boolean): number {
-  return even ? 1 : isUsable(claimant) ? claimant.weight : 0;
+/** Notes the weights in the draft, all 1 where none is usable, and returns their sum. */
+function weigh(claimants: readonly Claimant[]): number {
+  const { weights } = draft;
+  let sum = 0;
+  for (let index = 0; index < claimants.length; index++) {
+    const { weight } = claimants[index] as Claimant;
+    weights[index] = Number.isFinite(weight) && weight > 0 ? weight : 0;
+    sum += weights[index] as number;
+  }
+  if (sum > 0) return sum;
+  weights.fill(1, 0, claimants.length);
+  return claimants.length;
 }
 
 /** Gives `difference`, or takes it where it is negative, in single units, most owed first. */
-function settleDifference(
-  difference: number,
-  claimants: readonly Claimant[],
-  even: boolean,
-  given: number[],
-): void {
-  const { order } = draft;
+function settleDifference(difference: number, given: number[]): void {
+  const { order, weights } = draft;
   let size = 0;
   for (let index = 0; index < given.length; index++) {
-    if (weightOf(claimants[index] as Claimant, even) === 0) continue;
+    if (weights[index] === 0) continue;
     let place = size++;
     while (place > 0 && owed(given, order[place - 1] as number) < owed(given, index)) {
       order[place] = order[place - 1] as number;

@@ -1,5 +1,6 @@
 // One GPU or MIG instance in one interval: its pieces, the rule its residents share energy by, and its finished row.
 import type { ActivityMethod, EnergyMethod, GpuInfo, GpuInterval, Nanos } from "../model.ts";
+import type { ActivityWindow } from "./activity/evidence.ts";
 import type { ConfiguredShares, EnergyRule, GpuRemainders } from "./attribution.ts";
 import { noRemainders, timeMethod } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
@@ -181,29 +182,35 @@ export function rowOf(part: Part, energy: EnergyMethod, sliced: boolean): GpuInt
 
 /** Notes how the driver shared the SMs in a piece in which two or more residents worked. */
 function watchShares({ timeline, smShare }: Member, { holdings }: Tenancy, piece: Piece): void {
-  const working = piece.residents.filter(({ state }) => state !== "parked").map(({ server }) => server);
+  if (timeline.shares.length === 0) return;
+  const working: string[] = [];
+  for (const { server, state } of piece.residents) if (state !== "parked") working.push(server);
   if (working.length < 2) return;
   for (const reading of timeline.shares) {
     const from = Math.max(reading.from, piece.from);
     const to = Math.min(reading.to, piece.to);
     if (to <= from) continue;
-    const ratios = new Map(working.map((server) => [server, 0]));
-    for (const { server, pids } of holdings)
-      for (const pid of pids)
-        if (ratios.has(server))
-          ratios.set(server, (ratios.get(server) ?? 0) + (reading.ratios.get(pid) ?? 0));
-    smShare.noteWork(to, to - from, ratios);
+    const ratios = working.map(() => 0);
+    for (const { server, pids } of holdings) {
+      const place = working.indexOf(server);
+      if (place < 0) continue;
+      for (const pid of pids) ratios[place] = (ratios[place] as number) + (reading.ratios.get(pid) ?? 0);
+    }
+    smShare.noteWork(to, to - from, working, ratios);
   }
 }
 
 /** Busy share x length of the windows inside observed pieces, weighted, rounded down with the rest carried. */
 function busyNanos(member: Member, pieces: readonly Piece[]): number {
+  const { info, windows } = member.timeline;
   let busy = member.busyRoundedOff;
   for (const piece of pieces) {
     if (piece.state === "unobserved") continue;
-    for (const window of member.timeline.windows) {
+    for (let place = member.timeline.windowAfter(piece.from); place < windows.length; place++) {
+      const window = windows[place] as ActivityWindow;
+      if (window.from >= piece.to) break;
       const inside = Math.min(window.to, piece.to) - Math.max(window.from, piece.from);
-      if (inside > 0) busy += inside * window.busyRatio * weightOf(member.timeline.info);
+      if (inside > 0) busy += inside * window.busyRatio * weightOf(info);
     }
   }
   const whole = Math.floor(busy);

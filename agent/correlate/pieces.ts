@@ -139,10 +139,10 @@ export function cut(cutting: Cutting): Piece[] {
 }
 
 /** Seen runs of work that touch `[from, to)`. */
-function workOf({ windows }: Timeline, from: Nanos, to: Nanos): WorkRun[] {
-  const start = from - workMargin;
-  let [first, end] = [windows.length, windows.length];
-  while (first > 0 && (windows[first - 1] as ActivityWindow).to > start) first--;
+function workOf(timeline: Timeline, from: Nanos, to: Nanos): WorkRun[] {
+  const { windows } = timeline;
+  const first = timeline.windowAfter(from - workMargin);
+  let end = windows.length;
   while (end > first && (windows[end - 1] as ActivityWindow).from >= to + workMargin) end--;
   const near = windows.slice(first, end);
   const reached = near.at(-1)?.to ?? from;

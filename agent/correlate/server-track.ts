@@ -142,7 +142,7 @@ export class ServerTrack {
     this.#latest = latest;
     let keep = this.#polls.length;
     while (keep > 0 && (this.#polls[keep - 1] as ServerPoll).at > latest) keep--;
-    return this.#polls.splice(keep).length;
+    return keep === this.#polls.length ? 0 : this.#polls.splice(keep).length;
   }
 
   /** True while a reading of this server can be expected soon. */

@@ -1,6 +1,7 @@
 // How the residents of a GPU share the energy above its floor in an interval, and what is learned for it: the driver's
 // shares per process, each one's own power, what its work costs, its tokens (METERING.md 4).
 import type { Nanos } from "../model.ts";
+import type { ActivityWindow } from "./activity/evidence.ts";
 import type { EnergyRule } from "./attribution.ts";
 import { energyRule } from "./attribution.ts";
 import type { OwnPower } from "./energy/own-power.ts";
@@ -8,7 +9,7 @@ import type { TurnWatts, WindowShare } from "./energy/turn-watts.ts";
 import { windowNanos } from "./energy/turn-watts.ts";
 import type { Work, WorkFit } from "./energy/work-fit.ts";
 import { workIn } from "./energy/work-fit.ts";
-import type { Piece, Tenancy } from "./pieces.ts";
+import type { Holding, Piece, Tenancy } from "./pieces.ts";
 import { unmetered } from "./pieces.ts";
 import type { SmShare } from "./sm-share.ts";
 import type { ShareReading, Timeline } from "./timeline.ts";
@@ -79,44 +80,75 @@ export function learnSharing(
 ): void {
   const { from, servers, steps, to } = residents;
   if (pieces.some(({ state }) => state === "unobserved")) return;
-  for (const window of timeline.windows) {
+  for (let place = timeline.windowAfter(from); place < timeline.windows.length; place++) {
+    const window = timeline.windows[place] as ActivityWindow;
     const inside = Math.min(window.to, to) - Math.max(window.from, from);
     if (inside > 0 && window.busyRatio > 0) sharing.workFit.observeWindow(inside, window.busyRatio);
   }
   const work = servers.has(unmetered) ? undefined : workOf(servers, steps, from, to);
   if (work !== undefined)
     sharing.workFit.observe(work, (cost.between(from, to) * 1e6 - cost.floorWatts * (to - from)) / 1e9);
-  const owners = new Map(holdings.flatMap(({ pids, server }) => pids.map((pid) => [pid, server] as const)));
   for (const reading of timeline.shares)
-    learnTurns(sharing, timeline, owners, pieces, residents, reading, cost);
+    learnTurns(sharing, timeline, holdings, pieces, residents, reading, cost);
 }
 
 function learnTurns(
   { turnWatts }: Sharing,
   timeline: Timeline,
-  owners: ReadonlyMap<number, string>,
+  holdings: readonly Holding[],
   pieces: readonly Piece[],
   { from, servers, to }: Residents,
   { samples, to: readAt }: ShareReading,
   { between, floorWatts }: Cost,
 ): void {
-  const shares = samples.flatMap(({ at, pid, smRatio }): WindowShare[] => {
-    const server = owners.get(pid);
-    return server === undefined ? [] : [{ server, at, ratio: smRatio }];
-  });
+  const shares: WindowShare[] = [];
+  for (const { at, pid, smRatio } of samples) {
+    const server = ownerOf(holdings, pid);
+    if (server !== undefined) shares.push({ server, at, ratio: smRatio });
+  }
   if (readAt > from && readAt <= to) turnWatts.observeReading(shares);
   for (const share of shares) {
     const start = share.at - windowNanos;
     if (start < from || share.at > to) continue;
-    const near = pieces.filter((piece) => piece.from < share.at && piece.to > start);
-    const working = new Set(servers.size === 2 ? servers : [share.server]);
-    for (const { residents } of near)
-      for (const { server, state } of residents) if (state !== "parked") working.add(server);
-    const [other, third] = [...working].filter((server) => server !== share.server);
-    if (other === undefined || third !== undefined) continue;
+    const other = otherWorker(share.server, servers, pieces, start, share.at);
+    if (other === undefined) continue;
     const rest = Math.max(0, timeline.busyNanos(start, share.at) / windowNanos - share.ratio);
     turnWatts.observe(share, other, rest, (between(start, share.at) * 1e6) / windowNanos - floorWatts);
   }
+}
+
+function ownerOf(holdings: readonly Holding[], pid: number): string | undefined {
+  for (let index = holdings.length - 1; index >= 0; index--) {
+    const { pids, server } = holdings[index] as Holding;
+    if (pids.includes(pid)) return server;
+  }
+  return undefined;
+}
+
+/** The one that may have worked beside `server` in a stretch: the other resident of two, or who else worked in it. */
+function otherWorker(
+  server: string,
+  servers: ReadonlySet<string>,
+  pieces: readonly Piece[],
+  from: Nanos,
+  to: Nanos,
+): string | undefined {
+  let other: string | undefined;
+  if (servers.size === 2)
+    for (const one of servers) {
+      if (one === server) continue;
+      if (other !== undefined) return undefined;
+      other = one;
+    }
+  for (const piece of pieces) {
+    if (piece.from >= to || piece.to <= from) continue;
+    for (const resident of piece.residents) {
+      if (resident.state === "parked" || resident.server === server) continue;
+      if (other !== undefined && other !== resident.server) return undefined;
+      other = resident.server;
+    }
+  }
+  return other;
 }
 
 /** The work of each of the servers in an interval; undefined where that of one is not known. */

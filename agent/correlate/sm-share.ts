@@ -7,7 +7,9 @@ interface Entry {
   readonly from: Nanos;
   to: Nanos;
   nanos: Nanos;
-  readonly weighted: Map<string, number>;
+  readonly servers: string[];
+  /** Shares x length, by the places of the servers. */
+  readonly weighted: number[];
 }
 
 const windowNanos = 30_000_000_000;
@@ -21,19 +23,19 @@ export class SmShare {
   #weights: ReadonlyMap<string, number> | undefined;
   #isChanged = false;
 
-  /** Takes in a stretch in which the residents in `ratios` worked, each with its mean share of the SMs. */
-  noteWork(to: Nanos, nanos: Nanos, ratios: ReadonlyMap<string, number>): void {
+  /** Takes in a stretch in which `servers` worked, each with its mean share of the SMs in `ratios`. */
+  noteWork(to: Nanos, nanos: Nanos, servers: readonly string[], ratios: readonly number[]): void {
     if (nanos <= 0) return;
     this.#forget(to);
     const last = this.#entries.at(-1);
     const fits = last !== undefined && to >= last.to && to - last.from <= entryNanos;
-    const entry: Entry = fits ? last : { from: to - nanos, to, nanos: 0, weighted: new Map() };
+    const entry: Entry = fits ? last : { from: to - nanos, to, nanos: 0, servers: [], weighted: [] };
     if (!fits) this.#entries.push(entry);
     this.#isChanged = true;
     entry.to = to;
     entry.nanos += nanos;
-    for (const [server, ratio] of ratios)
-      entry.weighted.set(server, (entry.weighted.get(server) ?? 0) + ratio * nanos);
+    for (let index = 0; index < servers.length; index++)
+      add(entry.servers, entry.weighted, servers[index] as string, (ratios[index] as number) * nanos);
   }
 
   /** Returns the weight of each resident over the 30 s before `at`; undefined when there is too little to go by. */
@@ -50,11 +52,8 @@ export class SmShare {
     const sums: number[] = [];
     for (const entry of this.#entries) {
       nanos += entry.nanos;
-      for (const [server, weight] of entry.weighted) {
-        let place = servers.indexOf(server);
-        if (place < 0) place = servers.push(server) - 1;
-        sums[place] = (sums[place] ?? 0) + weight;
-      }
+      for (let index = 0; index < entry.servers.length; index++)
+        add(servers, sums, entry.servers[index] as string, entry.weighted[index] as number);
     }
     if (nanos < neededNanos || !sums.some((weight) => weight > 0)) return undefined;
     return new Map(servers.map((server, place) => [server, sums[place] as number]));
@@ -66,4 +65,11 @@ export class SmShare {
       this.#isChanged = true;
     }
   }
+}
+
+/** Adds to the sum of a server, by its place among `servers`. */
+function add(servers: string[], sums: number[], server: string, amount: number): void {
+  let place = servers.indexOf(server);
+  if (place < 0) place = servers.push(server) - 1;
+  sums[place] = (sums[place] ?? 0) + amount;
 }

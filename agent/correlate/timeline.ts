@@ -112,7 +112,7 @@ export class Timeline {
   dropAfter(latest: Nanos): number {
     let keep = this.#pending.length;
     while (keep > 0 && (this.#pending[keep - 1] as GpuSample).at > latest) keep--;
-    return this.#pending.splice(keep).length;
+    return keep === this.#pending.length ? 0 : this.#pending.splice(keep).length;
   }
 
   /** Takes up the next reading, if there is one; returns whether there was. */
@@ -146,6 +146,13 @@ export class Timeline {
       known += inside;
     }
     return known > 0 ? weighted / known : 0;
+  }
+
+  /** The place of the first window that ends after `from`. */
+  windowAfter(from: Nanos): number {
+    let place = this.windows.length;
+    while (place > 0 && (this.windows[place - 1] as ActivityWindow).to > from) place--;
+    return place;
   }
 
   /** How long the GPU was busy in `[from, to)`, by its windows. */
