@@ -14,7 +14,7 @@ export interface Claimant {
 const remaindersMax = 1024;
 
 /** Where amounts are worked out; nothing in it outlives a call. */
-const draft = { weights: [0.5], wanted: [0.5], order: [0] };
+const draft = { weights: [0.5], wanted: [0.5], given: [0.5], order: [0] };
 
 /**
  * Returns one integer per claimant, none negative, that sum to `total` exactly. Claimants whose weights are all zero or
@@ -23,9 +23,8 @@ const draft = { weights: [0.5], wanted: [0.5], order: [0] };
 export function apportion(total: number, claimants: readonly Claimant[], remainders: Remainders): number[] {
   if (claimants.length === 0) return [];
   if (claimants.length === 1) return [total];
-  const { wanted, weights } = draft;
+  const { given, wanted, weights } = draft;
   const sum = weigh(claimants);
-  const given: number[] = [];
   let left = total;
   for (let index = 0; index < claimants.length; index++) {
     const weight = weights[index] as number;
@@ -33,14 +32,14 @@ export function apportion(total: number, claimants: readonly Claimant[], remaind
     const amount = (total * weight) / sum + owing;
     const whole = weight === 0 ? 0 : Math.max(0, Math.floor(amount));
     wanted[index] = amount;
-    given.push(whole);
+    given[index] = whole;
     left -= whole;
   }
-  if (left !== 0) settleDifference(left, given);
+  if (left !== 0) settleDifference(left, claimants.length);
   if (remainders.size > remaindersMax) remainders.clear();
   for (let index = 0; index < claimants.length; index++)
-    remainders.set((claimants[index] as Claimant).key, Math.max(-1, Math.min(1, owed(given, index))));
-  return given;
+    remainders.set((claimants[index] as Claimant).key, Math.max(-1, Math.min(1, owed(index))));
+  return given.slice(0, claimants.length);
 }
 
 /** Notes the weights in the draft, all 1 where none is usable, and returns their sum. */
@@ -58,13 +57,13 @@ function weigh(claimants: readonly Claimant[]): number {
 }
 
 /** Gives `difference`, or takes it where it is negative, in single units, most owed first. */
-function settleDifference(difference: number, given: number[]): void {
-  const { order, weights } = draft;
+function settleDifference(difference: number, claimants: number): void {
+  const { given, order, weights } = draft;
   let size = 0;
-  for (let index = 0; index < given.length; index++) {
+  for (let index = 0; index < claimants; index++) {
     if (weights[index] === 0) continue;
     let place = size++;
-    while (place > 0 && owed(given, order[place - 1] as number) < owed(given, index)) {
+    while (place > 0 && owed(order[place - 1] as number) < owed(index)) {
       order[place] = order[place - 1] as number;
       place--;
     }
@@ -83,6 +82,6 @@ function settleDifference(difference: number, given: number[]): void {
   }
 }
 
-function owed(given: readonly number[], index: number): number {
-  return (draft.wanted[index] as number) - (given[index] as number);
+function owed(index: number): number {
+  return (draft.wanted[index] as number) - (draft.given[index] as number);
 }

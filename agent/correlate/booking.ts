@@ -120,16 +120,17 @@ export interface Methods {
 
 /** Returns the finished row. */
 export function finished(gpu: string, booking: Booking, methods: Methods): GpuInterval {
-  const residents: ResidentShare[] = [...booking.residents]
-    .sort(([left], [right]) => (left < right ? -1 : 1))
-    .map(([server, { nanos, millijoules, phases }]) => ({
+  const residents: ResidentShare[] = [];
+  for (const [server, { nanos, millijoules, phases }] of booking.residents)
+    residents.push({
       server,
       nanos,
       millijoules,
       ...(phases.size === 0 ? {} : { phases: [...phases.values()] }),
       method: methods.attribution,
       timeMethod: methods.time,
-    }));
+    });
+  if (residents.length > 1) residents.sort((left, right) => (left.server < right.server ? -1 : 1));
   return {
     gpu,
     nanos: booking.nanos,

@@ -53,7 +53,8 @@ export function pollInterval(
       ? undefined
       : next.activeNanos - poll.activeNanos;
   const inFlightTo = open ? poll.inFlight : next.inFlight;
-  const [before, after] = [(poll.inFlight ?? 0) > 0, (inFlightTo ?? 0) > 0];
+  const before = (poll.inFlight ?? 0) > 0;
+  const after = (inFlightTo ?? 0) > 0;
   const moved = output + input * inputTokenWeight > 0;
   // An estimate runs on between its corrections, so alone it proves nothing.
   const rose = progress === "estimate" ? moved && (before || after) : moved;
@@ -61,7 +62,8 @@ export function pollInterval(
   const all = clipped(runs, poll.at, to);
   const contended = touchesPeer(all, peers, false);
   // A request in flight throughout goes on whoever the driver credits.
-  const credited = contended && !(before && after) ? withoutSpared(all, credits) : all;
+  const isShared = contended && !(before && after) && isSpared(all, credits);
+  const credited = isShared ? withoutSpared(all, credits) : all;
   // Where nothing credits the server, nothing is known against it.
   const work = credited.length > 0 ? credited : all;
   return {
@@ -102,21 +104,28 @@ function sparedOf(all: readonly WorkRun[], credits: readonly Credit[]): readonly
   return spared;
 }
 
-/** The rest of the work; `all` itself where that is all of it. */
+/** True where some of the work is in such a stretch. */
+function isSpared(all: readonly WorkRun[], credits: readonly Credit[]): boolean {
+  for (const { credited, from, to } of credits) {
+    if (credited) continue;
+    for (const run of all) if (run.from < to && run.to > from) return true;
+  }
+  return false;
+}
+
+/** The rest of the work. */
 function withoutSpared(all: readonly WorkRun[], credits: readonly Credit[]): readonly WorkRun[] {
   const work: WorkRun[] = [];
-  let isCut = false;
   for (const run of all) {
     let reached = run.from;
     for (const { credited, from, to } of credits) {
       if (credited || to <= reached || from >= run.to) continue;
-      isCut = true;
       if (from > reached) work.push({ from: reached, to: from, seen: run.seen });
       reached = Math.min(run.to, to);
     }
     if (reached < run.to) work.push({ from: reached, to: run.to, seen: run.seen });
   }
-  return isCut ? work : all;
+  return work;
 }
 
 /**

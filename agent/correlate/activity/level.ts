@@ -209,8 +209,8 @@ function posterior(level: Level): Float64Array {
 
 function logSum(logs: Float64Array): number {
   let most = Number.NEGATIVE_INFINITY;
-  for (const log of logs) most = Math.max(most, log);
+  for (let place = 0; place < logs.length; place++) most = Math.max(most, logs[place] as number);
   let sum = 0;
-  for (const log of logs) sum += Math.exp(log - most);
+  for (let place = 0; place < logs.length; place++) sum += Math.exp((logs[place] as number) - most);
   return most + Math.log(sum);
 }

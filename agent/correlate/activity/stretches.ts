@@ -39,10 +39,11 @@ export function clipped(runs: readonly WorkRun[], from: Nanos, to: Nanos): reado
     if (run.to <= from) continue;
     if (run.from >= to) break;
     const isInside = run.from >= from && run.to <= to;
-    pieces ??= [];
-    pieces.push(
-      isInside ? run : { from: Math.max(run.from, from), to: Math.min(run.to, to), seen: run.seen },
-    );
+    const piece = isInside
+      ? run
+      : { from: Math.max(run.from, from), to: Math.min(run.to, to), seen: run.seen };
+    if (pieces === undefined) pieces = [piece];
+    else pieces.push(piece);
   }
   return pieces ?? none;
 }

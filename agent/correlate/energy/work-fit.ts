@@ -34,6 +34,8 @@ const [fullBusyRatio, fullShareMin] = [0.8, 0.97];
 /** Work is remembered about this long. */
 const memoryNanos = 180_000_000_000;
 const inputs = 2;
+/** The amounts of one observation, taken in at once. */
+const observed = new Float64Array(inputs * serversMax);
 
 /** The fit of one GPU. Intervals go in by rising time. */
 export class WorkFit {
@@ -55,20 +57,31 @@ export class WorkFit {
 
   /** Takes in the work of every server on the GPU in an interval, and the joules above the floor it cost. */
   observe(work: ReadonlyMap<string, Work>, joules: number): void {
-    const servers = [...work.keys()].sort();
-    if (servers.length > serversMax) return;
-    if (servers.join("\n") !== this.#servers.join("\n")) {
-      this.#servers = servers;
-      this.#squares = new LeastSquares(inputs * servers.length, keptRatio);
+    if (work.size > serversMax) return;
+    if (!this.#isOf(work)) {
+      this.#servers = [...work.keys()].sort();
+      this.#squares = new LeastSquares(inputs * work.size, keptRatio);
       this.#intervals = 0;
       this.#found = undefined;
     }
-    const worked = [...work.values()].filter(([prompt, steps]) => prompt + steps > 0).length;
+    let worked = 0;
+    for (let index = 0; index < this.#servers.length; index++) {
+      const [prompt, steps] = work.get(this.#servers[index] as string) ?? [0, 0];
+      observed[inputs * index] = prompt;
+      observed[inputs * index + 1] = steps;
+      if (prompt + steps > 0) worked++;
+    }
     if (worked === 0) return;
-    const amounts = servers.flatMap((server) => work.get(server) ?? [0, 0]);
-    this.#squares.observe(amounts, joules, worked > 1 ? mixedWeight : 1);
+    this.#squares.observe(observed, joules, worked > 1 ? mixedWeight : 1);
     this.#intervals++;
     if (this.#intervals % intervalsPerFit === 0) this.#found = undefined;
+  }
+
+  /** Whether these are the servers that are fitted. */
+  #isOf(work: ReadonlyMap<string, Work>): boolean {
+    if (work.size !== this.#servers.length) return false;
+    for (const server of this.#servers) if (!work.has(server)) return false;
+    return true;
   }
 
   /** Returns what each server's work cost; undefined while too little was seen, and where servers take turns. */

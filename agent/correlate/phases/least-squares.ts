@@ -53,7 +53,7 @@ export class LeastSquares {
   }
 
   /** Takes in one observation. */
-  observe(inputs: readonly number[], outcome: number, weight: number): void {
+  observe(inputs: ArrayLike<number>, outcome: number, weight: number): void {
     const kept = this.#keptRatio;
     for (let row = 0; row < this.#size; row++) {
       const input = (inputs[row] as number) * weight;
