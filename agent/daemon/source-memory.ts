@@ -46,8 +46,11 @@ export class SourceMemory {
 
 function packed(text: string): string | Buffer {
   if (text.length < LONG) return text;
-  // A copy of its own: what zlib gives is the begin of a larger memory.
-  return Buffer.from(deflateRawSync(text, { level: 1 }));
+  const bytes = deflateRawSync(text, { level: 1 });
+  // A memory of its own: what zlib gives is the begin of a larger one, and a small copy would hold a piece of Node's pool.
+  const own = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(own);
+  return own;
 }
 
 function unpacked(value: string | Buffer): string {

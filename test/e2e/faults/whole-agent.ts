@@ -10,10 +10,11 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { NODE_FLAGS } from "../../../deploy/pack/runtime.ts";
 
 const main = fileURLToPath(new URL("../../../agent/main.ts", import.meta.url));
 /** As the shipped unit starts it. */
-const FLAGS = ["--max-semi-space-size=2", "--heap-growing-percent=40", "--no-parallel-scavenge"];
+const FLAGS = NODE_FLAGS;
 
 /** Waits for real time to pass: what is watched are processes. */
 export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
