@@ -80,6 +80,8 @@ class Parser implements PageParser {
   // The name of the last new line: most lines repeat it.
   #name = "";
   #filed: string | undefined;
+  /** Names of wanted lines and what they are filed under, each text once. */
+  readonly #names = new Map<string, string>();
   #kind: LineKind = lineKinds.skipped;
 
   constructor(families: readonly string[] | undefined, besides: readonly string[]) {
@@ -269,10 +271,11 @@ class Parser implements PageParser {
     if (this.#repeatsName(start, keyEnd - 1)) return;
     const key = this.#bytes.toString("latin1", start, keyEnd);
     const name = key.startsWith("{") ? quotedName(key) : key.slice(0, -1);
-    const filed = normaliseName(name);
+    const filed = this.#names.get(name) ?? normaliseName(name);
     this.#name = name;
     this.#filed = filed;
     this.#kind = filed === undefined ? lineKinds.skipped : this.#kindOf(filed);
+    if (filed !== undefined && this.#kind !== lineKinds.skipped) this.#names.set(name, filed);
   }
 
   #kindOf(filed: string): LineKind {
@@ -314,6 +317,7 @@ class Parser implements PageParser {
     }
     if (lines.size > 2 * this.#expectedCount + 1000) {
       this.#lines = new LineTable();
+      this.#names.clear();
       this.#expectedCount = 0;
       this.#endMark = undefined;
     }

@@ -1,9 +1,10 @@
 // `import ... from "node:http"` costs 14 MB and 60 ms: Node copies every export into the module's namespace, which sets off
-// getters that load fetch and WebSocket (undici), and the like for util, process and fs. In the bundle these builtins come
-// through process.getBuiltinModule(), which runs no getter. An import of what only a getter has fails the build.
+// getters that load fetch and WebSocket (undici), for tls every root certificate, and the like for util, process and fs. In
+// the bundle these builtins come through process.getBuiltinModule(), which runs no getter. An import of what only a getter
+// has fails the build.
 import type { Plugin } from "rolldown";
 
-const COSTLY = ["http", "util", "process", "fs"] as const;
+const COSTLY = ["http", "tls", "util", "process", "fs"] as const;
 const PREFIX = "\0builtin:";
 
 /** The rolldown plugin. */
