@@ -1,8 +1,11 @@
 // How an exchange ends: kept connections that the peer has let go are renewed once, a deadline or a stop ends it wherever
 // it is, and in the normal way nothing is aborted, no error is made and nothing is left behind.
 import { getEventListeners, once } from "node:events";
+import { readFileSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:http";
+import type { ServerOptions } from "node:https";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { createServer as createSocketServer } from "node:net";
 import { createGzip, gzipSync } from "node:zlib";
@@ -12,6 +15,7 @@ import type { PageFetcher } from "../../agent/page/fetch.ts";
 import { createPageFetcher } from "../../agent/page/fetch.ts";
 import type { Clock } from "../../agent/platform/clock.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
+import { pem } from "../fakes/tls-files.ts";
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -102,6 +106,28 @@ describe("a kept connection that the peer let go", () => {
       expect(await facts(fetcher)).toEqual({ text: "a 1\n", renewed: true });
       expect(connections).toHaveLength(time);
     }
+  });
+
+  test("is asked for once more where it was secure", async () => {
+    const [cert, key] = ["server.pem", "server.key"].map((end) => readFileSync(pem(`trusted-${end}`)));
+    const seen = new Set<unknown>();
+    const server = createTlsServer({ cert, key } as ServerOptions, (request, response) => {
+      if (seen.has(request.socket)) request.socket.destroy();
+      else response.end("a 1\n");
+      seen.add(request.socket);
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    closing.push(() => {
+      server.close();
+      server.closeAllConnections();
+    });
+    const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`;
+    const tls = { caFile: pem("trusted-ca.pem") };
+    const fetcher = createPageFetcher({ url, timeoutMs: 5000, tls }, { clock: systemClock() });
+    closing.push(() => fetcher.close());
+    for (let time = 0; time < 3; time++)
+      expect(await facts(fetcher)).toEqual({ text: "a 1\n", renewed: true });
+    expect(seen.size).toBe(3);
   });
 
   test("is asked for once more only: who lets every connection go is not asked for ever", async () => {
