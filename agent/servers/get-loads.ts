@@ -4,7 +4,7 @@
 // another's table. All of it is gauges. Output is integrated from gen_throughput per data-parallel rank (volume
 // `estimate`), once a rate was seen: TokenSpeed and older vLLM never set it. vLLM's zeros are "unknown" until a request
 // was once seen running.
-import type { Nanos, TokenReading } from "../model.ts";
+import type { Nanos, RankReading, TokenReading } from "../model.ts";
 import { tagOf, WireReader } from "../platform/protobuf-reader.ts";
 import { MessageWriter } from "../platform/protobuf-writer.ts";
 import type { SourceContext } from "../source.ts";
@@ -90,7 +90,8 @@ function connect(
       decodeLoads(bytes, table),
     );
     output ??= integrator(table.windowed === true);
-    const tokens = output(ranks, context.clock.now());
+    const made = output(ranks, context.clock.now());
+    const tokens = made === undefined ? undefined : Math.floor(total(made));
     const running = sum(ranks, (load) => load.running);
     wasRunning ||= running > 0;
     const known = wasRunning || table.zerosFirst === undefined;
@@ -108,6 +109,7 @@ function connect(
         // The integral starts with this channel, whatever the server's own age.
         epoch: tokens === undefined ? undefined : startEpoch(Number(context.clock.unixNanos(began)) / 1e9),
         epochBegan: tokens === undefined ? undefined : began,
+        ranks: known && ranks.length > 1 ? ranks.map((load) => rankOf(load, made)) : undefined,
       }),
     };
     return { readings: [reading], version: facts.version ?? version };
@@ -186,25 +188,42 @@ function finite(value: number | undefined): number {
   return value !== undefined && Number.isFinite(value) ? value : 0;
 }
 
+/** The part of a rank. */
+function rankOf(load: RankLoad, made: ReadonlyMap<number, number> | undefined): RankReading {
+  const { rank, running, waiting } = load;
+  const output = made?.get(rank);
+  const tokens = output === undefined ? {} : { output: Math.floor(output) };
+  return { rank: String(rank), tokens, running, waiting };
+}
+
 /**
  * Integrates tokens per second per rank; undefined until a rate was seen. Where a rate is no mean of a window, an idle
  * rank's last one, which some servers keep showing, counts nothing.
  */
-function integrator(windowed: boolean): (loads: readonly RankLoad[], now: Nanos) => number | undefined {
+function integrator(
+  windowed: boolean,
+): (loads: readonly RankLoad[], now: Nanos) => ReadonlyMap<number, number> | undefined {
   let before: { readonly at: Nanos; readonly rates: ReadonlyMap<number, number> } | undefined;
-  let total: number | undefined;
+  let made: Map<number, number> | undefined;
   return (loads, now) => {
-    if (loads.some((load) => load.genThroughput > 0)) total ??= 0;
+    if (loads.some((load) => load.genThroughput > 0)) made ??= new Map();
     const rates = new Map(
       loads.map((load) => [load.rank, windowed || load.running > 0 ? load.genThroughput : 0]),
     );
-    if (before !== undefined && total !== undefined) {
+    if (before !== undefined && made !== undefined) {
       const seconds = (now - before.at) / 1e9;
-      for (const [rank, rate] of rates) total += ((rate + (before.rates.get(rank) ?? 0)) / 2) * seconds;
+      for (const [rank, rate] of rates)
+        made.set(rank, (made.get(rank) ?? 0) + ((rate + (before.rates.get(rank) ?? 0)) / 2) * seconds);
     }
     before = { at: now, rates };
-    return total === undefined ? undefined : Math.floor(total);
+    return made;
   };
+}
+
+function total(made: ReadonlyMap<number, number>): number {
+  let all = 0;
+  for (const tokens of made.values()) all += tokens;
+  return all;
 }
 
 function sum(loads: readonly RankLoad[], of: (load: RankLoad) => number): number {
