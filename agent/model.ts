@@ -538,6 +538,8 @@ export interface TokenIncrement {
   readonly doubt?: UncertainReason;
   /** What each data-parallel rank has of it, where they are told apart. */
   readonly ranks?: readonly RankIncrement[];
+  /** Which part of its tokens each GPU made, by its ranks; they sum to 1. Absent = it is not known. */
+  readonly onGpus?: Readonly<Record<string, number>>;
   /** Made by ranks whose GPUs are on other hosts: they meet no GPU time of this one. */
   readonly elsewhere?: true;
 }

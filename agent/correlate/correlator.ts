@@ -19,6 +19,7 @@ import type { CounterState } from "./energy/meter.ts";
 import { Gpus } from "./gpus.ts";
 import type { Placed, ProcessFacts, ServerHints } from "./placement.ts";
 import { Placement } from "./placement.ts";
+import type { RankStatus } from "./rank-places.ts";
 import { Servers } from "./servers.ts";
 
 /** What a correlator knows from the beginning. */
@@ -46,6 +47,8 @@ export interface CorrelatorOptions {
 export interface CorrelatorStatus {
   readonly settledUntil: Nanos;
   readonly placements: readonly Placed[];
+  /** Where the data-parallel ranks of servers that tell them apart are. */
+  readonly ranks: readonly RankStatus[];
   /** Readings refused: not a time, repeated, late, over a bound, or from the future. */
   readonly refused: Readonly<
     Record<"absurd" | "repeated" | "late" | "dropped" | "future" | "unknown", number>
@@ -174,11 +177,17 @@ export class Correlator {
     return this.#gpus.counters(this.#settledUntil);
   }
 
+  /** True while some tokens of a server are made by ranks on other hosts. */
+  hasRanksElsewhere(server: string): boolean {
+    return this.#servers.hasRanksElsewhere(server);
+  }
+
   /** Facts for `/-/status`. */
   status(): CorrelatorStatus {
     return {
       settledUntil: this.#settledUntil,
       placements: this.#gpus.placements(),
+      ranks: this.#servers.ranks(),
       refused: { ...this.#refused, dropped: this.#gpus.dropped() + this.#servers.dropped() },
       energy: this.#gpus.energyTotals(),
     };

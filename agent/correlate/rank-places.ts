@@ -22,6 +22,16 @@ export interface RankPlaces {
   readonly isUnplaced: boolean;
 }
 
+/** Where one rank is, for people. */
+export interface RankStatus {
+  readonly server: string;
+  readonly rank: string;
+  /** Its GPUs on this host. */
+  readonly gpus: readonly string[];
+  /** `named`: by its processes. `assumed`: by the order of GPUs. `elsewhere`: on another host. `unknown`: the server speaks for it. */
+  readonly place: "named" | "assumed" | "elsewhere" | "unknown";
+}
+
 /** What is known of a server's GPUs. */
 export interface RankFacts {
   /** The ranks its page tells apart. */
@@ -76,8 +86,43 @@ function byOrder({ configured, gpus, ranks }: RankFacts): RankPlaces {
   return { byGpu, elsewhere: new Set(ranks.filter((rank) => !here.has(rank))), isUnplaced: false };
 }
 
+/** Increments with what each GPU made of them, and what ranks elsewhere made apart. */
+export function placedIncrements(
+  increments: readonly TokenIncrement[],
+  places: RankPlaces,
+): readonly TokenIncrement[] {
+  const { elsewhere, isUnplaced } = places;
+  if (isUnplaced)
+    return increments.map((one) => (one.doubt === undefined ? { ...one, doubt: "assumed_ranks" } : one));
+  return increments.flatMap((increment) => {
+    const onGpus = sharesOnGpus(increment, places);
+    const placed = onGpus === undefined ? increment : { ...increment, onGpus };
+    return elsewhere.size === 0 ? [placed] : splitElsewhere(placed, elsewhere);
+  });
+}
+
+/** Which part each GPU made of what ranks of this host made; undefined where that of one is not known. */
+function sharesOnGpus(
+  { ranks = [] }: TokenIncrement,
+  { byGpu, elsewhere }: RankPlaces,
+): Readonly<Record<string, number>> | undefined {
+  const made = new Map<string, number>();
+  let all = 0;
+  for (const { rank, tokens } of ranks) {
+    let count = 0;
+    for (const amount of Object.values(tokens)) count += amount;
+    if (count === 0 || elsewhere.has(rank)) continue;
+    const gpus = [...byGpu].flatMap(([gpu, place]) => (place.ranks.includes(rank) ? [gpu] : []));
+    if (gpus.length === 0) return undefined;
+    for (const gpu of gpus) made.set(gpu, (made.get(gpu) ?? 0) + count / gpus.length);
+    all += count;
+  }
+  if (all === 0) return undefined;
+  return Object.fromEntries([...made].map(([gpu, count]) => [gpu, count / all]));
+}
+
 /** An increment as it is, or what ranks of this host and ranks elsewhere made of it; its requests stay with the first. */
-export function splitElsewhere(
+function splitElsewhere(
   increment: TokenIncrement,
   elsewhere: ReadonlySet<string>,
 ): readonly TokenIncrement[] {
@@ -93,10 +138,21 @@ export function splitElsewhere(
     }
   }
   if (Object.keys(away).length === 0) return [increment];
-  const { ranks: _ranks, tokensByOutcome: _byOutcome, ...rest } = increment;
+  const { ranks: _ranks, onGpus: _onGpus, tokensByOutcome: _byOutcome, ...rest } = increment;
   const moved = { ...rest, tokens: away, requests: {}, latencies: {}, reasoningTokens: 0, resets: 0 };
   return [
     { ...increment, tokens: here },
     { ...moved, elsewhere: true },
   ];
+}
+
+/** Where each rank of a server is. */
+export function rankStatus(server: string, ranks: readonly string[], places: RankPlaces): RankStatus[] {
+  if (ranks.length < 2) return [];
+  return ranks.map((rank) => {
+    const own = [...places.byGpu].filter(([, place]) => place.ranks.includes(rank));
+    const found = own.some(([, { isAssumed }]) => isAssumed) ? "assumed" : "named";
+    const missing = places.elsewhere.has(rank) ? "elsewhere" : "unknown";
+    return { server, rank, gpus: own.map(([gpu]) => gpu), place: own.length > 0 ? found : missing };
+  });
 }

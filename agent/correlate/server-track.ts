@@ -20,7 +20,7 @@ import { appendKnown, joined } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
 import { Place } from "./place.ts";
 import type { RankPlaces } from "./rank-places.ts";
-import { placeRanks, splitElsewhere } from "./rank-places.ts";
+import { placedIncrements, placeRanks } from "./rank-places.ts";
 import type { ShareReading } from "./timeline.ts";
 import type { StepFacts, TokenStep } from "./token-step.ts";
 import { keepStep, noFacts, StepQueue, stepBetween } from "./token-step.ts";
@@ -243,10 +243,7 @@ export class ServerTrack {
     if (!this.#increments.some(({ at }) => !waits(at))) return [];
     const due = this.#increments.filter(({ at }) => !waits(at));
     this.#increments = this.#increments.filter(({ at }) => waits(at));
-    const elsewhere = this.#ranks?.elsewhere;
-    return elsewhere === undefined || elsewhere.size === 0
-      ? due
-      : due.flatMap((increment) => splitElsewhere(increment, elsewhere));
+    return this.#ranks === undefined ? due : [...placedIncrements(due, this.#ranks)];
   }
 
   /** The data-parallel ranks its polls tell apart; undefined where they tell none. */

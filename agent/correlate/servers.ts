@@ -12,7 +12,8 @@ import { mainMethod } from "./pieces.ts";
 import type { Placement, ServerHints } from "./placement.ts";
 import type { Stay } from "./presence.ts";
 import { isResident } from "./presence.ts";
-import type { RankPlaces } from "./rank-places.ts";
+import type { RankStatus } from "./rank-places.ts";
+import { rankStatus } from "./rank-places.ts";
 import { ServerTrack } from "./server-track.ts";
 import type { StrangerStretch } from "./strangers.ts";
 import type { TokenStep } from "./token-step.ts";
@@ -148,11 +149,17 @@ export class Servers {
     return this.#tracks.get(server)?.stepsOn(gpu) ?? [];
   }
 
-  /** Where the data-parallel ranks of each server are that tells them apart. */
-  ranks(): Map<string, RankPlaces> {
-    const places = new Map<string, RankPlaces>();
-    for (const [server, { ranks }] of this.#tracks) if (ranks !== undefined) places.set(server, ranks);
-    return places;
+  /** Where the data-parallel ranks of the servers that tell them apart are. */
+  ranks(): RankStatus[] {
+    return [...this.#tracks].flatMap(([server, { rankNames, ranks }]) =>
+      ranks === undefined || rankNames === undefined ? [] : rankStatus(server, rankNames, ranks),
+    );
+  }
+
+  /** True while some tokens of a server are made by ranks on other hosts. */
+  hasRanksElsewhere(server: string): boolean {
+    const ranks = this.#tracks.get(server)?.ranks;
+    return ranks !== undefined && (ranks.isUnplaced || ranks.elsewhere.size > 0);
   }
 
   /** Returns a row per server known in `[from, to)`; `closing` hands out increments of polls at `to` as well. */

@@ -52,7 +52,8 @@ function serverAdvice({ clock, correlator, pipeline }: AdviceParts): ViewAdvice[
   const { gpus, health, lastTokenSamples, servers } = pipeline.intake;
   if (servers.size === 0)
     return gpus.size === 0 ? [] : [warn("server.reachable", undefined, NO_SERVER, ADD_SERVER)];
-  const placed = new Set(correlator.status().placements.map(({ server }) => server));
+  const { placements, ranks } = correlator.status();
+  const placed = new Set(placements.map(({ server }) => server));
   return [...servers.values()].flatMap((info) => {
     const { address, id } = info;
     const probe = `\`tokenwatt probe ${address}\` shows what it answers`;
@@ -69,8 +70,24 @@ function serverAdvice({ clock, correlator, pipeline }: AdviceParts): ViewAdvice[
         warn("server.counters", id, `${text} (${amount} times)`, hint ?? probe),
       ),
       ...(isHomeless(info, placed, pipeline) ? [warn("discovery.placement", id, HOMELESS, NO_PLACE)] : []),
+      ...rankAdvice(id, ranks),
     ];
   });
+}
+
+/** Ranks whose GPUs nothing here says. */
+function rankAdvice(id: string, ranks: ReturnType<Correlator["status"]>["ranks"]): ViewAdvice[] {
+  const lost = ranks.filter(({ place, server }) => server === id && place === "unknown");
+  if (lost.length === 0) return [];
+  const names = lost.map(({ rank }) => rank).join(", ");
+  return [
+    warn(
+      "discovery.placement",
+      id,
+      `the GPUs of its data-parallel ranks ${names} are not known: each GPU counts with what all ranks do`,
+      "name its GPUs in the order of ranks, those of other hosts too (`gpus`), or let the agent see the host's /proc",
+    ),
+  ];
 }
 
 /** It was read, counts on GPUs of some host, and no GPU process here is known as its own. */

@@ -206,14 +206,15 @@ export class Intake {
   }
 
   /**
-   * False as soon as the configuration or the server itself names a GPU that is not on this host, or a part of it is a
-   * prefill or decode worker: its rate is then not that of the GPUs seen here. A server that names none counts as whole:
+   * False as soon as the configuration or the server itself names a GPU that is not on this host, a data-parallel rank of it
+   * has none here, or a part of it is a prefill or decode worker: its rate is then not that of the GPUs seen here. A server that names none counts as whole:
    * its processes were placed here, and nothing points elsewhere.
    */
   #isWhole(server: string): boolean {
     const sample = this.lastTokenSamples.get(server);
     if (sample?.readings.some(({ role }) => role !== "combined") === true) return false;
     const named = [...(this.servers.get(server)?.gpus ?? []), ...(sample?.gpus ?? [])];
+    if (this.#parts.correlator.hasRanksElsewhere(server)) return false;
     const here = new Set([...this.gpus.values()].flatMap(({ parent, uuid }) => [uuid, parent]));
     return named.every((gpu) => here.has(gpu));
   }

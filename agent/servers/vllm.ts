@@ -2,8 +2,8 @@
 // its families where another server passes them on. Volume and progress: prompt_tokens and generation_tokens, both per
 // engine step; input includes prefix hits, and lumps at the end of a prefill. `engine` is a data-parallel rank: ranks count
 // different tokens, are summed, and read one by one where there are several. Left out: prefix_cache_queries/hits (inflated by
-// repeated look-ups), corrupted and speculative counters, request_inference_time (prefill and decode time together). Aborted work is inside the token counters
-// but in no request counter (https://github.com/vllm-project/vllm/issues/55634).
+// repeated look-ups), corrupted and speculative counters, request_inference_time (prefill and decode time together). Aborted
+// work is inside the token counters but in no request counter (https://github.com/vllm-project/vllm/issues/55634).
 import type { Outcome } from "../model.ts";
 import type { MetricPage } from "../source.ts";
 import { partOf } from "./page/labels.ts";

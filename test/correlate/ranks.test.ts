@@ -1,7 +1,7 @@
 // Data-parallel ranks behind one page: which GPU each is on, and that a rank is metered as a server of its own would be.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { placeRanks, rankOfTitle, splitElsewhere } from "../../agent/correlate/rank-places.ts";
+import { placedIncrements, placeRanks, rankOfTitle } from "../../agent/correlate/rank-places.ts";
 import type { ServerPoll, TokenIncrement } from "../../agent/model.ts";
 import { gpuInfo, polls, readings, rowsOf, run, serverInfo, sum } from "./scene.ts";
 
@@ -79,7 +79,7 @@ describe("placeRanks()", () => {
   });
 });
 
-test("splitElsewhere() keeps every token, each once", () => {
+test("placedIncrements() keeps every token, each once", () => {
   const amounts = fc.record({ input_unsplit: fc.nat(1e6), output: fc.nat(1e6) });
   fc.assert(
     fc.property(fc.array(amounts, { minLength: 1, maxLength: 6 }), fc.nat(63), (byRank, mask) => {
@@ -96,7 +96,7 @@ test("splitElsewhere() keeps every token, each once", () => {
         tokens: { input_unsplit: total("input_unsplit"), output: total("output") },
       };
       const away = new Set(ranks.map(({ rank }) => rank).filter((rank) => (mask >> Number(rank)) & 1));
-      const parts = splitElsewhere(increment, away);
+      const parts = placedIncrements([increment], { byGpu: new Map(), elsewhere: away, isUnplaced: false });
       for (const kind of ["input_unsplit", "output"] as const) {
         expect(sum(parts.map(({ tokens }) => tokens[kind] ?? 0))).toBe(total(kind));
         const there = parts.filter(({ elsewhere }) => elsewhere).map(({ tokens }) => tokens[kind] ?? 0);
@@ -223,5 +223,39 @@ describe("a server of ranks that each have a GPU", () => {
       }),
       { numRuns: 25 },
     );
+  });
+});
+
+describe("placedIncrements()", () => {
+  const increment = (ranks: readonly number[]): TokenIncrement => ({
+    ...{ server: "s", family: "engine", role: "combined", at: 1, late: false, resets: 0 },
+    ...{ requests: {}, latencies: {}, reasoningTokens: 0, tokens: { output: sum(ranks) } },
+    ranks: ranks.map((output, rank) => ({
+      rank: String(rank),
+      tokens: { output },
+      requests: 0,
+      latencies: {},
+    })),
+  });
+  const place = (rank: string) => ({ ranks: [rank], isAssumed: false });
+
+  test("says which part each GPU of this host made", () => {
+    const byGpu = new Map([
+      ["a", place("0")],
+      ["b", place("0")],
+      ["c", place("1")],
+    ]);
+    const places = { byGpu, elsewhere: new Set(["2"]), isUnplaced: false };
+    const [here, away] = placedIncrements([increment([30, 10, 60])], places);
+    expect(here?.onGpus).toEqual({ a: 0.375, b: 0.375, c: 0.25 });
+    expect([here?.tokens, away?.tokens, away?.elsewhere]).toEqual([{ output: 40 }, { output: 60 }, true]);
+    expect(away?.onGpus).toBeUndefined();
+  });
+
+  test("says nothing of a rank whose GPU is not known, and doubts the tokens where ranks must be elsewhere", () => {
+    const partly = { byGpu: new Map([["a", place("0")]]), elsewhere: new Set<string>(), isUnplaced: false };
+    expect(placedIncrements([increment([3, 4])], partly)[0]?.onGpus).toBeUndefined();
+    const lost = { byGpu: new Map(), elsewhere: new Set<string>(), isUnplaced: true };
+    expect(placedIncrements([increment([3, 4])], lost)[0]?.doubt).toBe("assumed_ranks");
   });
 });

@@ -1,5 +1,5 @@
 // What a probe found, in the words of `--json` (METERING.md 9): null where the server does not say.
-import type { TokenReading } from "../../model.ts";
+import type { RankReading, TokenReading } from "../../model.ts";
 import type { Mapping, TokenFamily } from "../../servers/page/token-families.ts";
 
 /** What a probe found, as `--json` prints it. */
@@ -42,5 +42,23 @@ export function readingJson(
     kv_cache_utilization: reading.kvCacheUtilization ?? null,
     volume: reading.volume,
     epoch: reading.epoch ?? null,
+    ...(reading.ranks === undefined ? {} : { ranks: reading.ranks.map(rankJson) }),
+  };
+}
+
+/** A data-parallel rank as it is printed: its part of the reading. */
+function rankJson({
+  progress,
+  rank,
+  running,
+  tokens,
+  waiting,
+}: RankReading): Readonly<Record<string, unknown>> {
+  return {
+    rank,
+    ...tokens,
+    ...(progress === undefined ? {} : { progress }),
+    running: running ?? null,
+    waiting: waiting ?? null,
   };
 }

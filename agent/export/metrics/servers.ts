@@ -33,7 +33,7 @@ export const serverMetrics: readonly Metric[] = [
     "tokenwatt.unmatched_tokens",
     "{token}",
     [...SERVER, "hw.model", KIND, "tokenwatt.reason"],
-    "Subset of tokenwatt.tokens read late or while the GPU was unobserved: efficiency leaves them out, billing does not",
+    "Subset of tokenwatt.tokens read late, made on another host or while the GPU was unobserved: efficiency leaves them out, billing does not",
   ),
   count(
     "tokenwatt.uncertain_tokens",

@@ -4,7 +4,7 @@ import type { Histogram, LatencyKey, TokenIncrement } from "../../model.ts";
 import { outcomes, tokenKinds } from "./key-counters.ts";
 import { addLatencies } from "./latency-counters.ts";
 
-/** One increment per server, model, role, lateness, whether elsewhere, and doubt, and latency bounds; gateway increments as they are. */
+/** One increment per server, model, role, lateness, place, doubt, and latency bounds; gateway increments as they are. */
 export function mergeEngineIncrements(increments: readonly TokenIncrement[]): readonly TokenIncrement[] {
   if (increments.length < 2) return increments;
   const merged = new Map<string, Sum>();

@@ -1,7 +1,14 @@
 // What each GPU and each server did lately, for people who look at a running agent: rings of fixed size, a cell a second
 // over the last minute and a cell a half minute over the last hour. They hold rounded numbers and nothing else, so that
 // they cost next to nothing while nobody looks; whatever has to add up is in the ledger.
-import type { AllocatedState, GpuState, Nanos, Posting, SettledInterval } from "../../model.ts";
+import type {
+  AllocatedState,
+  GpuState,
+  Nanos,
+  Posting,
+  SettledInterval,
+  TokenIncrement,
+} from "../../model.ts";
 
 const STATES: readonly GpuState[] = ["token_active", "stalled", "parked", "other", "free", "unobserved"];
 /** Places in a cell: seconds of each state, joules of each and of none, and what else is summed. */
@@ -148,19 +155,23 @@ export class Recent {
     own?.add(FIELDS.seconds, nanos.token_active / NANOS);
     own?.add(FIELDS.seconds + 1, nanos.stalled / NANOS);
     own?.add(FIELDS.seconds + 2, nanos.parked / NANOS);
-    const isCounted = increments.some(({ family, late }) => family === "engine" && !late);
+    const isHere = ({ elsewhere, late }: TokenIncrement): boolean => !late && elsewhere !== true;
+    const isCounted = increments.some((one) => one.family === "engine" && isHere(one));
     const rowsOf = (key: string): (Row | undefined)[] => [this.minute.row(key), this.hour.row(key)];
     const whole = isCounted ? rowsOf(WHOLE_HOST) : [];
     const held = isCounted ? homes.flatMap(rowsOf) : [];
-    for (const { family, late, tokens } of increments) {
-      if (late) continue;
+    for (const increment of increments) {
+      if (!isHere(increment)) continue;
+      const { family, onGpus, tokens } = increment;
       const output = tokens.output ?? 0;
       const input = (tokens.input_uncached ?? 0) + (tokens.input_cached ?? 0) + (tokens.input_unsplit ?? 0);
       add(own, input, output);
       // A gateway counts what engines count once more.
       if (family !== "engine") continue;
       for (const row of whole) add(row, input, output);
-      for (const row of held) add(row, input / homes.length, output / homes.length);
+      if (onGpus === undefined) for (const row of held) add(row, input / homes.length, output / homes.length);
+      for (const gpu in onGpus)
+        for (const row of rowsOf(gpu)) add(row, input * (onGpus[gpu] ?? 0), output * (onGpus[gpu] ?? 0));
     }
   }
 
