@@ -3,6 +3,7 @@
 // the mean of the last second and of the last 25 ms. Arguments: the world's file, then the query. Before the world begins
 // its GPUs are held and idle.
 import { existsSync, readFileSync } from "node:fs";
+import { Random } from "../simulator/random.ts";
 import type { GpuTruth, Host } from "../simulator/world.ts";
 import { simulate } from "../simulator/world.ts";
 
@@ -12,6 +13,11 @@ export interface World {
   readonly uuids: readonly string[];
   /** A file that appears when the world begins; it says when that was, in nanoseconds of the machine's monotonic clock. */
   readonly beginFile: string;
+  /** Rounds that the tool does not come to: a share of them by chance, and `silence` every so often. */
+  readonly missed?: {
+    readonly share: number;
+    readonly silence: { readonly everyMs: number; readonly ms: number };
+  };
 }
 
 const windowMs = 200;
@@ -29,15 +35,24 @@ function rowOf(uuid: string, gpu: GpuTruth, floorWatts: number, ms: number): str
   return [uuid, percent, 3, 40_000, watts(1000), watts(25), watts(1000), 50, 49].join(", ");
 }
 
+/** Whether the tool comes to a round: of a hung driver it does not, and now and then it is too late for one. */
+function comesTo({ missed }: World, random: Random, ms: number): boolean {
+  if (missed === undefined || ms < 0) return true;
+  const { everyMs, ms: silentMs } = missed.silence;
+  return random.next() >= missed.share && ms % everyMs < everyMs - silentMs;
+}
+
 function main([file = "", ...query]: readonly string[]): void {
   const world = JSON.parse(readFileSync(file, "utf8")) as World;
   const { gpus } = simulate(world.host);
   const everyMs = Number(query[query.indexOf("-lms") + 1]);
+  const random = new Random(1);
   let begun: bigint | undefined;
   setInterval(() => {
     if (begun === undefined && existsSync(world.beginFile))
       begun = BigInt(readFileSync(world.beginFile, "utf8"));
     const ms = begun === undefined ? -1 : Math.floor(Number(process.hrtime.bigint() - begun) / 1e6);
+    if (!comesTo(world, random, ms)) return;
     const rows = gpus.map((gpu, index) =>
       rowOf(world.uuids[index] as string, gpu, world.host.gpus[index]?.floorWatts ?? 0, ms),
     );

@@ -73,7 +73,8 @@ export interface Counters {
   readonly durationSeconds: number;
   readonly firstTokens: number;
   readonly firstTokenSeconds: number;
-  /** Of requests that ended: from being taken up to the first token, and from there to the last. */
+  /** Of requests that ended: until they were taken up, from there to the first token, and from there to the last. */
+  readonly queueSeconds: number;
   readonly prefillSeconds: number;
   readonly decodeSeconds: number;
   /** GPU time of the steps so far, by phase. */
@@ -206,6 +207,7 @@ const zero: Total = {
   durationSeconds: 0,
   firstTokens: 0,
   firstTokenSeconds: 0,
+  queueSeconds: 0,
   prefillSeconds: 0,
   decodeSeconds: 0,
   prefillStepMs: 0,
@@ -395,7 +397,9 @@ function emit(
     total.finishedInput += flight.request.inputTokens;
     total.finishedOutput += flight.request.outputTokens;
     total.durationSeconds += (now + 1 - flight.request.at) / 1000;
-    total.prefillSeconds += (flight.firstAt - (flight.takenUpAt ?? now)) / 1000;
+    const takenUpAt = flight.takenUpAt ?? now;
+    total.queueSeconds += (takenUpAt - flight.request.at) / 1000;
+    total.prefillSeconds += (flight.firstAt - takenUpAt) / 1000;
     total.decodeSeconds += (now + 1 - flight.firstAt) / 1000;
   } else if (engine.ranks[lane.rank]?.role === "prefill") handOn(flight);
   else if (at < 0) lane.running.push(flight);

@@ -1,5 +1,5 @@
-// A simulated host that runs in real time: three vLLM servers, each on a GPU of its own, whose pages are slow, cached, and
-// of short requests. What pages and nvidia-smi show is computed at the instant they are asked, so that the truth is what
+// A simulated host that runs in real time: four vLLM servers, each on a GPU of its own, whose pages are slow, cached, and of
+// short requests, with the times of requests as the engine has them and without. What pages and nvidia-smi show is computed at the instant they are asked, so that the truth is what
 // was shown, however late the machine is.
 import { once } from "node:events";
 import { renameSync, writeFileSync } from "node:fs";
@@ -18,6 +18,10 @@ import { simulate } from "../../simulator/world.ts";
  * judged. After `load` no burst begins, and at `end` the cached page has shown the end of the last one.
  */
 export const seconds = { work: 3, measured: 22, load: 68, end: 82 } as const;
+/** One round in ten does not come, and none for 2 s of 20. */
+const missed = { share: 0.1, silence: { everyMs: 20_000, ms: 2000 } } as const;
+/** What a front end adds to the duration of a request. */
+const frontEndSeconds = 0.003;
 /** Length of the world. */
 const lengthSeconds = 120;
 
@@ -25,13 +29,16 @@ const lengthSeconds = 120;
 interface PageHabit {
   readonly answerMs: number;
   readonly refreshMs: number;
+  /** It has histograms of how long requests took. */
+  readonly isTimed: boolean;
 }
 
 /** The servers by name, GPU by GPU. */
 export const habits: Readonly<Record<string, PageHabit>> = {
-  slow: { answerMs: 3000, refreshMs: 0 },
-  cached: { answerMs: 0, refreshMs: 10_000 },
-  short: { answerMs: 0, refreshMs: 0 },
+  slow: { answerMs: 3000, refreshMs: 0, isTimed: true },
+  cached: { answerMs: 0, refreshMs: 10_000, isTimed: true },
+  short: { answerMs: 0, refreshMs: 0, isTimed: true },
+  bare: { answerMs: 0, refreshMs: 0, isTimed: false },
 };
 
 /** Long requests that a cached page shows in flight, then several at once and a pause, again and again. */
@@ -53,11 +60,11 @@ function pulses(random: Random): Request[] {
   return requests.sort((left, right) => left.at - right.at);
 }
 
-/** Four requests of 45 ms a second, each somewhere in its quarter. */
+/** Four requests of 45 ms a second, by chance: what comes at fixed intervals would meet all polls or none. */
 function shorts(random: Random): Request[] {
   const requests: Request[] = [];
-  for (let at = seconds.work * 1000; at < seconds.load * 1000; at += 250)
-    requests.push({ at: at + random.whole(0, 200), inputTokens: random.whole(250, 350), outputTokens: 4 });
+  for (let at = seconds.work + random.wait(0.25); at < seconds.load; at += random.wait(0.25))
+    requests.push({ at: Math.round(at * 1000), inputTokens: random.whole(250, 350), outputTokens: 4 });
   return requests;
 }
 
@@ -89,6 +96,7 @@ function hostOf(seed: number): Host {
       engine("slow", 0, pulses(random), {}),
       engine("cached", 1, pulses(random), { stepMs: 12 }),
       engine("short", 2, shorts(random), guard),
+      engine("bare", 3, shorts(random), guard),
     ],
     jobs: [],
   };
@@ -100,8 +108,9 @@ export class LiveHost {
   readonly engines: readonly EngineTruth[];
   readonly gpus: readonly GpuTruth[];
   readonly uuids = Object.keys(habits).map((_, gpu) => `GPU-0000000${gpu}-3333-4333-8333-333333333333`);
-  /** The program to set as nvidia-smi. */
+  /** The program to set as nvidia-smi, and one that misses rounds. */
   readonly smi: string;
+  readonly smiMissing: string;
   readonly #beginFile: string;
   readonly #servers: Server[] = [];
   #begun: bigint | undefined;
@@ -110,17 +119,14 @@ export class LiveHost {
     this.host = hostOf(seed);
     const { engines, gpus } = simulate(this.host);
     [this.engines, this.gpus] = [engines, gpus];
-    this.smi = join(folder, "nvidia-smi");
     this.#beginFile = join(folder, "begun");
     const world: World = { host: this.host, uuids: this.uuids, beginFile: this.#beginFile };
-    writeFileSync(join(folder, "world.json"), JSON.stringify(world));
     const rows = this.uuids.map((uuid) => `${uuid}, 0, 0, 40000, 118, 118, 118, 50, 49\n`);
     writeFileSync(join(folder, "rows.csv"), rows.join(""));
     const apps = this.uuids.map((uuid, gpu) => `${uuid}, ${7001 + gpu}, 40000, VLLM::EngineCore\n`);
     writeFileSync(join(folder, "apps.csv"), apps.join(""));
-    const tool = fileURLToPath(new URL("../../fakes/nvidia-smi", import.meta.url));
-    const environment = `FAKE_ROWS='${folder}/rows.csv' FAKE_APPS='${folder}/apps.csv' FAKE_WORLD='${folder}/world.json' FAKE_NODE='${process.execPath}'`;
-    writeFileSync(this.smi, `#!/bin/sh\nexport ${environment}\nexec '${tool}' "$@"\n`, { mode: 0o755 });
+    this.smi = writeTool(folder, "nvidia-smi", world);
+    this.smiMissing = writeTool(folder, "nvidia-smi-missing", { ...world, missed });
   }
 
   /** Serves the pages; returns their addresses by server. */
@@ -156,12 +162,13 @@ export class LiveHost {
   }
 
   /** Half of the time passes before the page is made, half of it while it is sent. */
-  async #answer(index: number, { answerMs, refreshMs }: PageHabit, response: ServerResponse): Promise<void> {
+  async #answer(index: number, habit: PageHabit, response: ServerResponse): Promise<void> {
+    const { answerMs, refreshMs } = habit;
     const half = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, answerMs / 2));
     if (answerMs > 0) await half();
     const now = this.now();
     const shown = refreshMs > 0 ? Math.floor(now / refreshMs) * refreshMs : now;
-    const page = pageOf(this.engines[index] as EngineTruth, Math.floor(shown));
+    const page = pageOf(this.engines[index] as EngineTruth, habit, Math.floor(shown));
     if (answerMs > 0) await half();
     response.writeHead(200, { "content-type": "text/plain; version=0.0.4" }).end(page);
   }
@@ -172,7 +179,17 @@ export function countersAt({ counters }: EngineTruth, ms: number): Counters {
   return counters.findLast(({ at }) => at <= ms) ?? (counters[0] as Counters);
 }
 
-function pageOf(truth: EngineTruth, ms: number): string {
+/** Writes a tool that shows a world; returns its path. */
+function writeTool(folder: string, name: string, world: World): string {
+  const [file, path] = [join(folder, `${name}.json`), join(folder, name)];
+  writeFileSync(file, JSON.stringify(world));
+  const tool = fileURLToPath(new URL("../../fakes/nvidia-smi", import.meta.url));
+  const environment = `FAKE_ROWS='${folder}/rows.csv' FAKE_APPS='${folder}/apps.csv' FAKE_WORLD='${file}' FAKE_NODE='${process.execPath}'`;
+  writeFileSync(path, `#!/bin/sh\nexport ${environment}\nexec '${tool}' "$@"\n`, { mode: 0o755 });
+  return path;
+}
+
+function pageOf(truth: EngineTruth, { isTimed }: PageHabit, ms: number): string {
   const counters = countersAt(truth, ms);
   const running = ms < 0 ? 0 : (truth.running[0]?.[ms] ?? 0);
   const waiting = ms < 0 ? 0 : (truth.waiting[ms] ?? 0);
@@ -180,6 +197,7 @@ function pageOf(truth: EngineTruth, ms: number): string {
   const family = (name: string, type: string, value: number, more = ""): string =>
     `# TYPE vllm:${name} ${type}\nvllm:${name}${type === "counter" ? "_total" : ""}{${labels}${more}} ${value.toFixed(1)}\n`;
   return [
+    ...(isTimed ? timesOf(counters, labels) : []),
     "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1800000000.0\n",
     family("prompt_tokens", "counter", counters.input),
     family("generation_tokens", "counter", counters.output),
@@ -187,4 +205,27 @@ function pageOf(truth: EngineTruth, ms: number): string {
     family("num_requests_running", "gauge", running),
     family("num_requests_waiting", "gauge", waiting),
   ].join("");
+}
+
+/** How long requests took, as vLLM has it: each when it ended, its first token when it came. */
+function timesOf(counters: Counters, labels: string): string[] {
+  const {
+    decodeSeconds,
+    durationSeconds,
+    finished,
+    firstTokenSeconds,
+    firstTokens,
+    prefillSeconds,
+    queueSeconds,
+  } = counters;
+  const histogram = (name: string, count: number, sum: number): string =>
+    `# TYPE vllm:${name} histogram\n${[1, 10].map((bound) => `vllm:${name}_bucket{le="${bound}.0",${labels}} ${count}.0\n`).join("")}vllm:${name}_bucket{le="+Inf",${labels}} ${count}.0\nvllm:${name}_count{${labels}} ${count}.0\nvllm:${name}_sum{${labels}} ${sum}\n`;
+  return [
+    histogram("e2e_request_latency_seconds", finished, durationSeconds + frontEndSeconds * finished),
+    histogram("time_to_first_token_seconds", firstTokens, firstTokenSeconds + frontEndSeconds * firstTokens),
+    histogram("request_queue_time_seconds", finished, queueSeconds),
+    histogram("request_inference_time_seconds", finished, prefillSeconds + decodeSeconds),
+    histogram("request_prefill_time_seconds", finished, prefillSeconds),
+    histogram("request_decode_time_seconds", finished, decodeSeconds),
+  ];
 }
