@@ -3,7 +3,8 @@
 // Processor time is what /proc counts, so other work on the machine changes it little. Bars: 2 % of a core and 120 MB
 // outside the driver, 0.4 of the Collector's processor time.
 // BENCH_PROGRAM = a tarball unpacked by tar (default: packed anew), BENCH_SECONDS = measured time, BENCH_WARM_SECONDS =
-// time before it, BENCH_CASE = collector, servers, series or idle, with commas between.
+// time before it, BENCH_SETTLED_SECONDS = time before a second measurement beside the Collector (0 = none): a daemon runs for
+// months and compiles for minutes. BENCH_CASE = collector, servers, series or idle, with commas between.
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,6 +17,7 @@ import { scrapingCollector, startScraping } from "./lib/scraping-collector.ts";
 
 const SECONDS = Number(process.env["BENCH_SECONDS"] ?? 60);
 const WARM_SECONDS = Number(process.env["BENCH_WARM_SECONDS"] ?? 60);
+const SETTLED_SECONDS = Number(process.env["BENCH_SETTLED_SECONDS"] ?? 300);
 const SCRAPE_SECONDS = 5;
 const BEAT_SECONDS = 10;
 /** The process that only calls the driver. */
@@ -27,7 +29,9 @@ const cases = (process.env["BENCH_CASE"] ?? "collector,servers,series,idle").spl
 let hosts = 0;
 
 try {
-  if (cases.includes("collector")) print(await measure("16 servers", STANDARD_LOAD, scrapingCollector()));
+  if (cases.includes("collector")) {
+    for (const one of await measure("16 servers", STANDARD_LOAD, scrapingCollector())) print(one);
+  }
   await grow("servers", [1, 4, 16, 64], (servers) => ({
     ...{ engines: Math.ceil(servers / 2), gateways: Math.floor(servers / 2) },
     ...{ teams: 8, pageBytes: 300_000 },
@@ -64,10 +68,11 @@ interface Measured {
 async function grow(name: string, sizes: readonly number[], load: (size: number) => Load): Promise<void> {
   if (!cases.includes(name)) return;
   const all = await Promise.all(sizes.map((size) => measure(`${size} ${name}`, load(size))));
-  for (const one of all) print(one);
+  for (const one of all.flat()) print(one);
 }
 
-async function measure(name: string, load: Load, collector?: string): Promise<Measured> {
+/** Beside a collector also once more when it has settled. */
+async function measure(name: string, load: Load, collector?: string): Promise<readonly Measured[]> {
   const own = join(folder, String(hosts++));
   mkdirSync(own);
   const host = await startLoadedHost(own, load);
@@ -81,24 +86,31 @@ async function measure(name: string, load: Load, collector?: string): Promise<Me
     ...host.environment,
     TOKENWATT_STATE_DIR: join(own, "state"),
   });
-  try {
-    await sleep(WARM_SECONDS * 1000);
+  const minute = async (title: string): Promise<Measured> => {
     const pids = processesOf(daemon.child.pid as number);
     const driver = pids.filter((pid) => DRIVER_CHILD.test(programOf(pid)));
     const ends = [pids, driver, scraping?.pid === undefined ? [] : [scraping.pid]].map(begin);
     const received = host.received().data_points;
     await sleep(SECONDS * 1000);
     const points = Math.round(((host.received().data_points - received) * BEAT_SECONDS) / SECONDS);
-    const [all, called, scraped] = ends.map((end) => end()) as [Cost, Cost, Cost];
+    const [all, byDriver, scraped] = ends.map((end) => end()) as [Cost, Cost, Cost];
     if (scraping !== undefined && drain.counts().data_points === 0)
       throw new Error("the Collector sent nothing");
     return {
-      name,
+      name: title,
       points,
       daemon: all,
-      driver: called,
+      driver: byDriver,
       collector: scraping === undefined ? undefined : scraped,
     };
+  };
+  try {
+    await sleep(WARM_SECONDS * 1000);
+    const warm = await minute(name);
+    const rest = SETTLED_SECONDS - WARM_SECONDS - SECONDS;
+    if (scraping === undefined || rest <= 0) return [warm];
+    await sleep(rest * 1000);
+    return [warm, await minute(`after ${SETTLED_SECONDS} s`)];
   } finally {
     await daemon.stop();
     scraping?.kill();
