@@ -41,6 +41,8 @@ export interface PageReading {
   readonly ranks?: boolean;
   /** Share of polls in which the series of one rank are missing. */
   readonly lostRanks?: number;
+  /** The server is down between two instants, ms, and begins to count anew. */
+  readonly restart?: { readonly from: number; readonly to: number };
 }
 
 export interface Regime {
@@ -346,6 +348,11 @@ function pageLines(regime: Regime, engine: Engine, truth: EngineTruth, random: R
   while (sent + how.answerMs < regime.host.milliseconds) {
     const answer = Math.max(2, Math.round(how.answerMs * random.between(0.9, 1.1)));
     const read = sent + Math.max(1, Math.round(answer / 2));
+    if (how.restart !== undefined && read >= how.restart.from && read < how.restart.to) {
+      lines.push({ t_sent: seconds(sent), t: seconds(sent + answer), error: "connect ECONNREFUSED" });
+      sent += how.pollMs;
+      continue;
+    }
     const shown =
       how.refreshMs > 0 ? Math.max(0, read - ((read - refreshPhase + how.refreshMs) % how.refreshMs)) : read;
     lines.push({
@@ -373,6 +380,13 @@ function countersAt({ counters }: Pick<EngineTruth, "counters">, ms: number): Co
   return counters[low] as Counters;
 }
 
+/** Counters of a run that began when they stood at `before`. */
+function since(counters: Counters, before: Counters | undefined): Counters {
+  if (before === undefined) return counters;
+  const less = Object.entries(counters).map(([key, value]) => [key, value - before[key as keyof Counters]]);
+  return { ...(Object.fromEntries(less) as unknown as Counters), at: counters.at };
+}
+
 function phaseTimesAt(truth: EngineTruth, ms: number): object {
   const { decodeSeconds, finished, prefillSeconds } = countersAt(truth, ms);
   const nanos = (seconds: number): number => Math.round(seconds * 1e9);
@@ -386,7 +400,9 @@ function readingsAt(
   ms: number,
   random: Random,
 ): object[] {
-  const counters = countersAt(truth, ms);
+  const isAfter = how.restart !== undefined && ms >= how.restart.to;
+  const before = isAfter ? countersAt(truth, how.restart.to) : undefined;
+  const counters = since(countersAt(truth, ms), before);
   const finish = how.kind === "finish";
   const running = truth.running.map((rank) => rank[Math.min(ms, rank.length - 1)] as number);
   const all = running.reduce((sum, count) => sum + count, 0);
@@ -412,8 +428,8 @@ function readingsAt(
       output: finish ? counters.finishedOutput : counters.output,
       requests: { ok: counters.finished },
       volume: how.kind,
-      epoch: "e0",
-      epoch_began: seconds(engine.from),
+      epoch: isAfter ? "e1" : "e0",
+      epoch_began: seconds(isAfter ? (how.restart?.to ?? 0) : engine.from),
       ...gauge,
       ...(how.durations ? { latencies: durations } : {}),
       ...(how.ranks === true ? { ranks: ranksAt(how, truth, ms, random) } : {}),

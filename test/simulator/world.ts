@@ -38,6 +38,10 @@ export interface Engine {
   readonly decodeWatts: number;
   /** Ranks step together (expert parallelism): one without a request steps along while another has some. */
   readonly lockstep?: boolean;
+  /** Its GPU runs at this share of its speed, and draws that share of the watts, between two instants, ms. */
+  readonly throttle?: { readonly from: number; readonly to: number; readonly ratio: number };
+  /** A decode step makes up to so many tokens of a request, for it guesses ahead; 1 where it does not. */
+  readonly tokensPerStepMax?: number;
   readonly requests: readonly Request[];
 }
 
@@ -323,6 +327,11 @@ function jobWorks(job: Job, now: number): boolean {
   return (now - job.workFrom) % (job.busyMs + job.restMs) < job.busyMs;
 }
 
+/** Speed of an engine's GPU over the usual. */
+function speedAt({ throttle }: Engine, now: number): number {
+  return throttle !== undefined && now >= throttle.from && now < throttle.to ? throttle.ratio : 1;
+}
+
 function advance(
   lane: Lane,
   engine: Engine,
@@ -337,9 +346,10 @@ function advance(
   truth.activeMs[step.phase] += lane.gpus.length;
   if (step.gpuLeft > 0) {
     if (!granted) return;
-    const used = Math.min(1, step.gpuLeft);
-    step.gpuLeft -= used;
-    const watts = step.phase === "prefill" ? engine.prefillWatts : engine.decodeWatts;
+    const speed = speedAt(engine, now);
+    const used = Math.min(1, step.gpuLeft / speed);
+    step.gpuLeft -= used * speed;
+    const watts = speed * (step.phase === "prefill" ? engine.prefillWatts : engine.decodeWatts);
     lane.gpus.forEach((gpu, index) => {
       const at = gpus[gpu] as GpuTruth;
       at.busy[now] = Math.min(1, (at.busy[now] as number) + used);
@@ -371,7 +381,12 @@ function complete(
     });
     return;
   }
-  for (const flight of step.batch) emit(lane, engine, flight, total, now, handOn);
+  for (const flight of step.batch) {
+    // How many guesses are right changes from step to step.
+    let tokens = 1 + ((flight.out * 7 + flight.request.at) % (engine.tokensPerStepMax ?? 1));
+    while (tokens-- > 0 && flight.out < flight.request.outputTokens)
+      emit(lane, engine, flight, total, now, handOn);
+  }
 }
 
 /** One more token of a request; the last one ends it. */

@@ -1,0 +1,89 @@
+// Regimes that hosts have less often: engines that restart, slow down or guess ahead, and readings of several kinds at once.
+import type { Draw } from "./draws.ts";
+import {
+  alone,
+  arrivals,
+  bursts,
+  chat,
+  dcgm,
+  engine,
+  guardLoad,
+  job,
+  pulses,
+  smi,
+  steady,
+  tensorParallel,
+} from "./draws.ts";
+import type { Random } from "./random.ts";
+import type { Request } from "./world.ts";
+
+/** Requests of an embedding model, some 2 to 8 ms each. */
+const embeddings = (random: Random): Request[] =>
+  arrivals(random, { perSecond: random.between(4, 14), input: [100, 600], output: [1, 1] });
+
+/** Rarer regimes by name. */
+export const rarerRegimes: Readonly<Record<string, Draw>> = {
+  "embedding beside chat": (r) => ({
+    engines: [engine(r, "chat", "large", chat(r)), engine(r, "embedding", "embedding", embeddings(r))],
+  }),
+  "slow page, 4 s, guard": (r) => alone(r, "guard", arrivals(r, guardLoad(r)), {}, { answerMs: 4000 }),
+  "cached page, 15 s": (r) => alone(r, "large", chat(r), {}, { refreshMs: 15_000 }),
+  "tensor parallel 8, short": (r) => ({
+    gpus: 8,
+    engines: [
+      engine(
+        r,
+        "engine",
+        "guard",
+        arrivals(r, { perSecond: r.between(2, 6), input: [100, 400], output: [1, 3] }),
+        { ranks: tensorParallel(r, 8) },
+      ),
+    ],
+  }),
+  "mig, chat and embedding": (r) => ({
+    gpus: 2,
+    engines: [
+      engine(r, "chat", "large", chat(r)),
+      engine(r, "embedding", "embedding", embeddings(r), {
+        ranks: [{ gpus: [1], role: "combined", pids: [77_001] }],
+      }),
+    ],
+    read: { activity: "mean" },
+    mig: [4, 2],
+  }),
+  "notebook beside chat": (r) => ({
+    engines: [engine(r, "engine", "large", chat(r))],
+    jobs: [job(r, { busyMs: r.whole(300, 1500), restMs: r.whole(4000, 9000) })],
+  }),
+  "never idle, finish only": (r) => alone(r, "large", steady(r), {}, { kind: "finish" }),
+  "coarse 30 s, guard": (r) => alone(r, "guard", arrivals(r, guardLoad(r)), { ...dcgm, everyMs: 30_000 }),
+  "two servers, one self-timed": (r) => ({
+    engines: [engine(r, "timed", "large", pulses(r)), engine(r, "other", "large", chat(r))],
+    pages: { timed: { activeTime: true } },
+  }),
+  restarted: (r) =>
+    alone(
+      r,
+      "large",
+      [
+        ...bursts(r, { size: [2, 8], pause: [8, 14], input: [200, 900], output: [150, 400], to: 100 }),
+        ...bursts(r, { size: [2, 8], pause: [8, 14], input: [200, 900], output: [150, 400], from: 140 }),
+      ],
+      {},
+      { restart: { from: 112_000, to: 135_000 } },
+    ),
+  throttled: (r) => ({
+    engines: [
+      engine(r, "engine", "large", chat(r), {
+        throttle: { from: 80_000, to: 170_000, ratio: r.between(0.35, 0.6) },
+      }),
+    ],
+  }),
+  "speculative decoding": (r) => ({
+    engines: [engine(r, "engine", "large", chat(r, [300, 900]), { tokensPerStepMax: r.whole(3, 6) })],
+  }),
+  "nvidia-smi, speculative": (r) => ({
+    engines: [engine(r, "engine", "large", pulses(r), { tokensPerStepMax: r.whole(3, 6) })],
+    read: smi,
+  }),
+};
