@@ -21,6 +21,8 @@ export interface EnergyRule {
   readonly weights: ReadonlyMap<string, number> | undefined;
   /** The assumption the weights rest on. */
   readonly doubt?: UncertainReason | undefined;
+  /** How much of what it shares may be another's; absent = all. */
+  readonly doubtRatio?: number;
   /** The weights are what each one's work in the interval cost, wherever in it that was. */
   readonly byWork?: boolean;
 }
@@ -82,6 +84,9 @@ export function tokenWeight(steps: readonly TokenStep[], at: Nanos): number | un
   }
   return weight;
 }
+
+/** How far off an assumed floor may be: GPUs of one kind that are held idle draw 14 to 21 % of their limit. */
+const floorDoubt = 0.4;
 
 /** What there is to share in one piece. */
 export interface Portion {
@@ -164,26 +169,43 @@ function weightIn(weights: ReadonlyMap<string, number> | undefined, server: stri
  * holds a whole GPU alone gets its joules whatever the state is.
  */
 function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: EnergyRule): void {
-  const { floorMillijoules, activeMillijoules } = portion;
-  const isHeldAlone = piece.residents.length < 2 && !portion.isSlice;
+  const { activeMillijoules, floorMillijoules } = portion;
+  const isShared = piece.residents.length > 1;
+  let open = activeMillijoules;
   if (piece.doubt !== undefined) {
     const { ratio, reason, server } = piece.doubt;
-    const millijoules = isHeldAlone ? 0 : floorMillijoules + activeMillijoules;
-    noteUncertain(
-      booking,
-      reason,
-      server,
-      Math.round(ratio * portion.nanos),
-      Math.round(ratio * millijoules),
+    // What holding costs is shared whoever works, and a fit of work shares the rest whatever the states.
+    const byState = isShared && !rule.byWork ? activeMillijoules : 0;
+    const millijoules = Math.round(
+      ratio * (portion.isSlice ? floorMillijoules + activeMillijoules : byState),
     );
-    return;
+    noteUncertain(booking, reason, server, Math.round(ratio * portion.nanos), millijoules);
+    open = portion.isSlice ? 0 : activeMillijoules - millijoules;
   }
-  if (piece.residents.length < 2) return;
-  if (portion.floorAssumed) noteUncertain(booking, "floor_assumed", undefined, 0, floorMillijoules);
+  if (!isShared) return;
+  if (portion.floorAssumed)
+    noteUncertain(booking, "floor_assumed", undefined, 0, movedByFloor(piece, rule, floorMillijoules));
   if (!rule.byWork && workingIn(piece) < 2) return;
-  if (rule.doubt !== undefined) noteUncertain(booking, rule.doubt, undefined, 0, activeMillijoules);
-  if (rule.method === "token_share") noteUncertain(booking, "token_share", undefined, 0, activeMillijoules);
-  if (rule.method === "equal") noteUncertain(booking, "equal_share", undefined, 0, activeMillijoules);
+  const guess = doubtOf(rule);
+  if (guess !== undefined)
+    noteUncertain(booking, guess, undefined, 0, Math.round((rule.doubtRatio ?? 1) * open));
+}
+
+/** Why a rule that shares the energy of several is a guess. */
+function doubtOf({ doubt, method }: EnergyRule): UncertainReason | undefined {
+  if (doubt !== undefined) return doubt;
+  if (method === "token_share") return "token_share";
+  return method === "equal" ? "equal_share" : undefined;
+}
+
+/** Joules that would be another's were the floor as far off as it may be: it is shared equally, what is above by the rule. */
+function movedByFloor(piece: Piece, rule: EnergyRule, floorMillijoules: number): number {
+  const claims = activeClaims(piece, rule);
+  const all = claims.reduce((sum, { weight }) => sum + weight, 0);
+  const equal = 1 / piece.residents.length;
+  let moved = (piece.residents.length - claims.length) * equal;
+  if (all > 0) for (const { weight } of claims) moved += Math.max(0, equal - weight / all);
+  return Math.round(floorDoubt * moved * floorMillijoules);
 }
 
 function workingIn({ residents }: Piece): number {

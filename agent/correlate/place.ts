@@ -44,7 +44,9 @@ export class Place {
     const own = this.#ownPoll(poll, previous, before);
     const { ended, ...unended } = own;
     const facts = factsOf(this.ranks?.ranks);
-    const seen = facts.ended === undefined ? unended : { ...unended, ended: facts.ended };
+    const { ended: ranksEnded, requests } = facts;
+    const seen =
+      ranksEnded === undefined ? { ...unended, requests } : { ...unended, requests, ended: ranksEnded };
     const rankDoubt = this.ranks?.isAssumed === true ? { isAssumed: true as const } : {};
     const whole = this.ranks === undefined ? {} : { whole: poll };
     if (!observePoll(this.activity, { ...seen, ...whole, ...rankDoubt })) return false;

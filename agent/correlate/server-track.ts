@@ -7,6 +7,7 @@ import {
   busyBetween,
   createActivity,
   decidableUntil,
+  isThin,
   observeCredit,
   observePeer,
   observePlace,
@@ -205,9 +206,9 @@ export class ServerTrack {
   }
 
   /** Takes in that a server, or a stranger, on some of the same GPUs was busy in `[from, to)`. */
-  observePeerOn(gpus: ReadonlySet<string>, from: Nanos, to: Nanos, stranger: boolean): void {
+  observePeerOn(gpus: ReadonlySet<string>, from: Nanos, to: Nanos, stranger: boolean, thin = false): void {
     for (const [gpu, { activity }] of this.#places)
-      if (gpus.has(gpu)) observePeer(activity, from, to, stranger);
+      if (gpus.has(gpu)) observePeer(activity, from, to, stranger, thin);
   }
 
   /** Takes in which of the driver's readings on one of its GPUs credited the processes `pids` of this server. */
@@ -279,7 +280,9 @@ export class ServerTrack {
     const facts = this.#queue.take(poll.at);
     const whole = facts();
     const ended = endedBetween(this.#fed, poll) ?? whole.ended;
-    if (!this.#observe(ended === undefined ? poll : { ...poll, ended }, previous, facts)) return;
+    const { requests } = whole;
+    const seen = ended === undefined ? { ...poll, requests } : { ...poll, requests, ended };
+    if (!this.#observe(seen, previous, facts)) return;
     this.#firstAt ??= poll.at;
     this.#fed = poll;
     if (previous === undefined) return;
@@ -287,7 +290,7 @@ export class ServerTrack {
     if (!busyBetween(previous, poll) || peers.length === 0) return;
     const busy = [...this.#places].flatMap(([gpu, place]) => (place.wasBusy(previous, poll) ? [gpu] : []));
     const gpus = busy.length === this.#places.size ? this.gpus : new Set(busy);
-    for (const peer of peers) peer.observePeerOn(gpus, previous.at, poll.at, false);
+    for (const peer of peers) peer.observePeerOn(gpus, previous.at, poll.at, false, this.#isThin());
   }
 
   /** Counters of a copied page stood for an older instant than their poll; so may those of one that never changed yet. */
@@ -304,6 +307,10 @@ export class ServerTrack {
     for (const other of this.#ranks?.byGpu.values() ?? [])
       if (other !== ranks && other.ranks.some((rank) => ranks.ranks.includes(rank))) return true;
     return false;
+  }
+
+  #isThin(): boolean {
+    return [...this.#places.values()].every(({ activity }) => isThin(activity));
   }
 
   #observe(

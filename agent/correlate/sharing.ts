@@ -55,7 +55,8 @@ export function sharingRule(sharing: Sharing, residents: Residents): EnergyRule 
   if (credited !== undefined) {
     const weights = ownPower.weighted(credited, working, byTurns?.watts);
     const isGuess = byTurns === undefined ? standIns.length > 0 : byTurns.error > fitErrorMax;
-    return { method: "sm_share", weights, doubt: isGuess ? "equal_watts" : undefined };
+    const doubt = isGuess ? "equal_watts" : undefined;
+    return { method: "sm_share", weights, doubt, doubtRatio: ratioOf(byTurns?.error) };
   }
   const work = workOf(servers, residents.steps, from, to);
   // Where the driver says who worked, it also says when one was alone: own watts are good then.
@@ -63,10 +64,21 @@ export function sharingRule(sharing: Sharing, residents: Residents): EnergyRule 
   const fitted = work === undefined || isSeenAlone ? undefined : sharing.workFit.shares(work);
   if (fitted !== undefined) {
     const doubt = fitted.error > fitErrorMax ? "fitted_work" : undefined;
-    return { method: "own_power", weights: fitted.joules, byWork: true, doubt };
+    return {
+      method: "own_power",
+      weights: fitted.joules,
+      byWork: true,
+      doubt,
+      doubtRatio: ratioOf(fitted.error),
+    };
   }
   const rule = energyRule(servers, working, undefined, tokens, ownPower.weights(working));
   return rule.method === "own_power" && standIns.length > 0 ? { ...rule, doubt: "equal_watts" } : rule;
+}
+
+/** Two standard errors of a fit over all that it shares. */
+function ratioOf(error: number | undefined): number {
+  return error === undefined ? 1 : Math.min(1, 2 * error);
 }
 
 /** Learns from an interval of a whole GPU whose energy is decided. */

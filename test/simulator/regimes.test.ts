@@ -186,6 +186,12 @@ describe("simulated regimes are within the bars", () => {
     ["two servers, taking turns", 1000, 21],
     ["two servers without shares", 1000, 42],
     ["two servers, equal time, unequal watts", 5000, 777],
+    ["embedding beside chat", 1000, 2002],
+    ["slow page, 4 s, guard", 1000, 2001],
+    ["never idle, finish only", 5000, 2001],
+    ["restarted", 1000, 2001],
+    ["throttled", 5000, 2002],
+    ["speculative decoding", 1000, 2003],
   ])(
     "%s, polled each %d ms, seed %d",
     async (name, pollMs, seed) => {

@@ -4,10 +4,12 @@
 // stretches of work, claims.ts decides which of them the server claims. Energy and shares are not decided here.
 
 import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
+import { keepsBusy, observePresence } from "./beside.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
 import {
   busyIn,
+  busyPerProgress,
   createDurations,
   executionPerBusyMax,
   executionPerDuration,
@@ -28,10 +30,12 @@ import { heldOpenFrom } from "./hold.ts";
 import { label } from "./label.ts";
 import { lentIntervals } from "./lent.ts";
 import {
+  areBrief,
   createLevel,
   executionPerBusy,
   hasShortRequests,
   isLearned,
+  observeEnded,
   observeGauge,
   observeRoughness,
   observeStay,
@@ -154,15 +158,32 @@ export function busyBetween(before: ServerPoll, poll: ServerPoll): boolean {
 
 /**
  * Takes in that another server on the same GPUs was busy in `[from, to)`, the time between two of its polls
- * (`busyBetween()`), or that a stranger was at work: work in it is no proof of this server's execution.
+ * (`busyBetween()`; `thin` where its requests are short), or that a stranger was at work: work in it is no proof of this server's execution.
  */
-export function observePeer(activity: Activity, from: Nanos, to: Nanos, stranger = false): void {
+export function observePeer(
+  activity: Activity,
+  from: Nanos,
+  to: Nanos,
+  stranger = false,
+  thin = false,
+): void {
   const last = activity.peers.at(-1);
   activity.outlook = undefined;
-  if (last !== undefined && last.stranger === stranger && from <= last.to && from >= last.from)
+  if (
+    last !== undefined &&
+    last.stranger === stranger &&
+    last.thin === thin &&
+    from <= last.to &&
+    from >= last.from
+  )
     activity.peers[activity.peers.length - 1] = { ...last, to: Math.max(last.to, to) };
-  else activity.peers.push({ from, to, stranger });
+  else activity.peers.push({ from, to, stranger, thin });
   if (activity.peers.length > readingsMax) activity.peers.shift();
+}
+
+/** Returns whether the requests of a server leave the GPU nearly idle. */
+export function isThin({ durations, level }: Activity): boolean {
+  return (hasShortRequests(level) || areBrief(level) || hasPauses(durations)) && !keepsBusy(level);
 }
 
 /** Takes in whether the driver credited a process of the server with work between two of its readings. */
@@ -232,11 +253,13 @@ function evaluate(
     return { intervals, claims: [], contested: [], accounted: [] };
   const { durations, hasOthers, level, pollNanos, rates } = activity;
   const perBusy = Math.min(executionPerBusy(level), executionPerBusyMax(durations));
+  const perProgress = busyPerProgress(durations);
   const shares = {
     windows,
     intervals,
     perBusy,
     level,
+    perProgress: perProgress === undefined ? undefined : perProgress * perBusy,
     stay: requestsStay(level),
     pace: requestsWereSeenToStay(level) ? rates.flying : undefined,
     learned: isLearned(level),
@@ -253,7 +276,7 @@ function evaluate(
     pollNanos,
     hasOthers,
     shares,
-    short: hasShortRequests(level) || hasPauses(durations),
+    short: hasShortRequests(level) || areBrief(level) || hasPauses(durations),
   });
   return { accounted, claims, contested, intervals };
 }
@@ -270,7 +293,11 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
     const poll = activity.polls.find(({ at }) => at === interval.to);
     // The gauge of a copied page was read at another instant than its poll.
-    if (poll !== undefined && poll.doubt === undefined && !activity.hasOthers && !interval.contended) {
+    const isTold = poll !== undefined && poll.doubt === undefined && !activity.hasOthers;
+    if (isTold) observeEnded(activity.level, poll, interval.to - interval.from);
+    if (isTold && (!interval.contended || interval.besideThin))
+      observePresence(activity.level, poll, activity.windows);
+    if (isTold && !interval.contended) {
       observeGauge(activity.level, poll, activity.windows, interval.kind === "quiet");
       observeSteps(
         activity.level,

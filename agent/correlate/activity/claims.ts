@@ -4,6 +4,7 @@
 // active, it runs on after the server fell silent, the poll came very late), the tokens over the server's own rate
 // say how much to claim. (4) A server that publishes its own busy time gets exactly that (timed.ts).
 import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
+import { besideShare, keepsBusy, withoutThin } from "./beside.ts";
 import type { Claim, Credit, Doubt, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
 import { creditedNanos } from "./intervals.ts";
 import { prefillStarts } from "./prefill.ts";
@@ -46,6 +47,10 @@ interface Subject {
   /** Longer than a few polls: the server was not read in between. */
   readonly late: boolean;
   readonly rate: number | undefined;
+  /** Nobody else can have kept the GPU as busy as `work` is. */
+  readonly isOnlyThick: boolean;
+  /** That it keeps the GPU busy itself was not learned. */
+  readonly isPresumed: boolean;
   /** Requests in flight at both ends need not be the same ones. */
   readonly apart: boolean;
 }
@@ -81,6 +86,14 @@ export function claimedWork(evidence: Evidence): Claims {
   for (let index = 0; index < intervals.length; index++) {
     const interval = intervals[index] as PollInterval;
     if (interval.to <= evidence.from) continue;
+    if (isShortBeside(evidence, interval)) {
+      const { own, ratio } = besideShare(evidence.shares, interval);
+      const rests = { reason: "shared_work", ratio } as const;
+      for (const piece of own)
+        append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
+      accounted.push(interval);
+      continue;
+    }
     const doubt = sharedBy(evidence, interval);
     const {
       doubt: estimated,
@@ -98,6 +111,21 @@ export function claimedWork(evidence: Evidence): Claims {
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
   }
   return { claims, contested, accounted };
+}
+
+/** Short requests came and went while others worked. */
+function isShortBeside(evidence: Evidence, { contended, from, kind, open, to }: PollInterval): boolean {
+  if (
+    !evidence.short ||
+    keepsBusy(evidence.shares.level) ||
+    !contended ||
+    open ||
+    kind !== "moved" ||
+    evidence.hasOthers
+  )
+    return false;
+  if (evidence.progress !== "step" || to - from > gapPolls * evidence.pollNanos) return false;
+  return !isCoarse(evidence.shares.windows, from, to);
 }
 
 /** Requests in flight at both ends were executed all along: the polls are near, or such requests were seen to stay. */
@@ -169,6 +197,7 @@ function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Su
   const interval = intervals[index] as PollInterval;
   const before = intervals[index - 1];
   const after = intervals[index + 1];
+  const work = workOf(evidence, index);
   const into = crossing(runs, interval.from);
   const outOf = crossing(runs, interval.to);
   const silentBefore = before?.kind === "quiet" && starts[index - 1] === undefined;
@@ -176,23 +205,32 @@ function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Su
   return {
     interval,
     credits: evidence.credits,
-    work: workOf(evidence, index),
+    work,
     foreignBefore: silentBefore && into !== undefined && interval.from - into.from > stepPauseNanos,
     foreignAfter: silentAfter && outOf !== undefined && outOf.to - interval.to > stepPauseNanos,
     busyBefore:
       (interval.inFlightFrom ?? 0) > 0 || (before !== undefined && !silentBefore && into !== undefined),
     busyAfter: (interval.inFlightTo ?? 0) > 0 || (after !== undefined && !silentAfter && outOf !== undefined),
     late: interval.to - interval.from > gapPolls * evidence.pollNanos,
+    isOnlyThick: interval.kind === "moved" && interval.besideThin && work !== interval.work,
+    isPresumed: !keepsBusy(evidence.shares.level),
     rate: rateFor(intervals, evidence.rates, index),
     apart: areApart(interval, evidence.rates),
   };
+}
+
+/** Work beside others less the windows that are too empty for a server that keeps the GPU busy. */
+function ownWork({ hasOthers, shares }: Evidence, interval: PollInterval): readonly WorkRun[] {
+  if (!interval.contended || hasOthers) return interval.work;
+  return withoutThin(shares.level, interval.work, shares.windows, interval.besideThin);
 }
 
 /** Tokens that moved while no GPU work is in sight, lag of the readings included, stand for the whole interval. */
 function workOf(evidence: Evidence, index: number): readonly WorkRun[] {
   const interval = evidence.intervals[index] as PollInterval;
   if (interval.kind === "held") return interval.work.filter((piece) => piece.seen);
-  if (interval.work.length > 0 || interval.progress === 0 || evidence.hasOthers) return interval.work;
+  if (interval.work.length > 0 || interval.progress === 0 || evidence.hasOthers)
+    return ownWork(evidence, interval);
   const lag = 2 * stepPauseNanos;
   const near = clipped(evidence.runs, interval.from - lag, interval.to + lag).some((run) => run.seen);
   return near ? [] : [{ from: interval.from, to: interval.to, seen: false }];
@@ -206,6 +244,11 @@ function divided(subject: Subject): Division {
   const isForeign = (piece: WorkRun) =>
     (subject.foreignBefore && piece.from === interval.from) ||
     (subject.foreignAfter && piece.to === interval.to);
+  // Whoever else worked leaves the GPU nearly idle: windows that are busy are this server's.
+  if (subject.isOnlyThick && !late) {
+    const doubt = subject.isPresumed ? "shared_work" : undefined;
+    return { own: work.filter((piece) => !isForeign(piece)), left: [], doubt };
+  }
   if (interval.contended || late) {
     const mayBePeers = interval.kind === "moved" && !late && !interval.beside;
     const left = mayBePeers
@@ -245,6 +288,7 @@ function estimate(subject: Subject, work: Nanos): UncertainReason | undefined {
   const { apart, busyAfter, busyBefore, interval, late, rate } = subject;
   const isShort = interval.to - interval.from <= continuedNanosMax && !interval.beside;
   if (isShort || rate === undefined) return undefined;
+  if (interval.besideThin) return "shared_work";
   const byRate = Math.min(work, interval.progress / rate);
   // It never paused.
   if (busyBefore && busyAfter && !late && !apart && byRate >= work * fullRateRatio) return undefined;

@@ -22,6 +22,9 @@ const [errorOfPoll, errorLeast] = [0.6, 0.15];
 /** Seen work that is longer than all requests together by this ratio has pauses between requests in it. */
 const pausesRatio = 1.15;
 
+/** Progress that it takes to make a pace of it. */
+const progressMin = 20;
+
 /** A value and its standard error. */
 interface Guess {
   readonly value: number;
@@ -32,7 +35,7 @@ interface Guess {
 export function createDurations(): Durations {
   return {
     ...{ requests: 0, nanos: 0, wallNanos: 0, flying: 0, inside: 0, gauges: 0 },
-    ...{ busyNanos: 0, busySamples: 0, workNanos: 0 },
+    ...{ busyNanos: 0, busySamples: 0, workNanos: 0, progress: 0 },
   };
 }
 
@@ -59,6 +62,7 @@ export function observeDurations(
   add("busyNanos", busy.nanos);
   add("busySamples", busy.samples);
   add("workNanos", kind === "quiet" ? 0 : workNanos);
+  add("progress", interval.progress);
 }
 
 /**
@@ -107,6 +111,11 @@ export function executionPerBusyMax({ busyNanos, nanos, requests, wallNanos }: D
   if (requests < requestsMin || busyNanos <= 0 || nanos / requests > lengthRatioMax * wallNanos)
     return Number.POSITIVE_INFINITY;
   return Math.max(1, nanos / busyNanos);
+}
+
+/** Returns how long the GPU is busy for some progress, undefined while little was made without others. */
+export function busyPerProgress({ busyNanos, progress }: Durations): number | undefined {
+  return progress >= progressMin && busyNanos > 0 ? busyNanos / progress : undefined;
 }
 
 /** True where seen work is longer than all requests together: there are pauses between them in it. */

@@ -49,6 +49,8 @@ export interface Ended {
 
 /** A poll of a server, and what ended before it, where its page has durations. */
 export interface SeenPoll extends ServerPoll {
+  /** Requests that ended since the poll before. */
+  readonly requests?: number;
   readonly ended?: Ended;
   /** Of a data-parallel rank: the server's own poll. */
   readonly whole?: SeenPoll;
@@ -79,6 +81,8 @@ export interface PollInterval {
   readonly spared: readonly WorkRun[];
   /** Another server moved tokens or had requests in flight somewhere in the interval: the work may be its work. */
   readonly contended: boolean;
+  /** All of those others leave the GPU nearly idle. */
+  readonly besideThin: boolean;
   /** A process that no server owns may have done it. */
   readonly beside: boolean;
   /** How long the requests took that ended in it. */
@@ -95,6 +99,8 @@ export interface PeerStretch {
   readonly to: Nanos;
   /** No server: its work is no execution. */
   readonly stranger: boolean;
+  /** A server of short requests, which leave the GPU nearly idle. */
+  readonly thin?: boolean;
 }
 
 /** A stretch in which a process that no server owns holds the GPU. */
@@ -179,6 +185,14 @@ export interface Level {
   /** Decode steps, and how long the GPU was busy while they were made; both fade. */
   steps: number;
   stepNanos: Nanos;
+  /** How busy the GPU is at the least while a request is in flight, and polls that said so. */
+  presence: number;
+  present: number;
+  /** What polls read in flight, how many there were, requests that ended in the time between them; all fade. */
+  inside: number;
+  polls: number;
+  ended: number;
+  wallNanos: Nanos;
 }
 
 /** What the durations of requests add up to, older ones fading. */
@@ -197,6 +211,8 @@ export interface Durations {
   busySamples: number;
   /** How much of that time is seen work. */
   workNanos: Nanos;
+  /** Progress in that time. */
+  progress: number;
 }
 
 /** The estimator of one server. Owned by its caller; only the functions of this file change it. */

@@ -60,7 +60,7 @@ export function pollInterval(
   const rose = progress === "estimate" ? moved && (before || after) : moved;
   const pace = progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, batch) : noPace;
   const all = clipped(runs, poll.at, to);
-  const contended = touchesPeer(all, peers, false);
+  const contended = touchesPeer(all, peers);
   // A request in flight throughout goes on whoever the driver credits.
   const isShared = contended && !(before && after) && isSpared(all, credits);
   const credited = isShared ? withoutSpared(all, credits) : all;
@@ -81,16 +81,29 @@ export function pollInterval(
     workNanos: total(work),
     spared: work === all ? none : sparedOf(all, credits),
     contended,
-    beside: contended && touchesPeer(all, peers, true),
+    beside: contended && touchesPeer(all, peers, isStranger),
+    besideThin: contended && !touchesPeer(all, peers, isThick),
     endedNanos: next?.ended?.nanos,
     doubt: next?.doubt,
   };
 }
 
-/** Whether a peer, or `stranger` alone, was busy while the GPU worked. */
-function touchesPeer(all: readonly WorkRun[], peers: readonly PeerStretch[], stranger: boolean): boolean {
+function isStranger({ stranger }: PeerStretch): boolean {
+  return stranger;
+}
+
+function isThick({ thin }: PeerStretch): boolean {
+  return thin !== true;
+}
+
+/** Whether a peer, or one that `isMeant`, was busy while the GPU worked. */
+function touchesPeer(
+  all: readonly WorkRun[],
+  peers: readonly PeerStretch[],
+  isMeant?: (peer: PeerStretch) => boolean,
+): boolean {
   for (const peer of peers) {
-    if (stranger && !peer.stranger) continue;
+    if (isMeant !== undefined && !isMeant(peer)) continue;
     for (const piece of all) if (piece.from < peer.to && peer.from < piece.to) return true;
   }
   return false;

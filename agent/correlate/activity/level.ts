@@ -6,7 +6,7 @@
 // enough, neighbouring windows decide: long requests keep the GPU evenly busy, short ones do not.
 
 import type { Nanos, ServerPoll } from "../../model.ts";
-import type { ActivityWindow, Level } from "./evidence.ts";
+import type { ActivityWindow, Level, SeenPoll } from "./evidence.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Levels considered, and what is thought of them before any evidence: most engines keep the GPU busy. */
@@ -39,6 +39,8 @@ const [flyingFirst, stayedFirst, stayRatioMin, stayFadeRatio] = [3, 2, 0.4, 0.98
 const stayedMin = 4.5;
 /** Polls it takes to rely on a level. */
 const gaugesMin = 8;
+/** Requests that take less than this are brief, and how many have to end to say so. */
+const [briefNanos, endedMin] = [100_000_000, 20];
 /** Half of the distance between two levels, as logarithms. */
 const gridError = 0.05;
 /** A level is ruled out by windows busier than it, by this weight; one odd window is not enough. */
@@ -56,6 +58,12 @@ export function createLevel(): Level {
     gauges: 0,
     peak: 0,
     steps: 0,
+    presence: 0,
+    present: 0,
+    inside: 0,
+    polls: 0,
+    ended: 0,
+    wallNanos: 0,
     stepNanos: 0,
     flying: flyingFirst,
     stayed: stayedFirst,
@@ -91,6 +99,23 @@ export function observeSteps(level: Level, steps: number, busyNanos: Nanos): voi
   if (!(steps > 0)) return;
   level.steps = level.steps * fadeRatio + steps;
   level.stepNanos = level.stepNanos * fadeRatio + busyNanos;
+}
+
+/** Takes in what a poll read in flight, and how many requests ended since the one before it. */
+export function observeEnded(level: Level, poll: SeenPoll, nanos: Nanos): void {
+  if (poll.inFlight === undefined || poll.requests === undefined) return;
+  level.inside = level.inside * fadeRatio + poll.inFlight;
+  level.polls = level.polls * fadeRatio + 1;
+  level.ended = level.ended * fadeRatio + poll.requests;
+  level.wallNanos = level.wallNanos * fadeRatio + nanos;
+}
+
+/**
+ * True where requests are shorter than windows, whoever else worked: those in the server at a time over those that end in a
+ * second are how long each was there (Little's law).
+ */
+export function areBrief({ ended, inside, polls, wallNanos }: Level): boolean {
+  return ended >= endedMin && ((inside + 1) / polls) * wallNanos < briefNanos * ended;
 }
 
 /** Takes in two neighbouring polls: of long requests the second one sees what the first one saw. */

@@ -14,6 +14,8 @@ export interface ShareEvidence {
   readonly perBusy: number;
   /** What `perBusy` was learned as. */
   readonly level: Level;
+  /** Execution that some progress stands for, where that was seen without others. */
+  readonly perProgress: number | undefined;
   /** A request in flight at two polls is in flight between them. */
   readonly stay: boolean;
   /** Execution a second of requests stands for, where they are short. */
@@ -28,8 +30,8 @@ export interface ShareEvidence {
 const errors = 2;
 /** Windows longer than this hide where in an interval the execution was, and how much of it may have been elsewhere. */
 const [nearNanosMax, placeDoubt] = [2_000_000_000, 0.2];
-/** The same of requests that were seen at both ends of an interval, and at one end of it. */
-const [sureDoubt, likelyDoubt] = [0.1, 0.25];
+/** The same of requests that were seen at both ends of an interval, and at one end of it; there by a last window alone. */
+const [sureDoubt, likelyDoubt, sampledDoubt] = [0.1, 0.25, 0.32];
 /** A last window read this far apart says nothing of the time between two readings. */
 const sampleNanosMax = 2_000_000_000;
 /** Share of an interval that a request takes which no gauge saw. */
@@ -60,13 +62,14 @@ export function isCoarse(windows: readonly ActivityWindow[], from: Nanos, to: Na
  */
 export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): number {
   const { level, stay, windows } = evidence;
-  let [isApart, isFar] = [false, false];
+  let [isApart, isFar, isSampled] = [false, false, false];
   for (let index = windows.length - 1; index >= 0; index--) {
     const window = windows[index] as ActivityWindow;
     if (window.to <= interval.from) break;
     if (window.from >= interval.to) continue;
     const isInside = window.from >= interval.from && window.to <= interval.to;
     const isSample = window.sampled === true;
+    isSampled ||= isSample;
     isApart ||= isSample || (window.to - window.from > coarseNanos && !isInside);
     isFar ||= isSample || window.to - window.from > nearNanosMax;
   }
@@ -76,7 +79,8 @@ export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): num
   if (isSure(interval)) return isFar ? 2 * sureDoubt : sureDoubt;
   if (!isLikely(interval)) return 1;
   const isLong = interval.to - interval.from > sampleNanosMax;
-  return isLong && isFar ? 2 * likelyDoubt : likelyDoubt;
+  if (isLong && isFar) return 2 * likelyDoubt;
+  return isSampled ? sampledDoubt : likelyDoubt;
 }
 
 /** Returns the execution in an interval as pieces, one per second at most. */

@@ -26,7 +26,7 @@ function durationsOf(
     const interval: PollInterval = {
       ...{ from, to, open: false, kind: "moved", progress: given.requests, steps: 0, activeNanos: undefined },
       ...{ inFlightFrom: 0, inFlightTo: 0, work: [], workNanos: more.workNanos ?? 0, spared: [] },
-      ...{ all: [], contended: false, beside: false, doubt: undefined },
+      ...{ all: [], contended: false, beside: false, besideThin: false, doubt: undefined },
       endedNanos: given.seconds * second,
     };
     const ended = {

@@ -1,9 +1,12 @@
 // How much execution a second of busy GPU stands for: learned from the gauge, with an error that covers how far off it is.
 import { expect, test } from "vitest";
+import { keepsBusy, observePresence, withoutThin } from "../../../agent/correlate/activity/beside.ts";
 import {
+  areBrief,
   createLevel,
   executionError,
   executionPerBusy,
+  observeEnded,
   observeGauge,
   observeSteps,
 } from "../../../agent/correlate/activity/level.ts";
@@ -55,4 +58,55 @@ test("short decode steps say that the host takes longer than the GPU", () => {
   const of = (nanos: number, seed: number): number =>
     executionPerBusy(levelAfter(6, 0.2, drawn(seed), (0.8 * second) / nanos));
   for (let seed = 1; seed <= 20; seed++) expect(of(1_000_000, seed)).toBeGreaterThan(of(10_000_000, seed));
+});
+
+test.each([
+  [0.01, true],
+  [0.045, true],
+  [0.4, false],
+  [5, false],
+])(
+  "areBrief() tells requests of %d s by Little's law, at any distance of polls: %s",
+  (lengthSeconds, isBrief) => {
+    for (const pollSeconds of [1, 5])
+      for (let seed = 1; seed <= 20; seed++) {
+        const random = new Random(seed);
+        const level = createLevel();
+        for (let at = 0; at < 300; at += pollSeconds) {
+          const inFlight = Math.floor(4 * lengthSeconds + random.next());
+          const requests = 4 * pollSeconds;
+          const poll = { at: at * second, inputTokens: at, outputTokens: at, progress: "step" } as const;
+          observeEnded(level, { ...poll, inFlight, requests }, pollSeconds * second);
+        }
+        expect(areBrief(level)).toBe(isBrief);
+      }
+  },
+);
+
+test("withoutThin() leaves out what is much emptier than the GPU is while a request is in flight", () => {
+  const level = createLevel();
+  const fifth = second / 5;
+  const busy = (index: number): number => (index % 10 < 5 ? 0.9 : 0.05);
+  const windows = Array.from({ length: 100 }, (_, index) => ({
+    from: index * fifth,
+    to: (index + 1) * fifth,
+    busyRatio: busy(index),
+  }));
+  const work = [{ from: 0, to: 20 * second, seen: true }];
+  expect(withoutThin(level, work, windows, false)).toBe(work);
+  for (let index = 0; index < 100; index += 10) {
+    const poll = {
+      at: index * fifth + fifth / 2,
+      inputTokens: 0,
+      outputTokens: index,
+      progress: "step",
+    } as const;
+    observePresence(level, { ...poll, inFlight: 1 }, windows);
+  }
+  expect(keepsBusy(level)).toBe(true);
+  const thick = withoutThin(level, work, windows, false);
+  expect(thick.reduce((sum, { from, to }) => sum + to - from, 0)).toBe(10 * second);
+  expect(thick.every(({ from, to }) => windows.some((window) => window.from === from && to > from))).toBe(
+    true,
+  );
 });

@@ -15,7 +15,7 @@ const interval = {
     workNanos: 0,
     spared: [],
   } as const),
-  ...({ all: [], contended: false, beside: false, doubt: undefined } as const),
+  ...({ all: [], contended: false, beside: false, besideThin: false, doubt: undefined } as const),
 };
 
 test("pacedStretch() takes the steps at the pace, within the interval, where a request was in flight", () => {
