@@ -10,6 +10,9 @@ import { keepStep, stepBetween } from "./token-step.ts";
 /** What ranks had counted together; undefined where a poll does not say it of each. */
 type View = Partial<Pick<ServerPoll, "inputTokens" | "outputTokens" | "inFlight" | "activeNanos">>;
 
+/** A gauge that is missing at more polls than these in a row is no longer published. */
+const leftOutMax = 3;
+
 /** One GPU of a server. */
 export class Place {
   readonly activity: Activity;
@@ -21,6 +24,8 @@ export class Place {
   steps: TokenStep[] | undefined;
   /** The last poll of its ranks, on a scale of its own: which ranks they are may change. */
   #own: ServerPoll | undefined;
+  /** Polls in a row that left its ranks out. */
+  #leftOut = 0;
 
   constructor(activity: Activity) {
     this.activity = activity;
@@ -40,6 +45,8 @@ export class Place {
     factsOf: (ranks?: readonly string[]) => StepFacts,
   ): boolean {
     if (this.ranks === undefined && this.#own === undefined) return observePoll(this.activity, poll);
+    if (this.#isLeftOut(poll) && this.#leftOut++ < leftOutMax) return true;
+    this.#leftOut = 0;
     const before = this.#own ?? previous;
     const own = this.#ownPoll(poll, previous, before);
     const { ended, ...unended } = own;
@@ -56,6 +63,12 @@ export class Place {
     if (busyBetween(before, own)) keepStep(this.steps, stepBetween(before, own, facts));
     else keepStep(this.steps, { ...stepBetween(previous, poll, factsOf()), isLent: true });
     return true;
+  }
+
+  /** A page that leaves a rank out says nothing of it: the time goes on to the next one that does. */
+  #isLeftOut(poll: SeenPoll): boolean {
+    if (this.ranks === undefined || this.#own?.inFlight === undefined) return false;
+    return viewOf(poll, this.ranks).inFlight === undefined;
   }
 
   /** Whether the server was busy on this GPU between two of its polls, the last one being taken in. */
