@@ -236,6 +236,15 @@ describe("postings() of engines", () => {
     });
     expect(all(blind, "tokenwatt.tokens")[0]?.dimensions["hw.model"]).toBe("NVIDIA H100");
   });
+  it("books tokens of ranks on other hosts a second time as unmatched, apart from those of this host", () => {
+    const posted = postings(interval([moved({ tokens }), moved({ tokens, elsewhere: true })]), facts);
+    expect(sum(posted, "tokenwatt.tokens")).toBe(44);
+    expect(sum(posted, "tokenwatt.unmatched_tokens")).toBe(22);
+    const reasons = all(posted, "tokenwatt.unmatched_tokens").map(
+      (one) => one.dimensions["tokenwatt.reason"],
+    );
+    expect([...new Set(reasons)]).toEqual(["elsewhere"]);
+  });
   it("books what is unmatched as a part of the tokens of the same names, GPU product included", () => {
     const piece = fc.record({
       ...{ model: fc.constantFrom("m", "n"), late: fc.boolean(), isPlaced: fc.boolean() },
