@@ -11,6 +11,8 @@ export interface CapacityMinute {
   readonly rate: number;
   /** Every objective was met in it. */
   readonly isMet: boolean;
+  /** Requests waited in most of it: the server runs no more at a time. */
+  readonly isQueued: boolean;
   readonly at: UnixNanos;
 }
 
@@ -26,37 +28,39 @@ export interface Plateau {
 interface Point {
   minutes: number;
   met: number;
+  queued: number;
   running: number;
   rate: number;
   at: UnixNanos;
 }
 
-/** A curve for the store: place, minutes, minutes that met, mean running, mean rate, instant. */
-export type CurveState = readonly (readonly [number, number, number, number, number, string])[];
+/** A curve for the store: place, minutes, minutes that met, mean running, mean rate, instant, minutes with a queue. */
+export type CurveState = readonly (readonly [number, number, number, number, number, string, number])[];
 
 /** Points per doubling of the requests running, and the most of them that are kept: 16,384 requests. */
 const [pointsPerDoubling, pointsMax] = [2, 29];
 /** Minutes count half after 14 days; a point of fewer than one is forgotten, and the newest 240 speak for it. */
 const [halfLifeNanos, forgottenMinutes, minutesMax] = [14 * 86_400e9, 0.05, 240];
-/** Minutes of a point to count, minutes of all, and points apart from each other. */
-const [pointMinutesMin, minutesMin, pointsMin] = [2, 10, 2];
+/** Minutes of a point to count (two, faded for a day), minutes of all, and points apart from each other. */
+const [pointMinutesMin, minutesMin, pointsMin] = [1.9, 9.5, 2];
 /** The curve must have been followed to this many times its half: 2/3 of the plateau. */
 const followedMin = 2;
-/** Share of the minutes of a point that must have met the objectives. */
-const metShareMin = 0.5;
+/** Share of the minutes of a point that must have met the objectives, or had a queue, for it to have. */
+const [metShareMin, queuedShareMin] = [0.5, 0.5];
 
 /** The curve of one server. */
 export class CapacityCurve {
   readonly #points = new Map<number, Point>();
 
   /** Takes in a minute. */
-  observeMinute({ at, isMet, rate, running }: CapacityMinute): void {
+  observeMinute({ at, isMet, isQueued, rate, running }: CapacityMinute): void {
     if (!(running > 0) || !(rate > 0)) return;
     const place = Math.min(pointsMax, Math.max(0, Math.round(pointsPerDoubling * Math.log2(running))));
-    const point = this.#points.get(place) ?? { minutes: 0, met: 0, running: 0, rate: 0, at };
+    const point = this.#points.get(place) ?? { minutes: 0, met: 0, queued: 0, running: 0, rate: 0, at };
     const kept = fadedBy(point, at) * Math.min(1, minutesMax / (point.minutes + 1));
     point.minutes = point.minutes * kept + 1;
     point.met = point.met * kept + (isMet ? 1 : 0);
+    point.queued = point.queued * kept + (isQueued ? 1 : 0);
     point.running += (running - point.running) / point.minutes;
     point.rate += (rate - point.rate) / point.minutes;
     point.at = at;
@@ -81,23 +85,26 @@ export class CapacityCurve {
     // Beyond the batch at which the objectives are still met, more is made and none of it counts.
     const met = points.filter((point) => point.met >= metShareMin * point.minutes).at(-1);
     if (met === undefined) return undefined;
-    const rate = met === last ? 1 / line.slope : met.running / (line.slope * (met.running + half));
+    // Where requests wait, no more of them run at a time: the plateau beyond is out of reach.
+    const isLast = met === last && last.queued < queuedShareMin * last.minutes;
+    const rate = isLast ? 1 / line.slope : met.running / (line.slope * (met.running + half));
     const newest = points.reduce((latest, point) => (point.at > latest ? point.at : latest), 0n);
     return { rate, minutes, at: newest };
   }
 
   /** For the store. */
   state(): CurveState {
-    return [...this.#points].map(([place, { at, met, minutes, rate, running }]) => [
+    return [...this.#points].map(([place, { at, met, minutes, queued, rate, running }]) => [
       ...([place, minutes, met, running, rate] as const),
       String(at),
+      queued,
     ]);
   }
 
   /** Goes on from `state()`. */
   restore(state: CurveState): void {
-    for (const [place, minutes, met, running, rate, at] of state)
-      this.#points.set(place, { minutes, met, running, rate, at: BigInt(at) });
+    for (const [place, minutes, met, running, rate, at, queued] of state)
+      this.#points.set(place, { minutes, met, running, rate, at: BigInt(at), queued });
   }
 }
 

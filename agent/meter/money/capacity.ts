@@ -26,6 +26,8 @@ import { CapacityCurve } from "./capacity-curve.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
 import { modelRank } from "./price-book.ts";
+import type { Served } from "./served.ts";
+import { keyOf, serverOf } from "./served.ts";
 import { Remainders } from "./split.ts";
 import type { TokenWeights } from "./tenants.ts";
 import { defaultWeights } from "./tenants.ts";
@@ -36,6 +38,8 @@ const [windowNanos, minuteNanos] = [300e9, 60e9];
 const activeShareMin = 0.25;
 /** What an interval with tokens leaves of the weight of those before it: about an hour of work. */
 const mixKeptRatio = 1 - 1 / 3600;
+/** Servers and models whose rates are kept. */
+const servedMax = 1024;
 const evenWeights: TokenWeights = { output: 1, input: 1, cached: 1 };
 const gaugeMs = 10_000;
 const halfLifeNanos = 14 * 86_400e9;
@@ -134,9 +138,9 @@ export class CapacityMeter {
     for (const [server, held] of heldByServer(interval)) {
       if (!facts.servers.has(server)) continue;
       const allocatedNanos = held.allocated;
-      this.#learn(server, interval, held, facts, end);
       const product = gpuModelOf(server);
       const model = facts.soleModel?.(server);
+      this.#learn({ server, model, product }, interval, held, facts, end);
       const rate = this.rate(server, product, model, end);
       if (rate === undefined) continue;
       const dimensions = dimensionsOf(server, model, product, rate.source);
@@ -165,14 +169,15 @@ export class CapacityMeter {
       return rank === undefined || modelRank(entry.model, model ?? "") === undefined ? undefined : rank;
     });
     if (listed !== undefined) return { tokensPerGpuHour: Number(listed.tokensPerGpuHour), source: "catalog" };
-    const mix = this.#mixes.get(server);
+    const key = keyOf({ server, model, product });
+    const mix = this.#mixes.get(key);
     const plain = mix === undefined || !(mix.weighted > 0) ? 1 : mix.tokens / mix.weighted;
-    const plateau = this.#curves.get(server)?.plateau(at);
+    const plateau = this.#curves.get(key)?.plateau(at);
     if (plateau !== undefined) {
       const { minutes, rate } = plateau;
       return { tokensPerGpuHour: rate * 3600 * plain, source: "learned", minutes, at: plateau.at };
     }
-    const learned = this.#learned.get(server);
+    const learned = this.#learned.get(key);
     if (learned === undefined) return undefined;
     const tokensPerGpuHour = faded(learned, at) * plain;
     return { tokensPerGpuHour, source: "learned", minutes: windowNanos / minuteNanos, at: learned.at };
@@ -187,7 +192,8 @@ export class CapacityMeter {
   ): Gauge[] {
     if (at - this.#gaugedAt < gaugeMs * 1e6) return [];
     this.#gaugedAt = at;
-    return [...this.#mixes.keys()].flatMap((server) => {
+    const servers = new Set([...this.#mixes.keys()].map(serverOf));
+    return [...servers].flatMap((server) => {
       const product = gpuModelOf(server);
       const model = facts.soleModel?.(server);
       const rate = facts.servers.has(server) ? this.rate(server, product, model, end) : undefined;
@@ -214,9 +220,9 @@ export class CapacityMeter {
     return {
       key: JSON.stringify(["capacity"]),
       value: JSON.stringify({
-        weighted: learned,
-        curves: [...this.#curves].map(([server, curve]) => [server, curve.state()]),
-        mixes: [...this.#mixes],
+        served: learned,
+        servedCurves: [...this.#curves].map(([server, curve]) => [server, curve.state()]),
+        servedMixes: [...this.#mixes],
         remainders: this.#remainders.state(),
       }),
     };
@@ -225,71 +231,84 @@ export class CapacityMeter {
   /** Continues from `state()`. */
   restore(row: StateRow): void {
     const state = JSON.parse(row.value) as {
-      weighted?: readonly [string, number, string][];
-      curves?: readonly [string, CurveState][];
-      mixes?: readonly [string, Mix][];
+      served?: readonly [string, number, string][];
+      servedCurves?: readonly [string, CurveState][];
+      servedMixes?: readonly [string, Mix][];
       remainders: Readonly<Record<string, string>>;
     };
     this.#remainders.restore(state.remainders);
-    // A rate learned before tokens were weighted is of another unit: it is learned from scratch.
-    for (const [server, tokensPerGpuHour, at] of state.weighted ?? [])
-      this.#learned.set(server, { tokensPerGpuHour, at: BigInt(at) });
-    for (const [server, mix] of state.mixes ?? []) this.#mixes.set(server, { ...mix });
-    for (const [server, points] of state.curves ?? []) {
+    // A rate of another unit, or of who knows which model, is learned from scratch: its entries have other names.
+    for (const [key, tokensPerGpuHour, at] of state.served ?? [])
+      this.#learned.set(key, { tokensPerGpuHour, at: BigInt(at) });
+    for (const [key, mix] of state.servedMixes ?? []) this.#mixes.set(key, { ...mix });
+    for (const [key, points] of state.servedCurves ?? []) {
       const curve = new CapacityCurve();
       curve.restore(points);
-      this.#curves.set(server, curve);
+      this.#curves.set(key, curve);
     }
   }
 
-  #learn(server: string, interval: SettledInterval, held: Held, facts: CapacityFacts, end: UnixNanos): void {
+  #learn(of: Served, interval: SettledInterval, held: Held, facts: CapacityFacts, end: UnixNanos): void {
+    const { server } = of;
+    const key = keyOf(of);
     const increments = interval.servers.flatMap((one) => (one.server === server ? one.increments : []));
-    this.#learnMix(server, increments);
+    this.#learnMix(key, increments);
     const weighted = weightedTokens(increments, this.#weights);
     for (const [windows, nanos] of [
       [this.#windows, windowNanos],
       [this.#minutes, minuteNanos],
     ] as const) {
-      const window = windows.get(server) ?? emptyWindow();
-      windows.set(server, window);
+      const window = windows.get(key) ?? emptyWindow();
+      windows.set(key, window);
       addTo(window, interval.to - interval.from, held, server, facts);
       window.tokens += weighted;
       for (const increment of increments) addServed(window.latencies, increment.latencies);
       if (window.wallNanos < nanos) continue;
-      windows.set(server, emptyWindow());
+      windows.set(key, emptyWindow());
       if (!window.whole || window.allocatedNanos === 0) continue;
       const isMet = this.#objectives.every((objective) => isObjectiveMet(objective, window.latencies));
-      if (windows === this.#minutes) this.#learnMinute(server, window, isMet, end);
-      else if (isMet) this.#learnQueued(server, window, end);
+      if (windows === this.#minutes) this.#learnMinute(key, window, isMet, end);
+      else if (isMet) this.#learnQueued(key, window, end);
     }
   }
 
-  #learnMinute(server: string, window: Window, isMet: boolean, at: UnixNanos): void {
+  #learnMinute(key: string, window: Window, isMet: boolean, at: UnixNanos): void {
     const { activeNanos, allocatedNanos, runningCount, runningSum, tokens } = window;
     if (runningCount === 0 || activeNanos < activeShareMin * allocatedNanos) return;
-    const curve = this.#curves.get(server) ?? new CapacityCurve();
-    this.#curves.set(server, curve);
+    const curve = this.#curves.get(key) ?? new CapacityCurve();
+    this.#curves.set(key, curve);
     curve.observeMinute({
       running: runningSum / runningCount,
       rate: (tokens * 1e9) / activeNanos,
       isMet,
+      isQueued: window.queuedNanos >= queuedShareMin * window.wallNanos,
       at,
     });
   }
 
-  #learnQueued(server: string, window: Window, at: UnixNanos): void {
+  #learnQueued(key: string, window: Window, at: UnixNanos): void {
     if (window.queuedNanos < queuedShareMin * window.wallNanos) return;
     const seen = (window.tokens * Number(nanosPerHour)) / window.allocatedNanos;
-    const known = this.#learned.get(server);
+    const known = this.#learned.get(key);
     if (known === undefined || seen > faded(known, at))
-      this.#learned.set(server, { tokensPerGpuHour: seen, at });
+      this.#learned.set(key, { tokensPerGpuHour: seen, at });
+  }
+
+  /** Makes room for another model of a server: what was served first is forgotten. */
+  #admit(key: string): void {
+    if (this.#mixes.size < servedMax) return;
+    const oldest = [...this.#mixes.keys()].find((one) => one !== key);
+    if (oldest === undefined) return;
+    for (const known of [this.#mixes, this.#curves, this.#learned, this.#windows, this.#minutes])
+      known.delete(oldest);
   }
 
   /** The mix of the last hour or so of work. */
-  #learnMix(server: string, increments: readonly TokenIncrement[]): void {
+  #learnMix(key: string, increments: readonly TokenIncrement[]): void {
     const tokens = weightedTokens(increments, evenWeights);
-    const mix = this.#mixes.get(server) ?? { weighted: 0, tokens: 0 };
-    this.#mixes.set(server, mix);
+    const mix = this.#mixes.get(key) ?? { weighted: 0, tokens: 0 };
+    if (!this.#mixes.has(key)) this.#admit(key);
+    this.#mixes.set(key, mix);
     if (tokens === 0) return;
     mix.weighted = mix.weighted * mixKeptRatio + weightedTokens(increments, this.#weights);
     mix.tokens = mix.tokens * mixKeptRatio + tokens;

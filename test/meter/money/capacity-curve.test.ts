@@ -12,11 +12,18 @@ function curveOf(
   batches: readonly number[],
   isMet: (running: number) => boolean = () => true,
   noise: (index: number) => number = () => 1,
+  isQueued: (running: number) => boolean = () => false,
 ): { curve: CapacityCurve; end: bigint } {
   const curve = new CapacityCurve();
   batches.forEach((running, index) => {
     const rate = ((plateau * running) / (running + half)) * noise(index);
-    curve.observeMinute({ running, rate, isMet: isMet(running), at: BigInt(index + 1) * minute });
+    curve.observeMinute({
+      running,
+      rate,
+      isMet: isMet(running),
+      isQueued: isQueued(running),
+      at: BigInt(index + 1) * minute,
+    });
   });
   return { curve, end: BigInt(batches.length) * minute };
 }
@@ -54,6 +61,18 @@ describe("CapacityCurve.plateau()", () => {
   it("ends at the batch at which the objectives are still met", () => {
     const { curve, end } = curveOf(1000, 8, repeated([4, 8, 16, 32, 64], 10), (running) => running <= 16);
     expect((curve.plateau(end)?.rate ?? 0) / ((1000 * 16) / (16 + 8))).toBeCloseTo(1, 1);
+  });
+  it("counts a batch that was seen for two minutes, and ten minutes in all, though the first of them faded", () => {
+    const { curve, end } = curveOf(1000, 8, repeated([2, 4, 8, 16, 32], 2));
+    expect((curve.plateau(end)?.rate ?? 0) / 1000).toBeCloseTo(1, 1);
+  });
+  it("ends at the batch beyond which requests wait, for no more of them run at a time", () => {
+    const batches = repeated([4, 8, 16, 32], 10);
+    const { curve, end } = curveOf(1000, 8, batches, undefined, undefined, (running) => running >= 32);
+    expect((curve.plateau(end)?.rate ?? 0) / ((1000 * 32) / (32 + 8))).toBeCloseTo(1, 1);
+    const next = new CapacityCurve();
+    next.restore(curve.state());
+    expect(next.plateau(end)).toEqual(curve.plateau(end));
   });
   it("lets old minutes fade, and goes on from what was stored", () => {
     const { curve, end } = curveOf(1000, 8, repeated([4, 8, 16, 32], 10));

@@ -21,6 +21,7 @@ function run(
     minutes: number;
     tokensPerSecond: number;
     latency?: Histogram;
+    soleModel?: () => string;
   } & Partial<CapacityFacts>,
 ): { tokens: number; sources: Set<string> } {
   const from = (options.from ?? 0) * 60;
@@ -108,6 +109,22 @@ describe("CapacityMeter.post()", () => {
     const latency = counts === undefined ? undefined : { bounds: [0.5], counts, sum: 1, count: 100 };
     run(meter, { minutes: 5, tokensPerSecond: 1000, ...(latency === undefined ? {} : { latency }) });
     expect(meter.rate("s", product, "m", unixNanos(0)) !== undefined).toBe(learned);
+  });
+  it("tells nothing of a model by what another one of the same server made", () => {
+    const meter = new CapacityMeter({}, undefined);
+    const [small, large] = [{ soleModel: () => "small" }, { soleModel: () => "large" }];
+    run(meter, { minutes: 6, tokensPerSecond: 5000, ...small });
+    run(meter, { from: 6, minutes: 4, tokensPerSecond: 500, ...large });
+    const at = unixNanos(10 * 60e9);
+    expect(meter.rate("s", product, "large", at)).toBeUndefined();
+    run(meter, { from: 10, minutes: 2, tokensPerSecond: 500, ...large });
+    const learned = meter.rate("s", product, "large", at)?.tokensPerGpuHour ?? 0;
+    expect(learned / (500 * 3600)).toBeCloseTo(1, 1);
+    const next = new CapacityMeter({}, undefined);
+    next.restore(meter.state());
+    expect(next.rate("s", product, "large", at)?.tokensPerGpuHour).toBeCloseTo(learned, 6);
+    expect((next.rate("s", product, "small", at)?.tokensPerGpuHour ?? 0) / (5000 * 3600)).toBeCloseTo(1, 1);
+    expect(meter.rate("s", "NVIDIA L4", "large", at)).toBeUndefined();
   });
   it("lets an old record fade by half in 14 days, and goes on after a restart", () => {
     const meter = new CapacityMeter({}, undefined);
