@@ -140,6 +140,9 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
       missed.push(`${id} windows ${error.windows.toFixed(3)} L`);
     if (seconds > 0.01 * length && Math.abs(relative) > 0.15)
       missed.push(`${id} ${percent(relative)} active`);
+    // Seconds of a MIG instance count by its slices.
+    const place = Object.keys(truth.gpus).findIndex((gpu) => ownGpu(intervals, id, gpu));
+    const slices = regime.mig === undefined ? 1 : (regime.mig[place] ?? 7) / 7;
     const isBusy = seconds > 0.01 * length;
     const off = Math.max(
       Math.abs(error.whole) / serverMax,
@@ -148,7 +151,7 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
     );
     const timeMax = isBusy ? Math.min(serverMax * length, 0.15 * seconds) : serverMax * length;
     checks.push(
-      checked(id, "time", off, doubts.nanos, 1e9 * timeMax),
+      checked(id, "time", off, doubts.nanos, 1e9 * timeMax * slices),
       checked(id, "energy", Math.abs(energy) / energyMax, doubts.millijoules, 1000 * energyMax * own.joules),
     );
     if (Math.abs(energy) > energyMax) missed.push(`${id} ${percent(energy)} energy`);
@@ -223,6 +226,10 @@ function prefillOf(
     prefillOff: (of("prefill", "millijoules") / 1000 - prefill.joules) / (prefill.joules + decode.joules),
     decodeOff: (of("decode", "millijoules") / 1000 - decode.joules) / (prefill.joules + decode.joules),
   };
+}
+
+function ownGpu(intervals: readonly SettledInterval[], id: string, gpu: string): boolean {
+  return intervals.some(({ gpus }) => gpus.some((row) => row.gpu === gpu && holds(row, id)));
 }
 
 function holds({ residents }: GpuInterval, id: string): boolean {

@@ -275,6 +275,7 @@ function evaluate(
     rates,
     pollNanos,
     hasOthers,
+    isRanked: last?.whole !== undefined || last?.isAssumed === true,
     shares,
     short: hasShortRequests(level) || areBrief(level) || hasPauses(durations),
   });
@@ -293,8 +294,10 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
     const poll = activity.polls.find(({ at }) => at === interval.to);
     // The gauge of a copied page was read at another instant than its poll.
+    // How long requests take is the same on every GPU of the server.
+    if (poll !== undefined && poll.doubt === undefined)
+      observeEnded(activity.level, poll, interval.to - interval.from);
     const isTold = poll !== undefined && poll.doubt === undefined && !activity.hasOthers;
-    if (isTold) observeEnded(activity.level, poll, interval.to - interval.from);
     if (isTold && (!interval.contended || interval.besideThin))
       observePresence(activity.level, poll, activity.windows);
     if (isTold && !interval.contended) {

@@ -31,6 +31,8 @@ export interface Evidence {
   readonly shares: ShareEvidence;
   /** Requests come and go inside the windows. */
   readonly short: boolean;
+  /** The polls are of ranks, whose GPU may work for others or be another one. */
+  readonly isRanked: boolean;
 }
 
 /** One interval with what its neighbours say about its ends. */
@@ -105,7 +107,8 @@ export function claimedWork(evidence: Evidence): Claims {
     if (doubt !== undefined && own.length > 0) accounted.push(interval);
     const placed = doubt !== undefined && isThroughout(evidence, interval) ? undefined : doubt;
     const why = placed ?? estimated ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
-    const ratio = placed === undefined || why !== placed ? 1 : shareDoubt(evidence.shares, interval);
+    const isWhole = placed === undefined || why !== placed || evidence.isRanked;
+    const ratio = isWhole ? 1 : shareDoubt(evidence.shares, interval);
     const rests: Doubt | undefined = why === undefined ? undefined : { reason: why, ratio };
     for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));

@@ -30,8 +30,9 @@ export interface ShareEvidence {
 const errors = 2;
 /** Windows longer than this hide where in an interval the execution was, and how much of it may have been elsewhere. */
 const [nearNanosMax, placeDoubt] = [2_000_000_000, 0.2];
-/** The same of requests that were seen at both ends of an interval, and at one end of it; there by a last window alone. */
-const [sureDoubt, likelyDoubt, sampledDoubt] = [0.1, 0.25, 0.32];
+/** The same of requests that were seen at both ends of an interval, and at one end of it; there by a last window alone, and
+ * by a window hardly longer than the time between two polls, whose busy share decides. */
+const [sureDoubt, likelyDoubt, sampledDoubt, nearDoubt] = [0.1, 0.25, 0.32, 0.36];
 /** A last window read this far apart says nothing of the time between two readings. */
 const sampleNanosMax = 2_000_000_000;
 /** Share of an interval that a request takes which no gauge saw. */
@@ -80,6 +81,7 @@ export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): num
   if (!isLikely(interval)) return 1;
   const isLong = interval.to - interval.from > sampleNanosMax;
   if (isLong && isFar) return 2 * likelyDoubt;
+  if (!isFar) return nearDoubt;
   return isSampled ? sampledDoubt : likelyDoubt;
 }
 
