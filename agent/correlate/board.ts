@@ -74,7 +74,10 @@ export class Board {
     return this.own ?? this.members[0]?.timeline;
   }
 
-  /** Books `[from, to)`: one row per member, and one for the remainder of a sliced board. */
+  /**
+   * Books `[from, to)`: one row per member, and one for the remainder of a sliced board. A board of which no member is
+   * there has a row without time when its meter moved.
+   */
   settle(settling: Settling): BoardInterval {
     const { from, to } = settling;
     const parts = this.members
@@ -102,8 +105,10 @@ export class Board {
       for (const [server, phases] of member.phases)
         phases.learn(settling.steps(server, member.timeline.info.uuid), to);
     const rows = parts.map((part) => rowOf(part, energy, sliced));
-    if (sliced && whole === undefined) {
-      const method = { activity: "unknown", energy, attribution: "mig", time: "mig" } as const;
+    const restOnly = parts.length === 0 && (millijoules > 0 || rest.rejectedMillijoules > 0);
+    if ((sliced && whole === undefined) || restOnly) {
+      const attribution = sliced ? "mig" : "direct";
+      const method = { activity: "unknown", energy, attribution, time: attribution } as const;
       rows.push(finished(this.uuid, rest, method));
     }
     return { rows, parts, sliced, wallNanos, millijoules };

@@ -22,11 +22,15 @@ export class EnergyBook {
   #rejected = 0;
   #owed: Owed[] = [];
 
-  /** Starts an interval at `from`, read from `meter`. A new meter is booked from its own curve at `from` on. */
+  /**
+   * Starts an interval at `from`, read from `meter`. A first meter is booked from `from` on, one that takes over from where
+   * the one before it was decided: what it moved since then is on no row yet.
+   */
   begin(meter: Timeline | undefined, from: Nanos): void {
     if (meter === this.#meter) return;
+    const since = Math.min(from, this.#meter?.energy.decidedUntil ?? from);
     this.#meter = meter;
-    this.#booked = meter?.energy.curve.at(from) ?? 0;
+    this.#booked = meter?.energy.curve.at(since) ?? 0;
     this.#rejected = 0;
     this.#owed = [];
   }

@@ -72,7 +72,7 @@ export class Gpus {
     for (const member of this.members) {
       const info = infos.find(({ uuid }) => uuid === member.timeline.info.uuid);
       const moved = info !== undefined && !sameSlice(info, member.timeline.info);
-      if (!named.has(member.timeline.info.uuid) || moved) member.until ??= at;
+      if (!named.has(member.timeline.info.uuid) || moved) member.until = Math.min(member.until ?? at, at);
     }
     for (const info of infos) {
       const timeline = this.#timeline(info, at);

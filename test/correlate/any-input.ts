@@ -9,7 +9,7 @@ export const ms = 1_000_000;
 
 /** Something handed to a correlator, at the instant it speaks of. */
 export interface Event {
-  readonly kind: "gpu" | "server" | "gap" | "inventory";
+  readonly kind: "gpu" | "server" | "gap" | "failure" | "inventory";
   readonly at: number;
   readonly give: (correlator: Correlator) => void;
   readonly tokens?: number;
@@ -133,7 +133,7 @@ export const event: fc.Arbitrary<Event> = fc.oneof(
     arbitrary: fc
       .record({ source: fc.constantFrom("gpu", "gpu:g", "server:a", "gpu:zzz", "?"), at: instant })
       .map((gap) => ({
-        kind: "gap" as const,
+        kind: gap.source.startsWith("server:") ? ("failure" as const) : ("gap" as const),
         at: gap.at,
         give: (to: Correlator) => to.acceptGap({ ...gap, reason: "lost" }),
       })),

@@ -39,7 +39,7 @@ function booked(intervals: readonly SettledInterval[]): number {
 describe("for any readings", () => {
   test("intervals follow each other, every amount is an integer of 0 or more, tokens are conserved", () => {
     fc.assert(
-      fc.property(fc.array(event, { maxLength: 120 }), (events) => {
+      fc.property(fc.array(event, { maxLength: 120, size: "max" }), (events) => {
         const intervals = play(events, correlator());
         let reached = 0;
         for (const { from, to, gpus, servers: rows, violations } of intervals) {
@@ -57,10 +57,13 @@ describe("for any readings", () => {
               row.rejectedMillijoules,
             ])
               expect(Number.isSafeInteger(amount) && amount >= 0).toBe(true);
-            for (const field of ["nanos", "millijoules"] as const)
-              expect(sum(row.residents.flatMap((share) => Object.values(share[field])))).toBe(
-                row[field].token_active + row[field].stalled + row[field].parked,
-              );
+            for (const field of ["nanos", "millijoules"] as const) {
+              const { other, parked, stalled, token_active } = row[field];
+              const shared = sum(row.residents.flatMap((share) => Object.values(share[field])));
+              const held = token_active + stalled + parked;
+              // What a metered server holds idle while an unknown process works is shared too.
+              expect(shared >= held && shared <= held + other).toBe(true);
+            }
           }
           for (const { nanos } of rows) expect(sum(Object.values(nanos))).toBeLessThanOrEqual(to - from);
         }
@@ -70,7 +73,7 @@ describe("for any readings", () => {
           sum(events.map(({ tokens = 0 }) => tokens)),
         );
       }),
-      { numRuns: 150 },
+      { numRuns: 60 },
     );
   });
 
@@ -80,7 +83,7 @@ describe("for any readings", () => {
       sample
         .filter(({ at }) => !(at < 0))
         .map((reading) => ({ ...reading, gpu: reading.gpu === "h" ? "h" : "g" })),
-      { maxLength: 80 },
+      { maxLength: 80, size: "max" },
     );
     fc.assert(
       fc.property(steady, (samples) => {
@@ -101,7 +104,7 @@ describe("for any readings", () => {
           sum(meters.map(({ rejectedMillijoules }) => rejectedMillijoules)),
         );
       }),
-      { numRuns: 150 },
+      { numRuns: 60 },
     );
   });
 
@@ -144,10 +147,18 @@ describe("for any readings", () => {
   });
 
   test("the order in which the readings of a second arrive does not matter", () => {
-    const distinct = fc.uniqueArray(event, { maxLength: 80, selector: ({ at }) => at });
+    // Instants are whole nanoseconds: a fraction apart is one instant twice.
+    const distinct = fc.uniqueArray(event, {
+      maxLength: 80,
+      size: "max",
+      selector: ({ at }) => Math.round(at),
+    });
     fc.assert(
       fc.property(distinct, fc.infiniteStream(fc.nat()), (events, keys) => {
-        const fixed = events.filter(({ kind, at }) => Number.isFinite(at) && kind !== "inventory");
+        // A server's failed poll has no instant of its own: it comes after the polls it came after.
+        const fixed = events.filter(
+          ({ kind, at }) => Number.isFinite(at) && kind !== "inventory" && kind !== "failure",
+        );
         const shuffled = fixed
           .map((entry) => ({ entry, key: keys.next().value as number }))
           .sort((left, right) => left.key - right.key)
@@ -163,7 +174,7 @@ describe("for any readings", () => {
           }));
         expect(plain(play(shuffled, correlator()))).toEqual(plain(play(sorted, correlator())));
       }),
-      { numRuns: 100 },
+      { numRuns: 40 },
     );
   });
 });
