@@ -43,7 +43,7 @@ function heldByPolls(
   const newest = intervals.at(-1);
   if (last === undefined || newest === undefined) return Infinity;
   if (last.progress !== "step" && last.inFlight === undefined) return Infinity;
-  if (newest.activeNanos !== undefined) return heldByBusyTime(intervals);
+  if (newest.activeNanos !== undefined) return heldByBusyTime(intervals, activity.windows.at(-1)?.to);
   const flying = (last.inFlight ?? 0) > 0;
   if (newest.contended && newest.kind === "moved" && !(flying && (newest.inFlightFrom ?? 0) > 0))
     return newest.from;
@@ -60,13 +60,21 @@ function heldByPolls(
   return last.at - from > Math.max(prefillNanosMax, activity.pollNanos) ? Infinity : from;
 }
 
-/** Work beyond the busy time published so far may be a long step: its time is published when it ends. */
-function heldByBusyTime(intervals: readonly PollInterval[]): Nanos {
+/**
+ * Work beyond the busy time published so far may be a long step: its time is published when it ends. Busy time beyond the
+ * work seen so far may be work in windows that are still to come: placed before them it would count twice.
+ */
+function heldByBusyTime(intervals: readonly PollInterval[], seenUntil: Nanos | undefined): Nanos {
   let from = Infinity;
   for (let index = intervals.length - 1; index >= 0; index--) {
-    const interval = intervals[index] as PollInterval;
-    if (interval.workNanos - (interval.activeNanos ?? 0) <= stepPauseNanos) break;
-    from = interval.from;
+    const { activeNanos = 0, from: start, to, workNanos } = intervals[index] as PollInterval;
+    const isPartlySeen = seenUntil !== undefined && seenUntil < to;
+    const isLong = workNanos - activeNanos > stepPauseNanos;
+    if (!isLong && !(isPartlySeen && activeNanos > workNanos)) {
+      if (isPartlySeen) continue;
+      break;
+    }
+    from = start;
   }
   return from;
 }
