@@ -173,6 +173,8 @@ describe("simulated regimes are within the bars", () => {
     ["long prefill without gauge", 1000, 21],
     ["finish only with gauge", 5000, 3],
     ["own busy time", 1000, 3],
+    ["ranks with their own busy time", 5000, 123],
+    ["data parallel, own busy time", 5000, 42],
     ["data parallel, one rank idle", 5000, 2],
     ["ranks, uneven, page with gaps", 1000, 1],
     ["ranks by order, idle one, coarse 15 s", 1000, 2],

@@ -135,23 +135,8 @@ export const regimes: Readonly<Record<string, Draw>> = {
       ),
     ],
   }),
-  "data parallel, uneven": (r) => ({
-    gpus: 2,
-    engines: [
-      engine(
-        r,
-        "engine",
-        "large",
-        arrivals(r, {
-          perSecond: 0.25,
-          input: [500, 2500],
-          output: [300, 900],
-          rank: (x) => (x.next() < 0.8 ? 0 : 1),
-        }),
-        { ranks: ranks(r, 2) },
-      ),
-    ],
-  }),
+  "data parallel, uneven": (r) => ({ ...rankedUneven(r), page: {} }),
+  "data parallel, own busy time": (r) => ({ ...rankedUneven(r), page: { activeTime: true } }),
   "ranks of an idle one": (r) => ({ ...rankedIdle(r), read: { titles: true } }),
   "ranks, uneven, page with gaps": (r) => ({
     ...rankedUneven(r),

@@ -80,7 +80,11 @@ export interface Claims {
 export function claimedWork(evidence: Evidence): Claims {
   const { intervals, runs } = evidence;
   if (intervals.some((interval) => interval.activeNanos !== undefined))
-    return { claims: timedClaims(intervals, runs), contested: [], accounted: [] };
+    return {
+      claims: timedClaims(intervals, runs, { ...evidence, windows: evidence.shares.windows }),
+      contested: [],
+      accounted: [],
+    };
   const starts = prefillStarts(evidence);
   const claims: Claim[] = [];
   const contested: Claim[] = [];

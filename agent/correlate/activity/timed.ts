@@ -1,24 +1,46 @@
 // Claims of a server that publishes its own busy time: the increments are exact, only their place is found here.
 // An increment goes onto the GPU work of its poll interval, then onto the idle rest of it. What is longer than the
-// interval belongs to a step that began before: it is carried backwards.
+// interval belongs to a step that began before: it is carried backwards. Of a server on several GPUs the increments are those of
+// all of them together: a GPU at rest had no part in them. What may have been elsewhere is doubted.
 import type { Nanos } from "../../model.ts";
-import type { Claim, PollInterval, WorkRun } from "./evidence.ts";
+import type { ActivityWindow, Claim, Doubt, PollInterval, WorkRun } from "./evidence.ts";
+import { stepPauseNanos } from "./runs.ts";
+import { isCoarse } from "./shares.ts";
 import { append, clipped, place, total } from "./stretches.ts";
 
-/** Returns the claims whose sum per interval is the increment of the server's own busy time. */
-export function timedClaims(intervals: readonly PollInterval[], runs: readonly WorkRun[]): Claim[] {
-  const perInterval: (readonly WorkRun[])[] = [];
+/** Where a server's own busy time may have been spent. */
+export interface TimedPlace {
+  readonly windows: readonly ActivityWindow[];
+  /** The server has other GPUs. */
+  readonly hasOthers: boolean;
+  /** The busy time is that of ranks, whose GPU may work for others. */
+  readonly isRanked: boolean;
+}
+
+/** An increment where it was found, and what speaks against it. */
+interface Placed {
+  readonly pieces: readonly WorkRun[];
+  readonly doubt: Doubt | undefined;
+}
+
+/** Returns the claims whose sum per interval is the increment of the server's own busy time; of several GPUs, its part on one. */
+export function timedClaims(
+  intervals: readonly PollInterval[],
+  runs: readonly WorkRun[],
+  on: TimedPlace,
+): Claim[] {
+  const perInterval: Placed[] = [];
   let carried = 0;
   for (let index = intervals.length - 1; index >= 0; index--) {
     const interval = intervals[index] as PollInterval;
     const wanted = Math.max(0, interval.activeNanos ?? 0) + carried;
     const amount = Math.min(wanted, interval.to - interval.from);
     carried = wanted - amount;
-    perInterval.push(placed(interval, intervals[index - 1], runs, amount));
+    perInterval.push(placed(interval, intervals[index - 1], runs, amount, on));
   }
   const claims: Claim[] = [];
-  for (const pieces of perInterval.reverse())
-    for (const piece of pieces) append(claims, piece.from, piece.to, "active_time");
+  for (const { doubt, pieces } of perInterval.reverse())
+    for (const { from, to } of pieces) append(claims, from, to, "active_time", doubt);
   return claims;
 }
 
@@ -27,15 +49,61 @@ function placed(
   before: PollInterval | undefined,
   runs: readonly WorkRun[],
   amount: Nanos,
-): WorkRun[] {
+  on: TimedPlace,
+): Placed {
   const work = clipped(runs, interval.from, interval.to);
   const starts = (interval.inFlightFrom ?? 0) > 0 || (before?.activeNanos ?? 0) > 0;
   const ends = (interval.inFlightTo ?? 0) > 0;
   const missing = amount - total(work);
   const side = starts === ends ? "both" : starts ? "start" : "end";
-  if (missing <= 0) return place(work, amount, side);
-  const pauses = place(idleIn(work, interval), missing, side);
-  return [...work, ...pauses].sort((left, right) => left.from - right.from);
+  const doubt = doubtOf(interval, amount, total(work.filter(({ seen }) => seen)) - amount, on);
+  if (missing <= 0) return { pieces: place(work, amount, side), doubt };
+  const idle = openIn(work, interval, on);
+  const pauses = place(idle, Math.min(missing, total(idle)), side);
+  return { pieces: [...work, ...pauses].sort((left, right) => left.from - right.from), doubt };
+}
+
+/** Where else an increment may have been. Of a GPU of several, readings that are near say all that it did. */
+function openIn(work: readonly WorkRun[], interval: PollInterval, on: TimedPlace): WorkRun[] {
+  const idle = idleIn(work, interval);
+  if (!isElsewhere(interval, on)) return idle;
+  return isCoarse(on.windows, interval.from, interval.to) ? withoutRest(idle, on.windows) : [];
+}
+
+/** The busy time is that of several GPUs together. */
+function isElsewhere(interval: PollInterval, { hasOthers }: TimedPlace): boolean {
+  return hasOthers || interval.isLent === true;
+}
+
+/** What speaks against the place of an increment, `spare` being the work seen in its interval beyond it. */
+function doubtOf(interval: PollInterval, amount: Nanos, spare: Nanos, on: TimedPlace): Doubt | undefined {
+  const { contended, from, to } = interval;
+  if (amount <= 0) return undefined;
+  const coarse = isCoarse(on.windows, from, to);
+  if (coarse && isElsewhere(interval, on)) return { reason: "coarse_windows", ratio: 1 };
+  if (coarse && contended && to - from - amount > stepPauseNanos)
+    return { reason: "coarse_windows", ratio: Math.min(1, (to - from - amount) / amount) };
+  // A place in near readings of one GPU is off by less than the time between two polls.
+  const isOthers = on.isRanked || isElsewhere(interval, on);
+  if (coarse || !isOthers || spare <= stepPauseNanos) return undefined;
+  return { reason: "shared_work", ratio: Math.min(1, spare / amount) };
+}
+
+/** The pieces less the windows in which the GPU did nothing at all. */
+function withoutRest(pieces: readonly WorkRun[], windows: readonly ActivityWindow[]): WorkRun[] {
+  let open = [...pieces];
+  for (const { busyRatio, from, sampled, to } of windows) {
+    if (busyRatio > 0 || sampled === true) continue;
+    open = open.flatMap((piece) => {
+      if (from >= piece.to || to <= piece.from) return [piece];
+      const ends = [
+        { ...piece, to: Math.max(from, piece.from) },
+        { ...piece, from: Math.min(to, piece.to) },
+      ];
+      return ends.filter((end) => end.to > end.from);
+    });
+  }
+  return open;
 }
 
 function idleIn(work: readonly WorkRun[], interval: PollInterval): WorkRun[] {
