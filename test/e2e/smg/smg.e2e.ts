@@ -127,10 +127,17 @@ describe.runIf(usable)("published protos", () => {
         volume: "estimate",
         epoch: "start:0",
         epochBegan: 0,
+        ranks: [
+          { rank: "0", tokens: {}, running: 3, waiting: 5 },
+          { rank: "1", tokens: {}, running: 4, waiting: 6 },
+        ],
       },
     ]);
     await clock.advance(2e9);
-    expect((await source.poll()).readings[0]?.tokens).toEqual({ output: 320 });
+    const [later] = (await source.poll()).readings;
+    expect(later?.tokens).toEqual({ output: 320 });
+    const ofRanks = (later?.ranks ?? []).map(({ tokens }) => tokens.output ?? 0);
+    expect(ofRanks.reduce((sum, tokens) => sum + tokens)).toBe(320);
     expect(await probe(`grpc://${endpoint}`)).toMatchObject({
       server: "get-loads",
       why: "get-loads services are reflected",
