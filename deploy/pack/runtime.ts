@@ -5,14 +5,13 @@
  * Flags of node: a small young generation, and an old one that is collected before it has grown by much. Two megabytes are
  * collected in a millisecond: to share that out to four threads costs more than it saves. Collections of the old one put
  * what lives together (`--optimize-for-size`, which halves the young one again): without that a quarter of its pages was
- * free space in between. They come when it has grown by a fifth: 13 MB less at its largest than with two fifths, for a fifth
- * of a per cent of a core. And the optimising compiler comes to a function ten times later than by default: a daemon that
- * works for a hundredth of a core kept it busy for as much as a tenth of that for ten minutes, one warm function after the
- * other, for code that saves nothing one could measure.
+ * free space in between. And the optimising compiler comes
+ * to a function ten times later than by default: a daemon that works for a hundredth of a core kept it busy for as much as a
+ * tenth of that for ten minutes, one warm function after the other, for code that saves nothing one could measure.
  */
 export const NODE_FLAGS = [
   "--max-semi-space-size=2",
-  "--heap-growing-percent=20",
+  "--heap-growing-percent=40",
   "--no-parallel-scavenge",
   "--optimize-for-size",
   "--invocation-count-for-turbofan=30000",
