@@ -67,7 +67,7 @@ export const gpustack = textServer({
     readings.latency("inter_token_latency", "gpustack_inter_token_latency_seconds");
     readings.latency("request_duration", "gpustack_e2e_request_latency_seconds");
     const queued = readings.counters(`${QUEUED}_count`);
-    readings.latency("queue_time", QUEUED, { when: firstRanks(queued) });
+    readings.latency("queue_time", QUEUED, { when: firstRanks(queued, readings.gauges(RUNNING)) });
   },
 });
 

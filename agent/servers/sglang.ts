@@ -76,7 +76,8 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
   readInput(readings, prefix);
   readings.tokens("output", `${prefix}generation_tokens`);
   const stepped = readings.counters(`${prefix}realtime_tokens`);
-  const isFirstStepped = firstRanks(stepped);
+  const schedulers = readings.gauges(`${prefix}num_running_reqs`);
+  const isFirstStepped = firstRanks(stepped, schedulers);
   for (const sample of stepped) {
     if (!isFirstStepped(sample.labels)) continue;
     const decoded = sample.labels["mode"] === "decode";
@@ -98,7 +99,7 @@ export function readSglang(readings: PageReadings, prefix = "sglang_"): void {
   readings.latency("inter_token_latency", interToken.replace(/_count$/, ""));
   readings.latency("request_duration", `${prefix}e2e_request_latency_seconds`);
   const queued = readings.counters(`${prefix}queue_time_seconds_count`);
-  readings.latency("queue_time", `${prefix}queue_time_seconds`, { when: firstRanks(queued) });
+  readings.latency("queue_time", `${prefix}queue_time_seconds`, { when: firstRanks(queued, schedulers) });
   readings.epoch();
 }
 

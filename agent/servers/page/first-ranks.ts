@@ -10,23 +10,50 @@ const REPEATING = ["pp_rank", "tp_rank", "moe_ep_rank"] as const;
 /** Labels that tell apart what one scheduler counts, not which scheduler it is. */
 const OF_SERIES = ["le", "mode", "category"];
 const WITHOUT = [...REPEATING, ...OF_SERIES];
+/** Some families are told apart by priority, too. */
+const OF_SCHEDULER = [...OF_SERIES, "priority"];
 
-const known = new WeakMap<readonly MetricSample[], (labels: Labels) => boolean>();
+interface Decision {
+  readonly shown: readonly MetricSample[];
+  readonly isFirst: (labels: Labels) => boolean;
+}
+
+const known = new WeakMap<readonly MetricSample[], Decision>();
 
 /**
  * Whether a series among those like `samples` is of the first scheduler of its data-parallel rank, and no sub-total over
- * priorities. The same function for the same list.
+ * priorities. What was counted outlasts its page: of the schedulers in `shown`, a gauge as it is on the page, where one has a
+ * series, since a server started again may number them otherwise. The same function for the same lists.
  */
-export function firstRanks(samples: readonly MetricSample[]): (labels: Labels) => boolean {
-  let isFirst = known.get(samples);
-  if (isFirst === undefined) {
-    isFirst = decide(samples);
-    known.set(samples, isFirst);
+export function firstRanks(
+  samples: readonly MetricSample[],
+  shown: readonly MetricSample[] = samples,
+): (labels: Labels) => boolean {
+  let decision = known.get(samples);
+  if (decision?.shown !== shown) {
+    decision = { shown, isFirst: decide(samples, shown) };
+    known.set(samples, decision);
   }
-  return isFirst;
+  return decision.isFirst;
 }
 
-function decide(samples: readonly MetricSample[]): (labels: Labels) => boolean {
+function decide(
+  samples: readonly MetricSample[],
+  shown: readonly MetricSample[],
+): (labels: Labels) => boolean {
+  const there = new Set(shown.map(({ labels }) => partOf(labels, OF_SCHEDULER)));
+  const isThere = ({ labels }: MetricSample): boolean => there.has(partOf(labels, OF_SCHEDULER));
+  const least = new Map<string, readonly number[]>();
+  for (const some of [samples.filter(isThere), samples])
+    for (const [group, ranks] of leastOf(some)) if (!least.has(group)) least.set(group, ranks);
+  return (labels) => {
+    const first = isSubtotal(labels) ? undefined : least.get(partOf(labels, WITHOUT));
+    return first !== undefined && compared(ranksOf(labels), first) === 0;
+  };
+}
+
+/** The least ranks of each data-parallel rank. */
+function leastOf(samples: readonly MetricSample[]): ReadonlyMap<string, readonly number[]> {
   const least = new Map<string, readonly number[]>();
   for (const { labels } of samples) {
     if (isSubtotal(labels)) continue;
@@ -35,10 +62,7 @@ function decide(samples: readonly MetricSample[]): (labels: Labels) => boolean {
     const first = least.get(group);
     if (first === undefined || compared(ranks, first) < 0) least.set(group, ranks);
   }
-  return (labels) => {
-    const first = isSubtotal(labels) ? undefined : least.get(partOf(labels, WITHOUT));
-    return first !== undefined && compared(ranksOf(labels), first) === 0;
-  };
+  return least;
 }
 
 function ranksOf(labels: Labels): readonly number[] {

@@ -63,6 +63,8 @@ export class PageReadings {
   #gpus: readonly string[] | undefined;
   /** Only series of this data-parallel rank are read. */
   readonly #rank: RankOf | undefined;
+  /** Names whose unusable samples were counted: a gauge may be asked for more than once. */
+  readonly #gauged = new Set<string>();
   /** Configured, else what the page says of itself. */
   role: Role;
 
@@ -101,7 +103,8 @@ export class PageReadings {
     const samples = ofRank(answeredHere(this.page.samples.get(name) ?? NONE, this.options), this.#rank);
     if (samples.every(isCount)) return samples;
     const usable = samples.filter(isCount);
-    this.ignored += samples.length - usable.length;
+    if (!this.#gauged.has(name)) this.ignored += samples.length - usable.length;
+    this.#gauged.add(name);
     return usable;
   }
 

@@ -1,8 +1,13 @@
 // Schedulers that repeat each other count once, wherever their ranks begin: firstRanks() and what SGLang's reader makes of it.
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { parsePage } from "../../../agent/page/parse.ts";
+import { systemClock } from "../../../agent/platform/clock.ts";
+import { silentLog } from "../../../agent/platform/log.ts";
 import { sglang } from "../../../agent/servers/sglang.ts";
+import type { PullServerSource } from "../../../agent/source.ts";
 
 interface Scheduler {
   readonly dp: number;
@@ -56,4 +61,48 @@ test("firstRanks() counts every data-parallel rank once, wherever its tensor-par
       });
     }),
   );
+});
+
+test.each([
+  { before: [4, 2], after: [2, 4] },
+  { before: [2, 4], after: [4, 2] },
+  { before: [2, 4], after: [2, 4] },
+] as const)(
+  "a server of $before ranks started again with $after is read on, rank by rank",
+  async ({ after, before }) => {
+    let page = "";
+    const server = createServer((_, response) => response.end(page)).listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`;
+    const context = { clock: systemClock(), log: silentLog, signal: new AbortController().signal };
+    const source = sglang.open(sglang.config.parse({ id: "s", endpoint }), context) as PullServerSource;
+    const decoded = async ([ranks, size]: readonly [number, number], count: number, start: number) => {
+      const schedulers = Array.from({ length: ranks }, (_, dp) => ({
+        dp,
+        pp: 0,
+        tp: 0,
+        running: 1,
+        decoded: count,
+      }));
+      page = `process_start_time_seconds ${start}\n${pageOf(schedulers, size, true)}`;
+      const [reading] = (await source.poll()).readings;
+      return reading?.ranks?.slice(0, ranks).map(({ progress }) => progress?.output ?? 0) ?? [];
+    };
+    await decoded(before, 1000, 1000);
+    await decoded(before, 1200, 1000);
+    const first = await decoded(after, 10, 2000);
+    const next = await decoded(after, 110, 2000);
+    expect(next.map((output, rank) => output - (first[rank] ?? 0))).toEqual(Array(after[0]).fill(100));
+    await source.close();
+    server.close();
+    server.closeAllConnections();
+  },
+);
+
+test("a gauge that is asked for more than once is ignored once", () => {
+  const labels = 'model_name="m",tp_rank="0"';
+  const page = parsePage(
+    Buffer.from(`sglang:generation_tokens_total{${labels}} 7\nsglang:num_running_reqs{${labels}} -1\n`),
+  );
+  expect(sglang.page?.read(page).ignoredSamples).toBe(1);
 });
