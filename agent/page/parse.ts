@@ -231,7 +231,8 @@ class Parser implements PageParser {
     if (typeof parts === "string") return this.#refuse(`${parts}: ${this.#quote(start, stop)}`);
     const known = this.#lines.find(this.#view, start, parts.value);
     if (known >= 0) return known;
-    if (this.#filed === undefined) return this.#refuse(`its name is none: ${this.#quote(start, stop)}`);
+    if (keyEnd < 0 || this.#filed === undefined)
+      return this.#refuse(`its name is none: ${this.#quote(start, stop)}`);
     return this.#add(start, parts.value, this.#kind, this.#filed, this.#name.endsWith("_total"));
   }
 

@@ -101,6 +101,14 @@ describe("parsePage()", () => {
     ]);
   });
 
+  test("files nothing under the name of the line before", () => {
+    const page = parseText('a{x="1"} 1\n{"b" x="2"} 2\na{x="3"} 3\n');
+    expect([...page.samples.keys()]).toEqual(["a"]);
+    expect(page.samples.get("a")?.map(({ value }) => value)).toEqual([1, 3]);
+    expect(page.ignoredSamples).toBe(1);
+    expect(page.errors).toEqual(['its name is none: {"b" x="2"} 2']);
+  });
+
   test("skips and counts NaN, infinity and lines that cannot be read, and goes on", () => {
     const page = parseText('a NaN\nb{x="1} 2\n9z 1\nc\nd{x=y} 1\ne{"x"} 1\n\nf +Inf\ng 7\n');
     expect(plain(page)).toEqual([["g", {}, 7]]);
