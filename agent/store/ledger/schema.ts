@@ -71,19 +71,29 @@ const migrations: readonly string[] = [
   CREATE TABLE usage (key TEXT PRIMARY KEY, until INTEGER NOT NULL, content TEXT NOT NULL) WITHOUT ROWID;
   CREATE INDEX usage_until ON usage (until);
   `,
-  // Totals change at every beat, and a page of the file holds ten names and three hundred totals: written apart, they are
-  // read as the one table they were.
+  // Apart from the names: totals change at every beat, and a page of the file holds ten names and three hundred totals.
   `
   CREATE TABLE totals (series INTEGER PRIMARY KEY, total INTEGER, histogram TEXT);
   INSERT INTO totals SELECT id, total, histogram FROM series;
   ALTER TABLE series DROP COLUMN total;
   ALTER TABLE series DROP COLUMN histogram;
+  `,
+  // Written apart, they are read as the one table they were.
+  `
   ALTER TABLE series RENAME TO names;
   CREATE VIEW series AS
     SELECT id, metric, dimensions, "check", start, total, histogram, carried, announced, ended, live, role
     FROM names LEFT JOIN totals ON totals.series = names.id;
   `,
 ];
+
+/** Lets a file that may not be written to, with totals apart and no view of both, be read like one of this program. */
+export function showTotals(database: DatabaseSync): void {
+  if (database.prepare("PRAGMA user_version").get()?.["user_version"] !== 4) return;
+  database.exec(`
+    CREATE TEMP VIEW series AS
+      SELECT names.*, total, histogram FROM main.series AS names LEFT JOIN main.totals ON totals.series = names.id`);
+}
 
 /** Buckets whose latest revision is sealed: one that a step of the clock opened again has an empty digest. */
 export const SEALED_BUCKETS =

@@ -259,20 +259,24 @@ describe("LedgerDatabase opened on trouble", () => {
     expect(second.database.opened.quarantined?.reason).toContain("series 1 does not fit its check");
     second.close();
   });
-  it("goes on from a file that held totals beside the names, and verifies one that cannot be written", () => {
+  it.each([
+    {
+      held: "beside the names",
+      sql: `
+        ALTER TABLE series ADD COLUMN total INTEGER;
+        ALTER TABLE series ADD COLUMN histogram TEXT;
+        UPDATE series SET (total, histogram) = (SELECT total, histogram FROM totals WHERE series = id);
+        DROP TABLE totals;
+        PRAGMA user_version = 3`,
+    },
+    { held: "apart from the names, with no view of both", sql: "PRAGMA user_version = 4" },
+  ])("goes on from a file that held totals $held, and verifies one that cannot be written", ({ sql }) => {
     const first = new Bookkeeper(folder);
     first.post(5, tokens("a", 100));
     first.beat(10);
     first.close();
     const database = new DatabaseSync(ledgerPath(folder));
-    database.exec(`
-      DROP VIEW series;
-      ALTER TABLE names RENAME TO series;
-      ALTER TABLE series ADD COLUMN total INTEGER;
-      ALTER TABLE series ADD COLUMN histogram TEXT;
-      UPDATE series SET (total, histogram) = (SELECT total, histogram FROM totals WHERE series = id);
-      DROP TABLE totals;
-      PRAGMA user_version = 3`);
+    database.exec(`DROP VIEW series; ALTER TABLE names RENAME TO series; ${sql}`);
     database.close();
     expect(verifyLedger(ledgerPath(folder)).problems).toEqual([]);
     const second = new Bookkeeper(folder);
