@@ -26,11 +26,32 @@ export interface OpenLedger {
   readonly quarantined: { readonly path: string; readonly reason: string } | undefined;
 }
 
-/** Opens or makes it. Throws where it is from a newer program, or the folder cannot be written. */
+/**
+ * Opens or makes it. Throws where it is from a newer program, the folder cannot be written, or the disk keeps nothing.
+ *
+ * What the last process committed and was killed before it could sync is on the disk before anyone goes on from it. From
+ * here on SQLite syncs only the head of a journal that begins again, without which old frames could be taken for new ones;
+ * commits and checkpoints are synced by whoever runs the job.
+ */
 export function openLedger(path: string): OpenLedger {
+  const open = openOrPutAside(path);
+  // A failure here is the disk's, and no reason to put a sound file aside; what SQLite closes it syncs by itself.
+  closing(open, () => open.files.syncNow());
+  open.database.exec("PRAGMA synchronous = NORMAL");
+  open.database.exec("PRAGMA wal_autocheckpoint = 0");
+  open.database.exec(`PRAGMA busy_timeout = ${BUSY_MS}`);
+  return open;
+}
+
+function openOrPutAside(path: string): OpenLedger {
   const existed = existsSync(path);
   try {
-    return openSettled(path);
+    const open = openDatabase(path);
+    const restored = closing(open, () => {
+      settleWaiting(open.database, new LedgerWriter(open.database));
+      return readRestored(open.database);
+    });
+    return { ...open, restored, quarantined: undefined };
   } catch (error) {
     const reason = (error as Error).message;
     if (!existed || reason.startsWith("Cannot use")) throw error;
@@ -38,35 +59,21 @@ export function openLedger(path: string): OpenLedger {
     const open = openDatabase(path);
     const writer = new LedgerWriter(open.database);
     writer.audit({ at: "0", kind: "quarantine", body: { file: aside, reason } });
-    return { ...ready(open), restored: undefined, quarantined: { path: aside, reason } };
-  }
-}
-
-function openSettled(path: string): OpenLedger {
-  const open = openDatabase(path);
-  try {
-    settleWaiting(open.database, new LedgerWriter(open.database));
-    return { ...ready(open), restored: readRestored(open.database), quarantined: undefined };
-  } catch (error) {
-    open.database.close();
-    open.files.close();
-    throw error;
+    return { ...open, restored: undefined, quarantined: { path: aside, reason } };
   }
 }
 
 type Open = Pick<OpenLedger, "database" | "files">;
 
-/**
- * What the last process committed and was killed before it could sync is on the disk before anyone goes on from it. From
- * here on SQLite syncs only the head of a journal that begins again, without which old frames could be taken for new ones;
- * commits and checkpoints are synced by whoever runs the job.
- */
-function ready(open: Open): Open {
-  open.files.syncNow();
-  open.database.exec("PRAGMA synchronous = NORMAL");
-  open.database.exec("PRAGMA wal_autocheckpoint = 0");
-  open.database.exec(`PRAGMA busy_timeout = ${BUSY_MS}`);
-  return open;
+/** Closes what is open where this throws. */
+function closing<T>({ database, files }: Open, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    database.close();
+    files.close();
+    throw error;
+  }
 }
 
 function openDatabase(path: string): Open {

@@ -3,7 +3,8 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import * as fc from "fast-check";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { LedgerFiles } from "../../../agent/store/ledger/files.ts";
 import { LedgerStore } from "../../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
 import { ledgerPath, StateLocked } from "../../../agent/store/state-folder.ts";
@@ -300,6 +301,20 @@ describe("LedgerDatabase opened on trouble", () => {
     ]);
     const second = new Bookkeeper(folder);
     expect(second.database.opened.quarantined?.reason).toContain("series 1 has no total");
+    second.close();
+  });
+  it("puts no file aside that the disk would not sync: it is not damaged", () => {
+    const first = new Bookkeeper(folder);
+    first.post(5, tokens("a", 100));
+    first.beat(10);
+    first.close();
+    const sync = vi.spyOn(LedgerFiles.prototype, "syncNow").mockImplementation(() => {
+      throw new Error("EIO: i/o error, fdatasync");
+    });
+    expect(() => new Bookkeeper(folder)).toThrow("EIO");
+    sync.mockRestore();
+    const second = new Bookkeeper(folder);
+    expect(second.database.opened).toMatchObject({ quarantined: undefined, restored: { sequence: 1 } });
     second.close();
   });
   it("refuses a file of a newer program and leaves it alone", () => {
