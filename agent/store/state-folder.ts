@@ -80,8 +80,10 @@ function readPid(path: string): number {
 /** What to do about a failure to write there; `error` is the error, its code or its message. */
 export function stateRemedy(error: unknown): string {
   const known = (error as NodeJS.ErrnoException | undefined)?.code;
-  const text = known ?? (error instanceof Error ? error.message : String(error));
-  return REMEDIES[/^E[A-Z]+/.exec(text)?.[0] ?? ""] ?? "choose another folder with stateDir";
+  const text = error instanceof Error ? error.message : String(error);
+  // SQLite says it in words of its own.
+  const code = text === "database or disk is full" ? "ENOSPC" : /^E[A-Z]+/.exec(known ?? text)?.[0];
+  return REMEDIES[code ?? ""] ?? "choose another folder with stateDir";
 }
 
 const REMEDIES: Readonly<Record<string, string>> = {
