@@ -73,16 +73,18 @@ export class Neighbours {
     const named = new Map<string, ReadonlySet<string>>();
     const guests = new Map<string, readonly Stay[]>();
     const indices = new Map<string, number>();
+    const here = new Set<string>();
     for (const uuid of track.gpus)
       for (const { timeline } of this.#members) {
         if (timeline.info.uuid !== uuid) continue;
         windows.set(uuid, timeline.windows);
         indices.set(uuid, timeline.info.index);
+        if (this.#isOn(track.info.id, timeline)) here.add(uuid);
         const { ranks, strangers } = this.occupantsOf(timeline);
         named.set(uuid, ranks.get(track.info.id) ?? noRanks);
         guests.set(uuid, strangers);
       }
-    const gpus = [...indices.keys()].sort(
+    const gpus = [...(here.size > 0 ? here : indices.keys())].sort(
       (one, other) => (indices.get(one) ?? 0) - (indices.get(other) ?? 0),
     );
     const peers = [...this.#tracks.values()].filter(
@@ -91,6 +93,14 @@ export class Neighbours {
     const found = { peers, windows, gpus, named, guests };
     this.#surroundings.set(track, found);
     return found;
+  }
+
+  /** Whether a server has processes on a GPU, or the GPU is configured for it; it may have left one that it once had. */
+  #isOn(server: string, timeline: Timeline): boolean {
+    const { uuid, parent } = timeline.info;
+    return (
+      this.occupantsOf(timeline).pids.has(server) || this.#placement.configured(uuid, parent).includes(server)
+    );
   }
 
   #locate(timeline: Timeline): Occupants {

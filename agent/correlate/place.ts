@@ -82,7 +82,7 @@ export class Place {
     const now = viewOf(poll, this.ranks);
     const then = previous === undefined ? {} : viewOf(previous, this.ranks);
     const { activeNanos: _active, inFlight: _running, ranks: _ranks, ...rest } = poll;
-    const active = (this.#own?.activeNanos ?? 0) + rise(then.activeNanos, now.activeNanos);
+    const active = (before.activeNanos ?? 0) + rise(then.activeNanos, now.activeNanos);
     return {
       ...rest,
       inputTokens: before.inputTokens + rise(then.inputTokens, now.inputTokens),

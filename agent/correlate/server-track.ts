@@ -43,7 +43,7 @@ export interface Surroundings {
   readonly peers: readonly ServerTrack[];
   /** Activity of its GPUs, by UUID. */
   readonly windows: ReadonlyMap<string, readonly ActivityWindow[]>;
-  /** Its GPUs by index. */
+  /** The GPUs it is on now, else those it was on last, by index. */
   readonly gpus: readonly string[];
   /** Data-parallel ranks that its processes on each GPU are named after. */
   readonly named: ReadonlyMap<string, ReadonlySet<string>>;

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { placedIncrements, placeRanks, rankOfTitle } from "../../agent/correlate/rank-places.ts";
 import type { ServerPoll, TokenIncrement } from "../../agent/model.ts";
-import { gpuInfo, polls, readings, rowsOf, run, serverInfo, sum } from "./scene.ts";
+import { gpuInfo, polls, readings, rowsOf, run, second, serverInfo, sum } from "./scene.ts";
 
 describe("rankOfTitle()", () => {
   test.each([
@@ -257,5 +257,73 @@ describe("placedIncrements()", () => {
     expect(placedIncrements([increment([3, 4])], partly)[0]?.onGpus).toBeUndefined();
     const lost = { byGpu: new Map(), elsewhere: new Set<string>(), isUnplaced: true };
     expect(placedIncrements([increment([3, 4])], lost)[0]?.doubt).toBe("assumed_ranks");
+  });
+});
+
+describe("a server whose GPUs change", () => {
+  const gpus = [0, 1, 2, 3].map((index) => gpuInfo(`g${index}`, { index }));
+  const seconds = 24;
+  const busy = (rank: number, index: number): boolean => (index >> 1) % 2 === rank;
+  const page = polls(
+    Array.from({ length: seconds }, () => 100),
+    Array.from({ length: seconds }, () => 1),
+  ).map((poll, index): ServerPoll => {
+    const told = [0, 1].map((rank) => ({
+      rank: String(rank),
+      inputTokens: 0,
+      outputTokens: 100 * Array.from({ length: index }, (_, at) => at).filter((at) => busy(rank, at)).length,
+      inFlight: index > 0 && busy(rank, index - 1) ? 1 : 0,
+    }));
+    return { ...poll, ranks: told };
+  });
+
+  test("has its ranks on the GPUs that it has now, in their order", () => {
+    const samples = gpus.flatMap(({ uuid }, gpu) =>
+      readings(
+        uuid,
+        Array.from({ length: seconds }, (_, index) => ({
+          pids: (index < 12) === (gpu < 2) ? [gpu + 1] : [],
+          busy: (index < 12) === (gpu < 2) && busy(gpu % 2, index) ? 0.9 : 0,
+        })),
+      ),
+    );
+    const servers = [serverInfo("all", { pids: [1, 2, 3, 4] })];
+    const { correlator, intervals } = run({ gpus, servers, samples, seconds, polls: { all: page } });
+    expect(correlator.status().ranks.map(({ gpus: own, rank }) => [rank, own])).toEqual([
+      ["0", ["g2"]],
+      ["1", ["g3"]],
+    ]);
+    for (const [rank, gpu] of ["g2", "g3"].entries())
+      expect(rowsOf(intervals, gpu).map(({ nanos }) => nanos.token_active / second)).toEqual(
+        Array.from({ length: seconds }, (_, index) => (index >= 12 && busy(rank, index) ? 1 : 0)),
+      );
+  });
+
+  test("counts its own busy time on when its ranks become known", () => {
+    // Three GPUs say nothing of the order of two ranks; the names of their processes come later.
+    const timed = page.map((poll, index): ServerPoll => {
+      const ranks = (poll.ranks ?? []).map((one) => ({ ...one, activeNanos: one.outputTokens * 10_000_000 }));
+      return { ...poll, activeNanos: index * second, ranks };
+    });
+    const three = gpus.slice(0, 3);
+    const samples = three.flatMap(({ uuid }, gpu) =>
+      readings(
+        uuid,
+        Array.from({ length: seconds }, (_, index) => ({
+          pids: [gpu + 1],
+          ...(index < 12 || gpu === 2 ? {} : { names: { [gpu + 1]: `VLLM::EngineCore_DP${gpu}` } }),
+          busy: gpu < 2 && busy(gpu, index) ? 0.9 : 0,
+        })),
+      ),
+    );
+    const servers = [serverInfo("all", { pids: [1, 2, 3] })];
+    const { intervals } = run({ gpus: three, servers, samples, seconds, polls: { all: timed } });
+    const known = Array.from({ length: seconds }, (_, index) => index).slice(11);
+    for (const [rank, uuid] of ["g0", "g1"].entries()) {
+      const rows = rowsOf(intervals, uuid).slice(11);
+      expect(rows.map(({ nanos }) => nanos.token_active / second)).toEqual(
+        known.map((index) => (busy(rank, index) ? 1 : 0)),
+      );
+    }
   });
 });
