@@ -58,19 +58,21 @@ export class Presence {
     const listed = this.#listed(sample);
     if (listed === undefined) return;
     this.known = true;
-    this.changes++;
     for (const stay of this.stays) {
       if (stay.to !== undefined) continue;
       const process = listed.get(stay.pid);
       listed.delete(stay.pid);
       if (process === undefined) stay.to = at;
-      else {
-        stay.seenAt = at;
-        stay.name = process.name ?? stay.name;
-      }
+      else stay.seenAt = at;
+      const name = process?.name ?? stay.name;
+      if (process === undefined || name !== stay.name) this.changes++;
+      stay.name = name;
     }
-    for (const { pid, name } of listed.values())
-      if (this.stays.length < staysMax) this.stays.push({ pid, name, from: at, seenAt: at, to: undefined });
+    for (const { pid, name } of listed.values()) {
+      if (this.stays.length >= staysMax) break;
+      this.stays.push({ pid, name, from: at, seenAt: at, to: undefined });
+      this.changes++;
+    }
     this.#last = this.stays.length < staysMax ? processes : undefined;
   }
 

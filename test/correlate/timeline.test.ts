@@ -129,6 +129,20 @@ describe("Presence", () => {
     expect(presence.stays.map(isResident)).toEqual([false]);
   });
 
+  test("counts what changed, and no reading that lists the same processes, or still none", () => {
+    const presence = new Presence();
+    const changes = [[], [], [7], [7], [7, 8], [8, 7], [8], [8], [], []].map((pids, at) => {
+      listed(presence, at, pids);
+      return presence.changes;
+    });
+    expect(changes).toEqual([0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
+    presence.read({ gpu: "g", at: 10 * second, processes: [{ pid: 9, type: "compute" }] });
+    presence.read({ gpu: "g", at: 11 * second, processes: [{ pid: 9, type: "compute", name: "vllm" }] });
+    expect(presence.changes).toBe(6);
+    presence.forget(20 * second);
+    expect(presence.changes).toBe(7);
+  });
+
   test("takes used memory for a process only while none was ever listed", () => {
     const presence = new Presence();
     listed(presence, 0, [], 6e8);
