@@ -72,35 +72,31 @@ export class Neighbours {
     const windows = new Map<string, readonly ActivityWindow[]>();
     const named = new Map<string, ReadonlySet<string>>();
     const guests = new Map<string, readonly Stay[]>();
-    const indices = new Map<string, number>();
-    const here = new Set<string>();
-    for (const uuid of track.gpus)
-      for (const { timeline } of this.#members) {
-        if (timeline.info.uuid !== uuid) continue;
-        windows.set(uuid, timeline.windows);
-        indices.set(uuid, timeline.info.index);
-        if (this.#isOn(track.info.id, timeline)) here.add(uuid);
-        const { ranks, strangers } = this.occupantsOf(timeline);
-        named.set(uuid, ranks.get(track.info.id) ?? noRanks);
-        guests.set(uuid, strangers);
-      }
-    const gpus = [...(here.size > 0 ? here : indices.keys())].sort(
-      (one, other) => (indices.get(one) ?? 0) - (indices.get(other) ?? 0),
-    );
+    for (const timeline of this.#homesOf(track)) {
+      const { uuid } = timeline.info;
+      const { ranks, strangers } = this.occupantsOf(timeline);
+      windows.set(uuid, timeline.windows);
+      named.set(uuid, ranks.get(track.info.id) ?? noRanks);
+      guests.set(uuid, strangers);
+    }
     const peers = [...this.#tracks.values()].filter(
       (other) => other !== track && [...other.gpus].some((uuid) => track.gpus.has(uuid)),
     );
-    const found = { peers, windows, gpus, named, guests };
+    const found = { peers, windows, named, guests };
     this.#surroundings.set(track, found);
     return found;
   }
 
-  /** Whether a server has processes on a GPU, or the GPU is configured for it; it may have left one that it once had. */
-  #isOn(server: string, timeline: Timeline): boolean {
-    const { uuid, parent } = timeline.info;
-    return (
-      this.occupantsOf(timeline).pids.has(server) || this.#placement.configured(uuid, parent).includes(server)
-    );
+  /** The GPUs that a server has processes on or that are configured for it, else those it was on last, by index. */
+  #homesOf({ gpus, info }: ServerTrack): readonly Timeline[] {
+    const timelines = this.#members.flatMap(({ timeline }) => (gpus.has(timeline.info.uuid) ? timeline : []));
+    const here = timelines.filter((timeline) => {
+      const { parent, uuid } = timeline.info;
+      const configured = this.#placement.configured(uuid, parent);
+      return configured.includes(info.id) || this.occupantsOf(timeline).pids.has(info.id);
+    });
+    const homes = here.length > 0 ? here : timelines;
+    return homes.sort((one, other) => one.info.index - other.info.index);
   }
 
   #locate(timeline: Timeline): Occupants {

@@ -41,10 +41,8 @@ const livePolls = 3;
 export interface Surroundings {
   /** Servers on some of the same GPUs. */
   readonly peers: readonly ServerTrack[];
-  /** Activity of its GPUs, by UUID. */
+  /** Activity of the GPUs it is on now, else those it was on last: by UUID, in the order of their indices. */
   readonly windows: ReadonlyMap<string, readonly ActivityWindow[]>;
-  /** The GPUs it is on now, else those it was on last, by index. */
-  readonly gpus: readonly string[];
   /** Data-parallel ranks that its processes on each GPU are named after. */
   readonly named: ReadonlyMap<string, ReadonlySet<string>>;
   /** Processes that no server owns, on each of its GPUs. */
@@ -60,7 +58,7 @@ export class ServerTrack {
   info: ServerInfo;
   readonly since: Nanos;
   until: Nanos | undefined;
-  /** GPUs its processes were seen on; their windows explain its polls. */
+  /** GPUs its processes were ever seen on. */
   readonly gpus = new Set<string>();
   /** Since when it is expected to answer: announced, or its process appeared. */
   expectedFrom: Nanos;
@@ -163,6 +161,8 @@ export class ServerTrack {
   feed(until: Nanos, surroundings: Surroundings): void {
     const { peers, windows } = surroundings;
     for (const gpu of windows.keys()) this.#settleOn(gpu);
+    if (windows.size > 0)
+      for (const gpu of this.#places.keys()) if (!windows.has(gpu)) this.#places.delete(gpu);
     this.#settleRanks(surroundings);
     const ahead = until + feedAhead;
     while (this.#polls.length > 0) {
@@ -259,9 +259,10 @@ export class ServerTrack {
   }
 
   /** Finds where its ranks are, and who else is there. */
-  #settleRanks({ gpus, guests, named }: Surroundings): void {
+  #settleRanks({ guests, named, windows }: Surroundings): void {
     const ranks = this.rankNames;
     if (ranks === undefined && this.#ranks === undefined) return;
+    const gpus = [...windows.keys()];
     this.#ranks =
       ranks === undefined ? undefined : placeRanks({ ranks, gpus, named, configured: this.info.gpus });
     for (const [gpu, place] of this.#places) {
@@ -288,9 +289,9 @@ export class ServerTrack {
     if (previous === undefined) return;
     keepStep(this.steps, stepBetween(previous, poll, { ...whole, ended }));
     if (!busyBetween(previous, poll) || peers.length === 0) return;
-    const busy = [...this.#places].flatMap(([gpu, place]) => (place.wasBusy(previous, poll) ? [gpu] : []));
-    const gpus = busy.length === this.#places.size ? this.gpus : new Set(busy);
-    for (const peer of peers) peer.observePeerOn(gpus, previous.at, poll.at, false, this.#isThin());
+    const busy = new Set<string>();
+    for (const [gpu, place] of this.#places) if (place.wasBusy(previous, poll)) busy.add(gpu);
+    for (const peer of peers) peer.observePeerOn(busy, previous.at, poll.at, false, this.#isThin());
   }
 
   /** Counters of a copied page stood for an older instant than their poll; so may those of one that never changed yet. */

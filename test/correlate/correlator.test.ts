@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Correlator } from "../../agent/correlate/correlator.ts";
-import type { SettledInterval } from "../../agent/model.ts";
+import type { GpuSample, SettledInterval } from "../../agent/model.ts";
 import { incrementOf } from "./correlator-replay.ts";
 import { gpuInfo, polls, readings, repeated, rowsOf, run, second, serverInfo, sum, totals } from "./scene.ts";
 
@@ -252,6 +252,51 @@ describe("a server's own states", () => {
     });
     const active = totals(rowsOf(intervals, "g"), "nanos")["token_active"] ?? 0;
     expect(active).toBeGreaterThanOrEqual(5 * second);
+  });
+});
+
+describe("a server that was started again on another GPU", () => {
+  const [length, movedAt] = [30, 12];
+  const at = <T>(value: (index: number) => T): T[] => Array.from({ length }, (_, index) => value(index));
+  /** Server `a` on GPU `h`, from the start or moved there from `g`, which server `b` has then. */
+  const scene = (isMoved: boolean, isPeerBusy: boolean, isTimed: boolean) => {
+    const before = isMoved ? { g: [1], h: [] } : { g: [2], h: [3] };
+    const isOld = (index: number): boolean => index < movedAt;
+    const busyOnG = isPeerBusy ? 0.9 : 0;
+    const ring = (sample: GpuSample): GpuSample => ({
+      ...sample,
+      utilizationRing: [4, 3, 2, 1, 0].map((back) => ({
+        at: sample.at - back * (second / 5),
+        value: back === 3 && sample.at > movedAt * second ? 0.5 : 0,
+      })),
+    });
+    const onG = at((index) => ({ pids: isOld(index) ? before.g : [2], busy: isOld(index) ? 0 : busyOnG }));
+    const onH = at((index) => ({ pids: isOld(index) ? before.h : [3] }));
+    const tokens = (amount: number): number[] => at((index) => (isOld(index) ? 0 : amount));
+    const own = polls(tokens(20), repeated(length, 0)).map((poll, index) => ({
+      ...poll,
+      ...(isTimed ? { activeNanos: Math.max(0, index - movedAt) * (second / 2) } : {}),
+    }));
+    const { intervals } = run({
+      gpus: [g, gpuInfo("h", { index: 1 })],
+      servers: [serverInfo("a", { pids: [1, 3] }), serverInfo("b", { pids: [2] })],
+      samples: [...readings("g", onG), ...readings("h", onH).map(ring)],
+      seconds: length,
+      polls: { a: own, b: polls(tokens(isPeerBusy ? 500 : 0)) },
+    });
+    const later = intervals.slice(movedAt);
+    return {
+      own: later.map(({ servers }) => servers.map(({ nanos, server }) => [server, nanos])),
+      gpus: later.map(({ gpus }) => gpus.map(({ gpu, nanos, uncertain }) => [gpu, nanos, uncertain])),
+    };
+  };
+
+  test.each([
+    [false, false],
+    [true, false],
+    [false, true],
+  ])("is where it is now, and no peer where it was (peer busy: %s, own busy time: %s)", (isBusy, isTimed) => {
+    expect(scene(true, isBusy, isTimed)).toEqual(scene(false, isBusy, isTimed));
   });
 });
 

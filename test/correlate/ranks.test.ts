@@ -282,8 +282,8 @@ describe("a server whose GPUs change", () => {
       readings(
         uuid,
         Array.from({ length: seconds }, (_, index) => ({
-          pids: (index < 12) === (gpu < 2) ? [gpu + 1] : [],
-          busy: (index < 12) === (gpu < 2) && busy(gpu % 2, index) ? 0.9 : 0,
+          pids: index < 12 === gpu < 2 ? [gpu + 1] : [],
+          busy: index < 12 === gpu < 2 && busy(gpu % 2, index) ? 0.9 : 0,
         })),
       ),
     );
