@@ -115,6 +115,17 @@ describe("LedgerStore", () => {
     await store.close();
     expect(verifyLedger(ledgerPath(folder)).problems).toEqual([]);
   });
+  it("stores an entry of the record as it was handed over, whatever becomes of it meanwhile", async () => {
+    const books = booksOf(0);
+    const store = await LedgerStore.open({ folder, pid: 1, freeBytesMin: 0 });
+    const body = { version: 1 };
+    books.noteAudit("config", 1e9, body);
+    const stored = store.commit(books.commit(START + SECOND, 1e9).batch);
+    body.version = 2;
+    await stored;
+    expect(await store.auditAfter(0, 10)).toMatchObject([{ kind: "config", body: '{"version":1}' }]);
+    await store.close();
+  });
   it("holds no lock and writes nothing while the disk does not answer", async () => {
     const ledger = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
     const books = booksOf(0);
@@ -164,6 +175,33 @@ describe("LedgerStore", () => {
 });
 
 describe("LedgerDatabase", () => {
+  it("moves a long journal into the file and asks for that on the disk before anything else is written", async () => {
+    const ledger = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
+    const books = booksOf(0);
+    const other = new DatabaseSync(ledgerPath(folder), { readOnly: true });
+    const pages = (): unknown => ({ ...other.prepare("PRAGMA wal_checkpoint(NOOP)").get() });
+    const asked: (readonly [Pause, unknown])[] = [];
+    for (let beat = 1; !asked.some(([what]) => what === "file") && beat <= 20; beat++) {
+      asked.length = 0;
+      const names = Array.from({ length: MANY }, (_, at) => tokens(`s${beat}-${at}`, 1));
+      books.ledger.postUntil(names, START + BigInt(beat) * SECOND);
+      const { batch } = books.commit(START + BigInt(beat) * SECOND, beat * 1e9);
+      await runInTurns(ledger.commit(batch), async (what) => {
+        asked.push([what, pages()]);
+      });
+    }
+    const log = expect.any(Number);
+    expect(asked.slice(0, 3)).toEqual([
+      ["disk", { busy: 0, log, checkpointed: 0 }],
+      ["journal", { busy: 0, log, checkpointed: 0 }],
+      ["file", pages()],
+    ]);
+    const moved = asked[2]?.[1] as { readonly log: number; readonly checkpointed: number };
+    expect(moved.log).toBeGreaterThanOrEqual(1000);
+    expect(moved.checkpointed).toBe(moved.log);
+    other.close();
+    ledger.close();
+  });
   /** More rows a bucket than are summed or dropped in one step. */
   const many = Array.from({ length: 4_100 }, (_, at) => at);
 
