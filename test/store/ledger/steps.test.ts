@@ -175,6 +175,17 @@ describe("LedgerStore", () => {
 });
 
 describe("LedgerDatabase", () => {
+  it("writes a small change once the disk answers, and is done when the journal is on it", () => {
+    const ledger = new LedgerDatabase({ folder, pid: 1 });
+    const small = [
+      ledger.startSpool(7),
+      ledger.delivered("billing", 7),
+      ledger.writeAudit({ at: "0", kind: "config", body: {} }),
+    ];
+    expect(small.map((steps) => [...steps])).toEqual(small.map(() => ["disk", "journal"]));
+    expect(ledger.head().length).toBe(1);
+    ledger.close();
+  });
   it("moves a long journal into the file and asks for that on the disk before anything else is written", async () => {
     const ledger = new LedgerDatabase({ folder, pid: 1, freeBytesMin: 0 });
     const books = booksOf(0);
