@@ -207,8 +207,8 @@ export class Intake {
 
   /**
    * False as soon as the configuration or the server itself names a GPU that is not on this host, a data-parallel rank of it
-   * has none here, or a part of it is a prefill or decode worker: its rate is then not that of the GPUs seen here. A server that names none counts as whole:
-   * its processes were placed here, and nothing points elsewhere.
+   * has none here, or a part of it is a prefill or decode worker: its rate is then not that of the GPUs seen here. A server
+   * that names none counts as whole: its processes were placed here, and nothing points elsewhere.
    */
   #isWhole(server: string): boolean {
     const sample = this.lastTokenSamples.get(server);

@@ -5,9 +5,9 @@
  * Flags of node: a small young generation, and an old one that is collected before it has grown by much. Two megabytes are
  * collected in a millisecond: to share that out to four threads costs more than it saves. Collections of the old one put
  * what lives together (`--optimize-for-size`, which halves the young one again): without that a quarter of its pages was
- * free space in between. And the optimising compiler comes
- * to a function ten times later than by default: a daemon that works for a hundredth of a core kept it busy for as much as a
- * tenth of that for ten minutes, one warm function after the other, for code that saves nothing one could measure.
+ * free space in between. And the optimising compiler comes to a function ten times later than by default: a daemon that
+ * works for a hundredth of a core kept it busy for as much as a tenth of that for ten minutes, one warm function after the
+ * other, for code that saves nothing one could measure.
  */
 export const NODE_FLAGS = [
   "--max-semi-space-size=2",

@@ -118,7 +118,7 @@ describe("FlightRecorder", () => {
             };
             recorder.keep(recorded, at);
             texts.push({ at, text: JSON.stringify(recorded) });
-            expect(recorder.bytes).toBeLessThanOrEqual(bytesMax + Math.ceil(bytesMax / 16) + 1900);
+            expect(recorder.bytes).toBeLessThanOrEqual(bytesMax);
           }
           const file = recorder.violated(broken, { at, unixMillis: 0 }, nobody) ?? "";
           const { omitted, readings } = JSON.parse(readFileSync(file, "utf8"));

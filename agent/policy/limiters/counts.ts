@@ -1,6 +1,7 @@
 // What a limiter counted since it was first looked at, from its page: never what it counted before. A counter that falls,
-// was on no page yet, or is one of another run of the process, began at zero; one that a page leaves out goes on where it was. Counters that overlap are read a moment apart
-// (a part before its whole, or after it): a whole less its parts is known with the page after it, so that no total falls.
+// was on no page yet, or is one of another run of the process, began at zero; one that a page leaves out goes on where it
+// was. Counters that overlap are read a moment apart (a part before its whole, or after it): a whole less its parts is
+// known with the page after it, so that no total falls.
 import { attributeOf, otherName } from "../../meter/names.ts";
 import type { Counted, Decided, LimiterCounter, LimiterType } from "./limiter.ts";
 

@@ -48,7 +48,10 @@ export class LedgerStore {
     }
   }
 
-  /** Stores a beat, whose rows and columns are not to be changed. Rejects when the disk takes nothing; the next call stores both beats. */
+  /**
+   * Stores a beat, whose rows and columns are not to be changed. Rejects when the disk takes nothing; the next call stores
+   * both beats.
+   */
   commit(batch: LedgerBatch): Promise<Stored> {
     // What entries say may go on changing with those who made them; it is stored in a later turn.
     const [audit, closed] = [structuredClone(batch.audit), structuredClone(batch.closed)];
