@@ -8,15 +8,26 @@ export class RequestCache {
   readonly #held = new Map<number, { readonly buffer: Buffer; readonly request: Buffer }>();
   #free: Buffer[] = [];
   #bytes = 0;
+  /** Buffers that requests took since `beginBeat`. */
+  #taken = 0;
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
+  }
+
+  /** A beat begins that is kept: buffers the last such had no use for are given up, as those of the zeros of new series. */
+  beginBeat(): void {
+    const unused = Math.max(0, this.#free.length - this.#taken);
+    // Behind are those that were given back last.
+    for (const buffer of this.#free.splice(0, unused)) this.#bytes -= buffer.length;
+    this.#taken = 0;
   }
 
   /** Keeps a copy; not when there is no room for it. */
   keep(sequence: number, request: Uint8Array): void {
     const buffer = this.#take(request.length);
     if (buffer === undefined) return;
+    this.#taken++;
     buffer.set(request);
     this.#held.set(sequence, { buffer, request: buffer.subarray(0, request.length) });
   }
@@ -31,9 +42,7 @@ export class RequestCache {
     for (const [one, { buffer }] of this.#held) {
       if (one > sequence) continue;
       this.#held.delete(one);
-      // One is enough for destinations that keep up: those that were needed at a start would stay for good.
-      if (this.#free.length === 0) this.#free.push(buffer);
-      else this.#bytes -= buffer.length;
+      this.#free.push(buffer);
     }
   }
 

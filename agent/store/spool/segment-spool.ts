@@ -175,6 +175,7 @@ class SegmentSpool implements Spool {
     const next = this.#state.head + 1;
     // While a destination is behind, copies would only pile up before it comes to them.
     const isDrained = this.#state.passed >= this.#state.head;
+    if (isDrained) this.#cache.beginBeat();
     for (const entry of entries) {
       const sequence = next + records.length;
       records.push(await packRecord(entry, sequence));

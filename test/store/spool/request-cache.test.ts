@@ -35,6 +35,26 @@ describe("RequestCache", () => {
     expect(cache.get(2)?.buffer).toBe(first?.buffer);
   });
 
+  test("takes no memory for a beat of several requests that the beat before had, and keeps none that a beat left", () => {
+    const cache = new RequestCache(10_000);
+    let sequence = 0;
+    const beat = (requests: number): (ArrayBufferLike | undefined)[] => {
+      cache.beginBeat();
+      const first = sequence + 1;
+      for (let one = 0; one < requests; one++) cache.keep(++sequence, Buffer.alloc(100, sequence));
+      const buffers = Array.from({ length: requests }, (_, one) => cache.get(first + one)?.buffer);
+      for (let one = first; one <= sequence; one++) cache.recycle(one);
+      return buffers;
+    };
+    const sameAs = (one: unknown[], other: unknown[]): number =>
+      one.filter((each) => other.includes(each)).length;
+    const [whole, again] = [beat(3), beat(3)];
+    expect(sameAs(again, whole)).toBe(3);
+    const [small, smaller] = [beat(1), beat(1)];
+    expect([sameAs(small, whole), sameAs(smaller, whole)]).toEqual([1, 1]);
+    expect(sameAs(beat(3), whole)).toBe(1);
+  });
+
   test("stays within its bytes, free buffers included", () => {
     const cache = new RequestCache(1000);
     cache.keep(1, Buffer.alloc(600, 1));
