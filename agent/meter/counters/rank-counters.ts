@@ -26,38 +26,34 @@ interface Totals {
   activeNanos: number | undefined;
   inFlight: number | undefined;
   seen: number;
+  /** The last reading of it by label set. */
+  readonly last: WeakMap<KeyCounters, RankReading>;
+  /** Busy time as last read, of whichever label set carried it. */
+  lastActive: number | undefined;
 }
 
 /** The ranks of one server. Label sets are taken in one by one; `finish` closes a look. */
 export class RankCounters {
   readonly #totals = new Map<string, Totals>();
-  /** The last reading of each rank, by label set. */
-  readonly #last = new WeakMap<KeyCounters, Map<string, RankReading>>();
   #look = 1;
 
   /** Takes the ranks of a reading in and returns what each moved. */
   take(reading: TokenReading, counters: KeyCounters, relation: Relation): readonly RankIncrement[] {
-    const last = this.#last.get(counters) ?? new Map<string, RankReading>();
-    this.#last.set(counters, last);
-    if (relation === "restart") last.clear();
     const moved: RankIncrement[] = [];
     for (const now of reading.ranks ?? []) {
       const totals = this.#of(now.rank);
       if (totals === undefined) continue;
-      const before = last.get(now.rank);
-      last.set(now.rank, now);
+      const before = totals.last.get(counters);
+      totals.last.set(counters, now);
       if (totals.seen !== this.#look) totals.inFlight = undefined;
       totals.seen = this.#look;
       if (now.running !== undefined) totals.inFlight = (totals.inFlight ?? 0) + now.running;
       if (now === before) continue;
-      const step = stepOf(before, now, countsWhole(relation));
-      const { input, output } = progressOf(step.tokens, before, now, countsWhole(relation));
+      const step = stepOf(before, now, relation);
+      const { input, output } = progressOf(step.tokens, before, now, relation);
       totals.inputTokens += input;
       totals.outputTokens += output;
-      if (now.activeNanos !== undefined)
-        totals.activeNanos =
-          (totals.activeNanos ?? 0) +
-          rise(before?.activeNanos, now.activeNanos, relation !== "base" && before === undefined);
+      addActive(totals, now.activeNanos, relation);
       moved.push(step);
     }
     return moved;
@@ -86,36 +82,49 @@ export class RankCounters {
     let totals = this.#totals.get(rank);
     if (totals !== undefined) return totals;
     if (this.#totals.size >= RANKS_MAX) return undefined;
-    totals = { inputTokens: 0, outputTokens: 0, activeNanos: undefined, inFlight: undefined, seen: 0 };
+    totals = {
+      inputTokens: 0,
+      outputTokens: 0,
+      activeNanos: undefined,
+      inFlight: undefined,
+      seen: 0,
+      last: new WeakMap(),
+      lastActive: undefined,
+    };
     this.#totals.set(rank, totals);
     return totals;
   }
 }
 
-/** What a rank that is seen for the first time had counted is news only where its whole label set is. */
-function countsWhole(relation: Relation): boolean {
-  return relation === "whole" || relation === "restart" || relation === "scale";
+/** Adds busy time. It is the rank's: a label set that is new, or carries it for the first time, does not make it news. */
+function addActive(totals: Totals, now: number | undefined, relation: Relation): void {
+  if (now === undefined) return;
+  const before = totals.lastActive;
+  const isOfSet = before === undefined || (relation !== "base" && relation !== "whole");
+  totals.activeNanos = (totals.activeNanos ?? 0) + rise(before, now, isOfSet ? relation : "same");
+  totals.lastActive = now;
 }
 
-function stepOf(before: RankReading | undefined, now: RankReading, isWhole: boolean): RankIncrement {
+function stepOf(before: RankReading | undefined, now: RankReading, relation: Relation): RankIncrement {
   const tokens: Partial<Record<TokenKind, number>> = {};
   for (const kind of KINDS) {
     const value = now.tokens[kind];
     if (value === undefined) continue;
-    const amount = rise(before?.tokens[kind], value, isWhole);
+    const amount = rise(before?.tokens[kind], value, relation);
     if (amount > 0) tokens[kind] = amount;
   }
-  const requests = rise(before?.requests, now.requests ?? 0, isWhole);
-  return { rank: now.rank, tokens, requests, latencies: latenciesBetween(before, now, isWhole) };
+  // A page says nothing of the requests of a rank that none ended on yet.
+  const requests = rise(before && (before.requests ?? 0), now.requests ?? 0, relation);
+  return { rank: now.rank, tokens, requests, latencies: latenciesBetween(before, now, relation) };
 }
 
-function latenciesBetween(before: RankReading | undefined, now: RankReading, isWhole: boolean): Latencies {
+function latenciesBetween(before: RankReading | undefined, now: RankReading, relation: Relation): Latencies {
   const moved: { -readonly [Key in keyof Latencies]: Latencies[Key] } = {};
-  const relation = before !== undefined ? "same" : isWhole ? "whole" : "base";
+  const relationOf = before === undefined && relation === "scale" ? "whole" : relation;
   for (const name in now.latencies) {
     const key = name as LatencyKey;
     const current = now.latencies[key];
-    const step = current && histogramStep(before?.latencies?.[key], current, relation);
+    const step = current && histogramStep(before?.latencies?.[key], current, relationOf);
     if (step?.moved !== undefined) moved[key] = step.moved;
   }
   return moved;
@@ -125,21 +134,23 @@ function progressOf(
   moved: RankIncrement["tokens"],
   before: RankReading | undefined,
   { progress }: RankReading,
-  isWhole: boolean,
+  relation: Relation,
 ): { readonly input: number; readonly output: number } {
   if (progress === undefined) {
     const input = (moved.input_uncached ?? 0) + (moved.input_cached ?? 0) + (moved.input_unsplit ?? 0);
     return { input, output: moved.output ?? 0 };
   }
   return {
-    input: rise(before?.progress?.input, progress.input, isWhole),
-    output: rise(before?.progress?.output, progress.output, isWhole),
+    input: rise(before?.progress?.input, progress.input, relation),
+    output: rise(before?.progress?.output, progress.output, relation),
   };
 }
 
-/** A fall is no movement: the source says itself when its counters begin again. */
-function rise(before: number | undefined, now: number, isWhole: boolean): number {
-  if (!(now >= 0 && now <= Number.MAX_SAFE_INTEGER)) return 0;
-  if (before === undefined) return isWhole ? Math.floor(now) : 0;
-  return Math.max(0, Math.floor(now) - Math.floor(before));
+/** As the label set's own counters (key-counters.ts), but that a fall is no movement unless the server began again. */
+function rise(before: number | undefined, now: number, relation: Relation): number {
+  if (relation === "base" || !(now >= 0 && now <= Number.MAX_SAFE_INTEGER)) return 0;
+  if (relation === "whole" || relation === "restart") return Math.floor(now);
+  if (before === undefined) return relation === "scale" ? Math.floor(now) : 0;
+  if (now >= before) return Math.floor(now) - Math.floor(before);
+  return relation === "fallen" ? Math.floor(now) : 0;
 }
