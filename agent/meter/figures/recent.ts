@@ -1,14 +1,8 @@
 // What each GPU and each server did lately, for people who look at a running agent: rings of fixed size, a cell a second
 // over the last minute and a cell a half minute over the last hour. They hold rounded numbers and nothing else, so that
 // they cost next to nothing while nobody looks; whatever has to add up is in the ledger.
-import type {
-  AllocatedState,
-  GpuState,
-  Nanos,
-  Posting,
-  SettledInterval,
-  TokenIncrement,
-} from "../../model.ts";
+import type { AllocatedState, GpuState, Nanos, Posting, SettledInterval } from "../../model.ts";
+import { metTime } from "./sums.ts";
 
 const STATES: readonly GpuState[] = ["token_active", "stalled", "parked", "other", "free", "unobserved"];
 /** Places in a cell: seconds of each state, joules of each and of none, and what else is summed. */
@@ -155,13 +149,12 @@ export class Recent {
     own?.add(FIELDS.seconds, nanos.token_active / NANOS);
     own?.add(FIELDS.seconds + 1, nanos.stalled / NANOS);
     own?.add(FIELDS.seconds + 2, nanos.parked / NANOS);
-    const isHere = ({ elsewhere, late }: TokenIncrement): boolean => !late && elsewhere !== true;
-    const isCounted = increments.some((one) => one.family === "engine" && isHere(one));
+    const isCounted = increments.some((one) => one.family === "engine" && metTime(one));
     const rowsOf = (key: string): (Row | undefined)[] => [this.minute.row(key), this.hour.row(key)];
     const whole = isCounted ? rowsOf(WHOLE_HOST) : [];
     const held = isCounted ? homes.flatMap(rowsOf) : [];
     for (const increment of increments) {
-      if (!isHere(increment)) continue;
+      if (!metTime(increment)) continue;
       const { family, onGpus, tokens } = increment;
       const output = tokens.output ?? 0;
       const input = (tokens.input_uncached ?? 0) + (tokens.input_cached ?? 0) + (tokens.input_unsplit ?? 0);

@@ -9,6 +9,7 @@ import type {
   ServerInterval,
 } from "../../model.ts";
 import type { CostState, KpiTotals } from "./kpis.ts";
+import { metTime } from "./sums.ts";
 
 const states = ["token_active", "stalled", "parked", "other", "free", "unobserved"] as const;
 const costStates: readonly CostState[] = [...states, "unattributed"];
@@ -67,8 +68,9 @@ export class Row {
 
   /** Adds the tokens of an interval. */
   addTokens({ increments }: ServerInterval): void {
-    for (const { family, late, tokens } of increments) {
-      if (family !== "engine" || late) continue;
+    for (const increment of increments) {
+      const { family, tokens } = increment;
+      if (family !== "engine" || !metTime(increment)) continue;
       for (const kind in tokens) {
         const amount = tokens[kind as keyof typeof tokens] ?? 0;
         this.#add(kind === "output" ? places.output : places.input, amount);

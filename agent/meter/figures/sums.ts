@@ -1,6 +1,13 @@
 // What ratios for people who look at one host are made of: states, joules and tokens of a window, added up. Tokens are those
-// of engines that met observed GPU time (METERING.md 6): a gateway counts the same tokens again, late ones have no time.
-import type { ActivityMethod, AllocatedState, GpuState, ServerInterval } from "../../model.ts";
+// of engines that met observed GPU time (METERING.md 6): a gateway counts the same tokens again, late ones have no time, and
+// those of ranks on other hosts have it there.
+import type {
+  ActivityMethod,
+  AllocatedState,
+  GpuState,
+  ServerInterval,
+  TokenIncrement,
+} from "../../model.ts";
 
 /** Sums of a window. */
 export interface WindowSums {
@@ -46,11 +53,16 @@ export function addUnknown(
   if (method === "unknown") sums.unknownNanos += parked + stalled + token_active;
 }
 
+/** Whether tokens met time of this host. */
+export function metTime({ elsewhere, late }: TokenIncrement): boolean {
+  return !late && elsewhere !== true;
+}
+
 /** Adds an engine's tokens of an interval, or an equal part of them where it runs on several GPUs. */
 export function addTokens(sums: WindowSums, { increments }: ServerInterval, parts = 1): void {
-  for (const { family, late, tokens } of increments) {
-    if (family !== "engine" || late) continue;
-    for (const [kind, amount] of Object.entries(tokens)) {
+  for (const increment of increments) {
+    if (increment.family !== "engine" || !metTime(increment)) continue;
+    for (const [kind, amount] of Object.entries(increment.tokens)) {
       if (kind === "output") sums.output += amount / parts;
       else sums.input += amount / parts;
     }

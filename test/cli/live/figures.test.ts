@@ -15,10 +15,11 @@ const interval = intervalOf({
     moved({ tokens: { output: 300, input_unsplit: 150 } }),
     moved({ server: "g", family: "gateway", tokens: { output: 300, input_unsplit: 150 } }),
     moved({ late: true, tokens: { output: 1000 } }),
+    moved({ elsewhere: true, tokens: { output: 2000 } }),
   ],
 });
 
-test("LiveFigures leave out a gateway's tokens and late ones, for the host and for a GPU", () => {
+test("LiveFigures leave out a gateway's tokens, late ones and those of other hosts, for the host and for a GPU", () => {
   const figures = new LiveFigures();
   figures.addInterval(interval);
   for (const row of [figures.host(), figures.gpu(h100, undefined)]) {

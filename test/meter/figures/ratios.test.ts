@@ -90,6 +90,22 @@ describe("Convenience", () => {
     }
   });
 
+  test("leaves out tokens that met no time of this host: late ones, and those of ranks on other hosts", () => {
+    const ratesWith = (more: object): unknown => {
+      const windows = new Convenience();
+      const base = second(20, 100, 0.5);
+      const servers = base.servers.map((server) => ({
+        ...server,
+        increments: server.increments.flatMap((one) => [one, { ...one, ...more, tokens: { output: 9000 } }]),
+      }));
+      return windows.takeInterval({ ...base, servers }, gpus);
+    };
+    const alone = ratesWith({ family: "gateway" });
+    expect(ratesWith({ late: true })).toEqual(alone);
+    expect(ratesWith({ elsewhere: true })).toEqual(alone);
+    expect(ratesWith({})).not.toEqual(alone);
+  });
+
   test("gives nothing where a denominator is empty", () => {
     const windows = new Convenience();
     const idle = { ...second(20, 0, 0), gpus: [] };
