@@ -111,7 +111,7 @@ export function claimedWork(evidence: Evidence): Claims {
     if (doubt !== undefined && own.length > 0) accounted.push(interval);
     const placed = doubt !== undefined && isThroughout(evidence, interval) ? undefined : doubt;
     const why = placed ?? estimated ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
-    const isWhole = placed === undefined || why !== placed || evidence.isRanked;
+    const isWhole = placed === undefined || evidence.isRanked;
     const ratio = isWhole ? 1 : shareDoubt(evidence.shares, interval);
     const rests: Doubt | undefined = why === undefined ? undefined : { reason: why, ratio };
     for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
@@ -120,8 +120,8 @@ export function claimedWork(evidence: Evidence): Claims {
   return { claims, contested, accounted };
 }
 
-/** Short requests came and went while others worked. */
-function isShortBeside(evidence: Evidence, { contended, from, kind, open, to }: PollInterval): boolean {
+/** Short requests came and went while others worked, and windows say throughout how busy the GPU was. */
+function isShortBeside(evidence: Evidence, { all, contended, from, kind, open, to }: PollInterval): boolean {
   if (
     !evidence.short ||
     keepsBusy(evidence.shares.level) ||
@@ -132,7 +132,7 @@ function isShortBeside(evidence: Evidence, { contended, from, kind, open, to }: 
   )
     return false;
   if (evidence.progress !== "step" || to - from > gapPolls * evidence.pollNanos) return false;
-  return !isCoarse(evidence.shares.windows, from, to);
+  return all.every(({ seen }) => seen) && !isCoarse(evidence.shares.windows, from, to);
 }
 
 /** Requests in flight at both ends were executed all along: the polls are near, or such requests were seen to stay. */
