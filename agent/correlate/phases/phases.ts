@@ -170,8 +170,8 @@ export class Phases {
   #aheadOf(steps: readonly TokenStep[], index: number): Nanos {
     let nanos = 0;
     for (let before = index - 1; before >= 0; before--) {
-      const { inputTokens, outputTokens, to } = steps[before] as TokenStep;
-      if (inputTokens > 0 || outputTokens > 0) break;
+      const { inputTokens, isLent, outputTokens, to } = steps[before] as TokenStep;
+      if (isLent || inputTokens > 0 || outputTokens > 0) break;
       const open = this.#open.get(to);
       if (open === undefined) break;
       if (!open.isShared) nanos += open.nanos;

@@ -88,7 +88,38 @@ function sum(amounts: readonly number[]): number {
   return amounts.reduce((all, amount) => all + amount, 0);
 }
 
+/** What is found of a step of both phases after a second in which the GPU worked without a token: for its prompt, or for other ranks. */
+function afterSilence(isLent: boolean, isActive: boolean): readonly PhaseShare[] {
+  const phases = new Phases();
+  const moves = Array.from({ length: 20 }, (_, index): readonly [number, number] => [
+    500 * (1 + (index % 7)),
+    20 + (index % 5),
+  ]);
+  const steps = [...moves, [0, 0] as const, [4000, 30] as const].map(([input, output], index) =>
+    index === moves.length && isLent
+      ? ({ ...stepOf(index, input, output), isLent: true } as const)
+      : stepOf(index, input, output),
+  );
+  let shares: readonly PhaseShare[] = [];
+  for (const { from, inputTokens, outputTokens } of steps) {
+    const isSilent = inputTokens + outputTokens === 0;
+    if (isSilent && !isActive) continue;
+    const took = isSilent ? 300_000_000 : inputTokens * 100_000 + outputTokens * 10_000_000;
+    const stretch = { from, to: from + took, nanos: took, floorMillijoules: 0, isShared: false };
+    shares = phases.divide({ ...stretch, activeMillijoules: took / 1e6 }, steps, (at) => at);
+    if (!isSilent) phases.learn(steps, from);
+  }
+  return shares;
+}
+
 describe("Phases.divide()", () => {
+  test("takes off a prompt what the GPU did for it before, and nothing of what it did for other ranks", () => {
+    expect(afterSilence(true, true)).toEqual(afterSilence(true, false));
+    expect(total(afterSilence(false, true), "prefill", "nanos")).toBeLessThan(
+      total(afterSilence(false, false), "prefill", "nanos"),
+    );
+  });
+
   test("gives every nanosecond and millijoule of a stretch to one phase", () => {
     const tokens = fc.integer({ min: 0, max: 5000 });
     fc.assert(
