@@ -158,7 +158,8 @@ export function busyBetween(before: ServerPoll, poll: ServerPoll): boolean {
 
 /**
  * Takes in that another server on the same GPUs was busy in `[from, to)`, the time between two of its polls
- * (`busyBetween()`; `thin` where its requests are short), or that a stranger was at work: work in it is no proof of this server's execution.
+ * (`busyBetween()`; `thin` where its requests are short), or that a stranger was at work: work in it is no proof of this
+ * server's execution.
  */
 export function observePeer(
   activity: Activity,
