@@ -165,6 +165,11 @@ export const regimes: Readonly<Record<string, Draw>> = {
     read: { titles: true },
   }),
   "ranks in lockstep": (r) => ({ ...rankedIdle(r, { lockstep: true }), read: { titles: true } }),
+  "ranks in lockstep with their own busy time": (r) => ({
+    ...rankedIdle(r, { lockstep: true }),
+    page: { ranks: true, activeTime: true },
+    read: { titles: true },
+  }),
   "ranks in lockstep, by order": (r) => rankedIdle(r, { lockstep: true }),
   "training beside an idle rank": (r) => ({
     ...rankedIdle(r),

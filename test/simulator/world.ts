@@ -143,6 +143,8 @@ interface Lane {
   step: Step | undefined;
   /** It was in a step in this ms, be it for a part of it. */
   worked: boolean;
+  /** The same for requests of its own: what a rank's busy time counts. */
+  executed: boolean;
 }
 
 /** Longest turn of a process on a shared GPU, ms. */
@@ -169,6 +171,7 @@ export function simulate(host: Host): { engines: EngineTruth[]; gpus: GpuTruth[]
         running: [],
         step: undefined,
         worked: false,
+        executed: false,
       }),
     ),
   );
@@ -342,6 +345,7 @@ function advance(
 ): void {
   const { step } = lane;
   lane.worked = step !== undefined;
+  lane.executed = (step?.batch.length ?? 0) > 0;
   if (step === undefined) return;
   truth.activeMs[step.phase] += lane.gpus.length;
   if (step.gpuLeft > 0) {
@@ -451,6 +455,7 @@ function note(
       truth.active[now] = 1;
       (truth.rankActive[lane.rank] as Uint8Array)[now] = 1;
     }
+    lane.executed ||= started.size > 0;
     (truth.running[lane.rank] as Uint16Array)[now] = started.size;
     const waiting = lane.queue.filter((flight) => !started.has(flight)).length;
     truth.waiting[now] = (truth.waiting[now] as number) + waiting;
@@ -458,7 +463,7 @@ function note(
   lanes.forEach((lane, index) => {
     const [total, last] = [totals[index] as Total, before[index] as Total];
     const truth = engines[lane.engine] as EngineTruth;
-    total.activeMs += (truth.rankActive[lane.rank] as Uint8Array)[now] as number;
+    total.activeMs += lane.executed ? 1 : 0;
     if (total.output !== last.output || total.input !== last.input)
       (truth.rankCounters[lane.rank] as Counters[]).push({ at: now + 1, ...total });
   });

@@ -70,6 +70,8 @@ export interface PollInterval {
   readonly steps: number;
   /** Increment of the server's own busy time, where it publishes one. */
   readonly activeNanos: number | undefined;
+  /** The busy time of other ranks, for which the GPU of this one may have worked too: lent.ts. */
+  readonly othersNanos?: Nanos;
   readonly inFlightFrom: number | undefined;
   readonly inFlightTo: number | undefined;
   /** Pieces of GPU work inside, in order. */

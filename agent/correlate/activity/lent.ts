@@ -1,6 +1,6 @@
 // A data-parallel rank that has nothing to do while its GPU works: there the server as a whole speaks for the GPU. Ranks that
 // share experts step together, so that a GPU executes the requests of the others (vLLM's dummy batches, SGLang's idle
-// batches); and where a rank's GPU was only assumed it may be another's, which is said (`assumed_ranks`).
+// batches), beside a rank's own busy time too; where its GPU was only assumed it may be another's (`assumed_ranks`).
 // Work at the edges of what the rank did itself is the rank's; where unknown processes hold the GPU it is theirs.
 import type { Nanos } from "../../model.ts";
 import type { Activity, ActivityWindow, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
@@ -24,14 +24,17 @@ export function lentIntervals(
   const last = polls.at(-1);
   if (last === undefined || !polls.some(isOfRank)) return intervals;
   const busy = intervals.filter(({ kind }) => kind !== "quiet");
-  return intervals.map((interval) => {
-    const at = polls.findIndex((poll) => poll.at === interval.from);
+  return intervals.map((interval, at) => {
     const [poll, next] = [polls[at], polls[at + 1]];
     if (poll?.whole === undefined || interval.contended) return interval;
     const isAssumed = poll.isAssumed === true || next?.isAssumed === true;
-    if (interval.kind !== "quiet")
-      return isAssumed && isDenied(interval, windows) ? { ...interval, doubt: "assumed_ranks" } : interval;
-    if (guests.some(({ from, to = Infinity }) => from < interval.to && to > interval.from)) return interval;
+    const isGuested = guests.some(({ from, to = Infinity }) => from < interval.to && to > interval.from);
+    if (interval.kind !== "quiet") {
+      if (isAssumed && isDenied(interval, windows)) return { ...interval, doubt: "assumed_ranks" };
+      const othersNanos = isGuested ? 0 : busyNanosOf(poll.whole, next?.whole) - (interval.activeNanos ?? 0);
+      return othersNanos > 0 ? { ...interval, othersNanos } : interval;
+    }
+    if (isGuested) return interval;
     if (unexplained(interval, busy, windows) < workMin) return interval;
     const { to } = interval;
     const lent = pollInterval(poll.whole, next?.whole, to, last.progress, runs, peers, credits, batch);
@@ -43,6 +46,10 @@ export function lentIntervals(
 
 function isOfRank({ whole }: SeenPoll): boolean {
   return whole !== undefined;
+}
+
+function busyNanosOf({ activeNanos: from }: SeenPoll, next: SeenPoll | undefined): Nanos {
+  return from === undefined || next?.activeNanos === undefined ? 0 : next.activeNanos - from;
 }
 
 /** How long the GPU was seen at work in an interval in windows that touch nothing the rank did itself. */

@@ -17,6 +17,9 @@ export interface TimedPlace {
   readonly isRanked: boolean;
 }
 
+/** The work of a rank's GPU and its busy time agree as nearly as this. */
+const agreedNanos: Nanos = 50_000_000;
+
 /** An increment where it was found, and what speaks against it. */
 interface Placed {
   readonly pieces: readonly WorkRun[];
@@ -33,8 +36,11 @@ export function timedClaims(
   let carried = 0;
   for (let index = intervals.length - 1; index >= 0; index--) {
     const interval = intervals[index] as PollInterval;
-    const wanted = Math.max(0, interval.activeNanos ?? 0) + carried;
-    const amount = Math.min(wanted, interval.to - interval.from);
+    const length = interval.to - interval.from;
+    const active = Math.max(0, interval.activeNanos ?? 0);
+    // Of all ranks together it is longer than the interval because they work at once.
+    const wanted = (interval.isLent === true ? Math.min(active, length) : active) + carried;
+    const amount = Math.min(wanted, length);
     carried = wanted - amount;
     perInterval.push(placed(interval, intervals[index - 1], runs, amount, on));
   }
@@ -48,19 +54,29 @@ function placed(
   interval: PollInterval,
   before: PollInterval | undefined,
   runs: readonly WorkRun[],
-  amount: Nanos,
+  busy: Nanos,
   on: TimedPlace,
 ): Placed {
   const work = clipped(runs, interval.from, interval.to);
   const starts = (interval.inFlightFrom ?? 0) > 0 || (before?.activeNanos ?? 0) > 0;
   const ends = (interval.inFlightTo ?? 0) > 0;
-  const missing = amount - total(work);
   const side = starts === ends ? "both" : starts ? "start" : "end";
-  const doubt = doubtOf(interval, amount, total(work.filter(({ seen }) => seen)) - amount, on);
+  const spare = total(work.filter(({ seen }) => seen)) - busy;
+  const amount = busy + forOthers(interval, spare, on);
+  const missing = amount - total(work);
+  // Of several GPUs more busy time than work is no surprise.
+  const off = isElsewhere(interval, on) ? spare : Math.max(spare, missing);
+  const doubt = doubtOf(interval, amount, off, on);
   if (missing <= 0) return { pieces: place(work, amount, side), doubt };
   const idle = openIn(work, interval, on);
   const pauses = place(idle, Math.min(missing, total(idle)), side);
   return { pieces: [...work, ...pauses].sort((left, right) => left.from - right.from), doubt };
+}
+
+/** In lockstep the GPU of a rank works for the others as well: what near readings show of it beyond its own busy time. */
+function forOthers({ from, othersNanos = 0, to }: PollInterval, spare: Nanos, on: TimedPlace): Nanos {
+  if (othersNanos <= 0 || spare <= 0 || isCoarse(on.windows, from, to)) return 0;
+  return Math.min(spare, othersNanos);
 }
 
 /** Where else an increment may have been. Of a GPU of several, readings that are near say all that it did. */
@@ -75,18 +91,21 @@ function isElsewhere(interval: PollInterval, { hasOthers }: TimedPlace): boolean
   return hasOthers || interval.isLent === true;
 }
 
-/** What speaks against the place of an increment, `spare` being the work seen in its interval beyond it. */
-function doubtOf(interval: PollInterval, amount: Nanos, spare: Nanos, on: TimedPlace): Doubt | undefined {
+/** What speaks against an increment, `off` being how far the work in its interval is from the busy time. */
+function doubtOf(interval: PollInterval, amount: Nanos, off: Nanos, on: TimedPlace): Doubt | undefined {
   const { contended, from, to } = interval;
   if (amount <= 0) return undefined;
-  const coarse = isCoarse(on.windows, from, to);
-  if (coarse && isElsewhere(interval, on)) return { reason: "coarse_windows", ratio: 1 };
-  if (coarse && contended && to - from - amount > stepPauseNanos)
-    return { reason: "coarse_windows", ratio: Math.min(1, (to - from - amount) / amount) };
+  if (isCoarse(on.windows, from, to)) {
+    if (isElsewhere(interval, on)) return { reason: "coarse_windows", ratio: 1 };
+    const rest = to - from - amount;
+    if (!contended || rest <= stepPauseNanos) return undefined;
+    return { reason: "coarse_windows", ratio: Math.min(1, rest / amount) };
+  }
+  // Of several GPUs, what others did here cannot be told from what the server did on another one.
+  if (contended && isElsewhere(interval, on)) return { reason: "shared_work", ratio: 1 };
   // A place in near readings of one GPU is off by less than the time between two polls.
-  const isOthers = on.isRanked || isElsewhere(interval, on);
-  if (coarse || !isOthers || spare <= stepPauseNanos) return undefined;
-  return { reason: "shared_work", ratio: Math.min(1, spare / amount) };
+  const offMax = isElsewhere(interval, on) ? stepPauseNanos : on.isRanked ? agreedNanos : Infinity;
+  return off <= offMax ? undefined : { reason: "shared_work", ratio: Math.min(1, off / amount) };
 }
 
 /** The pieces less the windows in which the GPU did nothing at all. */

@@ -158,6 +158,20 @@ describe("a server's own busy time", () => {
     expect(doubtsOf(coarse, 1, true)).toEqual([undefined]);
   });
 
+  test("of several GPUs is a guess where others work on one of them", () => {
+    const segments = [true, false].map((isBeside) => {
+      const slots = slotsOf([20, 40, 20, 40, 20], true, 450);
+      const state = createActivity({ from: 0, pollNanos: second });
+      observePlace(state, second, true);
+      if (isBeside) observePeer(state, 0, 30 * second);
+      return settled(state, windowsOf(slots), pollsOf(slots, 1), 1).filter(
+        ({ state: is }) => is === "active",
+      );
+    });
+    const [beside, alone] = segments.map((parts) => new Set(parts.map(({ doubt }) => doubt?.ratio)));
+    expect([beside, alone]).toEqual([new Set([1]), new Set([undefined])]);
+  });
+
   test("of several GPUs is a guess where their windows are long, and none of it is at rest", () => {
     fc.assert(
       fc.property(fc.array(fc.constantFrom(0, 0.3, 1), { minLength: 2, maxLength: 6 }), (shares) => {
