@@ -294,11 +294,10 @@ export class CapacityMeter {
       this.#learned.set(key, { tokensPerGpuHour: seen, at });
   }
 
-  /** Makes room for another model of a server: what was served first is forgotten. */
-  #admit(key: string): void {
+  /** Makes room for another model of a server: what was served longest ago is forgotten. */
+  #makeRoom(): void {
     if (this.#mixes.size < servedMax) return;
-    const oldest = [...this.#mixes.keys()].find((one) => one !== key);
-    if (oldest === undefined) return;
+    const [oldest = ""] = this.#mixes.keys();
     for (const known of [this.#mixes, this.#curves, this.#learned, this.#windows, this.#minutes])
       known.delete(oldest);
   }
@@ -307,7 +306,8 @@ export class CapacityMeter {
   #learnMix(key: string, increments: readonly TokenIncrement[]): void {
     const tokens = weightedTokens(increments, evenWeights);
     const mix = this.#mixes.get(key) ?? { weighted: 0, tokens: 0 };
-    if (!this.#mixes.has(key)) this.#admit(key);
+    // Behind the others: in front are those not served for longest.
+    if (!this.#mixes.delete(key)) this.#makeRoom();
     this.#mixes.set(key, mix);
     if (tokens === 0) return;
     mix.weighted = mix.weighted * mixKeptRatio + weightedTokens(increments, this.#weights);

@@ -126,6 +126,18 @@ describe("CapacityMeter.post()", () => {
     expect((next.rate("s", product, "small", at)?.tokensPerGpuHour ?? 0) / (5000 * 3600)).toBeCloseTo(1, 1);
     expect(meter.rate("s", "NVIDIA L4", "large", at)).toBeUndefined();
   });
+  it("forgets what was served longest ago where too much is served, and not what is served still", () => {
+    const meter = new CapacityMeter({}, undefined);
+    const [here, once] = [{ soleModel: () => "here" }, { soleModel: () => "once" }];
+    run(meter, { minutes: 5, tokensPerSecond: 1000, ...here });
+    run(meter, { from: 5, minutes: 5, tokensPerSecond: 1000, ...once });
+    for (let other = 0; other < 1100; other++) {
+      run(meter, { from: 10 + other, minutes: 1, tokensPerSecond: 10, soleModel: () => `other-${other}` });
+      if (other % 500 === 0) run(meter, { from: 10 + other, minutes: 1, tokensPerSecond: 10, ...here });
+    }
+    expect(meter.rate("s", product, "here", unixNanos(0))?.tokensPerGpuHour).toBeCloseTo(3_600_000, 3);
+    expect(meter.rate("s", product, "once", unixNanos(0))).toBeUndefined();
+  });
   it("lets an old record fade by half in 14 days, and goes on after a restart", () => {
     const meter = new CapacityMeter({}, undefined);
     run(meter, { minutes: 5, tokensPerSecond: 1000 });
