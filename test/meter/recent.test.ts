@@ -49,6 +49,28 @@ function intervalsOf(
 }
 
 describe("Recent", () => {
+  test("counts the tokens of a server on the GPUs that it has now", () => {
+    const recent = new Recent();
+    const onGpus = (at: number, ...uuids: string[]): void => {
+      const increments = [moved({ tokens: { output: 120 } })];
+      const seconds = { token_active: 1 };
+      const one = intervalOf({ from: at, to: at + 1, seconds, joules: {}, increments });
+      const gpus = ["GPU-1", "GPU-2", "GPU-3"].flatMap((gpu) =>
+        one.gpus.map((row) => ({ ...row, gpu, residents: uuids.includes(gpu) ? row.residents : [] })),
+      );
+      recent.addInterval({ ...one, gpus });
+    };
+    const outputs = (): unknown =>
+      ["GPU-1", "GPU-2", "GPU-3"].map((gpu) => recent.sums("minute", gpu)?.output);
+    onGpus(0, "GPU-1", "GPU-2");
+    expect(outputs()).toEqual([60, 60, 0]);
+    onGpus(1, "GPU-3");
+    onGpus(2, "GPU-3");
+    expect([recent.homesOf("s"), outputs()]).toEqual([["GPU-3"], [60, 60, 240]]);
+    onGpus(3);
+    expect(recent.homesOf("s")).toEqual(["GPU-3"]);
+  });
+
   test.each([
     ["minute", 1 * SECOND, 60],
     ["hour", 30 * SECOND, 120],

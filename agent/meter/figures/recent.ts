@@ -1,7 +1,7 @@
 // What each GPU and each server did lately, for people who look at a running agent: rings of fixed size, a cell a second
 // over the last minute and a cell a half minute over the last hour. They hold rounded numbers and nothing else, so that
 // they cost next to nothing while nobody looks; whatever has to add up is in the ledger.
-import type { AllocatedState, GpuState, Nanos, Posting, SettledInterval } from "../../model.ts";
+import type { AllocatedState, GpuInterval, GpuState, Nanos, Posting, SettledInterval } from "../../model.ts";
 import { metTime } from "./sums.ts";
 
 const STATES: readonly GpuState[] = ["token_active", "stalled", "parked", "other", "free", "unobserved"];
@@ -64,7 +64,7 @@ export class Recent {
   /** By GPU and for the host, a cell a half minute. */
   readonly hour = new Ring(30 * NANOS, 120, WIDTH);
   readonly #links = new Ring(5 * NANOS, 12, LINK_WIDTH);
-  /** The GPUs each server was seen on. */
+  /** The GPUs each server is on, or was on last. */
   readonly #homes = new Map<string, Set<string>>();
   /** Of all costs so far; undefined before the first, null where there were several. */
   currency: string | null | undefined;
@@ -73,6 +73,7 @@ export class Recent {
   addInterval(interval: SettledInterval, money: readonly Posting[] = []): void {
     for (const ring of [this.minute, this.hour, this.#links]) ring.reach(interval.to);
     for (const gpu of interval.gpus) this.#addGpu(gpu, interval.to - interval.from);
+    this.#leaveHomes(interval);
     const seconds = (interval.to - interval.from) / NANOS;
     for (const ring of [this.minute, this.hour]) ring.row(WHOLE_HOST)?.add(FIELDS.elapsed, seconds);
     for (const server of interval.servers) this.#addServer(server, interval);
@@ -96,7 +97,7 @@ export class Recent {
     });
   }
 
-  /** The GPUs a server was seen on. */
+  /** The GPUs a server is on, or was on last. */
   homesOf(server: string): readonly string[] {
     return [...(this.#homes.get(server) ?? [])];
   }
@@ -131,6 +132,16 @@ export class Recent {
         unsure,
         millijoules,
       );
+  }
+
+  /** Forgets GPUs that were read without a server which is on others now: it was started again there. */
+  #leaveHomes({ gpus }: SettledInterval): void {
+    for (const [server, homes] of this.#homes) {
+      if (homes.size < 2) continue;
+      const isOn = ({ residents }: GpuInterval): boolean => residents.some((one) => one.server === server);
+      if (!gpus.some(isOn)) continue;
+      for (const gpu of gpus) if (gpu.nanos.unobserved === 0 && !isOn(gpu)) homes.delete(gpu.gpu);
+    }
   }
 
   #link(name: readonly [LinkKind | "observed", ...string[]], nanos: number, millijoules: number): void {
