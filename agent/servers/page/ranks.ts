@@ -1,7 +1,7 @@
 // The data-parallel ranks of a page that tells several apart: the page is read once more for each, of the series that have its
 // label alone, so that every reader knows ranks without a word of its own. What is booked are the readings as a whole.
 import type { RankReading, TokenReading } from "../../model.ts";
-import type { PageReading } from "../../source.ts";
+import type { MetricPage, PageReading } from "../../source.ts";
 import type { PageReadings } from "./readings.ts";
 
 /** How a page says which data-parallel rank a series is of. */
@@ -17,15 +17,58 @@ type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 /** Ranks read one by one at most. */
 const RANKS_MAX = 256;
 
-/** The label that tells ranks apart, and the ranks, in order of the page; undefined where there are fewer than two. */
+/** Pages in a row that may leave a rank out. */
+const PAGES_MAX = 12;
+
+/**
+ * The ranks that the pages of one server show, page by page. What was counted of a rank outlasts its page: of a server that was
+ * started again with fewer ranks, those that are gone would else be idle ones of which nothing is known.
+ */
+export class ShownRanks {
+  readonly #labels: readonly RankLabel[];
+  /** The last page each was on. */
+  readonly #seen = new Map<string, number>();
+  #page = 0;
+
+  constructor(labels: readonly RankLabel[]) {
+    this.#labels = labels;
+  }
+
+  /** Takes in what a page shows, not what was counted of it. */
+  take({ samples }: MetricPage): void {
+    this.#page++;
+    if (this.#seen.size > RANKS_MAX) this.#seen.clear();
+    for (const { counter, gauge, label } of this.#labels)
+      for (const name of [counter, gauge])
+        for (const { labels } of samples.get(name) ?? []) {
+          const rank = labels[label];
+          if (rank !== undefined) this.#seen.set(rank, this.#page);
+        }
+  }
+
+  /** Whether a rank was on one of the last pages. */
+  has(rank: string): boolean {
+    const page = this.#seen.get(rank);
+    return page !== undefined && this.#page - page <= PAGES_MAX;
+  }
+}
+
+/**
+ * The label that tells ranks apart, and the ranks, in order of the page; undefined where there are fewer than two. `shown`:
+ * those of them that are there, where pages are read one after the other.
+ */
 export function ranksOn(
   readings: PageReadings,
   labels: readonly RankLabel[],
+  shown?: ShownRanks,
 ): { readonly label: string; readonly ranks: readonly string[] } | undefined {
   for (const { counter, gauge, label } of labels) {
     const ranks = new Set<string>();
     for (const list of [readings.counters(counter), readings.gauges(gauge)])
-      for (const sample of list) if (sample.labels[label] !== undefined) ranks.add(sample.labels[label]);
+      for (const sample of list) {
+        const rank = sample.labels[label];
+        if (rank !== undefined && shown?.has(rank) !== false) ranks.add(rank);
+      }
     if (ranks.size > 1 && ranks.size <= RANKS_MAX) return { label, ranks: [...ranks] };
   }
   return undefined;

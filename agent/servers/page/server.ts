@@ -35,7 +35,7 @@ import { locatedOnce } from "./located.ts";
 import { mergedBy } from "./merged.ts";
 import { processOf } from "./process.ts";
 import type { RankLabel } from "./ranks.ts";
-import { ranksOn, withRanks } from "./ranks.ts";
+import { ranksOn, ShownRanks, withRanks } from "./ranks.ts";
 import { PageReadings } from "./readings.ts";
 import { filedName, inAnySpelling } from "./spelling.ts";
 import { watchFrozen } from "./watch.ts";
@@ -148,13 +148,14 @@ export function pageReader(server: TextServer, options: ReaderOptions): PageRead
   };
 }
 
-/** `bases`: what was counted of each series, where pages are read one after the other. */
+/** `bases`: what was counted of each series, and `shown`: which ranks are there, where pages are read one after the other. */
 function readPage(
   server: TextServer,
   labels: ReaderOptions,
   read: MetricPage,
   noting?: "noting",
   bases?: SeriesBases,
+  shown?: ShownRanks,
 ): PageReading {
   const page = inAnySpelling(read);
   const refused = refusal(server, page);
@@ -162,7 +163,7 @@ function readPage(
   const readings = new PageReadings(page, server.volume, labels, noting, bases);
   server.read(readings);
   const whole = readings.finish();
-  const told = server.ranks === undefined ? undefined : ranksOn(readings, server.ranks);
+  const told = server.ranks === undefined ? undefined : ranksOn(readings, server.ranks, shown);
   const reading =
     told === undefined
       ? whole
@@ -271,6 +272,7 @@ class PageFollower {
   readonly #parser: PageParser;
   readonly #explain: ReturnType<typeof explainOnce>;
   readonly #limits: LimitPages | undefined;
+  readonly #ranks: ShownRanks | undefined;
   /** What the last page was read as, while a page that shows the same means the same. */
   #last: PageReading | undefined;
   /** Pages of an earlier run came over a connection that is gone, and looks were missed since. */
@@ -286,6 +288,7 @@ class PageFollower {
     );
     this.#explain = explainOnce(server, context);
     this.#limits = server.limits && new LimitPages(server.limits, this.#labels);
+    this.#ranks = server.ranks && new ShownRanks(server.ranks);
     this.bases = new SeriesBases({
       bornAtZero: server.bornAtZero === true,
       rows: context.remembered?.(info.id) ?? [],
@@ -313,6 +316,7 @@ class PageFollower {
     const last = counted.isSame ? this.#last : undefined;
     // Until this page is read: what was before it is not what the next one may repeat.
     this.#last = undefined;
+    if (last === undefined) this.#ranks?.take(page);
     const reading = last ?? this.#read(fetched, counted);
     if (reading.errors.length === 0) this.#last = reading;
     const limits = this.#limits?.take(page.aside, at);
@@ -320,7 +324,7 @@ class PageFollower {
   }
 
   #read(fetched: FetchedPage, { page }: CountedPage): PageReading {
-    const read = readPage(this.#server, this.#labels, page, undefined, this.bases);
+    const read = readPage(this.#server, this.#labels, page, undefined, this.bases, this.#ranks);
     return { ...read, errors: this.#explain(fetched.body, read) };
   }
 }

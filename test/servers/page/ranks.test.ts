@@ -8,7 +8,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Accepted } from "../../../agent/meter/counters/increments.ts";
 import { Increments } from "../../../agent/meter/counters/increments.ts";
-import type { RankReading, TokenKind, TokenReading } from "../../../agent/model.ts";
+import type { RankReading, TokenKind, TokenReading, TokenSample } from "../../../agent/model.ts";
 import { parsePage } from "../../../agent/page/parse.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
 import { serverTypes } from "../../../agent/servers/registry.ts";
@@ -105,7 +105,7 @@ interface Look {
 }
 
 /** Serves the pages one after the other to a vLLM source and books what it reads. */
-async function booked(pages: readonly string[]): Promise<Accepted[]> {
+async function booked(pages: readonly string[], samples: TokenSample[] = []): Promise<Accepted[]> {
   let at = 0;
   const server = createServer((_, response) => response.end(pages[at]));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -118,7 +118,11 @@ async function booked(pages: readonly string[]): Promise<Accepted[]> {
   const increments = new Increments({ agentStarted: clock.now() });
   const accepted: Accepted[] = [];
   try {
-    for (; at < pages.length; at++) accepted.push(increments.countSample(await source.poll()));
+    for (; at < pages.length; at++) {
+      const sample = await source.poll();
+      samples.push(sample);
+      accepted.push(increments.countSample(sample));
+    }
   } finally {
     await source.close();
     server.closeAllConnections();
@@ -223,5 +227,32 @@ describe("ranks of pages one after the other", () => {
       .flatMap(({ increments }) => increments)
       .reduce((all, { tokens }) => all + (tokens.output ?? 0), 0);
     expect(outputOf("0") + outputOf("1")).toBe(whole);
+  });
+
+  test("tell the ranks that are left apart where a server started again with fewer", async () => {
+    const totals = Array.from({ length: 4 }, () => ({ input: 3000, output: 3000 }));
+    const pages = [pageAt(totals, undefined)];
+    totals.length = 2;
+    for (let page = 0; page < 20; page++) {
+      for (const own of totals) own.output += 3;
+      pages.push(pageAt(totals, undefined).replace("1700000000", "1700009000"));
+    }
+    const samples: TokenSample[] = [];
+    await booked(pages, samples);
+    const ranks = (index: number) =>
+      samples.at(index)?.readings[0]?.ranks?.map(({ rank, running }) => [rank, running]);
+    // One page may leave a rank out, and what it runs is not known then.
+    expect(ranks(1)).toEqual([
+      ["0", 0],
+      ["1", 0],
+      ["2", undefined],
+      ["3", undefined],
+    ]);
+    expect(samples[1]?.readings[0]?.running).toBeUndefined();
+    expect(ranks(-1)).toEqual([
+      ["0", 0],
+      ["1", 0],
+    ]);
+    expect(samples.at(-1)?.readings[0]?.running).toBe(0);
   });
 });
