@@ -6,7 +6,7 @@ import { closeSync, constants, existsSync, fstatSync, openSync, writeSync } from
 import type { DatabaseSync } from "node:sqlite";
 
 const PAGE_BYTES = 4096;
-/** SQLite checkpoints after 1,000 pages; a commit that crosses that line may be larger. */
+/** It is moved into the database after 1,000 pages (checkpoint.ts); the commit that crosses that line may be larger. */
 const JOURNAL_BYTES = 32 + 1_250 * (PAGE_BYTES + 24);
 const FREE_PAGES = 256;
 const ZEROS = Buffer.alloc(256 * 1024);
