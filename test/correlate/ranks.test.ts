@@ -23,7 +23,7 @@ describe("rankOfTitle()", () => {
 const layout = fc
   .record({
     hosts: fc.integer({ min: 1, max: 3 }),
-    here: fc.integer({ min: 1, max: 4 }),
+    here: fc.integer({ min: 1, max: 5 }),
     each: fc.integer({ min: 1, max: 3 }),
   })
   .filter(({ here, hosts }) => here * hosts > 1);
@@ -50,8 +50,10 @@ describe("placeRanks()", () => {
 
   test("assumes the order of the configuration, GPUs of other hosts among them", () => {
     fc.assert(
-      fc.property(layout, fc.nat(2), ({ each, here, hosts }, host) => {
-        const ranks = Array.from({ length: here * hosts }, (_, rank) => String(rank));
+      fc.property(layout, fc.nat(2), fc.boolean(), ({ each, here, hosts }, host, isReversed) => {
+        const inOrder = Array.from({ length: here * hosts }, (_, rank) => String(rank));
+        // Pages name ranks in any order, as words too.
+        const ranks = isReversed ? [...inOrder].reverse() : [...inOrder].sort();
         const configured = Array.from({ length: here * hosts * each }, (_, index) => `g${index}`);
         const first = Math.min(host, hosts - 1) * here * each;
         const gpus = configured.slice(first, first + here * each);

@@ -1,7 +1,6 @@
 // The law of a beat, against an oracle: whatever fails at whatever point of which beats, once a beat passes the ledger is,
 // row by row, that of an agent whose beats never failed, and what was sent tells every series whole.
 // Real books, ledger file, encoder and spool; what fails is put between them.
-
 import { DatabaseSync } from "node:sqlite";
 import fc from "fast-check";
 import { afterEach, expect, test } from "vitest";
@@ -176,7 +175,10 @@ test("a beat that fails anywhere costs nothing once a later one passes: totals, 
       const [host, twin] = [new Host(), new Host()];
       const last: Step = { seconds: 900, tenant: "a", tokens: 1, ends: undefined };
       for (const { fails, ...one } of [...steps, { ...last, fails: undefined }]) {
+        const before = host.sent.length;
         expect(await host.live(one, fails)).toBe(fails === undefined);
+        // What the ledger does not have is promised to no destination.
+        if (fails === "store") expect(host.sent).toHaveLength(before);
         // What closes and what ends in a beat follows from when the books commit: the twin's do not either.
         await twin.live(one, fails === "books" ? fails : undefined);
       }

@@ -1,6 +1,13 @@
 // How much execution a second of busy GPU stands for: learned from the gauge, with an error that covers how far off it is.
 import { expect, test } from "vitest";
-import { keepsBusy, observePresence, withoutThin } from "../../../agent/correlate/activity/beside.ts";
+import type { BesideShare } from "../../../agent/correlate/activity/beside.ts";
+import {
+  besideShare,
+  keepsBusy,
+  observePresence,
+  withoutThin,
+} from "../../../agent/correlate/activity/beside.ts";
+import type { Level } from "../../../agent/correlate/activity/evidence.ts";
 import {
   areBrief,
   createLevel,
@@ -109,4 +116,41 @@ test("withoutThin() leaves out what is much emptier than the GPU is while a requ
   expect(thick.every(({ from, to }) => windows.some((window) => window.from === from && to > from))).toBe(
     true,
   );
+});
+
+test("keepsBusy() goes by what most polls see: windows that are seldom empty, and not those that mostly are", () => {
+  const seenIn = (emptyOf10: number): boolean => {
+    const level = createLevel();
+    const random = new Random(5);
+    for (let index = 0; index < 400; index++) {
+      const window = { from: index * second, to: index * second + second / 5 };
+      const busyRatio = 10 * random.next() < emptyOf10 ? 0.1 : 0.9;
+      const counted = { inputTokens: 0, outputTokens: index, progress: "step" } as const;
+      const poll = { ...counted, at: index * second + second / 10, inFlight: 1 };
+      observePresence(level, poll, [{ ...window, busyRatio }]);
+    }
+    return keepsBusy(level);
+  };
+  expect([0.5, 5, 9].map(seenIn)).toEqual([true, false, false]);
+});
+
+test("besideShare() doubts a pace by its error, and all of what it has no pace for", () => {
+  const windows = [{ from: 0, to: 10 * second, busyRatio: 0.3 }];
+  const interval = {
+    ...({ from: 0, to: 10 * second, open: false, kind: "moved", progress: 20, steps: 20 } as const),
+    ...{ activeNanos: undefined, inFlightFrom: 0, inFlightTo: 0, all: [], work: [], workNanos: 0 },
+    ...{ spared: [], contended: true, besideThin: false, beside: false },
+    ...{ endedNanos: undefined, doubt: undefined },
+  } as const;
+  const shareOf = (level: Level, perProgress: number | undefined) => {
+    const more = { perDuration: undefined, pace: undefined, stay: false, learned: true };
+    return besideShare({ windows, intervals: [], perBusy: 1, level, perProgress, ...more }, interval);
+  };
+  const [few, many] = [20, 200].map((polls) => levelAfter(polls, 0.7, drawn(3))) as [Level, Level];
+  const total = ({ own }: BesideShare): number => own.reduce((sum, { from, to }) => sum + to - from, 0);
+  expect(total(shareOf(many, second / 20)) / second).toBeCloseTo(1, 6);
+  expect(total(shareOf(many, undefined)) / second).toBeCloseTo(3, 6);
+  expect(shareOf(many, undefined).ratio).toBe(1);
+  for (const level of [few, many])
+    expect(shareOf(level, second / 20).ratio).toBeGreaterThanOrEqual(Math.min(1, 2 * executionError(level)));
 });

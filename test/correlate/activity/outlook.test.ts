@@ -81,6 +81,7 @@ describe("outlookOf() and outlookUntil()", () => {
       fc.property(
         fc.array(fc.tuple(reading, fc.integer({ min: 1, max: 6 }), fc.boolean(), fc.nat({ max: 30 })), {
           maxLength: 120,
+          size: "max",
         }),
         (steps) => {
           const activity = createActivity({ from: 0, pollNanos: 10 * tenth });

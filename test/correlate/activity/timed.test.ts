@@ -103,6 +103,37 @@ describe("a server's own busy time", () => {
     );
   });
 
+  test("is booked where it was when it is counted at the end of a step that is longer than polls are apart", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 2, max: 12 }),
+        pollEach,
+        fc.integer({ min: 1, max: 4 }),
+        (length, poll, every) => {
+          const [begins, ends] = [20 * second, (20 + length) * second];
+          const windows = windowsOf(slotsOf([100, 5 * length], false, 300));
+          const polls = Array.from({ length: 60 / poll }, (_, index): ServerPoll => {
+            const at = index * poll * second;
+            const isOver = at >= ends;
+            const counted = {
+              inputTokens: 0,
+              outputTokens: isOver ? 9 : 0,
+              activeNanos: isOver ? ends - begins : 0,
+            };
+            return { at, progress: "step", inFlight: at > begins && at < ends ? 1 : 0, ...counted };
+          });
+          const state = createActivity({ from: 0, pollNanos: poll * second });
+          const segments = settled(state, windows, polls, every);
+          expect(Math.abs(activeNanos(segments) - (ends - begins))).toBeLessThanOrEqual(slot);
+          // A step ends somewhere between two polls.
+          const outside = activeNanos(segments) - activeNanos(segments, begins, ends);
+          expect(outside).toBeLessThan(poll * second);
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
   test("is not booked on a GPU at rest while another one of the server works", () => {
     fc.assert(
       fc.property(turns, turns, pollEach, fc.integer({ min: 1, max: 4 }), (here, there, poll, every) => {

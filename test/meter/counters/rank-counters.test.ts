@@ -2,6 +2,8 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Increments } from "../../../agent/meter/counters/increments.ts";
+import type { KeyCounters } from "../../../agent/meter/counters/key-counters.ts";
+import { RankCounters } from "../../../agent/meter/counters/rank-counters.ts";
 import type { RankPoll, RankReading, TokenReading, TokenSample } from "../../../agent/model.ts";
 
 const SECOND = 1e9;
@@ -85,4 +87,33 @@ describe("RankCounters", () => {
     );
     expect(poll?.ranks?.[0]).toMatchObject({ outputTokens: 30, activeNanos: SECOND });
   });
+});
+
+function readingOf(...ranks: RankReading[]): TokenReading {
+  return { role: "combined", tokens: {}, requests: {}, volume: "step", ranks };
+}
+
+/** Stands for a label set, of which only the identity counts. */
+const setOf = (): KeyCounters => ({}) as KeyCounters;
+
+test("a rank that a page leaves out stands where it stood, and nothing is known to be in flight", () => {
+  const [counters, set] = [new RankCounters(), setOf()];
+  const look = (...ranks: RankReading[]) => {
+    counters.take(readingOf(...ranks), set, "same");
+    return counters.finish().find((poll) => poll.rank === "1");
+  };
+  look({ ...rank("0", 5), running: 1 }, { ...rank("1", 5), running: 4 });
+  look({ ...rank("0", 9), running: 1 }, { ...rank("1", 8), running: 4 });
+  expect(look({ ...rank("0", 9), running: 1 })).toEqual({ rank: "1", inputTokens: 0, outputTokens: 3 });
+  const back = look(rank("0", 9), { ...rank("1", 10), running: 2 });
+  expect(back).toEqual({ rank: "1", inputTokens: 0, outputTokens: 5, inFlight: 2 });
+});
+
+test("a fall is no movement, and a new run counts from its beginning", () => {
+  const [counters, set] = [new RankCounters(), setOf()];
+  const outputs = (["base", "same", "same", "restart"] as const).map((relation, index) => {
+    counters.take(readingOf(rank("0", [50, 70, 20, 25][index] as number)), set, relation);
+    return counters.finish()[0]?.outputTokens;
+  });
+  expect(outputs).toEqual([0, 20, 20, 45]);
 });

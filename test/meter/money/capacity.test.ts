@@ -138,6 +138,23 @@ describe("CapacityMeter.post()", () => {
     expect(meter.rate("s", product, "here", unixNanos(0))?.tokensPerGpuHour).toBeCloseTo(3_600_000, 3);
     expect(meter.rate("s", product, "once", unixNanos(0))).toBeUndefined();
   });
+  it("does not promise more than requests that wait ever got: no more of them run at a time", () => {
+    const learned = (waitingFrom: number): number => {
+      const meter = new CapacityMeter({}, undefined);
+      [4, 8, 16, 32].forEach((batch, index) => {
+        const facts = { running: () => batch, waiting: () => (batch >= waitingFrom ? 3 : 0) };
+        run(meter, {
+          from: 10 * index,
+          minutes: 10,
+          tokensPerSecond: (1000 * batch) / (batch + 8),
+          ...facts,
+        });
+      });
+      return (meter.rate("s", product, "m", unixNanos(40 * 60e9))?.tokensPerGpuHour ?? 0) / 3600;
+    };
+    expect(learned(33) / 1000).toBeCloseTo(1, 1);
+    expect(learned(32) / (32_000 / 40)).toBeCloseTo(1, 1);
+  });
   it("lets an old record fade by half in 14 days, and goes on after a restart", () => {
     const meter = new CapacityMeter({}, undefined);
     run(meter, { minutes: 5, tokensPerSecond: 1000 });

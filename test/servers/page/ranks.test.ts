@@ -11,6 +11,7 @@ import { Increments } from "../../../agent/meter/counters/increments.ts";
 import type { RankReading, TokenKind, TokenReading, TokenSample } from "../../../agent/model.ts";
 import { parsePage } from "../../../agent/page/parse.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
+import { withRanks } from "../../../agent/servers/page/ranks.ts";
 import { serverTypes } from "../../../agent/servers/registry.ts";
 import { vllm } from "../../../agent/servers/vllm.ts";
 import type { PullServerSource } from "../../../agent/source.ts";
@@ -78,6 +79,18 @@ describe("ranks of recorded pages", () => {
       ["1", 1_750_000_000],
     ]);
   });
+});
+
+test("a rank's busy time is said once, however many models its page has", () => {
+  const lines = ["0", "1"].flatMap((rank) => [
+    ...["a", "b"].map((model) => `vllm:generation_tokens_total{engine="${rank}",model_name="${model}"} 5`),
+  ]);
+  const page = vllm.page?.read(parsePage(Buffer.from(`${lines.join("\n")}\n`)));
+  if (page === undefined) throw new Error("vLLM has a page");
+  const whole = withRanks(page, ["0", "1"], (rank) => ({ ...page, activeNanos: 7 + Number(rank) }));
+  const told = whole.readings.flatMap(({ ranks = [] }) => ranks.map(({ activeNanos }) => activeNanos));
+  expect(told.filter((one) => one !== undefined)).toEqual([7, 8]);
+  expect(told).toHaveLength(4);
 });
 
 test("a gauge that is missing for one rank, the others at 0, is not known to be 0", () => {

@@ -1,6 +1,6 @@
-// waiting-batch.ts: audit entries wait for the disk up to a bound, and those beyond it are on record as a sum.
+// waiting-batch.ts: audit entries and rows wait for the disk up to a bound, and those beyond it are counted.
 import { expect, test } from "vitest";
-import type { AuditEntry } from "../../../agent/model.ts";
+import type { AuditEntry, BucketRow } from "../../../agent/model.ts";
 import { WaitingBatch } from "../../../agent/store/ledger/waiting-batch.ts";
 
 test("says how many audit entries there was no room for", () => {
@@ -23,4 +23,34 @@ test("says how many audit entries there was no room for", () => {
   ]);
   waiting.rowsStored();
   expect(waiting.audit).toEqual([]);
+});
+
+test("keeps the newest form of each row, gives up the oldest buckets whole and counts their rows", () => {
+  const waiting = new WaitingBatch();
+  const row = (bucket: number, series: number, amount = 1n): BucketRow => ({
+    bucket,
+    series,
+    revision: 0,
+    amount,
+  });
+  const keep = (...rows: BucketRow[]): void =>
+    waiting.keepRows({
+      sequence: 1,
+      time: "0",
+      series: [],
+      removed: [],
+      state: [],
+      rows,
+      closed: [],
+      audit: [],
+    });
+  keep(row(0, 1), row(0, 2), row(0, 3), row(1, 1), row(1, 2));
+  keep(row(1, 2, 5n));
+  expect([waiting.rows, waiting.lostRows]).toEqual([5, 0]);
+  keep(row(192, 1));
+  expect([waiting.rows, waiting.lostRows]).toEqual([3, 3]);
+  const written: BucketRow[] = [];
+  const writer = { rows: (rows: Iterable<BucketRow>) => written.push(...rows) };
+  waiting.writeRows(writer as never);
+  expect(written).toEqual([row(1, 1), row(1, 2, 5n), row(192, 1)]);
 });

@@ -76,6 +76,18 @@ function segments(folder: string): string[] {
 }
 
 describe("openSegmentSpool()", () => {
+  test("sends nothing of an append that failed, also not under the numbers of what comes after it", async () => {
+    const spool = await open(newFolder());
+    function* failing(): Generator<SpoolEntry> {
+      yield entry(1);
+      yield entry(2);
+      throw new Error("cannot be made");
+    }
+    await expect(spool.append(failing())).rejects.toThrow("cannot be made");
+    await put(spool, 3, 4);
+    expect(await take(spool)).toEqual([3, 4]);
+    await spool.close();
+  });
   test("gives back every request in order, over many segments and a restart", async () => {
     const folder = newFolder();
     const spool = await open(folder);
