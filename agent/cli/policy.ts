@@ -144,10 +144,9 @@ async function check(file: string | undefined, options: CheckOptions, io: Io): P
       return;
     }
     for (const warning of warnings) tell(io, `warning: ${warning}`);
-    tell(
-      io,
-      `${path}: fine, ${policy.quotas.length} quotas, version ${policy.version}, digest ${policy.digest}`,
-    );
+    const { length } = policy.quotas;
+    const quotas = `${length} ${length === 1 ? "quota" : "quotas"}`;
+    tell(io, `${path}: fine, ${quotas}, version ${policy.version}, digest ${policy.digest}`);
   } catch (error) {
     if (!(error instanceof ConfigError) || options.json !== true) throw error;
     printLine(io, JSON.stringify({ valid: false, file: path, problems: error.problems }));

@@ -138,6 +138,11 @@ describe("policy check", () => {
     const fine = await runCommand(["policy", "check", "-c", config]);
     expect([fine.exitCode, fine.stderr]).toEqual([0, expect.stringContaining("fine, 4 quotas, version 7")]);
     expect(fine.stderr).toContain("warning: quota engine-day counts from engines and none is configured");
+    const one = join(folder, "one.yaml");
+    writeFileSync(one, 'version: "1"\nquotas:\n  - { name: a, count: input, limit: 1, per: day }\n');
+    expect((await runCommand(["policy", "check", one, "-c", config])).stderr).toContain(
+      "fine, 1 quota, version",
+    );
     const broken = join(folder, "broken.yaml");
     writeFileSync(broken, 'version: "1"\nquotas:\n  - { name: A, count: token, limit: -1, per: year }\n');
     const { exitCode, stderr } = await runCommand(["policy", "check", broken, "-c", config]);
