@@ -61,6 +61,8 @@ const settleMsMax = 30_000;
 const lookaheadMax = 3_000_000_000;
 /** Readings may run ahead of `now` by this much; more is a wrong clock. */
 const futureMax = 5_000_000_000;
+/** An interval that waits for a server is looked at again after this, whatever was read meanwhile. */
+const lookAgainNanos = 1_000_000_000;
 /** Intervals returned by one call at most: an hour of seconds. What is left comes with the next call. */
 const intervalsPerCall = 3600;
 
@@ -75,6 +77,9 @@ export class Correlator {
   readonly #intervalNanos: Nanos;
   #settledUntil: Nanos;
   #lateSamples = 0;
+  /** The server that the open interval waits for, and until when at most. Another server's poll does not change that. */
+  #waitsFor: string | undefined;
+  #waitsUntil: Nanos = -Infinity;
 
   constructor(options: CorrelatorOptions) {
     this.#options = options;
@@ -92,11 +97,13 @@ export class Correlator {
 
   /** Says which GPUs there are from `at` on; those not named end there. A settled past is not changed. */
   setGpus(infos: readonly GpuInfo[], at: Nanos): void {
+    this.#waitsFor = undefined;
     this.#gpus.set(infos, this.#open(at));
   }
 
   /** Says which servers there are from `at` on; those not named end there. */
   setServers(infos: readonly ServerInfo[], at: Nanos): void {
+    this.#waitsFor = undefined;
     this.#servers.set(infos, this.#open(at));
   }
 
@@ -117,6 +124,7 @@ export class Correlator {
 
   /** Takes a GPU reading in; readings of one GPU may come in any order until an interval needed later ones. */
   acceptGpu(sample: GpuSample): void {
+    this.#waitsFor = undefined;
     const acceptance = this.#gpus.queueReading(sample, this.#settledUntil);
     if (acceptance === "accepted") return;
     this.#refused[acceptance]++;
@@ -125,12 +133,14 @@ export class Correlator {
 
   /** Notes that a GPU, the whole GPU backend, or a server could not be read. */
   acceptGap(gap: Gap): void {
+    this.#waitsFor = undefined;
     if (gap.source.startsWith("server:")) this.#servers.notePollFailed(gap.source.slice("server:".length));
     else this.#gpus.noteGap(gap.source, gap.at);
   }
 
   /** Takes in what a poll of a server saw move; `poll` is undefined when only increments came. */
   acceptTokens(server: string, poll: ServerPoll | undefined, increments: readonly TokenIncrement[]): void {
+    if (server === this.#waitsFor) this.#waitsFor = undefined;
     const at = poll?.at ?? increments[0]?.at;
     if (at !== undefined && at <= this.#settledUntil && this.#settledUntil > this.#origin)
       this.#lateSamples++;
@@ -160,7 +170,7 @@ export class Correlator {
     this.#dropFuture(end);
     while (this.#settledUntil < end) {
       const to = Math.min(this.#settledUntil + this.#intervalNanos, end);
-      this.#prepare(to, end, 0, true);
+      this.#prepare(to, end, 0);
       settled.push(this.#decide(to, to === end));
     }
     if (this.#servers.hasIncrements) settled.push(this.#decide(this.#settledUntil, true));
@@ -204,23 +214,35 @@ export class Correlator {
 
   /** All live sources reach `to`, or the interval is overdue. */
   #decidable(to: Nanos, now: Nanos): boolean {
-    if (now < to) return false;
+    if (now < to || (this.#waitsFor !== undefined && now < this.#waitsUntil)) return false;
     const slowest = Math.max(this.#gpus.slowestLive(now), this.#servers.slowestLive(now));
     const settleNanos = Math.min((this.#options.settleMsMax ?? settleMsMax) * 1e6, 2 * slowest);
-    const overdue = now >= to + settleNanos;
-    if (!overdue && !(this.#gpus.reach(to, now) && this.#servers.reach(to, now))) return false;
-    const late = now >= to + settleNanos + lookaheadMax;
-    return this.#prepare(to, now, settleNanos + lookaheadMax, late);
+    const [overdueAt, lateAt] = [to + settleNanos, to + settleNanos + lookaheadMax];
+    if (now < overdueAt) {
+      if (!this.#gpus.reach(to, now)) return false;
+      const unread = this.#servers.unread(to, now);
+      if (unread !== undefined) return this.#waitFor(unread, now, overdueAt);
+    }
+    const waitNanos = settleNanos + lookaheadMax;
+    const undecided = this.#prepare(to, now, waitNanos);
+    if (undecided === undefined || now >= lateAt) return true;
+    return this.#waitFor(undecided, now, now < overdueAt ? overdueAt : lateAt);
   }
 
-  /** Takes up readings until the estimators can decide up to `to`; true when they can, or when `force` says so. */
-  #prepare(to: Nanos, now: Nanos, waitNanos: Nanos, force: boolean): boolean {
+  /** Nothing of the open interval is asked for again before that server is read, a GPU is, or it is time. */
+  #waitFor(server: string, now: Nanos, until: Nanos): false {
+    this.#waitsFor = server;
+    this.#waitsUntil = Math.min(now + lookAgainNanos, until);
+    return false;
+  }
+
+  /** Takes up readings until the estimators can decide up to `to`; a server or a GPU that they still miss, undefined for none. */
+  #prepare(to: Nanos, now: Nanos, waitNanos: Nanos): string | undefined {
     this.#gpus.readTo(to);
     for (;;) {
       this.#servers.follow(this.#gpus, to);
-      const decided = this.#gpus.decided(to) && this.#servers.decided(to, now, waitNanos);
-      if (decided) return true;
-      if (!this.#gpus.readOne()) return force;
+      const undecided = this.#gpus.undecided(to) ?? this.#servers.undecided(to, now, waitNanos);
+      if (undecided === undefined || !this.#gpus.readOne()) return undecided;
     }
   }
 

@@ -135,20 +135,20 @@ export class Gpus {
     return read;
   }
 
-  /** True when residency, windows and energy of every GPU that reaches `to` are decided up to there. */
-  decided(to: Nanos): boolean {
-    for (const board of this.#boards.values()) {
+  /** A board that reaches `to` whose residency, windows or energy are not decided up to there; undefined for none. */
+  undecided(to: Nanos): string | undefined {
+    for (const [uuid, board] of this.#boards) {
       const meter = board.meter;
       if (meter?.metersEnergy && (meter.readAt ?? -Infinity) >= to && (meter.energy.decidedUntil ?? to) < to)
-        return false;
+        return uuid;
       for (const { timeline } of board.members) {
         if ((timeline.readAt ?? -Infinity) < to) continue;
         const window = timeline.windows.at(-1)?.to ?? to;
-        if (window < to && window > to - this.#coverMax) return false;
-        if (timeline.presence.decidedUntil() < to) return false;
+        if (window < to && window > to - this.#coverMax) return uuid;
+        if (timeline.presence.decidedUntil() < to) return uuid;
       }
     }
-    return true;
+    return undefined;
   }
 
   /** Closes windows of energy that reach over `to` without having been decided: the interval is overdue. */

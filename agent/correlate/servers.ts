@@ -101,11 +101,11 @@ export class Servers {
     return slowest;
   }
 
-  /** True when every live server was polled at or after `to`. */
-  reach(to: Nanos, now: Nanos): boolean {
-    for (const track of this.#tracks.values())
-      if ((track.polledAt ?? -Infinity) < to && isLive(track, now)) return false;
-    return true;
+  /** A live server that was not polled at or after `to`; undefined where all were. */
+  unread(to: Nanos, now: Nanos): string | undefined {
+    for (const [server, track] of this.#tracks)
+      if ((track.polledAt ?? -Infinity) < to && isLive(track, now)) return server;
+    return undefined;
   }
 
   /** Finds the GPUs of every server and hands the estimators windows and polls to decide up to `to`. */
@@ -127,13 +127,13 @@ export class Servers {
       for (const track of this.#tracks.values()) track.observePeerOn(gpus, from, to, true);
   }
 
-  /** True when every live server that was polled up to `to` can be decided up to there. */
-  decided(to: Nanos, now: Nanos, waitNanos: Nanos): boolean {
-    for (const track of this.#tracks.values()) {
+  /** A live server that was polled up to `to` and cannot be decided up to there; undefined where all can. */
+  undecided(to: Nanos, now: Nanos, waitNanos: Nanos): string | undefined {
+    for (const [server, track] of this.#tracks) {
       if (!isLive(track, now) || (track.polledAt ?? -Infinity) < to) continue;
-      if (track.decidableUntil(now, waitNanos, to) < to) return false;
+      if (track.decidableUntil(now, waitNanos, to) < to) return server;
     }
-    return true;
+    return undefined;
   }
 
   /** Decides the own states of `[from, to)`. */

@@ -177,4 +177,33 @@ describe("for any readings", () => {
       { numRuns: 40 },
     );
   });
+
+  test("an interval that waits for a server is looked at when something may have changed, a second later at most", () => {
+    // A gap of no GPU says nothing, and is reason enough to look.
+    const lookAgain = (made: Correlator): void => made.acceptGap({ source: "gpu:none", at: 0, reason: "x" });
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 120, size: "max" }), (events) => {
+        const timed = events
+          .filter(({ at }) => at >= 0 && at <= 20 * second)
+          .sort((left, right) => left.at - right.at);
+        const [patient, eager] = [correlator(), correlator()];
+        const [decided, known]: [Map<number, number>, Map<number, number>] = [new Map(), new Map()];
+        for (const { at, give } of timed) {
+          give(patient);
+          give(eager);
+          lookAgain(eager);
+          for (const { to } of patient.settle(at)) decided.set(to, at);
+          for (const { to } of eager.settle(at)) known.set(to, at);
+        }
+        const late = patient.settle(30 * second);
+        for (const [to, at] of known) {
+          const asked = timed.find((one) => one.at >= at + second)?.at ?? 30 * second;
+          const then =
+            decided.get(to) ?? (late.some((interval) => interval.to === to) ? 30 * second : Infinity);
+          expect(then).toBeLessThanOrEqual(asked);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
 });
