@@ -1,9 +1,10 @@
-// Which series a name is booked under: found by the identity of its attribute set, else by its text, else made; over a cap
+// Which series a name is booked under: found by the identity of its attribute set, else by its name, else made; over a cap
 // its outside names fold into `other`. Keeps every series that exporters are shown, ended ones included.
 import type { Dimensions, UnixNanos } from "../../model.ts";
 import { forgottenIn, longestEnded } from "./at-rest.ts";
 import { foldAll, Tenants, tenantOf, withOtherTenant } from "./folding.ts";
-import { Series, seriesKey } from "./series.ts";
+import { Series } from "./series.ts";
+import { SeriesTable } from "./series-table.ts";
 
 const seriesMaxDefault = 20_000;
 const tenantsMaxDefault = 100;
@@ -26,7 +27,7 @@ export class ExportedSeries {
   readonly #seriesMax: number;
   readonly #nextId: () => number;
   readonly #onFolded: ExportedSeriesOptions["onFolded"];
-  readonly #byKey = new Map<string, Series>();
+  readonly #all = new SeriesTable();
   /** By metric, then by the attribute set's identity: the meter uses a set again and again. */
   readonly #byIdentity = new Map<string, WeakMap<Dimensions, Series>>();
   /** Sequence of the snapshot after which room was made last. */
@@ -42,9 +43,13 @@ export class ExportedSeries {
     this.#onFolded = onFolded;
   }
 
-  /** All of them by their text. */
-  get byKey(): ReadonlyMap<string, Series> {
-    return this.#byKey;
+  get size(): number {
+    return this.#all.size;
+  }
+
+  /** All of them. */
+  values(): Iterable<Series> {
+    return this.#all.values();
   }
 
   /** The series of a set that was used before. */
@@ -68,39 +73,39 @@ export class ExportedSeries {
       this.#onFolded("tenants");
       this.isFolded = true;
     }
-    const known = this.#byKey.get(seriesKey(metric, named));
+    const known = this.#all.get(metric, named);
     if (known !== undefined) return this.#remember(dimensions, named, known);
-    if (this.#byKey.size >= this.#seriesMax && metric !== foldedMetric && !this.#makeRoom(now)) {
+    if (this.#all.size >= this.#seriesMax && metric !== foldedMetric && !this.#makeRoom(now)) {
       named = foldAll(named);
       this.#onFolded("series");
       this.isFolded = true;
-      const folded = this.#byKey.get(seriesKey(metric, named));
+      const folded = this.#all.get(metric, named);
       if (folded !== undefined) return folded;
     }
     const series = new Series(this.#nextId(), kind, metric, named, now.time);
-    this.#byKey.set(seriesKey(metric, named), series);
+    this.#all.put(series);
     return this.#remember(dimensions, named, series);
   }
 
   /** Takes a series of an earlier run. */
   restore(series: Series): void {
-    this.#byKey.set(seriesKey(series.metric, series.dimensions), series);
+    this.#all.put(series);
     const tenant = tenantOf(series.dimensions);
     if (tenant !== undefined && series.life !== "ended") this.tenants.admit(tenant);
   }
 
   /** Gives up everything but the gauges, and returns it. */
   removeCounted(): readonly Series[] {
-    const counted = [...this.#byKey].filter(([, { kind }]) => kind !== "gauge");
-    this.#forget(counted.map(([key]) => key));
+    const counted = [...this.#all.values()].filter(({ kind }) => kind !== "gauge");
+    this.#forget(counted);
     this.#byIdentity.clear();
-    return counted.map(([, series]) => series);
+    return counted;
   }
 
   /** A bucket ended: forgets what ended long ago, and the tenants that nothing living names. */
   endBucket(bucket: UnixNanos): void {
-    this.#forget(forgottenIn(this.#byKey, bucket));
-    const living = [...this.#byKey.values()].filter(({ life }) => life !== "ended");
+    this.#forget(forgottenIn(this.#all.values(), bucket));
+    const living = [...this.#all.values()].filter(({ life }) => life !== "ended");
     this.tenants.releaseOthers(new Set(living.flatMap(({ dimensions }) => tenantOf(dimensions) ?? [])));
   }
 
@@ -123,17 +128,16 @@ export class ExportedSeries {
   #makeRoom({ bucket, sequence }: { readonly sequence: number; readonly bucket: UnixNanos }): boolean {
     if (this.#madeRoomAt === sequence) return false;
     this.#madeRoomAt = sequence;
-    const ended = longestEnded(this.#byKey, Math.ceil(this.#seriesMax / 10), bucket);
+    const ended = longestEnded(this.#all.values(), Math.ceil(this.#seriesMax / 10), bucket);
     this.#forget(ended);
     return ended.length > 0;
   }
 
-  #forget(keys: readonly string[]): void {
-    for (const key of keys) {
-      const series = this.#byKey.get(key);
-      if (series !== undefined && series.kind !== "gauge") this.#removed.push(series.id);
-      this.#byKey.delete(key);
+  #forget(those: readonly Series[]): void {
+    for (const series of those) {
+      if (series.kind !== "gauge") this.#removed.push(series.id);
+      this.#all.remove(series);
     }
-    if (keys.length > 0) this.#byIdentity.clear();
+    if (those.length > 0) this.#byIdentity.clear();
   }
 }

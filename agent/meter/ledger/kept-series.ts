@@ -4,7 +4,8 @@ import type { Dimensions, SeriesState, UnixNanos } from "../../model.ts";
 import type { SeriesChanges } from "./columns.ts";
 import { foldAll } from "./folding.ts";
 import { RestingNames } from "./resting-names.ts";
-import { Series, seriesKey } from "./series.ts";
+import { Series } from "./series.ts";
+import { SeriesTable } from "./series-table.ts";
 
 const keptMaxDefault = 500_000;
 /** Not booked for so long a name rests; looked for once in `lookEveryNanos`. */
@@ -15,7 +16,7 @@ const lookEveryNanos = 30_000_000_000n;
 export class KeptSeries {
   readonly #max: number;
   readonly #nextId: () => number;
-  readonly #byKey = new Map<string, Series>();
+  readonly #awake = new SeriesTable();
   /** Those that were not booked lately. */
   #resting = new RestingNames();
   /** By metric, then by the attribute set's identity: the meter uses a set again and again. */
@@ -40,8 +41,8 @@ export class KeptSeries {
     this.#byIdentity.set(metric, sets);
     const fast = sets.get(dimensions);
     if (fast !== undefined) return this.#touch(fast, now);
-    const known = this.#byKey.get(seriesKey(metric, dimensions)) ?? this.#wake(metric, dimensions);
-    const folded = known === undefined && this.#byKey.size + this.#resting.size >= this.#max;
+    const known = this.#awake.get(metric, dimensions) ?? this.#wake(metric, dimensions);
+    const folded = known === undefined && this.#awake.size + this.#resting.size >= this.#max;
     const series = known ?? this.#make(kind, metric, folded ? foldAll(dimensions) : dimensions, now);
     if (!folded) sets.set(dimensions, series);
     const found = this.#touch(series, now);
@@ -67,7 +68,7 @@ export class KeptSeries {
 
   /** All of them as plain data, as far as they were handed out. */
   states(): readonly SeriesState[] {
-    const awake = [...this.#byKey.values()].flatMap((one) =>
+    const awake = [...this.#awake.values()].flatMap((one) =>
       one.announced === undefined ? [] : [one.state()],
     );
     return [...awake, ...this.#resting.states()];
@@ -76,7 +77,7 @@ export class KeptSeries {
   /** Takes a series of an earlier run, as if it was booked last at its end; it rests until it is booked again. */
   restore(series: Series, at: UnixNanos): void {
     series.movedAt = at;
-    if (!this.#resting.put(series)) this.#byKey.set(seriesKey(series.metric, series.dimensions), series);
+    if (!this.#resting.put(series)) this.#awake.put(series);
   }
 
   /**
@@ -87,25 +88,18 @@ export class KeptSeries {
     if (now - this.#lookedAt < lookEveryNanos) return;
     this.#lookedAt = now;
     const before = now - restsAfterNanos;
-    let moved = false;
-    for (const [key, series] of this.#byKey) {
-      if (series.movedAt > before || series.changed || !this.#resting.put(series)) continue;
-      this.#byKey.delete(key);
-      moved = true;
+    const rested: Series[] = [];
+    for (const series of this.#awake.values()) {
+      if (series.movedAt <= before && !series.changed && this.#resting.put(series)) rested.push(series);
     }
-    if (moved) this.#byIdentity.clear();
+    this.#remove(rested);
   }
 
   /** Gives up the numbers of those not booked since `before`; their rows stay. */
   forgetBefore(before: UnixNanos): void {
-    let moved = false;
-    for (const [key, series] of this.#byKey) {
-      if (series.movedAt >= before || series.changed) continue;
-      this.#removed.push(series.id);
-      this.#byKey.delete(key);
-      moved = true;
-    }
-    if (moved) this.#byIdentity.clear();
+    const old = [...this.#awake.values()].filter((series) => series.movedAt < before && !series.changed);
+    for (const { id } of old) this.#removed.push(id);
+    this.#remove(old);
     for (const id of this.#resting.forgetBefore(before)) this.#removed.push(id);
   }
 
@@ -115,31 +109,35 @@ export class KeptSeries {
     this.#removed.push(
       ...this.#changed.flatMap(({ announced, id }) => (announced === undefined ? [id] : [])),
     );
-    for (const series of this.#byKey.values())
+    for (const series of this.#awake.values())
       if (series.announced !== undefined) this.#removed.push(series.id);
     for (const { series } of this.#resting.states()) this.#removed.push(series);
     this.#resting = new RestingNames();
-    this.#byKey.clear();
+    this.#awake.clear();
     this.#byIdentity.clear();
     this.#changed = [];
     this.#lookedAt = 0n;
     return last;
   }
 
+  #remove(those: readonly Series[]): void {
+    for (const series of those) this.#awake.remove(series);
+    if (those.length > 0) this.#byIdentity.clear();
+  }
+
   #wake(metric: string, dimensions: Dimensions): Series | undefined {
     const series = this.#resting.take(metric, dimensions);
-    if (series !== undefined) this.#byKey.set(seriesKey(metric, dimensions), series);
+    if (series !== undefined) this.#awake.put(series);
     return series;
   }
 
   #make(kind: "sum" | "histogram", metric: string, dimensions: Dimensions, now: UnixNanos): Series {
-    const key = seriesKey(metric, dimensions);
-    const known = this.#byKey.get(key) ?? this.#wake(metric, dimensions);
+    const known = this.#awake.get(metric, dimensions) ?? this.#wake(metric, dimensions);
     if (known !== undefined) return known;
     const series = new Series(this.#nextId(), kind, metric, dimensions, now);
     series.role = "kept";
     series.changed = false;
-    this.#byKey.set(key, series);
+    this.#awake.put(series);
     return series;
   }
 

@@ -109,7 +109,7 @@ export class Ledger {
 
   /** Series held, ended ones included. */
   get size(): number {
-    return this.#exported.byKey.size;
+    return this.#exported.size;
   }
 
   /** Books the postings of one interval that ended at `to`. Throws on an amount that is negative or no integer. */
@@ -141,21 +141,21 @@ export class Ledger {
    * resumes it under its old start.
    */
   endWhere(predicate: (dimensions: Dimensions, metric: string) => boolean): void {
-    for (const series of this.#exported.byKey.values()) {
+    for (const series of this.#exported.values()) {
       if (series.life === "live" && predicate(series.dimensions, series.metric)) this.#end(series);
     }
   }
 
   /** Ends every sum and histogram that nothing has moved since `before` and whose subject is not `here` any more. */
   endIdle(before: UnixNanos, here: (dimensions: Dimensions) => boolean): void {
-    for (const series of this.#exported.byKey.values()) {
+    for (const series of this.#exported.values()) {
       if (series.restsSince(before) && !here(series.dimensions)) this.#end(series);
     }
   }
 
   /** Since when each series rests that nothing moved since `before`. */
   resting(before: UnixNanos): Resting {
-    return restingSince(this.#exported.byKey, before);
+    return restingSince(this.#exported.values(), before);
   }
 
   #end(series: Series): void {
@@ -188,7 +188,7 @@ export class Ledger {
     if (time > this.#time) this.#time = time;
     const now = this.#beats.next(this.#time);
     this.#sequence++;
-    const snapshot = this.#shown.take(this.#exported.byKey, { sequence: this.#sequence, time: now, at });
+    const snapshot = this.#shown.take(this.#exported, { sequence: this.#sequence, time: now, at });
     if (bucketOf(this.#time) > this.#bucket) this.#endBucket(bucketOf(this.#time));
     this.#kept.layToRest(this.#time);
     return snapshot;
@@ -211,7 +211,7 @@ export class Ledger {
 
   /** Everything but the gauges as plain data, as of the last commit. */
   state(): LedgerState {
-    const kept = [...this.#exported.byKey.values()].filter((series) => series.isRecorded);
+    const kept = [...this.#exported.values()].filter((series) => series.isRecorded);
     return {
       sequence: this.#sequence,
       time: String(this.#time),
@@ -222,7 +222,7 @@ export class Ledger {
 
   /** Takes in what `resting` said before a restart. */
   restoreResting(resting: Resting): void {
-    takeResting(this.#exported.byKey, resting);
+    takeResting(this.#exported.values(), resting);
   }
 
   #restore(state: LedgerState): void {

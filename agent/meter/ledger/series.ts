@@ -267,11 +267,3 @@ export class Series extends RunningTotal {
 export function isStale(series: Series, at: Nanos): boolean {
   return at - series.at > 3 * series.everyMs * 1e6;
 }
-
-/** One text per series, whatever the order of its attributes. */
-export function seriesKey(metric: string, dimensions: Dimensions): string {
-  // Joined, not added up: a text added up piece by piece stays in memory as its pieces.
-  const parts = [metric];
-  for (const name of Object.keys(dimensions).sort()) parts.push(name, dimensions[name] ?? "");
-  return parts.join("\u0000");
-}

@@ -3,6 +3,7 @@
 import type { Histogram, LedgerSnapshot, Nanos, SaidOnce, ShownSeries, UnixNanos } from "../../model.ts";
 import type { Series } from "./series.ts";
 import { isStale } from "./series.ts";
+import type { SeriesTable } from "./series-table.ts";
 import { Snapshot } from "./snapshot.ts";
 
 /** The zero before a new series' first value stands 1 ms after its start. */
@@ -16,6 +17,9 @@ export interface SnapshotBeat {
   /** Now; it ages the gauges. */
   readonly at: Nanos;
 }
+
+/** The series to show: the ledger's. */
+type SeriesSource = Pick<SeriesTable, "size" | "values">;
 
 /** Lays out snapshots, each from the one before. */
 export class Shown {
@@ -45,7 +49,7 @@ export class Shown {
   }
 
   /** The snapshot of a beat; what ends in it has ended then. */
-  take(table: ReadonlyMap<string, Series>, beat: SnapshotBeat): LedgerSnapshot {
+  take(table: SeriesSource, beat: SnapshotBeat): LedgerSnapshot {
     for (const gauge of this.#gauges) if (endsAsStale(gauge, beat.at)) this.touch(gauge);
     const touched = this.#touched;
     this.#touched = [];
@@ -91,7 +95,7 @@ export class Shown {
     this.#histograms = histograms;
   }
 
-  #layOut(table: ReadonlyMap<string, Series>, beat: SnapshotBeat): void {
+  #layOut(table: SeriesSource, beat: SnapshotBeat): void {
     this.#mustLayOut = false;
     const names: Series[] = [];
     const starts = new BigInt64Array(table.size);
