@@ -216,7 +216,8 @@ export class Correlator {
   #decidable(to: Nanos, now: Nanos): boolean {
     if (now < to || (this.#waitsFor !== undefined && now < this.#waitsUntil)) return false;
     const slowest = Math.max(this.#gpus.slowestLive(now), this.#servers.slowestLive(now));
-    const settleNanos = Math.min((this.#options.settleMsMax ?? settleMsMax) * 1e6, 2 * slowest);
+    const wanted = Math.max(2 * slowest, this.#servers.copyHoldNanos(now));
+    const settleNanos = Math.min((this.#options.settleMsMax ?? settleMsMax) * 1e6, wanted);
     const [overdueAt, lateAt] = [to + settleNanos, to + settleNanos + lookaheadMax];
     if (now < overdueAt) {
       if (!this.#gpus.reach(to, now)) return false;

@@ -11,6 +11,8 @@ const changesMin = 1;
 const [beatsMin, beatPollsMin] = [2, 5];
 /** A page that changes at every poll changes within this many. */
 const copyPolls = 1.5;
+/** So many in a row, each a poll after the one before, take a page that lives for less than a poll and a half. */
+const nextChangesMin = 2;
 /** A copy is renewed within this many of its usual distances. */
 const renewedWithin = 1.3;
 /** Longer distances are gaps, not habits. */
@@ -31,6 +33,13 @@ export class PageAge {
   #isRenewal = false;
   /** When a copy is known to have been renewed. */
   #renewedAt: Nanos = -Infinity;
+  #isRepeated = false;
+  /** The last poll before the page changed. */
+  #newsFrom: Nanos = -Infinity;
+  /** Changes in a row, each at the poll after the one before. */
+  #nextChanges = 0;
+  /** There were enough of them: every poll shows the page itself. */
+  #isLive = false;
 
   /**
    * Takes a poll in; true when it is the copy already seen, which says nothing about the time since. The first polls of
@@ -41,19 +50,25 @@ export class PageAge {
     const repeated = this.#compare(poll, copyNanos);
     this.#distanceNanos = this.#middle();
     this.#copyNanos = this.#copy();
+    if (this.#copyNanos !== undefined) this.#isLive = false;
+    else if (this.#nextChanges >= nextChangesMin) this.#isLive = true;
     return repeated;
   }
 
   #compare(poll: ServerPoll, copyNanos: Nanos | undefined): boolean {
     const { newest } = this;
     if (newest !== undefined && poll.at > newest) keep(this.#distances, poll.at - newest);
-    this.#last = poll;
     const news = this.#news;
-    if (news === undefined || !alike(news, poll)) {
+    this.#isRepeated = news !== undefined && alike(news, poll);
+    if (!this.#isRepeated) this.#newsFrom = this.#last?.at ?? -Infinity;
+    this.#last = poll;
+    if (news === undefined || !this.#isRepeated) {
       if (news !== undefined && this.#isRenewal) {
         // Only of a server at work can a change be expected at every poll, and only of one that counts each step.
         if ((news.inFlight ?? 0) > 0 && poll.progress === "step") keep(this.#changes, poll.at - news.at);
         keep(this.#all, poll.at - news.at);
+        const isNext = poll.at - news.at <= copyPolls * this.#distanceNanos;
+        this.#nextChanges = isNext ? this.#nextChanges + 1 : 0;
       }
       this.#isRenewal = news !== undefined;
       this.#news = poll;
@@ -83,9 +98,31 @@ export class PageAge {
     return last > first && last - first <= distanceMax;
   }
 
+  /** The last poll showed what the one before it did. */
+  get isRepeated(): boolean {
+    return this.#isRepeated;
+  }
+
+  /**
+   * The earliest instant that what the last poll showed may be of, undefined where it is the page itself. News are no older
+   * than the poll before; what stays is as old as a copy may live. No copy lives longer than the page was ever seen to stay
+   * between two changes, give or take a poll.
+   */
+  get shownFrom(): Nanos | undefined {
+    const last = this.#last;
+    if (this.#isLive || last === undefined) return undefined;
+    const least = this.#copyNanos ?? this.#leastChange;
+    const oldest = last.at - Math.min(distanceMax, least + this.#distanceNanos);
+    return Math.max(oldest, this.#newsFrom);
+  }
+
   /** The usual distance of polls: as configured, or what the server's answers make of it. */
   distanceNanos(configuredNanos: Nanos): Nanos {
     return Math.max(configuredNanos, this.#distanceNanos);
+  }
+
+  get #leastChange(): Nanos {
+    return Math.min(...this.#changes, ...this.#all);
   }
 
   #copy(): Nanos | undefined {

@@ -15,6 +15,7 @@ import {
   settle,
 } from "./activity/activity.ts";
 import type { ActivityWindow, Guest, SeenPoll } from "./activity/evidence.ts";
+import { copyHoldNanos } from "./activity/hold.ts";
 import { endedBetween } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { appendKnown, joined } from "./own-states.ts";
@@ -28,8 +29,8 @@ import { keepStep, noFacts, StepQueue, stepBetween } from "./token-step.ts";
 
 /** Polls waiting at most. */
 const pendingMax = 4096;
-/** The estimator is fed this far ahead of the interval to decide: longer than it ever looks. */
-const feedAhead = 15_000_000_000;
+/** The estimator is fed this far ahead of the interval to decide: longer than it ever looks, or a copy of a page lives. */
+const feedAhead = 31_000_000_000;
 /** Without a next poll, the state is still known for this many polls. */
 const openPolls = 2;
 /** After this many failed polls in a row no interval waits for a server, until it answers or its process appears. */
@@ -188,6 +189,13 @@ export class ServerTrack {
     return least;
   }
 
+  /** How long an interval may have to wait for its page, which may be a copy, beyond its polls; 0 where it need not. */
+  get copyHoldNanos(): Nanos {
+    let longest = 0;
+    for (const { activity } of this.#places.values()) longest = Math.max(longest, copyHoldNanos(activity));
+    return longest;
+  }
+
   /** Decides `[from, until)` for good. */
   settle(from: Nanos, until: Nanos): OwnStates {
     const known = {
@@ -282,7 +290,12 @@ export class ServerTrack {
     const whole = facts();
     const ended = endedBetween(this.#fed, poll) ?? whole.ended;
     const { requests } = whole;
-    const seen = ended === undefined ? { ...poll, requests } : { ...poll, requests, ended };
+    const { isRepeated, shownFrom } = this.#age;
+    const seen: SeenPoll = {
+      ...{ ...poll, requests },
+      ...(ended === undefined ? {} : { ended }),
+      ...(shownFrom === undefined ? {} : { shownFrom, isRepeated }),
+    };
     if (!this.#observe(seen, previous, facts)) return;
     this.#firstAt ??= poll.at;
     this.#fed = poll;

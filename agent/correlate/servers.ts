@@ -101,6 +101,14 @@ export class Servers {
     return slowest;
   }
 
+  /** How long an interval may have to wait for the page of a live server that may be a copy, 0 where none need be. */
+  copyHoldNanos(now: Nanos): Nanos {
+    let longest = 0;
+    for (const track of this.#tracks.values())
+      if (isLive(track, now)) longest = Math.max(longest, track.copyHoldNanos);
+    return longest;
+  }
+
   /** A live server that was not polled at or after `to`; undefined where all were. */
   unread(to: Nanos, now: Nanos): string | undefined {
     for (const [server, track] of this.#tracks)

@@ -7,6 +7,7 @@ import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
 import { keepsBusy, observePresence } from "./beside.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
+import { isRefuted } from "./copies.ts";
 import {
   busyIn,
   busyPerProgress,
@@ -83,6 +84,7 @@ export function createActivity(options: ActivityOptions): Activity {
     guests: [],
     decidedUntil: options.from,
     lastProgressAt: options.from,
+    refutedAt: -Infinity,
     learnedUntil: options.from,
     rates: noRates,
     plateau: undefined,
@@ -101,6 +103,7 @@ export function copyActivity(activity: Activity): Activity {
     polls: [...activity.polls],
     peers: [],
     credits: [],
+    refutedAt: -Infinity,
     rates: noRates,
     plateau: undefined,
     level: createLevel(),
@@ -235,6 +238,9 @@ export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
     stallAfterNanos: activity.stallAfterNanos,
   });
   activity.decidedUntil = until;
+  const last = activity.polls.at(-1);
+  if (last?.shownFrom !== undefined && isRefuted(activity, outlookUntil(activity, until).runs))
+    activity.refutedAt = last.at;
   learn(activity, intervals);
   forget(activity);
   activity.outlook = undefined;
@@ -248,8 +254,9 @@ function evaluate(
 ): Claims & { readonly intervals: readonly PollInterval[] } {
   const { credits, peers, polls, windows } = activity;
   const last = polls.at(-1);
-  const { intervals: seen, runs } = outlookUntil(activity, until);
-  const intervals = lentIntervals(activity, seen, runs);
+  const outlook = outlookUntil(activity, until);
+  const { runs } = outlook;
+  const intervals = lentIntervals(activity, outlook);
   if (progress !== "step" && last?.inFlight === undefined && last?.activeNanos === undefined)
     return { intervals, claims: [], contested: [], accounted: [] };
   const { durations, hasOthers, level, pollNanos, rates } = activity;
@@ -296,9 +303,9 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     const poll = activity.polls.find(({ at }) => at === interval.to);
     // The gauge of a copied page was read at another instant than its poll.
     // How long requests take is the same on every GPU of the server.
-    if (poll !== undefined && poll.doubt === undefined)
-      observeEnded(activity.level, poll, interval.to - interval.from);
-    const isTold = poll !== undefined && poll.doubt === undefined && !activity.hasOthers;
+    const isTrusted = poll !== undefined && poll.doubt === undefined && interval.isCopied !== true;
+    if (isTrusted) observeEnded(activity.level, poll, interval.to - interval.from);
+    const isTold = isTrusted && !activity.hasOthers;
     if (isTold && (!interval.contended || interval.besideThin))
       observePresence(activity.level, poll, activity.windows);
     if (isTold && !interval.contended) {

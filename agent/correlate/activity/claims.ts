@@ -12,7 +12,7 @@ import { areApart, continuedNanosMax, rateFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { isCoarse, shareDoubt, sharedPieces } from "./shares.ts";
-import { append, clipped, place, total } from "./stretches.ts";
+import { append, clipped, none, place, total } from "./stretches.ts";
 import { timedClaims } from "./timed.ts";
 
 /** What the claims are decided from. */
@@ -120,8 +120,14 @@ export function claimedWork(evidence: Evidence): Claims {
   return { claims, contested, accounted };
 }
 
+/** The server was not read for longer than a few polls, and not because its page was a copy. */
+function isLate({ pollNanos }: Evidence, { from, isCopied, to }: PollInterval): boolean {
+  return isCopied !== true && to - from > gapPolls * pollNanos;
+}
+
 /** Short requests came and went while others worked, and windows say throughout how busy the GPU was. */
-function isShortBeside(evidence: Evidence, { all, contended, from, kind, open, to }: PollInterval): boolean {
+function isShortBeside(evidence: Evidence, interval: PollInterval): boolean {
+  const { all, contended, from, kind, open, to } = interval;
   if (
     !evidence.short ||
     keepsBusy(evidence.shares.level) ||
@@ -131,7 +137,7 @@ function isShortBeside(evidence: Evidence, { all, contended, from, kind, open, t
     evidence.hasOthers
   )
     return false;
-  if (evidence.progress !== "step" || to - from > gapPolls * evidence.pollNanos) return false;
+  if (evidence.progress !== "step" || isLate(evidence, interval)) return false;
   return all.every(({ seen }) => seen) && !isCoarse(evidence.shares.windows, from, to);
 }
 
@@ -144,7 +150,7 @@ function isThroughout({ shares }: Evidence, { from, inFlightFrom, inFlightTo, to
 /** Why an interval's windows count with their busy shares, undefined where they count as a whole. */
 function sharedBy(evidence: Evidence, interval: PollInterval): UncertainReason | undefined {
   if (interval.open || interval.contended) return undefined;
-  if (interval.to - interval.from > gapPolls * evidence.pollNanos) return undefined;
+  if (isLate(evidence, interval)) return undefined;
   if (isCoarse(evidence.shares.windows, interval.from, interval.to)) return "coarse_windows";
   // Silence with a gauge at 0: nothing. Without a gauge it may be a prefill.
   if (interval.kind === "quiet" && interval.inFlightTo === undefined) return undefined;
@@ -218,7 +224,7 @@ function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Su
     busyBefore:
       (interval.inFlightFrom ?? 0) > 0 || (before !== undefined && !silentBefore && into !== undefined),
     busyAfter: (interval.inFlightTo ?? 0) > 0 || (after !== undefined && !silentAfter && outOf !== undefined),
-    late: interval.to - interval.from > gapPolls * evidence.pollNanos,
+    late: isLate(evidence, interval),
     isOnlyThick: interval.kind === "moved" && interval.besideThin && work !== interval.work,
     isPresumed: !keepsBusy(evidence.shares.level),
     rate: rateFor(intervals, evidence.rates, index),
@@ -238,8 +244,11 @@ function workOf(evidence: Evidence, index: number): readonly WorkRun[] {
   if (interval.kind === "held") return interval.work.filter((piece) => piece.seen);
   if (interval.work.length > 0 || interval.progress === 0 || evidence.hasOthers)
     return ownWork(evidence, interval);
+  // Tokens that a copy showed late were made where the GPU was last seen at work.
+  if (interval.mayBeLate) return none;
   const lag = 2 * stepPauseNanos;
-  const near = clipped(evidence.runs, interval.from - lag, interval.to + lag).some((run) => run.seen);
+  const before = interval.from - Math.max(lag, evidence.pollNanos);
+  const near = clipped(evidence.runs, before, interval.to + lag).some((run) => run.seen);
   return near ? [] : [{ from: interval.from, to: interval.to, seen: false }];
 }
 

@@ -56,6 +56,11 @@ export interface SeenPoll extends ServerPoll {
   readonly whole?: SeenPoll;
   /** That the rank is on this GPU is an assumption. */
   readonly isAssumed?: true;
+  /** The page may be a copy, made at this instant at the earliest (copies.ts); whether it showed nothing new. */
+  readonly shownFrom?: Nanos;
+  readonly isRepeated?: boolean;
+  /** Polls of copies were left out before it. */
+  readonly isRenewal?: true;
 }
 
 /** The time between two polls of a server. The last one is `open`: no poll has ended it yet. */
@@ -93,6 +98,10 @@ export interface PollInterval {
   readonly doubt: UncertainReason | undefined;
   /** It says what the server as a whole did: lent.ts. */
   readonly isLent?: true;
+  /** The page may be a copy: tokens counted in it may have been made before it. */
+  readonly mayBeLate?: true;
+  /** Polls inside it were copies: it is as long as the page let it be. */
+  readonly isCopied?: true;
 }
 
 /** A stretch in which another server on the same GPUs moved its counters or had something in flight. */
@@ -233,6 +242,8 @@ export interface Activity {
   decidedUntil: Nanos;
   /** When tokens last moved, or nothing was in flight. */
   lastProgressAt: Nanos;
+  /** The last poll that showed that what the GPU does is not the server's: copies.ts. */
+  refutedAt: Nanos;
   /** Before this instant the rates have been learned. */
   learnedUntil: Nanos;
   rates: Rates;
@@ -246,8 +257,9 @@ export interface Activity {
   outlook: Outlook | undefined;
 }
 
-/** The runs of work and the intervals between the polls of all readings so far. */
+/** The runs of work, the polls that are readings, and the intervals between them, of all readings so far. */
 export interface Outlook {
+  readonly polls: readonly SeenPoll[];
   readonly runs: readonly WorkRun[];
   readonly intervals: readonly PollInterval[];
 }

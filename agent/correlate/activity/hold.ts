@@ -1,7 +1,8 @@
 // What cannot be decided yet: stretches at the end of the readings that the next window or poll may still explain.
 // How long they may be held open is the caller's decision (METERING.md 2, settleMs).
 import type { Nanos } from "../../model.ts";
-import type { Activity, PollInterval, WorkRun } from "./evidence.ts";
+import { unexplainedFrom } from "./copies.ts";
+import type { Activity, ActivityWindow, PollInterval, WorkRun } from "./evidence.ts";
 import { outlookOf } from "./outlook.ts";
 import { prefillNanosMax } from "./prefill.ts";
 import { longPauseNanos, preparationPause, stepPauseNanos, workingBusyRatio } from "./runs.ts";
@@ -11,7 +12,16 @@ export function heldOpenFrom(activity: Activity): Nanos {
   const last = activity.polls.at(-1);
   if (last === undefined) return Infinity;
   const { intervals, runs } = outlookOf(activity, last);
-  return Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
+  const held = Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
+  return Math.min(held, unexplainedFrom(activity, runs));
+}
+
+/** Returns how long an interval may have to wait for a page that may be a copy, 0 where it need not. */
+export function copyHoldNanos(activity: Activity): Nanos {
+  const last = activity.polls.at(-1);
+  if (last?.shownFrom === undefined || !activity.windows.some(isWork)) return 0;
+  const { runs } = outlookOf(activity, last);
+  return unexplainedFrom(activity, runs) < Infinity ? last.at - last.shownFrom : 0;
 }
 
 /** The edge of a run needs the window after it; a pause, and tokens without work, need to see what follows. */
@@ -77,4 +87,8 @@ function heldByBusyTime(intervals: readonly PollInterval[], seenUntil: Nanos | u
     from = start;
   }
   return from;
+}
+
+function isWork({ busyRatio }: ActivityWindow): boolean {
+  return busyRatio >= workingBusyRatio;
 }

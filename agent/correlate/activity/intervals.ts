@@ -85,6 +85,8 @@ export function pollInterval(
     besideThin: contended && !touchesPeer(all, peers, isThick),
     endedNanos: next?.ended?.nanos,
     doubt: next?.doubt,
+    ...(poll.shownFrom === undefined ? {} : { mayBeLate: true }),
+    ...(next?.isRenewal === true ? { isCopied: true } : {}),
   };
 }
 

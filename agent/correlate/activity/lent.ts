@@ -3,7 +3,7 @@
 // batches), beside a rank's own busy time too; where its GPU was only assumed it may be another's (`assumed_ranks`).
 // Work at the edges of what the rank did itself is the rank's; where unknown processes hold the GPU it is theirs.
 import type { Nanos } from "../../model.ts";
-import type { Activity, ActivityWindow, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
+import type { Activity, ActivityWindow, Outlook, PollInterval, SeenPoll } from "./evidence.ts";
 import { pollInterval } from "./intervals.ts";
 import { workingBusyRatio } from "./runs.ts";
 
@@ -17,10 +17,9 @@ const restMin: Nanos = 900_000_000;
 /** The intervals of a rank, those in which the server as a whole speaks replaced. The same list where there is none. */
 export function lentIntervals(
   activity: Activity,
-  intervals: readonly PollInterval[],
-  runs: readonly WorkRun[],
+  { intervals, polls, runs }: Outlook,
 ): readonly PollInterval[] {
-  const { batch, credits, guests, peers, polls, windows } = activity;
+  const { batch, credits, guests, peers, windows } = activity;
   const last = polls.at(-1);
   if (last === undefined || !polls.some(isOfRank)) return intervals;
   const busy = intervals.filter(({ kind }) => kind !== "quiet");

@@ -1,6 +1,7 @@
 // Runs of work and intervals between polls, built once from the readings of an estimator and used until the next reading:
 // how far it can decide and what it decides there are asked for one after the other.
 import type { Nanos } from "../../model.ts";
+import { withoutCopies } from "./copies.ts";
 import type { Activity, Outlook, SeenPoll, WorkRun } from "./evidence.ts";
 import { gaugesOf } from "./evidence.ts";
 import { pollInterval, pollIntervals } from "./intervals.ts";
@@ -17,16 +18,16 @@ export function outlookOf(activity: Activity, last: SeenPoll): Outlook {
 
 /** Returns what they say from the first poll to `until`, with the time after the last poll as an open interval. */
 export function outlookUntil(activity: Activity, until: Nanos): Outlook {
-  const { batch, credits, peers, polls, windows } = activity;
-  const from = Math.min(polls[0]?.at ?? until, until);
-  const last = polls.at(-1);
+  const { batch, credits, peers, windows } = activity;
+  const from = Math.min(activity.polls[0]?.at ?? until, until);
+  const last = activity.polls.at(-1);
   const horizon = Math.max(until, last?.at ?? until, windows.at(-1)?.to ?? until);
   if (last === undefined) return built(activity, from, until, horizon);
-  const { intervals, runs } = outlookOf(activity, last);
+  const { intervals, polls, runs } = outlookOf(activity, last);
   if (!holds(activity, runs, from, until)) return built(activity, from, until, horizon);
-  if (horizon <= last.at) return { runs, intervals };
+  if (horizon <= last.at) return { polls, runs, intervals };
   const open = pollInterval(last, undefined, horizon, last.progress, runs, peers, credits, batch);
-  return { runs, intervals: [...intervals, open] };
+  return { polls, runs, intervals: [...intervals, open] };
 }
 
 /** True where runs are the same from `from` to `until`: the windows reach over that time, and follow one another. */
@@ -39,8 +40,9 @@ function holds({ windows }: Activity, runs: readonly WorkRun[], from: Nanos, unt
 }
 
 function built(activity: Activity, from: Nanos, to: Nanos, horizon: Nanos): Outlook {
-  const { batch, credits, peers, plateau, polls, windows } = activity;
+  const { batch, credits, peers, plateau, windows } = activity;
   const runs = workRuns(windows, gaugesOf(activity), from, to, plateau, pauseOf(activity));
-  const progress = polls.at(-1)?.progress ?? "step";
-  return { runs, intervals: pollIntervals(polls, progress, runs, peers, horizon, credits, batch) };
+  const progress = activity.polls.at(-1)?.progress ?? "step";
+  const polls = withoutCopies(activity, runs);
+  return { polls, runs, intervals: pollIntervals(polls, progress, runs, peers, horizon, credits, batch) };
 }

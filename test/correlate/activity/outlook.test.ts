@@ -72,7 +72,7 @@ const reading: fc.Arbitrary<Reading> = fc.oneof(
 function madeAtOnce(activity: Activity, from: number, to: number, horizon: number) {
   const { batch, credits, peers, plateau, polls, windows } = activity;
   const runs = workRuns(windows, gaugesOf(activity), from, to, plateau, pauseOf(activity));
-  return { runs, intervals: pollIntervals(polls, "step", runs, peers, horizon, credits, batch) };
+  return { polls, runs, intervals: pollIntervals(polls, "step", runs, peers, horizon, credits, batch) };
 }
 
 describe("outlookOf() and outlookUntil()", () => {

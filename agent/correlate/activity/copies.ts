@@ -1,0 +1,95 @@
+// Polls of a page that something may keep a copy of. One that shows nothing new and nothing in flight while the GPU works is
+// no reading of the server: what it shows may be as old as a copy lives (page-age.ts). Only the next poll that shows something
+// new says what that work was, so such polls are left out before it; work that is older than a copy lives is someone else's.
+import type { Nanos } from "../../model.ts";
+import type { Activity, SeenPoll, WorkRun } from "./evidence.ts";
+import { stepPauseNanos } from "./runs.ts";
+import { isCoarse } from "./shares.ts";
+
+/** What an estimator knows about copies: its polls and peers, and when it was last shown that others work. */
+export type CopyEvidence = Pick<Activity, "polls" | "peers" | "refutedAt" | "windows">;
+
+/** Returns the polls that are readings; one that follows copies is a renewal, and its counters stood for an older instant. */
+export function withoutCopies(evidence: CopyEvidence, runs: readonly WorkRun[]): readonly SeenPoll[] {
+  const { polls } = evidence;
+  let kept: SeenPoll[] | undefined;
+  for (let index = 0; index < polls.length; index++) {
+    const poll = polls[index] as SeenPoll;
+    const from = isNews(poll, polls[index - 1]) ? unexplainedFrom(evidence, runs, index) : Infinity;
+    if (from < Infinity) {
+      kept ??= polls.slice(0, index);
+      while (kept.length > 1 && (kept.at(-1) as SeenPoll).at > from) kept.pop();
+      kept.push({ ...poll, doubt: poll.doubt ?? "cached_page", isRenewal: true });
+    } else kept?.push(poll);
+  }
+  return kept ?? polls;
+}
+
+/** True of a poll that showed nothing new and nothing in flight, and may be of a copy. */
+function isStale({ inFlight = 0, isRepeated }: SeenPoll): boolean {
+  return isRepeated === true && !(inFlight > 0);
+}
+
+/** True where something moved, or is in flight, that the poll before, which may be of a copy, did not show. */
+function isNews(poll: SeenPoll, before: SeenPoll | undefined): boolean {
+  if (isStale(poll) || before === undefined || !isStale(before)) return false;
+  const moved = poll.inputTokens + poll.outputTokens > before.inputTokens + before.outputTokens;
+  return moved || (poll.inFlight ?? 0) > 0 || (poll.activeNanos ?? 0) > (before.activeNanos ?? 0);
+}
+
+/**
+ * Returns since when the GPU works without a sign on the last of the polls before `end`, which may be of a copy: Infinity
+ * where it does not, where others are known to work, and where it worked before the oldest such copy was made.
+ */
+export function unexplainedFrom(
+  evidence: CopyEvidence,
+  runs: readonly WorkRun[],
+  end = evidence.polls.length,
+): Nanos {
+  const { peers, refutedAt } = evidence;
+  const stretch = staleStretch(evidence, end);
+  if (stretch === undefined) return Infinity;
+  const { oldest, to } = stretch;
+  if (refutedAt > stretch.from && refutedAt <= to) return Infinity;
+  const start = workFrom(evidence, runs, stretch);
+  if (start === undefined || start < oldest) return Infinity;
+  return peers.some((peer) => peer.from < to && peer.to > start) ? Infinity : start;
+}
+
+/** True where work is older than the oldest copy that the last poll may be of: the server did not do it. */
+export function isRefuted(evidence: CopyEvidence, runs: readonly WorkRun[]): boolean {
+  const stretch = staleStretch(evidence, evidence.polls.length);
+  const start = stretch === undefined ? undefined : workFrom(evidence, runs, stretch);
+  return start !== undefined && start < (stretch as StaleStretch).oldest;
+}
+
+/** The time in which polls showed nothing new. */
+interface StaleStretch {
+  /** The last one that did; before all time where it is not known any more. */
+  readonly from: Nanos;
+  readonly to: Nanos;
+  /** When the oldest copy was made that the last one may be of. */
+  readonly oldest: Nanos;
+}
+
+function staleStretch({ polls }: CopyEvidence, end: number): StaleStretch | undefined {
+  const last = polls[end - 1];
+  if (last?.shownFrom === undefined || !isStale(last)) return undefined;
+  let index = end - 1;
+  while (index >= 0 && isStale(polls[index] as SeenPoll)) index--;
+  return { from: polls[index]?.at ?? -Infinity, to: last.at, oldest: last.shownFrom };
+}
+
+/** When the GPU first worked in a stretch, as far as windows tell; the end of what its beginning shows aside. */
+function workFrom(
+  { windows }: CopyEvidence,
+  runs: readonly WorkRun[],
+  { from, to }: StaleStretch,
+): Nanos | undefined {
+  for (const run of runs) {
+    if (!run.seen || run.to <= from || run.from >= to) continue;
+    if (run.from < from && run.to - from <= stepPauseNanos) continue;
+    if (!isCoarse(windows, run.from, run.to)) return Math.max(run.from, from);
+  }
+  return undefined;
+}

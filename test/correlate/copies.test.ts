@@ -1,0 +1,124 @@
+// A page that something keeps a copy of, before anyone knows it does: what the GPU did meanwhile is the server's once a
+// renewal says so, and nothing waits longer than for a copy's life.
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { Correlator } from "../../agent/correlate/correlator.ts";
+import type { SettledInterval } from "../../agent/model.ts";
+import type { Second } from "./scene.ts";
+import { gpuInfo, readings, rowsOf, second, serverInfo, totals } from "./scene.ts";
+
+const length = 100;
+
+interface Burst {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Seconds in which requests are in execution. */
+function isIn(bursts: readonly Burst[], at: number): boolean {
+  return bursts.some(({ from, to }) => at >= from && at < to);
+}
+
+/** What a page shows at a whole second of the server's life. */
+function shown(bursts: readonly Burst[], at: number): { outputTokens: number; inFlight: number } {
+  let outputTokens = 0;
+  for (let before = 0; before < at; before++) if (isIn(bursts, before)) outputTokens += 100;
+  return { outputTokens, inFlight: isIn(bursts, at) ? 2 : 0 };
+}
+
+/** Settled intervals, each with how late it was; the server's page is renewed every `lives` seconds. */
+function metered(
+  work: readonly Burst[],
+  requests: readonly Burst[],
+  { lives = 1, phase = 0, pollSeconds = 1 } = {},
+): { readonly intervals: SettledInterval[]; readonly delays: number[] } {
+  const seconds: Second[] = Array.from({ length }, (_, at) => ({ pids: [1], busy: isIn(work, at) ? 1 : 0 }));
+  const correlator = new Correlator({
+    origin: 0,
+    intervalNanos: second,
+    gpuPollMs: 1000,
+    strict: true,
+  });
+  correlator.setGpus([gpuInfo("g")], 0);
+  correlator.setServers([serverInfo("a", { pids: [1], pollMs: 1000 * pollSeconds })], 0);
+  const intervals: SettledInterval[] = [];
+  const delays: number[] = [];
+  const samples = readings("g", seconds);
+  for (let at = 0; at <= length; at++) {
+    correlator.acceptGpu(samples[at] as (typeof samples)[number]);
+    const renewed = Math.max(0, at - ((at + phase) % lives));
+    if (at % pollSeconds === 0)
+      correlator.acceptTokens(
+        "a",
+        { at: at * second, inputTokens: 0, progress: "step", ...shown(requests, renewed) },
+        [],
+      );
+    for (const interval of correlator.settle(at * second)) {
+      intervals.push(interval);
+      delays.push(at - interval.to / second);
+    }
+  }
+  intervals.push(...correlator.finish(length * second));
+  return { intervals, delays };
+}
+
+const activeSeconds = (intervals: readonly SettledInterval[]): number =>
+  (totals(rowsOf(intervals, "g"), "nanos")["token_active"] ?? 0) / second;
+
+/** Bursts of requests, with a pause before each and after the last. */
+const bursts = fc
+  .array(fc.record({ pause: fc.integer({ min: 3, max: 14 }), length: fc.integer({ min: 1, max: 8 }) }), {
+    minLength: 1,
+    maxLength: 4,
+  })
+  .map((all) => {
+    let reached = 2;
+    return all.map((one): Burst => {
+      const from = reached + one.pause;
+      reached = from + one.length;
+      return { from, to: reached };
+    });
+  })
+  .filter((all) => (all.at(-1) as Burst).to < length - 25);
+
+describe("a page that may be a copy", () => {
+  test("hides no execution, from the first copy on", () => {
+    fc.assert(
+      fc.property(
+        bursts,
+        fc.integer({ min: 2, max: 20 }),
+        fc.nat(19),
+        fc.constantFrom(1, 1, 5),
+        (requests, lives, phase, pollSeconds) => {
+          const { intervals } = metered(requests, requests, { lives, phase, pollSeconds });
+          let wanted = 0;
+          for (const { from, to } of requests) wanted += to - from;
+          expect(Math.abs(activeSeconds(intervals) - wanted)).toBeLessThanOrEqual(1);
+          const stalled = (totals(rowsOf(intervals, "g"), "nanos")["stalled"] ?? 0) / second;
+          expect(stalled).toBeLessThanOrEqual(lives * requests.length);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  test("holds nothing open for longer than a copy lives, and others' work only once", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 30 }), (from) => {
+        const { delays, intervals } = metered([{ from, to: length }], []);
+        expect(activeSeconds(intervals)).toBe(0);
+        expect(Math.max(...delays)).toBeLessThanOrEqual(34);
+        expect(Math.max(...delays.slice(-20))).toBeLessThanOrEqual(2);
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test.each<[string, readonly Burst[]]>([
+    ["the GPU rests", []],
+    ["it shows the work at each poll", [{ from: 3, to: 90 }]],
+  ])("holds nothing open where %s", (_name, requests) => {
+    const { delays } = metered(requests, requests);
+    expect(Math.max(...delays)).toBeLessThanOrEqual(1);
+  });
+});
