@@ -7,7 +7,7 @@ import type { DatabaseSync } from "node:sqlite";
 import type { AuditEntry, BucketNumber, ChainedAudit, LedgerBatch, LedgerRestored } from "../../model.ts";
 import { makeFolder } from "../private-files.ts";
 import { ledgerPath, lockState } from "../state-folder.ts";
-import { rowsOf, totalsOf } from "./batch-columns.ts";
+import { totalsOf } from "./batch-columns.ts";
 import { checkpoint } from "./checkpoint.ts";
 import { fileIdentity, isCopy } from "./file-identity.ts";
 import type { LedgerFiles } from "./files.ts";
@@ -162,6 +162,7 @@ export class LedgerDatabase {
   *prune(time: bigint): Steps<number> {
     const pruned = yield* this.#transaction(pruneLedger(this.#database, this.#writer, this.#retention, time));
     yield* this.#transaction(forgetUsage(this.#database, time));
+    this.#writer.forgetRestingTotals();
     return pruned;
   }
 
@@ -239,7 +240,8 @@ export class LedgerDatabase {
     yield* this.#waiting.writeRows(writer);
     if (reopened !== undefined) writer.reopen(reopened, batch.time);
     if (batch.reopened !== undefined) writer.reopen(batch.reopened, batch.time);
-    yield* writer.rows(rowsOf(batch));
+    if (batch.amounts !== undefined) yield* writer.amounts(batch.amounts);
+    yield* writer.rows(batch.rows);
     for (const one of [...closed, ...batch.closed]) yield* writer.close(one, batch.time);
     yield* writer.addLate([...this.#waiting.late, ...(batch.late ?? [])], batch.time);
     yield* forEach([...audit, ...batch.audit], (entry) => writer.audit(entry));

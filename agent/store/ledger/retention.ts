@@ -88,7 +88,7 @@ function* dropNames(database: DatabaseSync, rolledDay: number): Steps<void> {
       }
     }
     database.exec("DELETE FROM names WHERE live = 0 AND id NOT IN (SELECT series FROM referred)");
-    database.exec("DELETE FROM totals WHERE series NOT IN (SELECT id FROM names)");
+    database.exec("DELETE FROM total_pages WHERE page NOT IN (SELECT id / 128 FROM names)");
   } finally {
     database.exec("DROP TABLE referred");
   }

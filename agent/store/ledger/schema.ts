@@ -85,6 +85,27 @@ const migrations: readonly string[] = [
     SELECT id, metric, dimensions, "check", start, total, histogram, carried, announced, ended, live, role
     FROM names LEFT JOIN totals ON totals.series = names.id;
   `,
+  // Totals of 128 series a row (total-pages.ts), each at the place id % 128: a number, a histogram, or null for none. SQLite
+  // before 3.38, which others may read the file with, has no `->>`.
+  `
+  DROP VIEW series;
+  CREATE TABLE total_pages (page INTEGER PRIMARY KEY, totals TEXT NOT NULL);
+  WITH RECURSIVE places(place) AS (SELECT 0 UNION ALL SELECT place + 1 FROM places WHERE place < 127)
+  INSERT INTO total_pages
+    SELECT page, '[' || group_concat(coalesce(histogram, total, 'null'), ',' ORDER BY place) || ']'
+    FROM (SELECT DISTINCT series / 128 AS page FROM totals) CROSS JOIN places
+      LEFT JOIN totals ON series = page * 128 + place
+    GROUP BY page;
+  DROP TABLE totals;
+  CREATE VIEW series AS
+    SELECT id, metric, dimensions, "check", start,
+      (SELECT json_extract(totals, '$[' || (id % 128) || ']') FROM total_pages
+        WHERE page = id / 128 AND json_type(totals, '$[' || (id % 128) || ']') = 'integer') AS total,
+      (SELECT json_extract(totals, '$[' || (id % 128) || ']') FROM total_pages
+        WHERE page = id / 128 AND json_type(totals, '$[' || (id % 128) || ']') = 'object') AS histogram,
+      carried, announced, ended, live, role
+    FROM names;
+  `,
 ];
 
 /** Lets a file that may not be written to, with totals apart and no view of both, be read like one of this program. */

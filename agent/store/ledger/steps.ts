@@ -14,12 +14,24 @@ export type Steps<T> = Generator<Pause, T, undefined>;
 /** Rows, of some 2 microseconds each, that are written in one step. */
 const ROWS_A_STEP = 500;
 
-/** Does something with each item, in steps. */
-export function* forEach<T>(items: Iterable<T>, run: (item: T) => void): Steps<void> {
+/** Does something with each item, in steps of so many. */
+export function* forEach<T>(
+  items: Iterable<T>,
+  run: (item: T) => void,
+  itemsAStep = ROWS_A_STEP,
+): Steps<void> {
   let done = 0;
   for (const item of items) {
     run(item);
-    if (++done % ROWS_A_STEP === 0) yield "turn";
+    if (++done % itemsAStep === 0) yield "turn";
+  }
+}
+
+/** Does something at each place of a column, in steps. */
+export function* forEachPlace(length: number, run: (place: number) => void): Steps<void> {
+  for (let place = 0; place < length; place++) {
+    run(place);
+    if ((place + 1) % ROWS_A_STEP === 0) yield "turn";
   }
 }
 

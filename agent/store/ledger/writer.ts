@@ -3,6 +3,7 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type {
   AuditEntry,
+  BucketColumn,
   BucketQuality,
   BucketRow,
   ClosedBucket,
@@ -15,7 +16,8 @@ import type { DigestRow } from "./digests.ts";
 import { BucketHash, canonicalText, chainHash, chainStart, checkOf, dimensionsText } from "./digests.ts";
 import { bucketsPerDay, Rollups } from "./rollups.ts";
 import type { Steps } from "./steps.ts";
-import { forEach } from "./steps.ts";
+import { forEach, forEachPlace } from "./steps.ts";
+import { TotalPages } from "./total-pages.ts";
 
 /** Why a bucket was sealed again, or for the first time, when usage came after its end. */
 export const lateReason = "usage that arrived late";
@@ -37,6 +39,7 @@ export class LedgerWriter {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   readonly #rollups: Rollups;
+  #totals: TotalPages | undefined;
 
   constructor(database: DatabaseSync) {
     this.#database = database;
@@ -61,9 +64,7 @@ export class LedgerWriter {
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)
       ON CONFLICT (id) DO UPDATE SET start = excluded.start, announced = excluded.announced, ended = excluded.ended,
         role = excluded.role, live = 1`);
-    const total = this.#run(`
-      INSERT INTO totals VALUES (?, ?, ?)
-      ON CONFLICT (series) DO UPDATE SET total = excluded.total, histogram = excluded.histogram`);
+    const totals = this.#totalPages();
     yield* forEach(changed, (one) => {
       const dimensions = dimensionsText(one.dimensions);
       upsert.run(
@@ -76,21 +77,26 @@ export class LedgerWriter {
         one.ended ?? null,
         one.role ?? null,
       );
-      if (typeof one.total === "string") total.run(one.series, BigInt(one.total), null);
-      else total.run(one.series, null, JSON.stringify(one.total));
+      totals.take(one.series, typeof one.total === "string" ? BigInt(one.total) : one.total);
     });
+    yield* totals.write();
     const forget = this.#run("UPDATE names SET live = 0 WHERE id = ?");
     yield* forEach(removed, (id) => forget.run(id));
   }
 
   /** New totals of series that are there. Throws when one is not: its name was never given. */
-  totals(totals: Iterable<readonly [series: number, total: bigint | Histogram]>): Steps<void> {
-    const update = this.#run("UPDATE totals SET total = ?, histogram = ? WHERE series = ?");
-    return forEach(totals, ([series, total]) => {
-      const isSum = typeof total === "bigint";
-      const { changes } = update.run(isSum ? total : null, isSum ? null : JSON.stringify(total), series);
-      if (changes !== 1) throw new Error(`Cannot store a total of series ${series}: its name is not known`);
+  *totals(totals: Iterable<readonly [series: number, total: bigint | Histogram]>): Steps<void> {
+    const pages = this.#totalPages();
+    yield* forEach(totals, ([series, total]) => {
+      if (!pages.take(series, total))
+        throw new Error(`Cannot store a total of series ${series}: its name is not known`);
     });
+    yield* pages.write();
+  }
+
+  /** Gives up the memory of totals that rest. */
+  forgetRestingTotals(): void {
+    this.#totals?.forgetResting();
   }
 
   state(rows: Iterable<StateRow>): Steps<void> {
@@ -118,6 +124,16 @@ export class LedgerWriter {
         typeof amount === "bigint" ? [amount, null] : [null, JSON.stringify(amount)];
       upsert.run(bucket, series, number, histogram, revision);
     });
+  }
+
+  /** The same of sums as columns, in buckets that are open. */
+  amounts({ amounts, buckets, series }: BucketColumn): Steps<void> {
+    const upsert = this.#run(`
+      INSERT INTO rows (bucket, series, amount, revision) VALUES (?, ?, ?, 0)
+      ON CONFLICT (bucket, series) DO UPDATE SET amount = excluded.amount`);
+    return forEachPlace(amounts.length, (place) =>
+      upsert.run(buckets[place] ?? 0, series[place] ?? 0, amounts[place] ?? 0n),
+    );
   }
 
   /** Seals a bucket: its digest goes into the audit chain, so that no row can change unseen afterwards. */
@@ -273,6 +289,12 @@ export class LedgerWriter {
         value: String(row["amount"] ?? row["histogram"]),
       };
     }
+  }
+
+  /** Made when it is asked for: older files, which are read by this too, have none. */
+  #totalPages(): TotalPages {
+    this.#totals ??= new TotalPages(this.#database);
+    return this.#totals;
   }
 
   #run(sql: string): StatementSync {

@@ -131,7 +131,7 @@ describe("LedgerDatabase.commit()", () => {
     keeper.beat(10);
     const other = new DatabaseSync(ledgerPath(folder), { timeout: 0 });
     other.exec(
-      "CREATE TRIGGER refuse BEFORE UPDATE ON totals BEGIN SELECT raise(ABORT, 'disk is full'); END",
+      "CREATE TRIGGER refuse BEFORE UPDATE ON total_pages BEGIN SELECT raise(ABORT, 'disk is full'); END",
     );
     keeper.post(15, tokens("a", 2), tokens("b", 5));
     expect(() => keeper.beat(20)).toThrow("disk is full");
@@ -203,7 +203,7 @@ describe("LedgerDatabase.commit()", () => {
           const database = new DatabaseSync(ledgerPath(place.folder), { readOnly: true });
           const sums = database
             .prepare(
-              "SELECT coalesce(sum(amount), 0) AS rows, (SELECT coalesce(sum(total), 0) FROM totals) AS totals FROM rows",
+              "SELECT coalesce(sum(amount), 0) AS rows, (SELECT coalesce(sum(total), 0) FROM series) AS totals FROM rows",
             )
             .get();
           database.close();
@@ -264,20 +264,38 @@ describe("LedgerDatabase opened on trouble", () => {
     {
       held: "beside the names",
       sql: `
+        DROP VIEW series;
+        ALTER TABLE names RENAME TO series;
         ALTER TABLE series ADD COLUMN total INTEGER;
         ALTER TABLE series ADD COLUMN histogram TEXT;
         UPDATE series SET (total, histogram) = (SELECT total, histogram FROM totals WHERE series = id);
         DROP TABLE totals;
         PRAGMA user_version = 3`,
     },
-    { held: "apart from the names, with no view of both", sql: "PRAGMA user_version = 4" },
+    {
+      held: "apart from the names, with no view of both",
+      sql: "DROP VIEW series; ALTER TABLE names RENAME TO series; PRAGMA user_version = 4",
+    },
+    {
+      held: "apart from the names, a row each",
+      sql: `
+        DROP VIEW series;
+        CREATE VIEW series AS
+          SELECT id, metric, dimensions, "check", start, total, histogram, carried, announced, ended, live, role
+          FROM names LEFT JOIN totals ON totals.series = names.id;
+        PRAGMA user_version = 5`,
+    },
   ])("goes on from a file that held totals $held, and verifies one that cannot be written", ({ sql }) => {
     const first = new Bookkeeper(folder);
     first.post(5, tokens("a", 100));
     first.beat(10);
     first.close();
     const database = new DatabaseSync(ledgerPath(folder));
-    database.exec(`DROP VIEW series; ALTER TABLE names RENAME TO series; ${sql}`);
+    database.exec(`
+      CREATE TABLE totals (series INTEGER PRIMARY KEY, total INTEGER, histogram TEXT);
+      INSERT INTO totals SELECT id, total, histogram FROM series;
+      DROP TABLE total_pages;
+      ${sql}`);
     database.close();
     expect(verifyLedger(ledgerPath(folder)).problems).toEqual([]);
     const second = new Bookkeeper(folder);
@@ -294,7 +312,7 @@ describe("LedgerDatabase opened on trouble", () => {
     first.beat(10);
     first.close();
     const database = new DatabaseSync(ledgerPath(folder));
-    database.exec("DELETE FROM totals");
+    database.exec("DELETE FROM total_pages");
     database.close();
     expect(verifyLedger(ledgerPath(folder)).problems.map(({ message }) => message)).toEqual([
       "its total is missing",

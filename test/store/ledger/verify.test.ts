@@ -50,7 +50,11 @@ describe("verifyLedger()", () => {
       "DELETE FROM rows WHERE series = 2 AND bucket = (SELECT min(bucket) FROM rows)",
       /bucket 2026-11-01T00:00Z/,
     ],
-    ["UPDATE totals SET total = total - 1 WHERE series = 2", /series 2 tokenwatt\.tokens/],
+    [
+      "UPDATE total_pages SET totals = json_set(totals, '$[2]', (totals ->> 2) - 1)",
+      /series 2 tokenwatt\.tokens/,
+    ],
+    ["UPDATE total_pages SET totals = replace(totals, ',', ';')", /^series$/m],
     [`UPDATE names SET dimensions = replace(dimensions, '"a"', '"c"')`, /series 1/],
     ["UPDATE days SET amount = amount + 1 WHERE series = 1", /rollup of 2026-11-01, series 1/],
     [

@@ -1,0 +1,78 @@
+// Totals of 128 series a row against a plain map: whatever is taken, written, rolled back, forgotten and opened again, the file
+// says of every series what was taken last before a write, to the last digit.
+import { DatabaseSync } from "node:sqlite";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Histogram } from "../../../agent/model.ts";
+import { migrate } from "../../../agent/store/ledger/schema.ts";
+import { runAtOnce } from "../../../agent/store/ledger/steps.ts";
+import { TotalPages } from "../../../agent/store/ledger/total-pages.ts";
+
+type Total = bigint | Histogram;
+
+const series = fc.integer({ min: 1, max: 400 });
+const histogram = fc.record({
+  bounds: fc.constant([0.1, 2.5]),
+  counts: fc.array(fc.nat(), { minLength: 3, maxLength: 3 }),
+  sum: fc.double({ min: 0, max: 1e12, noNaN: true }).map(Math.abs),
+  count: fc.nat(),
+});
+const total: fc.Arbitrary<Total> = fc.oneof(fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }), histogram);
+const step = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ take: fc.array(fc.tuple(series, total), { maxLength: 40 }) }) },
+  { weight: 1, arbitrary: fc.constant({ fail: true }) },
+  { weight: 1, arbitrary: fc.constant({ forget: true }) },
+  { weight: 1, arbitrary: fc.constant({ open: true }) },
+);
+
+/** What the file says, as any reader of it sees it. */
+function stored(database: DatabaseSync): Map<number, unknown> {
+  const statement = database.prepare("SELECT id, total, histogram FROM series ORDER BY id");
+  statement.setReadBigInts(true);
+  return new Map(
+    statement
+      .all()
+      .filter((row) => row["total"] !== null || row["histogram"] !== null)
+      .map((row) => [Number(row["id"]), row["total"] ?? JSON.parse(String(row["histogram"]))]),
+  );
+}
+
+test("a file of pages says what a map says, and `take` which series had a total", () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+      const database = new DatabaseSync(":memory:");
+      migrate(database, ":memory:");
+      database.exec(`
+        WITH RECURSIVE ids(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM ids WHERE id < 400)
+        INSERT INTO names (id, metric, dimensions, "check", start, announced)
+          SELECT id, 'm', '{}', '', '0', 1 FROM ids`);
+      let pages = new TotalPages(database);
+      const truth = new Map<number, Total>();
+      // What a transaction that failed had taken: its caller takes it once more.
+      let waiting: (readonly [number, Total])[] = [];
+      for (const one of steps) {
+        if ("forget" in one) pages.forgetResting();
+        else if ("open" in one && waiting.length === 0) pages = new TotalPages(database);
+        const taken = "take" in one ? one.take : [];
+        database.exec("BEGIN");
+        for (const [id, amount] of [...waiting, ...taken]) {
+          const isKnown = pages.take(id, amount);
+          if (waiting.length === 0) expect(isKnown).toBe(truth.has(id));
+          truth.set(id, amount);
+        }
+        runAtOnce(pages.write());
+        if ("fail" in one) {
+          database.exec("ROLLBACK");
+          waiting = [...truth];
+          continue;
+        }
+        database.exec("COMMIT");
+        waiting = [];
+        const expected = [...truth].sort(([left], [right]) => left - right);
+        expect([...stored(database)]).toEqual(expected);
+      }
+      database.close();
+    }),
+    { numRuns: 60 },
+  );
+});
