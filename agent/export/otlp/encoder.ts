@@ -34,7 +34,7 @@ export interface OtlpEncoder {
   encode(snapshot: LedgerSnapshot): readonly SpoolEntry[];
   /**
    * The same requests, each written when it is asked for, into buffers that the next snapshot writes over: the bytes of a
-   * request hold until then.
+   * request hold until then, and for as long as its lease is held.
    */
   stream(snapshot: LedgerSnapshot): Iterable<SpoolEntry>;
   /** Series whose bytes are kept. */
@@ -74,7 +74,10 @@ export function createOtlpEncoder(options: OtlpEncoderOptions): OtlpEncoder {
   return {
     cachedSeries: () => cache.size,
     encode: (snapshot) =>
-      Array.from(stream(snapshot), (entry) => ({ ...entry, bytes: Uint8Array.from(entry.bytes) })),
+      Array.from(stream(snapshot), ({ lease: _own, ...entry }) => ({
+        ...entry,
+        bytes: Uint8Array.from(entry.bytes),
+      })),
     stream,
   };
 }

@@ -1,9 +1,9 @@
 // The requests of one snapshot as bytes, kept to be written over by the next: while the same series are shown under the same
-// starts, only instants and what moved are new.
+// starts, only instants and what moved are new. What is still being sent of them is left alone: the next are written elsewhere.
 import { randomInt } from "node:crypto";
 import type { LedgerSnapshot, ShownSeries, ShownValues } from "../../model.ts";
 import type { WireWriter } from "../../platform/protobuf-writer.ts";
-import type { SpoolEntry } from "../../store/spool/spool.ts";
+import type { Lease, SpoolEntry } from "../../store/spool/spool.ts";
 import type { RequestHead } from "./attributes.ts";
 import type { Prefix } from "./points.ts";
 import { isCumulative, writeOver, writePoint } from "./points.ts";
@@ -17,11 +17,17 @@ const DATA_TAGS = { gauge: 0x2a, sum: 0x3a, level: 0x3a, histogram: 0x4a } as co
 /** Distinguishes layouts of this process from those of processes before it. */
 const PROCESS = randomInt(2 ** 32);
 
+/** Where a request is written, and whether it is still read there. */
+interface RequestBuffer extends Lease {
+  readonly bytes: Buffer;
+}
+
 /** One request. */
 interface Written {
   readonly pieces: readonly Piece[];
   /** Into a buffer of the request's own. */
   readonly writer: WireWriter;
+  readonly lease: Lease;
   /** Where the instant of each series stands, in the order of the pieces. */
   readonly offsets: Uint32Array;
   readonly points: number;
@@ -33,7 +39,7 @@ export class WrittenRequests {
   readonly #head: RequestHead;
   readonly #planned: readonly (readonly Piece[])[];
   readonly #series: ShownSeries;
-  readonly #buffers: Buffer[];
+  readonly #buffers: readonly RequestBuffer[];
   /** What only one snapshot says is in them, or they are not written to the end. */
   #isOutdated = true;
   #values: ShownValues;
@@ -55,16 +61,17 @@ export class WrittenRequests {
     );
   }
 
-  /** Whether a snapshot says the same of the same series, but for instants and values. */
+  /** Whether a snapshot may be written over them: it says the same of the same series, but for instants and values. */
   holds({ said, series }: LedgerSnapshot): boolean {
-    return !this.#isOutdated && series === this.#series && !saysOnce(said);
+    const isFree = !this.#buffers.some(({ isHeld }) => isHeld);
+    return isFree && !this.#isOutdated && series === this.#series && !saysOnce(said);
   }
 
   /** Writes them for the first time, each when it is asked for. */
   *write(snapshot: LedgerSnapshot): Generator<SpoolEntry> {
     this.#requests = [];
     for (const [index, pieces] of this.#planned.entries()) {
-      const request = writeRequest(pieces, this.#head, snapshot, this.#buffers[index] as Buffer);
+      const request = writeRequest(pieces, this.#head, snapshot, this.#buffers[index] as RequestBuffer);
       this.#requests.push(request);
       yield entryOf(request, snapshot);
     }
@@ -92,14 +99,18 @@ export class WrittenRequests {
   }
 }
 
-function entryOf({ layout, points, writer }: Written, { time }: LedgerSnapshot): SpoolEntry {
-  return { bytes: writer.bytes, points, time, layout };
+function entryOf({ layout, lease, points, writer }: Written, { time }: LedgerSnapshot): SpoolEntry {
+  return { bytes: writer.bytes, lease, points, time, layout };
 }
 
-/** The buffer of an earlier request where it is large enough, and not twice as large: the zeros of new series are over. */
-function bufferFor(size: number, before: Buffer | undefined): Buffer {
-  if (before !== undefined && size <= before.length && 2 * size >= before.length) return before;
-  return Buffer.allocUnsafeSlow(size);
+/**
+ * The buffer of an earlier request where it is free and large enough, and not twice as large: the zeros of new series are
+ * over.
+ */
+function bufferFor(size: number, before: RequestBuffer | undefined): RequestBuffer {
+  const isFitting =
+    before?.isHeld === false && size <= before.bytes.length && 2 * size >= before.bytes.length;
+  return isFitting ? before : { bytes: Buffer.allocUnsafeSlow(size), isHeld: false };
 }
 
 function saysOnce(said: LedgerSnapshot["said"]): boolean {
@@ -119,9 +130,9 @@ function writeRequest(
   pieces: readonly Piece[],
   head: RequestHead,
   snapshot: LedgerSnapshot,
-  buffer: Buffer,
+  buffer: RequestBuffer,
 ): Written {
-  const writer = head.begin(metricsSize(pieces), buffer);
+  const writer = head.begin(metricsSize(pieces), buffer.bytes);
   const offsets = new Uint32Array(pieces.reduce((sum, { from, to }) => sum + to - from, 0));
   let [index, points] = [0, 0];
   for (const piece of pieces) {
@@ -129,7 +140,7 @@ function writeRequest(
     index += piece.to - piece.from;
     points += piece.points;
   }
-  return { pieces, writer, offsets, points, layout: layoutOf(pieces, snapshot.said) };
+  return { pieces, writer, lease: buffer, offsets, points, layout: layoutOf(pieces, snapshot.said) };
 }
 
 function writeMetric(writer: WireWriter, piece: Piece, snapshot: LedgerSnapshot, offsets: Uint32Array): void {

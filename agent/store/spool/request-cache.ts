@@ -1,35 +1,23 @@
-// Copies of the newest requests, so that a destination that is up rarely reads the disk.
-// Megabytes that are allocated with each beat outlive the young generation and pile up until a full collection:
-// the copies of requests that every destination has are written over by the next ones.
+// The newest requests in memory, so that a destination that is up rarely reads the disk. None is copied: they lie in the
+// buffers they were written into, and those are written over by the next beat only when every destination has them.
+import type { Lease, SpoolEntry } from "./spool.ts";
 
-/** Keeps requests by sequence, in at most `bytesMax` bytes, free buffers included. */
+/** Holds requests by sequence, in at most `bytesMax` bytes. */
 export class RequestCache {
   readonly #bytesMax: number;
-  readonly #held = new Map<number, { readonly buffer: Buffer; readonly request: Buffer }>();
-  #free: Buffer[] = [];
+  readonly #held = new Map<number, { readonly request: Uint8Array; readonly lease: Lease }>();
   #bytes = 0;
-  /** Buffers that requests took since `beginBeat`. */
-  #taken = 0;
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
   }
 
-  /** A beat begins that is kept: buffers the last such had no use for are given up, as those of the zeros of new series. */
-  beginBeat(): void {
-    const unused = Math.max(0, this.#free.length - this.#taken);
-    // Behind are those that were given back last.
-    for (const buffer of this.#free.splice(0, unused)) this.#bytes -= buffer.length;
-    this.#taken = 0;
-  }
-
-  /** Keeps a copy; not when there is no room for it. */
-  keep(sequence: number, request: Uint8Array): void {
-    const buffer = this.#take(request.length);
-    if (buffer === undefined) return;
-    this.#taken++;
-    buffer.set(request);
-    this.#held.set(sequence, { buffer, request: buffer.subarray(0, request.length) });
+  /** Holds a request that may be held; not when there is no room for it. */
+  keep(sequence: number, { bytes, lease }: Pick<SpoolEntry, "bytes" | "lease">): void {
+    if (lease === undefined || this.#bytes + bytes.length > this.#bytesMax) return;
+    lease.isHeld = true;
+    this.#held.set(sequence, { request: bytes, lease });
+    this.#bytes += bytes.length;
   }
 
   /** A request as it was kept. Its bytes hold until the sequence is recycled. */
@@ -39,42 +27,29 @@ export class RequestCache {
 
   /** The requests up to this sequence are not read any more: later ones may take their place. */
   recycle(sequence: number): void {
-    for (const [one, { buffer }] of this.#held) {
+    for (const [one, { lease }] of this.#held) {
       if (one > sequence) continue;
-      this.#held.delete(one);
-      this.#free.push(buffer);
+      lease.isHeld = false;
+      this.#remove(one);
     }
   }
 
   /** The requests up to this sequence were given up; one that is being sent keeps its bytes, so none is written over. */
   forget(sequence: number): void {
-    for (const [one, { buffer }] of this.#held) {
-      if (one > sequence) continue;
-      this.#held.delete(one);
-      this.#bytes -= buffer.length;
-    }
+    for (const one of this.#held.keys()) if (one <= sequence) this.#remove(one);
   }
 
   /** The requests after this sequence were never stored: others will have their numbers. */
   drop(sequence: number): void {
-    for (const [one, { buffer }] of this.#held) {
+    for (const [one, { lease }] of this.#held) {
       if (one <= sequence) continue;
-      this.#held.delete(one);
-      this.#bytes -= buffer.length;
+      lease.isHeld = false;
+      this.#remove(one);
     }
   }
 
-  #take(length: number): Buffer | undefined {
-    const fitting = this.#free.findIndex((buffer) => buffer.length >= length);
-    if (fitting !== -1) return this.#free.splice(fitting, 1)[0];
-    // An eighth more: the next beat's request is as large or a little larger.
-    const size = length + (length >> 3);
-    if (this.#bytes + size > this.#bytesMax) {
-      for (const buffer of this.#free) this.#bytes -= buffer.length;
-      this.#free = [];
-    }
-    if (this.#bytes + size > this.#bytesMax) return undefined;
-    this.#bytes += size;
-    return Buffer.allocUnsafeSlow(size);
+  #remove(sequence: number): void {
+    this.#bytes -= this.#held.get(sequence)?.request.length ?? 0;
+    this.#held.delete(sequence);
   }
 }

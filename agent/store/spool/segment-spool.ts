@@ -173,13 +173,12 @@ class SegmentSpool implements Spool {
   async #append(entries: Iterable<SpoolEntry>): Promise<number> {
     const records: PackedRecord[] = [];
     const next = this.#state.head + 1;
-    // While a destination is behind, copies would only pile up before it comes to them.
+    // While a destination is behind, requests would only pile up before it comes to them.
     const isDrained = this.#state.passed >= this.#state.head;
-    if (isDrained) this.#cache.beginBeat();
     for (const entry of entries) {
       const sequence = next + records.length;
       records.push(await packRecord(entry, sequence));
-      if (isDrained) this.#cache.keep(sequence, entry.bytes);
+      if (isDrained) this.#cache.keep(sequence, entry);
     }
     const [first] = records;
     if (first === undefined) return this.#state.head;

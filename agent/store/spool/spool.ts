@@ -9,9 +9,16 @@ const MINUTE_NANOS = 60_000_000_000n;
 /** Older records are thinned to the last of each minute. */
 export const THIN_AFTER_MS = 300_000;
 
+/** Whether somebody still reads the bytes of a request: until then nothing is written over them. */
+export interface Lease {
+  isHeld: boolean;
+}
+
 /** A request as it is put in. */
 export interface SpoolEntry {
   readonly bytes: Uint8Array;
+  /** Where it is given, the bytes may be held by it instead of being copied. */
+  readonly lease?: Lease;
   readonly points: number;
   readonly time: UnixNanos;
   /**
@@ -65,7 +72,7 @@ export interface Spool {
   readonly isAhead: boolean;
   /**
    * Stores requests; durable where the spool is. Returns the sequence of the last one. Sent only once committed.
-   * The bytes of an entry are used only until the next is asked for: the caller may write them all into one buffer.
+   * The bytes of an entry are used only until the next is asked for, or as long as its lease is held.
    */
   append(entries: Iterable<SpoolEntry>): Promise<number>;
   /** Lets everything up to `sequence` be sent: the totals in it are safe on disk. */

@@ -1,69 +1,66 @@
-// The copies a spool keeps of its newest requests: whose bytes hold how long.
+// The newest requests that a spool holds in memory: whose bytes hold how long.
 import { describe, expect, test } from "vitest";
 import { RequestCache } from "../../../agent/store/spool/request-cache.ts";
+import type { Lease } from "../../../agent/store/spool/spool.ts";
+
+interface Request {
+  readonly bytes: Buffer;
+  readonly lease: Lease;
+}
+
+function request(length = 100): Request {
+  return { bytes: Buffer.alloc(length), lease: { isHeld: false } };
+}
 
 describe("RequestCache", () => {
-  test("keeps a copy, whatever becomes of the original", () => {
+  test("holds a request where it is, until it is recycled", () => {
     const cache = new RequestCache(1000);
-    const original = Buffer.alloc(100, 1);
-    cache.keep(1, original);
-    original.fill(9);
-    expect(cache.get(1)).toEqual(Buffer.alloc(100, 1));
-  });
-
-  test("writes over nothing that was not recycled", () => {
-    const cache = new RequestCache(1000);
-    cache.keep(1, Buffer.alloc(100, 1));
-    cache.keep(2, Buffer.alloc(100, 2));
-    const [first, second] = [cache.get(1), cache.get(2)];
+    const [first, second] = [request(), request()];
+    cache.keep(1, first);
+    cache.keep(2, second);
+    expect(cache.get(1)).toBe(first.bytes);
     cache.recycle(1);
-    cache.keep(3, Buffer.alloc(100, 3));
-    cache.keep(4, Buffer.alloc(100, 4));
-    expect(second).toEqual(Buffer.alloc(100, 2));
     expect(cache.get(1)).toBeUndefined();
-    expect(cache.get(3)?.buffer).toBe(first?.buffer);
-    expect(cache.get(4)?.buffer).not.toBe(second?.buffer);
+    expect(cache.get(2)).toBe(second.bytes);
+    expect([first, second].map(({ lease }) => lease.isHeld)).toEqual([false, true]);
   });
 
-  test("takes the place of what was recycled, also for a request a little larger", () => {
+  test("holds nothing that may not be held", () => {
     const cache = new RequestCache(1000);
-    cache.keep(1, Buffer.alloc(400, 1));
-    const first = cache.get(1);
-    cache.recycle(1);
-    cache.keep(2, Buffer.alloc(420, 2));
-    expect(cache.get(2)).toEqual(Buffer.alloc(420, 2));
-    expect(cache.get(2)?.buffer).toBe(first?.buffer);
+    cache.keep(1, { bytes: Buffer.alloc(100) });
+    expect(cache.get(1)).toBeUndefined();
   });
 
-  test("takes no memory for a beat of several requests that the beat before had, and keeps none that a beat left", () => {
-    const cache = new RequestCache(10_000);
-    let sequence = 0;
-    const beat = (requests: number): (ArrayBufferLike | undefined)[] => {
-      cache.beginBeat();
-      const first = sequence + 1;
-      for (let one = 0; one < requests; one++) cache.keep(++sequence, Buffer.alloc(100, sequence));
-      const buffers = Array.from({ length: requests }, (_, one) => cache.get(first + one)?.buffer);
-      for (let one = first; one <= sequence; one++) cache.recycle(one);
-      return buffers;
-    };
-    const sameAs = (one: unknown[], other: unknown[]): number =>
-      one.filter((each) => other.includes(each)).length;
-    const [whole, again] = [beat(3), beat(3)];
-    expect(sameAs(again, whole)).toBe(3);
-    const [small, smaller] = [beat(1), beat(1)];
-    expect([sameAs(small, whole), sameAs(smaller, whole)]).toEqual([1, 1]);
-    expect(sameAs(beat(3), whole)).toBe(1);
-  });
-
-  test("stays within its bytes, free buffers included", () => {
+  test("lets nothing be written over that was given up: it may be on its way", () => {
     const cache = new RequestCache(1000);
-    cache.keep(1, Buffer.alloc(600, 1));
-    cache.keep(2, Buffer.alloc(600, 2));
+    const [given, later] = [request(), request()];
+    cache.keep(1, given);
+    cache.forget(1);
+    expect(cache.get(1)).toBeUndefined();
+    cache.keep(2, later);
+    cache.recycle(2);
+    expect([given.lease.isHeld, later.lease.isHeld]).toEqual([true, false]);
+  });
+
+  test("lets go of what was never stored", () => {
+    const cache = new RequestCache(1000);
+    const [stored, unstored] = [request(), request()];
+    cache.keep(1, stored);
+    cache.keep(2, unstored);
+    cache.drop(1);
     expect(cache.get(2)).toBeUndefined();
+    expect([stored.lease.isHeld, unstored.lease.isHeld]).toEqual([true, false]);
+  });
+
+  test("stays within its bytes", () => {
+    const cache = new RequestCache(1000);
+    const [first, over] = [request(600), request(600)];
+    cache.keep(1, first);
+    cache.keep(2, over);
+    expect(cache.get(2)).toBeUndefined();
+    expect(over.lease.isHeld).toBe(false);
     cache.recycle(1);
-    cache.keep(3, Buffer.alloc(800, 3));
-    expect(cache.get(3)).toEqual(Buffer.alloc(800, 3));
-    cache.keep(4, Buffer.alloc(200, 4));
-    expect(cache.get(4)).toBeUndefined();
+    cache.keep(3, over);
+    expect(cache.get(3)).toBe(over.bytes);
   });
 });
