@@ -216,17 +216,19 @@ export class Correlator {
   #decidable(to: Nanos, now: Nanos): boolean {
     if (now < to || (this.#waitsFor !== undefined && now < this.#waitsUntil)) return false;
     const slowest = Math.max(this.#gpus.slowestLive(now), this.#servers.slowestLive(now));
-    const wanted = Math.max(2 * slowest, this.#servers.copyHoldNanos(now));
-    const settleNanos = Math.min((this.#options.settleMsMax ?? settleMsMax) * 1e6, wanted);
-    const [overdueAt, lateAt] = [to + settleNanos, to + settleNanos + lookaheadMax];
+    const longest = (this.#options.settleMsMax ?? settleMsMax) * 1e6;
+    const settleNanos = Math.min(longest, 2 * slowest);
+    const overdueAt = to + settleNanos;
     if (now < overdueAt) {
       if (!this.#gpus.reach(to, now)) return false;
       const unread = this.#servers.unread(to, now);
       if (unread !== undefined) return this.#waitFor(unread, now, overdueAt);
     }
-    const waitNanos = settleNanos + lookaheadMax;
-    const undecided = this.#prepare(to, now, waitNanos);
-    if (undecided === undefined || now >= lateAt) return true;
+    const undecided = this.#prepare(to, now, settleNanos + lookaheadMax);
+    if (undecided === undefined) return true;
+    const copyNanos = Math.min(longest, this.#servers.copyHoldNanos(now));
+    const lateAt = to + Math.max(settleNanos, copyNanos) + lookaheadMax;
+    if (now >= lateAt) return true;
     return this.#waitFor(undecided, now, now < overdueAt ? overdueAt : lateAt);
   }
 

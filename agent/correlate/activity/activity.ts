@@ -27,7 +27,7 @@ import type {
   Rates,
   SeenPoll,
 } from "./evidence.ts";
-import { heldOpenFrom } from "./hold.ts";
+import { copyHoldNanos, heldOpenFrom } from "./hold.ts";
 import { label } from "./label.ts";
 import { lentIntervals } from "./lent.ts";
 import {
@@ -201,7 +201,8 @@ export function observeCredit(activity: Activity, credit: Credit): void {
 /**
  * Returns the instant up to which the server's state can be decided at `now`: where both its polls and its windows
  * have arrived, less a stretch at the end that the next poll may still explain. Nothing is held open for longer than
- * `settleNanos`, and a source silent for that long is not waited for. Below `wanted` the answer is only known to be less.
+ * `settleNanos`, or than a page that may be a copy takes to say what the GPU does, and a source silent for that long is not
+ * waited for. Below `wanted` the answer is only known to be less.
  */
 export function decidableUntil(
   activity: Activity,
@@ -214,7 +215,8 @@ export function decidableUntil(
   const live = seen !== undefined && seen > now - settleNanos;
   const arrived = Math.min(polled, live ? seen : Infinity);
   const settled = arrived < wanted ? arrived : Math.min(arrived, heldOpenFrom(activity));
-  return Math.min(now, Math.max(settled, now - settleNanos, activity.decidedUntil));
+  const waitNanos = settled < wanted ? Math.max(settleNanos, copyHoldNanos(activity)) : settleNanos;
+  return Math.min(now, Math.max(settled, now - waitNanos, activity.decidedUntil));
 }
 
 /**

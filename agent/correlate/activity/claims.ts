@@ -213,8 +213,8 @@ function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Su
   const work = workOf(evidence, index);
   const into = crossing(runs, interval.from);
   const outOf = crossing(runs, interval.to);
-  const silentBefore = before?.kind === "quiet" && starts[index - 1] === undefined;
-  const silentAfter = after?.kind === "quiet" && starts[index + 1] !== interval.to;
+  const silentBefore = isSilent(before) && starts[index - 1] === undefined;
+  const silentAfter = isSilent(after) && starts[index + 1] !== interval.to;
   return {
     interval,
     credits: evidence.credits,
@@ -230,6 +230,12 @@ function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Su
     rate: rateFor(intervals, evidence.rates, index),
     apart: areApart(interval, evidence.rates),
   };
+}
+
+/** The server did nothing, and its page is no copy that may only not say so. */
+function isSilent(interval: PollInterval | undefined): boolean {
+  if (interval?.kind !== "quiet") return false;
+  return interval.contended || interval.mayBeStale !== true;
 }
 
 /** Work beside others less the windows that are too empty for a server that keeps the GPU busy. */

@@ -100,6 +100,8 @@ export interface PollInterval {
   readonly isLent?: true;
   /** The page may be a copy: tokens counted in it may have been made before it. */
   readonly mayBeLate?: true;
+  /** The poll that ended it showed nothing new, and may be of a copy. */
+  readonly mayBeStale?: true;
   /** Polls inside it were copies: it is as long as the page let it be. */
   readonly isCopied?: true;
 }

@@ -21,7 +21,7 @@ export function copyHoldNanos(activity: Activity): Nanos {
   const last = activity.polls.at(-1);
   if (last?.shownFrom === undefined || !activity.windows.some(isWork)) return 0;
   const { runs } = outlookOf(activity, last);
-  return unexplainedFrom(activity, runs) < Infinity ? last.at - last.shownFrom : 0;
+  return unexplainedFrom(activity, runs) < Infinity ? last.at - last.shownFrom + activity.pollNanos : 0;
 }
 
 /** The edge of a run needs the window after it; a pause, and tokens without work, need to see what follows. */

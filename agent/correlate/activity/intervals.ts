@@ -86,6 +86,7 @@ export function pollInterval(
     endedNanos: next?.ended?.nanos,
     doubt: next?.doubt,
     ...(poll.shownFrom === undefined ? {} : { mayBeLate: true }),
+    ...(next?.isRepeated === true ? { mayBeStale: true } : {}),
     ...(next?.isRenewal === true ? { isCopied: true } : {}),
   };
 }
