@@ -29,7 +29,7 @@ import type {
 } from "./evidence.ts";
 import { copyHoldNanos, heldOpenFrom } from "./hold.ts";
 import { label } from "./label.ts";
-import { lentIntervals } from "./lent.ts";
+import { idlesAmongBusy, lentIntervals } from "./lent.ts";
 import {
   areBrief,
   createLevel,
@@ -38,11 +38,13 @@ import {
   isLearned,
   observeEnded,
   observeGauge,
+  observeLent,
   observeRoughness,
   observeStay,
   observeSteps,
   requestsStay,
   requestsWereSeenToStay,
+  worksForOthers,
 } from "./level.ts";
 import { outlookUntil } from "./outlook.ts";
 import { prefillNanosMax } from "./prefill.ts";
@@ -297,17 +299,22 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     const interval = intervals[index] as PollInterval;
     if (interval.from < activity.learnedUntil || interval.to > activity.decidedUntil) continue;
     if (interval.isLent) {
+      observeLent(activity.level, true);
       activity.learnedUntil = interval.to;
       activity.lastProgressAt = interval.to;
       continue;
     }
     observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
-    const poll = activity.polls.find(({ at }) => at === interval.to);
+    const place = activity.polls.findIndex(({ at }) => at === interval.to);
+    const poll = activity.polls[place];
+    // The gauge and the counters of a rank that steps along with others say nothing of how much work a request stands for.
+    const mayBeOthers = idlesAmongBusy(activity.polls[place - 1]) || idlesAmongBusy(poll);
+    if (mayBeOthers && interval.kind === "quiet") observeLent(activity.level, false);
     // The gauge of a copied page was read at another instant than its poll.
     // How long requests take is the same on every GPU of the server.
     const isTrusted = poll !== undefined && poll.doubt === undefined && interval.isCopied !== true;
     if (isTrusted) observeEnded(activity.level, poll, interval.to - interval.from);
-    const isTold = isTrusted && !activity.hasOthers;
+    const isTold = isTrusted && !activity.hasOthers && !(mayBeOthers && worksForOthers(activity.level));
     if (isTold && (!interval.contended || interval.besideThin))
       observePresence(activity.level, poll, activity.windows);
     if (isTold && !interval.contended) {

@@ -206,6 +206,9 @@ export interface Level {
   polls: number;
   ended: number;
   wallNanos: Nanos;
+  /** Intervals in which a rank had nothing to do and others did: its GPU worked for them, or rested; both fade. */
+  lent: number;
+  rested: number;
 }
 
 /** What the durations of requests add up to, older ones fading. */

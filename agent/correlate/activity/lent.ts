@@ -47,6 +47,11 @@ function isOfRank({ whole }: SeenPoll): boolean {
   return whole !== undefined;
 }
 
+/** Whether a poll read nothing in flight of a rank while others ran requests. */
+export function idlesAmongBusy(poll: SeenPoll | undefined): boolean {
+  return poll !== undefined && (poll.whole?.inFlight ?? 0) > 0 && !((poll.inFlight ?? 0) > 0);
+}
+
 function busyNanosOf({ activeNanos: from }: SeenPoll, next: SeenPoll | undefined): Nanos {
   return from === undefined || next?.activeNanos === undefined ? 0 : next.activeNanos - from;
 }

@@ -67,6 +67,8 @@ export function createLevel(): Level {
     stepNanos: 0,
     flying: flyingFirst,
     stayed: stayedFirst,
+    lent: 0,
+    rested: 0,
   };
 }
 
@@ -123,6 +125,17 @@ export function observeStay(level: Level, before: number | undefined, after: num
   if (!((before ?? 0) > 0) || after === undefined) return;
   level.flying = level.flying * stayFadeRatio + 1;
   level.stayed = level.stayed * stayFadeRatio + (after > 0 ? 1 : 0);
+}
+
+/** Takes in whether the GPU worked for other ranks while its own had nothing to do, or rested. */
+export function observeLent(level: Level, isLent: boolean): void {
+  level.lent = level.lent * stayFadeRatio + (isLent ? 1 : 0);
+  level.rested = level.rested * stayFadeRatio + (isLent ? 0 : 1);
+}
+
+/** True of the GPU of a rank that steps along with the others. */
+export function worksForOthers({ lent, rested }: Level): boolean {
+  return lent > rested;
 }
 
 /** True where a request in flight at two polls is in flight between them. */

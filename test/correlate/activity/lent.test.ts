@@ -1,4 +1,5 @@
 // A data-parallel rank whose GPU works while it has nothing to do: the server as a whole speaks for that time, and for no more.
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   createActivity,
@@ -91,5 +92,59 @@ describe("the busy time of a rank and of all ranks together", () => {
     const { active, doubt } = found({ own: 0.6, all: 0.6, slots: 1 }, rest);
     expect(active).toEqual([0, 0.6, 0]);
     expect(doubt).toBeCloseTo(2 / 3, 6);
+  });
+});
+
+describe("a rank that steps along with the others", () => {
+  /** How many seconds in a row a rank has a request of its own, and then none, while others always have some. */
+  const turns = fc.array(
+    fc.record({ own: fc.integer({ min: 2, max: 9 }), others: fc.integer({ min: 1, max: 9 }) }),
+    {
+      minLength: 4,
+      maxLength: 12,
+    },
+  );
+
+  test("is in execution all along, however full its windows are", () => {
+    fc.assert(
+      fc.property(
+        turns,
+        fc.constantFrom(0.3, 0.6, 0.85),
+        fc.integer({ min: 1, max: 9 }),
+        (pattern, busyRatio, phase) => {
+          const flies = pattern.flatMap(({ others, own }) => [
+            ...Array.from({ length: own }, () => true),
+            ...Array.from({ length: others }, () => false),
+          ]);
+          const state = createActivity({ from: 0, pollNanos: second });
+          let [own, all, active] = [0, 0, 0];
+          const pollAt = (at: number, inFlight: number): SeenPoll => {
+            const counted = { at, inputTokens: 0, progress: "step" } as const;
+            const whole = { ...counted, outputTokens: all, inFlight: 2 + inFlight };
+            return { ...counted, outputTokens: own, inFlight, whole };
+          };
+          observePoll(state, pollAt(0, 1));
+          const end = flies.length * second;
+          for (const [index, isOwn] of flies.entries()) {
+            for (let part = 0; part < 5; part++) {
+              const from = index * second + part * slot;
+              observeWindow(state, { from, to: from + slot, busyRatio });
+            }
+            // A request ends, or comes, somewhere between two polls.
+            all += 300;
+            own += isOwn ? 100 : flies[index - 1] === true ? phase * 10 : 0;
+            observePoll(state, pollAt((index + 1) * second, isOwn ? 1 : 0));
+            const until = decidableUntil(state, (index + 1) * second, 20 * second);
+            for (const { from, state: found, to } of settle(state, until))
+              if (found === "active") active += to - from;
+          }
+          for (const { from, state: found, to } of settle(state, end - second))
+            if (found === "active") active += to - from;
+          const decided = Math.max(state.decidedUntil, end - second);
+          expect(active / decided).toBeGreaterThan(0.97);
+        },
+      ),
+      { numRuns: 40 },
+    );
   });
 });
