@@ -1,7 +1,7 @@
 // The estimator of a server on one GPU, and the polls it gets: the server's, or those of the data-parallel ranks whose GPU it
 // is. Ranks' polls carry the server's own, for a GPU that works while its rank has nothing to do (activity/lent.ts).
 import type { Nanos, ServerPoll } from "../model.ts";
-import { busyBetween, copyActivity, observePoll } from "./activity/activity.ts";
+import { busyBetween, copyActivity, forgetLearned, observePoll } from "./activity/activity.ts";
 import type { Activity, SeenPoll } from "./activity/evidence.ts";
 import type { RankPlace } from "./rank-places.ts";
 import type { StepFacts, TokenStep } from "./token-step.ts";
@@ -18,8 +18,7 @@ export class Place {
   readonly activity: Activity;
   windowsUntil: Nanos = -Infinity;
   creditsUntil: Nanos = -Infinity;
-  /** The ranks whose GPU it is; undefined while the server as a whole speaks for it. */
-  ranks: RankPlace | undefined;
+  #ranks: RankPlace | undefined;
   /** Of its ranks, once it had some. */
   steps: TokenStep[] | undefined;
   /** The last poll of its ranks, on a scale of its own: which ranks they are may change. */
@@ -38,13 +37,40 @@ export class Place {
     return copy;
   }
 
+  /** The ranks whose GPU it is; undefined while the server as a whole speaks for it. */
+  get ranks(): RankPlace | undefined {
+    return this.#ranks;
+  }
+
+  /**
+   * Gives the GPU to other ranks. What is not decided yet is theirs as well: the polls say what they did. What was learned was
+   * of those before.
+   */
+  seatRanks(ranks: RankPlace | undefined): void {
+    const before = this.#ranks;
+    this.#ranks = ranks;
+    if (before === undefined || ranks === undefined || isOfSame(before, ranks)) return;
+    forgetLearned(this.activity);
+    const { polls } = this.activity;
+    let [last, own] = [polls[0]?.whole, polls[0] as SeenPoll];
+    for (let index = 0; index < polls.length; index++) {
+      const whole = polls[index]?.whole;
+      if (whole === undefined) return;
+      own = this.#ownPoll(whole, last, own);
+      const { ended: _ofOthers, ...rest } = own;
+      polls[index] = { ...rest, whole, ...(ranks.isAssumed ? { isAssumed: true } : {}) };
+      last = whole;
+    }
+    if (polls.length > 0) this.#own = own;
+  }
+
   /** Takes a poll of the server in; false when it does not follow the last one. */
   observe(
     poll: SeenPoll,
     previous: ServerPoll | undefined,
     factsOf: (ranks?: readonly string[]) => StepFacts,
   ): boolean {
-    if (this.ranks === undefined && this.#own === undefined) return observePoll(this.activity, poll);
+    if (this.#ranks === undefined && this.#own === undefined) return observePoll(this.activity, poll);
     if (this.#isLeftOut(poll) && this.#leftOut++ < leftOutMax) return true;
     this.#leftOut = 0;
     const before = this.#own ?? previous;
@@ -79,7 +105,7 @@ export class Place {
 
   /** The ranks' poll. Its counters begin where the server's stood, so that a server that is no longer new does not look it. */
   #ownPoll(poll: SeenPoll, previous: ServerPoll | undefined, before: ServerPoll = poll): SeenPoll {
-    const now = viewOf(poll, this.ranks);
+    const now = viewOf(poll, this.#ranks);
     const then = previous === undefined ? {} : viewOf(previous, this.ranks);
     const { activeNanos: _active, inFlight: _running, ranks: _ranks, ...rest } = poll;
     const active = (before.activeNanos ?? 0) + rise(then.activeNanos, now.activeNanos);
@@ -91,6 +117,10 @@ export class Place {
       ...(now.activeNanos === undefined ? {} : { activeNanos: active }),
     };
   }
+}
+
+function isOfSame(one: RankPlace, other: RankPlace): boolean {
+  return one.ranks.length === other.ranks.length && one.ranks.every((rank) => other.ranks.includes(rank));
 }
 
 function isUsable(amount: number | undefined): amount is number {

@@ -1,15 +1,19 @@
 // Which data-parallel rank of a server is on which GPU (METERING.md 4): by the names engines give to the processes that hold
-// it, else by the order of the GPUs, which is an assumption. Ranks that have no GPU here run on other hosts.
+// it, else by the order of the GPUs, which is an assumption, or by what they do (ranks/order.ts). Ranks that have no GPU here run
+// on other hosts.
 // Names: vLLM 0.10 on `VLLM::EngineCore_DP1` and, below it, `VLLM::Worker_DP1_TP0_EP2` (v1/engine/core.py and
 // v1/executor/multiproc_executor.py, 0.33); SGLang `sglang::scheduler_DP1_PP0_TP4` (managers/scheduler.py, 0.5.23).
 
 import type { TokenIncrement, TokenKind } from "../model.ts";
+import type { Seat } from "./ranks/order.ts";
 
 /** The ranks whose GPU one is. */
 export interface RankPlace {
   readonly ranks: readonly string[];
-  /** By the order of GPUs: nothing says that it is so. */
+  /** No name says that it is so: by the order of GPUs. */
   readonly isAssumed: boolean;
+  /** What the ranks and the GPUs do says so. */
+  readonly isLearned?: true;
 }
 
 /** Where the ranks of a server are. */
@@ -20,6 +24,8 @@ export interface RankPlaces {
   readonly elsewhere: ReadonlySet<string>;
   /** Some ranks must be on other hosts; which of them is not known. */
   readonly isUnplaced: boolean;
+  /** The same by the order of GPUs alone, where more is known. */
+  readonly inOrder?: ReadonlyMap<string, RankPlace>;
 }
 
 /** Where one rank is, for people. */
@@ -28,8 +34,13 @@ export interface RankStatus {
   readonly rank: string;
   /** Its GPUs on this host. */
   readonly gpus: readonly string[];
-  /** `named`: by its processes. `assumed`: by the order of GPUs. `elsewhere`: on another host. `unknown`: the server speaks for it. */
-  readonly place: "named" | "assumed" | "elsewhere" | "unknown";
+  /**
+   * `named`: by its processes. `learned`: by what it and its GPUs do. `assumed`: by the order of GPUs. `elsewhere`: on another
+   * host. `unknown`: the server speaks for it.
+   */
+  readonly place: "named" | "learned" | "assumed" | "elsewhere" | "unknown";
+  /** The order of GPUs says another place. */
+  readonly isOutOfOrder?: true;
 }
 
 /** What is known of a server's GPUs. */
@@ -84,6 +95,26 @@ function byOrder({ configured, gpus, ranks }: RankFacts): RankPlaces {
   });
   if (byGpu.size === 0) return nowhere;
   return { byGpu, elsewhere: new Set(ranks.filter((rank) => !here.has(rank))), isUnplaced: false };
+}
+
+/** Places as `seats` say, which began as those by order: where the two differ, and of GPUs that have none by order. */
+export function withSeats(
+  places: RankPlaces,
+  { gpus, ranks }: RankFacts,
+  seats: ReadonlyMap<string, Seat>,
+): RankPlaces {
+  const byGpu = new Map<string, RankPlace>();
+  for (const [gpu, { isLearned, rank }] of seats)
+    byGpu.set(gpu, { ranks: [rank], isAssumed: true, ...(isLearned ? { isLearned } : {}) });
+  if (byGpu.size === 0) return places;
+  const here = new Set([...seats.values()].map(({ rank }) => rank));
+  const isWhole = gpus.every((gpu) => byGpu.has(gpu));
+  return {
+    byGpu,
+    elsewhere: isWhole ? new Set(ranks.filter((rank) => !here.has(rank))) : places.elsewhere,
+    isUnplaced: places.isUnplaced && !isWhole,
+    inOrder: places.byGpu,
+  };
 }
 
 /** Increments with what each GPU made of them, and what ranks elsewhere made apart. */
@@ -151,8 +182,24 @@ export function rankStatus(server: string, ranks: readonly string[], places: Ran
   if (ranks.length < 2) return [];
   return ranks.map((rank) => {
     const own = [...places.byGpu].filter(([, place]) => place.ranks.includes(rank));
-    const found = own.some(([, { isAssumed }]) => isAssumed) ? "assumed" : "named";
     const missing = places.elsewhere.has(rank) ? "elsewhere" : "unknown";
-    return { server, rank, gpus: own.map(([gpu]) => gpu), place: own.length > 0 ? found : missing };
+    const isOutOfOrder = own.some(([gpu]) => places.inOrder?.get(gpu)?.ranks.includes(rank) === false);
+    return {
+      ...{
+        server,
+        rank,
+        gpus: own.map(([gpu]) => gpu),
+        place: foundBy(own.map(([, place]) => place)) ?? missing,
+      },
+      ...(isOutOfOrder ? { isOutOfOrder } : {}),
+    };
   });
+}
+
+/** What the weakest of the places of a rank rests on. */
+function foundBy(places: readonly RankPlace[]): "named" | "learned" | "assumed" | undefined {
+  if (places.length === 0) return undefined;
+  const open = places.filter(({ isAssumed }) => isAssumed);
+  if (open.length === 0) return "named";
+  return open.every(({ isLearned }) => isLearned) ? "learned" : "assumed";
 }

@@ -22,7 +22,8 @@ import { appendKnown, joined } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
 import { Place } from "./place.ts";
 import type { RankPlaces } from "./rank-places.ts";
-import { placedIncrements, placeRanks } from "./rank-places.ts";
+import { placedIncrements } from "./rank-places.ts";
+import { RankFinder } from "./ranks/finder.ts";
 import type { ShareReading } from "./timeline.ts";
 import type { StepFacts, TokenStep } from "./token-step.ts";
 import { keepStep, noFacts, StepQueue, stepBetween } from "./token-step.ts";
@@ -71,7 +72,7 @@ export class ServerTrack {
   readonly #polls: ServerPoll[] = [];
   #increments: TokenIncrement[] = [];
   readonly #queue = new StepQueue();
-  #ranks: RankPlaces | undefined;
+  readonly #finder = new RankFinder();
   #fed: ServerPoll | undefined;
   readonly #age = new PageAge();
   #firstAt: Nanos | undefined;
@@ -252,7 +253,7 @@ export class ServerTrack {
     if (!this.#increments.some(({ at }) => !waits(at))) return [];
     const due = this.#increments.filter(({ at }) => !waits(at));
     this.#increments = this.#increments.filter(({ at }) => waits(at));
-    return this.#ranks === undefined ? due : [...placedIncrements(due, this.#ranks)];
+    return this.ranks === undefined ? due : [...placedIncrements(due, this.ranks)];
   }
 
   /** The data-parallel ranks its polls tell apart; undefined where they tell none. */
@@ -263,18 +264,25 @@ export class ServerTrack {
 
   /** Where its ranks are; undefined while they are not told apart. */
   get ranks(): RankPlaces | undefined {
-    return this.#ranks;
+    return this.#finder.places;
   }
 
   /** Finds where its ranks are, and who else is there. */
   #settleRanks({ guests, named, windows }: Surroundings): void {
     const ranks = this.rankNames;
-    if (ranks === undefined && this.#ranks === undefined) return;
+    if (ranks === undefined && this.ranks === undefined) return;
     const gpus = [...windows.keys()];
-    this.#ranks =
-      ranks === undefined ? undefined : placeRanks({ ranks, gpus, named, configured: this.info.gpus });
+    this.#finder.weigh(windows, (gpu, from, to) => {
+      const isThere = (other: Guest): boolean => other.from < to && (other.to ?? Infinity) > from;
+      return (
+        guests.get(gpu)?.some(isThere) === true ||
+        this.#places.get(gpu)?.activity.peers.some(isThere) === true
+      );
+    });
+    const facts = ranks === undefined ? undefined : { ranks, gpus, named, configured: this.info.gpus };
+    this.#finder.find(facts, this.expectedFrom);
     for (const [gpu, place] of this.#places) {
-      place.ranks = this.#ranks?.byGpu.get(gpu);
+      place.seatRanks(this.ranks?.byGpu.get(gpu));
       if (place.ranks !== undefined) place.activity.guests = guests.get(gpu) ?? noGuests;
     }
   }
@@ -300,6 +308,7 @@ export class ServerTrack {
     this.#firstAt ??= poll.at;
     this.#fed = poll;
     if (previous === undefined) return;
+    this.#finder.takePoll(previous, poll);
     keepStep(this.steps, stepBetween(previous, poll, { ...whole, ended }));
     if (!busyBetween(previous, poll) || peers.length === 0) return;
     const busy = new Set<string>();
@@ -312,13 +321,13 @@ export class ServerTrack {
     if (poll.doubt !== undefined) return poll;
     const isCopy = this.#age.copyNanos !== undefined || this.#age.mayBeCopy;
     if (isCopy) return { ...poll, doubt: "cached_page" };
-    return this.#ranks?.isUnplaced === true ? { ...poll, doubt: "assumed_ranks" } : poll;
+    return this.ranks?.isUnplaced === true ? { ...poll, doubt: "assumed_ranks" } : poll;
   }
 
   /** Whether the polls of a place speak of other GPUs as well. */
   #hasOthers({ ranks }: Place): boolean {
     if (ranks === undefined) return this.#places.size > 1;
-    for (const other of this.#ranks?.byGpu.values() ?? [])
+    for (const other of this.ranks?.byGpu.values() ?? [])
       if (other !== ranks && other.ranks.some((rank) => ranks.ranks.includes(rank))) return true;
     return false;
   }

@@ -75,11 +75,25 @@ function serverAdvice({ clock, correlator, pipeline }: AdviceParts): ViewAdvice[
   });
 }
 
-/** Ranks whose GPUs nothing here says. */
+/** Ranks whose GPUs nothing here says, and those that are not where their order says. */
 function rankAdvice(id: string, ranks: ReturnType<Correlator["status"]>["ranks"]): ViewAdvice[] {
-  const lost = ranks.filter(({ place, server }) => server === id && place === "unknown");
+  const own = ranks.filter(({ server }) => server === id);
+  const lost = own.filter(({ place }) => place === "unknown");
+  const moved = own.filter(({ isOutOfOrder }) => isOutOfOrder);
+  if (lost.length === 0 && moved.length > 0) {
+    const inOrder = own.toSorted((one, other) => Number(one.rank) - Number(other.rank));
+    const order = inOrder.flatMap(({ gpus }) => gpus).join(", ");
+    return [
+      warn(
+        "discovery.placement",
+        id,
+        `its data-parallel ranks ${namesOf(moved)} are on other GPUs than their order says: learned from what both do`,
+        `name its GPUs in the order of ranks, so that it is known from the start (\`gpus\`: [${order}])`,
+      ),
+    ];
+  }
   if (lost.length === 0) return [];
-  const names = lost.map(({ rank }) => rank).join(", ");
+  const names = namesOf(lost);
   return [
     warn(
       "discovery.placement",
@@ -88,6 +102,10 @@ function rankAdvice(id: string, ranks: ReturnType<Correlator["status"]>["ranks"]
       "name its GPUs in the order of ranks, those of other hosts too (`gpus`), or let the agent see the host's /proc",
     ),
   ];
+}
+
+function namesOf(ranks: readonly { readonly rank: string }[]): string {
+  return ranks.map(({ rank }) => rank).join(", ");
 }
 
 /** It was read, counts on GPUs of some host, and no GPU process here is known as its own. */

@@ -22,7 +22,7 @@ const WORDS: Readonly<Record<UncertainReason, string>> = {
   equal_share: "energy is shared equally: the driver gives no share per process, and no tokens tell",
   partial_counters: "counters are read through a part of their series",
   assumed_ranks:
-    "which GPU a data-parallel rank is on was assumed, and the GPU works while its rank is idle: name the GPUs in the order of ranks",
+    "which GPU a data-parallel rank is on was assumed, and the two do not agree: name the GPUs in the order of ranks",
   estimated_counters: "tokens are integrated from a rate that the server shows: it counts none",
 };
 

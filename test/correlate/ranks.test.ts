@@ -329,3 +329,57 @@ describe("a server whose GPUs change", () => {
     }
   });
 });
+
+describe("a server whose GPUs are in another order than its ranks", () => {
+  const length = 90;
+  const gpus = [0, 1].map((index) => gpuInfo(`g${index}`, { index }));
+  /** The second rank works more, and at other times. */
+  const works = (rank: number, index: number): boolean => (rank === 0 ? index % 12 < 4 : index % 12 >= 5);
+  const counted = (rank: number, until: number): number =>
+    100 * Array.from({ length: until }, (_, index) => index).filter((index) => works(rank, index)).length;
+  const page = polls(
+    Array.from({ length }, () => 100),
+    Array.from({ length }, () => 1),
+  ).map((poll, index): ServerPoll => {
+    const told = [0, 1].map((rank) => ({
+      ...{ rank: String(rank), inputTokens: 0, outputTokens: counted(rank, index) },
+      inFlight: index > 0 && works(rank, index - 1) ? 1 : 0,
+    }));
+    return { ...poll, ranks: told };
+  });
+  const samples = gpus.flatMap(({ uuid }, gpu) =>
+    readings(
+      uuid,
+      Array.from({ length }, (_, index) => ({ pids: [gpu + 1], busy: works(1 - gpu, index) ? 0.9 : 0 })),
+    ),
+  );
+  const { correlator, intervals } = run({
+    ...{ gpus, samples, polls: { all: page }, seconds: length },
+    servers: [serverInfo("all", { pids: [1, 2] })],
+  });
+  const activeOn = (gpu: string): readonly number[] =>
+    rowsOf(intervals, gpu).map(({ nanos }) => nanos.token_active / second);
+
+  test("has its ranks where what they do says so, and says that it is not the order", () => {
+    expect(correlator.status().ranks).toEqual([
+      { server: "all", rank: "0", gpus: ["g1"], place: "learned", isOutOfOrder: true },
+      { server: "all", rank: "1", gpus: ["g0"], place: "learned", isOutOfOrder: true },
+    ]);
+  });
+
+  test("is metered by them from then on, and doubts what was booked before", () => {
+    for (const [gpu, { uuid }] of gpus.entries()) {
+      const truth = Array.from({ length }, (_, index) => (works(1 - gpu, index) ? 1 : 0));
+      expect(activeOn(uuid).slice(30)).toEqual(truth.slice(30));
+      expect(rowsOf(intervals, uuid).every(({ nanos }) => nanos.stalled === 0)).toBe(true);
+      const doubted = rowsOf(intervals, uuid).map(
+        ({ uncertain = [] }) => sum(uncertain.map(({ nanos }) => nanos)) / second,
+      );
+      for (let index = 0; index < 30; index++) {
+        const off = Math.abs((activeOn(uuid)[index] as number) - (truth[index] as number));
+        expect(off).toBeLessThanOrEqual((doubted[index] as number) + 0.25);
+      }
+      expect(sum(doubted.slice(30))).toBe(0);
+    }
+  });
+});

@@ -88,11 +88,8 @@ export function createActivity(options: ActivityOptions): Activity {
     lastProgressAt: options.from,
     refutedAt: -Infinity,
     learnedUntil: options.from,
-    rates: noRates,
-    plateau: undefined,
     batch: undefined,
-    level: createLevel(),
-    durations: createDurations(),
+    ...nothingLearned(),
     outlook: undefined,
   };
 }
@@ -106,12 +103,18 @@ export function copyActivity(activity: Activity): Activity {
     peers: [],
     credits: [],
     refutedAt: -Infinity,
-    rates: noRates,
-    plateau: undefined,
-    level: createLevel(),
-    durations: createDurations(),
+    ...nothingLearned(),
     outlook: undefined,
   };
+}
+
+/** Forgets what was learned of the requests: those to come are of another. */
+export function forgetLearned(activity: Activity): void {
+  Object.assign(activity, nothingLearned(), { outlook: undefined });
+}
+
+function nothingLearned(): Pick<Activity, "rates" | "plateau" | "level" | "durations"> {
+  return { rates: noRates, plateau: undefined, level: createLevel(), durations: createDurations() };
 }
 
 /** Takes in how far apart polls are, and whether the server has other GPUs. */

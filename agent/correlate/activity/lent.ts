@@ -74,12 +74,9 @@ function unexplained(
   return work;
 }
 
-/** Requests in flight all along, counters that moved, and a GPU that was seen at rest throughout. */
-function isDenied(
-  { from, inFlightFrom, inFlightTo, kind, to }: PollInterval,
-  windows: readonly ActivityWindow[],
-): boolean {
-  if (kind !== "moved" || !((inFlightFrom ?? 0) > 0 && (inFlightTo ?? 0) > 0)) return false;
+/** Counters that moved, and a GPU that was seen at rest throughout. */
+function isDenied({ from, kind, to }: PollInterval, windows: readonly ActivityWindow[]): boolean {
+  if (kind !== "moved") return false;
   let rest = 0;
   for (let index = windows.length - 1; index >= 0; index--) {
     const window = windows[index] as ActivityWindow;
