@@ -195,19 +195,27 @@ function doingOf(before: RankPoll | undefined, now: RankPoll | undefined): Doing
   return from === 0 && to === 0 ? "quiet" : "unknown";
 }
 
-/** Whether windows say that a GPU did nothing in a time: throughout, at the instants it was looked at, or not. */
+/**
+ * Whether windows say that a GPU did nothing in a time: throughout, or at the instants at which it was looked at, if that was
+ * surely in it. A driver's last window says nothing of the rest of the time it stands for.
+ */
 function restIn(windows: readonly ActivityWindow[], from: Nanos, to: Nanos): "whole" | "sampled" | "none" {
-  let [covered, isSampled] = [0, false];
+  let [covered, samples] = [0, 0];
   for (let index = windows.length - 1; index >= 0; index--) {
     const window = windows[index] as ActivityWindow;
     if (window.to <= from) break;
     if (window.from >= to) continue;
+    if (window.sampled === true) {
+      if (window.to > to || window.to - edgeNanos < from) continue;
+      if (window.busyRatio >= workingBusyRatio) return "none";
+      samples++;
+      continue;
+    }
     if (window.busyRatio >= workingBusyRatio) return "none";
-    isSampled ||= window.sampled === true;
     covered += Math.min(window.to, to) - Math.max(window.from, from);
   }
-  if (covered < coveredRatio * (to - from)) return "none";
-  return isSampled ? "sampled" : "whole";
+  if (covered >= coveredRatio * (to - from)) return "whole";
+  return samples > 0 ? "sampled" : "none";
 }
 
 function busyIn(windows: readonly ActivityWindow[], from: Nanos, to: Nanos): Nanos {

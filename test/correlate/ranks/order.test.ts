@@ -70,6 +70,8 @@ interface World {
   readonly windowNanos: number;
   readonly busyRatio: number;
   readonly lockstep?: boolean;
+  /** A window says what the GPU did at its end. */
+  readonly isSampled?: boolean;
   /** The order assumed; undefined = none. */
   readonly assumed?: readonly number[] | undefined;
   readonly pollSeconds?: number;
@@ -98,7 +100,7 @@ function polls({ odd = [], pollSeconds = 1, ranks }: World): ServerPoll[] {
 
 /** What a GPU did: busy in the seconds of its rank, or of any in lockstep. */
 function windowsOf(
-  { busyRatio, lockstep, lost = 0, ranks, windowNanos }: World,
+  { busyRatio, isSampled, lockstep, lost = 0, ranks, windowNanos }: World,
   rank: number,
 ): ActivityWindow[] {
   const works = (at: number): boolean =>
@@ -109,7 +111,9 @@ function windowsOf(
     let busy = 0;
     for (let at = Math.floor(from / second); at * second < to; at++)
       if (works(at)) busy += Math.min(to, (at + 1) * second) - Math.max(from, at * second);
-    windows.push({ from, to, busyRatio: (busyRatio * busy) / (to - from) });
+    if (isSampled)
+      windows.push({ from, to, busyRatio: works(to / second - 1) ? busyRatio : 0, sampled: true });
+    else windows.push({ from, to, busyRatio: (busyRatio * busy) / (to - from) });
   }
   const first = windows.length >> 2;
   return windows.filter((_, index) => index < first || index >= first + lost);
@@ -145,12 +149,18 @@ function apart(one: Load, other: Load): number {
   return Math.max(without(one, other), without(other, one));
 }
 
-const kinds = fc.record({
-  windowNanos: fc.constantFrom(second / 5, second, 5 * second),
-  busyRatio: fc.constantFrom(0.2, 0.6, 0.95),
-  pollSeconds: fc.constantFrom(1, 5),
-  lost: fc.constantFrom(0, 80),
-});
+const readingKinds = [
+  ...[second / 5, second, 5 * second].map((windowNanos) => ({ windowNanos })),
+  ...[second, 10 * second].map((windowNanos) => ({ windowNanos, isSampled: true })),
+];
+const kinds = fc
+  .record({
+    reading: fc.constantFrom(...readingKinds),
+    busyRatio: fc.constantFrom(0.2, 0.6, 0.95),
+    pollSeconds: fc.constantFrom(1, 5),
+    lost: fc.constantFrom(0, 80),
+  })
+  .map(({ reading, ...kind }) => ({ ...kind, ...reading }));
 const shuffledOf = (count: number): fc.Arbitrary<number[]> =>
   fc.shuffledSubarray(
     Array.from({ length: count }, (_, rank) => rank),

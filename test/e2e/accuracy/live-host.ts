@@ -102,6 +102,28 @@ function hostOf(seed: number): Host {
   };
 }
 
+/** When a world began, for its tools as well. */
+export class WorldClock {
+  readonly file: string;
+  #begun: bigint | undefined;
+
+  constructor(folder: string) {
+    this.file = join(folder, "begun");
+  }
+
+  /** Begins the world now. */
+  begin(): void {
+    this.#begun = process.hrtime.bigint();
+    writeFileSync(`${this.file}.new`, String(this.#begun));
+    renameSync(`${this.file}.new`, this.file);
+  }
+
+  /** Milliseconds of the world now; below 0 before it began. */
+  now(): number {
+    return this.#begun === undefined ? -1 : Number(process.hrtime.bigint() - this.#begun) / 1e6;
+  }
+}
+
 /** Its tool, its pages, and what really happened. */
 export class LiveHost {
   readonly host: Host;
@@ -111,22 +133,18 @@ export class LiveHost {
   /** The program to set as nvidia-smi, and one that misses rounds. */
   readonly smi: string;
   readonly smiMissing: string;
-  readonly #beginFile: string;
+  readonly #clock: WorldClock;
   readonly #servers: Server[] = [];
-  #begun: bigint | undefined;
 
   constructor(folder: string, seed: number) {
     this.host = hostOf(seed);
     const { engines, gpus } = simulate(this.host);
     [this.engines, this.gpus] = [engines, gpus];
-    this.#beginFile = join(folder, "begun");
-    const world: World = { host: this.host, uuids: this.uuids, beginFile: this.#beginFile };
-    const rows = this.uuids.map((uuid) => `${uuid}, 0, 0, 40000, 118, 118, 118, 50, 49\n`);
-    writeFileSync(join(folder, "rows.csv"), rows.join(""));
-    const apps = this.uuids.map((uuid, gpu) => `${uuid}, ${7001 + gpu}, 40000, VLLM::EngineCore\n`);
-    writeFileSync(join(folder, "apps.csv"), apps.join(""));
-    this.smi = writeTool(folder, "nvidia-smi", world);
-    this.smiMissing = writeTool(folder, "nvidia-smi-missing", { ...world, missed });
+    this.#clock = new WorldClock(folder);
+    const world: World = { host: this.host, uuids: this.uuids, beginFile: this.#clock.file };
+    const names = this.uuids.map(() => "VLLM::EngineCore");
+    this.smi = writeTool(folder, "nvidia-smi", world, names);
+    this.smiMissing = writeTool(folder, "nvidia-smi-missing", { ...world, missed }, names);
   }
 
   /** Serves the pages; returns their addresses by server. */
@@ -144,14 +162,12 @@ export class LiveHost {
 
   /** Begins the world now. */
   begin(): void {
-    this.#begun = process.hrtime.bigint();
-    writeFileSync(`${this.#beginFile}.new`, String(this.#begun));
-    renameSync(`${this.#beginFile}.new`, this.#beginFile);
+    this.#clock.begin();
   }
 
   /** Milliseconds of the world now; below 0 before it began. */
   now(): number {
-    return this.#begun === undefined ? -1 : Number(process.hrtime.bigint() - this.#begun) / 1e6;
+    return this.#clock.now();
   }
 
   close(): void {
@@ -175,16 +191,20 @@ export class LiveHost {
 }
 
 /** What an engine's counters had come to at a millisecond. */
-export function countersAt({ counters }: EngineTruth, ms: number): Counters {
+export function countersAt({ counters }: Pick<EngineTruth, "counters">, ms: number): Counters {
   return counters.findLast(({ at }) => at <= ms) ?? (counters[0] as Counters);
 }
 
-/** Writes a tool that shows a world; returns its path. */
-function writeTool(folder: string, name: string, world: World): string {
+/** Writes a tool that shows a world, with a process of a name on each GPU; returns its path. */
+export function writeTool(folder: string, name: string, world: World, names: readonly string[]): string {
   const [file, path] = [join(folder, `${name}.json`), join(folder, name)];
   writeFileSync(file, JSON.stringify(world));
+  const rows = world.uuids.map((uuid) => `${uuid}, 0, 0, 40000, 118, 118, 118, 50, 49\n`);
+  writeFileSync(`${path}-rows.csv`, rows.join(""));
+  const apps = world.uuids.map((uuid, gpu) => `${uuid}, ${7001 + gpu}, 40000, ${names[gpu]}\n`);
+  writeFileSync(`${path}-apps.csv`, apps.join(""));
   const tool = fileURLToPath(new URL("../../fakes/nvidia-smi", import.meta.url));
-  const environment = `FAKE_ROWS='${folder}/rows.csv' FAKE_APPS='${folder}/apps.csv' FAKE_WORLD='${file}' FAKE_NODE='${process.execPath}'`;
+  const environment = `FAKE_ROWS='${path}-rows.csv' FAKE_APPS='${path}-apps.csv' FAKE_WORLD='${file}' FAKE_NODE='${process.execPath}'`;
   writeFileSync(path, `#!/bin/sh\nexport ${environment}\nexec '${tool}' "$@"\n`, { mode: 0o755 });
   return path;
 }
