@@ -2,7 +2,7 @@
 // Polls wait sorted until an interval needs them, then go to the activity estimator with the windows of the server's
 // GPUs. A first poll that already counts tokens means that the counters began at zero while we watched: that is said
 // to the estimator as a poll of zeros.
-import type { ActivityMethod, Nanos, RankPoll, ServerInfo, ServerPoll, TokenIncrement } from "../model.ts";
+import type { ActivityMethod, Nanos, ServerInfo, ServerPoll, TokenIncrement } from "../model.ts";
 import {
   busyBetween,
   createActivity,
@@ -27,6 +27,7 @@ import { RankFinder } from "./ranks/finder.ts";
 import type { ShareReading } from "./timeline.ts";
 import type { StepFacts, TokenStep } from "./token-step.ts";
 import { keepStep, noFacts, StepQueue, stepBetween } from "./token-step.ts";
+import { validPoll, zeroPoll } from "./valid-polls.ts";
 
 /** Polls waiting at most. */
 const pendingMax = 4096;
@@ -171,7 +172,7 @@ export class ServerTrack {
       const poll = this.#polls[0] as ServerPoll;
       if (poll.at > ahead && (this.#fed?.at ?? -Infinity) >= until) break;
       this.#polls.shift();
-      const read = valid(poll, this.#fed);
+      const read = validPoll(poll, this.#fed);
       if (!this.#age.repeats(read)) this.#take(this.#doubted(read), peers);
     }
     for (const [gpu, place] of this.#places) {
@@ -351,15 +352,7 @@ export class ServerTrack {
     const decided = [...this.#places.values()].map(({ activity }) => activity.decidedUntil);
     const at = Math.max(...decided, this.since);
     if (this.#beganLate || poll.inputTokens + poll.outputTokens <= 0 || at >= poll.at) return undefined;
-    const zero: ServerPoll = {
-      at,
-      inputTokens: 0,
-      outputTokens: 0,
-      progress: poll.progress,
-      ...(poll.inFlight === undefined ? {} : { inFlight: 0 }),
-      ...(poll.activeNanos === undefined ? {} : { activeNanos: 0 }),
-      ...(poll.ranks === undefined ? {} : { ranks: poll.ranks.map(emptyRank) }),
-    };
+    const zero = zeroPoll(poll, at);
     if (!this.#observe(zero, undefined, noFacts)) return undefined;
     this.#firstAt = at;
     return zero;
@@ -376,28 +369,4 @@ function observeWindows(place: Place, windows: readonly ActivityWindow[]): void 
     const rest = isCut ? { ...window, from: place.windowsUntil } : window;
     if (observeWindow(place.activity, rest)) place.windowsUntil = window.to;
   }
-}
-
-function emptyRank({ activeNanos, inFlight, rank }: RankPoll): RankPoll {
-  return {
-    ...{ rank, inputTokens: 0, outputTokens: 0 },
-    ...(inFlight === undefined ? {} : { inFlight: 0 }),
-    ...(activeNanos === undefined ? {} : { activeNanos: 0 }),
-  };
-}
-
-/** Never falling, finite and not negative, whatever was handed in. */
-function valid(poll: ServerPoll, last: ServerPoll | undefined): ServerPoll {
-  const rising = (value: number, floor: number): number =>
-    Number.isFinite(value) && value >= floor && value <= Number.MAX_SAFE_INTEGER ? value : floor;
-  const { inFlight, activeNanos, ...rest } = poll;
-  return {
-    ...rest,
-    inputTokens: rising(poll.inputTokens, last?.inputTokens ?? 0),
-    outputTokens: rising(poll.outputTokens, last?.outputTokens ?? 0),
-    ...(inFlight !== undefined && inFlight >= 0 && Number.isFinite(inFlight) ? { inFlight } : {}),
-    ...(activeNanos !== undefined && Number.isFinite(activeNanos)
-      ? { activeNanos: Math.round(rising(activeNanos, last?.activeNanos ?? 0)) }
-      : {}),
-  };
 }
