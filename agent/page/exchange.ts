@@ -1,14 +1,9 @@
-// One GET over a kept connection, and whatever ends it before its answer is whole: its deadline, or a stop. Only then is
-// anything aborted and an error made; in the normal way a timer is cleared and a listener taken away.
-// A kept connection that the peer let go while it was idle (uvicorn does after 5 s, which is how often its page is read) is
-// found out by asking: the page is then asked for once more, over a new one.
-import type { Agent, IncomingMessage, RequestOptions } from "node:http";
-import { request as httpRequest } from "node:http";
-import { request as httpsRequest } from "node:https";
+// What ends a GET before its answer is whole: its deadline, or a stop. Only then is anything aborted and an error made; in
+// the normal way a timer is cleared and a listener taken away.
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { NANOS_PER_MS } from "../platform/clock.ts";
 
-/** What can be ended: a request, or the stream of its answer. */
+/** What can be ended: a connection, or the stream of a page that is inflated. */
 interface Endable {
   destroy(error: Error): unknown;
 }
@@ -35,6 +30,11 @@ export class Exchange {
     if (this.endedBy !== undefined) part.destroy(new Error(`ended by ${this.endedBy}`));
   }
 
+  /** Throws where it was ended already. */
+  check(): void {
+    if (this.endedBy !== undefined) throw new Error(`ended by ${this.endedBy}`);
+  }
+
   /** It is over, however it went. */
   close(): void {
     this.#cancel();
@@ -46,48 +46,4 @@ export class Exchange {
     const error = new Error(by === "stop" ? "stopped meanwhile" : "its time was over");
     for (const part of this.#parts) part.destroy(error);
   }
-}
-
-/** What a connection's requests have in common. */
-export interface Connection {
-  readonly agent: Agent;
-  readonly options: RequestOptions;
-  readonly secure: boolean;
-}
-
-/** What a peer that has ended a kept connection makes of the next request over it. */
-const GONE: ReadonlySet<string | undefined> = new Set(["ECONNRESET", "EPIPE"]);
-/** Said to whoever asks nothing for too long; the connection ends with it. */
-const REQUEST_TIMEOUT = 408;
-
-/** The beginning of the answer. Rejects with what went wrong on the way, or with what ended the exchange. */
-export function ask(
-  connection: Connection,
-  path: string,
-  exchange: Exchange,
-  turn: "first" | "last" = "first",
-): Promise<IncomingMessage> {
-  const { agent, options, secure } = connection;
-  return new Promise((resolve, reject) => {
-    exchange.holds({ destroy: reject });
-    if (exchange.endedBy !== undefined) return;
-    const request = (secure ? httpsRequest : httpRequest)({ ...options, path, agent });
-    exchange.holds(request);
-    let answered = false;
-    const wasLetGo = (): boolean =>
-      turn === "first" && !answered && request.reusedSocket && exchange.endedBy === undefined;
-    const askAgain = (): void => resolve(ask(connection, path, exchange, "last"));
-    request.once("response", (response) => {
-      const again = response.statusCode === REQUEST_TIMEOUT && wasLetGo();
-      answered = true;
-      if (!again) return resolve(response);
-      request.destroy();
-      askAgain();
-    });
-    request.on("error", (error: NodeJS.ErrnoException) => {
-      if (GONE.has(error.code) && wasLetGo()) askAgain();
-      else reject(error);
-    });
-    request.end();
-  });
 }

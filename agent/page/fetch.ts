@@ -1,42 +1,17 @@
 // One GET for a metric page: over http, https or a unix socket, with a deadline and a bound on the inflated size.
-// Asks for text/plain 0.0.4 alone, because any mention of OpenMetrics makes python servers rename their samples
-// (facts: prometheus_client 0.26). Answers that are no metric page (HTML, JSON) end in an error that says so.
-import type { IncomingMessage, RequestOptions } from "node:http";
-import { Agent as HttpAgent } from "node:http";
-import { Agent as HttpsAgent } from "node:https";
-import type { Socket } from "node:net";
-import type { Readable, Transform } from "node:stream";
-import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
-import {
-  isFault,
-  isLoopbackHost,
-  parseUnixSocket,
-  parseWebAddress,
-  shownAddress,
-  splitCredentials,
-} from "../platform/address.ts";
-import type { FileError } from "../platform/files.ts";
-import { readFileOf } from "../platform/files.ts";
-import { expiredCertificate, explainTls, filesState } from "../platform/tls.ts";
+// Answers that are no metric page (HTML, JSON) end in an error that says so.
+import { shownAddress } from "../platform/address.ts";
+import { expiredCertificate, explainTls } from "../platform/tls.ts";
 import type { SourceContext } from "../source.ts";
 import { SourceError } from "../source.ts";
-import type { Connection } from "./exchange.ts";
-import { ask, Exchange } from "./exchange.ts";
+import { Exchange } from "./exchange.ts";
+import type { Connection } from "./http/connection.ts";
+import type { AnswerHead } from "./http/head.ts";
+import { ForeignAnswer } from "./http/head.ts";
+import { isComplete, PageBody } from "./page-body.ts";
 import { PageBuffer } from "./page-buffer.ts";
-
-/** Where a page is and how to get it. */
-export interface PageTarget {
-  /** `http://host:port/path`, `https://...` or `unix:/path/to/socket:/path`. */
-  readonly url: string;
-  readonly tls?: { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string };
-  /** A file whose content is sent as `authorization: Bearer <content>`; read again for each request. */
-  readonly bearerFile?: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  /** Deadline of the whole request; default 5000. */
-  readonly timeoutMs?: number;
-  /** Largest page after inflating; default 32 MiB. */
-  readonly bytesMax?: number;
-}
+import { Peer } from "./peer.ts";
+import type { PageTarget } from "./target.ts";
 
 /** A page as it came; its bytes are another page's once `use` has returned. */
 export interface FetchedPage {
@@ -55,43 +30,40 @@ export interface PageFetcher {
   close(): void;
 }
 
-const ACCEPT = "text/plain;version=0.0.4";
 const TIMEOUT_MS = 5000;
 const BYTES_MAX = 32 * 1024 * 1024;
-/** A peer's connection is kept for as long as it says: one that it let go a moment before is asked for anew. */
-const KEPT = { keepAlive: true, maxSockets: 1, agentKeepAliveTimeoutBuffer: 0 };
 
 /** A fetcher for `target`. Throws SourceError (misconfigured) when the address or a certificate cannot be read. */
 export function createPageFetcher(target: PageTarget, context: Pick<SourceContext, "clock">): PageFetcher {
-  const connections = new Connections(target);
+  const { clock } = context;
+  const peer = new Peer(target, clock);
   const shown = shownAddress(target.url);
   const timeoutMs = target.timeoutMs ?? TIMEOUT_MS;
   const limit = target.bytesMax ?? BYTES_MAX;
-  const configured = requestOptions(target).options.path ?? "/";
-  let path = configured;
+  let { path } = peer;
   /** The connection of the page before. */
-  let carrier: Socket | undefined;
+  let carrier: Connection | undefined;
   const receive = async (buffer: PageBuffer, stop: AbortSignal | undefined): Promise<FetchedPage> => {
-    const exchange = new Exchange(context.clock, timeoutMs, stop);
+    const exchange = new Exchange(clock, timeoutMs, stop);
     try {
-      let response = await ask(connections.current(), path, exchange);
-      const slashed = slashedPath(response, configured);
+      const body = new PageBody(buffer, shown);
+      exchange.holds(body);
+      let answer = await peer.ask(path, body, exchange);
+      const slashed = slashedPath(answer.head, peer.path);
       if (slashed !== undefined) {
-        response.resume();
         path = slashed;
-        response = await ask(connections.current(), path, exchange);
+        answer = await peer.ask(path, body, exchange);
       }
-      if (response.statusCode !== 200) path = configured;
-      const { socket } = response;
-      const stream = inflated(response, target);
-      exchange.holds(stream);
-      const body = await buffer.fill(stream);
-      refuseNonPages(shown, response, body);
-      const renewed = carrier !== socket;
-      carrier = socket;
-      return { body, headers: response.headers, renewed, complete: isComplete(response) };
+      const { head } = answer;
+      if (head.status !== 200) path = peer.path;
+      refuseFailures(shown, head);
+      const bytes = await body.whole();
+      refuseNonPages(shown, head, bytes);
+      const renewed = carrier !== answer.carrier;
+      carrier = answer.carrier;
+      return { body: bytes, headers: head.headers, renewed, complete: isComplete(head) };
     } catch (error) {
-      const unixMs = Number(context.clock.unixNanos(context.clock.now()) / 1_000_000n);
+      const unixMs = Number(clock.unixNanos(clock.now()) / 1_000_000n);
       throw explainFetchError(error, target, exchange.endedBy === "deadline", unixMs);
     } finally {
       exchange.close();
@@ -106,162 +78,26 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
         buffer.free();
       }
     },
-    close: () => connections.close(),
+    close: () => peer.close(),
   };
-}
-
-/** The kept connection of one target; another one where its files were replaced. */
-class Connections {
-  readonly #target: PageTarget;
-  readonly #files: readonly (string | undefined)[];
-  #state: string;
-  #open: Connection;
-
-  constructor(target: PageTarget) {
-    this.#target = target;
-    this.#files = [target.tls?.caFile, target.tls?.certFile, target.tls?.keyFile];
-    // Before they are read: what is replaced in between is seen with the next page.
-    this.#state = filesState(this.#files);
-    this.#open = open(target);
-  }
-
-  /** The connection for the next request, with what its files say now. */
-  current(): Connection {
-    const state = filesState(this.#files);
-    if (state !== this.#state) {
-      this.close();
-      this.#open = open(this.#target);
-      this.#state = state;
-    }
-    if (this.#target.bearerFile === undefined) return this.#open;
-    const { agent, options, secure } = this.#open;
-    const headers = { ...(options.headers as Record<string, string>), ...authorization(this.#target) };
-    return { agent, options: { ...options, headers }, secure };
-  }
-
-  close(): void {
-    this.#open.agent.destroy();
-  }
-}
-
-function open(target: PageTarget): Connection {
-  const { options, secure } = requestOptions(target);
-  return { agent: new (secure ? HttpsAgent : HttpAgent)(KEPT), options, secure };
 }
 
 /**
  * The path with the slash at its end that the server asks for: python servers that mount their page do (LiteLLM 1.89.7).
  * The same server is asked again, whatever host it names; no other redirect is followed.
  */
-function slashedPath(response: IncomingMessage, path: string | null | undefined): string | undefined {
-  const { statusCode = 0, headers } = response;
-  if (statusCode < 300 || statusCode > 399 || headers.location === undefined || !path) return undefined;
+function slashedPath({ headers, status }: AnswerHead, path: string): string | undefined {
+  const location = locationOf(headers);
+  if (status < 300 || status > 399 || location === undefined) return undefined;
   const slashed = path.replace(/([^/?])(\?.*)?$/, "$1/$2");
   const base = "http://localhost";
-  if (!URL.canParse(headers.location, base) || slashed === path) return undefined;
-  const { pathname, search } = new URL(headers.location, base);
+  if (!URL.canParse(location, base) || slashed === path) return undefined;
+  const { pathname, search } = new URL(location, base);
   return `${pathname}${search}` === slashed ? slashed : undefined;
 }
 
-function requestOptions(target: PageTarget): { options: RequestOptions; secure: boolean } {
-  const headers = (host: string) => ({
-    accept: ACCEPT,
-    // On this host nothing is gained by it: it costs the server 3 ms of its event loop for 300 KB, and half a one here.
-    "accept-encoding": isLoopbackHost(host) ? "identity" : "gzip",
-    ...target.headers,
-  });
-  const unix = parseUnixSocket(target.url);
-  if (unix !== undefined) {
-    const { page = "/metrics", socket } = unix;
-    return { options: { socketPath: socket, path: page, headers: headers("localhost") }, secure: false };
-  }
-  const { address: bare, credentials } = splitCredentials(target.url);
-  const address = parseWebAddress(bare);
-  if (isFault(address)) {
-    throw new SourceError(
-      "misconfigured",
-      `Cannot read the address of a metric page: wanted ${address.wanted}`,
-      {
-        hint: address.hint,
-      },
-    );
-  }
-  const url = new URL(bare);
-  const options: RequestOptions = {
-    hostname: address.host,
-    port: address.port,
-    path: `${url.pathname}${url.search}`,
-    headers: headers(address.host),
-    ...(credentials === undefined ? {} : { auth: credentials }),
-    ...(address.secure ? certificates(target) : {}),
-  };
-  return { options, secure: address.secure };
-}
-
-function certificates(target: PageTarget): { ca?: Buffer; cert?: Buffer; key?: Buffer } {
-  const { caFile, certFile, keyFile } = target.tls ?? {};
-  return {
-    ...(caFile === undefined ? {} : { ca: fileOf(caFile, target) }),
-    ...(certFile === undefined ? {} : { cert: fileOf(certFile, target) }),
-    ...(keyFile === undefined ? {} : { key: fileOf(keyFile, target) }),
-  };
-}
-
-function authorization(target: PageTarget): { authorization?: string } {
-  if (target.bearerFile === undefined) return {};
-  return { authorization: `Bearer ${fileOf(target.bearerFile, target).toString("utf8").trim()}` };
-}
-
-function fileOf(path: string, target: PageTarget): Buffer {
-  try {
-    return readFileOf(path);
-  } catch (cause) {
-    throw new SourceError(
-      "transient",
-      `Cannot read ${shownAddress(target.url)}: its file ${path}: ${(cause as FileError).reason}`,
-      {
-        cause,
-      },
-    );
-  }
-}
-
-function isComplete({ headers }: IncomingMessage): boolean {
-  const chunked = /chunked/i.test(headers["transfer-encoding"] ?? "");
-  return chunked || headers["content-length"] !== undefined || inflaters[encodingOf(headers)] !== undefined;
-}
-
-const inflaters: Readonly<Record<string, () => Transform>> = {
-  gzip: createGunzip,
-  "x-gzip": createGunzip,
-  deflate: createInflate,
-  br: createBrotliDecompress,
-};
-
-function encodingOf(headers: IncomingMessage["headers"]): string {
-  const encoding = headers["content-encoding"]?.trim().toLowerCase() ?? "";
-  return encoding === "identity" ? "" : encoding;
-}
-
-/** The body as it was before it was compressed. Throws where it comes in a form that was not asked for and is not known. */
-function inflated(response: IncomingMessage, target: PageTarget): Readable {
-  const encoding = encodingOf(response.headers);
-  if (encoding === "") return response;
-  const create = inflaters[encoding];
-  if (create === undefined) {
-    response.destroy();
-    throw new SourceError(
-      "transient",
-      `Cannot read ${shownAddress(target.url)}: its body is compressed as ${encoding.slice(0, 40)}, wanted gzip or none`,
-      { hint: "the server, or a proxy before it, must honour accept-encoding: gzip" },
-    );
-  }
-  const inflater = create();
-  response.on("error", (error) => inflater.destroy(error));
-  response.on("aborted", () =>
-    inflater.destroy(new Error("the connection was closed in the middle of the page")),
-  );
-  return response.pipe(inflater);
+function locationOf(headers: AnswerHead["headers"]): string | undefined {
+  return headers["location"] as string | undefined;
 }
 
 /** What bytes are that cannot be a metric page; undefined where they can. */
@@ -282,32 +118,31 @@ const HINTS = {
   JSON: "TensorRT-LLM's /metrics is JSON; its Prometheus page is /prometheus/metrics",
 } as const;
 
-/** Throws unless the answer can be a metric page. */
-function refuseNonPages(url: string, response: IncomingMessage, body: Buffer): void {
-  const { statusCode = 0, statusMessage = "" } = response;
-  if (statusCode === 401 || statusCode === 403) {
-    throw new SourceError("transient", `Cannot read ${url}: it answers ${statusCode}`, {
+/** Throws where the answer says that there is no page. */
+function refuseFailures(url: string, { headers, reason, status }: AnswerHead): void {
+  if (status === 401 || status === 403) {
+    throw new SourceError("transient", `Cannot read ${url}: it answers ${status}`, {
       hint: "set `bearerFile` or `headers`",
     });
   }
-  const { location } = response.headers;
-  if (statusCode >= 300 && statusCode < 400 && location !== undefined) {
+  const location = locationOf(headers);
+  if (status >= 300 && status < 400 && location !== undefined) {
     throw new SourceError(
       "transient",
-      `Cannot read ${url}: it answers ${statusCode} and points to ${shownAddress(location).slice(0, 200)}`,
+      `Cannot read ${url}: it answers ${status} and points to ${shownAddress(location).slice(0, 200)}`,
       { hint: "redirects are not followed: give that address as `endpoint` if it is the metric page" },
     );
   }
-  if (statusCode !== 200) {
-    throw new SourceError(
-      "transient",
-      `Cannot read ${url}: it answers ${statusCode} ${statusMessage}`.trim(),
-      {
-        hint: "check port and path; many servers need a flag before they publish metrics",
-      },
-    );
+  if (status !== 200) {
+    throw new SourceError("transient", `Cannot read ${url}: it answers ${status} ${reason}`.trim(), {
+      hint: "check port and path; many servers need a flag before they publish metrics",
+    });
   }
-  const foreign = notAPage(body, response.headers["content-type"]);
+}
+
+/** Throws unless the body can be a metric page. */
+function refuseNonPages(url: string, { headers }: AnswerHead, body: Buffer): void {
+  const foreign = notAPage(body, headers["content-type"] as string | undefined);
   if (foreign === undefined) return;
   throw new SourceError("transient", `Cannot read ${url}: it answers ${foreign}, wanted Prometheus text`, {
     hint: HINTS[foreign],
@@ -332,7 +167,7 @@ function explainFetchError(error: unknown, target: PageTarget, late: boolean, un
       hint: "start the server, or correct the address",
     });
   }
-  if (code?.startsWith("HPE_") === true) {
+  if (error instanceof ForeignAnswer) {
     return new SourceError("transient", `${what}: the peer does not speak HTTP (${message})`, {
       cause: error,
       peer: "foreign",

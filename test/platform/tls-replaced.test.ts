@@ -62,8 +62,7 @@ test("a caller sees with its next page that its files were replaced after it rea
   });
   const caFile = join(temporaryFolder(), "ca.pem");
   install("stranger-ca.pem", caFile);
-  // It reads them to judge its target, then for its connection.
-  replaceAfter(caFile, 2, () => install("trusted-ca.pem", caFile));
+  replaceAfter(caFile, 1, () => install("trusted-ca.pem", caFile));
   const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`;
   const fetcher = createPageFetcher({ url, tls: { caFile } }, { clock: systemClock() });
   closing.push(() => fetcher.close());
