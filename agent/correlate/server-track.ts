@@ -231,7 +231,9 @@ export class ServerTrack {
       index++
     ) {
       const { from, to, ratios } = shares[index] as ShareReading;
-      observeCredit(place.activity, { from, to, credited: pids.some((pid) => (ratios.get(pid) ?? 0) > 0) });
+      let ratio = 0;
+      for (const pid of pids) ratio += ratios.get(pid) ?? 0;
+      observeCredit(place.activity, { from, to, credited: ratio > 0, ratio });
       place.creditsUntil = to;
     }
   }

@@ -1,7 +1,7 @@
 // What rests on an assumption is booked as uncertain: once, under one reason, and never more than there is.
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Uncertain } from "../../agent/model.ts";
+import type { ServerPoll, Uncertain } from "../../agent/model.ts";
 import { gpuInfo, polls, readings, repeated, rowsOf, run, second, serverInfo, sum } from "./scene.ts";
 
 const g = gpuInfo("g");
@@ -61,7 +61,12 @@ describe("GpuInterval.uncertain", () => {
     expect(sum(found.map(({ millijoules }) => millijoules))).toBe(16 * 200_000);
   });
 
-  test("holds work of which half was taken, for want of a rate that says how much is the server's", () => {
+  test.each([
+    ["half_of_work", "half was taken, for want of a rate that says how much is the server's", false],
+    ["shared_work", "a part was taken that tokens usually take, until the gauges say more", true],
+  ])("%s: holds work of which %s", (reason, _, isGauged) => {
+    const ofServer = (tokens: readonly number[]): ServerPoll[] =>
+      polls(tokens).map(({ inFlight, ...poll }) => (isGauged ? { ...poll, inFlight: 0 } : poll));
     const moves = (at: number): number[] =>
       Array.from({ length: 20 }, (_, index) => (index === at ? 100 : 0));
     const { intervals } = run({
@@ -71,12 +76,14 @@ describe("GpuInterval.uncertain", () => {
         "g",
         Array.from({ length: 20 }, (_, index) => ({ pids: [1, 2], busy: index === 10 ? 1 : 0, watts: 300 })),
       ),
-      polls: { a: polls(moves(10)), b: polls(moves(10)) },
+      polls: { a: ofServer(moves(10)), b: ofServer(moves(10)) },
       seconds: 20,
     });
-    const halved = uncertainOf(rowsOf(intervals, "g")).filter(({ reason }) => reason === "half_of_work");
-    expect(sum(halved.map(({ nanos }) => nanos))).toBeGreaterThan(0);
-    expect(sum(halved.map(({ nanos }) => nanos))).toBeLessThanOrEqual(second);
+    const doubted = uncertainOf(rowsOf(intervals, "g"));
+    expect(new Set(doubted.flatMap(({ nanos, reason: why }) => (nanos > 0 ? [why] : [])))).toEqual(
+      new Set([reason]),
+    );
+    expect(sum(doubted.map(({ nanos }) => nanos))).toBeLessThanOrEqual(second);
   });
 
   test("is never more than the seconds and the joules of the GPU, whatever was doubted", () => {

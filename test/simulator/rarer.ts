@@ -51,6 +51,20 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
     read: { activity: "mean" },
     mig: [4, 2],
   }),
+  "trickle with durations beside a busy server": (r) => ({
+    engines: [
+      engine(r, "busy", "large", steady(r, r.between(2, 3))),
+      engine(r, "trickle", "large", arrivals(r, { perSecond: 0.1, input: [50, 200], output: [10, 30] })),
+    ],
+    page: { durations: true },
+  }),
+  "trickle beside a busy server, no shares": (r) => ({
+    engines: [
+      engine(r, "busy", "large", steady(r, r.between(2, 3))),
+      engine(r, "trickle", "large", arrivals(r, { perSecond: 0.1, input: [50, 200], output: [10, 30] })),
+    ],
+    read: { processShares: false },
+  }),
   "notebook beside chat": (r) => ({
     engines: [engine(r, "engine", "large", chat(r))],
     jobs: [job(r, { busyMs: r.whole(300, 1500), restMs: r.whole(4000, 9000) })],

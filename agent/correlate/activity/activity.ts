@@ -27,6 +27,7 @@ import type {
   Rates,
   SeenPoll,
 } from "./evidence.ts";
+import { notGauged } from "./gauged.ts";
 import { copyHoldNanos, heldOpenFrom } from "./hold.ts";
 import { label } from "./label.ts";
 import { idlesAmongBusy, lentIntervals } from "./lent.ts";
@@ -65,7 +66,7 @@ const noRates: Rates = {
   alone: undefined,
   contended: undefined,
   flying: undefined,
-  gauged: { progress: 0, nanos: 0, wallNanos: 0, workNanos: 0 },
+  gauged: notGauged,
 };
 /** Weight of the newest gauge in the usual number of requests running. */
 const batchRatio = 0.125;

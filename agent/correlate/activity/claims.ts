@@ -4,11 +4,13 @@
 // active, it runs on after the server fell silent, the poll came very late), the tokens over the server's own rate
 // say how much to claim. (4) A server that publishes its own busy time gets exactly that (timed.ts).
 import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
+import type { Doubted } from "./amount.ts";
+import { amountOf, fullRateRatio } from "./amount.ts";
 import { besideShare, keepsBusy, withoutThin } from "./beside.ts";
 import type { Claim, Credit, Doubt, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
-import { creditedNanos } from "./intervals.ts";
+import { areApart, continuedNanosMax, isGauged, paceByGauges } from "./gauged.ts";
 import { prefillStarts } from "./prefill.ts";
-import { areApart, continuedNanosMax, rateFor } from "./rates.ts";
+import { paceFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { isCoarse, shareDoubt, sharedPieces } from "./shares.ts";
@@ -35,35 +37,20 @@ export interface Evidence {
   readonly isRanked: boolean;
 }
 
-/** One interval with what its neighbours say about its ends. */
-interface Subject {
-  readonly interval: PollInterval;
-  readonly credits: readonly Credit[];
+/** One interval with what its neighbours say about its ends: in flight, or else work that goes on in a neighbour that claims it. */
+interface Subject extends Doubted {
   readonly work: readonly WorkRun[];
   /** Work that crosses into the neighbouring interval although the server was silent there: someone else's. */
   readonly foreignBefore: boolean;
   readonly foreignAfter: boolean;
-  /** The server was busy at the end in question: in flight, or else its work goes on in a neighbour that it claims. */
-  readonly busyBefore: boolean;
-  readonly busyAfter: boolean;
-  /** Longer than a few polls: the server was not read in between. */
-  readonly late: boolean;
-  readonly rate: number | undefined;
   /** Nobody else can have kept the GPU as busy as `work` is. */
   readonly isOnlyThick: boolean;
   /** That it keeps the GPU busy itself was not learned. */
   readonly isPresumed: boolean;
-  /** Requests in flight at both ends need not be the same ones. */
-  readonly apart: boolean;
 }
 
 /** An interval longer than this many polls is a gap. */
 const gapPolls = 3;
-/** Tokens within this share of the full rate mean the server never paused. */
-const fullRateRatio = 0.85;
-
-/** A rate and the driver's credits agree from this share of the larger one on. */
-const agreedRatio = 0.5;
 /** Fewer tokens than this share of what the rate makes of a long time leave room for a pause. */
 const slowRatio = 0.7;
 
@@ -110,10 +97,10 @@ export function claimedWork(evidence: Evidence): Claims {
       : { own: sharedPieces(evidence.shares, interval), left: [] };
     if (doubt !== undefined && own.length > 0) accounted.push(interval);
     const placed = doubt !== undefined && isThroughout(evidence, interval) ? undefined : doubt;
-    const why = placed ?? estimated ?? (isUnexplained(interval) ? "unexplained_work" : undefined);
-    const isWhole = placed === undefined || evidence.isRanked;
-    const ratio = isWhole ? 1 : shareDoubt(evidence.shares, interval);
-    const rests: Doubt | undefined = why === undefined ? undefined : { reason: why, ratio };
+    const rests =
+      placed === undefined
+        ? (estimated ?? (isUnexplained(interval) ? whollyBy("unexplained_work") : undefined))
+        : { reason: placed, ratio: evidence.isRanked ? 1 : shareDoubt(evidence.shares, interval) };
     for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
   }
@@ -165,9 +152,13 @@ function isUnexplained({ contended, inFlightTo, kind, open, work }: PollInterval
 /** Pieces of work a server takes for itself, and pieces it leaves to its peers. */
 interface Division {
   /** What is assumed about the amount. */
-  readonly doubt?: UncertainReason | undefined;
+  readonly doubt?: Doubt | undefined;
   readonly own: readonly WorkRun[];
   readonly left: readonly WorkRun[];
+}
+
+function whollyBy(reason: UncertainReason): Doubt {
+  return { reason, ratio: 1 };
 }
 
 function methodOf(progress: ProgressKind, piece: WorkRun): ActivityMethod {
@@ -227,7 +218,8 @@ function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Su
     late: isLate(evidence, interval),
     isOnlyThick: interval.kind === "moved" && interval.besideThin && work !== interval.work,
     isPresumed: !keepsBusy(evidence.shares.level),
-    rate: rateFor(intervals, evidence.rates, index),
+    pace: paceFor(intervals, evidence.rates, index),
+    likely: interval.contended && isGauged(interval) ? paceByGauges(evidence.rates) : undefined,
     apart: areApart(interval, evidence.rates),
   };
 }
@@ -262,13 +254,13 @@ function divided(subject: Subject): Division {
   const { interval, work, late } = subject;
   const flying = (interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0;
   if (flying && !late && !subject.apart)
-    return { own: work, left: [], doubt: isSlow(subject, total(work)) ? "shared_work" : undefined };
+    return { own: work, left: [], doubt: isSlow(subject, total(work)) ? whollyBy("shared_work") : undefined };
   const isForeign = (piece: WorkRun) =>
     (subject.foreignBefore && piece.from === interval.from) ||
     (subject.foreignAfter && piece.to === interval.to);
   // Whoever else worked leaves the GPU nearly idle: windows that are busy are this server's.
   if (subject.isOnlyThick && !late) {
-    const doubt = subject.isPresumed ? "shared_work" : undefined;
+    const doubt = subject.isPresumed ? whollyBy("shared_work") : undefined;
     return { own: work.filter((piece) => !isForeign(piece)), left: [], doubt };
   }
   if (interval.contended || late) {
@@ -278,13 +270,14 @@ function divided(subject: Subject): Division {
           .filter((piece) => piece.seen && !isForeign(piece))
           .sort((first, second) => first.from - second.from)
       : [];
-    const own = measured(work, wanted(subject, total(work)), sideOf(subject));
-    return { own, left, doubt: isHalved(subject) ? "half_of_work" : estimate(subject, total(work)) };
+    const { doubt, nanos } = amountOf(subject, total(work));
+    return { own: measured(work, nanos, sideOf(subject)), left, doubt };
   }
   const own = work.filter((piece) => piece.seen && !isForeign(piece));
   if (own.length === work.length) return { own, left: [] };
   const doubtful = work.filter((piece) => !own.includes(piece));
-  const rest = wanted(subject, total(doubtful)) - (subject.rate === undefined ? 0 : total(own));
+  const wanted = amountOf(subject, total(doubtful)).nanos;
+  const rest = wanted - (subject.pace === undefined ? 0 : total(own));
   // Tokens that the undoubted work explains, within the accuracy of a rate, leave nothing to claim of the doubtful.
   if (own.length > 0 && rest < total(own) * (1 - fullRateRatio)) return { own, left: [] };
   const taken = measured(doubtful, rest, sideOf(subject));
@@ -292,50 +285,13 @@ function divided(subject: Subject): Division {
 }
 
 /** Requests were read at both ends of a long time beside others, and made so few tokens that there may have been a pause. */
-function isSlow({ interval, rate }: Subject, work: Nanos): boolean {
+function isSlow({ interval, pace }: Subject, work: Nanos): boolean {
   if (!interval.contended || interval.to - interval.from <= continuedNanosMax) return false;
-  return rate !== undefined && interval.progress < slowRatio * rate * work;
-}
-
-/** Neither a rate nor a neighbour says how much of doubtful work is the server's. */
-function isHalved({ apart, busyAfter, busyBefore, interval, late, rate }: Subject): boolean {
-  return (rate === undefined || interval.progress === 0) && !(busyBefore && busyAfter && !late && !apart);
-}
-
-/**
- * Over a long interval in which others worked too, or in which the server was not read, and over any beside a stranger, its
- * tokens over its rate are an estimate, unless the driver credits about as much.
- */
-function estimate(subject: Subject, work: Nanos): UncertainReason | undefined {
-  const { apart, busyAfter, busyBefore, interval, late, rate } = subject;
-  const isShort = interval.to - interval.from <= continuedNanosMax && !interval.beside;
-  if (isShort || rate === undefined) return undefined;
-  if (interval.besideThin) return "shared_work";
-  const byRate = Math.min(work, interval.progress / rate);
-  // It never paused.
-  if (busyBefore && busyAfter && !late && !apart && byRate >= work * fullRateRatio) return undefined;
-  const credited = late ? undefined : creditedNanos(interval, subject.credits);
-  if (credited === undefined) return "shared_work";
-  return Math.min(byRate, credited) < agreedRatio * Math.max(byRate, credited) ? "shared_work" : undefined;
+  return pace !== undefined && interval.progress < slowRatio * pace.rate * work;
 }
 
 function measured(work: readonly WorkRun[], amount: Nanos, side: Side): readonly WorkRun[] {
   return amount >= total(work) ? work : place(work, Math.max(0, amount), side);
-}
-
-/** How much execution the tokens of an interval stand for; without a rate all of `work`, or half if an end is open. */
-function wanted(subject: Subject, work: Nanos): Nanos {
-  const { interval, rate, late } = subject;
-  const continued = subject.busyBefore && subject.busyAfter && !late && !subject.apart;
-  if (rate === undefined || interval.progress === 0) return continued ? work : Math.round(work / 2);
-  const credited = interval.contended ? creditedNanos(interval, subject.credits) : undefined;
-  const byRate = Math.round(interval.progress / rate);
-  // A short request may miss its credit, and a whole reading is too much for it: the truth lies between.
-  const amount =
-    credited === undefined || late
-      ? byRate
-      : Math.max(credited, Math.round((credited + Math.min(work, byRate)) / 2));
-  return continued && amount >= work * fullRateRatio ? work : amount;
 }
 
 /** The end to claim at: where a request was read in flight, else where the work continues, else away from the foreign. */

@@ -32,6 +32,8 @@ export interface Credit {
   readonly from: Nanos;
   readonly to: Nanos;
   readonly credited: boolean;
+  /** The share that it was credited with; undefined = half. */
+  readonly ratio?: number;
 }
 
 /** Requests that ended before a poll and after the one before it, and how long they took; their waiting, if counted. */
@@ -92,8 +94,8 @@ export interface PollInterval {
   readonly besideThin: boolean;
   /** A process that no server owns may have done it. */
   readonly beside: boolean;
-  /** How long the requests took that ended in it. */
-  readonly endedNanos: Nanos | undefined;
+  /** The requests that ended in it, and how long they took. */
+  readonly ended: Ended | undefined;
   /** What the poll that ended it says against trusting it. */
   readonly doubt: UncertainReason | undefined;
   /** It says what the server as a whole did: lent.ts. */
@@ -133,6 +135,12 @@ export interface Rates {
   readonly gauged: Gauged;
 }
 
+/** A pace, and its standard error over itself; undefined where it was seen as it is. */
+export interface Pace {
+  readonly rate: number;
+  readonly error: number | undefined;
+}
+
 /** What contended intervals add up to. */
 export interface Gauged {
   readonly progress: number;
@@ -141,6 +149,12 @@ export interface Gauged {
   readonly wallNanos: Nanos;
   /** GPU work of one of them on average. */
   readonly workNanos: Nanos;
+  /** Requests that ended in them, and how long they took. */
+  readonly endedNanos: Nanos;
+  readonly requests: number;
+  /** Polls that read a request in flight, and how many they read. */
+  readonly flying: number;
+  readonly inside: number;
 }
 
 /** An assumption, and how much of what rests on it may be otherwise: all of it, or what a fit says of its own error. */

@@ -83,7 +83,7 @@ export function pollInterval(
     contended,
     beside: contended && touchesPeer(all, peers, isStranger),
     besideThin: contended && !touchesPeer(all, peers, isThick),
-    endedNanos: next?.ended?.nanos,
+    ended: next?.ended,
     doubt: next?.doubt,
     ...(poll.shownFrom === undefined ? {} : { mayBeLate: true }),
     ...(next?.isRepeated === true ? { mayBeStale: true } : {}),
@@ -144,29 +144,65 @@ function withoutSpared(all: readonly WorkRun[], credits: readonly Credit[]): rea
   return work;
 }
 
+/** Execution by the driver's shares per process. */
+export interface Credited {
+  readonly nanos: Nanos;
+  /** How long a reading is, how many credited the server, and in how many stretches they were. */
+  readonly readingNanos: Nanos;
+  readonly readings: number;
+  readonly stretches: number;
+}
+
+/** How long one of the driver's windows is. Each is credited to one of those that worked in it. */
+const creditWindow: Nanos = 200_000_000;
+/** Shares from which to which that is a matter of chance. */
+const [leastRatio, mostRatio] = [0.2, 0.98];
+
 /**
  * Returns the execution in an interval by the driver's shares per process: the stretches that credited the server, half a
- * reading less at each end, for that is where execution begins and ends on average. Undefined where the driver says nothing
- * of some part.
+ * reading less at each end, for that is where execution begins and ends on average, but for the windows there that were
+ * credited to others: of a share of a half one and a half. Undefined where the driver says nothing of some part.
  */
-export function creditedNanos(
+export function creditedIn(
   { all, from, to }: Pick<PollInterval, "all" | "from" | "to">,
   credits: readonly Credit[],
-): Nanos | undefined {
-  let [reached, sum] = [from, 0];
-  let first = credits.length;
+): Credited | undefined {
+  let [reached, sum, seen, stretches] = [from, 0, 0, 0];
+  let [first, wall, readings, isInside] = [credits.length, 0, 0, false];
   while (first > 0 && (credits[first - 1] as Credit).to > from) first--;
+  const missed = missedNanos(credits, first, to);
   for (let index = first; index < credits.length; index++) {
     const credit = credits[index] as Credit;
     if (credit.from >= to || credit.from > reached + creditGap) break;
     reached = Math.max(reached, credit.to);
-    if (!isCredited(credits, index)) continue;
-    const half = (credit.to - credit.from) / 2;
+    seen++;
+    wall += credit.to - credit.from;
+    const wasInside = isInside;
+    isInside = isCredited(credits, index);
+    if (!isInside) continue;
+    readings++;
+    if (!wasInside) stretches++;
+    const half = Math.max(0, (credit.to - credit.from) / 2 - missed);
     const start = index > 0 && !isCredited(credits, index - 1) ? credit.from + half : credit.from;
     const end = index + 1 < credits.length && !isCredited(credits, index + 1) ? credit.to - half : credit.to;
     sum += lengthIn(all, Math.max(from, start), Math.min(to, end));
   }
-  return reached < to ? undefined : Math.round(sum);
+  if (reached < to || seen === 0) return undefined;
+  return { nanos: Math.round(sum), readingNanos: wall / seen, readings, stretches };
+}
+
+/** How long a server executes until it is credited first, by the share of the windows that it is credited with. */
+function missedNanos(credits: readonly Credit[], first: number, to: Nanos): Nanos {
+  let [sum, count] = [0, 0];
+  for (let index = first; index < credits.length; index++) {
+    const { credited, from, ratio = 0.5 } = credits[index] as Credit;
+    if (from >= to) break;
+    if (!credited) continue;
+    sum += ratio;
+    count++;
+  }
+  const share = Math.min(mostRatio, Math.max(leastRatio, sum / count));
+  return count === 0 ? 0 : Math.round(-creditWindow / Math.log(1 - share));
 }
 
 /** One reading without a credit between two with one is chance. */

@@ -31,7 +31,8 @@ export function prefillStarts(evidence: {
     let start = Math.max(run.from, (intervals[first] as PollInterval).from);
     if (explained.from - start > Math.max(prefillNanosMax, evidence.pollNanos)) continue;
     const resumed = intervals[first - 1] !== undefined && intervals[first - 1]?.kind !== "quiet";
-    if (!(resumed && explained.from - start <= longPauseNanos))
+    const isRead = intervals.slice(first, index).every(isEmpty);
+    if (!resumed || isRead || explained.from - start > longPauseNanos)
       start = clearOfPeers(peers, start, explained.from);
     for (let at = first; at < index; at++) {
       const quiet = intervals[at] as PollInterval;
@@ -41,7 +42,12 @@ export function prefillStarts(evidence: {
   return starts;
 }
 
-/** A peer explains work as well as a prefill does; only a short silence between two moves stays with the server. */
+/** Polls at both ends say that no request was in flight. */
+function isEmpty({ inFlightFrom, inFlightTo }: PollInterval): boolean {
+  return inFlightFrom === 0 && inFlightTo === 0;
+}
+
+/** A peer explains work as well as a prefill does; only a short silence between two moves stays with a server of which no poll says otherwise. */
 function clearOfPeers(peers: readonly PeerStretch[], from: Nanos, to: Nanos): Nanos {
   let start = from;
   for (const peer of peers) if (peer.from < to && peer.to > start) start = Math.min(peer.to, to);

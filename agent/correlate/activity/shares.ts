@@ -165,9 +165,9 @@ function shareOfInterval(evidence: ShareEvidence, window: ActivityWindow, interv
 
 /** Short requests were executed in the interval in which they ended. */
 function shareByDurations({ perDuration }: ShareEvidence, interval: PollInterval): number | undefined {
-  const { endedNanos, from, open, to } = interval;
+  const { ended, from, open, to } = interval;
   if (perDuration === undefined || open) return undefined;
-  return Math.min(1, ((endedNanos ?? 0) * perDuration) / (to - from));
+  return Math.min(1, ((ended?.nanos ?? 0) * perDuration) / (to - from));
 }
 
 /** Execution as the progress counters moved. */

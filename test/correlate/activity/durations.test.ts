@@ -21,17 +21,17 @@ function durationsOf(
   polls = 60,
 ): Durations {
   const durations = createDurations();
+  const ended = {
+    ...{ requests: given.requests, nanos: given.seconds * second, isExecution: true },
+    ...{ firstTokens: 0, firstTokenNanos: 0 },
+  };
   for (let index = 0; index < polls; index++) {
     const [from, to] = [index * second, (index + 1) * second];
     const interval: PollInterval = {
       ...{ from, to, open: false, kind: "moved", progress: given.requests, steps: 0, activeNanos: undefined },
       ...{ inFlightFrom: 0, inFlightTo: 0, work: [], workNanos: more.workNanos ?? 0, spared: [] },
       ...{ all: [], contended: false, beside: false, besideThin: false, doubt: undefined },
-      endedNanos: given.seconds * second,
-    };
-    const ended = {
-      ...{ requests: given.requests, nanos: given.seconds * second, isExecution: true },
-      ...{ firstTokens: 0, firstTokenNanos: 0 },
+      ended,
     };
     const poll = { at: to, inputTokens: index, outputTokens: index, progress: "step" as const, ended };
     const window = { from, to, busyRatio: given.busyRatio, sampled: more.sampled ?? false };

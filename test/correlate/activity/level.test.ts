@@ -140,7 +140,7 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
     ...({ from: 0, to: 10 * second, open: false, kind: "moved", progress: 20, steps: 20 } as const),
     ...{ activeNanos: undefined, inFlightFrom: 0, inFlightTo: 0, all: [], work: [], workNanos: 0 },
     ...{ spared: [], contended: true, besideThin: false, beside: false },
-    ...{ endedNanos: undefined, doubt: undefined },
+    ...{ ended: undefined, doubt: undefined },
   } as const;
   const shareOf = (level: Level, perProgress: number | undefined) => {
     const more = { perDuration: undefined, pace: undefined, stay: false, learned: true };

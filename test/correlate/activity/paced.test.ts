@@ -10,7 +10,7 @@ const interval = {
     open: false,
     kind: "moved",
     activeNanos: undefined,
-    endedNanos: undefined,
+    ended: undefined,
     work: [],
     workNanos: 0,
     spared: [],

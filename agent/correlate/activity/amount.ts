@@ -1,0 +1,166 @@
+// How much of doubtful work beside others was a server's own: by its tokens over its pace, by the driver's readings that credit
+// it, by the requests that a poll reads, by how long those took that ended. Each says it more or less well; what they say
+// together is weighted by that, and how far off it may be is said with it.
+import type { Nanos } from "../../model.ts";
+import type { Credit, Doubt, Pace, PollInterval } from "./evidence.ts";
+import { continuedNanosMax } from "./gauged.ts";
+import type { Credited } from "./intervals.ts";
+import { creditedIn } from "./intervals.ts";
+
+/** An interval and what is known around it. */
+export interface Doubted {
+  readonly interval: PollInterval;
+  readonly credits: readonly Credit[];
+  readonly pace: Pace | undefined;
+  /** What its pace may be where none is known. */
+  readonly likely: Pace | undefined;
+  /** The server was busy at the end in question. */
+  readonly busyBefore: boolean;
+  readonly busyAfter: boolean;
+  /** It was not read in between. */
+  readonly late: boolean;
+  /** Requests in flight at both ends need not be the same ones. */
+  readonly apart: boolean;
+}
+
+/** Some execution, and the assumption it rests on. */
+export interface Amount {
+  readonly nanos: Nanos;
+  readonly doubt: Doubt | undefined;
+}
+
+/** Tokens within this share of the full rate mean the server never paused. */
+export const fullRateRatio = 0.85;
+/** A rate and the driver's credits agree from this share of the larger one on. */
+const agreedRatio = 0.5;
+/**
+ * What is executed where the driver's readings credit it, over the length of a reading, and its standard error: short requests
+ * may miss the credit, or fill a part of one reading; of longer ones the credits themselves say it.
+ */
+const [missed, missedError] = [0.25, 0.25];
+const [single, singleError] = [0.4, 0.3];
+const severalError = 0.4;
+/** A request that is in flight at one end began, or ended, anywhere in the interval: the error over its length. */
+const uniformError = 1 / Math.sqrt(12);
+/** How well a pace is known that was seen as it is. */
+const seenError = 0.15;
+/** How well the decode steps of an interval are known, and what no guess is surer than. */
+const [progressError, nanosMin] = [0.25, 10_000_000];
+/** Times that the errors are worked out again from what they weigh. */
+const triesMax = 4;
+/** What front ends add to how long requests take, as a share of it. */
+const frontEndError = 0.05;
+/** So many standard errors are in doubt. */
+const errors = 2;
+
+/** Returns how much execution the tokens of an interval stand for; without a pace all of `work`, or half if an end is open. */
+export function amountOf(doubted: Doubted, work: Nanos): Amount {
+  const { apart, busyAfter, busyBefore, interval, late, pace } = doubted;
+  const isContinued = busyBefore && busyAfter && !late && !apart;
+  if (isContinued && (pace === undefined || interval.progress === 0))
+    return { nanos: work, doubt: undefined };
+  const known = pace ?? doubted.likely;
+  if (known === undefined || interval.progress === 0)
+    return { nanos: Math.round(work / 2), doubt: { reason: "half_of_work", ratio: 1 } };
+  const credited = interval.contended ? creditedIn(interval, doubted.credits) : undefined;
+  const byRate = Math.round(interval.progress / known.rate);
+  const amount = weighed(doubted, work, byRate, known.error ?? seenError, credited);
+  if (known.error !== undefined) return amount;
+  const nanos = isContinued && amount.nanos >= work * fullRateRatio ? work : amount.nanos;
+  const isDoubted = isEstimate(doubted, work, byRate, late ? undefined : credited?.nanos);
+  return { nanos, doubt: isDoubted ? { reason: "shared_work", ratio: 1 } : undefined };
+}
+
+/**
+ * Over a long interval in which others worked too, or in which the server was not read, and over any beside a stranger, its
+ * tokens over its rate are an estimate, unless the driver credits about as much.
+ */
+function isEstimate(
+  { apart, busyAfter, busyBefore, interval, late }: Doubted,
+  work: Nanos,
+  byRate: Nanos,
+  credited: Nanos | undefined,
+): boolean {
+  if (interval.to - interval.from <= continuedNanosMax && !interval.beside) return false;
+  if (interval.besideThin) return true;
+  const amount = Math.min(work, byRate);
+  // It never paused.
+  if (busyBefore && busyAfter && !late && !apart && amount >= work * fullRateRatio) return false;
+  if (credited === undefined) return true;
+  return Math.min(amount, credited) < agreedRatio * Math.max(amount, credited);
+}
+
+/** A guess of an amount that is not its tokens', and its standard error. */
+interface Guess {
+  readonly nanos: number;
+  readonly error: number;
+}
+
+/** What several guesses say together, each by the square of its error: that of a pace is a share of the truth, not of the guess. */
+function weighed(
+  doubted: Doubted,
+  work: Nanos,
+  byRate: Nanos,
+  paceError: number,
+  credited: Credited | undefined,
+): Amount {
+  const guesses = othersThan(doubted, work, credited);
+  const { least, most } = lastedIn(doubted.interval) ?? { least: 0, most: work };
+  const bounded = (nanos: number): number => Math.min(work, most, Math.max(least, nanos));
+  let nanos = bounded(
+    guesses.length === 0 ? byRate : Math.max(byRate, ...guesses.map((guess) => guess.nanos)),
+  );
+  let [error, tries] = [0, triesMax];
+  while (tries-- > 0) {
+    const own = Math.hypot(paceError, progressError) * Math.max(nanos, nanosMin);
+    let [sum, weight] = [byRate / own ** 2, 1 / own ** 2];
+    for (const guess of guesses) {
+      sum += guess.nanos / guess.error ** 2;
+      weight += 1 / guess.error ** 2;
+    }
+    nanos = bounded(sum / weight);
+    error = 1 / Math.sqrt(weight);
+  }
+  error = Math.min(error, (most - least) * uniformError + least * frontEndError);
+  const ratio = nanos > 0 ? Math.min(1, (errors * error) / nanos) : 1;
+  return { nanos: Math.round(nanos), doubt: { reason: "shared_work", ratio } };
+}
+
+/** What the driver's readings say. */
+function byCredits({ nanos, readingNanos, readings, stretches }: Credited): Guess {
+  if (stretches === 0) return { nanos: missed * readingNanos, error: missedError * readingNanos };
+  const error = readingNanos * Math.sqrt(stretches);
+  if (readings > stretches) return { nanos, error: severalError * error };
+  return { nanos: Math.min(nanos, single * readingNanos * stretches), error: singleError * error };
+}
+
+/** What the driver's readings say, and a request in flight at one end. */
+function othersThan(
+  { interval, late, pace }: Doubted,
+  work: Nanos,
+  credited: Credited | undefined,
+): readonly Guess[] {
+  const guesses: Guess[] = [];
+  if (credited !== undefined && !late) guesses.push(byCredits(credited));
+  // A pace that was seen says more than that.
+  if (pace !== undefined && pace.error === undefined) return guesses;
+  const isOneEnd = (interval.inFlightFrom ?? 0) > 0 !== (interval.inFlightTo ?? 0) > 0;
+  if (isOneEnd) guesses.push({ nanos: work / 2, error: work * uniformError });
+  return guesses;
+}
+
+/**
+ * How long requests executed in an interval at the most, and at the least, by what those took that ended in it: all of them one
+ * after the other, or all at once, where none was in flight at its ends. Undefined where the page does not say, or another
+ * request may have been there.
+ */
+function lastedIn({
+  doubt,
+  ended,
+  inFlightFrom,
+  inFlightTo,
+}: PollInterval): { least: Nanos; most: Nanos } | undefined {
+  if (doubt !== undefined || ended === undefined || inFlightTo !== 0 || !(ended.requests > 0))
+    return undefined;
+  return { least: inFlightFrom === 0 ? ended.nanos / ended.requests : 0, most: ended.nanos };
+}
