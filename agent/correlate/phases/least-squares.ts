@@ -10,10 +10,13 @@ export interface Solution {
 
 /** Standard error of a sum of `weights` x coefficients. */
 export function errorOfSum({ covariances }: Solution, weights: readonly number[]): number {
+  // Counted, not iterated with entries(): a pair for each of them would be most of what a tick leaves behind.
   let variance = 0;
-  for (const [row, line] of covariances.entries())
-    for (const [column, covariance] of line.entries())
-      variance += (weights[row] as number) * (weights[column] as number) * covariance;
+  for (let row = 0; row < covariances.length; row++) {
+    const line = covariances[row] as readonly number[];
+    for (let column = 0; column < line.length; column++)
+      variance += (weights[row] as number) * (weights[column] as number) * (line[column] as number);
+  }
   return Math.sqrt(Math.max(0, variance));
 }
 
@@ -87,12 +90,14 @@ export class LeastSquares {
       unexplained ??= this.#variance(used, free.found);
       const pull = belief === undefined ? 0 : unexplained / (belief.error * belief.error);
       const { found, inverse } = pull > 0 ? this.#fitted(used, pull, belief) : free;
-      if (isFirst)
-        for (const [at, row] of used.entries())
-          for (const [other, column] of used.entries())
-            (covariances[row] as number[])[column] = unexplained * (inverse[at]?.[other] ?? 0);
-      for (const [at, index] of used.entries())
-        errors[index] = Math.sqrt(Math.max(0, unexplained * (inverse[at]?.[at] ?? 0)));
+      for (let at = 0; at < used.length; at++) {
+        const [index, line] = [used[at] as number, inverse[at] as readonly number[]];
+        errors[index] = Math.sqrt(Math.max(0, unexplained * (line[at] as number)));
+        if (!isFirst) continue;
+        const together = covariances[index] as number[];
+        for (let other = 0; other < used.length; other++)
+          together[used[other] as number] = unexplained * (line[other] as number);
+      }
       const least = Math.min(0, ...found);
       if (least >= 0) {
         for (const [at, index] of used.entries()) coefficients[index] = found[at] as number;
@@ -128,10 +133,11 @@ export class LeastSquares {
   /** Mean square of what the coefficients leave unexplained, per unit of weight. */
   #variance(used: readonly number[], found: readonly number[]): number {
     let rest = this.#squares;
-    for (const [at, index] of used.entries()) {
-      rest -= 2 * (found[at] as number) * (this.#outcomes[index] as number);
-      for (const [other, second] of used.entries())
-        rest += (found[at] as number) * (found[other] as number) * this.#product(index, second);
+    for (let at = 0; at < used.length; at++) {
+      const [index, value] = [used[at] as number, found[at] as number];
+      rest -= 2 * value * (this.#outcomes[index] as number);
+      for (let other = 0; other < used.length; other++)
+        rest += value * (found[other] as number) * this.#product(index, used[other] as number);
     }
     return Math.max(0, rest) / Math.max(1, this.#weight - used.length);
   }
@@ -156,7 +162,8 @@ function inverted(matrix: readonly (readonly number[])[]): number[][] {
     const head = line[pivot] as number;
     if (head === 0) continue;
     for (let column = 0; column < 2 * size; column++) line[column] = (line[column] as number) / head;
-    for (const [row, values] of work.entries()) {
+    for (let row = 0; row < size; row++) {
+      const values = work[row] as number[];
       const factor = values[pivot] as number;
       if (row === pivot || factor === 0) continue;
       for (let column = 0; column < 2 * size; column++)

@@ -57,6 +57,8 @@ export class Buckets {
   #late = new Map<string, LateRow>();
   /** Everything that ends at or before this instant is in a closed bucket. */
   #closedUntil: UnixNanos = 0n;
+  /** The end of the interval that was booked last, and its bucket: an interval has thousands of bookings. */
+  #last: { readonly to: UnixNanos; readonly bucket: BucketNumber } | undefined;
 
   /**
    * Adds a booking to the bucket its interval ended in; a closed one takes nothing, the oldest open one does. A booking
@@ -67,14 +69,28 @@ export class Buckets {
       this.#bookAt(booking, booking.at, booking.moved);
       return;
     }
-    const end = booking.to > this.#closedUntil ? booking.to : this.#closedUntil + 1n;
-    const cell = this.#cell(Number(bucketOfEnd(end) / BUCKET_NANOS), booking);
+    const cell = this.#cell(this.#openBucketOf(booking.to), booking);
     if (typeof booking.moved === "number") {
       cell.add(booking.moved);
       return;
     }
     cell.histogram = cell.histogram === undefined ? booking.moved : merged(cell.histogram, booking.moved);
     cell.changed = true;
+  }
+
+  /** The bucket of an interval that ended at `to`; the oldest open one where that is closed. */
+  #openBucketOf(to: UnixNanos): BucketNumber {
+    if (this.#last?.to === to) return this.#last.bucket;
+    const end = to > this.#closedUntil ? to : this.#closedUntil + 1n;
+    const bucket = Number(bucketOfEnd(end) / BUCKET_NANOS);
+    this.#last = { to, bucket };
+    return bucket;
+  }
+
+  /** Moves the end of what is closed. */
+  #setClosedUntil(time: UnixNanos): void {
+    this.#closedUntil = time;
+    this.#last = undefined;
   }
 
   /** Late rows since the last call. */
@@ -103,7 +119,7 @@ export class Buckets {
       const bucket = Number(at / BUCKET_NANOS);
       if (!this.#open.has(bucket)) this.#open.set(bucket, new Map());
     }
-    this.#closedUntil = from;
+    this.#setClosedUntil(from);
     return Number(from / BUCKET_NANOS);
   }
 
@@ -132,13 +148,13 @@ export class Buckets {
     const quality = qualityOf(cells.values());
     this.#write(bucket, cells);
     this.#open.delete(bucket);
-    if (endOf(bucket) > this.#closedUntil) this.#closedUntil = endOf(bucket);
+    if (endOf(bucket) > this.#closedUntil) this.#setClosedUntil(endOf(bucket));
     return { bucket, revision: 0, quality, figures };
   }
 
   /** From now on nothing is added to a bucket that ended at or before `time`, whether anything was booked in it or not. */
   closeUntil(time: UnixNanos): void {
-    if (bucketOf(time) > this.#closedUntil) this.#closedUntil = bucketOf(time);
+    if (bucketOf(time) > this.#closedUntil) this.#setClosedUntil(bucketOf(time));
   }
 
   /** Rows that changed since the last call, absolute. */
@@ -165,7 +181,7 @@ export class Buckets {
     closedUntil: UnixNanos,
     seriesOf: (series: number) => { readonly metric: string; readonly dimensions: Dimensions } | undefined,
   ): void {
-    this.#closedUntil = closedUntil;
+    this.#setClosedUntil(closedUntil);
     for (const row of rows) {
       // Rows of series that began again are no longer added to, and their bucket closes all the same.
       if (!this.#open.has(row.bucket)) this.#open.set(row.bucket, new Map());

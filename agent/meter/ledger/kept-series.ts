@@ -37,8 +37,11 @@ export class KeptSeries {
   /** The series of these attributes, made where there is none; under another name where the bound on memory took theirs. */
   find(kind: "sum" | "histogram", metric: string, dimensions: Dimensions, now: UnixNanos): Series {
     this.isFolded = false;
-    const sets = this.#byIdentity.get(metric) ?? new WeakMap<Dimensions, Series>();
-    this.#byIdentity.set(metric, sets);
+    let sets = this.#byIdentity.get(metric);
+    if (sets === undefined) {
+      sets = new WeakMap<Dimensions, Series>();
+      this.#byIdentity.set(metric, sets);
+    }
     const fast = sets.get(dimensions);
     if (fast !== undefined) return this.#touch(fast, now);
     const known = this.#awake.get(metric, dimensions) ?? this.#wake(metric, dimensions);

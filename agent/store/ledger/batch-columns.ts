@@ -1,7 +1,8 @@
 // How the ledger reads a beat's batch: what moved of series that it knows by name comes as columns of numbers.
 import type { AmountColumn, BucketColumn, BucketRow, Histogram, LedgerBatch } from "../../model.ts";
 
-const NO_TOTALS: AmountColumn = { series: new Float64Array(0), amounts: new BigInt64Array(0) };
+/** Of a batch without any. */
+export const NO_TOTALS: AmountColumn = { series: new Float64Array(0), amounts: new BigInt64Array(0) };
 const NO_ROWS: BucketColumn = { ...NO_TOTALS, buckets: new Float64Array(0) };
 
 /** The totals of a batch, one after the other. */

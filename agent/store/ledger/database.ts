@@ -7,7 +7,7 @@ import type { DatabaseSync } from "node:sqlite";
 import type { AuditEntry, BucketNumber, ChainedAudit, LedgerBatch, LedgerRestored } from "../../model.ts";
 import { makeFolder } from "../private-files.ts";
 import { ledgerPath, lockState } from "../state-folder.ts";
-import { totalsOf } from "./batch-columns.ts";
+import { NO_TOTALS } from "./batch-columns.ts";
 import { checkpoint } from "./checkpoint.ts";
 import { fileIdentity, isCopy } from "./file-identity.ts";
 import type { LedgerFiles } from "./files.ts";
@@ -227,7 +227,7 @@ export class LedgerDatabase {
     const writer = this.#writer;
     yield* this.#waiting.writeTotals(writer);
     yield* writer.series(batch.series, batch.removed);
-    yield* writer.totals(totalsOf(batch));
+    yield* writer.totals(batch.totals ?? NO_TOTALS, batch.histograms ?? []);
     yield* writer.state(batch.state);
     writer.setMeta("sequence", String(batch.sequence));
     writer.setMeta("time", batch.time);

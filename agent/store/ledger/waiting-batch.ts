@@ -10,7 +10,7 @@ import type {
   SeriesState,
   StateRow,
 } from "../../model.ts";
-import { rowsOf, totalsOf } from "./batch-columns.ts";
+import { NO_TOTALS, rowsOf, totalsOf } from "./batch-columns.ts";
 import type { Steps } from "./steps.ts";
 import type { LedgerWriter } from "./writer.ts";
 
@@ -88,7 +88,7 @@ export class WaitingBatch {
 
   *writeTotals(writer: LedgerWriter): Steps<void> {
     yield* writer.series(this.#series.values(), this.#removed);
-    yield* writer.totals(this.#totals);
+    yield* writer.totals(NO_TOTALS, this.#totals);
     yield* writer.state(this.#state.values());
   }
 

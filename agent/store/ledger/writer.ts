@@ -2,6 +2,7 @@
 // Every method expects to run inside the caller's transaction; those that go over many rows do it in steps.
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type {
+  AmountColumn,
   AuditEntry,
   BucketColumn,
   BucketQuality,
@@ -85,12 +86,17 @@ export class LedgerWriter {
   }
 
   /** New totals of series that are there. Throws when one is not: its name was never given. */
-  *totals(totals: Iterable<readonly [series: number, total: bigint | Histogram]>): Steps<void> {
+  *totals(
+    { amounts, series }: AmountColumn,
+    others: Iterable<readonly [series: number, total: bigint | Histogram]>,
+  ): Steps<void> {
     const pages = this.#totalPages();
-    yield* forEach(totals, ([series, total]) => {
-      if (!pages.take(series, total))
-        throw new Error(`Cannot store a total of series ${series}: its name is not known`);
-    });
+    const take = (one: number, total: bigint | Histogram): void => {
+      if (!pages.take(one, total))
+        throw new Error(`Cannot store a total of series ${one}: its name is not known`);
+    };
+    yield* forEachPlace(amounts.length, (place) => take(series[place] ?? 0, amounts[place] ?? 0n));
+    yield* forEach(others, ([one, total]) => take(one, total));
     yield* pages.write();
   }
 
