@@ -22,16 +22,22 @@ export interface Sane {
 export function sane(sample: GpuSample, now: Nanos): Sane | undefined {
   if (!Number.isFinite(sample.at) || sample.at > now + AHEAD_NANOS || sample.at < now - HISTORY_NANOS)
     return undefined;
-  const kept: Record<string, unknown> = { gpu: sample.gpu, at: sample.at };
+  // Nearly always nothing is absurd, and the reading goes on as it is: a copy of it and of its rings, each second and for each
+  // GPU, would live just long enough to grow old.
+  let kept: Record<string, unknown> | undefined;
   let dropped = 0;
-  for (const [key, value] of Object.entries(sample)) {
-    if (key === "gpu" || key === "at" || value === undefined) continue;
-    const check = CHECKS[key as keyof GpuSample];
-    const result = check === undefined ? value : check(value as never, now);
-    if (result === undefined) dropped++;
-    else kept[key] = result;
+  for (const key in sample) {
+    const [value, check] = [sample[key as keyof GpuSample], CHECKS[key as keyof GpuSample]];
+    if (value === undefined || check === undefined) continue;
+    const result = check(value as never, now);
+    if (result === value) continue;
+    kept ??= { ...sample };
+    kept[key] = result;
+    if (result !== undefined) continue;
+    delete kept[key];
+    dropped++;
   }
-  return { sample: kept as unknown as GpuSample, dropped };
+  return { sample: kept === undefined ? sample : (kept as unknown as GpuSample), dropped };
 }
 
 /** What shows that a GPU answers; a temperature alone does not say whether anything runs on it. */
@@ -79,8 +85,11 @@ const CHECKS: Partial<Record<keyof GpuSample, Check>> = {
   utilizationRing: (points: readonly RingPoint[], now: Nanos) => ring(points, now, ratio),
   powerRing: (points: readonly RingPoint[], now: Nanos) => ring(points, now, watts),
   processes: (value: GpuSample["processes"]) => (value?.every(({ pid }) => isPid(pid)) ? value : undefined),
-  processShares: (value: readonly ProcessShare[], now: Nanos) =>
-    value.filter(({ at, pid, smRatio }) => isPid(pid) && inTime(at, now) && ratio(smRatio) !== undefined),
+  processShares: (value: readonly ProcessShare[], now: Nanos) => {
+    const isGood = ({ at, pid, smRatio }: ProcessShare): boolean =>
+      isPid(pid) && inTime(at, now) && ratio(smRatio) !== undefined;
+    return value.every(isGood) ? value : value.filter(isGood);
+  },
   throttleSeconds: counters,
   eccErrors: counters,
   xidEvents: counters,
@@ -100,13 +109,21 @@ function ring(
   now: Nanos,
   check: (value: unknown) => number | undefined,
 ): readonly RingPoint[] | undefined {
-  const good = points.filter(({ at, value }) => inTime(at, now) && check(value) !== undefined);
+  const isGood = ({ at, value }: RingPoint): boolean => inTime(at, now) && check(value) !== undefined;
+  const isInOrder = (point: RingPoint, place: number): boolean =>
+    isGood(point) && (place === 0 || (points[place - 1] as RingPoint).at <= point.at);
+  if (points.length > 0 && points.every(isInOrder)) return points;
+  const good = points.filter(isGood);
   return good.length === 0 ? undefined : good.sort((left, right) => left.at - right.at);
 }
 
 /** Counts by name; an empty set is a measurement (no event yet), one of which nothing is left is absent. */
 function counters(value: Readonly<Record<string, number | undefined>>): unknown {
-  const all = Object.entries(value);
-  const good = all.filter(([, count]) => count !== undefined && count >= 0 && count < Infinity);
-  return good.length === 0 && all.length > 0 ? undefined : Object.fromEntries(good);
+  const isGood = (count: number | undefined): boolean =>
+    count !== undefined && count >= 0 && count < Infinity;
+  let isWhole = true;
+  for (const name in value) isWhole &&= isGood(value[name]);
+  if (isWhole) return value;
+  const good = Object.entries(value).filter(([, count]) => isGood(count));
+  return good.length === 0 ? undefined : Object.fromEntries(good);
 }

@@ -18,17 +18,19 @@ export class RunningTotals {
 
   /** The sample with counts since the source opened. */
   keep(sample: GpuSample): GpuSample {
-    const { xidEvents, trafficBytes } = sample;
+    const { gpu, trafficBytes, xidEvents } = sample;
+    const xid = this.#total(`${gpu} xid`, xidEvents);
+    const traffic = this.#total(`${gpu} traffic`, trafficBytes as Counts | undefined);
+    if (xid === xidEvents && traffic === trafficBytes) return sample;
     return {
       ...sample,
-      ...(xidEvents === undefined ? {} : { xidEvents: this.#total(`${sample.gpu} xid`, xidEvents) }),
-      ...(trafficBytes === undefined
-        ? {}
-        : { trafficBytes: this.#total(`${sample.gpu} traffic`, trafficBytes as Counts) }),
+      ...(xid === undefined ? {} : { xidEvents: xid }),
+      ...(traffic === undefined ? {} : { trafficBytes: traffic }),
     };
   }
 
-  #total(key: string, counts: Counts): Counts {
+  #total(key: string, counts: Counts | undefined): Counts | undefined {
+    if (counts === undefined) return undefined;
     this.#current.set(key, counts);
     return sum(this.#carried.get(key), counts);
   }
@@ -50,9 +52,11 @@ export class FreshRings {
 
   /** The sample with only those ring points that are newer than all before. Points must be in order of time. */
   keep(sample: GpuSample): GpuSample {
-    const { utilizationRing, powerRing, ...rest } = sample;
+    const { utilizationRing, powerRing } = sample;
     const utilization = this.#after(`${sample.gpu} utilization`, utilizationRing, sample.at);
     const power = this.#after(`${sample.gpu} power`, powerRing, sample.at);
+    if (utilization === utilizationRing && power === powerRing) return sample;
+    const { utilizationRing: _, powerRing: __, ...rest } = sample;
     return {
       ...rest,
       ...(utilization === undefined ? {} : { utilizationRing: utilization }),
@@ -61,11 +65,13 @@ export class FreshRings {
   }
 
   #after(key: string, points: readonly RingPoint[] | undefined, at: Nanos): readonly RingPoint[] | undefined {
-    if (points === undefined) return undefined;
+    const first = points?.[0];
+    if (points === undefined || first === undefined) return undefined;
     const newest = this.#newest.get(key) ?? at - FIRST_NANOS;
-    const fresh = points.filter((point) => point.at > newest);
+    const fresh = first.at > newest ? points : points.filter((point) => point.at > newest);
     const last = fresh.at(-1);
-    if (last !== undefined) this.#newest.set(key, last.at);
-    return fresh.length === 0 ? undefined : fresh;
+    if (last === undefined) return undefined;
+    this.#newest.set(key, last.at);
+    return fresh;
   }
 }

@@ -22,10 +22,10 @@ export function unpack(
 }
 
 function unpackRing(points: Float64Array, instant: (childNanos: number) => Nanos): readonly RingPoint[] {
-  return Array.from({ length: points.length / 2 }, (_, index) => ({
-    at: instant(points[index * 2] ?? Number.NaN),
-    value: points[index * 2 + 1] ?? Number.NaN,
-  }));
+  const ring: RingPoint[] = [];
+  for (let index = 0; index + 1 < points.length; index += 2)
+    ring.push({ at: instant(points[index] as number), value: points[index + 1] as number });
+  return ring;
 }
 
 function unpackShares(shares: Float64Array, instant: (childNanos: number) => Nanos): readonly ProcessShare[] {
