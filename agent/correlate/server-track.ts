@@ -14,7 +14,7 @@ import {
   observeWindow,
   settle,
 } from "./activity/activity.ts";
-import type { ActivityWindow, Guest, SeenPoll } from "./activity/evidence.ts";
+import type { Activity, ActivityWindow, Guest, SeenPoll } from "./activity/evidence.ts";
 import { copyHoldNanos } from "./activity/hold.ts";
 import { endedBetween } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
@@ -176,7 +176,8 @@ export class ServerTrack {
       if (!this.#age.repeats(read)) this.#take(this.#doubted(read), peers);
     }
     for (const [gpu, place] of this.#places) {
-      observePlace(place.activity, this.pollNanos, this.#hasOthers(place));
+      const siblings = this.#siblingsOf(gpu, place, windows);
+      observePlace(place.activity, this.pollNanos, siblings.length > 0, siblings);
       observeWindows(place, windows.get(gpu) ?? []);
     }
   }
@@ -327,12 +328,16 @@ export class ServerTrack {
     return this.ranks?.isUnplaced === true ? { ...poll, doubt: "assumed_ranks" } : poll;
   }
 
-  /** Whether the polls of a place speak of other GPUs as well. */
-  #hasOthers({ ranks }: Place): boolean {
-    if (ranks === undefined) return this.#places.size > 1;
-    for (const other of this.ranks?.byGpu.values() ?? [])
-      if (other !== ranks && other.ranks.some((rank) => ranks.ranks.includes(rank))) return true;
-    return false;
+  /** What the other GPUs did of which the polls of a place speak as well. */
+  #siblingsOf(gpu: string, { ranks }: Place, windows: Surroundings["windows"]): Activity["siblings"] {
+    const siblings: (readonly ActivityWindow[])[] = [];
+    for (const other of ranks === undefined ? this.#places.keys() : (this.ranks?.byGpu.keys() ?? [])) {
+      if (other === gpu) continue;
+      const there = this.ranks?.byGpu.get(other)?.ranks;
+      if (ranks === undefined || there?.some((rank) => ranks.ranks.includes(rank)))
+        siblings.push(windows.get(other) ?? []);
+    }
+    return siblings;
   }
 
   #isThin(): boolean {

@@ -80,6 +80,7 @@ export function createActivity(options: ActivityOptions): Activity {
     stallAfterNanos: options.stallAfterNanos ?? stallAfterDefaultNanos,
     pollNanos: options.pollNanos,
     hasOthers: false,
+    siblings: [],
     windows: [],
     polls: [],
     peers: [],
@@ -118,9 +119,15 @@ function nothingLearned(): Pick<Activity, "rates" | "plateau" | "level" | "durat
   return { rates: noRates, plateau: undefined, level: createLevel(), durations: createDurations() };
 }
 
-/** Takes in how far apart polls are, and whether the server has other GPUs. */
-export function observePlace(activity: Activity, pollNanos: Nanos, hasOthers: boolean): void {
+/** Takes in how far apart polls are, whether the server has other GPUs, and what those did of which the polls speak too. */
+export function observePlace(
+  activity: Activity,
+  pollNanos: Nanos,
+  hasOthers: boolean,
+  siblings: Activity["siblings"] = [],
+): void {
   activity.pollNanos = pollNanos;
+  activity.siblings = siblings;
   if (activity.hasOthers === hasOthers) return;
   activity.hasOthers = hasOthers;
   activity.outlook = undefined;
@@ -267,11 +274,12 @@ function evaluate(
   const intervals = lentIntervals(activity, outlook);
   if (progress !== "step" && last?.inFlight === undefined && last?.activeNanos === undefined)
     return { intervals, claims: [], contested: [], accounted: [] };
-  const { durations, hasOthers, level, pollNanos, rates } = activity;
+  const { durations, hasOthers, level, pollNanos, rates, siblings } = activity;
   const perBusy = Math.min(executionPerBusy(level), executionPerBusyMax(durations));
   const perProgress = busyPerProgress(durations);
   const shares = {
     windows,
+    siblings,
     intervals,
     perBusy,
     level,
@@ -303,7 +311,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     const interval = intervals[index] as PollInterval;
     if (interval.from < activity.learnedUntil || interval.to > activity.decidedUntil) continue;
     if (interval.isLent) {
-      observeLent(activity.level, true);
+      if (interval.doubt !== "shared_work") observeLent(activity.level, true);
       activity.learnedUntil = interval.to;
       activity.lastProgressAt = interval.to;
       continue;

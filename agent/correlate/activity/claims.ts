@@ -13,7 +13,7 @@ import { prefillStarts } from "./prefill.ts";
 import { paceFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
-import { isCoarse, shareDoubt, sharedPieces } from "./shares.ts";
+import { isAlike, isCoarse, shareDoubt, sharedPieces } from "./shares.ts";
 import { append, clipped, none, place, total } from "./stretches.ts";
 import { timedClaims } from "./timed.ts";
 
@@ -129,8 +129,9 @@ function isShortBeside(evidence: Evidence, interval: PollInterval): boolean {
 }
 
 /** Requests in flight at both ends were executed all along: the polls are near, or such requests were seen to stay. */
-function isThroughout({ shares }: Evidence, { from, inFlightFrom, inFlightTo, to }: PollInterval): boolean {
-  if (!((inFlightFrom ?? 0) > 0 && (inFlightTo ?? 0) > 0)) return false;
+function isThroughout({ shares }: Evidence, interval: PollInterval): boolean {
+  const { from, inFlightFrom, inFlightTo, to } = interval;
+  if (!((inFlightFrom ?? 0) > 0 && (inFlightTo ?? 0) > 0) || !isAlike(shares, interval)) return false;
   return shares.stay && (shares.pace !== undefined || to - from <= continuedNanosMax);
 }
 

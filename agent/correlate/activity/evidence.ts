@@ -251,6 +251,8 @@ export interface Activity {
   pollNanos: Nanos;
   /** The server has other GPUs: its counters and gauges speak of all of them together. */
   hasOthers: boolean;
+  /** Windows of those others of which its polls speak as well. */
+  siblings: readonly (readonly ActivityWindow[])[];
   readonly windows: ActivityWindow[];
   readonly polls: SeenPoll[];
   readonly peers: PeerStretch[];

@@ -5,10 +5,13 @@ import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts";
 import { coarseNanos, executionError } from "./level.ts";
 import { pacedStretch } from "./paced.ts";
+import { workingBusyRatio } from "./runs.ts";
 
 /** What the shares are taken from. */
 export interface ShareEvidence {
   readonly windows: readonly ActivityWindow[];
+  /** Windows of the other GPUs of which the intervals speak. */
+  readonly siblings: readonly (readonly ActivityWindow[])[];
   readonly intervals: readonly PollInterval[];
   /** Execution a second of busy GPU stands for. */
   readonly perBusy: number;
@@ -41,6 +44,8 @@ const unseenShare = 0.25;
 const gaugesPerWindow = 4;
 /** Windows longer than this many intervals say less of one than its own tokens. */
 const hidingRatio = 1.5;
+/** GPUs that are nearly as busy as each other are alike. */
+const alikeRatio = 0.9;
 /** Execution is placed in the middle of stretches of this length, on the same grid for every GPU of a server. */
 const slotNanos = 1_000_000_000;
 
@@ -74,6 +79,7 @@ export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): num
     isApart ||= isSample || (window.to - window.from > coarseNanos && !isInside);
     isFar ||= isSample || window.to - window.from > nearNanosMax;
   }
+  if (isApart && !isAlike(evidence, interval)) return 1;
   const byLevel = Math.min(1, errors * executionError(level));
   if (!isApart) return byLevel;
   if (!stay) return Math.min(1, Math.hypot(byLevel, isFar ? placeDoubt : 0));
@@ -126,11 +132,18 @@ function executedIn(evidence: ShareEvidence, interval: PollInterval, from: Nanos
     const within = window.from >= interval.from && window.to <= interval.to;
     const share =
       window.sampled || (window.to - window.from > coarseNanos && !within)
-        ? (shareByDurations(evidence, interval) ?? shareOfInterval(evidence, window, interval))
+        ? (shareByDurations(evidence, interval) ?? shareOnOne(evidence, window, interval))
         : Math.min(1, window.busyRatio * perBusy);
     amount += inside * share;
   }
   return Math.min(amount, to - from);
+}
+
+/** The same share of what the intervals speak of as the GPU was busy over the busiest. */
+function shareOnOne(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
+  const like = likeness(evidence, window);
+  if (like === 0 || like === 1) return like * shareOfInterval(evidence, window, interval);
+  return like * shareOfInterval(evidence, { ...window, busyRatio: window.busyRatio / like }, interval);
 }
 
 /**
@@ -161,6 +174,52 @@ function shareOfInterval(evidence: ShareEvidence, window: ActivityWindow, interv
   if (isLikely(interval)) return relies ? likelyShare : (likelyShare + 0.5) / 2;
   const possible = members.reduce((sum, member) => sum + inside(member), 0) - sure - likely;
   return possible > 0 ? Math.min(1, Math.max(0, left - likely * likelyShare) / possible) : 0;
+}
+
+/**
+ * False of a GPU that did less in an interval than others of which it speaks, or more than others that worked: requests in
+ * flight may have been with those.
+ */
+export function isAlike(evidence: ShareEvidence, { from, to }: PollInterval): boolean {
+  if (evidence.siblings.length === 0) return true;
+  for (let index = evidence.windows.length - 1; index >= 0; index--) {
+    const window = evidence.windows[index] as ActivityWindow;
+    if (window.to <= from) break;
+    if (window.from >= to) continue;
+    const { least, most } = siblingsIn(evidence, window);
+    if (window.busyRatio < alikeRatio * most || least < alikeRatio * window.busyRatio) return false;
+  }
+  return true;
+}
+
+/**
+ * How busy the GPU was over the busiest of those of which the intervals speak: requests in flight say what that one did, and
+ * others did as much less as they were less busy. 1 where all are alike, as tensor-parallel ones are, or one is alone.
+ */
+function likeness(evidence: ShareEvidence, window: ActivityWindow): number {
+  const { most } = siblingsIn(evidence, window);
+  return window.busyRatio >= alikeRatio * most ? 1 : window.busyRatio / most;
+}
+
+/** How busy the busiest of the others was over a window, and the least busy of those that worked. */
+function siblingsIn(
+  { siblings }: ShareEvidence,
+  { from, sampled, to }: ActivityWindow,
+): { readonly least: number; readonly most: number } {
+  let [least, most] = [Infinity, 0];
+  // A driver's last window is far from the mean.
+  for (const windows of sampled ? [] : siblings) {
+    let busy = 0;
+    for (let index = windows.length - 1; index >= 0; index--) {
+      const other = windows[index] as ActivityWindow;
+      if (other.to <= from) break;
+      busy += Math.max(0, Math.min(other.to, to) - Math.max(other.from, from)) * other.busyRatio;
+    }
+    const ratio = busy / (to - from);
+    most = Math.max(most, ratio);
+    if (ratio >= workingBusyRatio) least = Math.min(least, ratio);
+  }
+  return { least, most };
 }
 
 /** Short requests were executed in the interval in which they ended. */

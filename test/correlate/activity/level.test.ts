@@ -143,7 +143,7 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
     ...{ ended: undefined, doubt: undefined },
   } as const;
   const shareOf = (level: Level, perProgress: number | undefined) => {
-    const more = { perDuration: undefined, pace: undefined, stay: false, learned: true };
+    const more = { siblings: [], perDuration: undefined, pace: undefined, stay: false, learned: true };
     return besideShare({ windows, intervals: [], perBusy: 1, level, perProgress, ...more }, interval);
   };
   const [few, many] = [20, 200].map((polls) => levelAfter(polls, 0.7, drawn(3))) as [Level, Level];
