@@ -10,16 +10,21 @@ import {
   guardLoad,
   job,
   pulses,
+  ranks,
   smi,
   steady,
   tensorParallel,
 } from "./draws.ts";
 import type { Random } from "./random.ts";
-import type { Request } from "./world.ts";
+import type { Rank, Request } from "./world.ts";
 
 /** Requests of an embedding model, some 2 to 8 ms each. */
 const embeddings = (random: Random): Request[] =>
   arrivals(random, { perSecond: random.between(4, 14), input: [100, 600], output: [1, 1] });
+
+/** Ranks on the GPUs in reverse order. */
+const backwards = (random: Random, count: number): Rank[] =>
+  ranks(random, count).map((rank) => ({ ...rank, gpus: rank.gpus.map((gpu) => count - 1 - gpu) }));
 
 /** Rarer regimes by name. */
 export const rarerRegimes: Readonly<Record<string, Draw>> = {
@@ -86,6 +91,62 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
       {},
       { restart: { from: 112_000, to: 135_000 } },
     ),
+  "prefill and decode apart, coarse 5 s": (r) => ({
+    gpus: 2,
+    engines: [
+      engine(
+        r,
+        "engine",
+        "large",
+        arrivals(r, { perSecond: 0.5, input: [4000, 20_000], output: [100, 300] }),
+        {
+          ranks: [
+            { gpus: [0], role: "prefill", pids: [r.whole(1000, 30_000)] },
+            { gpus: [1], role: "decode", pids: [r.whole(30_001, 60_000)] },
+          ],
+        },
+      ),
+    ],
+    read: { ...dcgm, everyMs: 5000 },
+  }),
+  "training beside ranks in lockstep": (r) => ({
+    gpus: 2,
+    engines: [
+      engine(
+        r,
+        "engine",
+        "large",
+        arrivals(r, {
+          perSecond: 0.2,
+          input: [300, 2500],
+          output: [200, 700],
+          rank: (x) => (x.next() < 0.7 ? 0 : 1),
+        }),
+        { ranks: ranks(r, 2), lockstep: true },
+      ),
+    ],
+    jobs: [job(r, { gpu: 1 })],
+    page: { ranks: true },
+    read: { titles: true },
+  }),
+  "eight ranks, uneven, in the wrong order": (r) => ({
+    gpus: 8,
+    engines: [
+      engine(
+        r,
+        "engine",
+        "large",
+        arrivals(r, {
+          perSecond: 0.8,
+          input: [300, 2500],
+          output: [200, 700],
+          rank: (x) => Math.floor(8 * x.next() ** 2),
+        }),
+        { ranks: backwards(r, 8) },
+      ),
+    ],
+    page: { ranks: true },
+  }),
   throttled: (r) => ({
     engines: [
       engine(r, "engine", "large", chat(r), {

@@ -1,10 +1,12 @@
 // A data-parallel rank that has nothing to do while its GPU works: there the server as a whole speaks for the GPU. Ranks that
 // share experts step together, so that a GPU executes the requests of the others (vLLM's dummy batches, SGLang's idle
 // batches), beside a rank's own busy time too; where its GPU was only assumed it may be another's (`assumed_ranks`).
-// Work at the edges of what the rank did itself is the rank's; where unknown processes hold the GPU it is theirs.
+// Work at the edges of what the rank did itself is the rank's. Where others hold the GPU it is theirs, unless the GPU was seen
+// to work for the other ranks rather than to rest, before these came: then it may be either's (`shared_work`).
 import type { Nanos } from "../../model.ts";
 import type { Activity, ActivityWindow, Outlook, PollInterval, SeenPoll } from "./evidence.ts";
 import { pollInterval } from "./intervals.ts";
+import { worksForOthers } from "./level.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Work this close to what a rank did itself is its own: a driver's window, and the time a page takes. */
@@ -25,20 +27,23 @@ export function lentIntervals(
   const busy = intervals.filter(({ kind }) => kind !== "quiet");
   return intervals.map((interval, at) => {
     const [poll, next] = [polls[at], polls[at + 1]];
-    if (poll?.whole === undefined || interval.contended) return interval;
+    const mayBeOthers = worksForOthers(activity.level);
+    if (poll?.whole === undefined || (interval.contended && !mayBeOthers)) return interval;
     const isAssumed = poll.isAssumed === true || next?.isAssumed === true;
     const isGuested = guests.some(({ from, to = Infinity }) => from < interval.to && to > interval.from);
     if (interval.kind !== "quiet") {
+      if (interval.contended) return interval;
       if (isAssumed && isDenied(interval, windows)) return { ...interval, doubt: "assumed_ranks" };
       const othersNanos = isGuested ? 0 : busyNanosOf(poll.whole, next?.whole) - (interval.activeNanos ?? 0);
       return othersNanos > 0 ? { ...interval, othersNanos } : interval;
     }
-    if (isGuested) return interval;
+    if (isGuested && !mayBeOthers) return interval;
     if (unexplained(interval, busy, windows) < workMin) return interval;
     const { to } = interval;
     const lent = pollInterval(poll.whole, next?.whole, to, last.progress, runs, peers, credits, batch);
     if (lent.kind === "quiet") return interval;
-    const doubt = lent.doubt ?? (isAssumed ? "assumed_ranks" : undefined);
+    const isShared = isGuested || interval.contended;
+    const doubt = lent.doubt ?? (isAssumed ? "assumed_ranks" : isShared ? "shared_work" : undefined);
     return { ...lent, doubt, isLent: true };
   });
 }

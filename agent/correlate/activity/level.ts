@@ -45,6 +45,8 @@ const [briefNanos, endedMin] = [100_000_000, 20];
 const gridError = 0.05;
 /** A level is ruled out by windows busier than it, by this weight; one odd window is not enough. */
 const [peakRatio, peakFadeRatio, beatenLog] = [0.95, 0.9998, -8];
+/** Intervals in which a GPU worked for others say so; fewer are chance. */
+const lentMin = 2;
 /** Longer windows hide when work began and ended. */
 export const coarseNanos = 500_000_000;
 
@@ -135,7 +137,7 @@ export function observeLent(level: Level, isLent: boolean): void {
 
 /** True of the GPU of a rank that steps along with the others. */
 export function worksForOthers({ lent, rested }: Level): boolean {
-  return lent > rested;
+  return lent > Math.max(rested, lentMin);
 }
 
 /** True where a request in flight at two polls is in flight between them. */

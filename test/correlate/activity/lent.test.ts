@@ -147,4 +147,43 @@ describe("a rank that steps along with the others", () => {
       { numRuns: 40 },
     );
   });
+
+  test.each([
+    [true, 1],
+    [false, 0],
+  ])(
+    "goes on to work for them when a stranger comes (%s), which may have done it; one whose GPU rested does not",
+    (isInLockstep, wanted) => {
+      const state = createActivity({ from: 0, pollNanos: second });
+      const idle = { inputTokens: 0, outputTokens: 0, inFlight: 0, progress: "step" } as const;
+      const at = (index: number): SeenPoll => {
+        const now = { ...idle, at: index * second };
+        return { ...now, whole: { ...now, outputTokens: 100 * index, inFlight: 2 } };
+      };
+      const [comes, end] = [12, 30];
+      state.guests = [{ from: comes * second, to: undefined }];
+      observePoll(state, at(0));
+      const segments: ActivitySegment[] = [];
+      for (let index = 1; index <= end; index++) {
+        const busyRatio = isInLockstep || index > comes ? 0.9 : 0;
+        for (let part = 5; part > 0; part--)
+          observeWindow(state, {
+            from: index * second - part * slot,
+            to: index * second - (part - 1) * slot,
+            busyRatio,
+          });
+        observePoll(state, at(index));
+        segments.push(...settle(state, decidableUntil(state, index * second, 20 * second)));
+      }
+      segments.push(...settle(state, end * second));
+      for (let index = 3; index < end - 2; index++)
+        expect(activeIn(segments, index) / second).toBeCloseTo(
+          index < comes ? Number(isInLockstep) : wanted,
+          6,
+        );
+      const beside = segments.filter(({ from, state: is }) => is === "active" && from >= comes * second);
+      expect(beside.every(({ doubt }) => doubt?.reason === "shared_work" && doubt.ratio === 1)).toBe(true);
+      expect(beside.length > 0).toBe(isInLockstep);
+    },
+  );
 });
