@@ -1,12 +1,14 @@
 // The readings of the last minute, kept so that a broken accounting law can be looked into afterwards (METERING.md 4).
 // An interval may wait 30 s to be settled, so a minute holds at least the 30 s before it. Bounded by time, count and
 // bytes; a recording is written only when a law breaks, at most one a minute and 20 in all.
-// Readings are kept as the text that would be written: as objects they take more than twice the memory and live just long
-// enough for the collector to move every one of them to the old generation.
+// Readings are kept as the text that would be written, compressed: as objects they take many times the memory and live just
+// long enough for the collector to move every one of them to the old generation.
 import { readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Gap, GpuInfo, GpuSample, Nanos, ServerInfo, SettledInterval, TokenSample } from "../model.ts";
 import { makeFolder, writePrivateFile } from "../store/private-files.ts";
+import type { Placed } from "./last-texts.ts";
+import { LastTexts } from "./last-texts.ts";
 
 const KEPT_NANOS = 60e9;
 const READINGS_MAX = 20_000;
@@ -59,7 +61,7 @@ interface Entry extends Placed {
 export class FlightRecorder {
   readonly #folder: string | undefined;
   readonly #readingsMax: number;
-  readonly #texts: Texts;
+  readonly #texts: LastTexts;
   #entries: Entry[] = [];
   /** Entries before this index are gone; they are cut off in large pieces. */
   #gone = 0;
@@ -70,7 +72,7 @@ export class FlightRecorder {
   constructor(stateDir: string | undefined, bounds: FlightBounds = {}) {
     this.#folder = stateDir === undefined ? undefined : join(stateDir, "violations");
     this.#readingsMax = bounds.readingsMax ?? READINGS_MAX;
-    this.#texts = new Texts(bounds.bytesMax ?? BYTES_MAX);
+    this.#texts = new LastTexts(bounds.bytesMax ?? BYTES_MAX);
   }
 
   /** Undefined while no law was broken; stays until the agent restarts, so that it is seen. */
@@ -146,7 +148,7 @@ export class FlightRecorder {
       gpus: [...known.gpus],
       servers: [...known.servers],
     };
-    const texts = this.#held().map((entry) => this.#texts.read(entry));
+    const texts = [...this.#texts.read(this.#held())];
     const omitted = this.#entries.length - this.#gone - texts.length;
     const text = `${JSON.stringify({ ...head, omitted }).slice(0, -1)},"readings":[\n${texts.join(",\n")}\n]}\n`;
     const file = join(this.#folder, `${at.replaceAll(":", "-")}.json`);
@@ -166,93 +168,5 @@ export class FlightRecorder {
       .filter((name) => name.endsWith(".json"))
       .sort();
     for (const name of files.slice(0, Math.max(0, files.length - FILES_MAX))) rmSync(join(folder, name));
-  }
-}
-
-/** Where a text lies: in which piece, counted from the first there ever was, and where in it. */
-interface Placed {
-  readonly piece: number;
-  readonly offset: number;
-  readonly bytes: number;
-}
-
-/** Of the bound: memory is taken and written over in such parts. */
-const PIECES = 16;
-
-/**
- * The last texts, as many as fit in a bound: in a few pieces of memory that are written over as soon as nothing in them is
- * asked for, so that they hold what a minute has and nothing of it is left to a collector.
- */
-class Texts {
-  readonly #bytesMax: number;
-  readonly #pieceBytes: number;
-  /** From the oldest on; all but the last are full. */
-  readonly #pieces: Buffer[] = [];
-  /** A piece in which nothing is asked for, for what comes next. */
-  #spare: Buffer | undefined;
-  /** Number of the oldest piece. */
-  #first = 0;
-  /** Where the next text begins in the last one. */
-  #end = 0;
-  #size = 0;
-
-  constructor(bytesMax: number) {
-    this.#bytesMax = bytesMax;
-    this.#pieceBytes = Math.ceil(bytesMax / PIECES);
-  }
-
-  /** Adds a text; the oldest are gone where there is no room for it. One larger than everything is not kept. */
-  append(text: string): Placed {
-    const bytes = Buffer.byteLength(text);
-    if (bytes > this.#bytesMax) return { piece: -1, offset: 0, bytes };
-    let last = this.#pieces.at(-1);
-    if (last === undefined || this.#end + bytes > last.length) {
-      last = this.#takePiece(bytes);
-      this.#pieces.push(last);
-      this.#size += last.length;
-      this.#end = 0;
-    }
-    const offset = this.#end;
-    this.#end += last.write(text, offset);
-    return { piece: this.#first + this.#pieces.length - 1, offset, bytes };
-  }
-
-  /** Memory for a text of that length: what lay in the oldest piece is gone if there would be too much otherwise. */
-  #takePiece(bytes: number): Buffer {
-    const length = Math.max(bytes, this.#pieceBytes);
-    const spare = this.#spare;
-    this.#spare = undefined;
-    if (spare !== undefined && spare.length >= length && this.#size + spare.length <= this.#bytesMax)
-      return spare;
-    let dropped: Buffer | undefined;
-    while (this.#pieces.length > 0 && this.#size + length > this.#bytesMax) dropped = this.#drop();
-    return dropped?.length === length ? dropped : Buffer.allocUnsafeSlow(length);
-  }
-
-  /** Nothing older than this is asked for again. */
-  forgetBefore({ piece }: Placed): void {
-    while (this.#pieces.length > 1 && this.#first < piece) this.#spare = this.#drop();
-  }
-
-  #drop(): Buffer {
-    const dropped = this.#pieces.shift() as Buffer;
-    this.#size -= dropped.length;
-    this.#first++;
-    return dropped;
-  }
-
-  /** Whether the text at a place is still there. */
-  has({ piece }: Placed): boolean {
-    return piece >= this.#first;
-  }
-
-  /** The text at a place that `has` it. */
-  read({ bytes, offset, piece }: Placed): string {
-    return (this.#pieces[piece - this.#first] as Buffer).toString("utf8", offset, offset + bytes);
-  }
-
-  /** What is taken from the system. */
-  get size(): number {
-    return this.#size + (this.#spare?.length ?? 0);
   }
 }

@@ -85,7 +85,7 @@ describe("FlightRecorder", () => {
     expect(kept).toEqual([...newest, 101]);
   });
 
-  test("takes memory for what a minute has, not for all it may hold, however long it goes on", () => {
+  test("takes memory for a part of what a minute has, and not for all it may hold, however long it goes on", () => {
     const recorder = new FlightRecorder(undefined);
     const long = "m".repeat(1000);
     const taken: number[] = [];
@@ -96,8 +96,7 @@ describe("FlightRecorder", () => {
     }
     expect(recorder.size).toBe(610);
     const texts = 610 * (long.length + 60);
-    expect(Math.max(...taken)).toBeLessThan(2 * texts);
-    expect(Math.min(...taken)).toBeGreaterThan(texts);
+    expect(Math.max(...taken)).toBeLessThan(texts / 2);
   });
 
   test("keeps the newest texts whole and in order, in no more memory than it may take, whatever comes", () => {
