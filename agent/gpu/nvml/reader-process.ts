@@ -64,7 +64,7 @@ export class ReaderProcess {
       serialization: "advanced",
       // No inspector port or test runner's flags: only what makes Node run this file. It works for a few milliseconds a
       // second: optimising compilers and their threads would bring in 10 MB of Node's own file and save nothing.
-      execArgv: ["--max-semi-space-size=1", "--max-opt=1", "--v8-pool-size=0"],
+      execArgv: ["--optimize-for-size", "--heap-growing-percent=30", "--max-opt=1", "--v8-pool-size=0"],
       stdio: ["ignore", "ignore", "inherit", "ipc"],
       env: childEnvironment(),
     });
