@@ -7,6 +7,7 @@ import { below, file, writeTree } from "./files.ts";
 import { gzip } from "./gzip.ts";
 import { readLockfile } from "./npm-package.ts";
 import type { Architecture } from "./options.ts";
+import { MALLOC, NODE_FLAGS } from "./runtime.ts";
 import { tarFolder } from "./tar.ts";
 import type { Sources } from "./tree.ts";
 
@@ -36,6 +37,7 @@ export async function writeNpmArchive(
       ),
     ),
     file("bin/tokenwatt.cjs", readFileSync(join(sources.root, "deploy/pack/tokenwatt.cjs")), 0o755),
+    file("bin/runtime.json", json({ flags: NODE_FLAGS, malloc: MALLOC })),
     file("package.json", manifest(sources, [...trees.keys()], versions)),
   ];
   writeTree(work, below("package", files));

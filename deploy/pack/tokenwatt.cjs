@@ -16,4 +16,9 @@ if (isOlder(have, wanted)) {
   );
   process.exit(2);
 }
-import("../app/main.mjs");
+
+// As bin/tokenwatt of the others starts it (runtime.ts): in place of this process, so that signals and pid are its own.
+const { flags, malloc } = require("./runtime.json");
+const program = require("node:path").join(__dirname, "../app/main.mjs");
+const words = [process.execPath, ...flags, ...process.execArgv, program, ...process.argv.slice(2)];
+process.execve(process.execPath, words, { ...malloc, ...process.env });

@@ -5,7 +5,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { freePort, pack, whyNoPacking } from "../tools/packed.ts";
+import { MALLOC, NODE_FLAGS } from "../../deploy/pack/runtime.ts";
+import { freePort, pack, processesOf, programOf, whyNoPacking } from "../tools/packed.ts";
 
 const why = whyNoPacking("npm");
 if (why !== undefined) console.warn(`SKIPPED: the npm package: ${why}`);
@@ -38,7 +39,7 @@ describe.skipIf(why !== undefined)("the npm package", () => {
     expect([status, stdout], stderr).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/)]);
   });
 
-  test("runs the demo", async () => {
+  test("runs the demo, on Node started as every other artefact starts it", async () => {
     const listen = `127.0.0.1:${await freePort()}`;
     const child = spawn("npx", ["tokenwatt", "demo", "--json"], {
       cwd: place,
@@ -51,6 +52,13 @@ describe.skipIf(why !== undefined)("the npm package", () => {
       said += String(text);
       if (said.split("\n").length > 3) break;
     }
+    const [agent] = processesOf(child.pid as number).filter((pid) => programOf(pid) === "main.mjs");
+    expect(readFileSync(`/proc/${agent}/cmdline`, "utf8").split("\0")).toEqual(
+      expect.arrayContaining([...NODE_FLAGS]),
+    );
+    expect(readFileSync(`/proc/${agent}/environ`, "utf8").split("\0")).toEqual(
+      expect.arrayContaining(Object.entries(MALLOC).map(([name, value]) => `${name}=${value}`)),
+    );
     process.kill(-(child.pid as number), "SIGTERM");
     const lines = said.split("\n").slice(0, 3);
     const rates = lines.map((line) => (JSON.parse(line) as { tokens_per_second: number }).tokens_per_second);
