@@ -28,6 +28,7 @@ import type { ShareReading } from "./timeline.ts";
 import type { StepFacts, TokenStep } from "./token-step.ts";
 import { keepStep, noFacts, StepQueue, stepBetween } from "./token-step.ts";
 import { validPoll, zeroPoll } from "./valid-polls.ts";
+import { endOver } from "./windows.ts";
 
 /** Polls waiting at most. */
 const pendingMax = 4096;
@@ -167,7 +168,7 @@ export class ServerTrack {
     if (windows.size > 0)
       for (const gpu of this.#places.keys()) if (!windows.has(gpu)) this.#places.delete(gpu);
     this.#settleRanks(surroundings);
-    const ahead = until + feedAhead;
+    const ahead = Math.max(until + feedAhead, endOver(windows.values(), until));
     while (this.#polls.length > 0) {
       const poll = this.#polls[0] as ServerPoll;
       if (poll.at > ahead && (this.#fed?.at ?? -Infinity) >= until) break;

@@ -103,3 +103,15 @@ function sorted(points: readonly RingPoint[]): readonly RingPoint[] {
       return [...points].sort((left, right) => left.at - right.at);
   return points;
 }
+
+/** Returns the end of the windows that reach over an instant: what they show is spread over all polls in them. */
+export function endOver(lists: Iterable<readonly ActivityWindow[]>, at: Nanos): Nanos {
+  let end = at;
+  for (const list of lists)
+    for (let index = list.length - 1; index >= 0; index--) {
+      const window = list[index] as ActivityWindow;
+      if (window.to <= at) break;
+      if (window.from <= at) end = Math.max(end, window.to);
+    }
+  return end;
+}

@@ -205,6 +205,8 @@ export interface Level {
   /** Polls that read a request in flight, and those of them after which the next one did as well; both fade. */
   flying: number;
   stayed: number;
+  /** How much of what is thought of that before any poll is left. */
+  presumed: number;
   /** Polls that said something of the level. */
   gauges: number;
   /** How busy the busiest windows were. */

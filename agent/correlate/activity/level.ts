@@ -35,6 +35,8 @@ const roughnessWeight = 15;
 const roughnessMax = 4;
 /** What is thought of requests before any poll: that they stay; the share that must, and how older polls fade. */
 const [flyingFirst, stayedFirst, stayRatioMin, stayFadeRatio] = [3, 2, 0.4, 0.98];
+/** Requests that are read in flight less often than that end inside the time between two polls. */
+const sightedRatio = 0.2;
 /** Polls that it takes, those that are thought of before any among them. */
 const stayedMin = 4.5;
 /** Polls it takes to rely on a level. */
@@ -67,8 +69,9 @@ export function createLevel(): Level {
     ended: 0,
     wallNanos: 0,
     stepNanos: 0,
-    flying: flyingFirst,
-    stayed: stayedFirst,
+    flying: 0,
+    stayed: 0,
+    presumed: 1,
     lent: 0,
     rested: 0,
   };
@@ -127,6 +130,7 @@ export function observeStay(level: Level, before: number | undefined, after: num
   if (!((before ?? 0) > 0) || after === undefined) return;
   level.flying = level.flying * stayFadeRatio + 1;
   level.stayed = level.stayed * stayFadeRatio + (after > 0 ? 1 : 0);
+  level.presumed *= stayFadeRatio;
 }
 
 /** Takes in whether the GPU worked for other ranks while its own had nothing to do, or rested. */
@@ -140,14 +144,20 @@ export function worksForOthers({ lent, rested }: Level): boolean {
   return lent > Math.max(rested, lentMin);
 }
 
-/** True where a request in flight at two polls is in flight between them. */
-export function requestsStay({ flying, stayed }: Level): boolean {
-  return stayed >= stayRatioMin * flying;
+/**
+ * True where a request in flight at two polls is in flight between them. Before that was seen it is presumed, unless many
+ * more requests end than polls read in flight: one that lasts from poll to poll is read at least once.
+ */
+export function requestsStay(level: Level): boolean {
+  const { ended, flying, inside, presumed } = level;
+  const isSighted = inside + 1 >= sightedRatio * ended;
+  const stayed = level.stayed + (isSighted ? presumed * stayedFirst : 0);
+  return stayed >= stayRatioMin * (flying + presumed * flyingFirst);
 }
 
 /** True where that was seen often enough to learn a pace from what is between two such polls. */
 export function requestsWereSeenToStay(level: Level): boolean {
-  return level.stayed >= stayedMin && requestsStay(level);
+  return level.stayed + level.presumed * stayedFirst >= stayedMin && requestsStay(level);
 }
 
 /**

@@ -15,7 +15,9 @@ import {
   executionPerBusy,
   observeEnded,
   observeGauge,
+  observeStay,
   observeSteps,
+  requestsStay,
 } from "../../../agent/correlate/activity/level.ts";
 import { Random } from "../../simulator/random.ts";
 
@@ -153,4 +155,39 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
   expect(shareOf(many, undefined).ratio).toBe(1);
   for (const level of [few, many])
     expect(shareOf(level, second / 20).ratio).toBeGreaterThanOrEqual(Math.min(1, 2 * executionError(level)));
+});
+
+/** Polls that are `distance` apart, of requests that come by chance and take `length`, as they were seen in flight. */
+function stayingAfter(
+  polls: number,
+  distance: number,
+  length: number,
+  perSecond: number,
+  random: Random,
+): boolean {
+  const level = createLevel();
+  let before = 0;
+  for (let index = 1; index <= polls; index++) {
+    const inFlight = Math.floor(perSecond * length + random.next());
+    const requests = Math.floor(perSecond * distance + random.next());
+    const poll = {
+      at: index * distance * second,
+      inputTokens: index,
+      outputTokens: index,
+      progress: "step",
+    } as const;
+    observeEnded(level, { ...poll, inFlight, requests }, distance * second);
+    observeStay(level, before, inFlight);
+    before = inFlight;
+  }
+  return requestsStay(level);
+}
+
+test("requestsStay() presumes nothing of requests that end far more often than polls read one", () => {
+  for (let seed = 1; seed <= 30; seed++) {
+    const random = new Random(seed);
+    expect(stayingAfter(3, 5, 0.02, 4, random)).toBe(false);
+    expect(stayingAfter(3, 5, 8, 0.5, random)).toBe(true);
+    expect(stayingAfter(40, 1, 20, 2, random)).toBe(true);
+  }
 });
