@@ -54,17 +54,19 @@ export function appendKnown(
 
 /**
  * Joins the states of a server on its GPUs, each list in order and covering the same time. On GPUs `apart` a rank says
- * itself that it waits.
+ * itself that it waits. Of GPUs that are `tied`, each shows the same executions, in places that differ by chance: one of them
+ * speaks for all.
  */
 export function joined(
   byGpu: ReadonlyMap<string, readonly OwnStretch[]>,
   apart: ReadonlySet<string> = new Set(),
+  tied = false,
 ): OwnStates {
   const lists = [...byGpu.values()];
   const [only] = lists;
   if (only === undefined) return { all: [], byGpu };
   if (lists.length === 1) return { all: only, byGpu };
-  const all = united(lists);
+  const all = tied ? middleOf(lists) : united(lists);
   const settled = new Map<string, readonly OwnStretch[]>();
   for (const [gpu, list] of byGpu) settled.set(gpu, apart.has(gpu) ? list : withoutWaiting(list, all));
   return { all, byGpu: settled };
@@ -91,6 +93,19 @@ function united(lists: readonly (readonly OwnStretch[])[]): OwnStretch[] {
     if (best !== undefined) append(result, { ...(best as OwnStretch), from, to });
   }
   return result;
+}
+
+/** The list with neither the most nor the least execution. */
+function middleOf(lists: readonly (readonly OwnStretch[])[]): readonly OwnStretch[] {
+  const byActive = lists.map((list) => ({ list, active: activeNanos(list) }));
+  byActive.sort((left, right) => left.active - right.active);
+  return (byActive[byActive.length >> 1] as { list: readonly OwnStretch[] }).list;
+}
+
+function activeNanos(list: readonly OwnStretch[]): Nanos {
+  let sum = 0;
+  for (const { from, state, to } of list) if (state === "active") sum += to - from;
+  return sum;
 }
 
 /** In flight without execution here, while the server executes elsewhere, is idle here. */

@@ -24,6 +24,7 @@ import { Place } from "./place.ts";
 import type { RankPlaces } from "./rank-places.ts";
 import { placedIncrements } from "./rank-places.ts";
 import { RankFinder } from "./ranks/finder.ts";
+import { Ties } from "./ties.ts";
 import type { ShareReading } from "./timeline.ts";
 import type { StepFacts, TokenStep } from "./token-step.ts";
 import { keepStep, noFacts, StepQueue, stepBetween } from "./token-step.ts";
@@ -77,6 +78,7 @@ export class ServerTrack {
   readonly #finder = new RankFinder();
   #fed: ServerPoll | undefined;
   readonly #age = new PageAge();
+  readonly #ties = new Ties();
   #firstAt: Nanos | undefined;
   #latest: Nanos = Infinity;
   /** Failed polls since the last good one. */
@@ -168,6 +170,7 @@ export class ServerTrack {
     if (windows.size > 0)
       for (const gpu of this.#places.keys()) if (!windows.has(gpu)) this.#places.delete(gpu);
     this.#settleRanks(surroundings);
+    if (windows.size > 1 && this.ranks === undefined) this.#ties.observe([...windows.values()], until);
     const ahead = Math.max(until + feedAhead, endOver(windows.values(), until));
     while (this.#polls.length > 0) {
       const poll = this.#polls[0] as ServerPoll;
@@ -178,7 +181,7 @@ export class ServerTrack {
     }
     for (const [gpu, place] of this.#places) {
       const siblings = this.#siblingsOf(gpu, place, windows);
-      observePlace(place.activity, this.pollNanos, siblings.length > 0, siblings);
+      observePlace(place.activity, this.pollNanos, siblings.length > 0, siblings, this.#ties.areTied);
       observeWindows(place, windows.get(gpu) ?? []);
     }
   }
@@ -214,7 +217,7 @@ export class ServerTrack {
       for (const segment of settle(activity, until)) appendKnown(stretches, segment, from, known);
       byGpu.set(gpu, stretches);
     }
-    return joined(byGpu, apart);
+    return joined(byGpu, apart, this.ranks === undefined && this.#ties.areTied);
   }
 
   /** Takes in that a server, or a stranger, on some of the same GPUs was busy in `[from, to)`. */

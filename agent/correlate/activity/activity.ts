@@ -22,6 +22,7 @@ import type {
   ActivitySegment,
   ActivityWindow,
   Credit,
+  Level,
   PeerStretch,
   PollInterval,
   Rates,
@@ -37,6 +38,7 @@ import {
   executionPerBusy,
   hasShortRequests,
   isLearned,
+  isNew,
   observeEnded,
   observeGauge,
   observeLent,
@@ -46,6 +48,7 @@ import {
   requestsStay,
   requestsWereSeenToStay,
   worksForOthers,
+  withAhead,
 } from "./level.ts";
 import { outlookUntil } from "./outlook.ts";
 import { prefillNanosMax } from "./prefill.ts";
@@ -81,6 +84,7 @@ export function createActivity(options: ActivityOptions): Activity {
     pollNanos: options.pollNanos,
     hasOthers: false,
     siblings: [],
+    isTied: false,
     windows: [],
     polls: [],
     peers: [],
@@ -119,15 +123,20 @@ function nothingLearned(): Pick<Activity, "rates" | "plateau" | "level" | "durat
   return { rates: noRates, plateau: undefined, level: createLevel(), durations: createDurations() };
 }
 
-/** Takes in how far apart polls are, whether the server has other GPUs, and what those did of which the polls speak too. */
+/**
+ * Takes in how far apart polls are, whether the server has other GPUs, what those did of which the polls speak too, and whether
+ * all of them work together.
+ */
 export function observePlace(
   activity: Activity,
   pollNanos: Nanos,
   hasOthers: boolean,
   siblings: Activity["siblings"] = [],
+  isTied = false,
 ): void {
   activity.pollNanos = pollNanos;
   activity.siblings = siblings;
+  activity.isTied = isTied;
   if (activity.hasOthers === hasOthers) return;
   activity.hasOthers = hasOthers;
   activity.outlook = undefined;
@@ -274,7 +283,8 @@ function evaluate(
   const intervals = lentIntervals(activity, outlook);
   if (progress !== "step" && last?.inFlight === undefined && last?.activeNanos === undefined)
     return { intervals, claims: [], contested: [], accounted: [] };
-  const { durations, hasOthers, level, pollNanos, rates, siblings } = activity;
+  const { durations, hasOthers, pollNanos, rates, siblings } = activity;
+  const level = levelAhead(activity, intervals);
   const perBusy = Math.min(executionPerBusy(level), executionPerBusyMax(durations));
   const perProgress = busyPerProgress(durations);
   const shares = {
@@ -306,6 +316,15 @@ function evaluate(
   return { accounted, claims, contested, intervals };
 }
 
+/** The level with what intervals show that are not decided yet, while little was learned. */
+function levelAhead({ learnedUntil, level, windows }: Activity, intervals: readonly PollInterval[]): Level {
+  if (!isNew(level)) return level;
+  const isMeant = ({ doubt, from, isCopied, isLent }: PollInterval): boolean =>
+    from >= learnedUntil && doubt === undefined && isCopied !== true && isLent !== true;
+  const ahead = intervals.filter(isMeant);
+  return withAhead(level, ahead, ({ from, to }) => busyIn(windows, from, to).nanos);
+}
+
 function learn(activity: Activity, intervals: readonly PollInterval[]): void {
   for (let index = 0; index + 1 < intervals.length; index++) {
     const interval = intervals[index] as PollInterval;
@@ -325,8 +344,14 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     // The gauge of a copied page was read at another instant than its poll.
     // How long requests take is the same on every GPU of the server.
     const isTrusted = poll !== undefined && poll.doubt === undefined && interval.isCopied !== true;
-    if (isTrusted) observeEnded(activity.level, poll, interval.to - interval.from);
-    const isTold = isTrusted && !activity.hasOthers && !(mayBeOthers && worksForOthers(activity.level));
+    if (isTrusted)
+      observeEnded(
+        activity.level,
+        { inFlight: poll.inFlight, requests: poll.requests },
+        interval.to - interval.from,
+      );
+    const isMeant = !activity.hasOthers || activity.isTied;
+    const isTold = isTrusted && isMeant && !(mayBeOthers && worksForOthers(activity.level));
     if (isTold && (!interval.contended || interval.besideThin))
       observePresence(activity.level, poll, activity.windows);
     if (isTold && !interval.contended) {

@@ -96,6 +96,8 @@ export interface PollInterval {
   readonly beside: boolean;
   /** The requests that ended in it, and how long they took. */
   readonly ended: Ended | undefined;
+  /** How many requests ended in it, where that is counted. */
+  readonly requests?: number | undefined;
   /** What the poll that ended it says against trusting it. */
   readonly doubt: UncertainReason | undefined;
   /** It says what the server as a whole did: lent.ts. */
@@ -255,6 +257,8 @@ export interface Activity {
   hasOthers: boolean;
   /** Windows of those others of which its polls speak as well. */
   siblings: readonly (readonly ActivityWindow[])[];
+  /** All of them work together, so that counters and gauges speak of each. */
+  isTied: boolean;
   readonly windows: ActivityWindow[];
   readonly polls: SeenPoll[];
   readonly peers: PeerStretch[];

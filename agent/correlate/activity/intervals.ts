@@ -58,7 +58,8 @@ export function pollInterval(
   const moved = output + input * inputTokenWeight > 0;
   // An estimate runs on between its corrections, so alone it proves nothing.
   const rose = progress === "estimate" ? moved && (before || after) : moved;
-  const pace = progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, batch) : noPace;
+  const firsts = Math.min(output, next?.requests ?? 0);
+  const pace = progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, firsts, batch) : noPace;
   const all = clipped(runs, poll.at, to);
   const contended = touchesPeer(all, peers);
   // A request in flight throughout goes on whoever the driver credits.
@@ -84,6 +85,7 @@ export function pollInterval(
     beside: contended && touchesPeer(all, peers, isStranger),
     besideThin: contended && !touchesPeer(all, peers, isThick),
     ended: next?.ended,
+    requests: next?.requests,
     doubt: next?.doubt,
     ...(poll.shownFrom === undefined ? {} : { mayBeLate: true }),
     ...(next?.isRepeated === true ? { mayBeStale: true } : {}),
@@ -220,13 +222,15 @@ function paceOf(
   to: number | undefined,
   output: number,
   input: number,
+  firsts: number,
   batch: number | undefined,
 ): Pace {
   if (from === undefined || to === undefined)
     return { progress: output + input * inputTokenWeight, steps: 0 };
   const running = runningBetween(from, to, batch);
   const progress = output * (1 / running + stepPerRequest) + input * inputStepWeight;
-  return { progress, steps: output / running };
+  // The first token of a request comes out of its prefill.
+  return { progress, steps: (output - firsts) / running };
 }
 
 /** Requests running on average while any ran. */

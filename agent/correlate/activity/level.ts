@@ -6,7 +6,7 @@
 // enough, neighbouring windows decide: long requests keep the GPU evenly busy, short ones do not.
 
 import type { Nanos, ServerPoll } from "../../model.ts";
-import type { ActivityWindow, Level, SeenPoll } from "./evidence.ts";
+import type { ActivityWindow, Level, PollInterval } from "./evidence.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Levels considered, and what is thought of them before any evidence: most engines keep the GPU busy. */
@@ -33,6 +33,8 @@ const [roughnessFirst, pairsFirst] = [0.15, 4];
 const evenRoughness = 0.4;
 const roughnessWeight = 15;
 const roughnessMax = 4;
+/** Even windows say the more the more there are: once at so many pairs, at most so often. */
+const [pairsOnce, evenMax] = [10, 2.5];
 /** What is thought of requests before any poll: that they stay; the share that must, and how older polls fade. */
 const [flyingFirst, stayedFirst, stayRatioMin, stayFadeRatio] = [3, 2, 0.4, 0.98];
 /** Requests that are read in flight less often than that end inside the time between two polls. */
@@ -108,8 +110,39 @@ export function observeSteps(level: Level, steps: number, busyNanos: Nanos): voi
   level.stepNanos = level.stepNanos * fadeRatio + busyNanos;
 }
 
+/**
+ * Returns a level that knows as well what intervals show that are not learned yet: whether hosts take longer than their GPU, and
+ * whether requests come and go unseen, matters from the first interval on.
+ */
+export function withAhead(
+  level: Level,
+  intervals: readonly PollInterval[],
+  busy: (interval: PollInterval) => Nanos,
+): Level {
+  const ahead = { ...level };
+  for (const interval of intervals) {
+    if (interval.open) continue;
+    observeEnded(
+      ahead,
+      { inFlight: interval.inFlightTo, requests: interval.requests },
+      interval.to - interval.from,
+    );
+    if (!interval.contended) observeSteps(ahead, interval.steps, busy(interval));
+  }
+  return ahead;
+}
+
+/** True while too little was learned to go without what was not learned yet. */
+export function isNew({ ended, steps }: Level): boolean {
+  return steps < stepsMin && ended < endedMin;
+}
+
 /** Takes in what a poll read in flight, and how many requests ended since the one before it. */
-export function observeEnded(level: Level, poll: SeenPoll, nanos: Nanos): void {
+export function observeEnded(
+  level: Level,
+  poll: { readonly inFlight: number | undefined; readonly requests: number | undefined },
+  nanos: Nanos,
+): void {
   if (poll.inFlight === undefined || poll.requests === undefined) return;
   level.inside = level.inside * fadeRatio + poll.inFlight;
   level.polls = level.polls * fadeRatio + 1;
@@ -149,9 +182,8 @@ export function worksForOthers({ lent, rested }: Level): boolean {
  * more requests end than polls read in flight: one that lasts from poll to poll is read at least once.
  */
 export function requestsStay(level: Level): boolean {
-  const { ended, flying, inside, presumed } = level;
-  const isSighted = inside + 1 >= sightedRatio * ended;
-  const stayed = level.stayed + (isSighted ? presumed * stayedFirst : 0);
+  const { flying, presumed } = level;
+  const stayed = level.stayed + (areSighted(level) ? presumed * stayedFirst : 0);
   return stayed >= stayRatioMin * (flying + presumed * flyingFirst);
 }
 
@@ -211,7 +243,30 @@ function isWorkAt(windows: readonly ActivityWindow[], near: number, at: number):
 export function hasShortRequests(level: Level): boolean {
   const by = (evenRoughness - level.roughness) * roughnessWeight;
   const prior = Math.min(roughnessMax, Math.max(-roughnessMax, by));
-  return logSum(posterior(level)) > level.long + prior;
+  const presumed = areSighted(level) ? prior : prior * evenness(level) + longAt(level);
+  return logSum(posterior(level)) > level.long + presumed;
+}
+
+/** How much even windows say: the more, the more of them there were. Where requests come and go unseen, few say little. */
+function evenness({ pairs, roughness }: Level): number {
+  return roughness > evenRoughness ? 1 : Math.min(evenMax, (pairs + pairsFirst) / pairsOnce);
+}
+
+/** False where many more requests end than polls read in flight: one that lasts from poll to poll is read at least once. */
+function areSighted({ ended, inside }: Level): boolean {
+  return inside + 1 >= sightedRatio * ended;
+}
+
+/** What is thought of long requests that fill no window more than the busiest one so far: it is the level of the engine. */
+function longAt(level: Level): number {
+  if (level.peak < workingBusyRatio) return 0;
+  const thought = thoughtOf(level);
+  let [best, most] = [0, Number.NEGATIVE_INFINITY];
+  for (let place = 0; place < levels.length; place++) {
+    if ((levels[place] as number) <= level.peak / peakRatio) best = place;
+    most = Math.max(most, thought[place] as number);
+  }
+  return (thought[best] as number) - most;
 }
 
 /** True once enough polls spoke for a level to rely on it. */
@@ -246,10 +301,14 @@ function guessed(level: Level): { readonly value: number; readonly error: number
 /** Where the weights of levels are worked out, one question after the other. */
 const draft = new Float64Array(levels.length);
 
+/** What is thought of levels by the length of decode steps. */
+function thoughtOf({ stepNanos, steps }: Level): readonly number[] {
+  return steps >= stepsMin && stepNanos < shortStepNanos * steps ? hostBound : priors;
+}
+
 /** Log weight of each level; one that windows were busier than cannot be. */
 function posterior(level: Level): Float64Array {
-  const isShort = level.steps >= stepsMin && level.stepNanos < shortStepNanos * level.steps;
-  const before = isShort ? hostBound : priors;
+  const before = thoughtOf(level);
   for (let place = 0; place < levels.length; place++) {
     const beaten = (levels[place] as number) < peakRatio * level.peak ? beatenLog : 0;
     draft[place] = (level.short[place] as number) + (before[place] as number) + beaten;

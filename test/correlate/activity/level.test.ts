@@ -7,14 +7,17 @@ import {
   observePresence,
   withoutThin,
 } from "../../../agent/correlate/activity/beside.ts";
-import type { Level } from "../../../agent/correlate/activity/evidence.ts";
+import type { ActivityWindow, Level } from "../../../agent/correlate/activity/evidence.ts";
+import { pollInterval } from "../../../agent/correlate/activity/intervals.ts";
 import {
   areBrief,
   createLevel,
   executionError,
   executionPerBusy,
+  hasShortRequests,
   observeEnded,
   observeGauge,
+  observeRoughness,
   observeStay,
   observeSteps,
   requestsStay,
@@ -190,4 +193,44 @@ test("requestsStay() presumes nothing of requests that end far more often than p
     expect(stayingAfter(3, 5, 8, 0.5, random)).toBe(true);
     expect(stayingAfter(40, 1, 20, 2, random)).toBe(true);
   }
+});
+
+/** A level after windows of a second whose busy shares these are, and what polls then read and saw end. */
+function levelOf(shares: readonly number[], inFlight: number, requests: number) {
+  const level = createLevel();
+  const windows: ActivityWindow[] = [];
+  for (const busyRatio of shares) {
+    const from = windows.length * 200_000_000;
+    windows.push({ from, to: from + 200_000_000, busyRatio });
+    observeRoughness(level, windows);
+  }
+  observeEnded(level, { inFlight, requests }, second);
+  return level;
+}
+
+test("hasShortRequests() knows from the first polls on where many requests end and none is read", () => {
+  const random = new Random(3);
+  for (let seed = 1; seed <= 30; seed++) {
+    const shares = Array.from({ length: 10 }, () => random.pick([0, random.between(0.02, 0.35)]));
+    expect(hasShortRequests(levelOf(shares, 0, 6))).toBe(true);
+    // Some are read, or none ended: then they may be long, of an engine that keeps the GPU idle for the most part.
+    expect(hasShortRequests(levelOf([0.15, 0.15, 0.16, 0.15], 2, 6))).toBe(false);
+    expect(hasShortRequests(levelOf([0.15, 0.15, 0.16, 0.15], 0, 0))).toBe(false);
+    // Windows this even are no chance, whatever the gauge says.
+    const even = Array.from({ length: 60 }, () => random.between(0.14, 0.16));
+    expect(hasShortRequests(levelOf(even, 0, 6))).toBe(false);
+  }
+});
+
+test("the first token of a request is no decode step", () => {
+  const poll = { inputTokens: 0, progress: "step", inFlight: 0 } as const;
+  const [before, after] = [
+    { ...poll, at: 0, outputTokens: 0 },
+    { ...poll, at: second, outputTokens: 30, requests: 10 },
+  ];
+  const stepsOf = (requests: number): number =>
+    pollInterval(before, { ...after, requests }, second, "step", [], [], [], 1).steps;
+  expect(stepsOf(10)).toBe(20);
+  expect(stepsOf(30)).toBe(0);
+  expect(stepsOf(40)).toBe(0);
 });
