@@ -12,7 +12,7 @@ import {
   busyIn,
   busyPerProgress,
   createDurations,
-  executionPerBusyMax,
+  executionOfBusy,
   executionPerDuration,
   hasPauses,
   observeDurations,
@@ -285,19 +285,20 @@ function evaluate(
     return { intervals, claims: [], contested: [], accounted: [] };
   const { durations, hasOthers, pollNanos, rates, siblings } = activity;
   const level = levelAhead(activity, intervals);
-  const perBusy = Math.min(executionPerBusy(level), executionPerBusyMax(durations));
+  const { error, perBusy } = executionOfBusy(level, durations);
   const perProgress = busyPerProgress(durations);
   const shares = {
     windows,
     siblings,
     intervals,
     perBusy,
+    error,
     level,
     perProgress: perProgress === undefined ? undefined : perProgress * perBusy,
     stay: requestsStay(level),
     pace: requestsWereSeenToStay(level) ? rates.flying : undefined,
     learned: isLearned(level),
-    perDuration: executionPerDuration(durations, perBusy, pollNanos),
+    perDuration: executionPerDuration(durations, executionPerBusy(level), pollNanos),
   };
   const { accounted, claims, contested } = claimedWork({
     from: activity.decidedUntil,

@@ -4,7 +4,7 @@
 // windows that nobody fills first.
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, Level, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
-import { coarseNanos, executionError } from "./level.ts";
+import { coarseNanos } from "./level.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 
@@ -76,7 +76,7 @@ export function withoutThin(
 
 /** Returns what short requests executed in an interval in which others worked too. */
 export function besideShare(evidence: ShareEvidence, interval: PollInterval): BesideShare {
-  const { level, perProgress } = evidence;
+  const { error, perProgress } = evidence;
   const slots = slotsOf(evidence, interval);
   const [thin, full] = [total(slots, "thin"), total(slots, "full")];
   const length = interval.to - interval.from;
@@ -93,7 +93,7 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
     const start = from + Math.floor((to - from - nanos) / 2);
     own.push({ from: start, to: start + nanos, seen: true });
   }
-  const ratio = perProgress === undefined ? 1 : Math.hypot(paceDoubt, errors * executionError(level));
+  const ratio = perProgress === undefined ? 1 : Math.hypot(paceDoubt, errors * error);
   return { own, ratio: Math.min(1, ratio) };
 }
 

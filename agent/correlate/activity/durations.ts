@@ -3,7 +3,8 @@
 // never less than it. So it says what a second of busy GPU stands for where requests are short and the gauge sees few.
 // Durations are measured where requests enter: what a front end adds to each is too much for requests of a few ms.
 import type { Nanos } from "../../model.ts";
-import type { ActivityWindow, Durations, PollInterval, SeenPoll } from "./evidence.ts";
+import type { ActivityWindow, Durations, Level, PollInterval, SeenPoll } from "./evidence.ts";
+import { executionError, executionPerBusy } from "./level.ts";
 
 /** Older polls fade. */
 const keptRatio = 0.995;
@@ -17,8 +18,16 @@ const lengthRatioMax = 0.05;
 const nanosMin = 25_000_000;
 /** Up to so many requests at a time chance weighs as much as so many polls with a request in execution. */
 const [fewRatio, chancePolls] = [0.5, 8];
-/** How far off the requests at a time are after one poll, and what front ends add at the least, as logarithms. */
-const [errorOfPoll, errorLeast] = [0.6, 0.15];
+/** What front ends add to each request, give or take as much. */
+const frontEndNanos = 4_000_000;
+/** How far off durations are otherwise, as a logarithm. */
+const errorLeast = 0.03;
+/** Of the busy time of a GPU that is read now and then, before chance. */
+const sampledVariance = 0.005;
+/** How much the requests at a time vary beyond those that overlap by chance. */
+const variedRatio = 0.05;
+/** Durations are the engine's own where this share of the requests was timed by it. */
+const exactRatio = 0.9;
 /** Seen work that is longer than all requests together by this ratio has pauses between requests in it. */
 const pausesRatio = 1.15;
 
@@ -27,6 +36,7 @@ const progressMin = 20;
 
 /** A value and its standard error. */
 interface Guess {
+  /** A logarithm. */
   readonly value: number;
   readonly error: number;
 }
@@ -34,7 +44,7 @@ interface Guess {
 /** Returns the durations of a server none of whose requests ended yet. */
 export function createDurations(): Durations {
   return {
-    ...{ requests: 0, nanos: 0, wallNanos: 0, flying: 0, inside: 0, gauges: 0 },
+    ...{ requests: 0, exact: 0, nanos: 0, wallNanos: 0, flying: 0, inside: 0, gauges: 0 },
     ...{ busyNanos: 0, busySamples: 0, workNanos: 0, progress: 0 },
   };
 }
@@ -52,6 +62,7 @@ export function observeDurations(
     durations[key] = durations[key] * keptRatio + amount;
   };
   add("requests", ended?.requests ?? 0);
+  add("exact", ended?.isPhased === true ? ended.requests : 0);
   add("nanos", ended?.nanos ?? 0);
   add("wallNanos", to - from);
   add("gauges", inFlight === undefined ? 0 : 1);
@@ -73,17 +84,40 @@ function perBusyByDurations(durations: Durations): Guess | undefined {
   const { busyNanos, flying, gauges, inside, nanos, requests, wallNanos } = durations;
   if (requests < requestsMin || busyNanos <= 0 || gauges <= 0) return undefined;
   const length = nanos / requests;
-  if (length < nanosMin || length > lengthRatioMax * wallNanos) return undefined;
+  const isExact = durations.exact >= exactRatio * requests;
+  if ((length < nanosMin && !isExact) || length > lengthRatioMax * wallNanos) return undefined;
   // Few requests come by chance: then they are this many at a time while there are any.
   const load = nanos / wallNanos;
   const byChance = load / (1 - Math.exp(-load));
   const chance = load < fewRatio ? chancePolls : 1;
   const together = Math.max(1, (inside + chance * byChance) / (flying + chance));
-  const perBusy = Math.max(1, Math.min(nanos / together, wallNanos) / busyNanos);
+  const added = isExact ? 0 : frontEndNanos / length;
+  const perBusy = Math.max(1, Math.min((nanos * (1 - added)) / together, wallNanos) / busyNanos);
   return {
     value: Math.log(perBusy),
-    error: Math.hypot(errorLeast, errorOfPoll / Math.sqrt(flying + chance)),
+    error: Math.hypot(
+      errorLeast,
+      added,
+      Math.sqrt((together - 1 + variedRatio) / (flying + chance)) / together,
+    ),
   };
+}
+
+/**
+ * Returns the execution a second of busy GPU stands for, 1 or more, and how far off its logarithm is: by the gauges, and by the
+ * durations of requests where there are any, each by how far off it may be.
+ */
+export function executionOfBusy(
+  level: Level,
+  durations: Durations,
+): { readonly perBusy: number; readonly error: number } {
+  const [most, byGauges] = [executionPerBusyMax(durations), executionError(level)];
+  const value = Math.log(executionPerBusy(level));
+  const by = durations.busySamples > 0 ? undefined : perBusyByDurations(durations);
+  if (by === undefined) return { perBusy: Math.min(Math.exp(value), most), error: byGauges };
+  const share = byGauges ** 2 / (byGauges ** 2 + by.error ** 2);
+  const perBusy = Math.min(Math.exp(value + share * (by.value - value)), most);
+  return { perBusy, error: (byGauges * by.error) / Math.hypot(byGauges, by.error) };
 }
 
 /**
@@ -98,10 +132,10 @@ export function executionPerDuration(
 ): number | undefined {
   const { busyNanos, busySamples, nanos, requests } = durations;
   if (requests < requestsMin || !(nanos > 0) || nanos / requests > shortRatio * interval) return undefined;
-  const byBusy = Math.log((busyNanos * perBusy) / nanos);
+  const byBusy = Math.log((busyNanos * Math.min(perBusy, executionPerBusyMax(durations))) / nanos);
   const byDurations = perBusyByDurations(durations);
   if (byDurations === undefined || busySamples === 0) return Math.exp(byBusy);
-  const variance = errorLeast ** 2 / 4 + 1 / busySamples;
+  const variance = sampledVariance + 1 / busySamples;
   const share = variance / (variance + byDurations.error ** 2);
   return Math.exp(byBusy + share * (byDurations.value + Math.log(busyNanos / nanos) - byBusy));
 }

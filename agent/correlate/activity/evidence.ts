@@ -231,8 +231,9 @@ export interface Level {
 
 /** What the durations of requests add up to, older ones fading. */
 export interface Durations {
-  /** Requests that ended, how long they took, and over how long a time. */
+  /** Requests that ended, those of them that the engine timed itself, how long they took, and over how long a time. */
   requests: number;
+  exact: number;
   nanos: Nanos;
   wallNanos: Nanos;
   /** Polls that read a request in execution, and how many requests these read in the server. */

@@ -3,7 +3,7 @@
 // polls say it: the gauges of long requests, the tokens of short ones.
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts";
-import { coarseNanos, executionError } from "./level.ts";
+import { coarseNanos } from "./level.ts";
 import { pacedStretch } from "./paced.ts";
 import { workingBusyRatio } from "./runs.ts";
 
@@ -15,6 +15,8 @@ export interface ShareEvidence {
   readonly intervals: readonly PollInterval[];
   /** Execution a second of busy GPU stands for. */
   readonly perBusy: number;
+  /** How far off its logarithm is, as one standard error. */
+  readonly error: number;
   /** What `perBusy` was learned as. */
   readonly level: Level;
   /** Execution that some progress stands for, where that was seen without others. */
@@ -67,7 +69,7 @@ export function isCoarse(windows: readonly ActivityWindow[], from: Nanos, to: Na
  * at none.
  */
 export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): number {
-  const { level, stay, windows } = evidence;
+  const { error, stay, windows } = evidence;
   let [isApart, isFar, isSampled] = [false, false, false];
   for (let index = windows.length - 1; index >= 0; index--) {
     const window = windows[index] as ActivityWindow;
@@ -80,7 +82,7 @@ export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): num
     isFar ||= isSample || window.to - window.from > nearNanosMax;
   }
   if (isApart && !isAlike(evidence, interval)) return 1;
-  const byLevel = Math.min(1, errors * executionError(level));
+  const byLevel = Math.min(1, errors * error);
   if (!isApart) return byLevel;
   if (!stay) return Math.min(1, Math.hypot(byLevel, isFar ? placeDoubt : 0));
   if (isSure(interval)) return isFar ? 2 * sureDoubt : sureDoubt;

@@ -3,14 +3,17 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
   createDurations,
+  executionOfBusy,
   executionPerBusyMax,
   executionPerDuration,
   hasPauses,
   observeDurations,
 } from "../../../agent/correlate/activity/durations.ts";
 import type { Durations, PollInterval } from "../../../agent/correlate/activity/evidence.ts";
+import { createLevel, executionPerBusy } from "../../../agent/correlate/activity/level.ts";
 import { endedOf } from "../../../agent/correlate/ended.ts";
 import type { Histogram, Latencies, LatencyKey } from "../../../agent/model.ts";
+import { Random } from "../../simulator/random.ts";
 
 const second = 1_000_000_000;
 
@@ -122,4 +125,62 @@ test("endedOf() says nothing where a page times successes alone and others ended
   expect(endedOf({ latencies: ok, requests: { ok: 2, rejected: 5 } })?.nanos).toBe(3e9);
   expect(endedOf({ latencies: ok, requests: { ok: 2, error: 1 } })).toBeUndefined();
   expect(endedOf({ latencies: ok, requests: { aborted: 1 } })).toBeUndefined();
+});
+
+/** What four minutes of short requests leave behind that come by chance, of an engine that keeps the GPU busy for `level` of them. */
+function durationsOfChance(random: Random, level: number, frontEndMs: number, isPhased: boolean): Durations {
+  const perSecond = random.between(1, 6);
+  const lengthMs = random.between(20, 70);
+  const inFlight = new Uint8Array(240_000);
+  const ended = new Float64Array(240);
+  for (let at = random.wait(1000 / perSecond); at < 239_000; at += random.wait(1000 / perSecond)) {
+    const length = lengthMs * random.between(0.5, 1.5);
+    for (let ms = Math.floor(at); ms < at + length; ms++) inFlight[ms] = (inFlight[ms] as number) + 1;
+    const slot = Math.floor((at + length) / 1000);
+    ended[slot] = (ended[slot] as number) + length + frontEndMs;
+  }
+  const durations = createDurations();
+  for (let index = 0; index < 240; index++) {
+    const [from, to] = [index * second, (index + 1) * second];
+    const busy = inFlight.subarray(index * 1000, (index + 1) * 1000).filter((count) => count > 0).length;
+    const nanos = (ended[index] as number) * 1e6;
+    const requests = Math.round(nanos / 1e6 / (lengthMs + frontEndMs));
+    const phases = { firstTokens: requests, firstTokenNanos: 0, isExecution: true, isPhased };
+    const poll = { at: to, inputTokens: index, outputTokens: index, progress: "step" as const };
+    const interval: PollInterval = {
+      ...{ from, to, open: false, kind: "moved", progress: 1, steps: 0, activeNanos: undefined },
+      ...{ inFlightFrom: 0, inFlightTo: 0, work: [], workNanos: 0, spared: [], all: [], endedNanos: nanos },
+      ...{ contended: false, beside: false, besideThin: false, doubt: undefined },
+    };
+    const seen = {
+      ...poll,
+      inFlight: inFlight[(index + 1) * 1000 - 1] as number,
+      ended: { requests, nanos, ...phases },
+    };
+    observeDurations(durations, interval, seen, [{ from, to, busyRatio: (level * busy) / 1000 }]);
+  }
+  return durations;
+}
+
+test("executionOfBusy() finds the level of an engine by what requests took, and covers how far off it is", () => {
+  const off = { exact: 0, whole: 0, gauges: 0 };
+  let covered = 0;
+  for (let seed = 1; seed <= 60; seed++) {
+    const random = new Random(seed);
+    const level = random.between(0.5, 0.98);
+    const of = (isExact: boolean) => {
+      const frontEndMs = isExact ? 0 : random.between(0, 8);
+      const found = executionOfBusy(createLevel(), durationsOfChance(random, level, frontEndMs, isExact));
+      const error = Math.abs(Math.log(found.perBusy * level));
+      if (error <= 2 * found.error) covered++;
+      return error / 60;
+    };
+    off.exact += of(true);
+    off.whole += of(false);
+    off.gauges += Math.abs(Math.log(executionPerBusy(createLevel()) * level)) / 60;
+  }
+  expect(covered).toBeGreaterThanOrEqual(0.92 * 120);
+  expect(off.exact).toBeLessThan(0.06);
+  expect(off.whole).toBeLessThan(0.1);
+  expect(off.gauges).toBeGreaterThan(0.15);
 });

@@ -148,7 +148,9 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
     ...{ ended: undefined, doubt: undefined },
   } as const;
   const shareOf = (level: Level, perProgress: number | undefined) => {
-    const more = { siblings: [], perDuration: undefined, pace: undefined, stay: false, learned: true };
+    const error = executionError(level);
+    const learned = { perDuration: undefined, pace: undefined, stay: false, learned: true };
+    const more = { error, siblings: [], ...learned };
     return besideShare({ windows, intervals: [], perBusy: 1, level, perProgress, ...more }, interval);
   };
   const [few, many] = [20, 200].map((polls) => levelAfter(polls, 0.7, drawn(3))) as [Level, Level];
