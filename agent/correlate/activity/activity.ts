@@ -47,8 +47,8 @@ import {
   observeSteps,
   requestsStay,
   requestsWereSeenToStay,
-  worksForOthers,
   withAhead,
+  worksForOthers,
 } from "./level.ts";
 import { outlookUntil } from "./outlook.ts";
 import { prefillNanosMax } from "./prefill.ts";

@@ -140,7 +140,10 @@ export function executionPerDuration(
   return Math.exp(byBusy + share * (byDurations.value + Math.log(busyNanos / nanos) - byBusy));
 }
 
-/** The most a second of busy GPU can stand for: no more was executed than requests took. */
+/**
+ * The most a second of busy GPU can stand for: no more was executed than requests took. Exported for its test: a bound is not
+ * seen from what is learned beside it.
+ */
 export function executionPerBusyMax({ busyNanos, nanos, requests, wallNanos }: Durations): number {
   if (requests < requestsMin || busyNanos <= 0 || nanos / requests > lengthRatioMax * wallNanos)
     return Number.POSITIVE_INFINITY;

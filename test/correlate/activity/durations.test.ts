@@ -149,7 +149,7 @@ function durationsOfChance(random: Random, level: number, frontEndMs: number, is
     const poll = { at: to, inputTokens: index, outputTokens: index, progress: "step" as const };
     const interval: PollInterval = {
       ...{ from, to, open: false, kind: "moved", progress: 1, steps: 0, activeNanos: undefined },
-      ...{ inFlightFrom: 0, inFlightTo: 0, work: [], workNanos: 0, spared: [], all: [], endedNanos: nanos },
+      ...{ inFlightFrom: 0, inFlightTo: 0, work: [], workNanos: 0, spared: [], all: [], ended: undefined },
       ...{ contended: false, beside: false, besideThin: false, doubt: undefined },
     };
     const seen = {
