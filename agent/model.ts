@@ -415,8 +415,8 @@ export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "no
  * by tokens, or equally, for want of the driver's shares per process. `equal_watts`: energy shared by time, a server
  * that was never seen working alone counted with the watts of the others. `fitted_work`: energy shared by what each one's work was
  * fitted to cost, which is not known to a tenth yet. `partial_counters`: counters read through a part of
- * their series. `estimated_counters`: tokens integrated from a rate that the server shows. `assumed_ranks`: which GPU a
- * data-parallel rank is on was assumed, and the GPU does not do what its rank says.
+ * their series. `estimated_counters`: tokens integrated from a rate that the server shows, or shared by the progress of
+ * ranks. `assumed_ranks`: which GPU a data-parallel rank is on was assumed, and the GPU does not do what its rank says.
  */
 export type UncertainReason =
   | "coarse_windows"

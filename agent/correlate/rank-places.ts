@@ -6,6 +6,7 @@
 
 import type { TokenIncrement, TokenKind } from "../model.ts";
 import type { Seat } from "./ranks/order.ts";
+import type { RankProgress } from "./ranks/progress.ts";
 
 /** The ranks whose GPU one is. */
 export interface RankPlace {
@@ -24,6 +25,8 @@ export interface RankPlaces {
   readonly elsewhere: ReadonlySet<string>;
   /** Some ranks must be on other hosts; which of them is not known. */
   readonly isUnplaced: boolean;
+  /** GPUs of other hosts are configured, and every rank that the page shows is here: it may count tokens of ranks it does not show. */
+  readonly mayHideRanks?: true;
   /** The same by the order of GPUs alone, where more is known. */
   readonly inOrder?: ReadonlyMap<string, RankPlace>;
 }
@@ -75,7 +78,9 @@ export function placeRanks(facts: RankFacts): RankPlaces {
   // A GPU whose processes have no name yet may be that of any rank.
   if (byGpu.size < gpus.length) return { byGpu, elsewhere: new Set(), isUnplaced: false };
   const here = new Set([...byGpu.values()].flatMap((place) => place.ranks));
-  return { byGpu, elsewhere: new Set(ranks.filter((rank) => !here.has(rank))), isUnplaced: false };
+  const elsewhere = new Set(ranks.filter((rank) => !here.has(rank)));
+  const hides = elsewhere.size === 0 && (facts.configured?.length ?? 0) > gpus.length;
+  return { byGpu, elsewhere, isUnplaced: false, ...(hides ? { mayHideRanks: true } : {}) };
 }
 
 /** Rank r of ranks with k GPUs each has the GPUs from r x k on. */
@@ -117,18 +122,24 @@ export function withSeats(
   };
 }
 
-/** Increments with what each GPU made of them, and what ranks elsewhere made apart. */
+/**
+ * Increments with what each GPU made of them, and what ranks elsewhere made apart; `progress` says whose tokens are that the
+ * server counts for all ranks together.
+ */
 export function placedIncrements(
   increments: readonly TokenIncrement[],
   places: RankPlaces,
+  progress: RankProgress,
 ): readonly TokenIncrement[] {
-  const { elsewhere, isUnplaced } = places;
+  const { elsewhere, isUnplaced, mayHideRanks } = places;
   if (isUnplaced)
     return increments.map((one) => (one.doubt === undefined ? { ...one, doubt: "assumed_ranks" } : one));
   return increments.flatMap((increment) => {
-    const onGpus = sharesOnGpus(increment, places);
+    const onGpus = sharesOnGpus(increment, places, progress);
     const placed = onGpus === undefined ? increment : { ...increment, onGpus };
-    return elsewhere.size === 0 ? [placed] : splitElsewhere(placed, elsewhere);
+    const unseen = mayHideRanks === true ? progress.unseenPart : 0;
+    if (elsewhere.size === 0 && unseen === 0) return [placed];
+    return splitElsewhere(placed, elsewhere, progress, unseen);
   });
 }
 
@@ -136,12 +147,14 @@ export function placedIncrements(
 function sharesOnGpus(
   { ranks = [] }: TokenIncrement,
   { byGpu, elsewhere }: RankPlaces,
+  progress: RankProgress,
 ): Readonly<Record<string, number>> | undefined {
+  const told = ranks.map(({ rank, tokens }) => [rank, summed(tokens)] as const);
+  const isTold = told.some(([, count]) => count > 0);
+  const parts = isTold ? told : [...(progress.parts("output") ?? [])];
   const made = new Map<string, number>();
   let all = 0;
-  for (const { rank, tokens } of ranks) {
-    let count = 0;
-    for (const amount of Object.values(tokens)) count += amount;
+  for (const [rank, count] of parts) {
     if (count === 0 || elsewhere.has(rank)) continue;
     const gpus = [...byGpu].flatMap(([gpu, place]) => (place.ranks.includes(rank) ? [gpu] : []));
     if (gpus.length === 0) return undefined;
@@ -152,27 +165,49 @@ function sharesOnGpus(
   return Object.fromEntries([...made].map(([gpu, count]) => [gpu, count / all]));
 }
 
-/** An increment as it is, or what ranks of this host and ranks elsewhere made of it; its requests stay with the first. */
+function summed(tokens: TokenIncrement["tokens"]): number {
+  let count = 0;
+  for (const amount of Object.values(tokens)) count += amount;
+  return count;
+}
+
+/**
+ * An increment as it is, or what ranks of this host and ranks elsewhere made of it; its requests stay with the first. Kinds that
+ * no rank counts for itself are shared by progress: an estimate.
+ */
 function splitElsewhere(
   increment: TokenIncrement,
   elsewhere: ReadonlySet<string>,
+  progress: RankProgress,
+  unseen: number,
 ): readonly TokenIncrement[] {
+  const { ranks = [] } = increment;
   const away: Partial<Record<TokenKind, number>> = {};
   const here: Partial<Record<TokenKind, number>> = { ...increment.tokens };
-  for (const { rank, tokens } of increment.ranks ?? []) {
-    if (!elsewhere.has(rank)) continue;
-    for (const kind of Object.keys(tokens) as TokenKind[]) {
-      const amount = Math.min(tokens[kind] ?? 0, here[kind] ?? 0);
-      if (amount <= 0) continue;
-      away[kind] = (away[kind] ?? 0) + amount;
-      here[kind] = (here[kind] ?? 0) - amount;
+  let isEstimated = false;
+  for (const kind of Object.keys(here) as TokenKind[]) {
+    const all = here[kind] ?? 0;
+    let amount = 0;
+    if (ranks.some(({ tokens }) => tokens[kind] !== undefined)) {
+      for (const { rank, tokens } of ranks) if (elsewhere.has(rank)) amount += tokens[kind] ?? 0;
+    } else if (all > 0) {
+      isEstimated = true;
+      amount = unseen * all;
+      for (const [rank, part] of progress.parts(kind === "output" ? "output" : "input") ?? [])
+        if (elsewhere.has(rank)) amount += part * all;
     }
+    amount = Math.min(all, Math.round(amount));
+    if (amount <= 0) continue;
+    away[kind] = amount;
+    here[kind] = all - amount;
   }
-  if (Object.keys(away).length === 0) return [increment];
-  const { ranks: _ranks, onGpus: _onGpus, tokensByOutcome: _byOutcome, ...rest } = increment;
+  const doubt = increment.doubt ?? (isEstimated ? "estimated_counters" : undefined);
+  const doubted = doubt === undefined ? increment : { ...increment, doubt };
+  if (Object.keys(away).length === 0) return [doubted];
+  const { ranks: _ranks, onGpus: _onGpus, tokensByOutcome: _byOutcome, ...rest } = doubted;
   const moved = { ...rest, tokens: away, requests: {}, latencies: {}, reasoningTokens: 0, resets: 0 };
   return [
-    { ...increment, tokens: here },
+    { ...doubted, tokens: here },
     { ...moved, elsewhere: true },
   ];
 }

@@ -119,6 +119,7 @@ export class ServerTrack {
   takePoll(given: ServerPoll | undefined, increments: readonly TokenIncrement[]): boolean {
     for (const increment of increments) this.#increments.push(increment);
     if (this.#isEstimated) this.#queue.queueMoves(increments);
+    this.#finder.progress.noteCounted(increments);
     if (increments.some(({ late }) => late)) this.#beganLate = true;
     if (given === undefined) return true;
     const poll = Number.isInteger(given.at) ? given : { ...given, at: Math.round(given.at) };
@@ -261,7 +262,7 @@ export class ServerTrack {
     if (!this.#increments.some(({ at }) => !waits(at))) return [];
     const due = this.#increments.filter(({ at }) => !waits(at));
     this.#increments = this.#increments.filter(({ at }) => waits(at));
-    return this.ranks === undefined ? due : [...placedIncrements(due, this.ranks)];
+    return this.ranks === undefined ? due : [...placedIncrements(due, this.ranks, this.#finder.progress)];
   }
 
   /** The data-parallel ranks its polls tell apart; undefined where they tell none. */

@@ -23,7 +23,8 @@ const WORDS: Readonly<Record<UncertainReason, string>> = {
   partial_counters: "counters are read through a part of their series",
   assumed_ranks:
     "which GPU a data-parallel rank is on was assumed, and the two do not agree: name the GPUs in the order of ranks",
-  estimated_counters: "tokens are integrated from a rate that the server shows: it counts none",
+  estimated_counters:
+    "tokens are estimated: integrated from a rate, or those of other hosts' ranks taken off by their progress, where the server does not count them so",
 };
 
 /** The assumptions of the last minute, the weightiest first. */

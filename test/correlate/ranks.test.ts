@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { placedIncrements, placeRanks, rankOfTitle } from "../../agent/correlate/rank-places.ts";
+import { RankProgress } from "../../agent/correlate/ranks/progress.ts";
 import type { ServerPoll, TokenIncrement } from "../../agent/model.ts";
 import { gpuInfo, polls, readings, rowsOf, run, second, serverInfo, sum } from "./scene.ts";
 
@@ -98,7 +99,11 @@ test("placedIncrements() keeps every token, each once", () => {
         tokens: { input_unsplit: total("input_unsplit"), output: total("output") },
       };
       const away = new Set(ranks.map(({ rank }) => rank).filter((rank) => (mask >> Number(rank)) & 1));
-      const parts = placedIncrements([increment], { byGpu: new Map(), elsewhere: away, isUnplaced: false });
+      const parts = placedIncrements(
+        [increment],
+        { byGpu: new Map(), elsewhere: away, isUnplaced: false },
+        new RankProgress(),
+      );
       for (const kind of ["input_unsplit", "output"] as const) {
         expect(sum(parts.map(({ tokens }) => tokens[kind] ?? 0))).toBe(total(kind));
         const there = parts.filter(({ elsewhere }) => elsewhere).map(({ tokens }) => tokens[kind] ?? 0);
@@ -248,7 +253,7 @@ describe("placedIncrements()", () => {
       ["c", place("1")],
     ]);
     const places = { byGpu, elsewhere: new Set(["2"]), isUnplaced: false };
-    const [here, away] = placedIncrements([increment([30, 10, 60])], places);
+    const [here, away] = placedIncrements([increment([30, 10, 60])], places, new RankProgress());
     expect(here?.onGpus).toEqual({ a: 0.375, b: 0.375, c: 0.25 });
     expect([here?.tokens, away?.tokens, away?.elsewhere]).toEqual([{ output: 40 }, { output: 60 }, true]);
     expect(away?.onGpus).toBeUndefined();
@@ -256,9 +261,108 @@ describe("placedIncrements()", () => {
 
   test("says nothing of a rank whose GPU is not known, and doubts the tokens where ranks must be elsewhere", () => {
     const partly = { byGpu: new Map([["a", place("0")]]), elsewhere: new Set<string>(), isUnplaced: false };
-    expect(placedIncrements([increment([3, 4])], partly)[0]?.onGpus).toBeUndefined();
+    expect(placedIncrements([increment([3, 4])], partly, new RankProgress())[0]?.onGpus).toBeUndefined();
     const lost = { byGpu: new Map(), elsewhere: new Set<string>(), isUnplaced: true };
-    expect(placedIncrements([increment([3, 4])], lost)[0]?.doubt).toBe("assumed_ranks");
+    expect(placedIncrements([increment([3, 4])], lost, new RankProgress())[0]?.doubt).toBe("assumed_ranks");
+  });
+});
+
+describe("placedIncrements() of tokens that are counted for all ranks together", () => {
+  const paces = fc.array(fc.integer({ min: 0, max: 40 }), { minLength: 2, maxLength: 6 });
+  const pollAt = (at: number, made: readonly number[]): ServerPoll => ({
+    ...{ at: at * second, inputTokens: 0, outputTokens: 0, progress: "step" },
+    ranks: made.map((count, rank) => ({ rank: String(rank), inputTokens: 3 * count, outputTokens: count })),
+  });
+
+  test("takes off what ranks elsewhere made by their progress, every token once, and says that it is estimated", () => {
+    fc.assert(
+      fc.property(paces, fc.nat(63), fc.integer({ min: 0, max: 1e6 }), (pace, mask, output) => {
+        const progress = new RankProgress();
+        for (let at = 1; at < 30; at++)
+          progress.takePoll(
+            pollAt(
+              at - 1,
+              pace.map((each) => each * (at - 1)),
+            ),
+            pollAt(
+              at,
+              pace.map((each) => each * at),
+            ),
+          );
+        const away = new Set(pace.flatMap((_, rank) => ((mask >> rank) & 1 ? [String(rank)] : [])));
+        const increment: TokenIncrement = {
+          ...{ server: "s", family: "engine", role: "combined", at: 1, late: false, resets: 0 },
+          ...{ requests: { ok: 2 }, latencies: {}, reasoningTokens: 0 },
+          tokens: { output, input_unsplit: 2 * output },
+          ranks: pace.map((_, rank) => ({ rank: String(rank), tokens: {}, requests: 0, latencies: {} })),
+        };
+        const byGpu = new Map(
+          pace.flatMap((_, rank) =>
+            away.has(String(rank)) ? [] : [[`g${rank}`, { ranks: [String(rank)], isAssumed: false }]],
+          ),
+        );
+        const parts = placedIncrements([increment], { byGpu, elsewhere: away, isUnplaced: false }, progress);
+        const elsewhere = sum(pace.filter((_, rank) => away.has(String(rank))));
+        const share = sum(pace) > 0 ? elsewhere / sum(pace) : 0;
+        for (const [kind, all] of [
+          ["output", output],
+          ["input_unsplit", 2 * output],
+        ] as const) {
+          expect(sum(parts.map(({ tokens }) => tokens[kind] ?? 0))).toBe(all);
+          const moved = sum(parts.filter((part) => part.elsewhere).map(({ tokens }) => tokens[kind] ?? 0));
+          expect(Math.abs(moved - share * all)).toBeLessThanOrEqual(1);
+        }
+        if (away.size > 0 && output > 0)
+          expect(parts.every(({ doubt }) => doubt === "estimated_counters")).toBe(true);
+        const here = sum(pace) - elsewhere;
+        for (const [gpu, part] of Object.entries(parts[0]?.onGpus ?? {}))
+          expect(part).toBeCloseTo((pace[Number(gpu.slice(1))] ?? 0) / here, 9);
+        expect(parts[0]?.onGpus === undefined).toBe(here === 0);
+      }),
+    );
+  });
+});
+
+describe("placedIncrements() of a page that shows the ranks of this host alone", () => {
+  const [length, all] = [900, 1000];
+  const named = new Map([
+    ["g0", new Set(["0"])],
+    ["g1", new Set(["1"])],
+  ]);
+  const facts = { ranks: ["0", "1"], gpus: ["g0", "g1"], named };
+  const counted = (tokens: number): TokenIncrement => ({
+    ...{ server: "s", family: "engine", role: "combined", at: 1, late: false, resets: 0 },
+    ...{ requests: {}, latencies: {}, reasoningTokens: 0, tokens: { output: tokens } },
+  });
+  /** Tokens taken off of `all` after 15 minutes in which the ranks here made a part of what is counted. */
+  const takenOff = (part: number, configured: readonly string[] | undefined): number => {
+    const progress = new RankProgress();
+    const poll = (at: number): ServerPoll => ({
+      ...{ at: at * second, inputTokens: 0, outputTokens: 0, progress: "step" },
+      ranks: facts.ranks.map((rank) => ({ rank, inputTokens: 0, outputTokens: 50 * part * at })),
+    });
+    for (let at = 1; at < length; at++) {
+      // Requests of before the first poll count whole.
+      progress.noteCounted([counted(at < 60 ? 5000 : 100)]);
+      progress.takePoll(poll(at - 1), poll(at));
+    }
+    const parts = placedIncrements([counted(all)], placeRanks({ ...facts, configured }), progress);
+    expect(sum(parts.map(({ tokens }) => tokens.output ?? 0))).toBe(all);
+    return sum(parts.filter((one) => one.elsewhere).map(({ tokens }) => tokens.output ?? 0));
+  };
+
+  test("takes off what was counted beyond their progress, where GPUs of other hosts are configured", () => {
+    fc.assert(
+      fc.property(fc.double({ min: 0.05, max: 0.85, noNaN: true }), (part) => {
+        expect(takenOff(part, ["g0", "g1", "h0", "h1"])).toBeCloseTo((1 - part) * all, -1);
+        expect(takenOff(part, undefined)).toBe(0);
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test("takes nothing off where they made as much as is counted, or more", () => {
+    for (const part of [0.95, 1, 1.4]) expect(takenOff(part, ["g0", "g1", "h0", "h1"])).toBe(0);
   });
 });
 

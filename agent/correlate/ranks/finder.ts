@@ -8,6 +8,7 @@ import type { IsShared } from "./evidence.ts";
 import { RankEvidence } from "./evidence.ts";
 import type { Seat } from "./order.ts";
 import { orderOf } from "./order.ts";
+import { RankProgress } from "./progress.ts";
 
 /** GPUs and ranks of a server whose order is learned at most. */
 const [gpusMax, ranksMax] = [16, 64];
@@ -18,6 +19,8 @@ const decisionNanos: Nanos = 5_000_000_000;
 export class RankFinder {
   /** Undefined while its page tells none apart. */
   places: RankPlaces | undefined;
+  /** How much each made lately. */
+  readonly progress = new RankProgress();
   #evidence: RankEvidence | undefined;
   #seats: ReadonlyMap<string, Seat> = new Map();
   #since: Nanos = -Infinity;
@@ -48,6 +51,7 @@ export class RankFinder {
   /** Takes in what ranks did between two polls. */
   takePoll(before: ServerPoll, poll: ServerPoll): void {
     this.#evidence?.takePoll(before, poll);
+    if (poll.ranks !== undefined) this.progress.takePoll(before, poll);
     this.#polledAt = poll.at;
   }
 
