@@ -2,6 +2,7 @@
 // GPU-seconds are shared equally, or as configured. Energy up to the floor is shared equally; above it, over the
 // residents that work in the piece: by SM share, else by tokens, else equally. A parked resident gets none of it.
 import type { AttributionMethod, Nanos, UncertainReason } from "../model.ts";
+import type { Doubt } from "./activity/evidence.ts";
 import type { Claimant, Remainders } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
@@ -99,6 +100,8 @@ export interface Portion {
   readonly floorAssumed: boolean;
   /** It is a part of what a board drew, by activity. */
   readonly isSlice: boolean;
+  /** How well that part is known, of what was drawn above the floor. */
+  readonly sliceDoubt?: Doubt | undefined;
 }
 
 /**
@@ -182,6 +185,9 @@ function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: Ener
     noteUncertain(booking, reason, server, Math.round(ratio * portion.nanos), millijoules);
     open = portion.isSlice ? 0 : activeMillijoules - millijoules;
   }
+  const { sliceDoubt } = portion;
+  if (sliceDoubt !== undefined)
+    noteUncertain(booking, sliceDoubt.reason, undefined, 0, Math.round(sliceDoubt.ratio * open));
   if (!isShared) return;
   if (portion.floorAssumed)
     noteUncertain(booking, "floor_assumed", undefined, 0, movedByFloor(piece, rule, floorMillijoules));

@@ -13,6 +13,7 @@ import { addEdge, spanAt } from "./edges.ts";
 import type { FloorState } from "./energy/floor.ts";
 import { Floor } from "./energy/floor.ts";
 import { placeEnergy } from "./energy/placed.ts";
+import { SliceWatts } from "./energy/slice-watts.ts";
 import { EnergyBook } from "./energy-book.ts";
 import type { Given } from "./holders.ts";
 import { bookHolders } from "./holders.ts";
@@ -21,11 +22,10 @@ import { lives, partOf, phasesOf, rowOf, weightOf } from "./member.ts";
 import type { Piece, ResidentState } from "./pieces.ts";
 import { onlyWorker, unmetered } from "./pieces.ts";
 import { learnSharing } from "./sharing.ts";
+import type { Pieces, Slices } from "./slices.ts";
+import { isWorking, learnSlices, placeSlices, slicesOf, takersOf } from "./slices.ts";
 import type { Timeline } from "./timeline.ts";
 import type { TokenStep } from "./token-step.ts";
-
-/** The piece each member is in; undefined for one that does not exist then. */
-type Pieces = readonly (Piece | undefined)[];
 
 /** What a board got in one interval. */
 export interface BoardInterval {
@@ -51,6 +51,7 @@ export class Board {
   members: readonly Member[] = [];
   readonly floor: Floor;
   readonly energy = new EnergyBook();
+  readonly #sliceWatts = new SliceWatts();
   readonly #nanos = new Map<string, number>();
   readonly #passive = new Map<string, number>();
   readonly #active = new Map<string, number>();
@@ -91,16 +92,28 @@ export class Board {
     if (to - from >= floorStretchMin && this.energy.decided(to))
       this.floor.observe((this.energy.between(from, to) * 1e6) / (to - from));
     const edges = edgesOf(parts, from, to);
-    const energies = this.#energies(parts, edges);
+    const slices = parts.length > 1 ? slicesOf(parts, from, to, this.#sliceWatts) : undefined;
+    const energies = this.#energies(parts, edges, slices);
     let wallNanos = 0;
     for (let index = 0; index + 1 < edges.length; index++) {
       const [start, end] = [edges[index] as Nanos, edges[index + 1] as Nanos];
-      wallNanos += this.#book(parts, rest, settling, start, end, energies[index] as number);
+      wallNanos += this.#book(
+        parts,
+        rest,
+        settling,
+        { from: start, to: end },
+        energies[index] as number,
+        slices,
+      );
     }
     const home = sliced ? rest : (parts[0]?.booking ?? rest);
     const millijoules = this.energy.finish(settling, home, parts[0]?.pieces ?? []);
     const energy = this.energy.method(settling);
     this.#learnSharing(parts, to);
+    if (slices !== undefined && this.energy.decided(to)) {
+      const floor = { watts: this.#floorWatts(), isAssumed: this.floor.assumed };
+      learnSlices(this.#sliceWatts, parts, { from, to }, this.energy.between(from, to) / 1000, floor);
+    }
     for (const { member } of parts)
       for (const [server, phases] of member.phases)
         phases.learn(settling.steps(server, member.timeline.info.uuid), to);
@@ -125,12 +138,15 @@ export class Board {
   }
 
   /** What the board drew between neighbouring edges. */
-  #energies(parts: readonly Part[], edges: readonly Nanos[]): readonly number[] {
+  #energies(parts: readonly Part[], edges: readonly Nanos[], slices: Slices | undefined): readonly number[] {
     const energies: number[] = [];
     for (let index = 0; index + 1 < edges.length; index++)
       energies.push(this.energy.between(edges[index] as Nanos, edges[index + 1] as Nanos));
-    const [part, second] = parts;
-    if (part === undefined || second !== undefined || isSlice(part)) return energies;
+    const [part] = parts;
+    const piecesAt = (index: number): Pieces =>
+      parts.map(({ pieces }) => spanAt(pieces, edges[index] as Nanos));
+    if (slices !== undefined) placeSlices(edges, energies, parts, piecesAt, this.#floorWatts(), slices);
+    if (part === undefined || parts.length > 1 || isSlice(part)) return energies;
     const pieceAt = (index: number): Piece | undefined => spanAt(part.pieces, edges[index] as Nanos);
     placeEnergy(edges, energies, pieceAt, this.#floorWatts());
     return energies;
@@ -141,9 +157,9 @@ export class Board {
     parts: readonly Part[],
     rest: Booking,
     settling: Settling,
-    from: Nanos,
-    to: Nanos,
+    { from, to }: Span,
     energy: number,
+    slices: Slices | undefined,
   ): Nanos {
     const pieces = parts.map((part) => spanAt(part.pieces, from));
     if (!pieces.some(isThere)) {
@@ -156,7 +172,7 @@ export class Board {
     const works = pieces.some(isWorking);
     const held = works ? Math.min(energy, Math.round((this.#floorWatts() * (to - from)) / 1e6)) : energy;
     const passive = apportion(held, sliced ? claims : claims.slice(0, parts.length), this.#passive);
-    const active = apportion(energy - held, this.#workers(parts, pieces, from, to), this.#active);
+    const active = apportion(energy - held, takersOf(parts, pieces, slices), this.#active);
     for (let index = 0; index < parts.length; index++) {
       const [part, piece] = [parts[index] as Part, pieces[index]];
       if (piece === undefined) continue;
@@ -166,6 +182,7 @@ export class Board {
         activeMillijoules: active[index] ?? 0,
         floorAssumed: this.floor.assumed,
         isSlice: sliced,
+        sliceDoubt: slices?.doubts.get(part.member.timeline.info.uuid),
       };
       this.#bookPart(part, piece, { from, to }, portion, settling);
     }
@@ -243,20 +260,6 @@ export class Board {
     return claims;
   }
 
-  /** Activity x slices of the members that work; slices alone where no activity is known. */
-  #workers(parts: readonly Part[], pieces: Pieces, from: Nanos, to: Nanos): Claimant[] {
-    const bySlices: Claimant[] = [];
-    const byActivity: Claimant[] = [];
-    for (let index = 0; index < parts.length; index++) {
-      const { timeline } = (parts[index] as Part).member;
-      const key = timeline.info.uuid;
-      const weight = isWorking(pieces[index]) ? weightOf(timeline.info) : 0;
-      bySlices.push({ key, weight });
-      if (parts.length > 1) byActivity.push({ key, weight: weight * timeline.activeRatio(from, to) });
-    }
-    return byActivity.some(({ weight }) => weight > 0) ? byActivity : bySlices;
-  }
-
   /** Whether the remainder counts as observed: its board was read, or any instance on it. */
   #observed(pieces: Pieces, from: Nanos, to: Nanos): boolean {
     if (this.own?.readAt !== undefined)
@@ -329,18 +332,6 @@ function isSlice({ member }: Part): boolean {
 
 function isThere(piece: Piece | undefined): boolean {
   return piece !== undefined;
-}
-
-/** Energy above the floor goes to these. Unmetered work on an instance counts as work when the GPU is seen working. */
-function isWorking(piece: Piece | undefined): boolean {
-  if (piece === undefined) return false;
-  const { explainedBy, state, works } = piece;
-  return (
-    explainedBy !== undefined ||
-    state === "token_active" ||
-    state === "stalled" ||
-    (state === "other" && works)
-  );
 }
 
 function isParked(piece: Piece | undefined): boolean {

@@ -70,6 +70,22 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
     ],
     read: { processShares: false },
   }),
+  "mig, three instances of different watts": (r) => ({
+    gpus: 3,
+    engines: [
+      engine(r, "hot", "large", pulses(r), { decodeWatts: r.between(180, 240), prefillWatts: 250 }),
+      engine(r, "cool", "large", chat(r, [300, 800]), {
+        ...{ decodeWatts: r.between(60, 100), prefillWatts: 150 },
+        ranks: [{ gpus: [1], role: "combined", pids: [77_001] }],
+      }),
+      engine(r, "guard", "guard", arrivals(r, guardLoad(r)), {
+        ...{ decodeWatts: r.between(40, 80), prefillWatts: 100 },
+        ranks: [{ gpus: [2], role: "combined", pids: [77_002] }],
+      }),
+    ],
+    read: { activity: "mean" },
+    mig: [3, 2, 2],
+  }),
   "notebook beside chat": (r) => ({
     engines: [engine(r, "engine", "large", chat(r))],
     jobs: [job(r, { busyMs: r.whole(300, 1500), restMs: r.whole(4000, 9000) })],

@@ -74,22 +74,23 @@ export class LeastSquares {
    * Returns the best coefficients of 0 or more. An input that never moved has what is believed of it, else 0 and an
    * infinite error.
    */
-  solve(belief?: Belief): Solution {
+  solve(...beliefs: readonly Belief[]): Solution {
     let used = [...this.#outcomes.keys()].filter((index) => this.#product(index, index) > 0);
     const coefficients = new Array<number>(this.#size).fill(0);
     const errors = new Array<number>(this.#size).fill(Number.POSITIVE_INFINITY);
-    if (belief !== undefined && belief.others === undefined) {
-      coefficients[belief.index] = belief.value;
-      errors[belief.index] = belief.error;
+    for (const { error, index, others, value } of beliefs) {
+      if (others !== undefined) continue;
+      coefficients[index] = value;
+      errors[index] = error;
     }
     const covariances = coefficients.map(() => new Array<number>(this.#size).fill(0));
     let unexplained: number | undefined;
     for (;;) {
-      const free = this.#fitted(used, 0, undefined);
+      const free = this.#fitted(used, 0, []);
       const isFirst = unexplained === undefined;
       unexplained ??= this.#variance(used, free.found);
-      const pull = belief === undefined ? 0 : unexplained / (belief.error * belief.error);
-      const { found, inverse } = pull > 0 ? this.#fitted(used, pull, belief) : free;
+      const isPulled = beliefs.length > 0 && unexplained > 0;
+      const { found, inverse } = isPulled ? this.#fitted(used, unexplained, beliefs) : free;
       for (let at = 0; at < used.length; at++) {
         const [index, line] = [used[at] as number, inverse[at] as readonly number[]];
         errors[index] = Math.sqrt(Math.max(0, unexplained * (line[at] as number)));
@@ -110,20 +111,25 @@ export class LeastSquares {
     }
   }
 
+  /** The best coefficients; a belief weighs as its error does beside what observations leave unexplained. */
   #fitted(
     used: readonly number[],
-    pull: number,
-    belief: Belief | undefined,
+    unexplained: number,
+    beliefs: readonly Belief[],
   ): { readonly found: readonly number[]; readonly inverse: readonly (readonly number[])[] } {
-    const weight = (index: number): number => (index === belief?.index ? 1 : (belief?.others?.[index] ?? 0));
-    const inverse = inverted(
-      used.map((row) =>
-        used.map((column) => this.#product(row, column) + pull * weight(row) * weight(column)),
-      ),
-    );
-    const sides = used.map(
-      (index) => (this.#outcomes[index] as number) + pull * weight(index) * (belief?.value ?? 0),
-    );
+    const products = used.map((row) => used.map((column) => this.#product(row, column)));
+    const sides = used.map((index) => this.#outcomes[index] as number);
+    for (const belief of beliefs) {
+      const pull = unexplained / (belief.error * belief.error);
+      for (let at = 0; at < used.length; at++) {
+        const weight = pull * weightIn(belief, used[at] as number);
+        const line = products[at] as number[];
+        for (let other = 0; other < used.length; other++)
+          line[other] = (line[other] as number) + weight * weightIn(belief, used[other] as number);
+        sides[at] = (sides[at] as number) + weight * belief.value;
+      }
+    }
+    const inverse = inverted(products);
     const found = inverse.map((line) =>
       line.reduce((sum, value, at) => sum + value * (sides[at] as number), 0),
     );
@@ -146,6 +152,11 @@ export class LeastSquares {
     const value = this.#products[row * this.#size + column] as number;
     return row === column ? value * (1 + ridgeRatio) : value;
   }
+}
+
+/** What a coefficient counts in a belief. */
+function weightIn({ index: meant, others }: Belief, index: number): number {
+  return index === meant ? 1 : (others?.[index] ?? 0);
 }
 
 /** Inverse of a small symmetric matrix with a positive diagonal, by Gauss and Jordan. */
