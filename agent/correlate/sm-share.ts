@@ -35,7 +35,7 @@ export class SmShare {
     entry.to = to;
     entry.nanos += nanos;
     for (let index = 0; index < servers.length; index++)
-      add(entry.servers, entry.weighted, servers[index] as string, (ratios[index] as number) * nanos);
+      add(entry.servers, entry.weighted, index, servers[index] as string, (ratios[index] as number) * nanos);
   }
 
   /** Returns the weight of each resident over the 30 s before `at`; undefined when there is too little to go by. */
@@ -53,7 +53,7 @@ export class SmShare {
     for (const entry of this.#entries) {
       nanos += entry.nanos;
       for (let index = 0; index < entry.servers.length; index++)
-        add(servers, sums, entry.servers[index] as string, entry.weighted[index] as number);
+        add(servers, sums, index, entry.servers[index] as string, entry.weighted[index] as number);
     }
     if (nanos < neededNanos || !sums.some((weight) => weight > 0)) return undefined;
     return new Map(servers.map((server, place) => [server, sums[place] as number]));
@@ -67,9 +67,9 @@ export class SmShare {
   }
 }
 
-/** Adds to the sum of a server, by its place among `servers`. */
-function add(servers: string[], sums: number[], server: string, amount: number): void {
-  let place = servers.indexOf(server);
+/** Adds to the sum of a server among `servers`, where it mostly is at the same place as in the stretch before. */
+function add(servers: string[], sums: number[], usual: number, server: string, amount: number): void {
+  let place = servers[usual] === server ? usual : servers.indexOf(server);
   if (place < 0) place = servers.push(server) - 1;
   sums[place] = (sums[place] ?? 0) + amount;
 }

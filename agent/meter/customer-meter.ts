@@ -98,7 +98,7 @@ export class CustomerMeter {
       const { countedAt, model } = piece;
       const then = <T>(name: string, value: T): T =>
         countedAt === undefined ? value : this.bookedThen.valueAt(name, value, now, countedAt);
-      const sets = this.#customers.of({ ...piece, gateway: then(`gateway ${server}`, gateway) }, now);
+      const sets = this.#customers.of(then(`gateway ${server}`, gateway), piece, now);
       const outcome = outcomes.indexOf(piece.outcome);
       const own = {
         at: piece.at ?? now,
@@ -122,7 +122,7 @@ export class CustomerMeter {
   /** Posts what a gateway's page counted for one customer, used at `instant`. */
   meterIncrement(increment: TokenIncrement, instant: UnixNanos): void {
     const { model, server } = increment;
-    const sets = this.#customers.of({ ...increment, gateway: this.#gatewayOf(server) }, instant);
+    const sets = this.#customers.of(this.#gatewayOf(server), increment, instant);
     const use: Use = { sets, model, instant, own: inInterval, payer: this.#payer(model), knownAt: undefined };
     // Counted, not iterated with entries(): this runs for every customer, and V8 makes a pair for each step.
     for (let kind = 0; kind < tokenKinds.length; kind++) {

@@ -13,8 +13,6 @@ const generationNanos = 60_000_000_000n;
 
 /** Who used something, under the names a gateway gives. */
 export interface Customer {
-  /** `tokenwatt.gateway.id` of that gateway. */
-  readonly gateway: string;
   readonly model?: string | undefined;
   readonly tenant?: string | undefined;
   readonly endpoint?: string | undefined;
@@ -34,7 +32,8 @@ export class CustomerSets {
   readonly #requests: (Dimensions | undefined)[] = [];
   readonly #priced: (PricedSet | undefined)[] = [];
 
-  constructor({ endpoint, gateway, model, tenant }: Customer) {
+  /** `gateway`: its `tokenwatt.gateway.id`. */
+  constructor(gateway: string, { endpoint, model, tenant }: Customer) {
     this.customer = {
       "tokenwatt.gateway.id": gateway,
       "tokenwatt.tenant": attributeOf(tenant),
@@ -103,10 +102,10 @@ export class Customers {
     return this.#young.size + this.#old.size;
   }
 
-  /** The sets what a customer used is booked under, at `now`. */
-  of(used: Customer, now: UnixNanos): CustomerSets {
+  /** The sets what a customer of a gateway used is booked under, at `now`. */
+  of(gateway: string, used: Customer, now: UnixNanos): CustomerSets {
     if (now >= this.#turnsAt) this.#turn(now);
-    const { endpoint = "", gateway, model = "", tenant = "" } = used;
+    const { endpoint = "", model = "", tenant = "" } = used;
     const key = `${tenant.length} ${endpoint.length} ${model.length} ${tenant}${endpoint}${model}${gateway}`;
     const young = this.#young.get(key);
     if (young !== undefined) return young;
@@ -116,7 +115,7 @@ export class Customers {
       if (this.#old.size === 0) this.#young = new Map();
       this.#old = new Map();
     }
-    const sets = old ?? new CustomerSets(used);
+    const sets = old ?? new CustomerSets(gateway, used);
     this.#young.set(key, sets);
     return sets;
   }
