@@ -218,7 +218,7 @@ export class Correlator {
     const slowest = Math.max(this.#gpus.slowestLive(now), this.#servers.slowestLive(now));
     const longest = (this.#options.settleMsMax ?? settleMsMax) * 1e6;
     const settleNanos = Math.min(longest, 2 * slowest);
-    const overdueAt = to + settleNanos;
+    const [overdueAt, soonestLateAt] = [to + settleNanos, to + settleNanos + lookaheadMax];
     if (now < overdueAt) {
       if (!this.#gpus.reach(to, now)) return false;
       const unread = this.#servers.unread(to, now);
@@ -226,10 +226,12 @@ export class Correlator {
     }
     const undecided = this.#prepare(to, now, settleNanos + lookaheadMax);
     if (undecided === undefined) return true;
+    if (now < soonestLateAt)
+      return this.#waitFor(undecided, now, now < overdueAt ? overdueAt : soonestLateAt);
+    // What a page that may be a copy is waited for is worked out once it matters.
     const copyNanos = Math.min(longest, this.#servers.copyHoldNanos(now));
     const lateAt = to + Math.max(settleNanos, copyNanos) + lookaheadMax;
-    if (now >= lateAt) return true;
-    return this.#waitFor(undecided, now, now < overdueAt ? overdueAt : lateAt);
+    return now >= lateAt || this.#waitFor(undecided, now, lateAt);
   }
 
   /** Nothing of the open interval is asked for again before that server is read, a GPU is, or it is time. */

@@ -137,8 +137,8 @@ export class Gpus {
 
   /** A board that reaches `to` whose residency, windows or energy are not decided up to there; undefined for none. */
   undecided(to: Nanos): string | undefined {
-    for (const [uuid, board] of this.#boards) {
-      const meter = board.meter;
+    for (const board of this.#boards.values()) {
+      const { meter, uuid } = board;
       if (meter?.metersEnergy && (meter.readAt ?? -Infinity) >= to && (meter.energy.decidedUntil ?? to) < to)
         return uuid;
       for (const { timeline } of board.members) {

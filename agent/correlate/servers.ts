@@ -111,8 +111,8 @@ export class Servers {
 
   /** A live server that was not polled at or after `to`; undefined where all were. */
   unread(to: Nanos, now: Nanos): string | undefined {
-    for (const [server, track] of this.#tracks)
-      if ((track.polledAt ?? -Infinity) < to && isLive(track, now)) return server;
+    for (const track of this.#tracks.values())
+      if ((track.polledAt ?? -Infinity) < to && isLive(track, now)) return track.info.id;
     return undefined;
   }
 
@@ -137,9 +137,9 @@ export class Servers {
 
   /** A live server that was polled up to `to` and cannot be decided up to there; undefined where all can. */
   undecided(to: Nanos, now: Nanos, waitNanos: Nanos): string | undefined {
-    for (const [server, track] of this.#tracks) {
+    for (const track of this.#tracks.values()) {
       if (!isLive(track, now) || (track.polledAt ?? -Infinity) < to) continue;
-      if (track.decidableUntil(now, waitNanos, to) < to) return server;
+      if (track.decidableUntil(now, waitNanos, to) < to) return track.info.id;
     }
     return undefined;
   }

@@ -103,11 +103,11 @@ export interface PollInterval {
   /** It says what the server as a whole did: lent.ts. */
   readonly isLent?: true;
   /** The page may be a copy: tokens counted in it may have been made before it. */
-  readonly mayBeLate?: true;
+  readonly mayBeLate?: true | undefined;
   /** The poll that ended it showed nothing new, and may be of a copy. */
-  readonly mayBeStale?: true;
+  readonly mayBeStale?: true | undefined;
   /** Polls inside it were copies: it is as long as the page let it be. */
-  readonly isCopied?: true;
+  readonly isCopied?: true | undefined;
 }
 
 /** A stretch in which another server on the same GPUs moved its counters or had something in flight. */
