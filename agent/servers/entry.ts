@@ -199,7 +199,7 @@ export function parseGrpcAddress(text: string): Parsed {
 
 /** What an HTTP status says of a request. 499 is "client closed the request" (nginx, Envoy). */
 export function outcomeOfStatus(status: string | undefined): Outcome {
-  if (status === undefined || /^[23]/.test(status)) return "ok";
+  if (status === undefined || status.startsWith("2") || status.startsWith("3")) return "ok";
   if (status === "429") return "rejected";
   return status === "499" ? "aborted" : "error";
 }

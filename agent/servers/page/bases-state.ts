@@ -149,25 +149,26 @@ export class BasesState {
   }
 
   #values(chunk: number, present: (series: number) => boolean): ValuesRow {
+    const { series } = this.#table;
     const from = chunk * CHUNK;
-    const to = Math.min(this.#table.series.length, from + CHUNK);
-    const numbers = Array.from({ length: to - from }, (_, place) => from + place);
-    const gone = numbers.filter((series) => !present(series)).map((series) => series - from);
+    const to = Math.min(series.length, from + CHUNK);
+    const counted: (number | null)[] = [];
+    const gone: number[] = [];
+    for (let number = from; number < to; number++) {
+      counted.push(this.#table.isListed(number) ? (series[number]?.value ?? null) : null);
+      if (!present(number)) gone.push(number - from);
+    }
     const columns = (of: (run: Run) => Float64Array | undefined): Record<string, (number | null)[]> => {
       const found: Record<string, (number | null)[]> = {};
       for (const run of this.#shared.runs) {
-        const column = of(run);
-        if (column === undefined) continue;
-        const part = numbers.map((series) => known(column[series]));
-        if (part.some((value) => value !== null)) found[run.id] = part;
+        const part = partOf(of(run), from, to);
+        if (part !== undefined) found[run.id] = part;
       }
       return found;
     };
     const created = columns((run) => run.created);
     return {
-      c: numbers.map((series) =>
-        this.#table.isListed(series) ? (this.#table.series[series]?.value ?? null) : null,
-      ),
+      c: counted,
       ...(gone.length > 0 ? { g: gone } : {}),
       r: columns((run) => run.raw),
       ...(Object.keys(created).length > 0 ? { s: created } : {}),
@@ -250,8 +251,17 @@ function restoredRun(one: HeadRow["runs"][number], time: (text: string) => Nanos
   };
 }
 
-function known(value: number | undefined): number | null {
-  return value === undefined || Number.isNaN(value) ? null : value;
+/** `[from, to)` of a column, null where it says nothing; undefined where it says nothing at all. */
+function partOf(column: Float64Array | undefined, from: number, to: number): (number | null)[] | undefined {
+  if (column === undefined) return undefined;
+  const part: (number | null)[] = [];
+  let isKnown = false;
+  for (let place = from; place < to; place++) {
+    const value = column[place] ?? Number.NaN;
+    isKnown ||= !Number.isNaN(value);
+    part.push(Number.isNaN(value) ? null : value);
+  }
+  return isKnown ? part : undefined;
 }
 
 function parsed<Shape>(text: string | undefined): Shape | undefined {

@@ -111,8 +111,8 @@ function histogramOf(
   if (bounds === undefined) return undefined;
   const counts: number[] = [];
   let below = 0;
-  for (const index of buckets) {
-    const cumulative = (samples[index] as MetricSample).value;
+  for (let place = 0; place < buckets.length; place++) {
+    const cumulative = (samples[buckets[place] as number] as MetricSample).value;
     if (cumulative < below) return undefined;
     counts.push(cumulative - below);
     below = cumulative;

@@ -1,6 +1,7 @@
 // Gathers the samples of one metric page into readings: one per (model, tenant, endpoint), in the words of model.ts.
 // The server files say which sample means what; this file adds up, splits input into cached and uncached, turns
-// cumulative buckets into a Histogram and drops what cannot be a counter.
+// cumulative buckets into a Histogram and drops what cannot be a counter. Long lists are gone through by place: in code
+// that is not yet optimised, `for of` makes an object for each element, at every poll of every server.
 import type {
   LatencyKey,
   LatencyName,
@@ -22,6 +23,8 @@ import { partsOf, sumParts } from "./parts.ts";
 import { filedName } from "./spelling.ts";
 
 const NONE: readonly MetricSample[] = [];
+/** A default that is not made for each call. */
+const NO_NAMES: readonly string[] = [];
 const RANK_LATENCIES: ReadonlySet<LatencyName> = new Set([
   "request_duration",
   "time_to_first_token",
@@ -114,7 +117,11 @@ export class PageReadings {
   }
 
   /** The reading the labels belong to; `summed` notes them as part of it. */
-  of(labels: Labels, summed: "summed" | "other" = "other", without: readonly string[] = []): ReadingDraft {
+  of(
+    labels: Labels,
+    summed: "summed" | "other" = "other",
+    without: readonly string[] = NO_NAMES,
+  ): ReadingDraft {
     const identity = this.#identify(labels);
     let draft = this.#drafts.get(identity.key);
     if (draft === undefined) {
@@ -131,7 +138,11 @@ export class PageReadings {
    */
   tokens(kind: TokenKind, name: string): void {
     if (kind === "output" && this.role === "prefill") return;
-    for (const sample of this.counters(name)) this.of(sample.labels, "summed").tokens(kind, sample.value);
+    const samples = this.counters(name);
+    for (let place = 0; place < samples.length; place++) {
+      const { labels, value } = samples[place] as MetricSample;
+      this.of(labels, "summed").tokens(kind, value);
+    }
   }
 
   /**
@@ -142,7 +153,7 @@ export class PageReadings {
   input(
     name: string,
     cached: (part: string) => number | undefined,
-    without: readonly string[] = [],
+    without: readonly string[] = NO_NAMES,
     when?: (labels: Labels) => boolean,
   ): void {
     if (this.role === "decode") return;
@@ -167,7 +178,7 @@ export class PageReadings {
   /** Sums a counter by part, with the labels of one of its samples. */
   sums(
     name: string,
-    without: readonly string[] = [],
+    without: readonly string[] = NO_NAMES,
     when?: (labels: Labels) => boolean,
   ): Map<string, { readonly labels: Labels; readonly value: number }> {
     const samples = this.counters(name);
@@ -184,7 +195,7 @@ export class PageReadings {
   /** Sums a counter by part: its labels without `without`. */
   parts(
     name: string,
-    without: readonly string[] = [],
+    without: readonly string[] = NO_NAMES,
     when?: (labels: Labels) => boolean,
   ): Map<string, number> {
     const samples = this.counters(name);
@@ -198,9 +209,11 @@ export class PageReadings {
 
   /** Adds a request counter; `outcome` judges its labels, undefined = do not count. */
   requests(name: string, outcome: (labels: Labels) => Outcome | undefined): void {
-    for (const sample of this.counters(name)) {
-      const named = outcome(sample.labels);
-      if (named !== undefined) this.of(sample.labels).requests(named, sample.value);
+    const samples = this.counters(name);
+    for (let place = 0; place < samples.length; place++) {
+      const { labels, value } = samples[place] as MetricSample;
+      const named = outcome(labels);
+      if (named !== undefined) this.of(labels).requests(named, value);
     }
   }
 

@@ -12,12 +12,15 @@ export interface CountedSeries {
   value: number;
 }
 
+const NONE: readonly CountedSeries[] = [];
 /** Series of one address at most; what is new beyond them is not counted, and said so. */
 const SERIES_MAX = 200_000;
 /** Not volume: seconds and the buckets of histograms, which say nothing of how much a server made. */
 const TIMED = /(_bucket|(seconds|_(ms|us|ns|milliseconds|microseconds|nanoseconds))(_sum)?)$/;
 
 interface Family {
+  /** The family that says when its series began. */
+  readonly createdName: string;
   samples: readonly MetricSample[] | undefined;
   created: readonly MetricSample[] | undefined;
   numbers: Int32Array;
@@ -69,6 +72,7 @@ export class SeriesTable {
   enrol(name: string): boolean {
     if (this.#families.has(name)) return false;
     this.#families.set(name, {
+      createdName: `${name.replace(/_(bucket|sum|count)$/, "")}_created`,
       samples: undefined,
       created: undefined,
       numbers: new Int32Array(0),
@@ -109,7 +113,7 @@ export class SeriesTable {
       if (only !== undefined && name !== only) continue;
       const on = samples.get(name);
       if (on === undefined) continue;
-      const created = samples.get(`${name.replace(/_(bucket|sum|count)$/, "")}_created`);
+      const created = samples.get(family.createdName);
       if (on !== family.samples || created !== family.created) this.#find(name, family, on, created);
       this.#readFamily(family, on);
     }
@@ -212,7 +216,7 @@ export class SeriesTable {
   /** What was counted of a family's series, present or not: the same list as long as there are no more of them. */
   counted(name: string): readonly CountedSeries[] {
     const family = this.#families.get(name);
-    if (family === undefined) return [];
+    if (family === undefined) return NONE;
     const waiting = this.#unlisted.get(name);
     if (waiting !== undefined) {
       family.listed = [...family.listed, ...waiting.map((number) => this.series[number] as CountedSeries)];

@@ -14,10 +14,11 @@ export function watchFrozen(
   return (readings) => {
     let running = 0;
     let sum = 0;
-    for (const reading of readings) {
-      running += reading.running ?? 0;
-      for (const tokens of Object.values(reading.tokens)) sum += tokens;
-      sum += (reading.progress?.input ?? 0) + (reading.progress?.output ?? 0);
+    for (let place = 0; place < readings.length; place++) {
+      const { progress, running: requests, tokens } = readings[place] as TokenReading;
+      running += requests ?? 0;
+      for (const kind in tokens) sum += tokens[kind as keyof typeof tokens] ?? 0;
+      if (progress !== undefined) sum += progress.input + progress.output;
     }
     const now = clock.now();
     if (sum !== total || running === 0) moved = now;
