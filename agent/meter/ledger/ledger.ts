@@ -128,10 +128,8 @@ export class Ledger {
   /** Takes a value as last seen. An older one than the last is left out. */
   observe(gauge: Gauge): void {
     const series = this.#find("gauge", gauge.metric, gauge.dimensions, this.#time);
-    if (series.kind !== "gauge" || (series.life === "live" && gauge.at < series.at)) return;
-    series.value = gauge.value;
-    series.at = gauge.at;
-    series.everyMs = gauge.everyMs;
+    if (series.kind !== "gauge" || (series.life === "live" && gauge.at < series.seen.at)) return;
+    series.see(gauge.value, gauge.at, gauge.everyMs);
     series.life = "live";
     this.#shown.touch(series);
   }

@@ -22,8 +22,16 @@ interface Back {
   isSaid: boolean;
 }
 
+/** The last value of a gauge. */
+interface Seen {
+  value: number;
+  at: Nanos;
+  everyMs: number;
+}
+
 /** What is said at an end takes the millisecond after it. */
 const afterEndNanos = 2_000_000n;
+const NOTHING_SEEN: Readonly<Seen> = { value: 0, at: 0, everyMs: 0 };
 /** So long a page shows the old total of a series that is back: scrapers see it first, and then the difference. */
 const backNanos = 120_000_000_000n;
 
@@ -48,10 +56,8 @@ export class Series extends RunningTotal {
   movedAt: UnixNanos = 0n;
   /** What it had when it ended, while it is just back. */
   #back: Back | undefined;
-  // Of a gauge.
-  value = 0;
-  at: Nanos = 0;
-  everyMs = 0;
+  /** Of a gauge alone: a host has thousands of sums for each. */
+  #seen: Seen | undefined;
   #role: SeriesRole | undefined;
   #start: UnixNanos;
   #announced: number | undefined;
@@ -67,6 +73,19 @@ export class Series extends RunningTotal {
     this.metric = metric;
     this.dimensions = dimensions;
     this.#start = start;
+  }
+
+  /** The last value of a gauge; it is written over. */
+  get seen(): Readonly<Seen> {
+    return this.#seen ?? NOTHING_SEEN;
+  }
+
+  /** Takes a value of a gauge. */
+  see(value: number, at: Nanos, everyMs: number): void {
+    this.#seen ??= { value, at, everyMs };
+    this.#seen.value = value;
+    this.#seen.at = at;
+    this.#seen.everyMs = everyMs;
   }
 
   get role(): SeriesRole | undefined {
@@ -264,6 +283,6 @@ export class Series extends RunningTotal {
 }
 
 /** Whether a gauge has had no new value for three of its periods. */
-export function isStale(series: Series, at: Nanos): boolean {
-  return at - series.at > 3 * series.everyMs * 1e6;
+export function isStale({ seen }: Series, at: Nanos): boolean {
+  return at - seen.at > 3 * seen.everyMs * 1e6;
 }

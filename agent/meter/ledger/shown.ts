@@ -148,7 +148,7 @@ export class Shown {
   #write(series: Series, histograms: Histogram[]): void {
     const { kind, place } = series;
     if (kind === "histogram") histograms[this.#high[place] ?? 0] = series.histogram;
-    else if (kind === "gauge") this.#high[place] = series.value;
+    else if (kind === "gauge") this.#high[place] = series.seen.value;
     else {
       this.#high[place] = series.high;
       this.#low[place] = series.low;
