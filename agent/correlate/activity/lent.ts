@@ -6,7 +6,7 @@
 import type { Nanos } from "../../model.ts";
 import type { Activity, ActivityWindow, Outlook, PollInterval, SeenPoll } from "./evidence.ts";
 import { pollInterval } from "./intervals.ts";
-import { worksForOthers } from "./level.ts";
+import { coarseNanos, worksForOthers } from "./level.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Work this close to what a rank did itself is its own: a driver's window, and the time a page takes. */
@@ -61,7 +61,10 @@ function busyNanosOf({ activeNanos: from }: SeenPoll, next: SeenPoll | undefined
   return from === undefined || next?.activeNanos === undefined ? 0 : next.activeNanos - from;
 }
 
-/** How long the GPU was seen at work in an interval in windows that touch nothing the rank did itself. */
+/**
+ * How long the GPU was seen at work in an interval in windows that touch nothing the rank did itself; of a long window, what is
+ * beyond the rank's own intervals in it is in the rest of it.
+ */
 function unexplained(
   { from, to }: PollInterval,
   busy: readonly PollInterval[],
@@ -72,11 +75,27 @@ function unexplained(
     const window = windows[index] as ActivityWindow;
     if (window.to <= from) break;
     if (window.from >= to || window.busyRatio < workingBusyRatio) continue;
-    const [start, end] = [window.from - edgeNanos, window.to + edgeNanos];
-    if (busy.some((own) => own.from < end && own.to > start)) continue;
-    work += Math.min(window.to, to) - Math.max(window.from, from);
+    const inside = Math.min(window.to, to) - Math.max(window.from, from);
+    const own = nearNanos(busy, window);
+    const length = window.to - window.from;
+    if (own === 0) work += inside;
+    else if (length > coarseNanos && window.sampled !== true && own < length)
+      work += (Math.max(0, window.busyRatio * length - own) * inside) / (length - own);
   }
   return work;
+}
+
+/** How much of a window is near what a rank did itself. */
+function nearNanos(busy: readonly PollInterval[], { from, to }: ActivityWindow): Nanos {
+  let [near, reached] = [0, from - edgeNanos];
+  for (const own of busy) {
+    const start = Math.max(reached, own.from - edgeNanos);
+    const end = Math.min(to + edgeNanos, own.to + edgeNanos);
+    if (end <= start) continue;
+    near += end - start;
+    reached = end;
+  }
+  return near;
 }
 
 /** Counters that moved, and a GPU that was seen at rest throughout. */
