@@ -46,11 +46,11 @@ import {
   observeStay,
   observeSteps,
   requestsStay,
-  requestsWereSeenToStay,
   withAhead,
   worksForOthers,
 } from "./level.ts";
 import { outlookUntil } from "./outlook.ts";
+import { paceOf } from "./paced.ts";
 import { prefillNanosMax } from "./prefill.ts";
 import { learnRates } from "./rates.ts";
 import { stepPauseNanos, workingBusyRatio } from "./runs.ts";
@@ -69,6 +69,7 @@ const noRates: Rates = {
   alone: undefined,
   contended: undefined,
   flying: undefined,
+  fastest: { rate: 0, intervals: 0 },
   gauged: notGauged,
 };
 /** Weight of the newest gauge in the usual number of requests running. */
@@ -296,7 +297,7 @@ function evaluate(
     level,
     perProgress: perProgress === undefined ? undefined : perProgress * perBusy,
     stay: requestsStay(level),
-    pace: requestsWereSeenToStay(level) ? rates.flying : undefined,
+    ...paceOf(activity, intervals),
     learned: isLearned(level),
     perDuration: executionPerDuration(durations, executionPerBusy(level), pollNanos),
   };

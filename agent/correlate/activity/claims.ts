@@ -130,8 +130,9 @@ function isShortBeside(evidence: Evidence, interval: PollInterval): boolean {
 
 /** Requests in flight at both ends were executed all along: the polls are near, or such requests were seen to stay. */
 function isThroughout({ shares }: Evidence, interval: PollInterval): boolean {
-  const { from, inFlightFrom, inFlightTo, to } = interval;
-  if (!((inFlightFrom ?? 0) > 0 && (inFlightTo ?? 0) > 0) || !isAlike(shares, interval)) return false;
+  const { from, inFlightFrom, inFlightTo, to, mayPause } = interval;
+  if (!((inFlightFrom ?? 0) > 0 && (inFlightTo ?? 0) > 0) || mayPause || !isAlike(shares, interval))
+    return false;
   return shares.stay && (shares.pace !== undefined || to - from <= continuedNanosMax);
 }
 

@@ -75,6 +75,8 @@ export interface PollInterval {
   readonly progress: number;
   /** Decode steps alone; 0 where the server does not say how many requests run. */
   readonly steps: number;
+  /** Decode steps, prompts included, as they take time on a GPU of its own; 0 where it does not say how many run. */
+  readonly ownSteps: number;
   /** Increment of the server's own busy time, where it publishes one. */
   readonly activeNanos: number | undefined;
   /** The busy time of other ranks, for which the GPU of this one may have worked too: lent.ts. */
@@ -102,6 +104,8 @@ export interface PollInterval {
   readonly doubt: UncertainReason | undefined;
   /** It says what the server as a whole did: lent.ts. */
   readonly isLent?: true;
+  /** As many requests ended in it as were in flight at its start: those at its end may all be others. */
+  readonly mayPause?: true | undefined;
   /** The page may be a copy: tokens counted in it may have been made before it. */
   readonly mayBeLate?: true | undefined;
   /** The poll that ended it showed nothing new, and may be of a copy. */
@@ -133,6 +137,8 @@ export interface Rates {
   readonly contended: number | undefined;
   /** Alone, with requests in flight at both ends of an interval. */
   readonly flying: number | undefined;
+  /** The most that was made where requests were in flight at one end of it, and how many such intervals there were. */
+  readonly fastest: { readonly rate: number; readonly intervals: number };
   /** Of the contended intervals so far, older ones fading. */
   readonly gauged: Gauged;
 }

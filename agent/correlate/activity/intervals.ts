@@ -9,6 +9,10 @@ import { clipped, lengthIn, none, total } from "./stretches.ts";
 const inputTokenWeight = 0.1;
 /** The same over a decode step, which makes a token for each request running, and costs this much more for each. */
 const [inputStepWeight, stepPerRequest] = [1 / 200, 0.03];
+/** The same on a GPU of its own: what a decode step takes longer for each request. */
+const ownStepPerRequest = 0.01;
+/** There, of requests that leave one after the other, this part ran on average. */
+const ownLeavingRatio = 0.5;
 /** Of requests that were there at one of two polls alone, this part ran on average: they leave one after the other, come together. */
 const [leavingRatio, comingRatio] = [0.6, 0.9];
 /** The driver's readings follow each other within this. */
@@ -58,8 +62,11 @@ export function pollInterval(
   const moved = output + input * inputTokenWeight > 0;
   // An estimate runs on between its corrections, so alone it proves nothing.
   const rose = progress === "estimate" ? moved && (before || after) : moved;
-  const firsts = Math.min(output, next?.requests ?? 0);
-  const pace = progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, firsts, batch) : noPace;
+  const ended = next?.requests ?? 0;
+  const mayPause = before && after && ended >= (poll.inFlight ?? 0);
+  const running = mayPause ? leavingAndComing : runningBetween;
+  const pace =
+    progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, batch, running, ended) : noPace;
   const all = clipped(runs, poll.at, to);
   const contended = touchesPeer(all, peers);
   // A request in flight throughout goes on whoever the driver credits.
@@ -74,6 +81,7 @@ export function pollInterval(
     kind: (activeNanos ?? 0) > 0 || rose ? "moved" : before || after ? "held" : "quiet",
     progress: pace.progress,
     steps: pace.steps,
+    ownSteps: pace.ownSteps,
     activeNanos,
     inFlightFrom: poll.inFlight,
     inFlightTo,
@@ -88,6 +96,7 @@ export function pollInterval(
     requests: next?.requests,
     doubt: next?.doubt,
     // Named, not spread: dozens of these are made at each tick.
+    mayPause: mayPause ? true : undefined,
     mayBeLate: poll.shownFrom === undefined ? undefined : true,
     mayBeStale: next?.isRepeated === true ? true : undefined,
     isCopied: next?.isRenewal === true ? true : undefined,
@@ -214,8 +223,8 @@ function isCredited(credits: readonly Credit[], index: number): boolean {
   return credits[index - 1]?.credited === true && credits[index + 1]?.credited === true;
 }
 
-type Pace = Pick<PollInterval, "progress" | "steps">;
-const noPace: Pace = { progress: 0, steps: 0 };
+type Pace = Pick<PollInterval, "ownSteps" | "progress" | "steps">;
+const noPace: Pace = { ownSteps: 0, progress: 0, steps: 0 };
 
 /** Progress in decode steps where the gauges say how many requests made the tokens, else in output tokens. */
 function paceOf(
@@ -223,20 +232,30 @@ function paceOf(
   to: number | undefined,
   output: number,
   input: number,
-  firsts: number,
   batch: number | undefined,
+  runningOf: typeof runningBetween,
+  ended: number,
 ): Pace {
   if (from === undefined || to === undefined)
-    return { progress: output + input * inputTokenWeight, steps: 0 };
-  const running = runningBetween(from, to, batch);
+    return { ...noPace, progress: output + input * inputTokenWeight };
+  const running = runningOf(from, to, batch);
   const progress = output * (1 / running + stepPerRequest) + input * inputStepWeight;
+  const passing = ownLeavingRatio * Math.max(0, ended - from);
+  const isUnseen = ended > 0 && from <= 0 && to <= 0;
+  const own = isUnseen ? runningBetween(ended, 0) : runningOf(from, to, batch, ownLeavingRatio) + passing;
+  const ownSteps = output * (1 / own + ownStepPerRequest) + input * inputStepWeight;
   // The first token of a request comes out of its prefill.
-  return { progress, steps: (output - firsts) / running };
+  return { ownSteps, progress, steps: (output - Math.min(output, ended)) / running };
 }
 
 /** Requests running on average while any ran. */
-function runningBetween(from: number, to: number, batch = 1): number {
+function runningBetween(from: number, to: number, batch = 1, leaving = leavingRatio): number {
   if (from > 0 && to > 0) return (from + to) / 2;
-  if (from > 0) return 1 + (from - 1) * leavingRatio;
+  if (from > 0) return 1 + (from - 1) * leaving;
   return to > 0 ? 1 + (to - 1) * comingRatio : Math.max(1, batch);
+}
+
+/** The same where those of the first poll may all have left before those of the second came. */
+function leavingAndComing(from: number, to: number, batch = 1, leaving = leavingRatio): number {
+  return (runningBetween(from, 0, batch, leaving) + runningBetween(0, to)) / 2;
 }

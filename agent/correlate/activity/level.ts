@@ -45,6 +45,8 @@ const stayedMin = 4.5;
 const gaugesMin = 8;
 /** Requests that take less than this are brief, and how many have to end to say so. */
 const [briefNanos, endedMin] = [100_000_000, 20];
+/** Requests that are there for this part of the time between two polls are long. */
+const longPolls = 0.5;
 /** Half of the distance between two levels, as logarithms. */
 const gridError = 0.05;
 /** A level is ruled out by windows busier than it, by this weight; one odd window is not enough. */
@@ -156,6 +158,11 @@ export function observeEnded(
  */
 export function areBrief({ ended, inside, polls, wallNanos }: Level): boolean {
   return ended >= endedMin && ((inside + 1) / polls) * wallNanos < briefNanos * ended;
+}
+
+/** True where requests are there for about as long as a poll is away from the next one, by the same law. */
+export function areLong({ ended, inside, polls }: Level): boolean {
+  return ended > 0 && polls > 0 && inside >= longPolls * ended;
 }
 
 /** Takes in two neighbouring polls: of long requests the second one sees what the first one saw. */

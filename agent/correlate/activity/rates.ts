@@ -9,6 +9,10 @@ import { areApart, continuedNanosMax, gaugedWith, isOccasional, paceByGauges } f
 const workRatioMin = 0.25;
 /** Weight of the newest interval in a pace. */
 const paceRatio = 0.25;
+/** How far off the logarithm of a pace is: how many requests ran is known at the polls alone. */
+export const flyingPaceError = 0.25;
+/** Older intervals fade in the fastest one. */
+const fastestFadeRatio = 0.99;
 /** Weight of the newest interval in a learned rate. */
 const learningRatio = 0.5;
 
@@ -36,21 +40,52 @@ function seen(rate: number): Pace {
 export function learnRates(intervals: readonly PollInterval[], rates: Rates, index: number): Rates {
   const gauged = gaugedWith(rates.gauged, intervals[index]);
   const flying = flyingWith(rates.flying, intervals[index]);
+  const fastest = fastestWith(rates.fastest, intervals[index]);
   const rate = steadyRate(intervals, index);
-  if (rate === undefined) return { ...rates, flying, gauged };
+  if (rate === undefined) return { ...rates, flying, fastest, gauged };
   const mix = (old: number | undefined) => (old === undefined ? rate : old + (rate - old) * learningRatio);
   return intervals[index]?.contended
-    ? { alone: rates.alone, contended: mix(rates.contended), flying, gauged }
-    : { alone: mix(rates.alone), contended: rates.contended, flying, gauged };
+    ? { alone: rates.alone, contended: mix(rates.contended), flying, fastest, gauged }
+    : { alone: mix(rates.alone), contended: rates.contended, flying, fastest, gauged };
 }
 
 /** The pace of a server that executes throughout, where nobody else may have worked. */
 function flyingWith(flying: number | undefined, interval: PollInterval | undefined): number | undefined {
-  if (interval === undefined || interval.open || interval.contended || !(interval.progress > 0))
+  if (interval === undefined || interval.open || interval.contended || !(interval.ownSteps > 0))
     return flying;
+  if (interval.mayPause) return flying;
   if (!((interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0)) return flying;
-  const rate = interval.progress / (interval.to - interval.from);
+  const rate = interval.ownSteps / (interval.to - interval.from);
   return flying === undefined ? rate : flying + (rate - flying) * paceRatio;
+}
+
+function fastestWith(fastest: Rates["fastest"], interval: PollInterval | undefined): Rates["fastest"] {
+  if (interval === undefined || interval.open || interval.contended || !(interval.ownSteps > 0))
+    return fastest;
+  const { from, inFlightFrom, inFlightTo, ownSteps, to } = interval;
+  if (inFlightFrom === undefined || inFlightTo === undefined || inFlightFrom > 0 === inFlightTo > 0)
+    return fastest;
+  return {
+    rate: Math.max(fastest.rate * fastestFadeRatio, ownSteps / (to - from)),
+    intervals: fastest.intervals + 1,
+  };
+}
+
+/**
+ * The pace by intervals that requests began or ended in, undefined for none. None was executed for longer than it is, and the
+ * fastest of n was executed for n / (n + 1) of it on average, were their ends where they may.
+ */
+export function paceByFastest(
+  fastest: Rates["fastest"],
+  intervals: readonly PollInterval[],
+): { readonly pace: number | undefined; readonly error: number } {
+  const { intervals: count, rate } = intervals.reduce(fastestWith, fastest);
+  return { pace: count === 0 ? undefined : rate * (1 + 1 / count), error: 1 / (count + 1) };
+}
+
+/** The pace in intervals throughout which a server executes; undefined where there are none. */
+export function flyingPace(intervals: readonly PollInterval[]): number | undefined {
+  return intervals.reduce(flyingWith, undefined as number | undefined);
 }
 
 /** The pace of an interval whose work is all the server's: alone, or in the middle of a longer activity. */

@@ -4,8 +4,9 @@
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts";
 import { coarseNanos } from "./level.ts";
-import { pacedStretch } from "./paced.ts";
+import { pacedStretches } from "./paced.ts";
 import { workingBusyRatio } from "./runs.ts";
+import { lengthIn } from "./stretches.ts";
 
 /** What the shares are taken from. */
 export interface ShareEvidence {
@@ -27,6 +28,8 @@ export interface ShareEvidence {
   readonly perDuration: number | undefined;
   /** Decode steps per nanosecond of execution; undefined where it is not known, and of requests that do not stay. */
   readonly pace: number | undefined;
+  /** How far off its logarithm is. */
+  readonly paceError: number;
   /** Enough was learned to rely on `perBusy`. */
   readonly learned: boolean;
 }
@@ -44,6 +47,8 @@ const sampleNanosMax = 2_000_000_000;
 const unseenShare = 0.25;
 /** So many polls in a coarse window outweigh its level. */
 const gaugesPerWindow = 4;
+/** By how much the busy share of a window may correct a pace. */
+const scaleMax = 2;
 /** Windows longer than this many intervals say less of one than its own tokens. */
 const hidingRatio = 1.5;
 /** GPUs that are nearly as busy as each other are alike. */
@@ -85,8 +90,8 @@ export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): num
   const byLevel = Math.min(1, errors * error);
   if (!isApart) return byLevel;
   if (!stay) return Math.min(1, Math.hypot(byLevel, isFar ? placeDoubt : 0));
-  if (isSure(interval)) return isFar ? 2 * sureDoubt : sureDoubt;
-  if (!isLikely(interval)) return 1;
+  if (isSure(interval) && !interval.mayPause) return isFar ? 2 * sureDoubt : sureDoubt;
+  if (!isLikely(interval) && !interval.mayPause) return 1;
   const isLong = interval.to - interval.from > sampleNanosMax;
   if (isLong && isFar) return 2 * likelyDoubt;
   if (!isFar) return nearDoubt;
@@ -95,8 +100,10 @@ export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): num
 
 /** Returns the execution in an interval as pieces, one per second at most. */
 export function sharedPieces(evidence: ShareEvidence, interval: PollInterval): WorkRun[] {
-  const paced = isHidden(evidence, interval) ? pacedStretch(evidence.pace, interval) : undefined;
-  if (paced !== undefined) return paced.to > paced.from ? [paced] : [];
+  const paced = isHidden(evidence, interval)
+    ? pacedStretches(scaledPace(evidence, interval), interval)
+    : undefined;
+  if (paced !== undefined) return [...paced];
   const pieces: WorkRun[] = [];
   const { from, to } = interval;
   for (let slot = Math.floor(from / slotNanos) * slotNanos; slot < to; slot += slotNanos) {
@@ -108,6 +115,31 @@ export function sharedPieces(evidence: ShareEvidence, interval: PollInterval): W
     pieces.push({ from: middle, to: middle + amount, seen: true });
   }
   return pieces;
+}
+
+/**
+ * The pace by which the executions in the window over an interval add up to what its busy share makes of it, as far as that is
+ * known better than the pace.
+ */
+function scaledPace(evidence: ShareEvidence, interval: PollInterval): number | undefined {
+  const { error, intervals, pace, paceError, perBusy, windows } = evidence;
+  if (pace === undefined) return undefined;
+  const middle = (interval.from + interval.to) / 2;
+  const window = windows.find(({ from, to }) => from <= middle && to > middle);
+  if (window === undefined || window.sampled === true) return pace;
+  let [sure, paced] = [0, 0];
+  for (const member of intervals) {
+    if (member.open || member.kind === "quiet" || member.from >= window.to || member.to <= window.from)
+      continue;
+    const length = lengthIn(pacedStretches(pace, member) ?? [], window.from, window.to);
+    if (isSure(member) && !member.mayPause) sure += length;
+    else paced += length;
+  }
+  const executed = (window.to - window.from) * Math.min(1, window.busyRatio * perBusy) - sure;
+  if (!(paced > 0)) return pace;
+  const ratio = Math.min(scaleMax, Math.max(1 / scaleMax, executed / paced));
+  const variance = error ** 2;
+  return pace / ratio ** (paceError ** 2 / (paceError ** 2 + variance));
 }
 
 /** True where windows are too long to say when in an interval the work was, and one of them works. */

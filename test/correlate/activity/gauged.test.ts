@@ -6,7 +6,7 @@ import { gaugedWith, notGauged, paceByGauges } from "../../../agent/correlate/ac
 
 const second = 1_000_000_000;
 const ratesOf = (gauged: Gauged, alone?: number): Rates => ({
-  ...{ alone, contended: undefined, flying: undefined, gauged },
+  ...{ alone, contended: undefined, flying: undefined, fastest: { rate: 0, intervals: 0 }, gauged },
 });
 
 /** What polls `pollNanos` apart see of `steps` decode steps every `everyNanos`, each of `stepNanos`, from a chance instant on. */

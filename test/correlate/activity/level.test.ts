@@ -143,13 +143,21 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
   const windows = [{ from: 0, to: 10 * second, busyRatio: 0.3 }];
   const interval = {
     ...({ from: 0, to: 10 * second, open: false, kind: "moved", progress: 20, steps: 20 } as const),
-    ...{ activeNanos: undefined, inFlightFrom: 0, inFlightTo: 0, all: [], work: [], workNanos: 0 },
+    ...{
+      ownSteps: 20,
+      activeNanos: undefined,
+      inFlightFrom: 0,
+      inFlightTo: 0,
+      all: [],
+      work: [],
+      workNanos: 0,
+    },
     ...{ spared: [], contended: true, besideThin: false, beside: false },
     ...{ ended: undefined, doubt: undefined },
   } as const;
   const shareOf = (level: Level, perProgress: number | undefined) => {
     const error = executionError(level);
-    const learned = { perDuration: undefined, pace: undefined, stay: false, learned: true };
+    const learned = { perDuration: undefined, pace: undefined, paceError: 0, stay: false, learned: true };
     const more = { error, siblings: [], ...learned };
     return besideShare({ windows, intervals: [], perBusy: 1, level, perProgress, ...more }, interval);
   };

@@ -1,0 +1,47 @@
+// The pace of long requests where windows hide their execution: who was there throughout, and what the fastest interval says.
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { pollInterval } from "../../../agent/correlate/activity/intervals.ts";
+import { flyingPace, paceByFastest } from "../../../agent/correlate/activity/rates.ts";
+import { second } from "../trace-replay.ts";
+
+/** The time between two polls 5 s apart, with what ended in it. */
+function between(before: number, after: number, outputTokens: number, requests: number) {
+  const [poll, next] = [
+    { at: 0, inputTokens: 0, outputTokens: 0, inFlight: before, progress: "step" as const },
+    { at: 5 * second, inputTokens: 0, outputTokens, inFlight: after, progress: "step" as const, requests },
+  ];
+  return pollInterval(poll, next, next.at, "step", [], [], [], undefined);
+}
+
+test("requests that are in flight at both polls may all be others only where as many ended as there were", () => {
+  fc.assert(
+    fc.property(fc.nat(9), fc.nat(9), fc.nat(20), (before, after, ended) => {
+      const interval = between(before, after, 1000, ended);
+      expect(interval.mayPause === true).toBe(before > 0 && after > 0 && ended >= before);
+      // Only who executes throughout shows a pace.
+      const isThroughout = before > 0 && after > 0 && ended < before;
+      expect(flyingPace([interval]) !== undefined).toBe(isThroughout);
+    }),
+  );
+});
+
+test("paceByFastest() finds the pace of requests that begin anywhere between two polls", () => {
+  const fills = fc.array(fc.double({ min: 0.02, max: 1, noNaN: true }), { minLength: 40, maxLength: 60 });
+  fc.assert(
+    fc.property(fills, fc.integer({ min: 20, max: 300 }), (filled, stepsPerSecond) => {
+      const running = 10;
+      const intervals = filled.map((share) =>
+        between(0, running, Math.round(running * stepsPerSecond * 5 * share), 0),
+      );
+      const { error, pace } = paceByFastest({ rate: 0, intervals: 0 }, intervals);
+      const fastest = Math.max(...filled);
+      // Steps are counted by requests running on average, which is known to a tenth or two.
+      const found = (pace ?? 0) * second;
+      expect(found).toBeGreaterThanOrEqual(0.75 * stepsPerSecond * fastest);
+      expect(found).toBeLessThanOrEqual(1.45 * stepsPerSecond * fastest);
+      expect(error).toBeCloseTo(1 / (filled.length + 1), 9);
+    }),
+  );
+  expect(paceByFastest({ rate: 0, intervals: 0 }, []).pace).toBeUndefined();
+});
