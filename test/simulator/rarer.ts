@@ -70,6 +70,10 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
     ],
     read: { processShares: false },
   }),
+  "two servers without gauges": (r) => ({
+    engines: [engine(r, "one", "large", chat(r)), engine(r, "two", "large", pulses(r))],
+    page: { gauge: false },
+  }),
   "mig, three instances of different watts": (r) => ({
     gpus: 3,
     engines: [

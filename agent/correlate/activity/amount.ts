@@ -3,7 +3,7 @@
 // together is weighted by that, and how far off it may be is said with it.
 import type { Nanos } from "../../model.ts";
 import type { Credit, Doubt, Pace, PollInterval } from "./evidence.ts";
-import { continuedNanosMax } from "./gauged.ts";
+import { continuedNanosMax, isGauged } from "./gauged.ts";
 import type { Credited } from "./intervals.ts";
 import { creditedIn } from "./intervals.ts";
 
@@ -50,6 +50,8 @@ const [progressError, nanosMin] = [0.25, 10_000_000];
 const triesMax = 4;
 /** What front ends add to how long requests take, as a share of it. */
 const frontEndError = 0.05;
+/** How much of what tokens alone say may be otherwise. */
+const ungaugedDoubt = 0.5;
 /** So many standard errors are in doubt. */
 const errors = 2;
 
@@ -64,6 +66,11 @@ export function amountOf(doubted: Doubted, work: Nanos): Amount {
     return { nanos: Math.round(work / 2), doubt: { reason: "half_of_work", ratio: 1 } };
   const credited = interval.contended ? creditedIn(interval, doubted.credits) : undefined;
   const byRate = Math.round(interval.progress / known.rate);
+  if (!isGauged(interval) && interval.contended) {
+    const nanos = ungauged(work, byRate, late ? undefined : credited?.nanos);
+    if (isContinued && nanos >= work * fullRateRatio) return { nanos: work, doubt: undefined };
+    return { nanos, doubt: { reason: "shared_work", ratio: ungaugedDoubt } };
+  }
   const amount = weighed(doubted, work, byRate, known.error ?? seenError, credited);
   if (known.error !== undefined) return amount;
   const nanos = isContinued && amount.nanos >= work * fullRateRatio ? work : amount.nanos;
@@ -88,6 +95,15 @@ function isEstimate(
   if (busyBefore && busyAfter && !late && !apart && amount >= work * fullRateRatio) return false;
   if (credited === undefined) return true;
   return Math.min(amount, credited) < agreedRatio * Math.max(amount, credited);
+}
+
+/**
+ * Of a page without gauges: tokens without the number of requests that made them are a poor measure, a request may be there
+ * throughout. A short one may miss its credit, and a whole reading is too much for it: the truth lies between.
+ */
+function ungauged(work: Nanos, byRate: Nanos, credited: Nanos | undefined): Nanos {
+  const amount = Math.min(work, byRate);
+  return credited === undefined ? amount : Math.max(credited, Math.round((credited + amount) / 2));
 }
 
 /** A guess of an amount that is not its tokens', and its standard error. */

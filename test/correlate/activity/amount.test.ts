@@ -98,6 +98,24 @@ describe("amountOf()", () => {
     );
   });
 
+  test("is in doubt by a half where no gauge says how many requests made the tokens", () => {
+    fc.assert(
+      fc.property(
+        some,
+        fc.double({ min: 10 / second, max: 200 / second, noNaN: true }),
+        marks,
+        (tokens, rate, credits) => {
+          const given = doubted(tokens, { rate, error: undefined }, { credits });
+          const bare = { ...given.interval, inFlightFrom: undefined, inFlightTo: undefined };
+          const { doubt, nanos } = amountOf({ ...given, interval: bare }, 5 * second);
+          expect(nanos).toBeLessThanOrEqual(5 * second);
+          expect(nanos).toBeGreaterThanOrEqual(0);
+          expect(doubt).toEqual({ reason: "shared_work", ratio: 0.5 });
+        },
+      ),
+    );
+  });
+
   test("is half of the work where nothing says how much, and says so", () => {
     const { doubt, nanos } = amountOf(doubted(20, undefined), 5 * second);
     expect(nanos).toBe(2.5 * second);
