@@ -342,7 +342,8 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     const poll = activity.polls[place];
     // The gauge and the counters of a rank that steps along with others say nothing of how much work a request stands for.
     const mayBeOthers = idlesAmongBusy(activity.polls[place - 1]) || idlesAmongBusy(poll);
-    if (mayBeOthers && interval.kind === "quiet") observeLent(activity.level, false);
+    if (mayBeOthers && interval.kind === "quiet" && interval.workNanos === 0)
+      observeLent(activity.level, false);
     // The gauge of a copied page was read at another instant than its poll.
     // How long requests take is the same on every GPU of the server.
     const isTrusted = poll !== undefined && poll.doubt === undefined && interval.isCopied !== true;

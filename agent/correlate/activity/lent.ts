@@ -6,7 +6,7 @@
 import type { Nanos } from "../../model.ts";
 import type { Activity, ActivityWindow, Outlook, PollInterval, SeenPoll } from "./evidence.ts";
 import { pollInterval } from "./intervals.ts";
-import { coarseNanos, worksForOthers } from "./level.ts";
+import { coarseNanos, restsForOthers, worksForOthers } from "./level.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Work this close to what a rank did itself is its own: a driver's window, and the time a page takes. */
@@ -28,7 +28,7 @@ export function lentIntervals(
   return intervals.map((interval, at) => {
     const [poll, next] = [polls[at], polls[at + 1]];
     const mayBeOthers = worksForOthers(activity.level);
-    if (poll?.whole === undefined || (interval.contended && !mayBeOthers)) return interval;
+    if (poll?.whole === undefined) return interval;
     const isAssumed = poll.isAssumed === true || next?.isAssumed === true;
     const isGuested = guests.some(({ from, to = Infinity }) => from < interval.to && to > interval.from);
     if (interval.kind !== "quiet") {
@@ -37,12 +37,13 @@ export function lentIntervals(
       const othersNanos = isGuested ? 0 : busyNanosOf(poll.whole, next?.whole) - (interval.activeNanos ?? 0);
       return othersNanos > 0 ? { ...interval, othersNanos } : interval;
     }
-    if (isGuested && !mayBeOthers) return interval;
     if (unexplained(interval, busy, windows) < workMin) return interval;
     const { to } = interval;
     const lent = pollInterval(poll.whole, next?.whole, to, last.progress, runs, peers, credits, batch);
     if (lent.kind === "quiet") return interval;
     const isShared = isGuested || interval.contended;
+    if (isShared && !mayBeOthers)
+      return restsForOthers(activity.level) ? interval : { ...interval, doubt: "shared_work" };
     const doubt = lent.doubt ?? (isAssumed ? "assumed_ranks" : isShared ? "shared_work" : undefined);
     return { ...lent, doubt, isLent: true };
   });

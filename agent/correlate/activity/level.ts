@@ -184,6 +184,11 @@ export function worksForOthers({ lent, rested }: Level): boolean {
   return lent > Math.max(rested, lentMin);
 }
 
+/** True of the GPU of a rank that rests while others work. */
+export function restsForOthers({ lent, rested }: Level): boolean {
+  return rested > Math.max(lent, lentMin);
+}
+
 /**
  * True where a request in flight at two polls is in flight between them. Before that was seen it is presumed, unless many
  * more requests end than polls read in flight: one that lasts from poll to poll is read at least once.

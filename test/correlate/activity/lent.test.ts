@@ -187,6 +187,24 @@ describe("a rank that steps along with the others", () => {
     },
   );
 
+  test("may work for them beside a stranger who was there from the beginning: that is in doubt", () => {
+    const state = createActivity({ from: 0, pollNanos: second });
+    const idle = { inputTokens: 0, outputTokens: 0, inFlight: 0, progress: "step" } as const;
+    state.guests = [{ from: 0, to: undefined }];
+    for (let index = 0; index <= 12; index++) {
+      const now = { ...idle, at: index * second };
+      observePoll(state, { ...now, whole: { ...now, outputTokens: 100 * index, inFlight: 2 } });
+      for (let part = 0; part < 5; part++) {
+        const from = index * second + part * slot;
+        observeWindow(state, { from, to: from + slot, busyRatio: 0.9 });
+      }
+    }
+    const segments = settle(state, 10 * second);
+    expect(segments.map(({ state: is }) => is)).not.toContain("active");
+    const doubted = segments.filter(({ doubt }) => doubt?.reason === "shared_work");
+    expect(doubted.reduce((all, { from, to }) => all + to - from, 0)).toBe(10 * second);
+  });
+
   /** Active seconds of each second of a rank whose GPU is read every 5 s; in lockstep the GPU works all along. */
   const readSeldom = (flies: readonly boolean[], isInLockstep: boolean): readonly number[] => {
     const state = createActivity({ from: 0, pollNanos: second });
