@@ -100,6 +100,17 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
     engines: [engine(r, "timed", "large", pulses(r)), engine(r, "other", "large", chat(r))],
     pages: { timed: { activeTime: true } },
   }),
+  "nvidia-smi each 5 s, guard": (r) =>
+    alone(r, "guard", arrivals(r, guardLoad(r)), { ...smi, everyMs: 5000 }),
+  "guard, seldom asked": (r) =>
+    alone(r, "guard", arrivals(r, { perSecond: r.between(0.25, 0.6), input: [100, 500], output: [1, 4] })),
+  "guard beside embedding": (r) => ({
+    engines: [
+      engine(r, "guard", "guard", arrivals(r, guardLoad(r))),
+      engine(r, "embedding", "embedding", embeddings(r)),
+    ],
+    page: { durations: true, phaseTimes: true },
+  }),
   restarted: (r) =>
     alone(
       r,

@@ -294,6 +294,7 @@ function evaluate(
     intervals,
     perBusy,
     error,
+    samples: durations.busySamples,
     level,
     perProgress: perProgress === undefined ? undefined : perProgress * perBusy,
     stay: requestsStay(level),

@@ -18,6 +18,8 @@ export interface ShareEvidence {
   readonly perBusy: number;
   /** How far off its logarithm is, as one standard error. */
   readonly error: number;
+  /** How many last windows of the driver, as if each were full, say how long the GPU was busy. */
+  readonly samples: number;
   /** What `perBusy` was learned as. */
   readonly level: Level;
   /** Execution that some progress stands for, where that was seen without others. */
@@ -74,7 +76,7 @@ export function isCoarse(windows: readonly ActivityWindow[], from: Nanos, to: Na
  * at none.
  */
 export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): number {
-  const { error, stay, windows } = evidence;
+  const { error, samples, stay, windows } = evidence;
   let [isApart, isFar, isSampled] = [false, false, false];
   for (let index = windows.length - 1; index >= 0; index--) {
     const window = windows[index] as ActivityWindow;
@@ -89,7 +91,8 @@ export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): num
   if (isApart && !isAlike(evidence, interval)) return 1;
   const byLevel = Math.min(1, errors * error);
   if (!isApart) return byLevel;
-  if (!stay) return Math.min(1, Math.hypot(byLevel, isFar ? placeDoubt : 0));
+  const byChance = isSampled && evidence.perDuration === undefined ? 1 / Math.sqrt(Math.max(1, samples)) : 0;
+  if (!stay) return Math.min(1, Math.hypot(byLevel, isFar ? placeDoubt : 0, byChance));
   if (isSure(interval) && !interval.mayPause) return isFar ? 2 * sureDoubt : sureDoubt;
   if (!isLikely(interval) && !interval.mayPause) return 1;
   const isLong = interval.to - interval.from > sampleNanosMax;
@@ -292,11 +295,20 @@ function shareByTokens(
  * over a long time they say all there is to know.
  */
 function shareBySample(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
+  if (!evidence.stay) return shareOfShort(evidence, window, interval);
   const long = window.to - window.from > sampleNanosMax;
   if (isSure(interval)) return long || window.busyRatio > 0 ? 1 : 0;
   if (!long) return Math.min(1, window.busyRatio * evidence.perBusy);
   if (interval.inFlightFrom === undefined) return 1;
   return isLikely(interval) ? 0.5 : unseenShare;
+}
+
+/** Of short requests a last window says by chance alone where they were: their tokens do, once it is known what these stand for. */
+function shareOfShort(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
+  const { perBusy, perProgress } = evidence;
+  const { from, open, progress, to } = interval;
+  if (perProgress === undefined || open) return Math.min(1, window.busyRatio * perBusy);
+  return Math.min(1, (progress * perProgress) / (to - from));
 }
 
 function isSure({ inFlightFrom, inFlightTo }: PollInterval): boolean {

@@ -158,7 +158,7 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
   const shareOf = (level: Level, perProgress: number | undefined) => {
     const error = executionError(level);
     const learned = { perDuration: undefined, pace: undefined, paceError: 0, stay: false, learned: true };
-    const more = { error, siblings: [], ...learned };
+    const more = { error, samples: 0, siblings: [], ...learned };
     return besideShare({ windows, intervals: [], perBusy: 1, level, perProgress, ...more }, interval);
   };
   const [few, many] = [20, 200].map((polls) => levelAfter(polls, 0.7, drawn(3))) as [Level, Level];
