@@ -11,8 +11,8 @@ const changesMin = 1;
 const [beatsMin, beatPollsMin] = [2, 5];
 /** A page that changes at every poll changes within this many. */
 const copyPolls = 1.5;
-/** So many in a row, each a poll after the one before, take a page that lives for less than a poll and a half. */
-const nextChangesMin = 2;
+/** So many in a row, each a poll after the one before, take a page that lives for less than a poll and a fifth. */
+const nextChangesMin = 5;
 /** A copy is renewed within this many of its usual distances. */
 const renewedWithin = 1.3;
 /** Longer distances are gaps, not habits. */

@@ -90,8 +90,8 @@ describe("a page that may be a copy", () => {
         fc.nat(19),
         fc.constantFrom(1, 1, 5),
         (requests, lives, phase, pollSeconds) => {
-          // A copy that lives for less than a poll and a half passes for the page itself.
-          fc.pre(lives <= pollSeconds || lives >= 1.5 * pollSeconds);
+          // A copy that lives for less than a poll and a fifth passes for the page itself.
+          fc.pre(lives <= pollSeconds || lives >= 1.2 * pollSeconds);
           const { intervals } = metered(requests, requests, { lives, phase, pollSeconds });
           let wanted = 0;
           for (const { from, to } of requests) wanted += to - from;

@@ -126,12 +126,12 @@ interface Work {
 
 /**
  * What a rank does in each second: its tokens, how many it runs at the end, how busy its GPU is. While it runs any it counts
- * at every poll, and before and after, for four polls at the least: what stands still for some polls may be a copy of a page.
+ * at every poll, and before and after, for seven polls at the least: what stands still for some polls may be a copy of a page.
  */
 const work: fc.Arbitrary<readonly Work[]> = fc
   .array(
     fc.record({
-      length: fc.integer({ min: 4, max: 7 }),
+      length: fc.integer({ min: 7, max: 9 }),
       rest: fc.integer({ min: 1, max: 4 }),
       tokens: fc.integer({ min: 1, max: 900 }),
       running: fc.integer({ min: 1, max: 3 }),
