@@ -69,6 +69,9 @@ async function totals(folder: string): Promise<Totals> {
   return sums.line() as Totals;
 }
 
+const total = (sums: Readonly<Record<string, number>>): number =>
+  Object.values(sums).reduce((sum, one) => sum + one, 0);
+
 test("a recording meters to the totals of what was recorded", async () => {
   const [before, after] = [await totals(trace), await totals(await recordTrace(false))];
   const tokens = ({ servers }: Totals): number[] =>
@@ -77,8 +80,13 @@ test("a recording meters to the totals of what was recorded", async () => {
       .sort((left, right) => left - right);
   expect(tokens(after)).toEqual(tokens(before));
   expect(tokens(after)[0]).toBeGreaterThan(1000);
-  expect(after.state_seconds).toEqual(before.state_seconds);
-  expect(after.energy_joules).toEqual(before.energy_joules);
+  // Whose work beside others it was is judged by what has been read by then: of one instant a recording has the GPU first.
+  for (const sums of ["state_seconds", "energy_joules"] as const) {
+    expect(Object.keys(after[sums])).toEqual(Object.keys(before[sums]));
+    for (const [state, wanted] of Object.entries(before[sums]))
+      expect(Math.abs((after[sums][state] ?? 0) - wanted)).toBeLessThanOrEqual(1e-4 * total(before[sums]));
+    expect(total(after[sums])).toBeCloseTo(total(before[sums]), 6);
+  }
   expect(before.state_seconds["token_active"]).toBeGreaterThan(30);
 });
 

@@ -74,7 +74,7 @@ describe("frames", () => {
         for (const line of lines) expect(columnsOf(line)).toBeLessThanOrEqual(size.columns);
         expect(plain).not.toMatch(/[^\P{Cc}\n]/u);
         // Colours are all that is added, but for the marks of states, which are then told by colour.
-        const bare = (text: string): string => text.replaceAll(/[█▓▒░]/gu, "#").replaceAll(/ +$/gm, "");
+        const bare = (text: string): string => text.replaceAll(/[█▓▒░]/gu, "#").replaceAll(/[^\S\n]+$/gm, "");
         expect(bare(stripVTControlCharacters(coloured))).toBe(bare(plain));
         expect(coloured.replaceAll(SGR, "")).not.toContain("\x1b");
       }),
