@@ -17,8 +17,11 @@ if (isOlder(have, wanted)) {
   process.exit(2);
 }
 
-// As bin/tokenwatt of the others starts it (runtime.ts): in place of this process, so that signals and pid are its own.
+// As bin/tokenwatt of the others starts it (runtime.ts): in place of this process, so that signals and pid are its own. The
+// flags are those of one V8: a later one may not start with them.
 const { flags, malloc } = require("./runtime.json");
 const program = require("node:path").join(__dirname, "../app/main.mjs");
-const words = [process.execPath, ...flags, ...process.execArgv, program, ...process.argv.slice(2)];
+const isSameV8 = have.split(".")[0] === wanted.split(".")[0];
+const given = isSameV8 ? flags : [];
+const words = [process.execPath, ...given, ...process.execArgv, program, ...process.argv.slice(2)];
 process.execve(process.execPath, words, { ...malloc, ...process.env });

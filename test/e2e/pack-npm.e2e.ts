@@ -82,4 +82,18 @@ describe.skipIf(why !== undefined)("the npm package", () => {
     writeFileSync(path, text);
     expect([status, stderr]).toEqual([2, expect.stringContaining("wanted 99.1.0 or newer\nhint: ")]);
   });
+
+  test("starts on a later Node too, which need not know the flags", () => {
+    const installed = join(place, "node_modules/tokenwatt");
+    const paths = [join(installed, "package.json"), join(installed, "bin/runtime.json")] as const;
+    const [manifest, runtime] = paths.map((path) => readFileSync(path, "utf8")) as [string, string];
+    writeFileSync(paths[1], JSON.stringify({ ...JSON.parse(runtime), flags: ["--no-such-flag"] }));
+    const now = run("npx", "tokenwatt", "--version");
+    writeFileSync(paths[0], manifest.replace(/"node": ">=[^"]+"/, '"node": ">=23.0.0"'));
+    const later = run("npx", "tokenwatt", "--version");
+    writeFileSync(paths[0], manifest);
+    writeFileSync(paths[1], runtime);
+    expect(now.stderr).toContain("--no-such-flag");
+    expect([later.status, later.stdout]).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/)]);
+  });
 });
