@@ -1,6 +1,6 @@
 // The part of the agent that owns what was metered: increments, correlator and the books, ready to be wired.
 // The same for production, demo and replay; restored from an earlier run's state where there is one.
-
+import { randomInt } from "node:crypto";
 import type { Config } from "../config/load.ts";
 import { Correlator } from "../correlate/correlator.ts";
 import type { FloorState } from "../correlate/energy/floor.ts";
@@ -61,6 +61,7 @@ export function createCore(options: CoreOptions): Core {
       tenantsMax: series.tenantsMax,
       latencyTenants: series.latencyTenants,
       idleSeconds: series.idleSeconds,
+      hashSeed: randomInt(2 ** 32),
       weights: correlate.weights,
       ...(options.catalogue === undefined ? {} : { catalogue: options.catalogue }),
       ...(options.capacity === undefined ? {} : { capacity: options.capacity }),

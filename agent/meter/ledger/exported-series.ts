@@ -16,6 +16,7 @@ export interface ExportedSeriesOptions {
   readonly seriesMax?: number | undefined;
   readonly tenantsMax?: number | undefined;
   readonly tenants?: readonly string[] | undefined;
+  readonly hashSeed?: number | undefined;
   readonly nextId: () => number;
   /** Called when a name folds because of a cap, before the name is booked. */
   readonly onFolded: (cap: "tenants" | "series") => void;
@@ -27,7 +28,7 @@ export class ExportedSeries {
   readonly #seriesMax: number;
   readonly #nextId: () => number;
   readonly #onFolded: ExportedSeriesOptions["onFolded"];
-  readonly #all = new SeriesTable();
+  readonly #all: SeriesTable;
   /** By metric, then by the attribute set's identity: the meter uses a set again and again. */
   readonly #byIdentity = new Map<string, WeakMap<Dimensions, Series>>();
   /** Sequence of the snapshot after which room was made last. */
@@ -36,7 +37,8 @@ export class ExportedSeries {
   /** Whether the series found last is booked under a name that is not its own. */
   isFolded = false;
 
-  constructor({ nextId, onFolded, seriesMax, tenants, tenantsMax }: ExportedSeriesOptions) {
+  constructor({ hashSeed, nextId, onFolded, seriesMax, tenants, tenantsMax }: ExportedSeriesOptions) {
+    this.#all = new SeriesTable(hashSeed);
     this.#seriesMax = seriesMax ?? seriesMaxDefault;
     this.tenants = new Tenants(tenantsMax ?? tenantsMaxDefault, tenants);
     this.#nextId = nextId;

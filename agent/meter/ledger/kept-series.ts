@@ -16,7 +16,7 @@ const lookEveryNanos = 30_000_000_000n;
 export class KeptSeries {
   readonly #max: number;
   readonly #nextId: () => number;
-  readonly #awake = new SeriesTable();
+  readonly #awake: SeriesTable;
   /** Those that were not booked lately. */
   #resting = new RestingNames();
   /** By metric, then by the attribute set's identity: the meter uses a set again and again. */
@@ -29,7 +29,8 @@ export class KeptSeries {
   /** When names that rest were looked for last. */
   #lookedAt: UnixNanos = 0n;
 
-  constructor(max: number | undefined, nextId: () => number) {
+  constructor(max: number | undefined, nextId: () => number, hashSeed?: number) {
+    this.#awake = new SeriesTable(hashSeed);
     this.#max = max ?? keptMaxDefault;
     this.#nextId = nextId;
   }

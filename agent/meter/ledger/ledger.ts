@@ -35,6 +35,8 @@ export interface LedgerOptions {
   readonly tenantsMax?: number;
   /** Names the ledger keeps beside the exported series, in memory; over it even the ledger folds, and counts it. */
   readonly keptMax?: number;
+  /** Drawn anew in each process (series-table.ts). */
+  readonly hashSeed?: number;
   /** Tenants that always keep their name. */
   readonly tenants?: readonly string[];
   /** Called with every booking after folding, for the buckets. */
@@ -97,7 +99,7 @@ export class Ledger {
     const nextId = (): number => this.#nextSeries++;
     const onFolded = (cap: string): void => this.#countFolded(cap, this.#bookedUntil);
     this.#exported = new ExportedSeries({ ...options, nextId, onFolded });
-    this.#kept = new KeptSeries(options.keptMax, nextId);
+    this.#kept = new KeptSeries(options.keptMax, nextId, options.hashSeed);
     if (state !== undefined) this.#restore(state);
     this.#bucket = bucketOf(this.#time);
   }

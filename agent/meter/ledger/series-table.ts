@@ -11,13 +11,18 @@ const HASH_BITS = 0x3fff_ffff;
 
 /** A set of series, one for each name. */
 export class SeriesTable {
-  readonly #hash: (metric: string, dimensions: Dimensions) => number;
+  readonly #hash: (metric: string, dimensions: Dimensions, seed: number) => number;
+  readonly #seed: number;
   /** Each under its hash, or the next number that was free. */
   readonly #found = new Map<number, Series>();
 
-  /** `hash`: the same for the same name, whatever the order of its attributes; 30 bits. */
-  constructor(hash = hashOf) {
+  /**
+   * `hash`: the same for the same name and seed, whatever the order of its attributes; 30 bits. `seed`: another one in each
+   * process, so that nobody who names tenants can choose names whose hashes are one.
+   */
+  constructor(seed = 0, hash = hashOf) {
     this.#hash = hash;
+    this.#seed = seed;
   }
 
   get size(): number {
@@ -59,7 +64,7 @@ export class SeriesTable {
 
   /** Where the series of this name is, or would be. */
   #place(metric: string, dimensions: Dimensions): number {
-    let place = this.#hash(metric, dimensions);
+    let place = this.#hash(metric, dimensions, this.#seed);
     for (;;) {
       const series = this.#found.get(place);
       if (series === undefined || isNamed(series, metric, dimensions)) return place;
@@ -84,9 +89,9 @@ function isNamed({ dimensions: own, metric: ownMetric }: Name, metric: string, w
   return more === 0;
 }
 
-function hashOf(metric: string, dimensions: Dimensions): number {
-  let sum = 0;
-  for (const name in dimensions) sum = (sum + mixed(dimensions[name] ?? "", mixed(name, 0))) | 0;
+function hashOf(metric: string, dimensions: Dimensions, seed: number): number {
+  let sum = seed | 0;
+  for (const name in dimensions) sum = (sum + mixed(dimensions[name] ?? "", mixed(name, seed))) | 0;
   return mixed(metric, sum) & HASH_BITS;
 }
 
