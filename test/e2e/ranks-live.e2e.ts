@@ -99,7 +99,10 @@ test("ranks in another order than their GPUs are metered each on its own", async
   const beganNanos = BigInt(Math.round((Date.now() - live.now()) * 1e6));
   const ranksOf = async ({ ask }: Daemon): Promise<readonly { readonly place: string }[]> =>
     ((await (await ask("/-/status")).json()) as Status).correlation.ranks;
-  await until(async () => (await ranksOf(daemons.learned)).every(({ place }) => place === "learned"));
+  await until(async () => {
+    const places = await ranksOf(daemons.learned);
+    return places.length === rankCount && places.every(({ place }) => place === "learned");
+  });
   // What was waiting when the places were learned is settled by then.
   const fromMs = live.now() + settleMs;
   await until(() => live.now() >= fromMs + 1000 * seconds.judged);
