@@ -110,10 +110,17 @@ const migrations: readonly string[] = [
 
 /** Lets a file that may not be written to, with totals apart and no view of both, be read like one of this program. */
 export function showTotals(database: DatabaseSync): void {
-  if (database.prepare("PRAGMA user_version").get()?.["user_version"] !== 4) return;
+  if (formatOf(database) !== 4) return;
   database.exec(`
     CREATE TEMP VIEW series AS
       SELECT names.*, total, histogram FROM main.series AS names LEFT JOIN main.totals ON totals.series = names.id`);
+}
+
+/** How many of the migrations a file has seen. For a while format 4 was written with the view that makes a 5 of it. */
+function formatOf(database: DatabaseSync): number {
+  const said = Number(database.prepare("PRAGMA user_version").get()?.["user_version"] ?? 0);
+  if (said !== 4) return said;
+  return database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'names'").get() === undefined ? 4 : 5;
 }
 
 /** Buckets whose latest revision is sealed: one that a step of the clock opened again has an empty digest. */
@@ -125,7 +132,7 @@ const schemaVersion = migrations.length;
 
 /** Brings the file to this program's version; throws when the file is from a newer program. */
 export function migrate(database: DatabaseSync, path: string): void {
-  const found = Number(database.prepare("PRAGMA user_version").get()?.["user_version"] ?? 0);
+  const found = formatOf(database);
   if (found > schemaVersion) {
     throw new Error(
       `Cannot use ${path}: it has ledger format ${found}, this program knows up to ${schemaVersion}`,

@@ -285,6 +285,15 @@ describe("LedgerDatabase opened on trouble", () => {
           FROM names LEFT JOIN totals ON totals.series = names.id;
         PRAGMA user_version = 5`,
     },
+    {
+      held: "apart from the names, a row each, under the number of the format without a view",
+      sql: `
+        DROP VIEW series;
+        CREATE VIEW series AS
+          SELECT id, metric, dimensions, "check", start, total, histogram, carried, announced, ended, live, role
+          FROM names LEFT JOIN totals ON totals.series = names.id;
+        PRAGMA user_version = 4`,
+    },
   ])("goes on from a file that held totals $held, and verifies one that cannot be written", ({ sql }) => {
     const first = new Bookkeeper(folder);
     first.post(5, tokens("a", 100));
