@@ -41,18 +41,17 @@ export class TotalPages {
     );
   }
 
-  /** Takes the total of a series; false where it had none before. It is in the file after `write`. */
-  take(series: number, total: bigint | Histogram): boolean {
-    const page = this.#pageOf(Math.floor(series / SERIES_A_PAGE));
-    const place = series % SERIES_A_PAGE;
-    const isKnown = page.texts[place] !== NONE;
-    if (typeof total === "bigint") {
-      page.sums[place] = total;
-      page.texts[place] = undefined;
-    } else page.texts[place] = JSON.stringify(total);
-    if (!page.isMoved) this.#moved.push(page);
-    page.isMoved = true;
-    return isKnown;
+  /** Takes the total of a series, in place of the one it had. It is in the file after `write`. */
+  take(series: number, total: bigint | Histogram): void {
+    this.#set(this.#pageOf(series), series, total);
+  }
+
+  /** The same of a series that has a total; false where it has none, and nothing is taken. */
+  move(series: number, total: bigint | Histogram): boolean {
+    const page = this.#pageOf(series);
+    if (page.texts[series % SERIES_A_PAGE] === NONE) return false;
+    this.#set(page, series, total);
+    return true;
   }
 
   /** Writes the pages that moved. Where it throws they wait; what is rolled back after it is to be taken once more. */
@@ -74,7 +73,18 @@ export class TotalPages {
     }
   }
 
-  #pageOf(number: number): Page {
+  #set(page: Page, series: number, total: bigint | Histogram): void {
+    const place = series % SERIES_A_PAGE;
+    if (typeof total === "bigint") {
+      page.sums[place] = total;
+      page.texts[place] = undefined;
+    } else page.texts[place] = JSON.stringify(total);
+    if (!page.isMoved) this.#moved.push(page);
+    page.isMoved = true;
+  }
+
+  #pageOf(series: number): Page {
+    const number = Math.floor(series / SERIES_A_PAGE);
     let page = this.#pages.get(number);
     if (page !== undefined) return page;
     const texts: (string | undefined)[] = Array.from({ length: SERIES_A_PAGE }, () => NONE);

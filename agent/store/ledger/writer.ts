@@ -78,7 +78,7 @@ export class LedgerWriter {
         one.ended ?? null,
         one.role ?? null,
       );
-      totals.take(one.series, typeof one.total === "string" ? BigInt(one.total) : one.total);
+      totals.take(one.series, typeof one.total === "string" ? sumOf(one.series, one.total) : one.total);
     });
     yield* totals.write();
     const forget = this.#run("UPDATE names SET live = 0 WHERE id = ?");
@@ -91,12 +91,12 @@ export class LedgerWriter {
     others: Iterable<readonly [series: number, total: bigint | Histogram]>,
   ): Steps<void> {
     const pages = this.#totalPages();
-    const take = (one: number, total: bigint | Histogram): void => {
-      if (!pages.take(one, total))
+    const move = (one: number, total: bigint | Histogram): void => {
+      if (!pages.move(one, total))
         throw new Error(`Cannot store a total of series ${one}: its name is not known`);
     };
-    yield* forEachPlace(amounts.length, (place) => take(series[place] ?? 0, amounts[place] ?? 0n));
-    yield* forEach(others, ([one, total]) => take(one, total));
+    yield* forEachPlace(amounts.length, (place) => move(series[place] ?? 0, amounts[place] ?? 0n));
+    yield* forEach(others, ([one, total]) => move(one, total));
     yield* pages.write();
   }
 
@@ -310,4 +310,10 @@ export class LedgerWriter {
     this.#statements.set(sql, statement);
     return statement;
   }
+}
+
+function sumOf(series: number, total: string): bigint {
+  const sum = BigInt(total);
+  if (BigInt.asIntN(64, sum) === sum) return sum;
+  throw new RangeError(`Cannot store a total of series ${series}: ${total} is larger than 64 bits hold`);
 }

@@ -150,7 +150,21 @@ describe("LedgerDatabase.commit()", () => {
     keeper.post(15, tokens("a", 2));
     const later = keeper.books.commit(START + 20_000_000_000n, 20e9).batch;
     expect(() => keeper.database.commit(later)).toThrow("Cannot store a total of series 1");
+    keeper.post(25, tokens("b", 1));
+    // What could not be stored is tried once more with each beat.
+    expect(() => keeper.beat(30)).toThrow("Cannot store a total of series 1");
     keeper.close();
+  });
+  it("refuses a total that does not fit 64 bits, rather than wrapping it around", () => {
+    const keeper = new Bookkeeper(folder);
+    keeper.post(5, tokens("a", 1));
+    const { batch } = keeper.books.commit(START + 10_000_000_000n, 10e9);
+    const series = batch.series.map((one) => ({ ...one, total: String(2n ** 63n) }));
+    expect(() => keeper.database.commit({ ...batch, series })).toThrow(
+      "Cannot store a total of series 1: 9223372036854775808 is larger than 64 bits hold",
+    );
+    keeper.close();
+    expect(read("SELECT total FROM series")).toEqual([]);
   });
   it("revises a closed bucket under a new revision and keeps the old row", () => {
     const keeper = new Bookkeeper(folder);
