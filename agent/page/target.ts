@@ -38,7 +38,6 @@ export interface ReadTarget {
 }
 
 const ACCEPT = "text/plain;version=0.0.4";
-const PORTS = { http: 80, https: 443 } as const;
 
 /** Reads a target. Throws SourceError: misconfigured where its address, transient where a certificate cannot be read. */
 export function readTarget(target: PageTarget): ReadTarget {
@@ -56,17 +55,16 @@ export function readTarget(target: PageTarget): ReadTarget {
     });
   }
   const { host, port, secure } = web;
-  const { pathname, search } = new URL(bare);
-  const name = host.includes(":") ? `[${host}]` : host;
+  // Its host is in ASCII, as a request and a certificate have it, and without the port that goes without saying.
+  const { host: shown, pathname, search } = new URL(bare);
   const headers = headersFor(host, target);
-  const shown = port === (secure ? PORTS.https : PORTS.http) ? name : `${name}:${port}`;
   const head = { host: shown, headers, credentials };
   const options = { host, port };
   if (!secure) return { address: { secure, options }, path: `${pathname}${search}`, head };
   const tls = {
     ...options,
     ...certificates(target),
-    ...askedName(host, headers),
+    ...askedName(shown, headers),
     ALPNProtocols: ["http/1.1"],
   };
   return { address: { secure, options: tls }, path: `${pathname}${search}`, head };
@@ -90,7 +88,7 @@ function headersFor(host: string, target: PageTarget): Record<string, string> {
 /** The name a certificate must be for: the one in a `host` header of the target's own, else the address'. */
 function askedName(host: string, headers: Readonly<Record<string, string>>): { servername?: string } {
   const own = Object.entries(headers).find(([name]) => name.toLowerCase() === "host")?.[1];
-  const name = own?.replace(/:\d*$/, "").replace(/^\[|\]$/g, "") ?? host;
+  const name = (own ?? host).replace(/:\d*$/, "").replace(/^\[|\]$/g, "");
   return isIP(name) === 0 ? { servername: name } : {};
 }
 

@@ -18,13 +18,14 @@ export function requestText(path: string, head: RequestHead): string {
   if (UNSENDABLE_PATH.test(path)) throw unsendable("path", "percent-encode blanks and what is not ASCII");
   const lines = new Map<string, string>();
   for (const [name, value] of Object.entries(head.headers)) {
-    if (UNSENDABLE.test(value)) throw unsendable(`header ${name}`, "one line, without control characters");
     lines.set(name.toLowerCase(), `${name}: ${value}`);
   }
   if (head.credentials !== undefined && !lines.has("authorization"))
     lines.set("authorization", `Authorization: Basic ${Buffer.from(head.credentials).toString("base64")}`);
   if (!lines.has("host")) lines.set("host", `Host: ${head.host}`);
   if (!lines.has("connection")) lines.set("connection", "Connection: keep-alive");
+  for (const [name, line] of lines)
+    if (UNSENDABLE.test(line)) throw unsendable(`header ${name}`, "one line, without control characters");
   return `GET ${path} HTTP/1.1\r\n${[...lines.values()].join("\r\n")}\r\n\r\n`;
 }
 

@@ -80,6 +80,8 @@ test.each([
   ["https://h:443/metrics", "h"],
   ["https://h:80/metrics", "h:80"],
   ["http://[::1]:8000/metrics", "[::1]:8000"],
+  // Its letters end in the bytes of a line's end.
+  ["http://\u010d\u010a:8000/metrics", "xn--8dad:8000"],
   ["unix:/run/s:/m", "localhost"],
 ])("%s says which host it asks: %s", (url, host) => {
   const { head, path } = readTarget({ url });
@@ -92,6 +94,7 @@ test.each([
   ["https://[::1]/m", {}, undefined],
   ["https://127.0.0.1/m", { Host: "h.example:8443" }, "h.example"],
   ["https://h.example/m", { host: "[::1]:1" }, undefined],
+  ["https://\u010d\u010a:8000/m", {}, "xn--8dad"],
 ])("%s with %j asks for the certificate of %s", (url, headers, servername) => {
   const { options } = readTarget({ url, headers }).address;
   expect((options as { servername?: string }).servername).toBe(servername);
@@ -101,6 +104,9 @@ test("nothing is sent that no request can carry", () => {
   const head = { host: "h", headers: {}, credentials: undefined };
   for (const path of ["/a b", "/a\r\nx: 1", "/\u0100"])
     expect(() => requestText(path, head)).toThrow("its path holds what cannot be sent");
-  for (const value of ["a\r\nx: 1", "a\nb", "\0", "\u0100"])
+  for (const value of ["a\r\nx: 1", "a\nb", "\0", "\u0100"]) {
     expect(() => requestText("/", { ...head, headers: { "x-a": value } })).toThrow("header x-a");
+    expect(() => requestText("/", { ...head, headers: { [`x-a${value}`]: "1" } })).toThrow("header x-a");
+    expect(() => requestText("/", { ...head, host: value })).toThrow("header host");
+  }
 });
