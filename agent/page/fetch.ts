@@ -45,9 +45,9 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
   let carrier: Connection | undefined;
   const receive = async (buffer: PageBuffer, stop: AbortSignal | undefined): Promise<FetchedPage> => {
     const exchange = new Exchange(clock, timeoutMs, stop);
+    const body = new PageBody(buffer, shown);
+    exchange.holds(body);
     try {
-      const body = new PageBody(buffer, shown);
-      exchange.holds(body);
       let answer = await peer.ask(path, body, exchange);
       const slashed = slashedPath(answer.head, peer.path);
       if (slashed !== undefined) {
@@ -63,6 +63,7 @@ export function createPageFetcher(target: PageTarget, context: Pick<SourceContex
       carrier = answer.carrier;
       return { body: bytes, headers: head.headers, renewed, complete: isComplete(head) };
     } catch (error) {
+      body.destroy(error as Error);
       const unixMs = Number(clock.unixNanos(clock.now()) / 1_000_000n);
       throw explainFetchError(error, target, exchange.endedBy === "deadline", unixMs);
     } finally {

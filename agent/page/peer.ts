@@ -30,6 +30,8 @@ export class Peer {
   #request = "";
   #asked = "";
   #kept: Connection | undefined;
+  /** Connections asked before it last changed are not kept: the target was closed since, or its files were replaced. */
+  #era = 0;
   /** The peer lets the kept connection go at this time, if it said so. */
   #keptUntil = Number.POSITIVE_INFINITY;
   #session: Buffer | undefined;
@@ -66,6 +68,7 @@ export class Peer {
   }
 
   close(): void {
+    this.#era++;
     this.#takeKept()?.destroy(new Error("it is read no more"));
   }
 
@@ -75,8 +78,10 @@ export class Peer {
     taker: AnswerTaker,
     exchange: Exchange,
   ): Promise<Answer> {
+    const era = this.#era;
     exchange.holds(carrier);
     const head = await carrier.ask(request, taker);
+    if (era !== this.#era) carrier.destroy(new Error("it is read no more"));
     if (carrier.isGone) return { head, carrier };
     const seconds = /^timeout=(\d+)/.exec(String(head.headers["keep-alive"] ?? ""))?.[1];
     this.#takeKept()?.destroy(new Error("another connection is kept"));

@@ -8,8 +8,8 @@ import type { ServerOptions } from "node:https";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { gzipSync } from "node:zlib";
-import { afterEach, expect, test } from "vitest";
+import { Gunzip, gzipSync } from "node:zlib";
+import { afterEach, expect, test, vi } from "vitest";
 import type { PageFetcher } from "../../agent/page/fetch.ts";
 import { createPageFetcher } from "../../agent/page/fetch.ts";
 import type { PageTarget } from "../../agent/page/target.ts";
@@ -110,6 +110,38 @@ test("a compressed page that is cut is no page, and neither is what is larger co
   await expect(textOf(at("/cut", 5000))).rejects.toThrow("unexpected end of file");
   await expect(textOf(at("/", 5000))).rejects.toThrow("the page is larger than 5000 bytes");
   expect(await textOf(at("/", 10_000))).toBe("a 1\n".repeat(1000));
+});
+
+test("what inflates a page ends with the page, whole or not", async () => {
+  const packed = gzipSync("a 1\n".repeat(1000));
+  const { port } = await serve((request, response) => {
+    response.setHeader("content-encoding", "gzip").setHeader("content-length", packed.length + 9000);
+    response.write(packed.subarray(0, 30));
+    if (request.url === "/cut") setImmediate(() => response.destroy());
+    else response.end(Buffer.concat([packed.subarray(30), Buffer.alloc(9000)]));
+  });
+  const ended = vi.spyOn(Gunzip.prototype, "_destroy");
+  closing.push(() => ended.mockRestore());
+  const at = (path: string, bytesMax: number) =>
+    textOf(fetcherOf({ url: `http://127.0.0.1:${port}${path}`, bytesMax }));
+  await expect(at("/cut", 10_000)).rejects.toThrow("in the middle of the page");
+  expect(ended).toHaveBeenCalledTimes(1);
+  await expect(at("/", 5000)).rejects.toThrow("the page is larger than 5000 bytes");
+  expect(ended).toHaveBeenCalledTimes(2);
+  await at("/", 10_000);
+  expect(ended).toHaveBeenCalledTimes(3);
+});
+
+test("a connection that is asked while its fetcher is closed is not kept", async () => {
+  const asked = Promise.withResolvers<ServerResponse>();
+  const { port, sockets } = await serve((_, response) => asked.resolve(response));
+  const fetcher = fetcherOf({ url: `http://127.0.0.1:${port}/metrics` });
+  const page = textOf(fetcher);
+  const response = await asked.promise;
+  fetcher.close();
+  response.end("a 1\n");
+  expect(await page).toBe("a 1\n");
+  if (sockets[0]?.closed === false) await once(sockets[0], "close");
 });
 
 test("an answer that says no is read past, whatever it holds", async () => {
