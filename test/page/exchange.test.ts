@@ -7,7 +7,6 @@ import { createServer } from "node:http";
 import type { ServerOptions } from "node:https";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
-import { createServer as createSocketServer } from "node:net";
 import { createGzip, gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -16,6 +15,7 @@ import { createPageFetcher } from "../../agent/page/fetch.ts";
 import type { Clock } from "../../agent/platform/clock.ts";
 import { systemClock } from "../../agent/platform/clock.ts";
 import { pem } from "../fakes/tls-files.ts";
+import { serveRaw } from "./raw-server.ts";
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -52,21 +52,6 @@ async function serve(handler: (request: IncomingMessage, response: ServerRespons
     server.closeAllConnections();
   });
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/metrics`, connections };
-}
-
-async function serveRaw(onSocket: (socket: Socket) => void) {
-  const connections: Socket[] = [];
-  const server = createSocketServer((socket) => {
-    connections.push(socket);
-    socket.on("error", () => {});
-    onSocket(socket);
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  closing.push(() => {
-    server.close();
-    for (const socket of connections) socket.destroy();
-  });
-  return { port: (server.address() as AddressInfo).port, connections };
 }
 
 function fetcherOf(url: string, clock: Clock = systemClock()): PageFetcher {

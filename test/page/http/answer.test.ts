@@ -1,21 +1,14 @@
 // Answers read as node:http reads them, right ones and wrong ones, however their bytes are cut; and what is said of those
 // that are none.
-import { once } from "node:events";
-import type { AddressInfo, Socket } from "node:net";
-import { createServer } from "node:net";
 import fc from "fast-check";
-import { afterEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { AnswerReader } from "../../../agent/page/http/answer.ts";
 import { Connection } from "../../../agent/page/http/connection.ts";
 import type { AnswerHead } from "../../../agent/page/http/head.ts";
 import { ForeignAnswer } from "../../../agent/page/http/head.ts";
+import { serveRaw } from "../raw-server.ts";
 import type { Outcome } from "./answers.ts";
 import { answerTexts, oracle } from "./answers.ts";
-
-const closing: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-});
 
 /** A taker and what it was given. */
 function collecting() {
@@ -60,21 +53,6 @@ function readIn(text: string, cuts: readonly number[]): { readonly outcome: Outc
 /** One that is wrong and is cut off too may be said to be either. */
 const wholeOnly = (outcome: Outcome): Outcome | "none" => (outcome.is === "whole" ? outcome : "none");
 
-async function listening(onSocket: (socket: Socket) => void): Promise<number> {
-  const sockets: Socket[] = [];
-  const server = createServer((socket) => {
-    sockets.push(socket);
-    socket.on("error", () => {});
-    onSocket(socket);
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  closing.push(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  return (server.address() as AddressInfo).port;
-}
-
 async function ours(port: number): Promise<Outcome> {
   const connection = new Connection({ secure: false, options: { host: "127.0.0.1", port } }, () => {});
   const { taken, taker } = collecting();
@@ -102,7 +80,7 @@ describe("an answer", () => {
 
   test("is read as node:http reads it", async () => {
     let pieces: readonly string[] = [];
-    const port = await listening((socket) => {
+    const { port } = await serveRaw((socket) => {
       socket.setNoDelay(true);
       socket.once("data", async () => {
         for (const piece of pieces) {
@@ -159,7 +137,7 @@ describe("an answer", () => {
 test("a connection that sent what was not asked for is not asked again", async () => {
   const page = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na";
   for (const isTogether of [true, false]) {
-    const port = await listening((socket) => {
+    const { port } = await serveRaw((socket) => {
       socket.once("data", () => {
         socket.write(isTogether ? page + page : page);
         if (!isTogether) setImmediate(() => socket.write("HTTP/1.1 200 OK\r\n"));

@@ -2,33 +2,24 @@
 // that no request can carry.
 import { once } from "node:events";
 import { Agent, get } from "node:http";
-import type { AddressInfo } from "node:net";
-import { createServer } from "node:net";
 import fc from "fast-check";
-import { afterEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { createPageFetcher } from "../../../agent/page/fetch.ts";
 import { requestText } from "../../../agent/page/http/request.ts";
 import { readTarget } from "../../../agent/page/target.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
-
-const closing: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-});
+import { serveRaw } from "../raw-server.ts";
 
 /** A server that notes what it is sent. */
 async function noting() {
   const seen: string[] = [];
-  const server = createServer((socket) => {
-    socket.on("error", () => {});
+  const { port } = await serveRaw((socket) => {
     socket.on("data", (bytes) => {
       seen.push(bytes.toString("latin1"));
       socket.end("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\na 1\n");
     });
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  closing.push(() => server.close());
-  return { port: (server.address() as AddressInfo).port, seen };
+  });
+  return { port, seen };
 }
 
 /** The lines of a request, names in lower case, in no order. */
