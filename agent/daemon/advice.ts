@@ -81,14 +81,12 @@ function rankAdvice(id: string, ranks: ReturnType<Correlator["status"]>["ranks"]
   const lost = own.filter(({ place }) => place === "unknown");
   const moved = own.filter(({ isOutOfOrder }) => isOutOfOrder);
   if (lost.length === 0 && moved.length > 0) {
-    const inOrder = own.toSorted((one, other) => Number(one.rank) - Number(other.rank));
-    const order = inOrder.flatMap(({ gpus }) => gpus).join(", ");
     return [
       warn(
         "discovery.placement",
         id,
         `its data-parallel ranks ${namesOf(moved)} are on other GPUs than their order says: learned from what both do`,
-        `name its GPUs in the order of ranks, so that it is known from the start (\`gpus\`: [${order}])`,
+        orderRemedy(own),
       ),
     ];
   }
@@ -102,6 +100,19 @@ function rankAdvice(id: string, ranks: ReturnType<Correlator["status"]>["ranks"]
       "name its GPUs in the order of ranks, those of other hosts too (`gpus`), or let the agent see the host's /proc",
     ),
   ];
+}
+
+/** The GPUs to configure; where ranks are on other hosts, whose GPUs are not known here, where those of this host are. */
+function orderRemedy(ranks: ReturnType<Correlator["status"]>["ranks"]): string {
+  const inOrder = ranks.toSorted((one, other) => Number(one.rank) - Number(other.rank));
+  const start = "name its GPUs in the order of ranks";
+  const here = inOrder.filter(({ gpus }) => gpus.length > 0);
+  if (here.length < inOrder.length) {
+    const places = here.map(({ gpus, rank }) => `${rank} on ${gpus.join(", ")}`).join("; ");
+    return `${start}, those of other hosts too (\`gpus\`), so that it is known from the start: rank ${places}`;
+  }
+  const order = inOrder.flatMap(({ gpus }) => gpus).join(", ");
+  return `${start}, so that it is known from the start (\`gpus\`: [${order}])`;
 }
 
 function namesOf(ranks: readonly { readonly rank: string }[]): string {

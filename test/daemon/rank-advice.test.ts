@@ -36,6 +36,18 @@ test("adviceOf() names ranks that are out of order, and the order to configure",
   expect(found[0]).toContain("`gpus`: [g1, g0]");
 });
 
+test("adviceOf() names no whole order where ranks are on other hosts, but where those here are", () => {
+  const out = { isOutOfOrder: true } as const;
+  const found = adviceOn([
+    rank("0", [], "elsewhere"),
+    { ...rank("1", ["g1"], "learned"), ...out },
+    { ...rank("2", ["g0"], "learned"), ...out },
+    rank("3", [], "elsewhere"),
+  ]);
+  expect(found[0]).not.toContain("`gpus`: [");
+  expect(found[0]).toMatch(/those of other hosts too \(`gpus`\).*: rank 1 on g1; 2 on g0/);
+});
+
 test("adviceOf() names ranks whose GPUs are not known, and is silent on those that are", () => {
   expect(adviceOn([rank("0", ["g0"], "learned"), rank("1", ["g1"], "assumed")])).toEqual([]);
   expect(adviceOn([rank("0", [], "unknown"), rank("1", [], "unknown")])[0]).toMatch(
