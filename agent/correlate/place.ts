@@ -52,16 +52,17 @@ export class Place {
     if (before === undefined || ranks === undefined || isOfSame(before, ranks)) return;
     forgetLearned(this.activity);
     const { polls } = this.activity;
-    let [last, own] = [polls[0]?.whole, polls[0] as SeenPoll];
-    for (let index = 0; index < polls.length; index++) {
-      const whole = polls[index]?.whole;
-      if (whole === undefined) return;
+    // Polls without ranks, and all before them, stay as they are: what came after goes on from there.
+    const first = polls.findLastIndex(({ whole }) => whole === undefined) + 1;
+    let [last, own] = [polls[first]?.whole, polls[first] as SeenPoll];
+    for (let index = first; index < polls.length; index++) {
+      const whole = (polls[index] as SeenPoll).whole as SeenPoll;
       own = this.#ownPoll(whole, last, own);
       const { ended: _ofOthers, ...rest } = own;
       polls[index] = { ...rest, whole, ...(ranks.isAssumed ? { isAssumed: true } : {}) };
       last = whole;
     }
-    if (polls.length > 0) this.#own = own;
+    if (first < polls.length) this.#own = own;
   }
 
   /** Takes a poll of the server in; false when it does not follow the last one. */
@@ -106,7 +107,7 @@ export class Place {
   /** The ranks' poll. Its counters begin where the server's stood, so that a server that is no longer new does not look it. */
   #ownPoll(poll: SeenPoll, previous: ServerPoll | undefined, before: ServerPoll = poll): SeenPoll {
     const now = viewOf(poll, this.#ranks);
-    const then = previous === undefined ? {} : viewOf(previous, this.ranks);
+    const then = previous === undefined ? {} : viewOf(previous, this.#ranks);
     const { activeNanos: _active, inFlight: _running, ranks: _ranks, ...rest } = poll;
     const active = (before.activeNanos ?? 0) + rise(then.activeNanos, now.activeNanos);
     return {

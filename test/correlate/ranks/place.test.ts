@@ -56,3 +56,20 @@ test("seatRanks() forgets what was learned of another rank, and of the same one 
   place.seatRanks({ ranks: ["1"], isAssumed: true });
   expect(place.activity.level).not.toBe(level);
 });
+
+test("seatRanks() leaves counters that never fall, where pages told no ranks for a time", () => {
+  fc.assert(
+    fc.property(polls, fc.nat(6), fc.nat(6), (list, told, untold) => {
+      const place = new Place(createActivity({ from: 0, pollNanos: second }));
+      list.forEach((poll, index) => {
+        const isTold = index < told || index >= told + untold;
+        place.seatRanks(isTold ? { ranks: ["0"], isAssumed: true } : undefined);
+        place.observe(poll, list[index - 1], noFacts);
+      });
+      place.seatRanks({ ranks: ["1"], isAssumed: true });
+      const own = place.activity.polls;
+      for (let index = 1; index < own.length; index++)
+        expect(own[index]?.outputTokens).toBeGreaterThanOrEqual(own[index - 1]?.outputTokens ?? 0);
+    }),
+  );
+});
