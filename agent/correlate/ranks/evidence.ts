@@ -2,6 +2,7 @@
 // while the rank had nothing to do. The first is never so, whoever else works. The second is so of ranks that step together:
 // it counts only once a GPU of the server was seen at rest while another worked. Older seconds fade.
 import type { Nanos, RankPoll, ServerPoll } from "../../model.ts";
+import { busyIn } from "../activity/durations.ts";
 import type { ActivityWindow } from "../activity/evidence.ts";
 import { coarseNanos } from "../activity/level.ts";
 import { workingBusyRatio } from "../activity/runs.ts";
@@ -121,7 +122,7 @@ export class RankEvidence {
       const own = windows.get(gpu) ?? [];
       const rest = restIn(own, from - edgeNanos, to + edgeNanos);
       if (rest === "none") {
-        doWork ||= busyIn(own, from, to) > worksRatio * (to - from) && !isShared(gpu, from, to);
+        doWork ||= busyIn(own, from, to).nanos > worksRatio * (to - from) && !isShared(gpu, from, to);
         return;
       }
       doRest ||= rest === "whole";
@@ -216,14 +217,4 @@ function restIn(windows: readonly ActivityWindow[], from: Nanos, to: Nanos): "wh
   }
   if (covered >= coveredRatio * (to - from)) return "whole";
   return samples > 0 ? "sampled" : "none";
-}
-
-function busyIn(windows: readonly ActivityWindow[], from: Nanos, to: Nanos): Nanos {
-  let busy = 0;
-  for (let index = windows.length - 1; index >= 0; index--) {
-    const window = windows[index] as ActivityWindow;
-    if (window.to <= from) break;
-    busy += Math.max(0, Math.min(window.to, to) - Math.max(window.from, from)) * window.busyRatio;
-  }
-  return busy;
 }
