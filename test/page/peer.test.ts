@@ -61,6 +61,28 @@ test("two pages at a time come over two connections, each with its own bytes", a
   }
   // One is kept; the other is made each time.
   expect(sockets).toHaveLength(4);
+  while (sockets.filter(({ closed }) => !closed).length > 1) await new Promise(setImmediate);
+});
+
+test("a kept connection keeps no process from its end, one that is asked does", async () => {
+  const holding = (): number =>
+    process.getActiveResourcesInfo().filter((name) => name === "TCPSocketWrap").length;
+  let asked = Promise.withResolvers<ServerResponse>();
+  const { port, sockets } = await serve((_, response) => {
+    response.socket?.unref();
+    asked.resolve(response);
+  });
+  const fetcher = fetcherOf({ url: `http://127.0.0.1:${port}/metrics` });
+  for (let time = 0; time < 2; time++) {
+    const page = textOf(fetcher);
+    const response = await asked.promise;
+    const before = holding();
+    asked = Promise.withResolvers();
+    response.end("a 1\n");
+    await page;
+    expect(holding()).toBe(before - 1);
+  }
+  expect(sockets).toHaveLength(1);
 });
 
 test("a secure connection that was let go is taken up again, with what was agreed before", async () => {
