@@ -32,7 +32,7 @@ export class AnswerReader {
   #lines = new HeadLines();
   /** The beginning of a line whose end is still to come. */
   #line = "";
-  /** Bytes of the head or of the trailers so far. */
+  /** Bytes so far of the head, of the lines between two chunks, or of the last size and the trailers. */
   #headBytes = 0;
   /** Bytes still to come of a sized body or of a chunk. */
   #left = 0;
@@ -96,7 +96,6 @@ export class AnswerReader {
       if (size === undefined) throw seen(line, "wanted the size of a chunk");
       this.#left = Number.parseInt(size, 16);
       this.#part = this.#left === 0 ? "trailers" : "chunk";
-      this.#headBytes = 0;
     } else if (this.#part === "chunk end") {
       if (line !== "") throw seen(line, "wanted the end of a chunk");
       this.#part = "chunk size";

@@ -78,6 +78,14 @@ describe("an answer", () => {
     );
   });
 
+  test("may have a head, and each of its chunks a line, nearly as long as one may be", () => {
+    const chunk = `1;${"x".repeat(9000)}\r\na\r\n`;
+    const head = `HTTP/1.1 200 OK\r\nx: ${"a".repeat(9000)}\r\ntransfer-encoding: chunked\r\n\r\n`;
+    const early = `HTTP/1.1 103 Early Hints\r\nlink: ${"a".repeat(9000)}\r\n\r\n`;
+    const { outcome } = readIn(`${early}${head}${chunk.repeat(4)}0\r\nx: ${"a".repeat(9000)}\r\n\r\n`, []);
+    expect(outcome).toMatchObject({ is: "whole", body: "aaaa" });
+  });
+
   test("is read as node:http reads it", async () => {
     let pieces: readonly string[] = [];
     const { port } = await serveRaw((socket) => {
@@ -132,6 +140,22 @@ describe("an answer", () => {
     const again = new AnswerReader(collecting().taker);
     expect(() => again.read(bytes, bytes.length)).toThrow(said);
   });
+});
+
+test.each([
+  ["HTTP/1.1 200 OK\r\ncontent-length: 0", false],
+  ["HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close", true],
+  ["HTTP/1.0 200 OK\r\ncontent-length: 0", true],
+  ["HTTP/1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive", false],
+  ["HTTP/1.1 204 No Content", false],
+])("a connection is asked again unless its answer says no: %j, %s", async (head, isGone) => {
+  const { port } = await serveRaw(
+    (socket) => void socket.once("data", () => socket.write(`${head}\r\n\r\n`)),
+  );
+  const connection = new Connection({ secure: false, options: { host: "127.0.0.1", port } }, () => {});
+  await connection.ask("GET / HTTP/1.1\r\n\r\n", collecting().taker);
+  expect(connection.isGone).toBe(isGone);
+  connection.destroy(new Error("read"));
 });
 
 test("a connection that sent what was not asked for is not asked again", async () => {
