@@ -61,7 +61,7 @@ export class Peer {
       try {
         return await this.#askOver(kept, request, taker, exchange);
       } catch (error) {
-        if (!(error instanceof LetGo) || exchange.endedBy !== undefined) throw error;
+        if (!(error instanceof LetGo)) throw error;
       }
     }
     return this.#askOver(this.#connect(exchange), request, taker, exchange);
@@ -120,7 +120,6 @@ export class Peer {
     this.#session = undefined;
     this.#read = readTarget(this.#target);
     this.#state = state;
-    this.#asked = "";
   }
 
   #requestFor(path: string): string {

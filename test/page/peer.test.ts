@@ -1,12 +1,14 @@
 // The connections to a peer beyond one request after the other: two at a time, secure ones taken up again, kept for as
 // long as was said; and pages that come compressed and cut.
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:http";
 import type { ServerOptions } from "node:https";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { TLSSocket } from "node:tls";
 import { Gunzip, gzipSync } from "node:zlib";
 import { afterEach, expect, test, vi } from "vitest";
@@ -99,6 +101,23 @@ test("a secure connection that was let go is taken up again, with what was agree
   expect(resumed).toEqual([false, true, true]);
 });
 
+test("what was agreed under an authority is forgotten with it", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "peer-"));
+  closing.push(() => rmSync(folder, { recursive: true }));
+  const [cert, key] = ["server.pem", "server.key"].map((end) => readFileSync(pem(`trusted-${end}`)));
+  const { port } = await serve((_, response) => response.setHeader("connection", "close").end("a 1\n"), {
+    cert,
+    key,
+  } as ServerOptions);
+  const tls = { caFile: join(folder, "ca") };
+  copyFileSync(pem("trusted-ca.pem"), tls.caFile);
+  const fetcher = fetcherOf({ url: `https://127.0.0.1:${port}/metrics`, tls });
+  for (let time = 0; time < 2; time++) expect(await textOf(fetcher)).toBe("a 1\n");
+  rmSync(tls.caFile);
+  copyFileSync(pem("stranger-ca.pem"), tls.caFile);
+  await expect(textOf(fetcher)).rejects.toThrow("Cannot read");
+});
+
 test("a connection is used for as long as the peer keeps it, and not after", async () => {
   const { port, sockets } = await serve((_, response) =>
     response.setHeader("keep-alive", "timeout=7, max=100").setHeader("connection", "keep-alive").end("a 1\n"),
@@ -132,6 +151,16 @@ test("a compressed page that is cut is no page, and neither is what is larger co
   await expect(textOf(at("/cut", 5000))).rejects.toThrow("unexpected end of file");
   await expect(textOf(at("/", 5000))).rejects.toThrow("the page is larger than 5000 bytes");
   expect(await textOf(at("/", 10_000))).toBe("a 1\n".repeat(1000));
+});
+
+test("a compressed page that comes in many pieces is its own, whatever comes over the same buffer meanwhile", async () => {
+  const numbers = Array.from({ length: 60_000 }, (_, index) => `a{b="${index}"} ${Math.sin(index)}\n`).join(
+    "",
+  );
+  const packed = gzipSync(numbers);
+  const { port } = await serve((_, response) => response.setHeader("content-encoding", "gzip").end(packed));
+  const fetchers = ["/1", "/2"].map((path) => fetcherOf({ url: `http://127.0.0.1:${port}${path}` }));
+  for (const page of await Promise.all(fetchers.map(textOf))) expect(page === numbers).toBe(true);
 });
 
 test("what inflates a page ends with the page, whole or not", async () => {
