@@ -117,3 +117,15 @@ test("a fall is no movement, and a new run counts from its beginning", () => {
   });
   expect(outputs).toEqual([0, 20, 20, 45]);
 });
+
+test("a rank that is new where the source keeps the bases counts whole, its latencies too", () => {
+  const [counters, set] = [new RankCounters(), setOf()];
+  counters.take(readingOf(rank("0", 5)), set, "base");
+  const seen = { bounds: [1], counts: [2, 1], sum: 4, count: 3 };
+  const fresh = { ...rank("1", 7), requests: 3, latencies: { time_to_first_token: seen } };
+  const moved = counters.take(readingOf(rank("0", 6), fresh), set, "scale");
+  expect(moved).toMatchObject([
+    { rank: "0", tokens: { output: 1 } },
+    { rank: "1", tokens: { output: 7 }, requests: 3, latencies: { time_to_first_token: seen } },
+  ]);
+});

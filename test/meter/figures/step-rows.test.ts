@@ -10,12 +10,13 @@ function cost(amount: number, state: string, currency?: string) {
 }
 
 describe("Row", () => {
-  test("adds up tokens of engines alone, and of those what was read in time", () => {
+  test("adds up tokens of engines alone, and of those what met time of this host", () => {
     const row = new Row("server", "s");
     const tokens = { input_uncached: 3, input_cached: 4, output: 5 };
     const increments = [
       moved({ tokens }),
       moved({ tokens, late: true }),
+      moved({ tokens, elsewhere: true }),
       moved({ tokens, family: "gateway" }),
     ];
     const [server] = intervalOf({ from: 0, to: 1, increments }).servers;

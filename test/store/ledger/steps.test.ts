@@ -244,22 +244,28 @@ describe("LedgerDatabase", () => {
     ]);
     expect(verifyLedger(ledgerPath(folder)).problems).toEqual([]);
   });
-  it("forgets the names nothing refers to any more, and no other", () => {
+  it("forgets the names nothing refers to any more, with pages of totals that hold none of another, and no other", () => {
     const keeper = new Bookkeeper(folder, { retention: { rowDays: 1, rollupDays: 2 } });
     const day = 86_400;
     const post = (at: number, ...servers: string[]) => {
       keeper.post(at, ...servers.map((server) => tokens(server, 7)));
       return keeper.books.commit(START + BigInt(at + 10) * SECOND, (at + 10) * 1e9).batch;
     };
-    keeper.database.commit(post(100, "gone", "rolled-up", "today", "live"));
+    // Totals lie 128 to a page: in the first two are none of those that stay.
+    const gone = Array.from({ length: 256 }, (_, at) => `gone-${at}`);
+    keeper.database.commit(post(100, ...gone, "rolled-up", "today", "live"));
     keeper.database.commit(post(3 * day + 100, "rolled-up"));
     keeper.database.commit(post(4 * day + 100, "today"));
     const id = (server: string): number =>
       keeper.books.ledger.state().series.find((one) => one.dimensions["tokenwatt.server.id"] === server)
         ?.series ?? 0;
-    const removed = ["gone", "rolled-up", "today"].map(id);
+    const removed = [...gone, "rolled-up", "today"].map(id);
     keeper.database.commit({ ...post(4 * day + 200, "live"), removed });
     keeper.database.prune(START + BigInt(4 * day + 300) * SECOND);
+    const file = new DatabaseSync(ledgerPath(folder), { readOnly: true });
+    expect(file.prepare("SELECT page FROM total_pages").all()).toEqual([{ page: 2 }]);
+    file.close();
+    keeper.database.commit(post(4 * day + 300, "live"));
     keeper.close();
     const reader = new LedgerReader(ledgerPath(folder));
     const left = [...reader.series(new Set(["tokenwatt.tokens"])).values()];
