@@ -80,6 +80,25 @@ describe("sane()", () => {
     };
     expect(sane(good, NOW)).toEqual({ sample: good, dropped: 0 });
   });
+
+  test("puts the points of a ring in order and drops none that is good", () => {
+    const instants = fc.array(fc.integer({ min: NOW - 60e9, max: NOW }), { minLength: 1, maxLength: 30 });
+    fc.assert(
+      fc.property(instants, (all) => {
+        const ringOf = (stamps: readonly number[]) => stamps.map((stamp) => ({ at: stamp, value: 1 }));
+        const { sample: checked } = sane({ gpu: "g", at: NOW, powerRing: ringOf(all) }, NOW) ?? {};
+        expect(checked?.powerRing).toEqual(ringOf(all.toSorted((left, right) => left - right)));
+      }),
+    );
+  });
+
+  test("leaves a value that is absurd out, as if it had not been read", () => {
+    const read = { gpu: "g", at: NOW, powerWatts: -1, utilizationRatio: 1, eccErrors: { corrected: -1 } };
+    expect(sane(read, NOW)).toStrictEqual({
+      sample: { gpu: "g", at: NOW, utilizationRatio: 1 },
+      dropped: 2,
+    });
+  });
 });
 
 describe("FreshRings.keep()", () => {
