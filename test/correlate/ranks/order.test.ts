@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { ActivityWindow } from "../../../agent/correlate/activity/evidence.ts";
 import { cheapestSeats } from "../../../agent/correlate/ranks/assignment.ts";
+import type { IsShared } from "../../../agent/correlate/ranks/evidence.ts";
 import { RankEvidence } from "../../../agent/correlate/ranks/evidence.ts";
 import type { Seat } from "../../../agent/correlate/ranks/order.ts";
 import { orderOf } from "../../../agent/correlate/ranks/order.ts";
@@ -272,5 +273,50 @@ describe("orderOf()", () => {
       }),
       { numRuns: 40 },
     );
+  });
+});
+
+describe("RankEvidence", () => {
+  // The second rank alone works, in every other stretch of five seconds, on the first GPU.
+  const turns = idle.map((_, at) => Math.floor(at / 5) % 2 === 1);
+  const world = { ranks: [idle, turns], truth: [1, 0], busyRatio: 0.9, windowNanos: second / 5 };
+  const worked = turns.filter(Boolean).length * second;
+
+  /** What speaks against the first rank on the GPU that works, and against the second on the one at rest. */
+  function against(isShared: IsShared, change: (poll: ServerPoll) => ServerPoll = (poll) => poll) {
+    const evidence = new RankEvidence(["0", "1"], ["g0", "g1"]);
+    const all = polls(world).map(change);
+    all.slice(1).forEach((poll, index) => {
+      evidence.takePoll(all[index] as ServerPoll, poll);
+    });
+    evidence.weigh(new Map(world.truth.map((rank, gpu) => [`g${gpu}`, windowsOf(world, rank)])), isShared);
+    return { evidence, found: [evidence.against(0, 0), evidence.against(1, 1)] as const };
+  }
+
+  test("counts work and rest where the GPUs are the server's alone, less the older it is, until it is cleared", () => {
+    const { evidence, found } = against(() => false);
+    for (const nanos of found) {
+      expect(nanos).toBeGreaterThan(0.7 * worked);
+      expect(nanos).toBeLessThan(0.95 * worked);
+    }
+    evidence.clear();
+    expect([evidence.against(0, 0), evidence.against(1, 1)]).toEqual([0, 0]);
+  });
+
+  test("takes no work for the server's that may be another's, be it in a window or between two polls", () => {
+    const isLong: IsShared = (_gpu, from, to) => to - from > second / 2;
+    for (const isShared of [isLong, (...given: Parameters<IsShared>) => !isLong(...given)]) {
+      const [unexplained, rested] = against(isShared).found;
+      expect(unexplained).toBe(0);
+      expect(rested).toBeGreaterThan(0.7 * worked);
+    }
+  });
+
+  test("has nothing against anything from polls whose counters stand for another instant", () => {
+    const { found } = against(
+      () => false,
+      (poll) => ({ ...poll, doubt: "cached_page" }),
+    );
+    expect(found[1]).toBe(0);
   });
 });
