@@ -68,6 +68,45 @@ describe("MIG", () => {
     expect(energy("board")).toBeCloseTo((floor * 3) / 7, -2);
   });
 
+  test("energy above the floor goes by what minutes say an instance draws; before, it says how little that is known", () => {
+    // The small slice draws as much as the big one for its time, and works otherwise.
+    const [idle, length] = [10, 80];
+    const ratio = (uuid: string, at: number): number => {
+      const cycle = uuid === "big" ? [1, 0.4, 0.8, 0.2] : [0.2, 1, 0.6];
+      return at < idle ? 0 : (cycle[at % cycle.length] ?? 0);
+    };
+    const watts = (at: number): number => 100 + 300 * (ratio("big", at) + ratio("small", at));
+    const at = <T>(value: (index: number) => T): T[] => Array.from({ length }, (_, index) => value(index));
+    const on = (uuid: string) =>
+      readings(
+        uuid,
+        at((index) => ({ pids: [1], active: ratio(uuid, index), busy: index < idle ? 0 : 1 })),
+      ).map(({ energyMillijoules: _energy, powerWatts: _power, ...rest }) => rest);
+    const tokens = polls(at((index) => (index < idle ? 0 : 100)));
+    const { intervals } = run({
+      gpus: [board, ...slices],
+      servers: [onBig, onSmall],
+      samples: [
+        ...readings(
+          "board",
+          at((index) => ({ watts: watts(index), busy: index < idle ? 0 : 1 })),
+        ),
+        ...on("big"),
+        ...on("small"),
+      ],
+      polls: { a: tokens, b: tokens },
+      seconds: length,
+    });
+    const rows = rowsOf(intervals, "small");
+    const reasons = (from: number, to: number) =>
+      new Set(rows.slice(from, to).flatMap(({ uncertain = [] }) => uncertain.map(({ reason }) => reason)));
+    expect(reasons(idle, idle + 8)).toContain("equal_watts");
+    expect(reasons(60, length)).not.toContain("equal_watts");
+    const wanted = sum(at((index) => (index < 60 ? 0 : 100_000 / 7 + 300_000 * ratio("small", index))));
+    const found = sum(Object.values(totals(rows.slice(60), "millijoules")));
+    expect(Math.abs(found / wanted - 1)).toBeLessThan(0.1);
+  });
+
   test("overlapping slices are scaled to the board", () => {
     const { intervals } = run({
       gpus: [0, 1, 2].map((index) => gpuInfo(`i${index}`, { parent: "board", weight: 0.5 })),
