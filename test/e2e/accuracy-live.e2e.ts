@@ -2,18 +2,12 @@
 // 10 s) and of short requests (4 x 45 ms a second), with the times of requests and without: token-active time, tokens and
 // joules against what nvidia-smi and the pages really showed, by the bars of METERING.md 2. Four daemons read the same host:
 // by every window of the driver, as seldom as by itself, at polls of 5 s, and by a tool that misses rounds.
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { startCollector } from "../fakes/otlp-collector.ts";
+import { startLiveDaemon } from "./accuracy/live-daemon.ts";
 import { countersAt, habits, LiveHost, seconds } from "./accuracy/live-host.ts";
-import { Received } from "./accuracy/received.ts";
-import { afterTest, freePort, owned, scratchFolder, until } from "./peers.ts";
+import type { Received } from "./accuracy/received.ts";
+import { afterTest, scratchFolder, until } from "./peers.ts";
 
-const main = fileURLToPath(new URL("../../agent/main.ts", import.meta.url));
 const windowNanos = 10_000_000_000n;
 /** METERING.md 2, at polls of a second: of the length whole, in windows, of a server; of its active time; of its joules. */
 const bars: Errors = { whole: 0.02, windows: 0.035, own: 0.02, relative: 0.15, energy: 0.02 };
@@ -25,63 +19,6 @@ const seldomBars: Errors = { ...bars, whole: 0.03, windows: 0.055, own: 0.08 };
  * be counts as uncertain, for the reason `busy_share`; how well that is said is judged on simulated regimes, of many seeds.
  */
 const bareBars: Errors = { ...bars, whole: 0.12, windows: 0.12, own: 0.12, relative: 0.75 };
-
-/** How a daemon reads. */
-interface Reading {
-  readonly pollMs?: number;
-  readonly smi: string;
-  /** As by itself where it is not said. */
-  readonly smiMs?: number;
-}
-
-/** A daemon with a receiver of its own. */
-interface Daemon {
-  ready(): Promise<boolean>;
-  /** Ends it as a service manager does; returns what was received. */
-  end(): Promise<Received>;
-}
-
-async function startDaemon(
-  pages: Readonly<Record<string, string>>,
-  { pollMs = 1000, smi, smiMs }: Reading,
-): Promise<Daemon> {
-  const folder = scratchFolder("live-daemon");
-  const collector = await startCollector();
-  afterTest(() => collector.close());
-  const port = await freePort();
-  const servers = Object.entries(pages).map(([id, endpoint], gpu) => ({
-    id,
-    endpoint,
-    pids: [7001 + gpu],
-    pollMs,
-  }));
-  const tool = { path: smi, ...(smiMs === undefined ? {} : { intervalMs: smiMs }) };
-  const config = {
-    stateDir: join(folder, "state"),
-    gpu: { backend: "nvidia-smi", "nvidia-smi": tool },
-    discovery: { enabled: false, kubernetes: "off" },
-    servers: { vllm: servers },
-    rates: { exportMs: 1000 },
-    export: {
-      otlp: { endpoint: `http://127.0.0.1:${collector.port}` },
-      prometheus: { listen: `127.0.0.1:${port}` },
-    },
-  };
-  writeFileSync(join(folder, "config.yaml"), JSON.stringify(config));
-  const child = spawn(process.execPath, [main, "run", "--config", join(folder, "config.yaml")], {
-    stdio: ["ignore", "ignore", "inherit"],
-  });
-  owned(child);
-  return {
-    ready: async () => (await fetch(`http://127.0.0.1:${port}/-/ready`)).ok,
-    end: async () => {
-      const ended = once(child, "exit");
-      child.kill("SIGTERM");
-      expect(await ended).toEqual([0, null]);
-      return new Received(collector.requests);
-    },
-  };
-}
 
 /** Errors of one server and its GPU over the measured stretch: shares of its length, of the active time, of the joules. */
 interface Errors {
@@ -176,16 +113,19 @@ function missedBy(found: Found, wanted: Errors, told: "uncertain" | "unread" | u
 
 test("slow, cached and short pages are metered within the bars while they happen", async () => {
   const live = new LiveHost(scratchFolder("live-host"), 1);
-  const pages = await live.serve();
+  const endpoints = Object.entries(await live.serve());
   afterTest(() => live.close());
+  const pagesAt = (pollMs: number) =>
+    endpoints.map(([id, endpoint], gpu) => ({ id, endpoint, pids: [7001 + gpu], pollMs }));
+  const fine = { path: live.smi, intervalMs: 200 };
   const daemons = {
-    "every window": await startDaemon(pages, { smi: live.smi, smiMs: 200 }),
-    "by default": await startDaemon(pages, { smi: live.smi }),
-    "polls of 5 s": await startDaemon(pages, { smi: live.smi, smiMs: 200, pollMs: 5000 }),
-    "missed rounds": await startDaemon(pages, { smi: live.smiMissing, smiMs: 200 }),
+    "every window": await startLiveDaemon(pagesAt(1000), fine),
+    "by default": await startLiveDaemon(pagesAt(1000), { path: live.smi }),
+    "polls of 5 s": await startLiveDaemon(pagesAt(5000), fine),
+    "missed rounds": await startLiveDaemon(pagesAt(1000), { path: live.smiMissing, intervalMs: 200 }),
   };
   await until(async () =>
-    (await Promise.all(Object.values(daemons).map(({ ready }) => ready()))).every(Boolean),
+    (await Promise.all(Object.values(daemons).map(({ isReady }) => isReady()))).every(Boolean),
   );
   live.begin();
   const beganNanos = BigInt(Math.round((Date.now() - live.now()) * 1e6));

@@ -1,58 +1,13 @@
 // The daemon as users run it, in real time, beside a vLLM page of three data-parallel ranks whose GPUs are in another order, one rank
 // idle: the GPU of the idle rank is parked, the others are token-active as they really were, and each GPU has its own rank's
 // tokens. Once the processes are named after their ranks, once nothing but what they do says where they are.
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { startCollector } from "../fakes/otlp-collector.ts";
+import type { LiveDaemon } from "./accuracy/live-daemon.ts";
+import { startLiveDaemon } from "./accuracy/live-daemon.ts";
 import { countersAt } from "./accuracy/live-host.ts";
 import { gpuOf, LiveRanks, rankCount, seconds } from "./accuracy/live-ranks.ts";
-import { Received } from "./accuracy/received.ts";
-import { afterTest, freePort, owned, scratchFolder, until } from "./peers.ts";
-
-const main = fileURLToPath(new URL("../../agent/main.ts", import.meta.url));
-
-interface Daemon {
-  ask(path: string): Promise<Response>;
-  /** Ends it as a service manager does; returns what was received. */
-  end(): Promise<Received>;
-}
-
-async function startDaemon(endpoint: string, smi: string): Promise<Daemon> {
-  const folder = scratchFolder("ranks-daemon");
-  const collector = await startCollector();
-  afterTest(() => collector.close());
-  const port = await freePort();
-  const pids = Array.from({ length: rankCount }, (_, gpu) => 7001 + gpu);
-  const config = {
-    stateDir: join(folder, "state"),
-    gpu: { backend: "nvidia-smi", "nvidia-smi": { path: smi, intervalMs: 200 } },
-    discovery: { enabled: false, kubernetes: "off" },
-    servers: { vllm: [{ id: "ranks", endpoint, pids, pollMs: 1000 }] },
-    rates: { exportMs: 1000 },
-    export: {
-      otlp: { endpoint: `http://127.0.0.1:${collector.port}` },
-      prometheus: { listen: `127.0.0.1:${port}` },
-    },
-  };
-  writeFileSync(join(folder, "config.yaml"), JSON.stringify(config));
-  const child = spawn(process.execPath, [main, "run", "--config", join(folder, "config.yaml")], {
-    stdio: ["ignore", "ignore", "inherit"],
-  });
-  owned(child);
-  return {
-    ask: (path) => fetch(`http://127.0.0.1:${port}${path}`),
-    end: async () => {
-      const ended = once(child, "exit");
-      child.kill("SIGTERM");
-      expect(await ended).toEqual([0, null]);
-      return new Received(collector.requests);
-    },
-  };
-}
+import type { Received } from "./accuracy/received.ts";
+import { afterTest, scratchFolder, until } from "./peers.ts";
 
 /** Token-active and parked seconds of each GPU from a millisecond on, and the truth. */
 function statesOf(live: LiveRanks, received: Received, beganNanos: bigint, fromMs: number) {
@@ -89,15 +44,18 @@ test("ranks in another order than their GPUs are metered each on its own", async
   const live = new LiveRanks(scratchFolder("ranks-host"), 1);
   const endpoint = await live.serve();
   afterTest(() => live.close());
+  const pids = Array.from({ length: rankCount }, (_, gpu) => 7001 + gpu);
+  const pages = [{ id: "ranks", endpoint, pids, pollMs: 1000 }];
   const daemons = {
-    named: await startDaemon(endpoint, live.smi.named),
-    learned: await startDaemon(endpoint, live.smi.nameless),
+    named: await startLiveDaemon(pages, { path: live.smi.named, intervalMs: 200 }),
+    learned: await startLiveDaemon(pages, { path: live.smi.nameless, intervalMs: 200 }),
   };
-  const isReady = async ({ ask }: Daemon): Promise<boolean> => (await ask("/-/ready")).ok;
-  await until(async () => (await Promise.all(Object.values(daemons).map(isReady))).every(Boolean));
+  await until(async () =>
+    (await Promise.all(Object.values(daemons).map(({ isReady }) => isReady()))).every(Boolean),
+  );
   live.begin();
   const beganNanos = BigInt(Math.round((Date.now() - live.now()) * 1e6));
-  const ranksOf = async ({ ask }: Daemon): Promise<readonly { readonly place: string }[]> =>
+  const ranksOf = async ({ ask }: Pick<LiveDaemon, "ask">): Promise<readonly { readonly place: string }[]> =>
     ((await (await ask("/-/status")).json()) as Status).correlation.ranks;
   await until(async () => {
     const places = await ranksOf(daemons.learned);
@@ -107,7 +65,7 @@ test("ranks in another order than their GPUs are metered each on its own", async
   const fromMs = live.now() + settleMs;
   await until(() => live.now() >= fromMs + 1000 * seconds.judged);
   for (const [place, { ask, end }] of Object.entries(daemons)) {
-    expect.soft(await ranksOf({ ask, end }), place).toEqual(
+    expect.soft(await ranksOf({ ask }), place).toEqual(
       Array.from({ length: rankCount }, (_, rank) => ({
         ...{ server: "ranks", rank: String(rank), gpus: [live.uuids[gpuOf(rank)]], place },
         ...(place === "learned" && gpuOf(rank) !== rank ? { is_out_of_order: true } : {}),

@@ -96,7 +96,8 @@ export function engine(
   };
 }
 
-interface Load {
+/** How often requests come, how long they are, and which rank gets each. */
+export interface Load {
   readonly perSecond: number;
   readonly input: readonly [number, number];
   readonly output: readonly [number, number];
@@ -163,6 +164,16 @@ export const pulses = (random: Random): Request[] =>
 /** Always some. */
 export const steady = (random: Random, perSecond = random.between(2, 4)): Request[] =>
   arrivals(random, { perSecond, input: [200, 900], output: [150, 400] });
+/** A server that is always busy, and one that is seldom asked. */
+export const busyAndTrickle = (random: Random): Engine[] => [
+  engine(random, "busy", "large", steady(random, random.between(2, 3))),
+  engine(
+    random,
+    "trickle",
+    "large",
+    arrivals(random, { perSecond: 0.1, input: [50, 200], output: [10, 30] }),
+  ),
+];
 /** Pulses of a model that its host holds up. */
 export const smallPulses = (random: Random): Request[] =>
   bursts(random, { size: [8, 30], pause: [10, 16], input: [100, 400], output: [400, 1000] });
@@ -192,11 +203,42 @@ export function ranks(random: Random, count: number, role: Rank["role"] = "combi
   }));
 }
 
+/** One server of several ranks, each counted by itself. */
+export const ranked = (
+  random: Random,
+  requests: readonly Request[],
+  places: readonly Rank[],
+  more: Partial<Engine> = {},
+): Draft => ({
+  gpus: places.length,
+  engines: [engine(random, "engine", "large", requests, { ranks: places, ...more })],
+  page: { ranks: true },
+});
+
 /** One rank over several GPUs. */
 export function tensorParallel(random: Random, count: number): Rank[] {
   const gpus = Array.from({ length: count }, (_, gpu) => gpu);
   return [{ gpus, role: "combined", pids: gpus.map((gpu) => random.whole(1000, 30_000) * 10 + gpu) }];
 }
+
+/** One server that prefills on one GPU and decodes on another. */
+export const prefillApart = (random: Random): Draft => ({
+  gpus: 2,
+  engines: [
+    engine(
+      random,
+      "engine",
+      "large",
+      arrivals(random, { perSecond: 0.5, input: [4000, 20_000], output: [100, 300] }),
+      {
+        ranks: [
+          { gpus: [0], role: "prefill", pids: [random.whole(1000, 30_000)] },
+          { gpus: [1], role: "decode", pids: [random.whole(30_001, 60_000)] },
+        ],
+      },
+    ),
+  ],
+});
 
 /** One server on one GPU. */
 export const alone = (

@@ -4,12 +4,15 @@ import {
   alone,
   arrivals,
   bursts,
+  busyAndTrickle,
   chat,
   dcgm,
   engine,
   guardLoad,
   job,
+  prefillApart,
   pulses,
+  ranked,
   ranks,
   smi,
   steady,
@@ -57,17 +60,11 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
     mig: [4, 2],
   }),
   "trickle with durations beside a busy server": (r) => ({
-    engines: [
-      engine(r, "busy", "large", steady(r, r.between(2, 3))),
-      engine(r, "trickle", "large", arrivals(r, { perSecond: 0.1, input: [50, 200], output: [10, 30] })),
-    ],
+    engines: busyAndTrickle(r),
     page: { durations: true },
   }),
   "trickle beside a busy server, no shares": (r) => ({
-    engines: [
-      engine(r, "busy", "large", steady(r, r.between(2, 3))),
-      engine(r, "trickle", "large", arrivals(r, { perSecond: 0.1, input: [50, 200], output: [10, 30] })),
-    ],
+    engines: busyAndTrickle(r),
     read: { processShares: false },
   }),
   "two servers without gauges": (r) => ({
@@ -123,61 +120,35 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
       { restart: { from: 112_000, to: 135_000 } },
     ),
   "prefill and decode apart, coarse 5 s": (r) => ({
-    gpus: 2,
-    engines: [
-      engine(
-        r,
-        "engine",
-        "large",
-        arrivals(r, { perSecond: 0.5, input: [4000, 20_000], output: [100, 300] }),
-        {
-          ranks: [
-            { gpus: [0], role: "prefill", pids: [r.whole(1000, 30_000)] },
-            { gpus: [1], role: "decode", pids: [r.whole(30_001, 60_000)] },
-          ],
-        },
-      ),
-    ],
+    ...prefillApart(r),
     read: { ...dcgm, everyMs: 5000 },
   }),
   "training beside ranks in lockstep": (r) => ({
-    gpus: 2,
-    engines: [
-      engine(
-        r,
-        "engine",
-        "large",
-        arrivals(r, {
-          perSecond: 0.2,
-          input: [300, 2500],
-          output: [200, 700],
-          rank: (x) => (x.next() < 0.7 ? 0 : 1),
-        }),
-        { ranks: ranks(r, 2), lockstep: true },
-      ),
-    ],
+    ...ranked(
+      r,
+      arrivals(r, {
+        perSecond: 0.2,
+        input: [300, 2500],
+        output: [200, 700],
+        rank: (x) => (x.next() < 0.7 ? 0 : 1),
+      }),
+      ranks(r, 2),
+      { lockstep: true },
+    ),
     jobs: [job(r, { gpu: 1 })],
-    page: { ranks: true },
     read: { titles: true },
   }),
-  "eight ranks, uneven, in the wrong order": (r) => ({
-    gpus: 8,
-    engines: [
-      engine(
-        r,
-        "engine",
-        "large",
-        arrivals(r, {
-          perSecond: 0.8,
-          input: [300, 2500],
-          output: [200, 700],
-          rank: (x) => Math.floor(8 * x.next() ** 2),
-        }),
-        { ranks: backwards(r, 8) },
-      ),
-    ],
-    page: { ranks: true },
-  }),
+  "eight ranks, uneven, in the wrong order": (r) =>
+    ranked(
+      r,
+      arrivals(r, {
+        perSecond: 0.8,
+        input: [300, 2500],
+        output: [200, 700],
+        rank: (x) => Math.floor(8 * x.next() ** 2),
+      }),
+      backwards(r, 8),
+    ),
   throttled: (r) => ({
     engines: [
       engine(r, "engine", "large", chat(r), {

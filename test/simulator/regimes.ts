@@ -1,10 +1,11 @@
 // The regimes that hosts have, each with its figures drawn by seed: what was measured well once must be measured well
 // at other loads, speeds and powers too.
-import type { Draft, Draw } from "./draws.ts";
+import type { Draft, Draw, Load } from "./draws.ts";
 import {
   alone,
   arrivals,
   bursts,
+  busyAndTrickle,
   chat,
   dcgm,
   engine,
@@ -12,7 +13,9 @@ import {
   job,
   lengthSeconds,
   nvml,
+  prefillApart,
   pulses,
+  ranked,
   ranks,
   smallPulses,
   smi,
@@ -24,44 +27,26 @@ import { Random } from "./random.ts";
 import { rarerRegimes } from "./rarer.ts";
 import type { Engine, Host } from "./world.ts";
 
+/** Requests of four ranks of which the last gets none. */
+const idleLoad = (output: Load["output"]): Load => ({
+  ...{ perSecond: 0.3, input: [1000, 5000], output },
+  rank: (x) => x.pick([0, 0, 0, 1, 1, 2]),
+});
 /** Four ranks of which the last gets no request. */
-const rankedIdle = (r: Random, more: Partial<Engine> = {}): Draft => ({
-  gpus: 4,
-  engines: [
-    engine(
-      r,
-      "engine",
-      "large",
-      arrivals(r, {
-        perSecond: 0.3,
-        input: [1000, 5000],
-        output: [300, 900],
-        rank: (x) => x.pick([0, 0, 0, 1, 1, 2]),
-      }),
-      { ranks: ranks(r, 4), ...more },
-    ),
-  ],
-  page: { ranks: true },
-});
+const rankedIdle = (r: Random, more: Partial<Engine> = {}): Draft =>
+  ranked(r, arrivals(r, idleLoad([300, 900])), ranks(r, 4), more);
 /** Two ranks, one of which gets most. */
-const rankedUneven = (r: Random): Draft => ({
-  gpus: 2,
-  engines: [
-    engine(
-      r,
-      "engine",
-      "large",
-      arrivals(r, {
-        perSecond: 0.25,
-        input: [500, 2500],
-        output: [300, 900],
-        rank: (x) => (x.next() < 0.8 ? 0 : 1),
-      }),
-      { ranks: ranks(r, 2) },
-    ),
-  ],
-  page: { ranks: true },
-});
+const rankedUneven = (r: Random): Draft =>
+  ranked(
+    r,
+    arrivals(r, {
+      perSecond: 0.25,
+      input: [500, 2500],
+      output: [300, 900],
+      rank: (x) => (x.next() < 0.8 ? 0 : 1),
+    }),
+    ranks(r, 2),
+  );
 
 /** Every regime by name. */
 export const regimes: Readonly<Record<string, Draw>> = {
@@ -119,21 +104,8 @@ export const regimes: Readonly<Record<string, Draw>> = {
   "finish only, short": (r) => alone(r, "guard", arrivals(r, guardLoad(r)), {}, { kind: "finish" }),
   "own busy time": (r) => alone(r, "large", chat(r), {}, { activeTime: true }),
   "data parallel, one rank idle": (r) => ({
-    gpus: 4,
-    engines: [
-      engine(
-        r,
-        "engine",
-        "large",
-        arrivals(r, {
-          perSecond: 0.3,
-          input: [1000, 5000],
-          output: [800, 1600],
-          rank: (x) => x.pick([0, 0, 0, 1, 1, 2]),
-        }),
-        { ranks: ranks(r, 4) },
-      ),
-    ],
+    ...ranked(r, arrivals(r, idleLoad([800, 1600])), ranks(r, 4)),
+    page: {},
   }),
   "data parallel, uneven": (r) => ({ ...rankedUneven(r), page: {} }),
   "data parallel, own busy time": (r) => ({ ...rankedUneven(r), page: { activeTime: true } }),
@@ -188,23 +160,7 @@ export const regimes: Readonly<Record<string, Draw>> = {
     page: {},
     read: { titles: true, processShares: false },
   }),
-  "prefill and decode apart": (r) => ({
-    gpus: 2,
-    engines: [
-      engine(
-        r,
-        "engine",
-        "large",
-        arrivals(r, { perSecond: 0.5, input: [4000, 20_000], output: [100, 300] }),
-        {
-          ranks: [
-            { gpus: [0], role: "prefill", pids: [r.whole(1000, 30_000)] },
-            { gpus: [1], role: "decode", pids: [r.whole(30_001, 60_000)] },
-          ],
-        },
-      ),
-    ],
-  }),
+  "prefill and decode apart": prefillApart,
   "tensor parallel 2, short": (r) => ({
     gpus: 2,
     engines: [engine(r, "engine", "guard", arrivals(r, guardLoad(r)), { ranks: tensorParallel(r, 2) })],
@@ -267,12 +223,7 @@ export const regimes: Readonly<Record<string, Draw>> = {
     engines: [engine(r, "one", "large", pulses(r)), engine(r, "two", "small", smallPulses(r))],
     read: { processShares: false },
   }),
-  "trickle beside a busy server": (r) => ({
-    engines: [
-      engine(r, "busy", "large", steady(r, r.between(2, 3))),
-      engine(r, "trickle", "large", arrivals(r, { perSecond: 0.1, input: [50, 200], output: [10, 30] })),
-    ],
-  }),
+  "trickle beside a busy server": (r) => ({ engines: busyAndTrickle(r) }),
   "two self-timed servers": (r) => ({
     engines: [engine(r, "one", "large", pulses(r)), engine(r, "two", "large", chat(r))],
     page: { activeTime: true },
