@@ -410,11 +410,11 @@ export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "no
  * began and ended. `cached_page`: the counters stood for an older instant than the poll. `busy_share`: requests shorter
  * than a window, so their time is the busy share over the level of a wholly busy window. `half_of_work`: work that a
  * server and somebody else may have done, halved. `shared_work`: the part of such work, or of a long time between two reads,
- * that its tokens make at the pace it was seen at. `unexplained_work`: work with a request in flight and no sign of
- * progress. `floor_assumed`: the power of holding the GPU was never measured. `token_share`, `equal_share`: energy shared
+ * that its tokens make at the pace it was seen at, or that its GPU may have done for other ranks. `unexplained_work`: work
+ * with a request in flight and no sign of progress. `floor_assumed`: the power of holding the GPU was never measured. `token_share`, `equal_share`: energy shared
  * by tokens, or equally, for want of the driver's shares per process. `equal_watts`: energy shared by time, a server
- * that was never seen working alone counted with the watts of the others. `fitted_work`: energy shared by what each one's work was
- * fitted to cost, which is not known to a tenth yet. `partial_counters`: counters read through a part of
+ * or MIG instance whose own watts were not seen counted with those of the others. `fitted_work`: energy shared by what each
+ * one's work was fitted to cost, which is known only roughly. `partial_counters`: counters read through a part of
  * their series. `estimated_counters`: tokens integrated from a rate that the server shows, or shared by the progress of
  * ranks. `assumed_ranks`: which GPU a data-parallel rank is on was assumed, and the GPU does not do what its rank says.
  */

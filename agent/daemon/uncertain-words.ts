@@ -11,14 +11,14 @@ const WORDS: Readonly<Record<UncertainReason, string>> = {
   busy_share: "requests shorter than a GPU reading: their time is the busy share of the reading",
   half_of_work: "a server and somebody else may both have worked: half of it is counted",
   shared_work:
-    "several may have worked between two reads: a server's part is its tokens over the pace it was seen at",
+    "several may have worked, other ranks among them: a server's part is its tokens over the pace it was seen at, or all of it",
   unexplained_work: "work with a request in flight and no sign of progress",
   floor_assumed: "the power of holding this GPU idle was not measured yet: 18 % of its limit is assumed",
   token_share: "energy is shared by tokens: the driver gives no share per process",
   equal_watts:
-    "energy is shared by time: a server was never seen working alone, and counts with the watts of the others",
+    "energy is shared by time: what a server or MIG instance draws was not seen, and it counts with the watts of the others",
   fitted_work:
-    "energy is shared by what the work of each server was seen to cost, which is not known to a tenth yet",
+    "energy is shared by what the work of each server or MIG instance was seen to cost, which is known only roughly",
   equal_share: "energy is shared equally: the driver gives no share per process, and no tokens tell",
   partial_counters: "counters are read through a part of their series",
   assumed_ranks:

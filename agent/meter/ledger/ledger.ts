@@ -35,7 +35,7 @@ export interface LedgerOptions {
   readonly tenantsMax?: number;
   /** Names the ledger keeps beside the exported series, in memory; over it even the ledger folds, and counts it. */
   readonly keptMax?: number;
-  /** Drawn anew in each process (series-table.ts). */
+  /** Another one in each process (series-table.ts). */
   readonly hashSeed?: number;
   /** Tenants that always keep their name. */
   readonly tenants?: readonly string[];

@@ -18,7 +18,7 @@ export class SeriesTable {
 
   /**
    * `hash`: the same for the same name and seed, whatever the order of its attributes; 30 bits. `seed`: another one in each
-   * process, so that nobody who names tenants can choose names whose hashes are one.
+   * process, so that who names tenants cannot choose names whose hashes are one.
    */
   constructor(seed = 0, hash = hashOf) {
     this.#hash = hash;

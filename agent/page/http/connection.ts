@@ -108,7 +108,7 @@ export class Connection {
   #read(length: number, bytes: Uint8Array): boolean {
     const asked = this.#asked;
     try {
-      // What nobody asked for may not become the answer to what is asked next.
+      // What was not asked for may not become the answer to what is asked next.
       if (asked === undefined) throw new Error("it sent what was not asked for");
       const own = asked.reader.read(bytes as Buffer, length);
       if (asked.reader.isWhole) this.#finish(asked, own === length);

@@ -9,7 +9,7 @@ const MINUTE_NANOS = 60_000_000_000n;
 /** Older records are thinned to the last of each minute. */
 export const THIN_AFTER_MS = 300_000;
 
-/** Whether somebody still reads the bytes of a request: until then nothing is written over them. */
+/** Whether the bytes of a request are still read: until they are not, nothing is written over them. */
 export interface Lease {
   isHeld: boolean;
 }

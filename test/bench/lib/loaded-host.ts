@@ -28,7 +28,7 @@ export interface Load {
   readonly idle?: boolean;
 }
 
-/** 16 servers, 5,400 series. */
+/** 16 servers, 5,600 series. */
 export const STANDARD_LOAD: Load = { engines: 10, gateways: 6, teams: 26, pageBytes: 300_000 };
 
 /** Everything a daemon reads and sends to. */
