@@ -64,17 +64,17 @@ export function amountOf(doubted: Doubted, work: Nanos): Amount {
   const known = pace ?? doubted.likely;
   if (known === undefined || interval.progress === 0)
     return { nanos: Math.round(work / 2), doubt: { reason: "half_of_work", ratio: 1 } };
-  const credited = interval.contended ? creditedIn(interval, doubted.credits) : undefined;
+  const credited = interval.contended && !late ? creditedIn(interval, doubted.credits) : undefined;
   const byRate = Math.round(interval.progress / known.rate);
   if (!isGauged(interval) && interval.contended) {
-    const nanos = ungauged(work, byRate, late ? undefined : credited?.nanos);
+    const nanos = ungauged(work, byRate, credited?.nanos);
     if (isContinued && nanos >= work * fullRateRatio) return { nanos: work, doubt: undefined };
     return { nanos, doubt: { reason: "shared_work", ratio: ungaugedDoubt } };
   }
   const amount = weighed(doubted, work, byRate, known.error ?? seenError, credited);
   if (known.error !== undefined) return amount;
   const nanos = isContinued && amount.nanos >= work * fullRateRatio ? work : amount.nanos;
-  const isDoubted = isEstimate(doubted, work, byRate, late ? undefined : credited?.nanos);
+  const isDoubted = isEstimate(doubted, work, byRate, credited?.nanos);
   return { nanos, doubt: isDoubted ? { reason: "shared_work", ratio: 1 } : undefined };
 }
 
@@ -126,15 +126,19 @@ function weighed(
   let nanos = bounded(
     guesses.length === 0 ? byRate : Math.max(byRate, ...guesses.map((guess) => guess.nanos)),
   );
-  let [error, tries] = [0, triesMax];
-  while (tries-- > 0) {
+  let [others, othersWeight] = [0, 0];
+  for (const guess of guesses) {
+    others += guess.nanos / guess.error ** 2;
+    othersWeight += 1 / guess.error ** 2;
+  }
+  // Of a pace that says more than the others the error shrinks with what they say: whole steps swing from one to the other.
+  const swings = byRate * othersWeight > others;
+  let error = 0;
+  for (let tries = 0; tries < triesMax; tries++) {
     const own = Math.hypot(paceError, progressError) * Math.max(nanos, nanosMin);
-    let [sum, weight] = [byRate / own ** 2, 1 / own ** 2];
-    for (const guess of guesses) {
-      sum += guess.nanos / guess.error ** 2;
-      weight += 1 / guess.error ** 2;
-    }
-    nanos = bounded(sum / weight);
+    const weight = 1 / own ** 2 + othersWeight;
+    const said = (byRate / own ** 2 + others) / weight;
+    nanos = bounded(swings ? Math.sqrt(nanos * said) : said);
     error = 1 / Math.sqrt(weight);
   }
   error = Math.min(error, (most - least) * uniformError + least * frontEndError);
@@ -152,12 +156,12 @@ function byCredits({ nanos, readingNanos, readings, stretches }: Credited): Gues
 
 /** What the driver's readings say, and a request in flight at one end. */
 function othersThan(
-  { interval, late, pace }: Doubted,
+  { interval, pace }: Doubted,
   work: Nanos,
   credited: Credited | undefined,
 ): readonly Guess[] {
   const guesses: Guess[] = [];
-  if (credited !== undefined && !late) guesses.push(byCredits(credited));
+  if (credited !== undefined) guesses.push(byCredits(credited));
   // A pace that was seen says more than that.
   if (pace !== undefined && pace.error === undefined) return guesses;
   const isOneEnd = (interval.inFlightFrom ?? 0) > 0 !== (interval.inFlightTo ?? 0) > 0;

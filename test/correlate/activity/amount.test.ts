@@ -7,6 +7,8 @@ import type { Credit, Ended, Pace } from "../../../agent/correlate/activity/evid
 import { creditedIn, pollInterval } from "../../../agent/correlate/activity/intervals.ts";
 
 const second = 1_000_000_000;
+/** As near as a weighing comes to what its own weights say. */
+const close = 1e-3 * second;
 
 /** Five seconds beside another server, in which `tokens` were made of requests that began and ended in it. */
 function doubted(
@@ -94,6 +96,135 @@ describe("amountOf()", () => {
         expect(nanos).toBeGreaterThanOrEqual(Math.min(byPace, credited) - 1);
         expect(nanos).toBeLessThanOrEqual(Math.max(byPace, credited) + 1);
         expect((doubt?.ratio ?? 1) * nanos).toBeLessThanOrEqual(2 * 0.4 * second + 1);
+      }),
+    );
+  });
+
+  test("grows with the readings that credit the server, whatever its pace", () => {
+    fc.assert(
+      fc.property(some, paces, fc.nat(4), (tokens, pace, first) => {
+        const found = [0, 1, 2, 3, 4, 5].map((count) => {
+          const from = Math.min(first, 5 - count);
+          const credits = ".".repeat(from) + "x".repeat(count) + ".".repeat(5 - count - from);
+          return amountOf(doubted(tokens, pace, { credits }), 5 * second).nanos;
+        });
+        // What reaches over a poll counts whole there, so that the place of a stretch says something as well.
+        const inside = found.slice(0, first > 0 ? 6 - first : 6);
+        for (let count = 1; count < inside.length; count++)
+          expect(inside[count]).toBeGreaterThanOrEqual((inside[count - 1] ?? 0) - close);
+      }),
+    );
+  });
+
+  test("grows with the tokens, whatever the credits", () => {
+    fc.assert(
+      fc.property(some, fc.integer({ min: 1, max: 40 }), paces, marks, (tokens, more, pace, credits) => {
+        const [few, many] = [tokens, tokens + more].map(
+          (all) => amountOf(doubted(all, pace, { credits }), 5 * second).nanos,
+        );
+        expect(many).toBeGreaterThanOrEqual((few ?? 0) - close);
+      }),
+    );
+  });
+
+  test("is less than a reading where none credits the server and its pace says no more, less than its pace where that does", () => {
+    fc.assert(
+      fc.property(some, paces, (tokens, pace) => {
+        const given = doubted(tokens, pace, { credits: "....." });
+        const byPace = given.interval.progress / pace.rate;
+        const { nanos } = amountOf(given, 5 * second);
+        expect(nanos).toBeLessThanOrEqual(Math.max(byPace, second / 2));
+        if (byPace > second && byPace < 5 * second) expect(nanos).toBeLessThan(byPace);
+      }),
+    );
+  });
+
+  test("is what its sources say by the weights that it gives them itself, where its pace says more", () => {
+    fc.assert(
+      fc.property(some, paces, (tokens, pace) => {
+        const given = doubted(tokens, pace, { credits: ".xxx." });
+        const byPace = given.interval.progress / pace.rate;
+        const credited = creditedIn(given.interval, given.credits)?.nanos ?? Number.NaN;
+        fc.pre(byPace > credited);
+        const { nanos } = amountOf(given, 5 * second);
+        // A pace is known by its error, and its steps to a quarter, of the truth; a stretch of readings to 0.4 of one.
+        const [own, others] = [(Math.hypot(pace.error, 0.25) * nanos) ** -2, (0.4 * second) ** -2];
+        const said = Math.min(5 * second, (byPace * own + credited * others) / (own + others));
+        // As near as its steps come to that.
+        expect(Math.abs(nanos / said - 1)).toBeLessThanOrEqual(0.04);
+      }),
+    );
+  });
+
+  test("is as uncertain as its pace and its steps together where nothing else says it", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 40 }),
+        fc.double({ min: 0.1, max: 0.3, noNaN: true }),
+        (tokens, error) => {
+          const { doubt } = amountOf(doubted(tokens, { rate: 100 / second, error }), 5 * second);
+          expect(doubt?.ratio).toBeGreaterThan(2.2 * error);
+        },
+      ),
+    );
+  });
+
+  test("lies between its pace and half of the work where a request was in flight at one end", () => {
+    const ends = fc.constantFrom<readonly [number, number]>([0, 1], [1, 0]);
+    fc.assert(
+      fc.property(some, paces, ends, (tokens, pace, inFlight) => {
+        const given = doubted(tokens, pace, { inFlight });
+        const byPace = Math.min(5 * second, given.interval.progress / pace.rate);
+        const { doubt, nanos } = amountOf(given, 5 * second);
+        const [least, most] = [Math.min(byPace, 2.5 * second), Math.max(byPace, 2.5 * second)];
+        // No nearer to either than a part in a thousand.
+        if (least > 0.25 * second && most < 4.5 * second)
+          expect(Math.abs(nanos - byPace)).toBeGreaterThanOrEqual(1e-3 * (most - least) - 1);
+        expect(nanos).toBeGreaterThanOrEqual(least - 1);
+        expect(nanos).toBeLessThanOrEqual(most + 1);
+        expect((doubt?.ratio ?? 1) * nanos).toBeLessThanOrEqual((2 * 5 * second) / Math.sqrt(12) + 1);
+      }),
+    );
+  });
+
+  test("of one request is what that took, to a tenth; where it was in flight before, that much at the most", () => {
+    fc.assert(
+      fc.property(some, paces, fc.integer({ min: 1e8, max: 4e9 }), (tokens, pace, took) => {
+        const ended = { requests: 1, nanos: took, firstTokens: 0, firstTokenNanos: 0, isExecution: true };
+        const inside = amountOf(doubted(tokens, pace, { ended }), 5 * second);
+        expect(inside.nanos).toBe(took);
+        expect(inside.doubt?.ratio).toBeGreaterThan(0);
+        expect(inside.doubt?.ratio).toBeLessThanOrEqual(0.1 + 1e-9);
+        const given = doubted(1, { rate: 100 / second, error: 0.1 }, { ended, inFlight: [1, 0] });
+        const before = amountOf(given, 5 * second);
+        expect(before.nanos).toBeLessThan(took);
+      }),
+    );
+  });
+
+  test("of several requests is somewhere between one of them and all, whatever its pace", () => {
+    fc.assert(
+      fc.property(
+        some,
+        paces,
+        fc.integer({ min: 2, max: 5 }),
+        fc.integer({ min: 1e8, max: 4e9 }),
+        (tokens, pace, requests, all) => {
+          const ended = { requests, nanos: all, firstTokens: 0, firstTokenNanos: 0, isExecution: true };
+          const { doubt, nanos } = amountOf(doubted(tokens, pace, { ended }), 5 * second);
+          const least = all / requests;
+          const most = 2 * ((all - least) / Math.sqrt(12) + 0.05 * least);
+          expect((doubt?.ratio ?? 1) * nanos).toBeLessThanOrEqual(most + 1);
+        },
+      ),
+    );
+  });
+
+  test("goes by no credits where the server was not read in between", () => {
+    fc.assert(
+      fc.property(some, paces, marks, (tokens, pace, credits) => {
+        const given = { ...doubted(tokens, pace, { credits }), late: true };
+        expect(amountOf(given, 5 * second)).toEqual(amountOf({ ...given, credits: [] }, 5 * second));
       }),
     );
   });
