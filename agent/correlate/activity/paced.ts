@@ -41,17 +41,18 @@ export interface Pace {
 }
 
 /**
- * Returns the pace of long requests: learned, or else as the readings at hand show it. That requests are long is known where fewer ended
- * than were in flight, or from what polls saw of them before.
+ * Returns the pace of long requests: learned, and else as the readings show it that are not learned yet. That requests are long
+ * is known where fewer ended than were in flight, or from what polls saw of them before.
  */
 export function paceOf(
-  { level, rates }: Pick<Activity, "level" | "rates">,
+  { learnedUntil, level, rates }: Pick<Activity, "learnedUntil" | "level" | "rates">,
   intervals: readonly PollInterval[],
 ): Pace {
   const isCounted = level.ended > 0;
   if (isCounted ? !areLong(level) : !requestsWereSeenToStay(level)) return { pace: undefined, paceError: 0 };
-  const flying = rates.flying ?? (isCounted ? flyingPace(intervals) : undefined);
+  const ahead = intervals.filter(({ from }) => from >= learnedUntil);
+  const flying = rates.flying ?? (isCounted ? flyingPace(ahead) : undefined);
   if (flying !== undefined || !isCounted) return { pace: flying, paceError: flyingPaceError };
-  const { error, pace } = paceByFastest(rates.fastest, intervals);
+  const { error, pace } = paceByFastest(rates.fastest, ahead);
   return { pace, paceError: Math.hypot(error, flyingPaceError) };
 }

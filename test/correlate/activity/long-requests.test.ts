@@ -1,8 +1,10 @@
 // The pace of long requests where windows hide their execution: who was there throughout, and what the fastest interval says.
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { createActivity } from "../../../agent/correlate/activity/activity.ts";
 import { pollInterval } from "../../../agent/correlate/activity/intervals.ts";
-import { flyingPace, paceByFastest } from "../../../agent/correlate/activity/rates.ts";
+import { paceOf } from "../../../agent/correlate/activity/paced.ts";
+import { flyingPace, learnRates, paceByFastest } from "../../../agent/correlate/activity/rates.ts";
 import { second } from "../trace-replay.ts";
 
 /** The time between two polls 5 s apart, with what ended in it. */
@@ -44,4 +46,15 @@ test("paceByFastest() finds the pace of requests that begin anywhere between two
     }),
   );
   expect(paceByFastest({ rate: 0, intervals: 0 }, []).pace).toBeUndefined();
+});
+
+test("paceOf() is as sure before an interval is learned as after: none counts twice", () => {
+  const state = createActivity({ from: 0, pollNanos: 5 * second });
+  // Many more are in flight than end: they are long.
+  Object.assign(state.level, { inside: 40, polls: 4, ended: 1 });
+  const intervals = [between(0, 10, 1000, 0)];
+  const ahead = paceOf(state, intervals);
+  Object.assign(state, { rates: learnRates(intervals, state.rates, 0), learnedUntil: 5 * second });
+  expect(ahead.pace).toBeGreaterThan(0);
+  expect(paceOf(state, intervals)).toEqual(ahead);
 });
