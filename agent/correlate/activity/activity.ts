@@ -4,6 +4,7 @@
 // stretches of work, claims.ts decides which of them the server claims. Energy and shares are not decided here.
 
 import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
+import { levelAhead, sightOf } from "./ahead.ts";
 import { keepsBusy, observePresence } from "./beside.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
@@ -22,7 +23,6 @@ import type {
   ActivitySegment,
   ActivityWindow,
   Credit,
-  Level,
   PeerStretch,
   PollInterval,
   Rates,
@@ -38,7 +38,6 @@ import {
   executionPerBusy,
   hasShortRequests,
   isLearned,
-  isNew,
   observeEnded,
   observeGauge,
   observeLent,
@@ -46,7 +45,6 @@ import {
   observeStay,
   observeSteps,
   requestsStay,
-  withAhead,
   worksForOthers,
 } from "./level.ts";
 import { outlookUntil } from "./outlook.ts";
@@ -319,15 +317,6 @@ function evaluate(
   return { accounted, claims, contested, intervals };
 }
 
-/** The level with what intervals show that are not decided yet, while little was learned. */
-function levelAhead({ learnedUntil, level, windows }: Activity, intervals: readonly PollInterval[]): Level {
-  if (!isNew(level)) return level;
-  const isMeant = ({ doubt, from, isCopied, isLent }: PollInterval): boolean =>
-    from >= learnedUntil && doubt === undefined && isCopied !== true && isLent !== true;
-  const ahead = intervals.filter(isMeant);
-  return withAhead(level, ahead, ({ from, to }) => busyIn(windows, from, to).nanos);
-}
-
 function learn(activity: Activity, intervals: readonly PollInterval[]): void {
   for (let index = 0; index + 1 < intervals.length; index++) {
     const interval = intervals[index] as PollInterval;
@@ -348,12 +337,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     // The gauge of a copied page was read at another instant than its poll.
     // How long requests take is the same on every GPU of the server.
     const isTrusted = poll !== undefined && poll.doubt === undefined && interval.isCopied !== true;
-    if (isTrusted)
-      observeEnded(
-        activity.level,
-        { inFlight: poll.inFlight, requests: poll.requests },
-        interval.to - interval.from,
-      );
+    if (isTrusted) observeEnded(activity.level, interval, sightOf(activity, interval));
     const isMeant = !activity.hasOthers || activity.isTied;
     const isTold = isTrusted && isMeant && !(mayBeOthers && worksForOthers(activity.level));
     if (isTold && (!interval.contended || interval.besideThin))

@@ -225,11 +225,13 @@ export interface Level {
   /** How busy the GPU is at the least while a request is in flight, and polls that said so. */
   presence: number;
   present: number;
-  /** What polls read in flight, how many there were, requests that ended in the time between them; all fade. */
+  /** What polls read in flight, how many of them were of a GPU at work, requests that ended before them; all fade. */
   inside: number;
   polls: number;
   ended: number;
-  wallNanos: Nanos;
+  /** How long the GPU was seen at work meanwhile, and in how many pieces, long ones counted as several; both fade. */
+  sightNanos: Nanos;
+  bursts: number;
   /** Intervals in which a rank had nothing to do and others did: its GPU worked for them, or rested; both fade. */
   lent: number;
   rested: number;

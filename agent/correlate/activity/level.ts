@@ -6,7 +6,7 @@
 // enough, neighbouring windows decide: long requests keep the GPU evenly busy, short ones do not.
 
 import type { Nanos, ServerPoll } from "../../model.ts";
-import type { ActivityWindow, Level, PollInterval } from "./evidence.ts";
+import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Levels considered, and what is thought of them before any evidence: most engines keep the GPU busy. */
@@ -71,7 +71,8 @@ export function createLevel(): Level {
     inside: 0,
     polls: 0,
     ended: 0,
-    wallNanos: 0,
+    sightNanos: 0,
+    bursts: 0,
     stepNanos: 0,
     flying: 0,
     stayed: 0,
@@ -112,57 +113,50 @@ export function observeSteps(level: Level, steps: number, busyNanos: Nanos): voi
   level.stepNanos = level.stepNanos * fadeRatio + busyNanos;
 }
 
-/**
- * Returns a level that knows as well what intervals show that are not learned yet: whether hosts take longer than their GPU, and
- * whether requests come and go unseen, matters from the first interval on.
- */
-export function withAhead(
-  level: Level,
-  intervals: readonly PollInterval[],
-  busy: (interval: PollInterval) => Nanos,
-): Level {
-  const ahead = { ...level };
-  for (const interval of intervals) {
-    if (interval.open) continue;
-    observeEnded(
-      ahead,
-      { inFlight: interval.inFlightTo, requests: interval.requests },
-      interval.to - interval.from,
-    );
-    if (!interval.contended) observeSteps(ahead, interval.steps, busy(interval));
-  }
-  return ahead;
-}
-
 /** True while too little was learned to go without what was not learned yet. */
 export function isNew({ ended, steps }: Level): boolean {
   return steps < stepsMin && ended < endedMin;
 }
 
-/** Takes in what a poll read in flight, and how many requests ended since the one before it. */
+/** What a poll read, and how many requests ended since the one before it. */
+export type Sight = Pick<PollInterval, "inFlightTo" | "requests" | "to">;
+
+/**
+ * Takes in what a poll read in flight, and how many requests ended since the one before it, in `work`: where the GPU was seen
+ * at work. Of a GPU at rest a poll that reads nothing says no more than the GPU does.
+ */
 export function observeEnded(
   level: Level,
-  poll: { readonly inFlight: number | undefined; readonly requests: number | undefined },
-  nanos: Nanos,
+  { inFlightTo, requests, to }: Sight,
+  work: readonly WorkRun[],
 ): void {
-  if (poll.inFlight === undefined || poll.requests === undefined) return;
-  level.inside = level.inside * fadeRatio + poll.inFlight;
-  level.polls = level.polls * fadeRatio + 1;
-  level.ended = level.ended * fadeRatio + poll.requests;
-  level.wallNanos = level.wallNanos * fadeRatio + nanos;
+  if (inFlightTo === undefined || requests === undefined) return;
+  const isSight = inFlightTo > 0 || work.some((piece) => piece.from < to && piece.to >= to);
+  let [nanos, bursts] = [0, 0];
+  for (const piece of work) {
+    nanos += piece.to - piece.from;
+    bursts += Math.max(1, Math.floor((piece.to - piece.from) / briefNanos));
+  }
+  level.inside = level.inside * fadeRatio + inFlightTo;
+  level.polls = level.polls * fadeRatio + (isSight ? 1 : 0);
+  level.ended = level.ended * fadeRatio + requests;
+  level.sightNanos = level.sightNanos * fadeRatio + nanos;
+  level.bursts = level.bursts * fadeRatio + bursts;
 }
 
 /**
  * True where requests are shorter than windows, whoever else worked: those in the server at a time over those that end in a
- * second are how long each was there (Little's law).
+ * second are how long each was there (Little's law), while the GPU was seen at work. Requests may have come all together in
+ * each piece of work, and of long ones in each part that a brief one would fill: a poll that reads none misses them all at once.
  */
-export function areBrief({ ended, inside, polls, wallNanos }: Level): boolean {
-  return ended >= endedMin && ((inside + 1) / polls) * wallNanos < briefNanos * ended;
+export function areBrief({ bursts, ended, inside, polls, sightNanos }: Level): boolean {
+  if (ended < endedMin || bursts <= 0) return false;
+  return (inside / ended + 1 / bursts) * sightNanos < briefNanos * polls;
 }
 
 /** True where requests are there for about as long as a poll is away from the next one, by the same law. */
-export function areLong({ ended, inside, polls }: Level): boolean {
-  return ended > 0 && polls > 0 && inside >= longPolls * ended;
+export function areLong({ ended, inside }: Level): boolean {
+  return ended > 0 && inside >= longPolls * ended;
 }
 
 /** Takes in two neighbouring polls: of long requests the second one sees what the first one saw. */

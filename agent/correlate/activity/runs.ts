@@ -158,7 +158,7 @@ function bridges(polls: readonly ServerPoll[], last: WorkRun, next: WorkRun, pau
  * Returns how long the GPU may pause after `run` for the work that follows to belong to the same request. A first request
  * after silence begins with a short piece of work, up to a second in which the host prepares, then the prefill
  * (h100-solo-8b); the very first request of a server compiles as well (h100-low-load-1b: 1.7 s).
- * Tokens read before `until`, where the pause ends, say that the request was complete.
+ * Tokens read before `until`, where the pause ends, say that the request was complete; none read after the work, that it was not.
  */
 export function preparationPause(polls: readonly ServerPoll[], run: WorkRun, until: Nanos): Nanos {
   let index = polls.length - 1;
@@ -166,11 +166,13 @@ export function preparationPause(polls: readonly ServerPoll[], run: WorkRun, unt
   const poll = polls[index];
   if (poll === undefined || (poll.inFlight ?? 0) > 0) return stepPauseNanos;
   const next = polls[index + 1];
-  if (next !== undefined && next.at <= until && tokensOf(next) !== tokensOf(poll)) return stepPauseNanos;
+  const isRead = next !== undefined && next.at <= until;
+  if (isRead && tokensOf(next) !== tokensOf(poll)) return stepPauseNanos;
   const length = run.to - run.from;
   if (tokensOf(poll) === 0 && length <= 2 * stepPauseNanos) return firstPauseNanos;
   const before = polls[index - 1];
-  const silent = before !== undefined && tokensOf(before) === tokensOf(poll);
+  const isSilent = before !== undefined && tokensOf(before) === tokensOf(poll);
+  const silent = isSilent || (isRead && next.at >= run.to + edgeNanos);
   return silent && length <= stepPauseNanos ? longPauseNanos : stepPauseNanos;
 }
 

@@ -1,4 +1,5 @@
 // How much execution a second of busy GPU stands for: learned from the gauge, with an error that covers how far off it is.
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { BesideShare } from "../../../agent/correlate/activity/beside.ts";
 import {
@@ -87,13 +88,51 @@ test.each([
         for (let at = 0; at < 300; at += pollSeconds) {
           const inFlight = Math.floor(4 * lengthSeconds + random.next());
           const requests = 4 * pollSeconds;
-          const poll = { at: at * second, inputTokens: at, outputTokens: at, progress: "step" } as const;
-          observeEnded(level, { ...poll, inFlight, requests }, pollSeconds * second);
+          const [from, to] = [(at - pollSeconds) * second, at * second];
+          observeEnded(level, { inFlightTo: inFlight, requests, to }, [{ from, to, seen: true }]);
         }
         expect(areBrief(level)).toBe(isBrief);
       }
   },
 );
+
+test("areBrief() is false of requests that come together and take a while, wherever polls fall", () => {
+  const burst = fc.record({
+    rest: fc.integer({ min: 300, max: 6000 }),
+    length: fc.integer({ min: 100, max: 2000 }),
+    requests: fc.integer({ min: 1, max: 200 }),
+  });
+  const bursts = fc.array(burst, { minLength: 1, maxLength: 40 });
+  fc.assert(
+    fc.property(bursts, fc.integer({ min: 500, max: 10_000 }), fc.nat(10_000), (drawn, distance, phase) => {
+      const all: { from: number; to: number; requests: number }[] = [];
+      let end = 0;
+      for (const { length, requests, rest } of drawn) {
+        all.push({ from: end + rest, to: end + rest + length, requests });
+        end += rest + length;
+      }
+      const level = createLevel();
+      for (let from = -(phase % distance); from < end; from += distance) {
+        const to = from + distance;
+        const inside = all.filter((piece) => piece.from < to && piece.to > from);
+        const sum = (counted: typeof all): number =>
+          counted.reduce((total, { requests }) => total + requests, 0);
+        const sight = {
+          inFlightTo: sum(all.filter((piece) => piece.from < to && piece.to > to)),
+          requests: sum(all.filter((piece) => piece.to > from && piece.to <= to)),
+          to: to * 1e6,
+        };
+        const work = inside.map((piece) => ({
+          from: Math.max(piece.from, from) * 1e6,
+          to: Math.min(piece.to, to) * 1e6,
+          seen: true,
+        }));
+        observeEnded(level, sight, work);
+        expect(areBrief(level)).toBe(false);
+      }
+    }),
+  );
+});
 
 test("withoutThin() leaves out what is much emptier than the GPU is while a request is in flight", () => {
   const level = createLevel();
@@ -183,13 +222,8 @@ function stayingAfter(
   for (let index = 1; index <= polls; index++) {
     const inFlight = Math.floor(perSecond * length + random.next());
     const requests = Math.floor(perSecond * distance + random.next());
-    const poll = {
-      at: index * distance * second,
-      inputTokens: index,
-      outputTokens: index,
-      progress: "step",
-    } as const;
-    observeEnded(level, { ...poll, inFlight, requests }, distance * second);
+    const [from, to] = [(index - 1) * distance * second, index * distance * second];
+    observeEnded(level, { inFlightTo: inFlight, requests, to }, [{ from, to, seen: true }]);
     observeStay(level, before, inFlight);
     before = inFlight;
   }
@@ -214,7 +248,7 @@ function levelOf(shares: readonly number[], inFlight: number, requests: number) 
     windows.push({ from, to: from + 200_000_000, busyRatio });
     observeRoughness(level, windows);
   }
-  observeEnded(level, { inFlight, requests }, second);
+  observeEnded(level, { inFlightTo: inFlight, requests, to: second }, [{ from: 0, to: second, seen: true }]);
   return level;
 }
 

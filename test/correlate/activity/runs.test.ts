@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { ActivityWindow } from "../../../agent/correlate/activity/evidence.ts";
-import { workingBusyRatio, workRuns } from "../../../agent/correlate/activity/runs.ts";
+import { preparationPause, workingBusyRatio, workRuns } from "../../../agent/correlate/activity/runs.ts";
 import { total } from "../../../agent/correlate/activity/stretches.ts";
 
 const millisecond = 1_000_000;
@@ -55,4 +55,27 @@ test("workRuns() counts two windows that one short piece of work lies in by how 
   const windows = windowsOf([[930, 140]]);
   expect(windows.filter(({ busyRatio }) => busyRatio > 0)).toHaveLength(2);
   expect(total(workRuns(windows, [], 0, windows.at(-1)?.to ?? 0, 1)) / millisecond).toBeCloseTo(140, 0);
+});
+
+test("a pause after a first piece of work is its preparation where a poll in it shows that no token was made", () => {
+  const poll = (atMs: number, outputTokens: number) =>
+    ({ at: atMs * millisecond, inputTokens: 0, outputTokens, inFlight: 0, progress: "step" }) as const;
+  const milliseconds = fc.record({
+    /** Before the work, and the polls from it; the work itself. */
+    before: fc.integer({ min: 100, max: 9000 }),
+    length: fc.integer({ min: 20, max: 300 }),
+    after: fc.integer({ min: 0, max: 3000 }),
+  });
+  fc.assert(
+    fc.property(milliseconds, fc.nat(50), fc.nat(50), ({ after, before, length }, tokens, more) => {
+      const run = { from: 10_000 * millisecond, to: (10_000 + length) * millisecond, seen: true };
+      const at = 10_000 + length + after;
+      const polls = [poll(10_000 - before, 100 + tokens), poll(at, 100 + tokens + more)];
+      const pauseOf = (untilMs: number): number =>
+        preparationPause(polls, run, untilMs * millisecond) / millisecond;
+      // Nothing was read yet, or too near to the work to be of after it.
+      expect(pauseOf(at - 1)).toBe(300);
+      expect(pauseOf(at)).toBe(more === 0 && after >= 200 ? 1000 : 300);
+    }),
+  );
 });

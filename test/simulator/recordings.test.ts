@@ -1,0 +1,42 @@
+// The recordings of a real GPU, replayed as a user replays them: token-active time against the engines' own log of requests.
+// Held nearer to the truth than METERING.md 2 asks for: what is learned in a second of them is not to cost the next one.
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { openRecording } from "../../agent/cli/replay/run.ts";
+import { recordingOf, truthOf } from "../correlate/correlator-replay.ts";
+
+const windowSeconds = 10;
+const [wholeMax, windowsMax] = [0.009, 0.015];
+
+describe.each(["h100-solo-8b", "h100-low-load-1b", "h100-shared-8b-1b"])("%s", (name) => {
+  test.each([1, 2, 5])("is found within the bars at polls each %d s", async (pollSeconds) => {
+    const recording = recordingOf(name);
+    const truths = recording.servers.map(truthOf);
+    const length = recording.end / 1e9;
+    const errors = Array.from({ length: Math.ceil(length / windowSeconds) }, () => 0);
+    const add = (from: number, seconds: number): void => {
+      const place = Math.floor(from / windowSeconds);
+      errors[place] = (errors[place] as number) + seconds;
+    };
+    const run = await openRecording({
+      folder: fileURLToPath(new URL(`../fixtures/traces/${name}`, import.meta.url)),
+      gpuPollMs: 200,
+      tokenPollMs: pollSeconds * 1000,
+      intervalMs: 1000,
+      strict: true,
+      warn: (text) => expect.fail(text),
+      onInterval: ({ from, gpus }) => {
+        for (const { nanos } of gpus) add(from / 1e9, nanos.token_active / 1e9);
+      },
+    });
+    await run.run();
+    for (let ms = 0; ms < length * 1000; ms++) {
+      const at = ms / 1000;
+      const isServed = truths.some((truth) => truth.some(([from, to]) => from <= at && at < to));
+      if (isServed) add(at, -0.001);
+    }
+    const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+    expect(Math.abs(sum(errors)) / length).toBeLessThanOrEqual(wholeMax);
+    expect(sum(errors.map(Math.abs)) / length).toBeLessThanOrEqual(windowsMax);
+  });
+});
