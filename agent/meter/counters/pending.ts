@@ -1,6 +1,7 @@
 // Tokens that were read but whose interval has not settled: stored with every beat, because the readings they came from
 // are. Without them a crash between a poll and its settling would lose what that poll saw.
 import type { SettledInterval, StateRow, TokenIncrement } from "../../model.ts";
+import { pendingIncrements, pendingText } from "./pending-row.ts";
 
 const KEY = '["pending"]';
 
@@ -26,7 +27,7 @@ export class Pending {
 
   /** What waits, to be stored in the transaction that stores the readings. */
   row(): StateRow {
-    return { key: KEY, value: JSON.stringify([...this.#waiting]) };
+    return { key: KEY, value: pendingText(this.#waiting) };
   }
 }
 
@@ -35,9 +36,7 @@ export function restorePending(rows: readonly StateRow[]): readonly TokenIncreme
   const row = rows.find(({ key }) => key === KEY);
   if (row === undefined) return [];
   try {
-    const value = JSON.parse(row.value) as unknown;
-    if (!Array.isArray(value)) return [];
-    return (value as TokenIncrement[]).map((increment) => ({ ...increment, late: true }));
+    return (pendingIncrements(row.value) ?? []).map((increment) => ({ ...increment, late: true }));
   } catch {
     return [];
   }

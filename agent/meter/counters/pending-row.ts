@@ -1,0 +1,151 @@
+// Increments that wait, as the text of one row: written at every beat, a thousand of them on a busy host. Increments of one
+// poll share what they have in common, histograms their bounds, and amounts are known by their place.
+import type { Histogram, Latencies, LatencyKey, TokenIncrement } from "../../model.ts";
+import { outcomes, tokenKinds } from "./key-counters.ts";
+
+/** What a row is that says increments in this form; one before it was a list of increments as they are. */
+const FORM = 2;
+
+/** Increments alike in everything but these. */
+interface Group {
+  readonly of: Partial<TokenIncrement>;
+  readonly each: Packed[];
+}
+
+/** One of them; 0 stands for an absent name and for no amount. */
+type Packed = readonly [
+  model: string | 0,
+  tenant: string | 0,
+  endpoint: string | 0,
+  tokens: readonly number[],
+  requests: readonly number[],
+  reasoningTokens: number,
+  latencies: 0 | Partial<Record<LatencyKey, readonly [bounds: number, Omit<Histogram, "bounds">]>>,
+  more?: Partial<TokenIncrement>,
+];
+
+interface Row {
+  readonly form: typeof FORM;
+  readonly bounds: readonly (readonly number[])[];
+  readonly groups: readonly Group[];
+}
+
+/** The increments as text. */
+export function pendingText(increments: Iterable<TokenIncrement>): string {
+  const bounds = new Map<readonly number[], number>();
+  const groups: Group[] = [];
+  let last: TokenIncrement | undefined;
+  for (const one of increments) {
+    if (last === undefined || !isAlike(last, one)) groups.push({ of: commonOf(one), each: [] });
+    last = one;
+    groups.at(-1)?.each.push(packed(one, bounds));
+  }
+  return JSON.stringify({ form: FORM, bounds: [...bounds.keys()], groups } satisfies Row);
+}
+
+/** The increments in a text of this form or of the one before it; undefined where it is of neither. */
+export function pendingIncrements(text: string): readonly TokenIncrement[] | undefined {
+  const row = JSON.parse(text) as Row | readonly TokenIncrement[];
+  if (Array.isArray(row)) return row as readonly TokenIncrement[];
+  const { bounds, form, groups } = row as Row;
+  if (form !== FORM) return undefined;
+  return groups.flatMap(({ each, of }) => each.map((one) => unpacked(of, one, bounds)));
+}
+
+function isAlike(one: TokenIncrement, other: TokenIncrement): boolean {
+  return (
+    one.at === other.at &&
+    one.server === other.server &&
+    one.family === other.family &&
+    one.role === other.role &&
+    one.late === other.late &&
+    one.doubt === other.doubt &&
+    one.elsewhere === other.elsewhere
+  );
+}
+
+function commonOf({ at, doubt, elsewhere, family, late, role, server }: TokenIncrement) {
+  const common = { server, family, role, at, late };
+  return {
+    ...common,
+    ...(doubt === undefined ? {} : { doubt }),
+    ...(elsewhere === undefined ? {} : { elsewhere }),
+  };
+}
+
+function packed(one: TokenIncrement, bounds: Map<readonly number[], number>): Packed {
+  const { endpoint, latencies, model, onGpus, ranks, reasoningTokens, resets } = one;
+  const { tenant, tokensByOutcome } = one;
+  const start = [
+    model ?? 0,
+    tenant ?? 0,
+    endpoint ?? 0,
+    tokenKinds.map((kind) => one.tokens[kind] ?? 0),
+    outcomes.map((outcome) => one.requests[outcome] ?? 0),
+    reasoningTokens,
+    packedLatencies(latencies, bounds),
+  ] as const;
+  if (resets === 0 && tokensByOutcome === undefined && ranks === undefined && onGpus === undefined)
+    return start;
+  return [
+    ...start,
+    {
+      resets,
+      ...(tokensByOutcome === undefined ? {} : { tokensByOutcome }),
+      ...(ranks === undefined ? {} : { ranks }),
+      ...(onGpus === undefined ? {} : { onGpus }),
+    },
+  ];
+}
+
+function packedLatencies(latencies: Latencies, known: Map<readonly number[], number>): Packed[6] {
+  const found: Partial<Record<LatencyKey, readonly [number, Omit<Histogram, "bounds">]>> = {};
+  let some = false;
+  for (const key of Object.keys(latencies) as LatencyKey[]) {
+    const histogram = latencies[key];
+    if (histogram === undefined) continue;
+    const { bounds, ...rest } = histogram;
+    const place = known.get(bounds) ?? known.size;
+    known.set(bounds, place);
+    found[key] = [place, rest];
+    some = true;
+  }
+  return some ? found : 0;
+}
+
+function unpacked(of: Group["of"], one: Packed, bounds: Row["bounds"]): TokenIncrement {
+  const [model, tenant, endpoint, tokens, requests, reasoningTokens, latencies, more] = one;
+  return {
+    ...(of as TokenIncrement),
+    ...(model === 0 ? {} : { model }),
+    ...(tenant === 0 ? {} : { tenant }),
+    ...(endpoint === 0 ? {} : { endpoint }),
+    tokens: named(tokenKinds, tokens),
+    reasoningTokens,
+    requests: named(outcomes, requests),
+    latencies: latencies === 0 ? {} : unpackedLatencies(latencies, bounds),
+    resets: 0,
+    ...more,
+  };
+}
+
+function unpackedLatencies(latencies: Exclude<Packed[6], 0>, bounds: Row["bounds"]): Latencies {
+  const entries = Object.entries(latencies).map(([key, [place, rest]]) => [
+    key,
+    { bounds: bounds[place] ?? [], ...rest },
+  ]);
+  return Object.fromEntries(entries) as Latencies;
+}
+
+/** Amounts by name; those of nothing have none. */
+function named<Name extends string>(
+  names: readonly Name[],
+  amounts: readonly number[],
+): Partial<Record<Name, number>> {
+  const found: Partial<Record<Name, number>> = {};
+  for (const [place, name] of names.entries()) {
+    const amount = amounts[place] ?? 0;
+    if (amount !== 0) found[name] = amount;
+  }
+  return found;
+}

@@ -1,0 +1,111 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { Pending, restorePending } from "../../../agent/meter/counters/pending.ts";
+import type { Histogram, Latencies, SettledInterval, TokenIncrement } from "../../../agent/model.ts";
+
+const amount = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
+const some = { requiredKeys: [] };
+const tokens = fc.record(
+  { input_uncached: amount, input_cached: amount, input_unsplit: amount, output: amount },
+  some,
+);
+const outcomes = { ok: amount, error: amount, aborted: amount, rejected: amount };
+/** Sources share the list of bounds of a family, or give each histogram its own. */
+const bounds = fc.constantFrom<readonly number[]>([], [0.1, 1], [0.1, 1], [0.5]);
+const histogram: fc.Arbitrary<Histogram> = bounds.chain((own) =>
+  fc.record({
+    bounds: fc.constantFrom(own, [...own]),
+    counts: fc.array(fc.nat(9), { minLength: own.length + 1, maxLength: own.length + 1 }),
+    sum: fc.double({ min: 0, max: 1e6, noNaN: true }).map((sum) => sum + 0),
+    count: fc.nat(99),
+  }),
+);
+const latencies: fc.Arbitrary<Latencies> = fc.record(
+  { time_to_first_token: histogram, "request_duration ok": histogram },
+  some,
+);
+const rank = fc.record({ rank: fc.constantFrom("0", "1"), tokens, requests: fc.nat(9), latencies });
+const increment = fc.record(
+  {
+    server: fc.constantFrom("vllm-0", "litellm"),
+    family: fc.constantFrom("engine" as const, "gateway" as const),
+    model: fc.string({ maxLength: 3 }),
+    tenant: fc.constantFrom("", "0", "team a", "\u0000"),
+    endpoint: fc.constantFrom("", "/v1"),
+    role: fc.constantFrom("combined" as const, "prefill" as const, "decode" as const),
+    tokens,
+    tokensByOutcome: fc.record({ ok: tokens, error: tokens }, some),
+    reasoningTokens: fc.nat(),
+    requests: fc.record(outcomes, some),
+    latencies,
+    resets: fc.nat(2),
+    late: fc.boolean(),
+    at: fc.integer({ min: 0, max: 3 }),
+    doubt: fc.constant("estimated_counters" as const),
+    ranks: fc.array(rank, { maxLength: 2 }),
+    onGpus: fc.constant({ "GPU-0": 0.25, "GPU-1": 0.75 }),
+    elsewhere: fc.constant(true as const),
+  },
+  {
+    requiredKeys: [
+      ...(["server", "family", "role", "tokens", "reasoningTokens"] as const),
+      ...(["requests", "latencies", "resets", "late", "at"] as const),
+    ],
+  },
+) as fc.Arbitrary<TokenIncrement>;
+
+const restored = (waiting: readonly TokenIncrement[]): readonly TokenIncrement[] => {
+  const pending = new Pending();
+  pending.holdBack(waiting);
+  return restorePending([{ key: "[1]", value: "" }, pending.row()]);
+};
+
+test("what waits comes back after a restart as it was, and late", () => {
+  fc.assert(
+    fc.property(fc.array(increment, { maxLength: 12 }), (waiting) => {
+      expect(restored(waiting)).toEqual(waiting.map((one) => ({ ...one, late: true })));
+    }),
+  );
+});
+
+test("what was booked waits no longer", () => {
+  fc.assert(
+    fc.property(fc.array(fc.tuple(increment, fc.boolean()), { maxLength: 12 }), (all) => {
+      const pending = new Pending();
+      pending.holdBack(all.map(([one]) => one));
+      const increments = all.flatMap(([one, isBooked]) => (isBooked ? [one] : []));
+      pending.booked({ servers: [{ increments }] } as unknown as SettledInterval);
+      const waiting = all.flatMap(([one, isBooked]) => (isBooked ? [] : [one]));
+      expect(pending.size).toBe(waiting.length);
+      expect(restorePending([pending.row()])).toEqual(waiting.map((one) => ({ ...one, late: true })));
+    }),
+  );
+});
+
+test("a row of an agent before this form is read, one that is damaged or of a later form is not", () => {
+  fc.assert(
+    fc.property(fc.array(increment, { maxLength: 5 }), (waiting) => {
+      const [key, value] = ['["pending"]', JSON.stringify(waiting)];
+      expect(restorePending([{ key, value }])).toEqual(waiting.map((one) => ({ ...one, late: true })));
+      expect(restorePending([{ key, value: value.slice(1) }])).toEqual([]);
+      expect(restorePending([{ key, value: '{"form":3,"groups":[]}' }])).toEqual([]);
+    }),
+  );
+});
+
+test("a thousand increments of one poll take a text of a few dozen bytes each", () => {
+  const one = (place: number): TokenIncrement => ({
+    ...{
+      server: "litellm",
+      family: "gateway",
+      role: "combined",
+      model: "org/model",
+      tenant: `team-${place}`,
+    },
+    ...{ tokens: { input_unsplit: 1000 + place, output: place + 1 }, requests: { ok: 3 }, latencies: {} },
+    ...{ reasoningTokens: 0, resets: 0, late: false, at: 5 },
+  });
+  const pending = new Pending();
+  pending.holdBack(Array.from({ length: 1000 }, (_, place) => one(place)));
+  expect(pending.row().value.length / 1000).toBeLessThan(70);
+});
