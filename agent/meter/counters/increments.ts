@@ -160,25 +160,24 @@ export class Increments {
   takeChanges(unixNanos: (at: Nanos) => UnixNanos): readonly StateRow[] {
     const rows: StateRow[] = this.#forgotten.map((key) => ({ key, value: "" }));
     this.#forgotten = [];
+    const timeText = textsOf(unixNanos);
     for (const [server, target] of this.#targets) {
       if (!target.changed) continue;
       target.changed = false;
       if (target.lastLook !== undefined) {
         const look = {
-          lastLook: String(unixNanos(target.lastLook)),
+          lastLook: timeText(target.lastLook),
           completeEpoch: target.completeEpoch,
           scale: target.scale,
           active: target.active,
         };
         rows.push({ key: sampleKey(server), value: JSON.stringify(look) });
       }
-      for (const [key, counters] of target.keys) {
-        if (!counters.changed) continue;
-        rows.push({
-          key: sampleKey(server, key),
-          value: JSON.stringify(counters.state(unixNanos)),
-        });
-      }
+      // Not iterated: V8 makes a pair and a step of each key.
+      target.keys.forEach((counters, key) => {
+        if (!counters.changed) return;
+        rows.push({ key: sampleKey(server, key), value: JSON.stringify(counters.state(timeText)) });
+      });
     }
     return rows;
   }
@@ -255,6 +254,17 @@ export class Increments {
       }
     }
   }
+}
+
+/** Times as text, the last one made once: the label sets of a page were read at one instant. */
+function textsOf(unixNanos: (at: Nanos) => UnixNanos): (at: Nanos) => string {
+  let last = Number.NaN;
+  let text = "";
+  return (at) => {
+    if (at !== last) text = String(unixNanos(at));
+    last = at;
+    return text;
+  };
 }
 
 function sampleKey(...parts: readonly string[]): string {

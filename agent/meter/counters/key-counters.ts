@@ -36,6 +36,7 @@ const heldReadingsMax = 3;
 const perSecondMax = 1e7;
 /** How old the instant of the last reading may be in what is stored of counters that stand still. */
 const storedEveryNanos = 3600e9;
+const noLatencies = {};
 /** Places of the input kinds among the kinds. */
 const inputKinds: readonly number[] = [0, 1, 2];
 
@@ -90,7 +91,7 @@ export class KeyCounters {
   }
 
   /** The counters as plain data, to be stored. */
-  state(unixNanos: (at: Nanos) => UnixNanos): KeyState {
+  state(timeText: (at: Nanos) => string): KeyState {
     this.changed = false;
     this.#latencies.changed = false;
     this.#storedAt = this.at;
@@ -98,7 +99,7 @@ export class KeyCounters {
       identity: this.identity,
       ...(this.epoch === undefined ? {} : { epoch: this.epoch }),
       ...(this.scale === undefined ? {} : { scale: this.scale }),
-      at: String(unixNanos(this.at)),
+      at: timeText(this.at),
       values: this.#values.map((value) => (Number.isNaN(value) ? null : value)),
       histograms: this.#latencies.histograms,
     };
@@ -107,8 +108,8 @@ export class KeyCounters {
   /** How the tokens of the reading stand to their bases: one above, else one below, else the same; undefined = nothing to say. */
   compareTokens(reading: TokenReading): "above" | "below" | "same" | undefined {
     let found: "below" | "same" | undefined;
-    for (const [place, kind] of tokenKinds.entries()) {
-      const value = reading.tokens[kind];
+    for (let place = 0; place < tokenKinds.length; place++) {
+      const value = reading.tokens[tokenKinds[place] as TokenKind];
       const base = this.#known(place);
       if (value === undefined || base === undefined) continue;
       if (value > base) return "above";
@@ -277,14 +278,15 @@ export class KeyCounters {
       ...(byOutcome === undefined ? {} : { tokensByOutcome: this.#byOutcome(byOutcome) }),
       reasoningTokens: this.#step(reasoningSlot, reading.reasoningTokens),
       requests: this.#requests(reading.requests),
-      latencies: this.#moveLatencies(reading.latencies ?? {}),
+      latencies: this.#moveLatencies(reading.latencies ?? noLatencies),
     };
   }
 
   #kinds(tokens: TokenReading["tokens"], slot: number): TokenIncrement["tokens"] {
     const moved: Mutable<TokenIncrement["tokens"]> = {};
     let place = slot;
-    for (const kind of tokenKinds) {
+    for (let index = 0; index < tokenKinds.length; index++) {
+      const kind = tokenKinds[index] as TokenKind;
       const amount = this.#step(place++, tokens[kind]);
       if (amount > 0) moved[kind] = amount;
     }
@@ -305,7 +307,8 @@ export class KeyCounters {
   #requests(requests: TokenReading["requests"]): TokenIncrement["requests"] {
     const moved: Mutable<TokenIncrement["requests"]> = {};
     let place = requestSlot;
-    for (const outcome of outcomes) {
+    for (let index = 0; index < outcomes.length; index++) {
+      const outcome = outcomes[index] as Outcome;
       const amount = this.#step(place++, requests[outcome]);
       if (amount > 0) moved[outcome] = amount;
     }

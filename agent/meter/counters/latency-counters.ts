@@ -14,6 +14,9 @@ export interface LatencyStep {
   readonly dropped: number;
 }
 
+/** A source that times nothing, as gateways often do for thousands of label sets. */
+const untimed: LatencyStep = { moved: {}, fell: false, reset: false, dropped: 0 };
+
 /** The remembered histograms of one label set. */
 export class LatencyCounters {
   #histograms: Partial<Record<LatencyKey, Histogram>>;
@@ -34,10 +37,14 @@ export class LatencyCounters {
    * the source promises it.
    */
   take(latencies: Latencies, relation: Relation, isBornAtZero: boolean): LatencyStep {
+    if (isEmpty(latencies)) return untimed;
     const moved: Partial<Record<LatencyKey, Histogram>> = {};
-    let [fell, reset, dropped] = [false, false, 0];
+    let fell = false;
+    let reset = false;
+    let dropped = 0;
     const renamed = relation === "base" ? undefined : this.#renamed(latencies);
-    for (const key of Object.keys(latencies) as LatencyKey[]) {
+    for (const name in latencies) {
+      const key = name as LatencyKey;
       const current = latencies[key];
       if (current === undefined) continue;
       const known = this.#histograms[key];
@@ -70,7 +77,8 @@ export class LatencyCounters {
    */
   #renamed(latencies: Latencies): ReadonlySet<string> | undefined {
     let found: Set<string> | undefined;
-    for (const key of Object.keys(this.#histograms) as LatencyKey[]) {
+    for (const held in this.#histograms) {
+      const key = held as LatencyKey;
       if (latencies[key] !== undefined) continue;
       const name = latencyOf(key);
       const isTold = outcomeOf(key) !== undefined;
@@ -83,6 +91,11 @@ export class LatencyCounters {
     }
     return found;
   }
+}
+
+function isEmpty(latencies: Latencies): boolean {
+  for (const _key in latencies) return false;
+  return true;
 }
 
 /** Adds latencies to sums by key. False, and nothing added, when one has other bounds than before. */

@@ -6,7 +6,7 @@ import { addLatencies } from "./latency-counters.ts";
 
 /** One increment per server, model, role, lateness, place, doubt, and latency bounds; gateway increments as they are. */
 export function mergeEngineIncrements(increments: readonly TokenIncrement[]): readonly TokenIncrement[] {
-  if (increments.length < 2) return increments;
+  if (increments.length < 2 || increments.every(isGateway)) return increments;
   const merged = new Map<string, Sum>();
   const kept: TokenIncrement[] = [];
   for (const increment of increments) {
@@ -20,6 +20,10 @@ export function mergeEngineIncrements(increments: readonly TokenIncrement[]): re
     else if (!sum.merge(increment)) kept.push(increment);
   }
   return [...[...merged.values()].map((sum) => sum.increment), ...kept];
+}
+
+function isGateway({ family }: TokenIncrement): boolean {
+  return family === "gateway";
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

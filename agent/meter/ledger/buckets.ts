@@ -166,13 +166,14 @@ export class Buckets {
   }
 
   #write(bucket: BucketNumber, cells: ReadonlyMap<number, Cell>): void {
-    for (const cell of cells.values()) {
-      if (!cell.changed) continue;
+    // Not iterated: V8 makes an object for each step, at every beat for thousands of cells.
+    cells.forEach((cell) => {
+      if (!cell.changed) return;
       cell.changed = false;
       const { histogram, series } = cell;
       if (histogram === undefined && !cell.isTooLarge) this.#amounts.write(bucket, series, cell);
       else this.#rows.push({ bucket, series, revision: 0, amount: histogram ?? cell.total });
-    }
+    });
   }
 
   /** Continues the open buckets of an earlier run. Rows of series that `seriesOf` does not know are left out. */

@@ -56,7 +56,8 @@ export class KeptSeries {
 
   /** Series that changed since the last call; those never handed out before say so with `sequence`. */
   takeChanges(sequence: number, changes: SeriesChanges): void {
-    for (const series of this.#changed) {
+    for (let place = 0; place < this.#changed.length; place++) {
+      const series = this.#changed[place] as Series;
       series.announced ??= sequence;
       series.handOut(changes);
     }

@@ -203,7 +203,11 @@ export class Ledger {
   takeChanges(): LedgerChanges {
     for (const one of this.#last) this.#changes.writeNamed(one);
     this.#last = [];
-    for (const one of this.#shown.takeChanged()) if (one.changed) one.handOut(this.#changes);
+    const changed = this.#shown.takeChanged();
+    for (let place = 0; place < changed.length; place++) {
+      const one = changed[place] as Series;
+      if (one.changed) one.handOut(this.#changes);
+    }
     this.#kept.takeChanges(this.#sequence, this.#changes);
     const removed = [...this.#exported.takeRemoved(), ...this.#kept.takeRemoved()];
     return { sequence: this.#sequence, time: String(this.#time), ...this.#changes.take(), removed };

@@ -53,7 +53,7 @@ export class Shown {
     for (const gauge of this.#gauges) if (endsAsStale(gauge, beat.at)) this.touch(gauge);
     const touched = this.#touched;
     this.#touched = [];
-    for (const series of touched) series.isTouched = false;
+    for (let place = 0; place < touched.length; place++) (touched[place] as Series).isTouched = false;
     this.#said = new Map();
     this.#saidOf = [];
     if (this.#mustLayOut || !touched.every((series) => series.isSteady)) this.#layOut(table, beat);
@@ -88,7 +88,8 @@ export class Shown {
     this.#high = this.#high.slice();
     this.#low = this.#low.slice();
     const histograms = [...this.#histograms];
-    for (const series of touched) {
+    for (let place = 0; place < touched.length; place++) {
+      const series = touched[place] as Series;
       this.#write(series, histograms);
       if (series.changed && series.isRecorded) this.#changed.push(series);
     }

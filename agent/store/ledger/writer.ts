@@ -23,6 +23,10 @@ import { TotalPages } from "./total-pages.ts";
 /** Why a bucket was sealed again, or for the first time, when usage came after its end. */
 export const lateReason = "usage that arrived late";
 
+/** Rows of sums that one statement writes, and that are written in one step. */
+const ROWS_A_STATEMENT = 16;
+const ROWS_A_STEP = 512;
+
 /** State rows that name a counted usage record and the unix second until which its id is remembered. */
 const usageKey = /^\["usage","([0-9a-f]+)",(\d+)\]$/;
 
@@ -133,13 +137,25 @@ export class LedgerWriter {
   }
 
   /** The same of sums as columns, in buckets that are open. */
-  amounts({ amounts, buckets, series }: BucketColumn): Steps<void> {
-    const upsert = this.#run(`
-      INSERT INTO rows (bucket, series, amount, revision) VALUES (?, ?, ?, 0)
+  *amounts({ amounts, buckets, series }: BucketColumn): Steps<void> {
+    const [one, many] = [this.#amountsOf(1), this.#amountsOf(ROWS_A_STATEMENT)];
+    const values: (number | bigint)[] = [];
+    // What does not fill a statement goes row by row: so two of them are enough for any number.
+    for (let at = 0; at < amounts.length; ) {
+      const rows = amounts.length - at < ROWS_A_STATEMENT ? 1 : ROWS_A_STATEMENT;
+      values.length = 0;
+      for (const end = at + rows; at < end; at++)
+        values.push(buckets[at] ?? 0, series[at] ?? 0, amounts[at] ?? 0n);
+      (rows === 1 ? one : many).run(...values);
+      if (at % ROWS_A_STEP === 0) yield "turn";
+    }
+  }
+
+  /** The statement that writes so many sums: one call of SQLite costs as much as three rows in it. */
+  #amountsOf(rows: number): StatementSync {
+    return this.#run(`
+      INSERT INTO rows (bucket, series, amount, revision) VALUES ${"(?, ?, ?, 0), ".repeat(rows - 1)}(?, ?, ?, 0)
       ON CONFLICT (bucket, series) DO UPDATE SET amount = excluded.amount`);
-    return forEachPlace(amounts.length, (place) =>
-      upsert.run(buckets[place] ?? 0, series[place] ?? 0, amounts[place] ?? 0n),
-    );
   }
 
   /** Seals a bucket: its digest goes into the audit chain, so that no row can change unseen afterwards. */
