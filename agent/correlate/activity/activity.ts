@@ -47,7 +47,7 @@ import {
   requestsStay,
   worksForOthers,
 } from "./level.ts";
-import { outlookUntil } from "./outlook.ts";
+import { noteOthers, outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
 import { prefillNanosMax } from "./prefill.ts";
 import { learnRates } from "./rates.ts";
@@ -63,6 +63,7 @@ export interface ActivityOptions {
   readonly stallAfterNanos?: Nanos;
 }
 
+const nothingWorkedOut = { outlook: undefined, known: undefined } as const;
 const noRates: Rates = {
   alone: undefined,
   contended: undefined,
@@ -95,7 +96,7 @@ export function createActivity(options: ActivityOptions): Activity {
     learnedUntil: options.from,
     batch: undefined,
     ...nothingLearned(),
-    outlook: undefined,
+    ...nothingWorkedOut,
   };
 }
 
@@ -109,7 +110,7 @@ export function copyActivity(activity: Activity): Activity {
     credits: [],
     refutedAt: -Infinity,
     ...nothingLearned(),
-    outlook: undefined,
+    ...nothingWorkedOut,
   };
 }
 
@@ -193,7 +194,7 @@ export function observePeer(
   thin = false,
 ): void {
   const last = activity.peers.at(-1);
-  activity.outlook = undefined;
+  noteOthers(activity, from);
   if (
     last !== undefined &&
     last.stranger === stranger &&
@@ -203,7 +204,7 @@ export function observePeer(
   )
     activity.peers[activity.peers.length - 1] = { ...last, to: Math.max(last.to, to) };
   else activity.peers.push({ from, to, stranger, thin });
-  if (activity.peers.length > readingsMax) activity.peers.shift();
+  if (activity.peers.length > readingsMax) noteOthers(activity, activity.peers.shift()?.from ?? from);
 }
 
 /** Returns whether the requests of a server leave the GPU nearly idle. */
@@ -215,8 +216,9 @@ export function isThin({ durations, level }: Activity): boolean {
 export function observeCredit(activity: Activity, credit: Credit): void {
   if (credit.from < (activity.credits.at(-1)?.to ?? -Infinity)) return;
   activity.credits.push(credit);
-  activity.outlook = undefined;
-  if (activity.credits.length > readingsMax) activity.credits.shift();
+  noteOthers(activity, credit.from);
+  if (activity.credits.length > readingsMax)
+    noteOthers(activity, activity.credits.shift()?.from ?? credit.from);
 }
 
 /**

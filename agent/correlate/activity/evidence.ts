@@ -2,7 +2,7 @@
 // Windows of GPU work and polls of one server go in; runs of work, intervals between polls and claims follow; segments of
 // the server's own state come out.
 
-import type { ActivityMethod, Nanos, ServerPoll, UncertainReason } from "../../model.ts";
+import type { ActivityMethod, Nanos, ProgressKind, ServerPoll, UncertainReason } from "../../model.ts";
 
 /** One fine window of GPU activity, typically 200 ms of the driver's ring; over several GPUs the busiest one's. */
 export interface ActivityWindow {
@@ -291,6 +291,8 @@ export interface Activity {
   readonly durations: Durations;
   /** What the readings so far say together; undefined until it is asked for again after one was taken in. */
   outlook: Outlook | undefined;
+  /** What they said when that was worked out last. */
+  known: KnownIntervals | undefined;
 }
 
 /** The runs of work, the polls that are readings, and the intervals between them, of all readings so far. */
@@ -298,6 +300,16 @@ export interface Outlook {
   readonly polls: readonly SeenPoll[];
   readonly runs: readonly WorkRun[];
   readonly intervals: readonly PollInterval[];
+}
+
+/** The intervals of an outlook, one from each of the polls, and what else they were made of. */
+export interface KnownIntervals {
+  readonly polls: readonly SeenPoll[];
+  readonly intervals: readonly PollInterval[];
+  readonly progress: ProgressKind;
+  readonly batch: number | undefined;
+  /** Of the time from here on it was said since that others were busy, or were credited. */
+  until: Nanos;
 }
 
 /** True where two assumptions are the same one, as weak. */

@@ -2,8 +2,8 @@
 // ends, and the GPU work inside it. Whose work it is, claims.ts decides.
 
 import type { Nanos, ProgressKind } from "../../model.ts";
-import type { Credit, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
-import { clipped, lengthIn, none, total } from "./stretches.ts";
+import type { Credit, KnownIntervals, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
+import { clipped, isClip, lengthIn, none, total } from "./stretches.ts";
 
 /** A prompt token takes about a tenth of the time of an output token (h100-solo-8b: 16,384 in 0.35 s, 5,781/s). */
 const inputTokenWeight = 0.1;
@@ -27,15 +27,51 @@ export function pollIntervals(
   horizon: Nanos,
   credits: readonly Credit[] = [],
   batch?: number,
+  known?: KnownIntervals,
 ): PollInterval[] {
   const intervals: PollInterval[] = [];
+  let place = 0;
   for (let index = 0; index < polls.length; index++) {
     const poll = polls[index] as SeenPoll;
     const next = polls[index + 1];
     const to = next?.at ?? horizon;
-    if (to > poll.at) intervals.push(pollInterval(poll, next, to, progress, runs, peers, credits, batch));
+    if (to <= poll.at) continue;
+    while (known !== undefined && (known.polls[place]?.at ?? Infinity) < poll.at) place++;
+    const before = next === undefined ? undefined : knownBetween(known, place, poll, next);
+    intervals.push(
+      before !== undefined && stays(before, known as KnownIntervals, progress, runs, batch)
+        ? before
+        : pollInterval(poll, next, to, progress, runs, peers, credits, batch),
+    );
   }
   return intervals;
+}
+
+/** The interval between the very polls, the first of which is at `place`. */
+function knownBetween(
+  known: KnownIntervals | undefined,
+  place: number,
+  poll: SeenPoll,
+  next: SeenPoll,
+): PollInterval | undefined {
+  if (known?.polls[place] !== poll || known.polls[place + 1] !== next) return undefined;
+  return known.intervals[place];
+}
+
+/** True where nothing that an interval is made of, its polls aside, became another. */
+function stays(
+  interval: PollInterval,
+  known: KnownIntervals,
+  progress: ProgressKind,
+  runs: readonly WorkRun[],
+  batch: number | undefined,
+): boolean {
+  const { all, from, inFlightFrom = 0, inFlightTo = 0, to } = interval;
+  if (to > known.until || progress !== known.progress) return false;
+  // How many run on average counts where no gauge says it.
+  if (batch !== known.batch && interval.progress !== 0 && !(inFlightFrom > 0) && !(inFlightTo > 0))
+    return false;
+  return isClip(all, runs, from, to);
 }
 
 /** Returns the time from a poll to the one after it, or to `to` while there is none. */

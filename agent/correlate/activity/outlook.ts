@@ -1,5 +1,6 @@
 // Runs of work and intervals between polls, built once from the readings of an estimator and used until the next reading:
-// how far it can decide and what it decides there are asked for one after the other.
+// how far it can decide and what it decides there are asked for one after the other. An interval that neither a reading nor
+// a learned level touched since is the one of the time before (intervals.ts): most are seen ten times until they are dropped.
 import type { Nanos } from "../../model.ts";
 import { withoutCopies } from "./copies.ts";
 import type { Activity, Outlook, SeenPoll, WorkRun } from "./evidence.ts";
@@ -39,10 +40,19 @@ function holds({ windows }: Activity, runs: readonly WorkRun[], from: Nanos, unt
   return true;
 }
 
+/** Notes that others were busy from `from` on, or were credited: what was worked out of the time before stays. */
+export function noteOthers(activity: Activity, from: Nanos): void {
+  activity.outlook = undefined;
+  if (activity.known !== undefined) activity.known.until = Math.min(activity.known.until, from);
+}
+
 function built(activity: Activity, from: Nanos, to: Nanos, horizon: Nanos): Outlook {
-  const { batch, credits, peers, plateau, windows } = activity;
+  const { batch, credits, known, peers, plateau, windows } = activity;
   const runs = workRuns(windows, gaugesOf(activity), from, to, plateau, pauseOf(activity));
   const progress = activity.polls.at(-1)?.progress ?? "step";
   const polls = withoutCopies(activity, runs);
-  return { polls, runs, intervals: pollIntervals(polls, progress, runs, peers, horizon, credits, batch) };
+  const intervals = pollIntervals(polls, progress, runs, peers, horizon, credits, batch, known);
+  // The list of polls is the estimator's own: it goes on.
+  activity.known = { polls: polls.slice(), intervals, progress, batch, until: Infinity };
+  return { polls, runs, intervals };
 }

@@ -48,6 +48,25 @@ export function clipped(runs: readonly WorkRun[], from: Nanos, to: Nanos): reado
   return pieces ?? none;
 }
 
+/** True where `pieces` are the parts of `runs` inside `[from, to)`. */
+export function isClip(
+  pieces: readonly WorkRun[],
+  runs: readonly WorkRun[],
+  from: Nanos,
+  to: Nanos,
+): boolean {
+  let place = 0;
+  for (let index = 0; index < runs.length; index++) {
+    const run = runs[index] as WorkRun;
+    if (run.to <= from) continue;
+    if (run.from >= to) break;
+    const piece = pieces[place++];
+    if (piece?.seen !== run.seen) return false;
+    if (piece.from !== Math.max(run.from, from) || piece.to !== Math.min(run.to, to)) return false;
+  }
+  return place === pieces.length;
+}
+
 /** How much of `runs` lies inside `[from, to)`. */
 export function lengthIn(runs: readonly WorkRun[], from: Nanos, to: Nanos): Nanos {
   let sum = 0;

@@ -32,21 +32,23 @@ const reading: fc.Arbitrary<Reading> = fc.oneof(
   },
   {
     weight: 2,
-    arbitrary: fc.tuple(fc.nat({ max: 3 }), fc.option(fc.nat({ max: 2 }), { nil: undefined })).map(
-      ([tokens, inFlight]): Reading =>
-        (activity, at) => {
-          const outputTokens = (activity.polls.at(-1)?.outputTokens ?? 0) + tokens;
-          const gauge = inFlight === undefined ? {} : { inFlight };
-          observePoll(activity, { at, inputTokens: 0, outputTokens, progress: "step", ...gauge });
-        },
-    ),
+    arbitrary: fc
+      .tuple(fc.nat({ max: 3 }), fc.option(fc.nat({ max: 2 }), { nil: undefined }), fc.nat({ max: 3 }))
+      .map(
+        ([tokens, inFlight, requests]): Reading =>
+          (activity, at) => {
+            const outputTokens = (activity.polls.at(-1)?.outputTokens ?? 0) + tokens;
+            const gauge = inFlight === undefined ? {} : { inFlight };
+            observePoll(activity, { at, inputTokens: 0, outputTokens, progress: "step", requests, ...gauge });
+          },
+      ),
   },
   {
     weight: 1,
-    arbitrary: fc.boolean().map(
-      (stranger): Reading =>
+    arbitrary: fc.tuple(fc.boolean(), fc.boolean(), fc.nat({ max: 20 })).map(
+      ([stranger, thin, back]): Reading =>
         (activity, at) =>
-          observePeer(activity, at - 5 * tenth, at, stranger),
+          observePeer(activity, at - (5 + back) * tenth, at - back * tenth, stranger, thin),
     ),
   },
   {
