@@ -4,6 +4,7 @@
 import type { ActivityMethod, Nanos } from "../model.ts";
 import type { ActivitySegment, Doubt } from "./activity/evidence.ts";
 import { isSameDoubt } from "./activity/evidence.ts";
+import type { Span } from "./edges.ts";
 
 /** A server's own state in a stretch; `unknown` where no poll speaks of it. */
 export interface OwnStretch {
@@ -37,19 +38,38 @@ export function appendKnown(
   stretches: OwnStretch[],
   segment: ActivitySegment,
   from: Nanos,
-  known: { readonly from: Nanos; readonly to: Nanos },
+  known: Span,
 ): void {
-  const within = (cut: Nanos): Nanos => Math.round(Math.min(segment.to, Math.max(segment.from, from, cut)));
-  const [begins, ends] = [within(known.from), within(known.to)];
-  const cuts = [within(segment.from), Math.min(begins, ends), Math.max(begins, ends), within(segment.to)];
-  for (let index = 0; index < 3; index++) {
-    const [start, end] = [cuts[index] as Nanos, cuts[index + 1] as Nanos];
-    if (end <= start) continue;
-    const state = start >= known.from && end <= known.to ? segment.state : "unknown";
-    const contested = state !== "unknown" && segment.contested === true;
-    const { accounted, method, doubt } = segment;
-    stretches.push({ from: start, to: end, state, method, contested, accounted, doubt });
+  const start = within(segment, from, segment.from);
+  const end = within(segment, from, segment.to);
+  if (start >= known.from && end <= known.to) {
+    appendPart(stretches, segment, start, end, known);
+    return;
   }
+  const begins = within(segment, from, known.from);
+  const ends = within(segment, from, known.to);
+  appendPart(stretches, segment, start, Math.min(begins, ends), known);
+  appendPart(stretches, segment, Math.min(begins, ends), Math.max(begins, ends), known);
+  appendPart(stretches, segment, Math.max(begins, ends), end, known);
+}
+
+/** An instant, or what of a segment after `from` is nearest to it. */
+function within(segment: ActivitySegment, from: Nanos, at: Nanos): Nanos {
+  return Math.round(Math.min(segment.to, Math.max(segment.from, from, at)));
+}
+
+function appendPart(
+  stretches: OwnStretch[],
+  segment: ActivitySegment,
+  from: Nanos,
+  to: Nanos,
+  known: Span,
+): void {
+  if (to <= from) return;
+  const state = from >= known.from && to <= known.to ? segment.state : "unknown";
+  const contested = state !== "unknown" && segment.contested === true;
+  const { accounted, method, doubt } = segment;
+  stretches.push({ from, to, state, method, contested, accounted, doubt });
 }
 
 /**

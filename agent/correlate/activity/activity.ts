@@ -330,7 +330,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
       continue;
     }
     observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
-    const place = activity.polls.findIndex(({ at }) => at === interval.to);
+    const place = placeOf(activity.polls, interval.to);
     const poll = activity.polls[place];
     // The gauge and the counters of a rank that steps along with others say nothing of how much work a request stands for.
     const mayBeOthers = idlesAmongBusy(activity.polls[place - 1]) || idlesAmongBusy(poll);
@@ -359,10 +359,19 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
   }
 }
 
+/** The place of the poll at an instant, -1 where there is none. */
+function placeOf(polls: readonly SeenPoll[], at: Nanos): number {
+  let place = polls.length - 1;
+  while (place >= 0 && (polls[place] as SeenPoll).at > at) place--;
+  return polls[place]?.at === at ? place : -1;
+}
+
 /** Drops what no later decision can need: all before the longest prefill back from the last decision. */
 function forget(activity: Activity): void {
   const { credits, polls, windows, peers } = activity;
-  const longest = windows.find(({ to }) => to > activity.decidedUntil)?.from ?? activity.decidedUntil;
+  let next = windows.length;
+  while (next > 0 && (windows[next - 1] as ActivityWindow).to > activity.decidedUntil) next--;
+  const longest = windows[next]?.from ?? activity.decidedUntil;
   const cut = Math.min(activity.decidedUntil - prefillNanosMax, longest) - activity.pollNanos;
   let first = 0;
   while (first + 2 < polls.length && (polls[first + 1] as ServerPoll).at <= cut) first++;

@@ -32,7 +32,7 @@ function isStale({ inFlight = 0, isRepeated }: SeenPoll): boolean {
 
 /** True where something moved, or is in flight, that the poll before, which may be of a copy, did not show. */
 function isNews(poll: SeenPoll, before: SeenPoll | undefined): boolean {
-  if (isStale(poll) || before === undefined || !isStale(before)) return false;
+  if (before?.isRepeated !== true || isStale(poll) || !isStale(before)) return false;
   const moved = poll.inputTokens + poll.outputTokens > before.inputTokens + before.outputTokens;
   return moved || (poll.inFlight ?? 0) > 0 || (poll.activeNanos ?? 0) > (before.activeNanos ?? 0);
 }

@@ -88,16 +88,13 @@ export function createLevel(): Level {
  */
 export function observeRoughness(level: Level, windows: readonly ActivityWindow[]): void {
   const end = windows.length;
-  const [first, second, third, fourth] = [
-    windows[end - 4],
-    windows[end - 3],
-    windows[end - 2],
-    windows[end - 1],
-  ];
+  const fourth = windows[end - 1];
   const newest = fourth?.busyRatio ?? 0;
   level.peak = newest > level.peak ? (level.peak + newest) / 2 : level.peak * peakFadeRatio;
+  if (!isWork(fourth)) return;
+  const [first, second, third] = [windows[end - 4], windows[end - 3], windows[end - 2]];
   if (first === undefined || second === undefined || third === undefined) return;
-  if (!isWork(second) || !isWork(fourth)) return;
+  if (!isWork(second)) return;
   if (isWork(third) && !isWork(first)) return;
   const change = Math.abs(second.busyRatio - third.busyRatio);
   const rough = isWork(third) ? change / Math.max(second.busyRatio, third.busyRatio) : 1;

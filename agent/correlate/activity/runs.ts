@@ -22,6 +22,9 @@ const steadyBusyRatio = 0.7;
 /** A window this full is full. */
 const fullRatio = 0.85;
 
+/** A run that may still be lengthened. */
+type Draft = { -readonly [Key in keyof WorkRun]: WorkRun[Key] };
+
 /**
  * Returns the runs of work in `[from, to)`, in order and apart, built from `windows` (in order, apart). Stretches
  * without any window longer than a step pause become runs with `seen` false; `to` must not lie past what the windows can
@@ -36,7 +39,7 @@ export function workRuns(
   plateau: number | undefined,
   pauseNanos: Nanos = stepPauseNanos,
 ): WorkRun[] {
-  const runs: WorkRun[] = [];
+  const runs: Draft[] = [];
   let reached = from;
   let index = 0;
   while (index < windows.length) {
@@ -130,17 +133,14 @@ function filled(window: ActivityWindow, plateau: number): number {
 
 /** Appends a run, or lengthens the last one over a pause that belongs to it. */
 function add(
-  runs: WorkRun[],
+  runs: Draft[],
   polls: readonly ServerPoll[],
-  run: WorkRun,
+  run: Draft,
   pauseNanos: Nanos = stepPauseNanos,
 ): void {
   const last = runs.at(-1);
-  if (last?.seen && run.seen && bridges(polls, last, run, pauseNanos)) {
-    runs[runs.length - 1] = { from: last.from, to: run.to, seen: true };
-    return;
-  }
-  if (run.to > run.from) runs.push(run);
+  if (last?.seen && run.seen && bridges(polls, last, run, pauseNanos)) last.to = run.to;
+  else if (run.to > run.from) runs.push(run);
 }
 
 /** A pause between steps, a pause a poll saw with a request in flight, or one in the preparation of a first request. */
@@ -150,8 +150,18 @@ function bridges(polls: readonly ServerPoll[], last: WorkRun, next: WorkRun, pau
   if (pause > firstPauseNanos || pauseNanos < stepPauseNanos) return false;
   const from = last.to + edgeNanos;
   const to = next.from - edgeNanos;
-  const flying = polls.some((poll) => poll.at >= from && poll.at <= to && (poll.inFlight ?? 0) > 0);
+  const flying = wasInFlight(polls, from, to);
   return pause <= (flying ? longPauseNanos : preparationPause(polls, last, next.from));
+}
+
+/** Whether a poll in `[from, to]` read a request in flight. */
+function wasInFlight(polls: readonly ServerPoll[], from: Nanos, to: Nanos): boolean {
+  for (let index = polls.length - 1; index >= 0; index--) {
+    const { at, inFlight } = polls[index] as ServerPoll;
+    if (at < from) return false;
+    if (at <= to && inFlight !== undefined && inFlight > 0) return true;
+  }
+  return false;
 }
 
 /**
