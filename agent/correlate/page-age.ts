@@ -96,8 +96,10 @@ export class PageAge {
 
   /** The page never changed since the first look, no longer ago than a copy may live: it may be one, whatever it shows. */
   get mayBeCopy(): boolean {
-    const [first, last] = [this.#news?.at, this.#last?.at];
-    if (this.#isRenewal || first === undefined || last === undefined) return false;
+    if (this.#isRenewal) return false;
+    const first = this.#news?.at;
+    const last = this.#last?.at;
+    if (first === undefined || last === undefined) return false;
     return last > first && last - first <= distanceMax;
   }
 
@@ -125,11 +127,11 @@ export class PageAge {
   }
 
   get #leastChange(): Nanos {
-    return Math.min(...this.#changes, ...this.#all);
+    return Math.min(leastOf(this.#changes), leastOf(this.#all));
   }
 
   #copy(): Nanos | undefined {
-    const least = this.#changes.length >= changesMin ? Math.min(...this.#changes) : this.#beat;
+    const least = this.#changes.length >= changesMin ? leastOf(this.#changes) : this.#beat;
     const isCopy = least !== undefined && least > copyPolls * this.#distanceNanos && least <= distanceMax;
     return isCopy ? least : undefined;
   }
@@ -137,8 +139,9 @@ export class PageAge {
   /** The beat in which all changes came, be the server at work or not; undefined where they keep none. */
   get #beat(): Nanos | undefined {
     const poll = this.#distanceNanos;
-    const least = Math.min(...this.#all);
-    if (this.#all.length < beatsMin || least < beatPollsMin * poll) return undefined;
+    if (this.#all.length < beatsMin) return undefined;
+    const least = leastOf(this.#all);
+    if (least < beatPollsMin * poll) return undefined;
     const keepsIt = (nanos: Nanos): boolean =>
       Math.abs(nanos - Math.round(nanos / least) * least) <= copyPolls * poll;
     return this.#all.every(keepsIt) ? least : undefined;
@@ -156,6 +159,12 @@ export class PageAge {
     }
     return size === 0 ? 0 : (sorted[size >> 1] as Nanos);
   }
+}
+
+function leastOf(distances: readonly Nanos[]): Nanos {
+  let least = Infinity;
+  for (let index = 0; index < distances.length; index++) least = Math.min(least, distances[index] as Nanos);
+  return least;
 }
 
 function keep(list: Nanos[], nanos: Nanos): void {

@@ -55,6 +55,8 @@ export interface Surroundings {
 }
 
 const noGuests: readonly Guest[] = [];
+const noSiblings: Activity["siblings"] = [];
+const noneApart: ReadonlySet<string> = new Set();
 /** Name of the place of a server none of whose GPUs is known. */
 const nowhere = "";
 
@@ -79,6 +81,8 @@ export class ServerTrack {
   #fed: ServerPoll | undefined;
   readonly #age = new PageAge();
   readonly #ties = new Ties();
+  /** What was around it last. */
+  #around: Surroundings | undefined;
   #firstAt: Nanos | undefined;
   #latest: Nanos = Infinity;
   /** Failed polls since the last good one. */
@@ -120,14 +124,15 @@ export class ServerTrack {
     for (const increment of increments) this.#increments.push(increment);
     if (this.#isEstimated) this.#queue.queueMoves(increments);
     this.#finder.progress.noteCounted(increments);
-    if (increments.some(({ late }) => late)) this.#beganLate = true;
+    for (const { late } of increments) if (late) this.#beganLate = true;
     if (given === undefined) return true;
     const poll = Number.isInteger(given.at) ? given : { ...given, at: Math.round(given.at) };
     if (!Number.isFinite(poll.at) || poll.at <= (this.#age.newest ?? -Infinity)) return false;
     let place = this.#polls.length;
     while (place > 0 && (this.#polls[place - 1] as ServerPoll).at > poll.at) place--;
     if (this.#polls[place - 1]?.at === poll.at) return false;
-    this.#polls.splice(place, 0, poll);
+    if (place === this.#polls.length) this.#polls.push(poll);
+    else this.#polls.splice(place, 0, poll);
     // What is never asked for need not wait: the newest says when it was read.
     if (!this.#isEstimated) this.#polls.splice(0, this.#polls.length - 1);
     else if (this.#polls.length > pendingMax) {
@@ -167,9 +172,7 @@ export class ServerTrack {
   /** Hands the estimators what they need to decide up to `until`; peers learn what this server did. */
   feed(until: Nanos, surroundings: Surroundings): void {
     const { peers, windows } = surroundings;
-    for (const gpu of windows.keys()) this.#settleOn(gpu);
-    if (windows.size > 0)
-      for (const gpu of this.#places.keys()) if (!windows.has(gpu)) this.#places.delete(gpu);
+    if (surroundings !== this.#around) this.#move(surroundings);
     this.#settleRanks(surroundings);
     if (windows.size > 1 && this.ranks === undefined) this.#ties.observe([...windows.values()], until);
     const ahead = Math.max(until + feedAhead, endOver(windows.values(), until));
@@ -185,6 +188,15 @@ export class ServerTrack {
       observePlace(place.activity, this.pollNanos, siblings.length > 0, siblings, this.#ties.areTied);
       observeWindows(place, windows.get(gpu) ?? []);
     }
+  }
+
+  /** Gives each GPU around it an estimator, and takes those of others away. */
+  #move(surroundings: Surroundings): void {
+    const { windows } = surroundings;
+    this.#around = surroundings;
+    for (const gpu of windows.keys()) this.#settleOn(gpu);
+    if (windows.size === 0) return;
+    for (const gpu of this.#places.keys()) if (!windows.has(gpu)) this.#places.delete(gpu);
   }
 
   /** Returns the instant up to which the estimators can decide. */
@@ -211,14 +223,14 @@ export class ServerTrack {
       to: (this.#fed?.at ?? -Infinity) + openPolls * this.pollNanos,
     };
     const byGpu = new Map<string, OwnStretch[]>();
-    const apart = new Set<string>();
+    let apart: Set<string> | undefined;
     for (const [gpu, { activity, ranks }] of this.#places) {
-      if (ranks?.isAssumed === false) apart.add(gpu);
+      if (ranks?.isAssumed === false) apart = (apart ?? new Set()).add(gpu);
       const stretches: OwnStretch[] = [];
       for (const segment of settle(activity, until)) appendKnown(stretches, segment, from, known);
       byGpu.set(gpu, stretches);
     }
-    return joined(byGpu, apart, this.ranks === undefined && this.#ties.areTied);
+    return joined(byGpu, apart ?? noneApart, this.ranks === undefined && this.#ties.areTied);
   }
 
   /** Takes in that a server, or a stranger, on some of the same GPUs was busy in `[from, to)`. */
@@ -258,6 +270,7 @@ export class ServerTrack {
 
   /** Increments whose polls ended at or before `until`, all of them if it is undefined; each is handed out once. */
   takeIncrements(until: Nanos | undefined): TokenIncrement[] {
+    if (this.#increments.length === 0) return [];
     const waits = (at: Nanos): boolean => until !== undefined && at > until && at <= this.#latest;
     if (!this.#increments.some(({ at }) => !waits(at))) return [];
     const due = this.#increments.filter(({ at }) => !waits(at));
@@ -267,7 +280,8 @@ export class ServerTrack {
 
   /** The data-parallel ranks its polls tell apart; undefined where they tell none. */
   get rankNames(): readonly string[] | undefined {
-    const told = this.#polls.findLast(({ ranks }) => ranks !== undefined)?.ranks ?? this.#fed?.ranks;
+    let told = this.#fed?.ranks;
+    for (const { ranks } of this.#polls) if (ranks !== undefined) told = ranks;
     return told?.map(({ rank }) => rank);
   }
 
@@ -308,11 +322,10 @@ export class ServerTrack {
     const ended = endedBetween(this.#fed, poll) ?? whole.ended;
     const { requests } = whole;
     const { isRepeated, shownFrom } = this.#age;
-    const seen: SeenPoll = {
-      ...{ ...poll, requests },
-      ...(ended === undefined ? {} : { ended }),
-      ...(shownFrom === undefined ? {} : { shownFrom, isRepeated }),
-    };
+    const seen: SeenPoll =
+      shownFrom === undefined
+        ? { ...poll, requests, ended }
+        : { ...poll, requests, ended, shownFrom, isRepeated };
     if (!this.#observe(seen, previous, facts)) return;
     this.#firstAt ??= poll.at;
     this.#fed = poll;
@@ -335,6 +348,7 @@ export class ServerTrack {
 
   /** What the other GPUs did of which the polls of a place speak as well. */
   #siblingsOf(gpu: string, { ranks }: Place, windows: Surroundings["windows"]): Activity["siblings"] {
+    if (ranks === undefined && this.#places.size < 2) return noSiblings;
     const siblings: (readonly ActivityWindow[])[] = [];
     for (const other of ranks === undefined ? this.#places.keys() : (this.ranks?.byGpu.keys() ?? [])) {
       if (other === gpu) continue;

@@ -23,11 +23,11 @@ import type {
   ActivitySegment,
   ActivityWindow,
   Credit,
-  PeerStretch,
   PollInterval,
   Rates,
   SeenPoll,
 } from "./evidence.ts";
+import { forget } from "./forget.ts";
 import { notGauged } from "./gauged.ts";
 import { copyHoldNanos, heldOpenFrom } from "./hold.ts";
 import { label } from "./label.ts";
@@ -49,9 +49,8 @@ import {
 } from "./level.ts";
 import { noteOthers, outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
-import { prefillNanosMax } from "./prefill.ts";
 import { learnRates } from "./rates.ts";
-import { stepPauseNanos, workingBusyRatio } from "./runs.ts";
+import { workingBusyRatio } from "./runs.ts";
 
 /** What an estimator knows from the beginning. */
 export interface ActivityOptions {
@@ -364,22 +363,4 @@ function placeOf(polls: readonly SeenPoll[], at: Nanos): number {
   let place = polls.length - 1;
   while (place >= 0 && (polls[place] as SeenPoll).at > at) place--;
   return polls[place]?.at === at ? place : -1;
-}
-
-/** Drops what no later decision can need: all before the longest prefill back from the last decision. */
-function forget(activity: Activity): void {
-  const { credits, polls, windows, peers } = activity;
-  let next = windows.length;
-  while (next > 0 && (windows[next - 1] as ActivityWindow).to > activity.decidedUntil) next--;
-  const longest = windows[next]?.from ?? activity.decidedUntil;
-  const cut = Math.min(activity.decidedUntil - prefillNanosMax, longest) - activity.pollNanos;
-  let first = 0;
-  while (first + 2 < polls.length && (polls[first + 1] as ServerPoll).at <= cut) first++;
-  if (first > 0) polls.splice(0, first);
-  const kept = Math.min(cut, polls[0]?.at ?? cut) - 2 * stepPauseNanos;
-  let old = 0;
-  while (old < windows.length && (windows[old] as ActivityWindow).to <= kept) old++;
-  if (old > 0) windows.splice(0, old);
-  while (credits.length > 0 && (credits[0] as Credit).to <= kept) credits.shift();
-  while (peers.length > 0 && (peers[0] as PeerStretch).to <= kept) peers.shift();
 }

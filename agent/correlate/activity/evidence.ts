@@ -53,7 +53,7 @@ export interface Ended {
 export interface SeenPoll extends ServerPoll {
   /** Requests that ended since the poll before. */
   readonly requests?: number;
-  readonly ended?: Ended;
+  readonly ended?: Ended | undefined;
   /** Of a data-parallel rank: the server's own poll. */
   readonly whole?: SeenPoll;
   /** That the rank is on this GPU is an assumption. */

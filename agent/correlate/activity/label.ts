@@ -17,10 +17,13 @@ export interface Labelling {
   readonly stallAfterNanos: Nanos;
 }
 
+/** A segment that the next stretch may lengthen. */
+type Draft = { -readonly [Key in keyof ActivitySegment]: ActivitySegment[Key] };
+
 /** Returns segments that cover `[from, until)` exactly, neighbours of one state and method joined. */
 export function label(labelling: Labelling): ActivitySegment[] {
   const { from, until } = labelling;
-  const segments: ActivitySegment[] = [];
+  const segments: Draft[] = [];
   const method = methodBetween(labelling);
   let reached = from;
   for (const claim of labelling.claims) {
@@ -38,9 +41,9 @@ export function label(labelling: Labelling): ActivitySegment[] {
 }
 
 /** Cuts segments where the doubt of the polls begins and ends. */
-function doubted(segments: ActivitySegment[], intervals: readonly PollInterval[]): ActivitySegment[] {
-  const doubts = intervals.filter(({ doubt }) => doubt !== undefined);
-  if (doubts.length === 0) return segments;
+function doubted(segments: Draft[], intervals: readonly PollInterval[]): ActivitySegment[] {
+  if (!intervals.some(isDoubted)) return segments;
+  const doubts = intervals.filter(isDoubted);
   return segments.flatMap((segment) => {
     const parts: ActivitySegment[] = [];
     let reached = segment.from;
@@ -56,8 +59,12 @@ function doubted(segments: ActivitySegment[], intervals: readonly PollInterval[]
   });
 }
 
+function isDoubted({ doubt }: PollInterval): boolean {
+  return doubt !== undefined;
+}
+
 /** Marks what was just claimed; a segment that began before the claim is cut there. */
-function doubtFrom(segments: ActivitySegment[], before: number, start: Nanos, doubt: Doubt): void {
+function doubtFrom(segments: Draft[], before: number, start: Nanos, doubt: Doubt): void {
   const last = segments[before - 1];
   if (last !== undefined && last.to > start) {
     segments[before - 1] = { ...last, to: start };
@@ -69,19 +76,26 @@ function doubtFrom(segments: ActivitySegment[], before: number, start: Nanos, do
 
 function methodBetween(labelling: Labelling): ActivityMethod {
   const last = labelling.intervals.at(-1);
-  const timed = labelling.intervals.some((interval) => interval.activeNanos !== undefined);
+  const timed = labelling.intervals.some(isTimed);
   if (timed) return "active_time";
   if (labelling.progress === "step") return "counter_gpu";
   return last?.inFlightFrom === undefined ? "unknown" : "in_flight";
 }
 
+function isTimed({ activeNanos }: PollInterval): boolean {
+  return activeNanos !== undefined;
+}
+
+/** What is marked on a stretch: work that may be a peer's, or that is a part of executions beside it. */
+type Mark = "contested" | "accounted" | undefined;
+
 function push(
-  segments: ActivitySegment[],
+  segments: Draft[],
   from: Nanos,
   to: Nanos,
   state: ServerState,
   method: ActivityMethod,
-  more: Pick<ActivitySegment, "contested" | "accounted"> = {},
+  mark?: Mark,
 ): void {
   if (to <= from) return;
   const last = segments.at(-1);
@@ -89,16 +103,17 @@ function push(
     last?.state === state &&
     last.method === method &&
     last.doubt === undefined &&
-    last.contested === more.contested &&
-    last.accounted === more.accounted
+    last.contested === (mark === "contested" ? true : undefined) &&
+    last.accounted === (mark === "accounted" ? true : undefined)
   )
-    segments[segments.length - 1] = { ...last, to };
-  else segments.push({ from, to, state, method, ...more });
+    last.to = to;
+  else if (mark === undefined) segments.push({ from, to, state, method });
+  else segments.push({ from, to, state, method, [mark]: true });
 }
 
 /** Working without a token for longer than `stallAfterNanos` waits; only step counters can tell. */
 function claimed(
-  segments: ActivitySegment[],
+  segments: Draft[],
   labelling: Labelling,
   from: Nanos,
   to: Nanos,
@@ -127,7 +142,7 @@ function claimed(
 
 /** Time without execution: waiting where the polls around it read requests in flight, else idle. */
 function unclaimed(
-  segments: ActivitySegment[],
+  segments: Draft[],
   labelling: Labelling,
   from: Nanos,
   to: Nanos,
@@ -140,8 +155,7 @@ function unclaimed(
     if (end <= start) continue;
     push(segments, reached, start, "idle", method);
     if (waits(interval, from, to)) marked(segments, labelling.contested, start, end, "waiting", method);
-    else if (labelling.accounted.includes(interval))
-      push(segments, start, end, "idle", method, { accounted: true });
+    else if (labelling.accounted.includes(interval)) push(segments, start, end, "idle", method, "accounted");
     else marked(segments, labelling.contested, start, end, "idle", method);
     reached = end;
   }
@@ -150,7 +164,7 @@ function unclaimed(
 
 /** One stretch of one state, cut where the work in it is contested. */
 function marked(
-  segments: ActivitySegment[],
+  segments: Draft[],
   contested: readonly Claim[],
   from: Nanos,
   to: Nanos,
@@ -163,7 +177,7 @@ function marked(
     const end = Math.min(piece.to, to);
     if (end <= start) continue;
     push(segments, reached, start, state, method);
-    push(segments, start, end, state, method, { contested: true });
+    push(segments, start, end, state, method, "contested");
     reached = end;
   }
   push(segments, reached, to, state, method);
