@@ -107,6 +107,71 @@ describe("MIG", () => {
     expect(Math.abs(found / wanted - 1)).toBeLessThan(0.1);
   });
 
+  test("energy of a counter that is read seldom falls where the instance worked that draws more", () => {
+    // One works after the other, in turns of different lengths; the counter is read once in both.
+    const [idle, turns, cycle] = [12, 60, 3];
+    const length = idle + turns * cycle;
+    const bigFor = (turn: number): number => [2, 1, 1, 2, 1][turn % 5] as number;
+    const worker = (at: number): string | undefined => {
+      if (at < idle) return undefined;
+      return (at - idle) % cycle < bigFor(Math.floor((at - idle) / cycle)) ? "big" : "small";
+    };
+    const drawn = { big: 300, small: 100 };
+    const watts = (at: number): number => 100 + (drawn[worker(at) as keyof typeof drawn] ?? 0);
+    const at = <T>(value: (index: number) => T): T[] => Array.from({ length }, (_, index) => value(index));
+    const bare = ({ energyMillijoules: _energy, powerWatts: _power, ...rest }: GpuSample) => rest;
+    const on = (uuid: string) =>
+      readings(
+        uuid,
+        at((index) => ({
+          pids: [1],
+          active: worker(index) === uuid ? 1 : 0,
+          busy: worker(index) === uuid ? 1 : 0,
+        })),
+      ).map(bare);
+    const tokensOf = (uuid: string) => {
+      const moved = at((index) => (worker(index) === uuid ? 100 : 0));
+      return polls(
+        moved,
+        at((index) => (worker(index) === uuid && worker(index + 1) === uuid ? 1 : 0)),
+      );
+    };
+    const { intervals } = run({
+      gpus: [board, ...slices],
+      servers: [onBig, onSmall],
+      samples: [
+        ...readings(
+          "board",
+          at((index) => ({ watts: watts(index), busy: index < idle ? 0 : 1 })),
+        ).map(({ powerWatts: _power, ...sample }) =>
+          (sample.at / second) % cycle === 0 ? sample : bare(sample),
+        ),
+        ...on("big"),
+        ...on("small"),
+      ],
+      polls: { a: tokensOf("big"), b: tokensOf("small") },
+      ...{ seconds: length, intervalNanos: cycle * second },
+    });
+    const late = intervals.filter(({ from }) => from >= (length / 2) * second);
+    for (const [uuid, weight] of [
+      ["big", 3],
+      ["small", 1],
+    ] as const) {
+      const wanted = sum(
+        late.map(({ from }) =>
+          sum(
+            Array.from({ length: cycle }, (_, index) => {
+              const works = worker(from / second + index) === uuid;
+              return (100_000 * weight) / 7 + (works ? 1000 * drawn[uuid] : 0);
+            }),
+          ),
+        ),
+      );
+      const found = sum(Object.values(totals(rowsOf(late, uuid), "millijoules")));
+      expect(Math.abs(found / wanted - 1)).toBeLessThan(0.05);
+    }
+  });
+
   test("overlapping slices are scaled to the board", () => {
     const { intervals } = run({
       gpus: [0, 1, 2].map((index) => gpuInfo(`i${index}`, { parent: "board", weight: 0.5 })),

@@ -46,3 +46,38 @@ test("PageAge.mayBeCopy holds from the second look to the first change, half a m
     ),
   );
 });
+
+/** What a page shows at polls a second apart: a change, or what the one before it showed. */
+function shownAt(age: PageAge, changes: readonly boolean[], from = 0): void {
+  changes.forEach((_, index) => {
+    const outputTokens = from + changes.slice(0, index + 1).filter(Boolean).length;
+    age.repeats({ at: (from + index) * second, inputTokens: 1, outputTokens, inFlight: 0, progress: "step" });
+  });
+}
+
+test("PageAge.shownFrom is undefined from six changes in a row on: every poll shows the page itself", () => {
+  // Pauses of one poll: longer ones keep a beat by chance.
+  const runs = fc.array(fc.integer({ min: 1, max: 8 }), { minLength: 1, maxLength: 6 });
+  fc.assert(
+    fc.property(runs, (lengths) => {
+      const changes = [false, ...lengths.flatMap((length) => [...Array(length).fill(true), false])];
+      for (let count = 1; count <= changes.length; count++) {
+        const age = new PageAge();
+        shownAt(age, changes.slice(0, count));
+        const isLive = changes.slice(0, count).join().includes(Array(6).fill(true).join());
+        expect(age.shownFrom === undefined).toBe(isLive);
+      }
+    }),
+  );
+});
+
+test("a page that showed itself is doubted again once it is seen to be a copy", () => {
+  const age = new PageAge();
+  shownAt(age, [false, ...Array(8).fill(true)]);
+  expect(age.shownFrom).toBeUndefined();
+  const renewed = Array.from({ length: 12 * 9 }, (_, index) => index % 12 === 0);
+  shownAt(age, renewed, 9);
+  expect(age.copyNanos).toBe(12 * second);
+  const last = (9 + renewed.length - 1) * second;
+  expect(age.shownFrom).toBeLessThan(last);
+});

@@ -187,6 +187,7 @@ describe("simulated regimes are within the bars", () => {
     ["another server beside an idle rank", 5000, 2],
     ["prefill and decode apart", 1000, 42],
     ["tensor parallel 8, chat", 1000, 2],
+    ["tensor parallel 8, short", 1000, 1],
     ["training beside an idle server", 5000, 3],
     ["three servers, never parked", 1000, 22],
     ["two servers, taking turns", 1000, 21],

@@ -268,4 +268,23 @@ describe("ranks of pages one after the other", () => {
     ]);
     expect(samples.at(-1)?.readings[0]?.running).toBe(0);
   });
+
+  test.each(["counters", "gauge"])("keep a rank of which only its %s are on the page", async (kept) => {
+    const totals = Array.from({ length: 3 }, () => ({ input: 3000, output: 3000 }));
+    const isLeft = (line: string): boolean =>
+      line.includes('engine="2"') && line.includes("num_requests_running") === (kept === "counters");
+    const pages = [pageAt(totals, undefined)];
+    for (let page = 0; page < 20; page++) {
+      for (const own of totals) own.output += 2;
+      const lines = pageAt(totals, undefined).split("\n");
+      pages.push(lines.filter((line) => !isLeft(line)).join("\n"));
+    }
+    const samples: TokenSample[] = [];
+    await booked(pages, samples);
+    const told = samples.map(({ readings }) => readings[0]?.ranks?.map(({ rank }) => rank));
+    expect(told).toEqual(Array.from({ length: 21 }, () => ["0", "1", "2"]));
+    const { output } = totals[2] as { output: number };
+    const running = samples.at(-1)?.readings[0]?.ranks?.[2]?.running;
+    expect(running).toBe(kept === "gauge" ? output % 3 : undefined);
+  });
 });
