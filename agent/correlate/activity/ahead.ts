@@ -6,14 +6,16 @@ import { isNew, observeEnded, observeSteps } from "./level.ts";
 
 /** Returns the level with what intervals show that are not decided yet, while little was learned. */
 export function levelAhead(activity: Activity, intervals: readonly PollInterval[]): Level {
-  const { learnedUntil, level, windows } = activity;
+  const { hasOthers, isTied, learnedUntil, level, windows } = activity;
+  // The steps of several GPUs say nothing of how busy one of them is, unless they work together.
+  const isOfOne = !hasOthers || isTied;
   if (!isNew(level)) return level;
   const ahead = { ...level };
   for (const interval of intervals) {
     const { contended, doubt, from, isCopied, isLent, open, steps, to } = interval;
     if (open || from < learnedUntil || doubt !== undefined || isCopied === true || isLent === true) continue;
     observeEnded(ahead, interval, sightOf(activity, interval));
-    if (!contended) observeSteps(ahead, steps, busyIn(windows, from, to).nanos);
+    if (isOfOne && !contended) observeSteps(ahead, steps, busyIn(windows, from, to).nanos);
   }
   return ahead;
 }

@@ -79,3 +79,27 @@ test("one as busy as the others is found as if it were alone with the requests",
     { numRuns: 40 },
   );
 });
+
+test("how many tokens a server of several GPUs makes says nothing of how busy one of them is meanwhile", () => {
+  const shares = fc.array(fc.constantFrom(0, 0.1, 0.2, 0.4), { minLength: 60, maxLength: 60 });
+  const activeBy = (busyRatios: readonly number[], tokens: number): readonly number[] => {
+    const state = createActivity({ from: 0, pollNanos: second });
+    observePlace(state, second, true);
+    for (let at = 0; at <= 12; at++) {
+      observePoll(state, { ...counted, at: at * second, outputTokens: at * tokens });
+      for (let part = 0; part < 5 && at < 12; part++) {
+        const from = at * second + (part * second) / 5;
+        observeWindow(state, { from, to: from + second / 5, busyRatio: busyRatios[5 * at + part] ?? 0 });
+      }
+    }
+    return settle(state, 12 * second)
+      .filter(({ state: is }) => is === "active")
+      .flatMap(({ doubt, from, to }) => [from, to, doubt?.ratio ?? 0]);
+  };
+  const counted = { inputTokens: 0, inFlight: 1, progress: "step" } as const;
+  fc.assert(
+    fc.property(shares, fc.integer({ min: 20, max: 900 }), (busyRatios, tokens) => {
+      expect(activeBy(busyRatios, tokens)).toEqual(activeBy(busyRatios, 5));
+    }),
+  );
+});
