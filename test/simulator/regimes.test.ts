@@ -182,7 +182,6 @@ describe("simulated regimes are within the bars", () => {
     ["ranks in lockstep, by order", 1000, 1],
     ["ranks in lockstep with their own busy time", 5000, 3],
     ["ranks in the wrong order", 1000, 502],
-    ["training beside ranks in lockstep", 1000, 9102],
     ["training beside an idle rank", 5000, 2],
     ["another server beside an idle rank", 5000, 2],
     ["prefill and decode apart", 1000, 42],
@@ -210,7 +209,8 @@ describe("simulated regimes are within the bars", () => {
 });
 
 describe("a training job on the GPU of a rank that steps with the others", () => {
-  // Nothing tells its work from that of the rank for sure: by seed 3 a quarter of all time is taken for the job's.
+  // Nothing tells its work from that of the rank for sure: a tenth to a quarter of all time is taken for the job's by one draw in
+  // six, more often at polls each 5 s. So being in the bars is nothing to hold it to.
   test("is metered within the bars or said to be uncertain, whatever is drawn", async () => {
     for (const seed of [1, 2, 3]) {
       const { checks } = await judge(regime("training beside ranks in lockstep", seed, 1000));
