@@ -20,6 +20,7 @@ import { Gpus } from "./gpus.ts";
 import type { Placed, ProcessFacts, ServerHints } from "./placement.ts";
 import { Placement } from "./placement.ts";
 import type { RankStatus } from "./rank-places.ts";
+import type { RankOrder } from "./ranks/finder.ts";
 import { Servers } from "./servers.ts";
 
 /** What a correlator knows from the beginning. */
@@ -39,6 +40,8 @@ export interface CorrelatorOptions {
   readonly floors?: Readonly<Record<string, FloorState>>;
   /** Energy counters of an earlier run, by GPU UUID, each with the instant up to which it was booked. */
   readonly counters?: Readonly<Record<string, CounterState & { readonly at: Nanos }>>;
+  /** What an earlier run learned of the order of data-parallel ranks, by server. */
+  readonly rankOrders?: Readonly<Record<string, RankOrder>> | undefined;
   /** Broken laws throw instead of being booked as unattributed. */
   readonly strict?: boolean;
 }
@@ -87,7 +90,8 @@ export class Correlator {
     this.#settledUntil = this.#origin;
     this.#intervalNanos = Math.max(1, Math.round(options.intervalNanos));
     this.#gpus = new Gpus(options.gpuPollMs, options.floors ?? {}, options.counters);
-    this.#servers = new Servers((options.stallAfterSeconds ?? 60) * 1e9, this.#placement);
+    const stallAfterNanos = (options.stallAfterSeconds ?? 60) * 1e9;
+    this.#servers = new Servers(stallAfterNanos, this.#placement, options.rankOrders);
   }
 
   /** Everything before is final. */
@@ -185,6 +189,11 @@ export class Correlator {
   /** Energy counters as they stood at `settledUntil`, to persist, by GPU UUID. */
   counters(): Readonly<Record<string, CounterState>> {
     return this.#gpus.counters(this.#settledUntil);
+  }
+
+  /** What was learned of the order of data-parallel ranks, to persist, by server. */
+  rankOrders(): Readonly<Record<string, RankOrder>> {
+    return this.#servers.rankOrders();
   }
 
   /** True while some tokens of a server are made by ranks on other hosts. */

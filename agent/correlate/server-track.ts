@@ -23,6 +23,7 @@ import { PageAge } from "./page-age.ts";
 import { Place } from "./place.ts";
 import type { RankPlaces } from "./rank-places.ts";
 import { placedIncrements } from "./rank-places.ts";
+import type { RankOrder } from "./ranks/finder.ts";
 import { RankFinder } from "./ranks/finder.ts";
 import { Ties } from "./ties.ts";
 import type { ShareReading } from "./timeline.ts";
@@ -77,7 +78,7 @@ export class ServerTrack {
   readonly #polls: ServerPoll[] = [];
   #increments: TokenIncrement[] = [];
   readonly #queue = new StepQueue();
-  readonly #finder = new RankFinder();
+  readonly #finder: RankFinder;
   #fed: ServerPoll | undefined;
   readonly #age = new PageAge();
   readonly #ties = new Ties();
@@ -89,8 +90,9 @@ export class ServerTrack {
   #failures = 0;
   #beganLate = false;
 
-  constructor(info: ServerInfo, since: Nanos, stallAfterNanos: Nanos) {
+  constructor(info: ServerInfo, since: Nanos, stallAfterNanos: Nanos, order?: RankOrder) {
     this.info = info;
+    this.#finder = new RankFinder(order);
     this.since = since;
     this.expectedFrom = since;
     const activity = createActivity({ from: since, pollNanos: this.pollNanos, stallAfterNanos });
@@ -283,6 +285,11 @@ export class ServerTrack {
     let told = this.#fed?.ranks;
     for (const { ranks } of this.#polls) if (ranks !== undefined) told = ranks;
     return told?.map(({ rank }) => rank);
+  }
+
+  /** What was learned of the order of its ranks, in this run or an earlier one. */
+  get rankOrder(): RankOrder | undefined {
+    return this.#finder.order;
   }
 
   /** Where its ranks are; undefined while they are not told apart. */

@@ -14,6 +14,7 @@ import type { Stay } from "./presence.ts";
 import { isResident } from "./presence.ts";
 import type { RankStatus } from "./rank-places.ts";
 import { rankStatus } from "./rank-places.ts";
+import type { RankOrder } from "./ranks/finder.ts";
 import { ServerTrack } from "./server-track.ts";
 import type { StrangerStretch } from "./strangers.ts";
 import type { TokenStep } from "./token-step.ts";
@@ -34,9 +35,16 @@ export class Servers {
   readonly #tracks = new Map<string, ServerTrack>();
   readonly #hints = new Map<string, ServerHints>();
   readonly #neighbours: Neighbours;
+  readonly #orders: Readonly<Record<string, RankOrder>>;
   #dropped = 0;
 
-  constructor(stallAfterNanos: Nanos, placement: Placement) {
+  /** `orders`: of the ranks of servers, as an earlier run learned them. */
+  constructor(
+    stallAfterNanos: Nanos,
+    placement: Placement,
+    orders: Readonly<Record<string, RankOrder>> = {},
+  ) {
+    this.#orders = orders;
     this.#stallAfterNanos = stallAfterNanos;
     this.#placement = placement;
     this.#neighbours = new Neighbours(this.#tracks, placement);
@@ -48,7 +56,8 @@ export class Servers {
     for (const [id, track] of this.#tracks) if (!named.has(id)) track.until ??= at;
     for (const info of infos) {
       const track = this.#tracks.get(info.id);
-      if (track === undefined) this.#tracks.set(info.id, new ServerTrack(info, at, this.#stallAfterNanos));
+      if (track === undefined)
+        this.#tracks.set(info.id, new ServerTrack(info, at, this.#stallAfterNanos, this.#orders[info.id]));
       else {
         track.info = info;
         track.until = undefined;
@@ -162,6 +171,14 @@ export class Servers {
     return [...this.#tracks].flatMap(([server, { rankNames, ranks }]) =>
       ranks === undefined || rankNames === undefined ? [] : rankStatus(server, rankNames, ranks),
     );
+  }
+
+  /** What was learned of the order of ranks, by server. */
+  rankOrders(): Record<string, RankOrder> {
+    const orders: Record<string, RankOrder> = {};
+    for (const [server, { rankOrder }] of this.#tracks)
+      if (rankOrder !== undefined) orders[server] = rankOrder;
+    return orders;
   }
 
   /** True while some tokens of a server are made by ranks on other hosts. */

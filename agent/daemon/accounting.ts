@@ -5,6 +5,7 @@ import type { Config } from "../config/load.ts";
 import { Correlator } from "../correlate/correlator.ts";
 import type { FloorState } from "../correlate/energy/floor.ts";
 import type { CounterState } from "../correlate/energy/meter.ts";
+import type { RankOrder } from "../correlate/ranks/finder.ts";
 import { Books } from "../meter/books.ts";
 import { Increments } from "../meter/counters/increments.ts";
 import { Pending } from "../meter/counters/pending.ts";
@@ -16,6 +17,7 @@ import { AccessRecord } from "./access-record.ts";
 
 const FLOORS_KEY = '["floors"]';
 const COUNTERS_KEY = '["counters"]';
+const RANKS_KEY = '["ranks"]';
 
 /** What the accounting is built from. */
 export interface CoreOptions {
@@ -82,6 +84,7 @@ export function createCore(options: CoreOptions): Core {
     settleMsMax: correlate.settleMsMax,
     shares: correlate.shares,
     floors: restoredFloors(restored),
+    rankOrders: restoredOrders(restored),
     counters: restoredCounters(restored, (at) => clock.instant(at)),
     strict: options.strict,
   });
@@ -89,9 +92,12 @@ export function createCore(options: CoreOptions): Core {
   return { correlator, increments, books, pending: new Pending(), access };
 }
 
-/** What must be stored with a beat beside the books' own: last samples, tokens not booked yet, idle floors, energy counters. */
+/** What must be stored with a beat beside the books' own: last samples, tokens not booked yet, idle floors, energy counters, the order of ranks. */
 export function coreState(core: Core, clock: Clock): readonly StateRow[] {
+  const orders = core.correlator.rankOrders();
   return [
+    // Most hosts have none, and never learn one.
+    ...(Object.keys(orders).length === 0 ? [] : [{ key: RANKS_KEY, value: JSON.stringify(orders) }]),
     ...core.increments.takeChanges((at) => clock.unixNanos(at)),
     core.pending.row(),
     ...core.access.takeChanges(),
@@ -111,6 +117,17 @@ function restoredFloors(restored: LedgerRestored | undefined): Readonly<Record<s
   if (row === undefined) return {};
   try {
     return JSON.parse(row.value) as Record<string, FloorState>;
+  } catch {
+    return {};
+  }
+}
+
+/** The order of ranks by server; what is damaged is left out: it is learned again. */
+function restoredOrders(restored: LedgerRestored | undefined): Readonly<Record<string, RankOrder>> {
+  const row = restored?.state.find(({ key }) => key === RANKS_KEY);
+  if (row === undefined) return {};
+  try {
+    return (JSON.parse(row.value) ?? {}) as Record<string, RankOrder>;
   } catch {
     return {};
   }

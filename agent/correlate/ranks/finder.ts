@@ -15,6 +15,9 @@ const [gpusMax, ranksMax] = [16, 64];
 /** How often places are looked at again. */
 const decisionNanos: Nanos = 5_000_000_000;
 
+/** The rank of each GPU of a server, by UUID. */
+export type RankOrder = Readonly<Record<string, string>>;
+
 /** The ranks of one server. */
 export class RankFinder {
   /** Undefined while its page tells none apart. */
@@ -26,6 +29,19 @@ export class RankFinder {
   #since: Nanos = -Infinity;
   #decidedAt: Nanos = -Infinity;
   #polledAt: Nanos = -Infinity;
+  readonly #before: RankOrder | undefined;
+
+  /** `before`: what an earlier run learned, a guess as good as the order of GPUs until more is seen. */
+  constructor(before?: RankOrder) {
+    this.#before = before;
+  }
+
+  /** What was learned of all GPUs, else what an earlier run had; undefined where nobody learned anything. */
+  get order(): RankOrder | undefined {
+    const seats = [...this.#seats];
+    if (seats.length === 0 || !seats.every(([, { isLearned }]) => isLearned)) return this.#before;
+    return Object.fromEntries(seats.map(([gpu, { rank }]) => [gpu, rank]));
+  }
 
   /** Finds the places again; `since`: when the newest of its processes appeared. Without ranks there are none. */
   find(facts: RankFacts | undefined, since: Nanos): void {
@@ -38,7 +54,7 @@ export class RankFinder {
     if (!isOpen(facts, places)) this.#evidence = undefined;
     else if (this.#evidence === undefined || !isOf(this.#evidence, facts)) {
       this.#evidence = new RankEvidence(facts.ranks, facts.gpus);
-      this.#seats = seatsOf(places);
+      this.#seats = seatsBefore(this.#before, facts) ?? seatsOf(places);
     } else if (since > this.#since) {
       // It may have been started again with its GPUs in another order.
       this.#evidence.clear();
@@ -78,6 +94,19 @@ function isOf(evidence: RankEvidence, { gpus, ranks }: RankFacts): boolean {
     gpus.every((gpu) => evidence.gpus.includes(gpu)) &&
     ranks.every((rank) => evidence.ranks.includes(rank))
   );
+}
+
+/** The places an earlier run learned, as a guess; undefined where the GPUs or the ranks are not those of then. */
+function seatsBefore(
+  before: RankOrder | undefined,
+  { gpus, ranks }: RankFacts,
+): ReadonlyMap<string, Seat> | undefined {
+  const then = Object.entries(before ?? {});
+  const isSame =
+    then.length === gpus.length && then.every(([gpu, rank]) => gpus.includes(gpu) && ranks.includes(rank));
+  return isSame && then.length > 0
+    ? new Map(then.map(([gpu, rank]) => [gpu, { rank, isLearned: false }]))
+    : undefined;
 }
 
 function seatsOf({ byGpu }: RankPlaces): ReadonlyMap<string, Seat> {

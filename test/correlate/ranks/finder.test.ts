@@ -1,5 +1,5 @@
-// Ranks of a server that is started again: what was learned of their places is a guess from then on, and nothing that was seen
-// before speaks against other ones.
+// What was learned of the places of ranks is a guess once their server is started again, or the agent: nothing that was seen
+// before speaks against other places.
 import { describe, expect, test } from "vitest";
 import type { ActivityWindow } from "../../../agent/correlate/activity/evidence.ts";
 import { RankFinder } from "../../../agent/correlate/ranks/finder.ts";
@@ -72,6 +72,36 @@ describe("RankFinder", () => {
       [true, true],
     ]);
   });
+});
+
+describe("RankFinder.order", () => {
+  test("is what an earlier run learned until all is learned again, and where ranks are meanwhile, as a guess", () => {
+    const first = new RankFinder();
+    expect(first.order).toBeUndefined();
+    follow(first, 0, 120, 0, [1, 0]);
+    expect(first.order).toEqual({ g0: "1", g1: "0" });
+    const second = new RankFinder(first.order);
+    expect(second.order).toEqual(first.order);
+    second.find(facts, 0);
+    expect([...(second.places?.byGpu ?? [])]).toEqual([
+      ["g0", { ranks: ["1"], isAssumed: true }],
+      ["g1", { ranks: ["0"], isAssumed: true }],
+    ]);
+    follow(second, 0, 120, 0, [0, 1]);
+    expect(second.order).toEqual({ g0: "0", g1: "1" });
+  });
+
+  test.each([[{ g0: "1", g2: "0" }], [{ g0: "1" }], [{ g0: "1", g1: "7" }], [{}]])(
+    "is no guess where GPUs or ranks are others than %j names",
+    (before) => {
+      const finder = new RankFinder(before);
+      finder.find(facts, 0);
+      expect([...(finder.places?.byGpu ?? [])].map(([gpu, { ranks }]) => [gpu, ...ranks])).toEqual([
+        ["g0", "0"],
+        ["g1", "1"],
+      ]);
+    },
+  );
 });
 
 test("processes that appear again on the GPUs of a server make the places of its ranks a guess", () => {
