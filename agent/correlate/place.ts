@@ -1,8 +1,8 @@
 // The estimator of a server on one GPU, and the polls it gets: the server's, or those of the data-parallel ranks whose GPU it
 // is. Ranks' polls carry the server's own, for a GPU that works while its rank has nothing to do (activity/lent.ts).
 import type { Nanos, ServerPoll } from "../model.ts";
-import { busyBetween, copyActivity, forgetLearned, observePoll } from "./activity/activity.ts";
-import type { Activity, SeenPoll } from "./activity/evidence.ts";
+import { busyBetween, copyActivity, forgetLearned, observePoll, observeWindow } from "./activity/activity.ts";
+import type { Activity, ActivityWindow, SeenPoll } from "./activity/evidence.ts";
 import type { RankPlace } from "./rank-places.ts";
 import type { StepFacts, TokenStep } from "./token-step.ts";
 import { keepStep, stepBetween } from "./token-step.ts";
@@ -16,7 +16,7 @@ const leftOutMax = 3;
 /** One GPU of a server. */
 export class Place {
   readonly activity: Activity;
-  windowsUntil: Nanos = -Infinity;
+  #windowsUntil: Nanos = -Infinity;
   creditsUntil: Nanos = -Infinity;
   #ranks: RankPlace | undefined;
   /** Of its ranks, once it had some. */
@@ -63,6 +63,18 @@ export class Place {
       last = whole;
     }
     if (first < polls.length) this.#own = own;
+  }
+
+  /** Takes in the windows after those already taken; they are in order. */
+  takeWindows(windows: readonly ActivityWindow[]): void {
+    let index = windows.length;
+    while (index > 0 && (windows[index - 1] as ActivityWindow).to > this.#windowsUntil) index--;
+    for (; index < windows.length; index++) {
+      const window = windows[index] as ActivityWindow;
+      const isCut = window.from < this.#windowsUntil;
+      const rest = isCut ? { ...window, from: this.#windowsUntil } : window;
+      if (observeWindow(this.activity, rest)) this.#windowsUntil = window.to;
+    }
   }
 
   /** Takes a poll of the server in; false when it does not follow the last one. */

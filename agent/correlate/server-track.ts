@@ -11,7 +11,6 @@ import {
   observeCredit,
   observePeer,
   observePlace,
-  observeWindow,
   settle,
 } from "./activity/activity.ts";
 import type { Activity, ActivityWindow, Guest, SeenPoll } from "./activity/evidence.ts";
@@ -188,7 +187,7 @@ export class ServerTrack {
     for (const [gpu, place] of this.#places) {
       const siblings = this.#siblingsOf(gpu, place, windows);
       observePlace(place.activity, this.pollNanos, siblings.length > 0, siblings, this.#ties.areTied);
-      observeWindows(place, windows.get(gpu) ?? []);
+      place.takeWindows(windows.get(gpu) ?? []);
     }
   }
 
@@ -389,17 +388,5 @@ export class ServerTrack {
     if (!this.#observe(zero, undefined, noFacts)) return undefined;
     this.#firstAt = at;
     return zero;
-  }
-}
-
-/** Takes in the windows after those already taken; they are in order. */
-function observeWindows(place: Place, windows: readonly ActivityWindow[]): void {
-  let index = windows.length;
-  while (index > 0 && (windows[index - 1] as ActivityWindow).to > place.windowsUntil) index--;
-  for (; index < windows.length; index++) {
-    const window = windows[index] as ActivityWindow;
-    const isCut = window.from < place.windowsUntil;
-    const rest = isCut ? { ...window, from: place.windowsUntil } : window;
-    if (observeWindow(place.activity, rest)) place.windowsUntil = window.to;
   }
 }

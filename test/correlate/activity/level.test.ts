@@ -99,35 +99,36 @@ test.each([
 test("areBrief() is false of requests that come together and take a while, wherever polls fall", () => {
   const burst = fc.record({
     rest: fc.integer({ min: 300, max: 6000 }),
-    length: fc.integer({ min: 100, max: 2000 }),
-    requests: fc.integer({ min: 1, max: 200 }),
+    length: fc.integer({ min: 150, max: 2000 }),
   });
-  const bursts = fc.array(burst, { minLength: 1, maxLength: 40 });
+  const world = fc.record({
+    bursts: fc.array(burst, { minLength: 1, maxLength: 40 }),
+    requests: fc.integer({ min: 1, max: 200 }),
+    distance: fc.integer({ min: 500, max: 10_000 }),
+    phase: fc.nat(10_000),
+  });
   fc.assert(
-    fc.property(bursts, fc.integer({ min: 500, max: 10_000 }), fc.nat(10_000), (drawn, distance, phase) => {
-      const all: { from: number; to: number; requests: number }[] = [];
+    fc.property(world, ({ bursts, distance, phase, requests }) => {
+      const all: { from: number; to: number }[] = [];
       let end = 0;
-      for (const { length, requests, rest } of drawn) {
-        all.push({ from: end + rest, to: end + rest + length, requests });
+      for (const { length, rest } of bursts) {
+        all.push({ from: end + rest, to: end + rest + length });
         end += rest + length;
       }
       const level = createLevel();
       for (let from = -(phase % distance); from < end; from += distance) {
         const to = from + distance;
-        const inside = all.filter((piece) => piece.from < to && piece.to > from);
-        const sum = (counted: typeof all): number =>
-          counted.reduce((total, { requests }) => total + requests, 0);
-        const sight = {
-          inFlightTo: sum(all.filter((piece) => piece.from < to && piece.to > to)),
-          requests: sum(all.filter((piece) => piece.to > from && piece.to <= to)),
-          to: to * 1e6,
-        };
-        const work = inside.map((piece) => ({
-          from: Math.max(piece.from, from) * 1e6,
-          to: Math.min(piece.to, to) * 1e6,
-          seen: true,
-        }));
-        observeEnded(level, sight, work);
+        const flying = all.filter((piece) => piece.from < to && piece.to >= to);
+        const ended = all.filter((piece) => piece.to >= from && piece.to < to);
+        const work = all
+          .filter((piece) => piece.from < to && piece.to > from)
+          .map((piece) => ({
+            from: Math.max(piece.from, from) * 1e6,
+            to: Math.min(piece.to, to) * 1e6,
+            seen: true,
+          }));
+        const sight = { inFlightTo: requests * flying.length, requests: requests * ended.length };
+        observeEnded(level, { ...sight, to: to * 1e6 }, work);
         expect(areBrief(level)).toBe(false);
       }
     }),
