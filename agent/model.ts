@@ -233,6 +233,8 @@ export interface TokenSample {
   readonly version?: string;
   /** Why the time since the sample before is known less well than usual; absent = it is not. */
   readonly doubt?: UncertainReason;
+  /** Its counters stand lower than before without a restart: it shows what was so at an earlier instant than the last one. */
+  readonly isOlder?: true;
   /** What single requests used since the last sample, each at its own time; absent = the readings are booked instead. */
   readonly usage?: readonly UsagePiece[];
   /**
@@ -325,6 +327,8 @@ export interface ServerPoll {
   readonly progress: ProgressKind;
   /** Why the time since the poll before is known less well than usual. */
   readonly doubt?: UncertainReason;
+  /** It shows what was so before the poll before: one of several copies answered, an older one. */
+  readonly isOlder?: true;
   /** The same of each data-parallel rank that was ever told apart; absent = none is. */
   readonly ranks?: readonly RankPoll[];
 }

@@ -11,10 +11,14 @@ const changesMin = 1;
 const [beatsMin, beatPollsMin] = [2, 5];
 /** A page that changes at every poll changes within this many. */
 const copyPolls = 1.5;
+/** Changes now after one poll, now after two, are a copy's: so many, this far apart on average, of polls no nearer than this. */
+const [betweenMin, betweenPollsMin, betweenNanosMin] = [5, 1.2, 2_000_000_000];
 /** So many in a row, each a poll after the one before, take a page that lives for less than a poll and a fifth. */
 const nextChangesMin = 5;
 /** A copy is renewed within this many of its usual distances. */
 const renewedWithin = 1.3;
+/** So long after an older page was seen, the newest one may be older than the last poll. */
+const mixedNanos = 600_000_000_000;
 /** Longer distances are gaps, not habits. */
 const distanceMax = 30_000_000_000;
 
@@ -39,6 +43,9 @@ export class PageAge {
   #isRepeated = false;
   /** The last poll before the page changed. */
   #newsFrom: Nanos = -Infinity;
+  #newest: Nanos | undefined;
+  /** When a page was last older than the one before: several keep copies, and take turns. */
+  #olderAt: Nanos = -Infinity;
   /** Changes in a row, each at the poll after the one before. */
   #nextChanges = 0;
   /** There were enough of them: every poll shows the page itself. */
@@ -60,7 +67,12 @@ export class PageAge {
 
   #compare(poll: ServerPoll, copyNanos: Nanos | undefined): boolean {
     const { newest } = this;
+    this.#newest = poll.at;
     if (newest !== undefined && poll.at > newest) keep(this.#distances, poll.at - newest);
+    if (poll.isOlder === true && this.#last !== undefined && poll.at - this.#last.at <= distanceMax) {
+      this.#olderAt = poll.at;
+      return true;
+    }
     const news = this.#news;
     this.#isRepeated = news !== undefined && alike(news, poll);
     if (!this.#isRepeated) this.#newsFrom = this.#last?.at ?? -Infinity;
@@ -86,7 +98,16 @@ export class PageAge {
 
   /** The newest poll, be it a copy. */
   get newest(): Nanos | undefined {
-    return this.#last?.at;
+    return this.#newest;
+  }
+
+  /** The page is known to be a copy, or one of several. */
+  get isCopy(): boolean {
+    return this.#copyNanos !== undefined || this.#isMixed;
+  }
+
+  get #isMixed(): boolean {
+    return (this.#newest ?? Infinity) - this.#olderAt < mixedNanos;
   }
 
   /** How long a copy of the page lives; undefined while every poll shows the page itself. */
@@ -115,7 +136,9 @@ export class PageAge {
    */
   get shownFrom(): Nanos | undefined {
     const last = this.#last;
-    if (this.#isLive || last === undefined) return undefined;
+    if (last === undefined || (this.#isLive && !this.#isMixed)) return undefined;
+    // Of several that take turns one may be as old as any.
+    if (this.#isMixed) return last.at - distanceMax;
     const least = this.#copyNanos ?? this.#leastChange;
     const oldest = last.at - Math.min(distanceMax, least + this.#distanceNanos);
     return Math.max(oldest, this.#newsFrom);
@@ -133,7 +156,21 @@ export class PageAge {
   #copy(): Nanos | undefined {
     const least = this.#changes.length >= changesMin ? leastOf(this.#changes) : this.#beat;
     const isCopy = least !== undefined && least > copyPolls * this.#distanceNanos && least <= distanceMax;
-    return isCopy ? least : undefined;
+    return isCopy ? least : this.#between;
+  }
+
+  /** How long a copy lives that is renewed now after one poll, now after two, of a server at work; undefined where none is. */
+  get #between(): Nanos | undefined {
+    const poll = this.#distanceNanos;
+    const changes = this.#changes;
+    if (changes.length < betweenMin || poll < betweenNanosMin) return undefined;
+    let sum = 0;
+    for (const nanos of changes) {
+      if (nanos > (1 + copyPolls) * poll) return undefined;
+      sum += nanos;
+    }
+    const mean = sum / changes.length;
+    return mean >= betweenPollsMin * poll ? mean : undefined;
   }
 
   /** The beat in which all changes came, be the server at work or not; undefined where they keep none. */

@@ -327,11 +327,11 @@ export class ServerTrack {
     const whole = facts();
     const ended = endedBetween(this.#fed, poll) ?? whole.ended;
     const { requests } = whole;
-    const { isRepeated, shownFrom } = this.#age;
+    const { isCopy, isRepeated, shownFrom } = this.#age;
     const seen: SeenPoll =
       shownFrom === undefined
         ? { ...poll, requests, ended }
-        : { ...poll, requests, ended, shownFrom, isRepeated };
+        : { ...poll, requests, ended, shownFrom, isRepeated, isOfCopy: isCopy ? true : undefined };
     if (!this.#observe(seen, previous, facts)) return;
     this.#firstAt ??= poll.at;
     this.#fed = poll;
@@ -347,8 +347,7 @@ export class ServerTrack {
   /** Counters of a copied page stood for an older instant than their poll; so may those of one that never changed yet. */
   #doubted(poll: ServerPoll): ServerPoll {
     if (poll.doubt !== undefined) return poll;
-    const isCopy = this.#age.copyNanos !== undefined || this.#age.mayBeCopy;
-    if (isCopy) return { ...poll, doubt: "cached_page" };
+    if (this.#age.isCopy || this.#age.mayBeCopy) return { ...poll, doubt: "cached_page" };
     return this.ranks?.isUnplaced === true ? { ...poll, doubt: "assumed_ranks" } : poll;
   }
 

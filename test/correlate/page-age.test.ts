@@ -29,6 +29,35 @@ test("PageAge.copyNanos is how long a copy lives, at whatever age of it the firs
   );
 });
 
+test("PageAge.copyNanos is found where a copy is renewed now after one poll, now after two, and nowhere else", () => {
+  const at = (poll: number, lives: number, phase: number): number => Math.floor((5 * poll + phase) / lives);
+  fc.assert(
+    fc.property(fc.integer({ min: 65, max: 90 }), fc.integer({ min: 0, max: 89 }), (tenths, phaseTenths) => {
+      const [copied, live] = [new PageAge(), new PageAge()];
+      for (let poll = 0; poll < 16; poll++) {
+        const read = { at: 5 * poll * second, inputTokens: 0, inFlight: 2, progress: "step" } as const;
+        copied.repeats({ ...read, outputTokens: at(poll, tenths / 10, phaseTenths / 10) });
+        live.repeats({ ...read, outputTokens: 10 * poll });
+      }
+      expect(Math.abs((copied.copyNanos ?? 0) - (tenths / 10) * second)).toBeLessThanOrEqual(1.5 * second);
+      expect(live.copyNanos).toBeUndefined();
+    }),
+  );
+});
+
+test("PageAge takes no page for a reading that is older than the one before, and says that it is a copy", () => {
+  const age = new PageAge();
+  const poll = { inputTokens: 0, inFlight: 1, progress: "step" } as const;
+  expect(age.repeats({ ...poll, at: 0, outputTokens: 10 })).toBe(false);
+  expect(age.repeats({ ...poll, at: second, outputTokens: 20 })).toBe(false);
+  expect(age.isCopy).toBe(false);
+  expect(age.repeats({ ...poll, at: 2 * second, outputTokens: 20, isOlder: true })).toBe(true);
+  expect([age.isCopy, age.newest]).toEqual([true, 2 * second]);
+  expect(age.repeats({ ...poll, at: 3 * second, outputTokens: 30 })).toBe(false);
+  // Counters that stay lower for longer than any copy lives are read again: what they say is all there is.
+  expect(age.repeats({ ...poll, at: 40 * second, outputTokens: 30, isOlder: true })).toBe(false);
+});
+
 test("PageAge.mayBeCopy holds from the second look to the first change, half a minute at most", () => {
   fc.assert(
     fc.property(

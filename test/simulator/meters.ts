@@ -31,6 +31,12 @@ export interface PageReading {
   readonly answerMs: number;
   /** The page shows what was so at its last refresh. */
   readonly refreshMs: number;
+  /** It is refreshed by the first request for a copy that is so old, not by a timer. */
+  readonly onDemand?: boolean;
+  /** So many keep a copy each behind one address, and answer in turn. */
+  readonly replicas?: number;
+  /** Share of polls without an answer. */
+  readonly lostPolls?: number;
   readonly gauge: boolean;
   readonly durations: boolean;
   /** What prefill and decode of the requests that ended took. */
@@ -343,7 +349,7 @@ function boardPower({ host }: Regime, powers: readonly Float32Array[]): Float32A
 function pageLines(regime: Regime, engine: Engine, truth: EngineTruth, random: Random): object[] {
   const how = regime.pages[engine.id] as PageReading;
   const lines: object[] = [];
-  const refreshPhase = random.whole(0, Math.max(0, how.refreshMs - 1));
+  const copies = copiesOf(how, random);
   let sent = engine.from + random.whole(50, how.pollMs - 1);
   while (sent + how.answerMs < regime.host.milliseconds) {
     const answer = Math.max(2, Math.round(how.answerMs * random.between(0.9, 1.1)));
@@ -353,8 +359,12 @@ function pageLines(regime: Regime, engine: Engine, truth: EngineTruth, random: R
       sent += how.pollMs;
       continue;
     }
-    const shown =
-      how.refreshMs > 0 ? Math.max(0, read - ((read - refreshPhase + how.refreshMs) % how.refreshMs)) : read;
+    const shown = copies(read);
+    if (how.lostPolls !== undefined && random.next() < how.lostPolls) {
+      lines.push({ t_sent: seconds(sent), t: seconds(sent + answer), error: "read ETIMEDOUT" });
+      sent += how.pollMs;
+      continue;
+    }
     lines.push({
       t_sent: seconds(sent),
       t: seconds(sent + answer),
@@ -367,6 +377,24 @@ function pageLines(regime: Regime, engine: Engine, truth: EngineTruth, random: R
     sent = Math.max(sent + how.pollMs + random.whole(-20, 20), sent + answer);
   }
   return lines;
+}
+
+/** Returns of when the page is that an answer shows, by the instants at which answers are read, in order. */
+function copiesOf(how: PageReading, random: Random): (readAt: number) => number {
+  const { onDemand = false, refreshMs, replicas = 1 } = how;
+  const phases = Array.from({ length: replicas }, () => random.whole(0, Math.max(0, refreshMs - 1)));
+  if (refreshMs === 0) return (readAt) => readAt;
+  const madeAt = phases.map(() => Number.NEGATIVE_INFINITY);
+  let turn = 0;
+  return (readAt) => {
+    const replica = turn++ % replicas;
+    if (!onDemand) {
+      const age = (readAt - (phases[replica] as number) + refreshMs) % refreshMs;
+      return Math.max(0, readAt - age);
+    }
+    if (readAt - (madeAt[replica] as number) >= refreshMs) madeAt[replica] = readAt;
+    return madeAt[replica] as number;
+  };
 }
 
 function countersAt({ counters }: Pick<EngineTruth, "counters">, ms: number): Counters {

@@ -198,6 +198,9 @@ describe("simulated regimes are within the bars", () => {
     ["restarted", 1000, 2001],
     ["throttled", 5000, 2002],
     ["speculative decoding", 1000, 2003],
+    ["copy of 10 s, two replicas", 1000, 71001],
+    ["copy of 10 s, own busy time", 1000, 71002],
+    ["copy of 7 s, coarse 10 s", 1000, 71001],
   ])(
     "%s, polled each %d ms, seed %d",
     async (name, pollMs, seed) => {

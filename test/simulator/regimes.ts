@@ -22,6 +22,7 @@ import {
   steady,
   tensorParallel,
 } from "./draws.ts";
+import { latePageRegimes } from "./late-pages.ts";
 import type { PageReading, Regime } from "./meters.ts";
 import { Random } from "./random.ts";
 import { rarerRegimes } from "./rarer.ts";
@@ -240,6 +241,7 @@ export const regimes: Readonly<Record<string, Draw>> = {
     mig: [4, 3],
   }),
   ...rarerRegimes,
+  ...latePageRegimes,
 };
 
 /** The regime of a name, drawn by a seed, with pages polled every `pollMs`. */

@@ -8,7 +8,7 @@ import { levelAhead, sightOf } from "./ahead.ts";
 import { keepsBusy, observePresence } from "./beside.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
-import { isRefuted } from "./copies.ts";
+import { isRefuted, isTelling } from "./copies.ts";
 import {
   busyIn,
   busyPerProgress,
@@ -337,14 +337,15 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
       observeLent(activity.level, false);
     // The gauge of a copied page was read at another instant than its poll.
     // How long requests take is the same on every GPU of the server.
-    const isTrusted = poll !== undefined && poll.doubt === undefined && interval.isCopied !== true;
+    const isTrusted = poll !== undefined && isTelling(poll, interval);
     if (isTrusted) observeEnded(activity.level, interval, sightOf(activity, interval));
     const isMeant = !activity.hasOthers || activity.isTied;
     const isTold = isTrusted && isMeant && !(mayBeOthers && worksForOthers(activity.level));
-    if (isTold && (!interval.contended || interval.besideThin))
+    const shownFrom = poll?.doubt === undefined ? poll?.at : poll.shownFrom;
+    if (isTold && poll.doubt === undefined && (!interval.contended || interval.besideThin))
       observePresence(activity.level, poll, activity.windows);
     if (isTold && !interval.contended) {
-      observeGauge(activity.level, poll, activity.windows, interval.kind === "quiet");
+      observeGauge(activity.level, poll, activity.windows, interval.kind === "quiet", shownFrom);
       observeSteps(
         activity.level,
         interval.steps,

@@ -2,7 +2,7 @@
 // no reading of the server: what it shows may be as old as a copy lives (page-age.ts). Only the next poll that shows something
 // new says what that work was, so such polls are left out before it; work that is older than a copy lives is someone else's.
 import type { Nanos } from "../../model.ts";
-import type { Activity, SeenPoll, WorkRun } from "./evidence.ts";
+import type { Activity, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
 import { stepPauseNanos } from "./runs.ts";
 import { isCoarse } from "./shares.ts";
 
@@ -68,6 +68,8 @@ interface StaleStretch {
   /** The last one that did; before all time where it is not known any more. */
   readonly from: Nanos;
   readonly to: Nanos;
+  /** The page is known to be a copy. */
+  readonly isKnown: boolean;
   /** When the oldest copy was made that the last one may be of. */
   readonly oldest: Nanos;
 }
@@ -77,19 +79,37 @@ function staleStretch({ polls }: CopyEvidence, end: number): StaleStretch | unde
   if (last?.shownFrom === undefined || !isStale(last)) return undefined;
   let index = end - 1;
   while (index >= 0 && isStale(polls[index] as SeenPoll)) index--;
-  return { from: polls[index]?.at ?? -Infinity, to: last.at, oldest: last.shownFrom };
+  const isKnown = last.isOfCopy === true;
+  return { from: polls[index]?.at ?? -Infinity, to: last.at, isKnown, oldest: last.shownFrom };
 }
 
 /** When the GPU first worked in a stretch, as far as windows tell; the end of what its beginning shows aside. */
 function workFrom(
   { windows }: CopyEvidence,
   runs: readonly WorkRun[],
-  { from, to }: StaleStretch,
+  { from, isKnown, oldest, to }: StaleStretch,
 ): Nanos | undefined {
   for (const run of runs) {
     if (!run.seen || run.to <= from || run.from >= to) continue;
     if (run.from < from && run.to - from <= stepPauseNanos) continue;
     if (!isCoarse(windows, run.from, run.to)) return Math.max(run.from, from);
+    // Where in a long window the work was is not known: it is taken to be as young as the copy needs it to be.
+    if (isKnown && run.to > oldest) return Math.max(run.from, from, oldest);
   }
   return undefined;
+}
+
+/**
+ * True of a poll whose gauge and counters say how much work a request stands for: of the page itself, or the first one that
+ * showed a copy. What that says was so at some time after the poll before.
+ */
+export function isTelling(poll: SeenPoll, interval: PollInterval): boolean {
+  if (interval.isCopied) return false;
+  if (poll.doubt === undefined) return !isStandstill(interval);
+  return poll.isOfCopy === true && poll.isRepeated !== true && interval.mayBeLonger !== true;
+}
+
+/** Requests of a server that counts each step were in flight and made none: the poll is more likely of a copy. */
+function isStandstill({ kind, inFlightFrom, inFlightTo, mayBeStale }: PollInterval): boolean {
+  return mayBeStale === true && kind === "held" && inFlightFrom === inFlightTo;
 }

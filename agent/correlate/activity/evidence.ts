@@ -61,6 +61,8 @@ export interface SeenPoll extends ServerPoll {
   /** The page may be a copy, made at this instant at the earliest (copies.ts); whether it showed nothing new. */
   readonly shownFrom?: Nanos;
   readonly isRepeated?: boolean;
+  /** The page is known to be a copy. */
+  readonly isOfCopy?: true | undefined;
   /** Polls of copies were left out before it. */
   readonly isRenewal?: true;
 }
@@ -108,8 +110,12 @@ export interface PollInterval {
   readonly mayPause?: true | undefined;
   /** The page may be a copy: tokens counted in it may have been made before it. */
   readonly mayBeLate?: true | undefined;
+  /** The poll that began it showed nothing new, and may be of a copy: what it counts may have taken longer than it is. */
+  readonly mayBeLonger?: true | undefined;
   /** The poll that ended it showed nothing new, and may be of a copy. */
   readonly mayBeStale?: true | undefined;
+  /** The poll that ended it is of a page that is known to be a copy. */
+  readonly isOfCopy?: true | undefined;
   /** Polls inside it were copies: it is as long as the page let it be. */
   readonly isCopied?: true | undefined;
 }

@@ -134,7 +134,9 @@ export function pollInterval(
     // Named, not spread: dozens of these are made at each tick.
     mayPause: mayPause ? true : undefined,
     mayBeLate: poll.shownFrom === undefined ? undefined : true,
+    mayBeLonger: poll.isRepeated === true ? true : undefined,
     mayBeStale: next?.isRepeated === true ? true : undefined,
+    isOfCopy: next?.isOfCopy,
     isCopied: next?.isRenewal === true ? true : undefined,
   };
 }

@@ -204,11 +204,12 @@ export function observeGauge(
   poll: ServerPoll,
   windows: readonly ActivityWindow[],
   isQuiet = false,
+  shownFrom = poll.at,
 ): void {
   if (poll.inFlight === undefined) return;
   const index = windows.findLastIndex(({ from }) => from <= poll.at);
   const window = windows[index];
-  if (window === undefined || window.to <= poll.at) return;
+  if (window === undefined || window.to <= poll.at || window.from > shownFrom) return;
   const { busyRatio } = window;
   if (busyRatio >= fullBusyRatio) return;
   if (isQuiet && window.to - window.from <= coarseNanos) return;

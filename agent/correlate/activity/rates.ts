@@ -53,7 +53,7 @@ export function learnRates(intervals: readonly PollInterval[], rates: Rates, ind
 function flyingWith(flying: number | undefined, interval: PollInterval | undefined): number | undefined {
   if (interval === undefined || interval.open || interval.contended || !(interval.ownSteps > 0))
     return flying;
-  if (interval.mayPause) return flying;
+  if (interval.mayPause || interval.mayBeLonger) return flying;
   if (!((interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0)) return flying;
   const rate = interval.ownSteps / (interval.to - interval.from);
   return flying === undefined ? rate : flying + (rate - flying) * paceRatio;
@@ -62,7 +62,8 @@ function flyingWith(flying: number | undefined, interval: PollInterval | undefin
 function fastestWith(fastest: Rates["fastest"], interval: PollInterval | undefined): Rates["fastest"] {
   if (interval === undefined || interval.open || interval.contended || !(interval.ownSteps > 0))
     return fastest;
-  const { from, inFlightFrom, inFlightTo, ownSteps, to } = interval;
+  const { from, inFlightFrom, inFlightTo, mayBeLonger, ownSteps, to } = interval;
+  if (mayBeLonger) return fastest;
   if (inFlightFrom === undefined || inFlightTo === undefined || inFlightFrom > 0 === inFlightTo > 0)
     return fastest;
   return {
@@ -92,6 +93,7 @@ export function flyingPace(intervals: readonly PollInterval[]): number | undefin
 function steadyRate(intervals: readonly PollInterval[], index: number): number | undefined {
   const interval = intervals[index];
   if (interval === undefined || interval.kind !== "moved" || interval.progress <= 0) return undefined;
+  if (interval.mayBeLonger) return undefined;
   if (interval.workNanos < (interval.to - interval.from) * workRatioMin) return undefined;
   const flying = (interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0;
   if (!flying && interval.work.some((piece) => !piece.seen)) return undefined;

@@ -103,9 +103,10 @@ export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): num
 
 /** Returns the execution in an interval as pieces, one per second at most. */
 export function sharedPieces(evidence: ShareEvidence, interval: PollInterval): WorkRun[] {
-  const paced = isHidden(evidence, interval)
-    ? pacedStretches(scaledPace(evidence, interval), interval)
-    : undefined;
+  const paced =
+    interval.isOfCopy !== true && isHidden(evidence, interval)
+      ? pacedStretches(scaledPace(evidence, interval), interval)
+      : undefined;
   if (paced !== undefined) return [...paced];
   const pieces: WorkRun[] = [];
   const { from, to } = interval;
@@ -196,6 +197,7 @@ function shareOfInterval(evidence: ShareEvidence, window: ActivityWindow, interv
   const members = intervals.filter((member) => member.kind !== "quiet" && inside(member) > 0);
   const length = window.to - window.from;
   const executed = length * Math.min(1, window.busyRatio * perBusy);
+  if (interval.isOfCopy) return shareOfCopy(members, inside, executed);
   if (!stay) return shareByTokens(members, inside, executed, interval);
   const sure = members.filter(isSure).reduce((sum, member) => sum + inside(member), 0);
   // Polls much closer together than the windows see more than the level knows.
@@ -211,6 +213,16 @@ function shareOfInterval(evidence: ShareEvidence, window: ActivityWindow, interv
   if (isLikely(interval)) return relies ? likelyShare : (likelyShare + 0.5) / 2;
   const possible = members.reduce((sum, member) => sum + inside(member), 0) - sure - likely;
   return possible > 0 ? Math.min(1, Math.max(0, left - likely * likelyShare) / possible) : 0;
+}
+
+/** The gauges of a copy were read at other instants than its polls: all that they say is that the work of the window was there. */
+function shareOfCopy(
+  members: readonly PollInterval[],
+  inside: (interval: PollInterval) => number,
+  executed: Nanos,
+): number {
+  const possible = members.reduce((sum, member) => sum + inside(member), 0);
+  return Math.min(1, executed / possible);
 }
 
 /**

@@ -40,14 +40,36 @@ export function timedClaims(
     const active = Math.max(0, interval.activeNanos ?? 0);
     // Of all ranks together it is longer than the interval because they work at once.
     const wanted = (interval.isLent === true ? Math.min(active, length) : active) + carried;
-    const amount = Math.min(wanted, length);
+    const before = intervals[index - 1];
+    const amount = Math.min(wanted - madeBefore(interval, before, wanted, on), length);
     carried = wanted - amount;
-    perInterval.push(placed(interval, intervals[index - 1], runs, amount, on));
+    perInterval.push(placed(interval, before, runs, amount, on));
   }
   const claims: Claim[] = [];
   for (const { doubt, pieces } of perInterval.reverse())
     for (const { from, to } of pieces) append(claims, from, to, "active_time", doubt);
   return claims;
+}
+
+/**
+ * How much of the busy time that a copy showed is of the interval before: the copy was made some time before the poll that
+ * showed it, so that work at the end of an interval counts in the next one.
+ */
+function madeBefore(
+  interval: PollInterval,
+  before: PollInterval | undefined,
+  wanted: Nanos,
+  on: TimedPlace,
+): Nanos {
+  if (before === undefined || !isPlacedLate(interval, on)) return 0;
+  const unclaimed = Math.max(0, total(before.all) - (before.activeNanos ?? 0));
+  return Math.min(unclaimed, Math.max(0, wanted - total(interval.all)));
+}
+
+/** Near windows of its only GPU say where the busy time was that a copy showed. */
+function isPlacedLate(interval: PollInterval, on: TimedPlace): boolean {
+  const { contended, from, isOfCopy, to } = interval;
+  return isOfCopy === true && !contended && !isElsewhere(interval, on) && !isCoarse(on.windows, from, to);
 }
 
 function placed(
@@ -60,7 +82,8 @@ function placed(
   const work = clipped(runs, interval.from, interval.to);
   const starts = (interval.inFlightFrom ?? 0) > 0 || (before?.activeNanos ?? 0) > 0;
   const ends = (interval.inFlightTo ?? 0) > 0;
-  const side = starts === ends ? "both" : starts ? "start" : "end";
+  const byGauges = starts === ends ? "both" : starts ? "start" : "end";
+  const side = isPlacedLate(interval, on) ? "start" : byGauges;
   const spare = total(work.filter(({ seen }) => seen)) - busy;
   const amount = busy + forOthers(interval, spare, on);
   const missing = amount - total(work);

@@ -171,6 +171,7 @@ export class KeyCounters {
       progressOutput,
       reset: this.#reset,
       dropped: this.#dropped,
+      fell: this.#fell,
     };
   }
 

@@ -18,6 +18,8 @@ export interface KeyStep {
   readonly progressOutput: number;
   readonly reset: boolean;
   readonly dropped: number;
+  /** A counter stands lower than it stood, and is held where it was. */
+  readonly fell: boolean;
 }
 
 /** Nothing moved and nothing was refused. */
@@ -27,4 +29,5 @@ export const still: KeyStep = {
   progressOutput: 0,
   reset: false,
   dropped: 0,
+  fell: false,
 };

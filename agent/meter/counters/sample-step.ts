@@ -68,6 +68,9 @@ export class Look {
   #inFlight: number | undefined;
   #waiting: number | undefined;
   #progress: ProgressKind = "step";
+  /** Some label set fell, and none rose. */
+  #fell = false;
+  #rose = false;
 
   /** `course`: what the counters without an epoch say of their server. */
   constructor(sample: TokenSample, target: Target, since: Nanos, agentStarted: Nanos, course: Course) {
@@ -88,6 +91,8 @@ export class Look {
     const taken = counters.take(reading, relation, this.#sample, this.#since, this.#restarts > 0);
     this.#restarts = 0;
     this.dropped += taken.dropped;
+    this.#fell ||= taken.fell;
+    this.#rose ||= taken.moved !== undefined;
     this.resets += taken.reset ? 1 : 0;
     this.#restarted ||= relation === "restart";
     this.#fresh ||= relation === "whole";
@@ -136,6 +141,7 @@ export class Look {
       ...(phaseTimes === undefined ? {} : { phaseTimes }),
       progress: this.#progress,
       ...(this.#sample.doubt === undefined ? {} : { doubt: this.#sample.doubt }),
+      ...(this.#sample.isOlder || (this.#fell && !this.#rose) ? { isOlder: true as const } : {}),
       ...(target.ranks === undefined ? {} : { ranks: target.ranks.finish() }),
     };
   }

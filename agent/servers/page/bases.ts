@@ -8,7 +8,7 @@ import { BasesState } from "./bases-state.ts";
 import { Judge } from "./judge.ts";
 import { Notes } from "./notes.ts";
 import type { PageLook, Run, Values } from "./runs.ts";
-import { roomy, unseen } from "./runs.ts";
+import { isOlder, moveRun, roomy, unseen } from "./runs.ts";
 import { SeriesTable } from "./series-table.ts";
 
 /** One page as it is to be read. */
@@ -23,6 +23,8 @@ export interface CountedPage {
   readonly doubtful: boolean;
   /** The page is the one before once more, and all that was counted stands where it stood after that one. */
   readonly isSame: boolean;
+  /** The page is of an earlier instant than the one before. */
+  readonly isOlder: boolean;
 }
 
 /** No server makes more tokens per second: a rise beyond it is a broken value. */
@@ -50,6 +52,8 @@ export class SeriesBases {
   #first = false;
   /** Whether this page moved what was counted of a series, or showed one for the first time. */
   #moved = false;
+  /** Some of its counters stand lower than they stood, and none higher: it is of an earlier instant than the one before. */
+  #isOlder = false;
   /** Counters of several processes may be one and the same: then the nearest base counts. */
   #mixed = false;
 
@@ -82,6 +86,8 @@ export class SeriesBases {
     this.#page++;
     this.#notes = new Notes();
     this.#moved = false;
+    const wasOlder = this.#isOlder;
+    this.#isOlder = false;
     const goesOn = this.#before === page.samples;
     this.#samples = page.samples;
     if (this.#table.isCrowded && this.#before !== undefined) this.#forgetGone(given.at);
@@ -89,7 +95,7 @@ export class SeriesBases {
     // A series whose value cannot be read is not gone.
     const look = { ...given, whole: given.whole && this.#table.ignored === 0 };
     this.#look = look;
-    const saysMore = !goesOn || !this.#wasWhole || !look.whole;
+    const saysMore = wasOlder || !goesOn || !this.#wasWhole || !look.whole;
     const previous = this.shared.current;
     this.#first = previous === undefined;
     const verdict = this.#judge.judge(values, look, this.#page, this.#notes);
@@ -99,7 +105,8 @@ export class SeriesBases {
       const wasOn = verdict.run.page;
       this.#apply(values, verdict.run);
       if (previous === verdict.run && saysMore) this.#noteGone(wasOn);
-      if (look.whole && (previous !== verdict.run || saysMore)) this.#dropEvicted(verdict.run);
+      if (look.whole && !this.#isOlder && (previous !== verdict.run || saysMore))
+        this.#dropEvicted(verdict.run);
       this.#close(verdict.run, look);
     }
     this.#before = verdict.run === undefined ? undefined : page.samples;
@@ -122,6 +129,7 @@ export class SeriesBases {
       notes: this.#notes.list,
       doubtful: this.#notes.doubtful,
       isSame: page.isSame === true && this.#stands,
+      isOlder: this.#isOlder,
     };
   }
 
@@ -168,7 +176,8 @@ export class SeriesBases {
     const look = this.#look as PageLook;
     const seconds = Math.max(1, (look.at - (this.#judge.lastAt ?? look.at)) / 1e9);
     const own = Math.max(seconds, (look.at - run.at) / 1e9);
-    const births = this.#bornAtZero && run.epoch !== undefined && run.whole;
+    this.#isOlder = isOlder(page, run);
+    const births = this.#bornAtZero && run.epoch !== undefined && run.whole && !this.#isOlder;
     for (let place = 0; place < page.size; place++) {
       const number = page.numbers[place] as number;
       const value = page.values[place] as number;
@@ -376,24 +385,4 @@ function longer(column: Int32Array, size: number): Int32Array<ArrayBuffer> {
   const grown = new Int32Array(Math.max(size, 2 * column.length));
   grown.set(column);
   return grown;
-}
-
-/** Gives the columns of a run the new numbers of its series. */
-function moveRun(run: Run, numbers: Int32Array, size: number): void {
-  const move = (column: Float64Array): Float64Array => {
-    const moved = unseen(Math.max(64, size));
-    for (let old = 0; old < numbers.length; old++) {
-      const number = numbers[old] as number;
-      if (number >= 0) moved[number] = column[old] ?? Number.NaN;
-    }
-    return moved;
-  };
-  run.raw = move(run.raw);
-  if (run.created !== undefined) run.created = move(run.created);
-  for (const held of [run.held, run.suspects] as Map<number, unknown>[]) {
-    const entries = [...held];
-    held.clear();
-    for (const [old, value] of entries)
-      if ((numbers[old] ?? -1) >= 0) held.set(numbers[old] as number, value);
-  }
 }

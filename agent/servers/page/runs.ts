@@ -159,3 +159,35 @@ export function columnOf(page: Values, size: number): Float64Array {
   }
   return column;
 }
+
+/** True where some counters stand lower than a run last showed them and none higher, as on a copy from before. */
+export function isOlder(page: Values, run: Run): boolean {
+  let fell = false;
+  for (let place = 0; place < page.size; place++) {
+    const before = run.raw[page.numbers[place] as number] as number;
+    const value = page.values[place] as number;
+    if (value > before) return false;
+    fell ||= value < before;
+  }
+  return fell;
+}
+
+/** Gives the columns of a run the new numbers of its series. */
+export function moveRun(run: Run, numbers: Int32Array, size: number): void {
+  const move = (column: Float64Array): Float64Array => {
+    const moved = unseen(Math.max(64, size));
+    for (let old = 0; old < numbers.length; old++) {
+      const number = numbers[old] as number;
+      if (number >= 0) moved[number] = column[old] ?? Number.NaN;
+    }
+    return moved;
+  };
+  run.raw = move(run.raw);
+  if (run.created !== undefined) run.created = move(run.created);
+  for (const held of [run.held, run.suspects] as Map<number, unknown>[]) {
+    const entries = [...held];
+    held.clear();
+    for (const [old, value] of entries)
+      if ((numbers[old] ?? -1) >= 0) held.set(numbers[old] as number, value);
+  }
+}

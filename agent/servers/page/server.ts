@@ -237,6 +237,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         notes: counted.notes,
         ignoredSamples,
         errors: [...errors, ...complaints(readings, frozen)],
+        ...(counted.isOlder ? { isOlder: true as const } : {}),
         ...(counted.doubtful ? { doubt: "partial_counters" as const } : {}),
         ...defined({ activeNanos, phaseTimes, gpus: info.gpus ?? gpus, limits, pids: info.pids }),
       };
