@@ -127,6 +127,7 @@ export function bookPiece(
       { server: unmetered, nanos, floorMillijoules, millijoules: floorMillijoules + activeMillijoules },
     ];
   }
+  if (residents.length === 1) return [bookOnly(booking, residents[0] as ResidentState, portion)];
   const times = apportion(nanos, timeClaims(residents, shares), remainders.nanos);
   const floors = apportion(floorMillijoules, equalClaims(residents), remainders.floor);
   const claims = activeClaims(piece, rule);
@@ -149,6 +150,16 @@ export function bookPiece(
     given.push(got);
   }
   return given;
+}
+
+/** Books a piece to the one resident that holds the GPU. */
+function bookOnly(booking: Booking, { server, state }: ResidentState, portion: Portion): Given {
+  const { activeMillijoules, floorMillijoules, nanos } = portion;
+  const millijoules = floorMillijoules + activeMillijoules;
+  const share = shareOf(booking, server);
+  share.nanos[state] += nanos;
+  share.millijoules[state] += millijoules;
+  return { server, nanos, floorMillijoules, millijoules };
 }
 
 /** Who takes the energy above the floor, in the order of the residents: those that work, else all. */

@@ -166,11 +166,15 @@ export class Board {
       rest.millijoules.unattributed += energy;
       return 0;
     }
+    const [part] = parts;
+    if (part !== undefined && parts.length === 1 && this.#isAllOf(part)) {
+      this.#bookWhole(part, pieces[0] as Piece, { from, to }, energy, settling);
+      return to - from;
+    }
     const sliced = parts.some((part, index) => pieces[index] !== undefined && isSlice(part));
     const claims = this.#weights(parts, pieces);
     const nanos = apportion(to - from, claims, this.#nanos);
-    const works = pieces.some(isWorking);
-    const held = works ? Math.min(energy, Math.round((this.#floorWatts() * (to - from)) / 1e6)) : energy;
+    const held = this.#heldOf(energy, pieces.some(isWorking), to - from);
     const passive = apportion(held, sliced ? claims : claims.slice(0, parts.length), this.#passive);
     const active = apportion(energy - held, takersOf(parts, pieces, slices), this.#active);
     for (let index = 0; index < parts.length; index++) {
@@ -193,6 +197,33 @@ export class Board {
     rest.nanos[state] += left;
     rest.millijoules[state] += passive[parts.length] ?? 0;
     return to - from;
+  }
+
+  /** True of a whole GPU that is its board, to which rounding owes nothing from a time with instances. */
+  #isAllOf(part: Part): boolean {
+    const { info } = part.member.timeline;
+    if (isSlice(part) || weightOf(info) !== 1) return false;
+    return (this.#nanos.get(info.uuid) ?? 0) === 0 && (this.#nanos.get(remainder) ?? 0) === 0;
+  }
+
+  /** Books a stretch of a whole GPU: it gets all of the time and of the energy. */
+  #bookWhole(part: Part, piece: Piece, { from, to }: Span, energy: number, settling: Settling): void {
+    const held = this.#heldOf(energy, isWorking(piece), to - from);
+    const portion = {
+      nanos: to - from,
+      floorMillijoules: held,
+      activeMillijoules: energy - held,
+      floorAssumed: this.floor.assumed,
+      isSlice: false,
+      sliceDoubt: undefined,
+    };
+    this.#bookPart(part, piece, { from, to }, portion, settling);
+    this.#feedFloor([piece], from, to);
+  }
+
+  /** What of the energy of a stretch holding the board cost: all of it while nothing works. */
+  #heldOf(energy: number, works: boolean, nanos: Nanos): number {
+    return works ? Math.min(energy, Math.round((this.#floorWatts() * nanos) / 1e6)) : energy;
   }
 
   /** Books what one member got of a stretch to its residents, their holders and phases. */
@@ -220,23 +251,18 @@ export class Board {
       const got = given[index];
       if (state !== "token_active" || server === unmetered || got === undefined) continue;
       const { floorMillijoules, millijoules, nanos } = got;
-      const activeMillijoules = millijoules - floorMillijoules;
-      const isShared = onlyWorker(piece) === undefined || piece.contested === true;
-      const isCoarse = piece.doubt?.reason === "coarse_windows";
-      const isApportioned = member.timeline.info.parent !== undefined;
       const stretch = {
-        ...{ from, to, nanos, floorMillijoules, activeMillijoules },
-        ...{ isShared, isCoarse, isApportioned },
+        from,
+        to,
+        nanos,
+        floorMillijoules,
+        activeMillijoules: millijoules - floorMillijoules,
+        isShared: onlyWorker(piece) === undefined || piece.contested === true,
+        isCoarse: piece.doubt?.reason === "coarse_windows",
+        isApportioned: member.timeline.info.parent !== undefined,
       };
-      notePhases(
-        booking,
-        server,
-        phasesOf(member, server).divide(
-          stretch,
-          steps(server, member.timeline.info.uuid),
-          this.#energyBefore,
-        ),
-      );
+      const own = steps(server, member.timeline.info.uuid);
+      notePhases(booking, server, phasesOf(member, server).divide(stretch, own, this.#energyBefore));
     }
   }
 

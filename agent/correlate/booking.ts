@@ -20,7 +20,7 @@ type Amounts<Row> = { -readonly [Key in keyof Row]: Row[Key] };
 interface ShareBooking {
   readonly nanos: Record<AllocatedState, number>;
   readonly millijoules: Record<AllocatedState, number>;
-  readonly phases: Map<string, Amounts<PhaseShare>>;
+  readonly phases: Amounts<PhaseShare>[];
 }
 
 /** Totals of one GPU in one interval, being added up. */
@@ -28,7 +28,7 @@ export interface Booking {
   readonly nanos: States;
   readonly millijoules: States & { unattributed: number };
   readonly residents: Map<string, ShareBooking>;
-  readonly uncertain: Map<string, Amounts<Uncertain>>;
+  readonly uncertain: Amounts<Uncertain>[];
   readonly holders: Map<string, Amounts<HolderShare>>;
   busyNanos: number;
   rejectedMillijoules: number;
@@ -43,9 +43,17 @@ export function isAllocated(state: GpuState): state is AllocatedState {
 export function emptyBooking(): Booking {
   return {
     nanos: noStates(),
-    millijoules: { ...noStates(), unattributed: 0 },
+    millijoules: {
+      token_active: 0,
+      stalled: 0,
+      parked: 0,
+      other: 0,
+      free: 0,
+      unobserved: 0,
+      unattributed: 0,
+    },
     residents: new Map(),
-    uncertain: new Map(),
+    uncertain: [],
     holders: new Map(),
     busyNanos: 0,
     rejectedMillijoules: 0,
@@ -54,10 +62,17 @@ export function emptyBooking(): Booking {
 
 /** The holders of a booking as a row lists them. */
 function holderShares({ holders }: Booking): readonly HolderShare[] {
+  if (holders.size === 1) {
+    for (const share of holders.values()) return isHeld(share) ? [share] : [];
+  }
   return [...holders]
-    .filter(([, { millijoules, nanos }]) => nanos > 0 || millijoules > 0)
+    .filter(([, share]) => isHeld(share))
     .sort(([left], [right]) => (left < right ? -1 : 1))
     .map(([, share]) => share);
+}
+
+function isHeld({ millijoules, nanos }: HolderShare): boolean {
+  return nanos > 0 || millijoules > 0;
 }
 
 /** Returns the row of one resident, created at first use. */
@@ -67,7 +82,7 @@ export function shareOf(booking: Booking, server: string): ShareBooking {
     share = {
       nanos: { token_active: 0, stalled: 0, parked: 0 },
       millijoules: { token_active: 0, stalled: 0, parked: 0 },
-      phases: new Map(),
+      phases: [],
     };
     booking.residents.set(server, share);
   }
@@ -78,10 +93,9 @@ export function shareOf(booking: Booking, server: string): ShareBooking {
 export function notePhases(booking: Booking, server: string, shares: readonly PhaseShare[]): void {
   const { phases } = shareOf(booking, server);
   for (const share of shares) {
-    const key = `${share.phase} ${share.method}`;
-    const known = phases.get(key);
+    const known = phases.find(({ method, phase }) => phase === share.phase && method === share.method);
     if (known === undefined) {
-      phases.set(key, { ...share });
+      phases.push({ ...share });
       continue;
     }
     known.nanos += share.nanos;
@@ -100,14 +114,15 @@ export function noteUncertain(
   millijoules: number,
 ): void {
   if (nanos <= 0 && millijoules <= 0) return;
-  const key = `${reason} ${server ?? ""}`;
-  const known = uncertain.get(key);
-  if (known === undefined) {
-    uncertain.set(key, { ...(server === undefined ? {} : { server }), reason, nanos, millijoules });
+  for (const known of uncertain) {
+    if (known.reason !== reason || known.server !== server) continue;
+    known.nanos += nanos;
+    known.millijoules += millijoules;
     return;
   }
-  known.nanos += nanos;
-  known.millijoules += millijoules;
+  uncertain.push(
+    server === undefined ? { reason, nanos, millijoules } : { server, reason, nanos, millijoules },
+  );
 }
 
 /** How the numbers of a booking came about. */
@@ -121,15 +136,13 @@ export interface Methods {
 /** Returns the finished row. */
 export function finished(gpu: string, booking: Booking, methods: Methods): GpuInterval {
   const residents: ResidentShare[] = [];
+  const { attribution: method, time: timeMethod } = methods;
   for (const [server, { nanos, millijoules, phases }] of booking.residents)
-    residents.push({
-      server,
-      nanos,
-      millijoules,
-      ...(phases.size === 0 ? {} : { phases: [...phases.values()] }),
-      method: methods.attribution,
-      timeMethod: methods.time,
-    });
+    residents.push(
+      phases.length === 0
+        ? { server, nanos, millijoules, method, timeMethod }
+        : { server, nanos, millijoules, phases, method, timeMethod },
+    );
   if (residents.length > 1) residents.sort((left, right) => (left.server < right.server ? -1 : 1));
   return {
     gpu,
@@ -141,7 +154,7 @@ export function finished(gpu: string, booking: Booking, methods: Methods): GpuIn
     rejectedMillijoules: booking.rejectedMillijoules,
     residents,
     ...(booking.holders.size === 0 ? {} : { holders: holderShares(booking) }),
-    ...(booking.uncertain.size === 0 ? {} : { uncertain: [...booking.uncertain.values()] }),
+    ...(booking.uncertain.length === 0 ? {} : { uncertain: booking.uncertain }),
   };
 }
 

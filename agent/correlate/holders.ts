@@ -43,6 +43,8 @@ interface Held extends Claimant {
   weight: number;
 }
 
+const heldByUnknown: readonly Held[] = [{ key: "unknown unknown", holder: unknownHolder, weight: 1 }];
+
 /** Books what each server got in a stretch to the holders of its processes there. */
 export function bookHolders(
   booking: Booking,
@@ -52,6 +54,11 @@ export function bookHolders(
 ): void {
   for (const { millijoules, nanos, server } of given) {
     const holders = holdersOf(stretch, server);
+    const [only] = holders;
+    if (only !== undefined && holders.length === 1) {
+      noteHeld(booking, only, nanos, millijoules);
+      continue;
+    }
     const times = apportion(nanos, holders, remainders.nanos);
     const energies = apportion(millijoules, holders, remainders.millijoules);
     for (let index = 0; index < holders.length; index++)
@@ -71,15 +78,14 @@ function noteHeld({ holders }: Booking, { holder, key }: Held, nanos: number, mi
 }
 
 /** Each with how much of the stretch it was there: its longest process counts. */
-function holdersOf(stretch: HeldStretch, server: string): Held[] {
+function holdersOf(stretch: HeldStretch, server: string): readonly Held[] {
   const { gpu, parent, placement, tenancy } = stretch;
   const found: Held[] = [];
   for (const span of tenancy.holdings) if (span.server === server) findHolders(found, span, stretch);
   if (server === unmetered) for (const span of tenancy.passing) findHolders(found, span, stretch);
   // Without processes to go by the kubelet still says which pods were given the GPU.
   if (found.length === 0) for (const holder of placement.givenTo(gpu, parent)) noteHolder(found, holder, 1);
-  if (found.length === 0) noteHolder(found, unknownHolder, 1);
-  return found;
+  return found.length === 0 ? heldByUnknown : found;
 }
 
 function findHolders(found: Held[], span: Passing, stretch: HeldStretch): void {

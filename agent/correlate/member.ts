@@ -161,9 +161,13 @@ export function partOf(member: Member, settling: Settling): Part {
 
 /** Notes what unknown processes do while every metered resident is idle. */
 function observeStrangers({ strangers }: Member, { from, to, residents, works }: Piece): void {
-  const metered = residents.filter(({ server }) => server !== unmetered);
-  if (metered.length === residents.length || metered.length === 0) return;
-  if (metered.every(({ state }) => state === "parked")) strangers.observeIdle(to - from, works);
+  let metered = 0;
+  for (const { server, state } of residents) {
+    if (server === unmetered) continue;
+    if (state !== "parked") return;
+    metered++;
+  }
+  if (metered > 0 && metered < residents.length) strangers.observeIdle(to - from, works);
 }
 
 /** Returns the finished row of a member. */
@@ -223,11 +227,9 @@ function noteActivity(
   own: ReadonlyMap<string, OwnStates>,
   servers: ReadonlySet<string>,
 ): void {
-  let stretches: readonly OwnStretch[] = [];
-  for (const server of servers) {
-    const more = statesOn(own.get(server), member.timeline.info.uuid);
-    stretches = stretches.length === 0 ? more : [...stretches, ...more];
-  }
+  const stretches: OwnStretch[] = [];
+  for (const server of servers)
+    for (const stretch of statesOn(own.get(server), member.timeline.info.uuid)) stretches.push(stretch);
   member.lastActivity =
     mainMethod(stretches, isActive) ?? mainMethod(stretches, isKnown) ?? member.lastActivity;
 }

@@ -292,10 +292,16 @@ function overlap(spans: readonly StalledSpan[], from: Nanos, to: Nanos): Nanos {
   return length;
 }
 
+const noSpans: StalledSpan[] = [];
+
 /** The stretches in which a server was stalled, by their beginnings. */
 function spansOf(stalled: readonly StalledSpan[], server: string): readonly StalledSpan[] {
-  const spans: StalledSpan[] = [];
-  for (const span of stalled) if (span.server === server) spans.push(span);
+  let spans: StalledSpan[] = noSpans;
+  for (const span of stalled) {
+    if (span.server !== server) continue;
+    if (spans === noSpans) spans = [];
+    spans.push(span);
+  }
   return spans.length < 2 ? spans : spans.sort((left, right) => left.from - right.from);
 }
 

@@ -1,7 +1,7 @@
 // A GPU's power over time, as steps of watts: the shape of energy inside a window, and its amount where no counter is.
 // The driver's ring (20 ms apart on H100) is finest; an instant reading stands for the time since the one before it,
 // both ends averaged; a 1 s average likewise, but it lags a step by up to 1 s (facts measured on H100, driver 580).
-import type { EnergyMethod, GpuSample, Nanos } from "../../model.ts";
+import type { EnergyMethod, GpuSample, Nanos, RingPoint } from "../../model.ts";
 import { PowerSteps } from "./power-steps.ts";
 
 /** Amount of energy by integration, and what it was integrated from. */
@@ -40,14 +40,23 @@ export class PowerSeries {
       if (average !== undefined) this.#average.append(previousAt, sample.at, average);
     }
     this.#lastInstant = instant;
-    for (const point of sample.powerRing ?? []) {
-      const watts = this.#valid(point.value, wattsMax);
-      if (watts === undefined || !Number.isFinite(point.at) || point.at > sample.at) continue;
-      if (this.#ringAt !== undefined && point.at <= this.#ringAt) continue;
-      if (this.#ringAt !== undefined)
-        this.#ring.append(Math.max(this.#ringAt, point.at - ringStepMax), point.at, watts);
-      this.#ringAt = point.at;
+    if (sample.powerRing !== undefined) this.#takeRing(sample.powerRing, sample.at, wattsMax);
+  }
+
+  /** Takes the driver's points in: those that are new, which come last, fifty a second. */
+  #takeRing(points: readonly RingPoint[], now: Nanos, wattsMax: number): void {
+    let reached = this.#ringAt ?? -Infinity;
+    for (let index = 0; index < points.length; index++) {
+      const { at, value } = points[index] as RingPoint;
+      if (!(value >= 0 && value <= wattsMax && Number.isFinite(value))) {
+        this.ignored++;
+        continue;
+      }
+      if (!Number.isFinite(at) || at > now || at <= reached) continue;
+      if (reached > -Infinity) this.#ring.append(Math.max(reached, at - ringStepMax), at, value);
+      reached = at;
     }
+    if (reached > -Infinity) this.#ringAt = reached;
   }
 
   /** Returns the energy of `[from, to)`: from the 1 s average, else from instant power; undefined without either. */

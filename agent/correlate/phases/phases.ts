@@ -32,7 +32,13 @@ interface Division {
   readonly energyError: number;
 }
 
-type Amounts = { -readonly [Key in keyof PhaseShare]: PhaseShare[Key] };
+/** What one phase has of a stretch, by one method: shares of the time and of the energy of its work. */
+interface Draft {
+  readonly phase: Phase;
+  readonly method: PhaseMethod;
+  time: number;
+  energy: number;
+}
 
 interface Open {
   nanos: number;
@@ -41,13 +47,8 @@ interface Open {
 }
 
 const unknown: Division = { method: "unknown", time: 0, energy: 0, timeError: 0, energyError: 0 };
-const counted = (share: 0 | 1): Division => ({
-  method: "counted",
-  time: share,
-  energy: share,
-  timeError: 0,
-  energyError: 0,
-});
+const allDecode: Division = { method: "counted", time: 0, energy: 0, timeError: 0, energyError: 0 };
+const allPrefill: Division = { method: "counted", time: 1, energy: 1, timeError: 0, energyError: 0 };
 
 /** A fit whose times and energies were not read of this server alone, step by step, is this much less sure. */
 const [sharedFactor, roughFactor] = [2, 3];
@@ -88,31 +89,17 @@ export class Phases {
     steps: readonly TokenStep[],
     energyBefore: (at: Nanos) => number,
   ): readonly PhaseShare[] {
-    const parts = new Map<string, Amounts & { weight: number; floor: number; active: number }>();
+    const parts: Draft[] = [];
     let covered = 0;
     const length = stretch.to - stretch.from;
     const whole = energyBefore(stretch.to) - energyBefore(stretch.from);
-    const add = (phase: Phase, method: PhaseMethod, time: number, energy: number, doubt = 0): void => {
-      // A part of nothing carries how far off that may be.
-      if (time <= 0 && energy <= 0 && doubt <= 0) return;
-      const key = `${phase} ${method}`;
-      const known = parts.get(key);
-      if (known === undefined)
-        parts.set(key, {
-          ...{ phase, method, nanos: 0, millijoules: 0, uncertainNanos: 0, uncertainMillijoules: 0 },
-          ...{ weight: time, floor: time, active: energy },
-        });
-      else {
-        known.weight += time;
-        known.floor += time;
-        known.active += energy;
-      }
-    };
-    let [doubtTime, doubtEnergy] = [0, 0];
+    let doubtTime = 0;
+    let doubtEnergy = 0;
     let energyCovered = 0;
     for (let index = firstAfter(steps, stretch.from); index < steps.length; index++) {
       const step = steps[index] as TokenStep;
-      const [from, to] = [Math.max(step.from, stretch.from), Math.min(step.to, stretch.to)];
+      const from = Math.max(step.from, stretch.from);
+      const to = Math.min(step.to, stretch.to);
       if (to <= from) break;
       const time = (to - from) / length;
       const energy = whole > 0 ? (energyBefore(to) - energyBefore(from)) / whole : time;
@@ -121,17 +108,17 @@ export class Phases {
       const division = widened(this.#division(steps, index, stretch.isShared), step, stretch);
       this.#note(step, to - from, energy * stretch.activeMillijoules, stretch.isShared);
       if (division.method === "unknown") {
-        add("unsplit", "unknown", time, energy);
+        add(parts, "unsplit", "unknown", time, energy);
         continue;
       }
       const doubt = division.timeError + division.energyError;
-      add("prefill", division.method, time * division.time, energy * division.energy, doubt);
-      add("decode", division.method, time * (1 - division.time), energy * (1 - division.energy));
+      add(parts, "prefill", division.method, time * division.time, energy * division.energy, doubt);
+      add(parts, "decode", division.method, time * (1 - division.time), energy * (1 - division.energy));
       doubtTime += time * division.timeError;
       doubtEnergy += energy * division.energyError;
     }
-    if (covered < 1 - 1e-9) add("unsplit", "unknown", 1 - covered, Math.max(0, 1 - energyCovered));
-    return this.#shares(stretch, [...parts], doubtTime, doubtEnergy);
+    if (covered < 1 - 1e-9) add(parts, "unsplit", "unknown", 1 - covered, Math.max(0, 1 - energyCovered));
+    return this.#shares(stretch, parts, doubtTime, doubtEnergy);
   }
 
   /** Learns from the steps that ended at or before `until`. */
@@ -139,18 +126,21 @@ export class Phases {
     for (const [at, open] of this.#open) {
       if (at > until) continue;
       this.#open.delete(at);
-      const step = steps.find(({ to }) => to === at);
+      const step = stepTo(steps, at);
       if (step?.progress === "step" && !step.isLent)
         this.#fit.observe(step, open.nanos, open.millijoules, open.isShared);
     }
   }
 
   #note(step: TokenStep, nanos: number, millijoules: number, isShared: boolean): void {
-    const open = this.#open.get(step.to) ?? { nanos: 0, millijoules: 0, isShared: false };
+    const open = this.#open.get(step.to);
+    if (open === undefined) {
+      this.#open.set(step.to, { nanos, millijoules, isShared });
+      return;
+    }
     open.nanos += nanos;
     open.millijoules += millijoules;
     open.isShared ||= isShared;
-    this.#open.set(step.to, open);
   }
 
   #division(steps: readonly TokenStep[], index: number, isShared: boolean): Division {
@@ -159,9 +149,9 @@ export class Phases {
     const { inputTokens, isDoubted } = step;
     // Beside others, or by the page of another instant, time without a token may be misplaced.
     const isPlaced = !isDoubted && !(isShared && inputTokens <= 0);
-    if (step.outputTokens <= 0) return isPlaced ? counted(1) : unknown;
-    if (inputTokens <= 0) return counted(0);
-    if (decodedIn(step) <= 0) return counted(1);
+    if (step.outputTokens <= 0) return isPlaced ? allPrefill : unknown;
+    if (inputTokens <= 0) return allDecode;
+    if (decodedIn(step) <= 0) return allPrefill;
     const found = this.#fit.shares(step, this.#aheadOf(steps, index));
     return found === undefined ? unknown : { method: "fitted", ...found };
   }
@@ -181,23 +171,24 @@ export class Phases {
 
   #shares(
     stretch: ActiveStretch,
-    parts: readonly (readonly [string, Amounts & { weight: number; floor: number; active: number }])[],
+    parts: readonly Draft[],
     doubtTime: number,
     doubtEnergy: number,
   ): readonly PhaseShare[] {
     const [only, second] = parts;
     if (only !== undefined && second === undefined) {
-      const { method, phase } = only[1];
+      const { method, phase } = only;
       const millijoules = stretch.floorMillijoules + stretch.activeMillijoules;
-      const none = { uncertainNanos: 0, uncertainMillijoules: 0 };
-      return [{ phase, method, nanos: stretch.nanos, millijoules, ...none }];
+      return [
+        { phase, method, nanos: stretch.nanos, millijoules, uncertainNanos: 0, uncertainMillijoules: 0 },
+      ];
     }
-    const claims = (pick: "weight" | "floor" | "active"): Claimant[] =>
-      parts.map(([key, part]) => ({ key, weight: part[pick] }));
-    const nanos = apportion(stretch.nanos, claims("weight"), this.#nanosOwed);
-    const floor = apportion(stretch.floorMillijoules, claims("floor"), this.#floorOwed);
-    const active = apportion(stretch.activeMillijoules, claims("active"), this.#activeOwed);
-    return parts.map(([, { phase, method }], index) => ({
+    const byTime = parts.map((part): Claimant => ({ key: keyOf(part), weight: part.time }));
+    const byEnergy = parts.map((part): Claimant => ({ key: keyOf(part), weight: part.energy }));
+    const nanos = apportion(stretch.nanos, byTime, this.#nanosOwed);
+    const floor = apportion(stretch.floorMillijoules, byTime, this.#floorOwed);
+    const active = apportion(stretch.activeMillijoules, byEnergy, this.#activeOwed);
+    return parts.map(({ phase, method }, index) => ({
       phase,
       method,
       nanos: nanos[index] as number,
@@ -209,6 +200,36 @@ export class Phases {
           : 0,
     }));
   }
+}
+
+/** The step that ends at an instant. */
+function stepTo(steps: readonly TokenStep[], at: Nanos): TokenStep | undefined {
+  let index = steps.length - 1;
+  while (index >= 0 && (steps[index] as TokenStep).to > at) index--;
+  return steps[index]?.to === at ? steps[index] : undefined;
+}
+
+/** Adds to what a phase has; a part of nothing is there while it says how far off that may be. */
+function add(
+  parts: Draft[],
+  phase: Phase,
+  method: PhaseMethod,
+  time: number,
+  energy: number,
+  doubt = 0,
+): void {
+  if (time <= 0 && energy <= 0 && doubt <= 0) return;
+  for (const known of parts) {
+    if (known.phase !== phase || known.method !== method) continue;
+    known.time += time;
+    known.energy += energy;
+    return;
+  }
+  parts.push({ phase, method, time, energy });
+}
+
+function keyOf({ method, phase }: Draft): string {
+  return `${phase} ${method}`;
 }
 
 /** Place of the first step that ends after an instant. */
