@@ -9,7 +9,7 @@ import type { Booking } from "./booking.ts";
 import { noteUncertain, shareOf } from "./booking.ts";
 import type { Given } from "./holders.ts";
 import type { Piece, ResidentState } from "./pieces.ts";
-import { unmetered } from "./pieces.ts";
+import { unmetered } from "./tenancy.ts";
 import type { TokenStep } from "./token-step.ts";
 
 /** Configured shares of GPU time, per server id; the rest is shared equally by those without one. */

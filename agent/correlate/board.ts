@@ -20,10 +20,11 @@ import { bookHolders } from "./holders.ts";
 import type { Member, Part, Settling } from "./member.ts";
 import { lives, partOf, phasesOf, rowOf, weightOf } from "./member.ts";
 import type { Piece, ResidentState } from "./pieces.ts";
-import { onlyWorker, unmetered } from "./pieces.ts";
+import { onlyWorker } from "./pieces.ts";
 import { learnSharing } from "./sharing.ts";
 import type { Pieces, Slices } from "./slices.ts";
 import { isWorking, learnSlices, placeSlices, slicesOf, takersOf } from "./slices.ts";
+import { unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
 import type { TokenStep } from "./token-step.ts";
 

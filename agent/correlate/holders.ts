@@ -5,9 +5,9 @@ import type { Holder, Nanos } from "../model.ts";
 import type { Claimant, Remainders } from "./apportion.ts";
 import { apportion } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
-import type { Passing, Tenancy } from "./pieces.ts";
-import { unmetered } from "./pieces.ts";
 import type { Placement } from "./placement.ts";
+import type { Passing, Tenancy } from "./tenancy.ts";
+import { unmetered } from "./tenancy.ts";
 
 /** Processes that hold the GPU and whose owner nothing says. */
 const unknownHolder: Holder = { kind: "unknown", name: "unknown" };

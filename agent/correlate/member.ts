@@ -12,13 +12,15 @@ import type { HolderRemainders } from "./holders.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { statesOn } from "./own-states.ts";
 import { Phases } from "./phases/phases.ts";
-import type { Piece, Tenancy } from "./pieces.ts";
-import { cut, mainMethod, tenancy, unmetered } from "./pieces.ts";
+import type { Piece } from "./pieces.ts";
+import { cut, mainMethod } from "./pieces.ts";
 import type { Placed, Placement } from "./placement.ts";
 import type { Residents, Sharing } from "./sharing.ts";
 import { sharingRule } from "./sharing.ts";
 import { SmShare } from "./sm-share.ts";
 import { Strangers } from "./strangers.ts";
+import type { Tenancy } from "./tenancy.ts";
+import { Tenure, unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
 import type { TokenStep } from "./token-step.ts";
 
@@ -29,6 +31,7 @@ export interface Member extends Sharing {
   /** When inventory stopped naming it, or named it as a MIG board. */
   until: Nanos | undefined;
   readonly strangers: Strangers;
+  readonly tenure: Tenure;
   /** By server. */
   readonly phases: Map<string, Phases>;
   readonly remainders: GpuRemainders;
@@ -72,6 +75,7 @@ export function createMember(timeline: Timeline, since: Nanos): Member {
     until: undefined,
     smShare: new SmShare(),
     strangers: new Strangers(),
+    tenure: new Tenure(),
     ownPower: new OwnPower(),
     workFit: new WorkFit(),
     turnWatts: new TurnWatts(),
@@ -123,7 +127,7 @@ export function partOf(member: Member, settling: Settling): Part {
   const { own, placement, shares } = settling;
   const { timeline } = member;
   const { from, to } = lifeIn(member, settling);
-  const held = tenancy(timeline, placement, from, to);
+  const held = member.tenure.in(timeline, placement, from, to);
   member.placed = held.placed;
   const pieces = cut({ timeline, tenancy: held, own, from, to });
   const servers = new Set<string>();

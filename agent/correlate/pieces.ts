@@ -9,13 +9,9 @@ import type { Span } from "./edges.ts";
 import { addEdge, spanAt } from "./edges.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { statesOn } from "./own-states.ts";
-import type { Placed, Placement } from "./placement.ts";
-import type { Stay } from "./presence.ts";
-import { isHelper, isResident } from "./presence.ts";
+import type { Holding, Tenancy } from "./tenancy.ts";
+import { unmetered } from "./tenancy.ts";
 import type { Cover, Timeline } from "./timeline.ts";
-
-/** Name under which all unknown processes of a GPU share. */
-export const unmetered = "unmetered";
 
 /** A resident in a piece, with its own state. */
 export interface ResidentState {
@@ -38,81 +34,17 @@ export interface Piece {
   readonly doubt?: ServerDoubt | undefined;
 }
 
+/** A piece that the next stretch may lengthen. */
+type Draft = { -readonly [Key in keyof Piece]: Piece[Key] };
+
 /** An assumption about a server's activity. */
 export interface ServerDoubt extends Doubt {
   readonly server: string;
 }
 
-/** A stretch in which a resident holds the GPU. */
-export interface Holding {
-  readonly server: string;
-  readonly from: Nanos;
-  readonly to: Nanos;
-  readonly pids: readonly number[];
-}
-
-/** A stretch in which a process is there that is no resident (yet). */
-export interface Passing {
-  readonly from: Nanos;
-  readonly to: Nanos;
-  readonly pids: readonly number[];
-}
-
-/** Who holds a GPU in an interval. */
-export interface Tenancy {
-  readonly holdings: readonly Holding[];
-  /** Processes that are there but no residents (yet). */
-  readonly passing: readonly Passing[];
-  readonly placed: readonly Placed[];
-}
-
 /** Work is looked for this far around an interval, so that its edges are the same from both sides. */
 const workMargin = 2_000_000_000;
 const noPolls: readonly ServerPoll[] = [];
-
-/** Returns who holds the GPU in `[from, to)`. Without any process list the configuration alone answers. */
-export function tenancy(timeline: Timeline, placement: Placement, from: Nanos, to: Nanos): Tenancy {
-  const { info, presence } = timeline;
-  if (!presence.known) {
-    const servers = placement.configured(info.uuid, info.parent);
-    return { holdings: servers.map((server) => ({ server, from, to, pids: [] })), passing: [], placed: [] };
-  }
-  const residents: Stay[] = [];
-  const pids: number[] = [];
-  const passing: Passing[] = [];
-  for (const stay of presence.stays) {
-    if (stay.from >= to || (stay.to ?? Infinity) <= from) continue;
-    if (isHelper(stay.name ?? placement.nameOf(stay.pid))) continue;
-    if (isResident(stay)) {
-      residents.push(stay);
-      pids.push(stay.pid);
-    } else passing.push({ ...clipped(stay, from, to), pids: [stay.pid] });
-  }
-  const placed = placement.place(info.uuid, info.parent, pids);
-  const shared = sharedByConfig(placement, timeline, placed);
-  const holdings: Holding[] = [];
-  for (let index = 0; index < residents.length; index++) {
-    const stay = residents[index] as Stay;
-    const span = clipped(stay, from, to);
-    const server = placed[index]?.server;
-    const servers = server !== undefined ? [server] : shared.length > 0 ? shared : [unmetered];
-    for (const holder of servers)
-      holdings.push({ server: holder, from: span.from, to: span.to, pids: [stay.pid] });
-  }
-  return { holdings, passing, placed };
-}
-
-/** Servers configured for this GPU whose processes cannot be distinguished: they hold it together. */
-function sharedByConfig(placement: Placement, timeline: Timeline, placed: readonly Placed[]): string[] {
-  const { uuid, parent } = timeline.info;
-  return placement
-    .configured(uuid, parent)
-    .filter((server) => !placed.some((process) => process.server === server));
-}
-
-function clipped(stay: Stay, from: Nanos, to: Nanos): { from: Nanos; to: Nanos } {
-  return { from: Math.max(from, stay.from), to: Math.min(to, stay.to ?? to) };
-}
 
 /** What the pieces of one GPU are cut from. */
 export interface Cutting {
@@ -128,11 +60,11 @@ export function cut(cutting: Cutting): Piece[] {
   const { timeline, from, to } = cutting;
   const runs = workOf(timeline, from, to);
   const edges = edgesOf(cutting, runs);
-  const pieces: Piece[] = [];
+  const pieces: Draft[] = [];
   for (let index = 0; index + 1 < edges.length; index++) {
     const piece = pieceOf(cutting, runs, edges[index] as Nanos, edges[index + 1] as Nanos);
     const last = pieces.at(-1);
-    if (last !== undefined && alike(last, piece)) pieces[pieces.length - 1] = { ...last, to: piece.to };
+    if (last !== undefined && alike(last, piece)) last.to = piece.to;
     else pieces.push(piece);
   }
   return pieces;

@@ -9,9 +9,10 @@ import type { TurnWatts, WindowShare } from "./energy/turn-watts.ts";
 import { windowNanos } from "./energy/turn-watts.ts";
 import type { Work, WorkFit } from "./energy/work-fit.ts";
 import { workIn } from "./energy/work-fit.ts";
-import type { Holding, Piece, Tenancy } from "./pieces.ts";
-import { unmetered } from "./pieces.ts";
+import type { Piece } from "./pieces.ts";
 import type { SmShare } from "./sm-share.ts";
+import type { Holding, Tenancy } from "./tenancy.ts";
+import { unmetered } from "./tenancy.ts";
 import type { ShareReading, Timeline } from "./timeline.ts";
 import type { TokenStep } from "./token-step.ts";
 

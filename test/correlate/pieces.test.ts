@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { OwnStretch } from "../../agent/correlate/own-states.ts";
-import type { Holding } from "../../agent/correlate/pieces.ts";
-import { cut, unmetered } from "../../agent/correlate/pieces.ts";
+import { cut } from "../../agent/correlate/pieces.ts";
+import type { Holding } from "../../agent/correlate/tenancy.ts";
+import { unmetered } from "../../agent/correlate/tenancy.ts";
 import { Timeline } from "../../agent/correlate/timeline.ts";
 import { gpuInfo, readings, repeated, second } from "./scene.ts";
 
