@@ -190,15 +190,23 @@ export class KeyCounters {
     { latencies, reasoningTokens, requests, tokens, tokensByOutcome }: Movements,
     { at, family, server }: Pick<TokenSample, "server" | "family" | "at">,
   ): Mutable<TokenIncrement> {
-    const amounts = {
+    const { endpoint, model, role, tenant } = this.identity;
+    // Filled in, not put together of pieces: it lives for seconds, and put together it takes twice the room.
+    const moved: Mutable<TokenIncrement> = {
+      server,
+      family,
+      role,
       tokens,
       reasoningTokens,
       requests,
       latencies,
       resets: this.#reset ? 1 : 0,
       late: false,
+      at,
     };
-    const moved: Mutable<TokenIncrement> = { server, family, ...this.identity, at, ...amounts };
+    if (model !== undefined) moved.model = model;
+    if (tenant !== undefined) moved.tenant = tenant;
+    if (endpoint !== undefined) moved.endpoint = endpoint;
     if (tokensByOutcome !== undefined) moved.tokensByOutcome = tokensByOutcome;
     return moved;
   }

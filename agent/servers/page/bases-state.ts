@@ -26,9 +26,11 @@ export interface Shared {
   nextRun: number;
 }
 
-const VERSION = 1;
+/** 2: last values may be said to be the counted ones; who knows only 1 must not go on from that. */
+const VERSION = 2;
 const CHUNK = 64;
 const HEAD = "bases";
+const COUNTED = "c";
 
 interface HeadRow {
   readonly v: number;
@@ -54,8 +56,8 @@ interface ValuesRow {
   readonly c: readonly (number | null)[];
   /** Places of series that were not on the last page. */
   readonly g?: readonly number[];
-  /** By run: last values, and `_created`. */
-  readonly r: Readonly<Record<string, readonly (number | null)[]>>;
+  /** By run: last values, and `_created`. Last values that are the counted ones, as until a process began again, say so. */
+  readonly r: Readonly<Record<string, readonly (number | null)[] | typeof COUNTED>>;
   readonly s?: Readonly<Record<string, readonly (number | null)[]>>;
 }
 
@@ -167,10 +169,12 @@ export class BasesState {
       return found;
     };
     const created = columns((run) => run.created);
+    const last: Record<string, (number | null)[] | typeof COUNTED> = columns((run) => run.raw);
+    for (const run in last) if (isSame(last[run] as (number | null)[], counted)) last[run] = COUNTED;
     return {
       c: counted,
       ...(gone.length > 0 ? { g: gone } : {}),
-      r: columns((run) => run.raw),
+      r: last,
       ...(Object.keys(created).length > 0 ? { s: created } : {}),
     };
   }
@@ -184,7 +188,7 @@ export class BasesState {
       if (at >= 0) byKey.set(parts.slice(at + 1).join(), value);
     }
     const head = parsed<HeadRow>(byKey.get(""));
-    if (head?.v !== VERSION) return undefined;
+    if (head === undefined || head.v < 1 || head.v > VERSION) return undefined;
     const shared = this.#shared;
     const time = (text: string): Nanos => instant(BigInt(text));
     for (const one of head.runs) {
@@ -218,7 +222,8 @@ export class BasesState {
         this.#table.list(series);
         for (const run of this.#shared.runs) {
           run.raw = roomy(run.raw, series + 1);
-          run.raw[series] = values?.r[run.id]?.[place] ?? Number.NaN;
+          const last = values?.r[run.id];
+          run.raw[series] = (last === COUNTED ? value : last?.[place]) ?? Number.NaN;
           const created = values?.s?.[run.id]?.[place];
           if (created === null || created === undefined) continue;
           run.created = roomy(run.created ?? unseen(64), series + 1);
@@ -249,6 +254,10 @@ function restoredRun(one: HeadRow["runs"][number], time: (text: string) => Nanos
     held: new Map(),
     suspects: new Map(),
   };
+}
+
+function isSame(one: readonly (number | null)[], other: readonly (number | null)[]): boolean {
+  return one.length === other.length && one.every((value, place) => value === other[place]);
 }
 
 /** `[from, to)` of a column, null where it says nothing; undefined where it says nothing at all. */

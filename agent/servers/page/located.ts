@@ -1,6 +1,5 @@
 // Readings of a page with what only the source knows: the product endpoint, and the run its counters began with.
 import type { Nanos, ServerInfo, TokenReading } from "../../model.ts";
-import { defined } from "../entry.ts";
 
 /** The epoch of a run that a response header identifies. */
 export function headerEpoch(header: string): string {
@@ -35,5 +34,9 @@ function located(
   const epoch = reading.epoch ?? (typeof header === "string" ? headerEpoch(header) : undefined);
   const endpoint = reading.endpoint ?? info.endpoint;
   if (epoch === reading.epoch && endpoint === reading.endpoint && epochBegan === undefined) return reading;
-  return { ...reading, ...defined({ epoch, epochBegan, endpoint }) };
+  const copy: { -readonly [Key in keyof TokenReading]: TokenReading[Key] } = { ...reading };
+  if (epoch !== undefined) copy.epoch = epoch;
+  if (epochBegan !== undefined) copy.epochBegan = epochBegan;
+  if (endpoint !== undefined) copy.endpoint = endpoint;
+  return copy;
 }

@@ -13,7 +13,7 @@ type Step =
   | { readonly kind: "fail" }
   | { readonly kind: "restart"; readonly process: number }
   | { readonly kind: "evict"; readonly process: number; readonly user: string }
-  | { readonly kind: "agent" };
+  | { readonly kind: "agent"; readonly older: boolean };
 
 const user = fc.constantFrom(...USERS);
 const process = fc.nat(2);
@@ -39,7 +39,7 @@ const lessLook = fc.record({
 const fail = fc.record({ kind: fc.constant("fail" as const) });
 const restart = fc.record({ kind: fc.constant("restart" as const), process });
 const evict = fc.record({ kind: fc.constant("evict" as const), process, user });
-const agent = fc.record({ kind: fc.constant("agent" as const) });
+const agent = fc.record({ kind: fc.constant("agent" as const), older: fc.boolean() });
 
 interface World {
   readonly identity: Identity;
@@ -108,7 +108,7 @@ function run(world: World, steps: readonly Step[], onLook?: (agent: Agent, made:
       see(one, step.damage);
       shownBy(one, step.damage);
     } else if (step.kind === "fail") agent.fail();
-    else if (step.kind === "agent") agent.restart();
+    else if (step.kind === "agent") agent.restart(step.older);
     else if (step.kind === "evict") {
       const series = one.series.get(step.user);
       if (series === undefined || series.gone) continue;
@@ -316,7 +316,7 @@ describe("pages that name no begin", () => {
         const looks = Array.from({ length: 3 }, (): Step => ({ kind: "look", process: 0, damage: {} }));
         const steps = all.flatMap((life): Step[] => [
           { kind: "restart", process: 0 },
-          ...(agents ? [{ kind: "agent" } as const] : []),
+          ...(agents ? [{ kind: "agent", older: false } as const] : []),
           ...life.flatMap((tokens): Step[] => [{ kind: "make", process: 0, user: "a", tokens }, ...looks]),
         ]);
         const { agent, made } = run(world, steps);

@@ -155,10 +155,10 @@ export class Agent {
     }
   }
 
-  /** The agent ends right after a commit and another one goes on. */
-  restart(): void {
+  /** The agent ends right after a commit and another one goes on; the one that ended was `older` than this form of rows. */
+  restart(older = false): void {
     this.commit();
-    const rows = [...this.#rows].map(([key, value]) => ({ key, value }));
+    const rows = [...this.#rows].map(([key, value]) => ({ key, value: older ? inFirstForm(value) : value }));
     const instant = (unix: bigint): number => Number(unix);
     this.#parser = createPageParser();
     this.#bases = new SeriesBases({ ...this.#options, rows, instant });
@@ -176,4 +176,12 @@ export class Agent {
       ...this.#increments.takeChanges((at) => BigInt(at)),
     ];
   }
+}
+
+/** A row of bases as it was written first: last values in full, where they are the counted ones too. */
+function inFirstForm(value: string): string {
+  const row = JSON.parse(value) as { v?: number; c?: unknown; r?: Record<string, unknown> };
+  if (row.v === 2) row.v = 1;
+  for (const run in row.r) if (row.r[run] === "c") row.r[run] = row.c;
+  return JSON.stringify(row);
 }
