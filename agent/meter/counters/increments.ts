@@ -11,7 +11,8 @@ import type {
   UnixNanos,
 } from "../../model.ts";
 import { KeyCounters } from "./key-counters.ts";
-import type { KeyState } from "./key-state.ts";
+import { KeyRows } from "./key-rows.ts";
+import type { KeyIdentity, KeyState } from "./key-state.ts";
 import type { Course, Target } from "./sample-step.ts";
 import { Look } from "./sample-step.ts";
 
@@ -52,6 +53,8 @@ export interface IncrementsOptions {
 
 const keysMaxDefault = 100_000;
 const dayNanos = 86_400 * 1e9;
+/** Keys of rows that label sets share. */
+const SHARED_ROW = /^\["sample",.*,"rows",\d+\]$/;
 /**
  * How long a vanished label set is remembered: without an epoch nothing else tells its return from its birth; with one
  * its epoch's begin does, and a gateway may name thousands of passing tenants.
@@ -115,6 +118,7 @@ export class Increments {
     this.#keys++;
     const counters = new KeyCounters(reading);
     target.keys.set(keyOf(reading), counters);
+    target.rows.add(counters);
     return counters;
   }
 
@@ -149,10 +153,10 @@ export class Increments {
 
   /** Forgets a server that left the configuration. */
   forget(server: string): void {
-    const labels = this.#targets.get(server)?.keys;
-    if (labels === undefined) return;
-    this.#keys -= labels.size;
-    this.#forgotten.push(sampleKey(server), ...[...labels.keys()].map((key) => sampleKey(server, key)));
+    const target = this.#targets.get(server);
+    if (target === undefined) return;
+    this.#keys -= target.keys.size;
+    this.#forgotten.push(sampleKey(server), ...[...target.rows.numbers].map((row) => rowKey(server, row)));
     this.#targets.delete(server);
   }
 
@@ -173,11 +177,7 @@ export class Increments {
         };
         rows.push({ key: sampleKey(server), value: JSON.stringify(look) });
       }
-      // Not iterated: V8 makes a pair and a step of each key.
-      target.keys.forEach((counters, key) => {
-        if (!counters.changed) return;
-        rows.push({ key: sampleKey(server, key), value: JSON.stringify(counters.state(timeText)) });
-      });
+      target.rows.takeChanges(timeText, (row, value) => rows.push({ key: rowKey(server, row), value }));
     }
     return rows;
   }
@@ -185,18 +185,32 @@ export class Increments {
   /** Continues from rows of an earlier run. Rows that cannot be read are left out and counted. */
   restore(rows: readonly StateRow[], instant: (at: UnixNanos) => Nanos): number {
     let unreadable = 0;
-    for (const row of rows) {
+    const single = rows.filter(({ key }) => !SHARED_ROW.test(key));
+    // What stands by itself beside a row that has it, too, was written later.
+    for (const row of [...rows.filter(({ key }) => SHARED_ROW.test(key)), ...single]) {
       try {
         this.#restoreRow(JSON.parse(row.key), JSON.parse(row.value), instant);
       } catch {
         unreadable++;
       }
     }
+    for (const [server, target] of this.#targets) this.#moveToRows(server, target);
     return unreadable;
   }
 
+  /** Label sets that were stored each by itself, as by versions before, are stored in rows with the next changes. */
+  #moveToRows(server: string, target: Target): void {
+    for (const [key, counters] of target.keys) {
+      if (counters.row >= 0) continue;
+      target.rows.add(counters);
+      counters.changed = true;
+      target.changed = true;
+      this.#forgotten.push(sampleKey(server, key));
+    }
+  }
+
   #restoreRow(key: unknown, value: unknown, instant: (at: UnixNanos) => Nanos): void {
-    const [kind, server, label] = key as [string, string, string?];
+    const [kind, server, label, row] = key as [string, string, string?, number?];
     if (kind !== "sample") return;
     const target = this.#target(server);
     target.restored = true;
@@ -210,9 +224,17 @@ export class Increments {
       target.active = look.active;
       return;
     }
-    if (!target.keys.has(label)) this.#keys++;
-    target.keys.set(label, KeyCounters.restored(value as KeyState, instant));
     target.places.length = 0;
+    const states = row === undefined ? [value as KeyState] : (value as readonly KeyState[]);
+    const all = states.map((state) => KeyCounters.restored(state, instant));
+    if (row !== undefined) target.rows.restore(row, all);
+    for (const counters of all) {
+      const key = keyOf(counters.identity);
+      const known = target.keys.get(key);
+      if (known === undefined) this.#keys++;
+      else if (known.row >= 0) target.rows.remove(known);
+      target.keys.set(key, counters);
+    }
   }
 
   #target(server: string): Target {
@@ -220,6 +242,7 @@ export class Increments {
     if (known !== undefined) return known;
     const target: Target = {
       keys: new Map(),
+      rows: new KeyRows(),
       places: [],
       looks: 0,
       lastLook: undefined,
@@ -242,15 +265,15 @@ export class Increments {
   #prune(now: Nanos): void {
     if (now - this.#prunedAt < dayNanos / 24) return;
     this.#prunedAt = now;
-    for (const [server, target] of this.#targets) {
+    for (const target of this.#targets.values()) {
       for (const [key, counters] of target.keys) {
         const kept = counters.epoch === undefined ? retentionNanos.open : retentionNanos.epoch;
         // Measured from the server's last look: a server that is down has not let its label sets vanish.
         if ((target.lastLook ?? now) - counters.at <= kept) continue;
         target.keys.delete(key);
+        target.rows.remove(counters);
         target.places.length = 0;
         this.#keys--;
-        this.#forgotten.push(sampleKey(server, key));
       }
     }
   }
@@ -271,13 +294,18 @@ function sampleKey(...parts: readonly string[]): string {
   return JSON.stringify(["sample", ...parts]);
 }
 
+/** The key of a row of label sets: never one of a label set by itself, which is stored under a text of its names. */
+function rowKey(server: string, row: number): string {
+  return JSON.stringify(["sample", server, "rows", row]);
+}
+
 /** The counters of a reading: mostly those that stood at its place in the sample before, else found by its key. */
 function knownAt(target: Target, place: number, reading: TokenReading): KeyCounters | undefined {
   const last = target.places[place];
   return last?.isOf(reading) === true ? last : target.keys.get(keyOf(reading));
 }
 
-function keyOf(reading: TokenReading): string {
+function keyOf(reading: KeyIdentity): string {
   const { model, tenant, endpoint, role } = reading;
   return [role, model ?? "\u0001", tenant ?? "\u0001", endpoint ?? "\u0001"].join("\u0000");
 }

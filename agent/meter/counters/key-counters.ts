@@ -48,6 +48,8 @@ export class KeyCounters {
   at: Nanos = Number.NEGATIVE_INFINITY;
   /** The sample of its server that it was in last. */
   look = 0;
+  /** The number of the row it is stored in. */
+  row = -1;
   /** Differs from what was last stored: in more than an instant that was a while ago. */
   changed = false;
   #storedAt: Nanos = Number.NEGATIVE_INFINITY;

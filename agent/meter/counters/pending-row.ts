@@ -9,7 +9,7 @@ const FORM = 2;
 /** Increments alike in everything but these. */
 interface Group {
   readonly of: Partial<TokenIncrement>;
-  readonly each: Packed[];
+  readonly each: readonly Packed[];
 }
 
 /** One of them; 0 stands for an absent name and for no amount. */
@@ -33,14 +33,22 @@ interface Row {
 /** The increments as text. */
 export function pendingText(increments: Iterable<TokenIncrement>): string {
   const bounds = new Map<readonly number[], number>();
-  const groups: Group[] = [];
-  let last: TokenIncrement | undefined;
+  // A text for each group at once: what it is made of need not outlive it.
+  const groups: string[] = [];
+  let first: TokenIncrement | undefined;
+  let each: Packed[] = [];
+  const end = (): void => {
+    if (first !== undefined) groups.push(JSON.stringify({ of: commonOf(first), each } satisfies Group));
+  };
   for (const one of increments) {
-    if (last === undefined || !isAlike(last, one)) groups.push({ of: commonOf(one), each: [] });
-    last = one;
-    groups.at(-1)?.each.push(packed(one, bounds));
+    if (first === undefined || !isAlike(first, one)) {
+      end();
+      [first, each] = [one, []];
+    }
+    each.push(packed(one, bounds));
   }
-  return JSON.stringify({ form: FORM, bounds: [...bounds.keys()], groups } satisfies Row);
+  end();
+  return `{"form":${FORM},"bounds":${JSON.stringify([...bounds.keys()])},"groups":[${groups.join()}]}`;
 }
 
 /** The increments in a text of this form or of the one before it; undefined where it is of neither. */

@@ -13,6 +13,7 @@ import type {
 } from "../../model.ts";
 import type { Relation } from "./histograms.ts";
 import type { KeyCounters } from "./key-counters.ts";
+import type { KeyRows } from "./key-rows.ts";
 import { RankCounters } from "./rank-counters.ts";
 
 /** What a look at counters without an epoch says: the server goes on, its counters fell, or nothing can be compared. */
@@ -23,6 +24,8 @@ const noRanks: readonly RankIncrement[] = [];
 /** What is remembered of one server. Owned by `Increments`. */
 export interface Target {
   readonly keys: Map<string, KeyCounters>;
+  /** How they are stored. */
+  readonly rows: KeyRows;
   /** The counters at each place of the last sample: a page keeps the order of what it shows. */
   readonly places: (KeyCounters | undefined)[];
   /** Samples taken in. */

@@ -57,7 +57,7 @@ const poll = fc.record({
 /** What is stored of the counters but for the instant, which may be an hour old. */
 function store(rows: Map<string, string> | undefined, increments: Increments): void {
   for (const { key, value } of increments.takeChanges(BigInt))
-    rows?.set(key, value.replace(/"at":"\d+"/, '"at":""'));
+    rows?.set(key, value.replace(/"at":"\d+"/g, '"at":""'));
 }
 
 test("Increments.countSample() counts of the same reading what it counts of an equal one", () => {
