@@ -14,7 +14,7 @@ import type { Relation } from "./histograms.ts";
 import { otherInput } from "./input-kinds.ts";
 import type { KeyIdentity, KeyState } from "./key-state.ts";
 import type { KeyStep, Movements, Mutable } from "./key-step.ts";
-import { still } from "./key-step.ts";
+import { incrementOf, still } from "./key-step.ts";
 import { LatencyCounters } from "./latency-counters.ts";
 
 /** Disjoint token kinds, in the order of the rows. */
@@ -168,7 +168,7 @@ export class KeyCounters {
     if (!this.#moved && !this.#reset && this.#dropped === 0 && progressInput === 0 && progressOutput === 0)
       return still;
     return {
-      moved: this.#moved || this.#reset ? this.#increment(moved, sample) : undefined,
+      moved: this.#moved || this.#reset ? incrementOf(this.identity, moved, this.#reset, sample) : undefined,
       progressInput,
       progressOutput,
       reset: this.#reset,
@@ -186,31 +186,6 @@ export class KeyCounters {
       identity.endpoint === endpoint &&
       identity.role === role
     );
-  }
-
-  #increment(
-    { latencies, reasoningTokens, requests, tokens, tokensByOutcome }: Movements,
-    { at, family, server }: Pick<TokenSample, "server" | "family" | "at">,
-  ): Mutable<TokenIncrement> {
-    const { endpoint, model, role, tenant } = this.identity;
-    // Filled in, not put together of pieces: it lives for seconds, and put together it takes twice the room.
-    const moved: Mutable<TokenIncrement> = {
-      server,
-      family,
-      role,
-      tokens,
-      reasoningTokens,
-      requests,
-      latencies,
-      resets: this.#reset ? 1 : 0,
-      late: false,
-      at,
-    };
-    if (model !== undefined) moved.model = model;
-    if (tenant !== undefined) moved.tenant = tenant;
-    if (endpoint !== undefined) moved.endpoint = endpoint;
-    if (tokensByOutcome !== undefined) moved.tokensByOutcome = tokensByOutcome;
-    return moved;
   }
 
   #see(at: Nanos): void {

@@ -1,5 +1,6 @@
 // What one reading of one label set led to: thousands are made at every poll of a gateway, most of them the same nothing.
-import type { TokenIncrement } from "../../model.ts";
+import type { TokenIncrement, TokenSample } from "../../model.ts";
+import type { KeyIdentity } from "./key-state.ts";
 
 /** The same while it is being filled in. */
 export type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -31,3 +32,29 @@ export const still: KeyStep = {
   dropped: 0,
   fell: false,
 };
+
+/** What was moved as an increment, as if it was not late. Filled in, not put together of pieces: it lives for seconds. */
+export function incrementOf(
+  { endpoint, model, role, tenant }: KeyIdentity,
+  { latencies, reasoningTokens, requests, tokens, tokensByOutcome }: Movements,
+  isReset: boolean,
+  { at, family, server }: Pick<TokenSample, "server" | "family" | "at">,
+): Mutable<TokenIncrement> {
+  const moved: Mutable<TokenIncrement> = {
+    server,
+    family,
+    role,
+    tokens,
+    reasoningTokens,
+    requests,
+    latencies,
+    resets: isReset ? 1 : 0,
+    late: false,
+    at,
+  };
+  if (model !== undefined) moved.model = model;
+  if (tenant !== undefined) moved.tenant = tenant;
+  if (endpoint !== undefined) moved.endpoint = endpoint;
+  if (tokensByOutcome !== undefined) moved.tokensByOutcome = tokensByOutcome;
+  return moved;
+}

@@ -106,8 +106,8 @@ const migrations: readonly string[] = [
       carried, announced, ended, live, role
     FROM names;
   `,
-  // No table is another one, but state rows are: label sets share rows (key-rows.ts), and values that are said twice are said
-  // once. An older program would begin without them, and count what was counted: it must not open the file.
+  // No table is another one, but state rows are: label sets share rows (meter/counters/key-rows.ts), and values that were
+  // said twice are said once. An older program would begin without them, and count what was counted: it must not open the file.
   "",
 ];
 
