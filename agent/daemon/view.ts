@@ -207,7 +207,7 @@ const capacitySources: readonly CapacityRate["source"][] = ["config", "catalog",
 function capacityOf(parts: ViewParts): ViewCapacity | null {
   const { clock, pipeline } = parts;
   const now = clock.unixNanos(clock.now());
-  let [made, could] = [0, 0];
+  let [made, could, seen] = [0, 0, 0];
   let source = -1;
   let age: number | null = null;
   for (const [id, { family }] of pipeline.intake.servers) {
@@ -216,13 +216,16 @@ function capacityOf(parts: ViewParts): ViewCapacity | null {
     const rate = parts.capacityOf(id);
     if (rate === undefined || reads(parts, id) < READS_LEAST) return null;
     made += tokens(sums);
-    could += (rate.tokensPerGpuHour * sums.held) / 3600;
+    const most = (rate.tokensPerGpuHour * sums.held) / 3600;
+    could += most;
+    seen += most * (rate.seenRatio ?? 1);
     source = Math.max(source, capacitySources.indexOf(rate.source));
     if (rate.at !== undefined) age = Math.max(age ?? 0, Number(now - rate.at) / 1e9);
   }
   if (!(could > 0)) return null;
   return {
     utilization: rounded(made / could, 4),
+    utilization_max: seen < could ? rounded(made / seen, 4) : null,
     source: capacitySources[source] ?? "",
     age_seconds: age === null ? null : Math.round(age),
   };

@@ -65,7 +65,11 @@ function headLines({ columns, hosts, look, title }: FrameParts): readonly Line[]
 function capacityWords(capacity: ViewCapacity | null | undefined): string {
   if (capacity === null || capacity === undefined) return "capacity not known";
   const age = capacity.age_seconds === null ? "" : ` ${duration(capacity.age_seconds)} ago`;
-  return `${percent(capacity.utilization)} of capacity (${capacity.source}${age})`;
+  // An agent of an earlier version does not say it.
+  const most = capacity.utilization_max ?? null;
+  const limit = most === null ? "" : ", limit not seen";
+  const upTo = most === null ? "" : ` to ${percent(most)}`;
+  return `${percent(capacity.utilization)}${upTo} of capacity (${capacity.source}${age}${limit})`;
 }
 
 function hostLine({ name, problem, view }: Host, columns: number): Line {

@@ -116,6 +116,12 @@ export const serverMetrics: readonly Metric[] = [
     "Tokens of the mix served a GPU-hour could produce; do not add up",
   ),
   gauge(
+    "tokenwatt.capacity.seen",
+    "1",
+    CAPACITY,
+    "Share of a learned capacity rate that the server was seen to make; the rest is extrapolated: capacity is at least so much",
+  ),
+  gauge(
     "tokenwatt.capacity.minutes",
     "{minute}",
     CAPACITY,

@@ -72,6 +72,8 @@ export interface ViewServer extends ViewFigures {
 /** Tokens made over what the held GPU-seconds could have held. */
 export interface ViewCapacity {
   readonly utilization: number;
+  /** What it is if no server can make more than it was seen to make; null where all were seen at their limit, or are told it. */
+  readonly utilization_max: number | null;
   /** Where it is known from, the weakest source of them: config, catalog, learned. */
   readonly source: string;
   /** Since the oldest of the learned capacities was seen last; null where none is learned. */

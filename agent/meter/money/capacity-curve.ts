@@ -20,6 +20,8 @@ export interface CapacityMinute {
 export interface Plateau {
   /** Weighted tokens per GPU-second. */
   readonly rate: number;
+  /** The share of it that was seen: 1 where requests waited, or objectives were missed, beyond it; the rest is the curve's. */
+  readonly seenRatio: number;
   /** Minutes behind it, older ones faded, and the newest of them. */
   readonly minutes: number;
   readonly at: UnixNanos;
@@ -89,7 +91,8 @@ export class CapacityCurve {
     const isLast = met === last && last.queued < queuedShareMin * last.minutes;
     const rate = isLast ? 1 / line.slope : met.running / (line.slope * (met.running + half));
     const newest = points.reduce((latest, point) => (point.at > latest ? point.at : latest), 0n);
-    return { rate, minutes, at: newest };
+    const seenRatio = isLast ? last.running / (last.running + half) : 1;
+    return { rate, seenRatio, minutes, at: newest };
   }
 
   /** For the store. */

@@ -5,9 +5,6 @@
 import type {
   Dimensions,
   Gauge,
-  Histogram,
-  Latencies,
-  LatencyName,
   Nanos,
   Posting,
   SettledInterval,
@@ -15,14 +12,13 @@ import type {
   TokenIncrement,
   UnixNanos,
 } from "../../model.ts";
-import { mergeOrLarger, servedLatencies } from "../counters/latency-keys.ts";
 import type { Objective } from "../figures/slo.ts";
-import { goodput } from "../figures/slo.ts";
-import { allocatedStates } from "../gpu-amounts.ts";
 import type { MeterFacts } from "../meter.ts";
 import { modelAttributes } from "../names.ts";
 import type { CurveState } from "./capacity-curve.ts";
 import { CapacityCurve } from "./capacity-curve.ts";
+import type { CapacityFacts, CapacityWindow, Held } from "./capacity-window.ts";
+import { addInterval, addServed, emptyWindow, heldByServer, isObjectiveMet } from "./capacity-window.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
 import { modelRank } from "./price-book.ts";
@@ -46,16 +42,6 @@ const halfLifeNanos = 14 * 86_400e9;
 const nanosPerHour = 3_600_000_000_000n;
 /** Part of a window in which requests must have queued: else the server was not at its limit. */
 const queuedShareMin = 0.9;
-const metShareMin = 0.95;
-
-/** What is known of a server beside its counters. */
-export interface CapacityFacts {
-  /** Requests waiting and running as last seen; undefined = the server cannot say. */
-  readonly waiting: (server: string) => number | undefined;
-  readonly running: (server: string) => number | undefined;
-  /** Whether all of the server's GPUs are on this host: else its rate cannot be learned here. */
-  readonly whole: (server: string) => boolean;
-}
 
 /** Configured rates: server id to tokens per GPU-hour. */
 export type ConfiguredRates = Readonly<Record<string, number>>;
@@ -67,21 +53,11 @@ export type CapacitySource = "config" | "catalog" | "learned";
 export interface CapacityRate {
   readonly tokensPerGpuHour: number;
   readonly source: CapacitySource;
+  /** The share of it that the server was seen to make; absent where nothing beyond was extrapolated. */
+  readonly seenRatio?: number;
   /** Minutes it was learned from, and the newest of them. */
   readonly minutes?: number;
   readonly at?: UnixNanos;
-}
-
-interface Window {
-  tokens: number;
-  activeNanos: number;
-  runningSum: number;
-  runningCount: number;
-  allocatedNanos: number;
-  wallNanos: number;
-  queuedNanos: number;
-  whole: boolean;
-  readonly latencies: Partial<Record<LatencyName, Histogram>>;
 }
 
 interface Learned {
@@ -101,8 +77,8 @@ export class CapacityMeter {
   readonly #configured: ConfiguredRates;
   #catalogue: Catalogue | undefined;
   readonly #objectives: readonly Objective[];
-  readonly #windows = new Map<string, Window>();
-  readonly #minutes = new Map<string, Window>();
+  readonly #windows = new Map<string, CapacityWindow>();
+  readonly #minutes = new Map<string, CapacityWindow>();
   readonly #learned = new Map<string, Learned>();
   readonly #curves = new Map<string, CapacityCurve>();
   readonly #mixes = new Map<string, Mix>();
@@ -174,8 +150,9 @@ export class CapacityMeter {
     const plain = mix === undefined || !(mix.weighted > 0) ? 1 : mix.tokens / mix.weighted;
     const plateau = this.#curves.get(key)?.plateau(at);
     if (plateau !== undefined) {
-      const { minutes, rate } = plateau;
-      return { tokensPerGpuHour: rate * 3600 * plain, source: "learned", minutes, at: plateau.at };
+      const { minutes, rate, seenRatio } = plateau;
+      const seen = seenRatio < 1 ? { seenRatio } : {};
+      return { tokensPerGpuHour: rate * 3600 * plain, source: "learned", ...seen, minutes, at: plateau.at };
     }
     const learned = this.#learned.get(key);
     if (learned === undefined) return undefined;
@@ -208,6 +185,7 @@ export class CapacityMeter {
       });
       return [
         gauge("tokenwatt.capacity.rate", rate.tokensPerGpuHour),
+        ...(rate.source === "learned" ? [gauge("tokenwatt.capacity.seen", rate.seenRatio ?? 1)] : []),
         ...(rate.minutes === undefined ? [] : [gauge("tokenwatt.capacity.minutes", rate.minutes)]),
         ...(rate.at === undefined ? [] : [gauge("tokenwatt.capacity.age", Number(end - rate.at) / 1e9)]),
       ];
@@ -260,7 +238,7 @@ export class CapacityMeter {
     ] as const) {
       const window = windows.get(key) ?? emptyWindow();
       windows.set(key, window);
-      addTo(window, interval.to - interval.from, held, server, facts);
+      addInterval(window, interval.to - interval.from, held, server, facts);
       window.tokens += weighted;
       for (const increment of increments) addServed(window.latencies, increment.latencies);
       if (window.wallNanos < nanos) continue;
@@ -272,7 +250,7 @@ export class CapacityMeter {
     }
   }
 
-  #learnMinute(key: string, window: Window, isMet: boolean, at: UnixNanos): void {
+  #learnMinute(key: string, window: CapacityWindow, isMet: boolean, at: UnixNanos): void {
     const { activeNanos, allocatedNanos, runningCount, runningSum, tokens } = window;
     if (runningCount === 0 || activeNanos < activeShareMin * allocatedNanos) return;
     const curve = this.#curves.get(key) ?? new CapacityCurve();
@@ -286,7 +264,7 @@ export class CapacityMeter {
     });
   }
 
-  #learnQueued(key: string, window: Window, at: UnixNanos): void {
+  #learnQueued(key: string, window: CapacityWindow, at: UnixNanos): void {
     if (window.queuedNanos < queuedShareMin * window.wallNanos) return;
     const seen = (window.tokens * Number(nanosPerHour)) / window.allocatedNanos;
     const known = this.#learned.get(key);
@@ -315,25 +293,6 @@ export class CapacityMeter {
   }
 }
 
-function emptyWindow(): Window {
-  return {
-    ...{ tokens: 0, allocatedNanos: 0, activeNanos: 0, wallNanos: 0, queuedNanos: 0 },
-    ...{ runningSum: 0, runningCount: 0, whole: true, latencies: {} },
-  };
-}
-
-function addTo(window: Window, length: number, held: Held, server: string, facts: CapacityFacts): void {
-  window.wallNanos += length;
-  window.allocatedNanos += held.allocated;
-  window.activeNanos += held.active;
-  if ((facts.waiting(server) ?? 0) > 0) window.queuedNanos += length;
-  window.whole &&= facts.whole(server);
-  const running = facts.running(server) ?? 0;
-  if (running <= 0) return;
-  window.runningSum += running;
-  window.runningCount++;
-}
-
 function dimensionsOf(
   server: string,
   model: string | undefined,
@@ -346,17 +305,6 @@ function dimensionsOf(
     ...(product === undefined ? {} : { "hw.model": product }),
     "tokenwatt.capacity.source": source,
   };
-}
-
-/** An objective counts as met by a window when 95 % of its requests certainly met it; unobserved is not met. */
-function isObjectiveMet(objective: Objective, latencies: Window["latencies"]): boolean {
-  const met = goodput(objective, latencies);
-  return met !== undefined && met.min >= metShareMin * met.requests;
-}
-
-function addServed(sums: Window["latencies"], more: Latencies): void {
-  for (const [name, moved] of Object.entries(servedLatencies(more)) as [LatencyName, Histogram][])
-    sums[name] = mergeOrLarger(sums[name], moved);
 }
 
 function faded(learned: Learned, at: UnixNanos): number {
@@ -373,22 +321,4 @@ function weightedTokens(increments: readonly TokenIncrement[], weights: TokenWei
     sum += weights.input * ((tokens.input_uncached ?? 0) + (tokens.input_unsplit ?? 0));
   }
   return sum;
-}
-
-/** GPU-nanoseconds a server held, and those of them in which it executed. */
-interface Held {
-  readonly allocated: number;
-  readonly active: number;
-}
-
-function heldByServer(interval: SettledInterval): ReadonlyMap<string, Held> {
-  const sums = new Map<string, Held>();
-  for (const gpu of interval.gpus) {
-    for (const { nanos, server } of gpu.residents) {
-      const held = allocatedStates.reduce((sum, state) => sum + nanos[state], 0);
-      const known = sums.get(server) ?? { allocated: 0, active: 0 };
-      sums.set(server, { allocated: known.allocated + held, active: known.active + nanos.token_active });
-    }
-  }
-  return sums;
 }

@@ -94,11 +94,13 @@ describe("frames", () => {
   test("say what capacity was used, where it is known from and how old that is", () => {
     const known = (capacity: View["capacity"]): string =>
       frame({ columns: 200, hosts: [{ ...host, view: { ...view, capacity } }] });
-    expect(known({ utilization: 0.61, source: "learned", age_seconds: 7200 })).toMatch(
+    expect(known({ utilization: 0.61, utilization_max: null, source: "learned", age_seconds: 7200 })).toMatch(
       /token active, 61% of capacity \(learned 2(\.0)? h ago\)/,
     );
-    expect(known({ utilization: 0.61, source: "config", age_seconds: null })).toContain(
-      "61% of capacity (config)",
+    const told = { utilization: 0.61, source: "config", age_seconds: null };
+    expect(known({ ...told, utilization_max: null })).toContain("61% of capacity (config)");
+    expect(known({ ...told, source: "learned", utilization_max: 0.88 })).toContain(
+      "61% to 88% of capacity (learned, limit not seen)",
     );
   });
 

@@ -1,7 +1,8 @@
 // capacity.ts: configured before catalogued before learned; learned only at the limit and with objectives met.
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { CapacityFacts } from "../../../agent/meter/money/capacity.ts";
 import { CapacityMeter } from "../../../agent/meter/money/capacity.ts";
+import type { CapacityFacts } from "../../../agent/meter/money/capacity-window.ts";
 import type { Histogram } from "../../../agent/model.ts";
 import { catalogueOf } from "../../fakes/catalogue.ts";
 import { factsOf, intervalOf, moved, unixNanos } from "../fixtures.ts";
@@ -85,11 +86,37 @@ describe("CapacityMeter.post()", () => {
     expect(rate?.minutes).toBeCloseTo(40, 0);
     const facts = { ...factsOf(), waiting: () => 0, running: () => 8, whole: () => true };
     const shown = meter.gauges(facts, end + 60_000_000_000n, 0, () => product);
-    expect(shown.map(({ metric, value }) => [metric, Math.round(value)])).toEqual([
-      ["tokenwatt.capacity.rate", Math.round(rate?.tokensPerGpuHour ?? 0)],
+    expect(shown.map(({ metric, value }) => [metric, Number(value.toFixed(1))])).toEqual([
+      ["tokenwatt.capacity.rate", Number(rate?.tokensPerGpuHour.toFixed(1))],
+      ["tokenwatt.capacity.seen", 0.8],
       ["tokenwatt.capacity.minutes", 40],
       ["tokenwatt.capacity.age", 60],
     ]);
+  });
+  it("says how much of the plateau was seen: what was is never more than the true limit, whatever the batch", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 16, max: 64 }), fc.integer({ min: 4, max: 16 }), (batch, half) => {
+        const meter = new CapacityMeter({}, undefined);
+        // No more than `batch` run at a time: with a queue that is the limit, without one it is not known.
+        const at = (running: number): number => Math.round((1200 * running) / (running + half));
+        [batch / 8, batch / 4, batch / 2, batch * 0.7].forEach((running, index) => {
+          const facts = { waiting: () => 0, running: () => running };
+          run(meter, { from: 10 * index, minutes: 10, tokensPerSecond: at(running), ...facts });
+        });
+        const end = unixNanos(40 * 60e9);
+        const rate = meter.rate("s", product, "m", end);
+        if (rate === undefined) return;
+        const limit = at(batch) * 3600;
+        expect(rate.tokensPerGpuHour * (rate.seenRatio ?? 1)).toBeLessThanOrEqual(1.02 * limit);
+        expect(rate.tokensPerGpuHour).toBeGreaterThanOrEqual(0.98 * limit);
+        const queued = { waiting: () => 9, running: () => batch };
+        run(meter, { from: 40, minutes: 10, tokensPerSecond: at(batch), ...queued });
+        const seen = meter.rate("s", product, "m", unixNanos(50 * 60e9));
+        expect(seen?.seenRatio).toBeUndefined();
+        expect((seen?.tokensPerGpuHour ?? 0) / limit).toBeCloseTo(1, 1);
+      }),
+      { numRuns: 20 },
+    );
   });
   it.each([
     ["nothing queued", { waiting: () => 0 }],

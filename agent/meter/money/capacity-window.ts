@@ -1,0 +1,89 @@
+// What a server did in a stretch of time, gathered interval by interval, for a capacity to be learned from (METERING.md 6):
+// tokens, GPU time held and executed, requests running and waiting, and the latencies of what it served.
+import type { Histogram, Latencies, LatencyName, SettledInterval } from "../../model.ts";
+import { mergeOrLarger, servedLatencies } from "../counters/latency-keys.ts";
+import type { Objective } from "../figures/slo.ts";
+import { goodput } from "../figures/slo.ts";
+import { allocatedStates } from "../gpu-amounts.ts";
+
+const metShareMin = 0.95;
+
+/** What is known of a server beside its counters. */
+export interface CapacityFacts {
+  /** Requests waiting and running as last seen; undefined = the server cannot say. */
+  readonly waiting: (server: string) => number | undefined;
+  readonly running: (server: string) => number | undefined;
+  /** Whether all of the server's GPUs are on this host: else its rate cannot be learned here. */
+  readonly whole: (server: string) => boolean;
+}
+
+/** A stretch of a server. */
+export interface CapacityWindow {
+  tokens: number;
+  activeNanos: number;
+  runningSum: number;
+  runningCount: number;
+  allocatedNanos: number;
+  wallNanos: number;
+  queuedNanos: number;
+  whole: boolean;
+  readonly latencies: Partial<Record<LatencyName, Histogram>>;
+}
+
+/** Returns a stretch that is still to begin. */
+export function emptyWindow(): CapacityWindow {
+  return {
+    ...{ tokens: 0, allocatedNanos: 0, activeNanos: 0, wallNanos: 0, queuedNanos: 0 },
+    ...{ runningSum: 0, runningCount: 0, whole: true, latencies: {} },
+  };
+}
+
+/** Adds an interval of `length` nanoseconds to a stretch. */
+export function addInterval(
+  window: CapacityWindow,
+  length: number,
+  held: Held,
+  server: string,
+  facts: CapacityFacts,
+): void {
+  window.wallNanos += length;
+  window.allocatedNanos += held.allocated;
+  window.activeNanos += held.active;
+  if ((facts.waiting(server) ?? 0) > 0) window.queuedNanos += length;
+  window.whole &&= facts.whole(server);
+  const running = facts.running(server) ?? 0;
+  if (running <= 0) return;
+  window.runningSum += running;
+  window.runningCount++;
+}
+
+/** An objective counts as met by a window when 95 % of its requests certainly met it; unobserved is not met. */
+export function isObjectiveMet(objective: Objective, latencies: CapacityWindow["latencies"]): boolean {
+  const met = goodput(objective, latencies);
+  return met !== undefined && met.min >= metShareMin * met.requests;
+}
+
+/** Adds the latencies of what was served. */
+export function addServed(sums: CapacityWindow["latencies"], more: Latencies): void {
+  for (const [name, moved] of Object.entries(servedLatencies(more)) as [LatencyName, Histogram][])
+    sums[name] = mergeOrLarger(sums[name], moved);
+}
+
+/** GPU-nanoseconds a server held, and those of them in which it executed. */
+export interface Held {
+  readonly allocated: number;
+  readonly active: number;
+}
+
+/** Returns what each server held in an interval. */
+export function heldByServer(interval: SettledInterval): ReadonlyMap<string, Held> {
+  const sums = new Map<string, Held>();
+  for (const gpu of interval.gpus) {
+    for (const { nanos, server } of gpu.residents) {
+      const held = allocatedStates.reduce((sum, state) => sum + nanos[state], 0);
+      const known = sums.get(server) ?? { allocated: 0, active: 0 };
+      sums.set(server, { allocated: known.allocated + held, active: known.active + nanos.token_active });
+    }
+  }
+  return sums;
+}
