@@ -166,7 +166,7 @@ function bookOnly(booking: Booking, { server, state }: ResidentState, portion: P
 function activeClaims({ explainedBy, residents }: Piece, { byWork, weights }: EnergyRule): Claimant[] {
   const claims: Claimant[] = [];
   for (const { server, state } of residents) {
-    const isWorker = explainedBy === undefined ? state !== "parked" : explainedBy === server;
+    const isWorker = explainedBy === undefined ? state !== "parked" : explainedBy.includes(server);
     const isTaker = byWork ? (weights?.get(server) ?? 0) > 0 : isWorker;
     if (isTaker) claims.push({ key: server, weight: weightIn(weights, server) });
   }

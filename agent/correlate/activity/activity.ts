@@ -51,6 +51,7 @@ import { noteOthers, outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
 import { learnRates } from "./rates.ts";
 import { workingBusyRatio } from "./runs.ts";
+import { besidePace, learnAlone, learnBeside, nothingBeside } from "./split.ts";
 
 /** What an estimator knows from the beginning. */
 export interface ActivityOptions {
@@ -94,6 +95,7 @@ export function createActivity(options: ActivityOptions): Activity {
     refutedAt: -Infinity,
     learnedUntil: options.from,
     batch: undefined,
+    seat: 0,
     ...nothingLearned(),
     ...nothingWorkedOut,
   };
@@ -118,8 +120,9 @@ export function forgetLearned(activity: Activity): void {
   Object.assign(activity, nothingLearned(), { outlook: undefined });
 }
 
-function nothingLearned(): Pick<Activity, "rates" | "plateau" | "level" | "durations"> {
-  return { rates: noRates, plateau: undefined, level: createLevel(), durations: createDurations() };
+function nothingLearned(): Pick<Activity, "rates" | "plateau" | "level" | "durations" | "beside"> {
+  const learned = { rates: noRates, plateau: undefined, beside: nothingBeside };
+  return { ...learned, level: createLevel(), durations: createDurations() };
 }
 
 /**
@@ -296,6 +299,8 @@ function evaluate(
     samples: durations.busySamples,
     level,
     perProgress: perProgress === undefined ? undefined : perProgress * perBusy,
+    beside: besidePace(activity.beside),
+    seat: activity.seat,
     stay: requestsStay(level),
     ...paceOf(activity, intervals),
     learned: isLearned(level),
@@ -352,7 +357,9 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
         busyIn(activity.windows, interval.from, interval.to).nanos,
       );
       observeDurations(activity.durations, interval, poll, activity.windows);
+      if (activity.peers.length > 0) learnAlone(activity, interval);
     }
+    if (isTrusted && interval.contended && !activity.hasOthers) learnBeside(activity, interval);
     activity.rates = learnRates(intervals, activity.rates, index);
     activity.learnedUntil = interval.to;
     if (interval.kind === "moved" || interval.inFlightTo === 0) activity.lastProgressAt = interval.to;

@@ -6,6 +6,7 @@ import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts
 import { coarseNanos } from "./level.ts";
 import { pacedStretches } from "./paced.ts";
 import { workingBusyRatio } from "./runs.ts";
+import type { BesidePace } from "./split.ts";
 import { lengthIn } from "./stretches.ts";
 
 /** What the shares are taken from. */
@@ -24,6 +25,10 @@ export interface ShareEvidence {
   readonly level: Level;
   /** Execution that some progress stands for, where that was seen without others. */
   readonly perProgress: number | undefined;
+  /** How long the GPU is busy for some progress, where that was seen beside others. */
+  readonly beside: BesidePace | undefined;
+  /** The server's place among those beside it, 0 to 1. */
+  readonly seat: number;
   /** A request in flight at two polls is in flight between them. */
   readonly stay: boolean;
   /** Execution a second of requests stands for, where they are short. */
