@@ -3,8 +3,8 @@
 // residents that work in the piece: by SM share, else by tokens, else equally. A parked resident gets none of it.
 import type { AttributionMethod, Nanos, UncertainReason } from "../model.ts";
 import type { Doubt } from "./activity/evidence.ts";
-import type { Claimant, Remainders } from "./apportion.ts";
-import { apportion } from "./apportion.ts";
+import type { Remainders } from "./apportion.ts";
+import { apportion, Claims } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
 import { noteUncertain, shareOf } from "./booking.ts";
 import type { Given } from "./holders.ts";
@@ -89,6 +89,9 @@ export function tokenWeight(steps: readonly TokenStep[], at: Nanos): number | un
 /** How far off an assumed floor may be: GPUs of one kind that are held idle draw 14 to 21 % of their limit. */
 const floorDoubt = 0.4;
 
+/** Where shares are worked out, one question after the other. */
+const draft = { claims: new Claims(), times: [0.5], floors: [0.5], actives: [0.5] };
+
 /** What there is to share in one piece. */
 export interface Portion {
   readonly nanos: Nanos;
@@ -128,15 +131,16 @@ export function bookPiece(
     ];
   }
   if (residents.length === 1) return [bookOnly(booking, residents[0] as ResidentState, portion)];
-  const times = apportion(nanos, timeClaims(residents, shares), remainders.nanos);
-  const floors = apportion(floorMillijoules, equalClaims(residents), remainders.floor);
+  const { times, floors, actives } = draft;
+  apportion(nanos, timeClaims(residents, shares), remainders.nanos, times);
+  apportion(floorMillijoules, equalClaims(residents), remainders.floor, floors);
   const claims = activeClaims(piece, rule);
-  const actives = apportion(activeMillijoules, claims, remainders.active);
+  apportion(activeMillijoules, claims, remainders.active, actives);
   const given: Given[] = [];
   let taker = 0;
   for (let index = 0; index < residents.length; index++) {
     const { server, state: own } = residents[index] as ResidentState;
-    const active = claims[taker]?.key === server ? (actives[taker++] as number) : 0;
+    const active = taker < claims.size && claims.keys[taker] === server ? (actives[taker++] as number) : 0;
     const floor = floors[index] as number;
     const got = {
       server,
@@ -163,15 +167,15 @@ function bookOnly(booking: Booking, { server, state }: ResidentState, portion: P
 }
 
 /** Who takes the energy above the floor, in the order of the residents: those that work, else all. */
-function activeClaims({ explainedBy, residents }: Piece, { byWork, weights }: EnergyRule): Claimant[] {
-  const claims: Claimant[] = [];
+function activeClaims({ explainedBy, residents }: Piece, { byWork, weights }: EnergyRule): Claims {
+  const claims = draft.claims.clear();
   for (const { server, state } of residents) {
     const isWorker = explainedBy === undefined ? state !== "parked" : explainedBy.includes(server);
     const isTaker = byWork ? (weights?.get(server) ?? 0) > 0 : isWorker;
-    if (isTaker) claims.push({ key: server, weight: weightIn(weights, server) });
+    if (isTaker) claims.add(server, weightIn(weights, server));
   }
-  if (claims.length > 0) return claims;
-  return residents.map(({ server }) => ({ key: server, weight: weightIn(weights, server) }));
+  if (claims.size === 0) for (const { server } of residents) claims.add(server, weightIn(weights, server));
+  return claims;
 }
 
 function weightIn(weights: ReadonlyMap<string, number> | undefined, server: string): number {
@@ -218,10 +222,12 @@ function doubtOf({ doubt, method }: EnergyRule): UncertainReason | undefined {
 /** Joules that would be another's were the floor as far off as it may be: it is shared equally, what is above by the rule. */
 function movedByFloor(piece: Piece, rule: EnergyRule, floorMillijoules: number): number {
   const claims = activeClaims(piece, rule);
-  const all = claims.reduce((sum, { weight }) => sum + weight, 0);
+  let all = 0;
+  for (let index = 0; index < claims.size; index++) all += claims.weights[index] as number;
   const equal = 1 / piece.residents.length;
-  let moved = (piece.residents.length - claims.length) * equal;
-  if (all > 0) for (const { weight } of claims) moved += Math.max(0, equal - weight / all);
+  let moved = (piece.residents.length - claims.size) * equal;
+  for (let index = 0; all > 0 && index < claims.size; index++)
+    moved += Math.max(0, equal - (claims.weights[index] as number) / all);
   return Math.round(floorDoubt * moved * floorMillijoules);
 }
 
@@ -231,12 +237,15 @@ function workingIn({ residents }: Piece): number {
   return working;
 }
 
-function equalClaims(residents: readonly ResidentState[]): Claimant[] {
-  return residents.map(({ server }) => ({ key: server, weight: 1 }));
+function equalClaims(residents: readonly ResidentState[]): Claims {
+  const claims = draft.claims.clear();
+  for (const { server } of residents) claims.add(server, 1);
+  return claims;
 }
 
-function timeClaims(residents: readonly ResidentState[], shares: ConfiguredShares): Claimant[] {
-  let [sum, configured] = [0, 0];
+function timeClaims(residents: readonly ResidentState[], shares: ConfiguredShares): Claims {
+  let sum = 0;
+  let configured = 0;
   for (const { server } of residents) {
     const share = shares[server];
     if (!usable(share)) continue;
@@ -245,10 +254,12 @@ function timeClaims(residents: readonly ResidentState[], shares: ConfiguredShare
   }
   const others = residents.length - configured;
   const rest = others === 0 ? 0 : Math.max(0, 1 - sum) / others;
-  return residents.map(({ server }) => {
+  const claims = draft.claims.clear();
+  for (const { server } of residents) {
     const share = shares[server];
-    return { key: server, weight: usable(share) ? share : rest };
-  });
+    claims.add(server, usable(share) ? share : rest);
+  }
+  return claims;
 }
 
 function usable(share: number | undefined): share is number {

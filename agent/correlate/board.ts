@@ -2,8 +2,7 @@
 // The board's energy is read once and never repeated per instance: what holding costs is shared by weight, what is above
 // by activity x slices of the instances that work. Every nanosecond and millijoule of the board is booked once.
 import type { GpuInterval, Nanos } from "../model.ts";
-import type { Claimant } from "./apportion.ts";
-import { apportion } from "./apportion.ts";
+import { apportion, Claims } from "./apportion.ts";
 import type { Portion } from "./attribution.ts";
 import { bookPiece } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
@@ -176,7 +175,9 @@ export class Board {
     const claims = this.#weights(parts, pieces);
     const nanos = apportion(to - from, claims, this.#nanos);
     const held = this.#heldOf(energy, pieces.some(isWorking), to - from);
-    const passive = apportion(held, sliced ? claims : claims.slice(0, parts.length), this.#passive);
+    // What no instance holds takes nothing where there are none: it comes last.
+    if (!sliced) claims.size = parts.length;
+    const passive = apportion(held, claims, this.#passive);
     const active = apportion(energy - held, takersOf(parts, pieces, slices), this.#active);
     for (let index = 0; index < parts.length; index++) {
       const [part, piece] = [parts[index] as Part, pieces[index]];
@@ -274,17 +275,16 @@ export class Board {
   }
 
   /** Slices of the members, and what none of them holds. */
-  #weights(parts: readonly Part[], pieces: Pieces): Claimant[] {
-    const claims: Claimant[] = [];
+  #weights(parts: readonly Part[], pieces: Pieces): Claims {
+    const claims = new Claims();
     let held = 0;
     for (let index = 0; index < parts.length; index++) {
       const { info } = (parts[index] as Part).member.timeline;
       const weight = pieces[index] === undefined ? 0 : weightOf(info);
       held += weight;
-      claims.push({ key: info.uuid, weight });
+      claims.add(info.uuid, weight);
     }
-    claims.push({ key: remainder, weight: held > 1 - 1e-9 ? 0 : 1 - held });
-    return claims;
+    return claims.add(remainder, held > 1 - 1e-9 ? 0 : 1 - held);
   }
 
   /** Whether the remainder counts as observed: its board was read, or any instance on it. */

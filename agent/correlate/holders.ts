@@ -2,8 +2,8 @@
 // the pods, jobs, units and users its processes belong to there. A second view of the same seconds and joules, in metric
 // families of its own; summed over holders it is what the GPU was held for (other and the allocated states).
 import type { Holder, Nanos } from "../model.ts";
-import type { Claimant, Remainders } from "./apportion.ts";
-import { apportion } from "./apportion.ts";
+import type { Remainders } from "./apportion.ts";
+import { apportion, Claims } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
 import type { Placement } from "./placement.ts";
 import type { Passing, Tenancy } from "./tenancy.ts";
@@ -38,7 +38,8 @@ export interface Given {
 }
 
 /** A holder in a stretch, and how much of it it was there. */
-interface Held extends Claimant {
+interface Held {
+  readonly key: string;
   holder: Holder;
   weight: number;
 }
@@ -59,8 +60,10 @@ export function bookHolders(
       noteHeld(booking, only, nanos, millijoules);
       continue;
     }
-    const times = apportion(nanos, holders, remainders.nanos);
-    const energies = apportion(millijoules, holders, remainders.millijoules);
+    const claims = new Claims();
+    for (const { key, weight } of holders) claims.add(key, weight);
+    const times = apportion(nanos, claims, remainders.nanos);
+    const energies = apportion(millijoules, claims, remainders.millijoules);
     for (let index = 0; index < holders.length; index++)
       noteHeld(booking, holders[index] as Held, times[index] as number, energies[index] as number);
   }

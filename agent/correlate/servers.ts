@@ -301,7 +301,10 @@ function spansOf(stalled: readonly StalledSpan[], server: string): readonly Stal
     if (spans === noSpans) spans = [];
     spans.push(span);
   }
-  return spans.length < 2 ? spans : spans.sort((left, right) => left.from - right.from);
+  for (let index = 1; index < spans.length; index++)
+    if ((spans[index] as StalledSpan).from < (spans[index - 1] as StalledSpan).from)
+      return spans.sort((left, right) => left.from - right.from);
+  return spans;
 }
 
 function isActive({ state }: OwnStretch): boolean {

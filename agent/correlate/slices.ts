@@ -3,7 +3,7 @@
 // interval, by activity x watts (energy/slice-watts.ts), and lies where each one worked.
 import type { Nanos } from "../model.ts";
 import type { Doubt } from "./activity/evidence.ts";
-import type { Claimant } from "./apportion.ts";
+import { Claims } from "./apportion.ts";
 import type { Energies } from "./energy/placed.ts";
 import type { SliceWatts } from "./energy/slice-watts.ts";
 import type { Part } from "./member.ts";
@@ -95,16 +95,16 @@ export function placeSlices(
 }
 
 /** What each member that works takes: by its activity; by slices alone where no activity is known. */
-export function takersOf(parts: readonly Part[], pieces: Pieces, slices: Slices | undefined): Claimant[] {
-  const bySlices: Claimant[] = [];
-  const byActivity: Claimant[] = [];
+export function takersOf(parts: readonly Part[], pieces: Pieces, slices: Slices | undefined): Claims {
+  const bySlices = new Claims();
+  const byActivity = new Claims();
   for (let index = 0; index < parts.length; index++) {
     const { info } = (parts[index] as Part).member.timeline;
     const isTaker = isWorking(pieces[index]);
-    bySlices.push({ key: info.uuid, weight: isTaker ? weightOf(info) : 0 });
-    byActivity.push({ key: info.uuid, weight: isTaker ? (slices?.perNano.get(info.uuid) ?? 0) : 0 });
+    bySlices.add(info.uuid, isTaker ? weightOf(info) : 0);
+    byActivity.add(info.uuid, isTaker ? (slices?.perNano.get(info.uuid) ?? 0) : 0);
   }
-  return byActivity.some(({ weight }) => weight > 0) ? byActivity : bySlices;
+  return byActivity.hasWeight ? byActivity : bySlices;
 }
 
 /** Energy above the floor goes to these. Unmetered work on an instance counts as work when the GPU is seen working. */

@@ -17,6 +17,9 @@ const windowNanos = 30_000_000_000;
 const entryNanos = 1_000_000_000;
 const neededNanos = 10_000_000_000;
 
+/** Where sums are worked out; what is kept of one is a map. */
+const draft: { readonly servers: string[]; readonly sums: number[] } = { servers: [], sums: [0.5] };
+
 /** The sliding shares of one GPU. */
 export class SmShare {
   readonly #entries: Entry[] = [];
@@ -48,15 +51,19 @@ export class SmShare {
 
   #summed(): ReadonlyMap<string, number> | undefined {
     let nanos = 0;
-    const servers: string[] = [];
-    const sums: number[] = [];
+    const { servers, sums } = draft;
+    servers.length = 0;
+    sums.length = 0;
     for (const entry of this.#entries) {
       nanos += entry.nanos;
       for (let index = 0; index < entry.servers.length; index++)
         add(servers, sums, index, entry.servers[index] as string, entry.weighted[index] as number);
     }
     if (nanos < neededNanos || !sums.some((weight) => weight > 0)) return undefined;
-    return new Map(servers.map((server, place) => [server, sums[place] as number]));
+    const weights = new Map<string, number>();
+    for (let place = 0; place < servers.length; place++)
+      weights.set(servers[place] as string, sums[place] as number);
+    return weights;
   }
 
   #forget(at: Nanos): void {

@@ -23,6 +23,7 @@ import type {
   ActivitySegment,
   ActivityWindow,
   Credit,
+  Outlook,
   PollInterval,
   Rates,
   SeenPoll,
@@ -252,7 +253,7 @@ export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
   const from = activity.decidedUntil;
   if (until <= from) return [];
   const progress = activity.polls.at(-1)?.progress ?? "step";
-  const { accounted, claims, contested, intervals } = evaluate(activity, progress, until);
+  const { accounted, claims, contested, intervals, runs } = evaluate(activity, progress, until);
   const segments = label({
     from,
     until,
@@ -266,8 +267,7 @@ export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
   });
   activity.decidedUntil = until;
   const last = activity.polls.at(-1);
-  if (last?.shownFrom !== undefined && isRefuted(activity, outlookUntil(activity, until).runs))
-    activity.refutedAt = last.at;
+  if (last?.shownFrom !== undefined && isRefuted(activity, runs)) activity.refutedAt = last.at;
   learn(activity, intervals);
   forget(activity);
   activity.outlook = undefined;
@@ -278,14 +278,14 @@ function evaluate(
   activity: Activity,
   progress: ProgressKind,
   until: Nanos,
-): Claims & { readonly intervals: readonly PollInterval[] } {
+): Claims & Pick<Outlook, "intervals" | "runs"> {
   const { credits, peers, polls, windows } = activity;
   const last = polls.at(-1);
   const outlook = outlookUntil(activity, until);
   const { runs } = outlook;
   const intervals = lentIntervals(activity, outlook);
   if (progress !== "step" && last?.inFlight === undefined && last?.activeNanos === undefined)
-    return { intervals, claims: [], contested: [], accounted: [] };
+    return { intervals, runs, claims: [], contested: [], accounted: [] };
   const { durations, hasOthers, pollNanos, rates, siblings } = activity;
   const level = levelAhead(activity, intervals);
   const { error, perBusy } = executionOfBusy(level, durations);
@@ -320,7 +320,7 @@ function evaluate(
     shares,
     short: hasShortRequests(level) || areBrief(level) || hasPauses(durations),
   });
-  return { accounted, claims, contested, intervals };
+  return { accounted, claims, contested, intervals, runs };
 }
 
 function learn(activity: Activity, intervals: readonly PollInterval[]): void {

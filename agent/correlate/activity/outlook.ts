@@ -28,7 +28,7 @@ export function outlookUntil(activity: Activity, until: Nanos): Outlook {
   if (!holds(activity, runs, from, until)) return built(activity, from, until, horizon);
   if (horizon <= last.at) return { polls, runs, intervals };
   const open = pollInterval(last, undefined, horizon, last.progress, runs, peers, credits, batch);
-  return { polls, runs, intervals: [...intervals, open] };
+  return { polls, runs, intervals: intervals.concat([open]) };
 }
 
 /** True where runs are the same from `from` to `until`: the windows reach over that time, and follow one another. */

@@ -19,7 +19,7 @@ export function prefillStarts(evidence: {
   readonly pollNanos: Nanos;
 }): (Nanos | undefined)[] {
   const { intervals, runs, peers } = evidence;
-  const starts: (Nanos | undefined)[] = intervals.map(() => undefined);
+  const starts: (Nanos | undefined)[] = intervals.map(notYet);
   for (let index = intervals.length - 1; index > 0; index--) {
     const explained = intervals[index] as PollInterval;
     if (explained.kind === "quiet" || intervals[index - 1]?.kind !== "quiet") continue;
@@ -40,6 +40,10 @@ export function prefillStarts(evidence: {
     }
   }
   return starts;
+}
+
+function notYet(): undefined {
+  return undefined;
 }
 
 /** Polls at both ends say that no request was in flight. */

@@ -2,8 +2,8 @@
 // (METERING.md 6). Where one kind of token moved between two polls, the time was of that kind. Where both did, each prompt
 // token stands for what it costs, learned from the server's own intervals (phase-fit.ts). The rest is `unsplit`.
 import type { Nanos, Phase, PhaseMethod, PhaseShare } from "../../model.ts";
-import type { Claimant, Remainders } from "../apportion.ts";
-import { apportion } from "../apportion.ts";
+import type { Remainders } from "../apportion.ts";
+import { apportion, Claims } from "../apportion.ts";
 import type { TokenStep } from "../token-step.ts";
 import { decodedIn, PhaseFit } from "./phase-fit.ts";
 
@@ -183,8 +183,11 @@ export class Phases {
         { phase, method, nanos: stretch.nanos, millijoules, uncertainNanos: 0, uncertainMillijoules: 0 },
       ];
     }
-    const byTime = parts.map((part): Claimant => ({ key: keyOf(part), weight: part.time }));
-    const byEnergy = parts.map((part): Claimant => ({ key: keyOf(part), weight: part.energy }));
+    const [byTime, byEnergy] = [new Claims(), new Claims()];
+    for (const part of parts) {
+      byTime.add(keyOf(part), part.time);
+      byEnergy.add(keyOf(part), part.energy);
+    }
     const nanos = apportion(stretch.nanos, byTime, this.#nanosOwed);
     const floor = apportion(stretch.floorMillijoules, byTime, this.#floorOwed);
     const active = apportion(stretch.activeMillijoules, byEnergy, this.#activeOwed);
