@@ -195,8 +195,9 @@ function splitElsewhere(
       amount = unseen * all;
       for (const [rank, part] of progress.parts(kind === "output" ? "output" : "input") ?? [])
         if (elsewhere.has(rank)) amount += part * all;
+      amount = progress.wholeOf(kind, amount, all);
     }
-    amount = Math.min(all, Math.round(amount));
+    amount = Math.min(all, amount);
     if (amount <= 0) continue;
     away[kind] = amount;
     here[kind] = all - amount;

@@ -117,6 +117,39 @@ test("placedIncrements() keeps every token, each once", () => {
   );
 });
 
+test("placedIncrements() loses no token of ranks elsewhere to rounding, however few come at a time", () => {
+  const counted = fc.array(fc.nat(5), { minLength: 1, maxLength: 60 });
+  fc.assert(
+    fc.property(
+      counted,
+      fc.integer({ min: 1, max: 99 }),
+      fc.integer({ min: 1, max: 99 }),
+      (all, here, there) => {
+        const ranks = (made: number): NonNullable<ServerPoll["ranks"]> =>
+          [here, there].map((per, rank) => ({
+            ...{ rank: String(rank), inputTokens: 0, outputTokens: made * per, inFlight: 1 },
+          }));
+        const poll = (at: number): ServerPoll => ({
+          ...{ at, inputTokens: 0, outputTokens: 0, progress: "step", ranks: ranks(at) },
+        });
+        const progress = new RankProgress();
+        progress.takePoll(poll(0), poll(1));
+        const increments = all.map(
+          (output, at): TokenIncrement => ({
+            ...{ server: "s", family: "engine", role: "combined", at, late: false, resets: 0 },
+            ...{ requests: {}, latencies: {}, reasoningTokens: 0, tokens: { output } },
+          }),
+        );
+        const places = { byGpu: new Map(), elsewhere: new Set(["1"]), isUnplaced: false };
+        const parts = increments.flatMap((one) => placedIncrements([one], places, progress));
+        expect(sum(parts.map(({ tokens }) => tokens.output ?? 0))).toBe(sum(all));
+        const away = sum(parts.filter(({ elsewhere }) => elsewhere).map(({ tokens }) => tokens.output ?? 0));
+        expect(Math.abs(away - (sum(all) * there) / (here + there))).toBeLessThanOrEqual(0.5 + 1e-6);
+      },
+    ),
+  );
+});
+
 const seconds = 40;
 interface Work {
   readonly tokens: number;

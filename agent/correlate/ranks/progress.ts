@@ -19,6 +19,8 @@ interface Made {
 /** The progress of the ranks of one server. */
 export class RankProgress {
   readonly #made = new Map<string, Made>();
+  /** What rounding still owes to ranks elsewhere, by kind of token. */
+  readonly #owed = new Map<string, number>();
   /** Output tokens that were counted and made since the two compare. */
   #counted = 0;
   #compared = 0;
@@ -66,6 +68,14 @@ export class RankProgress {
     if (this.#counted < countedMin) return 0;
     const part = 1 - this.#compared / this.#counted;
     return part > chanceRatio ? part : 0;
+  }
+
+  /** Whole tokens, at most `all`, of a part of them; what is rounded off is carried to the next part of that kind. */
+  wholeOf(kind: string, amount: number, all: number): number {
+    const wanted = Math.min(all, amount) + (this.#owed.get(kind) ?? 0);
+    const whole = Math.min(all, Math.max(0, Math.round(wanted)));
+    this.#owed.set(kind, wanted - whole);
+    return whole;
   }
 
   /** The part of each rank in what all of them made; undefined while none made anything. */
