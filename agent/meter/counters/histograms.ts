@@ -33,17 +33,32 @@ export function histogramStep(
   if (relation === "base") return quiet;
   if (relation === "whole" || relation === "restart") return whole;
   if (previous === undefined || !sameBounds(previous.bounds, current.bounds)) return quiet;
-  const counts = current.counts.map((count, bucket) => count - (previous.counts[bucket] ?? 0));
-  if (counts.some((count) => count < 0)) {
+  const { counts, fell, sum: count } = differences(current.counts, previous.counts);
+  if (fell) {
     if (relation === "fallen") return { ...whole, reset: true };
     if (relation === "rescaled") return quiet;
     return { ...quiet, base: previous, held: relation === "same" };
   }
-  const count = counts.reduce((sum, value) => sum + value, 0);
   // What did not move is not replaced: it need not be stored again.
   if (count === 0) return current.sum === previous.sum ? { ...quiet, base: previous } : quiet;
   const sum = Math.max(0, current.sum - previous.sum);
   return { ...quiet, moved: { bounds: current.bounds, counts, sum, count } };
+}
+
+/** What buckets have more than before. One loop by place: a host's latencies are thousands of buckets at every poll. */
+function differences(
+  now: readonly number[],
+  before: readonly number[],
+): { readonly counts: readonly number[]; readonly fell: boolean; readonly sum: number } {
+  const counts: number[] = [];
+  let [fell, sum] = [false, 0];
+  for (let bucket = 0; bucket < now.length; bucket++) {
+    const moved = (now[bucket] as number) - (before[bucket] ?? 0);
+    counts.push(moved);
+    sum += moved;
+    if (moved < 0) fell = true;
+  }
+  return { counts, fell, sum };
 }
 
 /** A histogram of one value. */
@@ -57,9 +72,12 @@ export function observation(bounds: readonly number[], value: number): Histogram
 /** The sum of two histograms of equal bounds; undefined where the bounds differ. */
 export function addHistograms(one: Histogram, other: Histogram): Histogram | undefined {
   if (!sameBounds(one.bounds, other.bounds)) return undefined;
+  const counts: number[] = [];
+  for (let bucket = 0; bucket < one.counts.length; bucket++)
+    counts.push((one.counts[bucket] as number) + (other.counts[bucket] ?? 0));
   return {
     bounds: one.bounds,
-    counts: one.counts.map((count, bucket) => count + (other.counts[bucket] ?? 0)),
+    counts,
     sum: one.sum + other.sum,
     count: one.count + other.count,
   };
@@ -103,8 +121,12 @@ function isUsable(histogram: Histogram): boolean {
   return (
     counts.length === bounds.length + 1 &&
     Number.isFinite(sum) &&
-    counts.every((value) => value >= 0 && value <= Number.MAX_SAFE_INTEGER) &&
+    counts.every(isCount) &&
     count >= 0 &&
     count <= Number.MAX_SAFE_INTEGER
   );
+}
+
+function isCount(value: number): boolean {
+  return value >= 0 && value <= Number.MAX_SAFE_INTEGER;
 }
