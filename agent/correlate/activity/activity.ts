@@ -15,6 +15,7 @@ import {
   createDurations,
   executionOfBusy,
   executionPerDuration,
+  executionPerStep,
   hasPauses,
   observeDurations,
 } from "./durations.ts";
@@ -52,7 +53,6 @@ import { noteOthers, outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
 import { learnRates } from "./rates.ts";
 import { workingBusyRatio } from "./runs.ts";
-import { besidePace, learnAlone, learnBeside, nothingBeside } from "./split.ts";
 
 /** What an estimator knows from the beginning. */
 export interface ActivityOptions {
@@ -96,7 +96,6 @@ export function createActivity(options: ActivityOptions): Activity {
     refutedAt: -Infinity,
     learnedUntil: options.from,
     batch: undefined,
-    seat: 0,
     ...nothingLearned(),
     ...nothingWorkedOut,
   };
@@ -121,9 +120,8 @@ export function forgetLearned(activity: Activity): void {
   Object.assign(activity, nothingLearned(), { outlook: undefined });
 }
 
-function nothingLearned(): Pick<Activity, "rates" | "plateau" | "level" | "durations" | "beside"> {
-  const learned = { rates: noRates, plateau: undefined, beside: nothingBeside };
-  return { ...learned, level: createLevel(), durations: createDurations() };
+function nothingLearned(): Pick<Activity, "rates" | "plateau" | "level" | "durations"> {
+  return { rates: noRates, plateau: undefined, level: createLevel(), durations: createDurations() };
 }
 
 /**
@@ -290,6 +288,7 @@ function evaluate(
   const level = levelAhead(activity, intervals);
   const { error, perBusy } = executionOfBusy(level, durations);
   const perProgress = busyPerProgress(durations);
+  const short = hasShortRequests(level) || areBrief(level) || hasPauses(durations);
   const shares = {
     windows,
     siblings,
@@ -299,8 +298,8 @@ function evaluate(
     samples: durations.busySamples,
     level,
     perProgress: perProgress === undefined ? undefined : perProgress * perBusy,
-    beside: besidePace(activity.beside),
-    seat: activity.seat,
+    perStep: executionPerStep(durations, perBusy),
+    short,
     stay: requestsStay(level),
     ...paceOf(activity, intervals),
     learned: isLearned(level),
@@ -318,7 +317,7 @@ function evaluate(
     hasOthers,
     isRanked: last?.whole !== undefined || last?.isAssumed === true,
     shares,
-    short: hasShortRequests(level) || areBrief(level) || hasPauses(durations),
+    short,
   });
   return { accounted, claims, contested, intervals, runs };
 }
@@ -357,9 +356,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
         busyIn(activity.windows, interval.from, interval.to).nanos,
       );
       observeDurations(activity.durations, interval, poll, activity.windows);
-      if (activity.peers.length > 0) learnAlone(activity, interval);
     }
-    if (isTrusted && interval.contended && !activity.hasOthers) learnBeside(activity, interval);
     activity.rates = learnRates(intervals, activity.rates, index);
     activity.learnedUntil = interval.to;
     if (interval.kind === "moved" || interval.inFlightTo === 0) activity.lastProgressAt = interval.to;

@@ -9,7 +9,6 @@ import { amountOf, fullRateRatio } from "./amount.ts";
 import { besideShare, keepsBusy, withoutThin } from "./beside.ts";
 import type { Claim, Credit, Doubt, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
 import { areApart, continuedNanosMax, isGauged, paceByGauges } from "./gauged.ts";
-import { areQuick } from "./level.ts";
 import { prefillStarts } from "./prefill.ts";
 import { paceFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
@@ -81,13 +80,11 @@ export function claimedWork(evidence: Evidence): Claims {
     const interval = intervals[index] as PollInterval;
     if (interval.to <= evidence.from) continue;
     if (isShortBeside(evidence, interval)) {
-      const { all, own, ratio } = besideShare(evidence.shares, interval);
+      const { own, ratio } = besideShare(evidence.shares, interval);
       const rests = { reason: "shared_work", ratio } as const;
       for (const piece of own)
         append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
-      for (const piece of all) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
-      // What a stranger did is not accounted for.
-      if (!interval.beside) accounted.push(interval);
+      accounted.push(interval);
       continue;
     }
     const doubt = sharedBy(evidence, interval);
@@ -118,12 +115,12 @@ function isLate({ pollNanos }: Evidence, { from, isCopied, to }: PollInterval): 
 /** Short requests came and went while others worked, and windows say throughout how busy the GPU was. */
 function isShortBeside(evidence: Evidence, interval: PollInterval): boolean {
   const { all, contended, from, kind, open, to } = interval;
-  const { level } = evidence.shares;
   if (
-    !(areQuick(level) || (evidence.short && !keepsBusy(level))) ||
+    !evidence.short ||
+    keepsBusy(evidence.shares.level) ||
     !contended ||
     open ||
-    kind === "quiet" ||
+    kind !== "moved" ||
     evidence.hasOthers
   )
     return false;

@@ -5,6 +5,7 @@
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, Durations, Level, PollInterval, SeenPoll } from "./evidence.ts";
 import { executionError, executionPerBusy } from "./level.ts";
+import type { StepPace } from "./sampled.ts";
 
 /** Older polls fade. */
 const keptRatio = 0.995;
@@ -33,6 +34,8 @@ const pausesRatio = 1.15;
 
 /** Progress that it takes to make a pace of it. */
 const progressMin = 20;
+/** What a decode step takes before any was seen, and as how many sights of work that counts. */
+const [stepFirstNanos, hitsFirst] = [10_000_000, 1];
 
 /** A value and its standard error. */
 interface Guess {
@@ -45,7 +48,7 @@ interface Guess {
 export function createDurations(): Durations {
   return {
     ...{ requests: 0, exact: 0, nanos: 0, wallNanos: 0, flying: 0, inside: 0, gauges: 0 },
-    ...{ busyNanos: 0, busySamples: 0, workNanos: 0, progress: 0 },
+    ...{ busyNanos: 0, busySamples: 0, workNanos: 0, progress: 0, ownSteps: 0 },
   };
 }
 
@@ -74,6 +77,7 @@ export function observeDurations(
   add("busySamples", busy.samples);
   add("workNanos", kind === "quiet" ? 0 : workNanos);
   add("progress", interval.progress);
+  add("ownSteps", interval.ownSteps);
 }
 
 /**
@@ -153,6 +157,22 @@ export function executionPerBusyMax({ busyNanos, nanos, requests, wallNanos }: D
 /** Returns how long the GPU is busy for some progress, undefined while little was made without others. */
 export function busyPerProgress({ busyNanos, progress }: Durations): number | undefined {
   return progress >= progressMin && busyNanos > 0 ? busyNanos / progress : undefined;
+}
+
+/**
+ * Returns the execution that a decode step stands for on a GPU that is read now and then. Both its readings and the gauges are
+ * samples: each counts by how often it caught work, beside what GPUs make of a step before any did.
+ */
+export function executionPerStep(
+  { busyNanos, busySamples, flying, gauges, ownSteps, wallNanos }: Durations,
+  perBusy: number,
+): StepPace {
+  const steps = Math.max(ownSteps, 1);
+  const caught = busySamples * perBusy + flying + hitsFirst;
+  const perNano =
+    (busySamples > 0 ? busySamples / busyNanos : 0) + (gauges > 0 && wallNanos > 0 ? gauges / wallNanos : 0);
+  const nanos = caught / (perNano + hitsFirst / (stepFirstNanos * steps));
+  return { nanosPerStep: nanos / steps, error: 1 / Math.sqrt(caught) };
 }
 
 /** True where seen work is longer than all requests together: there are pauses between them in it. */

@@ -45,8 +45,6 @@ const stayedMin = 4.5;
 const gaugesMin = 8;
 /** Requests that take less than this are brief, and how many have to end to say so. */
 const [briefNanos, endedMin] = [100_000_000, 20];
-/** The same of those that wait for others as well. */
-const quickNanos = 250_000_000;
 /** Requests that are there for this part of the time between two polls are long. */
 const longPolls = 0.5;
 /** Half of the distance between two levels, as logarithms. */
@@ -55,6 +53,8 @@ const gridError = 0.05;
 const [peakRatio, peakFadeRatio, beatenLog] = [0.95, 0.9998, -8];
 /** Intervals in which a GPU worked for others say so; fewer are chance. */
 const lentMin = 2;
+/** Length of a driver's window. */
+const driverNanos = 200_000_000;
 /** Longer windows hide when work began and ended. */
 export const coarseNanos = 500_000_000;
 
@@ -96,7 +96,8 @@ export function observeRoughness(level: Level, windows: readonly ActivityWindow[
   if (!isWork(fourth)) return;
   const [first, second, third] = [windows[end - 4], windows[end - 3], windows[end - 2]];
   if (first === undefined || second === undefined || third === undefined) return;
-  if (!isWork(second)) return;
+  // Last windows of the driver are no neighbours: what was between them is not known.
+  if (third.sampled || fourth?.sampled || !isWork(second)) return;
   if (isWork(third) && !isWork(first)) return;
   const change = Math.abs(second.busyRatio - third.busyRatio);
   const rough = isWork(third) ? change / Math.max(second.busyRatio, third.busyRatio) : 1;
@@ -110,11 +111,6 @@ export function observeSteps(level: Level, steps: number, busyNanos: Nanos): voi
   if (!(steps > 0)) return;
   level.steps = level.steps * fadeRatio + steps;
   level.stepNanos = level.stepNanos * fadeRatio + busyNanos;
-}
-
-/** The level by what polls say alone: beside others windows are as busy as all of them together. */
-export function withoutPeak(level: Level): Level {
-  return { ...level, peak: 0 };
 }
 
 /** True while too little was learned to go without what was not learned yet. */
@@ -153,18 +149,9 @@ export function observeEnded(
  * second are how long each was there (Little's law), while the GPU was seen at work. Requests may have come all together in
  * each piece of work, and of long ones in each part that a brief one would fill: a poll that reads none misses them all at once.
  */
-export function areBrief(level: Level): boolean {
-  return areShorter(level, briefNanos);
-}
-
-/** True where requests are hardly longer than windows, by the same law: so long at the most where others take turns with them. */
-export function areQuick(level: Level): boolean {
-  return areShorter(level, quickNanos);
-}
-
-function areShorter({ bursts, ended, inside, polls, sightNanos }: Level, nanos: Nanos): boolean {
+export function areBrief({ bursts, ended, inside, polls, sightNanos }: Level): boolean {
   if (ended < endedMin || bursts <= 0) return false;
-  return (inside / ended + 1 / bursts) * sightNanos < nanos * polls;
+  return (inside / ended + 1 / bursts) * sightNanos < briefNanos * polls;
 }
 
 /** True where requests are there for about as long as a poll is away from the next one, by the same law. */
@@ -228,6 +215,8 @@ export function observeGauge(
   if (window === undefined || window.to <= poll.at || window.from > shownFrom) return;
   const { busyRatio } = window;
   if (busyRatio >= fullBusyRatio) return;
+  // A last window of the driver tells of its own time alone, and not of what was around it.
+  if (window.sampled && (busyRatio < workingBusyRatio || poll.at < window.to - driverNanos)) return;
   if (isQuiet && window.to - window.from <= coarseNanos) return;
   const isPause = busyRatio < workingBusyRatio;
   if (isPause && !(isWork(windows[index - 1]) && isWork(windows[index + 1]))) return;

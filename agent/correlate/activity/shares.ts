@@ -6,7 +6,8 @@ import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts
 import { coarseNanos } from "./level.ts";
 import { pacedStretches } from "./paced.ts";
 import { workingBusyRatio } from "./runs.ts";
-import type { BesidePace } from "./split.ts";
+import type { StepPace } from "./sampled.ts";
+import { sampledStretches } from "./sampled.ts";
 import { lengthIn } from "./stretches.ts";
 
 /** What the shares are taken from. */
@@ -25,10 +26,10 @@ export interface ShareEvidence {
   readonly level: Level;
   /** Execution that some progress stands for, where that was seen without others. */
   readonly perProgress: number | undefined;
-  /** How long the GPU is busy for some progress, where that was seen beside others. */
-  readonly beside: BesidePace | undefined;
-  /** The server's place among those beside it, 0 to 1. */
-  readonly seat: number;
+  /** Execution that a decode step stands for, where the GPU is read now and then. */
+  readonly perStep: StepPace;
+  /** Requests come and go inside the windows. */
+  readonly short: boolean;
   /** A request in flight at two polls is in flight between them. */
   readonly stay: boolean;
   /** Execution a second of requests stands for, where they are short. */
@@ -107,7 +108,9 @@ export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): num
 }
 
 /** Returns the execution in an interval as pieces, one per second at most. */
-export function sharedPieces(evidence: ShareEvidence, interval: PollInterval): WorkRun[] {
+export function sharedPieces(evidence: ShareEvidence, interval: PollInterval): readonly WorkRun[] {
+  const sampled = seenNowAndThen(evidence, interval);
+  if (sampled !== undefined) return sampled;
   const paced =
     interval.isOfCopy !== true && isHidden(evidence, interval)
       ? pacedStretches(scaledPace(evidence, interval), interval)
@@ -124,6 +127,16 @@ export function sharedPieces(evidence: ShareEvidence, interval: PollInterval): W
     pieces.push({ from: middle, to: middle + amount, seen: true });
   }
   return pieces;
+}
+
+/** The stretches of long requests on a GPU that is read now and then, and is the only one that its polls speak of. */
+function seenNowAndThen(evidence: ShareEvidence, interval: PollInterval): readonly WorkRun[] | undefined {
+  const { pace, perStep, short, siblings, windows } = evidence;
+  if (short || siblings.length > 0 || interval.isOfCopy) return undefined;
+  // Where readings are further apart than polls, and these are far apart, the pace says more than either.
+  const isFar = interval.to - interval.from > sampleNanosMax;
+  if (isFar && pace !== undefined && isHidden(evidence, interval)) return undefined;
+  return sampledStretches(windows, interval, perStep);
 }
 
 /**

@@ -1,8 +1,10 @@
-// Short requests behind a driver whose last window alone is read: they are where their tokens moved, whatever the window caught.
+// A driver whose last window alone is read: short requests are where their tokens moved, whatever the window caught; of long
+// ones gauges and windows are signs, between which they went on.
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { PollInterval } from "../../../agent/correlate/activity/evidence.ts";
 import { createLevel } from "../../../agent/correlate/activity/level.ts";
+import { sampledStretches } from "../../../agent/correlate/activity/sampled.ts";
 import type { ShareEvidence } from "../../../agent/correlate/activity/shares.ts";
 import { shareDoubt, sharedPieces } from "../../../agent/correlate/activity/shares.ts";
 import { total } from "../../../agent/correlate/activity/stretches.ts";
@@ -11,14 +13,7 @@ const second = 1_000_000_000;
 
 function intervalsOf(progress: readonly number[]): PollInterval[] {
   return progress.map((amount, index) => ({
-    ...{
-      from: index * 5 * second,
-      to: (index + 1) * 5 * second,
-      open: false,
-      steps: 0,
-      lone: 0,
-      ownSteps: 0,
-    },
+    ...{ from: index * 5 * second, to: (index + 1) * 5 * second, open: false, steps: 0, ownSteps: 0 },
     ...({ kind: amount > 0 ? "moved" : "quiet", progress: amount, activeNanos: undefined } as const),
     ...{ inFlightFrom: 0, inFlightTo: 0, all: [], work: [], workNanos: 0, spared: [] },
     ...{ contended: false, beside: false, besideThin: false, ended: undefined, doubt: undefined },
@@ -34,13 +29,13 @@ function evidenceOf(intervals: readonly PollInterval[], ratios: readonly number[
     ...{ windows, intervals, siblings: [], perBusy: 1.1, error: 0.1, samples: 9, level: createLevel() },
     ...{
       perProgress: second / 100,
-      beside: undefined,
-      seat: 0,
       stay: false,
       perDuration: undefined,
       pace: undefined,
       paceError: 0,
       learned: true,
+      perStep: { nanosPerStep: second / 100, error: 0.1 },
+      short: true,
     },
   };
 }
@@ -74,4 +69,59 @@ test("shareDoubt() shrinks with the number of windows that caught work", () => {
   expect(doubtOf(0)).toBe(1);
   expect(doubtOf(4)).toBeGreaterThan(0.5);
   expect(doubtOf(100)).toBeLessThan(0.5);
+});
+
+/** Seconds of execution that begins and ends at the given seconds, as signs show it, and where it was. */
+function longRequest(begin: number, end: number, pollSeconds: number, readSeconds: number, phase: number) {
+  const isOn = (at: number): boolean => at >= begin && at < end;
+  const windows = Array.from({ length: Math.ceil(100 / readSeconds) }, (_, index) => {
+    const to = (index + 1) * readSeconds;
+    const busy = Math.max(0, Math.min(end, to) - Math.max(begin, to - 0.2)) / 0.2;
+    return { from: (to - readSeconds) * second, to: to * second, busyRatio: busy, sampled: true };
+  });
+  let found = 0;
+  for (let from = phase; from + pollSeconds < 100; from += pollSeconds) {
+    const to = from + pollSeconds;
+    const executed = Math.max(0, Math.min(end, to) - Math.max(begin, from));
+    const [interval] = intervalsOf([100 * executed]) as [PollInterval];
+    const ends = { inFlightFrom: isOn(from) ? 1 : 0, inFlightTo: isOn(to) ? 1 : 0 };
+    const kind = executed > 0 ? ("moved" as const) : ("quiet" as const);
+    const pieces = sampledStretches(
+      windows,
+      { ...interval, ...ends, kind, from: from * second, to: to * second, ownSteps: 100 * executed },
+      { nanosPerStep: second / 100, error: 0.2 },
+    );
+    for (const piece of pieces ?? []) {
+      expect(piece.from).toBeGreaterThanOrEqual(from * second);
+      expect(piece.to).toBeLessThanOrEqual(to * second + 1);
+      found += (piece.to - piece.from) / second;
+    }
+  }
+  return found;
+}
+
+test("sampledStretches() finds a long request to the distance of two signs at each end, and all of it on average", () => {
+  let [errors, state] = [0, 7];
+  const between = (least: number, most: number): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return least + ((most - least) * state) / 2 ** 32;
+  };
+  const cases = [1, 2, 5].flatMap((poll) =>
+    [1, 2, 5].flatMap((read) => Array.from({ length: 40 }, () => [poll, read])),
+  );
+  for (const [poll, read] of cases as [number, number][]) {
+    const [begin, length] = [between(10, 40), between(7, 40)];
+    const found = longRequest(begin, begin + length, poll, read, between(0, 1));
+    expect(Math.abs(found - length)).toBeLessThanOrEqual(2 * Math.min(poll, read));
+    errors += found - length;
+  }
+  expect(Math.abs(errors / cases.length)).toBeLessThan(0.1);
+});
+
+test("sampledStretches() believes tokens where two signs caught different short requests", () => {
+  const windows = [{ from: 0, to: 2 * second, busyRatio: 0.9, sampled: true }];
+  const [interval] = intervalsOf([1]) as [PollInterval];
+  const caught = { ...interval, from: second, to: 2 * second, inFlightFrom: 1, inFlightTo: 1, ownSteps: 10 };
+  const found = sampledStretches(windows, caught, { nanosPerStep: second / 100, error: 0.2 });
+  expect(total(found ?? []) / second).toBeLessThan(0.2);
 });
