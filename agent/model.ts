@@ -418,7 +418,8 @@ export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "no
  * with a request in flight and no sign of progress. `floor_assumed`: the power of holding the GPU was never measured. `token_share`, `equal_share`: energy shared
  * by tokens, or equally, for want of the driver's shares per process. `equal_watts`: energy shared by time, a server
  * or MIG instance whose own watts were not seen counted with those of the others. `fitted_work`: energy shared by what each
- * one's work was fitted to cost, which is known only roughly. `partial_counters`: counters read through a part of
+ * one's work was fitted to cost, which is known only roughly. `sampled_power`: energy integrated from readings of power that
+ * tell of a part of the time between them. `partial_counters`: counters read through a part of
  * their series. `estimated_counters`: tokens integrated from a rate that the server shows, or shared by the progress of
  * ranks. `assumed_ranks`: which GPU a data-parallel rank is on was assumed, and the GPU does not do what its rank says.
  */
@@ -434,6 +435,7 @@ export type UncertainReason =
   | "equal_share"
   | "equal_watts"
   | "fitted_work"
+  | "sampled_power"
   | "partial_counters"
   | "estimated_counters"
   | "assumed_ranks";

@@ -6,7 +6,7 @@ import { apportion, Claims } from "./apportion.ts";
 import type { Portion } from "./attribution.ts";
 import { bookPiece } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
-import { emptyBooking, finished, notePhases } from "./booking.ts";
+import { emptyBooking, finished, notePhases, noteUncertain } from "./booking.ts";
 import type { Span } from "./edges.ts";
 import { addEdge, spanAt } from "./edges.ts";
 import type { FloorState } from "./energy/floor.ts";
@@ -26,6 +26,7 @@ import { isWorking, learnSlices, placeSlices, slicesOf, takersOf } from "./slice
 import { unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
 import type { TokenStep } from "./token-step.ts";
+import { workRates } from "./work-rates.ts";
 
 /** What a board got in one interval. */
 export interface BoardInterval {
@@ -88,6 +89,8 @@ export class Board {
     // In the interval of a change of topology the board itself was a member: remainder and member are one row.
     const whole = parts.find(({ member }) => member.timeline.info.uuid === this.uuid);
     const rest = whole?.booking ?? emptyBooking();
+    const meter = this.meter?.energy;
+    if (meter?.hasSampled) meter.decideSampled(to, workRates(parts, settling.steps));
     this.energy.begin(this.meter, from);
     if (to - from >= floorStretchMin && this.energy.decided(to))
       this.floor.observe((this.energy.between(from, to) * 1e6) / (to - from));
@@ -109,6 +112,7 @@ export class Board {
     const home = sliced ? rest : (parts[0]?.booking ?? rest);
     const millijoules = this.energy.finish(settling, home, parts[0]?.pieces ?? []);
     const energy = this.energy.method(settling);
+    noteUncertain(home, "sampled_power", undefined, 0, meter?.takeDoubt() ?? 0);
     this.#learnSharing(parts, to);
     if (slices !== undefined && this.energy.decided(to)) {
       const floor = { watts: this.#floorWatts(), isAssumed: this.floor.assumed };

@@ -234,7 +234,12 @@ export class Correlator {
       if (unread !== undefined) return this.#waitFor(unread, now, overdueAt);
     }
     const undecided = this.#prepare(to, now, settleNanos + lookaheadMax);
-    if (undecided === undefined) return true;
+    if (undecided === undefined) {
+      // What was done while power was not read is known by the polls that follow.
+      const until = now < overdueAt ? this.#gpus.sampledUntil(to) : to;
+      const unread = until > to ? this.#servers.unread(until, now) : undefined;
+      return unread === undefined || this.#waitFor(unread, now, overdueAt);
+    }
     if (now < soonestLateAt)
       return this.#waitFor(undecided, now, now < overdueAt ? overdueAt : soonestLateAt);
     // What a page that may be a copy is waited for is worked out once it matters.

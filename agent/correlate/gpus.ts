@@ -139,7 +139,7 @@ export class Gpus {
   undecided(to: Nanos): string | undefined {
     for (const board of this.#boards.values()) {
       const { meter, uuid } = board;
-      if (meter?.metersEnergy && (meter.readAt ?? -Infinity) >= to && (meter.energy.decidedUntil ?? to) < to)
+      if (meter?.metersEnergy && (meter.readAt ?? -Infinity) >= to && (meter.energy.readUntil ?? to) < to)
         return uuid;
       for (const { timeline } of board.members) {
         if ((timeline.readAt ?? -Infinity) < to) continue;
@@ -151,10 +151,18 @@ export class Gpus {
     return undefined;
   }
 
+  /** The end of the windows of sampled power that begin before `to`: what was done in them is asked for; else `to`. */
+  sampledUntil(to: Nanos): Nanos {
+    let until = to;
+    for (const { meter } of this.#boards.values())
+      until = Math.max(until, meter?.energy.sampledUntil(to) ?? to);
+    return until;
+  }
+
   /** Closes windows of energy that reach over `to` without having been decided: the interval is overdue. */
   closeEarly(to: Nanos): void {
     for (const { meter } of this.#boards.values())
-      if ((meter?.energy.decidedUntil ?? to) < to) meter?.energy.closeEarly();
+      if ((meter?.energy.readUntil ?? to) < to) meter?.energy.closeEarly();
   }
 
   /** Books an interval on every board; rows that break a law are booked as unattributed. */

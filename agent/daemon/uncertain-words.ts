@@ -19,6 +19,8 @@ const WORDS: Readonly<Record<UncertainReason, string>> = {
     "energy is shared by time: what a server or MIG instance draws was not seen, and it counts with the watts of the others",
   fitted_work:
     "energy is shared by what the work of each server or MIG instance was seen to cost, which is known only roughly",
+  sampled_power:
+    "energy is integrated from power that was read for a part of the time alone: read the energy counter through NVML, or power each second",
   equal_share: "energy is shared equally: the driver gives no share per process, and no tokens tell",
   partial_counters: "counters are read through a part of their series",
   assumed_ranks:

@@ -99,6 +99,9 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
   }),
   "nvidia-smi each 5 s, guard": (r) =>
     alone(r, "guard", arrivals(r, guardLoad(r)), { ...smi, everyMs: 5000 }),
+  "nvidia-smi each 2 s, chat": (r) => alone(r, "large", chat(r), { ...smi, everyMs: 2000 }),
+  "nvidia-smi each 5 s, pulses": (r) => alone(r, "large", pulses(r), { ...smi, everyMs: 5000 }),
+  "nvidia-smi each 10 s, chat": (r) => alone(r, "large", chat(r), { ...smi, everyMs: 10_000 }),
   "guard, seldom asked": (r) =>
     alone(r, "guard", arrivals(r, { perSecond: r.between(0.25, 0.6), input: [100, 500], output: [1, 4] })),
   "guard beside embedding": (r) => ({

@@ -9,6 +9,8 @@ import { CounterCheck } from "./check.ts";
 import { EnergyCurve } from "./curve.ts";
 import { PowerSeries, shapes } from "./power.ts";
 import { PowerSteps } from "./power-steps.ts";
+import type { SampledStretch, WorkIn } from "./sampled-power.ts";
+import { SampledPower } from "./sampled-power.ts";
 
 /** What the meter knows of its GPU from the beginning. */
 export interface EnergyOptions {
@@ -47,6 +49,11 @@ export interface EnergyTotals {
   readonly counterScope?: "module";
 }
 
+/** A window of sampled power that waits until it is known what was done in it. */
+interface WaitingWindow extends SampledStretch {
+  readonly method: EnergyMethod;
+}
+
 interface CounterReading {
   readonly at: Nanos;
   readonly millijoules: number;
@@ -61,7 +68,12 @@ const counterLostAfter = 3 * second;
 /** Board limit to judge by where the driver names none: above every single board sold by 2026. */
 const limitUnknownWatts = 2_000;
 
+/** Readings that are means of less than this share of their time are samples. */
+const wholeRatioMin = 0.9;
+
 const noSteps = new PowerSteps(0);
+/** Of what was done nothing is known. */
+const nothingKnown: WorkIn = () => undefined;
 /** Steps of the counter inside the window that is booked. */
 const counterSteps = new PowerSteps();
 
@@ -84,6 +96,9 @@ export class EnergyMeter {
   #heldReading: CounterReading | undefined;
   /** Counter readings of the open window as steps of power: the finest shape where the driver has no ring. */
   readonly #steps = new PowerSteps();
+  readonly #sampled: SampledPower;
+  readonly #waiting: WaitingWindow[] = [];
+  #doubt = 0;
   #roundedOff = 0;
   #accepted = 0;
   #integrated = 0;
@@ -93,12 +108,18 @@ export class EnergyMeter {
 
   constructor(options: EnergyOptions) {
     this.limitWatts = usableLimit(options.limitWatts);
+    this.#sampled = new SampledPower(this.limitWatts);
     this.#before = options.before;
     this.#since = options.since;
   }
 
   /** The instant up to which energy is final; undefined before the first reading. */
   get decidedUntil(): Nanos | undefined {
+    return this.#waiting[0]?.from ?? this.#openFrom;
+  }
+
+  /** The instant up to which it can be made final; undefined before the first reading. */
+  get readUntil(): Nanos | undefined {
     return this.#openFrom;
   }
 
@@ -133,6 +154,9 @@ export class EnergyMeter {
     if (previous !== undefined && sample.at <= previous) return;
     if (previous !== undefined && !observed) this.closeEarly();
     this.#power.take(sample, observed ? previous : undefined, 4 * this.limitWatts);
+    const { lastWatts } = this.#power;
+    const isFirst = previous === undefined || !observed;
+    if (isFirst && lastWatts !== undefined && !this.hasSampled) this.#sampled.begin(sample.at, lastWatts);
     this.#openFrom ??= sample.at;
     this.#moduleWatts = sample.modulePowerWatts ?? this.#moduleWatts;
     this.#lastAt = sample.at;
@@ -141,6 +165,37 @@ export class EnergyMeter {
     if (sample.at <= open) return;
     if (observed && sample.at - open < second) return;
     this.#close(sample.at, counted, observed);
+  }
+
+  /** True where windows of sampled power wait for it. */
+  get hasSampled(): boolean {
+    return this.#waiting.length > 0;
+  }
+
+  /** Where the last of them that begin before `to` ends; `to` without any. */
+  sampledUntil(to: Nanos): Nanos {
+    return this.#waiting.findLast(({ from }) => from < to)?.to ?? to;
+  }
+
+  /** How much more of the energy was found to be in doubt since it was asked last, whole mJ. */
+  takeDoubt(): number {
+    const doubt = Math.floor(this.#doubt);
+    this.#doubt -= doubt;
+    return doubt;
+  }
+
+  /** Decides the windows of sampled power that begin before `until`, by what was done in them. */
+  decideSampled(until: Nanos, workIn: WorkIn): void {
+    for (;;) {
+      const window = this.#waiting[0];
+      if (window === undefined || window.from >= until) return;
+      this.#waiting.shift();
+      const { doubtMillijoules, steps } = this.#sampled.close(window, workIn);
+      this.#doubt += doubtMillijoules;
+      const { from, method, to } = window;
+      const exact = ((steps.meanWatts() ?? 0) * (to - from)) / 1e6;
+      this.curve.appendWindow({ from, to, millijoules: this.#integrate(exact), method, steps });
+    }
   }
 
   /** Closes the open window at the last reading although it is short: a gap follows, or the interval is overdue. */
@@ -158,6 +213,7 @@ export class EnergyMeter {
 
   /** Drops what no later question is about. */
   forget(before: Nanos): void {
+    if (this.#waiting.length > 0) this.decideSampled(before, nothingKnown);
     this.curve.forget(before);
     this.#power.forget(Math.min(before, this.#openFrom ?? before));
   }
@@ -252,20 +308,31 @@ export class EnergyMeter {
   #book(from: Nanos, to: Nanos, counted: number | undefined, refused: number): void {
     const integral = counted === undefined ? this.#power.integral(from, to) : undefined;
     const method: EnergyMethod = counted === undefined ? (integral?.method ?? "none") : "counter";
-    let millijoules = counted ?? 0;
-    if (integral !== undefined) {
-      const exact = integral.millijoules + this.#roundedOff;
-      millijoules = Math.floor(exact);
-      this.#roundedOff = exact - millijoules;
+    if (integral !== undefined && integral.seenNanos < wholeRatioMin * (to - from)) {
+      this.#rejected += refused;
+      this.#moved = 0;
+      this.#waiting.push({ from, to, method, watts: integral.sampleWatts, seenNanos: integral.seenNanos });
+      this.#steps.clear();
+      this.#openFrom = to;
+      return;
     }
-    if (counted === undefined) this.#integrated += millijoules;
-    else this.#accepted += millijoules;
+    if (this.#waiting.length > 0) this.decideSampled(from, nothingKnown);
+    const millijoules = counted ?? this.#integrate(integral?.millijoules ?? 0);
+    if (counted !== undefined) this.#accepted += millijoules;
     this.#rejected += refused;
     this.#moved = 0;
     const steps = counted === undefined ? undefined : shapes(this.#steps, from, to, counterSteps);
     this.curve.appendWindow({ from, to, millijoules, method, steps: this.#power.shape(from, to, steps) });
     this.#steps.clear();
     this.#openFrom = to;
+  }
+
+  /** Whole millijoules of integrated power; what is left over goes on. */
+  #integrate(exact: number): number {
+    const millijoules = Math.max(0, Math.floor(exact + this.#roundedOff));
+    this.#roundedOff += exact - millijoules;
+    this.#integrated += millijoules;
+    return millijoules;
   }
 
   #validCounter(value: number | undefined): number | undefined {

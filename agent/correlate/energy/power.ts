@@ -9,8 +9,14 @@ export interface PowerIntegral {
   /** Not rounded. */
   readonly millijoules: number;
   readonly method: EnergyMethod;
+  /** How much of the time the readings are means of. */
+  readonly seenNanos: Nanos;
+  /** What they say of their own time; of several, their mean. */
+  readonly sampleWatts: number;
 }
 
+/** An average is that of a second, an instant reading that of about a tenth of one. */
+const [averageNanos, instantNanos] = [1_000_000_000, 100_000_000];
 /** A ring point stands for at most this long; the driver leaves holes while the GPU sleeps. */
 const ringStepMax = 1_000_000_000;
 /** Steps kept per series: two minutes of a 20 ms ring. */
@@ -24,6 +30,8 @@ const instantStepMax = 600_000_000;
 export class PowerSeries {
   /** Readings that were negative, not a number or beyond `wattsMax`. */
   ignored = 0;
+  /** The last reading taken in; undefined where it was none. */
+  lastWatts: number | undefined;
   readonly #ring = new PowerSteps(stepsMax);
   readonly #instant = new PowerSteps(stepsMax);
   readonly #average = new PowerSteps(stepsMax);
@@ -40,6 +48,7 @@ export class PowerSeries {
       if (average !== undefined) this.#average.append(previousAt, sample.at, average);
     }
     this.#lastInstant = instant;
+    this.lastWatts = average ?? instant;
     if (sample.powerRing !== undefined) this.#takeRing(sample.powerRing, sample.at, wattsMax);
   }
 
@@ -61,11 +70,13 @@ export class PowerSeries {
 
   /** Returns the energy of `[from, to)`: from the 1 s average, else from instant power; undefined without either. */
   integral(from: Nanos, to: Nanos): PowerIntegral | undefined {
-    const average = meanWatts(this.#average, from, to);
-    if (average !== undefined) return { millijoules: millijoules(average, from, to), method: "integrated" };
-    const instant = meanWatts(this.#ring, from, to) ?? meanWatts(this.#instant, from, to);
+    const average = integrated(this.#average, from, to, averageNanos);
+    if (average !== undefined) return { ...average, method: "integrated" };
+    const instant =
+      integrated(this.#ring, from, to, ringStepMax) ?? integrated(this.#instant, from, to, instantNanos);
     if (instant === undefined) return undefined;
-    return { millijoules: millijoules(instant, from, to), method: "integrated_instant" };
+    const sampleWatts = (instant.steps === 1 ? this.#lastInstant : undefined) ?? instant.sampleWatts;
+    return { ...instant, sampleWatts, method: "integrated_instant" };
   }
 
   /**
@@ -104,11 +115,6 @@ export class PowerSeries {
   }
 }
 
-/** Watts over a stretch in millijoules. */
-function millijoules(watts: number, from: Nanos, to: Nanos): number {
-  return (watts * (to - from)) / 1e6;
-}
-
 /** Where questions are answered, one after the other: what is clipped is used at once. */
 const clipped = new PowerSteps();
 
@@ -124,7 +130,18 @@ function covers(steps: PowerSteps, from: Nanos, to: Nanos): boolean {
   return covered > 0 && covered >= coverRatioMin * (to - from);
 }
 
-/** Time-weighted mean of what is known of `[from, to)`; undefined when nothing is. */
-function meanWatts(steps: PowerSteps, from: Nanos, to: Nanos): number | undefined {
-  return steps.clip(from, to, clipped).meanWatts();
+/** Energy by the time-weighted mean of what is known of `[from, to)`, a step being the mean of its end; undefined when nothing is. */
+function integrated(
+  steps: PowerSteps,
+  from: Nanos,
+  to: Nanos,
+  meanOfNanos: Nanos,
+): (Omit<PowerIntegral, "method"> & { readonly steps: number }) | undefined {
+  const inside = steps.clip(from, to, clipped);
+  const watts = inside.meanWatts();
+  if (watts === undefined) return undefined;
+  let seenNanos = 0;
+  for (let at = 0; at < inside.length; at++)
+    seenNanos += Math.min(meanOfNanos, inside.to(at) - inside.from(at));
+  return { millijoules: (watts * (to - from)) / 1e6, seenNanos, sampleWatts: watts, steps: inside.length };
 }

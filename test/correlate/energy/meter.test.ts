@@ -86,7 +86,10 @@ describe("EnergyMeter", () => {
     expect(average.totals).toMatchObject({ ...none, integratedMillijoules: 300_000 });
     expect(average.curve.method(0, second)).toBe("integrated");
     const instant = metered([0, 1, 2].map((t) => ({ t, powerInstantWatts: 100 + 100 * t })));
-    expect(instant.totals.integratedMillijoules).toBe(150_000 + 250_000);
+    expect(instant.hasSampled).toBe(true);
+    instant.decideSampled(2 * second, () => undefined);
+    // The last tenth of each second as it was read, the rest as both ends of it.
+    expect(instant.totals.integratedMillijoules).toBe(155_000 + 255_000);
     expect(instant.curve.method(0, second)).toBe("integrated_instant");
     expect(metered([{ t: 0 }, { t: 1 }]).curve.method(0, second)).toBe("none");
   });
@@ -146,7 +149,7 @@ describe("EnergyMeter", () => {
       { requiredKeys: ["t", "gap"] },
     );
     fc.assert(
-      fc.property(fc.array(reading, { maxLength: 40 }), (readings) => {
+      fc.property(fc.array(reading, { maxLength: 40 }), fc.infiniteStream(fc.nat(9)), (readings, work) => {
         let t = 0;
         const meter = metered(
           readings.map((entry) => {
@@ -154,6 +157,10 @@ describe("EnergyMeter", () => {
             return { ...entry, t };
           }),
         );
+        meter.decideSampled((t / 2) * second, () => [(work.next().value as number) / 9, 0]);
+        meter.decideSampled(Infinity, () => undefined);
+        expect(meter.decidedUntil).toBe(meter.readUntil);
+        expect(meter.takeDoubt()).toBeGreaterThanOrEqual(0);
         const { acceptedMillijoules, integratedMillijoules, rejectedMillijoules } = meter.totals;
         expect(meter.curve.totalMillijoules).toBe(acceptedMillijoules + integratedMillijoules);
         expect(rejectedMillijoules).toBeGreaterThanOrEqual(0);
