@@ -38,7 +38,7 @@ const feedAhead = 31_000_000_000;
 /** Without a next poll, the state is still known for this many polls. */
 const openPolls = 2;
 /** After this many failed polls in a row no interval waits for a server, until it answers or its process appears. */
-const failuresMax = 2;
+const failuresMax = 3;
 /** Reported over three polls ago: not live any more (METERING.md 2, "live source"). */
 const livePolls = 3;
 
@@ -142,6 +142,11 @@ export class ServerTrack {
     }
     this.#failures = 0;
     return true;
+  }
+
+  /** How far its next reading may be from its last: a poll that fails leaves it to the one after. */
+  get expectedNanos(): Nanos {
+    return this.pollNanos * (1 + this.#failures);
   }
 
   /** Notes that the server could not be read. */

@@ -102,11 +102,11 @@ export class Servers {
     return dropped;
   }
 
-  /** The longest poll distance of the live servers, 0 without any. */
+  /** The longest distance of two readings of the live servers, 0 without any. */
   slowestLive(now: Nanos): Nanos {
     let slowest = 0;
     for (const track of this.#tracks.values())
-      if (isLive(track, now)) slowest = Math.max(slowest, track.pollNanos);
+      if (isLive(track, now)) slowest = Math.max(slowest, track.expectedNanos);
     return slowest;
   }
 

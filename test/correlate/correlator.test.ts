@@ -73,12 +73,15 @@ describe("Correlator.settle()", () => {
     expect(settle(6).length).toBe(1);
   });
 
-  test("does not wait for a server that fails, nor for one that is gone", () => {
+  test("waits for a server two of whose polls fail, not for one that fails again, nor for one that is gone", () => {
     const { correlator, gpuUntil, poll, settle } = live();
     poll(0, 0);
     gpuUntil(3);
-    for (const t of [0.5, 0.9])
+    const fail = (t: number): void =>
       correlator.acceptGap({ source: "server:a", at: t * second, reason: "refused" });
+    for (const t of [0.5, 0.7]) fail(t);
+    expect(settle(2)).toEqual([]);
+    fail(0.9);
     expect(settle(3)).toEqual([
       [0, 1],
       [1, 2],

@@ -204,6 +204,7 @@ describe("simulated regimes are within the bars", () => {
     ["copy of 10 s, two replicas", 1000, 71001],
     ["copy of 10 s, own busy time", 1000, 71002],
     ["copy of 7 s, coarse 10 s", 1000, 71001],
+    ["polls missed, chat", 5000, 71003],
   ])(
     "%s, polled each %d ms, seed %d",
     async (name, pollMs, seed) => {
