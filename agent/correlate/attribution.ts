@@ -170,7 +170,7 @@ function bookOnly(booking: Booking, { server, state }: ResidentState, portion: P
 function activeClaims({ explainedBy, residents }: Piece, { byWork, weights }: EnergyRule): Claims {
   const claims = draft.claims.clear();
   for (const { server, state } of residents) {
-    const isWorker = explainedBy === undefined ? state !== "parked" : explainedBy === server;
+    const isWorker = explainedBy === undefined ? state !== "parked" : explainedBy.includes(server);
     const isTaker = byWork ? (weights?.get(server) ?? 0) > 0 : isWorker;
     if (isTaker) claims.add(server, weightIn(weights, server));
   }

@@ -82,7 +82,9 @@ export class Neighbours {
     const peers = [...this.#tracks.values()].filter(
       (other) => other !== track && [...other.gpus].some((uuid) => track.gpus.has(uuid)),
     );
-    const found = { peers, windows, named, guests };
+    const before = peers.filter(({ info }) => info.id < track.info.id).length;
+    const seat = peers.length > 0 ? before / peers.length : 0;
+    const found = { peers, windows, named, guests, seat };
     this.#surroundings.set(track, found);
     return found;
   }

@@ -28,8 +28,8 @@ export interface Piece {
   readonly residents: readonly ResidentState[];
   /** Which of the residents works in it is not known. */
   readonly contested?: boolean;
-  /** The server whose executions beside it account for the work in it. */
-  readonly explainedBy?: string | undefined;
+  /** The servers whose executions beside it account for the work in it. */
+  readonly explainedBy?: readonly string[] | undefined;
   /** The assumption the state rests on, and whose activity it is about. */
   readonly doubt?: ServerDoubt | undefined;
 }
@@ -123,8 +123,7 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
     // The execution of one of the residents, which of them is not known: activity/evidence.ts, `contested`.
     contested ||= works && stretch?.contested === true;
   }
-  const accounted = works && !active ? stretches.findIndex((stretch) => stretch?.accounted) : -1;
-  const explainedBy = servers[accounted];
+  const explainedBy = works && !active ? accountedFor(servers, stretches) : undefined;
   const isOpen = works && explainedBy === undefined;
   const residents: ResidentState[] = [];
   for (let index = 0; index < servers.length; index++) {
@@ -135,6 +134,20 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
   const state = contested ? "token_active" : highest(residents, isOpen);
   const doubt = doubtOf(servers, stretches, works);
   return { from, to, state, works, residents, contested, explainedBy, doubt };
+}
+
+/** The servers whose executions beside a piece account for it. */
+function accountedFor(
+  servers: readonly string[],
+  stretches: readonly (OwnStretch | undefined)[],
+): readonly string[] | undefined {
+  let found: string[] | undefined;
+  for (let index = 0; index < servers.length; index++) {
+    if (stretches[index]?.accounted !== true) continue;
+    if (found === undefined) found = [servers[index] as string];
+    else found.push(servers[index] as string);
+  }
+  return found;
 }
 
 function isObservedAt(covers: readonly Cover[], at: Nanos): boolean {
@@ -232,10 +245,15 @@ function alike(left: Piece, right: Piece): boolean {
     left.works === right.works &&
     (left.contested === true) === (right.contested === true) &&
     left.doubt?.server === right.doubt?.server &&
-    left.explainedBy === right.explainedBy &&
+    areSame(left.explainedBy, right.explainedBy) &&
     isSameDoubt(left.doubt, right.doubt) &&
     haveSameStates(left.residents, right.residents)
   );
+}
+
+function areSame(left: readonly string[] | undefined, right: readonly string[] | undefined): boolean {
+  if (left === undefined || right === undefined) return left === right;
+  return left.length === right.length && left.every((server, index) => server === right[index]);
 }
 
 function haveSameStates(left: readonly ResidentState[], right: readonly ResidentState[]): boolean {

@@ -1,14 +1,26 @@
 // The estimator of a server on one GPU, and the polls it gets: the server's, or those of the data-parallel ranks whose GPU it
 // is. Ranks' polls carry the server's own, for a GPU that works while its rank has nothing to do (activity/lent.ts).
 import type { Nanos, ServerPoll } from "../model.ts";
-import { busyBetween, copyActivity, forgetLearned, observePoll, observeWindow } from "./activity/activity.ts";
+import {
+  busyBetween,
+  copyActivity,
+  forgetLearned,
+  observeCredit,
+  observePoll,
+  observeWindow,
+} from "./activity/activity.ts";
 import type { Activity, ActivityWindow, SeenPoll } from "./activity/evidence.ts";
+import { ownedIn } from "./activity/split.ts";
 import type { RankPlace } from "./rank-places.ts";
+import type { ShareReading, Timeline } from "./timeline.ts";
 import type { StepFacts, TokenStep } from "./token-step.ts";
 import { keepStep, stepBetween } from "./token-step.ts";
 
 /** What ranks had counted together; undefined where a poll does not say it of each. */
 type View = Partial<Pick<ServerPoll, "inputTokens" | "outputTokens" | "inFlight" | "activeNanos">>;
+
+/** What the driver says of one GPU. */
+export type Readings = Pick<Timeline, "info" | "shares" | "windows">;
 
 /** A gauge that is missing at more polls than these in a row is no longer published. */
 const leftOutMax = 3;
@@ -17,7 +29,7 @@ const leftOutMax = 3;
 export class Place {
   readonly activity: Activity;
   #windowsUntil: Nanos = -Infinity;
-  creditsUntil: Nanos = -Infinity;
+  #creditsUntil: Nanos = -Infinity;
   #ranks: RankPlace | undefined;
   /** Of its ranks, once it had some. */
   steps: TokenStep[] | undefined;
@@ -35,6 +47,22 @@ export class Place {
     const copy = new Place(copyActivity(this.activity));
     copy.#own = this.#own;
     return copy;
+  }
+
+  /** Takes in which of the driver's readings credited the processes `pids` of the server. */
+  observeCredits({ shares, windows }: Readings, pids: readonly number[]): void {
+    let index = shares.length;
+    while (index > 0 && (shares[index - 1] as ShareReading).to > this.#creditsUntil) index--;
+    for (; index < shares.length; index++) {
+      const reading = shares[index] as ShareReading;
+      const { from, ratios, to } = reading;
+      let ratio = 0;
+      for (const pid of pids) ratio += ratios.get(pid) ?? 0;
+      const owned = ratios.size > 0 ? ownedIn(reading, windows, pids) : undefined;
+      const credit = { from, to, credited: ratio > 0, ratio };
+      observeCredit(this.activity, owned === undefined ? credit : { ...credit, owned });
+      this.#creditsUntil = to;
+    }
   }
 
   /** The ranks whose GPU it is; undefined while the server as a whole speaks for it. */

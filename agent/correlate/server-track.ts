@@ -8,7 +8,6 @@ import {
   createActivity,
   decidableUntil,
   isThin,
-  observeCredit,
   observePeer,
   observePlace,
   settle,
@@ -19,13 +18,13 @@ import { endedBetween } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { appendKnown, joined } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
+import type { Readings } from "./place.ts";
 import { Place } from "./place.ts";
 import type { RankPlaces } from "./rank-places.ts";
 import { placedIncrements } from "./rank-places.ts";
 import type { RankOrder } from "./ranks/finder.ts";
 import { RankFinder } from "./ranks/finder.ts";
 import { Ties } from "./ties.ts";
-import type { ShareReading } from "./timeline.ts";
 import type { StepFacts, TokenStep } from "./token-step.ts";
 import { keepStep, noFacts, StepQueue, stepBetween } from "./token-step.ts";
 import { validPoll, zeroPoll } from "./valid-polls.ts";
@@ -52,6 +51,8 @@ export interface Surroundings {
   readonly named: ReadonlyMap<string, ReadonlySet<string>>;
   /** Processes that no server owns, on each of its GPUs. */
   readonly guests: ReadonlyMap<string, readonly Guest[]>;
+  /** Its place among those servers by name, 0 to 1. */
+  readonly seat: number;
 }
 
 const noGuests: readonly Guest[] = [];
@@ -198,11 +199,12 @@ export class ServerTrack {
 
   /** Gives each GPU around it an estimator, and takes those of others away. */
   #move(surroundings: Surroundings): void {
-    const { windows } = surroundings;
+    const { seat, windows } = surroundings;
     this.#around = surroundings;
     for (const gpu of windows.keys()) this.#settleOn(gpu);
-    if (windows.size === 0) return;
-    for (const gpu of this.#places.keys()) if (!windows.has(gpu)) this.#places.delete(gpu);
+    if (windows.size > 0)
+      for (const gpu of this.#places.keys()) if (!windows.has(gpu)) this.#places.delete(gpu);
+    for (const { activity } of this.#places.values()) activity.seat = seat;
   }
 
   /** Returns the instant up to which the estimators can decide. */
@@ -246,20 +248,8 @@ export class ServerTrack {
   }
 
   /** Takes in which of the driver's readings on one of its GPUs credited the processes `pids` of this server. */
-  observeCreditsOn(gpu: string, shares: readonly ShareReading[], pids: readonly number[]): void {
-    const place = this.#places.get(gpu);
-    if (place === undefined) return;
-    for (
-      let index = shares.findLastIndex(({ to }) => to <= place.creditsUntil) + 1;
-      index < shares.length;
-      index++
-    ) {
-      const { from, to, ratios } = shares[index] as ShareReading;
-      let ratio = 0;
-      for (const pid of pids) ratio += ratios.get(pid) ?? 0;
-      observeCredit(place.activity, { from, to, credited: ratio > 0, ratio });
-      place.creditsUntil = to;
-    }
+  observeCreditsOn(timeline: Readings, pids: readonly number[]): void {
+    this.#places.get(timeline.info.uuid)?.observeCredits(timeline, pids);
   }
 
   /** Gives a GPU an estimator: the first one goes on with what is known without a GPU, later ones with a copy of it. */

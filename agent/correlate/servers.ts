@@ -129,9 +129,8 @@ export class Servers {
   follow(gpus: Gpus, to: Nanos): void {
     this.#neighbours.setMembers(gpus.members);
     for (const member of gpus.members) {
-      const { shares, info } = member.timeline;
       const { pids, strangers } = this.#neighbours.occupantsOf(member.timeline);
-      for (const [server, own] of pids) this.#tracks.get(server)?.observeCreditsOn(info.uuid, shares, own);
+      for (const [server, own] of pids) this.#tracks.get(server)?.observeCreditsOn(member.timeline, own);
       if (strangers.length > 0) this.#observeStrangers(member, strangers);
     }
     for (const track of this.#tracks.values())

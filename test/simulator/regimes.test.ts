@@ -196,6 +196,8 @@ describe("simulated regimes are within the bars", () => {
     ["two servers without shares", 1000, 42],
     ["two servers, equal time, unequal watts", 5000, 777],
     ["embedding beside chat", 1000, 2002],
+    ["two guards", 1000, 7003],
+    ["two guards", 5000, 7001],
     ["slow page, 4 s, guard", 1000, 2001],
     ["never idle, finish only", 5000, 2001],
     ["restarted", 1000, 2001],

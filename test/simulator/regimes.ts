@@ -26,6 +26,7 @@ import { latePageRegimes } from "./late-pages.ts";
 import type { PageReading, Regime } from "./meters.ts";
 import { Random } from "./random.ts";
 import { rarerRegimes } from "./rarer.ts";
+import { sharedRegimes } from "./shared.ts";
 import type { Engine, Host } from "./world.ts";
 
 /** Requests of four ranks of which the last gets none. */
@@ -242,6 +243,7 @@ export const regimes: Readonly<Record<string, Draw>> = {
   }),
   ...rarerRegimes,
   ...latePageRegimes,
+  ...sharedRegimes,
 };
 
 /** The regime of a name, drawn by a seed, with pages polled every `pollMs`. */

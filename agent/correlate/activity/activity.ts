@@ -53,6 +53,7 @@ import { noteOthers, outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
 import { learnRates } from "./rates.ts";
 import { workingBusyRatio } from "./runs.ts";
+import { besidePace, learnAlone, learnBeside, nothingBeside } from "./split.ts";
 
 /** What an estimator knows from the beginning. */
 export interface ActivityOptions {
@@ -96,6 +97,7 @@ export function createActivity(options: ActivityOptions): Activity {
     refutedAt: -Infinity,
     learnedUntil: options.from,
     batch: undefined,
+    seat: 0,
     ...nothingLearned(),
     ...nothingWorkedOut,
   };
@@ -120,8 +122,9 @@ export function forgetLearned(activity: Activity): void {
   Object.assign(activity, nothingLearned(), { outlook: undefined });
 }
 
-function nothingLearned(): Pick<Activity, "rates" | "plateau" | "level" | "durations"> {
-  return { rates: noRates, plateau: undefined, level: createLevel(), durations: createDurations() };
+function nothingLearned(): Pick<Activity, "rates" | "plateau" | "level" | "durations" | "beside"> {
+  const learned = { rates: noRates, plateau: undefined, beside: nothingBeside };
+  return { ...learned, level: createLevel(), durations: createDurations() };
 }
 
 /**
@@ -298,6 +301,8 @@ function evaluate(
     samples: durations.busySamples,
     level,
     perProgress: perProgress === undefined ? undefined : perProgress * perBusy,
+    beside: besidePace(activity.beside),
+    seat: activity.seat,
     perStep: executionPerStep(durations, perBusy),
     short,
     stay: requestsStay(level),
@@ -356,7 +361,9 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
         busyIn(activity.windows, interval.from, interval.to).nanos,
       );
       observeDurations(activity.durations, interval, poll, activity.windows);
+      if (activity.peers.length > 0) learnAlone(activity, interval);
     }
+    if (isTrusted && interval.contended && !activity.hasOthers) learnBeside(activity, interval);
     activity.rates = learnRates(intervals, activity.rates, index);
     activity.learnedUntil = interval.to;
     if (interval.kind === "moved" || interval.inFlightTo === 0) activity.lastProgressAt = interval.to;

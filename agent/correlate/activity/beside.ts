@@ -4,9 +4,10 @@
 // windows that nobody fills first.
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, Level, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
-import { coarseNanos } from "./level.ts";
+import { areBrief, coarseNanos, executionPerBusy, withoutPeak } from "./level.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
+import type { BesidePace } from "./split.ts";
 
 /** How busy the GPU is at the least while a request is in flight: this quantile of windows, learned in steps. */
 const [presenceQuantile, presenceStep] = [0.2, 0.05];
@@ -16,14 +17,18 @@ const presentMin = 5;
 const thinRatio = 1 / 3;
 /** Windows busier than this are filled by a server that keeps the GPU busy. */
 const thinBusyRatio = 0.5;
-/** How much of what a pace gives beside others may be otherwise, and how many standard errors of the level. */
-const [paceDoubt, errors] = [0.3, 2];
-/** Execution is placed in the middle of stretches of this length. */
-const slotNanos = 1_000_000_000;
+/** How much of what a pace of the time without others gives beside them may be otherwise; as one standard error. */
+const aloneError = 0.15;
+/** Of so many standard errors. */
+const errors = 2;
+/** Times that it is worked out how much longer execution is for that of others at the same time. */
+const triesMax = 4;
 
 /** Short requests in an interval beside others. */
 export interface BesideShare {
   readonly own: readonly WorkRun[];
+  /** Where in the same stretches somebody executed, these or others. */
+  readonly all: readonly WorkRun[];
   /** How much of it may be otherwise. */
   readonly ratio: number;
 }
@@ -42,9 +47,12 @@ export function observePresence(level: Level, poll: SeenPoll, windows: readonly 
   else level.presence += presenceStep * presenceQuantile;
 }
 
-/** True of a server that keeps the GPU busy while a request is in flight: one that windows do not hide. */
-export function keepsBusy({ presence, present }: Level): boolean {
-  return present >= presentMin && presence > thinBusyRatio;
+/**
+ * True of a server that keeps the GPU busy while a request is in flight: one that windows do not hide. Of requests shorter than
+ * windows others keep it so.
+ */
+export function keepsBusy(level: Level): boolean {
+  return level.present >= presentMin && level.presence > thinBusyRatio && !areBrief(level);
 }
 
 /**
@@ -74,57 +82,100 @@ export function withoutThin(
   return thick.length > 0 ? thick : work;
 }
 
-/** Returns what short requests executed in an interval in which others worked too. */
+/**
+ * Returns what short requests executed in an interval in which others worked too. Those that execute at the same time take turns:
+ * each takes longer by half of that. In one stretch servers execute from different ends of it.
+ */
 export function besideShare(evidence: ShareEvidence, interval: PollInterval): BesideShare {
-  const { error, perProgress } = evidence;
-  const slots = slotsOf(evidence, interval);
-  const [thin, full] = [total(slots, "thin"), total(slots, "full")];
+  const perBusy = executionPerBusy(withoutPeak(evidence.level));
+  const slots = slotsOf({ ...evidence, perBusy }, interval);
+  const [thin, full] = [total(slots, interval, false), total(slots, interval, true)];
   const length = interval.to - interval.from;
-  // Without a pace, as much at a time as where nobody else fills the windows.
-  const guess = thin + (full < length ? (thin * full) / (length - full) : full / 2);
-  const amount = perProgress === undefined ? guess : interval.progress * perProgress * (1 + full / length);
+  const pace = paceOf(evidence);
+  const busy =
+    pace === undefined ? guessed(interval, thin, full) / perBusy : pace.perProgress * interval[pace.of];
+  // Where others fill the windows it takes twice as long; the pauses of a request on the host are no longer for that.
+  const amount = Math.min(
+    length,
+    (perBusy - 1) * busy + besideShort(busy, thin, length) + (busy * full) / length,
+  );
   const inThin = Math.min(amount, thin);
   const inFull = Math.min(amount - inThin, full);
-  const own: WorkRun[] = [];
-  for (const { from, full: filled, thin: alone, to } of slots) {
-    const part = (thin > 0 ? (alone * inThin) / thin : 0) + (full > 0 ? (filled * inFull) / full : 0);
-    const nanos = Math.round(Math.min(part, to - from));
-    if (nanos <= 0) continue;
-    const start = from + Math.floor((to - from - nanos) / 2);
-    own.push({ from: start, to: start + nanos, seen: true });
+  const [own, all]: [WorkRun[], WorkRun[]] = [[], []];
+  for (const { busy, isFull, window } of slots) {
+    const nanos = busy * (isFull ? inFull / full : inThin / thin);
+    const clip = (start: Nanos, amount: Nanos, pieces: WorkRun[]): void => {
+      const [from, to] = [Math.max(interval.from, start), Math.min(interval.to, start + Math.round(amount))];
+      if (to > from) pieces.push({ from, to, seen: true });
+    };
+    // Where polls cut a window does not move what is executed in it: each server has polls of its own.
+    if (!isFull) clip(window.from, busy, all);
+    clip(window.from + Math.floor(evidence.seat * (busy - nanos)), nanos, own);
   }
-  const ratio = perProgress === undefined ? 1 : Math.hypot(paceDoubt, errors * error);
-  return { own, ratio: Math.min(1, ratio) };
+  const ratio = pace === undefined ? 1 : Math.min(1, errors * pace.error);
+  return { own, all, ratio };
 }
 
-/** A second of an interval: what the GPU executed in windows that nobody fills, and how long it was filled. */
+/** Without a pace: half of what short requests did together, as much at a time where others fill the windows as where nobody does. */
+function guessed({ besideThin, from, to }: PollInterval, thin: Nanos, full: Nanos): Nanos {
+  if (besideThin) return thin / 2;
+  const rest = to - from - full;
+  return thin + (rest > 0 ? (thin * full) / rest : full / 2);
+}
+
+/** How long the GPU is busy for some progress, which progress, and the standard error of that over itself. */
+function paceOf({ beside, error, perBusy, perProgress }: ShareEvidence): Paced | undefined {
+  if (beside !== undefined) return { ...beside, error: Math.hypot(beside.error, error), of: "lone" };
+  if (perProgress === undefined) return undefined;
+  return { perProgress: perProgress / perBusy, error: Math.hypot(aloneError, error), of: "progress" };
+}
+
+type Paced = BesidePace & { readonly of: "progress" | "lone" };
+
+/**
+ * How long `busy` time of the GPU takes where what it and others execute takes `all` of some time: they come and go by themselves,
+ * and who executes at the same time takes turns.
+ */
+function besideShort(busy: Nanos, all: Nanos, length: Nanos): Nanos {
+  let own = busy;
+  for (let tries = 0; tries < triesMax; tries++) {
+    const others = own >= all ? 0 : 1 - (1 - all / length) / (1 - own / length);
+    own = Math.min(busy / (1 - others / 2), length);
+  }
+  return own;
+}
+
+/** A window at work, and how much of it is execution. */
 interface Slot {
-  readonly from: Nanos;
-  readonly to: Nanos;
-  thin: Nanos;
-  full: Nanos;
+  readonly window: ActivityWindow;
+  readonly busy: Nanos;
+  /** Somebody fills it. */
+  readonly isFull: boolean;
 }
 
-function slotsOf({ perBusy, windows }: ShareEvidence, { from, to }: PollInterval): Slot[] {
+/** The windows at work, in order. Beside short requests alone nobody fills them. */
+function slotsOf({ perBusy, windows }: ShareEvidence, { besideThin, from, to }: PollInterval): Slot[] {
   const slots: Slot[] = [];
-  for (let slot = Math.floor(from / slotNanos) * slotNanos; slot < to; slot += slotNanos)
-    slots.push({ from: Math.max(slot, from), to: Math.min(slot + slotNanos, to), thin: 0, full: 0 });
-  for (let index = windows.length - 1; index >= 0; index--) {
+  let index = windows.length;
+  while (index > 0 && (windows[index - 1] as ActivityWindow).to > from) index--;
+  for (; index < windows.length; index++) {
     const window = windows[index] as ActivityWindow;
-    if (window.to <= from) break;
-    if (window.from >= to || window.busyRatio < workingBusyRatio) continue;
-    for (const slot of slots) {
-      const inside = Math.min(window.to, slot.to) - Math.max(window.from, slot.from);
-      if (inside <= 0) continue;
-      if (window.busyRatio > thinBusyRatio) slot.full += inside;
-      else slot.thin += inside * Math.min(1, window.busyRatio * perBusy);
-    }
+    if (window.from >= to) break;
+    if (window.busyRatio < workingBusyRatio) continue;
+    const isFull = window.busyRatio > thinBusyRatio && !besideThin;
+    const ratio = isFull ? 1 : Math.min(1, window.busyRatio * perBusy);
+    slots.push({ window, busy: (window.to - window.from) * ratio, isFull });
   }
   return slots;
 }
 
-function total(slots: readonly Slot[], key: "thin" | "full"): Nanos {
+/** What of an interval is execution, in windows that somebody fills or in the others. */
+function total(slots: readonly Slot[], { from, to }: PollInterval, full: boolean): Nanos {
   let sum = 0;
-  for (const slot of slots) sum += slot[key];
+  for (const { busy, isFull, window } of slots) {
+    if (isFull !== full) continue;
+    const inside = Math.min(window.to, to) - Math.max(window.from, from);
+    sum += (busy * inside) / (window.to - window.from);
+  }
   return sum;
 }

@@ -9,6 +9,7 @@ import { amountOf, fullRateRatio } from "./amount.ts";
 import { besideShare, keepsBusy, withoutThin } from "./beside.ts";
 import type { Claim, Credit, Doubt, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
 import { areApart, continuedNanosMax, isGauged, paceByGauges } from "./gauged.ts";
+import { areQuick } from "./level.ts";
 import { prefillStarts } from "./prefill.ts";
 import { paceFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
@@ -80,11 +81,13 @@ export function claimedWork(evidence: Evidence): Claims {
     const interval = intervals[index] as PollInterval;
     if (interval.to <= evidence.from) continue;
     if (isShortBeside(evidence, interval)) {
-      const { own, ratio } = besideShare(evidence.shares, interval);
+      const { all, own, ratio } = besideShare(evidence.shares, interval);
       const rests = { reason: "shared_work", ratio } as const;
       for (const piece of own)
         append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
-      accounted.push(interval);
+      for (const piece of all) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
+      // What a stranger did is not accounted for.
+      if (!interval.beside) accounted.push(interval);
       continue;
     }
     const doubt = sharedBy(evidence, interval);
@@ -115,12 +118,12 @@ function isLate({ pollNanos }: Evidence, { from, isCopied, to }: PollInterval): 
 /** Short requests came and went while others worked, and windows say throughout how busy the GPU was. */
 function isShortBeside(evidence: Evidence, interval: PollInterval): boolean {
   const { all, contended, from, kind, open, to } = interval;
+  const { level } = evidence.shares;
   if (
-    !evidence.short ||
-    keepsBusy(evidence.shares.level) ||
+    !(areQuick(level) || (evidence.short && !keepsBusy(level))) ||
     !contended ||
     open ||
-    kind !== "moved" ||
+    kind === "quiet" ||
     evidence.hasOthers
   )
     return false;

@@ -34,6 +34,32 @@ export interface Credit {
   readonly credited: boolean;
   /** The share that it was credited with; undefined = half. */
   readonly ratio?: number;
+  /** Busy time whose owner the reading tells, and the server's own part of it, with sums of their squares and products: split.ts. */
+  readonly owned?: {
+    readonly own: Nanos;
+    readonly seen: Nanos;
+    readonly ownOwn: number;
+    readonly ownSeen: number;
+    readonly seenSeen: number;
+  };
+}
+
+/** Sums over intervals beside others, older ones fading: split.ts. */
+export interface Beside {
+  /** Busy time whose owner the driver's credits tell. */
+  readonly owned: NonNullable<Credit["owned"]>;
+  /** All busy time of these intervals, and the progress made in them; the same of intervals without others. */
+  readonly busyNanos: Nanos;
+  readonly progress: number;
+  readonly aloneNanos: Nanos;
+  readonly aloneProgress: number;
+  /** Of progress (x) and busy time (y) over the time of each interval: how many, sums, squares and products. */
+  readonly weight: number;
+  readonly x: number;
+  readonly y: number;
+  readonly xx: number;
+  readonly xy: number;
+  readonly yy: number;
 }
 
 /** Requests that ended before a poll and after the one before it, and how long they took; their waiting, if counted. */
@@ -75,6 +101,8 @@ export interface PollInterval {
   readonly kind: IntervalKind;
   /** Progress in decode steps; in output tokens of a server that does not say how many requests run. */
   readonly progress: number;
+  /** The same of short requests, each by itself: prompts and the tokens after the first. */
+  readonly lone: number;
   /** Decode steps alone; 0 where the server does not say how many requests run. */
   readonly steps: number;
   /** Decode steps, prompts included, as they take time on a GPU of its own; 0 where it does not say how many run. */
@@ -296,6 +324,9 @@ export interface Activity {
   batch: number | undefined;
   readonly level: Level;
   readonly durations: Durations;
+  beside: Beside;
+  /** Its place among the servers beside it, 0 to 1: where they execute in one stretch, they begin at different ends of it. */
+  seat: number;
   /** What the readings so far say together; undefined until it is asked for again after one was taken in. */
   outlook: Outlook | undefined;
   /** What they said when that was worked out last. */

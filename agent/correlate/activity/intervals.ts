@@ -116,6 +116,7 @@ export function pollInterval(
     open,
     kind: (activeNanos ?? 0) > 0 || rose ? "moved" : before || after ? "held" : "quiet",
     progress: pace.progress,
+    lone: pace.lone,
     steps: pace.steps,
     ownSteps: pace.ownSteps,
     activeNanos,
@@ -261,8 +262,8 @@ function isCredited(credits: readonly Credit[], index: number): boolean {
   return credits[index - 1]?.credited === true && credits[index + 1]?.credited === true;
 }
 
-type Pace = Pick<PollInterval, "ownSteps" | "progress" | "steps">;
-const noPace: Pace = { ownSteps: 0, progress: 0, steps: 0 };
+type Pace = Pick<PollInterval, "lone" | "ownSteps" | "progress" | "steps">;
+const noPace: Pace = { lone: 0, ownSteps: 0, progress: 0, steps: 0 };
 
 /** Progress in decode steps where the gauges say how many requests made the tokens, else in output tokens. */
 function paceOf(
@@ -274,16 +275,17 @@ function paceOf(
   runningOf: typeof runningBetween,
   ended: number,
 ): Pace {
+  // The first token of a request comes out of its prefill.
+  const lone = output - Math.min(output, ended) + input * inputStepWeight;
   if (from === undefined || to === undefined)
-    return { ...noPace, progress: output + input * inputTokenWeight };
+    return { ...noPace, lone, progress: output + input * inputTokenWeight };
   const running = runningOf(from, to, batch);
   const progress = output * (1 / running + stepPerRequest) + input * inputStepWeight;
   const passing = ownLeavingRatio * Math.max(0, ended - from);
   const isUnseen = ended > 0 && from <= 0 && to <= 0;
   const own = isUnseen ? runningBetween(ended, 0) : runningOf(from, to, batch, ownLeavingRatio) + passing;
   const ownSteps = output * (1 / own + ownStepPerRequest) + input * inputStepWeight;
-  // The first token of a request comes out of its prefill.
-  return { ownSteps, progress, steps: (output - Math.min(output, ended)) / running };
+  return { lone, ownSteps, progress, steps: (output - Math.min(output, ended)) / running };
 }
 
 /** Requests running on average while any ran. */

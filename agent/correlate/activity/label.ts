@@ -86,8 +86,13 @@ function isTimed({ activeNanos }: PollInterval): boolean {
   return activeNanos !== undefined;
 }
 
-/** What is marked on a stretch: work that may be a peer's, or that is a part of executions beside it. */
-type Mark = "contested" | "accounted" | undefined;
+/** What is marked on a stretch: work that may be a peer's, or that is a part of executions beside it, or both. */
+type Mark = "contested" | "accounted" | "both" | undefined;
+const marks = {
+  contested: { contested: true },
+  accounted: { accounted: true },
+  both: { contested: true, accounted: true },
+} as const;
 
 function push(
   segments: Draft[],
@@ -103,12 +108,12 @@ function push(
     last?.state === state &&
     last.method === method &&
     last.doubt === undefined &&
-    last.contested === (mark === "contested" ? true : undefined) &&
-    last.accounted === (mark === "accounted" ? true : undefined)
+    last.contested === (mark === "contested" || mark === "both" ? true : undefined) &&
+    last.accounted === (mark === "accounted" || mark === "both" ? true : undefined)
   )
     last.to = to;
   else if (mark === undefined) segments.push({ from, to, state, method });
-  else segments.push({ from, to, state, method, [mark]: true });
+  else segments.push({ from, to, state, method, ...marks[mark] });
 }
 
 /** Working without a token for longer than `stallAfterNanos` waits; only step counters can tell. */
@@ -155,8 +160,18 @@ function unclaimed(
     if (end <= start) continue;
     push(segments, reached, start, "idle", method);
     if (waits(interval, from, to)) marked(segments, labelling.contested, start, end, "waiting", method);
-    else if (labelling.accounted.includes(interval)) push(segments, start, end, "idle", method, "accounted");
-    else marked(segments, labelling.contested, start, end, "idle", method);
+    else {
+      const isAccounted = labelling.accounted.includes(interval);
+      marked(
+        segments,
+        labelling.contested,
+        start,
+        end,
+        "idle",
+        method,
+        isAccounted ? "accounted" : undefined,
+      );
+    }
     reached = end;
   }
   push(segments, reached, to, "idle", method);
@@ -170,17 +185,18 @@ function marked(
   to: Nanos,
   state: ServerState,
   method: ActivityMethod,
+  rest?: "accounted",
 ): void {
   let reached = from;
   for (const piece of contested) {
     const start = Math.max(piece.from, reached);
     const end = Math.min(piece.to, to);
     if (end <= start) continue;
-    push(segments, reached, start, state, method);
-    push(segments, start, end, state, method, "contested");
+    push(segments, reached, start, state, method, rest);
+    push(segments, start, end, state, method, rest === undefined ? "contested" : "both");
     reached = end;
   }
-  push(segments, reached, to, state, method);
+  push(segments, reached, to, state, method, rest);
 }
 
 /** In flight at both polls and no token between them, or a poll inside the idle stretch read it in flight. */

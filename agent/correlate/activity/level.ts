@@ -45,6 +45,8 @@ const stayedMin = 4.5;
 const gaugesMin = 8;
 /** Requests that take less than this are brief, and how many have to end to say so. */
 const [briefNanos, endedMin] = [100_000_000, 20];
+/** The same of those that wait for others as well. */
+const quickNanos = 250_000_000;
 /** Requests that are there for this part of the time between two polls are long. */
 const longPolls = 0.5;
 /** Half of the distance between two levels, as logarithms. */
@@ -113,6 +115,11 @@ export function observeSteps(level: Level, steps: number, busyNanos: Nanos): voi
   level.stepNanos = level.stepNanos * fadeRatio + busyNanos;
 }
 
+/** The level by what polls say alone: beside others windows are as busy as all of them together. */
+export function withoutPeak(level: Level): Level {
+  return { ...level, peak: 0 };
+}
+
 /** True while too little was learned to go without what was not learned yet. */
 export function isNew({ ended, steps }: Level): boolean {
   return steps < stepsMin && ended < endedMin;
@@ -149,9 +156,18 @@ export function observeEnded(
  * second are how long each was there (Little's law), while the GPU was seen at work. Requests may have come all together in
  * each piece of work, and of long ones in each part that a brief one would fill: a poll that reads none misses them all at once.
  */
-export function areBrief({ bursts, ended, inside, polls, sightNanos }: Level): boolean {
+export function areBrief(level: Level): boolean {
+  return areShorter(level, briefNanos);
+}
+
+/** True where requests are hardly longer than windows, by the same law: so long at the most where others take turns with them. */
+export function areQuick(level: Level): boolean {
+  return areShorter(level, quickNanos);
+}
+
+function areShorter({ bursts, ended, inside, polls, sightNanos }: Level, nanos: Nanos): boolean {
   if (ended < endedMin || bursts <= 0) return false;
-  return (inside / ended + 1 / bursts) * sightNanos < briefNanos * polls;
+  return (inside / ended + 1 / bursts) * sightNanos < nanos * polls;
 }
 
 /** True where requests are there for about as long as a poll is away from the next one, by the same law. */

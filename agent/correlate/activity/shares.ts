@@ -8,6 +8,7 @@ import { pacedStretches } from "./paced.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { StepPace } from "./sampled.ts";
 import { sampledStretches } from "./sampled.ts";
+import type { BesidePace } from "./split.ts";
 import { lengthIn } from "./stretches.ts";
 
 /** What the shares are taken from. */
@@ -26,6 +27,10 @@ export interface ShareEvidence {
   readonly level: Level;
   /** Execution that some progress stands for, where that was seen without others. */
   readonly perProgress: number | undefined;
+  /** How long the GPU is busy for some progress, where that was seen beside others. */
+  readonly beside: BesidePace | undefined;
+  /** The server's place among those beside it, 0 to 1. */
+  readonly seat: number;
   /** Execution that a decode step stands for, where the GPU is read now and then. */
   readonly perStep: StepPace;
   /** Requests come and go inside the windows. */

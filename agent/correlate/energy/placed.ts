@@ -63,7 +63,8 @@ function isPlaceless(piece: Piece | undefined): boolean {
 
 /** The one resident that may have done the work of a stretch with placeless execution. */
 function workerOf(piece: Piece | undefined): string | undefined {
-  if (piece?.explainedBy !== undefined) return piece.explainedBy;
+  if (piece?.explainedBy !== undefined)
+    return piece.explainedBy.length === 1 ? piece.explainedBy[0] : undefined;
   if (piece === undefined || piece.contested === true) return undefined;
   if (!isPlaceless(piece) && !(piece.state === "stalled" && piece.works)) return undefined;
   return onlyWorker(piece)?.server;

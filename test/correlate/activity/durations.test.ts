@@ -31,7 +31,7 @@ function durationsOf(
   for (let index = 0; index < polls; index++) {
     const [from, to] = [index * second, (index + 1) * second];
     const interval: PollInterval = {
-      ...{ from, to, open: false, kind: "moved", progress: given.requests, steps: 0, ownSteps: 0 },
+      ...{ from, to, open: false, kind: "moved", progress: given.requests, steps: 0, lone: 0, ownSteps: 0 },
       ...{ inFlightFrom: 0, inFlightTo: 0, work: [], workNanos: more.workNanos ?? 0, spared: [] },
       ...{ all: [], contended: false, beside: false, besideThin: false, doubt: undefined },
       ended,
@@ -149,7 +149,17 @@ function durationsOfChance(random: Random, level: number, frontEndMs: number, is
     const phases = { firstTokens: requests, firstTokenNanos: 0, isExecution: true, isPhased };
     const poll = { at: to, inputTokens: index, outputTokens: index, progress: "step" as const };
     const interval: PollInterval = {
-      ...{ from, to, open: false, kind: "moved", progress: 1, steps: 0, ownSteps: 0, activeNanos: undefined },
+      ...{
+        from,
+        to,
+        open: false,
+        kind: "moved",
+        progress: 1,
+        steps: 0,
+        lone: 0,
+        ownSteps: 0,
+        activeNanos: undefined,
+      },
       ...{ inFlightFrom: 0, inFlightTo: 0, work: [], workNanos: 0, spared: [], all: [], ended: undefined },
       ...{ contended: false, beside: false, besideThin: false, doubt: undefined },
     };

@@ -5,7 +5,7 @@ import { pacedStretches } from "../../../agent/correlate/activity/paced.ts";
 
 const second = 1_000_000_000;
 const interval = {
-  ...{ steps: 0, progress: 0 },
+  ...{ steps: 0, progress: 0, lone: 0 },
   ...({
     open: false,
     kind: "moved",

@@ -13,7 +13,14 @@ const second = 1_000_000_000;
 
 function intervalsOf(progress: readonly number[]): PollInterval[] {
   return progress.map((amount, index) => ({
-    ...{ from: index * 5 * second, to: (index + 1) * 5 * second, open: false, steps: 0, ownSteps: 0 },
+    ...{
+      from: index * 5 * second,
+      to: (index + 1) * 5 * second,
+      open: false,
+      steps: 0,
+      lone: 0,
+      ownSteps: 0,
+    },
     ...({ kind: amount > 0 ? "moved" : "quiet", progress: amount, activeNanos: undefined } as const),
     ...{ inFlightFrom: 0, inFlightTo: 0, all: [], work: [], workNanos: 0, spared: [] },
     ...{ contended: false, beside: false, besideThin: false, ended: undefined, doubt: undefined },
@@ -29,6 +36,8 @@ function evidenceOf(intervals: readonly PollInterval[], ratios: readonly number[
     ...{ windows, intervals, siblings: [], perBusy: 1.1, error: 0.1, samples: 9, level: createLevel() },
     ...{
       perProgress: second / 100,
+      beside: undefined,
+      seat: 0,
       stay: false,
       perDuration: undefined,
       pace: undefined,

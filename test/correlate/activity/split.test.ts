@@ -1,0 +1,116 @@
+// Whose the work of a shared GPU was: by windows that the driver credits to one process each, and by what progress makes of them.
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Beside } from "../../../agent/correlate/activity/evidence.ts";
+import { besidePace, besideWith, nothingBeside, ownedIn } from "../../../agent/correlate/activity/split.ts";
+import { Random } from "../../simulator/random.ts";
+import { second } from "../trace-replay.ts";
+
+const window = second / 5;
+const perReading = 5;
+
+interface Drawn {
+  readonly busy: readonly number[];
+  /** Busy share of each process in each window. */
+  readonly by: readonly (readonly number[])[];
+  /** The driver's newest sample of each process, per reading. */
+  readonly readings: readonly {
+    readonly from: number;
+    readonly to: number;
+    readonly samples: readonly { readonly at: number; readonly pid: number; readonly smRatio: number }[];
+  }[];
+}
+
+/** Processes that come and go by themselves, each by its own load, and windows credited to one of them by chance. */
+function drawn(random: Random, loads: readonly number[], seconds: number): Drawn {
+  const by: number[][] = [];
+  const readings: Drawn["readings"][number][] = [];
+  for (let at = 0; at < seconds; at++) {
+    const newest = new Map<number, { at: number; pid: number; smRatio: number }>();
+    for (let index = 0; index < perReading; index++) {
+      const wanted = loads.map((load) => (random.next() < load ? 0.2 + 0.3 * random.next() : 0));
+      const all = wanted.reduce((sum, part) => sum + part, 0);
+      const parts = wanted.map((part) => part / Math.max(1, all));
+      by.push(parts);
+      let left = random.next() * parts.reduce((sum, part) => sum + part, 0);
+      const pid = parts.findIndex((part) => {
+        left -= part;
+        return part > 0 && left <= 0;
+      });
+      if (pid < 0) continue;
+      newest.set(pid, { at: (at * perReading + index + 1) * window, pid, smRatio: parts[pid] as number });
+    }
+    readings.push({ from: at * second, to: (at + 1) * second, samples: [...newest.values()] });
+  }
+  return { by, busy: by.map((parts) => parts.reduce((sum, part) => sum + part, 0)), readings };
+}
+
+function windowsOf(busy: readonly number[]): { from: number; to: number; busyRatio: number }[] {
+  return busy.map((busyRatio, index) => ({ from: index * window, to: (index + 1) * window, busyRatio }));
+}
+
+/** What is learned of process 0 over all readings; its progress is as much as it was busy. */
+function learned({ busy, by, readings }: Drawn, isCredited: boolean): Beside {
+  const windows = windowsOf(busy);
+  let beside = nothingBeside;
+  for (const [index, reading] of readings.entries()) {
+    const first = index * perReading;
+    const sum = (amounts: readonly number[]): number => amounts.reduce((all, amount) => all + amount, 0);
+    const own = sum(by.slice(first, first + perReading).map((parts) => parts[0] as number));
+    const all = sum(busy.slice(first, first + perReading));
+    const owned = ownedIn(reading, windows, [0]);
+    const credit = { from: reading.from, to: reading.to, credited: true, ...(owned && { owned }) };
+    const interval = { from: reading.from, to: reading.to, lone: 100 * own };
+    beside = besideWith(beside, interval, isCredited ? [credit] : [], all * window);
+  }
+  return beside;
+}
+
+test("what a reading tells is divided among the processes, wholly", () => {
+  const loads = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 1, maxLength: 4 });
+  fc.assert(
+    fc.property(fc.nat(1e6), loads, (seed, by) => {
+      const { busy, readings } = drawn(new Random(seed), by, 6);
+      const windows = windowsOf(busy);
+      for (const reading of readings) {
+        const parts = by.map((_, pid) => ownedIn(reading, windows, [pid]));
+        const [first] = parts;
+        if (first === undefined) expect(reading.samples).toEqual([]);
+        else expect(parts.reduce((sum, part) => sum + (part?.own ?? 0), 0)).toBeCloseTo(first.seen, 3);
+      }
+    }),
+  );
+});
+
+test("means since the last reading divide it by their ratios", () => {
+  const samples = [0.1, 0.3].map((smRatio, pid) => ({ at: second, pid, smRatio }));
+  const found = ownedIn({ from: 0, to: second, samples }, [], [1]);
+  expect(found?.own).toBeCloseTo(0.3 * second, 0);
+  expect(found?.seen).toBeCloseTo(0.4 * second, 0);
+});
+
+test.each([
+  ["credits", true],
+  ["progress alone", false],
+] as const)(
+  "by %s a server's busy time is found as nearly as is said, whoever is beside it",
+  (_, isCredited) => {
+    let [off, within, all] = [0, 0, 0];
+    for (let seed = 1; seed <= 60; seed++) {
+      const random = new Random(seed);
+      const loads = Array.from({ length: 2 + (seed % 3) }, () => 0.1 + 0.5 * random.next());
+      const found = besidePace(learned(drawn(random, loads, 240), isCredited));
+      if (found === undefined) throw new Error(`seed ${seed} made no progress`);
+      const error = found.perProgress / (window / 100) - 1;
+      off += error;
+      all++;
+      if (Math.abs(error) <= 2 * found.error) within++;
+    }
+    expect(Math.abs(off / all)).toBeLessThan(0.05);
+    expect(within / all).toBeGreaterThanOrEqual(0.9);
+  },
+);
+
+test("a server of which little was counted has no pace", () => {
+  expect(besidePace(nothingBeside)).toBeUndefined();
+});
