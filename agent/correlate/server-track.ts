@@ -14,9 +14,10 @@ import {
 } from "./activity/activity.ts";
 import type { Activity, ActivityWindow, Guest, SeenPoll } from "./activity/evidence.ts";
 import { copyHoldNanos } from "./activity/hold.ts";
+import { joinedByChance } from "./by-chance.ts";
 import { endedBetween } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
-import { appendKnown, joined } from "./own-states.ts";
+import { appendKnown } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
 import type { Readings } from "./place.ts";
 import { Place } from "./place.ts";
@@ -181,7 +182,7 @@ export class ServerTrack {
     const { peers, windows } = surroundings;
     if (surroundings !== this.#around) this.#move(surroundings);
     this.#settleRanks(surroundings);
-    if (windows.size > 1 && this.ranks === undefined) this.#ties.observe([...windows.values()], until);
+    if (windows.size > 1) this.#ties.observe([...windows.values()], until);
     const ahead = Math.max(until + feedAhead, endOver(windows.values(), until));
     while (this.#polls.length > 0) {
       const poll = this.#polls[0] as ServerPoll;
@@ -190,9 +191,10 @@ export class ServerTrack {
       const read = validPoll(poll, this.#fed);
       if (!this.#age.repeats(read)) this.#take(this.#doubted(read), peers);
     }
+    const isOneRank = this.ranks === undefined && this.#ties.areTied;
     for (const [gpu, place] of this.#places) {
       const siblings = this.#siblingsOf(gpu, place, windows);
-      observePlace(place.activity, this.pollNanos, siblings.length > 0, siblings, this.#ties.areTied);
+      observePlace(place.activity, this.pollNanos, siblings.length > 0, siblings, isOneRank);
       place.takeWindows(windows.get(gpu) ?? []);
     }
   }
@@ -238,7 +240,7 @@ export class ServerTrack {
       for (const segment of settle(activity, until)) appendKnown(stretches, segment, from, known);
       byGpu.set(gpu, stretches);
     }
-    return joined(byGpu, apart ?? noneApart, this.ranks === undefined && this.#ties.areTied);
+    return joinedByChance(byGpu, apart ?? noneApart, this.ranks !== undefined, this.#ties);
   }
 
   /** Takes in that a server, or a stranger, on some of the same GPUs was busy in `[from, to)`. */

@@ -11,6 +11,8 @@ const slotNanos = 1_000_000_000;
 const [keptRatio, changesMin] = [0.95, 8];
 /** GPUs whose changes agree this far, 1 being always and 0 by chance alone, work together. */
 const agreedMin = 0.7;
+/** Those that agree less than this each work for themselves. */
+const apartMax = 0.35;
 
 /** The GPUs of one server. */
 export class Ties {
@@ -24,6 +26,11 @@ export class Ties {
   /** True where all GPUs work together. */
   get areTied(): boolean {
     return this.#changes >= changesMin && this.#common >= agreedMin * this.#own;
+  }
+
+  /** True where each was seen to work for itself. */
+  get areApart(): boolean {
+    return this.#changes >= changesMin && this.#common < apartMax * this.#own;
   }
 
   /** Takes in what windows show up to `until`, by GPU; each list is in order. */

@@ -1,5 +1,5 @@
 // Regimes that hosts have less often: engines that restart, slow down or guess ahead, and readings of several kinds at once.
-import type { Draw } from "./draws.ts";
+import type { Draft, Draw } from "./draws.ts";
 import {
   alone,
   arrivals,
@@ -28,6 +28,19 @@ const embeddings = (random: Random): Request[] =>
 /** Ranks on the GPUs in reverse order. */
 const backwards = (random: Random, count: number): Rank[] =>
   ranks(random, count).map((rank) => ({ ...rank, gpus: rank.gpus.map((gpu) => count - 1 - gpu) }));
+
+/** Four ranks of a guard model, asked alike. */
+const rankedGuard = (random: Random): Draft => {
+  const { perSecond, ...load } = guardLoad(random);
+  const rank = (draw: Random): number => Math.floor(4 * draw.next());
+  const places = ranks(random, 4);
+  const requests = arrivals(random, { ...load, perSecond: 3 * perSecond, rank });
+  return {
+    gpus: 4,
+    engines: [engine(random, "engine", "guard", requests, { ranks: places })],
+    page: { ranks: true },
+  };
+};
 
 /** Rarer regimes by name. */
 export const rarerRegimes: Readonly<Record<string, Draw>> = {
@@ -152,6 +165,8 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
       }),
       backwards(r, 8),
     ),
+  "ranks with short requests": (r) => ({ ...rankedGuard(r), read: { titles: true } }),
+  "data parallel, short requests": (r) => ({ ...rankedGuard(r), page: {} }),
   throttled: (r) => ({
     engines: [
       engine(r, "engine", "large", chat(r), {

@@ -183,6 +183,7 @@ describe("simulated regimes are within the bars", () => {
     ["ranks, uneven, page with gaps", 1000, 1],
     ["ranks by order, idle one, coarse 15 s", 1000, 2],
     ["ranks in lockstep, by order", 1000, 1],
+    ["ranks with short requests", 1000, 8301],
     ["ranks in lockstep with their own busy time", 5000, 3],
     ["ranks in the wrong order", 1000, 502],
     ["training beside an idle rank", 5000, 2],
