@@ -1,5 +1,5 @@
 // The daemon as users run it, in real time, beside servers whose pages are slow (3 s for an answer), cached (refreshed each
-// 10 s) and of short requests (4 x 45 ms a second), with the times of requests and without: token-active time, tokens and
+// 10 s, each 7 s, and by two keepers in turn) and of short requests (4 x 45 ms a second), with the times of requests and without: token-active time, tokens and
 // joules against what nvidia-smi and the pages really showed, by the bars of METERING.md 2. Four daemons read the same host:
 // by every window of the driver, as seldom as by itself, at polls of 5 s, and by a tool that misses rounds.
 import { expect, test } from "vitest";
@@ -164,8 +164,9 @@ function barsOf(name: string, id: string): Errors {
 /** Why time of a server is uncertain at least: a late row adds reasons of its own. */
 function reasonsOf(id: string, isSampled: boolean, isMissing: boolean): string[] {
   // Of what was not read nothing is said to be uncertain: it is unobserved.
-  if (isMissing && id !== "cached") return [];
-  const copied = id === "cached" ? ["cached_page"] : [];
+  const isCopy = (habits[id]?.refreshMs ?? 0) > 0;
+  if (isMissing && !isCopy) return [];
+  const copied = isCopy ? ["cached_page"] : [];
   if (isSampled) return [...copied, "coarse_windows"];
   return id === "short" || id === "bare" ? ["busy_share"] : copied;
 }

@@ -1,6 +1,6 @@
-// A simulated host that runs in real time: four vLLM servers, each on a GPU of its own, whose pages are slow, cached, and of
-// short requests, with the times of requests as the engine has them and without. What pages and nvidia-smi show is computed at the instant they are asked, so that the truth is what
-// was shown, however late the machine is.
+// A simulated host that runs in real time: vLLM servers, each on a GPU of its own, whose pages are slow, cached by one keeper
+// or by two, and of short requests, with the times of requests as the engine has them and without. What pages and nvidia-smi
+// show is computed at the instant they are asked, so that the truth is what was shown, however late the machine is.
 import { once } from "node:events";
 import { renameSync, writeFileSync } from "node:fs";
 import type { Server, ServerResponse } from "node:http";
@@ -29,6 +29,8 @@ const lengthSeconds = 120;
 interface PageHabit {
   readonly answerMs: number;
   readonly refreshMs: number;
+  /** So many keep a copy, refreshed one after the other, and answer in turn. */
+  readonly keepers?: number;
   /** It has histograms of how long requests took. */
   readonly isTimed: boolean;
 }
@@ -39,6 +41,8 @@ export const habits: Readonly<Record<string, PageHabit>> = {
   cached: { answerMs: 0, refreshMs: 10_000, isTimed: true },
   short: { answerMs: 0, refreshMs: 0, isTimed: true },
   bare: { answerMs: 0, refreshMs: 0, isTimed: false },
+  copied: { answerMs: 0, refreshMs: 7000, isTimed: true },
+  twice: { answerMs: 0, refreshMs: 7000, keepers: 2, isTimed: true },
 };
 
 /** Long requests that a cached page shows in flight, then several at once and a pause, again and again. */
@@ -97,6 +101,8 @@ function hostOf(seed: number): Host {
       engine("cached", 1, pulses(random), { stepMs: 12 }),
       engine("short", 2, shorts(random), guard),
       engine("bare", 3, shorts(random), guard),
+      engine("copied", 4, pulses(random), {}),
+      engine("twice", 5, pulses(random), { stepMs: 12 }),
     ],
     jobs: [],
   };
@@ -135,6 +141,7 @@ export class LiveHost {
   readonly smiMissing: string;
   readonly #clock: WorldClock;
   readonly #servers: Server[] = [];
+  #answers = 0;
 
   constructor(folder: string, seed: number) {
     this.host = hostOf(seed);
@@ -179,12 +186,13 @@ export class LiveHost {
 
   /** Half of the time passes before the page is made, half of it while it is sent. */
   async #answer(index: number, habit: PageHabit, response: ServerResponse): Promise<void> {
-    const { answerMs, refreshMs } = habit;
+    const { answerMs, keepers = 1, refreshMs } = habit;
     const half = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, answerMs / 2));
     if (answerMs > 0) await half();
     const now = this.now();
-    const shown = refreshMs > 0 ? Math.floor(now / refreshMs) * refreshMs : now;
-    const page = pageOf(this.engines[index] as EngineTruth, habit, Math.floor(shown));
+    const phase = ((this.#answers++ % keepers) * refreshMs) / keepers;
+    const shown = refreshMs > 0 ? Math.floor((now - phase) / refreshMs) * refreshMs + phase : now;
+    const page = pageOf(this.engines[index] as EngineTruth, habit, Math.max(0, Math.floor(shown)));
     if (answerMs > 0) await half();
     response.writeHead(200, { "content-type": "text/plain; version=0.0.4" }).end(page);
   }
