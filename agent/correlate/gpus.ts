@@ -46,6 +46,8 @@ export class Gpus {
   readonly #timelines = new Map<string, Timeline>();
   readonly #boards = new Map<string, Board>();
   #members: readonly Member[] = [];
+  /** Counts the readings that were taken up. */
+  readings = 0;
   /** The inventory was replaced since the last interval: boards and timelines may be without a use. */
   #isReplaced = false;
 
@@ -125,13 +127,19 @@ export class Gpus {
   readTo(to: Nanos): void {
     for (const timeline of this.#timelines.values())
       while ((timeline.readAt ?? -Infinity) < to || (timeline.nextAt ?? Infinity) <= to + lookahead)
-        if (!timeline.takeUpNext()) break;
+        if (!this.#takeUp(timeline)) break;
+  }
+
+  #takeUp(timeline: Timeline): boolean {
+    if (!timeline.takeUpNext()) return false;
+    this.readings++;
+    return true;
   }
 
   /** Takes up one more reading of every GPU; false when no reading is left. */
   readOne(): boolean {
     let read = false;
-    for (const timeline of this.#timelines.values()) read = timeline.takeUpNext() || read;
+    for (const timeline of this.#timelines.values()) read = this.#takeUp(timeline) || read;
     return read;
   }
 

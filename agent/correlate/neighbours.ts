@@ -33,6 +33,8 @@ export class Neighbours {
   readonly #known = new Map<Timeline, Known>();
   readonly #surroundings = new Map<ServerTrack, Surroundings>();
   #members: readonly Member[] = [];
+  /** Counts how often who is where was forgotten. */
+  changes = 0;
 
   constructor(tracks: ReadonlyMap<string, ServerTrack>, placement: Placement) {
     this.#tracks = tracks;
@@ -41,6 +43,7 @@ export class Neighbours {
 
   /** Forgets who is where: servers came or went. */
   clear(): void {
+    this.changes++;
     this.#known.clear();
     this.#surroundings.clear();
   }

@@ -86,7 +86,8 @@ export class ServerTrack {
   /** What was around it last. */
   #around: Surroundings | undefined;
   #firstAt: Nanos | undefined;
-  #latest: Nanos = Infinity;
+  /** It was not handed on yet. */
+  #hasNews = true;
   /** Failed polls since the last good one. */
   #failures = 0;
   #beganLate = false;
@@ -124,6 +125,7 @@ export class ServerTrack {
 
   /** Takes a poll and what it saw move; false when the poll does not follow the ones already used. */
   takePoll(given: ServerPoll | undefined, increments: readonly TokenIncrement[]): boolean {
+    this.#hasNews = true;
     for (const increment of increments) this.#increments.push(increment);
     if (this.#isEstimated) this.#queue.queueMoves(increments);
     this.#finder.progress.noteCounted(increments);
@@ -158,7 +160,6 @@ export class ServerTrack {
 
   /** Drops waiting polls from after `latest`: their clock is wrong. What they counted is due at once. Returns how many. */
   dropAfter(latest: Nanos): number {
-    this.#latest = latest;
     let keep = this.#polls.length;
     while (keep > 0 && (this.#polls[keep - 1] as ServerPoll).at > latest) keep--;
     return keep === this.#polls.length ? 0 : this.#polls.splice(keep).length;
@@ -177,10 +178,19 @@ export class ServerTrack {
     this.expectedFrom = Math.max(this.expectedFrom, since);
   }
 
-  /** Hands the estimators what they need to decide up to `until`; peers learn what this server did. */
-  feed(until: Nanos, surroundings: Surroundings): void {
+  /** True where a poll waits to be handed on, and of ranks, whose places are weighed anew. */
+  get hasNews(): boolean {
+    return this.#hasNews || this.ranks !== undefined || this.rankNames !== undefined;
+  }
+
+  /**
+   * Hands the estimators what they need to decide up to `until`; peers learn what this server did. True where it moved.
+   */
+  feed(until: Nanos, surroundings: Surroundings): boolean {
     const { peers, windows } = surroundings;
-    if (surroundings !== this.#around) this.#move(surroundings);
+    const hasMoved = surroundings !== this.#around;
+    this.#hasNews = false;
+    if (hasMoved) this.#move(surroundings);
     this.#settleRanks(surroundings);
     if (windows.size > 1) this.#ties.observe([...windows.values()], until);
     const ahead = Math.max(until + feedAhead, endOver(windows.values(), until));
@@ -197,6 +207,7 @@ export class ServerTrack {
       observePlace(place.activity, this.pollNanos, siblings.length > 0, siblings, isOneRank);
       place.takeWindows(windows.get(gpu) ?? []);
     }
+    return hasMoved;
   }
 
   /** Gives each GPU around it an estimator, and takes those of others away. */
@@ -267,9 +278,9 @@ export class ServerTrack {
   }
 
   /** Increments whose polls ended at or before `until`, all of them if it is undefined; each is handed out once. */
-  takeIncrements(until: Nanos | undefined): TokenIncrement[] {
+  takeIncrements(until: Nanos | undefined, latest: Nanos): TokenIncrement[] {
     if (this.#increments.length === 0) return [];
-    const waits = (at: Nanos): boolean => until !== undefined && at > until && at <= this.#latest;
+    const waits = (at: Nanos): boolean => until !== undefined && at > until && at <= latest;
     if (!this.#increments.some(({ at }) => !waits(at))) return [];
     const due = this.#increments.filter(({ at }) => !waits(at));
     this.#increments = this.#increments.filter(({ at }) => waits(at));

@@ -28,6 +28,13 @@ export interface ServerSettlement {
 /** Servers that were never announced but counted tokens; beyond it their tokens are dropped and counted. */
 const unannouncedMax = 256;
 
+/** Up to when, by which readings, and with whom where. */
+interface Followed {
+  readonly to: Nanos;
+  readonly readings: number;
+  readonly moves: number;
+}
+
 /** The servers of the host. */
 export class Servers {
   readonly #stallAfterNanos: Nanos;
@@ -37,6 +44,11 @@ export class Servers {
   readonly #neighbours: Neighbours;
   readonly #orders: Readonly<Record<string, RankOrder>>;
   #dropped = 0;
+  /** No poll that waits is newer, and none may be newer than that: its clock would be wrong. */
+  #newestAt: Nanos = -Infinity;
+  #latest: Nanos = Infinity;
+  /** What everything was followed by last; undefined while some of it has to be followed again. */
+  #followed: Followed | undefined;
 
   /** `orders`: of the ranks of servers, as an earlier run learned them. */
   constructor(
@@ -85,6 +97,8 @@ export class Servers {
     at: Nanos,
   ): boolean {
     const track = this.#tracks.get(server) ?? this.#unannounced(server, increments, at);
+    if (poll !== undefined && Number.isFinite(poll.at))
+      this.#newestAt = Math.max(this.#newestAt, Math.round(poll.at));
     if (track !== undefined) return track.takePoll(poll, increments);
     this.#dropped += increments.length;
     return false;
@@ -97,6 +111,9 @@ export class Servers {
 
   /** Drops waiting polls from after `latest`; returns how many. */
   dropAfter(latest: Nanos): number {
+    this.#latest = latest;
+    if (this.#newestAt <= latest) return 0;
+    this.#newestAt = latest;
     let dropped = 0;
     for (const track of this.#tracks.values()) dropped += track.dropAfter(latest);
     return dropped;
@@ -125,16 +142,33 @@ export class Servers {
     return undefined;
   }
 
-  /** Finds the GPUs of every server and hands the estimators windows and polls to decide up to `to`. */
+  /**
+   * Finds the GPUs of every server and hands the estimators windows and polls to decide up to `to`. It is asked for after
+   * every poll of any server: while nothing else came, only that one has something new.
+   */
   follow(gpus: Gpus, to: Nanos): void {
     this.#neighbours.setMembers(gpus.members);
+    const now = { to, readings: gpus.readings, moves: this.#neighbours.changes + this.#placement.changes };
+    const isSame = isAlike(this.#followed, now);
+    this.#followed = now;
+    if (!isSame && this.#followGpus(gpus)) this.#followed = undefined;
+    for (const track of this.#tracks.values()) {
+      if (track.info.family !== "engine" || (isSame && !track.hasNews)) continue;
+      if (track.feed(to, this.#neighbours.surroundingsOf(track))) this.#followed = undefined;
+    }
+  }
+
+  /** Servers learn what the readings of their GPUs say; true where strangers are on some GPU. */
+  #followGpus(gpus: Gpus): boolean {
+    let hasStrangers = false;
     for (const member of gpus.members) {
       const { pids, strangers } = this.#neighbours.occupantsOf(member.timeline);
       for (const [server, own] of pids) this.#tracks.get(server)?.observeCreditsOn(member.timeline, own);
-      if (strangers.length > 0) this.#observeStrangers(member, strangers);
+      if (strangers.length === 0) continue;
+      hasStrangers = true;
+      this.#observeStrangers(member, strangers);
     }
-    for (const track of this.#tracks.values())
-      if (track.info.family === "engine") track.feed(to, this.#neighbours.surroundingsOf(track));
+    return hasStrangers;
   }
 
   #observeStrangers(member: Member, strangers: readonly Stay[]): void {
@@ -195,7 +229,7 @@ export class Servers {
     const rows: ServerInterval[] = [];
     const violations: Violation[] = [];
     for (const [server, track] of this.#tracks) {
-      const increments = track.takeIncrements(interval.closing ? undefined : interval.to);
+      const increments = track.takeIncrements(interval.closing ? undefined : interval.to, this.#latest);
       const from = Math.max(interval.from, track.since);
       const to = Math.max(from, Math.min(interval.to, track.until ?? interval.to));
       if (from >= to && increments.length === 0) continue;
@@ -241,6 +275,10 @@ export class Servers {
     this.#neighbours.clear();
     return track;
   }
+}
+
+function isAlike(one: Followed | undefined, other: Followed): boolean {
+  return one?.to === other.to && one.readings === other.readings && one.moves === other.moves;
 }
 
 /** When unknown processes of a GPU may have worked, as far as it was read. */

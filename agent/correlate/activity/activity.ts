@@ -65,7 +65,7 @@ export interface ActivityOptions {
   readonly stallAfterNanos?: Nanos;
 }
 
-const nothingWorkedOut = { outlook: undefined, known: undefined } as const;
+const nothingWorkedOut = { outlook: undefined, held: undefined, known: undefined } as const;
 const noRates: Rates = {
   alone: undefined,
   contended: undefined,
@@ -138,10 +138,10 @@ export function observePlace(
   siblings: Activity["siblings"] = [],
   isTied = false,
 ): void {
-  activity.pollNanos = pollNanos;
   activity.siblings = siblings;
   activity.isTied = isTied;
-  if (activity.hasOthers === hasOthers) return;
+  if (activity.hasOthers === hasOthers && activity.pollNanos === pollNanos) return;
+  activity.pollNanos = pollNanos;
   activity.hasOthers = hasOthers;
   activity.outlook = undefined;
 }

@@ -329,6 +329,8 @@ export interface Activity {
   seat: number;
   /** What the readings so far say together; undefined until it is asked for again after one was taken in. */
   outlook: Outlook | undefined;
+  /** From where that cannot be decided yet; asked for after every poll of other servers too. */
+  held: { readonly outlook: Outlook; readonly from: Nanos } | undefined;
   /** What they said when that was worked out last. */
   known: KnownIntervals | undefined;
 }

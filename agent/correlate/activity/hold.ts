@@ -11,9 +11,13 @@ import { longPauseNanos, preparationPause, stepPauseNanos, workingBusyRatio } fr
 export function heldOpenFrom(activity: Activity): Nanos {
   const last = activity.polls.at(-1);
   if (last === undefined) return Infinity;
-  const { intervals, runs } = outlookOf(activity, last);
+  const outlook = outlookOf(activity, last);
+  if (activity.held?.outlook === outlook) return activity.held.from;
+  const { intervals, runs } = outlook;
   const held = Math.min(heldByWindows(activity, runs, intervals), heldByPolls(activity, runs, intervals));
-  return Math.min(held, unexplainedFrom(activity, runs));
+  const from = Math.min(held, unexplainedFrom(activity, runs));
+  activity.held = { outlook, from };
+  return from;
 }
 
 /** Returns how long an interval may have to wait for a page that may be a copy, 0 where it need not. */
