@@ -1,5 +1,5 @@
 // What ends a GET before its answer is whole: its deadline, or a stop. Only then is anything aborted and an error made; in
-// the normal way a timer is cleared and a listener taken away.
+// the normal way a timer is cleared.
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { NANOS_PER_MS } from "../platform/clock.ts";
 
@@ -13,15 +13,21 @@ export class Exchange {
   /** Why it was ended before its time. */
   endedBy: "deadline" | "stop" | undefined;
   readonly #parts: Endable[] = [];
-  readonly #stop: AbortSignal | undefined;
-  readonly #stopped = (): void => this.#end("stop");
+  readonly #underWay: Set<Exchange> | undefined;
   readonly #cancel: Cancel;
 
   constructor(clock: Clock, timeoutMs: number, stop: AbortSignal | undefined) {
     this.#cancel = clock.at(clock.now() + timeoutMs * NANOS_PER_MS, () => this.#end("deadline"));
-    this.#stop = stop;
-    stop?.addEventListener("abort", this.#stopped);
     if (stop?.aborted === true) this.endedBy = "stop";
+    else if (stop !== undefined) {
+      this.#underWay = underWay(stop);
+      this.#underWay.add(this);
+    }
+  }
+
+  /** Ends those of a stop that are under way. */
+  static stop(all: Iterable<Exchange>): void {
+    for (const exchange of all) exchange.#end("stop");
   }
 
   /** Ends `part` too when it is ended; at once where it already was. */
@@ -38,7 +44,7 @@ export class Exchange {
   /** It is over, however it went. */
   close(): void {
     this.#cancel();
-    this.#stop?.removeEventListener("abort", this.#stopped);
+    this.#underWay?.delete(this);
   }
 
   #end(by: "deadline" | "stop"): void {
@@ -46,4 +52,16 @@ export class Exchange {
     const error = new Error(by === "stop" ? "stopped meanwhile" : "its time was over");
     for (const part of this.#parts) part.destroy(error);
   }
+}
+
+const all = new WeakMap<AbortSignal, Set<Exchange>>();
+
+/** The exchanges that a stop is to end: all pages have one, and a listener for each poll would cost as much as a small page. */
+function underWay(stop: AbortSignal): Set<Exchange> {
+  const known = all.get(stop);
+  if (known !== undefined) return known;
+  const made = new Set<Exchange>();
+  all.set(stop, made);
+  stop.addEventListener("abort", () => Exchange.stop([...made]), { once: true });
+  return made;
 }
