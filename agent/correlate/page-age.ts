@@ -8,7 +8,7 @@ const keptMax = 8;
 /** Changes of a page seen before it is taken for a copy. */
 const changesMin = 1;
 /** Changes that must keep a beat, and how many polls it must take, to be a copy's. */
-const [beatsMin, beatPollsMin] = [2, 5];
+const [beatsMin, beatPollsMin] = [3, 5];
 /** A page that changes at every poll changes within this many. */
 const copyPolls = 1.5;
 /** Changes now after one poll, now after two, are a copy's: so many, this far apart on average, of polls no nearer than this. */
@@ -179,9 +179,16 @@ export class PageAge {
     if (this.#all.length < beatsMin) return undefined;
     const least = leastOf(this.#all);
     if (least < beatPollsMin * poll) return undefined;
+    // A poll sees a change up to its distance late: the shortest may be a poll short of the beat, all together tell it.
+    let [sum, beats] = [0, 0];
+    for (const nanos of this.#all) {
+      sum += nanos;
+      beats += Math.round(nanos / least);
+    }
+    const beat = sum / beats;
     const keepsIt = (nanos: Nanos): boolean =>
-      Math.abs(nanos - Math.round(nanos / least) * least) <= copyPolls * poll;
-    return this.#all.every(keepsIt) ? least : undefined;
+      Math.abs(nanos - Math.round(nanos / least) * beat) <= copyPolls * poll;
+    return this.#all.every(keepsIt) ? beat : undefined;
   }
 
   #middle(): Nanos {

@@ -45,6 +45,26 @@ test("PageAge.copyNanos is found where a copy is renewed now after one poll, now
   );
 });
 
+test("PageAge.copyNanos is the beat of changes of a server that no copy shows at work, whenever it works", () => {
+  const pauses = fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 5, maxLength: 8 });
+  fc.assert(
+    fc.property(fc.integer({ min: 7, max: 15 }), fc.nat(14_999), pauses, (lives, phaseMs, works) => {
+      const age = new PageAge();
+      const at = (beats: number): number => beats * lives + (phaseMs % (1000 * lives)) / 1000;
+      const changes = works.map((_, index) =>
+        at(works.slice(0, index + 1).reduce((sum, one) => sum + one, 0)),
+      );
+      for (let poll = 0; poll <= (changes.at(-1) as number) + 1; poll++) {
+        const outputTokens = 100 * changes.filter((change) => change <= poll).length;
+        age.repeats({ at: poll * second, inputTokens: 0, outputTokens, inFlight: 0, progress: "step" });
+      }
+      // Where no renewal follows another one at once, the beat may be taken for a multiple of it.
+      fc.pre(works.slice(1).includes(1));
+      expect(Math.abs((age.copyNanos ?? 0) - lives * second)).toBeLessThanOrEqual(second);
+    }),
+  );
+});
+
 test("PageAge takes no page for a reading that is older than the one before, and says that it is a copy", () => {
   const age = new PageAge();
   const poll = { inputTokens: 0, inFlight: 1, progress: "step" } as const;

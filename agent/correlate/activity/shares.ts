@@ -330,8 +330,10 @@ function shareByTokens(
  * over a long time they say all there is to know.
  */
 function shareBySample(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
-  if (!evidence.stay) return shareOfShort(evidence, window, interval);
   const long = window.to - window.from > sampleNanosMax;
+  // That long requests do not last from copy to copy says nothing: near readings between two copies say more than their tokens.
+  if (interval.isOfCopy && !long && !evidence.short) return Math.min(1, window.busyRatio * evidence.perBusy);
+  if (!evidence.stay) return shareOfShort(evidence, window, interval);
   if (isSure(interval)) return long || window.busyRatio > 0 ? 1 : 0;
   if (!long) return Math.min(1, window.busyRatio * evidence.perBusy);
   if (interval.inFlightFrom === undefined) return 1;
