@@ -5,7 +5,7 @@
 
 import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
 import { levelAhead, sightOf } from "./ahead.ts";
-import { keepsBusy, observePresence } from "./beside.ts";
+import { keepsBusy, observePresence, sharesWindow } from "./beside.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
 import { isRefuted, isTelling } from "./copies.ts";
@@ -353,7 +353,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     const shownFrom = poll?.doubt === undefined ? poll?.at : poll.shownFrom;
     if (isTold && poll.doubt === undefined && (!interval.contended || interval.besideThin))
       observePresence(activity.level, poll, activity.windows);
-    if (isTold && !interval.contended) {
+    if (isTold && !interval.contended && !sharesWindow(activity.windows, activity.peers, interval)) {
       observeGauge(activity.level, poll, activity.windows, interval.kind === "quiet", shownFrom);
       observeSteps(
         activity.level,

@@ -3,10 +3,11 @@
 // window that is much emptier; short requests get what their tokens stand for, by the pace of the time without others, in the
 // windows that nobody fills first.
 import type { Nanos } from "../../model.ts";
-import type { ActivityWindow, Level, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
-import { areBrief, coarseNanos, executionPerBusy, withoutPeak } from "./level.ts";
+import type { ActivityWindow, Level, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
+import { areBrief, coarseNanos, executionPerBusy, residenceOf, withoutPeak } from "./level.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
+import { isCoarse } from "./shares.ts";
 import type { BesidePace } from "./split.ts";
 
 /** How busy the GPU is at the least while a request is in flight: this quantile of windows, learned in steps. */
@@ -92,6 +93,12 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
   const [thin, full] = [total(slots, interval, false), total(slots, interval, true)];
   const length = interval.to - interval.from;
   const pace = paceOf(evidence);
+  const residence = pace === undefined ? residenceOf(evidence.level) : undefined;
+  if (residence !== undefined && isCoarse(evidence.windows, interval.from, interval.to)) {
+    const nanos = residence.nanos * (interval.requests ?? 0);
+    const own = slots.flatMap(({ window }) => middleOf(interval, window, nanos));
+    return { own, all: [], ratio: Math.min(1, errors * residence.error) };
+  }
   const busy =
     pace === undefined ? guessed(interval, thin, full) / perBusy : pace.perProgress * interval[pace.of];
   // Where others fill the windows it takes twice as long; the pauses of a request on the host are no longer for that.
@@ -103,6 +110,12 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
   const inFull = Math.min(amount - inThin, full);
   const [own, all]: [WorkRun[], WorkRun[]] = [[], []];
   for (const { busy, isFull, window } of slots) {
+    const length = window.to - window.from;
+    if (length > coarseNanos) {
+      // Where in a long window it was is not known, nor how much of the window was others': its own is as long as it takes.
+      own.push(...middleOf(interval, window, amount));
+      continue;
+    }
     const nanos = busy * (isFull ? inFull / full : inThin / thin);
     const clip = (start: Nanos, amount: Nanos, pieces: WorkRun[]): void => {
       const [from, to] = [Math.max(interval.from, start), Math.min(interval.to, start + Math.round(amount))];
@@ -114,6 +127,30 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
   }
   const ratio = pace === undefined ? 1 : Math.min(1, errors * pace.error);
   return { own, all, ratio };
+}
+
+/** The part of `amount` that an interval and a window share, in the middle of what they share. */
+function middleOf(interval: PollInterval, window: ActivityWindow, amount: Nanos): readonly WorkRun[] {
+  const from = Math.max(interval.from, window.from);
+  const shared = Math.min(interval.to, window.to) - from;
+  const nanos = Math.round(Math.min(shared, (amount * shared) / (interval.to - interval.from)));
+  const start = from + Math.floor((shared - nanos) / 2);
+  return nanos > 0 ? [{ from: start, to: start + nanos, seen: true }] : [];
+}
+
+/** True where a window that hides who worked when reaches over an interval and over the time of another server or stranger. */
+export function sharesWindow(
+  windows: readonly ActivityWindow[],
+  peers: readonly PeerStretch[],
+  interval: Pick<PollInterval, "from" | "to">,
+): boolean {
+  for (let index = windows.length - 1; index >= 0; index--) {
+    const { from, to } = windows[index] as ActivityWindow;
+    if (to <= interval.from) break;
+    if (from >= interval.to || to - from <= coarseNanos) continue;
+    for (const peer of peers) if (peer.from < to && peer.to > from) return true;
+  }
+  return false;
 }
 
 /** Without a pace: half of what short requests did together, as much at a time where others fill the windows as where nobody does. */
@@ -162,7 +199,7 @@ function slotsOf({ perBusy, windows }: ShareEvidence, { besideThin, from, to }: 
     const window = windows[index] as ActivityWindow;
     if (window.from >= to) break;
     if (window.busyRatio < workingBusyRatio) continue;
-    const isFull = window.busyRatio > thinBusyRatio && !besideThin;
+    const isFull = window.busyRatio > thinBusyRatio && !besideThin && window.to - window.from <= coarseNanos;
     const ratio = isFull ? 1 : Math.min(1, window.busyRatio * perBusy);
     slots.push({ window, busy: (window.to - window.from) * ratio, isFull });
   }

@@ -6,10 +6,10 @@
 import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
 import type { Doubted } from "./amount.ts";
 import { amountOf, fullRateRatio } from "./amount.ts";
-import { besideShare, keepsBusy, withoutThin } from "./beside.ts";
+import { besideShare, keepsBusy, sharesWindow, withoutThin } from "./beside.ts";
 import type { Claim, Credit, Doubt, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
 import { areApart, continuedNanosMax, isGauged, paceByGauges } from "./gauged.ts";
-import { areQuick } from "./level.ts";
+import { areQuick, residenceOf } from "./level.ts";
 import { prefillStarts } from "./prefill.ts";
 import { paceFor } from "./rates.ts";
 import { crossing, stepPauseNanos } from "./runs.ts";
@@ -115,20 +115,18 @@ function isLate({ pollNanos }: Evidence, { from, isCopied, to }: PollInterval): 
   return isCopied !== true && to - from > gapPolls * pollNanos;
 }
 
-/** Short requests came and went while others worked, and windows say throughout how busy the GPU was. */
+/**
+ * Short requests came and went while others worked, and windows say throughout how busy the GPU was: near ones, or long ones over
+ * which it is known what requests stand for.
+ */
 function isShortBeside(evidence: Evidence, interval: PollInterval): boolean {
   const { all, contended, from, kind, open, to } = interval;
-  const { level } = evidence.shares;
-  if (
-    !(areQuick(level) || (evidence.short && !keepsBusy(level))) ||
-    !contended ||
-    open ||
-    kind === "quiet" ||
-    evidence.hasOthers
-  )
-    return false;
-  if (evidence.progress !== "step" || isLate(evidence, interval)) return false;
-  return all.every(({ seen }) => seen) && !isCoarse(evidence.shares.windows, from, to);
+  if (open || kind === "quiet" || evidence.hasOthers || evidence.progress !== "step") return false;
+  const { level, perProgress, samples, windows } = evidence.shares;
+  if (!(areQuick(level) || (evidence.short && !keepsBusy(level))) || isLate(evidence, interval)) return false;
+  if (!isCoarse(windows, from, to)) return contended && all.every(({ seen }) => seen);
+  if (samples > 0 || !areQuick(level) || (perProgress ?? residenceOf(level)) === undefined) return false;
+  return contended || sharesWindow(windows, evidence.peers, interval);
 }
 
 /** Requests in flight at both ends were executed all along: the polls are near, or such requests were seen to stay. */

@@ -45,6 +45,8 @@ const stayedMin = 4.5;
 const gaugesMin = 8;
 /** Requests that take less than this are brief, and how many have to end to say so. */
 const [briefNanos, endedMin] = [100_000_000, 20];
+/** Requests that polls have to read in flight to say how long they take. */
+const insideMin = 2;
 /** The same of those that wait for others as well. */
 const quickNanos = 250_000_000;
 /** Requests that are there for this part of the time between two polls are long. */
@@ -163,6 +165,18 @@ export function areBrief(level: Level): boolean {
 /** True where requests are hardly longer than windows, by the same law: so long at the most where others take turns with them. */
 export function areQuick(level: Level): boolean {
   return areShorter(level, quickNanos);
+}
+
+/** How long a request is there by the same law, and the standard error of that over itself; undefined before polls read some. */
+export function residenceOf({ ended, inside, polls, sightNanos }: Level): Residence | undefined {
+  if (ended < endedMin || inside < insideMin) return undefined;
+  return { nanos: (inside * sightNanos) / (polls * ended), error: 1 / Math.sqrt(inside) };
+}
+
+/** How long requests are in a server. */
+export interface Residence {
+  readonly nanos: Nanos;
+  readonly error: number;
 }
 
 function areShorter({ bursts, ended, inside, polls, sightNanos }: Level, nanos: Nanos): boolean {

@@ -1,7 +1,9 @@
 // Whose the work of a shared GPU was: by windows that the driver credits to one process each, and by what progress makes of them.
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { sharesWindow } from "../../../agent/correlate/activity/beside.ts";
 import type { Beside } from "../../../agent/correlate/activity/evidence.ts";
+import { createLevel, residenceOf } from "../../../agent/correlate/activity/level.ts";
 import { besidePace, besideWith, nothingBeside, ownedIn } from "../../../agent/correlate/activity/split.ts";
 import { Random } from "../../simulator/random.ts";
 import { second } from "../trace-replay.ts";
@@ -110,6 +112,44 @@ test.each([
     expect(within / all).toBeGreaterThanOrEqual(0.9);
   },
 );
+
+test("a long window is shared where it reaches over an interval and over others' time, a near one never", () => {
+  const spans = fc.tuple(fc.nat(60), fc.integer({ min: 1, max: 12 }));
+  fc.assert(
+    fc.property(spans, spans, fc.constantFrom(0.2, 5, 10), ([from, length], [at, busy], seconds) => {
+      const windows = Array.from({ length: Math.ceil(80 / seconds) }, (_, index) => ({
+        ...{ from: index * seconds * second, to: (index + 1) * seconds * second, busyRatio: 0.5 },
+      }));
+      const interval = { from: from * second, to: (from + length) * second };
+      const peer = { from: at * second, to: (at + busy) * second, stranger: false };
+      const both = windows.some(
+        (one) => one.from < interval.to && one.to > interval.from && one.from < peer.to && one.to > peer.from,
+      );
+      expect(sharesWindow(windows, [peer], interval)).toBe(seconds >= 1 && both);
+    }),
+  );
+});
+
+test("how long requests are there is told by those that polls read, as nearly as is said", () => {
+  let within = 0;
+  for (let seed = 1; seed <= 40; seed++) {
+    const random = new Random(seed);
+    const [perSecond, length] = [2 + 4 * random.next(), 0.03 + 0.1 * random.next()];
+    const level = createLevel();
+    for (let index = 0; index < 200; index++) {
+      const inFlight = random.next() < perSecond * length ? 1 : 0;
+      level.inside += inFlight;
+      level.polls++;
+      level.ended += perSecond;
+      level.sightNanos += second;
+    }
+    const found = residenceOf(level);
+    if (found === undefined) throw new Error(`seed ${seed} read too few`);
+    if (Math.abs(found.nanos / (length * second) - 1) <= 2 * found.error) within++;
+  }
+  expect(within).toBeGreaterThanOrEqual(36);
+  expect(residenceOf(createLevel())).toBeUndefined();
+});
 
 test("a server of which little was counted has no pace", () => {
   expect(besidePace(nothingBeside)).toBeUndefined();
