@@ -143,8 +143,8 @@ export function finished(gpu: string, booking: Booking, methods: Methods): GpuIn
         ? { server, nanos, millijoules, method, timeMethod }
         : { server, nanos, millijoules, phases, method, timeMethod },
     );
-  if (residents.length > 1) residents.sort((left, right) => (left.server < right.server ? -1 : 1));
-  return {
+  if (!areSorted(residents)) residents.sort((left, right) => (left.server < right.server ? -1 : 1));
+  const row: Amounts<GpuInterval> = {
     gpu,
     nanos: booking.nanos,
     millijoules: booking.millijoules,
@@ -153,9 +153,17 @@ export function finished(gpu: string, booking: Booking, methods: Methods): GpuIn
     energyMethod: methods.energy,
     rejectedMillijoules: booking.rejectedMillijoules,
     residents,
-    ...(booking.holders.size === 0 ? {} : { holders: holderShares(booking) }),
-    ...(booking.uncertain.length === 0 ? {} : { uncertain: booking.uncertain }),
   };
+  if (booking.holders.size > 0) row.holders = holderShares(booking);
+  if (booking.uncertain.length > 0) row.uncertain = booking.uncertain;
+  return row;
+}
+
+function areSorted(residents: readonly ResidentShare[]): boolean {
+  for (let index = 1; index < residents.length; index++)
+    if ((residents[index - 1] as ResidentShare).server >= (residents[index] as ResidentShare).server)
+      return false;
+  return true;
 }
 
 function noStates(): States {

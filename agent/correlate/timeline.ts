@@ -192,10 +192,13 @@ export class Timeline {
   #share(sample: GpuSample): void {
     if (sample.processShares === undefined) return;
     const ratios = new Map<number, number>();
-    const samples = sample.processShares.filter(
-      ({ at, smRatio }) => Number.isFinite(at) && smRatio > 0 && smRatio <= 1.01,
-    );
-    for (const { pid, smRatio } of samples) ratios.set(pid, Math.max(ratios.get(pid) ?? 0, smRatio));
+    const samples: ProcessShare[] = [];
+    for (const share of sample.processShares) {
+      const { at, pid, smRatio } = share;
+      if (!(Number.isFinite(at) && smRatio > 0 && smRatio <= 1.01)) continue;
+      samples.push(share);
+      ratios.set(pid, Math.max(ratios.get(pid) ?? 0, smRatio));
+    }
     const from = this.#sharesAt;
     if (from !== undefined && sample.at - from <= this.coverMax)
       keep(this.shares, [{ from, to: sample.at, ratios, samples }]);
@@ -205,7 +208,12 @@ export class Timeline {
 
 function hasEnergy(sample: GpuSample): boolean {
   const { energyMillijoules, powerWatts, powerInstantWatts, powerRing } = sample;
-  return [energyMillijoules, powerWatts, powerInstantWatts, powerRing].some((field) => field !== undefined);
+  return (
+    energyMillijoules !== undefined ||
+    powerWatts !== undefined ||
+    powerInstantWatts !== undefined ||
+    powerRing !== undefined
+  );
 }
 
 function keep<T>(list: T[], added: readonly T[]): void {
