@@ -112,6 +112,14 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
   }),
   "nvidia-smi each 5 s, guard": (r) =>
     alone(r, "guard", arrivals(r, guardLoad(r)), { ...smi, everyMs: 5000 }),
+  "coarse 10 s, long prefill without gauge": (r) =>
+    alone(
+      r,
+      "large",
+      bursts(r, { size: [1, 2], pause: [14, 30], input: [60_000, 200_000], output: [50, 250] }),
+      { ...dcgm, everyMs: 10_000 },
+      { gauge: false },
+    ),
   "nvidia-smi each 2 s, chat": (r) => alone(r, "large", chat(r), { ...smi, everyMs: 2000 }),
   "nvidia-smi each 5 s, pulses": (r) => alone(r, "large", pulses(r), { ...smi, everyMs: 5000 }),
   "nvidia-smi each 10 s, chat": (r) => alone(r, "large", chat(r), { ...smi, everyMs: 10_000 }),

@@ -169,6 +169,7 @@ describe("simulated regimes are within the bars", () => {
     ["nvidia-smi, guard with durations", 5000, 41],
     ["coarse 15 s, guard with durations", 5000, 42],
     ["nvidia-smi, pulses", 5000, 61001],
+    ["coarse 10 s, long prefill without gauge", 1000, 71001],
     ["nvidia-smi each 2 s, chat", 1000, 61003],
     ["nvidia-smi each 5 s, pulses", 1000, 61002],
     ["lost samples", 1000, 3],

@@ -3,6 +3,7 @@
 // polls say it: the gauges of long requests, the tokens of short ones.
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts";
+import { hiddenPrefillShare } from "./hidden-prefill.ts";
 import { coarseNanos } from "./level.ts";
 import { pacedStretches } from "./paced.ts";
 import { workingBusyRatio } from "./runs.ts";
@@ -181,14 +182,21 @@ function isHidden({ windows }: ShareEvidence, interval: PollInterval): boolean {
 }
 
 function executedIn(evidence: ShareEvidence, interval: PollInterval, from: Nanos, to: Nanos): number {
-  const { windows, perBusy } = evidence;
-  if (interval.kind === "quiet") return 0;
+  const { intervals, windows, perBusy, siblings } = evidence;
+  const isQuiet = interval.kind === "quiet";
+  // A gauge would have shown a prompt under way, and what GPUs beside this one do is not known from its windows.
+  if (isQuiet && (interval.open || interval.inFlightTo !== undefined || siblings.length > 0)) return 0;
   let amount = 0;
   for (let index = windows.length - 1; index >= 0; index--) {
     const window = windows[index] as ActivityWindow;
     if (window.to <= from) break;
     const inside = Math.min(window.to, to) - Math.max(window.from, from);
     if (inside <= 0) continue;
+    if (isQuiet) {
+      if (window.sampled !== true)
+        amount += inside * hiddenPrefillShare(intervals, window, perBusy, interval);
+      continue;
+    }
     // A window inside the interval says itself where the work was.
     const within = window.from >= interval.from && window.to <= interval.to;
     const share =
