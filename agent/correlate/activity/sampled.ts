@@ -56,7 +56,7 @@ export function sampledStretches(
 
 function stretchesBetween(
   signs: readonly Sign[],
-  { inFlightFrom = 0, inFlightTo = 0, ownSteps }: PollInterval,
+  { inFlightFrom = 0, inFlightTo = 0, ownSteps, requests = 0 }: PollInterval,
   pace: StepPace,
 ): readonly WorkRun[] {
   let [sure, open, squares, widest] = [0, 0, 0, 0];
@@ -78,8 +78,9 @@ function stretchesBetween(
     const ends = stepsErrors[(inFlightFrom > 0 ? 1 : 0) + (inFlightTo > 0 ? 1 : 0)] as number;
     const error = Math.hypot(ends, pace.error) * told;
     const byEdges = edgeVariance * squares;
-    // So few tokens are those of short requests, which signs caught by chance.
-    if (told + errors * error < sure) full = told / (sure + open / 2);
+    // So few tokens, of requests that ended, are those of short ones, which signs caught by chance.
+    const areShort = requests >= Math.max(1, inFlightFrom);
+    if (areShort && told + errors * error < sure) full = told / (sure + open / 2);
     else if (isSeen) amount += ((told - amount) * byEdges) / Math.max(1, byEdges + error ** 2);
     else amount = Math.min(told, widest);
   }

@@ -131,6 +131,11 @@ test("sampledStretches() believes tokens where two signs caught different short 
   const windows = [{ from: 0, to: 2 * second, busyRatio: 0.9, sampled: true }];
   const [interval] = intervalsOf([1]) as [PollInterval];
   const caught = { ...interval, from: second, to: 2 * second, inFlightFrom: 1, inFlightTo: 1, ownSteps: 10 };
-  const found = sampledStretches(windows, caught, { nanosPerStep: second / 100, error: 0.2 });
-  expect(total(found ?? []) / second).toBeLessThan(0.2);
+  const foundOf = (requests: number): number => {
+    const pace = { nanosPerStep: second / 100, error: 0.2 };
+    return total(sampledStretches(windows, { ...caught, requests }, pace) ?? []) / second;
+  };
+  expect(foundOf(2)).toBeLessThan(0.2);
+  // A long prompt makes no tokens either.
+  expect(foundOf(0)).toBeCloseTo(1, 6);
 });
