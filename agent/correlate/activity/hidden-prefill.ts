@@ -25,7 +25,9 @@ export function hiddenPrefillShare(
   for (const member of intervals) {
     if (member === interval || isMoved(member) || member.open) continue;
     const length = inside(member);
-    if (length > 0 && aheadOf(intervals, member, window) < rank) left -= length;
+    if (length <= 0) continue;
+    const ahead = aheadOf(intervals, member, window);
+    if (ahead < rank || (ahead === rank && member.from > interval.from)) left -= length;
   }
   return Math.min(1, Math.max(0, left) / own);
 }
