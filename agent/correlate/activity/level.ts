@@ -252,18 +252,49 @@ export function observeGauge(
   if (isPause && !(isWork(windows[index - 1]) && isWork(windows[index + 1]))) return;
   level.gauges++;
   const seen = poll.inFlight > 0;
-  const says = (odds: number): number => {
-    const bounded = Math.min(oddsMax, Math.max(oddsMin, odds));
-    return Math.log(seen ? bounded : 1 - bounded);
-  };
+  const says = (odds: number): number => Math.log(seen ? bounded(odds) : 1 - bounded(odds));
+  // Before levels learn from this poll.
+  const sampleOdds = window.sampled ? longOddsOfSample(level, windows, index, seen) : undefined;
   levels.forEach((value, place) => {
     level.short[place] = (level.short[place] as number) * fadeRatio + says(busyRatio / value);
   });
   // At an edge a long request fills its window as little as a short one.
   const inside =
     isWorkAt(windows, index, poll.at - edgeNanos) && isWorkAt(windows, index, poll.at + edgeNanos);
-  const long = inside || isPause ? says(1) : says(busyRatio);
+  const long = says(sampleOdds ?? (inside || isPause ? 1 : busyRatio));
   level.long = level.long * fadeRatio + long;
+}
+
+/**
+ * The odds that a poll reads a long request in flight in a last window of the driver. What was right beside it is not known, so
+ * that it may have begun or ended in it: alone among idle ones it says no more of long requests than of short ones. Between two
+ * at work it is inside, unless it is emptier than they are.
+ */
+function longOddsOfSample(
+  level: Level,
+  windows: readonly ActivityWindow[],
+  index: number,
+  seen: boolean,
+): number {
+  const [before, window, after] = [windows[index - 1], windows[index], windows[index + 1]];
+  const busy = window?.busyRatio ?? 0;
+  if (!isWork(before) || !isWork(after)) return shortOdds(level, busy);
+  if (seen) return 1;
+  return (1 + busy / Math.max(busy, before?.busyRatio ?? 0, after?.busyRatio ?? 0)) / 2;
+}
+
+/** The odds that a poll reads short requests in flight in a window, by what is thought of levels. */
+function shortOdds(level: Level, busyRatio: number): number {
+  const logs = posterior(level);
+  const whole = logSum(logs);
+  let odds = 0;
+  for (let place = 0; place < levels.length; place++)
+    odds += Math.exp((logs[place] as number) - whole) * bounded(busyRatio / (levels[place] as number));
+  return odds;
+}
+
+function bounded(odds: number): number {
+  return Math.min(oddsMax, Math.max(oddsMin, odds));
 }
 
 function isWork(window: ActivityWindow | undefined): boolean {

@@ -285,3 +285,60 @@ test("the first token of a request is no decode step", () => {
   expect(stepsOf(30)).toBe(0);
   expect(stepsOf(40)).toBe(0);
 });
+
+/** What polls each second and the driver's last window, read right after each, say of requests that execute in `spans`. */
+function levelBySamples(
+  spans: readonly (readonly [from: number, to: number])[],
+  seconds: number,
+  readAfter: number,
+  gaugeLag: number,
+  busyAt: () => number,
+): Level {
+  const level = createLevel();
+  const windows: ActivityWindow[] = [];
+  for (let at = 0; at < seconds; at++) {
+    const to = at + readAfter;
+    let busy = 0;
+    for (const [start, end] of spans) busy += Math.max(0, Math.min(end, to) - Math.max(start, to - 0.2));
+    const busyRatio = Math.min(1, (busy / 0.2) * busyAt());
+    windows.push({ from: (to - 1) * second, to: to * second, busyRatio, sampled: true });
+    const polled = at - 1;
+    const inFlight = spans.filter(([start, end]) => polled >= start + gaugeLag && polled < end).length;
+    const poll = { at: polled * second, inputTokens: at, outputTokens: at, progress: "step" } as const;
+    if (polled > 0) observeGauge(level, { ...poll, inFlight }, windows);
+  }
+  return level;
+}
+
+test("hasShortRequests() is false of long requests by single windows, full or not, that gauges show late", () => {
+  let wrong = 0;
+  for (let seed = 1; seed <= 60; seed++) {
+    const random = new Random(seed);
+    const spans: [number, number][] = [];
+    for (let at = 0; at < 300; ) {
+      const start = at + 0.8 + 1.5 * random.next();
+      at = start + 1 + 2 * random.next();
+      spans.push([start, at]);
+    }
+    const usual = [0.1, 0.3, 0.95][seed % 3] as number;
+    const busyAt = () => usual * (0.7 + 0.35 * random.next());
+    const level = levelBySamples(spans, 300, 0.02 + 0.17 * random.next(), 0.3 * random.next(), busyAt);
+    if (hasShortRequests(level)) wrong++;
+  }
+  expect(wrong).toBeLessThanOrEqual(0.1 * 60);
+});
+
+test("hasShortRequests() is true of requests shorter than single windows", () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const random = new Random(seed);
+    const spans: [number, number][] = [];
+    for (let at = 0; at < 300; ) {
+      const start = at + 0.15 * random.next();
+      at = start + 0.02 + 0.04 * random.next();
+      spans.push([start, at]);
+    }
+    expect(hasShortRequests(levelBySamples(spans, 300, 0.02 + 0.17 * random.next(), 0, () => 0.9))).toBe(
+      true,
+    );
+  }
+});

@@ -139,3 +139,24 @@ test("sampledStretches() believes tokens where two signs caught different short 
   // A long prompt makes no tokens either.
   expect(foundOf(0)).toBeCloseTo(1, 6);
 });
+
+test("sampledStretches() gives all the time to one request that signs show throughout, whatever its steps took before", () => {
+  const pace = fc.double({ min: 0.05, max: 20, noNaN: true });
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 10 }),
+      fc.integer({ min: 1, max: 5 }),
+      pace,
+      (length, read, off) => {
+        const [interval] = intervalsOf([1]) as [PollInterval];
+        const to = length * second;
+        const windows = Array.from({ length: Math.ceil(length / read) + 1 }, (_, index) => ({
+          ...{ from: index * read * second, to: (index + 1) * read * second, busyRatio: 0.06, sampled: true },
+        }));
+        const one = { ...interval, to, inFlightFrom: 2, inFlightTo: 3, requests: 0, ownSteps: 100 * length };
+        const found = sampledStretches(windows, one, { nanosPerStep: (off * second) / 100, error: 0.1 });
+        expect(total(found ?? [])).toBe(to);
+      },
+    ),
+  );
+});
