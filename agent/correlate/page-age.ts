@@ -15,6 +15,8 @@ const copyPolls = 1.5;
 const [betweenMin, betweenPollsMin, betweenNanosMin] = [5, 1.2, 2_000_000_000];
 /** So many in a row, each a poll after the one before, take a page that lives for less than a poll and a fifth. */
 const nextChangesMin = 5;
+/** A page that returns so often, to and fro while no counter moves, is two keepers' copies: a request that ends counts something. */
+const returnsMin = 2;
 /** A copy is renewed within this many of its usual distances. */
 const renewedWithin = 1.3;
 /** So long after an older page was seen, the newest one may be older than the last poll. */
@@ -36,6 +38,8 @@ export class PageAge {
   #last: ServerPoll | undefined;
   /** The first poll that showed what the last one shows. */
   #news: ServerPoll | undefined;
+  /** What was shown before that: a page that returns to it says nothing of its age, for two keepers' copies take turns so. */
+  #before: ServerPoll | undefined;
   /** That one showed a change: the first poll of all came when it came, at any age of a copy. */
   #isRenewal = false;
   /** When a copy is known to have been renewed. */
@@ -44,6 +48,8 @@ export class PageAge {
   /** The last poll before the page changed. */
   #newsFrom: Nanos = -Infinity;
   #newest: Nanos | undefined;
+  /** Returns to what was shown before, since a counter moved. */
+  #returns = 0;
   /** When a page was last older than the one before: several keep copies, and take turns. */
   #olderAt: Nanos = -Infinity;
   /** Changes in a row, each at the poll after the one before. */
@@ -78,14 +84,19 @@ export class PageAge {
     if (!this.#isRepeated) this.#newsFrom = this.#last?.at ?? -Infinity;
     this.#last = poll;
     if (news === undefined || !this.#isRepeated) {
-      if (news !== undefined && this.#isRenewal) {
+      const isBack = poll.progress === "step" && this.#before !== undefined && alike(this.#before, poll);
+      if (news !== undefined && this.#isRenewal && !isBack) {
         // Only of a server at work can a change be expected at every poll, and only of one that counts each step.
         if ((news.inFlight ?? 0) > 0 && poll.progress === "step") keep(this.#changes, poll.at - news.at);
         keep(this.#all, poll.at - news.at);
         const isNext = poll.at - news.at <= copyPolls * this.#distanceNanos;
         this.#nextChanges = isNext ? this.#nextChanges + 1 : 0;
       }
-      this.#isRenewal = news !== undefined;
+      this.#isRenewal = news !== undefined && !isBack;
+      if (isBack) this.#returns++;
+      else if (news === undefined || !hasSameCounts(news, poll)) this.#returns = 0;
+      if (this.#returns >= returnsMin) this.#olderAt = poll.at;
+      this.#before = news;
       this.#news = poll;
       this.#renewedAt = poll.at;
       return false;
@@ -217,10 +228,13 @@ function keep(list: Nanos[], nanos: Nanos): void {
 }
 
 function alike(one: ServerPoll, other: ServerPoll): boolean {
+  return one.inFlight === other.inFlight && hasSameCounts(one, other);
+}
+
+function hasSameCounts(one: ServerPoll, other: ServerPoll): boolean {
   return (
     one.inputTokens === other.inputTokens &&
     one.outputTokens === other.outputTokens &&
-    one.inFlight === other.inFlight &&
     one.activeNanos === other.activeNanos
   );
 }

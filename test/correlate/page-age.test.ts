@@ -130,3 +130,22 @@ test("a page that showed itself is doubted again once it is seen to be a copy", 
   const last = (9 + renewed.length - 1) * second;
   expect(age.shownFrom).toBeLessThan(last);
 });
+
+test("a page whose gauge goes to and fro while no counter moves is one of several, if it counts each step", () => {
+  const shown = (progress: "step" | "finish", moves: boolean): PageAge => {
+    const age = new PageAge();
+    for (let poll = 0; poll < 4; poll++)
+      age.repeats({
+        at: poll * second,
+        inputTokens: 0,
+        outputTokens: moves ? poll : 0,
+        inFlight: 2 * (poll % 2),
+        progress,
+      });
+    return age;
+  };
+  expect(shown("step", false).isCopy).toBe(true);
+  expect(shown("step", true).isCopy).toBe(false);
+  // A request that ends uncounted, or one that counts only then, may leave it as it was.
+  expect(shown("finish", false).isCopy).toBe(false);
+});
