@@ -5,6 +5,7 @@
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, Durations, Level, PollInterval, SeenPoll } from "./evidence.ts";
 import { executionError, executionPerBusy } from "./level.ts";
+import { workingBusyRatio } from "./runs.ts";
 import type { StepPace } from "./sampled.ts";
 
 /** Older polls fade. */
@@ -49,6 +50,7 @@ export function createDurations(): Durations {
   return {
     ...{ requests: 0, exact: 0, nanos: 0, wallNanos: 0, flying: 0, inside: 0, gauges: 0 },
     ...{ busyNanos: 0, busySamples: 0, workNanos: 0, progress: 0, ownSteps: 0 },
+    ...{ hits: 0, heldHits: 0, heldSamples: 0 },
   };
 }
 
@@ -72,12 +74,21 @@ export function observeDurations(
   const flies = (inFlight ?? 0) > 0;
   add("flying", flies ? 1 : 0);
   add("inside", flies ? (inFlight ?? 0) + (ended?.isExecution === true ? 0 : (poll.waiting ?? 0)) : 0);
-  const busy = kind === "quiet" ? { nanos: 0, samples: 0 } : busyIn(windows, from, to);
+  const busy = kind === "quiet" ? nothingBusy : busyIn(windows, from, to);
   add("busyNanos", busy.nanos);
   add("busySamples", busy.samples);
+  const isHeld = isOneThroughout(interval);
+  add("hits", busy.hits);
+  add("heldHits", isHeld ? busy.hits : 0);
+  add("heldSamples", isHeld ? busy.samples : 0);
   add("workNanos", kind === "quiet" ? 0 : workNanos);
   add("progress", interval.progress);
   add("ownSteps", interval.ownSteps);
+}
+
+/** True where fewer requests ended than were in flight at both ends: one of them was there throughout. */
+function isOneThroughout({ inFlightFrom, inFlightTo, mayPause, requests }: PollInterval): boolean {
+  return requests !== undefined && mayPause !== true && (inFlightFrom ?? 0) > 0 && (inFlightTo ?? 0) > 0;
 }
 
 /**
@@ -161,14 +172,15 @@ export function busyPerProgress({ busyNanos, progress }: Durations): number | un
 
 /**
  * Returns the execution that a decode step stands for on a GPU that is read now and then. Both its readings and the gauges are
- * samples: each counts by how often it caught work, beside what GPUs make of a step before any did.
+ * samples: each counts by how often it caught work, beside what GPUs make of a step before any did. A reading caught as much as
+ * it is as full as those while a request was in flight.
  */
-export function executionPerStep(
-  { busyNanos, busySamples, flying, gauges, ownSteps, wallNanos }: Durations,
-  perBusy: number,
-): StepPace {
+export function executionPerStep(durations: Durations, perBusy: number): StepPace {
+  const { busyNanos, busySamples, flying, gauges, heldHits, heldSamples, ownSteps, wallNanos } = durations;
   const steps = Math.max(ownSteps, 1);
-  const caught = busySamples * perBusy + flying + hitsFirst;
+  const perHeld = (heldHits + hitsFirst) / (heldSamples + hitsFirst / perBusy);
+  const caughtBySamples = Math.max(busySamples * perBusy, Math.min(durations.hits, busySamples * perHeld));
+  const caught = caughtBySamples + flying + hitsFirst;
   const perNano =
     (busySamples > 0 ? busySamples / busyNanos : 0) + (gauges > 0 && wallNanos > 0 ? gauges / wallNanos : 0);
   const nanos = caught / (perNano + hitsFirst / (stepFirstNanos * steps));
@@ -181,19 +193,26 @@ export function hasPauses({ nanos, requests, wallNanos, workNanos }: Durations):
   return workNanos > pausesRatio * nanos;
 }
 
-/** Returns how long the GPU was busy, and how many busy last windows of the driver that is known from. */
-export function busyIn(
-  windows: readonly ActivityWindow[],
-  from: Nanos,
-  to: Nanos,
-): { readonly nanos: Nanos; readonly samples: number } {
-  let [nanos, samples] = [0, 0];
+/** How long the GPU was busy, how many full last windows of the driver that is known from, and how many of them caught work. */
+interface Busy {
+  readonly hits: number;
+  readonly nanos: Nanos;
+  readonly samples: number;
+}
+const nothingBusy: Busy = { hits: 0, nanos: 0, samples: 0 };
+
+/** Returns how long the GPU was busy. */
+export function busyIn(windows: readonly ActivityWindow[], from: Nanos, to: Nanos): Busy {
+  let [hits, nanos, samples] = [0, 0, 0];
   for (let index = windows.length - 1; index >= 0; index--) {
     const window = windows[index] as ActivityWindow;
     if (window.to <= from) break;
-    const busy = Math.max(0, Math.min(window.to, to) - Math.max(window.from, from)) * window.busyRatio;
-    nanos += busy;
-    if (window.sampled) samples += busy / (window.to - window.from);
+    const inside = Math.max(0, Math.min(window.to, to) - Math.max(window.from, from));
+    nanos += inside * window.busyRatio;
+    if (!window.sampled) continue;
+    const part = inside / (window.to - window.from);
+    samples += part * window.busyRatio;
+    if (window.busyRatio >= workingBusyRatio) hits += part;
   }
-  return { nanos, samples };
+  return { hits, nanos, samples };
 }

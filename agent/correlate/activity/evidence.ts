@@ -286,6 +286,10 @@ export interface Durations {
   /** How long the GPU was busy where the server may have executed; how many busy samples say so, 0 where windows do. */
   busyNanos: Nanos;
   busySamples: number;
+  /** How many last windows of the driver caught work; those among them while a request was in flight, and how full they were. */
+  hits: number;
+  heldHits: number;
+  heldSamples: number;
   /** How much of that time is seen work. */
   workNanos: Nanos;
   /** Progress in that time, and the same in decode steps of a GPU of its own. */

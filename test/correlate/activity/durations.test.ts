@@ -6,6 +6,7 @@ import {
   executionOfBusy,
   executionPerBusyMax,
   executionPerDuration,
+  executionPerStep,
   hasPauses,
   observeDurations,
 } from "../../../agent/correlate/activity/durations.ts";
@@ -194,4 +195,35 @@ test("executionOfBusy() finds the level of an engine by what requests took, and 
   expect(off.exact).toBeLessThan(0.06);
   expect(off.whole).toBeLessThan(0.1);
   expect(off.gauges).toBeGreaterThan(0.15);
+});
+
+test("executionPerStep() finds what a step takes whatever of it the GPU is busy, once a request was seen throughout", () => {
+  const fullness = fc.double({ min: 0.06, max: 1, noNaN: true });
+  fc.assert(
+    fc.property(fullness, fc.integer({ min: 5, max: 200 }), fc.nat(2 ** 31), (full, stepsPerSecond, seed) => {
+      const random = new Random(seed);
+      const durations = createDurations();
+      for (let index = 0; index < 300; index++) {
+        const [from, to] = [index * second, (index + 1) * second];
+        // Ten seconds of work, ten of rest: the first and the last of the ten begin or end a request.
+        const place = index % 20;
+        const isOn = place < 10;
+        const inFlight = { inFlightFrom: isOn && place > 0 ? 1 : 0, inFlightTo: isOn && place < 9 ? 1 : 0 };
+        const ownSteps = isOn ? stepsPerSecond : 0;
+        const window = { from, to, busyRatio: isOn ? full * (0.6 + 0.4 * random.next()) : 0, sampled: true };
+        const interval: PollInterval = {
+          ...{ from, to, open: false, progress: ownSteps, steps: ownSteps, lone: 0, ownSteps, ...inFlight },
+          ...{ kind: isOn ? ("moved" as const) : ("quiet" as const), requests: 0, ended: undefined },
+          ...{ all: [], work: [], workNanos: 0, spared: [], contended: false, beside: false },
+          ...{ besideThin: false, doubt: undefined, activeNanos: undefined },
+        };
+        const poll = { at: to, inputTokens: 0, outputTokens: index, progress: "step" as const };
+        observeDurations(durations, interval, { ...poll, inFlight: inFlight.inFlightTo }, [window]);
+      }
+      const { nanosPerStep } = executionPerStep(durations, 1);
+      expect((nanosPerStep * stepsPerSecond) / second).toBeGreaterThan(0.7);
+      expect((nanosPerStep * stepsPerSecond) / second).toBeLessThan(1.1);
+    }),
+    { numRuns: 30 },
+  );
 });
