@@ -23,7 +23,7 @@ const ringStepMax = 1_000_000_000;
 const stepsMax = 6144;
 /** A series shapes a window when it covers this share of it. */
 const coverRatioMin = 0.9;
-/** Instant readings further apart than this miss too much to shape a second. */
+/** Instant readings further apart than this miss too much to shape a second; nearer ones are joined by lines. */
 const instantStepMax = 600_000_000;
 
 /** The recent power of one GPU. Readings go in by rising time; invalid ones are left out and counted. */
@@ -70,10 +70,11 @@ export class PowerSeries {
 
   /** Returns the energy of `[from, to)`: from the 1 s average, else from instant power; undefined without either. */
   integral(from: Nanos, to: Nanos): PowerIntegral | undefined {
-    const average = integrated(this.#average, from, to, averageNanos);
+    const average = integrated(this.#average, from, to, averageNanos, averageNanos);
     if (average !== undefined) return { ...average, method: "integrated" };
     const instant =
-      integrated(this.#ring, from, to, ringStepMax) ?? integrated(this.#instant, from, to, instantNanos);
+      integrated(this.#ring, from, to, ringStepMax, ringStepMax) ??
+      integrated(this.#instant, from, to, instantNanos, instantStepMax);
     if (instant === undefined) return undefined;
     const sampleWatts = (instant.steps === 1 ? this.#lastInstant : undefined) ?? instant.sampleWatts;
     return { ...instant, sampleWatts, method: "integrated_instant" };
@@ -130,18 +131,24 @@ function covers(steps: PowerSteps, from: Nanos, to: Nanos): boolean {
   return covered > 0 && covered >= coverRatioMin * (to - from);
 }
 
-/** Energy by the time-weighted mean of what is known of `[from, to)`, a step being the mean of its end; undefined when nothing is. */
+/**
+ * Energy by the time-weighted mean of what is known of `[from, to)`; undefined when nothing is. A step of at most `wholeMax` is
+ * seen whole, a longer one is the mean of its end.
+ */
 function integrated(
   steps: PowerSteps,
   from: Nanos,
   to: Nanos,
   meanOfNanos: Nanos,
+  wholeMax: Nanos,
 ): (Omit<PowerIntegral, "method"> & { readonly steps: number }) | undefined {
   const inside = steps.clip(from, to, clipped);
   const watts = inside.meanWatts();
   if (watts === undefined) return undefined;
   let seenNanos = 0;
-  for (let at = 0; at < inside.length; at++)
-    seenNanos += Math.min(meanOfNanos, inside.to(at) - inside.from(at));
+  for (let at = 0; at < inside.length; at++) {
+    const length = inside.to(at) - inside.from(at);
+    seenNanos += length <= wholeMax ? length : meanOfNanos;
+  }
   return { millijoules: (watts * (to - from)) / 1e6, seenNanos, sampleWatts: watts, steps: inside.length };
 }

@@ -131,6 +131,21 @@ describe("EnergyMeter", () => {
     expect(meter.curve.at(2 * second)).toBe(340_000);
   });
 
+  test("joins instant readings near each other by lines, in no doubt", () => {
+    const wattsAt = (step: number): number => (step % 10 < 3 ? 600 : 100);
+    const readings = Array.from({ length: 51 }, (_, step) => ({
+      t: step / 5,
+      powerInstantWatts: wattsAt(step),
+    }));
+    const meter = metered(readings);
+    expect(meter.hasSampled).toBe(false);
+    expect(meter.takeDoubt()).toBe(0);
+    for (let step = 0; step < 50; step++) {
+      const found = meter.curve.at(((step + 1) * second) / 5) - meter.curve.at((step * second) / 5);
+      expect(Math.abs(found - 100 * (wattsAt(step) + wattsAt(step + 1)))).toBeLessThanOrEqual(2);
+    }
+  });
+
   test("never falls and adds up for any readings", () => {
     const value = fc.oneof(
       fc.double({ min: 0, max: 2e6, noNaN: true }),
