@@ -97,7 +97,7 @@ export function claimedWork(evidence: Evidence): Claims {
       own,
     }: Division = doubt === undefined
       ? claimedPieces(evidence, starts, index)
-      : { own: sharedPieces(evidence.shares, interval), left: [] };
+      : { own: mayHide(evidence, interval) ? sharedPieces(evidence.shares, interval) : none, left: [] };
     if (doubt !== undefined && own.length > 0) accounted.push(interval);
     const placed = doubt !== undefined && isThroughout(evidence, interval) ? undefined : doubt;
     const rests =
@@ -127,6 +127,11 @@ function isShortBeside(evidence: Evidence, interval: PollInterval): boolean {
   if (!isCoarse(windows, from, to)) return contended && all.every(({ seen }) => seen);
   if (samples > 0 || !areQuick(level) || (perProgress ?? residenceOf(level)) === undefined) return false;
   return contended || sharesWindow(windows, evidence.peers, interval);
+}
+
+/** Tokens moved, or nobody else worked in the windows over a time without them, so that work of these may be a prefill's. */
+function mayHide({ peers, shares }: Evidence, interval: PollInterval): boolean {
+  return interval.kind !== "quiet" || !sharesWindow(shares.windows, peers, interval);
 }
 
 /** Requests in flight at both ends were executed all along: the polls are near, or such requests were seen to stay. */

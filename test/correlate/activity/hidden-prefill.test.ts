@@ -1,6 +1,13 @@
 // A coarse window busier than all time in which tokens moved hides a prefill: its work is placed before its tokens, and once.
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import {
+  createActivity,
+  observePeer,
+  observePoll,
+  observeWindow,
+  settle,
+} from "../../../agent/correlate/activity/activity.ts";
 import type { PollInterval } from "../../../agent/correlate/activity/evidence.ts";
 import { hiddenPrefillShare } from "../../../agent/correlate/activity/hidden-prefill.ts";
 
@@ -49,4 +56,29 @@ test("hiddenPrefillShare() fills the end of a window whose tokens were not read 
   const window = { from: 0, to: 10 * second, busyRatio: 0.3 };
   const shares = intervals.slice(1).map((one) => hiddenPrefillShare(intervals, window, 1, one));
   expect(shares).toEqual([0, 0, 0, 0, 0, 0, 0, 1, 1]);
+});
+
+/** Active seconds of a server without a gauge that makes 50 tokens in the last second of each window of 10 s. */
+function found(busyRatio: number, isBeside: boolean): number {
+  const state = createActivity({ from: 0, pollNanos: second });
+  let outputTokens = 0;
+  for (let at = 0; at <= 100; at++) {
+    if (at > 0 && at % 10 === 0) outputTokens += 50;
+    observePoll(state, {
+      at: at * second,
+      inputTokens: 0,
+      outputTokens,
+      progress: "step",
+    });
+    if (isBeside && at % 10 === 5) observePeer(state, (at - 5) * second, at * second);
+  }
+  for (let at = 0; at < 100; at += 10)
+    observeWindow(state, { from: at * second, to: (at + 10) * second, busyRatio });
+  const active = settle(state, 100 * second).filter((segment) => segment.state === "active");
+  return active.reduce((sum, { from, to }) => sum + (to - from) / second, 0);
+}
+
+test("work in a window that others worked in too is no hidden prefill", () => {
+  expect(found(0.6, false)).toBeGreaterThan(50);
+  expect(found(0.6, true)).toBeLessThan(15);
 });
