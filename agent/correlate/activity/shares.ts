@@ -350,8 +350,10 @@ function shareBySample(evidence: ShareEvidence, window: ActivityWindow, interval
 
 /** Of short requests a last window says by chance alone where they were: their tokens do, once it is known what these stand for. */
 function shareOfShort(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
-  const { perBusy, perProgress } = evidence;
-  const { from, open, progress, to } = interval;
+  const { perBusy, perProgress, perStep } = evidence;
+  const { from, open, ownSteps, progress, to } = interval;
+  if (perProgress === undefined && ownSteps > 0 && !open)
+    return Math.min(1, (ownSteps * perStep.nanosPerStep) / (to - from));
   if (perProgress === undefined || open) return Math.min(1, window.busyRatio * perBusy);
   return Math.min(1, (progress * perProgress) / (to - from));
 }

@@ -63,6 +63,19 @@ test("sharedPieces() gives short requests what their tokens stand for, whatever 
   );
 });
 
+test("sharedPieces() gives the first tokens what steps take, and doubts all of it, although no window caught work", () => {
+  fc.assert(
+    fc.property(progress, (moved) => {
+      const intervals = intervalsOf(moved).map((interval) => ({ ...interval, ownSteps: interval.progress }));
+      const evidence = { ...evidenceOf(intervals, [0]), perProgress: undefined, samples: 0 };
+      for (const interval of intervals) {
+        expect(total(sharedPieces(evidence, interval)) / second).toBeCloseTo(interval.ownSteps / 100, 6);
+        expect(shareDoubt(evidence, interval)).toBe(1);
+      }
+    }),
+  );
+});
+
 test("without a pace single windows say it, as often as they are right: on average", () => {
   const intervals = intervalsOf(Array.from({ length: 12 }, () => 10));
   const caught = [0, 0, 0.4];
