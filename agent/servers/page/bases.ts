@@ -8,7 +8,7 @@ import { BasesState } from "./bases-state.ts";
 import { Judge } from "./judge.ts";
 import { Notes } from "./notes.ts";
 import type { PageLook, Run, Values } from "./runs.ts";
-import { isOlder, moveRun, roomy, unseen } from "./runs.ts";
+import { ageOf, moveRun, roomy, unseen } from "./runs.ts";
 import { SeriesTable } from "./series-table.ts";
 
 /** One page as it is to be read. */
@@ -52,8 +52,10 @@ export class SeriesBases {
   #first = false;
   /** Whether this page moved what was counted of a series, or showed one for the first time. */
   #moved = false;
-  /** Some of its counters stand lower than they stood, and none higher: it is of an earlier instant than the one before. */
-  #isOlder = false;
+  /** When the page is of, as against the one before of its run. */
+  #age: ReturnType<typeof ageOf> = "newer";
+  /** A page was older than the one before it: several keep copies. */
+  #copied = false;
   /** Counters of several processes may be one and the same: then the nearest base counts. */
   #mixed = false;
 
@@ -87,7 +89,7 @@ export class SeriesBases {
     this.#notes = new Notes();
     this.#moved = false;
     const wasOlder = this.#isOlder;
-    this.#isOlder = false;
+    this.#age = "newer";
     const goesOn = this.#before === page.samples;
     this.#samples = page.samples;
     if (this.#table.isCrowded && this.#before !== undefined) this.#forgetGone(given.at);
@@ -105,7 +107,7 @@ export class SeriesBases {
       const wasOn = verdict.run.page;
       this.#apply(values, verdict.run);
       if (previous === verdict.run && saysMore) this.#noteGone(wasOn);
-      if (look.whole && !this.#isOlder && (previous !== verdict.run || saysMore))
+      if (look.whole && this.#showsAll && (previous !== verdict.run || saysMore))
         this.#dropEvicted(verdict.run);
       this.#close(verdict.run, look);
     }
@@ -176,7 +178,8 @@ export class SeriesBases {
     const look = this.#look as PageLook;
     const seconds = Math.max(1, (look.at - (this.#judge.lastAt ?? look.at)) / 1e9);
     const own = Math.max(seconds, (look.at - run.at) / 1e9);
-    this.#isOlder = isOlder(page, run);
+    this.#age = ageOf(page, run);
+    this.#copied ||= this.#isOlder;
     const births = this.#bornAtZero && run.epoch !== undefined && run.whole && !this.#isOlder;
     for (let place = 0; place < page.size; place++) {
       const number = page.numbers[place] as number;
@@ -207,6 +210,15 @@ export class SeriesBases {
       this.#seen[number] = this.#page;
       this.#table.list(number);
     }
+  }
+
+  get #isOlder(): boolean {
+    return this.#age === "older";
+  }
+
+  /** Whether what is not on the page is gone: an older copy may lack what is new, and where there are copies it may look like any. */
+  get #showsAll(): boolean {
+    return this.#age === "newer" || (this.#age === "alike" && !this.#copied);
   }
 
   #isReborn(run: Run, number: number, created: number): boolean {
@@ -265,7 +277,7 @@ export class SeriesBases {
   #fall(run: Run, number: number, value: number, births: boolean): number {
     const before = run.raw[number] as number;
     run.suspects.delete(number);
-    const vanished = (this.#seen[number] as number) < run.page;
+    const vanished = (this.#seen[number] as number) < run.page && !this.#isOlder;
     if ((vanished || births) && value <= before / 2) {
       run.raw[number] = value;
       run.held.delete(number);

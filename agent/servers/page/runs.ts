@@ -160,16 +160,21 @@ export function columnOf(page: Values, size: number): Float64Array {
   return column;
 }
 
-/** True where some counters stand lower than a run last showed them and none higher, as on a copy from before. */
-export function isOlder(page: Values, run: Run): boolean {
-  let fell = false;
+/**
+ * When a page is of by what it shows of a run: `older` where some counters stand lower than they stood and none higher, as
+ * on a copy from before; `newer` where something moved; `alike` where nothing did, and the page may be of either side.
+ */
+export function ageOf(page: Values, run: Run): "older" | "alike" | "newer" {
+  let [fell, isNew] = [false, false];
   for (let place = 0; place < page.size; place++) {
     const before = run.raw[page.numbers[place] as number] as number;
     const value = page.values[place] as number;
-    if (value > before) return false;
+    if (value > before) return "newer";
     fell ||= value < before;
+    isNew ||= Number.isNaN(before) && value > 0;
   }
-  return fell;
+  if (fell) return "older";
+  return isNew ? "newer" : "alike";
 }
 
 /** Gives the columns of a run the new numbers of its series. */
