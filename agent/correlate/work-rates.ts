@@ -1,5 +1,7 @@
-// What the servers on a board did in a stretch, by their pages alone: how long they executed, and output tokens. It says where power went between two readings of it (energy/sampled-power.ts), so no reading of the GPU is in it.
+// What the servers on a board did in a stretch, by their pages alone: how long they executed, and output tokens. It says where
+// power went between two readings of it (energy/sampled-power.ts), so no reading of the GPU is in it.
 import type { Nanos } from "../model.ts";
+import { inputStepWeight, ownStepPerRequest } from "./activity/intervals.ts";
 import type { WorkIn } from "./energy/sampled-power.ts";
 import type { Part } from "./member.ts";
 import { decodedIn } from "./phases/phase-fit.ts";
@@ -14,9 +16,6 @@ interface Busy {
   readonly end: Nanos;
   readonly tokens: number;
 }
-
-/** A prompt token takes this part of a decode step, and a step this much longer for each request in it. */
-const [promptRatio, stepPerRequest] = [1 / 200, 0.01];
 
 /** Returns what says how much the servers of all members did in a stretch, undefined where a page does not say. */
 export function workRates(
@@ -68,7 +67,7 @@ function unitsOf(step: TokenStep): number {
   const running = both
     ? (inFlightFrom + inFlightTo) / 2
     : Math.max(1, (1 + Math.max(inFlightFrom, inFlightTo, requests)) / 2);
-  return decodedIn(step) * (1 / running + stepPerRequest) + step.inputTokens * promptRatio;
+  return decodedIn(step) * (1 / running + ownStepPerRequest) + step.inputTokens * inputStepWeight;
 }
 
 /** Adds what a page says of `[from, to)`: seconds and tokens; false where it does not cover that time. */

@@ -7,10 +7,12 @@ import { clipped, isClip, lengthIn, none, total } from "./stretches.ts";
 
 /** A prompt token takes about a tenth of the time of an output token (h100-solo-8b: 16,384 in 0.35 s, 5,781/s). */
 const inputTokenWeight = 0.1;
-/** The same over a decode step, which makes a token for each request running, and costs this much more for each. */
-const [inputStepWeight, stepPerRequest] = [1 / 200, 0.03];
-/** The same on a GPU of its own: what a decode step takes longer for each request. */
-const ownStepPerRequest = 0.01;
+/** The same over a decode step, which makes a token for each request running. */
+export const inputStepWeight = 1 / 200;
+/** A decode step costs this much more for each request. */
+const stepPerRequest = 0.03;
+/** On a GPU of its own: what a decode step takes longer for each request. */
+export const ownStepPerRequest = 0.01;
 /** There, of requests that leave one after the other, this part ran on average. */
 const ownLeavingRatio = 0.5;
 /** Of requests that were there at one of two polls alone, this part ran on average: they leave one after the other, come together. */

@@ -97,6 +97,28 @@ test.each([
   },
 );
 
+test("what tokens cost is learned beside execution", () => {
+  const next = drawn(5);
+  const power = new SampledPower(700);
+  const wattsOf = (rate: number): number => floor + 0.2 * rate;
+  let [found, all] = [0, 0];
+  for (let index = 0; index < readings; index++) {
+    const rates = Array.from({ length: 5 }, () => Math.round(1000 * next()));
+    const from = index * 5 * second;
+    const workIn: WorkIn = (start, end) => {
+      const own = rates.slice(Math.round((start - from) / second), Math.round((end - from) / second));
+      return [1, own.reduce((sum, one) => sum + one, 0) / own.length];
+    };
+    const stretch = { from, to: from + 5 * second, watts: wattsOf(rates[4] as number), seenNanos: second };
+    const { steps } = power.close(stretch, workIn);
+    if (index < readings / 2) continue;
+    const mean = rates.reduce((sum, one) => sum + wattsOf(one), 0) / 5;
+    found += Math.abs((steps.meanWatts() ?? 0) - mean);
+    all += mean;
+  }
+  expect(found / all).toBeLessThan(0.02);
+});
+
 test("a load that never changes is in no doubt", () => {
   const power = new SampledPower(700);
   let doubt = 0;
