@@ -6,7 +6,7 @@ import { apportion, Claims } from "./apportion.ts";
 import type { Portion } from "./attribution.ts";
 import { bookPiece } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
-import { emptyBooking, finished, notePhases, noteUncertain } from "./booking.ts";
+import { emptyBooking, finished, notePhases, noteUncertain, uncertainMillijoules } from "./booking.ts";
 import type { Span } from "./edges.ts";
 import { addEdge, spanAt } from "./edges.ts";
 import type { FloorState } from "./energy/floor.ts";
@@ -112,7 +112,9 @@ export class Board {
     const home = sliced ? rest : (parts[0]?.booking ?? rest);
     const millijoules = this.energy.finish(settling, home, parts[0]?.pieces ?? []);
     const energy = this.energy.method(settling);
-    noteUncertain(home, "sampled_power", undefined, 0, meter?.takeDoubt() ?? 0);
+    // A window of many intervals is decided at once: what is in doubt of it is spread over their joules.
+    const certain = millijoules - uncertainMillijoules(home);
+    noteUncertain(home, "sampled_power", undefined, 0, meter?.takeDoubt(certain) ?? 0);
     this.#learnSharing(parts, to);
     if (slices !== undefined && this.energy.decided(to)) {
       const floor = { watts: this.#floorWatts(), isAssumed: this.floor.assumed };

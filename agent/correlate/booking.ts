@@ -125,6 +125,13 @@ export function noteUncertain(
   );
 }
 
+/** Energy of a booking that rests on assumptions. */
+export function uncertainMillijoules({ uncertain }: Booking): number {
+  let sum = 0;
+  for (const { millijoules } of uncertain) sum += millijoules;
+  return sum;
+}
+
 /** How the numbers of a booking came about. */
 export interface Methods {
   readonly activity: ActivityMethod;

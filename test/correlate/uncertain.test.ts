@@ -86,6 +86,34 @@ describe("GpuInterval.uncertain", () => {
     expect(sum(doubted.map(({ nanos }) => nanos))).toBeLessThanOrEqual(second);
   });
 
+  test("holds how far off sampled power may be, and never more than a row has", () => {
+    const works = (at: number): boolean => at % 37 < 19;
+    const sampled = readings("g", repeated(240, { pids: [1], busy: 1 }))
+      .filter(({ at }) => at % (10 * second) === 0)
+      .map(({ energyMillijoules: _, ...sample }) => ({
+        ...sample,
+        powerWatts: works(Math.round(sample.at / second) - 1) ? 600 : 100,
+      }));
+    const { intervals } = run({
+      gpus: [g],
+      samples: sampled,
+      seconds: 240,
+      gpuPollMs: 10_000,
+    });
+    const rows = rowsOf(intervals, "g");
+    const all = sum(rows.map(({ millijoules }) => sum(Object.values(millijoules))));
+    const doubted = uncertainOf(rows);
+    expect(new Set(doubted.map(({ reason }) => reason))).toEqual(new Set(["sampled_power"]));
+    expect(sum(doubted.map(({ nanos }) => nanos))).toBe(0);
+    const doubt = sum(doubted.map(({ millijoules }) => millijoules));
+    expect(doubt).toBeGreaterThan(0.02 * all);
+    expect(doubt).toBeLessThan(0.7 * all);
+    for (const { millijoules, uncertain } of rows)
+      expect(sum((uncertain ?? []).map((one) => one.millijoules))).toBeLessThanOrEqual(
+        sum(Object.values(millijoules)),
+      );
+  });
+
   test("is never more than the seconds and the joules of the GPU, whatever was doubted", () => {
     const busy = fc.array(fc.constantFrom(0, 0.005, 0.1, 1), { minLength: 20, maxLength: 20 });
     const moves = fc.array(fc.constantFrom(0, 100), { minLength: 20, maxLength: 20 });

@@ -177,9 +177,9 @@ export class EnergyMeter {
     return this.#waiting.findLast(({ from }) => from < to)?.to ?? to;
   }
 
-  /** How much more of the energy was found to be in doubt since it was asked last, whole mJ. */
-  takeDoubt(): number {
-    const doubt = Math.floor(this.#doubt);
+  /** How much more of the energy was found to be in doubt, whole mJ, `most` of it now and the rest when it is asked again. */
+  takeDoubt(most: number): number {
+    const doubt = Math.max(0, Math.floor(Math.min(most, this.#doubt)));
     this.#doubt -= doubt;
     return doubt;
   }

@@ -139,7 +139,7 @@ describe("EnergyMeter", () => {
     }));
     const meter = metered(readings);
     expect(meter.hasSampled).toBe(false);
-    expect(meter.takeDoubt()).toBe(0);
+    expect(meter.takeDoubt(Infinity)).toBe(0);
     for (let step = 0; step < 50; step++) {
       const found = meter.curve.at(((step + 1) * second) / 5) - meter.curve.at((step * second) / 5);
       expect(Math.abs(found - 100 * (wattsAt(step) + wattsAt(step + 1)))).toBeLessThanOrEqual(2);
@@ -175,7 +175,7 @@ describe("EnergyMeter", () => {
         meter.decideSampled((t / 2) * second, () => [(work.next().value as number) / 9, 0]);
         meter.decideSampled(Infinity, () => undefined);
         expect(meter.decidedUntil).toBe(meter.readUntil);
-        expect(meter.takeDoubt()).toBeGreaterThanOrEqual(0);
+        expect(meter.takeDoubt(Infinity)).toBeGreaterThanOrEqual(0);
         const { acceptedMillijoules, integratedMillijoules, rejectedMillijoules } = meter.totals;
         expect(meter.curve.totalMillijoules).toBe(acceptedMillijoules + integratedMillijoules);
         expect(rejectedMillijoules).toBeGreaterThanOrEqual(0);
