@@ -173,3 +173,20 @@ test("sampledStretches() gives all the time to one request that signs show throu
     ),
   );
 });
+
+test("sampledStretches() lets tokens say where between two signs far apart a request ended, as far as they know", () => {
+  const windows = [{ from: 0, to: 10 * second, busyRatio: 0, sampled: true }];
+  const [interval] = intervalsOf([1]) as [PollInterval];
+  const ended = { ...interval, from: 0, to: 10 * second, inFlightFrom: 1, inFlightTo: 0 };
+  const foundOf = (ownSteps: number): number => {
+    const pace = { nanosPerStep: second / 100, error: 0.2 };
+    const pieces = sampledStretches(windows, { ...ended, ownSteps }, pace) ?? [];
+    expect(pieces[0]?.from).toBe(0);
+    return total(pieces) / second;
+  };
+  expect(foundOf(0)).toBeCloseTo(4.95, 6);
+  expect(foundOf(200)).toBeGreaterThan(2);
+  expect(foundOf(200)).toBeLessThan(2.5);
+  expect(foundOf(800)).toBeGreaterThan(5.5);
+  expect(foundOf(800)).toBeLessThan(8);
+});
