@@ -14,7 +14,7 @@ import {
 } from "./activity/activity.ts";
 import type { Activity, ActivityWindow, Guest, SeenPoll } from "./activity/evidence.ts";
 import { copyHoldNanos } from "./activity/hold.ts";
-import { joinedByChance } from "./by-chance.ts";
+import { ByChance } from "./by-chance.ts";
 import { endedBetween } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { appendKnown } from "./own-states.ts";
@@ -83,6 +83,7 @@ export class ServerTrack {
   #fed: ServerPoll | undefined;
   readonly #age = new PageAge();
   readonly #ties = new Ties();
+  readonly #byChance = new ByChance();
   /** What was around it last. */
   #around: Surroundings | undefined;
   #firstAt: Nanos | undefined;
@@ -251,7 +252,7 @@ export class ServerTrack {
       for (const segment of settle(activity, until)) appendKnown(stretches, segment, from, known);
       byGpu.set(gpu, stretches);
     }
-    return joinedByChance(byGpu, apart ?? noneApart, this.ranks !== undefined, this.#ties);
+    return this.#byChance.joined(byGpu, apart ?? noneApart, this.ranks !== undefined, this.#ties);
   }
 
   /** Takes in that a server, or a stranger, on some of the same GPUs was busy in `[from, to)`. */

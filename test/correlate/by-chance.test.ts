@@ -1,7 +1,7 @@
 // Executions of a server on several GPUs whose place in a second is not known: as much is executed as if they came by chance.
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { joinedByChance } from "../../agent/correlate/by-chance.ts";
+import { ByChance } from "../../agent/correlate/by-chance.ts";
 import type { OwnStretch } from "../../agent/correlate/own-states.ts";
 import { joined } from "../../agent/correlate/own-states.ts";
 import { Random } from "../simulator/random.ts";
@@ -39,15 +39,19 @@ const wholeOf = (
   lists: readonly (readonly OwnStretch[])[],
   isRanked = false,
   ties = { areApart: true, areTied: false },
-): readonly OwnStretch[] => joinedByChance(byGpuOf(lists), new Set(), isRanked, ties).all;
+): readonly OwnStretch[] => new ByChance().joined(byGpuOf(lists), new Set(), isRanked, ties).all;
 
-const share = fc.oneof(fc.constant(0), fc.double({ min: 0, max: 1, noNaN: true }));
+// Whole thousandths: doubles between 0 and 1 are mostly no more than nothing.
+const share = fc.oneof(
+  fc.constant(0),
+  fc.integer({ min: 0, max: 1000 }).map((part) => part / 1000),
+);
 const shares = fc.array(fc.array(share, { minLength: length, maxLength: length }), {
   minLength: 1,
   maxLength: 8,
 });
 
-test("joinedByChance() finds what requests that come by chance execute together in each second, and covers the same time", () => {
+test("ByChance.joined() finds what requests that come by chance execute together in each second, and covers the same time", () => {
   fc.assert(
     fc.property(shares, (gpus) => {
       const all = wholeOf(gpus.map((seconds) => statesOf(seconds)));
@@ -64,7 +68,7 @@ test("joinedByChance() finds what requests that come by chance execute together 
   );
 });
 
-test("joinedByChance() agrees with requests of 45 ms that ranks get by chance", () => {
+test("ByChance.joined() agrees with requests of 45 ms that ranks get by chance", () => {
   const random = new Random(5);
   const lengthMs = length * 1000;
   for (let gpus = 2; gpus <= 8; gpus *= 2) {
@@ -85,7 +89,7 @@ test("joinedByChance() agrees with requests of 45 ms that ranks get by chance", 
   }
 });
 
-test("joinedByChance() leaves alone what has a place, what one GPU alone executed, and GPUs that are tied", () => {
+test("ByChance.joined() leaves alone what has a place, what one GPU alone executed, and GPUs that are tied", () => {
   fc.assert(
     fc.property(shares, fc.nat(7), fc.boolean(), (gpus, one, isRanked) => {
       const known = gpus.map((seconds, gpu) => statesOf(seconds, gpu !== one));
@@ -103,3 +107,28 @@ test("joinedByChance() leaves alone what has a place, what one GPU alone execute
     }),
   );
 });
+
+test("ByChance.joined() finds about the same of two GPUs wherever in a second decisions end", () => {
+  const seconds = fc.array(fc.tuple(share, share), { minLength: length, maxLength: length });
+  fc.assert(
+    fc.property(seconds, fc.integer({ min: 1, max: 999 }), (parts, cutMs) => {
+      const lists = [0, 1].map((gpu) => statesOf(parts.map((both) => both[gpu] as number)));
+      const byChance = new ByChance();
+      const pieces: OwnStretch[] = [];
+      for (let at = -1; at < length; at++) {
+        const from = Math.max(0, at * second + cutMs * 1e6);
+        const to = Math.min(length * second, (at + 1) * second + cutMs * 1e6);
+        const own = byGpuOf(lists.map((list) => list.flatMap((stretch) => within(stretch, from, to))));
+        pieces.push(...byChance.joined(own, new Set(), false, { areApart: true, areTied: false }).all);
+      }
+      const whole = wholeOf(lists);
+      for (let at = 0; at < length; at++)
+        expect(Math.abs(activeIn(pieces, at, at + 1) - activeIn(whole, at, at + 1))).toBeLessThan(0.08);
+    }),
+  );
+});
+
+function within(stretch: OwnStretch, from: number, to: number): OwnStretch[] {
+  const part = { ...stretch, from: Math.max(stretch.from, from), to: Math.min(stretch.to, to) };
+  return part.to > part.from ? [part] : [];
+}
