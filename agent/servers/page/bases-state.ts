@@ -188,7 +188,7 @@ export class BasesState {
       if (at >= 0) byKey.set(parts.slice(at + 1).join(), value);
     }
     const head = parsed<HeadRow>(byKey.get(""));
-    if (head === undefined || head.v < 1 || head.v > VERSION) return undefined;
+    if (head?.v !== 1 && head?.v !== VERSION) return undefined;
     const shared = this.#shared;
     const time = (text: string): Nanos => instant(BigInt(text));
     for (const one of head.runs) {
