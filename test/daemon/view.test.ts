@@ -3,11 +3,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { loadConfig } from "../../agent/config/load.ts";
 import type { Agent } from "../../agent/daemon/agent.ts";
 import { startAgent } from "../../agent/daemon/agent.ts";
 import type { View, ViewHistory } from "../../agent/export/page/view.ts";
+import { CapacityMeter } from "../../agent/meter/money/capacity.ts";
 import type { TokenSample } from "../../agent/model.ts";
 import type { VirtualClock } from "../../agent/platform/clock.ts";
 import { virtualClock } from "../../agent/platform/clock.ts";
@@ -166,11 +167,27 @@ test("what capacity was used is a share of what the held GPU-seconds could hold,
   await clock.advance(75 * SECOND);
   const { view } = await look(agent);
   // 100 of 200 tokens a second, on the one GPU that it holds.
-  expect(view.capacity).toMatchObject({ source: "config", age_seconds: null });
+  expect(view.capacity).toMatchObject({ source: "config", age_seconds: null, utilization_max: null });
   expect(view.capacity?.utilization).toBeCloseTo(0.5, 1);
   const other = await running();
   await other.clock.advance(15 * SECOND);
   expect((await look(other.agent)).view.capacity).toBeNull();
+});
+
+test.each([
+  [0.8, 0.625],
+  [undefined, undefined],
+])("of a learned capacity of which %j was seen, up to %j may have been used", async (seenRatio, most) => {
+  const learned = { tokensPerGpuHour: 720_000, source: "learned", minutes: 20, at: 0n } as const;
+  const seen = seenRatio === undefined ? {} : { seenRatio };
+  const rate = vi.spyOn(CapacityMeter.prototype, "rate").mockReturnValue({ ...learned, ...seen });
+  closing.push(() => rate.mockRestore());
+  const { agent, clock } = await running();
+  await clock.advance(75 * SECOND);
+  const { capacity } = (await look(agent)).view;
+  if (most === undefined) expect(capacity?.utilization_max).toBeNull();
+  else expect(capacity?.utilization_max).toBeCloseTo(most, 1);
+  expect(capacity?.utilization).toBeCloseTo(0.5, 1);
 });
 
 test("tenants are not told where /metrics may not show them", async () => {
