@@ -18,6 +18,13 @@ beforeEach(() => {
 });
 afterEach(() => remove());
 
+/** Makes of the view of names and totals the one of files that held a row for each total. */
+const rowsOfTheirOwn = `
+  DROP VIEW series;
+  CREATE VIEW series AS
+    SELECT id, metric, dimensions, "check", start, total, histogram, carried, announced, ended, live, role
+    FROM names LEFT JOIN totals ON totals.series = names.id;`;
+
 function read(sql: string): Record<string, unknown>[] {
   const database = new DatabaseSync(ledgerPath(folder), { readOnly: true });
   try {
@@ -292,21 +299,11 @@ describe("LedgerDatabase opened on trouble", () => {
     },
     {
       held: "apart from the names, a row each",
-      sql: `
-        DROP VIEW series;
-        CREATE VIEW series AS
-          SELECT id, metric, dimensions, "check", start, total, histogram, carried, announced, ended, live, role
-          FROM names LEFT JOIN totals ON totals.series = names.id;
-        PRAGMA user_version = 5`,
+      sql: `${rowsOfTheirOwn} PRAGMA user_version = 5`,
     },
     {
       held: "apart from the names, a row each, under the number of the format without a view",
-      sql: `
-        DROP VIEW series;
-        CREATE VIEW series AS
-          SELECT id, metric, dimensions, "check", start, total, histogram, carried, announced, ended, live, role
-          FROM names LEFT JOIN totals ON totals.series = names.id;
-        PRAGMA user_version = 4`,
+      sql: `${rowsOfTheirOwn} PRAGMA user_version = 4`,
     },
   ])("goes on from a file that held totals $held, and verifies one that cannot be written", ({ sql }) => {
     const first = new Bookkeeper(folder);
