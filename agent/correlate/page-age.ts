@@ -38,7 +38,7 @@ export class PageAge {
   #last: ServerPoll | undefined;
   /** The first poll that showed what the last one shows. */
   #news: ServerPoll | undefined;
-  /** What was shown before that: a page that returns to it says nothing of its age, for two keepers' copies take turns so. */
+  /** What was shown before that: two keepers' copies that take turns return to it. */
   #before: ServerPoll | undefined;
   /** That one showed a change: the first poll of all came when it came, at any age of a copy. */
   #isRenewal = false;
@@ -85,14 +85,14 @@ export class PageAge {
     this.#last = poll;
     if (news === undefined || !this.#isRepeated) {
       const isBack = poll.progress === "step" && this.#before !== undefined && alike(this.#before, poll);
-      if (news !== undefined && this.#isRenewal && !isBack) {
+      if (news !== undefined && this.#isRenewal) {
         // Only of a server at work can a change be expected at every poll, and only of one that counts each step.
         if ((news.inFlight ?? 0) > 0 && poll.progress === "step") keep(this.#changes, poll.at - news.at);
         keep(this.#all, poll.at - news.at);
         const isNext = poll.at - news.at <= copyPolls * this.#distanceNanos;
         this.#nextChanges = isNext ? this.#nextChanges + 1 : 0;
       }
-      this.#isRenewal = news !== undefined && !isBack;
+      this.#isRenewal = news !== undefined;
       if (isBack) this.#returns++;
       else if (news === undefined || !hasSameCounts(news, poll)) this.#returns = 0;
       if (this.#returns >= returnsMin) this.#olderAt = poll.at;

@@ -132,20 +132,30 @@ test("a page that showed itself is doubted again once it is seen to be a copy", 
 });
 
 test("a page whose gauge goes to and fro while no counter moves is one of several, if it counts each step", () => {
-  const shown = (progress: "step" | "finish", moves: boolean): PageAge => {
+  const isCopy = (
+    progress: "step" | "finish",
+    shown: readonly (readonly [outputTokens: number, inFlight: number])[],
+  ): boolean => {
     const age = new PageAge();
-    for (let poll = 0; poll < 4; poll++)
-      age.repeats({
-        at: poll * second,
-        inputTokens: 0,
-        outputTokens: moves ? poll : 0,
-        inFlight: 2 * (poll % 2),
-        progress,
-      });
-    return age;
+    for (const [poll, [outputTokens, inFlight]] of shown.entries())
+      age.repeats({ at: poll * second, inputTokens: 0, outputTokens, inFlight, progress });
+    return age.isCopy;
   };
-  expect(shown("step", false).isCopy).toBe(true);
-  expect(shown("step", true).isCopy).toBe(false);
+  const toAndFro = [
+    [0, 0],
+    [0, 2],
+    [0, 0],
+    [0, 2],
+  ] as const;
+  expect(isCopy("step", toAndFro)).toBe(true);
+  expect(
+    isCopy(
+      "step",
+      toAndFro.map(([, inFlight], poll) => [poll, inFlight]),
+    ),
+  ).toBe(false);
   // A request that ends uncounted, or one that counts only then, may leave it as it was.
-  expect(shown("finish", false).isCopy).toBe(false);
+  expect(isCopy("finish", toAndFro)).toBe(false);
+  const once = toAndFro.slice(0, 3);
+  expect(isCopy("step", [...once, ...once.map(([, inFlight]) => [100, inFlight] as const)])).toBe(false);
 });
