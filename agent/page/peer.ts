@@ -12,6 +12,13 @@ import { requestText } from "./http/request.ts";
 import type { PageTarget, ReadTarget } from "./target.ts";
 import { authorization, readTarget } from "./target.ts";
 
+/**
+ * A connection is asked for so long after the peer said it would let it go: pages are read as often as the usual servers keep
+ * connections, so that many polls came a moment too late. Node's servers keep it a second longer than they say, and
+ * one that was let go is noticed or found out by asking.
+ */
+const LONGER_MS = 1000;
+
 /** An answer that was received whole. */
 export interface Answer {
   readonly head: AnswerHead;
@@ -89,7 +96,7 @@ export class Peer {
     this.#keptUntil =
       seconds === undefined
         ? Number.POSITIVE_INFINITY
-        : this.#clock.now() + Number(seconds) * 1000 * NANOS_PER_MS;
+        : this.#clock.now() + (Number(seconds) * 1000 + LONGER_MS) * NANOS_PER_MS;
     return { head, carrier };
   }
 
