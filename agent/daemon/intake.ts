@@ -215,8 +215,12 @@ export class Intake {
     if (sample?.readings.some(({ role }) => role !== "combined") === true) return false;
     const named = [...(this.servers.get(server)?.gpus ?? []), ...(sample?.gpus ?? [])];
     if (this.#parts.correlator.hasRanksElsewhere(server)) return false;
-    const here = new Set([...this.gpus.values()].flatMap(({ parent, uuid }) => [uuid, parent]));
-    return named.every((gpu) => here.has(gpu));
+    return named.every((gpu) => this.gpus.has(gpu) || this.#isBoardHere(gpu));
+  }
+
+  #isBoardHere(gpu: string): boolean {
+    for (const { parent } of this.gpus.values()) if (parent === gpu) return true;
+    return false;
   }
 
   /** Logs what is wrong with a server's page once, not at every poll; `/-/status` shows it as long as it lasts. */

@@ -12,10 +12,10 @@ import type {
   UnixNanos,
 } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
-import { addHistograms } from "../counters/histograms.ts";
 import { BucketWriter } from "./columns.ts";
 import { bucketOf, bucketOfEnd } from "./grid.ts";
 import type { Booking } from "./ledger.ts";
+import { RunningHistogram } from "./running-histogram.ts";
 import { RunningTotal } from "./running-total.ts";
 
 /** What one series moved in one bucket. */
@@ -23,7 +23,7 @@ class Cell extends RunningTotal {
   readonly series: number;
   readonly metric: string;
   readonly dimensions: Dimensions;
-  histogram: Histogram | undefined;
+  #histogram: RunningHistogram | undefined;
   changed = true;
 
   constructor({ dimensions, metric, series }: Pick<Booking, "series" | "metric" | "dimensions">) {
@@ -39,10 +39,25 @@ class Cell extends RunningTotal {
     this.changed = true;
   }
 
+  /** Adds a histogram. A source changed its bounds inside the bucket: the later ones stay, the earlier counts go. */
+  addHistogram(moved: Histogram): void {
+    if (this.#histogram?.addHistogram(moved) !== true) this.#histogram = new RunningHistogram(moved);
+    this.changed = true;
+  }
+
+  /** What of a histogram moved; undefined of a sum. */
+  get histogram(): Histogram | undefined {
+    return this.#histogram?.histogram;
+  }
+
+  get isHistogram(): boolean {
+    return this.#histogram !== undefined;
+  }
+
   /** Continues from a stored row. */
   restore(amount: bigint | Histogram): void {
     if (typeof amount === "bigint") this.total = amount;
-    else this.histogram = amount;
+    else this.#histogram = new RunningHistogram(amount);
     this.changed = false;
   }
 }
@@ -70,12 +85,8 @@ export class Buckets {
       return;
     }
     const cell = this.#cell(this.#openBucketOf(booking.to), booking);
-    if (typeof booking.moved === "number") {
-      cell.add(booking.moved);
-      return;
-    }
-    cell.histogram = cell.histogram === undefined ? booking.moved : merged(cell.histogram, booking.moved);
-    cell.changed = true;
+    if (typeof booking.moved === "number") cell.add(booking.moved);
+    else cell.addHistogram(booking.moved);
   }
 
   /** The bucket of an interval that ended at `to`; the oldest open one where that is closed. */
@@ -131,7 +142,7 @@ export class Buckets {
   /** Every amount of one metric in one open bucket. */
   *amounts(bucket: BucketNumber, metric: string): Generator<readonly [Dimensions, bigint]> {
     for (const cell of this.#open.get(bucket)?.values() ?? []) {
-      if (cell.metric === metric && cell.histogram === undefined) yield [cell.dimensions, cell.total];
+      if (cell.metric === metric && !cell.isHistogram) yield [cell.dimensions, cell.total];
     }
   }
 
@@ -210,11 +221,6 @@ export class Buckets {
 /** End of a bucket, exclusive. */
 export function endOf(bucket: BucketNumber): UnixNanos {
   return (BigInt(bucket) + 1n) * BUCKET_NANOS;
-}
-
-/** A source that changed its bounds inside a bucket: the later bounds stay, the earlier counts go. */
-function merged(one: Histogram, other: Histogram): Histogram {
-  return addHistograms(one, other) ?? other;
 }
 
 function qualityOf(cells: Iterable<Cell>): BucketQuality {

@@ -9,8 +9,8 @@ import type {
   SeriesState,
   UnixNanos,
 } from "../../model.ts";
-import { addHistograms, sameBounds } from "../counters/histograms.ts";
 import type { SeriesChanges } from "./columns.ts";
+import { RunningHistogram } from "./running-histogram.ts";
 import { RunningTotal } from "./running-total.ts";
 
 type Life = "live" | "ending" | "ended";
@@ -64,7 +64,7 @@ export class Series extends RunningTotal {
   #endedAt: UnixNanos | undefined;
   /** Nothing but the total changed since the store was given the whole. */
   #isHandedOut = false;
-  #histogram: Histogram | undefined;
+  #histogram: RunningHistogram | undefined;
 
   constructor(id: number, kind: Series["kind"], metric: string, dimensions: Dimensions, start: UnixNanos) {
     super();
@@ -136,7 +136,7 @@ export class Series extends RunningTotal {
       BigInt(state.start),
     );
     if (typeof state.total === "string") series.total = BigInt(state.total);
-    else series.#histogram = state.total;
+    else series.#histogram = new RunningHistogram(state.total);
     series.announced = state.announced;
     series.changed = false;
     series.role = state.role;
@@ -173,19 +173,13 @@ export class Series extends RunningTotal {
   }
 
   get histogram(): Histogram {
-    return this.#histogram ?? { bounds: [], counts: [0], sum: 0, count: 0 };
+    return this.#histogram?.histogram ?? { bounds: [], counts: [0], sum: 0, count: 0 };
   }
 
   /** Adds a histogram; false when its bounds are not those of this series. */
   addHistogram(moved: Histogram): boolean {
-    if (this.#histogram === undefined) this.#histogram = moved;
-    else {
-      const sum = sameBounds(this.#histogram.bounds, moved.bounds)
-        ? addHistograms(this.#histogram, moved)
-        : undefined;
-      if (sum === undefined) return false;
-      this.#histogram = sum;
-    }
+    if (this.#histogram !== undefined) return this.#histogram.addHistogram(moved);
+    this.#histogram = new RunningHistogram(moved);
     return true;
   }
 
@@ -220,10 +214,7 @@ export class Series extends RunningTotal {
   /** Begins a new run from zero at `start`: the next snapshot announces it again. */
   startAnew(start: UnixNanos): void {
     this.total = 0n;
-    this.#histogram =
-      this.#histogram === undefined
-        ? undefined
-        : { ...this.#histogram, counts: this.#histogram.counts.map(() => 0), sum: 0, count: 0 };
+    this.#histogram = this.#histogram?.emptied();
     this.start = start;
     this.announced = undefined;
     this.changed = true;
@@ -233,7 +224,7 @@ export class Series extends RunningTotal {
   /** Takes other bounds from zero on. */
   startWithBounds(start: UnixNanos, moved: Histogram): void {
     this.startAnew(start);
-    this.#histogram = moved;
+    this.#histogram = new RunningHistogram(moved);
   }
 
   /** Whether the next snapshot says of it what the last one said, but for its value. */

@@ -17,6 +17,19 @@ export interface CapacityFacts {
   readonly whole: (server: string) => boolean;
 }
 
+/** What is known of a server in one interval beside its counters; 0 where it cannot say. */
+export interface Load {
+  readonly waiting: number;
+  readonly running: number;
+  readonly isWhole: boolean;
+}
+
+/** Asks what is known of a server now. */
+export function loadOf(server: string, facts: CapacityFacts): Load {
+  const [waiting, running] = [facts.waiting(server) ?? 0, facts.running(server) ?? 0];
+  return { waiting, running, isWhole: facts.whole(server) };
+}
+
 /** A stretch of a server. */
 export interface CapacityWindow {
   tokens: number;
@@ -43,15 +56,13 @@ export function addInterval(
   window: CapacityWindow,
   length: number,
   held: Held,
-  server: string,
-  facts: CapacityFacts,
+  { isWhole, running, waiting }: Load,
 ): void {
   window.wallNanos += length;
   window.allocatedNanos += held.allocated;
   window.activeNanos += held.active;
-  if ((facts.waiting(server) ?? 0) > 0) window.queuedNanos += length;
-  window.whole &&= facts.whole(server);
-  const running = facts.running(server) ?? 0;
+  if (waiting > 0) window.queuedNanos += length;
+  window.whole &&= isWhole;
   if (running <= 0) return;
   window.runningSum += running;
   window.runningCount++;

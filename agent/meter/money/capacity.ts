@@ -18,7 +18,14 @@ import { modelAttributes } from "../names.ts";
 import type { CurveState } from "./capacity-curve.ts";
 import { CapacityCurve } from "./capacity-curve.ts";
 import type { CapacityFacts, CapacityWindow, Held } from "./capacity-window.ts";
-import { addInterval, addServed, emptyWindow, heldByServer, isObjectiveMet } from "./capacity-window.ts";
+import {
+  addInterval,
+  addServed,
+  emptyWindow,
+  heldByServer,
+  isObjectiveMet,
+  loadOf,
+} from "./capacity-window.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { inForce, productRank } from "./catalogue.ts";
 import { modelRank } from "./price-book.ts";
@@ -232,15 +239,18 @@ export class CapacityMeter {
     const increments = interval.servers.flatMap((one) => (one.server === server ? one.increments : []));
     this.#learnMix(key, increments);
     const weighted = weightedTokens(increments, this.#weights);
+    const load = loadOf(server, facts);
     for (const [windows, nanos] of [
       [this.#windows, windowNanos],
       [this.#minutes, minuteNanos],
     ] as const) {
       const window = windows.get(key) ?? emptyWindow();
       windows.set(key, window);
-      addInterval(window, interval.to - interval.from, held, server, facts);
+      addInterval(window, interval.to - interval.from, held, load);
       window.tokens += weighted;
-      for (const increment of increments) addServed(window.latencies, increment.latencies);
+      // Only an objective asks for them.
+      if (this.#objectives.length > 0)
+        for (const increment of increments) addServed(window.latencies, increment.latencies);
       if (window.wallNanos < nanos) continue;
       windows.set(key, emptyWindow());
       if (!window.whole || window.allocatedNanos === 0) continue;
