@@ -3,6 +3,8 @@ import type { Dimensions } from "../model.ts";
 
 const SETS_MAX = 10_000;
 const SETS_OF_ONE_MAX = 200;
+/** Servers of a host, kinds and reasons: what comes from outside is bounded. */
+const VALUES_MAX = 2000;
 
 /** Sets by what is in them, in the order it is named. */
 export class AttributeSets {
@@ -48,6 +50,58 @@ export class SetsOf<Thing extends object> {
     if (sets.size >= SETS_OF_ONE_MAX) sets.clear();
     const made = make();
     sets.set(name, made);
+    return made;
+  }
+}
+
+/** The set without attributes, to begin with. */
+export const noAttributes: Dimensions = {};
+
+/**
+ * Sets that have one attribute more than another, each once: what an interval is posted under is found by the set it grows
+ * from, and no key is made of it. That set must be one that lives on.
+ */
+export class WithAttribute {
+  readonly #name: string;
+  readonly #grown = new WeakMap<Dimensions, Map<string, Dimensions>>();
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /** The set with this value; the set itself where there is none. */
+  of(set: Dimensions, value: string | undefined): Dimensions {
+    if (value === undefined) return set;
+    let grown = this.#grown.get(set);
+    if (grown === undefined) {
+      grown = new Map();
+      this.#grown.set(set, grown);
+    }
+    const known = grown.get(value);
+    if (known !== undefined) return known;
+    if (grown.size >= VALUES_MAX) grown.clear();
+    const made = { ...set, [this.#name]: value };
+    grown.set(value, made);
+    return made;
+  }
+}
+
+/** Sets that have what two others have, each once. */
+export class JoinedSets {
+  readonly #joined = new WeakMap<Dimensions, WeakMap<Dimensions, Dimensions>>();
+
+  /** The attributes of both; of a name in both, what `other` has. */
+  of(set: Dimensions, other: Dimensions): Dimensions {
+    let joined = this.#joined.get(set);
+    if (joined === undefined) {
+      joined = new WeakMap();
+      this.#joined.set(set, joined);
+    }
+    let made = joined.get(other);
+    if (made === undefined) {
+      made = { ...set, ...other };
+      joined.set(other, made);
+    }
     return made;
   }
 }

@@ -1,60 +1,61 @@
 // What the residents of a GPU, and what is uncertain of it, become in postings: seconds and joules by server and state, by
 // what token-active time was spent on, and by the assumption they rest on.
 import type { AllocatedState, Dimensions, GpuInterval, ResidentShare } from "../model.ts";
-import { attributes } from "./names.ts";
+import { JoinedSets, WithAttribute } from "./attribute-sets.ts";
 
 /** The states in which a metered server holds the GPU. */
 export const allocatedStates: readonly AllocatedState[] = ["parked", "stalled", "token_active"];
 
-/** An amount to be booked. */
-export interface Amount {
-  readonly metric: string;
-  readonly dimensions: Dimensions;
-  readonly amount: number;
-}
+/** Takes an amount to be booked. */
+export type TakeAmount = (metric: string, dimensions: Dimensions, amount: number) => void;
 
-/** Returns what a resident got of a GPU, under the attributes of its server and of the board. */
+const onBoards = new JoinedSets();
+const inState = new WithAttribute("tokenwatt.gpu.state");
+const byMethod = new WithAttribute("tokenwatt.method");
+const ofProduct = new WithAttribute("hw.model");
+const inPhase = new WithAttribute("tokenwatt.phase");
+const ofServer = new WithAttribute("tokenwatt.server.id");
+const forReason = new WithAttribute("tokenwatt.reason");
+
+/** Gives `take` what a resident got of a GPU, under the attributes of its server and of the board. */
 export function residentAmounts(
   resident: ResidentShare,
   server: Dimensions,
   board: Dimensions,
-): readonly Amount[] {
-  const states = allocatedStates.flatMap((state) => {
-    if (resident.nanos[state] === 0 && resident.millijoules[state] === 0) return [];
-    const how = { "tokenwatt.gpu.state": state, "tokenwatt.method": resident.method };
-    const dimensions = { ...server, ...board, ...how };
-    return [
-      { metric: "tokenwatt.server.gpu_time", dimensions, amount: resident.nanos[state] },
-      { metric: "tokenwatt.server.energy", dimensions, amount: resident.millijoules[state] },
-    ];
-  });
-  return [...states, ...phaseAmounts(resident, server, board["hw.model"])];
+  take: TakeAmount,
+): void {
+  const { method, millijoules, nanos } = resident;
+  for (const state of allocatedStates) {
+    if (nanos[state] === 0 && millijoules[state] === 0) continue;
+    const dimensions = byMethod.of(inState.of(onBoards.of(server, board), state), method);
+    take("tokenwatt.server.gpu_time", dimensions, nanos[state]);
+    take("tokenwatt.server.energy", dimensions, millijoules[state]);
+  }
+  phaseAmounts(resident, server, board["hw.model"], take);
 }
 
 function phaseAmounts(
   { phases = [] }: ResidentShare,
   server: Dimensions,
   product: string | undefined,
-): readonly Amount[] {
-  const known = { ...server, ...attributes("hw.model", product) };
-  return phases.flatMap(({ method, millijoules, nanos, phase, uncertainMillijoules, uncertainNanos }) => {
-    const part = { ...known, "tokenwatt.phase": phase, "tokenwatt.method": method };
-    return [
-      { metric: "tokenwatt.server.phase_time", dimensions: part, amount: nanos },
-      { metric: "tokenwatt.server.phase_energy", dimensions: part, amount: millijoules },
-      { metric: "tokenwatt.server.phase_uncertain_time", dimensions: known, amount: uncertainNanos },
-      { metric: "tokenwatt.server.phase_uncertain_energy", dimensions: known, amount: uncertainMillijoules },
-    ];
-  });
+  take: TakeAmount,
+): void {
+  const known = ofProduct.of(server, product === "" ? undefined : product);
+  for (const one of phases) {
+    const part = byMethod.of(inPhase.of(known, one.phase), one.method);
+    take("tokenwatt.server.phase_time", part, one.nanos);
+    take("tokenwatt.server.phase_energy", part, one.millijoules);
+    take("tokenwatt.server.phase_uncertain_time", known, one.uncertainNanos);
+    take("tokenwatt.server.phase_uncertain_energy", known, one.uncertainMillijoules);
+  }
 }
 
-/** Returns what of a GPU rests on an assumption. */
-export function uncertainAmounts({ uncertain = [] }: GpuInterval, board: Dimensions): readonly Amount[] {
-  return uncertain.flatMap(({ millijoules, nanos, reason, server }) => {
-    const dimensions = { ...board, ...attributes("tokenwatt.server.id", server), "tokenwatt.reason": reason };
-    return [
-      { metric: "tokenwatt.uncertain_time", dimensions, amount: nanos },
-      { metric: "tokenwatt.uncertain_energy", dimensions, amount: millijoules },
-    ];
-  });
+/** Gives `take` what of a GPU rests on an assumption. */
+export function uncertainAmounts({ uncertain = [] }: GpuInterval, board: Dimensions, take: TakeAmount): void {
+  for (const { millijoules, nanos, reason, server } of uncertain) {
+    const named = ofServer.of(board, server === "" ? undefined : server);
+    const dimensions = forReason.of(named, reason);
+    take("tokenwatt.uncertain_time", dimensions, nanos);
+    take("tokenwatt.uncertain_energy", dimensions, millijoules);
+  }
 }

@@ -13,9 +13,9 @@ import type {
   UnixNanos,
   UsagePiece,
 } from "../model.ts";
-import { AttributeSets } from "./attribute-sets.ts";
+import { JoinedSets, noAttributes, SetsOf, WithAttribute } from "./attribute-sets.ts";
 import { outcomes, tokenKinds } from "./counters/key-counters.ts";
-import { latencyOf, outcomeAttributes, outcomeOf } from "./counters/latency-keys.ts";
+import { latencyOf, outcomeOf } from "./counters/latency-keys.ts";
 import { mergeEngineIncrements } from "./counters/merge-increments.ts";
 import type { ServingFacts } from "./customer-meter.ts";
 import { CustomerMeter } from "./customer-meter.ts";
@@ -24,10 +24,11 @@ import { gpuDimensions } from "./gauges.ts";
 import { residentAmounts, uncertainAmounts } from "./gpu-amounts.ts";
 import { HolderSets } from "./holders.ts";
 import { Billing } from "./money/billing.ts";
-import { attributeOf, attributes, engineLatencies, modelAttributes } from "./names.ts";
+import type { UnitPrice } from "./money/price-book.ts";
+import { attributeOf, engineLatencies } from "./names.ts";
 import { PostingList } from "./posting-list.ts";
 import type { LimitFacts } from "./power-limits.ts";
-import { LimitSets } from "./power-limits.ts";
+import { LimitSets, powerLimitKey } from "./power-limits.ts";
 
 /** What an interval is read with: the GPUs and servers known when it settled. */
 export type MeterFacts = LimitFacts & ServingFacts;
@@ -51,6 +52,25 @@ export const zeroByState: Readonly<Record<GpuState, bigint>> = {
   token_active: 0n,
 };
 
+const ofGpu = new WithAttribute("hw.id");
+const ofServer = new WithAttribute("tokenwatt.server.id");
+const ofModel = new WithAttribute("gen_ai.request.model");
+const ofProduct = new WithAttribute("hw.model");
+const inState = new WithAttribute("tokenwatt.gpu.state");
+const byMethod = new WithAttribute("tokenwatt.method");
+const forReason = new WithAttribute("tokenwatt.reason");
+const ofKind = new WithAttribute("tokenwatt.token.kind");
+const inRole = new WithAttribute("tokenwatt.server.role");
+const endedAs = new WithAttribute("tokenwatt.outcome");
+const ofOperation = new WithAttribute("gen_ai.operation.name");
+const ofProvider = new WithAttribute("gen_ai.provider.name");
+const ofSource = new WithAttribute("tokenwatt.source");
+const ofLaw = new WithAttribute("tokenwatt.law");
+const underLimit = new WithAttribute(powerLimitKey);
+const atPrice = new JoinedSets();
+const priceSets = new SetsOf<UnitPrice>();
+const energyStates = [...gpuStates, "unattributed"] as const;
+
 /** An engine's counters do not tell chat from completion; the convention wants one value, and chat is the usual. */
 const operationName = "chat";
 
@@ -66,7 +86,6 @@ export function postings(interval: SettledInterval, facts: MeterFacts): readonly
 export class Meter {
   /** Server -> GPUs it was last seen on: an interval in which the GPU was not readable names no residents. */
   readonly #homes = new Map<string, readonly string[]>();
-  readonly #sets = new AttributeSets();
   readonly holders = new HolderSets();
   readonly customers: CustomerMeter;
   #facts: MeterFacts = { gpus: new Map(), servers: new Map() };
@@ -101,14 +120,14 @@ export class Meter {
       for (const increment of mergeEngineIncrements(server.increments)) {
         if (increment.family === "engine") this.#engine(increment, interval, pricedAt);
         if (increment.resets > 0) {
-          const source = { "tokenwatt.source": `server:${increment.server}` };
+          const source = ofSource.of(noAttributes, `server:${increment.server}`);
           this.#add("tokenwatt.counter_resets", source, increment.resets);
         }
       }
     }
-    this.#add("tokenwatt.late_samples", {}, interval.lateSamples);
+    this.#add("tokenwatt.late_samples", noAttributes, interval.lateSamples);
     for (const violation of interval.violations) {
-      this.#add("tokenwatt.invariant_violations", { "tokenwatt.law": lawOf(violation) }, 1);
+      this.#add("tokenwatt.invariant_violations", ofLaw.of(noAttributes, lawOf(violation)), 1);
     }
     this.#posted.addAll(this.#billing.postings());
     return this.#posted.all;
@@ -159,77 +178,66 @@ export class Meter {
 
   #gpu(gpu: GpuInterval): void {
     const info = this.#facts.gpus.get(gpu.gpu);
-    const board = info === undefined ? { "hw.id": gpu.gpu } : gpuDimensions(info);
+    const board = info === undefined ? ofGpu.of(noAttributes, gpu.gpu) : gpuDimensions(info);
     const limit = this.#limits?.ofGpu(gpu.gpu);
     // A GPU is in one state or two: sets of the others are not made.
     for (const state of gpuStates) {
       if (gpu.nanos[state] === 0) continue;
-      const time = { ...board, "tokenwatt.gpu.state": state, "tokenwatt.method": gpu.activityMethod };
+      const time = byMethod.of(inState.of(board, state), gpu.activityMethod);
       this.#add("tokenwatt.gpu.time", time, gpu.nanos[state], limit);
     }
-    for (const state of [...gpuStates, "unattributed"] as const) {
+    for (const state of energyStates) {
       if (gpu.millijoules[state] === 0) continue;
-      const energy = { ...board, "tokenwatt.gpu.state": state, "tokenwatt.method": gpu.energyMethod };
+      const energy = byMethod.of(inState.of(board, state), gpu.energyMethod);
       this.#add("tokenwatt.gpu.energy", energy, gpu.millijoules[state], limit);
     }
     this.#add("tokenwatt.gpu.busy_time", board, gpu.busyNanos);
-    const rejected = { ...board, "tokenwatt.reason": "impossible" };
-    this.#add("tokenwatt.rejected_energy", rejected, gpu.rejectedMillijoules);
-    for (const resident of gpu.residents) this.#resident(resident, board, limit);
+    this.#add("tokenwatt.rejected_energy", forReason.of(board, "impossible"), gpu.rejectedMillijoules);
+    const take = (metric: string, dimensions: Dimensions, amount: number): void =>
+      this.#add(metric, dimensions, amount, limit);
+    for (const resident of gpu.residents) {
+      const server = this.#server(resident.server, this.#facts.soleModel?.(resident.server));
+      residentAmounts(resident, server, board, take);
+    }
     this.#posted.addAll(this.holders.postings(gpu, info));
-    for (const { amount, dimensions, metric } of uncertainAmounts(gpu, board))
-      this.#add(metric, dimensions, amount, limit);
-  }
-
-  #resident(resident: ResidentShare, board: Dimensions, limit: Dimensions | undefined): void {
-    const server = this.#server(resident.server, this.#facts.soleModel?.(resident.server));
-    for (const { amount, dimensions, metric } of residentAmounts(resident, server, board))
-      this.#add(metric, dimensions, amount, limit);
+    uncertainAmounts(gpu, board, take);
   }
 
   #engine(increment: TokenIncrement, interval: SettledInterval, pricedAt: UnixNanos | undefined): void {
     const server = this.#server(increment.server, increment.model);
-    const hardware = attributes("hw.model", this.gpuModel(increment.server));
-    const role = { "tokenwatt.server.role": increment.role };
+    const product = this.gpuModel(increment.server);
+    const onProduct = ofProduct.of(server, product === "" ? undefined : product);
     const reason = this.#unmatched(increment, interval);
     const limit = this.#limits?.ofServer(increment.server);
-    const payer = this.#sets.same({
-      ...server,
-      "gen_ai.request.model": attributeOf(increment.model),
-      ...hardware,
-    });
+    const payer = ofModel.of(onProduct, attributeOf(increment.model));
     for (const kind of tokenKinds) {
       const amount = increment.tokens[kind] ?? 0;
       if (amount === 0) continue;
-      const named = { "tokenwatt.token.kind": kind };
-      const dimensions = this.#sets.same({ ...server, ...hardware, ...named, ...role });
+      const named = ofKind.of(onProduct, kind);
+      const dimensions = inRole.of(named, increment.role);
       const price =
         pricedAt === undefined ? undefined : this.#billing.price(increment.model, kind, undefined, pricedAt);
-      const kept = this.#sets.same({ ...dimensions, ...priceDimensions(price), ...limit });
+      const kept = pricedSet(underLimit.of(dimensions, limit), price);
       this.#posted.addAmount("tokenwatt.tokens", dimensions, amount, kept);
       if (price !== undefined) this.#billing.earn(price, payer, kind, amount, {});
-      if (increment.doubt !== undefined) {
-        const doubted = { ...server, ...hardware, ...named, "tokenwatt.reason": increment.doubt };
-        this.#add("tokenwatt.uncertain_tokens", doubted, amount);
-      }
-      if (reason === undefined) continue;
-      const unmatched = { ...server, ...hardware, ...named, "tokenwatt.reason": reason };
-      this.#add("tokenwatt.unmatched_tokens", unmatched, amount, limit);
+      if (increment.doubt !== undefined)
+        this.#add("tokenwatt.uncertain_tokens", forReason.of(named, increment.doubt), amount);
+      if (reason !== undefined)
+        this.#add("tokenwatt.unmatched_tokens", forReason.of(named, reason), amount, limit);
     }
     this.#add("tokenwatt.reasoning_tokens", server, increment.reasoningTokens);
     for (const outcome of outcomes) {
       const amount = increment.requests[outcome] ?? 0;
-      if (amount === 0) continue;
-      this.#add("tokenwatt.requests", { ...server, "tokenwatt.outcome": outcome }, amount);
+      if (amount !== 0) this.#add("tokenwatt.requests", endedAs.of(server, outcome), amount);
     }
-    const inference = {
-      ...server,
-      "gen_ai.operation.name": operationName,
-      ...attributes("gen_ai.provider.name", this.#facts.servers.get(increment.server)?.type),
-    };
+    const type = this.#facts.servers.get(increment.server)?.type;
+    const inference = ofProvider.of(ofOperation.of(server, operationName), type === "" ? undefined : type);
     for (const key of Object.keys(increment.latencies) as LatencyKey[]) {
       const metric = engineLatencies[latencyOf(key)];
-      this.#addHistogram(metric, metric.startsWith("gen_ai.") ? inference : server, increment, key);
+      const of = metric.startsWith("gen_ai.") ? inference : server;
+      const histogram = increment.latencies[key];
+      if (histogram !== undefined)
+        this.#posted.addHistogram(metric, endedAs.of(of, outcomeOf(key)), histogram);
     }
   }
 
@@ -249,22 +257,25 @@ export class Meter {
   }
 
   #server(id: string, model: string | undefined): Dimensions {
-    return { "tokenwatt.server.id": id, ...modelAttributes(model) };
+    const named = model === undefined || model === "" ? undefined : attributeOf(model);
+    return ofModel.of(ofServer.of(noAttributes, id), named);
   }
 
-  /** `more`: what the ledger's rows carry beside what is exported. */
-  #add(metric: string, dimensions: Dimensions, amount: number, more?: Dimensions): void {
+  /** `limit`: under which power limit the ledger's rows are, beside what is exported. */
+  #add(metric: string, dimensions: Dimensions, amount: number, limit?: string): void {
     if (amount === 0) return;
-    const kept = more === undefined ? undefined : this.#sets.same({ ...dimensions, ...more });
-    this.#posted.addAmount(metric, this.#sets.same(dimensions), amount, kept);
+    const kept = limit === undefined ? undefined : underLimit.of(dimensions, limit);
+    this.#posted.addAmount(metric, dimensions, amount, kept);
   }
+}
 
-  #addHistogram(metric: string, of: Dimensions, increment: TokenIncrement, key: LatencyKey): void {
-    const histogram = increment.latencies[key];
-    if (histogram === undefined) return;
-    const dimensions = this.#sets.same({ ...of, ...outcomeAttributes(outcomeOf(key)) });
-    this.#posted.addHistogram(metric, dimensions, histogram);
-  }
+/** What tokens are kept under at a price. */
+function pricedSet(set: Dimensions, price: UnitPrice | undefined): Dimensions {
+  if (price === undefined) return set;
+  return atPrice.of(
+    set,
+    priceSets.of(price, "", () => priceDimensions(price)),
+  );
 }
 
 /** Whether engines' tokens are billed: a gateway, where there is one, knows what a customer got. */

@@ -1,7 +1,7 @@
 // Which enforced power limit seconds, joules and tokens count under, so that a report can tell tokens per joule by cap.
 // Both sides of that figure must be of the same subjects (METERING.md 1.6): GPUs that a server holds together count under a
 // limit only while all of them have the same one; else they, and every server on them, count under none.
-import type { Dimensions, GpuInfo, Nanos, SettledInterval } from "../model.ts";
+import type { GpuInfo, Nanos, SettledInterval } from "../model.ts";
 
 /** Intervals settle within half a minute: of more changes than these in it the oldest are forgotten. */
 const changesMax = 64;
@@ -66,14 +66,13 @@ export class LimitSets {
     while ([...this.#held.values()].some((gpus) => this.#part(gpus)));
   }
 
-  /** Of a GPU's seconds and joules, whoever they are given to. */
-  ofGpu(gpu: string): Dimensions | undefined {
-    const watts = this.#gpus.get(gpu);
-    return watts === undefined ? undefined : { [powerLimitKey]: watts };
+  /** Of a GPU's seconds and joules, whoever they are given to: the value of `powerLimitKey`. */
+  ofGpu(gpu: string): string | undefined {
+    return this.#gpus.get(gpu);
   }
 
   /** Of a server's tokens. */
-  ofServer(server: string): Dimensions | undefined {
+  ofServer(server: string): string | undefined {
     const [gpu] = this.#held.get(server) ?? [];
     return gpu === undefined ? undefined : this.ofGpu(gpu);
   }

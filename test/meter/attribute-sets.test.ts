@@ -1,6 +1,7 @@
 // The ledger finds a series by the identity of its attribute set: what is read again and again must come under the same one.
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { SetsOf } from "../../agent/meter/attribute-sets.ts";
+import { JoinedSets, SetsOf, WithAttribute } from "../../agent/meter/attribute-sets.ts";
 import { DeviceCounters } from "../../agent/meter/device-counters.ts";
 import { Convenience } from "../../agent/meter/figures/ratios.ts";
 import {
@@ -11,6 +12,7 @@ import {
   serverInfoGauge,
 } from "../../agent/meter/gauges.ts";
 import { HolderSets } from "../../agent/meter/holders.ts";
+import { Meter } from "../../agent/meter/meter.ts";
 import type { Dimensions, GpuSample, ServerInfo, TokenSample } from "../../agent/model.ts";
 import { factsOf, gateway, h100, intervalOf, moved, SECOND } from "./fixtures.ts";
 
@@ -71,6 +73,29 @@ describe("attribute sets of what is read again", () => {
     expectSame(() => sets.postings({ ...gpu, holders: [held] } as never, h100));
   });
 
+  it("are the same for all that an interval is posted under, and for what the ledger keeps it under", () => {
+    const meter = new Meter();
+    const facts = { ...factsOf(), powerLimit: () => 700 };
+    const uncertain = [{ reason: "coarse_windows", server: "vllm-0", nanos: 3, millijoules: 2 }];
+    const interval = intervalOf({
+      ...{ from: 0, to: 1, seconds: { token_active: 0.6, parked: 0.4 }, joules: { token_active: 300 } },
+      increments: [
+        moved({ tokens: { output: 9 }, requests: { ok: 1, error: 1 }, doubt: "partial_counters" }),
+        moved({ tokens: { input_cached: 4 }, late: true, resets: 1 }),
+      ],
+    });
+    const gpus = interval.gpus.map((gpu) => ({ ...gpu, uncertain })) as typeof interval.gpus;
+    const metered = () =>
+      meter.meterInterval({ ...interval, gpus, lateSamples: 2, violations: ["a law: 1"] }, facts);
+    expectSame(() => [
+      ...metered(),
+      ...metered().flatMap(({ kept, metric }) => (kept ? [{ metric, dimensions: kept }] : [])),
+    ]);
+    const rows = metered().filter(({ metric }) => metric === "tokenwatt.gpu.time");
+    for (const { dimensions, kept } of rows)
+      expect(kept).toEqual({ ...dimensions, "tokenwatt.power_limit": "700" });
+  });
+
   it("are the same for the ratios of every window", () => {
     const { gpus } = factsOf();
     const ratios = new Convenience();
@@ -99,5 +124,39 @@ describe("SetsOf", () => {
     const first = of("a");
     for (let name = 0; name < 1000; name++) of(String(name));
     expect(of("a")).not.toBe(first);
+  });
+});
+
+describe("sets that grow", () => {
+  const name = fc.constantFrom("a", "b", "c");
+  const set = fc.dictionary(name, fc.constantFrom("1", "2"));
+
+  it("WithAttribute and JoinedSets make what spreading makes, each once, and nothing of what they grow from is changed", () => {
+    const joined = new JoinedSets();
+    const attributes = { a: new WithAttribute("a"), b: new WithAttribute("b"), c: new WithAttribute("c") };
+    fc.assert(
+      fc.property(
+        set,
+        set,
+        name,
+        fc.option(fc.constantFrom("1", "2", "x"), { nil: undefined }),
+        (one, other, key, value) => {
+          const before = JSON.stringify([one, other]);
+          const grown = attributes[key as "a"].of(one, value);
+          expect(grown).toEqual(value === undefined ? one : { ...one, [key]: value });
+          expect(attributes[key as "a"].of(one, value)).toBe(grown);
+          expect(joined.of(one, other)).toEqual({ ...one, ...other });
+          expect(joined.of(one, other)).toBe(joined.of(one, other));
+          expect(JSON.stringify([one, other])).toBe(before);
+        },
+      ),
+    );
+  });
+
+  it("WithAttribute forgets values that come without end", () => {
+    const [sets, from] = [new WithAttribute("name"), {}];
+    const first = sets.of(from, "0");
+    for (let value = 0; value < 5000; value++) sets.of(from, String(value));
+    expect(sets.of(from, "0")).not.toBe(first);
   });
 });
