@@ -53,7 +53,7 @@ import { noteOthers, outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
 import { learnRates } from "./rates.ts";
 import { workingBusyRatio } from "./runs.ts";
-import { besidePace, learnAlone, learnBeside, nothingBeside } from "./split.ts";
+import { besideAhead, besidePace, learnAlone, learnBeside, nothingBeside } from "./split.ts";
 
 /** What an estimator knows from the beginning. */
 export interface ActivityOptions {
@@ -301,7 +301,7 @@ function evaluate(
     samples: durations.busySamples,
     level,
     perProgress: perProgress === undefined ? undefined : perProgress * perBusy,
-    beside: besidePace(activity.beside),
+    beside: besidePace(besideAhead(activity, intervals)),
     seat: activity.seat,
     perStep: executionPerStep(durations, perBusy),
     short,

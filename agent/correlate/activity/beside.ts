@@ -9,6 +9,7 @@ import { workingBusyRatio } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { isCoarse } from "./shares.ts";
 import type { BesidePace } from "./split.ts";
+import { paceOfShort, presumedPace } from "./split.ts";
 
 /** How busy the GPU is at the least while a request is in flight: this quantile of windows, learned in steps. */
 const [presenceQuantile, presenceStep] = [0.2, 0.05];
@@ -92,15 +93,15 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
   const slots = slotsOf({ ...evidence, perBusy }, interval);
   const [thin, full] = [total(slots, interval, false), total(slots, interval, true)];
   const length = interval.to - interval.from;
-  const pace = paceOf(evidence);
-  const residence = pace === undefined ? residenceOf(evidence.level) : undefined;
+  const known = paceOf(evidence);
+  const residence = known === undefined ? residenceOf(evidence.level) : undefined;
   if (residence !== undefined && isCoarse(evidence.windows, interval.from, interval.to)) {
     const nanos = residence.nanos * (interval.requests ?? 0);
     const own = slots.flatMap(({ window }) => middleOf(interval, window, nanos));
     return { own, all: [], ratio: Math.min(1, errors * residence.error) };
   }
-  const busy =
-    pace === undefined ? guessed(interval, thin, full) / perBusy : pace.perProgress * interval[pace.of];
+  const pace = known ?? presumed(interval, thin / perBusy);
+  const busy = pace.perProgress * interval[pace.of];
   // Where others fill the windows it takes twice as long; the pauses of a request on the host are no longer for that.
   const amount = Math.min(
     length,
@@ -125,7 +126,7 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
     if (!isFull) clip(window.from, busy, all);
     clip(window.from + Math.floor(evidence.seat * (busy - nanos)), nanos, own);
   }
-  const ratio = pace === undefined ? 1 : Math.min(1, errors * pace.error);
+  const ratio = Math.min(1, errors * pace.error);
   return { own, all, ratio };
 }
 
@@ -153,11 +154,9 @@ export function sharesWindow(
   return false;
 }
 
-/** Without a pace: half of what short requests did together, as much at a time where others fill the windows as where nobody does. */
-function guessed({ besideThin, from, to }: PollInterval, thin: Nanos, full: Nanos): Nanos {
-  if (besideThin) return thin / 2;
-  const rest = to - from - full;
-  return thin + (rest > 0 ? (thin * full) / rest : full / 2);
+/** Before anything was seen of a pace: what GPUs make of it, `thin` being how long short requests kept the GPU busy alone. */
+function presumed({ besideThin, lone }: PollInterval, thin: Nanos): Paced {
+  return { ...(besideThin && lone > 0 ? paceOfShort(thin / lone) : presumedPace), of: "lone" };
 }
 
 /** How long the GPU is busy for some progress, which progress, and the standard error of that over itself. */

@@ -48,11 +48,18 @@ export interface Credit {
 export interface Beside {
   /** Busy time whose owner the driver's credits tell. */
   readonly owned: NonNullable<Credit["owned"]>;
-  /** All busy time of these intervals, and the progress made in them; the same of intervals without others. */
+  /** All busy time of these intervals, and the progress made in them. */
   readonly busyNanos: Nanos;
   readonly progress: number;
-  readonly aloneNanos: Nanos;
-  readonly aloneProgress: number;
+  /** Of progress (x) and busy time (y) in intervals without others: how many, sums, squares and products. */
+  readonly alone: {
+    readonly count: number;
+    readonly x: number;
+    readonly y: Nanos;
+    readonly xx: number;
+    readonly xy: number;
+    readonly yy: number;
+  };
   /** Of progress (x) and busy time (y) over the time of each interval: how many, sums, squares and products. */
   readonly weight: number;
   readonly x: number;

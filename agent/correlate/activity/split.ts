@@ -19,12 +19,18 @@ export type Owned = NonNullable<Credit["owned"]>;
 
 /** Older intervals fade. */
 const keptRatio = 0.995;
-/** Windows worth of what is thought before any: that the work is half of each. */
+/** Windows worth of what is thought before any. */
 const presumedNanos = 100_000_000;
-/** Progress that it takes. */
-const progressMin = 10;
-/** How far off the half of the work is that is thought of before any interval. */
+/** What GPUs make of a decode step, or of 200 tokens of a prompt, and how far off the logarithm of that is: 3 ms to 15 ms. */
+export const presumedPace: BesidePace = { perProgress: 7_000_000, error: 0.7 };
+/** Where all are short: half of the work, and how far off the logarithm of that is. */
 const halfError = 0.5;
+/** Progress up to which what is not learned yet counts. */
+const newProgressMax = 500;
+/** How far off a single interval is thought to be. */
+const singleError = 0.5;
+/** How far off a pace of the time without others is beside them: requests that wait for others are executed together. */
+const turnsError = 0.1;
 /** No pace is known better than this. */
 const errorLeast = 0.03;
 
@@ -34,7 +40,7 @@ const noneOwned: Owned = { own: 0, seen: 0, ownOwn: 0, ownSeen: 0, seenSeen: 0 }
 
 /** Nothing seen yet. */
 export const nothingBeside: Beside = {
-  ...{ owned: noneOwned, busyNanos: 0, progress: 0, aloneNanos: 0, aloneProgress: 0 },
+  ...{ owned: noneOwned, busyNanos: 0, progress: 0, alone: { count: 0, x: 0, y: 0, xx: 0, xy: 0, yy: 0 } },
   ...{ weight: 0, x: 0, y: 0, xx: 0, xy: 0, yy: 0 },
 };
 
@@ -88,20 +94,45 @@ const ownedKeys = ["own", "seen", "ownOwn", "ownSeen", "seenSeen"] as const;
 
 /** Takes in an interval beside others that is decided. Beside one that keeps the GPU busy credits alone say anything. */
 export function learnBeside(activity: Activity, interval: PollInterval): void {
-  const { beside, credits, windows } = activity;
-  if (!interval.besideThin && credits.at(-1)?.owned === undefined && beside.owned.seen === 0) return;
-  activity.beside = besideWith(beside, interval, credits, busyIn(windows, interval.from, interval.to).nanos);
+  activity.beside = withInterval(activity, activity.beside, interval);
+}
+
+/** Returns what was learned, with what intervals show that are not decided yet while that is little. */
+export function besideAhead(activity: Activity, intervals: readonly PollInterval[]): Beside {
+  let ahead = activity.beside;
+  if (activity.hasOthers || ahead.progress > newProgressMax) return ahead;
+  for (const interval of intervals) {
+    const { contended, doubt, from, isCopied, isLent, open } = interval;
+    if (!contended || open || from < activity.learnedUntil) continue;
+    if (doubt !== undefined || isCopied === true || isLent === true) continue;
+    ahead = withInterval(activity, ahead, interval);
+  }
+  return ahead;
+}
+
+function withInterval({ credits, windows }: Activity, beside: Beside, interval: PollInterval): Beside {
+  if (!interval.besideThin && credits.at(-1)?.owned === undefined && beside.owned.seen === 0) return beside;
+  return besideWith(beside, interval, credits, busyIn(windows, interval.from, interval.to).nanos);
 }
 
 /** Takes in one without others, in which the server made progress. */
 export function learnAlone(activity: Activity, { from, lone, to }: PollInterval): void {
   const { beside, windows } = activity;
-  if (!(lone > 0)) return;
-  activity.beside = {
-    ...beside,
-    aloneNanos: beside.aloneNanos * keptRatio + busyIn(windows, from, to).nanos,
-    aloneProgress: beside.aloneProgress * keptRatio + lone,
+  if (lone > 0) activity.beside = aloneWith(beside, lone, busyIn(windows, from, to).nanos);
+}
+
+/** The same as `learnAlone()`. Exported for its test: an estimator hides it behind windows and polls. */
+export function aloneWith(beside: Beside, progress: number, busyNanos: Nanos): Beside {
+  const { count, x, xx, xy, y, yy } = beside.alone;
+  const alone = {
+    count: count * keptRatio + 1,
+    x: x * keptRatio + progress,
+    y: y * keptRatio + busyNanos,
+    xx: xx * keptRatio + progress * progress,
+    xy: xy * keptRatio + progress * busyNanos,
+    yy: yy * keptRatio + busyNanos * busyNanos,
   };
+  return { ...beside, alone };
 }
 
 /** The same as `learnBeside()`, and how long the GPU was busy in it. Exported for its test: an estimator hides it behind windows and polls. */
@@ -123,10 +154,9 @@ export function besideWith(
   const [x, y] = [progress / length, busyNanos / length];
   return {
     owned,
+    alone: beside.alone,
     busyNanos: beside.busyNanos * keptRatio + busyNanos,
     progress: beside.progress * keptRatio + progress,
-    aloneNanos: beside.aloneNanos * keptRatio,
-    aloneProgress: beside.aloneProgress * keptRatio,
     weight: beside.weight * keptRatio + 1,
     x: beside.x * keptRatio + x,
     y: beside.y * keptRatio + y,
@@ -143,36 +173,65 @@ export interface BesidePace {
 }
 
 /**
- * Returns that, by the slope where no credit says it, with what was seen without others; undefined while little progress was made.
+ * Returns that: by the credits beside others, or the slope where there are none, and by what was seen without others, each by the
+ * square of its error. Undefined while no progress was made beside others.
  */
 export function besidePace(beside: Beside): BesidePace | undefined {
-  const { aloneNanos, aloneProgress, busyNanos, progress } = beside;
-  if (progress < progressMin || !(busyNanos > 0)) return undefined;
-  const { error, perProgress } = byCredits(beside) ?? bySlope(beside);
-  const all = aloneNanos + perProgress * progress;
-  return {
-    perProgress: all / (aloneProgress + progress),
-    error: Math.max(errorLeast, (error * perProgress * progress) / all),
-  };
+  const { alone, busyNanos, progress } = beside;
+  if (!(progress > 0 && busyNanos > 0)) return undefined;
+  const shared = byCredits(beside) ?? bySlope(beside);
+  if (!(alone.x > 0)) return shared;
+  const own = byItself(alone);
+  // Credits are chance: of a pace that is half as long there are half as many, and their error is that of so many.
+  const sharedError = shared.error * Math.sqrt(shared.perProgress * own.perProgress);
+  const ownError = own.error * own.perProgress;
+  const share = ownError ** 2 / (ownError ** 2 + sharedError ** 2);
+  const perProgress = own.perProgress + share * (shared.perProgress - own.perProgress);
+  const error = (ownError * sharedError) / Math.hypot(ownError, sharedError) / perProgress;
+  return { perProgress, error: Math.max(errorLeast, error) };
+}
+
+/** By the time without others: how far single intervals are from their mean says how well it is known. */
+function byItself({ count, x, xx, xy, y, yy }: Beside["alone"]): BesidePace {
+  const perProgress = y / x;
+  const squares = Math.max(0, yy - 2 * perProgress * xy + perProgress ** 2 * xx);
+  const error = Math.sqrt(squares + ((singleError * y) / count) ** 2) / y;
+  return { perProgress, error: Math.hypot(turnsError, error) };
 }
 
 function byCredits({ busyNanos, owned, progress }: Beside): BesidePace | undefined {
   if (owned.seen <= 0) return undefined;
+  const presumed = presumedNanos * Math.min(1, (presumedPace.perProgress * progress) / busyNanos);
   const seen = owned.seen + presumedNanos;
-  const part = (owned.own + presumedNanos / 2) / seen;
+  const part = (owned.own + presumed) / seen;
   const squares = owned.ownOwn - 2 * part * owned.ownSeen + part * part * owned.seenSeen;
-  const error = Math.sqrt(Math.max(0, squares) + (presumedNanos / 2) ** 2) / seen / part;
+  const error = Math.sqrt(Math.max(0, squares) + presumed ** 2) / seen / part;
   return { perProgress: (part * busyNanos) / progress, error: Math.max(errorLeast, error) };
 }
 
-/** What more progress adds to the busy time, no more than all of it; half of all where nothing says more. */
+/** What more progress adds to the busy time, no more than all of it; what is presumed where nothing says more. */
 function bySlope({ weight, x, xx, xy, y, yy }: Beside): BesidePace {
   const most = y / x;
-  const half = most / 2;
+  const presumed = paceOfShort(most);
   const [varied, along, across] = [xx - (x * x) / weight, xy - (x * y) / weight, yy - (y * y) / weight];
   const rest = Math.max(0, across - (varied > 0 ? (along * along) / varied : 0)) / Math.max(1, weight - 2);
-  const pull = rest / (halfError * half) ** 2;
-  if (!(varied + pull > 0)) return { perProgress: half, error: halfError };
-  const slope = Math.min(most, Math.max(half / 20, (along + pull * half) / (varied + pull)));
+  const pull = rest / (presumed.error * presumed.perProgress) ** 2;
+  if (!(varied + pull > 0)) return presumed;
+  const least = presumed.perProgress / 20;
+  const slope = Math.min(most, Math.max(least, (along + pull * presumed.perProgress) / (varied + pull)));
   return { perProgress: slope, error: Math.max(errorLeast, Math.sqrt(rest / (varied + pull)) / slope) };
+}
+
+/**
+ * Returns what is thought of the pace of short requests before anything was seen of it: what GPUs make of a step, and where
+ * short requests did all the work, so much for some progress, half of that.
+ */
+export function paceOfShort(most: Nanos): BesidePace {
+  const { error, perProgress } = presumedPace;
+  const share = error ** 2 / (error ** 2 + halfError ** 2);
+  const value = Math.log(perProgress) + share * (Math.log(most / 2) - Math.log(perProgress));
+  return {
+    perProgress: Math.min(most, Math.exp(value)),
+    error: (error * halfError) / Math.hypot(error, halfError),
+  };
 }

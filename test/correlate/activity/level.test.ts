@@ -210,7 +210,9 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
   // A second of its own, and what it waits for others that execute at the same time: they had two.
   expect(total(shareOf(many, second / 20)) / second).toBeGreaterThan(1);
   expect(total(shareOf(many, second / 20)) / second).toBeLessThan(1.25);
-  expect(total(shareOf(many, undefined)) / second).toBeGreaterThan(2.9);
+  // Without a pace, what GPUs make of twenty steps.
+  expect(total(shareOf(many, undefined)) / second).toBeGreaterThan(0.14);
+  expect(total(shareOf(many, undefined)) / second).toBeLessThan(0.28);
   expect(shareOf(many, undefined).ratio).toBe(1);
   for (const level of [few, many])
     expect(shareOf(level, second / 20).ratio).toBeGreaterThanOrEqual(Math.min(1, 2 * executionError(level)));

@@ -4,7 +4,15 @@ import { expect, test } from "vitest";
 import { sharesWindow } from "../../../agent/correlate/activity/beside.ts";
 import type { Beside } from "../../../agent/correlate/activity/evidence.ts";
 import { createLevel, residenceOf } from "../../../agent/correlate/activity/level.ts";
-import { besidePace, besideWith, nothingBeside, ownedIn } from "../../../agent/correlate/activity/split.ts";
+import {
+  aloneWith,
+  besidePace,
+  besideWith,
+  nothingBeside,
+  ownedIn,
+  paceOfShort,
+  presumedPace,
+} from "../../../agent/correlate/activity/split.ts";
 import { Random } from "../../simulator/random.ts";
 import { second } from "../trace-replay.ts";
 
@@ -115,6 +123,60 @@ test.each([
     expect(within / all).toBeGreaterThanOrEqual(0.9);
   },
 );
+
+/** Short requests beside one that fills the GPU: what a few of its windows, credited by chance, say of them. */
+function besideFull(random: Random, seconds: number, perSecond: number, part: number): Beside {
+  let beside = nothingBeside;
+  for (let at = 0; at < seconds; at++) {
+    const own = random.next() < part ? second / 5 : 0;
+    const seen = second / 5;
+    const owned = { own, seen, ownOwn: own * own, ownSeen: own * seen, seenSeen: seen * seen };
+    const credit = { from: at * second, to: (at + 1) * second, credited: own > 0, owned };
+    const interval = { from: at * second, to: (at + 1) * second, lone: perSecond };
+    beside = besideWith(beside, interval, [credit], second);
+  }
+  return beside;
+}
+
+test("what was seen without others outweighs credits that few windows gave, and says how well it is known", () => {
+  let [off, within, sharper] = [0, 0, 0];
+  const seeds = 80;
+  for (let seed = 1; seed <= seeds; seed++) {
+    const random = new Random(seed);
+    const [perSecond, part] = [5 + 15 * random.next(), 0.04 + 0.06 * random.next()];
+    const pace = (part * second) / perSecond;
+    const shared = besideFull(random, 30, perSecond, part);
+    let both = shared;
+    for (let count = 0; count < 20; count++) {
+      const progress = perSecond * (0.5 + random.next());
+      both = aloneWith(both, progress, progress * pace * (0.8 + 0.4 * random.next()));
+    }
+    const found = besidePace(both);
+    const byCredits = besidePace(shared);
+    if (found === undefined || byCredits === undefined) throw new Error(`seed ${seed} made no progress`);
+    const error = found.perProgress / pace - 1;
+    off += error / seeds;
+    if (Math.abs(error) <= 2 * found.error) within++;
+    if (Math.abs(error) < Math.abs(byCredits.perProgress / pace - 1)) sharper++;
+  }
+  expect(Math.abs(off)).toBeLessThan(0.03);
+  expect(within / seeds).toBeGreaterThanOrEqual(0.95);
+  expect(sharper / seeds).toBeGreaterThanOrEqual(0.85);
+});
+
+test("before anything was seen short requests are as long as GPUs make them, never all that was done and more", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 1e6 }), (thousandths) => {
+      const most = thousandths * 1e3;
+      const { error, perProgress } = paceOfShort(most);
+      expect(perProgress).toBeLessThanOrEqual(most);
+      const [least, greatest] = [most / 2, presumedPace.perProgress].sort((one, other) => one - other);
+      expect(perProgress).toBeGreaterThanOrEqual(Math.min(most, least as number) * 0.999);
+      expect(perProgress).toBeLessThanOrEqual((greatest as number) * 1.001);
+      expect(error).toBeLessThan(presumedPace.error);
+    }),
+  );
+});
 
 test("a long window is shared where it reaches over an interval and over others' time, a near one never", () => {
   const spans = fc.tuple(fc.nat(60), fc.integer({ min: 1, max: 12 }));
