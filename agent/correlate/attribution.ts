@@ -8,7 +8,7 @@ import { apportion, Claims } from "./apportion.ts";
 import type { Booking } from "./booking.ts";
 import { noteUncertain, shareOf } from "./booking.ts";
 import type { Given } from "./holders.ts";
-import type { Piece, ResidentState } from "./pieces.ts";
+import type { Piece, ResidentState, ServerDoubt } from "./pieces.ts";
 import { unmetered } from "./tenancy.ts";
 import type { TokenStep } from "./token-step.ts";
 
@@ -191,13 +191,13 @@ function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: Ener
   const isShared = piece.residents.length > 1;
   let open = activeMillijoules;
   if (piece.doubt !== undefined) {
-    const { ratio, reason, server } = piece.doubt;
+    const { ratio } = piece.doubt;
     // What holding costs is shared whoever works, and a fit of work shares the rest whatever the states.
     const byState = isShared && !rule.byWork ? activeMillijoules : 0;
     const millijoules = Math.round(
       ratio * (portion.isSlice ? floorMillijoules + activeMillijoules : byState),
     );
-    noteUncertain(booking, reason, server, Math.round(ratio * portion.nanos), millijoules);
+    noteTimes(booking, piece.doubt, piece.alsoDoubted, portion.nanos, millijoules);
     open = portion.isSlice ? 0 : activeMillijoules - millijoules;
   }
   const { sliceDoubt } = portion;
@@ -210,6 +210,26 @@ function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: Ener
   const guess = doubtOf(rule);
   if (guess !== undefined)
     noteUncertain(booking, guess, undefined, 0, Math.round((rule.doubtRatio ?? 1) * open));
+}
+
+/** How much of a piece's time each of several servers may not have executed in, all of them together no more than it is. */
+function noteTimes(
+  booking: Booking,
+  first: ServerDoubt,
+  others: readonly ServerDoubt[] | undefined,
+  nanos: number,
+  millijoules: number,
+): void {
+  if (others === undefined) {
+    noteUncertain(booking, first.reason, first.server, Math.round(first.ratio * nanos), millijoules);
+    return;
+  }
+  let all = first.ratio;
+  for (const { ratio } of others) all += ratio;
+  const scale = nanos / Math.max(1, all);
+  noteUncertain(booking, first.reason, first.server, Math.floor(first.ratio * scale), millijoules);
+  for (const { ratio, reason, server } of others)
+    noteUncertain(booking, reason, server, Math.floor(ratio * scale), 0);
 }
 
 /** Why a rule that shares the energy of several is a guess. */

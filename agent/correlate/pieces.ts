@@ -32,6 +32,8 @@ export interface Piece {
   readonly explainedBy?: readonly string[] | undefined;
   /** The assumption the state rests on, and whose activity it is about. */
   readonly doubt?: ServerDoubt | undefined;
+  /** The same about the others that execute in it. */
+  readonly alsoDoubted?: readonly ServerDoubt[] | undefined;
 }
 
 /** A piece that the next stretch may lengthen. */
@@ -133,7 +135,8 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
   }
   const state = contested ? "token_active" : highest(residents, isOpen);
   const doubt = doubtOf(servers, stretches, works);
-  return { from, to, state, works, residents, contested, explainedBy, doubt };
+  const alsoDoubted = doubt === undefined ? undefined : otherDoubts(servers, stretches, doubt.server);
+  return { from, to, state, works, residents, contested, explainedBy, doubt, alsoDoubted };
 }
 
 /** The servers whose executions beside a piece account for it. */
@@ -180,6 +183,22 @@ function doubtOf(
     const server = servers[index] as string;
     if (stretch.state === "active") return { server, ...stretch.doubt };
     if (works) found ??= { server, ...stretch.doubt };
+  }
+  return found;
+}
+
+/** The doubts of the others that execute; undefined where there are none. */
+function otherDoubts(
+  servers: readonly string[],
+  stretches: readonly (OwnStretch | undefined)[],
+  first: string,
+): readonly ServerDoubt[] | undefined {
+  let found: ServerDoubt[] | undefined;
+  for (let index = 0; index < servers.length; index++) {
+    const [server, stretch] = [servers[index] as string, stretches[index]];
+    if (server === first || stretch?.doubt === undefined || stretch.state !== "active") continue;
+    found ??= [];
+    found.push({ server, ...stretch.doubt });
   }
   return found;
 }
@@ -247,8 +266,15 @@ function alike(left: Piece, right: Piece): boolean {
     left.doubt?.server === right.doubt?.server &&
     areSame(left.explainedBy, right.explainedBy) &&
     isSameDoubt(left.doubt, right.doubt) &&
+    areSameDoubts(left.alsoDoubted, right.alsoDoubted) &&
     haveSameStates(left.residents, right.residents)
   );
+}
+
+function areSameDoubts(left: Piece["alsoDoubted"], right: Piece["alsoDoubted"]): boolean {
+  if (left === undefined || right === undefined) return left === right;
+  if (left.length !== right.length) return false;
+  return left.every((one, index) => one.server === right[index]?.server && isSameDoubt(one, right[index]));
 }
 
 function areSame(left: readonly string[] | undefined, right: readonly string[] | undefined): boolean {

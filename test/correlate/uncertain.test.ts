@@ -26,6 +26,41 @@ describe("GpuInterval.uncertain", () => {
     expect(found).toEqual([{ server: "a", reason: "partial_counters", nanos: second, millijoules: 0 }]);
   });
 
+  test("holds the doubts of all who execute at the same time, whoever is named first", () => {
+    const doubts = fc.array(fc.boolean(), { minLength: 2, maxLength: 4, size: "max" });
+    fc.assert(
+      fc.property(doubts, (isDoubted) => {
+        const servers = isDoubted.map((_, index) => `s${index}`);
+        const { intervals } = run({
+          gpus: [g],
+          servers: servers.map((id, index) => serverInfo(id, { pids: [index + 1] })),
+          samples: readings("g", repeated(20, { pids: servers.map((_, at) => at + 1), busy: 1, watts: 300 })),
+          polls: Object.fromEntries(
+            servers.map((id, index) => [
+              id,
+              polls(repeated(20, 100)).map((poll) => ({
+                ...{ ...poll, inFlight: 1 },
+                ...(isDoubted[index] && poll.at === 10 * second
+                  ? { doubt: "partial_counters" as const }
+                  : {}),
+              })),
+            ]),
+          ),
+          seconds: 20,
+        });
+        const found = uncertainOf(rowsOf(intervals, "g")).filter(
+          ({ reason }) => reason === "partial_counters",
+        );
+        const count = isDoubted.filter((is) => is).length;
+        for (const [index, is] of isDoubted.entries()) {
+          const own = sum(found.flatMap(({ nanos, server }) => (server === `s${index}` ? [nanos] : [])));
+          expect(own).toBe(is ? Math.floor(second / count) : 0);
+        }
+      }),
+      { numRuns: 12 },
+    );
+  });
+
   test.each([
     ["until the page changes", 12, 12],
     ["for half a minute where it never does", 45, 30],
