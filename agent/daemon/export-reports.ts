@@ -24,6 +24,9 @@ import type { PolicyDesk } from "./policy-desk.ts";
 import { SelfReport, selfStats } from "./self-report.ts";
 import { settledLoad } from "./settled-load.ts";
 
+/** The agent's own figures go out with every so many beats, each minute by default. */
+const SELF_BEATS = 6;
+
 /** What the reports are made from. */
 export interface ReportsParts {
   readonly clock: Clock;
@@ -57,7 +60,7 @@ export class Reports {
     });
     this.#self = new SelfReport({
       ...{ clock, log, resource, version, destination: destinations(otlp)[0], read: () => this.read() },
-      intervalMs: config.rates.exportMs,
+      ...{ firstMs: config.rates.exportMs, intervalMs: SELF_BEATS * config.rates.exportMs },
     });
   }
 

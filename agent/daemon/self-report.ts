@@ -19,16 +19,18 @@ export interface SelfReportParts {
   readonly destination: Destination | undefined;
   readonly resource: Attributes;
   readonly intervalMs: number;
+  /** Of the first report, which does not wait for the interval: whoever looks shall see who is there. */
+  readonly firstMs: number;
   readonly version: string;
   readonly read: () => SelfReading;
 }
 
 /** Reports until stopped; what cannot be loaded is logged and costs nothing else. */
 export class SelfReport {
-  readonly #cancel: Cancel;
+  #cancel: Cancel;
   #metrics: Promise<SelfMetrics | undefined> | undefined;
 
-  constructor({ clock, log, destination, ...report }: SelfReportParts) {
+  constructor({ clock, log, destination, firstMs, ...report }: SelfReportParts) {
     if (destination === undefined) {
       this.#cancel = () => {};
       return;
@@ -40,6 +42,7 @@ export class SelfReport {
           log.error("own metrics cannot be reported", { cause: error.message });
           return undefined;
         });
+      this.#cancel = clock.at(clock.now() + firstMs * 1e6, async () => (await this.#metrics)?.report());
     });
   }
 

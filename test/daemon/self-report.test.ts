@@ -27,6 +27,7 @@ const report = {
   log: silentLog,
   resource: {},
   intervalMs: 60_000,
+  firstMs: 5000,
   version: "1",
   read: () => readSelf(stats(), 1_700_000_000_000_000_000n),
 };
@@ -50,6 +51,19 @@ test("SelfReport begins 2 s after the start, and reports once more when it is st
   await clock.advance(2.1e9);
   await self.stop();
   expect(collector.requests).toHaveLength(1);
+  await collector.close();
+});
+
+test("SelfReport does not wait for its interval with the first report", async () => {
+  const collector = await startCollector();
+  const clock = virtualClock(0n);
+  const self = new SelfReport({ ...report, clock, destination: destination(collector.port) });
+  await clock.advance(6.9e9);
+  expect(collector.requests).toHaveLength(0);
+  await clock.advance(20e9);
+  expect(collector.requests).toHaveLength(1);
+  await self.stop();
+  expect(collector.requests).toHaveLength(2);
   await collector.close();
 });
 

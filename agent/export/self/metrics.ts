@@ -23,6 +23,8 @@ import type { SelfReading } from "./points.ts";
 
 /** The running report of the agent's own metrics to one destination. */
 export interface SelfMetrics {
+  /** Exports now; never rejects. */
+  report(): Promise<void>;
   /** Exports once more and stops; never rejects. */
   stop(): Promise<void>;
 }
@@ -61,6 +63,7 @@ export async function startSelfMetrics(options: {
   });
   sdk.start();
   return {
+    report: () => reader.forceFlush().catch(() => {}),
     stop: async () => {
       await sdk.shutdown().catch(() => {});
       api.disable();

@@ -8,10 +8,11 @@ import type { Nvml } from "./library.ts";
 
 const XID = 0x8;
 const MIG_CONFIGURATION = 0x100;
-const WAIT_MS = 250;
+/** How long a wait lasts where nothing happens: each wakes two threads, and an event ends it at once. */
+const WAIT_MS = 1000;
 const CODES_MAX = 200;
 /** Waits between two attempts to register what failed. */
-const RETRY_WAITS = 120;
+const RETRY_WAITS = 30;
 
 /** Counts XIDs per board while the library is open. */
 export class EventWatcher {
@@ -44,7 +45,7 @@ export class EventWatcher {
     this.#waiting = this.#watch(this.#set);
   }
 
-  /** Ends after the wait in progress, at most a quarter second; the set is freed before the library may be shut down. */
+  /** Ends after the wait in progress, at most a second; the set is freed before the library may be shut down. */
   async stop(): Promise<void> {
     this.#stopping = true;
     await this.#waiting;

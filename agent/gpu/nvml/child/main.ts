@@ -1,7 +1,6 @@
 // The NVML reader child: a process of its own, because a driver call can hang and cannot be cancelled, and a wrong
 // pointer kills whoever made the call. It answers the parent's asks one after another; its only timer keeps its memory small.
 // It outlives neither its parent (PDEATHSIG, disconnect) nor a Ctrl-C of its own: signals to the group are the parent's.
-import { setImmediate } from "node:timers/promises";
 import { systemClock } from "../../../platform/clock.ts";
 import { keepProgramPagesFew } from "../../../platform/own-process.ts";
 import { nameProcess } from "../../../platform/process-name.ts";
@@ -36,7 +35,7 @@ async function answer(ask: Ask, arrived: number): Promise<void> {
   try {
     if (ask.ask === "open") say({ answer: "inventory", inventory: open(ask.options, say) });
     else if (ask.ask === "enumerate") say({ answer: "inventory", inventory: opened().enumerate() });
-    else if (ask.ask === "poll") await poll(ask, say);
+    else if (ask.ask === "poll") poll(ask, say);
     else {
       await reader?.close();
       reader = undefined;
@@ -63,8 +62,12 @@ function opened(): Reader {
   return reader;
 }
 
-/** One round over all GPUs. When every GPU fails for a reason of the library, the round itself has failed. */
-async function poll(ask: Extract<Ask, { ask: "poll" }>, say: (body: Body) => void): Promise<void> {
+/**
+ * One round over all GPUs, in one go: what is said leaves at once (the channel is a socket with room for a hundred readings),
+ * so that the parent has what was read even if the next GPU hangs. When every GPU fails for a reason of the library, the round itself has
+ * failed.
+ */
+function poll(ask: Extract<Ask, { ask: "poll" }>, say: (body: Body) => void): void {
   const reader = opened();
   let read = 0;
   const lost: { gpu: string; failure: Failure; lifecycle: boolean }[] = [];
@@ -81,11 +84,12 @@ async function poll(ask: Extract<Ask, { ask: "poll" }>, say: (body: Body) => voi
     } else {
       lost.push({ gpu: found.device.uuid, failure: outcome.lost, lifecycle: outcome.lifecycle });
     }
-    // Lets the channel flush, so that the parent has what was read even if the next GPU hangs.
-    await setImmediate();
   }
   const library = lost.find(({ lifecycle }) => lifecycle);
-  if (read === 0 && library !== undefined) return say({ answer: "failed", failure: library.failure });
+  if (read === 0 && library !== undefined) {
+    say({ answer: "failed", failure: library.failure });
+    return;
+  }
   for (const { gpu, failure } of lost) say({ answer: "lost", gpu, failure });
   reader.tidy();
   const inventory = reader.topologyChanged() ? reader.enumerate() : undefined;
