@@ -1,56 +1,103 @@
 // The correlator at the size of a large host: 16 GPUs with driver rings and 32 servers, two on each GPU, with pages polled
 // each second. One tick takes a second's readings in and settles an interval; the bar is 2 ms. All readings come at once, and
 // then each page at its own time with an attempt to settle after it, as in a running agent.
-import type { PerformanceEntry } from "node:perf_hooks";
-import { constants, PerformanceObserver } from "node:perf_hooks";
+import { GCProfiler } from "node:v8";
 import { Correlator } from "../../agent/correlate/correlator.ts";
 import type { GpuSample } from "../../agent/model.ts";
 
 const second = 1_000_000_000;
 const [gpuCount, serverCount, seconds, warm] = [16, 32, 900, 100];
+/** Ticks after those that are measured, in which collections are watched: that takes time itself. */
+const watchedTicks = 300;
 
 const gpus = Array.from({ length: gpuCount }, (_, index) => `GPU-${index}`);
-let scavenges = 0;
-const observer = new PerformanceObserver((list) => countScavenges(list.getEntries()));
-observer.observe({ entryTypes: ["gc"] });
-await measure("at once", 0);
-await measure("30 ms apart", 30_000_000);
-observer.disconnect();
+measure("at once", 0);
+measure("30 ms apart", 30_000_000);
 
-async function measure(how: string, apartNanos: number): Promise<void> {
-  const correlator = host();
+/** A host that is played second by second. */
+interface Played {
+  readonly correlator: Correlator;
+  readonly apartNanos: number;
+  readonly tokens: number[];
+  tick: number;
+}
+
+function measure(how: string, apartNanos: number): void {
   const tokens = Array.from({ length: serverCount }, () => 0);
-  let began = process.cpuUsage();
-  for (let tick = 1; tick <= seconds; tick++) {
-    if (tick === warm) {
-      await counted();
-      scavenges = 0;
-      began = process.cpuUsage();
-    }
-    play(correlator, tick * second, apartNanos, tokens);
-  }
-  // Processor time, not wall time: other programs on the machine do not count.
+  const played: Played = { correlator: host(), apartNanos, tokens, tick: 1 };
+  playTo(played, warm);
+  // Processor time, not wall time: other programs on the machine do not count. All threads: V8 marks and compiles beside.
+  const began = process.cpuUsage();
+  playTo(played, seconds + 1);
   const { system, user } = process.cpuUsage(began);
-  await counted();
-  const milliseconds = (system + user) / 1000 / (seconds - warm);
-  const perHundred = (100 * scavenges) / (seconds - warm);
+  const milliseconds = (system + user) / 1000 / (seconds + 1 - warm);
   console.log(
     `correlate, pages ${how}: ${milliseconds.toFixed(2)} ms of processor time a tick of ${gpuCount} GPUs and ` +
-      `${serverCount} servers, bar 2 ms; ${perHundred.toFixed(0)} scavenges in 100 ticks`,
+      `${serverCount} servers, bar 2 ms`,
+  );
+  watchCollections(played);
+}
+
+/** Prints how much of the ticks that follow are collections, and what other threads take beside. */
+function watchCollections(played: Played): void {
+  const profiler = new GCProfiler();
+  const [all, own, began] = [process.cpuUsage(), process.threadCpuUsage(), performance.now()];
+  profiler.start();
+  playTo(played, played.tick + watchedTicks);
+  const wallMs = performance.now() - began;
+  const { statistics } = profiler.stop();
+  const ownMs = millisecondsOf(process.threadCpuUsage(own));
+  const allMs = millisecondsOf(process.cpuUsage(all));
+  let [young, youngMs, full, fullMs, grown] = [0, 0, 0, 0, 0];
+  for (const { afterGC, beforeGC, cost, gcType } of statistics) {
+    if (gcType === "Scavenge") {
+      young++;
+      youngMs += cost / 1000;
+      grown += Math.max(0, oldBytes(afterGC) - oldBytes(beforeGC));
+    } else {
+      if (gcType === "MarkSweepCompact") full++;
+      fullMs += cost / 1000;
+    }
+  }
+  // Collections are timed by the wall: their share is that of the wall.
+  const share = Math.round((100 * (youngMs + fullMs)) / wallMs);
+  const percent = (milliseconds: number): string => `${Math.round((100 * milliseconds) / wallMs)} %`;
+  console.log(
+    `  its own thread ${(ownMs / watchedTicks).toFixed(2)} ms, ${share} % of that collections: in 100 ticks ` +
+      `${perHundred(young)} of what is young, ${percent(youngMs)}, and ${perHundred(full)} of all, ${percent(fullMs)}; ` +
+      `${Math.round(grown / 1024 / watchedTicks)} KB a tick grow old; ` +
+      `other threads, marking and compiling, ${((allMs - ownMs) / watchedTicks).toFixed(2)} ms`,
   );
 }
 
-/** What was collected is told between two turns of the loop. */
-async function counted(): Promise<void> {
-  await new Promise((resolve) => setImmediate(resolve));
-  countScavenges(observer.takeRecords());
+function perHundred(count: number): string {
+  return ((100 * count) / watchedTicks).toFixed(1);
 }
 
-function countScavenges(entries: readonly (PerformanceEntry & { readonly detail?: unknown })[]): void {
-  for (const { detail } of entries) {
-    const { kind } = detail as { readonly kind?: number };
-    if (kind === constants.NODE_PERFORMANCE_GC_MINOR) scavenges++;
-  }
+function millisecondsOf({ system, user }: NodeJS.CpuUsage): number {
+  return (system + user) / 1000;
+}
+
+/** What is no longer young. */
+function oldBytes({
+  heapSpaceStatistics,
+}: {
+  readonly heapSpaceStatistics: readonly SpaceStatistics[];
+}): number {
+  let bytes = 0;
+  for (const { spaceName, spaceUsedSize } of heapSpaceStatistics)
+    if (!spaceName.startsWith("new_")) bytes += spaceUsedSize;
+  return bytes;
+}
+
+interface SpaceStatistics {
+  readonly spaceName: string;
+  readonly spaceUsedSize: number;
+}
+
+function playTo(played: Played, until: number): void {
+  const { apartNanos, correlator, tokens } = played;
+  for (; played.tick < until; played.tick++) play(correlator, played.tick * second, apartNanos, tokens);
 }
 
 function host(): Correlator {
