@@ -3,6 +3,7 @@
 // changes once the window is closed, so differences of it add up to the windows to the millijoule.
 import type { EnergyMethod, Nanos } from "../../model.ts";
 import type { PowerSteps } from "./power-steps.ts";
+import { Shapes } from "./shapes.ts";
 
 /** A closed window of energy. */
 export interface EnergyWindow {
@@ -17,9 +18,9 @@ export interface EnergyWindow {
 interface Stretch extends Omit<EnergyWindow, "steps"> {
   /** Energy of everything before it. */
   readonly before: number;
-  /** Instants and the share of the window's energy used up at each, from 0 to 1. */
-  readonly instants: readonly Nanos[];
-  readonly shares: readonly number[];
+  /** Positions of its points among the shapes of all: where it begins, and where the next one does. */
+  readonly shapeFrom: number;
+  readonly shapeTo: number;
 }
 
 /** Windows kept at most, about as many seconds; beyond it the oldest are answered by their ends alone. */
@@ -30,6 +31,7 @@ const methods: readonly EnergyMethod[] = ["counter", "integrated", "integrated_i
 /** The energy of one GPU since its first reading. */
 export class EnergyCurve {
   readonly #stretches: Stretch[] = [];
+  readonly #shapes = new Shapes();
   #end = 0;
 
   /** Everything so far, mJ. */
@@ -40,10 +42,12 @@ export class EnergyCurve {
   /** Appends a window; windows come in order and without holes. */
   appendWindow(window: EnergyWindow): void {
     const { from, method, millijoules, to } = window;
-    const { instants, shares } = shaped(window);
-    this.#stretches.push({ from, to, millijoules, method, before: this.#end, instants, shares });
+    const shapeFrom = this.#shapes.end;
+    drawShape(this.#shapes, window);
+    const shapeTo = this.#shapes.end;
+    this.#stretches.push({ from, to, millijoules, method, before: this.#end, shapeFrom, shapeTo });
     this.#end += millijoules;
-    if (this.#stretches.length > windowsMax) this.#stretches.shift();
+    if (this.#stretches.length > windowsMax) this.#drop(1);
   }
 
   /** Returns the energy used before `at`, mJ; the total so far for instants after the last closed window. */
@@ -51,7 +55,7 @@ export class EnergyCurve {
     const stretch = this.#find(at);
     if (stretch === undefined) return this.#stretches[0]?.before ?? this.#end;
     if (at >= stretch.to) return stretch.before + stretch.millijoules;
-    return stretch.before + Math.round(stretch.millijoules * shareAt(stretch, at));
+    return stretch.before + Math.round(stretch.millijoules * shareAt(this.#shapes, stretch, at));
   }
 
   /** Returns the worst method of the windows that touch `[from, to)`; undefined where there are none. */
@@ -66,7 +70,12 @@ export class EnergyCurve {
   forget(before: Nanos): void {
     let drop = 0;
     while (drop + 1 < this.#stretches.length && (this.#stretches[drop] as Stretch).to <= before) drop++;
-    if (drop > 0) this.#stretches.splice(0, drop);
+    if (drop > 0) this.#drop(drop);
+  }
+
+  #drop(count: number): void {
+    this.#stretches.splice(0, count);
+    this.#shapes.forget(this.#stretches[0]?.shapeFrom ?? this.#shapes.end);
   }
 
   /** The last stretch that starts at or before `at`. */
@@ -79,49 +88,41 @@ export class EnergyCurve {
   }
 }
 
-/** Where shapes are worked out; what is kept of one is a copy of its length. */
-const draft = { instants: [0.5], shares: [0.5], size: 0 };
-
-/** Cumulative shares along the steps; holes between steps count at the mean level. */
-function shaped({ from, steps, to }: EnergyWindow): Pick<Stretch, "instants" | "shares"> {
+/** Draws cumulative shares along the steps of a window; holes between steps count at the mean level. */
+function drawShape(shapes: Shapes, { from, steps, to }: EnergyWindow): void {
   const mean = steps.meanWatts() ?? 0;
-  if (mean <= 0) return { instants: [from, to], shares: [0, 1] };
-  draft.size = 0;
-  draw(from, 0);
-  for (let at = 0; at < steps.length; at++) {
-    drawTo(steps.from(at), mean);
-    drawTo(steps.to(at), steps.watts(at));
+  const begin = shapes.end;
+  shapes.draw(from, 0);
+  if (mean <= 0) {
+    shapes.draw(to, 1);
+    return;
   }
-  drawTo(to, mean);
-  const { instants, shares, size } = draft;
-  const level = shares[size - 1] as number;
-  for (let at = 0; at < size; at++) shares[at] = (shares[at] as number) / level;
-  return { instants: instants.slice(0, size), shares: shares.slice(0, size) };
+  for (let at = 0; at < steps.length; at++) {
+    drawTo(shapes, steps.from(at), mean);
+    drawTo(shapes, steps.to(at), steps.watts(at));
+  }
+  drawTo(shapes, to, mean);
+  shapes.scaleFrom(begin);
 }
 
 /** Goes on from the last instant to `until` at some power, unless it was reached. */
-function drawTo(until: Nanos, watts: number): void {
-  const reached = draft.instants[draft.size - 1] as Nanos;
-  if (until > reached) draw(until, (draft.shares[draft.size - 1] as number) + watts * (until - reached));
+function drawTo(shapes: Shapes, until: Nanos, watts: number): void {
+  const last = shapes.end - 1;
+  const reached = shapes.instant(last);
+  if (until > reached) shapes.draw(until, shapes.share(last) + watts * (until - reached));
 }
 
-function draw(instant: Nanos, level: number): void {
-  draft.instants[draft.size] = instant;
-  draft.shares[draft.size++] = level;
-}
-
-function shareAt(stretch: Stretch, at: Nanos): number {
-  const { instants, shares } = stretch;
-  let low = 0;
-  let high = instants.length - 1;
+function shareAt(shapes: Shapes, { shapeFrom, shapeTo }: Stretch, at: Nanos): number {
+  let low = shapeFrom;
+  let high = shapeTo - 1;
   while (low + 1 < high) {
     const middle = (low + high) >> 1;
-    if ((instants[middle] as Nanos) <= at) low = middle;
+    if (shapes.instant(middle) <= at) low = middle;
     else high = middle;
   }
-  const from = instants[low] as Nanos;
-  const to = instants[high] as Nanos;
-  const start = shares[low] as number;
-  const end = shares[high] as number;
+  const from = shapes.instant(low);
+  const to = shapes.instant(high);
+  const start = shapes.share(low);
+  const end = shapes.share(high);
   return to > from ? start + ((end - start) * (at - from)) / (to - from) : end;
 }

@@ -1,6 +1,7 @@
 // Stretches of constant power as columns of numbers, in order: a driver's ring has fifty a second for every GPU, and an
 // object for each would live just long enough to be carried into the old generation.
 import type { Nanos } from "../../model.ts";
+import { moved } from "./columns.ts";
 
 const ROOM_AT_FIRST = 64;
 
@@ -111,16 +112,4 @@ export class PowerSteps {
     this.#first = 0;
     this.#end = length;
   }
-}
-
-function moved(
-  column: Float64Array<ArrayBuffer>,
-  from: number,
-  to: number,
-  grow: boolean,
-): Float64Array<ArrayBuffer> {
-  if (!grow) return column.copyWithin(0, from, to);
-  const grown = new Float64Array(2 * column.length);
-  grown.set(column.subarray(from, to));
-  return grown;
 }
