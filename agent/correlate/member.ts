@@ -22,6 +22,7 @@ import { Strangers } from "./strangers.ts";
 import type { Tenancy } from "./tenancy.ts";
 import { Tenure, unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
+import { creditOf } from "./timeline.ts";
 import type { TokenStep } from "./token-step.ts";
 
 /** What is kept of a GPU or MIG instance between intervals. */
@@ -202,7 +203,7 @@ function watchShares({ timeline, smShare }: Member, { holdings }: Tenancy, piece
     for (const { server, pids } of holdings) {
       const place = working.indexOf(server);
       if (place < 0) continue;
-      for (const pid of pids) ratios[place] = (ratios[place] as number) + (reading.ratios.get(pid) ?? 0);
+      for (const pid of pids) ratios[place] = (ratios[place] as number) + creditOf(reading, pid);
     }
     smShare.noteWork(to, to - from, working, ratios);
   }

@@ -13,11 +13,11 @@ export interface OwnStretch {
   readonly state: "active" | "waiting" | "idle" | "unknown";
   readonly method: ActivityMethod;
   /** The GPU worked for this server or a peer; which of them is not known. */
-  readonly contested: boolean;
+  readonly contested?: boolean | undefined;
   /** Work in it is a part of executions beside it. */
   readonly accounted?: boolean | undefined;
   /** The assumption the state rests on; undefined = none. */
-  readonly doubt: Doubt | undefined;
+  readonly doubt?: Doubt | undefined;
 }
 
 /** The states of one server in an interval. */
@@ -33,19 +33,27 @@ export function statesOn(states: OwnStates | undefined, gpu: string): readonly O
   return states?.byGpu.get(gpu) ?? states?.all ?? [];
 }
 
-/** Appends a segment from `from` on; what lies outside `known` is unknown. */
-export function appendKnown(
-  stretches: OwnStretch[],
-  segment: ActivitySegment,
+/** Returns segments from `from` on as states; what lies outside `known` is unknown. */
+export function knownStretches(
+  segments: readonly ActivitySegment[],
   from: Nanos,
   known: Span,
-): void {
+): readonly OwnStretch[] {
+  if (segments.every((segment) => isKnown(segment, from, known))) return segments;
+  const stretches: OwnStretch[] = [];
+  for (const segment of segments) appendKnown(stretches, segment, from, known);
+  return stretches;
+}
+
+/** True of a segment that is a state as it is. */
+function isKnown(segment: ActivitySegment, from: Nanos, known: Span): boolean {
+  if (segment.from < Math.max(from, known.from) || segment.to > known.to) return false;
+  return Number.isInteger(segment.from) && Number.isInteger(segment.to) && segment.to > segment.from;
+}
+
+function appendKnown(stretches: OwnStretch[], segment: ActivitySegment, from: Nanos, known: Span): void {
   const start = within(segment, from, segment.from);
   const end = within(segment, from, segment.to);
-  if (start >= known.from && end <= known.to) {
-    appendPart(stretches, segment, start, end, known);
-    return;
-  }
   const begins = within(segment, from, known.from);
   const ends = within(segment, from, known.to);
   appendPart(stretches, segment, start, Math.min(begins, ends), known);
@@ -66,9 +74,10 @@ function appendPart(
   known: Span,
 ): void {
   if (to <= from) return;
-  const state = from >= known.from && to <= known.to ? segment.state : "unknown";
-  const contested = state !== "unknown" && segment.contested === true;
-  const { accounted, method, doubt } = segment;
+  const isUnknown = from < known.from || to > known.to;
+  const { accounted, doubt, method } = segment;
+  const state = isUnknown ? "unknown" : segment.state;
+  const contested = isUnknown ? undefined : segment.contested;
   stretches.push({ from, to, state, method, contested, accounted, doubt });
 }
 

@@ -12,6 +12,7 @@ import { statesOn } from "./own-states.ts";
 import type { Holding, Tenancy } from "./tenancy.ts";
 import { unmetered } from "./tenancy.ts";
 import type { Cover, Timeline } from "./timeline.ts";
+import { creditOf } from "./timeline.ts";
 
 /** A resident in a piece, with its own state. */
 export interface ResidentState {
@@ -231,7 +232,7 @@ function mayWork({ timeline, tenancy }: Cutting, from: Nanos, to: Nanos): boolea
   const pids = tenancy.holdings
     .filter(({ server }) => server === unmetered)
     .flatMap((holding) => holding.pids);
-  return readings.some((reading) => pids.some((pid) => (reading.ratios.get(pid) ?? 0) > 0));
+  return readings.some((reading) => pids.some((pid) => creditOf(reading, pid) > 0));
 }
 
 /** Work of unknown processes is `other` as long as every metered resident is idle. */

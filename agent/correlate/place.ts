@@ -13,6 +13,7 @@ import type { Activity, ActivityWindow, SeenPoll } from "./activity/evidence.ts"
 import { ownedIn } from "./activity/split.ts";
 import type { RankPlace } from "./rank-places.ts";
 import type { ShareReading, Timeline } from "./timeline.ts";
+import { creditOf } from "./timeline.ts";
 import type { StepFacts, TokenStep } from "./token-step.ts";
 import { keepStep, stepBetween } from "./token-step.ts";
 
@@ -55,12 +56,11 @@ export class Place {
     while (index > 0 && (shares[index - 1] as ShareReading).to > this.#creditsUntil) index--;
     for (; index < shares.length; index++) {
       const reading = shares[index] as ShareReading;
-      const { from, ratios, to } = reading;
+      const { from, samples, to } = reading;
       let ratio = 0;
-      for (const pid of pids) ratio += ratios.get(pid) ?? 0;
-      const owned = ratios.size > 0 ? ownedIn(reading, windows, pids) : undefined;
-      const credit = { from, to, credited: ratio > 0, ratio };
-      observeCredit(this.activity, owned === undefined ? credit : { ...credit, owned });
+      for (const pid of pids) ratio += creditOf(reading, pid);
+      const owned = samples.length > 0 ? ownedIn(reading, windows, pids) : undefined;
+      observeCredit(this.activity, { from, to, credited: ratio > 0, ratio, owned });
       this.#creditsUntil = to;
     }
   }

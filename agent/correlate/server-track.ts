@@ -17,7 +17,7 @@ import { copyHoldNanos } from "./activity/hold.ts";
 import { ByChance } from "./by-chance.ts";
 import { endedBetween } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
-import { appendKnown } from "./own-states.ts";
+import { knownStretches } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
 import type { Readings } from "./place.ts";
 import { Place } from "./place.ts";
@@ -59,6 +59,7 @@ export interface Surroundings {
 const noGuests: readonly Guest[] = [];
 const noSiblings: Activity["siblings"] = [];
 const noneApart: ReadonlySet<string> = new Set();
+const noGpus: OwnStates["byGpu"] = new Map();
 /** Name of the place of a server none of whose GPUs is known. */
 const nowhere = "";
 
@@ -244,12 +245,12 @@ export class ServerTrack {
       from: this.#firstAt ?? Infinity,
       to: (this.#fed?.at ?? -Infinity) + openPolls * this.pollNanos,
     };
-    const byGpu = new Map<string, OwnStretch[]>();
+    const byGpu = new Map<string, readonly OwnStretch[]>();
     let apart: Set<string> | undefined;
     for (const [gpu, { activity, ranks }] of this.#places) {
+      const stretches = knownStretches(settle(activity, until), from, known);
+      if (this.#places.size === 1) return { all: stretches, byGpu: noGpus };
       if (ranks?.isAssumed === false) apart = (apart ?? new Set()).add(gpu);
-      const stretches: OwnStretch[] = [];
-      for (const segment of settle(activity, until)) appendKnown(stretches, segment, from, known);
       byGpu.set(gpu, stretches);
     }
     return this.#byChance.joined(byGpu, apart ?? noneApart, this.ranks !== undefined, this.#ties);

@@ -4,7 +4,7 @@
 import type { Nanos } from "../model.ts";
 
 interface Entry {
-  readonly from: Nanos;
+  from: Nanos;
   to: Nanos;
   nanos: Nanos;
   readonly servers: string[];
@@ -23,6 +23,8 @@ const draft: { readonly servers: string[]; readonly sums: number[] } = { servers
 /** The sliding shares of one GPU. */
 export class SmShare {
   readonly #entries: Entry[] = [];
+  /** One that was dropped: the next one, a second later, takes its place. */
+  #spare: Entry | undefined;
   #weights: ReadonlyMap<string, number> | undefined;
   #isChanged = false;
 
@@ -32,13 +34,23 @@ export class SmShare {
     this.#forget(to);
     const last = this.#entries.at(-1);
     const fits = last !== undefined && to >= last.to && to - last.from <= entryNanos;
-    const entry: Entry = fits ? last : { from: to - nanos, to, nanos: 0, servers: [], weighted: [] };
-    if (!fits) this.#entries.push(entry);
+    const entry = fits ? last : this.#begin(to - nanos);
     this.#isChanged = true;
     entry.to = to;
     entry.nanos += nanos;
     for (let index = 0; index < servers.length; index++)
       add(entry.servers, entry.weighted, index, servers[index] as string, (ratios[index] as number) * nanos);
+  }
+
+  #begin(from: Nanos): Entry {
+    const entry = this.#spare ?? { from, to: from, nanos: 0, servers: [], weighted: [0.5] };
+    this.#spare = undefined;
+    entry.from = from;
+    entry.nanos = 0;
+    entry.servers.length = 0;
+    entry.weighted.length = 0;
+    this.#entries.push(entry);
+    return entry;
   }
 
   /** Returns the weight of each resident over the 30 s before `at`; undefined when there is too little to go by. */
@@ -68,7 +80,7 @@ export class SmShare {
 
   #forget(at: Nanos): void {
     while (this.#entries.length > 0 && (this.#entries[0] as Entry).to <= at - windowNanos) {
-      this.#entries.shift();
+      this.#spare = this.#entries.shift();
       this.#isChanged = true;
     }
   }

@@ -6,6 +6,7 @@ import type { Nanos } from "../model.ts";
 import type { ActivityWindow } from "./activity/evidence.ts";
 import { workingBusyRatio } from "./activity/runs.ts";
 import type { Timeline } from "./timeline.ts";
+import { creditOf } from "./timeline.ts";
 
 /** A stretch in which strangers may have worked. */
 export interface StrangerStretch {
@@ -58,7 +59,7 @@ export class Strangers {
     this.#told = until;
     if (shares.length === 0) return this.work || !rested(windows, until) ? [{ from: start, to: until }] : [];
     return shares
-      .filter((reading) => reading.to > start && pids.some((pid) => (reading.ratios.get(pid) ?? 0) > 0))
+      .filter((reading) => reading.to > start && pids.some((pid) => creditOf(reading, pid) > 0))
       .map((reading) => ({ from: Math.max(start, reading.from), to: reading.to }));
   }
 }

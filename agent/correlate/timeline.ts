@@ -19,9 +19,15 @@ export interface Cover {
 export interface ShareReading {
   readonly from: Nanos;
   readonly to: Nanos;
-  readonly ratios: ReadonlyMap<number, number>;
-  /** As the driver gave them, each with the end of its own window. */
+  /** As the driver gave them, each with the end of its own window; none without a share. */
   readonly samples: readonly ProcessShare[];
+}
+
+/** Returns the share that a reading credits a process with: the largest of its samples, 0 without any. */
+export function creditOf({ samples }: Pick<ShareReading, "samples">, pid: number): number {
+  let most = 0;
+  for (const sample of samples) if (sample.pid === pid) most = Math.max(most, sample.smRatio);
+  return most;
 }
 
 /** GPM or DCGM activity of a MIG instance, standing for the stretch since the reading before it. */
@@ -191,17 +197,12 @@ export class Timeline {
 
   #share(sample: GpuSample): void {
     if (sample.processShares === undefined) return;
-    const ratios = new Map<number, number>();
-    const samples: ProcessShare[] = [];
-    for (const share of sample.processShares) {
-      const { at, pid, smRatio } = share;
-      if (!(Number.isFinite(at) && smRatio > 0 && smRatio <= 1.01)) continue;
-      samples.push(share);
-      ratios.set(pid, Math.max(ratios.get(pid) ?? 0, smRatio));
-    }
     const from = this.#sharesAt;
-    if (from !== undefined && sample.at - from <= this.coverMax)
-      keep(this.shares, [{ from, to: sample.at, ratios, samples }]);
+    if (from !== undefined && sample.at - from <= this.coverMax) {
+      const { processShares: given } = sample;
+      const samples = given.every(isCredit) ? given : given.filter(isCredit);
+      keep(this.shares, [{ from, to: sample.at, samples }]);
+    }
     this.#sharesAt = sample.at;
   }
 }
@@ -214,6 +215,10 @@ function hasEnergy(sample: GpuSample): boolean {
     powerInstantWatts !== undefined ||
     powerRing !== undefined
   );
+}
+
+function isCredit({ at, smRatio }: ProcessShare): boolean {
+  return Number.isFinite(at) && smRatio > 0 && smRatio <= 1.01;
 }
 
 function keep<T>(list: T[], added: readonly T[]): void {

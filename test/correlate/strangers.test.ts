@@ -26,8 +26,7 @@ test("stretches() are those that the driver credits, where it says who worked", 
     (to): ShareReading => ({
       from: (to - 1) * second,
       to: to * second,
-      ratios: new Map(to === 2 ? [[7, 0.4]] : [[8, 0.4]]),
-      samples: [],
+      samples: [{ pid: to === 2 ? 7 : 8, at: to * second, smRatio: 0.4 }],
     }),
   );
   const windows = windowsOf(3, () => 0.9);

@@ -35,13 +35,15 @@ export interface Credit {
   /** The share that it was credited with; undefined = half. */
   readonly ratio?: number;
   /** Busy time whose owner the reading tells, and the server's own part of it, with sums of their squares and products: split.ts. */
-  readonly owned?: {
-    readonly own: Nanos;
-    readonly seen: Nanos;
-    readonly ownOwn: number;
-    readonly ownSeen: number;
-    readonly seenSeen: number;
-  };
+  readonly owned?:
+    | {
+        readonly own: Nanos;
+        readonly seen: Nanos;
+        readonly ownOwn: number;
+        readonly ownSeen: number;
+        readonly seenSeen: number;
+      }
+    | undefined;
 }
 
 /** Sums over intervals beside others, older ones fading: split.ts. */
@@ -236,11 +238,11 @@ export interface ActivitySegment {
    * The GPU worked, this server and a peer both moved tokens, and this server's tokens are accounted for elsewhere. If
    * no resident is `active` in it, the GPU still is: whose execution it was is not known.
    */
-  readonly contested?: boolean;
+  readonly contested?: true | undefined;
   /** What the GPU does in it is a part of executions that are placed beside it: windows hide where they were. */
-  readonly accounted?: boolean;
+  readonly accounted?: true | undefined;
   /** The assumption the state rests on. */
-  readonly doubt?: Doubt;
+  readonly doubt?: Doubt | undefined;
 }
 
 /** What is learned of a server on one GPU. */

@@ -70,8 +70,7 @@ function doubtFrom(segments: Draft[], before: number, start: Nanos, doubt: Doubt
     segments[before - 1] = { ...last, to: start };
     segments.splice(before, 0, { ...last, from: start, doubt });
   }
-  for (let index = before; index < segments.length; index++)
-    segments[index] = { ...(segments[index] as ActivitySegment), doubt };
+  for (let index = before; index < segments.length; index++) (segments[index] as Draft).doubt = doubt;
 }
 
 function methodBetween(labelling: Labelling): ActivityMethod {
@@ -88,11 +87,6 @@ function isTimed({ activeNanos }: PollInterval): boolean {
 
 /** What is marked on a stretch: work that may be a peer's, or that is a part of executions beside it, or both. */
 type Mark = "contested" | "accounted" | "both" | undefined;
-const marks = {
-  contested: { contested: true },
-  accounted: { accounted: true },
-  both: { contested: true, accounted: true },
-} as const;
 
 function push(
   segments: Draft[],
@@ -103,17 +97,18 @@ function push(
   mark?: Mark,
 ): void {
   if (to <= from) return;
+  const contested = mark === "contested" || mark === "both" ? true : undefined;
+  const accounted = mark === "accounted" || mark === "both" ? true : undefined;
   const last = segments.at(-1);
   if (
     last?.state === state &&
     last.method === method &&
     last.doubt === undefined &&
-    last.contested === (mark === "contested" || mark === "both" ? true : undefined) &&
-    last.accounted === (mark === "accounted" || mark === "both" ? true : undefined)
+    last.contested === contested &&
+    last.accounted === accounted
   )
     last.to = to;
-  else if (mark === undefined) segments.push({ from, to, state, method });
-  else segments.push({ from, to, state, method, ...marks[mark] });
+  else segments.push({ from, to, state, method, contested, accounted, doubt: undefined });
 }
 
 /** Working without a token for longer than `stallAfterNanos` waits; only step counters can tell. */
