@@ -21,6 +21,7 @@ import { knownStretches } from "./own-states.ts";
 import { PageAge } from "./page-age.ts";
 import type { Readings } from "./place.ts";
 import { Place } from "./place.ts";
+import { PollQueue } from "./poll-queue.ts";
 import type { RankPlaces } from "./rank-places.ts";
 import { placedIncrements } from "./rank-places.ts";
 import type { RankOrder } from "./ranks/finder.ts";
@@ -31,8 +32,6 @@ import { keepStep, noFacts, StepQueue, stepBetween } from "./token-step.ts";
 import { validPoll, zeroPoll } from "./valid-polls.ts";
 import { endOver } from "./windows.ts";
 
-/** Polls waiting at most. */
-const pendingMax = 4096;
 /** The estimator is fed this far ahead of the interval to decide: longer than it ever looks, or a copy of a page lives. */
 const feedAhead = 31_000_000_000;
 /** Without a next poll, the state is still known for this many polls. */
@@ -74,10 +73,9 @@ export class ServerTrack {
   expectedFrom: Nanos;
   method: ActivityMethod = "unknown";
   readonly steps: TokenStep[] = [];
-  dropped = 0;
   /** An estimator per GPU; under the empty name while no GPU of the server is known. */
   readonly #places = new Map<string, Place>();
-  readonly #polls: ServerPoll[] = [];
+  readonly #polls = new PollQueue();
   #increments: TokenIncrement[] = [];
   readonly #queue = new StepQueue();
   readonly #finder: RankFinder;
@@ -117,7 +115,12 @@ export class ServerTrack {
 
   /** Time of the newest poll. */
   get polledAt(): Nanos | undefined {
-    return this.#polls.at(-1)?.at ?? this.#age.newest;
+    return this.#polls.newest?.at ?? this.#age.newest;
+  }
+
+  /** Polls dropped by a bound. */
+  get dropped(): number {
+    return this.#polls.dropped;
   }
 
   /** True while increments wait to be booked. */
@@ -135,17 +138,9 @@ export class ServerTrack {
     if (given === undefined) return true;
     const poll = Number.isInteger(given.at) ? given : { ...given, at: Math.round(given.at) };
     if (!Number.isFinite(poll.at) || poll.at <= (this.#age.newest ?? -Infinity)) return false;
-    let place = this.#polls.length;
-    while (place > 0 && (this.#polls[place - 1] as ServerPoll).at > poll.at) place--;
-    if (this.#polls[place - 1]?.at === poll.at) return false;
-    if (place === this.#polls.length) this.#polls.push(poll);
-    else this.#polls.splice(place, 0, poll);
+    if (!this.#polls.queue(poll)) return false;
     // What is never asked for need not wait: the newest says when it was read.
-    if (!this.#isEstimated) this.#polls.splice(0, this.#polls.length - 1);
-    else if (this.#polls.length > pendingMax) {
-      this.#polls.shift();
-      this.dropped++;
-    }
+    if (!this.#isEstimated) this.#polls.keepNewest();
     this.#failures = 0;
     return true;
   }
@@ -162,9 +157,7 @@ export class ServerTrack {
 
   /** Drops waiting polls from after `latest`: their clock is wrong. What they counted is due at once. Returns how many. */
   dropAfter(latest: Nanos): number {
-    let keep = this.#polls.length;
-    while (keep > 0 && (this.#polls[keep - 1] as ServerPoll).at > latest) keep--;
-    return keep === this.#polls.length ? 0 : this.#polls.splice(keep).length;
+    return this.#polls.dropAfter(latest);
   }
 
   /** True while a reading of this server can be expected soon. */
@@ -196,10 +189,9 @@ export class ServerTrack {
     this.#settleRanks(surroundings);
     if (windows.size > 1) this.#ties.observe([...windows.values()], until);
     const ahead = Math.max(until + feedAhead, endOver(windows.values(), until));
-    while (this.#polls.length > 0) {
-      const poll = this.#polls[0] as ServerPoll;
+    for (let poll = this.#polls.first; poll !== undefined; poll = this.#polls.first) {
       if (poll.at > ahead && (this.#fed?.at ?? -Infinity) >= until) break;
-      this.#polls.shift();
+      this.#polls.take();
       const read = validPoll(poll, this.#fed);
       if (!this.#age.repeats(read)) this.#take(this.#doubted(read), peers);
     }
@@ -291,9 +283,7 @@ export class ServerTrack {
 
   /** The data-parallel ranks its polls tell apart; undefined where they tell none. */
   get rankNames(): readonly string[] | undefined {
-    let told = this.#fed?.ranks;
-    for (const { ranks } of this.#polls) if (ranks !== undefined) told = ranks;
-    return told?.map(({ rank }) => rank);
+    return (this.#polls.ranks ?? this.#fed?.ranks)?.map(({ rank }) => rank);
   }
 
   /** What was learned of the order of its ranks, in this run or an earlier one. */
