@@ -62,11 +62,11 @@ export function amountOf(doubted: Doubted, work: Nanos): Amount {
   if (isContinued && (pace === undefined || interval.progress === 0))
     return { nanos: work, doubt: undefined };
   const known = pace ?? doubted.likely;
-  if (known === undefined || interval.progress === 0)
-    return { nanos: Math.round(work / 2), doubt: { reason: "half_of_work", ratio: 1 } };
   const credited = interval.contended && !late ? creditedIn(interval, doubted.credits) : undefined;
-  const byRate = Math.round(interval.progress / known.rate);
-  if (!isGauged(interval) && interval.contended) {
+  if (interval.progress === 0 || (known === undefined && credited === undefined))
+    return { nanos: Math.round(work / 2), doubt: { reason: "half_of_work", ratio: 1 } };
+  const byRate = known === undefined ? undefined : Math.round(interval.progress / known.rate);
+  if (known === undefined || byRate === undefined || (!isGauged(interval) && interval.contended)) {
     const nanos = ungauged(work, byRate, credited?.nanos);
     if (isContinued && nanos >= work * fullRateRatio) return { nanos: work, doubt: undefined };
     return { nanos, doubt: { reason: "shared_work", ratio: ungaugedDoubt } };
@@ -101,9 +101,10 @@ function isEstimate(
  * Of a page without gauges: tokens without the number of requests that made them are a poor measure, a request may be there
  * throughout. A short one may miss its credit, and a whole reading is too much for it: the truth lies between.
  */
-function ungauged(work: Nanos, byRate: Nanos, credited: Nanos | undefined): Nanos {
-  const amount = Math.min(work, byRate);
-  return credited === undefined ? amount : Math.max(credited, Math.round((credited + amount) / 2));
+function ungauged(work: Nanos, byRate: Nanos | undefined, credited: Nanos | undefined): Nanos {
+  const amount = byRate === undefined ? undefined : Math.min(work, byRate);
+  if (credited === undefined) return amount ?? work;
+  return amount === undefined ? credited : Math.max(credited, Math.round((credited + amount) / 2));
 }
 
 /** A guess of an amount that is not its tokens', and its standard error. */

@@ -247,6 +247,17 @@ describe("amountOf()", () => {
     );
   });
 
+  test("is what the driver credits where no pace is known, in doubt as far as that may be otherwise", () => {
+    fc.assert(
+      fc.property(some, marks, (tokens, credits) => {
+        const given = doubted(tokens, undefined, { credits });
+        const { doubt, nanos } = amountOf(given, 5 * second);
+        expect(nanos).toBe(creditedIn(given.interval, given.credits)?.nanos);
+        expect(doubt).toEqual({ reason: "shared_work", ratio: 0.5 });
+      }),
+    );
+  });
+
   test("is half of the work where nothing says how much, and says so", () => {
     const { doubt, nanos } = amountOf(doubted(20, undefined), 5 * second);
     expect(nanos).toBe(2.5 * second);
