@@ -166,15 +166,19 @@ function powerOf(host: Host, gpu: GpuTruth, index: number): Float32Array {
 /** Servers with a process on a GPU at `ms`; all jobs together are one. */
 function residents(host: Host, gpu: number, ms: number): string[] {
   const servers = host.engines
-    .filter(({ from, ranks }) => ms >= from && ranks.some(({ gpus }) => gpus.includes(gpu)))
+    .filter((engine) => isThere(engine, ms) && engine.ranks.some(({ gpus }) => gpus.includes(gpu)))
     .map(({ id }) => id);
   const jobs = host.jobs.some((job) => job.gpu === gpu && ms >= job.from && ms < job.to);
   return jobs ? [...servers, "unmetered"] : servers;
 }
 
+function isThere({ from, to = Number.POSITIVE_INFINITY }: Engine, ms: number): boolean {
+  return ms >= from && ms < to;
+}
+
 function pidsAt(host: Host, gpu: number, ms: number): number[] {
   const engines = host.engines
-    .filter(({ from }) => ms >= from)
+    .filter((engine) => isThere(engine, ms))
     .flatMap(({ ranks }) => ranks)
     .flatMap((rank) => rank.gpus.flatMap((on, index) => (on === gpu ? [rank.pids[index] as number] : [])));
   const jobs = host.jobs.filter((job) => job.gpu === gpu && ms >= job.from && ms < job.to);
@@ -351,7 +355,8 @@ function pageLines(regime: Regime, engine: Engine, truth: EngineTruth, random: R
   const lines: object[] = [];
   const copies = copiesOf(how, random);
   let sent = engine.from + random.whole(50, how.pollMs - 1);
-  while (sent + how.answerMs < regime.host.milliseconds) {
+  const end = Math.min(regime.host.milliseconds, engine.to ?? Number.POSITIVE_INFINITY);
+  while (sent + how.answerMs < end) {
     const answer = Math.max(2, Math.round(how.answerMs * random.between(0.9, 1.1)));
     const read = sent + Math.max(1, Math.round(answer / 2));
     if (how.restart !== undefined && read >= how.restart.from && read < how.restart.to) {
@@ -546,7 +551,7 @@ function phaseOf(
 function floorJoules(host: Host, engine: Engine, mig: Regime["mig"]): number {
   let joules = 0;
   for (const gpu of new Set(engine.ranks.flatMap(({ gpus }) => gpus)))
-    for (let ms = engine.from; ms < host.milliseconds; ms++) {
+    for (let ms = engine.from; ms < Math.min(host.milliseconds, engine.to ?? ms + 1); ms++) {
       const share = mig === undefined ? 1 : (mig[gpu] as number) / 7;
       joules += ((host.gpus[gpu]?.floorWatts ?? 0) * share) / residents(host, gpu, ms).length / 1000;
     }

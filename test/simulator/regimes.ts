@@ -24,6 +24,7 @@ import {
 } from "./draws.ts";
 import { latePageRegimes } from "./late-pages.ts";
 import type { PageReading, Regime } from "./meters.ts";
+import { neighbourRegimes } from "./neighbours.ts";
 import { Random } from "./random.ts";
 import { rarerRegimes } from "./rarer.ts";
 import { sharedRegimes } from "./shared.ts";
@@ -244,6 +245,7 @@ export const regimes: Readonly<Record<string, Draw>> = {
   ...rarerRegimes,
   ...latePageRegimes,
   ...sharedRegimes,
+  ...neighbourRegimes,
 };
 
 /** The regime of a name, drawn by a seed, with pages polled every `pollMs`. */

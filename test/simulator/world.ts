@@ -22,8 +22,9 @@ export interface Rank {
 export interface Engine {
   readonly id: string;
   readonly ranks: readonly Rank[];
-  /** From when to when its processes hold the GPU, ms. */
+  /** From when to when its processes hold the GPU, ms; to the end where nothing is said. */
   readonly from: number;
+  readonly to?: number;
   readonly batchMax: number;
   /** Prompt tokens per millisecond of GPU time, and the most of them in one step. */
   readonly prefillPerMs: number;
