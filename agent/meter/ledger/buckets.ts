@@ -17,17 +17,26 @@ import { bucketOf, bucketOfEnd } from "./grid.ts";
 import type { Booking } from "./ledger.ts";
 import { RunningHistogram } from "./running-histogram.ts";
 import { RunningTotal } from "./running-total.ts";
+import type { OpenCell } from "./series.ts";
+
+type Booked = Pick<Booking, "series" | "metric" | "dimensions">;
+type Cells = Map<number, Cell>;
 
 /** What one series moved in one bucket. */
-class Cell extends RunningTotal {
+class Cell extends RunningTotal implements OpenCell {
+  /** The open bucket it is in. */
+  readonly bucket: Cells;
   readonly series: number;
   readonly metric: string;
   readonly dimensions: Dimensions;
+  /** Who remembers it, as long as its bucket is open. */
+  holder: Booking["holder"] | undefined;
   #histogram: RunningHistogram | undefined;
   changed = true;
 
-  constructor({ dimensions, metric, series }: Pick<Booking, "series" | "metric" | "dimensions">) {
+  constructor(bucket: Cells, { dimensions, metric, series }: Booked) {
     super();
+    this.bucket = bucket;
     this.series = series;
     this.metric = metric;
     this.dimensions = dimensions;
@@ -64,7 +73,7 @@ class Cell extends RunningTotal {
 
 /** The buckets that are not closed yet. */
 export class Buckets {
-  readonly #open = new Map<BucketNumber, Map<number, Cell>>();
+  readonly #open = new Map<BucketNumber, Cells>();
   /** Rows of closed buckets that were not handed out yet, and with them all that go out next. */
   #rows: BucketRow[] = [];
   readonly #amounts = new BucketWriter();
@@ -73,7 +82,7 @@ export class Buckets {
   /** Everything that ends at or before this instant is in a closed bucket. */
   #closedUntil: UnixNanos = 0n;
   /** The end of the interval that was booked last, and its bucket: an interval has thousands of bookings. */
-  #last: { readonly to: UnixNanos; readonly bucket: BucketNumber } | undefined;
+  #last: { readonly to: UnixNanos; readonly cells: Cells } | undefined;
 
   /**
    * Adds a booking to the bucket its interval ended in; a closed one takes nothing, the oldest open one does. A booking
@@ -84,18 +93,34 @@ export class Buckets {
       this.#bookAt(booking, booking.at, booking.moved);
       return;
     }
-    const cell = this.#cell(this.#openBucketOf(booking.to), booking);
+    const cells = this.#openCellsOf(booking.to);
+    let cell = booking.holder.cell as Cell | undefined;
+    if (cell?.bucket !== cells) {
+      cell = cellOf(cells, booking);
+      cell.holder = booking.holder;
+      booking.holder.cell = cell;
+    }
     if (typeof booking.moved === "number") cell.add(booking.moved);
     else cell.addHistogram(booking.moved);
   }
 
   /** The bucket of an interval that ended at `to`; the oldest open one where that is closed. */
-  #openBucketOf(to: UnixNanos): BucketNumber {
-    if (this.#last?.to === to) return this.#last.bucket;
+  #openCellsOf(to: UnixNanos): Cells {
+    if (this.#last?.to === to) return this.#last.cells;
     const end = to > this.#closedUntil ? to : this.#closedUntil + 1n;
     const bucket = Number(bucketOfEnd(end) / BUCKET_NANOS);
-    this.#last = { to, bucket };
-    return bucket;
+    const cells = this.#cellsOf(bucket);
+    this.#last = { to, cells };
+    return cells;
+  }
+
+  #cellsOf(bucket: BucketNumber): Cells {
+    let cells = this.#open.get(bucket);
+    if (cells === undefined) {
+      cells = new Map();
+      this.#open.set(bucket, cells);
+    }
+    return cells;
   }
 
   /** Moves the end of what is closed. */
@@ -114,7 +139,7 @@ export class Buckets {
   #bookAt(booking: Booking, at: UnixNanos, moved: number): void {
     const bucket = Number(bucketOf(at) / BUCKET_NANOS);
     if (endOf(bucket) > this.#closedUntil) {
-      this.#cell(bucket, booking).add(moved);
+      cellOf(this.#cellsOf(bucket), booking).add(moved);
       return;
     }
     const key = `${bucket} ${booking.series}`;
@@ -128,7 +153,7 @@ export class Buckets {
     if (from >= this.#closedUntil) return undefined;
     for (let at = from; at < this.#closedUntil; at += BUCKET_NANOS) {
       const bucket = Number(at / BUCKET_NANOS);
-      if (!this.#open.has(bucket)) this.#open.set(bucket, new Map());
+      this.#cellsOf(bucket);
     }
     this.#setClosedUntil(from);
     return Number(from / BUCKET_NANOS);
@@ -155,10 +180,12 @@ export class Buckets {
 
   /** Closes a bucket: its last rows go out with the next `takeRows()`. */
   close(bucket: BucketNumber, figures: Readonly<Record<string, unknown>> = {}): ClosedBucket {
-    const cells = this.#open.get(bucket) ?? new Map<number, Cell>();
+    const cells: Cells = this.#open.get(bucket) ?? new Map();
     const quality = qualityOf(cells.values());
     this.#write(bucket, cells);
     this.#open.delete(bucket);
+    this.#last = undefined;
+    for (const cell of cells.values()) if (cell.holder?.cell === cell) cell.holder.cell = undefined;
     if (endOf(bucket) > this.#closedUntil) this.#setClosedUntil(endOf(bucket));
     return { bucket, revision: 0, quality, figures };
   }
@@ -196,26 +223,20 @@ export class Buckets {
     this.#setClosedUntil(closedUntil);
     for (const row of rows) {
       // Rows of series that began again are no longer added to, and their bucket closes all the same.
-      if (!this.#open.has(row.bucket)) this.#open.set(row.bucket, new Map());
+      const cells = this.#cellsOf(row.bucket);
       const series = seriesOf(row.series);
-      if (series === undefined) continue;
-      this.#cell(row.bucket, { ...series, series: row.series }).restore(row.amount);
+      if (series !== undefined) cellOf(cells, { ...series, series: row.series }).restore(row.amount);
     }
   }
+}
 
-  #cell(bucket: BucketNumber, booking: Pick<Booking, "series" | "metric" | "dimensions">): Cell {
-    let cells = this.#open.get(bucket);
-    if (cells === undefined) {
-      cells = new Map();
-      this.#open.set(bucket, cells);
-    }
-    let cell = cells.get(booking.series);
-    if (cell === undefined) {
-      cell = new Cell(booking);
-      cells.set(booking.series, cell);
-    }
-    return cell;
+function cellOf(cells: Cells, booking: Booked): Cell {
+  let cell = cells.get(booking.series);
+  if (cell === undefined) {
+    cell = new Cell(cells, booking);
+    cells.set(booking.series, cell);
   }
+  return cell;
 }
 
 /** End of a bucket, exclusive. */

@@ -139,6 +139,7 @@ export class ExportedSeries {
     for (const series of those) {
       if (series.kind !== "gauge") this.#removed.push(series.id);
       this.#all.remove(series);
+      series.letGo();
     }
     if (those.length > 0) this.#byIdentity.clear();
   }

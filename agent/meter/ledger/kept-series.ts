@@ -54,6 +54,23 @@ export class KeptSeries {
     return found;
   }
 
+  /** The same for an exported series, which remembers what was found for it until that rests. */
+  findFor(exported: Series, dimensions: Dimensions, now: UnixNanos): Series {
+    const { link } = exported;
+    if (link?.dimensions === dimensions) {
+      this.isFolded = false;
+      return this.#touch(link.kept, now);
+    }
+    const kind = exported.kind === "histogram" ? "histogram" : "sum";
+    const kept = this.find(kind, exported.metric, dimensions, now);
+    unlink(exported);
+    if (this.isFolded) return kept;
+    exported.link = { exported, kept, dimensions };
+    unlink(kept);
+    kept.link = exported.link;
+    return kept;
+  }
+
   /** Series that changed since the last call; those never handed out before say so with `sequence`. */
   takeChanges(sequence: number, changes: SeriesChanges): void {
     for (let place = 0; place < this.#changed.length; place++) {
@@ -114,8 +131,10 @@ export class KeptSeries {
     this.#removed.push(
       ...this.#changed.flatMap(({ announced, id }) => (announced === undefined ? [id] : [])),
     );
-    for (const series of this.#awake.values())
+    for (const series of this.#awake.values()) {
       if (series.announced !== undefined) this.#removed.push(series.id);
+      series.letGo();
+    }
     for (const { series } of this.#resting.states()) this.#removed.push(series);
     this.#resting = new RestingNames();
     this.#awake.clear();
@@ -126,7 +145,10 @@ export class KeptSeries {
   }
 
   #remove(those: readonly Series[]): void {
-    for (const series of those) this.#awake.remove(series);
+    for (const series of those) {
+      this.#awake.remove(series);
+      series.letGo();
+    }
     if (those.length > 0) this.#byIdentity.clear();
   }
 
@@ -152,4 +174,11 @@ export class KeptSeries {
     series.movedAt = now;
     return series;
   }
+}
+
+/** Neither end of a link knows the other any more. */
+function unlink({ link }: Series): void {
+  if (link === undefined) return;
+  link.exported.link = undefined;
+  link.kept.link = undefined;
 }

@@ -23,6 +23,7 @@ import { SeriesChanges } from "./columns.ts";
 import { ExportedSeries, foldedMetric } from "./exported-series.ts";
 import { bucketOf } from "./grid.ts";
 import { KeptSeries } from "./kept-series.ts";
+import type { OpenCell } from "./series.ts";
 import { Series } from "./series.ts";
 import { Shown } from "./shown.ts";
 
@@ -55,6 +56,8 @@ export type LedgerState = Pick<LedgerRestored, "sequence" | "time" | "nextSeries
 /** One booking, after folding; it holds while it is handed over, the next one is written over it. */
 export interface Booking {
   readonly series: number;
+  /** Where the buckets remember what they add it to; the same for all bookings of a series. */
+  readonly holder: { cell: OpenCell | undefined };
   readonly metric: string;
   readonly dimensions: Dimensions;
   readonly moved: number | Histogram;
@@ -75,7 +78,15 @@ export class Ledger {
   /** Series of the ledger alone: under every name, whatever the caps on what is exported. */
   readonly #kept: KeptSeries;
   readonly #booking: { -readonly [K in keyof Booking]: Booking[K] } = {
-    ...{ series: 0, metric: "", dimensions: {}, moved: 0, to: 0n, at: undefined },
+    ...{
+      series: 0,
+      holder: { cell: undefined },
+      metric: "",
+      dimensions: {},
+      moved: 0,
+      to: 0n,
+      at: undefined,
+    },
   };
   /** End of the interval whose names are being looked up. */
   #bookedUntil: UnixNanos = 0n;
@@ -261,7 +272,10 @@ export class Ledger {
     }
     if (kept === false || this.#onBooked === undefined) return;
     if (series === undefined || series.role === "exported") {
-      series = this.#kept.find("sum", metric, kept ?? dimensions, this.#time);
+      series =
+        series === undefined
+          ? this.#kept.find("sum", metric, kept ?? dimensions, this.#time)
+          : this.#kept.findFor(series, kept ?? dimensions, this.#time);
       if (this.#kept.isFolded) this.#countFolded("ledger", end);
       series.addAmount(takesBack === true ? -amount : amount);
     }
@@ -285,7 +299,7 @@ export class Ledger {
     if (kept !== undefined || this.#exported.isFolded) series.role = "exported";
     let row = series;
     if (series.role === "exported") {
-      row = this.#kept.find("histogram", metric, kept ?? dimensions, this.#time);
+      row = this.#kept.findFor(series, kept ?? dimensions, this.#time);
       if (!row.addHistogram(moved)) row.startWithBounds(this.#time, moved);
     }
     this.#booked(row, moved, end);
@@ -294,6 +308,7 @@ export class Ledger {
   #booked(series: Series, moved: number | Histogram, to: UnixNanos, at?: UnixNanos): void {
     const booking = this.#booking;
     booking.series = series.id;
+    booking.holder = series;
     booking.metric = series.metric;
     booking.dimensions = series.dimensions;
     booking.moved = moved;

@@ -29,6 +29,19 @@ interface Seen {
   everyMs: number;
 }
 
+/** What the movements of a series in an open bucket are added to; each knows the other as long as both are there. */
+export interface OpenCell {
+  holder: { cell: OpenCell | undefined } | undefined;
+}
+
+/** What an exported series was kept under last: nearly always what it is kept under next. */
+export interface KeptLink {
+  readonly exported: Series;
+  readonly kept: Series;
+  /** The set it was found by. */
+  readonly dimensions: Dimensions;
+}
+
 /** What is said at an end takes the millisecond after it. */
 const afterEndNanos = 2_000_000n;
 const NOTHING_SEEN: Readonly<Seen> = { value: 0, at: 0, everyMs: 0 };
@@ -54,6 +67,10 @@ export class Series extends RunningTotal {
   movedAfter = 0;
   /** End of the interval committed before its last movement. */
   movedAt: UnixNanos = 0n;
+  /** What its movements of the last bucket are added to; owned by buckets.ts. */
+  cell: OpenCell | undefined;
+  /** To the series that keeps it, or that it keeps; owned by kept-series.ts. */
+  link: KeptLink | undefined;
   /** What it had when it ended, while it is just back. */
   #back: Back | undefined;
   /** Of a gauge alone: a host has thousands of sums for each. */
@@ -195,6 +212,16 @@ export class Series extends RunningTotal {
     this.endedAt = undefined;
     this.changed = true;
     this.movedAt = time;
+  }
+
+  /** It is given up: nothing that stays may hold it. */
+  letGo(): void {
+    if (this.cell !== undefined) this.cell.holder = undefined;
+    this.cell = undefined;
+    const { link } = this;
+    if (link === undefined) return;
+    link.exported.link = undefined;
+    link.kept.link = undefined;
   }
 
   /** Ends with the next snapshot, which says so once. */
