@@ -53,6 +53,7 @@ import { noteOthers, outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
 import { learnRates } from "./rates.ts";
 import { workingBusyRatio } from "./runs.ts";
+import type { ShareEvidence } from "./shares.ts";
 import { besideAhead, besidePace, learnAlone, learnBeside, nothingBeside } from "./split.ts";
 
 /** What an estimator knows from the beginning. */
@@ -254,7 +255,7 @@ export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
   const from = activity.decidedUntil;
   if (until <= from) return [];
   const progress = activity.polls.at(-1)?.progress ?? "step";
-  const { accounted, claims, contested, intervals, runs } = evaluate(activity, progress, until);
+  const { accounted, claims, contested, intervals, runs, short } = evaluate(activity, progress, until);
   const segments = label({
     from,
     until,
@@ -265,6 +266,8 @@ export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
     progress,
     lastProgressAt: activity.lastProgressAt,
     stallAfterNanos: activity.stallAfterNanos,
+    windows: activity.windows,
+    short,
   });
   activity.decidedUntil = until;
   const last = activity.polls.at(-1);
@@ -279,14 +282,14 @@ function evaluate(
   activity: Activity,
   progress: ProgressKind,
   until: Nanos,
-): Claims & Pick<Outlook, "intervals" | "runs"> {
+): Claims & Pick<Outlook, "intervals" | "runs"> & Pick<ShareEvidence, "short"> {
   const { credits, peers, polls, windows } = activity;
   const last = polls.at(-1);
   const outlook = outlookUntil(activity, until);
   const { runs } = outlook;
   const intervals = lentIntervals(activity, outlook);
   if (progress !== "step" && last?.inFlight === undefined && last?.activeNanos === undefined)
-    return { intervals, runs, claims: [], contested: [], accounted: [] };
+    return { intervals, runs, claims: [], contested: [], accounted: [], short: false };
   const { durations, hasOthers, pollNanos, rates, siblings } = activity;
   const level = levelAhead(activity, intervals);
   const { error, perBusy } = executionOfBusy(level, durations);
@@ -324,7 +327,7 @@ function evaluate(
     shares,
     short,
   });
-  return { accounted, claims, contested, intervals, runs };
+  return { accounted, claims, contested, intervals, runs, short };
 }
 
 function learn(activity: Activity, intervals: readonly PollInterval[]): void {

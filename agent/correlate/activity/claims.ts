@@ -55,6 +55,9 @@ const gapPolls = 3;
 /** Fewer tokens than this share of what the rate makes of a long time leave room for a pause. */
 const slowRatio = 0.7;
 
+/** The work of the only server is seldom none of its own: two standard errors of that. */
+const unexplained: Doubt = { reason: "unexplained_work", ratio: 0.35 };
+
 /** What a server claims, and what it leaves although it may be its own; each in order and apart. */
 export interface Claims {
   readonly claims: readonly Claim[];
@@ -102,7 +105,7 @@ export function claimedWork(evidence: Evidence): Claims {
     const placed = doubt !== undefined && isThroughout(evidence, interval) ? undefined : doubt;
     const rests =
       placed === undefined
-        ? (estimated ?? (isUnexplained(interval) ? whollyBy("unexplained_work") : undefined))
+        ? (estimated ?? (isUnexplained(interval) ? unexplained : undefined))
         : { reason: placed, ratio: evidence.isRanked ? 1 : shareDoubt(evidence.shares, interval) };
     for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));

@@ -2,9 +2,38 @@
 // no reading of the server: what it shows may be as old as a copy lives (page-age.ts). Only the next poll that shows something
 // new says what that work was, so such polls are left out before it; work that is older than a copy lives is someone else's.
 import type { Nanos } from "../../model.ts";
-import type { Activity, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
+import type { Activity, ActivityWindow, Doubt, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
 import { stepPauseNanos } from "./runs.ts";
 import { isCoarse } from "./shares.ts";
+
+/**
+ * What of the execution in an interval may be otherwise because its poll may be of a copy, as two standard errors. Beside others
+ * it is not known who worked; that a page which was never seen to change is a copy at all is seldom so. A GPU that nobody else
+ * uses worked for the server, whatever instant the copy is of: where near windows are full, only the pauses between its
+ * requests are in doubt; those of short requests and of long windows are seen less well.
+ */
+const [besideDoubt, seldomDoubt, aloneDoubt, hiddenDoubt] = [0.6, 0.35, 0.05, 0.35];
+
+/** What may be otherwise of time that is taken for execution, and of work that is not. */
+export interface PollDoubts {
+  readonly executed: Doubt;
+  readonly rest: Doubt;
+}
+
+/** Returns what the poll that ended an interval leaves in doubt. */
+export function pollDoubts(
+  { contended, doubt = "cached_page", from, isCopied, isOfCopy, to }: PollInterval,
+  windows: readonly ActivityWindow[],
+  short: boolean,
+): PollDoubts {
+  const by = (ratio: number): Doubt => ({ reason: doubt, ratio });
+  if (doubt !== "cached_page") return { executed: by(1), rest: by(1) };
+  if (contended) {
+    const ratio = isOfCopy === true || isCopied === true ? besideDoubt : seldomDoubt;
+    return { executed: by(ratio), rest: by(ratio) };
+  }
+  return { executed: by(short || isCoarse(windows, from, to) ? hiddenDoubt : aloneDoubt), rest: by(1) };
+}
 
 /** What an estimator knows about copies: its polls and peers, and when it was last shown that others work. */
 export type CopyEvidence = Pick<Activity, "polls" | "peers" | "refutedAt" | "windows">;

@@ -1,6 +1,8 @@
 // From claims to states: claimed time is active, time in flight without execution waits, the rest is idle.
 import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
-import type { ActivitySegment, Claim, Doubt, PollInterval, ServerState } from "./evidence.ts";
+import type { PollDoubts } from "./copies.ts";
+import { pollDoubts } from "./copies.ts";
+import type { ActivitySegment, ActivityWindow, Claim, Doubt, PollInterval, ServerState } from "./evidence.ts";
 
 /** What the segments of one settled stretch are made of. */
 export interface Labelling {
@@ -15,6 +17,9 @@ export interface Labelling {
   readonly progress: ProgressKind;
   readonly lastProgressAt: Nanos;
   readonly stallAfterNanos: Nanos;
+  readonly windows: readonly ActivityWindow[];
+  /** Requests come and go inside the windows. */
+  readonly short: boolean;
 }
 
 /** A segment that the next stretch may lengthen. */
@@ -37,26 +42,34 @@ export function label(labelling: Labelling): ActivitySegment[] {
     reached = end;
   }
   unclaimed(segments, labelling, reached, until, method);
-  return doubted(segments, labelling.intervals);
+  return doubted(segments, labelling);
 }
 
 /** Cuts segments where the doubt of the polls begins and ends. */
-function doubted(segments: Draft[], intervals: readonly PollInterval[]): ActivitySegment[] {
-  if (!intervals.some(isDoubted)) return segments;
+function doubted(segments: Draft[], { intervals, short, windows }: Labelling): ActivitySegment[] {
   const doubts = intervals.filter(isDoubted);
+  if (doubts.length === 0) return segments;
+  const byPoll = doubts.map((interval) => pollDoubts(interval, windows, short));
   return segments.flatMap((segment) => {
     const parts: ActivitySegment[] = [];
     let reached = segment.from;
-    for (const { from, to, doubt } of doubts) {
+    for (let index = 0; index < doubts.length; index++) {
+      const { from, to } = doubts[index] as PollInterval;
       const start = Math.max(from, reached);
       const end = Math.min(to, segment.to);
-      if (end <= start || doubt === undefined) continue;
+      if (end <= start) continue;
       if (start > reached) parts.push({ ...segment, from: reached, to: start });
-      parts.push({ ...segment, from: start, to: end, doubt: { reason: doubt, ratio: 1 } });
+      const { executed, rest } = byPoll[index] as PollDoubts;
+      const doubt = segment.state === "active" ? greater(segment.doubt, executed) : rest;
+      parts.push({ ...segment, from: start, to: end, doubt });
       reached = end;
     }
     return reached < segment.to ? [...parts, { ...segment, from: reached }] : parts;
   });
+}
+
+function greater(one: Doubt | undefined, other: Doubt): Doubt {
+  return one !== undefined && one.ratio >= other.ratio ? one : other;
 }
 
 function isDoubted({ doubt }: PollInterval): boolean {
