@@ -1,7 +1,15 @@
 // What was last seen, not additive over time: hw.* and tokenwatt.* gauges from one reading (METERING.md 5).
 // hw.* names are the OpenTelemetry hardware conventions 1.44 (development). `hw.gpu.memory.utilization` is the share of
 // memory occupied, not how busy the memory controller is.
-import type { Dimensions, Gauge, GpuInfo, GpuSample, ServerInfo, TokenSample } from "../model.ts";
+import type {
+  Dimensions,
+  Gauge,
+  GpuInfo,
+  GpuSample,
+  ServerInfo,
+  TokenReading,
+  TokenSample,
+} from "../model.ts";
 import { SetsOf } from "./attribute-sets.ts";
 
 /** The attribute sets of one GPU. */
@@ -133,22 +141,30 @@ export function gpuInfoGauge(info: GpuInfo, at: number, everyMs: number): Gauge 
 /** Gauges of one server reading, summed over its models, tenants and endpoints. */
 export function serverGauges(info: ServerInfo, sample: TokenSample): readonly Gauge[] {
   const dimensions = serverSets.of(info, "plain", () => ({ "tokenwatt.server.id": info.id }));
-  const base = { dimensions, at: sample.at, everyMs: info.pollMs };
-  const sum = (
-    pick: (reading: TokenSample["readings"][number]) => number | undefined,
-  ): number | undefined => {
-    const known = sample.readings.map(pick).filter((value): value is number => value !== undefined);
-    return known.length === 0 ? undefined : known.reduce((total, value) => total + value, 0);
+  let [running, waiting, cache] = [Number.NaN, Number.NaN, Number.NaN];
+  // By place: a gateway has thousands of readings, and none of these.
+  for (let place = 0; place < sample.readings.length; place++) {
+    const reading = sample.readings[place] as TokenReading;
+    running = sumOf(running, reading.running);
+    waiting = sumOf(waiting, reading.waiting);
+    const used = reading.kvCacheUtilization;
+    if (used !== undefined) cache = Number.isNaN(cache) ? used : Math.max(cache, used);
+  }
+  const gauges: Gauge[] = [];
+  const add = (metric: string, value: number): void => {
+    if (Number.isFinite(value))
+      gauges.push({ metric, value, dimensions, at: sample.at, everyMs: info.pollMs });
   };
-  const caches = sample.readings.flatMap((reading) => reading.kvCacheUtilization ?? []);
-  const values: readonly (readonly [string, number | undefined])[] = [
-    ["tokenwatt.server.running", sum((reading) => reading.running)],
-    ["tokenwatt.server.waiting", sum((reading) => reading.waiting)],
-    ["tokenwatt.server.kv_cache.utilization", caches.length === 0 ? undefined : Math.max(...caches)],
-  ];
-  return values.flatMap(([metric, value]) =>
-    value === undefined || !Number.isFinite(value) ? [] : [{ metric, value, ...base }],
-  );
+  add("tokenwatt.server.running", running);
+  add("tokenwatt.server.waiting", waiting);
+  add("tokenwatt.server.kv_cache.utilization", cache);
+  return gauges;
+}
+
+/** A sum and what is known more; not a number while nothing is known. */
+function sumOf(sum: number, more: number | undefined): number {
+  if (more === undefined) return sum;
+  return Number.isNaN(sum) ? more : sum + more;
 }
 
 /**

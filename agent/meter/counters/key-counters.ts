@@ -207,8 +207,7 @@ export class KeyCounters {
    */
   #renamed(reading: TokenReading): TokenReading {
     const others = otherInput(reading.tokens);
-    if (others.length === 0 || !others.some((kind) => this.#known(tokenKinds.indexOf(kind)) !== undefined))
-      return reading;
+    if (others.length === 0 || !this.#knowsOneOf(others)) return reading;
     const goesOn = this.#relation === "same" || this.#relation === "scale" || this.#relation === "rescaled";
     if (goesOn && !this.#rename(reading.tokens, 0)) {
       const { input_uncached: _u, input_cached: _c, input_unsplit: _n, ...tokens } = reading.tokens;
@@ -250,6 +249,12 @@ export class KeyCounters {
       this.#set(slot + kind, given);
     }
     return true;
+  }
+
+  #knowsOneOf(kinds: readonly TokenKind[]): boolean {
+    for (let place = 0; place < kinds.length; place++)
+      if (this.#known(tokenKinds.indexOf(kinds[place] as TokenKind)) !== undefined) return true;
+    return false;
   }
 
   #known(slot: number): number | undefined {

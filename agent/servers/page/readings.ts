@@ -13,12 +13,17 @@ import type {
   TokenReading,
 } from "../../model.ts";
 import type { MetricPage, MetricSample, PageReading } from "../../source.ts";
-import { defined, isUpstream } from "../entry.ts";
+import { defined } from "../entry.ts";
 import type { SeriesBases } from "./bases.ts";
-import { ReadingDraft, summedLabels } from "./draft.ts";
+import type { RankOf } from "./chosen.ts";
+import { answeredHere, ofRank } from "./chosen.ts";
+import type { ReadingDraft } from "./draft.ts";
+import { summedLabels } from "./draft.ts";
+import type { Making } from "./drafts.ts";
+import { PageDrafts } from "./drafts.ts";
 import { mergeHistograms, pageHistograms } from "./histograms.ts";
-import type { Identity, Labels, ReaderOptions } from "./labels.ts";
-import { identifier, startEpoch } from "./labels.ts";
+import type { Labels, ReaderOptions } from "./labels.ts";
+import { startEpoch } from "./labels.ts";
 import { partsOf, sumParts } from "./parts.ts";
 import { filedName } from "./spelling.ts";
 
@@ -30,12 +35,6 @@ const RANK_LATENCIES: ReadonlySet<LatencyName> = new Set([
   "time_to_first_token",
   "queue_time",
 ]);
-
-/** A data-parallel rank: the label that names it, and its value. */
-export interface RankOf {
-  readonly label: string;
-  readonly value: string;
-}
 
 /** How a family of buckets is read. */
 export interface LatencyReading {
@@ -54,11 +53,10 @@ export class PageReadings {
   ignored: number;
   readonly errors: string[];
   readonly #bases: Pick<SeriesBases, "counters"> | undefined;
-  readonly #drafts = new Map<string, ReadingDraft>();
+  readonly #drafts: PageDrafts;
   readonly #volume: ProgressKind;
   /** Whether readings remember what they were summed of. */
   readonly #noting: boolean;
-  readonly #identify: (labels: Labels) => Identity;
   #progressKind: ProgressKind | undefined;
   #epoch: string | undefined;
   #activeNanos: number | undefined;
@@ -88,7 +86,7 @@ export class PageReadings {
     this.errors = [...page.errors];
     this.#volume = volume;
     this.#noting = noting !== undefined;
-    this.#identify = identifier(options);
+    this.#drafts = new PageDrafts(options);
     this.role = options.role ?? "combined";
   }
 
@@ -122,13 +120,20 @@ export class PageReadings {
     summed: "summed" | "other" = "other",
     without: readonly string[] = NO_NAMES,
   ): ReadingDraft {
-    const identity = this.#identify(labels);
-    let draft = this.#drafts.get(identity.key);
-    if (draft === undefined) {
-      draft = new ReadingDraft(identity);
-      this.#drafts.set(identity.key, draft);
-    }
+    const draft = this.#drafts.of(labels);
     if (this.#noting && summed === "summed") draft.noteLabels(labels, without);
+    return draft;
+  }
+
+  /** The reading that the sample at a place of a list is summed into. */
+  #summedAt(
+    all: readonly Making[],
+    samples: readonly MetricSample[],
+    place: number,
+    without = NO_NAMES,
+  ): ReadingDraft {
+    const draft = this.#drafts.at(all[place] as Making);
+    if (this.#noting) draft.noteLabels((samples[place] as MetricSample).labels, without);
     return draft;
   }
 
@@ -139,10 +144,9 @@ export class PageReadings {
   tokens(kind: TokenKind, name: string): void {
     if (kind === "output" && this.role === "prefill") return;
     const samples = this.counters(name);
-    for (let place = 0; place < samples.length; place++) {
-      const { labels, value } = samples[place] as MetricSample;
-      this.of(labels, "summed").tokens(kind, value);
-    }
+    const all = this.#drafts.ofAll(samples);
+    for (let place = 0; place < samples.length; place++)
+      this.#summedAt(all, samples, place).tokens(kind, (samples[place] as MetricSample).value);
   }
 
   /**
@@ -160,11 +164,12 @@ export class PageReadings {
     const samples = this.counters(name);
     const parts = partsOf(samples, without);
     const { places, sums } = sumParts(samples, parts, when);
+    const all = this.#drafts.ofAll(samples);
     for (let part = 0; part < sums.length; part++) {
-      const first = samples[places[part] as number];
-      if (first === undefined) continue;
+      const first = places[part] as number;
+      if (first === -1) continue;
       const value = sums[part] as number;
-      const draft = this.of(first.labels, "summed", without);
+      const draft = this.#summedAt(all, samples, first, without);
       const hits = cached(parts.keys[part] as string);
       if (hits === undefined) draft.tokens("input_unsplit", value);
       else {
@@ -210,10 +215,11 @@ export class PageReadings {
   /** Adds a request counter; `outcome` judges its labels, undefined = do not count. */
   requests(name: string, outcome: (labels: Labels) => Outcome | undefined): void {
     const samples = this.counters(name);
+    const all = this.#drafts.ofAll(samples);
     for (let place = 0; place < samples.length; place++) {
       const { labels, value } = samples[place] as MetricSample;
       const named = outcome(labels);
-      if (named !== undefined) this.of(labels).requests(named, value);
+      if (named !== undefined) this.#drafts.at(all[place] as Making).requests(named, value);
     }
   }
 
@@ -308,7 +314,7 @@ export class PageReadings {
 
   /** Everything gathered. A page without a single token counter says so in `errors`. */
   finish(): PageReading {
-    const drafts = [...this.#drafts.values()];
+    const drafts = this.#drafts.finish();
     // Where some counters move sooner than the booked ones, those that only book must not look like progress.
     if (drafts.some((draft) => draft.progressed !== undefined)) {
       for (const draft of drafts) draft.progressed ??= { input: 0, output: 0 };
@@ -356,37 +362,6 @@ export class PageReadings {
 function isEmpty(record: object): boolean {
   for (const _name in record) return false;
   return true;
-}
-
-const ofRanks = new WeakMap<readonly MetricSample[], Map<string, readonly MetricSample[]>>();
-
-/** The samples of a rank; the same list for the same list. */
-function ofRank(samples: readonly MetricSample[], rank: RankOf | undefined): readonly MetricSample[] {
-  if (rank === undefined) return samples;
-  const known = ofRanks.get(samples) ?? new Map<string, readonly MetricSample[]>();
-  ofRanks.set(samples, known);
-  let own = known.get(rank.value);
-  if (own === undefined) {
-    own = samples.filter(({ labels }) => labels[rank.label] === rank.value);
-    known.set(rank.value, own);
-  }
-  return own;
-}
-
-const chosen = new WeakMap<ReaderOptions, WeakMap<readonly MetricSample[], readonly MetricSample[]>>();
-
-/** The samples of the upstreams that count; the same list for the same list. */
-function answeredHere(samples: readonly MetricSample[], options: ReaderOptions): readonly MetricSample[] {
-  const { upstreamLabel = "", upstreams } = options;
-  if (upstreams === undefined) return samples;
-  const known = chosen.get(options) ?? new WeakMap<readonly MetricSample[], readonly MetricSample[]>();
-  chosen.set(options, known);
-  let here = known.get(samples);
-  if (here === undefined) {
-    here = samples.filter(({ labels }) => isUpstream(labels[upstreamLabel], upstreams));
-    known.set(samples, here);
-  }
-  return here;
 }
 
 function isCount({ value }: MetricSample): boolean {
