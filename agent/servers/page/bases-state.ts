@@ -160,17 +160,15 @@ export class BasesState {
       counted.push(this.#table.isListed(number) ? (series[number]?.value ?? null) : null);
       if (!present(number)) gone.push(number - from);
     }
-    const columns = (of: (run: Run) => Float64Array | undefined): Record<string, (number | null)[]> => {
-      const found: Record<string, (number | null)[]> = {};
-      for (const run of this.#shared.runs) {
-        const part = partOf(of(run), from, to);
-        if (part !== undefined) found[run.id] = part;
-      }
-      return found;
-    };
-    const created = columns((run) => run.created);
-    const last: Record<string, (number | null)[] | typeof COUNTED> = columns((run) => run.raw);
-    for (const run in last) if (isSame(last[run] as (number | null)[], counted)) last[run] = COUNTED;
+    const last: Record<string, readonly (number | null)[] | typeof COUNTED> = {};
+    const created: Record<string, readonly (number | null)[]> = {};
+    for (const run of this.#shared.runs) {
+      const began = partOf(run.created, from, to);
+      if (began !== undefined) created[run.id] = began;
+      // Nearly always: then no list of them is made.
+      const values = isCounted(run.raw, counted, from) ? COUNTED : partOf(run.raw, from, to);
+      if (values !== undefined) last[run.id] = values;
+    }
     return {
       c: counted,
       ...(gone.length > 0 ? { g: gone } : {}),
@@ -256,8 +254,16 @@ function restoredRun(one: HeadRow["runs"][number], time: (text: string) => Nanos
   };
 }
 
-function isSame(one: readonly (number | null)[], other: readonly (number | null)[]): boolean {
-  return one.length === other.length && one.every((value, place) => value === other[place]);
+/** Whether a column says from `from` on what was counted, and says anything. */
+function isCounted(column: Float64Array, counted: readonly (number | null)[], from: number): boolean {
+  let isKnown = false;
+  for (let place = 0; place < counted.length; place++) {
+    const value = column[from + place] ?? Number.NaN;
+    const isUnknown = Number.isNaN(value);
+    if (isUnknown ? counted[place] !== null : value !== counted[place]) return false;
+    isKnown ||= !isUnknown;
+  }
+  return isKnown;
 }
 
 /** `[from, to)` of a column, null where it says nothing; undefined where it says nothing at all. */
