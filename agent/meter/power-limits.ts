@@ -50,20 +50,25 @@ export class LimitSets {
     homes: ReadonlyMap<string, readonly string[]>,
     { gpus: infos, powerLimit }: LimitFacts,
   ) {
-    const here = interval.gpus.flatMap(({ residents }) => residents.map(({ server }) => server));
-    const moved = interval.servers.flatMap(({ increments, server }) => (increments.length > 0 ? server : []));
-    for (const server of [...here, ...moved]) {
+    const hold = (server: string): void => {
       const gpus = homes.get(server);
       // Processes of nobody in particular do not belong together.
       if (gpus !== undefined && server !== "unmetered") this.#held.set(server, gpus);
-    }
-    for (const gpu of [...interval.gpus.map(({ gpu }) => gpu), ...[...this.#held.values()].flat()]) {
+    };
+    const note = (gpu: string): void => {
+      if (this.#gpus.has(gpu)) return;
       // A MIG instance is held to its board's limit.
       const watts =
         powerLimit?.(infos.get(gpu)?.parent ?? gpu, interval.to) ?? powerLimit?.(gpu, interval.to);
       this.#gpus.set(gpu, watts === undefined ? undefined : String(watts));
+    };
+    for (const { gpu, residents } of interval.gpus) {
+      note(gpu);
+      for (const { server } of residents) hold(server);
     }
-    while ([...this.#held.values()].some((gpus) => this.#part(gpus)));
+    for (const { increments, server } of interval.servers) if (increments.length > 0) hold(server);
+    for (const gpus of this.#held.values()) for (const gpu of gpus) note(gpu);
+    while (this.#partOne());
   }
 
   /** Of a GPU's seconds and joules, whoever they are given to: the value of `powerLimitKey`. */
@@ -77,10 +82,15 @@ export class LimitSets {
     return gpu === undefined ? undefined : this.ofGpu(gpu);
   }
 
-  /** GPUs held together under several limits count under none; true where that is news. */
-  #part(gpus: readonly string[]): boolean {
-    if (new Set(gpus.map((gpu) => this.#gpus.get(gpu))).size <= 1) return false;
-    for (const gpu of gpus) this.#gpus.set(gpu, undefined);
-    return true;
+  /** Whether GPUs held together were under several limits, and count under none from here on. */
+  #partOne(): boolean {
+    for (const gpus of this.#held.values()) {
+      const [first = ""] = gpus;
+      const watts = this.#gpus.get(first);
+      if (gpus.every((gpu) => this.#gpus.get(gpu) === watts)) continue;
+      for (const gpu of gpus) this.#gpus.set(gpu, undefined);
+      return true;
+    }
+    return false;
   }
 }
