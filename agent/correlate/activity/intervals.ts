@@ -3,6 +3,7 @@
 
 import type { Nanos, ProgressKind } from "../../model.ts";
 import type { Credit, KnownIntervals, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
+import { isSameInterval } from "./same-interval.ts";
 import { clipped, isClip, lengthIn, none, total } from "./stretches.ts";
 
 /** A prompt token takes about a tenth of the time of an output token (h100-solo-8b: 16,384 in 0.35 s, 5,781/s). */
@@ -40,11 +41,13 @@ export function pollIntervals(
     if (to <= poll.at) continue;
     while (known !== undefined && (known.polls[place]?.at ?? Infinity) < poll.at) place++;
     const before = next === undefined ? undefined : knownBetween(known, place, poll, next);
-    intervals.push(
-      before !== undefined && stays(before, known as KnownIntervals, progress, runs, batch)
-        ? before
-        : pollInterval(poll, next, to, progress, runs, peers, credits, batch),
-    );
+    if (before !== undefined && stays(before, known as KnownIntervals, progress, runs, batch)) {
+      intervals.push(before);
+      continue;
+    }
+    const made = pollInterval(poll, next, to, progress, runs, peers, credits, batch);
+    // A late credit seldom changes an interval: the old one is kept then, so that the new one need not grow old.
+    intervals.push(before !== undefined && isSameInterval(before, made) ? before : made);
   }
   return intervals;
 }

@@ -110,18 +110,22 @@ function push(
   mark?: Mark,
 ): void {
   if (to <= from) return;
-  const contested = mark === "contested" || mark === "both" ? true : undefined;
-  const accounted = mark === "accounted" || mark === "both" ? true : undefined;
+  const isContested = mark === "contested" || mark === "both";
+  const isAccounted = mark === "accounted" || mark === "both";
   const last = segments.at(-1);
   if (
     last?.state === state &&
     last.method === method &&
     last.doubt === undefined &&
-    last.contested === contested &&
-    last.accounted === accounted
-  )
+    (last.contested === true) === isContested &&
+    (last.accounted === true) === isAccounted
+  ) {
     last.to = to;
-  else segments.push({ from, to, state, method, contested, accounted, doubt: undefined });
+    return;
+  }
+  const contested = isContested ? true : undefined;
+  const accounted = isAccounted ? true : undefined;
+  segments.push({ from, to, state, method, contested, accounted, doubt: undefined });
 }
 
 /** Working without a token for longer than `stallAfterNanos` waits; only step counters can tell. */
