@@ -37,10 +37,13 @@ export interface GpuInfo {
   readonly unreadable?: string;
 }
 
-/** One value of a driver's own history; stands for the time since the point before it. */
-export interface RingPoint {
-  readonly at: Nanos;
-  readonly value: number;
+/**
+ * A driver's own history, oldest first: instants, and for each a value that stands for the time since the one before it. Two
+ * columns, for a driver keeps fifty a second of each GPU.
+ */
+export interface Ring {
+  readonly instants: readonly Nanos[];
+  readonly values: readonly number[];
 }
 
 /** A process that holds a GPU, as the driver lists it. */
@@ -79,9 +82,9 @@ export interface GpuSample {
   /** Share of time the memory controller was busy. */
   readonly memoryBusyRatio?: number;
   /** Busy share of each window of the driver's ring since the last reading, oldest first. */
-  readonly utilizationRing?: readonly RingPoint[];
+  readonly utilizationRing?: Ring;
   /** Watts since the last reading, oldest first. */
-  readonly powerRing?: readonly RingPoint[];
+  readonly powerRing?: Ring;
   readonly memoryUsedBytes?: number;
   readonly processes?: readonly GpuProcess[];
   readonly processShares?: readonly ProcessShare[];

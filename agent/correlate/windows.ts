@@ -1,7 +1,7 @@
 // Fine GPU activity windows from readings: the driver's utilisation ring, else plain utilisation, else GPM graphics.
 // A ring point is the exact busy share of the 200 ms before it. Plain utilisation is such a window too, but read late:
 // on h100-solo-8b a reading describes the 200 ms that ended about 0.15 s before it, so its stretch is moved back.
-import type { GpuSample, Nanos, RingPoint } from "../model.ts";
+import type { GpuSample, Nanos, Ring } from "../model.ts";
 import type { ActivityWindow } from "./activity/evidence.ts";
 
 /** Length of a driver window on every GPU measured. */
@@ -58,12 +58,14 @@ export class WindowReader {
 
   #ring(sample: GpuSample): ActivityWindow[] {
     const windows: ActivityWindow[] = [];
-    for (const point of sorted(sample.utilizationRing ?? [])) {
-      const busy = this.#ratio(point.value);
-      if (busy === undefined || !Number.isFinite(point.at) || point.at > sample.at) continue;
+    const { instants, values } = sorted(sample.utilizationRing ?? noRing);
+    for (let index = 0; index < instants.length; index++) {
+      const shown = instants[index] as Nanos;
+      const busy = this.#ratio(values[index]);
+      if (busy === undefined || !Number.isFinite(shown) || shown > sample.at) continue;
       const last = this.#ringAt;
-      if (last !== undefined && point.at <= last) continue;
-      const at = Math.round(point.at);
+      if (last !== undefined && shown <= last) continue;
+      const at = Math.round(shown);
       const length = last === undefined || at - last > ringWindowMax ? driverWindow : at - last;
       this.#push(windows, at - length, at, busy, false);
       this.#ringAt = at;
@@ -97,11 +99,20 @@ export class WindowReader {
   }
 }
 
-function sorted(points: readonly RingPoint[]): readonly RingPoint[] {
-  for (let index = 1; index < points.length; index++)
-    if ((points[index] as RingPoint).at < (points[index - 1] as RingPoint).at)
-      return [...points].sort((left, right) => left.at - right.at);
-  return points;
+const noRing: Ring = { instants: [], values: [] };
+
+function sorted(ring: Ring): Ring {
+  const { instants, values } = ring;
+  for (let index = 1; index < instants.length; index++)
+    if ((instants[index] as Nanos) < (instants[index - 1] as Nanos)) {
+      const order = [...instants.keys()].sort((left, right) => at(left) - at(right));
+      return { instants: order.map(at), values: order.map((place) => values[place] as number) };
+    }
+  return ring;
+
+  function at(place: number): Nanos {
+    return instants[place] as Nanos;
+  }
 }
 
 /** Returns the end of the windows that reach over an instant: what they show is spread over all polls in them. */

@@ -152,7 +152,7 @@ function gpuView(parts: ViewParts, info: GpuInfo, links: readonly RecentLink[]):
     mig_profile: info.migProfile ?? null,
     state: minute.last ?? null,
     minute: minute.letters,
-    utilization: known(sample?.utilizationRatio ?? sample?.utilizationRing?.at(-1)?.value, 3),
+    utilization: known(sample?.utilizationRatio ?? sample?.utilizationRing?.values.at(-1), 3),
     power_watts: known(sample?.powerWatts ?? sample?.powerInstantWatts, 1),
     power_limit_watts: known(info.powerLimitWatts, 1),
     memory_used_bytes: sample?.memoryUsedBytes ?? null,

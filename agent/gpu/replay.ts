@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import type { Gap, GpuInfo, GpuProcess, GpuSample, Nanos, ProcessShare, RingPoint } from "../model.ts";
+import type { Gap, GpuInfo, GpuProcess, GpuSample, Nanos, ProcessShare, Ring } from "../model.ts";
 import type { JsonLine } from "../recording/files.ts";
 import { finite, listRecording, readJsonLines, traceMicros } from "../recording/files.ts";
 import type { TraceTime } from "../recording/position.ts";
@@ -184,11 +184,13 @@ export function historyOf(
   lines: readonly RecordedLine[],
   instant: (line: RecordedLine) => Nanos,
 ): Pick<GpuSample, "utilizationRing" | "powerRing"> {
-  const points = (key: string, scale: number): RingPoint[] =>
-    lines.flatMap((entry) => {
-      const value = finite(entry.line[key]);
-      return value === undefined ? [] : [{ at: instant(entry), value: value * scale }];
-    });
+  const points = (key: string, scale: number): Ring =>
+    ringOf(
+      lines.flatMap((entry) => {
+        const value = finite(entry.line[key]);
+        return value === undefined ? [] : [[instant(entry), value * scale] as const];
+      }),
+    );
   return { utilizationRing: points("gpu_util_pct", 0.01), powerRing: points("power_instant_mw", 0.001) };
 }
 
@@ -296,16 +298,17 @@ function processShares(value: unknown, at: Nanos, lineSeconds: number): readonly
   });
 }
 
-function ring(
-  value: unknown,
-  scale: number,
-  at: Nanos,
-  lineSeconds: number,
-): readonly { readonly at: Nanos; readonly value: number }[] | undefined {
+function ring(value: unknown, scale: number, at: Nanos, lineSeconds: number): Ring | undefined {
   if (!Array.isArray(value)) return undefined;
-  return value.flatMap((pair: unknown) => {
-    const [seconds, reading] = Array.isArray(pair) ? [finite(pair[0]), finite(pair[1])] : [];
-    if (seconds === undefined || reading === undefined) return [];
-    return [{ at: at + Math.round((seconds - lineSeconds) * 1e6) * 1000, value: reading * scale }];
-  });
+  return ringOf(
+    value.flatMap((pair: unknown) => {
+      const [seconds, reading] = Array.isArray(pair) ? [finite(pair[0]), finite(pair[1])] : [];
+      if (seconds === undefined || reading === undefined) return [];
+      return [[at + Math.round((seconds - lineSeconds) * 1e6) * 1000, reading * scale] as const];
+    }),
+  );
+}
+
+function ringOf(points: readonly (readonly [at: Nanos, value: number])[]): Ring {
+  return { instants: points.map(([at]) => at), values: points.map(([, value]) => value) };
 }

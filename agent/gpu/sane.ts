@@ -1,6 +1,6 @@
 // The last look at a GPU reading before it enters the agent: what no hardware can mean is dropped, never clamped.
 // Drivers and tools have been seen to answer with all-ones, NaN, 65535 % and stamps of another epoch.
-import type { GpuSample, Nanos, ProcessShare, RingPoint } from "../model.ts";
+import type { GpuSample, Nanos, ProcessShare, Ring } from "../model.ts";
 
 const WATTS_MAX = 20_000;
 const HERTZ_MAX = 20e9;
@@ -82,8 +82,8 @@ const CHECKS: Partial<Record<keyof GpuSample, Check>> = {
   encoderRatio: ratio,
   decoderRatio: ratio,
   powerLimitWatts: watts,
-  utilizationRing: (points: readonly RingPoint[], now: Nanos) => ring(points, now, ratio),
-  powerRing: (points: readonly RingPoint[], now: Nanos) => ring(points, now, watts),
+  utilizationRing: (given: Ring, now: Nanos) => ring(given, now, ratio),
+  powerRing: (given: Ring, now: Nanos) => ring(given, now, watts),
   processes: (value: GpuSample["processes"]) => (value?.every(({ pid }) => isPid(pid)) ? value : undefined),
   processShares: (value: readonly ProcessShare[], now: Nanos) => {
     const isGood = ({ at, pid, smRatio }: ProcessShare): boolean =>
@@ -104,17 +104,17 @@ function inTime(at: Nanos, now: Nanos): boolean {
   return at <= now + AHEAD_NANOS && at >= now - HISTORY_NANOS;
 }
 
-function ring(
-  points: readonly RingPoint[],
-  now: Nanos,
-  check: (value: unknown) => number | undefined,
-): readonly RingPoint[] | undefined {
-  const isGood = ({ at, value }: RingPoint): boolean => inTime(at, now) && check(value) !== undefined;
-  const isInOrder = (point: RingPoint, place: number): boolean =>
-    isGood(point) && (place === 0 || (points[place - 1] as RingPoint).at <= point.at);
-  if (points.length > 0 && points.every(isInOrder)) return points;
-  const good = points.filter(isGood);
-  return good.length === 0 ? undefined : good.sort((left, right) => left.at - right.at);
+function ring(given: Ring, now: Nanos, check: (value: unknown) => number | undefined): Ring | undefined {
+  const { instants, values } = given;
+  const at = (place: number): Nanos => instants[place] as Nanos;
+  const isGood = (place: number): boolean => inTime(at(place), now) && check(values[place]) !== undefined;
+  let isWhole = instants.length > 0;
+  for (let place = 0; place < instants.length && isWhole; place++)
+    isWhole = isGood(place) && (place === 0 || at(place - 1) <= at(place));
+  if (isWhole) return given;
+  const good = [...instants.keys()].filter(isGood).sort((left, right) => at(left) - at(right));
+  if (good.length === 0) return undefined;
+  return { instants: good.map(at), values: good.map((place) => values[place] as number) };
 }
 
 /** Counts by name; an empty set is a measurement (no event yet), one of which nothing is left is absent. */

@@ -87,7 +87,7 @@ export function gpuGauges(info: GpuInfo, sample: GpuSample, everyMs: number): re
   };
   const used = sample.memoryUsedBytes;
   const total = info.memoryTotalBytes;
-  add("hw.gpu.utilization", sample.utilizationRatio ?? sample.utilizationRing?.at(-1)?.value, general);
+  add("hw.gpu.utilization", sample.utilizationRatio ?? sample.utilizationRing?.values.at(-1), general);
   add("hw.gpu.utilization", sample.encoderRatio, encoder);
   add("hw.gpu.utilization", sample.decoderRatio, decoder);
   add("hw.gpu.memory.usage", used, hardware);

@@ -7,6 +7,7 @@ import type {
   Nanos,
   PhaseTimes,
   RankReading,
+  Ring,
   TokenKind,
   TokenReading,
   TokenSample,
@@ -52,13 +53,17 @@ export function gpuLine(sample: GpuSample, seconds: Seconds): JsonLine {
       timestamp_us: Math.round(seconds(at) * 1e6),
       sm_util_pct: times(smRatio, 100),
     })),
-    util_ring: sample.utilizationRing?.map(({ at, value }) => [seconds(at), times(value, 100)]),
-    power_ring: sample.powerRing?.map(({ at, value }) => [seconds(at), times(value, 1000)]),
+    util_ring: ringPairs(sample.utilizationRing, 100, seconds),
+    power_ring: ringPairs(sample.powerRing, 1000, seconds),
     throttle_s: sample.throttleSeconds,
     ecc_errors: sample.eccErrors,
     xid_events: sample.xidEvents,
     traffic_bytes: sample.trafficBytes,
   };
+}
+
+function ringPairs(ring: Ring | undefined, scale: number, seconds: Seconds): unknown {
+  return ring?.instants.map((at, place) => [seconds(at), times(ring.values[place], scale)]);
 }
 
 function gpm(sample: GpuSample): JsonLine | undefined {

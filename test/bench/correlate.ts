@@ -3,7 +3,7 @@
 // then each page at its own time with an attempt to settle after it, as in a running agent.
 import { GCProfiler } from "node:v8";
 import { Correlator } from "../../agent/correlate/correlator.ts";
-import type { GpuSample } from "../../agent/model.ts";
+import type { GpuSample, Ring } from "../../agent/model.ts";
 
 const second = 1_000_000_000;
 const [gpuCount, serverCount, seconds, warm] = [16, 32, 900, 100];
@@ -140,12 +140,19 @@ function sampleOf(gpu: number, at: number): GpuSample {
   const pids = [gpu + 1, gpu + 17];
   return {
     ...{ gpu: gpus[gpu] as string, at, energyMillijoules: (at / second) * 300_000, powerWatts: 300 },
-    utilizationRing: [4, 3, 2, 1, 0].map((back) => ({
-      at: at - back * 200_000_000,
-      value: busyRatio(gpu, at - back * 200_000_000),
-    })),
-    powerRing: Array.from({ length: 50 }, (_, back) => ({ at: at - (49 - back) * 20_000_000, value: 300 })),
+    utilizationRing: ringOf(5, at, 200_000_000, (instant) => busyRatio(gpu, instant)),
+    powerRing: ringOf(50, at, 20_000_000, () => 300),
     processes: pids.map((pid) => ({ pid, type: "compute" as const })),
     processShares: pids.map((pid) => ({ pid, at, smRatio: 0.4 })),
   };
+}
+
+/** The points of a driver's ring up to an instant. */
+function ringOf(points: number, to: number, apart: number, valueAt: (at: number) => number): Ring {
+  const [instants, values]: [number[], number[]] = [[], []];
+  for (let back = points - 1; back >= 0; back--) {
+    instants.push(to - back * apart);
+    values.push(valueAt(to - back * apart));
+  }
+  return { instants, values };
 }

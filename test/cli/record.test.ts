@@ -95,7 +95,7 @@ test("gaps of GPUs and servers are recorded and replayed", async () => {
   const clock = virtualClock(1_700_000_000_000_000_000n);
   const recorder = new Recorder(folder, clock, { mask: false, gpuMs: 1000 });
   recorder.addGpus([{ uuid: "GPU-1", index: 0, name: "H100", weight: 1 }]);
-  recorder.acceptGpu({ gpu: "GPU-1", at: 0, powerWatts: 70, powerRing: [{ at: 0, value: 71 }] });
+  recorder.acceptGpu({ gpu: "GPU-1", at: 0, powerWatts: 70, powerRing: { instants: [0], values: [71] } });
   recorder.acceptGap({ source: "gpu:GPU-1", at: 1e9, reason: "lost" });
   recorder.acceptGap({ source: "server:a/b", at: 1e9, reason: "refused" });
   await recorder.close();
@@ -103,7 +103,9 @@ test("gaps of GPUs and servers are recorded and replayed", async () => {
   const gpu = await replayBackend.open(replayBackend.config.parse({ path: folder }), context);
   await clock.advance(2e9);
   const { samples, gaps } = await gpu.poll();
-  expect(samples).toMatchObject([{ gpu: "GPU-1", powerWatts: 70, powerRing: [{ at: 0, value: 71 }] }]);
+  expect(samples).toMatchObject([
+    { gpu: "GPU-1", powerWatts: 70, powerRing: { instants: [0], values: [71] } },
+  ]);
   expect(gaps).toEqual([{ source: "gpu:GPU-1", at: 1e9, reason: "lost" }]);
   const server = replayServer.open({ path: join(folder, "server-a_b.jsonl"), pollMs: 1000 }, context);
   const seen: unknown[] = [];

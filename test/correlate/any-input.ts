@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import type { Correlator } from "../../agent/correlate/correlator.ts";
 import type { GpuInfo, GpuSample, RankPoll, TokenIncrement } from "../../agent/model.ts";
+import { ringOf } from "../tools/rings.ts";
 import { incrementOf } from "./correlator-replay.ts";
 import { gpuInfo, serverInfo } from "./scene.ts";
 
@@ -42,7 +43,8 @@ const instant = fc.oneof(
   { weight: 12, arbitrary: fc.integer({ min: 0, max: 20_000 }).map((t) => t * ms) },
   { weight: 1, arbitrary: absurd },
 );
-const ring = (max: number) => fc.array(fc.record({ at: instant, value: number(max) }), { maxLength: 6 });
+const ring = (max: number) =>
+  fc.array(fc.record({ at: instant, value: number(max) }), { maxLength: 6 }).map(ringOf);
 /** Any reading of a GPU, absurd values included. */
 export const sample: fc.Arbitrary<GpuSample> = fc.record(
   {

@@ -1,6 +1,7 @@
 // The three measured H100 traces through the Correlator: exact sums, right phases, accuracy of METERING.md 2.
 import { beforeAll, describe, expect, test } from "vitest";
 import type { GpuSample, SettledInterval } from "../../agent/model.ts";
+import { ringOf } from "../tools/rings.ts";
 import type { Recording, Replayed } from "./correlator-replay.ts";
 import { recordingOf, replay, truthOf } from "./correlator-replay.ts";
 import { rowsOf, second, shareTotals, sum, totals } from "./scene.ts";
@@ -49,7 +50,7 @@ function withRing({ samples }: Recording): (picked: readonly GpuSample[]) => rea
   return (picked) =>
     picked.map((sample) => ({
       ...sample,
-      utilizationRing: points.filter(({ at }) => at <= sample.at && at > sample.at - 1.5 * second),
+      utilizationRing: ringOf(points.filter(({ at }) => at <= sample.at && at > sample.at - 1.5 * second)),
     }));
 }
 

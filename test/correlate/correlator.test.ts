@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { Correlator } from "../../agent/correlate/correlator.ts";
 import type { GpuSample, SettledInterval } from "../../agent/model.ts";
+import { ringOf } from "../tools/rings.ts";
 import { incrementOf } from "./correlator-replay.ts";
 import { gpuInfo, polls, readings, repeated, rowsOf, run, second, serverInfo, sum, totals } from "./scene.ts";
 
@@ -268,10 +269,12 @@ describe("a server that was started again on another GPU", () => {
     const busyOnG = isPeerBusy ? 0.9 : 0;
     const ring = (sample: GpuSample): GpuSample => ({
       ...sample,
-      utilizationRing: [4, 3, 2, 1, 0].map((back) => ({
-        at: sample.at - back * (second / 5),
-        value: back === 3 && sample.at > movedAt * second ? 0.5 : 0,
-      })),
+      utilizationRing: ringOf(
+        [4, 3, 2, 1, 0].map((back) => ({
+          at: sample.at - back * (second / 5),
+          value: back === 3 && sample.at > movedAt * second ? 0.5 : 0,
+        })),
+      ),
     });
     const onG = at((index) => ({ pids: isOld(index) ? before.g : [2], busy: isOld(index) ? 0 : busyOnG }));
     const onH = at((index) => ({ pids: isOld(index) ? before.h : [3] }));

@@ -10,6 +10,7 @@ import type {
   ServerPoll,
   SettledInterval,
 } from "../../agent/model.ts";
+import { ringOf } from "../tools/rings.ts";
 
 export const second = 1_000_000_000;
 
@@ -59,7 +60,9 @@ export function readings(gpu: string, seconds: readonly Second[], from = 0): Gpu
         at,
         energyMillijoules: energy,
         powerWatts: watts,
-        utilizationRing: [4, 3, 2, 1, 0].map((back) => ({ at: at - back * 200_000_000, value: busy })),
+        utilizationRing: ringOf(
+          [4, 3, 2, 1, 0].map((back) => ({ at: at - back * 200_000_000, value: busy })),
+        ),
         processes: processes((next ?? entry).pids ?? pids, (next ?? entry).names ?? names),
         ...(shares === undefined
           ? {}

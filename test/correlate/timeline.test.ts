@@ -3,6 +3,7 @@ import { isHelper, isResident, Presence } from "../../agent/correlate/presence.t
 import { Timeline } from "../../agent/correlate/timeline.ts";
 import { WindowReader } from "../../agent/correlate/windows.ts";
 import type { GpuSample } from "../../agent/model.ts";
+import { ringOf } from "../tools/rings.ts";
 import { gpuInfo, second } from "./scene.ts";
 
 const ms = 1_000_000;
@@ -59,7 +60,7 @@ describe("WindowReader", () => {
 
   test("reads the ring first, each point once", () => {
     const read = reader();
-    const ring = (...at: number[]) => at.map((t) => ({ at: t * ms, value: 0.5 }));
+    const ring = (...at: number[]) => ringOf(at.map((t) => ({ at: t * ms, value: 0.5 })));
     expect(read({ at: second, utilizationRing: ring(600, 800, 1000), utilizationRatio: 1 })).toEqual([
       [400, 600, 0.5],
       [600, 800, 0.5],
@@ -72,9 +73,9 @@ describe("WindowReader", () => {
 
   test("does without a ring that is empty or silent", () => {
     const read = reader();
-    read({ at: second, utilizationRing: [{ at: 900 * ms, value: 1 }] });
+    read({ at: second, utilizationRing: ringOf([{ at: 900 * ms, value: 1 }]) });
     expect(read({ at: 1500 * ms, utilizationRatio: 0.7 }, second)).toEqual([]);
-    expect(read({ at: 2000 * ms, utilizationRing: [], utilizationRatio: 0 }, 1500 * ms)).toEqual([
+    expect(read({ at: 2000 * ms, utilizationRing: ringOf([]), utilizationRatio: 0 }, 1500 * ms)).toEqual([
       [900, 2000, 0],
     ]);
     expect(read({ at: 4500 * ms, utilizationRatio: 0.3 }, 4000 * ms)).toEqual([[3975, 4475, 0.3]]);

@@ -24,6 +24,7 @@ import { ledgerPath } from "../../agent/store/state-folder.ts";
 import type { FakeCollector } from "../fakes/otlp-collector.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
 import { ExportMetricsServiceRequestSchema } from "../gen/opentelemetry/proto/collector/metrics/v1/metrics_service_pb.ts";
+import { ringOf } from "../tools/rings.ts";
 
 const SPEED = 20;
 const closing: (() => unknown)[] = [];
@@ -71,7 +72,7 @@ function twoGpus(clock: Clock, state: { broken?: SourceError } = {}): GpuSource 
       powerWatts: watts,
       utilizationRatio: 0.9,
       processes: [{ pid: 100 + index, type: "compute" }],
-      utilizationRing: [1, 2, 3, 4, 5].map((step) => ({ at: at - (5 - step) * 200e6, value: 0.9 })),
+      utilizationRing: ringOf([1, 2, 3, 4, 5].map((step) => ({ at: at - (5 - step) * 200e6, value: 0.9 }))),
     };
   };
   return {

@@ -6,6 +6,7 @@ import type { GpuSample, LedgerRestored, ServerPoll, StateRow } from "../../agen
 import { virtualClock } from "../../agent/platform/clock.ts";
 import { gpuInfo, second, serverInfo } from "../correlate/scene.ts";
 import { START } from "../meter/fixtures.ts";
+import { ringOf } from "../tools/rings.ts";
 
 const length = 120;
 const gpus = ["g0", "g1"].map((uuid, index) => gpuInfo(uuid, { index }));
@@ -30,7 +31,7 @@ function sampleAt(gpu: number, at: number): GpuSample {
   const value = worksAt(1 - gpu, at - 1) ? 0.9 : 0;
   return {
     ...{ gpu: `g${gpu}`, at: at * second, powerWatts: 200, processes: [{ pid: gpu + 1, type: "compute" }] },
-    utilizationRing: [4, 3, 2, 1, 0].map((back) => ({ at: at * second - back * 200_000_000, value })),
+    utilizationRing: ringOf([4, 3, 2, 1, 0].map((back) => ({ at: at * second - back * 200_000_000, value }))),
   };
 }
 

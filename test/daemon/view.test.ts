@@ -16,6 +16,7 @@ import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuSource, PullServerSource } from "../../agent/source.ts";
 import { SourceError } from "../../agent/source.ts";
 import { START } from "../meter/fixtures.ts";
+import { ringOf } from "../tools/rings.ts";
 
 const SECOND = 1e9;
 const closing: (() => unknown)[] = [];
@@ -40,7 +41,7 @@ function twoGpus(clock: VirtualClock): GpuSource {
         energyMillijoules: Math.round((watts * at) / 1e6),
         ...{ memoryUsedBytes: 40e9, temperatureCelsius: 55 },
         processes: [{ pid: 100 + index, type: "compute" as const }],
-        utilizationRing: [1, 2, 3, 4, 5].map((step) => ({ at: at - (5 - step) * 200e6, value: 0.9 })),
+        utilizationRing: ringOf([1, 2, 3, 4, 5].map((step) => ({ at: at - (5 - step) * 200e6, value: 0.9 }))),
       }));
       return { sent: at, received: at, samples, gaps: [] };
     },

@@ -7,6 +7,7 @@ import { silentLog } from "../../agent/platform/log.ts";
 import type { GpuPoll, GpuSource } from "../../agent/source.ts";
 import type { FakeNvml } from "../fakes/nvml/build.ts";
 import { buildFakeNvml, fakeNvml } from "../fakes/nvml/build.ts";
+import { pointsOf } from "../tools/rings.ts";
 
 vi.setConfig({ testTimeout: 20_000 });
 const library = buildFakeNvml();
@@ -81,9 +82,9 @@ describe.skipIf(library === undefined)("nvml", () => {
     const joules = ((a.energyMillijoules ?? 0) - (of(first, UUIDS[0]).energyMillijoules ?? 0)) / 1000;
     const seconds = (a.at - of(first, UUIDS[0]).at) / 1e9;
     expect(Math.abs(joules / seconds - 300)).toBeLessThan(15);
-    expect(b.utilizationRing?.map(({ value }) => value)).toEqual(b.utilizationRing?.map(() => 0.25));
-    expect(b.utilizationRing?.length).toBeGreaterThanOrEqual(2);
-    expect(b.powerRing?.length).toBeGreaterThanOrEqual(25);
+    expect(b.utilizationRing?.values).toEqual(b.utilizationRing?.values.map(() => 0.25));
+    expect(b.utilizationRing?.instants.length).toBeGreaterThanOrEqual(2);
+    expect(b.powerRing?.instants.length).toBeGreaterThanOrEqual(25);
     expect(b.processes).toHaveLength(2);
     expect(b.processes?.[0]).toMatchObject({ pid: 1010000, type: "compute", memoryBytes: 2 ** 30 });
     expect(b.processShares?.map(({ pid, smRatio }) => [pid, smRatio])).toEqual([
@@ -99,13 +100,13 @@ describe.skipIf(library === undefined)("nvml", () => {
       const first = await gpu.poll();
       await context.clock.sleep(500);
       const second = await gpu.poll();
-      const points = of(second, UUIDS[0]).powerRing ?? [];
+      const points = pointsOf(of(second, UUIDS[0]).powerRing);
       expect(points.length).toBeGreaterThan(15);
       for (const { at } of points) {
         expect(at).toBeGreaterThan(first.sent - 250e6);
         expect(at).toBeLessThanOrEqual(second.received);
       }
-      const earlier = of(first, UUIDS[0]).powerRing ?? [];
+      const earlier = pointsOf(of(first, UUIDS[0]).powerRing);
       expect(points[0]?.at).toBeGreaterThan(earlier.at(-1)?.at ?? 0);
     },
   );
@@ -115,7 +116,7 @@ describe.skipIf(library === undefined)("nvml", () => {
     const sample = of(await gpu.poll(), UUIDS[0]);
     expect(sample.utilizationRatio).toBe(0);
     expect(sample.processes).toEqual([]);
-    expect(sample.utilizationRing?.map(({ value }) => value)).toEqual([0]);
+    expect(sample.utilizationRing?.values).toEqual([0]);
   });
 
   test("unsupported readings are absent with their reason, and asked no more", async () => {
@@ -203,9 +204,9 @@ describe.skipIf(library === undefined)("nvml", () => {
 
   test("a reader killed from outside is replaced and the ring covers the outage", async () => {
     const { gpu } = await start();
-    const before = of(await gpu.poll(), UUIDS[0]).powerRing?.at(-1)?.at ?? 0;
+    const before = of(await gpu.poll(), UUIDS[0]).powerRing?.instants.at(-1) ?? 0;
     process.kill(gpu.status()["pid"] as number, "SIGKILL");
-    const after = of(await pollUntil(gpu, both), UUIDS[0]).powerRing ?? [];
+    const after = pointsOf(of(await pollUntil(gpu, both), UUIDS[0]).powerRing);
     expect(gpu.status()).toMatchObject({ starts: 2 });
     expect((after[0]?.at ?? 0) - before).toBeGreaterThan(0);
     expect((after[0]?.at ?? 0) - before).toBeLessThan(100e6);

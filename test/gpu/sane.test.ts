@@ -8,6 +8,7 @@ import { FreshRings } from "../../agent/gpu/nvml/over-restarts.ts";
 import { unpack } from "../../agent/gpu/nvml/unpack.ts";
 import { sane } from "../../agent/gpu/sane.ts";
 import type { GpuSample } from "../../agent/model.ts";
+import { ringOf } from "../tools/rings.ts";
 
 const NOW = 100e9;
 const anything = fc.oneof(
@@ -29,8 +30,8 @@ const sample = fc.record(
     memoryUsedBytes: anything,
     temperatureCelsius: anything,
     smActiveRatio: anything,
-    utilizationRing: fc.array(point),
-    powerRing: fc.array(point),
+    utilizationRing: fc.array(point).map(ringOf),
+    powerRing: fc.array(point).map(ringOf),
     processes: fc.array(fc.record({ pid: anything, type: fc.constant("compute" as const) })),
     processShares: fc.array(fc.record({ pid: anything, at, smRatio: anything })),
     throttleSeconds: counts,
@@ -55,12 +56,13 @@ describe("sane()", () => {
           expect(Number.isFinite(value)).toBe(true);
           expect(value).toBeGreaterThanOrEqual(0);
         }
-        const { utilizationRing = [], powerRing = [], processShares = [] } = checked.sample;
-        for (const { at: instant } of [...utilizationRing, ...powerRing, ...processShares]) {
+        const { utilizationRing, powerRing, processShares = [] } = checked.sample;
+        const instants = powerRing?.instants ?? [];
+        const shares = processShares.map((share) => share.at);
+        for (const instant of [...(utilizationRing?.instants ?? []), ...instants, ...shares]) {
           expect(instant).toBeLessThanOrEqual(NOW + 1e9);
           expect(instant).toBeGreaterThanOrEqual(NOW - 60e9);
         }
-        const instants = powerRing.map((one) => one.at);
         expect(instants).toEqual([...instants].sort((left, right) => left - right));
       }),
     );
@@ -73,7 +75,7 @@ describe("sane()", () => {
       energyMillijoules: 123456789,
       powerWatts: 700.5,
       utilizationRatio: 1,
-      utilizationRing: [{ at: NOW - 1e8, value: 0.5 }],
+      utilizationRing: { instants: [NOW - 1e8], values: [0.5] },
       processes: [{ pid: 1, type: "mps" }],
       xidEvents: {},
       energyEpoch: "boot/580",
@@ -85,9 +87,9 @@ describe("sane()", () => {
     const instants = fc.array(fc.integer({ min: NOW - 60e9, max: NOW }), { minLength: 1, maxLength: 30 });
     fc.assert(
       fc.property(instants, (all) => {
-        const ringOf = (stamps: readonly number[]) => stamps.map((stamp) => ({ at: stamp, value: 1 }));
-        const { sample: checked } = sane({ gpu: "g", at: NOW, powerRing: ringOf(all) }, NOW) ?? {};
-        expect(checked?.powerRing).toEqual(ringOf(all.toSorted((left, right) => left - right)));
+        const even = (stamps: readonly number[]) => ringOf(stamps.map((stamp) => ({ at: stamp, value: 1 })));
+        const { sample: checked } = sane({ gpu: "g", at: NOW, powerRing: even(all) }, NOW) ?? {};
+        expect(checked?.powerRing).toEqual(even(all.toSorted((left, right) => left - right)));
       }),
     );
   });
@@ -108,10 +110,12 @@ describe("FreshRings.keep()", () => {
         const rings = new FreshRings();
         const seen: number[] = [];
         for (const stamps of polls) {
-          const powerRing = stamps
-            .sort((left, right) => left - right)
-            .map((stamp) => ({ at: stamp, value: 1 }));
-          seen.push(...(rings.keep({ gpu: "g", at: 500, powerRing }).powerRing ?? []).map((one) => one.at));
+          const powerRing = ringOf(
+            stamps.sort((left, right) => left - right).map((stamp) => ({ at: stamp, value: stamp })),
+          );
+          const kept = rings.keep({ gpu: "g", at: 500, powerRing }).powerRing;
+          expect(kept?.values).toEqual(kept?.instants);
+          seen.push(...(kept?.instants ?? []));
         }
         expect(seen).toEqual([...new Set(seen)].sort((left, right) => left - right));
       }),
@@ -185,7 +189,7 @@ describe("wire and memory", () => {
     ).toEqual({
       gpu: "g",
       at: 12,
-      powerRing: [{ at: 11, value: 5 }],
+      powerRing: { instants: [11], values: [5] },
       processes: [{ pid: 7, type: "mps", name: "x" }],
     });
   });

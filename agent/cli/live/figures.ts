@@ -77,7 +77,7 @@ export class LiveFigures {
       ...this.#row(sums),
       info,
       history,
-      utilizationRatio: sample?.utilizationRatio ?? sample?.utilizationRing?.at(-1)?.value,
+      utilizationRatio: sample?.utilizationRatio ?? sample?.utilizationRing?.values.at(-1),
       powerWatts: sample?.powerWatts ?? sample?.powerInstantWatts,
     };
   }

@@ -141,7 +141,7 @@ function boardsOf(gpus: readonly GpuInfo[]): readonly GpuInfo[] {
 function meansOf(samples: readonly GpuSample[]): Means {
   const mean = (values: readonly number[]): number | undefined =>
     values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0) / values.length;
-  const windows = samples.flatMap(({ utilizationRing = [] }) => utilizationRing.map(({ value }) => value));
+  const windows = samples.flatMap(({ utilizationRing }) => utilizationRing?.values ?? []);
   const snapshots = samples.flatMap(({ utilizationRatio }) => utilizationRatio ?? []);
   const utilization = mean(windows.length > 0 ? windows : snapshots);
   const powerWatts = mean(samples.flatMap((sample) => sample.powerInstantWatts ?? sample.powerWatts ?? []));

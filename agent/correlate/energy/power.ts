@@ -1,7 +1,7 @@
 // A GPU's power over time, as steps of watts: the shape of energy inside a window, and its amount where no counter is.
 // The driver's ring (20 ms apart on H100) is finest; an instant reading stands for the time since the one before it,
 // both ends averaged; a 1 s average likewise, but it lags a step by up to 1 s (facts measured on H100, driver 580).
-import type { EnergyMethod, GpuSample, Nanos, RingPoint } from "../../model.ts";
+import type { EnergyMethod, GpuSample, Nanos, Ring } from "../../model.ts";
 import { PowerSteps } from "./power-steps.ts";
 
 /** Amount of energy by integration, and what it was integrated from. */
@@ -53,10 +53,10 @@ export class PowerSeries {
   }
 
   /** Takes the driver's points in: those that are new, which come last, fifty a second. */
-  #takeRing(points: readonly RingPoint[], now: Nanos, wattsMax: number): void {
+  #takeRing({ instants, values }: Ring, now: Nanos, wattsMax: number): void {
     let reached = this.#ringAt ?? -Infinity;
-    for (let index = 0; index < points.length; index++) {
-      const { at, value } = points[index] as RingPoint;
+    for (let index = 0; index < instants.length; index++) {
+      const [at, value] = [instants[index] as Nanos, values[index] as number];
       if (!(value >= 0 && value <= wattsMax && Number.isFinite(value))) {
         this.ignored++;
         continue;

@@ -1,7 +1,7 @@
 // What must not be lost or taken twice when a reader child is replaced: counts "since the source opened", of which each
 // child begins at zero, and the driver's rings, which each child reads from their start. What a ring kept of the outage
 // is new and welcome, what came before it is not.
-import type { GpuSample, Nanos, RingPoint } from "../../model.ts";
+import type { GpuSample, Nanos, Ring } from "../../model.ts";
 
 type Counts = Readonly<Record<string, number>>;
 
@@ -64,14 +64,15 @@ export class FreshRings {
     };
   }
 
-  #after(key: string, points: readonly RingPoint[] | undefined, at: Nanos): readonly RingPoint[] | undefined {
-    const first = points?.[0];
-    if (points === undefined || first === undefined) return undefined;
+  #after(key: string, ring: Ring | undefined, at: Nanos): Ring | undefined {
+    const first = ring?.instants[0];
+    if (ring === undefined || first === undefined) return undefined;
     const newest = this.#newest.get(key) ?? at - FIRST_NANOS;
-    const fresh = first.at > newest ? points : points.filter((point) => point.at > newest);
-    const last = fresh.at(-1);
-    if (last === undefined) return undefined;
-    this.#newest.set(key, last.at);
-    return fresh;
+    const last = ring.instants.at(-1) as Nanos;
+    if (!(last > newest)) return undefined;
+    this.#newest.set(key, last);
+    if (first > newest) return ring;
+    const fresh = ring.instants.findIndex((instant) => instant > newest);
+    return { instants: ring.instants.slice(fresh), values: ring.values.slice(fresh) };
   }
 }

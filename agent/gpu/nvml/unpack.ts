@@ -1,5 +1,5 @@
 // Turns a reading of the reader child into a GpuSample on the agent's clock.
-import type { GpuProcess, GpuSample, Nanos, ProcessShare, RingPoint } from "../../model.ts";
+import type { GpuProcess, GpuSample, Nanos, ProcessShare, Ring } from "../../model.ts";
 import type { ProcessTable, Reading } from "./protocol.ts";
 
 /** `instant` maps the child's clock; `lists` keeps each GPU's processes for readings that say "same". */
@@ -21,11 +21,14 @@ export function unpack(
   };
 }
 
-function unpackRing(points: Float64Array, instant: (childNanos: number) => Nanos): readonly RingPoint[] {
-  const ring: RingPoint[] = [];
-  for (let index = 0; index + 1 < points.length; index += 2)
-    ring.push({ at: instant(points[index] as number), value: points[index + 1] as number });
-  return ring;
+function unpackRing(points: Float64Array, instant: (childNanos: number) => Nanos): Ring {
+  const instants: Nanos[] = [];
+  const values: number[] = [];
+  for (let index = 0; index + 1 < points.length; index += 2) {
+    instants.push(instant(points[index] as number));
+    values.push(points[index + 1] as number);
+  }
+  return { instants, values };
 }
 
 function unpackShares(shares: Float64Array, instant: (childNanos: number) => Nanos): readonly ProcessShare[] {

@@ -20,15 +20,15 @@ test("boards are read for minutes: energy never falls within an epoch, readings 
       energyMillijoules = 0,
       gpu,
       processes = [],
-      utilizationRing = [],
+      utilizationRing,
     } of poll.samples) {
       const before = last.get(gpu);
       expect(at).toBeGreaterThan(before?.at ?? -1);
       if (before?.epoch === energyEpoch) expect(energyMillijoules).toBeGreaterThanOrEqual(before.energy);
       last.set(gpu, { at, energy: energyMillijoules, epoch: energyEpoch });
       for (const { pid } of processes) pids.set(pid, (pids.get(pid) ?? new Set()).add(gpu));
-      for (const [place, { at: then }] of utilizationRing.entries())
-        expect(then).toBeGreaterThan(utilizationRing[place - 1]?.at ?? -1);
+      for (const [place, then] of utilizationRing?.instants.entries() ?? [])
+        expect(then).toBeGreaterThan(utilizationRing?.instants[place - 1] ?? -1);
     }
   }
   expect(last.size).toBe(sceneGpus.length);

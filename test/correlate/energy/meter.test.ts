@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Floor } from "../../../agent/correlate/energy/floor.ts";
 import { EnergyMeter } from "../../../agent/correlate/energy/meter.ts";
 import type { GpuSample } from "../../../agent/model.ts";
+import { ringOf } from "../../tools/rings.ts";
 import { second } from "../scene.ts";
 
 type Fields = Partial<Omit<GpuSample, "gpu" | "at">>;
@@ -123,9 +124,9 @@ describe("EnergyMeter", () => {
       value: index < 25 ? 100 : 300,
     }));
     const meter = metered([
-      { t: 0, energyMillijoules: 0, powerRing: [{ at: 0, value: 100 }] },
-      { t: 1, energyMillijoules: 100_000, powerRing: [{ at: second, value: 100 }] },
-      { t: 2, energyMillijoules: 340_000, powerRing: ring },
+      { t: 0, energyMillijoules: 0, powerRing: ringOf([{ at: 0, value: 100 }]) },
+      { t: 1, energyMillijoules: 100_000, powerRing: ringOf([{ at: second, value: 100 }]) },
+      { t: 2, energyMillijoules: 340_000, powerRing: ringOf(ring) },
     ]);
     expect(meter.curve.at(1.5 * second) - meter.curve.at(second)).toBe(60_000);
     expect(meter.curve.at(2 * second)).toBe(340_000);
@@ -159,7 +160,7 @@ describe("EnergyMeter", () => {
         powerWatts: value,
         powerInstantWatts: value,
         energyEpoch: fc.constantFrom("a", "b"),
-        powerRing: fc.array(fc.record({ at: value, value }), { maxLength: 4 }),
+        powerRing: fc.array(fc.record({ at: value, value }), { maxLength: 4 }).map(ringOf),
       },
       { requiredKeys: ["t", "gap"] },
     );
