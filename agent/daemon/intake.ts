@@ -201,6 +201,7 @@ export class Intake {
       powerLimit: (gpu, at) => this.#powerLimits.limitAt(gpu, at),
       waiting: (server) => requestsIn(lastTokenSamples.get(server), "waiting"),
       running: (server) => requestsIn(lastTokenSamples.get(server), "running"),
+      cacheRatio: (server) => cacheRatioOf(lastTokenSamples.get(server)),
       whole: (server) => this.#isWhole(server),
     };
   }
@@ -362,6 +363,12 @@ export class Intake {
 function requestsIn(sample: TokenSample | undefined, where: "waiting" | "running"): number | undefined {
   const said = sample?.readings.flatMap((reading) => reading[where] ?? []) ?? [];
   return said.length === 0 ? undefined : said.reduce((sum, value) => sum + value, 0);
+}
+
+/** The fullest KV cache of a server's readings. */
+function cacheRatioOf(sample: TokenSample | undefined): number | undefined {
+  const said = sample?.readings.flatMap(({ kvCacheUtilization }) => kvCacheUtilization ?? []) ?? [];
+  return said.length === 0 ? undefined : Math.max(...said);
 }
 
 /** A problem's text as the same problem will have it at the next poll. */

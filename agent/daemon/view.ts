@@ -17,7 +17,8 @@ import { stateLetters } from "../export/page/view.ts";
 import { kpis } from "../meter/figures/kpis.ts";
 import type { Recent, RecentLink, RecentSums } from "../meter/figures/recent.ts";
 import { WHOLE_HOST } from "../meter/figures/recent.ts";
-import type { CapacityRate } from "../meter/money/capacity.ts";
+import type { CapacityRate } from "../meter/money/capacity-rate.ts";
+import { capacitySources } from "../meter/money/capacity-rate.ts";
 import type { GpuInfo, GpuState, TokenReading } from "../model.ts";
 import type { Clock } from "../platform/clock.ts";
 import { stateOrder } from "../platform/state-colours.ts";
@@ -200,14 +201,12 @@ function serverView(parts: ViewParts, id: string, links: readonly RecentLink[]):
   };
 }
 
-/** Weakest last. */
-const capacitySources: readonly CapacityRate["source"][] = ["config", "catalog", "learned"];
-
 /** What of the capacity of all engines that held a GPU in the last minute was used. */
 function capacityOf(parts: ViewParts): ViewCapacity | null {
   const { clock, pipeline } = parts;
   const now = clock.unixNanos(clock.now());
-  let [made, could, seen] = [0, 0, 0];
+  let [made, could, unsure] = [0, 0, 0];
+  let isLimitSeen = true;
   let source = -1;
   let age: number | null = null;
   for (const [id, { family }] of pipeline.intake.servers) {
@@ -218,14 +217,17 @@ function capacityOf(parts: ViewParts): ViewCapacity | null {
     made += tokens(sums);
     const most = (rate.tokensPerGpuHour * sums.held) / 3600;
     could += most;
-    seen += most * (rate.seenRatio ?? 1);
+    unsure += ((rate.uncertainPerGpuHour ?? 0) * sums.held) / 3600;
+    isLimitSeen &&= rate.reason !== "limit_not_seen";
     source = Math.max(source, capacitySources.indexOf(rate.source));
     if (rate.at !== undefined) age = Math.max(age ?? 0, Number(now - rate.at) / 1e9);
   }
   if (!(could > 0)) return null;
   return {
     utilization: rounded(made / could, 4),
-    utilization_max: seen < could ? rounded(made / seen, 4) : null,
+    utilization_min: unsure > 0 ? rounded(made / (could + unsure), 4) : null,
+    utilization_max: unsure > 0 ? rounded(made / (could - unsure), 4) : null,
+    limit_seen: isLimitSeen,
     source: capacitySources[source] ?? "",
     age_seconds: age === null ? null : Math.round(age),
   };

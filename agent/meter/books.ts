@@ -27,8 +27,9 @@ import { Ledger } from "./ledger/ledger.ts";
 import type { MeterFacts } from "./meter.ts";
 import { Meter } from "./meter.ts";
 import { Billing } from "./money/billing.ts";
-import type { CapacityRate, ConfiguredRates } from "./money/capacity.ts";
+import type { ConfiguredRates } from "./money/capacity.ts";
 import { CapacityMeter } from "./money/capacity.ts";
+import type { CapacityRate } from "./money/capacity-rate.ts";
 import type { CapacityFacts } from "./money/capacity-window.ts";
 import type { Catalogue } from "./money/catalogue.ts";
 import { Prices } from "./money/prices.ts";
@@ -139,6 +140,7 @@ export class Books {
     const capacityFacts = {
       waiting: () => undefined,
       running: () => undefined,
+      cacheRatio: () => undefined,
       whole: () => false,
       ...facts,
     };

@@ -188,7 +188,10 @@ function totalSql(name: TotalName, group: GroupName): string {
   const conditions = [`metric = '${metric}'`, ...(total.where ?? []).map(condition)];
   // Money that no series tells is not known, which is not 0: a cost of nothing would be a margin of all.
   const sum = `${total.money === true ? "sumOrNullIf" : "sumIf"}(increase, ${conditions.join(" AND ")})`;
-  return total.less === undefined ? sum : `${sum} - ${totalSql(total.less, group)}`;
+  const other = total.less ?? total.plus;
+  return other === undefined
+    ? sum
+    : `${sum} ${total.less === undefined ? "+" : "-"} ${totalSql(other, group)}`;
 }
 
 function condition({ attribute, is, not }: Selector): string {

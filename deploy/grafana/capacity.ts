@@ -15,6 +15,12 @@ const share = { max: 1, unit: "percentunit" } as const;
 
 const sides = (name: string): readonly TotalName[] => [kpiNamed(name).over, kpiNamed(name).under];
 
+const boundWords = {
+  capacity_utilization: "",
+  capacity_utilization_min: " at least",
+  capacity_utilization_max: " at most",
+} as const;
+
 const yields: readonly Panel[] = [
   kpiPanel("tokens_per_gpu_hour", "server", "si:tok"),
   kpiPanel("tokens_per_gpu_hour", "gpu_model", "si:tok"),
@@ -27,9 +33,33 @@ const yields: readonly Panel[] = [
       "Part of its allocated time in which somebody was served. It says nothing of how many at a time.",
   }),
   kpiPanel("capacity_utilization", "server", "percentunit", {
-    title: "Capacity utilisation by server",
-    description: "Tokens of what the allocated time could have made. Empty: the capacity is not known yet.",
+    title: "Capacity utilisation by server, with its bounds",
+    description:
+      "Tokens of what the allocated time could have made. A learned capacity has bounds that hold it in 9 of 10 cases: wide ones say that the server was never seen at its limit. Empty: the capacity is not known yet.",
+    queries: (["capacity_utilization", "capacity_utilization_min", "capacity_utilization_max"] as const).map(
+      (name) => ({
+        expr: kpiExpr(name, "server", R),
+        legend: `${legendOf("server")}${boundWords[name]}`,
+      }),
+    ),
   }),
+  {
+    title: "Where the capacity of servers is known from",
+    description:
+      "Tokens of the mix served that a GPU could make in an hour; of a learned rate the share that is certain (it is at most as much above 1), the minutes it rests on and its age.",
+    type: "table",
+    unit: "si:tok",
+    columnUnits: { certain: "percentunit", minutes: "none", age: "s" },
+    queries: [
+      ["capacity.rate", "tokens per GPU-hour"],
+      ["capacity.seen", "certain"],
+      ["capacity.minutes", "minutes"],
+      ["capacity.age", "age"],
+    ].map(([name, legend]) => ({
+      expr: `max by (k8s_cluster_name, tokenwatt_server_id, tokenwatt_capacity_source) (${chosen(`tokenwatt.${name}`)})`,
+      legend: legend as string,
+    })),
+  },
   {
     title: "Intensity by server",
     description:

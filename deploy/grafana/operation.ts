@@ -64,7 +64,7 @@ const now: readonly Panel[] = [
   {
     title: "Token-active time share and capacity utilisation",
     description:
-      "Time share: part of the allocated time in which somebody was served. Capacity utilisation: tokens of what that time could have made; empty where the capacity is not known. Busy is what a driver calls utilisation: the gap to the time share is what it hides.",
+      "Time share: part of the allocated time in which somebody was served. Capacity utilisation: tokens of what that time could have made, at least and at most where the capacity is learned; empty where it is not known. Busy is what a driver calls utilisation: the gap to the time share is what it hides.",
     type: "timeseries",
     unit: "percentunit",
     max: 1,
@@ -80,6 +80,14 @@ const now: readonly Panel[] = [
       {
         expr: kpiExpr("capacity_utilization", "fleet", R),
         legend: "capacity utilisation {{k8s_cluster_name}}",
+      },
+      {
+        expr: kpiExpr("capacity_utilization_min", "fleet", R),
+        legend: "capacity utilisation at least {{k8s_cluster_name}}",
+      },
+      {
+        expr: kpiExpr("capacity_utilization_max", "fleet", R),
+        legend: "capacity utilisation at most {{k8s_cluster_name}}",
       },
     ],
   },

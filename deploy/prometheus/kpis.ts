@@ -40,6 +40,8 @@ export interface Total {
   readonly where?: readonly Selector[];
   /** A total that is a subset of this one and is taken away. */
   readonly less?: TotalName;
+  /** A total that is added to this one. */
+  readonly plus?: TotalName;
   /** In money: also summed by currency, and only comparable within it. */
   readonly money?: boolean;
 }
@@ -97,7 +99,17 @@ const table = {
   model_joules: { metric: { model: "tokenwatt.model.energy" } },
   observed_joules: { metric: gpuEnergy, where: observed },
   idle_joules: { metric: gpuEnergy, where: states("free", "parked") },
-  capacity_tokens: { metric: { ...everywhere("tokenwatt.capacity_tokens") } },
+  rated_tokens: { metric: everywhere("tokenwatt.rated_tokens") },
+  capacity_tokens: { metric: everywhere("tokenwatt.capacity_tokens") },
+  uncertain_capacity_tokens: { metric: everywhere("tokenwatt.uncertain_capacity_tokens") },
+  capacity_tokens_min: {
+    metric: everywhere("tokenwatt.capacity_tokens"),
+    less: "uncertain_capacity_tokens",
+  },
+  capacity_tokens_max: {
+    metric: everywhere("tokenwatt.capacity_tokens"),
+    plus: "uncertain_capacity_tokens",
+  },
   cost: { metric: { ...priced("tokenwatt.cost"), gpu_model: "tokenwatt.cost" }, money: true },
   revenue: { metric: priced("tokenwatt.revenue"), money: true },
   revenue_earned: { metric: { fleet: "tokenwatt.revenue", model: "tokenwatt.revenue" }, money: true },
@@ -111,7 +123,9 @@ const table = {
     metric: gateway,
     where: [{ attribute: "tokenwatt.outcome", is: ["ok"], not: true }],
   },
-} as const satisfies Readonly<Record<string, Omit<Total, "less"> & { less?: string }>>;
+} as const satisfies Readonly<
+  Record<string, Omit<Total, "less" | "plus"> & { less?: string; plus?: string }>
+>;
 
 /** The names of the totals. */
 export type TotalName = keyof typeof table;
@@ -208,11 +222,27 @@ export const kpis: readonly Kpi[] = [
   },
   {
     name: "capacity_utilization",
-    title: "Capacity utilisation: tokens per token of capacity",
+    title: "Capacity utilisation: tokens per token of capacity, while that was known",
     unit: "ratio",
     groups: holders,
-    over: "matched_tokens",
+    over: "rated_tokens",
     under: "capacity_tokens",
+  },
+  {
+    name: "capacity_utilization_min",
+    title: "Capacity utilisation at least: where the capacity is learned, it may be more",
+    unit: "ratio",
+    groups: holders,
+    over: "rated_tokens",
+    under: "capacity_tokens_max",
+  },
+  {
+    name: "capacity_utilization_max",
+    title: "Capacity utilisation at most: where the capacity is learned, it may be less",
+    unit: "ratio",
+    groups: holders,
+    over: "rated_tokens",
+    under: "capacity_tokens_min",
   },
   {
     name: "tokens_per_joule",

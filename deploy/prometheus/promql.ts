@@ -37,9 +37,11 @@ export function totalPromql(
   const needed = groups[group].map((key) => `${prometheusLabel(key)}!=""`);
   const matchers = [...(total.where ?? []).map(matcher), ...needed, ...extra];
   const sum = `sum by (${labels.join(", ")}) (${change}(${seriesName(metric)}${braced(matchers)}[${window}]))`;
-  if (total.less === undefined) return sum;
-  // Without unmatched tokens nothing is taken away: the sum itself times 0 stands in.
-  return `(${sum} - (${totalPromql(total.less, group, window, extra, change)} or 0 * ${sum}))`;
+  const other = total.less ?? total.plus;
+  if (other === undefined) return sum;
+  const sign = total.less === undefined ? "+" : "-";
+  // Where there is no such series nothing is taken away or added: the sum itself times 0 stands in.
+  return `(${sum} ${sign} (${totalPromql(other, group, window, extra, change)} or 0 * ${sum}))`;
 }
 
 /** The buckets of a latency by a group, as rates, of served requests or of failed ones. */

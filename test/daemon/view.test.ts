@@ -176,20 +176,29 @@ test("what capacity was used is a share of what the held GPU-seconds could hold,
 });
 
 test.each([
-  [0.8, 0.625],
-  [undefined, undefined],
-])("of a learned capacity of which %j was seen, up to %j may have been used", async (seenRatio, most) => {
-  const learned = { tokensPerGpuHour: 720_000, source: "learned", minutes: 20, at: 0n } as const;
-  const seen = seenRatio === undefined ? {} : { seenRatio };
-  const rate = vi.spyOn(CapacityMeter.prototype, "rate").mockReturnValue({ ...learned, ...seen });
-  closing.push(() => rate.mockRestore());
-  const { agent, clock } = await running();
-  await clock.advance(75 * SECOND);
-  const { capacity } = (await look(agent)).view;
-  if (most === undefined) expect(capacity?.utilization_max).toBeNull();
-  else expect(capacity?.utilization_max).toBeCloseTo(most, 1);
-  expect(capacity?.utilization).toBeCloseTo(0.5, 1);
-});
+  [144_000, "limit_not_seen", [0.417, 0.625], false],
+  [144_000, "fitted_work", [0.417, 0.625], true],
+  [undefined, undefined, [null, null], true],
+] as const)(
+  "of a learned capacity that is off by %j (%s) between %j may have been used",
+  async (doubt, reason, bounds, limitSeen) => {
+    const learned = { tokensPerGpuHour: 720_000, source: "learned", minutes: 20, at: 0n } as const;
+    const unsure = doubt === undefined ? {} : { uncertainPerGpuHour: doubt, reason };
+    const rate = vi.spyOn(CapacityMeter.prototype, "rate").mockReturnValue({ ...learned, ...unsure });
+    closing.push(() => rate.mockRestore());
+    const { agent, clock } = await running();
+    await clock.advance(75 * SECOND);
+    const { capacity } = (await look(agent)).view;
+    const [least, most] = bounds;
+    if (least === null) expect([capacity?.utilization_min, capacity?.utilization_max]).toEqual([null, null]);
+    else
+      expect(
+        [capacity?.utilization_min, capacity?.utilization_max].map((one) => Number(one?.toFixed(1))),
+      ).toEqual([least, most].map((one) => Number(one.toFixed(1))));
+    expect(capacity?.utilization).toBeCloseTo(0.5, 1);
+    expect(capacity?.limit_seen).toBe(limitSeen);
+  },
+);
 
 test("tenants are not told where /metrics may not show them", async () => {
   const { agent, clock } = await running(["export.prometheus.tenants=false"]);

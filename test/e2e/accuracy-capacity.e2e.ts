@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { openRecording } from "../../agent/cli/replay/run.ts";
-import type { CapacityRate } from "../../agent/meter/money/capacity.ts";
 import { CapacityMeter } from "../../agent/meter/money/capacity.ts";
+import type { CapacityRate } from "../../agent/meter/money/capacity-rate.ts";
 import type { ServerInfo } from "../../agent/model.ts";
 import { factsOf } from "../meter/fixtures.ts";
 import { record } from "../simulator/meters.ts";
@@ -86,6 +86,7 @@ async function learned(
     soleModel: () => "m",
     waiting: () => polls[place]?.waiting,
     running: () => polls[place]?.running,
+    cacheRatio: () => undefined,
     whole: () => true,
   };
   let [rate, firstMinute] = [undefined as CapacityRate | undefined, undefined as number | undefined];
@@ -145,6 +146,9 @@ test.each<[string, readonly Part[], { bar: number | undefined; restartAt?: numbe
     );
     if (bar === undefined) expect(rate).toBeUndefined();
     else expect(Math.abs(off ?? Number.POSITIVE_INFINITY)).toBeLessThanOrEqual(bar);
+    // Of another mix in the minutes before, what is told is not of chat alone.
+    if (rate?.uncertainPerGpuHour !== undefined && !name.startsWith("long prompts"))
+      expect(Math.abs(rate.tokensPerGpuHour - truth)).toBeLessThanOrEqual(rate.uncertainPerGpuHour);
   },
   300_000,
 );

@@ -123,6 +123,7 @@ export function lineObject(line: ReportLine, plan: Plan): Record<string, unknown
     tokens_per_second: line.tokensPerSecond ?? null,
     latency_seconds: percentiles,
     failed_latency_seconds: line.failedPercentiles,
+    capacity_source: line.capacitySources.at(-1) ?? null,
     kpis: snakeCase({ ...kpis, tokenActiveUtilization: utilization }),
   };
 }

@@ -65,11 +65,14 @@ function headLines({ columns, hosts, look, title }: FrameParts): readonly Line[]
 function capacityWords(capacity: ViewCapacity | null | undefined): string {
   if (capacity === null || capacity === undefined) return "capacity not known";
   const age = capacity.age_seconds === null ? "" : ` ${duration(capacity.age_seconds)} ago`;
-  // An agent of an earlier version does not say it.
-  const most = capacity.utilization_max ?? null;
-  const limit = most === null ? "" : ", limit not seen";
-  const upTo = most === null ? "" : ` to ${percent(most)}`;
-  return `${percent(capacity.utilization)}${upTo} of capacity (${capacity.source}${age}${limit})`;
+  // An agent of an earlier version says the most alone, or nothing.
+  const [least, most] = [capacity.utilization_min ?? null, capacity.utilization_max ?? null];
+  const limit = most === null || capacity.limit_seen === true ? "" : ", limit not seen";
+  const used =
+    most === null
+      ? percent(capacity.utilization)
+      : `${percent(least ?? capacity.utilization)} to ${percent(most)}`;
+  return `${used} of capacity (${capacity.source}${age}${limit})`;
 }
 
 function hostLine({ name, problem, view }: Host, columns: number): Line {

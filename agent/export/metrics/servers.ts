@@ -109,6 +109,18 @@ export const serverMetrics: readonly Metric[] = [
     CAPACITY,
     "Tokens of the mix served that the allocated GPU-seconds could have produced at the capacity rate",
   ),
+  count(
+    "tokenwatt.uncertain_capacity_tokens",
+    "{token}",
+    [...CAPACITY, "tokenwatt.reason"],
+    "By how much tokenwatt.capacity_tokens may be more or less: the limit of a learned capacity was not seen, or the costs it rests on are known only roughly",
+  ),
+  count(
+    "tokenwatt.rated_tokens",
+    "{token}",
+    CAPACITY,
+    "Subset of tokenwatt.tokens made while the capacity of their server was known: capacity utilisation is these over tokenwatt.capacity_tokens",
+  ),
   gauge(
     "tokenwatt.capacity.rate",
     "{token}",
@@ -119,7 +131,7 @@ export const serverMetrics: readonly Metric[] = [
     "tokenwatt.capacity.seen",
     "1",
     CAPACITY,
-    "Share of a learned capacity rate that the server was seen to make; the rest is extrapolated: capacity is at least so much",
+    "Share of a learned capacity rate that is there at least; it is at most as much above 1 (9 of 10 cases)",
   ),
   gauge(
     "tokenwatt.capacity.minutes",

@@ -72,8 +72,11 @@ export interface ViewServer extends ViewFigures {
 /** Tokens made over what the held GPU-seconds could have held. */
 export interface ViewCapacity {
   readonly utilization: number;
-  /** What it is if no server can make more than it was seen to make; null where all were seen at their limit, or are told it. */
+  /** Between which bounds it lies in 9 of 10 cases, where a capacity is learned; null where none is. */
+  readonly utilization_min: number | null;
   readonly utilization_max: number | null;
+  /** Every server was seen at its limit, or is told it; else capacity beyond what was seen is extrapolated. */
+  readonly limit_seen: boolean;
   /** Where it is known from, the weakest source of them: config, catalog, learned. */
   readonly source: string;
   /** Since the oldest of the learned capacities was seen last; null where none is learned. */

@@ -196,10 +196,12 @@ function isServedHere(metric: string, dimensions: Dimensions): boolean {
   return metric === "tokenwatt.tokens" || dimensions["tokenwatt.upstream"] === "here";
 }
 
-/** The attribute a line tells apart inside one metric: state, phase, kind, kind and outcome, or outcome. */
+/** The attribute a line tells apart inside one metric: state, phase, source of a capacity, kind, kind and outcome, or outcome. */
 function partOf(dimensions: Dimensions): string {
   const [state, kind, outcome] = [
-    dimensions["tokenwatt.gpu.state"] ?? dimensions["tokenwatt.phase"],
+    dimensions["tokenwatt.gpu.state"] ??
+      dimensions["tokenwatt.phase"] ??
+      dimensions["tokenwatt.capacity.source"],
     dimensions["tokenwatt.token.kind"],
     dimensions["tokenwatt.outcome"],
   ];

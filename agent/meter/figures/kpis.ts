@@ -20,6 +20,10 @@ export interface KpiTotals {
   readonly unmatchedCachedTokens?: Quantity;
   readonly busyNanos?: Quantity;
   readonly capacityTokens?: Quantity;
+  /** How much more or less the capacity may be. */
+  readonly uncertainCapacityTokens?: Quantity;
+  /** Tokens made while the capacity was known; absent = all of them. */
+  readonly ratedTokens?: Quantity;
   /** Cost by state, 1e-9 of the currency. */
   readonly cost?: Readonly<Partial<Record<CostState, Quantity>>>;
   /** 1e-9 of the currency. */
@@ -58,6 +62,9 @@ export interface Kpis {
   readonly tokenActiveUtilization: number | undefined;
   /** Capacity: tokens per capacity token. */
   readonly capacityUtilization: number | undefined;
+  /** Between which bounds it lies in 9 of 10 cases, where a capacity is learned. */
+  readonly capacityUtilizationMin: number | undefined;
+  readonly capacityUtilizationMax: number | undefined;
   /** Capacity utilisation per time utilisation. */
   readonly intensity: number | undefined;
   /** At the GPU boards, allocated states; the same number as tokens per second per watt. */
@@ -111,7 +118,10 @@ export function kpis(totals: KpiTotals): Kpis {
   const observedJoules = sum(totals.gpuMillijoules, observed) / 1e3;
   const tokensPerJoule = ratio(tokens, joules);
   const time = ratio(activeNanos, allocatedNanos - Number(totals.unknownNanos ?? 0));
-  const capacity = ratio(tokens, number(totals.capacityTokens));
+  const rated = number(totals.ratedTokens) ?? tokens;
+  const capacityTokens = number(totals.capacityTokens);
+  const doubt = number(totals.uncertainCapacityTokens) ?? 0;
+  const capacity = ratio(rated, capacityTokens);
   return {
     tokensPerGpuHour: ratio(tokens, allocatedHours),
     uncachedTokensPerGpuHour:
@@ -122,6 +132,8 @@ export function kpis(totals: KpiTotals): Kpis {
     tokensPerBusyGpuHour: ratio(tokens, over(number(totals.busyNanos), nanosPerHour)),
     tokenActiveUtilization: time,
     capacityUtilization: capacity,
+    capacityUtilizationMin: ratio(rated, capacityTokens === undefined ? undefined : capacityTokens + doubt),
+    capacityUtilizationMax: ratio(rated, capacityTokens === undefined ? undefined : capacityTokens - doubt),
     intensity: ratio(capacity, time),
     tokensPerJoule,
     outputTokensPerJoule: ratio(output, joules),

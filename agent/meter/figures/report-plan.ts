@@ -38,6 +38,9 @@ export interface Plan {
   readonly unmatched: string | undefined;
   readonly kpiCost: string | undefined;
   readonly capacity: string | undefined;
+  readonly capacityDoubt: string | undefined;
+  /** Tokens made while the capacity was known. */
+  readonly rated: string | undefined;
   readonly phaseTime: string | undefined;
   readonly phaseEnergy: string | undefined;
   readonly phaseDoubt: string | undefined;
@@ -58,6 +61,7 @@ const timeCarriers: readonly Carrier[] = [
   ["tokenwatt.tenant.", ["tenant", "model"]],
 ];
 const usage: readonly Group[] = ["tenant", "endpoint", "model", "kind", "outcome", "server", "gpu_type"];
+const rated: readonly Group[] = ["server", "model", "gpu_type"];
 const phased: readonly Group[] = ["server", "model", "gpu_type", "power_limit"];
 const engineTokens: Carrier = ["tokenwatt.tokens", ["server", "model", "gpu_type", "kind", "power_limit"]];
 
@@ -99,7 +103,9 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
       ["tokenwatt.cost", ["gpu", "gpu_type", "server", "model", "state"]],
       ["tokenwatt.tenant.cost", ["tenant", "model"]],
     ),
-    capacity: first(["tokenwatt.capacity_tokens", ["server", "model", "gpu_type"]]),
+    capacity: first(["tokenwatt.capacity_tokens", rated]),
+    capacityDoubt: first(["tokenwatt.uncertain_capacity_tokens", rated]),
+    rated: first(["tokenwatt.rated_tokens", rated]),
     phaseTime: first(["tokenwatt.server.phase_time", phased]),
     phaseEnergy: first(["tokenwatt.server.phase_energy", phased]),
     phaseDoubt: first(["tokenwatt.server.phase_uncertain_energy", phased]),

@@ -4,6 +4,8 @@ import type { GpuState, LatencyName, Outcome, Phase, TokenKind } from "../../mod
 import { percentile } from "../counters/histograms.ts";
 import { outcomes, tokenKinds } from "../counters/key-counters.ts";
 import { gpuStates, zeroByState } from "../meter.ts";
+import type { CapacitySource } from "../money/capacity-rate.ts";
+import { capacitySources } from "../money/capacity-rate.ts";
 import type { Money, Sums } from "./group-sums.ts";
 import { costParts, revenuePerCost, unknownPart } from "./group-sums.ts";
 import type { Kpis, KpiTotals } from "./kpis.ts";
@@ -27,10 +29,14 @@ export interface ReportLine {
   readonly percentiles: Percentiles;
   /** Of requests that failed, were aborted or refused, where the source says so. */
   readonly failedPercentiles: Percentiles;
+  /** Where the capacity is known from, the weakest last; empty = it is not known. */
+  readonly capacitySources: readonly CapacitySource[];
   readonly kpis: Kpis;
 }
 
 type Percentiles = Readonly<Partial<Record<LatencyName, Readonly<Record<Quantile, number | undefined>>>>>;
+
+const capacityParts = ["", ...capacitySources] as const;
 
 /** The latency percentiles of a report. */
 export type Quantile = "p50" | "p90" | "p95" | "p99";
@@ -67,6 +73,7 @@ export function reportLine(plan: Plan, sums: Sums, facts: LineFacts): ReportLine
     queriesPerSecond: rate(total(requests), facts.seconds),
     tokensPerSecond: rate(allTokens, facts.seconds),
     percentiles: percentilesOf(plan, sums, plan.isByOutcome ? "all" : "served"),
+    capacitySources: capacitySourcesOf(plan, sums),
     failedPercentiles: plan.isByOutcome ? {} : percentilesOf(plan, sums, "failed"),
     kpis: { ...(facts.isNamed ? kpisOf(plan, facts.settled) : kpis(nothing)), ...errorShare(plan, sums) },
   };
@@ -99,7 +106,9 @@ function kpisOf(plan: Plan, sums: Sums): Kpis {
     unmatchedInputTokens: inputOf(unmatched),
     unmatchedOutputTokens: unmatched.output ?? 0n,
     unmatchedCachedTokens: unmatched.input_cached ?? 0n,
-    ...optional("capacityTokens", sums.amount(plan.capacity)),
+    ...optional("capacityTokens", capacityOf(sums, plan.capacity)),
+    ...optional("uncertainCapacityTokens", capacityOf(sums, plan.capacityDoubt)),
+    ...optional("ratedTokens", capacityOf(sums, plan.rated)),
     ...optional("unknownNanos", sums.amount(plan.time, unknownPart)),
     ...(cost === undefined ? {} : { cost: { ...cost, ...asParked(cost.all) } }),
     ...(revenue === undefined ? {} : { revenue: Number(revenue) / Number(revenuePerCost) }),
@@ -152,6 +161,16 @@ function errorShare(plan: Plan, sums: Sums): Partial<Kpis> {
   if (all === undefined || all <= 0n) return {};
   const ok = tokenKinds.reduce((sum, kind) => sum + (sums.amount(plan.tokens, `${kind} ok`) ?? 0n), 0n);
   return { errorShare: Number(all - ok) / Number(all) };
+}
+
+/** Over all that a capacity is known from; of a ledger of earlier versions too. */
+function capacityOf(sums: Sums, metric: string | undefined): bigint | undefined {
+  return total(byPart(capacityParts, (source) => sums.amount(metric, source)));
+}
+
+/** Where a group's capacity is known from, the weakest last; empty where it is not. */
+function capacitySourcesOf(plan: Plan, sums: Sums): readonly CapacitySource[] {
+  return capacitySources.filter((source) => sums.amount(plan.capacity, source) !== undefined);
 }
 
 function phasesOf(plan: Plan, sums: Sums): NonNullable<KpiTotals["phases"]> {

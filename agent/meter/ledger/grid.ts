@@ -27,6 +27,7 @@ const evenMetrics: ReadonlySet<string> = new Set([
   "tokenwatt.server.energy",
   "tokenwatt.cost",
   "tokenwatt.capacity_tokens",
+  "tokenwatt.uncertain_capacity_tokens",
   "tokenwatt.covered_time",
   "tokenwatt.gap_time",
   "tokenwatt.uncertain_time",

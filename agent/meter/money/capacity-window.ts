@@ -13,29 +13,41 @@ export interface CapacityFacts {
   /** Requests waiting and running as last seen; undefined = the server cannot say. */
   readonly waiting: (server: string) => number | undefined;
   readonly running: (server: string) => number | undefined;
+  /** Share of the KV cache in use as last seen; undefined = the server cannot say. */
+  readonly cacheRatio: (server: string) => number | undefined;
   /** Whether all of the server's GPUs are on this host: else its rate cannot be learned here. */
   readonly whole: (server: string) => boolean;
 }
 
-/** What is known of a server in one interval beside its counters; 0 where it cannot say. */
+/** What is known of a server in one interval beside its counters; 0 requests where it cannot say. */
 export interface Load {
   readonly waiting: number;
   readonly running: number;
+  readonly cacheRatio: number | undefined;
   readonly isWhole: boolean;
 }
 
 /** Asks what is known of a server now. */
 export function loadOf(server: string, facts: CapacityFacts): Load {
   const [waiting, running] = [facts.waiting(server) ?? 0, facts.running(server) ?? 0];
-  return { waiting, running, isWhole: facts.whole(server) };
+  return { waiting, running, cacheRatio: facts.cacheRatio(server), isWhole: facts.whole(server) };
 }
 
 /** A stretch of a server. */
 export interface CapacityWindow {
+  /** Weighted, prompt tokens that no cache had, and output tokens. */
   tokens: number;
+  prompts: number;
+  outputs: number;
   activeNanos: number;
   runningSum: number;
   runningCount: number;
+  /** While requests waited. */
+  queuedSum: number;
+  queuedCount: number;
+  queuedMost: number;
+  cacheSum: number;
+  cacheCount: number;
   allocatedNanos: number;
   wallNanos: number;
   queuedNanos: number;
@@ -47,7 +59,8 @@ export interface CapacityWindow {
 export function emptyWindow(): CapacityWindow {
   return {
     ...{ tokens: 0, allocatedNanos: 0, activeNanos: 0, wallNanos: 0, queuedNanos: 0 },
-    ...{ runningSum: 0, runningCount: 0, whole: true, latencies: {} },
+    ...{ prompts: 0, outputs: 0, runningSum: 0, runningCount: 0, whole: true, latencies: {} },
+    ...{ queuedSum: 0, queuedCount: 0, queuedMost: 0, cacheSum: 0, cacheCount: 0 },
   };
 }
 
@@ -56,16 +69,25 @@ export function addInterval(
   window: CapacityWindow,
   length: number,
   held: Held,
-  { isWhole, running, waiting }: Load,
+  { cacheRatio, isWhole, running, waiting }: Load,
 ): void {
   window.wallNanos += length;
   window.allocatedNanos += held.allocated;
   window.activeNanos += held.active;
-  if (waiting > 0) window.queuedNanos += length;
+  const isQueued = waiting > 0;
+  if (isQueued) window.queuedNanos += length;
   window.whole &&= isWhole;
   if (running <= 0) return;
   window.runningSum += running;
   window.runningCount++;
+  if (cacheRatio !== undefined) {
+    window.cacheSum += cacheRatio;
+    window.cacheCount++;
+  }
+  if (!isQueued) return;
+  window.queuedSum += running;
+  window.queuedCount++;
+  window.queuedMost = Math.max(window.queuedMost, running);
 }
 
 /** An objective counts as met by a window when 95 % of its requests certainly met it; unobserved is not met. */

@@ -1,7 +1,8 @@
 // Tokens a server's GPUs could have produced: a rate per GPU, integrated over its allocated GPU-seconds (METERING.md 6).
-// A configured rate wins over a catalogued one, and that over the learned one: the plateau of the curve of weighted tokens
-// against requests running, and for servers that do not say how many run, the highest rate of 5 minutes in which requests
-// queued and the objectives were met. Learned rates are of weighted tokens; capacity tokens are tokens of the mix served.
+// A configured rate wins over a catalogued one, and that over the learned one: what the costs of the server's work make of
+// the mix it serves at the batch that is its limit, between bounds; and for servers that do not say how many run, the
+// highest rate of 5 minutes in which requests queued and the objectives were met, in weighted tokens.
+// Capacity tokens are tokens of the mix served.
 import type {
   Dimensions,
   Gauge,
@@ -14,9 +15,10 @@ import type {
 } from "../../model.ts";
 import type { Objective } from "../figures/slo.ts";
 import type { MeterFacts } from "../meter.ts";
-import { modelAttributes } from "../names.ts";
 import type { CurveState } from "./capacity-curve.ts";
 import { CapacityCurve } from "./capacity-curve.ts";
+import type { CapacityRate } from "./capacity-rate.ts";
+import { capacityDimensions, rateGauges } from "./capacity-rate.ts";
 import type { CapacityFacts, CapacityWindow, Held } from "./capacity-window.ts";
 import {
   addInterval,
@@ -31,6 +33,8 @@ import { inForce, productRank } from "./catalogue.ts";
 import { modelRank } from "./price-book.ts";
 import type { Served } from "./served.ts";
 import { keyOf, serverOf } from "./served.ts";
+import type { Mix } from "./served-mix.ts";
+import { addToMix, emptyMix, plainTokens, weightedTokens, workTokens } from "./served-mix.ts";
 import { Remainders } from "./split.ts";
 import type { TokenWeights } from "./tenants.ts";
 import { defaultWeights } from "./tenants.ts";
@@ -39,44 +43,23 @@ import { defaultWeights } from "./tenants.ts";
 const [windowNanos, minuteNanos] = [300e9, 60e9];
 /** Share of a minute in execution that says something of the rate. */
 const activeShareMin = 0.25;
-/** What an interval with tokens leaves of the weight of those before it: about an hour of work. */
-const mixKeptRatio = 1 - 1 / 3600;
 /** Servers and models whose rates are kept. */
 const servedMax = 1024;
-const evenWeights: TokenWeights = { output: 1, input: 1, cached: 1 };
 const gaugeMs = 10_000;
 const halfLifeNanos = 14 * 86_400e9;
 const nanosPerHour = 3_600_000_000_000n;
 /** Part of a window in which requests must have queued: else the server was not at its limit. */
 const queuedShareMin = 0.9;
+/** And part of a minute of the curve: what ran while they did is the limit. */
+const queuedMinuteShareMin = 0.5;
 
 /** Configured rates: server id to tokens per GPU-hour. */
 export type ConfiguredRates = Readonly<Record<string, number>>;
-
-/** Where a capacity rate comes from. */
-export type CapacitySource = "config" | "catalog" | "learned";
-
-/** A rate in force, and what is behind a learned one. */
-export interface CapacityRate {
-  readonly tokensPerGpuHour: number;
-  readonly source: CapacitySource;
-  /** The share of it that the server was seen to make; absent where nothing beyond was extrapolated. */
-  readonly seenRatio?: number;
-  /** Minutes it was learned from, and the newest of them. */
-  readonly minutes?: number;
-  readonly at?: UnixNanos;
-}
 
 interface Learned {
   /** Weighted. */
   tokensPerGpuHour: number;
   at: UnixNanos;
-}
-
-/** Tokens of late, weighted and plain. */
-interface Mix {
-  weighted: number;
-  tokens: number;
 }
 
 /** Knows each server's sustainable rate and integrates it. */
@@ -123,10 +106,13 @@ export class CapacityMeter {
       const allocatedNanos = held.allocated;
       const product = gpuModelOf(server);
       const model = facts.soleModel?.(server);
-      this.#learn({ server, model, product }, interval, held, facts, end);
+      const of = { server, model, product };
+      this.#learn(of, interval, held, facts, end);
       const rate = this.rate(server, product, model, end);
       if (rate === undefined) continue;
-      const dimensions = dimensionsOf(server, model, product, rate.source);
+      const dimensions = capacityDimensions(of, rate.source);
+      const made = plainTokens(incrementsOf(interval, server));
+      if (made > 0) posted.push({ metric: "tokenwatt.rated_tokens", dimensions, amount: made });
       const amount = this.#remainders.divide(
         `${server} ${rate.source}`,
         BigInt(allocatedNanos) * BigInt(Math.round(rate.tokensPerGpuHour)),
@@ -134,8 +120,30 @@ export class CapacityMeter {
       );
       if (amount > 0n)
         posted.push({ metric: "tokenwatt.capacity_tokens", dimensions, amount: Number(amount) });
+      this.#postDoubt(posted, server, dimensions, allocatedNanos, rate);
     }
     return posted;
+  }
+
+  #postDoubt(
+    posted: Posting[],
+    server: string,
+    dimensions: Dimensions,
+    allocatedNanos: number,
+    { reason, uncertainPerGpuHour = 0 }: CapacityRate,
+  ): void {
+    if (reason === undefined) return;
+    const amount = this.#remainders.divide(
+      `${server} ${reason}`,
+      BigInt(allocatedNanos) * BigInt(Math.round(uncertainPerGpuHour)),
+      nanosPerHour,
+    );
+    if (amount > 0n)
+      posted.push({
+        metric: "tokenwatt.uncertain_capacity_tokens",
+        dimensions: { ...dimensions, "tokenwatt.reason": reason },
+        amount: Number(amount),
+      });
   }
 
   /** The sustainable rate of a server's GPUs and where it comes from; undefined while no source can say. */
@@ -154,13 +162,19 @@ export class CapacityMeter {
     if (listed !== undefined) return { tokensPerGpuHour: Number(listed.tokensPerGpuHour), source: "catalog" };
     const key = keyOf({ server, model, product });
     const mix = this.#mixes.get(key);
-    const plain = mix === undefined || !(mix.weighted > 0) ? 1 : mix.tokens / mix.weighted;
-    const plateau = this.#curves.get(key)?.plateau(at);
+    const plateau = mix === undefined ? undefined : this.#curves.get(key)?.plateau(at, mix);
     if (plateau !== undefined) {
-      const { minutes, rate, seenRatio } = plateau;
-      const seen = seenRatio < 1 ? { seenRatio } : {};
-      return { tokensPerGpuHour: rate * 3600 * plain, source: "learned", ...seen, minutes, at: plateau.at };
+      const { isLimitSeen, minutes, rate, rateLeast } = plateau;
+      return {
+        tokensPerGpuHour: rate * 3600,
+        source: "learned",
+        uncertainPerGpuHour: (rate - rateLeast) * 3600,
+        reason: isLimitSeen ? "fitted_work" : "limit_not_seen",
+        minutes,
+        at: plateau.at,
+      };
     }
+    const plain = mix === undefined || !(mix.weighted > 0) ? 1 : mix.tokens / mix.weighted;
     const learned = this.#learned.get(key);
     if (learned === undefined) return undefined;
     const tokensPerGpuHour = faded(learned, at) * plain;
@@ -182,20 +196,7 @@ export class CapacityMeter {
       const model = facts.soleModel?.(server);
       const rate = facts.servers.has(server) ? this.rate(server, product, model, end) : undefined;
       if (rate === undefined) return [];
-      const dimensions = dimensionsOf(server, model, product, rate.source);
-      const gauge = (metric: string, value: number): Gauge => ({
-        metric,
-        dimensions,
-        value,
-        at,
-        everyMs: gaugeMs,
-      });
-      return [
-        gauge("tokenwatt.capacity.rate", rate.tokensPerGpuHour),
-        ...(rate.source === "learned" ? [gauge("tokenwatt.capacity.seen", rate.seenRatio ?? 1)] : []),
-        ...(rate.minutes === undefined ? [] : [gauge("tokenwatt.capacity.minutes", rate.minutes)]),
-        ...(rate.at === undefined ? [] : [gauge("tokenwatt.capacity.age", Number(end - rate.at) / 1e9)]),
-      ];
+      return rateGauges(rate, { server, model, product }, end, at, gaugeMs);
     });
   }
 
@@ -206,7 +207,7 @@ export class CapacityMeter {
       key: JSON.stringify(["capacity"]),
       value: JSON.stringify({
         served: learned,
-        servedCurves: [...this.#curves].map(([server, curve]) => [server, curve.state()]),
+        servedWork: [...this.#curves].map(([server, curve]) => [server, curve.state()]),
         servedMixes: [...this.#mixes],
         remainders: this.#remainders.state(),
       }),
@@ -217,16 +218,16 @@ export class CapacityMeter {
   restore(row: StateRow): void {
     const state = JSON.parse(row.value) as {
       served?: readonly [string, number, string][];
-      servedCurves?: readonly [string, CurveState][];
-      servedMixes?: readonly [string, Mix][];
+      servedWork?: readonly [string, CurveState][];
+      servedMixes?: readonly [string, Partial<Mix>][];
       remainders: Readonly<Record<string, string>>;
     };
     this.#remainders.restore(state.remainders);
     // A rate of another unit, or of who knows which model, is learned from scratch: its entries have other names.
     for (const [key, tokensPerGpuHour, at] of state.served ?? [])
       this.#learned.set(key, { tokensPerGpuHour, at: BigInt(at) });
-    for (const [key, mix] of state.servedMixes ?? []) this.#mixes.set(key, { ...mix });
-    for (const [key, points] of state.servedCurves ?? []) {
+    for (const [key, mix] of state.servedMixes ?? []) this.#mixes.set(key, { ...emptyMix(), ...mix });
+    for (const [key, points] of state.servedWork ?? []) {
       const curve = new CapacityCurve();
       curve.restore(points);
       this.#curves.set(key, curve);
@@ -236,10 +237,12 @@ export class CapacityMeter {
   #learn(of: Served, interval: SettledInterval, held: Held, facts: CapacityFacts, end: UnixNanos): void {
     const { server } = of;
     const key = keyOf(of);
-    const increments = interval.servers.flatMap((one) => (one.server === server ? one.increments : []));
-    this.#learnMix(key, increments);
+    const increments = incrementsOf(interval, server);
+    const executed = held.allocated > 0 ? held.active / held.allocated : 0;
+    this.#learnMix(key, increments, (interval.to - interval.from) * executed);
     const weighted = weightedTokens(increments, this.#weights);
     const load = loadOf(server, facts);
+    const [prompts, outputs] = workTokens(increments);
     for (const [windows, nanos] of [
       [this.#windows, windowNanos],
       [this.#minutes, minuteNanos],
@@ -248,6 +251,8 @@ export class CapacityMeter {
       windows.set(key, window);
       addInterval(window, interval.to - interval.from, held, load);
       window.tokens += weighted;
+      window.prompts += prompts;
+      window.outputs += outputs;
       // Only an objective asks for them.
       if (this.#objectives.length > 0)
         for (const increment of increments) addServed(window.latencies, increment.latencies);
@@ -261,16 +266,18 @@ export class CapacityMeter {
   }
 
   #learnMinute(key: string, window: CapacityWindow, isMet: boolean, at: UnixNanos): void {
-    const { activeNanos, allocatedNanos, runningCount, runningSum, tokens } = window;
+    const { activeNanos, allocatedNanos, cacheCount, cacheSum, outputs, prompts, runningCount } = window;
     if (runningCount === 0 || activeNanos < activeShareMin * allocatedNanos) return;
     const curve = this.#curves.get(key) ?? new CapacityCurve();
     this.#curves.set(key, curve);
+    const { queuedCount, queuedMost, queuedNanos, queuedSum, wallNanos } = window;
+    const isQueued = queuedCount > 0 && queuedNanos >= queuedMinuteShareMin * wallNanos;
     curve.observeMinute({
-      running: runningSum / runningCount,
-      rate: (tokens * 1e9) / activeNanos,
-      isMet,
-      isQueued: window.queuedNanos >= queuedShareMin * window.wallNanos,
-      at,
+      ...{ prompts, outputs, isMet, at },
+      seconds: activeNanos / 1e9,
+      running: window.runningSum / runningCount,
+      cacheRatio: cacheCount === 0 ? undefined : cacheSum / cacheCount,
+      queued: isQueued ? { running: queuedSum / queuedCount, runningMost: queuedMost } : undefined,
     });
   }
 
@@ -290,45 +297,21 @@ export class CapacityMeter {
       known.delete(oldest);
   }
 
-  /** The mix of the last hour or so of work. */
-  #learnMix(key: string, increments: readonly TokenIncrement[]): void {
-    const tokens = weightedTokens(increments, evenWeights);
-    const mix = this.#mixes.get(key) ?? { weighted: 0, tokens: 0 };
+  /** The mix of the last minutes of work, `executedNanos` of it in this interval. */
+  #learnMix(key: string, increments: readonly TokenIncrement[], executedNanos: number): void {
+    const mix = this.#mixes.get(key) ?? emptyMix();
     // Behind the others: in front are those not served for longest.
     if (!this.#mixes.delete(key)) this.#makeRoom();
     this.#mixes.set(key, mix);
-    if (tokens === 0) return;
-    mix.weighted = mix.weighted * mixKeptRatio + weightedTokens(increments, this.#weights);
-    mix.tokens = mix.tokens * mixKeptRatio + tokens;
+    addToMix(mix, increments, this.#weights, executedNanos);
   }
 }
 
-function dimensionsOf(
-  server: string,
-  model: string | undefined,
-  product: string | undefined,
-  source: CapacitySource,
-): Dimensions {
-  return {
-    "tokenwatt.server.id": server,
-    ...modelAttributes(model),
-    ...(product === undefined ? {} : { "hw.model": product }),
-    "tokenwatt.capacity.source": source,
-  };
+function incrementsOf(interval: SettledInterval, server: string): readonly TokenIncrement[] {
+  return interval.servers.flatMap((one) => (one.server === server ? one.increments : []));
 }
 
 function faded(learned: Learned, at: UnixNanos): number {
   const age = Math.max(0, Number(at - learned.at));
   return learned.tokensPerGpuHour * 0.5 ** (age / halfLifeNanos);
-}
-
-/** Tokens by weight, those read late left out: they were not made in this window. */
-function weightedTokens(increments: readonly TokenIncrement[], weights: TokenWeights): number {
-  let sum = 0;
-  for (const { family, late, tokens } of increments) {
-    if (family !== "engine" || late) continue;
-    sum += weights.output * (tokens.output ?? 0) + weights.cached * (tokens.input_cached ?? 0);
-    sum += weights.input * ((tokens.input_uncached ?? 0) + (tokens.input_unsplit ?? 0));
-  }
-  return sum;
 }

@@ -94,14 +94,19 @@ describe("frames", () => {
   test("say what capacity was used, where it is known from and how old that is", () => {
     const known = (capacity: View["capacity"]): string =>
       frame({ columns: 200, hosts: [{ ...host, view: { ...view, capacity } }] });
-    expect(known({ utilization: 0.61, utilization_max: null, source: "learned", age_seconds: 7200 })).toMatch(
+    const told = {
+      ...{ utilization: 0.61, utilization_min: null, utilization_max: null },
+      ...{ limit_seen: true, age_seconds: null },
+    };
+    expect(known({ ...told, source: "learned", age_seconds: 7200 })).toMatch(
       /token active, 61% of capacity \(learned 2(\.0)? h ago\)/,
     );
-    const told = { utilization: 0.61, source: "config", age_seconds: null };
-    expect(known({ ...told, utilization_max: null })).toContain("61% of capacity (config)");
-    expect(known({ ...told, source: "learned", utilization_max: 0.88 })).toContain(
-      "61% to 88% of capacity (learned, limit not seen)",
+    expect(known({ ...told, source: "config" })).toContain("61% of capacity (config)");
+    const bounds = { ...told, source: "learned", utilization_min: 0.47, utilization_max: 0.88 };
+    expect(known({ ...bounds, limit_seen: false })).toContain(
+      "47% to 88% of capacity (learned, limit not seen)",
     );
+    expect(known(bounds)).toContain("47% to 88% of capacity (learned)");
   });
 
   test("ASCII alone where the terminal says so", () => {

@@ -266,6 +266,9 @@ describe.skipIf(prometheus === undefined || otelcol === undefined)(`a fleet of $
     if (total.less !== undefined)
       for (const [key, value] of totalOf(total.less as TotalName, by))
         sums.set(key, (sums.get(key) ?? 0) - value);
+    if (total.plus !== undefined)
+      for (const [key, value] of totalOf(total.plus as TotalName, by))
+        sums.set(key, (sums.get(key) ?? 0) + value);
     return sums;
   }
 });

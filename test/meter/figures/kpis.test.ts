@@ -82,6 +82,21 @@ describe("kpis()", () => {
     expect(hour.tokenActiveUtilization).toBeCloseTo(0.8, 12);
     expect(hour.intensity).toBeCloseTo(0.75, 12);
   });
+  it("gives capacity utilisation of the tokens made while it was known, between its bounds", () => {
+    const nanos = { token_active: HOUR };
+    const rated = { outputTokens: 50e6, ratedTokens: 18e6, capacityTokens: 30e6 };
+    const known = kpis(totals({ nanos, ...rated, uncertainCapacityTokens: 6e6 }));
+    expect(known.capacityUtilization).toBeCloseTo(0.6, 12);
+    expect(known.capacityUtilizationMin).toBeCloseTo(0.5, 12);
+    expect(known.capacityUtilizationMax).toBeCloseTo(0.75, 12);
+    expect(kpis(totals({ nanos, ...rated })).capacityUtilizationMax).toBeCloseTo(0.6, 12);
+    const none = kpis(totals({ nanos, outputTokens: 5e6 }));
+    expect([none.capacityUtilization, none.capacityUtilizationMin, none.capacityUtilizationMax]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
   it("gives no value for an empty denominator, never 0 or infinity", () => {
     const nothing = kpis(totals({ outputTokens: 5, capacityTokens: 0, revenue: 0, cost: {} }));
     for (const value of Object.values(nothing)) {

@@ -24,39 +24,42 @@ function run(
     latency?: Histogram;
     soleModel?: () => string;
   } & Partial<CapacityFacts>,
-): { tokens: number; sources: Set<string> } {
+): { tokens: number; sources: Set<string>; byMetric: Record<string, number> } {
   const from = (options.from ?? 0) * 60;
   const facts = {
     ...factsOf(),
-    ...{ waiting: () => 1, running: () => undefined, whole: () => true },
+    ...{ waiting: () => 1, running: () => undefined, cacheRatio: () => undefined, whole: () => true },
     ...options,
   };
   const latencies = options.latency === undefined ? {} : { time_to_first_token: options.latency };
   let tokens = 0;
   const sources = new Set<string>();
+  const byMetric: Record<string, number> = {};
   for (let minute = 0; minute < options.minutes; minute++) {
     const [start, end] = [from + minute * 60, from + (minute + 1) * 60];
     const increments = [moved({ tokens: { output: options.tokensPerSecond * 60 }, latencies })];
     const interval = intervalOf({ from: start, to: end, seconds: { token_active: 60 }, increments });
     for (const posting of meter.measureInterval(interval, facts, unixNanos(interval.to), () => product)) {
+      byMetric[posting.metric] = (byMetric[posting.metric] ?? 0) + posting.amount;
+      if (posting.metric !== "tokenwatt.capacity_tokens") continue;
       tokens += posting.amount;
       sources.add(posting.dimensions["tokenwatt.capacity.source"] ?? "");
     }
   }
-  return { tokens, sources };
+  return { tokens, sources, byMetric };
 }
 
 describe("CapacityMeter.post()", () => {
   it("integrates a configured rate over allocated GPU-seconds exactly, at odd rates too", () => {
-    expect(run(new CapacityMeter({ s: 30_000_001 }, catalogue), { minutes: 60, tokensPerSecond: 1 })).toEqual(
-      {
-        tokens: 30_000_001,
-        sources: new Set(["config"]),
-      },
-    );
+    expect(
+      run(new CapacityMeter({ s: 30_000_001 }, catalogue), { minutes: 60, tokensPerSecond: 1 }),
+    ).toMatchObject({
+      tokens: 30_000_001,
+      sources: new Set(["config"]),
+    });
   });
   it("takes the catalogue's rate for model and product where none is configured", () => {
-    expect(run(new CapacityMeter({}, catalogue), { minutes: 6, tokensPerSecond: 1 })).toEqual({
+    expect(run(new CapacityMeter({}, catalogue), { minutes: 6, tokensPerSecond: 1 })).toMatchObject({
       tokens: 3_000_000,
       sources: new Set(["catalog"]),
     });
@@ -71,29 +74,38 @@ describe("CapacityMeter.post()", () => {
     expect(rate?.tokensPerGpuHour).toBeGreaterThan(3_599_000);
     expect(rate?.tokensPerGpuHour).toBeLessThanOrEqual(3_600_000);
   });
-  it("learns the plateau of weighted tokens against requests running, without a queue, in tokens of the mix served", () => {
+  it("learns between which bounds the limit lies, without a queue, in tokens of the mix served", () => {
     const meter = new CapacityMeter({}, undefined);
     // Half of 1,200 output tokens a second with 8 requests running.
-    [4, 8, 16, 32].forEach((running, index) => {
+    const amounts: Record<string, number> = {};
+    [4, 8, 16, 32, 32].forEach((running, index) => {
       const tokensPerSecond = Math.round((1200 * running) / (running + 8));
       const facts = { waiting: () => 0, running: () => running };
-      run(meter, { from: 10 * index, minutes: 10, tokensPerSecond, ...facts });
+      const { byMetric } = run(meter, { from: 10 * index, minutes: 10, tokensPerSecond, ...facts });
+      if (index === 4) Object.assign(amounts, byMetric);
     });
-    const end = unixNanos(40 * 60e9);
+    const end = unixNanos(50 * 60e9);
     const rate = meter.rate("s", product, "m", end);
-    expect((rate?.tokensPerGpuHour ?? 0) / (1200 * 3600)).toBeCloseTo(1, 1);
-    expect(rate).toMatchObject({ source: "learned", at: end });
-    expect(rate?.minutes).toBeCloseTo(40, 0);
+    expect(rate).toMatchObject({ source: "learned", at: end, reason: "limit_not_seen" });
+    expect(rate?.minutes).toBeCloseTo(50, 0);
+    const [middle, doubt] = [rate?.tokensPerGpuHour ?? 0, rate?.uncertainPerGpuHour ?? 0];
+    expect(middle - doubt).toBeLessThanOrEqual(960 * 3600);
+    expect(middle + doubt).toBeGreaterThanOrEqual(1200 * 3600);
+    // Ten minutes of it, and what was made in them: what is booked is as much, and as uncertain, as what is told.
+    const booked = amounts["tokenwatt.capacity_tokens"] ?? 0;
+    expect(booked / (middle / 6)).toBeCloseTo(1, 1);
+    expect((amounts["tokenwatt.uncertain_capacity_tokens"] ?? 0) / booked).toBeCloseTo(doubt / middle, 1);
+    expect(amounts["tokenwatt.rated_tokens"]).toBe(960 * 600);
     const facts = { ...factsOf(), waiting: () => 0, running: () => 8, whole: () => true };
     const shown = meter.gauges(facts, end + 60_000_000_000n, 0, () => product);
     expect(shown.map(({ metric, value }) => [metric, Number(value.toFixed(1))])).toEqual([
-      ["tokenwatt.capacity.rate", Number(rate?.tokensPerGpuHour.toFixed(1))],
-      ["tokenwatt.capacity.seen", 0.8],
-      ["tokenwatt.capacity.minutes", 40],
+      ["tokenwatt.capacity.rate", Number(middle.toFixed(1))],
+      ["tokenwatt.capacity.seen", Number((1 - doubt / middle).toFixed(1))],
+      ["tokenwatt.capacity.minutes", 50],
       ["tokenwatt.capacity.age", 60],
     ]);
   });
-  it("says how much of the plateau was seen: what was is never more than the true limit, whatever the batch", () => {
+  it("holds the true limit between its bounds, whatever the batch, and is sure of it once requests waited", () => {
     fc.assert(
       fc.property(fc.integer({ min: 16, max: 64 }), fc.integer({ min: 4, max: 16 }), (batch, half) => {
         const meter = new CapacityMeter({}, undefined);
@@ -103,16 +115,16 @@ describe("CapacityMeter.post()", () => {
           const facts = { waiting: () => 0, running: () => running };
           run(meter, { from: 10 * index, minutes: 10, tokensPerSecond: at(running), ...facts });
         });
-        const end = unixNanos(40 * 60e9);
-        const rate = meter.rate("s", product, "m", end);
+        const rate = meter.rate("s", product, "m", unixNanos(40 * 60e9));
         if (rate === undefined) return;
         const limit = at(batch) * 3600;
-        expect(rate.tokensPerGpuHour * (rate.seenRatio ?? 1)).toBeLessThanOrEqual(1.02 * limit);
-        expect(rate.tokensPerGpuHour).toBeGreaterThanOrEqual(0.98 * limit);
+        const doubt = rate.uncertainPerGpuHour ?? 0;
+        expect(rate.tokensPerGpuHour - doubt).toBeLessThanOrEqual(limit);
+        expect(rate.tokensPerGpuHour + doubt).toBeGreaterThanOrEqual(limit);
         const queued = { waiting: () => 9, running: () => batch };
         run(meter, { from: 40, minutes: 10, tokensPerSecond: at(batch), ...queued });
         const seen = meter.rate("s", product, "m", unixNanos(50 * 60e9));
-        expect(seen?.seenRatio).toBeUndefined();
+        expect(seen?.reason).toBe("fitted_work");
         expect((seen?.tokensPerGpuHour ?? 0) / limit).toBeCloseTo(1, 1);
       }),
       { numRuns: 20 },
@@ -166,21 +178,19 @@ describe("CapacityMeter.post()", () => {
     expect(meter.rate("s", product, "once", unixNanos(0))).toBeUndefined();
   });
   it("does not promise more than requests that wait ever got: no more of them run at a time", () => {
-    const learned = (waitingFrom: number): number => {
+    const learned = (waitingFrom: number): readonly number[] => {
       const meter = new CapacityMeter({}, undefined);
       [4, 8, 16, 32].forEach((batch, index) => {
         const facts = { running: () => batch, waiting: () => (batch >= waitingFrom ? 3 : 0) };
-        run(meter, {
-          from: 10 * index,
-          minutes: 10,
-          tokensPerSecond: (1000 * batch) / (batch + 8),
-          ...facts,
-        });
+        const tokensPerSecond = (1000 * batch) / (batch + 8);
+        run(meter, { from: 10 * index, minutes: 10, tokensPerSecond, ...facts });
       });
-      return (meter.rate("s", product, "m", unixNanos(40 * 60e9))?.tokensPerGpuHour ?? 0) / 3600;
+      const { tokensPerGpuHour: rate = 0, uncertainPerGpuHour: doubt = 0 } =
+        meter.rate("s", product, "m", unixNanos(40 * 60e9)) ?? {};
+      return [(rate - doubt) / 3600, (rate + doubt) / 3600];
     };
-    expect(learned(33) / 1000).toBeCloseTo(1, 1);
-    expect(learned(32) / (32_000 / 40)).toBeCloseTo(1, 1);
+    expect(learned(33)[1]).toBeGreaterThan(1000);
+    for (const bound of learned(32)) expect(Math.abs(bound / 800 - 1)).toBeLessThan(0.2);
   });
   it("lets an old record fade by half in 14 days, and goes on after a restart", () => {
     const meter = new CapacityMeter({}, undefined);

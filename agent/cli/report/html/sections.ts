@@ -23,18 +23,13 @@ type State = (typeof stateOrder)[number];
 
 /** The figures people ask for first. */
 export function totals({ total, tenants }: PageData): string {
-  const capacity = numberAt(total, "kpis.capacity_utilization");
   const box = (title: string, value: string, more = ""): string =>
     `<div><dt>${title}</dt><dd>${value}${more === "" ? "" : `<small>${more}</small>`}</dd></div>`;
   const kpi = (key: string, show: (value: number) => string): string => figure(total, `kpis.${key}`, show);
   return `<dl class="figures" id="totals">${[
     box("Tokens", figure(total, "total_tokens", compact), requestsOf(tenants?.total ?? total)),
     box("Tokens per GPU-hour", kpi("tokens_per_gpu_hour", compact), "of hours a server held"),
-    box(
-      "Token-active time share",
-      kpi("token_active_utilization", percent),
-      capacity === undefined ? "capacity not known" : `${kpi("capacity_utilization", percent)} of capacity`,
-    ),
+    box("Token-active time share", kpi("token_active_utilization", percent), capacityWords(total)),
     box("Tokens per joule", kpi("tokens_per_joule", short), "at the GPU boards"),
     box("Cost", figure(total, "cost", short), "of all GPU time with a price"),
     box("Revenue", figure(total, "revenue", short), "tokens times their price"),
@@ -48,6 +43,17 @@ export function totals({ total, tenants }: PageData): string {
         : `${kpi("uncertain_time_share", percent)} of it by an assumption`,
     ),
   ].join("")}</dl>`;
+}
+
+/** Capacity used, between which bounds, and where it is known from. */
+function capacityWords(line: JsonLine): string {
+  const [used, least, most] = ["", "_min", "_max"].map((end) =>
+    numberAt(line, `kpis.capacity_utilization${end}`),
+  );
+  if (used === undefined || least === undefined || most === undefined) return "capacity not known";
+  const source = String(line["capacity_source"] ?? "");
+  const words = least === most ? percent(used) : `${percent(least)} to ${percent(most)}`;
+  return `${words} of capacity (${source})`;
 }
 
 function requestsOf(line: JsonLine): string {
@@ -95,6 +101,8 @@ const efficiency: readonly FigureColumn[] = [
   { title: "tokens per joule", key: "kpis.tokens_per_joule", show: short, hasBar: true },
   { title: "token-active", key: "kpis.token_active_utilization", show: percent },
   { title: "of capacity", key: "kpis.capacity_utilization", show: percent },
+  { title: "at least", key: "kpis.capacity_utilization_min", show: percent },
+  { title: "at most", key: "kpis.capacity_utilization_max", show: percent },
 ];
 
 /** What models made of their GPUs. */
@@ -248,6 +256,10 @@ export function method(): string {
     [
       "Token-active time share",
       "Token-active seconds per second in which a server held the GPU. It is an occupancy: one request counts as much as a full batch, so it is read beside the share of capacity.",
+    ],
+    [
+      "Share of capacity",
+      "Tokens of what the GPU time could have made at the rate that is configured, in the price file, or learned from what the server made of it so far. A learned rate has bounds that hold it in 9 of 10 cases; they are wide where the server was never seen at its limit. Time before a rate was known is left out on both sides.",
     ],
     [
       "Tokens per GPU-hour, tokens per joule",

@@ -57,10 +57,10 @@ const drawAdvice = ({ advice, durable }) => {
 const capacityWords = (capacity) => {
   if (capacity === null) return "capacity not known";
   const age = capacity.age_seconds === null ? "" : ` ${duration(capacity.age_seconds)} ago`;
-  const most = capacity.utilization_max;
-  const limit = most === null ? "" : ", limit not seen";
-  const upTo = most === null ? "" : ` to ${percent(most)}`;
-  return `${percent(capacity.utilization)}${upTo} of capacity (${capacity.source}${age}${limit})`;
+  const { utilization, utilization_max: most, utilization_min: least } = capacity;
+  const limit = most === null || capacity.limit_seen ? "" : ", limit not seen";
+  const used = most === null ? percent(utilization) : `${percent(least)} to ${percent(most)}`;
+  return `${used} of capacity (${capacity.source}${age}${limit})`;
 };
 
 const drawTiles = ({ capacity, currency, gpus, whole, window_seconds: covered }) => {
