@@ -200,6 +200,8 @@ describe("simulated regimes are within the bars", () => {
     ["embedding beside chat", 1000, 2002],
     ["two guards", 1000, 7003],
     ["two guards", 5000, 7001],
+    ["guard without gauge beside chat", 1000, 94001],
+    ["two servers without gauges", 5000, 95002],
     ["slow page, 4 s, guard", 1000, 2001],
     ["never idle, finish only", 5000, 2001],
     ["restarted", 1000, 2001],

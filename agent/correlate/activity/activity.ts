@@ -4,7 +4,7 @@
 // stretches of work, claims.ts decides which of them the server claims. Energy and shares are not decided here.
 
 import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
-import { levelAhead, sightOf } from "./ahead.ts";
+import { levelAhead, observeOwnRoughness, sightOf } from "./ahead.ts";
 import { keepsBusy, observePresence, sharesWindow } from "./beside.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
@@ -42,15 +42,16 @@ import {
   isLearned,
   observeEnded,
   observeGauge,
-  observeLent,
+  observePeak,
   observeRoughness,
   observeStay,
   observeSteps,
   requestsStay,
-  worksForOthers,
 } from "./level.ts";
+import { observeLent, worksForOthers } from "./lockstep.ts";
 import { noteOthers, outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
+import { observeMade } from "./presumed.ts";
 import { learnRates } from "./rates.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
@@ -99,6 +100,7 @@ export function createActivity(options: ActivityOptions): Activity {
     learnedUntil: options.from,
     batch: undefined,
     seat: 0,
+    isShared: false,
     ...nothingLearned(),
     ...nothingWorkedOut,
   };
@@ -111,6 +113,7 @@ export function copyActivity(activity: Activity): Activity {
     windows: [],
     polls: [...activity.polls],
     peers: [],
+    isShared: false,
     credits: [],
     refutedAt: -Infinity,
     ...nothingLearned(),
@@ -161,7 +164,9 @@ export function observeWindow(activity: Activity, window: ActivityWindow): boole
     activity.plateau =
       activity.plateau === undefined ? level : activity.plateau + (level - activity.plateau) / 8;
   }
-  observeRoughness(activity.level, activity.windows);
+  observePeak(activity.level, window);
+  // Beside others it is not known yet whose work it is: `observeOwnRoughness()`.
+  if (!activity.isShared) observeRoughness(activity.level, activity.windows);
   activity.outlook = undefined;
   if (activity.windows.length > readingsMax) activity.windows.shift();
   return true;
@@ -200,6 +205,7 @@ export function observePeer(
 ): void {
   const last = activity.peers.at(-1);
   noteOthers(activity, from);
+  if (!activity.isShared) beginSharing(activity);
   if (
     last !== undefined &&
     last.stranger === stranger &&
@@ -210,6 +216,13 @@ export function observePeer(
     activity.peers[activity.peers.length - 1] = { ...last, to: Math.max(last.to, to) };
   else activity.peers.push({ from, to, stranger, thin });
   if (activity.peers.length > readingsMax) noteOthers(activity, activity.peers.shift()?.from ?? from);
+}
+
+/** From here on windows say nothing of its requests until it is known that nobody else worked in them. */
+function beginSharing(activity: Activity): void {
+  activity.isShared = true;
+  const { pairs, roughness } = createLevel();
+  Object.assign(activity.level, { pairs, roughness });
 }
 
 /** Returns whether the requests of a server leave the GPU nearly idle. */
@@ -340,6 +353,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
       activity.lastProgressAt = interval.to;
       continue;
     }
+    if (activity.isShared) observeMade(activity.level, interval);
     observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
     const place = placeOf(activity.polls, interval.to);
     const poll = activity.polls[place];
@@ -367,6 +381,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
       if (activity.peers.length > 0) learnAlone(activity, interval);
     }
     if (isTrusted && interval.contended && !activity.hasOthers) learnBeside(activity, interval);
+    if (activity.isShared) observeOwnRoughness(activity.level, activity, interval);
     activity.rates = learnRates(intervals, activity.rates, index);
     activity.learnedUntil = interval.to;
     if (interval.kind === "moved" || interval.inFlightTo === 0) activity.lastProgressAt = interval.to;

@@ -5,11 +5,11 @@
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, Level, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
 import { areBrief, coarseNanos, executionPerBusy, residenceOf, withoutPeak } from "./level.ts";
+import type { BesidePace } from "./presumed.ts";
+import { paceOfShort, presumedPace } from "./presumed.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { isCoarse } from "./shares.ts";
-import type { BesidePace } from "./split.ts";
-import { paceOfShort, presumedPace } from "./split.ts";
 
 /** How busy the GPU is at the least while a request is in flight: this quantile of windows, learned in steps. */
 const [presenceQuantile, presenceStep] = [0.2, 0.05];

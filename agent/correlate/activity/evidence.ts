@@ -278,6 +278,9 @@ export interface Level {
   /** Intervals in which a rank had nothing to do and others did: its GPU worked for them, or rested; both fade. */
   lent: number;
   rested: number;
+  /** Requests that ended, and the progress they made, each by itself; both fade. */
+  made: number;
+  makings: number;
 }
 
 /** What the durations of requests add up to, older ones fading. */
@@ -338,6 +341,8 @@ export interface Activity {
   readonly level: Level;
   readonly durations: Durations;
   beside: Beside;
+  /** Others were seen on the GPU. */
+  isShared: boolean;
   /** Its place among the servers beside it, 0 to 1: where they execute in one stretch, they begin at different ends of it. */
   seat: number;
   /** What the readings so far say together; undefined until it is asked for again after one was taken in. */

@@ -6,7 +6,8 @@
 import type { Nanos } from "../../model.ts";
 import type { Activity, ActivityWindow, Outlook, PollInterval, SeenPoll } from "./evidence.ts";
 import { pollInterval } from "./intervals.ts";
-import { coarseNanos, restsForOthers, worksForOthers } from "./level.ts";
+import { coarseNanos } from "./level.ts";
+import { restsForOthers, worksForOthers } from "./lockstep.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Work this close to what a rank did itself is its own: a driver's window, and the time a page takes. */

@@ -7,6 +7,7 @@
 
 import type { Nanos, ServerPoll } from "../../model.ts";
 import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts";
+import { areMadeShorter } from "./presumed.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Levels considered, and what is thought of them before any evidence: most engines keep the GPU busy. */
@@ -55,8 +56,6 @@ const longPolls = 0.5;
 const gridError = 0.05;
 /** A level is ruled out by windows busier than it, by this weight; one odd window is not enough. */
 const [peakRatio, peakFadeRatio, beatenLog] = [0.95, 0.9998, -8];
-/** Intervals in which a GPU worked for others say so; fewer are chance. */
-const lentMin = 2;
 /** Length of a driver's window. */
 const driverNanos = 200_000_000;
 /** Longer windows hide when work began and ended. */
@@ -85,18 +84,26 @@ export function createLevel(): Level {
     presumed: 1,
     lent: 0,
     rested: 0,
+    made: 0,
+    makings: 0,
   };
 }
 
+/** Takes in how busy a window was. */
+export function observePeak(level: Level, { busyRatio }: ActivityWindow): void {
+  level.peak = busyRatio > level.peak ? (level.peak + busyRatio) / 2 : level.peak * peakFadeRatio;
+}
+
 /**
- * Takes in a window, the last of `windows`. What counts is inside seen work: the middle two of four windows at work, and
- * an idle window between two at work, which no long request leaves.
+ * Takes in a window, the last of `windows` up to `end`. What counts is inside seen work: the middle two of four windows at work,
+ * and an idle window between two at work, which no long request leaves.
  */
-export function observeRoughness(level: Level, windows: readonly ActivityWindow[]): void {
-  const end = windows.length;
+export function observeRoughness(
+  level: Level,
+  windows: readonly ActivityWindow[],
+  end = windows.length,
+): void {
   const fourth = windows[end - 1];
-  const newest = fourth?.busyRatio ?? 0;
-  level.peak = newest > level.peak ? (level.peak + newest) / 2 : level.peak * peakFadeRatio;
   if (!isWork(fourth)) return;
   const [first, second, third] = [windows[end - 4], windows[end - 3], windows[end - 2]];
   if (first === undefined || second === undefined || third === undefined) return;
@@ -159,12 +166,12 @@ export function observeEnded(
  * each piece of work, and of long ones in each part that a brief one would fill: a poll that reads none misses them all at once.
  */
 export function areBrief(level: Level): boolean {
-  return areShorter(level, briefNanos);
+  return areShorter(level, briefNanos) || areMadeShorter(level, quickNanos);
 }
 
 /** True where requests are hardly longer than windows, by the same law: so long at the most where others take turns with them. */
 export function areQuick(level: Level): boolean {
-  return areShorter(level, quickNanos);
+  return areShorter(level, quickNanos) || areMadeShorter(level, quickNanos);
 }
 
 /** How long a request is there by the same law, and the standard error of that over itself; undefined before polls read some. */
@@ -195,22 +202,6 @@ export function observeStay(level: Level, before: number | undefined, after: num
   level.flying = level.flying * stayFadeRatio + 1;
   level.stayed = level.stayed * stayFadeRatio + (after > 0 ? 1 : 0);
   level.presumed *= stayFadeRatio;
-}
-
-/** Takes in whether the GPU worked for other ranks while its own had nothing to do, or rested. */
-export function observeLent(level: Level, isLent: boolean): void {
-  level.lent = level.lent * stayFadeRatio + (isLent ? 1 : 0);
-  level.rested = level.rested * stayFadeRatio + (isLent ? 0 : 1);
-}
-
-/** True of the GPU of a rank that steps along with the others. */
-export function worksForOthers({ lent, rested }: Level): boolean {
-  return lent > Math.max(rested, lentMin);
-}
-
-/** True of the GPU of a rank that rests while others work. */
-export function restsForOthers({ lent, rested }: Level): boolean {
-  return rested > Math.max(lent, lentMin);
 }
 
 /**

@@ -6,10 +6,10 @@ import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts
 import { hiddenPrefillShare } from "./hidden-prefill.ts";
 import { coarseNanos } from "./level.ts";
 import { pacedStretches } from "./paced.ts";
+import type { BesidePace } from "./presumed.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { StepPace } from "./sampled.ts";
 import { sampledStretches } from "./sampled.ts";
-import type { BesidePace } from "./split.ts";
 import { lengthIn } from "./stretches.ts";
 
 /** What the shares are taken from. */

@@ -6,6 +6,8 @@
 import type { Nanos } from "../../model.ts";
 import { busyIn } from "./durations.ts";
 import type { Activity, ActivityWindow, Beside, Credit, PollInterval } from "./evidence.ts";
+import type { BesidePace } from "./presumed.ts";
+import { paceOfShort, presumedPace } from "./presumed.ts";
 
 /** A driver's sample of one process: the end of its window, and its share of it. */
 interface Sample {
@@ -21,10 +23,6 @@ export type Owned = NonNullable<Credit["owned"]>;
 const keptRatio = 0.995;
 /** Windows worth of what is thought before any. */
 const presumedNanos = 100_000_000;
-/** What GPUs make of a decode step, or of 200 tokens of a prompt, and how far off the logarithm of that is: 3 ms to 15 ms. */
-export const presumedPace: BesidePace = { perProgress: 7_000_000, error: 0.7 };
-/** Where all are short: half of the work, and how far off the logarithm of that is. */
-const halfError = 0.5;
 /** Progress up to which what is not learned yet counts. */
 const newProgressMax = 500;
 /** How far off a single interval is thought to be. */
@@ -166,12 +164,6 @@ export function besideWith(
   };
 }
 
-/** How long the GPU is busy for some progress beside others, and the standard error of that over itself. */
-export interface BesidePace {
-  readonly perProgress: number;
-  readonly error: number;
-}
-
 /**
  * Returns that: by the credits beside others, or the slope where there are none, and by what was seen without others, each by the
  * square of its error. Undefined while no progress was made beside others.
@@ -220,18 +212,4 @@ function bySlope({ weight, x, xx, xy, y, yy }: Beside): BesidePace {
   const least = presumed.perProgress / 20;
   const slope = Math.min(most, Math.max(least, (along + pull * presumed.perProgress) / (varied + pull)));
   return { perProgress: slope, error: Math.max(errorLeast, Math.sqrt(rest / (varied + pull)) / slope) };
-}
-
-/**
- * Returns what is thought of the pace of short requests before anything was seen of it: what GPUs make of a step, and where
- * short requests did all the work, so much for some progress, half of that.
- */
-export function paceOfShort(most: Nanos): BesidePace {
-  const { error, perProgress } = presumedPace;
-  const share = error ** 2 / (error ** 2 + halfError ** 2);
-  const value = Math.log(perProgress) + share * (Math.log(most / 2) - Math.log(perProgress));
-  return {
-    perProgress: Math.min(most, Math.exp(value)),
-    error: (error * halfError) / Math.hypot(error, halfError),
-  };
 }

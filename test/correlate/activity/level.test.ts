@@ -18,6 +18,7 @@ import {
   hasShortRequests,
   observeEnded,
   observeGauge,
+  observePeak,
   observeRoughness,
   observeStay,
   observeSteps,
@@ -254,7 +255,9 @@ function levelOf(shares: readonly number[], inFlight: number, requests: number) 
   const windows: ActivityWindow[] = [];
   for (const busyRatio of shares) {
     const from = windows.length * 200_000_000;
-    windows.push({ from, to: from + 200_000_000, busyRatio });
+    const window = { from, to: from + 200_000_000, busyRatio };
+    windows.push(window);
+    observePeak(level, window);
     observeRoughness(level, windows);
   }
   observeEnded(level, { inFlightTo: inFlight, requests, to: second }, [{ from: 0, to: second, seen: true }]);

@@ -4,14 +4,13 @@ import { expect, test } from "vitest";
 import { sharesWindow } from "../../../agent/correlate/activity/beside.ts";
 import type { Beside } from "../../../agent/correlate/activity/evidence.ts";
 import { createLevel, residenceOf } from "../../../agent/correlate/activity/level.ts";
+import { paceOfShort, presumedPace } from "../../../agent/correlate/activity/presumed.ts";
 import {
   aloneWith,
   besidePace,
   besideWith,
   nothingBeside,
   ownedIn,
-  paceOfShort,
-  presumedPace,
 } from "../../../agent/correlate/activity/split.ts";
 import { Random } from "../../simulator/random.ts";
 import { second } from "../trace-replay.ts";

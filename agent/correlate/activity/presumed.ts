@@ -1,0 +1,61 @@
+// What is thought of requests before anything was seen of how long they take: what GPUs make of their tokens. Decode steps of a
+// few billion parameters read their weights in 3 to 15 ms, and 200 tokens of a prompt take about as long as a step.
+import type { Nanos } from "../../model.ts";
+import type { Level, PollInterval } from "./evidence.ts";
+
+/** How long the GPU is busy for some progress, and how far off the logarithm of that is, as one standard error. */
+export interface BesidePace {
+  readonly perProgress: number;
+  readonly error: number;
+}
+
+/** What GPUs make of a decode step, or of 200 tokens of a prompt: half or twice as much. */
+export const presumedPace: BesidePace = { perProgress: 7_000_000, error: 0.7 };
+/** Where all are short: half of the work, and how far off the logarithm of that is. */
+const halfError = 0.5;
+/** Two standard errors of the pace. */
+const longest = Math.exp(2 * presumedPace.error);
+/** Requests that have to end to say how many tokens they make. */
+const madeMin = 3;
+/** Polls that read a request say how long they are by themselves. */
+const insideMin = 2;
+/** Older ones fade with each poll. */
+const fadeRatio = 0.995;
+
+/**
+ * Returns what is thought of the pace of short requests before anything was seen of it: what GPUs make of a step, and where
+ * short requests did all the work, `most` for some progress, half of that.
+ */
+export function paceOfShort(most: Nanos): BesidePace {
+  const { error, perProgress } = presumedPace;
+  const share = error ** 2 / (error ** 2 + halfError ** 2);
+  const value = Math.log(perProgress) + share * (Math.log(most / 2) - Math.log(perProgress));
+  return {
+    perProgress: Math.min(most, Math.exp(value)),
+    error: (error * halfError) / Math.hypot(error, halfError),
+  };
+}
+
+/**
+ * Takes in the progress of an interval of a server beside others, and how many requests ended in it: alone, windows say how long
+ * these are.
+ */
+export function observeMade(level: Level, { lone, requests }: Pick<PollInterval, "lone" | "requests">): void {
+  if (requests === undefined || !(lone > 0)) return;
+  level.made = level.made * fadeRatio + requests;
+  level.makings = level.makings * fadeRatio + lone;
+}
+
+/** True while too few requests ended to say how many tokens they make. */
+export function isMadeNew({ made }: Level): boolean {
+  return made < madeMin;
+}
+
+/**
+ * True where requests make so few tokens that no GPU takes longer than `nanos` for one of them, while polls read too few in flight to
+ * say it: the first token comes with the prompt.
+ */
+export function areMadeShorter({ inside, made, makings }: Level, nanos: Nanos): boolean {
+  if (made < madeMin || inside >= insideMin) return false;
+  return (makings + made) * presumedPace.perProgress * longest < nanos * made;
+}
