@@ -92,9 +92,9 @@ export class CustomerSets {
  * Exported for its test: how many it holds.
  */
 export class Customers {
-  #young = new Map<string, CustomerSets>();
+  #young = new SetsByNames();
   /** Those not met since the young began. */
-  #old = new Map<string, CustomerSets>();
+  #old = new SetsByNames();
   #turnsAt: UnixNanos = 0n;
 
   /** How many are held. */
@@ -105,26 +105,62 @@ export class Customers {
   /** The sets what a customer of a gateway used is booked under, at `now`. */
   of(gateway: string, used: Customer, now: UnixNanos): CustomerSets {
     if (now >= this.#turnsAt) this.#turn(now);
-    const { endpoint = "", model = "", tenant = "" } = used;
-    const key = `${tenant.length} ${endpoint.length} ${model.length} ${tenant}${endpoint}${model}${gateway}`;
-    const young = this.#young.get(key);
+    const young = this.#young.get(gateway, used);
     if (young !== undefined) return young;
-    const old = this.#old.get(key);
-    if (old !== undefined) this.#old.delete(key);
-    else if (this.size >= customersMax) {
-      if (this.#old.size === 0) this.#young = new Map();
-      this.#old = new Map();
+    const old = this.#old.take(gateway, used);
+    if (old === undefined && this.size >= customersMax) {
+      if (this.#old.size === 0) this.#young = new SetsByNames();
+      this.#old = new SetsByNames();
     }
     const sets = old ?? new CustomerSets(gateway, used);
-    this.#young.set(key, sets);
+    this.#young.put(gateway, used, sets);
     return sets;
   }
 
   #turn(now: UnixNanos): void {
     this.#old = this.#young;
-    this.#young = new Map();
+    this.#young = new SetsByNames();
     this.#turnsAt = now + generationNanos;
   }
+}
+
+/**
+ * Sets by who they are of, one map within the other, the most names in the last: a key made of four names would be a text, and its hash, for each customer
+ * at each poll.
+ */
+class SetsByNames {
+  readonly #gateways = new Map<string, Map<string, Map<string, Map<string, CustomerSets>>>>();
+  size = 0;
+
+  get(gateway: string, { endpoint = "", model = "", tenant = "" }: Customer): CustomerSets | undefined {
+    return this.#gateways.get(gateway)?.get(endpoint)?.get(model)?.get(tenant);
+  }
+
+  put(gateway: string, { endpoint = "", model = "", tenant = "" }: Customer, sets: CustomerSets): void {
+    const byTenant = within(within(within(this.#gateways, gateway), endpoint), model);
+    if (!byTenant.has(tenant)) this.size++;
+    byTenant.set(tenant, sets);
+  }
+
+  /** The sets, which are here no longer. */
+  take(gateway: string, { endpoint = "", model = "", tenant = "" }: Customer): CustomerSets | undefined {
+    const byTenant = this.#gateways.get(gateway)?.get(endpoint)?.get(model);
+    const sets = byTenant?.get(tenant);
+    if (sets === undefined) return undefined;
+    byTenant?.delete(tenant);
+    this.size--;
+    return sets;
+  }
+}
+
+/** The map at a name, made where there is none. */
+function within<Inner>(maps: Map<string, Map<string, Inner>>, name: string): Map<string, Inner> {
+  let inner = maps.get(name);
+  if (inner === undefined) {
+    inner = new Map();
+    maps.set(name, inner);
+  }
+  return inner;
 }
 
 /** A price as attributes of a ledger row: with the tokens in it, what they cost follows exactly. */
