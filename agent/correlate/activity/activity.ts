@@ -53,7 +53,7 @@ import { noteOthers, outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
 import { observeMade } from "./presumed.ts";
 import { learnRates } from "./rates.ts";
-import { workingBusyRatio } from "./runs.ts";
+import { observePlateau } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { besideAhead, besidePace, learnAlone, learnBeside, nothingBeside } from "./split.ts";
 
@@ -126,8 +126,11 @@ export function forgetLearned(activity: Activity): void {
   Object.assign(activity, nothingLearned(), { outlook: undefined });
 }
 
-function nothingLearned(): Pick<Activity, "rates" | "plateau" | "level" | "durations" | "beside"> {
-  const learned = { rates: noRates, plateau: undefined, beside: nothingBeside };
+function nothingLearned(): Pick<
+  Activity,
+  "rates" | "plateau" | "plateauOfThree" | "level" | "durations" | "beside"
+> {
+  const learned = { rates: noRates, plateau: undefined, plateauOfThree: false, beside: nothingBeside };
   return { ...learned, level: createLevel(), durations: createDurations() };
 }
 
@@ -159,11 +162,7 @@ export function observeWindow(activity: Activity, window: ActivityWindow): boole
   const from = Math.max(window.from, last?.to ?? window.from);
   if (window.to <= from) return false;
   activity.windows.push(from === window.from ? window : { ...window, from });
-  if (last !== undefined && last.busyRatio >= workingBusyRatio && window.busyRatio >= workingBusyRatio) {
-    const level = Math.max(last.busyRatio, window.busyRatio);
-    activity.plateau =
-      activity.plateau === undefined ? level : activity.plateau + (level - activity.plateau) / 8;
-  }
+  observePlateau(activity);
   observePeak(activity.level, window);
   // Beside others it is not known yet whose work it is: `observeOwnRoughness()`.
   if (!activity.isShared) observeRoughness(activity.level, activity.windows);

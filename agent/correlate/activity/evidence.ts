@@ -336,6 +336,8 @@ export interface Activity {
   rates: Rates;
   /** Busy share of a window wholly at work, for runs of a single window. */
   plateau: number | undefined;
+  /** It was learned from three windows in a row. */
+  plateauOfThree: boolean;
   /** Requests running on average, where any were read. */
   batch: number | undefined;
   readonly level: Level;

@@ -22,6 +22,9 @@ const steadyBusyRatio = 0.7;
 /** A window this full is full. */
 const fullRatio = 0.85;
 
+/** Weight of the newest windows in what a window wholly at work is. */
+const plateauRatio = 0.125;
+
 /** A run that may still be lengthened. */
 type Draft = { -readonly [Key in keyof WorkRun]: WorkRun[Key] };
 
@@ -188,6 +191,25 @@ export function preparationPause(polls: readonly ServerPoll[], run: WorkRun, unt
 
 function tokensOf(poll: ServerPoll): number {
   return poll.inputTokens + poll.outputTokens;
+}
+
+/**
+ * Takes in how busy a window is that is wholly at work, by the busiest of the newest ones. Of three at work in a row one is; of
+ * two both may be cut by the ends of a short request, so that they say something only until three were seen.
+ */
+export function observePlateau(activity: Pick<Activity, "plateau" | "plateauOfThree" | "windows">): void {
+  const { plateau, plateauOfThree, windows } = activity;
+  let [most, count] = [0, 0];
+  for (let index = windows.length - 1; index >= 0 && count < 3; index--) {
+    const { busyRatio } = windows[index] as ActivityWindow;
+    if (busyRatio < workingBusyRatio) break;
+    most = Math.max(most, busyRatio);
+    count++;
+  }
+  if (count < (plateauOfThree ? 3 : 2)) return;
+  const isFirst = plateau === undefined || (count === 3 && !plateauOfThree);
+  activity.plateau = isFirst ? most : plateau + (most - plateau) * plateauRatio;
+  activity.plateauOfThree = count === 3;
 }
 
 /** Returns the run that crosses an instant, undefined where none does. */

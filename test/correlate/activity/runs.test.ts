@@ -2,7 +2,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { ActivityWindow } from "../../../agent/correlate/activity/evidence.ts";
-import { preparationPause, workingBusyRatio, workRuns } from "../../../agent/correlate/activity/runs.ts";
+import {
+  observePlateau,
+  preparationPause,
+  workingBusyRatio,
+  workRuns,
+} from "../../../agent/correlate/activity/runs.ts";
 import { total } from "../../../agent/correlate/activity/stretches.ts";
 
 const millisecond = 1_000_000;
@@ -76,6 +81,31 @@ test("a pause after a first piece of work is its preparation where a poll in it 
       // Nothing was read yet, or too near to the work to be of after it.
       expect(pauseOf(at - 1)).toBe(300);
       expect(pauseOf(at)).toBe(more === 0 && after >= 200 ? 1000 : 300);
+    }),
+  );
+});
+
+test("observePlateau() finds how busy an engine keeps the GPU, however many short requests are cut by windows", () => {
+  const world = fc.record({
+    level: fc.integer({ min: 50, max: 100 }),
+    short: fc.array(fc.tuple(fc.integer({ min: 600, max: 1500 }), fc.integer({ min: 210, max: 390 })), {
+      minLength: 5,
+      maxLength: 30,
+      size: "max",
+    }),
+    long: fc.integer({ min: 800, max: 3000 }),
+  });
+  fc.assert(
+    fc.property(world, ({ level, long, short }) => {
+      const activity = {
+        ...{ windows: [] as ActivityWindow[], plateau: undefined as number | undefined },
+        plateauOfThree: false,
+      };
+      for (const window of windowsOf([[700, long], ...short])) {
+        activity.windows.push({ ...window, busyRatio: (window.busyRatio * level) / 100 });
+        observePlateau(activity);
+      }
+      expect(activity.plateau).toBeCloseTo(level / 100, 6);
     }),
   );
 });
