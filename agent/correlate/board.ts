@@ -26,7 +26,7 @@ import { isWorking, learnSlices, placeSlices, slicesOf, takersOf } from "./slice
 import { unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
 import type { TokenStep } from "./token-step.ts";
-import { workRates } from "./work-rates.ts";
+import { executedOn, isOnlyMetered, workRates } from "./work-rates.ts";
 
 /** What a board got in one interval. */
 export interface BoardInterval {
@@ -90,9 +90,17 @@ export class Board {
     const whole = parts.find(({ member }) => member.timeline.info.uuid === this.uuid);
     const rest = whole?.booking ?? emptyBooking();
     const meter = this.meter?.energy;
-    if (meter?.hasSampled) meter.decideSampled(to, workRates(parts, settling.steps));
+    if (meter?.hasWaiting) {
+      this.floor.observe(meter.leastWaitingWatts(to));
+      meter.decideWaiting(to, {
+        workIn: workRates(parts, settling.steps),
+        executed: executedOn(parts, settling),
+        floor: { watts: this.#floorWatts(), isGuessed: this.floor.isGuessed },
+      });
+    }
+    if (meter !== undefined) meter.isPlaced = isOnlyMetered(parts);
     this.energy.begin(this.meter, from);
-    if (to - from >= floorStretchMin && this.energy.decided(to))
+    if (to - from >= floorStretchMin && this.energy.isMeasured(from, to))
       this.floor.observe((this.energy.between(from, to) * 1e6) / (to - from));
     const edges = edgesOf(parts, from, to);
     const slices = parts.length > 1 ? slicesOf(parts, from, to, this.#sliceWatts) : undefined;
@@ -302,7 +310,7 @@ export class Board {
 
   #feedFloor(pieces: Pieces, from: Nanos, to: Nanos): void {
     if (pieces.some((piece) => piece?.works || isWorking(piece))) this.floor.worked(to);
-    else if (pieces.some(isParked) && pieces.every(isResting) && this.energy.decided(to))
+    else if (pieces.some(isParked) && pieces.every(isResting) && this.energy.isMeasured(from, to))
       this.floor.parked(from, to, (start, end) => this.energy.between(start, end));
   }
 }

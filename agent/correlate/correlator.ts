@@ -14,6 +14,7 @@ import type {
 } from "../model.ts";
 import type { ConfiguredShares } from "./attribution.ts";
 import { tokenWeight } from "./attribution.ts";
+import type { Span } from "./edges.ts";
 import type { FloorState } from "./energy/floor.ts";
 import type { CounterState } from "./energy/meter.ts";
 import { Gpus } from "./gpus.ts";
@@ -66,6 +67,7 @@ const lookaheadMax = 3_000_000_000;
 const futureMax = 5_000_000_000;
 /** An interval that waits for a server is looked at again after this, whatever was read meanwhile. */
 const lookAgainNanos = 1_000_000_000;
+const noSpans: readonly Span[] = [];
 /** Intervals returned by one call at most: an hour of seconds. What is left comes with the next call. */
 const intervalsPerCall = 3600;
 
@@ -235,8 +237,8 @@ export class Correlator {
     }
     const undecided = this.#prepare(to, now, settleNanos + lookaheadMax);
     if (undecided === undefined) {
-      // What was done while power was not read is known by the polls that follow.
-      const until = now < overdueAt ? this.#gpus.sampledUntil(to) : to;
+      // What was done in a window of energy is known by the polls that follow.
+      const until = now < overdueAt ? this.#gpus.waitingUntil(to) : to;
       const unread = until > to ? this.#servers.unread(until, now) : undefined;
       return unread === undefined || this.#waitFor(unread, now, overdueAt);
     }
@@ -269,10 +271,12 @@ export class Correlator {
     const from = this.#settledUntil;
     this.#gpus.closeEarly(to);
     const own = this.#servers.settle(from, to);
+    const reached = this.#gpus.waitingUntil(to);
     const gpus = this.#gpus.settle({
       from,
       to,
       own,
+      ahead: (server, gpu) => (reached > to ? this.#servers.executedAhead(server, gpu, reached) : noSpans),
       placement: this.#placement,
       shares: this.#options.shares ?? {},
       tokens: (server, gpu) => tokenWeight(this.#servers.stepsOf(server, gpu), to),

@@ -51,6 +51,11 @@ export class EnergyBook {
     return (this.#meter?.energy.decidedUntil ?? -Infinity) >= to;
   }
 
+  /** True where all of `[from, to)` is decided by readings alone: what it drew at rest was not worked out from its work. */
+  isMeasured(from: Nanos, to: Nanos): boolean {
+    return this.decided(to) && this.#meter?.energy.curve.isPlaced(from, to) === false;
+  }
+
   /** The worst method in the interval. */
   method({ from, to }: { readonly from: Nanos; readonly to: Nanos }): EnergyMethod {
     return this.#meter?.energy.curve.method(from, to) ?? "none";

@@ -159,11 +159,11 @@ export class Gpus {
     return undefined;
   }
 
-  /** The end of the windows of sampled power that begin before `to`: what was done in them is asked for; else `to`. */
-  sampledUntil(to: Nanos): Nanos {
+  /** The end of the windows of energy that begin before `to` and wait for what was done in them; else `to`. */
+  waitingUntil(to: Nanos): Nanos {
     let until = to;
     for (const { meter } of this.#boards.values())
-      until = Math.max(until, meter?.energy.sampledUntil(to) ?? to);
+      until = Math.max(until, meter?.energy.waitingUntil(to) ?? to);
     return until;
   }
 

@@ -5,6 +5,7 @@ import type { ConfiguredShares, EnergyRule, GpuRemainders } from "./attribution.
 import { noRemainders, timeMethod } from "./attribution.ts";
 import type { Booking } from "./booking.ts";
 import { emptyBooking, finished, isAllocated } from "./booking.ts";
+import type { Span } from "./edges.ts";
 import { OwnPower } from "./energy/own-power.ts";
 import { TurnWatts } from "./energy/turn-watts.ts";
 import { WorkFit } from "./energy/work-fit.ts";
@@ -49,6 +50,8 @@ export interface Settling {
   readonly from: Nanos;
   readonly to: Nanos;
   readonly own: ReadonlyMap<string, OwnStates>;
+  /** When a server executes on a GPU after `to`, as far as windows of energy reach that begin before it. */
+  readonly ahead: (server: string, gpu: string) => readonly Span[];
   readonly placement: Placement;
   readonly shares: ConfiguredShares;
   /** Weighted tokens of a server over the last 30 s; undefined = it shows none. */

@@ -8,9 +8,11 @@ import {
   observeCredit,
   observePoll,
   observeWindow,
+  preview,
 } from "./activity/activity.ts";
 import type { Activity, ActivityWindow, SeenPoll } from "./activity/evidence.ts";
 import { ownedIn } from "./activity/split.ts";
+import type { Span } from "./edges.ts";
 import type { RankPlace } from "./rank-places.ts";
 import type { ShareReading, Timeline } from "./timeline.ts";
 import { creditOf } from "./timeline.ts";
@@ -48,6 +50,11 @@ export class Place {
     const copy = new Place(copyActivity(this.activity));
     copy.#own = this.#own;
     return copy;
+  }
+
+  /** When its server executes here up to `until`, as far as that is not decided yet. */
+  executedAhead(until: Nanos): readonly Span[] {
+    return preview(this.activity, until).filter(({ state }) => state === "active");
   }
 
   /** Takes in which of the driver's readings credited the processes `pids` of the server. */

@@ -316,9 +316,9 @@ export class ServerTrack {
     }
   }
 
-  /** Its steps on one of its GPUs. */
-  stepsOn(gpu: string): readonly TokenStep[] {
-    return this.#places.get(gpu)?.steps ?? this.steps;
+  /** What is known of it on one of its GPUs. */
+  placeOn(gpu: string): Place | undefined {
+    return this.#places.get(gpu);
   }
 
   #take(poll: ServerPoll, peers: readonly ServerTrack[]): void {

@@ -2,6 +2,7 @@
 // Tokens are never spread: they belong whole to the interval in which the poll that saw them ended, or to the open one
 // when that has settled.
 import type { Nanos, ServerInfo, ServerInterval, ServerPoll, TokenIncrement } from "../model.ts";
+import type { Span } from "./edges.ts";
 import type { Gpus, StalledSpan } from "./gpus.ts";
 import type { Violation } from "./laws.ts";
 import { brokenServer } from "./laws.ts";
@@ -194,9 +195,15 @@ export class Servers {
     return own;
   }
 
+  /** When a server executes on a GPU up to `until`, as far as that is not decided yet. */
+  executedAhead(server: string, gpu: string, until: Nanos): readonly Span[] {
+    return this.#tracks.get(server)?.placeOn(gpu)?.executedAhead(until) ?? [];
+  }
+
   /** Progress of a server over the last minute; on a GPU of one of its ranks, of the rank. */
   stepsOf(server: string, gpu: string): readonly TokenStep[] {
-    return this.#tracks.get(server)?.stepsOn(gpu) ?? [];
+    const track = this.#tracks.get(server);
+    return track?.placeOn(gpu)?.steps ?? track?.steps ?? [];
   }
 
   /** Where the data-parallel ranks of the servers that tell them apart are. */

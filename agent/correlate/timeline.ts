@@ -79,6 +79,8 @@ export class Timeline {
       since,
       ...(counter === undefined ? {} : { before: counter }),
     });
+    // Until it is known who holds it.
+    this.energy.isPlaced = info.parent === undefined;
   }
 
   /** Time of the newest reading, taken up or not. */

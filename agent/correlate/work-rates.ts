@@ -1,9 +1,12 @@
 // What the servers on a board did in a stretch, by their pages alone: how long they executed, and output tokens. It says where
-// power went between two readings of it (energy/sampled-power.ts), so no reading of the GPU is in it.
+// power went between two readings of it (energy/sampled-power.ts), so no reading of the GPU is in it. And when they executed, by
+// all that is known, which says where the joules of a window went (energy/placed-power.ts).
 import type { Nanos } from "../model.ts";
 import { inputStepWeight, ownStepPerRequest } from "./activity/intervals.ts";
+import type { Span } from "./edges.ts";
+import type { Executed } from "./energy/placed-power.ts";
 import type { WorkIn } from "./energy/sampled-power.ts";
-import type { Part } from "./member.ts";
+import type { Part, Settling } from "./member.ts";
 import { decodedIn } from "./phases/phase-fit.ts";
 import { unmetered } from "./tenancy.ts";
 import type { TokenStep } from "./token-step.ts";
@@ -32,6 +35,40 @@ export function workRates(
     const seconds = (to - from) / 1e9;
     return [rates[0] / seconds, rates[1] / seconds];
   };
+}
+
+/** True of a whole GPU that metered servers alone hold: what it draws above its floor is their work. */
+export function isOnlyMetered(parts: readonly Part[]): boolean {
+  const [part] = parts;
+  if (part === undefined || parts.length > 1 || part.member.timeline.info.parent !== undefined) return false;
+  return part.residents.servers.size > 0 && !part.residents.servers.has(unmetered);
+}
+
+/** Returns what says when anything was executed on a board, undefined of one on which others may have worked. */
+export function executedOn(
+  parts: readonly Part[],
+  { ahead, from, to: until }: Pick<Settling, "ahead" | "from" | "to">,
+): Executed | undefined {
+  const [part] = parts;
+  if (part === undefined || !isOnlyMetered(parts)) return undefined;
+  const spans: Span[] = part.pieces.filter(({ state }) => state === "token_active");
+  for (const server of part.residents.servers)
+    for (const span of ahead(server, part.member.timeline.info.uuid)) if (span.to > until) spans.push(span);
+  spans.sort((left, right) => left.from - right.from);
+  return (start, end) => (start < from ? undefined : united(spans, start, end));
+}
+
+/** What of spans, by their beginnings, lies in `[from, to)`, each instant once. */
+function united(spans: readonly Span[], from: Nanos, to: Nanos): readonly Span[] {
+  const inside: Span[] = [];
+  for (const span of spans) {
+    const last = inside.at(-1);
+    const [start, end] = [Math.max(from, span.from, last?.to ?? from), Math.min(to, span.to)];
+    if (end <= start) continue;
+    if (last?.to === start) inside[inside.length - 1] = { from: last.from, to: end };
+    else inside.push({ from: start, to: end });
+  }
+  return inside;
 }
 
 /** Where requests were executed: at the end of a step that saw one in flight, for as long as its tokens take elsewhere. */

@@ -21,6 +21,8 @@ describe("Timeline", () => {
     const samples = [3, 1, 2, 0].map((t) => ({ at: t * second, energyMillijoules: t * 100_000 }));
     const made = timeline(samples);
     expect(made.covers).toEqual([{ from: 0, to: 3 * second, observed: true }]);
+    expect(made.energy.waitingUntil(3 * second)).toBe(3 * second);
+    made.energy.forget(3 * second);
     expect(made.energy.curve.totalMillijoules).toBe(300_000);
   });
 

@@ -29,6 +29,8 @@ export interface Figures {
     >
   >;
   readonly boardEnergy: number;
+  /** Joules of the time in execution, of all GPUs; undefined under MIG, and while there is none. */
+  readonly activeEnergy: number | undefined;
   readonly missed: readonly string[];
   /** What each server's time and energy, and each GPU's time, is held to. */
   readonly checks: readonly Check[];
@@ -161,8 +163,11 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
   const all = Object.values(truth.gpus).map(({ joules }) => joules);
   const wanted = regime.mig === undefined ? sum(all) : (all[0] as number);
   const boardEnergy = booked / wanted - 1;
+  const active = sum(Object.values(truth.gpus).map(({ activeJoules }) => activeJoules));
+  const found = sum(intervals.flatMap(({ gpus }) => gpus.map(({ millijoules }) => millijoules.token_active)));
+  const activeEnergy = regime.mig === undefined && active > 0 ? found / 1000 / active - 1 : undefined;
   if (Math.abs(boardEnergy) > 0.01) missed.push(`board ${percent(boardEnergy)} energy`);
-  return { whole, windows, servers, boardEnergy, missed, checks };
+  return { whole, windows, servers, boardEnergy, activeEnergy, missed, checks };
 }
 
 /** Seconds found in each second of the recording. */

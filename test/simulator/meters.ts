@@ -74,7 +74,17 @@ export interface PhaseTruth {
 /** The truth a judge compares with. */
 export interface Truth {
   readonly lengthSeconds: number;
-  readonly gpus: Readonly<Record<string, { readonly active: Uint8Array; readonly joules: number }>>;
+  readonly gpus: Readonly<
+    Record<
+      string,
+      {
+        readonly active: Uint8Array;
+        readonly joules: number;
+        /** What the board drew while any request was in execution on it. */
+        readonly activeJoules: number;
+      }
+    >
+  >;
   readonly servers: Readonly<
     Record<
       string,
@@ -508,7 +518,11 @@ function truthOf(
     });
     const all = (power: Float32Array): number =>
       (mean(power, 0, host.milliseconds) * host.milliseconds) / 1000;
-    return [uuid(index), { active, joules: all(board ?? (powers[index] as Float32Array)) }] as const;
+    const power = board ?? (powers[index] as Float32Array);
+    let activeJoules = 0;
+    for (let ms = 0; ms < active.length; ms++)
+      activeJoules += ((active[ms] as number) * (power[ms] as number)) / 1000;
+    return [uuid(index), { active, joules: all(power), activeJoules }] as const;
   });
   const servers = host.engines.map((engine, at) => {
     const truth = engines[at] as EngineTruth;

@@ -14,6 +14,7 @@ import {
   pulses,
   ranked,
   ranks,
+  smallPulses,
   smi,
   steady,
   tensorParallel,
@@ -24,6 +25,13 @@ import type { Rank, Request } from "./world.ts";
 /** Requests of an embedding model, some 2 to 8 ms each. */
 const embeddings = (random: Random): Request[] =>
   arrivals(random, { perSecond: random.between(4, 14), input: [100, 600], output: [1, 1] });
+
+/** A dcgm-exporter without profiling fields: the energy counter, and the driver's last window. */
+const sampledEach = (seconds: number): Draft["read"] => ({
+  ...dcgm,
+  activity: "window",
+  everyMs: seconds * 1000,
+});
 
 /** Ranks on the GPUs in reverse order. */
 const backwards = (random: Random, count: number): Rank[] =>
@@ -120,6 +128,21 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
       { ...dcgm, everyMs: 10_000 },
       { gauge: false },
     ),
+  "counter and last window each 5 s, pulses": (r) => alone(r, "large", pulses(r), sampledEach(5)),
+  "counter and last window each 5 s, chat": (r) => alone(r, "large", chat(r), sampledEach(5)),
+  "counter and last window each 5 s, guard": (r) =>
+    alone(r, "guard", arrivals(r, guardLoad(r)), sampledEach(5)),
+  "counter and last window each 2 s, host-bound": (r) => alone(r, "small", smallPulses(r), sampledEach(2)),
+  "counter and last window each 30 s, chat": (r) => alone(r, "large", chat(r), sampledEach(30)),
+  "counter and last window each 10 s, two servers": (r) => ({
+    engines: [engine(r, "one", "large", pulses(r)), engine(r, "two", "large", chat(r, [300, 800]))],
+    read: { ...sampledEach(10), processes: true },
+  }),
+  "nvidia-smi each 15 s, pulses": (r) => alone(r, "large", pulses(r), { ...smi, everyMs: 15_000 }),
+  "nvidia-smi each 30 s, chat": (r) => alone(r, "large", chat(r), { ...smi, everyMs: 30_000 }),
+  "coarse 15 s, chat": (r) => alone(r, "large", chat(r), { ...dcgm, everyMs: 15_000 }),
+  "coarse 30 s, chat": (r) => alone(r, "large", chat(r), { ...dcgm, everyMs: 30_000 }),
+  "coarse 30 s, host-bound": (r) => alone(r, "small", smallPulses(r), { ...dcgm, everyMs: 30_000 }),
   "nvidia-smi each 2 s, chat": (r) => alone(r, "large", chat(r), { ...smi, everyMs: 2000 }),
   "nvidia-smi each 5 s, pulses": (r) => alone(r, "large", pulses(r), { ...smi, everyMs: 5000 }),
   "nvidia-smi each 10 s, chat": (r) => alone(r, "large", chat(r), { ...smi, everyMs: 10_000 }),

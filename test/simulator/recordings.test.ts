@@ -58,3 +58,41 @@ describe.each(["h100-solo-8b", "h100-low-load-1b"])("%s, read once a second", (n
     expect(Math.abs(wrong)).toBeLessThanOrEqual(marked);
   });
 });
+
+// The joules of a pulse were spread over the seconds of a window in which the board was parked: a quarter of them, in silence.
+describe("h100-solo-8b, joules of the time in execution", () => {
+  test.each([
+    [1, 1],
+    [2, 2],
+    [5, 1],
+    [5, 5],
+    [10, 2],
+    [10, 5],
+  ])(
+    "are those of the energy counter at readings each %d s and polls each %d s",
+    (gpuSeconds, pollSeconds) => {
+      const recording = recordingOf("h100-solo-8b");
+      const { samples } = recording;
+      const jouleAt = (seconds: number): number => {
+        const at = seconds * 1e9;
+        const place = Math.max(
+          1,
+          samples.findIndex((sample) => sample.at >= at),
+        );
+        const [before, after] = [samples[place - 1], samples[place]];
+        if (before === undefined || after === undefined) return 0;
+        const [low, high] = [before.energyMillijoules ?? 0, after.energyMillijoules ?? 0];
+        return (low + ((high - low) * (at - before.at)) / (after.at - before.at)) / 1000;
+      };
+      const wanted = recording.servers
+        .flatMap(truthOf)
+        .reduce((sum, [from, to]) => sum + jouleAt(to) - jouleAt(from), 0);
+      const { intervals } = replay(recording, { pollSeconds, gpuPollMs: gpuSeconds * 1000 });
+      const found = intervals.reduce(
+        (sum, { gpus }) => sum + (gpus[0]?.millijoules.token_active ?? 0) / 1000,
+        0,
+      );
+      expect(Math.abs(found / wanted - 1)).toBeLessThanOrEqual(0.08);
+    },
+  );
+});

@@ -1,5 +1,5 @@
 // Prints how well each regime is measured, at 1 s and at 5 s polls: node test/simulator/table.ts [--seeds 3] [word ..]
-// Errors are shares of the recording's length; what misses a bar of METERING.md 2 is named behind, and what of it the
+// Errors are shares of the recording's length, and behind the second bar that of the joules of the time in execution; what misses a bar of METERING.md 2 is named behind, and what of it the
 // pipeline does not say itself to rest on an assumption (`UNMARKED`).
 import { judge, percent } from "./judge.ts";
 import { regime, regimes } from "./regimes.ts";
@@ -30,7 +30,7 @@ for (const name of names)
         ([id, { duty, active, windows, energy, uncertain }]) =>
           `${id} ${duty.toFixed(3)} ${signed(active)} ${windows.toFixed(3)} ${percent(energy)} u${uncertain.toFixed(2)}`,
       );
-      const line = `${name.padEnd(38)} ${pollMs / 1000} s ${String(seed).padStart(3)} | ${signed(figures.whole)} ${figures.windows.toFixed(3)} | ${servers.join("; ")}`;
+      const line = `${name.padEnd(38)} ${pollMs / 1000} s ${String(seed).padStart(3)} | ${signed(figures.whole)} ${figures.windows.toFixed(3)} | ${servers.join("; ")} | ${figures.activeEnergy === undefined ? "" : percent(figures.activeEnergy)}`;
       console.log(
         figures.missed.length > 0
           ? `${line}  ! ${figures.missed.join(", ")}${unmarked.length > 0 ? ` UNMARKED ${unmarked.join(", ")}` : ""}`

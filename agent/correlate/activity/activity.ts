@@ -264,23 +264,8 @@ export function decidableUntil(
  * it with what `decidableUntil()` said, or with less.
  */
 export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
-  const from = activity.decidedUntil;
-  if (until <= from) return [];
-  const progress = activity.polls.at(-1)?.progress ?? "step";
-  const { accounted, claims, contested, intervals, runs, short } = evaluate(activity, progress, until);
-  const segments = label({
-    from,
-    until,
-    claims,
-    contested,
-    accounted,
-    intervals,
-    progress,
-    lastProgressAt: activity.lastProgressAt,
-    stallAfterNanos: activity.stallAfterNanos,
-    windows: activity.windows,
-    short,
-  });
+  if (until <= activity.decidedUntil) return [];
+  const { intervals, runs, segments } = labelled(activity, until);
   activity.decidedUntil = until;
   const last = activity.polls.at(-1);
   if (last?.shownFrom !== undefined && isRefuted(activity, runs)) activity.refutedAt = last.at;
@@ -288,6 +273,22 @@ export function settle(activity: Activity, until: Nanos): ActivitySegment[] {
   forget(activity);
   activity.outlook = undefined;
   return segments;
+}
+
+/** Returns the same for `[decidedUntil, until)` as it looks by now: nothing is decided by it. */
+export function preview(activity: Activity, until: Nanos): ActivitySegment[] {
+  return until <= activity.decidedUntil ? [] : labelled(activity, until).segments;
+}
+
+function labelled(
+  activity: Activity,
+  until: Nanos,
+): Pick<Outlook, "intervals" | "runs"> & { readonly segments: ActivitySegment[] } {
+  const { decidedUntil: from, lastProgressAt, stallAfterNanos, windows } = activity;
+  const progress = activity.polls.at(-1)?.progress ?? "step";
+  const { accounted, claims, contested, intervals, runs, short } = evaluate(activity, progress, until);
+  const facts = { claims, contested, accounted, intervals, progress, windows, short };
+  return { intervals, runs, segments: label({ from, until, ...facts, lastProgressAt, stallAfterNanos }) };
 }
 
 function evaluate(
@@ -319,6 +320,7 @@ function evaluate(
     beside: besidePace(besideAhead(activity, intervals)),
     seat: activity.seat,
     perStep: executionPerStep(durations, perBusy),
+    isAlone: activity.peers.length === 0,
     short,
     stay: requestsStay(level),
     ...paceOf(activity, intervals),

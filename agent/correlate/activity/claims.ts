@@ -12,10 +12,10 @@ import { areApart, continuedNanosMax, isGauged, paceByGauges } from "./gauged.ts
 import { areQuick, residenceOf } from "./level.ts";
 import { prefillStarts } from "./prefill.ts";
 import { paceFor } from "./rates.ts";
-import { crossing, stepPauseNanos } from "./runs.ts";
+import { crossing, stepPauseNanos, workingBusyRatio } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { isAlike, isCoarse, shareDoubt, sharedPieces } from "./shares.ts";
-import { append, clipped, none, place, total } from "./stretches.ts";
+import { append, clipped, lengthIn, none, place, total } from "./stretches.ts";
 import { timedClaims } from "./timed.ts";
 
 /** What the claims are decided from. */
@@ -52,6 +52,8 @@ interface Subject extends Doubted {
 
 /** An interval longer than this many polls is a gap. */
 const gapPolls = 3;
+/** Execution of this share of what a window shows explains it. */
+const explainedRatio = 0.5;
 /** Fewer tokens than this share of what the rate makes of a long time leave room for a pause. */
 const slowRatio = 0.7;
 
@@ -110,7 +112,25 @@ export function claimedWork(evidence: Evidence): Claims {
     for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
   }
+  for (const interval of intervals)
+    if (interval.to > evidence.from && isBesideExecution(evidence, interval, claims))
+      accounted.push(interval);
   return { claims, contested, accounted };
+}
+
+/**
+ * Nothing was executed between two polls, but in the window over them: what it shows is that execution, so far as it is no more,
+ * and not work that nothing explains.
+ */
+function isBesideExecution({ shares }: Evidence, interval: PollInterval, claims: readonly Claim[]): boolean {
+  const { contended, from, kind, open, to } = interval;
+  if (open || contended || kind !== "quiet" || !isCoarse(shares.windows, from, to)) return false;
+  return shares.windows.every((window) => {
+    if (window.to <= from || window.from >= to || window.busyRatio < workingBusyRatio) return true;
+    const executed = lengthIn(claims, window.from, window.to);
+    const isSample = window.sampled === true;
+    return executed > (isSample ? 0 : explainedRatio * window.busyRatio * (window.to - window.from));
+  });
 }
 
 /** The server was not read for longer than a few polls, and not because its page was a copy. */

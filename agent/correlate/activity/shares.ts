@@ -34,6 +34,8 @@ export interface ShareEvidence {
   readonly seat: number;
   /** Execution that a decode step stands for, where the GPU is read now and then. */
   readonly perStep: StepPace;
+  /** Nobody else was seen to work. */
+  readonly isAlone: boolean;
   /** Requests come and go inside the windows. */
   readonly short: boolean;
   /** A request in flight at two polls is in flight between them. */
@@ -239,9 +241,12 @@ function shareOfInterval(evidence: ShareEvidence, window: ActivityWindow, interv
   }
   const likely = members.filter(isLikely).reduce((sum, member) => sum + inside(member), 0);
   const left = Math.max(0, executed - sure);
+  // No less was executed than the GPU was busy, where nobody else works.
+  const least = evidence.isAlone ? window.busyRatio * length - sure : 0;
   const likelyShare = likely > 0 ? Math.min(1, left / likely) : 0;
   const relies = learned || interval.inFlightFrom === undefined;
-  if (isLikely(interval)) return relies ? likelyShare : (likelyShare + 0.5) / 2;
+  if (isLikely(interval))
+    return relies ? likelyShare : Math.min(1, Math.max(least / likely, (likelyShare + 0.5) / 2));
   const possible = members.reduce((sum, member) => sum + inside(member), 0) - sure - likely;
   return possible > 0 ? Math.min(1, Math.max(0, left - likely * likelyShare) / possible) : 0;
 }

@@ -68,7 +68,7 @@ export function isClip(
 }
 
 /** How much of `runs` lies inside `[from, to)`. */
-export function lengthIn(runs: readonly WorkRun[], from: Nanos, to: Nanos): Nanos {
+export function lengthIn(runs: readonly Pick<WorkRun, "from" | "to">[], from: Nanos, to: Nanos): Nanos {
   let sum = 0;
   for (const run of runs) {
     if (run.to <= from) continue;

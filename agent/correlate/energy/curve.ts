@@ -13,6 +13,8 @@ export interface EnergyWindow {
   readonly method: EnergyMethod;
   /** Its shape; empty = even. Read at once and not kept. */
   readonly steps: PowerSteps;
+  /** Its shape is that of the work that was done in it, and says nothing of power at rest. */
+  readonly isPlaced?: boolean;
 }
 
 interface Stretch extends Omit<EnergyWindow, "steps"> {
@@ -41,11 +43,11 @@ export class EnergyCurve {
 
   /** Appends a window; windows come in order and without holes. */
   appendWindow(window: EnergyWindow): void {
-    const { from, method, millijoules, to } = window;
+    const { from, isPlaced = false, method, millijoules, to } = window;
     const shapeFrom = this.#shapes.end;
     drawShape(this.#shapes, window);
     const shapeTo = this.#shapes.end;
-    this.#stretches.push({ from, to, millijoules, method, before: this.#end, shapeFrom, shapeTo });
+    this.#stretches.push({ from, to, millijoules, method, isPlaced, before: this.#end, shapeFrom, shapeTo });
     this.#end += millijoules;
     if (this.#stretches.length > windowsMax) this.#drop(1);
   }
@@ -64,6 +66,16 @@ export class EnergyCurve {
     for (const stretch of this.#stretches)
       if (stretch.from < to && stretch.to > from) worst = Math.max(worst, methods.indexOf(stretch.method));
     return methods[worst];
+  }
+
+  /** True where `[from, to)` touches a window whose shape is that of the work that was done in it. */
+  isPlaced(from: Nanos, to: Nanos): boolean {
+    for (let index = this.#stretches.length - 1; index >= 0; index--) {
+      const stretch = this.#stretches[index] as Stretch;
+      if (stretch.to <= from) return false;
+      if (stretch.isPlaced === true && stretch.from < to) return true;
+    }
+    return false;
   }
 
   /** Drops windows that ended at or before `before`, all but the last of them. */

@@ -56,12 +56,17 @@ export class Floor {
     return this.#parkedNanos < neededNanos;
   }
 
+  /** True while next to no parked time was seen. */
+  get isGuessed(): boolean {
+    return this.#parkedNanos < littleNanos;
+  }
+
   /**
    * Returns the floor in watts. Until it is measured: by the little parked time there is, else the usual share of the
    * GPU's limit, or the lowest second seen where that is less; 0 before any reading.
    */
   watts(limitWatts: number | undefined): number {
-    if (this.#parkedNanos >= littleNanos) return (this.#millijoules * 1e6) / this.#parkedNanos;
+    if (!this.isGuessed) return (this.#millijoules * 1e6) / this.#parkedNanos;
     if (!Number.isFinite(this.#lowestWatts)) return 0;
     const usual = limitWatts !== undefined && limitWatts > 0 ? usualRatio * limitWatts : Infinity;
     return Math.min(this.#lowestWatts, usual);

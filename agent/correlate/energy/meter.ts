@@ -7,6 +7,8 @@ import type { EnergyMethod, GpuSample, Nanos } from "../../model.ts";
 import type { CounterDoubt } from "./check.ts";
 import { CounterCheck } from "./check.ts";
 import { EnergyCurve } from "./curve.ts";
+import type { Executed, RestingPower } from "./placed-power.ts";
+import { PlacedPower } from "./placed-power.ts";
 import { PowerSeries, shapes } from "./power.ts";
 import { PowerSteps } from "./power-steps.ts";
 import type { SampledStretch, WorkIn } from "./sampled-power.ts";
@@ -49,9 +51,18 @@ export interface EnergyTotals {
   readonly counterScope?: "module";
 }
 
-/** A window of sampled power that waits until it is known what was done in it. */
+/** A window that waits until it is known what was done in it: how much it drew, or where in it, hangs on that. */
 interface WaitingWindow extends SampledStretch {
   readonly method: EnergyMethod;
+  /** What it drew, mJ; undefined where power was sampled. */
+  readonly millijoules: number | undefined;
+}
+
+/** What was done on a board. */
+export interface DoneWork {
+  readonly workIn: WorkIn;
+  readonly executed: Executed | undefined;
+  readonly floor: RestingPower;
 }
 
 interface CounterReading {
@@ -73,7 +84,11 @@ const wholeRatioMin = 0.9;
 
 const noSteps = new PowerSteps(0);
 /** Of what was done nothing is known. */
-const nothingKnown: WorkIn = () => undefined;
+const nothingKnown: DoneWork = {
+  workIn: () => undefined,
+  executed: undefined,
+  floor: { watts: 0, isGuessed: true },
+};
 /** Steps of the counter inside the window that is booked. */
 const counterSteps = new PowerSteps();
 
@@ -81,6 +96,8 @@ const counterSteps = new PowerSteps();
 export class EnergyMeter {
   readonly curve = new EnergyCurve();
   limitWatts: number;
+  /** Where in a window without a finer shape power went is asked of what was done in it. */
+  isPlaced = false;
   readonly #power = new PowerSeries();
   readonly #check = new CounterCheck();
   /** As last read: it is read every few seconds only. */
@@ -98,6 +115,7 @@ export class EnergyMeter {
   readonly #steps = new PowerSteps();
   readonly #sampled: SampledPower;
   readonly #waiting: WaitingWindow[] = [];
+  readonly #placed = new PlacedPower();
   #doubt = 0;
   #roundedOff = 0;
   #accepted = 0;
@@ -142,7 +160,9 @@ export class EnergyMeter {
   counterAt(at: Nanos): CounterState | undefined {
     const counter = this.#counter;
     if (counter === undefined || this.#held > 0 || this.#check.doubt !== undefined) return undefined;
-    const notBooked = this.#moved + this.curve.totalMillijoules - this.curve.at(at);
+    let notBooked = this.#moved + this.curve.totalMillijoules - this.curve.at(at);
+    for (const { method, millijoules = 0 } of this.#waiting)
+      if (method === "counter") notBooked += millijoules;
     const { epoch } = counter;
     const millijoules = Math.max(0, Math.round(counter.millijoules - notBooked));
     return { millijoules, ...(epoch === undefined ? {} : { epoch }) };
@@ -156,7 +176,7 @@ export class EnergyMeter {
     this.#power.take(sample, observed ? previous : undefined, 4 * this.limitWatts);
     const { lastWatts } = this.#power;
     const isFirst = previous === undefined || !observed;
-    if (isFirst && lastWatts !== undefined && !this.hasSampled) this.#sampled.begin(sample.at, lastWatts);
+    if (isFirst && lastWatts !== undefined && !this.hasWaiting) this.#sampled.begin(sample.at, lastWatts);
     this.#openFrom ??= sample.at;
     this.#moduleWatts = sample.modulePowerWatts ?? this.#moduleWatts;
     this.#lastAt = sample.at;
@@ -167,14 +187,23 @@ export class EnergyMeter {
     this.#close(sample.at, counted, observed);
   }
 
-  /** True where windows of sampled power wait for it. */
-  get hasSampled(): boolean {
+  /** True where windows wait for what was done in them. */
+  get hasWaiting(): boolean {
     return this.#waiting.length > 0;
   }
 
   /** Where the last of them that begin before `to` ends; `to` without any. */
-  sampledUntil(to: Nanos): Nanos {
+  waitingUntil(to: Nanos): Nanos {
     return this.#waiting.findLast(({ from }) => from < to)?.to ?? to;
+  }
+
+  /** The lowest mean power of the waiting windows that begin before `until`; Infinity without any. */
+  leastWaitingWatts(until: Nanos): number {
+    let least = Number.POSITIVE_INFINITY;
+    for (const { from, millijoules, to, watts } of this.#waiting)
+      if (from < until)
+        least = Math.min(least, millijoules === undefined ? watts : (millijoules * 1e6) / (to - from));
+    return least;
   }
 
   /** How much more of the energy was found to be in doubt, whole mJ, `most` of it now and the rest when it is asked again. */
@@ -184,18 +213,32 @@ export class EnergyMeter {
     return doubt;
   }
 
-  /** Decides the windows of sampled power that begin before `until`, by what was done in them. */
-  decideSampled(until: Nanos, workIn: WorkIn): void {
+  /** Decides the waiting windows that begin before `until`, by what was done in them. */
+  decideWaiting(until: Nanos, done: DoneWork): void {
     for (;;) {
       const window = this.#waiting[0];
       if (window === undefined || window.from >= until) return;
       this.#waiting.shift();
-      const { doubtMillijoules, steps } = this.#sampled.close(window, workIn);
-      this.#doubt += doubtMillijoules;
       const { from, method, to } = window;
-      const exact = ((steps.meanWatts() ?? 0) * (to - from)) / 1e6;
-      this.curve.appendWindow({ from, to, millijoules: this.#integrate(exact), method, steps });
+      const sampled = window.millijoules === undefined ? this.#drawn(window, done.workIn) : undefined;
+      const exact = window.millijoules ?? ((sampled?.meanWatts() ?? 0) * (to - from)) / 1e6;
+      const isCounted = method === "counter";
+      const millijoules = isCounted ? exact : this.#integrate(exact);
+      if (isCounted) this.#accepted += millijoules;
+      const executed = done.executed?.(from, to);
+      const isSampled = sampled !== undefined;
+      const known = { from, to, millijoules, limitWatts: this.limitWatts, floor: done.floor, isSampled };
+      const steps = this.#placed.place(known, executed) ?? sampled ?? this.#power.shape(from, to, undefined);
+      const isPlaced = executed !== undefined && executed.length > 0;
+      this.curve.appendWindow({ from, to, millijoules, method, steps, isPlaced });
     }
+  }
+
+  /** The power of a sampled window by the work that was done in it. */
+  #drawn(window: SampledStretch, workIn: WorkIn): PowerSteps {
+    const { doubtMillijoules, steps } = this.#sampled.close(window, workIn);
+    this.#doubt += doubtMillijoules;
+    return steps;
   }
 
   /** Closes the open window at the last reading although it is short: a gap follows, or the interval is overdue. */
@@ -213,7 +256,7 @@ export class EnergyMeter {
 
   /** Drops what no later question is about. */
   forget(before: Nanos): void {
-    if (this.#waiting.length > 0) this.decideSampled(before, nothingKnown);
+    if (this.#waiting.length > 0) this.decideWaiting(before, nothingKnown);
     this.curve.forget(before);
     this.#power.forget(Math.min(before, this.#openFrom ?? before));
   }
@@ -308,20 +351,24 @@ export class EnergyMeter {
   #book(from: Nanos, to: Nanos, counted: number | undefined, refused: number): void {
     const integral = counted === undefined ? this.#power.integral(from, to) : undefined;
     const method: EnergyMethod = counted === undefined ? (integral?.method ?? "none") : "counter";
-    if (integral !== undefined && integral.seenNanos < wholeRatioMin * (to - from)) {
+    const isSampled = integral !== undefined && integral.seenNanos < wholeRatioMin * (to - from);
+    const steps = counted === undefined ? undefined : shapes(this.#steps, from, to, counterSteps);
+    const fine = this.#power.fineShape(from, to, steps);
+    if (isSampled || (this.isPlaced && fine === undefined && method !== "none")) {
       this.#rejected += refused;
       this.#moved = 0;
-      this.#waiting.push({ from, to, method, watts: integral.sampleWatts, seenNanos: integral.seenNanos });
+      const amount = isSampled ? undefined : (counted ?? integral?.millijoules);
+      const { sampleWatts: watts = 0, seenNanos = to - from } = integral ?? {};
+      this.#waiting.push({ from, to, method, millijoules: amount, watts, seenNanos });
       this.#steps.clear();
       this.#openFrom = to;
       return;
     }
-    if (this.#waiting.length > 0) this.decideSampled(from, nothingKnown);
+    if (this.#waiting.length > 0) this.decideWaiting(from, nothingKnown);
     const millijoules = counted ?? this.#integrate(integral?.millijoules ?? 0);
     if (counted !== undefined) this.#accepted += millijoules;
     this.#rejected += refused;
     this.#moved = 0;
-    const steps = counted === undefined ? undefined : shapes(this.#steps, from, to, counterSteps);
     this.curve.appendWindow({ from, to, millijoules, method, steps: this.#power.shape(from, to, steps) });
     this.#steps.clear();
     this.#openFrom = to;

@@ -86,21 +86,25 @@ export class PowerSeries {
    * power.
    */
   shape(from: Nanos, to: Nanos, counted?: PowerSteps): PowerSteps {
-    const ring = this.#ring.clip(from, to, clipped);
-    if (covers(ring, from, to)) return ring;
-    if (counted !== undefined && counted.length > 1) return counted;
-    const instant = this.#instant.clip(from, to, clipped);
-    if (covers(instant, from, to)) {
-      let isFine = true;
-      for (let at = 0; at < instant.length; at++)
-        isFine &&= instant.to(at) - instant.from(at) <= instantStepMax;
-      if (isFine) return instant;
-    }
+    const fine = this.fineShape(from, to, counted);
+    if (fine !== undefined) return fine;
     const average = this.#average.clip(from, to, clipped);
     if (covers(average, from, to)) return average;
     const coarse = this.#instant.clip(from, to, clipped);
     if (!covers(coarse, from, to)) coarse.clear();
     return coarse;
+  }
+
+  /** The same where it says what went on inside a second; undefined where nothing does. */
+  fineShape(from: Nanos, to: Nanos, counted?: PowerSteps): PowerSteps | undefined {
+    const ring = this.#ring.clip(from, to, clipped);
+    if (covers(ring, from, to)) return ring;
+    if (counted !== undefined && counted.length > 1) return counted;
+    const instant = this.#instant.clip(from, to, clipped);
+    if (!covers(instant, from, to)) return undefined;
+    for (let at = 0; at < instant.length; at++)
+      if (instant.to(at) - instant.from(at) > instantStepMax) return undefined;
+    return instant;
   }
 
   /** Drops what ended before `before`. */

@@ -202,7 +202,7 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
     const learned = { perDuration: undefined, pace: undefined, paceError: 0, stay: false, learned: true };
     const perStep = { nanosPerStep: second / 100, error: 1 };
     const beside = { beside: undefined, seat: 0, perStep, short: true };
-    const more = { error, samples: 0, siblings: [], ...beside, ...learned };
+    const more = { error, samples: 0, siblings: [], isAlone: true, ...beside, ...learned };
     const perBusy = executionPerBusy(level);
     return besideShare({ windows, intervals: [], perBusy, level, perProgress, ...more }, interval);
   };

@@ -33,7 +33,16 @@ function evidenceOf(intervals: readonly PollInterval[], ratios: readonly number[
     sampled: true,
   }));
   return {
-    ...{ windows, intervals, siblings: [], perBusy: 1.1, error: 0.1, samples: 9, level: createLevel() },
+    ...{
+      windows,
+      intervals,
+      siblings: [],
+      isAlone: true,
+      perBusy: 1.1,
+      error: 0.1,
+      samples: 9,
+      level: createLevel(),
+    },
     ...{
       perProgress: second / 100,
       beside: undefined,

@@ -18,6 +18,10 @@ function metered(
   return meter;
 }
 
+const nothingKnown = {
+  ...{ workIn: () => undefined, executed: undefined },
+  floor: { watts: 0, isGuessed: true },
+};
 const none = { acceptedMillijoules: 0, integratedMillijoules: 0, rejectedMillijoules: 0, resets: 0 };
 
 describe("EnergyMeter", () => {
@@ -87,8 +91,8 @@ describe("EnergyMeter", () => {
     expect(average.totals).toMatchObject({ ...none, integratedMillijoules: 300_000 });
     expect(average.curve.method(0, second)).toBe("integrated");
     const instant = metered([0, 1, 2].map((t) => ({ t, powerInstantWatts: 100 + 100 * t })));
-    expect(instant.hasSampled).toBe(true);
-    instant.decideSampled(2 * second, () => undefined);
+    expect(instant.hasWaiting).toBe(true);
+    instant.decideWaiting(2 * second, nothingKnown);
     // The last tenth of each second as it was read, the rest as both ends of it.
     expect(instant.totals.integratedMillijoules).toBe(155_000 + 255_000);
     expect(instant.curve.method(0, second)).toBe("integrated_instant");
@@ -139,7 +143,7 @@ describe("EnergyMeter", () => {
       powerInstantWatts: wattsAt(step),
     }));
     const meter = metered(readings);
-    expect(meter.hasSampled).toBe(false);
+    expect(meter.hasWaiting).toBe(false);
     expect(meter.takeDoubt(Infinity)).toBe(0);
     for (let step = 0; step < 50; step++) {
       const found = meter.curve.at(((step + 1) * second) / 5) - meter.curve.at((step * second) / 5);
@@ -173,8 +177,11 @@ describe("EnergyMeter", () => {
             return { ...entry, t };
           }),
         );
-        meter.decideSampled((t / 2) * second, () => [(work.next().value as number) / 9, 0]);
-        meter.decideSampled(Infinity, () => undefined);
+        meter.decideWaiting((t / 2) * second, {
+          ...nothingKnown,
+          workIn: () => [(work.next().value as number) / 9, 0],
+        });
+        meter.decideWaiting(Infinity, nothingKnown);
         expect(meter.decidedUntil).toBe(meter.readUntil);
         expect(meter.takeDoubt(Infinity)).toBeGreaterThanOrEqual(0);
         const { acceptedMillijoules, integratedMillijoules, rejectedMillijoules } = meter.totals;
