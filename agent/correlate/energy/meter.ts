@@ -7,12 +7,10 @@ import type { EnergyMethod, GpuSample, Nanos } from "../../model.ts";
 import type { CounterDoubt } from "./check.ts";
 import { CounterCheck } from "./check.ts";
 import { EnergyCurve } from "./curve.ts";
-import type { Executed, RestingPower } from "./placed-power.ts";
-import { PlacedPower } from "./placed-power.ts";
 import { PowerSeries, shapes } from "./power.ts";
 import { PowerSteps } from "./power-steps.ts";
-import type { SampledStretch, WorkIn } from "./sampled-power.ts";
-import { SampledPower } from "./sampled-power.ts";
+import type { DoneWork } from "./waiting-windows.ts";
+import { WaitingWindows } from "./waiting-windows.ts";
 
 /** What the meter knows of its GPU from the beginning. */
 export interface EnergyOptions {
@@ -49,20 +47,6 @@ export interface EnergyTotals {
   readonly counterSuspect?: true;
   /** The counter counts the module the GPU is a part of, not the GPU. */
   readonly counterScope?: "module";
-}
-
-/** A window that waits until it is known what was done in it: how much it drew, or where in it, hangs on that. */
-interface WaitingWindow extends SampledStretch {
-  readonly method: EnergyMethod;
-  /** What it drew, mJ; undefined where power was sampled. */
-  readonly millijoules: number | undefined;
-}
-
-/** What was done on a board. */
-export interface DoneWork {
-  readonly workIn: WorkIn;
-  readonly executed: Executed | undefined;
-  readonly floor: RestingPower;
 }
 
 interface CounterReading {
@@ -113,10 +97,7 @@ export class EnergyMeter {
   #heldReading: CounterReading | undefined;
   /** Counter readings of the open window as steps of power: the finest shape where the driver has no ring. */
   readonly #steps = new PowerSteps();
-  readonly #sampled: SampledPower;
-  readonly #waiting: WaitingWindow[] = [];
-  readonly #placed = new PlacedPower();
-  #doubt = 0;
+  readonly #waiting: WaitingWindows;
   #roundedOff = 0;
   #accepted = 0;
   #integrated = 0;
@@ -126,14 +107,14 @@ export class EnergyMeter {
 
   constructor(options: EnergyOptions) {
     this.limitWatts = usableLimit(options.limitWatts);
-    this.#sampled = new SampledPower(this.limitWatts);
+    this.#waiting = new WaitingWindows(this.limitWatts);
     this.#before = options.before;
     this.#since = options.since;
   }
 
   /** The instant up to which energy is final; undefined before the first reading. */
   get decidedUntil(): Nanos | undefined {
-    return this.#waiting[0]?.from ?? this.#openFrom;
+    return this.#waiting.from ?? this.#openFrom;
   }
 
   /** The instant up to which it can be made final; undefined before the first reading. */
@@ -160,9 +141,7 @@ export class EnergyMeter {
   counterAt(at: Nanos): CounterState | undefined {
     const counter = this.#counter;
     if (counter === undefined || this.#held > 0 || this.#check.doubt !== undefined) return undefined;
-    let notBooked = this.#moved + this.curve.totalMillijoules - this.curve.at(at);
-    for (const { method, millijoules = 0 } of this.#waiting)
-      if (method === "counter") notBooked += millijoules;
+    const notBooked = this.#moved + this.curve.totalMillijoules - this.curve.at(at) + this.#waiting.counted;
     const { epoch } = counter;
     const millijoules = Math.max(0, Math.round(counter.millijoules - notBooked));
     return { millijoules, ...(epoch === undefined ? {} : { epoch }) };
@@ -176,7 +155,7 @@ export class EnergyMeter {
     this.#power.take(sample, observed ? previous : undefined, 4 * this.limitWatts);
     const { lastWatts } = this.#power;
     const isFirst = previous === undefined || !observed;
-    if (isFirst && lastWatts !== undefined && !this.hasWaiting) this.#sampled.begin(sample.at, lastWatts);
+    if (isFirst && lastWatts !== undefined) this.#waiting.begin(sample.at, lastWatts);
     this.#openFrom ??= sample.at;
     this.#moduleWatts = sample.modulePowerWatts ?? this.#moduleWatts;
     this.#lastAt = sample.at;
@@ -189,56 +168,37 @@ export class EnergyMeter {
 
   /** True where windows wait for what was done in them. */
   get hasWaiting(): boolean {
-    return this.#waiting.length > 0;
+    return this.#waiting.from !== undefined;
   }
 
   /** Where the last of them that begin before `to` ends; `to` without any. */
   waitingUntil(to: Nanos): Nanos {
-    return this.#waiting.findLast(({ from }) => from < to)?.to ?? to;
+    return this.#waiting.until(to);
   }
 
   /** The lowest mean power of the waiting windows that begin before `until`; Infinity without any. */
   leastWaitingWatts(until: Nanos): number {
-    let least = Number.POSITIVE_INFINITY;
-    for (const { from, millijoules, to, watts } of this.#waiting)
-      if (from < until)
-        least = Math.min(least, millijoules === undefined ? watts : (millijoules * 1e6) / (to - from));
-    return least;
+    return this.#waiting.leastWatts(until);
   }
 
   /** How much more of the energy was found to be in doubt, whole mJ, `most` of it now and the rest when it is asked again. */
   takeDoubt(most: number): number {
-    const doubt = Math.max(0, Math.floor(Math.min(most, this.#doubt)));
-    this.#doubt -= doubt;
-    return doubt;
+    return this.#waiting.takeDoubt(most);
   }
 
   /** Decides the waiting windows that begin before `until`, by what was done in them. */
   decideWaiting(until: Nanos, done: DoneWork): void {
     for (;;) {
-      const window = this.#waiting[0];
-      if (window === undefined || window.from >= until) return;
-      this.#waiting.shift();
+      const decided = this.#waiting.decideNext(until, this.limitWatts, done);
+      if (decided === undefined) return;
+      const { exact, isPlaced, window } = decided;
       const { from, method, to } = window;
-      const sampled = window.millijoules === undefined ? this.#drawn(window, done.workIn) : undefined;
-      const exact = window.millijoules ?? ((sampled?.meanWatts() ?? 0) * (to - from)) / 1e6;
       const isCounted = method === "counter";
       const millijoules = isCounted ? exact : this.#integrate(exact);
       if (isCounted) this.#accepted += millijoules;
-      const executed = done.executed?.(from, to);
-      const isSampled = sampled !== undefined;
-      const known = { from, to, millijoules, limitWatts: this.limitWatts, floor: done.floor, isSampled };
-      const steps = this.#placed.place(known, executed) ?? sampled ?? this.#power.shape(from, to, undefined);
-      const isPlaced = executed !== undefined && executed.length > 0;
+      const steps = decided.steps ?? this.#power.shape(from, to, undefined);
       this.curve.appendWindow({ from, to, millijoules, method, steps, isPlaced });
     }
-  }
-
-  /** The power of a sampled window by the work that was done in it. */
-  #drawn(window: SampledStretch, workIn: WorkIn): PowerSteps {
-    const { doubtMillijoules, steps } = this.#sampled.close(window, workIn);
-    this.#doubt += doubtMillijoules;
-    return steps;
   }
 
   /** Closes the open window at the last reading although it is short: a gap follows, or the interval is overdue. */
@@ -256,7 +216,7 @@ export class EnergyMeter {
 
   /** Drops what no later question is about. */
   forget(before: Nanos): void {
-    if (this.#waiting.length > 0) this.decideWaiting(before, nothingKnown);
+    if (this.hasWaiting) this.decideWaiting(before, nothingKnown);
     this.curve.forget(before);
     this.#power.forget(Math.min(before, this.#openFrom ?? before));
   }
@@ -359,17 +319,25 @@ export class EnergyMeter {
       this.#moved = 0;
       const amount = isSampled ? undefined : (counted ?? integral?.millijoules);
       const { sampleWatts: watts = 0, seenNanos = to - from } = integral ?? {};
-      this.#waiting.push({ from, to, method, millijoules: amount, watts, seenNanos });
+      this.#waiting.add({ from, to, method, millijoules: amount, watts, seenNanos });
       this.#steps.clear();
       this.#openFrom = to;
       return;
     }
-    if (this.#waiting.length > 0) this.decideWaiting(from, nothingKnown);
+    const { hasWaiting } = this;
+    if (hasWaiting) this.decideWaiting(from, nothingKnown);
     const millijoules = counted ?? this.#integrate(integral?.millijoules ?? 0);
     if (counted !== undefined) this.#accepted += millijoules;
     this.#rejected += refused;
     this.#moved = 0;
-    this.curve.appendWindow({ from, to, millijoules, method, steps: this.#power.shape(from, to, steps) });
+    const shape = hasWaiting ? undefined : fine;
+    this.curve.appendWindow({
+      from,
+      to,
+      millijoules,
+      method,
+      steps: shape ?? this.#power.shape(from, to, steps),
+    });
     this.#steps.clear();
     this.#openFrom = to;
   }

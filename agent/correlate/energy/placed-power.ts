@@ -63,8 +63,9 @@ export class PlacedPower {
     const floorWatts = this.#floorOf(window.floor);
     const above = millijoules * 1e6 - floorWatts * length;
     if (amount <= 0 || above <= 0) return undefined;
-    const executing = Math.min(above / amount, this.#mostOf(limitWatts - floorWatts));
-    if (amount >= toldRatio * length) this.#learn(executing, amount);
+    const most = Math.max(0, limitWatts - floorWatts);
+    const executing = Math.min(above / amount, window.isSampled ? most : this.#mostOf(most));
+    if (amount >= toldRatio * length && !window.isSampled) this.#learn(executing, amount);
     if (amount >= length) return undefined;
     const resting = floorWatts + Math.max(0, above - executing * amount) / (length - amount);
     this.#steps.clear();
@@ -80,9 +81,9 @@ export class PlacedPower {
 
   /** What execution draws above the floor at most. */
   #mostOf(limit: number): number {
-    if (this.#nanos < knownNanos) return Math.max(0, limit);
+    if (this.#nanos < knownNanos) return limit;
     const deviation = Math.max(Math.sqrt(this.#variance), leastRatio * this.#mean);
-    return Math.max(0, Math.min(limit, this.#mean + deviations * deviation));
+    return Math.min(limit, this.#mean + deviations * deviation);
   }
 
   #learn(watts: number, nanos: number): void {
