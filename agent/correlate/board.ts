@@ -107,7 +107,8 @@ export class Board {
     const energies = this.#energies(parts, edges, slices);
     let wallNanos = 0;
     for (let index = 0; index + 1 < edges.length; index++) {
-      const [start, end] = [edges[index] as Nanos, edges[index + 1] as Nanos];
+      const start = edges[index] as Nanos;
+      const end = edges[index + 1] as Nanos;
       wallNanos += this.#book(
         parts,
         rest,
@@ -129,8 +130,9 @@ export class Board {
       learnSlices(this.#sliceWatts, parts, { from, to }, this.energy.between(from, to) / 1000, floor);
     }
     for (const { member } of parts)
-      for (const [server, phases] of member.phases)
+      member.phases.forEach((phases, server) => {
         phases.learn(settling.steps(server, member.timeline.info.uuid), to);
+      });
     const rows = parts.map((part) => rowOf(part, energy, sliced));
     const restOnly = parts.length === 0 && (millijoules > 0 || rest.rejectedMillijoules > 0);
     if ((sliced && whole === undefined) || restOnly) {
@@ -142,8 +144,9 @@ export class Board {
   }
 
   /** Takes in what the work of several residents of a whole GPU cost. */
-  #learnSharing([part, second]: readonly Part[], to: Nanos): void {
-    if (part === undefined || second !== undefined || !this.energy.decided(to)) return;
+  #learnSharing(parts: readonly Part[], to: Nanos): void {
+    const part = parts[0];
+    if (part === undefined || parts.length > 1 || !this.energy.decided(to)) return;
     const { member, pieces, residents, tenancy } = part;
     if (residents.servers.size < 2) return;
     const between = (start: Nanos, end: Nanos): number => this.energy.between(start, end);
@@ -156,7 +159,7 @@ export class Board {
     const energies: number[] = [];
     for (let index = 0; index + 1 < edges.length; index++)
       energies.push(this.energy.between(edges[index] as Nanos, edges[index + 1] as Nanos));
-    const [part] = parts;
+    const part = parts[0];
     const piecesAt = (index: number): Pieces =>
       parts.map(({ pieces }) => spanAt(pieces, edges[index] as Nanos));
     if (slices !== undefined) placeSlices(edges, energies, parts, piecesAt, this.#floorWatts(), slices);
@@ -180,7 +183,7 @@ export class Board {
       rest.millijoules.unattributed += energy;
       return 0;
     }
-    const [part] = parts;
+    const part = parts[0];
     if (part !== undefined && parts.length === 1 && this.#isAllOf(part)) {
       this.#bookWhole(part, pieces[0] as Piece, { from, to }, energy, settling);
       return to - from;
@@ -194,7 +197,8 @@ export class Board {
     const passive = apportion(held, claims, this.#passive);
     const active = apportion(energy - held, takersOf(parts, pieces, slices), this.#active);
     for (let index = 0; index < parts.length; index++) {
-      const [part, piece] = [parts[index] as Part, pieces[index]];
+      const part = parts[index] as Part;
+      const piece = pieces[index];
       if (piece === undefined) continue;
       const portion = {
         nanos: nanos[index] ?? 0,

@@ -229,7 +229,8 @@ export class Correlator {
     const slowest = Math.max(this.#gpus.slowestLive(now), this.#servers.slowestLive(now));
     const longest = (this.#options.settleMsMax ?? settleMsMax) * 1e6;
     const settleNanos = Math.min(longest, 2 * slowest);
-    const [overdueAt, soonestLateAt] = [to + settleNanos, to + settleNanos + lookaheadMax];
+    const overdueAt = to + settleNanos;
+    const soonestLateAt = to + settleNanos + lookaheadMax;
     if (now < overdueAt) {
       if (!this.#gpus.reach(to, now)) return false;
       const unread = this.#servers.unread(to, now);

@@ -62,7 +62,8 @@ function isPartlyTimed({ latencies, requests }: Pick<TokenIncrement, "latencies"
 type Sum = Pick<Histogram, "sum" | "count">;
 
 function summed(latencies: Latencies, name: string): Sum {
-  let [sum, count] = [0, 0];
+  let sum = 0;
+  let count = 0;
   for (const key in latencies) {
     if (!key.startsWith(name) || key.endsWith(" rejected")) continue;
     const histogram = latencies[key as LatencyKey];

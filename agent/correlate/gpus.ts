@@ -10,6 +10,7 @@ import { usableLimit } from "./energy/meter.ts";
 import type { Violation } from "./laws.ts";
 import type { Member, Settling } from "./member.ts";
 import { createMember } from "./member.ts";
+import type { Piece } from "./pieces.ts";
 import type { Placed } from "./placement.ts";
 import type { Acceptance } from "./timeline.ts";
 import { Timeline } from "./timeline.ts";
@@ -181,12 +182,9 @@ export class Gpus {
     for (const board of this.#boards.values()) {
       const settled = board.settle(settling);
       const judged = judge(board.uuid, settled, settling);
-      violations.push(...judged.violations);
-      rows.push(...judged.rows);
-      for (const { pieces } of settled.parts)
-        for (const { from, to, residents } of pieces)
-          for (const { server, state } of residents)
-            if (state === "stalled") stalled.push({ server, from, to });
+      for (const violation of judged.violations) violations.push(violation);
+      for (const row of judged.rows) rows.push(row);
+      for (const { pieces } of settled.parts) for (const piece of pieces) noteStalled(stalled, piece);
     }
     return { rows, violations, stalled };
   }
@@ -274,6 +272,10 @@ export class Gpus {
     }
     return false;
   }
+}
+
+function noteStalled(stalled: StalledSpan[], { from, residents, to }: Piece): void {
+  for (const { server, state } of residents) if (state === "stalled") stalled.push({ server, from, to });
 }
 
 function hasEnded({ until }: Member, before: Nanos): boolean {

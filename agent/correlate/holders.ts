@@ -55,7 +55,7 @@ export function bookHolders(
 ): void {
   for (const { millijoules, nanos, server } of given) {
     const holders = holdersOf(stretch, server);
-    const [only] = holders;
+    const only = holders[0];
     if (only !== undefined && holders.length === 1) {
       noteHeld(booking, only, nanos, millijoules);
       continue;

@@ -68,7 +68,8 @@ function brokenPhases(
   { millijoules, nanos, phases, server }: ResidentShare,
 ): void {
   if (phases === undefined) return;
-  let [time, energy] = [0, 0];
+  let time = 0;
+  let energy = 0;
   for (const part of phases) {
     time += part.nanos;
     energy += part.millijoules;
@@ -79,14 +80,17 @@ function brokenPhases(
   found.push({ law: "shares", message });
 }
 
+const none: readonly never[] = [];
+
 /** The first amount of a row that is no integer of 0 or more. */
 function oddAmount(row: GpuInterval): number | undefined {
-  const { busyNanos, holders = [], millijoules, nanos, rejectedMillijoules, residents, uncertain = [] } = row;
+  const { busyNanos, holders = none, millijoules, nanos, rejectedMillijoules, residents } = row;
+  const { uncertain = none } = row;
   let odd = oddState(nanos) ?? oddState(millijoules) ?? oddOf(busyNanos) ?? oddOf(rejectedMillijoules);
   for (const part of uncertain) odd ??= oddOf(part.nanos) ?? oddOf(part.millijoules);
   for (const share of residents) odd ??= oddAllocated(share.nanos) ?? oddAllocated(share.millijoules);
   for (const share of holders) odd ??= oddOf(share.nanos) ?? oddOf(share.millijoules);
-  for (const { phases = [] } of residents)
+  for (const { phases = none } of residents)
     for (const part of phases) {
       odd ??= oddOf(part.nanos) ?? oddOf(part.millijoules);
       odd ??= oddOf(part.uncertainNanos) ?? oddOf(part.uncertainMillijoules);

@@ -192,17 +192,22 @@ export function rowOf(part: Part, energy: EnergyMethod, sliced: boolean): GpuInt
   });
 }
 
+/** Where that is worked out, one piece after the other. */
+const watched: { readonly working: string[]; readonly ratios: number[] } = { working: [], ratios: [0.5] };
+
 /** Notes how the driver shared the SMs in a piece in which two or more residents worked. */
 function watchShares({ timeline, smShare }: Member, { holdings }: Tenancy, piece: Piece): void {
   if (timeline.shares.length === 0) return;
-  const working: string[] = [];
+  const { ratios, working } = watched;
+  working.length = 0;
   for (const { server, state } of piece.residents) if (state !== "parked") working.push(server);
   if (working.length < 2) return;
   for (const reading of timeline.shares) {
     const from = Math.max(reading.from, piece.from);
     const to = Math.min(reading.to, piece.to);
     if (to <= from) continue;
-    const ratios = working.map(() => 0);
+    ratios.length = 0;
+    for (let place = 0; place < working.length; place++) ratios.push(0);
     for (const { server, pids } of holdings) {
       const place = working.indexOf(server);
       if (place < 0) continue;

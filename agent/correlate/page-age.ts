@@ -191,7 +191,8 @@ export class PageAge {
     const least = leastOf(this.#all);
     if (least < beatPollsMin * poll) return undefined;
     // A poll sees a change up to its distance late: the shortest may be a poll short of the beat, all together tell it.
-    let [sum, beats] = [0, 0];
+    let sum = 0;
+    let beats = 0;
     for (const nanos of this.#all) {
       sum += nanos;
       beats += Math.round(nanos / least);

@@ -105,20 +105,28 @@ function addEdges(edges: Nanos[], spans: readonly Span[], from: Nanos, to: Nanos
   }
 }
 
+/** Where pieces are worked out, one after the other. */
+const draft: { readonly servers: string[]; readonly stretches: (OwnStretch | undefined)[] } = {
+  servers: [],
+  stretches: [],
+};
+
 function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Nanos): Piece {
   const { timeline, tenancy, own } = cutting;
   const middle = from + (to - from) / 2;
   const works = spanAt(runs, middle) !== undefined;
   if (!isObservedAt(timeline.covers, middle))
     return { from, to, state: "unobserved", works: false, residents: [] };
-  const servers = holdersAt(tenancy.holdings, middle);
+  const { servers, stretches } = draft;
+  findHolders(servers, tenancy.holdings, middle);
   if (servers.length === 0) {
     const held = spanAt(tenancy.passing, middle) !== undefined || (!timeline.presence.known && works);
     return { from, to, state: held ? "other" : "free", works, residents: [] };
   }
   if (servers.every(isUnmetered)) return { from, to, state: "other", works, residents: [] };
-  const stretches: (OwnStretch | undefined)[] = [];
-  let [active, contested] = [false, false];
+  stretches.length = 0;
+  let active = false;
+  let contested = false;
   for (const server of servers) {
     const stretch = spanAt(statesOn(own.get(server), timeline.info.uuid), middle);
     stretches.push(stretch);
@@ -160,11 +168,10 @@ function isObservedAt(covers: readonly Cover[], at: Nanos): boolean {
 }
 
 /** The servers that hold the GPU at an instant, each once. */
-function holdersAt(holdings: readonly Holding[], at: Nanos): string[] {
-  const servers: string[] = [];
+function findHolders(servers: string[], holdings: readonly Holding[], at: Nanos): void {
+  servers.length = 0;
   for (const { from, server, to } of holdings)
     if (from <= at && to > at && !servers.includes(server)) servers.push(server);
-  return servers;
 }
 
 function isUnmetered(server: string): boolean {
@@ -196,7 +203,8 @@ function otherDoubts(
 ): readonly ServerDoubt[] | undefined {
   let found: ServerDoubt[] | undefined;
   for (let index = 0; index < servers.length; index++) {
-    const [server, stretch] = [servers[index] as string, stretches[index]];
+    const server = servers[index] as string;
+    const stretch = stretches[index];
     if (server === first || stretch?.doubt === undefined || stretch.state !== "active") continue;
     found ??= [];
     found.push({ server, ...stretch.doubt });
@@ -237,7 +245,9 @@ function mayWork({ timeline, tenancy }: Cutting, from: Nanos, to: Nanos): boolea
 
 /** Work of unknown processes is `other` as long as every metered resident is idle. */
 function highest(residents: readonly ResidentState[], works: boolean): GpuState {
-  let [stalled, strangers, busy] = [false, false, false];
+  let stalled = false;
+  let strangers = false;
+  let busy = false;
   for (const { server, state } of residents) {
     if (state === "token_active") return "token_active";
     if (state === "stalled") stalled = true;
@@ -286,7 +296,8 @@ function areSame(left: readonly string[] | undefined, right: readonly string[] |
 function haveSameStates(left: readonly ResidentState[], right: readonly ResidentState[]): boolean {
   if (left.length !== right.length) return false;
   for (let index = 0; index < left.length; index++) {
-    const [one, other] = [left[index] as ResidentState, right[index] as ResidentState];
+    const one = left[index] as ResidentState;
+    const other = right[index] as ResidentState;
     if (one.server !== other.server || one.state !== other.state) return false;
   }
   return true;

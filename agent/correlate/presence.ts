@@ -82,7 +82,8 @@ export class Presence {
     if (processes === undefined || last === undefined || !this.#seen) return false;
     if (processes.length === 0 || processes.length !== last.length) return false;
     for (let index = 0; index < processes.length; index++) {
-      const [one, other] = [processes[index] as GpuProcess, last[index] as GpuProcess];
+      const one = processes[index] as GpuProcess;
+      const other = last[index] as GpuProcess;
       if (one.pid !== other.pid || one.name !== other.name) return false;
     }
     return true;

@@ -237,11 +237,13 @@ export class ServerTrack {
       from: this.#firstAt ?? Infinity,
       to: (this.#fed?.at ?? -Infinity) + openPolls * this.pollNanos,
     };
+    if (this.#places.size === 1)
+      for (const { activity } of this.#places.values())
+        return { all: knownStretches(settle(activity, until), from, known), byGpu: noGpus };
     const byGpu = new Map<string, readonly OwnStretch[]>();
     let apart: Set<string> | undefined;
     for (const [gpu, { activity, ranks }] of this.#places) {
       const stretches = knownStretches(settle(activity, until), from, known);
-      if (this.#places.size === 1) return { all: stretches, byGpu: noGpus };
       if (ranks?.isAssumed === false) apart = (apart ?? new Set()).add(gpu);
       byGpu.set(gpu, stretches);
     }

@@ -190,8 +190,9 @@ export class Servers {
   /** Decides the own states of `[from, to)`. */
   settle(from: Nanos, to: Nanos): Map<string, OwnStates> {
     const own = new Map<string, OwnStates>();
-    for (const [id, track] of this.#tracks)
-      if (track.info.family === "engine") own.set(id, track.settle(Math.max(from, track.since), to));
+    for (const track of this.#tracks.values())
+      if (track.info.family === "engine")
+        own.set(track.info.id, track.settle(Math.max(from, track.since), to));
     return own;
   }
 
@@ -235,7 +236,8 @@ export class Servers {
   ): ServerSettlement {
     const rows: ServerInterval[] = [];
     const violations: Violation[] = [];
-    for (const [server, track] of this.#tracks) {
+    for (const track of this.#tracks.values()) {
+      const server = track.info.id;
       const increments = track.takeIncrements(interval.closing ? undefined : interval.to, this.#latest);
       const from = Math.max(interval.from, track.since);
       const to = Math.max(from, Math.min(interval.to, track.until ?? interval.to));
@@ -252,9 +254,9 @@ export class Servers {
 
   /** Drops servers that ended and have nothing left to book. */
   forget(before: Nanos): void {
-    for (const [id, track] of this.#tracks) {
+    for (const track of this.#tracks.values()) {
       if (track.until === undefined || track.until > before || track.hasIncrements) continue;
-      this.#tracks.delete(id);
+      this.#tracks.delete(track.info.id);
       this.#neighbours.clear();
     }
   }

@@ -149,10 +149,6 @@ function sampleOf(gpu: number, at: number): GpuSample {
 
 /** The points of a driver's ring up to an instant. */
 function ringOf(points: number, to: number, apart: number, valueAt: (at: number) => number): Ring {
-  const [instants, values]: [number[], number[]] = [[], []];
-  for (let back = points - 1; back >= 0; back--) {
-    instants.push(to - back * apart);
-    values.push(valueAt(to - back * apart));
-  }
-  return { instants, values };
+  const instants = Array.from({ length: points }, (_, place) => to - (points - 1 - place) * apart);
+  return { instants, values: instants.map(valueAt) };
 }

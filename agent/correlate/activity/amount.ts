@@ -127,7 +127,8 @@ function weighed(
   let nanos = bounded(
     guesses.length === 0 ? byRate : Math.max(byRate, ...guesses.map((guess) => guess.nanos)),
   );
-  let [others, othersWeight] = [0, 0];
+  let others = 0;
+  let othersWeight = 0;
   for (const guess of guesses) {
     others += guess.nanos / guess.error ** 2;
     othersWeight += 1 / guess.error ** 2;

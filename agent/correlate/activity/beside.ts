@@ -91,7 +91,8 @@ export function withoutThin(
 export function besideShare(evidence: ShareEvidence, interval: PollInterval): BesideShare {
   const perBusy = executionPerBusy(withoutPeak(evidence.level));
   const slots = slotsOf({ ...evidence, perBusy }, interval);
-  const [thin, full] = [total(slots, interval, false), total(slots, interval, true)];
+  const thin = total(slots, interval, false);
+  const full = total(slots, interval, true);
   const length = interval.to - interval.from;
   const known = paceOf(evidence);
   const residence = known === undefined ? residenceOf(evidence.level) : undefined;
@@ -119,7 +120,8 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
     }
     const nanos = busy * (isFull ? inFull / full : inThin / thin);
     const clip = (start: Nanos, amount: Nanos, pieces: WorkRun[]): void => {
-      const [from, to] = [Math.max(interval.from, start), Math.min(interval.to, start + Math.round(amount))];
+      const from = Math.max(interval.from, start);
+      const to = Math.min(interval.to, start + Math.round(amount));
       if (to > from) pieces.push({ from, to, seen: true });
     };
     // Where polls cut a window does not move what is executed in it: each server has polls of its own.

@@ -126,7 +126,8 @@ export function executionOfBusy(
   level: Level,
   durations: Durations,
 ): { readonly perBusy: number; readonly error: number } {
-  const [most, byGauges] = [executionPerBusyMax(durations), executionError(level)];
+  const most = executionPerBusyMax(durations);
+  const byGauges = executionError(level);
   const value = Math.log(executionPerBusy(level));
   const by = durations.busySamples > 0 ? undefined : perBusyByDurations(durations);
   if (by === undefined) return { perBusy: Math.min(Math.exp(value), most), error: byGauges };
@@ -203,7 +204,9 @@ const nothingBusy: Busy = { hits: 0, nanos: 0, samples: 0 };
 
 /** Returns how long the GPU was busy. */
 export function busyIn(windows: readonly ActivityWindow[], from: Nanos, to: Nanos): Busy {
-  let [hits, nanos, samples] = [0, 0, 0];
+  let hits = 0;
+  let nanos = 0;
+  let samples = 0;
   for (let index = windows.length - 1; index >= 0; index--) {
     const window = windows[index] as ActivityWindow;
     if (window.to <= from) break;

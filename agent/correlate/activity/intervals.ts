@@ -223,8 +223,14 @@ export function creditedIn(
   { all, from, to }: Pick<PollInterval, "all" | "from" | "to">,
   credits: readonly Credit[],
 ): Credited | undefined {
-  let [reached, sum, seen, stretches] = [from, 0, 0, 0];
-  let [first, wall, readings, isInside] = [credits.length, 0, 0, false];
+  let reached = from;
+  let sum = 0;
+  let seen = 0;
+  let stretches = 0;
+  let first = credits.length;
+  let wall = 0;
+  let readings = 0;
+  let isInside = false;
   while (first > 0 && (credits[first - 1] as Credit).to > from) first--;
   const missed = missedNanos(credits, first, to);
   for (let index = first; index < credits.length; index++) {
@@ -249,7 +255,8 @@ export function creditedIn(
 
 /** How long a server executes until it is credited first, by the share of the windows that it is credited with. */
 function missedNanos(credits: readonly Credit[], first: number, to: Nanos): Nanos {
-  let [sum, count] = [0, 0];
+  let sum = 0;
+  let count = 0;
   for (let index = first; index < credits.length; index++) {
     const { credited, from, ratio = 0.5 } = credits[index] as Credit;
     if (from >= to) break;

@@ -27,7 +27,8 @@ export function lentIntervals(
   if (last === undefined || !polls.some(isOfRank)) return intervals;
   const busy = intervals.filter(({ kind }) => kind !== "quiet");
   return intervals.map((interval, at) => {
-    const [poll, next] = [polls[at], polls[at + 1]];
+    const poll = polls[at];
+    const next = polls[at + 1];
     const mayBeOthers = worksForOthers(activity.level);
     if (poll?.whole === undefined) return interval;
     const isAssumed = poll.isAssumed === true || next?.isAssumed === true;
@@ -89,7 +90,8 @@ function unexplained(
 
 /** How much of a window is near what a rank did itself. */
 function nearNanos(busy: readonly PollInterval[], { from, to }: ActivityWindow): Nanos {
-  let [near, reached] = [0, from - edgeNanos];
+  let near = 0;
+  let reached = from - edgeNanos;
   for (const own of busy) {
     const start = Math.max(reached, own.from - edgeNanos);
     const end = Math.min(to + edgeNanos, own.to + edgeNanos);

@@ -105,7 +105,9 @@ export function observeRoughness(
 ): void {
   const fourth = windows[end - 1];
   if (!isWork(fourth)) return;
-  const [first, second, third] = [windows[end - 4], windows[end - 3], windows[end - 2]];
+  const first = windows[end - 4];
+  const second = windows[end - 3];
+  const third = windows[end - 2];
   if (first === undefined || second === undefined || third === undefined) return;
   // Last windows of the driver are no neighbours: what was between them is not known.
   if (third.sampled || fourth?.sampled || !isWork(second)) return;
@@ -148,7 +150,8 @@ export function observeEnded(
 ): void {
   if (inFlightTo === undefined || requests === undefined) return;
   const isSight = inFlightTo > 0 || work.some((piece) => piece.from < to && piece.to >= to);
-  let [nanos, bursts] = [0, 0];
+  let nanos = 0;
+  let bursts = 0;
   for (const piece of work) {
     nanos += piece.to - piece.from;
     bursts += Math.max(1, Math.floor((piece.to - piece.from) / briefNanos));
@@ -349,7 +352,8 @@ export function executionError(level: Level): number {
 function guessed(level: Level): { readonly value: number; readonly error: number } {
   const logs = posterior(level);
   const whole = logSum(logs);
-  let [mean, square] = [0, 0];
+  let mean = 0;
+  let square = 0;
   for (let place = 0; place < levels.length; place++) {
     const value = -Math.log(levels[place] as number);
     const odds = Math.exp((logs[place] as number) - whole);

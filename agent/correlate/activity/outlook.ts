@@ -33,7 +33,8 @@ export function outlookUntil(activity: Activity, until: Nanos): Outlook {
 
 /** True where runs are the same from `from` to `until`: the windows reach over that time, and follow one another. */
 function holds({ windows }: Activity, runs: readonly WorkRun[], from: Nanos, until: Nanos): boolean {
-  const [first, last] = [windows[0], windows.at(-1)];
+  const first = windows[0];
+  const last = windows.at(-1);
   if (first === undefined || last === undefined) return false;
   if (first.from - from > stepPauseNanos || until - last.to > stepPauseNanos) return false;
   for (const { seen } of runs) if (!seen) return false;

@@ -52,7 +52,8 @@ function haveSameProgress(one: PollInterval, other: PollInterval): boolean {
 function areSameRuns(one: readonly WorkRun[], other: readonly WorkRun[]): boolean {
   if (one.length !== other.length) return false;
   for (let index = 0; index < one.length; index++) {
-    const [run, same] = [one[index] as WorkRun, other[index] as WorkRun];
+    const run = one[index] as WorkRun;
+    const same = other[index] as WorkRun;
     if (run.from !== same.from || run.to !== same.to || run.seen !== same.seen) return false;
   }
   return true;

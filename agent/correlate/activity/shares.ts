@@ -91,7 +91,9 @@ export function isCoarse(windows: readonly ActivityWindow[], from: Nanos, to: Na
  */
 export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): number {
   const { error, samples, stay, windows } = evidence;
-  let [isApart, isFar, isSampled] = [false, false, false];
+  let isApart = false;
+  let isFar = false;
+  let isSampled = false;
   for (let index = windows.length - 1; index >= 0; index--) {
     const window = windows[index] as ActivityWindow;
     if (window.to <= interval.from) break;
@@ -157,7 +159,8 @@ function scaledPace(evidence: ShareEvidence, interval: PollInterval): number | u
   const middle = (interval.from + interval.to) / 2;
   const window = windows.find(({ from, to }) => from <= middle && to > middle);
   if (window === undefined || window.sampled === true) return pace;
-  let [sure, paced] = [0, 0];
+  let sure = 0;
+  let paced = 0;
   for (const member of intervals) {
     if (member.open || member.kind === "quiet" || member.from >= window.to || member.to <= window.from)
       continue;
@@ -291,7 +294,8 @@ function siblingsIn(
   { siblings }: ShareEvidence,
   { from, sampled, to }: ActivityWindow,
 ): { readonly least: number; readonly most: number } {
-  let [least, most] = [Infinity, 0];
+  let least = Infinity;
+  let most = 0;
   // A driver's last window is far from the mean.
   for (const windows of sampled ? [] : siblings) {
     let busy = 0;

@@ -53,13 +53,17 @@ export function ownedIn(
   pids: readonly number[],
 ): Owned | undefined {
   const { from, samples, to } = reading;
-  let [first, second]: (Sample | undefined)[] = [];
-  let [all, own] = [0, 0];
+  let first: Sample | undefined;
+  let second: Sample | undefined;
+  let all = 0;
+  let own = 0;
   for (const sample of samples) {
     all += sample.smRatio;
     if (pids.includes(sample.pid)) own += sample.smRatio;
-    if (first === undefined || sample.at > first.at) [first, second] = [sample, first];
-    else if (second === undefined || sample.at > second.at) second = sample;
+    if (first === undefined || sample.at > first.at) {
+      second = first;
+      first = sample;
+    } else if (second === undefined || sample.at > second.at) second = sample;
   }
   if (first === undefined) return undefined;
   if (second?.at === first.at) return ofWindow(own * (to - from), all * (to - from));
@@ -149,7 +153,8 @@ export function besideWith(
   }
   const progress = interval.lone;
   const length = interval.to - interval.from;
-  const [x, y] = [progress / length, busyNanos / length];
+  const x = progress / length;
+  const y = busyNanos / length;
   return {
     owned,
     alone: beside.alone,
@@ -205,7 +210,9 @@ function byCredits({ busyNanos, owned, progress }: Beside): BesidePace | undefin
 function bySlope({ weight, x, xx, xy, y, yy }: Beside): BesidePace {
   const most = y / x;
   const presumed = paceOfShort(most);
-  const [varied, along, across] = [xx - (x * x) / weight, xy - (x * y) / weight, yy - (y * y) / weight];
+  const varied = xx - (x * x) / weight;
+  const along = xy - (x * y) / weight;
+  const across = yy - (y * y) / weight;
   const rest = Math.max(0, across - (varied > 0 ? (along * along) / varied : 0)) / Math.max(1, weight - 2);
   const pull = rest / (presumed.error * presumed.perProgress) ** 2;
   if (!(varied + pull > 0)) return presumed;

@@ -36,7 +36,8 @@ function placeWithin(
   first: number,
   end: number,
 ): void {
-  let [energy, executed] = [0, 0];
+  let energy = 0;
+  let executed = 0;
   const lengthOf = (index: number): Nanos => (edges[index + 1] as Nanos) - (edges[index] as Nanos);
   for (let index = first; index < end; index++) {
     energy += energies[index] as number;
@@ -44,7 +45,8 @@ function placeWithin(
   }
   const floor = (floorWatts * ((edges[end] as Nanos) - (edges[first] as Nanos))) / 1e6;
   if (executed <= 0 || energy <= floor) return;
-  let [wanted, given] = [0, 0];
+  let wanted = 0;
+  let given = 0;
   for (let index = first; index < end; index++) {
     const length = lengthOf(index);
     wanted += (floorWatts * length) / 1e6;

@@ -56,7 +56,8 @@ export class PowerSeries {
   #takeRing({ instants, values }: Ring, now: Nanos, wattsMax: number): void {
     let reached = this.#ringAt ?? -Infinity;
     for (let index = 0; index < instants.length; index++) {
-      const [at, value] = [instants[index] as Nanos, values[index] as number];
+      const at = instants[index] as Nanos;
+      const value = values[index] as number;
       if (!(value >= 0 && value <= wattsMax && Number.isFinite(value))) {
         this.ignored++;
         continue;

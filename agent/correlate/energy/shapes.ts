@@ -50,7 +50,8 @@ export class Shapes {
 
   /** What is held moves to the front; the columns grow where it fills more than half of them. */
   #makeRoom(): void {
-    const [begin, end] = [this.#first - this.#base, this.#end - this.#base];
+    const begin = this.#first - this.#base;
+    const end = this.#end - this.#base;
     const isFull = 2 * (end - begin) > this.#instants.length;
     this.#instants = moved(this.#instants, begin, end, isFull);
     this.#shares = moved(this.#shares, begin, end, isFull);

@@ -90,11 +90,13 @@ export class WorkFit {
     this.#found ??= this.#squares.solve();
     const { coefficients, errors } = this.#found;
     const joules = new Map<string, number>();
-    let [all, error] = [0, 0];
+    let all = 0;
+    let error = 0;
     for (const [server, amounts] of work) {
       const place = inputs * this.#servers.indexOf(server);
       if (place < 0) return undefined;
-      let [own, doubt] = [0, 0];
+      let own = 0;
+      let doubt = 0;
       amounts.forEach((amount, at) => {
         own += amount * (coefficients[place + at] as number);
         if (amount > 0) doubt = Math.hypot(doubt, amount * (errors[place + at] as number));
@@ -112,7 +114,9 @@ export class WorkFit {
  * not say.
  */
 export function workIn(steps: readonly TokenStep[], from: Nanos, to: Nanos): Work | undefined {
-  let [reached, prompt, decoded] = [to, 0, 0];
+  let reached = to;
+  let prompt = 0;
+  let decoded = 0;
   for (let index = steps.length - 1; index >= 0; index--) {
     const step = steps[index] as TokenStep;
     if (step.to <= from) break;

@@ -112,7 +112,8 @@ export class PhaseFit {
     );
     const timeError = Math.min(1, Math.hypot(errs, edge, misfit) / all);
     const [x, w, e] = energy.coefficients as [number, number, number];
-    const [prefillJoules, decodeJoules] = [x * part * prompt + w * prefill, w * decode + e * output];
+    const prefillJoules = x * part * prompt + w * prefill;
+    const decodeJoules = w * decode + e * output;
     const joules = prefillJoules + decodeJoules;
     if (!(joules > 0)) return { time: share, energy: share, timeError, energyError: timeError };
     const energyShare = prefillJoules / joules;

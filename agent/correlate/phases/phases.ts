@@ -175,15 +175,16 @@ export class Phases {
     doubtTime: number,
     doubtEnergy: number,
   ): readonly PhaseShare[] {
-    const [only, second] = parts;
-    if (only !== undefined && second === undefined) {
+    const only = parts[0];
+    if (only !== undefined && parts.length === 1) {
       const { method, phase } = only;
       const millijoules = stretch.floorMillijoules + stretch.activeMillijoules;
       return [
         { phase, method, nanos: stretch.nanos, millijoules, uncertainNanos: 0, uncertainMillijoules: 0 },
       ];
     }
-    const [byTime, byEnergy] = [new Claims(), new Claims()];
+    const byTime = new Claims();
+    const byEnergy = new Claims();
     for (const part of parts) {
       byTime.add(keyOf(part), part.time);
       byEnergy.add(keyOf(part), part.energy);

@@ -22,13 +22,9 @@ export function unpack(
 }
 
 function unpackRing(points: Float64Array, instant: (childNanos: number) => Nanos): Ring {
-  const instants: Nanos[] = [];
-  const values: number[] = [];
-  for (let index = 0; index + 1 < points.length; index += 2) {
-    instants.push(instant(points[index] as number));
-    values.push(points[index + 1] as number);
-  }
-  return { instants, values };
+  const count = points.length >> 1;
+  const instants = Array.from({ length: count }, (_, place) => instant(points[2 * place] as number));
+  return { instants, values: Array.from({ length: count }, (_, place) => points[2 * place + 1] as number) };
 }
 
 function unpackShares(shares: Float64Array, instant: (childNanos: number) => Nanos): readonly ProcessShare[] {
