@@ -199,15 +199,15 @@ const watched: { readonly working: string[]; readonly ratios: number[] } = { wor
 function watchShares({ timeline, smShare }: Member, { holdings }: Tenancy, piece: Piece): void {
   if (timeline.shares.length === 0) return;
   const { ratios, working } = watched;
-  working.length = 0;
-  for (const { server, state } of piece.residents) if (state !== "parked") working.push(server);
-  if (working.length < 2) return;
+  let count = 0;
+  for (const { server, state } of piece.residents) if (state !== "parked") working[count++] = server;
+  working.length = count;
+  if (count < 2) return;
   for (const reading of timeline.shares) {
     const from = Math.max(reading.from, piece.from);
     const to = Math.min(reading.to, piece.to);
     if (to <= from) continue;
-    ratios.length = 0;
-    for (let place = 0; place < working.length; place++) ratios.push(0);
+    for (let place = 0; place < count; place++) ratios[place] = 0;
     for (const { server, pids } of holdings) {
       const place = working.indexOf(server);
       if (place < 0) continue;

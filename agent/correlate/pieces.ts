@@ -124,12 +124,13 @@ function pieceOf(cutting: Cutting, runs: readonly WorkRun[], from: Nanos, to: Na
     return { from, to, state: held ? "other" : "free", works, residents: [] };
   }
   if (servers.every(isUnmetered)) return { from, to, state: "other", works, residents: [] };
-  stretches.length = 0;
+  stretches.length = servers.length;
   let active = false;
   let contested = false;
-  for (const server of servers) {
-    const stretch = spanAt(statesOn(own.get(server), timeline.info.uuid), middle);
-    stretches.push(stretch);
+  for (let index = 0; index < servers.length; index++) {
+    const states = statesOn(own.get(servers[index] as string), timeline.info.uuid);
+    const stretch = spanAt(states, middle);
+    stretches[index] = stretch;
     active ||= stretch?.state === "active";
     // The execution of one of the residents, which of them is not known: activity/evidence.ts, `contested`.
     contested ||= works && stretch?.contested === true;
@@ -169,9 +170,15 @@ function isObservedAt(covers: readonly Cover[], at: Nanos): boolean {
 
 /** The servers that hold the GPU at an instant, each once. */
 function findHolders(servers: string[], holdings: readonly Holding[], at: Nanos): void {
-  servers.length = 0;
+  let count = 0;
   for (const { from, server, to } of holdings)
-    if (from <= at && to > at && !servers.includes(server)) servers.push(server);
+    if (from <= at && to > at && !isAmong(servers, count, server)) servers[count++] = server;
+  servers.length = count;
+}
+
+function isAmong(servers: readonly string[], count: number, server: string): boolean {
+  for (let index = 0; index < count; index++) if (servers[index] === server) return true;
+  return false;
 }
 
 function isUnmetered(server: string): boolean {

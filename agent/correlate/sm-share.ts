@@ -7,7 +7,6 @@ interface Entry {
   from: Nanos;
   to: Nanos;
   nanos: Nanos;
-  readonly servers: string[];
   /** Shares x length, by the places of the servers. */
   readonly weighted: number[];
 }
@@ -17,14 +16,17 @@ const windowNanos = 30_000_000_000;
 const entryNanos = 1_000_000_000;
 const neededNanos = 10_000_000_000;
 
-/** Where sums are worked out; what is kept of one is a map. */
-const draft: { readonly servers: string[]; readonly sums: number[] } = { servers: [], sums: [0.5] };
+/** Servers remembered at most. */
+const serversMax = 256;
 
 /** The sliding shares of one GPU. */
 export class SmShare {
   readonly #entries: Entry[] = [];
   /** One that was dropped: the next one, a second later, takes its place. */
   #spare: Entry | undefined;
+  /** Every server seen so far has a place, and a sum where sums are worked out. */
+  readonly #servers: string[] = [];
+  readonly #sums: number[] = [0.5];
   #weights: ReadonlyMap<string, number> | undefined;
   #isChanged = false;
 
@@ -34,23 +36,33 @@ export class SmShare {
     this.#forget(to);
     const last = this.#entries.at(-1);
     const fits = last !== undefined && to >= last.to && to - last.from <= entryNanos;
-    const entry = fits ? last : this.#begin(to - nanos);
+    const { weighted } = fits ? extended(last, to, nanos) : this.#begin(to - nanos, to, nanos);
     this.#isChanged = true;
-    entry.to = to;
-    entry.nanos += nanos;
-    for (let index = 0; index < servers.length; index++)
-      add(entry.servers, entry.weighted, index, servers[index] as string, (ratios[index] as number) * nanos);
+    for (let index = 0; index < servers.length; index++) {
+      const place = this.#placeOf(servers[index] as string);
+      weighted[place] = (weighted[place] ?? 0) + (ratios[index] as number) * nanos;
+    }
   }
 
-  #begin(from: Nanos): Entry {
-    const entry = this.#spare ?? { from, to: from, nanos: 0, servers: [], weighted: [0.5] };
+  #begin(from: Nanos, to: Nanos, nanos: Nanos): Entry {
+    const entry = this.#spare ?? { from, to, nanos, weighted: [0.5] };
     this.#spare = undefined;
     entry.from = from;
-    entry.nanos = 0;
-    entry.servers.length = 0;
-    entry.weighted.length = 0;
+    entry.to = to;
+    entry.nanos = nanos;
+    entry.weighted.fill(0);
     this.#entries.push(entry);
     return entry;
+  }
+
+  #placeOf(server: string): number {
+    const place = this.#servers.indexOf(server);
+    if (place >= 0) return place;
+    if (this.#servers.length >= serversMax) {
+      this.#servers.length = 0;
+      for (const { weighted } of this.#entries) weighted.length = 0;
+    }
+    return this.#servers.push(server) - 1;
   }
 
   /** Returns the weight of each resident over the 30 s before `at`; undefined when there is too little to go by. */
@@ -62,19 +74,19 @@ export class SmShare {
   }
 
   #summed(): ReadonlyMap<string, number> | undefined {
+    const sums = this.#sums;
+    sums.length = this.#servers.length;
+    sums.fill(0);
     let nanos = 0;
-    const { servers, sums } = draft;
-    servers.length = 0;
-    sums.length = 0;
     for (const entry of this.#entries) {
       nanos += entry.nanos;
-      for (let index = 0; index < entry.servers.length; index++)
-        add(servers, sums, index, entry.servers[index] as string, entry.weighted[index] as number);
+      for (let place = 0; place < entry.weighted.length; place++)
+        sums[place] = (sums[place] as number) + (entry.weighted[place] ?? 0);
     }
     if (nanos < neededNanos || !sums.some((weight) => weight > 0)) return undefined;
     const weights = new Map<string, number>();
-    for (let place = 0; place < servers.length; place++)
-      weights.set(servers[place] as string, sums[place] as number);
+    for (let place = 0; place < sums.length; place++)
+      weights.set(this.#servers[place] as string, sums[place] as number);
     return weights;
   }
 
@@ -86,9 +98,8 @@ export class SmShare {
   }
 }
 
-/** Adds to the sum of a server among `servers`, where it mostly is at the same place as in the stretch before. */
-function add(servers: string[], sums: number[], usual: number, server: string, amount: number): void {
-  let place = servers[usual] === server ? usual : servers.indexOf(server);
-  if (place < 0) place = servers.push(server) - 1;
-  sums[place] = (sums[place] ?? 0) + amount;
+function extended(entry: Entry, to: Nanos, nanos: Nanos): Entry {
+  entry.to = to;
+  entry.nanos += nanos;
+  return entry;
 }

@@ -32,20 +32,23 @@ export function place(pieces: readonly WorkRun[], amount: Nanos, side: Side): Wo
 /** No work. */
 export const none: readonly WorkRun[] = [];
 
-/** The parts of `runs` inside `[from, to)`. */
+/** The parts of `runs` inside `[from, to)`: those that are in it wholly are the same objects. */
 export function clipped(runs: readonly WorkRun[], from: Nanos, to: Nanos): readonly WorkRun[] {
-  let pieces: WorkRun[] | undefined;
-  for (const run of runs) {
-    if (run.to <= from) continue;
-    if (run.from >= to) break;
-    const isInside = run.from >= from && run.to <= to;
-    const piece = isInside
-      ? run
-      : { from: Math.max(run.from, from), to: Math.min(run.to, to), seen: run.seen };
-    if (pieces === undefined) pieces = [piece];
-    else pieces.push(piece);
-  }
-  return pieces ?? none;
+  let first = 0;
+  while (first < runs.length && (runs[first] as WorkRun).to <= from) first++;
+  let end = first;
+  while (end < runs.length && (runs[end] as WorkRun).from < to) end++;
+  if (first === end) return none;
+  const pieces = runs.slice(first, end);
+  cutAt(pieces, 0, from, to);
+  if (pieces.length > 1) cutAt(pieces, pieces.length - 1, from, to);
+  return pieces;
+}
+
+function cutAt(pieces: WorkRun[], place: number, from: Nanos, to: Nanos): void {
+  const run = pieces[place] as WorkRun;
+  if (run.from >= from && run.to <= to) return;
+  pieces[place] = { from: Math.max(run.from, from), to: Math.min(run.to, to), seen: run.seen };
 }
 
 /** True where `pieces` are the parts of `runs` inside `[from, to)`. */
