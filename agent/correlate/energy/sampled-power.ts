@@ -61,6 +61,8 @@ export class SampledPower {
   readonly #squares = new LeastSquares(inputs, keptRatio);
   #found: Solution | undefined;
   readonly #holdingWatts: number;
+  /** How far apart readings are thought to be beyond their work before any were: that counts as one difference. */
+  readonly #thoughtWatts: number;
   /** Watts x execution, and execution squared, of the readings before there is a fit. */
   #executionWatts: number;
   #executed = executedFirst;
@@ -83,6 +85,7 @@ export class SampledPower {
   /** `limitWatts`: the board's, by which the power of holding it is guessed before any reading. */
   constructor(limitWatts: number) {
     this.#holdingWatts = holdingRatio * limitWatts;
+    this.#thoughtWatts = (executionRatio * limitWatts) / 2;
     this.#executionWatts = executedFirst * executionRatio * limitWatts;
   }
 
@@ -194,7 +197,8 @@ export class SampledPower {
     }
     const length = to - from;
     const unseen = Math.max(0, length - seenNanos);
-    const square = ((length / second) * (unseen / second) * difference ** 2) / 2;
+    const thought = this.#thoughtWatts ** 2 / (1 + this.#differences);
+    const square = ((length / second) * (unseen / second) * (difference ** 2 + thought)) / 2;
     const kept = this.#variance * Math.exp(-length / memoryNanos);
     this.#variance = kept + square * this.#extensionRatio();
     return 1000 * errors * (Math.sqrt(this.#variance) - Math.sqrt(kept));

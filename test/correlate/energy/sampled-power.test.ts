@@ -119,13 +119,18 @@ test("what tokens cost is learned beside execution", () => {
   expect(found / all).toBeLessThan(0.02);
 });
 
-test("a load that never changes is in no doubt", () => {
+test("a load that never changes is in ever less doubt: few readings that agree prove little", () => {
   const power = new SampledPower(700);
-  let doubt = 0;
-  for (let index = 0; index < 50; index++) {
+  const doubts: number[] = [];
+  const joulesOf = 5 * 300;
+  for (let index = 0; index < 720; index++) {
     const stretch = { from: index * 5 * second, to: (index + 1) * 5 * second, watts: 300, seenNanos: second };
     const { doubtMillijoules } = power.close(stretch, () => [1, 900]);
-    if (index > 0) doubt += doubtMillijoules;
+    doubts.push(doubtMillijoules / 1000);
   }
-  expect(doubt).toBe(0);
+  const shareOf = (count: number): number =>
+    doubts.slice(0, count).reduce((sum, doubt) => sum + doubt, 0) / (count * joulesOf);
+  expect(shareOf(8)).toBeGreaterThan(0.1);
+  expect(shareOf(50)).toBeLessThan(0.5 * shareOf(8));
+  expect(shareOf(720)).toBeLessThan(0.01);
 });
