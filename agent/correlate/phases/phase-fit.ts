@@ -18,12 +18,17 @@ export interface PrefillShares {
 
 /** What an observation leaves of the weight of those before it. */
 const keptRatio = 0.995;
-/** Time of a prompt token over that of a decode step, and how far off that may be (h100-solo-8b: 1/600). */
-const [promptPerStep, promptPerStepError] = [1 / 300, 1 / 300];
+/**
+ * Time of a prompt token over that of a decode step, and how far off that may be: bytes per second over half of the operations per
+ * second, 1/107 (A100) to 1/262 (L40S) by their data sheets; h100-solo-8b has 1/600.
+ */
+const [promptPerStep, promptPerStepError] = [1 / 170, 1 / 170];
 /** First tokens it takes to go by how long they took, and how far off that is for a request that is alone. */
 const [firstTokensMin, firstTokenError] = [20, 0.15];
 /** Weight of an interval in which others worked as well, in which requests ended, or which a page stood before. */
 const [sharedWeight, endingWeight, doubtedWeight] = [0.1, 0.25, 0.1];
+/** Intervals it takes to say that steps took longer than they do, and how much longer. */
+const [underWayMin, underWayRatio] = [10, 2];
 /** Intervals with output tokens that it takes to say anything. */
 const observationsMin = 2;
 /** Shorter activity is all edge. */
@@ -67,6 +72,11 @@ export class PhaseFit {
     const seconds = (nanos + this.#ahead.nanos) / 1e9;
     const joules = (millijoules + this.#ahead.millijoules) / 1e3;
     this.#ahead = { nanos: 0, millijoules: 0 };
+    const under = isShared || step.inputTokens > 0 ? undefined : this.underWay(step, nanos);
+    if (under !== undefined) {
+      this.#ahead = { nanos: under.time * nanos, millijoules: under.energy * millijoules };
+      return;
+    }
     if (nanos < nanosMin) return;
     this.#learnBatch(step);
     this.#learnDurations(step, seconds);
@@ -129,6 +139,23 @@ export class PhaseFit {
       timeError,
       energyError: Math.min(1, Math.hypot((w * all * timeError) / joules, own)),
     };
+  }
+
+  /**
+   * Returns what of a step in which output tokens alone moved was a prompt under way, worked on in the same steps; undefined
+   * where it took no longer than such steps do.
+   */
+  underWay(step: TokenStep, nanos: Nanos): PrefillShares | undefined {
+    if (this.#observations < underWayMin) return undefined;
+    const [, steps, output] = this.#inputs(step);
+    const { time } = this.#solved();
+    const [, s, d] = time.coefficients as [number, number, number];
+    const decode = s * steps + d * output;
+    const error = errorOfSum(time, [0, steps, output]);
+    const seconds = nanos / 1e9;
+    if (!(decode > 0) || seconds < underWayRatio * (decode + 2 * error)) return undefined;
+    const share = 1 - decode / seconds;
+    return { time: share, energy: share, timeError: share / 2, energyError: share / 2 };
   }
 
   #solved(): { readonly time: Solution; readonly energy: Solution } {

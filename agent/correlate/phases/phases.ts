@@ -105,7 +105,7 @@ export class Phases {
       const energy = whole > 0 ? (energyBefore(to) - energyBefore(from)) / whole : time;
       covered += time;
       energyCovered += energy;
-      const division = widened(this.#division(steps, index, stretch.isShared), step, stretch);
+      const division = widened(this.#division(steps, index, stretch), step, stretch);
       this.#note(step, to - from, energy * stretch.activeMillijoules, stretch.isShared);
       if (division.method === "unknown") {
         add(parts, "unsplit", "unknown", time, energy);
@@ -143,14 +143,23 @@ export class Phases {
     open.isShared ||= isShared;
   }
 
-  #division(steps: readonly TokenStep[], index: number, isShared: boolean): Division {
+  #division(
+    steps: readonly TokenStep[],
+    index: number,
+    { from, isShared, nanos, to }: ActiveStretch,
+  ): Division {
     const step = steps[index] as TokenStep;
     if (step.progress !== "step") return unknown;
     const { inputTokens, isDoubted } = step;
     // Beside others, or by the page of another instant, time without a token may be misplaced.
     const isPlaced = !isDoubted && !(isShared && inputTokens <= 0);
     if (step.outputTokens <= 0) return isPlaced ? allPrefill : unknown;
-    if (inputTokens <= 0) return allDecode;
+    if (inputTokens <= 0) {
+      const under = isPlaced
+        ? this.#fit.underWay(step, ((step.to - step.from) * nanos) / (to - from))
+        : undefined;
+      return under === undefined ? allDecode : { method: "fitted", ...under };
+    }
     if (decodedIn(step) <= 0) return allPrefill;
     const found = this.#fit.shares(step, this.#aheadOf(steps, index));
     return found === undefined ? unknown : { method: "fitted", ...found };
