@@ -194,8 +194,8 @@ function tokensOf(poll: ServerPoll): number {
 }
 
 /**
- * Takes in how busy a window is that is wholly at work, by the busiest of the newest ones. Of three at work in a row one is; of
- * two both may be cut by the ends of a short request, so that they say something only until three were seen.
+ * Takes in how busy a window is that is wholly at work, by the busiest of the newest ones. Of three at work in a row one is; one or
+ * two may be cut by the ends of a short request, so that until three were seen it is the busiest so far.
  */
 export function observePlateau(activity: Pick<Activity, "plateau" | "plateauOfThree" | "windows">): void {
   const { plateau, plateauOfThree, windows } = activity;
@@ -206,10 +206,10 @@ export function observePlateau(activity: Pick<Activity, "plateau" | "plateauOfTh
     most = Math.max(most, busyRatio);
     count++;
   }
-  if (count < (plateauOfThree ? 3 : 2)) return;
-  const isFirst = plateau === undefined || (count === 3 && !plateauOfThree);
-  activity.plateau = isFirst ? most : plateau + (most - plateau) * plateauRatio;
+  if (count < (plateauOfThree ? 3 : 1)) return;
   activity.plateauOfThree = count === 3;
+  if (plateau === undefined || count < 3) activity.plateau = Math.max(plateau ?? 0, most);
+  else activity.plateau = plateau + (most - plateau) * plateauRatio;
 }
 
 /** Returns the run that crosses an instant, undefined where none does. */

@@ -106,6 +106,14 @@ test("observePlateau() finds how busy an engine keeps the GPU, however many shor
         observePlateau(activity);
       }
       expect(activity.plateau).toBeCloseTo(level / 100, 6);
+      // Of the short ones alone no more is known than the busiest of their windows.
+      const alone = { windows: [] as ActivityWindow[], plateau: undefined as number | undefined };
+      const cut = { ...alone, plateauOfThree: false };
+      for (const window of windowsOf(short.map(([pause, length]) => [pause, length >> 1] as const))) {
+        cut.windows.push(window);
+        observePlateau(cut);
+      }
+      expect(cut.plateau).toBe(Math.max(...cut.windows.map(({ busyRatio }) => busyRatio)));
     }),
   );
 });
