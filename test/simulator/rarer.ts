@@ -56,6 +56,11 @@ export const rarerRegimes: Readonly<Record<string, Draw>> = {
     engines: [engine(r, "chat", "large", chat(r)), engine(r, "embedding", "embedding", embeddings(r))],
   }),
   "slow page, 4 s, guard": (r) => alone(r, "guard", arrivals(r, guardLoad(r)), {}, { answerMs: 4000 }),
+  "cached page, never at rest": (r) => alone(r, "large", steady(r), {}, { refreshMs: 10_000 }),
+  "cached page beside training": (r) => ({
+    ...alone(r, "large", chat(r), {}, { refreshMs: 10_000 }),
+    jobs: [job(r)],
+  }),
   "cached page, 15 s": (r) => alone(r, "large", chat(r), {}, { refreshMs: 15_000 }),
   "tensor parallel 8, short": (r) => ({
     gpus: 8,

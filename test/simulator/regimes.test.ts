@@ -221,6 +221,23 @@ describe("simulated regimes are within the bars", () => {
   );
 });
 
+describe("a copied page", () => {
+  test("leaves the time of a server that has its GPU alone in little doubt, and covers what it is off", async () => {
+    const { servers } = await judge(regime("cached page, never at rest", 1, 1000));
+    const found = Object.values(servers);
+    expect(found).toHaveLength(1);
+    for (const { active, duty, uncertain } of found) {
+      expect(uncertain).toBeGreaterThan(Math.abs(active));
+      expect(uncertain).toBeLessThan(0.15 * duty);
+    }
+  }, 60_000);
+
+  test("beside training is metered within the bars or said to be uncertain", async () => {
+    const { checks } = await judge(regime("cached page beside training", 1, 5000));
+    expect(checks.filter(({ isMarked, isRight }) => !isRight && !isMarked)).toEqual([]);
+  }, 60_000);
+});
+
 describe("a training job on the GPU of a rank that steps with the others", () => {
   // Nothing tells its work from that of the rank for sure: a tenth to a quarter of all time is taken for the job's by one draw in
   // six, more often at polls each 5 s. So being in the bars is nothing to hold it to.
