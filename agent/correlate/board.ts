@@ -25,7 +25,7 @@ import type { Pieces, Slices } from "./slices.ts";
 import { isWorking, learnSlices, placeSlices, slicesOf, takersOf } from "./slices.ts";
 import { unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
-import type { TokenStep } from "./token-step.ts";
+import { wasBusy } from "./token-step.ts";
 import { executedOn, isOnlyMetered, workRates } from "./work-rates.ts";
 
 /** What a board got in one interval. */
@@ -354,21 +354,6 @@ function observeAlone(
       )
         return;
   ownPower.observeAlone(only.server, to - from, timeline.busyNanos(from, to), millijoules);
-}
-
-/** Whether tokens moved or requests were in flight between polls that touch `[from, to)`, or no poll can say yet. */
-function wasBusy(steps: readonly TokenStep[], from: Nanos, to: Nanos): boolean {
-  let known = to;
-  for (let index = steps.length - 1; index >= 0; index--) {
-    const step = steps[index] as TokenStep;
-    if (step.to <= from) break;
-    if (step.from >= to) continue;
-    known = Math.min(known, step.from);
-    if (step.isLent) continue;
-    if (step.inputTokens + step.outputTokens > 0) return true;
-    if ((step.inFlightFrom ?? 0) > 0 || (step.inFlightTo ?? 0) > 0) return true;
-  }
-  return known > from;
 }
 
 function isSlice({ member }: Part): boolean {

@@ -15,6 +15,7 @@ import type { Holding, Tenancy } from "./tenancy.ts";
 import { unmetered } from "./tenancy.ts";
 import type { ShareReading, Timeline } from "./timeline.ts";
 import type { TokenStep } from "./token-step.ts";
+import { wasBusy } from "./token-step.ts";
 
 /** What is learned of the residents of one GPU. */
 export interface Sharing {
@@ -45,19 +46,29 @@ export interface Cost {
 
 /** Standard error of a fit, over all it shares, up to which it is not said to be a guess. */
 const fitErrorMax = 0.1;
+/** The same of watts, of a share that one has of it. */
+const turnsErrorMax = 0.05;
+/** Above it next to nothing was learned of them. */
+const learnedErrorMax = 0.1;
+/** More of a window than that somebody else must have had. */
+const restMax = 0.05;
+/** Weight of a stretch in which others may have worked too. */
+const guessedWeight = 0.1;
+/** Shorter stretches say little of power. */
+const stretchMin = 180_000_000;
 
 /** Returns how several residents share, of whom some work. */
 export function sharingRule(sharing: Sharing, residents: Residents): EnergyRule {
   const { from, hasShares, servers, tokens, to, working } = residents;
   const { ownPower, smShare, turnWatts } = sharing;
   const credited = smShare.weights(to);
-  const byTurns = turnWatts.watts(working);
+  const turns = ownPower.turns([...working], credited);
+  const byTurns = turnWatts.shares(turns);
   const standIns = [...working].filter((server) => ownPower.watts(server) === undefined);
+  const guessed = (byTurns?.error ?? 1) > turnsErrorMax ? "equal_watts" : undefined;
   if (credited !== undefined) {
-    const weights = ownPower.weighted(credited, working, byTurns?.watts);
-    const isGuess = byTurns === undefined ? standIns.length > 0 : byTurns.error > fitErrorMax;
-    const doubt = isGuess ? "equal_watts" : undefined;
-    return { method: "sm_share", weights, doubt, doubtRatio: ratioOf(byTurns?.error) };
+    const doubtRatio = ratioOf(byTurns?.error);
+    return { method: "sm_share", weights: byTurns?.weights ?? turns, doubt: guessed, doubtRatio };
   }
   const work = workOf(servers, residents.steps, from, to);
   // Where the driver says who worked, it also says when one was alone: own watts are good then.
@@ -72,6 +83,10 @@ export function sharingRule(sharing: Sharing, residents: Residents): EnergyRule 
       doubt,
       doubtRatio: ratioOf(fitted.error),
     };
+  }
+  if (byTurns !== undefined && byTurns.error <= learnedErrorMax && working.size > 1) {
+    const doubtRatio = ratioOf(byTurns.error);
+    return { method: "own_power", weights: byTurns.weights, doubt: guessed, doubtRatio };
   }
   const rule = energyRule(servers, working, undefined, tokens, ownPower.weights(working));
   return rule.method === "own_power" && standIns.length > 0 ? { ...rule, doubt: "equal_watts" } : rule;
@@ -101,32 +116,83 @@ export function learnSharing(
   const work = servers.has(unmetered) ? undefined : workOf(servers, steps, from, to);
   if (work !== undefined)
     sharing.workFit.observe(work, (cost.between(from, to) * 1e6 - cost.floorWatts * (to - from)) / 1e9);
+  learnPieces(sharing, timeline, pieces, residents, cost);
   for (const reading of timeline.shares)
-    learnTurns(sharing, timeline, holdings, pieces, residents, reading, cost);
+    learnWindows(sharing, timeline, holdings, pieces, residents, reading, cost);
 }
 
-function learnTurns(
-  { turnWatts }: Sharing,
+/** Learns what those that work in a piece draw together. */
+function learnPieces(
+  { ownPower, turnWatts }: Sharing,
+  timeline: Timeline,
+  pieces: readonly Piece[],
+  residents: Residents,
+  { between, floorWatts }: Cost,
+): void {
+  for (const piece of pieces) {
+    const { from, to } = piece;
+    if (!piece.works || piece.contested || to - from < stretchMin) continue;
+    const window = timeline.windows[timeline.windowAfter(from)];
+    if (window === undefined || window.to - window.from > to - from) continue;
+    const working = workersIn(piece);
+    if (working.length === 0) continue;
+    const busy = timeline.busyNanos(from, to) / (to - from);
+    const turns = new Map<string, number>();
+    for (const [server, ratio] of ownPower.turns(working)) turns.set(server, ratio * busy);
+    const known = mayWork(working, residents, from, to) ? guessedWeight : 1;
+    turnWatts.observe(
+      turns,
+      (between(from, to) * 1e6) / (to - from) - floorWatts,
+      (known * (to - from)) / 1e9,
+    );
+  }
+}
+
+/** Whether one that is not among those that are held to work may have worked in a stretch too. */
+function mayWork(working: readonly string[], { servers, steps }: Residents, from: Nanos, to: Nanos): boolean {
+  for (const server of servers)
+    if (server !== unmetered && !working.includes(server) && wasBusy(steps(server), from, to)) return true;
+  return false;
+}
+
+function workersIn({ residents }: Piece): string[] {
+  const working: string[] = [];
+  for (const { server, state } of residents) if (state !== "parked") working.push(server);
+  return working;
+}
+
+/** Learns from the driver's samples per process: what of a window each had that ran in it. */
+function learnWindows(
+  { ownPower, turnWatts }: Sharing,
   timeline: Timeline,
   holdings: readonly Holding[],
   pieces: readonly Piece[],
-  { from, servers, to }: Residents,
-  { samples, to: readAt }: ShareReading,
+  residents: Residents,
+  { from: readBefore, samples, to: readAt }: ShareReading,
   { between, floorWatts }: Cost,
 ): void {
+  const { from, servers, to } = residents;
   const shares: WindowShare[] = [];
   for (const { at, pid, smRatio } of samples) {
     const server = ownerOf(holdings, pid);
     if (server !== undefined) shares.push({ server, at, ratio: smRatio });
   }
-  if (readAt > from && readAt <= to) turnWatts.observeReading(shares);
-  for (const share of shares) {
-    const start = share.at - windowNanos;
-    if (start < from || share.at > to) continue;
-    const other = otherWorker(share.server, servers, pieces, start, share.at);
-    if (other === undefined) continue;
-    const rest = Math.max(0, timeline.busyNanos(start, share.at) / windowNanos - share.ratio);
-    turnWatts.observe(share, other, rest, (between(start, share.at) * 1e6) / windowNanos - floorWatts);
+  if (readAt > from && readAt <= to) {
+    const busy = timeline.busyNanos(readBefore, readAt) / (readAt - readBefore);
+    turnWatts.observeReading(shares, readAt - readBefore, busy);
+  }
+  for (const { at, ratio, server } of shares) {
+    const start = at - windowNanos;
+    if (start < from || at > to) continue;
+    const working = workersDuring(server, servers, pieces, start, at);
+    const busy = timeline.busyNanos(start, at) / windowNanos;
+    const rest = Math.max(0, busy - ratio);
+    if (working.length === 1 && rest > restMax) continue;
+    if (rest > restMax && mayWork(working, residents, start, at)) continue;
+    const turns = new Map(ownPower.turns(working));
+    const others = 1 - (turns.get(server) as number);
+    for (const [one, part] of turns) turns.set(one, one === server ? ratio : (rest * part) / others);
+    turnWatts.observeWindow(turns, (between(start, at) * 1e6) / windowNanos - floorWatts);
   }
 }
 
@@ -138,30 +204,21 @@ function ownerOf(holdings: readonly Holding[], pid: number): string | undefined 
   return undefined;
 }
 
-/** The one that may have worked beside `server` in a stretch: the other resident of two, or who else worked in it. */
-function otherWorker(
+/** A server and those that may have worked beside it in a stretch: the other resident of two, or who else worked in it. */
+function workersDuring(
   server: string,
   servers: ReadonlySet<string>,
   pieces: readonly Piece[],
   from: Nanos,
   to: Nanos,
-): string | undefined {
-  let other: string | undefined;
-  if (servers.size === 2)
-    for (const one of servers) {
-      if (one === server) continue;
-      if (other !== undefined) return undefined;
-      other = one;
-    }
+): string[] {
+  if (servers.size === 2) return [...servers];
+  const working = [server];
   for (const piece of pieces) {
     if (piece.from >= to || piece.to <= from) continue;
-    for (const resident of piece.residents) {
-      if (resident.state === "parked" || resident.server === server) continue;
-      if (other !== undefined && other !== resident.server) return undefined;
-      other = resident.server;
-    }
+    for (const other of workersIn(piece)) if (!working.includes(other)) working.push(other);
   }
-  return other;
+  return working;
 }
 
 /** The work of each of the servers in an interval; undefined where that of one is not known. */

@@ -7,8 +7,9 @@ interface Entry {
   from: Nanos;
   to: Nanos;
   nanos: Nanos;
-  /** Shares x length, by the places of the servers. */
+  /** Shares x length, and length in which each worked, by the places of the servers. */
   readonly weighted: number[];
+  readonly worked: number[];
 }
 
 const windowNanos = 30_000_000_000;
@@ -24,9 +25,10 @@ export class SmShare {
   readonly #entries: Entry[] = [];
   /** One that was dropped: the next one, a second later, takes its place. */
   #spare: Entry | undefined;
-  /** Every server seen so far has a place, and a sum where sums are worked out. */
+  /** Every server seen so far has a place, and sums where these are worked out. */
   readonly #servers: string[] = [];
   readonly #sums: number[] = [0.5];
+  readonly #worked: number[] = [0.5];
   #weights: ReadonlyMap<string, number> | undefined;
   #isChanged = false;
 
@@ -36,21 +38,23 @@ export class SmShare {
     this.#forget(to);
     const last = this.#entries.at(-1);
     const fits = last !== undefined && to >= last.to && to - last.from <= entryNanos;
-    const { weighted } = fits ? extended(last, to, nanos) : this.#begin(to - nanos, to, nanos);
+    const { weighted, worked } = fits ? extended(last, to, nanos) : this.#begin(to - nanos, to, nanos);
     this.#isChanged = true;
     for (let index = 0; index < servers.length; index++) {
       const place = this.#placeOf(servers[index] as string);
       weighted[place] = (weighted[place] ?? 0) + (ratios[index] as number) * nanos;
+      worked[place] = (worked[place] ?? 0) + nanos;
     }
   }
 
   #begin(from: Nanos, to: Nanos, nanos: Nanos): Entry {
-    const entry = this.#spare ?? { from, to, nanos, weighted: [0.5] };
+    const entry = this.#spare ?? { from, to, nanos, weighted: [0.5], worked: [0.5] };
     this.#spare = undefined;
     entry.from = from;
     entry.to = to;
     entry.nanos = nanos;
     entry.weighted.fill(0);
+    entry.worked.fill(0);
     this.#entries.push(entry);
     return entry;
   }
@@ -60,12 +64,15 @@ export class SmShare {
     if (place >= 0) return place;
     if (this.#servers.length >= serversMax) {
       this.#servers.length = 0;
-      for (const { weighted } of this.#entries) weighted.length = 0;
+      for (const { weighted, worked } of this.#entries) weighted.length = worked.length = 0;
     }
     return this.#servers.push(server) - 1;
   }
 
-  /** Returns the weight of each resident over the 30 s before `at`; undefined when there is too little to go by. */
+  /**
+   * Returns the mean share of each resident while it worked beside others in the 30 s before `at`; undefined when there is
+   * too little to go by.
+   */
   weights(at: Nanos): ReadonlyMap<string, number> | undefined {
     this.#forget(at);
     if (this.#isChanged) this.#weights = this.#summed();
@@ -74,19 +81,25 @@ export class SmShare {
   }
 
   #summed(): ReadonlyMap<string, number> | undefined {
-    const sums = this.#sums;
-    sums.length = this.#servers.length;
+    const [sums, worked] = [this.#sums, this.#worked];
+    sums.length = worked.length = this.#servers.length;
     sums.fill(0);
+    worked.fill(0);
     let nanos = 0;
     for (const entry of this.#entries) {
       nanos += entry.nanos;
-      for (let place = 0; place < entry.weighted.length; place++)
+      for (let place = 0; place < entry.weighted.length; place++) {
         sums[place] = (sums[place] as number) + (entry.weighted[place] ?? 0);
+        worked[place] = (worked[place] as number) + (entry.worked[place] ?? 0);
+      }
     }
     if (nanos < neededNanos || !sums.some((weight) => weight > 0)) return undefined;
     const weights = new Map<string, number>();
     for (let place = 0; place < sums.length; place++)
-      weights.set(this.#servers[place] as string, sums[place] as number);
+      weights.set(
+        this.#servers[place] as string,
+        (sums[place] as number) / Math.max(1, worked[place] as number),
+      );
     return weights;
   }
 

@@ -93,6 +93,21 @@ export function keepStep(steps: TokenStep[], step: TokenStep): void {
   while (steps.length > 0 && (steps[0] as TokenStep).to < step.to - keptNanos) steps.shift();
 }
 
+/** Whether tokens moved or requests were in flight between polls that touch `[from, to)`, or no poll can say yet. */
+export function wasBusy(steps: readonly TokenStep[], from: Nanos, to: Nanos): boolean {
+  let known = to;
+  for (let index = steps.length - 1; index >= 0; index--) {
+    const step = steps[index] as TokenStep;
+    if (step.to <= from) break;
+    if (step.from >= to) continue;
+    known = Math.min(known, step.from);
+    if (step.isLent) continue;
+    if (step.inputTokens + step.outputTokens > 0) return true;
+    if ((step.inFlightFrom ?? 0) > 0 || (step.inFlightTo ?? 0) > 0) return true;
+  }
+  return known > from;
+}
+
 function movesOf(increment: TokenIncrement): Moves {
   const { at, ranks, requests } = increment;
   const ended = (requests.ok ?? 0) + (requests.error ?? 0) + (requests.aborted ?? 0);

@@ -9,11 +9,6 @@ interface Alone {
   millijoules: number;
 }
 
-interface Figure {
-  readonly ratio: number;
-  readonly watts: number;
-}
-
 /** Work alone is remembered about this long, and this much of it makes a figure. */
 const memoryNanos = 120_000_000_000;
 const neededNanos = 1_000_000_000;
@@ -50,45 +45,31 @@ export class OwnPower {
   }
 
   /**
-   * Returns the driver's shares of the GPU as shares of its power. Each process is credited by a few samples; so the shares
-   * meet half-way what the servers would take if they took turns: as much as each keeps the GPU busy alone. Then each counts
-   * with its own watts while busy: those of `turns`, where one was never seen alone. Where nothing was seen, the shares stay
-   * as they are.
+   * Returns for which share of the time that they have the GPU together each of several servers has it. The driver's shares
+   * credit each process by a few samples; so they meet half-way what the servers would take if they took turns: as much as
+   * each keeps the GPU busy alone. What is not known of one is the mean of the others.
    */
-  weighted(
-    shares: ReadonlyMap<string, number>,
-    working: ReadonlySet<string>,
-    turns?: ReadonlyMap<string, number>,
-  ): ReadonlyMap<string, number> {
-    const figures = new Map([...working].map((server) => [server, this.#figure(server, turns?.get(server))]));
-    const known = [...figures.values()].filter((figure) => figure !== undefined);
-    const credited = sum([...working].map((server) => shares.get(server) ?? 0));
-    if (known.length === 0 || credited <= 0) return shares;
-    const mean = {
-      ratio: sum(known.map(({ ratio }) => ratio)) / known.length,
-      watts: sum(known.map(({ watts }) => watts)) / known.length,
-    };
-    const all = sum([...figures.values()].map((figure) => (figure ?? mean).ratio));
-    return new Map(
-      [...figures].map(([server, figure]) => {
-        const { ratio, watts } = figure ?? mean;
-        return [server, watts * ((shares.get(server) ?? 0) / credited + ratio / all)];
-      }),
-    );
+  turns(working: readonly string[], shares?: ReadonlyMap<string, number>): ReadonlyMap<string, number> {
+    const ratios = working.map((server) => this.#busyRatio(server));
+    const known = ratios.filter((ratio) => ratio !== undefined);
+    const mean = known.length === 0 ? 1 : sum(known) / known.length;
+    const all = sum(ratios.map((ratio) => ratio ?? mean));
+    const credited = sum(working.map((server) => shares?.get(server) ?? 0));
+    const turns = new Map<string, number>();
+    for (let index = 0; index < working.length; index++) {
+      const server = working[index] as string;
+      const byTurns = (ratios[index] ?? mean) / all;
+      const byShares = credited > 0 ? (shares?.get(server) ?? 0) / credited : byTurns;
+      turns.set(server, known.length === 0 ? byShares : (byTurns + byShares) / 2);
+    }
+    return turns;
   }
 
-  /** As `#busy`, with the watts of turns where they are given. */
-  #figure(server: string, watts: number | undefined): Figure | undefined {
-    const own = this.#busy(server);
-    return watts === undefined ? own : { ratio: own?.ratio ?? 1, watts };
-  }
-
-  /** How busy a server keeps the GPU alone, and its watts while busy. */
-  #busy(server: string): Figure | undefined {
+  /** How busy a server keeps the GPU alone. */
+  #busyRatio(server: string): number | undefined {
     const known = this.#alone.get(server);
     if (known === undefined || known.nanos < neededNanos || known.busyNanos <= 0) return undefined;
-    const watts = Math.max(0, (known.millijoules * 1e6) / known.busyNanos);
-    return { ratio: Math.min(1, known.busyNanos / known.nanos), watts };
+    return Math.min(1, known.busyNanos / known.nanos);
   }
 
   /** Returns the watts of each of `servers`, the mean of the known ones for the others; undefined when none is known. */

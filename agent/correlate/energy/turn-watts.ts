@@ -1,8 +1,10 @@
-// What each of two servers draws above the floor while it has the GPU, from the driver's samples per process: power in the
-// window of a sample over the shares of the two in it (METERING.md 4). It tells servers apart that are never alone.
-// A driver that credits the mean since the last reading (values of one time for all processes, H100 with driver 580) says
-// nothing of a single window: then nothing is learned here.
+// What each of several servers draws above the floor while it has the GPU: power over who has it when, a fit over minutes
+// (METERING.md 4). Stretches in which different servers work tell them apart, be they shorter than a second, and so do the
+// driver's samples per process, even of servers that are never alone. What a set of servers drew together is remembered
+// until the same set works again: who was once alone keeps its watts however long others then stay beside it.
 import type { Nanos } from "../../model.ts";
+import type { Solution } from "../phases/least-squares.ts";
+import { errorOfSum, LeastSquares } from "../phases/least-squares.ts";
 
 /** A driver's sample: the share of its window in which a process of a server ran. */
 export interface WindowShare {
@@ -11,101 +13,190 @@ export interface WindowShare {
   readonly ratio: number;
 }
 
-/** Length of a driver's window. */
-export const windowNanos = 200_000_000;
-/** What an observation leaves of the weight of those before it: about four minutes of two a second. */
-const keptRatio = 0.998;
-/** Samples that it takes. */
-const samplesMin = 20;
-/** How far each of two servers is usually off the mean of both: what is thought of them before any sample. */
-const usualRatio = 0.35;
-/** Shares nearer to each other are equal but for whole percents and chance. */
-const apartRatioMin = 0.1;
-/** Readings whose samples are of different windows, of those that have several; older ones fade. */
-const [apartMin, apartFadeRatio] = [0.9, 0.99];
-/** Pairs of servers remembered at most. */
-const pairsMax = 16;
+/** The share of a stretch for which each server has the GPU. */
+export type Turns = ReadonlyMap<string, number>;
 
-/** The watts of two servers, and how far off they may be over the mean of both. */
-export interface KnownWatts {
-  readonly watts: ReadonlyMap<string, number>;
+/** How servers share energy above the floor, and the largest standard error of one's share of it. */
+export interface WattsShares {
+  readonly weights: ReadonlyMap<string, number>;
   readonly error: number;
 }
 
-/** Faded sums over the samples of a pair: `both` the shares of the two together, `apart` the first less the second. */
-interface Pair {
-  readonly servers: readonly [string, string];
-  samples: number;
-  bothBoth: number;
-  bothApart: number;
-  apartApart: number;
-  bothWatts: number;
-  apartWatts: number;
-  wattsWatts: number;
+/** Length of a driver's window. */
+export const windowNanos = 200_000_000;
+/** What an observation leaves of the weight of those of the same servers before it: about four minutes of seconds. */
+const keptRatio = 0.996;
+/** Turns nearer to the usual ones than this are those but for chance. */
+const nearRatio = 0.05;
+/** How far a server is usually off the mean of all: what is thought of it before any observation. */
+const usualRatio = 0.5;
+/** How far what a server draws in one second is off what it draws in others: prompts come and go. */
+const secondRatio = 0.15;
+/** Readings whose samples are of different windows, of those that have several; older ones fade. */
+const [apartMin, apartFadeRatio] = [0.5, 0.99];
+/** Shares this near to each other are even, over so few windows at most; and more than processes can be credited with. */
+const [evenRatio, evenNanosMax, moreThanBusy] = [0.08, 2_200_000_000, 1.3];
+/** Servers and sets of them remembered at most. */
+const [serversMax, setsMax] = [6, 24];
+/** The fit is made anew when so much more was taken in, at first and later. */
+const [growthAtFirst, observationsPerFit] = [0.1, 8];
+
+/** What a set of servers drew while they shared the GPU. */
+interface Together {
+  readonly squares: LeastSquares;
+  /** Sums of what each had. */
+  readonly had: Float64Array;
+  weight: number;
+  busy: number;
+  watts: number;
 }
+
+/** The amounts of one observation. */
+const observed = new Float64Array(serversMax);
 
 /** The watts by turns on one GPU. */
 export class TurnWatts {
-  readonly #pairs = new Map<string, Pair>();
+  #servers: string[] = [];
+  /** By the places of the servers, a bit each. */
+  readonly #stretches = new Map<number, Together>();
+  readonly #windows = new Map<number, Together>();
   #several = 0;
   #apart = 0;
+  #observations = 0;
+  #fittedAt = 0;
+  #found: Solution | undefined;
 
-  /** Takes in the samples of one reading, as evidence of what a sample of this driver stands for. */
-  observeReading(shares: readonly WindowShare[]): void {
+  /**
+   * Takes in the samples of one reading and how busy the GPU was since the one before it, as evidence of what a sample of this
+   * driver stands for. Servers that take turns have about as much of any window; where windows are credited as a whole and a
+   * sample is their mean, a few of them are never shared evenly, and samples never add up to more than the GPU was busy.
+   */
+  observeReading(shares: readonly WindowShare[], nanos: Nanos, busyRatio: number): void {
     if (shares.length < 2) return;
+    const all = shares.reduce((sum, { ratio }) => sum + ratio, 0);
+    const isEven = shares.every(({ ratio }) => Math.abs(ratio - all / shares.length) < evenRatio);
     const isApart = new Set(shares.map(({ at }) => at)).size === shares.length;
+    const isWindow = isApart && nanos <= evenNanosMax && (isEven || all > moreThanBusy * busyRatio);
     this.#several = this.#several * apartFadeRatio + 1;
-    this.#apart = this.#apart * apartFadeRatio + (isApart ? 1 : 0);
+    this.#apart = this.#apart * apartFadeRatio + (isWindow ? 1 : 0);
   }
 
-  /** Takes in the window of a sample in which only its server and `other` worked. */
-  observe(share: WindowShare, other: string, otherRatio: number, watts: number): void {
-    const pair = this.#pair(share.server, other);
-    const both = share.ratio + otherRatio;
-    const more = share.ratio - otherRatio;
-    const apart = Math.abs(more) < apartRatioMin ? 0 : more * (pair.servers[0] === share.server ? 1 : -1);
-    pair.samples = pair.samples * keptRatio + 1;
-    pair.bothBoth = pair.bothBoth * keptRatio + both * both;
-    pair.bothApart = pair.bothApart * keptRatio + both * apart;
-    pair.apartApart = pair.apartApart * keptRatio + apart * apart;
-    pair.bothWatts = pair.bothWatts * keptRatio + both * watts;
-    pair.apartWatts = pair.apartWatts * keptRatio + apart * watts;
-    pair.wattsWatts = pair.wattsWatts * keptRatio + watts * watts;
+  /** Takes in a stretch: for which share of it each server had the GPU, and what was drawn above the floor. */
+  observe(turns: Turns, watts: number, weight: number): void {
+    this.#observe(this.#stretches, turns, watts, weight);
   }
 
-  /** Returns the watts of two servers while each has the GPU; undefined while too little was seen of them. */
-  watts(working: ReadonlySet<string>): KnownWatts | undefined {
-    if (working.size !== 2 || this.#several === 0 || this.#apart < apartMin * this.#several) return undefined;
-    const pair = this.#pairs.get([...working].sort().join("\n"));
-    if (pair === undefined || pair.samples < samplesMin) return undefined;
-    const { apartApart, apartWatts, bothApart, bothBoth, bothWatts, samples, servers, wattsWatts } = pair;
-    const mean = bothWatts / bothBoth;
-    if (!(mean > 0)) return undefined;
-    // Least squares of watts = mean x both + half x apart, with a half of 0 +- usualRatio x mean before any sample.
-    const variance = Math.max(0, wattsWatts - mean * bothWatts) / samples;
-    const pull = variance / (usualRatio * mean) ** 2;
-    const square = apartApart + pull - (bothApart * bothApart) / bothBoth;
-    if (!(square > 0)) return undefined;
-    const half = (apartWatts - (bothApart * bothWatts) / bothBoth) / square;
-    const middle = (bothWatts - half * bothApart) / bothBoth;
-    const [one, other] = servers;
-    const watts = new Map([
-      [one, Math.max(0, middle + half)],
-      [other, Math.max(0, middle - half)],
-    ]);
-    return { watts, error: Math.sqrt(variance / square) / mean };
+  /**
+   * The same of the window of a driver's sample, if it is one. Turns near to the usual ones of these servers count as the
+   * usual: what moves them a little, a prompt in place of decode steps, moves the watts too.
+   */
+  observeWindow(turns: Turns, watts: number): void {
+    this.#observe(this.#windows, turns, watts, windowNanos / 1e9, nearRatio);
   }
 
-  #pair(server: string, other: string): Pair {
-    const servers = server < other ? ([server, other] as const) : ([other, server] as const);
-    const key = servers.join("\n");
-    let pair = this.#pairs.get(key);
-    if (pair === undefined) {
-      if (this.#pairs.size >= pairsMax) this.#pairs.clear();
-      const sums = { bothBoth: 0, bothApart: 0, apartApart: 0, bothWatts: 0, apartWatts: 0, wattsWatts: 0 };
-      pair = { servers, samples: 0, ...sums };
-      this.#pairs.set(key, pair);
+  #observe(sets: Map<number, Together>, turns: Turns, watts: number, weight: number, near = 0): void {
+    observed.fill(0);
+    let [busy, set] = [0, 0];
+    for (const [server, ratio] of turns) {
+      const place = this.#place(server);
+      observed[place] = ratio;
+      busy += ratio;
+      set |= ratio > 0 ? 1 << place : 0;
     }
-    return pair;
+    if (set === 0) return;
+    let together = sets.get(set);
+    if (together === undefined) {
+      if (sets.size >= setsMax) sets.clear();
+      together = {
+        squares: new LeastSquares(serversMax, keptRatio),
+        had: new Float64Array(serversMax),
+        weight: 0,
+        busy: 0,
+        watts: 0,
+      };
+      sets.set(set, together);
+    }
+    note(together, weight, near);
+    together.squares.observe(observed, watts, weight);
+    together.busy = together.busy * keptRatio + weight * busy;
+    together.watts = together.watts * keptRatio + weight * watts;
+    this.#observations++;
   }
+
+  /** Returns how servers that have the GPU in `turns` share what is drawn above the floor; undefined where nothing was seen. */
+  shares(turns: Turns): WattsShares | undefined {
+    const { coefficients, covariances } = this.#fitted() ?? {};
+    if (coefficients === undefined || covariances === undefined) return undefined;
+    const weights = new Map<string, number>();
+    const amounts = new Array<number>(serversMax).fill(0);
+    let all = 0;
+    for (const [server, ratio] of turns) {
+      const place = this.#servers.indexOf(server);
+      if (place < 0) return undefined;
+      amounts[place] = ratio;
+      const joules = ratio * (coefficients[place] as number);
+      weights.set(server, joules);
+      all += joules;
+    }
+    if (!(all > 0)) return undefined;
+    let error = 0;
+    for (const [server, joules] of weights) {
+      const own = this.#servers.indexOf(server);
+      const moves = amounts.map(
+        (amount, place) => ((place === own ? amount : 0) - (amount * joules) / all) / all,
+      );
+      error = Math.max(error, errorOfSum({ covariances } as Solution, moves));
+    }
+    return { weights, error };
+  }
+
+  #fitted(): Solution | undefined {
+    const grown = this.#observations - this.#fittedAt;
+    if (this.#found !== undefined && grown < Math.min(observationsPerFit, 1 + growthAtFirst * this.#fittedAt))
+      return this.#found;
+    const all = new LeastSquares(serversMax, 1);
+    let [busy, watts] = [0, 0];
+    // A driver that credits the mean since the last reading says nothing of any window.
+    const hasWindows = this.#several > 0 && this.#apart >= apartMin * this.#several;
+    for (const sets of hasWindows ? [this.#stretches, this.#windows] : [this.#stretches])
+      for (const together of sets.values()) {
+        all.include(together.squares);
+        busy += together.busy;
+        watts += together.watts;
+      }
+    if (!(watts > 0)) return undefined;
+    const mean = watts / busy;
+    const beliefs = this.#servers.map((_, index) => ({ index, value: mean, error: usualRatio * mean }));
+    this.#fittedAt = this.#observations;
+    const { coefficients } = all.solve(...beliefs);
+    all.blur((secondRatio * mean) ** 2);
+    this.#found = { ...all.solve(...beliefs), coefficients };
+    return this.#found;
+  }
+
+  #place(server: string): number {
+    const known = this.#servers.indexOf(server);
+    if (known >= 0) return known;
+    if (this.#servers.length >= serversMax) {
+      this.#servers = [];
+      this.#stretches.clear();
+      this.#windows.clear();
+      this.#found = undefined;
+    }
+    return this.#servers.push(server) - 1;
+  }
+}
+
+/** Notes what each had; what is observed becomes what they usually have where it is nearer to it than `near`. */
+function note(together: Together, weight: number, near: number): void {
+  const { had } = together;
+  together.weight = together.weight * keptRatio + weight;
+  let isNear = true;
+  for (let place = 0; place < serversMax; place++) {
+    had[place] = (had[place] as number) * keptRatio + weight * (observed[place] as number);
+    isNear &&= Math.abs((observed[place] as number) - (had[place] as number) / together.weight) < near;
+  }
+  if (isNear)
+    for (let place = 0; place < serversMax; place++)
+      observed[place] = (had[place] as number) / together.weight;
 }

@@ -70,6 +70,21 @@ export class LeastSquares {
     this.#weight = this.#weight * kept + weight;
   }
 
+  /** Takes in all that another of as many inputs took in. */
+  include(other: LeastSquares): void {
+    for (let at = 0; at < this.#products.length; at++)
+      this.#products[at] = (this.#products[at] as number) + (other.#products[at] as number);
+    for (let at = 0; at < this.#size; at++)
+      this.#outcomes[at] = (this.#outcomes[at] as number) + (other.#outcomes[at] as number);
+    this.#squares += other.#squares;
+    this.#weight += other.#weight;
+  }
+
+  /** Holds every observation to be off by so much more than what is seen of it, as a mean square. */
+  blur(variance: number): void {
+    this.#squares += variance * this.#weight;
+  }
+
   /**
    * Returns the best coefficients of 0 or more. An input that never moved has what is believed of it, else 0 and an
    * infinite error.
