@@ -28,6 +28,8 @@ export const windowNanos = 200_000_000;
 const keptRatio = 0.996;
 /** Turns nearer to the usual ones than this are those but for chance. */
 const nearRatio = 0.05;
+/** From so many windows on it is known what is usual: one that is not weighs little among them. */
+const usualMin = 20;
 /** How far a server is usually off the mean of all: what is thought of it before any observation. */
 const usualRatio = 0.5;
 /** How far what a server draws in one second is off what it draws in others: prompts come and go. */
@@ -39,7 +41,7 @@ const [evenRatio, evenNanosMax, moreThanBusy] = [0.08, 2_200_000_000, 1.3];
 /** Servers and sets of them remembered at most. */
 const [serversMax, setsMax] = [6, 24];
 /** The fit is made anew when so much more was taken in, at first and later. */
-const [growthAtFirst, observationsPerFit] = [0.1, 8];
+const [growthAtFirst, observationsPerFit] = [0.1, 40];
 
 /** What a set of servers drew while they shared the GPU. */
 interface Together {
@@ -91,7 +93,7 @@ export class TurnWatts {
    * usual: what moves them a little, a prompt in place of decode steps, moves the watts too.
    */
   observeWindow(turns: Turns, watts: number): void {
-    this.#observe(this.#windows, turns, watts, windowNanos / 1e9, nearRatio);
+    this.#observe(this.#windows, turns, watts, 1, nearRatio);
   }
 
   #observe(sets: Map<number, Together>, turns: Turns, watts: number, weight: number, near = 0): void {
@@ -190,13 +192,12 @@ export class TurnWatts {
 /** Notes what each had; what is observed becomes what they usually have where it is nearer to it than `near`. */
 function note(together: Together, weight: number, near: number): void {
   const { had } = together;
+  let isNear = together.weight >= usualMin;
+  for (let place = 0; place < serversMax && isNear; place++)
+    isNear = Math.abs((observed[place] as number) - (had[place] as number) / together.weight) < near;
   together.weight = together.weight * keptRatio + weight;
-  let isNear = true;
   for (let place = 0; place < serversMax; place++) {
     had[place] = (had[place] as number) * keptRatio + weight * (observed[place] as number);
-    isNear &&= Math.abs((observed[place] as number) - (had[place] as number) / together.weight) < near;
+    if (isNear) observed[place] = (had[place] as number) / together.weight;
   }
-  if (isNear)
-    for (let place = 0; place < serversMax; place++)
-      observed[place] = (had[place] as number) / together.weight;
 }

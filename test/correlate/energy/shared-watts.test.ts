@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { TurnWatts } from "../../../agent/correlate/energy/turn-watts.ts";
 import type { Work } from "../../../agent/correlate/energy/work-fit.ts";
 import { WorkFit, workIn } from "../../../agent/correlate/energy/work-fit.ts";
+import { SmShare } from "../../../agent/correlate/sm-share.ts";
 import type { TokenStep } from "../../../agent/correlate/token-step.ts";
 
 const second = 1_000_000_000;
@@ -193,5 +194,67 @@ describe("TurnWatts", () => {
     expect(weights?.get("two")).toBeCloseTo(50, -1);
     expect(error).toBeLessThan(0.15);
     expect(teach(0).shares(turnsOf(3, 2))).toBeUndefined();
+  });
+
+  test("shares() know that one second alone is not like another", () => {
+    const offs = fc.tuple(thousandths(-200, 200), thousandths(-200, 200));
+    fc.assert(
+      fc.property(offs, thousandths(100_000, 500_000), thousandths(100_000, 500_000), (off, one, two) => {
+        const fit = new TurnWatts();
+        fit.observe(turnsOf(1, 2), one * (1 + off[0]), 1);
+        fit.observe(turnsOf(2, 2), two * (1 + off[1]), 1);
+        for (let index = 0; index < 120; index++) fit.observe(turnsOf(3, 2), (one + two) / 2, 1);
+        const { weights, error } = fit.shares(turnsOf(3, 2)) ?? { error: 0 };
+        const [first, second] = [weights?.get("one") ?? 0, weights?.get("two") ?? 0];
+        expect(Math.abs(first / (first + second) - one / (one + two))).toBeLessThan(2 * error);
+      }),
+    );
+  });
+
+  test("samples that are means of windows one process is credited with are not taken for windows", () => {
+    const readings = fc.array(
+      fc.array(fc.tuple(fc.boolean(), thousandths(1150, 1230)), { minLength: 5, maxLength: 5 }),
+      {
+        ...{ minLength: 60, maxLength: 60, size: "max" },
+      },
+    );
+    fc.assert(
+      fc.property(readings, (all) => {
+        const fit = new TurnWatts();
+        all.forEach((windows, index) => {
+          const shares = [true, false].flatMap((isOne) => {
+            const own = windows.flatMap(([credited, gain], at) => (credited === isOne ? [{ gain, at }] : []));
+            const last = own.at(-1);
+            if (last === undefined) return [];
+            const ratio = own.reduce((sum, { gain }) => sum + (0.96 * gain) / windows.length, 0);
+            return [{ server: isOne ? "one" : "two", at: index * second + last.at * 200_000_000, ratio }];
+          });
+          fit.observeReading(shares, second, 0.96);
+          for (const { server, ratio } of shares)
+            fit.observeWindow(
+              new Map([
+                [server, ratio],
+                [server === "one" ? "two" : "one", Math.max(0, 0.96 - ratio)],
+              ]),
+              300,
+            );
+        });
+        expect(fit.shares(turnsOf(3, 2))).toBeUndefined();
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe("SmShare", () => {
+  test("weights() are means over the time each server worked, not over all", () => {
+    const share = new SmShare();
+    for (let at = 1; at <= 30; at++) {
+      if (at % 3 === 0) share.noteWork(at * second, second, ["one", "two", "three"], [0.3, 0.3, 0.4]);
+      else share.noteWork(at * second, second, ["one", "two"], [0.3, 0.3]);
+    }
+    const weights = share.weights(30 * second);
+    expect(weights?.get("one")).toBeCloseTo(0.3);
+    expect(weights?.get("three")).toBeCloseTo(0.4);
   });
 });
