@@ -34,7 +34,7 @@ import { modelRank } from "./price-book.ts";
 import type { Served } from "./served.ts";
 import { keyOf, serverOf } from "./served.ts";
 import type { Mix } from "./served-mix.ts";
-import { addToMix, emptyMix, plainTokens, weightedTokens, workTokens } from "./served-mix.ts";
+import { addToMix, emptyMix, plainTokens, restoredMix, weightedTokens, workTokens } from "./served-mix.ts";
 import { Remainders } from "./split.ts";
 import type { TokenWeights } from "./tenants.ts";
 import { defaultWeights } from "./tenants.ts";
@@ -226,7 +226,7 @@ export class CapacityMeter {
     // A rate of another unit, or of who knows which model, is learned from scratch: its entries have other names.
     for (const [key, tokensPerGpuHour, at] of state.served ?? [])
       this.#learned.set(key, { tokensPerGpuHour, at: BigInt(at) });
-    for (const [key, mix] of state.servedMixes ?? []) this.#mixes.set(key, { ...emptyMix(), ...mix });
+    for (const [key, mix] of state.servedMixes ?? []) this.#mixes.set(key, restoredMix(mix));
     for (const [key, points] of state.servedWork ?? []) {
       const curve = new CapacityCurve();
       curve.restore(points);

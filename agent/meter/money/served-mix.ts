@@ -21,6 +21,15 @@ export function emptyMix(): Mix {
   return { weighted: 0, tokens: 0, prompts: 0, outputs: 0 };
 }
 
+/**
+ * The mix of a stored one. What an earlier version stored says nothing of work: beside prompts and outputs of later its tokens would
+ * make a rate several times too high, so that they count only until the first ones come.
+ */
+export function restoredMix({ outputs, prompts, tokens = 0, weighted = 0 }: Partial<Mix>): Mix {
+  if (prompts !== undefined && outputs !== undefined) return { weighted, tokens, prompts, outputs };
+  return { ...emptyMix(), weighted: weighted * 1e-9, tokens: tokens * 1e-9 };
+}
+
 /** Adds what an interval counted; what was served before fades by the time in execution. */
 export function addToMix(
   mix: Mix,

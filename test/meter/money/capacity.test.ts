@@ -165,6 +165,25 @@ describe("CapacityMeter.post()", () => {
     expect((next.rate("s", product, "small", at)?.tokensPerGpuHour ?? 0) / (5000 * 3600)).toBeCloseTo(1, 1);
     expect(meter.rate("s", "NVIDIA L4", "large", at)).toBeUndefined();
   });
+  it("tells nothing by a mix of an earlier version, which does not say what work its tokens were", () => {
+    const meter = new CapacityMeter({}, undefined);
+    const served = { running: () => 8, waiting: () => 3, soleModel: () => "m" };
+    run(meter, { minutes: 20, tokensPerSecond: 1000, ...served });
+    const state = JSON.parse(meter.state().value) as { servedMixes: [string, Record<string, number>][] };
+    for (const [, mix] of state.servedMixes) {
+      delete mix["prompts"];
+      delete mix["outputs"];
+    }
+    const next = new CapacityMeter({}, undefined);
+    next.restore({ ...meter.state(), value: JSON.stringify(state) });
+    const told: number[] = [];
+    for (const each of [meter, next]) {
+      run(each, { from: 20, minutes: 1, tokensPerSecond: 1000, ...served });
+      told.push(each.rate("s", product, "m", unixNanos(21 * 60e9))?.tokensPerGpuHour ?? 0);
+    }
+    expect(told[0]).toBeGreaterThan(0);
+    expect((told[1] ?? 0) / (told[0] ?? 0)).toBeCloseTo(1, 3);
+  });
   it("forgets what was served longest ago where too much is served, and not what is served still", () => {
     const meter = new CapacityMeter({}, undefined);
     const [here, once] = [{ soleModel: () => "here" }, { soleModel: () => "once" }];
