@@ -21,11 +21,8 @@ import type { Durable } from "./durable-state.ts";
 import type { LoadSources } from "./load-reports.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { PolicyDesk } from "./policy-desk.ts";
-import { SelfReport, selfStats } from "./self-report.ts";
+import { beatsOfReport, LoopDelays, SelfReport, selfStats } from "./self-report.ts";
 import { settledLoad } from "./settled-load.ts";
-
-/** The agent's own figures go out with every so many beats, each minute by default. */
-const SELF_BEATS = 6;
 
 /** What the reports are made from. */
 export interface ReportsParts {
@@ -47,20 +44,22 @@ export class Reports {
   readonly audit: AuditExport;
   readonly #parts: ReportsParts;
   readonly #self: SelfReport;
-  #loopDelaySeconds: number | undefined;
+  readonly #loopDelays: LoopDelays;
 
   constructor(parts: ReportsParts) {
     const { clock, config, durable, log, resource } = parts;
     const { otlp } = config.export;
     const version = programVersion();
+    const { exportMs } = config.rates;
     this.#parts = parts;
+    this.#loopDelays = new LoopDelays(beatsOfReport(exportMs));
     this.audit = new AuditExport({
       ...{ clock, log, resource, version, store: durable.store, destinations: destinations(otlp) },
       restored: durable.restored?.state ?? [],
     });
     this.#self = new SelfReport({
       ...{ clock, log, resource, version, destination: destinations(otlp)[0], read: () => this.read() },
-      ...{ firstMs: config.rates.exportMs, intervalMs: SELF_BEATS * config.rates.exportMs },
+      ...{ firstMs: exportMs, intervalMs: beatsOfReport(exportMs) * exportMs },
     });
   }
 
@@ -74,7 +73,7 @@ export class Reports {
   afterCommit(): void {
     const { clock, stored } = this.#parts;
     const delay = clock.takeDelay?.();
-    this.#loopDelaySeconds = delay === undefined ? undefined : delay / 1e9;
+    if (delay !== undefined) this.#loopDelays.noteBeat(delay / 1e9);
     this.audit.wake(stored()?.head.length ?? 0);
   }
 
@@ -92,7 +91,7 @@ export class Reports {
       pipeline.intake.health,
       { gpu: Number(pipeline.gpu?.status()["restarts"] ?? 0) },
       stored()?.head,
-      this.#loopDelaySeconds,
+      this.#loopDelays.longest,
     );
     return { ...stats, ...policy.answering, auditWaiting: this.audit.waiting, auditLost: this.audit.lost };
   }

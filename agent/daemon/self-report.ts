@@ -11,6 +11,8 @@ import type { SpoolStatus } from "../store/spool/spool.ts";
 import type { SourceHealth } from "./source-health.ts";
 
 const AFTER_MS = 2000;
+/** Reports are no further apart than this, as gauges and alerts need them, unless beats are; and no more beats than these. */
+const [REPORT_MS, REPORT_BEATS] = [60_000, 6];
 
 /** What the reports are made from and where they go. */
 export interface SelfReportParts {
@@ -50,6 +52,32 @@ export class SelfReport {
   async stop(): Promise<void> {
     this.#cancel();
     await (await this.#metrics)?.stop();
+  }
+}
+
+/** With each how-manieth beat of `exportMs` the agent's own figures go out. */
+export function beatsOfReport(exportMs: number): number {
+  return Math.max(1, Math.min(REPORT_BEATS, Math.floor(REPORT_MS / exportMs)));
+}
+
+/** How long the event loop was held up in the last beats: as many as one report covers, so that no report leaves one out. */
+export class LoopDelays {
+  readonly #beats: number;
+  readonly #seconds: number[] = [];
+
+  constructor(beats: number) {
+    this.#beats = beats;
+  }
+
+  /** The longest; undefined where none was noted. */
+  get longest(): number | undefined {
+    return this.#seconds.length === 0 ? undefined : Math.max(...this.#seconds);
+  }
+
+  /** Notes the longest delay of a beat. */
+  noteBeat(seconds: number): void {
+    this.#seconds.push(seconds);
+    if (this.#seconds.length > this.#beats) this.#seconds.shift();
   }
 }
 

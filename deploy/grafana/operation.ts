@@ -225,7 +225,8 @@ const faults: readonly Panel[] = [
     unit: "short",
     queries: [
       {
-        expr: `sum by (tokenwatt_destination, error_type) (rate(${agent(points, ['tokenwatt_destination!=""'])}[${R}]))`,
+        // The agent's own figures are sent each minute: a shorter window would hold one point.
+        expr: `sum by (tokenwatt_destination, error_type) (rate(${agent(points, ['tokenwatt_destination!=""'])}[5m]))`,
         legend: "{{tokenwatt_destination}} {{error_type}}",
       },
     ],

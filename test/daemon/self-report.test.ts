@@ -1,6 +1,6 @@
 // When the agent reports about itself: not at the start, only to somebody, and to the end.
 import { expect, test } from "vitest";
-import { SelfReport } from "../../agent/daemon/self-report.ts";
+import { beatsOfReport, LoopDelays, SelfReport } from "../../agent/daemon/self-report.ts";
 import type { SelfStats } from "../../agent/export/self/points.ts";
 import { readSelf } from "../../agent/export/self/points.ts";
 import type { Clock } from "../../agent/platform/clock.ts";
@@ -65,6 +65,33 @@ test("SelfReport does not wait for its interval with the first report", async ()
   await self.stop();
   expect(collector.requests).toHaveLength(2);
   await collector.close();
+});
+
+test("own figures go out at least each minute, or with each beat where those are rarer", () => {
+  for (const [exportMs, everyMs] of [
+    ...[
+      [1000, 6000],
+      [10_000, 60_000],
+      [15_000, 60_000],
+      [30_000, 60_000],
+      [45_000, 45_000],
+    ],
+    ...[
+      [60_000, 60_000],
+      [300_000, 300_000],
+    ],
+  ] as const)
+    expect(beatsOfReport(exportMs) * exportMs).toBe(everyMs);
+});
+
+test("LoopDelays says the longest of the beats that a report covers", () => {
+  const delays = new LoopDelays(3);
+  expect(delays.longest).toBeUndefined();
+  const said = [1, 5, 2, 3, 1, 0, 0].map((seconds) => {
+    delays.noteBeat(seconds);
+    return delays.longest;
+  });
+  expect(said).toEqual([1, 5, 5, 5, 3, 3, 1]);
 });
 
 test("SelfReport that is stopped before it began never begins", async () => {

@@ -46,7 +46,7 @@ export const selfMetrics = {
     "nodejs.eventloop.delay.max",
     "s",
     [],
-    "Longest delay of the event loop since the last commit",
+    "Longest delay of the event loop in the last six commits, or a minute where that is less",
   ),
   exportedPoints: row(
     "sum",
