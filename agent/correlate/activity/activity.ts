@@ -8,7 +8,7 @@ import { levelAhead, observeOwnRoughness, sightOf } from "./ahead.ts";
 import { keepsBusy, observePresence, sharesWindow } from "./beside.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
-import { isRefuted, isTelling } from "./copies.ts";
+import { isRefuted, isTelling, refutedFrom } from "./copies.ts";
 import {
   busyIn,
   busyPerProgress,
@@ -287,8 +287,9 @@ function labelled(
   const { decidedUntil: from, lastProgressAt, stallAfterNanos, windows } = activity;
   const progress = activity.polls.at(-1)?.progress ?? "step";
   const { accounted, claims, contested, intervals, runs, short } = evaluate(activity, progress, until);
-  const facts = { claims, contested, accounted, intervals, progress, windows, short };
-  return { intervals, runs, segments: label({ from, until, ...facts, lastProgressAt, stallAfterNanos }) };
+  const seen = { intervals, progress, windows, short, refutedFrom: refutedFrom(activity), lastProgressAt };
+  const segments = label({ from, until, claims, contested, accounted, stallAfterNanos, ...seen });
+  return { intervals, runs, segments };
 }
 
 function evaluate(

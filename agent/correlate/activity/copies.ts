@@ -16,16 +16,26 @@ const [besideDoubt, seldomDoubt, aloneDoubt, hiddenDoubt] = [0.6, 0.35, 0.05, 0.
 
 /** What may be otherwise of time that is taken for execution, and of work that is not. */
 export interface PollDoubts {
-  readonly executed: Doubt;
+  readonly executed: Doubt | undefined;
   readonly rest: Doubt;
 }
 
-/** Returns what the poll that ended an interval leaves in doubt. */
+/**
+ * True of an interval whose poll says nothing of the work of the only server in it: it showed nothing new and nothing in flight,
+ * and may be of a copy that is older than the work, whether the page is known to be copied or not.
+ */
+export function mayHideWork({ contended, kind, mayBeStale }: PollInterval): boolean {
+  return mayBeStale === true && kind === "quiet" && !contended;
+}
+
+/** Returns what the poll that ended an interval leaves in doubt; one that only may be of a copy, the work that nothing explains. */
 export function pollDoubts(
-  { contended, doubt = "cached_page", from, isCopied, isOfCopy, to }: PollInterval,
+  interval: PollInterval,
   windows: readonly ActivityWindow[],
   short: boolean,
 ): PollDoubts {
+  const { contended, doubt, from, isCopied, isOfCopy, to } = interval;
+  if (doubt === undefined) return { executed: undefined, rest: { reason: "cached_page", ratio: 1 } };
   const by = (ratio: number): Doubt => ({ reason: doubt, ratio });
   if (doubt !== "cached_page") return { executed: by(1), rest: by(1) };
   if (contended) {
@@ -90,6 +100,17 @@ export function isRefuted(evidence: CopyEvidence, runs: readonly WorkRun[]): boo
   const stretch = staleStretch(evidence, evidence.polls.length);
   const start = stretch === undefined ? undefined : workFrom(evidence, runs, stretch);
   return start !== undefined && start < (stretch as StaleStretch).oldest;
+}
+
+/** Since when work is known to be someone else's, because no copy is as old as it is; Infinity where the page showed something new since. */
+export function refutedFrom({ polls, refutedAt }: Pick<Activity, "polls" | "refutedAt">): Nanos {
+  if (refutedAt === -Infinity) return Infinity;
+  for (let index = polls.length - 1; index >= 0; index--) {
+    const poll = polls[index] as SeenPoll;
+    if (poll.at <= refutedAt) break;
+    if (!isStale(poll)) return Infinity;
+  }
+  return refutedAt;
 }
 
 /** The time in which polls showed nothing new. */

@@ -1,7 +1,7 @@
 // From claims to states: claimed time is active, time in flight without execution waits, the rest is idle.
 import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
 import type { PollDoubts } from "./copies.ts";
-import { pollDoubts } from "./copies.ts";
+import { mayHideWork, pollDoubts } from "./copies.ts";
 import type { ActivitySegment, ActivityWindow, Claim, Doubt, PollInterval, ServerState } from "./evidence.ts";
 
 /** What the segments of one settled stretch are made of. */
@@ -20,6 +20,8 @@ export interface Labelling {
   readonly windows: readonly ActivityWindow[];
   /** Requests come and go inside the windows. */
   readonly short: boolean;
+  /** Since when work that nothing explains is known to be someone else's. */
+  readonly refutedFrom: Nanos;
 }
 
 /** A segment that the next stretch may lengthen. */
@@ -46,8 +48,12 @@ export function label(labelling: Labelling): ActivitySegment[] {
 }
 
 /** Cuts segments where the doubt of the polls begins and ends. */
-function doubted(segments: Draft[], { intervals, short, windows }: Labelling): ActivitySegment[] {
-  const doubts = intervals.filter(isDoubted);
+function doubted(segments: Draft[], labelling: Labelling): ActivitySegment[] {
+  const { accounted, intervals, refutedFrom, short, windows } = labelling;
+  const doubts = intervals.filter((interval) => {
+    if (interval.doubt !== undefined) return true;
+    return mayHideWork(interval) && interval.to <= refutedFrom && !accounted.includes(interval);
+  });
   if (doubts.length === 0) return segments;
   const byPoll = doubts.map((interval) => pollDoubts(interval, windows, short));
   return segments.flatMap((segment) => {
@@ -68,12 +74,9 @@ function doubted(segments: Draft[], { intervals, short, windows }: Labelling): A
   });
 }
 
-function greater(one: Doubt | undefined, other: Doubt): Doubt {
-  return one !== undefined && one.ratio >= other.ratio ? one : other;
-}
-
-function isDoubted({ doubt }: PollInterval): boolean {
-  return doubt !== undefined;
+function greater(one: Doubt | undefined, other: Doubt | undefined): Doubt | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return one.ratio >= other.ratio ? one : other;
 }
 
 /** Marks what was just claimed; a segment that began before the claim is cut there. */

@@ -90,3 +90,61 @@ test("work that a copy does not explain is in doubt as a whole, whoever is alone
   expect(segments.every(({ state }) => state === "idle")).toBe(true);
   expect(segments.every(({ doubt }) => doubt?.ratio === 1)).toBe(true);
 });
+
+/** What is decided of a server that never showed anything, on a GPU busy in `busy` windows, its page `mayBeOld` or not. */
+function silent(busy: readonly number[], lengthNanos: number, mayBeOld: boolean, isShared: boolean) {
+  const activity = createActivity({ from: 0, pollNanos: second });
+  const end = busy.length * lengthNanos;
+  if (isShared) observePeer(activity, 0, end, true);
+  busy.forEach((busyRatio, index) => {
+    observeWindow(activity, { from: index * lengthNanos, to: (index + 1) * lengthNanos, busyRatio });
+  });
+  for (let at = 0; at <= end; at += second)
+    observePoll(activity, {
+      ...{ at, inputTokens: 5, outputTokens: 5, inFlight: 0, progress: "step" },
+      ...(mayBeOld ? { shownFrom: at - 5 * second, isRepeated: true } : {}),
+    });
+  return settle(activity, end);
+}
+
+test("work that nothing explains is in doubt behind any page that may be a copy, unless others may have done it", () => {
+  const windows = fc.record({
+    busy: fc.array(
+      fc.integer({ min: 0, max: 1000 }).map((share) => share / 1000),
+      { minLength: 2, maxLength: 20, size: "max" },
+    ),
+    lengthNanos: fc.constantFrom(1, 2, 5, 10).map((seconds) => seconds * second),
+  });
+  fc.assert(
+    fc.property(windows, ({ busy, lengthNanos }) => {
+      const worked = (one: ActivitySegment): boolean =>
+        busy.some((r, n) => r > 0.1 && n * lengthNanos < one.to && (n + 1) * lengthNanos > one.from);
+      const [behind, seen, shared] = [
+        silent(busy, lengthNanos, true, false),
+        silent(busy, lengthNanos, false, false),
+        silent(busy, lengthNanos, true, true),
+      ].map((segments) => segments.filter(worked).map(({ doubt }) => doubt));
+      expect(behind).toEqual(behind?.map(() => ({ reason: "cached_page", ratio: 1 })));
+      expect(seen).toEqual(seen?.map(() => undefined));
+      if (busy.every((ratio) => ratio > 0.1)) expect(shared).toEqual(shared?.map(() => undefined));
+    }),
+  );
+});
+
+test("work that goes on for longer than a copy is old is someone else's, until the page shows something new", () => {
+  const activity = createActivity({ from: 0, pollNanos: second });
+  const doubtAt: boolean[] = [];
+  for (let at = 0; at <= 40 * second; at += second) {
+    for (let from = at - second; from < at; from += windowNanos)
+      observeWindow(activity, { from, to: from + windowNanos, busyRatio: 1 });
+    const tokens = at >= 30 * second ? 50 : 5;
+    const isRepeated = at > 0 && at !== 30 * second;
+    const counts = { inputTokens: 5, outputTokens: tokens, inFlight: 0, progress: "step" } as const;
+    observePoll(activity, { at, ...counts, shownFrom: at - 5 * second, isRepeated });
+    const segments = settle(activity, at);
+    if (segments.length > 0) doubtAt[at / second] = segments.at(-1)?.doubt?.reason === "cached_page";
+  }
+  expect([2, 4].map((at) => doubtAt[at])).toEqual([true, true]);
+  expect([10, 20, 28].map((at) => doubtAt[at])).toEqual([false, false, false]);
+  expect([32, 34].map((at) => doubtAt[at])).toEqual([true, true]);
+});
