@@ -122,7 +122,7 @@ const truth = trueRate(chat);
 
 // Without a queue nothing says how many requests run at most: the plateau beyond may be out of reach.
 test.each<[string, readonly Part[], { bar: number | undefined; restartAt?: number }]>([
-  ["rising to the limit, without a queue", rising([0.5, 1, 2, 3, 4, 4.5], chat, 3), { bar: 0.5 }],
+  ["rising to the limit, without a queue", rising([0.5, 1, 2, 3, 4, 4.5], chat, 3), { bar: 0.15 }],
   ["rising far below the limit", rising([0.1, 0.15, 0.2, 0.25, 0.3, 0.35], chat), { bar: undefined }],
   ["a queue all the time", [[6, 8, chat]], { bar: 0.1 }],
   ["one burst of a minute", [quiet, [1, 12, chat], quiet], { bar: undefined }],
@@ -133,8 +133,8 @@ test.each<[string, readonly Part[], { bar: number | undefined; restartAt?: numbe
   ],
   [
     "long prompts, then chat",
-    [...rising([0.5, 1, 2], long), ...rising([1, 2, 4, 8], chat, 3)],
-    { bar: 0.35 },
+    [...rising([0.5, 1, 2], long), ...rising([1, 2, 4, 8, 8, 8], chat, 3)],
+    { bar: 0.15 },
   ],
 ])(
   "capacity of an engine with %s",
@@ -142,12 +142,12 @@ test.each<[string, readonly Part[], { bar: number | undefined; restartAt?: numbe
     const { firstMinute, rate } = await learned(plan, restartAt);
     const off = rate === undefined ? undefined : rate.tokensPerGpuHour / truth - 1;
     console.log(
-      `${name}: ${rate === undefined ? "not told" : `${(rate.tokensPerGpuHour / 1e6).toFixed(2)} M tokens per GPU-hour from ${rate.minutes?.toFixed(0)} min, first told in minute ${firstMinute?.toFixed(0)}`}; true ${(truth / 1e6).toFixed(2)} M${off === undefined ? "" : `, off by ${(100 * off).toFixed(1)} %`}`,
+      `${name}: ${rate === undefined ? "not told" : `${(rate.tokensPerGpuHour / 1e6).toFixed(2)} M tokens per GPU-hour give or take ${rate.uncertainPerGpuHour === undefined ? "?" : (rate.uncertainPerGpuHour / 1e6).toFixed(2)} M, from ${rate.minutes?.toFixed(0)} min, first told in minute ${firstMinute?.toFixed(0)}`}; true ${(truth / 1e6).toFixed(2)} M${off === undefined ? "" : `, off by ${(100 * off).toFixed(1)} %`}`,
     );
     if (bar === undefined) expect(rate).toBeUndefined();
     else expect(Math.abs(off ?? Number.POSITIVE_INFINITY)).toBeLessThanOrEqual(bar);
-    // Of another mix in the minutes before, what is told is not of chat alone.
-    if (rate?.uncertainPerGpuHour !== undefined && !name.startsWith("long prompts"))
+    // What was seen with a queue for five minutes alone has no bounds; where the mix changed the limit is of what is served since.
+    if (rate?.uncertainPerGpuHour !== undefined)
       expect(Math.abs(rate.tokensPerGpuHour - truth)).toBeLessThanOrEqual(rate.uncertainPerGpuHour);
   },
   300_000,
