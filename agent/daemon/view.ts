@@ -201,11 +201,11 @@ function serverView(parts: ViewParts, id: string, links: readonly RecentLink[]):
   };
 }
 
-/** What of the capacity of all engines that held a GPU in the last minute was used. */
+/** What was used of the capacity of engines that held a GPU in the last minute: of those whose capacity is known. */
 function capacityOf(parts: ViewParts): ViewCapacity | null {
   const { clock, pipeline } = parts;
   const now = clock.unixNanos(clock.now());
-  let [made, could, unsure] = [0, 0, 0];
+  let [made, could, unsure, servers, known] = [0, 0, 0, 0, 0];
   let isLimitSeen = true;
   let source = -1;
   let age: number | null = null;
@@ -213,7 +213,9 @@ function capacityOf(parts: ViewParts): ViewCapacity | null {
     const sums = pipeline.recent.sums("minute", id);
     if (family !== "engine" || sums === undefined || !(sums.held > 0)) continue;
     const rate = parts.capacityOf(id);
-    if (rate === undefined || reads(parts, id) < READS_LEAST) return null;
+    servers++;
+    if (rate === undefined || reads(parts, id) < READS_LEAST) continue;
+    known++;
     made += tokens(sums);
     const most = (rate.tokensPerGpuHour * sums.held) / 3600;
     could += most;
@@ -224,6 +226,8 @@ function capacityOf(parts: ViewParts): ViewCapacity | null {
   }
   if (!(could > 0)) return null;
   return {
+    servers_known: known,
+    servers,
     utilization: rounded(made / could, 4),
     utilization_min: unsure > 0 ? rounded(made / (could + unsure), 4) : null,
     utilization_max: unsure > 0 ? rounded(made / (could - unsure), 4) : null,

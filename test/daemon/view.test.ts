@@ -55,8 +55,8 @@ function server(
   clock: VirtualClock,
   family: "engine" | "gateway",
   state: { fails?: boolean } = {},
+  id = family === "engine" ? "llama" : "gate",
 ): PullServerSource {
-  const id = family === "engine" ? "llama" : "gate";
   const sample = (): TokenSample => {
     const at = clock.now();
     const made = Math.floor(at / 20e6);
@@ -70,7 +70,7 @@ function server(
           requests: { ok: made },
         },
       ],
-      ...(family === "engine" ? { pids: [100], activeNanos: at } : {}),
+      ...(family === "engine" ? { pids: [id === "llama" ? 100 : 101], activeNanos: at } : {}),
     };
   };
   return {
@@ -87,6 +87,7 @@ function server(
 async function running(
   settings: readonly string[] = [],
   state = {},
+  more: readonly string[] = [],
 ): Promise<{ readonly agent: Agent; readonly clock: VirtualClock }> {
   const stateDir = mkdtempSync(join(tmpdir(), "tokenwatt-view-"));
   closing.push(() => rmSync(stateDir, { recursive: true, force: true }));
@@ -101,7 +102,11 @@ async function running(
   const agent = await startAgent({
     ...{ config, clock, log: silentLog, env: {}, stateless: true },
     gpu: twoGpus(clock),
-    servers: [server(clock, "engine", state), server(clock, "gateway")],
+    servers: [
+      server(clock, "engine", state),
+      server(clock, "gateway"),
+      ...more.map((id) => server(clock, "engine", {}, id)),
+    ],
   });
   closing.push(() => agent.stop({ flushMs: 0 }));
   return { agent, clock };
@@ -170,6 +175,13 @@ test("what capacity was used is a share of what the held GPU-seconds could hold,
   // 100 of 200 tokens a second, on the one GPU that it holds.
   expect(view.capacity).toMatchObject({ source: "config", age_seconds: null, utilization_max: null });
   expect(view.capacity?.utilization).toBeCloseTo(0.5, 1);
+  expect(view.capacity).toMatchObject({ servers: 1, servers_known: 1 });
+  // Tokens of a server without a rate are over nobody's capacity.
+  const two = await running(["capacity.llama=720000"], {}, ["qwen"]);
+  await two.clock.advance(75 * SECOND);
+  const { capacity } = (await look(two.agent)).view;
+  expect(capacity).toMatchObject({ servers: 2, servers_known: 1 });
+  expect(capacity?.utilization).toBeCloseTo(0.5, 1);
   const other = await running();
   await other.clock.advance(15 * SECOND);
   expect((await look(other.agent)).view.capacity).toBeNull();

@@ -72,7 +72,10 @@ function capacityWords(capacity: ViewCapacity | null | undefined): string {
     most === null
       ? percent(capacity.utilization)
       : `${percent(least ?? capacity.utilization)} to ${percent(most)}`;
-  return `${used} of capacity (${capacity.source}${age}${limit})`;
+  // An agent of an earlier version told it of all servers or not at all.
+  const { servers = 0, servers_known: known = servers } = capacity as Partial<ViewCapacity>;
+  const of = known < servers ? ` of ${known} of ${counted(servers, "server")}` : "";
+  return `${used} of capacity${of} (${capacity.source}${age}${limit})`;
 }
 
 function hostLine({ name, problem, view }: Host, columns: number): Line {

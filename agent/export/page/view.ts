@@ -69,8 +69,11 @@ export interface ViewServer extends ViewFigures {
   readonly ok: boolean | null;
 }
 
-/** Tokens made over what the held GPU-seconds could have held. */
+/** Tokens made over what the held GPU-seconds could have held, of the engines whose capacity is known. */
 export interface ViewCapacity {
+  /** Of so many engines that held a GPU it is known. */
+  readonly servers_known: number;
+  readonly servers: number;
   readonly utilization: number;
   /** Between which bounds it lies in 9 of 10 cases, where a capacity is learned; null where none is. */
   readonly utilization_min: number | null;
@@ -154,7 +157,7 @@ export interface View {
   readonly window_seconds: number;
   readonly currency: string | null;
   readonly whole: ViewFigures & { readonly power_watts: number | null };
-  /** What of their capacity all engines used; null where the capacity of one of them is not known. */
+  /** What of their capacity the engines used of which it is known; null where it is of none. */
   readonly capacity: ViewCapacity | null;
   readonly gpus: readonly ViewGpu[];
   readonly servers: readonly ViewServer[];

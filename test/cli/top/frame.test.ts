@@ -96,7 +96,7 @@ describe("frames", () => {
       frame({ columns: 200, hosts: [{ ...host, view: { ...view, capacity } }] });
     const told = {
       ...{ utilization: 0.61, utilization_min: null, utilization_max: null },
-      ...{ limit_seen: true, age_seconds: null },
+      ...{ limit_seen: true, age_seconds: null, servers: 3, servers_known: 3 },
     };
     expect(known({ ...told, source: "learned", age_seconds: 7200 })).toMatch(
       /token active, 61% of capacity \(learned 2(\.0)? h ago\)/,
@@ -107,6 +107,12 @@ describe("frames", () => {
       "47% to 88% of capacity (learned, limit not seen)",
     );
     expect(known(bounds)).toContain("47% to 88% of capacity (learned)");
+    expect(known({ ...bounds, servers_known: 2 })).toContain(
+      "47% to 88% of capacity of 2 of 3 servers (learned)",
+    );
+    // As agents of an earlier version tell it, of all servers.
+    const { servers: _, servers_known: __, ...earlier } = bounds;
+    expect(known(earlier as unknown as View["capacity"])).toContain("47% to 88% of capacity (learned)");
   });
 
   test("ASCII alone where the terminal says so", () => {

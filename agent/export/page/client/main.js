@@ -60,7 +60,9 @@ const capacityWords = (capacity) => {
   const { utilization, utilization_max: most, utilization_min: least } = capacity;
   const limit = most === null || capacity.limit_seen ? "" : ", limit not seen";
   const used = most === null ? percent(utilization) : `${percent(least)} to ${percent(most)}`;
-  return `${used} of capacity (${capacity.source}${age}${limit})`;
+  const { servers, servers_known: known } = capacity;
+  const of = known < servers ? ` of ${known} of ${counted(servers, "server")}` : "";
+  return `${used} of capacity${of} (${capacity.source}${age}${limit})`;
 };
 
 const drawTiles = ({ capacity, currency, gpus, whole, window_seconds: covered }) => {
