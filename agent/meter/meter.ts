@@ -7,7 +7,6 @@ import type {
   GpuInterval,
   GpuState,
   LatencyKey,
-  ResidentShare,
   SettledInterval,
   TokenIncrement,
   UnixNanos,
