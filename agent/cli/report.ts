@@ -187,6 +187,7 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
   const { arrange } = await import("./report/arrange.ts");
   const { mayHaveQuotas, withQuotas } = await import("./report/quotas.ts");
   const { policyOf } = await import("./report/policy.ts");
+  const { assumptionLine, assumptionsOf } = await import("./report/uncertain.ts");
   const { lineObject, reportCsv, reportObject, reportTable } = await import("./report/formats.ts");
   const { groups, hasPeriods, options, range, reader, where } = work;
   const named = [...new Set([...groups, ...where.map(([group]) => group)])];
@@ -204,16 +205,18 @@ async function figures(format: "table" | "csv" | "json", work: Work, io: Io): Pr
       ? answer.entries.map((entry) => ({ ...entry, quotas: [] }))
       : withQuotas(answer.entries, reader, { policy, groups, source });
   const { entries, left } = arrange(lines, layout, options);
+  const uncertain = plan.uncertainTime === undefined ? null : assumptionsOf(reader, range, where);
   if (format === "csv") printLine(io, reportCsv(entries, layout));
   else if (format === "json") {
     const head = { from: iso(range.from), to: iso(range.to), time_zone: range.zone, source, by: groups };
     const until = answer.settledUntil === undefined ? {} : { settled_until: iso(answer.settledUntil) };
     const lines = entries.map((entry) => reportObject(entry, layout));
     const total = lineObject(answer.total, plan);
-    printLine(io, JSON.stringify({ ...head, ...until, lines, total }));
+    printLine(io, JSON.stringify({ ...head, ...until, lines, total, uncertain }));
   } else {
     printLine(io, reportTable(entries, answer.total, layout, widthOf(io)));
     tell(io, `${iso(range.from)} to ${iso(range.to)}, ${source} tokens, days of ${range.zone}`);
+    for (const assumption of uncertain ?? []) tell(io, assumptionLine(assumption));
     if (policy !== undefined && policy.zone !== range.zone && lines.some(({ quotas }) => quotas.length > 0))
       tell(io, `windows of quotas are of ${policy.zone}: --time-zone ${policy.zone} makes both meet`);
   }

@@ -4,7 +4,7 @@ import type { ViewUncertain } from "../export/page/view.ts";
 import type { RecentLink } from "../meter/figures/recent.ts";
 import type { GpuInfo, UncertainReason } from "../model.ts";
 
-const WORDS: Readonly<Record<UncertainReason, string>> = {
+const words: Readonly<Record<UncertainReason, string>> = {
   coarse_windows:
     "GPU readings are too far apart to show when work began and ended: read the GPU through NVML",
   cached_page: "the server's page is older than the poll: its counters stand for an earlier instant",
@@ -29,6 +29,11 @@ const WORDS: Readonly<Record<UncertainReason, string>> = {
     "tokens are estimated: integrated from a rate, or those of other hosts' ranks taken off by their progress, where the server does not count them so",
 };
 
+/** A reason in words; one of another version as it is called. */
+export function uncertainWords(reason: string): string {
+  return words[reason as UncertainReason] ?? reason;
+}
+
 /** The assumptions of the last minute, the weightiest first. */
 export function uncertainOf(
   links: readonly RecentLink[],
@@ -43,7 +48,7 @@ export function uncertainOf(
       const whole = group.reduce((sum, one) => sum + one.ofSeconds, 0);
       return {
         reason,
-        says: WORDS[reason as UncertainReason] ?? reason,
+        says: uncertainWords(reason),
         seconds: Math.round(10 * seconds) / 10,
         share: whole > 0 ? Math.round(1000 * Math.min(1, seconds / whole)) / 1000 : 0,
         gpus: group.flatMap(({ gpu }) => gpus.get(gpu)?.index ?? []).sort((a, b) => a - b),

@@ -179,8 +179,8 @@ function kpiColumns(states: boolean): readonly Column[] {
     column("joules_per_input_token", "J/in", ({ kpis }) => kpis.joulesPerInputToken, 4),
     column("joules_per_output_token", "J/out", ({ kpis }) => kpis.joulesPerOutputToken, 3),
     column("prefill_uncertain_share", "± of J/in", ({ kpis }) => kpis.prefillUncertainShare, 2),
-    column("uncertain_time_share", "uncertain", ({ kpis }) => kpis.uncertainTimeShare, 3),
-    column("uncertain_energy_share", "of kWh", ({ kpis }) => kpis.uncertainEnergyShare, 3),
+    column("uncertain_time_share", "uncertain time", ({ kpis }) => kpis.uncertainTimeShare, 3),
+    column("uncertain_energy_share", "uncertain kWh", ({ kpis }) => kpis.uncertainEnergyShare, 3),
     column("gross_margin", "margin", ({ kpis }) => kpis.grossMargin, 3),
   ];
 }

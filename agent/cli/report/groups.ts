@@ -11,6 +11,7 @@ import type { Dimensions } from "../../model.ts";
 import type { StoredSeries } from "../../store/ledger/reader.ts";
 import { UsageError } from "../common/errors.ts";
 import type { LedgerView } from "./repriced.ts";
+import { SharedDoubts } from "./shared-doubts.ts";
 
 const dayMillis = 86_400_000;
 const coveredMetric = "tokenwatt.covered_time";
@@ -59,13 +60,14 @@ export function readReport(reader: LedgerView, question: Question): Answer {
   refusePrunedEdges(reader, periods);
   const series = reader.series(plannedMetrics(plan));
   const kept = only(series, where);
+  const doubts = new SharedDoubts(reader, plan);
   const seconds = coveredSeconds(reader, periods);
   const closed = isShared(plan) ? reader.closedUntil * bucketMillis : Number.POSITIVE_INFINITY;
   const entries: ReportEntry[] = [];
   const whole = { sums: new Sums(plan), settled: new Sums(plan) };
   for (const [index, period] of periods.entries()) {
     question.progress?.(index / periods.length, `period ${index + 1} of ${periods.length}`);
-    const found = sumPeriod(reader, question, kept, period, closed);
+    const found = sumPeriod(reader, question, { series: kept, doubts }, period, closed);
     for (const group of [...found.values()].sort(byName)) {
       const { isNamed, settled, sums, values } = group;
       const facts: LineFacts = { seconds: seconds[index], settled, isNamed };
@@ -99,7 +101,7 @@ export function groupName(group: Group, value: string | undefined): string {
 function sumPeriod(
   reader: LedgerView,
   { groups, plan }: Question,
-  series: ReadonlyMap<number, StoredSeries>,
+  { doubts, series }: { series: ReadonlyMap<number, StoredSeries>; doubts: SharedDoubts },
   period: Period,
   closed: number,
 ): ReadonlyMap<string, Found> {
@@ -111,9 +113,10 @@ function sumPeriod(
   ];
   for (const [from, to, isSettled] of parts) {
     if (from >= to) continue;
+    doubts.read(from / bucketMillis, to / bucketMillis);
     for (const [id, moved] of reader.sums(from / bucketMillis, to / bucketMillis, series)) {
       const stored = series.get(id);
-      if (stored === undefined || !counts(stored, plan)) continue;
+      if (stored === undefined || !counts(stored, plan) || doubts.isShared(stored)) continue;
       const raw = groups.map((group) => stored.dimensions[groupKeys[group]]);
       const values = groups.map((group, index) => groupName(group, raw[index]));
       const key = values.join("\u0000");
@@ -126,6 +129,10 @@ function sumPeriod(
       found.set(key, group);
       group.sums.addMoved(stored.metric, stored.dimensions, moved);
       if (isSettled) group.settled.addMoved(stored.metric, stored.dimensions, moved);
+      const doubt = doubts.partOf(stored, moved);
+      if (doubt === undefined) continue;
+      group.sums.addMoved(doubt.metric, doubt.dimensions, doubt.moved);
+      if (isSettled) group.settled.addMoved(doubt.metric, doubt.dimensions, doubt.moved);
     }
   }
   return found;

@@ -89,7 +89,7 @@ export interface Kpis {
   readonly errorShare: number | undefined;
   /** Share of the GPU time that was observed: shown beside everything else. */
   readonly coverage: number | undefined;
-  /** Share of the observed time, and of the energy, that rests on an assumption. */
+  /** Share of the observed time, and of the energy, that rests on an assumption; of a server of what it held. */
   readonly uncertainTimeShare: number | undefined;
   readonly uncertainEnergyShare: number | undefined;
   /** Share of the observed energy spent while nothing was asked for: free and parked. */
@@ -145,8 +145,8 @@ export function kpis(totals: KpiTotals): Kpis {
     ...phaseFigures(totals.phases, input, output),
     errorShare: errorShare(totals.gatewayTokens),
     coverage: ratio(sum(totals.gpuNanos, observed), sum(totals.gpuNanos, every)),
-    uncertainTimeShare: ratio(number(totals.uncertainNanos), sum(totals.gpuNanos, observed)),
-    uncertainEnergyShare: ratio(over(number(totals.uncertainMillijoules), 1e3), observedJoules),
+    uncertainTimeShare: share(number(totals.uncertainNanos), sum(totals.gpuNanos, observed)),
+    uncertainEnergyShare: share(over(number(totals.uncertainMillijoules), 1e3), observedJoules),
     idleEnergyShare: ratio(sum(totals.gpuMillijoules, ["free", "parked"]) / 1e3, observedJoules),
   };
 }
@@ -228,6 +228,12 @@ function sum<State extends string>(
 function ratio(numerator: number | undefined, denominator: number | undefined): number | undefined {
   if (numerator === undefined || denominator === undefined || !(denominator > 0)) return undefined;
   return numerator / denominator;
+}
+
+/** A ratio that is no more than all: of a server that shares a GPU all of the GPU's time may be in doubt. */
+function share(part: number | undefined, whole: number): number | undefined {
+  const value = ratio(part, whole);
+  return value === undefined ? undefined : Math.min(1, value);
 }
 
 function over(value: number | undefined, divisor: number): number | undefined {

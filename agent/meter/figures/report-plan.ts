@@ -61,6 +61,8 @@ const timeCarriers: readonly Carrier[] = [
   ["tokenwatt.tenant.", ["tenant", "model"]],
 ];
 const usage: readonly Group[] = ["tenant", "endpoint", "model", "kind", "outcome", "server", "gpu_type"];
+/** What rests on an assumption is told by GPU, and by the server whose activity is in doubt. */
+const doubted: readonly Group[] = ["gpu", "gpu_type", "server", "power_limit"];
 const rated: readonly Group[] = ["server", "model", "gpu_type"];
 const phased: readonly Group[] = ["server", "model", "gpu_type", "power_limit"];
 const engineTokens: Carrier = ["tokenwatt.tokens", ["server", "model", "gpu_type", "kind", "power_limit"]];
@@ -109,8 +111,8 @@ export function planReport(groups: readonly Group[], source: ReportSource): Plan
     phaseTime: first(["tokenwatt.server.phase_time", phased]),
     phaseEnergy: first(["tokenwatt.server.phase_energy", phased]),
     phaseDoubt: first(["tokenwatt.server.phase_uncertain_energy", phased]),
-    uncertainTime: first(["tokenwatt.uncertain_time", ["gpu", "gpu_type", "power_limit"]]),
-    uncertainEnergy: first(["tokenwatt.uncertain_energy", ["gpu", "gpu_type", "power_limit"]]),
+    uncertainTime: first(["tokenwatt.uncertain_time", doubted]),
+    uncertainEnergy: first(["tokenwatt.uncertain_energy", doubted]),
     latencies: latencies === undefined ? {} : latencies === "engine" ? engineLatencies : gatewayLatencies,
     isByOutcome: groups.includes("outcome"),
   };

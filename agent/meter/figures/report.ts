@@ -106,9 +106,7 @@ function kpisOf(plan: Plan, sums: Sums): Kpis {
     unmatchedInputTokens: inputOf(unmatched),
     unmatchedOutputTokens: unmatched.output ?? 0n,
     unmatchedCachedTokens: unmatched.input_cached ?? 0n,
-    ...optional("capacityTokens", capacityOf(sums, plan.capacity)),
-    ...optional("uncertainCapacityTokens", capacityOf(sums, plan.capacityDoubt)),
-    ...optional("ratedTokens", capacityOf(sums, plan.rated)),
+    ...capacityTotals(plan, sums),
     ...optional("unknownNanos", sums.amount(plan.time, unknownPart)),
     ...(cost === undefined ? {} : { cost: { ...cost, ...asParked(cost.all) } }),
     ...(revenue === undefined ? {} : { revenue: Number(revenue) / Number(revenuePerCost) }),
@@ -129,8 +127,6 @@ function onlyKnown(plan: Plan, figures: Kpis): Kpis {
     tokensPerFleetGpuHour: none,
     fleetTokensPerJoule: none,
     coverage: none,
-    uncertainTimeShare: none,
-    uncertainEnergyShare: none,
     idleEnergyShare: none,
   };
   const { allocation } = figures.costPerMillionTokens;
@@ -161,6 +157,20 @@ function errorShare(plan: Plan, sums: Sums): Partial<Kpis> {
   if (all === undefined || all <= 0n) return {};
   const ok = tokenKinds.reduce((sum, kind) => sum + (sums.amount(plan.tokens, `${kind} ok`) ?? 0n), 0n);
   return { errorShare: Number(all - ok) / Number(all) };
+}
+
+/**
+ * Capacity, and what was made while it was known. Ledgers of earlier versions do not say the latter: all tokens may be from
+ * before a rate was learned, and no utilisation is made of them.
+ */
+function capacityTotals(plan: Plan, sums: Sums): Partial<KpiTotals> {
+  const rated = capacityOf(sums, plan.rated);
+  if (rated === undefined) return {};
+  return {
+    ratedTokens: rated,
+    ...optional("capacityTokens", capacityOf(sums, plan.capacity)),
+    ...optional("uncertainCapacityTokens", capacityOf(sums, plan.capacityDoubt)),
+  };
 }
 
 /** Over all that a capacity is known from; of a ledger of earlier versions too. */

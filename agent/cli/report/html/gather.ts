@@ -1,4 +1,6 @@
 // What a report as a page shows, read from the ledger: each figure as the JSON report of the same grouping has it.
+
+import { uncertainWords } from "../../../daemon/uncertain-words.ts";
 import type { Period, PeriodUnit } from "../../../meter/figures/calendar.ts";
 import { periods } from "../../../meter/figures/calendar.ts";
 import type { Group, ReportSource } from "../../../meter/figures/report-plan.ts";
@@ -170,6 +172,7 @@ function byPeriod({ answer, lineOf }: Asked, range: ReportRange, step: PeriodUni
 const noted = [
   "tokenwatt.unmatched_tokens",
   "tokenwatt.uncertain_time",
+  "tokenwatt.uncertain_energy",
   "tokenwatt.gap_time",
   "tokenwatt.counter_resets",
   "tokenwatt.clock_steps",
@@ -195,13 +198,12 @@ function notesOf(reader: LedgerView, range: ReportRange): readonly Note[] {
     const one = series.get(id);
     if (one === undefined || typeof moved !== "bigint") continue;
     const { dimensions, metric } = one;
-    const keys =
-      metric === "tokenwatt.unmatched_tokens" || metric === "tokenwatt.uncertain_time"
-        ? aboutKeys.slice(0, 1)
-        : aboutKeys;
+    const isUncertain = metric === "tokenwatt.uncertain_time" || metric === "tokenwatt.uncertain_energy";
+    const keys = metric === "tokenwatt.unmatched_tokens" || isUncertain ? aboutKeys.slice(0, 1) : aboutKeys;
     const about = keys
       .map((key) => dimensions[key])
       .filter((text) => text !== undefined)
+      .map((text) => (isUncertain ? uncertainWords(text) : text))
       .join(", ");
     const known = sums.get(`${metric} ${about}`);
     sums.set(`${metric} ${about}`, { metric, about, amount: (known?.amount ?? 0) + Number(moved) });

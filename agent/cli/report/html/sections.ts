@@ -215,6 +215,7 @@ export function boards({ boards: table }: PageData): string {
 const noteTexts: Readonly<Record<string, readonly [what: string, show: (amount: number) => string]>> = {
   "tokenwatt.unmatched_tokens": ["tokens that met no observed GPU time", compact],
   "tokenwatt.uncertain_time": ["GPU-hours decided by an assumption", (nanos) => hours(nanos / 1e9)],
+  "tokenwatt.uncertain_energy": ["kWh decided by an assumption", (millijoules) => short(millijoules / 3.6e9)],
   "tokenwatt.gap_time": ["hours in which a source could not be read", (nanos) => hours(nanos / 1e9)],
   "tokenwatt.counter_resets": ["counters that began again", whole],
   "tokenwatt.clock_steps": ["steps of the wall clock", whole],
