@@ -102,7 +102,7 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
     return { own, all: [], ratio: Math.min(1, errors * residence.error) };
   }
   const pace = known ?? presumed(interval, thin / perBusy);
-  const busy = pace.perProgress * interval[pace.of];
+  const busy = pace.perProgress * (known === undefined ? stepsOf(interval) : interval[pace.of]);
   // Where others fill the windows it takes twice as long; the pauses of a request on the host are no longer for that.
   const amount = Math.min(
     length,
@@ -159,6 +159,11 @@ export function sharesWindow(
 /** Before anything was seen of a pace: what GPUs make of it, `thin` being how long short requests kept the GPU busy alone. */
 function presumed({ besideThin, lone }: PollInterval, thin: Nanos): Paced {
   return { ...(besideThin && lone > 0 ? paceOfShort(thin / lone) : presumedPace), of: "lone" };
+}
+
+/** What short requests make, each by itself; no more steps than the gauges leave: those in flight at once are executed together. */
+function stepsOf({ lone, progress, steps }: PollInterval): number {
+  return steps > 0 ? Math.min(lone, progress) : lone;
 }
 
 /** How long the GPU is busy for some progress, which progress, and the standard error of that over itself. */

@@ -140,7 +140,7 @@ export function aloneWith(beside: Beside, progress: number, busyNanos: Nanos): B
 /** The same as `learnBeside()`, and how long the GPU was busy in it. Exported for its test: an estimator hides it behind windows and polls. */
 export function besideWith(
   beside: Beside,
-  interval: Pick<PollInterval, "from" | "to" | "lone">,
+  interval: Pick<PollInterval, "besideThin" | "from" | "to" | "lone">,
   credits: readonly Credit[],
   busyNanos: Nanos,
 ): Beside {
@@ -152,14 +152,19 @@ export function besideWith(
     if (credit.to <= interval.to && credit.owned !== undefined) addOwned(owned, credit.owned);
   }
   const progress = interval.lone;
+  const learned = {
+    ...beside,
+    owned,
+    busyNanos: beside.busyNanos * keptRatio + busyNanos,
+    progress: beside.progress * keptRatio + progress,
+  };
+  // One that fills the GPU leaves it no busier for what a server does beside it: there credits alone say anything.
+  if (!interval.besideThin) return learned;
   const length = interval.to - interval.from;
   const x = progress / length;
   const y = busyNanos / length;
   return {
-    owned,
-    alone: beside.alone,
-    busyNanos: beside.busyNanos * keptRatio + busyNanos,
-    progress: beside.progress * keptRatio + progress,
+    ...learned,
     weight: beside.weight * keptRatio + 1,
     x: beside.x * keptRatio + x,
     y: beside.y * keptRatio + y,
@@ -171,13 +176,13 @@ export function besideWith(
 
 /**
  * Returns that: by the credits beside others, or the slope where there are none, and by what was seen without others, each by the
- * square of its error. Undefined while no progress was made beside others.
+ * square of its error. Undefined while no progress was made beside others, or nothing says whose the work was there.
  */
 export function besidePace(beside: Beside): BesidePace | undefined {
   const { alone, busyNanos, progress } = beside;
   if (!(progress > 0 && busyNanos > 0)) return undefined;
-  const shared = byCredits(beside) ?? bySlope(beside);
-  if (!(alone.x > 0)) return shared;
+  const shared = byCredits(beside) ?? (beside.x > 0 ? bySlope(beside) : undefined);
+  if (shared === undefined || !(alone.x > 0)) return shared;
   const own = byItself(alone);
   // Credits are chance: of a pace that is half as long there are half as many, and their error is that of so many.
   const sharedError = shared.error * Math.sqrt(shared.perProgress * own.perProgress);

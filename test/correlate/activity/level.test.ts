@@ -8,7 +8,7 @@ import {
   observePresence,
   withoutThin,
 } from "../../../agent/correlate/activity/beside.ts";
-import type { ActivityWindow, Level } from "../../../agent/correlate/activity/evidence.ts";
+import type { ActivityWindow, Level, PollInterval } from "../../../agent/correlate/activity/evidence.ts";
 import { pollInterval } from "../../../agent/correlate/activity/intervals.ts";
 import {
   areBrief,
@@ -197,14 +197,15 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
     ...{ spared: [], contended: true, besideThin: false, beside: false },
     ...{ ended: undefined, doubt: undefined },
   } as const;
-  const shareOf = (level: Level, perProgress: number | undefined) => {
+  const shareOf = (level: Level, perProgress: number | undefined, steps: Partial<PollInterval> = {}) => {
     const error = executionError(level);
     const learned = { perDuration: undefined, pace: undefined, paceError: 0, stay: false, learned: true };
     const perStep = { nanosPerStep: second / 100, error: 1 };
     const beside = { beside: undefined, seat: 0, perStep, short: true };
     const more = { error, samples: 0, siblings: [], isAlone: true, ...beside, ...learned };
     const perBusy = executionPerBusy(level);
-    return besideShare({ windows, intervals: [], perBusy, level, perProgress, ...more }, interval);
+    const evidence = { windows, intervals: [], perBusy, level, perProgress, ...more };
+    return besideShare(evidence, { ...interval, ...steps });
   };
   const [few, many] = [20, 200].map((polls) => levelAfter(polls, 0.7, drawn(3))) as [Level, Level];
   const total = ({ own }: BesideShare): number => own.reduce((sum, { from, to }) => sum + to - from, 0);
@@ -215,6 +216,11 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
   expect(total(shareOf(many, undefined)) / second).toBeGreaterThan(0.14);
   expect(total(shareOf(many, undefined)) / second).toBeLessThan(0.28);
   expect(shareOf(many, undefined).ratio).toBe(1);
+  // Those in flight at once are executed together: their tokens are no steps of their own.
+  const asOne = shareOf(many, undefined);
+  expect(shareOf(many, undefined, { lone: 640 })).toEqual(asOne);
+  expect(shareOf(many, undefined, { lone: 20, progress: 640 })).toEqual(asOne);
+  expect(total(shareOf(many, undefined, { lone: 640, steps: 0 }))).toBeGreaterThan(10 * total(asOne));
   for (const level of [few, many])
     expect(shareOf(level, second / 20).ratio).toBeGreaterThanOrEqual(Math.min(1, 2 * executionError(level)));
 });

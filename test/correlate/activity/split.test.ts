@@ -69,7 +69,7 @@ function learned({ busy, by, readings }: Drawn, isCredited: boolean): Beside {
     const all = sum(busy.slice(first, first + perReading));
     const owned = ownedIn(reading, windows, [0]);
     const credit = { from: reading.from, to: reading.to, credited: true, ...(owned && { owned }) };
-    const interval = { from: reading.from, to: reading.to, lone: 100 * own };
+    const interval = { from: reading.from, to: reading.to, besideThin: true, lone: 100 * own };
     beside = besideWith(beside, interval, isCredited ? [credit] : [], all * window);
   }
   return beside;
@@ -131,7 +131,7 @@ function besideFull(random: Random, seconds: number, perSecond: number, part: nu
     const seen = second / 5;
     const owned = { own, seen, ownOwn: own * own, ownSeen: own * seen, seenSeen: seen * seen };
     const credit = { from: at * second, to: (at + 1) * second, credited: own > 0, owned };
-    const interval = { from: at * second, to: (at + 1) * second, lone: perSecond };
+    const interval = { from: at * second, to: (at + 1) * second, besideThin: false, lone: perSecond };
     beside = besideWith(beside, interval, [credit], second);
   }
   return beside;
@@ -217,4 +217,23 @@ test("how long requests are there is told by those that polls read, as nearly as
 
 test("a server of which little was counted has no pace", () => {
   expect(besidePace(nothingBeside)).toBeUndefined();
+});
+
+test("beside one that fills the GPU progress says nothing of a pace, however readings are that credit nobody", () => {
+  const interval = fc.record({ lone: fc.integer({ min: 1, max: 40_000 }), thousandths: fc.nat(1000) });
+  const seen = fc.array(interval, { minLength: 1, maxLength: 30, size: "max" });
+  fc.assert(
+    fc.property(seen, seen, (thin, full) => {
+      const learn = (before: Beside, besideThin: boolean, intervals: typeof thin): Beside =>
+        intervals.reduce((beside, { lone, thousandths }, at) => {
+          const [from, to] = [at * second, (at + 1) * second];
+          const owned = { own: 0, seen: 0, ownOwn: 0, ownSeen: 0, seenSeen: 0 };
+          const credits = [{ from, to, credited: false, owned }];
+          return besideWith(beside, { from, to, besideThin, lone }, credits, (thousandths * second) / 1000);
+        }, before);
+      expect(besidePace(learn(nothingBeside, false, full))).toBeUndefined();
+      const known = learn(nothingBeside, true, [{ lone: 5, thousandths: 100 }, ...thin]);
+      expect(besidePace(learn(known, false, full))).toEqual(besidePace(known));
+    }),
+  );
 });
