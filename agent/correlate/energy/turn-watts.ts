@@ -97,10 +97,12 @@ export class TurnWatts {
   }
 
   #observe(sets: Map<number, Together>, turns: Turns, watts: number, weight: number, near = 0): void {
+    if (turns.size > serversMax) return;
+    this.#makeRoom(turns);
     observed.fill(0);
     let [busy, set] = [0, 0];
     for (const [server, ratio] of turns) {
-      const place = this.#place(server);
+      const place = this.#servers.indexOf(server);
       observed[place] = ratio;
       busy += ratio;
       set |= ratio > 0 ? 1 << place : 0;
@@ -176,16 +178,18 @@ export class TurnWatts {
     return this.#found;
   }
 
-  #place(server: string): number {
-    const known = this.#servers.indexOf(server);
-    if (known >= 0) return known;
-    if (this.#servers.length >= serversMax) {
+  /** Gives each server a place: all that was learned is forgotten when there is none left. */
+  #makeRoom(turns: Turns): void {
+    const isNew = (server: string): boolean => !this.#servers.includes(server);
+    const added = [...turns.keys()].filter(isNew);
+    if (added.length === 0) return;
+    this.#found = undefined;
+    if (this.#servers.length + added.length > serversMax) {
       this.#servers = [];
       this.#stretches.clear();
       this.#windows.clear();
-      this.#found = undefined;
     }
-    return this.#servers.push(server) - 1;
+    for (const server of turns.keys()) if (isNew(server)) this.#servers.push(server);
   }
 }
 

@@ -93,12 +93,13 @@ export class LeastSquares {
     let used = [...this.#outcomes.keys()].filter((index) => this.#product(index, index) > 0);
     const coefficients = new Array<number>(this.#size).fill(0);
     const errors = new Array<number>(this.#size).fill(Number.POSITIVE_INFINITY);
+    const covariances = coefficients.map(() => new Array<number>(this.#size).fill(0));
     for (const { error, index, others, value } of beliefs) {
       if (others !== undefined) continue;
       coefficients[index] = value;
       errors[index] = error;
+      (covariances[index] as number[])[index] = error * error;
     }
-    const covariances = coefficients.map(() => new Array<number>(this.#size).fill(0));
     let unexplained: number | undefined;
     for (;;) {
       const free = this.#fitted(used, 0, []);

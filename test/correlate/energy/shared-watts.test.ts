@@ -168,6 +168,54 @@ describe("TurnWatts", () => {
     expect(found?.error).toBeLessThan(0.12);
   });
 
+  test("shares() of servers that come and go are those of the ones that were seen since", () => {
+    const many = Array.from({ length: 9 }, (_, place) => `server-${place}`);
+    const watts = (name: string): number => 100 + 50 * many.indexOf(name);
+    const name = fc.constantFrom(...many);
+    fc.assert(
+      fc.property(
+        fc.array(fc.uniqueArray(name, { minLength: 1, maxLength: 8, size: "max" }), {
+          ...{ minLength: 20, maxLength: 60, size: "max" },
+        }),
+        fc.uniqueArray(name, { minLength: 2, maxLength: 3 }),
+        (before, since) => {
+          const fit = new TurnWatts();
+          const observe = (working: readonly string[]): void => {
+            const turns = new Map(working.map((one) => [one, 1 / working.length]));
+            fit.observe(turns, working.reduce((sum, one) => sum + watts(one), 0) / working.length, 1);
+            fit.shares(turns);
+          };
+          for (const working of before) observe(working);
+          observe(since);
+          for (let round = 0; round < 4; round++) for (const one of since) observe([one]);
+          const found = fit.shares(new Map(since.map((one) => [one, 1])));
+          const sum = since.reduce((all, one) => all + watts(one), 0);
+          const given = [...(found?.weights.values() ?? [])].reduce((all, weight) => all + weight, 0);
+          for (const one of since)
+            expect(Math.abs((found?.weights.get(one) ?? 0) / given - watts(one) / sum)).toBeLessThan(0.03);
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
+  test("shares() of a server that just came are the mean of the others, and said to be a guess", () => {
+    const fit = new TurnWatts();
+    for (let index = 0; index < 100; index++) fit.observe(new Map([["one", 1]]), 300 + (index % 3), 1);
+    const both = turnsOf(3, 2);
+    expect(fit.shares(both)).toBeUndefined();
+    fit.observe(both, 300, 0.1);
+    expect(fit.shares(both)?.weights.get("two")).toBeGreaterThan(50);
+    const other = new TurnWatts();
+    const onlyOne = new Map([
+      ["one", 1],
+      ["two", 0],
+    ]);
+    for (let index = 0; index < 100; index++) other.observe(onlyOne, 300 + (index % 3), 1);
+    expect(other.shares(both)?.weights.get("two")).toBeCloseTo(150, 0);
+    expect(other.shares(both)?.error).toBeGreaterThan(0.1);
+  });
+
   test("shares() go by windows of samples, but not of a driver that credits the mean since the last reading", () => {
     const teach = (later: number): TurnWatts => {
       const fit = new TurnWatts();
