@@ -10,7 +10,7 @@ import { emptyBooking, finished, notePhases, noteUncertain, uncertainMillijoules
 import type { Span } from "./edges.ts";
 import { addEdge, spanAt } from "./edges.ts";
 import type { FloorState } from "./energy/floor.ts";
-import { Floor } from "./energy/floor.ts";
+import { Floor, steadyNanosMin } from "./energy/floor.ts";
 import { placeEnergy } from "./energy/placed.ts";
 import { SliceWatts } from "./energy/slice-watts.ts";
 import { EnergyBook } from "./energy-book.ts";
@@ -40,8 +40,6 @@ export interface BoardInterval {
   readonly millijoules: number;
 }
 
-/** Shorter stretches say little of steady power. */
-const floorStretchMin = 900_000_000;
 /** Key of what no instance holds. */
 const remainder = "";
 
@@ -100,7 +98,7 @@ export class Board {
     }
     if (meter !== undefined) meter.isPlaced = isOnlyMetered(parts);
     this.energy.begin(this.meter, from);
-    if (to - from >= floorStretchMin && this.energy.isMeasured(from, to))
+    if (to - from >= steadyNanosMin && this.energy.isMeasured(from, to))
       this.floor.observe((this.energy.between(from, to) * 1e6) / (to - from));
     const edges = edgesOf(parts, from, to);
     const slices = parts.length > 1 ? slicesOf(parts, from, to, this.#sliceWatts) : undefined;

@@ -8,6 +8,9 @@ export interface FloorState {
   readonly millijoules: number;
 }
 
+/** Shorter stretches say little of steady power. */
+export const steadyNanosMin = 900_000_000;
+
 const keptNanos = 60_000_000_000;
 const neededNanos = 5_000_000_000;
 /** Parked time that says more than any assumption. */

@@ -176,7 +176,7 @@ export class EnergyMeter {
     return this.#waiting.until(to);
   }
 
-  /** The lowest mean power of the waiting windows that begin before `until`; Infinity without any. */
+  /** The lowest steady power of the waiting windows that begin before `until`; Infinity without any. */
   leastWaitingWatts(until: Nanos): number {
     return this.#waiting.leastWatts(until);
   }

@@ -4,6 +4,7 @@
 // learned: a window that drew more did something else as well. Of a board that was never seen parked the floor is what windows
 // without execution would draw, by all of them.
 import type { Nanos } from "../../model.ts";
+import { steadyNanosMin } from "./floor.ts";
 import { PowerSteps } from "./power-steps.ts";
 
 /** A stretch of time. */
@@ -59,7 +60,8 @@ export class PlacedPower {
     let amount = 0;
     for (const stretch of executed) amount += stretch.to - stretch.from;
     const length = to - from;
-    if (!window.isSampled) this.#observe(amount / length, (millijoules * 1e6) / length);
+    if (!window.isSampled && length >= steadyNanosMin)
+      this.#observe(amount / length, (millijoules * 1e6) / length);
     const floorWatts = this.#floorOf(window.floor);
     const above = millijoules * 1e6 - floorWatts * length;
     if (amount <= 0 || above <= 0) return undefined;

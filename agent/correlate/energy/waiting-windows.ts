@@ -1,6 +1,7 @@
 // Windows of energy that wait until it is known what was done in them: of sampled power how much they drew hangs on that
 // (sampled-power.ts), of a coarse counter where in them (placed-power.ts). They are decided in order, each once.
 import type { EnergyMethod, Nanos } from "../../model.ts";
+import { steadyNanosMin } from "./floor.ts";
 import type { Executed, RestingPower } from "./placed-power.ts";
 import { PlacedPower } from "./placed-power.ts";
 import type { PowerSteps } from "./power-steps.ts";
@@ -59,11 +60,11 @@ export class WaitingWindows {
     return this.#windows.findLast(({ from }) => from < to)?.to ?? to;
   }
 
-  /** The lowest mean power of those that begin before `until`; Infinity without any. */
+  /** The lowest steady power of those that begin before `until`; Infinity without any. */
   leastWatts(until: Nanos): number {
     let least = Number.POSITIVE_INFINITY;
     for (const { from, millijoules, to, watts } of this.#windows)
-      if (from < until)
+      if (from < until && to - from >= steadyNanosMin)
         least = Math.min(least, millijoules === undefined ? watts : (millijoules * 1e6) / (to - from));
     return least;
   }

@@ -136,6 +136,23 @@ describe("EnergyMeter", () => {
     expect(meter.curve.at(2 * second)).toBe(340_000);
   });
 
+  test("follows the power ring inside a second that decides the one before it", () => {
+    const meter = new EnergyMeter({ limitWatts: 700 });
+    meter.isPlaced = true;
+    const ring = Array.from({ length: 50 }, (_, index) => ({
+      at: second + (index + 1) * 20_000_000,
+      value: index < 25 ? 100 : 300,
+    }));
+    const first = { powerWatts: 100, powerRing: ringOf([{ at: second, value: 100 }]) };
+    meter.take({ gpu: "g", at: 0, powerWatts: 100, energyMillijoules: 0 }, true);
+    meter.take({ gpu: "g", at: second, energyMillijoules: 100_000, ...first }, true);
+    expect(meter.waitingUntil(second)).toBe(second);
+    expect(meter.hasWaiting).toBe(true);
+    meter.take({ gpu: "g", at: 2 * second, energyMillijoules: 340_000, powerRing: ringOf(ring) }, true);
+    expect(meter.hasWaiting).toBe(false);
+    expect(meter.curve.at(1.5 * second) - meter.curve.at(second)).toBe(60_000);
+  });
+
   test("joins instant readings near each other by lines, in no doubt", () => {
     const wattsAt = (step: number): number => (step % 10 < 3 ? 600 : 100);
     const readings = Array.from({ length: 51 }, (_, step) => ({
@@ -195,6 +212,81 @@ describe("EnergyMeter", () => {
         }
       }),
     );
+  });
+
+  test("loses nothing of windows that wait, and changes nothing that is decided, whenever they are decided", () => {
+    const reading = fc.record(
+      {
+        t: fc.integer({ min: 50, max: 6000 }).map((t) => t / 1000),
+        gap: fc.constantFrom(false, false, false, true),
+        isPlaced: fc.constantFrom(true, true, false),
+        decides: fc.option(fc.integer({ min: 0, max: 3000 }), { nil: undefined }),
+        executed: fc.option(fc.tuple(fc.integer({ min: 0, max: 100 }), fc.integer({ min: 0, max: 100 })), {
+          nil: undefined,
+        }),
+        watts: fc.integer({ min: 0, max: 900 }),
+        counts: fc.constantFrom(true, true, true, false),
+      },
+      { requiredKeys: ["t", "gap", "isPlaced", "decides", "executed", "watts", "counts"] },
+    );
+    const readings = fc.array(reading, { minLength: 10, maxLength: 60, size: "max" });
+    fc.assert(
+      fc.property(readings, fc.integer({ min: 0, max: 200 }), fc.boolean(), (entries, watts, isGuessed) => {
+        const meter = new EnergyMeter({ limitWatts: 700 });
+        const settled: [number, number][] = [];
+        let [t, counter] = [0, 0];
+        const adds = (): void => {
+          const { acceptedMillijoules, integratedMillijoules } = meter.totals;
+          expect(meter.curve.totalMillijoules).toBe(acceptedMillijoules + integratedMillijoules);
+          for (const [at, known] of settled) expect(meter.curve.at(at)).toBe(known);
+        };
+        for (const entry of entries) {
+          t += entry.t;
+          counter += Math.round(entry.watts * entry.t * 1000);
+          meter.isPlaced = entry.isPlaced;
+          const at = Math.round(t * second);
+          const energy = entry.counts ? { energyMillijoules: counter } : {};
+          meter.take({ gpu: "g", at, powerWatts: entry.watts, ...energy }, !entry.gap);
+          if (entry.decides !== undefined) {
+            const until = at - entry.decides * 1e6;
+            meter.decideWaiting(until, {
+              ...nothingKnown,
+              floor: { watts, isGuessed },
+              executed: (from, to) => {
+                if (entry.executed === undefined) return undefined;
+                const [one, other] = entry.executed.map((part) => from + ((to - from) * part) / 100);
+                const [start, end] = [one as number, other as number].sort((left, right) => left - right);
+                return start === end ? [] : [{ from: start as number, to: end as number }];
+              },
+            });
+            const decided = meter.decidedUntil ?? 0;
+            expect(decided >= Math.min(until, meter.readUntil ?? 0)).toBe(true);
+            for (const x of [decided, decided - 0.3 * second, decided - second])
+              if (x > 0) settled.push([x, meter.curve.at(x)]);
+          }
+          adds();
+        }
+        meter.closeEarly();
+        meter.decideWaiting(Infinity, nothingKnown);
+        adds();
+        expect(meter.decidedUntil).toBe(meter.readUntil);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test("takes no moment in which the counter stood still for what a board draws at rest", () => {
+    const meter = new EnergyMeter({ limitWatts: 700 });
+    meter.isPlaced = true;
+    for (const [t, millijoules] of [
+      [0, 0],
+      [5, 500_000],
+      [5.02, 500_000],
+    ] as const)
+      meter.take({ gpu: "g", at: t * second, energyMillijoules: millijoules }, true);
+    meter.closeEarly();
+    expect(meter.readUntil).toBe(5.02 * second);
+    expect(meter.leastWaitingWatts(10 * second)).toBe(100);
   });
 });
 

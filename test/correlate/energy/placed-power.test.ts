@@ -135,6 +135,14 @@ describe("PlacedPower", () => {
     expect(joulesIn(steps as PowerSteps, half(from))).toBeCloseTo(2_000_000, 0);
   });
 
+  test("takes no moment in which a counter stood still for what a board draws at rest", () => {
+    const placed = new PlacedPower();
+    placed.place(windowOf(0, second / 50, 0, 126, true), []);
+    const executed = [{ from: 5 * second, to: 6 * second }];
+    const steps = placed.place(windowOf(second, 11 * second, 1_660_000, 126, true), executed);
+    expect(joulesIn(steps as PowerSteps, executed)).toBeCloseTo(526_000, -1);
+  });
+
   test("says nothing of a window of which it is not known what was executed", () => {
     const window = windowOf(0, 10 * second, 2_000_000, 100, false);
     expect(new PlacedPower().place(window, undefined)).toBeUndefined();
