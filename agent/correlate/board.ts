@@ -148,7 +148,8 @@ export class Board {
     const { member, pieces, residents, tenancy } = part;
     if (residents.servers.size < 2) return;
     const between = (start: Nanos, end: Nanos): number => this.energy.between(start, end);
-    const cost = { between, floorWatts: this.#floorWatts() };
+    const isTold = (start: Nanos, end: Nanos): boolean => this.energy.isTold(start, end);
+    const cost = { between, isTold, floorWatts: this.#floorWatts() };
     learnSharing(member, member.timeline, tenancy, pieces, residents, cost);
   }
 

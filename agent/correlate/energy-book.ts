@@ -14,6 +14,8 @@ interface Owed {
 
 /** Stretches without known energy remembered at most; neighbours of one kind are joined, so it takes long. */
 const owedMax = 256;
+/** A window that is longer than a stretch by more than chance says nothing of what those drew that executed in it. */
+const longerRatio = 1.1;
 
 /** The booked energy of one board. */
 export class EnergyBook {
@@ -54,6 +56,11 @@ export class EnergyBook {
   /** True where all of `[from, to)` is decided by readings alone: what it drew at rest was not worked out from its work. */
   isMeasured(from: Nanos, to: Nanos): boolean {
     return this.decided(to) && this.#meter?.energy.curve.isPlaced(from, to) === false;
+  }
+
+  /** True where `[from, to)` is no shorter than the windows whose energy was spread by who executed: it says what they drew. */
+  isTold(from: Nanos, to: Nanos): boolean {
+    return this.#meter?.energy.curve.isPlaced(from, to, longerRatio * (to - from)) === false;
   }
 
   /** The worst method in the interval. */

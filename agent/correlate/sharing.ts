@@ -41,6 +41,8 @@ export interface Residents {
 /** What an interval cost above the floor is known from. */
 export interface Cost {
   readonly between: (from: Nanos, to: Nanos) => number;
+  /** True where it says what those drew that executed in a stretch: it was not spread over them by that alone. */
+  readonly isTold: (from: Nanos, to: Nanos) => boolean;
   readonly floorWatts: number;
 }
 
@@ -127,11 +129,11 @@ function learnPieces(
   timeline: Timeline,
   pieces: readonly Piece[],
   residents: Residents,
-  { between, floorWatts }: Cost,
+  { between, floorWatts, isTold }: Cost,
 ): void {
   for (const piece of pieces) {
     const { from, to } = piece;
-    if (!piece.works || piece.contested || to - from < stretchMin) continue;
+    if (!piece.works || piece.contested || to - from < stretchMin || !isTold(from, to)) continue;
     const window = timeline.windows[timeline.windowAfter(from)];
     if (window === undefined || window.to - window.from > to - from) continue;
     const working = workersIn(piece);
@@ -169,7 +171,7 @@ function learnWindows(
   pieces: readonly Piece[],
   residents: Residents,
   { from: readBefore, samples, to: readAt }: ShareReading,
-  { between, floorWatts }: Cost,
+  { between, floorWatts, isTold }: Cost,
 ): void {
   const { from, servers, to } = residents;
   const shares: WindowShare[] = [];
@@ -183,7 +185,7 @@ function learnWindows(
   }
   for (const { at, ratio, server } of shares) {
     const start = at - windowNanos;
-    if (start < from || at > to) continue;
+    if (start < from || at > to || !isTold(start, at)) continue;
     const working = workersDuring(server, servers, pieces, start, at);
     const busy = timeline.busyNanos(start, at) / windowNanos;
     const rest = Math.max(0, busy - ratio);

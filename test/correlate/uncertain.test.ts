@@ -96,6 +96,75 @@ describe("GpuInterval.uncertain", () => {
     expect(sum(found.map(({ millijoules }) => millijoules))).toBe(16 * 200_000);
   });
 
+  test("holds what residents share by watts that no counter told apart: its windows were spread by who executed", () => {
+    const watts = [500, 500, 200, 200, 350];
+    const shares = [{ 1: 1 }, { 1: 1 }, { 2: 1 }, { 2: 1 }, { 1: 0.5, 2: 0.5 }];
+    const samples = readings(
+      "g",
+      Array.from({ length: 100 }, (_, index) => ({
+        ...{ pids: [1, 2], busy: 1, watts: watts[index % 5] as number },
+        shares: shares[index % 5] as Record<number, number>,
+      })),
+    );
+    const each5s = samples.flatMap(({ powerWatts: _, ...reading }, index) => {
+      if (index % 5 !== 0) return [];
+      const five = samples.slice(Math.max(0, index - 4), index + 1);
+      const utilizationRing = {
+        instants: five.flatMap((one) => [...(one.utilizationRing?.instants ?? [])]),
+        values: five.flatMap((one) => [...(one.utilizationRing?.values ?? [])]),
+      };
+      const processShares = five.flatMap((one) => one.processShares ?? []);
+      return [{ ...reading, utilizationRing, processShares }];
+    });
+    const tokensIn = (works: readonly number[]): number[] =>
+      Array.from({ length: 100 }, (_, index) => (works.includes(index % 5) ? 100 : 0));
+    const { intervals } = run({
+      gpus: [g],
+      gpuPollMs: 5000,
+      servers: [serverInfo("a", { pids: [1] }), serverInfo("b", { pids: [2] })],
+      samples: each5s,
+      polls: { a: polls(tokensIn([0, 1, 4])), b: polls(tokensIn([2, 3, 4])) },
+      seconds: 100,
+      floors: { g: { parkedNanos: 60 * second, millijoules: 6_000_000 } },
+    });
+    const both = rowsOf(intervals.slice(60, 95), "g").filter((_, index) => index % 5 === 4);
+    expect(both.length).toBe(7);
+    // 250 W above a floor of 100 W, of which a draws 200 W and b 50 W.
+    for (const row of both)
+      expect(row.uncertain).toEqual([{ reason: "equal_watts", nanos: 0, millijoules: 250_000 }]);
+  });
+
+  test("holds what residents share by samples of windows that no reading of power is as short as", () => {
+    const shares = [
+      { 1: 0.9, 2: 0.1 },
+      { 1: 0.5, 2: 0.5 },
+      { 1: 0.5, 2: 0.5 },
+    ];
+    const samples = readings(
+      "g",
+      Array.from({ length: 100 }, (_, index) => ({
+        ...{ pids: [1, 2], busy: 1, watts: 350 + (index % 2) },
+        shares: shares[index % 3] as Record<number, number>,
+      })),
+    ).map((reading) => ({
+      ...reading,
+      processShares: (reading.processShares ?? []).map((share) => ({
+        ...{ ...share, at: share.at - share.pid * 200_000_000 },
+      })),
+    }));
+    const moves = polls(repeated(100, 100));
+    const { intervals } = run({
+      gpus: [g],
+      servers: [serverInfo("a", { pids: [1] }), serverInfo("b", { pids: [2] })],
+      samples,
+      polls: { a: moves, b: moves },
+      seconds: 100,
+      floors: { g: { parkedNanos: 60 * second, millijoules: 6_000_000 } },
+    });
+    for (const { uncertain } of rowsOf(intervals.slice(80, 95), "g"))
+      expect(uncertain?.map(({ reason }) => reason)).toEqual(["equal_watts"]);
+  });
+
   test.each([
     ["half_of_work", "half was taken, for want of a rate that says how much is the server's", false],
     ["shared_work", "a part was taken that tokens usually take, until the gauges say more", true],

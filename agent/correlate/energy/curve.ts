@@ -68,12 +68,12 @@ export class EnergyCurve {
     return methods[worst];
   }
 
-  /** True where `[from, to)` touches a window whose shape is that of the work that was done in it. */
-  isPlaced(from: Nanos, to: Nanos): boolean {
+  /** True where `[from, to)` touches a window whose shape is that of the work that was done in it, and that is longer than `length`. */
+  isPlaced(from: Nanos, to: Nanos, length: Nanos = 0): boolean {
     for (let index = this.#stretches.length - 1; index >= 0; index--) {
       const stretch = this.#stretches[index] as Stretch;
       if (stretch.to <= from) return false;
-      if (stretch.isPlaced === true && stretch.from < to) return true;
+      if (stretch.isPlaced === true && stretch.from < to && stretch.to - stretch.from > length) return true;
     }
     return false;
   }
