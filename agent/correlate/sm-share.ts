@@ -64,6 +64,7 @@ export class SmShare {
     if (place >= 0) return place;
     if (this.#servers.length >= serversMax) {
       this.#servers.length = 0;
+      this.#spare = undefined;
       for (const { weighted, worked } of this.#entries) weighted.length = worked.length = 0;
     }
     return this.#servers.push(server) - 1;
