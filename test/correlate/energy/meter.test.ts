@@ -275,6 +275,18 @@ describe("EnergyMeter", () => {
     );
   });
 
+  test("hands the counter on as it stood before windows that wait: a restart finds them unbooked", () => {
+    const meter = new EnergyMeter({ limitWatts: 700 });
+    meter.isPlaced = true;
+    for (const t of [0, 5, 10, 12])
+      meter.take({ gpu: "g", at: t * second, energyMillijoules: 7 + t * 100_000 }, true);
+    expect(meter.counterAt(0)).toEqual({ millijoules: 7 });
+    meter.decideWaiting(2 * second, nothingKnown);
+    expect(meter.decidedUntil).toBe(5 * second);
+    expect(meter.counterAt(2 * second)).toEqual({ millijoules: 200_007 });
+    expect(meter.counterAt(5 * second)).toEqual({ millijoules: 500_007 });
+  });
+
   test("takes no moment in which the counter stood still for what a board draws at rest", () => {
     const meter = new EnergyMeter({ limitWatts: 700 });
     meter.isPlaced = true;
