@@ -66,6 +66,9 @@ export function viewOf(parts: ViewParts): View {
     currency: recent.currency ?? null,
     whole: {
       ...figures(recent, recent.sums("minute", WHOLE_HOST), isCounted(parts)),
+      ...([...intake.gpus.keys()].some((gpu) => isWithoutEnergy(recent.sums("minute", gpu)))
+        ? { tokens_per_joule: null }
+        : {}),
       power_watts: watts.length === 0 ? null : rounded(sum(watts), 1),
     },
     capacity: capacityOf(parts),
@@ -108,7 +111,8 @@ export function historyOf({ clock, pipeline }: Pick<ViewParts, "clock" | "pipeli
     gpus: [...intake.gpus.values()].map(gpuCells),
     tokens_per_second: host.map((one) => rate(one, tokens)),
     tokens_per_joule: host.map((one) => known(figures(recent, one, true).tokens_per_joule, 4)),
-    watts: host.map((one) => rate(one, ({ joules: by }) => sum(Object.values(by)))),
+    // No GPU draws nothing: without a joule it is not known.
+    watts: host.map((one) => rate(one, ({ joules: by }) => sum(Object.values(by))) || null),
     joules: Object.fromEntries(
       [...stateOrder, "unattributed" as const].map((state) => [
         state,
@@ -267,6 +271,13 @@ function figures({ currency }: Recent, sums: RecentSums | undefined, counted: bo
     token_active_utilization: known(all.tokenActiveUtilization, 4),
     cost_per_hour: cost ?? null,
   };
+}
+
+/** A GPU that was held and has no joule: those of the others are not the joules of all tokens. */
+function isWithoutEnergy(sums: RecentSums | undefined): boolean {
+  if (sums === undefined) return false;
+  const { parked, stalled, token_active } = sums.seconds;
+  return parked + stalled + token_active > 0 && !(sum(Object.values(sums.joules)) > 0);
 }
 
 /** Servers; and holders by name where somebody else has a part of it. */

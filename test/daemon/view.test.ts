@@ -24,8 +24,8 @@ afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
 
-/** Two boards at 300 W and 100 W, each held by one process, both busy. */
-function twoGpus(clock: VirtualClock): GpuSource {
+/** Two boards at 300 W and 100 W, each held by one process, both busy; those of `dark` say nothing of their power. */
+function twoGpus(clock: VirtualClock, dark: readonly number[] = []): GpuSource {
   return {
     backend: "test",
     generation: 0,
@@ -37,8 +37,10 @@ function twoGpus(clock: VirtualClock): GpuSource {
     poll: async () => {
       const at = clock.now();
       const samples = [300, 100].map((watts, index) => ({
-        ...{ gpu: `GPU-${index}`, at, energyEpoch: "one", powerWatts: watts, utilizationRatio: 0.9 },
-        energyMillijoules: Math.round((watts * at) / 1e6),
+        ...{ gpu: `GPU-${index}`, at, energyEpoch: "one", utilizationRatio: 0.9 },
+        ...(dark.includes(index)
+          ? {}
+          : { powerWatts: watts, energyMillijoules: Math.round((watts * at) / 1e6) }),
         ...{ memoryUsedBytes: 40e9, temperatureCelsius: 55 },
         processes: [{ pid: 100 + index, type: "compute" as const }],
         utilizationRing: ringOf([1, 2, 3, 4, 5].map((step) => ({ at: at - (5 - step) * 200e6, value: 0.9 }))),
@@ -86,7 +88,7 @@ function server(
 
 async function running(
   settings: readonly string[] = [],
-  state = {},
+  state: { fails?: boolean; dark?: readonly number[] } = {},
   more: readonly string[] = [],
 ): Promise<{ readonly agent: Agent; readonly clock: VirtualClock }> {
   const stateDir = mkdtempSync(join(tmpdir(), "tokenwatt-view-"));
@@ -101,7 +103,7 @@ async function running(
   const clock = virtualClock(START);
   const agent = await startAgent({
     ...{ config, clock, log: silentLog, env: {}, stateless: true },
-    gpu: twoGpus(clock),
+    gpu: twoGpus(clock, state.dark),
     servers: [
       server(clock, "engine", state),
       server(clock, "gateway"),
@@ -186,6 +188,28 @@ test("what capacity was used is a share of what the held GPU-seconds could hold,
   await other.clock.advance(15 * SECOND);
   expect((await look(other.agent)).view.capacity).toBeNull();
 });
+
+test.each([
+  [[0], [null, 1]],
+  [[1], [1, null]],
+  [
+    [0, 1],
+    [null, null],
+  ],
+] as const)(
+  "of GPUs of which %j have no power nothing is said per joule, and no zero",
+  async (dark, perJoule) => {
+    const { agent, clock } = await running([], { dark }, ["qwen"]);
+    await clock.advance(75 * SECOND);
+    const { history, view } = await look(agent);
+    expect(view.whole.tokens_per_joule).toBeNull();
+    for (const [index, wanted] of perJoule.entries()) {
+      expect(view.gpus[index]?.tokens_per_joule === null).toBe(wanted === null);
+      expect(view.gpus[index]?.power_watts === null).toBe(wanted === null);
+    }
+    if (dark.length === 2) expect(history.watts.every((watts) => watts === null)).toBe(true);
+  },
+);
 
 test.each([
   [144_000, "limit_not_seen", [0.417, 0.625], false],

@@ -46,6 +46,9 @@ export class Sums {
   readonly #histograms = new Map<string, Histogram>();
   readonly #money = new Map<string, MoneySums>();
   readonly #models = new Map<string, ModelTokens>();
+  /** GPUs of which allocated time was booked, and those of which energy was. */
+  readonly #held = new Set<string>();
+  readonly #powered = new Set<string>();
   /** Customers' tokens that were booked without a price. */
   unpriced = 0n;
 
@@ -63,9 +66,11 @@ export class Sums {
     this.#addModel(metric, dimensions, moved);
     const part = partOf(dimensions);
     this.#addAmount(`${metric} ${part}`, moved);
-    const isUnknown = dimensions["tokenwatt.method"] === "unknown";
-    if (isUnknown && (allocatedStates as readonly string[]).includes(part))
-      this.#addAmount(`${metric} ${unknownPart}`, moved);
+    const gpu = dimensions["hw.id"];
+    if (gpu !== undefined && metric === this.#plan.energy) this.#powered.add(gpu);
+    if (!(allocatedStates as readonly string[]).includes(part)) return;
+    if (gpu !== undefined && metric === this.#plan.time) this.#held.add(gpu);
+    if (dimensions["tokenwatt.method"] === "unknown") this.#addAmount(`${metric} ${unknownPart}`, moved);
   }
 
   #addHistogram(key: string, moved: Histogram): void {
@@ -99,6 +104,13 @@ export class Sums {
       this.#modelOf(model).made += made;
     }
     this.unpriced += other.unpriced;
+    for (const gpu of other.#held) this.#held.add(gpu);
+    for (const gpu of other.#powered) this.#powered.add(gpu);
+  }
+
+  /** Whether each GPU that was held has energy: else joules are of fewer GPUs than tokens are. */
+  get hasAllEnergy(): boolean {
+    return this.#held.isSubsetOf(this.#powered);
   }
 
   amount(metric: string | undefined, part = ""): bigint | undefined {

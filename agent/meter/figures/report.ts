@@ -86,7 +86,7 @@ function kpisOf(plan: Plan, sums: Sums): Kpis {
   const states = <K extends string>(parts: readonly K[], metric: string | undefined) =>
     byPart(parts, (state) => sums.amount(metric, state === "all" ? "" : state));
   const gpuNanos = states([...gpuStates, "all"] as const, plan.time);
-  const energy = states([...gpuStates, "all"] as const, plan.energy);
+  const energy = sums.hasAllEnergy ? states([...gpuStates, "all"] as const, plan.energy) : {};
   const tokens = tokensOf(sums, plan.kpiTokens);
   const isKnown = total(tokens) !== undefined;
   // The tenants' tokens are shared out without those that met no GPU time.

@@ -57,7 +57,8 @@ function gpuOf({ servers, sharedJoules }: Board, place: number): GpuInterval {
   return { ...row, gpu: `GPU-${place}`, uncertain: [...own, ...shared] };
 }
 
-function ledgerOf(boards: readonly Board[]): string {
+/** A ledger of these GPUs, in which some servers made 9000 tokens. */
+function ledgerOf(boards: readonly Board[], making: readonly string[] = []): string {
   const folder = mkdtempSync(join(tmpdir(), "uncertain-"));
   folders.push(folder);
   const ids = [...new Set(boards.flatMap(({ servers }) => Object.keys(servers)))];
@@ -69,7 +70,13 @@ function ledgerOf(boards: readonly Board[]): string {
   });
   const books = new Books({ start: START, unixNanos });
   const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
-  const interval: SettledInterval = { ...intervalOf({ from: 0, to: 900 }), gpus: boards.map(gpuOf) };
+  const interval: SettledInterval = {
+    ...intervalOf({
+      ...{ from: 0, to: 900 },
+      increments: making.map((id) => moved({ server: id, tokens: { output: 9000 } })),
+    }),
+    gpus: boards.map(gpuOf),
+  };
   books.bookInterval(interval, facts);
   database.commit(books.commit(unixNanos(900 * SECOND), 900 * SECOND).batch);
   database.close();
@@ -255,4 +262,21 @@ test("of a learned capacity both ends are told in every format, with the source"
   expect(csv).toContain(",0.6,0.48,0.8,learned,");
   const page = (await runCommand([...words.slice(0, 5), "--format", "html"])).stdout;
   expect(page).toContain("48.0 % to 80.0 % of capacity (learned)");
+});
+
+test("no figure per joule is given of GPUs of which one has no energy, and no zero of the one", async () => {
+  const board = (joules: number): Board => ({
+    servers: { [joules === 0 ? "dark" : "lit"]: { seconds: 900, joules } },
+    sharedJoules: 0,
+  });
+  const folder = ledgerOf([board(90_000), board(0)], ["dark", "lit"]);
+  const { lines, total } = await report(folder, "--by", "server");
+  const perJoule = (line: Line) => (line.kpis as Record<string, unknown>)["tokens_per_joule"];
+  expect(lines.map((line) => [line.server, line.energy_joules, perJoule(line)])).toEqual([
+    ["dark", null, null],
+    ["lit", 90_000, 0.1],
+  ]);
+  expect([perJoule(total), total.kpis.uncertain_energy_share]).toEqual([null, null]);
+  const [whole] = (await report(folder)).lines;
+  expect(whole && perJoule(whole)).toBeNull();
 });
