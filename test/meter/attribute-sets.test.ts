@@ -91,7 +91,10 @@ describe("attribute sets of what is read again", () => {
       ...metered(),
       ...metered().flatMap(({ kept, metric }) => (kept ? [{ metric, dimensions: kept }] : [])),
     ]);
-    const rows = metered().filter(({ metric }) => metric === "tokenwatt.gpu.time");
+    const rows = metered().filter(({ metric }) =>
+      ["tokenwatt.gpu.time", "tokenwatt.tokens"].includes(metric),
+    );
+    expect(new Set(rows.map(({ metric }) => metric)).size).toBe(2);
     for (const { dimensions, kept } of rows)
       expect(kept).toEqual({ ...dimensions, "tokenwatt.power_limit": "700" });
   });

@@ -394,6 +394,28 @@ describe("a range people type", () => {
   });
 });
 
+test("capacity utilisation is of the tokens made while a capacity was known, with its source", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "figures-"));
+  folders.push(folder);
+  const capacity = [{ gpu: "H100", model: "m", tokensPerGpuHour: 3600 }];
+  const books = new Books({ start: START, unixNanos, catalogue: catalogueOf({ ...prices, capacity }) });
+  const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
+  for (const [quarter, model] of ["x", "m"].entries()) {
+    const [from, to] = [900 * quarter, 900 * (quarter + 1)];
+    const increments = [output(quarter === 0 ? 100_000 : 450, { model })];
+    const facts = { ...factsOf(), soleModel: () => model };
+    books.bookInterval(intervalOf({ from, to, seconds: active, increments }), facts);
+  }
+  database.commit(books.commit(unixNanos(1800 * SECOND), 1800 * SECOND).batch);
+  database.close();
+  const [all] = await lines(folder);
+  const of = { capacity_utilization: 0.5, capacity_utilization_min: 0.5, capacity_utilization_max: 0.5 };
+  expect(all).toMatchObject({ capacity_source: "catalog", kpis: of });
+  const [m, x] = await lines(folder, "--by", "model");
+  expect(m).toMatchObject({ model: "m", capacity_source: "catalog", kpis: of });
+  expect(x).toMatchObject({ model: "x", capacity_source: null, kpis: { capacity_utilization: null } });
+});
+
 test("tokens have no price from the start at which the host has no price file any more, those of before keep theirs", async () => {
   const folder = mkdtempSync(join(tmpdir(), "figures-"));
   folders.push(folder);

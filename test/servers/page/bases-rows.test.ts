@@ -15,3 +15,23 @@ test.each(["", "null", "{}", "[]", '{"v":0}', '{"v":3}', '{"v":"1"}'])("a head o
   expect(counted.restarts).toBe(0);
   expect(counted.page.samples.get("tokens")).toMatchObject([{ value: 7 }]);
 });
+
+test("last values of a run that never showed a series are not said to be the counted ones", () => {
+  const bases = new SeriesBases({ bornAtZero: false });
+  const parser = createPageParser();
+  const look = { began: undefined, oldest: () => undefined, whole: true, interrupted: undefined };
+  for (const [place, text] of ['tokens_total{m="x"} 7\n', 'tokens_total{m="y"} 3\n'].entries()) {
+    const page = parser.parse(Buffer.from(text), "complete");
+    const given = { ...look, at: (5 + place) * 1e9, epoch: `start:${place}` };
+    bases.take(page, { ...given, instant: (seconds) => seconds * 1e9 });
+    bases.counters("tokens");
+  }
+  const rows = bases.takeChanges([], (at) => BigInt(at));
+  const values = rows.find(({ key }) => key.includes("values"))?.value ?? "{}";
+  const { c, r } = JSON.parse(values) as { readonly c: unknown; readonly r: Record<string, unknown> };
+  expect(c).toEqual([7, 0]);
+  expect(Object.values(r)).toEqual([
+    [7, null],
+    [null, 3],
+  ]);
+});

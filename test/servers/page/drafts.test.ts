@@ -61,6 +61,9 @@ test("PageDrafts sums by names, each page from nothing, in the order in which na
             .finish()
             .map(({ identity, tokensByKind }) => [identity.key, tokensByKind.output]);
           expect(found).toEqual([...wanted]);
+          // A page that was given up half-way.
+          const unfinished = new PageDrafts(options);
+          for (const labels of LABELS) unfinished.of(labels).tokens("output", 7);
           // So many that came once that what is remembered begins anew.
           const many = new PageDrafts(options);
           for (let tenant = 0; isForgotten && tenant < 1200; tenant++)
