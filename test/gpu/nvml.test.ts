@@ -189,6 +189,15 @@ describe.skipIf(library === undefined)("nvml", () => {
     expect(gpu.status()).toMatchObject({ hangs: 1 });
   });
 
+  test("what was read of the GPUs before one that hangs is not lost with it", async () => {
+    const { gpu, fake } = await start();
+    await gpu.poll();
+    fake.scenario("hang nvmlDeviceGetTotalEnergyConsumption 1");
+    const { gaps, samples } = await gpu.poll();
+    expect(samples.map((sample) => sample.gpu)).toEqual([UUIDS[0]]);
+    expect(gaps).toHaveLength(1);
+  });
+
   test("a GPU that hangs when it is opened is left out, then probed and taken in", async () => {
     const lines = ["hang nvmlDeviceGetHandleByIndex_v2 0"];
     const { gpu, fake } = await start(lines, { openTimeoutMs: 3000, retryGpuMs: 100 });
