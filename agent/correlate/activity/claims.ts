@@ -7,9 +7,10 @@ import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../..
 import type { Doubted } from "./amount.ts";
 import { amountOf, fullRateRatio } from "./amount.ts";
 import { besideShare, keepsBusy, sharesWindow, withoutThin } from "./beside.ts";
+import { busyIn } from "./durations.ts";
 import type { Claim, Credit, Doubt, PeerStretch, PollInterval, Rates, Side, WorkRun } from "./evidence.ts";
 import { areApart, continuedNanosMax, isGauged, paceByGauges } from "./gauged.ts";
-import { areQuick, residenceOf } from "./level.ts";
+import { areQuick, isNew, residenceOf } from "./level.ts";
 import { prefillStarts } from "./prefill.ts";
 import { paceFor } from "./rates.ts";
 import { crossing, stepPauseNanos, workingBusyRatio } from "./runs.ts";
@@ -107,7 +108,7 @@ export function claimedWork(evidence: Evidence): Claims {
     const placed = doubt !== undefined && isThroughout(evidence, interval) ? undefined : doubt;
     const rests =
       placed === undefined
-        ? (estimated ?? (isUnexplained(interval) ? unexplained : undefined))
+        ? (estimated ?? (isUnexplained(interval) ? unexplained : wholeDoubt(evidence, interval, own)))
         : { reason: placed, ratio: evidence.isRanked ? 1 : shareDoubt(evidence.shares, interval) };
     for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
@@ -178,6 +179,19 @@ function sharedBy(evidence: Evidence, interval: PollInterval): UncertainReason |
 /** Work of the only server without a gauge, in which no token moved: a long prefill, or no execution at all. */
 function isUnexplained({ contended, inFlightTo, kind, open, work }: PollInterval): boolean {
   return kind === "quiet" && inFlightTo === undefined && !contended && !open && work.some(({ seen }) => seen);
+}
+
+/** What would not be execution of windows that count as a whole, were requests short: nothing was learned of them yet. */
+function wholeDoubt(
+  { shares }: Evidence,
+  interval: PollInterval,
+  own: readonly WorkRun[],
+): Doubt | undefined {
+  const { contended, from, inFlightTo, kind, requests, to } = interval;
+  if (contended || kind !== "moved" || inFlightTo === undefined || requests === undefined) return undefined;
+  if (own.length === 0 || !isNew(shares.level)) return undefined;
+  const ratio = 1 - busyIn(shares.windows, from, to).nanos / total(own);
+  return ratio > 0 ? { reason: "busy_share", ratio } : undefined;
 }
 
 /** Pieces of work a server takes for itself, and pieces it leaves to its peers. */
