@@ -216,6 +216,24 @@ describe("TurnWatts", () => {
     expect(other.shares(both)?.error).toBeGreaterThan(0.1);
   });
 
+  test("shares() take turns near the usual ones for those: a prompt moves a window's turns a little, and its watts", () => {
+    const fit = new TurnWatts();
+    for (let index = 0; index < 200; index++) {
+      const samples = ["one", "two"].map((server, place) => ({ server, at: 2 * index + place, ratio: 0.48 }));
+      fit.observeReading(samples, second, 0.96);
+      const more = 0.01 * ([0, 1, -1, 2, -2][index % 5] as number);
+      const turns = new Map([
+        ["one", 0.48 + more],
+        ["two", 0.48 - more],
+      ]);
+      fit.observeWindow(turns, 300 + 5000 * more);
+    }
+    const found = fit.shares(turnsOf(3, 2));
+    const [one, two] = [found?.weights.get("one") ?? 0, found?.weights.get("two") ?? 0];
+    expect(Math.abs(one / (one + two) - 0.5)).toBeLessThan(found?.error ?? 0);
+    expect(found?.error).toBeGreaterThan(0.1);
+  });
+
   test("shares() go by windows of samples, but not of a driver that credits the mean since the last reading", () => {
     const teach = (later: number): TurnWatts => {
       const fit = new TurnWatts();
