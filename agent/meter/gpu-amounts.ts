@@ -17,18 +17,23 @@ const inPhase = new WithAttribute("tokenwatt.phase");
 const ofServer = new WithAttribute("tokenwatt.server.id");
 const forReason = new WithAttribute("tokenwatt.reason");
 
-/** Gives `take` what a resident got of a GPU, under the attributes of its server and of the board. */
+/**
+ * Gives `take` what a resident got of a GPU, under the attributes of its server and of the board. `isUnknown`: nothing says
+ * whether the server executed, and its time says so, as that of the GPU does.
+ */
 export function residentAmounts(
   resident: ResidentShare,
   server: Dimensions,
   board: Dimensions,
   take: TakeAmount,
+  isUnknown = false,
 ): void {
   const { method, millijoules, nanos } = resident;
   for (const state of allocatedStates) {
     if (nanos[state] === 0 && millijoules[state] === 0) continue;
-    const dimensions = byMethod.of(inState.of(onBoards.of(server, board), state), method);
-    take("tokenwatt.server.gpu_time", dimensions, nanos[state]);
+    const inThis = inState.of(onBoards.of(server, board), state);
+    const dimensions = byMethod.of(inThis, method);
+    take("tokenwatt.server.gpu_time", isUnknown ? byMethod.of(inThis, "unknown") : dimensions, nanos[state]);
     take("tokenwatt.server.energy", dimensions, millijoules[state]);
   }
   phaseAmounts(resident, server, board["hw.model"], take);

@@ -106,7 +106,7 @@ export class Meter {
     this.#begin(facts, into);
     this.#remember(interval);
     this.#limits = new LimitSets(interval, this.#homes, facts);
-    for (const gpu of interval.gpus) this.#gpu(gpu);
+    for (const gpu of interval.gpus) this.#gpu(gpu, interval);
     const fromEngines = isBilledByEngines(facts);
     for (const server of interval.servers) {
       // An engine that names tenants stands in for a gateway where there is none.
@@ -175,7 +175,7 @@ export class Meter {
     }
   }
 
-  #gpu(gpu: GpuInterval): void {
+  #gpu(gpu: GpuInterval, { servers }: SettledInterval): void {
     const info = this.#facts.gpus.get(gpu.gpu);
     const board = info === undefined ? ofGpu.of(noAttributes, gpu.gpu) : gpuDimensions(info);
     const limit = this.#limits?.ofGpu(gpu.gpu);
@@ -196,7 +196,10 @@ export class Meter {
       this.#add(metric, dimensions, amount, limit);
     for (const resident of gpu.residents) {
       const server = this.#server(resident.server, this.#facts.soleModel?.(resident.server));
-      residentAmounts(resident, server, board, take);
+      const isUnknown =
+        resident.nanos.token_active === 0 &&
+        servers.some((one) => one.server === resident.server && one.activityMethod === "unknown");
+      residentAmounts(resident, server, board, take, isUnknown);
     }
     this.#posted.addAll(this.holders.postings(gpu, info));
     uncertainAmounts(gpu, board, take);

@@ -282,3 +282,44 @@ test("no figure per joule is given of GPUs of which one has no energy, and no ze
   const [whole] = (await report(folder)).lines;
   expect(whole && perJoule(whole)).toBeNull();
 });
+
+test("no share and no zero is told of a server that says only when requests end", async () => {
+  const row = intervalOf({ from: 0, to: 900, seconds: { stalled: 900 }, joules: { stalled: 900 } });
+  const gpus = row.gpus.map((one) => ({ ...one, activityMethod: "unknown" as const }));
+  const folder = mkdtempSync(join(tmpdir(), "finish-only-"));
+  folders.push(folder);
+  const books = new Books({ start: START, unixNanos });
+  const database = new LedgerAtOnce({ folder, pid: 1, freeBytesMin: 0, agentId: "h" });
+  const servers = [
+    {
+      server: "s",
+      activityMethod: "unknown" as const,
+      increments: [],
+      nanos: { ...allocatedOf(0), unknown: 0 },
+    },
+  ];
+  books.bookInterval({ ...row, gpus, servers }, factsOf());
+  database.commit(books.commit(unixNanos(900 * SECOND), 900 * SECOND).batch);
+  database.close();
+  for (const by of ["server", "gpu", "gpu_type"]) {
+    const { lines } = await report(folder, "--by", by);
+    const known = lines.map(({ kpis }) => kpis as Record<string, unknown>);
+    expect(known.map((kpis) => [kpis["token_active_utilization"], kpis["intensity"]])).toEqual([
+      [null, null],
+    ]);
+  }
+  const table = (
+    await runCommand(["report", "--state-dir", folder, "--from", "2026-11-01", "--by", "server"])
+  ).stdout;
+  expect(table).not.toContain("active share");
+  const page = await runCommand([
+    "report",
+    "--state-dir",
+    folder,
+    "--from",
+    "2026-11-01",
+    "--format",
+    "html",
+  ]);
+  expect(page.stdout).not.toMatch(/data-key="kpis.token_active_utilization" data-value="0"/);
+});
