@@ -29,6 +29,8 @@ const newProgressMax = 500;
 const singleError = 0.5;
 /** How far off a pace of the time without others is beside them: requests that wait for others are executed together. */
 const turnsError = 0.1;
+/** Whether a driver credits each of those that ran in a window alike, or by how long it did, is not known: how far off that leaves it. */
+const pickError = 0.5;
 /** No pace is known better than this. */
 const errorLeast = 0.03;
 
@@ -207,8 +209,8 @@ function byCredits({ busyNanos, owned, progress }: Beside): BesidePace | undefin
   const seen = owned.seen + presumedNanos;
   const part = (owned.own + presumed) / seen;
   const squares = owned.ownOwn - 2 * part * owned.ownSeen + part * part * owned.seenSeen;
-  const error = Math.sqrt(Math.max(0, squares) + presumed ** 2) / seen / part;
-  return { perProgress: (part * busyNanos) / progress, error: Math.max(errorLeast, error) };
+  const chance = Math.sqrt(Math.max(0, squares) + presumed ** 2) / seen / part;
+  return { perProgress: (part * busyNanos) / progress, error: Math.hypot(chance, pickError) };
 }
 
 /** What more progress adds to the busy time, no more than all of it; what is presumed where nothing says more. */

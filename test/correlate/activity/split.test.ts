@@ -163,6 +163,25 @@ test("what was seen without others outweighs credits that few windows gave, and 
   expect(sharper / seeds).toBeGreaterThanOrEqual(0.85);
 });
 
+test("a driver that credits each of those in a window alike misleads no pace that the time without others shows", () => {
+  let within = 0;
+  const seeds = 60;
+  for (let seed = 1; seed <= seeds; seed++) {
+    const random = new Random(seed);
+    const [perSecond, part] = [5 + 15 * random.next(), 0.03 + 0.04 * random.next()];
+    const pace = (part * second) / perSecond;
+    // It ran in so many windows for a part of each, and is credited with half of them.
+    let beside = besideFull(random, 300, perSecond, part * (2 + 2 * random.next()));
+    for (let count = 0; count < 20; count++) {
+      const progress = perSecond * (0.5 + random.next());
+      beside = aloneWith(beside, progress, progress * pace * (0.8 + 0.4 * random.next()));
+    }
+    const found = besidePace(beside);
+    if (found !== undefined && Math.abs(found.perProgress / pace - 1) <= 2 * found.error) within++;
+  }
+  expect(within / seeds).toBeGreaterThanOrEqual(0.95);
+});
+
 test("before anything was seen short requests are as long as GPUs make them, never all that was done and more", () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 1e6 }), (thousandths) => {
