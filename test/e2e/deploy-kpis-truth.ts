@@ -47,6 +47,8 @@ const ofTenant = (tenant: string): Attributes => ({
   "tokenwatt.method": "token_share",
 });
 
+const learned = { ...server, "hw.model": "H100", "tokenwatt.capacity.source": "learned" };
+
 const HELD = { token_active: 1800, stalled: 200, parked: 1000 };
 const JOULES = { token_active: 600_000, stalled: 60_000, parked: 120_000 };
 export const counters: readonly Counter[] = [
@@ -68,7 +70,14 @@ export const counters: readonly Counter[] = [
   ),
   { metric: "tokenwatt.model.gpu_time", attributes: { "gen_ai.request.model": "m" }, gain: 3000 },
   { metric: "tokenwatt.model.energy", attributes: { "gen_ai.request.model": "m" }, gain: 780_000 },
-  { metric: "tokenwatt.capacity_tokens", attributes: { ...server, "hw.model": "H100" }, gain: 10_000_000 },
+  { metric: "tokenwatt.capacity_tokens", attributes: learned, gain: 10_000_000 },
+  {
+    metric: "tokenwatt.uncertain_capacity_tokens",
+    attributes: { ...learned, "tokenwatt.reason": "limit_not_seen" },
+    gain: 2_000_000,
+  },
+  // Half a million were made before the capacity was learned.
+  { metric: "tokenwatt.rated_tokens", attributes: learned, gain: 7_500_000 },
   { metric: "tokenwatt.billable_tokens", attributes: { ...server, "hw.model": "H100" }, gain: 8_000_000 },
   {
     metric: "tokenwatt.cost",
@@ -120,6 +129,8 @@ export const TRUTH: Readonly<
   tokens_per_busy_gpu_hour: 13_500_000,
   token_active_utilization: 0.6,
   capacity_utilization: 0.75,
+  capacity_utilization_min: 7.5 / 12,
+  capacity_utilization_max: 7.5 / 8,
   tokens_per_joule: 7_500_000 / 780_000,
   model_tokens_per_joule: 7_500_000 / 780_000,
   output_tokens_per_joule: 2_500_000 / 780_000,

@@ -30,6 +30,8 @@ export async function recordedBeats(): Promise<readonly LedgerSnapshot[]> {
 }
 
 const CUSTOMER = { "tokenwatt.gateway.id": "gateway", "gen_ai.request.model": "decoder-8b" };
+const RATED = { "tokenwatt.capacity.source": "learned" };
+const LIMIT_NOT_SEEN = { "tokenwatt.reason": "limit_not_seen" };
 const PRICE = { "tokenwatt.currency": "USD", "tokenwatt.price.version": "1" };
 
 /** The recording has neither customers nor prices: a gateway that saw most of the tokens, and what seconds and tokens cost. */
@@ -56,14 +58,20 @@ function withCustomers(point: LedgerPoint): readonly LedgerPoint[] {
       ]);
     made.push(["tokenwatt.revenue", value * 900n, { ...server, ...kind, ...PRICE }]);
     if (kind["tokenwatt.token.kind"] === "output")
-      made.push(["tokenwatt.billable_tokens", value, { ...server, ...hardware }]);
+      made.push(
+        ["tokenwatt.billable_tokens", value, { ...server, ...hardware }],
+        ["tokenwatt.rated_tokens", value, { ...server, ...hardware, ...RATED }],
+      );
   }
   if (metric === "tokenwatt.server.gpu_time") {
     const state = { "tokenwatt.gpu.state": dimensions["tokenwatt.gpu.state"] ?? "" };
     made.push(["tokenwatt.cost", value / 1200n, { ...server, ...hardware, ...state, ...PRICE }]);
-    const source = { "tokenwatt.capacity.source": "config" };
+    const rated = { ...server, ...hardware, ...RATED };
     if (state["tokenwatt.gpu.state"] === "token_active")
-      made.push(["tokenwatt.capacity_tokens", value / 100_000n, { ...server, ...hardware, ...source }]);
+      made.push(
+        ["tokenwatt.capacity_tokens", value / 100_000n, rated],
+        ["tokenwatt.uncertain_capacity_tokens", value / 1_000_000n, { ...rated, ...LIMIT_NOT_SEEN }],
+      );
   }
   return [
     point,
