@@ -60,6 +60,12 @@ const ONE: Labels = {
   currency: "USD",
 };
 
+/** What is taken away from another total: as much of both would leave nothing to divide by. */
+const SMALL: ReadonlySet<string> = new Set([
+  "tokenwatt.unmatched_tokens",
+  "tokenwatt.uncertain_capacity_tokens",
+]);
+
 function seriesOf(metric: Metric): { series: string; values: string }[] {
   const many = metric.attributes.filter((key) => key in VALUES);
   let sets: Labels[] = HOSTS.map((host) => {
@@ -90,7 +96,7 @@ function seriesOf(metric: Metric): { series: string; values: string }[] {
       })),
     );
   const rises = metric.kind === "sum";
-  const rising = metric.name === "tokenwatt.unmatched_tokens" ? "0+1x90" : "0+30x90";
+  const rising = SMALL.has(metric.name) ? "0+1x90" : "0+30x90";
   return sets.map((set) => ({ series: text(set), values: rises ? rising : "0.5+0x90" }));
 }
 
