@@ -66,10 +66,11 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   export: ["store", "meter", "platform", "model.ts"],
   "source.ts": ["platform", "model.ts"],
   store: ["platform", "model.ts"],
-  correlate: ["model.ts"],
-  meter: ["model.ts"],
+  correlate: ["matrix.ts", "model.ts"],
+  meter: ["matrix.ts", "model.ts"],
   platform: ["model.ts"],
   "model.ts": [],
+  "matrix.ts": [],
 };
 const PURE_ROOMS = ["correlate", "meter"];
 

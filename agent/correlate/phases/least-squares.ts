@@ -1,5 +1,6 @@
 // Weighted least squares whose older observations fade, with no coefficient below 0: sums of products are all it keeps.
 // Solved by elimination on a few unknowns; standard errors come from the same sums.
+import { inverted } from "../../matrix.ts";
 
 /** A solution: the coefficients, their standard errors, and how they err together, none of them held at 0. */
 export interface Solution {
@@ -173,29 +174,4 @@ export class LeastSquares {
 /** What a coefficient counts in a belief. */
 function weightIn({ index: meant, others }: Belief, index: number): number {
   return index === meant ? 1 : (others?.[index] ?? 0);
-}
-
-/** Inverse of a small symmetric matrix with a positive diagonal, by Gauss and Jordan. */
-function inverted(matrix: readonly (readonly number[])[]): number[][] {
-  const size = matrix.length;
-  const work = matrix.map((line, row) => [...line, ...line.map((_, column) => (row === column ? 1 : 0))]);
-  for (let pivot = 0; pivot < size; pivot++) {
-    let best = pivot;
-    for (let row = pivot + 1; row < size; row++)
-      if (Math.abs(work[row]?.[pivot] ?? 0) > Math.abs(work[best]?.[pivot] ?? 0)) best = row;
-    const [line, other] = [work[best] as number[], work[pivot] as number[]];
-    work[pivot] = line;
-    work[best] = other;
-    const head = line[pivot] as number;
-    if (head === 0) continue;
-    for (let column = 0; column < 2 * size; column++) line[column] = (line[column] as number) / head;
-    for (let row = 0; row < size; row++) {
-      const values = work[row] as number[];
-      const factor = values[pivot] as number;
-      if (row === pivot || factor === 0) continue;
-      for (let column = 0; column < 2 * size; column++)
-        values[column] = (values[column] as number) - factor * (line[column] as number);
-    }
-  }
-  return work.map((line) => line.slice(size));
 }

@@ -1,6 +1,7 @@
 // What the kinds of work of a server cost in GPU time, by least squares with no cost below 0, and between which bounds a sum
 // of them lies: least and most over all costs of 0 or more that are nearly as good as the best ones. A cost that nothing
 // tells from another leaves the bounds wide; it is not guessed.
+import { inverted } from "../../matrix.ts";
 
 /** Prompt tokens, decode steps, output tokens: amounts, or what each of them costs. */
 export type Work = readonly [prompts: number, steps: number, outputs: number];
@@ -129,23 +130,4 @@ function dot(left: readonly number[], right: readonly number[]): number {
 
 function sumOf(seen: readonly SeenWork[], amountOf: (one: SeenWork) => number): number {
   return seen.reduce((sum, one) => sum + amountOf(one), 0);
-}
-
-/** Inverse of a symmetric matrix with a positive diagonal, by Gauss and Jordan. */
-function inverted(matrix: readonly (readonly number[])[]): number[][] {
-  const size = matrix.length;
-  const work = matrix.map((line, row) => [...line, ...line.map((_, column) => (row === column ? 1 : 0))]);
-  for (let pivot = 0; pivot < size; pivot++) {
-    const line = work[pivot] as number[];
-    const head = line[pivot] as number;
-    for (let column = 0; column < 2 * size; column++) line[column] = (line[column] as number) / head;
-    for (let row = 0; row < size; row++) {
-      const values = work[row] as number[];
-      const factor = values[pivot] as number;
-      if (row === pivot || factor === 0) continue;
-      for (let column = 0; column < 2 * size; column++)
-        values[column] = (values[column] as number) - factor * (line[column] as number);
-    }
-  }
-  return work.map((line) => line.slice(size));
 }
