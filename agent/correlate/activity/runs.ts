@@ -199,7 +199,8 @@ function tokensOf(poll: ServerPoll): number {
  */
 export function observePlateau(activity: Pick<Activity, "plateau" | "plateauOfThree" | "windows">): void {
   const { plateau, plateauOfThree, windows } = activity;
-  let [most, count] = [0, 0];
+  let most = 0;
+  let count = 0;
   for (let index = windows.length - 1; index >= 0 && count < 3; index--) {
     const { busyRatio } = windows[index] as ActivityWindow;
     if (busyRatio < workingBusyRatio) break;

@@ -100,7 +100,8 @@ export class TurnWatts {
     if (turns.size > serversMax) return;
     this.#makeRoom(turns);
     observed.fill(0);
-    let [busy, set] = [0, 0];
+    let busy = 0;
+    let set = 0;
     for (const [server, ratio] of turns) {
       const place = this.#servers.indexOf(server);
       observed[place] = ratio;
@@ -159,7 +160,8 @@ export class TurnWatts {
     if (this.#found !== undefined && grown < Math.min(observationsPerFit, 1 + growthAtFirst * this.#fittedAt))
       return this.#found;
     const all = new LeastSquares(serversMax, 1);
-    let [busy, watts] = [0, 0];
+    let busy = 0;
+    let watts = 0;
     // A driver that credits the mean since the last reading says nothing of any window.
     const hasWindows = this.#several > 0 && this.#apart >= apartMin * this.#several;
     for (const sets of hasWindows ? [this.#stretches, this.#windows] : [this.#stretches])
