@@ -88,7 +88,7 @@ export class SeriesBases {
     this.#page++;
     this.#notes = new Notes();
     this.#moved = false;
-    const wasOlder = this.#isOlder;
+    const showedAll = this.#showsAll;
     this.#age = "newer";
     const goesOn = this.#before === page.samples;
     this.#samples = page.samples;
@@ -97,7 +97,7 @@ export class SeriesBases {
     // A series whose value cannot be read is not gone.
     const look = { ...given, whole: given.whole && this.#table.ignored === 0 };
     this.#look = look;
-    const saysMore = wasOlder || !goesOn || !this.#wasWhole || !look.whole;
+    const saysMore = !showedAll || !goesOn || !this.#wasWhole || !look.whole;
     const previous = this.shared.current;
     this.#first = previous === undefined;
     const verdict = this.#judge.judge(values, look, this.#page, this.#notes);

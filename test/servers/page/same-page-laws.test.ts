@@ -349,4 +349,17 @@ describe("a page that shows what the one before did", () => {
       expect(taken).toBeGreaterThan(100);
     },
   );
+
+  test("drops a series that went while copies looked alike, with the first page that is newer", () => {
+    const plain: Look = { process: 0, after: undefined, form: "plain", line: 0, waitSeconds: 5 };
+    const quiet: Happening = { kind: "nothing", process: 0, user: 0, amount: 0, looks: [plain] };
+    const other: Look = { ...plain, process: 1 };
+    follow({ naming: "start", bornAtZero: true, seriesMax: 9, size: 1 }, [
+      { ...quiet, looks: [{ ...other, form: "open" }, plain] },
+      { ...quiet, kind: "fall", process: 1, amount: 1 },
+      { ...quiet, looks: [other] },
+      { ...quiet, kind: "evict", user: 1 },
+      { ...quiet, kind: "make", amount: 1 },
+    ]);
+  });
 });
