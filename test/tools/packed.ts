@@ -167,6 +167,8 @@ export function footprint(pid: number): {
   /** The rest of the resident memory: pages of files. */
   readonly fileMb: number;
   readonly cpuSeconds: number;
+  /** The part of it in the kernel. */
+  readonly systemSeconds: number;
 } {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
   const mb = (name: string): number =>
@@ -176,7 +178,7 @@ export function footprint(pid: number): {
     pssMb: mb("Pss"),
     anonymousMb: mb("Anonymous"),
     fileMb: mb("Rss") - mb("Anonymous"),
-    cpuSeconds: cpuSecondsOf(`/proc/${pid}/stat`),
+    ...cpuSecondsOf(`/proc/${pid}/stat`),
   };
 }
 
@@ -186,10 +188,10 @@ export type Used = ReadonlyMap<string, number>;
 /** What a process used so far, by name of thread; threads that have ended are in "ended". */
 export function processorTimes(pid: number): Used {
   const used = new Map<string, number>();
-  let rest = cpuSecondsOf(`/proc/${pid}/stat`);
+  let rest = cpuSecondsOf(`/proc/${pid}/stat`).cpuSeconds;
   for (const task of readdirSync(`/proc/${pid}/task`)) {
     const name = readFileSync(`/proc/${pid}/task/${task}/comm`, "utf8").trim();
-    const seconds = cpuSecondsOf(`/proc/${pid}/task/${task}/stat`);
+    const seconds = cpuSecondsOf(`/proc/${pid}/task/${task}/stat`).cpuSeconds;
     used.set(name, (used.get(name) ?? 0) + seconds);
     rest -= seconds;
   }
@@ -202,9 +204,18 @@ export function programOf(pid: number): string {
   return words.find((word) => word.endsWith(".mjs"))?.replace(/^.*\//, "") ?? words.join(" ");
 }
 
-function cpuSecondsOf(stat: string): number {
+/** Times a process has gone to sleep by itself so far, over its threads that live. */
+export function wakeups(pid: number): number {
+  return readdirSync(`/proc/${pid}/task`).reduce((sum, task) => {
+    const status = readFileSync(`/proc/${pid}/task/${task}/status`, "utf8");
+    return sum + Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)?.[1]);
+  }, 0);
+}
+
+function cpuSecondsOf(stat: string): { readonly cpuSeconds: number; readonly systemSeconds: number } {
   const fields = readFileSync(stat, "utf8")
     .replace(/^.*\) /, "")
     .split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / 100;
+  const [user, system] = [Number(fields[11]) / 100, Number(fields[12]) / 100];
+  return { cpuSeconds: user + system, systemSeconds: system };
 }
