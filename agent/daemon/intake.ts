@@ -31,6 +31,7 @@ import type { Core } from "./accounting.ts";
 import { RecordKeeper } from "./audit-record.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
 import { recordedTokens } from "./flight-recorder.ts";
+import { lastSampleOf } from "./last-sample.ts";
 import type { PipelineLife } from "./life.ts";
 import { SourceHealth } from "./source-health.ts";
 
@@ -69,6 +70,7 @@ export class Intake {
   readonly gpus = new Map<string, GpuInfo>();
   readonly servers = new Map<string, ServerInfo>();
   readonly lastGpuSamples = new Map<string, GpuSample>();
+  /** As far as they are asked for. */
   readonly lastTokenSamples = new Map<string, TokenSample>();
   readonly #deviceCounters = new DeviceCounters();
   readonly #gapTimes = new GapTimes();
@@ -172,7 +174,7 @@ export class Intake {
     if (sample.pids !== undefined || sample.gpus !== undefined) this.#hint(sample);
     this.#parts.flight?.keep(recordedTokens(sample), this.#parts.clock.now());
     this.#tellProblems(id, sample.errors);
-    this.lastTokenSamples.set(id, sample);
+    this.lastTokenSamples.set(id, lastSampleOf(sample));
     const accepted = withoutUsage(increments.countSample(sample), usage);
     if (usage !== undefined && usage.length > 0) {
       books.postUsage(id, usage, this.bookFacts(), this.#parts.clock.now());

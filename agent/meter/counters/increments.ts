@@ -244,6 +244,7 @@ export class Increments {
       keys: new Map(),
       rows: new KeyRows(),
       places: [],
+      stood: undefined,
       looks: 0,
       lastLook: undefined,
       completeEpoch: undefined,

@@ -56,8 +56,8 @@ export class KeyCounters {
   #values: number[] = [];
   #latencies = new LatencyCounters();
   #held = 0;
-  /** The reading taken in last, while nothing of it was refused: the same object again moves nothing. */
-  #taken: TokenReading | undefined;
+  /** Nothing of the reading taken in last was refused: the same once more moves nothing. */
+  #isTakenWhole = false;
   // Of the reading being taken in.
   #relation: Relation = "base";
   #ceiling = 0;
@@ -123,23 +123,24 @@ export class KeyCounters {
 
   /** The server began again: what the last reading did not show (nothing of it, where `wasRead` is false) starts from zero. */
   beginUnreadAtZero(wasRead: boolean): void {
-    this.#taken = undefined;
+    this.#isTakenWhole = false;
     if (!wasRead) this.#beginAtZero();
     for (const [slot, value] of this.#values.entries())
       if ((this.#readSlots & (1 << slot)) === 0 && !Number.isNaN(value)) this.#values[slot] = 0;
     this.changed = true;
   }
 
-  /** Takes the reading in and returns what it added since the last one. */
+  /** Takes the reading in and returns what it added since the last one. `isRepeated`: it is the last one once more. */
   take(
     reading: TokenReading,
     relation: Relation,
     sample: Pick<TokenSample, "server" | "family" | "at" | "completeEpoch" | "scale">,
     since: Nanos,
     restarted = false,
+    isRepeated = false,
   ): KeyStep {
     const goesOn = relation === "same" || relation === "scale";
-    if (goesOn && reading === this.#taken && sample.scale === this.scale && !restarted) {
+    if (isRepeated && this.#isTakenWhole && goesOn && sample.scale === this.scale && !restarted) {
       this.#see(sample.at);
       return still;
     }
@@ -164,7 +165,7 @@ export class KeyCounters {
     this.epoch = epoch;
     this.scale = sample.scale;
     this.#see(sample.at);
-    this.#taken = this.#fell || this.#dropped > 0 ? undefined : reading;
+    this.#isTakenWhole = !this.#fell && this.#dropped === 0;
     if (!this.#moved && !this.#reset && this.#dropped === 0 && progressInput === 0 && progressOutput === 0)
       return still;
     return {

@@ -28,6 +28,11 @@ export interface Target {
   readonly rows: KeyRows;
   /** The counters at each place of the last sample: a page keeps the order of what it shows. */
   readonly places: (KeyCounters | undefined)[];
+  /**
+   * The readings of the last sample, where they moved nothing: a source gives the same list for a page that did not change.
+   * Of those that moved something, thousands at every poll of a gateway, none is kept.
+   */
+  stood: readonly TokenReading[] | undefined;
   /** Samples taken in. */
   looks: number;
   lastLook: Nanos | undefined;
@@ -62,6 +67,8 @@ export class Look {
   readonly #course: Course;
   /** Everything without an epoch fell after a failed look: the server began again. */
   readonly #fallen: boolean;
+  /** Its readings are those of the last sample. */
+  readonly #isRepeated: boolean;
   /** Restarts the source found that no increment carries yet. */
   #restarts: number;
   /** A label set came back with a new epoch. */
@@ -84,6 +91,7 @@ export class Look {
     this.#restarts = sample.restarts ?? 0;
     this.#course = course;
     this.#fallen = target.interrupted && course === "fell";
+    this.#isRepeated = sample.readings === target.stood;
   }
 
   take(reading: TokenReading, counters: KeyCounters, known: boolean): void {
@@ -91,7 +99,8 @@ export class Look {
     if (this.#fallen) this.#read.push(counters);
     const late =
       this.#target.restored && relation !== "base" && !atLeast(reading.epochBegan, this.#agentStarted);
-    const taken = counters.take(reading, relation, this.#sample, this.#since, this.#restarts > 0);
+    const isBegun = this.#restarts > 0;
+    const taken = counters.take(reading, relation, this.#sample, this.#since, isBegun, this.#isRepeated);
     this.#restarts = 0;
     this.dropped += taken.dropped;
     this.#fell ||= taken.fell;
@@ -127,6 +136,7 @@ export class Look {
     target.lastLook = this.#sample.at;
     target.completeEpoch = this.#sample.completeEpoch;
     target.scale = this.#sample.scale;
+    target.stood = this.increments.length === 0 ? this.#sample.readings : undefined;
     if (this.#fallen) this.#beginUnreadAtZero();
     // A server that shows nothing yet may still turn out to have begun again.
     if (this.#course !== "silent") target.interrupted = false;

@@ -6,21 +6,25 @@ export function headerEpoch(header: string): string {
   return `header:${header.slice(0, 64)}`;
 }
 
-/** Readings with what only the source knows: the same objects for the same readings, which need not be compared further on. */
+/**
+ * Readings with what only the source knows. Of readings that come again, as `isKept` says, the same list each time: they need
+ * not be compared further on.
+ */
 export function locatedOnce(
   info: ServerInfo,
 ): (
   readings: readonly TokenReading[],
   header: string | readonly string[] | undefined,
   began: Nanos | undefined,
+  isKept: boolean,
 ) => readonly TokenReading[] {
   let last: { readonly of: unknown; readonly header: unknown; readonly began: unknown } | undefined;
   let all: readonly TokenReading[] = [];
-  return (readings, header, began) => {
+  return (readings, header, began, isKept) => {
     if (last?.of === readings && last.header === header && last.began === began) return all;
-    last = { of: readings, header, began };
-    all = readings.map((reading) => located(reading, info, header, began));
-    return all;
+    const found = readings.map((reading) => located(reading, info, header, began));
+    [last, all] = isKept ? [{ of: readings, header, began }, found] : [undefined, []];
+    return found;
   };
 }
 

@@ -231,7 +231,7 @@ export function openTextServer(server: TextServer, entry: Entry, context: Source
         sent,
         received,
         at,
-        readings: locatedAll(readings, header, counted.began),
+        readings: locatedAll(readings, header, counted.began, counted.isSame),
         scale: follower.bases.scale,
         restarts: counted.restarts,
         notes: counted.notes,
@@ -274,7 +274,10 @@ class PageFollower {
   readonly #explain: ReturnType<typeof explainOnce>;
   readonly #limits: LimitPages | undefined;
   readonly #ranks: ShownRanks | undefined;
-  /** What the last page was read as, while a page that shows the same means the same. */
+  /**
+   * What the last page was read as, where it showed what the one before it did, and while one that shows the same means the
+   * same. Of a page that moved nothing is kept: the next one will have moved too, and thousands of readings would grow old.
+   */
   #last: PageReading | undefined;
   /** Pages of an earlier run came over a connection that is gone, and looks were missed since. */
   #failed = true;
@@ -319,7 +322,7 @@ class PageFollower {
     this.#last = undefined;
     if (last === undefined) this.#ranks?.take(page);
     const reading = last ?? this.#read(fetched, counted);
-    if (reading.errors.length === 0) this.#last = reading;
+    if (counted.isSame && reading.errors.length === 0) this.#last = reading;
     const limits = this.#limits?.take(page.aside, at);
     return { at, counted, headers: fetched.headers, limits, received, reading };
   }

@@ -54,12 +54,7 @@ interface Page {
 /** What changes from one page to the next; `still` is nothing. */
 const change = fc.constantFrom(
   ...([
-    "still",
-    "still",
-    "still",
-    "still",
-    "still",
-    "still",
+    ...(["still", "still", "still", "still", "still", "still", "still", "still", "still", "still"] as const),
     "rise",
     "gauge",
     "nan",
