@@ -3,11 +3,16 @@
 // A GPU seen first sets the base: what happened before the agent looked counts nothing. A counter that fell began
 // again from zero, and its new value counts (energy excepted: a fall there is left to the correlator's judgement, METERING.md 7).
 import type { Dimensions, GpuInfo, GpuSample, Nanos, Posting } from "../model.ts";
-import { SetsOf } from "./attribute-sets.ts";
+import { WithAttribute } from "./attribute-sets.ts";
 import { increment } from "./counters/increments.ts";
 import { gpuDimensions, gpuHardware } from "./gauges.ts";
 
 const COUNTERS_MAX = 20_000;
+const ofError = new WithAttribute("error.type");
+const forReason = new WithAttribute("tokenwatt.reason");
+const inDirection = new WithAttribute("network.io.direction");
+const overLink = new WithAttribute("tokenwatt.gpu.link");
+const ofXid = new WithAttribute("tokenwatt.xid.code");
 /** Bytes moved, by link and direction as seen from the GPU. */
 const TRAFFIC = {
   pcieTransmit: ["pcie", "transmit"],
@@ -15,70 +20,95 @@ const TRAFFIC = {
   nvlinkTransmit: ["nvlink", "transmit"],
   nvlinkReceive: ["nvlink", "receive"],
 } as const;
+type Traffic = keyof typeof TRAFFIC;
+type EccError = keyof NonNullable<GpuSample["eccErrors"]>;
+const TRAFFIC_NAMES = Object.keys(TRAFFIC) as readonly Traffic[];
 
 /** Remembers the last value of every counter and returns what moved. */
 export class DeviceCounters {
-  readonly #last = new Map<string, number>();
-  readonly #sets = new SetsOf<GpuInfo>();
+  /** By GPU, then by counter, then by its name: a key made of the three would be a text, and its hash, at every reading. */
+  readonly #last = new Map<string, Map<string, Map<string, number>>>();
+  /** Of all maps. */
+  #size = 0;
 
   /** Postings of one GPU reading; counters it lacks move nothing. */
   countSample(info: GpuInfo, sample: GpuSample): readonly Posting[] {
+    // Codes and names come from outside.
+    if (this.#size >= COUNTERS_MAX) this.#forgetAll();
     const postings: Posting[] = [];
     const gpu = gpuDimensions(info);
     const hardware = gpuHardware(info);
     const add = (
       metric: string,
       dimensions: Dimensions,
-      key: string,
+      name: string,
       value: number | undefined,
       fallsCount = true,
     ): void => {
-      const amount = this.#moved(`${info.uuid} ${metric} ${key}`, value, fallsCount);
+      const amount = this.#moved(this.#valuesOf(info.uuid, metric), name, value, fallsCount);
       if (amount > 0) postings.push({ metric, dimensions, amount });
     };
     add("hw.energy", hardware, sample.energyEpoch ?? "", sample.energyMillijoules, false);
-    for (const [type, count] of Object.entries(sample.eccErrors ?? {})) {
-      const set = this.#sets.of(info, `error ${type}`, () => ({ ...hardware, "error.type": type }));
-      add("hw.errors", set, type, count);
-    }
-    for (const [reason, seconds] of Object.entries(sample.throttleSeconds ?? {})) {
+    for (const type in sample.eccErrors)
+      add("hw.errors", ofError.of(hardware, type), type, sample.eccErrors[type as EccError]);
+    for (const reason in sample.throttleSeconds) {
+      const seconds = sample.throttleSeconds[reason];
       const nanos = seconds === undefined ? undefined : seconds * 1e9;
-      const set = this.#sets.of(info, `throttled ${reason}`, () => ({ ...gpu, "tokenwatt.reason": reason }));
-      add("tokenwatt.gpu.throttle_time", set, reason, nanos);
+      add("tokenwatt.gpu.throttle_time", forReason.of(gpu, reason), reason, nanos);
     }
-    for (const [name, [link, direction]] of Object.entries(TRAFFIC)) {
-      const bytes = sample.trafficBytes?.[name as keyof typeof TRAFFIC];
-      const moving = { "network.io.direction": direction, "tokenwatt.gpu.link": link };
-      add(
-        "hw.gpu.io",
-        this.#sets.of(info, name, () => ({ ...hardware, ...moving })),
-        name,
-        bytes,
-        false,
-      );
+    for (let place = 0; place < TRAFFIC_NAMES.length; place++) {
+      const name = TRAFFIC_NAMES[place] as Traffic;
+      const [link, direction] = TRAFFIC[name];
+      const set = overLink.of(inDirection.of(hardware, direction), link);
+      add("hw.gpu.io", set, name, sample.trafficBytes?.[name], false);
     }
-    for (const [code, events] of Object.entries(sample.xidEvents ?? {})) {
+    for (const code in sample.xidEvents) {
       // The source counts from zero, so the first value is already a movement.
-      const key = `${info.uuid} tokenwatt.gpu.xid_events ${code}`;
-      if (!this.#last.has(key)) this.#remember(key, 0);
-      const set = this.#sets.of(info, `xid ${code}`, () => ({ ...gpu, "tokenwatt.xid.code": code }));
-      add("tokenwatt.gpu.xid_events", set, code, events);
+      const values = this.#valuesOf(info.uuid, "tokenwatt.gpu.xid_events");
+      if (!values.has(code)) this.#remember(values, code, 0);
+      add("tokenwatt.gpu.xid_events", ofXid.of(gpu, code), code, sample.xidEvents[code]);
     }
     return postings;
   }
 
-  #moved(key: string, value: number | undefined, fallsCount: boolean): number {
+  #moved(
+    values: Map<string, number>,
+    name: string,
+    value: number | undefined,
+    fallsCount: boolean,
+  ): number {
     if (value === undefined || !Number.isFinite(value) || value < 0) return 0;
     const whole = Math.round(value);
-    const step = increment(this.#last.get(key), whole);
+    const step = increment(values.get(name), whole);
     if (step.kind === "reset" && !fallsCount) return 0;
-    this.#remember(key, whole);
+    this.#remember(values, name, whole);
     return step.amount;
   }
 
-  #remember(key: string, value: number): void {
-    if (this.#last.size >= COUNTERS_MAX) this.#last.clear();
-    this.#last.set(key, value);
+  #remember(values: Map<string, number>, name: string, value: number): void {
+    const before = values.size;
+    values.set(name, value);
+    this.#size += values.size - before;
+  }
+
+  #valuesOf(uuid: string, metric: string): Map<string, number> {
+    let metrics = this.#last.get(uuid);
+    if (metrics === undefined) {
+      metrics = new Map();
+      this.#last.set(uuid, metrics);
+    }
+    let values = metrics.get(metric);
+    if (values === undefined) {
+      values = new Map();
+      metrics.set(metric, values);
+      this.#size++;
+    }
+    return values;
+  }
+
+  #forgetAll(): void {
+    this.#last.clear();
+    this.#size = 0;
   }
 }
 

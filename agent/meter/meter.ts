@@ -111,12 +111,16 @@ export class Meter {
     for (const server of interval.servers) {
       // An engine that names tenants stands in for a gateway where there is none.
       const namesTenants = fromEngines && server.increments.some((one) => one.tenant !== undefined);
-      for (const increment of server.increments) {
+      // By place: a gateway has thousands.
+      for (let place = 0; place < server.increments.length; place++) {
+        const increment = server.increments[place] as TokenIncrement;
         if (increment.family === "gateway" || namesTenants)
           this.customers.meterIncrement(increment, end - 1n);
       }
       const pricedAt = fromEngines && !namesTenants ? end - 1n : undefined;
-      for (const increment of mergeEngineIncrements(server.increments)) {
+      const merged = mergeEngineIncrements(server.increments);
+      for (let place = 0; place < merged.length; place++) {
+        const increment = merged[place] as TokenIncrement;
         if (increment.family === "engine") this.#engine(increment, interval, pricedAt);
         if (increment.resets > 0) {
           const source = ofSource.of(noAttributes, `server:${increment.server}`);

@@ -118,6 +118,7 @@ export class Increments {
     this.#keys++;
     const counters = new KeyCounters(reading);
     target.keys.set(keyOf(reading), counters);
+    countModel(target, counters, 1);
     target.rows.add(counters);
     return counters;
   }
@@ -135,20 +136,15 @@ export class Increments {
 
   /** The model a server serves, while it serves exactly one. */
   soleModel(server: string): string | undefined {
-    let model: string | undefined;
-    for (const key of this.#targets.get(server)?.keys.values() ?? []) {
-      if (key.identity.model === undefined || key.identity.model === model) continue;
-      if (model !== undefined) return undefined;
-      model = key.identity.model;
-    }
+    const models = this.#targets.get(server)?.models;
+    if (models?.size !== 1) return undefined;
+    const [model] = models.keys();
     return model;
   }
 
   /** Whether a server's pages name this model. */
   serves(server: string, model: string): boolean {
-    for (const key of this.#targets.get(server)?.keys.values() ?? [])
-      if (key.identity.model === model) return true;
-    return false;
+    return this.#targets.get(server)?.models.has(model) === true;
   }
 
   /** Forgets a server that left the configuration. */
@@ -231,8 +227,10 @@ export class Increments {
     for (const counters of all) {
       const key = keyOf(counters.identity);
       const known = target.keys.get(key);
-      if (known === undefined) this.#keys++;
-      else if (known.row >= 0) target.rows.remove(known);
+      if (known === undefined) {
+        this.#keys++;
+        countModel(target, counters, 1);
+      } else if (known.row >= 0) target.rows.remove(known);
       target.keys.set(key, counters);
     }
   }
@@ -242,6 +240,7 @@ export class Increments {
     if (known !== undefined) return known;
     const target: Target = {
       keys: new Map(),
+      models: new Map(),
       rows: new KeyRows(),
       places: [],
       stood: undefined,
@@ -272,12 +271,21 @@ export class Increments {
         // Measured from the server's last look: a server that is down has not let its label sets vanish.
         if ((target.lastLook ?? now) - counters.at <= kept) continue;
         target.keys.delete(key);
+        countModel(target, counters, -1);
         target.rows.remove(counters);
         target.places.length = 0;
         this.#keys--;
       }
     }
   }
+}
+
+/** A label set comes or goes. */
+function countModel({ models }: Target, { identity: { model } }: KeyCounters, by: 1 | -1): void {
+  if (model === undefined) return;
+  const count = (models.get(model) ?? 0) + by;
+  if (count === 0) models.delete(model);
+  else models.set(model, count);
 }
 
 /** Times as text, the last one made once: the label sets of a page were read at one instant. */

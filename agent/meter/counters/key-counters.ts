@@ -14,12 +14,12 @@ import type { Relation } from "./histograms.ts";
 import { otherInput } from "./input-kinds.ts";
 import type { KeyIdentity, KeyState } from "./key-state.ts";
 import type { KeyStep, Movements, Mutable } from "./key-step.ts";
-import { incrementOf, still } from "./key-step.ts";
+import { incrementOf, requestsServed, still } from "./key-step.ts";
 import { LatencyCounters } from "./latency-counters.ts";
 
 /** Disjoint token kinds, in the order of the rows. */
 export const tokenKinds: readonly TokenKind[] = ["input_uncached", "input_cached", "input_unsplit", "output"];
-/** Outcomes, in the order of the rows. */
+/** Outcomes, in the order of the rows: what ended well first. */
 export const outcomes: readonly Outcome[] = ["ok", "error", "aborted", "rejected"];
 
 // Slots of a row: tokens by kind, requests by outcome, reasoning, progress in and out, tokens by outcome and kind.
@@ -297,14 +297,16 @@ export class KeyCounters {
   }
 
   #requests(requests: TokenReading["requests"]): TokenIncrement["requests"] {
-    const moved: Mutable<TokenIncrement["requests"]> = {};
-    let place = requestSlot;
-    for (let index = 0; index < outcomes.length; index++) {
+    const ok = this.#step(requestSlot, requests.ok);
+    let others: Mutable<TokenIncrement["requests"]> | undefined;
+    for (let index = 1; index < outcomes.length; index++) {
       const outcome = outcomes[index] as Outcome;
-      const amount = this.#step(place++, requests[outcome]);
-      if (amount > 0) moved[outcome] = amount;
+      const amount = this.#step(requestSlot + index, requests[outcome]);
+      if (amount === 0) continue;
+      others ??= ok > 0 ? { ok } : {};
+      others[outcome] = amount;
     }
-    return moved;
+    return others ?? requestsServed(ok);
   }
 
   #moveLatencies(latencies: NonNullable<TokenReading["latencies"]>): TokenIncrement["latencies"] {

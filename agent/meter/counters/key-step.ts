@@ -33,6 +33,16 @@ export const still: KeyStep = {
   fell: false,
 };
 
+/** Few requests that ended well: what nearly every increment has. Each once, for they wait with it until it is booked. */
+const fewServed: readonly TokenIncrement["requests"][] = Array.from({ length: 256 }, (_, ok) =>
+  ok === 0 ? {} : { ok },
+);
+
+/** Requests that ended well, and nothing else. */
+export function requestsServed(ok: number): TokenIncrement["requests"] {
+  return fewServed[ok] ?? { ok };
+}
+
 /** What was moved as an increment, as if it was not late. Filled in, not put together of pieces: it lives for seconds. */
 export function incrementOf(
   { endpoint, model, role, tenant }: KeyIdentity,

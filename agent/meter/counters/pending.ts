@@ -10,13 +10,16 @@ export class Pending {
   readonly #waiting = new Set<TokenIncrement>();
 
   holdBack(increments: readonly TokenIncrement[]): void {
-    for (const increment of increments) this.#waiting.add(increment);
+    // By place, as below: V8 makes an object for each step of an iteration, and a gateway has thousands.
+    for (let place = 0; place < increments.length; place++)
+      this.#waiting.add(increments[place] as TokenIncrement);
   }
 
   /** The interval was booked: what it carried waits no longer. */
   booked(interval: SettledInterval): void {
-    for (const server of interval.servers) {
-      for (const increment of server.increments) this.#waiting.delete(increment);
+    for (const { increments } of interval.servers) {
+      for (let place = 0; place < increments.length; place++)
+        this.#waiting.delete(increments[place] as TokenIncrement);
     }
   }
 

@@ -24,6 +24,8 @@ const noRanks: readonly RankIncrement[] = [];
 /** What is remembered of one server. Owned by `Increments`. */
 export interface Target {
   readonly keys: Map<string, KeyCounters>;
+  /** How many of them name each model; who is billed for a model's tokens is asked at every interval. */
+  readonly models: Map<string, number>;
   /** How they are stored. */
   readonly rows: KeyRows;
   /** The counters at each place of the last sample: a page keeps the order of what it shows. */

@@ -1,7 +1,7 @@
 // What each GPU and each server did lately, for people who look at a running agent: rings of fixed size, a cell a second
 // over the last minute and a cell a half minute over the last hour. They hold rounded numbers and nothing else, so that
 // they cost next to nothing while nobody looks; whatever has to add up is in the ledger.
-import type { AllocatedState, GpuInterval, GpuState, Nanos, Posting, SettledInterval } from "../../model.ts";
+import type { AllocatedState, GpuInterval, GpuState, Nanos, Posting, SettledInterval, TokenIncrement } from "../../model.ts";
 import { metTime } from "./sums.ts";
 
 const STATES: readonly GpuState[] = ["token_active", "stalled", "parked", "other", "free", "unobserved"];
@@ -164,7 +164,9 @@ export class Recent {
     const rowsOf = (key: string): (Row | undefined)[] => [this.minute.row(key), this.hour.row(key)];
     const whole = isCounted ? rowsOf(WHOLE_HOST) : [];
     const held = isCounted ? homes.flatMap(rowsOf) : [];
-    for (const increment of increments) {
+    // By place: a gateway has thousands.
+    for (let place = 0; place < increments.length; place++) {
+      const increment = increments[place] as TokenIncrement;
       if (!metTime(increment)) continue;
       const { family, onGpus, tokens } = increment;
       const output = tokens.output ?? 0;

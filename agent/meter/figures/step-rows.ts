@@ -7,6 +7,7 @@ import type {
   GpuState,
   Posting,
   ServerInterval,
+  TokenIncrement,
 } from "../../model.ts";
 import type { CostState, KpiTotals } from "./kpis.ts";
 import { metTime } from "./sums.ts";
@@ -68,7 +69,8 @@ export class Row {
 
   /** Adds the tokens of an interval. */
   addTokens({ increments }: ServerInterval): void {
-    for (const increment of increments) {
+    for (let place = 0; place < increments.length; place++) {
+      const increment = increments[place] as TokenIncrement;
       const { family, tokens } = increment;
       if (family !== "engine" || !metTime(increment)) continue;
       for (const kind in tokens) {

@@ -132,7 +132,9 @@ export class Ledger {
 
   /** The same with an end in agent time: what is computed when a bucket closes. */
   postUntil(postings: readonly AnyPosting[], end: UnixNanos): void {
-    for (const posting of postings) {
+    // By place: an interval has thousands, and V8 makes an object for each step of an iteration.
+    for (let place = 0; place < postings.length; place++) {
+      const posting = postings[place] as AnyPosting;
       if ("histogram" in posting) this.#bookHistogram(posting, end);
       else this.#book(posting, end);
     }

@@ -4,7 +4,6 @@ import type { Histogram, Latencies, LatencyName, SettledInterval } from "../../m
 import { mergeOrLarger, servedLatencies } from "../counters/latency-keys.ts";
 import type { Objective } from "../figures/slo.ts";
 import { goodput } from "../figures/slo.ts";
-import { allocatedStates } from "../gpu-amounts.ts";
 
 const metShareMin = 0.95;
 
@@ -110,12 +109,16 @@ export interface Held {
 
 /** Returns what each server held in an interval. */
 export function heldByServer(interval: SettledInterval): ReadonlyMap<string, Held> {
-  const sums = new Map<string, Held>();
+  const sums = new Map<string, { allocated: number; active: number }>();
   for (const gpu of interval.gpus) {
     for (const { nanos, server } of gpu.residents) {
-      const held = allocatedStates.reduce((sum, state) => sum + nanos[state], 0);
-      const known = sums.get(server) ?? { allocated: 0, active: 0 };
-      sums.set(server, { allocated: known.allocated + held, active: known.active + nanos.token_active });
+      let held = sums.get(server);
+      if (held === undefined) {
+        held = { allocated: 0, active: 0 };
+        sums.set(server, held);
+      }
+      held.allocated += nanos.parked + nanos.stalled + nanos.token_active;
+      held.active += nanos.token_active;
     }
   }
   return sums;

@@ -46,6 +46,7 @@ const activeShareMin = 0.25;
 /** Servers and models whose rates are kept. */
 const servedMax = 1024;
 const gaugeMs = 10_000;
+const noIncrements: readonly TokenIncrement[] = [];
 const halfLifeNanos = 14 * 86_400e9;
 const nanosPerHour = 3_600_000_000_000n;
 /** Part of a window in which requests must have queued: else the server was not at its limit. */
@@ -69,6 +70,7 @@ export class CapacityMeter {
   readonly #objectives: readonly Objective[];
   readonly #windows = new Map<string, CapacityWindow>();
   readonly #minutes = new Map<string, CapacityWindow>();
+  readonly #stretches = [this.#windows, this.#minutes] as const;
   readonly #learned = new Map<string, Learned>();
   readonly #curves = new Map<string, CapacityCurve>();
   readonly #mixes = new Map<string, Mix>();
@@ -243,21 +245,18 @@ export class CapacityMeter {
     const weighted = weightedTokens(increments, this.#weights);
     const load = loadOf(server, facts);
     const [prompts, outputs] = workTokens(increments);
-    for (const [windows, nanos] of [
-      [this.#windows, windowNanos],
-      [this.#minutes, minuteNanos],
-    ] as const) {
-      const window = windows.get(key) ?? emptyWindow();
-      windows.set(key, window);
-      addInterval(window, interval.to - interval.from, held, load);
+    const length = interval.to - interval.from;
+    for (const windows of this.#stretches) {
+      const window = openWindow(windows, key);
+      addInterval(window, length, held, load);
       window.tokens += weighted;
       window.prompts += prompts;
       window.outputs += outputs;
       // Only an objective asks for them.
       if (this.#objectives.length > 0)
         for (const increment of increments) addServed(window.latencies, increment.latencies);
-      if (window.wallNanos < nanos) continue;
-      windows.set(key, emptyWindow());
+      if (window.wallNanos < (windows === this.#minutes ? minuteNanos : windowNanos)) continue;
+      windows.delete(key);
       if (!window.whole || window.allocatedNanos === 0) continue;
       const isMet = this.#objectives.every((objective) => isObjectiveMet(objective, window.latencies));
       if (windows === this.#minutes) this.#learnMinute(key, window, isMet, end);
@@ -307,8 +306,20 @@ export class CapacityMeter {
   }
 }
 
-function incrementsOf(interval: SettledInterval, server: string): readonly TokenIncrement[] {
-  return interval.servers.flatMap((one) => (one.server === server ? one.increments : []));
+/** Those of one server, which an interval has once. */
+function incrementsOf({ servers }: SettledInterval, server: string): readonly TokenIncrement[] {
+  for (const one of servers) if (one.server === server) return one.increments;
+  return noIncrements;
+}
+
+/** The stretch of a server that is still gathered. */
+function openWindow(windows: Map<string, CapacityWindow>, key: string): CapacityWindow {
+  let window = windows.get(key);
+  if (window === undefined) {
+    window = emptyWindow();
+    windows.set(key, window);
+  }
+  return window;
 }
 
 function faded(learned: Learned, at: UnixNanos): number {

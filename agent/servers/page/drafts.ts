@@ -71,7 +71,10 @@ export class PageDrafts {
 
   /** All drafts, in the order in which they were begun; nothing else holds them from here on. */
   finish(): readonly ReadingDraft[] {
-    for (const making of this.#used) if (making.page === this.#page) making.draft = undefined;
+    for (let place = 0; place < this.#used.length; place++) {
+      const making = this.#used[place] as Making;
+      if (making.page === this.#page) making.draft = undefined;
+    }
     this.#makings.most = Math.max(this.#makings.most, this.#used.length);
     return this.#drafts;
   }
