@@ -71,12 +71,7 @@ export class DeviceCounters {
     return postings;
   }
 
-  #moved(
-    values: Map<string, number>,
-    name: string,
-    value: number | undefined,
-    fallsCount: boolean,
-  ): number {
+  #moved(values: Map<string, number>, name: string, value: number | undefined, fallsCount: boolean): number {
     if (value === undefined || !Number.isFinite(value) || value < 0) return 0;
     const whole = Math.round(value);
     const step = increment(values.get(name), whole);

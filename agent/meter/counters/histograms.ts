@@ -50,11 +50,12 @@ function differences(
   now: readonly number[],
   before: readonly number[],
 ): { readonly counts: readonly number[]; readonly fell: boolean; readonly sum: number } {
-  const counts: number[] = [];
+  // A copy that is written over: a list that grows from nothing has room for twice as many, and is kept until it is booked.
+  const counts = now.slice();
   let [fell, sum] = [false, 0];
   for (let bucket = 0; bucket < now.length; bucket++) {
     const moved = (now[bucket] as number) - (before[bucket] ?? 0);
-    counts.push(moved);
+    counts[bucket] = moved;
     sum += moved;
     if (moved < 0) fell = true;
   }
@@ -72,9 +73,9 @@ export function observation(bounds: readonly number[], value: number): Histogram
 /** The sum of two histograms of equal bounds; undefined where the bounds differ. */
 export function addHistograms(one: Histogram, other: Histogram): Histogram | undefined {
   if (!sameBounds(one.bounds, other.bounds)) return undefined;
-  const counts: number[] = [];
-  for (let bucket = 0; bucket < one.counts.length; bucket++)
-    counts.push((one.counts[bucket] as number) + (other.counts[bucket] ?? 0));
+  const counts = one.counts.slice();
+  for (let bucket = 0; bucket < counts.length; bucket++)
+    counts[bucket] = (counts[bucket] as number) + (other.counts[bucket] ?? 0);
   return {
     bounds: one.bounds,
     counts,

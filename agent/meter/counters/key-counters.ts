@@ -80,7 +80,7 @@ export class KeyCounters {
     };
   }
 
-  /** Counters as they were when `state()` was called. */
+  /** Counters as they were when `stateText()` was called. */
   static restored(state: KeyState, instant: (at: UnixNanos) => Nanos): KeyCounters {
     const counters = new KeyCounters(state.identity);
     counters.epoch = state.epoch;
@@ -92,19 +92,19 @@ export class KeyCounters {
     return counters;
   }
 
-  /** The counters as plain data, to be stored. */
-  state(timeText: (at: Nanos) => string): KeyState {
+  /** The counters as JSON of a `KeyState`, to be stored: of what is in it no copy is made, and JSON has `null` for NaN. */
+  stateText(timeText: (at: Nanos) => string): string {
     this.changed = false;
     this.#latencies.changed = false;
     this.#storedAt = this.at;
-    return {
+    return JSON.stringify({
       identity: this.identity,
-      ...(this.epoch === undefined ? {} : { epoch: this.epoch }),
-      ...(this.scale === undefined ? {} : { scale: this.scale }),
+      epoch: this.epoch,
+      scale: this.scale,
       at: timeText(this.at),
-      values: this.#values.map((value) => (Number.isNaN(value) ? null : value)),
+      values: this.#values,
       histograms: this.#latencies.histograms,
-    };
+    });
   }
 
   /** How the tokens of the reading stand to their bases: one above, else one below, else the same; undefined = nothing to say. */
@@ -264,14 +264,16 @@ export class KeyCounters {
   }
 
   #movements(reading: TokenReading): Movements {
-    const byOutcome = reading.tokensByOutcome;
-    return {
+    // Filled in, not put together of pieces: thousands are made at every poll of a gateway.
+    const moved: Mutable<Movements> = {
       tokens: this.#kinds(reading.tokens, 0),
-      ...(byOutcome === undefined ? {} : { tokensByOutcome: this.#byOutcome(byOutcome) }),
       reasoningTokens: this.#step(reasoningSlot, reading.reasoningTokens),
       requests: this.#requests(reading.requests),
       latencies: this.#moveLatencies(reading.latencies ?? noLatencies),
     };
+    const byOutcome = reading.tokensByOutcome;
+    if (byOutcome !== undefined) moved.tokensByOutcome = this.#byOutcome(byOutcome);
+    return moved;
   }
 
   #kinds(tokens: TokenReading["tokens"], slot: number): TokenIncrement["tokens"] {

@@ -33,22 +33,17 @@ interface Row {
 /** The increments as text. */
 export function pendingText(increments: Iterable<TokenIncrement>): string {
   const bounds = new Map<readonly number[], number>();
-  // A text for each group at once: what it is made of need not outlive it.
-  const groups: string[] = [];
-  let first: TokenIncrement | undefined;
-  let each: Packed[] = [];
-  const end = (): void => {
-    if (first !== undefined) groups.push(JSON.stringify({ of: commonOf(first), each } satisfies Group));
-  };
+  // Each increment a text at once, and all of them one: what a thousand of them are made of would outlive the beat.
+  const parts = [`{"form":${FORM},"groups":[`];
+  let last: TokenIncrement | undefined;
   for (const one of increments) {
-    if (first === undefined || !isAlike(first, one)) {
-      end();
-      [first, each] = [one, []];
-    }
-    each.push(packed(one, bounds));
+    if (last !== undefined && isAlike(last, one)) parts.push(",");
+    else parts.push(last === undefined ? "" : "]},", `{"of":${JSON.stringify(commonOf(one))},"each":[`);
+    parts.push(JSON.stringify(packed(one, bounds)));
+    last = one;
   }
-  end();
-  return `{"form":${FORM},"bounds":${JSON.stringify([...bounds.keys()])},"groups":[${groups.join()}]}`;
+  parts.push(last === undefined ? "" : "]}", `],"bounds":${JSON.stringify([...bounds.keys()])}}`);
+  return parts.join("");
 }
 
 /** The increments in a text of this form or of the one before it; undefined where it is of neither. */

@@ -1,7 +1,15 @@
 // What each GPU and each server did lately, for people who look at a running agent: rings of fixed size, a cell a second
 // over the last minute and a cell a half minute over the last hour. They hold rounded numbers and nothing else, so that
 // they cost next to nothing while nobody looks; whatever has to add up is in the ledger.
-import type { AllocatedState, GpuInterval, GpuState, Nanos, Posting, SettledInterval, TokenIncrement } from "../../model.ts";
+import type {
+  AllocatedState,
+  GpuInterval,
+  GpuState,
+  Nanos,
+  Posting,
+  SettledInterval,
+  TokenIncrement,
+} from "../../model.ts";
 import { metTime } from "./sums.ts";
 
 const STATES: readonly GpuState[] = ["token_active", "stalled", "parked", "other", "free", "unobserved"];

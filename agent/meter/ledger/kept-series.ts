@@ -3,6 +3,7 @@
 import type { Dimensions, SeriesState, UnixNanos } from "../../model.ts";
 import type { SeriesChanges } from "./columns.ts";
 import { foldAll } from "./folding.ts";
+import { Gathered } from "./gathered.ts";
 import { RestingNames } from "./resting-names.ts";
 import { Series } from "./series.ts";
 import { SeriesTable } from "./series-table.ts";
@@ -22,7 +23,7 @@ export class KeptSeries {
   /** By metric, then by the attribute set's identity: the meter uses a set again and again. */
   readonly #byIdentity = new Map<string, WeakMap<Dimensions, Series>>();
   /** Those that are `changed`. */
-  #changed: Series[] = [];
+  readonly #changed = new Gathered<Series>();
   /** Whether the bound on memory took the name of the series found last. */
   isFolded = false;
   #removed: number[] = [];
@@ -73,12 +74,12 @@ export class KeptSeries {
 
   /** Series that changed since the last call; those never handed out before say so with `sequence`. */
   takeChanges(sequence: number, changes: SeriesChanges): void {
-    for (let place = 0; place < this.#changed.length; place++) {
-      const series = this.#changed[place] as Series;
+    for (let place = 0; place < this.#changed.size; place++) {
+      const series = this.#changed.at(place);
       series.announced ??= sequence;
       series.handOut(changes);
     }
-    this.#changed = [];
+    this.#changed.clear();
   }
 
   /** Numbers that were given up since the last call. */
@@ -127,10 +128,12 @@ export class KeptSeries {
 
   /** Begins again: everything gets a new number. Returns what changed since it was handed out last. */
   clear(): readonly SeriesState[] {
-    const last = this.#changed.map((series) => series.state());
-    this.#removed.push(
-      ...this.#changed.flatMap(({ announced, id }) => (announced === undefined ? [id] : [])),
-    );
+    const last: SeriesState[] = [];
+    for (let place = 0; place < this.#changed.size; place++) {
+      const series = this.#changed.at(place);
+      last.push(series.state());
+      if (series.announced === undefined) this.#removed.push(series.id);
+    }
     for (const series of this.#awake.values()) {
       if (series.announced !== undefined) this.#removed.push(series.id);
       series.letGo();
@@ -139,7 +142,7 @@ export class KeptSeries {
     this.#resting = new RestingNames();
     this.#awake.clear();
     this.#byIdentity.clear();
-    this.#changed = [];
+    this.#changed.clear();
     this.#lookedAt = 0n;
     return last;
   }
@@ -169,7 +172,7 @@ export class KeptSeries {
   }
 
   #touch(series: Series, now: UnixNanos): Series {
-    if (!series.changed) this.#changed.push(series);
+    if (!series.changed) this.#changed.add(series);
     series.changed = true;
     series.movedAt = now;
     return series;

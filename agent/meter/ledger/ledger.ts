@@ -216,11 +216,7 @@ export class Ledger {
   takeChanges(): LedgerChanges {
     for (const one of this.#last) this.#changes.writeNamed(one);
     this.#last = [];
-    const changed = this.#shown.takeChanged();
-    for (let place = 0; place < changed.length; place++) {
-      const one = changed[place] as Series;
-      if (one.changed) one.handOut(this.#changes);
-    }
+    this.#shown.takeChanges(this.#changes);
     this.#kept.takeChanges(this.#sequence, this.#changes);
     const removed = [...this.#exported.takeRemoved(), ...this.#kept.takeRemoved()];
     return { sequence: this.#sequence, time: String(this.#time), ...this.#changes.take(), removed };

@@ -1,6 +1,8 @@
 // The exported series as exporters see them, in columns by place. While none begins, ends or comes back, a beat copies the
 // columns and touches what moved; only otherwise does it go over all series.
 import type { Histogram, LedgerSnapshot, Nanos, SaidOnce, ShownSeries, UnixNanos } from "../../model.ts";
+import type { SeriesChanges } from "./columns.ts";
+import { Gathered } from "./gathered.ts";
 import type { Series } from "./series.ts";
 import { isStale } from "./series.ts";
 import type { SeriesTable } from "./series-table.ts";
@@ -30,8 +32,9 @@ export class Shown {
   /** Shown gauges. */
   #gauges: readonly Series[] = [];
   /** What something happened to since the last snapshot. */
-  #touched: Series[] = [];
-  #changed: Series[] = [];
+  readonly #touched = new Gathered<Series>();
+  /** Recorded series that may differ from what the store has. */
+  readonly #changed = new Gathered<Series>();
   #said = new Map<number, SaidOnce>();
   #saidOf: (readonly [Series, SaidOnce])[] = [];
   #mustLayOut = true;
@@ -40,7 +43,7 @@ export class Shown {
   touch(series: Series): void {
     if (series.isTouched) return;
     series.isTouched = true;
-    this.#touched.push(series);
+    this.#touched.add(series);
   }
 
   /** Series were given up that are shown. */
@@ -52,12 +55,17 @@ export class Shown {
   take(table: SeriesSource, beat: SnapshotBeat): LedgerSnapshot {
     for (const gauge of this.#gauges) if (endsAsStale(gauge, beat.at)) this.touch(gauge);
     const touched = this.#touched;
-    this.#touched = [];
-    for (let place = 0; place < touched.length; place++) (touched[place] as Series).isTouched = false;
+    let isSteady = !this.#mustLayOut;
+    for (let place = 0; place < touched.size; place++) {
+      const series = touched.at(place);
+      series.isTouched = false;
+      isSteady &&= series.isSteady;
+    }
     this.#said = new Map();
     this.#saidOf = [];
-    if (this.#mustLayOut || !touched.every((series) => series.isSteady)) this.#layOut(table, beat);
-    else if (touched.length > 0) this.#follow(touched);
+    if (isSteady && touched.size > 0) this.#follow();
+    touched.clear();
+    if (!isSteady) this.#layOut(table, beat);
     return new Snapshot({
       sequence: beat.sequence,
       time: beat.time,
@@ -67,11 +75,13 @@ export class Shown {
     });
   }
 
-  /** Recorded series that may differ from what the store has, since the last call. */
-  takeChanged(): readonly Series[] {
-    const changed = this.#changed;
-    this.#changed = [];
-    return changed;
+  /** Hands out the recorded series that differ from what the store has, since the last call. */
+  takeChanges(changes: SeriesChanges): void {
+    for (let place = 0; place < this.#changed.size; place++) {
+      const series = this.#changed.at(place);
+      if (series.changed) series.handOut(changes);
+    }
+    this.#changed.clear();
   }
 
   /** The last snapshot never left: the next one says again what it said once. */
@@ -83,15 +93,16 @@ export class Shown {
     this.#saidOf = [];
   }
 
-  /** The columns of the last snapshot but for what moved. */
-  #follow(touched: readonly Series[]): void {
+  /** The columns of the last snapshot but for what was touched. */
+  #follow(): void {
+    const touched = this.#touched;
     this.#high = this.#high.slice();
     this.#low = this.#low.slice();
     const histograms = [...this.#histograms];
-    for (let place = 0; place < touched.length; place++) {
-      const series = touched[place] as Series;
+    for (let place = 0; place < touched.size; place++) {
+      const series = touched.at(place);
       this.#write(series, histograms);
-      if (series.changed && series.isRecorded) this.#changed.push(series);
+      if (series.changed && series.isRecorded) this.#changed.add(series);
     }
     this.#histograms = histograms;
   }
@@ -116,7 +127,7 @@ export class Shown {
       }
       // What is not as it will be goes on being looked at.
       if (isShown ? !series.isSteady : series.life !== "ended") this.touch(series);
-      if (series.changed && series.isRecorded) this.#changed.push(series);
+      if (series.changed && series.isRecorded) this.#changed.add(series);
     }
     this.#high = this.#high.subarray(0, names.length);
     this.#low = this.#low.subarray(0, names.length);

@@ -109,12 +109,13 @@ function histogramOf(
   total: number,
 ): Histogram | undefined {
   if (bounds === undefined) return undefined;
-  const counts: number[] = [];
+  // As long as it will be, and no longer: it is kept until the next page.
+  const counts = buckets.slice();
   let below = 0;
   for (let place = 0; place < buckets.length; place++) {
     const cumulative = (samples[buckets[place] as number] as MetricSample).value;
     if (cumulative < below) return undefined;
-    counts.push(cumulative - below);
+    counts[place] = cumulative - below;
     below = cumulative;
   }
   if (!open) counts.push(Math.max(0, total - below));
