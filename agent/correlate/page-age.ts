@@ -165,9 +165,20 @@ export class PageAge {
   }
 
   #copy(): Nanos | undefined {
-    const least = this.#changes.length >= changesMin ? leastOf(this.#changes) : this.#beat;
-    const isCopy = least !== undefined && least > copyPolls * this.#distanceNanos && least <= distanceMax;
-    return isCopy ? least : this.#between;
+    const life = this.#isMixed ? this.#greatestChange : this.#leastLife;
+    const isCopy = life !== undefined && life > copyPolls * this.#distanceNanos && life <= distanceMax;
+    return isCopy ? life : this.#between;
+  }
+
+  get #leastLife(): Nanos | undefined {
+    return this.#changes.length >= changesMin ? leastOf(this.#changes) : this.#beat;
+  }
+
+  /** Where several keep a copy each, the newest of them stays for the longest time between two changes, be the shortest of chance. */
+  get #greatestChange(): Nanos | undefined {
+    let greatest: Nanos | undefined;
+    for (const nanos of this.#changes) if (nanos <= distanceMax) greatest = Math.max(greatest ?? 0, nanos);
+    return greatest;
   }
 
   /** How long a copy lives that is renewed now after one poll, now after two, of a server at work; undefined where none is. */

@@ -78,6 +78,36 @@ test("PageAge takes no page for a reading that is older than the one before, and
   expect(age.repeats({ ...poll, at: 40 * second, outputTokens: 30, isOlder: true })).toBe(false);
 });
 
+test("PageAge takes a page of two keepers for a reading where it shows news, and nowhere else", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 6, max: 14 }),
+      fc.integer({ min: 1, max: 13 }),
+      fc.nat(1),
+      (lives, apart, first) => {
+        fc.pre(apart < lives);
+        const age = new PageAge();
+        let [shown, longest, newsAt] = [0, 0, 0];
+        for (let poll = 0; poll < 8 * lives; poll++) {
+          // Each keeper answers every other poll with what was so when its copy was made.
+          const phase = (poll + first) % 2 === 0 ? 0 : apart;
+          const madeAt = Math.max(0, phase + lives * Math.floor((poll - phase) / lives));
+          const isOlder = madeAt < shown;
+          const isNews = madeAt > shown;
+          shown = Math.max(shown, madeAt);
+          const read = { at: poll * second, inputTokens: 0, outputTokens: 10 * shown, inFlight: 2 };
+          const repeats = age.repeats({ ...read, progress: "step", ...(isOlder ? { isOlder } : {}) });
+          if (isNews && newsAt > 0) longest = Math.max(longest, poll - newsAt);
+          if (isNews) newsAt = poll;
+          if (poll < 4 * lives) continue;
+          expect(repeats).toBe(!isNews);
+          expect(age.copyNanos ?? 0).toBeLessThanOrEqual(longest * second);
+        }
+      },
+    ),
+  );
+});
+
 test("PageAge.mayBeCopy holds from the second look to the first change, half a minute at most", () => {
   fc.assert(
     fc.property(
