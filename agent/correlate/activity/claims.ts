@@ -225,9 +225,13 @@ function claimedPieces(evidence: Evidence, starts: PrefillStarts, index: number)
   return divided(subjectOf(evidence, starts, index));
 }
 
-/** The end of a run of the interval before that spills over the poll by no more than readings lag. */
+/**
+ * The end of a run of the interval before that spills over the poll by no more than readings lag; none beside others where the
+ * poll read nothing in flight.
+ */
 function tail(evidence: Evidence, index: number): readonly WorkRun[] {
   const interval = evidence.intervals[index] as PollInterval;
+  if (interval.contended && interval.inFlightFrom === 0) return [];
   const before = evidence.intervals[index - 1];
   const run = crossing(evidence.runs, interval.from);
   if (before === undefined || before.kind === "quiet" || run === undefined) return [];

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
   createActivity,
+  observePeer,
   observePoll,
   observeWindow,
   preview,
@@ -57,6 +58,26 @@ test("preview() says what settle() will, and decides nothing", () => {
       expect(preview(state, until * second)).toEqual(seen);
       expect(settle(state, until * second)).toEqual(seen);
       expect(preview(state, until * second)).toEqual([]);
+    }),
+  );
+});
+
+test("work beside others that spills over a poll that read nothing in flight is not the server's", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 15 }), fc.boolean(), (spilled, thin) => {
+      const state = createActivity({ from: 0, pollNanos: second });
+      for (let at = 0; at <= 4; at++)
+        observePoll(state, {
+          ...{ at: at * second, inputTokens: 0, outputTokens: at > 1 ? 50 : 0 },
+          ...{ inFlight: 0, progress: "step" },
+        });
+      observePeer(state, 0, 4 * second, false, thin);
+      for (let place = 0; place < 200; place++) {
+        const busyRatio = place < 100 + spilled ? 0.6 : 0;
+        observeWindow(state, { from: (place * second) / 50, to: ((place + 1) * second) / 50, busyRatio });
+      }
+      for (const segment of settle(state, 4 * second))
+        if (segment.from >= 2 * second) expect(segment.state).not.toBe("active");
     }),
   );
 });
