@@ -75,7 +75,7 @@ export function ownedIn(
     const window = windows[index] as ActivityWindow;
     const middle = (window.from + window.to) / 2;
     if (middle > first.at) continue;
-    if (middle <= from) break;
+    if (window.to <= from) break;
     if (window.to - window.from > windowNanosMax) return undefined;
     const busy = (window.to - window.from) * window.busyRatio;
     const isSecond = second !== undefined && middle <= second.at;

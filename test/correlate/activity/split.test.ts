@@ -94,6 +94,21 @@ test("what a reading tells is divided among the processes, wholly", () => {
   );
 });
 
+test("where in a window readings fall changes nothing", () => {
+  fc.assert(
+    fc.property(fc.nat(1e6), fc.double({ min: 0, max: 0.99, noNaN: true }), (seed, part) => {
+      const { busy, readings } = drawn(new Random(seed), [0.4, 0.6], 6);
+      const later = Math.floor(part * window);
+      for (const reading of readings) {
+        const { from, samples, to } = reading;
+        const moved = { from: from + later, to: to + later, samples };
+        for (const pid of [0, 1])
+          expect(ownedIn(moved, windowsOf(busy), [pid])).toEqual(ownedIn(reading, windowsOf(busy), [pid]));
+      }
+    }),
+  );
+});
+
 test("means since the last reading divide it by their ratios", () => {
   const samples = [0.1, 0.3].map((smRatio, pid) => ({ at: second, pid, smRatio }));
   const found = ownedIn({ from: 0, to: second, samples }, [], [1]);
