@@ -47,6 +47,8 @@ export class Gpus {
   readonly #timelines = new Map<string, Timeline>();
   readonly #boards = new Map<string, Board>();
   #members: readonly Member[] = [];
+  /** No reading that waits is newer. */
+  #newestAt: Nanos = -Infinity;
   /** Counts the readings that were taken up. */
   readings = 0;
   /** The inventory was replaced since the last interval: boards and timelines may be without a use. */
@@ -95,6 +97,7 @@ export class Gpus {
   queueReading(sample: GpuSample, settledUntil: Nanos): Acceptance | "unknown" {
     const timeline = this.#timelines.get(sample.gpu);
     if (timeline === undefined) return "unknown";
+    if (sample.at > this.#newestAt) this.#newestAt = Math.round(sample.at);
     const acceptance = timeline.queueReading(
       Number.isInteger(sample.at) ? sample : { ...sample, at: Math.round(sample.at) },
     );
@@ -109,6 +112,8 @@ export class Gpus {
 
   /** Drops waiting readings from after `latest`; returns how many. */
   dropAfter(latest: Nanos): number {
+    if (this.#newestAt <= latest) return 0;
+    this.#newestAt = latest;
     let dropped = 0;
     for (const timeline of this.#timelines.values()) dropped += timeline.dropAfter(latest);
     return dropped;

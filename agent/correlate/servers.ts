@@ -16,6 +16,7 @@ import { isResident } from "./presence.ts";
 import type { RankStatus } from "./rank-places.ts";
 import { rankStatus } from "./rank-places.ts";
 import type { RankOrder } from "./ranks/finder.ts";
+import { ReadOrder } from "./read-order.ts";
 import { ServerTrack } from "./server-track.ts";
 import type { StrangerStretch } from "./strangers.ts";
 import type { TokenStep } from "./token-step.ts";
@@ -41,6 +42,7 @@ export class Servers {
   readonly #stallAfterNanos: Nanos;
   readonly #placement: Placement;
   readonly #tracks = new Map<string, ServerTrack>();
+  readonly #readOrder = new ReadOrder<ServerTrack>();
   readonly #hints = new Map<string, ServerHints>();
   readonly #neighbours: Neighbours;
   readonly #orders: Readonly<Record<string, RankOrder>>;
@@ -70,7 +72,7 @@ export class Servers {
     for (const info of infos) {
       const track = this.#tracks.get(info.id);
       if (track === undefined)
-        this.#tracks.set(info.id, new ServerTrack(info, at, this.#stallAfterNanos, this.#orders[info.id]));
+        this.#begin(new ServerTrack(info, at, this.#stallAfterNanos, this.#orders[info.id]));
       else {
         track.info = info;
         track.until = undefined;
@@ -100,7 +102,10 @@ export class Servers {
     const track = this.#tracks.get(server) ?? this.#unannounced(server, increments, at);
     if (poll !== undefined && Number.isFinite(poll.at))
       this.#newestAt = Math.max(this.#newestAt, Math.round(poll.at));
-    if (track !== undefined) return track.takePoll(poll, increments);
+    if (track !== undefined) {
+      if (poll !== undefined) this.#readOrder.noteRead(track);
+      return track.takePoll(poll, increments);
+    }
     this.#dropped += increments.length;
     return false;
   }
@@ -136,11 +141,10 @@ export class Servers {
     return longest;
   }
 
-  /** A live server that was not polled at or after `to`; undefined where all were. */
+  /** The live server that was not polled at or after `to` and is expected last; undefined where all were. */
   unread(to: Nanos, now: Nanos): string | undefined {
-    for (const track of this.#tracks.values())
-      if ((track.polledAt ?? -Infinity) < to && isLive(track, now)) return track.info.id;
-    return undefined;
+    const isMeant = (track: ServerTrack): boolean => (track.polledAt ?? -Infinity) < to && isLive(track, now);
+    return this.#readOrder.lastOf(isMeant)?.info.id;
   }
 
   /**
@@ -178,13 +182,13 @@ export class Servers {
       for (const track of this.#tracks.values()) track.observePeerOn(gpus, from, to, true);
   }
 
-  /** A live server that was polled up to `to` and cannot be decided up to there; undefined where all can. */
+  /** The live server that was polled up to `to`, cannot be decided up to there and is expected last; undefined where all can. */
   undecided(to: Nanos, now: Nanos, waitNanos: Nanos): string | undefined {
-    for (const track of this.#tracks.values()) {
-      if (!isLive(track, now) || (track.polledAt ?? -Infinity) < to) continue;
-      if (track.decidableUntil(now, waitNanos, to) < to) return track.info.id;
-    }
-    return undefined;
+    const isMeant = (track: ServerTrack): boolean =>
+      isLive(track, now) &&
+      (track.polledAt ?? -Infinity) >= to &&
+      track.decidableUntil(now, waitNanos, to) < to;
+    return this.#readOrder.lastOf(isMeant)?.info.id;
   }
 
   /** Decides the own states of `[from, to)`. */
@@ -257,6 +261,7 @@ export class Servers {
     for (const track of this.#tracks.values()) {
       if (track.until === undefined || track.until > before || track.hasIncrements) continue;
       this.#tracks.delete(track.info.id);
+      this.#readOrder.leaveOut(track);
       this.#neighbours.clear();
     }
   }
@@ -280,9 +285,14 @@ export class Servers {
     const family = increments[0]?.family ?? "engine";
     const info: ServerInfo = { id, type: "unannounced", family, address: "", pollMs: 1000 };
     const track = new ServerTrack(info, at, this.#stallAfterNanos);
-    this.#tracks.set(id, track);
+    this.#begin(track);
     this.#neighbours.clear();
     return track;
+  }
+
+  #begin(track: ServerTrack): void {
+    this.#tracks.set(track.info.id, track);
+    this.#readOrder.noteRead(track);
   }
 }
 
