@@ -47,7 +47,8 @@ export function noRemainders(): GpuRemainders {
 /** Returns how the residents of an interval share time: alone, as configured, or equally. */
 export function timeMethod(servers: ReadonlySet<string>, shares: ConfiguredShares): AttributionMethod {
   if (servers.size <= 1) return "direct";
-  return [...servers].some((server) => usable(shares[server])) ? "configured" : "equal";
+  for (const server of servers) if (usable(shares[server])) return "configured";
+  return "equal";
 }
 
 /**

@@ -85,7 +85,7 @@ export class EnergyBook {
     booking.millijoules.unobserved += unobserved;
     booking.millijoules.unattributed += late - unobserved;
     this.#booked = energy.curve.at(to);
-    const { rejectedMillijoules } = energy.totals;
+    const { rejectedMillijoules } = energy;
     booking.rejectedMillijoules += rejectedMillijoules - this.#rejected;
     this.#rejected = rejectedMillijoules;
     this.#owe(Math.max(from, energy.decidedUntil ?? from), to, pieces);

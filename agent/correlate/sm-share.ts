@@ -87,11 +87,13 @@ export class SmShare {
     sums.fill(0);
     worked.fill(0);
     let nanos = 0;
-    for (const entry of this.#entries) {
-      nanos += entry.nanos;
-      for (let place = 0; place < entry.weighted.length; place++) {
-        sums[place] = (sums[place] as number) + (entry.weighted[place] ?? 0);
-        worked[place] = (worked[place] as number) + (entry.worked[place] ?? 0);
+    const entries = this.#entries;
+    for (let index = 0; index < entries.length; index++) {
+      const { nanos: length, weighted, worked: had } = entries[index] as Entry;
+      nanos += length;
+      for (let place = 0; place < weighted.length; place++) {
+        sums[place] = (sums[place] as number) + (weighted[place] ?? 0);
+        worked[place] = (worked[place] as number) + (had[place] ?? 0);
       }
     }
     if (nanos < neededNanos || !sums.some((weight) => weight > 0)) return undefined;

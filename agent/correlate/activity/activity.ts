@@ -5,6 +5,7 @@
 
 import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
 import { levelAhead, observeOwnRoughness, sightOf } from "./ahead.ts";
+import { claimsNothing } from "./at-rest.ts";
 import { keepsBusy, observePresence, sharesWindow } from "./beside.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
@@ -302,7 +303,7 @@ function evaluate(
   const outlook = outlookUntil(activity, until);
   const { runs } = outlook;
   const intervals = lentIntervals(activity, outlook);
-  if (progress !== "step" && last?.inFlight === undefined && last?.activeNanos === undefined)
+  if (claimsNothing(activity, progress, intervals, runs))
     return { intervals, runs, claims: [], contested: [], accounted: [], short: false };
   const { durations, hasOthers, pollNanos, rates, siblings } = activity;
   const level = levelAhead(activity, intervals);

@@ -49,12 +49,10 @@ export function label(labelling: Labelling): ActivitySegment[] {
 
 /** Cuts segments where the doubt of the polls begins and ends. */
 function doubted(segments: Draft[], labelling: Labelling): ActivitySegment[] {
-  const { accounted, intervals, refutedFrom, short, windows } = labelling;
-  const doubts = intervals.filter((interval) => {
-    if (interval.doubt !== undefined) return true;
-    return mayHideWork(interval) && interval.to <= refutedFrom && !accounted.includes(interval);
-  });
-  if (doubts.length === 0) return segments;
+  const { intervals, short, windows } = labelling;
+  const isDoubtful = (interval: PollInterval): boolean => mayBeWrong(labelling, interval);
+  if (!intervals.some(isDoubtful)) return segments;
+  const doubts = intervals.filter(isDoubtful);
   const byPoll = doubts.map((interval) => pollDoubts(interval, windows, short));
   return segments.flatMap((segment) => {
     const parts: ActivitySegment[] = [];
@@ -72,6 +70,12 @@ function doubted(segments: Draft[], labelling: Labelling): ActivitySegment[] {
     }
     return reached < segment.to ? [...parts, { ...segment, from: reached }] : parts;
   });
+}
+
+/** True where a poll is not to be trusted, or says nothing of work that nobody else is known to have done. */
+function mayBeWrong({ accounted, refutedFrom }: Labelling, interval: PollInterval): boolean {
+  if (interval.doubt !== undefined) return true;
+  return mayHideWork(interval) && interval.to <= refutedFrom && !accounted.includes(interval);
 }
 
 function greater(one: Doubt | undefined, other: Doubt | undefined): Doubt | undefined {

@@ -122,6 +122,11 @@ export class EnergyMeter {
     return this.#openFrom;
   }
 
+  /** What the counter moved and was refused, of the totals. */
+  get rejectedMillijoules(): number {
+    return this.#rejected;
+  }
+
   get totals(): EnergyTotals {
     const { doubt, ratio, scope, suspect } = this.#check;
     return {

@@ -50,17 +50,22 @@ export class OwnPower {
    * each keeps the GPU busy alone. What is not known of one is the mean of the others.
    */
   turns(working: readonly string[], shares?: ReadonlyMap<string, number>): ReadonlyMap<string, number> {
-    const ratios = working.map((server) => this.#busyRatio(server));
-    const known = ratios.filter((ratio) => ratio !== undefined);
-    const mean = known.length === 0 ? 1 : sum(known) / known.length;
-    const all = sum(ratios.map((ratio) => ratio ?? mean));
-    const credited = sum(working.map((server) => shares?.get(server) ?? 0));
+    let [known, busy, credited] = [0, 0, 0];
+    for (const server of working) {
+      const ratio = this.#busyRatio(server);
+      credited += shares?.get(server) ?? 0;
+      if (ratio === undefined) continue;
+      known++;
+      busy += ratio;
+    }
+    const mean = known === 0 ? 1 : busy / known;
+    let all = 0;
+    for (const server of working) all += this.#busyRatio(server) ?? mean;
     const turns = new Map<string, number>();
-    for (let index = 0; index < working.length; index++) {
-      const server = working[index] as string;
-      const byTurns = (ratios[index] ?? mean) / all;
+    for (const server of working) {
+      const byTurns = (this.#busyRatio(server) ?? mean) / all;
       const byShares = credited > 0 ? (shares?.get(server) ?? 0) / credited : byTurns;
-      turns.set(server, known.length === 0 ? byShares : (byTurns + byShares) / 2);
+      turns.set(server, known === 0 ? byShares : (byTurns + byShares) / 2);
     }
     return turns;
   }
@@ -81,8 +86,4 @@ export class OwnPower {
     const weights = new Map(all.map((server) => [server, this.watts(server) ?? mean]));
     return [...weights.values()].some((watts) => watts > 0) ? weights : undefined;
   }
-}
-
-function sum(amounts: readonly number[]): number {
-  return amounts.reduce((total, amount) => total + amount, 0);
 }

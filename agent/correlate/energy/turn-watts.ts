@@ -55,6 +55,8 @@ interface Together {
 
 /** The amounts of one observation. */
 const observed = new Float64Array(serversMax);
+/** Where it is worked out how far off shares are: the share of each place, and how it moves one of the shares. */
+const draft = { amounts: new Array<number>(serversMax).fill(0.5), moves: new Array<number>(serversMax).fill(0.5) };
 
 /** The watts by turns on one GPU. */
 export class TurnWatts {
@@ -130,10 +132,12 @@ export class TurnWatts {
 
   /** Returns how servers that have the GPU in `turns` share what is drawn above the floor; undefined where nothing was seen. */
   shares(turns: Turns): WattsShares | undefined {
-    const { coefficients, covariances } = this.#fitted() ?? {};
-    if (coefficients === undefined || covariances === undefined) return undefined;
+    const found = this.#fitted();
+    if (found === undefined) return undefined;
+    const { coefficients } = found;
     const weights = new Map<string, number>();
-    const amounts = new Array<number>(serversMax).fill(0);
+    const { amounts, moves } = draft;
+    amounts.fill(0);
     let all = 0;
     for (const [server, ratio] of turns) {
       const place = this.#servers.indexOf(server);
@@ -147,10 +151,11 @@ export class TurnWatts {
     let error = 0;
     for (const [server, joules] of weights) {
       const own = this.#servers.indexOf(server);
-      const moves = amounts.map(
-        (amount, place) => ((place === own ? amount : 0) - (amount * joules) / all) / all,
-      );
-      error = Math.max(error, errorOfSum({ covariances } as Solution, moves));
+      for (let place = 0; place < serversMax; place++) {
+        const amount = amounts[place] as number;
+        moves[place] = ((place === own ? amount : 0) - (amount * joules) / all) / all;
+      }
+      error = Math.max(error, errorOfSum(found, moves));
     }
     return { weights, error };
   }
@@ -182,16 +187,16 @@ export class TurnWatts {
 
   /** Gives each server a place: all that was learned is forgotten when there is none left. */
   #makeRoom(turns: Turns): void {
-    const isNew = (server: string): boolean => !this.#servers.includes(server);
-    const added = [...turns.keys()].filter(isNew);
-    if (added.length === 0) return;
+    let added = 0;
+    for (const server of turns.keys()) if (!this.#servers.includes(server)) added++;
+    if (added === 0) return;
     this.#found = undefined;
-    if (this.#servers.length + added.length > serversMax) {
+    if (this.#servers.length + added > serversMax) {
       this.#servers = [];
       this.#stretches.clear();
       this.#windows.clear();
     }
-    for (const server of turns.keys()) if (isNew(server)) this.#servers.push(server);
+    for (const server of turns.keys()) if (!this.#servers.includes(server)) this.#servers.push(server);
   }
 }
 
