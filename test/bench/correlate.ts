@@ -15,18 +15,22 @@ const watchedTicks = 300;
 const gpus = Array.from({ length: gpuCount }, (_, index) => `GPU-${index}`);
 measure("at once", 0);
 measure("30 ms apart", 30_000_000);
+measure("30 ms apart, nine servers of ten at rest", 30_000_000, Math.round(0.9 * gpuCount));
 
 /** A host that is played second by second. */
 interface Played {
   readonly correlator: Correlator;
   readonly apartNanos: number;
+  /** From this GPU on they are idle, and so are their servers. */
+  readonly busyGpus: number;
   readonly tokens: number[];
   tick: number;
 }
 
-function measure(how: string, apartNanos: number): void {
+function measure(how: string, apartNanos: number, idleGpus = 0): void {
   const tokens = Array.from({ length: serverCount }, () => 0);
-  const played: Played = { correlator: host(), apartNanos, tokens, tick: 1 };
+  const busyGpus = gpuCount - idleGpus;
+  const played: Played = { correlator: host(), apartNanos, busyGpus, tokens, tick: 1 };
   playTo(played, warm);
   const milliseconds = processorTime(played, seconds + 1);
   console.log(
@@ -106,8 +110,7 @@ interface SpaceStatistics {
 }
 
 function playTo(played: Played, until: number): void {
-  const { apartNanos, correlator, tokens } = played;
-  for (; played.tick < until; played.tick++) play(correlator, played.tick * second, apartNanos, tokens);
+  for (; played.tick < until; played.tick++) play(played, played.tick * second);
 }
 
 function host(): Correlator {
@@ -127,10 +130,11 @@ function host(): Correlator {
 }
 
 /** Hands in a second's readings; where pages come apart, settles after each of them. */
-function play(correlator: Correlator, at: number, apartNanos: number, tokens: number[]): void {
-  for (let gpu = 0; gpu < gpuCount; gpu++) correlator.acceptGpu(sampleOf(gpu, at));
+function play({ apartNanos, busyGpus, correlator, tokens }: Played, at: number): void {
+  for (let gpu = 0; gpu < gpuCount; gpu++) correlator.acceptGpu(sampleOf(gpu, at, gpu < busyGpus));
   for (let server = 0; server < serverCount; server++) {
-    const busy = busyRatio(server % gpuCount, at) > 0;
+    const gpu = server % gpuCount;
+    const busy = gpu < busyGpus && busyRatio(gpu, at) > 0;
     tokens[server] = (tokens[server] as number) + (busy ? 900 : 0);
     const read = apartNanos === 0 ? at - 1_000_000 * server : at + apartNanos * server;
     const poll = { at: read, inputTokens: 0, outputTokens: tokens[server] as number };
@@ -146,14 +150,14 @@ function busyRatio(gpu: number, at: number): number {
   return [0, 0.22, 0.1, 0, 0.44][Math.floor(at / 200_000_000) % 5] as number;
 }
 
-function sampleOf(gpu: number, at: number): GpuSample {
+function sampleOf(gpu: number, at: number, isUsed: boolean): GpuSample {
   const pids = [gpu + 1, gpu + 17];
   return {
     ...{ gpu: gpus[gpu] as string, at, energyMillijoules: (at / second) * 300_000, powerWatts: 300 },
-    utilizationRing: ringOf(5, at, 200_000_000, (instant) => busyRatio(gpu, instant)),
+    utilizationRing: ringOf(5, at, 200_000_000, (instant) => (isUsed ? busyRatio(gpu, instant) : 0)),
     powerRing: ringOf(50, at, 20_000_000, () => 300),
     processes: pids.map((pid) => ({ pid, type: "compute" as const })),
-    processShares: pids.map((pid) => ({ pid, at, smRatio: 0.4 })),
+    processShares: isUsed ? pids.map((pid) => ({ pid, at, smRatio: 0.4 })) : [],
   };
 }
 

@@ -56,7 +56,10 @@ interface Together {
 /** The amounts of one observation. */
 const observed = new Float64Array(serversMax);
 /** Where it is worked out how far off shares are: the share of each place, and how it moves one of the shares. */
-const draft = { amounts: new Array<number>(serversMax).fill(0.5), moves: new Array<number>(serversMax).fill(0.5) };
+const draft = {
+  amounts: new Array<number>(serversMax).fill(0.5),
+  moves: new Array<number>(serversMax).fill(0.5),
+};
 
 /** The watts by turns on one GPU. */
 export class TurnWatts {
