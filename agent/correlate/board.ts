@@ -149,7 +149,10 @@ export class Board {
     if (residents.servers.size < 2) return;
     const between = (start: Nanos, end: Nanos): number => this.energy.between(start, end);
     const isTold = (start: Nanos, end: Nanos): boolean => this.energy.isTold(start, end);
-    const cost = { between, isTold, floorWatts: this.#floorWatts() };
+    const before = (at: Nanos): number => this.energy.before(at);
+    const toldUntil = (at: Nanos): Nanos => this.energy.toldUntil(at);
+    const isCoarse = (start: Nanos, end: Nanos): boolean => this.energy.isCoarse(start, end);
+    const cost = { before, between, isCoarse, isTold, toldUntil, floorWatts: this.#floorWatts() };
     learnSharing(member, member.timeline, tenancy, pieces, residents, cost);
   }
 
@@ -253,7 +256,8 @@ export class Board {
     const stretch = { from, to, gpu, parent, tenancy, placement: settling.placement };
     bookHolders(booking, stretch, given, member.holderRemainders);
     this.#bookPhases(part, piece, stretch, given, settling);
-    observeAlone(member, piece, stretch, portion.activeMillijoules, settling.steps);
+    if (piece.works && !this.energy.isCoarse(from, to))
+      observeAlone(member, piece, stretch, portion.activeMillijoules, settling.steps);
   }
 
   /** Books which phases the token-active servers of a stretch were in; `given` is in the order of the residents. */

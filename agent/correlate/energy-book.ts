@@ -3,6 +3,7 @@
 // as `unattributed`. What the counter lost to judgement is handed on with it.
 import type { EnergyMethod, Nanos } from "../model.ts";
 import type { Booking } from "./booking.ts";
+import { longerRatio } from "./energy/meter.ts";
 import type { Piece } from "./pieces.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -14,8 +15,8 @@ interface Owed {
 
 /** Stretches without known energy remembered at most; neighbours of one kind are joined, so it takes long. */
 const owedMax = 256;
-/** A window that is longer than a stretch by more than chance says nothing of what those drew that executed in it. */
-const longerRatio = 1.1;
+/** Windows that are longer hide who drew their joules: longer than counters are read where nothing else is. */
+const coarseNanosMin = 1_500_000_000;
 
 /** The booked energy of one board. */
 export class EnergyBook {
@@ -61,6 +62,16 @@ export class EnergyBook {
   /** True where `[from, to)` is no shorter than the windows whose energy was spread by who executed: it says what they drew. */
   isTold(from: Nanos, to: Nanos): boolean {
     return this.#meter?.energy.curve.isPlaced(from, to, longerRatio * (to - from)) === false;
+  }
+
+  /** Where the window begins whose energy was spread by who executed and that reaches over `to`; else `to`. */
+  toldUntil(to: Nanos): Nanos {
+    return this.#meter?.energy.curve.placedAround(to)?.from ?? to;
+  }
+
+  /** True where `[from, to)` touches a window of longer than about a second whose energy was spread by who executed. */
+  isCoarse(from: Nanos, to: Nanos): boolean {
+    return this.#meter?.energy.curve.isPlaced(from, to, coarseNanosMin) === true;
   }
 
   /** The worst method in the interval. */

@@ -8,6 +8,7 @@ import { emptyBooking, finished, isAllocated } from "./booking.ts";
 import type { Span } from "./edges.ts";
 import { OwnPower } from "./energy/own-power.ts";
 import { TurnWatts } from "./energy/turn-watts.ts";
+import { WindowFit } from "./energy/window-fit.ts";
 import { WorkFit } from "./energy/work-fit.ts";
 import type { HolderRemainders } from "./holders.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
@@ -25,6 +26,7 @@ import { Tenure, unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
 import { creditOf } from "./timeline.ts";
 import type { TokenStep } from "./token-step.ts";
+import { WorkBlocks } from "./work-blocks.ts";
 
 /** What is kept of a GPU or MIG instance between intervals. */
 export interface Member extends Sharing {
@@ -83,6 +85,8 @@ export function createMember(timeline: Timeline, since: Nanos): Member {
     ownPower: new OwnPower(),
     workFit: new WorkFit(),
     turnWatts: new TurnWatts(),
+    windowFit: new WindowFit(),
+    workBlocks: new WorkBlocks(),
     phases: new Map(),
     remainders: noRemainders(),
     holderRemainders: { nanos: new Map(), millijoules: new Map() },
@@ -150,7 +154,10 @@ export function partOf(member: Member, settling: Settling): Part {
   const tokens = (server: string): number | undefined => settling.tokens(server, uuid);
   const steps = (server: string): readonly TokenStep[] => settling.steps(server, uuid);
   const residents = { from, to, servers, working, hasShares, tokens, steps };
-  const rule = working.size > 0 && servers.size > 1 ? sharingRule(member, residents) : member.lastRule;
+  const rule =
+    working.size > 0 && servers.size > 1
+      ? sharingRule(member, residents, timeline.energy.withWindows(from, to))
+      : member.lastRule;
   if (servers.size > 1) member.lastRule = rule;
   const direct: EnergyRule = { method: "direct", weights: undefined };
   const booking = emptyBooking();

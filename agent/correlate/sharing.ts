@@ -4,11 +4,13 @@ import type { Nanos } from "../model.ts";
 import type { ActivityWindow } from "./activity/evidence.ts";
 import type { EnergyRule } from "./attribution.ts";
 import { energyRule } from "./attribution.ts";
+import type { Span } from "./edges.ts";
 import type { OwnPower } from "./energy/own-power.ts";
 import type { TurnWatts, WindowShare } from "./energy/turn-watts.ts";
 import { windowNanos } from "./energy/turn-watts.ts";
-import type { Work, WorkFit } from "./energy/work-fit.ts";
-import { workIn } from "./energy/work-fit.ts";
+import type { WindowFit } from "./energy/window-fit.ts";
+import type { WorkFit } from "./energy/work-fit.ts";
+import { runningBetween } from "./energy/work-fit.ts";
 import type { Piece } from "./pieces.ts";
 import type { SmShare } from "./sm-share.ts";
 import type { Holding, Tenancy } from "./tenancy.ts";
@@ -16,6 +18,8 @@ import { unmetered } from "./tenancy.ts";
 import type { ShareReading, Timeline } from "./timeline.ts";
 import type { TokenStep } from "./token-step.ts";
 import { wasBusy } from "./token-step.ts";
+import type { WorkBlocks } from "./work-blocks.ts";
+import { workersIn, workOf } from "./work-blocks.ts";
 
 /** What is learned of the residents of one GPU. */
 export interface Sharing {
@@ -23,6 +27,8 @@ export interface Sharing {
   readonly ownPower: OwnPower;
   readonly workFit: WorkFit;
   readonly turnWatts: TurnWatts;
+  readonly windowFit: WindowFit;
+  readonly workBlocks: WorkBlocks;
 }
 
 /** The residents of a GPU in an interval. */
@@ -40,14 +46,22 @@ export interface Residents {
 
 /** What an interval cost above the floor is known from. */
 export interface Cost {
+  /** Joules before an instant, mJ. */
+  readonly before: (at: Nanos) => number;
   readonly between: (from: Nanos, to: Nanos) => number;
   /** True where it says what those drew that executed in a stretch: it was not spread over them by that alone. */
   readonly isTold: (from: Nanos, to: Nanos) => boolean;
+  /** Up to where it is known up to an instant, no window cut in two. */
+  readonly toldUntil: (to: Nanos) => Nanos;
+  /** True where a window hides who drew its joules. */
+  readonly isCoarse: (from: Nanos, to: Nanos) => boolean;
   readonly floorWatts: number;
 }
 
 /** Standard error of a fit, over all it shares, up to which it is not said to be a guess. */
 const fitErrorMax = 0.1;
+/** The same of windows, whose errors are those of shares: two of them are what a share of a half may be off. */
+const windowErrorMax = 0.03;
 /** The same of watts, of a share that one has of it. */
 const turnsErrorMax = 0.05;
 /** Above it next to nothing was learned of them. */
@@ -59,8 +73,11 @@ const guessedWeight = 0.1;
 /** Shorter stretches say little of power. */
 const stretchMin = 180_000_000;
 
-/** Returns how several residents share, of whom some work. */
-export function sharingRule(sharing: Sharing, residents: Residents): EnergyRule {
+/**
+ * Returns how several residents share, of whom some work. `window`: the interval with the windows of energy it is a part of, whose
+ * joules are known as a whole alone.
+ */
+export function sharingRule(sharing: Sharing, residents: Residents, window: Span): EnergyRule {
   const { from, hasShares, servers, tokens, to, working } = residents;
   const { ownPower, smShare, turnWatts } = sharing;
   const credited = smShare.weights(to);
@@ -68,6 +85,8 @@ export function sharingRule(sharing: Sharing, residents: Residents): EnergyRule 
   const byTurns = turnWatts.shares(turns);
   const standIns = [...working].filter((server) => ownPower.watts(server) === undefined);
   const guessed = (byTurns?.error ?? 1) > turnsErrorMax ? "equal_watts" : undefined;
+  const ofWindow = window.from < from || window.to > to ? windowRule(sharing, residents, window) : undefined;
+  if (ofWindow !== undefined) return ofWindow;
   if (credited !== undefined) {
     const doubtRatio = ratioOf(byTurns?.error);
     return { method: "sm_share", weights: byTurns?.weights ?? turns, doubt: guessed, doubtRatio };
@@ -94,6 +113,20 @@ export function sharingRule(sharing: Sharing, residents: Residents): EnergyRule 
   return rule.method === "own_power" && standIns.length > 0 ? { ...rule, doubt: "equal_watts" } : rule;
 }
 
+/** The same by what the work of all of a window of energy cost; undefined where that is not known. */
+function windowRule(
+  { windowFit }: Sharing,
+  { servers, steps }: Residents,
+  window: Span,
+): EnergyRule | undefined {
+  const work = workOf(servers, steps, window.from, window.to, runningBetween);
+  const fitted = work === undefined ? undefined : windowFit.shares(work);
+  if (fitted === undefined) return undefined;
+  const doubt = fitted.error > windowErrorMax ? "fitted_work" : undefined;
+  const doubtRatio = ratioOf(fitted.error);
+  return { method: "own_power", weights: fitted.joules, byWork: true, doubt, doubtRatio };
+}
+
 /** Two standard errors of a fit over all that it shares. */
 function ratioOf(error: number | undefined): number {
   return error === undefined ? 1 : Math.min(1, 2 * error);
@@ -115,7 +148,9 @@ export function learnSharing(
     const inside = Math.min(window.to, to) - Math.max(window.from, from);
     if (inside > 0 && window.busyRatio > 0) sharing.workFit.observeWindow(inside, window.busyRatio);
   }
-  const work = servers.has(unmetered) ? undefined : workOf(servers, steps, from, to);
+  if (!servers.has(unmetered)) sharing.workBlocks.learn(sharing.windowFit, pieces, residents, cost);
+  const work =
+    servers.has(unmetered) || cost.isCoarse(from, to) ? undefined : workOf(servers, steps, from, to);
   if (work !== undefined)
     sharing.workFit.observe(work, (cost.between(from, to) * 1e6 - cost.floorWatts * (to - from)) / 1e9);
   learnPieces(sharing, timeline, pieces, residents, cost);
@@ -155,12 +190,6 @@ function mayWork(working: readonly string[], { servers, steps }: Residents, from
   for (const server of servers)
     if (server !== unmetered && !working.includes(server) && wasBusy(steps(server), from, to)) return true;
   return false;
-}
-
-function workersIn({ residents }: Piece): string[] {
-  const working: string[] = [];
-  for (const { server, state } of residents) if (state !== "parked") working.push(server);
-  return working;
 }
 
 /** Learns from the driver's samples per process: what of a window each had that ran in it. */
@@ -221,20 +250,4 @@ function workersDuring(
     for (const other of workersIn(piece)) if (!working.includes(other)) working.push(other);
   }
   return working;
-}
-
-/** The work of each of the servers in an interval; undefined where that of one is not known. */
-function workOf(
-  servers: ReadonlySet<string>,
-  steps: Residents["steps"],
-  from: Nanos,
-  to: Nanos,
-): ReadonlyMap<string, Work> | undefined {
-  const all = new Map<string, Work>();
-  for (const server of servers) {
-    const work = workIn(steps(server), from, to);
-    if (work === undefined) return undefined;
-    all.set(server, work);
-  }
-  return all;
 }

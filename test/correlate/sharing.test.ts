@@ -2,20 +2,31 @@
 import { expect, test } from "vitest";
 import { OwnPower } from "../../agent/correlate/energy/own-power.ts";
 import { TurnWatts } from "../../agent/correlate/energy/turn-watts.ts";
+import { WindowFit } from "../../agent/correlate/energy/window-fit.ts";
 import type { Work } from "../../agent/correlate/energy/work-fit.ts";
 import { WorkFit } from "../../agent/correlate/energy/work-fit.ts";
 import type { Residents, Sharing } from "../../agent/correlate/sharing.ts";
 import { sharingRule } from "../../agent/correlate/sharing.ts";
 import { SmShare } from "../../agent/correlate/sm-share.ts";
 import type { TokenStep } from "../../agent/correlate/token-step.ts";
+import { WorkBlocks } from "../../agent/correlate/work-blocks.ts";
 
 const second = 1_000_000_000;
 
 function newSharing(): Sharing {
   const workFit = new WorkFit();
   workFit.observeWindow(second, 0.3);
-  return { smShare: new SmShare(), ownPower: new OwnPower(), turnWatts: new TurnWatts(), workFit };
+  const windows = { windowFit: new WindowFit(), workBlocks: new WorkBlocks() };
+  return {
+    smShare: new SmShare(),
+    ownPower: new OwnPower(),
+    turnWatts: new TurnWatts(),
+    ...windows,
+    workFit,
+  };
 }
+
+const interval = { from: 0, to: second };
 
 /** Two servers that both work in the second that is shared. */
 function residents(): Residents {
@@ -47,16 +58,16 @@ test("energy that is shared by the cost of work is said to be a guess while that
   const [sure, unsure] = [newSharing(), newSharing()];
   teach(sure, 0);
   teach(unsure, 0.9);
-  expect(sharingRule(sure, residents())).toMatchObject({
+  expect(sharingRule(sure, residents(), interval)).toMatchObject({
     method: "own_power",
     byWork: true,
     doubt: undefined,
   });
-  expect(sharingRule(unsure, residents())).toMatchObject({ byWork: true, doubt: "fitted_work" });
+  expect(sharingRule(unsure, residents(), interval)).toMatchObject({ byWork: true, doubt: "fitted_work" });
 });
 
 test("energy that is shared with nothing learned says by what, and never passes for measured", () => {
-  const rule = sharingRule(newSharing(), residents());
+  const rule = sharingRule(newSharing(), residents(), interval);
   expect(rule.byWork).toBeUndefined();
   expect(rule.method).toBe("token_share");
 });

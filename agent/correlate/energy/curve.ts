@@ -78,6 +78,12 @@ export class EnergyCurve {
     return false;
   }
 
+  /** The window around `at` whose shape is that of the work that was done in it; undefined where there is none. */
+  placedAround(at: Nanos): { readonly from: Nanos; readonly to: Nanos } | undefined {
+    const stretch = this.#find(at);
+    return stretch?.isPlaced === true && at < stretch.to ? stretch : undefined;
+  }
+
   /** Drops windows that ended at or before `before`, all but the last of them. */
   forget(before: Nanos): void {
     let drop = 0;

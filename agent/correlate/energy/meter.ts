@@ -181,6 +181,16 @@ export class EnergyMeter {
     return this.#waiting.until(to);
   }
 
+  /** `[from, to)` with the windows around its ends that are longer: of those it is known what they drew, and not where in them. */
+  withWindows(from: Nanos, to: Nanos): { readonly from: Nanos; readonly to: Nanos } {
+    const first = this.curve.placedAround(from) ?? this.#waiting.around(from);
+    const last = this.curve.placedAround(to - 1) ?? this.#waiting.around(to - 1);
+    return {
+      from: isLonger(first, from, to) ? first.from : from,
+      to: isLonger(last, from, to) ? last.to : to,
+    };
+  }
+
   /** The lowest steady power of the waiting windows that begin before `until`; Infinity without any. */
   leastWaitingWatts(until: Nanos): number {
     return this.#waiting.leastWatts(until);
@@ -361,6 +371,17 @@ export class EnergyMeter {
     this.#ignored++;
     return undefined;
   }
+}
+
+/** A window that is longer than a stretch by more than chance says nothing of what those drew that executed in it. */
+export const longerRatio = 1.1;
+
+function isLonger<W extends { readonly from: Nanos; readonly to: Nanos }>(
+  window: W | undefined,
+  from: Nanos,
+  to: Nanos,
+): window is W {
+  return window !== undefined && window.to - window.from > longerRatio * (to - from);
 }
 
 function wattsBetween(last: CounterReading, reading: CounterReading): number {

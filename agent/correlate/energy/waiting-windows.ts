@@ -60,6 +60,11 @@ export class WaitingWindows {
     return this.#windows.findLast(({ from }) => from < to)?.to ?? to;
   }
 
+  /** The one around `at`; undefined without any. */
+  around(at: Nanos): WaitingWindow | undefined {
+    return this.#windows.find(({ from, to }) => from <= at && to > at);
+  }
+
   /** The lowest steady power of those that begin before `until`; Infinity without any. */
   leastWatts(until: Nanos): number {
     let least = Number.POSITIVE_INFINITY;

@@ -111,9 +111,14 @@ export class WorkFit {
 
 /**
  * Returns the work of a server in `[from, to)`, steps over an edge by their part inside; undefined where its counters do
- * not say.
+ * not say. `running` says how many requests a decode step worked on.
  */
-export function workIn(steps: readonly TokenStep[], from: Nanos, to: Nanos): Work | undefined {
+export function workIn(
+  steps: readonly TokenStep[],
+  from: Nanos,
+  to: Nanos,
+  running: (step: TokenStep) => number = runningIn,
+): Work | undefined {
   let reached = to;
   let prompt = 0;
   let decoded = 0;
@@ -127,7 +132,7 @@ export function workIn(steps: readonly TokenStep[], from: Nanos, to: Nanos): Wor
     if (step.isLent) continue;
     const part = inside / (step.to - step.from);
     prompt += step.inputTokens * part;
-    decoded += decodedIn(step) * part * (1 / runningIn(step) + stepPerRequest);
+    decoded += decodedIn(step) * part * (1 / running(step) + stepPerRequest);
   }
   return reached <= from ? [prompt, decoded] : undefined;
 }
@@ -136,4 +141,14 @@ export function workIn(steps: readonly TokenStep[], from: Nanos, to: Nanos): Wor
 function runningIn({ inFlightFrom = 0, inFlightTo = 0 }: TokenStep): number {
   if (inFlightFrom > 0 && inFlightTo > 0) return (inFlightFrom + inFlightTo) / 2;
   return Math.max(1, inFlightFrom, inFlightTo);
+}
+
+/**
+ * Returns the same where polls may be far apart: requests come and go between, and half of those that one end saw or that ended
+ * ran at a time.
+ */
+export function runningBetween(step: TokenStep): number {
+  const { inFlightFrom = 0, inFlightTo = 0, requests } = step;
+  if (inFlightFrom > 0 && inFlightTo > 0) return (inFlightFrom + inFlightTo) / 2;
+  return Math.max(1, (1 + Math.max(inFlightFrom, inFlightTo, requests)) / 2);
 }

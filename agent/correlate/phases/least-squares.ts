@@ -26,7 +26,7 @@ export interface Belief {
   /** The coefficient that is meant, or that is put in relation to others. */
   readonly index: number;
   /** Of the others, for each of this one: none where it is meant alone. */
-  readonly others?: readonly number[];
+  readonly others?: Readonly<Record<number, number>>;
   readonly value: number;
   readonly error: number;
 }
