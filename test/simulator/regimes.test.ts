@@ -127,7 +127,8 @@ describe("prefill and decode are told apart", () => {
         expect(Math.abs(prefill.time - prefill.timeTruth)).toBeLessThanOrEqual(2 * prefill.timeDoubt + 0.005);
         const off = Math.abs(prefill.energy - prefill.energyTruth);
         expect(off).toBeLessThanOrEqual(2 * prefill.energyDoubt + 0.005);
-        const allowed = 2 * prefill.energyDoubt + prefill.unsplit + 0.03;
+        // Of energy read seldom a part falls beside the execution, of all phases.
+        const allowed = 2 * prefill.energyDoubt + prefill.unsplit + 0.04;
         expect(Math.abs(prefill.prefillOff)).toBeLessThanOrEqual(allowed);
         expect(Math.abs(prefill.decodeOff)).toBeLessThanOrEqual(allowed);
       }

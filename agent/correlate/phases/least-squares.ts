@@ -42,6 +42,8 @@ export class LeastSquares {
   readonly #outcomes: Float64Array;
   #squares = 0;
   #weight = 0;
+  /** A mean square per unit of weight, and for how many observations it counts. */
+  #expected = { variance: 0, count: 0 };
 
   /** `keptRatio`: what an observation leaves of the weight of those before it. */
   constructor(size: number, keptRatio: number) {
@@ -79,6 +81,11 @@ export class LeastSquares {
       this.#outcomes[at] = (this.#outcomes[at] as number) + (other.#outcomes[at] as number);
     this.#squares += other.#squares;
     this.#weight += other.#weight;
+  }
+
+  /** Sets what is thought of how far observations are off before any; `count` of them are worth as much. */
+  expect(variance: number, count: number): void {
+    this.#expected = { variance, count };
   }
 
   /** Holds every observation to be off by so much more than what is seen of it, as a mean square. */
@@ -162,7 +169,8 @@ export class LeastSquares {
       for (let other = 0; other < used.length; other++)
         rest += value * (found[other] as number) * this.#product(index, used[other] as number);
     }
-    return Math.max(0, rest) / Math.max(1, this.#weight - used.length);
+    const { count, variance } = this.#expected;
+    return (Math.max(0, rest) + variance * count) / Math.max(1, this.#weight + count - used.length);
   }
 
   #product(row: number, column: number): number {

@@ -1,49 +1,50 @@
 // What a prompt token of a server costs on a GPU, in time and in energy, learned from its own intervals between polls.
 // Time = a x prompt tokens + s x decode steps + d x output tokens; energy above the floor = x x prompt tokens + w x time +
 // e x output tokens. The first token of a request comes with its prefill; steps are tokens over the requests running.
-// Before its intervals say more, a prompt token is held to cost what GPUs make of it: a decode step reads every weight
-// once, a prompt token multiplies by every weight once, so that the ratio is that of bandwidth to arithmetic.
+// Before its intervals say more, beliefs.ts has what GPUs make of them.
 import type { Nanos } from "../../model.ts";
 import type { TokenStep } from "../token-step.ts";
+import type { PrefillShares } from "./beliefs.ts";
+import {
+  edgeSeconds,
+  energyBeliefs,
+  expectedVariance,
+  intervalsExpected,
+  promptPerStep,
+  promptWatts,
+  sharesByBelief,
+  stepSecondsUnknown,
+  timeBeliefs,
+} from "./beliefs.ts";
 import type { Belief, Solution } from "./least-squares.ts";
 import { errorOfSum, LeastSquares } from "./least-squares.ts";
 
-/** The share of prefill in the time and energy of a step, each with its standard error. */
-export interface PrefillShares {
-  readonly time: number;
-  readonly energy: number;
-  readonly timeError: number;
-  readonly energyError: number;
-}
-
 /** What an observation leaves of the weight of those before it. */
 const keptRatio = 0.995;
-/**
- * Time of a prompt token over that of a decode step, and how far off that may be: bytes per second over half of the operations per
- * second, 1/107 (A100) to 1/262 (L40S) by their data sheets; h100-solo-8b has 1/600.
- */
-const [promptPerStep, promptPerStepError] = [1 / 170, 1 / 170];
 /** First tokens it takes to go by how long they took, and how far off that is for a request that is alone. */
 const [firstTokensMin, firstTokenError] = [20, 0.15];
 /** Weight of an interval in which others worked as well, in which requests ended, or which a page stood before. */
 const [sharedWeight, endingWeight, doubtedWeight] = [0.1, 0.25, 0.1];
 /** Intervals it takes to say that steps took longer than they do, and how much longer. */
 const [underWayMin, underWayRatio] = [10, 2];
-/** Intervals with output tokens that it takes to say anything. */
+/** Intervals with output tokens that it takes to go by them. */
 const observationsMin = 2;
 /** Shorter activity is all edge. */
 const nanosMin = 20_000_000;
-/** How well a window of 200 ms shows when work began: its length over the root of 12. */
-const edgeSeconds = 0.06;
-/** Requests that a decode step may work on where no gauge says how many. */
-const batchUnknown = 8;
 /** Weight of the newest interval in the mean number of requests running. */
 const batchRatio = 1 / 16;
+
+/** What a prompt token, a decode step and an output token cost. */
+type Costs = [number, number, number];
 
 /** The costs of one server on one GPU. */
 export class PhaseFit {
   readonly #time = new LeastSquares(3, keptRatio);
   readonly #energy = new LeastSquares(3, keptRatio);
+  /** Sums of the intervals, older ones faded. */
+  #seen = { seconds: 0, joules: 0, steps: 0, promptTokens: 0 };
+  /** Prompt tokens of the interval with most, older ones faded. */
+  #promptMost = 0;
   #observations = 0;
   /** Activity in which no token moved: a prefill under way, whose tokens count when it ends. */
   #ahead = { nanos: 0, millijoules: 0 };
@@ -85,6 +86,14 @@ export class PhaseFit {
       (isShared ? sharedWeight : 1) *
       (step.isDoubted ? doubtedWeight : 1) *
       ((step.inFlightTo ?? 0) < (step.inFlightFrom ?? 0) ? endingWeight : 1);
+    this.#promptMost = Math.max(prompt, this.#promptMost * keptRatio);
+    const seen = this.#seen;
+    this.#seen = {
+      seconds: seen.seconds * keptRatio + seconds * weight,
+      joules: seen.joules * keptRatio + joules * weight,
+      steps: seen.steps * keptRatio + steps * weight,
+      promptTokens: seen.promptTokens * keptRatio + prompt * weight,
+    };
     this.#time.observe([prompt, steps, output], seconds, weight);
     this.#energy.observe([prompt, seconds, output], joules, weight);
     if (output > 0) this.#observations++;
@@ -96,10 +105,10 @@ export class PhaseFit {
    * before it, `aheadNanos` and what was taken in without a token, is no part of it.
    */
   shares(step: TokenStep, aheadNanos: Nanos): PrefillShares | undefined {
-    if (this.#observations < observationsMin) return undefined;
+    if (this.#observations < observationsMin) return this.#assumed(step, aheadNanos);
     const [prompt, steps, output] = this.#inputs(step);
     const { energy, time } = this.#solved();
-    const [a, s, d] = time.coefficients as [number, number, number];
+    const [a, s, d] = time.coefficients as Costs;
     const prefillWhole = a * prompt;
     // Output tokens that cost nothing were never seen apart: a step is then what a prompt token makes of it.
     const decode = s + d > 0 ? s * steps + d * output : (a / promptPerStep) * steps;
@@ -121,7 +130,7 @@ export class PhaseFit {
       Math.max(0, prefillWhole - ahead - Math.max(0, room), ahead - prefillWhole),
     );
     const timeError = Math.min(1, Math.hypot(errs, edge, misfit) / all);
-    const [x, w, e] = energy.coefficients as [number, number, number];
+    const [x, w, e] = energy.coefficients as Costs;
     const prefillJoules = x * part * prompt + w * prefill;
     const decodeJoules = w * decode + e * output;
     const joules = prefillJoules + decodeJoules;
@@ -149,31 +158,58 @@ export class PhaseFit {
     if (this.#observations < underWayMin) return undefined;
     const [, steps, output] = this.#inputs(step);
     const { time } = this.#solved();
-    const [, s, d] = time.coefficients as [number, number, number];
-    const decode = s * steps + d * output;
-    const error = errorOfSum(time, [0, steps, output]);
+    const [a, s, d] = time.coefficients as Costs;
+    // A prompt under way is in flight when the step is over. Of requests that end, fewer and fewer share a step: such steps take
+    // longer, and what is left is a prompt as far as prompts are that long.
+    const { inFlightFrom, inFlightTo, requests } = step;
+    if (inFlightTo === 0) return undefined;
+    const isThinning = inFlightTo === undefined || requests > 0 || inFlightTo < (inFlightFrom ?? 0);
+    const least = Math.max(1, Math.min(inFlightFrom ?? 1, inFlightTo ?? 1));
+    const most = isThinning && this.#isGauged ? Math.max(steps, output / least) : steps;
+    const decode = s * most + d * output;
+    const error = errorOfSum(time, [0, most, output]);
     const seconds = nanos / 1e9;
     if (!(decode > 0) || seconds < underWayRatio * (decode + 2 * error)) return undefined;
-    const share = 1 - decode / seconds;
+    const rest = seconds - decode;
+    const share = (isThinning ? Math.min(rest, a * this.#promptMost) : rest) / seconds;
     return { time: share, energy: share, timeError: share / 2, energyError: share / 2 };
   }
 
   #solved(): { readonly time: Solution; readonly energy: Solution } {
     if (this.#costs !== undefined) return this.#costs;
-    const free = this.#time.solve();
-    const [, s, d] = free.coefficients as [number, number, number];
-    const step = s + d * this.#batch;
-    const byStep = this.#isGauged
-      ? { index: 0, value: step * promptPerStep, error: step * promptPerStepError }
-      : {
-          index: 0,
-          value: step * promptPerStep * batchUnknown,
-          error: step * promptPerStep * 2 * batchUnknown,
-        };
-    const belief = this.#byFirstTokens() ?? (step > 0 ? byStep : undefined);
-    const time = belief === undefined ? free : this.#time.solve(belief);
-    this.#costs = { time, energy: this.#energy.solve() };
+    const time = this.#solvedTime();
+    this.#costs = { time, energy: this.#solvedEnergy(time) };
     return this.#costs;
+  }
+
+  #solvedTime(): Solution {
+    const { seconds, steps } = this.#seen;
+    this.#time.expect(expectedVariance(seconds / this.#time.weight, 1), intervalsExpected);
+    const belief = this.#byFirstTokens();
+    if (belief !== undefined) return this.#time.solve(belief);
+    // No step takes longer than all of the time over all of them; without what prompts took of it, it is less.
+    const least = this.#isGauged ? 0 : stepSecondsUnknown;
+    const most = steps > 0 ? Math.max(least, seconds / steps) : least;
+    const [, s, d] = this.#time.solve(...timeBeliefs(most, this.#isGauged)).coefficients as Costs;
+    const step = Math.min(most, Math.max(least, s + d * this.#batch));
+    return this.#time.solve(...timeBeliefs(step, this.#isGauged));
+  }
+
+  #solvedEnergy(time: Solution): Solution {
+    const { joules, promptTokens, seconds } = this.#seen;
+    const [a, s, d] = time.coefficients as Costs;
+    const watts = joules / seconds;
+    const share = Math.min(1, (a * promptTokens) / seconds);
+    this.#energy.expect(expectedVariance(seconds / this.#time.weight, watts), intervalsExpected);
+    const decodeWatts = watts / (1 + share * (promptWatts - 1));
+    return this.#energy.solve(...energyBeliefs(a, s / this.#batch + d, decodeWatts));
+  }
+
+  /** The shares by what GPUs make of a prompt token and a decode step alone; undefined where prompts were worked on before. */
+  #assumed(step: TokenStep, aheadNanos: Nanos): PrefillShares | undefined {
+    if (aheadNanos + this.#ahead.nanos > 0) return undefined;
+    const [prompt, steps] = this.#inputs(step);
+    return sharesByBelief(prompt, steps, step.inFlightTo !== undefined);
   }
 
   /** Prompt tokens, decode steps and output tokens after the first, of a step. */
@@ -185,8 +221,9 @@ export class PhaseFit {
   #running({ inFlightFrom, inFlightTo }: TokenStep): number {
     if (inFlightFrom === undefined || inFlightTo === undefined) return this.#batch;
     if (inFlightFrom > 0 && inFlightTo > 0) return (inFlightFrom + inFlightTo) / 2;
-    const seen = Math.max(inFlightFrom, inFlightTo);
-    return seen > 0 ? seen : this.#batch;
+    // Requests that have all ended ended one after the other.
+    if (inFlightFrom > 0) return (inFlightFrom + 1) / 2;
+    return inFlightTo > 0 ? inFlightTo : this.#batch;
   }
 
   #learnDurations(step: TokenStep, seconds: number): void {

@@ -62,4 +62,25 @@ describe("LeastSquares.solve()", () => {
     expect(errors[0]).toBe(0.1);
     expect(coefficients[1]).toBeCloseTo(3, 4);
   });
+
+  test("is not surer than what was thought of the observations before them", () => {
+    fc.assert(
+      fc.property(cost, fc.double({ min: 0.1, max: 10, noNaN: true }), (paid, error) => {
+        // Two observations of two inputs leave nothing unexplained.
+        const [free, expected] = [new LeastSquares(2, 1), new LeastSquares(2, 1)];
+        for (const fit of [free, expected])
+          for (const inputs of [
+            [1, 2],
+            [3, 1],
+          ])
+            fit.observe(inputs, paid * (inputs[0] as number), 1);
+        expected.expect(error * error, 4);
+        const belief = { index: 0, value: 0, error: 0.001 * error };
+        expect(free.solve(belief).errors[0]).toBeLessThan(0.01 * error);
+        expect(expected.solve().errors[0]).toBeGreaterThan(0.1 * error);
+        expect(expected.solve(belief).coefficients[0]).toBeLessThan(0.1 * paid);
+      }),
+      { numRuns: 100 },
+    );
+  });
 });

@@ -343,3 +343,90 @@ test("output that takes longer than its steps do hides a prompt under way, and o
     { numRuns: 60 },
   );
 });
+
+/** Output of `running` requests that end one by one, each step `stepMs`; every other ends `apart` steps later. */
+function thinning(running: number, apart: number): { readonly output: number; readonly steps: number } {
+  let output = 0;
+  for (let left = running; left > 0; left--) output += left * apart;
+  return { output, steps: running * apart };
+}
+
+test("requests that end one after the other hide no prompt", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 2, max: 40 }),
+      fc.integer({ min: 1, max: 5 }),
+      fc.integer({ min: 5, max: 20 }),
+      fc.integer({ min: 100, max: 600 }),
+      (running, apart, stepMs, prompt) => {
+        const phases = new Phases();
+        const steps: TokenStep[] = [];
+        const divided = (step: Partial<TokenStep>, milliseconds: number): readonly PhaseShare[] => {
+          const from = steps.length * 60 * second;
+          const nanos = Math.round(milliseconds * 1e6);
+          steps.push({ ...stepOf(0, 0, 0), ...step, from, to: from + nanos });
+          const { to } = steps.at(-1) as TokenStep;
+          const stretch = { from, to, nanos, floorMillijoules: 0, activeMillijoules: 1000 };
+          const shares = phases.divide({ ...stretch, isShared: false }, steps, (at) => at);
+          phases.learn(steps, to);
+          return shares;
+        };
+        for (let index = 0; index < 20; index++) {
+          const inputTokens = index % 4 === 0 ? running * (prompt + index) : 0;
+          const took = (stepMs / 300) * inputTokens + 50 * stepMs;
+          const gauge = { inFlightFrom: running, inFlightTo: running };
+          divided({ inputTokens, outputTokens: 50 * running, ...gauge }, took);
+        }
+        const { output, steps: made } = thinning(running, apart);
+        const ended = { inFlightFrom: running, inFlightTo: 0, requests: running };
+        expect(total(divided({ outputTokens: output, ...ended }, made * stepMs), "prefill", "nanos")).toBe(0);
+        const allButOne = { ...ended, inFlightTo: 1, requests: running - 1 };
+        const shares = divided({ outputTokens: output, ...allButOne }, made * stepMs);
+        expect(total(shares, "prefill", "nanos")).toBe(0);
+      },
+    ),
+    { numRuns: 100 },
+  );
+});
+
+test("a first step of both kinds is split by what GPUs make of it, and twice its error covers what they do", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 110, max: 600 }),
+      fc.double({ min: 1.2, max: 2.5, noNaN: true }),
+      fc.integer({ min: 1, max: 30 }),
+      fc.integer({ min: 50, max: 2000 }),
+      fc.integer({ min: 20, max: 400 }),
+      (ratio, watts, running, prompt, decoded) => {
+        const prefill = (running * prompt) / ratio;
+        const step = {
+          ...stepOf(0, running * prompt, running * decoded),
+          inFlightFrom: running,
+          inFlightTo: running,
+        };
+        const stretch = { from: step.from, to: step.to, nanos: second, floorMillijoules: 0, isShared: false };
+        const phases = new Phases();
+        const shares = phases.divide({ ...stretch, activeMillijoules: 1_000_000 }, [step], (at) => at);
+        expect(total(shares, "unsplit", "nanos")).toBe(0);
+        const truth = {
+          nanos: prefill / (prefill + decoded),
+          millijoules: (watts * prefill) / (watts * prefill + decoded),
+        };
+        const doubts = shares.reduce(
+          (all, one) => ({
+            nanos: all.nanos + one.uncertainNanos / second,
+            millijoules: all.millijoules + one.uncertainMillijoules / 1e6,
+          }),
+          { nanos: 0, millijoules: 0 },
+        );
+        const found = {
+          nanos: total(shares, "prefill", "nanos") / second,
+          millijoules: total(shares, "prefill", "millijoules") / 1e6,
+        };
+        for (const key of ["nanos", "millijoules"] as const)
+          expect(Math.abs(found[key] - truth[key])).toBeLessThanOrEqual(2 * doubts[key] + 0.002);
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
