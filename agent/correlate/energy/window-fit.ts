@@ -2,6 +2,7 @@
 // an interval: their joules over the prompt tokens and decode steps of all servers at once (METERING.md 4). Where inside of a window
 // they went was worked out from who executed, and says nothing of whose they were. It starts from equal watts while each
 // has the GPU, give or take all of it.
+import { promptPerStep, promptPerStepError } from "../phases/beliefs.ts";
 import type { Belief, Solution } from "../phases/least-squares.ts";
 import { errorOfSum, LeastSquares } from "../phases/least-squares.ts";
 import type { FittedShares, Work } from "./work-fit.ts";
@@ -26,8 +27,6 @@ const secondsPerFit = 4;
 const usualRatio = 1;
 /** How far what a window draws is off what its work costs, before more is seen: that counts as one window. */
 const windowRatio = 0.1;
-/** A prompt token costs this share of a decode step, give or take as much (phases/phase-fit.ts). */
-const promptPerStep = 1 / 170;
 /** Servers fitted at once at most: unknowns grow with them. */
 const serversMax = 4;
 const inputs = 2;
@@ -138,7 +137,7 @@ export class WindowFit {
     const perStep = value / (steps + promptPerStep * prompts);
     return [
       { index: step, others: { [prompt]: prompts / steps }, value: value / steps, error: error / steps },
-      { index: prompt, others: { [step]: -promptPerStep }, value: 0, error: promptPerStep * perStep },
+      { index: prompt, others: { [step]: -promptPerStep }, value: 0, error: promptPerStepError * perStep },
     ];
   }
 
