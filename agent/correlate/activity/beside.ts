@@ -103,11 +103,7 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
   }
   const pace = known ?? presumed(interval, thin / perBusy);
   const busy = pace.perProgress * (known === undefined ? stepsOf(interval) : interval[pace.of]);
-  // Where others fill the windows it takes twice as long; the pauses of a request on the host are no longer for that.
-  const amount = Math.min(
-    length,
-    (perBusy - 1) * busy + besideShort(busy, thin, length) + (busy * full) / length,
-  );
+  const amount = executed({ full, length, perBusy, thin }, busy);
   const inThin = Math.min(amount, thin);
   const inFull = Math.min(amount - inThin, full);
   const [own, all]: [WorkRun[], WorkRun[]] = [[], []];
@@ -130,6 +126,30 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
   }
   const ratio = Math.min(1, errors * pace.error);
   return { own, all, ratio };
+}
+
+/** Returns how long the execution of short requests takes in an interval for which the GPU is busy for `busy`. */
+export function executedBeside(
+  windows: readonly ActivityWindow[],
+  level: Level,
+  interval: Pick<PollInterval, "besideThin" | "from" | "to">,
+  busy: Nanos,
+): Nanos {
+  const perBusy = executionPerBusy(withoutPeak(level));
+  const slots = slotsOf({ windows, perBusy }, interval);
+  const [thin, full] = [total(slots, interval, false), total(slots, interval, true)];
+  return executed({ full, length: interval.to - interval.from, perBusy, thin }, busy);
+}
+
+/**
+ * The same in a time of `length`, of which somebody fills `full`, and some execute in `thin`. Where others fill the windows it takes
+ * twice as long; the pauses of a request on the host are no longer for that.
+ */
+function executed(
+  { full, length, perBusy, thin }: Readonly<Record<"full" | "length" | "perBusy" | "thin", number>>,
+  busy: Nanos,
+): Nanos {
+  return Math.min(length, (perBusy - 1) * busy + besideShort(busy, thin, length) + (busy * full) / length);
 }
 
 /** The part of `amount` that an interval and a window share, in the middle of what they share. */
@@ -197,7 +217,10 @@ interface Slot {
 }
 
 /** The windows at work, in order. Beside short requests alone nobody fills them. */
-function slotsOf({ perBusy, windows }: ShareEvidence, { besideThin, from, to }: PollInterval): Slot[] {
+function slotsOf(
+  { perBusy, windows }: Pick<ShareEvidence, "perBusy" | "windows">,
+  { besideThin, from, to }: Pick<PollInterval, "besideThin" | "from" | "to">,
+): Slot[] {
   const slots: Slot[] = [];
   let index = windows.length;
   while (index > 0 && (windows[index - 1] as ActivityWindow).to > from) index--;
@@ -213,7 +236,11 @@ function slotsOf({ perBusy, windows }: ShareEvidence, { besideThin, from, to }: 
 }
 
 /** What of an interval is execution, in windows that somebody fills or in the others. */
-function total(slots: readonly Slot[], { from, to }: PollInterval, full: boolean): Nanos {
+function total(
+  slots: readonly Slot[],
+  { from, to }: Pick<PollInterval, "from" | "to">,
+  full: boolean,
+): Nanos {
   let sum = 0;
   for (const { busy, isFull, window } of slots) {
     if (isFull !== full) continue;

@@ -62,6 +62,7 @@ export interface Beside {
     readonly xy: number;
     readonly yy: number;
   };
+  readonly told: Told;
   /** Of progress (x) and busy time (y) over the time of each interval: how many, sums, squares and products. */
   readonly weight: number;
   readonly x: number;
@@ -69,6 +70,20 @@ export interface Beside {
   readonly xx: number;
   readonly xy: number;
   readonly yy: number;
+}
+
+/** What durations of short requests beside others add up to, older intervals fading: told.ts. */
+export interface Told {
+  /** Polls that read a request in execution, and how many requests these read in the server. */
+  readonly flying: number;
+  readonly inside: number;
+  /** Progress, that of each interval as many times as execution takes longer there than the GPU is busy for it. */
+  readonly slowed: number;
+  /** Requests that ended, those of them that the engine timed itself, how long they took, and over how long a time. */
+  readonly requests: number;
+  readonly exact: number;
+  readonly nanos: Nanos;
+  readonly wallNanos: Nanos;
 }
 
 /** Requests that ended before a poll and after the one before it, and how long they took; their waiting, if counted. */

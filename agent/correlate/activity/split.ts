@@ -4,10 +4,12 @@
 // credits the GPU is busier where the server made more progress: the slope of the one over the other, for others come and
 // go by themselves.
 import type { Nanos } from "../../model.ts";
+import { executedBeside } from "./beside.ts";
 import { busyIn } from "./durations.ts";
-import type { Activity, ActivityWindow, Beside, Credit, PollInterval } from "./evidence.ts";
+import type { Activity, ActivityWindow, Beside, Credit, PollInterval, Told } from "./evidence.ts";
 import type { BesidePace } from "./presumed.ts";
 import { paceOfShort, presumedPace } from "./presumed.ts";
+import { nothingTold, toldPace, toldWith } from "./told.ts";
 
 /** A driver's sample of one process: the end of its window, and its share of it. */
 interface Sample {
@@ -41,6 +43,7 @@ const noneOwned: Owned = { own: 0, seen: 0, ownOwn: 0, ownSeen: 0, seenSeen: 0 }
 /** Nothing seen yet. */
 export const nothingBeside: Beside = {
   ...{ owned: noneOwned, busyNanos: 0, progress: 0, alone: { count: 0, x: 0, y: 0, xx: 0, xy: 0, yy: 0 } },
+  told: nothingTold,
   ...{ weight: 0, x: 0, y: 0, xx: 0, xy: 0, yy: 0 },
 };
 
@@ -114,9 +117,19 @@ export function besideAhead(activity: Activity, intervals: readonly PollInterval
   return ahead;
 }
 
-function withInterval({ credits, windows }: Activity, beside: Beside, interval: PollInterval): Beside {
+function withInterval(activity: Activity, before: Beside, interval: PollInterval): Beside {
+  const { credits, windows } = activity;
+  const beside = { ...before, told: toldIn(activity, before, interval) };
   if (!interval.besideThin && credits.at(-1)?.owned === undefined && beside.owned.seen === 0) return beside;
   return besideWith(beside, interval, credits, busyIn(windows, interval.from, interval.to).nanos);
+}
+
+function toldIn({ level, polls, windows }: Activity, before: Beside, interval: PollInterval): Told {
+  if (interval.ended === undefined) return before.told;
+  const busy = (besidePace(before) ?? presumedPace).perProgress * interval.lone;
+  const slow = busy > 0 ? executedBeside(windows, level, interval, busy) / busy : 0;
+  const waiting = polls.findLast(({ at }) => at === interval.to)?.waiting ?? 0;
+  return toldWith(before.told, interval, slow, waiting);
 }
 
 /** Takes in one without others, in which the server made progress. */
@@ -177,10 +190,22 @@ export function besideWith(
 }
 
 /**
- * Returns that: by the credits beside others, or the slope where there are none, and by what was seen without others, each by the
- * square of its error. Undefined while no progress was made beside others, or nothing says whose the work was there.
+ * Returns that: by the durations of requests, by the credits beside others, or the slope where there are none, and by what was seen
+ * without others, each by the square of its error. Undefined while no progress was made beside others, or nothing says whose the work was there.
  */
 export function besidePace(beside: Beside): BesidePace | undefined {
+  const seen = seenPace(beside);
+  const told = toldPace(beside.told);
+  if (seen === undefined || told === undefined) return seen ?? told;
+  const share = seen.error ** 2 / (seen.error ** 2 + told.error ** 2);
+  return {
+    perProgress: seen.perProgress * (told.perProgress / seen.perProgress) ** share,
+    error: (seen.error * told.error) / Math.hypot(seen.error, told.error),
+  };
+}
+
+/** By all but durations. */
+function seenPace(beside: Beside): BesidePace | undefined {
   const { alone, busyNanos, progress } = beside;
   if (!(progress > 0 && busyNanos > 0)) return undefined;
   const shared = byCredits(beside) ?? (beside.x > 0 ? bySlope(beside) : undefined);
