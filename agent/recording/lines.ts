@@ -170,7 +170,7 @@ export function pollOf(
     completeEpoch: text(line["complete_epoch"]),
     scale: text(line["scale"]),
     restarts: finite(line["restarts"]),
-    doubt: text(line["doubt"]) as TokenSample["doubt"],
+    doubt: oneOf(line["doubt"], ["partial_counters", "estimated_counters"] as const),
     isOlder: line["is_older"] === true ? true : undefined,
     gpus: list(line["gpus"], "string") as readonly string[] | undefined,
     pids: list(line["pids"], "number") as readonly number[] | undefined,

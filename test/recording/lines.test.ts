@@ -31,3 +31,8 @@ test("pollOf() gives back every field that pollLine() was given", () => {
   const line = JSON.parse(JSON.stringify(pollLine(sample, (at) => at / 1e9))) as JsonLine;
   expect(pollOf(line, "chat", (seconds) => Math.round(seconds * 1e9))).toEqual(sample);
 });
+
+test("pollOf() leaves out a doubt that no source has", () => {
+  const line = { ...pollLine(sample, (at) => at / 1e9), doubt: "a feeling" };
+  expect(pollOf(line, "chat", (seconds) => Math.round(seconds * 1e9))).not.toHaveProperty("doubt");
+});
