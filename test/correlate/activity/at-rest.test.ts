@@ -17,8 +17,9 @@ const step = fc.record({
   requests: fc.constantFrom(0, 3),
   isRepeated: fc.boolean(),
   isDoubted: fc.boolean(),
+  ownNanos: fc.constantFrom(0, 0.3 * second),
 });
-const nothing = { tokens: 0, inFlight: 0, requests: 0, isRepeated: false, isDoubted: false };
+const nothing = { tokens: 0, inFlight: 0, requests: 0, isRepeated: false, isDoubted: false, ownNanos: 0 };
 const steps = fc
   .record({ step, places: fc.uniqueArray(fc.nat(11), { maxLength: 1 }) })
   .map((given) => Array.from({ length: 12 }, (_, at) => (given.places.includes(at) ? given.step : nothing)));
@@ -63,6 +64,7 @@ const scene = fc.record({
   pace: fc.constantFrom(undefined, 1e-7),
   decidedUntil: fc.constantFrom(0, 7 * second, 11 * second),
   hasOthers: fc.boolean(),
+  timesItself: fc.constantFrom(false, false, true),
 });
 
 test("claimsNothing() is true only where the long way claims, leaves and accounts for nothing", () => {
@@ -70,9 +72,11 @@ test("claimsNothing() is true only where the long way claims, leaves and account
   fc.assert(
     fc.property(scene, (given) => {
       const { decidedUntil, hasOthers, peer, progress } = given;
-      let outputTokens = 0;
+      let [activeNanos, outputTokens] = [0, 0];
       const polls = given.steps.map((next, index): SeenPoll => {
         outputTokens += next.tokens;
+        activeNanos += next.ownNanos;
+        const own = given.timesItself ? { activeNanos } : {};
         const gauge = next.inFlight === undefined ? {} : { inFlight: next.inFlight };
         const doubt = next.isDoubted ? { doubt: "cached_page" as const } : {};
         const { isRepeated, requests } = next;
@@ -85,6 +89,7 @@ test("claimsNothing() is true only where the long way claims, leaves and account
           requests,
           ...gauge,
           ...doubt,
+          ...own,
         };
       });
       const reached = given.windows.at(-1)?.to ?? 0;
