@@ -208,8 +208,9 @@ export function besidePace(beside: Beside): BesidePace | undefined {
 function seenPace(beside: Beside): BesidePace | undefined {
   const { alone, busyNanos, progress } = beside;
   if (!(progress > 0 && busyNanos > 0)) return undefined;
-  const shared = byCredits(beside) ?? (beside.x > 0 ? bySlope(beside) : undefined);
-  if (shared === undefined || !(alone.x > 0)) return shared;
+  // Progress for which no window was busy, as a page that is late shows it, says nothing of a pace.
+  const shared = byCredits(beside) ?? (beside.x > 0 && beside.y > 0 ? bySlope(beside) : undefined);
+  if (shared === undefined || !(alone.x > 0 && alone.y > 0)) return shared;
   const own = byItself(alone);
   // Credits are chance: of a pace that is half as long there are half as many, and their error is that of so many.
   const sharedError = shared.error * Math.sqrt(shared.perProgress * own.perProgress);

@@ -58,7 +58,7 @@ export function toldPace(told: Told): BesidePace | undefined {
   if (added >= 1) return undefined;
   const took = nanos * (1 - added);
   const load = took / wallNanos;
-  const byChance = load / (1 - Math.exp(-load));
+  const byChance = load / -Math.expm1(-load);
   const together = Math.max(1, (inside + chancePolls * byChance) / (flying + chancePolls));
   const chance = Math.sqrt((together - 1 + variedRatio) / (flying + chancePolls)) / together;
   return { perProgress: took / together / slowed, error: Math.hypot(errorLeast, added, chance) };

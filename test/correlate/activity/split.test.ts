@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { sharesWindow } from "../../../agent/correlate/activity/beside.ts";
-import type { Beside } from "../../../agent/correlate/activity/evidence.ts";
+import type { Beside, Credit } from "../../../agent/correlate/activity/evidence.ts";
 import { createLevel, residenceOf } from "../../../agent/correlate/activity/level.ts";
 import { paceOfShort, presumedPace } from "../../../agent/correlate/activity/presumed.ts";
 import {
@@ -12,6 +12,7 @@ import {
   nothingBeside,
   ownedIn,
 } from "../../../agent/correlate/activity/split.ts";
+import { toldWith } from "../../../agent/correlate/activity/told.ts";
 import { Random } from "../../simulator/random.ts";
 import { second } from "../trace-replay.ts";
 
@@ -269,5 +270,80 @@ test("beside one that fills the GPU progress says nothing of a pace, however rea
       const known = learn(nothingBeside, true, [{ lone: 5, thousandths: 100 }, ...thin]);
       expect(besidePace(learn(known, false, full))).toEqual(besidePace(known));
     }),
+  );
+});
+
+test("durations that were summed beside others move the pace towards what they tell, and make it surer", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 500 }), fc.integer({ min: 1, max: 9 }), (seed, milliseconds) => {
+      const seen = besideFull(new Random(seed), 120, 40, 0.5);
+      const before = besidePace(seen);
+      // Forty steps of one request at a time that takes so long for each, in a second that nobody else fills.
+      const nanos = 40 * milliseconds * 1e6;
+      const ended = {
+        requests: 10,
+        nanos,
+        firstTokens: 0,
+        firstTokenNanos: 0,
+        isExecution: true,
+        isPhased: true,
+      };
+      let told = seen.told;
+      for (let at = 0; at < 60; at++)
+        told = toldWith(told, { from: 0, to: second, inFlightTo: 1, lone: 40, ended }, 1, 0);
+      const [after, alone] = [besidePace({ ...seen, told }), besidePace({ ...nothingBeside, told })];
+      if (before === undefined || after === undefined || alone === undefined) throw new Error("no pace");
+      const sorted = [before.perProgress, alone.perProgress].sort((one, other) => one - other);
+      expect(after.perProgress).toBeGreaterThanOrEqual((sorted[0] as number) * 0.999);
+      expect(after.perProgress).toBeLessThanOrEqual((sorted[1] as number) * 1.001);
+      expect(after.error).toBeLessThan(Math.min(before.error, alone.error));
+    }),
+  );
+});
+
+test("the pace is a positive time with a known error, or none, whatever was seen", () => {
+  const nanos = fc.constantFrom(0, 0, second / 100, second / 2, second);
+  const amount = fc.constantFrom(0, 1, 40, 5000);
+  const seen = fc.record({
+    busy: nanos,
+    progress: amount,
+    isAlone: fc.boolean(),
+    isThin: fc.boolean(),
+    credited: fc.option(fc.record({ own: nanos, rest: nanos }), { nil: undefined }),
+    ended: fc.option(fc.record({ requests: amount, took: nanos, isPhased: fc.boolean() }), {
+      nil: undefined,
+    }),
+    slow: fc.constantFrom(0, 1, 3),
+    inFlight: fc.nat(3),
+  });
+  fc.assert(
+    fc.property(fc.array(seen, { maxLength: 20 }), (all) => {
+      let beside: Beside = nothingBeside;
+      all.forEach(({ busy, credited, ended, inFlight, isAlone, isThin, progress, slow }, index) => {
+        const [from, to] = [index * second, (index + 1) * second];
+        if (isAlone && progress > 0) beside = aloneWith(beside, progress, busy);
+        if (isAlone) return;
+        const credits: Credit[] = [];
+        if (credited !== undefined) {
+          const { own, rest } = credited;
+          const windowSeen = own + rest;
+          const squares = { ownOwn: own * own, ownSeen: own * windowSeen, seenSeen: windowSeen * windowSeen };
+          credits.push({ from, to, credited: own > 0, owned: { own, seen: windowSeen, ...squares } });
+        }
+        const told = ended && {
+          ...{ requests: ended.requests, nanos: ended.took * ended.requests, isPhased: ended.isPhased },
+          ...{ firstTokens: 0, firstTokenNanos: 0, isExecution: ended.isPhased },
+        };
+        const interval = { from, to, besideThin: isThin, lone: progress, inFlightTo: inFlight, ended: told };
+        beside = besideWith(beside, interval, credits, busy);
+        beside = { ...beside, told: toldWith(beside.told, interval, slow, 0) };
+      });
+      const { error = 1, perProgress = 1 } = besidePace(beside) ?? {};
+      expect([Number.isFinite(perProgress) && perProgress > 0, Number.isFinite(error) && error > 0]).toEqual([
+        true,
+        true,
+      ]);
+    }),
+    { numRuns: 1000 },
   );
 });
