@@ -2,7 +2,7 @@
 // that were placed inside a window by who executed would only say that again.
 import type { Nanos } from "../model.ts";
 import type { WindowFit } from "./energy/window-fit.ts";
-import type { Work } from "./energy/work-fit.ts";
+import type { Work } from "./energy/work-columns.ts";
 import { runningBetween, workIn } from "./energy/work-fit.ts";
 import type { Piece } from "./pieces.ts";
 import type { TokenStep } from "./token-step.ts";

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { OwnPower } from "../../agent/correlate/energy/own-power.ts";
 import { TurnWatts } from "../../agent/correlate/energy/turn-watts.ts";
 import { WindowFit } from "../../agent/correlate/energy/window-fit.ts";
-import type { Work } from "../../agent/correlate/energy/work-fit.ts";
+import type { Work } from "../../agent/correlate/energy/work-columns.ts";
 import { WorkFit } from "../../agent/correlate/energy/work-fit.ts";
 import type { Residents, Sharing } from "../../agent/correlate/sharing.ts";
 import { sharingRule } from "../../agent/correlate/sharing.ts";

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { WindowFit } from "../../agent/correlate/energy/window-fit.ts";
-import type { Work } from "../../agent/correlate/energy/work-fit.ts";
+import type { Work } from "../../agent/correlate/energy/work-columns.ts";
 import type { Piece } from "../../agent/correlate/pieces.ts";
 import type { TokenStep } from "../../agent/correlate/token-step.ts";
 import { WorkBlocks } from "../../agent/correlate/work-blocks.ts";

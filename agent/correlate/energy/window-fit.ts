@@ -5,7 +5,9 @@
 import { promptPerStep, promptPerStepError } from "../phases/beliefs.ts";
 import type { Belief, Solution } from "../phases/least-squares.ts";
 import { errorOfSum, LeastSquares } from "../phases/least-squares.ts";
-import type { FittedShares, Work } from "./work-fit.ts";
+import type { Work } from "./work-columns.ts";
+import { inputs, WorkColumns } from "./work-columns.ts";
+import type { FittedShares } from "./work-fit.ts";
 
 /** What every server on the GPU did in some windows, and what that cost. */
 export interface WorkedWindows {
@@ -27,15 +29,10 @@ const secondsPerFit = 4;
 const usualRatio = 1;
 /** How far what a window draws is off what its work costs, before more is seen: that counts as one window. */
 const windowRatio = 0.1;
-/** Servers fitted at once at most: unknowns grow with them. */
-const serversMax = 4;
-const inputs = 2;
-/** The amounts of one observation, taken in at once. */
-const observed = new Float64Array(inputs * serversMax);
 
 /** The fit of one GPU. Windows go in by rising time. */
 export class WindowFit {
-  #servers: readonly string[] = [];
+  readonly #columns = new WorkColumns();
   #squares = new LeastSquares(0, keptRatio);
   #windows = 0;
   #seconds = 0;
@@ -49,44 +46,32 @@ export class WindowFit {
 
   /** Takes in windows that follow each other. */
   observe({ joules, seconds, turns, work }: WorkedWindows): void {
-    if (work.size > serversMax) return;
-    if (!this.#isOf(work)) this.#begin([...work.keys()].sort());
-    let hasWork = false;
-    for (let index = 0; index < this.#servers.length; index++) {
-      const [prompt, steps] = work.get(this.#servers[index] as string) ?? [0, 0];
-      observed[inputs * index] = prompt;
-      observed[inputs * index + 1] = steps;
-      hasWork ||= prompt + steps > 0;
-    }
-    if (!hasWork) return;
-    this.#squares.observe(observed, joules, 1);
+    const servers = this.#columns.begin(work);
+    if (servers === "too many") return;
+    if (servers === "others") this.#begin();
+    if (this.#columns.fill(work) === 0) return;
+    const { amounts } = this.#columns;
+    this.#squares.observe(amounts, joules, 1);
     for (let at = 0; at < this.#work.length; at++)
-      this.#work[at] = (this.#work[at] as number) * keptRatio + (observed[at] as number);
+      this.#work[at] = (this.#work[at] as number) * keptRatio + (amounts[at] as number);
     for (let at = 0; at < this.#turns.length; at++)
       this.#turns[at] =
-        (this.#turns[at] as number) * keptRatio + (turns.get(this.#servers[at] as string) ?? 0);
+        (this.#turns[at] as number) * keptRatio + (turns.get(this.#columns.servers[at] as string) ?? 0);
     this.#joules = this.#joules * keptRatio + joules;
     this.#windows++;
     this.#seconds += seconds;
   }
 
-  #begin(servers: readonly string[]): void {
-    this.#servers = servers;
-    this.#squares = new LeastSquares(inputs * servers.length, keptRatio);
-    this.#work = new Float64Array(inputs * servers.length);
+  #begin(): void {
+    const { servers, size } = this.#columns;
+    this.#squares = new LeastSquares(size, keptRatio);
+    this.#work = new Float64Array(size);
     this.#turns = new Float64Array(servers.length);
     this.#joules = 0;
     this.#windows = 0;
     this.#seconds = 0;
     this.#fittedSeconds = 0;
     this.#found = undefined;
-  }
-
-  /** Whether these are the servers that are fitted. */
-  #isOf(work: ReadonlyMap<string, Work>): boolean {
-    if (work.size !== this.#servers.length) return false;
-    for (const server of this.#servers) if (!work.has(server)) return false;
-    return true;
   }
 
   /** Returns what each server's work cost; undefined while too little was seen. */
@@ -97,7 +82,7 @@ export class WindowFit {
     const joules = new Map<string, number>();
     let all = 0;
     for (const [server, amounts] of work) {
-      const place = inputs * this.#servers.indexOf(server);
+      const place = this.#columns.placeOf(server);
       if (place < 0) return undefined;
       let own = 0;
       for (let at = 0; at < inputs; at++) {
@@ -118,11 +103,11 @@ export class WindowFit {
     this.#found = undefined;
     const mean = this.#joules / sum(this.#turns);
     if (!(mean > 0 && Number.isFinite(mean))) return undefined;
-    const all = new LeastSquares(inputs * this.#servers.length, 1);
+    const all = new LeastSquares(this.#columns.size, 1);
     all.include(this.#squares);
     const { weight } = this.#squares;
     all.blur((windowRatio * (this.#joules / weight)) ** 2 / weight);
-    this.#found = all.solve(...this.#servers.flatMap((_, index) => this.#beliefsOf(index, mean)));
+    this.#found = all.solve(...this.#columns.servers.flatMap((_, index) => this.#beliefsOf(index, mean)));
     return this.#found;
   }
 
@@ -148,10 +133,10 @@ export class WindowFit {
     joules: ReadonlyMap<string, number>,
     all: number,
   ): number {
-    const amounts = this.#servers.flatMap((server) => work.get(server) ?? [0, 0]);
+    const amounts = this.#columns.servers.flatMap((server) => work.get(server) ?? [0, 0]);
     let error = 0;
     for (const [server, own] of joules) {
-      const place = inputs * this.#servers.indexOf(server);
+      const place = this.#columns.placeOf(server);
       const moves = amounts.map(
         (amount, at) => (amount * ((at >= place && at < place + inputs ? 1 : 0) - own / all)) / all,
       );

@@ -7,9 +7,8 @@ import type { Solution } from "../phases/least-squares.ts";
 import { LeastSquares } from "../phases/least-squares.ts";
 import { decodedIn } from "../phases/phase-fit.ts";
 import type { TokenStep } from "../token-step.ts";
-
-/** Prompt tokens and decode steps of a server. */
-export type Work = readonly [prompt: number, steps: number];
+import type { Work } from "./work-columns.ts";
+import { WorkColumns } from "./work-columns.ts";
 
 /** Joules of each server for some work, and the largest standard error of one of them over the sum. */
 export interface FittedShares {
@@ -27,19 +26,14 @@ const intervalsPerFit = 4;
 const mixedWeight = 0.1;
 /** A decode step costs this much more for each request in it. */
 const stepPerRequest = 0.01;
-/** Servers fitted at once at most: unknowns grow with them. */
-const serversMax = 4;
 /** Windows this busy are full, and the share of the work in such windows from which on servers take turns. */
 const [fullBusyRatio, fullShareMin] = [0.8, 0.97];
 /** Work is remembered about this long. */
 const memoryNanos = 180_000_000_000;
-const inputs = 2;
-/** The amounts of one observation, taken in at once. */
-const observed = new Float64Array(inputs * serversMax);
 
 /** The fit of one GPU. Intervals go in by rising time. */
 export class WorkFit {
-  #servers: readonly string[] = [];
+  readonly #columns = new WorkColumns();
   #squares = new LeastSquares(0, keptRatio);
   #intervals = 0;
   #found: Solution | undefined;
@@ -57,31 +51,18 @@ export class WorkFit {
 
   /** Takes in the work of every server on the GPU in an interval, and the joules above the floor it cost. */
   observe(work: ReadonlyMap<string, Work>, joules: number): void {
-    if (work.size > serversMax) return;
-    if (!this.#isOf(work)) {
-      this.#servers = [...work.keys()].sort();
-      this.#squares = new LeastSquares(inputs * work.size, keptRatio);
+    const servers = this.#columns.begin(work);
+    if (servers === "too many") return;
+    if (servers === "others") {
+      this.#squares = new LeastSquares(this.#columns.size, keptRatio);
       this.#intervals = 0;
       this.#found = undefined;
     }
-    let worked = 0;
-    for (let index = 0; index < this.#servers.length; index++) {
-      const [prompt, steps] = work.get(this.#servers[index] as string) ?? [0, 0];
-      observed[inputs * index] = prompt;
-      observed[inputs * index + 1] = steps;
-      if (prompt + steps > 0) worked++;
-    }
+    const worked = this.#columns.fill(work);
     if (worked === 0) return;
-    this.#squares.observe(observed, joules, worked > 1 ? mixedWeight : 1);
+    this.#squares.observe(this.#columns.amounts, joules, worked > 1 ? mixedWeight : 1);
     this.#intervals++;
     if (this.#intervals % intervalsPerFit === 0) this.#found = undefined;
-  }
-
-  /** Whether these are the servers that are fitted. */
-  #isOf(work: ReadonlyMap<string, Work>): boolean {
-    if (work.size !== this.#servers.length) return false;
-    for (const server of this.#servers) if (!work.has(server)) return false;
-    return true;
   }
 
   /** Returns what each server's work cost; undefined while too little was seen, and where servers take turns. */
@@ -93,7 +74,7 @@ export class WorkFit {
     let all = 0;
     let error = 0;
     for (const [server, amounts] of work) {
-      const place = inputs * this.#servers.indexOf(server);
+      const place = this.#columns.placeOf(server);
       if (place < 0) return undefined;
       let own = 0;
       let doubt = 0;

@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { TurnWatts } from "../../../agent/correlate/energy/turn-watts.ts";
-import type { Work } from "../../../agent/correlate/energy/work-fit.ts";
+import type { Work } from "../../../agent/correlate/energy/work-columns.ts";
 import { WorkFit, workIn } from "../../../agent/correlate/energy/work-fit.ts";
 import { SmShare } from "../../../agent/correlate/sm-share.ts";
 import type { TokenStep } from "../../../agent/correlate/token-step.ts";

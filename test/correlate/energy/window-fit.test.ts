@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { WindowFit } from "../../../agent/correlate/energy/window-fit.ts";
-import type { Work } from "../../../agent/correlate/energy/work-fit.ts";
+import type { Work } from "../../../agent/correlate/energy/work-columns.ts";
 
 /** So many decode steps of each. */
 function workOf(one: number, two: number): ReadonlyMap<string, Work> {
