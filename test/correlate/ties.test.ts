@@ -67,7 +67,7 @@ test("GPUs that execute the same requests are tied, wherever their windows begin
     { numRuns: 30 },
   );
   // Chance alone agrees further now and then: of two GPUs once in thirty draws, of more hardly ever.
-  expect(apart).toBeGreaterThanOrEqual(all - 5);
+  expect(apart).toBeGreaterThanOrEqual(all - 2);
 });
 
 test("long windows say nothing of ties", () => {

@@ -127,8 +127,9 @@ describe("prefill and decode are told apart", () => {
         expect(Math.abs(prefill.time - prefill.timeTruth)).toBeLessThanOrEqual(2 * prefill.timeDoubt + 0.005);
         const off = Math.abs(prefill.energy - prefill.energyTruth);
         expect(off).toBeLessThanOrEqual(2 * prefill.energyDoubt + 0.005);
-        // Of energy read seldom a part falls beside the execution, of all phases.
-        const allowed = 2 * prefill.energyDoubt + prefill.unsplit + 0.04;
+        // A part of the energy falls beside the execution, of all phases; of the shortest requests more.
+        const placed = name === "embedding, shorter still" ? 0.04 : 0.03;
+        const allowed = 2 * prefill.energyDoubt + prefill.unsplit + placed;
         expect(Math.abs(prefill.prefillOff)).toBeLessThanOrEqual(allowed);
         expect(Math.abs(prefill.decodeOff)).toBeLessThanOrEqual(allowed);
       }
