@@ -311,14 +311,17 @@ describe("connections of serveHttp()", () => {
     });
     const socket = await opened(address);
     socket.pause();
-    socket.write(GET("/metrics").repeat(5) + GET("/-/ready"));
+    socket.write(
+      GET("/metrics").repeat(5) + GET("/-/ready").replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n"),
+    );
     await until(() => asked > 0);
     // The others are there too, and answered as soon as this one was read; a probe of another caller is served meanwhile.
     expect((await fetch(`http://${address}/-/healthy`)).status).toBe(200);
     expect(asked).toBe(1);
     socket.resume();
-    await until(() => socket.got.slice(-10) === "not ready\n");
+    await until(() => socket.closed);
     expect(asked).toBe(5);
+    expect(socket.got.slice(-10)).toBe("not ready\n");
     expect(socket.got.match(/HTTP\/1.1 \d+/g)).toEqual([...Array(5).fill("HTTP/1.1 200"), "HTTP/1.1 503"]);
   });
 
