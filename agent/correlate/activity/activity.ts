@@ -34,20 +34,17 @@ import { forget } from "./forget.ts";
 import { notGauged } from "./gauged.ts";
 import { copyHoldNanos, heldOpenFrom } from "./hold.ts";
 import { label } from "./label.ts";
+import { areBrief, observeEnded, observeStay, requestsStay } from "./lengths.ts";
 import { idlesAmongBusy, lentIntervals } from "./lent.ts";
 import {
-  areBrief,
   createLevel,
   executionPerBusy,
   hasShortRequests,
   isLearned,
-  observeEnded,
   observeGauge,
   observePeak,
   observeRoughness,
-  observeStay,
   observeSteps,
-  requestsStay,
 } from "./level.ts";
 import { observeLent, worksForOthers } from "./lockstep.ts";
 import { noteOthers, outlookUntil } from "./outlook.ts";

@@ -2,7 +2,8 @@
 // and whether its requests come and go unseen, matters from the first interval on.
 import { busyIn } from "./durations.ts";
 import type { Activity, ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts";
-import { isNew, observeEnded, observeRoughness, observeSteps } from "./level.ts";
+import { observeEnded } from "./lengths.ts";
+import { isNew, observeRoughness, observeSteps } from "./level.ts";
 import { isMadeNew, observeMade } from "./presumed.ts";
 
 /** Pairs of windows of its own that it takes to say whether requests fill them. */

@@ -4,7 +4,8 @@
 // windows that nobody fills first.
 import type { Nanos } from "../../model.ts";
 import type { ActivityWindow, Level, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
-import { areBrief, coarseNanos, executionPerBusy, residenceOf, withoutPeak } from "./level.ts";
+import { areBrief, residenceOf } from "./lengths.ts";
+import { coarseNanos, executionPerBusy, withoutPeak } from "./level.ts";
 import type { BesidePace } from "./presumed.ts";
 import { paceOfShort, presumedPace } from "./presumed.ts";
 import { workingBusyRatio } from "./runs.ts";

@@ -2,7 +2,7 @@
 // steps over those it makes while it executes throughout. A request read in flight at one end alone ends, or begins, there.
 import type { Nanos } from "../../model.ts";
 import type { Activity, PollInterval, WorkRun } from "./evidence.ts";
-import { areLong, requestsWereSeenToStay } from "./level.ts";
+import { areLong, requestsWereSeenToStay } from "./lengths.ts";
 import { flyingPace, flyingPaceError, paceByFastest } from "./rates.ts";
 import { place } from "./stretches.ts";
 

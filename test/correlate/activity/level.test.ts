@@ -12,17 +12,19 @@ import type { ActivityWindow, Level, PollInterval } from "../../../agent/correla
 import { pollInterval } from "../../../agent/correlate/activity/intervals.ts";
 import {
   areBrief,
+  observeEnded,
+  observeStay,
+  requestsStay,
+} from "../../../agent/correlate/activity/lengths.ts";
+import {
   createLevel,
   executionError,
   executionPerBusy,
   hasShortRequests,
-  observeEnded,
   observeGauge,
   observePeak,
   observeRoughness,
-  observeStay,
   observeSteps,
-  requestsStay,
 } from "../../../agent/correlate/activity/level.ts";
 import { Random } from "../../simulator/random.ts";
 
