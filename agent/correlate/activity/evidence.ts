@@ -275,6 +275,10 @@ export interface Level {
   presumed: number;
   /** Polls that said something of the level. */
   gauges: number;
+  /** Those in windows that are not full: that read a request in flight, that read none, and how busy the windows were; all fade. */
+  read: number;
+  unread: number;
+  readBusy: number;
   /** How busy the busiest windows were. */
   peak: number;
   /** Decode steps, and how long the GPU was busy while they were made; both fade. */

@@ -40,6 +40,8 @@ const [pairsOnce, evenMax] = [10, 2.5];
 const gaugesMin = 8;
 /** Half of the distance between two levels, as logarithms. */
 const gridError = 0.05;
+/** Polls that have to read a request to go by how often they do, and how far off that is however many there are. */
+const [readMin, readError] = [40, 0.02];
 /** A level is ruled out by windows busier than it, by this weight; one odd window is not enough. */
 const [peakRatio, peakFadeRatio, beatenLog] = [0.95, 0.9998, -8];
 /** Length of a driver's window. */
@@ -55,6 +57,9 @@ export function createLevel(): Level {
     roughness: roughnessFirst,
     pairs: 0,
     gauges: 0,
+    read: 0,
+    unread: 0,
+    readBusy: 0,
     peak: 0,
     steps: 0,
     presence: 0,
@@ -146,6 +151,7 @@ export function observeGauge(
   if (isPause && !(isWork(windows[index - 1]) && isWork(windows[index + 1]))) return;
   level.gauges++;
   const seen = poll.inFlight > 0;
+  if (!window.sampled) observeRead(level, seen, busyRatio);
   const says = (odds: number): number => Math.log(seen ? bounded(odds) : 1 - bounded(odds));
   // Before levels learn from this poll.
   const sampleOdds = window.sampled ? longOddsOfSample(level, windows, index, seen) : undefined;
@@ -157,6 +163,13 @@ export function observeGauge(
     isWorkAt(windows, index, poll.at - edgeNanos) && isWorkAt(windows, index, poll.at + edgeNanos);
   const long = says(sampleOdds ?? (inside || isPause ? 1 : busyRatio));
   level.long = level.long * fadeRatio + long;
+}
+
+/** Takes in whether a poll read a request in flight in a window. */
+function observeRead(level: Level, seen: boolean, busyRatio: number): void {
+  level.read = level.read * fadeRatio + (seen ? 1 : 0);
+  level.unread = level.unread * fadeRatio + (seen ? 0 : 1);
+  level.readBusy = level.readBusy * fadeRatio + busyRatio;
 }
 
 /**
@@ -233,18 +246,43 @@ export function isLearned({ gauges }: Level): boolean {
   return gauges >= gaugesMin;
 }
 
-/** Returns the execution a second of busy GPU stands for, 1 or more: the middle of the likely levels. */
+/** Returns the execution a second of busy GPU stands for, 1 or more. */
 export function executionPerBusy(level: Level): number {
   return Math.exp(guessed(level).value);
 }
 
 /** How far off the logarithm of `executionPerBusy()` is, as one standard error. */
 export function executionError(level: Level): number {
-  return Math.hypot(guessed(level).error, gridError);
+  return guessed(level).error;
 }
 
-/** Logarithm of the execution a second of busy GPU stands for. */
-function guessed(level: Level): { readonly value: number; readonly error: number } {
+/**
+ * Logarithm of the execution a second of busy GPU stands for: the middle of the likely levels, and how often polls read a request
+ * over how busy their windows were, each by the square of its error. Prompts keep the GPU busier than decode steps do, so that
+ * no single level is right of an engine; a count of polls needs none. Both rest on the same polls, so that their errors add up.
+ */
+function guessed(level: Level): Guess {
+  const byLevels = likely(level);
+  const { read, readBusy, unread } = level;
+  if (read < readMin) return byLevels;
+  const value = Math.max(0, Math.log(read / readBusy));
+  const chance = Math.sqrt((read * unread) / (read + unread) + 1) / read;
+  const error = Math.hypot(chance, readError);
+  const share = byLevels.error ** 2 / (byLevels.error ** 2 + error ** 2);
+  return {
+    value: byLevels.value + share * (value - byLevels.value),
+    error: share * error + (1 - share) * byLevels.error,
+  };
+}
+
+/** A logarithm, and its standard error. */
+interface Guess {
+  readonly value: number;
+  readonly error: number;
+}
+
+/** The same by the middle of the likely levels. */
+function likely(level: Level): Guess {
   const logs = posterior(level);
   const whole = logSum(logs);
   let mean = 0;
@@ -255,7 +293,7 @@ function guessed(level: Level): { readonly value: number; readonly error: number
     mean += odds * value;
     square += odds * value * value;
   }
-  return { value: mean, error: Math.sqrt(Math.max(0, square - mean * mean)) };
+  return { value: mean, error: Math.hypot(Math.sqrt(Math.max(0, square - mean * mean)), gridError) };
 }
 
 /** Where the weights of levels are worked out, one question after the other. */

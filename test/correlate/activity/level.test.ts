@@ -70,6 +70,40 @@ test("executionError() covers how far off executionPerBusy() is, and shrinks as 
   expect(covered).toBeGreaterThanOrEqual(0.9 * 90);
 });
 
+test("prompts that fill windows do not hide that decode steps leave pauses", () => {
+  fc.assert(
+    fc.property(
+      fc.double({ min: 0.6, max: 0.86, noNaN: true }),
+      fc.double({ min: 0.1, max: 0.5, noNaN: true }),
+      fc.integer(),
+      (decodeBusy, fullShare, seed) => {
+        const random = new Random(seed);
+        const level = createLevel();
+        const windows: ActivityWindow[] = [];
+        for (let at = 0; at < 300; at++) {
+          // Requests of half a second, one after the other with pauses: a window that is not full is executed for a part of it.
+          const executed = random.next() < 0.5 ? 1 : random.next();
+          const isPrompt = executed === 1 && random.next() < fullShare;
+          const busyRatio = isPrompt ? 1 : executed * decodeBusy;
+          windows.push({ from: at * second, to: (at + 0.2) * second, busyRatio });
+          observePeak(level, windows.at(-1) as ActivityWindow);
+          const poll = {
+            at: (at + 0.1) * second,
+            inputTokens: at,
+            outputTokens: at,
+            progress: "step",
+          } as const;
+          observeGauge(level, { ...poll, inFlight: random.next() < executed ? 1 : 0 }, windows);
+        }
+        expect(Math.abs(Math.log(executionPerBusy(level) * decodeBusy))).toBeLessThan(
+          3.5 * executionError(level),
+        );
+        expect(executionError(level)).toBeLessThan(0.1);
+      },
+    ),
+  );
+});
+
 test("short decode steps say that the host takes longer than the GPU", () => {
   const of = (nanos: number, seed: number): number =>
     executionPerBusy(levelAfter(6, 0.2, drawn(seed), (0.8 * second) / nanos));
