@@ -27,13 +27,13 @@ import type {
   Credit,
   Outlook,
   PollInterval,
-  Rates,
   SeenPoll,
 } from "./evidence.ts";
 import { forget } from "./forget.ts";
 import { notGauged } from "./gauged.ts";
 import { copyHoldNanos, heldOpenFrom } from "./hold.ts";
 import { label } from "./label.ts";
+import type { Rates } from "./learned.ts";
 import { areBrief, observeEnded, observeStay, requestsStay } from "./lengths.ts";
 import { idlesAmongBusy, lentIntervals } from "./lent.ts";
 import {

@@ -1,7 +1,8 @@
 // What readings that are not learned yet say of a server of which little is known: whether its host takes longer than the GPU,
 // and whether its requests come and go unseen, matters from the first interval on.
 import { busyIn } from "./durations.ts";
-import type { Activity, ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts";
+import type { Activity, ActivityWindow, PollInterval, WorkRun } from "./evidence.ts";
+import type { Level } from "./learned.ts";
 import { observeEnded } from "./lengths.ts";
 import { isNew, observeRoughness, observeSteps } from "./level.ts";
 import { isMadeNew, observeMade } from "./presumed.ts";

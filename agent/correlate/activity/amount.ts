@@ -2,10 +2,11 @@
 // it, by the requests that a poll reads, by how long those took that ended. Each says it more or less well; what they say
 // together is weighted by that, and how far off it may be is said with it.
 import type { Nanos } from "../../model.ts";
-import type { Credit, Doubt, Pace, PollInterval } from "./evidence.ts";
+import type { Credit, Doubt, PollInterval } from "./evidence.ts";
 import { continuedNanosMax, isGauged } from "./gauged.ts";
 import type { Credited } from "./intervals.ts";
 import { creditedIn } from "./intervals.ts";
+import type { Pace } from "./learned.ts";
 
 /** An interval and what is known around it. */
 export interface Doubted {

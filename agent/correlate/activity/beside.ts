@@ -3,7 +3,8 @@
 // window that is much emptier; short requests get what their tokens stand for, by the pace of the time without others, in the
 // windows that nobody fills first.
 import type { Nanos } from "../../model.ts";
-import type { ActivityWindow, Level, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
+import type { ActivityWindow, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
+import type { Level } from "./learned.ts";
 import { areBrief, residenceOf } from "./lengths.ts";
 import { coarseNanos, executionPerBusy, withoutPeak } from "./level.ts";
 import type { BesidePace } from "./presumed.ts";

@@ -3,7 +3,8 @@
 // never less than it. So it says what a second of busy GPU stands for where requests are short and the gauge sees few.
 // Durations are measured where requests enter: what a front end adds to each is too much for requests of a few ms.
 import type { Nanos } from "../../model.ts";
-import type { ActivityWindow, Durations, Level, PollInterval, SeenPoll } from "./evidence.ts";
+import type { ActivityWindow, PollInterval, SeenPoll } from "./evidence.ts";
+import type { Durations, Level } from "./learned.ts";
 import { executionError, executionPerBusy } from "./level.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { StepPace } from "./sampled.ts";

@@ -3,7 +3,8 @@
 // keep busy shows nothing; so a decode step is held to take what GPUs make of it until the polls say more (a gamma prior, worth
 // some polls that read a request). With each pace comes its standard error: one over the root of these polls.
 import type { Nanos } from "../../model.ts";
-import type { Gauged, Pace, PollInterval, Rates } from "./evidence.ts";
+import type { PollInterval } from "./evidence.ts";
+import type { Gauged, Pace, Rates } from "./learned.ts";
 import { total } from "./stretches.ts";
 
 /** Older gauges fade with each contended interval. */

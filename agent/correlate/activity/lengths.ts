@@ -3,7 +3,8 @@
 // polls the second one sees what of the first one's requests stayed.
 
 import type { Nanos } from "../../model.ts";
-import type { Level, PollInterval, WorkRun } from "./evidence.ts";
+import type { PollInterval, WorkRun } from "./evidence.ts";
+import type { Level } from "./learned.ts";
 import { areMadeShorter } from "./presumed.ts";
 
 /** What is thought of requests before any poll: that they stay; the share that must, and how older polls fade. */

@@ -6,7 +6,8 @@
 // enough, neighbouring windows decide: long requests keep the GPU evenly busy, short ones do not.
 
 import type { Nanos, ServerPoll } from "../../model.ts";
-import type { ActivityWindow, Level } from "./evidence.ts";
+import type { ActivityWindow } from "./evidence.ts";
+import type { Level } from "./learned.ts";
 import { areSighted, endedFew } from "./lengths.ts";
 import { workingBusyRatio } from "./runs.ts";
 

@@ -1,6 +1,6 @@
 // Whether the GPU of a data-parallel rank works for the other ranks while its own has nothing to do, or rests: ranks that share
 // experts step together. What follows from it is in lent.ts.
-import type { Level } from "./evidence.ts";
+import type { Level } from "./learned.ts";
 
 /** Intervals in which a GPU worked for others say so; fewer are chance. */
 const lentMin = 2;

@@ -1,7 +1,8 @@
 // What is thought of requests before anything was seen of how long they take: what GPUs make of their tokens. Decode steps of a
 // few billion parameters read their weights in 3 to 15 ms, and 200 tokens of a prompt take about as long as a step.
 import type { Nanos } from "../../model.ts";
-import type { Level, PollInterval } from "./evidence.ts";
+import type { PollInterval } from "./evidence.ts";
+import type { Level } from "./learned.ts";
 
 /** How long the GPU is busy for some progress, and how far off the logarithm of that is, as one standard error. */
 export interface BesidePace {

@@ -2,8 +2,9 @@
 // Learned apart for a GPU to itself and a GPU shared with an active peer (h100-shared-8b-1b: 16,600 against 7,300
 // tokens a second for the same batch). The nearest interval of the same kind comes before what was learned.
 
-import type { Pace, PollInterval, Rates } from "./evidence.ts";
+import type { PollInterval } from "./evidence.ts";
 import { areApart, continuedNanosMax, gaugedWith, isOccasional, paceByGauges } from "./gauged.ts";
+import type { Pace, Rates } from "./learned.ts";
 
 /** Intervals that work for a smaller share teach no rate: their edges weigh too much. */
 const workRatioMin = 0.25;

@@ -2,8 +2,9 @@
 // whole. Fine windows say themselves where in a second the work was; in coarse ones (5 to 30 s of a dcgm-exporter) the
 // polls say it: the gauges of long requests, the tokens of short ones.
 import type { Nanos } from "../../model.ts";
-import type { ActivityWindow, Level, PollInterval, WorkRun } from "./evidence.ts";
+import type { ActivityWindow, PollInterval, WorkRun } from "./evidence.ts";
 import { hiddenPrefillShare } from "./hidden-prefill.ts";
+import type { Level } from "./learned.ts";
 import { coarseNanos } from "./level.ts";
 import { pacedStretches } from "./paced.ts";
 import type { BesidePace } from "./presumed.ts";

@@ -6,7 +6,8 @@
 import type { Nanos } from "../../model.ts";
 import { executedBeside } from "./beside.ts";
 import { busyIn } from "./durations.ts";
-import type { Activity, ActivityWindow, Beside, Credit, PollInterval, Told } from "./evidence.ts";
+import type { Activity, ActivityWindow, Credit, PollInterval } from "./evidence.ts";
+import type { Beside, Owned, Told } from "./learned.ts";
 import type { BesidePace } from "./presumed.ts";
 import { paceOfShort, presumedPace } from "./presumed.ts";
 import { nothingTold, toldPace, toldWith } from "./told.ts";
@@ -17,9 +18,6 @@ interface Sample {
   readonly pid: number;
   readonly smRatio: number;
 }
-
-/** What a reading tells of busy time and its owner. */
-export type Owned = NonNullable<Credit["owned"]>;
 
 /** Older intervals fade. */
 const keptRatio = 0.995;

@@ -2,7 +2,8 @@
 // ended, over those there at a time, is the time of execution (Little's law). Pages count that where requests enter: what front ends
 // add to each is taken off, and is as far off.
 import type { Nanos } from "../../model.ts";
-import type { PollInterval, Told } from "./evidence.ts";
+import type { PollInterval } from "./evidence.ts";
+import type { Told } from "./learned.ts";
 import type { BesidePace } from "./presumed.ts";
 
 /** Older intervals fade. */

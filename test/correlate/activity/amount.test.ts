@@ -3,8 +3,9 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Doubted } from "../../../agent/correlate/activity/amount.ts";
 import { amountOf } from "../../../agent/correlate/activity/amount.ts";
-import type { Credit, Ended, Pace } from "../../../agent/correlate/activity/evidence.ts";
+import type { Credit, Ended } from "../../../agent/correlate/activity/evidence.ts";
 import { creditedIn, pollInterval } from "../../../agent/correlate/activity/intervals.ts";
+import type { Pace } from "../../../agent/correlate/activity/learned.ts";
 
 const second = 1_000_000_000;
 /** As near as a weighing comes to what its own weights say. */

@@ -10,7 +10,8 @@ import {
   hasPauses,
   observeDurations,
 } from "../../../agent/correlate/activity/durations.ts";
-import type { Durations, PollInterval } from "../../../agent/correlate/activity/evidence.ts";
+import type { PollInterval } from "../../../agent/correlate/activity/evidence.ts";
+import type { Durations } from "../../../agent/correlate/activity/learned.ts";
 import { createLevel, executionPerBusy } from "../../../agent/correlate/activity/level.ts";
 import { endedOf } from "../../../agent/correlate/ended.ts";
 import type { Histogram, Latencies, LatencyKey } from "../../../agent/model.ts";

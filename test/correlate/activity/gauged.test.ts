@@ -1,8 +1,9 @@
 // The pace of a server that is seldom read in flight, against a world in which its true pace is known.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Gauged, PollInterval, Rates } from "../../../agent/correlate/activity/evidence.ts";
+import type { PollInterval } from "../../../agent/correlate/activity/evidence.ts";
 import { gaugedWith, notGauged, paceByGauges } from "../../../agent/correlate/activity/gauged.ts";
+import type { Gauged, Rates } from "../../../agent/correlate/activity/learned.ts";
 
 const second = 1_000_000_000;
 const ratesOf = (gauged: Gauged, alone?: number): Rates => ({

@@ -8,8 +8,9 @@ import {
   observePresence,
   withoutThin,
 } from "../../../agent/correlate/activity/beside.ts";
-import type { ActivityWindow, Level, PollInterval } from "../../../agent/correlate/activity/evidence.ts";
+import type { ActivityWindow, PollInterval } from "../../../agent/correlate/activity/evidence.ts";
 import { pollInterval } from "../../../agent/correlate/activity/intervals.ts";
+import type { Level } from "../../../agent/correlate/activity/learned.ts";
 import {
   areBrief,
   observeEnded,

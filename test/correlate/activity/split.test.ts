@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { sharesWindow } from "../../../agent/correlate/activity/beside.ts";
-import type { Beside, Credit } from "../../../agent/correlate/activity/evidence.ts";
+import type { Credit } from "../../../agent/correlate/activity/evidence.ts";
+import type { Beside } from "../../../agent/correlate/activity/learned.ts";
 import { residenceOf } from "../../../agent/correlate/activity/lengths.ts";
 import { createLevel } from "../../../agent/correlate/activity/level.ts";
 import { paceOfShort, presumedPace } from "../../../agent/correlate/activity/presumed.ts";

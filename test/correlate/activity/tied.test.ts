@@ -9,7 +9,8 @@ import {
   observeWindow,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
-import type { ActivityWindow, Level } from "../../../agent/correlate/activity/evidence.ts";
+import type { ActivityWindow } from "../../../agent/correlate/activity/evidence.ts";
+import type { Level } from "../../../agent/correlate/activity/learned.ts";
 import { second } from "../trace-replay.ts";
 
 const window = second / 5;
