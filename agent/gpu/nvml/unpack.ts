@@ -22,9 +22,13 @@ export function unpack(
 }
 
 function unpackRing(points: Float64Array, instant: (childNanos: number) => Nanos): Ring {
-  const count = points.length >> 1;
-  const instants = Array.from({ length: count }, (_, place) => instant(points[2 * place] as number));
-  return { instants, values: Array.from({ length: count }, (_, place) => points[2 * place + 1] as number) };
+  const instants: Nanos[] = [];
+  const values: number[] = [];
+  for (let place = 0; place < points.length; place += 2) {
+    instants.push(instant(points[place] as number));
+    values.push(points[place + 1] as number);
+  }
+  return { instants, values };
 }
 
 function unpackShares(shares: Float64Array, instant: (childNanos: number) => Nanos): readonly ProcessShare[] {

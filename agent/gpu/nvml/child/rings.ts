@@ -17,6 +17,7 @@ const EMPTY_NANOS = 600_000_000;
 const QUIET_MAX = 30;
 /** A recognised driver clock never runs ahead of ours by more. */
 const AHEAD_MICROS = 1_000_000;
+const NONE = new Float64Array(0);
 
 /** Reads both rings of one GPU after another into the same buffers. */
 export class RingReader {
@@ -86,23 +87,22 @@ export class RingReader {
     clock: DriverClock,
     convert: (value: number) => number | undefined,
   ): { outcome: Outcome; points: Float64Array } {
-    const none = new Float64Array(0);
-    if (!device.can(capability)) return { outcome: "absent", points: none };
+    if (!device.can(capability)) return { outcome: "absent", points: NONE };
     const code = this.#fetch(nvml, device, type, device.lastSeen[seen]);
     const outcome = device.judge(nvml, capability, "nvmlDeviceGetSamples", code);
     const now = readClocks();
-    const decoded = outcome === "ok" ? this.#decode(device.lastSeen[seen], now, convert) : [];
-    const newest = decoded.at(-1)?.[0];
+    const points = outcome === "ok" ? this.#decode(device.lastSeen[seen], now, convert) : NONE;
+    const newest = points.at(-2);
     if (newest === undefined) {
       if (++device.quiet[seen] % QUIET_MAX === 0) device.lastSeen[seen] = 0;
-      return { outcome: outcome === "ok" ? "empty" : outcome, points: none };
+      return { outcome: outcome === "ok" ? "empty" : outcome, points };
     }
     clock.observe(newest, now);
     device.lastSeen[seen] = newest;
     device.quiet[seen] = 0;
-    const points = place(decoded, clock, now, device.taken[seen]);
-    device.taken[seen] = points.at(-2) ?? device.taken[seen];
-    return { outcome: "ok", points };
+    const placed = place(points, clock, now, device.taken[seen]);
+    device.taken[seen] = placed.at(-2) ?? device.taken[seen];
+    return { outcome: "ok", points: placed };
   }
 
   /** Asks for every sample after `after`; grows the buffer when the driver says it is too small. */
@@ -128,34 +128,49 @@ export class RingReader {
     }
   }
 
-  /** Samples newer than `after` in order of time; zero stamps and absurd values are dropped. */
-  #decode(after: number, now: Now, convert: (value: number) => number | undefined): Stamped[] {
+  /** Samples newer than `after` in order of time, as [stamp, value, ...]; zero stamps and absurd values are dropped. */
+  #decode(after: number, now: Now, convert: (value: number) => number | undefined): Float64Array {
     const count = Math.min(this.#count.u32(), this.#samples.bytes.length / SAMPLE.size / 2);
     const type = this.#type.u32();
-    const found: Stamped[] = [];
-    for (let index = 0; index < count; index++) {
-      const offset = index * SAMPLE.size;
+    const found = new Float64Array(2 * count);
+    let length = 0;
+    let isInOrder = true;
+    for (let offset = 0; offset < count * SAMPLE.size; offset += SAMPLE.size) {
       const stamp = this.#samples.u64(offset + SAMPLE.at);
       if (stamp === 0 || (stamp !== undefined && stamp <= after)) continue;
       const raw = decodeValue(this.#samples.view, offset + SAMPLE.value, type);
       const value = raw === undefined || raw < 0 ? undefined : convert(raw);
-      if (stamp === undefined || value === undefined || stamp > now.unixMicros + AHEAD_MICROS) this.absurd++;
-      else found.push([stamp, value]);
+      if (stamp === undefined || value === undefined || stamp > now.unixMicros + AHEAD_MICROS) {
+        this.absurd++;
+        continue;
+      }
+      isInOrder &&= length === 0 || (found[length - 2] as number) <= stamp;
+      found[length++] = stamp;
+      found[length++] = value;
     }
-    return found.sort((left, right) => left[0] - right[0]);
+    const points = found.subarray(0, length);
+    return isInOrder ? points : sorted(points);
   }
 }
 
-type Stamped = [stampMicros: number, value: number];
+/** Points as [stamp, value, ...] by rising stamp: drivers give them so, which none of them promises. */
+function sorted(points: Float64Array): Float64Array {
+  const places = Array.from({ length: points.length / 2 }, (_, place) => 2 * place);
+  places.sort((left, right) => (points[left] as number) - (points[right] as number));
+  return Float64Array.from(places.flatMap((at) => [points[at] as number, points[at + 1] as number]));
+}
 
-/** Points on our clock as [at, value, ...], those at or before `after` left out. */
-function place(decoded: readonly Stamped[], clock: DriverClock, now: Now, after: number): Float64Array {
-  const points: number[] = [];
-  for (const [stamp, value] of decoded) {
-    const at = clock.nanos(stamp, now);
-    if (at > after) points.push(at, value);
+/** Points on our clock as [at, value, ...], those at or before `after` left out; `points` is written over. */
+function place(points: Float64Array, clock: DriverClock, now: Now, after: number): Float64Array {
+  let length = 0;
+  for (let place = 0; place < points.length; place += 2) {
+    const at = clock.nanos(points[place] as number, now);
+    if (at <= after) continue;
+    points[length++] = at;
+    points[length++] = points[place + 1] as number;
   }
-  return Float64Array.from(points);
+  // A copy: what is said of a part of a buffer must not carry the rest of it.
+  return points.slice(0, length);
 }
 
 function percent(value: number): number | undefined {
