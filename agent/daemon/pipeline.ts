@@ -7,6 +7,7 @@ import { Recent } from "../meter/figures/recent.ts";
 import type { Nanos, SettledInterval, StateRow } from "../model.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import { every, NANOS_PER_MS } from "../platform/clock.ts";
+import { keepShape } from "../platform/kept-shapes.ts";
 import type { GpuSource, PullServerSource, PushServerSource, ServerSource } from "../source.ts";
 import { CounterDoubts } from "./counter-doubts.ts";
 import { HolderSeries } from "./holder-series.ts";
@@ -178,6 +179,7 @@ export class Pipeline {
       this.#settledUntil = interval.to;
       this.#settledIntervals++;
       life.intervalSettled(interval);
+      keepShape(this, interval);
     }
     this.intake.observeInventory();
   }

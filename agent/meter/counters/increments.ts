@@ -244,6 +244,7 @@ export class Increments {
       rows: new KeyRows(),
       places: [],
       stood: undefined,
+      shape: undefined,
       looks: 0,
       lastLook: undefined,
       completeEpoch: undefined,

@@ -35,6 +35,11 @@ export interface Target {
    * Of those that moved something, thousands at every poll of a gateway, none is kept.
    */
   stood: readonly TokenReading[] | undefined;
+  /**
+   * One of the last increments. What only lives for some seconds has no object left at many a collection, and with its shape V8
+   * throws away the code that was optimised for it (platform/kept-shapes.ts).
+   */
+  shape: TokenIncrement | undefined;
   /** Samples taken in. */
   looks: number;
   lastLook: Nanos | undefined;
@@ -135,6 +140,7 @@ export class Look {
     const phaseTimes = this.#phaseTimes();
     const [before, now] = [target.completeEpoch, this.#sample.completeEpoch];
     this.unmetered ||= target.restored && before !== undefined && now !== undefined && before !== now;
+    target.shape = this.increments[0] ?? target.shape;
     target.lastLook = this.#sample.at;
     target.completeEpoch = this.#sample.completeEpoch;
     target.scale = this.#sample.scale;

@@ -1,6 +1,7 @@
 // The readings of one page in the making, found by the label sets they are of. Where the reading of a label set is made is
 // remembered with its series, and for a whole list of samples: thousands are summed at each poll of a gateway, and a look-up
 // for each by its labels, then by its names, costs more than the sum.
+import { keepShape } from "../../platform/kept-shapes.ts";
 import type { MetricSample } from "../../source.ts";
 import { ReadingDraft } from "./draft.ts";
 import type { Identity, Labels, ReaderOptions } from "./labels.ts";
@@ -34,8 +35,8 @@ export class PageDrafts {
   readonly #identify: (labels: Labels) => Identity;
   readonly #makings: Makings;
   readonly #page = ++pages;
-  readonly #drafts: ReadingDraft[] = [];
-  readonly #used: Making[] = [];
+  #drafts: ReadingDraft[] = [];
+  #used: Making[] = [];
 
   constructor(options: ReaderOptions) {
     this.#identify = identifier(options);
@@ -75,8 +76,11 @@ export class PageDrafts {
       const making = this.#used[place] as Making;
       if (making.page === this.#page) making.draft = undefined;
     }
-    this.#makings.most = Math.max(this.#makings.most, this.#used.length);
-    return this.#drafts;
+    const drafts = this.#drafts;
+    this.#makings.most = Math.max(this.#makings.most, drafts.length);
+    [this.#drafts, this.#used] = [[], []];
+    keepShape(this.#makings, drafts[0]);
+    return drafts;
   }
 
   #makingOf(labels: Labels): Making {

@@ -1,5 +1,6 @@
 // Readings of a page with what only the source knows: the product endpoint, and the run its counters began with.
 import type { Nanos, ServerInfo, TokenReading } from "../../model.ts";
+import { keepShape } from "../../platform/kept-shapes.ts";
 
 /** The epoch of a run that a response header identifies. */
 export function headerEpoch(header: string): string {
@@ -23,6 +24,7 @@ export function locatedOnce(
   return (readings, header, began, isKept) => {
     if (last?.of === readings && last.header === header && last.began === began) return all;
     const found = readings.map((reading) => located(reading, info, header, began));
+    keepShape(info, found[0]);
     [last, all] = isKept ? [{ of: readings, header, began }, found] : [undefined, []];
     return found;
   };

@@ -12,6 +12,7 @@ import type {
   TokenKind,
   TokenReading,
 } from "../../model.ts";
+import { keepShape } from "../../platform/kept-shapes.ts";
 import type { MetricPage, MetricSample, PageReading } from "../../source.ts";
 import { defined } from "../entry.ts";
 import type { SeriesBases } from "./bases.ts";
@@ -315,6 +316,7 @@ export class PageReadings {
   /** Everything gathered. A page without a single token counter says so in `errors`. */
   finish(): PageReading {
     const drafts = this.#drafts.finish();
+    keepShape(this.options, this);
     // Where some counters move sooner than the booked ones, those that only book must not look like progress.
     if (drafts.some((draft) => draft.progressed !== undefined)) {
       for (const draft of drafts) draft.progressed ??= { input: 0, output: 0 };
