@@ -33,7 +33,7 @@ export interface CorrelatorOptions {
   readonly gpuPollMs: number;
   /** In flight and working without a token for longer than this is stalled; default 60. */
   readonly stallAfterSeconds?: number;
-  /** After twice the slowest live poll an interval is decided with what there is, at most after this; default 30 s. */
+  /** After twice the slowest live poll, and while no live GPU misses a reading, an interval is decided with what there is, at most after this; default 30 s. */
   readonly settleMsMax?: number;
   /** Configured shares of GPU time per server id, where several share a GPU. */
   readonly shares?: ConfiguredShares;
@@ -231,8 +231,9 @@ export class Correlator {
     const settleNanos = Math.min(longest, 2 * slowest);
     const overdueAt = to + settleNanos;
     const soonestLateAt = to + settleNanos + lookaheadMax;
+    // A GPU is live, and its next reading covers the time since the last one, for longer than a poll or two.
+    if (now < to + longest && !this.#gpus.reach(to, now)) return false;
     if (now < overdueAt) {
-      if (!this.#gpus.reach(to, now)) return false;
       const unread = this.#servers.unread(to, now);
       if (unread !== undefined) return this.#waitFor(unread, now, overdueAt);
     }

@@ -29,8 +29,11 @@ export interface GpuSettlement {
   readonly stalled: readonly StalledSpan[];
 }
 
-/** A GPU is live, and covered between two readings, for this many polls, and for a second at least. */
-const coverPolls = 3;
+/**
+ * A GPU is live, and covered between two readings, for this many polls, and for a second at least: two readings in a row may
+ * be lost, and the next one may be late.
+ */
+const coverPolls = 3.5;
 const coverMin = 1_000_000_000;
 /** Readings up to this long after an interval help to decide it. */
 const lookahead = 1_200_000_000;

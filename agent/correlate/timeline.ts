@@ -6,7 +6,7 @@ import type { ActivityWindow } from "./activity/evidence.ts";
 import type { EnergyOptions } from "./energy/meter.ts";
 import { EnergyMeter } from "./energy/meter.ts";
 import { Presence } from "./presence.ts";
-import { WindowReader } from "./windows.ts";
+import { historyFrom, WindowReader } from "./windows.ts";
 
 /** A stretch between two readings, and whether they cover it. */
 export interface Cover {
@@ -128,8 +128,11 @@ export class Timeline {
     const sample = this.#pending.shift();
     if (sample === undefined) return false;
     const previous = this.readAt;
-    const observed = previous !== undefined && this.#covered(previous, sample.at);
-    if (previous !== undefined) this.#cover({ from: previous, to: sample.at, observed });
+    const coveredFrom = previous === undefined ? sample.at : this.#coveredFrom(previous, sample);
+    const observed = coveredFrom === previous;
+    if (previous !== undefined && coveredFrom > previous)
+      this.#cover({ from: previous, to: coveredFrom, observed: false });
+    if (coveredFrom < sample.at) this.#cover({ from: coveredFrom, to: sample.at, observed: true });
     const since = observed ? previous : undefined;
     keep(this.windows, this.#reader.read(sample, since));
     this.presence.read(sample);
@@ -184,10 +187,12 @@ export class Timeline {
     this.energy.forget(before);
   }
 
-  #covered(from: Nanos, to: Nanos): boolean {
+  /** From when on readings cover the time since the last one, at `from`: all of it, what the driver's own history reaches over, or none. */
+  #coveredFrom(from: Nanos, sample: GpuSample): Nanos {
     while (this.#gaps.length > 0 && (this.#gaps[0] as Nanos) < from) this.#gaps.shift();
-    const gap = this.#gaps.some((at) => at >= from && at < to);
-    return !gap && to - from <= this.coverMax;
+    const gap = this.#gaps.some((at) => at >= from && at < sample.at);
+    if (!gap && sample.at - from <= this.coverMax) return from;
+    return Math.max(from, historyFrom(sample));
   }
 
   #cover(cover: Cover): void {

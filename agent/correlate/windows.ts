@@ -99,6 +99,22 @@ export class WindowReader {
   }
 }
 
+/**
+ * Returns from when on the driver's own history of busy windows, without a hole, reaches up to a reading: it covers that
+ * time even where readings before it were lost. The instant of the reading where it has none.
+ */
+export function historyFrom({ at, utilizationRing }: GpuSample): Nanos {
+  const { instants } = sorted(utilizationRing ?? noRing);
+  let from: Nanos | undefined;
+  for (let index = instants.length - 1; index >= 0; index--) {
+    const shown = Math.round(instants[index] as Nanos);
+    if (!Number.isFinite(shown) || shown > at) continue;
+    if ((from ?? at) - shown > ringWindowMax) break;
+    from = shown;
+  }
+  return from === undefined ? at : from - driverWindow;
+}
+
 const noRing: Ring = { instants: [], values: [] };
 
 function sorted(ring: Ring): Ring {

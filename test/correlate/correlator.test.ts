@@ -197,10 +197,11 @@ describe("unobserved time", () => {
       seconds: 20,
     });
     const rows = rowsOf(intervals, "g");
-    expect(totals(rows, "nanos")).toMatchObject({ unobserved: 10 * second, parked: 10 * second });
+    // The driver's history in the reading at 15 s reaches back one second.
+    expect(totals(rows, "nanos")).toMatchObject({ unobserved: 9 * second, parked: 11 * second });
     expect(totals(rows, "millijoules")).toMatchObject({
-      unobserved: 2_000_000,
-      parked: 2_000_000,
+      unobserved: 1_800_000,
+      parked: 2_200_000,
       unattributed: 0,
     });
   });
@@ -209,11 +210,27 @@ describe("unobserved time", () => {
     const samples = readings("g", repeated(6, { pids: [] }));
     const { intervals } = run({
       gpus: [g],
-      samples,
+      samples: samples.map(({ utilizationRing: _, ...sample }) => sample),
       seconds: 6,
       prepare: (correlator) => correlator.acceptGap({ source: "gpu", at: 2.5 * second, reason: "hung" }),
     });
     expect(rowsOf(intervals, "g").map(({ nanos }) => nanos.unobserved / second)).toEqual([0, 0, 1, 0, 0, 0]);
+  });
+
+  test("is none where two readings in a row were lost and the next one comes late", () => {
+    const samples = readings("g", repeated(12, { pids: [1], watts: 200, busy: 1 }))
+      .filter(({ at }) => ![6 * second, 7 * second].includes(at))
+      .map(({ utilizationRing: _, ...sample }) => sample)
+      .map((sample) => (sample.at === 8 * second ? { ...sample, at: 8.04 * second } : sample));
+    const { intervals } = run({
+      gpus: [g],
+      servers: [a],
+      samples,
+      polls: { a: polls(repeated(12, 5)) },
+      seconds: 12,
+    });
+    expect(totals(rowsOf(intervals, "g"), "nanos")).toMatchObject({ unobserved: 0 });
+    expect(totals(rowsOf(intervals, "g"), "millijoules")).toMatchObject({ unobserved: 0, unattributed: 0 });
   });
 
   test("before the first reading, and all of it without any", () => {

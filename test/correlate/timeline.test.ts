@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { isHelper, isResident, Presence } from "../../agent/correlate/presence.ts";
 import { Timeline } from "../../agent/correlate/timeline.ts";
@@ -32,6 +33,40 @@ describe("Timeline", () => {
       { from: 0, to: second, observed: true },
       { from: second, to: 6 * second, observed: false },
     ]);
+  });
+
+  test("covers what the driver's own history reaches over, however many readings before it were lost", () => {
+    const scene = fc.record({
+      read: fc.array(fc.boolean(), { minLength: 5, maxLength: 60 }),
+      keptWindows: fc.integer({ min: 1, max: 100 }),
+      gaps: fc.array(fc.integer({ min: 0, max: 60 }), { maxLength: 5 }),
+    });
+    fc.assert(
+      fc.property(scene, ({ gaps, keptWindows, read }) => {
+        const instants = read.flatMap((isRead, index) => (isRead ? [index * second] : []));
+        const ringAt = (at: number) =>
+          Array.from({ length: keptWindows }, (_, back) => ({
+            at: at - back * 200 * ms,
+            value: 0.5,
+          })).reverse();
+        const made = timeline(
+          instants.map((at) => ({ at, utilizationRing: ringOf(ringAt(at)) })),
+          gaps.map((at) => (at + 0.5) * second),
+        );
+        const first = instants[0] ?? 0;
+        const last = instants.at(-1) ?? 0;
+        const isCovered = (at: number): boolean => {
+          const to = instants.find((instant) => instant > at) as number;
+          const from = instants.findLast((instant) => instant <= at) as number;
+          const failed = gaps.some((gap) => (gap + 0.5) * second > from && (gap + 0.5) * second < to);
+          return (!failed && to - from <= 3 * second) || at >= to - keptWindows * 200 * ms;
+        };
+        for (let at = first + 50 * ms; at < last; at += 100 * ms) {
+          const cover = made.covers.filter(({ from, to }) => from <= at && at < to);
+          expect(cover.map(({ observed }) => observed)).toEqual([isCovered(at)]);
+        }
+      }),
+    );
   });
 
   test("tells repeats, late and impossible readings apart, and bounds what waits", () => {
