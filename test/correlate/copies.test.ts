@@ -3,9 +3,9 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Correlator } from "../../agent/correlate/correlator.ts";
-import type { SettledInterval } from "../../agent/model.ts";
+import type { ServerPoll, SettledInterval } from "../../agent/model.ts";
 import type { Second } from "./scene.ts";
-import { gpuInfo, readings, rowsOf, second, serverInfo, totals } from "./scene.ts";
+import { gpuInfo, readings, rowsOf, run, second, serverInfo, sum, totals } from "./scene.ts";
 
 const length = 100;
 
@@ -98,6 +98,31 @@ function countsInARow(requests: readonly Burst[], lives: number, phases: readonl
 const activeSeconds = (intervals: readonly SettledInterval[]): number =>
   (totals(rowsOf(intervals, "g"), "nanos")["token_active"] ?? 0) / second;
 
+/** How long a server with a copied page executes beside one that always does, the driver crediting who works. */
+function creditedSeconds(requests: readonly Burst[], kept: { lives: number; phase: number }): number {
+  const always = [{ from: 1, to: length }];
+  const seconds = Array.from({ length }, (_, at): Second => {
+    if (!isIn(always, at)) return { pids: [1, 2], busy: 0, shares: {} };
+    return { pids: [1, 2], busy: 1, shares: isIn(requests, at) ? { 1: 0.5, 2: 0.5 } : { 2: 1 } };
+  });
+  const pollsOf = (work: readonly Burst[], copy: { lives: number; phase: number }): ServerPoll[] =>
+    Array.from({ length: length + 1 }, (_, at) => ({
+      at: at * second,
+      inputTokens: 0,
+      progress: "step",
+      ...copied(work, at, copy),
+    }));
+  const { intervals } = run({
+    gpus: [gpuInfo("g")],
+    servers: [serverInfo("a", { pids: [1] }), serverInfo("b", { pids: [2] })],
+    samples: readings("g", seconds),
+    polls: { a: pollsOf(requests, kept), b: pollsOf(always, { lives: 1, phase: 0 }) },
+    seconds: length,
+  });
+  const own = intervals.flatMap(({ servers }) => servers.filter(({ server }) => server === "a"));
+  return sum(own.map(({ nanos }) => nanos.token_active)) / second;
+}
+
 /** Bursts of requests, with a pause before each and after the last. */
 const bursts = fc
   .array(fc.record({ pause: fc.integer({ min: 3, max: 14 }), length: fc.integer({ min: 1, max: 8 }) }), {
@@ -151,6 +176,17 @@ describe("a page that may be a copy", () => {
       { numRuns: 100 },
     );
   });
+
+  test("hides no execution beside another server where the driver credits it, and adds none", () => {
+    const drawn = fc.sample(fc.tuple(bursts, fc.integer({ min: 4, max: 14 }), fc.nat(13)), { numRuns: 24 });
+    let [executed, off] = [0, 0];
+    for (const [requests, lives, phase] of drawn) {
+      const wanted = sum(requests.map(({ from, to }) => to - from));
+      executed += wanted;
+      off += Math.abs(creditedSeconds(requests, { lives, phase }) - wanted);
+    }
+    expect(off).toBeLessThan(0.2 * executed);
+  }, 20_000);
 
   test("holds nothing open for longer than a copy lives, and others' work only once", () => {
     fc.assert(

@@ -2,7 +2,8 @@
 // no reading of the server: what it shows may be as old as a copy lives (page-age.ts). Only the next poll that shows something
 // new says what that work was, so such polls are left out before it; work that is older than a copy lives is someone else's.
 import type { Nanos } from "../../model.ts";
-import type { Activity, ActivityWindow, Doubt, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
+import type { Activity, ActivityWindow, Credit, Doubt, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
+import { creditWindow } from "./intervals.ts";
 import { stepPauseNanos } from "./runs.ts";
 import { isCoarse } from "./shares.ts";
 
@@ -46,7 +47,7 @@ export function pollDoubts(
 }
 
 /** What an estimator knows about copies: its polls and peers, and when it was last shown that others work. */
-export type CopyEvidence = Pick<Activity, "polls" | "peers" | "refutedAt" | "windows">;
+export type CopyEvidence = Pick<Activity, "credits" | "polls" | "peers" | "refutedAt" | "windows">;
 
 /** Returns the polls that are readings; one that follows copies is a renewal, and its counters stood for an older instant. */
 export function withoutCopies(evidence: CopyEvidence, runs: readonly WorkRun[]): readonly SeenPoll[] {
@@ -78,7 +79,8 @@ function isNews(poll: SeenPoll, before: SeenPoll | undefined): boolean {
 
 /**
  * Returns since when the GPU works without a sign on the last of the polls before `end`, which may be of a copy: Infinity
- * where it does not, where others are known to work, and where it worked before the oldest such copy was made.
+ * where it does not, and where it worked before the oldest such copy was made. Where other servers are known to work it is
+ * the server's since the driver credits it.
  */
 export function unexplainedFrom(
   evidence: CopyEvidence,
@@ -88,11 +90,26 @@ export function unexplainedFrom(
   const { peers, refutedAt } = evidence;
   const stretch = staleStretch(evidence, end);
   if (stretch === undefined) return Infinity;
-  const { oldest, to } = stretch;
-  if (refutedAt > stretch.from && refutedAt <= to) return Infinity;
+  const { from, oldest, to } = stretch;
   const start = workFrom(evidence, runs, stretch);
-  if (start === undefined || start < oldest) return Infinity;
-  return peers.some((peer) => peer.from < to && peer.to > start) ? Infinity : start;
+  if (start === undefined) return Infinity;
+  const beside = peers.filter((peer) => peer.from < to && peer.to > start);
+  const isRefuted = (refutedAt > from && refutedAt <= to) || start < oldest;
+  if (!isRefuted && beside.length === 0) return start;
+  if (beside.some(({ stranger }) => stranger)) return Infinity;
+  const credited = creditedFrom(evidence, stretch);
+  return credited < oldest ? Infinity : credited;
+}
+
+/** Since when the driver credits the server in a stretch; its window may reach over the beginning of that. */
+function creditedFrom({ credits }: CopyEvidence, { from, to }: StaleStretch): Nanos {
+  let first = Infinity;
+  for (let index = credits.length - 1; index >= 0; index--) {
+    const credit = credits[index] as Credit;
+    if (credit.from < from + creditWindow) break;
+    if (credit.credited && credit.from < to) first = credit.from;
+  }
+  return first;
 }
 
 /** True where work is older than the oldest copy that the last poll may be of: the server did not do it. */

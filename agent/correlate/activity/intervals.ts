@@ -110,11 +110,13 @@ export function pollInterval(
     progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, batch, running, ended) : noPace;
   const all = clipped(runs, poll.at, to);
   const contended = touchesPeer(all, peers);
-  // A request in flight throughout goes on whoever the driver credits.
-  const isShared = contended && !(before && after) && isSpared(all, credits);
+  // A request in flight throughout goes on whoever the driver credits, but what a copy shows may be over.
+  const isThroughout = before && after;
+  const mayBeOver = isThroughout && next?.isRepeated === true;
+  const isShared = contended && (!isThroughout || mayBeOver) && isSpared(all, credits);
   const credited = isShared ? withoutSpared(all, credits) : all;
   // Where nothing credits the server, nothing is known against it.
-  const work = credited.length > 0 ? credited : all;
+  const work = credited.length > 0 || mayBeOver ? credited : all;
   return {
     from: poll.at,
     to,
@@ -210,7 +212,7 @@ export interface Credited {
 }
 
 /** How long one of the driver's windows is. Each is credited to one of those that worked in it. */
-const creditWindow: Nanos = 200_000_000;
+export const creditWindow: Nanos = 200_000_000;
 /** Shares from which to which that is a matter of chance. */
 const [leastRatio, mostRatio] = [0.2, 0.98];
 
