@@ -9,6 +9,8 @@ const keptMax = 8;
 const changesMin = 1;
 /** Changes that must keep a beat, and how many polls it must take, to be a copy's. */
 const [beatsMin, beatPollsMin] = [3, 5];
+/** Polls so many times further apart than configured are of a slow page. */
+const slowRatio = 1.25;
 /** A page that changes at every poll changes within this many. */
 const copyPolls = 1.5;
 /** Changes now after one poll, now after two, are a copy's: so many, this far apart on average, of polls no nearer than this. */
@@ -158,6 +160,14 @@ export class PageAge {
   /** The usual distance of polls: as configured, or what the server's answers make of it. */
   distanceNanos(configuredNanos: Nanos): Nanos {
     return Math.max(configuredNanos, this.#distanceNanos);
+  }
+
+  /**
+   * How far off the instants of polls may be: where they are further apart than configured the page takes as long to answer, and
+   * what it shows may be of any instant of that time.
+   */
+  blurNanos(configuredNanos: Nanos): Nanos {
+    return this.#distanceNanos > slowRatio * configuredNanos ? Math.round(this.#distanceNanos / 2) : 0;
   }
 
   get #leastChange(): Nanos {

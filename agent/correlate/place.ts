@@ -1,16 +1,9 @@
 // The estimator of a server on one GPU, and the polls it gets: the server's, or those of the data-parallel ranks whose GPU it
 // is. Ranks' polls carry the server's own, for a GPU that works while its rank has nothing to do (activity/lent.ts).
 import type { Nanos, ServerPoll } from "../model.ts";
-import {
-  busyBetween,
-  copyActivity,
-  forgetLearned,
-  observeCredit,
-  observePoll,
-  observeWindow,
-  preview,
-} from "./activity/activity.ts";
+import { copyActivity, forgetLearned, observePoll, observeWindow, preview } from "./activity/activity.ts";
 import type { Activity, ActivityWindow, SeenPoll } from "./activity/evidence.ts";
+import { busyBetween, observeCredit } from "./activity/others.ts";
 import { ownedIn } from "./activity/split.ts";
 import type { Span } from "./edges.ts";
 import type { RankPlace } from "./rank-places.ts";

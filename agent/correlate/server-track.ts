@@ -3,17 +3,10 @@
 // GPUs. A first poll that already counts tokens means that the counters began at zero while we watched: that is said
 // to the estimator as a poll of zeros.
 import type { ActivityMethod, Nanos, ServerInfo, ServerPoll, TokenIncrement } from "../model.ts";
-import {
-  busyBetween,
-  createActivity,
-  decidableUntil,
-  isThin,
-  observePeer,
-  observePlace,
-  settle,
-} from "./activity/activity.ts";
+import { createActivity, decidableUntil, isThin, observePlace, settle } from "./activity/activity.ts";
 import type { Activity, ActivityWindow, Guest, SeenPoll } from "./activity/evidence.ts";
 import { copyHoldNanos } from "./activity/hold.ts";
+import { busyBetween, observePeer } from "./activity/others.ts";
 import { ByChance } from "./by-chance.ts";
 import { endedBetween } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
@@ -103,9 +96,12 @@ export class ServerTrack {
 
   /** The distance its readings reach: as configured, or longer where answers are slow or the page is a copy. */
   get pollNanos(): Nanos {
+    return Math.max(this.#age.distanceNanos(this.#configuredNanos), this.#age.copyNanos ?? 0);
+  }
+
+  get #configuredNanos(): Nanos {
     const { pollMs } = this.info;
-    const configured = Math.round((Number.isFinite(pollMs) && pollMs > 0 ? pollMs : 1000) * 1e6);
-    return Math.max(this.#age.distanceNanos(configured), this.#age.copyNanos ?? 0);
+    return Math.round((Number.isFinite(pollMs) && pollMs > 0 ? pollMs : 1000) * 1e6);
   }
 
   /** Whether anyone asks for its states: a gateway has no GPU. */
@@ -198,7 +194,14 @@ export class ServerTrack {
     const isOneRank = this.ranks === undefined && this.#ties.areTied;
     for (const [gpu, place] of this.#places) {
       const siblings = this.#siblingsOf(gpu, place, windows);
-      observePlace(place.activity, this.pollNanos, siblings.length > 0, siblings, isOneRank);
+      observePlace(
+        place.activity,
+        this.pollNanos,
+        siblings.length > 0,
+        siblings,
+        isOneRank,
+        this.#age.blurNanos(this.#configuredNanos),
+      );
       place.takeWindows(windows.get(gpu) ?? []);
     }
     return hasMoved;

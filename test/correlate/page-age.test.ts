@@ -189,3 +189,22 @@ test("a page whose gauge goes to and fro while no counter moves is one of severa
   const once = toAndFro.slice(0, 3);
   expect(isCopy("step", [...once, ...once.map(([, inFlight]) => [100, inFlight] as const)])).toBe(false);
 });
+
+test("PageAge.blurNanos() is half of what a page takes that answers late, and none of one that answers in time", () => {
+  const took = fc.integer({ min: 1, max: 8000 });
+  fc.assert(
+    fc.property(fc.constantFrom(1, 5), took, fc.nat(100), (configured, tookMs, jitterMs) => {
+      const age = new PageAge();
+      const apartMs = Math.max(configured * 1000, tookMs);
+      for (let poll = 0; poll < 20; poll++) {
+        const at = (poll * apartMs + (poll % 3) * jitterMs) * 1e6;
+        age.repeats({ at, inputTokens: poll, outputTokens: poll, progress: "step" });
+      }
+      const blur = age.blurNanos(configured * second);
+      if (apartMs + 2 * jitterMs <= 1250 * configured) expect(blur).toBe(0);
+      if (apartMs - 2 * jitterMs > 1250 * configured) {
+        expect(Math.abs(blur - apartMs * 5e5)).toBeLessThanOrEqual(jitterMs * 1e6);
+      }
+    }),
+  );
+});

@@ -3,15 +3,14 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import {
-  busyBetween,
   createActivity,
   decidableUntil,
-  observePeer,
   observePoll,
   observeWindow,
   settle,
 } from "../../agent/correlate/activity/activity.ts";
 import type { Activity, ActivitySegment, ActivityWindow } from "../../agent/correlate/activity/evidence.ts";
+import { busyBetween, observePeer } from "../../agent/correlate/activity/others.ts";
 import type { ServerPoll } from "../../agent/model.ts";
 
 export const second = 1_000_000_000;

@@ -3,7 +3,7 @@
 // The windows say when the GPU worked, the polls whether that work was this server's: runs.ts finds the
 // stretches of work, claims.ts decides which of them the server claims. Energy and shares are not decided here.
 
-import type { Nanos, ProgressKind, ServerPoll } from "../../model.ts";
+import type { Nanos, ProgressKind } from "../../model.ts";
 import { levelAhead, observeOwnRoughness, sightOf } from "./ahead.ts";
 import { claimsNothing } from "./at-rest.ts";
 import { keepsBusy, observePresence, sharesWindow } from "./beside.ts";
@@ -24,7 +24,6 @@ import type {
   Activity,
   ActivitySegment,
   ActivityWindow,
-  Credit,
   Outlook,
   PollInterval,
   SeenPoll,
@@ -47,7 +46,7 @@ import {
   observeSteps,
 } from "./level.ts";
 import { observeLent, worksForOthers } from "./lockstep.ts";
-import { noteOthers, outlookUntil } from "./outlook.ts";
+import { outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
 import { observeMade } from "./presumed.ts";
 import { learnRates } from "./rates.ts";
@@ -84,6 +83,7 @@ export function createActivity(options: ActivityOptions): Activity {
   return {
     stallAfterNanos: options.stallAfterNanos ?? stallAfterDefaultNanos,
     pollNanos: options.pollNanos,
+    blurNanos: 0,
     hasOthers: false,
     siblings: [],
     isTied: false,
@@ -142,7 +142,9 @@ export function observePlace(
   hasOthers: boolean,
   siblings: Activity["siblings"] = [],
   isTied = false,
+  blurNanos: Nanos = 0,
 ): void {
+  activity.blurNanos = blurNanos;
   activity.siblings = siblings;
   activity.isTied = isTied;
   if (activity.hasOthers === hasOthers && activity.pollNanos === pollNanos) return;
@@ -182,58 +184,9 @@ export function observePoll(activity: Activity, poll: SeenPoll): boolean {
   return true;
 }
 
-/** Returns whether a server was busy between two of its polls, so that it is a peer to the servers beside it. */
-export function busyBetween(before: ServerPoll, poll: ServerPoll): boolean {
-  const moved = poll.inputTokens + poll.outputTokens > before.inputTokens + before.outputTokens;
-  return moved || (poll.inFlight ?? 0) > 0 || (before.inFlight ?? 0) > 0;
-}
-
-/**
- * Takes in that another server on the same GPUs was busy in `[from, to)`, the time between two of its polls
- * (`busyBetween()`; `thin` where its requests are short), or that a stranger was at work: work in it is no proof of this
- * server's execution.
- */
-export function observePeer(
-  activity: Activity,
-  from: Nanos,
-  to: Nanos,
-  stranger = false,
-  thin = false,
-): void {
-  const last = activity.peers.at(-1);
-  noteOthers(activity, from);
-  if (!activity.isShared) beginSharing(activity);
-  if (
-    last !== undefined &&
-    last.stranger === stranger &&
-    last.thin === thin &&
-    from <= last.to &&
-    from >= last.from
-  )
-    activity.peers[activity.peers.length - 1] = { ...last, to: Math.max(last.to, to) };
-  else activity.peers.push({ from, to, stranger, thin });
-  if (activity.peers.length > readingsMax) noteOthers(activity, activity.peers.shift()?.from ?? from);
-}
-
-/** From here on windows say nothing of its requests until it is known that nobody else worked in them. */
-function beginSharing(activity: Activity): void {
-  activity.isShared = true;
-  const { pairs, roughness } = createLevel();
-  Object.assign(activity.level, { pairs, roughness });
-}
-
 /** Returns whether the requests of a server leave the GPU nearly idle. */
 export function isThin({ durations, level }: Activity): boolean {
   return (hasShortRequests(level) || areBrief(level) || hasPauses(durations)) && !keepsBusy(level);
-}
-
-/** Takes in whether the driver credited a process of the server with work between two of its readings. */
-export function observeCredit(activity: Activity, credit: Credit): void {
-  if (credit.from < (activity.credits.at(-1)?.to ?? -Infinity)) return;
-  activity.credits.push(credit);
-  noteOthers(activity, credit.from);
-  if (activity.credits.length > readingsMax)
-    noteOthers(activity, activity.credits.shift()?.from ?? credit.from);
 }
 
 /**
@@ -371,7 +324,14 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     if (isTold && poll.doubt === undefined && (!interval.contended || interval.besideThin))
       observePresence(activity.level, poll, activity.windows);
     if (isTold && !interval.contended && !sharesWindow(activity.windows, activity.peers, interval)) {
-      observeGauge(activity.level, poll, activity.windows, interval.kind === "quiet", shownFrom);
+      observeGauge(
+        activity.level,
+        poll,
+        activity.windows,
+        interval.kind === "quiet",
+        shownFrom,
+        activity.blurNanos,
+      );
       observeSteps(
         activity.level,
         interval.steps,

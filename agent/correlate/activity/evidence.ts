@@ -183,6 +183,8 @@ export interface ActivitySegment {
 export interface Activity {
   readonly stallAfterNanos: Nanos;
   pollNanos: Nanos;
+  /** How far off the instants of its polls may be: what a slow page shows is of any instant before its answer. */
+  blurNanos: Nanos;
   /** The server has other GPUs: its counters and gauges speak of all of them together. */
   hasOthers: boolean;
   /** Windows of those others of which its polls speak as well. */

@@ -23,6 +23,8 @@ const stepsMin = 100;
 const [oddsMin, oddsMax] = [0.02, 0.98];
 /** Polls this near to an edge of seen work do not tell on which side they fell. */
 const edgeNanos = 200_000_000;
+/** How much of the time around a poll has to be covered by windows. */
+const coveredRatio = 0.9;
 /** Windows this busy are execution whatever the level. */
 const fullBusyRatio = 0.9;
 /** Older evidence fades with each poll: engines change their load. */
@@ -138,8 +140,13 @@ export function observeGauge(
   windows: readonly ActivityWindow[],
   isQuiet = false,
   shownFrom = poll.at,
+  blurNanos = 0,
 ): void {
   if (poll.inFlight === undefined) return;
+  if (blurNanos > edgeNanos) {
+    observeBlurred(level, poll.inFlight > 0, windows, poll.at, blurNanos);
+    return;
+  }
   const index = windows.findLastIndex(({ from }) => from <= poll.at);
   const window = windows[index];
   if (window === undefined || window.to <= poll.at || window.from > shownFrom) return;
@@ -150,20 +157,52 @@ export function observeGauge(
   if (isQuiet && window.to - window.from <= coarseNanos) return;
   const isPause = busyRatio < workingBusyRatio;
   if (isPause && !(isWork(windows[index - 1]) && isWork(windows[index + 1]))) return;
-  level.gauges++;
   const seen = poll.inFlight > 0;
-  if (!window.sampled) observeRead(level, seen, busyRatio);
-  const says = (odds: number): number => Math.log(seen ? bounded(odds) : 1 - bounded(odds));
   // Before levels learn from this poll.
   const sampleOdds = window.sampled ? longOddsOfSample(level, windows, index, seen) : undefined;
-  levels.forEach((value, place) => {
-    level.short[place] = (level.short[place] as number) * fadeRatio + says(busyRatio / value);
-  });
+  if (!window.sampled) observeRead(level, seen, busyRatio);
   // At an edge a long request fills its window as little as a short one.
   const inside =
     isWorkAt(windows, index, poll.at - edgeNanos) && isWorkAt(windows, index, poll.at + edgeNanos);
-  const long = says(sampleOdds ?? (inside || isPause ? 1 : busyRatio));
-  level.long = level.long * fadeRatio + long;
+  weigh(level, seen, busyRatio, sampleOdds ?? (inside || isPause ? 1 : busyRatio));
+}
+
+/**
+ * The same of a page that takes long to answer: what it shows is of any instant around its poll, so that a request is read as
+ * often as there is one on average.
+ */
+function observeBlurred(
+  level: Level,
+  seen: boolean,
+  windows: readonly ActivityWindow[],
+  at: Nanos,
+  blurNanos: Nanos,
+): void {
+  let [nanos, busyNanos, workNanos] = [0, 0, 0];
+  for (let index = windows.length - 1; index >= 0; index--) {
+    const window = windows[index] as ActivityWindow;
+    if (window.to <= at - blurNanos) break;
+    const inside = Math.min(window.to, at + blurNanos) - Math.max(window.from, at - blurNanos);
+    if (inside <= 0) continue;
+    if (window.sampled) return;
+    nanos += inside;
+    busyNanos += inside * window.busyRatio;
+    if (isWork(window)) workNanos += inside;
+  }
+  const busyRatio = busyNanos / nanos;
+  if (!(workNanos > 0) || nanos < coveredRatio * 2 * blurNanos || busyRatio >= fullBusyRatio) return;
+  observeRead(level, seen, busyRatio);
+  weigh(level, seen, busyRatio, workNanos / nanos);
+}
+
+/** Takes in what a poll says of levels, where the GPU was so busy, and of long requests, which it reads at such odds. */
+function weigh(level: Level, seen: boolean, busyRatio: number, longOdds: number): void {
+  const says = (odds: number): number => Math.log(seen ? bounded(odds) : 1 - bounded(odds));
+  level.gauges++;
+  levels.forEach((value, place) => {
+    level.short[place] = (level.short[place] as number) * fadeRatio + says(busyRatio / value);
+  });
+  level.long = level.long * fadeRatio + says(longOdds);
 }
 
 /** Takes in whether a poll read a request in flight in a window. */

@@ -4,12 +4,12 @@ import { describe, expect, test } from "vitest";
 import {
   createActivity,
   decidableUntil,
-  observePeer,
   observePoll,
   observeWindow,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
 import type { ActivitySegment } from "../../../agent/correlate/activity/evidence.ts";
+import { observePeer } from "../../../agent/correlate/activity/others.ts";
 import type { ServerPoll } from "../../../agent/model.ts";
 import { second } from "../trace-replay.ts";
 

@@ -3,12 +3,12 @@ import { describe, expect, test } from "vitest";
 import {
   createActivity,
   decidableUntil,
-  observePeer,
   observePoll,
   observeWindow,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
 import type { ActivitySegment, ActivityWindow } from "../../../agent/correlate/activity/evidence.ts";
+import { observePeer } from "../../../agent/correlate/activity/others.ts";
 import type { ServerPoll } from "../../../agent/model.ts";
 import type { Line, Server, Trace } from "../trace-replay.ts";
 import { activeOf, errorsOf, estimate, second, traceOf, within } from "../trace-replay.ts";

@@ -2,13 +2,13 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
   createActivity,
-  observePeer,
   observePoll,
   observeWindow,
   preview,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
 import type { Activity } from "../../../agent/correlate/activity/evidence.ts";
+import { observePeer } from "../../../agent/correlate/activity/others.ts";
 import { second } from "../scene.ts";
 
 const [windowSeconds, windows] = [10, 6];

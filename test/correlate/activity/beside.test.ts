@@ -3,11 +3,11 @@ import { expect, test } from "vitest";
 import {
   createActivity,
   decidableUntil,
-  observePeer,
   observePoll,
   observeWindow,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
+import { observePeer } from "../../../agent/correlate/activity/others.ts";
 import { second } from "../trace-replay.ts";
 
 /** Short requests for a minute and a half, each second the same; active seconds by second, the last 30 without windows. */

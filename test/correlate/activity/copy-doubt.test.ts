@@ -4,12 +4,12 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
   createActivity,
-  observePeer,
   observePoll,
   observeWindow,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
 import type { ActivitySegment } from "../../../agent/correlate/activity/evidence.ts";
+import { observePeer } from "../../../agent/correlate/activity/others.ts";
 import { second } from "../trace-replay.ts";
 
 const windowNanos = second / 5;

@@ -3,13 +3,13 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
   createActivity,
-  observePeer,
   observePoll,
   observeWindow,
   settle,
 } from "../../../agent/correlate/activity/activity.ts";
 import type { PollInterval } from "../../../agent/correlate/activity/evidence.ts";
 import { hiddenPrefillShare } from "../../../agent/correlate/activity/hidden-prefill.ts";
+import { observePeer } from "../../../agent/correlate/activity/others.ts";
 
 const second = 1_000_000_000;
 

@@ -390,3 +390,37 @@ test("hasShortRequests() is true of requests shorter than single windows", () =>
     );
   }
 });
+
+test("hasShortRequests() is false of long requests on a page that shows any instant around its poll", () => {
+  fc.assert(
+    fc.property(
+      fc.double({ min: 0.7, max: 0.89, noNaN: true }),
+      fc.integer({ min: 1500, max: 3000 }),
+      fc.integer(),
+      (busyRatio, blurMs, seed) => {
+        const random = new Random(seed);
+        const level = createLevel();
+        // Bursts of a few seconds, each one request after the other, in windows of 200 ms.
+        const windows: ActivityWindow[] = [];
+        while (windows.length < 1000) {
+          const works = random.whole(15, 60);
+          const rests = random.whole(5, 40);
+          for (let index = 0; index < works + rests; index++) {
+            const from = windows.length * 0.2 * second;
+            windows.push({ from, to: from + 0.2 * second, busyRatio: index < works ? busyRatio : 0 });
+            observePeak(level, windows.at(-1) as ActivityWindow);
+            observeRoughness(level, windows);
+          }
+        }
+        const blur = blurMs * 1e6;
+        for (let at = 5 * second; at + blur < windows.length * 0.2 * second; at += 2 * blur) {
+          const shown = Math.floor((at + (2 * random.next() - 1) * blur) / (0.2 * second));
+          const inFlight = (windows[shown]?.busyRatio ?? 0) > 0 ? 1 : 0;
+          const poll = { at, inputTokens: at, outputTokens: at, progress: "step", inFlight } as const;
+          observeGauge(level, poll, windows, false, at, blur);
+        }
+        expect(hasShortRequests(level)).toBe(false);
+      },
+    ),
+  );
+});

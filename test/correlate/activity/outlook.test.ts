@@ -3,8 +3,6 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   createActivity,
-  observeCredit,
-  observePeer,
   observePlace,
   observePoll,
   observeWindow,
@@ -13,6 +11,7 @@ import {
 import type { Activity } from "../../../agent/correlate/activity/evidence.ts";
 import { gaugesOf } from "../../../agent/correlate/activity/evidence.ts";
 import { pollIntervals } from "../../../agent/correlate/activity/intervals.ts";
+import { observeCredit, observePeer } from "../../../agent/correlate/activity/others.ts";
 import { outlookOf, outlookUntil } from "../../../agent/correlate/activity/outlook.ts";
 import { pauseOf, workRuns } from "../../../agent/correlate/activity/runs.ts";
 

@@ -1,10 +1,11 @@
 // What is thought of requests before any poll read one: how long their tokens take at the most, and whose windows say anything.
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { createActivity, observePeer, observeWindow } from "../../../agent/correlate/activity/activity.ts";
+import { createActivity, observeWindow } from "../../../agent/correlate/activity/activity.ts";
 import { observeOwnRoughness } from "../../../agent/correlate/activity/ahead.ts";
 import type { ActivityWindow } from "../../../agent/correlate/activity/evidence.ts";
 import { createLevel, observeRoughness } from "../../../agent/correlate/activity/level.ts";
+import { observePeer } from "../../../agent/correlate/activity/others.ts";
 import { areMadeShorter, observeMade } from "../../../agent/correlate/activity/presumed.ts";
 import { second } from "../trace-replay.ts";
 

@@ -5,7 +5,6 @@ import { describe, expect, test } from "vitest";
 import {
   createActivity,
   decidableUntil,
-  observePeer,
   observePlace,
   observePoll,
   observeWindow,
@@ -16,6 +15,7 @@ import type {
   ActivitySegment,
   ActivityWindow,
 } from "../../../agent/correlate/activity/evidence.ts";
+import { observePeer } from "../../../agent/correlate/activity/others.ts";
 import type { ServerPoll } from "../../../agent/model.ts";
 import { second } from "../trace-replay.ts";
 
