@@ -16,8 +16,10 @@ const T = 1_767_225_600_000;
 let folder = "";
 let collector: FakeCollector;
 let answers: (index: number) => Answer = () => ({ kind: "ok" });
+let timeoutMs = 0;
 
 beforeEach(async () => {
+  timeoutMs = 60_000;
   folder = mkdtempSync(join(tmpdir(), "deadletters-"));
   answers = () => ({ kind: "ok" });
   collector = await startCollector({ receiveBytesMax: 2_000, answer: (index) => answers(index) });
@@ -46,7 +48,8 @@ async function keep(
 
 function run(...words: string[]): Promise<Captured> {
   const endpoint = `http://127.0.0.1:${collector.port}`;
-  const set = [`stateDir=${folder}`, `export.otlp.endpoint=${endpoint}`, "export.otlp.timeoutMs=400"];
+  const otlp = [`export.otlp.endpoint=${endpoint}`, `export.otlp.timeoutMs=${timeoutMs}`];
+  const set = [`stateDir=${folder}`, ...otlp];
   return runCommand(["deadletters", ...words, ...set.flatMap((one) => ["--set", one])]);
 }
 
@@ -116,6 +119,7 @@ describe("deadletters resend", () => {
     const before = await ids();
     for (const answer of [{ kind: "error", code: status.UNAVAILABLE }, { kind: "silence" }] as const) {
       const calls = collector.seen();
+      if (answer.kind === "silence") timeoutMs = 400;
       answers = () => answer;
       const { exitCode, stderr } = await run("resend", "--out-of-order");
       expect([exitCode, stderr]).toEqual([1, "sent 0, refused again 0, left 3\n"]);

@@ -549,10 +549,10 @@ describe("receivers over real sockets", () => {
       points: [{ sum: 5, start: 1, time: 2, attributes: {} }],
     },
   ]);
-  const receiver = (more = {}) =>
+  const receiver = (more = {}, clock = context.clock) =>
     openOtlp(
       { ...otlp.config.parse({ endpoint: "127.0.0.1:1", ...more }), endpoint: "127.0.0.1:0" } as never,
-      context,
+      { ...context, clock },
     );
 
   test("answers OK only once what was sent is recorded", async () => {
@@ -594,7 +594,11 @@ describe("receivers over real sockets", () => {
   });
 
   test("refuses unreadable messages, too many messages and messages that are too large", async () => {
-    const source = receiver({ messageBytesMax: 1000, messagesPerSecondMax: 3 });
+    // All of it in one second, however long it takes.
+    const source = receiver(
+      { messageBytesMax: 1000, messagesPerSecondMax: 3 },
+      { ...context.clock, now: () => 0 },
+    );
     run(source);
     const port = await source.listening;
     await expect(unary(port, EXPORT, Buffer.from([10, 200]))).rejects.toMatchObject({
