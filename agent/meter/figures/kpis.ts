@@ -83,8 +83,12 @@ export interface Kpis {
   /** Token-active energy of prefill per input token, and of decode per output token; prompts from a cache count too. */
   readonly joulesPerInputToken: number | undefined;
   readonly joulesPerOutputToken: number | undefined;
-  /** How far off the prefill energy may be, as a share of it: one standard error, and what is unsplit. */
+  /**
+   * How far off the energy of prefill, and of decode, may be, as a share of it: one standard error of the split, what is unsplit,
+   * and its part of what may not have been the server's at all.
+   */
   readonly prefillUncertainShare: number | undefined;
+  readonly decodeUncertainShare: number | undefined;
   /** Gateway tokens with another outcome than ok, per token. */
   readonly errorShare: number | undefined;
   /** Share of the GPU time that was observed: shown beside everything else. */
@@ -142,7 +146,7 @@ export function kpis(totals: KpiTotals): Kpis {
     // 1 J per token is 1e6 J, or 1/3.6 kWh, per million tokens.
     kilowattHoursPerMillionTokens: over(ratio(1, tokensPerJoule), 3.6),
     ...money(totals, tokens, allocatedHours),
-    ...phaseFigures(totals.phases, input, output),
+    ...phaseFigures(totals, input, output),
     errorShare: errorShare(totals.gatewayTokens),
     coverage: ratio(sum(totals.gpuNanos, observed), sum(totals.gpuNanos, every)),
     uncertainTimeShare: share(number(totals.uncertainNanos), sum(totals.gpuNanos, observed)),
@@ -151,22 +155,31 @@ export function kpis(totals: KpiTotals): Kpis {
   };
 }
 
+type PhaseFigures =
+  | ("prefillTimeShare" | "joulesPerInputToken" | "joulesPerOutputToken")
+  | ("prefillUncertainShare" | "decodeUncertainShare");
+
 /** What prompts and answers cost apart. Where more than a tenth is unsplit, nothing is said per token. */
 function phaseFigures(
-  phases: KpiTotals["phases"],
+  { phases, uncertainMillijoules }: Pick<KpiTotals, "phases" | "uncertainMillijoules">,
   input: number | undefined,
   output: number | undefined,
-): Pick<Kpis, "prefillTimeShare" | "joulesPerInputToken" | "joulesPerOutputToken" | "prefillUncertainShare"> {
+): Pick<Kpis, PhaseFigures> {
   const joulesOf = (phase: Phase): number => Number(phases?.[phase].millijoules ?? 0) / 1e3;
   const [prefill, decode, unsplit] = [joulesOf("prefill"), joulesOf("decode"), joulesOf("unsplit")];
-  const isKnown = unsplit <= unsplitShareMax * (prefill + decode + unsplit);
+  const all = prefill + decode + unsplit;
+  const isKnown = unsplit <= unsplitShareMax * all;
   const [prefillNanos, decodeNanos] = [phases?.prefill.nanos, phases?.decode.nanos].map(Number);
-  const doubt = Number(phases?.uncertainMillijoules ?? 0) / 1e3 + unsplit;
+  const split = Number(phases?.uncertainMillijoules ?? 0) / 1e3 + unsplit;
+  const others = Number(uncertainMillijoules ?? 0) / 1e3;
+  const doubt = (joules: number): number | undefined =>
+    isKnown ? ratio(split + others * (joules / all), joules) : undefined;
   return {
     prefillTimeShare: isKnown ? ratio(prefillNanos, (prefillNanos ?? 0) + (decodeNanos ?? 0)) : undefined,
     joulesPerInputToken: isKnown && prefill > 0 ? ratio(prefill, input) : undefined,
     joulesPerOutputToken: isKnown && decode > 0 ? ratio(decode, output) : undefined,
-    prefillUncertainShare: isKnown ? ratio(doubt, prefill) : undefined,
+    prefillUncertainShare: doubt(prefill),
+    decodeUncertainShare: doubt(decode),
   };
 }
 

@@ -28,12 +28,23 @@ describe("kpis() of prefill and decode", () => {
     unsplit: { nanos: 0, millijoules: unsplit },
     uncertainMillijoules: 800_000n,
   });
-  it("gives joules per input and per output token, and how far off the first may be", () => {
+  it("gives joules per input and per output token, and how far off each may be", () => {
     const figures = kpis(totals({ inputTokens: 100_000n, outputTokens: 20_000n, phases: phases(0) }));
     expect(figures.prefillTimeShare).toBe(0.2);
     expect(figures.joulesPerInputToken).toBe(0.08);
     expect(figures.joulesPerOutputToken).toBe(1.2);
     expect(figures.prefillUncertainShare).toBe(0.1);
+    expect(figures.decodeUncertainShare).toBe(800 / 24_000);
+  });
+  it("doubts each phase by its part of the energy that may not have been the server's", () => {
+    const known = { inputTokens: 100_000n, outputTokens: 20_000n, phases: phases(1e6) };
+    const [own, doubted] = [
+      kpis(totals(known)),
+      kpis(totals({ ...known, uncertainMillijoules: 3_300_000n })),
+    ];
+    for (const share of ["prefillUncertainShare", "decodeUncertainShare"] as const) {
+      expect((doubted[share] ?? 0) - (own[share] ?? 0)).toBeCloseTo(0.1, 9);
+    }
   });
   it("gives none where too much is unsplit, and none without phases", () => {
     const figures = kpis(totals({ inputTokens: 100_000n, outputTokens: 20_000n, phases: phases(4e6) }));
