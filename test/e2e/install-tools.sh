@@ -87,10 +87,12 @@ fi
 
 # The FinOps Foundation's validator of FOCUS data sets. 2.2.1 wants Python 3.12 and, whatever it says, NumPy 2 for pyarrow.
 if [ ! -x "$tools/focus/bin/focus-validator" ]; then
+  # It also wants a NumPy that comes built for 3.12 and no later: under another it is compiled for a quarter of an hour.
   found=""
-  for python in python3.14 python3.13 python3.12 python3 \
-    $(command -v pyenv >/dev/null 2>&1 && pyenv versions --bare | sed "s|^|$(pyenv root)/versions/|; s|\$|/bin/python|"); do
-    if "$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then found=$python; fi
+  for python in python3.14 python3.13 python3 \
+    $(command -v pyenv >/dev/null 2>&1 && pyenv versions --bare | sed "s|^|$(pyenv root)/versions/|; s|\$|/bin/python|") python3.12; do
+    version=$("$python" -c 'import sys, venv; print("%d%02d" % sys.version_info[:2])' 2>/dev/null || echo 0)
+    if [ "$version" -eq 312 ] || { [ "$version" -gt 312 ] && [ -z "$found" ]; }; then found=$python; fi
   done
   { [ -n "$found" ] && "$found" -m venv "$tools/focus" &&
     "$tools/focus/bin/pip" install --quiet focus-validator==2.2.1 &&
