@@ -152,9 +152,7 @@ test("slow, cached and short pages are metered within the bars while they happen
       expect.soft(found.reasons, `${name}, ${id}`).toEqual(expect.arrayContaining(reasons));
       // What the bars above leave to chance is uncertain time as well, or was not observed.
       if (reasons.length > 0 && id !== "bare")
-        expect
-          .soft(found.uncertain + (isMissing ? found.unread : 0), `${name}, ${id}`)
-          .toBeGreaterThan(Math.abs(found.own));
+        expect.soft(found.uncertain + found.unread, `${name}, ${id}`).toBeGreaterThan(Math.abs(found.own));
       expect.soft(found.covered).toBeCloseTo(1, 6);
     }
 });
