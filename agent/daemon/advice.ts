@@ -127,7 +127,11 @@ function isHomeless(
 ): boolean {
   const sample = intake.lastTokenSamples.get(info.id);
   if (sample?.family !== "engine" || placed.has(info.id)) return false;
-  return [...(info.gpus ?? []), ...(sample.gpus ?? [])].length === 0 && recent.homesOf(info.id).length === 0;
+  const named = [...(info.gpus ?? []), ...(sample.gpus ?? [])];
+  const isHere = [...intake.gpus.values()].some(
+    ({ parent, uuid }) => named.includes(uuid) || (parent !== undefined && named.includes(parent)),
+  );
+  return !isHere && recent.homesOf(info.id).length === 0;
 }
 
 function energyAdvice({ correlator, pipeline }: AdviceParts): ViewAdvice[] {

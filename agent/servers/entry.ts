@@ -28,11 +28,14 @@ const gatewayFields = {
   upstreams: z.array(z.string().min(1)).min(1).optional(),
 };
 
+/** An index would not do: after a restart of the host it may be another GPU's. */
+const GPU_UUID = "the UUID of a GPU; `nvidia-smi -L` prints them";
+
 /** Keys of every entry: its name, where it runs (rung 1 of METERING.md 4), what its labels mean. */
 export const commonFields = {
   /** Name in every metric; default `vllm:8000` on this host, `vllm@gpu7:8000` elsewhere. */
   id: z.string().min(1).max(200).optional(),
-  gpus: z.array(z.string().min(1)).optional(),
+  gpus: z.array(z.string({ error: GPU_UUID }).regex(/^(GPU|MIG)-[\w/-]+$/i, { error: GPU_UUID })).optional(),
   pids: z.array(z.int().positive()).optional(),
   unit: z.string().min(1).optional(),
   cgroup: z.string().min(1).optional(),

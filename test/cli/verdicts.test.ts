@@ -61,6 +61,13 @@ const rows: readonly (readonly [what: string, yaml: string, words?: string])[] =
     "certificates of the endpoint",
     listen(`tls: { certFile: ${certificate("trusted-server")}, keyFile: ${key("trusted-server")} }`),
   ],
+  ["UUIDs of GPUs", server("gpus: [GPU-2c2b5b6c-1d5f-9c0e-3f0a-8f3e5b1a2c4d, MIG-GPU-2c2b5b6c/1/0]")],
+  [
+    "the index of a GPU",
+    server("gpus: [0]"),
+    "Cannot read servers.vllm[0].gpus[0] as the UUID of a GPU: got 0",
+  ],
+  ["a GPU's index as text", server('gpus: ["0"]'), "`nvidia-smi -L` prints them"],
   ["certificates of a server", server(`tls: { caFile: ${certificate("trusted-ca")} }`)],
   ["an anchor used twice", "resource: &r { a: b }\naliases: *r\n"],
 

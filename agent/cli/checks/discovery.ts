@@ -99,18 +99,26 @@ export function judgePlacement(look: Look): readonly Finding[] {
     const seen = `the GPUs of ${engines.length === 1 ? "the server" : `all ${engines.length} servers`} are known`;
     return [{ id: PLACEMENT, verdict: "ok", seen }];
   }
-  if (count === 0) return [{ id: PLACEMENT, verdict: "skip", seen: "no process holds a GPU now" }];
-  return homeless.map((info) => ({
+  const elsewhere = homeless.filter(namesGpus);
+  if (count === 0 && elsewhere.length === 0)
+    return [{ id: PLACEMENT, verdict: "skip", seen: "no process holds a GPU now" }];
+  return (count === 0 ? elsewhere : homeless).map((info) => ({
     id: PLACEMENT,
     subject: info.id,
     verdict: "warn",
     seen: `it answers at ${info.address}, but which GPUs are its own is not known: ${reason(info, visible)}`,
-    remedy: visible === 0 ? NO_PROCESSES : NO_PLACE,
+    remedy: visible === 0 && !namesGpus(info) ? NO_PROCESSES : NO_PLACE,
     facts: { by: look.by },
   }));
 }
 
-function reason({ pod }: LookedAt, visible: number): string {
+function namesGpus({ gpus = [] }: LookedAt): boolean {
+  return gpus.length > 0;
+}
+
+function reason(info: LookedAt, visible: number): string {
+  const { gpus = [], pod } = info;
+  if (namesGpus(info)) return `this host has none that it names (${gpus.join(", ")})`;
   if (visible > 0) return "no GPU process that is visible belongs to its pod or listens on its port";
   return pod === undefined
     ? "GPU processes are not visible from here (no host PID namespace)"

@@ -70,6 +70,7 @@ interface DaemonStatus {
     readonly kubernetes?: Partial<KubernetesStatus>;
   };
   readonly servers?: readonly LookedAt[];
+  readonly gpus?: readonly Pick<GpuInfo, "parent" | "uuid">[];
   readonly correlation?: { readonly placements?: readonly { readonly server?: string }[] };
   readonly sources?: Readonly<Record<string, SourceStatus>>;
 }
@@ -89,7 +90,7 @@ interface SourceStatus {
 
 /** What a daemon's status says; undefined where it is of a version that says less. Exported for its test: statuses of every kind. */
 export function lookOfStatus(status: Readonly<Record<string, unknown>>): Look | undefined {
-  const { correlation, host, servers = [], sources = {} } = status as DaemonStatus;
+  const { correlation, gpus = [], host, servers = [], sources = {} } = status as DaemonStatus;
   const { discovery, kubernetes } = host ?? {};
   if (discovery?.ports === undefined || discovery.gpu_processes === undefined) return undefined;
   if (kubernetes?.from === undefined) return undefined;
@@ -102,7 +103,7 @@ export function lookOfStatus(status: Readonly<Record<string, unknown>>): Look | 
     kubernetes: kubernetes as KubernetesStatus,
     engines,
     placed: new Set([
-      ...withGpus(engines),
+      ...withGpus(engines, gpus),
       ...(correlation?.placements ?? []).flatMap(({ server }) => server ?? []),
     ]),
     found: [
@@ -188,7 +189,7 @@ async function lookOnce(context: CheckContext, config: Config, signal: AbortSign
       host: host.status(),
       kubernetes: kubernetes.status(),
       engines,
-      placed: new Set([...withGpus(engines), ...placedOf(engines, facts, gpus, lastGpuSamples)]),
+      placed: new Set([...withGpus(engines, gpus), ...placedOf(engines, facts, gpus, lastGpuSamples)]),
       found: (await Promise.all(opened.map((source) => readOnce(inner, source)))).flat(),
     };
   } finally {
@@ -211,8 +212,13 @@ async function sampleOf(
   }
 }
 
-function withGpus(engines: readonly LookedAt[]): string[] {
-  return engines.filter(({ gpus }) => (gpus ?? []).length > 0).map(({ id }) => id);
+/** Those that name a GPU of this host. */
+function withGpus(
+  engines: readonly LookedAt[],
+  here: readonly Pick<GpuInfo, "parent" | "uuid">[],
+): readonly string[] {
+  const names = new Set(here.flatMap(({ parent, uuid }) => [uuid, parent ?? uuid]));
+  return engines.filter(({ gpus = [] }) => gpus.some((gpu) => names.has(gpu))).map(({ id }) => id);
 }
 
 /** Fills `samples` from the first backend that works; without one there are none. */

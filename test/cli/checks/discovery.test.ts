@@ -177,12 +177,33 @@ describe("judgePlacement()", () => {
     const seeing = judgePlacement(look({ engines: [engine] }));
     expect(seeing[0]).toMatchObject({ remedy: expect.stringContaining("`pids`") });
   });
+
+  test("says that no GPU of this host is one that a server names, be there processes or not", () => {
+    const elsewhere = { ...engine, gpus: ["GPU-3"] };
+    for (const more of [{}, { visible: 0 }, { count: 0, visible: 0 }]) {
+      expect(judgePlacement(look({ engines: [elsewhere], ...more }))).toMatchObject([
+        { verdict: "warn", seen: expect.stringContaining("none that it names (GPU-3)") },
+      ]);
+    }
+  });
 });
 
 describe("lookOfStatus()", () => {
   test("leaves a daemon of another version alone", () => {
     expect(lookOfStatus({})).toBeUndefined();
     expect(lookOfStatus({ host: { discovery: { 8000: "vllm: x" }, kubernetes: {} } })).toBeUndefined();
+  });
+
+  test.each([
+    ["one of this host", ["GPU-1", "GPU-9"], true],
+    ["the board of an instance", ["GPU-2"], true],
+    ["one of another host", ["GPU-9"], false],
+    ["none", [], false],
+  ])("takes a server for placed that names %s: %s", (_, gpus, isPlaced) => {
+    const { host, kubernetes } = look({});
+    const here = [{ uuid: "GPU-1" }, { uuid: "MIG-1", parent: "GPU-2" }];
+    const status = { host: { discovery: host, kubernetes }, servers: [{ ...engine, gpus }], gpus: here };
+    expect(lookOfStatus(status)?.placed.has(engine.id)).toBe(isPlaced);
   });
 
   test("judges servers that were found by the daemon's own health", () => {
