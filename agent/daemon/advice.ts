@@ -128,10 +128,10 @@ function isHomeless(
   const sample = intake.lastTokenSamples.get(info.id);
   if (sample?.family !== "engine" || placed.has(info.id)) return false;
   const named = [...(info.gpus ?? []), ...(sample.gpus ?? [])];
-  const isHere = [...intake.gpus.values()].some(
-    ({ parent, uuid }) => named.includes(uuid) || (parent !== undefined && named.includes(parent)),
-  );
-  return !isHere && recent.homesOf(info.id).length === 0;
+  const here = [...intake.gpus.values()].flatMap(({ parent, uuid }) => [uuid, parent ?? uuid]);
+  // Where no GPU can be read, that is what is wrong.
+  const isKnown = here.length === 0 ? named.length > 0 : named.some((gpu) => here.includes(gpu));
+  return !isKnown && recent.homesOf(info.id).length === 0;
 }
 
 function energyAdvice({ correlator, pipeline }: AdviceParts): ViewAdvice[] {

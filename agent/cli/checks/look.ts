@@ -212,13 +212,14 @@ async function sampleOf(
   }
 }
 
-/** Those that name a GPU of this host. */
+/** Those that name a GPU of this host; any, where none can be read: gpu.backend says what is wrong then. */
 function withGpus(
   engines: readonly LookedAt[],
   here: readonly Pick<GpuInfo, "parent" | "uuid">[],
 ): readonly string[] {
   const names = new Set(here.flatMap(({ parent, uuid }) => [uuid, parent ?? uuid]));
-  return engines.filter(({ gpus = [] }) => gpus.some((gpu) => names.has(gpu))).map(({ id }) => id);
+  const isHere = (gpu: string): boolean => names.size === 0 || names.has(gpu);
+  return engines.filter(({ gpus = [] }) => gpus.some(isHere)).map(({ id }) => id);
 }
 
 /** Fills `samples` from the first backend that works; without one there are none. */

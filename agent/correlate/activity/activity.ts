@@ -28,6 +28,7 @@ import type {
   PollInterval,
   SeenPoll,
 } from "./evidence.ts";
+import { readingsMax } from "./evidence.ts";
 import { forget } from "./forget.ts";
 import { notGauged } from "./gauged.ts";
 import { copyHoldNanos, heldOpenFrom } from "./hold.ts";
@@ -74,8 +75,6 @@ const noRates: Rates = {
 };
 /** Weight of the newest gauge in the usual number of requests running. */
 const batchRatio = 0.125;
-/** Readings kept at most; older ones are dropped, and what they would have explained stays as it is. */
-const readingsMax = 1024;
 const stallAfterDefaultNanos = 60_000_000_000;
 
 /** Returns an estimator with nothing decided yet. */

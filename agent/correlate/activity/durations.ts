@@ -3,6 +3,7 @@
 // never less than it. So it says what a second of busy GPU stands for where requests are short and the gauge sees few.
 // Durations are measured where requests enter: what a front end adds to each is too much for requests of a few ms.
 import type { Nanos } from "../../model.ts";
+import { atATimeByChance } from "./at-a-time.ts";
 import type { ActivityWindow, PollInterval, SeenPoll } from "./evidence.ts";
 import type { Durations, Level } from "./learned.ts";
 import { executionError, executionPerBusy } from "./level.ts";
@@ -104,7 +105,7 @@ function perBusyByDurations(durations: Durations): Guess | undefined {
   if ((length < nanosMin && !isExact) || length > lengthRatioMax * wallNanos) return undefined;
   // Few requests come by chance: then they are this many at a time while there are any.
   const load = nanos / wallNanos;
-  const byChance = load / (1 - Math.exp(-load));
+  const byChance = atATimeByChance(load);
   const chance = load < fewRatio ? chancePolls : 1;
   const together = Math.max(1, (inside + chance * byChance) / (flying + chance));
   const added = isExact ? 0 : frontEndNanos / length;

@@ -5,6 +5,9 @@
 import type { ActivityMethod, Nanos, ProgressKind, ServerPoll, UncertainReason } from "../../model.ts";
 import type { Beside, Durations, Level, Owned, Rates } from "./learned.ts";
 
+/** Readings of a kind kept at most; older ones are dropped, and what they would have explained stays as it is. */
+export const readingsMax = 1024;
+
 /** One fine window of GPU activity, typically 200 ms of the driver's ring; over several GPUs the busiest one's. */
 export interface ActivityWindow {
   readonly from: Nanos;

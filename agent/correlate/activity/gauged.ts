@@ -3,6 +3,7 @@
 // keep busy shows nothing; so a decode step is held to take what GPUs make of it until the polls say more (a gamma prior, worth
 // some polls that read a request). With each pace comes its standard error: one over the root of these polls.
 import type { Nanos } from "../../model.ts";
+import { atATimeByChance } from "./at-a-time.ts";
 import type { PollInterval } from "./evidence.ts";
 import type { Gauged, Pace, Rates } from "./learned.ts";
 import { total } from "./stretches.ts";
@@ -74,7 +75,7 @@ function byDurations(gauged: Gauged): readonly [Nanos, number] | undefined {
   const { endedNanos, flying, inside, progress, requests, wallNanos } = gauged;
   if (requests < requestsMin || !(endedNanos > 0 && progress > 0)) return undefined;
   const load = endedNanos / wallNanos;
-  const byChance = load / (1 - Math.exp(-load));
+  const byChance = atATimeByChance(load);
   const together = Math.max(1, (inside + chancePolls * byChance) / (flying + chancePolls));
   const error = Math.hypot(durationError, togetherError / Math.sqrt(flying + chancePolls));
   return [endedNanos / together / progress, 1 / error ** 2];

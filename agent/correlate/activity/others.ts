@@ -1,11 +1,9 @@
 // What an estimator is told of who else is on its GPU: other servers, strangers, and whom the driver credits with the work.
 import type { Nanos, ServerPoll } from "../../model.ts";
 import type { Activity, Credit } from "./evidence.ts";
+import { readingsMax } from "./evidence.ts";
 import { createLevel } from "./level.ts";
 import { noteOthers } from "./outlook.ts";
-
-/** Readings kept at most; what older ones would have explained stays as it is. */
-const readingsMax = 1024;
 
 /** Returns whether a server was busy between two of its polls, so that it is a peer to the servers beside it. */
 export function busyBetween(before: ServerPoll, poll: ServerPoll): boolean {

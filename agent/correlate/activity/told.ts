@@ -2,6 +2,7 @@
 // ended, over those there at a time, is the time of execution (Little's law). Pages count that where requests enter: what front ends
 // add to each is taken off, and is as far off.
 import type { Nanos } from "../../model.ts";
+import { atATimeByChance } from "./at-a-time.ts";
 import type { PollInterval } from "./evidence.ts";
 import type { Told } from "./learned.ts";
 import type { BesidePace } from "./presumed.ts";
@@ -59,7 +60,7 @@ export function toldPace(told: Told): BesidePace | undefined {
   if (added >= 1) return undefined;
   const took = nanos * (1 - added);
   const load = took / wallNanos;
-  const byChance = load / -Math.expm1(-load);
+  const byChance = atATimeByChance(load);
   const together = Math.max(1, (inside + chancePolls * byChance) / (flying + chancePolls));
   const chance = Math.sqrt((together - 1 + variedRatio) / (flying + chancePolls)) / together;
   return { perProgress: took / together / slowed, error: Math.hypot(errorLeast, added, chance) };

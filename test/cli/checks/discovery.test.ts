@@ -204,6 +204,8 @@ describe("lookOfStatus()", () => {
     const here = [{ uuid: "GPU-1" }, { uuid: "MIG-1", parent: "GPU-2" }];
     const status = { host: { discovery: host, kubernetes }, servers: [{ ...engine, gpus }], gpus: here };
     expect(lookOfStatus(status)?.placed.has(engine.id)).toBe(isPlaced);
+    // Where no GPU can be read nothing speaks against a name.
+    expect(lookOfStatus({ ...status, gpus: [] })?.placed.has(engine.id)).toBe(gpus.length > 0);
   });
 
   test("judges servers that were found by the daemon's own health", () => {
