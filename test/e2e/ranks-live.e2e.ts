@@ -27,6 +27,8 @@ function statesOf(live: LiveRanks, received: Received, beganNanos: bigint, fromM
   });
 }
 
+/** Share of the judged time by which real time may miss; the regimes without it are held to half of it. */
+const BAR = 0.03;
 /** Longer than an interval waits for its readings. */
 const settleMs = 8000;
 
@@ -81,10 +83,10 @@ test("ranks in another order than their GPUs are metered each on its own", async
     const states = statesOf(live, received, beganNanos, fromMs);
     console.log(place, JSON.stringify(states), JSON.stringify(pace));
     for (const { active, found, stalled } of states) {
-      expect.soft(Math.abs(found - active), place).toBeLessThanOrEqual(0.02);
-      expect.soft(stalled, place).toBeLessThanOrEqual(0.02);
+      expect.soft(Math.abs(found - active), place).toBeLessThanOrEqual(BAR);
+      expect.soft(stalled, place).toBeLessThanOrEqual(BAR);
     }
-    expect.soft(states[2]?.parked, place).toBeGreaterThanOrEqual(0.98);
+    expect.soft(states[2]?.parked, place).toBeGreaterThanOrEqual(1 - BAR);
     // In the last minute the idle rank's GPU made nothing, the others what they made.
     expect.soft(pace[2], place).toBe(0);
     const made = (rank: number): number => {

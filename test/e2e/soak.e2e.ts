@@ -1,6 +1,6 @@
 // Memory over time: an agent under churn of servers, tenants, models, processes and reloads, with a Collector that comes and
 // goes. Prints the curve, and wants it to level off: the last third takes at most half of what the first took, but for noise.
-// E2E_SOAK_MINUTES (default 4) says for how long; E2E_SOAK_FASTER (default 1) multiplies the pace of the churn.
+// E2E_SOAK_MINUTES (default 3) says for how long; E2E_SOAK_FASTER (default 1) multiplies the pace of the churn.
 import type { ChildProcess } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -14,7 +14,7 @@ import type { FakeCollector } from "../fakes/otlp-collector.ts";
 import { startCollector } from "../fakes/otlp-collector.ts";
 import { AgentHome, end, freePort, memoryMb, pause } from "./faults/whole-agent.ts";
 
-const MINUTES = Number(process.env["E2E_SOAK_MINUTES"] ?? 4);
+const MINUTES = Number(process.env["E2E_SOAK_MINUTES"] ?? 3);
 const FASTER = Number(process.env["E2E_SOAK_FASTER"] ?? 1);
 const SAMPLE_MS = 10_000;
 /** Noise of the collector of V8, and pages the allocator keeps. */
