@@ -141,12 +141,12 @@ export class Board {
     return { rows, parts, sliced, wallNanos, millijoules };
   }
 
-  /** Takes in what the work of several residents of a whole GPU cost. */
+  /** Takes in what the work of the residents of a whole GPU cost. */
   #learnSharing(parts: readonly Part[], to: Nanos): void {
     const part = parts[0];
     if (part === undefined || parts.length > 1 || !this.energy.decided(to)) return;
     const { member, pieces, residents, tenancy } = part;
-    if (residents.servers.size < 2) return;
+    if (residents.servers.size === 0) return;
     const between = (start: Nanos, end: Nanos): number => this.energy.between(start, end);
     const isTold = (start: Nanos, end: Nanos): boolean => this.energy.isTold(start, end);
     const before = (at: Nanos): number => this.energy.before(at);

@@ -143,6 +143,11 @@ export function learnSharing(
 ): void {
   const { from, servers, steps, to } = residents;
   if (pieces.some(({ state }) => state === "unobserved")) return;
+  if (servers.size === 1) {
+    // Whoever comes later shares with one whose watts are known.
+    learnPieces(sharing, timeline, pieces, residents, cost);
+    return;
+  }
   for (let place = timeline.windowAfter(from); place < timeline.windows.length; place++) {
     const window = timeline.windows[place] as ActivityWindow;
     const inside = Math.min(window.to, to) - Math.max(window.from, from);

@@ -1,4 +1,5 @@
 // Which assumption a shared energy rests on is said: by the very evidence it was shared by.
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { OwnPower } from "../../agent/correlate/energy/own-power.ts";
 import { TurnWatts } from "../../agent/correlate/energy/turn-watts.ts";
@@ -10,8 +11,7 @@ import { sharingRule } from "../../agent/correlate/sharing.ts";
 import { SmShare } from "../../agent/correlate/sm-share.ts";
 import type { TokenStep } from "../../agent/correlate/token-step.ts";
 import { WorkBlocks } from "../../agent/correlate/work-blocks.ts";
-
-const second = 1_000_000_000;
+import { gpuInfo, polls, readings, repeated, rowsOf, run, second, serverInfo, sum } from "./scene.ts";
 
 function newSharing(): Sharing {
   const workFit = new WorkFit();
@@ -70,4 +70,40 @@ test("energy that is shared with nothing learned says by what, and never passes 
   const rule = sharingRule(newSharing(), residents(), interval);
   expect(rule.byWork).toBeUndefined();
   expect(rule.method).toBe("token_share");
+});
+
+test("a server has beside one that comes later and never rests what it drew alone before that came", () => {
+  const watts = fc.integer({ min: 60, max: 500 });
+  fc.assert(
+    fc.property(watts, watts, fc.integer({ min: 10, max: 40 }), (own, other, alone) => {
+      const beside = 60;
+      const seconds = [
+        ...repeated(10, { pids: [1], shares: {} }),
+        ...repeated(alone, { pids: [1], busy: 1, watts: 100 + own, shares: { 1: 1 } }),
+        ...repeated(beside, {
+          ...{ pids: [1, 2], busy: 1, watts: 100 + (own + other) / 2 },
+          shares: { 1: 0.5, 2: 0.5 },
+        }),
+      ];
+      const tokens = [...repeated(10, 0), ...repeated(alone + beside, 50)];
+      const { intervals } = run({
+        ...{ gpus: [gpuInfo("G")], samples: readings("G", seconds), seconds: seconds.length },
+        servers: [serverInfo("one", { pids: [1] })],
+        polls: { one: polls(tokens) },
+      });
+      const rows = rowsOf(intervals, "G").slice(-30);
+      const of = (server: string): number =>
+        sum(
+          rows.flatMap(({ residents }) =>
+            residents
+              .filter((resident) => resident.server === server)
+              .flatMap(({ millijoules }) => Object.values(millijoules)),
+          ),
+        ) / 30_000;
+      const drawn = (own + other) / 2;
+      expect(Math.abs(of("one") - 50 - own / 2)).toBeLessThan(0.06 * drawn);
+      expect(Math.abs(of("unmetered") - 50 - other / 2)).toBeLessThan(0.06 * drawn);
+    }),
+    { numRuns: 15 },
+  );
 });
