@@ -3,7 +3,7 @@
 import type { Nanos } from "../../model.ts";
 import { unexplainedFrom } from "./copies.ts";
 import type { Activity, ActivityWindow, PollInterval, WorkRun } from "./evidence.ts";
-import { outlookOf } from "./outlook.ts";
+import { outlookOf, runsOf } from "./outlook.ts";
 import { prefillNanosMax } from "./prefill.ts";
 import { longPauseNanos, preparationPause, stepPauseNanos, workingBusyRatio } from "./runs.ts";
 
@@ -24,8 +24,9 @@ export function heldOpenFrom(activity: Activity): Nanos {
 export function copyHoldNanos(activity: Activity): Nanos {
   const last = activity.polls.at(-1);
   if (last?.shownFrom === undefined || !activity.windows.some(isWork)) return 0;
-  const { runs } = outlookOf(activity, last);
-  return unexplainedFrom(activity, runs) < Infinity ? last.at - last.shownFrom + activity.pollNanos : 0;
+  return unexplainedFrom(activity, runsOf(activity, last)) < Infinity
+    ? last.at - last.shownFrom + activity.pollNanos
+    : 0;
 }
 
 /** The edge of a run needs the window after it; a pause, and tokens without work, need to see what follows. */

@@ -4,7 +4,7 @@
 import type { Nanos, ProgressKind } from "../../model.ts";
 import type { Credit, KnownIntervals, PeerStretch, PollInterval, SeenPoll, WorkRun } from "./evidence.ts";
 import { isSameInterval } from "./same-interval.ts";
-import { clipped, isClip, lengthIn, none, total } from "./stretches.ts";
+import { clipped, firstBeyond, isClip, lengthIn, none, total } from "./stretches.ts";
 
 /** A prompt token takes about a tenth of the time of an output token (h100-solo-8b: 16,384 in 0.35 s, 5,781/s). */
 const inputTokenWeight = 0.1;
@@ -34,18 +34,20 @@ export function pollIntervals(
 ): PollInterval[] {
   const intervals: PollInterval[] = [];
   let place = 0;
+  let run = 0;
   for (let index = 0; index < polls.length; index++) {
     const poll = polls[index] as SeenPoll;
     const next = polls[index + 1];
     const to = next?.at ?? horizon;
     if (to <= poll.at) continue;
+    run = firstBeyond(runs, poll.at, run);
     while (known !== undefined && (known.polls[place]?.at ?? Infinity) < poll.at) place++;
     const before = next === undefined ? undefined : knownBetween(known, place, poll, next);
-    if (before !== undefined && stays(before, known as KnownIntervals, progress, runs, batch)) {
+    if (before !== undefined && stays(before, known as KnownIntervals, progress, runs, batch, run)) {
       intervals.push(before);
       continue;
     }
-    const made = pollInterval(poll, next, to, progress, runs, peers, credits, batch);
+    const made = pollInterval(poll, next, to, progress, runs, peers, credits, batch, run);
     // A late credit seldom changes an interval: the old one is kept then, so that the new one need not grow old.
     intervals.push(before !== undefined && isSameInterval(before, made) ? before : made);
   }
@@ -70,16 +72,20 @@ function stays(
   progress: ProgressKind,
   runs: readonly WorkRun[],
   batch: number | undefined,
+  run: number,
 ): boolean {
   const { all, from, inFlightFrom = 0, inFlightTo = 0, to } = interval;
   if (to > known.until || progress !== known.progress) return false;
   // How many run on average counts where no gauge says it.
   if (batch !== known.batch && interval.progress !== 0 && !(inFlightFrom > 0) && !(inFlightTo > 0))
     return false;
-  return isClip(all, runs, from, to);
+  return isClip(all, runs, from, to, run);
 }
 
-/** Returns the time from a poll to the one after it, or to `to` while there is none. */
+/**
+ * Returns the time from a poll to the one after it, or to `to` while there is none. No run before the one at `run` reaches into
+ * it.
+ */
 export function pollInterval(
   poll: SeenPoll,
   next: SeenPoll | undefined,
@@ -89,6 +95,7 @@ export function pollInterval(
   peers: readonly PeerStretch[],
   credits: readonly Credit[],
   batch: number | undefined,
+  run = 0,
 ): PollInterval {
   const open = next === undefined;
   const output = open ? 0 : next.outputTokens - poll.outputTokens;
@@ -108,7 +115,7 @@ export function pollInterval(
   const running = mayPause ? leavingAndComing : runningBetween;
   const pace =
     progress === "step" ? paceOf(poll.inFlight, inFlightTo, output, input, batch, running, ended) : noPace;
-  const all = clipped(runs, poll.at, to);
+  const all = clipped(runs, poll.at, to, run);
   const contended = touchesPeer(all, peers);
   // A request in flight throughout goes on whoever the driver credits, but what a copy shows may be over.
   const isThroughout = before && after;

@@ -17,6 +17,14 @@ export function outlookOf(activity: Activity, last: SeenPoll): Outlook {
   return activity.outlook;
 }
 
+/** Returns the runs of the same alone: whoever asks for no more is spared the intervals. */
+export function runsOf(activity: Activity, last: SeenPoll): readonly WorkRun[] {
+  const { outlook, windows } = activity;
+  if (outlook !== undefined) return outlook.runs;
+  const reached = windows.at(-1)?.to ?? last.at;
+  return runsBetween(activity, windows[0]?.from ?? reached, reached);
+}
+
 /** Returns what they say from the first poll to `until`, with the time after the last poll as an open interval. */
 export function outlookUntil(activity: Activity, until: Nanos): Outlook {
   const { batch, credits, peers, windows } = activity;
@@ -48,12 +56,17 @@ export function noteOthers(activity: Activity, from: Nanos): void {
 }
 
 function built(activity: Activity, from: Nanos, to: Nanos, horizon: Nanos): Outlook {
-  const { batch, credits, known, peers, plateau, windows } = activity;
-  const runs = workRuns(windows, gaugesOf(activity), from, to, plateau, pauseOf(activity));
+  const { batch, credits, known, peers } = activity;
+  const runs = runsBetween(activity, from, to);
   const progress = activity.polls.at(-1)?.progress ?? "step";
   const polls = withoutCopies(activity, runs);
   const intervals = pollIntervals(polls, progress, runs, peers, horizon, credits, batch, known);
   // The list of polls is the estimator's own: it goes on.
   activity.known = { polls: polls.slice(), intervals, progress, batch, until: Infinity };
   return { polls, runs, intervals };
+}
+
+function runsBetween(activity: Activity, from: Nanos, to: Nanos): readonly WorkRun[] {
+  const { plateau, windows } = activity;
+  return workRuns(windows, gaugesOf(activity), from, to, plateau, pauseOf(activity));
 }

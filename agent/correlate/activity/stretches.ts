@@ -32,10 +32,18 @@ export function place(pieces: readonly WorkRun[], amount: Nanos, side: Side): Wo
 /** No work. */
 export const none: readonly WorkRun[] = [];
 
-/** The parts of `runs` inside `[from, to)`: those that are in it wholly are the same objects. */
-export function clipped(runs: readonly WorkRun[], from: Nanos, to: Nanos): readonly WorkRun[] {
-  let first = 0;
-  while (first < runs.length && (runs[first] as WorkRun).to <= from) first++;
+/** The place of the first of `runs` that does not end by `from`, looked for from `place` on. */
+export function firstBeyond(runs: readonly WorkRun[], from: Nanos, place = 0): number {
+  while (place < runs.length && (runs[place] as WorkRun).to <= from) place++;
+  return place;
+}
+
+/**
+ * The parts of `runs` inside `[from, to)`: those that are in it wholly are the same objects. No run before `place` reaches
+ * into it.
+ */
+export function clipped(runs: readonly WorkRun[], from: Nanos, to: Nanos, place = 0): readonly WorkRun[] {
+  const first = firstBeyond(runs, from, place);
   let end = first;
   while (end < runs.length && (runs[end] as WorkRun).from < to) end++;
   if (first === end) return none;
@@ -51,23 +59,22 @@ function cutAt(pieces: WorkRun[], place: number, from: Nanos, to: Nanos): void {
   pieces[place] = { from: Math.max(run.from, from), to: Math.min(run.to, to), seen: run.seen };
 }
 
-/** True where `pieces` are the parts of `runs` inside `[from, to)`. */
+/** True where `pieces` are the parts of `runs` inside `[from, to)`. No run before `place` reaches into it. */
 export function isClip(
   pieces: readonly WorkRun[],
   runs: readonly WorkRun[],
   from: Nanos,
   to: Nanos,
+  place = 0,
 ): boolean {
-  let place = 0;
-  for (let index = 0; index < runs.length; index++) {
-    const run = runs[index] as WorkRun;
-    if (run.to <= from) continue;
-    if (run.from >= to) break;
-    const piece = pieces[place++];
-    if (piece?.seen !== run.seen) return false;
+  const first = firstBeyond(runs, from, place);
+  for (let index = 0; index < pieces.length; index++) {
+    const run = runs[first + index];
+    const piece = pieces[index] as WorkRun;
+    if (run === undefined || piece.seen !== run.seen) return false;
     if (piece.from !== Math.max(run.from, from) || piece.to !== Math.min(run.to, to)) return false;
   }
-  return place === pieces.length;
+  return (runs[first + pieces.length]?.from ?? Infinity) >= to;
 }
 
 /** How much of `runs` lies inside `[from, to)`. */
