@@ -134,7 +134,8 @@ describe.skipIf(!isRunnable)("the page", () => {
       (await page.locator("#gpus tbody tr td:nth-child(9)").allInnerTexts()).flatMap((text) =>
         text === "–" ? [] : [Number(text.replaceAll(",", ""))],
       );
-    expect(await order()).toEqual((await order()).toSorted((a, b) => b - a));
+    const shown = await order();
+    expect(shown).toEqual(shown.toSorted((a, b) => b - a));
     // Two more pictures, and the focus is where it was.
     const before = await page.locator("#facts").innerText();
     await expect.poll(() => page.locator("#facts").innerText(), { timeout: 30_000 }).not.toBe(before);
