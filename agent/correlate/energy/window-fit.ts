@@ -118,7 +118,8 @@ export class WindowFit {
     const value = watts * (this.#turns[server] as number);
     if (!(value > 0)) return [];
     const error = usualRatio * value;
-    if (!(steps > 0)) return [{ index: prompt, value: value / prompts, error: error / prompts }];
+    if (!(steps > 0))
+      return prompts > 0 ? [{ index: prompt, value: value / prompts, error: error / prompts }] : [];
     const perStep = value / (steps + promptPerStep * prompts);
     return [
       { index: step, others: { [prompt]: prompts / steps }, value: value / steps, error: error / steps },

@@ -58,8 +58,11 @@ export class LeastSquares {
     return this.#weight;
   }
 
-  /** Takes in one observation. */
+  /** Takes in one observation; one with a figure that is no finite number says nothing. */
   observe(inputs: ArrayLike<number>, outcome: number, weight: number): void {
+    let all = outcome * outcome * weight;
+    for (let at = 0; at < this.#size; at++) all += (inputs[at] as number) ** 2 * weight;
+    if (!Number.isFinite(all)) return;
     const kept = this.#keptRatio;
     for (let row = 0; row < this.#size; row++) {
       const input = (inputs[row] as number) * weight;
@@ -95,9 +98,10 @@ export class LeastSquares {
 
   /**
    * Returns the best coefficients of 0 or more. An input that never moved has what is believed of it, else 0 and an
-   * infinite error.
+   * infinite error; so has every input where the sums tell nothing. A belief in no finite number, or without any error, is none.
    */
-  solve(...beliefs: readonly Belief[]): Solution {
+  solve(...given: readonly Belief[]): Solution {
+    const beliefs = given.filter(isBelievable);
     let used = [...this.#outcomes.keys()].filter((index) => this.#product(index, index) > 0);
     const coefficients = new Array<number>(this.#size).fill(0);
     const errors = new Array<number>(this.#size).fill(Number.POSITIVE_INFINITY);
@@ -115,6 +119,9 @@ export class LeastSquares {
       unexplained ??= this.#variance(used, free.found);
       const isPulled = beliefs.length > 0 && unexplained > 0;
       const { found, inverse } = isPulled ? this.#fitted(used, unexplained, beliefs) : free;
+      // Sums beyond what numbers hold: nothing is known by them.
+      if (![unexplained, ...found, ...inverse.flat()].every(Number.isFinite))
+        return { coefficients, errors, covariances };
       for (let at = 0; at < used.length; at++) {
         const [index, line] = [used[at] as number, inverse[at] as readonly number[]];
         errors[index] = Math.sqrt(Math.max(0, unexplained * (line[at] as number)));
@@ -177,6 +184,10 @@ export class LeastSquares {
     const value = this.#products[row * this.#size + column] as number;
     return row === column ? value * (1 + ridgeRatio) : value;
   }
+}
+
+function isBelievable({ error, others = {}, value }: Belief): boolean {
+  return Number.isFinite(value) && error > 0 && Object.values(others).every(Number.isFinite);
 }
 
 /** What a coefficient counts in a belief. */

@@ -54,6 +54,32 @@ describe("LeastSquares.solve()", () => {
     );
   });
 
+  test("ends whatever was observed and whatever is believed, and no figure is other than a number of 0 or more", () => {
+    const any = fc.oneof(
+      fc.double({ min: 0, max: 1e6, noNaN: true }),
+      fc.constantFrom(0, -0, 1e-300, 1e300, Infinity, NaN),
+    );
+    const three = fc.tuple(any, any, any);
+    const belief = fc.record(
+      { index: fc.nat({ max: 2 }), value: any, error: any, others: fc.record({ 0: any }) },
+      { requiredKeys: ["index", "value", "error"] },
+    );
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(three, any, any), { maxLength: 12 }),
+        fc.array(belief, { maxLength: 4 }),
+        (observed, beliefs) => {
+          const fit = new LeastSquares(3, 0.99);
+          for (const [inputs, outcome, weight] of observed) fit.observe(inputs, outcome, weight);
+          const { coefficients, errors } = fit.solve(...beliefs);
+          for (const value of coefficients) expect(value >= 0 && Number.isFinite(value)).toBe(true);
+          for (const error of errors) expect(error >= 0).toBe(true);
+        },
+      ),
+      { numRuns: 1000 },
+    );
+  });
+
   test("believes what it was told of an input that never moved", () => {
     const fit = new LeastSquares(2, 1);
     for (let index = 1; index < 10; index++) fit.observe([0, index], 3 * index, 1);
