@@ -414,7 +414,8 @@ export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "no
 
 /**
  * The assumption a figure rests on (METERING.md 1.5). `coarse_windows`: GPU readings too far apart to show when work
- * began and ended. `cached_page`: the counters stood for an older instant than the poll. `busy_share`: requests shorter
+ * began and ended. `cached_page`: the counters stood for an older instant than the poll. `unread_page`: the time was decided
+ * before the server was read again, because its polls failed. `busy_share`: requests shorter
  * than a window, so their time is the busy share over the level of a wholly busy window. `half_of_work`: work that a
  * server and somebody else may have done, halved. `shared_work`: the part of such work, or of a long time between two reads,
  * that its tokens make at the pace it was seen at, or that its GPU may have done for other ranks. `unexplained_work`: work
@@ -429,6 +430,7 @@ export type EnergyMethod = "counter" | "integrated" | "integrated_instant" | "no
 export type UncertainReason =
   | "coarse_windows"
   | "cached_page"
+  | "unread_page"
   | "busy_share"
   | "half_of_work"
   | "shared_work"

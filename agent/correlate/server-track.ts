@@ -2,8 +2,10 @@
 // Polls wait sorted until an interval needs them, then go to the activity estimator with the windows of the server's
 // GPUs. A first poll that already counts tokens means that the counters began at zero while we watched: that is said
 // to the estimator as a poll of zeros.
+
 import type { ActivityMethod, Nanos, ServerInfo, ServerPoll, TokenIncrement } from "../model.ts";
 import { createActivity, decidableUntil, isThin, observePlace, settle } from "./activity/activity.ts";
+import { openPolls } from "./activity/copies.ts";
 import type { Activity, ActivityWindow, Guest, SeenPoll } from "./activity/evidence.ts";
 import { copyHoldNanos } from "./activity/hold.ts";
 import { busyBetween, observePeer } from "./activity/others.ts";
@@ -27,8 +29,6 @@ import { endOver } from "./windows.ts";
 
 /** The estimator is fed this far ahead of the interval to decide: longer than it ever looks, or a copy of a page lives. */
 const feedAhead = 31_000_000_000;
-/** Without a next poll, the state is still known for this many polls. */
-const openPolls = 2;
 /** After this many failed polls in a row no interval waits for a server, until it answers or its process appears. */
 const failuresMax = 3;
 /** Reported over three polls ago: not live any more (METERING.md 2, "live source"). */

@@ -8,6 +8,7 @@ const words: Readonly<Record<UncertainReason, string>> = {
   coarse_windows:
     "GPU readings are too far apart to show when work began and ended: read the GPU through NVML",
   cached_page: "the server's page is older than the poll: its counters stand for an earlier instant",
+  unread_page: "the server was not read in this time: whether it worked is not known",
   busy_share: "requests shorter than a GPU reading: their time is the busy share of the reading",
   half_of_work: "a server and somebody else may both have worked: half of it is counted",
   shared_work:

@@ -234,11 +234,11 @@ function labelled(
   activity: Activity,
   until: Nanos,
 ): Pick<Outlook, "intervals" | "runs"> & { readonly segments: ActivitySegment[] } {
-  const { decidedUntil: from, lastProgressAt, stallAfterNanos, windows } = activity;
+  const { decidedUntil: from, lastProgressAt, pollNanos, stallAfterNanos, windows } = activity;
   const progress = activity.polls.at(-1)?.progress ?? "step";
   const { accounted, claims, contested, intervals, runs, short } = evaluate(activity, progress, until);
   const seen = { intervals, progress, windows, short, refutedFrom: refutedFrom(activity), lastProgressAt };
-  const segments = label({ from, until, claims, contested, accounted, stallAfterNanos, ...seen });
+  const segments = label({ from, until, claims, contested, accounted, pollNanos, stallAfterNanos, ...seen });
   return { intervals, runs, segments };
 }
 
@@ -305,7 +305,8 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
       activity.lastProgressAt = interval.to;
       continue;
     }
-    if (activity.isShared) observeMade(activity.level, interval);
+    // Alone, gauges say how long requests are.
+    if (activity.isShared || interval.inFlightTo === undefined) observeMade(activity.level, interval);
     observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
     const place = placeOf(activity.polls, interval.to);
     const poll = activity.polls[place];

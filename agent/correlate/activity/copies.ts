@@ -15,10 +15,20 @@ import { isCoarse } from "./shares.ts";
  */
 const [besideDoubt, seldomDoubt, aloneDoubt, hiddenDoubt] = [0.6, 0.35, 0.05, 0.35];
 
+/** For so many of its polls a server is thought to be as the last one left it. */
+export const openPolls = 2;
+/** Whatever is decided of work that no poll followed for longer. */
+const unread: Doubt = { reason: "unread_page", ratio: 1 };
+
 /** What may be otherwise of time that is taken for execution, and of work that is not. */
 export interface PollDoubts {
   readonly executed: Doubt | undefined;
   readonly rest: Doubt;
+}
+
+/** True of the time after the last poll where two more of them failed. */
+export function isUnread({ from, open, to }: PollInterval, pollNanos: Nanos): boolean {
+  return open && to - from > openPolls * pollNanos;
 }
 
 /**
@@ -29,13 +39,17 @@ export function mayHideWork({ contended, kind, mayBeStale }: PollInterval): bool
   return mayBeStale === true && kind === "quiet" && !contended;
 }
 
-/** Returns what the poll that ended an interval leaves in doubt; one that only may be of a copy, the work that nothing explains. */
+/**
+ * Returns what the poll that ended an interval leaves in doubt; one that only may be of a copy, the work that nothing explains.
+ * Where none ended it all is in doubt.
+ */
 export function pollDoubts(
   interval: PollInterval,
   windows: readonly ActivityWindow[],
   short: boolean,
 ): PollDoubts {
-  const { contended, doubt, from, isCopied, isOfCopy, to } = interval;
+  const { contended, doubt, from, isCopied, isOfCopy, open, to } = interval;
+  if (open) return { executed: unread, rest: unread };
   if (doubt === undefined) return { executed: undefined, rest: { reason: "cached_page", ratio: 1 } };
   const by = (ratio: number): Doubt => ({ reason: doubt, ratio });
   if (doubt !== "cached_page") return { executed: by(1), rest: by(1) };

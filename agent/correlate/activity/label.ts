@@ -1,7 +1,7 @@
 // From claims to states: claimed time is active, time in flight without execution waits, the rest is idle.
 import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
 import type { PollDoubts } from "./copies.ts";
-import { mayHideWork, pollDoubts } from "./copies.ts";
+import { isUnread, mayHideWork, pollDoubts } from "./copies.ts";
 import type { ActivitySegment, ActivityWindow, Claim, Doubt, PollInterval, ServerState } from "./evidence.ts";
 
 /** What the segments of one settled stretch are made of. */
@@ -17,6 +17,7 @@ export interface Labelling {
   readonly progress: ProgressKind;
   readonly lastProgressAt: Nanos;
   readonly stallAfterNanos: Nanos;
+  readonly pollNanos: Nanos;
   readonly windows: readonly ActivityWindow[];
   /** Requests come and go inside the windows. */
   readonly short: boolean;
@@ -72,9 +73,9 @@ function doubted(segments: Draft[], labelling: Labelling): ActivitySegment[] {
   });
 }
 
-/** True where a poll is not to be trusted, or says nothing of work that nobody else is known to have done. */
-function mayBeWrong({ accounted, refutedFrom }: Labelling, interval: PollInterval): boolean {
-  if (interval.doubt !== undefined) return true;
+/** True where a poll is missing or not to be trusted, or says nothing of work that nobody else is known to have done. */
+function mayBeWrong({ accounted, pollNanos, refutedFrom }: Labelling, interval: PollInterval): boolean {
+  if (isUnread(interval, pollNanos) || interval.doubt !== undefined) return true;
   return mayHideWork(interval) && interval.to <= refutedFrom && !accounted.includes(interval);
 }
 

@@ -38,8 +38,8 @@ export function paceOfShort(most: Nanos): BesidePace {
 }
 
 /**
- * Takes in the progress of an interval of a server beside others, and how many requests ended in it: alone, windows say how long
- * these are.
+ * Takes in the progress of an interval of a server beside others, or of one without gauges, and how many requests ended in it:
+ * of any other, polls say how long these are.
  */
 export function observeMade(level: Level, { lone, requests }: Pick<PollInterval, "lone" | "requests">): void {
   if (requests === undefined || !(lone > 0)) return;
