@@ -31,8 +31,8 @@ import { endOver } from "./windows.ts";
 const feedAhead = 31_000_000_000;
 /** After this many failed polls in a row no interval waits for a server, until it answers or its process appears. */
 const failuresMax = 3;
-/** Reported over three polls ago: not live any more (METERING.md 2, "live source"). */
-const livePolls = 3;
+/** Polls ago that it reported last, half of one for being late, from which on it is not live any more (METERING.md 2, "live source"). */
+const livePolls = 3.5;
 
 /** What is around a server. */
 export interface Surroundings {

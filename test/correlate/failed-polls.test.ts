@@ -1,0 +1,53 @@
+// A server two polls of which fail is waited for: the third one, be it a little late, says what was done in the time between.
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { Correlator } from "../../agent/correlate/correlator.ts";
+import type { SettledInterval } from "../../agent/model.ts";
+import type { Second } from "./scene.ts";
+import { gpuInfo, readings, rowsOf, second, serverInfo, totals } from "./scene.ts";
+
+const [length, pollSeconds] = [120, 5];
+
+/** A GPU that works for its server throughout, polled each 5 s; of some polls in a row two fail, and the one after them is late. */
+function metered(first: number, lateNanos: number): readonly SettledInterval[] {
+  const seconds: Second[] = Array.from({ length }, () => ({ pids: [1], busy: 1 }));
+  const samples = readings("g", seconds);
+  const correlator = new Correlator({ origin: 0, intervalNanos: second, gpuPollMs: 1000, strict: true });
+  correlator.setGpus([gpuInfo("g")], 0);
+  correlator.setServers([serverInfo("a", { pids: [1], pollMs: 1000 * pollSeconds })], 0);
+  const intervals: SettledInterval[] = [];
+  for (let at = 0; at <= length; at++) {
+    correlator.acceptGpu(samples[at] as (typeof samples)[number]);
+    const poll = at / pollSeconds;
+    if (poll === first || poll === first + 1)
+      correlator.acceptGap({ source: "server:a", at: at * second, reason: "x" });
+    else if (Number.isInteger(poll)) {
+      const read = at * second + (poll === first + 2 ? lateNanos : 0);
+      intervals.push(...correlator.settle(read - 1));
+      const counts = { inputTokens: 0, outputTokens: 100 * at, inFlight: 1, progress: "step" } as const;
+      correlator.acceptTokens("a", { at: read, ...counts }, []);
+    }
+    intervals.push(...correlator.settle(at * second));
+  }
+  intervals.push(...correlator.finish(length * second));
+  return intervals;
+}
+
+test("no work is in doubt, or left out, because two polls in a row failed", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 4, max: 18 }),
+      fc.integer({ min: 0, max: 0.9 * second }),
+      (first, lateNanos) => {
+        const rows = rowsOf(metered(first, lateNanos), "g");
+        const unread = rows.flatMap(({ uncertain = [] }) =>
+          uncertain.filter(({ reason }) => reason === "unread_page"),
+        );
+        expect(unread).toEqual([]);
+        const active = (totals(rows, "nanos")["token_active"] ?? 0) / second;
+        expect(active).toBeGreaterThan(length - pollSeconds - 1);
+      },
+    ),
+    { numRuns: 40 },
+  );
+});
