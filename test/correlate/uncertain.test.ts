@@ -180,7 +180,9 @@ describe("GpuInterval.uncertain", () => {
       servers: [serverInfo("a", { pids: [1] }), serverInfo("b", { pids: [2] })],
       samples: readings(
         "g",
-        Array.from({ length: 20 }, (_, index) => ({ pids: [1, 2], busy: index === 10 ? 1 : 0, watts: 300 })),
+        repeated(20, { pids: [1, 2], busy: 0, watts: 100 }).map((rest, index) =>
+          index === 10 ? { ...rest, busy: 1, watts: 300 } : rest,
+        ),
       ),
       polls: { a: ofServer(moves(10)), b: ofServer(moves(10)) },
       seconds: 20,
@@ -190,6 +192,11 @@ describe("GpuInterval.uncertain", () => {
       new Set([reason]),
     );
     expect(sum(doubted.map(({ nanos }) => nanos))).toBeLessThanOrEqual(second);
+    // Who executed is in doubt about a server, seconds and joules; by what they share is in doubt about the GPU.
+    const isOfServer = ({ server }: Uncertain): boolean => server !== undefined;
+    const ofActivity = doubted.filter(({ reason: why }) => why === reason);
+    expect(ofActivity.every(isOfServer) && ofActivity.some(({ millijoules }) => millijoules > 0)).toBe(true);
+    expect(doubted.some((doubt) => doubt.reason !== reason && isOfServer(doubt))).toBe(false);
   });
 
   test("holds how far off sampled power may be, and never more than a row has", () => {
