@@ -153,7 +153,8 @@ export function partOf(member: Member, settling: Settling): Part {
   const { uuid } = timeline.info;
   const tokens = (server: string): number | undefined => settling.tokens(server, uuid);
   const steps = (server: string): readonly TokenStep[] => settling.steps(server, uuid);
-  const residents = { from, to, servers, working, hasShares, tokens, steps };
+  const areTogether = timeline.presence.hasMpsClients;
+  const residents = { from, to, servers, working, hasShares, areTogether, tokens, steps };
   const rule =
     working.size > 0 && servers.size > 1
       ? sharingRule(member, residents, timeline.energy.withWindows(from, to))

@@ -45,6 +45,8 @@ export class Presence {
   readonly stays: Stay[] = [];
   /** Counts every process that came, went, was named or forgotten. */
   changes = 0;
+  /** The last list of processes had clients of MPS in it. */
+  hasMpsClients = false;
   /** The list of the last reading, while all of it is among the stays. */
   #last: readonly GpuProcess[] | undefined;
 
@@ -84,7 +86,7 @@ export class Presence {
     for (let index = 0; index < processes.length; index++) {
       const one = processes[index] as GpuProcess;
       const other = last[index] as GpuProcess;
-      if (one.pid !== other.pid || one.name !== other.name) return false;
+      if (one.pid !== other.pid || one.name !== other.name || one.type !== other.type) return false;
     }
     return true;
   }
@@ -103,6 +105,8 @@ export class Presence {
     const listed = new Map<number, GpuProcess>();
     for (const process of sample.processes ?? [])
       if (Number.isInteger(process.pid) && process.pid > 0) listed.set(process.pid, process);
+    if (sample.processes !== undefined)
+      this.hasMpsClients = sample.processes.some(({ type }) => type === "mps");
     if (listed.size > 0) this.#seen = true;
     const { memoryUsedBytes } = sample;
     if (this.#seen || memoryUsedBytes === undefined)

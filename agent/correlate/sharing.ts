@@ -39,6 +39,8 @@ export interface Residents {
   readonly working: ReadonlySet<string>;
   /** The driver gives shares per process. */
   readonly hasShares: boolean;
+  /** They run at the same time, not in turns: clients of MPS. */
+  readonly areTogether: boolean;
   /** Weighted tokens of a server over the last 30 s. */
   readonly tokens: (server: string) => number | undefined;
   readonly steps: (server: string) => readonly TokenStep[];
@@ -68,6 +70,11 @@ const turnsErrorMax = 0.05;
 const learnedErrorMax = 0.1;
 /** More of a window than that somebody else must have had. */
 const restMax = 0.05;
+/**
+ * What of a rule is another's, as two standard errors, where several run at the same time: a driver's sample credits one of them
+ * with what all did, and what they draw together is less than what each does alone.
+ */
+const togetherDoubt = 0.3;
 /** Weight of a stretch in which others may have worked too. */
 const guessedWeight = 0.1;
 /** Shorter stretches say little of power. */
@@ -78,6 +85,15 @@ const stretchMin = 180_000_000;
  * joules are known as a whole alone.
  */
 export function sharingRule(sharing: Sharing, residents: Residents, window: Span): EnergyRule {
+  const rule = ruleInTurns(sharing, residents, window);
+  if (!residents.areTogether || residents.working.size < 2) return rule;
+  if (rule.doubt === undefined && rule.method !== "sm_share" && rule.method !== "own_power") return rule;
+  const doubtRatio = rule.doubt === undefined ? togetherDoubt : Math.max(togetherDoubt, rule.doubtRatio ?? 1);
+  return { ...rule, doubt: rule.doubt ?? "fitted_work", doubtRatio };
+}
+
+/** The same of residents that take turns. */
+function ruleInTurns(sharing: Sharing, residents: Residents, window: Span): EnergyRule {
   const { from, hasShares, servers, tokens, to, working } = residents;
   const { ownPower, smShare, turnWatts } = sharing;
   const credited = smShare.weights(to);

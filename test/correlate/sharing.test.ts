@@ -6,6 +6,7 @@ import { TurnWatts } from "../../agent/correlate/energy/turn-watts.ts";
 import { WindowFit } from "../../agent/correlate/energy/window-fit.ts";
 import type { Work } from "../../agent/correlate/energy/work-columns.ts";
 import { WorkFit } from "../../agent/correlate/energy/work-fit.ts";
+import { Presence } from "../../agent/correlate/presence.ts";
 import type { Residents, Sharing } from "../../agent/correlate/sharing.ts";
 import { sharingRule } from "../../agent/correlate/sharing.ts";
 import { SmShare } from "../../agent/correlate/sm-share.ts";
@@ -36,7 +37,8 @@ function residents(): Residents {
   };
   const servers = new Set(["one", "two"]);
   const tokens = (): number => 20;
-  return { from: 0, to: second, servers, working: servers, hasShares: false, tokens, steps: () => [step] };
+  const given = { servers, working: servers, hasShares: false, areTogether: false };
+  return { from: 0, to: second, ...given, tokens, steps: () => [step] };
 }
 
 /** Teaches what work costs, each interval off by so much, up and down in turns. */
@@ -106,4 +108,37 @@ test("a server has beside one that comes later and never rests what it drew alon
     }),
     { numRuns: 15 },
   );
+});
+
+test("energy of servers that run at the same time is never said to be sure", () => {
+  for (const offRatio of [0, 0.9]) {
+    const sharing = newSharing();
+    teach(sharing, offRatio);
+    const inTurns = sharingRule(sharing, residents(), interval);
+    const together = sharingRule(sharing, { ...residents(), areTogether: true }, interval);
+    expect(together).toEqual({
+      ...inTurns,
+      doubt: inTurns.doubt ?? "fitted_work",
+      doubtRatio: inTurns.doubt === undefined ? 0.3 : Math.max(0.3, inTurns.doubtRatio ?? 1),
+    });
+    const alone = { ...residents(), working: new Set(["one"]) };
+    expect(sharingRule(sharing, { ...alone, areTogether: true }, interval)).toEqual(
+      sharingRule(sharing, alone, interval),
+    );
+  }
+});
+
+test("clients of MPS are known by the last list of processes", () => {
+  const presence = new Presence();
+  const list = (at: number, ...types: readonly ("compute" | "mps")[]) =>
+    presence.read({ gpu: "g", at, processes: types.map((type, index) => ({ pid: 1 + index, type })) });
+  list(1, "compute", "compute");
+  expect(presence.hasMpsClients).toBe(false);
+  list(2, "mps", "mps");
+  expect(presence.hasMpsClients).toBe(true);
+  // One that says nothing of processes changes nothing.
+  presence.read({ gpu: "g", at: 3 });
+  expect(presence.hasMpsClients).toBe(true);
+  list(4, "compute", "compute");
+  expect(presence.hasMpsClients).toBe(false);
 });
