@@ -17,7 +17,7 @@ import { EnergyBook } from "./energy-book.ts";
 import type { Given } from "./holders.ts";
 import { bookHolders } from "./holders.ts";
 import type { Member, Part, Settling } from "./member.ts";
-import { lives, partOf, phasesOf, rowOf, weightOf } from "./member.ts";
+import { lives, partOf, phasesOf, restOf, rowOf, weightOf } from "./member.ts";
 import type { Piece, ResidentState } from "./pieces.ts";
 import { onlyWorker } from "./pieces.ts";
 import { learnSharing } from "./sharing.ts";
@@ -129,7 +129,9 @@ export class Board {
     }
     for (const { member } of parts)
       member.phases.forEach((phases, server) => {
-        phases.learn(settling.steps(server, member.timeline.info.uuid), to);
+        const gpu = member.timeline.info.uuid;
+        phases.learn(settling.steps(server, gpu), to);
+        settling.prefillPlaces.note(server, gpu, phases.isPromptsOnly, to);
       });
     const rows = parts.map((part) => rowOf(part, energy, sliced));
     const restOnly = parts.length === 0 && (millijoules > 0 || rest.rejectedMillijoules > 0);
@@ -266,12 +268,13 @@ export class Board {
     piece: Piece,
     { from, to }: Span,
     given: readonly Given[],
-    { steps }: Settling,
+    settling: Settling,
   ): void {
     const { residents } = piece;
     for (let index = 0; index < residents.length; index++) {
       const { server, state } = residents[index] as ResidentState;
       const got = given[index];
+      if (state === "parked" && piece.doubt === undefined) restOf(member, server, { from, to }, settling);
       if (state !== "token_active" || server === unmetered || got === undefined) continue;
       const { floorMillijoules, millijoules, nanos } = got;
       const stretch = {
@@ -283,8 +286,13 @@ export class Board {
         isShared: onlyWorker(piece) === undefined || piece.contested === true,
         isCoarse: piece.doubt?.reason === "coarse_windows",
         isApportioned: member.timeline.info.parent !== undefined,
+        isPrefilledElsewhere: settling.prefillPlaces.isElsewhere(
+          server,
+          member.timeline.info.uuid,
+          settling.from,
+        ),
       };
-      const own = steps(server, member.timeline.info.uuid);
+      const own = settling.steps(server, member.timeline.info.uuid);
       notePhases(booking, server, phasesOf(member, server).divide(stretch, own, this.#energyBefore));
     }
   }

@@ -18,6 +18,7 @@ import type { Span } from "./edges.ts";
 import type { FloorState } from "./energy/floor.ts";
 import type { CounterState } from "./energy/meter.ts";
 import { Gpus } from "./gpus.ts";
+import { PrefillPlaces } from "./phases/prefill-places.ts";
 import type { Placed, ProcessFacts, ServerHints } from "./placement.ts";
 import { Placement } from "./placement.ts";
 import type { RankStatus } from "./rank-places.ts";
@@ -75,6 +76,7 @@ const intervalsPerCall = 3600;
 export class Correlator {
   readonly #options: CorrelatorOptions;
   readonly #placement = new Placement();
+  readonly #prefillPlaces = new PrefillPlaces();
   readonly #gpus: Gpus;
   readonly #servers: Servers;
   readonly #refused = { absurd: 0, repeated: 0, late: 0, dropped: 0, future: 0, unknown: 0 };
@@ -282,6 +284,7 @@ export class Correlator {
       placement: this.#placement,
       shares: this.#options.shares ?? {},
       tokens: (server, gpu) => tokenWeight(this.#servers.stepsOf(server, gpu), to),
+      prefillPlaces: this.#prefillPlaces,
       steps: (server, gpu) => this.#servers.stepsOf(server, gpu),
     });
     const servers = this.#servers.rows({ from, to, closing }, own, gpus.stalled);

@@ -14,6 +14,7 @@ import type { HolderRemainders } from "./holders.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { statesOn } from "./own-states.ts";
 import { Phases } from "./phases/phases.ts";
+import type { PrefillPlaces } from "./phases/prefill-places.ts";
 import type { Piece } from "./pieces.ts";
 import { cut, mainMethod } from "./pieces.ts";
 import type { Placed, Placement } from "./placement.ts";
@@ -58,6 +59,8 @@ export interface Settling {
   readonly shares: ConfiguredShares;
   /** Weighted tokens of a server over the last 30 s; undefined = it shows none. */
   readonly tokens: (server: string, gpu: string) => number | undefined;
+  /** Which GPUs of a server do prompts alone. */
+  readonly prefillPlaces: PrefillPlaces;
   /** What a server's counters, or those of its rank on a GPU, did between its polls, by rising time. */
   readonly steps: (server: string, gpu: string) => readonly TokenStep[];
 }
@@ -108,6 +111,22 @@ export function phasesOf({ phases }: Member, server: string): Phases {
   const created = new Phases();
   phases.set(server, created);
   return created;
+}
+
+/** Tells the phases of a server on a GPU that it did nothing there, and how long it executed on others meanwhile. */
+export function restOf(
+  { phases, timeline }: Member,
+  server: string,
+  { from, to }: Span,
+  settling: Settling,
+): void {
+  const known = phases.get(server);
+  const states = settling.own.get(server);
+  if (known === undefined || states === undefined || states.byGpu.size === 0) return;
+  let elsewhere = 0;
+  for (const { from: start, state, to: end } of states.all)
+    if (state === "active") elsewhere += Math.max(0, Math.min(end, to) - Math.max(start, from));
+  known.rest(from, to, elsewhere, settling.steps(server, timeline.info.uuid));
 }
 
 /** Share of the board: 1, or slices under MIG; unusable weights count as 1. */

@@ -16,6 +16,8 @@ import {
   stepSecondsUnknown,
   timeBeliefs,
 } from "./beliefs.ts";
+import type { WorkInputs } from "./gpu-role.ts";
+import { GpuRole } from "./gpu-role.ts";
 import type { Belief, Solution } from "./least-squares.ts";
 import { errorOfSum, LeastSquares } from "./least-squares.ts";
 
@@ -41,6 +43,7 @@ type Costs = [number, number, number];
 export class PhaseFit {
   readonly #time = new LeastSquares(3, keptRatio);
   readonly #energy = new LeastSquares(3, keptRatio);
+  readonly #role = new GpuRole(keptRatio);
   /** Sums of the intervals, older ones faded. */
   #seen = { seconds: 0, joules: 0, steps: 0, promptTokens: 0 };
   /** Prompt tokens of the interval with most, older ones faded. */
@@ -95,9 +98,20 @@ export class PhaseFit {
       promptTokens: seen.promptTokens * keptRatio + prompt * weight,
     };
     this.#time.observe([prompt, steps, output], seconds, weight);
+    this.#role.observe([prompt, steps, output], seconds, weight);
     this.#energy.observe([prompt, seconds, output], joules, weight);
     if (output > 0) this.#observations++;
     this.#costs = undefined;
+  }
+
+  /** Takes in that nothing was done here in a step, or a part of it, and how long others of the server worked meanwhile. */
+  observeRest(step: TokenStep, isWholeStep: boolean, elsewhereSeconds: number): void {
+    if (!step.isDoubted) this.#role.observeRest(this.#inputs(step), isWholeStep, elsewhereSeconds);
+  }
+
+  /** Returns that all work here is prefill, and how far off that may be, where other GPUs of the server decode. */
+  promptsOnly(): PrefillShares | undefined {
+    return this.#role.promptsOnly();
   }
 
   /**
@@ -213,7 +227,7 @@ export class PhaseFit {
   }
 
   /** Prompt tokens, decode steps and output tokens after the first, of a step. */
-  #inputs(step: TokenStep): readonly [number, number, number] {
+  #inputs(step: TokenStep): WorkInputs {
     const output = decodedIn(step);
     return [step.inputTokens, output / this.#running(step), output];
   }

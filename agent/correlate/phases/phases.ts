@@ -21,6 +21,8 @@ export interface ActiveStretch {
   readonly isCoarse?: boolean;
   /** Its energy is an apportioned part of a board's. */
   readonly isApportioned?: boolean;
+  /** Other GPUs of the server do its prompts. */
+  readonly isPrefilledElsewhere?: boolean;
 }
 
 /** How one step of a server divides: shares of prefill, and how far off they may be. */
@@ -79,6 +81,8 @@ export class Phases {
   readonly #fit = new PhaseFit();
   /** Activity inside steps that are not over yet, by the end of the step. */
   readonly #open = new Map<Nanos, Open>();
+  /** How long nothing was done on the GPU inside steps in which tokens moved, and how long of it others of the server worked. */
+  readonly #rested = new Map<Nanos, { nanos: Nanos; elsewhereNanos: Nanos }>();
   readonly #nanosOwed: Remainders = new Map();
   readonly #floorOwed: Remainders = new Map();
   readonly #activeOwed: Remainders = new Map();
@@ -121,14 +125,38 @@ export class Phases {
     return this.#shares(stretch, parts, doubtTime, doubtEnergy);
   }
 
+  /** Notes that the server did nothing on this GPU in `[from, to)`, and for how long of it it executed on others. */
+  rest(from: Nanos, to: Nanos, elsewhereNanos: Nanos, steps: readonly TokenStep[]): void {
+    for (let index = firstAfter(steps, from); index < steps.length; index++) {
+      const step = steps[index] as TokenStep;
+      if (step.from >= to) break;
+      if (step.inputTokens <= 0 && step.outputTokens <= 0) continue;
+      const inside = Math.min(step.to, to) - Math.max(step.from, from);
+      const rest = this.#rested.get(step.to) ?? { nanos: 0, elsewhereNanos: 0 };
+      rest.nanos += inside;
+      rest.elsewhereNanos += (elsewhereNanos * inside) / (to - from);
+      this.#rested.set(step.to, rest);
+    }
+  }
+
+  /** Whether the server does prompts alone here. */
+  get isPromptsOnly(): boolean {
+    return this.#fit.promptsOnly() !== undefined;
+  }
+
   /** Learns from the steps that ended at or before `until`. */
   learn(steps: readonly TokenStep[], until: Nanos): void {
     for (const [at, open] of this.#open) {
       if (at > until) continue;
       this.#open.delete(at);
-      const step = stepTo(steps, at);
-      if (step?.progress === "step" && !step.isLent)
-        this.#fit.observe(step, open.nanos, open.millijoules, open.isShared);
+      const step = learnable(steps, at);
+      if (step !== undefined) this.#fit.observe(step, open.nanos, open.millijoules, open.isShared);
+    }
+    for (const [at, { elsewhereNanos, nanos }] of this.#rested) {
+      if (at > until) continue;
+      this.#rested.delete(at);
+      const step = learnable(steps, at);
+      if (step !== undefined) this.#fit.observeRest(step, nanos >= step.to - step.from, elsewhereNanos / 1e9);
     }
   }
 
@@ -146,7 +174,7 @@ export class Phases {
   #division(
     steps: readonly TokenStep[],
     index: number,
-    { from, isShared, nanos, to }: ActiveStretch,
+    { from, isPrefilledElsewhere = false, isShared, nanos, to }: ActiveStretch,
   ): Division {
     const step = steps[index] as TokenStep;
     if (step.progress !== "step") return unknown;
@@ -154,6 +182,9 @@ export class Phases {
     // Beside others, or by the page of another instant, time without a token may be misplaced.
     const isPlaced = !isDoubted && !(isShared && inputTokens <= 0);
     if (step.outputTokens <= 0) return isPlaced ? allPrefill : unknown;
+    const only = this.#fit.promptsOnly();
+    if (only !== undefined) return { method: "fitted", ...only };
+    if (isPrefilledElsewhere) return inputTokens > 0 ? this.#decodeOnly(step) : allDecode;
     if (inputTokens <= 0) {
       const under = isPlaced
         ? this.#fit.underWay(step, ((step.to - step.from) * nanos) / (to - from))
@@ -163,6 +194,13 @@ export class Phases {
     if (decodedIn(step) <= 0) return allPrefill;
     const found = this.#fit.shares(step, this.#aheadOf(steps, index));
     return found === undefined ? unknown : { method: "fitted", ...found };
+  }
+
+  /** Decode alone, for other GPUs of the server do the prompts; what would be theirs here is in doubt by half. */
+  #decodeOnly(step: TokenStep): Division {
+    const found = this.#fit.shares(step, 0);
+    const [timeError, energyError] = [(found?.time ?? 0) / 2, (found?.energy ?? 0) / 2];
+    return { method: "fitted", time: 0, energy: 0, timeError, energyError };
   }
 
   /** Activity without a token in the steps right before one, as far as it was not learned from yet. */
@@ -213,6 +251,12 @@ export class Phases {
           : 0,
     }));
   }
+}
+
+/** The step that ends at an instant, where it shows what its tokens cost on this GPU. */
+function learnable(steps: readonly TokenStep[], at: Nanos): TokenStep | undefined {
+  const step = stepTo(steps, at);
+  return step?.progress === "step" && !step.isLent ? step : undefined;
 }
 
 /** The step that ends at an instant. */
