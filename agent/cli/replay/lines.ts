@@ -44,6 +44,8 @@ export class ReplayTotals {
   readonly #meter = new Meter();
   #unknownNanos = 0;
   readonly #unmatched = { input: 0, output: 0 };
+  /** What rests on an assumption, by the reason. */
+  readonly #uncertain = new Map<string, { nanos: number; millijoules: number }>();
   /** Of engines alone: a gateway counts the same tokens again. */
   readonly #engines = { input: 0, output: 0 };
   readonly #gpus = new Map<string, { nanos: Record<string, number>; millijoules: Record<string, number> }>();
@@ -117,6 +119,14 @@ export class ReplayTotals {
           },
         ]),
       ),
+      uncertain: Object.fromEntries(
+        [...this.#uncertain]
+          .sort(([, one], [, other]) => other.nanos - one.nanos || other.millijoules - one.millijoules)
+          .map(([reason, { millijoules, nanos }]) => [
+            reason,
+            { gpu_seconds: nanos / 1e9, energy_joules: millijoules / 1e3 },
+          ]),
+      ),
       kpis: {
         tokens_per_gpu_hour: ratios.tokensPerGpuHour ?? null,
         output_tokens_per_gpu_hour: ratios.outputTokensPerGpuHour ?? null,
@@ -130,6 +140,12 @@ export class ReplayTotals {
   #addGpu(gpu: GpuInterval): void {
     if (gpu.activityMethod === "unknown")
       for (const state of ALLOCATED) this.#unknownNanos += gpu.nanos[state];
+    for (const { millijoules, nanos, reason } of gpu.uncertain ?? []) {
+      const sums = this.#uncertain.get(reason) ?? { nanos: 0, millijoules: 0 };
+      this.#uncertain.set(reason, sums);
+      sums.nanos += nanos;
+      sums.millijoules += millijoules;
+    }
     const total = this.#gpu(gpu.gpu);
     addTo(total.nanos, gpu.nanos);
     addTo(total.millijoules, gpu.millijoules);

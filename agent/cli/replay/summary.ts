@@ -1,4 +1,5 @@
 // The totals of a replay as a table for people.
+import { uncertainWords } from "../../daemon/uncertain-words.ts";
 import { formatTable } from "../common/table.ts";
 
 interface Totals {
@@ -10,10 +11,11 @@ interface Totals {
       { input_tokens: number; output_tokens: number; gpu_seconds: number; energy_joules: number }
     >
   >;
+  readonly uncertain: Readonly<Record<string, { gpu_seconds: number; energy_joules: number }>>;
   readonly kpis: Readonly<Record<string, number | null>>;
 }
 
-/** Readable totals: states, servers, KPIs, and how fast the recording ran. */
+/** Readable totals: states, servers, KPIs, what of them is uncertain and why, and how fast the recording ran. */
 export function summaryText(line: object, gpuSeconds: number, tookSeconds?: number): string {
   const totals = line as Totals;
   const states = Object.entries(totals.energy_joules).map(([state, joules]) => [
@@ -33,12 +35,20 @@ export function summaryText(line: object, gpuSeconds: number, tookSeconds?: numb
     [name, value === null ? "-" : shown(value)],
     ...(name === "token_active_utilization" ? [["capacity_utilization", "not known"]] : []),
   ]);
+  const uncertain = Object.entries(totals.uncertain).map(([reason, { energy_joules, gpu_seconds }]) => {
+    const amounts = [
+      ...(gpu_seconds > 0 ? [`${fixed(gpu_seconds, 1)} GPU-seconds`] : []),
+      ...(energy_joules > 0 ? [`${fixed(energy_joules, 0)} joules`] : []),
+    ];
+    return `uncertain, ${amounts.join(" and ")}: ${uncertainWords(reason)}`;
+  });
   return [
     formatTable([["state", "GPU-seconds", "joules"], ...states], { rightFrom: 1 }),
     formatTable([["server", "input tokens", "output tokens", "GPU-seconds", "joules"], ...servers], {
       rightFrom: 1,
     }),
     formatTable([["KPI", "value"], ...ratios], { rightFrom: 1 }),
+    ...(uncertain.length === 0 ? [] : [uncertain.join("\n")]),
     `${fixed(gpuSeconds, 1)} s metered${tookSeconds === undefined ? "" : ` in ${fixed(tookSeconds, 2)} s`}`,
   ].join("\n\n");
 }

@@ -35,6 +35,32 @@ test("a token-active share never stands alone: what capacity was used is said to
   );
 });
 
+test("what rests on an assumption is summed by the reason, and said in words; nothing is where all is sure", () => {
+  const totals = new ReplayTotals();
+  totals.addInterval(interval);
+  expect(totals.line()).toMatchObject({ uncertain: {} });
+  expect(summaryText(totals.line(), 1)).not.toContain("uncertain");
+  const parts = [
+    { reason: "unread_page", server: "g", nanos: 2_500_000_000, millijoules: 0 },
+    { reason: "equal_watts", nanos: 0, millijoules: 40_000 },
+    { reason: "unread_page", server: "h", nanos: 500_000_000, millijoules: 2000 },
+  ] as const;
+  totals.addInterval({
+    ...interval,
+    gpus: interval.gpus.map((gpu) => ({ ...gpu, uncertain: parts })),
+  });
+  const each = interval.gpus.length;
+  expect(totals.line()).toMatchObject({
+    uncertain: {
+      unread_page: { gpu_seconds: 3 * each, energy_joules: 2 * each },
+      equal_watts: { gpu_seconds: 0, energy_joules: 40 * each },
+    },
+  });
+  expect(summaryText(totals.line(), 1)).toMatch(
+    /\nuncertain, [\d.]+ GPU-seconds and \d+ joules: the server was not read .*\nuncertain, \d+ joules: energy is shared/,
+  );
+});
+
 test("a line has no rate of tokens before a server was read twice, and none is 0", () => {
   const figures = new LiveFigures();
   figures.addInterval(interval);
