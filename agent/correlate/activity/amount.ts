@@ -52,7 +52,7 @@ const triesMax = 4;
 /** What front ends add to how long requests take, as a share of it. */
 const frontEndError = 0.05;
 /** How much of what tokens alone say may be otherwise. */
-const ungaugedDoubt = 0.5;
+const ungauged: Doubt = { reason: "shared_work", ratio: 0.5 };
 /** So many standard errors are in doubt. */
 const errors = 2;
 
@@ -60,23 +60,30 @@ const errors = 2;
 export function amountOf(doubted: Doubted, work: Nanos): Amount {
   const { apart, busyAfter, busyBefore, interval, late, pace } = doubted;
   const isContinued = busyBefore && busyAfter && !late && !apart;
-  if (isContinued && (pace === undefined || interval.progress === 0))
-    return { nanos: work, doubt: undefined };
-  const known = pace ?? doubted.likely;
+  const isUngauged = interval.contended && !isGauged(interval);
   const credited = interval.contended && !late ? creditedIn(interval, doubted.credits) : undefined;
+  // Of a page without gauges that work goes on says little beside others: over a long time they may do it.
+  const isVague = isUngauged && isLongBeside(interval) && !((credited?.nanos ?? 0) >= work * agreedRatio);
+  const continued: Amount = { nanos: work, doubt: isVague ? ungauged : undefined };
+  if (isContinued && (pace === undefined || interval.progress === 0)) return continued;
+  const known = pace ?? doubted.likely;
   if (interval.progress === 0 || (known === undefined && credited === undefined))
     return { nanos: Math.round(work / 2), doubt: { reason: "half_of_work", ratio: 1 } };
   const byRate = known === undefined ? undefined : Math.round(interval.progress / known.rate);
-  if (known === undefined || byRate === undefined || (!isGauged(interval) && interval.contended)) {
-    const nanos = ungauged(work, byRate, credited?.nanos);
-    if (isContinued && nanos >= work * fullRateRatio) return { nanos: work, doubt: undefined };
-    return { nanos, doubt: { reason: "shared_work", ratio: ungaugedDoubt } };
+  if (known === undefined || byRate === undefined || isUngauged) {
+    const nanos = withoutGauges(work, byRate, credited?.nanos);
+    return isContinued && nanos >= work * fullRateRatio ? continued : { nanos, doubt: ungauged };
   }
   const amount = weighed(doubted, work, byRate, known.error ?? seenError, credited);
   if (known.error !== undefined) return amount;
   const nanos = isContinued && amount.nanos >= work * fullRateRatio ? work : amount.nanos;
   const isDoubted = isEstimate(doubted, work, byRate, credited?.nanos);
   return { nanos, doubt: isDoubted ? { reason: "shared_work", ratio: 1 } : undefined };
+}
+
+/** A time in which others come and go, or beside a stranger, who says nothing of itself. */
+function isLongBeside({ beside, from, to }: PollInterval): boolean {
+  return beside || to - from > continuedNanosMax;
 }
 
 /**
@@ -89,7 +96,7 @@ function isEstimate(
   byRate: Nanos,
   credited: Nanos | undefined,
 ): boolean {
-  if (interval.to - interval.from <= continuedNanosMax && !interval.beside) return false;
+  if (!isLongBeside(interval)) return false;
   if (interval.besideThin) return true;
   const amount = Math.min(work, byRate);
   // It never paused.
@@ -102,7 +109,7 @@ function isEstimate(
  * Of a page without gauges: tokens without the number of requests that made them are a poor measure, a request may be there
  * throughout. A short one may miss its credit, and a whole reading is too much for it: the truth lies between.
  */
-function ungauged(work: Nanos, byRate: Nanos | undefined, credited: Nanos | undefined): Nanos {
+function withoutGauges(work: Nanos, byRate: Nanos | undefined, credited: Nanos | undefined): Nanos {
   const amount = byRate === undefined ? undefined : Math.min(work, byRate);
   if (credited === undefined) return amount ?? work;
   return amount === undefined ? credited : Math.max(credited, Math.round((credited + amount) / 2));

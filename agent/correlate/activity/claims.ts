@@ -110,7 +110,9 @@ export function claimedWork(evidence: Evidence): Claims {
     const placed = doubt !== undefined && isThroughout(evidence, interval) ? undefined : doubt;
     const rests =
       placed === undefined
-        ? (estimated ?? (isUnexplained(interval) ? unexplained : wholeDoubt(evidence, interval, own)))
+        ? (estimated ??
+          (isUnexplained(interval) ? unexplained : pauseDoubt(evidence, interval)) ??
+          wholeDoubt(evidence, interval, own))
         : { reason: placed, ratio: evidence.isRanked ? 1 : shareDoubt(evidence.shares, interval) };
     for (const piece of own) append(claims, piece.from, piece.to, methodOf(evidence.progress, piece), rests);
     for (const piece of left) append(contested, piece.from, piece.to, methodOf(evidence.progress, piece));
@@ -181,6 +183,16 @@ function sharedBy(evidence: Evidence, interval: PollInterval): UncertainReason |
 /** Work of the only server without a gauge, in which no token moved: a long prefill, or no execution at all. */
 function isUnexplained({ contended, inFlightTo, kind, open, work }: PollInterval): boolean {
   return kind === "quiet" && inFlightTo === undefined && !contended && !open && work.some(({ seen }) => seen);
+}
+
+/**
+ * Requests were in flight at both ends, and those of the end may all be others: beside others nothing but counted steps says that there
+ * were any all the time between. Of requests that come by chance none is there for e^-n of it, n being there on average.
+ */
+function pauseDoubt({ progress }: Evidence, interval: PollInterval): Doubt | undefined {
+  const { contended, inFlightFrom = 0, inFlightTo = 0, mayPause } = interval;
+  if (progress === "step" || !contended || mayPause !== true) return undefined;
+  return { reason: "shared_work", ratio: Math.exp(-(inFlightFrom + inFlightTo) / 2) };
 }
 
 /** What would not be execution of windows that count as a whole, were requests short: nothing was learned of them yet. */

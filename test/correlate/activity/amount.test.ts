@@ -52,6 +52,32 @@ const marks = fc.array(fc.constantFrom("x", "."), { minLength: 5, maxLength: 5 }
 const some = fc.integer({ min: 1, max: 400 });
 
 describe("amountOf()", () => {
+  test("takes work that goes on beside others for its own, and says so where no gauge and no credit tells it", () => {
+    fc.assert(
+      fc.property(
+        some,
+        fc.boolean(),
+        marks,
+        fc.integer({ min: 1, max: 30 }),
+        (tokens, hasGauges, credits, long) => {
+          const known = doubted(tokens, undefined, { credits });
+          const { inFlightFrom, inFlightTo, ...rest } = known.interval;
+          const gauges = hasGauges
+            ? { inFlightFrom: 1, inFlightTo: 1 }
+            : { inFlightFrom: undefined, inFlightTo: undefined };
+          const interval = { ...rest, ...gauges, to: long * second };
+          const continued = { ...known, interval, busyBefore: true, busyAfter: true, apart: false };
+          const credited = creditedIn(interval, known.credits)?.nanos ?? 0;
+          const isTold = hasGauges || long <= 2 || credited >= (long * second) / 2;
+          expect(amountOf(continued, long * second)).toEqual({
+            nanos: long * second,
+            doubt: isTold ? undefined : { reason: "shared_work", ratio: 0.5 },
+          });
+        },
+      ),
+    );
+  });
+
   test("is never more than the work, and its doubt is a share of it", () => {
     fc.assert(
       fc.property(
