@@ -240,6 +240,7 @@ export class ServerTrack {
       from: this.#firstAt ?? Infinity,
       to: (this.#fed?.at ?? -Infinity) + openPolls * this.pollNanos,
     };
+    for (const { activity } of this.#places.values()) activity.isFailing = this.#failures > 0;
     if (this.#places.size === 1)
       for (const { activity } of this.#places.values())
         return { all: knownStretches(settle(activity, until), from, known), byGpu: noGpus };

@@ -9,7 +9,7 @@ import { claimsNothing } from "./at-rest.ts";
 import { keepsBusy, observePresence, sharesWindow } from "./beside.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
-import { isRefuted, isTelling, refutedFrom } from "./copies.ts";
+import { isRefuted, isTelling, openPolls, refutedFrom } from "./copies.ts";
 import {
   busyIn,
   busyPerProgress,
@@ -82,6 +82,7 @@ export function createActivity(options: ActivityOptions): Activity {
   return {
     stallAfterNanos: options.stallAfterNanos ?? stallAfterDefaultNanos,
     pollNanos: options.pollNanos,
+    isFailing: false,
     blurNanos: 0,
     hasOthers: false,
     siblings: [],
@@ -234,11 +235,13 @@ function labelled(
   activity: Activity,
   until: Nanos,
 ): Pick<Outlook, "intervals" | "runs"> & { readonly segments: ActivitySegment[] } {
-  const { decidedUntil: from, lastProgressAt, pollNanos, stallAfterNanos, windows } = activity;
+  const { decidedUntil: from, isFailing, lastProgressAt, pollNanos, stallAfterNanos, windows } = activity;
   const progress = activity.polls.at(-1)?.progress ?? "step";
   const { accounted, claims, contested, intervals, runs, short } = evaluate(activity, progress, until);
   const seen = { intervals, progress, windows, short, refutedFrom: refutedFrom(activity), lastProgressAt };
-  const segments = label({ from, until, claims, contested, accounted, pollNanos, stallAfterNanos, ...seen });
+  const trustedNanos = isFailing ? 0 : openPolls * pollNanos;
+  const given = { from, until, trustedNanos, stallAfterNanos };
+  const segments = label({ ...given, claims, contested, accounted, ...seen });
   return { intervals, runs, segments };
 }
 

@@ -26,9 +26,9 @@ export interface PollDoubts {
   readonly rest: Doubt;
 }
 
-/** True of the time after the last poll where two more of them failed. */
-export function isUnread({ from, open, to }: PollInterval, pollNanos: Nanos): boolean {
-  return open && to - from > openPolls * pollNanos;
+/** True of the time after the last poll that is decided although the next one is due, or failed. */
+export function isUnread({ from, open, to }: PollInterval, trustedNanos: Nanos): boolean {
+  return open && to - from > trustedNanos;
 }
 
 /**

@@ -186,6 +186,8 @@ export interface ActivitySegment {
 export interface Activity {
   readonly stallAfterNanos: Nanos;
   pollNanos: Nanos;
+  /** A poll failed since the last one that did not. */
+  isFailing: boolean;
   /** How far off the instants of its polls may be: what a slow page shows is of any instant before its answer. */
   blurNanos: Nanos;
   /** The server has other GPUs: its counters and gauges speak of all of them together. */

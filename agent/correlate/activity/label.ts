@@ -17,7 +17,8 @@ export interface Labelling {
   readonly progress: ProgressKind;
   readonly lastProgressAt: Nanos;
   readonly stallAfterNanos: Nanos;
-  readonly pollNanos: Nanos;
+  /** For so long after its last poll a server is thought to be as that left it. */
+  readonly trustedNanos: Nanos;
   readonly windows: readonly ActivityWindow[];
   /** Requests come and go inside the windows. */
   readonly short: boolean;
@@ -74,8 +75,8 @@ function doubted(segments: Draft[], labelling: Labelling): ActivitySegment[] {
 }
 
 /** True where a poll is missing or not to be trusted, or says nothing of work that nobody else is known to have done. */
-function mayBeWrong({ accounted, pollNanos, refutedFrom }: Labelling, interval: PollInterval): boolean {
-  if (isUnread(interval, pollNanos) || interval.doubt !== undefined) return true;
+function mayBeWrong({ accounted, refutedFrom, trustedNanos }: Labelling, interval: PollInterval): boolean {
+  if (isUnread(interval, trustedNanos) || interval.doubt !== undefined) return true;
   return mayHideWork(interval) && interval.to <= refutedFrom && !accounted.includes(interval);
 }
 
