@@ -5,10 +5,10 @@
 
 import type { ActivityMethod, Nanos, ServerInfo, ServerPoll, TokenIncrement } from "../model.ts";
 import { createActivity, decidableUntil, isThin, observePlace, settle } from "./activity/activity.ts";
-import { openPolls } from "./activity/copies.ts";
 import type { Activity, ActivityWindow, Guest, SeenPoll } from "./activity/evidence.ts";
 import { copyHoldNanos } from "./activity/hold.ts";
 import { busyBetween, observePeer } from "./activity/others.ts";
+import { openPolls } from "./activity/unread.ts";
 import { ByChance } from "./by-chance.ts";
 import { endedBetween } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";

@@ -9,7 +9,7 @@ import { claimsNothing } from "./at-rest.ts";
 import { keepsBusy, observePresence, sharesWindow } from "./beside.ts";
 import type { Claims } from "./claims.ts";
 import { claimedWork } from "./claims.ts";
-import { isRefuted, isTelling, openPolls, refutedFrom } from "./copies.ts";
+import { isRefuted, isTelling, refutedFrom } from "./copies.ts";
 import {
   busyIn,
   busyPerProgress,
@@ -54,6 +54,7 @@ import { learnRates } from "./rates.ts";
 import { observePlateau } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { besideAhead, besidePace, learnAlone, learnBeside, nothingBeside } from "./split.ts";
+import { trustedNanosOf } from "./unread.ts";
 
 /** What an estimator knows from the beginning. */
 export interface ActivityOptions {
@@ -235,12 +236,11 @@ function labelled(
   activity: Activity,
   until: Nanos,
 ): Pick<Outlook, "intervals" | "runs"> & { readonly segments: ActivitySegment[] } {
-  const { decidedUntil: from, isFailing, lastProgressAt, pollNanos, stallAfterNanos, windows } = activity;
+  const { decidedUntil: from, lastProgressAt, stallAfterNanos, windows } = activity;
   const progress = activity.polls.at(-1)?.progress ?? "step";
   const { accounted, claims, contested, intervals, runs, short } = evaluate(activity, progress, until);
   const seen = { intervals, progress, windows, short, refutedFrom: refutedFrom(activity), lastProgressAt };
-  const trustedNanos = isFailing ? 0 : openPolls * pollNanos;
-  const given = { from, until, trustedNanos, stallAfterNanos };
+  const given = { from, until, trustedNanos: trustedNanosOf(activity), stallAfterNanos };
   const segments = label({ ...given, claims, contested, accounted, ...seen });
   return { intervals, runs, segments };
 }

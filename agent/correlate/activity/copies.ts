@@ -6,6 +6,7 @@ import type { Activity, ActivityWindow, Credit, Doubt, PollInterval, SeenPoll, W
 import { creditWindow } from "./intervals.ts";
 import { stepPauseNanos } from "./runs.ts";
 import { isCoarse } from "./shares.ts";
+import { unread } from "./unread.ts";
 
 /**
  * What of the execution in an interval may be otherwise because its poll may be of a copy, as two standard errors. Beside others
@@ -15,20 +16,10 @@ import { isCoarse } from "./shares.ts";
  */
 const [besideDoubt, seldomDoubt, aloneDoubt, hiddenDoubt] = [0.6, 0.35, 0.05, 0.35];
 
-/** For so many of its polls a server is thought to be as the last one left it. */
-export const openPolls = 2;
-/** Whatever is decided of work that no poll followed for longer. */
-const unread: Doubt = { reason: "unread_page", ratio: 1 };
-
 /** What may be otherwise of time that is taken for execution, and of work that is not. */
 export interface PollDoubts {
   readonly executed: Doubt | undefined;
   readonly rest: Doubt;
-}
-
-/** True of the time after the last poll that is decided although the next one is due, or failed. */
-export function isUnread({ from, open, to }: PollInterval, trustedNanos: Nanos): boolean {
-  return open && to - from > trustedNanos;
 }
 
 /**

@@ -1,8 +1,9 @@
 // From claims to states: claimed time is active, time in flight without execution waits, the rest is idle.
 import type { ActivityMethod, Nanos, ProgressKind } from "../../model.ts";
 import type { PollDoubts } from "./copies.ts";
-import { isUnread, mayHideWork, pollDoubts } from "./copies.ts";
+import { mayHideWork, pollDoubts } from "./copies.ts";
 import type { ActivitySegment, ActivityWindow, Claim, Doubt, PollInterval, ServerState } from "./evidence.ts";
+import { isUnread } from "./unread.ts";
 
 /** What the segments of one settled stretch are made of. */
 export interface Labelling {
