@@ -3,7 +3,8 @@ import type { GpuReading, PageReading, Regime } from "./meters.ts";
 import type { Random } from "./random.ts";
 import type { Engine, Job, Rank, Request } from "./world.ts";
 
-type Speed = "large" | "small" | "guard" | "embedding";
+/** How fast an engine is, and how its steps are. */
+export type Speed = "large" | "small" | "guard" | "embedding";
 /** A regime, drawn. */
 export type Draw = (random: Random) => Draft;
 

@@ -255,21 +255,33 @@ function checked(
   };
 }
 
-/** Seconds that rest on an assumption about a server, or about any; joules on the GPUs, whoever they are assumed about. */
+/** Seconds and joules that rest on an assumption about a server, or about any; of joules assumed about no server its part by its energy. */
 function uncertainOf(
   intervals: readonly SettledInterval[],
   isMeant: (row: GpuInterval) => boolean,
   id?: string,
 ): { readonly nanos: ReadonlyMap<string, number>; readonly millijoules: ReadonlyMap<string, number> } {
   const [nanos, millijoules] = [new Map<string, number>(), new Map<string, number>()];
+  const amount = (sums: Map<string, number>, reason: string, more: number): void => {
+    if (more > 0) sums.set(reason, (sums.get(reason) ?? 0) + more);
+  };
   for (const { gpus } of intervals)
     for (const row of gpus)
       for (const part of isMeant(row) ? (row.uncertain ?? []) : []) {
-        if (id === undefined || part.server === id)
-          nanos.set(part.reason, (nanos.get(part.reason) ?? 0) + part.nanos);
-        millijoules.set(part.reason, (millijoules.get(part.reason) ?? 0) + part.millijoules);
+        const isOwn = id === undefined || part.server === id;
+        if (isOwn) amount(nanos, part.reason, part.nanos);
+        const share = isOwn ? 1 : part.server === undefined ? energyShare(row, id) : 0;
+        amount(millijoules, part.reason, part.millijoules * share);
       }
   return { nanos, millijoules };
+}
+
+/** A server's part of what the residents of a GPU drew. */
+function energyShare({ residents }: GpuInterval, id: string): number {
+  const of = (shares: GpuInterval["residents"]): number =>
+    sum(shares.flatMap(({ millijoules }) => Object.values(millijoules)));
+  const all = of(residents);
+  return all > 0 ? of(residents.filter(({ server }) => server === id)) / all : 0;
 }
 
 /** A relative error as people write it. */

@@ -254,7 +254,15 @@ export function regime(name: string, seed: number, pollMs: number): Regime {
   if (draw === undefined)
     throw new Error(`no regime "${name}"; wanted one of ${Object.keys(regimes).join(", ")}`);
   const random = new Random(seed);
-  const draft = draw(random);
+  return regimeOf({ name, seed, pollMs }, draw(random), random);
+}
+
+/** The regime of a draft, where pages that say nothing else are polled every `pollMs`. */
+export function regimeOf(
+  { name, pollMs, seed }: { readonly name: string; readonly seed: number; readonly pollMs: number },
+  draft: Draft,
+  random: Random,
+): Regime {
   const floorWatts = random.between(95, 145);
   const host: Host = {
     milliseconds: (draft.seconds ?? lengthSeconds) * 1000,
