@@ -26,7 +26,7 @@ import { isWorking, learnSlices, placeSlices, slicesOf, takersOf } from "./slice
 import { unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
 import { wasBusy } from "./token-step.ts";
-import { executedOn, isOnlyMetered, workRates } from "./work-rates.ts";
+import { executedOn, isBesideOthers, isOnlyMetered, workRates } from "./work-rates.ts";
 
 /** What a board got in one interval. */
 export interface BoardInterval {
@@ -93,10 +93,11 @@ export class Board {
       meter.decideWaiting(to, {
         workIn: workRates(parts, settling.steps),
         executed: executedOn(parts, settling),
+        isOfOthers: isBesideOthers(parts),
         floor: { watts: this.#floorWatts(), isGuessed: this.floor.isGuessed },
       });
     }
-    if (meter !== undefined) meter.isPlaced = isOnlyMetered(parts);
+    if (meter !== undefined) meter.isPlaced = isOnlyMetered(parts) || isBesideOthers(parts);
     this.energy.begin(this.meter, from);
     if (to - from >= steadyNanosMin && this.energy.isMeasured(from, to))
       this.floor.observe((this.energy.between(from, to) * 1e6) / (to - from));

@@ -2,9 +2,11 @@
 // power went between two readings of it (energy/sampled-power.ts), so no reading of the GPU is in it. And when they executed, by
 // all that is known, which says where the joules of a window went (energy/placed-power.ts).
 import type { Nanos } from "../model.ts";
+import type { ActivityWindow } from "./activity/evidence.ts";
 import { inputStepWeight, ownStepPerRequest } from "./activity/intervals.ts";
+import { workingBusyRatio } from "./activity/runs.ts";
 import type { Span } from "./edges.ts";
-import type { Executed } from "./energy/placed-power.ts";
+import type { Executed, ExecutedStretch } from "./energy/placed-power.ts";
 import type { WorkIn } from "./energy/sampled-power.ts";
 import type { Part, Settling } from "./member.ts";
 import { decodedIn } from "./phases/phase-fit.ts";
@@ -44,18 +46,49 @@ export function isOnlyMetered(parts: readonly Part[]): boolean {
   return part.residents.servers.size > 0 && !part.residents.servers.has(unmetered);
 }
 
-/** Returns what says when anything was executed on a board, undefined of one on which others may have worked. */
+/** Longer windows do not say where in them a GPU worked. */
+const nearNanosMax: Nanos = 300_000_000;
+
+/** True of a whole GPU that metered servers and others hold: what it draws above its floor is the work of them all. */
+export function isBesideOthers(parts: readonly Part[]): boolean {
+  const [part] = parts;
+  if (part === undefined || parts.length > 1 || part.member.timeline.info.parent !== undefined) return false;
+  return part.residents.servers.size > 0 && part.residents.servers.has(unmetered);
+}
+
+/** Returns what says when anything was executed on a board; of one on which others may have worked, when it was busy, and how much. */
 export function executedOn(
   parts: readonly Part[],
   { ahead, from, to: until }: Pick<Settling, "ahead" | "from" | "to">,
 ): Executed | undefined {
   const [part] = parts;
-  if (part === undefined || !isOnlyMetered(parts)) return undefined;
+  if (part === undefined) return undefined;
+  if (isBesideOthers(parts)) return (start, end) => busyIn(part.member.timeline.windows, start, end);
+  if (!isOnlyMetered(parts)) return undefined;
   const spans: Span[] = part.pieces.filter(({ state }) => state === "token_active");
   for (const server of part.residents.servers)
     for (const span of ahead(server, part.member.timeline.info.uuid)) if (span.to > until) spans.push(span);
   spans.sort((left, right) => left.from - right.from);
   return (start, end) => (start < from ? undefined : united(spans, start, end));
+}
+
+/** How busy a GPU was in `[from, to)`; undefined where near windows do not say it of all of that. */
+function busyIn(
+  windows: readonly ActivityWindow[],
+  from: Nanos,
+  to: Nanos,
+): readonly ExecutedStretch[] | undefined {
+  const busy: ExecutedStretch[] = [];
+  let reached = from;
+  for (const { busyRatio, from: start, sampled, to: end } of windows) {
+    if (end <= from) continue;
+    if (start >= to) break;
+    if (start > reached || sampled === true || end - start > nearNanosMax) return undefined;
+    if (busyRatio >= workingBusyRatio)
+      busy.push({ from: Math.max(reached, start), to: Math.min(to, end), ratio: busyRatio });
+    reached = end;
+  }
+  return reached >= to - nearNanosMax ? busy : undefined;
 }
 
 /** What of spans, by their beginnings, lies in `[from, to)`, each instant once. */

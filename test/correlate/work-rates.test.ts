@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Part } from "../../agent/correlate/member.ts";
 import type { TokenStep } from "../../agent/correlate/token-step.ts";
-import { workRates } from "../../agent/correlate/work-rates.ts";
+import { executedOn, workRates } from "../../agent/correlate/work-rates.ts";
 import { second } from "./scene.ts";
 
 /** A board on which these servers are. */
@@ -77,4 +77,28 @@ test("workRates() ends work at the poll that read it, begins it at the one that 
   expect(executed(2, 2.5)).toBeCloseTo(1, 6);
   expect(executed(2.5, 4.5)).toBeCloseTo(0, 6);
   expect(executed(4.5, 5)).toBeCloseTo(1, 6);
+});
+
+test("executedOn() says how busy near windows show a board to be that others hold too, and nothing where one is missing or far", () => {
+  const near = second / 5;
+  const windows = [0.5, 0, 1, 0.25].map((busyRatio, at) => ({
+    ...{ from: at * near, to: (at + 1) * near, busyRatio },
+  }));
+  const beside = (shown: readonly object[]): readonly Part[] => [
+    {
+      member: { timeline: { info: { uuid: "GPU-0" }, windows: shown } },
+      residents: { servers: new Set(["a", "unmetered"]) },
+    } as unknown as Part,
+  ];
+  const settling = { ahead: () => [], from: 0, to: second };
+  const all = executedOn(beside(windows), settling)?.(near / 2, 4 * near);
+  expect(all).toEqual([
+    { from: near / 2, to: near, ratio: 0.5 },
+    { from: 2 * near, to: 3 * near, ratio: 1 },
+    { from: 3 * near, to: 4 * near, ratio: 0.25 },
+  ]);
+  const without = windows.filter((_, at) => at !== 1);
+  expect(executedOn(beside(without), settling)?.(0, 4 * near)).toBeUndefined();
+  const far = [{ from: 0, to: 4 * near, busyRatio: 0.5 }];
+  expect(executedOn(beside(far), settling)?.(0, 4 * near)).toBeUndefined();
 });

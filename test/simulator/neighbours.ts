@@ -71,6 +71,11 @@ export const neighbourRegimes: Readonly<Record<string, Draw>> = {
     engines: [engine(r, "guard", "guard", arrivals(r, guardLoad(r)))],
     jobs: [job(r, { busyMs: r.whole(300, 1500), restMs: r.whole(4000, 9000) })],
   }),
+  "guard beside training with pauses, read each 5 s": (r) => ({
+    engines: [engine(r, "guard", "guard", arrivals(r, guardLoad(r)))],
+    jobs: [job(r, { busyMs: r.whole(500, 1500), restMs: r.whole(500, 1500) })],
+    read: { everyMs: 5000 },
+  }),
   "copy of 10 s beside chat": (r) => ({
     engines: [engine(r, "chat", "large", chat(r)), engine(r, "copied", "large", chat(r, [60, 200]))],
     pages: { copied: { refreshMs: 10_000 } },

@@ -13,8 +13,13 @@ export interface Stretch {
   readonly to: Nanos;
 }
 
+/** A stretch in which something was executed, for a share of it where it is not said where in it. */
+export interface ExecutedStretch extends Stretch {
+  readonly ratio?: number;
+}
+
 /** Returns when anything was executed in a window, in order and apart; undefined where it is not known of all of it. */
-export type Executed = (from: Nanos, to: Nanos) => readonly Stretch[] | undefined;
+export type Executed = (from: Nanos, to: Nanos) => readonly ExecutedStretch[] | undefined;
 
 /** What a board draws at rest, and whether it was never seen so. */
 export interface RestingPower {
@@ -27,8 +32,8 @@ export interface PlacedWindow extends Stretch {
   readonly millijoules: number;
   readonly limitWatts: number;
   readonly floor: RestingPower;
-  /** Its joules were worked out from what was executed: they say nothing of that. */
-  readonly isSampled: boolean;
+  /** Its joules say what execution draws: they were not worked out from it, and metered servers alone executed. */
+  readonly isTeaching: boolean;
 }
 
 /** Execution draws no more than so many standard deviations above its mean, once it was seen for so long. */
@@ -54,28 +59,28 @@ export class PlacedPower {
   #leastWatts = Number.POSITIVE_INFINITY;
 
   /** Returns the power of a window as steps, valid until the next one; undefined where execution tells no part of it from another. */
-  place(window: PlacedWindow, executed: readonly Stretch[] | undefined): PowerSteps | undefined {
+  place(window: PlacedWindow, executed: readonly ExecutedStretch[] | undefined): PowerSteps | undefined {
     const { from, limitWatts, millijoules, to } = window;
     if (executed === undefined) return undefined;
     let amount = 0;
-    for (const stretch of executed) amount += stretch.to - stretch.from;
+    for (const { from: start, ratio = 1, to: end } of executed) amount += ratio * (end - start);
     const length = to - from;
-    if (!window.isSampled && length >= steadyNanosMin)
+    if (window.isTeaching && length >= steadyNanosMin)
       this.#observe(amount / length, (millijoules * 1e6) / length);
     const floorWatts = this.#floorOf(window.floor);
     const above = millijoules * 1e6 - floorWatts * length;
     if (amount <= 0 || above <= 0) return undefined;
     const most = Math.max(0, limitWatts - floorWatts);
-    const executing = Math.min(above / amount, window.isSampled ? most : this.#mostOf(most));
-    if (amount >= toldRatio * length && !window.isSampled) this.#learn(executing, amount);
+    const executing = Math.min(above / amount, window.isTeaching ? this.#mostOf(most) : most);
+    if (amount >= toldRatio * length && window.isTeaching) this.#learn(executing, amount);
     if (amount >= length) return undefined;
     const resting = floorWatts + Math.max(0, above - executing * amount) / (length - amount);
     this.#steps.clear();
     let reached = from;
-    for (const stretch of executed) {
-      if (stretch.from > reached) this.#steps.append(reached, stretch.from, resting);
-      this.#steps.append(stretch.from, stretch.to, floorWatts + executing);
-      reached = stretch.to;
+    for (const { from: start, ratio = 1, to: end } of executed) {
+      if (start > reached) this.#steps.append(reached, start, resting);
+      this.#steps.append(start, end, ratio * (floorWatts + executing) + (1 - ratio) * resting);
+      reached = end;
     }
     if (reached < to) this.#steps.append(reached, to, resting);
     return this.#steps;

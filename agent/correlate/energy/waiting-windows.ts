@@ -19,6 +19,8 @@ export interface WaitingWindow extends SampledStretch {
 export interface DoneWork {
   readonly workIn: WorkIn;
   readonly executed: Executed | undefined;
+  /** That is when the board worked, be it for others than metered servers. */
+  readonly isOfOthers?: boolean;
   readonly floor: RestingPower;
 }
 
@@ -88,7 +90,7 @@ export class WaitingWindows {
   decideNext(
     until: Nanos,
     limitWatts: number,
-    { executed, floor, workIn }: DoneWork,
+    { executed, floor, isOfOthers = false, workIn }: DoneWork,
   ): DecidedWindow | undefined {
     const window = this.#windows[0];
     if (window === undefined || window.from >= until) return undefined;
@@ -97,7 +99,8 @@ export class WaitingWindows {
     const sampled = window.millijoules === undefined ? this.#drawn(window, workIn) : undefined;
     const exact = window.millijoules ?? ((sampled?.meanWatts() ?? 0) * (to - from)) / 1e6;
     const stretches = executed?.(from, to);
-    const known = { from, to, millijoules: exact, limitWatts, floor, isSampled: sampled !== undefined };
+    const isTeaching = sampled === undefined && !isOfOthers;
+    const known = { from, to, millijoules: exact, limitWatts, floor, isTeaching };
     const steps = this.#placed.place(known, stretches) ?? sampled;
     return { window, exact, steps, isPlaced: stretches !== undefined && stretches.length > 0 };
   }

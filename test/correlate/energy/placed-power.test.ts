@@ -14,7 +14,7 @@ function windowOf(
   watts: number,
   isGuessed: boolean,
 ): PlacedWindow {
-  return { from, to, millijoules, limitWatts, floor: { watts, isGuessed }, isSampled: false };
+  return { from, to, millijoules, limitWatts, floor: { watts, isGuessed }, isTeaching: true };
 }
 
 /** Millijoules of steps inside some stretches. */
@@ -116,6 +116,32 @@ describe("PlacedPower", () => {
             found += steps === undefined ? millijoules : joulesIn(steps, executed);
           });
           expect(Math.abs(found / wanted - 1)).toBeLessThanOrEqual(isGuessed ? 0.15 : 1e-9);
+        },
+      ),
+    );
+  });
+
+  test("gives each stretch by how busy it was, where that is all that is known of it, and learns nothing of it", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 0, max: 100 }), { minLength: 5, maxLength: 25 }),
+        fc.integer({ min: 60, max: 150 }),
+        fc.integer({ min: 20, max: 500 }),
+        (percents, floorWatts, watts) => {
+          const length = second / 5;
+          const busy = percents.map((percent, index) => ({
+            from: index * length,
+            to: (index + 1) * length,
+            ratio: percent / 100,
+          }));
+          const joulesOf = (ratio: number): number => ((floorWatts + ratio * watts) * length) / 1e6;
+          const millijoules = busy.reduce((sum, { ratio }) => sum + joulesOf(ratio), 0);
+          const to = busy.length * length;
+          const window = { ...windowOf(0, to, millijoules, floorWatts, false), isTeaching: false };
+          const steps = new PlacedPower().place(window, busy);
+          if (steps === undefined) return;
+          for (const stretch of busy)
+            expect(joulesIn(steps, [stretch])).toBeCloseTo(joulesOf(stretch.ratio), 3);
         },
       ),
     );
