@@ -741,15 +741,16 @@ export interface BucketRow {
   readonly amount: bigint | Histogram;
 }
 
-/** Sums by number of their series. */
+/** Sums by number of their series, in two words: `high * 2^32 + low`. */
 export interface AmountColumn {
   readonly series: Float64Array<ArrayBuffer>;
-  readonly amounts: BigInt64Array<ArrayBuffer>;
+  readonly high: Int32Array<ArrayBuffer>;
+  readonly low: Uint32Array<ArrayBuffer>;
 }
 
-/** Rows of sums, in their first revision. */
+/** Rows of sums in a bucket that is open, or closes with this commit. */
 export interface BucketColumn extends AmountColumn {
-  readonly buckets: Float64Array<ArrayBuffer>;
+  readonly bucket: BucketNumber;
 }
 
 /** What is added to a row of a closed bucket, in a new revision. */
@@ -843,7 +844,7 @@ export interface LedgerBatch {
   readonly state: readonly StateRow[];
   /** Rows that are not in `amounts`. */
   readonly rows: readonly BucketRow[];
-  readonly amounts?: BucketColumn;
+  readonly amounts?: readonly BucketColumn[];
   readonly closed: readonly ClosedBucket[];
   /** Usage of buckets that were closed before it arrived. */
   readonly late?: readonly LateRow[];

@@ -300,7 +300,7 @@ describe("tokenwatt verify", () => {
   test("names the row that was changed and exits 1", async () => {
     const database = new DatabaseSync(ledgerPath(folder));
     database.exec(
-      "UPDATE rows SET amount = amount + 1 WHERE (bucket, series) = (SELECT bucket, series FROM rows WHERE amount = 300 LIMIT 1)",
+      "UPDATE closed_rows SET amount = amount + 1 WHERE (bucket, series) = (SELECT bucket, series FROM closed_rows WHERE amount = 300 LIMIT 1)",
     );
     database.close();
     const { exitCode, stdout } = await verify();

@@ -1,6 +1,7 @@
 // What each series moved in each 15-minute UTC bucket, as absolute totals (METERING.md 8).
 // Rows of an open bucket grow and may be stored again and again; a closed bucket changes only by a new revision.
 import type {
+  BucketColumn,
   BucketNumber,
   BucketQuality,
   BucketRow,
@@ -12,7 +13,7 @@ import type {
   UnixNanos,
 } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
-import { BucketWriter } from "./columns.ts";
+import { AmountWriter } from "./columns.ts";
 import { bucketOf, bucketOfEnd } from "./grid.ts";
 import type { Booking } from "./ledger.ts";
 import { RunningHistogram } from "./running-histogram.ts";
@@ -76,7 +77,9 @@ export class Buckets {
   readonly #open = new Map<BucketNumber, Cells>();
   /** Rows of closed buckets that were not handed out yet, and with them all that go out next. */
   #rows: BucketRow[] = [];
-  readonly #amounts = new BucketWriter();
+  /** The same of sums. */
+  #columns: BucketColumn[] = [];
+  readonly #amounts = new AmountWriter();
   /** What was booked at an instant of a closed bucket, by bucket and series. */
   #late = new Map<string, LateRow>();
   /** Everything that ends at or before this instant is in a closed bucket. */
@@ -198,9 +201,10 @@ export class Buckets {
   /** Rows that changed since the last call, absolute. */
   takeRows(): Required<Pick<LedgerBatch, "rows" | "amounts">> {
     for (const [bucket, cells] of this.#open) this.#write(bucket, cells);
-    const rows = this.#rows;
+    const [rows, amounts] = [this.#rows, this.#columns];
     this.#rows = [];
-    return { rows, amounts: this.#amounts.take() };
+    this.#columns = [];
+    return { rows, amounts };
   }
 
   #write(bucket: BucketNumber, cells: ReadonlyMap<number, Cell>): void {
@@ -209,9 +213,10 @@ export class Buckets {
       if (!cell.changed) return;
       cell.changed = false;
       const { histogram, series } = cell;
-      if (histogram === undefined && !cell.isTooLarge) this.#amounts.write(bucket, series, cell);
+      if (histogram === undefined && !cell.isTooLarge) this.#amounts.write(series, cell);
       else this.#rows.push({ bucket, series, revision: 0, amount: histogram ?? cell.total });
     });
+    if (this.#amounts.length > 0) this.#columns.push({ bucket, ...this.#amounts.take() });
   }
 
   /** Continues the open buckets of an earlier run. Rows of series that `seriesOf` does not know are left out. */

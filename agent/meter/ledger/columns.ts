@@ -1,19 +1,16 @@
 // What a beat moved as columns of numbers: thousands of series move at every beat, and an object for each would live just
 // long enough to be carried into the old generation. The columns that are written are used again; what is handed out is a
 // copy of the exact length, which the store reads while the next beat is written.
-import type { AmountColumn, BucketColumn, BucketNumber, Histogram, SeriesState } from "../../model.ts";
+import type { AmountColumn, Histogram, SeriesState } from "../../model.ts";
 import type { RunningTotal } from "./running-total.ts";
 
 const ROOM_AT_FIRST = 256;
-/** Where the lower word of an integer of 64 bits lies on this machine. */
-const LOW = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1 ? 0 : 1;
 
 /** Sums by series, in the order they were written. */
-class AmountWriter {
+export class AmountWriter {
   #series = new Float64Array(ROOM_AT_FIRST);
-  #amounts = new BigInt64Array(ROOM_AT_FIRST);
-  /** The same memory by words: a bigint for each would be an object. */
-  #words = new Uint32Array(this.#amounts.buffer);
+  #high = new Int32Array(ROOM_AT_FIRST);
+  #low = new Uint32Array(ROOM_AT_FIRST);
   #length = 0;
 
   get length(): number {
@@ -24,40 +21,24 @@ class AmountWriter {
   write(series: number, total: RunningTotal): void {
     if (this.#length === this.#series.length) {
       this.#series = grown(this.#series, new Float64Array(2 * this.#length));
-      this.#amounts = grown(this.#amounts, new BigInt64Array(2 * this.#length));
-      this.#words = new Uint32Array(this.#amounts.buffer);
+      this.#high = grown(this.#high, new Int32Array(2 * this.#length));
+      this.#low = grown(this.#low, new Uint32Array(2 * this.#length));
     }
-    const place = 2 * this.#length;
-    this.#series[this.#length++] = series;
-    this.#words[place + LOW] = total.low;
-    this.#words[place + 1 - LOW] = total.high;
+    const place = this.#length++;
+    this.#series[place] = series;
+    this.#high[place] = total.high;
+    this.#low[place] = total.low;
   }
 
   /** What was written since the last call. */
   take(): AmountColumn {
     const length = this.#length;
     this.#length = 0;
-    return { series: this.#series.slice(0, length), amounts: this.#amounts.slice(0, length) };
-  }
-}
-
-/** Sums by bucket and series. */
-export class BucketWriter {
-  readonly #amounts = new AmountWriter();
-  #buckets = new Float64Array(ROOM_AT_FIRST);
-
-  /** Adds an amount that is not too large. */
-  write(bucket: BucketNumber, series: number, amount: RunningTotal): void {
-    const { length } = this.#amounts;
-    if (length === this.#buckets.length) this.#buckets = grown(this.#buckets, new Float64Array(2 * length));
-    this.#buckets[length] = bucket;
-    this.#amounts.write(series, amount);
-  }
-
-  /** What was written since the last call. */
-  take(): BucketColumn {
-    const buckets = this.#buckets.slice(0, this.#amounts.length);
-    return { ...this.#amounts.take(), buckets };
+    return {
+      series: this.#series.slice(0, length),
+      high: this.#high.slice(0, length),
+      low: this.#low.slice(0, length),
+    };
   }
 }
 

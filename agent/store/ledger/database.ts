@@ -233,7 +233,8 @@ export class LedgerDatabase {
     writer.setMeta("time", batch.time);
     this.#keepIdentity();
     const late = this.#waiting.late.length + (batch.late?.length ?? 0);
-    const rows = this.#waiting.rows + (batch.amounts?.series.length ?? 0) + batch.rows.length + late;
+    const sums = (batch.amounts ?? []).reduce((sum, { series }) => sum + series.length, 0);
+    const rows = this.#waiting.rows + sums + batch.rows.length + late;
     noteWaiting(writer, !room && rows > 0);
     if (!room) return;
     const { audit, closed, reopened } = this.#waiting;

@@ -5,6 +5,7 @@ import { copyFileSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { showAsNew } from "./schema.ts";
 
 /** The ledger cannot be read where it lies; read like a SourceError. */
 class UnreadableLedger extends Error {
@@ -25,6 +26,7 @@ export function openReadOnly(path: string): { readonly database: DatabaseSync; r
     try {
       // It is only opened in earnest with its first statement.
       database.prepare("SELECT count(*) FROM sqlite_schema").get();
+      showAsNew(database);
       return { database, close: () => database.close() };
     } catch (error) {
       database.close();
@@ -45,6 +47,7 @@ function openCopy(path: string, cause: unknown): ReturnType<typeof openReadOnly>
     copyFileSync(`${path}-wal`, `${copy}-wal`);
     const database = new DatabaseSync(copy, { timeout: 5000 });
     database.prepare("SELECT count(*) FROM sqlite_schema").get();
+    showAsNew(database);
     const made = folder;
     const close = (): void => {
       database.close();

@@ -9,7 +9,7 @@ import type { Booked } from "./booked.ts";
 import { booked } from "./booked.ts";
 import { addStored } from "./digests.ts";
 import { openReadOnly } from "./read-only.ts";
-import { bucketsPerDay } from "./rollups.ts";
+import { bucketsPerDay, FIRST_ROW } from "./rollups.ts";
 import { SEALED_BUCKETS } from "./schema.ts";
 import { rowsWait } from "./settle.ts";
 import type { Steps } from "./steps.ts";
@@ -114,7 +114,7 @@ export class LedgerReader {
   get heldSince(): number | undefined {
     const { held } = this;
     if (held === undefined) return undefined;
-    const row = this.#prepared("SELECT min(bucket) AS bucket FROM rows").get()?.["bucket"];
+    const row = this.#prepared(FIRST_ROW).get()?.["bucket"];
     // The rollup of a day begins with it, whenever its first row does.
     const isFirstDayKept = row != null && Number(row) - held.from < bucketsPerDay;
     const first = (isFirstDayKept ? Number(row) : held.from) * bucketMillis;
@@ -224,7 +224,7 @@ export class LedgerReader {
     const statement = this.#database.prepare(`
       SELECT r.bucket AS bucket, r.series AS series, r.amount AS amount, r.revision AS revision, s.metric AS metric,
         s.dimensions AS dimensions
-      FROM (SELECT bucket, series, amount, revision FROM rows
+      FROM (SELECT bucket, series, amount, revision FROM closed_rows
         UNION ALL SELECT bucket, series, amount, revision FROM superseded) r JOIN series s ON s.id = r.series
       WHERE r.bucket >= ? AND r.bucket < ? AND s.metric = ? AND r.amount IS NOT NULL
         AND r.bucket IN ${SEALED_BUCKETS} ORDER BY r.bucket, r.series, r.revision`);
@@ -264,10 +264,12 @@ export class LedgerReader {
       this.#prepared(
         `SELECT (SELECT min(${key}) FROM ${table}) AS first, (SELECT max(${key}) FROM ${table}) AS last`,
       ).get();
-    const [rows, days] = [edges("rows", "bucket"), edges("days", "day")];
+    const buckets = [edges("closed_rows", "bucket"), edges("open_pages", "bucket")];
+    const days = edges("days", "day");
     const starts: number[] = [];
     const ends: number[] = [];
-    if (rows?.["last"] != null) {
+    for (const rows of buckets) {
+      if (rows?.["last"] == null) continue;
       starts.push(Number(rows["first"]));
       ends.push(Number(rows["last"]) + 1);
     }
@@ -310,28 +312,37 @@ export class LedgerReader {
     const name = `${table} ${from} ${to}`;
     const known = this.#cached.get(name);
     if (known !== undefined) return known;
-    const key = table === "rows" ? "bucket" : "day";
     const metrics = JSON.stringify([...new Set([...series.values()].map((one) => one.metric))]);
+    const sums = new Map<number, Moved>();
+    for (const one of table === "rows" ? ["closed_rows", "open_rows"] : [table])
+      this.#addTable(sums, one, [from, to, metrics]);
+    if (this.#cached.size >= cachedMax) this.#cached.delete(this.#cached.keys().next().value ?? "");
+    this.#cached.set(name, sums);
+    return sums;
+  }
+
+  /** Adds what one table says of a stretch. */
+  #addTable(
+    sums: Map<number, Moved>,
+    table: string,
+    stretch: [from: number, to: number, metrics: string],
+  ): void {
+    const key = table === "days" ? "day" : "bucket";
     const where = `WHERE ${key} >= ? AND ${key} < ?
       AND +series IN (SELECT id FROM series WHERE metric IN (SELECT value FROM json_each(?)))`;
-    const sums = new Map<number, Moved>();
     const amounts = this.#prepared(
       `SELECT series, sum(amount) AS amount FROM ${table} ${where} AND amount IS NOT NULL GROUP BY series`,
     );
     amounts.setReadBigInts(true);
-    for (const row of amounts.iterate(from, to, metrics)) {
-      sums.set(Number(row["series"]), row["amount"] as bigint);
-    }
+    for (const row of amounts.iterate(...stretch))
+      add(sums, new Map([[Number(row["series"]), row["amount"] as bigint]]), 1);
     const histograms = this.#prepared(
       `SELECT series, histogram FROM ${table} ${where} AND histogram IS NOT NULL`,
     );
-    for (const row of histograms.iterate(from, to, metrics)) {
+    for (const row of histograms.iterate(...stretch)) {
       const more = new Map([[Number(row["series"]), JSON.parse(String(row["histogram"])) as Histogram]]);
       add(sums, more, 1);
     }
-    if (this.#cached.size >= cachedMax) this.#cached.delete(this.#cached.keys().next().value ?? "");
-    this.#cached.set(name, sums);
-    return sums;
   }
 
   #meta(key: string): string | undefined {

@@ -32,7 +32,12 @@ export function* pruneLedger(
   const deliveredDay = delivered == null ? today : Math.floor(Number(delivered) / bucketsPerDay);
   const keptFrom = Math.min(today - (retention.rowDays ?? rowDaysDefault), rolled + 1, deliveredDay);
   const before = keptFrom * bucketsPerDay;
-  const dropped = yield* dropBefore(database, { table: "rows", key: "bucket", second: "series", before });
+  const dropped = yield* dropBefore(database, {
+    table: "closed_rows",
+    key: "bucket",
+    second: "series",
+    before,
+  });
   yield* dropBefore(database, { table: "superseded", key: "bucket", second: "series", before });
   yield* dropBefore(database, { table: "buckets", key: "bucket", second: "revision", before });
   if (dropped > 0) {
@@ -76,7 +81,8 @@ function* dropNames(database: DatabaseSync, rolledDay: number): Steps<void> {
   try {
     for (const { key, table, from } of [
       { table: "days", key: "day", from: 0 },
-      { table: "rows", key: "bucket", from: (rolledDay + 1) * bucketsPerDay },
+      { table: "closed_rows", key: "bucket", from: (rolledDay + 1) * bucketsPerDay },
+      { table: "open_rows", key: "bucket", from: 0 },
     ]) {
       const next = database.prepare(`SELECT min(${key}) AS next FROM ${table} WHERE ${key} >= ?`);
       const refer = database.prepare(

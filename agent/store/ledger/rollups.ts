@@ -2,7 +2,7 @@
 // are dropped. Each rollup is an audit entry with its digest.
 // Half a million rows in a day: they are summed a few thousand at a time (steps.ts), within the caller's transaction.
 import type { DatabaseSync } from "node:sqlite";
-import type { AuditEntry } from "../../model.ts";
+import type { AuditEntry, BucketNumber } from "../../model.ts";
 import { addHistogramTexts, checkOf } from "./digests.ts";
 import type { Steps } from "./steps.ts";
 import { forEach } from "./steps.ts";
@@ -12,10 +12,16 @@ export const bucketsPerDay = 96;
 /** Rows, of some 1 microsecond each, that are summed in one step. */
 const SUMMED_A_STEP = 2_000;
 
+/** The first bucket that has a row. Of each table by itself: `min` looks it up there, and would scan the view of both. */
+export const FIRST_ROW = `
+  SELECT min(bucket) AS bucket FROM (
+    SELECT min(bucket) AS bucket FROM closed_rows UNION ALL SELECT min(bucket) FROM open_pages)`;
+
 /** What rollups need of the writer whose transaction they run in. */
 interface Writing {
   meta(key: string): string | undefined;
   setMeta(key: string, value: string): void;
+  closeRows(from: BucketNumber, to: BucketNumber): Steps<void>;
   audit(entry: AuditEntry): void;
 }
 
@@ -34,7 +40,7 @@ export class Rollups {
     const today = Number(time / 86_400_000_000_000n);
     const rolled = Number(this.#writer.meta("rolledDay") ?? -1);
     if (rolled + 1 >= today) return;
-    const first = this.#database.prepare("SELECT min(bucket) AS bucket FROM rows").get()?.["bucket"];
+    const first = this.#database.prepare(FIRST_ROW).get()?.["bucket"];
     if (first == null) return;
     for (let day = Math.max(rolled + 1, Math.floor(Number(first) / bucketsPerDay)); day < today; day++) {
       yield* this.record(day, String(time), yield* this.sum(day));
@@ -52,16 +58,18 @@ export class Rollups {
 
   /** Sums a day whose rows are all there, in the place of its last rollup; returns the rows of the new one. */
   *sum(day: number): Steps<number> {
+    // A bucket that a crash kept from being sealed has no rows yet.
+    yield* this.#writer.closeRows(day * bucketsPerDay, (day + 1) * bucketsPerDay);
     this.#database.prepare("DELETE FROM days WHERE day = ?").run(day);
     const upTo = this.#database.prepare(
-      "SELECT series FROM rows WHERE bucket = ? AND series >= ? ORDER BY series LIMIT 1 OFFSET ?",
+      "SELECT series FROM closed_rows WHERE bucket = ? AND series >= ? ORDER BY series LIMIT 1 OFFSET ?",
     );
     const add = this.#database.prepare(`
       INSERT INTO days (day, series, amount, histogram)
-      SELECT ?, series, amount, NULL FROM rows WHERE bucket = ? AND series >= ? AND series < ? AND amount IS NOT NULL
+      SELECT ?, series, amount, NULL FROM closed_rows WHERE bucket = ? AND series >= ? AND series < ? AND amount IS NOT NULL
       ON CONFLICT (day, series) DO UPDATE SET amount = amount + excluded.amount`);
     const distributions = this.#database.prepare(
-      "SELECT series, histogram FROM rows WHERE bucket = ? AND series >= ? AND series < ? AND histogram IS NOT NULL",
+      "SELECT series, histogram FROM closed_rows WHERE bucket = ? AND series >= ? AND series < ? AND histogram IS NOT NULL",
     );
     const histograms = new Map<number, string>();
     for (let bucket = day * bucketsPerDay; bucket < (day + 1) * bucketsPerDay; bucket++) {

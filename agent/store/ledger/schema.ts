@@ -1,6 +1,6 @@
 // The tables of the ledger database and how an older file is brought to them.
-// Amounts are 64-bit integers in ledger units; a histogram is JSON. `rows` is clustered by bucket, so that a bucket is
-// written, read and pruned in one place, and holds the latest revision only; what a revision replaced is in `superseded`.
+// Amounts are 64-bit integers in ledger units; a histogram is JSON. `rows` is read: what closed buckets have, in `closed_rows`,
+// clustered by bucket, the latest revision only (what one replaced is in `superseded`), and what moved in open ones.
 // `carried` is what a series booked in days that were pruned, so that its total can still be proved. `check` columns hold the start of a SHA-256 and pinpoint a changed byte.
 import type { DatabaseSync } from "node:sqlite";
 
@@ -85,7 +85,7 @@ const migrations: readonly string[] = [
     SELECT id, metric, dimensions, "check", start, total, histogram, carried, announced, ended, live, role
     FROM names LEFT JOIN totals ON totals.series = names.id;
   `,
-  // Totals of 128 series a row (total-pages.ts), each at the place id % 128: a number, a histogram, or null for none. SQLite
+  // Totals of 128 series a row (series-pages.ts), each at the place id % 128: a number, a histogram, or null for none. SQLite
   // before 3.38, which others may read the file with, has no `->>`.
   `
   DROP VIEW series;
@@ -109,14 +109,50 @@ const migrations: readonly string[] = [
   // No table is another one, but state rows are: label sets share rows (meter/counters/key-rows.ts), and values that were
   // said twice are said once. An older program would begin without them, and count what was counted: it must not open the file.
   "",
+  // Buckets that are open lie in pages of 128 series (open-rows.ts), as totals do; one that closes gets a row for each series.
+  `
+  ALTER TABLE rows RENAME TO closed_rows;
+  CREATE TABLE open_pages (
+    bucket INTEGER NOT NULL,
+    page INTEGER NOT NULL,
+    amounts TEXT NOT NULL,
+    PRIMARY KEY (bucket, page)
+  ) WITHOUT ROWID;
+  CREATE VIEW open_rows AS
+    SELECT bucket, page, page * 128 + key AS series, CASE type WHEN 'integer' THEN value END AS amount,
+      CASE type WHEN 'object' THEN value END AS histogram, 0 AS revision
+    FROM open_pages, json_each(amounts) WHERE type <> 'null';
+  CREATE VIEW rows AS
+    SELECT bucket, series, amount, histogram, revision FROM closed_rows
+    UNION ALL SELECT bucket, series, amount, histogram, revision FROM open_rows;
+  CREATE TEMP TABLE moving AS
+    SELECT bucket, series, amount, histogram FROM closed_rows WHERE revision = 0 AND bucket > (
+      SELECT coalesce(max(bucket), -1) FROM buckets WHERE digest <> '');
+  WITH RECURSIVE places(place) AS (SELECT 0 UNION ALL SELECT place + 1 FROM places WHERE place < 127)
+  INSERT INTO open_pages
+    SELECT p.bucket, page, '[' || group_concat(coalesce(histogram, amount, 'null'), ',' ORDER BY place) || ']'
+    FROM (SELECT DISTINCT bucket, series / 128 AS page FROM moving) p CROSS JOIN places
+      LEFT JOIN moving m ON m.bucket = p.bucket AND m.series = page * 128 + place
+    GROUP BY p.bucket, page;
+  DELETE FROM closed_rows WHERE revision = 0 AND bucket IN (SELECT bucket FROM moving);
+  DROP TABLE moving;
+  `,
 ];
 
-/** Lets a file that may not be written to, with totals apart and no view of both, be read like one of this program. */
-export function showTotals(database: DatabaseSync): void {
-  if (formatOf(database) !== 4) return;
-  database.exec(`
-    CREATE TEMP VIEW series AS
-      SELECT names.*, total, histogram FROM main.series AS names LEFT JOIN main.totals ON totals.series = names.id`);
+/** Lets an older file that may not be written to be read like one of this program. */
+export function showAsNew(database: DatabaseSync): void {
+  const format = formatOf(database);
+  // Totals are apart, and there is no view of both.
+  if (format === 4)
+    database.exec(`
+      CREATE TEMP VIEW series AS
+        SELECT names.*, total, histogram FROM main.series AS names LEFT JOIN main.totals ON totals.series = names.id`);
+  // Buckets that are open have rows like the others.
+  if (format > 0 && format < 8)
+    database.exec(`
+      CREATE TEMP VIEW closed_rows AS SELECT * FROM main.rows;
+      CREATE TEMP VIEW open_pages AS SELECT 0 AS bucket, 0 AS page, '[]' AS amounts WHERE 0;
+      CREATE TEMP VIEW open_rows AS SELECT * FROM main.rows WHERE 0`);
 }
 
 /** How many of the migrations a file has seen. For a while format 4 was written with the view that makes a 5 of it. */

@@ -4,6 +4,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { BUCKET_NANOS } from "../../model.ts";
 import { SEALED_BUCKETS } from "./schema.ts";
+import { runAtOnce } from "./steps.ts";
 import type { LedgerWriter } from "./writer.ts";
 
 const WAITING = "rowsWait";
@@ -27,10 +28,7 @@ export function settleWaiting(database: DatabaseSync, writer: LedgerWriter): voi
     database.exec("BEGIN IMMEDIATE");
     const missing = missingBookings(database, Number(writer.meta("prunedDay") ?? -1));
     const bucket = firstOpen(database, Number(BigInt(time) / BUCKET_NANOS));
-    const add = database.prepare(`
-      INSERT INTO rows (bucket, series, amount, histogram, revision) VALUES (?, ?, ?, NULL, 0)
-      ON CONFLICT (bucket, series) DO UPDATE SET amount = amount + excluded.amount`);
-    for (const { amount, series } of missing) add.run(bucket, series, amount);
+    runAtOnce(writer.addToOpen(bucket, missing));
     const body = {
       why: "bookings waited for room on the disk when the agent ended",
       bucket,
@@ -45,16 +43,17 @@ export function settleWaiting(database: DatabaseSync, writer: LedgerWriter): voi
 }
 
 /** Series whose total says more than is booked: the check of `tokenwatt verify`. */
-function missingBookings(database: DatabaseSync, prunedDay: number): { series: bigint; amount: bigint }[] {
+function missingBookings(database: DatabaseSync, prunedDay: number): (readonly [number, bigint])[] {
   const statement = database.prepare(`
     SELECT id, total - carried - coalesce((SELECT sum(amount) FROM days d WHERE d.series = id AND day <= ?), 0)
-      - coalesce((SELECT sum(amount) FROM rows r WHERE r.series = id), 0) AS missing
-    FROM series WHERE total IS NOT NULL AND role IS NOT 'exported'`);
+      - coalesce(r.booked, 0) AS missing
+    FROM series LEFT JOIN (SELECT series, sum(amount) AS booked FROM rows GROUP BY series) r ON r.series = id
+    WHERE total IS NOT NULL AND role IS NOT 'exported'`);
   statement.setReadBigInts(true);
   return statement
     .all(prunedDay)
-    .map((row) => ({ series: row["id"] as bigint, amount: row["missing"] as bigint }))
-    .filter(({ amount }) => amount > 0n);
+    .map((row) => [Number(row["id"]), row["missing"] as bigint] as const)
+    .filter(([, amount]) => amount > 0n);
 }
 
 function firstOpen(database: DatabaseSync, from: number): number {

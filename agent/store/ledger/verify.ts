@@ -5,7 +5,6 @@ import type { DatabaseSync } from "node:sqlite";
 import { BucketHash, chainHash, chainStart, checkOf } from "./digests.ts";
 import { openReadOnly } from "./read-only.ts";
 import { bucketsPerDay, rollupDigest } from "./rollups.ts";
-import { showTotals } from "./schema.ts";
 import { rowsWait } from "./settle.ts";
 import { ExcusedTime, timeProblems } from "./verify-time.ts";
 import { LedgerWriter } from "./writer.ts";
@@ -51,7 +50,6 @@ export function verifyLedger(
   progress: VerifyProgress = () => {},
 ): Verdict {
   const { close, database } = openReadOnly(path);
-  showTotals(database);
   try {
     return new Verifier(database, progress).run(against);
   } finally {

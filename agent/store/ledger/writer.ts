@@ -5,6 +5,7 @@ import type {
   AmountColumn,
   AuditEntry,
   BucketColumn,
+  BucketNumber,
   BucketQuality,
   BucketRow,
   ClosedBucket,
@@ -15,17 +16,14 @@ import type {
 } from "../../model.ts";
 import type { DigestRow } from "./digests.ts";
 import { BucketHash, canonicalText, chainHash, chainStart, checkOf, dimensionsText } from "./digests.ts";
+import { OpenRows } from "./open-rows.ts";
 import { bucketsPerDay, Rollups } from "./rollups.ts";
+import { SeriesPages } from "./series-pages.ts";
 import type { Steps } from "./steps.ts";
 import { forEach, forEachPlace } from "./steps.ts";
-import { TotalPages } from "./total-pages.ts";
 
 /** Why a bucket was sealed again, or for the first time, when usage came after its end. */
 export const lateReason = "usage that arrived late";
-
-/** Rows of sums that one statement writes, and that are written in one step. */
-const ROWS_A_STATEMENT = 16;
-const ROWS_A_STEP = 512;
 
 /** State rows that name a counted usage record and the unix second until which its id is remembered. */
 const usageKey = /^\["usage","([0-9a-f]+)",(\d+)\]$/;
@@ -44,7 +42,8 @@ export class LedgerWriter {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   readonly #rollups: Rollups;
-  #totals: TotalPages | undefined;
+  #totals: SeriesPages | undefined;
+  #open: OpenRows | undefined;
 
   constructor(database: DatabaseSync) {
     this.#database = database;
@@ -82,7 +81,7 @@ export class LedgerWriter {
         one.ended ?? null,
         one.role ?? null,
       );
-      totals.take(one.series, typeof one.total === "string" ? sumOf(one.series, one.total) : one.total);
+      totals.take(one.series, typeof one.total === "string" ? BigInt(one.total) : one.total);
     });
     yield* totals.write();
     const forget = this.#run("UPDATE names SET live = 0 WHERE id = ?");
@@ -91,16 +90,22 @@ export class LedgerWriter {
 
   /** New totals of series that are there. Throws when one is not: its name was never given. */
   *totals(
-    { amounts, series }: AmountColumn,
+    sums: AmountColumn,
     others: Iterable<readonly [series: number, total: bigint | Histogram]>,
   ): Steps<void> {
     const pages = this.#totalPages();
-    const move = (one: number, total: bigint | Histogram): void => {
-      if (!pages.move(one, total))
-        throw new Error(`Cannot store a total of series ${one}: its name is not known`);
+    const check = (series: number): void => {
+      if (!pages.has(series))
+        throw new Error(`Cannot store a total of series ${series}: its name is not known`);
     };
-    yield* forEachPlace(amounts.length, (place) => move(series[place] ?? 0, amounts[place] ?? 0n));
-    yield* forEach(others, ([one, total]) => move(one, total));
+    yield* forEachPlace(sums.series.length, (place) => {
+      check(sums.series[place] ?? 0);
+      pages.takeAt(sums, place);
+    });
+    yield* forEach(others, ([series, total]) => {
+      check(series);
+      pages.take(series, total);
+    });
     yield* pages.write();
   }
 
@@ -125,37 +130,24 @@ export class LedgerWriter {
     });
   }
 
+  /** Rows of buckets that are open, or close in this transaction. */
   rows(rows: Iterable<BucketRow>): Steps<void> {
-    const upsert = this.#run(`
-      INSERT INTO rows (bucket, series, amount, histogram, revision) VALUES (?, ?, ?, ?, ?)
-      ON CONFLICT (bucket, series) DO UPDATE SET amount = excluded.amount, histogram = excluded.histogram`);
-    return forEach(rows, ({ amount, bucket, revision, series }) => {
-      const [number, histogram] =
-        typeof amount === "bigint" ? [amount, null] : [null, JSON.stringify(amount)];
-      upsert.run(bucket, series, number, histogram, revision);
-    });
+    return this.#openRows().rows(rows);
   }
 
-  /** The same of sums as columns, in buckets that are open. */
-  *amounts({ amounts, buckets, series }: BucketColumn): Steps<void> {
-    const [one, many] = [this.#amountsOf(1), this.#amountsOf(ROWS_A_STATEMENT)];
-    const values: (number | bigint)[] = [];
-    // What does not fill a statement goes row by row: so two of them are enough for any number.
-    for (let at = 0; at < amounts.length; ) {
-      const rows = amounts.length - at < ROWS_A_STATEMENT ? 1 : ROWS_A_STATEMENT;
-      values.length = 0;
-      for (const end = at + rows; at < end; at++)
-        values.push(buckets[at] ?? 0, series[at] ?? 0, amounts[at] ?? 0n);
-      (rows === 1 ? one : many).run(...values);
-      if (at % ROWS_A_STEP === 0) yield "turn";
-    }
+  /** The same of sums as columns. */
+  amounts(columns: readonly BucketColumn[]): Steps<void> {
+    return this.#openRows().amounts(columns);
   }
 
-  /** The statement that writes so many sums: one call of SQLite costs as much as three rows in it. */
-  #amountsOf(rows: number): StatementSync {
-    return this.#run(`
-      INSERT INTO rows (bucket, series, amount, revision) VALUES ${"(?, ?, ?, 0), ".repeat(rows - 1)}(?, ?, ?, 0)
-      ON CONFLICT (bucket, series) DO UPDATE SET amount = excluded.amount`);
+  /** Gives buckets of `[from, to)` that were never sealed their rows. */
+  closeRows(from: BucketNumber, to: BucketNumber): Steps<void> {
+    return this.#openRows().closeAll(from, to);
+  }
+
+  /** Adds to sums of a bucket that is open. */
+  addToOpen(bucket: number, sums: Iterable<readonly [series: number, more: bigint]>): Steps<void> {
+    return this.#openRows().add(bucket, sums);
   }
 
   /** Seals a bucket: its digest goes into the audit chain, so that no row can change unseen afterwards. */
@@ -165,6 +157,7 @@ export class LedgerWriter {
     ).get(closed.bucket);
     // Closed before, and opened again by a step of the clock.
     const revision = open?.["revision"] == null ? given : Math.max(given, Number(open["revision"]) + 1);
+    yield* this.#openRows().close(closed.bucket);
     const hash = new BucketHash(closed.bucket);
     yield* forEach(this.digestRows(closed.bucket), (row) => hash.add(row));
     const { digest, checks, count } = hash.end();
@@ -229,12 +222,12 @@ export class LedgerWriter {
     if (sealed?.["revision"] == null) throw new Error(`Cannot revise bucket ${bucket}: it was never closed`);
     const revision = Number(sealed["revision"]) + 1;
     const keep = this.#run(
-      "INSERT INTO superseded SELECT bucket, series, revision, amount, histogram FROM rows WHERE bucket = ? AND series = ?",
+      "INSERT INTO superseded SELECT bucket, series, revision, amount, histogram FROM closed_rows WHERE bucket = ? AND series = ?",
     );
-    const write = this.#run("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)");
+    const write = this.#run("INSERT OR REPLACE INTO closed_rows VALUES (?, ?, ?, ?, ?)");
     // The running total stays what was exported; the difference is carried, so that it can still be proved.
     const carry = this.#run(`
-      UPDATE names SET carried = carried + coalesce((SELECT amount FROM rows WHERE bucket = ? AND series = id), 0) - ?
+      UPDATE names SET carried = carried + coalesce((SELECT amount FROM closed_rows WHERE bucket = ? AND series = id), 0) - ?
       WHERE id = ?`);
     yield* forEach(changes, ({ amount, series }) => {
       keep.run(bucket, series);
@@ -250,10 +243,10 @@ export class LedgerWriter {
     const sealed = this.#run("SELECT max(revision) AS revision FROM buckets WHERE bucket = ?").get(bucket);
     const revision = sealed?.["revision"] == null ? 0 : Number(sealed["revision"]) + 1;
     const keep = this.#run(
-      "INSERT INTO superseded SELECT bucket, series, revision, amount, histogram FROM rows WHERE bucket = ? AND series = ?",
+      "INSERT INTO superseded SELECT bucket, series, revision, amount, histogram FROM closed_rows WHERE bucket = ? AND series = ?",
     );
     const write = this.#run(`
-      INSERT INTO rows (bucket, series, amount, histogram, revision) VALUES (?, ?, ?, NULL, ?)
+      INSERT INTO closed_rows (bucket, series, amount, histogram, revision) VALUES (?, ?, ?, NULL, ?)
       ON CONFLICT (bucket, series) DO UPDATE SET amount = amount + excluded.amount, revision = excluded.revision`);
     yield* forEach(rows, ({ amount, series }) => {
       if (revision > 0) keep.run(bucket, series);
@@ -301,7 +294,7 @@ export class LedgerWriter {
   *digestRows(bucket: number): Generator<DigestRow> {
     const rows = this.#run(`
       SELECT r.series AS series, r.amount AS amount, r.histogram AS histogram, r.revision AS revision, s."check" AS identity
-      FROM rows r LEFT JOIN series s ON s.id = r.series WHERE r.bucket = ? ORDER BY r.series`);
+      FROM closed_rows r LEFT JOIN series s ON s.id = r.series WHERE r.bucket = ? ORDER BY r.series`);
     rows.setReadBigInts(true);
     for (const row of rows.iterate(bucket)) {
       yield {
@@ -314,9 +307,14 @@ export class LedgerWriter {
   }
 
   /** Made when it is asked for: older files, which are read by this too, have none. */
-  #totalPages(): TotalPages {
-    this.#totals ??= new TotalPages(this.#database);
+  #totalPages(): SeriesPages {
+    this.#totals ??= SeriesPages.ofTotals(this.#database);
     return this.#totals;
+  }
+
+  #openRows(): OpenRows {
+    this.#open ??= new OpenRows(this.#database);
+    return this.#open;
   }
 
   #run(sql: string): StatementSync {
@@ -326,10 +324,4 @@ export class LedgerWriter {
     this.#statements.set(sql, statement);
     return statement;
   }
-}
-
-function sumOf(series: number, total: string): bigint {
-  const sum = BigInt(total);
-  if (BigInt.asIntN(64, sum) === sum) return sum;
-  throw new RangeError(`Cannot store a total of series ${series}: ${total} is larger than 64 bits hold`);
 }

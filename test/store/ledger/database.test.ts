@@ -8,7 +8,7 @@ import { LedgerFiles } from "../../../agent/store/ledger/files.ts";
 import { LedgerStore } from "../../../agent/store/ledger/store.ts";
 import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
 import { ledgerPath, StateLocked } from "../../../agent/store/state-folder.ts";
-import { Bookkeeper, START, temporaryFolder, tokens } from "./fixture.ts";
+import { Bookkeeper, ROWS_IN_ONE_TABLE, START, temporaryFolder, tokens } from "./fixture.ts";
 import { LedgerAtOnce } from "./ledger-at-once.ts";
 
 let folder: string;
@@ -312,6 +312,7 @@ describe("LedgerDatabase opened on trouble", () => {
     first.close();
     const database = new DatabaseSync(ledgerPath(folder));
     database.exec(`
+      ${ROWS_IN_ONE_TABLE}
       CREATE TABLE totals (series INTEGER PRIMARY KEY, total INTEGER, histogram TEXT);
       INSERT INTO totals SELECT id, total, histogram FROM series;
       DROP TABLE total_pages;

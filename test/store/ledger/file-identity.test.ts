@@ -78,7 +78,9 @@ describe("LedgerDatabase", () => {
     const keeper = new Bookkeeper(folder);
     const other = new DatabaseSync(ledgerPath(folder), { timeout: 0 });
     // Rows are stored last: by then the file's identity was written in the same transaction.
-    other.exec("CREATE TRIGGER refuse BEFORE INSERT ON rows BEGIN SELECT raise(ABORT, 'disk is full'); END");
+    other.exec(
+      "CREATE TRIGGER refuse BEFORE INSERT ON open_pages BEGIN SELECT raise(ABORT, 'disk is full'); END",
+    );
     keeper.post(5, tokens("a", 100));
     expect(() => keeper.beat(10)).toThrow("disk is full");
     other.exec("DROP TRIGGER refuse");

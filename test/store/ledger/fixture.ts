@@ -19,6 +19,15 @@ export function temporaryFolder(): { readonly folder: string; readonly remove: (
   return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
+/** Takes a file back to format 7: buckets that are open have rows like the others. */
+export const ROWS_IN_ONE_TABLE = `
+  INSERT INTO closed_rows SELECT bucket, series, amount, histogram, revision FROM open_rows;
+  DROP VIEW rows;
+  DROP VIEW open_rows;
+  DROP TABLE open_pages;
+  ALTER TABLE closed_rows RENAME TO rows;
+  PRAGMA user_version = 7;`;
+
 /** Tokens of one server and tenant. */
 export function tokens(server: string, amount: number, more: Record<string, string> = {}): Posting {
   const dimensions = { "tokenwatt.server.id": server, "tokenwatt.token.kind": "output", ...more };

@@ -43,11 +43,11 @@ describe("verifyLedger()", () => {
   });
   it.each([
     [
-      "UPDATE rows SET amount = amount + 1 WHERE series = 1 AND bucket = (SELECT min(bucket) + 5 FROM rows)",
+      "UPDATE closed_rows SET amount = amount + 1 WHERE series = 1 AND bucket = (SELECT min(bucket) + 5 FROM closed_rows)",
       /bucket 2026-11-01T01:15Z, series 1 tokenwatt\.tokens .*"a"/,
     ],
     [
-      "DELETE FROM rows WHERE series = 2 AND bucket = (SELECT min(bucket) FROM rows)",
+      "DELETE FROM closed_rows WHERE series = 2 AND bucket = (SELECT min(bucket) FROM closed_rows)",
       /bucket 2026-11-01T00:00Z/,
     ],
     [

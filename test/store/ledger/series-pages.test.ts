@@ -5,8 +5,9 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Histogram } from "../../../agent/model.ts";
 import { migrate } from "../../../agent/store/ledger/schema.ts";
+import { SeriesPages } from "../../../agent/store/ledger/series-pages.ts";
 import { runAtOnce } from "../../../agent/store/ledger/steps.ts";
-import { TotalPages } from "../../../agent/store/ledger/total-pages.ts";
+import { ROWS_IN_ONE_TABLE } from "./fixture.ts";
 
 type Total = bigint | Histogram;
 
@@ -50,22 +51,20 @@ test("a file of pages says what a map says, and `move` which series had a total"
       const database = new DatabaseSync(":memory:");
       migrate(database, ":memory:");
       addNames(database);
-      let pages = new TotalPages(database);
+      let pages = SeriesPages.ofTotals(database);
       const truth = new Map<number, Total>();
       // What a transaction that failed had taken: its caller takes it once more.
       let waiting: (readonly [number, Total])[] = [];
       for (const one of steps) {
         if ("forget" in one) pages.forgetResting();
-        else if ("open" in one && waiting.length === 0) pages = new TotalPages(database);
+        else if ("open" in one && waiting.length === 0) pages = SeriesPages.ofTotals(database);
         const taken = "take" in one ? one.take : [];
         database.exec("BEGIN");
         for (const [id, amount] of [...waiting, ...taken]) {
-          const isMoved = pages.move(id, amount);
-          if (waiting.length === 0) expect(isMoved).toBe(truth.has(id));
-          if (!isMoved) {
-            expect(pages.move(id, amount)).toBe(false);
-            pages.take(id, amount);
-          }
+          if (waiting.length === 0) expect(pages.has(id)).toBe(truth.has(id));
+          pages.take(id, amount);
+          expect(pages.has(id)).toBe(true);
+          expect(pages.sumOf(id)).toBe(typeof amount === "bigint" ? amount : 0n);
           truth.set(id, amount);
         }
         runAtOnce(pages.write());
@@ -92,6 +91,7 @@ test("pages made of a file that held totals a row each say of every series what 
       migrate(database, ":memory:");
       // As format 5 held them.
       database.exec(`
+        ${ROWS_IN_ONE_TABLE}
         DROP VIEW series;
         DROP TABLE total_pages;
         CREATE TABLE totals (series INTEGER PRIMARY KEY, total INTEGER, histogram TEXT);
