@@ -1,13 +1,24 @@
 // The separate suite: `npm run test:e2e`. Slow, uses processes, sockets and tools that may be absent; each file says
-// loudly what it skips and why. One file at a time, so that measurements mean something, but for a few long ones that take
+// loudly what it skips and why. One file at a time, so that measurements mean something, but for some long ones that take
 // nothing from each other. These are real programs in real time: where CI runs them, one that fails is tried once more, and the
 // report names it ("retry x1").
 import { defineConfig } from "vitest/config";
 
-/** One waits for minutes, the others compress and judge files for minutes. */
-const together = ["soak", "pack-artefacts", "deploy-clickhouse", "focus"].map(
-  (name) => `test/e2e/${name}.e2e.ts`,
-);
+/** One waits for minutes, the others compress, simulate and judge for minutes; nothing in them is measured in real time. */
+const together = [
+  "soak",
+  "pack-artefacts",
+  "pack-rpm",
+  "pack-deb",
+  "pack-npm",
+  "pack-links",
+  "accuracy-phases",
+  "accuracy-capacity",
+  "accuracy-capacity-bounds",
+  "deploy-chart",
+  "deploy-clickhouse",
+  "focus",
+].map((name) => `test/e2e/${name}.e2e.ts`);
 
 export default defineConfig({
   test: {
