@@ -23,6 +23,7 @@ import { onlyWorker } from "./pieces.ts";
 import { learnSharing } from "./sharing.ts";
 import type { Pieces, Slices } from "./slices.ts";
 import { isWorking, learnSlices, placeSlices, slicesOf, takersOf } from "./slices.ts";
+import { besideStranger } from "./stranger-turns.ts";
 import { unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
 import { wasBusy } from "./token-step.ts";
@@ -242,7 +243,8 @@ export class Board {
       isSlice: false,
       sliceDoubt: undefined,
     };
-    this.#bookPart(part, piece, { from, to }, portion, settling);
+    const drawn = { watts: ((energy - held) * 1e6) / (to - from), isNear: this.energy.isNear(from) };
+    this.#bookPart(besideStranger(part, piece, drawn), piece, { from, to }, portion, settling);
     this.#feedFloor([piece], from, to);
   }
 

@@ -74,6 +74,12 @@ export class EnergyBook {
     return this.#meter?.energy.curve.isPlaced(from, to, coarseNanosMin) === true;
   }
 
+  /** True where the joules around `at` are those of about a second, whoever executed in it. */
+  isNear(at: Nanos): boolean {
+    const length = this.#meter?.energy.curve.lengthAround(at) ?? 0;
+    return length > 0 && length <= coarseNanosMin;
+  }
+
   /** The worst method in the interval. */
   method({ from, to }: { readonly from: Nanos; readonly to: Nanos }): EnergyMethod {
     return this.#meter?.energy.curve.method(from, to) ?? "none";

@@ -202,7 +202,7 @@ function observeStrangers({ strangers }: Member, { from, to, residents, works }:
     if (state !== "parked") return;
     metered++;
   }
-  if (metered > 0 && metered < residents.length) strangers.observeIdle(to - from, works);
+  if (metered > 0 && metered < residents.length) strangers.observeIdle(to, to - from, works);
 }
 
 /** Returns the finished row of a member. */

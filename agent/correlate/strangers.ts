@@ -21,16 +21,19 @@ const memoryNanos = 60_000_000_000;
 /** Share of that time in work that makes strangers workers, and how much idle time it takes to say so. */
 const workRatioMin = 0.05;
 const idleNanosMin = 2_000_000_000;
+const unseenNanos = 1_000_000_000;
 
 /** The strangers of one GPU. */
 export class Strangers {
   /** Time in which every metered server was idle, and the part of it in which the GPU worked; both fade. */
   #idleNanos = 0;
   #workNanos = 0;
+  #idleUntil: Nanos = -Infinity;
   #told: Nanos = -Infinity;
 
-  /** Takes in a piece in which strangers hold the GPU and every metered server is idle. */
-  observeIdle(nanos: Nanos, works: boolean): void {
+  /** Takes in a piece up to `at` in which strangers hold the GPU and every metered server is idle. */
+  observeIdle(at: Nanos, nanos: Nanos, works: boolean): void {
+    this.#idleUntil = at;
     this.#idleNanos += nanos;
     if (works) this.#workNanos += nanos;
     if (this.#idleNanos <= memoryNanos) return;
@@ -42,6 +45,14 @@ export class Strangers {
   /** True where strangers were seen at work while no metered server can have been. */
   get work(): boolean {
     return this.#idleNanos >= idleNanosMin && this.#workNanos >= workRatioMin * this.#idleNanos;
+  }
+
+  /** For how much of the time around `at` they work, by the time in which every metered server was idle; undefined until enough of that was seen. */
+  duty(at: Nanos): number | undefined {
+    if (this.#idleNanos < idleNanosMin) return undefined;
+    const kept = 0.5 ** (Math.max(0, at - this.#idleUntil) / memoryNanos);
+    // As one who worked for one unseen second and rested for another would be judged.
+    return (kept * this.#workNanos + unseenNanos) / (kept * this.#idleNanos + 2 * unseenNanos);
   }
 
   /**

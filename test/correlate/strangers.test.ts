@@ -36,7 +36,7 @@ test("stretches() are those that the driver credits, where it says who worked", 
 
 test("stretches() of strangers seen at work while every server was idle are not ended by a rest", () => {
   const strangers = new Strangers();
-  strangers.observeIdle(3 * second, true);
+  strangers.observeIdle(3 * second, 3 * second, true);
   const windows = windowsOf(5, (at) => (at === 4 ? 0 : 0.9));
   expect(strangers.stretches([7], { shares: [], windows }, 0, 5 * second)).toEqual([
     { from: 0, to: 5 * second },

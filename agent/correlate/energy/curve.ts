@@ -84,6 +84,12 @@ export class EnergyCurve {
     return stretch?.isPlaced === true && at < stretch.to ? stretch : undefined;
   }
 
+  /** Length of the window around `at`; 0 where there is none. */
+  lengthAround(at: Nanos): Nanos {
+    const stretch = this.#find(at);
+    return stretch === undefined || at >= stretch.to ? 0 : stretch.to - stretch.from;
+  }
+
   /** Drops windows that ended at or before `before`, all but the last of them. */
   forget(before: Nanos): void {
     let drop = 0;

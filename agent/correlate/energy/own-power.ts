@@ -52,7 +52,7 @@ export class OwnPower {
   turns(working: readonly string[], shares?: ReadonlyMap<string, number>): ReadonlyMap<string, number> {
     let [known, busy, credited] = [0, 0, 0];
     for (const server of working) {
-      const ratio = this.#busyRatio(server);
+      const ratio = this.busyRatio(server);
       credited += shares?.get(server) ?? 0;
       if (ratio === undefined) continue;
       known++;
@@ -60,18 +60,18 @@ export class OwnPower {
     }
     const mean = known === 0 ? 1 : busy / known;
     let all = 0;
-    for (const server of working) all += this.#busyRatio(server) ?? mean;
+    for (const server of working) all += this.busyRatio(server) ?? mean;
     const turns = new Map<string, number>();
     for (const server of working) {
-      const byTurns = (this.#busyRatio(server) ?? mean) / all;
+      const byTurns = (this.busyRatio(server) ?? mean) / all;
       const byShares = credited > 0 ? (shares?.get(server) ?? 0) / credited : byTurns;
       turns.set(server, known === 0 ? byShares : (byTurns + byShares) / 2);
     }
     return turns;
   }
 
-  /** How busy a server keeps the GPU alone. */
-  #busyRatio(server: string): number | undefined {
+  /** How busy a server keeps the GPU alone; undefined while too little was seen. */
+  busyRatio(server: string): number | undefined {
     const known = this.#alone.get(server);
     if (known === undefined || known.nanos < neededNanos || known.busyNanos <= 0) return undefined;
     return Math.min(1, known.busyNanos / known.nanos);
