@@ -23,7 +23,7 @@ import { onlyWorker } from "./pieces.ts";
 import { learnSharing } from "./sharing.ts";
 import type { Pieces, Slices } from "./slices.ts";
 import { isWorking, learnSlices, placeSlices, slicesOf, takersOf } from "./slices.ts";
-import { besideStranger } from "./stranger-turns.ts";
+import { besideStranger, ofStranger } from "./stranger-turns.ts";
 import { unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
 import { wasBusy } from "./token-step.ts";
@@ -234,7 +234,9 @@ export class Board {
 
   /** Books a stretch of a whole GPU: it gets all of the time and of the energy. */
   #bookWhole(part: Part, piece: Piece, { from, to }: Span, energy: number, settling: Settling): void {
-    const held = this.#heldOf(energy, isWorking(piece), to - from);
+    const floorWatts = this.#floorWatts();
+    const strangers = ofStranger(part, piece, (energy * 1e6) / (to - from), floorWatts);
+    const held = this.#heldOf(energy, isWorking(piece) || strangers !== undefined, to - from);
     const portion = {
       nanos: to - from,
       floorMillijoules: held,
@@ -244,8 +246,8 @@ export class Board {
       sliceDoubt: undefined,
     };
     const drawn = { watts: ((energy - held) * 1e6) / (to - from), isNear: this.energy.isNear(from) };
-    this.#bookPart(besideStranger(part, piece, drawn), piece, { from, to }, portion, settling);
-    this.#feedFloor([piece], from, to);
+    this.#bookPart(besideStranger(part, piece, drawn), strangers ?? piece, { from, to }, portion, settling);
+    if (strangers === undefined) this.#feedFloor([piece], from, to);
   }
 
   /** What of the energy of a stretch holding the board cost: all of it while nothing works. */
