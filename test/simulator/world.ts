@@ -178,6 +178,8 @@ export function simulate(host: Host): { engines: EngineTruth[]; gpus: GpuTruth[]
   );
   const next = host.engines.map(() => 0);
   const totals = lanes.map(() => ({ ...zero }));
+  /** Tokens of each lane before this ms. */
+  const before = lanes.map(() => 0);
   const activeMs: number[] = [];
   const turns = host.gpus.map(() => ({ owner: -1, left: 0 }));
   for (let now = 0; now < length; now++) {
@@ -187,7 +189,7 @@ export function simulate(host: Host): { engines: EngineTruth[]; gpus: GpuTruth[]
         arrive(lanes, engine, index, engine.requests[place++] as Request);
       next[index] = place;
     });
-    const before = totals.map((total) => ({ ...total }));
+    for (const [index, { input, output }] of totals.entries()) before[index] = input + output;
     const wanting = lanes.map((lane) => wants(lane, host.engines[lane.engine] as Engine, lanes, now));
     const granted = grant(host, lanes, wanting, turns, now);
     lanes.forEach((lane, index) => {
@@ -262,11 +264,14 @@ function handOver(lanes: readonly Lane[], from: Lane, engine: Engine, flight: Fl
 
 /** Begins the next step where one is due; true when the lane wants the GPU in this ms. */
 function wants(lane: Lane, engine: Engine, lanes: readonly Lane[], now: number): boolean {
-  lane.step ??= nextStep(lane, engine);
-  for (const flight of lane.step?.batch ?? []) flight.takenUpAt ??= now;
-  const isLed = lanes.some(({ engine: of, step }) => of === lane.engine && (step?.batch.length ?? 0) > 0);
-  if (engine.lockstep === true && isLed)
-    lane.step ??= { gpuLeft: engine.stepMs, hostLeft: engine.hostMs, phase: "decode", batch: [], tokens: [] };
+  if (lane.step === undefined) {
+    lane.step = nextStep(lane, engine);
+    for (const flight of lane.step?.batch ?? []) flight.takenUpAt ??= now;
+  }
+  const isLed = (): boolean =>
+    lanes.some(({ engine: of, step }) => of === lane.engine && (step?.batch.length ?? 0) > 0);
+  if (lane.step === undefined && engine.lockstep === true && isLed())
+    lane.step = { gpuLeft: engine.stepMs, hostLeft: engine.hostMs, phase: "decode", batch: [], tokens: [] };
   return lane.step !== undefined && lane.step.gpuLeft > 0;
 }
 
@@ -445,39 +450,40 @@ function note(
   lanes: readonly Lane[],
   engines: readonly EngineTruth[],
   totals: readonly Total[],
-  before: readonly Total[],
+  before: readonly number[],
   activeMs: number[],
   now: number,
 ): void {
   for (const lane of lanes) {
     const truth = engines[lane.engine] as EngineTruth;
-    const started = new Set([...lane.running, ...(lane.step?.batch ?? [])]);
-    if (started.size > 0 || lane.worked) {
+    // A prompt stays in the queue until it is done; a decode step is of requests that run.
+    const prompts = lane.step?.phase === "prefill" ? lane.step.batch.length : 0;
+    const started = lane.running.length + prompts;
+    if (started > 0 || lane.worked) {
       truth.active[now] = 1;
       (truth.rankActive[lane.rank] as Uint8Array)[now] = 1;
     }
-    lane.executed ||= started.size > 0;
-    (truth.running[lane.rank] as Uint16Array)[now] = started.size;
-    const waiting = lane.queue.filter((flight) => !started.has(flight)).length;
-    truth.waiting[now] = (truth.waiting[now] as number) + waiting;
+    lane.executed ||= started > 0;
+    (truth.running[lane.rank] as Uint16Array)[now] = started;
+    truth.waiting[now] = (truth.waiting[now] as number) + lane.queue.length - prompts;
   }
+  const moved = new Set<number>();
   lanes.forEach((lane, index) => {
-    const [total, last] = [totals[index] as Total, before[index] as Total];
-    const truth = engines[lane.engine] as EngineTruth;
+    const total = totals[index] as Total;
     total.activeMs += lane.executed ? 1 : 0;
-    if (total.output !== last.output || total.input !== last.input)
-      (truth.rankCounters[lane.rank] as Counters[]).push({ at: now + 1, ...total });
+    if (total.output + total.input === before[index]) return;
+    moved.add(lane.engine);
+    const truth = engines[lane.engine] as EngineTruth;
+    (truth.rankCounters[lane.rank] as Counters[]).push({ at: now + 1, ...total });
   });
   engines.forEach((truth, index) => {
-    const own = lanes.flatMap((lane, at) => (lane.engine === index ? [totals[at] as Total] : []));
-    const all = summed(own);
-    const last = truth.counters.at(-1) as Counters;
     activeMs[index] = (activeMs[index] ?? 0) + (truth.active[now] as number);
-    if (all.output !== last.output || all.input !== last.input)
-      (truth.counters as Counters[]).push({
-        ...{ at: now + 1, ...all, activeMs: activeMs[index] as number },
-        ...{ prefillStepMs: truth.gpuMs.prefill, decodeStepMs: truth.gpuMs.decode },
-      });
+    if (!moved.has(index)) return;
+    const own = lanes.flatMap((lane, at) => (lane.engine === index ? [totals[at] as Total] : []));
+    (truth.counters as Counters[]).push({
+      ...{ at: now + 1, ...summed(own), activeMs: activeMs[index] as number },
+      ...{ prefillStepMs: truth.gpuMs.prefill, decodeStepMs: truth.gpuMs.decode },
+    });
   });
 }
 
