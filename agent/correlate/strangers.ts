@@ -21,6 +21,7 @@ const memoryNanos = 60_000_000_000;
 /** Share of that time in work that makes strangers workers, and how much idle time it takes to say so. */
 const workRatioMin = 0.05;
 const idleNanosMin = 2_000_000_000;
+/** Of work and of rest so much is taken to have been missed: a short look is no proof of always or never. */
 const unseenNanos = 1_000_000_000;
 
 /** The strangers of one GPU. */

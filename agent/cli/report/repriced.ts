@@ -7,7 +7,8 @@ import { PriceBook } from "../../meter/money/price-book.ts";
 import { givenName, printableName, unknownName } from "../../meter/names.ts";
 import type { Dimensions, Outcome, TokenKind } from "../../model.ts";
 import { BUCKET_NANOS } from "../../model.ts";
-import type { LedgerReader, Moved, StoredRow, StoredSeries } from "../../store/ledger/reader.ts";
+import type { LedgerReader, StoredRow, StoredSeries } from "../../store/ledger/reader.ts";
+import type { Moved } from "../../store/ledger/series-pages.ts";
 
 /** What a report reads of a ledger. */
 export type LedgerView = Pick<

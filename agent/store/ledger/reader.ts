@@ -11,6 +11,7 @@ import { addStored } from "./digests.ts";
 import { openReadOnly } from "./read-only.ts";
 import { bucketsPerDay, FIRST_ROW } from "./rollups.ts";
 import { SEALED_BUCKETS } from "./schema.ts";
+import type { Moved } from "./series-pages.ts";
 import { rowsWait } from "./settle.ts";
 import type { Steps } from "./steps.ts";
 import { forEach } from "./steps.ts";
@@ -37,9 +38,6 @@ export interface SumsSince {
   readonly rows: readonly (readonly [metric: string, dimensions: Dimensions, amount: bigint])[];
   readonly heldSince: number | undefined;
 }
-
-/** What a series moved: an amount, or a distribution. */
-export type Moved = bigint | Histogram;
 
 /** Stretches whose sums are kept. */
 const cachedMax = 8;

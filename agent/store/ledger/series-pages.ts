@@ -14,7 +14,7 @@ const PAGES_A_STEP = 32;
 const WORD = 2 ** 32;
 const NONE = "null";
 
-/** A number, or a distribution. */
+/** What a series moved: an amount, or a distribution. */
 export type Moved = bigint | Histogram;
 
 /** Sums by place, in two words (`AmountColumn`). */
