@@ -42,3 +42,13 @@ test("stretches() of strangers seen at work while every server was idle are not 
     { from: 0, to: 5 * second },
   ]);
 });
+
+test("duty() is what was seen of idle time, less sure the older it is, and nothing before two seconds of it", () => {
+  const strangers = new Strangers();
+  strangers.observeIdle(second, second, true);
+  expect(strangers.duty(second)).toBeUndefined();
+  strangers.observeIdle(40 * second, 39 * second, true);
+  expect(strangers.duty(40 * second)).toBeCloseTo(41 / 42, 9);
+  expect(strangers.duty(100 * second)).toBeCloseTo(21 / 22, 9);
+  expect(strangers.duty(4000 * second)).toBeCloseTo(0.5, 3);
+});

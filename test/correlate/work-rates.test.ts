@@ -99,6 +99,8 @@ test("executedOn() says how busy near windows show a board to be that others hol
   ]);
   const without = windows.filter((_, at) => at !== 1);
   expect(executedOn(beside(without), settling)?.(0, 4 * near)).toBeUndefined();
+  const stood = windows.map((window, at) => ({ ...window, sampled: at === 2 }));
+  expect(executedOn(beside(stood), settling)?.(0, 4 * near)).toBeUndefined();
   const far = [{ from: 0, to: 4 * near, busyRatio: 0.5 }];
   expect(executedOn(beside(far), settling)?.(0, 4 * near)).toBeUndefined();
 });

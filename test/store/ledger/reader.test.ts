@@ -1,10 +1,12 @@
 // reader.ts: any range read from rollups, rows and differences is what the rows alone sum to.
+import { cpSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LedgerReader, NoLedger } from "../../../agent/store/ledger/reader.ts";
+import { verifyLedger } from "../../../agent/store/ledger/verify.ts";
 import { ledgerPath } from "../../../agent/store/state-folder.ts";
-import { Bookkeeper, START, temporaryFolder, tokens } from "./fixture.ts";
+import { Bookkeeper, ROWS_IN_ONE_TABLE, START, temporaryFolder, tokens } from "./fixture.ts";
 
 const { folder, remove } = temporaryFolder();
 const first = Number(START / 900_000_000_000n);
@@ -67,6 +69,29 @@ describe("LedgerReader.sums()", () => {
   });
   it("says where it looked when there is no ledger", () => {
     expect(() => new LedgerReader("/nonexistent/ledger.db")).toThrow(NoLedger);
+  });
+});
+
+describe("a ledger of an older program", () => {
+  it("is read alike, and proved, where it may not be written to", () => {
+    const { folder: older, remove: removeOlder } = temporaryFolder();
+    cpSync(folder, older, { recursive: true });
+    const look = (path: string) => {
+      const reader = new LedgerReader(path);
+      const metrics = ["tokenwatt.tokens"];
+      const sums = reader.sums(first, first + 400, reader.series(new Set(metrics)));
+      const rows = [...reader.rows(first, first + 400, "tokenwatt.tokens")];
+      const booked = [...reader.booked(metrics, first, first + 400)];
+      const found = { sums, rows, booked, held: reader.held, heldSince: reader.heldSince };
+      reader.close();
+      return { ...found, verdict: verifyLedger(path) };
+    };
+    const database = new DatabaseSync(ledgerPath(older));
+    database.exec(ROWS_IN_ONE_TABLE);
+    database.close();
+    expect(look(ledgerPath(older))).toEqual(look(ledgerPath(folder)));
+    expect(verifyLedger(ledgerPath(older))).toMatchObject({ problems: [], buckets: 99 });
+    removeOlder();
   });
 });
 
