@@ -43,8 +43,11 @@ export interface Check {
   readonly isRight: boolean;
   /** The pipeline says itself that more than the bar of it rests on an assumption. */
   readonly isMarked: boolean;
-  /** How far off it is over its bar, and how much of it rests on each assumption over the same bar. */
+  /** It is off by no more than its bar and all that the pipeline says to rest on assumptions together. */
+  readonly isCovered: boolean;
+  /** How far off it is over its bar, how far beyond what is in doubt, and how much of it rests on each assumption, over the same bar. */
   readonly off: number;
+  readonly beyond: number;
   readonly doubts: Readonly<Record<string, number>>;
 }
 
@@ -110,8 +113,12 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
     if (Math.abs(error.whole) > Math.abs(whole)) whole = error.whole;
     windows = Math.max(windows, error.windows);
     const doubts = uncertainOf(intervals, (row) => row.gpu === gpu);
-    const off = Math.max(Math.abs(error.whole) / wholeMax, error.windows / windowsMax);
-    checks.push(checked(gpu, "time", off, doubts.nanos, 1e9 * weight * wholeMax * length));
+    const nanos = 1e9 * weight * length;
+    const errors: Missed[] = [
+      { error: error.whole * nanos, most: wholeMax * nanos },
+      { error: error.windows * nanos, most: windowsMax * nanos },
+    ];
+    checks.push(checked(gpu, "time", errors, doubts.nanos, wholeMax * nanos));
   });
   if (Math.abs(whole) > wholeMax) missed.push(`GPU ${whole.toFixed(3)} L`);
   if (windows > windowsMax) missed.push(`GPU windows ${windows.toFixed(3)} L`);
@@ -146,15 +153,22 @@ function figuresOf(regime: Regime, truth: Truth, intervals: readonly SettledInte
     const place = Object.keys(truth.gpus).findIndex((gpu) => ownGpu(intervals, id, gpu));
     const slices = regime.mig === undefined ? 1 : (regime.mig[place] ?? 7) / 7;
     const isBusy = seconds > 0.01 * length;
-    const off = Math.max(
-      Math.abs(error.whole) / serverMax,
-      error.windows / Math.max(windowsMax, serverMax),
-      isBusy ? Math.abs(relative) / 0.15 : 0,
-    );
     const timeMax = isBusy ? Math.min(serverMax * length, 0.15 * seconds) : serverMax * length;
+    const nanos = 1e9 * slices;
+    const times: Missed[] = [
+      { error: error.whole * length * nanos, most: timeMax * nanos },
+      { error: error.windows * length * nanos, most: Math.max(windowsMax, serverMax) * length * nanos },
+    ];
+    const energyMost = 1000 * energyMax * own.joules;
     checks.push(
-      checked(id, "time", off, doubts.nanos, 1e9 * timeMax * slices),
-      checked(id, "energy", Math.abs(energy) / energyMax, doubts.millijoules, 1000 * energyMax * own.joules),
+      checked(id, "time", times, doubts.nanos, timeMax * nanos),
+      checked(
+        id,
+        "energy",
+        [{ error: 1000 * energy * own.joules, most: energyMost }],
+        doubts.millijoules,
+        energyMost,
+      ),
     );
     if (Math.abs(energy) > energyMax) missed.push(`${id} ${percent(energy)} energy`);
   }
@@ -241,16 +255,25 @@ function holds({ residents }: GpuInterval, id: string): boolean {
   return residents.some(({ server }) => server === id);
 }
 
-/** How far off a figure is, over its bar, and by reason how much of it rests on an assumption. */
+/** By how much something is off, and by how much it may be, in one unit. */
+interface Missed {
+  readonly error: number;
+  readonly most: number;
+}
+
+/** How far off a figure is, by itself and beyond its doubts, and by reason how much of it rests on an assumption, over `most`. */
 function checked(
   subject: string,
   quantity: Check["quantity"],
-  off: number,
+  errors: readonly Missed[],
   doubts: ReadonlyMap<string, number>,
   most: number,
 ): Check {
+  const doubt = sum(doubts.values());
+  const off = Math.max(...errors.map((one) => Math.abs(one.error) / one.most));
+  const beyond = Math.max(0, ...errors.map((one) => (Math.abs(one.error) - doubt) / one.most));
   return {
-    ...{ subject, quantity, off, isRight: off <= 1, isMarked: sum(doubts.values()) > most },
+    ...{ subject, quantity, off, beyond, isRight: off <= 1, isMarked: doubt > most, isCovered: beyond <= 1 },
     doubts: Object.fromEntries([...doubts].map(([reason, amount]) => [reason, amount / most])),
   };
 }

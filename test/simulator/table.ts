@@ -1,7 +1,7 @@
 // Prints how well each regime is measured, at 1 s and at 5 s polls: node test/simulator/table.ts [--seeds 3] [--first 1] [word ..]
 // With `--random 40` it prints so many hosts drawn by chance instead, with `--plain` ones in good order.
 // Errors are shares of the recording's length, and behind the second bar that of the joules of the time in execution; what misses a bar of METERING.md 2 is named behind, and what of it the
-// pipeline does not say itself to rest on an assumption (`UNMARKED`).
+// pipeline does not say itself to rest on an assumption (`UNMARKED`), or says of too little of it (`BEYOND` its doubt, in bars).
 import type { Figures } from "./judge.ts";
 import { judge, percent } from "./judge.ts";
 import type { Regime } from "./meters.ts";
@@ -16,21 +16,22 @@ const isPlain = words.includes("--plain");
 if (isPlain) words.splice(words.indexOf("--plain"), 1);
 
 let [within, runs] = [0, 0];
-const figuresBy = { right: 0, rightMarked: 0, wrongMarked: 0, wrongUnmarked: 0 };
+const figuresBy = { right: 0, rightMarked: 0, wrongMarked: 0, wrongUnmarked: 0, beyondDoubt: 0 };
 for (const drawn of random === undefined ? ofRegimes() : ofHosts(random)) {
   const figures = await judge(drawn);
   runs++;
   if (figures.missed.length === 0) within++;
-  for (const { isMarked, isRight } of figures.checks) {
+  for (const { isCovered, isMarked, isRight } of figures.checks) {
+    if (isMarked && !isCovered) figuresBy.beyondDoubt++;
     if (isRight) figuresBy[isMarked ? "rightMarked" : "right"]++;
     else figuresBy[isMarked ? "wrongMarked" : "wrongUnmarked"]++;
   }
   console.log(lineOf(drawn, figures));
 }
-const { right, rightMarked, wrongMarked, wrongUnmarked } = figuresBy;
+const { beyondDoubt, right, rightMarked, wrongMarked, wrongUnmarked } = figuresBy;
 console.log(`${within} of ${runs} within the bars`);
 console.log(
-  `figures: ${wrongMarked + wrongUnmarked} wrong, ${wrongMarked} of them marked and ${wrongUnmarked} unmarked; ${right + rightMarked} right, ${rightMarked} of them marked`,
+  `figures: ${wrongMarked + wrongUnmarked} wrong, ${wrongMarked} of them marked (${beyondDoubt} beyond their doubt) and ${wrongUnmarked} unmarked; ${right + rightMarked} right, ${rightMarked} of them marked`,
 );
 
 function numberAfter(option: string): number | undefined {
@@ -65,10 +66,17 @@ function lineOf({ name, pages, seed }: Regime, figures: Figures): string {
   const unmarked = figures.checks
     .filter(({ isMarked, isRight }) => !isRight && !isMarked)
     .map(({ quantity, subject }) => `${subject} ${quantity}`);
+  const beyond = figures.checks
+    .filter(({ isCovered, isMarked }) => isMarked && !isCovered)
+    .map(({ beyond, quantity, subject }) => `${subject} ${quantity} ${beyond.toFixed(1)}`);
   const pollMs = Math.min(...Object.values(pages).map((page) => page.pollMs));
   const line = `${name.padEnd(38)} ${pollMs / 1000} s ${String(seed).padStart(3)} | ${signed(figures.whole)} ${figures.windows.toFixed(3)} | ${servers.join("; ")} | ${figures.activeEnergy === undefined ? "" : percent(figures.activeEnergy)}`;
   const missed = figures.missed.length > 0 ? `  ! ${figures.missed.join(", ")}` : "";
-  return `${line}${missed}${unmarked.length > 0 ? ` UNMARKED ${unmarked.join(", ")}` : ""}`;
+  const marks = [
+    ...(unmarked.length > 0 ? [` UNMARKED ${unmarked.join(", ")}`] : []),
+    ...(beyond.length > 0 ? [` BEYOND ${beyond.join(", ")}`] : []),
+  ];
+  return `${line}${missed}${marks.join("")}`;
 }
 
 function signed(value: number): string {
