@@ -6,7 +6,8 @@ import type { Nanos } from "../../model.ts";
 import { atATimeByChance } from "./at-a-time.ts";
 import type { ActivityWindow, PollInterval, SeenPoll } from "./evidence.ts";
 import type { Durations, Level } from "./learned.ts";
-import { executionError, executionPerBusy } from "./level.ts";
+import type { Guess } from "./level.ts";
+import { executionError, executionPerBusy, likely, withoutPeak } from "./level.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { StepPace } from "./sampled.ts";
 
@@ -32,6 +33,8 @@ const sampledVariance = 0.005;
 const variedRatio = 0.05;
 /** Durations are the engine's own where this share of the requests was timed by it. */
 const exactRatio = 0.9;
+/** The driver's last window is this long, and so many have to catch work. */
+const [driverNanos, hitsMin] = [200_000_000, 3];
 /** Seen work that is longer than all requests together by this ratio has pauses between requests in it. */
 const pausesRatio = 1.15;
 
@@ -39,13 +42,6 @@ const pausesRatio = 1.15;
 const progressMin = 20;
 /** What a decode step takes before any was seen, and as how many sights of work that counts. */
 const [stepFirstNanos, hitsFirst] = [10_000_000, 1];
-
-/** A value and its standard error. */
-interface Guess {
-  /** A logarithm. */
-  readonly value: number;
-  readonly error: number;
-}
 
 /** Returns the durations of a server none of whose requests ended yet. */
 export function createDurations(): Durations {
@@ -131,11 +127,38 @@ export function executionOfBusy(
   const most = executionPerBusyMax(durations);
   const byGauges = executionError(level);
   const value = Math.log(executionPerBusy(level));
-  const by = durations.busySamples > 0 ? undefined : perBusyByDurations(durations);
+  if (durations.busySamples > 0) {
+    const by = perBusyByHits(durations);
+    // Prompts keep a GPU busier than decode steps: no single level is right.
+    const { error, value: seen } = by === undefined ? likely(level) : likely(withoutPeak(level), by);
+    return { perBusy: Math.min(Math.exp(seen), most), error };
+  }
+  const by = perBusyByDurations(durations);
   if (by === undefined) return { perBusy: Math.min(Math.exp(value), most), error: byGauges };
   const share = byGauges ** 2 / (byGauges ** 2 + by.error ** 2);
   const perBusy = Math.min(Math.exp(value + share * (by.value - value)), most);
   return { perBusy, error: (byGauges * by.error) / Math.hypot(byGauges, by.error) };
+}
+
+/**
+ * The same of a GPU that is read now and then, by how many of the driver's last windows caught work over how busy they were: each
+ * was execution, but for where requests began or ended in it.
+ */
+function perBusyByHits(durations: Durations): Guess | undefined {
+  const { busySamples, hits } = durations;
+  const inside = executionOfHit(durations);
+  if (inside === 0 || hits < hitsMin || busySamples <= 0) return undefined;
+  const perBusy = Math.max(1, (inside * hits) / busySamples);
+  return { value: Math.log(perBusy), error: Math.hypot(errorLeast, (1 - inside) / 2, 1 / Math.sqrt(hits)) };
+}
+
+/**
+ * Returns how much of a last window of the driver that caught work is execution, by how long requests take: they begin or end in so
+ * many of those. 0 where too few of them ended to say so.
+ */
+export function executionOfHit({ nanos, requests, wallNanos }: Durations): number {
+  const length = nanos / requests;
+  return requests < hitsMin || length > lengthRatioMax * wallNanos ? 0 : length / (length + driverNanos);
 }
 
 /**

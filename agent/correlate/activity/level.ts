@@ -316,14 +316,18 @@ function guessed(level: Level): Guess {
 }
 
 /** A logarithm, and its standard error. */
-interface Guess {
+export interface Guess {
   readonly value: number;
   readonly error: number;
 }
 
-/** The same by the middle of the likely levels. */
-function likely(level: Level): Guess {
+/** The same by the middle of the likely levels, as likely as something else says it as well. */
+export function likely(level: Level, by?: Guess): Guess {
   const logs = posterior(level);
+  if (by !== undefined)
+    for (let place = 0; place < levels.length; place++)
+      logs[place] =
+        (logs[place] as number) - ((Math.log(levels[place] as number) + by.value) / by.error) ** 2 / 2;
   const whole = logSum(logs);
   let mean = 0;
   let square = 0;

@@ -23,6 +23,8 @@ export interface ShareEvidence {
   readonly perBusy: number;
   /** How far off its logarithm is, as one standard error. */
   readonly error: number;
+  /** How much of a last window of the driver that caught work is execution, however busy it was; 0 where that is not known. */
+  readonly perHit: number;
   /** How many last windows of the driver, as if each were full, say how long the GPU was busy. */
   readonly samples: number;
   /** What `perBusy` was learned as. */
@@ -350,12 +352,18 @@ function shareByTokens(
 function shareBySample(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
   const long = window.to - window.from > sampleNanosMax;
   // That long requests do not last from copy to copy says nothing: near readings between two copies say more than their tokens.
-  if (interval.isOfCopy && !long && !evidence.short) return Math.min(1, window.busyRatio * evidence.perBusy);
+  if (interval.isOfCopy && !long && !evidence.short) return shareOfSample(evidence, window);
   if (!evidence.stay) return shareOfShort(evidence, window, interval);
   if (isSure(interval)) return long || window.busyRatio > 0 ? 1 : 0;
-  if (!long) return Math.min(1, window.busyRatio * evidence.perBusy);
+  if (!long) return shareOfSample(evidence, window);
   if (interval.inFlightFrom === undefined) return 1;
   return isLikely(interval) ? 0.5 : unseenShare;
+}
+
+/** What a last window shows of its own time: of requests that fill it that it caught work, of short ones how busy it was. */
+function shareOfSample({ perBusy, perHit }: ShareEvidence, { busyRatio }: ActivityWindow): number {
+  const byHit = busyRatio >= workingBusyRatio ? 1 : 0;
+  return perHit * byHit + (1 - perHit) * Math.min(1, busyRatio * perBusy);
 }
 
 /** Of short requests a last window says by chance alone where they were: their tokens do, once it is known what these stand for. */

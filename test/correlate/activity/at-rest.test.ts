@@ -108,7 +108,16 @@ test("claimsNothing() is true only where the long way claims, leaves and account
       short++;
       const level: Level = { ...createLevel(), ...given.learned };
       const shares = {
-        ...{ windows: given.windows, siblings: [], intervals, perBusy: 1.5, error: 0.2, samples: 0, level },
+        ...{
+          windows: given.windows,
+          siblings: [],
+          intervals,
+          perBusy: 1.5,
+          error: 0.2,
+          perHit: 0,
+          samples: 0,
+          level,
+        },
         ...{
           perProgress: 2e6,
           beside: undefined,

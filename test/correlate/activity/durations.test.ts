@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import {
   createDurations,
   executionOfBusy,
+  executionOfHit,
   executionPerBusyMax,
   executionPerDuration,
   executionPerStep,
@@ -227,4 +228,52 @@ test("executionPerStep() finds what a step takes whatever of it the GPU is busy,
     }),
     { numRuns: 30 },
   );
+});
+
+/** Durations after 300 readings of a driver's last window, of requests that run one at a time and keep the GPU `level` busy. */
+function durationsOfHits(random: Random, level: number, requestSeconds: number): Durations {
+  const isOn = new Uint8Array(300_000);
+  let requests = 0;
+  let executed = 0;
+  for (let at = 500; at < isOn.length; requests++) {
+    const until = Math.min(isOn.length, at + Math.round(1000 * requestSeconds * random.between(0.5, 1.5)));
+    isOn.fill(1, at, until);
+    executed += until - at;
+    at = until + Math.round(1000 * requestSeconds * random.between(0.2, 3));
+  }
+  let [hits, busySamples] = [0, 0];
+  for (let to = 1000; to <= isOn.length; to += 1000) {
+    const busy = (level * isOn.subarray(to - 200, to).reduce((sum, on) => sum + on, 0)) / 200;
+    busySamples += busy;
+    if (busy >= 0.01) hits++;
+  }
+  const nanos = executed * 1e6;
+  const wallNanos = 300 * second;
+  return {
+    ...createDurations(),
+    requests,
+    nanos,
+    wallNanos,
+    hits,
+    busySamples,
+    busyNanos: busySamples * second,
+  };
+}
+
+test("executionOfBusy() finds how little a host lets its GPU do by how many last windows catch work, however long requests are", () => {
+  let covered = 0;
+  let off = 0;
+  for (let seed = 1; seed <= 60; seed++) {
+    const random = new Random(seed);
+    const [level, requestSeconds] = [random.between(0.12, 0.9), random.between(0.4, 5)];
+    const durations = durationsOfHits(random, level, requestSeconds);
+    const { error, perBusy } = executionOfBusy(createLevel(), durations);
+    const miss = Math.abs(Math.log(perBusy * level));
+    if (miss <= 2 * error) covered++;
+    off += miss / 60;
+    expect(executionOfHit(durations)).toBeCloseTo(requestSeconds / (requestSeconds + 0.2), 1);
+  }
+  expect(covered).toBeGreaterThanOrEqual(0.92 * 60);
+  expect(off).toBeLessThan(0.12);
+  expect(executionOfHit(createDurations())).toBe(0);
 });

@@ -39,6 +39,7 @@ function evidenceOf(intervals: readonly PollInterval[], ratios: readonly number[
       siblings: [],
       isAlone: true,
       perBusy: 1.1,
+      perHit: 0,
       error: 0.1,
       samples: 9,
       level: createLevel(),
