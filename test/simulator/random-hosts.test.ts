@@ -38,12 +38,18 @@ describe("a plain host", () => {
     [8, 601, 5000],
     [17, 601, 5000],
     [22, 601, 5000],
+    // Hosts that let their GPU do little, and prompts beside others, where a driver shows its last windows alone.
+    [15, 8101, 1000],
+    [2, 8102, 5000],
+    [3, 8201, 5000],
   ])(
-    "drawn as %d by seed %d and polled each %d ms is measured within the bars or says that it may not be",
+    "drawn as %d by seed %d and polled each %d ms is measured within the bars or says that it may not be, and by how much",
     async (number, seed, pollMs) => {
       const { checks } = await judge(randomHost({ number, seed, pollMs, isPlain: true }));
       const unmarked = checks.filter(({ isMarked, isRight }) => !isRight && !isMarked);
       expect(unmarked.map(({ quantity, subject }) => `${subject} ${quantity}`)).toEqual([]);
+      const beyond = checks.filter(({ isCovered }) => !isCovered);
+      expect(beyond.map(({ quantity, subject }) => `${subject} ${quantity}`)).toEqual([]);
     },
     60_000,
   );

@@ -35,7 +35,7 @@ import { notGauged } from "./gauged.ts";
 import { copyHoldNanos, heldOpenFrom } from "./hold.ts";
 import { label } from "./label.ts";
 import type { Rates } from "./learned.ts";
-import { areBrief, observeEnded, observeStay, requestsStay } from "./lengths.ts";
+import { areBrief, areQuick, observeEnded, observeStay, requestsStay } from "./lengths.ts";
 import { idlesAmongBusy, lentIntervals } from "./lent.ts";
 import {
   createLevel,
@@ -278,7 +278,7 @@ function evaluate(
     perStep: executionPerStep(durations, perBusy),
     isAlone: activity.peers.length === 0,
     short,
-    stay: requestsStay(level),
+    stay: requestsStay(level) && !areQuick(level),
     ...paceOf(activity, intervals),
     learned: isLearned(level),
     perDuration: executionPerDuration(durations, executionPerBusy(level), pollNanos),

@@ -8,7 +8,7 @@ import type { Level } from "./learned.ts";
 import { areBrief, residenceOf } from "./lengths.ts";
 import { coarseNanos, executionPerBusy, withoutPeak } from "./level.ts";
 import type { BesidePace } from "./presumed.ts";
-import { paceOfShort, presumedPace } from "./presumed.ts";
+import { paceOfSamples, paceOfShort, presumedPace, stepsOf } from "./presumed.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { isCoarse } from "./shares.ts";
@@ -96,7 +96,7 @@ export function besideShare(evidence: ShareEvidence, interval: PollInterval): Be
   const thin = total(slots, interval, false);
   const full = total(slots, interval, true);
   const length = interval.to - interval.from;
-  const known = paceOf(evidence);
+  const known = paceOf(evidence, interval);
   const residence = known === undefined ? residenceOf(evidence.level) : undefined;
   if (residence !== undefined && isCoarse(evidence.windows, interval.from, interval.to)) {
     const nanos = residence.nanos * (interval.requests ?? 0);
@@ -183,16 +183,16 @@ function presumed({ besideThin, lone }: PollInterval, thin: Nanos): Paced {
   return { ...(besideThin && lone > 0 ? paceOfShort(thin / lone) : presumedPace), of: "lone" };
 }
 
-/** What short requests make, each by itself; no more steps than the gauges leave: those in flight at once are executed together. */
-function stepsOf({ lone, progress, steps }: PollInterval): number {
-  return steps > 0 ? Math.min(lone, progress) : lone;
-}
-
 /** How long the GPU is busy for some progress, which progress, and the standard error of that over itself. */
-function paceOf({ beside, error, perBusy, perProgress }: ShareEvidence): Paced | undefined {
+function paceOf(
+  { beside, error, perBusy, perProgress, samples }: ShareEvidence,
+  interval: PollInterval,
+): Paced | undefined {
   if (beside !== undefined) return { ...beside, error: Math.hypot(beside.error, error), of: "lone" };
   if (perProgress === undefined) return undefined;
-  return { perProgress: perProgress / perBusy, error: Math.hypot(aloneError, error), of: "progress" };
+  const alone = { perProgress: perProgress / perBusy, error: Math.hypot(aloneError, error) };
+  const seen = samples > 0 ? paceOfSamples(alone, samples, interval) : alone;
+  return { ...(seen ?? alone), of: "progress" };
 }
 
 type Paced = BesidePace & { readonly of: "progress" | "lone" };

@@ -11,7 +11,7 @@ import { busyIn } from "./durations.ts";
 import type { Claim, Credit, Doubt, PeerStretch, PollInterval, Side, WorkRun } from "./evidence.ts";
 import { areApart, continuedNanosMax, isGauged, paceByGauges } from "./gauged.ts";
 import type { Rates } from "./learned.ts";
-import { areQuick, residenceOf } from "./lengths.ts";
+import { areQuick } from "./lengths.ts";
 import { isNew } from "./level.ts";
 import { prefillStarts } from "./prefill.ts";
 import { paceFor } from "./rates.ts";
@@ -150,10 +150,10 @@ function isLate({ pollNanos }: Evidence, { from, isCopied, to }: PollInterval): 
 function isShortBeside(evidence: Evidence, interval: PollInterval): boolean {
   const { all, contended, from, kind, open, to } = interval;
   if (open || kind === "quiet" || evidence.hasOthers || evidence.progress !== "step") return false;
-  const { level, perProgress, samples, windows } = evidence.shares;
+  const { level, windows } = evidence.shares;
   if (!(areQuick(level) || (evidence.short && !keepsBusy(level))) || isLate(evidence, interval)) return false;
   if (!isCoarse(windows, from, to)) return contended && all.every(({ seen }) => seen);
-  if (samples > 0 || !areQuick(level) || (perProgress ?? residenceOf(level)) === undefined) return false;
+  if (!areQuick(level)) return false;
   return contended || sharesWindow(windows, evidence.peers, interval);
 }
 

@@ -37,6 +37,40 @@ export function paceOfShort(most: Nanos): BesidePace {
   };
 }
 
+/** What two paces say together, each by the square of its error. */
+function together(one: BesidePace, other: BesidePace): BesidePace {
+  const share = one.error ** 2 / (one.error ** 2 + other.error ** 2);
+  return {
+    perProgress: one.perProgress * (other.perProgress / one.perProgress) ** share,
+    error: (one.error * other.error) / Math.hypot(one.error, other.error),
+  };
+}
+
+/** What short requests make, each by itself; no more steps than the gauges leave: those in flight at once are executed together. */
+export function stepsOf({
+  lone,
+  progress,
+  steps,
+}: Pick<PollInterval, "lone" | "progress" | "steps">): number {
+  return steps > 0 ? Math.min(lone, progress) : lone;
+}
+
+/**
+ * Returns how long the GPU is busy for the progress of an interval, by what GPUs make of its steps and by `seen`, which so many last
+ * windows of the driver showed as if each were full: chance.
+ */
+export function paceOfSamples(
+  seen: BesidePace | undefined,
+  samples: number,
+  interval: Pick<PollInterval, "lone" | "progress" | "steps">,
+): BesidePace | undefined {
+  if (!(interval.progress > 0 && interval.lone > 0)) return seen;
+  const perStep = stepsOf(interval) / interval.progress;
+  const presumed = { ...presumedPace, perProgress: presumedPace.perProgress * perStep };
+  if (seen === undefined || !(samples > 0)) return presumed;
+  return together({ ...seen, error: Math.hypot(seen.error, 1 / Math.sqrt(samples)) }, presumed);
+}
+
 /**
  * Takes in the progress of an interval of a server beside others, or of one without gauges, and how many requests ended in it:
  * of any other, polls say how long these are.

@@ -8,6 +8,7 @@ import type { Level } from "./learned.ts";
 import { coarseNanos } from "./level.ts";
 import { pacedStretches } from "./paced.ts";
 import type { BesidePace } from "./presumed.ts";
+import { paceOfSamples } from "./presumed.ts";
 import { workingBusyRatio } from "./runs.ts";
 import type { StepPace } from "./sampled.ts";
 import { sampledStretches } from "./sampled.ts";
@@ -368,12 +369,14 @@ function shareOfSample({ perBusy, perHit }: ShareEvidence, { busyRatio }: Activi
 
 /** Of short requests a last window says by chance alone where they were: their tokens do, once it is known what these stand for. */
 function shareOfShort(evidence: ShareEvidence, window: ActivityWindow, interval: PollInterval): number {
-  const { perBusy, perProgress, perStep } = evidence;
+  const { error, perBusy, perProgress, perStep, samples } = evidence;
   const { from, open, ownSteps, progress, to } = interval;
   if (perProgress === undefined && ownSteps > 0 && !open)
     return Math.min(1, (ownSteps * perStep.nanosPerStep) / (to - from));
-  if (perProgress === undefined || open) return Math.min(1, window.busyRatio * perBusy);
-  return Math.min(1, (progress * perProgress) / (to - from));
+  const seen = perProgress === undefined ? undefined : { perProgress, error };
+  const pace = ownSteps > 0 ? seen : paceOfSamples(seen, samples, interval);
+  if (pace === undefined || open) return Math.min(1, window.busyRatio * perBusy);
+  return Math.min(1, (progress * pace.perProgress) / (to - from));
 }
 
 function isSure({ inFlightFrom, inFlightTo }: PollInterval): boolean {

@@ -6,7 +6,7 @@ import { observeOwnRoughness } from "../../../agent/correlate/activity/ahead.ts"
 import type { ActivityWindow } from "../../../agent/correlate/activity/evidence.ts";
 import { createLevel, observeRoughness } from "../../../agent/correlate/activity/level.ts";
 import { observePeer } from "../../../agent/correlate/activity/others.ts";
-import { areMadeShorter, observeMade } from "../../../agent/correlate/activity/presumed.ts";
+import { areMadeShorter, observeMade, paceOfSamples } from "../../../agent/correlate/activity/presumed.ts";
 import { second } from "../trace-replay.ts";
 
 const window = second / 5;
@@ -83,4 +83,31 @@ test("from when others came windows say nothing by themselves of how long reques
   for (let index = 10; index < 40; index++) see(index * window, 1);
   expect(state.level.pairs).toBe(0);
   expect(state.level.roughness).toBe(createLevel().roughness);
+});
+
+test("paceOfSamples() is between what last windows showed and what GPUs make of steps, nearer to the better known, and surer than either", () => {
+  const interval = fc.record({
+    lone: fc.double({ min: 0.1, max: 1000, noNaN: true }),
+    progress: fc.double({ min: 0.1, max: 1000, noNaN: true }),
+    steps: fc.constantFrom(0, 5),
+  });
+  const micros = fc.integer({ min: 10, max: 100_000 });
+  fc.assert(
+    fc.property(interval, micros, fc.double({ min: 0.01, max: 50, noNaN: true }), (made, each, samples) => {
+      const presumed = paceOfSamples(undefined, 0, made);
+      const seen = { perProgress: each * 1000, error: 0.1 };
+      const pace = paceOfSamples(seen, samples, made);
+      const surer = paceOfSamples(seen, 2 * samples, made);
+      if (presumed === undefined || pace === undefined || surer === undefined) throw new Error("no pace");
+      const [least, most] = [presumed, seen].map(({ perProgress }) => perProgress).sort((a, b) => a - b);
+      expect(pace.perProgress).toBeGreaterThanOrEqual(0.999 * (least as number));
+      expect(pace.perProgress).toBeLessThanOrEqual(1.001 * (most as number));
+      const from = (perProgress: number): number => Math.abs(Math.log(perProgress / seen.perProgress));
+      expect(from(surer.perProgress)).toBeLessThanOrEqual(from(pace.perProgress) + 1e-9);
+      expect(pace.error).toBeLessThan(Math.min(presumed.error, Math.hypot(0.1, 1 / Math.sqrt(samples))));
+      expect(paceOfSamples(seen, 0, made)).toEqual(presumed);
+      // Of no progress nothing is thought.
+      expect(paceOfSamples(seen, samples, { ...made, progress: 0 })).toBe(seen);
+    }),
+  );
 });
