@@ -3,6 +3,7 @@
 import { existsSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
+import type { z } from "zod";
 import { gpuBackends } from "../gpu/registry.ts";
 import { serverTypes } from "../servers/registry.ts";
 import type { GpuBackend, ServerType } from "../source.ts";
@@ -54,8 +55,7 @@ export interface LoadedConfig extends NamedFiles {
 export function loadConfig(input: ConfigInput): LoadedConfig {
   const sources = input.sources ?? registeredSources;
   const schema = configSchema(sources, defaultStateDir(input.env));
-  let cachedSchema: JsonSchema | undefined;
-  const keys = (): JsonSchema => (cachedSchema ??= jsonSchemaOf(schema));
+  const keys = (): JsonSchema => keysOf(sources, schema);
 
   const name = configFileName(input);
   const file = name === undefined ? undefined : readConfigFile(name);
@@ -92,6 +92,18 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
 }
 
 const registeredSources: Sources = { gpuBackends, serverTypes };
+
+/** JSON Schemas by sources. Held weakly: to make one takes longer than all else here, and a daemon needs it only as it starts. */
+const made = new WeakMap<Sources, WeakRef<JsonSchema>>();
+
+/** The JSON Schema of these sources' keys. Its default of the state folder may be that of another environment. */
+function keysOf(sources: Sources, schema: z.ZodType): JsonSchema {
+  const before = made.get(sources)?.deref();
+  if (before !== undefined) return before;
+  const keys = jsonSchemaOf(schema);
+  made.set(sources, new WeakRef(keys));
+  return keys;
+}
 
 /** The JSON Schema (2020-12) of the configuration file. */
 export function configJsonSchema(sources: Sources = registeredSources): JsonSchema {
