@@ -168,9 +168,23 @@ function device(regime: Regime, uuid: string, more: object): object {
 function powerOf(host: Host, gpu: GpuTruth, index: number): Float32Array {
   const { floorWatts, freeWatts } = host.gpus[index] as Host["gpus"][number];
   const power = new Float32Array(host.milliseconds);
+  const held = holders(host, index);
   for (let ms = 0; ms < host.milliseconds; ms++)
-    power[ms] = (residents(host, index, ms).length > 0 ? floorWatts : freeWatts) + (gpu.watts[ms] as number);
+    power[ms] = ((held[ms] as number) > 0 ? floorWatts : freeWatts) + (gpu.watts[ms] as number);
   return power;
+}
+
+/** How many residents a GPU has in each ms. */
+function holders(host: Host, gpu: number): Uint8Array {
+  const held = new Uint8Array(host.milliseconds);
+  const bounds = [...host.engines, ...host.jobs].flatMap(({ from, to = host.milliseconds }) => [from, to]);
+  const ends = [...new Set([...bounds, host.milliseconds].map(Math.ceil))].sort((one, other) => one - other);
+  let from = 0;
+  for (const end of ends) {
+    if (end > from) held.fill(residents(host, gpu, from).length, from, end);
+    from = Math.max(from, end);
+  }
+  return held;
 }
 
 /** Servers with a process on a GPU at `ms`; all jobs together are one. */
@@ -304,7 +318,7 @@ function powerRing(power: Float32Array, last: number, at: number, random: Random
 function processShares(gpu: GpuTruth, phase: number, last: number, at: number, random: Random): object[] {
   const newest = new Map<number, object>();
   for (let end = at - ((at - phase + windowMs) % windowMs); end > last && end >= windowMs; end -= windowMs) {
-    const worked = [...gpu.ran.subarray(end - windowMs, end)].filter((index) => index > 0);
+    const worked = [...gpu.ran.subarray(end - windowMs, end).filter((index) => index > 0)];
     if (worked.length === 0) continue;
     const ran = random.pick(worked);
     const pid = gpu.pids[ran - 1] as number;
@@ -564,10 +578,12 @@ function phaseOf(
 /** An equal part of what holding each of its GPUs cost while it was there; by slices under MIG. */
 function floorJoules(host: Host, engine: Engine, mig: Regime["mig"]): number {
   let joules = 0;
-  for (const gpu of new Set(engine.ranks.flatMap(({ gpus }) => gpus)))
-    for (let ms = engine.from; ms < Math.min(host.milliseconds, engine.to ?? ms + 1); ms++) {
-      const share = mig === undefined ? 1 : (mig[gpu] as number) / 7;
-      joules += ((host.gpus[gpu]?.floorWatts ?? 0) * share) / residents(host, gpu, ms).length / 1000;
-    }
+  for (const gpu of new Set(engine.ranks.flatMap(({ gpus }) => gpus))) {
+    const held = holders(host, gpu);
+    const share = mig === undefined ? 1 : (mig[gpu] as number) / 7;
+    const watts = (host.gpus[gpu]?.floorWatts ?? 0) * share;
+    for (let ms = engine.from; ms < Math.min(host.milliseconds, engine.to ?? ms + 1); ms++)
+      joules += watts / (held[ms] as number) / 1000;
+  }
   return joules;
 }

@@ -148,6 +148,14 @@ interface Lane {
   executed: boolean;
 }
 
+/** Who runs on a GPU and for how long yet; lanes and jobs that may. */
+interface Turn {
+  owner: number;
+  left: number;
+  readonly lanesOn: readonly number[];
+  readonly jobsOn: readonly number[];
+}
+
 /** Longest turn of a process on a shared GPU, ms. */
 const turnMs = 2;
 
@@ -181,7 +189,11 @@ export function simulate(host: Host): { engines: EngineTruth[]; gpus: GpuTruth[]
   /** Tokens of each lane before this ms. */
   const before = lanes.map(() => 0);
   const activeMs: number[] = [];
-  const turns = host.gpus.map(() => ({ owner: -1, left: 0 }));
+  const turns = host.gpus.map((_, gpu): Turn => {
+    const lanesOn = lanes.flatMap((lane, index) => (lane.gpus.includes(gpu) ? [index] : []));
+    const jobsOn = host.jobs.flatMap((job, index) => (job.gpu === gpu ? [index] : []));
+    return { owner: -1, left: 0, lanesOn, jobsOn };
+  });
   for (let now = 0; now < length; now++) {
     host.engines.forEach((engine, index) => {
       let place = next[index] as number;
@@ -224,6 +236,8 @@ const zero: Total = {
   decodeStepMs: 0,
   activeMs: 0,
 };
+
+const keys = Object.keys(zero) as (keyof Total)[];
 
 function emptyTruth(engine: Engine, length: number): EngineTruth {
   return {
@@ -310,24 +324,28 @@ function grant(
   host: Host,
   lanes: readonly Lane[],
   wanting: readonly boolean[],
-  turns: { owner: number; left: number }[],
+  turns: readonly Turn[],
   now: number,
 ): boolean[] {
-  host.gpus.forEach((_, gpu) => {
-    const turn = turns[gpu] as { owner: number; left: number };
-    const candidates = lanes.flatMap((lane, index) =>
-      wanting[index] && lane.gpus.includes(gpu) ? [index] : [],
-    );
-    host.jobs.forEach((job, index) => {
-      if (job.gpu === gpu && jobWorks(job, now)) candidates.push(lanes.length + index);
-    });
-    if (candidates.length === 0) Object.assign(turn, { owner: -1, left: 0 });
-    else if (turn.left <= 0 || !candidates.includes(turn.owner)) {
-      const later = candidates.find((candidate) => candidate > turn.owner) ?? (candidates[0] as number);
-      Object.assign(turn, { owner: later, left: turnMs });
+  for (const turn of turns) {
+    // By number, lanes before jobs: the owner while its turn lasts, or else the next after it, or else the first.
+    let [first, later, stays] = [-1, -1, false];
+    const offer = (candidate: number): void => {
+      if (first < 0) first = candidate;
+      if (later < 0 && candidate > turn.owner) later = candidate;
+      if (candidate === turn.owner) stays = true;
+    };
+    for (const index of turn.lanesOn) if (wanting[index]) offer(index);
+    for (const index of turn.jobsOn) if (jobWorks(host.jobs[index] as Job, now)) offer(lanes.length + index);
+    if (first < 0) {
+      turn.owner = -1;
+      turn.left = 0;
+    } else if (turn.left <= 0 || !stays) {
+      turn.owner = later >= 0 ? later : first;
+      turn.left = turnMs;
     }
     turn.left--;
-  });
+  }
   return lanes.map((lane, index) => lane.gpus.every((gpu) => turns[gpu]?.owner === index));
 }
 
@@ -430,12 +448,7 @@ function emit(
   else if (at < 0) lane.running.push(flight);
 }
 
-function runJobs(
-  host: Host,
-  gpus: readonly GpuTruth[],
-  turns: readonly { owner: number }[],
-  now: number,
-): void {
+function runJobs(host: Host, gpus: readonly GpuTruth[], turns: readonly Turn[], now: number): void {
   const lanes = host.engines.reduce((sum, { ranks }) => sum + ranks.length, 0);
   host.jobs.forEach((job, index) => {
     if (turns[job.gpu]?.owner !== lanes + index) return;
@@ -467,18 +480,18 @@ function note(
     (truth.running[lane.rank] as Uint16Array)[now] = started;
     truth.waiting[now] = (truth.waiting[now] as number) + lane.queue.length - prompts;
   }
-  const moved = new Set<number>();
+  const moved: number[] = [];
   lanes.forEach((lane, index) => {
     const total = totals[index] as Total;
     total.activeMs += lane.executed ? 1 : 0;
     if (total.output + total.input === before[index]) return;
-    moved.add(lane.engine);
+    moved.push(lane.engine);
     const truth = engines[lane.engine] as EngineTruth;
     (truth.rankCounters[lane.rank] as Counters[]).push({ at: now + 1, ...total });
   });
   engines.forEach((truth, index) => {
     activeMs[index] = (activeMs[index] ?? 0) + (truth.active[now] as number);
-    if (!moved.has(index)) return;
+    if (!moved.includes(index)) return;
     const own = lanes.flatMap((lane, at) => (lane.engine === index ? [totals[at] as Total] : []));
     (truth.counters as Counters[]).push({
       ...{ at: now + 1, ...summed(own), activeMs: activeMs[index] as number },
@@ -489,6 +502,6 @@ function note(
 
 function summed(totals: readonly Total[]): Total {
   const all = { ...zero };
-  for (const total of totals) for (const key of Object.keys(all) as (keyof Total)[]) all[key] += total[key];
+  for (const total of totals) for (const key of keys) all[key] += total[key];
   return all;
 }
