@@ -147,9 +147,12 @@ export interface Told {
   readonly inside: number;
   /** Progress, that of each interval as many times as execution takes longer there than the GPU is busy for it. */
   readonly slowed: number;
-  /** Requests that ended, those of them that the engine timed itself, how long they took, and over how long a time. */
+  /** Requests that ended, those of them that the engine timed itself, how long they took, and how long if each interval's came by chance. */
   readonly requests: number;
   readonly exact: number;
   readonly nanos: Nanos;
-  readonly wallNanos: Nanos;
+  readonly apartNanos: Nanos;
+  /** Half of the squares by which neighbouring intervals differ in how many ended, and how many did in the last one. */
+  readonly squares: number;
+  readonly last: number;
 }

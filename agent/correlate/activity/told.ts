@@ -2,7 +2,6 @@
 // ended, over those there at a time, is the time of execution (Little's law). Pages count that where requests enter: what front ends
 // add to each is taken off, and is as far off.
 import type { Nanos } from "../../model.ts";
-import { atATimeByChance } from "./at-a-time.ts";
 import type { PollInterval } from "./evidence.ts";
 import type { Told } from "./learned.ts";
 import type { BesidePace } from "./presumed.ts";
@@ -25,7 +24,7 @@ const variedRatio = 0.05;
 /** Nothing told yet. */
 export const nothingTold: Told = {
   ...{ flying: 0, inside: 0, slowed: 0 },
-  ...{ requests: 0, exact: 0, nanos: 0, wallNanos: 0 },
+  ...{ requests: 0, exact: 0, nanos: 0, apartNanos: 0, squares: 0, last: 0 },
 };
 
 /**
@@ -48,20 +47,34 @@ export function toldWith(
     requests: told.requests * keptRatio + ended.requests,
     exact: told.exact * keptRatio + (ended.isPhased === true ? ended.requests : 0),
     nanos: told.nanos * keptRatio + ended.nanos,
-    wallNanos: told.wallNanos * keptRatio + to - from,
+    apartNanos: told.apartNanos * keptRatio - (to - from) * Math.expm1(-ended.nanos / (to - from)),
+    squares: told.squares * keptRatio + (ended.requests - told.last) ** 2 / 2,
+    last: ended.requests,
   };
 }
 
 /** Returns how long the GPU is busy for some progress by the requests that ended; undefined while they were few, or mostly a front end's. */
 export function toldPace(told: Told): BesidePace | undefined {
-  const { exact, flying, inside, nanos, requests, slowed, wallNanos } = told;
+  const { exact, flying, inside, nanos, requests, slowed } = told;
   if (requests < requestsMin || !(slowed > 0 && nanos > 0)) return undefined;
   const added = exact >= exactRatio * requests ? 0 : (frontEndNanos * requests) / nanos;
   if (added >= 1) return undefined;
   const took = nanos * (1 - added);
-  const load = took / wallNanos;
-  const byChance = atATimeByChance(load);
+  const { error, together: byChance } = togetherByChance(told);
   const together = Math.max(1, (inside + chancePolls * byChance) / (flying + chancePolls));
   const chance = Math.sqrt((together - 1 + variedRatio) / (flying + chancePolls)) / together;
-  return { perProgress: took / together / slowed, error: Math.hypot(errorLeast, added, chance) };
+  const bursts = (error * chancePolls * byChance) / (inside + chancePolls * byChance);
+  return { perProgress: took / together / slowed, error: Math.hypot(errorLeast, added, chance, bursts) };
+}
+
+/**
+ * How many requests are there at a time while any is, before a poll reads some: those of each interval come by themselves. They may
+ * come as many together as neighbouring intervals differ: so far off its logarithm is.
+ */
+function togetherByChance({ apartNanos, nanos, requests, squares }: Told): {
+  readonly together: number;
+  readonly error: number;
+} {
+  const together = Math.max(1, nanos / apartNanos);
+  return { together, error: Math.log(Math.max(1, squares / requests / together)) / 2 };
 }

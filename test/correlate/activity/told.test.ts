@@ -59,6 +59,36 @@ test.each([
   expect(within / all).toBeGreaterThanOrEqual(0.9);
 });
 
+/** What is told of requests of 10 ms that no poll reads: `size` of them at once every tenth second or so, or so many spread over it. */
+function unread(random: Random, size: number, isBurst: boolean) {
+  let [told, executed, slowed] = [nothingTold, 0, 0];
+  for (let at = 0; at < 200; at++) {
+    const requests = isBurst ? (random.next() < 0.1 ? size : 0) : Math.floor(size / 10 + random.next());
+    // Those of a burst are executed together; the others hardly ever meet.
+    executed += 1e7 * (isBurst ? Math.min(1, requests) : requests);
+    slowed += requests * slow;
+    const ended = { requests, nanos: 1e7 * requests, firstTokens: 0, firstTokenNanos: 0 };
+    const made = { ended: { ...ended, isExecution: true, isPhased: true }, inFlightTo: 0, lone: requests };
+    told = toldWith(told, { from: at * second, to: (at + 1) * second, ...made }, slow, 0);
+  }
+  return { found: toldPace(told), pace: executed / slowed };
+}
+
+test("the more unevenly requests end that no poll reads, the less they tell of their pace, and no less than is said", () => {
+  for (let seed = 1; seed <= 60; seed++) {
+    const random = new Random(seed);
+    const size = random.whole(10, 60);
+    const [bursts, spread] = [unread(random, size, true), unread(random, size, false)];
+    if (bursts.found === undefined || spread.found === undefined)
+      throw new Error(`seed ${seed} tells nothing`);
+    expect(spread.found.error).toBeLessThan(bursts.found.error / 2);
+    for (const { found, pace } of [bursts, spread])
+      expect(Math.abs(Math.log((found?.perProgress ?? Number.NaN) / pace))).toBeLessThan(
+        2.5 * (found?.error ?? 0),
+      );
+  }
+});
+
 test("a page without durations tells nothing", () => {
   const interval = { from: 0, to: second, inFlightTo: 1, lone: 5, ended: undefined };
   expect(toldPace(toldWith(nothingTold, interval, slow, 0))).toBeUndefined();
