@@ -49,8 +49,12 @@ function extra(schema: JsonSchema): JsonSchema | undefined {
   return typeof schema.additionalProperties === "object" ? schema.additionalProperties : undefined;
 }
 
+const paths = new WeakMap<JsonSchema, readonly string[]>();
+
 /** Every key path, list entries as `[0]`, in the order of the schema. */
 export function allPaths(schema: JsonSchema): readonly string[] {
+  const known = paths.get(schema);
+  if (known !== undefined) return known;
   const walk = (node: JsonSchema, path: ConfigPath): string[] =>
     branches(node).flatMap((branch) => [
       ...Object.entries(branch.properties ?? {}).flatMap(([key, inner]) => [
@@ -59,5 +63,7 @@ export function allPaths(schema: JsonSchema): readonly string[] {
       ]),
       ...(branch.items === undefined ? [] : walk(branch.items, [...path, 0])),
     ]);
-  return [...new Set(walk(schema, []))];
+  const found = [...new Set(walk(schema, []))];
+  paths.set(schema, found);
+  return found;
 }
