@@ -93,6 +93,8 @@ const verdicts = ({ findings }: Doctor, id: string): string[] =>
     .map(({ subject, verdict }) => `${subject ?? "-"} ${verdict}`)
     .sort();
 
+const isPlaced = (told: Doctor): boolean => verdicts(told, "discovery.placement").join() === "- ok";
+
 describe.skipIf(library === undefined)("discovery", () => {
   test("finds an engine behind a GPU process and one in a pod, places both, and doctor says so, with and without a daemon", async () => {
     const { one, two, kubelet, env, listen } = await host();
@@ -124,7 +126,9 @@ describe.skipIf(library === undefined)("discovery", () => {
         kubernetes: { pods: { "ml/typo": { state: "refused" } } },
       },
     });
-    const told = await doctor(env);
+    // An engine that both ways find takes a new name when the second does, and is nowhere until the next look.
+    let told = await doctor(env);
+    for (let tries = 0; tries < 30 && !isPlaced(told); tries++) told = await doctor(env);
     expect(verdicts(told, "discovery.host")).toEqual([`port ${one.port} ok`, `port ${two.port} ok`].sort());
     expect(verdicts(told, "discovery.kubernetes")).toEqual([
       "ml/llm-0/engine ok",
