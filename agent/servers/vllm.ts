@@ -112,7 +112,8 @@ export function readVllm(readings: PageReadings, prefix = "vllm_"): void {
 /**
  * Input by where it came from; releases without the split give it unsplit. prompt_tokens is the truth: in 0.16 to 0.19 the
  * last token of a transferred prompt is of two sources (https://github.com/vllm-project/vllm/pull/33290, disjoint since
- * pull/37460), so the parts are cut to fit it.
+ * pull/37460), so the parts are cut to fit it. A request for n answers has its prompt in them n times, n - 1 of them mostly
+ * as hits: each answer is a sequence of its own. A gateway counts it once (https://github.com/vllm-project/vllm/pull/56923).
  */
 function readInput(readings: PageReadings, prefix: string): void {
   const bySource = `${prefix}prompt_tokens_by_source`;
