@@ -32,6 +32,8 @@ export interface Triton {
   readonly ports: readonly number[];
   /** Sends requests by Triton's own client: a line per request, responses or error. */
   send(model: string, ...counts: readonly (number | string)[]): Promise<string[]>;
+  /** How it ended by itself, or undefined while it runs. */
+  died(): string | undefined;
   stop(): Promise<void>;
 }
 
@@ -86,6 +88,7 @@ export async function startTriton(more: readonly string[] = [], listen?: readonl
       const { stdout } = await promisify(execFile)(python, args, { timeout: 60_000 });
       return stdout.trim().split("\n");
     },
+    died: () => (child.signalCode ?? child.exitCode ?? undefined)?.toString(),
     stop,
   };
 }

@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { probe } from "../../../agent/cli/probe-target.ts";
 import type { TokenReading } from "../../../agent/model.ts";
 import { systemClock } from "../../../agent/platform/clock.ts";
@@ -42,6 +42,14 @@ const of = (readings: readonly TokenReading[], model: string): TokenReading | un
 describe.runIf(lacking === undefined)("a real Triton", () => {
   let triton: Triton;
   beforeAll(async () => {
+    triton = await startTriton();
+  });
+  // Triton 2.51 ended by itself once after a stream was given up: the next try has a new one.
+  beforeEach(async () => {
+    const how = triton.died();
+    if (how === undefined) return;
+    console.warn(`Triton ended by itself (${how}) and is started again`);
+    await triton.stop();
     triton = await startTriton();
   });
   afterAll(() => triton.stop());
