@@ -28,13 +28,8 @@ const fadeRatio = 0.995;
  * short requests did all the work, `most` for some progress, half of that.
  */
 export function paceOfShort(most: Nanos): BesidePace {
-  const { error, perProgress } = presumedPace;
-  const share = error ** 2 / (error ** 2 + halfError ** 2);
-  const value = Math.log(perProgress) + share * (Math.log(most / 2) - Math.log(perProgress));
-  return {
-    perProgress: Math.min(most, Math.exp(value)),
-    error: (error * halfError) / Math.hypot(error, halfError),
-  };
+  const { error, perProgress } = together(presumedPace, { perProgress: most / 2, error: halfError });
+  return { perProgress: Math.min(most, perProgress), error };
 }
 
 /** What two paces say together, each by the square of its error. */
@@ -56,8 +51,8 @@ export function stepsOf({
 }
 
 /**
- * Returns how long the GPU is busy for the progress of an interval, by what GPUs make of its steps and by `seen`, which so many last
- * windows of the driver showed as if each were full: chance.
+ * Returns how long the GPU is busy for the progress of an interval, by what GPUs make of its steps and by `seen`. So many last windows
+ * of the driver, as if each were full, showed the latter: the fewer, the more it is chance.
  */
 export function paceOfSamples(
   seen: BesidePace | undefined,
