@@ -97,6 +97,22 @@ test("without a pace single windows say it, as often as they are right: on avera
   expect(found / second).toBeCloseTo((60 * 0.4 * 1.1) / 3, 6);
 });
 
+test("sharedPieces() takes windows between copies for execution where they caught work, however busy, as far as requests fill one", () => {
+  const ratio = fc.nat(1000).map((part) => part / 1000);
+  fc.assert(
+    fc.property(ratio, fc.double({ min: 0, max: 1, noNaN: true }), (busy, perHit) => {
+      const intervals = intervalsOf([10, 10, 10, 10]).map((interval, index) => ({
+        ...interval,
+        ...{ from: index * second, to: (index + 1) * second, isOfCopy: true as const },
+      }));
+      const evidence = { ...evidenceOf(intervals, [busy]), stay: true, short: false, perHit };
+      const wanted = perHit * (busy >= 0.01 ? 1 : 0) + (1 - perHit) * Math.min(1, 1.1 * busy);
+      for (const interval of intervals)
+        expect(total(sharedPieces(evidence, interval)) / second).toBeCloseTo(wanted, 6);
+    }),
+  );
+});
+
 test("shareDoubt() shrinks with the number of windows that caught work", () => {
   const [interval] = intervalsOf([10]);
   if (interval === undefined) throw new Error("an interval was made");
