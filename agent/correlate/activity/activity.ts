@@ -35,7 +35,7 @@ import { notGauged } from "./gauged.ts";
 import { copyHoldNanos, heldOpenFrom } from "./hold.ts";
 import { label } from "./label.ts";
 import type { Rates } from "./learned.ts";
-import { areBrief, areQuick, observeEnded, observeStay, requestsStay } from "./lengths.ts";
+import { areBrief, areQuick, observeEnded, observeLasted, observeStay, requestsStay } from "./lengths.ts";
 import { idlesAmongBusy, lentIntervals } from "./lent.ts";
 import {
   createLevel,
@@ -313,6 +313,7 @@ function learn(activity: Activity, intervals: readonly PollInterval[]): void {
     // Alone, gauges say how long requests are.
     if (activity.isShared || interval.inFlightTo === undefined) observeMade(activity.level, interval);
     observeStay(activity.level, interval.inFlightFrom, interval.inFlightTo);
+    observeLasted(activity.level, interval);
     const place = placeOf(activity.polls, interval.to);
     const poll = activity.polls[place];
     // The gauge and the counters of a rank that steps along with others say nothing of how much work a request stands for.

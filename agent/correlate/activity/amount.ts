@@ -2,6 +2,7 @@
 // it, by the requests that a poll reads, by how long those took that ended. Each says it more or less well; what they say
 // together is weighted by that, and how far off it may be is said with it.
 import type { Nanos } from "../../model.ts";
+import { executedByChance } from "./at-a-time.ts";
 import type { Credit, Doubt, PollInterval } from "./evidence.ts";
 import { continuedNanosMax, isGauged } from "./gauged.ts";
 import type { Credited } from "./intervals.ts";
@@ -22,6 +23,8 @@ export interface Doubted {
   readonly late: boolean;
   /** Requests in flight at both ends need not be the same ones. */
   readonly apart: boolean;
+  /** Requests are there for so long at the most; undefined where the page does not say. */
+  readonly longest: Nanos | undefined;
 }
 
 /** Some execution, and the assumption it rests on. */
@@ -56,8 +59,27 @@ const ungauged: Doubt = { reason: "shared_work", ratio: 0.5 };
 /** So many standard errors are in doubt. */
 const errors = 2;
 
-/** Returns how much execution the tokens of an interval stand for; without a pace all of `work`, or half if an end is open. */
+/**
+ * Returns how much execution the tokens of an interval stand for; without a pace all of `work`, or half if an end is open. In no case
+ * more than the requests took that ended in it, where none was left: then they came by chance, between all at once and one after
+ * the other.
+ */
 export function amountOf(doubted: Doubted, work: Nanos): Amount {
+  return asTheyLasted(doubted, work, amountOfTokens(doubted, work));
+}
+
+/** Returns no more of `amount` than requests took: by the chance that has them come together where that is less. */
+export function asTheyLasted(doubted: Doubted, work: Nanos, amount: Amount): Amount {
+  const lasted = lastedIn(doubted);
+  if (lasted === undefined || amount.nanos <= lasted.most) return amount;
+  const { least, most } = lasted;
+  const nanos = Math.max(least, executedByChance(most, work));
+  const error = (most - least) * uniformError + least * frontEndError;
+  const ratio = nanos > 0 ? Math.min(1, (errors * error) / nanos) : 1;
+  return { nanos: Math.round(nanos), doubt: { reason: "shared_work", ratio } };
+}
+
+function amountOfTokens(doubted: Doubted, work: Nanos): Amount {
   const { apart, busyAfter, busyBefore, interval, late, pace } = doubted;
   const isContinued = busyBefore && busyAfter && !late && !apart;
   const isUngauged = interval.contended && !isGauged(interval);
@@ -130,8 +152,9 @@ function weighed(
   credited: Credited | undefined,
 ): Amount {
   const guesses = othersThan(doubted, work, credited);
-  const { least, most } = lastedIn(doubted.interval) ?? { least: 0, most: work };
-  const bounded = (nanos: number): number => Math.min(work, most, Math.max(least, nanos));
+  const lasted = lastedIn(doubted);
+  const [least, most] = [lasted?.least ?? 0, Math.min(work, lasted?.most ?? work)];
+  const bounded = (nanos: number): number => Math.min(most, Math.max(least, nanos));
   let nanos = bounded(
     guesses.length === 0 ? byRate : Math.max(byRate, ...guesses.map((guess) => guess.nanos)),
   );
@@ -180,17 +203,17 @@ function othersThan(
 }
 
 /**
- * How long requests executed in an interval at the most, and at the least, by what those took that ended in it: all of them one
- * after the other, or all at once, where none was in flight at its ends. Undefined where the page does not say, or another
- * request may have been there.
+ * How long requests executed in an interval at the most, and at the least, by what those took that ended in it, and are there that did
+ * not: all of them one after the other, or all at once, where none was in flight at its ends. Undefined where the page does not say.
  */
-function lastedIn({
-  doubt,
-  ended,
-  inFlightFrom,
-  inFlightTo,
-}: PollInterval): { least: Nanos; most: Nanos } | undefined {
-  if (doubt !== undefined || ended === undefined || inFlightTo !== 0 || !(ended.requests > 0))
+function lastedIn({ interval, longest }: Doubted): { least: Nanos; most: Nanos } | undefined {
+  const { doubt, ended, inFlightFrom, inFlightTo, mayPause } = interval;
+  if ((doubt !== undefined && doubt !== "cached_page") || ended === undefined || inFlightTo === undefined)
     return undefined;
-  return { least: inFlightFrom === 0 ? ended.nanos / ended.requests : 0, most: ended.nanos };
+  if (inFlightTo === 0) {
+    if (!(ended.requests > 0)) return undefined;
+    return { least: inFlightFrom === 0 ? ended.nanos / ended.requests : 0, most: ended.nanos };
+  }
+  if (longest === undefined || ((inFlightFrom ?? 0) > 0 && mayPause !== true)) return undefined;
+  return { least: 0, most: ended.nanos + inFlightTo * longest };
 }

@@ -5,13 +5,13 @@
 // say how much to claim. (4) A server that publishes its own busy time gets exactly that (timed.ts).
 import type { ActivityMethod, Nanos, ProgressKind, UncertainReason } from "../../model.ts";
 import type { Doubted } from "./amount.ts";
-import { amountOf, fullRateRatio } from "./amount.ts";
+import { amountOf, asTheyLasted, fullRateRatio } from "./amount.ts";
 import { besideShare, keepsBusy, sharesWindow, withoutThin } from "./beside.ts";
 import { busyIn } from "./durations.ts";
 import type { Claim, Credit, Doubt, PeerStretch, PollInterval, Side, WorkRun } from "./evidence.ts";
 import { areApart, continuedNanosMax, isGauged, paceByGauges } from "./gauged.ts";
 import type { Rates } from "./learned.ts";
-import { areQuick } from "./lengths.ts";
+import { areQuick, longestOf } from "./lengths.ts";
 import { isNew } from "./level.ts";
 import { prefillStarts } from "./prefill.ts";
 import { paceFor } from "./rates.ts";
@@ -284,6 +284,7 @@ function subjectOf(evidence: Evidence, starts: PrefillStarts, index: number): Su
     pace: paceFor(intervals, evidence.rates, index),
     likely: interval.contended && isGauged(interval) ? paceByGauges(evidence.rates) : undefined,
     apart: areApart(interval, evidence.rates),
+    longest: longestOf(evidence.shares.level),
   };
 }
 
@@ -316,8 +317,13 @@ function workOf(evidence: Evidence, index: number): readonly WorkRun[] {
 function divided(subject: Subject): Division {
   const { interval, work, late } = subject;
   const flying = (interval.inFlightFrom ?? 0) > 0 && (interval.inFlightTo ?? 0) > 0;
-  if (flying && !late && !subject.apart)
-    return { own: work, left: [], doubt: isSlow(subject, total(work)) ? whollyBy("shared_work") : undefined };
+  if (flying && !late && !subject.apart) {
+    const all = total(work);
+    const isDoubted = isSlow(subject, all);
+    const whole = { nanos: all, doubt: isDoubted ? whollyBy("shared_work") : undefined };
+    const { doubt, nanos } = interval.contended ? asTheyLasted(subject, all, whole) : whole;
+    return { own: measured(work, nanos, "both"), left: [], doubt };
+  }
   const isForeign = (piece: WorkRun) =>
     (subject.foreignBefore && piece.from === interval.from) ||
     (subject.foreignAfter && piece.to === interval.to);

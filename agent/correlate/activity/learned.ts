@@ -74,6 +74,9 @@ export interface Level {
   /** Intervals in which a rank had nothing to do and others did: its GPU worked for them, or rested; both fade. */
   lent: number;
   rested: number;
+  /** How long those took that ended between two polls, on average, at the most so far, and how many that was seen of; both fade. */
+  longest: Nanos;
+  lasted: number;
   /** Requests that ended, and the progress they made, each by itself; both fade. */
   made: number;
   makings: number;

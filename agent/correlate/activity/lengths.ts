@@ -51,6 +51,18 @@ export function observeEnded(
   level.bursts = level.bursts * fadeRatio + bursts;
 }
 
+/** Takes in how long the requests took that ended between two polls. */
+export function observeLasted(level: Level, { ended }: Pick<PollInterval, "ended">): void {
+  if (ended === undefined || !(ended.requests > 0)) return;
+  level.longest = Math.max(level.longest * fadeRatio, ended.nanos / ended.requests);
+  level.lasted = level.lasted * fadeRatio + ended.requests;
+}
+
+/** Returns how long a request is there at the most, by those that ended; undefined while they were few. */
+export function longestOf({ lasted, longest }: Level): Nanos | undefined {
+  return lasted >= endedMin ? longest : undefined;
+}
+
 /**
  * True where requests are shorter than windows, whoever else worked: those in the server at a time over those that end in a
  * second are how long each was there (Little's law), while the GPU was seen at work. Requests may have come all together in

@@ -78,6 +78,8 @@ export function createLevel(): Level {
     presumed: 1,
     lent: 0,
     rested: 0,
+    longest: 0,
+    lasted: 0,
     made: 0,
     makings: 0,
   };

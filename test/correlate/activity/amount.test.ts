@@ -6,6 +6,7 @@ import { amountOf } from "../../../agent/correlate/activity/amount.ts";
 import type { Credit, Ended } from "../../../agent/correlate/activity/evidence.ts";
 import { creditedIn, pollInterval } from "../../../agent/correlate/activity/intervals.ts";
 import type { Pace } from "../../../agent/correlate/activity/learned.ts";
+import { Random } from "../../simulator/random.ts";
 
 const second = 1_000_000_000;
 /** As near as a weighing comes to what its own weights say. */
@@ -41,6 +42,7 @@ function doubted(
     busyAfter: false,
     late: false,
     apart: true,
+    longest: undefined,
   };
 }
 
@@ -290,4 +292,48 @@ describe("amountOf()", () => {
     expect(nanos).toBe(2.5 * second);
     expect(doubt).toEqual({ reason: "half_of_work", ratio: 1 });
   });
+
+  test("of short requests that only their ends count is what chance makes of how long they took, whoever else works", () => {
+    let [found, truth, covered, runs] = [0, 0, 0, 0];
+    for (let seed = 1; seed <= 400; seed++) {
+      const { ended, executed, inFlight, longest } = shortRequests(new Random(seed));
+      if (ended.requests === 0 && inFlight === 0) continue;
+      const given = doubted(0, undefined, { ended, inFlight: [0, inFlight] });
+      for (const isContinued of [false, true]) {
+        const sides = { busyBefore: isContinued, busyAfter: isContinued, apart: false };
+        const { doubt, nanos } = amountOf({ ...given, ...sides, longest }, 5 * second);
+        runs++;
+        found += nanos;
+        truth += executed;
+        if (Math.abs(nanos - executed) <= nanos * (doubt?.ratio ?? 0) + 0.01 * second) covered++;
+      }
+    }
+    expect(found / truth).toBeGreaterThan(0.95);
+    expect(found / truth).toBeLessThan(1.1);
+    expect(covered / runs).toBeGreaterThan(0.95);
+  });
 });
+
+/** Requests of some 50 ms that come by chance in 5 s: how long any was there, how long those took that ended, and how many did not. */
+function shortRequests(random: Random): {
+  readonly ended: Ended;
+  readonly executed: number;
+  readonly inFlight: number;
+  readonly longest: number;
+} {
+  const [length, mean, perSecond] = [5000, random.between(10, 100), random.between(0.5, 8)];
+  const there = new Uint8Array(length);
+  let [requests, took, inFlight] = [0, 0, 0];
+  for (let at = random.wait(1000 / perSecond); at < length; at += random.wait(1000 / perSecond)) {
+    const each = Math.round(mean * random.between(0.5, 1.5));
+    there.fill(1, Math.floor(at), Math.min(length, Math.floor(at) + each));
+    if (Math.floor(at) + each > length) inFlight++;
+    else {
+      requests++;
+      took += each;
+    }
+  }
+  const executed = there.reduce((sum, one) => sum + one, 0) * 1e6;
+  const ended = { requests, nanos: took * 1e6, firstTokens: 0, firstTokenNanos: 0, isExecution: true };
+  return { ended, executed, inFlight, longest: mean * 1e6 };
+}

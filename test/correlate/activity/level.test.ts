@@ -13,7 +13,9 @@ import { pollInterval } from "../../../agent/correlate/activity/intervals.ts";
 import type { Level } from "../../../agent/correlate/activity/learned.ts";
 import {
   areBrief,
+  longestOf,
   observeEnded,
+  observeLasted,
   observeStay,
   requestsStay,
 } from "../../../agent/correlate/activity/lengths.ts";
@@ -422,5 +424,25 @@ test("hasShortRequests() is false of long requests on a page that shows any inst
         expect(hasShortRequests(level)).toBe(false);
       },
     ),
+  );
+});
+
+test("longestOf() is no less than those of the last minute took on average, and unknown while few ended", () => {
+  const some = fc.record({ requests: fc.nat(9), each: fc.integer({ min: 1e6, max: 1e10 }) });
+  fc.assert(
+    fc.property(fc.array(some, { minLength: 1, maxLength: 60 }), (polls) => {
+      const level = createLevel();
+      let most = 0;
+      for (const { each, requests } of polls) {
+        const seen = { requests, nanos: requests * each, firstTokens: 0, firstTokenNanos: 0 };
+        observeLasted(level, { ended: { ...seen, isExecution: true } });
+        if (requests > 0) most = Math.max(most, each);
+      }
+      const count = polls.reduce((sum, { requests }) => sum + requests, 0);
+      if (count < 20) expect(longestOf(level)).toBeUndefined();
+      if (count < 30) return;
+      expect(longestOf(level)).toBeGreaterThan(0.7 * most);
+      expect(longestOf(level)).toBeLessThanOrEqual(most * (1 + 1e-9));
+    }),
   );
 });
