@@ -55,6 +55,9 @@ const life: fc.Arbitrary<Life> = fc.record({
   applied: fc.boolean(),
 });
 
+/** None told apart, one on each GPU, or more than there are GPUs here: some work on another host. */
+const ranksOfEngine = fc.constantFrom(1, 2, 4);
+
 /** What lives on while agents come and go: the host's clock, the servers, the callers. */
 class World {
   readonly folder = mkdtempSync(join(tmpdir(), "tokenwatt-law-"));
@@ -65,8 +68,11 @@ class World {
   base: number | undefined;
   sent = 0;
   acknowledged = 0;
+  /** Data-parallel ranks of the engine; 1 = it tells none apart. */
+  readonly ranks: number;
 
-  constructor() {
+  constructor(ranks: number) {
+    this.ranks = ranks;
     folders.push(this.folder);
   }
 
@@ -150,7 +156,7 @@ class World {
       info: { id: "pull", type: "test", family: "engine", address: "127.0.0.1:1", pollMs: 500, gpus: GPUS },
       poll: async () => {
         this.base ??= this.served;
-        return sampleOf("pull", "engine", clock, this.served);
+        return sampleOf("pull", "engine", clock, this.served, this.ranks);
       },
       close: async () => {},
     };
@@ -190,9 +196,16 @@ function sampleOf(
   family: "engine" | "gateway",
   clock: VirtualClock,
   output: number,
+  ranks = 1,
 ): TokenSample {
   const at = clock.now();
   const tenant = family === "gateway" ? { tenant: "t" } : {};
+  // All of them make the same, but that the first makes what cannot be divided.
+  const share = Math.floor(output / ranks);
+  const byRank = Array.from({ length: ranks }, (_, rank) => ({
+    rank: String(rank),
+    tokens: { output: rank === 0 ? output - share * (ranks - 1) : share },
+  }));
   const reading: TokenReading = {
     model: "m",
     role: "combined",
@@ -201,6 +214,7 @@ function sampleOf(
     tokens: { output },
     requests: {},
     ...tenant,
+    ...(ranks > 1 ? { ranks: byRank } : {}),
   };
   return {
     server,
@@ -277,8 +291,8 @@ const final: Life = {
 
 test("an agent that is killed at any commit, any number of times, loses and doubles no acknowledged token and no second", async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(life, { minLength: 1, maxLength: 6 }), async (lives) => {
-      const world = new World();
+    fc.asyncProperty(fc.array(life, { minLength: 1, maxLength: 6 }), ranksOfEngine, async (lives, ranks) => {
+      const world = new World(ranks);
       await world.live(first, "killed");
       for (const one of lives) await world.live(one, "killed");
       await world.live(final, "stopped");

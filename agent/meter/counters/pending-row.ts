@@ -30,18 +30,20 @@ interface Row {
   readonly groups: readonly Group[];
 }
 
-/** The increments as text. */
-export function pendingText(increments: Iterable<TokenIncrement>): string {
+/** The increments of all lists as text. */
+export function pendingText(lists: readonly (readonly TokenIncrement[])[]): string {
   const bounds = new Map<readonly number[], number>();
   // Each increment a text at once, and all of them one: what a thousand of them are made of would outlive the beat.
   const parts = [`{"form":${FORM},"groups":[`];
   let last: TokenIncrement | undefined;
-  for (const one of increments) {
-    if (last !== undefined && isAlike(last, one)) parts.push(",");
-    else parts.push(last === undefined ? "" : "]},", `{"of":${JSON.stringify(commonOf(one))},"each":[`);
-    parts.push(JSON.stringify(packed(one, bounds)));
-    last = one;
-  }
+  for (const increments of lists)
+    for (let place = 0; place < increments.length; place++) {
+      const one = increments[place] as TokenIncrement;
+      if (last !== undefined && isAlike(last, one)) parts.push(",");
+      else parts.push(last === undefined ? "" : "]},", `{"of":${JSON.stringify(commonOf(one))},"each":[`);
+      parts.push(JSON.stringify(packed(one, bounds)));
+      last = one;
+    }
   parts.push(last === undefined ? "" : "]}", `],"bounds":${JSON.stringify([...bounds.keys()])}}`);
   return parts.join("");
 }

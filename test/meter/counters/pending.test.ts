@@ -54,30 +54,51 @@ const increment = fc.record(
   },
 ) as fc.Arbitrary<TokenIncrement>;
 
-const restored = (waiting: readonly TokenIncrement[]): readonly TokenIncrement[] => {
+/** What samples of servers moved, one after the other: the increments of each are of one server and one instant. */
+const samples = fc
+  .array(fc.array(increment, { minLength: 1, maxLength: 4 }), { maxLength: 5 })
+  .map((all) => all.map((one, at) => one.map((each) => ({ ...each, server: one[0]?.server ?? "", at }))));
+
+/** By instant: those of a server wait together. */
+const inOrder = (increments: readonly TokenIncrement[]) => increments.toSorted((a, b) => a.at - b.at);
+
+const restored = (pending: Pending) => inOrder(restorePending([{ key: "[1]", value: "" }, pending.row()]));
+
+/** As an agent has them that starts again. */
+const late = (waiting: readonly (readonly TokenIncrement[])[]): readonly TokenIncrement[] =>
+  waiting.flat().map((one) => ({ ...one, late: true }));
+
+const holding = (waiting: readonly (readonly TokenIncrement[])[]): Pending => {
   const pending = new Pending();
-  pending.holdBack(waiting);
-  return restorePending([{ key: "[1]", value: "" }, pending.row()]);
+  for (const one of waiting) pending.holdBack(one);
+  return pending;
 };
 
 test("what waits comes back after a restart as it was, and late", () => {
   fc.assert(
-    fc.property(fc.array(increment, { maxLength: 12 }), (waiting) => {
-      expect(restored(waiting)).toEqual(waiting.map((one) => ({ ...one, late: true })));
+    fc.property(samples, (waiting) => {
+      expect(restored(holding(waiting))).toEqual(late(waiting));
     }),
   );
 });
 
-test("what was booked waits no longer", () => {
+test("what was booked waits no longer, whatever was made of its increments", () => {
+  const booked = fc.constantFrom("not", "as it was", "copied", "in parts");
   fc.assert(
-    fc.property(fc.array(fc.tuple(increment, fc.boolean()), { maxLength: 12 }), (all) => {
-      const pending = new Pending();
-      pending.holdBack(all.map(([one]) => one));
-      const increments = all.flatMap(([one, isBooked]) => (isBooked ? [one] : []));
-      pending.booked({ servers: [{ increments }] } as unknown as SettledInterval);
-      const waiting = all.flatMap(([one, isBooked]) => (isBooked ? [] : [one]));
-      expect(pending.size).toBe(waiting.length);
-      expect(restorePending([pending.row()])).toEqual(waiting.map((one) => ({ ...one, late: true })));
+    fc.property(samples, fc.array(booked, { minLength: 5, maxLength: 5 }), (all, how) => {
+      const pending = holding(all);
+      const servers = all.flatMap((increments, place) => {
+        const server = increments[0]?.server ?? "";
+        if (how[place] === "not") return [];
+        if (how[place] === "as it was") return [{ server, increments }];
+        const copies = increments.map((one): TokenIncrement => ({ ...one, doubt: "assumed_ranks" }));
+        const parts = copies.map((one): TokenIncrement => ({ ...one, tokens: {}, elsewhere: true }));
+        return [{ server, increments: how[place] === "copied" ? copies : [...copies, ...parts] }];
+      });
+      pending.booked({ servers } as unknown as SettledInterval);
+      const waiting = all.filter((_, place) => how[place] === "not");
+      expect(pending.size).toBe(waiting.flat().length);
+      expect(restored(pending)).toEqual(late(waiting));
     }),
   );
 });
