@@ -10,4 +10,4 @@ export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-131072}"
 if [ -z "${NODE_COMPILE_CACHE:-}" ] && [ -n "${CACHE_DIRECTORY:-}" ] && [ -w "$CACHE_DIRECTORY" ]; then
   export NODE_COMPILE_CACHE="$CACHE_DIRECTORY/compile"
 fi
-exec "$home/bin/node" --max-semi-space-size=2 --heap-growing-percent=30 --no-memory-reducer --no-parallel-scavenge --optimize-for-size --invocation-count-for-maglev=1500 --invocation-count-for-turbofan=30000 "$home/app/main.mjs" "$@"
+exec "$home/bin/node" --max-semi-space-size=2 --heap-growing-percent=30 --no-memory-reducer --no-allocation-site-pretenuring --no-parallel-scavenge --optimize-for-size --invocation-count-for-maglev=1500 --invocation-count-for-turbofan=30000 "$home/app/main.mjs" "$@"
