@@ -281,9 +281,12 @@ export class ServerTrack {
   takeIncrements(until: Nanos | undefined, latest: Nanos): TokenIncrement[] {
     if (this.#increments.length === 0) return [];
     const waits = (at: Nanos): boolean => until !== undefined && at > until && at <= latest;
-    if (!this.#increments.some(({ at }) => !waits(at))) return [];
-    const due = this.#increments.filter(({ at }) => !waits(at));
-    this.#increments = this.#increments.filter(({ at }) => waits(at));
+    let due = this.#increments;
+    if (due.some(({ at }) => waits(at))) {
+      if (due.every(({ at }) => waits(at))) return [];
+      due = this.#increments.filter(({ at }) => !waits(at));
+      this.#increments = this.#increments.filter(({ at }) => waits(at));
+    } else this.#increments = [];
     return this.ranks === undefined ? due : [...placedIncrements(due, this.ranks, this.#finder.progress)];
   }
 

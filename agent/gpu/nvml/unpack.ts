@@ -22,13 +22,22 @@ export function unpack(
 }
 
 function unpackRing(points: Float64Array, instant: (childNanos: number) => Nanos): Ring {
-  const instants: Nanos[] = [];
-  const values: number[] = [];
-  for (let place = 0; place < points.length; place += 2) {
-    instants.push(instant(points[place] as number));
-    values.push(points[place + 1] as number);
+  const size = points.length >>> 1;
+  // As long as they will be: a list that grows has room for half as many again, and a ring is kept for seconds.
+  const [instants, values] = [numbers(size), numbers(size)];
+  for (let place = 0; place < size; place++) {
+    instants[place] = instant(points[2 * place] as number);
+    values[place] = points[2 * place + 1] as number;
   }
   return { instants, values };
+}
+
+/** What lists of numbers that are to be written over are cut from. */
+let blank: readonly number[] = Array.from({ length: 64 }, () => 0.5);
+
+function numbers(size: number): number[] {
+  if (size > blank.length) blank = Array.from({ length: 2 * size }, () => 0.5);
+  return blank.slice(0, size);
 }
 
 function unpackShares(shares: Float64Array, instant: (childNanos: number) => Nanos): readonly ProcessShare[] {

@@ -33,14 +33,15 @@ export const still: KeyStep = {
   fell: false,
 };
 
-/** Few requests that ended well: what nearly every increment has. Each once, for they wait with it until it is booked. */
-const fewServed: readonly TokenIncrement["requests"][] = Array.from({ length: 256 }, (_, ok) =>
-  ok === 0 ? {} : { ok },
-);
+/** Requests that ended well: what nearly every increment has. Each number once, for they wait with it until it is booked. */
+const served: TokenIncrement["requests"][] = [{}];
+const servedMax = 2048;
 
 /** Requests that ended well, and nothing else. */
 export function requestsServed(ok: number): TokenIncrement["requests"] {
-  return fewServed[ok] ?? { ok };
+  if (!(ok < servedMax)) return { ok };
+  while (served.length <= ok) served.push({ ok: served.length });
+  return served[ok] as TokenIncrement["requests"];
 }
 
 /** What was moved as an increment, as if it was not late. Filled in, not put together of pieces: it lives for seconds. */

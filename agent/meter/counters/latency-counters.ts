@@ -17,14 +17,22 @@ export interface LatencyStep {
 /** A source that times nothing, as gateways often do for thousands of label sets. */
 const untimed: LatencyStep = { moved: {}, fell: false, reset: false, dropped: 0 };
 
+/** What the next reading is compared with: written over, for what each page showed would grow old before the next one. */
+interface Base extends Histogram {
+  readonly counts: number[];
+  sum: number;
+  count: number;
+}
+
 /** The remembered histograms of one label set. */
 export class LatencyCounters {
-  #histograms: Partial<Record<LatencyKey, Histogram>>;
+  readonly #histograms: Partial<Record<LatencyKey, Base>> = {};
   /** Differs from what was last stored. */
   changed = false;
 
   constructor(histograms: Latencies = {}) {
-    this.#histograms = { ...histograms };
+    for (const [key, histogram] of Object.entries(histograms) as [LatencyKey, Histogram][])
+      this.#histograms[key] = ownBase(histogram);
   }
 
   /** The histograms, to be stored. */
@@ -55,8 +63,10 @@ export class LatencyCounters {
         dropped++;
         continue;
       }
-      this.changed ||= step.base !== known;
-      this.#histograms[key] = step.base;
+      if (step.base !== known) {
+        this.changed = true;
+        this.#histograms[key] = writtenOver(known, step.base);
+      }
       fell ||= step.held;
       reset ||= step.reset;
       if (step.moved !== undefined) moved[key] = step.moved;
@@ -67,8 +77,11 @@ export class LatencyCounters {
   /** A histogram that is not yet on the first page of a new run has counted nothing in it. */
   beginAtZero(): void {
     this.changed = true;
-    for (const [key, known] of Object.entries(this.#histograms) as [LatencyKey, Histogram][])
-      this.#histograms[key] = { ...known, counts: known.counts.map(() => 0), sum: 0, count: 0 };
+    for (const known of Object.values(this.#histograms)) {
+      known.counts.fill(0);
+      known.sum = 0;
+      known.count = 0;
+    }
   }
 
   /**
@@ -91,6 +104,20 @@ export class LatencyCounters {
     }
     return found;
   }
+}
+
+function ownBase({ bounds, count, counts, sum }: Histogram): Base {
+  return { bounds, counts: counts.slice(), sum, count };
+}
+
+/** A base with what was shown now: the same where it has the same bounds, for nobody else holds it. */
+function writtenOver(base: Base | undefined, { bounds, count, counts, sum }: Histogram): Base {
+  if (base?.bounds !== bounds || base.counts.length !== counts.length)
+    return ownBase({ bounds, count, counts, sum });
+  for (let bucket = 0; bucket < counts.length; bucket++) base.counts[bucket] = counts[bucket] as number;
+  base.sum = sum;
+  base.count = count;
+  return base;
 }
 
 function isEmpty(latencies: Latencies): boolean {
