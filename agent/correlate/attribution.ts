@@ -87,8 +87,8 @@ export function tokenWeight(steps: readonly TokenStep[], at: Nanos): number | un
   return weight;
 }
 
-/** How far off an assumed floor may be: GPUs of one kind that are held idle draw 14 to 21 % of their limit. */
-const floorDoubt = 0.4;
+/** How far off an assumed floor may be, as a share of it: GPUs of one kind that are held idle draw 14 to 21 % of their limit. */
+export const floorDoubt = 0.4;
 
 /** Where shares are worked out, one question after the other. */
 const draft = { claims: new Claims(), times: [0.5], floors: [0.5], actives: [0.5] };
@@ -207,7 +207,10 @@ function noteDoubts(booking: Booking, piece: Piece, portion: Portion, rule: Ener
   if (!isShared) return;
   if (portion.floorAssumed)
     noteUncertain(booking, "floor_assumed", undefined, 0, movedByFloor(piece, rule, floorMillijoules));
-  if (!rule.byWork && workingIn(piece) < 2) return;
+  if (!rule.byWork && workingIn(piece) < 2) {
+    if (isUnseenWork(piece)) noteUncertain(booking, "coarse_windows", undefined, 0, open);
+    return;
+  }
   const guess = doubtOf(rule);
   if (guess !== undefined)
     noteUncertain(booking, guess, undefined, 0, Math.round((rule.doubtRatio ?? 1) * open));
@@ -250,6 +253,11 @@ function movedByFloor(piece: Piece, rule: EnergyRule, floorMillijoules: number):
   for (let index = 0; all > 0 && index < claims.size; index++)
     moved += Math.max(0, equal - (claims.weights[index] as number) / all);
   return Math.round(floorDoubt * moved * floorMillijoules);
+}
+
+/** What is drawn above the floor in it was drawn by work that no reading shows. */
+function isUnseenWork(piece: Piece): boolean {
+  return workingIn(piece) === 0 && piece.explainedBy === undefined && piece.contested !== true;
 }
 
 function workingIn({ residents }: Piece): number {

@@ -23,10 +23,11 @@ import { onlyWorker } from "./pieces.ts";
 import { learnSharing } from "./sharing.ts";
 import type { Pieces, Slices } from "./slices.ts";
 import { isWorking, learnSlices, placeSlices, slicesOf, takersOf } from "./slices.ts";
-import { besideStranger, ofStranger } from "./stranger-turns.ts";
+import { besideStranger } from "./stranger-turns.ts";
 import { unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
 import { wasBusy } from "./token-step.ts";
+import { hidesWork, ofStranger } from "./unseen-work.ts";
 import { executedOn, isBesideOthers, isOnlyMetered, workRates } from "./work-rates.ts";
 
 /** What a board got in one interval. */
@@ -234,9 +235,11 @@ export class Board {
 
   /** Books a stretch of a whole GPU: it gets all of the time and of the energy. */
   #bookWhole(part: Part, piece: Piece, { from, to }: Span, energy: number, settling: Settling): void {
-    const floorWatts = this.#floorWatts();
-    const strangers = ofStranger(part, piece, (energy * 1e6) / (to - from), floorWatts);
-    const held = this.#heldOf(energy, isWorking(piece) || strangers !== undefined, to - from);
+    const watts = (energy * 1e6) / (to - from);
+    const floor = { watts: this.#floorWatts(), isAssumed: this.floor.assumed };
+    const strangers = ofStranger(part, piece, watts, floor.watts);
+    const works = isWorking(piece) || strangers !== undefined || hidesWork(piece, watts, floor);
+    const held = this.#heldOf(energy, works, to - from);
     const portion = {
       nanos: to - from,
       floorMillijoules: held,

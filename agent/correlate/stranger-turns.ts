@@ -29,8 +29,6 @@ interface Work {
 
 /** How far a second of work is off what it draws on average: prompts come and go; and that average off a later one. */
 const [secondRatio, driftRatio] = [0.15, 0.05];
-/** A GPU at rest draws no more than so much of its floor. */
-const restingMax = 1.25;
 /** How far off how often a stranger works beside others is, where it works half of the time alone. */
 const usualError = 0.15;
 
@@ -46,24 +44,6 @@ export function besideStranger(part: Part, piece: Piece, drawn: Drawn): Part {
   const usual = usualDuty(alone);
   const duty = work.areKnown && drawn.isNear ? joined(usual, seenDuty(work, drawn.watts)) : usual;
   return { ...part, rule: ruleOf(rule, work, duty) };
-}
-
-/**
- * Returns a piece as the stranger's work where no server executes, no reading covers all of it and the GPU drew more than at rest;
- * undefined of any other.
- */
-export function ofStranger(
-  { member }: Part,
-  piece: Piece,
-  watts: number,
-  floorWatts: number,
-): Piece | undefined {
-  const { from, residents, works } = piece;
-  if (works || watts <= restingMax * floorWatts) return undefined;
-  if (!residents.some(({ server }) => server === unmetered)) return undefined;
-  if (residents.some(({ server, state }) => server !== unmetered && state !== "parked")) return undefined;
-  const window = member.timeline.windows[member.timeline.windowAfter(from)];
-  return window?.sampled === true ? { ...piece, explainedBy: [unmetered] } : undefined;
 }
 
 /** The residents that work in a piece, a stranger among them and another that executes; undefined where it is otherwise. */

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { OwnPower } from "../../agent/correlate/energy/own-power.ts";
 import type { Part } from "../../agent/correlate/member.ts";
 import type { Piece, ResidentState } from "../../agent/correlate/pieces.ts";
-import { besideStranger, ofStranger } from "../../agent/correlate/stranger-turns.ts";
+import { besideStranger } from "../../agent/correlate/stranger-turns.ts";
 import { Strangers } from "../../agent/correlate/strangers.ts";
 import { second } from "./scene.ts";
 
@@ -97,33 +97,5 @@ describe("besideStranger()", () => {
     const part = partOf(usual);
     const unknown = { ...part, member: { ...part.member, strangers: new Strangers() } };
     expect(besideStranger(unknown, piece, drawn)).toBe(unknown);
-  });
-});
-
-describe("ofStranger()", () => {
-  const resting: Piece = {
-    ...{ from: 61 * second, to: 62 * second, state: "parked", works: false },
-    residents: [
-      { server: "chat", state: "parked" },
-      { server: "unmetered", state: "parked" },
-    ],
-  };
-  const seen = (sampled: boolean): Part => {
-    const window = { from: 60 * second, to: 62 * second, busyRatio: 0, sampled };
-    return { member: { timeline: { windows: [window], windowAfter: () => 0 } } } as unknown as Part;
-  };
-
-  test("gives a stranger what a GPU draws above rest, where no server executes and a reading is of a part of the time", () => {
-    expect(ofStranger(seen(true), resting, 300, 100)?.explainedBy).toEqual(["unmetered"]);
-  });
-
-  test("leaves as it is what rests, what readings cover, what works, and what no stranger or a server may have done", () => {
-    expect(ofStranger(seen(true), resting, 120, 100)).toBeUndefined();
-    expect(ofStranger(seen(false), resting, 300, 100)).toBeUndefined();
-    expect(ofStranger(seen(true), { ...resting, works: true }, 300, 100)).toBeUndefined();
-    const [chat, stranger] = resting.residents as [ResidentState, ResidentState];
-    expect(ofStranger(seen(true), { ...resting, residents: [chat] }, 300, 100)).toBeUndefined();
-    const waiting = { ...chat, state: "stalled" } as const;
-    expect(ofStranger(seen(true), { ...resting, residents: [waiting, stranger] }, 300, 100)).toBeUndefined();
   });
 });
