@@ -11,6 +11,7 @@ import type {
   UnixNanos,
 } from "../../model.ts";
 import { KeyCounters } from "./key-counters.ts";
+import { keyRowStates } from "./key-row-text.ts";
 import { KeyRows } from "./key-rows.ts";
 import type { KeyIdentity, KeyState } from "./key-state.ts";
 import type { Course, Target } from "./sample-step.ts";
@@ -60,6 +61,14 @@ const SHARED_ROW = /^\["sample",.*,"rows",\d+\]$/;
  * its epoch's begin does, and a gateway may name thousands of passing tenants.
  */
 const retentionNanos = { open: 35 * dayNanos, epoch: 2 * dayNanos } as const;
+
+/** What is stored of a server beside its label sets. */
+interface StoredLook {
+  readonly lastLook: string;
+  readonly completeEpoch?: string;
+  readonly scale?: string;
+  readonly active?: number;
+}
 
 /** Last readings of every server. `accept` turns a new one into increments. */
 export class Increments {
@@ -185,7 +194,7 @@ export class Increments {
     // What stands by itself beside a row that has it, too, was written later.
     for (const row of [...rows.filter(({ key }) => SHARED_ROW.test(key)), ...single]) {
       try {
-        this.#restoreRow(JSON.parse(row.key), JSON.parse(row.value), instant);
+        this.#restoreRow(JSON.parse(row.key), row.value, instant);
       } catch {
         unreadable++;
       }
@@ -205,13 +214,13 @@ export class Increments {
     }
   }
 
-  #restoreRow(key: unknown, value: unknown, instant: (at: UnixNanos) => Nanos): void {
+  #restoreRow(key: unknown, value: string, instant: (at: UnixNanos) => Nanos): void {
     const [kind, server, label, row] = key as [string, string, string?, number?];
     if (kind !== "sample") return;
-    const target = this.#target(server);
-    target.restored = true;
     if (label === undefined) {
-      const look = value as { lastLook: string; completeEpoch?: string; scale?: string; active?: number };
+      const look = JSON.parse(value) as StoredLook;
+      const target = this.#target(server);
+      target.restored = true;
       target.lastLook = instant(BigInt(look.lastLook));
       target.completeEpoch = look.completeEpoch;
       target.scale = look.scale;
@@ -220,8 +229,10 @@ export class Increments {
       target.active = look.active;
       return;
     }
+    const states = row === undefined ? [JSON.parse(value) as KeyState] : keyRowStates(value);
+    const target = this.#target(server);
+    target.restored = true;
     target.places.length = 0;
-    const states = row === undefined ? [value as KeyState] : (value as readonly KeyState[]);
     const all = states.map((state) => KeyCounters.restored(state, instant));
     if (row !== undefined) target.rows.restore(row, all);
     for (const counters of all) {

@@ -80,7 +80,7 @@ export class KeyCounters {
     };
   }
 
-  /** Counters as they were when `stateText()` was called. */
+  /** Counters as they were when `storedState()` was called. */
   static restored(state: KeyState, instant: (at: UnixNanos) => Nanos): KeyCounters {
     const counters = new KeyCounters(state.identity);
     counters.epoch = state.epoch;
@@ -92,19 +92,19 @@ export class KeyCounters {
     return counters;
   }
 
-  /** The counters as JSON of a `KeyState`, to be stored: of what is in it no copy is made, and JSON has `null` for NaN. */
-  stateText(timeText: (at: Nanos) => string): string {
+  /** The counters, to be stored at once: of what is in it no copy is made, and NaN stands for `null`. */
+  storedState(timeText: (at: Nanos) => string): KeyState {
     this.changed = false;
     this.#latencies.changed = false;
     this.#storedAt = this.at;
-    return JSON.stringify({
+    return {
       identity: this.identity,
-      epoch: this.epoch,
-      scale: this.scale,
+      ...(this.epoch === undefined ? {} : { epoch: this.epoch }),
+      ...(this.scale === undefined ? {} : { scale: this.scale }),
       at: timeText(this.at),
       values: this.#values,
       histograms: this.#latencies.histograms,
-    });
+    };
   }
 
   /** How the tokens of the reading stand to their bases: one above, else one below, else the same; undefined = nothing to say. */

@@ -2,7 +2,7 @@
 // of a busy gateway's thousands nearly all move between two beats: eight share a row, which is written where one of them moved.
 import type { Nanos } from "../../model.ts";
 import type { KeyCounters } from "./key-counters.ts";
-import { listText } from "./list-text.ts";
+import { keyRowText } from "./key-row-text.ts";
 
 const KEYS_A_ROW = 8;
 
@@ -47,7 +47,7 @@ export class KeyRows {
     for (let number = 0; number < this.#rows.length; number++) {
       const members = this.#rowAt(number);
       if (!this.#left.has(number) && !members.some(hasChanged)) continue;
-      store(number, members.length === 0 ? "" : listText(members, (one) => one.stateText(timeText)));
+      store(number, members.length === 0 ? "" : keyRowText(members.map((one) => one.storedState(timeText))));
     }
     this.#left.clear();
   }

@@ -3,7 +3,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { Increments } from "../../../agent/meter/counters/increments.ts";
-import type { KeyState } from "../../../agent/meter/counters/key-state.ts";
+import { keyRowStates } from "../../../agent/meter/counters/key-row-text.ts";
 import type { TokenReading, TokenSample } from "../../../agent/model.ts";
 
 const DAY = 86_400e9;
@@ -61,10 +61,9 @@ test("Increments.soleModel() and serves() name the models of the label sets that
           );
         }
         const models = new Set(
-          [...stored.values()].flatMap((value) => {
-            const row = JSON.parse(value) as readonly KeyState[] | object;
-            return Array.isArray(row) ? row.flatMap(({ identity }: KeyState) => identity.model ?? []) : [];
-          }),
+          [...stored].flatMap(([key, value]) =>
+            key.includes('"rows"') ? keyRowStates(value).flatMap(({ identity }) => identity.model ?? []) : [],
+          ),
         );
         for (const model of ["m", "n"]) expect(increments.serves("s", model)).toBe(models.has(model));
         expect(increments.soleModel("s")).toBe(models.size === 1 ? [...models][0] : undefined);
