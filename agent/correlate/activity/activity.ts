@@ -51,6 +51,7 @@ import { observeLent, worksForOthers } from "./lockstep.ts";
 import { outlookUntil } from "./outlook.ts";
 import { paceOf } from "./paced.ts";
 import { observeMade } from "./presumed.ts";
+import { progressOf } from "./progress-kind.ts";
 import { learnRates } from "./rates.ts";
 import { observePlateau } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
@@ -238,7 +239,7 @@ function labelled(
   until: Nanos,
 ): Pick<Outlook, "intervals" | "runs"> & { readonly segments: ActivitySegment[] } {
   const { decidedUntil: from, lastProgressAt, stallAfterNanos, windows } = activity;
-  const progress = activity.polls.at(-1)?.progress ?? "step";
+  const progress = progressOf(activity);
   const { accounted, claims, contested, intervals, runs, short } = evaluate(activity, progress, until);
   const seen = { intervals, progress, windows, short, refutedFrom: refutedFrom(activity), lastProgressAt };
   const given = { from, until, trustedNanos: trustedNanosOf(activity), stallAfterNanos };

@@ -8,6 +8,7 @@ import type { Activity, ActivityWindow, Outlook, PollInterval, SeenPoll } from "
 import { pollInterval } from "./intervals.ts";
 import { coarseNanos } from "./level.ts";
 import { restsForOthers, worksForOthers } from "./lockstep.ts";
+import { progressOf } from "./progress-kind.ts";
 import { workingBusyRatio } from "./runs.ts";
 
 /** Work this close to what a rank did itself is its own: a driver's window, and the time a page takes. */
@@ -23,8 +24,8 @@ export function lentIntervals(
   { intervals, polls, runs }: Outlook,
 ): readonly PollInterval[] {
   const { batch, credits, guests, peers, windows } = activity;
-  const last = polls.at(-1);
-  if (last === undefined || !polls.some(isOfRank)) return intervals;
+  if (!polls.some(isOfRank)) return intervals;
+  const progress = progressOf(activity);
   const busy = intervals.filter(({ kind }) => kind !== "quiet");
   return intervals.map((interval, at) => {
     const poll = polls[at];
@@ -41,7 +42,7 @@ export function lentIntervals(
     }
     if (unexplained(interval, busy, windows) < workMin) return interval;
     const { to } = interval;
-    const lent = pollInterval(poll.whole, next?.whole, to, last.progress, runs, peers, credits, batch);
+    const lent = pollInterval(poll.whole, next?.whole, to, progress, runs, peers, credits, batch);
     if (lent.kind === "quiet") return interval;
     const isShared = isGuested || interval.contended;
     if (isShared && !mayBeOthers)

@@ -6,6 +6,7 @@ import { withoutCopies } from "./copies.ts";
 import type { Activity, Outlook, SeenPoll, WorkRun } from "./evidence.ts";
 import { gaugesOf } from "./evidence.ts";
 import { pollInterval, pollIntervals } from "./intervals.ts";
+import { progressOf } from "./progress-kind.ts";
 import { pauseOf, stepPauseNanos, workRuns } from "./runs.ts";
 
 /** Returns what the readings so far say up to `last`, the last poll, and up to the end of the last window. */
@@ -35,7 +36,7 @@ export function outlookUntil(activity: Activity, until: Nanos): Outlook {
   const { intervals, polls, runs } = outlookOf(activity, last);
   if (!holds(activity, runs, from, until)) return built(activity, from, until, horizon);
   if (horizon <= last.at) return { polls, runs, intervals };
-  const open = pollInterval(last, undefined, horizon, last.progress, runs, peers, credits, batch);
+  const open = pollInterval(last, undefined, horizon, progressOf(activity), runs, peers, credits, batch);
   return { polls, runs, intervals: intervals.concat([open]) };
 }
 
@@ -58,7 +59,7 @@ export function noteOthers(activity: Activity, from: Nanos): void {
 function built(activity: Activity, from: Nanos, to: Nanos, horizon: Nanos): Outlook {
   const { batch, credits, known, peers } = activity;
   const runs = runsBetween(activity, from, to);
-  const progress = activity.polls.at(-1)?.progress ?? "step";
+  const progress = progressOf(activity);
   const polls = withoutCopies(activity, runs);
   const intervals = pollIntervals(polls, progress, runs, peers, horizon, credits, batch, known);
   // The list of polls is the estimator's own: it goes on.
