@@ -12,6 +12,7 @@ import type {
 } from "../../model.ts";
 import type { Relation } from "./histograms.ts";
 import { otherInput } from "./input-kinds.ts";
+import type { Storable } from "./key-row-text.ts";
 import type { KeyIdentity, KeyState } from "./key-state.ts";
 import type { KeyStep, Movements, Mutable } from "./key-step.ts";
 import { incrementOf, requestsServed, still } from "./key-step.ts";
@@ -92,15 +93,15 @@ export class KeyCounters {
     return counters;
   }
 
-  /** The counters, to be stored at once: of what is in it no copy is made, and NaN stands for `null`. */
-  storedState(timeText: (at: Nanos) => string): KeyState {
+  /** The counters, to be stored at once: of what is in it no copy is made. */
+  storedState(timeText: (at: Nanos) => string): Storable {
     this.changed = false;
     this.#latencies.changed = false;
     this.#storedAt = this.at;
     return {
       identity: this.identity,
-      ...(this.epoch === undefined ? {} : { epoch: this.epoch }),
-      ...(this.scale === undefined ? {} : { scale: this.scale }),
+      epoch: this.epoch,
+      scale: this.scale,
       at: timeText(this.at),
       values: this.#values,
       histograms: this.#latencies.histograms,

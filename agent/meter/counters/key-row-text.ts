@@ -27,8 +27,15 @@ interface Row {
   readonly bounds: readonly (readonly number[])[];
 }
 
-/** The label sets as text; a value that was never seen is NaN or null. */
-export function keyRowText(states: readonly KeyState[]): string {
+/** The counters of a label set as they are to be stored; a value that was never seen is NaN. */
+export interface Storable extends Omit<KeyState, "epoch" | "scale" | "values"> {
+  readonly epoch: string | undefined;
+  readonly scale: string | undefined;
+  readonly values: readonly number[];
+}
+
+/** The label sets as text. */
+export function keyRowText(states: readonly Storable[]): string {
   const looks: Look[] = [];
   const bounds: (readonly number[])[] = [];
   const sets = states.map((state) => packed(state, lookOf(state, looks), bounds));
@@ -46,7 +53,7 @@ export function keyRowStates(text: string): readonly KeyState[] {
 }
 
 /** The place of the look that a label set was read in, as far as that is told apart. */
-function lookOf(state: KeyState, looks: Look[]): number {
+function lookOf(state: Storable, looks: Look[]): number {
   const { at, identity } = state;
   const [role, epoch, scale] = [identity.role, state.epoch ?? null, state.scale ?? null];
   const known = looks.findIndex(
@@ -56,36 +63,39 @@ function lookOf(state: KeyState, looks: Look[]): number {
 }
 
 function packed(
-  { histograms, identity, values }: KeyState,
+  { histograms, identity, values }: Storable,
   look: number,
   bounds: (readonly number[])[],
 ): Packed {
   const { endpoint, model, tenant } = identity;
-  const seen: number[] = [];
-  let slots = 0;
+  // Cut to its length and written over: a thousand of them are made in each beat.
+  const seen = values.slice(0, values.reduce(countSeen, 0));
+  let [slots, next] = [0, 0];
   for (let slot = 0; slot < values.length; slot++) {
-    const value = values[slot] ?? Number.NaN;
+    const value = values[slot] as number;
     if (Number.isNaN(value)) continue;
     slots |= 1 << slot;
-    seen.push(value);
+    seen[next++] = value;
   }
-  const named = [look, slots, seen, model ?? null, tenant ?? null, endpoint ?? null] as const;
-  const keys = Object.keys(histograms) as LatencyKey[];
-  return keys.length === 0 ? named : [...named, packedHistograms(histograms, keys, bounds)];
+  const found = packedHistograms(histograms, bounds);
+  return found === undefined
+    ? [look, slots, seen, model ?? null, tenant ?? null, endpoint ?? null]
+    : [look, slots, seen, model ?? null, tenant ?? null, endpoint ?? null, found];
 }
 
-function packedHistograms(
-  histograms: Latencies,
-  keys: readonly LatencyKey[],
-  known: (readonly number[])[],
-): NonNullable<Packed[6]> {
-  const found: Partial<Record<LatencyKey, readonly [number, Omit<Histogram, "bounds">]>> = {};
-  for (const key of keys) {
-    const histogram = histograms[key];
+function countSeen(count: number, value: number): number {
+  return Number.isNaN(value) ? count : count + 1;
+}
+
+function packedHistograms(histograms: Latencies, known: (readonly number[])[]): Packed[6] | undefined {
+  let found: Partial<Record<LatencyKey, readonly [number, Omit<Histogram, "bounds">]>> | undefined;
+  for (const key in histograms) {
+    const histogram = histograms[key as LatencyKey];
     if (histogram === undefined) continue;
     const { bounds, ...rest } = histogram;
+    found ??= {};
     const place = known.indexOf(bounds);
-    found[key] = [place === -1 ? known.push(bounds) - 1 : place, rest];
+    found[key as LatencyKey] = [place === -1 ? known.push(bounds) - 1 : place, rest];
   }
   return found;
 }

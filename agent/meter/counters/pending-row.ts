@@ -85,8 +85,8 @@ function packed(one: TokenIncrement, bounds: Map<readonly number[], number>): Pa
     model ?? 0,
     tenant ?? 0,
     endpoint ?? 0,
-    tokenKinds.map((kind) => one.tokens[kind] ?? 0),
-    outcomes.map((outcome) => one.requests[outcome] ?? 0),
+    tokenKinds.map(amountIn, one.tokens),
+    outcomes.map(amountIn, one.requests),
     reasoningTokens,
     packedLatencies(latencies, bounds),
   ] as const;
@@ -103,19 +103,23 @@ function packed(one: TokenIncrement, bounds: Map<readonly number[], number>): Pa
   ];
 }
 
+/** What its amounts have of a name. */
+function amountIn(this: Readonly<Record<string, number>>, name: string): number {
+  return this[name] ?? 0;
+}
+
 function packedLatencies(latencies: Latencies, known: Map<readonly number[], number>): Packed[6] {
-  const found: Partial<Record<LatencyKey, readonly [number, Omit<Histogram, "bounds">]>> = {};
-  let some = false;
-  for (const key of Object.keys(latencies) as LatencyKey[]) {
-    const histogram = latencies[key];
+  let found: Partial<Record<LatencyKey, readonly [number, Omit<Histogram, "bounds">]>> | undefined;
+  for (const key in latencies) {
+    const histogram = latencies[key as LatencyKey];
     if (histogram === undefined) continue;
     const { bounds, ...rest } = histogram;
     const place = known.get(bounds) ?? known.size;
     known.set(bounds, place);
-    found[key] = [place, rest];
-    some = true;
+    found ??= {};
+    found[key as LatencyKey] = [place, rest];
   }
-  return some ? found : 0;
+  return found ?? 0;
 }
 
 function unpacked(of: Group["of"], one: Packed, bounds: Row["bounds"]): TokenIncrement {

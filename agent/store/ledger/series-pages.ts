@@ -147,7 +147,22 @@ function setSum({ sums, texts }: Page, place: number, high: number, low: number)
   texts[place] = undefined;
 }
 
-function textOf({ sums, texts }: Page): string {
+/** Of a page of sums that doubles hold, as nearly all are: written over, for a hundred pages are written in each beat. */
+const numbers = Array.from({ length: SERIES_A_PAGE }, () => 0.5);
+
+function textOf(page: Page): string {
+  const { sums, texts } = page;
+  for (let place = 0; place < SERIES_A_PAGE; place++) {
+    const sum = (sums.high[place] ?? 0) * WORD + (sums.low[place] ?? 0);
+    const text = texts[place];
+    if (text === undefined ? !Number.isSafeInteger(sum) : text !== NONE) return mixedText(page);
+    // JSON says null of what is no number.
+    numbers[place] = text === undefined ? sum : Number.NaN;
+  }
+  return JSON.stringify(numbers);
+}
+
+function mixedText({ sums, texts }: Page): string {
   let text = "[";
   for (let place = 0; place < SERIES_A_PAGE; place++) {
     const sum = (sums.high[place] ?? 0) * WORD + (sums.low[place] ?? 0);
