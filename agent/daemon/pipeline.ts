@@ -222,9 +222,7 @@ export class Pipeline {
       this.intake.acceptTokens(source.info, await source.poll());
     } catch (error) {
       this.intake.acceptFailure(`server:${source.info.id}`, error);
-      return;
     }
-    this.tick();
   }
 
   async #runServer(source: PushServerSource): Promise<void> {
