@@ -10,6 +10,7 @@ import { copyHoldNanos } from "./activity/hold.ts";
 import { busyBetween, observePeer } from "./activity/others.ts";
 import { openPolls } from "./activity/unread.ts";
 import { ByChance } from "./by-chance.ts";
+import { DueIncrements } from "./due-increments.ts";
 import { endedBetween } from "./ended.ts";
 import type { OwnStates, OwnStretch } from "./own-states.ts";
 import { knownStretches } from "./own-states.ts";
@@ -49,6 +50,7 @@ export interface Surroundings {
 }
 
 const noGuests: readonly Guest[] = [];
+const noIncrements: readonly TokenIncrement[] = [];
 const noSiblings: Activity["siblings"] = [];
 const noneApart: ReadonlySet<string> = new Set();
 const noGpus: OwnStates["byGpu"] = new Map();
@@ -69,7 +71,7 @@ export class ServerTrack {
   /** An estimator per GPU; under the empty name while no GPU of the server is known. */
   readonly #places = new Map<string, Place>();
   readonly #polls = new PollQueue();
-  #increments: TokenIncrement[] = [];
+  readonly #increments = new DueIncrements();
   readonly #queue = new StepQueue();
   readonly #finder: RankFinder;
   #fed: ServerPoll | undefined;
@@ -121,16 +123,18 @@ export class ServerTrack {
 
   /** True while increments wait to be booked. */
   get hasIncrements(): boolean {
-    return this.#increments.length > 0;
+    return !this.#increments.isEmpty;
   }
 
   /** Takes a poll and what it saw move; false when the poll does not follow the ones already used. */
   takePoll(given: ServerPoll | undefined, increments: readonly TokenIncrement[]): boolean {
     this.#hasNews = true;
-    for (const increment of increments) this.#increments.push(increment);
-    if (this.#isEstimated) this.#queue.queueMoves(increments);
-    this.#finder.progress.noteCounted(increments);
-    for (const { late } of increments) if (late) this.#beganLate = true;
+    this.#increments.add(increments);
+    this.#beganLate ||= increments.some(({ late }) => late);
+    if (this.#isEstimated) {
+      this.#queue.queueMoves(increments);
+      this.#finder.progress.noteCounted(increments);
+    }
     if (given === undefined) return true;
     const poll = Number.isInteger(given.at) ? given : { ...given, at: Math.round(given.at) };
     if (!Number.isFinite(poll.at) || poll.at <= (this.#age.newest ?? -Infinity)) return false;
@@ -278,16 +282,10 @@ export class ServerTrack {
   }
 
   /** Increments whose polls ended at or before `until`, all of them if it is undefined; each is handed out once. */
-  takeIncrements(until: Nanos | undefined, latest: Nanos): TokenIncrement[] {
-    if (this.#increments.length === 0) return [];
-    const waits = (at: Nanos): boolean => until !== undefined && at > until && at <= latest;
-    let due = this.#increments;
-    if (due.some(({ at }) => waits(at))) {
-      if (due.every(({ at }) => waits(at))) return [];
-      due = this.#increments.filter(({ at }) => !waits(at));
-      this.#increments = this.#increments.filter(({ at }) => waits(at));
-    } else this.#increments = [];
-    return this.ranks === undefined ? due : [...placedIncrements(due, this.ranks, this.#finder.progress)];
+  takeIncrements(until: Nanos | undefined, latest: Nanos): readonly TokenIncrement[] {
+    if (this.#increments.isEmpty) return noIncrements;
+    const due = this.#increments.take(until, latest);
+    return this.ranks === undefined ? due : placedIncrements(due, this.ranks, this.#finder.progress);
   }
 
   /** The data-parallel ranks its polls tell apart; undefined where they tell none. */

@@ -27,7 +27,8 @@ export function sane(sample: GpuSample, now: Nanos): Sane | undefined {
   let kept: Record<string, unknown> | undefined;
   let dropped = 0;
   for (const key in sample) {
-    const [value, check] = [sample[key as keyof GpuSample], CHECKS[key as keyof GpuSample]];
+    const value = sample[key as keyof GpuSample];
+    const check = CHECKS[key as keyof GpuSample];
     if (value === undefined || check === undefined) continue;
     const result = check(value as never, now);
     if (result === value) continue;

@@ -119,13 +119,10 @@ export function percentile(histogram: Histogram, quantile: number): number | und
 
 function isUsable(histogram: Histogram): boolean {
   const { bounds, counts, sum, count } = histogram;
-  return (
-    counts.length === bounds.length + 1 &&
-    Number.isFinite(sum) &&
-    counts.every(isCount) &&
-    count >= 0 &&
-    count <= Number.MAX_SAFE_INTEGER
-  );
+  if (counts.length !== bounds.length + 1 || !Number.isFinite(sum) || !isCount(count)) return false;
+  // By place: to hand each to a function, V8 makes an object of every number that is no small one.
+  for (let bucket = 0; bucket < counts.length; bucket++) if (!isCount(counts[bucket] as number)) return false;
+  return true;
 }
 
 function isCount(value: number): boolean {

@@ -54,12 +54,12 @@ export function keyRowStates(text: string): readonly KeyState[] {
 
 /** The place of the look that a label set was read in, as far as that is told apart. */
 function lookOf(state: Storable, looks: Look[]): number {
-  const { at, identity } = state;
-  const [role, epoch, scale] = [identity.role, state.epoch ?? null, state.scale ?? null];
-  const known = looks.findIndex(
-    (look) => look[0] === role && look[1] === at && look[2] === epoch && look[3] === scale,
-  );
-  return known === -1 ? looks.push([role, at, epoch, scale]) - 1 : known;
+  const { at, epoch = null, identity, scale = null } = state;
+  for (let place = 0; place < looks.length; place++) {
+    const look = looks[place] as Look;
+    if (look[0] === identity.role && look[1] === at && look[2] === epoch && look[3] === scale) return place;
+  }
+  return looks.push([identity.role, at, epoch, scale]) - 1;
 }
 
 function packed(
