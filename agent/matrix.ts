@@ -7,7 +7,7 @@
  */
 export function inverted(matrix: readonly (readonly number[])[]): number[][] {
   const size = matrix.length;
-  const work = matrix.map((line, row) => [...line, ...line.map((_, column) => (row === column ? 1 : 0))]);
+  const work = matrix.map(besideUnit);
   for (let pivot = 0; pivot < size; pivot++) {
     let best = pivot;
     for (let row = pivot + 1; row < size; row++)
@@ -27,4 +27,11 @@ export function inverted(matrix: readonly (readonly number[])[]): number[][] {
     }
   }
   return work.map((line) => line.slice(size));
+}
+
+/** A line with that of the unit matrix behind it. */
+function besideUnit(line: readonly number[], row: number): number[] {
+  const both = line.slice();
+  for (let column = 0; column < line.length; column++) both.push(row === column ? 1 : 0);
+  return both;
 }

@@ -102,7 +102,8 @@ export class LeastSquares {
    */
   solve(...given: readonly Belief[]): Solution {
     const beliefs = given.filter(isBelievable);
-    let used = [...this.#outcomes.keys()].filter((index) => this.#product(index, index) > 0);
+    let used: number[] = [];
+    for (let index = 0; index < this.#size; index++) if (this.#product(index, index) > 0) used.push(index);
     const coefficients = new Array<number>(this.#size).fill(0);
     const errors = new Array<number>(this.#size).fill(Number.POSITIVE_INFINITY);
     const covariances = coefficients.map(() => new Array<number>(this.#size).fill(0));
@@ -120,7 +121,7 @@ export class LeastSquares {
       const isPulled = beliefs.length > 0 && unexplained > 0;
       const { found, inverse } = isPulled ? this.#fitted(used, unexplained, beliefs) : free;
       // Sums beyond what numbers hold: nothing is known by them.
-      if (![unexplained, ...found, ...inverse.flat()].every(Number.isFinite))
+      if (!Number.isFinite(unexplained) || !areFinite(found) || !inverse.every(areFinite))
         return { coefficients, errors, covariances };
       for (let at = 0; at < used.length; at++) {
         const [index, line] = [used[at] as number, inverse[at] as readonly number[]];
@@ -130,13 +131,15 @@ export class LeastSquares {
         for (let other = 0; other < used.length; other++)
           together[used[other] as number] = unexplained * (line[other] as number);
       }
-      const least = Math.min(0, ...found);
-      if (least >= 0) {
-        for (const [at, index] of used.entries()) coefficients[index] = found[at] as number;
+      let least = 0;
+      for (let at = 1; at < found.length; at++)
+        if ((found[at] as number) < (found[least] as number)) least = at;
+      if (used.length === 0 || (found[least] as number) >= 0) {
+        for (let at = 0; at < used.length; at++) coefficients[used[at] as number] = found[at] as number;
         return { coefficients, errors, covariances };
       }
       // The error of what is left out stays the one it had beside the others.
-      const out = used[found.indexOf(least)] as number;
+      const out = used[least] as number;
       coefficients[out] = 0;
       used = used.filter((index) => index !== out);
     }
@@ -161,9 +164,11 @@ export class LeastSquares {
       }
     }
     const inverse = inverted(products);
-    const found = inverse.map((line) =>
-      line.reduce((sum, value, at) => sum + value * (sides[at] as number), 0),
-    );
+    const found = inverse.map((line) => {
+      let sum = 0;
+      for (let at = 0; at < line.length; at++) sum += (line[at] as number) * (sides[at] as number);
+      return sum;
+    });
     return { found, inverse };
   }
 
@@ -186,8 +191,16 @@ export class LeastSquares {
   }
 }
 
-function isBelievable({ error, others = {}, value }: Belief): boolean {
-  return Number.isFinite(value) && error > 0 && Object.values(others).every(Number.isFinite);
+function isBelievable({ error, others, value }: Belief): boolean {
+  if (!Number.isFinite(value) || !(error > 0)) return false;
+  for (const index in others) if (!Number.isFinite(others[Number(index)])) return false;
+  return true;
+}
+
+// By place: these are some hundred numbers at every poll, and to iterate over them makes an object for each.
+function areFinite(numbers: readonly number[]): boolean {
+  for (let at = 0; at < numbers.length; at++) if (!Number.isFinite(numbers[at])) return false;
+  return true;
 }
 
 /** What a coefficient counts in a belief. */
