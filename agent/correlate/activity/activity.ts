@@ -39,7 +39,6 @@ import { areBrief, areQuick, observeEnded, observeLasted, observeStay, requestsS
 import { idlesAmongBusy, lentIntervals } from "./lent.ts";
 import {
   createLevel,
-  executionPerBusy,
   hasShortRequests,
   isLearned,
   observeGauge,
@@ -56,6 +55,7 @@ import { learnRates } from "./rates.ts";
 import { observePlateau } from "./runs.ts";
 import type { ShareEvidence } from "./shares.ts";
 import { besideAhead, besidePace, learnAlone, learnBeside, nothingBeside } from "./split.ts";
+import { hitRate } from "./ungauged.ts";
 import { trustedNanosOf } from "./unread.ts";
 
 /** What an estimator knows from the beginning. */
@@ -271,6 +271,7 @@ function evaluate(
     perBusy,
     error,
     perHit: executionOfHit(durations),
+    hits: hitRate(durations),
     samples: durations.busySamples,
     level,
     perProgress: perProgress === undefined ? undefined : perProgress * perBusy,
@@ -282,7 +283,7 @@ function evaluate(
     stay: requestsStay(level) && !areQuick(level),
     ...paceOf(activity, intervals),
     learned: isLearned(level),
-    perDuration: executionPerDuration(durations, executionPerBusy(level), pollNanos),
+    perDuration: executionPerDuration(durations, perBusy, pollNanos),
   };
   const { accounted, claims, contested } = claimedWork({
     from: activity.decidedUntil,

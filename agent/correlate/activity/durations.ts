@@ -3,7 +3,7 @@
 // never less than it. So it says what a second of busy GPU stands for where requests are short and the gauge sees few.
 // Durations are measured where requests enter: what a front end adds to each is too much for requests of a few ms.
 import type { Nanos } from "../../model.ts";
-import { atATimeByChance } from "./at-a-time.ts";
+import { atATimeByChance, executedByChance, togetherByChance } from "./at-a-time.ts";
 import type { ActivityWindow, PollInterval, SeenPoll } from "./evidence.ts";
 import type { Durations, Level } from "./learned.ts";
 import type { Guess } from "./level.ts";
@@ -46,9 +46,10 @@ const [stepFirstNanos, hitsFirst] = [10_000_000, 1];
 /** Returns the durations of a server none of whose requests ended yet. */
 export function createDurations(): Durations {
   return {
-    ...{ requests: 0, exact: 0, nanos: 0, wallNanos: 0, flying: 0, inside: 0, gauges: 0 },
+    ...{ requests: 0, exact: 0, nanos: 0, wallNanos: 0, apartNanos: 0, squares: 0, last: 0 },
+    ...{ flying: 0, inside: 0, gauges: 0 },
     ...{ busyNanos: 0, busySamples: 0, workNanos: 0, progress: 0, ownSteps: 0 },
-    ...{ hits: 0, heldHits: 0, heldSamples: 0 },
+    ...{ hits: 0, readings: 0, heldHits: 0, heldSamples: 0 },
   };
 }
 
@@ -68,6 +69,9 @@ export function observeDurations(
   add("exact", ended?.isPhased === true ? ended.requests : 0);
   add("nanos", ended?.nanos ?? 0);
   add("wallNanos", to - from);
+  add("apartNanos", executedByChance(ended?.nanos ?? 0, to - from));
+  add("squares", ((ended?.requests ?? 0) - durations.last) ** 2 / 2);
+  durations.last = ended?.requests ?? 0;
   add("gauges", inFlight === undefined ? 0 : 1);
   const flies = (inFlight ?? 0) > 0;
   add("flying", flies ? 1 : 0);
@@ -77,6 +81,7 @@ export function observeDurations(
   add("busySamples", busy.samples);
   const isHeld = isOneThroughout(interval);
   add("hits", busy.hits);
+  add("readings", busy.readings);
   add("heldHits", isHeld ? busy.hits : 0);
   add("heldSamples", isHeld ? busy.samples : 0);
   add("workNanos", kind === "quiet" ? 0 : workNanos);
@@ -95,7 +100,7 @@ function isOneThroughout({ inFlightFrom, inFlightTo, mayPause, requests }: PollI
  */
 function perBusyByDurations(durations: Durations): Guess | undefined {
   const { busyNanos, flying, gauges, inside, nanos, requests, wallNanos } = durations;
-  if (requests < requestsMin || busyNanos <= 0 || gauges <= 0) return undefined;
+  if (requests < requestsMin || busyNanos <= 0) return undefined;
   const length = nanos / requests;
   const isExact = durations.exact >= exactRatio * requests;
   if ((length < nanosMin && !isExact) || length > lengthRatioMax * wallNanos) return undefined;
@@ -105,6 +110,11 @@ function perBusyByDurations(durations: Durations): Guess | undefined {
   const chance = load < fewRatio ? chancePolls : 1;
   const together = Math.max(1, (inside + chance * byChance) / (flying + chance));
   const added = isExact ? 0 : frontEndNanos / length;
+  if (gauges <= 0) {
+    const apart = togetherByChance(durations);
+    const inAll = Math.max(1, Math.min((nanos * (1 - added)) / apart.together, wallNanos) / busyNanos);
+    return { value: Math.log(inAll), error: Math.hypot(errorLeast, added, apart.error) };
+  }
   const perBusy = Math.max(1, Math.min((nanos * (1 - added)) / together, wallNanos) / busyNanos);
   return {
     value: Math.log(perBusy),
@@ -135,6 +145,11 @@ export function executionOfBusy(
   }
   const by = perBusyByDurations(durations);
   if (by === undefined) return { perBusy: Math.min(Math.exp(value), most), error: byGauges };
+  if (durations.gauges <= 0) {
+    // Nothing was learned of levels, and what is thought of them is no normal error.
+    const { error, value: thought } = likely(level, by);
+    return { perBusy: Math.min(Math.exp(thought), most), error };
+  }
   const share = byGauges ** 2 / (byGauges ** 2 + by.error ** 2);
   const perBusy = Math.min(Math.exp(value + share * (by.value - value)), most);
   return { perBusy, error: (byGauges * by.error) / Math.hypot(byGauges, by.error) };
@@ -219,18 +234,20 @@ export function hasPauses({ nanos, requests, wallNanos, workNanos }: Durations):
   return workNanos > pausesRatio * nanos;
 }
 
-/** How long the GPU was busy, how many full last windows of the driver that is known from, and how many of them caught work. */
+/** How long the GPU was busy, how many full last windows of the driver that is known from, how many there were, and how many caught work. */
 interface Busy {
   readonly hits: number;
   readonly nanos: Nanos;
+  readonly readings: number;
   readonly samples: number;
 }
-const nothingBusy: Busy = { hits: 0, nanos: 0, samples: 0 };
+const nothingBusy: Busy = { hits: 0, nanos: 0, readings: 0, samples: 0 };
 
 /** Returns how long the GPU was busy. */
 export function busyIn(windows: readonly ActivityWindow[], from: Nanos, to: Nanos): Busy {
   let hits = 0;
   let nanos = 0;
+  let readings = 0;
   let samples = 0;
   for (let index = windows.length - 1; index >= 0; index--) {
     const window = windows[index] as ActivityWindow;
@@ -239,8 +256,9 @@ export function busyIn(windows: readonly ActivityWindow[], from: Nanos, to: Nano
     nanos += inside * window.busyRatio;
     if (!window.sampled) continue;
     const part = inside / (window.to - window.from);
+    readings += part;
     samples += part * window.busyRatio;
     if (window.busyRatio >= workingBusyRatio) hits += part;
   }
-  return { hits, nanos, samples };
+  return { hits, nanos, readings, samples };
 }

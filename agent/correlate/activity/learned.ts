@@ -89,6 +89,11 @@ export interface Durations {
   exact: number;
   nanos: Nanos;
   wallNanos: Nanos;
+  /** How long any was there if those of each interval came by chance. */
+  apartNanos: Nanos;
+  /** Half of the squares by which neighbouring intervals differ in how many ended, and how many did in the last one. */
+  squares: number;
+  last: number;
   /** Polls that read a request in execution, and how many requests these read in the server. */
   flying: number;
   inside: number;
@@ -97,8 +102,9 @@ export interface Durations {
   /** How long the GPU was busy where the server may have executed; how many busy samples say so, 0 where windows do. */
   busyNanos: Nanos;
   busySamples: number;
-  /** How many last windows of the driver caught work; those among them while a request was in flight, and how full they were. */
+  /** How many last windows of the driver caught work, and of how many; those among them while a request was in flight, and how full they were. */
   hits: number;
+  readings: number;
   heldHits: number;
   heldSamples: number;
   /** How much of that time is seen work. */

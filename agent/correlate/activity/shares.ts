@@ -13,6 +13,8 @@ import { workingBusyRatio } from "./runs.ts";
 import type { StepPace } from "./sampled.ts";
 import { sampledStretches } from "./sampled.ts";
 import { lengthIn } from "./stretches.ts";
+import type { HitRate } from "./ungauged.ts";
+import { ungaugedDoubt, ungaugedShare } from "./ungauged.ts";
 
 /** What the shares are taken from. */
 export interface ShareEvidence {
@@ -26,6 +28,8 @@ export interface ShareEvidence {
   readonly error: number;
   /** How much of a last window of the driver that caught work is execution, however busy it was; 0 where that is not known. */
   readonly perHit: number;
+  /** How often such a window catches work where tokens moved. */
+  readonly hits: HitRate;
   /** How many last windows of the driver, as if each were full, say how long the GPU was busy. */
   readonly samples: number;
   /** What `perBusy` was learned as. */
@@ -116,7 +120,7 @@ export function shareDoubt(evidence: ShareEvidence, interval: PollInterval): num
   if (isSure(interval) && !interval.mayPause) return isFar ? 2 * sureDoubt : sureDoubt;
   if (!isLikely(interval) && !interval.mayPause) return 1;
   const isLong = interval.to - interval.from > sampleNanosMax;
-  if (isLong && isFar) return 2 * likelyDoubt;
+  if (isLong && isFar) return Math.max(2 * likelyDoubt, ungaugedDoubt(evidence.hits, interval));
   if (!isFar) return nearDoubt;
   return isSampled ? sampledDoubt : likelyDoubt;
 }
@@ -357,7 +361,7 @@ function shareBySample(evidence: ShareEvidence, window: ActivityWindow, interval
   if (!evidence.stay) return shareOfShort(evidence, window, interval);
   if (isSure(interval)) return long || window.busyRatio > 0 ? 1 : 0;
   if (!long) return shareOfSample(evidence, window);
-  if (interval.inFlightFrom === undefined) return 1;
+  if (interval.inFlightFrom === undefined) return ungaugedShare(evidence.hits, interval);
   return isLikely(interval) ? 0.5 : unseenShare;
 }
 

@@ -2,6 +2,7 @@
 // ended, over those there at a time, is the time of execution (Little's law). Pages count that where requests enter: what front ends
 // add to each is taken off, and is as far off.
 import type { Nanos } from "../../model.ts";
+import { executedByChance, togetherByChance } from "./at-a-time.ts";
 import type { PollInterval } from "./evidence.ts";
 import type { Told } from "./learned.ts";
 import type { BesidePace } from "./presumed.ts";
@@ -47,7 +48,7 @@ export function toldWith(
     requests: told.requests * keptRatio + ended.requests,
     exact: told.exact * keptRatio + (ended.isPhased === true ? ended.requests : 0),
     nanos: told.nanos * keptRatio + ended.nanos,
-    apartNanos: told.apartNanos * keptRatio - (to - from) * Math.expm1(-ended.nanos / (to - from)),
+    apartNanos: told.apartNanos * keptRatio + executedByChance(ended.nanos, to - from),
     squares: told.squares * keptRatio + (ended.requests - told.last) ** 2 / 2,
     last: ended.requests,
   };
@@ -65,16 +66,4 @@ export function toldPace(told: Told): BesidePace | undefined {
   const chance = Math.sqrt((together - 1 + variedRatio) / (flying + chancePolls)) / together;
   const bursts = (error * chancePolls * byChance) / (inside + chancePolls * byChance);
   return { perProgress: took / together / slowed, error: Math.hypot(errorLeast, added, chance, bursts) };
-}
-
-/**
- * How many requests are there at a time while any is, before a poll reads some: those of each interval come by themselves. They may
- * come as many together as neighbouring intervals differ: so far off its logarithm is.
- */
-function togetherByChance({ apartNanos, nanos, requests, squares }: Told): {
-  readonly together: number;
-  readonly error: number;
-} {
-  const together = Math.max(1, nanos / apartNanos);
-  return { together, error: Math.log(Math.max(1, squares / requests / together)) / 2 };
 }

@@ -115,6 +115,7 @@ test("claimsNothing() is true only where the long way claims, leaves and account
           perBusy: 1.5,
           error: 0.2,
           perHit: 0,
+          hits: { share: 0.5, error: 0.5 },
           samples: 0,
           level,
         },

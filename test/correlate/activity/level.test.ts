@@ -241,7 +241,16 @@ test("besideShare() doubts a pace by its error, and all of what it has no pace f
     const learned = { perDuration: undefined, pace: undefined, paceError: 0, stay: false, learned: true };
     const perStep = { nanosPerStep: second / 100, error: 1 };
     const beside = { beside: undefined, seat: 0, perStep, short: true };
-    const more = { error, perHit: 0, samples: 0, siblings: [], isAlone: true, ...beside, ...learned };
+    const more = {
+      error,
+      perHit: 0,
+      hits: { share: 0.5, error: 0.5 },
+      samples: 0,
+      siblings: [],
+      isAlone: true,
+      ...beside,
+      ...learned,
+    };
     const perBusy = executionPerBusy(level);
     const evidence = { windows, intervals: [], perBusy, level, perProgress, ...more };
     return besideShare(evidence, { ...interval, ...steps });

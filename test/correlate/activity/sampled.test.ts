@@ -40,6 +40,7 @@ function evidenceOf(intervals: readonly PollInterval[], ratios: readonly number[
       isAlone: true,
       perBusy: 1.1,
       perHit: 0,
+      hits: { share: 0.5, error: 0.5 },
       error: 0.1,
       samples: 9,
       level: createLevel(),
