@@ -153,7 +153,9 @@ function weighed(
 ): Amount {
   const guesses = othersThan(doubted, work, credited);
   const lasted = lastedIn(doubted);
-  const [least, most] = [lasted?.least ?? 0, Math.min(work, lasted?.most ?? work)];
+  const most = Math.min(work, lasted?.most ?? work);
+  // A request that took longer than the work is there for all of it.
+  const least = Math.min(most, lasted?.least ?? 0);
   const bounded = (nanos: number): number => Math.min(most, Math.max(least, nanos));
   let nanos = bounded(
     guesses.length === 0 ? byRate : Math.max(byRate, ...guesses.map((guess) => guess.nanos)),

@@ -80,23 +80,21 @@ describe("amountOf()", () => {
     );
   });
 
-  test("is never more than the work, and its doubt is a share of it", () => {
+  test("is never more than the work, and its doubt is a share of it, however long the requests took that ended", () => {
+    const ended = fc.record({
+      requests: fc.integer({ min: 1, max: 5 }),
+      nanos: fc.integer({ min: 1e7, max: 20 * second }),
+      ...{ firstTokens: fc.constant(0), firstTokenNanos: fc.constant(0), isExecution: fc.boolean() },
+    });
+    const said = fc.record({ credits: marks, ended }, { requiredKeys: [] });
     fc.assert(
-      fc.property(
-        some,
-        fc.option(paces, { nil: undefined }),
-        fc.option(marks, { nil: undefined }),
-        (tokens, pace, credits) => {
-          const { doubt, nanos } = amountOf(
-            doubted(tokens, pace, credits === undefined ? {} : { credits }),
-            5 * second,
-          );
-          expect(nanos).toBeGreaterThanOrEqual(0);
-          expect(nanos).toBeLessThanOrEqual(5 * second);
-          expect(doubt?.ratio).toBeGreaterThan(0);
-          expect(doubt?.ratio).toBeLessThanOrEqual(1);
-        },
-      ),
+      fc.property(some, fc.option(paces, { nil: undefined }), said, (tokens, pace, more) => {
+        const { doubt, nanos } = amountOf(doubted(tokens, pace, more), 5 * second);
+        expect(nanos).toBeGreaterThanOrEqual(0);
+        expect(nanos).toBeLessThanOrEqual(5 * second);
+        expect(doubt?.ratio).toBeGreaterThan(0);
+        expect(doubt?.ratio).toBeLessThanOrEqual(1);
+      }),
     );
   });
 
