@@ -28,6 +28,7 @@ import { unmetered } from "./tenancy.ts";
 import type { Timeline } from "./timeline.ts";
 import { wasBusy } from "./token-step.ts";
 import { hidesWork, ofStranger } from "./unseen-work.ts";
+import { workersIn } from "./work-blocks.ts";
 import { executedOn, isBesideOthers, isOnlyMetered, workRates } from "./work-rates.ts";
 
 /** What a board got in one interval. */
@@ -267,7 +268,7 @@ export class Board {
     bookHolders(booking, stretch, given, member.holderRemainders);
     this.#bookPhases(part, piece, stretch, given, settling);
     if (piece.works && !this.energy.isCoarse(from, to))
-      observeAlone(member, piece, stretch, portion.activeMillijoules, settling.steps);
+      observeWorkers(member, piece, stretch, portion.activeMillijoules, settling.steps);
   }
 
   /** Books which phases the token-active servers of a stretch were in; `given` is in the order of the residents. */
@@ -351,8 +352,8 @@ function edgesOf(parts: readonly Part[], from: Nanos, to: Nanos): readonly Nanos
   return edges;
 }
 
-/** Notes what a resident draws above the floor while it alone works. */
-function observeAlone(
+/** Notes what a resident draws above the floor while it alone works, and how busy several keep the GPU together. */
+function observeWorkers(
   { ownPower, timeline }: Member,
   piece: Piece,
   { from, to }: Span,
@@ -361,7 +362,13 @@ function observeAlone(
 ): void {
   if (!isWorking(piece) || !piece.works || piece.contested) return;
   const only = onlyWorker(piece);
-  if (only === undefined) return;
+  if (only === undefined) {
+    const working = workersIn(piece);
+    // A stranger is held to work wherever it may.
+    if (working.includes(unmetered)) return;
+    ownPower.observeTogether(working, to - from, timeline.busyNanos(from, to));
+    return;
+  }
   // Where another counted tokens or had requests in flight between the same polls, some of the work may be its own, unless
   // the driver's shares per process said who worked.
   if (timeline.shares.length === 0)

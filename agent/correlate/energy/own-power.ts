@@ -12,12 +12,16 @@ interface Alone {
 /** Work alone is remembered about this long, and this much of it makes a figure. */
 const memoryNanos = 120_000_000_000;
 const neededNanos = 1_000_000_000;
+/** A GPU this busy is full: who works on it takes turns. */
+const fullBusyRatio = 0.8;
 /** Servers remembered at most. */
 const serversMax = 256;
 
 /** The power of the residents of one GPU. */
 export class OwnPower {
   readonly #alone = new Map<string, Alone>();
+  /** The same of what those that were not seen alone had beside others that were. */
+  readonly #beside = new Map<string, Omit<Alone, "millijoules">>();
 
   /** Takes in a stretch in which one resident worked, and what it drew above the floor. */
   observeAlone(server: string, nanos: Nanos, busyNanos: Nanos, millijoules: number): void {
@@ -37,6 +41,34 @@ export class OwnPower {
     known.millijoules *= kept;
   }
 
+  /**
+   * Takes in a stretch in which several worked. Beside others none keeps the GPU busier than alone, nor on a full GPU longer than
+   * its turns: the one that was never seen alone had the rest.
+   */
+  observeTogether(working: readonly string[], nanos: Nanos, busyNanos: Nanos): void {
+    const turn = busyNanos >= fullBusyRatio * nanos ? busyNanos / working.length : nanos;
+    let unknown: string | undefined;
+    let [wanted, had] = [0, 0];
+    for (const server of working) {
+      const ratio = this.busyRatio(server);
+      if (ratio !== undefined) {
+        wanted += ratio * nanos;
+        had += Math.min(ratio * nanos, turn);
+      } else if (unknown === undefined) unknown = server;
+      else return;
+    }
+    if (unknown === undefined || !(had > 0)) return;
+    const known = this.#beside.get(unknown) ?? { nanos: 0, busyNanos: 0 };
+    if (this.#beside.size >= serversMax) this.#beside.clear();
+    this.#beside.set(unknown, known);
+    known.nanos += nanos;
+    // As much more than that as the others would have alone.
+    known.busyNanos += Math.max(0, busyNanos - had) * (wanted / had);
+    if (known.nanos <= memoryNanos) return;
+    known.busyNanos *= memoryNanos / known.nanos;
+    known.nanos = memoryNanos;
+  }
+
   /** Returns the watts of a server working alone; undefined while too little was seen. */
   watts(server: string): number | undefined {
     const known = this.#alone.get(server);
@@ -47,12 +79,12 @@ export class OwnPower {
   /**
    * Returns for which share of the time that they have the GPU together each of several servers has it. The driver's shares
    * credit each process by a few samples; so they meet half-way what the servers would take if they took turns: as much as
-   * each keeps the GPU busy alone. What is not known of one is the mean of the others.
+   * each keeps the GPU busy alone. Of one that was never alone that is what it had beside others, else the mean of these.
    */
   turns(working: readonly string[], shares?: ReadonlyMap<string, number>): ReadonlyMap<string, number> {
     let [known, busy, credited] = [0, 0, 0];
     for (const server of working) {
-      const ratio = this.busyRatio(server);
+      const ratio = this.#wantedRatio(server);
       credited += shares?.get(server) ?? 0;
       if (ratio === undefined) continue;
       known++;
@@ -60,14 +92,22 @@ export class OwnPower {
     }
     const mean = known === 0 ? 1 : busy / known;
     let all = 0;
-    for (const server of working) all += this.busyRatio(server) ?? mean;
+    for (const server of working) all += this.#wantedRatio(server) ?? mean;
     const turns = new Map<string, number>();
     for (const server of working) {
-      const byTurns = (this.busyRatio(server) ?? mean) / all;
+      const byTurns = (this.#wantedRatio(server) ?? mean) / all;
       const byShares = credited > 0 ? (shares?.get(server) ?? 0) / credited : byTurns;
       turns.set(server, known === 0 ? byShares : (byTurns + byShares) / 2);
     }
     return turns;
+  }
+
+  /** How busy a server keeps the GPU alone, by what it had beside others where it was never alone; undefined while too little was seen. */
+  #wantedRatio(server: string): number | undefined {
+    const alone = this.busyRatio(server);
+    const beside = this.#beside.get(server);
+    if (alone !== undefined || beside === undefined || beside.nanos < neededNanos) return alone;
+    return beside.busyNanos / beside.nanos;
   }
 
   /** How busy a server keeps the GPU alone; undefined while too little was seen. */
