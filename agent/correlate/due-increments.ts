@@ -4,31 +4,37 @@ import type { Nanos, TokenIncrement } from "../model.ts";
 
 type List = readonly TokenIncrement[];
 
+/** Increments of one instant. */
+interface Batch {
+  readonly at: Nanos;
+  readonly increments: List;
+}
+
 /** Increments that wait for their interval, in the order in which they came. */
 export class DueIncrements {
-  #lists: List[] = [];
+  #batches: Batch[] = [];
 
   /** Nothing waits. */
   get isEmpty(): boolean {
-    return this.#lists.length === 0;
+    return this.#batches.length === 0;
   }
 
   add(increments: List): void {
-    if (increments.length > 0) this.#lists.push(increments);
+    for (let from = 0; from < increments.length; ) {
+      const { at } = increments[from] as TokenIncrement;
+      let to = from + 1;
+      while (increments[to]?.at === at) to++;
+      const isWhole = from === 0 && to === increments.length;
+      this.#batches.push({ at, increments: isWhole ? increments : increments.slice(from, to) });
+      from = to;
+    }
   }
 
   /** Takes those whose polls ended at or before `until`, all of them if it is undefined, and those after `latest`. */
   take(until: Nanos | undefined, latest: Nanos): List {
-    const waits = ({ at }: TokenIncrement): boolean => until !== undefined && at > until && at <= latest;
-    const due: List[] = [];
-    const left: List[] = [];
-    for (const list of this.#lists) {
-      const isMixed = list.some(waits) && !list.every(waits);
-      if (isMixed) due.push(list.filter((one) => !waits(one)));
-      if (isMixed) left.push(list.filter(waits));
-      else (list.some(waits) ? left : due).push(list);
-    }
-    this.#lists = left;
-    return due.length === 1 ? (due[0] as List) : due.flat();
+    const waits = ({ at }: Batch): boolean => until !== undefined && at > until && at <= latest;
+    const due = this.#batches.filter((batch) => !waits(batch));
+    if (due.length > 0) this.#batches = this.#batches.filter(waits);
+    return due.length === 1 ? (due[0] as Batch).increments : due.flatMap(({ increments }) => increments);
   }
 }
