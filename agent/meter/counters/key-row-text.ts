@@ -1,7 +1,9 @@
 // The label sets of one row as text: written at every beat where one of them moved, a thousand of them on a busy host, and
 // kept until the disk has them. What they have in common is said once, and of their values only those that were ever seen.
-import type { Histogram, Latencies, LatencyKey, Role } from "../../model.ts";
+import type { Role } from "../../model.ts";
 import type { KeyState } from "./key-state.ts";
+import type { KnownBounds, PackedLatencies } from "./packed-latencies.ts";
+import { packedLatencies, unpackedLatencies } from "./packed-latencies.ts";
 
 /** What a row is that says label sets in this form; one before it was a list of them as they are. */
 const FORM = 2;
@@ -17,7 +19,7 @@ type Packed = readonly [
   model: string | null,
   tenant: string | null,
   endpoint: string | null,
-  histograms?: Partial<Record<LatencyKey, readonly [bounds: number, Omit<Histogram, "bounds">]>>,
+  histograms?: PackedLatencies,
 ];
 
 interface Row {
@@ -37,9 +39,9 @@ export interface Storable extends Omit<KeyState, "epoch" | "scale" | "values"> {
 /** The label sets as text. */
 export function keyRowText(states: readonly Storable[]): string {
   const looks: Look[] = [];
-  const bounds: (readonly number[])[] = [];
+  const bounds: KnownBounds = new Map();
   const sets = states.map((state) => packed(state, lookOf(state, looks), bounds));
-  const row: Row = { form: FORM, looks, sets, bounds };
+  const row: Row = { form: FORM, looks, sets, bounds: [...bounds.keys()] };
   return JSON.stringify(row);
 }
 
@@ -62,11 +64,7 @@ function lookOf(state: Storable, looks: Look[]): number {
   return looks.push([identity.role, at, epoch, scale]) - 1;
 }
 
-function packed(
-  { histograms, identity, values }: Storable,
-  look: number,
-  bounds: (readonly number[])[],
-): Packed {
+function packed({ histograms, identity, values }: Storable, look: number, bounds: KnownBounds): Packed {
   const { endpoint, model, tenant } = identity;
   // Cut to its length and written over: a thousand of them are made in each beat.
   const seen = values.slice(0, values.reduce(countSeen, 0));
@@ -77,7 +75,7 @@ function packed(
     slots |= 1 << slot;
     seen[next++] = value;
   }
-  const found = packedHistograms(histograms, bounds);
+  const found = packedLatencies(histograms, bounds);
   return found === undefined
     ? [look, slots, seen, model ?? null, tenant ?? null, endpoint ?? null]
     : [look, slots, seen, model ?? null, tenant ?? null, endpoint ?? null, found];
@@ -87,29 +85,12 @@ function countSeen(count: number, value: number): number {
   return Number.isNaN(value) ? count : count + 1;
 }
 
-function packedHistograms(histograms: Latencies, known: (readonly number[])[]): Packed[6] | undefined {
-  let found: Partial<Record<LatencyKey, readonly [number, Omit<Histogram, "bounds">]>> | undefined;
-  for (const key in histograms) {
-    const histogram = histograms[key as LatencyKey];
-    if (histogram === undefined) continue;
-    const { bounds, ...rest } = histogram;
-    found ??= {};
-    const place = known.indexOf(bounds);
-    found[key as LatencyKey] = [place === -1 ? known.push(bounds) - 1 : place, rest];
-  }
-  return found;
-}
-
 function unpacked(one: Packed, [role, at, epoch, scale]: Look, bounds: Row["bounds"]): KeyState {
   const [, slots, seen, model, tenant, endpoint, histograms = {}] = one;
   const values: (number | null)[] = [];
   let next = 0;
   for (let slot = 0; slots >>> slot !== 0 && slot < 32; slot++)
     values.push((slots >>> slot) & 1 ? (seen[next++] ?? null) : null);
-  const found = Object.entries(histograms).map(([key, [place, rest]]) => [
-    key,
-    { ...rest, bounds: bounds[place] ?? [] },
-  ]);
   return {
     identity: {
       role,
@@ -121,6 +102,6 @@ function unpacked(one: Packed, [role, at, epoch, scale]: Look, bounds: Row["boun
     ...(scale === null ? {} : { scale }),
     at,
     values,
-    histograms: Object.fromEntries(found) as Latencies,
+    histograms: unpackedLatencies(histograms, bounds),
   };
 }

@@ -1,7 +1,9 @@
 // Increments that wait, as the text of one row: written at every beat, a thousand of them on a busy host. Increments of one
 // poll share what they have in common, histograms their bounds, and amounts are known by their place.
-import type { Histogram, Latencies, LatencyKey, TokenIncrement } from "../../model.ts";
+import type { TokenIncrement } from "../../model.ts";
 import { outcomes, tokenKinds } from "./key-counters.ts";
+import type { KnownBounds, PackedLatencies } from "./packed-latencies.ts";
+import { packedLatencies, unpackedLatencies } from "./packed-latencies.ts";
 
 /** What a row is that says increments in this form; one before it was a list of increments as they are. */
 const FORM = 2;
@@ -20,7 +22,7 @@ type Packed = readonly [
   tokens: readonly number[],
   requests: readonly number[],
   reasoningTokens: number,
-  latencies: 0 | Partial<Record<LatencyKey, readonly [bounds: number, Omit<Histogram, "bounds">]>>,
+  latencies: 0 | PackedLatencies,
   more?: Partial<TokenIncrement>,
 ];
 
@@ -32,7 +34,7 @@ interface Row {
 
 /** The increments of all lists as text. */
 export function pendingText(lists: readonly (readonly TokenIncrement[])[]): string {
-  const bounds = new Map<readonly number[], number>();
+  const bounds: KnownBounds = new Map();
   // Each increment a text at once, and all of them one: what a thousand of them are made of would outlive the beat.
   const parts = [`{"form":${FORM},"groups":[`];
   let last: TokenIncrement | undefined;
@@ -78,7 +80,7 @@ function commonOf({ at, doubt, elsewhere, family, late, role, server }: TokenInc
   };
 }
 
-function packed(one: TokenIncrement, bounds: Map<readonly number[], number>): Packed {
+function packed(one: TokenIncrement, bounds: KnownBounds): Packed {
   const { endpoint, latencies, model, onGpus, ranks, reasoningTokens, resets } = one;
   const { tenant, tokensByOutcome } = one;
   const start = [
@@ -88,7 +90,7 @@ function packed(one: TokenIncrement, bounds: Map<readonly number[], number>): Pa
     tokenKinds.map(amountIn, one.tokens),
     outcomes.map(amountIn, one.requests),
     reasoningTokens,
-    packedLatencies(latencies, bounds),
+    packedLatencies(latencies, bounds) ?? 0,
   ] as const;
   if (resets === 0 && tokensByOutcome === undefined && ranks === undefined && onGpus === undefined)
     return start;
@@ -108,20 +110,6 @@ function amountIn(this: Readonly<Record<string, number>>, name: string): number 
   return this[name] ?? 0;
 }
 
-function packedLatencies(latencies: Latencies, known: Map<readonly number[], number>): Packed[6] {
-  let found: Partial<Record<LatencyKey, readonly [number, Omit<Histogram, "bounds">]>> | undefined;
-  for (const key in latencies) {
-    const histogram = latencies[key as LatencyKey];
-    if (histogram === undefined) continue;
-    const { bounds, ...rest } = histogram;
-    const place = known.get(bounds) ?? known.size;
-    known.set(bounds, place);
-    found ??= {};
-    found[key as LatencyKey] = [place, rest];
-  }
-  return found ?? 0;
-}
-
 function unpacked(of: Group["of"], one: Packed, bounds: Row["bounds"]): TokenIncrement {
   const [model, tenant, endpoint, tokens, requests, reasoningTokens, latencies, more] = one;
   return {
@@ -136,14 +124,6 @@ function unpacked(of: Group["of"], one: Packed, bounds: Row["bounds"]): TokenInc
     resets: 0,
     ...more,
   };
-}
-
-function unpackedLatencies(latencies: Exclude<Packed[6], 0>, bounds: Row["bounds"]): Latencies {
-  const entries = Object.entries(latencies).map(([key, [place, rest]]) => [
-    key,
-    { bounds: bounds[place] ?? [], ...rest },
-  ]);
-  return Object.fromEntries(entries) as Latencies;
 }
 
 /** Amounts by name; those of nothing have none. */
