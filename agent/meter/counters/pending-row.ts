@@ -5,8 +5,10 @@ import { outcomes, tokenKinds } from "./key-counters.ts";
 import type { KnownBounds, PackedLatencies } from "./packed-latencies.ts";
 import { packedLatencies, unpackedLatencies } from "./packed-latencies.ts";
 
-/** What a row is that says increments in this form; one before it was a list of increments as they are. */
-const FORM = 2;
+/** What a row is that says increments in this form; the first one was a list of increments as they are. */
+const FORM = 3;
+/** Said the same, but kept what was booked of servers with data-parallel ranks. */
+const FORM_BEFORE = 2;
 
 /** Increments alike in everything but these. */
 interface Group {
@@ -27,7 +29,7 @@ type Packed = readonly [
 ];
 
 interface Row {
-  readonly form: typeof FORM;
+  readonly form: typeof FORM | typeof FORM_BEFORE;
   readonly bounds: readonly (readonly number[])[];
   readonly groups: readonly Group[];
 }
@@ -50,13 +52,22 @@ export function pendingText(lists: readonly (readonly TokenIncrement[])[]): stri
   return parts.join("");
 }
 
-/** The increments in a text of this form or of the one before it; undefined where it is of neither. */
+/** The increments in a text of this form or of those before it; undefined where it is of neither. */
 export function pendingIncrements(text: string): readonly TokenIncrement[] | undefined {
   const row = JSON.parse(text) as Row | readonly TokenIncrement[];
-  if (Array.isArray(row)) return row as readonly TokenIncrement[];
+  if (Array.isArray(row)) return withoutBooked(row as readonly TokenIncrement[]);
   const { bounds, form, groups } = row as Row;
-  if (form !== FORM) return undefined;
-  return groups.flatMap(({ each, of }) => each.map((one) => unpacked(of, one, bounds)));
+  if (form !== FORM && form !== FORM_BEFORE) return undefined;
+  const increments = groups.flatMap(({ each, of }) => each.map((one) => unpacked(of, one, bounds)));
+  return form === FORM ? increments : withoutBooked(increments);
+}
+
+/** Those that surely wait: of a server with ranks, whose booked ones were kept as well, what its last poll moved. */
+function withoutBooked(increments: readonly TokenIncrement[]): readonly TokenIncrement[] {
+  const last = new Map<string, number>();
+  for (const { at, ranks, server } of increments)
+    if (ranks !== undefined) last.set(server, Math.max(at, last.get(server) ?? at));
+  return increments.filter(({ at, server }) => at >= (last.get(server) ?? at));
 }
 
 function isAlike(one: TokenIncrement, other: TokenIncrement): boolean {

@@ -103,13 +103,21 @@ test("what was booked waits no longer, whatever was made of its increments", () 
   );
 });
 
-test("a row of an agent before this form is read, one that is damaged or of a later form is not", () => {
+test("a row of an agent before is read but for what it may have booked, one that is damaged or of a later form is not", () => {
   fc.assert(
-    fc.property(fc.array(increment, { maxLength: 5 }), (waiting) => {
-      const [key, value] = ['["pending"]', JSON.stringify(waiting)];
-      expect(restorePending([{ key, value }])).toEqual(waiting.map((one) => ({ ...one, late: true })));
-      expect(restorePending([{ key, value: value.slice(1) }])).toEqual([]);
-      expect(restorePending([{ key, value: '{"form":3,"groups":[]}' }])).toEqual([]);
+    fc.property(samples, (waiting) => {
+      const all = waiting.flat();
+      const ranked = new Set(all.flatMap(({ ranks, server }) => (ranks === undefined ? [] : [server])));
+      // Of a server with ranks, what its last poll with some moved, and nothing older.
+      const lastRanked = (server: string) =>
+        Math.max(...all.flatMap((one) => (one.server === server && one.ranks !== undefined ? one.at : [])));
+      const sure = all.filter(({ at, server }) => !ranked.has(server) || at >= lastRanked(server));
+      const texts = [JSON.stringify(all), holding(waiting).row().value.replace('"form":3', '"form":2')];
+      for (const value of texts)
+        expect(inOrder(restorePending([{ key: '["pending"]', value }]))).toEqual(late([sure]));
+      const [text = ""] = texts;
+      for (const value of [text.slice(1), '{"form":4,"groups":[]}'])
+        expect(restorePending([{ key: '["pending"]', value }])).toEqual([]);
     }),
   );
 });
